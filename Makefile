@@ -1,0 +1,49 @@
+# Front door. `make` prints this help; CMake does the work in $(BUILD).
+BUILD ?= build
+JOBS ?= $(shell nproc)
+DEMO_DIR ?= ./demo-run
+DEMO_PROFILE ?= full
+
+.DEFAULT_GOAL := help
+.PHONY: help
+help: ## this text
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: deps-build deps-test deps-demo
+deps-build: ## install what building needs (apt)
+	@deploy/install-deps.sh build
+deps-test: ## install what the tests need (apt)
+	@deploy/install-deps.sh build test
+deps-demo: ## install what the demo needs (apt)
+	@deploy/install-deps.sh build demo
+
+.PHONY: build
+build: ## compile everything into $(BUILD)/bin
+	@cmake -S . -B $(BUILD) >$(BUILD)-configure.log 2>&1 || { cat $(BUILD)-configure.log; exit 1; }; rm -f $(BUILD)-configure.log
+	@cmake --build $(BUILD) -j$(JOBS)
+
+.PHONY: test unit ops golden service fault
+test: deps-test build lint-deps ## build and run every quick test
+	@cd $(BUILD) && OPENBLAS_NUM_THREADS=1 ctest --output-on-failure
+unit ops golden service fault: build ## one kind of test
+	@cd $(BUILD) && OPENBLAS_NUM_THREADS=1 ctest --output-on-failure -L $@
+
+.PHONY: asan tsan
+asan: deps-test ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@cmake -S . -B build-asan -DMODE_SANITIZE=address,undefined -DMODE_DEMO_DATA=OFF >/dev/null && cmake --build build-asan -j$(JOBS)
+	@cd build-asan && OPENBLAS_NUM_THREADS=1 UBSAN_OPTIONS=print_stacktrace=1 ctest --output-on-failure
+tsan: deps-test ## the threaded tests under ThreadSanitizer
+	@cmake -S . -B build-tsan -DMODE_SANITIZE=thread -DMODE_DEMO_DATA=OFF >/dev/null && cmake --build build-tsan -j$(JOBS)
+	@cd build-tsan && OPENBLAS_NUM_THREADS=1 ctest --output-on-failure -L 'unit|service'
+
+.PHONY: demo
+demo: deps-demo build ## the whole pipeline on real data on this machine (DEMO_DIR, DEMO_PROFILE=full|smoke)
+	@deploy/demo/run.sh $(BUILD) "$(DEMO_DIR)" $(DEMO_PROFILE)
+
+.PHONY: format lint-deps clean
+format: ## clang-format over our sources
+	@git ls-files '*.c' '*.h' | xargs clang-format -i
+lint-deps: ## check which folder may include which
+	@tests/check-dependencies.sh
+clean: ## remove build folders
+	@rm -rf build build-asan build-tsan

@@ -1,0 +1,322 @@
+#include "base/file.h"
+
+#include "base/str.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+static enum mode_status status_of_errno(int e)
+{
+    switch (e) {
+    case ENOENT:
+    case ENOTDIR: return MODE_E_NOINPUT;
+    case EACCES:
+    case EPERM: return MODE_E_PERM;
+    default: return MODE_E_IO;
+    }
+}
+
+enum mode_status mode_file_read(const char *path, size_t max_bytes, char **data, size_t *size, struct mode_error *err)
+{
+    enum mode_status st = MODE_OK;
+    struct stat sb;
+    char *buf = NULL;
+    size_t got = 0;
+    if (max_bytes == 0) max_bytes = (size_t)1 << 30;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return MODE_FAIL(err, status_of_errno(errno), "%s: cannot be opened: %s", path, strerror(errno));
+    if (fstat(fd, &sb) != 0) {
+        st = MODE_FAIL(err, MODE_E_IO, "%s: cannot be examined: %s", path, strerror(errno));
+        goto out;
+    }
+    if (S_ISDIR(sb.st_mode)) {
+        st = MODE_FAIL(err, MODE_E_NOINPUT, "%s: is a folder, a file is needed", path);
+        goto out;
+    }
+    if ((uint64_t)sb.st_size > max_bytes) {
+        st = MODE_FAIL(err, MODE_E_VALUE, "%s: %lld bytes, at most %zu are read", path, (long long)sb.st_size, max_bytes);
+        goto out;
+    }
+    size_t cap = (size_t)sb.st_size + 1;
+    buf = malloc(cap);
+    if (!buf) {
+        st = MODE_FAIL(err, MODE_E_MEMORY, "%s: no memory for %zu bytes", path, cap);
+        goto out;
+    }
+    while (got + 1 < cap) {
+        ssize_t n = read(fd, buf + got, cap - 1 - got);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) {
+            st = MODE_FAIL(err, MODE_E_IO, "%s: reading failed at byte %zu: %s", path, got, strerror(errno));
+            goto out;
+        }
+        if (n == 0) break;
+        got += (size_t)n;
+    }
+    buf[got] = '\0';
+    *data = buf;
+    if (size) *size = got;
+    buf = NULL;
+out:
+    free(buf);
+    close(fd);
+    return st;
+}
+
+enum mode_status mode_file_sync(const char *path, struct mode_error *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return MODE_FAIL(err, status_of_errno(errno), "%s: cannot be opened: %s", path, strerror(errno));
+    int rc = fsync(fd), e = errno;
+    close(fd);
+    if (rc != 0) return MODE_FAIL(err, MODE_E_IO, "%s: fsync failed: %s", path, strerror(e));
+    return MODE_OK;
+}
+
+static enum mode_status sync_parent(const char *path, struct mode_error *err)
+{
+    char *dir = mode_xstrdup(path);
+    char *slash = strrchr(dir, '/');
+    enum mode_status st;
+    if (!slash)
+        st = mode_file_sync(".", err);
+    else {
+        if (slash == dir) slash++;
+        *slash = '\0';
+        st = mode_file_sync(dir, err);
+    }
+    free(dir);
+    return st;
+}
+
+enum mode_status mode_file_write_atomic(const char *path, const void *data, size_t size, struct mode_error *err)
+{
+    enum mode_status st = MODE_OK;
+    char *temp = mode_xasprintf("%s.tmp-XXXXXX", path);
+    const char *p = data;
+    size_t left = size;
+    int fd = mkostemp(temp, O_CLOEXEC);
+    if (fd < 0) {
+        st = MODE_FAIL(err, errno == ENOSPC ? MODE_E_IO : MODE_E_CREATE, "%s: cannot be created: %s", temp, strerror(errno));
+        free(temp);
+        return st;
+    }
+    while (left > 0) {
+        ssize_t n = write(fd, p, left);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) {
+            st = MODE_FAIL(err, MODE_E_IO, "%s: writing failed at byte %zu of %zu: %s", path, size - left, size,
+                           strerror(errno));
+            break;
+        }
+        p += n;
+        left -= (size_t)n;
+    }
+    if (!st && fchmod(fd, 0644) != 0) st = MODE_FAIL(err, MODE_E_IO, "%s: chmod failed: %s", path, strerror(errno));
+    if (!st && fsync(fd) != 0) st = MODE_FAIL(err, MODE_E_IO, "%s: fsync failed: %s", path, strerror(errno));
+    if (close(fd) != 0 && !st) st = MODE_FAIL(err, MODE_E_IO, "%s: close failed: %s", path, strerror(errno));
+    if (!st && rename(temp, path) != 0)
+        st = MODE_FAIL(err, MODE_E_CREATE, "%s: rename failed: %s", path, strerror(errno));
+    if (st)
+        unlink(temp);
+    else
+        st = sync_parent(path, err);
+    free(temp);
+    return st;
+}
+
+enum mode_status mode_dir_make(const char *path, struct mode_error *err)
+{
+    char *p = mode_xstrdup(path);
+    enum mode_status st = MODE_OK;
+    for (char *s = p + 1;; s++) {
+        if (*s != '/' && *s != '\0') continue;
+        char keep = *s;
+        *s = '\0';
+        if (mkdir(p, 0777) != 0 && errno != EEXIST) {
+            st = MODE_FAIL(err, errno == EACCES ? MODE_E_PERM : MODE_E_CREATE, "%s: folder cannot be made: %s", p,
+                           strerror(errno));
+            break;
+        }
+        *s = keep;
+        if (keep == '\0') break;
+    }
+    struct stat sb;
+    if (!st && (stat(path, &sb) != 0 || !S_ISDIR(sb.st_mode)))
+        st = MODE_FAIL(err, MODE_E_CREATE, "%s: is not a folder", path);
+    free(p);
+    return st;
+}
+
+enum mode_status mode_dir_remove(const char *path, struct mode_error *err)
+{
+    struct stat sb;
+    enum mode_status st = MODE_OK;
+    if (lstat(path, &sb) != 0) {
+        if (errno == ENOENT) return MODE_OK;
+        return MODE_FAIL(err, MODE_E_IO, "%s: cannot be examined: %s", path, strerror(errno));
+    }
+    if (!S_ISDIR(sb.st_mode)) {
+        if (unlink(path) != 0) return MODE_FAIL(err, MODE_E_IO, "%s: cannot be removed: %s", path, strerror(errno));
+        return MODE_OK;
+    }
+    DIR *d = opendir(path);
+    if (!d) return MODE_FAIL(err, MODE_E_IO, "%s: folder cannot be read: %s", path, strerror(errno));
+    for (struct dirent *e; !st && (e = readdir(d)) != NULL;) {
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
+        char *child = mode_path_join(path, e->d_name);
+        st = mode_dir_remove(child, err);
+        free(child);
+    }
+    closedir(d);
+    if (!st && rmdir(path) != 0)
+        st = MODE_FAIL(err, MODE_E_IO, "%s: folder cannot be removed: %s", path, strerror(errno));
+    return st;
+}
+
+enum mode_status mode_file_copy(const char *src, const char *dst, bool use_link, struct mode_error *err)
+{
+    if (use_link) {
+        char *temp = mode_xasprintf("%s.tmp-%ld", dst, (long)getpid());
+        unlink(temp);
+        if (link(src, temp) == 0) {
+            int rc = rename(temp, dst), e = errno;
+            if (rc != 0) unlink(temp);
+            unlink(temp); /* rename does nothing when both names are one file already */
+            free(temp);
+            if (rc != 0) return MODE_FAIL(err, MODE_E_CREATE, "%s: rename failed: %s", dst, strerror(e));
+            return MODE_OK;
+        }
+        free(temp);
+    }
+    struct mode_mapping map;
+    enum mode_status st = mode_file_map(src, &map, err);
+    if (st) return st;
+    st = mode_file_write_atomic(dst, map.data, map.size, err);
+    mode_file_unmap(&map);
+    return st;
+}
+
+bool mode_file_exists(const char *path)
+{
+    return access(path, F_OK) == 0;
+}
+
+static const uint8_t empty_mapping[1];
+
+enum mode_status mode_file_map(const char *path, struct mode_mapping *map, struct mode_error *err)
+{
+    struct stat sb;
+    *map = (struct mode_mapping){0};
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return MODE_FAIL(err, status_of_errno(errno), "%s: cannot be opened: %s", path, strerror(errno));
+    if (fstat(fd, &sb) != 0 || !S_ISREG(sb.st_mode)) {
+        close(fd);
+        return MODE_FAIL(err, MODE_E_NOINPUT, "%s: is not a regular file", path);
+    }
+    map->size = (size_t)sb.st_size;
+    if (map->size == 0)
+        map->data = empty_mapping;
+    else {
+        void *p = mmap(NULL, map->size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (p == MAP_FAILED) {
+            int e = errno;
+            close(fd);
+            map->size = 0;
+            return MODE_FAIL(err, MODE_E_IO, "%s: cannot be mapped: %s", path, strerror(e));
+        }
+        map->data = p;
+    }
+    close(fd);
+    return MODE_OK;
+}
+
+void mode_file_unmap(struct mode_mapping *map)
+{
+    if (map->data && map->size > 0) munmap((void *)(uintptr_t)map->data, map->size);
+    *map = (struct mode_mapping){0};
+}
+
+char *mode_path_join(const char *dir, const char *name)
+{
+    size_t n = strlen(dir);
+    return mode_xasprintf("%s%s%s", dir, n > 0 && dir[n - 1] == '/' ? "" : "/", name);
+}
+
+const char *mode_path_base(const char *path)
+{
+    const char *s = strrchr(path, '/');
+    return s ? s + 1 : path;
+}
+
+static void to_hex(const unsigned char md[32], char hex[MODE_DIGEST_HEX])
+{
+    static const char digits[] = "0123456789abcdef";
+    for (int i = 0; i < 32; i++) {
+        hex[2 * i] = digits[md[i] >> 4];
+        hex[2 * i + 1] = digits[md[i] & 15];
+    }
+    hex[64] = '\0';
+}
+
+void mode_digest_bytes(const void *data, size_t size, char hex[MODE_DIGEST_HEX])
+{
+    unsigned char md[32];
+    MODE_ASSERT(EVP_Digest(data, size, md, NULL, EVP_sha256(), NULL) == 1);
+    to_hex(md, hex);
+}
+
+enum mode_status mode_digest_file(const char *path, char hex[MODE_DIGEST_HEX], uint64_t *size, struct mode_error *err)
+{
+    enum { CHUNK = 1 << 20 };
+    enum mode_status st = MODE_OK;
+    unsigned char md[32];
+    uint64_t total = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return MODE_FAIL(err, status_of_errno(errno), "%s: cannot be opened: %s", path, strerror(errno));
+    char *buf = mode_xmalloc(CHUNK);
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    MODE_ASSERT(ctx && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) == 1);
+    for (;;) {
+        ssize_t n = read(fd, buf, CHUNK);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) {
+            st = MODE_FAIL(err, MODE_E_IO, "%s: reading failed: %s", path, strerror(errno));
+            break;
+        }
+        if (n == 0) break;
+        EVP_DigestUpdate(ctx, buf, (size_t)n);
+        total += (uint64_t)n;
+    }
+    EVP_DigestFinal_ex(ctx, md, NULL);
+    EVP_MD_CTX_free(ctx);
+    free(buf);
+    close(fd);
+    if (st) return st;
+    to_hex(md, hex);
+    if (size) *size = total;
+    return MODE_OK;
+}
+
+double mode_clock_s(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
+}
+
+int64_t mode_clock_wall_ms(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_REALTIME, &ts);
+    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}

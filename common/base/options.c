@@ -1,0 +1,140 @@
+#include "base/options.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum mode_status mode_parse_int(const char *text, const char *what, int64_t min, int64_t max, int64_t *out,
+                                struct mode_error *err)
+{
+    char *end;
+    errno = 0;
+    long long v = strtoll(text, &end, 10);
+    if (end == text || *end != '\0' || isspace((unsigned char)text[0]))
+        return MODE_FAIL(err, MODE_E_VALUE, "%s: \"%s\" is not a whole number", what, text);
+    if (errno == ERANGE || v < min || v > max)
+        return MODE_FAIL(err, MODE_E_VALUE, "%s: %s is out of range, expected %lld to %lld", what, text, (long long)min,
+                         (long long)max);
+    *out = v;
+    return MODE_OK;
+}
+
+enum mode_status mode_parse_real(const char *text, const char *what, double *out, struct mode_error *err)
+{
+    char *end;
+    errno = 0;
+    double v = strtod(text, &end);
+    if (end == text || *end != '\0' || isspace((unsigned char)text[0]) || !isfinite(v))
+        return MODE_FAIL(err, MODE_E_VALUE, "%s: \"%s\" is not a number", what, text);
+    *out = v;
+    return MODE_OK;
+}
+
+static enum mode_status option_set(void *out, const struct mode_option *o, const char *text, const char *what,
+                                   enum mode_status kind, struct mode_error *err)
+{
+    char *field = (char *)out + o->offset;
+    enum mode_status st = MODE_OK;
+    switch (o->type) {
+    case MODE_OPTION_STR: *(const char **)field = text; break;
+    case MODE_OPTION_INT: st = mode_parse_int(text, what, INT64_MIN, INT64_MAX, (int64_t *)field, err); break;
+    case MODE_OPTION_REAL: st = mode_parse_real(text, what, (double *)field, err); break;
+    case MODE_OPTION_FLAG:
+        if (strcmp(text, "1") == 0 || strcmp(text, "true") == 0)
+            *(bool *)field = true;
+        else if (strcmp(text, "0") == 0 || strcmp(text, "false") == 0)
+            *(bool *)field = false;
+        else
+            st = MODE_FAIL(err, MODE_E_VALUE, "%s: \"%s\" is not true or false", what, text);
+        break;
+    case MODE_OPTION_END: break;
+    }
+    if (st) {
+        if (err) err->status = kind;
+        return kind;
+    }
+    return MODE_OK;
+}
+
+static void env_name(char *buf, size_t size, const char *prefix, const char *name)
+{
+    size_t n = (size_t)snprintf(buf, size, "%s", prefix);
+    for (; *name && n + 1 < size; name++) buf[n++] = *name == '-' ? '_' : (char)toupper((unsigned char)*name);
+    buf[n] = '\0';
+}
+
+static const struct mode_option *option_find(const struct mode_option *table, const char *name, size_t n)
+{
+    for (; table->type != MODE_OPTION_END; table++)
+        if (strlen(table->name) == n && strncmp(table->name, name, n) == 0) return table;
+    return NULL;
+}
+
+enum mode_status mode_options_parse(void *out, const struct mode_option *table, const char *env_prefix, int argc,
+                                    char **argv, int *n_args, struct mode_error *err)
+{
+    enum mode_status st;
+    char name[128], what[160];
+    int n = 0;
+    for (const struct mode_option *o = table; o->type != MODE_OPTION_END; o++) {
+        if (o->value && (st = option_set(out, o, o->value, o->name, MODE_E_CONFIG, err))) return st;
+        env_name(name, sizeof name, env_prefix, o->name);
+        const char *v = getenv(name);
+        if (v && (st = option_set(out, o, v, name, MODE_E_CONFIG, err))) return st;
+    }
+    for (int i = 1; i < argc; i++) {
+        char *a = argv[i];
+        if (a[0] != '-' || a[1] == '\0') {
+            argv[++n] = a;
+            continue;
+        }
+        if (strcmp(a, "--") == 0) {
+            while (++i < argc) argv[++n] = argv[i];
+            break;
+        }
+        if (a[1] != '-') return MODE_FAIL(err, MODE_E_USAGE, "unknown option %s; --help lists them", a);
+        const char *flag = a + 2, *eq = strchr(flag, '=');
+        size_t len = eq ? (size_t)(eq - flag) : strlen(flag);
+        const struct mode_option *o = option_find(table, flag, len);
+        const char *value = eq ? eq + 1 : NULL;
+        if (!o && !eq && strncmp(flag, "no-", 3) == 0) {
+            o = option_find(table, flag + 3, len - 3);
+            if (o && o->type != MODE_OPTION_FLAG) o = NULL;
+            value = "0";
+        }
+        if (!o) return MODE_FAIL(err, MODE_E_USAGE, "unknown option %s; --help lists them", a);
+        if (!value && o->type == MODE_OPTION_FLAG) value = "1";
+        if (!value) {
+            if (i + 1 >= argc) return MODE_FAIL(err, MODE_E_USAGE, "--%s needs a value (%s)", o->name, o->meta);
+            value = argv[++i];
+        }
+        snprintf(what, sizeof what, "--%s", o->name);
+        if ((st = option_set(out, o, value, what, MODE_E_USAGE, err))) return st;
+    }
+    *n_args = n;
+    return MODE_OK;
+}
+
+bool mode_options_wants_help(int argc, char **argv)
+{
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) return true;
+    return false;
+}
+
+void mode_options_help(const struct mode_option *table, const char *env_prefix, const char *usage, const char *prose)
+{
+    char name[128], left[160];
+    printf("usage: %s\n\n%s\n", usage, prose);
+    if (table->type != MODE_OPTION_END) printf("\noptions (environment twin in brackets):\n");
+    for (; table->type != MODE_OPTION_END; table++) {
+        env_name(name, sizeof name, env_prefix, table->name);
+        snprintf(left, sizeof left, "--%s%s%s", table->name, table->meta ? " " : "", table->meta ? table->meta : "");
+        printf("  %-26s %s", left, table->help);
+        if (table->value) printf(" (default %s)", table->value);
+        printf(" [%s]\n", name);
+    }
+}

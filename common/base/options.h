@@ -1,0 +1,58 @@
+/* options.h - one table says what a program takes: flags, environment, defaults, help.
+ *
+ *     struct opts { const char *model; int64_t batch; bool raw; };
+ *     static const struct mode_option table[] = {
+ *         MODE_OPT_STR (struct opts, model, "model", NULL,  "DIR",  "open_clip folder"),
+ *         MODE_OPT_INT (struct opts, batch, "batch", "256", "N",    "pairs in a batch"),
+ *         MODE_OPT_FLAG(struct opts, raw,   "raw",          "rows are not normalised"),
+ *         MODE_OPT_END};
+ *
+ * Every flag --some-name has the environment twin <prefix>SOME_NAME. Precedence: flag > environment > default.
+ * Unknown flags and unparsable numbers are MODE_E_USAGE (environment: MODE_E_CONFIG) with the key named.
+ * "--name=value" and "--name value" are both taken; a flag is switched off by "--no-name". "--" ends flags. */
+#ifndef MODE_BASE_OPTIONS_H
+#define MODE_BASE_OPTIONS_H
+
+#include "base/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum mode_option_type { MODE_OPTION_END, MODE_OPTION_STR, MODE_OPTION_INT, MODE_OPTION_REAL, MODE_OPTION_FLAG };
+
+struct mode_option {
+    enum mode_option_type type;
+    const char *name;  /* kebab-case, without the dashes         */
+    size_t offset;     /* of the field in the caller's struct: const char * | int64_t | double | bool */
+    const char *value; /* default as text; NULL = none (NULL, 0, 0.0, false) */
+    const char *meta;  /* "DIR", "N": what help shows for the value */
+    const char *help;
+};
+
+#define MODE_OPT_STR(type, field, name, value, meta, help)                                                   \
+    {MODE_OPTION_STR, name, offsetof(type, field), value, meta, help}
+#define MODE_OPT_INT(type, field, name, value, meta, help)                                                   \
+    {MODE_OPTION_INT, name, offsetof(type, field), value, meta, help}
+#define MODE_OPT_REAL(type, field, name, value, meta, help)                                                  \
+    {MODE_OPTION_REAL, name, offsetof(type, field), value, meta, help}
+#define MODE_OPT_FLAG(type, field, name, help)                                                               \
+    {MODE_OPTION_FLAG, name, offsetof(type, field), NULL, NULL, help}
+#define MODE_OPT_END                                                                                         \
+    {MODE_OPTION_END, NULL, 0, NULL, NULL, NULL}
+
+/* Fill *out from defaults, environment (names prefixed with env_prefix, e.g. "MODE_") and argv[1..argc-1].
+ * Positional arguments are moved, in order, to the front of argv: argv[1..*n_args]. Strings are borrowed from
+ * argv, the environment or the table. --help is not handled here: see mode_options_wants_help. */
+enum mode_status mode_options_parse(void *out, const struct mode_option *table, const char *env_prefix, int argc,
+                                    char **argv, int *n_args, struct mode_error *err);
+bool mode_options_wants_help(int argc, char **argv);
+/* Usage text on stdout: the usage line, the prose, then a row per option with default and environment twin. */
+void mode_options_help(const struct mode_option *table, const char *env_prefix, const char *usage, const char *prose);
+
+/* Strict numbers: the whole text must be one, in range; MODE_E_VALUE otherwise, what names the thing. */
+enum mode_status mode_parse_int(const char *text, const char *what, int64_t min, int64_t max, int64_t *out,
+                                struct mode_error *err);
+enum mode_status mode_parse_real(const char *text, const char *what, double *out, struct mode_error *err);
+
+#endif

@@ -1,0 +1,25 @@
+/* parallel.h - one pool of threads for the whole process.
+ *
+ * Work is cut into items whose number does not depend on how many threads there are, and an item's result does
+ * not depend on which thread ran it: so results are the same bytes with one thread or sixty-four. A call from
+ * inside an item runs its items one after another on the calling thread.
+ *
+ *     mode_parallel_for(n_blocks, one_block, &ctx);
+ *
+ * Threads: one caller at a time enters the pool; others wait their turn. */
+#ifndef MODE_BASE_PARALLEL_H
+#define MODE_BASE_PARALLEL_H
+
+#include <stdint.h>
+
+typedef void mode_item_fn(void *ctx, int64_t item, int thread); /* thread in [0, mode_parallel_threads()) */
+
+/* Threads in the pool, the caller included: MODE_THREADS, else OMP_NUM_THREADS, else the processors this
+ * process may run on. Constant for the life of the process. */
+int mode_parallel_threads(void);
+/* Override before first use (tests, --threads). Asserts that the pool has not started. */
+void mode_parallel_set_threads(int n);
+/* Run fn for item = 0 .. n-1, return when all are done. */
+void mode_parallel_for(int64_t n, mode_item_fn *fn, void *ctx);
+
+#endif

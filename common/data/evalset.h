@@ -1,0 +1,45 @@
+/* evalset.h - an evaluation task as CLIP_benchmark lays it out on disk.
+ *
+ *     <dir>/classnames.txt, zeroshot_classification_templates.txt ({c}), [dataset_type.txt],
+ *     <dir>/test/nshards.txt, <dir>/test/0.tar ...: s0000000.cls + .jpg|.png|.webp, or .txt + picture.
+ *
+ * Threads: an open set is read-only. */
+#ifndef MODE_DATA_EVALSET_H
+#define MODE_DATA_EVALSET_H
+
+#include "base/error.h"
+#include "base/file.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum mode_task_kind { MODE_TASK_CLASSIFICATION = 1, MODE_TASK_RETRIEVAL = 2 };
+
+struct mode_evalset {
+    char *name; /* base name of dir */
+    enum mode_task_kind kind;
+    int n_classes;     /* classification */
+    char **classes;    /* [n_classes]    */
+    int n_templates;   /* >= 1 */
+    char **templates;  /* with {c}       */
+    int n_images;      /* in tar order over all shards */
+    const uint8_t **image; /* [n_images] file bytes, borrowed from the mappings */
+    size_t *image_size;
+    char **image_key;
+    int32_t *label;        /* [n_images], classification  */
+    int n_texts;           /* retrieval: all captions in tar order */
+    char **texts;
+    int32_t *image_of_text; /* [n_texts]                  */
+    int n_maps;
+    struct mode_mapping *maps; /* the tars */
+};
+
+enum mode_status mode_evalset_open(struct mode_evalset *e, const char *dir, struct mode_error *err);
+void mode_evalset_close(struct mode_evalset *e);
+/* The template with {c} replaced by the class; the caller frees. */
+char *mode_evalset_prompt(const struct mode_evalset *e, int template_index, int class_index);
+/* Digest over every file of the task (words, labels, pictures); and over its words alone. */
+enum mode_status mode_evalset_digest(const char *dir, char hex[MODE_DIGEST_HEX], struct mode_error *err);
+enum mode_status mode_evalset_words_digest(const char *dir, char hex[MODE_DIGEST_HEX], struct mode_error *err);
+
+#endif

@@ -1,0 +1,32 @@
+/* tokenizer.h - CLIP byte-BPE and BERT WordPiece: text in, token ids out.
+ *
+ * Source:  CLIP: bpe_simple_vocab_16e6.txt.gz and open_clip's SimpleTokenizer behaviour. BERT: vocab.txt or
+ *          tokenizer.json and the uncased/cased BertTokenizer behaviour.
+ * Threads: an open tokenizer is read-only; encode may be called from many threads. */
+#ifndef MODE_DATA_TOKENIZER_H
+#define MODE_DATA_TOKENIZER_H
+
+#include "base/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct mode_tokenizer;
+
+enum mode_clip_clean { MODE_CLIP_CLEAN_OPENAI, MODE_CLIP_CLEAN_HF };
+
+/* path: bpe_simple_vocab_16e6.txt.gz (or unpacked). Vocabulary 49408, start 49406, end 49407. */
+enum mode_status mode_tokenizer_open_clip(struct mode_tokenizer **t, const char *path, enum mode_clip_clean clean,
+                                          struct mode_error *err);
+/* dir: a Hugging Face folder with vocab.txt or tokenizer.json. An unknown normaliser or model is refused by name. */
+enum mode_status mode_tokenizer_open_bert(struct mode_tokenizer **t, const char *dir, struct mode_error *err);
+void mode_tokenizer_close(struct mode_tokenizer **t);
+
+/* Ids of text (UTF-8, need not be valid: bad bytes become U+FFFD), special tokens included, at most max_ids
+ * (>= 2; 77 for CLIP). A longer text is cut and its last id is the end token. Returns how many were written to
+ * ids; never pads. */
+int mode_tokenizer_encode(const struct mode_tokenizer *t, const char *text, size_t n_bytes, int32_t *ids, int max_ids);
+int32_t mode_tokenizer_vocab_size(const struct mode_tokenizer *t);
+
+#endif

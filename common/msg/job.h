@@ -1,0 +1,58 @@
+/* job.h - one task, as the code that does it sees it.
+ *
+ * A service's work function gets a job: the packed request, its inputs as local files whose digests were
+ * verified, names for its outputs, a way to say how far it is, and a way to learn that it should stop. It never
+ * sees a socket, Redis or the store. It runs in the worker's compute process, one job at a time.
+ *
+ *     enum mode_status embed_work(struct mode_job *job, struct mode_error *err)
+ *     {
+ *         size_t size;
+ *         const uint8_t *packed = mode_job_request(job, &size);
+ *         const char *captions = mode_job_input(job, "captions");      // path, or NULL
+ *         const char *out = mode_job_output(job, "feat.safetensors");  // write here
+ *         ...
+ *         mode_job_progress(job, done, total, "captions");             // at least every few seconds
+ *         if (mode_job_stopping(job)) return MODE_FAIL(err, MODE_E_STOPPED, "stopped");
+ *     }
+ *
+ * On MODE_OK every output that exists is published by digest and the commit record is created; otherwise
+ * nothing is. Outputs must be the same bytes whenever the request and the inputs are. */
+#ifndef MODE_MSG_JOB_H
+#define MODE_MSG_JOB_H
+
+#include "base/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct mode_job;
+
+const uint8_t *mode_job_request(const struct mode_job *job, size_t *size);
+/* Local path of the input of that name, NULL when the task has none; borrowed, valid for the job. */
+const char *mode_job_input(const struct mode_job *job, const char *name);
+/* Inputs in order: name and path of the i-th; false past the end. */
+bool mode_job_input_at(const struct mode_job *job, size_t i, const char **name, const char **path);
+/* Path to write the output of that name to; borrowed. Names hold no '/'. */
+const char *mode_job_output(struct mode_job *job, const char *name);
+/* A folder that outlives a crash of this attempt: <ckpt>/<task key>/. `latest` is the newest earlier attempt's
+ * folder with a complete checkpoint, or NULL; `mine` is this attempt's own (fence-scoped: an old attempt cannot
+ * touch a newer one's). Write a checkpoint as a sub-folder of `mine` and call mode_job_checkpoint_done. */
+const char *mode_job_checkpoint_latest(struct mode_job *job);
+const char *mode_job_checkpoint_mine(struct mode_job *job);
+/* Declare `name` (a sub-folder of `mine`, all files closed) complete: files and folder are fsynced, then the
+ * manifest is created. Older complete checkpoints but the last two are removed. */
+enum mode_status mode_job_checkpoint_done(struct mode_job *job, const char *name, struct mode_error *err);
+
+/* Progress: done of total `unit`s; feeds the lease's stall clock, so call it at least every few seconds. */
+void mode_job_progress(struct mode_job *job, uint64_t done, uint64_t total, const char *unit);
+bool mode_job_stopping(const struct mode_job *job);
+/* Counts for the commit record. */
+void mode_job_count_rows(struct mode_job *job, uint64_t rows_in, uint64_t rows_out);
+void mode_job_count_reject(struct mode_job *job, const char *reason, uint64_t n);
+/* JSON object text stored with the commit. */
+void mode_job_note(struct mode_job *job, const char *json);
+
+typedef enum mode_status mode_work_fn(struct mode_job *job, struct mode_error *err);
+
+#endif
