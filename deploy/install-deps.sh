@@ -1,0 +1,58 @@
+#!/bin/sh
+# install-deps.sh WHAT... - install Debian packages, only those that are missing, and say which.
+#
+#   build   compiler, CMake and the libraries MoDE is made of
+#   run     what a machine that only runs MoDE needs
+#   test    cmocka and a Redis server
+#   demo    what builds and runs the demo: renderers for its pictures, a Redis server, pip for one model file
+set -eu
+
+build="gcc libc6-dev make cmake pkg-config protobuf-c-compiler protobuf-compiler libprotobuf-c-dev libzmq3-dev
+ libhiredis-dev libarchive-dev libjansson-dev libmicrohttpd-dev libcurl4-openssl-dev libyaml-dev
+ libjpeg62-turbo-dev libspng-dev libwebp-dev libutf8proc-dev libxxhash-dev libssl-dev libsodium-dev
+ libopenblas-pthread-dev zlib1g-dev"
+run="redis-server libprotobuf-c1 libzmq5 libhiredis0.14 libarchive13 libjansson4 libmicrohttpd12 libcurl4
+ libyaml-0-2 libjpeg62-turbo libspng0 libwebp7 libutf8proc2 libxxhash0 libssl3 libsodium23
+ libopenblas0-pthread zlib1g"
+test="libcmocka-dev redis-server"
+demo="librsvg2-dev libcairo2-dev libharfbuzz-dev libxml2-dev redis-server python3-pip ca-certificates"
+
+wanted=
+for what in "$@"; do
+    case $what in
+    build) wanted="$wanted $build" ;;
+    run) wanted="$wanted $run" ;;
+    test) wanted="$wanted $test" ;;
+    demo) wanted="$wanted $demo" ;;
+    *) echo "install-deps.sh: unknown set \"$what\"; there are build, run, test, demo" >&2; exit 2 ;;
+    esac
+done
+
+missing=
+for p in $wanted; do
+    dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null | grep -qx installed || missing="$missing $p"
+done
+[ -n "$missing" ] || exit 0
+
+if ! command -v apt-get >/dev/null; then
+    echo "install-deps.sh: this machine has no apt-get; install the equivalents of:$missing" >&2
+    exit 69
+fi
+sudo=
+if [ "$(id -u)" != 0 ]; then
+    if ! command -v sudo >/dev/null; then
+        echo "install-deps.sh: not root and no sudo; as root run: apt-get install$missing" >&2
+        exit 77
+    fi
+    sudo=sudo
+fi
+echo "Installing with apt:$missing" >&2
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+# RUNLEVEL=1: redis-server must not start a system service here; MoDE starts its own private one
+if ! { $sudo env DEBIAN_FRONTEND=noninteractive apt-get update &&
+       $sudo env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y --no-install-recommends $missing; } >"$log" 2>&1; then
+    cat "$log" >&2
+    echo "install-deps.sh: apt could not install:$missing (see above)" >&2
+    exit 69
+fi
