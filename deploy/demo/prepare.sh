@@ -1,0 +1,21 @@
+#!/bin/sh
+# prepare.sh DIR full|smoke [BIN] - everything the demo's run needs, into DIR: data/train and data/eval (built from
+# Debian packages), models/ (text encoder, CLIP merges) and run.yaml. Downloads are kept in MODE_CACHE
+# (default ~/.cache/mode); what is there already is not made again. BIN: folder of mode-demo-data (default: PATH).
+set -eu
+dir=$1 profile=$2 bin=${3:-}
+here=$(cd "$(dirname "$0")" && pwd)
+cache=${MODE_CACHE:-${HOME:-/tmp}/.cache/mode}
+[ -n "$bin" ] && PATH=$bin:$PATH && export PATH
+
+mkdir -p "$dir/models" "$cache"
+"$here/../fetch-models.sh" "$cache/models"
+for f in encoder bpe_simple_vocab_16e6.txt.gz; do
+    if [ ! -e "$dir/models/$f" ]; then
+        rm -rf "$dir/models/$f.part"
+        cp -r "$cache/models/$f" "$dir/models/$f.part"
+        mv "$dir/models/$f.part" "$dir/models/$f"
+    fi
+done
+"$here/data.sh" "$cache" "$dir/data" "$profile"
+cp "$here/$profile.yaml" "$dir/run.yaml"
