@@ -98,28 +98,37 @@ static enum mode_status sync_parent(const char *path, struct mode_error *err)
     return st;
 }
 
-enum mode_status mode_file_write_atomic(const char *path, const void *data, size_t size, struct mode_error *err)
+static enum mode_status write_all(int fd, const char *path, const struct mode_file_part *part, size_t before,
+                                  struct mode_error *err)
+{
+    const char *p = part->data;
+    for (size_t left = part->size; left > 0;) {
+        ssize_t n = write(fd, p, left);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0)
+            return MODE_FAIL(err, MODE_E_IO, "%s: writing failed at byte %zu: %s", path, before + part->size - left,
+                             strerror(errno));
+        p += n;
+        left -= (size_t)n;
+    }
+    return MODE_OK;
+}
+
+enum mode_status mode_file_write_parts(const char *path, const struct mode_file_part *parts, size_t n_parts,
+                                       struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
     char *temp = mode_xasprintf("%s.tmp-XXXXXX", path);
-    const char *p = data;
-    size_t left = size;
+    size_t written = 0;
     int fd = mkostemp(temp, O_CLOEXEC);
     if (fd < 0) {
         st = MODE_FAIL(err, errno == ENOSPC ? MODE_E_IO : MODE_E_CREATE, "%s: cannot be created: %s", temp, strerror(errno));
         free(temp);
         return st;
     }
-    while (left > 0) {
-        ssize_t n = write(fd, p, left);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) {
-            st = MODE_FAIL(err, MODE_E_IO, "%s: writing failed at byte %zu of %zu: %s", path, size - left, size,
-                           strerror(errno));
-            break;
-        }
-        p += n;
-        left -= (size_t)n;
+    for (size_t i = 0; !st && i < n_parts; i++) {
+        st = write_all(fd, path, &parts[i], written, err);
+        written += parts[i].size;
     }
     if (!st && fchmod(fd, 0644) != 0) st = MODE_FAIL(err, MODE_E_IO, "%s: chmod failed: %s", path, strerror(errno));
     if (!st && fsync(fd) != 0) st = MODE_FAIL(err, MODE_E_IO, "%s: fsync failed: %s", path, strerror(errno));
@@ -132,6 +141,12 @@ enum mode_status mode_file_write_atomic(const char *path, const void *data, size
         st = sync_parent(path, err);
     free(temp);
     return st;
+}
+
+enum mode_status mode_file_write_atomic(const char *path, const void *data, size_t size, struct mode_error *err)
+{
+    struct mode_file_part part = {data, size};
+    return mode_file_write_parts(path, &part, 1, err);
 }
 
 enum mode_status mode_dir_make(const char *path, struct mode_error *err)

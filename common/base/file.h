@@ -16,6 +16,13 @@
 enum mode_status mode_file_read(const char *path, size_t max_bytes, char **data, size_t *size,
                                 struct mode_error *err);
 enum mode_status mode_file_write_atomic(const char *path, const void *data, size_t size, struct mode_error *err);
+/* The same for a file made of several pieces, written one after another (no copy of a large whole). */
+struct mode_file_part {
+    const void *data; /* may be NULL when size is 0 */
+    size_t size;
+};
+enum mode_status mode_file_write_parts(const char *path, const struct mode_file_part *parts, size_t n_parts,
+                                       struct mode_error *err);
 /* Flush a finished file / a folder's entries to disk. */
 enum mode_status mode_file_sync(const char *path, struct mode_error *err);
 /* mkdir -p; an existing folder is fine. */
