@@ -22,19 +22,19 @@ build: ## compile everything into $(BUILD)/bin
 	@cmake -S . -B $(BUILD) >$(BUILD)-configure.log 2>&1 || { cat $(BUILD)-configure.log; exit 1; }; rm -f $(BUILD)-configure.log
 	@cmake --build $(BUILD) -j$(JOBS)
 
-.PHONY: test unit ops golden service fault
+.PHONY: test unit ops golden service fault slow
 test: deps-test build lint-deps ## build and run every quick test
-	@cd $(BUILD) && OPENBLAS_NUM_THREADS=1 ctest --output-on-failure
-unit ops golden service fault: build ## one kind of test
-	@cd $(BUILD) && OPENBLAS_NUM_THREADS=1 ctest --output-on-failure -L $@
+	@cd $(BUILD) && ctest --output-on-failure -LE slow
+unit ops golden service fault slow: build ## one kind of test
+	@cd $(BUILD) && ctest --output-on-failure -L $@
 
 .PHONY: asan tsan
 asan: deps-test ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@cmake -S . -B build-asan -DMODE_SANITIZE=address,undefined -DMODE_DEMO_DATA=OFF >/dev/null && cmake --build build-asan -j$(JOBS)
-	@cd build-asan && OPENBLAS_NUM_THREADS=1 UBSAN_OPTIONS=print_stacktrace=1 ctest --output-on-failure
+	@cd build-asan && UBSAN_OPTIONS=print_stacktrace=1 ctest --output-on-failure -LE slow
 tsan: deps-test ## the threaded tests under ThreadSanitizer
 	@cmake -S . -B build-tsan -DMODE_SANITIZE=thread -DMODE_DEMO_DATA=OFF >/dev/null && cmake --build build-tsan -j$(JOBS)
-	@cd build-tsan && OPENBLAS_NUM_THREADS=1 ctest --output-on-failure -L 'unit|service'
+	@cd build-tsan && ctest --output-on-failure -L 'unit|service'
 
 .PHONY: demo
 demo: deps-demo build ## the whole pipeline on real data on this machine (DEMO_DIR, DEMO_PROFILE=full|smoke)
