@@ -1,0 +1,169 @@
+#include "ensemble/metrics.h"
+
+#include "base/parallel.h"
+#include "base/str.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+const int mode_recall_k[MODE_RECALL_COUNT] = {1, 5, 10};
+
+static enum mode_status check_scores(const float *scores, int64_t n, int64_t c, struct mode_error *err)
+{
+    if (n < 1 || c < 1)
+        return MODE_FAIL(err, MODE_E_VALUE, "scores are [%lld, %lld], at least one row and one column are needed",
+                         (long long)n, (long long)c);
+    for (int64_t i = 0; i < n * c; i++)
+        if (!isfinite(scores[i]))
+            return MODE_FAIL(err, MODE_E_VALUE, "score of row %lld, column %lld is %f, a finite number is needed",
+                             (long long)(i / c), (long long)(i % c), (double)scores[i]);
+    return MODE_OK;
+}
+
+static enum mode_status check_ids(const int32_t *id, int64_t n, int64_t end, const char *what, struct mode_error *err)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (id[i] < 0 || id[i] >= end)
+            return MODE_FAIL(err, MODE_E_VALUE, "%s of row %lld is %d, expected 0 to %lld", what, (long long)i, id[i],
+                             (long long)end - 1);
+    return MODE_OK;
+}
+
+/* How many of the n values (stride apart) come before value number `of`: larger, or equal and earlier. */
+static int64_t rank_of(const float *v, int64_t n, int64_t stride, int64_t of)
+{
+    float x = v[of * stride];
+    int64_t before = 0;
+    for (int64_t i = 0; i < n; i++) {
+        float y = v[i * stride];
+        before += y > x || (y == x && i < of);
+    }
+    return before;
+}
+
+struct margin {
+    double score;
+    int positive;
+};
+
+static int compare_margin(const void *a, const void *b)
+{
+    double x = ((const struct margin *)a)->score, y = ((const struct margin *)b)->score;
+    return (x > y) - (x < y);
+}
+
+/* Probability that a positive scores above a negative, ties counting half. */
+static double roc_auc(const float *scores, const int32_t *target, int64_t n)
+{
+    struct margin *m = mode_xmalloc((size_t)n * sizeof *m);
+    int64_t positives = 0;
+    double wins = 0, negatives_below = 0;
+    for (int64_t i = 0; i < n; i++) {
+        m[i] = (struct margin){(double)scores[2 * i + 1] - (double)scores[2 * i], target[i] == 1};
+        positives += m[i].positive;
+    }
+    qsort(m, (size_t)n, sizeof *m, compare_margin);
+    for (int64_t i = 0; i < n;) {
+        int64_t end = i, p = 0;
+        for (; end < n && m[end].score == m[i].score; end++) p += m[end].positive;
+        double q = (double)(end - i - p);
+        wins += (double)p * (negatives_below + 0.5 * q);
+        negatives_below += q;
+        i = end;
+    }
+    free(m);
+    if (positives == 0 || positives == n) return NAN;
+    return wins / ((double)positives * (double)(n - positives));
+}
+
+enum mode_status mode_classification_measure(struct mode_classification_metrics *out, const float *scores,
+                                             const int32_t *target, int64_t n, int64_t c, struct mode_error *err)
+{
+    enum mode_status st;
+    int64_t top1 = 0, top5 = 0, present = 0;
+    if ((st = check_scores(scores, n, c, err))) return st;
+    if ((st = check_ids(target, n, c, "target", err))) return st;
+    int64_t *seen = mode_xcalloc((size_t)c, sizeof *seen), *hit = mode_xcalloc((size_t)c, sizeof *hit);
+    for (int64_t i = 0; i < n; i++) {
+        int64_t rank = rank_of(scores + i * c, c, 1, target[i]);
+        seen[target[i]]++;
+        hit[target[i]] += rank == 0;
+        top1 += rank == 0;
+        top5 += rank < 5;
+    }
+    double recall = 0;
+    for (int64_t k = 0; k < c; k++) {
+        if (!seen[k]) continue;
+        present++;
+        recall += (double)hit[k] / (double)seen[k];
+    }
+    out->acc1 = (double)top1 / (double)n;
+    out->acc5 = c < 5 ? NAN : (double)top5 / (double)n;
+    out->mean_per_class_recall = recall / (double)present;
+    out->mean_top1_top5 = (out->acc1 + out->acc5) / 2;
+    out->roc_auc = c == 2 ? roc_auc(scores, target, n) : NAN;
+    free(seen);
+    free(hit);
+    return MODE_OK;
+}
+
+struct recall_job {
+    const float *scores;
+    const int32_t *image_of_text;
+    int64_t n, c;
+    int64_t *best; /* per query: rank of its best positive; -1 when it has none */
+};
+
+static void rank_image(void *ctx, int64_t text, int thread)
+{
+    struct recall_job *j = ctx;
+    (void)thread;
+    j->best[text] = rank_of(j->scores + text, j->n, j->c, j->image_of_text[text]);
+}
+
+static void rank_text(void *ctx, int64_t image, int thread)
+{
+    struct recall_job *j = ctx;
+    const float *row = j->scores + image * j->c;
+    int64_t best = -1;
+    (void)thread;
+    for (int64_t t = 0; t < j->c; t++) /* the best positive; of equal ones the first */
+        if (j->image_of_text[t] == image && (best < 0 || row[t] > row[best])) best = t;
+    j->best[image] = best < 0 ? -1 : rank_of(row, j->c, 1, best);
+}
+
+static enum mode_status recall(double out[MODE_RECALL_COUNT], const float *scores, const int32_t *image_of_text,
+                               int64_t n, int64_t c, int64_t queries, mode_item_fn *rank, struct mode_error *err)
+{
+    enum mode_status st;
+    if ((st = check_scores(scores, n, c, err))) return st;
+    if ((st = check_ids(image_of_text, c, n, "image", err))) return st;
+    struct recall_job j = {scores, image_of_text, n, c, mode_xmalloc((size_t)queries * sizeof *j.best)};
+    mode_parallel_for(queries, rank, &j);
+    for (int r = 0; r < MODE_RECALL_COUNT; r++) {
+        int64_t hits = 0;
+        for (int64_t q = 0; q < queries; q++) hits += j.best[q] >= 0 && j.best[q] < mode_recall_k[r];
+        out[r] = (double)hits / (double)queries;
+    }
+    free(j.best);
+    return MODE_OK;
+}
+
+enum mode_status mode_image_recall(double out[MODE_RECALL_COUNT], const float *scores, const int32_t *image_of_text,
+                                   int64_t n, int64_t c, struct mode_error *err)
+{
+    return recall(out, scores, image_of_text, n, c, c, rank_image, err);
+}
+
+enum mode_status mode_text_recall(double out[MODE_RECALL_COUNT], const float *scores, const int32_t *image_of_text,
+                                  int64_t n, int64_t c, struct mode_error *err)
+{
+    return recall(out, scores, image_of_text, n, c, n, rank_text, err);
+}
+
+enum mode_status mode_retrieval_measure(struct mode_retrieval_metrics *out, const float *scores,
+                                        const int32_t *image_of_text, int64_t n, int64_t c, struct mode_error *err)
+{
+    enum mode_status st = mode_image_recall(out->image_recall, scores, image_of_text, n, c, err);
+    return st ? st : mode_text_recall(out->text_recall, scores, image_of_text, n, c, err);
+}
