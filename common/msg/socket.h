@@ -1,0 +1,102 @@
+/* socket.h - ZeroMQ sockets with the options, limits and refusals this project wants.
+ *
+ * One machine: ipc:///path/to/socket; its folder's permissions (0700) are the protection. Between machines:
+ * tcp://host:port, always with CURVE and an allow list. A TCP endpoint without keys is refused.
+ *
+ *     struct mode_net *net;                       // ZeroMQ context + the thread that knows the allow list
+ *     struct mode_socket *s;
+ *     mode_net_open(&net, &err);
+ *     mode_net_allow(net, "keys/allow", &err);    // servers with CURVE only
+ *     struct mode_endpoint e = {.endpoint = "ipc:///run/mode/work", .wire = MODE_WIRE_WORKER};
+ *     mode_socket_bind(&s, net, &e, &err);        // ROUTER;  mode_socket_connect: DEALER
+ *     while (mode_socket_recv(s, &p, &err) == MODE_OK && p.data) { ...; mode_packet_clear(&p); }
+ *
+ * Threads: a socket belongs to one thread. The context may be shared. */
+#ifndef MODE_MSG_SOCKET_H
+#define MODE_MSG_SOCKET_H
+
+#include "base/error.h"
+#include "msg/envelope.h"
+#include "msg/keys.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct mode_net;
+struct mode_socket;
+
+enum mode_status mode_net_open(struct mode_net **out, struct mode_error *err);
+/* Closes its thread; every socket must be closed before. */
+void mode_net_close(struct mode_net **net);
+/* (Re-)read the allow list and start the ZAP thread; call again to reload (SIGHUP, VERB_RELOAD_KEYS). A list
+ * that cannot be read leaves the old one in force. */
+enum mode_status mode_net_allow(struct mode_net *net, const char *allow_path, struct mode_error *err);
+/* Is this name in the list at present? For cutting sessions whose key was taken back. Always true without a
+ * list. */
+bool mode_net_allowed(struct mode_net *net, const char *name);
+
+struct mode_endpoint {
+    const char
+        *endpoint; /* ipc://path or tcp://host:port; bind: tcp://interface:port, port "*" = any free one */
+    enum mode_wire wire;    /* limits; and on a server with CURVE: which role is let in */
+    const char *key_dir;    /* NULL = no CURVE (ipc only) */
+    const char *key_name;   /* server: "server"; client: its own name in key_dir */
+    const char *server_pub; /* client: path of the server's .pub file; NULL = <key_dir>/server.pub */
+};
+
+/* ROUTER. The folder of an ipc endpoint is made (0700). MODE_E_CONFIG: TCP without keys; port or path taken
+ * by a live process. With CURVE: mode_net_allow must have been called. */
+enum mode_status mode_socket_bind(struct mode_socket **out, struct mode_net *net,
+                                  const struct mode_endpoint *e, struct mode_error *err);
+/* DEALER. Returns at once; connecting goes on behind, see mode_socket_link. */
+enum mode_status mode_socket_connect(struct mode_socket **out, struct mode_net *net,
+                                     const struct mode_endpoint *e, struct mode_error *err);
+void mode_socket_close(struct mode_socket **s);
+/* With CURVE: prove that a key outside the allow list is refused by this server socket: a client with a fresh
+ * key must fail. MODE_E_PERM if it got through. Takes well under a second. Nothing else may use the socket
+ * meanwhile. */
+enum mode_status mode_socket_self_test(struct mode_socket *s, struct mode_error *err);
+/* The endpoint really bound ("tcp://0.0.0.0:41234"); borrowed. */
+const char *mode_socket_endpoint(const struct mode_socket *s);
+/* The zmq socket, for zmq_poll, and the monitor's (PAIR) of a connecting one. */
+void *mode_socket_handle(struct mode_socket *s);
+void *mode_socket_monitor(struct mode_socket *s);
+
+/* One message received. data is NULL when there was none. */
+struct mode_packet {
+    uint8_t route[256]; /* server: whom to answer */
+    size_t n_route;
+    char user[64]; /* server with CURVE: the allow list's name of the sender; "" otherwise */
+    const uint8_t *data;
+    size_t size;
+    void *msg; /* owns data */
+};
+/* Does not block: MODE_OK with p->data NULL when nothing is there. Messages of a wrong shape are dropped and
+ * counted. */
+enum mode_status mode_socket_recv(struct mode_socket *s, struct mode_packet *p, struct mode_error *err);
+void mode_packet_clear(struct mode_packet *p);
+uint64_t mode_socket_dropped(const struct mode_socket *s);
+
+/* Pack and send, never blocking. route NULL, 0 on a client. MODE_E_TEMP: peer gone, not connected or its
+ * queue full; the message was not sent and may be sent again. */
+enum mode_status mode_socket_send(struct mode_socket *s, const uint8_t *route, size_t n_route,
+                                  const Mode__Envelope *e, struct mode_error *err);
+
+/* What happened to a client's connection since the last call. Reads the monitor; does not block. */
+enum mode_link {
+    MODE_LINK_SAME,   /* nothing new */
+    MODE_LINK_UP,     /* a handshake succeeded: say HELLO */
+    MODE_LINK_DOWN,   /* lost; ZeroMQ reconnects by itself */
+    MODE_LINK_REFUSED /* err says why and it will not get better by waiting: key not allowed, server wants
+                         keys, wrong server key */
+};
+enum mode_link mode_socket_link(struct mode_socket *s, struct mode_error *err);
+
+/* One question, one answer, for the mode command and health checks: connects, sends e, waits up to timeout_ms
+ * for the reply to it. MODE_E_PEER: nobody answered in time. A Reject is returned as an answer, not as an
+ * error. */
+enum mode_status mode_ask(struct mode_envelope **answer, struct mode_net *net, const struct mode_endpoint *at,
+                          const Mode__Envelope *e, int timeout_ms, struct mode_error *err);
+
+#endif

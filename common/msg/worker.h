@@ -1,0 +1,41 @@
+/* worker.h - what every service's main calls: the agent that talks to the coordinator, and the process that
+ * computes.
+ *
+ *     int main(int argc, char **argv) { return mode_worker_main("embed", embed_work, argc, argv); }
+ *
+ * Two processes: the agent holds the connection, the leases and the heartbeat and never computes, so it
+ * answers while a kernel hangs; the compute process (the same executable again, one per slot) runs the work
+ * function on one job at a time and stays for the next. If it dies or stands still the agent reports that
+ * with the last lines of its stderr and starts another. Whatever is killed whenever, nothing is lost: outputs
+ * are published before the commit record, and a task whose commit record exists is reported, not computed
+ * again.
+ *
+ * Threads: mode_worker_main owns the process. */
+#ifndef MODE_MSG_WORKER_H
+#define MODE_MSG_WORKER_H
+
+#include "msg/job.h"
+
+#include <stddef.h>
+
+/* Options and environment: `mode-<word> --help`. `mode-<word> healthcheck` exits 0 when the agent of this
+ * workspace and slot name is alive and heard the coordinator lately, 1 otherwise. Returns the exit code.
+ * SIGTERM, SIGINT: stop taking tasks, release the running ones after a grace, exit 143 or 130; the second
+ * signal exits at once. */
+int mode_worker_main(const char *word, mode_work_fn *work, int argc, char **argv);
+
+/* Run a work function here and now, without services, store or second process: for tests and the `mode`
+ * command. Inputs are plain files under the names the service knows; outputs appear as out_dir/<name>, only
+ * on success. */
+struct mode_local_input {
+    const char *name, *path;
+};
+struct mode_local_report { /* may be NULL */
+    uint64_t rows_in, rows_out, rejected;
+    char *note; /* malloc'd JSON or NULL */
+};
+enum mode_status mode_job_run_local(struct mode_local_report *report, mode_work_fn *work, const void *request,
+                                    size_t request_size, const struct mode_local_input *inputs,
+                                    size_t n_inputs, const char *out_dir, struct mode_error *err);
+
+#endif
