@@ -1,0 +1,286 @@
+#include "cluster/balanced.h"
+
+#include "base/parallel.h"
+#include "tensor/tensor.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct candidate {
+    float cost;
+    int32_t id;
+};
+struct bid {
+    double level;
+    int32_t who; /* row, or n + i for the i-th imaginary row */
+};
+
+struct auction {
+    const struct mode_cost *cost;
+    int64_t n, imaginary;
+    int k, n_cand;
+    int64_t cap; /* places per centre: ceil(n / k) */
+    struct candidate *cand; /* [n, n_cand] */
+    float *limit;           /* [n] no centre outside the list was below this when the list was made */
+    struct bid *heap;       /* [k, cap] min-heaps by (level, who) */
+    int64_t *size;          /* [k] */
+    double *price;          /* [k] what a row must beat: the lowest bid once all places are taken */
+    double *seat;           /* [k] what an imaginary row must beat; each centre holds at most one */
+    unsigned char *held;    /* [k] an imaginary row sits here */
+    int32_t *queue;         /* [n + imaginary] ring of those without a place */
+    float *scratch;         /* [threads, MODE_COST_BLOCK, k] */
+    double eps;
+    int64_t bids, refreshed;
+};
+
+/* The n_cand cheapest centres of one row at current prices. */
+static void pick(struct auction *a, int64_t row, const float *cost)
+{
+    struct candidate *c = a->cand + row * a->n_cand;
+    double value[64];
+    int have = 0;
+    for (int k = 0; k < a->k; k++) {
+        double v = cost[k] + a->price[k];
+        if (have == a->n_cand && v >= value[have - 1]) continue;
+        int at = have < a->n_cand ? have++ : have - 1;
+        for (; at > 0 && value[at - 1] > v; at--) {
+            value[at] = value[at - 1];
+            c[at] = c[at - 1];
+        }
+        value[at] = v;
+        c[at] = (struct candidate){cost[k], k};
+    }
+    /* rounded down, so that comparing in float stays on the safe side */
+    a->limit[row] = a->n_cand == a->k ? INFINITY : nextafterf((float)value[have - 1], -INFINITY);
+}
+
+static void pick_item(void *ctx, int64_t item, int thread)
+{
+    struct auction *a = ctx;
+    int64_t first = item * MODE_COST_BLOCK;
+    int rows = a->n - first < MODE_COST_BLOCK ? (int)(a->n - first) : MODE_COST_BLOCK;
+    float *block = a->scratch + (int64_t)thread * MODE_COST_BLOCK * a->k;
+    mode_cost_block(a->cost, block, first, rows);
+    for (int i = 0; i < rows; i++) pick(a, first + i, block + (int64_t)i * a->k);
+}
+
+static bool below(struct bid a, struct bid b)
+{
+    return a.level < b.level || (a.level == b.level && a.who < b.who);
+}
+
+static void sift_down(struct bid *h, int64_t size, int64_t at)
+{
+    for (;;) {
+        int64_t least = at, l = 2 * at + 1;
+        if (l < size && below(h[l], h[least])) least = l;
+        if (l + 1 < size && below(h[l + 1], h[least])) least = l + 1;
+        if (least == at) return;
+        struct bid t = h[at];
+        h[at] = h[least];
+        h[least] = t;
+        at = least;
+    }
+}
+
+static void sift_up(struct bid *h, int64_t at)
+{
+    while (at > 0 && below(h[at], h[(at - 1) / 2])) {
+        struct bid t = h[at];
+        h[at] = h[(at - 1) / 2];
+        h[(at - 1) / 2] = t;
+        at = (at - 1) / 2;
+    }
+}
+
+/* Put a bid into centre k; returns who lost the place, or -1. */
+static int32_t place(struct auction *a, int k, struct bid b)
+{
+    struct bid *h = a->heap + k * a->cap;
+    bool imaginary = b.who >= a->n;
+    int32_t loser = -1;
+    if (imaginary && a->held[k]) { /* takes the one seat from its holder */
+        int64_t at = 0;
+        while (h[at].who < a->n) at++;
+        loser = h[at].who;
+        h[at] = b;
+        sift_down(h, a->size[k], at);
+    } else if (a->size[k] < a->cap) {
+        h[a->size[k]] = b;
+        sift_up(h, a->size[k]++);
+    } else {
+        loser = h[0].who;
+        if (loser >= a->n) a->held[k] = 0;
+        h[0] = b;
+        sift_down(h, a->size[k], 0);
+    }
+    if (imaginary) {
+        a->held[k] = 1;
+        a->seat[k] = b.level;
+    }
+    if (a->size[k] == a->cap) a->price[k] = h[0].level;
+    if (!a->held[k]) a->seat[k] = a->price[k];
+    return loser;
+}
+
+/* Best centre of a row, its value, and the next best value. */
+static int best_of_row(const struct auction *a, int64_t row, double *best, double *next)
+{
+    const struct candidate *c = a->cand + row * a->n_cand;
+    int who = -1;
+    *best = *next = INFINITY;
+    for (int i = 0; i < a->n_cand; i++) {
+        double v = c[i].cost + a->price[c[i].id];
+        if (v < *best || (v == *best && c[i].id < who)) {
+            *next = *best;
+            *best = v;
+            who = c[i].id;
+        } else if (v < *next) {
+            *next = v;
+        }
+    }
+    return who;
+}
+
+static int32_t bid_once(struct auction *a, int32_t who)
+{
+    double best = INFINITY, next = INFINITY;
+    int k = -1;
+    a->bids++;
+    if (who < a->n) {
+        k = best_of_row(a, who, &best, &next);
+        if (next > a->limit[who]) { /* a centre outside the list might be better by now */
+            mode_cost_block(a->cost, a->scratch, who, 1);
+            pick(a, who, a->scratch);
+            a->refreshed++;
+            k = best_of_row(a, who, &best, &next);
+        }
+    } else {
+        for (int j = 0; j < a->k; j++) {
+            if (a->seat[j] < best) {
+                next = best;
+                best = a->seat[j];
+                k = j;
+            } else if (a->seat[j] < next) {
+                next = a->seat[j];
+            }
+        }
+    }
+    double now = who < a->n ? a->price[k] : a->seat[k];
+    double rise = isfinite(next) ? next - best : 0; /* k = 1: nothing else to compare with */
+    return place(a, k, (struct bid){now + rise + a->eps, who});
+}
+
+/* One round at the current epsilon, from current prices, everyone without a place. */
+static void run_phase(struct auction *a)
+{
+    int64_t all = a->n + a->imaginary, head = 0, left = all, limit = a->bids + 64 * all;
+    for (int k = 0; k < a->k; k++) {
+        a->size[k] = 0;
+        a->held[k] = 0;
+        a->seat[k] = a->price[k];
+    }
+    for (int64_t i = 0; i < all; i++) a->queue[i] = (int32_t)i;
+    while (left > 0) {
+        int32_t loser = bid_once(a, a->queue[head]);
+        head = head + 1 == all ? 0 : head + 1;
+        left--;
+        if (loser >= 0) {
+            int64_t tail = head + left;
+            a->queue[tail >= all ? tail - all : tail] = loser;
+            left++;
+        }
+        if (a->bids >= limit) { /* many equal rows: coarser steps end the haggling; epsilon says so */
+            a->eps *= 2;
+            limit = a->bids + 64 * all;
+        }
+    }
+}
+
+static void collect(const struct auction *a, int32_t *id, struct mode_balanced_stats *s)
+{
+    s->largest = 0;
+    s->smallest = INT64_MAX;
+    for (int k = 0; k < a->k; k++) {
+        int64_t rows = 0;
+        for (int64_t i = 0; i < a->size[k]; i++) {
+            int32_t who = a->heap[k * a->cap + i].who;
+            if (who >= a->n) continue;
+            id[who] = k;
+            rows++;
+        }
+        if (rows > s->largest) s->largest = rows;
+        if (rows < s->smallest) s->smallest = rows;
+    }
+    s->objective = 0;
+    for (int64_t i = 0; i < a->n; i++) {
+        const struct candidate *c = a->cand + i * a->n_cand;
+        while (c->id != id[i]) c++; /* a row bids only for centres of its list */
+        s->objective += c->cost;
+    }
+}
+
+enum mode_status mode_balanced_assign(int32_t *id, double *price, struct mode_balanced_stats *stats,
+                                      const struct mode_cost *cost, const struct mode_balanced_params *params,
+                                      struct mode_error *err)
+{
+    enum mode_status st = MODE_OK;
+    int64_t n = cost->n, rest = n % cost->k;
+    int k = cost->k;
+    MODE_ASSERT(n >= 1 && n + k < INT32_MAX && params->candidates >= 2 && params->tolerance > 0);
+    int want = params->candidates < 64 ? params->candidates : 64;
+    struct auction a = {.cost = cost, .n = n, .k = k, .n_cand = want < k ? want : k, .cap = (n + k - 1) / k};
+    a.imaginary = rest ? k - rest : 0;
+    a.cand = malloc((size_t)n * (size_t)a.n_cand * sizeof *a.cand);
+    a.limit = malloc((size_t)n * sizeof *a.limit);
+    a.heap = malloc((size_t)k * (size_t)a.cap * sizeof *a.heap);
+    a.size = calloc((size_t)k, sizeof *a.size);
+    a.price = calloc((size_t)k, sizeof *a.price);
+    a.seat = malloc((size_t)k * sizeof *a.seat);
+    a.held = calloc((size_t)k, 1);
+    a.queue = malloc((size_t)(n + a.imaginary) * sizeof *a.queue);
+    a.scratch = malloc((size_t)mode_parallel_threads() * MODE_COST_BLOCK * (size_t)k * sizeof *a.scratch);
+    if (!a.cand || !a.limit || !a.heap || !a.size || !a.price || !a.seat || !a.held || !a.queue ||
+        !a.scratch) {
+        st = MODE_FAIL(err, MODE_E_MEMORY, "balanced assignment: no memory for %lld rows and %d centres", (long long)n, k);
+        goto out;
+    }
+    if (price) memcpy(a.price, price, (size_t)k * sizeof *price);
+    mode_parallel_for((n + MODE_COST_BLOCK - 1) / MODE_COST_BLOCK, pick_item, &a);
+
+    double nearest = 0, spread = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const struct candidate *c = a.cand + i * a.n_cand;
+        nearest += c[0].cost;
+        spread += fabs((double)c[a.n_cand - 1].cost - c[0].cost);
+    }
+    double last = params->tolerance * nearest / (double)n;
+    if (last < 1e-9 * (spread / (double)n) || !(last > 0)) last = 1e-9 * (spread / (double)n) + 1e-12;
+    double first = price ? 25 * last : spread / (double)n / 4;
+    for (a.eps = first > last ? first : last;;) {
+        double asked = a.eps;
+        run_phase(&a);
+        if (a.eps > asked || asked <= last) break; /* had to be made coarser: finer would only haggle again */
+        a.eps = asked / 5 > last ? asked / 5 : last;
+    }
+    struct mode_balanced_stats s = {.epsilon = a.eps, .bids = a.bids, .refreshed = a.refreshed};
+    collect(&a, id, &s);
+    if (stats) *stats = s;
+    if (price) {
+        double least = a.price[0];
+        for (int j = 1; j < k; j++) least = a.price[j] < least ? a.price[j] : least;
+        for (int j = 0; j < k; j++) price[j] = a.price[j] - least;
+    }
+out:
+    free(a.cand);
+    free(a.limit);
+    free(a.heap);
+    free(a.size);
+    free(a.price);
+    free(a.seat);
+    free(a.held);
+    free(a.queue);
+    free(a.scratch);
+    return st;
+}

@@ -1,0 +1,35 @@
+/* balanced.h - give every row to one of k centres so that cluster sizes differ by at most one.
+ *
+ * Sizes are floor(n/k) or ceil(n/k), and n mod k clusters have the larger one, for every n and k (n < k: 0 or 1).
+ * The total cost is within n * epsilon of the smallest possible: an auction in which rows bid for places, a
+ * centre's price is its lowest accepted bid, and epsilon shrinks in steps. Which centres get the larger size is
+ * decided by the auction too: k - n mod k imaginary rows of no cost bid for one place in each centre.
+ *
+ * Source:  Bertsekas and Castanon, "The auction algorithm for the transportation problem" (1989); written afresh.
+ *          docs/decisions/0010-balanced-assignment.md says why.
+ * Threads: candidate lists are made in parallel; the auction is sequential. Same bytes for any thread count. */
+#ifndef MODE_CLUSTER_BALANCED_H
+#define MODE_CLUSTER_BALANCED_H
+
+#include "cluster/cost.h"
+
+struct mode_balanced_params {
+    double tolerance; /* epsilon at the end, as a share of the mean cost to the nearest centre, > 0 */
+    int candidates;   /* centres remembered per row, >= 2; rows look beyond them when priced out   */
+};
+#define MODE_BALANCED_PARAMS_DEFAULT {.tolerance = 1e-4, .candidates = 32}
+
+struct mode_balanced_stats {
+    double objective; /* sum of costs                                   */
+    double epsilon;   /* objective <= best possible + n * epsilon (+ rounding of f32 costs) */
+    int64_t bids, refreshed; /* bids made; rows whose candidates were looked up anew */
+    int64_t largest, smallest;
+};
+
+/* id [n] in [0, k). price [k]: start prices in, final prices out (a warm start for nearby centres); NULL: zeros.
+ * Errors: MODE_E_MEMORY. stats may be NULL. */
+enum mode_status mode_balanced_assign(int32_t *id, double *price, struct mode_balanced_stats *stats,
+                                      const struct mode_cost *cost, const struct mode_balanced_params *params,
+                                      struct mode_error *err);
+
+#endif
