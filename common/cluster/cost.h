@@ -9,6 +9,7 @@
 
 #include "cluster/centres.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum { MODE_COST_BLOCK = 256 }; /* rows per work item: fixed, so results do not depend on the thread count */

@@ -1,0 +1,247 @@
+/* Balanced k-means, the two steps, nearest centres and the centres file. */
+#include "base/file.h"
+#include "base/rng.h"
+#include "base/str.h"
+#include "cluster/nearest.h"
+#include "cluster/two_step.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+enum { N = 1003, D = 16 };
+
+/* Unit rows around `topics` directions. */
+static float *rows(int n, int topics, uint64_t stream)
+{
+    float *x = malloc(sizeof *x * (size_t)n * D);
+    for (int i = 0; i < n; i++) {
+        struct mode_rng t = mode_rng_for(9, MODE_RNG_TEST, stream, (uint64_t)(i % topics)),
+                        r = mode_rng_for(9, MODE_RNG_TEST, stream + 1, (uint64_t)i);
+        double s = 0;
+        for (int j = 0; j < D; j++) {
+            x[i * D + j] = (float)(mode_rng_normal(&t) + 0.3 * mode_rng_normal(&r));
+            s += (double)x[i * D + j] * x[i * D + j];
+        }
+        for (int j = 0; j < D; j++) x[i * D + j] /= (float)sqrt(s);
+    }
+    return x;
+}
+
+static double objectives[100];
+static int n_objectives;
+static void record(void *ctx, int it, int all, double objective)
+{
+    (void)ctx;
+    (void)all;
+    objectives[it - 1] = objective;
+    n_objectives = it;
+}
+
+static void test_objective_never_worsens_and_sizes_are_even(void **state)
+{
+    (void)state;
+    float *x = rows(N, 7, 1), centres[20 * D];
+    int32_t id[N];
+    for (int metric = 1; metric <= 2; metric++) {
+        struct mode_kmeans_params p = MODE_KMEANS_PARAMS_DEFAULT;
+        struct mode_kmeans_stats s;
+        p.k = 20;
+        p.metric = (enum mode_metric)metric;
+        p.tolerance = 0;
+        p.iterations = 30;
+        p.progress = record;
+        assert_int_equal(mode_kmeans_train(centres, id, &s, x, N, D, &p, NULL), MODE_OK);
+        assert_true(n_objectives > 2);
+        for (int i = 1; i < n_objectives; i++) assert_true(objectives[i] <= objectives[i - 1] + s.epsilon * 1.5 + 1e-6);
+        assert_true(objectives[n_objectives - 1] < 0.9 * objectives[0]);
+        assert_int_equal(s.smallest, N / 20);
+        assert_int_equal(s.largest, N / 20 + 1);
+        for (int k = 0; k < 20; k++) { /* centres are the means of their rows */
+            double mean[D] = {0}, len = 0;
+            int n = 0;
+            for (int i = 0; i < N; i++)
+                if (id[i] == k) {
+                    n++;
+                    for (int j = 0; j < D; j++) mean[j] += x[i * D + j];
+                }
+            for (int j = 0; j < D; j++) len += mean[j] * mean[j];
+            double scale = metric == MODE_METRIC_COSINE ? 1 / sqrt(len) : 1.0 / n;
+            for (int j = 0; j < D; j++) assert_true(fabs(mean[j] * scale - centres[k * D + j]) < 1e-6);
+        }
+    }
+    free(x);
+}
+
+static void test_separated_topics_are_found(void **state)
+{
+    (void)state;
+    float *x = rows(400, 4, 40), centres[4 * D];
+    int32_t id[400];
+    struct mode_kmeans_params p = MODE_KMEANS_PARAMS_DEFAULT;
+    p.k = 4;
+    p.seed = 3;
+    assert_int_equal(mode_kmeans_train(centres, id, NULL, x, 400, D, &p, NULL), MODE_OK);
+    for (int i = 4; i < 400; i++) assert_int_equal(id[i], id[i % 4]);
+    free(x);
+}
+
+static void test_train_refuses_what_it_cannot_do(void **state)
+{
+    (void)state;
+    float *x = rows(50, 3, 7);
+    struct mode_centres c;
+    struct mode_error err;
+    struct mode_two_step_params p = MODE_TWO_STEP_PARAMS_DEFAULT;
+    p.fine = 51;
+    assert_int_equal(mode_two_step_train(&c, x, 50, D, &p, &err), MODE_E_VALUE);
+    mode_centres_clear(&c);
+    p.fine = 3;
+    p.coarse = 4;
+    assert_int_equal(mode_two_step_train(&c, x, 50, D, &p, &err), MODE_E_VALUE);
+    mode_centres_clear(&c);
+    p.coarse = 2;
+    x[17 * D + 3] = NAN;
+    assert_int_equal(mode_two_step_train(&c, x, 50, D, &p, &err), MODE_E_VALUE);
+    assert_non_null(strstr(err.text, "row 17"));
+    mode_centres_clear(&c);
+    for (int j = 0; j < D; j++) x[17 * D + j] = 0.5f;
+    x[31 * D] += 5;
+    assert_int_equal(mode_two_step_train(&c, x, 50, D, &p, &err), MODE_E_VALUE);
+    assert_non_null(strstr(err.text, "row 17")); /* the first of two */
+    mode_centres_clear(&c);
+    free(x);
+}
+
+/* The regression of the reference implementation: 10 fine centres in 3 groups must be 4, 3, 3; none empty. */
+static void test_coarse_groups_are_even_and_complete(void **state)
+{
+    (void)state;
+    float *x = rows(N, 5, 60);
+    static const int shapes[][2] = {{10, 3}, {64, 4}, {7, 7}, {33, 1}, {100, 8}};
+    for (int t = 0; t < 5; t++) {
+        struct mode_centres c;
+        struct mode_two_step_params p = MODE_TWO_STEP_PARAMS_DEFAULT;
+        p.fine = shapes[t][0];
+        p.coarse = shapes[t][1];
+        p.metric = t % 2 ? MODE_METRIC_COSINE : MODE_METRIC_EUCLIDEAN;
+        assert_int_equal(mode_two_step_train(&c, x, N, D, &p, NULL), MODE_OK);
+        int size[8] = {0};
+        int64_t sum = 0;
+        for (int i = 0; i < c.m; i++) {
+            assert_in_range(c.fine_to_coarse[i], 0, c.n - 1);
+            size[c.fine_to_coarse[i]]++;
+            assert_in_range(c.fine_size[i], N / c.m, N / c.m + 1);
+            sum += c.fine_size[i];
+        }
+        assert_int_equal(sum, N);
+        for (int i = 0; i < c.n; i++) assert_in_range(size[i], c.m / c.n, c.m / c.n + (c.m % c.n != 0));
+        assert_non_null(strstr(c.certificate, "\"objective\""));
+        mode_centres_clear(&c);
+    }
+    free(x);
+}
+
+static void test_centres_file_gives_back_what_was_saved(void **state)
+{
+    (void)state;
+    float *x = rows(N, 5, 80);
+    struct mode_centres c, back;
+    struct mode_error err;
+    struct mode_two_step_params p = MODE_TWO_STEP_PARAMS_DEFAULT;
+    p.fine = 21;
+    p.coarse = 4;
+    p.seed = UINT64_C(18446744073709551615);
+    assert_int_equal(mode_two_step_train(&c, x, N, D, &p, NULL), MODE_OK);
+    c.encoder_id = mode_xstrdup("encoder-1");
+    char dir[] = "/tmp/mode-centres-XXXXXX", a[MODE_DIGEST_HEX], b[MODE_DIGEST_HEX];
+    assert_non_null(mkdtemp(dir));
+    char *path = mode_path_join(dir, "centres.safetensors");
+    assert_int_equal(mode_centres_save(&c, path, &err), MODE_OK);
+    assert_int_equal(mode_digest_file(path, a, NULL, &err), MODE_OK);
+    assert_int_equal(mode_centres_load(&back, path, &err), MODE_OK);
+    assert_memory_equal(c.fine, back.fine, sizeof(float) * 21 * D);
+    assert_memory_equal(c.coarse, back.coarse, sizeof(float) * 4 * D);
+    assert_memory_equal(c.fine_to_coarse, back.fine_to_coarse, sizeof(int32_t) * 21);
+    assert_memory_equal(c.fine_size, back.fine_size, sizeof(int64_t) * 21);
+    assert_true(back.seed == c.seed && back.sample_size == N && back.metric == c.metric);
+    assert_string_equal(back.certificate, c.certificate);
+    assert_int_equal(mode_centres_check_encoder(&back, "encoder-1", "words", &err), MODE_OK);
+    assert_int_equal(mode_centres_check_encoder(&back, "encoder-2", "words", &err), MODE_E_VALUE);
+    assert_int_equal(mode_centres_check_encoder(&back, NULL, "words", &err), MODE_E_VALUE);
+    /* a second fit gives the same file */
+    struct mode_centres again;
+    assert_int_equal(mode_two_step_train(&again, x, N, D, &p, NULL), MODE_OK);
+    again.encoder_id = mode_xstrdup("encoder-1");
+    assert_int_equal(mode_centres_save(&again, path, &err), MODE_OK);
+    assert_int_equal(mode_digest_file(path, b, NULL, &err), MODE_OK);
+    assert_string_equal(a, b);
+    /* a file whose groups leave one out is refused */
+    for (int i = 0; i < 21; i++) again.fine_to_coarse[i] %= 3;
+    assert_int_equal(mode_centres_save(&again, path, &err), MODE_OK);
+    mode_centres_clear(&back);
+    assert_int_equal(mode_centres_load(&back, path, &err), MODE_E_FORMAT);
+    mode_centres_clear(&c);
+    mode_centres_clear(&again);
+    mode_dir_remove(dir, NULL);
+    free(path);
+    free(x);
+}
+
+static void test_nearest_equals_a_plain_loop(void **state)
+{
+    (void)state;
+    enum { K = 37 };
+    float *x = rows(N, 11, 90), *c = rows(K, 11, 91), distance[N], alone;
+    int32_t id[N], one;
+    memcpy(c + 30 * D, c + 4 * D, D * sizeof *c); /* a tie for whoever is nearest to both */
+    for (int metric = 1; metric <= 2; metric++) {
+        assert_int_equal(mode_nearest(id, distance, (enum mode_metric)metric, x, N, c, K, D, NULL), MODE_OK);
+        for (int i = 0; i < N; i++) {
+            double best = INFINITY;
+            int want = -1;
+            for (int k = 0; k < K; k++) {
+                double v = 0, dot = 0;
+                for (int j = 0; j < D; j++) {
+                    v += ((double)x[i * D + j] - c[k * D + j]) * ((double)x[i * D + j] - c[k * D + j]);
+                    dot += (double)x[i * D + j] * c[k * D + j];
+                }
+                if (metric == MODE_METRIC_COSINE) v = 1 - dot;
+                if (v < best) {
+                    best = v;
+                    want = k;
+                }
+            }
+            assert_int_equal(id[i], want);
+            assert_int_not_equal(id[i], 30);
+            assert_true(fabs(distance[i] - (metric == MODE_METRIC_COSINE ? best : sqrt(best))) < 1e-6);
+        }
+        for (int i = 0; i < N; i += 101) { /* one row alone: the same bits as among all */
+            assert_int_equal(mode_nearest(&one, &alone, (enum mode_metric)metric, x + i * D, 1, c, K, D, NULL), MODE_OK);
+            assert_int_equal(one, id[i]);
+            assert_true(alone == distance[i]);
+        }
+    }
+    free(x);
+    free(c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_objective_never_worsens_and_sizes_are_even),
+        cmocka_unit_test(test_separated_topics_are_found),
+        cmocka_unit_test(test_train_refuses_what_it_cannot_do),
+        cmocka_unit_test(test_coarse_groups_are_even_and_complete),
+        cmocka_unit_test(test_centres_file_gives_back_what_was_saved),
+        cmocka_unit_test(test_nearest_equals_a_plain_loop),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
