@@ -53,18 +53,21 @@ struct mode_sample {
 struct mode_captions {
     struct mode_mapping map; /* the file; keys and captions point into it */
     char *shard_name;        /* as people call it                         */
-    uint64_t shard_size;     /* bytes of the tar                          */
+    uint64_t shard_size;     /* bytes of the file                         */
+    uint64_t data_size;      /* bytes of the tar within it: more than shard_size when it is compressed; image
+                                offsets count in these (data/tar.h: mode_tar_data) */
     uint32_t n_samples;      /* all samples of the shard, in tar order    */
     struct mode_sample *samples; /* [n_samples]                           */
     uint32_t n_rows;         /* kept samples                              */
     uint32_t *rows;          /* [n_rows] index into samples, ascending    */
     uint64_t fate_count[MODE_FATE_COUNT]; /* sums to n_samples            */
     uint64_t warn_duplicate_ext, warn_ignored_members; /* counted oddities */
+    uint64_t cut_at; /* where a truncated tar ends: byte of the member that is not whole; 0 = it is whole */
 };
 
 enum mode_status mode_captions_load(struct mode_captions *c, const char *path, struct mode_error *err);
 void mode_captions_clear(struct mode_captions *c);
-/* Write c (map unused) to path. */
+/* Write c (map and fate_count unused) to path: same contents, same bytes. */
 enum mode_status mode_captions_save(const struct mode_captions *c, const char *path, struct mode_error *err);
 
 /* Sample of row i. */

@@ -1,0 +1,13 @@
+/* utf8.h - is this text?
+ *
+ * Threads: pure. */
+#ifndef MODE_DATA_UTF8_H
+#define MODE_DATA_UTF8_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Well-formed UTF-8 (no surrogates, no overlong forms, at most U+10FFFF) without a NUL. */
+bool mode_utf8_is_text(const char *s, size_t n);
+
+#endif

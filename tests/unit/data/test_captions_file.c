@@ -1,0 +1,126 @@
+/* captions.bin: what is written is read, and nothing else is. */
+#include "base/file.h"
+#include "base/rng.h"
+#include "base/str.h"
+#include "data/captions.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static char dir[] = "/tmp/mode-captions-XXXXXX";
+static char *file;
+
+static struct mode_sample samples[3] = {
+    {.image_offset = 512, .image_size = 100, .width = 4, .height = 5, .caption_index = 1, .caption_count = 3,
+     .fate = MODE_FATE_KEPT, .key = "a/000", .caption = "a caf\xc3\xa9"},
+    {.fate = MODE_FATE_NO_IMAGE, .key = "a/001", .caption = ""},
+    {.image_offset = 2048, .image_size = 1, .width = 1, .height = 1, .caption_count = 1, .fate = MODE_FATE_KEPT,
+     .key = "a/002", .caption = "x"},
+};
+
+static struct mode_captions example(void)
+{
+    return (struct mode_captions){.shard_name = (char *)"0/0.tar", .shard_size = 4096, .data_size = 4096, .n_samples = 3,
+                                  .samples = samples, .warn_duplicate_ext = 2, .warn_ignored_members = 5};
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    file = mode_path_join(dir, "captions.bin");
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    free(file);
+    return mode_dir_remove(dir, NULL);
+}
+
+static void test_round_trip(void **state)
+{
+    (void)state;
+    struct mode_error err;
+    struct mode_captions in = example(), c;
+    char first[MODE_DIGEST_HEX], second[MODE_DIGEST_HEX];
+    assert_int_equal(mode_captions_save(&in, file, &err), MODE_OK);
+    assert_int_equal(mode_digest_file(file, first, NULL, &err), MODE_OK);
+    assert_int_equal(mode_captions_save(&in, file, &err), MODE_OK);
+    assert_int_equal(mode_digest_file(file, second, NULL, &err), MODE_OK);
+    assert_string_equal(first, second);
+    assert_int_equal(mode_captions_load(&c, file, &err), MODE_OK);
+    assert_string_equal(c.shard_name, "0/0.tar");
+    assert_int_equal(c.n_samples, 3);
+    assert_int_equal(c.n_rows, 2);
+    assert_int_equal(c.fate_count[MODE_FATE_KEPT], 2);
+    assert_int_equal(c.fate_count[MODE_FATE_NO_IMAGE], 1);
+    assert_int_equal(c.warn_duplicate_ext, 2);
+    assert_int_equal(c.warn_ignored_members, 5);
+    assert_int_equal(c.shard_size, 4096);
+    const struct mode_sample *s = mode_captions_row(&c, 1);
+    assert_string_equal(s->key, "a/002");
+    assert_int_equal(s->image_offset, 2048);
+    s = mode_captions_row(&c, 0);
+    assert_string_equal(s->caption, "a caf\xc3\xa9");
+    assert_int_equal(s->caption_index, 1);
+    assert_int_equal(s->height, 5);
+    mode_captions_clear(&c);
+}
+
+static void test_empty_shard(void **state)
+{
+    (void)state;
+    struct mode_error err;
+    struct mode_captions in = {.shard_name = (char *)"empty.tar"}, c;
+    assert_int_equal(mode_captions_save(&in, file, &err), MODE_OK);
+    assert_int_equal(mode_captions_load(&c, file, &err), MODE_OK);
+    assert_int_equal(c.n_samples, 0);
+    assert_int_equal(c.n_rows, 0);
+    mode_captions_clear(&c);
+}
+
+static void test_every_flipped_bit_and_every_cut_is_noticed(void **state)
+{
+    (void)state;
+    struct mode_error err;
+    struct mode_captions in = example(), c;
+    char *data;
+    size_t size;
+    assert_int_equal(mode_captions_save(&in, file, &err), MODE_OK);
+    assert_int_equal(mode_file_read(file, 0, &data, &size, &err), MODE_OK);
+    for (size_t n = 0; n < size; n += 7) {
+        FILE *f = fopen(file, "wb");
+        assert_int_equal(fwrite(data, 1, n, f), n);
+        fclose(f);
+        assert_int_equal(mode_captions_load(&c, file, &err), MODE_E_FORMAT);
+        assert_non_null(strstr(err.text, file));
+    }
+    for (size_t bit = 0; bit < size * 8; bit += 3) {
+        data[bit / 8] = (char)(data[bit / 8] ^ 1 << bit % 8);
+        FILE *f = fopen(file, "wb");
+        assert_int_equal(fwrite(data, 1, size, f), size);
+        fclose(f);
+        assert_int_equal(mode_captions_load(&c, file, &err), MODE_E_FORMAT);
+        data[bit / 8] = (char)(data[bit / 8] ^ 1 << bit % 8);
+    }
+    free(data);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_empty_shard),
+        cmocka_unit_test(test_every_flipped_bit_and_every_cut_is_noticed),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
