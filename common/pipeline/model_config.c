@@ -1,0 +1,162 @@
+#include "pipeline/model_config.h"
+
+#include "base/file.h"
+#include "base/str.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_DEPTH 16
+
+static const struct {
+    const char *name;
+    int embed_dim, vision_layers, vision_width, patch, text_width, text_heads, text_layers;
+} published[] = {
+    {"ViT-B-32", 512, 12, 768, 32, 512, 8, 12},
+    {"ViT-B-16", 512, 12, 768, 16, 512, 8, 12},
+    {"ViT-L-14", 768, 24, 1024, 14, 768, 12, 12},
+};
+
+static json_t *published_config(const char *name)
+{
+    for (size_t i = 0; i < sizeof published / sizeof published[0]; i++) {
+        size_t n = strlen(published[i].name);
+        bool quick = strcmp(name + (strlen(name) < n ? 0 : n), "-quickgelu") == 0;
+        if (strncmp(name, published[i].name, n) != 0 || (name[n] && !quick)) continue;
+        json_t *config = json_pack("{s:i, s:{s:i, s:i, s:i, s:i}, s:{s:i, s:i, s:i, s:i, s:i}}", "embed_dim",
+                                   published[i].embed_dim, "vision_cfg", "image_size", 224, "layers",
+                                   published[i].vision_layers, "width", published[i].vision_width, "patch_size",
+                                   published[i].patch, "text_cfg", "context_length", 77, "vocab_size", 49408, "width",
+                                   published[i].text_width, "heads", published[i].text_heads, "layers",
+                                   published[i].text_layers);
+        MODE_ASSERT(config);
+        if (quick) json_object_set_new(config, "quick_gelu", json_true());
+        return config;
+    }
+    return NULL;
+}
+
+/* YAML's core schema: plain scalars that look like numbers, booleans or null are those; quoted ones are texts. */
+static json_t *json_scalar(const yaml_node_t *node)
+{
+    const char *text = (const char *)node->data.scalar.value;
+    if (node->data.scalar.style == YAML_PLAIN_SCALAR_STYLE) {
+        char *end;
+        if (strcmp(text, "true") == 0) return json_true();
+        if (strcmp(text, "false") == 0) return json_false();
+        if (!*text || strcmp(text, "null") == 0 || strcmp(text, "~") == 0) return json_null();
+        long long n = strtoll(text, &end, 10);
+        if (!*end) return json_integer(n);
+        double x = strtod(text, &end);
+        if (!*end && strspn(text, "0123456789+-.eE") == strlen(text)) return json_real(x);
+    }
+    return json_string(text);
+}
+
+static json_t *json_from_yaml(yaml_document_t *doc, yaml_node_t *node, int depth)
+{
+    if (depth > MAX_DEPTH) return NULL;
+    if (node->type == YAML_SCALAR_NODE) return json_scalar(node);
+    if (node->type == YAML_SEQUENCE_NODE) {
+        json_t *array = json_array();
+        for (yaml_node_item_t *i = node->data.sequence.items.start; i < node->data.sequence.items.top; i++) {
+            json_t *item = json_from_yaml(doc, yaml_document_get_node(doc, *i), depth + 1);
+            if (!item || json_array_append_new(array, item) != 0) {
+                json_decref(array);
+                return NULL;
+            }
+        }
+        return array;
+    }
+    json_t *object = json_object();
+    for (yaml_node_pair_t *p = node->data.mapping.pairs.start; p < node->data.mapping.pairs.top; p++) {
+        yaml_node_t *key = yaml_document_get_node(doc, p->key);
+        const char *name = key->type == YAML_SCALAR_NODE ? (const char *)key->data.scalar.value : NULL;
+        json_t *value = name && !json_object_get(object, name)
+                            ? json_from_yaml(doc, yaml_document_get_node(doc, p->value), depth + 1)
+                            : NULL;
+        if (!value || json_object_set_new(object, name, value) != 0) {
+            json_decref(object);
+            return NULL;
+        }
+    }
+    return object;
+}
+
+static enum mode_status check_config(json_t *config, const char *what, struct mode_error *err)
+{
+    static const char *const known[] = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", NULL};
+    const char *key;
+    json_t *value;
+    json_object_foreach(config, key, value) {
+        size_t i = 0;
+        while (known[i] && strcmp(known[i], key) != 0) i++;
+        if (!known[i])
+            return MODE_FAIL(err, MODE_E_CONFIG, "%s: unknown key \"%s\"; a model has embed_dim, vision_cfg, text_cfg and "
+                                                 "quick_gelu", what, key);
+    }
+    if (!json_is_integer(json_object_get(config, "embed_dim")) ||
+        !json_is_object(json_object_get(config, "vision_cfg")) || !json_is_object(json_object_get(config, "text_cfg")))
+        return MODE_FAIL(err, MODE_E_CONFIG,
+                         "%s: an open_clip config has embed_dim (a number), vision_cfg and text_cfg (objects)", what);
+    return MODE_OK;
+}
+
+static json_t *default_preprocess(void)
+{
+    json_t *p = json_pack("{s:[f,f,f], s:[f,f,f], s:s, s:s}", "mean", 0.48145466, 0.4578275, 0.40821073, "std",
+                          0.26862954, 0.26130258, 0.27577711, "interpolation", "bicubic", "resize_mode", "shortest");
+    MODE_ASSERT(p);
+    return p;
+}
+
+enum mode_status mode_model_config_read(char **model, char **preprocess, yaml_document_t *doc, yaml_node_t *node,
+                                        const char *folder, const char *what, struct mode_error *err)
+{
+    json_t *config = NULL, *given = NULL;
+    enum mode_status st = MODE_OK;
+    char *where = mode_xasprintf("%s:%d: model", what, (int)node->start_mark.line + 1);
+    if (node->type == YAML_SCALAR_NODE) {
+        const char *text = (const char *)node->data.scalar.value;
+        size_t n = strlen(text);
+        if (n > 5 && strcmp(text + n - 5, ".json") == 0) {
+            char *path = text[0] == '/' ? mode_xstrdup(text) : mode_path_join(folder, text), *data = NULL;
+            size_t size;
+            json_error_t why;
+            if ((st = mode_file_read(path, 1u << 20, &data, &size, err))) {
+                st = mode_error_prefix(err, st, "%s", where);
+            } else if (!(given = json_loadb(data, size, JSON_REJECT_DUPLICATES, &why))) {
+                st = MODE_FAIL(err, MODE_E_CONFIG, "%s: %s:%d: not JSON: %s", where, path, why.line, why.text);
+            }
+            free(data);
+            free(path);
+        } else if (!(given = published_config(text))) {
+            st = MODE_FAIL(err, MODE_E_CONFIG,
+                           "%s: \"%s\" is not known; known are ViT-B-32, ViT-B-16, ViT-L-14, each also with -quickgelu; "
+                           "or give a path that ends in .json, or the config itself",
+                           where, text);
+        }
+    } else if (!(given = json_from_yaml(doc, node, 0))) {
+        st = MODE_FAIL(err, MODE_E_CONFIG, "%s: keys given twice, keys that are not texts or nested too deep", where);
+    }
+    if (st) goto out;
+    config = json_object_get(given, "model_cfg");
+    json_t *pre = json_object_get(given, "preprocess_cfg");
+    json_incref(config ? config : (config = given));
+    pre = json_is_object(pre) ? json_incref(pre) : default_preprocess();
+    if (!(st = check_config(config, where, err))) {
+        free(*model);
+        free(*preprocess);
+        *model = json_dumps(config, JSON_COMPACT);
+        *preprocess = json_dumps(pre, JSON_COMPACT);
+        MODE_ASSERT(*model && *preprocess);
+    }
+    json_decref(pre);
+    json_decref(config);
+out:
+    json_decref(given);
+    free(where);
+    return st;
+}

@@ -1,0 +1,17 @@
+/* model_config.h - what the key `model` of a run spec may be, as open_clip JSON.
+ *
+ * One of: the config itself as a YAML mapping (open_clip's model_cfg, or {model_cfg, preprocess_cfg}); the path
+ * of such a JSON file (it ends in .json); the name of a published architecture (ViT-B-32, ViT-B-16, ViT-L-14 and
+ * each with -quickgelu). Source: open_clip's model configs. */
+#ifndef MODE_PIPELINE_MODEL_CONFIG_H
+#define MODE_PIPELINE_MODEL_CONFIG_H
+
+#include "base/error.h"
+
+#include <yaml.h>
+
+/* model, preprocess: compact JSON text, the caller frees. folder: relative paths start there; what: for errors. */
+enum mode_status mode_model_config_read(char **model, char **preprocess, yaml_document_t *doc, yaml_node_t *node,
+                                        const char *folder, const char *what, struct mode_error *err);
+
+#endif

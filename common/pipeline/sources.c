@@ -1,0 +1,266 @@
+#include "pipeline/sources.h"
+
+#include "base/file.h"
+#include "base/str.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <glob.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define MAX_SHARDS 2000000
+#define MAX_DEPTH 32
+
+struct expansion {
+    struct mode_shards *out;
+    size_t cap;
+    struct mode_error *err;
+};
+
+static enum mode_status add_shard(struct expansion *x, const char *path, const char *base)
+{
+    struct stat st;
+    if (stat(path, &st) != 0)
+        return MODE_FAIL(x->err, MODE_E_NOINPUT, "%s: no such shard (%s)", path, strerror(errno));
+    if (!S_ISREG(st.st_mode)) return MODE_FAIL(x->err, MODE_E_NOINPUT, "%s: a shard must be a regular file", path);
+    if (x->out->n == MAX_SHARDS)
+        return MODE_FAIL(x->err, MODE_E_VALUE, "more than %d shards in one run", MAX_SHARDS);
+    if (x->out->n == x->cap) {
+        x->cap = x->cap ? 2 * x->cap : 64;
+        x->out->shard = mode_xrealloc(x->out->shard, x->cap * sizeof *x->out->shard);
+    }
+    size_t n = strlen(base);
+    const char *name = strncmp(path, base, n) == 0 ? path + n : path;
+    while (*name == '/') name++;
+    x->out->shard[x->out->n++] = (struct mode_shard){
+        .path = mode_xstrdup(path),
+        .name = mode_xstrdup(*name ? name : mode_path_base(path)),
+        .size = (uint64_t)st.st_size,
+        .mtime_ns = (uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec,
+    };
+    return MODE_OK;
+}
+
+/* Digits compare as numbers, everything else as bytes; leading zeros break ties, so the order is total. */
+static int natural_cmp(const char *a, const char *b)
+{
+    const char *a0 = a, *b0 = b;
+    while (*a && *b) {
+        if (*a >= '0' && *a <= '9' && *b >= '0' && *b <= '9') {
+            while (*a == '0') a++;
+            while (*b == '0') b++;
+            size_t na = strspn(a, "0123456789"), nb = strspn(b, "0123456789");
+            if (na != nb) return na < nb ? -1 : 1;
+            int c = strncmp(a, b, na);
+            if (c) return c;
+            a += na;
+            b += nb;
+        } else {
+            if (*a != *b) return (unsigned char)*a < (unsigned char)*b ? -1 : 1;
+            a++;
+            b++;
+        }
+    }
+    if (*a || *b) return *a ? 1 : -1;
+    return strcmp(a0, b0);
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return natural_cmp(((const struct mode_shard *)a)->path, ((const struct mode_shard *)b)->path);
+}
+
+static enum mode_status add_folder(struct expansion *x, const char *dir, const char *base, int depth)
+{
+    if (depth > MAX_DEPTH)
+        return MODE_FAIL(x->err, MODE_E_VALUE, "%s: folders nested deeper than %d", dir, MAX_DEPTH);
+    DIR *d = opendir(dir);
+    if (!d) return MODE_FAIL(x->err, MODE_E_NOINPUT, "%s: cannot read the folder: %s", dir, strerror(errno));
+    enum mode_status st = MODE_OK;
+    struct dirent *e;
+    while (!st && (e = readdir(d))) {
+        if (e->d_name[0] == '.') continue;
+        char *path = mode_path_join(dir, e->d_name);
+        struct stat s;
+        size_t n = strlen(e->d_name);
+        if (stat(path, &s) == 0 && S_ISDIR(s.st_mode))
+            st = add_folder(x, path, base, depth + 1);
+        else if (n > 4 && strcmp(e->d_name + n - 4, ".tar") == 0)
+            st = add_shard(x, path, base);
+        free(path);
+    }
+    closedir(d);
+    return st;
+}
+
+/* The folder before the first pattern character: names are relative to it. */
+static char *fixed_folder(const char *pattern)
+{
+    size_t n = strcspn(pattern, "*?[{");
+    while (n && pattern[n - 1] != '/') n--;
+    char *base = mode_xstrdup(pattern);
+    base[n] = 0;
+    return base;
+}
+
+static enum mode_status add_pattern(struct expansion *x, const char *pattern, const char *base)
+{
+    struct stat s;
+    if (!strpbrk(pattern, "*?[")) {
+        if (stat(pattern, &s) == 0 && S_ISDIR(s.st_mode)) return add_folder(x, pattern, pattern, 0);
+        return add_shard(x, pattern, base);
+    }
+    glob_t g;
+    int rc = glob(pattern, GLOB_NOSORT, NULL, &g);
+    enum mode_status st = MODE_OK;
+    if (rc == GLOB_NOMATCH)
+        return MODE_FAIL(x->err, MODE_E_NOINPUT, "%s: the pattern matches no file", pattern);
+    if (rc) return MODE_FAIL(x->err, MODE_E_IO, "%s: the pattern cannot be expanded (%d)", pattern, rc);
+    for (size_t i = 0; i < g.gl_pathc && !st; i++) st = add_pattern(x, g.gl_pathv[i], base);
+    globfree(&g);
+    return st;
+}
+
+static bool all_digits(const char *s, size_t n)
+{
+    if (n == 0 || n > 18) return false;
+    for (size_t i = 0; i < n; i++)
+        if (s[i] < '0' || s[i] > '9') return false;
+    return true;
+}
+
+/* Expand the first brace of pattern, and the rest by recursion. */
+static enum mode_status add_braces(struct expansion *x, const char *pattern, const char *base, int depth)
+{
+    const char *open = strchr(pattern, '{');
+    if (!open) return add_pattern(x, pattern, base);
+    if (depth > MAX_DEPTH) return MODE_FAIL(x->err, MODE_E_VALUE, "%s: too many braces", pattern);
+    const char *close = open;
+    for (int level = 0; *close; close++) {
+        if (*close == '{') level++;
+        if (*close == '}' && --level == 0) break;
+    }
+    if (!*close) return MODE_FAIL(x->err, MODE_E_CONFIG, "%s: a brace is not closed", pattern);
+    const char *in = open + 1;
+    size_t n_in = (size_t)(close - in), n_head = (size_t)(open - pattern);
+    enum mode_status st = MODE_OK;
+    const char *dots = strstr(in, "..");
+    if (dots && dots < close && all_digits(in, (size_t)(dots - in)) &&
+        all_digits(dots + 2, (size_t)(close - dots - 2))) {
+        int width = in[0] == '0' ? (int)(dots - in) : 0;
+        unsigned long long from = strtoull(in, NULL, 10), to = strtoull(dots + 2, NULL, 10);
+        if (to < from || to - from >= MAX_SHARDS)
+            return MODE_FAIL(x->err, MODE_E_CONFIG, "%s: the range {%.*s} is empty or too long", pattern, (int)n_in, in);
+        for (unsigned long long i = from; i <= to && !st; i++) {
+            char *one = mode_xasprintf("%.*s%0*llu%s", (int)n_head, pattern, width, i, close + 1);
+            st = add_braces(x, one, base, depth + 1);
+            free(one);
+        }
+        return st;
+    }
+    const char *part = in;
+    int level = 0;
+    for (const char *p = in; p <= close && !st; p++) {
+        if (*p == '{') level++;
+        if (*p == '}') level--;
+        if (p == close || (*p == ',' && level == 0)) {
+            char *one = mode_xasprintf("%.*s%.*s%s", (int)n_head, pattern, (int)(p - part), part, close + 1);
+            st = add_braces(x, one, base, depth + 1);
+            free(one);
+            part = p + 1;
+        }
+    }
+    return st;
+}
+
+static enum mode_status add_source(struct expansion *x, const char *source, const char *folder, int depth);
+
+static enum mode_status add_list(struct expansion *x, const char *path, int depth)
+{
+    char *text = NULL;
+    size_t size;
+    enum mode_status st = mode_file_read(path, 256u << 20, &text, &size, x->err);
+    if (st) return st;
+    char *folder = mode_xstrdup(path);
+    char *slash = strrchr(folder, '/');
+    if (slash) *slash = 0;
+    char *save = NULL;
+    for (char *line = strtok_r(text, "\r\n", &save); line && !st; line = strtok_r(NULL, "\r\n", &save)) {
+        line += strspn(line, " \t");
+        if (*line && *line != '#') st = add_source(x, line, folder, depth + 1);
+    }
+    free(folder);
+    free(text);
+    return st;
+}
+
+static enum mode_status add_source(struct expansion *x, const char *source, const char *folder, int depth)
+{
+    if (depth > MAX_DEPTH) return MODE_FAIL(x->err, MODE_E_VALUE, "%s: lists nested too deep", source);
+    const char *join = strstr(source, "::");
+    if (join) {
+        char *head = mode_xasprintf("%.*s", (int)(join - source), source);
+        enum mode_status st = add_source(x, head, folder, depth + 1);
+        free(head);
+        return st ? st : add_source(x, join + 2, folder, depth + 1);
+    }
+    if (strncmp(source, "pipe:", 5) == 0 || strstr(source, "://"))
+        return MODE_FAIL(x->err, MODE_E_CONFIG, "%s: only local files and folders can be read", source);
+    bool list = source[0] == '@';
+    const char *rest = source + list;
+    char *path = rest[0] == '/' ? mode_xstrdup(rest) : mode_path_join(folder, rest);
+    size_t first = x->out->n;
+    enum mode_status st;
+    if (list) {
+        st = add_list(x, path, depth);
+    } else {
+        char *base = fixed_folder(path);
+        st = add_braces(x, path, base, 0);
+        free(base);
+        if (!st && x->out->n > first)
+            qsort(x->out->shard + first, x->out->n - first, sizeof *x->out->shard, by_name);
+    }
+    if (!st && x->out->n == first)
+        st = MODE_FAIL(x->err, MODE_E_NOINPUT, "%s: no shard (*.tar) is found there", path);
+    free(path);
+    return st;
+}
+
+static int by_path(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+enum mode_status mode_sources_expand(struct mode_shards *out, char *const *sources, size_t n_sources,
+                                     const char *folder, struct mode_error *err)
+{
+    *out = (struct mode_shards){0};
+    struct expansion x = {.out = out, .err = err};
+    enum mode_status st = MODE_OK;
+    for (size_t i = 0; i < n_sources && !st; i++) st = add_source(&x, sources[i], folder, 0);
+    if (!st && out->n) {
+        char **paths = mode_xmalloc(out->n * sizeof *paths);
+        for (size_t i = 0; i < out->n; i++) paths[i] = out->shard[i].path;
+        qsort(paths, out->n, sizeof *paths, by_path);
+        for (size_t i = 1; i < out->n && !st; i++)
+            if (strcmp(paths[i - 1], paths[i]) == 0)
+                st = MODE_FAIL(err, MODE_E_CONFIG, "%s: the sources name this shard twice", paths[i]);
+        free(paths);
+    }
+    if (st) mode_shards_clear(out);
+    return st;
+}
+
+void mode_shards_clear(struct mode_shards *s)
+{
+    for (size_t i = 0; i < s->n; i++) {
+        free(s->shard[i].path);
+        free(s->shard[i].name);
+    }
+    free(s->shard);
+    *s = (struct mode_shards){0};
+}

@@ -1,0 +1,488 @@
+#include "pipeline/spec.h"
+
+#include "base/file.h"
+#include "base/options.h"
+#include "base/str.h"
+#include "pipeline/model_config.h"
+#include "pipeline/spec_keys.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <limits.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <yaml.h>
+
+#define MAX_SPEC_BYTES (1u << 20)
+
+enum key_type { STR, PATH, LIST, PATHS, UINT, REAL, BOOL, WORD };
+
+static const struct spec_key {
+    const char *path;
+    enum key_type type;
+    size_t offset;
+    const char *value; /* default as text; NULL = required */
+    double min, max;
+    const char *help;
+} keys[] = {
+#define X(path, type, field, value, min, max, help)                                                          \
+    {path, type, offsetof(struct mode_spec, field), value, min, max, help},
+    MODE_SPEC_KEYS(X)
+#undef X
+};
+enum { N_KEYS = sizeof keys / sizeof keys[0] };
+
+struct reader {
+    struct mode_spec *spec;
+    yaml_document_t doc;
+    const char *what; /* name of the text, for errors */
+    bool given[N_KEYS];
+    bool model_given;
+    struct mode_error *err;
+};
+
+static int line_of(const yaml_node_t *node)
+{
+    return (int)node->start_mark.line + 1;
+}
+
+static const char *scalar(const yaml_node_t *node)
+{
+    return (const char *)node->data.scalar.value;
+}
+
+/* Edit distance, for the "did you mean". */
+static size_t distance(const char *a, const char *b)
+{
+    size_t na = strlen(a), nb = strlen(b);
+    if (na > 63 || nb > 63) return SIZE_MAX;
+    size_t row[64];
+    for (size_t j = 0; j <= nb; j++) row[j] = j;
+    for (size_t i = 1; i <= na; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= nb; j++) {
+            size_t best = diagonal + (a[i - 1] != b[j - 1]);
+            if (row[j] + 1 < best) best = row[j] + 1;
+            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
+            diagonal = row[j];
+            row[j] = best;
+        }
+    }
+    return row[nb];
+}
+
+static enum mode_status fail_unknown(struct reader *r, const char *path, int line)
+{
+    const char *best = "model";
+    size_t best_distance = distance(path, best);
+    const char *tail = strrchr(path, '.');
+    tail = tail ? tail + 1 : path;
+    for (size_t i = 0; i < N_KEYS; i++) {
+        size_t d = distance(path, keys[i].path);
+        const char *key_tail = strrchr(keys[i].path, '.');
+        /* the right key in the wrong section is the commonest mistake but one */
+        if (key_tail && strcmp(key_tail + 1, tail) == 0 && d > 1) d = 1;
+        if (d < best_distance) {
+            best_distance = d;
+            best = keys[i].path;
+        }
+    }
+    return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: unknown key \"%s\"; the nearest known key is \"%s\" (docs/RUN.md lists all)",
+                     r->what, line, path, best);
+}
+
+static char *absolute(const struct mode_spec *spec, const char *path)
+{
+    return path[0] == '/' ? mode_xstrdup(path) : mode_path_join(spec->folder, path);
+}
+
+static void list_add(struct mode_spec_list *list, char *item)
+{
+    list->item = mode_xrealloc(list->item, (list->n + 1) * sizeof *list->item);
+    list->item[list->n++] = item;
+}
+
+static enum mode_status set_value(struct reader *r, const struct spec_key *key, const char *text, int line)
+{
+    void *field = (char *)r->spec + key->offset;
+    struct mode_error why = {0};
+    switch (key->type) {
+    case STR:
+        free(*(char **)field);
+        *(char **)field = mode_xstrdup(text);
+        return MODE_OK;
+    case PATH:
+        if (!*text) return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: %s is empty", r->what, line, key->path);
+        free(*(char **)field);
+        *(char **)field = absolute(r->spec, text);
+        return MODE_OK;
+    case LIST:
+    case PATHS:
+        if (!*text) return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: %s has an empty entry", r->what, line, key->path);
+        list_add(field, key->type == PATHS ? absolute(r->spec, text) : mode_xstrdup(text));
+        return MODE_OK;
+    case UINT: {
+        int64_t n;
+        if (mode_parse_int(text, key->path, (int64_t)key->min, (int64_t)key->max, &n, &why))
+            return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: %s", r->what, line, why.text);
+        *(uint64_t *)field = (uint64_t)n;
+        return MODE_OK;
+    }
+    case REAL: {
+        double x;
+        if (mode_parse_real(text, key->path, &x, &why))
+            return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: %s", r->what, line, why.text);
+        if (!(x >= key->min && x <= key->max))
+            return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: %s is %s, it must be between %g and %g", r->what, line,
+                             key->path, text, key->min, key->max);
+        *(double *)field = x;
+        return MODE_OK;
+    }
+    case BOOL:
+        if (strcmp(text, "true") && strcmp(text, "false"))
+            return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: %s is \"%s\", it must be true or false", r->what, line,
+                             key->path, text);
+        *(bool *)field = text[0] == 't';
+        return MODE_OK;
+    case WORD: {
+        int n_words = (int)strcspn(key->help, ":");
+        size_t n = strlen(text);
+        for (const char *w = key->help; w < key->help + n_words; w += strcspn(w, "|:") + 1) {
+            if (strcspn(w, "|:") != n || strncmp(w, text, n) != 0) continue;
+            if (key->offset == offsetof(struct mode_spec, train.share_steps)) {
+                *(bool *)field = strcmp(text, "share") == 0;
+            } else {
+                free(*(char **)field);
+                *(char **)field = mode_xstrdup(text);
+            }
+            return MODE_OK;
+        }
+        return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: %s is \"%s\", it must be one of %.*s", r->what, line, key->path,
+                         text, n_words, key->help);
+    }
+    }
+    MODE_ASSERT(!"known type");
+    return MODE_E_GENERIC;
+}
+
+static enum mode_status read_value(struct reader *r, const struct spec_key *key, yaml_node_t *node)
+{
+    bool is_list = key->type == LIST || key->type == PATHS;
+    if (node->type == YAML_SCALAR_NODE) {
+        if (!is_list || *scalar(node)) return set_value(r, key, scalar(node), line_of(node));
+        return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: %s is empty", r->what, line_of(node), key->path);
+    }
+    if (!is_list || node->type != YAML_SEQUENCE_NODE)
+        return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: %s must be %s", r->what, line_of(node), key->path,
+                         is_list ? "a text or a list of texts" : "a single value");
+    for (yaml_node_item_t *i = node->data.sequence.items.start; i < node->data.sequence.items.top; i++) {
+        yaml_node_t *item = yaml_document_get_node(&r->doc, *i);
+        if (item->type != YAML_SCALAR_NODE)
+            return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: the entries of %s must be texts", r->what, line_of(item),
+                             key->path);
+        enum mode_status st = set_value(r, key, scalar(item), line_of(item));
+        if (st) return st;
+    }
+    return MODE_OK;
+}
+
+static bool is_section(const char *path)
+{
+    size_t n = strlen(path);
+    for (size_t i = 0; i < N_KEYS; i++)
+        if (strncmp(keys[i].path, path, n) == 0 && keys[i].path[n] == '.') return true;
+    return false;
+}
+
+static enum mode_status read_mapping(struct reader *r, yaml_node_t *node, const char *prefix)
+{
+    enum mode_status st = MODE_OK;
+    for (yaml_node_pair_t *p = node->data.mapping.pairs.start; p < node->data.mapping.pairs.top && !st; p++) {
+        yaml_node_t *k = yaml_document_get_node(&r->doc, p->key), *v = yaml_document_get_node(&r->doc, p->value);
+        if (k->type != YAML_SCALAR_NODE)
+            return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: a key must be a text", r->what, line_of(k));
+        for (yaml_node_pair_t *q = node->data.mapping.pairs.start; q < p; q++) {
+            yaml_node_t *earlier = yaml_document_get_node(&r->doc, q->key);
+            if (earlier->type == YAML_SCALAR_NODE && strcmp(scalar(earlier), scalar(k)) == 0)
+                return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: the key \"%s\" was given before, in line %d", r->what,
+                                 line_of(k), scalar(k), line_of(earlier));
+        }
+        char *path = mode_xasprintf("%s%s", prefix, scalar(k));
+        size_t i = 0;
+        while (i < N_KEYS && strcmp(keys[i].path, path) != 0) i++;
+        if (i < N_KEYS) {
+            r->given[i] = true;
+            st = read_value(r, &keys[i], v);
+        } else if (strcmp(path, "model") == 0) {
+            r->model_given = true;
+            st = mode_model_config_read(&r->spec->model_config, &r->spec->preprocess_config, &r->doc, v,
+                                        r->spec->folder, r->what, r->err);
+        } else if (strcmp(path, "train.betas") == 0 && v->type == YAML_SEQUENCE_NODE &&
+                   v->data.sequence.items.top - v->data.sequence.items.start == 2) {
+            /* [beta1, beta2], the way papers write it */
+            for (int b = 0; b < 2 && !st; b++) {
+                yaml_node_t *item = yaml_document_get_node(&r->doc, v->data.sequence.items.start[b]);
+                for (i = 0; strcmp(keys[i].path, b ? "train.beta2" : "train.beta1") != 0;) i++;
+                r->given[i] = true;
+                st = read_value(r, &keys[i], item);
+            }
+        } else if (*prefix == 0 && is_section(path)) {
+            if (v->type != YAML_MAPPING_NODE) {
+                st = MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: %s must be a section with keys of its own", r->what,
+                               line_of(v), path);
+            } else {
+                char *below = mode_xasprintf("%s.", path);
+                st = read_mapping(r, v, below);
+                free(below);
+            }
+        } else {
+            st = fail_unknown(r, path, line_of(k));
+        }
+        free(path);
+    }
+    return st;
+}
+
+static enum mode_status set_defaults(struct reader *r)
+{
+    for (size_t i = 0; i < N_KEYS; i++) {
+        if (r->given[i]) continue;
+        enum mode_status st = MODE_OK;
+        if (!keys[i].value)
+            return MODE_FAIL(r->err, MODE_E_CONFIG, "%s: the key \"%s\" is missing (%s)", r->what, keys[i].path,
+                             keys[i].help);
+        if (strcmp(keys[i].value, "=seed") == 0) {
+            *(uint64_t *)(void *)((char *)r->spec + keys[i].offset) = r->spec->seed; /* `seed` comes first */
+        } else if (keys[i].type == LIST || keys[i].type == PATHS) {
+            char *words = mode_xstrdup(keys[i].value), *save = NULL;
+            for (char *w = strtok_r(words, " ", &save); w && !st; w = strtok_r(NULL, " ", &save))
+                st = set_value(r, &keys[i], w, 0);
+            free(words);
+        } else {
+            st = set_value(r, &keys[i], keys[i].value, 0);
+        }
+        if (st) return st;
+    }
+    return MODE_OK;
+}
+
+static bool given(const struct reader *r, const char *path)
+{
+    for (size_t i = 0; i < N_KEYS; i++)
+        if (strcmp(keys[i].path, path) == 0) return r->given[i];
+    return false;
+}
+
+static enum mode_status check_together(struct reader *r)
+{
+    const struct mode_spec *s = r->spec;
+    size_t n = strlen(s->name);
+    if (n < 1 || n > 64 || s->name[0] == '.' ||
+        strspn(s->name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") != n)
+        return MODE_FAIL(r->err, MODE_E_CONFIG,
+                         "%s: name is \"%s\"; it must be 1 to 64 letters, digits, '.', '_' or '-', not starting with '.'",
+                         r->what, s->name);
+    if (s->data_train.n == 0) return MODE_FAIL(r->err, MODE_E_CONFIG, "%s: data.train names no source", r->what);
+    if (!r->model_given)
+        return MODE_FAIL(r->err, MODE_E_CONFIG,
+                         "%s: the key \"model\" is missing (an open_clip model config: its name, its JSON file or the "
+                         "config itself)",
+                         r->what);
+    if (s->cluster.coarse > s->cluster.fine)
+        return MODE_FAIL(r->err, MODE_E_CONFIG,
+                         "%s: cluster.coarse is %llu and cluster.fine %llu; there cannot be more groups than centres",
+                         r->what, (unsigned long long)s->cluster.coarse, (unsigned long long)s->cluster.fine);
+    bool steps = given(r, "train.seed_steps") || given(r, "train.total_steps");
+    bool epochs = given(r, "train.seed_epochs") || given(r, "train.epochs");
+    if (steps && epochs)
+        return MODE_FAIL(r->err, MODE_E_CONFIG,
+                         "%s: the schedule is given in steps (seed_steps, total_steps) and in epochs (seed_epochs, "
+                         "epochs); give one of the two",
+                         r->what);
+    if (steps && (s->train.seed_steps == 0 || s->train.total_steps <= s->train.seed_steps))
+        return MODE_FAIL(r->err, MODE_E_CONFIG,
+                         "%s: train.seed_steps is %llu and train.total_steps %llu; both are needed and the fork point "
+                         "must lie before the end",
+                         r->what, (unsigned long long)s->train.seed_steps, (unsigned long long)s->train.total_steps);
+    if (!steps && !(s->train.seed_epochs > 0 && s->train.epochs > s->train.seed_epochs))
+        return MODE_FAIL(r->err, MODE_E_CONFIG,
+                         "%s: train.seed_epochs is %g and train.epochs %g; the fork point must lie after the start and "
+                         "before the end",
+                         r->what, s->train.seed_epochs, s->train.epochs);
+    if (s->train.scale_min > s->train.scale_max)
+        return MODE_FAIL(r->err, MODE_E_CONFIG, "%s: train.scale_min %g is larger than train.scale_max %g", r->what,
+                         s->train.scale_min, s->train.scale_max);
+    return MODE_OK;
+}
+
+enum mode_status mode_spec_parse(struct mode_spec *spec, const char *text, const char *folder, const char *what,
+                                 struct mode_error *err)
+{
+    *spec = (struct mode_spec){.folder = mode_xstrdup(folder), .text = mode_xstrdup(text)};
+    struct reader r = {.spec = spec, .what = what, .err = err};
+    enum mode_status st = MODE_OK;
+    yaml_parser_t parser;
+    bool have_doc = false;
+    MODE_ASSERT(yaml_parser_initialize(&parser));
+    yaml_parser_set_input_string(&parser, (const unsigned char *)text, strlen(text));
+    if (!yaml_parser_load(&parser, &r.doc)) {
+        st = MODE_FAIL(err, MODE_E_CONFIG, "%s:%d: not YAML: %s", what, (int)parser.problem_mark.line + 1,
+                       parser.problem ? parser.problem : "cannot be read");
+        goto out;
+    }
+    have_doc = true;
+    yaml_node_t *root = yaml_document_get_root_node(&r.doc);
+    if (!root || root->type != YAML_MAPPING_NODE) {
+        st = MODE_FAIL(err, MODE_E_CONFIG, "%s: a run spec is a list of keys (docs/RUN.md)", what);
+        goto out;
+    }
+    if ((st = read_mapping(&r, root, ""))) goto out;
+    if ((st = set_defaults(&r))) goto out;
+    st = check_together(&r);
+out:
+    if (have_doc) yaml_document_delete(&r.doc);
+    yaml_parser_delete(&parser);
+    if (st) mode_spec_clear(spec);
+    return st;
+}
+
+enum mode_status mode_spec_load(struct mode_spec *spec, const char *path, struct mode_error *err)
+{
+    char *text = NULL, real[PATH_MAX];
+    size_t size;
+    *spec = (struct mode_spec){0};
+    enum mode_status st = mode_file_read(path, MAX_SPEC_BYTES, &text, &size, err);
+    if (st) return st;
+    if (strlen(text) != size) {
+        st = MODE_FAIL(err, MODE_E_CONFIG, "%s: not a text file (it has a NUL byte)", path);
+    } else if (!realpath(path, real)) {
+        st = MODE_FAIL(err, MODE_E_IO, "%s: %s", path, strerror(errno));
+    } else {
+        *strrchr(real, '/') = 0;
+        st = mode_spec_parse(spec, text, real[0] ? real : "/", mode_path_base(path), err);
+    }
+    free(text);
+    return st;
+}
+
+static void list_clear(struct mode_spec_list *list)
+{
+    for (size_t i = 0; i < list->n; i++) free(list->item[i]);
+    free(list->item);
+}
+
+void mode_spec_clear(struct mode_spec *s)
+{
+    for (size_t i = 0; i < N_KEYS; i++) {
+        void *field = (char *)s + keys[i].offset;
+        if (keys[i].type == LIST || keys[i].type == PATHS)
+            list_clear(field);
+        else if (keys[i].type == STR || keys[i].type == PATH ||
+                 (keys[i].type == WORD && keys[i].offset != offsetof(struct mode_spec, train.share_steps)))
+            free(*(char **)field);
+    }
+    free(s->folder);
+    free(s->text);
+    free(s->model_config);
+    free(s->preprocess_config);
+    *s = (struct mode_spec){0};
+}
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static bool is_task(const char *dir)
+{
+    char *nshards = mode_path_join(dir, "test/nshards.txt");
+    bool yes = mode_file_exists(nshards);
+    free(nshards);
+    return yes;
+}
+
+enum mode_status mode_spec_tasks(const struct mode_spec *spec, struct mode_spec_list *out, struct mode_error *err)
+{
+    *out = (struct mode_spec_list){0};
+    enum mode_status st = MODE_OK;
+    for (size_t i = 0; i < spec->evaluate.tasks.n && !st; i++) {
+        const char *dir = spec->evaluate.tasks.item[i];
+        if (is_task(dir)) {
+            list_add(out, mode_xstrdup(dir));
+            continue;
+        }
+        DIR *d = opendir(dir);
+        if (!d) {
+            st = MODE_FAIL(err, MODE_E_NOINPUT, "evaluate.tasks: %s: %s", dir, strerror(errno));
+            break;
+        }
+        size_t first = out->n;
+        struct dirent *e;
+        while ((e = readdir(d))) {
+            char *sub = mode_path_join(dir, e->d_name);
+            if (e->d_name[0] != '.' && is_task(sub))
+                list_add(out, sub);
+            else
+                free(sub);
+        }
+        closedir(d);
+        if (out->n > first) qsort(out->item + first, out->n - first, sizeof *out->item, by_text);
+        if (out->n == first)
+            st = MODE_FAIL(err, MODE_E_NOINPUT,
+                           "evaluate.tasks: %s is no CLIP_benchmark folder (it has no test/nshards.txt) and holds none",
+                           dir);
+    }
+    for (size_t i = 0; i < out->n && !st; i++)
+        for (size_t j = 0; j < i && !st; j++)
+            if (strcmp(mode_path_base(out->item[i]), mode_path_base(out->item[j])) == 0)
+                st = MODE_FAIL(err, MODE_E_CONFIG, "evaluate.tasks: %s and %s have the same name", out->item[j],
+                               out->item[i]);
+    if (st) mode_spec_list_clear(out);
+    return st;
+}
+
+void mode_spec_list_clear(struct mode_spec_list *list)
+{
+    list_clear(list);
+    *list = (struct mode_spec_list){0};
+}
+
+enum mode_status mode_spec_check(const struct mode_spec *spec, struct mode_error *err)
+{
+    char *config = mode_path_join(spec->encoder.dir, "config.json");
+    bool encoder = mode_file_exists(config);
+    free(config);
+    if (!encoder)
+        return MODE_FAIL(err, MODE_E_NOINPUT, "encoder.dir: %s holds no Hugging Face encoder (config.json is missing)",
+                         spec->encoder.dir);
+    if (!mode_file_exists(spec->tokenizer_merges))
+        return MODE_FAIL(err, MODE_E_NOINPUT, "tokenizer.merges: %s does not exist", spec->tokenizer_merges);
+    struct mode_spec_list tasks;
+    enum mode_status st = mode_spec_tasks(spec, &tasks, err);
+    if (!st) mode_spec_list_clear(&tasks);
+    return st;
+}
+
+enum mode_status mode_spec_steps(const struct mode_spec *spec, uint64_t n_pairs, uint64_t *seed_steps,
+                                 uint64_t *total_steps, struct mode_error *err)
+{
+    *seed_steps = spec->train.seed_steps;
+    *total_steps = spec->train.total_steps;
+    if (!*total_steps) {
+        double per_epoch = (double)n_pairs / (double)spec->train.batch;
+        *seed_steps = (uint64_t)llround(spec->train.seed_epochs * per_epoch);
+        *total_steps = (uint64_t)llround(spec->train.epochs * per_epoch);
+    }
+    if (n_pairs < spec->train.batch)
+        return MODE_FAIL(err, MODE_E_CONFIG, "only %llu pairs were kept, fewer than train.batch = %llu",
+                         (unsigned long long)n_pairs, (unsigned long long)spec->train.batch);
+    if (*seed_steps < 1 || *seed_steps >= *total_steps)
+        return MODE_FAIL(err, MODE_E_CONFIG,
+                         "the schedule has %llu seed steps of %llu in all (%llu kept pairs, batch %llu); the fork point "
+                         "must lie after the start and before the end",
+                         (unsigned long long)*seed_steps, (unsigned long long)*total_steps, (unsigned long long)n_pairs,
+                         (unsigned long long)spec->train.batch);
+    return MODE_OK;
+}

@@ -1,0 +1,81 @@
+/* spec.h - a run, as a person writes it: one YAML file.
+ *
+ *     struct mode_spec spec;
+ *     st = mode_spec_load(&spec, "run.yaml", &err);
+ *     ...
+ *     mode_spec_clear(&spec);
+ *
+ * docs/RUN.md explains every key. Unknown keys are errors that name the key, its line and the nearest known key;
+ * so are keys given twice, values of the wrong kind and values out of range (all MODE_E_CONFIG). Relative paths
+ * are relative to the folder of the spec file and are absolute here. Nothing is read but the spec and, when
+ * `model` is a path, that file: mode_spec_check looks whether the inputs exist.
+ *
+ * Threads: pure; a spec belongs to one caller. */
+#ifndef MODE_PIPELINE_SPEC_H
+#define MODE_PIPELINE_SPEC_H
+
+#include "base/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct mode_spec_list {
+    char **item;
+    size_t n;
+};
+
+struct mode_spec {
+    char *name;   /* [A-Za-z0-9._-]{1,64}, not starting with '.' */
+    char *folder; /* absolute folder that relative paths start from */
+    char *text;   /* the YAML as read */
+    uint64_t seed;
+    struct mode_spec_list data_train; /* sources: see sources.h */
+    struct {
+        struct mode_spec_list text_keys;
+        uint64_t seed;
+        bool strict;
+        uint64_t max_image_pixels;
+    } captions;
+    struct {
+        char *dir, *pooling;
+        uint64_t max_tokens;
+    } encoder;
+    struct {
+        uint64_t fine, coarse, seed, sample_per_centre, fine_iterations, coarse_iterations;
+        char *metric;
+    } cluster;
+    char *model_config;      /* open_clip model_cfg, JSON text */
+    char *preprocess_config; /* open_clip preprocess_cfg, JSON text */
+    char *tokenizer_merges;  /* bpe_simple_vocab_16e6.txt.gz */
+    struct {
+        uint64_t batch, warmup_steps, seed, checkpoint_steps;
+        double lr, beta1, beta2, eps, weight_decay, out_ratio, scale_min, scale_max;
+        uint64_t seed_steps, total_steps; /* 0 = by epochs */
+        double seed_epochs, epochs;       /* passes over the kept pairs */
+        bool share_steps;                 /* expert_steps: share */
+    } train;
+    struct {
+        struct mode_spec_list tasks; /* CLIP_benchmark folders */
+        uint64_t batch;
+    } evaluate;
+    char *router;
+};
+
+enum mode_status mode_spec_load(struct mode_spec *spec, const char *path, struct mode_error *err);
+/* text: YAML, NUL-terminated; folder: absolute; what: how errors call the text ("run.yaml"). */
+enum mode_status mode_spec_parse(struct mode_spec *spec, const char *text, const char *folder, const char *what,
+                                 struct mode_error *err);
+void mode_spec_clear(struct mode_spec *spec);
+/* The folders of the evaluation tasks: entries of evaluate.tasks that are CLIP_benchmark folders, and the
+ * CLIP_benchmark folders right inside those that are not, by name. Two of the same base name: MODE_E_CONFIG. */
+enum mode_status mode_spec_tasks(const struct mode_spec *spec, struct mode_spec_list *out, struct mode_error *err);
+void mode_spec_list_clear(struct mode_spec_list *list);
+/* MODE_E_NOINPUT with a sentence when the encoder, the tokenizer or a task's folder is not there. */
+enum mode_status mode_spec_check(const struct mode_spec *spec, struct mode_error *err);
+/* The schedule in optimizer steps for n_pairs kept pairs. MODE_E_CONFIG when it has no step to train, or the fork
+ * point is not before the end. */
+enum mode_status mode_spec_steps(const struct mode_spec *spec, uint64_t n_pairs, uint64_t *seed_steps,
+                                 uint64_t *total_steps, struct mode_error *err);
+
+#endif

@@ -1,0 +1,52 @@
+/* spec_keys.h - every key of a run's YAML: where it goes, its default, its range, what it means.
+ *
+ * X(path, type, field, default text or NULL = required, min, max, help); docs/RUN.md says the same in prose and a
+ * test compares the two. Sections ("train") are the parts of paths before the dot. "model" is read by its own
+ * code. Types: STR, PATH (relative to the spec's folder), LIST (strings), PATHS, UINT, REAL, BOOL, WORD (help
+ * begins with the allowed words, "a|b|c: ..."). A default of "=seed" is the value of the key `seed`. */
+#ifndef MODE_PIPELINE_SPEC_KEYS_H
+#define MODE_PIPELINE_SPEC_KEYS_H
+
+/* clang-format off */
+#define MODE_SPEC_KEYS(X) \
+    X("name", STR, name, NULL, 0, 0, "the run's name: letters, digits, . _ -") \
+    X("seed", UINT, seed, "0", 0, 1e15, "seed of everything that has no seed of its own") \
+    X("data.train", LIST, data_train, NULL, 0, 0, "sources of training shards") \
+    X("captions.text_keys", LIST, captions.text_keys, "txt json:caption json:texts[]", 0, 0, "where captions are, first that exists") \
+    X("captions.seed", UINT, captions.seed, "=seed", 0, 1e15, "which of several captions is chosen") \
+    X("captions.strict", BOOL, captions.strict, "false", 0, 0, "duplicate keys are errors") \
+    X("captions.max_image_pixels", UINT, captions.max_image_pixels, "64000000", 1, 1e12, "larger pictures are rejected") \
+    X("encoder.dir", PATH, encoder.dir, NULL, 0, 0, "Hugging Face folder of the text encoder") \
+    X("encoder.pooling", WORD, encoder.pooling, "pooler", 0, 0, "pooler|cls|mean: which vector of the encoder") \
+    X("encoder.max_tokens", UINT, encoder.max_tokens, "512", 3, 512, "longer texts are cut") \
+    X("cluster.fine", UINT, cluster.fine, "1024", 1, 1e6, "m, fine centres") \
+    X("cluster.coarse", UINT, cluster.coarse, "4", 1, 1e4, "n, coarse groups = experts") \
+    X("cluster.metric", WORD, cluster.metric, "euclidean", 0, 0, "euclidean|cosine: distance between vectors and centres") \
+    X("cluster.seed", UINT, cluster.seed, "=seed", 0, 1e15, "of the sample and the first centres") \
+    X("cluster.sample_per_centre", UINT, cluster.sample_per_centre, "2000", 0, 1e7, "captions sampled per fine centre; 0 = all") \
+    X("cluster.fine_iterations", UINT, cluster.fine_iterations, "50", 1, 1e5, "at most, fine step") \
+    X("cluster.coarse_iterations", UINT, cluster.coarse_iterations, "100", 1, 1e5, "at most, coarse step") \
+    X("tokenizer.merges", PATH, tokenizer_merges, NULL, 0, 0, "bpe_simple_vocab_16e6.txt.gz") \
+    X("train.batch", UINT, train.batch, "256", 2, 1e6, "pairs per step") \
+    X("train.lr", REAL, train.lr, "5e-4", 1e-12, 1e3, "peak learning rate") \
+    X("train.beta1", REAL, train.beta1, "0.9", 0, 0.999999, "AdamW") \
+    X("train.beta2", REAL, train.beta2, "0.98", 0, 0.9999999, "AdamW") \
+    X("train.eps", REAL, train.eps, "1e-6", 1e-20, 1, "AdamW") \
+    X("train.weight_decay", REAL, train.weight_decay, "0.2", 0, 10, "AdamW, on tensors of two and more dimensions") \
+    X("train.warmup_steps", UINT, train.warmup_steps, "2000", 0, 1e9, "linear warm-up") \
+    X("train.seed", UINT, train.seed, "=seed", 0, 1e15, "of initialisation, order and crops") \
+    X("train.seed_steps", UINT, train.seed_steps, "0", 0, 1e12, "steps of the seed model (the fork point); 0 = by epochs") \
+    X("train.total_steps", UINT, train.total_steps, "0", 0, 1e12, "steps of the whole schedule; 0 = by epochs") \
+    X("train.seed_epochs", REAL, train.seed_epochs, "27", 0, 1e6, "passes over the kept pairs before the fork") \
+    X("train.epochs", REAL, train.epochs, "32", 0, 1e6, "passes over the kept pairs in all") \
+    X("train.expert_steps", WORD, train.share_steps, "same", 0, 0, "same|share: steps of an expert's continuation") \
+    X("train.out_ratio", REAL, train.out_ratio, "0.02", 0, 1, "share of the pairs outside its clusters that an expert sees") \
+    X("train.checkpoint_steps", UINT, train.checkpoint_steps, "200", 1, 1e9, "a resumable checkpoint every so many steps") \
+    X("train.scale_min", REAL, train.scale_min, "0.9", 0.01, 1, "random crop: smallest share of the area") \
+    X("train.scale_max", REAL, train.scale_max, "1.0", 0.01, 1, "random crop: largest share of the area") \
+    X("evaluate.tasks", PATHS, evaluate.tasks, "", 0, 0, "CLIP_benchmark folders, or folders of such folders") \
+    X("evaluate.batch", UINT, evaluate.batch, "64", 1, 1e5, "pictures at a time") \
+    X("ensemble.router", WORD, router, "paper", 0, 0, "paper|reference|uniform|coarse-centre|share: how experts are weighted")
+/* clang-format on */
+
+#endif

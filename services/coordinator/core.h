@@ -1,0 +1,226 @@
+/* core.h - what the coordinator decides, without doing any of it.
+ *
+ * A pure machine: (state, event, now) -> (state, actions). It knows no socket, no Redis, no file and no clock; the
+ * server feeds it events and carries out its actions, and a simulator in the tests does the same with made-up
+ * networks and crashes. Time is a number of milliseconds that never goes back.
+ *
+ *     READY -> LEASED -> COMMITTED                  (WAITING tasks, whose inputs are not there, are the planner's)
+ *       ^        |--> RETRY_WAIT -> READY           not_before, by failure class
+ *       |        |--> READY at the queue's head     released: stopping, draining
+ *       |        '--> QUARANTINED                   the class's budget is spent
+ *     any that has not ended -> CANCELLED           no run wants it any more
+ *
+ * Done means that a commit record exists: a RESULT, a lost lease and a late HELLO all lead to the action CHECK, and
+ * only the answer to it (CORE_EV_CHECKED) ends a task. A fence is epoch << 32 | counter; the epoch comes from the
+ * artifact store, so no fence is ever given twice, whatever Redis forgets.
+ *
+ * Threads: one caller. */
+#ifndef MODE_COORDINATOR_CORE_H
+#define MODE_COORDINATOR_CORE_H
+
+#include "index.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum core_state {
+    CORE_READY,
+    CORE_LEASED,
+    CORE_RETRY_WAIT,
+    CORE_COMMITTED,
+    CORE_QUARANTINED,
+    CORE_CANCELLED,
+};
+const char *core_state_name(enum core_state s); /* "ready" */
+
+/* Numbers as FailClass of proto/envelope.proto; LEASE_LOST is the coordinator's own. */
+enum core_fail {
+    CORE_FAIL_NONE,
+    CORE_FAIL_CRASH,
+    CORE_FAIL_STALL,
+    CORE_FAIL_INPUT,
+    CORE_FAIL_INTEGRITY,
+    CORE_FAIL_OOM,
+    CORE_FAIL_DEVICE,
+    CORE_FAIL_STORE,
+    CORE_FAIL_CODE,
+    CORE_FAIL_OTHER,
+    CORE_FAIL_LEASE_LOST,
+    CORE_FAIL_COUNT
+};
+const char *core_fail_name(enum core_fail f); /* "crash" */
+
+/* Numbers as Verdict of proto/envelope.proto. */
+enum core_verdict { CORE_COMMITTED_NOW = 1, CORE_ALREADY, CORE_STALE, CORE_MISSING, CORE_NOTED };
+
+struct core_options {
+    uint32_t heartbeat_ms; /* how often a worker reports           */
+    uint32_t lease_ms;     /* silence after which a lease is lost  */
+    uint32_t grace_ms;     /* that CANCEL gives                    */
+    uint32_t settle_ms;    /* after a start: no expiry, no dispatch before held leases had time to come back */
+    /* mutations for the tests: each must be caught by the simulator */
+    bool no_fence_check, no_epoch, no_check_on_expiry;
+};
+#define CORE_OPTIONS_DEFAULT {.heartbeat_ms = 3000, .lease_ms = 30000, .grace_ms = 5000, .settle_ms = 2000}
+
+#define CORE_KEY 65
+#define CORE_SESSION 33
+#define CORE_GUILTY_NODES 4
+#define CORE_NONE UINT32_MAX
+
+struct core_task {
+    char *key;                   /* owned, as the next three                      */
+    char *service, *label, *run; /* owned; run: the first that wanted it, for log lines */
+    uint64_t order;              /* smaller first                                 */
+    uint64_t stall_ms;           /* 0 = progress may stand still for ever         */
+    enum core_state state;
+    uint32_t wanted;             /* runs that want it                             */
+    uint32_t attempt;            /* hand-outs so far                              */
+    uint16_t failures[CORE_FAIL_COUNT];
+    uint64_t guilty[CORE_GUILTY_NODES]; /* hashes of nodes where it crashed or stalled */
+    uint64_t fence;              /* of the latest hand-out                        */
+    uint32_t worker;             /* index while LEASED; CORE_NONE: not heard of since the restart */
+    int64_t heard_ms, moved_ms;  /* last heartbeat; last change of `done`         */
+    int64_t not_before_ms;
+    int64_t leased_ms;
+    uint64_t done, total;
+    double rate, seconds;
+    uint64_t rss_bytes;
+    char unit[24];
+    enum core_fail last_fail;
+    char *last_text;
+    bool urgent;                 /* released: head of the queue                   */
+    bool checking;               /* lease lost, waits for CHECKED                 */
+    bool queued;                 /* is in its pool's heap                         */
+    uint32_t active_at;          /* place in core.active, CORE_NONE = not in it   */
+};
+
+struct core_worker {
+    char session[CORE_SESSION]; /* "" = free slot */
+    char *service, *code, *name, *node, *build;
+    uint32_t slots, credit, held;
+    int64_t since_ms, heard_ms;
+    int64_t cordon_until_ms; /* no work before: its device or node failed */
+    bool draining;
+    uint64_t n_done, n_failed;
+};
+
+enum core_event_type {
+    CORE_EV_TICK,
+    CORE_EV_HELLO,      /* session, service, code, name, node, build, slots, held[] */
+    CORE_EV_CREDIT,     /* session, n                                              */
+    CORE_EV_ASSIGN_ACK, /* session, key, fence, ok                                 */
+    CORE_EV_PROGRESS,   /* session; key, fence, done, ... (key "" = only alive)    */
+    CORE_EV_RESULT,     /* session, key, fence                                     */
+    CORE_EV_FAIL,       /* session, key, fence, fail, text                         */
+    CORE_EV_RELEASE,    /* session, key, fence                                     */
+    CORE_EV_BYE,        /* session                                                 */
+    CORE_EV_CHECKED,    /* key, fence, session ("" = lost lease), ok = a commit exists */
+    CORE_EV_CLAIM_LOST, /* key, fence: the hand-out could not be recorded or sent  */
+    CORE_EV_DRAIN,      /* session                                                 */
+};
+
+struct core_lease {
+    char key[CORE_KEY];
+    uint64_t fence;
+};
+
+struct core_event {
+    enum core_event_type type;
+    const char *session, *key;
+    uint64_t fence;
+    const char *service, *code, *name, *node, *build;
+    uint32_t n; /* slots, credit */
+    const struct core_lease *held;
+    size_t n_held;
+    bool ok;
+    uint64_t done, total, rss_bytes;
+    double rate, seconds;
+    const char *unit;
+    enum core_fail fail;
+    const char *text;
+};
+
+enum core_action_type {
+    CORE_ACT_CLAIM,   /* record, then send ASSIGN: task, worker, fence                       */
+    CORE_ACT_CANCEL,  /* session, task, fence                                                */
+    CORE_ACT_ACK,     /* session, key, fence, verdict                                        */
+    CORE_ACT_CHECK,   /* does commits/<key> exist? answer with CHECKED: key, fence, session  */
+    CORE_ACT_KEPT,    /* session, key, fence: goes into the WELCOME that follows             */
+    CORE_ACT_DROPPED, /* session, key, fence: likewise                                       */
+    CORE_ACT_WELCOME, /* session                                                             */
+    CORE_ACT_NAME_TAKEN,      /* session                                                     */
+    CORE_ACT_UNKNOWN_SESSION, /* session                                                     */
+    CORE_ACT_DRAIN,   /* session                                                             */
+    CORE_ACT_RECORD,  /* task changed its state: tell Redis                                  */
+    CORE_ACT_ENDED,   /* task is COMMITTED, QUARANTINED or CANCELLED: tell the planner       */
+    CORE_ACT_NOTE,    /* task, text: a warning for people                                    */
+};
+
+struct core_action {
+    enum core_action_type type;
+    uint32_t task; /* index, or CORE_NONE */
+    char session[CORE_SESSION];
+    char key[CORE_KEY];
+    uint64_t fence;
+    enum core_verdict verdict;
+    char text[200];
+};
+
+struct core_heap {
+    uint32_t *item;
+    size_t n, cap;
+};
+
+struct core {
+    struct core_options opt;
+    uint32_t epoch, counter;
+    int64_t settled_ms; /* no expiry and no dispatch before     */
+    bool dispatch;      /* the server may switch hand-outs off (Redis away) */
+    struct core_task *task;
+    uint32_t n_tasks, cap_tasks;
+    struct index by_key;
+    uint32_t *active; /* tasks LEASED or in RETRY_WAIT: what a tick looks at */
+    uint32_t n_active, cap_active;
+    int64_t ticked_ms;
+    struct core_worker *worker;
+    uint32_t n_workers;
+    struct core_pool {
+        char *service;
+        struct core_heap ready;
+        uint64_t attempts, failures; /* over the last hand-outs: the stage's circuit breaker */
+        int64_t broken_until_ms;
+    } *pool;
+    size_t n_pools;
+    struct core_action *action; /* of the last calls; the server empties it with core_actions_clear */
+    size_t n_actions, cap_actions;
+};
+
+void core_init(struct core *c, const struct core_options *opt, uint32_t epoch, int64_t now_ms);
+void core_clear(struct core *c);
+void core_actions_clear(struct core *c);
+
+/* A task somebody wants: returns its index; wanted grows by one. A CANCELLED task, and when retry also a
+ * QUARANTINED one, becomes READY with fresh budgets. */
+uint32_t core_task_want(struct core *c, const char *key, const char *service, const char *label, const char *run,
+                        uint64_t order, uint64_t stall_ms, bool retry, int64_t now_ms);
+/* One run less wants it; at none it is CANCELLED unless it has ended. */
+void core_task_unwant(struct core *c, uint32_t task, int64_t now_ms);
+/* What Redis remembered of a READY task after a restart. state LEASED: the lease is kept until it is heard of or
+ * expires. */
+void core_task_restore(struct core *c, uint32_t task, enum core_state state, uint32_t attempt, uint64_t fence,
+                       const uint16_t failures[CORE_FAIL_COUNT], int64_t now_ms);
+/* A commit record is there. */
+void core_task_commit(struct core *c, uint32_t task);
+/* Another epoch from now on; leases stay. */
+void core_set_epoch(struct core *c, uint32_t epoch, int64_t now_ms);
+
+void core_handle(struct core *c, const struct core_event *e, int64_t now_ms);
+/* When core_handle(TICK) is next needed. */
+int64_t core_next_tick_ms(const struct core *c, int64_t now_ms);
+
+uint32_t core_find_task(const struct core *c, const char *key);
+uint32_t core_find_worker(const struct core *c, const char *session);
+
+#endif

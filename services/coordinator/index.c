@@ -1,0 +1,48 @@
+#include "index.h"
+
+#include "base/str.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+uint64_t index_hash(const char *key)
+{
+    return XXH3_64bits(key, strlen(key));
+}
+
+static size_t find(const struct index *x, const char *key)
+{
+    size_t i = (size_t)index_hash(key) & (x->cap - 1);
+    while (x->slot[i].key && strcmp(x->slot[i].key, key) != 0) i = (i + 1) & (x->cap - 1);
+    return i;
+}
+
+void index_put(struct index *x, const char *key, uint32_t value)
+{
+    if (2 * (x->n + 1) > x->cap) {
+        struct index bigger = {.cap = x->cap ? 2 * x->cap : 64};
+        bigger.slot = mode_xcalloc(bigger.cap, sizeof *bigger.slot);
+        for (size_t i = 0; i < x->cap; i++)
+            if (x->slot[i].key) bigger.slot[find(&bigger, x->slot[i].key)] = x->slot[i];
+        bigger.n = x->n;
+        free(x->slot);
+        *x = bigger;
+    }
+    size_t i = find(x, key);
+    if (!x->slot[i].key) x->n++;
+    x->slot[i] = (struct index_slot){key, value};
+}
+
+uint32_t index_get(const struct index *x, const char *key)
+{
+    if (!x->cap) return INDEX_NONE;
+    size_t i = find(x, key);
+    return x->slot[i].key ? x->slot[i].value : INDEX_NONE;
+}
+
+void index_clear(struct index *x)
+{
+    free(x->slot);
+    *x = (struct index){0};
+}
