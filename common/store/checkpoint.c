@@ -1,0 +1,261 @@
+/* Checkpoints of running tasks. DESIGN: the folder of an attempt is named by its fence, and fences never
+ * repeat, so an attempt that was given up on long ago cannot touch the files of its successor. A checkpoint
+ * is complete when its manifest exists, which is written last, once, and lists what must be there:
+ *
+ *     mode-checkpoint 1
+ *     order 3
+ *     file <digest> <bytes> <name>
+ *     end */
+#include "store/artifacts.h"
+
+#include "base/str.h"
+#include "store/internal.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SUFFIX ".manifest"
+
+struct found { /* one manifest */
+    uint64_t fence, order;
+    char *name;
+};
+struct found_list {
+    struct found *v;
+    size_t n;
+};
+
+static bool name_valid(const char *name)
+{
+    if (!name[0] || name[0] == '.' || strlen(name) > 200) return false;
+    for (const char *p = name; *p; p++)
+        if (*p == '/' || (unsigned char)*p < 0x20) return false;
+    return true;
+}
+
+static char *fence_dir(const struct mode_store *s, const char *key, uint64_t fence)
+{
+    return mode_xasprintf("%s/ckpt/%s/%016" PRIx64, s->root, key, fence);
+}
+
+enum mode_status mode_store_checkpoint_dir(struct mode_store *s, char **path, const char *key, uint64_t fence,
+                                           struct mode_error *err)
+{
+    *path = NULL;
+    if (!mode_key_valid(key)) return MODE_FAIL(err, MODE_E_VALUE, "\"%.80s\" is not a task key", key);
+    char *dir = fence_dir(s, key, fence);
+    enum mode_status st = mode_dir_make(dir, err);
+    if (st)
+        free(dir);
+    else
+        *path = dir;
+    return st;
+}
+
+/* order of a manifest, 0 if it is torn or not one */
+static uint64_t manifest_order(const char *text)
+{
+    uint64_t order = 0;
+    size_t n = strlen(text);
+    if (n < 5 || strcmp(text + n - 5, "\nend\n") != 0) return 0;
+    if (sscanf(text, "mode-checkpoint 1\norder %" SCNu64 "\n", &order) != 1) return 0;
+    return order;
+}
+
+static int newest_first(const void *a, const void *b)
+{
+    const struct found *x = a, *y = b;
+    if (x->fence != y->fence) return x->fence < y->fence ? 1 : -1;
+    return x->order == y->order ? 0 : x->order < y->order ? 1 : -1;
+}
+
+static void found_clear(struct found_list *l)
+{
+    for (size_t i = 0; i < l->n; i++) free(l->v[i].name);
+    free(l->v);
+    *l = (struct found_list){0};
+}
+
+static void find_in_fence(struct found_list *l, const char *dir, uint64_t fence)
+{
+    DIR *d = opendir(dir);
+    for (struct dirent *e; d && (e = readdir(d)) != NULL;) {
+        size_t n = strlen(e->d_name), m = strlen(SUFFIX);
+        if (n <= m || strcmp(e->d_name + n - m, SUFFIX) != 0) continue;
+        char *path = mode_path_join(dir, e->d_name), *text = NULL;
+        if (mode_file_read(path, MODE_STORE_MAX_RECORD, &text, NULL, NULL) == MODE_OK &&
+            manifest_order(text) > 0) {
+            l->v = mode_xrealloc(l->v, (l->n + 1) * sizeof *l->v);
+            l->v[l->n] = (struct found){fence, manifest_order(text), mode_xstrdup(e->d_name)};
+            l->v[l->n++].name[n - m] = '\0';
+        }
+        free(text);
+        free(path);
+    }
+    if (d) closedir(d);
+}
+
+/* Every complete checkpoint of the task of fence <= max_fence, newest first. */
+static void find_all(const struct mode_store *s, struct found_list *l, const char *key, uint64_t max_fence)
+{
+    char *dir = mode_store_path(s, "ckpt", key);
+    DIR *d = opendir(dir);
+    for (struct dirent *e; d && (e = readdir(d)) != NULL;) {
+        char *end;
+        uint64_t fence = strtoull(e->d_name, &end, 16);
+        if (strlen(e->d_name) != 16 || *end || fence > max_fence) continue;
+        char *sub = mode_path_join(dir, e->d_name);
+        find_in_fence(l, sub, fence);
+        free(sub);
+    }
+    if (d) closedir(d);
+    free(dir);
+    if (l->n) qsort(l->v, l->n, sizeof *l->v, newest_first);
+}
+
+static enum mode_status describe_file(struct mode_store *s, struct mode_str *text, const char *dir,
+                                      const char *name, struct mode_error *err)
+{
+    struct stat sb;
+    char digest[MODE_DIGEST_HEX];
+    uint64_t size;
+    char *path = mode_path_join(dir, name);
+    enum mode_status st = MODE_OK;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        st = mode_store_fail(err, errno, path, "be opened");
+    else if (fstat(fd, &sb) != 0 || !S_ISREG(sb.st_mode) || !name_valid(name))
+        st = MODE_FAIL(err, MODE_E_VALUE, "%s: a checkpoint may hold regular files with plain names only",
+                       path);
+    else if (!(st = mode_store_digest_fd(s, digest, &size, fd, path, err))) {
+        if (fsync(fd) != 0)
+            st = mode_store_fail(err, errno, path, "be flushed to disk");
+        else
+            mode_str_printf(text, "file %s %" PRIu64 " %s\n", digest, size, name);
+    }
+    if (fd >= 0) close(fd);
+    free(path);
+    return st;
+}
+
+static void prune(struct mode_store *s, const char *key, uint64_t fence)
+{
+    struct found_list l = {0};
+    find_all(s, &l, key, fence);
+    for (size_t i = 2; i < l.n; i++) {
+        char *dir = fence_dir(s, key, l.v[i].fence);
+        char *manifest = mode_xasprintf("%s/%s" SUFFIX, dir, l.v[i].name),
+             *folder = mode_path_join(dir, l.v[i].name);
+        /* the manifest first: half a removal leaves an incomplete checkpoint, not a wrong one. Failing to
+         * remove costs disk space and the next prune tries again. */
+        if (unlink(manifest) == 0) mode_dir_remove(folder, NULL);
+        free(folder);
+        free(manifest);
+        free(dir);
+    }
+    found_clear(&l);
+}
+
+enum mode_status mode_store_checkpoint_done(struct mode_store *s, const char *key, uint64_t fence,
+                                            const char *name, struct mode_error *err)
+{
+    struct found_list mine = {0};
+    struct mode_str text = {0};
+    bool created = false;
+    DIR *d = NULL;
+    if (!mode_key_valid(key)) return MODE_FAIL(err, MODE_E_VALUE, "\"%.80s\" is not a task key", key);
+    if (!name_valid(name))
+        return MODE_FAIL(err, MODE_E_VALUE, "\"%.80s\" is not a name for a checkpoint", name);
+    char *dir = fence_dir(s, key, fence), *folder = mode_path_join(dir, name),
+         *manifest = mode_xasprintf("%s" SUFFIX, folder);
+    find_in_fence(&mine, dir, fence);
+    uint64_t order = 1;
+    for (size_t i = 0; i < mine.n; i++)
+        if (mine.v[i].order >= order) order = mine.v[i].order + 1;
+    mode_str_printf(&text, "mode-checkpoint 1\norder %" PRIu64 "\n", order);
+    enum mode_status st = MODE_OK;
+    if (!(d = opendir(folder))) st = mode_store_fail(err, errno, folder, "be read");
+    for (struct dirent *e; !st && (e = readdir(d)) != NULL;)
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+            st = describe_file(s, &text, folder, e->d_name, err);
+    mode_str_add_cstr(&text, "end\n");
+    if (!st) st = mode_file_sync(folder, err);
+    if (!st) st = mode_file_sync(dir, err);
+    if (!st) st = mode_store_put_once(s, &created, manifest, text.data, text.len, err);
+    if (!st && !created)
+        st = MODE_FAIL(err, MODE_E_VALUE, "%s: this checkpoint was declared complete before", folder);
+    if (!st) prune(s, key, fence);
+    if (d) closedir(d);
+    found_clear(&mine);
+    mode_str_clear(&text);
+    free(manifest);
+    free(folder);
+    free(dir);
+    return st;
+}
+
+/* Do the files match the manifest? */
+static bool intact(struct mode_store *s, const char *folder)
+{
+    char *manifest = mode_xasprintf("%s" SUFFIX, folder), *text = NULL, *next = NULL;
+    bool ok = mode_file_read(manifest, MODE_STORE_MAX_RECORD, &text, NULL, NULL) == MODE_OK &&
+              manifest_order(text) > 0;
+    for (char *line = ok ? strtok_r(text, "\n", &next) : NULL; ok && line;
+         line = strtok_r(NULL, "\n", &next)) {
+        char digest[MODE_DIGEST_HEX], got[MODE_DIGEST_HEX], name[256];
+        uint64_t size, got_size;
+        if (strncmp(line, "file ", 5) != 0) continue;
+        if (sscanf(line, "file %64[0-9a-f] %" SCNu64 " %255[^\n]", digest, &size, name) != 3 ||
+            !name_valid(name)) {
+            ok = false;
+            break;
+        }
+        char *path = mode_path_join(folder, name);
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        ok = fd >= 0 && mode_store_digest_fd(s, got, &got_size, fd, path, NULL) == MODE_OK &&
+             got_size == size && strcmp(got, digest) == 0;
+        if (fd >= 0) close(fd);
+        free(path);
+    }
+    free(text);
+    free(manifest);
+    return ok;
+}
+
+enum mode_status mode_store_checkpoint_latest(struct mode_store *s, char **path, const char *key,
+                                              uint32_t *damaged, struct mode_error *err)
+{
+    struct found_list l = {0};
+    uint32_t bad = 0;
+    *path = NULL;
+    if (!mode_key_valid(key)) return MODE_FAIL(err, MODE_E_VALUE, "\"%.80s\" is not a task key", key);
+    find_all(s, &l, key, UINT64_MAX);
+    for (size_t i = 0; i < l.n && !*path; i++) {
+        char *dir = fence_dir(s, key, l.v[i].fence), *folder = mode_path_join(dir, l.v[i].name);
+        if (intact(s, folder))
+            *path = folder;
+        else {
+            bad++;
+            free(folder);
+        }
+        free(dir);
+    }
+    if (damaged) *damaged = bad;
+    found_clear(&l);
+    return MODE_OK;
+}
+
+enum mode_status mode_store_checkpoint_remove(struct mode_store *s, const char *key, struct mode_error *err)
+{
+    if (!mode_key_valid(key)) return MODE_FAIL(err, MODE_E_VALUE, "\"%.80s\" is not a task key", key);
+    char *dir = mode_store_path(s, "ckpt", key);
+    enum mode_status st = mode_dir_remove(dir, err);
+    free(dir);
+    return st;
+}

@@ -1,0 +1,609 @@
+/* The artifact store: what is published is whole, what is committed is committed once, whoever dies whenever.
+ */
+#include "base/rng.h"
+#include "base/str.h"
+#include "store/artifacts.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+struct fixture {
+    char dir[64];
+    struct mode_store *store;
+    struct mode_error err;
+};
+
+static int set_up(void **state)
+{
+    struct fixture *f = mode_xcalloc(1, sizeof *f);
+    strcpy(f->dir, "/tmp/mode-store-XXXXXX");
+    if (!mkdtemp(f->dir)) return -1;
+    if (mode_store_open(&f->store, f->dir, &f->err)) return -1;
+    *state = f;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *f = *state;
+    mode_store_close(&f->store);
+    mode_dir_remove(f->dir, NULL);
+    free(f);
+    return 0;
+}
+
+static void write_file(const char *path, const void *data, size_t size)
+{
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(data, 1, size, f), size);
+    assert_int_equal(fclose(f), 0);
+}
+
+static char *blob_file(const struct fixture *f, const char *digest)
+{
+    return mode_xasprintf("%s/blobs/%.2s/%s", f->dir, digest, digest);
+}
+
+static void key_of(char key[MODE_DIGEST_HEX], int n)
+{
+    mode_digest_bytes(&n, sizeof n, key);
+}
+
+static Mode__Commit commit_of(char *key, uint64_t fence, Mode__Blob **blobs, size_t n)
+{
+    Mode__Commit c = MODE__COMMIT__INIT;
+    c.key = key;
+    c.service = "test";
+    c.outputs = blobs;
+    c.n_outputs = n;
+    c.rows_in = 3;
+    c.rows_out = 3;
+    c.fence = fence;
+    c.attempt = 1;
+    c.worker = "w";
+    c.seconds = 1.5;
+    return c;
+}
+
+static void test_blob_is_published_by_digest_and_read_back(void **state)
+{
+    struct fixture *f = *state;
+    char digest[MODE_DIGEST_HEX], want[MODE_DIGEST_HEX], *path, *text;
+    uint64_t size;
+    size_t n;
+    char *src = mode_xasprintf("%s/tmp/out.bin", f->dir);
+    write_file(src, "hello", 5);
+    mode_digest_bytes("hello", 5, want);
+    assert_int_equal(mode_store_put_blob(f->store, digest, &size, src, &f->err), MODE_OK);
+    assert_string_equal(digest, want);
+    assert_int_equal(size, 5);
+    assert_int_equal(mode_store_put_blob(f->store, digest, &size, src, &f->err), MODE_OK); /* again is fine */
+    assert_int_equal(mode_store_blob_path(f->store, &path, digest, 5, &f->err), MODE_OK);
+    assert_int_equal(mode_file_read(path, 0, &text, &n, &f->err), MODE_OK);
+    assert_memory_equal(text, "hello", 5);
+    free(text);
+    free(path);
+    assert_int_equal(mode_store_blob_path(f->store, &path, digest, 6, &f->err), MODE_E_FORMAT);
+    assert_null(path);
+    unlink(src);
+    assert_int_equal(mode_store_put_bytes(f->store, digest, "hello", 5, &f->err), MODE_OK);
+    assert_string_equal(digest, want);
+    free(src);
+}
+
+static void test_blob_from_another_filesystem_is_copied(void **state)
+{
+    struct fixture *f = *state;
+    char digest[MODE_DIGEST_HEX], src[] = "/dev/shm/mode-store-XXXXXX", *path;
+    uint64_t size;
+    int fd = mkstemp(src);
+    if (fd < 0) {
+        print_message("SKIPPED: no /dev/shm here\n");
+        skip();
+    }
+    assert_int_equal(write(fd, "far", 3), 3);
+    close(fd);
+    assert_int_equal(mode_store_put_blob(f->store, digest, &size, src, &f->err), MODE_OK);
+    unlink(src);
+    assert_int_equal(mode_store_blob_path(f->store, &path, digest, 3, &f->err), MODE_OK);
+    free(path);
+}
+
+static void test_a_symbolic_link_is_published_as_the_file_it_names(void **state)
+{
+    struct fixture *f = *state;
+    char digest[MODE_DIGEST_HEX], *path;
+    uint64_t size;
+    struct stat sb;
+    char *real = mode_xasprintf("%s/tmp/real", f->dir), *sym = mode_xasprintf("%s/tmp/sym", f->dir);
+    write_file(real, "abc", 3);
+    assert_int_equal(symlink(real, sym), 0);
+    assert_int_equal(mode_store_put_blob(f->store, digest, &size, sym, &f->err), MODE_OK);
+    unlink(real);
+    unlink(sym);
+    assert_int_equal(mode_store_blob_path(f->store, &path, digest, 3, &f->err), MODE_OK);
+    assert_int_equal(lstat(path, &sb), 0);
+    assert_true(S_ISREG(sb.st_mode));
+    free(path);
+    free(real);
+    free(sym);
+}
+
+static void test_damaged_blobs_are_found_and_healed(void **state)
+{
+    struct fixture *f = *state;
+    char digest[MODE_DIGEST_HEX], *path;
+    mode_digest_bytes("good bytes", 10, digest);
+    char *name = blob_file(f, digest);
+    char *dir = mode_xasprintf("%s/blobs/%.2s", f->dir, digest);
+    assert_int_equal(mode_dir_make(dir, &f->err), MODE_OK);
+    const char *wrong[] = {"", "good", "evil bytes"}; /* empty, torn, flipped */
+    for (int i = 0; i < 3; i++) {
+        unlink(name);
+        write_file(name, wrong[i], strlen(wrong[i]));
+        assert_int_equal(mode_store_blob_path(f->store, &path, digest, 10, &f->err), MODE_E_FORMAT);
+        assert_non_null(strstr(f->err.text, "damaged"));
+        char again[MODE_DIGEST_HEX];
+        assert_int_equal(mode_store_put_bytes(f->store, again, "good bytes", 10, &f->err), MODE_OK);
+        assert_int_equal(mode_store_blob_path(f->store, &path, digest, 10, &f->err), MODE_OK);
+        free(path);
+    }
+    /* changed after it was verified in this process */
+    chmod(name, 0644);
+    write_file(name, "evil bytes", 10);
+    assert_int_equal(mode_store_blob_path(f->store, &path, digest, 10, &f->err), MODE_E_FORMAT);
+    free(dir);
+    free(name);
+}
+
+static void test_keys_that_are_no_keys_never_become_paths(void **state)
+{
+    struct fixture *f = *state;
+    const char *bad[] = {"", "../../../../etc/passwd",
+                         "ABCDEF0123456789ABCDEF0123456789ABCDEF0123456789ABCDEF0123456789",
+                         "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcde",
+                         "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char *path;
+        Mode__TaskSpec *t;
+        Mode__Commit *c;
+        assert_false(mode_key_valid(bad[i]));
+        assert_int_equal(mode_store_blob_path(f->store, &path, bad[i], 0, &f->err), MODE_E_VALUE);
+        assert_int_equal(mode_store_task_get(f->store, &t, bad[i], &f->err), MODE_E_VALUE);
+        assert_int_equal(mode_store_commit_get(f->store, &c, bad[i], &f->err), MODE_E_VALUE);
+        assert_int_equal(mode_store_checkpoint_dir(f->store, &path, bad[i], 1, &f->err), MODE_E_VALUE);
+        assert_false(mode_store_commit_exists(f->store, bad[i]));
+    }
+}
+
+static void test_tasks_are_named_by_their_bytes(void **state)
+{
+    struct fixture *f = *state;
+    char key[MODE_DIGEST_HEX], key2[MODE_DIGEST_HEX], digest[MODE_DIGEST_HEX];
+    key_of(digest, 1);
+    Mode__Input in = MODE__INPUT__INIT, *ins[] = {&in};
+    in.name = "captions/0000";
+    in.digest = digest;
+    in.size = 9;
+    Mode__TaskSpec t = MODE__TASK_SPEC__INIT, *got;
+    t.service = "embed";
+    t.code_version = "1";
+    t.request = (ProtobufCBinaryData){3, (uint8_t *)"abc"};
+    t.inputs = ins;
+    t.n_inputs = 1;
+    assert_int_equal(mode_store_task_put(f->store, key, &t, &f->err), MODE_OK);
+    assert_int_equal(mode_store_task_put(f->store, key2, &t, &f->err), MODE_OK);
+    assert_string_equal(key, key2);
+    assert_int_equal(mode_store_task_get(f->store, &got, key, &f->err), MODE_OK);
+    assert_string_equal(got->inputs[0]->name, "captions/0000");
+    mode__task_spec__free_unpacked(got, NULL);
+    t.code_version = "2";
+    mode_task_key(key2, &t);
+    assert_string_not_equal(key, key2);
+    assert_int_equal(mode_store_task_get(f->store, &got, key2, &f->err), MODE_E_NOINPUT);
+    char *path = mode_xasprintf("%s/tasks/%s", f->dir, key);
+    chmod(path, 0644);
+    assert_int_equal(truncate(path, 20), 0);
+    assert_int_equal(mode_store_task_get(f->store, &got, key, &f->err), MODE_E_FORMAT);
+    free(path);
+}
+
+/* Many processes commit the same tasks at the same time; each record has exactly one creator and all see the
+ * same winner. */
+static void test_concurrent_committers_have_one_winner(void **state)
+{
+    struct fixture *f = *state;
+    enum { PROCESSES = 12, TASKS = 20 };
+    struct shared {
+        int go, created[TASKS], errors;
+        uint64_t seen[PROCESSES][TASKS];
+    } *sh = mmap(NULL, sizeof *sh, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(sh, MAP_FAILED);
+    pid_t pid[PROCESSES];
+    for (int p = 0; p < PROCESSES; p++) {
+        pid[p] = fork();
+        if (pid[p] > 0) continue;
+        struct mode_store *store;
+        struct mode_error err;
+        if (mode_store_open(&store, f->dir, &err)) _exit(1);
+        __atomic_add_fetch(&sh->go, 1, __ATOMIC_SEQ_CST);
+        while (__atomic_load_n(&sh->go, __ATOMIC_SEQ_CST) < PROCESSES) sched_yield();
+        for (int t = 0; t < TASKS; t++) {
+            char key[MODE_DIGEST_HEX];
+            bool created;
+            Mode__Commit *winner = NULL;
+            key_of(key, t);
+            Mode__Commit c = commit_of(key, (uint64_t)p + 1, NULL, 0);
+            if (mode_store_commit_create(store, &created, &winner, &c, &err)) {
+                fprintf(stderr, "%s\n", err.text);
+                __atomic_add_fetch(&sh->errors, 1, __ATOMIC_SEQ_CST);
+                continue;
+            }
+            if (created) __atomic_add_fetch(&sh->created[t], 1, __ATOMIC_SEQ_CST);
+            if (created && winner->fence != (uint64_t)p + 1)
+                __atomic_add_fetch(&sh->errors, 1, __ATOMIC_SEQ_CST);
+            sh->seen[p][t] = winner->fence;
+            mode__commit__free_unpacked(winner, NULL);
+        }
+        mode_store_close(&store);
+        _exit(0);
+    }
+    for (int p = 0; p < PROCESSES; p++) {
+        int status;
+        assert_int_equal(waitpid(pid[p], &status, 0), pid[p]);
+        assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    }
+    assert_int_equal(sh->errors, 0);
+    for (int t = 0; t < TASKS; t++) {
+        assert_int_equal(sh->created[t], 1);
+        for (int p = 1; p < PROCESSES; p++) assert_int_equal(sh->seen[p][t], sh->seen[0][t]);
+    }
+    munmap(sh, sizeof *sh);
+}
+
+static enum mode_status count_key(void *ctx, const char *key, struct mode_error *err)
+{
+    (void)key;
+    (void)err;
+    ++*(int *)ctx;
+    return MODE_OK;
+}
+
+static void test_commits_name_published_blobs_only_and_torn_records_are_reported(void **state)
+{
+    struct fixture *f = *state;
+    char key[MODE_DIGEST_HEX], digest[MODE_DIGEST_HEX], *text;
+    bool created;
+    size_t n;
+    int count = 0;
+    Mode__Commit *got;
+    key_of(key, 7);
+    key_of(digest, 8);
+    Mode__Blob b = MODE__BLOB__INIT, *bs[] = {&b};
+    b.name = "out";
+    b.digest = digest;
+    b.size = 4;
+    Mode__Commit c = commit_of(key, 1, bs, 1);
+    assert_int_equal(mode_store_commit_create(f->store, &created, NULL, &c, &f->err), MODE_E_VALUE);
+    assert_false(mode_store_commit_exists(f->store, key));
+    assert_int_equal(mode_store_put_bytes(f->store, digest, "data", 4, &f->err), MODE_OK);
+    assert_int_equal(mode_store_commit_create(f->store, &created, NULL, &c, &f->err), MODE_OK);
+    assert_true(created);
+    assert_int_equal(mode_store_commit_each(f->store, count_key, &count, &f->err), MODE_OK);
+    assert_int_equal(count, 1);
+    /* cut at every byte: never read as a whole one */
+    char *path = mode_xasprintf("%s/commits/%s", f->dir, key);
+    assert_int_equal(mode_file_read(path, 0, &text, &n, &f->err), MODE_OK);
+    unlink(path);
+    for (size_t cut = 0; cut < n; cut++) {
+        write_file(path, text, cut);
+        assert_int_equal(mode_store_commit_get(f->store, &got, key, &f->err), MODE_E_FORMAT);
+        assert_null(got);
+    }
+    assert_int_equal(mode_store_commit_create(f->store, &created, NULL, &c, &f->err), MODE_E_FORMAT);
+    free(text);
+    free(path);
+}
+
+/* Kill publishers at random instants; afterwards every blob is whole and every commit's outputs are there. */
+static void test_killed_publishers_leave_nothing_torn(void **state)
+{
+    struct fixture *f = *state;
+    int commits = 0;
+    for (int round = 0; round < 25; round++) {
+        pid_t pid = fork();
+        if (pid == 0) {
+            struct mode_store *store;
+            if (mode_store_open(&store, f->dir, NULL)) _exit(1);
+            for (int i = 0;; i++) {
+                char key[MODE_DIGEST_HEX], digest[MODE_DIGEST_HEX], data[3000];
+                bool created;
+                uint64_t size;
+                key_of(key, 1000 * round + i);
+                memset(data, round + i, sizeof data);
+                memcpy(data, key, 64);
+                char *src = mode_xasprintf("%s/src-%d", mode_store_tmp(store), round);
+                unlink(src);
+                FILE *o = fopen(src, "wb");
+                fwrite(data, 1, sizeof data, o);
+                fclose(o);
+                if (mode_store_put_blob(store, digest, &size, src, NULL)) _exit(2);
+                Mode__Blob b = MODE__BLOB__INIT, *bs[] = {&b};
+                b.name = "out";
+                b.digest = digest;
+                b.size = size;
+                Mode__Commit c = commit_of(key, 1, bs, 1);
+                if (mode_store_commit_create(store, &created, NULL, &c, NULL)) _exit(3);
+                free(src);
+            }
+        }
+        struct mode_rng r = mode_rng_for(5, MODE_RNG_TEST, 0, (uint64_t)round);
+        usleep((useconds_t)(2000 + mode_rng_below(&r, 20000)));
+        kill(pid, SIGKILL);
+        int status;
+        waitpid(pid, &status, 0);
+        assert_true(WIFSIGNALED(status));
+    }
+    for (int round = 0; round < 25; round++)
+        for (int i = 0; i < 1000; i++) {
+            char key[MODE_DIGEST_HEX], *path;
+            Mode__Commit *c;
+            key_of(key, 1000 * round + i);
+            enum mode_status st = mode_store_commit_get(f->store, &c, key, &f->err);
+            if (st == MODE_E_NOINPUT) break; /* here it was killed */
+            assert_int_equal(st, MODE_OK);
+            assert_int_equal(
+                mode_store_blob_path(f->store, &path, c->outputs[0]->digest, c->outputs[0]->size, &f->err),
+                MODE_OK);
+            free(path);
+            mode__commit__free_unpacked(c, NULL);
+            commits++;
+        }
+    assert_true(commits > 0);
+    uint64_t removed;
+    assert_int_equal(mode_store_sweep_tmp(f->store, 3600, &removed, &f->err), MODE_OK);
+    assert_int_equal(removed, 0); /* too young */
+    assert_int_equal(mode_store_sweep_tmp(f->store, 0, &removed, &f->err), MODE_OK);
+    assert_true(removed > 0);
+}
+
+/* Everything the store can be asked to write, with only some bytes of space: says so, leaves nothing at a
+ * final name, and works once there is space. Runs in a child; returns its exit code. */
+static int fill_the_disk(const char *dir)
+{
+    struct mode_store *store;
+    struct mode_error err = {0};
+    char digest[MODE_DIGEST_HEX], want[MODE_DIGEST_HEX], key[MODE_DIGEST_HEX], *big = calloc(1, 3 << 20);
+    bool created;
+    if (mode_store_open(&store, dir, &err)) return 1;
+    mode_digest_bytes(big, 3 << 20, want);
+    if (mode_store_put_bytes(store, digest, big, 3 << 20, &err) != MODE_E_IO) return 2; /* tmpfs of 2 MiB */
+    if (!strstr(err.text, "full")) return 3;
+    if (mode_store_blob_exists(store, want, 3 << 20)) return 4;
+    char *filler = mode_path_join(dir, "filler");
+    FILE *f = fopen(filler, "wb");
+    while (fwrite(big, 1, 4096, f) == 4096 && fflush(f) == 0) continue;
+    fclose(f);
+    key_of(key, 1);
+    Mode__Commit c = commit_of(key, 1, NULL, 0);
+    if (mode_store_commit_create(store, &created, NULL, &c, &err) != MODE_E_IO) return 5;
+    if (!strstr(err.text, "full") || mode_store_commit_exists(store, key)) return 6;
+    unlink(filler);
+    if (mode_store_commit_create(store, &created, NULL, &c, &err) != MODE_OK || !created) return 7;
+    if (mode_store_put_bytes(store, digest, big, 1 << 20, &err) != MODE_OK) return 8;
+    uint64_t removed;
+    if (mode_store_sweep_tmp(store, 0, &removed, &err) != MODE_OK || removed != 0)
+        return 9; /* cleaned up after itself */
+    mode_store_close(&store);
+    free(filler);
+    free(big);
+    return 0;
+}
+
+static void test_a_full_disk_is_a_sentence_and_tears_nothing(void **state)
+{
+    struct fixture *f = *state;
+    char *dir = mode_path_join(f->dir, "small");
+    assert_int_equal(mkdir(dir, 0700), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+            mount("small", dir, "tmpfs", 0, "size=2m") != 0)
+            _exit(77);
+        _exit(fill_the_disk(dir));
+    }
+    int status;
+    waitpid(pid, &status, 0);
+    free(dir);
+    assert_true(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 77) {
+        print_message("SKIPPED: mounting a small tmpfs is not permitted here; the file size limit below "
+                      "covers part of it\n");
+        skip();
+    }
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+static void test_a_file_size_limit_is_a_sentence_and_tears_nothing(void **state)
+{
+    struct fixture *f = *state;
+    struct rlimit old, small;
+    char digest[MODE_DIGEST_HEX], want[MODE_DIGEST_HEX], *big = mode_xcalloc(1, 100000);
+    mode_digest_bytes(big, 100000, want);
+    signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &old);
+    small = old;
+    for (rlim_t limit = 0; limit < 100000; limit += 9999) {
+        small.rlim_cur = limit;
+        setrlimit(RLIMIT_FSIZE, &small);
+        enum mode_status st = mode_store_put_bytes(f->store, digest, big, 100000, &f->err);
+        setrlimit(RLIMIT_FSIZE, &old);
+        assert_int_equal(st, MODE_E_IO);
+        assert_non_null(strstr(f->err.text, "limit"));
+        assert_false(mode_store_blob_exists(f->store, want, 100000));
+    }
+    assert_int_equal(mode_store_put_bytes(f->store, digest, big, 100000, &f->err), MODE_OK);
+    free(big);
+}
+
+static void test_epochs_never_repeat(void **state)
+{
+    struct fixture *f = *state;
+    enum { PROCESSES = 8, EACH = 10 };
+    pid_t pid[PROCESSES];
+    uint64_t e;
+    int *taken = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_int_equal(mode_store_epoch_last(f->store, &e, &f->err), MODE_OK);
+    assert_int_equal(e, 0);
+    for (int p = 0; p < PROCESSES; p++)
+        if ((pid[p] = fork()) == 0) {
+            for (int i = 0; i < EACH; i++) {
+                if (mode_store_epoch_take(f->store, &e, NULL)) _exit(1);
+                __atomic_add_fetch(&taken[e], 1, __ATOMIC_SEQ_CST);
+            }
+            _exit(0);
+        }
+    for (int p = 0; p < PROCESSES; p++) waitpid(pid[p], NULL, 0);
+    for (int i = 1; i <= PROCESSES * EACH; i++) assert_int_equal(taken[i], 1);
+    assert_int_equal(mode_store_epoch_last(f->store, &e, &f->err), MODE_OK);
+    assert_int_equal(e, PROCESSES * EACH);
+    munmap(taken, 4096);
+}
+
+static void checkpoint(struct fixture *f, const char *key, uint64_t fence, const char *name, const char *text,
+                       enum mode_status want)
+{
+    char *dir, *folder, *file;
+    assert_int_equal(mode_store_checkpoint_dir(f->store, &dir, key, fence, &f->err), MODE_OK);
+    folder = mode_path_join(dir, name);
+    file = mode_path_join(folder, "state");
+    assert_int_equal(mode_dir_make(folder, &f->err), MODE_OK);
+    write_file(file, text, strlen(text));
+    if (want == MODE_OK)
+        assert_int_equal(mode_store_checkpoint_done(f->store, key, fence, name, &f->err), MODE_OK);
+    free(file);
+    free(folder);
+    free(dir);
+}
+
+static void expect_latest(struct fixture *f, const char *key, const char *tail, uint32_t damaged)
+{
+    char *path;
+    uint32_t bad;
+    assert_int_equal(mode_store_checkpoint_latest(f->store, &path, key, &bad, &f->err), MODE_OK);
+    assert_int_equal(bad, damaged);
+    if (!tail) {
+        assert_null(path);
+        return;
+    }
+    assert_non_null(path);
+    assert_true(strlen(path) > strlen(tail) && strcmp(path + strlen(path) - strlen(tail), tail) == 0);
+    free(path);
+}
+
+static void test_checkpoints_are_whole_newest_first_and_fenced(void **state)
+{
+    struct fixture *f = *state;
+    char key[MODE_DIGEST_HEX];
+    uint64_t old = UINT64_C(1) << 32 | 5, new = UINT64_C(2) << 32 | 1;
+    key_of(key, 3);
+    expect_latest(f, key, NULL, 0);
+    checkpoint(f, key, old, "step-100", "a", MODE_OK);
+    expect_latest(f, key, "/0000000100000005/step-100", 0);
+    checkpoint(f, key, old, "step-20", "b", MODE_OK); /* newer although its name sorts before */
+    expect_latest(f, key, "/step-20", 0);
+    checkpoint(f, key, old, "step-300", "c", MODE_E_STOPPED); /* killed before it was declared complete */
+    expect_latest(f, key, "/step-20", 0);
+    checkpoint(f, key, new, "step-200", "d", MODE_OK);
+    checkpoint(f, key, old, "step-400", "e",
+               MODE_OK); /* the zombie goes on: the successor's stays the newest */
+    expect_latest(f, key, "/0000000200000001/step-200", 0);
+    /* damage falls back to the one before */
+    char *file = mode_xasprintf("%s/ckpt/%s/0000000200000001/step-200/state", f->dir, key);
+    write_file(file, "x", 1);
+    expect_latest(f, key, "/0000000100000005/step-400", 1);
+    free(file);
+    char *gone = mode_xasprintf("%s/ckpt/%s/0000000100000005/step-100", f->dir, key);
+    assert_false(mode_file_exists(gone)); /* only the newest two stay */
+    free(gone);
+    assert_int_equal(mode_store_checkpoint_remove(f->store, key, &f->err), MODE_OK);
+    expect_latest(f, key, NULL, 0);
+}
+
+static void test_torn_manifests_do_not_count(void **state)
+{
+    struct fixture *f = *state;
+    char key[MODE_DIGEST_HEX], *text;
+    size_t n;
+    key_of(key, 4);
+    checkpoint(f, key, 1, "a", "first", MODE_OK);
+    checkpoint(f, key, 1, "b", "second", MODE_OK);
+    char *path = mode_xasprintf("%s/ckpt/%s/0000000000000001/b.manifest", f->dir, key);
+    assert_int_equal(mode_file_read(path, 0, &text, &n, &f->err), MODE_OK);
+    unlink(path);
+    for (size_t cut = 0; cut < n; cut++) {
+        write_file(path, text, cut);
+        expect_latest(f, key, "/a", 0);
+    }
+    write_file(path, text, n);
+    expect_latest(f, key, "/b", 0);
+    free(text);
+    free(path);
+}
+
+static void test_the_store_has_one_identity(void **state)
+{
+    struct fixture *f = *state;
+    struct mode_store *again, *other;
+    char dir[] = "/tmp/mode-store-XXXXXX";
+    assert_non_null(mkdtemp(dir));
+    assert_int_equal(mode_store_open(&again, f->dir, &f->err), MODE_OK);
+    assert_int_equal(mode_store_open(&other, dir, &f->err), MODE_OK);
+    assert_int_equal(strlen(mode_store_id(f->store)), 32);
+    assert_string_equal(mode_store_id(f->store), mode_store_id(again));
+    assert_string_not_equal(mode_store_id(f->store), mode_store_id(other));
+    mode_store_close(&again);
+    mode_store_close(&other);
+    mode_dir_remove(dir, NULL);
+    assert_int_equal(mode_store_open(&other, "/proc/nowhere", &f->err), MODE_E_CREATE);
+    assert_null(other);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+        T(test_blob_is_published_by_digest_and_read_back),
+        T(test_blob_from_another_filesystem_is_copied),
+        T(test_a_symbolic_link_is_published_as_the_file_it_names),
+        T(test_damaged_blobs_are_found_and_healed),
+        T(test_keys_that_are_no_keys_never_become_paths),
+        T(test_tasks_are_named_by_their_bytes),
+        T(test_concurrent_committers_have_one_winner),
+        T(test_commits_name_published_blobs_only_and_torn_records_are_reported),
+        T(test_killed_publishers_leave_nothing_torn),
+        T(test_a_full_disk_is_a_sentence_and_tears_nothing),
+        T(test_a_file_size_limit_is_a_sentence_and_tears_nothing),
+        T(test_epochs_never_repeat),
+        T(test_checkpoints_are_whole_newest_first_and_fenced),
+        T(test_torn_manifests_do_not_count),
+        T(test_the_store_has_one_identity),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
