@@ -1,0 +1,15 @@
+/* html_text.h - character references (&amp; &#8217; &eacute;) back to characters.
+ *
+ * Known are the numeric references, HTML 4's names, and the HTML 5 names of ASCII and Latin characters; another name
+ * stays as it is written. Source: the HTML standard, section "character reference state". */
+#ifndef MODE_DATA_HTML_TEXT_H
+#define MODE_DATA_HTML_TEXT_H
+
+#include "data/unicode.h"
+
+/* As browsers do: the semicolon may be missing after numbers and after the old Latin-1 names. */
+void mode_html_unescape(struct mode_runes *r);
+/* Only unambiguous references, closed by a semicolon; names in capitals stand for the capital (&EACUTE;). */
+void mode_html_unescape_strict(struct mode_runes *r);
+
+#endif

@@ -1,0 +1,176 @@
+#include "data/text_clean.h"
+
+#include "data/html_text.h"
+#include "data/text_repair.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <utf8proc.h>
+
+/* ---- the steps of repair that look at single characters -------------------------------------------------- */
+
+static const struct ligature {
+    uint16_t rune;
+    uint16_t parts[3];
+} ligatures[] = {
+    {0x132, {'I', 'J'}},       {0x133, {'i', 'j'}},        {0x149, {0x2bc, 'n'}},   {0x1c4, {'D', 0x17d}},
+    {0x1c5, {'D', 0x17e}},     {0x1c6, {'d', 0x17e}},      {0x1c7, {'L', 'J'}},     {0x1c8, {'L', 'j'}},
+    {0x1c9, {'l', 'j'}},       {0x1ca, {'N', 'J'}},        {0x1cb, {'N', 'j'}},     {0x1cc, {'n', 'j'}},
+    {0x1f1, {'D', 'Z'}},       {0x1f2, {'D', 'z'}},        {0x1f3, {'d', 'z'}},     {0xfb00, {'f', 'f'}},
+    {0xfb01, {'f', 'i'}},      {0xfb02, {'f', 'l'}},       {0xfb03, {'f', 'f', 'i'}}, {0xfb04, {'f', 'f', 'l'}},
+    {0xfb05, {0x17f, 't'}},    {0xfb06, {'s', 't'}},
+};
+
+static bool add_ligature(struct mode_runes *out, uint32_t c)
+{
+    for (size_t i = 0; i < sizeof ligatures / sizeof ligatures[0]; i++) {
+        if (ligatures[i].rune != c) continue;
+        for (int k = 0; k < 3 && ligatures[i].parts[k]; k++) mode_runes_add(out, ligatures[i].parts[k]);
+        return true;
+    }
+    return false;
+}
+
+/* Full-width and half-width forms to their ordinary ones. */
+static void add_width(struct mode_runes *out, uint32_t c)
+{
+    utf8proc_int32_t buf[16];
+    int boundclass = 0;
+    utf8proc_ssize_t n = utf8proc_decompose_char((utf8proc_int32_t)c, buf, 16, UTF8PROC_COMPAT | UTF8PROC_DECOMPOSE,
+                                                 &boundclass);
+    for (utf8proc_ssize_t i = 0; i < n && i < 16; i++) mode_runes_add(out, (uint32_t)buf[i]);
+}
+
+static bool is_unwanted_control(uint32_t c)
+{
+    return c < 9 || c == 0x0b || (c >= 0x0e && c < 0x20) || c == 0x7f || (c >= 0x206a && c <= 0x206f) || c == 0xfeff ||
+           (c >= 0xfff9 && c <= 0xfffc);
+}
+
+/* Length of a terminal colour code at r[i], 0 if there is none. */
+static size_t terminal_escape(const struct mode_runes *r, size_t i)
+{
+    if (r->data[i] != 0x1b || i + 1 >= r->len || r->data[i + 1] != '[') return 0;
+    size_t k = i + 2;
+    while (k < r->len && ((r->data[k] >= '0' && r->data[k] <= '9') || r->data[k] == ';')) k++;
+    return k < r->len && r->data[k] < 0x80 && mode_rune_is_letter(r->data[k]) ? k + 1 - i : 0;
+}
+
+static void fix_characters(struct mode_runes *r)
+{
+    struct mode_runes out = {0};
+    for (size_t i = 0; i < r->len; i++) {
+        uint32_t c = r->data[i];
+        size_t escape = terminal_escape(r, i);
+        if (escape) {
+            i += escape - 1;
+            continue;
+        }
+        if (c >= 0x80 && c <= 0x9f) c = mode_cp1252_to_rune((uint8_t)c);
+        if ((c >= 0x132 && c <= 0x1f3) || (c >= 0xfb00 && c <= 0xfb06)) {
+            if (add_ligature(&out, c)) continue;
+        }
+        if (c == 0x2bc || (c >= 0x2018 && c <= 0x201b))
+            c = '\'';
+        else if (c >= 0x201c && c <= 0x201f)
+            c = '"';
+        else if (c == 0x3000)
+            c = ' ';
+        else if (c == 0x2028 || c == 0x2029)
+            c = '\n';
+        else if (c == '\r') {
+            if (i + 1 < r->len && r->data[i + 1] == '\n') continue;
+            c = '\n';
+        }
+        if (c >= 0xff01 && c < 0xfff0)
+            add_width(&out, c);
+        else if (!is_unwanted_control(c))
+            mode_runes_add(&out, c);
+    }
+    mode_runes_clear(r);
+    *r = out;
+}
+
+/* ---- one line -------------------------------------------------------------------------------------------- */
+
+static bool same(const struct mode_runes *a, const struct mode_runes *b)
+{
+    return a->len == b->len && (a->len == 0 || memcmp(a->data, b->data, a->len * sizeof *a->data) == 0);
+}
+
+/* Repair until nothing changes. Every step but the composition shortens or maps to sounder characters, so this ends;
+ * the bound is against texts made to prove otherwise. */
+static void fix_line(struct mode_runes *line, bool may_unescape)
+{
+    enum { MAX_ROUNDS = 32 };
+    for (int round = 0; round < MAX_ROUNDS; round++) {
+        struct mode_runes before = {0};
+        mode_runes_add_all(&before, line->data, line->len);
+        if (may_unescape) mode_html_unescape_strict(line);
+        for (int k = 0; k < MAX_ROUNDS && mode_text_repair(line); k++) {}
+        fix_characters(line);
+        mode_runes_nfc(line);
+        bool done = same(&before, line);
+        mode_runes_clear(&before);
+        if (done) break;
+    }
+}
+
+/* Nothing in r can be the business of fix_line. */
+static bool is_plain(const struct mode_runes *r)
+{
+    for (size_t i = 0; i < r->len; i++) {
+        uint32_t c = r->data[i];
+        if (c >= 0x7f || c == '&' || (c < 0x20 && c != '\n' && c != '\t')) return false;
+    }
+    return true;
+}
+
+static bool is_blank(uint32_t c)
+{
+    return mode_rune_is_space(c) || (c >= 0x1c && c <= 0x1f);
+}
+
+/* Runs of white space to one blank, none at the ends. */
+static void squeeze(struct mode_runes *r)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < r->len; i++) {
+        if (!is_blank(r->data[i]))
+            r->data[n++] = r->data[i];
+        else if (n > 0 && r->data[n - 1] != ' ')
+            r->data[n++] = ' ';
+    }
+    r->len = n > 0 && r->data[n - 1] == ' ' ? n - 1 : n;
+}
+
+void mode_text_clean_openai(struct mode_runes *r)
+{
+    if (!is_plain(r)) {
+        struct mode_runes out = {0}, line = {0};
+        bool may_unescape = true; /* a text with a tag in it is HTML on purpose, from there on */
+        for (size_t i = 0; i < r->len;) {
+            line.len = 0;
+            do {
+                may_unescape &= r->data[i] != '<';
+                mode_runes_add(&line, r->data[i++]);
+            } while (i < r->len && r->data[i - 1] != '\n');
+            fix_line(&line, may_unescape);
+            mode_runes_add_all(&out, line.data, line.len);
+        }
+        mode_runes_clear(&line);
+        mode_runes_clear(r);
+        *r = out;
+        mode_html_unescape(r);
+        mode_html_unescape(r);
+    }
+    squeeze(r);
+    mode_runes_lower(r, true);
+}
+
+void mode_text_clean_hf(struct mode_runes *r)
+{
+    mode_runes_nfc(r);
+    squeeze(r);
+    mode_runes_lower(r, false);
+}
