@@ -9,7 +9,8 @@
 #include <string.h>
 
 /* clang-format off */
-#define MODE_VERBS(X)
+#define MODE_VERBS(X) \
+    X(tokenize) \
 
 /* clang-format on */
 #define X(name) extern const struct mode_verb mode_verb_##name;

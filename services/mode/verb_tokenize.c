@@ -1,0 +1,88 @@
+/* mode tokenize - texts in, token ids out. */
+#include "base/options.h"
+#include "base/str.h"
+#include "data/tokenizer.h"
+#include "verb.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct options {
+    const char *tokenizer, *merges, *clean;
+    int64_t context;
+    bool pad;
+};
+
+static const struct mode_option table[] = {
+    MODE_OPT_STR(struct options, tokenizer, "tokenizer", "clip", "clip|bert:DIR",
+                 "CLIP's byte-BPE, or the WordPiece of a Hugging Face folder"),
+    MODE_OPT_STR(struct options, merges, "clip-merges", NULL, "FILE", "bpe_simple_vocab_16e6.txt.gz (for clip)"),
+    MODE_OPT_STR(struct options, clean, "clean", "openai", "openai|hf",
+                 "clip only: repair, unescape HTML, lower case, as open_clip; or Hugging Face's NFC and lower case"),
+    MODE_OPT_INT(struct options, context, "context", "0", "N", "longest result, special tokens included; 0 = 77 (clip), 512 (bert)"),
+    MODE_OPT_FLAG(struct options, pad, "pad", "fill every result up to the context with id 0"),
+    MODE_OPT_END};
+
+static const char usage[] = "mode tokenize [options] < texts > ids";
+static const char prose[] = "Reads one text per line from stdin and prints one JSON array of ids per line. Ids include the start and\n"
+                            "end token; a text that is too long is cut and ends in the end token. Bytes that are not UTF-8 count as\n"
+                            "U+FFFD.";
+
+static enum mode_status open_tokenizer(struct mode_tokenizer **t, struct options *o, struct mode_error *err)
+{
+    static const char bert[] = "bert:";
+    bool is_clip = strcmp(o->tokenizer, "clip") == 0;
+    if (o->context == 0) o->context = is_clip ? 77 : 512;
+    if (o->context < 2 || o->context > 1 << 20)
+        return MODE_FAIL(err, MODE_E_USAGE, "--context: %lld is out of range, expected 2 to %d", (long long)o->context, 1 << 20);
+    if (strncmp(o->tokenizer, bert, sizeof bert - 1) == 0)
+        return mode_tokenizer_open_bert(t, o->tokenizer + sizeof bert - 1, err);
+    if (!is_clip) return MODE_FAIL(err, MODE_E_USAGE, "--tokenizer: \"%s\" is neither clip nor bert:DIR", o->tokenizer);
+    if (!o->merges)
+        return MODE_FAIL(err, MODE_E_USAGE, "--tokenizer clip needs --clip-merges FILE (or MODE_CLIP_MERGES): "
+                                            "bpe_simple_vocab_16e6.txt.gz, which deploy/fetch-models.sh fetches");
+    if (strcmp(o->clean, "openai") == 0) return mode_tokenizer_open_clip(t, o->merges, MODE_CLIP_CLEAN_OPENAI, err);
+    if (strcmp(o->clean, "hf") == 0) return mode_tokenizer_open_clip(t, o->merges, MODE_CLIP_CLEAN_HF, err);
+    return MODE_FAIL(err, MODE_E_USAGE, "--clean: \"%s\" is neither openai nor hf", o->clean);
+}
+
+static enum mode_status run(int argc, char **argv, struct mode_error *err)
+{
+    struct options o = {0};
+    struct mode_tokenizer *t = NULL;
+    struct mode_str line_out = {0};
+    int32_t *ids = NULL;
+    char *line = NULL;
+    size_t cap = 0;
+    int n_args;
+    if (mode_options_wants_help(argc, argv)) {
+        mode_options_help(table, "MODE_", usage, prose);
+        return MODE_OK;
+    }
+    enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
+    if (!st && n_args > 0) st = MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\": texts come from stdin", argv[1]);
+    if (!st) st = open_tokenizer(&t, &o, err);
+    if (st) goto out;
+    ids = mode_xmalloc((size_t)o.context * sizeof *ids);
+    for (ssize_t len; (len = getline(&line, &cap, stdin)) >= 0;) {
+        if (len > 0 && line[len - 1] == '\n') len--;
+        int n = mode_tokenizer_encode(t, line, (size_t)len, ids, (int)o.context);
+        mode_str_reset(&line_out);
+        for (int i = 0; i < (o.pad ? (int)o.context : n); i++)
+            mode_str_printf(&line_out, "%c%d", i ? ',' : '[', i < n ? ids[i] : 0);
+        mode_str_add_cstr(&line_out, "]\n");
+        if (fwrite(line_out.data, 1, line_out.len, stdout) != line_out.len) break;
+    }
+    if (ferror(stdin) || fflush(stdout) != 0 || ferror(stdout))
+        st = MODE_FAIL(err, MODE_E_IO, "%s failed: %s", ferror(stdin) ? "reading stdin" : "writing stdout", strerror(errno));
+out:
+    free(line);
+    free(ids);
+    mode_str_clear(&line_out);
+    mode_tokenizer_close(&t);
+    return st;
+}
+
+const struct mode_verb mode_verb_tokenize = {"tokenize", "texts to token ids (CLIP's BPE or BERT's WordPiece)", run};
