@@ -1,18 +1,35 @@
-/* backend.h - a compute device: the op table, its memory, its first error.
+/* backend.h - a compute device: the op table, its memory, its clock.
  *
  *     struct mode_backend *be;
  *     st = mode_backend_open(&be, "cpu", &err);      // "ref" | "cpu"
  *     ...
- *     mode_backend_close(&be); */
+ *     mode_backend_close(&be);
+ *
+ * "ref" is the slow truth: plain loops, double accumulation. "cpu" uses every thread of base/parallel.h, and the
+ * AVX2 and FMA instructions where the processor has them. Threads: one caller per backend. */
 #ifndef MODE_NN_BACKEND_H
 #define MODE_NN_BACKEND_H
 
 #include "base/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
 
 struct mode_backend;
 
 /* MODE_E_VALUE: no such backend; MODE_E_DEVICE: it is known, but this build or machine lacks it. */
 enum mode_status mode_backend_open(struct mode_backend **be, const char *name, struct mode_error *err);
 void mode_backend_close(struct mode_backend **be);
+/* "ref", "cpu-avx2", "cpu-plain" */
+const char *mode_backend_name(const struct mode_backend *be);
+
+/* Memory on the device, zeroed, aligned to 64 bytes. MODE_E_MEMORY. NULL may be freed. */
+enum mode_status mode_backend_alloc(struct mode_backend *be, void **data, size_t bytes, struct mode_error *err);
+void mode_backend_free(struct mode_backend *be, void *data);
+
+/* Count calls and seconds of every op from now on; print them, the dearest first. */
+void mode_backend_profile(struct mode_backend *be, bool on);
+void mode_backend_profile_print(const struct mode_backend *be, FILE *out);
 
 #endif

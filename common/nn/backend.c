@@ -1,0 +1,104 @@
+#include "nn/backend.h"
+
+#include "base/parallel.h"
+#include "base/str.h"
+#include "nn/backend_impl.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+static const struct mode_ops *cpu_ops(void)
+{
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return &mode__cpu_avx2_ops;
+#endif
+    return &mode__cpu_plain_ops;
+}
+
+enum mode_status mode_backend_open(struct mode_backend **be, const char *name, struct mode_error *err)
+{
+    const struct mode_ops *ops = NULL;
+    if (strcmp(name, "ref") == 0) ops = &mode__ref_ops;
+    else if (strcmp(name, "cpu") == 0) ops = cpu_ops();
+    else if (strcmp(name, "cpu-plain") == 0) ops = &mode__cpu_plain_ops;
+    *be = NULL;
+    if (!ops) return MODE_FAIL(err, MODE_E_VALUE, "backend \"%s\" is unknown; expected ref or cpu", name);
+    *be = mode_xcalloc(1, sizeof **be);
+    (*be)->ops = ops;
+    return MODE_OK;
+}
+
+void mode_backend_close(struct mode_backend **be)
+{
+    if (!*be) return;
+    free((*be)->work);
+    free(*be);
+    *be = NULL;
+}
+
+const char *mode_backend_name(const struct mode_backend *be)
+{
+    return be->ops->name;
+}
+
+enum mode_status mode_backend_alloc(struct mode_backend *be, void **data, size_t bytes, struct mode_error *err)
+{
+    const size_t huge = (size_t)2 << 20;
+    size_t align = bytes >= 4 * huge ? huge : 64;
+    (void)be;
+    *data = bytes > SIZE_MAX - align ? NULL : aligned_alloc(align, (bytes / align + 1) * align);
+    if (!*data)
+        return MODE_FAIL(err, MODE_E_MEMORY, "%zu bytes of memory for the model are not to be had", bytes);
+    if (align == huge) (void)madvise(*data, bytes, MADV_HUGEPAGE); /* fewer page faults; harmless where refused */
+    memset(*data, 0, bytes);
+    return MODE_OK;
+}
+
+void mode_backend_free(struct mode_backend *be, void *data)
+{
+    (void)be;
+    free(data);
+}
+
+void *mode__backend_work(struct mode_backend *be, size_t bytes)
+{
+    if (bytes > be->work_bytes) {
+        free(be->work);
+        be->work_bytes = (bytes / 4096 + 1) * 4096;
+        be->work = aligned_alloc(4096, be->work_bytes);
+        MODE_ASSERT(be->work);
+    }
+    return be->work;
+}
+
+void mode_backend_profile(struct mode_backend *be, bool on)
+{
+    be->profile = on;
+    memset(be->time, 0, sizeof be->time);
+}
+
+void mode_backend_profile_print(const struct mode_backend *be, FILE *out)
+{
+    static const char *const names[MODE__N_OPS] = {
+#define X(name) #name,
+        MODE__OP_LIST(X)
+#undef X
+    };
+    double total = 0;
+    bool done[MODE__N_OPS] = {false};
+    for (int i = 0; i < MODE__N_OPS; i++) total += be->time[i].seconds;
+    fprintf(out, "%-18s %8s %10s %6s %9s   (%s, %d threads)\n", "op", "calls", "seconds", "share", "GFLOP/s",
+            be->ops->name, mode_parallel_threads());
+    for (int n = 0; n < MODE__N_OPS; n++) {
+        int top = -1;
+        for (int i = 0; i < MODE__N_OPS; i++)
+            if (!done[i] && (top < 0 || be->time[i].seconds > be->time[top].seconds)) top = i;
+        done[top] = true;
+        const struct mode__op_time *t = &be->time[top];
+        if (t->calls == 0) continue;
+        fprintf(out, "%-18s %8ld %10.4f %5.1f%% %9.1f\n", names[top], t->calls, t->seconds,
+                100.0 * t->seconds / total, t->flops / t->seconds * 1e-9);
+    }
+    fprintf(out, "%-18s %8s %10.4f\n", "all", "", total);
+}

@@ -1,0 +1,57 @@
+/* backend_impl.h - inside of a backend; for nn/ only. */
+#ifndef MODE_NN_BACKEND_IMPL_H
+#define MODE_NN_BACKEND_IMPL_H
+
+#include "nn/ops.h"
+
+/* One entry per function of struct mode_ops, for the profile. */
+#define MODE__OP_LIST(X)                                                                                     \
+    X(linear)                                                                                                \
+    X(linear_back)                                                                                           \
+    X(project)                                                                                               \
+    X(project_back)                                                                                          \
+    X(layernorm)                                                                                             \
+    X(layernorm_back)                                                                                        \
+    X(attention)                                                                                             \
+    X(attention_back)                                                                                        \
+    X(embed)                                                                                                 \
+    X(embed_back)                                                                                            \
+    X(patches)                                                                                               \
+    X(image_tokens)                                                                                          \
+    X(image_tokens_back)                                                                                     \
+    X(gather)                                                                                                \
+    X(scatter_add)                                                                                           \
+    X(l2norm)                                                                                                \
+    X(l2norm_back)                                                                                           \
+    X(contrastive)                                                                                           \
+    X(adamw)                                                                                                 \
+    X(sum_squares)                                                                                           \
+    X(zero)
+
+enum mode__op {
+#define X(name) MODE__OP_##name,
+    MODE__OP_LIST(X)
+#undef X
+        MODE__N_OPS
+};
+
+struct mode_backend {
+    const struct mode_ops *ops;
+    void *work; /* scratch of the running op; grows to what the largest op needs and stays */
+    size_t work_bytes;
+    bool profile;
+    struct mode__op_time {
+        double seconds, flops;
+        long calls;
+    } time[MODE__N_OPS];
+};
+
+/* Scratch of at least `bytes`, aligned to 64, contents undefined; valid until the next call. */
+void *mode__backend_work(struct mode_backend *be, size_t bytes);
+
+extern const struct mode_ops mode__ref_ops, mode__cpu_plain_ops;
+#if defined(__x86_64__)
+extern const struct mode_ops mode__cpu_avx2_ops;
+#endif
+
+#endif

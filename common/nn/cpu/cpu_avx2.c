@@ -1,0 +1,8 @@
+/* The cpu backend compiled for AVX2 and FMA (flags in CMakeLists.txt); chosen when opened, if the processor has
+ * them. Its twin is cpu_plain.c. */
+#if defined(__x86_64__)
+#define MODE_NN_CPU_TABLE mode__cpu_avx2_ops
+#define MODE_NN_CPU_NAME "cpu-avx2"
+#include "nn/cpu/table.h"
+#endif
+typedef int mode_nn_cpu_avx2_is_not_empty;

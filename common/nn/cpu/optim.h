@@ -1,0 +1,95 @@
+/* optim.h - the optimiser's pass over a parameter: one read and one write of everything. */
+#ifndef MODE_NN_CPU_OPTIM_H
+#define MODE_NN_CPU_OPTIM_H
+
+#include "nn/cpu/gemm.h"
+
+#include <math.h>
+
+enum { OPTIM_BLOCK = 1 << 16 };
+
+struct optim {
+    int64_t n;
+    float *w, *m, *v;
+    const float *g;
+    double *partial;
+    float beta1, beta2, keep, step, root, eps;
+};
+
+static void adamw_block(void *ctx, int64_t item, int thread)
+{
+    const struct optim *o = ctx;
+    float *restrict w = o->w, *restrict m = o->m, *restrict v = o->v;
+    const float *restrict g = o->g;
+    const float b1 = o->beta1, c1 = 1 - b1, b2 = o->beta2, c2 = 1 - b2, keep = o->keep, step = o->step, root = o->root,
+                eps = o->eps;
+    (void)thread;
+    for (int64_t i = item * OPTIM_BLOCK; i < min64(o->n, (item + 1) * OPTIM_BLOCK); i++) {
+        float mi = b1 * m[i] + c1 * g[i], vi = b2 * v[i] + c2 * g[i] * g[i];
+        m[i] = mi;
+        v[i] = vi;
+        w[i] = w[i] * keep - step * mi / (sqrtf(vi) * root + eps);
+    }
+}
+
+static void cpu_adamw(struct mode_backend *be, struct mode_tensor *w, struct mode_tensor *m, struct mode_tensor *v,
+                      const struct mode_tensor *g, const struct mode_adamw_step *s)
+{
+    double fix1 = 1 - pow(s->beta1, (double)s->step), fix2 = 1 - pow(s->beta2, (double)s->step);
+    struct optim o = {.n = mode_tensor_count(w),
+                      .w = mode_f32(w),
+                      .m = mode_f32(m),
+                      .v = mode_f32(v),
+                      .g = mode_f32(g),
+                      .beta1 = (float)s->beta1,
+                      .beta2 = (float)s->beta2,
+                      .keep = (float)(1 - s->lr * s->weight_decay),
+                      .step = (float)(s->lr / fix1),
+                      .root = (float)(1 / sqrt(fix2)),
+                      .eps = (float)s->eps};
+    (void)be;
+    mode_parallel_for(ceil_div(o.n, OPTIM_BLOCK), adamw_block, &o);
+}
+
+static void sum_squares_block(void *ctx, int64_t item, int thread)
+{
+    const struct optim *o = ctx;
+    int64_t i = item * OPTIM_BLOCK, end = min64(o->n, i + OPTIM_BLOCK);
+    double sum = 0;
+    (void)thread;
+    while (i < end) { /* short float sums, added up in double */
+        int64_t stop = min64(end, i + 256);
+        v8 s = splat8(0);
+        for (; i + 8 <= stop; i += 8) s += load8(o->g + i) * load8(o->g + i);
+        sum += sum8(s);
+        for (; i < stop; i++) sum += (double)o->g[i] * o->g[i];
+    }
+    o->partial[item] = sum;
+}
+
+static double cpu_sum_squares(struct mode_backend *be, const struct mode_tensor *x)
+{
+    struct optim o = {.n = mode_tensor_count(x), .g = mode_f32(x)};
+    int64_t blocks = ceil_div(o.n, OPTIM_BLOCK);
+    double sum = 0;
+    o.partial = mode__backend_work(be, (size_t)blocks * sizeof *o.partial);
+    mode_parallel_for(blocks, sum_squares_block, &o);
+    for (int64_t i = 0; i < blocks; i++) sum += o.partial[i];
+    return sum;
+}
+
+static void zero_block(void *ctx, int64_t item, int thread)
+{
+    const struct mode_tensor *x = ctx;
+    size_t size = mode_tensor_bytes(x), at = (size_t)item << 20, n = size - at < (1u << 20) ? size - at : 1u << 20;
+    (void)thread;
+    memset((char *)x->data + at, 0, n);
+}
+
+static void cpu_zero(struct mode_backend *be, struct mode_tensor *x)
+{
+    (void)be;
+    mode_parallel_for((int64_t)((mode_tensor_bytes(x) + (1u << 20) - 1) >> 20), zero_block, x);
+}
+
+#endif

@@ -1,0 +1,16 @@
+/* table.h - the cpu backend, whole: compiled once per instruction set, by cpu_avx2.c and cpu_plain.c. */
+#include "nn/cpu/gemm.h"
+
+#include "nn/cpu/attention.h"
+#include "nn/cpu/embed.h"
+#include "nn/cpu/linear.h"
+#include "nn/cpu/loss.h"
+#include "nn/cpu/norm.h"
+#include "nn/cpu/optim.h"
+
+const struct mode_ops MODE_NN_CPU_TABLE = {
+    .name = MODE_NN_CPU_NAME,
+#define X(op) .op = cpu_##op,
+    MODE__OP_LIST(X)
+#undef X
+};

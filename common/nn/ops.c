@@ -1,0 +1,295 @@
+/* Checks, once for all backends: an argument that breaks the contract is a bug of the caller. */
+#include "nn/ops.h"
+
+#include "base/error.h"
+#include "base/file.h"
+#include "nn/backend_impl.h"
+
+/* Call an op through the table, with its time and (nominal) floating point operations when profiling. */
+#define CALL(op, n_flops, ...)                                                                               \
+    do {                                                                                                     \
+        double t0_ = be->profile ? mode_clock_s() : 0;                                                       \
+        be->ops->op(be, __VA_ARGS__);                                                                        \
+        if (be->profile) note(be, MODE__OP_##op, mode_clock_s() - t0_, (double)(n_flops));                   \
+    } while (0)
+
+static void note(struct mode_backend *be, enum mode__op op, double seconds, double flops)
+{
+    be->time[op].seconds += seconds;
+    be->time[op].flops += flops;
+    be->time[op].calls++;
+}
+
+static bool is_f32(const struct mode_tensor *t, int n_dims)
+{
+    return t->dtype == MODE_DTYPE_F32 && t->n_dims == n_dims && t->data;
+}
+
+static bool is_matrix(const struct mode_tensor *t, int64_t rows, int64_t cols)
+{
+    return is_f32(t, 2) && t->dim[0] == rows && t->dim[1] == cols;
+}
+
+static bool is_vector(const struct mode_tensor *t, int64_t n)
+{
+    return is_f32(t, 1) && t->dim[0] == n;
+}
+
+static bool is_index(const struct mode_tensor *t, int64_t n)
+{
+    return t->dtype == MODE_DTYPE_I32 && t->n_dims == 1 && t->dim[0] == n && t->data;
+}
+
+static void linear(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *pre,
+                   const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b,
+                   const struct mode_tensor *add, enum mode_act act)
+{
+    int64_t m = x->dim[0], k = x->dim[1], n = w->dim[0];
+    MODE_ASSERT(is_f32(x, 2) && is_matrix(w, n, k) && is_matrix(y, m, n));
+    MODE_ASSERT(!b || is_vector(b, n));
+    MODE_ASSERT(!pre || is_matrix(pre, m, n));
+    MODE_ASSERT(!add || is_matrix(add, m, n));
+    MODE_ASSERT(y->data != x->data);
+    CALL(linear, 2.0 * (double)m * (double)n * (double)k, y, pre, x, w, b, add, act);
+}
+
+void mode_linear(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,
+                 const struct mode_tensor *w, const struct mode_tensor *b)
+{
+    linear(be, y, NULL, x, w, b, NULL, MODE_ACT_NONE);
+}
+
+void mode_linear_act(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *pre,
+                     const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b,
+                     enum mode_act act)
+{
+    linear(be, y, pre, x, w, b, NULL, act);
+}
+
+void mode_linear_add(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,
+                     const struct mode_tensor *w, const struct mode_tensor *b, const struct mode_tensor *add)
+{
+    linear(be, y, NULL, x, w, b, add, MODE_ACT_NONE);
+}
+
+void mode_linear_back(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dw,
+                      struct mode_tensor *db, const struct mode_tensor *dy, const struct mode_tensor *x,
+                      const struct mode_tensor *w)
+{
+    mode_linear_back_act(be, dx, dw, db, dy, x, w, NULL, MODE_ACT_NONE);
+}
+
+void mode_linear_back_act(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dw,
+                          struct mode_tensor *db, const struct mode_tensor *dy, const struct mode_tensor *x,
+                          const struct mode_tensor *w, const struct mode_tensor *pre, enum mode_act act)
+{
+    int64_t m = x->dim[0], k = x->dim[1], n = w->dim[0];
+    MODE_ASSERT(is_f32(x, 2) && is_matrix(w, n, k) && is_matrix(dy, m, n) && is_matrix(dw, n, k));
+    MODE_ASSERT(!dx || is_matrix(dx, m, k));
+    MODE_ASSERT(!db || is_vector(db, n));
+    MODE_ASSERT(act == MODE_ACT_NONE || (pre && is_matrix(pre, m, k)));
+    CALL(linear_back, (dx ? 4.0 : 2.0) * (double)m * (double)n * (double)k, dx, dw, db, dy, x, w, pre, act);
+}
+
+void mode_project(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,
+                  const struct mode_tensor *w)
+{
+    int64_t m = x->dim[0], k = x->dim[1], n = w->dim[1];
+    MODE_ASSERT(is_f32(x, 2) && is_matrix(w, k, n) && is_matrix(y, m, n) && y->data != x->data);
+    CALL(project, 2.0 * (double)m * (double)n * (double)k, y, x, w);
+}
+
+void mode_project_back(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dw,
+                       const struct mode_tensor *dy, const struct mode_tensor *x, const struct mode_tensor *w)
+{
+    int64_t m = x->dim[0], k = x->dim[1], n = w->dim[1];
+    MODE_ASSERT(is_f32(x, 2) && is_matrix(w, k, n) && is_matrix(dy, m, n) && is_matrix(dw, k, n));
+    MODE_ASSERT(is_matrix(dx, m, k));
+    CALL(project_back, 4.0 * (double)m * (double)n * (double)k, dx, dw, dy, x, w);
+}
+
+void mode_layernorm(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *stats,
+                    const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b, float eps)
+{
+    int64_t m = x->dim[0], d = x->dim[1];
+    MODE_ASSERT(is_f32(x, 2) && is_matrix(y, m, d) && is_vector(w, d) && is_vector(b, d));
+    MODE_ASSERT(!stats || is_matrix(stats, m, 2));
+    CALL(layernorm, 8.0 * (double)m * (double)d, y, stats, x, w, b, eps);
+}
+
+void mode_layernorm_back(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dw,
+                         struct mode_tensor *db, const struct mode_tensor *dy, const struct mode_tensor *x,
+                         const struct mode_tensor *stats, const struct mode_tensor *w, const struct mode_tensor *add)
+{
+    int64_t m = x->dim[0], d = x->dim[1];
+    MODE_ASSERT(is_f32(x, 2) && is_matrix(dx, m, d) && is_matrix(dy, m, d) && is_matrix(stats, m, 2));
+    MODE_ASSERT(is_vector(w, d) && is_vector(dw, d) && is_vector(db, d));
+    MODE_ASSERT(!add || is_matrix(add, m, d));
+    CALL(layernorm_back, 16.0 * (double)m * (double)d, dx, dw, db, dy, x, stats, w, add);
+}
+
+/* Shapes and offsets agree; returns multiply-adds times two of one product q k^T. */
+static double check_attention(const struct mode_tensor *q, const struct mode_tensor *kv,
+                              const struct mode_attention *s)
+{
+    int64_t b = s->q_offsets->dim[0] - 1;
+    MODE_ASSERT(is_f32(q, 2) && is_f32(kv, 2) && b >= 0 && s->heads > 0 && s->width % s->heads == 0);
+    MODE_ASSERT(s->q_at + s->width <= q->dim[1] && s->k_at + s->width <= kv->dim[1] &&
+                s->v_at + s->width <= kv->dim[1]);
+    MODE_ASSERT(is_index(s->q_offsets, b + 1) && is_index(s->kv_offsets, b + 1));
+    const int32_t *qo = s->q_offsets->data, *ko = s->kv_offsets->data;
+    double products = 0;
+    MODE_ASSERT(qo[0] == 0 && ko[0] == 0 && qo[b] == q->dim[0] && ko[b] == kv->dim[0]);
+    for (int64_t i = 0; i < b; i++) {
+        MODE_ASSERT(qo[i] <= qo[i + 1] && ko[i] < ko[i + 1]);
+        MODE_ASSERT(!s->causal || (qo[i] == ko[i] && qo[i + 1] == ko[i + 1]));
+        products += (double)(qo[i + 1] - qo[i]) * (double)(ko[i + 1] - ko[i]);
+    }
+    return 2.0 * products * (double)s->width;
+}
+
+void mode_attention(struct mode_backend *be, struct mode_tensor *out, struct mode_tensor *lse,
+                    const struct mode_tensor *q, const struct mode_tensor *kv, const struct mode_attention *s)
+{
+    double flops = check_attention(q, kv, s);
+    MODE_ASSERT(is_matrix(out, q->dim[0], s->width));
+    MODE_ASSERT(!lse || is_matrix(lse, q->dim[0], s->heads));
+    CALL(attention, 2.0 * flops, out, lse, q, kv, s);
+}
+
+void mode_attention_back(struct mode_backend *be, struct mode_tensor *dq, struct mode_tensor *dkv,
+                         const struct mode_tensor *dout, const struct mode_tensor *out, const struct mode_tensor *lse,
+                         const struct mode_tensor *q, const struct mode_tensor *kv, const struct mode_attention *s)
+{
+    double flops = check_attention(q, kv, s);
+    MODE_ASSERT(is_matrix(out, q->dim[0], s->width) && is_matrix(dout, q->dim[0], s->width));
+    MODE_ASSERT(is_matrix(lse, q->dim[0], s->heads));
+    MODE_ASSERT(is_matrix(dq, q->dim[0], q->dim[1]) && is_matrix(dkv, kv->dim[0], kv->dim[1]));
+    CALL(attention_back, 5.0 * flops, dq, dkv, dout, out, lse, q, kv, s);
+}
+
+static void check_embed(const struct mode_tensor *x, const struct mode_tensor *table, const struct mode_tensor *pos,
+                        const struct mode_tensor *ids, const struct mode_tensor *offsets)
+{
+    int64_t r = x->dim[0], d = x->dim[1], b = offsets->dim[0] - 1;
+    MODE_ASSERT(is_f32(x, 2) && is_f32(table, 2) && is_f32(pos, 2) && table->dim[1] == d && pos->dim[1] == d);
+    MODE_ASSERT(is_index(ids, r) && is_index(offsets, b + 1));
+    const int32_t *id = ids->data, *o = offsets->data;
+    MODE_ASSERT(o[0] == 0 && o[b] == r);
+    for (int64_t i = 0; i < b; i++) MODE_ASSERT(o[i] <= o[i + 1] && o[i + 1] - o[i] <= pos->dim[0]);
+    for (int64_t i = 0; i < r; i++) MODE_ASSERT(id[i] >= 0 && id[i] < table->dim[0]);
+}
+
+void mode_embed(struct mode_backend *be, struct mode_tensor *x, const struct mode_tensor *table,
+                const struct mode_tensor *pos, const struct mode_tensor *ids, const struct mode_tensor *offsets)
+{
+    check_embed(x, table, pos, ids, offsets);
+    CALL(embed, mode_tensor_count(x), x, table, pos, ids, offsets);
+}
+
+void mode_embed_back(struct mode_backend *be, struct mode_tensor *dtable, struct mode_tensor *dpos,
+                     const struct mode_tensor *dx, const struct mode_tensor *ids, const struct mode_tensor *offsets)
+{
+    check_embed(dx, dtable, dpos, ids, offsets);
+    CALL(embed_back, 2 * mode_tensor_count(dx), dtable, dpos, dx, ids, offsets);
+}
+
+void mode_patches(struct mode_backend *be, struct mode_tensor *cols, const struct mode_tensor *pixels, int64_t p)
+{
+    int64_t b = pixels->dim[0], s = pixels->dim[2];
+    MODE_ASSERT(is_f32(pixels, 4) && pixels->dim[1] == 3 && pixels->dim[3] == s && p > 0 && s % p == 0);
+    MODE_ASSERT(is_matrix(cols, b * (s / p) * (s / p), 3 * p * p));
+    CALL(patches, 0, cols, pixels, p);
+}
+
+static void check_image_tokens(const struct mode_tensor *x, const struct mode_tensor *patch,
+                               const struct mode_tensor *cls, const struct mode_tensor *pos)
+{
+    int64_t d = x->dim[1], t = pos->dim[0];
+    MODE_ASSERT(is_f32(x, 2) && is_f32(pos, 2) && pos->dim[1] == d && is_vector(cls, d));
+    MODE_ASSERT(x->dim[0] % t == 0 && is_matrix(patch, x->dim[0] / t * (t - 1), d));
+}
+
+void mode_image_tokens(struct mode_backend *be, struct mode_tensor *x, const struct mode_tensor *patch,
+                       const struct mode_tensor *cls, const struct mode_tensor *pos)
+{
+    check_image_tokens(x, patch, cls, pos);
+    CALL(image_tokens, mode_tensor_count(x), x, patch, cls, pos);
+}
+
+void mode_image_tokens_back(struct mode_backend *be, struct mode_tensor *dpatch, struct mode_tensor *dcls,
+                            struct mode_tensor *dpos, const struct mode_tensor *dx)
+{
+    check_image_tokens(dx, dpatch, dcls, dpos);
+    CALL(image_tokens_back, mode_tensor_count(dx), dpatch, dcls, dpos, dx);
+}
+
+static void check_rows(const struct mode_tensor *y, const struct mode_tensor *x, const struct mode_tensor *rows)
+{
+    MODE_ASSERT(is_f32(x, 2) && is_matrix(y, rows->dim[0], x->dim[1]) && is_index(rows, rows->dim[0]));
+    const int32_t *r = rows->data;
+    for (int64_t i = 0; i < rows->dim[0]; i++) MODE_ASSERT(r[i] >= 0 && r[i] < x->dim[0]);
+}
+
+void mode_gather(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,
+                 const struct mode_tensor *rows)
+{
+    check_rows(y, x, rows);
+    CALL(gather, 0, y, x, rows);
+}
+
+void mode_scatter_add(struct mode_backend *be, struct mode_tensor *x, const struct mode_tensor *y,
+                      const struct mode_tensor *rows)
+{
+    check_rows(y, x, rows);
+    CALL(scatter_add, mode_tensor_count(y), x, y, rows);
+}
+
+void mode_l2norm(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *norm,
+                 const struct mode_tensor *x)
+{
+    MODE_ASSERT(is_f32(x, 2) && is_matrix(y, x->dim[0], x->dim[1]) && is_vector(norm, x->dim[0]));
+    CALL(l2norm, 3 * mode_tensor_count(x), y, norm, x);
+}
+
+void mode_l2norm_back(struct mode_backend *be, struct mode_tensor *dx, const struct mode_tensor *dy,
+                      const struct mode_tensor *y, const struct mode_tensor *norm)
+{
+    MODE_ASSERT(is_f32(y, 2) && is_matrix(dx, y->dim[0], y->dim[1]) && is_matrix(dy, y->dim[0], y->dim[1]));
+    MODE_ASSERT(is_vector(norm, y->dim[0]));
+    CALL(l2norm_back, 5 * mode_tensor_count(y), dx, dy, y, norm);
+}
+
+void mode_contrastive(struct mode_backend *be, double *loss, struct mode_tensor *da, struct mode_tensor *db,
+                      struct mode_tensor *dlogit_scale, struct mode_tensor *work, const struct mode_tensor *a,
+                      const struct mode_tensor *b, const struct mode_tensor *logit_scale)
+{
+    int64_t n = a->dim[0], e = a->dim[1];
+    MODE_ASSERT(is_f32(a, 2) && n > 0 && is_matrix(b, n, e) && is_matrix(da, n, e) && is_matrix(db, n, e));
+    MODE_ASSERT(is_matrix(work, n, n) && is_f32(logit_scale, 0) && is_f32(dlogit_scale, 0));
+    CALL(contrastive, 6.0 * (double)n * (double)n * (double)e, loss, da, db, dlogit_scale, work, a, b, logit_scale);
+}
+
+void mode_adamw(struct mode_backend *be, struct mode_tensor *w, struct mode_tensor *m, struct mode_tensor *v,
+                const struct mode_tensor *g, const struct mode_adamw_step *s)
+{
+    int64_t n = mode_tensor_count(w);
+    MODE_ASSERT(mode_tensor_count(m) == n && mode_tensor_count(v) == n && mode_tensor_count(g) == n);
+    MODE_ASSERT(w->dtype == MODE_DTYPE_F32 && w->data && m->data && v->data && g->data && s->step >= 1);
+    CALL(adamw, 12 * n, w, m, v, g, s);
+}
+
+double mode_sum_squares(struct mode_backend *be, const struct mode_tensor *x)
+{
+    MODE_ASSERT(x->dtype == MODE_DTYPE_F32 && x->data);
+    double t0 = be->profile ? mode_clock_s() : 0;
+    double sum = be->ops->sum_squares(be, x);
+    if (be->profile) note(be, MODE__OP_sum_squares, mode_clock_s() - t0, 2.0 * (double)mode_tensor_count(x));
+    return sum;
+}
+
+void mode_zero(struct mode_backend *be, struct mode_tensor *x)
+{
+    MODE_ASSERT(x->data);
+    CALL(zero, 0, x);
+}

@@ -1,0 +1,192 @@
+/* ops.h - the table of operations every model is written in, and the one place where their arguments are checked.
+ *
+ * A backend (nn/ref: slow truth, nn/cpu: fast) fills one struct mode_ops. Models call the functions below the
+ * table: they assert shapes and dtypes, time the op when profiling is on, and call through. Backends may assume
+ * checked arguments.
+ *
+ *     mode_layernorm(be, &a->ln, &a->ln_stats, &x, &w->ln_w, &w->ln_b, 1e-5f);
+ *     mode_linear_act(be, &a->hidden, &a->pre, &a->ln, &w->fc_w, &w->fc_b, MODE_ACT_QUICK_GELU);
+ *     mode_linear_add(be, &x, &a->hidden, &w->proj_w, &w->proj_b, &x);             // residual, in place
+ *
+ * Rules, tested for every op:
+ *   - backward ADDS into parameter gradients (dw, db, dtable ...) and OVERWRITES gradients of activations;
+ *   - outputs must not overlap inputs, except where an op says that they may;
+ *   - the bytes of a result do not depend on the number of threads;
+ *   - tensors are f32 and row-major unless said otherwise; sums accumulate in double in ref.
+ *
+ * Sequences of different lengths are packed: the rows of all of them one after another, and offsets [B + 1] i32
+ * (offsets[0] = 0) says where each begins. So text needs no padding and no masks.
+ *
+ * Letters: m rows, k inputs, n outputs of a linear map; R packed rows, B sequences, D width, H heads.
+ * Threads: one caller per backend. */
+#ifndef MODE_NN_OPS_H
+#define MODE_NN_OPS_H
+
+#include "nn/backend.h"
+#include "tensor/tensor.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum mode_act {
+    MODE_ACT_NONE,
+    MODE_ACT_GELU,       /* x * Phi(x), by erf: open_clip, BERT "gelu"                 */
+    MODE_ACT_GELU_TANH,  /* its tanh approximation: BERT "gelu_new", "gelu_pytorch_tanh" */
+    MODE_ACT_QUICK_GELU, /* x * sigmoid(1.702 x): OpenAI's and MetaCLIP's CLIP          */
+    MODE_ACT_TANH        /* BERT pooler                                                 */
+};
+
+/* How attention finds its heads. q is [Rq, lq] and kv is [Rk, lk]; a row's query, key and value are `width`
+ * neighbouring columns beginning at q_at, k_at, v_at. Self attention over one fused projection: q and kv are the
+ * same tensor [R, 3D] with q_at 0, k_at D, v_at 2D. q_offsets and kv_offsets hold B + 1 entries; causal needs
+ * them to be equal. Scores are scaled by 1 / sqrt(width / heads). */
+struct mode_attention {
+    int64_t width, heads; /* heads divides width                */
+    int64_t q_at, k_at, v_at;
+    bool causal; /* row i of a sequence sees rows 0..i */
+    const struct mode_tensor *q_offsets, *kv_offsets;
+};
+
+struct mode_adamw_step {
+    double lr, beta1, beta2, eps, weight_decay;
+    int64_t step; /* 1 for the first update: bias correction 1 - beta^step */
+};
+
+struct mode_ops {
+    const char *name; /* "ref", "cpu" */
+    void (*linear)(struct mode_backend *, struct mode_tensor *y, struct mode_tensor *pre, const struct mode_tensor *x,
+                   const struct mode_tensor *w, const struct mode_tensor *b, const struct mode_tensor *add,
+                   enum mode_act act);
+    void (*linear_back)(struct mode_backend *, struct mode_tensor *dx, struct mode_tensor *dw, struct mode_tensor *db,
+                        const struct mode_tensor *dy, const struct mode_tensor *x, const struct mode_tensor *w,
+                        const struct mode_tensor *pre, enum mode_act act);
+    void (*project)(struct mode_backend *, struct mode_tensor *y, const struct mode_tensor *x,
+                    const struct mode_tensor *w);
+    void (*project_back)(struct mode_backend *, struct mode_tensor *dx, struct mode_tensor *dw,
+                         const struct mode_tensor *dy, const struct mode_tensor *x, const struct mode_tensor *w);
+    void (*layernorm)(struct mode_backend *, struct mode_tensor *y, struct mode_tensor *stats,
+                      const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b,
+                      float eps);
+    void (*layernorm_back)(struct mode_backend *, struct mode_tensor *dx, struct mode_tensor *dw,
+                           struct mode_tensor *db, const struct mode_tensor *dy, const struct mode_tensor *x,
+                           const struct mode_tensor *stats, const struct mode_tensor *w,
+                           const struct mode_tensor *add);
+    void (*attention)(struct mode_backend *, struct mode_tensor *out, struct mode_tensor *lse,
+                      const struct mode_tensor *q, const struct mode_tensor *kv, const struct mode_attention *s);
+    void (*attention_back)(struct mode_backend *, struct mode_tensor *dq, struct mode_tensor *dkv,
+                           const struct mode_tensor *dout, const struct mode_tensor *out,
+                           const struct mode_tensor *lse, const struct mode_tensor *q, const struct mode_tensor *kv,
+                           const struct mode_attention *s);
+    void (*embed)(struct mode_backend *, struct mode_tensor *x, const struct mode_tensor *table,
+                  const struct mode_tensor *pos, const struct mode_tensor *ids, const struct mode_tensor *offsets);
+    void (*embed_back)(struct mode_backend *, struct mode_tensor *dtable, struct mode_tensor *dpos,
+                       const struct mode_tensor *dx, const struct mode_tensor *ids,
+                       const struct mode_tensor *offsets);
+    void (*patches)(struct mode_backend *, struct mode_tensor *cols, const struct mode_tensor *pixels, int64_t p);
+    void (*image_tokens)(struct mode_backend *, struct mode_tensor *x, const struct mode_tensor *patch,
+                         const struct mode_tensor *cls, const struct mode_tensor *pos);
+    void (*image_tokens_back)(struct mode_backend *, struct mode_tensor *dpatch, struct mode_tensor *dcls,
+                              struct mode_tensor *dpos, const struct mode_tensor *dx);
+    void (*gather)(struct mode_backend *, struct mode_tensor *y, const struct mode_tensor *x,
+                   const struct mode_tensor *rows);
+    void (*scatter_add)(struct mode_backend *, struct mode_tensor *x, const struct mode_tensor *y,
+                        const struct mode_tensor *rows);
+    void (*l2norm)(struct mode_backend *, struct mode_tensor *y, struct mode_tensor *norm,
+                   const struct mode_tensor *x);
+    void (*l2norm_back)(struct mode_backend *, struct mode_tensor *dx, const struct mode_tensor *dy,
+                        const struct mode_tensor *y, const struct mode_tensor *norm);
+    void (*contrastive)(struct mode_backend *, double *loss, struct mode_tensor *da, struct mode_tensor *db,
+                        struct mode_tensor *dlogit_scale, struct mode_tensor *work, const struct mode_tensor *a,
+                        const struct mode_tensor *b, const struct mode_tensor *logit_scale);
+    void (*adamw)(struct mode_backend *, struct mode_tensor *w, struct mode_tensor *m, struct mode_tensor *v,
+                  const struct mode_tensor *g, const struct mode_adamw_step *s);
+    double (*sum_squares)(struct mode_backend *, const struct mode_tensor *x);
+    void (*zero)(struct mode_backend *, struct mode_tensor *x);
+};
+
+/* y [m, n] = act(x [m, k] @ w [n, k]^T + b [n]); b may be NULL. */
+void mode_linear(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,
+                 const struct mode_tensor *w, const struct mode_tensor *b);
+/* The same with an activation; pre [m, n] receives its argument for the way back (NULL: not wanted). */
+void mode_linear_act(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *pre,
+                     const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b,
+                     enum mode_act act);
+/* y = x @ w^T + b + add [m, n]; y may be add. */
+void mode_linear_add(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,
+                     const struct mode_tensor *w, const struct mode_tensor *b, const struct mode_tensor *add);
+/* dx = dy @ w; dw += dy^T @ x; db += sum of dy's rows. dx, db may be NULL. */
+void mode_linear_back(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dw,
+                      struct mode_tensor *db, const struct mode_tensor *dy, const struct mode_tensor *x,
+                      const struct mode_tensor *w);
+/* The same where x = act(pre): dx is the gradient of pre [m, k]. */
+void mode_linear_back_act(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dw,
+                          struct mode_tensor *db, const struct mode_tensor *dy, const struct mode_tensor *x,
+                          const struct mode_tensor *w, const struct mode_tensor *pre, enum mode_act act);
+
+/* y [m, n] = x [m, k] @ w [k, n], and back (CLIP's two projections are stored this way round). */
+void mode_project(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,
+                  const struct mode_tensor *w);
+void mode_project_back(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dw,
+                       const struct mode_tensor *dy, const struct mode_tensor *x, const struct mode_tensor *w);
+
+/* y = (x - mean) / sqrt(var + eps) * w + b by rows of x [m, D]; stats [m, 2] receives mean and 1 / sqrt(var + eps)
+ * for the way back (NULL: not wanted). y may be x. */
+void mode_layernorm(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *stats,
+                    const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b, float eps);
+/* dx = d(layernorm) + add; add [m, D] is the gradient that came along the residual (may be NULL); dx may be add
+ * or dy. */
+void mode_layernorm_back(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dw,
+                         struct mode_tensor *db, const struct mode_tensor *dy, const struct mode_tensor *x,
+                         const struct mode_tensor *stats, const struct mode_tensor *w, const struct mode_tensor *add);
+
+/* out [Rq, width] = softmax(q k^T / sqrt(width / heads)) v by sequence and head; lse [Rq, heads] receives each
+ * row's log-sum-exp for the way back (NULL: not wanted). A sequence without keys is a bug of the caller. */
+void mode_attention(struct mode_backend *be, struct mode_tensor *out, struct mode_tensor *lse,
+                    const struct mode_tensor *q, const struct mode_tensor *kv, const struct mode_attention *s);
+/* dq, dkv: laid out as q and kv, only the columns named by s are written; the same tensor when q and kv are. */
+void mode_attention_back(struct mode_backend *be, struct mode_tensor *dq, struct mode_tensor *dkv,
+                         const struct mode_tensor *dout, const struct mode_tensor *out, const struct mode_tensor *lse,
+                         const struct mode_tensor *q, const struct mode_tensor *kv, const struct mode_attention *s);
+
+/* x [R, D] = table [V, D][ids [R] i32] + pos [>= longest sequence, D][place in its sequence]. */
+void mode_embed(struct mode_backend *be, struct mode_tensor *x, const struct mode_tensor *table,
+                const struct mode_tensor *pos, const struct mode_tensor *ids, const struct mode_tensor *offsets);
+void mode_embed_back(struct mode_backend *be, struct mode_tensor *dtable, struct mode_tensor *dpos,
+                     const struct mode_tensor *dx, const struct mode_tensor *ids, const struct mode_tensor *offsets);
+
+/* cols [B * g * g, 3 * p * p] from pixels [B, 3, S, S], g = S / p: one row per patch (row by row), channel, y, x
+ * inside it: the order of a convolution's weights. */
+void mode_patches(struct mode_backend *be, struct mode_tensor *cols, const struct mode_tensor *pixels, int64_t p);
+/* x [B * (1 + P), D]: per image the class embedding cls [D], then its patches [B * P, D]; plus pos [1 + P, D]. */
+void mode_image_tokens(struct mode_backend *be, struct mode_tensor *x, const struct mode_tensor *patch,
+                       const struct mode_tensor *cls, const struct mode_tensor *pos);
+void mode_image_tokens_back(struct mode_backend *be, struct mode_tensor *dpatch, struct mode_tensor *dcls,
+                            struct mode_tensor *dpos, const struct mode_tensor *dx);
+
+/* y [n, D] = x [m, D][rows [n] i32]; and x[rows[i]] += y[i], where no row comes twice. */
+void mode_gather(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,
+                 const struct mode_tensor *rows);
+void mode_scatter_add(struct mode_backend *be, struct mode_tensor *x, const struct mode_tensor *y,
+                      const struct mode_tensor *rows);
+
+/* y = x / max(|x|, 1e-12) by rows; norm [m] receives that divisor. y may be x. */
+void mode_l2norm(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *norm,
+                 const struct mode_tensor *x);
+void mode_l2norm_back(struct mode_backend *be, struct mode_tensor *dx, const struct mode_tensor *dy,
+                      const struct mode_tensor *y, const struct mode_tensor *norm);
+
+/* CLIP's loss and its gradient in one: logits = exp(logit_scale) a b^T over unit rows a, b [B, E]; loss is the
+ * mean of the two cross-entropies (rows, columns) against the diagonal. da, db are overwritten, dlogit_scale
+ * (a scalar parameter) is added to. work [B, B] is scratch. */
+void mode_contrastive(struct mode_backend *be, double *loss, struct mode_tensor *da, struct mode_tensor *db,
+                      struct mode_tensor *dlogit_scale, struct mode_tensor *work, const struct mode_tensor *a,
+                      const struct mode_tensor *b, const struct mode_tensor *logit_scale);
+
+/* w *= 1 - lr * weight_decay; m, v: moving means of g and g^2; w -= lr * m^ / (sqrt(v^) + eps) (PyTorch's AdamW). */
+void mode_adamw(struct mode_backend *be, struct mode_tensor *w, struct mode_tensor *m, struct mode_tensor *v,
+                const struct mode_tensor *g, const struct mode_adamw_step *s);
+double mode_sum_squares(struct mode_backend *be, const struct mode_tensor *x);
+void mode_zero(struct mode_backend *be, struct mode_tensor *x);
+
+#endif

@@ -1,0 +1,16 @@
+/* param.h - one trainable tensor of a model: what checkpoints, the optimiser and the tests walk over. */
+#ifndef MODE_NN_PARAM_H
+#define MODE_NN_PARAM_H
+
+#include "tensor/tensor.h"
+
+#include <stdbool.h>
+
+struct mode_param {
+    char *name; /* as in the checkpoint; owned by the model          */
+    struct mode_tensor value;
+    struct mode_tensor grad, m, v; /* same shape; data NULL until training is begun     */
+    bool decay;                    /* weight decay applies                              */
+};
+
+#endif

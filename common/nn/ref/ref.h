@@ -1,0 +1,70 @@
+/* ref.h - the reference backend's functions; the contracts are those of nn/ops.h. Plain loops, sums in double:
+ * read these files to learn what an op does. Never optimised. */
+#ifndef MODE_NN_REF_REF_H
+#define MODE_NN_REF_REF_H
+
+#include "nn/backend_impl.h"
+
+/* linear.c */
+double mode__ref_act(double x, enum mode_act act);
+double mode__ref_act_slope(double x, enum mode_act act);
+void mode__ref_linear(struct mode_backend *, struct mode_tensor *y, struct mode_tensor *pre,
+                      const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b,
+                      const struct mode_tensor *add, enum mode_act act);
+void mode__ref_linear_back(struct mode_backend *, struct mode_tensor *dx, struct mode_tensor *dw,
+                           struct mode_tensor *db, const struct mode_tensor *dy, const struct mode_tensor *x,
+                           const struct mode_tensor *w, const struct mode_tensor *pre, enum mode_act act);
+void mode__ref_project(struct mode_backend *, struct mode_tensor *y, const struct mode_tensor *x,
+                       const struct mode_tensor *w);
+void mode__ref_project_back(struct mode_backend *, struct mode_tensor *dx, struct mode_tensor *dw,
+                            const struct mode_tensor *dy, const struct mode_tensor *x, const struct mode_tensor *w);
+
+/* norm.c */
+void mode__ref_layernorm(struct mode_backend *, struct mode_tensor *y, struct mode_tensor *stats,
+                         const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b,
+                         float eps);
+void mode__ref_layernorm_back(struct mode_backend *, struct mode_tensor *dx, struct mode_tensor *dw,
+                              struct mode_tensor *db, const struct mode_tensor *dy, const struct mode_tensor *x,
+                              const struct mode_tensor *stats, const struct mode_tensor *w,
+                              const struct mode_tensor *add);
+void mode__ref_l2norm(struct mode_backend *, struct mode_tensor *y, struct mode_tensor *norm,
+                      const struct mode_tensor *x);
+void mode__ref_l2norm_back(struct mode_backend *, struct mode_tensor *dx, const struct mode_tensor *dy,
+                           const struct mode_tensor *y, const struct mode_tensor *norm);
+
+/* attention.c */
+void mode__ref_attention(struct mode_backend *, struct mode_tensor *out, struct mode_tensor *lse,
+                         const struct mode_tensor *q, const struct mode_tensor *kv, const struct mode_attention *s);
+void mode__ref_attention_back(struct mode_backend *, struct mode_tensor *dq, struct mode_tensor *dkv,
+                              const struct mode_tensor *dout, const struct mode_tensor *out,
+                              const struct mode_tensor *lse, const struct mode_tensor *q,
+                              const struct mode_tensor *kv, const struct mode_attention *s);
+
+/* embed.c */
+void mode__ref_embed(struct mode_backend *, struct mode_tensor *x, const struct mode_tensor *table,
+                     const struct mode_tensor *pos, const struct mode_tensor *ids, const struct mode_tensor *offsets);
+void mode__ref_embed_back(struct mode_backend *, struct mode_tensor *dtable, struct mode_tensor *dpos,
+                          const struct mode_tensor *dx, const struct mode_tensor *ids,
+                          const struct mode_tensor *offsets);
+void mode__ref_patches(struct mode_backend *, struct mode_tensor *cols, const struct mode_tensor *pixels, int64_t p);
+void mode__ref_image_tokens(struct mode_backend *, struct mode_tensor *x, const struct mode_tensor *patch,
+                            const struct mode_tensor *cls, const struct mode_tensor *pos);
+void mode__ref_image_tokens_back(struct mode_backend *, struct mode_tensor *dpatch, struct mode_tensor *dcls,
+                                 struct mode_tensor *dpos, const struct mode_tensor *dx);
+void mode__ref_gather(struct mode_backend *, struct mode_tensor *y, const struct mode_tensor *x,
+                      const struct mode_tensor *rows);
+void mode__ref_scatter_add(struct mode_backend *, struct mode_tensor *x, const struct mode_tensor *y,
+                           const struct mode_tensor *rows);
+
+/* loss.c */
+void mode__ref_contrastive(struct mode_backend *, double *loss, struct mode_tensor *da, struct mode_tensor *db,
+                           struct mode_tensor *dlogit_scale, struct mode_tensor *work, const struct mode_tensor *a,
+                           const struct mode_tensor *b, const struct mode_tensor *logit_scale);
+
+/* optim.c */
+void mode__ref_adamw(struct mode_backend *, struct mode_tensor *w, struct mode_tensor *m, struct mode_tensor *v,
+                     const struct mode_tensor *g, const struct mode_adamw_step *s);
+double mode__ref_sum_squares(struct mode_backend *, const struct mode_tensor *x);
+void mode__ref_zero(struct mode_backend *, struct mode_tensor *x);
+
+#endif

@@ -1,0 +1,268 @@
+/* op_cases.h - one table of operations with shapes, for every backend.
+ *
+ * A case makes its inputs from a fixed seed, runs one op, and names its results. The same case on two backends
+ * must give the same numbers within a tolerance which is set from the length of its sums. Outputs start as noise:
+ * an op that forgets to overwrite, or to add, is found. */
+#ifndef MODE_TESTS_OPS_OP_CASES_H
+#define MODE_TESTS_OPS_OP_CASES_H
+
+#include "base/rng.h"
+#include "base/str.h"
+#include "nn/ops.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_TENSORS = 24 };
+
+struct op_run {
+    struct mode_backend *be;
+    struct mode_rng rng;
+    int n, n_out;
+    void *memory[MAX_TENSORS];
+    struct mode_tensor out[MAX_TENSORS];
+    double scalar; /* a result which is no tensor */
+};
+
+static inline struct mode_tensor noise(struct op_run *r, int n_dims, const int64_t *dim, double scale)
+{
+    struct mode_tensor t = mode_tensor_make(NULL, MODE_DTYPE_F32, n_dims, dim);
+    int64_t n = mode_tensor_count(&t);
+    t.data = r->memory[r->n++] = mode_xmalloc((size_t)n * sizeof(float));
+    for (int64_t i = 0; i < n; i++) mode_f32(&t)[i] = (float)(scale * mode_rng_normal(&r->rng));
+    return t;
+}
+
+static inline struct mode_tensor mat(struct op_run *r, int64_t a, int64_t b)
+{
+    return noise(r, 2, (int64_t[]){a, b}, 1);
+}
+
+static inline struct mode_tensor vec(struct op_run *r, int64_t a)
+{
+    return noise(r, 1, (int64_t[]){a}, 1);
+}
+
+static inline struct mode_tensor *keep(struct op_run *r, struct mode_tensor t)
+{
+    r->out[r->n_out] = t;
+    return &r->out[r->n_out++];
+}
+
+static inline struct mode_tensor index_of(struct op_run *r, int64_t n, int64_t below)
+{
+    struct mode_tensor t = mode_tensor_1d(NULL, MODE_DTYPE_I32, n);
+    t.data = r->memory[r->n++] = mode_xmalloc((size_t)n * sizeof(int32_t));
+    for (int64_t i = 0; i < n; i++) ((int32_t *)t.data)[i] = (int32_t)mode_rng_below(&r->rng, (uint64_t)below);
+    return t;
+}
+
+/* offsets of b sequences of 1..longest rows */
+static inline struct mode_tensor offsets_of(struct op_run *r, int64_t b, int64_t longest)
+{
+    struct mode_tensor t = index_of(r, b + 1, longest);
+    int32_t *o = t.data, at = 0;
+    for (int64_t i = 0; i <= b; i++) {
+        int32_t len = i == 0 ? (int32_t)longest : o[i] + 1;
+        o[i] = at;
+        at += len;
+    }
+    return t;
+}
+
+static inline int64_t last_of(const struct mode_tensor *offsets)
+{
+    return ((const int32_t *)offsets->data)[offsets->dim[0] - 1];
+}
+
+static inline void op_run_clear(struct op_run *r)
+{
+    for (int i = 0; i < r->n; i++) free(r->memory[i]);
+}
+
+struct op_case {
+    const char *name;
+    void (*run)(struct op_run *r, const int64_t *s);
+    int64_t s[6];     /* the shape, as the case reads it      */
+    double tolerance; /* of |a - b| / |b| over a whole result */
+};
+
+static void case_linear(struct op_run *r, const int64_t *s) /* m, k, n, activation, with add */
+{
+    struct mode_tensor x = mat(r, s[0], s[1]), w = mat(r, s[2], s[1]), b = vec(r, s[2]);
+    struct mode_tensor *y = keep(r, mat(r, s[0], s[2]));
+    if (s[4]) {
+        mode_linear_add(r->be, y, &x, &w, &b, y); /* in place */
+    } else if (s[3] == MODE_ACT_NONE) {
+        mode_linear(r->be, y, &x, &w, NULL);
+    } else {
+        for (int64_t i = 0; i < s[2] * s[1]; i++) mode_f32(&w)[i] *= 2 / sqrtf((float)s[1]);
+        mode_linear_act(r->be, y, keep(r, mat(r, s[0], s[2])), &x, &w, &b, (enum mode_act)s[3]);
+    }
+}
+
+static void case_linear_back(struct op_run *r, const int64_t *s)
+{
+    struct mode_tensor x = mat(r, s[0], s[1]), w = mat(r, s[2], s[1]), dy = mat(r, s[0], s[2]);
+    struct mode_tensor pre = mat(r, s[0], s[1]);
+    struct mode_tensor *dw = keep(r, mat(r, s[2], s[1])), *db = keep(r, vec(r, s[2]));
+    if (s[4]) mode_linear_back(r->be, NULL, dw, NULL, &dy, &x, &w);
+    else mode_linear_back_act(r->be, keep(r, mat(r, s[0], s[1])), dw, db, &dy, &x, &w, &pre, (enum mode_act)s[3]);
+}
+
+static void case_project(struct op_run *r, const int64_t *s)
+{
+    struct mode_tensor x = mat(r, s[0], s[1]), w = mat(r, s[1], s[2]), dy = mat(r, s[0], s[2]);
+    mode_project(r->be, keep(r, mat(r, s[0], s[2])), &x, &w);
+    struct mode_tensor *dx = keep(r, mat(r, s[0], s[1])), *dw = keep(r, mat(r, s[1], s[2]));
+    mode_project_back(r->be, dx, dw, &dy, &x, &w);
+}
+
+static void case_layernorm(struct op_run *r, const int64_t *s) /* m, d, with add */
+{
+    struct mode_tensor x = mat(r, s[0], s[1]), w = vec(r, s[1]), b = vec(r, s[1]), dy = mat(r, s[0], s[1]);
+    struct mode_tensor *y = keep(r, mat(r, s[0], s[1])), *stats = keep(r, mat(r, s[0], 2));
+    mode_layernorm(r->be, y, stats, &x, &w, &b, 1e-5f);
+    struct mode_tensor *dx = keep(r, mat(r, s[0], s[1])), *dw = keep(r, vec(r, s[1])), *db = keep(r, vec(r, s[1]));
+    mode_layernorm_back(r->be, dx, dw, db, &dy, &x, stats, &w, s[2] ? dx : NULL);
+}
+
+static void case_attention(struct op_run *r, const int64_t *s) /* sequences, longest, heads, head width, causal */
+{
+    struct mode_tensor o = offsets_of(r, s[0], s[1]);
+    int64_t rows = last_of(&o), d = s[2] * s[3];
+    struct mode_tensor qkv = mat(r, rows, 3 * d), dout = mat(r, rows, d);
+    struct mode_attention a = {d, s[2], 0, d, 2 * d, s[4] != 0, &o, &o};
+    struct mode_tensor *out = keep(r, mat(r, rows, d)), *lse = keep(r, mat(r, rows, s[2]));
+    mode_attention(r->be, out, lse, &qkv, &qkv, &a);
+    struct mode_tensor *dqkv = keep(r, mat(r, rows, 3 * d));
+    mode_attention_back(r->be, dqkv, dqkv, &dout, out, lse, &qkv, &qkv, &a);
+}
+
+static void case_attention_one_query(struct op_run *r, const int64_t *s)
+{
+    struct mode_tensor ko = offsets_of(r, s[0], s[1]), qo = index_of(r, s[0] + 1, 2);
+    for (int64_t i = 0; i <= s[0]; i++) ((int32_t *)qo.data)[i] = (int32_t)i;
+    int64_t rows = last_of(&ko), d = s[2] * s[3];
+    struct mode_tensor q = mat(r, s[0], d), kv = mat(r, rows, 2 * d), dout = mat(r, s[0], d);
+    struct mode_attention a = {d, s[2], 0, 0, d, false, &qo, &ko};
+    struct mode_tensor *out = keep(r, mat(r, s[0], d)), *lse = keep(r, mat(r, s[0], s[2]));
+    mode_attention(r->be, out, lse, &q, &kv, &a);
+    struct mode_tensor *dq = keep(r, mat(r, s[0], d)), *dkv = keep(r, mat(r, rows, 2 * d));
+    mode_attention_back(r->be, dq, dkv, &dout, out, lse, &q, &kv, &a);
+}
+
+static void case_embed(struct op_run *r, const int64_t *s) /* sequences, longest, d, vocabulary */
+{
+    struct mode_tensor o = offsets_of(r, s[0], s[1]), ids = index_of(r, last_of(&o), s[3]);
+    struct mode_tensor table = mat(r, s[3], s[2]), pos = mat(r, s[1], s[2]), dx = mat(r, last_of(&o), s[2]);
+    mode_embed(r->be, keep(r, mat(r, last_of(&o), s[2])), &table, &pos, &ids, &o);
+    struct mode_tensor *dt = keep(r, mat(r, s[3], s[2])), *dp = keep(r, mat(r, s[1], s[2]));
+    mode_embed_back(r->be, dt, dp, &dx, &ids, &o);
+}
+
+static void case_image(struct op_run *r, const int64_t *s) /* images, side, patch, d */
+{
+    int64_t p = s[1] / s[2] * (s[1] / s[2]);
+    struct mode_tensor pixels = noise(r, 4, (int64_t[]){s[0], 3, s[1], s[1]}, 1), dx = mat(r, s[0] * (p + 1), s[3]);
+    struct mode_tensor patch = mat(r, s[0] * p, s[3]), cls = vec(r, s[3]), pos = mat(r, p + 1, s[3]);
+    mode_patches(r->be, keep(r, mat(r, s[0] * p, 3 * s[2] * s[2])), &pixels, s[2]);
+    mode_image_tokens(r->be, keep(r, mat(r, s[0] * (p + 1), s[3])), &patch, &cls, &pos);
+    struct mode_tensor *dpatch = keep(r, mat(r, s[0] * p, s[3])), *dcls = keep(r, vec(r, s[3]));
+    mode_image_tokens_back(r->be, dpatch, dcls, keep(r, mat(r, p + 1, s[3])), &dx);
+}
+
+static void case_gather(struct op_run *r, const int64_t *s) /* rows, every how many, d */
+{
+    struct mode_tensor x = mat(r, s[0], s[2]), idx = index_of(r, s[0] / s[1], s[0]);
+    for (int64_t i = 0; i < idx.dim[0]; i++) ((int32_t *)idx.data)[i] = (int32_t)(s[0] - 1 - i * s[1]);
+    struct mode_tensor *y = keep(r, mat(r, idx.dim[0], s[2]));
+    mode_gather(r->be, y, &x, &idx);
+    mode_scatter_add(r->be, keep(r, mat(r, s[0], s[2])), y, &idx);
+}
+
+static void case_l2norm(struct op_run *r, const int64_t *s)
+{
+    struct mode_tensor x = mat(r, s[0], s[1]), dy = mat(r, s[0], s[1]);
+    struct mode_tensor *y = keep(r, mat(r, s[0], s[1])), *norm = keep(r, vec(r, s[0]));
+    mode_l2norm(r->be, y, norm, &x);
+    mode_l2norm_back(r->be, keep(r, mat(r, s[0], s[1])), &dy, y, norm);
+}
+
+static void case_contrastive(struct op_run *r, const int64_t *s) /* pairs, d, 10 x log scale */
+{
+    struct mode_tensor a = mat(r, s[0], s[1]), b = mat(r, s[0], s[1]), norm = vec(r, s[0]), work = mat(r, s[0], s[0]);
+    struct mode_tensor scale = noise(r, 0, NULL, 1);
+    mode_f32(&scale)[0] = (float)s[2] * 0.1f;
+    mode_l2norm(r->be, &a, &norm, &a);
+    mode_l2norm(r->be, &b, &norm, &b);
+    struct mode_tensor *da = keep(r, mat(r, s[0], s[1])), *db = keep(r, mat(r, s[0], s[1]));
+    mode_contrastive(r->be, &r->scalar, da, db, keep(r, noise(r, 0, NULL, 1)), &work, &a, &b, &scale);
+}
+
+static void case_adamw(struct op_run *r, const int64_t *s) /* n, step */
+{
+    struct mode_tensor g = vec(r, s[0]), *w = keep(r, vec(r, s[0])), *m = keep(r, vec(r, s[0]));
+    struct mode_tensor *v = keep(r, vec(r, s[0]));
+    for (int64_t i = 0; i < s[0]; i++) mode_f32(v)[i] *= mode_f32(v)[i];
+    struct mode_adamw_step step = {5e-3, 0.9, 0.98, 1e-6, 0.2, s[1]};
+    mode_adamw(r->be, w, m, v, &g, &step);
+    r->scalar = mode_sum_squares(r->be, &g);
+    mode_zero(r->be, keep(r, vec(r, s[0])));
+}
+
+static const struct op_case op_cases[] = {
+    /* one of everything; primes; one more than the tile (6 x 16), the row block (96), the K block (384) */
+    {"linear", case_linear, {1, 1, 1, MODE_ACT_NONE, 0}, 3e-7},
+    {"linear", case_linear, {7, 13, 17, MODE_ACT_NONE, 0}, 6e-7},
+    {"linear", case_linear, {97, 385, 129, MODE_ACT_NONE, 1}, 1.1e-6},
+    {"linear", case_linear, {1537, 37, 33, MODE_ACT_NONE, 0}, 6e-7},
+    {"linear", case_linear, {1600, 801, 48, MODE_ACT_NONE, 1}, 1.5e-6},
+    {"linear gelu", case_linear, {13, 31, 19, MODE_ACT_GELU, 0}, 1e-6},
+    {"linear gelu tanh", case_linear, {96, 64, 16, MODE_ACT_GELU_TANH, 0}, 1e-6},
+    {"linear quick gelu", case_linear, {101, 160, 67, MODE_ACT_QUICK_GELU, 0}, 1e-6},
+    {"linear tanh", case_linear, {5, 97, 23, MODE_ACT_TANH, 0}, 1e-6},
+    {"linear back", case_linear_back, {1, 1, 1, MODE_ACT_NONE, 0}, 1e-6},
+    {"linear back", case_linear_back, {193, 17, 7, MODE_ACT_NONE, 0}, 1e-6},
+    {"linear back", case_linear_back, {1999, 29, 401, MODE_ACT_NONE, 0}, 2e-6},
+    {"linear back", case_linear_back, {211, 521, 11, MODE_ACT_NONE, 1}, 2e-6},
+    {"linear back gelu", case_linear_back, {97, 61, 31, MODE_ACT_GELU, 0}, 1e-6},
+    {"linear back gelu tanh", case_linear_back, {11, 16, 32, MODE_ACT_GELU_TANH, 0}, 1e-6},
+    {"linear back quick gelu", case_linear_back, {385, 33, 5, MODE_ACT_QUICK_GELU, 0}, 1e-6},
+    {"linear back tanh", case_linear_back, {3, 7, 9, MODE_ACT_TANH, 0}, 1e-6},
+    {"project", case_project, {1, 3, 1}, 6e-7},
+    {"project", case_project, {259, 47, 31}, 1e-6},
+    {"layernorm", case_layernorm, {1, 5, 0}, 2e-6},
+    {"layernorm", case_layernorm, {67, 13, 1}, 1e-6},
+    {"layernorm", case_layernorm, {2100, 160, 0}, 1e-6},
+    {"attention", case_attention, {1, 1, 1, 1, 0}, 2e-6},
+    {"attention", case_attention, {5, 7, 3, 5, 0}, 2e-6},
+    {"attention", case_attention, {3, 37, 5, 32, 0}, 2e-6},
+    {"attention causal", case_attention, {6, 19, 2, 17, 1}, 2e-6},
+    {"attention causal", case_attention, {2, 77, 1, 64, 1}, 2e-6},
+    {"attention of one query", case_attention_one_query, {4, 23, 3, 8, 0}, 2e-6},
+    {"embed", case_embed, {1, 1, 1, 2}, 1e-7},
+    {"embed", case_embed, {9, 5, 37, 4}, 1e-6},
+    {"image", case_image, {1, 2, 2, 1}, 1e-6},
+    {"image", case_image, {5, 12, 4, 33}, 1e-6},
+    {"gather", case_gather, {131, 2, 7}, 1e-7},
+    {"l2norm", case_l2norm, {1, 1}, 1e-6},
+    {"l2norm", case_l2norm, {71, 161}, 1e-6},
+    {"contrastive", case_contrastive, {1, 3, 0}, 1e-6},
+    {"contrastive", case_contrastive, {13, 5, 46}, 3e-6},
+    {"contrastive", case_contrastive, {103, 40, 27}, 2e-6},
+    {"adamw", case_adamw, {1, 1}, 1e-6},
+    {"adamw", case_adamw, {65537, 300}, 1e-6},
+};
+enum { N_OP_CASES = sizeof op_cases / sizeof *op_cases };
+
+static inline struct op_run op_case_run(const struct op_case *c, struct mode_backend *be)
+{
+    struct op_run r = {.be = be, .rng = mode_rng_for(7, MODE_RNG_TEST, 0, (uint64_t)(c - op_cases))};
+    c->run(&r, c->s);
+    return r;
+}
+
+#endif

@@ -1,0 +1,138 @@
+/* Every backend against the reference, every op, over shapes chosen to be awkward; and the same bytes whether one
+ * thread works or three. */
+#include "op_cases.h"
+
+#include "base/file.h"
+#include "base/parallel.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static struct mode_backend *open_backend(const char *name)
+{
+    struct mode_backend *be;
+    struct mode_error err;
+    assert_int_equal(mode_backend_open(&be, name, &err), MODE_OK);
+    return be;
+}
+
+/* Relative distance of two results; prints the worst element when it is over the budget. */
+static bool agrees(const struct op_case *c, int which, const struct mode_tensor *a, const struct mode_tensor *b)
+{
+    double diff = 0, size = 0, worst = 0;
+    int64_t at = 0, n = mode_tensor_count(b);
+    for (int64_t i = 0; i < n; i++) {
+        double x = mode_f32(a)[i], y = mode_f32(b)[i];
+        if (!isfinite(x)) worst = INFINITY, at = i;
+        if (fabs(x - y) > worst) worst = fabs(x - y), at = i;
+        diff += (x - y) * (x - y);
+        size += y * y;
+    }
+    double rel = size > 0 ? sqrt(diff / size) : sqrt(diff);
+    if (rel <= c->tolerance && isfinite(worst)) return true;
+    printf("%s {%lld, %lld, %lld, %lld, %lld}: result %d is off by %.3g (budget %.3g); worst at %lld: %.9g, want %.9g\n",
+           c->name, (long long)c->s[0], (long long)c->s[1], (long long)c->s[2], (long long)c->s[3],
+           (long long)c->s[4], which, rel, c->tolerance, (long long)at, mode_f32(a)[at], mode_f32(b)[at]);
+    return false;
+}
+
+static void compare_with_ref(const char *name)
+{
+    struct mode_backend *ref = open_backend("ref"), *be = open_backend(name);
+    int bad = 0;
+    for (int i = 0; i < N_OP_CASES; i++) {
+        struct op_run a = op_case_run(&op_cases[i], be), b = op_case_run(&op_cases[i], ref);
+        assert_int_equal(a.n_out, b.n_out);
+        for (int j = 0; j < a.n_out; j++) bad += !agrees(&op_cases[i], j, &a.out[j], &b.out[j]);
+        if (!(fabs(a.scalar - b.scalar) <= 1e-6 * fabs(b.scalar))) {
+            printf("%s: scalar %.9g, want %.9g\n", op_cases[i].name, a.scalar, b.scalar);
+            bad++;
+        }
+        op_run_clear(&a);
+        op_run_clear(&b);
+    }
+    assert_int_equal(bad, 0);
+    mode_backend_close(&be);
+    mode_backend_close(&ref);
+}
+
+static void test_cpu_agrees_with_ref(void **state)
+{
+    (void)state;
+    compare_with_ref("cpu");
+}
+
+static void test_cpu_without_avx2_agrees_with_ref(void **state)
+{
+    (void)state;
+    compare_with_ref("cpu-plain");
+}
+
+/* Digest of every result of every case, in a process of its own with so many threads. */
+static void digests_with_threads(int threads, char out[N_OP_CASES][MODE_DIGEST_HEX])
+{
+    int fd[2];
+    assert_int_equal(pipe(fd), 0);
+    fflush(NULL);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        mode_parallel_set_threads(threads);
+        struct mode_backend *be;
+        struct mode_error err;
+        if (mode_backend_open(&be, "cpu", &err)) _exit(1);
+        for (int i = 0; i < N_OP_CASES; i++) {
+            struct op_run r = op_case_run(&op_cases[i], be);
+            struct mode_str all = {0};
+            for (int j = 0; j < r.n_out; j++) mode_str_add(&all, r.out[j].data, mode_tensor_bytes(&r.out[j]));
+            mode_str_add(&all, &r.scalar, sizeof r.scalar);
+            char hex[MODE_DIGEST_HEX];
+            mode_digest_bytes(all.data, all.len, hex);
+            if (write(fd[1], hex, sizeof hex) != (ssize_t)sizeof hex) _exit(1);
+            mode_str_clear(&all);
+            op_run_clear(&r);
+        }
+        _exit(0);
+    }
+    close(fd[1]);
+    for (int i = 0; i < N_OP_CASES; i++) assert_int_equal(read(fd[0], out[i], MODE_DIGEST_HEX), MODE_DIGEST_HEX);
+    close(fd[0]);
+    int status;
+    waitpid(pid, &status, 0);
+    assert_int_equal(status, 0);
+}
+
+static void test_bytes_do_not_depend_on_threads(void **state)
+{
+    static char one[N_OP_CASES][MODE_DIGEST_HEX], three[N_OP_CASES][MODE_DIGEST_HEX];
+    (void)state;
+    digests_with_threads(1, one);
+    digests_with_threads(3, three);
+    for (int i = 0; i < N_OP_CASES; i++) assert_string_equal(one[i], three[i]);
+}
+
+static void test_an_unknown_backend_is_refused_by_name(void **state)
+{
+    struct mode_backend *be;
+    struct mode_error err;
+    (void)state;
+    assert_int_equal(mode_backend_open(&be, "gpu", &err), MODE_E_VALUE);
+    assert_non_null(strstr(err.text, "\"gpu\""));
+    assert_null(be);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_bytes_do_not_depend_on_threads), /* first: it forks before the pool starts */
+        cmocka_unit_test(test_cpu_agrees_with_ref),
+        cmocka_unit_test(test_cpu_without_avx2_agrees_with_ref),
+        cmocka_unit_test(test_an_unknown_backend_is_refused_by_name),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
