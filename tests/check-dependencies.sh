@@ -10,7 +10,8 @@ allowed() { # folder -> folders of common/ it may include from (besides itself)
     tensor) echo "base" ;;
     nn) echo "base tensor" ;;
     data) echo "base tensor" ;;
-    models | optim | cluster | ensemble) echo "base tensor nn data" ;;
+    models | optim | cluster) echo "base tensor nn data" ;;
+    ensemble) echo "base tensor nn data cluster" ;;
     pipeline) echo "base tensor nn data models optim cluster ensemble" ;;
     msg) echo "base tensor store proto" ;;
     store) echo "base tensor proto" ;;

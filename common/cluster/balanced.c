@@ -29,7 +29,8 @@ struct auction {
     double *seat;           /* [k] what an imaginary row must beat; each centre holds at most one */
     unsigned char *held;    /* [k] an imaginary row sits here */
     int32_t *queue;         /* [n + imaginary] ring of those without a place */
-    float *scratch;         /* [threads, MODE_COST_BLOCK, k] */
+    float *scratch;         /* [threads, MODE_COST_BLOCK, k]; NULL when all is kept */
+    float *all;             /* [n, k] costs, or NULL */
     double eps;
     int64_t bids, refreshed;
 };
@@ -60,7 +61,7 @@ static void pick_item(void *ctx, int64_t item, int thread)
     struct auction *a = ctx;
     int64_t first = item * MODE_COST_BLOCK;
     int rows = a->n - first < MODE_COST_BLOCK ? (int)(a->n - first) : MODE_COST_BLOCK;
-    float *block = a->scratch + (int64_t)thread * MODE_COST_BLOCK * a->k;
+    float *block = a->all ? a->all + first * a->k : a->scratch + (int64_t)thread * MODE_COST_BLOCK * a->k;
     mode_cost_block(a->cost, block, first, rows);
     for (int i = 0; i < rows; i++) pick(a, first + i, block + (int64_t)i * a->k);
 }
@@ -151,8 +152,9 @@ static int32_t bid_once(struct auction *a, int32_t who)
     if (who < a->n) {
         k = best_of_row(a, who, &best, &next);
         if (next > a->limit[who]) { /* a centre outside the list might be better by now */
-            mode_cost_block(a->cost, a->scratch, who, 1);
-            pick(a, who, a->scratch);
+            const float *row = a->all ? a->all + (int64_t)who * a->k : a->scratch;
+            if (!a->all) mode_cost_block(a->cost, a->scratch, who, 1);
+            pick(a, who, row);
             a->refreshed++;
             k = best_of_row(a, who, &best, &next);
         }
@@ -175,7 +177,7 @@ static int32_t bid_once(struct auction *a, int32_t who)
 /* One round at the current epsilon, from current prices, everyone without a place. */
 static void run_phase(struct auction *a)
 {
-    int64_t all = a->n + a->imaginary, head = 0, left = all, limit = a->bids + 64 * all;
+    int64_t all = a->n + a->imaginary, head = 0, left = all, limit = a->bids + 64 * all + 100000;
     for (int k = 0; k < a->k; k++) {
         a->size[k] = 0;
         a->held[k] = 0;
@@ -193,7 +195,7 @@ static void run_phase(struct auction *a)
         }
         if (a->bids >= limit) { /* many equal rows: coarser steps end the haggling; epsilon says so */
             a->eps *= 2;
-            limit = a->bids + 64 * all;
+            limit = a->bids + 64 * all + 100000;
         }
     }
 }
@@ -219,6 +221,20 @@ static void collect(const struct auction *a, int32_t *id, struct mode_balanced_s
         while (c->id != id[i]) c++; /* a row bids only for centres of its list */
         s->objective += c->cost;
     }
+    /* any prices give a lower bound (linear programming duality): what everyone would pay for the best place, less
+     * what the places take in */
+    double least_seat = INFINITY;
+    s->bound = 0;
+    for (int64_t i = 0; i < a->n; i++) {
+        double best, next;
+        best_of_row(a, i, &best, &next);
+        s->bound += best < a->limit[i] ? best : a->limit[i];
+    }
+    for (int k = 0; k < a->k; k++) {
+        s->bound -= (double)(a->n / a->k) * a->price[k] + (a->imaginary ? a->seat[k] : 0);
+        least_seat = a->seat[k] < least_seat ? a->seat[k] : least_seat;
+    }
+    s->bound += (double)a->imaginary * least_seat;
 }
 
 enum mode_status mode_balanced_assign(int32_t *id, double *price, struct mode_balanced_stats *stats,
@@ -240,9 +256,10 @@ enum mode_status mode_balanced_assign(int32_t *id, double *price, struct mode_ba
     a.seat = malloc((size_t)k * sizeof *a.seat);
     a.held = calloc((size_t)k, 1);
     a.queue = malloc((size_t)(n + a.imaginary) * sizeof *a.queue);
-    a.scratch = malloc((size_t)mode_parallel_threads() * MODE_COST_BLOCK * (size_t)k * sizeof *a.scratch);
+    if ((size_t)n <= params->keep_bytes / sizeof *a.all / (size_t)k) a.all = malloc((size_t)n * (size_t)k * sizeof *a.all);
+    if (!a.all) a.scratch = malloc((size_t)mode_parallel_threads() * MODE_COST_BLOCK * (size_t)k * sizeof *a.scratch);
     if (!a.cand || !a.limit || !a.heap || !a.size || !a.price || !a.seat || !a.held || !a.queue ||
-        !a.scratch) {
+        (!a.all && !a.scratch)) {
         st = MODE_FAIL(err, MODE_E_MEMORY, "balanced assignment: no memory for %lld rows and %d centres", (long long)n, k);
         goto out;
     }
@@ -257,7 +274,7 @@ enum mode_status mode_balanced_assign(int32_t *id, double *price, struct mode_ba
     }
     double last = params->tolerance * nearest / (double)n;
     if (last < 1e-9 * (spread / (double)n) || !(last > 0)) last = 1e-9 * (spread / (double)n) + 1e-12;
-    double first = price ? 25 * last : spread / (double)n / 4;
+    double first = params->start > 0 ? params->start : spread / (double)n / 4;
     for (a.eps = first > last ? first : last;;) {
         double asked = a.eps;
         run_phase(&a);
@@ -282,5 +299,6 @@ out:
     free(a.held);
     free(a.queue);
     free(a.scratch);
+    free(a.all);
     return st;
 }

@@ -15,18 +15,22 @@
 
 struct mode_balanced_params {
     double tolerance; /* epsilon at the end, as a share of the mean cost to the nearest centre, > 0 */
-    int candidates;   /* centres remembered per row, >= 2; rows look beyond them when priced out   */
+    double start;     /* epsilon to begin with when start prices are good; 0: from the spread of costs */
+    int candidates;   /* centres remembered per row, 2 .. 64; rows look beyond them when priced out */
+    size_t keep_bytes; /* keep all n * k costs when they fit into this; otherwise measure rows again */
 };
-#define MODE_BALANCED_PARAMS_DEFAULT {.tolerance = 1e-4, .candidates = 32}
+#define MODE_BALANCED_PARAMS_DEFAULT                                                                         \
+    {.tolerance = 1e-3, .start = 0, .candidates = 32, .keep_bytes = (size_t)2 << 30}
 
 struct mode_balanced_stats {
     double objective; /* sum of costs                                   */
-    double epsilon;   /* objective <= best possible + n * epsilon (+ rounding of f32 costs) */
+    double bound;     /* no balanced assignment has a smaller sum of costs: the final prices prove it */
+    double epsilon;   /* objective <= bound + n * epsilon (+ rounding of f32 costs) */
     int64_t bids, refreshed; /* bids made; rows whose candidates were looked up anew */
     int64_t largest, smallest;
 };
 
-/* id [n] in [0, k). price [k]: start prices in, final prices out (a warm start for nearby centres); NULL: zeros.
+/* id [n] in [0, k). price [k]: start prices in, final prices out (for a warm start of nearby centres); NULL: zeros.
  * Errors: MODE_E_MEMORY. stats may be NULL. */
 enum mode_status mode_balanced_assign(int32_t *id, double *price, struct mode_balanced_stats *stats,
                                       const struct mode_cost *cost, const struct mode_balanced_params *params,

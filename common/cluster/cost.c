@@ -85,11 +85,12 @@ void mode_cost_block(const struct mode_cost *cost, float *out, int64_t first, in
 struct check {
     const float *x;
     int64_t n;
-    int d, unit;
+    int d;
+    bool unit;
     _Atomic int64_t bad; /* smallest bad row */
 };
 
-static bool row_is_bad(const float *row, int d, int unit)
+static bool row_is_bad(const float *row, int d, bool unit)
 {
     double s = square_length(row, d);
     return !isfinite(s) || (unit && fabs(sqrt(s) - 1.0) > 1e-3);
@@ -108,16 +109,15 @@ static void check_item(void *ctx, int64_t item, int thread)
     }
 }
 
-enum mode_status mode_rows_check(const float *x, int64_t n, int d, int unit, const char *what, struct mode_error *err)
+enum mode_status mode_rows_check(const float *x, int64_t n, int d, bool unit, const int64_t *number, const char *what,
+                                 struct mode_error *err)
 {
     struct check c = {.x = x, .n = n, .d = d, .unit = unit, .bad = INT64_MAX};
     mode_parallel_for((n + MODE_COST_BLOCK - 1) / MODE_COST_BLOCK, check_item, &c);
     int64_t bad = atomic_load(&c.bad);
     if (bad == INT64_MAX) return MODE_OK;
     double s = square_length(x + bad * d, d);
-    if (!isfinite(s))
-        return MODE_FAIL(err, MODE_E_VALUE, "%s: row %lld holds a value that is not finite", what, (long long)bad);
-    return MODE_FAIL(err, MODE_E_VALUE,
-                     "%s: row %lld has length %.6f, expected 1 (unit rows). HINT: was it written by `mode embed`?", what,
-                     (long long)bad, sqrt(s));
+    long long row = (long long)(number ? number[bad] : bad);
+    if (!isfinite(s)) return MODE_FAIL(err, MODE_E_VALUE, "%s: row %lld holds a value that is not finite", what, row);
+    return MODE_FAIL(err, MODE_E_VALUE, "%s: row %lld has length %.6f, expected 1 (unit rows)", what, row, sqrt(s));
 }

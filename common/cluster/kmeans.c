@@ -100,7 +100,7 @@ enum mode_status mode_kmeans_train(float *centres, int32_t *id, struct mode_kmea
         goto out;
     }
     if ((st = draw_start(centres, x, n, d, p, err))) goto out;
-    double before = INFINITY;
+    double before = INFINITY, fell = INFINITY;
     for (int it = 0; it < p->iterations; it++) {
         struct mode_balanced_params bp = MODE_BALANCED_PARAMS_DEFAULT;
         struct mode_balanced_stats bs;
@@ -109,6 +109,11 @@ enum mode_status mode_kmeans_train(float *centres, int32_t *id, struct mode_kmea
             st = MODE_FAIL(err, MODE_E_STOPPED, "k-means: stopped after %d iterations", it);
             goto out;
         }
+        /* prices of the last round are worth about as much as the centres have settled */
+        if (fell < 0.1 * before)
+            bp.start = 8 * fabs(fell) + 0.01 * before;
+        else
+            memset(price, 0, (size_t)p->k * sizeof *price);
         if ((st = mode_cost_open(&cost, p->metric, x, n, centres, p->k, d, err))) goto out;
         st = mode_balanced_assign(id, price, &bs, &cost, &bp, err);
         mode_cost_close(&cost);
@@ -117,12 +122,13 @@ enum mode_status mode_kmeans_train(float *centres, int32_t *id, struct mode_kmea
         s.iterations = it + 1;
         s.objective = bs.objective / (double)n;
         if (it == 0) s.first_objective = s.objective;
-        s.epsilon = bs.epsilon;
+        s.bound = bs.bound / (double)n;
         s.largest = bs.largest;
         s.smallest = bs.smallest;
         if (p->progress) p->progress(p->ctx, it + 1, p->iterations, s.objective);
-        if (before - s.objective <= p->tolerance * before && it > 0) break;
+        fell = it > 0 ? before - s.objective : INFINITY;
         before = s.objective;
+        if (fell <= p->tolerance * before) break;
     }
     if (stats) *stats = s;
 out:

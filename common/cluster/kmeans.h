@@ -32,7 +32,7 @@ struct mode_kmeans_stats {
     int iterations;          /* rounds run */
     double objective;        /* mean cost of a row to its centre in the last round */
     double first_objective;  /* the same in the first round */
-    double epsilon;          /* the last assignment is within this, per row, of the best balanced one */
+    double bound;            /* no balanced assignment to the last round's centres has a smaller mean cost */
     int64_t largest, smallest;
 };
 

@@ -9,9 +9,9 @@ static void add_level(struct mode_str *s, const char *name, int64_t rows, int k,
 {
     mode_str_printf(s,
                     "\"%s\": {\"rows\": %lld, \"centres\": %d, \"largest\": %lld, \"smallest\": %lld, "
-                    "\"objective\": %.9g, \"first_objective\": %.9g, \"iterations\": %d, \"epsilon\": %.3g}",
-                    name, (long long)rows, k, (long long)t->largest, (long long)t->smallest, t->objective,
-                    t->first_objective, t->iterations, t->epsilon);
+                    "\"objective\": %.9g, \"bound\": %.9g, \"first_objective\": %.9g, \"iterations\": %d}",
+                    name, (long long)rows, k, (long long)t->largest, (long long)t->smallest, t->objective, t->bound,
+                    t->first_objective, t->iterations);
 }
 
 enum mode_status mode_two_step_train(struct mode_centres *out, const float *x, int64_t n, int d,
@@ -27,7 +27,7 @@ enum mode_status mode_two_step_train(struct mode_centres *out, const float *x, i
     if (n >= INT32_MAX - m)
         return MODE_FAIL(err, MODE_E_VALUE, "clustering: %lld rows, at most %d are supported. HINT: sample fewer per centre",
                          (long long)n, INT32_MAX - m - 1);
-    if ((st = mode_rows_check(x, n, d, 1, "clustering sample", err))) return st;
+    if ((st = mode_rows_check(x, n, d, true, NULL, "clustering sample", err))) return st;
     int32_t *id = malloc(((size_t)n + 1) * sizeof *id);
     out->fine = malloc((size_t)m * (size_t)d * sizeof *out->fine);
     out->coarse = malloc((size_t)p->coarse * (size_t)d * sizeof *out->coarse);

@@ -93,6 +93,7 @@ static void test_objective_is_the_optimum_on_small_cases(void **state)
             for (int i = 0; i < n; i++) sum += s.cost[i][id[i]];
             if (fabs(sum - s.best) > 1e-4 * (1 + s.best)) fail_msg("n=%d k=%d round %d: %.6f, optimum %.6f", n, k, (int)round, sum, s.best);
             assert_true(fabs(got.objective - sum) < 1e-4 * (1 + sum));
+            if (fabs(got.bound - s.best) > 1e-4 * (1 + sum)) fail_msg("n=%d k=%d: bound %.6f, optimum %.6f", n, k, got.bound, s.best);
         }
     }
 }
@@ -147,13 +148,14 @@ static void test_candidate_lists_do_not_change_the_bound(void **state)
     fill(x, N * D, 1);
     fill(c, K * D, 2);
     for (int i = 0; i < N * D; i++) x[i] *= 0.2f; /* crowded in the middle: most are priced out of their first list */
-    struct mode_balanced_params p = {.tolerance = 1e-5, .candidates = 64};
+    struct mode_balanced_params p = {.tolerance = 1e-5, .candidates = 64, .keep_bytes = 1 << 30};
     struct mode_balanced_stats s64, s2;
     struct mode_cost cost;
     assert_int_equal(mode_cost_open(&cost, MODE_METRIC_EUCLIDEAN, x, N, c, K, D, NULL), MODE_OK);
     assert_int_equal(mode_balanced_assign(id, NULL, &s64, &cost, &p, NULL), MODE_OK);
     check_sizes(id, N, K);
     p.candidates = 4;
+    p.keep_bytes = 0; /* and measure rows again */
     assert_int_equal(mode_balanced_assign(id, NULL, &s2, &cost, &p, NULL), MODE_OK);
     check_sizes(id, N, K);
     mode_cost_close(&cost);

@@ -1,0 +1,156 @@
+#include "pipeline/cluster.h"
+
+#include "base/rng.h"
+#include "base/str.h"
+#include "data/safetensors.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct input {
+    struct mode_safetensors file;
+    const struct mode_tensor *feat;
+    bool open;
+};
+
+static enum mode_status open_inputs(struct input *in, uint64_t *rows, int64_t *width, const char **encoder_id,
+                                    const char *const *feat, size_t n, struct mode_error *err)
+{
+    enum mode_status st;
+    *rows = 0;
+    *width = -1;
+    for (size_t i = 0; i < n; i++) {
+        if ((st = mode_safetensors_open(&in[i].file, feat[i], err))) return st;
+        in[i].open = true;
+        int64_t dim[2] = {-1, *width};
+        if ((st = mode_safetensors_need(&in[i].file, "feat", MODE_DTYPE_F32, 2, dim, &in[i].feat, err))) return st;
+        const char *id = mode_safetensors_meta(&in[i].file, "encoder_id");
+        if (!id) return MODE_FAIL(err, MODE_E_FORMAT, "%s: metadata \"encoder_id\" is missing", feat[i]);
+        if (!*encoder_id) *encoder_id = id;
+        if (strcmp(id, *encoder_id) != 0)
+            return MODE_FAIL(err, MODE_E_VALUE, "%s: vectors of encoder \"%s\", expected \"%s\"; vectors of different encoders cannot be clustered together",
+                             feat[i], id, *encoder_id);
+        *width = in[i].feat->dim[1];
+        *rows += (uint64_t)in[i].feat->dim[0];
+    }
+    if (*width < 1) return MODE_FAIL(err, MODE_E_VALUE, "clustering: no text vectors given");
+    return MODE_OK;
+}
+
+struct ticket {
+    uint64_t draw, row;
+};
+
+static bool above(struct ticket a, struct ticket b)
+{
+    return a.draw > b.draw || (a.draw == b.draw && a.row > b.row);
+}
+
+static int by_row(const void *a, const void *b)
+{
+    uint64_t x = ((const struct ticket *)a)->row, y = ((const struct ticket *)b)->row;
+    return (x > y) - (x < y);
+}
+
+/* Every row draws a number from its own generator; the `want` smallest are the sample. So whether a row is in it
+ * depends on no order, no file boundary and no process. t [want] comes out in row order. */
+static void draw_sample(struct ticket *t, uint64_t want, uint64_t rows, uint64_t seed)
+{
+    for (uint64_t i = 0; i < rows; i++) {
+        struct mode_rng r = mode_rng_for(seed, MODE_RNG_SAMPLE, 0, i);
+        struct ticket x = {mode_rng_u64(&r), i};
+        uint64_t at;
+        if (i < want) { /* max-heap by draw */
+            for (at = i; at > 0 && above(x, t[(at - 1) / 2]); at = (at - 1) / 2) t[at] = t[(at - 1) / 2];
+        } else {
+            if (!above(t[0], x)) continue;
+            for (at = 0;;) {
+                uint64_t child = 2 * at + 1;
+                if (child + 1 < want && above(t[child + 1], t[child])) child++;
+                if (child >= want || !above(t[child], x)) break;
+                t[at] = t[child];
+                at = child;
+            }
+        }
+        t[at] = x;
+    }
+    qsort(t, want, sizeof *t, by_row);
+}
+
+/* Rows of the sample from the mapped files, each file's checked by itself so that errors name it. */
+static enum mode_status gather(float *x, const struct ticket *t, uint64_t n, const struct input *in, size_t n_in,
+                               int64_t d, const char *const *names, struct mode_error *err)
+{
+    uint64_t first = 0, done = 0;
+    int64_t *number = mode_xmalloc((size_t)(n + 1) * sizeof *number);
+    enum mode_status st = MODE_OK;
+    for (size_t i = 0; i < n_in && !st; i++) {
+        uint64_t end = first + (uint64_t)in[i].feat->dim[0], start = done;
+        for (; done < n && t[done].row < end; done++) {
+            number[done] = (int64_t)(t[done].row - first);
+            memcpy(x + (int64_t)done * d, mode_f32(in[i].feat) + number[done] * d, (size_t)d * sizeof *x);
+        }
+        st = mode_rows_check(x + (int64_t)start * d, (int64_t)(done - start), (int)d, true, number + start, names[i], err);
+        first = end;
+    }
+    free(number);
+    return st;
+}
+
+enum mode_status mode_cluster_run(struct mode_cluster_result *result, const char *out_path, const char *const *feat,
+                                  size_t n_feats, const struct mode_cluster_params *p, struct mode_error *err)
+{
+    enum mode_status st;
+    struct mode_centres centres = {0};
+    struct ticket *t = NULL;
+    float *x = NULL;
+    int64_t d;
+    uint64_t rows;
+    const char *encoder_id = p->encoder_id;
+    *result = (struct mode_cluster_result){0};
+    struct input *in = mode_xcalloc(n_feats + 1, sizeof *in);
+    if ((st = open_inputs(in, &rows, &d, &encoder_id, feat, n_feats, err))) goto out;
+    uint64_t want = (uint64_t)p->sample_per_centre * (uint64_t)p->step.fine;
+    if (want == 0 || want > rows) want = rows;
+    size_t bytes;
+    if (!mode_mul_size((size_t)want, (size_t)d * sizeof *x, &bytes)) bytes = SIZE_MAX;
+    t = malloc((size_t)(want + 1) * sizeof *t);
+    x = bytes == SIZE_MAX ? NULL : malloc(bytes + 1);
+    if (!t || !x) {
+        st = MODE_FAIL(err, MODE_E_MEMORY, "clustering: no memory for a sample of %llu rows. HINT: sample fewer per centre",
+                       (unsigned long long)want);
+        goto out;
+    }
+    draw_sample(t, want, rows, p->step.seed);
+    if ((st = gather(x, t, want, in, n_feats, d, feat, err))) goto out;
+    if ((st = mode_two_step_train(&centres, x, (int64_t)want, (int)d, &p->step, err))) goto out;
+    centres.encoder_id = mode_xstrdup(encoder_id);
+    if ((st = mode_centres_save(&centres, out_path, err))) goto out;
+    *result = (struct mode_cluster_result){rows, want, mode_xstrdup(centres.certificate)};
+out:
+    for (size_t i = 0; i < n_feats; i++)
+        if (in[i].open) mode_safetensors_close(&in[i].file);
+    mode_centres_clear(&centres);
+    free(in);
+    free(t);
+    free(x);
+    return st;
+}
+
+void mode_cluster_result_clear(struct mode_cluster_result *result)
+{
+    free(result->certificate);
+    *result = (struct mode_cluster_result){0};
+}
+
+enum mode_status mode_metric_parse(enum mode_metric *metric, const char *name, struct mode_error *err)
+{
+    if (strcmp(name, "euclidean") == 0) {
+        *metric = MODE_METRIC_EUCLIDEAN;
+    } else if (strcmp(name, "cosine") == 0) {
+        *metric = MODE_METRIC_COSINE;
+    } else {
+        return MODE_FAIL(err, MODE_E_VALUE, "metric \"%.40s\" is not known; expected euclidean or cosine", name);
+    }
+    return MODE_OK;
+}

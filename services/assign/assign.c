@@ -1,0 +1,29 @@
+#include "assign.h"
+
+#include "pipeline/assign.h"
+#include "proto/assign.pb-c.h"
+
+enum mode_status assign_work(struct mode_job *job, struct mode_error *err)
+{
+    size_t size;
+    const uint8_t *packed = mode_job_request(job, &size);
+    const char *feat = mode_job_input(job, "feat"), *centres = mode_job_input(job, "centres");
+    uint64_t rows = 0;
+    enum mode_status st;
+    Mode__AssignRequest *r = mode__assign_request__unpack(NULL, size, packed);
+    if (!r) return MODE_FAIL(err, MODE_E_FORMAT, "assign: the request does not unpack (%zu bytes)", size);
+    if (!feat || !centres) {
+        st = MODE_FAIL(err, MODE_E_VALUE, "assign: input \"%s\" is missing", feat ? "centres" : "feat");
+        goto out;
+    }
+    mode_job_progress(job, 0, 1, "shards");
+    if ((st = mode_assign_run(&rows, mode_job_output(job, "assign.safetensors"), feat, centres, r->encoder_id, err))) {
+        mode_error_prefix(err, st, "shard %u", r->shard_index);
+        goto out;
+    }
+    mode_job_count_rows(job, rows, rows);
+    mode_job_progress(job, 1, 1, "shards");
+out:
+    mode__assign_request__free_unpacked(r, NULL);
+    return st;
+}

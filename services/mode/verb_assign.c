@@ -1,0 +1,39 @@
+#include "base/options.h"
+#include "pipeline/assign.h"
+#include "verb.h"
+
+#include <stdio.h>
+
+struct opts {
+    const char *features, *centres, *out;
+    bool json;
+};
+static const struct mode_option table[] = {
+    MODE_OPT_STR(struct opts, features, "features", NULL, "FILE", "text vectors of one shard (feat.safetensors of `mode embed`)"),
+    MODE_OPT_STR(struct opts, centres, "centres", "centres.safetensors", "FILE", "of `mode cluster`"),
+    MODE_OPT_STR(struct opts, out, "out", "assign.safetensors", "FILE", "fine id and distance of every row"),
+    MODE_OPT_FLAG(struct opts, json, "json", "print the result as JSON"),
+    MODE_OPT_END};
+
+static enum mode_status run(int argc, char **argv, struct mode_error *err)
+{
+    struct opts o;
+    int n_args;
+    uint64_t rows;
+    enum mode_status st;
+    if (mode_options_wants_help(argc, argv)) {
+        mode_options_help(table, "MODE_", "mode assign --features FILE [options]",
+                          "Give every text vector the id of its nearest fine centre.");
+        return MODE_OK;
+    }
+    if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err))) return st;
+    if (!o.features || n_args > 0) return MODE_FAIL(err, MODE_E_USAGE, "give the text vectors as --features FILE");
+    if ((st = mode_assign_run(&rows, o.out, o.features, o.centres, NULL, err))) return st;
+    if (o.json)
+        printf("{\"out\": \"%s\", \"rows\": %llu}\n", o.out, (unsigned long long)rows);
+    else
+        printf("%s: %llu rows assigned\n", o.out, (unsigned long long)rows);
+    return MODE_OK;
+}
+
+const struct mode_verb mode_verb_assign = {"assign", "text vectors of a shard to fine centre ids", run};

@@ -1,0 +1,85 @@
+#include "base/options.h"
+#include "base/str.h"
+#include "pipeline/cluster.h"
+#include "verb.h"
+
+#include <glob.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+struct opts {
+    const char *features, *out, *metric;
+    int64_t fine, coarse, seed, sample, fine_iterations, coarse_iterations;
+    bool json;
+};
+static const struct mode_option table[] = {
+    MODE_OPT_STR(struct opts, features, "features", NULL, "GLOB", "text vectors (feat.safetensors of `mode embed`), taken in the order of their names"),
+    MODE_OPT_STR(struct opts, out, "out", "centres.safetensors", "FILE", "centres to write"),
+    MODE_OPT_INT(struct opts, fine, "fine", "1024", "M", "fine centres"),
+    MODE_OPT_INT(struct opts, coarse, "coarse", "4", "N", "coarse groups: one expert each"),
+    MODE_OPT_STR(struct opts, metric, "metric", "euclidean", "NAME", "euclidean | cosine"),
+    MODE_OPT_INT(struct opts, seed, "seed", "0", "N", "of the sample and the first centres"),
+    MODE_OPT_INT(struct opts, sample, "sample-per-centre", "0", "N", "rows sampled per fine centre; 0 = all rows"),
+    MODE_OPT_INT(struct opts, fine_iterations, "fine-iterations", "50", "N", "most rounds of the fine step"),
+    MODE_OPT_INT(struct opts, coarse_iterations, "coarse-iterations", "100", "N", "most rounds of the coarse step"),
+    MODE_OPT_FLAG(struct opts, json, "json", "print the balance certificate as JSON"),
+    MODE_OPT_END};
+
+static void on_round(void *ctx, int iteration, int iterations, double objective)
+{
+    (void)ctx;
+    fprintf(stderr, "\rround %d of at most %d, mean cost %.6f ", iteration, iterations, objective);
+}
+
+static enum mode_status run(int argc, char **argv, struct mode_error *err)
+{
+    struct opts o;
+    struct mode_cluster_result r = {0};
+    struct mode_cluster_params p = {.step = MODE_TWO_STEP_PARAMS_DEFAULT};
+    glob_t found = {0};
+    int n_args;
+    enum mode_status st;
+    if (mode_options_wants_help(argc, argv)) {
+        mode_options_help(table, "MODE_", "mode cluster --features 'feat*.safetensors' [options] [FILE...]",
+                          "Find balanced fine centres of text vectors and group them into coarse clusters, one per expert.");
+        return MODE_OK;
+    }
+    if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err))) return st;
+    if (o.fine < 1 || o.fine > 1 << 20 || o.coarse < 1 || o.coarse > o.fine || o.sample < 0 || o.sample > 1 << 24 ||
+        o.fine_iterations < 1 || o.fine_iterations > 100000 || o.coarse_iterations < 1 || o.coarse_iterations > 100000)
+        return MODE_FAIL(err, MODE_E_USAGE, "expected 1 <= coarse <= fine <= 2^20, 1 to 100000 iterations, 0 to 2^24 rows per centre");
+    if ((st = mode_metric_parse(&p.step.metric, o.metric, err))) return st;
+    if (o.features && glob(o.features, 0, NULL, &found))
+        return MODE_FAIL(err, MODE_E_NOINPUT, "no file matches \"%s\"", o.features);
+    const char **paths = mode_xmalloc((found.gl_pathc + (size_t)n_args + 1) * sizeof *paths);
+    size_t n = 0;
+    for (size_t i = 0; i < found.gl_pathc; i++) paths[n++] = found.gl_pathv[i];
+    for (int i = 1; i <= n_args; i++) paths[n++] = argv[i];
+    if (n == 0) {
+        st = MODE_FAIL(err, MODE_E_USAGE, "no text vectors: give --features GLOB or file names");
+        goto out;
+    }
+    p.step.fine = (int)o.fine;
+    p.step.coarse = (int)o.coarse;
+    p.step.fine_iterations = (int)o.fine_iterations;
+    p.step.coarse_iterations = (int)o.coarse_iterations;
+    p.step.seed = (uint64_t)o.seed;
+    p.step.progress = on_round;
+    p.sample_per_centre = (int)o.sample;
+    st = mode_cluster_run(&r, o.out, paths, n, &p, err);
+    fputc('\n', stderr);
+    if (st) goto out;
+    if (o.json)
+        printf("{\"out\": \"%s\", \"rows\": %llu, \"sample\": %llu, \"certificate\": %s}\n", o.out,
+               (unsigned long long)r.rows, (unsigned long long)r.sample, r.certificate);
+    else
+        printf("%s: %lld fine centres in %lld groups from %llu of %llu rows\n%s\n", o.out, (long long)o.fine,
+               (long long)o.coarse, (unsigned long long)r.sample, (unsigned long long)r.rows, r.certificate);
+out:
+    mode_cluster_result_clear(&r);
+    globfree(&found);
+    free(paths);
+    return st;
+}
+
+const struct mode_verb mode_verb_cluster = {"cluster", "text vectors to balanced fine centres and coarse groups", run};
