@@ -11,6 +11,8 @@
 /* clang-format off */
 #define MODE_VERBS(X) \
     X(tokenize) \
+    X(cluster) \
+    X(assign) \
 
 /* clang-format on */
 #define X(name) extern const struct mode_verb mode_verb_##name;
