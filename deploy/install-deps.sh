@@ -15,7 +15,7 @@ build="gcc libc6-dev make cmake pkg-config protobuf-c-compiler protobuf-compiler
 run="redis-server libprotobuf-c1 libzmq5 libhiredis0.14 libarchive13 libjansson4 libmicrohttpd12 libcurl4
  libyaml-0-2 libjpeg62-turbo libspng0 libwebp7 libutf8proc2 libxxhash0 libssl3 libsodium23
  libopenblas0-pthread zlib1g"
-test="libcmocka-dev redis-server"
+test="libcmocka-dev redis-server python3-pip ca-certificates"
 demo="librsvg2-dev libcairo2-dev libharfbuzz-dev libxml2-dev redis-server python3-pip ca-certificates"
 models="python3-pip ca-certificates"
 
