@@ -60,7 +60,7 @@ enum mode_status mode_envelope_pack(uint8_t **data, size_t *size, const Mode__En
 enum mode_status mode_envelope_unpack(struct mode_envelope **out, const void *data, size_t size,
                                       enum mode_wire wire, struct mode_error *err);
 void mode_envelope_free(struct mode_envelope **e);
-/* "HELLO"; "?" for none. */
+/* "hello"; "?" for none. */
 const char *mode_envelope_name(const Mode__Envelope *e);
 
 /* The same walls for any other packed message (a request, a commit record): unpack with a budget and check
