@@ -4,7 +4,7 @@
  *
  *     server.key server.pub      the coordinator's pair; workers and people need server.pub only
  *     <name>.key <name>.pub      one pair per worker or person
- *     allow                      lines "<public key> <role> <name>"; role: worker | admin; '#' starts a
+ *     allow                      lines "worker|admin <name> <public key>"; a line that starts with '#' is a
  * comment
  *
  * Threads: no shared state. */

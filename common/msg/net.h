@@ -1,0 +1,24 @@
+/* net.h - inside of socket.c and zap.c; nobody else includes it. */
+#ifndef MODE_MSG_NET_H
+#define MODE_MSG_NET_H
+
+#include "msg/socket.h"
+
+#include <pthread.h>
+
+struct mode_net {
+    void *zmq;
+    pthread_mutex_t lock; /* guards allow */
+    struct mode_allow_list allow;
+    bool has_allow;
+    pthread_t zap_thread;
+    void *zap_control; /* PAIR to the thread; NULL = not started */
+};
+
+#define MODE_ZAP_WORKER "mode-worker" /* ZAP domains: which port was asked, so which role is let in */
+#define MODE_ZAP_ADMIN  "mode-admin"
+
+enum mode_status mode_zap_start(struct mode_net *net, struct mode_error *err);
+void mode_zap_stop(struct mode_net *net);
+
+#endif
