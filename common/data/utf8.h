@@ -9,5 +9,7 @@
 
 /* Well-formed UTF-8 (no surrogates, no overlong forms, at most U+10FFFF) without a NUL. */
 bool mode_utf8_is_text(const char *s, size_t n);
+/* s with every byte that is not part of such text replaced by U+FFFD; the caller frees. */
+char *mode_utf8_cleaned(const char *s, size_t n);
 
 #endif

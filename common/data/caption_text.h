@@ -1,0 +1,47 @@
+/* caption_text.h - where a sample's captions are, and which one is taken.
+ *
+ * A selector is an extension, or "<extension>:<field>" for a string in a JSON object, or "<extension>:<field>[]" for
+ * a list of strings: "txt", "json:caption", "json:texts[]". Entries of a list may be [source, caption] pairs, as in
+ * MetaCLIP's shards: the caption is taken. The first selector that gives a usable caption is used; of its usable
+ * candidates one is drawn uniformly.
+ *
+ * Usable: UTF-8 without NUL; after surrounding white space is cut, neither empty nor a lone double quote.
+ * JSON: at most 1 MiB, at most 32 levels, no repeated names; NaN and Infinity (which Python writes) are read as an
+ * empty string.
+ *
+ * Threads: pure. */
+#ifndef MODE_DATA_CAPTION_TEXT_H
+#define MODE_DATA_CAPTION_TEXT_H
+
+#include "base/rng.h"
+#include "data/captions.h"
+#include "data/samples.h"
+
+enum { MODE_TEXT_KEYS_MAX = 8, MODE_TEXT_MAX_BYTES = 1 << 20, MODE_JSON_MAX_DEPTH = 32 };
+
+struct mode_text_keys {
+    int n;
+    struct mode_text_key {
+        char ext[32];   /* lower-case            */
+        char field[64]; /* "" = the member itself */
+        bool list;
+    } key[MODE_TEXT_KEYS_MAX];
+};
+
+#define MODE_TEXT_KEYS_DEFAULT "txt;json:caption;json:texts[]"
+
+/* Each of texts is one selector or several joined by ';'. n == 0: the default. MODE_E_VALUE names the bad one. */
+enum mode_status mode_text_keys_parse(struct mode_text_keys *keys, const char *const *texts, size_t n,
+                                      struct mode_error *err);
+
+struct mode_text_choice {
+    enum mode_fate fate; /* KEPT, NO_CAPTION, EMPTY_CAPTION, BAD_JSON, BAD_TEXT: the first reason met */
+    uint32_t index;      /* of the caption in its list, unusable entries counted */
+    uint32_t count;      /* length of that list                                  */
+    char *caption;       /* the caller frees; NULL unless KEPT                   */
+    char why[120];       /* a sentence for people unless KEPT                    */
+};
+void mode_text_choose(struct mode_text_choice *out, const struct mode_text_keys *keys, const uint8_t *tar,
+                      const struct mode_sample_list *s, const struct mode_group *g, struct mode_rng rng);
+
+#endif

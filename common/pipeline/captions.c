@@ -1,0 +1,196 @@
+#include "pipeline/captions.h"
+
+#include "base/parallel.h"
+#include "base/str.h"
+#include "data/utf8.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { BLOCK_SAMPLES = 256 }; /* between two reports of progress */
+
+struct verdict {
+    struct mode_text_choice text;
+    enum mode_status failed; /* not the sample's fault: no memory */
+    struct mode_error err;
+};
+
+struct work {
+    const struct mode_captions_options *o;
+    const struct mode_tar_data *data;
+    const struct mode_sample_list *list;
+    struct mode_sample *samples;
+    struct verdict *verdicts; /* of one block */
+    size_t first;             /* of the block */
+};
+
+/* Does the picture decode? On failure why is set and the fate returned. */
+static enum mode_fate check_image(struct mode_sample *s, const uint8_t *data, struct verdict *v,
+                                  const struct mode_image_limits *limits)
+{
+    struct mode_image im;
+    int width, height;
+    if (mode_image_sniff(data, s->image_size) == MODE_IMAGE_UNKNOWN) {
+        mode_error_set(&v->err, MODE_E_FORMAT, __FILE__, __LINE__, "not a JPEG, PNG or WebP picture");
+        return MODE_FATE_NOT_AN_IMAGE;
+    }
+    if (mode_image_header(data, s->image_size, &width, &height, &v->err)) return MODE_FATE_BAD_IMAGE;
+    s->width = (uint32_t)width;
+    s->height = (uint32_t)height;
+    switch (mode_image_decode(&im, data, s->image_size, limits, &v->err)) {
+    case MODE_OK: mode_image_clear(&im); return MODE_FATE_KEPT;
+    case MODE_E_VALUE: return MODE_FATE_IMAGE_TOO_LARGE;
+    case MODE_E_MEMORY: v->failed = MODE_E_MEMORY; return MODE_FATE_BAD_IMAGE;
+    default: return MODE_FATE_BAD_IMAGE;
+    }
+}
+
+/* A sample at the very end of a cut tar may have lost members without a trace of them. */
+static bool is_broken(const struct work *w, const struct mode_group *g, const struct mode_member *image,
+                      const struct mode_text_choice *text)
+{
+    if (g->cut) return true;
+    return w->list->cut && g == &w->list->groups[w->list->n_groups - 1] &&
+           (!image || text->fate == MODE_FATE_NO_CAPTION);
+}
+
+static void one_sample(void *ctx, int64_t item, int thread)
+{
+    (void)thread;
+    struct work *w = ctx;
+    struct verdict *v = &w->verdicts[item];
+    const size_t i = w->first + (size_t)item;
+    const struct mode_group *g = &w->list->groups[i];
+    struct mode_sample *s = &w->samples[i];
+    const struct mode_member *image = mode_group_image(w->list, g);
+    *v = (struct verdict){0};
+    *s = (struct mode_sample){.key = mode_utf8_cleaned(g->key, strlen(g->key))};
+    if (image) {
+        s->image_offset = image->offset;
+        s->image_size = image->size;
+    }
+    struct mode_rng rng = mode_rng_for(w->o->seed, MODE_RNG_CAPTION, w->o->shard_index, i);
+    mode_text_choose(&v->text, &w->o->keys, w->data->data, w->list, g, rng);
+    s->caption_index = v->text.index;
+    s->caption_count = v->text.count;
+
+    enum mode_fate fate;
+    if (is_broken(w, g, image, &v->text)) {
+        fate = MODE_FATE_TRUNCATED;
+        mode_error_set(&v->err, MODE_E_FORMAT, __FILE__, __LINE__, "the tar ends inside this sample, at byte %llu",
+                       (unsigned long long)w->list->cut_at);
+    } else if (g->again) {
+        fate = MODE_FATE_DUPLICATE_KEY;
+        mode_error_set(&v->err, MODE_E_FORMAT, __FILE__, __LINE__, "its key was seen earlier in this shard");
+    } else if (!image) {
+        fate = MODE_FATE_NO_IMAGE;
+        mode_error_set(&v->err, MODE_E_FORMAT, __FILE__, __LINE__, "no member ends in jpg, png, jpeg or webp");
+    } else if (v->text.fate != MODE_FATE_KEPT) {
+        fate = v->text.fate;
+        mode_error_set(&v->err, MODE_E_FORMAT, __FILE__, __LINE__, "%s", v->text.why);
+    } else
+        fate = check_image(s, w->data->data + image->offset, v, &w->o->limits);
+    s->fate = (uint8_t)fate;
+    if (fate == MODE_FATE_KEPT)
+        s->caption = v->text.caption; /* ours to free */
+    else {
+        s->caption = "";
+        free(v->text.caption);
+    }
+}
+
+static enum mode_status check_unchanged(const struct mode_captions_options *o, struct mode_error *err)
+{
+    struct stat sb;
+    if (stat(o->shard_path, &sb) != 0) return MODE_OK; /* opening it says why */
+    const uint64_t mtime = (uint64_t)sb.st_mtim.tv_sec * 1000000000u + (uint64_t)sb.st_mtim.tv_nsec;
+    if (o->shard_size && (uint64_t)sb.st_size != o->shard_size)
+        return MODE_FAIL(err, MODE_E_VALUE, "%s: %llu bytes when the run was planned, %llu now; a shard must not change",
+                         o->shard_path, (unsigned long long)o->shard_size, (unsigned long long)sb.st_size);
+    if (o->shard_mtime_ns && mtime != o->shard_mtime_ns)
+        return MODE_FAIL(err, MODE_E_VALUE,
+                         "%s: modified since the run was planned (time %llu then, %llu now, in ns); a shard must not "
+                         "change",
+                         o->shard_path, (unsigned long long)o->shard_mtime_ns, (unsigned long long)mtime);
+    return MODE_OK;
+}
+
+static enum mode_status check_strict(const struct mode_sample_list *s, const char *path, struct mode_error *err)
+{
+    if (s->duplicate_ext)
+        return MODE_FAIL(err, MODE_E_VALUE, "%s: %llu samples repeat an extension; strict reading allows none", path,
+                         (unsigned long long)s->duplicate_ext);
+    if (s->non_contiguous)
+        return MODE_FAIL(err, MODE_E_VALUE,
+                         "%s: %llu samples have a key seen earlier in the shard; strict reading allows none. HINT: "
+                         "members of a sample must be neighbours (tar --sort=name)",
+                         path, (unsigned long long)s->non_contiguous);
+    return MODE_OK;
+}
+
+enum mode_status mode_captions_extract(struct mode_captions *c, const char *out_path,
+                                       const struct mode_captions_options *o, struct mode_error *err)
+{
+    struct mode_tar_data data = {0};
+    struct mode_sample_list list = {0};
+    struct mode_sample *samples = NULL;
+    struct verdict *verdicts = NULL;
+    size_t n_done = 0;
+    *c = (struct mode_captions){0};
+    enum mode_status st = check_unchanged(o, err);
+    if (st || (st = mode_tar_data_open(&data, o->shard_path, err)) ||
+        (st = mode_samples_list(&list, &data, o->shard_path, err)) ||
+        (o->strict && (st = check_strict(&list, o->shard_path, err))))
+        goto out;
+
+    samples = mode_xcalloc(list.n_groups, sizeof *samples);
+    verdicts = mode_xcalloc(BLOCK_SAMPLES, sizeof *verdicts);
+    struct work w = {.o = o, .data = &data, .list = &list, .samples = samples, .verdicts = verdicts};
+    while (n_done < list.n_groups) {
+        const size_t n = list.n_groups - n_done < BLOCK_SAMPLES ? list.n_groups - n_done : BLOCK_SAMPLES;
+        w.first = n_done;
+        mode_parallel_for((int64_t)n, one_sample, &w);
+        n_done += n;
+        for (size_t i = 0; i < n; i++) {
+            const struct mode_sample *s = &samples[w.first + i];
+            if (verdicts[i].failed) {
+                if (err) *err = verdicts[i].err;
+                st = mode_error_prefix(err, verdicts[i].failed, "%s, sample %zu", o->shard_path, w.first + i);
+                goto out;
+            }
+            if (s->fate != MODE_FATE_KEPT && o->reject)
+                o->reject(o->ctx, (uint32_t)(w.first + i), (enum mode_fate)s->fate, verdicts[i].err.text);
+        }
+        if (o->progress && !o->progress(o->ctx, n_done, list.n_groups)) {
+            st = MODE_FAIL(err, MODE_E_STOPPED, "%s: stopped after %zu of %zu samples", o->shard_path, n_done,
+                           list.n_groups);
+            goto out;
+        }
+    }
+    if ((st = check_unchanged(o, err))) goto out; /* nor while we read it */
+
+    char *name = mode_utf8_cleaned(o->shard_name ? o->shard_name : mode_path_base(o->shard_path),
+                                   strlen(o->shard_name ? o->shard_name : mode_path_base(o->shard_path)));
+    const struct mode_captions made = {.shard_name = name,
+                                       .shard_size = data.file_size,
+                                       .data_size = data.size,
+                                       .n_samples = (uint32_t)list.n_groups,
+                                       .samples = samples,
+                                       .warn_duplicate_ext = list.duplicate_ext,
+                                       .warn_ignored_members = mode_sample_list_ignored(&list),
+                                       .cut_at = list.cut ? list.cut_at : 0};
+    st = mode_captions_save(&made, out_path, err);
+    free(name);
+    if (!st) st = mode_captions_load(c, out_path, err);
+out:
+    for (size_t i = 0; i < n_done; i++) {
+        free((char *)(uintptr_t)samples[i].key);
+        if (samples[i].fate == MODE_FATE_KEPT) free((char *)(uintptr_t)samples[i].caption);
+    }
+    free(samples);
+    free(verdicts);
+    mode_sample_list_clear(&list);
+    mode_tar_data_close(&data);
+    return st;
+}

@@ -1,0 +1,66 @@
+#include "captions.h"
+
+#include "base/log.h"
+#include "base/str.h"
+#include "pipeline/captions.h"
+#include "proto/captions.pb-c.h"
+
+struct reporter {
+    struct mode_job *job;
+    uint64_t seen[MODE_FATE_COUNT];
+};
+
+static bool progress(void *ctx, uint64_t done, uint64_t total)
+{
+    struct reporter *r = ctx;
+    mode_job_progress(r->job, done, total, "samples");
+    return !mode_job_stopping(r->job);
+}
+
+/* The first of each fate and every 1000th are worth a person's attention, the others a debugger's. */
+static void reject(void *ctx, uint32_t sample, enum mode_fate fate, const char *why)
+{
+    struct reporter *r = ctx;
+    const uint64_t n = r->seen[fate]++;
+    mode_log_write(n % 1000 == 0 ? MODE_LOG_WARN : MODE_LOG_DEBUG, "sample_rejected",
+                   "sample=%u fate=%s so_far=%llu why=%s", sample, mode_fate_name(fate), (unsigned long long)n + 1, why);
+}
+
+enum mode_status captions_work(struct mode_job *job, struct mode_error *err)
+{
+    size_t size;
+    const uint8_t *packed = mode_job_request(job, &size);
+    struct mode_captions c = {0};
+    struct mode_str note = {0};
+    enum mode_status st;
+    Mode__CaptionsRequest *q = mode__captions_request__unpack(NULL, size, packed);
+    if (!q) return MODE_FAIL(err, MODE_E_FORMAT, "the request of %zu bytes is no CaptionsRequest", size);
+    struct reporter r = {.job = job};
+    struct mode_captions_options o = {.shard_path = q->shard_path,
+                                      .shard_name = q->shard_name,
+                                      .shard_size = q->shard_size,
+                                      .shard_mtime_ns = q->shard_mtime_ns,
+                                      .limits = MODE_IMAGE_LIMITS_DEFAULT,
+                                      .seed = q->seed,
+                                      .shard_index = q->shard_index,
+                                      .strict = q->strict,
+                                      .progress = progress,
+                                      .reject = reject,
+                                      .ctx = &r};
+    if (q->max_image_pixels) o.limits.max_pixels = q->max_image_pixels;
+    if ((st = mode_text_keys_parse(&o.keys, (const char *const *)q->text_keys, q->n_text_keys, err)) ||
+        (st = mode_captions_extract(&c, mode_job_output(job, "captions.bin"), &o, err)))
+        goto out;
+    mode_job_count_rows(job, c.n_samples, c.n_rows);
+    for (int f = MODE_FATE_KEPT + 1; f < MODE_FATE_COUNT; f++)
+        if (c.fate_count[f]) mode_job_count_reject(job, mode_fate_name((enum mode_fate)f), c.fate_count[f]);
+    mode_str_printf(&note, "{\"duplicate_ext\": %llu, \"ignored_members\": %llu, \"cut_at\": %llu}",
+                    (unsigned long long)c.warn_duplicate_ext, (unsigned long long)c.warn_ignored_members,
+                    (unsigned long long)c.cut_at);
+    mode_job_note(job, note.data);
+out:
+    mode_str_clear(&note);
+    mode_captions_clear(&c);
+    mode__captions_request__free_unpacked(q, NULL);
+    return st;
+}
