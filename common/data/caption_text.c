@@ -132,6 +132,7 @@ static bool tame_json(char *p, size_t n)
                 if (n - i < words[w].n || memcmp(p + i, words[w].word, words[w].n) != 0) continue;
                 memset(p + i, ' ', words[w].n);
                 memcpy(p + i, "\"\"", 2);
+                i += words[w].n - 1;
                 break;
             }
             break;
