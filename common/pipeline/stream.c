@@ -1,0 +1,342 @@
+#include "pipeline/stream.h"
+
+#include "base/parallel.h"
+#include "base/str.h"
+#include "cluster/centres.h"
+#include "data/captions.h"
+#include "data/safetensors.h"
+#include "data/tar.h"
+#include "data/tokenizer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* A compressed shard has no place to read from: it is kept unpacked, all of them together within this. */
+#define MAX_UNPACKED_BYTES ((uint64_t)2 << 30)
+
+struct shard {
+    struct mode_captions captions;
+    char *tar;
+    struct mode_tar_data unpacked; /* of a compressed shard only */
+    uint64_t first_row; /* number of its row 0 among the rows of all shards */
+};
+
+struct mode_stream {
+    struct shard *shards;
+    size_t n_shards;
+    struct mode_pool pool;
+    double scale_min, scale_max;
+    uint64_t seed;
+    struct mode_preprocess preprocess;
+    int context;
+    const struct mode_tokenizer *tokenizer;
+    uint32_t *rows, *epochs; /* of the batch being filled */
+    int64_t cap;
+};
+
+enum mode_status mode_batch_init(struct mode_batch *b, int64_t size, int side, int context, struct mode_error *err)
+{
+    size_t pixels, ids;
+    *b = (struct mode_batch){.size = size};
+    if (size < 1) return MODE_FAIL(err, MODE_E_VALUE, "a batch of %lld pairs, at least 1 is needed", (long long)size);
+    if (!mode_mul_size((size_t)size, (size_t)side * (size_t)side * 3 * sizeof(float), &pixels) ||
+        !mode_mul_size((size_t)size, (size_t)context * sizeof(int32_t), &ids))
+        return MODE_FAIL(err, MODE_E_VALUE, "a batch of %lld pairs does not fit any memory", (long long)size);
+    b->pixels = malloc(pixels);
+    b->ids = malloc(ids);
+    b->n_ids = malloc((size_t)size * sizeof *b->n_ids);
+    if (b->pixels && b->ids && b->n_ids) return MODE_OK;
+    mode_batch_clear(b);
+    return MODE_FAIL(err, MODE_E_MEMORY, "no memory for a batch of %lld pairs (%zu bytes)", (long long)size,
+                     pixels + ids);
+}
+
+void mode_batch_clear(struct mode_batch *b)
+{
+    free(b->pixels);
+    free(b->ids);
+    free(b->n_ids);
+    *b = (struct mode_batch){0};
+}
+
+static enum mode_status open_shard(struct shard *s, const struct mode_stream_shard *from, uint64_t first_row,
+                                   struct mode_error *err)
+{
+    enum mode_status st;
+    struct stat sb;
+    s->first_row = first_row;
+    s->tar = mode_xstrdup(from->tar);
+    if ((st = mode_captions_load(&s->captions, from->captions, err))) return st;
+    if (stat(from->tar, &sb) != 0)
+        return MODE_FAIL(err, errno == ENOENT ? MODE_E_NOINPUT : MODE_E_IO, "shard %s cannot be examined: %s",
+                         from->tar, strerror(errno));
+    if ((uint64_t)sb.st_size != s->captions.shard_size)
+        return MODE_FAIL(err, MODE_E_VALUE,
+                         "shard %s is %llu bytes, it was %llu when its captions were extracted: it has changed since",
+                         from->tar, (unsigned long long)sb.st_size, (unsigned long long)s->captions.shard_size);
+    return MODE_OK;
+}
+
+static enum mode_status unpack_shard(struct shard *s, uint64_t *total, struct mode_error *err)
+{
+    enum mode_status st;
+    if (s->captions.data_size == s->captions.shard_size) return MODE_OK; /* a plain tar */
+    *total += s->captions.data_size;
+    if (*total > MAX_UNPACKED_BYTES)
+        return MODE_FAIL(err, MODE_E_VALUE,
+                         "shard %s: the compressed shards are over %llu bytes unpacked, at most that much is kept in "
+                         "memory. HINT: unpack them to plain tars",
+                         s->tar, (unsigned long long)MAX_UNPACKED_BYTES);
+    if ((st = mode_tar_data_open(&s->unpacked, s->tar, err))) return st;
+    if (s->unpacked.size != s->captions.data_size)
+        return MODE_FAIL(err, MODE_E_VALUE,
+                         "shard %s unpacks to %zu bytes, it was %llu when its captions were extracted: it has changed "
+                         "since",
+                         s->tar, s->unpacked.size, (unsigned long long)s->captions.data_size);
+    return MODE_OK;
+}
+
+/* coarse[i] = group of row i of this shard */
+static enum mode_status read_assignment(int32_t *coarse, const char *path, uint32_t n_rows,
+                                        const struct mode_centres *centres, const char *centres_digest,
+                                        struct mode_error *err)
+{
+    struct mode_safetensors f = {0};
+    const struct mode_tensor *fine = NULL;
+    const int64_t dim[] = {n_rows};
+    enum mode_status st = mode_safetensors_open(&f, path, err);
+    if (st) return st;
+    if ((st = mode_safetensors_need(&f, "fine_id", MODE_DTYPE_I32, 1, dim, &fine, err))) goto out;
+    const char *digest = mode_safetensors_meta(&f, "centres");
+    if (!digest || strcmp(digest, centres_digest) != 0) {
+        st = MODE_FAIL(err, MODE_E_FORMAT,
+                       "%s: assigned with centres %.12s, the model is to be trained with centres %.12s: assign again",
+                       path, digest ? digest : "(unnamed)", centres_digest);
+        goto out;
+    }
+    const int32_t *id = fine->data;
+    for (uint32_t i = 0; i < n_rows; i++) {
+        if (id[i] < 0 || id[i] >= centres->m) {
+            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: fine_id of row %u is %d, expected 0 to %d", path, i, id[i],
+                           centres->m - 1);
+            goto out;
+        }
+        coarse[i] = centres->fine_to_coarse[id[i]];
+    }
+out:
+    mode_safetensors_close(&f);
+    return st;
+}
+
+static enum mode_status read_groups(int32_t *coarse, const struct mode_stream *s,
+                                    const struct mode_stream_options *o, struct mode_error *err)
+{
+    struct mode_centres centres = {0};
+    char digest[MODE_DIGEST_HEX];
+    enum mode_status st = mode_digest_file(o->centres, digest, NULL, err);
+    if (st) return st;
+    if ((st = mode_centres_load(&centres, o->centres, err))) goto out;
+    if (o->expert < 0 || o->expert >= centres.n) {
+        st = MODE_FAIL(err, MODE_E_VALUE, "expert %d does not exist, %s has coarse groups 0 to %d", o->expert,
+                       o->centres, centres.n - 1);
+        goto out;
+    }
+    for (size_t i = 0; !st && i < s->n_shards; i++)
+        st = read_assignment(coarse + s->shards[i].first_row, o->shards[i].assign, s->shards[i].captions.n_rows,
+                             &centres, digest, err);
+out:
+    mode_centres_clear(&centres);
+    return st;
+}
+
+enum mode_status mode_stream_open(struct mode_stream **stream, const struct mode_stream_options *o,
+                                  struct mode_error *err)
+{
+    enum mode_status st = MODE_OK;
+    int32_t *coarse = NULL;
+    uint64_t n_rows = 0, unpacked = 0;
+    struct mode_stream *s = mode_xcalloc(1, sizeof *s);
+    *stream = NULL;
+    s->scale_min = o->scale_min;
+    s->scale_max = o->scale_max;
+    s->seed = o->seed;
+    s->preprocess = o->preprocess;
+    s->context = o->context;
+    s->tokenizer = o->tokenizer;
+    s->shards = mode_xcalloc(o->n_shards, sizeof *s->shards);
+    if (!(o->scale_min > 0 && o->scale_min <= o->scale_max && o->scale_max <= 1)) {
+        st = MODE_FAIL(err, MODE_E_VALUE, "the crop's area range is %g to %g, expected 0 < min <= max <= 1", o->scale_min,
+                       o->scale_max);
+        goto out;
+    }
+    for (size_t i = 0; i < o->n_shards; i++) {
+        struct shard *shard = &s->shards[s->n_shards++];
+        if ((st = open_shard(shard, &o->shards[i], n_rows, err))) goto out;
+        if ((st = unpack_shard(shard, &unpacked, err))) goto out;
+        n_rows += shard->captions.n_rows;
+    }
+    if (o->expert != MODE_POOL_ALL) {
+        coarse = malloc((n_rows ? n_rows : 1) * sizeof *coarse);
+        if (!coarse) {
+            st = MODE_FAIL(err, MODE_E_MEMORY, "no memory for the groups of %llu rows", (unsigned long long)n_rows);
+            goto out;
+        }
+        if ((st = read_groups(coarse, s, o, err))) goto out;
+    }
+    st = mode_pool_init(&s->pool, n_rows, coarse, o->expert, o->out_ratio, o->seed, err);
+out:
+    free(coarse);
+    if (st)
+        mode_stream_close(&s);
+    else
+        *stream = s;
+    return st;
+}
+
+void mode_stream_close(struct mode_stream **stream)
+{
+    struct mode_stream *s = *stream;
+    if (!s) return;
+    for (size_t i = 0; i < s->n_shards; i++) {
+        mode_captions_clear(&s->shards[i].captions);
+        mode_tar_data_close(&s->shards[i].unpacked);
+        free(s->shards[i].tar);
+    }
+    free(s->shards);
+    mode_pool_clear(&s->pool);
+    free(s->rows);
+    free(s->epochs);
+    free(s);
+    *stream = NULL;
+}
+
+const struct mode_pool *mode_stream_pool(const struct mode_stream *stream)
+{
+    return &stream->pool;
+}
+
+/* The last shard whose first row is not past row. */
+static const struct shard *shard_of(const struct mode_stream *s, uint64_t row)
+{
+    size_t lo = 0, hi = s->n_shards;
+    while (hi - lo > 1) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (s->shards[mid].first_row <= row)
+            lo = mid;
+        else
+            hi = mid;
+    }
+    return &s->shards[lo];
+}
+
+static enum mode_status read_member(uint8_t *data, const struct shard *s, const struct mode_sample *m,
+                                    struct mode_error *err)
+{
+    enum mode_status st = MODE_OK;
+    uint64_t got = 0;
+    if (s->unpacked.data) { /* captions_load checked that members lie inside */
+        memcpy(data, s->unpacked.data + m->image_offset, m->image_size);
+        return MODE_OK;
+    }
+    int fd = open(s->tar, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return MODE_FAIL(err, MODE_E_IO, "it cannot be opened: %s", strerror(errno));
+    while (got < m->image_size) {
+        ssize_t n = pread(fd, data + got, m->image_size - got, (off_t)(m->image_offset + got));
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) {
+            st = MODE_FAIL(err, MODE_E_IO, "reading stopped after %llu bytes: %s", (unsigned long long)got,
+                           n < 0 ? strerror(errno) : "end of file");
+            break;
+        }
+        got += (uint64_t)n;
+    }
+    close(fd);
+    return st;
+}
+
+static enum mode_status make_pixels(float *out, const struct mode_stream *s, uint32_t row, uint32_t epoch,
+                                    struct mode_error *err)
+{
+    const struct shard *shard = shard_of(s, row);
+    const struct mode_sample *m = mode_captions_row(&shard->captions, (uint32_t)(row - shard->first_row));
+    const struct mode_image_limits limits = {.max_pixels = (uint64_t)m->width * m->height,
+                                             .max_side = m->width > m->height ? m->width : m->height,
+                                             .max_bytes = m->image_size};
+    struct mode_image im = {0};
+    enum mode_status st;
+    uint8_t *data = malloc(m->image_size ? m->image_size : 1);
+    if (!data)
+        st = MODE_FAIL(err, MODE_E_MEMORY, "no memory for %llu bytes", (unsigned long long)m->image_size);
+    else if (!(st = read_member(data, shard, m, err)) &&
+             !(st = mode_image_decode(&im, data, m->image_size, &limits, err)))
+        st = mode_preprocess_train(&s->preprocess, &im, s->scale_min, s->scale_max, s->seed, epoch, row, out, err);
+    if (st)
+        st = mode_error_prefix(err, st,
+                               "shard %s, sample %s, picture of %llu bytes at byte %llu: it was readable when captions "
+                               "were extracted and is not now",
+                               shard->tar, m->key, (unsigned long long)m->image_size,
+                               (unsigned long long)m->image_offset);
+    mode_image_clear(&im);
+    free(data);
+    return st;
+}
+
+struct fill {
+    struct mode_stream *stream;
+    struct mode_batch *batch;
+    pthread_mutex_t lock;
+    int64_t failed; /* lowest item that failed, or the batch's size: which error is told does not depend on timing */
+    struct mode_error error;
+};
+
+static void fill_item(void *ctx, int64_t i, int thread)
+{
+    struct fill *f = ctx;
+    const struct mode_stream *s = f->stream;
+    struct mode_batch *b = f->batch;
+    struct mode_error err = {0};
+    (void)thread;
+    size_t pixels = (size_t)3 * (size_t)s->preprocess.size * (size_t)s->preprocess.size;
+    if (make_pixels(b->pixels + (size_t)i * pixels, s, s->rows[i], s->epochs[i], &err)) {
+        pthread_mutex_lock(&f->lock);
+        if (i < f->failed) {
+            f->failed = i;
+            f->error = err;
+        }
+        pthread_mutex_unlock(&f->lock);
+        return;
+    }
+    const struct shard *shard = shard_of(s, s->rows[i]);
+    const char *caption = mode_captions_row(&shard->captions, (uint32_t)(s->rows[i] - shard->first_row))->caption;
+    b->n_ids[i] = mode_tokenizer_encode(s->tokenizer, caption, strlen(caption), b->ids + i * s->context, s->context);
+}
+
+enum mode_status mode_stream_fill(struct mode_stream *s, struct mode_batch *b, uint64_t step, struct mode_error *err)
+{
+    uint64_t first = step * (uint64_t)b->size;
+    if (b->size > s->cap) {
+        s->rows = mode_xrealloc(s->rows, (size_t)b->size * sizeof *s->rows);
+        s->epochs = mode_xrealloc(s->epochs, (size_t)b->size * sizeof *s->epochs);
+        s->cap = b->size;
+    }
+    mode_pool_draw(&s->pool, first, (uint64_t)b->size, s->rows, s->epochs);
+    struct fill f = {.stream = s, .batch = b, .lock = PTHREAD_MUTEX_INITIALIZER, .failed = b->size};
+    mode_parallel_for(b->size, fill_item, &f);
+    pthread_mutex_destroy(&f.lock);
+    if (f.failed < b->size) {
+        if (err) *err = f.error;
+        return f.error.status;
+    }
+    int32_t *to = b->ids; /* close the gaps between texts */
+    for (int64_t i = 0; i < b->size; i++) {
+        memmove(to, b->ids + i * s->context, (size_t)b->n_ids[i] * sizeof *to);
+        to += b->n_ids[i];
+    }
+    b->epoch = (double)(first + (uint64_t)b->size) / mode_pool_size(&s->pool);
+    return MODE_OK;
+}

@@ -1,0 +1,200 @@
+/* The data stream: what is in a batch, and that it depends on the step alone. */
+#include "clip_world.h"
+
+#include "base/parallel.h"
+#include "data/tokenizer.h"
+
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+enum { BATCH = 13, SIDE = 16, CONTEXT = 16 };
+
+static struct world world;
+static struct mode_tokenizer *tokenizer;
+
+static int setup(void **state)
+{
+    (void)state;
+    world_open(&world);
+    return mode_tokenizer_open_clip(&tokenizer, world.merges, MODE_CLIP_CLEAN_OPENAI, NULL) != MODE_OK;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    mode_tokenizer_close(&tokenizer);
+    world_close(&world);
+    return 0;
+}
+
+static struct mode_stream_options options_of(int32_t expert)
+{
+    struct mode_stream_options o = {.n_shards = WORLD_SHARDS, .shards = world.shards, .centres = world.centres,
+                                    .expert = expert, .out_ratio = 0.1, .scale_min = 0.5, .scale_max = 1.0, .seed = 9,
+                                    .context = CONTEXT, .tokenizer = tokenizer};
+    mode_preprocess_default(&o.preprocess, SIDE);
+    return o;
+}
+
+static void test_a_batch_is_the_pool_s_rows_decoded_cropped_and_tokenised(void **state)
+{
+    (void)state;
+    struct mode_stream_options o = options_of(1);
+    struct mode_stream *s = NULL;
+    struct mode_batch b = {0};
+    struct mode_error err = {0};
+    assert_int_equal(mode_stream_open(&s, &o, &err), MODE_OK);
+    assert_int_equal(mode_batch_init(&b, BATCH, SIDE, CONTEXT, &err), MODE_OK);
+    const struct mode_pool *p = mode_stream_pool(s);
+    assert_int_equal(p->n_in + p->n_outside, WORLD_SHARDS * WORLD_ROWS);
+
+    for (uint64_t step = 0; step < 9; step += 4) {
+        assert_int_equal(mode_stream_fill(s, &b, step, &err), MODE_OK);
+        struct mode_pool again;
+        int32_t coarse[WORLD_SHARDS * WORLD_ROWS];
+        uint32_t rows[BATCH], epochs[BATCH];
+        for (int i = 0; i < WORLD_SHARDS * WORLD_ROWS; i++) {
+            int fine = world.fine[i / WORLD_ROWS][i % WORLD_ROWS];
+            coarse[i] = fine == 0 || fine == 3;
+        }
+        assert_int_equal(mode_pool_init(&again, WORLD_SHARDS * WORLD_ROWS, coarse, 1, 0.1, 9, NULL), MODE_OK);
+        mode_pool_draw(&again, step * BATCH, BATCH, rows, epochs);
+        const int32_t *ids = b.ids;
+        for (int i = 0; i < BATCH; i++) {
+            struct mode_captions c;
+            struct mode_tar_data tar;
+            struct mode_image im = {0};
+            const struct mode_image_limits limits = MODE_IMAGE_LIMITS_DEFAULT;
+            float want[3 * SIDE * SIDE];
+            int32_t want_ids[CONTEXT];
+            int shard = (int)rows[i] / WORLD_ROWS;
+            assert_int_equal(mode_captions_load(&c, world.captions[shard], NULL), MODE_OK);
+            assert_int_equal(mode_tar_data_open(&tar, world.tar[shard], NULL), MODE_OK);
+            const struct mode_sample *m = mode_captions_row(&c, rows[i] % WORLD_ROWS);
+            assert_int_equal(mode_image_decode(&im, tar.data + m->image_offset, m->image_size, &limits, NULL), MODE_OK);
+            assert_int_equal(mode_preprocess_train(&o.preprocess, &im, 0.5, 1.0, 9, epochs[i], rows[i], want, NULL),
+                             MODE_OK);
+            assert_memory_equal(b.pixels + i * 3 * SIDE * SIDE, want, sizeof want);
+            int n = mode_tokenizer_encode(tokenizer, m->caption, strlen(m->caption), want_ids, CONTEXT);
+            assert_int_equal(b.n_ids[i], n);
+            assert_memory_equal(ids, want_ids, (size_t)n * sizeof *ids);
+            ids += n;
+            mode_image_clear(&im);
+            mode_tar_data_close(&tar);
+            mode_captions_clear(&c);
+        }
+        mode_pool_clear(&again);
+    }
+    mode_batch_clear(&b);
+    mode_stream_close(&s);
+    assert_null(s);
+}
+
+struct digest_one {
+    char hex[MODE_DIGEST_HEX];
+};
+
+static void digest_in_item(void *ctx, int64_t item, int thread)
+{
+    struct digest_one *d = ctx;
+    struct mode_stream_options o = options_of(MODE_POOL_ALL);
+    struct mode_stream *s = NULL;
+    struct mode_batch b = {0};
+    (void)item;
+    (void)thread;
+    MODE_ASSERT(mode_stream_open(&s, &o, NULL) == MODE_OK && mode_batch_init(&b, BATCH, SIDE, CONTEXT, NULL) == MODE_OK);
+    MODE_ASSERT(mode_stream_fill(s, &b, 11, NULL) == MODE_OK);
+    mode_digest_bytes(b.pixels, (size_t)BATCH * 3 * SIDE * SIDE * sizeof(float), d->hex);
+    mode_batch_clear(&b);
+    mode_stream_close(&s);
+}
+
+static void test_the_number_of_threads_does_not_show(void **state)
+{
+    (void)state;
+    struct digest_one many, one;
+    assert_true(mode_parallel_threads() > 1);
+    digest_in_item(&many, 0, 0);
+    mode_parallel_for(1, digest_in_item, &one); /* inside an item everything runs on one thread */
+    assert_string_equal(many.hex, one.hex);
+}
+
+static void test_a_picture_that_went_bad_is_named(void **state)
+{
+    (void)state;
+    struct mode_stream_options o = options_of(MODE_POOL_ALL);
+    struct mode_stream *s = NULL;
+    struct mode_batch b = {0};
+    struct mode_captions c;
+    struct mode_error err = {0};
+    assert_int_equal(mode_captions_load(&c, world.captions[1], NULL), MODE_OK);
+    const struct mode_sample *m = mode_captions_row(&c, 5);
+    int fd = open(world.tar[1], O_RDWR);
+    uint8_t keep[64], rubbish[64] = {0};
+    assert_int_equal(pread(fd, keep, sizeof keep, (off_t)m->image_offset + 20), sizeof keep);
+    assert_int_equal(pwrite(fd, rubbish, sizeof rubbish, (off_t)m->image_offset + 20), sizeof rubbish);
+
+    assert_int_equal(mode_stream_open(&s, &o, &err), MODE_OK);
+    assert_int_equal(mode_batch_init(&b, WORLD_SHARDS * WORLD_ROWS, SIDE, CONTEXT, &err), MODE_OK);
+    assert_int_not_equal(mode_stream_fill(s, &b, 0, &err), MODE_OK);
+    char where[64];
+    snprintf(where, sizeof where, "at byte %llu", (unsigned long long)m->image_offset);
+    assert_non_null(strstr(err.text, "1.tar"));
+    assert_non_null(strstr(err.text, m->key));
+    assert_non_null(strstr(err.text, where));
+
+    assert_int_equal(pwrite(fd, keep, sizeof keep, (off_t)m->image_offset + 20), sizeof keep);
+    assert_int_equal(mode_stream_fill(s, &b, 0, &err), MODE_OK);
+    close(fd);
+    mode_captions_clear(&c);
+    mode_batch_clear(&b);
+    mode_stream_close(&s);
+}
+
+static void test_what_does_not_belong_together_is_refused(void **state)
+{
+    (void)state;
+    struct mode_stream *s = NULL;
+    struct mode_error err = {0};
+    struct mode_stream_options o = options_of(2);
+    assert_int_equal(mode_stream_open(&s, &o, &err), MODE_E_VALUE);
+    assert_non_null(strstr(err.text, "expert 2"));
+
+    struct mode_stream_shard swapped[WORLD_SHARDS];
+    memcpy(swapped, world.shards, sizeof swapped);
+    swapped[0].tar = world.captions[0]; /* a file of another size */
+    o = options_of(0);
+    o.shards = swapped;
+    assert_int_equal(mode_stream_open(&s, &o, &err), MODE_E_VALUE);
+    assert_non_null(strstr(err.text, "has changed"));
+
+    memcpy(swapped, world.shards, sizeof swapped);
+    char *other = mode_path_join(world.dir, "other.safetensors");
+    char digest[MODE_DIGEST_HEX] = "0000";
+    struct mode_tensor t = mode_tensor_1d(world.fine[0], MODE_DTYPE_I32, WORLD_ROWS);
+    struct mode_meta meta[] = {{(char *)"centres", digest}};
+    t.name = "fine_id";
+    assert_int_equal(mode_safetensors_write(other, &t, 1, meta, 1, &err), MODE_OK);
+    swapped[0].assign = other;
+    assert_int_equal(mode_stream_open(&s, &o, &err), MODE_E_FORMAT);
+    assert_non_null(strstr(err.text, "assign again"));
+    free(other);
+    assert_null(s);
+}
+
+int main(void)
+{
+    mode_parallel_set_threads(3);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_batch_is_the_pool_s_rows_decoded_cropped_and_tokenised),
+        cmocka_unit_test(test_the_number_of_threads_does_not_show),
+        cmocka_unit_test(test_a_picture_that_went_bad_is_named),
+        cmocka_unit_test(test_what_does_not_belong_together_is_refused),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
