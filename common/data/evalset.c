@@ -1,0 +1,346 @@
+#include "data/evalset.h"
+
+#include "base/options.h"
+#include "base/str.h"
+#include "data/samples.h"
+#include "data/utf8.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_WORDS_FILE = 64 << 20, MAX_SHARDS = 100000, MAX_IMAGES = 10000000 };
+
+static bool is_blank(char c)
+{
+    return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+/* Lines of text, stripped; blank ones at the end are dropped. The strings and the list are the caller's. */
+static char **split_lines(char *text, size_t size, int *n)
+{
+    char **lines = NULL;
+    size_t cap = 0;
+    *n = 0;
+    for (char *p = text, *end = text + size; p < end;) {
+        char *next = memchr(p, '\n', (size_t)(end - p));
+        char *stop = next ? next : end;
+        char *from = p, *to = stop;
+        while (from < to && is_blank(*from)) from++;
+        while (to > from && is_blank(to[-1])) to--;
+        if ((size_t)*n == cap) {
+            cap = cap ? cap * 2 : 16;
+            lines = mode_xrealloc(lines, cap * sizeof *lines);
+        }
+        lines[(*n)++] = mode_xasprintf("%.*s", (int)(to - from), from);
+        p = next ? next + 1 : end;
+    }
+    while (*n > 0 && lines[*n - 1][0] == '\0') free(lines[--*n]);
+    return lines;
+}
+
+static void free_lines(char **lines, int n)
+{
+    for (int i = 0; i < n; i++) free(lines[i]);
+    free(lines);
+}
+
+/* dir/name as lines: at least one, none blank, UTF-8. */
+static enum mode_status read_words(const char *dir, const char *name, char ***lines, int *n, struct mode_error *err)
+{
+    char *path = mode_path_join(dir, name), *text = NULL;
+    size_t size;
+    enum mode_status st = mode_file_read(path, MAX_WORDS_FILE, &text, &size, err);
+    if (st) goto out;
+    if (!mode_utf8_is_text(text, size)) {
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: not UTF-8 text", path);
+        goto out;
+    }
+    *lines = split_lines(text, size, n);
+    if (*n == 0) st = MODE_FAIL(err, MODE_E_FORMAT, "%s: no lines", path);
+    for (int i = 0; !st && i < *n; i++)
+        if ((*lines)[i][0] == '\0') st = MODE_FAIL(err, MODE_E_FORMAT, "%s: line %d is blank", path, i + 1);
+out:
+    free(text);
+    free(path);
+    return st;
+}
+
+static enum mode_status read_kind(struct mode_evalset *e, const char *dir, struct mode_error *err)
+{
+    char **lines = NULL;
+    int n = 0;
+    char *path = mode_path_join(dir, "dataset_type.txt");
+    enum mode_status st = MODE_OK;
+    e->kind = MODE_TASK_CLASSIFICATION;
+    if (!mode_file_exists(path)) goto out;
+    if ((st = read_words(dir, "dataset_type.txt", &lines, &n, err))) goto out;
+    if (strcmp(lines[0], "retrieval") == 0)
+        e->kind = MODE_TASK_RETRIEVAL;
+    else if (strcmp(lines[0], "classification") != 0)
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: task type \"%s\", expected classification or retrieval", path, lines[0]);
+out:
+    free_lines(lines, n);
+    free(path);
+    return st;
+}
+
+static enum mode_status read_templates(struct mode_evalset *e, const char *dir, struct mode_error *err)
+{
+    static const char name[] = "zeroshot_classification_templates.txt";
+    char *path = mode_path_join(dir, name);
+    enum mode_status st = MODE_OK;
+    if (e->kind == MODE_TASK_RETRIEVAL && !mode_file_exists(path)) {
+        e->templates = mode_xmalloc(sizeof *e->templates);
+        e->templates[0] = mode_xstrdup("{c}");
+        e->n_templates = 1;
+    } else
+        st = read_words(dir, name, &e->templates, &e->n_templates, err);
+    for (int i = 0; !st && i < e->n_templates; i++)
+        if (!strstr(e->templates[i], "{c}"))
+            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: line %d has no {c} for the class name", path, i + 1);
+    free(path);
+    return st;
+}
+
+/* The label of a .cls member: one integer. */
+static enum mode_status read_label(const struct mode_evalset *e, int32_t *label, const uint8_t *p, uint64_t n,
+                                   const char *what, struct mode_error *err)
+{
+    char text[16];
+    int64_t v;
+    while (n > 0 && is_blank((char)p[n - 1])) n--;
+    if (n == 0 || n >= sizeof text || memchr(p, '\0', (size_t)n))
+        return MODE_FAIL(err, MODE_E_FORMAT, "%s: the label is no number", what);
+    memcpy(text, p, (size_t)n);
+    text[n] = '\0';
+    if (mode_parse_int(text, what, 0, e->n_classes - 1, &v, err)) {
+        if (err) err->status = MODE_E_FORMAT;
+        return MODE_E_FORMAT;
+    }
+    *label = (int32_t)v;
+    return MODE_OK;
+}
+
+/* The two characters backslash and n stand for a line end within a caption. */
+static void unescape(char *s)
+{
+    char *to = s;
+    for (; *s; s++) {
+        if (s[0] == '\\' && s[1] == 'n') {
+            *to++ = '\n';
+            s++;
+        } else
+            *to++ = *s;
+    }
+    *to = '\0';
+}
+
+static void *grow(void *v, int n, size_t size) /* before element n is added; doubles */
+{
+    return (n & (n - 1)) == 0 ? mode_xrealloc(v, (n ? 2 * (size_t)n : 1) * size) : v;
+}
+
+static enum mode_status add_texts(struct mode_evalset *e, const uint8_t *p, uint64_t n, const char *what,
+                                  struct mode_error *err)
+{
+    int n_lines;
+    if (n > MAX_WORDS_FILE || !mode_utf8_is_text((const char *)p, (size_t)n))
+        return MODE_FAIL(err, MODE_E_FORMAT, "%s: the captions are not UTF-8 text", what);
+    char *text = mode_xasprintf("%.*s", (int)n, (const char *)p);
+    char **lines = split_lines(text, (size_t)n, &n_lines);
+    int taken = 0;
+    for (int i = 0; i < n_lines; i++) {
+        if (lines[i][0] == '\0') {
+            free(lines[i]);
+            continue;
+        }
+        unescape(lines[i]);
+        e->texts = grow(e->texts, e->n_texts, sizeof *e->texts);
+        e->image_of_text = grow(e->image_of_text, e->n_texts, sizeof *e->image_of_text);
+        e->texts[e->n_texts] = lines[i];
+        e->image_of_text[e->n_texts++] = e->n_images;
+        taken++;
+    }
+    free(lines);
+    free(text);
+    return taken ? MODE_OK : MODE_FAIL(err, MODE_E_FORMAT, "%s: no caption", what);
+}
+
+static enum mode_status add_sample(struct mode_evalset *e, const struct mode_tar_data *d,
+                                   const struct mode_sample_list *s, const struct mode_group *g, const char *path,
+                                   struct mode_error *err)
+{
+    const struct mode_member *image = mode_group_image(s, g);
+    const char *ext = e->kind == MODE_TASK_CLASSIFICATION ? "cls" : "txt";
+    const struct mode_member *words = mode_group_member(s, g, ext);
+    int32_t label = 0;
+    enum mode_status st;
+    char *key = mode_utf8_cleaned(g->key, strlen(g->key));
+    char *what = mode_xasprintf("%s, sample %.200s", path, key);
+    if (!image || !words)
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: no %s", what, image ? ext : "picture");
+    else if (g->again)
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: its key was seen earlier in the tar", what);
+    else if (e->n_images == MAX_IMAGES)
+        st = MODE_FAIL(err, MODE_E_VALUE, "%s: more than %d pictures in one task", what, MAX_IMAGES);
+    else if (e->kind == MODE_TASK_CLASSIFICATION)
+        st = read_label(e, &label, d->data + words->offset, words->size, what, err);
+    else
+        st = add_texts(e, d->data + words->offset, words->size, what, err);
+    free(what);
+    if (st) {
+        free(key);
+        return st;
+    }
+    e->image = grow(e->image, e->n_images, sizeof *e->image);
+    e->image_size = grow(e->image_size, e->n_images, sizeof *e->image_size);
+    e->image_key = grow(e->image_key, e->n_images, sizeof *e->image_key);
+    e->label = grow(e->label, e->n_images, sizeof *e->label);
+    e->image[e->n_images] = d->data + image->offset;
+    e->image_size[e->n_images] = (size_t)image->size;
+    e->image_key[e->n_images] = key;
+    e->label[e->n_images++] = label;
+    return MODE_OK;
+}
+
+static enum mode_status add_tar(struct mode_evalset *e, const char *path, struct mode_error *err)
+{
+    struct mode_tar_data *d = &e->tars[e->n_tars];
+    struct mode_sample_list s = {0};
+    enum mode_status st = mode_tar_data_open(d, path, err);
+    if (st) return st;
+    e->n_tars++;
+    if ((st = mode_samples_list(&s, d, path, err))) return st;
+    if (s.cut)
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: the tar ends too early, in what begins at byte %llu", path,
+                       (unsigned long long)s.cut_at);
+    for (size_t i = 0; !st && i < s.n_groups; i++) st = add_sample(e, d, &s, &s.groups[i], path, err);
+    mode_sample_list_clear(&s);
+    return st;
+}
+
+static enum mode_status read_n_shards(const char *dir, int64_t *n, struct mode_error *err)
+{
+    char **lines = NULL;
+    int n_lines = 0;
+    enum mode_status st = read_words(dir, "test/nshards.txt", &lines, &n_lines, err);
+    if (!st && mode_parse_int(lines[0], "test/nshards.txt", 1, MAX_SHARDS, n, err)) {
+        st = MODE_E_FORMAT;
+        if (err) err->status = st;
+        mode_error_prefix(err, st, "%s", dir);
+    }
+    free_lines(lines, n_lines);
+    return st;
+}
+
+enum mode_status mode_evalset_open(struct mode_evalset *e, const char *dir, struct mode_error *err)
+{
+    int64_t n_shards;
+    enum mode_status st;
+    *e = (struct mode_evalset){0};
+    char *name = mode_xstrdup(dir);
+    for (size_t n = strlen(name); n > 1 && name[n - 1] == '/'; n--) name[n - 1] = '\0';
+    e->name = mode_xstrdup(mode_path_base(name));
+    free(name);
+    if ((st = read_kind(e, dir, err)) || (st = read_templates(e, dir, err)) || (st = read_n_shards(dir, &n_shards, err)))
+        goto out;
+    if (e->kind == MODE_TASK_CLASSIFICATION &&
+        (st = read_words(dir, "classnames.txt", &e->classes, &e->n_classes, err)))
+        goto out;
+    e->tars = mode_xcalloc((size_t)n_shards, sizeof *e->tars);
+    for (int i = 0; !st && i < n_shards; i++) {
+        char *path = mode_xasprintf("%s/test/%d.tar", dir, i);
+        st = add_tar(e, path, err);
+        free(path);
+    }
+    if (!st && e->n_images == 0) st = MODE_FAIL(err, MODE_E_FORMAT, "%s: a task without pictures", dir);
+out:
+    if (st) mode_evalset_close(e);
+    return st;
+}
+
+void mode_evalset_close(struct mode_evalset *e)
+{
+    free(e->name);
+    free_lines(e->classes, e->n_classes);
+    free_lines(e->templates, e->n_templates);
+    free_lines(e->texts, e->n_texts);
+    free_lines(e->image_key, e->n_images);
+    free(e->image);
+    free(e->image_size);
+    free(e->label);
+    free(e->image_of_text);
+    for (int i = 0; i < e->n_tars; i++) mode_tar_data_close(&e->tars[i]);
+    free(e->tars);
+    *e = (struct mode_evalset){0};
+}
+
+char *mode_evalset_prompt(const struct mode_evalset *e, int template_index, int class_index)
+{
+    MODE_ASSERT(template_index >= 0 && template_index < e->n_templates);
+    MODE_ASSERT(class_index >= 0 && class_index < e->n_classes);
+    struct mode_str s = {0};
+    const char *p = e->templates[template_index];
+    for (const char *mark; (mark = strstr(p, "{c}")); p = mark + 3) {
+        mode_str_add(&s, p, (size_t)(mark - p));
+        mode_str_add_cstr(&s, e->classes[class_index]);
+    }
+    mode_str_add_cstr(&s, p);
+    return s.data;
+}
+
+static enum mode_status add_file_digest(struct mode_str *sums, const char *dir, const char *name, bool optional,
+                                        struct mode_error *err)
+{
+    char hex[MODE_DIGEST_HEX];
+    uint64_t size;
+    char *path = mode_path_join(dir, name);
+    enum mode_status st = MODE_OK;
+    if (!optional || mode_file_exists(path)) {
+        st = mode_digest_file(path, hex, &size, err);
+        if (!st) mode_str_printf(sums, "%s %llu %s\n", hex, (unsigned long long)size, name);
+    }
+    free(path);
+    return st;
+}
+
+enum mode_status mode_evalset_digest(const char *dir, char hex[MODE_DIGEST_HEX], struct mode_error *err)
+{
+    static const char *const words[] = {"dataset_type.txt", "classnames.txt", "zeroshot_classification_templates.txt"};
+    struct mode_str sums = {0};
+    int64_t n_shards;
+    enum mode_status st = read_n_shards(dir, &n_shards, err);
+    for (size_t i = 0; !st && i < sizeof words / sizeof *words; i++)
+        st = add_file_digest(&sums, dir, words[i], true, err);
+    if (!st) st = add_file_digest(&sums, dir, "test/nshards.txt", false, err);
+    for (int64_t i = 0; !st && i < n_shards; i++) {
+        char *name = mode_xasprintf("test/%lld.tar", (long long)i);
+        st = add_file_digest(&sums, dir, name, false, err);
+        free(name);
+    }
+    if (!st) mode_digest_bytes(sums.data, sums.len, hex);
+    mode_str_clear(&sums);
+    return st;
+}
+
+static void add_word_list(struct mode_str *out, const char *what, char *const *words, int n)
+{
+    mode_str_printf(out, "%s %d\n", what, n);
+    for (int i = 0; i < n; i++) mode_str_printf(out, "%zu:%s\n", strlen(words[i]), words[i]);
+}
+
+enum mode_status mode_evalset_words_digest(const char *dir, char hex[MODE_DIGEST_HEX], struct mode_error *err)
+{
+    struct mode_evalset e;
+    struct mode_str words = {0};
+    enum mode_status st = mode_evalset_open(&e, dir, err);
+    if (st) return st;
+    mode_str_add_cstr(&words, e.kind == MODE_TASK_RETRIEVAL ? "retrieval\n" : "classification\n");
+    add_word_list(&words, "classes", e.classes, e.n_classes);
+    add_word_list(&words, "templates", e.templates, e.n_templates);
+    add_word_list(&words, "texts", e.texts, e.n_texts);
+    mode_digest_bytes(words.data, words.len, hex);
+    mode_str_clear(&words);
+    mode_evalset_close(&e);
+    return st;
+}
