@@ -17,8 +17,8 @@
     X("captions.strict", BOOL, captions.strict, "false", 0, 0, "duplicate keys are errors") \
     X("captions.max_image_pixels", UINT, captions.max_image_pixels, "64000000", 1, 1e12, "larger pictures are rejected") \
     X("encoder.dir", PATH, encoder.dir, NULL, 0, 0, "Hugging Face folder of the text encoder") \
-    X("encoder.pooling", WORD, encoder.pooling, "pooler", 0, 0, "pooler|cls|mean: which vector of the encoder") \
-    X("encoder.max_tokens", UINT, encoder.max_tokens, "512", 3, 512, "longer texts are cut") \
+    X("encoder.pooling", WORD, encoder.pooling, "auto", 0, 0, "auto|pooler|cls|mean: which vector of the encoder; auto = what its folder says") \
+    X("encoder.max_tokens", UINT, encoder.max_tokens, "0", 0, 8192, "longer texts are cut; 0 = what its folder says") \
     X("cluster.fine", UINT, cluster.fine, "1024", 1, 1e6, "m, fine centres") \
     X("cluster.coarse", UINT, cluster.coarse, "4", 1, 1e4, "n, coarse groups = experts") \
     X("cluster.metric", WORD, cluster.metric, "euclidean", 0, 0, "euclidean|cosine: distance between vectors and centres") \

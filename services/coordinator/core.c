@@ -58,6 +58,7 @@ static struct core_action *act(struct core *c, enum core_action_type type, uint3
     if (task != CORE_NONE) {
         snprintf(a->key, sizeof a->key, "%s", c->task[task].key);
         a->fence = c->task[task].fence;
+        a->state = c->task[task].state;
     }
     return a;
 }

@@ -164,6 +164,7 @@ struct core_action {
     char session[CORE_SESSION];
     char key[CORE_KEY];
     uint64_t fence;
+    enum core_state state; /* of the task when the action arose */
     enum core_verdict verdict;
     char text[200];
 };

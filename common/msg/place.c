@@ -1,0 +1,69 @@
+#include "msg/place.h"
+
+#include "base/file.h"
+#include "base/str.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* of a socket's path: sun_path less the longest name and what ZeroMQ may put behind it */
+#define MAX_FOLDER 80
+
+static enum mode_status folder(char **out, const char *workspace, struct mode_error *err)
+{
+    char real[PATH_MAX];
+    if (!realpath(workspace, real))
+        return MODE_FAIL(err, MODE_E_NOINPUT, "the workspace %s: %s", workspace, strerror(errno));
+    if (strlen(real) + strlen("/run") <= MAX_FOLDER) {
+        *out = mode_path_join(real, "run");
+        return MODE_OK;
+    }
+    char hex[MODE_DIGEST_HEX];
+    mode_digest_bytes(real, strlen(real), hex);
+    *out = mode_xasprintf("/tmp/mode-%u-%.16s", (unsigned)getuid(), hex);
+    return MODE_OK;
+}
+
+enum mode_status mode_place_path(char **path, const char *workspace, const char *name, struct mode_error *err)
+{
+    char *dir;
+    *path = NULL;
+    enum mode_status st = folder(&dir, workspace, err);
+    if (st) return st;
+    *path = mode_path_join(dir, name);
+    free(dir);
+    return MODE_OK;
+}
+
+enum mode_status mode_place_endpoint(char **endpoint, const char *workspace, const char *name, struct mode_error *err)
+{
+    char *path;
+    *endpoint = NULL;
+    enum mode_status st = mode_place_path(&path, workspace, name, err);
+    if (st) return st;
+    *endpoint = mode_xasprintf("ipc://%s", path);
+    free(path);
+    return MODE_OK;
+}
+
+enum mode_status mode_place_make(const char *workspace, struct mode_error *err)
+{
+    char *dir;
+    struct stat s;
+    enum mode_status st = folder(&dir, workspace, err);
+    if (st) return st;
+    if (mkdir(dir, 0700) != 0 && errno != EEXIST)
+        st = MODE_FAIL(err, MODE_E_CREATE, "%s cannot be made: %s", dir, strerror(errno));
+    else if (lstat(dir, &s) != 0 || !S_ISDIR(s.st_mode))
+        st = MODE_FAIL(err, MODE_E_CREATE, "%s is not a folder", dir);
+    else if (s.st_uid != getuid())
+        st = MODE_FAIL(err, MODE_E_PERM, "%s belongs to another user", dir);
+    else if (chmod(dir, 0700) != 0)
+        st = MODE_FAIL(err, MODE_E_PERM, "%s: %s", dir, strerror(errno));
+    free(dir);
+    return st;
+}

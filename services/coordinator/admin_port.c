@@ -1,0 +1,155 @@
+/* admin_port.c - what people ask. */
+#include "server.h"
+
+#include "base/log.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void reply(struct server *s, const struct mode_packet *p, const Mode__Envelope *to, Mode__Envelope *e)
+{
+    struct mode_error err = {0};
+    e->has_reply_to = 1;
+    e->reply_to = to->id;
+    e->has_epoch = 1;
+    e->epoch = s->epoch;
+    if (mode_socket_send(s->admins, p->route, p->n_route, e, &err) && err.status != MODE_E_TEMP)
+        mode_log_failure("send_admin", &err);
+}
+
+static void reject(struct server *s, const struct mode_packet *p, const Mode__Envelope *to, Mode__RejectCode code,
+                   enum mode_status st, const char *text)
+{
+    Mode__Envelope e;
+    Mode__Reject r = MODE__REJECT__INIT;
+    mode_envelope_init(&e, &s->message_id, MODE__ENVELOPE__BODY_REJECT);
+    r.code = code;
+    r.text = (char *)text;
+    r.has_status = 1;
+    r.status = (uint32_t)st;
+    e.reject = &r;
+    reply(s, p, to, &e);
+}
+
+static void on_submit(struct server *s, const struct mode_packet *p, const Mode__Envelope *m)
+{
+    const Mode__Submit *q = m->submit;
+    struct mode_error err = {0};
+    struct run *run;
+    bool created;
+    uint32_t tasks;
+    char *text = strndup((const char *)q->spec.data, q->spec.len);
+    MODE_ASSERT(text);
+    enum mode_status st = MODE_OK;
+    if (strlen(text) != q->spec.len) st = MODE_FAIL(&err, MODE_E_CONFIG, "the spec is not a text: it has a NUL byte");
+    if (!st)
+        st = runs_submit(&run, &created, &tasks, &s->runs, text, q->base_dir ? q->base_dir : "/", q->idempotency,
+                         q->has_dry_run && q->dry_run, &err);
+    free(text);
+    if (st) {
+        reject(s, p, m, st == MODE_E_TEMP ? MODE__REJECT_CODE__REJECT_STATE : MODE__REJECT_CODE__REJECT_SPEC, st, err.text);
+        return;
+    }
+    Mode__Envelope e;
+    Mode__SubmitReply r = MODE__SUBMIT_REPLY__INIT;
+    struct status_memory *memory = NULL;
+    mode_envelope_init(&e, &s->message_id, MODE__ENVELOPE__BODY_SUBMIT_REPLY);
+    r.run = run ? run->name : "";
+    r.created = created;
+    if (run) {
+        if (created) mode_log_info("run_accepted", "run=%s tasks=%u", run->name, run->plan->n_nodes);
+        server_settle(s);
+        Mode__StatusReply *status = status_build(&memory, s, run->name, false, 0);
+        r.stages = status->runs[0]->stages;
+        r.n_stages = status->runs[0]->n_stages;
+    }
+    e.submit_reply = &r;
+    reply(s, p, m, &e);
+    status_free(&memory);
+}
+
+static void on_status(struct server *s, const struct mode_packet *p, const Mode__Envelope *m)
+{
+    const Mode__Status *q = m->status;
+    Mode__Envelope e;
+    struct status_memory *memory;
+    if (q->run && *q->run && !runs_find(&s->runs, q->run)) {
+        char text[200];
+        snprintf(text, sizeof text, "there is no run \"%.64s\" here; `mode status` lists the runs", q->run);
+        reject(s, p, m, MODE__REJECT_CODE__REJECT_NOT_FOUND, MODE_E_NOINPUT, text);
+        return;
+    }
+    mode_envelope_init(&e, &s->message_id, MODE__ENVELOPE__BODY_STATUS_REPLY);
+    e.status_reply = status_build(&memory, s, q->run, q->has_workers && q->workers, q->has_notes ? q->notes : 0);
+    reply(s, p, m, &e);
+    status_free(&memory);
+}
+
+static void on_control(struct server *s, const struct mode_packet *p, const Mode__Envelope *m)
+{
+    const Mode__Control *q = m->control;
+    struct run *run = q->run ? runs_find(&s->runs, q->run) : NULL;
+    Mode__Envelope e;
+    Mode__ControlReply r = MODE__CONTROL_REPLY__INIT;
+    bool running = run && run->state == MODE__RUN_STATE__RUN_RUNNING;
+    mode_envelope_init(&e, &s->message_id, MODE__ENVELOPE__BODY_CONTROL_REPLY);
+    r.text = "done";
+    r.changed = 1;
+    if ((q->verb == MODE__VERB__VERB_CANCEL || q->verb == MODE__VERB__VERB_RETRY) && !run) {
+        reject(s, p, m, MODE__REJECT_CODE__REJECT_NOT_FOUND, MODE_E_NOINPUT, "there is no such run; `mode status` lists the runs");
+        return;
+    }
+    switch (q->verb) {
+    case MODE__VERB__VERB_CANCEL:
+        if (running) {
+            run_cancel(&s->runs, run, server_now_ms());
+        } else {
+            r.changed = 0;
+            r.text = "the run had ended before";
+        }
+        break;
+    case MODE__VERB__VERB_RETRY:
+        r.changed = running ? run_retry(&s->runs, run, server_now_ms()) : 0;
+        if (!running) r.text = "the run has ended; `mode run` with its spec tries again what was given up";
+        break;
+    case MODE__VERB__VERB_SHUTDOWN: s->stop = true; break;
+    case MODE__VERB__VERB_DRAIN:
+        r.changed = 0;
+        for (uint32_t w = 0; w < s->core.n_workers; w++) {
+            const struct core_worker *x = &s->core.worker[w];
+            bool named = (q->worker && strcmp(q->worker, x->session[0] ? x->name : "") == 0) ||
+                         (q->node && strcmp(q->node, x->session[0] ? x->node : "") == 0);
+            if (!x->session[0] || !named) continue;
+            core_handle(&s->core, &(struct core_event){.type = CORE_EV_DRAIN, .session = x->session}, server_now_ms());
+            r.changed++;
+        }
+        break;
+    default:
+        reject(s, p, m, MODE__REJECT_CODE__REJECT_STATE, MODE_E_USAGE, "this coordinator does not know that verb");
+        return;
+    }
+    server_settle(s);
+    e.control_reply = &r;
+    reply(s, p, m, &e);
+}
+
+void server_admin_message(struct server *s, const struct mode_packet *p)
+{
+    struct mode_envelope *in = NULL;
+    struct mode_error err = {0};
+    if (mode_envelope_unpack(&in, p->data, p->size, MODE_WIRE_ADMIN, &err)) {
+        s->n_bad_messages++;
+        return;
+    }
+    switch (in->msg->body_case) {
+    case MODE__ENVELOPE__BODY_SUBMIT: on_submit(s, p, in->msg); break;
+    case MODE__ENVELOPE__BODY_STATUS: on_status(s, p, in->msg); break;
+    case MODE__ENVELOPE__BODY_CONTROL: on_control(s, p, in->msg); break;
+    default:
+        s->n_bad_messages++;
+        reject(s, p, in->msg, MODE__REJECT_CODE__REJECT_BAD_MESSAGE, MODE_E_USAGE,
+               "this coordinator does not answer that question");
+    }
+    mode_envelope_free(&in);
+}

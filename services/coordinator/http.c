@@ -1,0 +1,191 @@
+/* http.c - what machines and browsers ask: health, metrics, status. Loopback unless told otherwise; reads only. */
+#include "server.h"
+
+#include "base/file.h"
+#include "base/options.h"
+#include "base/str.h"
+#include "base/version.h"
+#include "msg/status_json.h"
+
+#include <arpa/inet.h>
+#include <microhttpd.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+struct page {
+    unsigned status;
+    const char *type;
+    struct mode_str body;
+};
+
+static void metric(struct mode_str *out, const char *name, const char *type, const char *help)
+{
+    mode_str_printf(out, "# HELP mode_%s %s\n# TYPE mode_%s %s\n", name, help, name, type);
+}
+
+static void metrics(const struct server *s, struct page *page)
+{
+    static const char *const states[] = {"pending", "leased", "retry", "done", "dead", "cancelled"};
+    struct mode_str *out = &page->body;
+    page->type = "text/plain; version=0.0.4; charset=utf-8";
+    metric(out, "build_info", "gauge", "What this build is.");
+    mode_str_printf(out, "mode_build_info{version=\"%s\"} 1\n", MODE_VERSION);
+    metric(out, "redis_up", "gauge", "Whether Redis answers.");
+    mode_str_printf(out, "mode_redis_up %d\n", redis_is_up(s->redis));
+    metric(out, "epoch", "gauge", "Epoch of this coordinator.");
+    mode_str_printf(out, "mode_epoch %llu\n", (unsigned long long)s->epoch);
+    metric(out, "tasks", "gauge", "Tasks known to this coordinator by queue and state.");
+    for (size_t p = 0; p < s->core.n_pools; p++) {
+        uint64_t n[6] = {0};
+        for (uint32_t t = 0; t < s->core.n_tasks; t++)
+            if (strcmp(s->core.task[t].service, s->core.pool[p].service) == 0) n[s->core.task[t].state]++;
+        for (int i = 0; i < 6; i++)
+            mode_str_printf(out, "mode_tasks{queue=\"%s\",state=\"%s\"} %llu\n", s->core.pool[p].service, states[i],
+                            (unsigned long long)n[i]);
+    }
+    metric(out, "workers", "gauge", "Connected workers by role and state.");
+    for (size_t p = 0; p < s->core.n_pools; p++) {
+        unsigned busy = 0, idle = 0;
+        for (uint32_t w = 0; w < s->core.n_workers; w++) {
+            const struct core_worker *x = &s->core.worker[w];
+            if (!x->session[0] || strcmp(x->service, s->core.pool[p].service) != 0) continue;
+            if (x->held)
+                busy++;
+            else
+                idle++;
+        }
+        mode_str_printf(out, "mode_workers{role=\"%s\",state=\"busy\"} %u\nmode_workers{role=\"%s\",state=\"idle\"} %u\n",
+                        s->core.pool[p].service, busy, s->core.pool[p].service, idle);
+    }
+    metric(out, "handouts_total", "counter", "Tasks handed to workers.");
+    mode_str_printf(out, "mode_handouts_total %llu\n", (unsigned long long)s->n_handouts);
+    metric(out, "zmq_messages_total", "counter", "Messages received.");
+    mode_str_printf(out, "mode_zmq_messages_total{socket=\"worker\",dir=\"in\"} %llu\n", (unsigned long long)s->n_messages[0]);
+    mode_str_printf(out, "mode_zmq_messages_total{socket=\"admin\",dir=\"in\"} %llu\n", (unsigned long long)s->n_messages[1]);
+    metric(out, "bad_messages_total", "counter", "Messages that could not be read or understood.");
+    mode_str_printf(out, "mode_bad_messages_total %llu\n", (unsigned long long)s->n_bad_messages);
+    metric(out, "redis_refused_total", "counter", "Transitions that Redis did not accept.");
+    mode_str_printf(out, "mode_redis_refused_total %llu\n", (unsigned long long)s->n_refused);
+    metric(out, "store_free_bytes", "gauge", "Free space of the workspace.");
+    mode_str_printf(out, "mode_store_free_bytes %llu\n", (unsigned long long)mode_store_free_bytes(s->store));
+    struct rusage use;
+    if (getrusage(RUSAGE_SELF, &use) == 0) {
+        mode_str_printf(out, "# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total %.3f\n",
+                        (double)(use.ru_utime.tv_sec + use.ru_stime.tv_sec) +
+                            (double)(use.ru_utime.tv_usec + use.ru_stime.tv_usec) * 1e-6);
+        mode_str_printf(out, "# TYPE process_resident_memory_bytes gauge\nprocess_resident_memory_bytes %lld\n",
+                        (long long)use.ru_maxrss * 1024);
+    }
+}
+
+static void health(struct page *page, bool good, const char *why)
+{
+    page->status = good ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE;
+    page->type = "text/plain; charset=utf-8";
+    mode_str_printf(&page->body, "%s\n", good ? "ok" : why);
+}
+
+static void status_page(const struct server *s, struct page *page)
+{
+    struct status_memory *memory;
+    char *json = mode_status_json(status_build(&memory, s, NULL, true, SERVER_NOTES));
+    page->type = "application/json";
+    mode_str_add_cstr(&page->body, json);
+    mode_str_add_char(&page->body, '\n');
+    free(json);
+    status_free(&memory);
+}
+
+static void route(const struct server *s, const char *url, struct page *page)
+{
+    if (strcmp(url, "/livez") == 0 || strcmp(url, "/ping") == 0) {
+        health(page, true, ""); /* answering is the proof: the loop that does everything answers */
+    } else if (strcmp(url, "/readyz") == 0 || strcmp(url, "/health") == 0 || strcmp(url, "/healthz") == 0 ||
+               strcmp(url, "/startupz") == 0) {
+        health(page, s->core.dispatch, s->redis_problem[0] ? s->redis_problem : "starting");
+    } else if (strcmp(url, "/metrics") == 0) {
+        metrics(s, page);
+    } else if (strcmp(url, "/status") == 0 || strcmp(url, "/status.json") == 0) {
+        status_page(s, page);
+    } else if (strcmp(url, "/info") == 0) {
+        page->type = "application/json";
+        mode_str_printf(&page->body,
+                        "{\"service\": \"coordinator\", \"version\": \"%s\", \"epoch\": %llu, \"store_id\": \"%s\", "
+                        "\"heartbeat_ms\": %u, \"lease_ms\": %u}\n",
+                        MODE_VERSION, (unsigned long long)s->epoch, mode_store_id(s->store),
+                        s->core.opt.heartbeat_ms, s->core.opt.lease_ms);
+    } else {
+        page->status = MHD_HTTP_NOT_FOUND;
+        page->type = "text/plain; charset=utf-8";
+        mode_str_add_cstr(&page->body, "not found; there are /livez /readyz /metrics /info /status\n");
+    }
+}
+
+static enum MHD_Result answer(void *self, struct MHD_Connection *c, const char *url, const char *method,
+                              const char *version, const char *data, size_t *size, void **state)
+{
+    (void)version;
+    (void)data;
+    (void)state;
+    struct page page = {.status = MHD_HTTP_OK, .type = "text/plain; charset=utf-8"};
+    if (*size) { /* nobody has anything to tell us here */
+        *size = 0;
+        return MHD_NO;
+    }
+    if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0) {
+        page.status = MHD_HTTP_METHOD_NOT_ALLOWED;
+        mode_str_add_cstr(&page.body, "only GET\n");
+    } else {
+        route(self, url, &page);
+    }
+    struct MHD_Response *r = MHD_create_response_from_buffer(page.body.len, page.body.data, MHD_RESPMEM_MUST_FREE);
+    if (!r) {
+        mode_str_clear(&page.body);
+        return MHD_NO;
+    }
+    MHD_add_response_header(r, "Content-Type", page.type);
+    MHD_add_response_header(r, "Cache-Control", "no-store");
+    enum MHD_Result sent = MHD_queue_response(c, page.status, r);
+    MHD_destroy_response(r);
+    return sent;
+}
+
+enum mode_status http_open(struct server *s, const char *address, struct mode_error *err)
+{
+    if (!address || !*address) return MODE_OK;
+    const char *colon = strrchr(address, ':');
+    int64_t port;
+    struct in_addr ip;
+    char *host = colon ? mode_xasprintf("%.*s", (int)(colon - address), address) : mode_xstrdup("");
+    bool good = colon && inet_pton(AF_INET, strcmp(host, "localhost") == 0 ? "127.0.0.1" : host, &ip) == 1;
+    free(host);
+    if (!good)
+        return MODE_FAIL(err, MODE_E_CONFIG, "the HTTP address \"%s\" is not an IPv4 address and a port (127.0.0.1:8080)",
+                         address);
+    enum mode_status st = mode_parse_int(colon + 1, "the HTTP port", 1, 65535, &port, err);
+    if (st) return st;
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr = ip};
+    s->http = MHD_start_daemon(MHD_USE_EPOLL, (uint16_t)port, NULL, NULL, answer, s, MHD_OPTION_SOCK_ADDR,
+                               (struct sockaddr *)&at, MHD_OPTION_CONNECTION_LIMIT, 64u, MHD_OPTION_CONNECTION_TIMEOUT,
+                               10u, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)32768, MHD_OPTION_END);
+    if (!s->http)
+        return MODE_FAIL(err, MODE_E_CONFIG, "HTTP cannot listen on %s: the port is taken or not allowed (--http)", address);
+    const union MHD_DaemonInfo *info = MHD_get_daemon_info(s->http, MHD_DAEMON_INFO_EPOLL_FD);
+    s->http_fd = info ? info->epoll_fd : -1;
+    return MODE_OK;
+}
+
+void http_run(struct server *s)
+{
+    if (s->http) MHD_run(s->http);
+}
+
+void http_close(struct server *s)
+{
+    if (s->http) MHD_stop_daemon(s->http);
+    s->http = NULL;
+    s->http_fd = -1;
+}

@@ -1,0 +1,343 @@
+#include "plan.h"
+
+#include "base/file.h"
+#include "base/str.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* stall: the longest a task may show no progress. Training reports every step, so a minute is long; a first step of a
+ * large model on a slow machine is not, hence ten. */
+static const struct {
+    const char *name, *service;
+    uint64_t stall_ms;
+} stages[PLAN_STAGES] = {
+    [PLAN_CAPTIONS] = {"captions", "captions", 300000},   [PLAN_EMBED] = {"embed", "embed", 300000},
+    [PLAN_WORDS] = {"words", "embed", 300000},            [PLAN_CLUSTER] = {"cluster", "cluster", 900000},
+    [PLAN_ASSIGN] = {"assign", "assign", 300000},         [PLAN_SEED] = {"train-seed", "train", 600000},
+    [PLAN_DENSE] = {"train-dense", "train", 600000},      [PLAN_EXPERTS] = {"train-experts", "train", 600000},
+    [PLAN_EVALUATE] = {"evaluate", "evaluate", 300000},   [PLAN_ENSEMBLE] = {"ensemble", "ensemble", 300000},
+};
+
+const char *plan_stage_name(enum plan_stage s)
+{
+    return stages[s].name;
+}
+
+const char *plan_stage_service(enum plan_stage s)
+{
+    return stages[s].service;
+}
+
+uint64_t plan_stage_stall_ms(enum plan_stage s)
+{
+    return stages[s].stall_ms;
+}
+
+char *plan_model_name(uint32_t model)
+{
+    if (model < 2) return mode_xstrdup(model ? "seed" : "dense");
+    return mode_xasprintf("expert-%u", model - 2);
+}
+
+uint32_t plan_model_node(const struct plan *p, uint32_t model)
+{
+    if (model == 0) return p->first[PLAN_DENSE];
+    return model == 1 ? p->first[PLAN_SEED] : p->first[PLAN_EXPERTS] + model - 2;
+}
+
+/* ---------------------------------------------------------------------------------------------- the graph */
+
+static uint32_t add_node(struct plan *p, enum plan_stage stage, uint32_t a, uint32_t b, char *label)
+{
+    if ((p->n_nodes & (p->n_nodes - 1)) == 0)
+        p->node = mode_xrealloc(p->node, (p->n_nodes ? 2 * (size_t)p->n_nodes : 1) * sizeof *p->node);
+    p->node[p->n_nodes] = (struct plan_node){.stage = stage, .a = a, .b = b, .label = label, .same = PLAN_NONE};
+    return p->n_nodes++;
+}
+
+static void add_needs(struct plan *p, uint32_t node, uint32_t first, uint32_t n)
+{
+    struct plan_node *x = &p->node[node];
+    x->needs = mode_xrealloc(x->needs, (x->n_needs + (size_t)n) * sizeof *x->needs);
+    for (uint32_t i = 0; i < n; i++) x->needs[x->n_needs++] = first + i;
+    x->n_missing = x->n_needs;
+}
+
+static void add_stage(struct plan *p, enum plan_stage s)
+{
+    uint32_t n_shards = (uint32_t)p->shards.n, *first = p->first;
+    first[s] = p->n_nodes;
+    switch (s) {
+    case PLAN_CAPTIONS:
+    case PLAN_EMBED:
+    case PLAN_ASSIGN:
+        for (uint32_t i = 0; i < n_shards; i++) {
+            uint32_t n = add_node(p, s, i, 0, mode_xasprintf("%s/%04u", stages[s].name, i));
+            if (s == PLAN_EMBED) add_needs(p, n, first[PLAN_CAPTIONS] + i, 1);
+            if (s == PLAN_ASSIGN) {
+                add_needs(p, n, first[PLAN_EMBED] + i, 1);
+                add_needs(p, n, first[PLAN_CLUSTER], 1);
+            }
+        }
+        break;
+    case PLAN_WORDS:
+        for (uint32_t t = 0; t < p->n_tasks; t++) add_node(p, s, t, 0, mode_xasprintf("words/%s", p->task[t].name));
+        break;
+    case PLAN_CLUSTER: add_needs(p, add_node(p, s, 0, 0, mode_xstrdup("cluster")), first[PLAN_EMBED], n_shards); break;
+    case PLAN_SEED:
+    case PLAN_DENSE:
+    case PLAN_EXPERTS: {
+        uint32_t n_models = s == PLAN_EXPERTS ? (uint32_t)p->spec.cluster.coarse : 1;
+        for (uint32_t k = 0; k < n_models; k++) {
+            char *name = plan_model_name(s == PLAN_EXPERTS ? k + 2 : s == PLAN_SEED);
+            uint32_t n = add_node(p, s, k, 0, mode_xasprintf("train/%s", name));
+            free(name);
+            add_needs(p, n, first[PLAN_CAPTIONS], n_shards);
+            if (s == PLAN_EXPERTS) {
+                add_needs(p, n, first[PLAN_ASSIGN], n_shards);
+                add_needs(p, n, first[PLAN_CLUSTER], 1);
+            }
+            if (s != PLAN_SEED) add_needs(p, n, first[PLAN_SEED], 1);
+        }
+        break;
+    }
+    case PLAN_EVALUATE:
+        for (uint32_t m = 0; m < p->n_models; m++)
+            for (uint32_t t = 0; t < p->n_tasks; t++) {
+                char *name = plan_model_name(m);
+                uint32_t n = add_node(p, s, m, t, mode_xasprintf("evaluate/%s/%s", name, p->task[t].name));
+                free(name);
+                add_needs(p, n, plan_model_node(p, m), 1);
+            }
+        break;
+    case PLAN_ENSEMBLE: { /* the report speaks of everything */
+        uint32_t n = add_node(p, s, 0, 0, mode_xstrdup("ensemble"));
+        add_needs(p, n, 0, n);
+        break;
+    }
+    case PLAN_STAGES: break;
+    }
+    first[s + 1] = p->n_nodes;
+}
+
+static void link_feeds(struct plan *p)
+{
+    for (uint32_t n = 0; n < p->n_nodes; n++)
+        for (uint32_t i = 0; i < p->node[n].n_needs; i++) p->node[p->node[n].needs[i]].n_feeds++;
+    for (uint32_t n = 0; n < p->n_nodes; n++) {
+        p->node[n].feeds = mode_xmalloc((p->node[n].n_feeds + 1) * sizeof(uint32_t));
+        p->node[n].n_feeds = 0;
+    }
+    for (uint32_t n = 0; n < p->n_nodes; n++)
+        for (uint32_t i = 0; i < p->node[n].n_needs; i++) {
+            struct plan_node *from = &p->node[p->node[n].needs[i]];
+            from->feeds[from->n_feeds++] = n;
+        }
+}
+
+static enum mode_status look_at_tasks(struct plan *p, const struct plan_world *world, struct mode_error *err)
+{
+    struct mode_spec_list dirs;
+    enum mode_status st = mode_spec_tasks(&p->spec, &dirs, err);
+    if (st) return st;
+    p->task = mode_xcalloc(dirs.n + 1, sizeof *p->task);
+    for (size_t i = 0; i < dirs.n && !st; i++) {
+        struct plan_task *t = &p->task[p->n_tasks++];
+        t->dir = mode_xstrdup(dirs.item[i]);
+        size_t n = strlen(t->dir);
+        while (n > 1 && t->dir[n - 1] == '/') t->dir[--n] = 0;
+        t->name = mode_xstrdup(mode_path_base(t->dir));
+        char *type = mode_path_join(t->dir, "dataset_type.txt"), *text = NULL;
+        size_t size;
+        t->kind = "classification";
+        if (mode_file_exists(type)) {
+            if (!(st = mode_file_read(type, 4096, &text, &size, err)) && strncmp(text, "retrieval", 9) == 0)
+                t->kind = "retrieval";
+            free(text);
+        }
+        free(type);
+        if (!st) st = world->task_digest(t->dir, t->digest, err);
+        if (!st) st = world->words_digest(t->dir, t->words_digest, err);
+        if (st) st = mode_error_prefix(err, st, "evaluation task %s", t->name);
+    }
+    mode_spec_list_clear(&dirs);
+    return st;
+}
+
+enum mode_status plan_open(struct plan **out, struct mode_spec *spec, struct mode_store *store,
+                           const struct plan_world *world, struct mode_error *err)
+{
+    struct plan *p = mode_xcalloc(1, sizeof *p);
+    enum mode_status st;
+    uint64_t size;
+    *out = NULL;
+    p->spec = *spec;
+    *spec = (struct mode_spec){0};
+    p->store = store;
+    p->n_models = (uint32_t)p->spec.cluster.coarse + 2;
+    if ((st = mode_spec_check(&p->spec, err))) goto out;
+    if ((st = mode_sources_expand(&p->shards, p->spec.data_train.item, p->spec.data_train.n, p->spec.folder, err)))
+        goto out;
+    if ((st = world->encoder_id(&p->encoder_id, &p->spec, err))) goto out;
+    if ((st = mode_digest_file(p->spec.tokenizer_merges, p->tokenizer_digest, &size, err))) goto out;
+    if ((st = look_at_tasks(p, world, err))) goto out;
+    for (enum plan_stage s = 0; s < PLAN_STAGES; s++) add_stage(p, s);
+    link_feeds(p);
+    p->todo = mode_xmalloc(p->n_nodes * sizeof *p->todo);
+    for (uint32_t n = 0; n < p->n_nodes; n++)
+        if (!p->node[n].n_missing) p->todo[p->n_todo++] = n;
+    *out = p;
+    return MODE_OK;
+out:
+    plan_close(&p);
+    return st;
+}
+
+void plan_close(struct plan **pp)
+{
+    struct plan *p = *pp;
+    *pp = NULL;
+    if (!p) return;
+    for (uint32_t n = 0; n < p->n_nodes; n++) {
+        free(p->node[n].label);
+        free(p->node[n].needs);
+        free(p->node[n].feeds);
+        if (p->node[n].commit) mode__commit__free_unpacked(p->node[n].commit, NULL);
+    }
+    for (uint32_t t = 0; t < p->n_tasks; t++) {
+        free(p->task[t].name);
+        free(p->task[t].dir);
+    }
+    free(p->task);
+    free(p->node);
+    free(p->todo);
+    free(p->encoder_id);
+    index_clear(&p->by_key);
+    mode_shards_clear(&p->shards);
+    mode_spec_clear(&p->spec);
+    free(p);
+}
+
+/* ---------------------------------------------------------------------------------------------- unfolding */
+
+static enum mode_status finish(struct plan *p, uint32_t node, bool cached, struct mode_error *err)
+{
+    struct plan_node *x = &p->node[node];
+    if (x->state == PLAN_DONE) return MODE_OK;
+    enum mode_status st = mode_store_commit_get(p->store, &x->commit, x->key, err);
+    if (st) return st;
+    if (x->state == PLAN_LOST) plan_revive(p, node);
+    x->state = PLAN_DONE;
+    x->cached = cached;
+    p->n_done[x->stage]++;
+    p->n_cached[x->stage] += cached;
+    for (uint32_t i = 0; i < x->n_feeds; i++)
+        if (--p->node[x->feeds[i]].n_missing == 0) p->todo[p->n_todo++] = x->feeds[i];
+    return MODE_OK;
+}
+
+static enum mode_status open_node(struct plan *p, uint32_t node, bool *live, struct mode_error *err)
+{
+    struct plan_node *x = &p->node[node];
+    struct plan_spec spec;
+    *live = false;
+    enum mode_status st = plan_task_spec(&spec, p, node, err);
+    if (st) return mode_error_prefix(err, st, "%s", x->label);
+    mode_task_key(x->key, &spec.msg);
+    bool committed = mode_store_commit_exists(p->store, x->key);
+    if (!committed) st = mode_store_task_put(p->store, x->key, &spec.msg, err);
+    plan_spec_clear(&spec);
+    if (st) return st;
+    uint32_t twin = index_get(&p->by_key, x->key);
+    if (twin == INDEX_NONE) {
+        index_put(&p->by_key, x->key, node);
+    } else { /* the same work under two names: it is run once */
+        x->same = p->node[twin].same;
+        p->node[twin].same = node;
+    }
+    if (committed) return finish(p, node, true, err);
+    x->state = p->node[twin == INDEX_NONE ? node : twin].state;
+    if (twin == INDEX_NONE) x->state = PLAN_LIVE;
+    *live = twin == INDEX_NONE;
+    return MODE_OK;
+}
+
+enum mode_status plan_next(struct plan *p, uint32_t *node, struct mode_error *err)
+{
+    *node = PLAN_NONE;
+    while (p->todo_at < p->n_todo) {
+        uint32_t n = p->todo[p->todo_at];
+        bool live;
+        if (p->node[n].state == PLAN_WAITING) {
+            enum mode_status st = open_node(p, n, &live, err);
+            if (st) return st; /* the node stays at the head: the caller may try again */
+            if (live) *node = n;
+        }
+        p->todo_at++;
+        if (*node != PLAN_NONE) return MODE_OK;
+    }
+    return MODE_OK;
+}
+
+enum mode_status plan_done(struct plan *p, uint32_t node, struct mode_error *err)
+{
+    node = plan_find(p, p->node[node].key);
+    for (; node != PLAN_NONE; node = p->node[node].same) {
+        enum mode_status st = finish(p, node, false, err);
+        if (st) return st;
+    }
+    return MODE_OK;
+}
+
+void plan_lost(struct plan *p, uint32_t node)
+{
+    struct plan_node *x = &p->node[node];
+    if (x->state == PLAN_LOST || x->state == PLAN_DONE) return;
+    x->state = PLAN_LOST;
+    p->n_lost[x->stage]++;
+    for (uint32_t i = 0; i < x->n_feeds; i++) plan_lost(p, x->feeds[i]);
+    if (x->same != PLAN_NONE) plan_lost(p, x->same);
+}
+
+void plan_revive(struct plan *p, uint32_t node)
+{
+    struct plan_node *x = &p->node[node];
+    if (x->state != PLAN_LOST) return;
+    for (uint32_t i = 0; i < x->n_needs; i++)
+        if (p->node[x->needs[i]].state == PLAN_LOST) return; /* still behind another lost one */
+    x->state = x->key[0] ? PLAN_LIVE : PLAN_WAITING;
+    p->n_lost[x->stage]--;
+    for (uint32_t i = 0; i < x->n_feeds; i++) plan_revive(p, x->feeds[i]);
+    if (x->same != PLAN_NONE) plan_revive(p, x->same);
+}
+
+uint32_t plan_find(const struct plan *p, const char *key)
+{
+    return index_get(&p->by_key, key);
+}
+
+bool plan_finished(const struct plan *p)
+{
+    uint32_t n = 0;
+    for (int s = 0; s < PLAN_STAGES; s++) n += p->n_done[s];
+    return n == p->n_nodes;
+}
+
+bool plan_stuck(const struct plan *p)
+{
+    bool lost = false;
+    if (p->todo_at < p->n_todo) return false;
+    for (uint32_t n = 0; n < p->n_nodes; n++) {
+        if (p->node[n].state == PLAN_LIVE) return false;
+        if (p->node[n].state == PLAN_LOST) lost = true;
+    }
+    return lost;
+}
+
+const Mode__Blob *plan_output(const struct plan_node *n, const char *name)
+{
+    for (size_t i = 0; n->commit && i < n->commit->n_outputs; i++)
+        if (strcmp(n->commit->outputs[i]->name, name) == 0) return n->commit->outputs[i];
+    return NULL;
+}

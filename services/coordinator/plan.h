@@ -1,0 +1,131 @@
+/* plan.h - from a run spec to its tasks, as far as they are known.
+ *
+ * A plan is a graph of nodes. A node's key is the digest of its whole TaskSpec, inputs included, so it is known only
+ * when everything before it is committed: the plan unfolds as commits come in. A node whose commit record exists
+ * is done without being run ("cached"), so a finished run is found again in moments, and a changed parameter redoes
+ * only what depends on it.
+ *
+ *     captions/s -> embed/s ----> cluster -> assign/s -.
+ *         |                          |                 v
+ *         '-> train/seed --> train/dense, train/expert-k -> evaluate/model/task -> ensemble
+ *                                                 words/t ------------------------^
+ *
+ *     plan_open(&plan, &spec, store, &world, &err);
+ *     while (plan_next(plan, &node, &err) == MODE_OK && node != PLAN_NONE) ...  // to be run: plan_node(plan, node)->key
+ *     plan_done(plan, node, &err);                                              // its commit record exists
+ *
+ * Threads: one caller. */
+#ifndef MODE_COORDINATOR_PLAN_H
+#define MODE_COORDINATOR_PLAN_H
+
+#include "index.h"
+#include "pipeline/sources.h"
+#include "pipeline/spec.h"
+#include "store/artifacts.h"
+
+enum plan_stage {
+    PLAN_CAPTIONS,
+    PLAN_EMBED,
+    PLAN_WORDS,
+    PLAN_CLUSTER,
+    PLAN_ASSIGN,
+    PLAN_SEED,
+    PLAN_DENSE,
+    PLAN_EXPERTS,
+    PLAN_EVALUATE,
+    PLAN_ENSEMBLE,
+    PLAN_STAGES
+};
+const char *plan_stage_name(enum plan_stage s);    /* "train-experts" */
+const char *plan_stage_service(enum plan_stage s); /* "train" */
+/* How long a task's progress may stand still, ms. */
+uint64_t plan_stage_stall_ms(enum plan_stage s);
+
+enum plan_state {
+    PLAN_WAITING, /* on inputs                                 */
+    PLAN_LIVE,    /* handed to the core                        */
+    PLAN_DONE,    /* committed                                 */
+    PLAN_LOST,    /* quarantined, cancelled, or behind one     */
+};
+
+#define PLAN_NONE UINT32_MAX
+
+struct plan_node {
+    enum plan_stage stage;
+    uint32_t a, b;   /* shard, task, expert, model; task of an evaluation */
+    char *label;     /* "captions/0007" */
+    char key[MODE_DIGEST_HEX]; /* "" while unknown */
+    enum plan_state state;
+    bool cached;
+    uint32_t n_missing;     /* inputs not done */
+    uint32_t *needs;        /* nodes, in the order of the inputs */
+    uint32_t n_needs;
+    uint32_t *feeds;        /* nodes that need it */
+    uint32_t n_feeds;
+    uint32_t same;          /* another node of this plan with the same key, or PLAN_NONE */
+    Mode__Commit *commit;   /* when DONE */
+};
+
+struct plan_task { /* an evaluation task */
+    char *name, *dir;
+    const char *kind; /* classification | retrieval */
+    char digest[MODE_DIGEST_HEX], words_digest[MODE_DIGEST_HEX];
+};
+
+/* What the plan asks about the world outside the store; tests put in their own. */
+struct plan_world {
+    /* the encoder's identity; "auto" pooling and 0 max_tokens of the spec are resolved in it */
+    enum mode_status (*encoder_id)(char **id, struct mode_spec *spec, struct mode_error *err);
+    enum mode_status (*task_digest)(const char *dir, char hex[MODE_DIGEST_HEX], struct mode_error *err);
+    enum mode_status (*words_digest)(const char *dir, char hex[MODE_DIGEST_HEX], struct mode_error *err);
+};
+
+struct plan {
+    struct mode_spec spec;
+    struct mode_store *store;
+    struct mode_shards shards;
+    struct plan_task *task;
+    uint32_t n_tasks, n_models; /* models: dense, seed, expert-0 ... */
+    char *encoder_id;
+    char tokenizer_digest[MODE_DIGEST_HEX];
+    struct plan_node *node;
+    uint32_t n_nodes, first[PLAN_STAGES + 1]; /* nodes of stage s: [first[s], first[s + 1]) */
+    struct index by_key;
+    uint32_t *todo, n_todo, todo_at; /* nodes whose inputs are done, to be looked at by plan_next */
+    uint32_t n_done[PLAN_STAGES], n_cached[PLAN_STAGES], n_lost[PLAN_STAGES];
+};
+
+/* Takes over the spec (also after a failure). Looks at every input: MODE_E_NOINPUT, MODE_E_CONFIG with a sentence. */
+enum mode_status plan_open(struct plan **out, struct mode_spec *spec, struct mode_store *store,
+                           const struct plan_world *world, struct mode_error *err);
+void plan_close(struct plan **p);
+
+/* The next node that must be run: its TaskSpec is stored and its key set, its state LIVE. Nodes that are committed
+ * already are counted as done on the way. PLAN_NONE: none at present. */
+enum mode_status plan_next(struct plan *p, uint32_t *node, struct mode_error *err);
+/* The node's commit record exists: what needed it may go on. All nodes of its key are done. */
+enum mode_status plan_done(struct plan *p, uint32_t node, struct mode_error *err);
+/* It will not be done: neither will anything behind it. */
+void plan_lost(struct plan *p, uint32_t node);
+/* A lost node goes on after all (retried): it and what was lost behind it is live or waiting again. */
+void plan_revive(struct plan *p, uint32_t node);
+uint32_t plan_find(const struct plan *p, const char *key); /* PLAN_NONE */
+bool plan_finished(const struct plan *p);                  /* every node is DONE */
+bool plan_stuck(const struct plan *p);                     /* some are LOST and nothing is LIVE or to do */
+/* Name of the i-th model: "dense", "seed", "expert-0". The caller frees. */
+char *plan_model_name(uint32_t model);
+/* The node that trains the i-th model. */
+uint32_t plan_model_node(const struct plan *p, uint32_t model);
+
+/* plan_task.c: the TaskSpec of a node whose inputs are all done, as packed bytes are keyed; free with plan_spec_clear. */
+struct plan_spec {
+    Mode__TaskSpec msg;
+    struct plan_spec_memory *memory;
+};
+enum mode_status plan_task_spec(struct plan_spec *out, struct plan *p, uint32_t node, struct mode_error *err);
+void plan_spec_clear(struct plan_spec *s);
+
+/* The output of that name of a committed node, or NULL. */
+const Mode__Blob *plan_output(const struct plan_node *n, const char *name);
+
+#endif

@@ -1,0 +1,377 @@
+/* plan_task.c - the TaskSpec of every kind of node: what is in it decides the key, so nothing accidental may be. */
+#include "plan.h"
+
+#include "base/str.h"
+#include "base/version.h"
+#include "cluster/centres.h"
+#include "data/safetensors.h"
+#include "msg/code_version.h"
+#include "proto/assign.pb-c.h"
+#include "proto/captions.pb-c.h"
+#include "proto/cluster.pb-c.h"
+#include "proto/embed.pb-c.h"
+#include "proto/ensemble.pb-c.h"
+#include "proto/evaluate.pb-c.h"
+#include "proto/train.pb-c.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct plan_spec_memory {
+    Mode__Input *input;
+    Mode__Input **inputs;
+    size_t n, cap;
+    uint8_t *request;
+    char version[128];
+};
+
+static void set_request(struct plan_spec *s, const void *message)
+{
+    size_t n = protobuf_c_message_get_packed_size(message);
+    s->memory->request = mode_xmalloc(n + 1);
+    protobuf_c_message_pack(message, s->memory->request);
+    s->msg.request = (ProtobufCBinaryData){.data = s->memory->request, .len = n};
+}
+
+static void add_input(struct plan_spec *s, const char *digest, uint64_t size, char *name)
+{
+    struct plan_spec_memory *m = s->memory;
+    if (m->n == m->cap) {
+        m->cap = m->cap ? 2 * m->cap : 16;
+        m->input = mode_xrealloc(m->input, m->cap * sizeof *m->input);
+    }
+    Mode__Input *in = &m->input[m->n++];
+    mode__input__init(in);
+    in->name = name;
+    in->digest = mode_xstrdup(digest);
+    in->size = size;
+}
+
+/* The output of a done node as an input under that name. */
+static enum mode_status add_output(struct plan_spec *s, const struct plan_node *from, const char *output, char *name,
+                                   struct mode_error *err)
+{
+    const Mode__Blob *blob = plan_output(from, output);
+    if (!blob) {
+        free(name);
+        return MODE_FAIL(err, MODE_E_FORMAT, "the commit record of %s has no output \"%s\"", from->label, output);
+    }
+    add_input(s, blob->digest, blob->size, name);
+    return MODE_OK;
+}
+
+static enum mode_status add_shards(struct plan_spec *s, const struct plan *p, enum plan_stage stage, const char *output,
+                                   const char *prefix, struct mode_error *err)
+{
+    enum mode_status st = MODE_OK;
+    for (uint32_t i = 0; i < p->shards.n && !st; i++)
+        st = add_output(s, &p->node[p->first[stage] + i], output, mode_xasprintf("%s/%04u", prefix, i), err);
+    return st;
+}
+
+static char **shard_paths(const struct plan *p)
+{
+    char **paths = mode_xmalloc((p->shards.n + 1) * sizeof *paths);
+    for (size_t i = 0; i < p->shards.n; i++) paths[i] = p->shards.shard[i].path;
+    return paths;
+}
+
+static enum mode_status captions_task(struct plan_spec *s, const struct plan *p, const struct plan_node *x)
+{
+    const struct mode_shard *shard = &p->shards.shard[x->a];
+    Mode__CaptionsRequest r = MODE__CAPTIONS_REQUEST__INIT;
+    r.shard_path = shard->path;
+    r.shard_size = shard->size;
+    r.shard_mtime_ns = shard->mtime_ns;
+    r.shard_name = shard->name;
+    r.text_keys = p->spec.captions.text_keys.item;
+    r.n_text_keys = p->spec.captions.text_keys.n;
+    r.seed = p->spec.captions.seed;
+    r.shard_index = x->a;
+    r.strict = p->spec.captions.strict;
+    r.max_image_pixels = p->spec.captions.max_image_pixels;
+    set_request(s, &r);
+    return MODE_OK;
+}
+
+static enum mode_status embed_task(struct plan_spec *s, const struct plan *p, const struct plan_node *x,
+                                   struct mode_error *err)
+{
+    Mode__EmbedRequest r = MODE__EMBED_REQUEST__INIT;
+    r.encoder_dir = p->spec.encoder.dir;
+    r.encoder_id = p->encoder_id;
+    r.pooling = p->spec.encoder.pooling;
+    r.max_tokens = (uint32_t)p->spec.encoder.max_tokens;
+    if (x->stage == PLAN_WORDS) {
+        r.task_dir = p->task[x->a].dir;
+        r.task_digest = p->task[x->a].words_digest;
+    }
+    set_request(s, &r);
+    if (x->stage == PLAN_WORDS) return MODE_OK;
+    return add_output(s, &p->node[x->needs[0]], "captions.bin", mode_xstrdup("captions"), err);
+}
+
+static enum mode_status cluster_task(struct plan_spec *s, const struct plan *p, struct mode_error *err)
+{
+    Mode__ClusterRequest r = MODE__CLUSTER_REQUEST__INIT;
+    r.fine = (uint32_t)p->spec.cluster.fine;
+    r.coarse = (uint32_t)p->spec.cluster.coarse;
+    r.metric = p->spec.cluster.metric;
+    r.seed = p->spec.cluster.seed;
+    r.sample_per_centre = (uint32_t)p->spec.cluster.sample_per_centre;
+    r.fine_iterations = (uint32_t)p->spec.cluster.fine_iterations;
+    r.coarse_iterations = (uint32_t)p->spec.cluster.coarse_iterations;
+    r.encoder_id = p->encoder_id;
+    set_request(s, &r);
+    return add_shards(s, p, PLAN_EMBED, "feat.safetensors", "feat", err);
+}
+
+static enum mode_status assign_task(struct plan_spec *s, const struct plan *p, const struct plan_node *x,
+                                    struct mode_error *err)
+{
+    Mode__AssignRequest r = MODE__ASSIGN_REQUEST__INIT;
+    r.shard_index = x->a;
+    r.encoder_id = p->encoder_id;
+    set_request(s, &r);
+    enum mode_status st = add_output(s, &p->node[x->needs[0]], "feat.safetensors", mode_xstrdup("feat"), err);
+    return st ? st : add_output(s, &p->node[x->needs[1]], "centres.safetensors", mode_xstrdup("centres"), err);
+}
+
+/* Pairs assigned to coarse group k, over all shards. */
+static enum mode_status pool_size(uint64_t *out, struct plan *p, int32_t k, struct mode_error *err)
+{
+    struct mode_centres centres = {0};
+    struct mode_safetensors file = {0};
+    char *path = NULL;
+    const Mode__Blob *blob = plan_output(&p->node[p->first[PLAN_CLUSTER]], "centres.safetensors");
+    if (!blob) return MODE_FAIL(err, MODE_E_FORMAT, "the commit record of cluster has no centres.safetensors");
+    enum mode_status st = mode_store_blob_path(p->store, &path, blob->digest, blob->size, err);
+    if (!st) st = mode_centres_load(&centres, path, err);
+    free(path);
+    *out = 0;
+    for (uint32_t i = 0; i < p->shards.n && !st; i++) {
+        const struct plan_node *x = &p->node[p->first[PLAN_ASSIGN] + i];
+        const struct mode_tensor *id = NULL;
+        path = NULL;
+        if (!(blob = plan_output(x, "assign.safetensors")))
+            st = MODE_FAIL(err, MODE_E_FORMAT, "the commit record of %s has no assign.safetensors", x->label);
+        if (!st) st = mode_store_blob_path(p->store, &path, blob->digest, blob->size, err);
+        if (!st) st = mode_safetensors_open(&file, path, err);
+        if (!st) {
+            st = mode_safetensors_need(&file, "fine_id", MODE_DTYPE_I32, 1, (int64_t[]){-1}, &id, err);
+            for (int64_t r = 0; !st && r < id->dim[0]; r++) {
+                int32_t fine;
+                memcpy(&fine, (const char *)id->data + 4 * r, 4);
+                if (fine < 0 || fine >= centres.m)
+                    st = MODE_FAIL(err, MODE_E_FORMAT, "%s: row %lld has fine id %d of %d", path, (long long)r, fine,
+                                   centres.m);
+                else if (centres.fine_to_coarse[fine] == k)
+                    ++*out;
+            }
+            mode_safetensors_close(&file);
+        }
+        free(path);
+    }
+    mode_centres_clear(&centres);
+    return st;
+}
+
+static enum mode_status train_task(struct plan_spec *s, struct plan *p, const struct plan_node *x,
+                                   struct mode_error *err)
+{
+    const struct mode_spec *spec = &p->spec;
+    Mode__TrainRequest r = MODE__TRAIN_REQUEST__INIT;
+    uint64_t kept = 0, seed_steps, total_steps;
+    enum mode_status st;
+    for (uint32_t i = 0; i < p->shards.n; i++) kept += p->node[p->first[PLAN_CAPTIONS] + i].commit->rows_out;
+    if ((st = mode_spec_steps(spec, kept, &seed_steps, &total_steps, err))) return st;
+    bool seed = x->stage == PLAN_SEED, expert = x->stage == PLAN_EXPERTS;
+    char *name = plan_model_name(expert ? x->a + 2 : seed);
+    r.name = name;
+    r.model_config = spec->model_config;
+    r.preprocess_config = spec->preprocess_config;
+    r.tokenizer_path = spec->tokenizer_merges;
+    r.tokenizer_digest = p->tokenizer_digest;
+    r.seed = spec->train.seed;
+    r.batch = (uint32_t)spec->train.batch;
+    r.lr = spec->train.lr;
+    r.beta1 = spec->train.beta1;
+    r.beta2 = spec->train.beta2;
+    r.eps = spec->train.eps;
+    r.weight_decay = spec->train.weight_decay;
+    r.warmup_steps = spec->train.warmup_steps;
+    r.total_steps = total_steps;
+    r.start_step = seed ? 0 : seed_steps;
+    r.end_step = seed ? seed_steps : total_steps;
+    r.out_ratio = spec->train.out_ratio;
+    r.checkpoint_steps = spec->train.checkpoint_steps;
+    r.scale_min = spec->train.scale_min;
+    r.scale_max = spec->train.scale_max;
+    if (expert) {
+        r.has_expert = 1;
+        r.expert = (int32_t)x->a;
+    }
+    if (expert && spec->train.share_steps) {
+        uint64_t pool = 0, rest = total_steps - seed_steps;
+        if ((st = pool_size(&pool, p, r.expert, err))) goto out;
+        uint64_t own = (uint64_t)llround((double)rest * (double)pool / (double)kept);
+        if (own < 1) own = 1;
+        if (own > rest) own = rest;
+        r.end_step = seed_steps + own;
+        r.has_schedule_stride = 1;
+        r.schedule_stride = (double)rest / (double)own;
+    }
+    char **paths = shard_paths(p);
+    r.shard_paths = paths;
+    r.n_shard_paths = p->shards.n;
+    set_request(s, &r);
+    free(paths);
+    if ((st = add_shards(s, p, PLAN_CAPTIONS, "captions.bin", "captions", err))) goto out;
+    if (expert) {
+        if ((st = add_shards(s, p, PLAN_ASSIGN, "assign.safetensors", "assign", err))) goto out;
+        st = add_output(s, &p->node[p->first[PLAN_CLUSTER]], "centres.safetensors", mode_xstrdup("centres"), err);
+        if (st) goto out;
+    }
+    if (!seed) {
+        const Mode__Commit *parent = p->node[p->first[PLAN_SEED]].commit;
+        for (size_t i = 0; i < parent->n_outputs; i++)
+            add_input(s, parent->outputs[i]->digest, parent->outputs[i]->size,
+                      mode_xasprintf("parent/%s", parent->outputs[i]->name));
+    }
+out:
+    free(name);
+    return st;
+}
+
+static enum mode_status evaluate_task(struct plan_spec *s, const struct plan *p, const struct plan_node *x,
+                                      struct mode_error *err)
+{
+    static const char *const files[] = {"open_clip_config.json", "open_clip_model.safetensors"};
+    Mode__EvaluateRequest r = MODE__EVALUATE_REQUEST__INIT;
+    char *name = plan_model_name(x->a);
+    enum mode_status st = MODE_OK;
+    r.model_name = name;
+    r.task_name = p->task[x->b].name;
+    r.task_dir = p->task[x->b].dir;
+    r.task_digest = (char *)p->task[x->b].digest;
+    r.tokenizer_path = p->spec.tokenizer_merges;
+    r.tokenizer_digest = (char *)p->tokenizer_digest;
+    r.batch = (uint32_t)p->spec.evaluate.batch;
+    set_request(s, &r);
+    free(name);
+    for (int i = 0; i < 2 && !st; i++)
+        st = add_output(s, &p->node[x->needs[0]], files[i], mode_xstrdup(files[i]), err);
+    return st;
+}
+
+static enum mode_status ensemble_inputs(struct plan_spec *s, struct plan *p, uint32_t n_before, struct mode_error *err)
+{
+    enum mode_status st = add_output(s, &p->node[p->first[PLAN_CLUSTER]], "centres.safetensors",
+                                     mode_xstrdup("centres"), err);
+    if (!st) st = add_shards(s, p, PLAN_CAPTIONS, "captions.bin", "captions", err);
+    if (!st) st = add_shards(s, p, PLAN_ASSIGN, "assign.safetensors", "assign", err);
+    for (uint32_t t = 0; t < p->n_tasks && !st; t++)
+        st = add_output(s, &p->node[p->first[PLAN_WORDS] + t], "feat.safetensors",
+                        mode_xasprintf("words/%s", p->task[t].name), err);
+    for (uint32_t m = 0; m < p->n_models && !st; m++) {
+        char *name = plan_model_name(m);
+        const struct plan_node *model = &p->node[plan_model_node(p, m)];
+        for (uint32_t t = 0; t < p->n_tasks && !st; t++) {
+            const struct plan_node *e = &p->node[p->first[PLAN_EVALUATE] + m * p->n_tasks + t];
+            st = add_output(s, e, "logits.safetensors", mode_xasprintf("logits/%s/%s", name, p->task[t].name), err);
+            if (!st) st = add_output(s, e, "metrics.json", mode_xasprintf("metrics/%s/%s", name, p->task[t].name), err);
+        }
+        if (!st) st = add_output(s, model, "steps.jsonl", mode_xasprintf("steps/%s", name), err);
+        if (!st) st = add_output(s, model, "train.json", mode_xasprintf("train/%s", name), err);
+        free(name);
+    }
+    /* A commit record is created once and never changed, so its bytes may be part of a key although it tells times. */
+    for (uint32_t n = 0; n < n_before && !st; n++) {
+        char digest[MODE_DIGEST_HEX];
+        size_t size = mode__commit__get_packed_size(p->node[n].commit);
+        uint8_t *packed = mode_xmalloc(size + 1);
+        mode__commit__pack(p->node[n].commit, packed);
+        st = mode_store_put_bytes(p->store, digest, packed, size, err);
+        free(packed);
+        if (!st) add_input(s, digest, size, mode_xasprintf("commit/%u", n));
+    }
+    return st;
+}
+
+static enum mode_status ensemble_task(struct plan_spec *s, struct plan *p, uint32_t node, struct mode_error *err)
+{
+    Mode__EnsembleRequest r = MODE__ENSEMBLE_REQUEST__INIT;
+    Mode__EnsembleTask *task = mode_xcalloc(p->n_tasks + 1, sizeof *task);
+    Mode__EnsembleTask **tasks = mode_xcalloc(p->n_tasks + 1, sizeof *tasks);
+    for (uint32_t t = 0; t < p->n_tasks; t++) {
+        mode__ensemble_task__init(&task[t]);
+        task[t].name = p->task[t].name;
+        task[t].dir = p->task[t].dir;
+        task[t].kind = (char *)p->task[t].kind;
+        tasks[t] = &task[t];
+    }
+    r.run_name = p->spec.name;
+    r.router = p->spec.router;
+    r.experts = (uint32_t)p->spec.cluster.coarse;
+    r.tasks = tasks;
+    r.n_tasks = p->n_tasks;
+    r.shard_paths = shard_paths(p);
+    r.n_shard_paths = p->shards.n;
+    r.spec_yaml = p->spec.text;
+    r.seed = p->spec.seed;
+    set_request(s, &r);
+    free(r.shard_paths);
+    free(task);
+    free(tasks);
+    return ensemble_inputs(s, p, node, err);
+}
+
+enum mode_status plan_task_spec(struct plan_spec *s, struct plan *p, uint32_t node, struct mode_error *err)
+{
+    const struct plan_node *x = &p->node[node];
+    enum mode_status st = MODE_E_GENERIC;
+    *s = (struct plan_spec){.memory = mode_xcalloc(1, sizeof *s->memory)};
+    mode__task_spec__init(&s->msg);
+    s->msg.service = (char *)plan_stage_service(x->stage);
+    mode_code_version(s->memory->version, sizeof s->memory->version, s->msg.service);
+    s->msg.code_version = s->memory->version;
+    switch (x->stage) {
+    case PLAN_CAPTIONS: st = captions_task(s, p, x); break;
+    case PLAN_EMBED:
+    case PLAN_WORDS: st = embed_task(s, p, x, err); break;
+    case PLAN_CLUSTER: st = cluster_task(s, p, err); break;
+    case PLAN_ASSIGN: st = assign_task(s, p, x, err); break;
+    case PLAN_SEED:
+    case PLAN_DENSE:
+    case PLAN_EXPERTS: st = train_task(s, p, x, err); break;
+    case PLAN_EVALUATE: st = evaluate_task(s, p, x, err); break;
+    case PLAN_ENSEMBLE: st = ensemble_task(s, p, node, err); break;
+    case PLAN_STAGES: break;
+    }
+    if (st) {
+        plan_spec_clear(s);
+        return st;
+    }
+    s->memory->inputs = mode_xmalloc((s->memory->n + 1) * sizeof *s->memory->inputs);
+    for (size_t i = 0; i < s->memory->n; i++) s->memory->inputs[i] = &s->memory->input[i];
+    s->msg.inputs = s->memory->inputs;
+    s->msg.n_inputs = s->memory->n;
+    return MODE_OK;
+}
+
+void plan_spec_clear(struct plan_spec *s)
+{
+    for (size_t i = 0; s->memory && i < s->memory->n; i++) {
+        free(s->memory->input[i].name);
+        free(s->memory->input[i].digest);
+    }
+    if (s->memory) {
+        free(s->memory->input);
+        free(s->memory->inputs);
+        free(s->memory->request);
+        free(s->memory);
+    }
+    *s = (struct plan_spec){0};
+}

@@ -1,0 +1,354 @@
+#include "run.h"
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/str.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define STORE_RETRY_S 5.0
+
+static void run_free(struct run *run)
+{
+    if (!run) return;
+    plan_close(&run->plan);
+    free(run->core_task);
+    free(run->name);
+    free(run->folder);
+    free(run->text);
+    free(run->idempotency);
+    free(run->message);
+    free(run);
+}
+
+static void set_message(struct run *run, const char *text)
+{
+    free(run->message);
+    run->message = mode_xstrdup(text);
+}
+
+static char *run_folder(const struct runs *r, const char *name)
+{
+    return mode_xasprintf("%s/runs/%s", mode_store_root(r->store), name);
+}
+
+static enum mode_status run_save(const struct runs *r, const struct run *run, bool with_spec, struct mode_error *err)
+{
+    char *dir = run_folder(r, run->name), *spec = mode_path_join(dir, "spec.yaml"), *file = mode_path_join(dir, "run.json");
+    json_t *json = json_pack("{s:s, s:s, s:s, s:i, s:I, s:I, s:s}", "name", run->name, "base_dir", run->folder,
+                             "idempotency", run->idempotency, "state", (int)run->state, "created_unix_ms",
+                             (json_int_t)run->created_ms, "finished_unix_ms", (json_int_t)run->finished_ms, "message",
+                             run->message);
+    char *text = json ? json_dumps(json, JSON_INDENT(2)) : NULL;
+    enum mode_status st = text ? mode_dir_make(dir, err) : MODE_FAIL(err, MODE_E_VALUE, "%s: not UTF-8", run->name);
+    if (!st && with_spec) st = mode_file_write_atomic(spec, run->text, strlen(run->text), err);
+    if (!st) st = mode_file_write_atomic(file, text, strlen(text), err);
+    json_decref(json);
+    free(text);
+    free(dir);
+    free(spec);
+    free(file);
+    return st;
+}
+
+static void close_run(struct runs *r, struct run *run, Mode__RunState state, const char *message)
+{
+    struct mode_error err = {0};
+    run->state = state;
+    run->finished_ms = mode_clock_wall_ms();
+    set_message(run, message);
+    mode_log_info("run_ended", "run=%s state=%d seconds=%.1f %s", run->name, (int)state,
+                  mode_clock_s() - run->started_s, message);
+    if (run_save(r, run, false, &err)) mode_log_failure("run_not_saved", &err);
+}
+
+/* No task of the run is wanted any more. */
+static void let_go(struct runs *r, struct run *run, int64_t now_ms)
+{
+    for (uint32_t n = 0; run->plan && n < run->plan->n_nodes; n++) {
+        if (run->core_task[n] == CORE_NONE) continue;
+        core_task_unwant(r->core, run->core_task[n], now_ms);
+        run->core_task[n] = CORE_NONE;
+    }
+}
+
+struct run *runs_find(const struct runs *r, const char *name)
+{
+    for (size_t i = 0; i < r->n; i++)
+        if (strcmp(r->run[i]->name, name) == 0) return r->run[i];
+    return NULL;
+}
+
+static enum mode_status make_plan(struct runs *r, struct run *run, struct mode_error *err)
+{
+    struct mode_spec spec;
+    enum mode_status st = mode_spec_parse(&spec, run->text, run->folder, "spec.yaml", err);
+    if (st) return st;
+    if ((st = plan_open(&run->plan, &spec, r->store, r->world, err))) return st;
+    run->core_task = mode_xmalloc(run->plan->n_nodes * sizeof *run->core_task);
+    for (uint32_t n = 0; n < run->plan->n_nodes; n++) run->core_task[n] = CORE_NONE;
+    run->started_s = mode_clock_s();
+    return MODE_OK;
+}
+
+static void add_run(struct runs *r, struct run *run)
+{
+    r->run = mode_xrealloc(r->run, (r->n + 1) * sizeof(struct run *));
+    r->run[r->n++] = run;
+}
+
+static void remove_run(struct runs *r, struct run *run)
+{
+    size_t i = 0;
+    while (r->run[i] != run) i++;
+    memmove(&r->run[i], &r->run[i + 1], (r->n - i - 1) * sizeof *r->run);
+    r->n--;
+    run_free(run);
+}
+
+enum mode_status runs_submit(struct run **out, bool *created, uint32_t *tasks, struct runs *r, const char *text,
+                             const char *folder, const char *idempotency, bool dry, struct mode_error *err)
+{
+    struct mode_spec spec;
+    *out = NULL;
+    *created = false;
+    *tasks = 0;
+    enum mode_status st = mode_spec_parse(&spec, text, folder, "spec", err);
+    if (st) return st;
+    struct run *old = runs_find(r, spec.name);
+    bool same = old && strcmp(old->text, text) == 0 && strcmp(old->folder, folder) == 0;
+    bool open = old && (old->state == MODE__RUN_STATE__RUN_RUNNING || old->state == MODE__RUN_STATE__RUN_PAUSED);
+    if (open && !same && !dry) {
+        st = MODE_FAIL(err, MODE_E_TEMP, "the run %s is unfinished and has another spec; wait for it or `mode cancel %s`",
+                       spec.name, spec.name);
+        mode_spec_clear(&spec);
+        return st;
+    }
+    if (old && !dry && same && (open || strcmp(old->idempotency, idempotency) == 0)) {
+        mode_spec_clear(&spec);
+        *out = old;
+        return MODE_OK;
+    }
+    struct run *run = mode_xcalloc(1, sizeof *run);
+    run->name = mode_xstrdup(spec.name);
+    mode_spec_clear(&spec);
+    run->folder = mode_xstrdup(folder);
+    run->text = mode_xstrdup(text);
+    run->idempotency = mode_xstrdup(idempotency);
+    run->state = MODE__RUN_STATE__RUN_RUNNING;
+    run->created_ms = mode_clock_wall_ms();
+    run->message = mode_xstrdup("");
+    run->retry = true;
+    if ((st = make_plan(r, run, err))) goto out;
+    *tasks = run->plan->n_nodes;
+    if (dry) goto out;
+    if ((st = run_save(r, run, true, err))) goto out;
+    if (old) remove_run(r, old); /* it has ended: none of its tasks is wanted any more */
+    add_run(r, run);
+    *out = run;
+    *created = true;
+    return MODE_OK;
+out:
+    run_free(run);
+    return st;
+}
+
+static enum mode_status load_one(struct runs *r, const char *name, int64_t now_ms, struct mode_error *err)
+{
+    char *dir = run_folder(r, name), *spec = mode_path_join(dir, "spec.yaml"), *file = mode_path_join(dir, "run.json");
+    char *text = NULL, *data = NULL;
+    size_t size;
+    json_t *json = NULL;
+    json_error_t why;
+    struct run *run = mode_xcalloc(1, sizeof *run);
+    enum mode_status st = mode_file_read(file, 1u << 20, &data, &size, err);
+    if (!st) st = mode_file_read(spec, 1u << 20, &text, &size, err);
+    if (st) goto out;
+    const char *base, *idempotency, *message;
+    int state;
+    json_int_t created, finished;
+    if (!(json = json_loads(data, JSON_REJECT_DUPLICATES, &why)) ||
+        json_unpack(json, "{s:s, s:s, s:i, s:I, s:I, s:s}", "base_dir", &base, "idempotency", &idempotency, "state",
+                    &state, "created_unix_ms", &created, "finished_unix_ms", &finished, "message", &message) != 0) {
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s is damaged", file);
+        goto out;
+    }
+    run->name = mode_xstrdup(name);
+    run->folder = mode_xstrdup(base);
+    run->text = text;
+    text = NULL;
+    run->idempotency = mode_xstrdup(idempotency);
+    run->state = (Mode__RunState)state;
+    run->created_ms = created;
+    run->finished_ms = finished;
+    run->message = mode_xstrdup(message);
+    add_run(r, run);
+    if (run->state == MODE__RUN_STATE__RUN_RUNNING || run->state == MODE__RUN_STATE__RUN_PAUSED) {
+        struct mode_error problem = {0};
+        if (make_plan(r, run, &problem))
+            close_run(r, run, MODE__RUN_STATE__RUN_FAILED, problem.text);
+        else
+            mode_log_info("run_resumed", "run=%s tasks=%u", run->name, run->plan->n_nodes);
+    }
+    (void)now_ms;
+    run = NULL;
+out:
+    run_free(run);
+    json_decref(json);
+    free(text);
+    free(data);
+    free(dir);
+    free(spec);
+    free(file);
+    return st;
+}
+
+static int by_created(const void *a, const void *b)
+{
+    const struct run *x = *(struct run *const *)a, *y = *(struct run *const *)b;
+    return x->created_ms < y->created_ms ? -1 : x->created_ms > y->created_ms;
+}
+
+enum mode_status runs_load(struct runs *r, struct mode_store *store, struct core *core, const struct plan_world *world,
+                           int64_t now_ms, struct mode_error *err)
+{
+    *r = (struct runs){.store = store, .core = core, .world = world};
+    char *dir = mode_xasprintf("%s/runs", mode_store_root(store));
+    enum mode_status st = mode_dir_make(dir, err);
+    DIR *d = st ? NULL : opendir(dir);
+    struct dirent *e;
+    if (!st && !d) st = MODE_FAIL(err, MODE_E_IO, "%s: %s", dir, strerror(errno));
+    while (d && (e = readdir(d))) {
+        struct mode_error problem = {0};
+        char *file = mode_xasprintf("%s/%s/run.json", dir, e->d_name);
+        if (e->d_name[0] != '.' && mode_file_exists(file) && load_one(r, e->d_name, now_ms, &problem))
+            mode_log_failure("run_not_loaded", &problem);
+        free(file);
+    }
+    if (d) closedir(d);
+    if (r->n) qsort(r->run, r->n, sizeof *r->run, by_created);
+    free(dir);
+    return st;
+}
+
+void runs_clear(struct runs *r)
+{
+    for (size_t i = 0; i < r->n; i++) run_free(r->run[i]);
+    free(r->run);
+    *r = (struct runs){0};
+}
+
+/* What went wrong with the first quarantined task: why the run cannot finish. */
+static char *first_loss(const struct runs *r, const struct run *run)
+{
+    uint32_t n_lost = 0;
+    const struct core_task *first = NULL;
+    for (uint32_t n = 0; n < run->plan->n_nodes; n++) {
+        if (run->core_task[n] == CORE_NONE) continue;
+        const struct core_task *t = &r->core->task[run->core_task[n]];
+        if (t->state != CORE_QUARANTINED) continue;
+        n_lost++;
+        if (!first) first = t;
+    }
+    if (!first) return mode_xstrdup("a task it needs was cancelled");
+    return mode_xasprintf("%u task%s cannot be done; %s: %s", n_lost, n_lost == 1 ? "" : "s", first->label,
+                          first->last_text ? first->last_text : core_fail_name(first->last_fail));
+}
+
+static void problem(struct runs *r, struct run *run, enum mode_status st, const struct mode_error *err, int64_t now_ms)
+{
+    if (st == MODE_E_IO || st == MODE_E_TEMP || st == MODE_E_PEER) { /* the store: try again */
+        mode_log_failure("store_failed", err);
+        set_message(run, err->text);
+        run->retry_at_s = mode_clock_s() + STORE_RETRY_S;
+        return;
+    }
+    close_run(r, run, MODE__RUN_STATE__RUN_FAILED, err->text);
+    let_go(r, run, now_ms);
+}
+
+static void advance(struct runs *r, size_t i, run_wanted_fn *wanted, void *ctx, int64_t now_ms)
+{
+    struct run *run = r->run[i];
+    struct mode_error err = {0};
+    enum mode_status st;
+    uint32_t n;
+    while (!(st = plan_next(run->plan, &n, &err)) && n != PLAN_NONE) {
+        const struct plan_node *x = &run->plan->node[n];
+        uint64_t order = (uint64_t)(i & 0xffff) << 40 | (uint64_t)n;
+        uint32_t t = core_task_want(r->core, x->key, plan_stage_service(x->stage), x->label, run->name, order,
+                                    plan_stage_stall_ms(x->stage), run->retry, now_ms);
+        run->core_task[n] = t;
+        if (r->core->task[t].state == CORE_COMMITTED) {
+            if ((st = plan_done(run->plan, n, &err))) break;
+        } else if (r->core->task[t].state == CORE_QUARANTINED) {
+            plan_lost(run->plan, n);
+        } else if (wanted) {
+            wanted(ctx, t);
+        }
+    }
+    if (!st && plan_finished(run->plan)) {
+        st = materialise(run->plan, mode_store_root(r->store), &err);
+        if (!st) {
+            close_run(r, run, MODE__RUN_STATE__RUN_DONE, "");
+            let_go(r, run, now_ms);
+        }
+    } else if (!st && plan_stuck(run->plan)) {
+        char *why = first_loss(r, run);
+        close_run(r, run, MODE__RUN_STATE__RUN_FAILED, why);
+        free(why);
+        let_go(r, run, now_ms);
+    }
+    if (st) problem(r, run, st, &err, now_ms);
+}
+
+void runs_advance(struct runs *r, run_wanted_fn *wanted, void *ctx, int64_t now_ms)
+{
+    for (size_t i = 0; i < r->n; i++)
+        if (r->run[i]->plan && r->run[i]->state == MODE__RUN_STATE__RUN_RUNNING &&
+            mode_clock_s() >= r->run[i]->retry_at_s)
+            advance(r, i, wanted, ctx, now_ms);
+}
+
+void runs_ended(struct runs *r, uint32_t task)
+{
+    const struct core_task *t = &r->core->task[task];
+    for (size_t i = 0; i < r->n; i++) {
+        struct run *run = r->run[i];
+        if (!run->plan || run->state != MODE__RUN_STATE__RUN_RUNNING) continue;
+        uint32_t n = plan_find(run->plan, t->key);
+        if (n == PLAN_NONE) continue;
+        struct mode_error err = {0};
+        enum mode_status st = MODE_OK;
+        if (t->state == CORE_COMMITTED)
+            st = plan_done(run->plan, n, &err);
+        else if (t->state == CORE_QUARANTINED || t->state == CORE_CANCELLED)
+            plan_lost(run->plan, n);
+        if (st) problem(r, run, st, &err, 0);
+    }
+}
+
+void run_cancel(struct runs *r, struct run *run, int64_t now_ms)
+{
+    close_run(r, run, MODE__RUN_STATE__RUN_CANCELLED, "cancelled");
+    let_go(r, run, now_ms);
+}
+
+uint64_t run_retry(struct runs *r, struct run *run, int64_t now_ms)
+{
+    uint64_t n_retried = 0;
+    for (uint32_t n = 0; run->plan && n < run->plan->n_nodes; n++) {
+        uint32_t t = run->core_task[n];
+        if (t == CORE_NONE || r->core->task[t].state != CORE_QUARANTINED) continue;
+        core_task_want(r->core, r->core->task[t].key, r->core->task[t].service, "", "", 0, 0, true, now_ms);
+        core_task_unwant(r->core, t, now_ms); /* the run's own want stays */
+        plan_revive(run->plan, n);
+        n_retried++;
+    }
+    return n_retried;
+}

@@ -1,0 +1,59 @@
+/* run.h - the runs of a workspace: each a spec that was submitted, its plan, and how far it is.
+ *
+ * runs/<name>/spec.yaml and runs/<name>/run.json are written when a run is accepted and when it ends, so a restarted
+ * coordinator goes on with what is unfinished. A name is one run: submitting the same spec again opens it again (a
+ * finished run is found finished), submitting another spec under the name of a run that ended replaces it.
+ *
+ * Threads: one caller. */
+#ifndef MODE_COORDINATOR_RUN_H
+#define MODE_COORDINATOR_RUN_H
+
+#include "core.h"
+#include "plan.h"
+#include "proto/envelope.pb-c.h"
+
+struct run {
+    char *name, *folder, *text, *idempotency;
+    Mode__RunState state;
+    int64_t created_ms, finished_ms; /* wall clock, for people */
+    double started_s;                /* monotonic, since this coordinator runs it */
+    char *message;
+    struct plan *plan;   /* NULL for runs that had ended when the coordinator started */
+    uint32_t *core_task; /* [plan->n_nodes]; CORE_NONE = not handed over */
+    bool retry;          /* a person submitted it: quarantined tasks get another chance */
+    double retry_at_s;   /* the store failed: not before */
+};
+
+struct runs {
+    struct run **run; /* in order of creation */
+    size_t n;
+    struct mode_store *store;
+    struct core *core;
+    const struct plan_world *world;
+};
+
+/* Called for every task that is handed to the core, so that the server may restore what Redis remembers. */
+typedef void run_wanted_fn(void *ctx, uint32_t task);
+
+/* Read the workspace's runs. Unfinished ones are planned anew; one that cannot be is FAILED with the reason. */
+enum mode_status runs_load(struct runs *r, struct mode_store *store, struct core *core, const struct plan_world *world,
+                           int64_t now_ms, struct mode_error *err);
+void runs_clear(struct runs *r);
+struct run *runs_find(const struct runs *r, const char *name);
+
+/* Accept a spec. *created false: the same run is there already and goes on (or has ended well). MODE_E_TEMP: a run
+ * of that name with another spec is unfinished. dry: check only; *out is then NULL and *tasks says how many. */
+enum mode_status runs_submit(struct run **out, bool *created, uint32_t *tasks, struct runs *r, const char *text,
+                             const char *folder, const char *idempotency, bool dry, struct mode_error *err);
+/* Hand over what became possible, close what is finished. */
+void runs_advance(struct runs *r, run_wanted_fn *wanted, void *ctx, int64_t now_ms);
+/* The core ended a task. */
+void runs_ended(struct runs *r, uint32_t task);
+void run_cancel(struct runs *r, struct run *run, int64_t now_ms);
+/* Give quarantined tasks another chance; returns how many. */
+uint64_t run_retry(struct runs *r, struct run *run, int64_t now_ms);
+
+/* materialise.c: <workspace>/report and <workspace>/experts from the commits of a finished plan. */
+enum mode_status materialise(struct plan *plan, const char *workspace, struct mode_error *err);
+
+#endif

@@ -1,0 +1,274 @@
+#include "server.h"
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "msg/place.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <time.h>
+#include <unistd.h>
+#include <zmq.h>
+
+#define MESSAGES_A_TURN 256
+#define FIRST_REDIS_WAIT_S 3.0
+
+int64_t server_now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_BOOTTIME, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+void server_note(struct server *s, const char *level, const char *event, const char *fmt, ...)
+{
+    struct server_note *n = &s->note[s->n_notes++ % SERVER_NOTES];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(n->text, sizeof n->text, fmt, ap);
+    va_end(ap);
+    n->unix_ms = mode_clock_wall_ms();
+    n->level = level;
+    n->event = event;
+    mode_log_write(strcmp(level, "warn") == 0 ? MODE_LOG_WARN : MODE_LOG_INFO, event, "%s", n->text);
+}
+
+/* ---------------------------------------------------------------------------------------------- actions */
+
+static void queue_move(struct server *s, const struct core_action *a)
+{
+    const struct core_task *task = &s->core.task[a->task];
+    int64_t wall = mode_clock_wall_ms();
+    struct redis_move move = {.task = task, .state = a->state, .session = a->session};
+    if (a->state == CORE_LEASED) move.until_unix_ms = wall + s->core.opt.lease_ms;
+    if (a->state == CORE_RETRY_WAIT) move.until_unix_ms = wall + task->not_before_ms - server_now_ms();
+    redis_move(s->redis, s->epoch, &move);
+    s->n_recorded++;
+}
+
+/* One round: the actions that are there now. Checks are answered and transitions recorded first, then things are sent:
+ * no task is handed out that was not recorded before. */
+static void settle_round(struct server *s)
+{
+    struct core *c = &s->core;
+    for (size_t i = 0; i < c->n_actions; i++) {
+        if (c->action[i].type != CORE_ACT_CHECK) continue;
+        struct core_action a = c->action[i];
+        core_handle(c, &(struct core_event){.type = CORE_EV_CHECKED, .key = a.key, .fence = a.fence,
+                                            .session = a.session, .ok = mode_store_commit_exists(s->store, a.key)},
+                    server_now_ms());
+    }
+    size_t n = c->n_actions, n_moves = 0;
+    struct core_action *action = c->action;
+    c->action = NULL; /* what follows may cause new ones: they are the next round's */
+    c->n_actions = c->cap_actions = 0;
+    bool *ok = mode_xcalloc(n + 1, sizeof *ok);
+    size_t n_refused = 0;
+    struct mode_error err = {0};
+    bool up = redis_is_up(s->redis) && s->redis_seen;
+    for (size_t i = 0; i < n && up; i++)
+        if (action[i].type == CORE_ACT_CLAIM || action[i].type == CORE_ACT_RECORD) {
+            queue_move(s, &action[i]);
+            n_moves++;
+        }
+    if (n_moves && redis_flush(s->redis, ok, &n_refused, &s->stale, &err)) {
+        server_redis_away(s, &err);
+        up = false;
+    }
+    if (n_refused) {
+        s->n_refused += n_refused;
+        if (!s->stale) { /* Redis and we disagree: write everything anew, at once */
+            snprintf(err.text, sizeof err.text, "Redis refused %zu transitions", n_refused);
+            server_redis_away(s, &err);
+            s->redis_retry_ms = 0;
+        }
+    }
+    for (size_t i = 0, move = 0; i < n; i++) {
+        const struct core_action *a = &action[i];
+        bool recorded = false;
+        if (up && (a->type == CORE_ACT_CLAIM || a->type == CORE_ACT_RECORD)) recorded = ok[move++];
+        switch (a->type) {
+        case CORE_ACT_CLAIM:
+            if (recorded && !s->stale && server_send_assign(s, a)) {
+                s->n_handouts++;
+            } else {
+                core_handle(c, &(struct core_event){.type = CORE_EV_CLAIM_LOST, .key = a->key, .fence = a->fence},
+                            server_now_ms());
+            }
+            break;
+        case CORE_ACT_ENDED: runs_ended(&s->runs, a->task); break;
+        case CORE_ACT_NOTE: server_note(s, "warn", "task", "%s", a->text); break;
+        case CORE_ACT_RECORD:
+        case CORE_ACT_CHECK: break;
+        default: server_send_action(s, a); break;
+        }
+    }
+    free(ok);
+    free(action);
+}
+
+void server_settle(struct server *s)
+{
+    do {
+        runs_advance(&s->runs, server_restore, s, server_now_ms());
+        if (s->core.n_actions) settle_round(s);
+    } while (s->core.n_actions && !s->stale);
+}
+
+void server_event(struct server *s, const struct core_event *e)
+{
+    core_handle(&s->core, e, server_now_ms());
+    server_settle(s);
+}
+
+/* ---------------------------------------------------------------------------------------------- life */
+
+static enum mode_status bind_one(struct mode_socket **out, struct server *s, const struct server_options *o,
+                                 const char *given, const char *name, enum mode_wire wire, struct mode_error *err)
+{
+    char *endpoint = NULL;
+    enum mode_status st = MODE_OK;
+    if (given && *given)
+        endpoint = mode_xstrdup(given);
+    else
+        st = mode_place_endpoint(&endpoint, o->workspace, name, err);
+    bool tcp = endpoint && strncmp(endpoint, "tcp:", 4) == 0;
+    struct mode_endpoint e = {.endpoint = endpoint, .wire = wire, .key_dir = tcp ? o->key_dir : NULL,
+                              .key_name = "server"};
+    if (!st) st = mode_socket_bind(out, s->net, &e, err);
+    if (!st && tcp) st = mode_socket_self_test(*out, err);
+    free(endpoint);
+    return st;
+}
+
+static enum mode_status first_redis(struct server *s, const struct server_options *o, struct mode_error *err)
+{
+    char *path = NULL, *url = NULL;
+    enum mode_status st = MODE_OK;
+    if (o->redis_url && *o->redis_url) {
+        url = mode_xstrdup(o->redis_url);
+    } else if (!(st = mode_place_path(&path, o->workspace, "redis.sock", err))) {
+        url = mode_xasprintf("unix://%s", path);
+    }
+    if (!st) st = redis_open(&s->redis, url, mode_store_id(s->store), err);
+    free(path);
+    free(url);
+    if (st) return st;
+    struct mode_error problem = {0};
+    bool fresh;
+    double until = mode_clock_s() + FIRST_REDIS_WAIT_S;
+    while ((st = redis_connect(s->redis, &fresh, &problem)) == MODE_E_PEER && mode_clock_s() < until)
+        nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+    if (st == MODE_E_CONFIG) { /* too old, wrong password: waiting does not help */
+        *err = problem;
+        return st;
+    }
+    if (st) server_redis_away(s, &problem);
+    return MODE_OK;
+}
+
+enum mode_status server_open(struct server *s, const struct server_options *o, struct mode_error *err)
+{
+    enum mode_status st;
+    struct core_options options = CORE_OPTIONS_DEFAULT;
+    *s = (struct server){.http_fd = -1, .started_s = mode_clock_s()};
+    options.heartbeat_ms = (uint32_t)o->heartbeat_ms;
+    options.lease_ms = (uint32_t)o->lease_ms;
+    if ((st = mode_store_open(&s->store, o->workspace, err))) return st;
+    if ((st = mode_place_make(o->workspace, err))) return st;
+    if ((st = mode_net_open(&s->net, err))) return st;
+    if (o->allow_list && *o->allow_list && (st = mode_net_allow(s->net, o->allow_list, err))) return st;
+    /* the worker port is also the lock: a second coordinator of this workspace fails here, before it takes an epoch */
+    if ((st = bind_one(&s->workers, s, o, o->worker_endpoint, "worker.sock", MODE_WIRE_WORKER, err))) return st;
+    if ((st = bind_one(&s->admins, s, o, o->admin_endpoint, "admin.sock", MODE_WIRE_ADMIN, err))) return st;
+    if ((st = mode_store_epoch_take(s->store, &s->epoch, err))) return st;
+    uint64_t swept;
+    if ((st = mode_store_sweep_tmp(s->store, 24 * 3600, &swept, err))) return st;
+    core_init(&s->core, &options, (uint32_t)s->epoch, server_now_ms());
+    s->core.dispatch = false;
+    if ((st = first_redis(s, o, err))) return st;
+    if ((st = runs_load(&s->runs, s->store, &s->core, &server_world, server_now_ms(), err))) return st;
+    s->restoring = true;
+    runs_advance(&s->runs, server_restore, s, server_now_ms());
+    s->restoring = false;
+    core_actions_clear(&s->core); /* nobody is connected; the state as a whole is written to Redis next */
+    if (s->core.n_tasks) s->core.settled_ms = server_now_ms() + options.settle_ms;
+    if ((st = server_redis_tick(s, server_now_ms(), err))) return st;
+    if ((st = http_open(s, o->http, err))) return st;
+    mode_log_info("ready", "epoch=%llu workers=%s admin=%s runs=%zu tasks=%u", (unsigned long long)s->epoch,
+                  mode_socket_endpoint(s->workers), mode_socket_endpoint(s->admins), s->runs.n, s->core.n_tasks);
+    return MODE_OK;
+}
+
+void server_close(struct server *s)
+{
+    http_close(s);
+    mode_socket_close(&s->workers);
+    mode_socket_close(&s->admins);
+    mode_net_close(&s->net);
+    redis_close(&s->redis);
+    runs_clear(&s->runs);
+    core_clear(&s->core);
+    mode_store_close(&s->store);
+    free(s->route);
+    s->route = NULL;
+}
+
+static enum mode_status receive(struct server *s, struct mode_socket *socket,
+                                void (*handle)(struct server *, const struct mode_packet *), uint64_t *count,
+                                struct mode_error *err)
+{
+    for (int i = 0; i < MESSAGES_A_TURN && !s->stale; i++) {
+        struct mode_packet p = {0};
+        enum mode_status st = mode_socket_recv(socket, &p, err);
+        if (st || !p.data) return st;
+        ++*count;
+        handle(s, &p);
+        mode_packet_clear(&p);
+    }
+    return MODE_OK;
+}
+
+enum mode_status server_run(struct server *s, struct mode_error *err)
+{
+    sigset_t set;
+    enum mode_status st = MODE_OK;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    int signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (signals < 0) return MODE_FAIL(err, MODE_E_IO, "signalfd: %s", strerror(errno));
+    while (!s->stop && !st) {
+        zmq_pollitem_t item[] = {{.socket = mode_socket_handle(s->workers), .events = ZMQ_POLLIN},
+                                 {.socket = mode_socket_handle(s->admins), .events = ZMQ_POLLIN},
+                                 {.fd = signals, .events = ZMQ_POLLIN},
+                                 {.fd = s->http_fd, .events = ZMQ_POLLIN}};
+        int64_t now = server_now_ms(), next = core_next_tick_ms(&s->core, now);
+        if (!s->core.dispatch && s->redis_retry_ms < next) next = s->redis_retry_ms;
+        if (zmq_poll(item, s->http_fd >= 0 ? 4 : 3, next > now ? (long)(next - now) : 0) < 0 && errno != EINTR) {
+            st = MODE_FAIL(err, MODE_E_IO, "zmq_poll: %s", zmq_strerror(errno));
+            break;
+        }
+        struct signalfd_siginfo info;
+        if (read(signals, &info, sizeof info) == (ssize_t)sizeof info) s->stop = true;
+        server_event(s, &(struct core_event){.type = CORE_EV_TICK});
+        st = receive(s, s->workers, server_worker_message, &s->n_messages[0], err);
+        if (!st) st = receive(s, s->admins, server_admin_message, &s->n_messages[1], err);
+        if (!st) st = server_redis_tick(s, server_now_ms(), err);
+        server_settle(s);
+        http_run(s);
+        if (!st && s->stale)
+            st = MODE_FAIL(err, MODE_E_TEMP, "another coordinator has taken over this workspace (its epoch is higher)");
+    }
+    close(signals);
+    if (!st) mode_log_info("stopped", "epoch=%llu handouts=%llu", (unsigned long long)s->epoch,
+                           (unsigned long long)s->n_handouts);
+    return st;
+}

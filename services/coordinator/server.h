@@ -1,0 +1,97 @@
+/* server.h - the coordinator process: sockets, Redis, store and clock around the pure core.
+ *
+ * One thread, one loop: messages in, core_handle, actions out. Every transition is recorded in Redis before a task
+ * is handed out; while Redis is away nothing is handed out, everything else goes on, and the tasks' state is written
+ * to it anew when it is back. */
+#ifndef MODE_COORDINATOR_SERVER_H
+#define MODE_COORDINATOR_SERVER_H
+
+#include "core.h"
+#include "msg/socket.h"
+#include "redis.h"
+#include "run.h"
+#include "store/artifacts.h"
+
+struct MHD_Daemon;
+
+struct server_options {
+    const char *workspace, *worker_endpoint, *admin_endpoint, *redis_url, *key_dir, *allow_list, *http;
+    int64_t heartbeat_ms, lease_ms;
+};
+
+#define SERVER_NOTES 64
+#define SERVER_MAX_HELD 256 /* leases in a HELLO: four times the most slots of a worker */
+
+struct server_route {
+    uint8_t bytes[256];
+    size_t n;
+};
+
+struct server {
+    struct core core;
+    struct runs runs;
+    struct mode_store *store;
+    struct mode_net *net;
+    struct mode_socket *workers, *admins;
+    struct redis *redis;
+    struct MHD_Daemon *http;
+    int http_fd; /* readable when HTTP has work; -1 = none */
+    uint64_t epoch, message_id;
+    bool redis_seen;        /* was connected once: a changed run_id means that it may have forgotten */
+    bool restoring;         /* loading runs at the start: ask Redis what it remembers */
+    bool stop, stale;
+    int64_t redis_retry_ms, redis_pause_ms, redis_ping_ms;
+    double started_s;
+    char redis_problem[400]; /* "" = none */
+    struct server_route *route; /* of core.worker[i] */
+    uint32_t n_routes;
+    struct server_route current; /* sender of the message being handled */
+    struct server_held { /* for the WELCOME being put together */
+        char key[CORE_KEY];
+        uint64_t fence;
+        bool kept;
+    } held[SERVER_MAX_HELD];
+    size_t n_held;
+    struct server_note {
+        int64_t unix_ms;
+        const char *level, *event;
+        char text[256];
+    } note[SERVER_NOTES];
+    uint64_t n_notes;
+    uint64_t n_messages[2], n_bad_messages, n_handouts, n_recorded, n_refused;
+};
+
+enum mode_status server_open(struct server *s, const struct server_options *o, struct mode_error *err);
+/* Until SIGTERM or SIGINT (or VERB_SHUTDOWN). */
+enum mode_status server_run(struct server *s, struct mode_error *err);
+void server_close(struct server *s);
+
+/* Internal to the files of this folder. */
+void server_event(struct server *s, const struct core_event *e);
+void server_settle(struct server *s); /* carry out the core's actions until there are none */
+void server_note(struct server *s, const char *level, const char *event, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+int64_t server_now_ms(void);
+void server_worker_message(struct server *s, const struct mode_packet *p); /* worker_port.c */
+bool server_send_assign(struct server *s, const struct core_action *a);
+void server_send_action(struct server *s, const struct core_action *a);
+void server_admin_message(struct server *s, const struct mode_packet *p); /* admin_port.c */
+enum mode_status server_redis_tick(struct server *s, int64_t now_ms, struct mode_error *err); /* redis_link.c */
+void server_redis_away(struct server *s, const struct mode_error *err);
+void server_restore(void *server, uint32_t task);
+
+/* status.c: the answer to STATUS; free with status_free. */
+struct status_memory;
+Mode__StatusReply *status_build(struct status_memory **memory, const struct server *s, const char *run, bool workers,
+                                uint32_t notes);
+void status_free(struct status_memory **memory);
+
+/* http.c; address "host:port" or "" for none */
+enum mode_status http_open(struct server *s, const char *address, struct mode_error *err);
+void http_run(struct server *s);
+void http_close(struct server *s);
+
+/* What the plans ask about the world, for real. */
+extern const struct plan_world server_world;
+
+#endif

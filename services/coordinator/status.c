@@ -1,0 +1,199 @@
+/* status.c - what STATUS and the HTTP pages say. */
+#include "server.h"
+
+#include "base/file.h"
+#include "base/str.h"
+#include "base/version.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct status_memory {
+    void **part;
+    size_t n, cap;
+};
+
+static void *keep(struct status_memory *m, void *p)
+{
+    if (m->n == m->cap) {
+        m->cap = m->cap ? 2 * m->cap : 64;
+        m->part = mode_xrealloc(m->part, m->cap * sizeof *m->part);
+    }
+    return m->part[m->n++] = p;
+}
+
+void status_free(struct status_memory **mp)
+{
+    struct status_memory *m = *mp;
+    *mp = NULL;
+    if (!m) return;
+    for (size_t i = 0; i < m->n; i++) free(m->part[i]);
+    free(m->part);
+    free(m);
+}
+
+static void add_node(Mode__Stage *s, const struct server *sv, const struct run *run, uint32_t n, double *seconds,
+                     double *fractions, double *spread)
+{
+    const struct plan_node *x = &run->plan->node[n];
+    const struct core_task *t = run->core_task[n] == CORE_NONE ? NULL : &sv->core.task[run->core_task[n]];
+    if (t && t->attempt > 1) s->retries += t->attempt - 1;
+    if (x->state == PLAN_DONE) {
+        s->done++;
+        s->cached += x->cached;
+        s->rows_in += x->commit->rows_in;
+        s->rows_out += x->commit->rows_out;
+        for (size_t i = 0; i < x->commit->n_rejects; i++) s->rejects += x->commit->rejects[i]->n;
+        *seconds += x->commit->seconds;
+        return;
+    }
+    if (t && t->last_text && t->last_text[0] && t->state != CORE_LEASED) s->message = t->last_text;
+    if (t && t->state == CORE_QUARANTINED)
+        s->quarantined++;
+    else if (run->state == MODE__RUN_STATE__RUN_CANCELLED || (t && t->state == CORE_CANCELLED))
+        s->cancelled++;
+    else if (x->state == PLAN_LOST)
+        s->failed++;
+    else if (!t)
+        s->waiting++;
+    else if (t->state != CORE_LEASED)
+        s->ready++;
+    else {
+        s->leased++;
+        s->live_done += t->done;
+        s->live_total += t->total;
+        s->live_rate += t->rate;
+        s->has_live_rate = 1;
+        s->unit = (char *)t->unit;
+        double f = t->total ? (double)t->done / (double)t->total : 0;
+        *fractions += f;
+        if (f > 0.01 && t->seconds > 1) *spread += t->seconds / f;
+    }
+}
+
+static Mode__Stage *build_stage(struct status_memory *m, const struct server *sv, const struct run *run,
+                                enum plan_stage stage)
+{
+    Mode__Stage *s = keep(m, mode_xmalloc(sizeof *s));
+    double seconds = 0, fractions = 0, spread = 0;
+    mode__stage__init(s);
+    s->name = (char *)plan_stage_name(stage);
+    s->service = (char *)plan_stage_service(stage);
+    s->has_retries = s->has_rows_in = s->has_rows_out = s->has_rejects = s->has_done_units = 1;
+    s->has_live_done = s->has_live_total = s->has_mean_task_s = 1;
+    const struct plan *p = run->plan;
+    for (uint32_t n = p->first[stage]; n < p->first[stage + 1]; n++) add_node(s, sv, run, n, &seconds, &fractions, &spread);
+    s->total = p->first[stage + 1] - p->first[stage];
+    s->done_units = (double)s->done + fractions;
+    if (s->done) s->mean_task_s = seconds / (double)s->done;
+    /* how long a task takes: from the running ones if they tell, else from those that are done */
+    double per_task = spread > 0 && s->leased ? spread / (double)s->leased : s->mean_task_s;
+    if (per_task > 0 && s->leased) {
+        s->has_eta_s = 1;
+        s->eta_s = per_task * ((double)s->total - s->done_units) / (double)s->leased;
+    }
+    return s;
+}
+
+static Mode__Run *build_run(struct status_memory *m, const struct server *sv, const struct run *run)
+{
+    Mode__Run *r = keep(m, mode_xmalloc(sizeof *r));
+    mode__run__init(r);
+    r->id = r->name = run->name;
+    r->state = run->state;
+    r->created_unix_ms = run->created_ms;
+    if (run->finished_ms) {
+        r->has_finished_unix_ms = 1;
+        r->finished_unix_ms = run->finished_ms;
+    }
+    r->has_elapsed_s = 1;
+    r->elapsed_s = (double)((run->finished_ms ? run->finished_ms : mode_clock_wall_ms()) - run->created_ms) / 1000;
+    r->message = run->message;
+    if (run->plan) {
+        r->stages = keep(m, mode_xmalloc(PLAN_STAGES * sizeof *r->stages));
+        for (enum plan_stage s = 0; s < PLAN_STAGES; s++)
+            if (run->plan->first[s + 1] > run->plan->first[s]) r->stages[r->n_stages++] = build_stage(m, sv, run, s);
+    }
+    return r;
+}
+
+static Mode__TaskRow *build_task(struct status_memory *m, const struct server *sv, uint32_t task)
+{
+    const struct core_task *t = &sv->core.task[task];
+    Mode__TaskRow *row = keep(m, mode_xmalloc(sizeof *row));
+    mode__task_row__init(row);
+    row->key = t->key;
+    row->run = t->run;
+    row->stage = t->service;
+    row->label = t->label;
+    row->state = MODE__TASK_STATE__TASK_LEASED;
+    row->attempt = t->attempt;
+    row->has_done = row->has_total = row->has_rate = row->has_seconds = row->has_fence = 1;
+    row->done = t->done;
+    row->total = t->total;
+    row->unit = (char *)t->unit;
+    row->rate = t->rate;
+    row->seconds = t->seconds;
+    row->fence = t->fence;
+    return row;
+}
+
+static Mode__Worker *build_worker(struct status_memory *m, const struct server *sv, uint32_t w, int64_t now)
+{
+    const struct core_worker *x = &sv->core.worker[w];
+    Mode__Worker *r = keep(m, mode_xmalloc(sizeof *r));
+    mode__worker__init(r);
+    r->name = x->name;
+    r->service = x->service;
+    r->node = x->node;
+    r->slots = x->slots;
+    r->busy = x->held;
+    r->heard_s = (double)(now - x->heard_ms) / 1000;
+    r->state = x->draining ? "draining" : now < x->cordon_until_ms ? "cordoned" : x->held ? "busy" : "idle";
+    r->has_done = r->has_failed = r->has_up_s = 1;
+    r->done = x->n_done;
+    r->failed = x->n_failed;
+    r->build = x->build;
+    r->up_s = (double)(now - x->since_ms) / 1000;
+    r->tasks = keep(m, mode_xmalloc((x->held + 1) * sizeof *r->tasks));
+    for (uint32_t i = 0; i < sv->core.n_active && r->n_tasks < x->held; i++)
+        if (sv->core.task[sv->core.active[i]].worker == w) r->tasks[r->n_tasks++] = build_task(m, sv, sv->core.active[i]);
+    return r;
+}
+
+Mode__StatusReply *status_build(struct status_memory **memory, const struct server *s, const char *run, bool workers,
+                                uint32_t notes)
+{
+    struct status_memory *m = *memory = mode_xcalloc(1, sizeof *m);
+    Mode__StatusReply *r = keep(m, mode_xmalloc(sizeof *r));
+    mode__status_reply__init(r);
+    r->version = MODE_VERSION;
+    r->epoch = s->epoch;
+    r->uptime_s = mode_clock_s() - s->started_s;
+    r->ready = redis_is_up(s->redis);
+    r->store = (char *)mode_store_root(s->store);
+    r->has_store_free_bytes = 1;
+    r->store_free_bytes = mode_store_free_bytes(s->store);
+    r->runs = keep(m, mode_xmalloc((s->runs.n + 1) * sizeof *r->runs));
+    for (size_t i = s->runs.n; i-- > 0;)
+        if (!run || !*run || strcmp(run, s->runs.run[i]->name) == 0) r->runs[r->n_runs++] = build_run(m, s, s->runs.run[i]);
+    if (workers) {
+        r->workers = keep(m, mode_xmalloc((s->core.n_workers + 1) * sizeof *r->workers));
+        for (uint32_t w = 0; w < s->core.n_workers; w++)
+            if (s->core.worker[w].session[0]) r->workers[r->n_workers++] = build_worker(m, s, w, server_now_ms());
+    }
+    uint64_t have = s->n_notes < SERVER_NOTES ? s->n_notes : SERVER_NOTES;
+    if (notes > have) notes = (uint32_t)have;
+    r->notes = keep(m, mode_xmalloc((notes + 1) * sizeof *r->notes));
+    for (uint64_t i = s->n_notes - notes; i < s->n_notes; i++) {
+        const struct server_note *from = &s->note[i % SERVER_NOTES];
+        Mode__Note *n = keep(m, mode_xmalloc(sizeof *n));
+        mode__note__init(n);
+        n->unix_ms = from->unix_ms;
+        n->level = (char *)from->level;
+        n->event = (char *)from->event;
+        n->text = (char *)from->text;
+        r->notes[r->n_notes++] = n;
+    }
+    return r;
+}

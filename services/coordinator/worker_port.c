@@ -1,0 +1,272 @@
+/* worker_port.c - the wire on one side, the core's events and actions on the other. */
+#include "server.h"
+
+#include "base/log.h"
+#include "base/str.h"
+#include "base/version.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---------------------------------------------------------------------------------------------- sending */
+
+static bool send_route(struct server *s, const struct server_route *to, Mode__Envelope *e)
+{
+    struct mode_error err = {0};
+    e->has_epoch = 1;
+    e->epoch = s->epoch;
+    if (!to->n) return false;
+    enum mode_status st = mode_socket_send(s->workers, to->bytes, to->n, e, &err);
+    if (st && st != MODE_E_TEMP) mode_log_failure("send", &err);
+    return st == MODE_OK;
+}
+
+static const struct server_route *route_of(const struct server *s, const char *session)
+{
+    uint32_t w = core_find_worker(&s->core, session);
+    return w == CORE_NONE || w >= s->n_routes ? &s->current : &s->route[w];
+}
+
+static void reject(struct server *s, Mode__RejectCode code, const char *text)
+{
+    Mode__Envelope e;
+    Mode__Reject r = MODE__REJECT__INIT;
+    mode_envelope_init(&e, &s->message_id, MODE__ENVELOPE__BODY_REJECT);
+    r.code = code;
+    r.text = (char *)text;
+    e.reject = &r;
+    send_route(s, &s->current, &e);
+}
+
+bool server_send_assign(struct server *s, const struct core_action *a)
+{
+    Mode__Envelope e;
+    Mode__Assign m = MODE__ASSIGN__INIT;
+    const struct core_task *t = &s->core.task[a->task];
+    mode_envelope_init(&e, &s->message_id, MODE__ENVELOPE__BODY_ASSIGN);
+    m.key = t->key;
+    m.fence = a->fence;
+    m.attempt = t->attempt;
+    m.stall_ms = t->stall_ms;
+    m.run = t->run;
+    m.label = t->label;
+    e.assign = &m;
+    return send_route(s, route_of(s, a->session), &e);
+}
+
+/* KEPT and DROPPED come one by one; they go out in the WELCOME that follows them. */
+static void keep_lease(struct server *s, const struct core_action *a)
+{
+    if (s->n_held == SERVER_MAX_HELD) return; /* the envelope's own limit is lower */
+    struct server_held *h = &s->held[s->n_held++];
+    snprintf(h->key, sizeof h->key, "%s", a->key);
+    h->fence = a->fence;
+    h->kept = a->type == CORE_ACT_KEPT;
+}
+
+static void send_welcome(struct server *s, const struct core_action *a)
+{
+    Mode__Envelope e;
+    Mode__Welcome m = MODE__WELCOME__INIT;
+    Mode__Lease lease[SERVER_MAX_HELD], *kept[SERVER_MAX_HELD], *dropped[SERVER_MAX_HELD];
+    mode_envelope_init(&e, &s->message_id, MODE__ENVELOPE__BODY_WELCOME);
+    for (size_t i = 0; i < s->n_held; i++) {
+        mode__lease__init(&lease[i]);
+        lease[i].key = s->held[i].key;
+        lease[i].fence = s->held[i].fence;
+        if (s->held[i].kept)
+            kept[m.n_kept++] = &lease[i];
+        else
+            dropped[m.n_dropped++] = &lease[i];
+    }
+    m.heartbeat_ms = s->core.opt.heartbeat_ms;
+    m.lease_ms = s->core.opt.lease_ms;
+    m.kept = kept;
+    m.dropped = dropped;
+    e.welcome = &m;
+    e.session = (char *)a->session;
+    send_route(s, route_of(s, a->session), &e);
+    s->n_held = 0;
+}
+
+void server_send_action(struct server *s, const struct core_action *a)
+{
+    Mode__Envelope e;
+    switch (a->type) {
+    case CORE_ACT_CANCEL: {
+        Mode__Cancel m = MODE__CANCEL__INIT;
+        mode_envelope_init(&e, &s->message_id, MODE__ENVELOPE__BODY_CANCEL);
+        m.key = (char *)a->key;
+        m.fence = a->fence;
+        m.grace_ms = s->core.opt.grace_ms;
+        e.cancel = &m;
+        send_route(s, route_of(s, a->session), &e);
+        break;
+    }
+    case CORE_ACT_ACK: {
+        Mode__ResultAck m = MODE__RESULT_ACK__INIT;
+        mode_envelope_init(&e, &s->message_id, MODE__ENVELOPE__BODY_RESULT_ACK);
+        m.key = (char *)a->key;
+        m.fence = a->fence;
+        m.verdict = (Mode__Verdict)a->verdict;
+        e.result_ack = &m;
+        send_route(s, route_of(s, a->session), &e);
+        break;
+    }
+    case CORE_ACT_DRAIN: {
+        Mode__Drain m = MODE__DRAIN__INIT;
+        mode_envelope_init(&e, &s->message_id, MODE__ENVELOPE__BODY_DRAIN);
+        m.grace_ms = s->core.opt.grace_ms;
+        e.drain = &m;
+        send_route(s, route_of(s, a->session), &e);
+        break;
+    }
+    case CORE_ACT_KEPT:
+    case CORE_ACT_DROPPED: keep_lease(s, a); break;
+    case CORE_ACT_WELCOME: send_welcome(s, a); break;
+    case CORE_ACT_NAME_TAKEN:
+        reject(s, MODE__REJECT_CODE__REJECT_NAME_TAKEN, "another worker with this name is alive");
+        break;
+    case CORE_ACT_UNKNOWN_SESSION:
+        reject(s, MODE__REJECT_CODE__REJECT_UNKNOWN_SESSION, "this session is not known here (any more); say HELLO");
+        break;
+    default: MODE_ASSERT(!"an action that is sent");
+    }
+}
+
+/* ---------------------------------------------------------------------------------------------- receiving */
+
+static void remember_route(struct server *s, uint32_t w)
+{
+    if (w >= s->n_routes) {
+        s->route = mode_xrealloc(s->route, (w + 1) * sizeof *s->route);
+        for (; s->n_routes <= w; s->n_routes++) s->route[s->n_routes].n = 0;
+    }
+    s->route[w] = s->current;
+}
+
+static void on_hello(struct server *s, const Mode__Hello *h)
+{
+    char text[300];
+    struct core_lease *lease;
+    if (strcmp(h->store_id, mode_store_id(s->store)) != 0) {
+        snprintf(text, sizeof text, "your workspace is another store (%.12s...) than the coordinator's (%.12s...)",
+                 h->store_id, mode_store_id(s->store));
+        reject(s, MODE__REJECT_CODE__REJECT_STORE, text);
+        return;
+    }
+    size_t n = strlen(MODE_VERSION); /* what follows, a service's own number, is judged per task by the worker */
+    if (strncmp(h->code_version, MODE_VERSION, n) != 0 || isalnum((unsigned char)h->code_version[n])) {
+        snprintf(text, sizeof text, "you are version %.100s, the tasks here are for %s", h->code_version, MODE_VERSION);
+        reject(s, MODE__REJECT_CODE__REJECT_CODE, text);
+        return;
+    }
+    if (strlen(h->session) != CORE_SESSION - 1) {
+        reject(s, MODE__REJECT_CODE__REJECT_BAD_MESSAGE, "a session is 32 hex digits");
+        return;
+    }
+    bool known = core_find_worker(&s->core, h->session) != CORE_NONE;
+    lease = mode_xcalloc(h->n_held + 1, sizeof *lease);
+    for (size_t i = 0; i < h->n_held && i < SERVER_MAX_HELD; i++) {
+        snprintf(lease[i].key, sizeof lease[i].key, "%s", h->held[i]->key);
+        lease[i].fence = h->held[i]->fence;
+    }
+    struct core_event e = {.type = CORE_EV_HELLO, .session = h->session, .service = h->service,
+                           .code = h->code_version, .name = h->name, .node = h->node, .build = h->build, .n = h->slots,
+                           .held = lease, .n_held = h->n_held < SERVER_MAX_HELD ? h->n_held : SERVER_MAX_HELD};
+    core_handle(&s->core, &e, server_now_ms());
+    free(lease);
+    uint32_t w = core_find_worker(&s->core, h->session);
+    if (w != CORE_NONE) {
+        remember_route(s, w);
+        if (!known) mode_log_info("worker", "name=%s service=%s slots=%u", h->name, h->service, h->slots);
+    }
+    server_settle(s);
+}
+
+static void on_progress(struct server *s, const char *session, const Mode__Progress *m)
+{
+    struct core_event e = {.type = CORE_EV_PROGRESS, .session = session, .key = ""};
+    if (!m->n_tasks) core_handle(&s->core, &e, server_now_ms());
+    for (size_t i = 0; i < m->n_tasks; i++) {
+        const Mode__TaskProgress *t = m->tasks[i];
+        e.key = t->key;
+        e.fence = t->fence;
+        e.done = t->done;
+        e.total = t->total;
+        e.unit = t->unit;
+        e.rate = t->rate;
+        e.seconds = t->seconds;
+        e.rss_bytes = t->rss_bytes;
+        core_handle(&s->core, &e, server_now_ms());
+    }
+    server_settle(s);
+    if (core_find_worker(&s->core, session) == CORE_NONE) return;
+    Mode__Envelope ping;
+    Mode__Ping body = MODE__PING__INIT;
+    mode_envelope_init(&ping, &s->message_id, MODE__ENVELOPE__BODY_PING);
+    ping.ping = &body;
+    send_route(s, route_of(s, session), &ping);
+}
+
+static void dispatch_message(struct server *s, const Mode__Envelope *m)
+{
+    const char *session = m->session ? m->session : "";
+    struct core_event e = {.session = session};
+    if (m->body_case == MODE__ENVELOPE__BODY_HELLO) {
+        on_hello(s, m->hello);
+        return;
+    }
+    uint32_t w = core_find_worker(&s->core, session);
+    if (w != CORE_NONE) remember_route(s, w);
+    switch (m->body_case) {
+    case MODE__ENVELOPE__BODY_PROGRESS: on_progress(s, session, m->progress); return;
+    case MODE__ENVELOPE__BODY_CREDIT:
+        e.type = CORE_EV_CREDIT;
+        e.n = m->credit->n;
+        break;
+    case MODE__ENVELOPE__BODY_ASSIGN_ACK:
+        e.type = CORE_EV_ASSIGN_ACK;
+        e.key = m->assign_ack->key;
+        e.fence = m->assign_ack->fence;
+        e.ok = m->assign_ack->accepted;
+        break;
+    case MODE__ENVELOPE__BODY_RESULT:
+        e.type = CORE_EV_RESULT;
+        e.key = m->result->key;
+        e.fence = m->result->fence;
+        break;
+    case MODE__ENVELOPE__BODY_FAIL:
+        e.type = CORE_EV_FAIL;
+        e.key = m->fail->key;
+        e.fence = m->fail->fence;
+        e.fail = m->fail->class_ <= MODE__FAIL_CLASS__FAIL_OTHER ? (enum core_fail)m->fail->class_ : CORE_FAIL_OTHER;
+        e.text = m->fail->text;
+        break;
+    case MODE__ENVELOPE__BODY_RELEASE:
+        e.type = CORE_EV_RELEASE;
+        e.key = m->release->key;
+        e.fence = m->release->fence;
+        break;
+    case MODE__ENVELOPE__BODY_BYE: e.type = CORE_EV_BYE; break;
+    default: s->n_bad_messages++; return;
+    }
+    server_event(s, &e);
+}
+
+void server_worker_message(struct server *s, const struct mode_packet *p)
+{
+    struct mode_envelope *in = NULL;
+    struct mode_error err = {0};
+    memcpy(s->current.bytes, p->route, p->n_route);
+    s->current.n = p->n_route;
+    if (mode_envelope_unpack(&in, p->data, p->size, MODE_WIRE_WORKER, &err)) {
+        s->n_bad_messages++;
+        reject(s, MODE__REJECT_CODE__REJECT_BAD_MESSAGE, err.text);
+        return;
+    }
+    dispatch_message(s, in->msg);
+    mode_envelope_free(&in);
+}
