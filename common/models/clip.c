@@ -1,0 +1,396 @@
+/* The model as a list of parameters: made, drawn, loaded, saved; and inference over it. */
+#include "models/clip.h"
+
+#include "base/file.h"
+#include "base/parallel.h"
+#include "base/rng.h"
+#include "base/str.h"
+#include "data/safetensors.h"
+#include "models/clip_impl.h"
+#include "tensor/half.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { INIT_CONSTANT, INIT_NORMAL, INIT_UNIFORM };
+enum { INFER_BATCH = 64 };
+static const double LOGIT_SCALE_INIT = 2.6592600369327779, /* ln(1 / 0.07) */
+    LOGIT_SCALE_MAX = 4.6051701859880914;                  /* ln 100       */
+
+int64_t mode__clip_image_tokens(const struct mode_clip *clip)
+{
+    int64_t g = clip->cfg.image_size / clip->cfg.patch_size;
+    return 1 + g * g;
+}
+
+/* open_clip's rule: no decay below two dimensions nor where the name says bn, ln, bias or logit_scale. */
+static bool decays(const char *name, int n_dims)
+{
+    return n_dims >= 2 && !strstr(name, "bn") && !strstr(name, "ln") && !strstr(name, "bias") &&
+           !strstr(name, "logit_scale");
+}
+
+static struct mode_param *add_param(struct mode_clip *c, char *name, int n_dims, const int64_t *dim, int init,
+                                    double scale)
+{
+    MODE_ASSERT(c->n_params < c->cap_params);
+    c->init[c->n_params] = (struct clip_init){init, scale};
+    struct mode_param *p = &c->params[c->n_params++];
+    *p = (struct mode_param){.name = name, .value = mode_tensor_make(NULL, MODE_DTYPE_F32, n_dims, dim)};
+    p->value.name = name;
+    p->grad = p->m = p->v = p->value;
+    p->decay = decays(name, n_dims);
+    c->n_floats += ((size_t)mode_tensor_count(&p->value) + 15) / 16 * 16;
+    return p;
+}
+
+static struct mode_param *add_1d(struct mode_clip *c, char *name, int64_t n, int init, double scale)
+{
+    return add_param(c, name, 1, &n, init, scale);
+}
+
+static struct mode_param *add_2d(struct mode_clip *c, char *name, int64_t rows, int64_t cols, int init, double scale)
+{
+    return add_param(c, name, 2, (int64_t[]){rows, cols}, init, scale);
+}
+
+/* Text blocks draw their matrices from normals as CLIP's paper code does; image blocks keep PyTorch's defaults
+ * (open_clip never defined one for them): Xavier for qkv, uniform in +-1/sqrt(inputs) elsewhere. */
+static void add_blocks(struct mode_clip *c, struct clip_tower *t, const char *prefix, bool text)
+{
+    int64_t d = t->cfg.width, f = t->cfg.mlp;
+    double attn = pow((double)d, -0.5), depth = pow(2.0 * (double)t->cfg.layers, -0.5), fc = pow(2.0 * (double)d, -0.5);
+    double by_d = 1 / sqrt((double)d), by_f = 1 / sqrt((double)f), xavier = sqrt(6.0 / (4.0 * (double)d));
+    int kind = text ? INIT_NORMAL : INIT_UNIFORM;
+    t->blocks = mode_xcalloc((size_t)t->cfg.layers, sizeof *t->blocks);
+    for (int64_t i = 0; i < t->cfg.layers; i++) {
+        struct clip_block *b = &t->blocks[i];
+#define NAME(rest) mode_xasprintf("%stransformer.resblocks.%lld." rest, prefix, (long long)i)
+        b->ln_1_w = add_1d(c, NAME("ln_1.weight"), d, INIT_CONSTANT, 1);
+        b->ln_1_b = add_1d(c, NAME("ln_1.bias"), d, INIT_CONSTANT, 0);
+        b->qkv_w = add_2d(c, NAME("attn.in_proj_weight"), 3 * d, d, kind, text ? attn : xavier);
+        b->qkv_b = add_1d(c, NAME("attn.in_proj_bias"), 3 * d, INIT_CONSTANT, 0);
+        b->out_w = add_2d(c, NAME("attn.out_proj.weight"), d, d, kind, text ? attn * depth : by_d);
+        b->out_b = add_1d(c, NAME("attn.out_proj.bias"), d, INIT_CONSTANT, 0);
+        b->ln_2_w = add_1d(c, NAME("ln_2.weight"), d, INIT_CONSTANT, 1);
+        b->ln_2_b = add_1d(c, NAME("ln_2.bias"), d, INIT_CONSTANT, 0);
+        b->fc_w = add_2d(c, NAME("mlp.c_fc.weight"), f, d, kind, text ? fc : by_d);
+        b->fc_b = add_1d(c, NAME("mlp.c_fc.bias"), f, INIT_UNIFORM, by_d);
+        b->proj_w = add_2d(c, NAME("mlp.c_proj.weight"), d, f, kind, text ? attn * depth : by_f);
+        b->proj_b = add_1d(c, NAME("mlp.c_proj.bias"), d, INIT_UNIFORM, by_f);
+#undef NAME
+    }
+}
+
+/* The one list: order, names, shapes, initial distributions. */
+static void add_params(struct mode_clip *c)
+{
+    const struct mode_clip_config *g = &c->cfg;
+    int64_t wi = g->image.width, wt = g->text.width, e = g->embed_dim, p = g->patch_size;
+    double by_wi = pow((double)wi, -0.5), by_wt = pow((double)wt, -0.5);
+    c->cap_params = 14 + 12 * (size_t)(g->image.layers + g->text.layers);
+    c->params = mode_xcalloc(c->cap_params, sizeof *c->params);
+    c->init = mode_xcalloc(c->cap_params, sizeof *c->init);
+    c->positional = add_2d(c, mode_xstrdup("positional_embedding"), g->context_length, wt, INIT_NORMAL, 0.01);
+    c->projection = add_2d(c, mode_xstrdup("text_projection"), wt, e, INIT_NORMAL, by_wt);
+    c->logit_scale = add_param(c, mode_xstrdup("logit_scale"), 0, NULL, INIT_CONSTANT, LOGIT_SCALE_INIT);
+    c->class_embedding = add_1d(c, mode_xstrdup("visual.class_embedding"), wi, INIT_NORMAL, by_wi);
+    c->visual_positional = add_2d(c, mode_xstrdup("visual.positional_embedding"), mode__clip_image_tokens(c), wi,
+                                  INIT_NORMAL, by_wi);
+    c->image.proj = add_2d(c, mode_xstrdup("visual.proj"), wi, e, INIT_NORMAL, by_wi);
+    c->conv = add_param(c, mode_xstrdup("visual.conv1.weight"), 4, (int64_t[]){wi, 3, p, p}, INIT_UNIFORM,
+                        1 / sqrt(3.0 * (double)p * (double)p));
+    c->ln_pre_w = add_1d(c, mode_xstrdup("visual.ln_pre.weight"), wi, INIT_CONSTANT, 1);
+    c->ln_pre_b = add_1d(c, mode_xstrdup("visual.ln_pre.bias"), wi, INIT_CONSTANT, 0);
+    add_blocks(c, &c->image, "visual.", false);
+    c->image.ln_w = add_1d(c, mode_xstrdup("visual.ln_post.weight"), wi, INIT_CONSTANT, 1);
+    c->image.ln_b = add_1d(c, mode_xstrdup("visual.ln_post.bias"), wi, INIT_CONSTANT, 0);
+    add_blocks(c, &c->text, "", true);
+    c->token_embedding = add_2d(c, mode_xstrdup("token_embedding.weight"), g->vocab_size, wt, INIT_NORMAL, 0.02);
+    c->text.ln_w = add_1d(c, mode_xstrdup("ln_final.weight"), wt, INIT_CONSTANT, 1);
+    c->text.ln_b = add_1d(c, mode_xstrdup("ln_final.bias"), wt, INIT_CONSTANT, 0);
+    c->text.proj = c->projection;
+    MODE_ASSERT(c->n_params == c->cap_params);
+}
+
+/* The structure and zeroed values; the two texts are kept. */
+static enum mode_status clip_new(struct mode_clip **clip, struct mode_backend *be, const char *model_cfg,
+                                 const char *preprocess_cfg, const char *what, struct mode_error *err)
+{
+    struct mode_clip *c = *clip = mode_xcalloc(1, sizeof *c);
+    enum mode_status st;
+    void *mem = NULL;
+    c->be = be;
+    c->model_cfg = mode_xstrdup(model_cfg);
+    c->preprocess_cfg = preprocess_cfg ? mode_xstrdup(preprocess_cfg) : NULL;
+    if ((st = mode_clip_config_parse(&c->cfg, model_cfg, what, err)) != MODE_OK ||
+        (st = mode_clip_preprocess_parse(&c->preprocess, preprocess_cfg, c->cfg.image_size, what, err)) != MODE_OK)
+        goto fail;
+    enum mode_act act = c->cfg.quick_gelu ? MODE_ACT_QUICK_GELU : MODE_ACT_GELU;
+    c->image = (struct clip_tower){.cfg = c->cfg.image, .act = act};
+    c->text = (struct clip_tower){.cfg = c->cfg.text, .act = act, .causal = true};
+    add_params(c);
+    if ((st = mode_backend_alloc(be, &mem, c->n_floats * sizeof(float), err)) != MODE_OK) goto fail;
+    c->values = mem;
+    size_t at = 0;
+    for (size_t i = 0; i < c->n_params; i++) {
+        c->params[i].value.data = c->values + at;
+        at += ((size_t)mode_tensor_count(&c->params[i].value) + 15) / 16 * 16;
+    }
+    return MODE_OK;
+fail:
+    mode_clip_close(clip);
+    return st;
+}
+
+void mode_clip_close(struct mode_clip **clip)
+{
+    struct mode_clip *c = *clip;
+    if (!c) return;
+    mode__clip_acts_free(&c->infer, c->be);
+    mode__clip_acts_free(&c->train, c->be);
+    mode_backend_free(c->be, c->values);
+    mode_backend_free(c->be, c->grads);
+    mode_backend_free(c->be, c->ms);
+    mode_backend_free(c->be, c->vs);
+    for (size_t i = 0; i < c->n_params; i++) free(c->params[i].name);
+    free(c->params);
+    free(c->init);
+    free(c->image.blocks);
+    free(c->text.blocks);
+    free(c->model_cfg);
+    free(c->preprocess_cfg);
+    free(c);
+    *clip = NULL;
+}
+
+struct draw {
+    struct mode_param *p;
+    struct clip_init init;
+    uint64_t seed, index;
+    int64_t cols;
+};
+
+static void draw_row(void *ctx, int64_t row, int thread)
+{
+    const struct draw *d = ctx;
+    struct mode_rng r = mode_rng_for(d->seed, MODE_RNG_INIT, d->index, (uint64_t)row);
+    float *v = mode_f32(&d->p->value) + row * d->cols;
+    (void)thread;
+    for (int64_t j = 0; j < d->cols; j++) {
+        double x = d->init.scale;
+        if (d->init.kind == INIT_NORMAL) x *= mode_rng_normal(&r);
+        else if (d->init.kind == INIT_UNIFORM) x *= 2 * mode_rng_uniform(&r) - 1;
+        v[j] = (float)x;
+    }
+}
+
+enum mode_status mode_clip_create(struct mode_clip **clip, struct mode_backend *be, const char *model_cfg_json,
+                                  const char *preprocess_cfg_json, uint64_t seed, struct mode_error *err)
+{
+    enum mode_status st = clip_new(clip, be, model_cfg_json, preprocess_cfg_json, "model_cfg", err);
+    if (st) return st;
+    for (size_t i = 0; i < (*clip)->n_params; i++) {
+        struct mode_param *p = &(*clip)->params[i];
+        int64_t rows = p->value.n_dims >= 2 ? p->value.dim[0] : 1;
+        struct draw d = {p, (*clip)->init[i], seed, i, mode_tensor_count(&p->value) / rows};
+        mode_parallel_for(rows, draw_row, &d);
+    }
+    return MODE_OK;
+}
+
+/* A stored name without the wrappers PyTorch puts before it. */
+static const char *bare_name(const char *name)
+{
+    static const char *const wrappers[] = {"module.", "_orig_mod."};
+    for (size_t i = 0; i < 2; i++)
+        if (strncmp(name, wrappers[i], strlen(wrappers[i])) == 0) return bare_name(name + strlen(wrappers[i]));
+    return name;
+}
+
+static enum mode_status load_weights(struct mode_clip *c, const char *path, struct mode_error *err)
+{
+    struct mode_safetensors f;
+    enum mode_status st = mode_safetensors_open(&f, path, err);
+    if (st) return st;
+    bool *seen = mode_xcalloc(c->n_params, sizeof *seen);
+    for (size_t t = 0; t < f.n_tensors; t++) {
+        const struct mode_tensor *in = &f.tensors[t];
+        const char *name = bare_name(in->name);
+        size_t i = 0;
+        if (strcmp(name, "attn_mask") == 0) continue; /* a constant old checkpoints carry along */
+        while (i < c->n_params && strcmp(c->params[i].name, name) != 0) i++;
+        if (i == c->n_params || seen[i]) {
+            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: tensor %s %s", path, in->name,
+                           i == c->n_params ? "is none of this model's parameters" : "is there twice");
+            goto out;
+        }
+        struct mode_tensor *want = &c->params[i].value;
+        bool same = in->n_dims == want->n_dims;
+        for (int k = 0; same && k < want->n_dims; k++) same = in->dim[k] == want->dim[k];
+        if (!same) {
+            char a[128], b[128];
+            st = MODE_FAIL(err, MODE_E_SHAPE, "%s: tensor %s is %s, the config makes it %s", path, in->name,
+                           mode_tensor_shape_text(in, a, sizeof a), mode_tensor_shape_text(want, b, sizeof b));
+            goto out;
+        }
+        if (!mode_half_to_f32(want->data, in->data, in->dtype, (size_t)mode_tensor_count(want))) {
+            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: tensor %s is %s; F32, F16 or BF16 is expected", path, in->name,
+                           mode_dtype_name(in->dtype));
+            goto out;
+        }
+        seen[i] = true;
+    }
+    for (size_t i = 0; i < c->n_params; i++)
+        if (!seen[i]) {
+            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: tensor %s is missing", path, c->params[i].name);
+            goto out;
+        }
+out:
+    free(seen);
+    mode_safetensors_close(&f);
+    return st;
+}
+
+enum mode_status mode_clip_load(struct mode_clip **clip, struct mode_backend *be, const char *dir,
+                                struct mode_error *err)
+{
+    static const char *const weights[] = {"open_clip_model.safetensors", "open_clip_pytorch_model.safetensors",
+                                          "model.safetensors"};
+    char *config = mode_path_join(dir, "open_clip_config.json"), *json = NULL, *model = NULL, *pre = NULL;
+    size_t size;
+    enum mode_status st = mode_file_read(config, (size_t)1 << 20, &json, &size, err);
+    *clip = NULL;
+    if (st || (st = mode_clip_config_split(&model, &pre, json, config, err)) != MODE_OK ||
+        (st = clip_new(clip, be, model, pre, config, err)) != MODE_OK)
+        goto out;
+    char *path = NULL;
+    for (size_t i = 0; i < sizeof weights / sizeof *weights && !path; i++) {
+        path = mode_path_join(dir, weights[i]);
+        if (mode_file_exists(path)) break;
+        free(path);
+        path = NULL;
+    }
+    if (path) st = load_weights(*clip, path, err);
+    else st = MODE_FAIL(err, MODE_E_NOINPUT, "%s: there is no %s (nor the other usual names) beside the config", dir,
+                        weights[0]);
+    free(path);
+    if (st) mode_clip_close(clip);
+out:
+    free(config);
+    free(json);
+    free(model);
+    free(pre);
+    return st;
+}
+
+enum mode_status mode_clip_save(const struct mode_clip *clip, const char *config_path, const char *weights_path,
+                                struct mode_error *err)
+{
+    struct mode_tensor *list = mode_xcalloc(clip->n_params, sizeof *list);
+    json_t *model = json_loads(clip->model_cfg, 0, NULL);
+    json_t *pre = clip->preprocess_cfg ? json_loads(clip->preprocess_cfg, 0, NULL) : json_object();
+    MODE_ASSERT(model && pre);
+    if (!clip->preprocess_cfg) {
+        const struct mode_preprocess *p = &clip->preprocess;
+        json_object_set_new(pre, "mean", json_pack("[f,f,f]", p->mean[0], p->mean[1], p->mean[2]));
+        json_object_set_new(pre, "std", json_pack("[f,f,f]", p->std[0], p->std[1], p->std[2]));
+        json_object_set_new(pre, "interpolation", json_string("bicubic"));
+        json_object_set_new(pre, "resize_mode", json_string("shortest"));
+    }
+    json_t *root = json_pack("{s:o,s:o}", "model_cfg", model, "preprocess_cfg", pre);
+    MODE_ASSERT(root);
+    char *text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    json_decref(root);
+    MODE_ASSERT(text);
+    for (size_t i = 0; i < clip->n_params; i++) list[i] = clip->params[i].value;
+    struct mode_meta meta = {.key = "format", .value = "pt"};
+    enum mode_status st = mode_safetensors_write(weights_path, list, clip->n_params, &meta, 1, err);
+    if (st == MODE_OK) st = mode_file_write_atomic(config_path, text, strlen(text), err);
+    free(text);
+    free(list);
+    return st;
+}
+
+int mode_clip_embed_dim(const struct mode_clip *clip)
+{
+    return (int)clip->cfg.embed_dim;
+}
+
+int mode_clip_context(const struct mode_clip *clip)
+{
+    return (int)clip->cfg.context_length;
+}
+
+const struct mode_preprocess *mode_clip_preprocess(const struct mode_clip *clip)
+{
+    return &clip->preprocess;
+}
+
+float mode_clip_logit_scale(const struct mode_clip *clip)
+{
+    return expf(mode_f32(&clip->logit_scale->value)[0]);
+}
+
+const char *mode_clip_model_cfg(const struct mode_clip *clip)
+{
+    return clip->model_cfg;
+}
+
+const char *mode_clip_preprocess_cfg(const struct mode_clip *clip)
+{
+    return clip->preprocess_cfg;
+}
+
+struct mode_param *mode_clip_params(struct mode_clip *clip, size_t *n)
+{
+    *n = clip->n_params;
+    return clip->params;
+}
+
+void mode_clip_clamp(struct mode_clip *clip)
+{
+    float *s = mode_f32(&clip->logit_scale->value);
+    if (*s < 0) *s = 0;
+    if (*s > (float)LOGIT_SCALE_MAX) *s = (float)LOGIT_SCALE_MAX;
+}
+
+static enum mode_status infer_begin(struct mode_clip *clip, struct mode_error *err)
+{
+    return clip->infer ? MODE_OK : mode__clip_acts_new(&clip->infer, clip, INFER_BATCH, false, err);
+}
+
+static void take(float *out, const struct clip_tower_acts *t, int raw)
+{
+    const struct mode_tensor *src = raw ? &t->emb : &t->unit;
+    memcpy(out, src->data, mode_tensor_bytes(src));
+}
+
+enum mode_status mode_clip_encode_images(struct mode_clip *clip, float *out, const float *pixels, int64_t b, int raw,
+                                         struct mode_error *err)
+{
+    int64_t s = clip->cfg.image_size;
+    enum mode_status st = infer_begin(clip, err);
+    for (int64_t i = 0; st == MODE_OK && i < b; i += INFER_BATCH) {
+        int64_t n = b - i < INFER_BATCH ? b - i : INFER_BATCH;
+        mode__clip_image_forward(clip, clip->infer, pixels + i * 3 * s * s, n);
+        take(out + i * clip->cfg.embed_dim, &clip->infer->image, raw);
+    }
+    return st;
+}
+
+enum mode_status mode_clip_encode_texts(struct mode_clip *clip, float *out, const int32_t *ids, const int32_t *n_ids,
+                                        int64_t b, int raw, struct mode_error *err)
+{
+    enum mode_status st = mode__clip_check_texts(clip, ids, n_ids, b, err);
+    if (st == MODE_OK) st = infer_begin(clip, err);
+    for (int64_t i = 0; st == MODE_OK && i < b; i += INFER_BATCH) {
+        int64_t n = b - i < INFER_BATCH ? b - i : INFER_BATCH;
+        mode__clip_text_forward(clip, clip->infer, ids, n_ids + i, n);
+        take(out + i * clip->cfg.embed_dim, &clip->infer->text, raw);
+        for (int64_t j = i; j < i + n; j++) ids += n_ids[j];
+    }
+    return st;
+}

@@ -1,0 +1,142 @@
+/* Where everything a pass needs lies: planned once, for the largest batch. The same function counts the bytes and
+ * places the tensors, so the two cannot disagree. */
+#include "base/str.h"
+#include "models/clip_impl.h"
+
+#include <stdlib.h>
+
+static struct mode_tensor take(struct clip_arena *a, enum mode_dtype dtype, int n_dims, int64_t rows, int64_t cols)
+{
+    int64_t dim[2] = {rows, cols};
+    struct mode_tensor t = mode_tensor_make(NULL, dtype, n_dims, dim);
+    size_t n = (size_t)rows, bytes;
+    if (n_dims == 2) a->overflow |= !mode_mul_size(n, (size_t)cols, &n);
+    a->overflow |= !mode_mul_size(n, 4, &bytes) || bytes > SIZE_MAX / 2 - a->used;
+    if (a->overflow) return t;
+    if (a->base) t.data = a->base + a->used;
+    a->used += (bytes + 63) / 64 * 64;
+    return t;
+}
+
+static struct mode_tensor mat(struct clip_arena *a, int64_t rows, int64_t cols)
+{
+    return take(a, MODE_DTYPE_F32, 2, rows, cols);
+}
+
+static struct mode_tensor vec(struct clip_arena *a, int64_t n)
+{
+    return take(a, MODE_DTYPE_F32, 1, n, 1);
+}
+
+static struct mode_tensor ints(struct clip_arena *a, int64_t n)
+{
+    return take(a, MODE_DTYPE_I32, 1, n, 1);
+}
+
+/* rows: of attention's input; q: rows that have a query (all, or one per sequence in a pooled last block). */
+static void plan_block(struct clip_block_acts *b, struct clip_arena *a, const struct mode_clip_tower_config *t,
+                       int64_t rows, int64_t q, bool pooled, bool keep)
+{
+    int64_t d = t->width;
+    b->ln_1 = mat(a, rows, d);
+    if (!pooled || !keep) b->qkv = mat(a, rows, 3 * d); /* inference: also the place of kv */
+    b->attn = mat(a, q, d);
+    b->ln_2 = mat(a, q, d);
+    b->hidden = mat(a, q, t->mlp);
+    if (keep) {
+        b->stats_1 = mat(a, rows, 2);
+        b->lse = mat(a, q, t->heads);
+        b->mid = mat(a, q, d);
+        b->stats_2 = mat(a, q, 2);
+        b->pre = mat(a, q, t->mlp);
+        b->out = mat(a, q, d);
+    }
+}
+
+static void plan_tower(struct clip_tower_acts *x, struct clip_arena *a, const struct mode_clip *clip,
+                       const struct clip_tower *t, int64_t batch, int64_t rows, bool keep)
+{
+    int64_t d = t->cfg.width, e = clip->cfg.embed_dim, f = t->cfg.mlp;
+    x->keep = keep;
+    x->n_blocks = keep ? t->cfg.layers : 1;
+    if (!x->blocks) x->blocks = mode_xcalloc((size_t)x->n_blocks, sizeof *x->blocks);
+    x->offsets = ints(a, batch + 1);
+    x->seq = ints(a, batch + 1);
+    x->pool = ints(a, batch);
+    x->x = mat(a, rows, d);
+    for (int64_t i = 0; i < x->n_blocks; i++) {
+        struct clip_block_acts *b = &x->blocks[i];
+        bool pooled = i == x->n_blocks - 1 && !clip->dense;
+        plan_block(b, a, &t->cfg, rows, pooled && keep ? batch : rows, pooled, keep);
+        if (!pooled) continue;
+        b->kv = keep ? mat(a, rows, 2 * d) : b->qkv;
+        b->ln_q = mat(a, batch, d);
+        b->q = mat(a, batch, d);
+        b->x_q = mat(a, batch, d);
+    }
+    if (clip->dense) x->pooled = mat(a, batch, d);
+    x->ln = mat(a, batch, d);
+    x->emb = mat(a, batch, e);
+    x->unit = mat(a, batch, e);
+    x->norm = vec(a, batch);
+    if (!keep) return;
+    x->ln_stats = mat(a, batch, 2);
+    x->d_unit = mat(a, batch, e);
+    x->d_emb = mat(a, batch, e);
+    x->d_ln = mat(a, batch, d);
+    x->d_pooled = mat(a, batch, d);
+    x->d_q = mat(a, batch, d);
+    x->d_x = mat(a, rows, d);
+    x->d_a = mat(a, rows, d);
+    x->d_hidden = mat(a, rows, f);
+    x->d_qkv = mat(a, rows, 3 * d);
+}
+
+bool mode__clip_acts_plan(struct clip_acts *x, const struct mode_clip *clip, int64_t batch, bool train, char *base)
+{
+    int64_t t = mode__clip_image_tokens(clip), d = clip->cfg.image.width, p = clip->cfg.patch_size;
+    int64_t text_rows = batch * clip->cfg.context_length;
+    struct clip_arena *a = &x->arena;
+    x->batch = batch;
+    *a = (struct clip_arena){.base = base};
+    if (batch < 1 || batch > INT32_MAX / clip->cfg.context_length || batch > INT32_MAX / t) return false;
+    x->cols = mat(a, batch * (t - 1), 3 * p * p);
+    x->patch = mat(a, batch * (t - 1), d);
+    plan_tower(&x->image, a, clip, &clip->image, batch, batch * t, train);
+    plan_tower(&x->text, a, clip, &clip->text, batch, text_rows, train);
+    x->ids = ints(a, text_rows);
+    if (train) {
+        x->tokens = mat(a, batch * t, d);
+        x->tokens_stats = mat(a, batch * t, 2);
+        x->logits = mat(a, batch, batch);
+    }
+    return !a->overflow;
+}
+
+enum mode_status mode__clip_acts_new(struct clip_acts **acts, const struct mode_clip *clip, int64_t batch, bool train,
+                                     struct mode_error *err)
+{
+    struct clip_acts *a = *acts = mode_xcalloc(1, sizeof *a);
+    void *base = NULL;
+    enum mode_status st;
+    if (!mode__clip_acts_plan(a, clip, batch, train, NULL))
+        st = MODE_FAIL(err, MODE_E_VALUE, "a batch of %lld is out of range for this model", (long long)batch);
+    else
+        st = mode_backend_alloc(clip->be, &base, a->arena.used, err);
+    if (st) {
+        mode__clip_acts_free(acts, clip->be);
+        return st;
+    }
+    (void)mode__clip_acts_plan(a, clip, batch, train, base);
+    return MODE_OK;
+}
+
+void mode__clip_acts_free(struct clip_acts **acts, struct mode_backend *be)
+{
+    if (!*acts) return;
+    mode_backend_free(be, (*acts)->arena.base);
+    free((*acts)->image.blocks);
+    free((*acts)->text.blocks);
+    free(*acts);
+    *acts = NULL;
+}

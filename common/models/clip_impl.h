@@ -1,0 +1,101 @@
+/* clip_impl.h - inside of struct mode_clip; for models/clip*.c only.
+ *
+ * Letters: B pairs, R packed rows of a tower, D width, F hidden width, H heads, E joint embedding. */
+#ifndef MODE_MODELS_CLIP_IMPL_H
+#define MODE_MODELS_CLIP_IMPL_H
+
+#include "models/clip_config.h"
+#include "models/clip_train.h"
+#include "nn/ops.h"
+
+struct clip_block { /* parameters of one residual block */
+    struct mode_param *ln_1_w, *ln_1_b, *qkv_w, *qkv_b, *out_w, *out_b, *ln_2_w, *ln_2_b, *fc_w, *fc_b, *proj_w, *proj_b;
+};
+
+struct clip_tower {
+    struct mode_clip_tower_config cfg;
+    bool causal;
+    enum mode_act act;
+    struct clip_block *blocks;
+    struct mode_param *ln_w, *ln_b; /* ln_post or ln_final */
+    struct mode_param *proj;        /* [D, E] */
+};
+
+struct clip_block_acts {
+    struct mode_tensor ln_1, stats_1, qkv, attn, lse, mid, ln_2, stats_2, pre, hidden, out;
+    /* last block with one query per sequence: the tensors above after qkv have B rows, kv takes its place */
+    struct mode_tensor kv, ln_q, q, x_q;
+};
+
+struct clip_tower_acts {
+    int64_t rows, seqs;      /* in use now; capacity is what the arena was planned for */
+    struct mode_tensor x;    /* [R, D] input of the first block */
+    struct clip_block_acts *blocks;
+    int64_t n_blocks;        /* 1: inference, every block reuses the same memory       */
+    bool keep;               /* training: what the way back needs is kept              */
+    struct mode_tensor offsets, seq, pool; /* i32: [B + 1], 0..B, row of each sequence that is pooled [B] */
+    struct mode_tensor pooled, ln, ln_stats, emb, unit, norm; /* [B, D], [B, D], [B, 2], [B, E], [B, E], [B] */
+    struct mode_tensor d_unit, d_emb, d_ln, d_pooled;
+    struct mode_tensor d_q;                            /* [B, D]: of the pooled queries          */
+    struct mode_tensor d_x, d_a, d_hidden, d_qkv; /* [R, D] x 2, [R, F], [R, 3D]: gradients under way */
+};
+
+struct clip_arena { /* tensors one after another; base NULL: only counts */
+    char *base;
+    size_t used;
+    bool overflow;
+};
+
+struct clip_acts {
+    int64_t batch;
+    struct clip_arena arena;
+    struct clip_tower_acts image, text;
+    struct mode_tensor cols, patch;          /* [B P, 3 p p], [B P, D] */
+    struct mode_tensor tokens, tokens_stats; /* [R, D], [R, 2]: before ln_pre; kept in training */
+    struct mode_tensor ids;                  /* i32 [R] */
+    struct mode_tensor logits;               /* [B, B]  */
+};
+
+struct mode_clip {
+    struct mode_backend *be;
+    struct mode_clip_config cfg;
+    struct mode_preprocess preprocess;
+    char *model_cfg, *preprocess_cfg;
+    bool dense;
+
+    struct mode_param *params;
+    struct clip_init { /* how a parameter is drawn */
+        int kind;
+        double scale;
+    } *init;
+    size_t n_params, cap_params;
+    size_t n_floats;               /* of all parameters, each rounded up to 64 bytes */
+    float *values, *grads, *ms, *vs; /* one block of memory per kind */
+
+    struct mode_param *positional, *projection, *logit_scale, *class_embedding, *visual_positional, *conv, *ln_pre_w,
+        *ln_pre_b, *token_embedding;
+    struct clip_tower image, text;
+
+    struct clip_acts *infer, *train;
+};
+
+/* clip.c */
+int64_t mode__clip_image_tokens(const struct mode_clip *clip); /* class token included */
+
+/* clip_acts.c: plan for batch pairs at `base` (NULL: only count bytes; false when they overflow a size_t). */
+bool mode__clip_acts_plan(struct clip_acts *a, const struct mode_clip *clip, int64_t batch, bool train, char *base);
+enum mode_status mode__clip_acts_new(struct clip_acts **a, const struct mode_clip *clip, int64_t batch, bool train,
+                                     struct mode_error *err);
+void mode__clip_acts_free(struct clip_acts **a, struct mode_backend *be);
+
+/* clip_tower.c */
+void mode__clip_image_forward(struct mode_clip *clip, struct clip_acts *a, const float *pixels, int64_t b);
+void mode__clip_image_back(struct mode_clip *clip, struct clip_acts *a);
+void mode__clip_text_forward(struct mode_clip *clip, struct clip_acts *a, const int32_t *ids, const int32_t *n_ids,
+                             int64_t b);
+void mode__clip_text_back(struct mode_clip *clip, struct clip_acts *a);
+/* E_VALUE: an id or a length is out of range; names the text. */
+enum mode_status mode__clip_check_texts(const struct mode_clip *clip, const int32_t *ids, const int32_t *n_ids,
+                                        int64_t b, struct mode_error *err);
+
+#endif

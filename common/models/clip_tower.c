@@ -1,0 +1,267 @@
+/* The two towers, forward and back, as one reads them in the paper; memory is clip_acts.c's. */
+#include "models/clip_impl.h"
+
+#include <string.h>
+
+static const float LN_EPS = 1e-5f;
+
+static struct mode_tensor with_rows(struct mode_tensor t, int64_t rows)
+{
+    t.dim[0] = rows;
+    return t;
+}
+
+/* Rows r0..r1 of a weight or bias, of its value or its gradient. */
+static struct mode_tensor cut(const struct mode_tensor *t, int64_t r0, int64_t r1)
+{
+    struct mode_tensor c = *t;
+    c.data = mode_f32(t) + r0 * (t->n_dims == 2 ? t->dim[1] : 1);
+    c.dim[0] = r1 - r0;
+    return c;
+}
+
+static bool is_pooled(const struct mode_clip *clip, const struct clip_tower *t, int64_t layer)
+{
+    return !clip->dense && layer == t->cfg.layers - 1;
+}
+
+/* The memory of a layer with the rows in use now; in inference all layers work in place on x. */
+static struct clip_block_acts layer_acts(const struct mode_clip *clip, const struct clip_tower *t,
+                                         const struct clip_tower_acts *a, int64_t layer)
+{
+    struct clip_block_acts v = a->blocks[a->keep ? layer : 0];
+    bool pooled = is_pooled(clip, t, layer);
+    int64_t r = a->rows, q = pooled ? a->seqs : r;
+    if (!a->keep) v.mid = v.out = pooled ? v.x_q : a->x;
+    v.ln_1 = with_rows(v.ln_1, r);
+    v.qkv = with_rows(v.qkv, r);
+    v.stats_1 = with_rows(v.stats_1, r);
+    v.attn = with_rows(v.attn, q);
+    v.lse = with_rows(v.lse, q);
+    v.mid = with_rows(v.mid, q);
+    v.ln_2 = with_rows(v.ln_2, q);
+    v.stats_2 = with_rows(v.stats_2, q);
+    v.pre = with_rows(v.pre, q);
+    v.hidden = with_rows(v.hidden, q);
+    v.out = with_rows(v.out, q);
+    if (pooled) {
+        v.kv = with_rows(v.kv, r);
+        v.kv.dim[1] = 2 * t->cfg.width;
+        v.ln_q = with_rows(v.ln_q, q);
+        v.q = with_rows(v.q, q);
+        v.x_q = with_rows(v.x_q, q);
+    }
+    return v;
+}
+
+static struct mode_attention attention_of(const struct clip_tower *t, const struct clip_tower_acts *a, bool pooled)
+{
+    int64_t d = t->cfg.width;
+    if (pooled) /* the pooled token is its text's last, or an image token: it sees every key */
+        return (struct mode_attention){d, t->cfg.heads, 0, 0, d, false, &a->seq, &a->offsets};
+    return (struct mode_attention){d, t->cfg.heads, 0, d, 2 * d, t->causal, &a->offsets, &a->offsets};
+}
+
+/* x -> v->out. What is kept for the way back is NULL in inference. */
+static void block_forward(struct mode_clip *clip, const struct clip_tower *t, const struct clip_tower_acts *a,
+                          const struct clip_block *w, struct clip_block_acts *v, const struct mode_tensor *x,
+                          bool pooled)
+{
+    struct mode_backend *be = clip->be;
+    struct mode_attention s = attention_of(t, a, pooled);
+    struct mode_tensor *stats_1 = a->keep ? &v->stats_1 : NULL, *stats_2 = a->keep ? &v->stats_2 : NULL;
+    struct mode_tensor *lse = a->keep ? &v->lse : NULL, *pre = a->keep ? &v->pre : NULL;
+    int64_t d = t->cfg.width;
+    mode_layernorm(be, &v->ln_1, stats_1, x, &w->ln_1_w->value, &w->ln_1_b->value, LN_EPS);
+    if (pooled) { /* keys and values for all rows, the rest for the pooled ones */
+        struct mode_tensor wq = cut(&w->qkv_w->value, 0, d), bq = cut(&w->qkv_b->value, 0, d);
+        struct mode_tensor wkv = cut(&w->qkv_w->value, d, 3 * d), bkv = cut(&w->qkv_b->value, d, 3 * d);
+        mode_linear(be, &v->kv, &v->ln_1, &wkv, &bkv);
+        mode_gather(be, &v->ln_q, &v->ln_1, &a->pool);
+        mode_gather(be, &v->x_q, x, &a->pool);
+        mode_linear(be, &v->q, &v->ln_q, &wq, &bq);
+        mode_attention(be, &v->attn, lse, &v->q, &v->kv, &s);
+        x = &v->x_q;
+    } else {
+        mode_linear(be, &v->qkv, &v->ln_1, &w->qkv_w->value, &w->qkv_b->value);
+        mode_attention(be, &v->attn, lse, &v->qkv, &v->qkv, &s);
+    }
+    mode_linear_add(be, &v->mid, &v->attn, &w->out_w->value, &w->out_b->value, x);
+    mode_layernorm(be, &v->ln_2, stats_2, &v->mid, &w->ln_2_w->value, &w->ln_2_b->value, LN_EPS);
+    mode_linear_act(be, &v->hidden, pre, &v->ln_2, &w->fc_w->value, &w->fc_b->value, t->act);
+    mode_linear_add(be, &v->out, &v->hidden, &w->proj_w->value, &w->proj_b->value, &v->mid);
+}
+
+/* d: gradient of the block's output on the way in; a->d_x: gradient of x on the way out (d may be a->d_x). */
+static void block_back(struct mode_clip *clip, const struct clip_tower *t, struct clip_tower_acts *a,
+                       const struct clip_block *w, struct clip_block_acts *v, const struct mode_tensor *x,
+                       struct mode_tensor *d, bool pooled)
+{
+    struct mode_backend *be = clip->be;
+    struct mode_attention s = attention_of(t, a, pooled);
+    int64_t n = t->cfg.width, r = a->rows, q = pooled ? a->seqs : r;
+    struct mode_tensor d_hidden = with_rows(a->d_hidden, q), d_q_rows = with_rows(a->d_a, q), d_a = with_rows(a->d_a, r);
+    mode_linear_back_act(be, &d_hidden, &w->proj_w->grad, &w->proj_b->grad, d, &v->hidden, &w->proj_w->value, &v->pre,
+                         t->act);
+    mode_linear_back(be, &d_q_rows, &w->fc_w->grad, &w->fc_b->grad, &d_hidden, &v->ln_2, &w->fc_w->value);
+    mode_layernorm_back(be, d, &w->ln_2_w->grad, &w->ln_2_b->grad, &d_q_rows, &v->mid, &v->stats_2, &w->ln_2_w->value,
+                        d);
+    mode_linear_back(be, &d_q_rows, &w->out_w->grad, &w->out_b->grad, d, &v->attn, &w->out_w->value);
+    if (!pooled) {
+        struct mode_tensor d_qkv = with_rows(a->d_qkv, r);
+        mode_attention_back(be, &d_qkv, &d_qkv, &d_a, &v->attn, &v->lse, &v->qkv, &v->qkv, &s);
+        mode_linear_back(be, &d_a, &w->qkv_w->grad, &w->qkv_b->grad, &d_qkv, &v->ln_1, &w->qkv_w->value);
+        mode_layernorm_back(be, &a->d_x, &w->ln_1_w->grad, &w->ln_1_b->grad, &d_a, x, &v->stats_1, &w->ln_1_w->value,
+                            d);
+        return;
+    }
+    struct mode_tensor wq = cut(&w->qkv_w->value, 0, n), wkv = cut(&w->qkv_w->value, n, 3 * n);
+    struct mode_tensor d_wq = cut(&w->qkv_w->grad, 0, n), d_wkv = cut(&w->qkv_w->grad, n, 3 * n);
+    struct mode_tensor d_bq = cut(&w->qkv_b->grad, 0, n), d_bkv = cut(&w->qkv_b->grad, n, 3 * n);
+    struct mode_tensor d_q = with_rows(a->d_q, q), d_ln_q = with_rows(a->d_hidden, q), d_kv = with_rows(a->d_qkv, r);
+    d_kv.dim[1] = 2 * n;
+    d_ln_q.dim[1] = n;
+    mode_attention_back(be, &d_q, &d_kv, &d_q_rows, &v->attn, &v->lse, &v->q, &v->kv, &s);
+    mode_linear_back(be, &d_a, &d_wkv, &d_bkv, &d_kv, &v->ln_1, &wkv);
+    mode_linear_back(be, &d_ln_q, &d_wq, &d_bq, &d_q, &v->ln_q, &wq);
+    mode_scatter_add(be, &d_a, &d_ln_q, &a->pool);
+    mode_layernorm_back(be, &a->d_x, &w->ln_1_w->grad, &w->ln_1_b->grad, &d_a, x, &v->stats_1, &w->ln_1_w->value,
+                        NULL);
+    mode_scatter_add(be, &a->d_x, d, &a->pool);
+}
+
+/* Rows, sequences and small tensors for this pass; offsets and pool hold their numbers already. */
+static void tower_begin(struct clip_tower_acts *a, int64_t rows, int64_t seqs)
+{
+    struct mode_tensor *by_seq[] = {&a->pooled, &a->ln,    &a->ln_stats, &a->emb,     &a->unit,
+                                    &a->norm,   &a->d_unit, &a->d_emb,    &a->d_ln,    &a->d_pooled};
+    a->rows = rows;
+    a->seqs = seqs;
+    for (size_t i = 0; i < sizeof by_seq / sizeof *by_seq; i++) by_seq[i]->dim[0] = seqs;
+    a->offsets.dim[0] = a->seq.dim[0] = seqs + 1;
+    a->pool.dim[0] = seqs;
+    a->x.dim[0] = a->d_x.dim[0] = rows;
+    for (int64_t i = 0; i <= seqs; i++) ((int32_t *)a->seq.data)[i] = (int32_t)i;
+}
+
+/* a->x -> a->emb and a->unit */
+static void tower_forward(struct mode_clip *clip, const struct clip_tower *t, struct clip_tower_acts *a)
+{
+    struct mode_backend *be = clip->be;
+    struct mode_tensor x = a->x;
+    for (int64_t i = 0; i < t->cfg.layers; i++) {
+        struct clip_block_acts v = layer_acts(clip, t, a, i);
+        block_forward(clip, t, a, &t->blocks[i], &v, &x, is_pooled(clip, t, i));
+        x = v.out;
+    }
+    if (clip->dense) mode_gather(be, &a->pooled, &x, &a->pool);
+    else a->pooled = x;
+    mode_layernorm(be, &a->ln, a->keep ? &a->ln_stats : NULL, &a->pooled, &t->ln_w->value, &t->ln_b->value, LN_EPS);
+    mode_project(be, &a->emb, &a->ln, &t->proj->value);
+    mode_l2norm(be, &a->unit, &a->norm, &a->emb);
+}
+
+/* a->d_unit -> a->d_x */
+static void tower_back(struct mode_clip *clip, const struct clip_tower *t, struct clip_tower_acts *a)
+{
+    struct mode_backend *be = clip->be;
+    mode_l2norm_back(be, &a->d_emb, &a->d_unit, &a->unit, &a->norm);
+    mode_project_back(be, &a->d_ln, &t->proj->grad, &a->d_emb, &a->ln, &t->proj->value);
+    mode_layernorm_back(be, &a->d_pooled, &t->ln_w->grad, &t->ln_b->grad, &a->d_ln, &a->pooled, &a->ln_stats,
+                        &t->ln_w->value, NULL);
+    if (clip->dense) {
+        mode_zero(be, &a->d_x);
+        mode_scatter_add(be, &a->d_x, &a->d_pooled, &a->pool);
+    }
+    for (int64_t i = t->cfg.layers - 1; i >= 0; i--) {
+        struct clip_block_acts v = layer_acts(clip, t, a, i);
+        struct mode_tensor x = i == 0 ? a->x : layer_acts(clip, t, a, i - 1).out;
+        bool pooled = is_pooled(clip, t, i);
+        block_back(clip, t, a, &t->blocks[i], &v, &x, pooled ? &a->d_pooled : &a->d_x, pooled);
+    }
+}
+
+/* The convolution's weights and gradient as a matrix [D, 3 p p]. */
+static struct mode_tensor conv_matrix(const struct mode_tensor *t)
+{
+    return mode_tensor_2d(t->data, MODE_DTYPE_F32, t->dim[0], mode_tensor_count(t) / t->dim[0]);
+}
+
+void mode__clip_image_forward(struct mode_clip *clip, struct clip_acts *a, const float *pixels, int64_t b)
+{
+    struct mode_backend *be = clip->be;
+    struct clip_tower_acts *t = &a->image;
+    int64_t n = mode__clip_image_tokens(clip), s = clip->cfg.image_size;
+    int32_t *offsets = t->offsets.data, *pool = t->pool.data;
+    struct mode_tensor px = mode_tensor_make((void *)(uintptr_t)pixels, MODE_DTYPE_F32, 4, (int64_t[]){b, 3, s, s});
+    struct mode_tensor w = conv_matrix(&clip->conv->value);
+    for (int64_t i = 0; i <= b; i++) offsets[i] = (int32_t)(i * n);
+    for (int64_t i = 0; i < b; i++) pool[i] = offsets[i]; /* the class token */
+    tower_begin(t, b * n, b);
+    a->cols.dim[0] = a->patch.dim[0] = b * (n - 1);
+    a->tokens.dim[0] = a->tokens_stats.dim[0] = b * n;
+    struct mode_tensor *tokens = t->keep ? &a->tokens : &t->x;
+    mode_patches(be, &a->cols, &px, clip->cfg.patch_size);
+    mode_linear(be, &a->patch, &a->cols, &w, NULL);
+    mode_image_tokens(be, tokens, &a->patch, &clip->class_embedding->value, &clip->visual_positional->value);
+    mode_layernorm(be, &t->x, t->keep ? &a->tokens_stats : NULL, tokens, &clip->ln_pre_w->value, &clip->ln_pre_b->value,
+                   LN_EPS);
+    tower_forward(clip, &clip->image, t);
+}
+
+void mode__clip_image_back(struct mode_clip *clip, struct clip_acts *a)
+{
+    struct mode_backend *be = clip->be;
+    struct clip_tower_acts *t = &a->image;
+    struct mode_tensor dw = conv_matrix(&clip->conv->grad), w = conv_matrix(&clip->conv->value);
+    tower_back(clip, &clip->image, t);
+    mode_layernorm_back(be, &t->d_x, &clip->ln_pre_w->grad, &clip->ln_pre_b->grad, &t->d_x, &a->tokens,
+                        &a->tokens_stats, &clip->ln_pre_w->value, NULL);
+    mode_image_tokens_back(be, &a->patch, &clip->class_embedding->grad, &clip->visual_positional->grad, &t->d_x);
+    mode_linear_back(be, NULL, &dw, NULL, &a->patch, &a->cols, &w); /* patch holds its own gradient by now */
+}
+
+void mode__clip_text_forward(struct mode_clip *clip, struct clip_acts *a, const int32_t *ids, const int32_t *n_ids,
+                             int64_t b)
+{
+    struct mode_backend *be = clip->be;
+    struct clip_tower_acts *t = &a->text;
+    int32_t *offsets = t->offsets.data, *pool = t->pool.data, *id = a->ids.data, at = 0;
+    for (int64_t i = 0; i < b; i++) {
+        int32_t rows = clip->dense ? (int32_t)clip->cfg.context_length : n_ids[i];
+        offsets[i] = at;
+        pool[i] = at + n_ids[i] - 1; /* the end token */
+        memcpy(id + at, ids, (size_t)n_ids[i] * sizeof *id);
+        memset(id + at + n_ids[i], 0, (size_t)(rows - n_ids[i]) * sizeof *id);
+        ids += n_ids[i];
+        at += rows;
+    }
+    offsets[b] = at;
+    a->ids.dim[0] = at;
+    tower_begin(t, at, b);
+    mode_embed(be, &t->x, &clip->token_embedding->value, &clip->positional->value, &a->ids, &t->offsets);
+    tower_forward(clip, &clip->text, t);
+}
+
+void mode__clip_text_back(struct mode_clip *clip, struct clip_acts *a)
+{
+    struct clip_tower_acts *t = &a->text;
+    tower_back(clip, &clip->text, t);
+    mode_embed_back(clip->be, &clip->token_embedding->grad, &clip->positional->grad, &t->d_x, &a->ids, &t->offsets);
+}
+
+enum mode_status mode__clip_check_texts(const struct mode_clip *clip, const int32_t *ids, const int32_t *n_ids,
+                                        int64_t b, struct mode_error *err)
+{
+    for (int64_t i = 0; i < b; i++) {
+        if (n_ids[i] < 1 || n_ids[i] > clip->cfg.context_length)
+            return MODE_FAIL(err, MODE_E_VALUE, "text %lld has %d tokens; from 1 to %lld are possible", (long long)i,
+                             n_ids[i], (long long)clip->cfg.context_length);
+        for (int32_t j = 0; j < n_ids[i]; j++)
+            if (ids[j] < 0 || ids[j] >= clip->cfg.vocab_size)
+                return MODE_FAIL(err, MODE_E_VALUE, "text %lld: token id %d is outside the vocabulary of %lld",
+                                 (long long)i, ids[j], (long long)clip->cfg.vocab_size);
+        ids += n_ids[i];
+    }
+    return MODE_OK;
+}

@@ -1,0 +1,63 @@
+/* clip_train.h - the part of CLIP that only training uses: a fresh model, its parameters, one step, saving.
+ *
+ *     st = mode_clip_create(&clip, be, model_cfg, NULL, seed, &err);
+ *     st = mode_clip_train_begin(clip, 256, &err);                   // all memory is taken here
+ *     struct mode_param *p = mode_clip_params(clip, &n);
+ *     for (step = 0; step < total; step++) {
+ *         st = mode_clip_train_step(clip, &loss, pixels, ids, n_ids, b, &err);
+ *         mode_adamw_update(be, p, n, &options, step + 1);           // optim/adamw.h
+ *         mode_clip_clamp(clip);
+ *     }
+ *     st = mode_clip_save(clip, config_path, weights_path, &err);
+ *
+ * Exact savings, on by default: texts are packed, so nothing after a text's end token is computed (causality hides
+ * those rows from it, and they receive no gradient); in the last block only keys and values are made for all rows,
+ * everything else for the pooled row alone. mode_clip_set_dense turns both off, for proof.
+ *
+ * Source:  Radford et al., "Learning transferable visual models from natural language supervision"; open_clip is
+ *          the numerical truth (parameter names, initialisation, loss). tests/golden compares gradients with it.
+ * Threads: one caller per model. */
+#ifndef MODE_MODELS_CLIP_TRAIN_H
+#define MODE_MODELS_CLIP_TRAIN_H
+
+#include "models/clip.h"
+#include "nn/param.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* A model with random weights as open_clip draws them (same distributions; the numbers depend on seed alone).
+ * model_cfg_json: open_clip's model_cfg. preprocess_cfg_json may be NULL: OpenAI's. be is borrowed.
+ * E_FORMAT, E_VALUE: the config; E_MEMORY. */
+enum mode_status mode_clip_create(struct mode_clip **clip, struct mode_backend *be, const char *model_cfg_json,
+                                  const char *preprocess_cfg_json, uint64_t seed, struct mode_error *err);
+/* The JSON texts as given (or as found in the checkpoint); preprocess may be NULL. Borrowed. */
+const char *mode_clip_model_cfg(const struct mode_clip *clip);
+const char *mode_clip_preprocess_cfg(const struct mode_clip *clip);
+
+/* Every parameter, in a fixed order, under open_clip's names. grad, m, v have memory after train_begin. */
+struct mode_param *mode_clip_params(struct mode_clip *clip, size_t *n);
+
+/* Compute padded texts and whole last blocks; before train_begin. Results agree within rounding. */
+void mode_clip_set_dense(struct mode_clip *clip, bool dense);
+
+/* Bytes train_begin will take for batches of up to `batch` pairs: gradients, moments, activations. Texts are
+ * counted at full length; untouched memory of shorter ones is never paged in. SIZE_MAX: not representable. */
+size_t mode_clip_train_bytes(const struct mode_clip *clip, int64_t batch);
+/* Takes them; nothing is allocated in a step. Moments begin at zero. Called once. E_MEMORY. */
+enum mode_status mode_clip_train_begin(struct mode_clip *clip, int64_t batch, struct mode_error *err);
+/* Zero gradients, then forward, loss, backward for b pairs (1 <= b <= batch). pixels [b, 3, S, S] f32; ids: texts one
+ * after another, n_ids[i] tokens each, the end token last, no padding. loss: mean of the two cross-entropies. The
+ * result is in every parameter's grad. E_VALUE: an id, a length or b is out of range (nothing was computed). */
+enum mode_status mode_clip_train_step(struct mode_clip *clip, double *loss, const float *pixels, const int32_t *ids,
+                                      const int32_t *n_ids, int64_t b, struct mode_error *err);
+/* logit_scale into [0, ln 100]; after every optimiser step. */
+void mode_clip_clamp(struct mode_clip *clip);
+
+/* Write open_clip_config.json and open_clip_model.safetensors to these paths, each complete or not at all. Put side
+ * by side under those names they are a folder that open_clip and mode_clip_load read. */
+enum mode_status mode_clip_save(const struct mode_clip *clip, const char *config_path, const char *weights_path,
+                                struct mode_error *err);
+
+#endif

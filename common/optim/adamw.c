@@ -1,0 +1,26 @@
+#include "optim/adamw.h"
+
+#include "nn/ops.h"
+
+#include <math.h>
+
+void mode_adamw_update(struct mode_backend *be, struct mode_param *params, size_t n, const struct mode_adamw *options,
+                       int64_t step)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct mode_adamw_step s = {.lr = options->lr,
+                                    .beta1 = options->beta1,
+                                    .beta2 = options->beta2,
+                                    .eps = options->eps,
+                                    .weight_decay = params[i].decay ? options->weight_decay : 0,
+                                    .step = step};
+        mode_adamw(be, &params[i].value, &params[i].m, &params[i].v, &params[i].grad, &s);
+    }
+}
+
+double mode_grad_norm(struct mode_backend *be, const struct mode_param *params, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += mode_sum_squares(be, &params[i].grad);
+    return sqrt(sum);
+}

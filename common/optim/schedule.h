@@ -1,0 +1,13 @@
+/* schedule.h - the learning rate at a step: linear warm-up, then half a cosine down to zero.
+ *
+ * Source: open_clip's cosine schedule. step counts from 0; warmup may be 0. */
+#ifndef MODE_OPTIM_SCHEDULE_H
+#define MODE_OPTIM_SCHEDULE_H
+
+#include <stdint.h>
+
+/* base * (step + 1) / warmup while step < warmup, else base * (1 + cos(pi * (step - warmup) / (total - warmup))) / 2.
+ * Steps at or past total have rate 0. */
+double mode_schedule_lr(double base, int64_t step, int64_t warmup, int64_t total);
+
+#endif
