@@ -13,6 +13,7 @@
     X(tokenize) \
     X(cluster) \
     X(assign) \
+    X(keys) \
 
 /* clang-format on */
 #define X(name) extern const struct mode_verb mode_verb_##name;
