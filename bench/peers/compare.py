@@ -9,6 +9,7 @@ import argparse
 import glob
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -92,6 +93,7 @@ def main():
             json.dump(config["model_cfg"], open(tmp + "/model.json", "w"))
 
             def train(steps):
+                shutil.rmtree(tmp + "/trained", ignore_errors=True)  # a finished model is not overwritten
                 cmd = [a.mode, "train", "--config", tmp + "/model.json", "--data", data + "/train", "--batch", "256",
                        "--steps", str(steps), "--lr", "1e-3", "--warmup", "100", "--seed", "1", "--merges", merges,
                        "--log", tmp + "/steps.jsonl", "--out", tmp + "/trained"]

@@ -13,6 +13,9 @@
     X(tokenize) \
     X(cluster) \
     X(assign) \
+    X(train) \
+    X(encode) \
+    X(evaluate) \
     X(keys) \
 
 /* clang-format on */

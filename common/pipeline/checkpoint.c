@@ -1,0 +1,118 @@
+#include "pipeline/checkpoint.h"
+
+#include "base/file.h"
+#include "base/options.h"
+#include "base/str.h"
+#include "data/safetensors.h"
+#include "models/clip_config.h"
+#include "models/clip_train.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static enum mode_status check_count(const struct mode_safetensors *f, size_t n, const char *path,
+                                    struct mode_error *err)
+{
+    if (f->n_tensors == n) return MODE_OK;
+    return MODE_FAIL(err, MODE_E_FORMAT, "%s: holds %zu tensors, the model needs exactly %zu", path, f->n_tensors, n);
+}
+
+static enum mode_status copy_tensor(struct mode_tensor *to, const struct mode_safetensors *f, const char *name,
+                                    struct mode_error *err)
+{
+    const struct mode_tensor *from;
+    enum mode_status st = mode_safetensors_need(f, name, MODE_DTYPE_F32, to->n_dims, to->dim, &from, err);
+    if (!st) memcpy(to->data, from->data, mode_tensor_bytes(to));
+    return st;
+}
+
+enum mode_status mode_checkpoint_load_weights(struct mode_param *params, size_t n, const char *path,
+                                              struct mode_error *err)
+{
+    struct mode_safetensors f = {0};
+    enum mode_status st = mode_safetensors_open(&f, path, err);
+    if (st) return st;
+    for (size_t i = 0; !st && i < n; i++) st = copy_tensor(&params[i].value, &f, params[i].name, err);
+    if (!st) st = check_count(&f, n, path, err);
+    mode_safetensors_close(&f);
+    return st;
+}
+
+enum mode_status mode_checkpoint_open_clip(struct mode_clip **clip, struct mode_backend *be, const char *config_path,
+                                           const char *weights_path, struct mode_error *err)
+{
+    char *text = NULL, *model = NULL, *preprocess = NULL;
+    size_t n = 0;
+    enum mode_status st = mode_file_read(config_path, 1 << 20, &text, NULL, err);
+    *clip = NULL;
+    if (st) return st;
+    if ((st = mode_clip_config_split(&model, &preprocess, text, config_path, err))) goto out;
+    if ((st = mode_clip_create(clip, be, model, preprocess, 0, err))) goto out;
+    struct mode_param *params = mode_clip_params(*clip, &n);
+    if ((st = mode_checkpoint_load_weights(params, n, weights_path, err))) mode_clip_close(clip);
+out:
+    free(text);
+    free(model);
+    free(preprocess);
+    return st;
+}
+
+enum mode_status mode_checkpoint_save_moments(const char *path, const struct mode_param *params, size_t n,
+                                              uint64_t step, struct mode_error *err)
+{
+    struct mode_tensor *t = mode_xcalloc(2 * n, sizeof *t);
+    char number[32];
+    snprintf(number, sizeof number, "%llu", (unsigned long long)step);
+    struct mode_meta meta[] = {{(char *)"format", (char *)"pt"}, {(char *)"step", number}};
+    for (size_t i = 0; i < n; i++) {
+        t[2 * i] = params[i].m;
+        t[2 * i].name = mode_xasprintf("exp_avg.%s", params[i].name);
+        t[2 * i + 1] = params[i].v;
+        t[2 * i + 1].name = mode_xasprintf("exp_avg_sq.%s", params[i].name);
+    }
+    enum mode_status st = mode_safetensors_write(path, t, 2 * n, meta, 2, err);
+    for (size_t i = 0; i < 2 * n; i++) free((char *)t[i].name);
+    free(t);
+    return st;
+}
+
+static enum mode_status read_step(uint64_t *step, const struct mode_safetensors *f, const char *path,
+                                  struct mode_error *err)
+{
+    const char *text = mode_safetensors_meta(f, "step");
+    int64_t value = 0;
+    if (!text) return MODE_FAIL(err, MODE_E_FORMAT, "%s: has no metadata key \"step\"", path);
+    enum mode_status st = mode_parse_int(text, "step", 0, INT64_MAX, &value, err);
+    if (st) return mode_error_prefix(err, st, "%s", path);
+    *step = (uint64_t)value;
+    return MODE_OK;
+}
+
+enum mode_status mode_checkpoint_load_moments(struct mode_param *params, size_t n, uint64_t *step, const char *path,
+                                              struct mode_error *err)
+{
+    struct mode_safetensors f = {0};
+    enum mode_status st = mode_safetensors_open(&f, path, err);
+    if (st) return st;
+    for (size_t i = 0; !st && i < n; i++) {
+        char *m = mode_xasprintf("exp_avg.%s", params[i].name), *v = mode_xasprintf("exp_avg_sq.%s", params[i].name);
+        if (!(st = copy_tensor(&params[i].m, &f, m, err))) st = copy_tensor(&params[i].v, &f, v, err);
+        free(m);
+        free(v);
+    }
+    if (!st) st = check_count(&f, 2 * n, path, err);
+    if (!st) st = read_step(step, &f, path, err);
+    mode_safetensors_close(&f);
+    return st;
+}
+
+enum mode_status mode_checkpoint_step(uint64_t *step, const char *path, struct mode_error *err)
+{
+    struct mode_safetensors f = {0};
+    enum mode_status st = mode_safetensors_open(&f, path, err);
+    if (st) return st;
+    st = read_step(step, &f, path, err);
+    mode_safetensors_close(&f);
+    return st;
+}

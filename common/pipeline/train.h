@@ -1,0 +1,102 @@
+/* train.h - train a CLIP on pairs: the seed model from nothing, a dense continuation, a data expert.
+ *
+ * A continuation takes the parent's weights, its AdamW moments and its step count and goes on with the same
+ * schedule; a parent which is missing, of another shape or of another step is an error, never a start from
+ * scratch. Every checkpoint_steps steps, and when asked to stop, everything needed to go on is written: weights,
+ * moments, step, the rows of steps.jsonl. The data position follows from the step (pool.h) and randomness is
+ * counter-based, so a resumed training ends with the same bytes as an uninterrupted one.
+ *
+ * steps.jsonl, one object per optimizer step:
+ *     step           steps done, of the whole schedule
+ *     epoch          passes over the model's pool
+ *     loss           of this step's batch, before the update
+ *     lr             of this step
+ *     logit_scale    after the update (not its logarithm)
+ *     samples_seen   by the whole lineage: step * batch
+ * train.json: what was trained on what, and final_loss, the mean over the last 50 steps. Clock times are in
+ * neither: both are the same bytes every time. They are in struct mode_train_result.
+ *
+ * Source:  MoDE (arXiv:2404.16030) section 3.2; recipe: docs/MODEL.md.
+ * Threads: one caller; uses the pool of threads. */
+#ifndef MODE_PIPELINE_TRAIN_H
+#define MODE_PIPELINE_TRAIN_H
+
+#include "base/error.h"
+#include "pipeline/stream.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct mode_backend;
+
+enum { MODE_TRAIN_FINAL_STEPS = 50 }; /* final_loss is the mean over this many */
+
+struct mode_train_parent { /* the files of the model to go on from */
+    const char *config;    /* its model_cfg must be ours */
+    const char *weights;
+    const char *optimizer; /* NULL: weights only, moments start at zero; then start_step must be 0 */
+};
+
+struct mode_train_spec {
+    const char *name;              /* seed | dense | expert-<k>           */
+    const char *model_config;      /* open_clip model_cfg, JSON text      */
+    const char *preprocess_config; /* open_clip preprocess_cfg, JSON text */
+    const char *tokenizer;         /* bpe_simple_vocab_16e6.txt.gz        */
+    uint64_t seed;
+    int64_t batch;
+    double lr, beta1, beta2, eps, weight_decay;
+    uint64_t warmup_steps, total_steps; /* of the whole schedule                     */
+    uint64_t start_step, end_step;      /* this training's part, start < end <= total */
+    /* Step i has the learning rate of schedule position start + (i - start) * stride: 1 as a rule; above 1 for an
+     * expert that has fewer steps than the schedule has left and is to end at 0 all the same. */
+    double schedule_stride;
+    uint64_t checkpoint_steps;          /* 0 = only when stopped                     */
+    int32_t expert;                     /* coarse id, or MODE_POOL_ALL               */
+    double out_ratio, scale_min, scale_max;
+    size_t n_shards;
+    const struct mode_stream_shard *shards;
+    const char *centres;                    /* NULL for MODE_POOL_ALL */
+    const struct mode_train_parent *parent; /* NULL: random init, start_step 0 */
+};
+
+struct mode_train_outputs { /* paths to write */
+    const char *config, *weights, *optimizer, *steps, *summary;
+};
+
+struct mode_train_progress {
+    uint64_t step, start_step, end_step; /* step = steps done */
+    double loss, lr, logit_scale, epoch;
+    double samples_per_second;           /* of the last step  */
+    double data_seconds, step_seconds;   /* waiting for the batch; all of the step */
+};
+
+/* What a training needs from where it runs. Any function may be NULL; ctx is handed to all. */
+struct mode_train_hooks {
+    void *ctx;
+    void (*progress)(void *ctx, const struct mode_train_progress *p); /* after every step */
+    bool (*stopping)(void *ctx);                                      /* asked after every step */
+    /* Folder to make for the checkpoint called name, malloc'd; and: its files are written, keep it. Both or none.
+     * Without them a stop loses the training. */
+    char *(*checkpoint_dir)(void *ctx, const char *name);
+    enum mode_status (*checkpoint_done)(void *ctx, const char *name, struct mode_error *err);
+    const char *resume_from; /* folder of a complete checkpoint, or NULL */
+};
+
+struct mode_train_result {
+    uint64_t rows, in_cluster, outside, out_of_cluster; /* out_of_cluster: of outside, per epoch */
+    uint64_t samples_seen;                              /* by this training: (end - start) * batch */
+    uint64_t resumed_at;                                /* step; start_step when not resumed */
+    size_t parameters;
+    double final_loss;
+    double seconds, data_seconds; /* of this process's steps */
+    uint64_t steps_run;
+};
+
+/* result may be NULL. MODE_E_STOPPED: asked to stop, and checkpointed when hooks allow. MODE_E_VALUE: also a loss
+ * that is not finite (the step is named). */
+enum mode_status mode_train(struct mode_train_result *result, struct mode_backend *be,
+                            const struct mode_train_spec *spec, const struct mode_train_outputs *outputs,
+                            const struct mode_train_hooks *hooks, struct mode_error *err);
+
+#endif

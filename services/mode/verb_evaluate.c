@@ -1,0 +1,145 @@
+/* mode evaluate - one model on tasks laid out as CLIP_benchmark has them. */
+#include "base/file.h"
+#include "base/options.h"
+#include "base/parallel.h"
+#include "base/str.h"
+#include "data/tokenizer.h"
+#include "models/clip.h"
+#include "nn/backend.h"
+#include "pipeline/evaluate.h"
+#include "tensor/tensor.h"
+#include "verb.h"
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct options {
+    const char *model, *name, *merges, *backend, *out;
+    int64_t batch, threads;
+    bool task, json;
+};
+
+static const struct mode_option table[] = {
+    MODE_OPT_STR(struct options, model, "model", NULL, "DIR", "open_clip folder"),
+    MODE_OPT_FLAG(struct options, task, "task", "may stand before the tasks: --task DIR DIR"),
+    MODE_OPT_STR(struct options, name, "name", NULL, "NAME", "what results call the model (the folder's name)"),
+    MODE_OPT_STR(struct options, merges, "clip-merges", NULL, "FILE", "bpe_simple_vocab_16e6.txt.gz"),
+    MODE_OPT_STR(struct options, merges, "merges", NULL, "FILE", "the same, shorter"),
+    MODE_OPT_INT(struct options, batch, "batch", "256", "N", "images or texts in a batch"),
+    MODE_OPT_STR(struct options, out, "out", NULL, "DIR", "write DIR/<task>/metrics.json and logits.safetensors"),
+    MODE_OPT_STR(struct options, backend, "backend", "cpu", "NAME", "cpu | ref"),
+    MODE_OPT_INT(struct options, threads, "threads", NULL, "N", "threads (default: every processor)"),
+    MODE_OPT_FLAG(struct options, json, "json", "one CLIP_benchmark result object per task, one per line"),
+    MODE_OPT_END};
+
+static const char prose[] =
+    "Zero-shot classification and retrieval. A task is a folder with classnames.txt,\n"
+    "zeroshot_classification_templates.txt and test/ (or dataset_type.txt = retrieval).\n"
+    "Metrics are fractions; \"-\" (null with --json) is what a task does not define.";
+
+static void print_metrics(const char *task, const json_t *metrics)
+{
+    const char *key;
+    json_t *value;
+    printf("%s", task);
+    json_object_foreach((json_t *)metrics, key, value) {
+        if (json_is_null(value))
+            printf("\t%s=-", key);
+        else
+            printf("\t%s=%.4f", key, json_number_value(value));
+    }
+    printf("\n");
+}
+
+static enum mode_status write_files(const char *dir, const struct mode_result *r, struct mode_error *err)
+{
+    char *folder = mode_path_join(dir, r->task_name), *logits = mode_path_join(folder, "logits.safetensors"),
+         *metrics = mode_path_join(folder, "metrics.json");
+    enum mode_status st = mode_dir_make(folder, err);
+    if (!st) st = mode_result_write_logits(logits, r, err);
+    if (!st) st = mode_result_write_metrics(metrics, r, err);
+    free(folder);
+    free(logits);
+    free(metrics);
+    return st;
+}
+
+static bool on_batch(void *ctx, uint64_t done, uint64_t total, const char *unit)
+{
+    fprintf(stderr, "\r%s: %llu of %llu %s   %s", (const char *)ctx, (unsigned long long)done, (unsigned long long)total,
+            unit, done == total ? "\n" : "");
+    return true;
+}
+
+static enum mode_status one_task(const struct options *o, const char *dir, struct mode_clip *clip,
+                                 const struct mode_tokenizer *tokenizer, struct mode_error *err)
+{
+    struct mode_evalset set = {0};
+    float *cosine = NULL;
+    size_t bytes;
+    json_t *json = NULL;
+    enum mode_status st = mode_evalset_open(&set, dir, err);
+    if (st) goto out;
+    if (!mode_mul_size((size_t)set.n_images, (size_t)mode_evaluate_columns(&set) * sizeof(float), &bytes) ||
+        !(cosine = malloc(bytes ? bytes : 1))) {
+        st = MODE_FAIL(err, MODE_E_MEMORY, "task %s: no memory for its scores", set.name);
+        goto out;
+    }
+    const struct mode_encode_hook hook = {.ctx = set.name, .more = isatty(2) ? on_batch : NULL};
+    if ((st = mode_evaluate(cosine, clip, tokenizer, &set, o->batch, &hook, err))) goto out;
+    struct mode_result r = mode_evaluate_result(&set, cosine, o->name);
+    if ((st = mode_result_json(&json, &r, NULL, err))) goto out;
+    if (o->json) {
+        char *line = json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(12));
+        printf("%s\n", line);
+        free(line);
+    } else
+        print_metrics(set.name, json_object_get(json, "metrics"));
+    fflush(stdout);
+    if (o->out) st = write_files(o->out, &r, err);
+out:
+    json_decref(json);
+    free(cosine);
+    mode_evalset_close(&set);
+    return st;
+}
+
+static enum mode_status run(int argc, char **argv, struct mode_error *err)
+{
+    struct options o = {0};
+    struct mode_backend *be = NULL;
+    struct mode_clip *clip = NULL;
+    struct mode_tokenizer *tokenizer = NULL;
+    char *folder = NULL;
+    int n = 0;
+    enum mode_status st;
+    if (mode_options_wants_help(argc, argv)) {
+        mode_options_help(table, "MODE_", "mode evaluate --model DIR --task DIR... [--json] [--out DIR]", prose);
+        return MODE_OK;
+    }
+    if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n, err))) return st;
+    if (!o.model || n == 0) return MODE_FAIL(err, MODE_E_USAGE, "--model and at least one task folder are needed");
+    if (!o.merges)
+        return MODE_FAIL(err, MODE_E_USAGE, "--clip-merges FILE (or MODE_CLIP_MERGES) is needed: "
+                                            "bpe_simple_vocab_16e6.txt.gz");
+    if (o.threads > 0) mode_parallel_set_threads((int)o.threads);
+    folder = mode_xstrdup(o.model);
+    for (size_t k = strlen(folder); k > 1 && folder[k - 1] == '/'; k--) folder[k - 1] = '\0';
+    if (!o.name) o.name = mode_path_base(folder);
+    if ((st = mode_tokenizer_open_clip(&tokenizer, o.merges, MODE_CLIP_CLEAN_OPENAI, err))) goto out;
+    if ((st = mode_backend_open(&be, o.backend, err))) goto out;
+    if ((st = mode_clip_load(&clip, be, o.model, err))) goto out;
+    for (int i = 1; !st && i <= n; i++) st = one_task(&o, argv[i], clip, tokenizer, err);
+out:
+    mode_clip_close(&clip);
+    mode_backend_close(&be);
+    mode_tokenizer_close(&tokenizer);
+    free(folder);
+    return st;
+}
+
+const struct mode_verb mode_verb_evaluate = {"evaluate", "score a model on CLIP_benchmark tasks", run};

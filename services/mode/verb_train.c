@@ -1,0 +1,340 @@
+/* mode train - train a CLIP on shards, without services. */
+#include "base/file.h"
+#include "base/options.h"
+#include "base/parallel.h"
+#include "base/str.h"
+#include "models/clip_config.h"
+#include "nn/backend.h"
+#include "pipeline/captions.h"
+#include "pipeline/checkpoint.h"
+#include "pipeline/model_config.h"
+#include "pipeline/sources.h"
+#include "pipeline/train.h"
+#include "verb.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct options {
+    const char *init, *config, *data, *text_keys, *merges, *log, *out, *backend;
+    int64_t batch, steps, total_steps, warmup, seed, checkpoint_steps, threads;
+    double lr, beta1, beta2, eps, weight_decay, scale_min, scale_max;
+    bool resume, fresh_optimizer;
+};
+
+static const struct mode_option table[] = {
+    MODE_OPT_STR(struct options, config, "config", NULL, "MODEL", "new model: ViT-B-32, ... or an open_clip JSON file"),
+    MODE_OPT_STR(struct options, init, "init", NULL, "DIR", "go on from this folder, its moments and its step"),
+    MODE_OPT_FLAG(struct options, fresh_optimizer, "fresh-optimizer", "with --init: weights only, from step 0"),
+    MODE_OPT_STR(struct options, data, "data", NULL, "SHARDS", "folder, {000..041}.tar, a::b, @list.txt"),
+    MODE_OPT_STR(struct options, text_keys, "text-keys", "txt;json:caption;json:texts[]", "LIST",
+                 "where captions are, in order of preference"),
+    MODE_OPT_STR(struct options, merges, "clip-merges", NULL, "FILE", "bpe_simple_vocab_16e6.txt.gz"),
+    MODE_OPT_STR(struct options, merges, "merges", NULL, "FILE", "the same, shorter"),
+    MODE_OPT_STR(struct options, out, "out", NULL, "DIR", "the trained model: an open_clip folder"),
+    MODE_OPT_STR(struct options, log, "log", NULL, "FILE", "a copy of steps.jsonl"),
+    MODE_OPT_INT(struct options, batch, "batch", "256", "N", "pairs in a step"),
+    MODE_OPT_INT(struct options, steps, "steps", NULL, "N", "steps to train now"),
+    MODE_OPT_INT(struct options, total_steps, "total-steps", NULL, "N", "of the whole schedule (default: to where "
+                                                                       "this training ends)"),
+    MODE_OPT_REAL(struct options, lr, "lr", "5e-4", "X", "peak learning rate"),
+    MODE_OPT_INT(struct options, warmup, "warmup", "2000", "N", "steps of linear warm-up"),
+    MODE_OPT_REAL(struct options, beta1, "beta1", "0.9", "X", "AdamW"),
+    MODE_OPT_REAL(struct options, beta2, "beta2", "0.98", "X", "AdamW"),
+    MODE_OPT_REAL(struct options, eps, "eps", "1e-6", "X", "AdamW"),
+    MODE_OPT_REAL(struct options, weight_decay, "weight-decay", "0.2", "X", "AdamW, on tensors of 2 dimensions and more"),
+    MODE_OPT_REAL(struct options, scale_min, "scale-min", "0.9", "X", "smallest area of a random crop"),
+    MODE_OPT_REAL(struct options, scale_max, "scale-max", "1", "X", "largest area of a random crop"),
+    MODE_OPT_INT(struct options, seed, "seed", "0", "N", "initial weights, order, crops, choice of captions"),
+    MODE_OPT_INT(struct options, checkpoint_steps, "checkpoint-steps", "1000", "N", "resumable checkpoint every N steps"),
+    MODE_OPT_FLAG(struct options, resume, "resume", "go on with the training that was interrupted in --out"),
+    MODE_OPT_STR(struct options, backend, "backend", "cpu", "NAME", "cpu | ref"),
+    MODE_OPT_INT(struct options, threads, "threads", NULL, "N", "threads (default: every processor)"),
+    MODE_OPT_END};
+
+static const char prose[] =
+    "Trains a CLIP on all pairs of the shards. Captions are extracted first. The same options, data\n"
+    "and seed give the same bytes; SIGINT and SIGTERM write a checkpoint and --resume goes on from it.\n"
+    "Experts are trained by `mode run`, which knows the clusters.";
+
+static volatile sig_atomic_t stop_asked;
+
+static void on_signal(int number)
+{
+    (void)number;
+    if (stop_asked) _exit(143);
+    stop_asked = 1;
+}
+
+struct hook {
+    const char *out;
+    char *newest; /* name of the newest complete checkpoint */
+    double last_line;
+};
+
+static void on_progress(void *ctx, const struct mode_train_progress *p)
+{
+    struct hook *h = ctx;
+    double now = mode_clock_s();
+    if (p->step != p->end_step && now - h->last_line < (isatty(2) ? 1 : 30)) return;
+    h->last_line = now;
+    fprintf(stderr, "step %llu of %llu, epoch %.3f, loss %.4f, lr %.3g, logit scale %.2f, %.1f pairs/s (data %.0f %%)\n",
+            (unsigned long long)p->step, (unsigned long long)p->end_step, p->epoch, p->loss, p->lr, p->logit_scale,
+            p->samples_per_second, 100 * p->data_seconds / p->step_seconds);
+}
+
+static bool on_stopping(void *ctx)
+{
+    (void)ctx;
+    return stop_asked;
+}
+
+static char *on_checkpoint_dir(void *ctx, const char *name)
+{
+    struct hook *h = ctx;
+    return mode_xasprintf("%s/checkpoints/%s", h->out, name);
+}
+
+/* Complete is what `latest` names; the one before it is removed. */
+static enum mode_status on_checkpoint_done(void *ctx, const char *name, struct mode_error *err)
+{
+    struct hook *h = ctx;
+    char *latest = mode_xasprintf("%s/checkpoints/latest", h->out);
+    enum mode_status st = mode_file_write_atomic(latest, name, strlen(name), err);
+    if (!st && h->newest && strcmp(h->newest, name) != 0) {
+        char *old = on_checkpoint_dir(h, h->newest);
+        st = mode_dir_remove(old, err);
+        free(old);
+    }
+    free(h->newest);
+    h->newest = mode_xstrdup(name);
+    free(latest);
+    return st;
+}
+
+static enum mode_status find_checkpoint(struct hook *h, char **dir, struct mode_error *err)
+{
+    char *latest = mode_xasprintf("%s/checkpoints/latest", h->out);
+    enum mode_status st = mode_file_read(latest, 256, &h->newest, NULL, err);
+    if (st)
+        st = mode_error_prefix(err, st, "--resume: %s holds no checkpoint", h->out);
+    else
+        *dir = on_checkpoint_dir(h, h->newest);
+    free(latest);
+    return st;
+}
+
+/* model and preprocess JSON of --init's folder */
+static enum mode_status config_of_folder(char **model, char **preprocess, const char *dir, struct mode_error *err)
+{
+    char *path = mode_path_join(dir, MODE_FILE_CLIP_CONFIG), *text = NULL;
+    enum mode_status st = mode_file_read(path, 1 << 20, &text, NULL, err);
+    if (!st) st = mode_clip_config_split(model, preprocess, text, path, err);
+    free(text);
+    free(path);
+    return st;
+}
+
+static enum mode_status config_of_name(char **model, char **preprocess, const char *name, struct mode_error *err)
+{
+    yaml_document_t doc;
+    char folder[4096];
+    if (!getcwd(folder, sizeof folder)) return MODE_FAIL(err, MODE_E_IO, "the current folder cannot be named");
+    if (!yaml_document_initialize(&doc, NULL, NULL, NULL, 1, 1))
+        return MODE_FAIL(err, MODE_E_MEMORY, "no memory for --config");
+    int id = yaml_document_add_scalar(&doc, NULL, (const yaml_char_t *)name, (int)strlen(name), YAML_PLAIN_SCALAR_STYLE);
+    enum mode_status st = mode_model_config_read(model, preprocess, &doc, yaml_document_get_node(&doc, id), folder,
+                                                 "--config", err);
+    yaml_document_delete(&doc);
+    return st;
+}
+
+struct extraction {
+    size_t shard, n_shards;
+    uint64_t rejected;
+};
+
+static bool on_extracted(void *ctx, uint64_t done, uint64_t total)
+{
+    struct extraction *x = ctx;
+    if (isatty(2) || done == total)
+        fprintf(stderr, "captions of shard %zu of %zu: %llu of %llu samples%s", x->shard + 1, x->n_shards,
+                (unsigned long long)done, (unsigned long long)total, done == total ? "\n" : "\r");
+    return !stop_asked;
+}
+
+static void on_reject(void *ctx, uint32_t sample, enum mode_fate fate, const char *why)
+{
+    (void)sample;
+    (void)fate;
+    (void)why;
+    ((struct extraction *)ctx)->rejected++;
+}
+
+/* captions.bin of every shard, in <out>/captions; with --resume those that are there are taken as they are. */
+static enum mode_status extract(struct mode_stream_shard *to, const struct mode_shards *shards,
+                                const struct options *o, struct mode_error *err)
+{
+    struct extraction x = {.n_shards = shards->n};
+    struct mode_captions_options co = {.limits = MODE_IMAGE_LIMITS_DEFAULT, .seed = (uint64_t)o->seed,
+                                       .progress = on_extracted, .reject = on_reject, .ctx = &x};
+    char *dir = mode_path_join(o->out, "captions");
+    uint64_t kept = 0;
+    enum mode_status st = mode_dir_make(dir, err);
+    if (!st) st = mode_text_keys_parse(&co.keys, &o->text_keys, 1, err);
+    for (size_t i = 0; !st && i < shards->n; i++) {
+        struct mode_captions c = {0};
+        char *path = mode_xasprintf("%s/%04zu.bin", dir, i);
+        x.shard = i;
+        co.shard_path = shards->shard[i].path;
+        co.shard_name = shards->shard[i].name;
+        co.shard_index = (uint32_t)i;
+        to[i] = (struct mode_stream_shard){.captions = path, .tar = shards->shard[i].path};
+        if (o->resume && mode_file_exists(path)) continue;
+        st = mode_captions_extract(&c, path, &co, err);
+        kept += c.n_rows;
+        mode_captions_clear(&c);
+    }
+    if (!st && !o->resume)
+        fprintf(stderr, "captions: %llu pairs, %llu samples not taken (`mode captions` tells why)\n",
+                (unsigned long long)kept, (unsigned long long)x.rejected);
+    free(dir);
+    return st;
+}
+
+static enum mode_status check_options(const struct options *o, int n, struct mode_error *err)
+{
+    if (n) return MODE_FAIL(err, MODE_E_USAGE, "only options are taken; shards are named by --data");
+    if (!o->data || !o->out || o->steps < 1)
+        return MODE_FAIL(err, MODE_E_USAGE, "--data, --out and --steps are needed");
+    if (!o->merges)
+        return MODE_FAIL(err, MODE_E_USAGE, "--clip-merges FILE (or MODE_CLIP_MERGES) is needed: "
+                                            "bpe_simple_vocab_16e6.txt.gz");
+    if (!o->init == !o->config)
+        return MODE_FAIL(err, MODE_E_USAGE, "either --config (a new model) or --init (go on from a folder) is needed");
+    if (o->fresh_optimizer && !o->init) return MODE_FAIL(err, MODE_E_USAGE, "--fresh-optimizer goes with --init");
+    if (o->batch < 1 || o->seed < 0 || o->warmup < 0 || o->total_steps < 0 || o->checkpoint_steps < 0)
+        return MODE_FAIL(err, MODE_E_USAGE, "--batch, --seed, --warmup, --total-steps, --checkpoint-steps: no negative "
+                                            "numbers");
+    return MODE_OK;
+}
+
+/* The folder must not hold another training; --resume needs one. */
+static enum mode_status check_out(const struct options *o, struct mode_error *err)
+{
+    char *weights = mode_path_join(o->out, MODE_FILE_CLIP_WEIGHTS), *checkpoints = mode_path_join(o->out, "checkpoints");
+    enum mode_status st = MODE_OK;
+    if (mode_file_exists(weights))
+        st = MODE_FAIL(err, MODE_E_CREATE, "%s: exists already; a finished model is not overwritten", weights);
+    else if (!o->resume && mode_file_exists(checkpoints))
+        st = MODE_FAIL(err, MODE_E_CREATE, "%s: holds an interrupted training: --resume goes on with it, or name another "
+                                           "folder",
+                       o->out);
+    free(weights);
+    free(checkpoints);
+    return st;
+}
+
+struct parent_files {
+    char *config, *weights, *optimizer;
+};
+
+/* Where the schedule begins: 0 for a new model, where the parent's ended otherwise. */
+static enum mode_status find_parent(struct parent_files *p, uint64_t *step, const struct options *o,
+                                    struct mode_error *err)
+{
+    *step = 0;
+    if (!o->init) return MODE_OK;
+    p->config = mode_path_join(o->init, MODE_FILE_CLIP_CONFIG);
+    p->weights = mode_path_join(o->init, MODE_FILE_CLIP_WEIGHTS);
+    if (o->fresh_optimizer) return MODE_OK;
+    p->optimizer = mode_path_join(o->init, MODE_FILE_CLIP_OPTIMIZER);
+    enum mode_status st = mode_checkpoint_step(step, p->optimizer, err);
+    return st == MODE_E_NOINPUT ? mode_error_prefix(err, st, "--init %s: no moments to go on from (--fresh-optimizer "
+                                                             "starts with the weights alone)", o->init) : st;
+}
+
+static enum mode_status train(const struct options *o, const struct mode_train_spec *spec, struct hook *hook,
+                              const char *resume_from, struct mode_error *err)
+{
+    char *path[] = {mode_path_join(o->out, MODE_FILE_CLIP_CONFIG), mode_path_join(o->out, MODE_FILE_CLIP_WEIGHTS),
+                    mode_path_join(o->out, MODE_FILE_CLIP_OPTIMIZER), mode_path_join(o->out, MODE_FILE_STEPS),
+                    mode_path_join(o->out, MODE_FILE_TRAIN)};
+    const struct mode_train_outputs outputs = {path[0], path[1], path[2], path[3], path[4]};
+    const struct mode_train_hooks hooks = {.ctx = hook, .progress = on_progress, .stopping = on_stopping,
+                                           .checkpoint_dir = on_checkpoint_dir, .checkpoint_done = on_checkpoint_done,
+                                           .resume_from = resume_from};
+    struct mode_train_result r;
+    struct mode_backend *be = NULL;
+    enum mode_status st = mode_backend_open(&be, o->backend, err);
+    if (!st) st = mode_train(&r, be, spec, &outputs, &hooks, err);
+    if (!st && o->log) st = mode_file_copy(outputs.steps, o->log, false, err);
+    if (!st)
+        printf("%s: step %llu, final loss %.4f, %llu pairs in the pool, %.1f pairs/s (%.1f %% of the time waiting for "
+               "data)\n",
+               o->out, (unsigned long long)spec->end_step, r.final_loss, (unsigned long long)r.rows,
+               (double)r.steps_run * (double)spec->batch / r.seconds, 100 * r.data_seconds / r.seconds);
+    mode_backend_close(&be);
+    for (size_t i = 0; i < sizeof path / sizeof *path; i++) free(path[i]);
+    return st;
+}
+
+static enum mode_status run(int argc, char **argv, struct mode_error *err)
+{
+    struct options o = {0};
+    struct mode_shards shards = {0};
+    struct mode_stream_shard *stream = NULL;
+    struct parent_files files = {0};
+    struct hook hook = {0};
+    char *model = NULL, *preprocess = NULL, *resume_from = NULL;
+    uint64_t start = 0;
+    int n = 0;
+    enum mode_status st;
+    if (mode_options_wants_help(argc, argv)) {
+        mode_options_help(table, "MODE_", "mode train --config MODEL|--init DIR --data SHARDS --steps N --out DIR", prose);
+        return MODE_OK;
+    }
+    if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n, err)) || (st = check_options(&o, n, err))) return st;
+    if (o.threads > 0) mode_parallel_set_threads((int)o.threads);
+    signal(SIGINT, on_signal);
+    signal(SIGTERM, on_signal);
+    hook.out = o.out;
+    if ((st = check_out(&o, err)) || (st = mode_dir_make(o.out, err))) goto out;
+    if (o.resume && (st = find_checkpoint(&hook, &resume_from, err))) goto out;
+    st = o.init ? config_of_folder(&model, &preprocess, o.init, err) : config_of_name(&model, &preprocess, o.config, err);
+    if (st || (st = find_parent(&files, &start, &o, err))) goto out;
+    char *source = (char *)o.data;
+    if ((st = mode_sources_expand(&shards, &source, 1, ".", err))) goto out;
+    stream = mode_xcalloc(shards.n, sizeof *stream);
+    if ((st = extract(stream, &shards, &o, err))) goto out;
+
+    const struct mode_train_parent parent = {files.config, files.weights, files.optimizer};
+    const uint64_t end = start + (uint64_t)o.steps;
+    const struct mode_train_spec spec = {.name = "train", .model_config = model, .preprocess_config = preprocess,
+                                         .tokenizer = o.merges, .seed = (uint64_t)o.seed, .batch = o.batch, .lr = o.lr,
+                                         .beta1 = o.beta1, .beta2 = o.beta2, .eps = o.eps,
+                                         .weight_decay = o.weight_decay, .warmup_steps = (uint64_t)o.warmup,
+                                         .total_steps = o.total_steps ? (uint64_t)o.total_steps : end,
+                                         .start_step = start, .end_step = end, .schedule_stride = 1,
+                                         .checkpoint_steps = (uint64_t)o.checkpoint_steps, .expert = MODE_POOL_ALL,
+                                         .scale_min = o.scale_min, .scale_max = o.scale_max, .n_shards = shards.n,
+                                         .shards = stream, .parent = o.init ? &parent : NULL};
+    st = train(&o, &spec, &hook, resume_from, err);
+out:
+    for (size_t i = 0; stream && i < shards.n; i++) free((char *)stream[i].captions);
+    free(stream);
+    mode_shards_clear(&shards);
+    free(files.config);
+    free(files.weights);
+    free(files.optimizer);
+    free(hook.newest);
+    free(resume_from);
+    free(model);
+    free(preprocess);
+    return st;
+}
+
+const struct mode_verb mode_verb_train = {"train", "train a CLIP on shards", run};

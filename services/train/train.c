@@ -1,0 +1,144 @@
+#include "train.h"
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "nn/backend.h"
+#include "pipeline/checkpoint.h"
+#include "pipeline/train.h"
+#include "proto/train.pb-c.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct hook {
+    struct mode_job *job;
+    const char *name;
+    double last_log; /* seconds */
+};
+
+static void on_progress(void *ctx, const struct mode_train_progress *p)
+{
+    struct hook *h = ctx;
+    double now = mode_clock_s();
+    mode_job_progress(h->job, p->step - p->start_step, p->end_step - p->start_step, "steps");
+    if (p->step != p->end_step && now - h->last_log < 30) return;
+    h->last_log = now;
+    mode_log_info("train_step",
+                  "model=%s step=%llu of=%llu epoch=%.3f loss=%.4f lr=%.3g logit_scale=%.2f samples_per_s=%.1f "
+                  "data_s=%.3f step_s=%.3f",
+                  h->name, (unsigned long long)p->step, (unsigned long long)p->end_step, p->epoch, p->loss, p->lr,
+                  p->logit_scale, p->samples_per_second, p->data_seconds, p->step_seconds);
+}
+
+static bool on_stopping(void *ctx)
+{
+    return mode_job_stopping(((struct hook *)ctx)->job);
+}
+
+static char *on_checkpoint_dir(void *ctx, const char *name)
+{
+    return mode_path_join(mode_job_checkpoint_mine(((struct hook *)ctx)->job), name);
+}
+
+static enum mode_status on_checkpoint_done(void *ctx, const char *name, struct mode_error *err)
+{
+    return mode_job_checkpoint_done(((struct hook *)ctx)->job, name, err);
+}
+
+static enum mode_status need_input(const char **path, struct mode_job *job, const char *name, struct mode_error *err)
+{
+    *path = mode_job_input(job, name);
+    return *path ? MODE_OK : MODE_FAIL(err, MODE_E_VALUE, "the train task has no input \"%s\"", name);
+}
+
+/* captions/0000 .. and assign/0000 .. belong to the shard paths in order */
+static enum mode_status gather_shards(struct mode_stream_shard *shards, struct mode_job *job,
+                                      const Mode__TrainRequest *r, struct mode_error *err)
+{
+    enum mode_status st = MODE_OK;
+    char name[32];
+    for (size_t i = 0; !st && i < r->n_shard_paths; i++) {
+        shards[i].tar = r->shard_paths[i];
+        snprintf(name, sizeof name, "captions/%04zu", i);
+        if ((st = need_input(&shards[i].captions, job, name, err)) || r->expert < 0) continue;
+        snprintf(name, sizeof name, "assign/%04zu", i);
+        st = need_input(&shards[i].assign, job, name, err);
+    }
+    return st;
+}
+
+static enum mode_status check_tokenizer(const Mode__TrainRequest *r, struct mode_error *err)
+{
+    char digest[MODE_DIGEST_HEX];
+    enum mode_status st = mode_digest_file(r->tokenizer_path, digest, NULL, err);
+    if (!st && strcmp(digest, r->tokenizer_digest) != 0)
+        st = MODE_FAIL(err, MODE_E_VALUE, "%s: has digest %s, the task was planned with %s", r->tokenizer_path, digest,
+                       r->tokenizer_digest);
+    return st;
+}
+
+static void report(struct mode_job *job, const struct mode_train_result *result)
+{
+    uint64_t used = result->in_cluster + result->out_of_cluster;
+    char *note = mode_xasprintf(
+        "{\"final_loss\": %.6g, \"steps\": %llu, \"resumed_at\": %llu, \"seconds\": %.3f, \"data_seconds\": %.3f, "
+        "\"samples_seen\": %llu, \"in_cluster\": %llu, \"out_of_cluster\": %llu, \"parameters\": %zu}",
+        result->final_loss, (unsigned long long)result->steps_run, (unsigned long long)result->resumed_at,
+        result->seconds, result->data_seconds, (unsigned long long)result->samples_seen,
+        (unsigned long long)result->in_cluster, (unsigned long long)result->out_of_cluster, result->parameters);
+    mode_job_note(job, note);
+    free(note);
+    mode_job_count_rows(job, result->rows, used);
+    mode_job_count_reject(job, "other_cluster", result->rows - used);
+}
+
+enum mode_status train_work(struct mode_job *job, struct mode_error *err)
+{
+    size_t size;
+    const uint8_t *packed = mode_job_request(job, &size);
+    Mode__TrainRequest *r = mode__train_request__unpack(NULL, size, packed);
+    struct mode_stream_shard *shards = NULL;
+    struct mode_backend *be = NULL;
+    struct mode_train_parent parent = {0};
+    struct mode_train_result result;
+    enum mode_status st;
+    if (!r) return MODE_FAIL(err, MODE_E_FORMAT, "the train request of %zu bytes cannot be unpacked", size);
+    struct hook hook = {.job = job, .name = r->name, .last_log = mode_clock_s()};
+    const struct mode_train_hooks hooks = {.ctx = &hook, .progress = on_progress, .stopping = on_stopping,
+                                           .checkpoint_dir = on_checkpoint_dir, .checkpoint_done = on_checkpoint_done,
+                                           .resume_from = mode_job_checkpoint_latest(job)};
+    struct mode_train_spec spec = {.name = r->name, .model_config = r->model_config,
+                                   .preprocess_config = r->preprocess_config, .tokenizer = r->tokenizer_path,
+                                   .seed = r->seed, .batch = r->batch, .lr = r->lr, .beta1 = r->beta1, .beta2 = r->beta2,
+                                   .eps = r->eps, .weight_decay = r->weight_decay, .warmup_steps = r->warmup_steps,
+                                   .total_steps = r->total_steps, .start_step = r->start_step, .end_step = r->end_step,
+                                   .schedule_stride = r->schedule_stride, .checkpoint_steps = r->checkpoint_steps,
+                                   .expert = r->expert, .out_ratio = r->out_ratio, .scale_min = r->scale_min,
+                                   .scale_max = r->scale_max, .n_shards = r->n_shard_paths};
+    if ((st = check_tokenizer(r, err))) goto out;
+    shards = mode_xcalloc(r->n_shard_paths, sizeof *shards);
+    if ((st = gather_shards(shards, job, r, err))) goto out;
+    spec.shards = shards;
+    if (r->expert >= 0 && (st = need_input(&spec.centres, job, "centres", err))) goto out;
+    if (r->start_step > 0) {
+        if ((st = need_input(&parent.config, job, "parent/" MODE_FILE_CLIP_CONFIG, err))) goto out;
+        if ((st = need_input(&parent.weights, job, "parent/" MODE_FILE_CLIP_WEIGHTS, err))) goto out;
+        if ((st = need_input(&parent.optimizer, job, "parent/" MODE_FILE_CLIP_OPTIMIZER, err))) goto out;
+        spec.parent = &parent;
+    }
+    const struct mode_train_outputs outputs = {.config = mode_job_output(job, MODE_FILE_CLIP_CONFIG),
+                                               .weights = mode_job_output(job, MODE_FILE_CLIP_WEIGHTS),
+                                               .optimizer = mode_job_output(job, MODE_FILE_CLIP_OPTIMIZER),
+                                               .steps = mode_job_output(job, MODE_FILE_STEPS),
+                                               .summary = mode_job_output(job, MODE_FILE_TRAIN)};
+    if ((st = mode_backend_open(&be, "cpu", err))) goto out;
+    if ((st = mode_train(&result, be, &spec, &outputs, &hooks, err))) goto out;
+    report(job, &result);
+out:
+    mode_backend_close(&be);
+    free(shards);
+    mode__train_request__free_unpacked(r, NULL);
+    return st;
+}

@@ -1,0 +1,337 @@
+/* Training on a small world: resume, fork, errors. */
+#include "clip_world.h"
+
+#include "base/parallel.h"
+#include "nn/backend.h"
+#include "pipeline/checkpoint.h"
+#include "pipeline/train.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+enum { BATCH = 10, FORK = 6, TOTAL = 12, N_FILES = 5 };
+
+static struct world world;
+static struct mode_backend *be;
+static const char *const files[N_FILES] = {MODE_FILE_CLIP_CONFIG, MODE_FILE_CLIP_WEIGHTS, MODE_FILE_CLIP_OPTIMIZER,
+                                           MODE_FILE_STEPS, MODE_FILE_TRAIN};
+
+static int setup(void **state)
+{
+    (void)state;
+    world_open(&world);
+    return mode_backend_open(&be, "cpu", NULL) != MODE_OK;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    mode_backend_close(&be);
+    world_close(&world);
+    return 0;
+}
+
+static char *file_of(const char *run, const char *file)
+{
+    return mode_xasprintf("%s/%s/%s", world.dir, run, file);
+}
+
+static struct mode_train_spec spec_of(uint64_t start, uint64_t end, const struct mode_train_parent *parent)
+{
+    return (struct mode_train_spec){.name = "seed", .model_config = WORLD_MODEL, .preprocess_config = WORLD_PREPROCESS,
+                                    .tokenizer = world.merges, .seed = 5, .batch = BATCH, .lr = 1e-3, .beta1 = 0.9,
+                                    .beta2 = 0.98, .eps = 1e-6, .weight_decay = 0.2, .warmup_steps = 3,
+                                    .total_steps = TOTAL, .start_step = start, .end_step = end, .schedule_stride = 1,
+                                    .checkpoint_steps = 4, .expert = MODE_POOL_ALL, .out_ratio = 0.1, .scale_min = 0.8,
+                                    .scale_max = 1, .n_shards = WORLD_SHARDS, .shards = world.shards,
+                                    .centres = world.centres, .parent = parent};
+}
+
+/* Stops after a given step, and remembers its checkpoints. */
+struct stopper {
+    const char *run;
+    uint64_t stop_at, seen; /* steps */
+    int checkpoints;
+    char *last; /* folder of the newest complete checkpoint */
+};
+
+static void on_progress(void *ctx, const struct mode_train_progress *p)
+{
+    ((struct stopper *)ctx)->seen = p->step;
+}
+
+static bool on_stopping(void *ctx)
+{
+    const struct stopper *s = ctx;
+    return s->stop_at && s->seen >= s->stop_at;
+}
+
+static char *on_dir(void *ctx, const char *name)
+{
+    return mode_xasprintf("%s/%s/ckpt/%s", world.dir, ((struct stopper *)ctx)->run, name);
+}
+
+static enum mode_status on_done(void *ctx, const char *name, struct mode_error *err)
+{
+    struct stopper *s = ctx;
+    (void)err;
+    free(s->last);
+    s->last = on_dir(ctx, name);
+    s->checkpoints++;
+    return MODE_OK;
+}
+
+static enum mode_status train(const char *run, const struct mode_train_spec *spec, struct stopper *stopper,
+                              const char *resume_from, struct mode_train_result *result, struct mode_error *err)
+{
+    char *path[N_FILES], *dir = file_of(run, "");
+    struct stopper own = {0};
+    if (!stopper) stopper = &own;
+    stopper->run = run;
+    for (int i = 0; i < N_FILES; i++) path[i] = file_of(run, files[i]);
+    world_ok(mode_dir_make(dir, err), err);
+    const struct mode_train_outputs outputs = {path[0], path[1], path[2], path[3], path[4]};
+    const struct mode_train_hooks hooks = {.ctx = stopper, .progress = on_progress, .stopping = on_stopping,
+                                           .checkpoint_dir = on_dir, .checkpoint_done = on_done,
+                                           .resume_from = resume_from};
+    enum mode_status st = mode_train(result, be, spec, &outputs, &hooks, err);
+    for (int i = 0; i < N_FILES; i++) free(path[i]);
+    free(dir);
+    if (stopper == &own) free(own.last);
+    return st;
+}
+
+static bool same_file(const char *a, const char *b, const char *file)
+{
+    char *x = file_of(a, file), *y = file_of(b, file), dx[MODE_DIGEST_HEX], dy[MODE_DIGEST_HEX];
+    bool ok = mode_digest_file(x, dx, NULL, NULL) == MODE_OK && mode_digest_file(y, dy, NULL, NULL) == MODE_OK;
+    free(x);
+    free(y);
+    return ok && strcmp(dx, dy) == 0;
+}
+
+static void test_an_interrupted_training_ends_with_the_same_bytes(void **state)
+{
+    (void)state;
+    struct mode_error err = {0};
+    struct mode_train_spec spec = spec_of(0, TOTAL, NULL);
+    struct mode_train_result r;
+    struct stopper whole = {0}, first = {.stop_at = 5}, second = {.stop_at = 9}, third = {0};
+    world_ok(train("whole", &spec, &whole, NULL, &r, &err), &err);
+    assert_int_equal(whole.checkpoints, 2); /* after 4 and 8; not after the last */
+    assert_int_equal(r.samples_seen, TOTAL * BATCH);
+    assert_int_equal(train("pieces", &spec, &first, NULL, &r, &err), MODE_E_STOPPED);
+    assert_int_equal(first.seen, 5);
+    assert_int_equal(train("pieces", &spec, &second, first.last, &r, &err), MODE_E_STOPPED);
+    assert_int_equal(r.resumed_at, 5);
+    world_ok(train("pieces", &spec, &third, second.last, &r, &err), &err);
+    assert_int_equal(r.resumed_at, 9);
+    assert_int_equal(r.steps_run, TOTAL - 9);
+    for (int i = 0; i < N_FILES; i++) assert_true(same_file("whole", "pieces", files[i]));
+
+    spec.lr = 2e-3; /* a checkpoint of another training */
+    assert_int_equal(train("other", &spec, NULL, second.last, &r, &err), MODE_E_VALUE);
+    assert_non_null(strstr(err.text, "other parameters"));
+    free(whole.last);
+    free(first.last);
+    free(second.last);
+    free(third.last);
+}
+
+struct inside {
+    enum mode_status st;
+    struct mode_error err;
+};
+
+static void train_in_item(void *ctx, int64_t item, int thread)
+{
+    struct inside *x = ctx;
+    struct mode_train_spec spec = spec_of(0, TOTAL, NULL);
+    (void)item;
+    (void)thread;
+    x->st = train("serial", &spec, NULL, NULL, NULL, &x->err);
+}
+
+static void test_the_number_of_threads_does_not_show(void **state)
+{
+    (void)state;
+    struct inside x = {0};
+    assert_true(mode_parallel_threads() > 1);
+    mode_parallel_for(1, train_in_item, &x); /* inside an item everything runs on one thread */
+    world_ok(x.st, &x.err);
+    for (int i = 0; i < N_FILES; i++) assert_true(same_file("whole", "serial", files[i]));
+}
+
+static json_t *row_of(const char *run, int line)
+{
+    char *path = file_of(run, MODE_FILE_STEPS), *text = NULL, *at;
+    assert_int_equal(mode_file_read(path, 0, &text, NULL, NULL), MODE_OK);
+    at = text;
+    while (line-- > 0) at = strchr(at, '\n') + 1;
+    json_t *row = json_loads(at, JSON_DISABLE_EOF_CHECK, NULL);
+    assert_non_null(row);
+    free(text);
+    free(path);
+    return row;
+}
+
+static double number(const json_t *o, const char *key)
+{
+    const json_t *v = json_object_get(o, key);
+    assert_true(json_is_number(v));
+    return json_number_value(v);
+}
+
+static void test_a_continuation_goes_on_where_the_seed_ended(void **state)
+{
+    (void)state;
+    struct mode_error err = {0};
+    char *config = file_of("seed", MODE_FILE_CLIP_CONFIG), *weights = file_of("seed", MODE_FILE_CLIP_WEIGHTS),
+         *optimizer = file_of("seed", MODE_FILE_CLIP_OPTIMIZER);
+    const struct mode_train_parent parent = {config, weights, optimizer};
+    struct mode_train_spec spec = spec_of(0, FORK, NULL);
+    world_ok(train("seed", &spec, NULL, NULL, NULL, &err), &err);
+
+    /* the dense continuation is the run that was never split: same weights, same moments */
+    spec = spec_of(FORK, TOTAL, &parent);
+    world_ok(train("dense", &spec, NULL, NULL, NULL, &err), &err);
+    assert_true(same_file("whole", "dense", MODE_FILE_CLIP_WEIGHTS));
+    assert_true(same_file("whole", "dense", MODE_FILE_CLIP_OPTIMIZER));
+
+    /* an expert starts from the same step and rate, on pairs of its own */
+    struct mode_train_result r;
+    spec.name = "expert-1";
+    spec.expert = 1;
+    world_ok(train("expert", &spec, NULL, NULL, &r, &err), &err);
+    assert_false(same_file("dense", "expert", MODE_FILE_CLIP_WEIGHTS));
+    assert_int_equal(r.in_cluster + r.outside, WORLD_SHARDS * WORLD_ROWS);
+    assert_int_equal(r.out_of_cluster, (uint64_t)(0.1 * (double)r.outside));
+    json_t *a = row_of("whole", FORK), *b = row_of("expert", 0);
+    assert_int_equal((int)number(b, "step"), FORK + 1);
+    assert_true(number(a, "lr") == number(b, "lr"));
+    assert_true(number(a, "samples_seen") == number(b, "samples_seen"));
+    json_decref(a);
+    json_decref(b);
+
+    /* with half of the steps and twice the stride: from the same rate down the same slope */
+    spec.end_step = FORK + 3;
+    spec.schedule_stride = 2;
+    world_ok(train("short", &spec, NULL, NULL, NULL, &err), &err);
+    for (int i = 0; i < 3; i++) {
+        a = row_of("whole", FORK + 2 * i);
+        b = row_of("short", i);
+        assert_true(fabs(number(a, "lr") - number(b, "lr")) < 1e-12);
+        json_decref(a);
+        json_decref(b);
+    }
+    free(config);
+    free(weights);
+    free(optimizer);
+}
+
+static void test_a_continuation_never_starts_from_something_else(void **state)
+{
+    (void)state;
+    struct mode_error err = {0};
+    char *config = file_of("seed", MODE_FILE_CLIP_CONFIG), *weights = file_of("seed", MODE_FILE_CLIP_WEIGHTS),
+         *optimizer = file_of("seed", MODE_FILE_CLIP_OPTIMIZER),
+         *missing = file_of("nowhere", MODE_FILE_CLIP_WEIGHTS);
+    struct mode_train_parent parent = {config, weights, optimizer};
+    struct mode_train_spec spec = spec_of(FORK, TOTAL, NULL);
+    assert_int_equal(train("bad", &spec, NULL, NULL, NULL, &err), MODE_E_VALUE);
+    assert_non_null(strstr(err.text, "parent"));
+
+    parent.weights = missing;
+    spec.parent = &parent;
+    assert_int_equal(train("bad", &spec, NULL, NULL, NULL, &err), MODE_E_NOINPUT);
+
+    parent.weights = weights;
+    spec.start_step = FORK + 1; /* the seed ended one step earlier */
+    assert_int_equal(train("bad", &spec, NULL, NULL, NULL, &err), MODE_E_VALUE);
+    assert_non_null(strstr(err.text, "ended at step 6"));
+
+    spec.start_step = FORK; /* a wider model */
+    spec.model_config = "{\"embed_dim\": 32, \"vision_cfg\": {\"image_size\": 16, \"layers\": 1, \"width\": 32, "
+                        "\"head_width\": 16, \"patch_size\": 8}, \"text_cfg\": {\"context_length\": 16, "
+                        "\"vocab_size\": 49408, \"width\": 32, \"heads\": 2, \"layers\": 1}}";
+    assert_int_equal(train("bad", &spec, NULL, NULL, NULL, &err), MODE_E_VALUE);
+    char *wide = mode_xasprintf("{\"model_cfg\": %s, \"preprocess_cfg\": %s}", spec.model_config, WORLD_PREPROCESS);
+    char *wide_path = mode_path_join(world.dir, "wide.json");
+    world_ok(mode_file_write_atomic(wide_path, wide, strlen(wide), &err), &err);
+    parent.config = wide_path; /* even when the config says so */
+    assert_int_equal(train("bad", &spec, NULL, NULL, NULL, &err), MODE_E_FORMAT);
+    parent.config = config;
+    free(wide);
+    free(wide_path);
+
+    parent.weights = optimizer; /* not weights at all */
+    spec.model_config = WORLD_MODEL;
+    assert_int_equal(train("bad", &spec, NULL, NULL, NULL, &err), MODE_E_FORMAT);
+    char *out = file_of("bad", MODE_FILE_CLIP_WEIGHTS);
+    assert_false(mode_file_exists(out));
+    free(out);
+    free(config);
+    free(weights);
+    free(optimizer);
+    free(missing);
+}
+
+static void test_a_loss_that_is_not_finite_ends_the_training(void **state)
+{
+    (void)state;
+    struct mode_error err = {0};
+    struct mode_train_spec spec = spec_of(0, TOTAL, NULL);
+    spec.lr = 1e30;
+    spec.warmup_steps = 0;
+    assert_int_equal(train("nan", &spec, NULL, NULL, NULL, &err), MODE_E_VALUE);
+    assert_non_null(strstr(err.text, "loss of step"));
+}
+
+static void test_impossible_trainings_are_refused(void **state)
+{
+    (void)state;
+    struct mode_error err = {0};
+    struct mode_train_spec spec = spec_of(0, TOTAL + 1, NULL);
+    assert_int_equal(train("bad", &spec, NULL, NULL, NULL, &err), MODE_E_VALUE);
+    spec = spec_of(0, TOTAL, NULL);
+    spec.batch = WORLD_SHARDS * WORLD_ROWS + 1;
+    assert_int_equal(train("bad", &spec, NULL, NULL, NULL, &err), MODE_E_VALUE);
+    assert_non_null(strstr(err.text, "pool"));
+    spec = spec_of(0, TOTAL, NULL);
+    spec.schedule_stride = 1.5;
+    assert_int_equal(train("bad", &spec, NULL, NULL, NULL, &err), MODE_E_VALUE);
+    spec = spec_of(0, TOTAL, NULL);
+    spec.beta2 = 1;
+    assert_int_equal(train("bad", &spec, NULL, NULL, NULL, &err), MODE_E_VALUE);
+}
+
+static void test_the_loss_falls(void **state)
+{
+    (void)state;
+    json_t *first = row_of("whole", 0), *last = row_of("whole", TOTAL - 1);
+    double chance = log(BATCH);
+    assert_true(fabs(number(first, "loss") - chance) < 0.5 * chance);
+    assert_true(number(last, "loss") < number(first, "loss"));
+    json_decref(first);
+    json_decref(last);
+}
+
+int main(void)
+{
+    mode_parallel_set_threads(3);
+    const struct CMUnitTest tests[] = {/* in this order: later ones compare with the files of earlier ones */
+                                       cmocka_unit_test(test_an_interrupted_training_ends_with_the_same_bytes),
+                                       cmocka_unit_test(test_the_number_of_threads_does_not_show),
+                                       cmocka_unit_test(test_a_continuation_goes_on_where_the_seed_ended),
+                                       cmocka_unit_test(test_a_continuation_never_starts_from_something_else),
+                                       cmocka_unit_test(test_a_loss_that_is_not_finite_ends_the_training),
+                                       cmocka_unit_test(test_impossible_trainings_are_refused),
+                                       cmocka_unit_test(test_the_loss_falls)};
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
