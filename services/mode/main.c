@@ -10,6 +10,10 @@
 
 /* clang-format off */
 #define MODE_VERBS(X) \
+    X(pack) \
+    X(inspect) \
+    X(captions) \
+    X(preprocess) \
     X(tokenize) \
     X(cluster) \
     X(assign) \

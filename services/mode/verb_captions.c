@@ -1,0 +1,166 @@
+/* mode captions - shards in, one captions.bin each out, every sample accounted for. */
+#include "base/options.h"
+#include "base/str.h"
+#include "pipeline/captions.h"
+#include "pipeline/sources.h"
+#include "verb.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct options {
+    const char *out, *text_key;
+    int64_t seed, max_pixels;
+    bool strict, json, verbose;
+};
+
+static const struct mode_option table[] = {
+    MODE_OPT_STR(struct options, out, "out", NULL, "DIR", "where to put 00000.captions.bin ... and captions.json"),
+    MODE_OPT_STR(struct options, text_key, "text-key", MODE_TEXT_KEYS_DEFAULT, "LIST",
+                 "where captions are, in order of preference"),
+    MODE_OPT_INT(struct options, seed, "seed", "0", "N", "of the choice among several captions"),
+    MODE_OPT_INT(struct options, max_pixels, "max-image-pixels", "64000000", "N", "a larger picture is not taken"),
+    MODE_OPT_FLAG(struct options, strict, "strict", "repeated extensions and returning keys are errors"),
+    MODE_OPT_FLAG(struct options, verbose, "verbose", "say of each sample that is not taken why"),
+    MODE_OPT_FLAG(struct options, json, "json", "print the counts as JSON"),
+    MODE_OPT_END};
+
+static const char usage[] = "mode captions SHARDS... --out DIR [options]";
+static const char prose[] =
+    "Reads every sample of the shards, draws one caption for each, decodes its picture once, and writes what was kept.\n"
+    "SHARDS: folders, tars, patterns, '{000..999}.tar', a::b, @list.txt. Counts per fate: docs/FORMATS.md.";
+
+struct totals {
+    uint64_t samples, rows, fate[MODE_FATE_COUNT], duplicate_ext, ignored, n_cut;
+};
+
+struct shard_report {
+    bool verbose, to_terminal;
+    const char *name;
+    size_t shard, n_shards;
+};
+
+static bool progress(void *ctx, uint64_t done, uint64_t total)
+{
+    struct shard_report *r = ctx;
+    if (r->to_terminal)
+        fprintf(stderr, "\rshard %zu of %zu: sample %llu of %llu ", r->shard + 1, r->n_shards, (unsigned long long)done,
+                (unsigned long long)total);
+    return true;
+}
+
+static void reject(void *ctx, uint32_t sample, enum mode_fate fate, const char *why)
+{
+    struct shard_report *r = ctx;
+    if (r->verbose) fprintf(stderr, "%s sample %u: %s: %s\n", r->name, sample, mode_fate_name(fate), why);
+}
+
+static void add_totals(struct totals *t, const struct mode_captions *c)
+{
+    t->samples += c->n_samples;
+    t->rows += c->n_rows;
+    for (int f = 0; f < MODE_FATE_COUNT; f++) t->fate[f] += c->fate_count[f];
+    t->duplicate_ext += c->warn_duplicate_ext;
+    t->ignored += c->warn_ignored_members;
+    t->n_cut += c->cut_at != 0;
+}
+
+static json_t *fates_json(const uint64_t *fate)
+{
+    json_t *o = json_object();
+    for (int f = 0; f < MODE_FATE_COUNT; f++)
+        json_object_set_new(o, mode_fate_name((enum mode_fate)f), json_integer((json_int_t)fate[f]));
+    return o;
+}
+
+static json_t *shard_json(const char *file, const struct mode_captions *c)
+{
+    return json_pack("{s:s, s:s, s:I, s:I, s:o, s:I, s:I, s:I}", "shard", c->shard_name, "captions", file, "samples",
+                     (json_int_t)c->n_samples, "rows", (json_int_t)c->n_rows, "fates", fates_json(c->fate_count),
+                     "duplicate_ext", (json_int_t)c->warn_duplicate_ext, "ignored_members",
+                     (json_int_t)c->warn_ignored_members, "cut_at", (json_int_t)c->cut_at);
+}
+
+static void print_totals(const struct totals *t, size_t n_shards)
+{
+    printf("shards   %zu\nsamples  %llu\nrows     %llu\n", n_shards, (unsigned long long)t->samples,
+           (unsigned long long)t->rows);
+    for (int f = MODE_FATE_KEPT + 1; f < MODE_FATE_COUNT; f++)
+        if (t->fate[f]) printf("  %-16s %llu\n", mode_fate_name((enum mode_fate)f), (unsigned long long)t->fate[f]);
+    if (t->duplicate_ext) printf("repeated extensions  %llu\n", (unsigned long long)t->duplicate_ext);
+    if (t->ignored) printf("members ignored      %llu\n", (unsigned long long)t->ignored);
+    if (t->n_cut) printf("truncated shards     %llu\n", (unsigned long long)t->n_cut);
+}
+
+static enum mode_status run(int argc, char **argv, struct mode_error *err)
+{
+    struct options o = {0};
+    struct mode_shards shards = {0};
+    struct totals t = {0};
+    struct mode_captions_options co = {.limits = MODE_IMAGE_LIMITS_DEFAULT, .progress = progress, .reject = reject};
+    json_t *list = NULL, *root = NULL;
+    char *text = NULL, *summary = NULL, *cwd = NULL;
+    int n_args;
+    if (mode_options_wants_help(argc, argv)) {
+        mode_options_help(table, "MODE_", usage, prose);
+        return MODE_OK;
+    }
+    enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
+    if (st) return st;
+    if (n_args == 0 || !o.out) return MODE_FAIL(err, MODE_E_USAGE, "usage: %s", usage);
+    if (o.max_pixels < 1) return MODE_FAIL(err, MODE_E_USAGE, "--max-image-pixels: expected 1 or more");
+    cwd = getcwd(NULL, 0);
+    if (!cwd) return MODE_FAIL(err, MODE_E_IO, "the current folder cannot be named");
+    if ((st = mode_text_keys_parse(&co.keys, &o.text_key, 1, err)) ||
+        (st = mode_sources_expand(&shards, argv + 1, (size_t)n_args, cwd, err)) || (st = mode_dir_make(o.out, err)))
+        goto out;
+    struct shard_report r = {.verbose = o.verbose, .to_terminal = isatty(STDERR_FILENO), .n_shards = shards.n};
+    co.ctx = &r;
+    co.seed = (uint64_t)o.seed;
+    co.strict = o.strict;
+    co.limits.max_pixels = (uint64_t)o.max_pixels;
+    list = json_array();
+    for (size_t i = 0; !st && i < shards.n; i++) {
+        struct mode_captions c = {0};
+        char *file = mode_xasprintf("%s/%05zu.captions.bin", o.out, i);
+        r.shard = i;
+        r.name = shards.shard[i].name;
+        co.shard_path = shards.shard[i].path;
+        co.shard_name = shards.shard[i].name;
+        co.shard_size = shards.shard[i].size;
+        co.shard_mtime_ns = shards.shard[i].mtime_ns;
+        co.shard_index = (uint32_t)i;
+        st = mode_captions_extract(&c, file, &co, err);
+        if (!st) {
+            add_totals(&t, &c);
+            json_array_append_new(list, shard_json(mode_path_base(file), &c));
+        }
+        mode_captions_clear(&c);
+        free(file);
+    }
+    if (r.to_terminal) fprintf(stderr, "\n");
+    if (st) goto out;
+    root = json_pack("{s:I, s:I, s:o, s:O}", "samples", (json_int_t)t.samples, "rows", (json_int_t)t.rows, "fates",
+                     fates_json(t.fate), "shards", list);
+    text = json_dumps(root, JSON_INDENT(1));
+    summary = mode_path_join(o.out, "captions.json");
+    if ((st = mode_file_write_atomic(summary, text, strlen(text), err))) goto out;
+    if (o.json)
+        puts(text);
+    else
+        print_totals(&t, shards.n);
+out:
+    free(text);
+    free(summary);
+    free(cwd);
+    json_decref(root);
+    json_decref(list);
+    mode_shards_clear(&shards);
+    return st;
+}
+
+const struct mode_verb mode_verb_captions = {
+    "captions", "draw captions and index the samples of shards; count what is not taken", run};

@@ -1,0 +1,94 @@
+/* mode inspect - what is in a file. */
+#include "base/options.h"
+#include "pipeline/inspect.h"
+#include "verb.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+struct options {
+    const char *text_key;
+    int64_t first;
+    bool json;
+};
+
+static const struct mode_option table[] = {
+    MODE_OPT_INT(struct options, first, "first", "3", "N", "samples, tensors or words to show"),
+    MODE_OPT_STR(struct options, text_key, "text-key", MODE_TEXT_KEYS_DEFAULT, "LIST", "shards: where captions are"),
+    MODE_OPT_FLAG(struct options, json, "json", "print JSON, one object a file"),
+    MODE_OPT_END};
+
+static const char usage[] = "mode inspect FILE...";
+static const char prose[] =
+    "Says what a file holds and what is odd about it: a tar shard (every picture is decoded), a captions.bin, a\n"
+    "safetensors file, a picture, or the folder of an evaluation task. The kind is told by content.";
+
+static void print_scalar(const json_t *v)
+{
+    char *text = json_is_string(v) ? NULL : json_dumps(v, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
+    printf(" %s", text ? text : json_string_value(v));
+    free(text);
+}
+
+/* "key  value"; objects are indented below their key, lists of plain values stand on one line */
+static void print_object(json_t *v, int depth)
+{
+    const char *key;
+    json_t *child, *item;
+    size_t i;
+    json_object_foreach(v, key, child)
+    {
+        printf("%*s%-*s", 2 * depth, "", 22 - 2 * depth, key);
+        if (json_is_array(child)) {
+            json_array_foreach(child, i, item)
+            {
+                if (json_is_object(item)) {
+                    putchar('\n');
+                    print_object(item, depth + 1);
+                } else
+                    print_scalar(item);
+            }
+            if (!json_is_object(json_array_get(child, 0))) putchar('\n');
+        } else if (json_is_object(child)) {
+            putchar('\n');
+            print_object(child, depth + 1);
+        } else {
+            print_scalar(child);
+            putchar('\n');
+        }
+    }
+}
+
+static enum mode_status run(int argc, char **argv, struct mode_error *err)
+{
+    struct options o = {0};
+    struct mode_text_keys keys;
+    int n_args;
+    if (mode_options_wants_help(argc, argv)) {
+        mode_options_help(table, "MODE_", usage, prose);
+        return MODE_OK;
+    }
+    enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
+    if (st || (st = mode_text_keys_parse(&keys, &o.text_key, 1, err))) return st;
+    if (n_args == 0) return MODE_FAIL(err, MODE_E_USAGE, "usage: %s", usage);
+    if (o.first < 0 || o.first > UINT32_MAX) return MODE_FAIL(err, MODE_E_USAGE, "--first: expected 0 or more");
+    for (int i = 1; !st && i <= n_args; i++) {
+        json_t *v;
+        if ((st = mode_inspect(&v, argv[i], &keys, (uint32_t)o.first, err))) break;
+        json_object_set_new(v, "file", json_string(argv[i]));
+        if (o.json) {
+            char *text = json_dumps(v, JSON_COMPACT | JSON_REAL_PRECISION(6));
+            puts(text);
+            free(text);
+        } else {
+            printf("%s: %s\n", argv[i], json_string_value(json_object_get(v, "kind")));
+            json_object_del(v, "kind");
+            json_object_del(v, "file");
+            print_object(v, 1);
+        }
+        json_decref(v);
+    }
+    return st;
+}
+
+const struct mode_verb mode_verb_inspect = {"inspect", "say what is in a shard, captions, safetensors or task", run};

@@ -1,0 +1,53 @@
+/* mode pack - pictures and captions in, webdataset shards out. */
+#include "base/options.h"
+#include "pipeline/pack.h"
+#include "verb.h"
+
+#include <stdio.h>
+
+struct options {
+    const char *pairs, *out;
+    int64_t per_shard;
+    bool skip_bad, json;
+};
+
+static const struct mode_option table[] = {
+    MODE_OPT_STR(struct options, pairs, "pairs", NULL, "FILE|DIR",
+                 "lines of picture, tab, caption [, tab, caption ...]; or a folder of pictures with .txt or .json beside them"),
+    MODE_OPT_STR(struct options, out, "out", NULL, "DIR", "where to put 00000.tar, 00001.tar, ..."),
+    MODE_OPT_INT(struct options, per_shard, "per-shard", "1000", "N", "pairs in a shard"),
+    MODE_OPT_FLAG(struct options, skip_bad, "skip-bad", "count pairs that lack a readable picture or a caption, instead of stopping"),
+    MODE_OPT_FLAG(struct options, json, "json", "print the counts as JSON"),
+    MODE_OPT_END};
+
+static const char usage[] = "mode pack --pairs list.tsv|folder --out DIR [options]";
+static const char prose[] =
+    "Packs pictures, unchanged, with their captions into tar shards that MoDE, open_clip and webdataset read: one caption\n"
+    "becomes key.txt, several become the list `texts` of key.json. The same pairs give the same bytes.";
+
+static enum mode_status run(int argc, char **argv, struct mode_error *err)
+{
+    struct options o = {0};
+    struct mode_pack_counts n;
+    int n_args;
+    if (mode_options_wants_help(argc, argv)) {
+        mode_options_help(table, "MODE_", usage, prose);
+        return MODE_OK;
+    }
+    enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
+    if (st) return st;
+    if (n_args || !o.pairs || !o.out) return MODE_FAIL(err, MODE_E_USAGE, "usage: %s", usage);
+    if (o.per_shard < 1 || o.per_shard > MODE_PACK_MAX_PER_SHARD)
+        return MODE_FAIL(err, MODE_E_USAGE, "--per-shard: expected 1 to %d", MODE_PACK_MAX_PER_SHARD);
+    if ((st = mode_pack(&n, o.pairs, o.out, (uint32_t)o.per_shard, o.skip_bad, err))) return st;
+    printf(o.json ? "{\"pairs\": %llu, \"packed\": %llu, \"shards\": %llu, \"no_file\": %llu, \"not_an_image\": %llu, "
+                    "\"no_caption\": %llu, \"bad_text\": %llu}\n"
+                  : "pairs         %llu\npacked        %llu\nshards        %llu\nno_file       %llu\nnot_an_image  %llu\n"
+                    "no_caption    %llu\nbad_text      %llu\n",
+           (unsigned long long)n.pairs, (unsigned long long)n.packed, (unsigned long long)n.shards,
+           (unsigned long long)n.no_file, (unsigned long long)n.not_an_image, (unsigned long long)n.no_caption,
+           (unsigned long long)n.bad_text);
+    return MODE_OK;
+}
+
+const struct mode_verb mode_verb_pack = {"pack", "pack pictures and captions into shards", run};
