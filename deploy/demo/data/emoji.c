@@ -215,7 +215,7 @@ static void add_captions(struct mode_demo_texts *t, const struct annotation *a, 
 }
 
 static void add_emoji(struct mode_demo_set *set, struct font *f, const struct annotations *words,
-                      const uint32_t *code, int n, const char *group, const char *subgroup)
+                      const uint32_t *code, int n, const char *own_name, const char *group, const char *subgroup)
 {
     hb_codepoint_t glyph = glyph_of(f, code, n, false);
     if (!glyph) glyph = glyph_of(f, code, n, true);
@@ -226,12 +226,11 @@ static void add_emoji(struct mode_demo_set *set, struct font *f, const struct an
         return;
     }
     const struct annotation *a = annotation_of(words, code, n);
-    if (!a || !a->name) {
-        mode_demo_tally(set, MODE_DEMO_NOTO, "the CLDR has no name for it", 1);
-        return;
-    }
+    /* emoji newer than the CLDR's words have only the name in the list of sequences */
+    const struct annotation only_name = {.name = (char *)own_name};
+    if (!a || !a->name) a = &only_name;
     bool is_flag = !strcmp(group, "Flags");
-    char family[SEQUENCE_MAX * 8], *group_name = group_words(group), *subgroup_name = group_words(subgroup);
+    char family[SEQUENCE_MAX * 4 + 1], *group_name = group_words(group), *subgroup_name = group_words(subgroup);
     struct mode_str origin = {0};
     struct mode_demo_item *it = mode_demo_item_add(set, MODE_DEMO_NOTO);
     it->data = data;
@@ -249,6 +248,14 @@ static void add_emoji(struct mode_demo_set *set, struct font *f, const struct an
     }
     free(group_name);
     free(subgroup_name);
+}
+
+/* "1F600 ; fully-qualified # <emoji> E1.0 grinning face" -> "grinning face" */
+static const char *own_name(const char *line)
+{
+    const char *version = strstr(line, " E");
+    const char *name = version ? strchr(version + 1, ' ') : NULL;
+    return name ? name + 1 : "";
 }
 
 /* "# group: Flags" -> "Flags" in out; false when the line is another one. */
@@ -322,7 +329,7 @@ enum mode_status mode_demo_emoji(struct mode_demo_set *set, const char *root, st
         if (heading(line, "# group: ", group) || heading(line, "# subgroup: ", subgroup)) continue;
         if (*line == '#' || !strstr(line, "; fully-qualified")) continue;
         int n = sequence_parse(line, code);
-        if (n) add_emoji(set, f, &words, code, n, group, subgroup);
+        if (n) add_emoji(set, f, &words, code, n, own_name(line), group, subgroup);
     }
 out:
     free(list);

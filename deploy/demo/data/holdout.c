@@ -4,9 +4,9 @@
 #include "base/str.h"
 
 #include <openssl/evp.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <utf8proc.h>
 
 uint32_t mode_demo_hash_mod(const char *text, uint32_t n)
 {
@@ -54,23 +54,20 @@ bool mode_demo_emoji_has_skin_tone(const uint32_t *code, int n)
 void mode_demo_emoji_family(const uint32_t *code, int n, char *family, size_t size)
 {
     size_t used = 0;
-    family[0] = 0;
     for (int i = 0; i < n; i++) {
         uint32_t c = code[i];
-        char word[16];
         if (is_skin_tone(c) || c == 0x2640 || c == 0x2642 || c == 0xfe0f || c == 0x200d) continue;
-        if (c == 0x1f468 || c == 0x1f469 || c == 0x1f9d1)
-            snprintf(word, sizeof word, "P");
-        else if (c == 0x1f466 || c == 0x1f467 || c == 0x1f9d2)
-            snprintf(word, sizeof word, "K");
-        else if (c == 0x1f474 || c == 0x1f475 || c == 0x1f9d3)
-            snprintf(word, sizeof word, "O");
-        else
-            snprintf(word, sizeof word, "%X", (unsigned)c);
-        int w = snprintf(family + used, size - used, "%s%s", used ? "-" : "", word);
-        MODE_ASSERT(w > 0 && (size_t)w < size - used);
-        used += (size_t)w;
+        if (c == 0x1f468 || c == 0x1f469 || c == 0x1f9d1) c = 'P';
+        if (c == 0x1f466 || c == 0x1f467 || c == 0x1f9d2) c = 'K';
+        if (c == 0x1f474 || c == 0x1f475 || c == 0x1f9d3) c = 'O';
+        uint8_t utf8[4];
+        utf8proc_ssize_t bytes = utf8proc_encode_char((int32_t)c, utf8);
+        MODE_ASSERT(used + (size_t)bytes < size);
+        memcpy(family + used, utf8, (size_t)bytes);
+        used += (size_t)bytes;
     }
+    MODE_ASSERT(size > 0);
+    family[used] = 0;
 }
 
 bool mode_demo_holdout_emoji(const char *family)

@@ -18,8 +18,9 @@ uint32_t mode_demo_hash_mod(const char *text, uint32_t n);
  * flags, special and unsorted. */
 bool mode_demo_holdout_clipart(const char *folders, const char *words);
 
-/* The family of an emoji: its code points without skin tones, gender signs, U+FE0F and U+200D, with
- * man/woman/person as P, boy/girl/child as K, old man/woman/person as O: "P-2695". Writes at most size bytes. */
+/* The family of an emoji: its characters (UTF-8) without skin tones, gender signs, U+FE0F and U+200D, with
+ * man/woman/person as P, boy/girl/child as K, old man/woman/person as O: a judge is "P" and U+2696. size: bytes,
+ * at least 4 * n + 1. */
 void mode_demo_emoji_family(const uint32_t *code, int n, char *family, size_t size);
 bool mode_demo_holdout_emoji(const char *family);
 bool mode_demo_emoji_has_skin_tone(const uint32_t *code, int n);

@@ -1,5 +1,6 @@
 /* Icon themes: the words are the icons' names. Papirus, Oxygen and Breeze are trained on; GNOME and Tango are
- * wholly held out; Papirus' coloured folders are a series of colour x kind. */
+ * wholly held out and ask for the names that the others have too; Papirus' coloured folders are a series of
+ * colour x kind. */
 #include "data/holdout.h"
 #include "data/items.h"
 
@@ -115,7 +116,42 @@ static void add_folder(struct mode_demo_item *it, const char *colour, const char
     free(kind);
 }
 
-static void add_icon(struct mode_demo_item *it, const struct theme *th, const struct icon *icon)
+/* Names of the themes that are trained on, sorted when the first held-out theme comes. */
+struct names {
+    int64_t n, cap;
+    char **name;
+    bool sorted;
+};
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static void names_add(struct names *names, const char *name)
+{
+    if (names->n == names->cap) {
+        names->cap = names->cap ? names->cap * 2 : 1024;
+        names->name = mode_xrealloc(names->name, (size_t)names->cap * sizeof(char *));
+    }
+    names->name[names->n++] = mode_xstrdup(name);
+    names->sorted = false;
+}
+
+static bool names_have(struct names *names, char *name)
+{
+    if (!names->sorted && names->n) qsort(names->name, (size_t)names->n, sizeof(char *), by_text);
+    names->sorted = true;
+    return names->n && bsearch(&name, names->name, (size_t)names->n, sizeof(char *), by_text);
+}
+
+static void names_clear(struct names *names)
+{
+    for (int64_t i = 0; i < names->n; i++) free(names->name[i]);
+    free(names->name);
+}
+
+static void add_icon(struct mode_demo_item *it, struct names *names, const struct theme *th, const struct icon *icon)
 {
     char colour[64], kind[64];
     if (th->source == MODE_DEMO_PAPIRUS && !strcmp(icon->context, "places") &&
@@ -125,9 +161,9 @@ static void add_icon(struct mode_demo_item *it, const struct theme *th, const st
     }
     char *words = mode_demo_icon_words(icon->name), *text, *longer;
     if (!strcmp(icon->context, "emotes")) {
-        const char *mood = !strncmp(words, "face ", 5) ? words + 5 : words;
-        text = mode_xasprintf("%s smiley face", mood);
-        longer = mode_xasprintf("emoticon: %s", mood);
+        if (!strncmp(words, "face ", 5)) memmove(words, words + 5, strlen(words + 5) + 1);
+        text = mode_xasprintf("%s smiley face", words);
+        longer = mode_xasprintf("emoticon: %s", words);
     } else {
         text = mode_xasprintf("%s icon", words);
         longer = mode_xasprintf("%s %s icon: %s", th->label, mode_demo_icon_kind(icon->context), words);
@@ -135,14 +171,17 @@ static void add_icon(struct mode_demo_item *it, const struct theme *th, const st
     mode_demo_texts_add(&it->texts, text);
     mode_demo_texts_add(&it->texts, longer);
     it->held = th->held;
-    if (th->held) mode_demo_item_label(it, MODE_DEMO_TASK_ICON_NAMES, words);
+    if (!th->held)
+        names_add(names, words);
+    else if (names_have(names, words)) /* a name seen, in a theme not seen */
+        mode_demo_item_label(it, MODE_DEMO_TASK_ICON_NAMES, words);
     free(text);
     free(longer);
     free(words);
 }
 
-static enum mode_status add_theme(struct mode_demo_set *set, const char *root, const struct theme *th,
-                                  struct mode_error *err)
+static enum mode_status add_theme(struct mode_demo_set *set, struct names *names, const char *root,
+                                  const struct theme *th, struct mode_error *err)
 {
     char *dir = mode_path_join(root, th->dir);
     struct mode_demo_files files;
@@ -165,7 +204,7 @@ static enum mode_status add_theme(struct mode_demo_set *set, const char *root, c
         it->is_svg = !strcmp(th->ending, ".svg");
         it->origin = mode_xstrdup(icons[i].path);
         it->category = mode_xstrdup(icons[i].context);
-        add_icon(it, th, &icons[i]);
+        add_icon(it, names, th, &icons[i]);
     }
     for (int64_t i = 0; i < n; i++) {
         free(icons[i].context);
@@ -182,9 +221,10 @@ static enum mode_status add_theme(struct mode_demo_set *set, const char *root, c
 
 enum mode_status mode_demo_icons(struct mode_demo_set *set, const char *root, struct mode_error *err)
 {
-    for (size_t i = 0; i < sizeof themes / sizeof *themes; i++) {
-        enum mode_status st = add_theme(set, root, &themes[i], err);
-        if (st != MODE_OK) return st;
-    }
-    return MODE_OK;
+    struct names names = {0};
+    enum mode_status st = MODE_OK;
+    for (size_t i = 0; st == MODE_OK && i < sizeof themes / sizeof *themes; i++)
+        st = add_theme(set, &names, root, &themes[i], err);
+    names_clear(&names);
+    return st;
 }

@@ -47,10 +47,10 @@ extern const struct mode_demo_source_info mode_demo_source_info[MODE_DEMO_SOURCE
     X(FLAGS, "flags", 1, 1, "flag of {c}\nthe flag of {c}\nclip art of flag of {c}\n")                       \
     X(ICON_NAMES, "icon_names", 1, 1, "{c} icon\nicon: {c}\n{c}\n")                                          \
     X(FOLDER_COLOUR, "folder_colour", 1, 5, "a {c} folder icon\n{c} folder\n")                               \
-    X(FOLDER_KIND, "folder_kind", 1, 3, "a folder icon with a {c} symbol\n{c} folder\n")                     \
+    X(FOLDER_KIND, "folder_kind", 1, 4, "a folder icon with a {c} symbol\n{c} folder\n")                     \
     X(CARD_SUIT, "card_suit", 1, 1, "playing card, {c}\na playing card of {c}\n{c}\n")                       \
     X(CARD_RANK, "card_rank", 1, 1, "playing card, {c}\nplaying card, {c} of a suit\n{c}\n")                 \
-    X(STAMPS_CATEGORY, "stamps_category", 1, 10, "{c}\na picture of {c}\nclip art of {c}\n")                 \
+    X(STAMPS_CATEGORY, "stamps_category", 1, 7, "{c}\na picture of {c}\nclip art of {c}\n")                 \
     X(STAMPS_ANIMALS, "stamps_animals", 1, 4, "a {c}\na picture of a {c}\nclip art of a {c}, animals\n")     \
     X(STAMPS_FRUIT_VEG, "stamps_fruit_veg", 1, 1, "{c}\na {c}\na picture of a {c}\nclip art of {c}, food\n") \
     X(RETRIEVAL_STAMPS, "retrieval_stamps", 2, 0, "")                                                        \

@@ -70,7 +70,7 @@ static bool find_cut(struct box *b, const struct mode_image *im)
 static enum mode_demo_fate fail(struct mode_demo_item *it, enum mode_demo_fate fate, const char *detail)
 {
     free(it->detail);
-    it->detail = mode_xstrdup(detail);
+    it->detail = mode_demo_clean(detail);
     return fate;
 }
 
