@@ -197,7 +197,7 @@ static void add_captions(struct mode_demo_texts *t, const struct annotation *a, 
         mode_demo_texts_add(t, text);
         free(text);
     }
-    if (a->keywords) {
+    if (a->keywords && strcmp(a->keywords, "flag") != 0) {
         struct mode_str s = {0};
         int n = 0;
         char *words = mode_xstrdup(a->keywords), *rest = words, *word;

@@ -165,7 +165,7 @@ static void add_icon(struct mode_demo_item *it, struct names *names, const struc
         text = mode_xasprintf("%s smiley face", words);
         longer = mode_xasprintf("emoticon: %s", words);
     } else {
-        text = mode_xasprintf("%s icon", words);
+        text = mode_xasprintf("%s%s", words, mode_demo_path_ends(words, " icon") ? "" : " icon");
         longer = mode_xasprintf("%s %s icon: %s", th->label, mode_demo_icon_kind(icon->context), words);
     }
     mode_demo_texts_add(&it->texts, text);
