@@ -13,18 +13,18 @@
 #include <string.h>
 #include <utf8proc.h>
 
-#define FONT "usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
-#define SEQUENCES "usr/share/unicode/emoji/emoji-test.txt"
-#define WORDS "usr/share/unicode/cldr/common/annotations/en.xml"
+#define FONT          "usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
+#define SEQUENCES     "usr/share/unicode/emoji/emoji-test.txt"
+#define WORDS         "usr/share/unicode/cldr/common/annotations/en.xml"
 #define WORDS_DERIVED "usr/share/unicode/cldr/common/annotationsDerived/en.xml"
-#define STRIKE_PPEM 109 /* of the font's one set of bitmaps */
-#define SEQUENCE_MAX 16
-#define KEYWORDS_MAX 8
+#define STRIKE_PPEM   109 /* of the font's one set of bitmaps */
+#define SEQUENCE_MAX  16
+#define KEYWORDS_MAX  8
 
-/* --- words ------------------------------------------------------------------------------------------------- */
+/* --- words --- */
 
 struct annotation {
-    char *sequence;       /* UTF-8 without U+FE0F */
+    char *sequence;        /* UTF-8 without U+FE0F */
     char *name, *keywords; /* keywords divided by | */
 };
 struct annotations {
@@ -49,8 +49,10 @@ static char *attribute(xmlNode *node, const char *name)
 static enum mode_status annotations_read(struct annotations *a, const char *path, struct mode_error *err)
 {
     if (!mode_file_exists(path))
-        return MODE_FAIL(err, MODE_E_NOINPUT, "%s does not exist: it comes with the Debian package unicode-cldr-core. "
-                         "HINT: run deploy/demo/packages.sh, which fetches and unpacks it", path);
+        return MODE_FAIL(err, MODE_E_NOINPUT,
+                         "%s does not exist: it comes with the Debian package unicode-cldr-core. "
+                         "HINT: run deploy/demo/packages.sh, which fetches and unpacks it",
+                         path);
     xmlDoc *doc = xmlReadFile(path, NULL, XML_PARSE_NOERROR | XML_PARSE_NOWARNING | XML_PARSE_NONET);
     xmlNode *root = doc ? xmlDocGetRootElement(doc) : NULL;
     if (!root) {
@@ -105,13 +107,13 @@ static const struct annotation *annotation_of(const struct annotations *a, const
         mode_str_add(&s, utf8, (size_t)utf8proc_encode_char((int32_t)code[i], utf8));
     }
     struct annotation key = {.sequence = s.data};
-    const struct annotation *found = s.data && a->n ? bsearch(&key, a->entry, a->n, sizeof *a->entry, by_sequence)
-                                                    : NULL;
+    const struct annotation *found =
+        s.data && a->n ? bsearch(&key, a->entry, a->n, sizeof *a->entry, by_sequence) : NULL;
     mode_str_clear(&s);
     return found;
 }
 
-/* --- glyphs ------------------------------------------------------------------------------------------------ */
+/* --- glyphs --- */
 
 struct font {
     hb_face_t *face;
@@ -168,7 +170,7 @@ static const uint8_t *picture_of(struct font *f, hb_codepoint_t glyph, size_t *s
     return (const uint8_t *)data;
 }
 
-/* --- the source -------------------------------------------------------------------------------------------- */
+/* --- the source --- */
 
 /* "Smileys & Emotion" -> "smileys and emotion"; "food-vegetable" -> "food vegetable". */
 static char *group_words(const char *name)
@@ -183,7 +185,8 @@ static char *group_words(const char *name)
     return s.data;
 }
 
-static void add_captions(struct mode_demo_texts *t, const struct annotation *a, const char *subgroup, bool is_flag)
+static void add_captions(struct mode_demo_texts *t, const struct annotation *a, const char *subgroup,
+                         bool is_flag)
 {
     char *name = mode_demo_clean(a->name), *text;
     if (!strncmp(name, "flag: ", 6)) {
@@ -215,7 +218,8 @@ static void add_captions(struct mode_demo_texts *t, const struct annotation *a, 
 }
 
 static void add_emoji(struct mode_demo_set *set, struct font *f, const struct annotations *words,
-                      const uint32_t *code, int n, const char *own_name, const char *group, const char *subgroup)
+                      const uint32_t *code, int n, const char *fallback, const char *group,
+                      const char *subgroup)
 {
     hb_codepoint_t glyph = glyph_of(f, code, n, false);
     if (!glyph) glyph = glyph_of(f, code, n, true);
@@ -227,10 +231,11 @@ static void add_emoji(struct mode_demo_set *set, struct font *f, const struct an
     }
     const struct annotation *a = annotation_of(words, code, n);
     /* emoji newer than the CLDR's words have only the name in the list of sequences */
-    const struct annotation only_name = {.name = (char *)own_name};
+    const struct annotation only_name = {.name = (char *)fallback};
     if (!a || !a->name) a = &only_name;
     bool is_flag = !strcmp(group, "Flags");
-    char family[SEQUENCE_MAX * 4 + 1], *group_name = group_words(group), *subgroup_name = group_words(subgroup);
+    char family[SEQUENCE_MAX * 4 + 1], *group_name = group_words(group),
+                                       *subgroup_name = group_words(subgroup);
     struct mode_str origin = {0};
     struct mode_demo_item *it = mode_demo_item_add(set, MODE_DEMO_NOTO);
     it->data = data;
@@ -295,8 +300,10 @@ enum mode_status mode_demo_emoji(struct mode_demo_set *set, const char *root, st
     if (st != MODE_OK) goto out;
     qsort(words.entry, words.n, sizeof *words.entry, by_sequence);
     if (!mode_file_exists(list_path)) {
-        st = MODE_FAIL(err, MODE_E_NOINPUT, "%s does not exist: it comes with the Debian package unicode-data. HINT: "
-                       "run deploy/demo/packages.sh, which fetches and unpacks it", list_path);
+        st = MODE_FAIL(err, MODE_E_NOINPUT,
+                       "%s does not exist: it comes with the Debian package unicode-data. HINT: "
+                       "run deploy/demo/packages.sh, which fetches and unpacks it",
+                       list_path);
         goto out;
     }
     st = mode_file_read(list_path, 0, &list, &list_size, err);
@@ -304,9 +311,11 @@ enum mode_status mode_demo_emoji(struct mode_demo_set *set, const char *root, st
 
     hb_blob_t *blob = hb_blob_create_from_file_or_fail(font_path);
     if (!blob) {
-        st = MODE_FAIL(err, MODE_E_NOINPUT, "%s does not exist: it comes with the Debian package "
-                       "fonts-noto-color-emoji. HINT: run deploy/demo/packages.sh, which fetches and unpacks it",
-                       font_path);
+        st = MODE_FAIL(
+            err, MODE_E_NOINPUT,
+            "%s does not exist: it comes with the Debian package "
+            "fonts-noto-color-emoji. HINT: run deploy/demo/packages.sh, which fetches and unpacks it",
+            font_path);
         goto out;
     }
     struct font *f = mode_xcalloc(1, sizeof *f);
@@ -319,8 +328,8 @@ enum mode_status mode_demo_emoji(struct mode_demo_set *set, const char *root, st
     set->release = font_close;
     set->owner = f;
     if (!hb_ot_color_has_png(f->face)) {
-        st = MODE_FAIL(err, MODE_E_FORMAT, "%s has no CBDT table of PNG pictures; the newer COLRv1 fonts have none",
-                       font_path);
+        st = MODE_FAIL(err, MODE_E_FORMAT,
+                       "%s has no CBDT table of PNG pictures; the newer COLRv1 fonts have none", font_path);
         goto out;
     }
     char group[64] = "", subgroup[64] = "";

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ROOT "usr/share/iso-flags-png-320x240"
+#define ROOT  "usr/share/iso-flags-png-320x240"
 #define NAMES "usr/share/unicode/cldr/common/main/en.xml"
 
 static xmlNode *child(xmlNode *node, const char *name)
@@ -45,12 +45,15 @@ enum mode_status mode_demo_flags(struct mode_demo_set *set, const char *root, st
     enum mode_status st = mode_demo_files_list(&files, dir, "iso-flags-png-320x240", err);
     if (st != MODE_OK) goto out;
     if (!mode_file_exists(names_path)) {
-        st = MODE_FAIL(err, MODE_E_NOINPUT, "%s does not exist: it comes with the Debian package unicode-cldr-core. "
-                       "HINT: run deploy/demo/packages.sh, which fetches and unpacks it", names_path);
+        st = MODE_FAIL(err, MODE_E_NOINPUT,
+                       "%s does not exist: it comes with the Debian package unicode-cldr-core. "
+                       "HINT: run deploy/demo/packages.sh, which fetches and unpacks it",
+                       names_path);
         goto out;
     }
     doc = xmlReadFile(names_path, NULL, XML_PARSE_NOERROR | XML_PARSE_NOWARNING | XML_PARSE_NONET);
-    xmlNode *territories = child(child(doc ? xmlDocGetRootElement(doc) : NULL, "localeDisplayNames"), "territories");
+    xmlNode *territories =
+        child(child(doc ? xmlDocGetRootElement(doc) : NULL, "localeDisplayNames"), "territories");
     if (!territories) {
         st = MODE_FAIL(err, MODE_E_FORMAT, "%s has no list of territories", names_path);
         goto out;

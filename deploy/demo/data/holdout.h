@@ -1,7 +1,8 @@
 /* holdout.h - which pictures are never trained on.
  *
- * Every rule is a pure function of names, so that the two sides are the same in every build, and keeps variants
- * of one thing (a "family") on one side: otherwise a held-out picture is answered by its near-copy in training.
+ * Every rule is a pure function of names, so that the two sides are the same in every build, and keeps
+ * variants of one thing (a "family") on one side: otherwise a held-out picture is answered by its near-copy
+ * in training.
  *
  * Threads: pure. */
 #ifndef MODE_DEMO_HOLDOUT_H
@@ -19,8 +20,8 @@ uint32_t mode_demo_hash_mod(const char *text, uint32_t n);
 bool mode_demo_holdout_clipart(const char *folders, const char *words);
 
 /* The family of an emoji: its characters (UTF-8) without skin tones, gender signs, U+FE0F and U+200D, with
- * man/woman/person as P, boy/girl/child as K, old man/woman/person as O: a judge is "P" and U+2696. size: bytes,
- * at least 4 * n + 1. */
+ * man/woman/person as P, boy/girl/child as K, old man/woman/person as O: a judge is "P" and U+2696. size:
+ * bytes, at least 4 * n + 1. */
 void mode_demo_emoji_family(const uint32_t *code, int n, char *family, size_t size);
 bool mode_demo_holdout_emoji(const char *family);
 bool mode_demo_emoji_has_skin_tone(const uint32_t *code, int n);

@@ -47,7 +47,8 @@ void mode_demo_tally(struct mode_demo_set *set, enum mode_demo_source source, co
 {
     if (!n) return;
     int i = 0;
-    while (i < set->n_tallies && (set->tallies[i].source != source || strcmp(set->tallies[i].reason, reason) != 0))
+    while (i < set->n_tallies &&
+           (set->tallies[i].source != source || strcmp(set->tallies[i].reason, reason) != 0))
         i++;
     if (i == set->n_tallies) {
         MODE_ASSERT(i < (int)(sizeof set->tallies / sizeof *set->tallies));
@@ -73,7 +74,7 @@ void mode_demo_set_clear(struct mode_demo_set *set)
     memset(set, 0, sizeof *set);
 }
 
-/* --- files ------------------------------------------------------------------------------------------------- */
+/* --- files --- */
 
 static void push(char ***list, int64_t *n, size_t *cap, const char *path)
 {
@@ -94,8 +95,10 @@ enum mode_status mode_demo_files_list(struct mode_demo_files *f, const char *dir
 {
     memset(f, 0, sizeof *f);
     if (!mode_file_exists(dir))
-        return MODE_FAIL(err, MODE_E_NOINPUT, "%s does not exist: it comes with the Debian package %s. HINT: run "
-                         "deploy/demo/packages.sh, which fetches and unpacks it", dir, package);
+        return MODE_FAIL(err, MODE_E_NOINPUT,
+                         "%s does not exist: it comes with the Debian package %s. HINT: run "
+                         "deploy/demo/packages.sh, which fetches and unpacks it",
+                         dir, package);
     char *root[] = {(char *)dir, NULL};
     size_t skip = strlen(dir) + 1, cap = 0, cap_links = 0;
     FTS *fts = fts_open(root, FTS_PHYSICAL | FTS_NOCHDIR, NULL);

@@ -1,8 +1,8 @@
-/* items.h - the pictures of the demo: where each comes from, its words, what it is for, and what became of it.
+/* items.h - the pictures of the demo: where each is from, its words, what it is for, what became of it.
  *
- * A source (openclipart.c, emoji.c, ...) adds one item per picture without drawing it; render.c draws, leaks.c
- * merges and drops, write.c writes. Nothing disappears unseen: what a source passes over is tallied with a
- * reason, and an item that is not written carries its fate.
+ * A source (openclipart.c, emoji.c, ...) adds one item per picture without drawing it; render.c draws,
+ * leaks.c merges and drops, write.c writes. Nothing disappears unseen: what a source passes over is tallied
+ * with a reason, and an item that is not written carries its fate.
  *
  * Threads: a set belongs to one caller; different items may be drawn by different threads. */
 #ifndef MODE_DEMO_ITEMS_H
@@ -32,7 +32,7 @@ enum mode_demo_source {
 #define X(id, name, package, licence) MODE_DEMO_##id,
     MODE_DEMO_SOURCE_MAP(X)
 #undef X
-    MODE_DEMO_SOURCES
+        MODE_DEMO_SOURCES
 };
 struct mode_demo_source_info {
     const char *name, *package, *licence;
@@ -50,7 +50,7 @@ extern const struct mode_demo_source_info mode_demo_source_info[MODE_DEMO_SOURCE
     X(FOLDER_KIND, "folder_kind", 1, 4, "a folder icon with a {c} symbol\n{c} folder\n")                     \
     X(CARD_SUIT, "card_suit", 1, 1, "playing card, {c}\na playing card of {c}\n{c}\n")                       \
     X(CARD_RANK, "card_rank", 1, 1, "playing card, {c}\nplaying card, {c} of a suit\n{c}\n")                 \
-    X(STAMPS_CATEGORY, "stamps_category", 1, 7, "{c}\na picture of {c}\nclip art of {c}\n")                 \
+    X(STAMPS_CATEGORY, "stamps_category", 1, 7, "{c}\na picture of {c}\nclip art of {c}\n")                  \
     X(STAMPS_ANIMALS, "stamps_animals", 1, 4, "a {c}\na picture of a {c}\nclip art of a {c}, animals\n")     \
     X(STAMPS_FRUIT_VEG, "stamps_fruit_veg", 1, 1, "{c}\na {c}\na picture of a {c}\nclip art of {c}, food\n") \
     X(RETRIEVAL_STAMPS, "retrieval_stamps", 2, 0, "")                                                        \
@@ -61,7 +61,7 @@ enum mode_demo_task {
 #define X(id, name, kind, fewest, templates) MODE_DEMO_TASK_##id,
     MODE_DEMO_TASK_MAP(X)
 #undef X
-    MODE_DEMO_TASKS
+        MODE_DEMO_TASKS
 };
 struct mode_demo_task_info {
     const char *name;
@@ -91,19 +91,24 @@ enum mode_demo_fate {
 #define X(id, text) MODE_DEMO_##id,
     MODE_DEMO_FATE_MAP(X)
 #undef X
-    MODE_DEMO_FATES
+        MODE_DEMO_FATES
 };
 extern const char *const mode_demo_fate_text[MODE_DEMO_FATES];
 
 /* Series in which only one detail differs, and that detail is what is asked: near-equal pictures on the two
  * sides are the task itself, not a leak. */
-enum mode_demo_series { MODE_DEMO_SERIES_NONE, MODE_DEMO_SERIES_FOLDER, MODE_DEMO_SERIES_CARD, MODE_DEMO_SERIES_FLAG };
+enum mode_demo_series {
+    MODE_DEMO_SERIES_NONE,
+    MODE_DEMO_SERIES_FOLDER,
+    MODE_DEMO_SERIES_CARD,
+    MODE_DEMO_SERIES_FLAG
+};
 
 #define MODE_DEMO_THUMB (24 * 24 * 3)
 struct mode_demo_signature {
-    uint64_t pixels[2];  /* digest of size and pixels: equal = the same picture */
-    uint64_t gradient;   /* difference hash, 8 rows of 8 comparisons             */
-    uint8_t coarse[4 * 4 * 3]; /* 4x4 RGB, 4 bits a channel                      */
+    uint64_t pixels[2];             /* digest of size and pixels: equal = the same picture */
+    uint64_t gradient;              /* difference hash, 8 rows of 8 comparisons             */
+    uint8_t coarse[4 * 4 * 3];      /* 4x4 RGB, 4 bits a channel                      */
     uint8_t thumb[MODE_DEMO_THUMB]; /* 24x24 RGB                                 */
     int32_t thumb_sum[3];
 };
@@ -151,7 +156,7 @@ void mode_demo_item_label(struct mode_demo_item *it, enum mode_demo_task task, c
 void mode_demo_tally(struct mode_demo_set *set, enum mode_demo_source source, const char *reason, int64_t n);
 void mode_demo_set_clear(struct mode_demo_set *set);
 
-/* All files under dir, sorted by path (bytes). links: symbolic links, not followed, in a list of their own. */
+/* All files under dir, sorted by path (bytes); symbolic links are not followed, but listed apart. */
 struct mode_demo_files {
     int64_t n, n_links;
     char **path; /* relative to dir */

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NEAR_RMS 8
-#define TEXTS_JOINED_MAX 6
+#define NEAR_RMS             8
+#define TEXTS_JOINED_MAX     6
 #define PICTURES_PER_CAPTION 12
 
 /* Indices of kept items in some order, with a key each. */
@@ -16,7 +16,7 @@ struct entry {
     int64_t index;
 };
 
-/* --- the same picture -------------------------------------------------------------------------------------- */
+/* --- the same picture --- */
 
 static int by_pixels(const void *a, const void *b)
 {
@@ -52,7 +52,8 @@ void mode_demo_merge_same(struct mode_demo_set *set)
             struct mode_demo_item *copy = &set->items[e[j].index];
             if (first->texts.n < TEXTS_JOINED_MAX) mode_demo_texts_add(&first->texts, copy->texts.text[0]);
             for (int t = 0; t < MODE_DEMO_TASKS; t++) {
-                if (first->label[t] && copy->label[t] && strcmp(first->label[t], copy->label[t])) conflict[t] = true;
+                if (first->label[t] && copy->label[t] && strcmp(first->label[t], copy->label[t]))
+                    conflict[t] = true;
                 if (!first->label[t] && copy->label[t]) mode_demo_item_label(first, t, copy->label[t]);
             }
             copy->fate = MODE_DEMO_SAME_PICTURE;
@@ -81,7 +82,7 @@ void mode_demo_merge_same(struct mode_demo_set *set)
     }
 }
 
-/* --- training pictures that answer held-out ones ------------------------------------------------------------ */
+/* --- training pictures that answer held-out ones --- */
 
 struct search {
     struct mode_demo_set *set;
@@ -126,7 +127,8 @@ static void search_one(void *ctx, int64_t i, int thread)
             it->fate = MODE_DEMO_LEAK_SIGNATURE;
             return;
         }
-        if (is_near(&it->sig, &h->sig)) it->fate = MODE_DEMO_LEAK_NEAR; /* a later one may have the signature */
+        if (is_near(&it->sig, &h->sig))
+            it->fate = MODE_DEMO_LEAK_NEAR; /* a later one may have the signature */
     }
 }
 
@@ -139,7 +141,7 @@ void mode_demo_drop_leaks(struct mode_demo_set *set)
     free(s.held);
 }
 
-/* --- captions ---------------------------------------------------------------------------------------------- */
+/* --- captions --- */
 
 static int by_text(const void *a, const void *b)
 {
@@ -166,7 +168,7 @@ void mode_demo_cap_captions(struct mode_demo_set *set)
     free(e);
 }
 
-/* --- classes ----------------------------------------------------------------------------------------------- */
+/* --- classes --- */
 
 void mode_demo_prune_classes(struct mode_demo_set *set)
 {

@@ -24,18 +24,22 @@ struct opts {
     bool without_tuxpaint;
 };
 static const struct mode_option table[] = {
-    MODE_OPT_STR(struct opts, packages, "packages", NULL, "DIR", "folder that deploy/demo/packages.sh filled"),
+    MODE_OPT_STR(struct opts, packages, "packages", NULL, "DIR",
+                 "folder that deploy/demo/packages.sh filled"),
     MODE_OPT_STR(struct opts, out, "out", NULL, "DIR", "folder to fill: train/, eval/, SOURCES.md"),
-    MODE_OPT_STR(struct opts, profile, "profile", "full", "WORD", "full, or smoke: about 2,500 pairs, small sets"),
-    MODE_OPT_FLAG(struct opts, without_tuxpaint, "without-tuxpaint", "leave Tux Paint's stamps out (3 + 1 sets less)"),
+    MODE_OPT_STR(struct opts, profile, "profile", "full", "WORD",
+                 "full, or smoke: about 2,500 pairs, small sets"),
+    MODE_OPT_FLAG(struct opts, without_tuxpaint, "without-tuxpaint",
+                  "leave Tux Paint's stamps out (3 + 1 sets less)"),
     MODE_OPT_END};
-#define ENV "MODE_DEMO_"
+#define ENV   "MODE_DEMO_"
 #define USAGE "mode-demo-data --packages DIR --out DIR [--profile full|smoke]"
 #define PROSE                                                                                                \
-    "Builds image-caption shards and evaluation sets from the pictures of Debian packages.\n"              \
+    "Builds image-caption shards and evaluation sets from the pictures of Debian packages.\n"                \
     "Exit codes: 0 done, 2 wrong usage, 66 a package is missing, 73 and 74 output cannot be written."
 
-static enum mode_status collect(struct mode_demo_set *set, const char *root, bool tuxpaint, struct mode_error *err)
+static enum mode_status collect(struct mode_demo_set *set, const char *root, bool tuxpaint,
+                                struct mode_error *err)
 {
     enum mode_status st = mode_demo_openclipart(set, root, err);
     if (st == MODE_OK) st = mode_demo_emoji(set, root, err);
@@ -112,7 +116,8 @@ int main(int argc, char **argv)
         st = MODE_FAIL(&err, MODE_E_USAGE, "--packages and --out are needed, and nothing else: %s", USAGE);
     bool smoke = st == MODE_OK && !strcmp(o.profile, "smoke");
     if (st == MODE_OK && !smoke && strcmp(o.profile, "full") != 0)
-        st = MODE_FAIL(&err, MODE_E_USAGE, "--profile is \"%s\", but full and smoke are all there are", o.profile);
+        st = MODE_FAIL(&err, MODE_E_USAGE, "--profile is \"%s\", but full and smoke are all there are",
+                       o.profile);
     if (st == MODE_OK) st = build(&o, smoke, &err);
     if (st != MODE_OK) mode_log_failure("failed", &err);
     return mode_status_exit_code(st);

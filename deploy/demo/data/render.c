@@ -14,18 +14,18 @@
 #include <spng.h>
 #include <xxhash.h>
 
-#define SIDE 256
-#define PIXELS_MAX 40000000
-#define NOT_WHITE 12       /* a pixel belongs to the drawing when a channel is this far from white */
-#define FILLS_ENOUGH 0.75  /* box / page, longest sides: below, the page is cut */
-#define EDGE 0.05          /* of the box's longest side */
-#define ENLARGE_MAX 4.0    /* of a cut SVG */
-#define LONGEST_MIN 32
-#define SHORTEST_MIN 12
-#define ASPECT_MAX 6
+#define SIDE          256
+#define PIXELS_MAX    40000000
+#define NOT_WHITE     12   /* a pixel belongs to the drawing when a channel is this far from white */
+#define FILLS_ENOUGH  0.75 /* box / page, longest sides: below, the page is cut */
+#define EDGE          0.05 /* of the box's longest side */
+#define ENLARGE_MAX   4.0  /* of a cut SVG */
+#define LONGEST_MIN   32
+#define SHORTEST_MIN  12
+#define ASPECT_MAX    6
 #define DEVIATION_MIN 4.0 /* standard deviation of the most varied channel */
-#define QUALITY 90
-#define FILE_MAX ((size_t)64 << 20)
+#define QUALITY       90
+#define FILE_MAX      ((size_t)64 << 20)
 
 struct box {
     int x0, y0, x1, y1; /* pixels, x1 and y1 exclusive */
@@ -74,7 +74,7 @@ static enum mode_demo_fate fail(struct mode_demo_item *it, enum mode_demo_fate f
     return fate;
 }
 
-/* --- SVG --------------------------------------------------------------------------------------------------- */
+/* --- SVG --- */
 
 /* The document's rectangle in its own units: size if it has one, else the viewBox, else what it draws. */
 static bool svg_page(RsvgHandle *svg, RsvgRectangle *page)
@@ -92,7 +92,8 @@ static bool svg_page(RsvgHandle *svg, RsvgRectangle *page)
         page->height = box.height;
         return true;
     }
-    if (!rsvg_handle_get_geometry_for_layer(svg, NULL, &(RsvgRectangle){0, 0, SIDE, SIDE}, &ink, NULL, NULL) ||
+    if (!rsvg_handle_get_geometry_for_layer(svg, NULL, &(RsvgRectangle){0, 0, SIDE, SIDE}, &ink, NULL,
+                                            NULL) ||
         !(ink.width > 0) || !(ink.height > 0))
         return false;
     *page = ink;
@@ -168,7 +169,7 @@ out:
     return fate;
 }
 
-/* --- PNG --------------------------------------------------------------------------------------------------- */
+/* --- PNG --- */
 
 static enum mode_demo_fate decode_png(struct mode_demo_item *it, struct mode_image *im, const uint8_t *data,
                                       size_t size)
@@ -237,7 +238,7 @@ static enum mode_demo_fate draw_png(struct mode_demo_item *it, struct mode_image
     return MODE_DEMO_KEPT;
 }
 
-/* --- what is kept ------------------------------------------------------------------------------------------ */
+/* --- what is kept --- */
 
 static enum mode_demo_fate judge(const struct mode_image *im)
 {

@@ -7,9 +7,11 @@
 #define SMOKE_SEED 20
 
 /* training pictures of each source; about 2,500 after dropping */
-static const int64_t quota[MODE_DEMO_SOURCES] = {
-    [MODE_DEMO_OPENCLIPART] = 900, [MODE_DEMO_NOTO] = 650, [MODE_DEMO_PAPIRUS] = 600, [MODE_DEMO_OXYGEN] = 250,
-    [MODE_DEMO_BREEZE] = 200};
+static const int64_t quota[MODE_DEMO_SOURCES] = {[MODE_DEMO_OPENCLIPART] = 900,
+                                                 [MODE_DEMO_NOTO] = 650,
+                                                 [MODE_DEMO_PAPIRUS] = 600,
+                                                 [MODE_DEMO_OXYGEN] = 250,
+                                                 [MODE_DEMO_BREEZE] = 200};
 
 void mode_demo_choose_smoke(struct mode_demo_set *set)
 {

@@ -1,4 +1,5 @@
-/* Tux Paint's stamps: an unseen source for evaluation, partly photographs; the captions are people's sentences. */
+/* Tux Paint's stamps: an unseen source for evaluation, partly photographs; the captions are people's
+ * sentences. */
 #include "data/items.h"
 
 #include "base/file.h"
@@ -24,11 +25,10 @@ static char *first_line(const char *path)
 /* Folder below animals -> what one of them is called. */
 static const char *animal_of(const char *folder)
 {
-    static const char *const names[][2] = {{"mammals", "mammal"},     {"birds", "bird"},
-                                           {"insects", "insect"},     {"fish", "fish"},
-                                           {"marsupials", "marsupial"}, {"amphibians", "amphibian"},
-                                           {"lizards", "lizard"},     {"shellfish", "shellfish"},
-                                           {"dinosaur", "dinosaur"}};
+    static const char *const names[][2] = {
+        {"mammals", "mammal"}, {"birds", "bird"},           {"insects", "insect"},
+        {"fish", "fish"},      {"marsupials", "marsupial"}, {"amphibians", "amphibian"},
+        {"lizards", "lizard"}, {"shellfish", "shellfish"},  {"dinosaur", "dinosaur"}};
     size_t n = strcspn(folder, "/");
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strlen(names[i][0]) == n && !memcmp(folder, names[i][0], n)) return names[i][1];

@@ -16,8 +16,8 @@ struct mode_demo_texts {
     char *text[MODE_DEMO_TEXTS_MAX]; /* owned, distinct without regard to case */
 };
 
-/* White space collapsed, XML entities resolved, at most 200 characters; invalid UTF-8 is dropped. "" when nothing
- * is left. */
+/* White space collapsed, XML entities resolved, at most 200 characters; invalid UTF-8 is dropped. "" when
+ * nothing is left. */
 char *mode_demo_clean(const char *raw);
 /* Clean and add; false when the text is under 3 characters, there already, or the list is full. */
 bool mode_demo_texts_add(struct mode_demo_texts *t, const char *raw);
@@ -31,8 +31,9 @@ const char *mode_demo_article(const char *word);
 
 /* _ - . become spaces, numbers at the end go: "red_car-2" -> "red car". */
 char *mode_demo_title(const char *raw);
-/* File name without its ending and without what is not about the picture: numbers, single letters and parts of
- * the creator's name at its end: ("gatto_architetto_franc_01", "Architetto Francesco Rollandin") -> "gatto". */
+/* File name without its ending and without what is not about the picture: numbers, single letters and parts
+ * of the creator's name at its end: ("gatto_architetto_franc_01", "Architetto Francesco Rollandin") ->
+ * "gatto". */
 char *mode_demo_stem_words(const char *stem, const char *creator);
 /* The title describes this picture and not a collection it is part of. */
 bool mode_demo_title_is_own(const char *title);
@@ -51,8 +52,8 @@ const char *mode_demo_card_rank(int rank);  /* "ace"   */
 /* "star_12pt5step" -> 12; 0 when it is not a generated star. */
 int mode_demo_star_points(const char *stem);
 
-/* "folder-bluegrey-music" -> colour "bluegrey", kind "music" (kind "" for the plain folder). colour and kind are
- * arrays of 64. false when the colour is not one of the 21. */
+/* "folder-bluegrey-music" -> colour "bluegrey", kind "music" (kind "" for the plain folder). colour and kind
+ * are arrays of 64. false when the colour is not one of the 21. */
 bool mode_demo_folder_parse(const char *name, char colour[64], char kind[64]);
 /* "bluegrey" -> "blue grey"; other colours as they are; borrowed. */
 const char *mode_demo_colour_words(const char *colour);

@@ -1,8 +1,8 @@
 /* write.h - the finished set as WebDataset shards, evaluation sets and a table of sources.
  *
- *     out/train/<i % 100>/<i>.tar            key.json {"texts": [...], "source": ..., ...}, key.jpg; 1000 pairs each
- *     out/eval/<task>/classnames.txt ...     as data/evalset.h tells
- *     out/SOURCES.md                         sources, licences, counts, what was left out and why
+ *     out/train/<i % 100>/<i>.tar            key.json {"texts": [...], "source": ..., ...}, key.jpg; 1000
+ * pairs each out/eval/<task>/classnames.txt ...     as data/evalset.h tells out/SOURCES.md sources, licences,
+ * counts, what was left out and why
  *
  * Threads: one caller. */
 #ifndef MODE_DEMO_WRITE_H
