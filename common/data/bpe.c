@@ -262,8 +262,10 @@ static size_t match(const struct mode_runes *r, size_t i, const char *what)
     return n;
 }
 
-static size_t contraction(const struct mode_runes *r, size_t i)
+/* 's and its like. open_clip's match ignores case, so that the long s is an s to it. */
+static size_t contraction(const struct mode__bpe *b, const struct mode_runes *r, size_t i)
 {
+    if (b->clean == MODE_CLIP_CLEAN_OPENAI && i + 1 < r->len && r->data[i + 1] == 0x17f) return 2;
     static const char *const list[] = {"'s", "'t", "'re", "'ve", "'m", "'ll", "'d"};
     for (size_t k = 0; k < sizeof list / sizeof list[0]; k++) {
         size_t n = match(r, i, list[k]);
@@ -273,10 +275,10 @@ static size_t contraction(const struct mode_runes *r, size_t i)
 }
 
 /* Code points of the word that starts at r[i]. */
-static size_t word_length(const struct mode_runes *r, size_t i)
+static size_t word_length(const struct mode__bpe *b, const struct mode_runes *r, size_t i)
 {
     uint32_t c = r->data[i];
-    size_t n = c == '\'' ? contraction(r, i) : 0;
+    size_t n = c == '\'' ? contraction(b, r, i) : 0;
     if (n) return n;
     if (mode_rune_is_number(c)) return 1;
     bool letters = mode_rune_is_letter(c);
@@ -309,7 +311,7 @@ void mode__bpe_encode(const struct mode__bpe *b, const char *text, size_t n_byte
         else if ((n = match(&r, i, openai ? "<end_of_text>" : "<|endoftext|>")) > 0)
             mode__ids_add(ids, b->end);
         else {
-            n = word_length(&r, i);
+            n = word_length(b, &r, i);
             mode_str_reset(&s.bytes);
             for (size_t k = 0; k < n; k++) {
                 char u[4];

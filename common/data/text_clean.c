@@ -126,17 +126,12 @@ static bool is_plain(const struct mode_runes *r)
     return true;
 }
 
-static bool is_blank(uint32_t c)
-{
-    return mode_rune_is_space(c) || (c >= 0x1c && c <= 0x1f);
-}
-
 /* Runs of white space to one blank, none at the ends. */
 static void squeeze(struct mode_runes *r)
 {
     size_t n = 0;
     for (size_t i = 0; i < r->len; i++) {
-        if (!is_blank(r->data[i]))
+        if (!mode_rune_is_space(r->data[i]))
             r->data[n++] = r->data[i];
         else if (n > 0 && r->data[n - 1] != ' ')
             r->data[n++] = ' ';

@@ -242,10 +242,11 @@ void mode__wordpiece_close(struct mode__wordpiece *w)
 
 /* ---- encoding -------------------------------------------------------------------------------------------- */
 
+/* The ranges of Hugging Face's implementation, the gap from 2B820 to 2B91F included: its ids are the ones models see. */
 static bool is_cjk(uint32_t c)
 {
     return (c >= 0x4e00 && c <= 0x9fff) || (c >= 0x3400 && c <= 0x4dbf) || (c >= 0x20000 && c <= 0x2a6df) ||
-           (c >= 0x2a700 && c <= 0x2b73f) || (c >= 0x2b740 && c <= 0x2b81f) || (c >= 0x2b820 && c <= 0x2ceaf) ||
+           (c >= 0x2a700 && c <= 0x2b73f) || (c >= 0x2b740 && c <= 0x2b81f) || (c >= 0x2b920 && c <= 0x2ceaf) ||
            (c >= 0xf900 && c <= 0xfaff) || (c >= 0x2f800 && c <= 0x2fa1f);
 }
 
