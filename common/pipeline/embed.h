@@ -1,0 +1,28 @@
+/* embed.h - the embedding step: captions of a shard, words of a task, or lines of a file, to text vectors.
+ *
+ * Each writes feat [N, d] f32 with unit rows and the metadata encoder_id and source (SHA-256 of what was read):
+ *
+ *     captions         row i = caption of row i of the captions.bin
+ *     classification   row c = class c: every template filled in and encoded, the unit vectors averaged, unit again
+ *     retrieval        row q = caption q, in tar order
+ *     lines            row i = line i of a text file
+ *
+ * out_path ending in .npy gives that matrix alone, anything else a safetensors file. *rows (may be NULL) receives N.
+ * tick and ctx as in mode_text_encoder_encode (models/bert.h).
+ *
+ * Source: MoDE (arXiv:2404.16030) sections 3.1 and 3.3. */
+#ifndef MODE_PIPELINE_EMBED_H
+#define MODE_PIPELINE_EMBED_H
+
+#include "models/bert.h"
+
+enum mode_status mode_embed_captions(uint64_t *rows, const char *out_path, struct mode_text_encoder *enc,
+                                     const char *captions_path, mode_encode_tick_fn *tick, void *ctx,
+                                     struct mode_error *err);
+/* words_digest (may be NULL): what mode_evalset_words_digest gave when planned; MODE_E_VALUE when it differs now. */
+enum mode_status mode_embed_task(uint64_t *rows, const char *out_path, struct mode_text_encoder *enc, const char *task_dir,
+                                 const char *words_digest, mode_encode_tick_fn *tick, void *ctx, struct mode_error *err);
+enum mode_status mode_embed_lines(uint64_t *rows, const char *out_path, struct mode_text_encoder *enc,
+                                  const char *text_path, mode_encode_tick_fn *tick, void *ctx, struct mode_error *err);
+
+#endif

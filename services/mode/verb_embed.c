@@ -1,0 +1,78 @@
+/* mode embed - texts to unit vectors. */
+#include "base/options.h"
+#include "nn/backend.h"
+#include "pipeline/embed.h"
+#include "verb.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+struct options {
+    const char *encoder, *texts, *captions, *task, *pooling, *out, *backend;
+    int64_t max_tokens;
+    bool json;
+};
+
+static const struct mode_option table[] = {
+    MODE_OPT_STR(struct options, encoder, "encoder", NULL, "DIR", "Hugging Face folder of a BERT-family sentence encoder"),
+    MODE_OPT_STR(struct options, texts, "texts", NULL, "FILE", "one text per line"),
+    MODE_OPT_STR(struct options, captions, "captions", NULL, "FILE", "captions.bin of `mode captions`"),
+    MODE_OPT_STR(struct options, task, "task", NULL, "DIR", "evaluation task: a vector per class, or per caption"),
+    MODE_OPT_STR(struct options, pooling, "pooling", NULL, "pooler|cls|mean", "default: what the folder says, else pooler"),
+    MODE_OPT_INT(struct options, max_tokens, "max-tokens", "0", "N", "longer texts are cut; 0 = what the folder says"),
+    MODE_OPT_STR(struct options, out, "out", "feat.safetensors", "FILE", "feat [N, d] f32 (.safetensors, or .npy)"),
+    MODE_OPT_STR(struct options, backend, "backend", "cpu", "NAME", "cpu or ref"),
+    MODE_OPT_FLAG(struct options, json, "json", "print the result as JSON"),
+    MODE_OPT_END};
+
+static enum mode_status tick(void *ctx, size_t done, size_t total)
+{
+    (void)ctx;
+    fprintf(stderr, "\r%zu of %zu texts", done, total);
+    if (done == total) fprintf(stderr, "\n");
+    return MODE_OK;
+}
+
+static enum mode_status run(int argc, char **argv, struct mode_error *err)
+{
+    struct options o = {0};
+    struct mode_backend *be = NULL;
+    struct mode_text_encoder *enc = NULL;
+    uint64_t rows = 0;
+    int n_args;
+    if (mode_options_wants_help(argc, argv)) {
+        mode_options_help(table, "MODE_", "mode embed --encoder DIR (--texts FILE | --captions FILE | --task DIR) [options]",
+                          "Encode texts to unit vectors, one row each, in order.");
+        return MODE_OK;
+    }
+    enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
+    if (st) return st;
+    if (n_args > 0) return MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\"", argv[1]);
+    if (!o.encoder) return MODE_FAIL(err, MODE_E_USAGE, "--encoder DIR is needed; deploy/fetch-models.sh fetches one");
+    if (!!o.texts + !!o.captions + !!o.task != 1)
+        return MODE_FAIL(err, MODE_E_USAGE, "give exactly one of --texts, --captions, --task");
+    if (o.max_tokens < 0 || o.max_tokens > 1 << 16)
+        return MODE_FAIL(err, MODE_E_USAGE, "--max-tokens: %" PRId64 " is out of range, expected 0 to 65536", o.max_tokens);
+    if ((st = mode_backend_open(&be, o.backend, err)) ||
+        (st = mode_text_encoder_open(&enc, be, o.encoder, o.pooling, (int)o.max_tokens, err)))
+        goto out;
+    if (o.texts)
+        st = mode_embed_lines(&rows, o.out, enc, o.texts, tick, NULL, err);
+    else if (o.captions)
+        st = mode_embed_captions(&rows, o.out, enc, o.captions, tick, NULL, err);
+    else
+        st = mode_embed_task(&rows, o.out, enc, o.task, NULL, tick, NULL, err);
+    if (st) goto out;
+    if (o.json)
+        printf("{\"out\": \"%s\", \"rows\": %" PRIu64 ", \"dim\": %d, \"encoder_id\": \"%s\"}\n", o.out, rows,
+               mode_text_encoder_dim(enc), mode_text_encoder_id(enc));
+    else
+        printf("%s: %" PRIu64 " vectors of %d, encoder %s\n", o.out, rows, mode_text_encoder_dim(enc),
+               mode_text_encoder_id(enc));
+out:
+    mode_text_encoder_close(&enc);
+    mode_backend_close(&be);
+    return st;
+}
+
+const struct mode_verb mode_verb_embed = {"embed", "texts to unit vectors with a sentence encoder", run};
