@@ -1,0 +1,119 @@
+/* mode-coordinator - owns the runs of a workspace: hands their tasks to workers and tells how far they are.
+ *
+ * In:    SUBMIT, STATUS, CONTROL from the mode command; HELLO, CREDIT, PROGRESS, RESULT ... from workers.
+ * Out:   ASSIGN, CANCEL, RESULT_ACK ...; HTTP: /livez /readyz /metrics /info /status.
+ * State: runs/, epochs/ in the workspace; an index in Redis that may be lost. A restart repeats no finished work,
+ *        and running work goes on: workers report what they hold.
+ * Exit:  0 after SIGTERM or SIGINT; 75 when another coordinator took over; 78 for a wrong configuration. */
+#include "server.h"
+
+#include "base/log.h"
+#include "base/options.h"
+#include "base/str.h"
+#include "msg/place.h"
+
+#include <curl/curl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct mode_option table[] = {
+    MODE_OPT_STR(struct server_options, workspace, "workspace", ".", "DIR", "the artifact store's folder"),
+    MODE_OPT_STR(struct server_options, worker_endpoint, "worker-endpoint", NULL, "URL",
+                 "where workers connect; default: a socket in the workspace"),
+    MODE_OPT_STR(struct server_options, admin_endpoint, "admin-endpoint", NULL, "URL",
+                 "where the mode command connects; default: a socket in the workspace"),
+    MODE_OPT_STR(struct server_options, redis_url, "redis", NULL, "URL",
+                 "redis://host:port or unix:///path; default: REDIS_URL, else a socket in the workspace"),
+    MODE_OPT_STR(struct server_options, key_dir, "key-dir", NULL, "DIR", "CURVE keys; needed for tcp endpoints"),
+    MODE_OPT_STR(struct server_options, allow_list, "allow-list", NULL, "FILE", "public keys that are let in"),
+    MODE_OPT_STR(struct server_options, http, "http", NULL, "HOST:PORT", "health, metrics and status; none by default"),
+    MODE_OPT_INT(struct server_options, heartbeat_ms, "heartbeat-ms", "3000", "MS", "how often workers report"),
+    MODE_OPT_INT(struct server_options, lease_ms, "lease-ms", "30000", "MS", "silence after which a task is given to another"),
+    MODE_OPT_END};
+
+/* Where HTTP is on it needs no key, unlike the admin port between machines. */
+static enum mode_status ask_http(const char *address, struct mode_error *err)
+{
+    const char *port = strrchr(address, ':');
+    char url[64];
+    long code = 0;
+    CURL *curl = curl_easy_init();
+    if (!curl || !port) {
+        if (curl) curl_easy_cleanup(curl);
+        return MODE_FAIL(err, MODE_E_CONFIG, "cannot ask %s", address);
+    }
+    snprintf(url, sizeof url, "http://127.0.0.1:%.8s/readyz", port + 1);
+    curl_easy_setopt(curl, CURLOPT_URL, url);
+    curl_easy_setopt(curl, CURLOPT_NOBODY, 1L);
+    curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, 3000L);
+    curl_easy_setopt(curl, CURLOPT_NOPROXY, "*");
+    CURLcode rc = curl_easy_perform(curl);
+    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &code);
+    curl_easy_cleanup(curl);
+    if (rc != CURLE_OK) return MODE_FAIL(err, MODE_E_PEER, "%s: %s", url, curl_easy_strerror(rc));
+    if (code != 200) return MODE_FAIL(err, MODE_E_PEER, "the coordinator is not ready (%s answers %ld)", url, code);
+    return MODE_OK;
+}
+
+static enum mode_status healthcheck(const struct server_options *o, struct mode_error *err)
+{
+    struct mode_net *net = NULL;
+    struct mode_envelope *answer = NULL;
+    char *endpoint = NULL;
+    Mode__Envelope e;
+    Mode__Status q = MODE__STATUS__INIT;
+    uint64_t id = 0;
+    enum mode_status st = MODE_OK;
+    if (o->http && *o->http) return ask_http(o->http, err);
+    mode_envelope_init(&e, &id, MODE__ENVELOPE__BODY_STATUS);
+    q.run = "";
+    e.status = &q;
+    if (o->admin_endpoint && *o->admin_endpoint)
+        endpoint = mode_xstrdup(o->admin_endpoint);
+    else
+        st = mode_place_endpoint(&endpoint, o->workspace, "admin.sock", err);
+    struct mode_endpoint at = {.endpoint = endpoint, .wire = MODE_WIRE_ADMIN};
+    if (!st) st = mode_net_open(&net, err);
+    if (!st) st = mode_ask(&answer, net, &at, &e, 3000, err);
+    if (!st && (answer->msg->body_case != MODE__ENVELOPE__BODY_STATUS_REPLY || !answer->msg->status_reply->ready))
+        st = MODE_FAIL(err, MODE_E_PEER, "the coordinator is not ready: Redis does not answer");
+    mode_envelope_free(&answer);
+    mode_net_close(&net);
+    free(endpoint);
+    return st;
+}
+
+int main(int argc, char **argv)
+{
+    struct server_options o;
+    struct mode_error err = {0};
+    int n_args;
+    if (mode_options_wants_help(argc, argv)) {
+        mode_options_help(table, "MODE_", "mode-coordinator [healthcheck] [options]",
+                          "Owns the runs of a workspace: hands their tasks to workers and tells how far they are.\n"
+                          "`healthcheck` exits 0 when the coordinator of this workspace is ready, else 69.");
+        return 0;
+    }
+    mode_log_open("coordinator");
+    enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, &err);
+    if (!st && !o.redis_url) o.redis_url = getenv("REDIS_URL");
+    bool check = !st && n_args == 1 && strcmp(argv[1], "healthcheck") == 0;
+    if (!st && n_args && !check)
+        st = MODE_FAIL(&err, MODE_E_USAGE, "unknown argument \"%s\"; see --help", argv[1]);
+    if (!st && (o.heartbeat_ms < 50 || o.lease_ms < 4 * o.heartbeat_ms || o.lease_ms > 3600000))
+        st = MODE_FAIL(&err, MODE_E_CONFIG, "--lease-ms must be at least four times --heartbeat-ms (at least 50) and at "
+                                            "most an hour");
+    if (st || check) {
+        if (!st) st = healthcheck(&o, &err);
+        if (st) fprintf(stderr, "mode-coordinator: %s\n", err.text);
+        return mode_status_exit_code(st);
+    }
+    struct server *s = mode_xcalloc(1, sizeof *s);
+    st = server_open(s, &o, &err);
+    if (!st) st = server_run(s, &err);
+    if (st) mode_log_failure("fatal", &err);
+    server_close(s);
+    free(s);
+    return mode_status_exit_code(st);
+}

@@ -1,0 +1,94 @@
+#include "client.h"
+
+#include "base/str.h"
+#include "msg/place.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct client {
+    struct mode_net *net;
+    struct mode_endpoint at;
+    char *endpoint;
+    const char *workspace;
+    uint64_t id;
+};
+
+enum mode_status client_open(struct client **out, const struct client_options *o, struct mode_error *err)
+{
+    struct client *c = mode_xcalloc(1, sizeof *c);
+    enum mode_status st = MODE_OK;
+    *out = NULL;
+    c->workspace = o->workspace;
+    if (o->admin && *o->admin)
+        c->endpoint = mode_xstrdup(o->admin);
+    else
+        st = mode_place_endpoint(&c->endpoint, o->workspace, "admin.sock", err);
+    if (!st) {
+        bool tcp = strncmp(c->endpoint, "tcp:", 4) == 0;
+        c->at = (struct mode_endpoint){.endpoint = c->endpoint, .wire = MODE_WIRE_ADMIN,
+                                       .key_dir = tcp ? o->key_dir : NULL, .key_name = o->key_name,
+                                       .server_pub = tcp ? o->server_key : NULL};
+        st = mode_net_open(&c->net, err);
+    }
+    if (st)
+        client_close(&c);
+    else
+        *out = c;
+    return st;
+}
+
+void client_close(struct client **cp)
+{
+    struct client *c = *cp;
+    *cp = NULL;
+    if (!c) return;
+    mode_net_close(&c->net);
+    free(c->endpoint);
+    free(c);
+}
+
+const char *client_workspace(const struct client *c)
+{
+    return c->workspace;
+}
+
+uint64_t *client_message_id(struct client *c)
+{
+    return &c->id;
+}
+
+enum mode_status client_ask(struct mode_envelope **answer, struct client *c, Mode__Envelope *e, int timeout_ms,
+                            struct mode_error *err)
+{
+    enum mode_status st = mode_ask(answer, c->net, &c->at, e, timeout_ms, err);
+    if (st == MODE_E_PEER)
+        return MODE_FAIL(err, MODE_E_PEER, "no coordinator answers at %s. HINT: `mode up --workspace %s` starts one",
+                         c->endpoint, c->workspace);
+    if (st || (*answer)->msg->body_case != MODE__ENVELOPE__BODY_REJECT) return st;
+    const Mode__Reject *r = (*answer)->msg->reject;
+    st = r->has_status && r->status > MODE_OK && r->status <= MODE_E_GENERIC ? (enum mode_status)r->status
+                                                                             : MODE_E_GENERIC;
+    st = MODE_FAIL(err, st, "%s", r->text);
+    mode_envelope_free(answer);
+    return st;
+}
+
+enum mode_status client_status(struct mode_envelope **answer, struct client *c, const char *run, bool workers,
+                               uint32_t notes, int timeout_ms, struct mode_error *err)
+{
+    Mode__Envelope e;
+    Mode__Status q = MODE__STATUS__INIT;
+    mode_envelope_init(&e, &c->id, MODE__ENVELOPE__BODY_STATUS);
+    q.run = (char *)run;
+    q.has_workers = q.has_notes = 1;
+    q.workers = workers;
+    q.notes = notes;
+    e.status = &q;
+    enum mode_status st = client_ask(answer, c, &e, timeout_ms, err);
+    if (!st && (*answer)->msg->body_case != MODE__ENVELOPE__BODY_STATUS_REPLY) {
+        mode_envelope_free(answer);
+        st = MODE_FAIL(err, MODE_E_FORMAT, "the coordinator answered STATUS with something else");
+    }
+    return st;
+}

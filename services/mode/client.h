@@ -1,0 +1,35 @@
+/* client.h - how the verbs talk to the coordinator of a workspace. */
+#ifndef MODE_SERVICES_MODE_CLIENT_H
+#define MODE_SERVICES_MODE_CLIENT_H
+
+#include "base/options.h"
+#include "msg/socket.h"
+
+struct client_options {
+    const char *workspace, *admin, *key_dir, *key_name, *server_key;
+};
+
+/* Rows for a verb's option table whose struct has a field `client`. */
+#define CLIENT_OPTIONS(type)                                                                                 \
+    MODE_OPT_STR(type, client.workspace, "workspace", ".", "DIR", "the workspace"),                          \
+        MODE_OPT_STR(type, client.admin, "coordinator-admin", NULL, "URL",                                   \
+                     "tcp://host:port of a coordinator elsewhere; default: the one of this workspace"),      \
+        MODE_OPT_STR(type, client.key_dir, "key-dir", NULL, "DIR", "CURVE keys, for tcp"),                   \
+        MODE_OPT_STR(type, client.key_name, "key-name", "admin", "NAME", "whose key in --key-dir"),          \
+        MODE_OPT_STR(type, client.server_key, "server-key", NULL, "FILE", "the coordinator's public key, for tcp")
+
+struct client;
+
+enum mode_status client_open(struct client **out, const struct client_options *o, struct mode_error *err);
+void client_close(struct client **c);
+/* The workspace as given. */
+const char *client_workspace(const struct client *c);
+/* Ask; a Reject becomes an error with its sentence and status. MODE_E_PEER: nobody answers (with a hint). */
+enum mode_status client_ask(struct mode_envelope **answer, struct client *c, Mode__Envelope *e, int timeout_ms,
+                            struct mode_error *err);
+/* STATUS of one run ("" = all). */
+enum mode_status client_status(struct mode_envelope **answer, struct client *c, const char *run, bool workers,
+                               uint32_t notes, int timeout_ms, struct mode_error *err);
+uint64_t *client_message_id(struct client *c);
+
+#endif

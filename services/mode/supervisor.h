@@ -1,0 +1,34 @@
+/* supervisor.h - keeps Redis, the coordinator and the workers of one workspace running on this machine.
+ *
+ * One process in a session of its own. Every child has its own process group, its log in <workspace>/logs/<name>.log
+ * and its pid in a file beside the sockets; one that dies is started again, at once at first, then with growing
+ * pauses. When the supervisor itself is killed the kernel sends its children SIGTERM. Nothing here is needed for
+ * correctness: whatever is killed whenever, the store has the truth.
+ *
+ * The lock on <place>/supervisor.pid says whether it runs; the file's text is its pid. */
+#ifndef MODE_SERVICES_MODE_SUPERVISOR_H
+#define MODE_SERVICES_MODE_SUPERVISOR_H
+
+#include "base/error.h"
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+struct supervisor_options {
+    const char *workspace; /* absolute */
+    const char *bin;       /* folder of the executables */
+    const char *redis_url; /* NULL: a private Redis is started too */
+    const char *http;      /* for the coordinator; "" = none */
+    const char *workers;   /* "captions=1,embed=1,..." */
+};
+
+/* Run until SIGTERM or SIGINT; everything is stopped before it returns. MODE_E_TEMP: another one runs already. */
+enum mode_status supervisor_run(const struct supervisor_options *o, struct mode_error *err);
+/* Pid of the workspace's supervisor, 0 when none runs. */
+enum mode_status supervisor_find(pid_t *pid, const char *workspace, struct mode_error *err);
+/* End what a supervisor left behind (it was killed and its children did not go): counts the killed. */
+enum mode_status supervisor_sweep(int *n_killed, const char *workspace, struct mode_error *err);
+/* How many workers the text asks for; MODE_E_USAGE for unknown kinds and bad numbers. */
+enum mode_status supervisor_count_workers(int *n, const char *workers, struct mode_error *err);
+
+#endif

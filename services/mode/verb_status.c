@@ -1,0 +1,173 @@
+/* mode status, mode watch, mode cancel - look at the runs of a workspace, and end one. */
+#include "base/str.h"
+#include "client.h"
+#include "msg/status_json.h"
+#include "progress.h"
+#include "verb.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+struct status_options {
+    struct client_options client;
+    bool json;
+};
+
+static const struct mode_option status_table[] = {
+    CLIENT_OPTIONS(struct status_options),
+    MODE_OPT_FLAG(struct status_options, json, "json", "for machines"), MODE_OPT_END};
+
+static const struct mode_option plain_table[] = {CLIENT_OPTIONS(struct status_options), MODE_OPT_END};
+
+static void when(char *out, size_t n, int64_t unix_ms)
+{
+    time_t t = (time_t)(unix_ms / 1000);
+    struct tm tm;
+    strftime(out, n, "%H:%M:%S", localtime_r(&t, &tm));
+}
+
+static void print_status(FILE *out, const Mode__StatusReply *r)
+{
+    char text[32];
+    progress_time(text, sizeof text, r->uptime_s);
+    fprintf(out, "coordinator %s, up %s, epoch %llu, %s; %.1f GB free in %s\n", r->version, text,
+            (unsigned long long)r->epoch, r->ready ? "ready" : "NOT READY (Redis is away)",
+            (double)r->store_free_bytes / 1e9, r->store ? r->store : "?");
+    for (size_t i = 0; i < r->n_runs; i++) {
+        const Mode__Run *run = r->runs[i];
+        progress_time(text, sizeof text, run->elapsed_s);
+        fprintf(out, "\nrun %s: %s, %s%s%s\n", run->name, mode_run_state_name(run->state), text,
+                run->message && *run->message ? ": " : "", run->message ? run->message : "");
+        for (size_t s = 0; s < run->n_stages; s++) {
+            const Mode__Stage *x = run->stages[s];
+            fprintf(out, "  %-14s %5llu of %-5llu done", x->name, (unsigned long long)x->done,
+                    (unsigned long long)x->total);
+            if (x->leased) fprintf(out, ", %llu running", (unsigned long long)x->leased);
+            if (x->ready) fprintf(out, ", %llu ready", (unsigned long long)x->ready);
+            if (x->quarantined) fprintf(out, ", %llu given up", (unsigned long long)x->quarantined);
+            if (x->leased && x->unit && *x->unit)
+                fprintf(out, "  %llu/%llu %s", (unsigned long long)x->live_done, (unsigned long long)x->live_total, x->unit);
+            if (x->has_eta_s) {
+                progress_time(text, sizeof text, x->eta_s);
+                fprintf(out, "  %s left", text);
+            }
+            if (x->message && *x->message && x->done < x->total) fprintf(out, "  %s", x->message);
+            fputc('\n', out);
+        }
+    }
+    if (r->n_workers) fprintf(out, "\nworkers\n");
+    for (size_t i = 0; i < r->n_workers; i++) {
+        const Mode__Worker *w = r->workers[i];
+        fprintf(out, "  %-28s %-9s %llu done, %llu failed", w->name, w->state, (unsigned long long)w->done,
+                (unsigned long long)w->failed);
+        for (size_t t = 0; t < w->n_tasks; t++)
+            fprintf(out, "  %s %llu/%llu %s", w->tasks[t]->label, (unsigned long long)w->tasks[t]->done,
+                    (unsigned long long)w->tasks[t]->total, w->tasks[t]->unit);
+        fputc('\n', out);
+    }
+    if (r->n_notes) fprintf(out, "\n");
+    for (size_t i = 0; i < r->n_notes; i++) {
+        when(text, sizeof text, r->notes[i]->unix_ms);
+        fprintf(out, "%s %s\n", text, r->notes[i]->text);
+    }
+}
+
+static enum mode_status parse(struct status_options *o, const struct mode_option *table, int argc, char **argv,
+                              int *n_args, struct client **c, struct mode_error *err)
+{
+    *o = (struct status_options){0};
+    enum mode_status st = mode_options_parse(o, table, "MODE_", argc, argv, n_args, err);
+    return st ? st : client_open(c, &o->client, err);
+}
+
+static enum mode_status status(int argc, char **argv, struct mode_error *err)
+{
+    struct status_options o;
+    struct client *c = NULL;
+    struct mode_envelope *answer = NULL;
+    int n_args;
+    if (mode_options_wants_help(argc, argv)) {
+        mode_options_help(status_table, "MODE_", "mode status [RUN] [options]", "Shows runs, workers and recent notes.");
+        return MODE_OK;
+    }
+    enum mode_status st = parse(&o, status_table, argc, argv, &n_args, &c, err);
+    if (!st && n_args > 1) st = MODE_FAIL(err, MODE_E_USAGE, "at most one run is wanted; `mode status --help`");
+    if (!st) st = client_status(&answer, c, n_args ? argv[1] : "", true, 10, 5000, err);
+    if (!st && o.json) {
+        char *json = mode_status_json(answer->msg->status_reply);
+        puts(json);
+        free(json);
+    } else if (!st) {
+        print_status(stdout, answer->msg->status_reply);
+    }
+    mode_envelope_free(&answer);
+    client_close(&c);
+    return st;
+}
+
+static enum mode_status watch(int argc, char **argv, struct mode_error *err)
+{
+    struct status_options o;
+    struct client *c = NULL;
+    int n_args;
+    if (mode_options_wants_help(argc, argv)) {
+        mode_options_help(plain_table, "MODE_", "mode watch [RUN] [options]",
+                          "Shows what `mode status` shows, again and again, until Ctrl-C.");
+        return MODE_OK;
+    }
+    enum mode_status st = parse(&o, plain_table, argc, argv, &n_args, &c, err);
+    if (!st && n_args > 1) st = MODE_FAIL(err, MODE_E_USAGE, "at most one run is wanted; `mode watch --help`");
+    bool terminal = isatty(STDOUT_FILENO);
+    while (!st) {
+        struct mode_envelope *answer = NULL;
+        st = client_status(&answer, c, n_args ? argv[1] : "", true, 10, 5000, err);
+        if (terminal) printf("\033[H\033[2J");
+        if (st == MODE_E_PEER && terminal) {
+            printf("%s\n", err->text);
+            st = MODE_OK;
+        } else if (!st) {
+            print_status(stdout, answer->msg->status_reply);
+        }
+        fflush(stdout);
+        mode_envelope_free(&answer);
+        nanosleep(&(struct timespec){.tv_sec = terminal ? 1 : 10}, NULL);
+    }
+    client_close(&c);
+    return st;
+}
+
+static enum mode_status cancel(int argc, char **argv, struct mode_error *err)
+{
+    struct status_options o;
+    struct client *c = NULL;
+    struct mode_envelope *answer = NULL;
+    Mode__Envelope e;
+    Mode__Control q = MODE__CONTROL__INIT;
+    int n_args;
+    if (mode_options_wants_help(argc, argv)) {
+        mode_options_help(plain_table, "MODE_", "mode cancel RUN [options]",
+                          "Ends a run. What is done stays done: `mode run` with the same spec goes on from there.");
+        return MODE_OK;
+    }
+    enum mode_status st = parse(&o, plain_table, argc, argv, &n_args, &c, err);
+    if (!st && n_args != 1) st = MODE_FAIL(err, MODE_E_USAGE, "one run is wanted; `mode status` lists the runs");
+    if (!st) {
+        mode_envelope_init(&e, client_message_id(c), MODE__ENVELOPE__BODY_CONTROL);
+        q.verb = MODE__VERB__VERB_CANCEL;
+        q.run = argv[1];
+        e.control = &q;
+        st = client_ask(&answer, c, &e, 10000, err);
+    }
+    if (!st && answer->msg->body_case == MODE__ENVELOPE__BODY_CONTROL_REPLY)
+        printf("%s: %s\n", argv[1], answer->msg->control_reply->changed ? "cancelled" : answer->msg->control_reply->text);
+    mode_envelope_free(&answer);
+    client_close(&c);
+    return st;
+}
+
+const struct mode_verb mode_verb_status = {"status", "runs, workers and recent notes", status};
+const struct mode_verb mode_verb_watch = {"watch", "the same, again and again", watch};
+const struct mode_verb mode_verb_cancel = {"cancel", "end a run", cancel};
