@@ -10,6 +10,12 @@
 
 /* clang-format off */
 #define MODE_VERBS(X) \
+    X(up) \
+    X(down) \
+    X(run) \
+    X(status) \
+    X(watch) \
+    X(cancel) \
     X(pack) \
     X(inspect) \
     X(captions) \
