@@ -1,0 +1,165 @@
+/* Limits, damage and the crops of training; the pixels themselves are checked in tests/golden/test_image.c. */
+#include "base/rng.h"
+#include "data/image.h"
+#include "data/resize.h"
+#include "picture_fixture.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+static struct mode_error err;
+static const struct mode_image_limits limits = MODE_IMAGE_LIMITS_DEFAULT;
+
+static void test_limits_are_exact(void **state)
+{
+    (void)state;
+    struct bytes j = fixture_jpeg(30, 20, 3, false, 1);
+    struct mode_image im;
+    struct mode_image_limits l = {.max_pixels = 600, .max_side = 30, .max_bytes = j.size};
+    assert_int_equal(mode_image_decode(&im, j.data, j.size, &l, &err), MODE_OK);
+    mode_image_clear(&im);
+    l.max_pixels = 599;
+    assert_int_equal(mode_image_decode(&im, j.data, j.size, &l, &err), MODE_E_VALUE);
+    assert_null(im.rgb);
+    l.max_pixels = 600;
+    l.max_side = 29;
+    assert_int_equal(mode_image_decode(&im, j.data, j.size, &l, &err), MODE_E_VALUE);
+    l.max_side = 30;
+    l.max_bytes = j.size - 1;
+    assert_int_equal(mode_image_decode(&im, j.data, j.size, &l, &err), MODE_E_VALUE);
+    free(j.data);
+}
+
+static void test_a_jpeg_of_many_scans_is_refused(void **state)
+{
+    (void)state;
+    /* repeat the last scan of a progressive JPEG: each is cheap to store and costs a pass over the picture */
+    struct bytes j = fixture_jpeg(64, 64, 3, true, 2);
+    size_t last = 0;
+    for (size_t i = 0; i + 1 < j.size; i++)
+        if (j.data[i] == 0xff && j.data[i + 1] == 0xda) last = i;
+    const size_t scan = j.size - 2 - last;
+    struct bytes bomb = {.size = last + scan * 200 + 2};
+    bomb.data = malloc(bomb.size);
+    memcpy(bomb.data, j.data, last);
+    for (size_t i = 0; i < 200; i++) memcpy(bomb.data + last + i * scan, j.data + last, scan);
+    memcpy(bomb.data + bomb.size - 2, "\xff\xd9", 2);
+    struct mode_image im;
+    assert_int_not_equal(mode_image_decode(&im, bomb.data, bomb.size, &limits, &err), MODE_OK);
+    free(bomb.data);
+    free(j.data);
+}
+
+static void test_every_cut_is_noticed(void **state)
+{
+    (void)state;
+    struct bytes files[] = {fixture_jpeg(40, 24, 3, false, 3), fixture_jpeg(40, 24, 3, true, 3), fixture_png(40, 24, 3)};
+    for (size_t f = 0; f < 3; f++) {
+        struct mode_image im;
+        for (size_t n = 0; n < files[f].size; n += 11) {
+            /* a PNG may lose its end mark */
+            if (f == 2 && n + 12 >= files[f].size) break;
+            uint8_t *exact = malloc(n ? n : 1); /* so that reading past it is seen */
+            memcpy(exact, files[f].data, n);
+            assert_int_equal(mode_image_decode(&im, exact, n, &limits, &err), MODE_E_FORMAT);
+            free(exact);
+        }
+        free(files[f].data);
+    }
+}
+
+static void test_a_view_is_a_crop(void **state)
+{
+    (void)state;
+    enum { W = 67, H = 51 };
+    uint8_t *pixels = fixture_pixels(W, H, 3, 4);
+    for (uint64_t k = 0; k < 300; k++) {
+        struct mode_rng r = mode_rng_for(5, MODE_RNG_TEST, 0, k);
+        const int w = 1 + (int)mode_rng_below(&r, W), h = 1 + (int)mode_rng_below(&r, H);
+        const int x = (int)mode_rng_below(&r, (uint64_t)(W - w + 1)), y = (int)mode_rng_below(&r, (uint64_t)(H - h + 1));
+        const int ow = 1 + (int)mode_rng_below(&r, 60), oh = 1 + (int)mode_rng_below(&r, 60);
+        struct mode_image crop = {.rgb = malloc((size_t)w * (size_t)h * 3), .width = w, .height = h}, out;
+        for (int i = 0; i < h; i++)
+            memcpy(crop.rgb + (size_t)i * (size_t)w * 3, pixels + ((size_t)(y + i) * W + (size_t)x) * 3, (size_t)w * 3);
+        assert_int_equal(mode_image_resize(&out, &crop, ow, oh, 0, 0, w, h, &err), MODE_OK);
+        const size_t last = ((size_t)(y + h - 1) * W + (size_t)(x + w)) * 3;
+        const struct mode_rgb_view view = {.rgb = pixels + ((size_t)y * W + (size_t)x) * 3, .stride = W * 3,
+                                           .tail = (size_t)W * H * 3 - last, .width = w, .height = h};
+        uint8_t *direct = malloc((size_t)ow * (size_t)oh * 3);
+        for (int simd = 0; simd < 2; simd++) {
+            assert_int_equal(mode_resize_rgb(direct, ow, oh, &view, 0, 0, w, h, simd, &err), MODE_OK);
+            assert_memory_equal(direct, out.rgb, (size_t)ow * (size_t)oh * 3);
+        }
+        free(direct);
+        mode_image_clear(&out);
+        mode_image_clear(&crop);
+    }
+    free(pixels);
+}
+
+/* A picture whose red is 4 x column and green 4 x row lets the crop be read off the result. */
+static void test_training_crops(void **state)
+{
+    (void)state;
+    enum { SIDE = 64, S = 16 };
+    struct mode_image im = {.rgb = malloc(SIDE * SIDE * 3), .width = SIDE, .height = SIDE};
+    struct mode_preprocess p = {.size = S, .mean = {0, 0, 0}, .std = {1, 1, 1}};
+    for (int i = 0; i < SIDE * SIDE; i++) {
+        im.rgb[i * 3] = (uint8_t)(i % SIDE * 4);
+        im.rgb[i * 3 + 1] = (uint8_t)(i / SIDE * 4);
+        im.rgb[i * 3 + 2] = 0;
+    }
+    float a[3 * S * S], b[3 * S * S];
+    double area = 0, smallest = 1, largest = 0;
+    int n = 400;
+    for (int k = 0; k < n; k++) {
+        assert_int_equal(mode_preprocess_train(&p, &im, 0.3, 0.9, 7, 1, (uint64_t)k, a, &err), MODE_OK);
+        assert_int_equal(mode_preprocess_train(&p, &im, 0.3, 0.9, 7, 1, (uint64_t)k, b, &err), MODE_OK);
+        assert_memory_equal(a, b, sizeof a);
+        /* between the centres of the first and the last output column lie 15/16 of the crop */
+        const double w = (double)(a[8 * S + 14] - a[8 * S + 1]) * 255 / 4 / 13 * 16 / SIDE;
+        const double h = (double)(a[S * S + 14 * S + 8] - a[S * S + S + 8]) * 255 / 4 / 13 * 16 / SIDE;
+        assert_true(w / h > 0.70 && w / h < 1.42);
+        area += w * h / n;
+        smallest = fmin(smallest, w * h);
+        largest = fmax(largest, w * h);
+    }
+    assert_true(fabs(area - 0.6) < 0.03);
+    assert_true(smallest > 0.27 && smallest < 0.36 && largest > 0.84 && largest < 0.95);
+    mode_preprocess_train(&p, &im, 0.3, 0.9, 7, 2, 0, a, &err);
+    mode_preprocess_train(&p, &im, 0.3, 0.9, 7, 1, 0, b, &err);
+    assert_memory_not_equal(a, b, sizeof a); /* another epoch, another crop */
+    assert_int_equal(mode_preprocess_train(&p, &im, 0.9, 0.3, 7, 1, 0, a, &err), MODE_E_VALUE);
+
+    im.width = 1; /* no crop fits: the centre at the nearest aspect */
+    im.height = SIDE;
+    assert_int_equal(mode_preprocess_train(&p, &im, 0.9, 1.0, 7, 1, 0, a, &err), MODE_OK);
+    free(im.rgb);
+}
+
+static void test_type_is_told_by_content(void **state)
+{
+    (void)state;
+    assert_int_equal(mode_image_sniff((const uint8_t *)"<html><body>", 12), MODE_IMAGE_UNKNOWN);
+    assert_int_equal(mode_image_sniff((const uint8_t *)"GIF89a......", 12), MODE_IMAGE_UNKNOWN);
+    assert_int_equal(mode_image_sniff((const uint8_t *)"RIFF....WEBP", 12), MODE_IMAGE_WEBP);
+    assert_int_equal(mode_image_sniff((const uint8_t *)"RIFF....WEBP", 11), MODE_IMAGE_UNKNOWN);
+    assert_int_equal(mode_image_sniff((const uint8_t *)"\xff\xd8\xff", 3), MODE_IMAGE_JPEG);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_limits_are_exact),
+        cmocka_unit_test(test_a_jpeg_of_many_scans_is_refused),
+        cmocka_unit_test(test_every_cut_is_noticed),
+        cmocka_unit_test(test_a_view_is_a_crop),
+        cmocka_unit_test(test_training_crops),
+        cmocka_unit_test(test_type_is_told_by_content),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
