@@ -1,0 +1,165 @@
+#include "pipeline/corpus.h"
+
+#include "base/rng.h"
+#include "base/str.h"
+#include "data/safetensors.h"
+#include "pipeline/corpus_words.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A row that may be shown: the smallest draws of each expert are, at most one per fine centre. */
+struct candidate {
+    uint64_t draw;
+    int32_t fine;
+    int shard;
+    uint64_t offset, size;
+    char *caption;
+};
+
+struct reading {
+    struct mode_corpus *c;
+    const struct mode_centres *centres;
+    const char *digest;
+    uint64_t seed;
+    struct mode_word_table words;
+    float *nearest;          /* [m] smallest distance seen */
+    struct candidate *shown; /* [m] best draw of every fine centre */
+    uint64_t row;            /* over all shards */
+};
+
+static void read_row(struct reading *r, const struct mode_sample *s, int shard, int32_t fine, float distance)
+{
+    struct mode_corpus *c = r->c;
+    int expert = r->centres->fine_to_coarse[fine];
+    c->fine_rows[fine]++;
+    c->expert[expert].rows++;
+    c->rows++;
+    mode_word_table_add(&r->words, s->caption, expert);
+    if (!c->fine_caption[fine] || distance < r->nearest[fine]) {
+        free(c->fine_caption[fine]);
+        c->fine_caption[fine] = mode_xstrdup(s->caption);
+        r->nearest[fine] = distance;
+    }
+    struct mode_rng rng = mode_rng_for(r->seed, MODE_RNG_SAMPLE, 1, r->row++);
+    struct candidate *best = &r->shown[fine], now = {mode_rng_u64(&rng), fine, shard, s->image_offset, s->image_size, NULL};
+    if (best->caption && best->draw <= now.draw) return;
+    free(best->caption);
+    *best = now;
+    best->caption = mode_xstrdup(s->caption);
+}
+
+static enum mode_status read_shard(struct reading *r, const struct mode_corpus_shard *shard, int number, struct mode_error *err)
+{
+    struct mode_captions cap;
+    struct mode_safetensors f;
+    const struct mode_tensor *id, *distance;
+    enum mode_status st = mode_captions_load(&cap, shard->captions, err);
+    if (st) return st;
+    if ((st = mode_safetensors_open(&f, shard->assign, err))) {
+        mode_captions_clear(&cap);
+        return st;
+    }
+    int64_t n[1] = {cap.n_rows};
+    const char *made_with = mode_safetensors_meta(&f, "centres");
+    if (!made_with || strcmp(made_with, r->digest) != 0) {
+        st = MODE_FAIL(err, MODE_E_VALUE, "%s: assigned with centres %.16s, expected %.16s; assignments of other centres mean nothing here",
+                       shard->assign, made_with ? made_with : "(not named)", r->digest);
+        goto out;
+    }
+    if ((st = mode_safetensors_need(&f, "fine_id", MODE_DTYPE_I32, 1, n, &id, err)) ||
+        (st = mode_safetensors_need(&f, "distance", MODE_DTYPE_F32, 1, n, &distance, err)))
+        goto out;
+    for (uint32_t i = 0; i < cap.n_rows; i++) {
+        int32_t fine = ((const int32_t *)id->data)[i];
+        if (fine < 0 || fine >= r->c->m) {
+            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: row %u has fine id %d, expected 0 to %d", shard->assign, i, fine, r->c->m - 1);
+            goto out;
+        }
+        read_row(r, mode_captions_row(&cap, i), number, fine, mode_f32(distance)[i]);
+    }
+    r->c->samples += cap.n_samples;
+    for (int k = 0; k < MODE_FATE_COUNT; k++) r->c->fate[k] += (int64_t)cap.fate_count[k];
+out:
+    mode_safetensors_close(&f);
+    mode_captions_clear(&cap);
+    return st;
+}
+
+static int by_draw(const void *a, const void *b)
+{
+    uint64_t x = ((const struct candidate *)a)->draw, y = ((const struct candidate *)b)->draw;
+    return (x > y) - (x < y);
+}
+
+/* The pictures are an illustration: one that cannot be read is counted and the next is taken. */
+static void take_pictures(struct reading *r, const struct mode_corpus_shard *shard)
+{
+    struct mode_corpus *c = r->c;
+    qsort(r->shown, (size_t)c->m, sizeof *r->shown, by_draw);
+    for (int i = 0; i < c->m; i++) {
+        struct candidate *s = &r->shown[i];
+        struct mode_mapping map;
+        struct mode_error ignored;
+        if (!s->caption || !shard[s->shard].tar) continue;
+        struct mode_corpus_expert *e = &c->expert[r->centres->fine_to_coarse[s->fine]];
+        if (e->n_pictures == MODE_CORPUS_PICTURES) continue;
+        struct mode_corpus_picture *p = &e->picture[e->n_pictures];
+        if (mode_file_map(shard[s->shard].tar, &map, &ignored)) {
+            c->pictures_unreadable++;
+            continue;
+        }
+        bool inside = s->offset <= map.size && s->size <= map.size - s->offset;
+        if (inside && mode_corpus_thumbnail(p, map.data + s->offset, s->size, &ignored) == MODE_OK) {
+            p->caption = mode_xstrdup(s->caption);
+            e->n_pictures++;
+        } else {
+            c->pictures_unreadable++;
+        }
+        mode_file_unmap(&map);
+    }
+}
+
+enum mode_status mode_corpus_open(struct mode_corpus *c, const struct mode_corpus_shard *shard, int n_shards,
+                                  const struct mode_centres *centres, const char *centres_digest, uint64_t seed,
+                                  struct mode_error *err)
+{
+    enum mode_status st = MODE_OK;
+    *c = (struct mode_corpus){.n = centres->n, .m = centres->m, .n_shards = n_shards};
+    c->fine_rows = mode_xcalloc((size_t)c->m, sizeof *c->fine_rows);
+    c->fine_caption = mode_xcalloc((size_t)c->m, sizeof *c->fine_caption);
+    c->expert = mode_xcalloc((size_t)c->n, sizeof *c->expert);
+    for (int i = 0; i < c->m; i++) c->expert[centres->fine_to_coarse[i]].n_fine++;
+    struct reading r = {.c = c, .centres = centres, .digest = centres_digest, .seed = seed};
+    r.nearest = mode_xcalloc((size_t)c->m, sizeof *r.nearest);
+    r.shown = mode_xcalloc((size_t)c->m, sizeof *r.shown);
+    mode_word_table_init(&r.words, c->n);
+    for (int i = 0; i < n_shards && !st; i++) st = read_shard(&r, &shard[i], i, err);
+    if (!st) {
+        for (int e = 0; e < c->n; e++) mode_word_table_top(&r.words, e, &c->expert[e]);
+        take_pictures(&r, shard);
+    }
+    mode_word_table_clear(&r.words);
+    for (int i = 0; i < c->m; i++) free(r.shown[i].caption);
+    free(r.shown);
+    free(r.nearest);
+    return st;
+}
+
+void mode_corpus_close(struct mode_corpus *c)
+{
+    for (int e = 0; c->expert && e < c->n; e++) {
+        for (int i = 0; i < c->expert[e].n_words; i++) free(c->expert[e].word[i].text);
+        for (int i = 0; i < c->expert[e].n_pictures; i++) {
+            free(c->expert[e].picture[i].caption);
+            free(c->expert[e].picture[i].jpeg);
+        }
+    }
+    for (int i = 0; c->fine_caption && i < c->m; i++) free(c->fine_caption[i]);
+    free(c->fine_caption);
+    free(c->fine_rows);
+    free(c->expert);
+    *c = (struct mode_corpus){0};
+}

@@ -1,0 +1,126 @@
+/* Which words set one expert's captions apart from the others'. */
+#include "base/str.h"
+#include "pipeline/corpus.h"
+#include "pipeline/corpus_words.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+void mode_corpus_words(const char *caption, void (*fn)(void *ctx, const char *word, size_t len), void *ctx)
+{
+    char word[64];
+    size_t len = 0;
+    for (const unsigned char *p = (const unsigned char *)caption;; p++) {
+        bool letter = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') || *p >= 0x80;
+        if (letter) {
+            if (len < sizeof word) word[len] = (char)(*p >= 'A' && *p <= 'Z' ? *p + 32 : *p);
+            len++;
+            continue;
+        }
+        if (len >= 2 && len < sizeof word) {
+            word[len] = 0;
+            fn(ctx, word, len);
+        }
+        len = 0;
+        if (!*p) return;
+    }
+}
+
+static void grow(struct mode_word_table *t)
+{
+    size_t cap = t->cap ? t->cap * 2 : 4096;
+    struct mode_word_entry *old = t->entry;
+    t->entry = mode_xcalloc(cap, sizeof *t->entry);
+    for (size_t i = 0; i < t->cap; i++) {
+        if (!old[i].text) continue;
+        size_t at = (size_t)old[i].hash & (cap - 1);
+        while (t->entry[at].text) at = (at + 1) & (cap - 1);
+        t->entry[at] = old[i];
+    }
+    t->cap = cap;
+    free(old);
+}
+
+struct add {
+    struct mode_word_table *t;
+    int expert;
+};
+
+static void add_word(void *ctx, const char *word, size_t len)
+{
+    struct add *a = ctx;
+    struct mode_word_table *t = a->t;
+    if (t->used * 2 >= t->cap) grow(t);
+    uint64_t hash = XXH64(word, len, 0);
+    size_t at = (size_t)hash & (t->cap - 1);
+    while (t->entry[at].text && (t->entry[at].hash != hash || strcmp(t->entry[at].text, word) != 0)) at = (at + 1) & (t->cap - 1);
+    struct mode_word_entry *e = &t->entry[at];
+    if (!e->text) {
+        e->text = mode_xstrdup(word);
+        e->hash = hash;
+        e->count = mode_xcalloc((size_t)t->n, sizeof *e->count);
+        t->used++;
+    }
+    if (e->last == t->caption) return; /* a word counts once per caption */
+    e->last = t->caption;
+    e->count[a->expert]++;
+    t->total[a->expert]++;
+}
+
+void mode_word_table_init(struct mode_word_table *t, int n)
+{
+    *t = (struct mode_word_table){.n = n, .total = mode_xcalloc((size_t)n, sizeof(int64_t))};
+}
+
+void mode_word_table_add(struct mode_word_table *t, const char *caption, int expert)
+{
+    struct add a = {t, expert};
+    t->caption++;
+    mode_corpus_words(caption, add_word, &a);
+}
+
+void mode_word_table_clear(struct mode_word_table *t)
+{
+    for (size_t i = 0; i < t->cap; i++) {
+        free(t->entry[i].text);
+        free(t->entry[i].count);
+    }
+    free(t->entry);
+    free(t->total);
+    *t = (struct mode_word_table){0};
+}
+
+/* Log odds of the word in this expert against all others, with a prior proportional to its overall frequency, in
+ * standard errors (Monroe, Colaresi and Quinn 2008): frequent words that are everywhere score 0, rare words low. */
+static double log_odds(double mine, double my_total, double all, double all_total, double prior)
+{
+    double other = all - mine, other_total = all_total - my_total, a = prior * all / all_total;
+    double x = log((mine + a) / (my_total + prior - mine - a)) - log((other + a) / (other_total + prior - other - a));
+    return x / sqrt(1 / (mine + a) + 1 / (other + a));
+}
+
+void mode_word_table_top(const struct mode_word_table *t, int expert, struct mode_corpus_expert *out)
+{
+    double all_total = 0;
+    for (int c = 0; c < t->n; c++) all_total += (double)t->total[c];
+    for (size_t i = 0; i < t->cap; i++) {
+        const struct mode_word_entry *e = &t->entry[i];
+        if (!e->text || e->count[expert] < 2) continue;
+        double all = 0, score = (double)e->count[expert];
+        for (int c = 0; c < t->n; c++) all += (double)e->count[c];
+        if (t->n > 1) score = log_odds((double)e->count[expert], (double)t->total[expert], all, all_total, 500);
+        if (score <= 0) continue;
+        int at = out->n_words;
+        while (at > 0 && (out->word[at - 1].score < score ||
+                          (out->word[at - 1].score == score && strcmp(out->word[at - 1].text, e->text) > 0)))
+            at--;
+        if (at >= MODE_CORPUS_WORDS) continue;
+        if (out->n_words == MODE_CORPUS_WORDS)
+            free(out->word[--out->n_words].text);
+        memmove(&out->word[at + 1], &out->word[at], (size_t)(out->n_words - at) * sizeof *out->word);
+        out->word[at] = (struct mode_corpus_word){mode_xstrdup(e->text), score, e->count[expert]};
+        out->n_words++;
+    }
+}

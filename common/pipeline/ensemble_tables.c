@@ -1,0 +1,200 @@
+/* result.csv and weights.json, and comparisons of systems over all rows. */
+#include "base/file.h"
+#include "base/str.h"
+#include "pipeline/ensemble.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static double percent(const struct mode_outcome *o)
+{
+    return 100 * mode_outcome_mean(o, NULL);
+}
+
+static void add_field(struct mode_str *s, const char *text)
+{
+    if (!strpbrk(text, ",\"\n\r")) {
+        mode_str_printf(s, ",%s", text);
+        return;
+    }
+    mode_str_add_cstr(s, ",\"");
+    for (; *text; text++) {
+        if (*text == '"') mode_str_add_char(s, '"');
+        mode_str_add_char(s, *text);
+    }
+    mode_str_add_char(s, '"');
+}
+
+enum mode_status mode_ensemble_write_csv(const struct mode_ensemble *e, const char *path, struct mode_error *err)
+{
+    int extra = e->n_models - e->n, n_values = e->n + 3 + extra;
+    double *sum = mode_xcalloc((size_t)n_values + 1, sizeof *sum);
+    struct mode_str s = {0};
+    mode_str_add_cstr(&s, ",dataset,num_classes");
+    for (int c = 0; c < e->n; c++) mode_str_printf(&s, ",expert-%d", c);
+    mode_str_add_cstr(&s, ",expert-max,all_unit,ensemble");
+    for (int m = e->n; m < e->n_models; m++) mode_str_printf(&s, ",%s", e->model[m]);
+    mode_str_add_cstr(&s, "\n");
+    for (int r = 0; r < e->n_rows; r++) {
+        const struct mode_ensemble_row *row = &e->row[r];
+        double *value = mode_xcalloc((size_t)n_values, sizeof *value), *v = value, top = -1;
+        for (int c = 0; c < e->n; c++, v++) {
+            *v = percent(&row->model[c]);
+            top = *v > top ? *v : top;
+        }
+        *v++ = top;
+        *v++ = percent(&row->router[MODE_ROUTER_UNIFORM]);
+        *v++ = percent(&row->router[e->router]);
+        for (int m = e->n; m < e->n_models; m++) *v++ = percent(&row->model[m]);
+        mode_str_printf(&s, "%d", r);
+        add_field(&s, row->dataset);
+        mode_str_printf(&s, ",%lld", (long long)row->n_classes);
+        for (int i = 0; i < n_values; i++) {
+            mode_str_printf(&s, ",%.4f", value[i]);
+            sum[i] += value[i];
+        }
+        sum[n_values] += (double)row->n_classes;
+        mode_str_add_cstr(&s, "\n");
+        free(value);
+    }
+    mode_str_printf(&s, "%d,average,%.4f", e->n_rows, sum[n_values] / e->n_rows);
+    for (int i = 0; i < n_values; i++) mode_str_printf(&s, ",%.4f", sum[i] / e->n_rows);
+    mode_str_add_cstr(&s, "\n");
+    enum mode_status st = mode_file_write_atomic(path, s.data, s.len, err);
+    mode_str_clear(&s);
+    free(sum);
+    return st;
+}
+
+static json_t *numbers(const double *v, int n)
+{
+    json_t *a = json_array();
+    for (int i = 0; i < n; i++) json_array_append_new(a, json_real(v[i]));
+    return a;
+}
+
+/* Text that may hold bytes which are not UTF-8: those become "?". */
+static json_t *text(const char *s)
+{
+    json_t *j = json_string(s);
+    if (j) return j;
+    char *copy = mode_xstrdup(s);
+    for (char *p = copy; *p; p++)
+        if ((unsigned char)*p >= 0x80) *p = '?';
+    j = json_string(copy);
+    free(copy);
+    return j;
+}
+
+enum mode_status mode_ensemble_write_weights(const struct mode_ensemble *e, const char *path, struct mode_error *err)
+{
+    json_t *all = json_object(), *tasks = json_array();
+    json_object_set_new(all, "experts", json_integer(e->n));
+    json_object_set_new(all, "router", json_string(mode_router_name(e->router)));
+    json_object_set_new(all, "max_entropy", json_real(log(e->n)));
+    json_object_set_new(all, "tasks", tasks);
+    for (int t = 0; t < e->n_tasks; t++) {
+        const struct mode_ensemble_task *x = &e->task[t];
+        json_t *o = json_object(), *routers = json_object(), *words = json_array();
+        json_object_set_new(o, "task", text(x->name));
+        json_object_set_new(o, "kind", json_string(x->kind == MODE_TASK_RETRIEVAL ? "retrieval" : "classification"));
+        for (int r = 0; r < MODE_ROUTER_COUNT; r++) {
+            json_t *w = json_object();
+            json_object_set_new(w, "weights", numbers(x->weight[r], e->n));
+            json_object_set_new(w, "entropy", json_real(x->entropy[r]));
+            json_object_set_new(routers, mode_router_name((enum mode_router)r), w);
+        }
+        json_object_set_new(o, "routers", routers);
+        for (int i = 0; i < x->near.k; i++) {
+            json_t *w = json_object();
+            json_object_set_new(w, "word", text(x->word[i]));
+            json_object_set_new(w, "fine", json_integer(x->near.fine_id[i]));
+            json_object_set_new(w, "expert", json_integer(x->near.expert[i]));
+            json_object_set_new(w, "distance", json_real((double)x->near.distance[i]));
+            json_array_append_new(words, w);
+        }
+        json_object_set_new(o, "words", words);
+        json_array_append_new(tasks, o);
+    }
+    char *dump = json_dumps(all, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
+    json_decref(all);
+    MODE_ASSERT(dump);
+    enum mode_status st = mode_file_write_atomic(path, dump, strlen(dump), err);
+    free(dump);
+    return st;
+}
+
+struct mode_comparison mode_compare(const char *than, const struct mode_outcome *const *a,
+                                    const struct mode_outcome *const *b, int n_rows)
+{
+    struct mode_comparison c = {.than = than, .n_rows = n_rows};
+    double var = 0;
+    for (int r = 0; r < n_rows; r++) {
+        double error, d = 100 * mode_outcome_difference(a[r], b[r], &error);
+        c.mine += percent(a[r]) / n_rows;
+        c.other += percent(b[r]) / n_rows;
+        c.difference += d / n_rows;
+        var += 1e4 * error * error;
+        c.wins += d > 1e-9;
+        c.losses += d < -1e-9;
+        c.ties += fabs(d) <= 1e-9;
+    }
+    c.error = sqrt(var) / n_rows;
+    return c;
+}
+
+int mode_comparison_verdict(const struct mode_comparison *c)
+{
+    if (c->difference > 2 * c->error && c->difference > 0) return 1;
+    if (c->difference < -2 * c->error && c->difference < 0) return -1;
+    return 0;
+}
+
+char *mode_comparison_sentence(const struct mode_comparison *c)
+{
+    int v = mode_comparison_verdict(c);
+    const char *verb = v > 0   ? "beats"
+                       : v < 0 ? "is worse than"
+                       : c->difference > 0 ? "is ahead of, but not distinguishable from,"
+                       : c->difference < 0 ? "is behind, but not distinguishable from,"
+                                           : "equals";
+    return mode_xasprintf("%s %s: %+.2f ± %.2f points (%.2f against %.2f; better on %d, equal on %d, worse on %d of %d rows)",
+                          verb, c->than, c->difference, c->error, c->mine, c->other, c->wins, c->ties, c->losses, c->n_rows);
+}
+
+double mode_ensemble_model_average(const struct mode_ensemble *e, int model)
+{
+    double s = 0;
+    for (int r = 0; r < e->n_rows; r++) s += percent(&e->row[r].model[model]);
+    return s / e->n_rows;
+}
+
+double mode_ensemble_router_average(const struct mode_ensemble *e, enum mode_router router)
+{
+    double s = 0;
+    for (int r = 0; r < e->n_rows; r++) s += percent(&e->row[r].router[router]);
+    return s / e->n_rows;
+}
+
+int mode_ensemble_compare(const struct mode_ensemble *e, enum mode_router router, struct mode_comparison out[3], int *best)
+{
+    size_t rows = (size_t)e->n_rows;
+    const struct mode_outcome **a = mode_xcalloc(rows, sizeof *a), **b = mode_xcalloc(rows, sizeof *b);
+    int n = 0;
+    *best = 0;
+    for (int c = 1; c < e->n; c++)
+        if (mode_ensemble_model_average(e, c) > mode_ensemble_model_average(e, *best)) *best = c;
+    for (int r = 0; r < e->n_rows; r++) a[r] = &e->row[r].router[router];
+    if (e->dense >= 0) {
+        for (int r = 0; r < e->n_rows; r++) b[r] = &e->row[r].model[e->dense];
+        out[n++] = mode_compare("the dense model", a, b, e->n_rows);
+    }
+    for (int r = 0; r < e->n_rows; r++) b[r] = &e->row[r].router[MODE_ROUTER_UNIFORM];
+    out[n++] = mode_compare("the plain average of the experts", a, b, e->n_rows);
+    for (int r = 0; r < e->n_rows; r++) b[r] = &e->row[r].model[*best];
+    out[n++] = mode_compare("the best single expert", a, b, e->n_rows);
+    free(a);
+    free(b);
+    return n;
+}
