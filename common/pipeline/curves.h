@@ -1,0 +1,25 @@
+/* curves.h - what training left behind of one model: steps.jsonl and train.json, for the report. */
+#ifndef MODE_PIPELINE_CURVES_H
+#define MODE_PIPELINE_CURVES_H
+
+#include "base/error.h"
+
+#include <jansson.h>
+#include <stdint.h>
+
+struct mode_curve {
+    char *model;
+    int n;
+    double *step, *loss; /* [n] in file order */
+    json_t *train;       /* train.json as it is, or NULL */
+};
+
+/* train_path may be NULL. MODE_E_FORMAT: a line that is not an object with a number "step" and a number "loss" (the
+ * sentence names file and line). Clear also after a failure. */
+enum mode_status mode_curve_load(struct mode_curve *c, const char *model, const char *steps_path, const char *train_path,
+                                 struct mode_error *err);
+void mode_curve_clear(struct mode_curve *c);
+/* A number of train.json; 0 when absent. */
+double mode_curve_number(const struct mode_curve *c, const char *key);
+
+#endif

@@ -1,0 +1,27 @@
+/* report_parts.h - the sections of report.html, each in a file of its own; for report*.c alone. */
+#ifndef MODE_PIPELINE_REPORT_PARTS_H
+#define MODE_PIPELINE_REPORT_PARTS_H
+
+#include "base/str.h"
+#include "pipeline/report.h"
+
+extern const char *const mode_report_css[]; /* pieces, NULL at the end */
+
+void mode_report_verdict(struct mode_str *s, const struct mode_report *r);
+void mode_report_experts(struct mode_str *s, const struct mode_report *r);
+void mode_report_map(struct mode_str *s, const struct mode_report *r);
+void mode_report_tasks(struct mode_str *s, const struct mode_report *r);
+void mode_report_router(struct mode_str *s, const struct mode_report *r);
+void mode_report_loss(struct mode_str *s, const struct mode_report *r);
+void mode_report_ledger(struct mode_str *s, const struct mode_report *r);
+void mode_report_stages(struct mode_str *s, const struct mode_report *r);
+
+/* 16028 -> "16,028" */
+void mode_report_count(struct mode_str *s, int64_t n);
+/* Class of a model's colour: "x3" for experts, "xd" dense, "xs" seed. buf holds 16 bytes. */
+const char *mode_report_colour(const struct mode_ensemble *e, int model, char *buf);
+/* A step for axis ticks, 1, 2 or 5 times a power of ten, so that range holds about `want` of them. */
+double mode_report_tick(double range, int want);
+void mode_report_base64(struct mode_str *s, const unsigned char *data, size_t size);
+
+#endif

@@ -1,0 +1,137 @@
+/* Mixing, and comparing what two systems got right. */
+#include "base/rng.h"
+#include "ensemble/mix.h"
+#include "ensemble/outcome.h"
+#include "pipeline/ensemble.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { N = 57, C = 11, E = 3 };
+
+static void fill(float *x, int n, uint64_t stream)
+{
+    struct mode_rng r = mode_rng_for(2, MODE_RNG_TEST, stream, 0);
+    for (int i = 0; i < n; i++) x[i] = (float)(0.3 * mode_rng_normal(&r));
+}
+
+static void test_one_hot_weights_give_that_expert_bit_for_bit(void **state)
+{
+    (void)state;
+    float x[E][N * C], out[N * C];
+    const float *p[E] = {x[0], x[1], x[2]};
+    for (int e = 0; e < E; e++) fill(x[e], N * C, (uint64_t)e);
+    for (int e = 0; e < E; e++) {
+        double w[E] = {0}, q[C * E];
+        w[e] = 1;
+        mode_mix(out, p, w, E, N, C);
+        assert_memory_equal(out, x[e], sizeof out);
+        for (int i = 0; i < C; i++) memcpy(q + i * E, w, sizeof w);
+        mode_mix_columns(out, p, q, E, N, C);
+        assert_memory_equal(out, x[e], sizeof out);
+    }
+    double w[E] = {0.5, 0.25, 0.25};
+    mode_mix(out, p, w, E, N, C);
+    for (int i = 0; i < N * C; i++) assert_true(fabs(out[i] - (0.5 * x[0][i] + 0.25 * x[1][i] + 0.25 * x[2][i])) < 1e-7);
+}
+
+static void test_columns_have_weights_of_their_own(void **state)
+{
+    (void)state;
+    float a[] = {1, 2, 3, 4}, b[] = {10, 20, 30, 40}, out[4];
+    const float *p[] = {a, b};
+    double w[] = {1, 0, 0.5, 0.5}; /* column 0: all a; column 1: half and half */
+    mode_mix_columns(out, p, w, 2, 2, 2);
+    assert_true(out[0] == 1 && out[1] == 11 && out[2] == 3 && out[3] == 22);
+}
+
+static void test_outcomes_follow_the_definitions(void **state)
+{
+    (void)state;
+    /* 4 images, 3 classes; classes 0 0 0 1 (class 2 does not occur); row 2 ties between 0 and 1: the lower wins */
+    float s[] = {.9f, .1f, .2f, .1f, .9f, .2f, .5f, .5f, .2f, .1f, .9f, .2f};
+    int32_t target[] = {0, 0, 0, 1};
+    struct mode_outcome o;
+    double error;
+    mode_outcome_make(&o, MODE_MEASURE_ACC1, s, target, 4, 3);
+    assert_true(fabs(mode_outcome_mean(&o, &error) - 0.75) < 1e-12);
+    assert_true(fabs(error - sqrt(0.75 * 0.25 / 3)) < 1e-12);
+    mode_outcome_clear(&o);
+    mode_outcome_make(&o, MODE_MEASURE_MEAN_PER_CLASS, s, target, 4, 3);
+    assert_true(fabs(mode_outcome_mean(&o, NULL) - (2.0 / 3 + 1) / 2) < 1e-12);
+    mode_outcome_clear(&o);
+    assert_true(fabs(mode_measure_chance(MODE_MEASURE_ACC1, target, 4, 3) - 0.75) < 1e-12);
+    assert_true(fabs(mode_measure_chance(MODE_MEASURE_MEAN_PER_CLASS, target, 4, 3) - 1.0 / 3) < 1e-12);
+
+    /* 2 images, 3 texts belonging to images 0, 1, 1 */
+    float r[] = {.9f, .8f, .1f, .2f, .3f, .6f};
+    int32_t image[] = {0, 1, 1};
+    mode_outcome_make(&o, MODE_MEASURE_IMAGE_RECALL_1, r, image, 2, 3); /* texts find images 0, 0, 1 */
+    assert_true(o.n == 3 && o.hit[0] && !o.hit[1] && o.hit[2]);
+    mode_outcome_clear(&o);
+    mode_outcome_make(&o, MODE_MEASURE_TEXT_RECALL_1, r, image, 2, 3); /* images find texts 0, 2 */
+    assert_true(o.n == 2 && o.hit[0] && o.hit[1]);
+    mode_outcome_clear(&o);
+}
+
+static struct mode_outcome made(int n, int hits_from, int hits_to)
+{
+    struct mode_outcome o = {.n = n, .hit = calloc((size_t)n, 1), .n_strata = 1};
+    for (int i = hits_from; i < hits_to; i++) o.hit[i] = 1;
+    return o;
+}
+
+static void test_verdict_needs_two_standard_errors(void **state)
+{
+    (void)state;
+    struct mode_outcome good = made(1000, 0, 600), weak = made(1000, 0, 500), shifted = made(1000, 390, 1000);
+    const struct mode_outcome *g[] = {&good, &good}, *w[] = {&weak, &weak}, *s[] = {&shifted, &shifted};
+    struct mode_comparison c = mode_compare("it", g, w, 2);
+    assert_true(fabs(c.difference - 10) < 1e-9 && c.wins == 2 && c.losses == 0);
+    assert_int_equal(mode_comparison_verdict(&c), 1);
+    char *text = mode_comparison_sentence(&c);
+    assert_non_null(strstr(text, "beats it"));
+    free(text);
+    c = mode_compare("it", w, g, 2);
+    assert_int_equal(mode_comparison_verdict(&c), -1);
+    text = mode_comparison_sentence(&c);
+    assert_non_null(strstr(text, "is worse than it"));
+    free(text);
+    /* one point more, but right about other samples: that may be luck */
+    c = mode_compare("it", s, g, 2);
+    assert_true(fabs(c.difference - 1) < 1e-9 && c.error > 0.5);
+    assert_int_equal(mode_comparison_verdict(&c), 0);
+    text = mode_comparison_sentence(&c);
+    assert_non_null(strstr(text, "not distinguishable"));
+    free(text);
+    /* equal: error 0, difference 0 is no verdict */
+    c = mode_compare("it", g, g, 2);
+    assert_int_equal(mode_comparison_verdict(&c), 0);
+    assert_int_equal(c.ties, 2);
+    /* one point more on the very same samples: certain */
+    struct mode_outcome more = made(1000, 0, 610);
+    const struct mode_outcome *m[] = {&more, &more};
+    c = mode_compare("it", m, g, 2);
+    assert_int_equal(mode_comparison_verdict(&c), 1);
+    mode_outcome_clear(&good);
+    mode_outcome_clear(&weak);
+    mode_outcome_clear(&shifted);
+    mode_outcome_clear(&more);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_one_hot_weights_give_that_expert_bit_for_bit),
+        cmocka_unit_test(test_columns_have_weights_of_their_own),
+        cmocka_unit_test(test_outcomes_follow_the_definitions),
+        cmocka_unit_test(test_verdict_needs_two_standard_errors),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,370 @@
+/* The ensembling step on small files made here: tables to the byte, refusals, and a page that shows hostile text
+ * as text. */
+#include "base/file.h"
+#include "base/rng.h"
+#include "base/str.h"
+#include "data/safetensors.h"
+#include "data/tar.h"
+#include "pipeline/ensemble_run.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <jpeglib.h>
+
+enum { M = 12, N = 2, D = 8, MODELS = 4, SHARDS = 2, SAMPLES = 40, IMAGES = 30, CLASSES = 4, TEXTS = 20, PICS = 10 };
+static char dir[] = "/tmp/mode-ensemble-XXXXXX";
+static const char *const models[] = {"expert-0", "expert-1", "dense", "seed"};
+static float fine[M * D], coarse[N * D];
+static char digest[MODE_DIGEST_HEX];
+
+static char *at(const char *fmt, ...)
+{
+    va_list args;
+    char name[128];
+    va_start(args, fmt);
+    vsnprintf(name, sizeof name, fmt, args);
+    va_end(args);
+    return mode_path_join(dir, name);
+}
+
+static void unit(float *v, uint64_t a, uint64_t b)
+{
+    struct mode_rng r = mode_rng_for(4, MODE_RNG_TEST, a, b);
+    double s = 0;
+    for (int j = 0; j < D; j++) {
+        v[j] = (float)mode_rng_normal(&r);
+        s += (double)v[j] * v[j];
+    }
+    for (int j = 0; j < D; j++) v[j] /= (float)sqrt(s);
+}
+
+static void make_centres(void)
+{
+    int32_t map[M];
+    int64_t size[M];
+    for (int i = 0; i < M; i++) {
+        unit(fine + i * D, 1, (uint64_t)i);
+        map[i] = i % N;
+        size[i] = 5;
+    }
+    for (int i = 0; i < N; i++) unit(coarse + i * D, 2, (uint64_t)i);
+    char id[] = "enc", cert[] = "{}", *path = at("centres");
+    struct mode_centres c = {.m = M, .n = N, .d = D, .fine = fine, .coarse = coarse, .fine_to_coarse = map, .fine_size = size,
+                             .metric = MODE_METRIC_EUCLIDEAN, .encoder_id = id, .certificate = cert, .sample_size = 60};
+    assert_int_equal(mode_centres_save(&c, path, NULL), MODE_OK);
+    assert_int_equal(mode_digest_file(path, digest, NULL, NULL), MODE_OK);
+    free(path);
+}
+
+static void make_words(const char *task, int k)
+{
+    float *x = malloc(sizeof *x * (size_t)k * D);
+    for (int i = 0; i < k; i++) unit(x + i * D, 3, (uint64_t)i);
+    struct mode_tensor t = mode_tensor_2d(x, MODE_DTYPE_F32, k, D);
+    char key[] = "encoder_id", id[] = "enc", *path = at("words-%s", task);
+    struct mode_meta meta = {key, id};
+    t.name = "feat";
+    assert_int_equal(mode_safetensors_write(path, &t, 1, &meta, 1, NULL), MODE_OK);
+    free(path);
+    free(x);
+}
+
+/* Model m of a task: right about sample i when (i + m) % 5 >= wrong. */
+static void make_logits(const char *task, int model, bool retrieval, int wrong, int shift)
+{
+    int cols = retrieval ? TEXTS : CLASSES;
+    float *x = calloc((size_t)IMAGES * (size_t)cols, sizeof *x);
+    int32_t truth[64];
+    for (int i = 0; i < IMAGES; i++) {
+        for (int c = 0; c < cols; c++) {
+            struct mode_rng r = mode_rng_for(5, MODE_RNG_TEST, (uint64_t)(model * 100 + i), (uint64_t)c);
+            x[i * cols + c] = (float)(0.2 * mode_rng_uniform(&r));
+        }
+        if (!retrieval) {
+            truth[i] = (i + shift) % CLASSES;
+            x[i * cols + ((i + model) % 5 >= wrong ? truth[i] : (truth[i] + 1) % cols)] = 0.5f;
+        }
+    }
+    for (int q = 0; retrieval && q < TEXTS; q++) {
+        truth[q] = q;
+        if ((q + model) % 5 >= wrong) x[q * cols + q] = 0.5f;
+    }
+    struct mode_tensor t[] = {mode_tensor_2d(x, MODE_DTYPE_F32, IMAGES, cols), mode_tensor_1d(truth, MODE_DTYPE_I32, retrieval ? TEXTS : IMAGES)};
+    t[0].name = "cosine";
+    t[1].name = retrieval ? "image_of_text" : "target";
+    char *path = at("logits-%s-%s", models[model], task);
+    assert_int_equal(mode_safetensors_write(path, t, 2, NULL, 0, NULL), MODE_OK);
+    free(path);
+    free(x);
+}
+
+static size_t make_picture(unsigned char **out, int n)
+{
+    struct jpeg_compress_struct c;
+    struct jpeg_error_mgr e;
+    unsigned long size = 0;
+    unsigned char rgb[3 * 160];
+    c.err = jpeg_std_error(&e);
+    jpeg_create_compress(&c);
+    *out = NULL;
+    jpeg_mem_dest(&c, out, &size);
+    c.image_width = 160;
+    c.image_height = 100 + (unsigned)n % 60;
+    c.input_components = 3;
+    c.in_color_space = JCS_RGB;
+    jpeg_set_defaults(&c);
+    jpeg_start_compress(&c, TRUE);
+    while (c.next_scanline < c.image_height) {
+        for (unsigned i = 0; i < sizeof rgb; i++) rgb[i] = (unsigned char)(i * (unsigned)(n + 3) + c.next_scanline * (i % 3 + 1));
+        JSAMPROW row = rgb;
+        jpeg_write_scanlines(&c, &row, 1);
+    }
+    jpeg_finish_compress(&c);
+    jpeg_destroy_compress(&c);
+    return size;
+}
+
+static void make_shard(int s, const char *centres)
+{
+    static const char *const captions[] = {"a red apple on a table", "flag of <script>alert('x')</script> & co", "green apple \"fresh\"",
+                                           "a house by the sea", "flag of a far country"};
+    struct mode_sample sample[SAMPLES] = {0};
+    uint32_t rows[SAMPLES];
+    char key[SAMPLES][16], name[] = "shard";
+    struct mode_captions c = {.shard_name = name, .n_samples = SAMPLES, .samples = sample, .rows = rows};
+    struct mode_tar_writer *tar;
+    struct mode_tar_data whole;
+    uint64_t offset = 0;
+    char *p_cap = at("captions-%d", s), *p_assign = at("assign-%d", s), *p_tar = at("%d.tar", s);
+    assert_int_equal(mode_tar_writer_open(&tar, p_tar, NULL), MODE_OK);
+    int32_t id[SAMPLES];
+    float distance[SAMPLES];
+    for (int i = 0; i < SAMPLES; i++) {
+        unsigned char *jpeg;
+        size_t size = make_picture(&jpeg, i + s);
+        snprintf(key[i], sizeof key[i], "%04d", i);
+        sample[i] = (struct mode_sample){.image_offset = offset + MODE_TAR_BLOCK, .image_size = size, .key = key[i], .caption = "", .caption_count = 1,
+                                         .fate = i % 8 == 7 ? MODE_FATE_BAD_IMAGE : MODE_FATE_KEPT};
+        if (i == 3) memset(jpeg, 0, size); /* kept, but does not decode any more */
+        assert_int_equal(mode_tar_writer_add(tar, key[i], jpeg, size, NULL), MODE_OK);
+        offset += MODE_TAR_BLOCK + (size + MODE_TAR_BLOCK - 1) / MODE_TAR_BLOCK * MODE_TAR_BLOCK;
+        free(jpeg);
+        c.fate_count[sample[i].fate]++;
+        if (sample[i].fate != MODE_FATE_KEPT) continue;
+        sample[i].caption = captions[i % 5];
+        id[c.n_rows] = (i * 5 + s) % M;
+        distance[c.n_rows] = 0.1f * (float)(i % 7);
+        rows[c.n_rows++] = (uint32_t)i;
+    }
+    assert_int_equal(mode_tar_writer_finish(&tar, NULL), MODE_OK);
+    assert_int_equal(mode_tar_data_open(&whole, p_tar, NULL), MODE_OK);
+    c.shard_size = c.data_size = whole.size;
+    mode_tar_data_close(&whole);
+    char meta_key[] = "centres", *value = mode_xstrdup(centres);
+    struct mode_tensor t[] = {mode_tensor_1d(id, MODE_DTYPE_I32, c.n_rows), mode_tensor_1d(distance, MODE_DTYPE_F32, c.n_rows)};
+    struct mode_meta meta = {meta_key, value};
+    t[0].name = "fine_id";
+    t[1].name = "distance";
+    assert_int_equal(mode_captions_save(&c, p_cap, NULL), MODE_OK);
+    assert_int_equal(mode_safetensors_write(p_assign, t, 2, &meta, 1, NULL), MODE_OK);
+    free(value);
+    free(p_cap);
+    free(p_assign);
+    free(p_tar);
+}
+
+static void make_curve(int model)
+{
+    struct mode_str s = {0};
+    for (int i = 0; i < 300; i++) mode_str_printf(&s, "{\"step\": %d, \"loss\": %.4f}\n", i + 1, 4.5 * exp(-i / 120.0) + model * 0.1);
+    char *path = at("steps-%d", model);
+    assert_int_equal(mode_file_write_atomic(path, s.data, s.len, NULL), MODE_OK);
+    free(path);
+    path = at("train-%d", model);
+    mode_str_reset(&s);
+    mode_str_printf(&s, "{\"name\": \"%s\", \"in_cluster\": 35, \"final_loss\": 0.5}", models[model]);
+    assert_int_equal(mode_file_write_atomic(path, s.data, s.len, NULL), MODE_OK);
+    mode_str_clear(&s);
+    free(path);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    make_centres();
+    make_words("flags", CLASSES);
+    make_words("pairs", TEXTS);
+    for (int m = 0; m < MODELS; m++) {
+        make_logits("flags", m, false, m, 0);
+        make_logits("pairs", m, true, m, 0);
+        make_curve(m);
+    }
+    for (int s = 0; s < SHARDS; s++) make_shard(s, digest);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    return mode_dir_remove(dir, NULL);
+}
+
+/* A run over the files above; the paths live until the process ends. */
+static enum mode_status run(const char *suffix, const char *router, struct mode_error *err)
+{
+    static const char *steps[MODELS], *train[MODELS], *logits[2][MODELS];
+    static struct mode_corpus_shard shard[SHARDS];
+    static struct mode_ensemble_run_task task[2];
+    static const char *names[] = {"flags", "pairs"};
+    for (int m = 0; m < MODELS && !steps[m]; m++) {
+        steps[m] = at("steps-%d", m);
+        train[m] = at("train-%d", m);
+        for (int t = 0; t < 2; t++) logits[t][m] = at("logits-%s-%s", models[m], names[t]);
+    }
+    for (int t = 0; t < 2 && !task[t].name; t++)
+        task[t] = (struct mode_ensemble_run_task){.name = names[t], .kind = t ? MODE_TASK_RETRIEVAL : MODE_TASK_CLASSIFICATION,
+                                                  .words = at("words-%s", names[t]), .logits = logits[t]};
+    for (int s = 0; s < SHARDS && !shard[s].tar; s++) shard[s] = (struct mode_corpus_shard){at("captions-%d", s), at("assign-%d", s), at("%d.tar", s)};
+    static const struct mode_report_stage stage[] = {{"captions", 2, 1.5, 50 << 20}, {"train", 4, 600, 900 << 20}};
+    char *centres = at("centres"), *csv = at("result%s.csv", suffix), *summary = at("summary%s.json", suffix), *html = at("report%s.html", suffix),
+         *weights = at("weights%s.json", suffix);
+    struct mode_ensemble_run r = {.run_name = "a <b>run</b>", .router = router, .spec = "name: x\n", .seed = 1, .centres = centres, .n_models = MODELS,
+                                  .n_tasks = 2, .n_shards = SHARDS, .n_stages = 2, .model = models, .steps = steps, .train = train, .task = task,
+                                  .shard = shard, .stage = stage};
+    struct mode_ensemble_outputs out = {csv, summary, html, weights};
+    char *sentence = NULL;
+    enum mode_status st = mode_ensemble_run(&r, &out, &sentence, err);
+    if (!st) assert_non_null(strstr(sentence, "the dense model"));
+    free(sentence);
+    free(centres);
+    free(csv);
+    free(summary);
+    free(html);
+    free(weights);
+    return st;
+}
+
+static char *text_of(const char *name)
+{
+    char *path = at("%s", name), *data;
+    size_t size;
+    assert_int_equal(mode_file_read(path, 0, &data, &size, NULL), MODE_OK);
+    free(path);
+    return data;
+}
+
+static void test_result_csv_is_this_to_the_byte(void **state)
+{
+    (void)state; /* numbers checked against a separate computation from the same files */
+    struct mode_error err;
+    if (run("", "reference", &err)) fail_msg("%s", err.text);
+    char *csv = text_of("result.csv");
+    assert_string_equal(csv, ",dataset,num_classes,expert-0,expert-1,expert-max,all_unit,ensemble,dense,seed\n"
+                             "0,flags,4,100.0000,80.0000,100.0000,86.6667,86.6667,60.0000,40.0000\n"
+                             "1,pairs text_retrieval_recall@1,20,66.6667,53.3333,66.6667,66.6667,66.6667,40.0000,33.3333\n"
+                             "2,pairs image_retrieval_recall@1,30,100.0000,80.0000,100.0000,100.0000,100.0000,60.0000,45.0000\n"
+                             "3,average,18.0000,88.8889,71.1111,88.8889,84.4444,84.4444,53.3333,39.4444\n");
+    free(csv);
+}
+
+static void test_same_inputs_give_the_same_bytes(void **state)
+{
+    (void)state;
+    static const char *const names[][2] = {{"result-a.csv", "result-b.csv"}, {"summary-a.json", "summary-b.json"},
+                                           {"report-a.html", "report-b.html"}, {"weights-a.json", "weights-b.json"}};
+    struct mode_error err;
+    assert_int_equal(run("-a", "share", &err) | run("-b", "share", &err), MODE_OK);
+    for (int i = 0; i < 4; i++) {
+        char da[MODE_DIGEST_HEX], db[MODE_DIGEST_HEX], *pa = at("%s", names[i][0]), *pb = at("%s", names[i][1]);
+        assert_int_equal(mode_digest_file(pa, da, NULL, &err) | mode_digest_file(pb, db, NULL, &err), MODE_OK);
+        if (strcmp(da, db) != 0) fail_msg("%s differs", names[i][0]);
+        free(pa);
+        free(pb);
+    }
+}
+
+static void test_report_shows_hostile_text_as_text(void **state)
+{
+    (void)state;
+    struct mode_error err;
+    assert_int_equal(run("", "share", &err), MODE_OK);
+    char *html = text_of("report.html");
+    assert_null(strstr(html, "<script"));
+    assert_null(strstr(html, "<b>run"));
+    assert_non_null(strstr(html, "a &lt;b&gt;run&lt;/b&gt;"));
+    assert_non_null(strstr(html, "&lt;script&gt;alert("));
+    assert_non_null(strstr(html, "data:image/jpeg;base64,"));
+    assert_null(strstr(html, "http")); /* nothing to fetch */
+    assert_null(strstr(html, "url("));
+    assert_null(strstr(html, ">nan"));
+    assert_null(strstr(html, "\"nan"));
+    assert_null(strstr(html, "inf "));
+    assert_non_null(strstr(html, "drawn pictures could not be read")); /* the zeroed ones */
+    free(html);
+}
+
+static void test_summary_says_what_scripts_want(void **state)
+{
+    (void)state;
+    struct mode_error err;
+    assert_int_equal(run("", "share", &err), MODE_OK);
+    char *path = at("summary.json");
+    json_t *o = json_load_file(path, 0, NULL), *ledger = json_object_get(o, "ledger");
+    free(path);
+    assert_non_null(o);
+    assert_int_equal(json_integer_value(json_object_get(ledger, "samples")), SHARDS * SAMPLES);
+    assert_int_equal(json_integer_value(json_object_get(ledger, "kept")), SHARDS * (SAMPLES - SAMPLES / 8));
+    assert_true(json_is_true(json_object_get(ledger, "reconciles")));
+    assert_int_equal(json_array_size(json_object_get(o, "rows")), 3);
+    json_t *row = json_array_get(json_object_get(o, "rows"), 0), *dense = json_object_get(json_object_get(row, "models"), "dense");
+    assert_true(fabs(json_real_value(json_object_get(dense, "value")) - 0.6) < 1e-9);
+    assert_true(json_is_true(json_object_get(dense, "above_chance")));
+    json_t *against = json_object_get(json_object_get(json_object_get(o, "routers"), "share"), "against");
+    assert_string_equal(json_string_value(json_object_get(json_array_get(against, 0), "verdict")), "better");
+    assert_non_null(json_object_get(json_object_get(o, "routers"), "reference"));
+    json_decref(o);
+}
+
+static void test_what_does_not_belong_together_is_refused(void **state)
+{
+    (void)state;
+    struct mode_error err;
+    make_logits("flags", 1, false, 1, 1); /* other right answers than expert-0's file */
+    assert_int_equal(run("-x", "share", &err), MODE_E_VALUE);
+    assert_non_null(strstr(err.text, "right answers differ"));
+    make_logits("flags", 1, false, 1, 0);
+    make_shard(1, "0000");
+    assert_int_equal(run("-x", "share", &err), MODE_E_VALUE);
+    assert_non_null(strstr(err.text, "assigned with centres"));
+    make_shard(1, digest);
+    make_words("flags", CLASSES + 1);
+    assert_int_equal(run("-x", "share", &err), MODE_E_FORMAT);
+    make_words("flags", CLASSES);
+    assert_int_equal(run("-x", "nearest", &err), MODE_E_VALUE);
+    char *none = at("result-x.csv");
+    assert_false(mode_file_exists(none));
+    free(none);
+    assert_int_equal(run("-x", "paper", &err), MODE_OK);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_result_csv_is_this_to_the_byte),
+        cmocka_unit_test(test_same_inputs_give_the_same_bytes),
+        cmocka_unit_test(test_report_shows_hostile_text_as_text),
+        cmocka_unit_test(test_summary_says_what_scripts_want),
+        cmocka_unit_test(test_what_does_not_belong_together_is_refused),
+    };
+    (void)argv;
+    return cmocka_run_group_tests(tests, setup, argc > 1 ? NULL : teardown); /* any argument: keep the files to look at */
+}
