@@ -46,13 +46,17 @@ enum mode_status mode_file_read(const char *path, size_t max_bytes, char **data,
         st = MODE_FAIL(err, MODE_E_VALUE, "%s: %lld bytes, at most %zu are read", path, (long long)sb.st_size, max_bytes);
         goto out;
     }
-    size_t cap = (size_t)sb.st_size + 1;
-    buf = malloc(cap);
-    if (!buf) {
-        st = MODE_FAIL(err, MODE_E_MEMORY, "%s: no memory for %zu bytes", path, cap);
-        goto out;
-    }
-    while (got + 1 < cap) {
+    size_t cap = (size_t)sb.st_size + 2; /* the NUL, and room to notice the end; pipes and devices have no size */
+    if (cap < 4096) cap = 4096;
+    for (;;) {
+        if (!buf || got + 1 == cap) {
+            char *larger = realloc(buf, buf ? (cap *= 2) : cap);
+            if (!larger) {
+                st = MODE_FAIL(err, MODE_E_MEMORY, "%s: no memory for %zu bytes", path, cap);
+                goto out;
+            }
+            buf = larger;
+        }
         ssize_t n = read(fd, buf + got, cap - 1 - got);
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) {
@@ -61,6 +65,10 @@ enum mode_status mode_file_read(const char *path, size_t max_bytes, char **data,
         }
         if (n == 0) break;
         got += (size_t)n;
+        if (got > max_bytes) {
+            st = MODE_FAIL(err, MODE_E_VALUE, "%s: more than %zu bytes, at most that many are read", path, max_bytes);
+            goto out;
+        }
     }
     buf[got] = '\0';
     *data = buf;
