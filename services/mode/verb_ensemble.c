@@ -1,0 +1,184 @@
+/* mode ensemble - experts' scores and task words on disk to tables and a report. */
+#include "base/file.h"
+#include "base/options.h"
+#include "base/str.h"
+#include "data/safetensors.h"
+#include "pipeline/ensemble_run.h"
+#include "verb.h"
+
+#include <glob.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct options {
+    const char *centres, *results, *words, *tasks, *router, *out, *captions, *assign, *shards, *train, *name;
+    int64_t seed;
+};
+
+static const struct mode_option table[] = {
+    MODE_OPT_STR(struct options, centres, "centres", "centres.safetensors", "FILE", "of `mode cluster`"),
+    MODE_OPT_STR(struct options, results, "results", NULL, "DIR", "DIR/<model>/<task>/logits.safetensors of `mode evaluate`; models expert-0, expert-1, ..., dense, seed"),
+    MODE_OPT_STR(struct options, words, "words", NULL, "DIR", "DIR/<task>.safetensors: the tasks' words, of `mode embed --task`"),
+    MODE_OPT_STR(struct options, tasks, "tasks", NULL, "DIR", "DIR/<task>: CLIP_benchmark folders, for class names"),
+    MODE_OPT_STR(struct options, router, "router", "share", "NAME", "the one of result.csv: paper | reference | uniform | coarse-centre | share"),
+    MODE_OPT_STR(struct options, out, "out", ".", "DIR", "where result.csv, weights.json, summary.json and report.html go"),
+    MODE_OPT_STR(struct options, train, "train", NULL, "DIR", "DIR/<model>/steps.jsonl and train.json, for the loss curves"),
+    MODE_OPT_STR(struct options, captions, "captions", NULL, "GLOB", "captions.bin files, for words and the ledger"),
+    MODE_OPT_STR(struct options, assign, "assign", NULL, "GLOB", "assign.safetensors files, in the same order"),
+    MODE_OPT_STR(struct options, shards, "shards", NULL, "GLOB", "the shards, in the same order, for sample pictures"),
+    MODE_OPT_STR(struct options, name, "name", "ensemble", "TEXT", "title of the report"),
+    MODE_OPT_INT(struct options, seed, "seed", "0", "N", "of the sample pictures"),
+    MODE_OPT_END};
+
+enum { MAX_MODELS = 4096 };
+
+/* What was found on disk; freed together. */
+struct found {
+    char *model[MAX_MODELS + 2];
+    const char *steps[MAX_MODELS + 2], *train[MAX_MODELS + 2];
+    int n_models;
+    glob_t tasks, captions, assign, shards;
+    struct mode_ensemble_run_task *task;
+    struct mode_corpus_shard *shard;
+};
+
+static char *existing(char *path)
+{
+    if (mode_file_exists(path)) return path;
+    free(path);
+    return NULL;
+}
+
+static void find_models(struct found *f, const struct options *o)
+{
+    for (int k = 0; k < MAX_MODELS; k++) {
+        char *name = mode_xasprintf("expert-%d", k), *dir = mode_path_join(o->results, name);
+        bool there = mode_file_exists(dir);
+        free(dir);
+        if (!there) {
+            free(name);
+            break;
+        }
+        f->model[f->n_models++] = name;
+    }
+    static const char *const others[] = {"dense", "seed"};
+    for (int i = 0; i < 2; i++) {
+        char *dir = mode_path_join(o->results, others[i]);
+        if (mode_file_exists(dir)) f->model[f->n_models++] = mode_xstrdup(others[i]);
+        free(dir);
+    }
+    for (int m = 0; m < f->n_models && o->train; m++) {
+        f->steps[m] = existing(mode_xasprintf("%s/%s/steps.jsonl", o->train, f->model[m]));
+        f->train[m] = existing(mode_xasprintf("%s/%s/train.json", o->train, f->model[m]));
+    }
+}
+
+/* A task's kind is what its logits hold: targets, or the image of every text. */
+static enum mode_status kind_of(enum mode_task_kind *kind, const char *path, struct mode_error *err)
+{
+    struct mode_safetensors f;
+    enum mode_status st = mode_safetensors_open(&f, path, err);
+    if (st) return st;
+    *kind = mode_safetensors_find(&f, "image_of_text") ? MODE_TASK_RETRIEVAL : MODE_TASK_CLASSIFICATION;
+    mode_safetensors_close(&f);
+    return MODE_OK;
+}
+
+static enum mode_status find_tasks(struct found *f, const struct options *o, struct mode_error *err)
+{
+    char *pattern = mode_xasprintf("%s/expert-0/*/logits.safetensors", o->results);
+    int none = glob(pattern, 0, NULL, &f->tasks);
+    free(pattern);
+    if (none || f->n_models == 0)
+        return MODE_FAIL(err, MODE_E_NOINPUT, "%s: no expert-0/<task>/logits.safetensors. HINT: `mode evaluate --out %s/expert-0`", o->results, o->results);
+    f->task = mode_xcalloc(f->tasks.gl_pathc, sizeof *f->task);
+    for (size_t t = 0; t < f->tasks.gl_pathc; t++) {
+        struct mode_ensemble_run_task *x = &f->task[t];
+        char *dir = mode_xstrdup(f->tasks.gl_pathv[t]);
+        *strrchr(dir, '/') = 0;
+        x->name = mode_xstrdup(mode_path_base(dir));
+        free(dir);
+        enum mode_status st = kind_of(&x->kind, f->tasks.gl_pathv[t], err);
+        if (st) return st;
+        x->words = mode_xasprintf("%s/%s.safetensors", o->words, x->name);
+        x->dir = o->tasks ? mode_path_join(o->tasks, x->name) : NULL;
+        const char **logits = mode_xcalloc((size_t)f->n_models, sizeof *logits);
+        for (int m = 0; m < f->n_models; m++) logits[m] = mode_xasprintf("%s/%s/%s/logits.safetensors", o->results, f->model[m], x->name);
+        x->logits = logits;
+    }
+    return MODE_OK;
+}
+
+static enum mode_status find_shards(struct found *f, const struct options *o, struct mode_error *err)
+{
+    if (!o->captions && !o->assign && !o->shards) return MODE_OK;
+    if (!o->captions || !o->assign) return MODE_FAIL(err, MODE_E_USAGE, "--captions and --assign go together");
+    if (glob(o->captions, 0, NULL, &f->captions) || glob(o->assign, 0, NULL, &f->assign) || (o->shards && glob(o->shards, 0, NULL, &f->shards)))
+        return MODE_FAIL(err, MODE_E_NOINPUT, "--captions, --assign or --shards matches no file");
+    if (f->captions.gl_pathc != f->assign.gl_pathc || (o->shards && f->shards.gl_pathc != f->assign.gl_pathc))
+        return MODE_FAIL(err, MODE_E_USAGE, "%zu captions, %zu assignments, %zu shards: expected as many of each", f->captions.gl_pathc, f->assign.gl_pathc,
+                         f->shards.gl_pathc);
+    f->shard = mode_xcalloc(f->captions.gl_pathc, sizeof *f->shard);
+    for (size_t i = 0; i < f->captions.gl_pathc; i++)
+        f->shard[i] = (struct mode_corpus_shard){f->captions.gl_pathv[i], f->assign.gl_pathv[i], o->shards ? f->shards.gl_pathv[i] : NULL};
+    return MODE_OK;
+}
+
+static void clear(struct found *f)
+{
+    for (size_t t = 0; f->task && t < f->tasks.gl_pathc; t++) {
+        for (int m = 0; f->task[t].logits && m < f->n_models; m++) free((char *)f->task[t].logits[m]);
+        free((void *)f->task[t].logits);
+        free((char *)f->task[t].name);
+        free((char *)f->task[t].words);
+        free((char *)f->task[t].dir);
+    }
+    for (int m = 0; m < f->n_models; m++) {
+        free(f->model[m]);
+        free((char *)f->steps[m]);
+        free((char *)f->train[m]);
+    }
+    free(f->task);
+    free(f->shard);
+    globfree(&f->tasks);
+    globfree(&f->captions);
+    globfree(&f->assign);
+    globfree(&f->shards);
+    free(f);
+}
+
+static enum mode_status run(int argc, char **argv, struct mode_error *err)
+{
+    struct options o = {0};
+    int n_args;
+    if (mode_options_wants_help(argc, argv)) {
+        mode_options_help(table, "MODE_", "mode ensemble --results DIR --words DIR [options]",
+                          "Weight the experts by every task's words, mix their scores, and write result.csv, weights.json,\nsummary.json and report.html.");
+        return MODE_OK;
+    }
+    enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
+    if (st) return st;
+    if (!o.results || !o.words || n_args > 0) return MODE_FAIL(err, MODE_E_USAGE, "give --results and --words");
+    struct found *f = mode_xcalloc(1, sizeof *f);
+    char *sentence = NULL, *csv = mode_path_join(o.out, "result.csv"), *summary = mode_path_join(o.out, "summary.json"),
+         *report = mode_path_join(o.out, "report.html"), *weights = mode_path_join(o.out, "weights.json");
+    find_models(f, &o);
+    if ((st = find_tasks(f, &o, err)) || (st = find_shards(f, &o, err)) || (st = mode_dir_make(o.out, err))) goto out;
+    struct mode_ensemble_run r = {.run_name = o.name, .router = o.router, .seed = (uint64_t)o.seed, .centres = o.centres, .n_models = f->n_models,
+                                  .n_tasks = (int)f->tasks.gl_pathc, .n_shards = (int)f->captions.gl_pathc, .model = (const char *const *)f->model,
+                                  .steps = o.train ? f->steps : NULL, .train = f->train, .task = f->task, .shard = f->shard};
+    struct mode_ensemble_outputs files = {csv, summary, report, weights};
+    if ((st = mode_ensemble_run(&r, &files, &sentence, err))) goto out;
+    printf("%s\n%s\n%s\n", sentence, csv, report);
+out:
+    clear(f);
+    free(sentence);
+    free(csv);
+    free(summary);
+    free(report);
+    free(weights);
+    return st;
+}
+
+const struct mode_verb mode_verb_ensemble = {"ensemble", "experts' scores and task words to tables and a report", run};

@@ -1,0 +1,189 @@
+/* mode weights - how a task's words weight the experts, and why. */
+#include "base/file.h"
+#include "base/options.h"
+#include "base/str.h"
+#include "data/evalset.h"
+#include "data/safetensors.h"
+#include "ensemble/router.h"
+#include "nn/backend.h"
+#include "pipeline/embed.h"
+#include "verb.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct options {
+    const char *centres, *encoder, *words, *classes, *task, *router, *pooling, *backend;
+    int64_t max_tokens;
+    bool json;
+};
+
+static const struct mode_option table[] = {
+    MODE_OPT_STR(struct options, centres, "centres", "centres.safetensors", "FILE", "of `mode cluster`"),
+    MODE_OPT_STR(struct options, classes, "classes", NULL, "FILE", "the task's words: one per line"),
+    MODE_OPT_STR(struct options, task, "task", NULL, "DIR", "or an evaluation task: class names with templates, or captions"),
+    MODE_OPT_STR(struct options, encoder, "encoder", NULL, "DIR", "the encoder the centres were made with (to embed the words)"),
+    MODE_OPT_STR(struct options, words, "words", NULL, "FILE", "or the words' vectors (feat.safetensors of `mode embed`)"),
+    MODE_OPT_STR(struct options, router, "router", "share", "NAME", "paper | reference | uniform | coarse-centre | share | all"),
+    MODE_OPT_STR(struct options, pooling, "pooling", NULL, "NAME", "of the encoder; default: as the centres"),
+    MODE_OPT_INT(struct options, max_tokens, "max-tokens", "0", "N", "of the encoder; 0 = as the centres"),
+    MODE_OPT_STR(struct options, backend, "backend", "cpu", "NAME", "cpu or ref"),
+    MODE_OPT_FLAG(struct options, json, "json", "print the result as JSON"),
+    MODE_OPT_END};
+
+/* The words as text, for the table. Freed by free_names. */
+struct names {
+    char **text;
+    int n;
+};
+
+static enum mode_status read_names(struct names *names, const struct options *o, struct mode_error *err)
+{
+    struct mode_evalset e = {0};
+    char *data = NULL;
+    size_t size;
+    enum mode_status st = MODE_OK;
+    if (o->task) {
+        if ((st = mode_evalset_open(&e, o->task, err))) goto out;
+        bool retrieval = e.kind == MODE_TASK_RETRIEVAL;
+        names->n = retrieval ? e.n_texts : e.n_classes;
+        names->text = mode_xcalloc((size_t)names->n + 1, sizeof *names->text);
+        for (int i = 0; i < names->n; i++) names->text[i] = mode_xstrdup(retrieval ? e.texts[i] : e.classes[i]);
+    } else if (o->classes) {
+        if ((st = mode_file_read(o->classes, 0, &data, &size, err))) goto out;
+        for (char *p = data, *save, *line = strtok_r(p, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+            names->text = mode_xrealloc(names->text, ((size_t)names->n + 1) * sizeof *names->text);
+            names->text[names->n++] = mode_xstrdup(line);
+        }
+    }
+out:
+    mode_evalset_close(&e);
+    free(data);
+    return st;
+}
+
+static void free_names(struct names *names)
+{
+    for (int i = 0; i < names->n; i++) free(names->text[i]);
+    free(names->text);
+}
+
+/* Embed the words to a temporary file as `mode embed` would; pooling and length default to the centres'. */
+static enum mode_status embed(const char *out, const struct options *o, const struct mode_centres *c, struct mode_error *err)
+{
+    struct mode_backend *be = NULL;
+    struct mode_text_encoder *enc = NULL;
+    char pooling[16] = "";
+    int max_tokens = 0;
+    enum mode_status st;
+    if (sscanf(c->encoder_id, "%*[^:]:%*[^:]:%15[a-z]:%d", pooling, &max_tokens) != 2) pooling[0] = 0, max_tokens = 0;
+    if ((st = mode_backend_open(&be, o->backend, err))) goto out;
+    if ((st = mode_text_encoder_open(&enc, be, o->encoder, o->pooling ? o->pooling : pooling[0] ? pooling : NULL,
+                                     o->max_tokens > 0 ? (int)o->max_tokens : max_tokens, err)))
+        goto out;
+    if (o->task)
+        st = mode_embed_task(NULL, out, enc, o->task, NULL, NULL, NULL, err);
+    else
+        st = mode_embed_lines(NULL, out, enc, o->classes, NULL, NULL, err);
+out:
+    mode_text_encoder_close(&enc);
+    mode_backend_close(&be);
+    return st;
+}
+
+static enum mode_status near_of(struct mode_near *near, const char *path, const struct mode_centres *c, struct mode_error *err)
+{
+    struct mode_safetensors f;
+    const struct mode_tensor *feat;
+    int64_t dim[2] = {-1, c->d};
+    enum mode_status st = mode_safetensors_open(&f, path, err);
+    if (st) return st;
+    if (!(st = mode_centres_check_encoder(c, mode_safetensors_meta(&f, "encoder_id"), path, err)) &&
+        !(st = mode_safetensors_need(&f, "feat", MODE_DTYPE_F32, 2, dim, &feat, err)))
+        st = mode_near_open(near, c, mode_f32(feat), (int)feat->dim[0], err);
+    mode_safetensors_close(&f);
+    return st;
+}
+
+static void print(const struct mode_near *near, const struct names *names, int router, bool json)
+{
+    struct mode_router_params p = MODE_ROUTER_PARAMS_DEFAULT;
+    double *w = mode_xcalloc((size_t)near->n, sizeof *w);
+    json_t *all = json_object(), *routers = json_object(), *words = json_array();
+    for (int r = 0; r < MODE_ROUTER_COUNT; r++) {
+        if (router >= 0 && r != router) continue;
+        mode_router_weights(w, near, (enum mode_router)r, &p);
+        double entropy = mode_weights_entropy(w, near->n);
+        json_t *list = json_array();
+        if (!json) printf("%-14s", mode_router_name((enum mode_router)r));
+        for (int e = 0; e < near->n; e++) {
+            if (!json) printf(" expert-%d %.4f ", e, w[e]);
+            json_array_append_new(list, json_real(w[e]));
+        }
+        if (!json) printf(" entropy %.4f\n", entropy);
+        json_object_set_new(routers, mode_router_name((enum mode_router)r), json_pack("{s:o, s:f}", "weights", list, "entropy", entropy));
+    }
+    if (!json) printf("\n%8s  %8s  %9s  word\n", "fine", "expert", "distance");
+    for (int i = 0; i < near->k; i++) {
+        const char *word = i < names->n ? names->text[i] : "";
+        if (!json) printf("%8d  %8d  %9.4f  %s\n", near->fine_id[i], near->expert[i], near->distance[i], word);
+        json_t *o = json_pack("{s:i, s:i, s:f}", "fine", near->fine_id[i], "expert", near->expert[i], "distance", (double)near->distance[i]);
+        json_object_set_new(o, "word", json_string(word));
+        json_array_append_new(words, o);
+    }
+    json_object_set_new(all, "routers", routers);
+    json_object_set_new(all, "words", words);
+    if (json) {
+        json_dumpf(all, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
+        printf("\n");
+    }
+    json_decref(all);
+    free(w);
+}
+
+static enum mode_status run(int argc, char **argv, struct mode_error *err)
+{
+    struct options o = {0};
+    struct mode_centres c = {0};
+    struct mode_near near = {0};
+    struct names names = {0};
+    char *folder = NULL, *made = NULL;
+    enum mode_router router = MODE_ROUTER_SHARE;
+    int n_args;
+    if (mode_options_wants_help(argc, argv)) {
+        mode_options_help(table, "MODE_", "mode weights --centres FILE --encoder DIR (--classes FILE | --task DIR) [options]",
+                          "The weight of every expert for a task, from the task's own words; and which fine centre each word is nearest to.");
+        return MODE_OK;
+    }
+    enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
+    if (st) return st;
+    bool every = strcmp(o.router, "all") == 0;
+    if (!every && (st = mode_router_parse(&router, o.router, err))) return st;
+    if (n_args > 0 || (!o.words && (!o.encoder || !o.task == !o.classes)))
+        return MODE_FAIL(err, MODE_E_USAGE, "give --encoder with either --classes or --task, or --words with ready vectors");
+    if ((st = mode_centres_load(&c, o.centres, err)) || (st = read_names(&names, &o, err))) goto out;
+    if (!o.words) {
+        folder = mode_xasprintf("%s/mode-weights-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
+        if (!mkdtemp(folder)) {
+            st = MODE_FAIL(err, MODE_E_CREATE, "%s: a temporary folder cannot be made", folder);
+            goto out;
+        }
+        made = mode_path_join(folder, "words.safetensors");
+        if ((st = embed(made, &o, &c, err))) goto out;
+    }
+    if ((st = near_of(&near, o.words ? o.words : made, &c, err))) goto out;
+    print(&near, &names, every ? -1 : (int)router, o.json);
+out:
+    if (folder) mode_dir_remove(folder, NULL);
+    free(folder);
+    free(made);
+    free_names(&names);
+    mode_near_close(&near);
+    mode_centres_clear(&c);
+    return st;
+}
+
+const struct mode_verb mode_verb_weights = {"weights", "a task's words to expert weights, and why", run};
