@@ -27,6 +27,8 @@
     X(train) \
     X(encode) \
     X(evaluate) \
+    X(weights) \
+    X(ensemble) \
     X(keys) \
 
 /* clang-format on */
