@@ -8,6 +8,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+enum { PAGE = 4096 };
+
 static const struct mode_ops *cpu_ops(void)
 {
 #if defined(__x86_64__)
@@ -42,23 +44,30 @@ const char *mode_backend_name(const struct mode_backend *be)
     return be->ops->name;
 }
 
+/* Memory comes as fresh pages: zeroed by the kernel when they are first touched, so that a plan for the longest
+ * texts costs only what is used. The page before it holds the size. */
 enum mode_status mode_backend_alloc(struct mode_backend *be, void **data, size_t bytes, struct mode_error *err)
 {
-    const size_t huge = (size_t)2 << 20;
-    size_t align = bytes >= 4 * huge ? huge : 64;
+    size_t size = bytes + PAGE;
+    char *p = MAP_FAILED;
     (void)be;
-    *data = bytes > SIZE_MAX - align ? NULL : aligned_alloc(align, (bytes / align + 1) * align);
-    if (!*data)
-        return MODE_FAIL(err, MODE_E_MEMORY, "%zu bytes of memory for the model are not to be had", bytes);
-    if (align == huge) (void)madvise(*data, bytes, MADV_HUGEPAGE); /* fewer page faults; harmless where refused */
-    memset(*data, 0, bytes);
+    *data = NULL;
+    if (size > bytes) p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED)
+        return MODE_FAIL(err, MODE_E_MEMORY, "%zu bytes of memory for a model are not to be had", bytes);
+    (void)madvise(p, size, MADV_HUGEPAGE); /* fewer page faults; harmless where refused */
+    memcpy(p, &size, sizeof size);
+    *data = p + PAGE;
     return MODE_OK;
 }
 
 void mode_backend_free(struct mode_backend *be, void *data)
 {
+    size_t size;
     (void)be;
-    free(data);
+    if (!data) return;
+    memcpy(&size, (char *)data - PAGE, sizeof size);
+    (void)munmap((char *)data - PAGE, size);
 }
 
 void *mode__backend_work(struct mode_backend *be, size_t bytes)

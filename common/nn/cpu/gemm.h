@@ -196,51 +196,58 @@ static void gemm_rows(struct mode_backend *be, float *c, int64_t m, int64_t n, i
     mode_parallel_for(ceil_div(m, M_BLOCK) * g.n_cols, gemm_rows_block, &g);
 }
 
-enum { SUM_N = 384, SUM_K = 512, SUM_ROWS = 192, SUM_ITEMS = 32 };
+enum { SUM_N = 768, SUM_K = 512, SUM_ROWS = 256, SUM_ITEMS = 32, SUM_LEFT = M_BLOCK * SUM_ROWS + 16 };
 
 struct gemm_sum {
     float *c, *bias, *partial, *bias_partial, *scratch;
-    struct view a, b;
+    const float *a, *b;
     int64_t m, n, k, n_tiles, k_tiles, n_chunks, chunk, scratch_floats;
 };
 
-/* dst [ceil(n / 6)][rows][6] (+ 2 floats of slack) from a [rows, n], the last panel padded with what is there */
-static void pack_left(float *dst, struct view a, int64_t rows, int64_t n)
+/* dst [ceil(n / 6)][rows][6] (+ 2 floats of slack) from a [rows, n], rows lda apart; the last panel is short */
+static void pack_left(float *dst, const float *a, int64_t lda, int64_t rows, int64_t n)
 {
     for (int64_t i = 0; i < n; i += TILE_M) {
         float *d = dst + i * rows;
         int64_t nr = min64(TILE_M, n - i);
         if (i + 8 <= n) /* eight floats are copied for six: the next row overwrites the two */
-            for (int64_t r = 0; r < rows; r++) store8(d + r * TILE_M, load8(a.p + r * a.rs + i));
+            for (int64_t r = 0; r < rows; r++) store8(d + r * TILE_M, load8(a + r * lda + i));
         else
             for (int64_t r = 0; r < rows; r++)
-                for (int64_t j = 0; j < nr; j++) d[r * TILE_M + j] = a.p[r * a.rs + i + j];
+                for (int64_t j = 0; j < nr; j++) d[r * TILE_M + j] = a[r * lda + i + j];
     }
 }
 
+/* A chunk of rows and a tile of c. Rows are taken SUM_ROWS at a time, c's rows M_BLOCK at a time, so that both
+ * packed operands and the piece of c stay in L2. */
 static void gemm_sum_item(void *ctx, int64_t item, int thread)
 {
     const struct gemm_sum *g = ctx;
     int64_t tiles = g->n_tiles * g->k_tiles, t = item % tiles, chunk = item / tiles;
     int64_t n0 = t / g->k_tiles * SUM_N, nb = min64(SUM_N, g->n - n0);
     int64_t k0 = t % g->k_tiles * SUM_K, kb = min64(SUM_K, g->k - k0);
-    float *left = g->scratch + thread * g->scratch_floats, *right = left + (SUM_N + TILE_M) * SUM_ROWS + 8;
+    float *left = g->scratch + thread * g->scratch_floats, *right = left + SUM_LEFT;
     bool whole = g->n_chunks == 1;
     float *c = (whole ? g->c : g->partial + chunk * g->n * g->k) + n0 * g->k + k0;
-    for (int64_t r0 = chunk * g->chunk, end = min64(g->m, r0 + g->chunk); r0 < end; r0 += SUM_ROWS) {
-        int64_t rows = min64(SUM_ROWS, end - r0);
-        struct view a = {g->a.p + r0 * g->a.rs + n0, g->a.rs, 1};
-        pack_left(left, a, rows, nb);
-        pack(right, (struct view){g->b.p + r0 * g->b.rs + k0, g->b.rs, 1}, rows, kb);
-        for (int64_t j = 0; j < kb; j += TILE_N)
-            for (int64_t i = 0; i < nb; i += TILE_M)
-                tile_rows(min64(TILE_M, nb - i), rows, left + i * rows, 1, TILE_M, right + j * rows,
-                          c + i * g->k + j, g->k, min64(TILE_N, kb - j), whole || r0 > chunk * g->chunk);
+    int64_t first = chunk * g->chunk, end = min64(g->m, first + g->chunk);
+    int64_t step = ceil_div(g->chunk, ceil_div(g->chunk, SUM_ROWS)); /* even parts: a short last one is dear */
+    for (int64_t r0 = first; r0 < end; r0 += step) {
+        int64_t rows = min64(step, end - r0);
+        const float *a = g->a + r0 * g->n + n0;
+        pack(right, (struct view){g->b + r0 * g->k + k0, g->k, 1}, rows, kb);
+        for (int64_t i0 = 0; i0 < nb; i0 += M_BLOCK) {
+            int64_t ib = min64(M_BLOCK, nb - i0);
+            pack_left(left, a + i0, g->n, rows, ib);
+            for (int64_t j = 0; j < kb; j += TILE_N)
+                for (int64_t i = 0; i < ib; i += TILE_M)
+                    tile_rows(min64(TILE_M, ib - i), rows, left + i * rows, 1, TILE_M, right + j * rows,
+                              c + (i0 + i) * g->k + j, g->k, min64(TILE_N, kb - j), whole || r0 > first);
+        }
         if (!g->bias || k0 > 0) continue;
         float *bias = g->bias_partial + chunk * g->n + n0;
-        if (r0 == chunk * g->chunk) memset(bias, 0, (size_t)nb * sizeof *bias);
+        if (r0 == first) memset(bias, 0, (size_t)nb * sizeof *bias);
         for (int64_t r = 0; r < rows; r++)
-            for (int64_t j = 0; j < nb; j++) bias[j] += a.p[r * a.rs + j];
+            for (int64_t j = 0; j < nb; j++) bias[j] += a[r * g->n + j];
     }
 }
 
@@ -260,14 +267,14 @@ static void gemm_sum_reduce(void *ctx, int64_t item, int thread)
 static void gemm_sum(struct mode_backend *be, float *c, float *bias, int64_t m, int64_t n, int64_t k, const float *a,
                      const float *b)
 {
-    struct gemm_sum g = {.c = c, .bias = bias, .a = {a, n, 1}, .b = {b, k, 1}, .m = m, .n = n, .k = k};
+    struct gemm_sum g = {.c = c, .bias = bias, .a = a, .b = b, .m = m, .n = n, .k = k};
     if (m == 0 || n == 0 || k == 0) return;
     g.n_tiles = ceil_div(n, SUM_N);
     g.k_tiles = ceil_div(k, SUM_K);
     g.n_chunks = max64(1, min64(SUM_ITEMS / (g.n_tiles * g.k_tiles), ceil_div(m, 2 * SUM_ROWS)));
     g.chunk = ceil_div(m, g.n_chunks);
     g.n_chunks = ceil_div(m, g.chunk);
-    g.scratch_floats = (SUM_N + TILE_M) * SUM_ROWS + 8 + SUM_ROWS * SUM_K;
+    g.scratch_floats = SUM_LEFT + SUM_ROWS * min64(SUM_K, round_up(k, TILE_N));
     int64_t partial = g.n_chunks > 1 ? round_up(g.n_chunks * n * k, 16) : 0, biases = round_up(g.n_chunks * n, 16);
     g.scratch = mode__backend_work(
         be, (size_t)(mode_parallel_threads() * g.scratch_floats + partial + biases) * sizeof *g.scratch);

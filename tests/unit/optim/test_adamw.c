@@ -1,0 +1,108 @@
+/* AdamW against the formula in double, step by step; the schedule against hand-made numbers. */
+#include "base/rng.h"
+#include "nn/backend.h"
+#include "optim/adamw.h"
+#include "optim/schedule.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+enum { N = 1003, STEPS = 25 };
+
+static void test_updates_follow_the_formula(void **state)
+{
+    const char *names[] = {"ref", "cpu", "cpu-plain"};
+    const struct mode_adamw opt = {.lr = 2e-2, .beta1 = 0.9, .beta2 = 0.98, .eps = 1e-6, .weight_decay = 0.2};
+    (void)state;
+    for (int b = 0; b < 3; b++) {
+        static float value[2][N], grad[2][N], m[2][N], v[2][N];
+        static double w[2][N], dm[2][N], dv[2][N];
+        struct mode_backend *be;
+        struct mode_error err;
+        struct mode_param p[2];
+        struct mode_rng r = mode_rng_for(1, MODE_RNG_TEST, 4, 0);
+        assert_int_equal(mode_backend_open(&be, names[b], &err), MODE_OK);
+        for (int k = 0; k < 2; k++) {
+            p[k] = (struct mode_param){.value = mode_tensor_1d(value[k], MODE_DTYPE_F32, N),
+                                       .grad = mode_tensor_1d(grad[k], MODE_DTYPE_F32, N),
+                                       .m = mode_tensor_1d(m[k], MODE_DTYPE_F32, N),
+                                       .v = mode_tensor_1d(v[k], MODE_DTYPE_F32, N),
+                                       .decay = k == 1};
+            for (int i = 0; i < N; i++) {
+                w[k][i] = value[k][i] = (float)mode_rng_normal(&r);
+                dm[k][i] = dv[k][i] = m[k][i] = v[k][i] = 0;
+            }
+        }
+        for (int step = 1; step <= STEPS; step++) {
+            double sum = 0;
+            for (int k = 0; k < 2; k++)
+                for (int i = 0; i < N; i++) {
+                    double g = grad[k][i] = i % 7 == 0 ? 0 : (float)(mode_rng_normal(&r) * pow(10, i % 5 - 3));
+                    sum += g * g;
+                    dm[k][i] = 0.9 * dm[k][i] + 0.1 * g;
+                    dv[k][i] = 0.98 * dv[k][i] + 0.02 * g * g;
+                    if (k == 1) w[k][i] -= 2e-2 * 0.2 * w[k][i];
+                    w[k][i] -= 2e-2 * (dm[k][i] / (1 - pow(0.9, step))) / (sqrt(dv[k][i] / (1 - pow(0.98, step))) + 1e-6);
+                }
+            assert_true(fabs(mode_grad_norm(be, p, 2) - sqrt(sum)) < 1e-5 * sqrt(sum));
+            mode_adamw_update(be, p, 2, &opt, step);
+        }
+        for (int k = 0; k < 2; k++)
+            for (int i = 0; i < N; i++)
+                if (!(fabs(value[k][i] - w[k][i]) < 2e-5)) /* 25 steps of up to 2e-2, each rounded to a float */
+                    fail_msg("%s: weight %d is %.9g, want %.9g", names[b], i, value[k][i], w[k][i]);
+        mode_backend_close(&be);
+    }
+}
+
+static void test_a_row_without_gradient_still_decays_and_forgets(void **state)
+{
+    float w = 1, g = 1, m = 0, v = 0;
+    struct mode_backend *be;
+    struct mode_error err;
+    struct mode_param p = {.value = mode_tensor_1d(&w, MODE_DTYPE_F32, 1),
+                           .grad = mode_tensor_1d(&g, MODE_DTYPE_F32, 1),
+                           .m = mode_tensor_1d(&m, MODE_DTYPE_F32, 1),
+                           .v = mode_tensor_1d(&v, MODE_DTYPE_F32, 1),
+                           .decay = true};
+    struct mode_adamw opt = MODE_ADAMW_DEFAULT;
+    (void)state;
+    assert_int_equal(mode_backend_open(&be, "cpu", &err), MODE_OK);
+    mode_adamw_update(be, &p, 1, &opt, 1);
+    assert_true(fabsf(m - 0.1f) < 1e-7f && fabsf(v - 0.02f) < 1e-7f);
+    g = 0;
+    float w1 = w;
+    mode_adamw_update(be, &p, 1, &opt, 2);
+    assert_true(fabsf(m - 0.09f) < 1e-7f && fabsf(v - 0.0196f) < 1e-7f);
+    assert_true(w < w1);
+    mode_backend_close(&be);
+}
+
+static void test_schedule_warms_up_and_falls_to_zero(void **state)
+{
+    (void)state;
+    assert_true(fabs(mode_schedule_lr(8, 0, 4, 12) - 2) < 1e-12);
+    assert_true(fabs(mode_schedule_lr(8, 3, 4, 12) - 8) < 1e-12);
+    assert_true(fabs(mode_schedule_lr(8, 4, 4, 12) - 8) < 1e-12);
+    assert_true(fabs(mode_schedule_lr(8, 8, 4, 12) - 4) < 1e-12);
+    assert_true(fabs(mode_schedule_lr(8, 6, 4, 12) - 4 * (1 + sqrt(0.5))) < 1e-12);
+    assert_true(mode_schedule_lr(8, 11, 4, 12) > 0);
+    assert_true(mode_schedule_lr(8, 12, 4, 12) == 0);
+    assert_true(fabs(mode_schedule_lr(8, 0, 0, 2) - 8) < 1e-12);
+    assert_true(mode_schedule_lr(8, 9, 0, 9) == 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_updates_follow_the_formula),
+        cmocka_unit_test(test_a_row_without_gradient_still_decays_and_forgets),
+        cmocka_unit_test(test_schedule_warms_up_and_falls_to_zero),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
