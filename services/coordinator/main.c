@@ -86,7 +86,7 @@ static enum mode_status healthcheck(const struct server_options *o, struct mode_
 
 int main(int argc, char **argv)
 {
-    struct server_options o;
+    struct server_options o = {0};
     struct mode_error err = {0};
     int n_args;
     if (mode_options_wants_help(argc, argv)) {

@@ -289,6 +289,11 @@ enum mode_status supervisor_sweep(int *n_killed, const char *workspace, struct m
     struct dirent *e;
     while (d && (e = readdir(d))) {
         size_t n = strlen(e->d_name);
+        if (strstr(e->d_name, ".sock")) { /* nobody listens there any more */
+            char *sock = mode_path_join(place, e->d_name);
+            unlink(sock);
+            free(sock);
+        }
         if (n < 5 || strcmp(e->d_name + n - 4, ".pid") != 0 || strcmp(e->d_name, "supervisor.pid") == 0) continue;
         char *path = mode_path_join(place, e->d_name), *text = NULL;
         size_t size;
@@ -298,7 +303,7 @@ enum mode_status supervisor_sweep(int *n_killed, const char *workspace, struct m
             if (pid > 1 && is_ours(pid, workspace)) {
                 kill(-pid, SIGTERM);
                 for (int i = 0; i < 250 && kill(pid, 0) == 0; i++) usleep(20000);
-                if (kill(-pid, SIGKILL) == 0) (void)0;
+                kill(-pid, SIGKILL);
                 ++*n_killed;
             }
             unlink(path);

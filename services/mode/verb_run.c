@@ -141,7 +141,7 @@ static enum mode_status follow(struct client *c, const char *name, const struct 
 
 static enum mode_status run(int argc, char **argv, struct mode_error *err)
 {
-    struct run_options o;
+    struct run_options o = {0};
     struct mode_spec spec = {0};
     struct client *c = NULL;
     char *name = NULL;

@@ -33,7 +33,7 @@ static const struct mode_option up_table[] = {
     MODE_OPT_STR(struct up_options, redis, "redis", NULL, "URL", "use this Redis (also REDIS_URL) and start none"),
     MODE_OPT_STR(struct up_options, http, "http", NULL, "HOST:PORT",
                  "the coordinator's status, metrics and health, e.g. 127.0.0.1:8080"),
-    MODE_OPT_INT(struct up_options, timeout_s, "timeout-s", "60", "S", "how long to wait until all are ready"),
+    MODE_OPT_INT(struct up_options, timeout_s, "timeout-s", "30", "S", "how long to wait until all are ready"),
     MODE_OPT_FLAG(struct up_options, supervise, "supervise", "be the supervisor and stay in the foreground"),
     MODE_OPT_END};
 
@@ -185,7 +185,7 @@ static enum mode_status wait_ready(pid_t supervisor, const char *workspace, int 
 
 static enum mode_status up(int argc, char **argv, struct mode_error *err)
 {
-    struct up_options o;
+    struct up_options o = {0};
     int n_args, n_workers;
     char workspace[PATH_MAX], bin[PATH_MAX];
     pid_t pid;
@@ -230,7 +230,7 @@ static enum mode_status up(int argc, char **argv, struct mode_error *err)
 
 static enum mode_status down(int argc, char **argv, struct mode_error *err)
 {
-    struct down_options o;
+    struct down_options o = {0};
     int n_args, n_killed = 0;
     char workspace[PATH_MAX];
     pid_t pid, first;
