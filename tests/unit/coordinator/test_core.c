@@ -1,0 +1,288 @@
+/* The pure core, rule by rule; test_core_simulator.c has the crashes. */
+#include "core.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static const char key_a[] = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+static const char key_b[] = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+static const char session_1[] = "11111111111111111111111111111111";
+static const char session_2[] = "22222222222222222222222222222222";
+
+static void begin(struct core *c, bool no_fence_check, bool no_check_on_expiry)
+{
+    struct core_options o = CORE_OPTIONS_DEFAULT;
+    o.no_fence_check = no_fence_check;
+    o.no_check_on_expiry = no_check_on_expiry;
+    core_init(c, &o, 1, 0);
+}
+
+static uint32_t want(struct core *c, const char *key, uint64_t order, bool retry, int64_t now)
+{
+    return core_task_want(c, key, "embed", "label", "run", order, 0, retry, now);
+}
+
+static void say(struct core *c, enum core_event_type type, const char *session, uint32_t n, int64_t now)
+{
+    core_handle(c, &(struct core_event){.type = type, .session = session, .n = n, .key = ""}, now);
+}
+
+static void hello(struct core *c, const char *session, const char *name, uint32_t slots, int64_t now)
+{
+    core_handle(c, &(struct core_event){.type = CORE_EV_HELLO, .session = session, .service = "embed", .code = "v",
+                                        .name = name, .node = name, .build = "v", .n = slots}, now);
+    say(c, CORE_EV_CREDIT, session, slots, now);
+}
+
+static const struct core_action *find(const struct core *c, enum core_action_type type)
+{
+    for (size_t i = 0; i < c->n_actions; i++)
+        if (c->action[i].type == type) return &c->action[i];
+    return NULL;
+}
+
+static void about(struct core *c, enum core_event_type type, const char *session, const char *key, uint64_t fence,
+                  bool ok, enum core_fail why, int64_t now)
+{
+    core_handle(c, &(struct core_event){.type = type, .session = session, .key = key, .fence = fence, .ok = ok,
+                                        .fail = why, .text = "because"}, now);
+}
+
+static void test_hands_out_no_more_than_the_credit(void **state)
+{
+    (void)state;
+    struct core c;
+    begin(&c, false, false);
+    want(&c, key_a, 0, false, 0);
+    want(&c, key_b, 1, false, 0);
+    hello(&c, session_1, "w1", 1, 10);
+    assert_int_equal(c.task[0].state, CORE_LEASED);
+    assert_int_equal(c.task[1].state, CORE_READY);
+    assert_true(c.task[0].fence == ((uint64_t)1 << 32 | 1));
+    say(&c, CORE_EV_CREDIT, session_1, 1, 11); /* said again before the hand-out arrived: the same credit */
+    assert_int_equal(c.task[1].state, CORE_READY);
+    core_clear(&c);
+}
+
+static void test_done_only_when_the_commit_exists(void **state)
+{
+    (void)state;
+    struct core c;
+    begin(&c, false, false);
+    want(&c, key_a, 0, false, 0);
+    hello(&c, session_1, "w1", 1, 10);
+    uint64_t fence = c.task[0].fence;
+    core_actions_clear(&c);
+    about(&c, CORE_EV_RESULT, session_1, key_a, fence, false, 0, 20);
+    assert_non_null(find(&c, CORE_ACT_CHECK));
+    assert_int_equal(c.task[0].state, CORE_LEASED);
+    about(&c, CORE_EV_CHECKED, session_1, key_a, fence, false, 0, 20);
+    assert_int_equal(find(&c, CORE_ACT_ACK)->verdict, CORE_MISSING);
+    assert_int_equal(c.task[0].state, CORE_RETRY_WAIT);
+    about(&c, CORE_EV_RESULT, session_1, key_a, fence, false, 0, 21);
+    about(&c, CORE_EV_CHECKED, session_1, key_a, fence, true, 0, 21);
+    assert_int_equal(c.task[0].state, CORE_COMMITTED);
+    core_actions_clear(&c);
+    about(&c, CORE_EV_RESULT, session_1, key_a, fence, false, 0, 22);
+    assert_int_equal(find(&c, CORE_ACT_ACK)->verdict, CORE_ALREADY); /* said twice: one commit */
+    core_clear(&c);
+}
+
+static void test_three_crashes_are_the_end_and_input_errors_at_once(void **state)
+{
+    (void)state;
+    struct core c;
+    int64_t now = 10;
+    begin(&c, false, false);
+    want(&c, key_a, 0, false, 0);
+    hello(&c, session_1, "w1", 2, now);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(c.task[0].state, CORE_LEASED);
+        about(&c, CORE_EV_FAIL, session_1, key_a, c.task[0].fence, false, CORE_FAIL_CRASH, now);
+        now += 5000; /* past the wait */
+        core_handle(&c, &(struct core_event){.type = CORE_EV_TICK}, now);
+        say(&c, CORE_EV_CREDIT, session_1, 2, now);
+    }
+    assert_int_equal(c.task[0].state, CORE_QUARANTINED);
+    want(&c, key_b, 1, false, now);
+    assert_int_equal(c.task[1].state, CORE_LEASED);
+    about(&c, CORE_EV_FAIL, session_1, key_b, c.task[1].fence, false, CORE_FAIL_INPUT, now);
+    assert_int_equal(c.task[1].state, CORE_QUARANTINED);
+    want(&c, key_b, 1, true, now); /* by a person, anew: fresh budgets */
+    assert_int_equal(c.task[1].failures[CORE_FAIL_INPUT], 0);
+    assert_true(c.task[1].state == CORE_READY || c.task[1].state == CORE_LEASED);
+    core_clear(&c);
+}
+
+static void test_one_node_alone_cannot_condemn_a_task(void **state)
+{
+    (void)state;
+    struct core c;
+    int64_t now = 10;
+    int crashes = 0;
+    begin(&c, false, false);
+    want(&c, key_a, 0, false, 0);
+    hello(&c, session_1, "w1", 1, now);
+    hello(&c, session_2, "w2", 1, now);
+    say(&c, CORE_EV_CREDIT, session_2, 0, now); /* the other one is there and takes nothing */
+    while (c.task[0].state != CORE_QUARANTINED && crashes < 10) {
+        assert_int_equal(c.task[0].state, CORE_LEASED);
+        about(&c, CORE_EV_FAIL, session_1, key_a, c.task[0].fence, false, CORE_FAIL_CRASH, now);
+        crashes++;
+        for (int i = 0; i < 8; i++) {
+            now += 5000;
+            say(&c, CORE_EV_PROGRESS, session_2, 0, now);
+            say(&c, CORE_EV_CREDIT, session_1, 1, now);
+            core_handle(&c, &(struct core_event){.type = CORE_EV_TICK}, now);
+            if (c.task[0].state == CORE_LEASED) break;
+        }
+    }
+    assert_int_equal(crashes, 6);
+    core_clear(&c);
+}
+
+static void test_release_goes_to_the_head_without_guilt(void **state)
+{
+    (void)state;
+    struct core c;
+    begin(&c, false, false);
+    want(&c, key_a, 5, false, 0);
+    hello(&c, session_1, "w1", 1, 10);
+    want(&c, key_b, 1, false, 10); /* comes before a in the queue */
+    about(&c, CORE_EV_RELEASE, session_1, key_a, c.task[0].fence, false, 0, 20);
+    for (int f = 0; f < CORE_FAIL_COUNT; f++) assert_int_equal(c.task[0].failures[f], 0);
+    say(&c, CORE_EV_CREDIT, session_1, 1, 30);
+    assert_int_equal(c.task[0].state, CORE_LEASED);
+    assert_int_equal(c.task[1].state, CORE_READY);
+    core_clear(&c);
+}
+
+static void test_own_pause_expires_nobody(void **state)
+{
+    (void)state;
+    struct core c;
+    begin(&c, false, false);
+    want(&c, key_a, 0, false, 0);
+    hello(&c, session_1, "w1", 1, 10);
+    core_handle(&c, &(struct core_event){.type = CORE_EV_TICK}, 1000);
+    core_actions_clear(&c);
+    core_handle(&c, &(struct core_event){.type = CORE_EV_TICK}, 3600 * 1000); /* the machine slept */
+    assert_null(find(&c, CORE_ACT_CHECK));
+    assert_int_equal(c.task[0].state, CORE_LEASED);
+    core_clear(&c);
+}
+
+static void test_breaker_stops_a_stage_whose_tasks_all_fail(void **state)
+{
+    (void)state;
+    struct core c;
+    char key[CORE_KEY];
+    unsigned handed = 0;
+    begin(&c, false, false);
+    for (unsigned i = 0; i < 200; i++) {
+        snprintf(key, sizeof key, "%064x", i);
+        want(&c, key, i, false, 0);
+    }
+    hello(&c, session_1, "w1", 1, 10);
+    for (int64_t now = 20; now < 3000; now += 10) {
+        uint32_t held = CORE_NONE;
+        for (uint32_t i = 0; i < c.n_active; i++)
+            if (c.task[c.active[i]].state == CORE_LEASED) held = c.active[i];
+        if (held == CORE_NONE) continue;
+        handed++;
+        about(&c, CORE_EV_FAIL, session_1, c.task[held].key, c.task[held].fence, false, CORE_FAIL_OTHER, now);
+        say(&c, CORE_EV_CREDIT, session_1, 1, now);
+    }
+    assert_in_range(handed, 50, 60);
+    core_clear(&c);
+}
+
+/* With the mutant, an old attempt's word ends the newer attempt: the check is what prevents it. */
+static void test_old_fence_changes_nothing(void **state)
+{
+    (void)state;
+    for (int mutant = 0; mutant < 2; mutant++) {
+        struct core c;
+        begin(&c, mutant, false);
+        want(&c, key_a, 0, false, 0);
+        hello(&c, session_1, "w1", 1, 10);
+        uint64_t old = c.task[0].fence;
+        about(&c, CORE_EV_RELEASE, session_1, key_a, old, false, 0, 20);
+        hello(&c, session_2, "w2", 1, 30);
+        assert_int_equal(c.task[0].state, CORE_LEASED);
+        assert_true(c.task[0].fence > old);
+        core_actions_clear(&c);
+        about(&c, CORE_EV_FAIL, session_1, key_a, old, false, CORE_FAIL_INPUT, 40);
+        assert_int_equal(c.task[0].state, mutant ? CORE_QUARANTINED : CORE_LEASED);
+        assert_int_equal(find(&c, CORE_ACT_ACK)->verdict, mutant ? CORE_NOTED : CORE_STALE);
+        core_clear(&c);
+    }
+}
+
+static void test_lost_result_costs_no_second_run(void **state)
+{
+    (void)state;
+    for (int mutant = 0; mutant < 2; mutant++) {
+        struct core c;
+        begin(&c, false, mutant);
+        want(&c, key_a, 0, false, 0);
+        hello(&c, session_1, "w1", 1, 10);
+        uint64_t fence = c.task[0].fence;
+        for (int64_t now = 1000; now < 40000; now += 1000)
+            core_handle(&c, &(struct core_event){.type = CORE_EV_TICK}, now);
+        if (mutant) {
+            assert_null(find(&c, CORE_ACT_CHECK)); /* it would be run again */
+            assert_int_equal(c.task[0].state, CORE_READY);
+        } else {
+            assert_non_null(find(&c, CORE_ACT_CHECK));
+            about(&c, CORE_EV_CHECKED, "", key_a, fence, true, 0, 40000);
+            assert_int_equal(c.task[0].state, CORE_COMMITTED);
+        }
+        core_clear(&c);
+    }
+}
+
+static void test_held_lease_survives_a_restart(void **state)
+{
+    (void)state;
+    struct core c;
+    uint16_t failures[CORE_FAIL_COUNT] = {0};
+    uint64_t fence = (uint64_t)7 << 32 | 3;
+    struct core_lease held = {.fence = fence};
+    snprintf(held.key, sizeof held.key, "%s", key_a);
+    for (int forgotten = 0; forgotten < 2; forgotten++) { /* also when Redis lost everything */
+        struct core_options o = CORE_OPTIONS_DEFAULT;
+        core_init(&c, &o, 8, 0);
+        c.settled_ms = 2000;
+        uint32_t t = want(&c, key_a, 0, false, 0);
+        if (!forgotten) core_task_restore(&c, t, CORE_LEASED, 1, fence, failures, 0);
+        core_handle(&c, &(struct core_event){.type = CORE_EV_HELLO, .session = session_1, .service = "embed",
+                                             .code = "v", .name = "w1", .node = "n", .build = "v", .n = 1,
+                                             .held = &held, .n_held = 1}, 100);
+        assert_non_null(find(&c, CORE_ACT_KEPT));
+        assert_int_equal(c.task[t].state, CORE_LEASED);
+        assert_true(c.task[t].fence == fence);
+        core_clear(&c);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_hands_out_no_more_than_the_credit),
+        cmocka_unit_test(test_done_only_when_the_commit_exists),
+        cmocka_unit_test(test_three_crashes_are_the_end_and_input_errors_at_once),
+        cmocka_unit_test(test_one_node_alone_cannot_condemn_a_task),
+        cmocka_unit_test(test_release_goes_to_the_head_without_guilt),
+        cmocka_unit_test(test_own_pause_expires_nobody),
+        cmocka_unit_test(test_breaker_stops_a_stage_whose_tasks_all_fail),
+        cmocka_unit_test(test_old_fence_changes_nothing),
+        cmocka_unit_test(test_lost_result_costs_no_second_run),
+        cmocka_unit_test(test_held_lease_survives_a_restart),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
