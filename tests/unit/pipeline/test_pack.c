@@ -1,0 +1,160 @@
+/* Pictures and captions to shards, and back through the captions step. */
+#include "base/file.h"
+#include "base/str.h"
+#include "picture_fixture.h"
+#include "pipeline/captions.h"
+#include "pipeline/inspect.h"
+#include "pipeline/pack.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static char dir[] = "/tmp/mode-pack-XXXXXX";
+static struct mode_error err;
+static struct bytes jpeg, png;
+
+static char *in_dir(const char *name)
+{
+    return mode_path_join(dir, name);
+}
+
+static void put(const char *name, const void *data, size_t size)
+{
+    char *path = in_dir(name);
+    assert_int_equal(mode_file_write_atomic(path, data, size, &err), MODE_OK);
+    free(path);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    jpeg = fixture_jpeg(20, 20, 3, false, 1);
+    png = fixture_png(20, 20, 1);
+    char *pics = in_dir("pics/sub");
+    assert_int_equal(mode_dir_make(pics, &err), MODE_OK);
+    free(pics);
+    put("pics/p2.jpg", jpeg.data, jpeg.size);
+    put("pics/p2.txt", "two", 3);
+    put("pics/p10.jpg", png.data, png.size); /* named wrongly: packed as what it is */
+    put("pics/p10.json", "{\"caption\": \"ten\"}", 18);
+    put("pics/sub/p1.png", png.data, png.size);
+    put("pics/sub/p1.txt", "sub one", 7);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    free(jpeg.data);
+    free(png.data);
+    return mode_dir_remove(dir, NULL);
+}
+
+static struct mode_captions captions_of(const char *tar)
+{
+    struct mode_captions c;
+    char *path = in_dir(tar), *out = in_dir("captions.bin");
+    struct mode_captions_options o = {.shard_path = path, .limits = MODE_IMAGE_LIMITS_DEFAULT, .strict = true};
+    assert_int_equal(mode_text_keys_parse(&o.keys, NULL, 0, &err), MODE_OK);
+    if (mode_captions_extract(&c, out, &o, &err)) fail_msg("%s", err.text);
+    assert_int_equal(c.n_rows, c.n_samples);
+    free(path);
+    free(out);
+    return c;
+}
+
+static void test_folder(void **state)
+{
+    (void)state;
+    struct mode_pack_counts n;
+    char *pics = in_dir("pics"), *out = in_dir("out-folder");
+    if (mode_pack(&n, pics, out, 2, false, &err)) fail_msg("%s", err.text);
+    assert_int_equal(n.pairs, 3);
+    assert_int_equal(n.packed, 3);
+    assert_int_equal(n.shards, 2);
+    struct mode_captions c = captions_of("out-folder/00000.tar");
+    assert_int_equal(c.n_rows, 2);
+    assert_string_equal(c.samples[0].caption, "two");
+    assert_string_equal(c.samples[1].caption, "ten");
+    assert_int_equal(c.samples[1].image_size, png.size);
+    mode_captions_clear(&c);
+    c = captions_of("out-folder/00001.tar");
+    assert_string_equal(c.samples[0].caption, "sub one");
+    mode_captions_clear(&c);
+    assert_int_equal(mode_pack(&n, pics, out, 2, false, &err), MODE_E_CREATE); /* not over an older set */
+    free(pics);
+    free(out);
+}
+
+static void test_list(void **state)
+{
+    (void)state;
+    static const char list[] = "# picture\tcaptions\n"
+                               "pics/p2.jpg\tone caption\n"
+                               "\n"
+                               "pics/p10.jpg\tfirst \"quoted\"\tsecond\r\n"
+                               "pics/none.jpg\tno such file\n"
+                               "pics/p2.txt\tno picture\n"
+                               "pics/p2.jpg\n"
+                               "pics/p2.jpg\tcaf\xe9\n";
+    struct mode_pack_counts n;
+    put("list.tsv", list, strlen(list));
+    char *tsv = in_dir("list.tsv"), *out = in_dir("out-list");
+    assert_int_equal(mode_pack(&n, tsv, out, 100, false, &err), MODE_E_NOINPUT);
+    assert_non_null(strstr(err.text, "none.jpg"));
+    if (mode_pack(&n, tsv, out, 100, true, &err)) fail_msg("%s", err.text);
+    assert_int_equal(n.pairs, 6);
+    assert_int_equal(n.packed, 2);
+    assert_int_equal(n.no_file, 1);
+    assert_int_equal(n.not_an_image, 1);
+    assert_int_equal(n.no_caption, 1);
+    assert_int_equal(n.bad_text, 1);
+    struct mode_captions c = captions_of("out-list/00000.tar");
+    assert_int_equal(c.n_rows, 2);
+    assert_string_equal(c.samples[0].caption, "one caption");
+    assert_int_equal(c.samples[1].caption_count, 2);
+    assert_string_equal(c.samples[1].caption, c.samples[1].caption_index ? "second" : "first \"quoted\"");
+    mode_captions_clear(&c);
+    free(tsv);
+    free(out);
+}
+
+static void test_inspect(void **state)
+{
+    (void)state;
+    struct mode_pack_counts n;
+    struct mode_text_keys keys;
+    char *pics = in_dir("pics"), *out = in_dir("out-inspect"), *tar = in_dir("out-inspect/00000.tar");
+    json_t *v;
+    assert_int_equal(mode_pack(&n, pics, out, 10, false, &err), MODE_OK);
+    assert_int_equal(mode_text_keys_parse(&keys, NULL, 0, &err), MODE_OK);
+    if (mode_inspect(&v, tar, &keys, 2, &err)) fail_msg("%s", err.text);
+    assert_string_equal(json_string_value(json_object_get(v, "kind")), "shard");
+    assert_int_equal(json_integer_value(json_object_get(v, "rows")), 3);
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(v, "members"), "png")), 2);
+    assert_int_equal(json_array_size(json_object_get(v, "first")), 2);
+    json_decref(v);
+    char *picture = in_dir("pics/p10.jpg");
+    assert_int_equal(mode_inspect(&v, picture, &keys, 2, &err), MODE_OK);
+    assert_string_equal(json_string_value(json_object_get(v, "type")), "PNG");
+    json_decref(v);
+    char *text = in_dir("pics/p2.txt");
+    assert_int_equal(mode_inspect(&v, text, &keys, 2, &err), MODE_E_FORMAT);
+    assert_null(v);
+    free(text), free(picture), free(pics), free(out), free(tar);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_folder),
+        cmocka_unit_test(test_list),
+        cmocka_unit_test(test_inspect),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
