@@ -18,10 +18,10 @@
 
 #include <stddef.h>
 
-/* Options and environment: `mode-<word> --help`. `mode-<word> healthcheck` exits 0 when the agent of this
- * workspace and slot name is alive and heard the coordinator lately, 1 otherwise. Returns the exit code.
- * SIGTERM, SIGINT: stop taking tasks, release the running ones after a grace, exit 143 or 130; the second
- * signal exits at once. */
+/* Options and environment: `mode-<word> --help`. `mode-<word> healthcheck` exits 0 when the agent that keeps
+ * the health file fresh is alive, 1 otherwise. Returns the exit code. SIGTERM, SIGINT: take nothing more,
+ * give back what runs within the grace, exit 143 or 130; the second signal exits at once. A DRAIN by the
+ * coordinator lets running tasks finish and exits 0. */
 int mode_worker_main(const char *word, mode_work_fn *work, int argc, char **argv);
 
 /* Run a work function here and now, without services, store or second process: for tests and the `mode`

@@ -1,0 +1,863 @@
+/* DESIGN: one loop, one thread, no blocking call. What is owed to the coordinator (RESULT, FAIL, RELEASE) is
+ * kept as a report and sent again until it is acknowledged, so a lost message, a reconnect or a restarted
+ * coordinator need no code of their own: after every handshake HELLO names what we hold, and the rest repeats
+ * itself. Everything the coordinator says is checked against the fence it belongs to; what does not fit is
+ * ignored. */
+#include "msg/agent.h"
+
+#include "base/log.h"
+#include "base/str.h"
+#include "base/version.h"
+#include "msg/runtime.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include <utf8proc.h>
+#include <zmq.h>
+
+enum { TICK_MS = 200, MAX_REPORTS = 64, SENDS = 16, SAMPLES = 8, MAX_PER_TURN = 256 };
+
+static const double hello_again_s = 2, report_first_s = 1, report_most_s = 10, last_words_s = 2,
+                    complain_s = 30, health_s = 2, self_fence = 0.8;
+
+enum why { WHY_NONE, WHY_CANCEL, WHY_STOP, WHY_DROPPED, WHY_STALL };
+
+struct sample {
+    double at;
+    uint64_t done;
+};
+
+struct work { /* a slot and the task in it */
+    struct mode_slot proc;
+    bool busy;
+    struct mode_compute_job job;
+    uint64_t stall_ms;
+    char label[128], run[128];
+    double began, changed_at;
+    uint64_t changes;
+    enum why why; /* it was told to end because of this */
+    double kill_at;
+    struct sample samples[SAMPLES]; /* of recent heartbeats, for the rate */
+    size_t n_samples;
+};
+
+enum report_kind { REPORT_RESULT, REPORT_FAIL, REPORT_RELEASE };
+
+struct report { /* owed to the coordinator until it says RESULT_ACK */
+    enum report_kind kind;
+    struct mode_compute_job job;
+    struct mode_compute_end end;
+    int signal, exit_code;
+    uint64_t done, total;
+    Mode__ReleaseReason reason;
+    uint8_t *log;
+    size_t n_log;
+    double next_at, delay;
+};
+
+struct sent {
+    uint64_t id;
+    double at;
+};
+
+struct agent {
+    const struct mode_agent_config *config;
+    struct mode_store *store;
+    struct mode_socket *socket;
+    struct mode_slot_program program;
+    struct work *slots;
+    struct report reports[MAX_REPORTS];
+    size_t n_reports;
+
+    char session[33];
+    uint64_t counter, epoch, ignored;
+    bool linked, welcome;
+    double heartbeat_s, lease_s;
+    double hello_at, beat_at, health_at, complain_at; /* when next */
+    double hello_sent, acked, heard; /* when last: acked is when the newest answered heartbeat was SENT */
+    struct sent sends[SENDS];
+    size_t n_sends;
+    int credit_sent; /* -1 = none on this connection */
+    double idle_since;
+
+    int stop_signal;  /* of SIGTERM, SIGINT; 0 = none */
+    bool stopping;    /* take nothing more */
+    bool draining;    /* let what runs finish */
+    double stop_at;   /* then stop what runs */
+    double silent_at; /* then go without acknowledgements */
+    bool done;
+    int exit_code;
+};
+
+/* ---- small things ---- */
+
+/* Texts of ours may hold file names, which may hold anything; on the wire is UTF-8. */
+static void make_utf8(char *s)
+{
+    size_t left = strlen(s);
+    while (left > 0) {
+        utf8proc_int32_t c;
+        utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)s, (utf8proc_ssize_t)left, &c);
+        if (n <= 0) {
+            *s = '?';
+            n = 1;
+        }
+        s += n;
+        left -= (size_t)n;
+    }
+}
+
+static void fatal(struct agent *a, const struct mode_error *err)
+{
+    mode_log_failure("fatal", err);
+    a->exit_code = mode_status_exit_code(err->status);
+    a->done = true;
+}
+
+static struct work *slot_of(struct agent *a, const char *key, uint64_t fence)
+{
+    for (int i = 0; i < a->config->slots; i++)
+        if (a->slots[i].busy && a->slots[i].job.fence == fence && strcmp(a->slots[i].job.key, key) == 0)
+            return &a->slots[i];
+    return NULL;
+}
+
+static struct report *report_of(struct agent *a, const char *key, uint64_t fence)
+{
+    for (size_t i = 0; i < a->n_reports; i++)
+        if (a->reports[i].job.fence == fence && strcmp(a->reports[i].job.key, key) == 0)
+            return &a->reports[i];
+    return NULL;
+}
+
+static int n_busy(const struct agent *a)
+{
+    int n = 0;
+    for (int i = 0; i < a->config->slots; i++) n += a->slots[i].busy;
+    return n;
+}
+
+/* ---- sending ---- */
+
+static bool send_body(struct agent *a, Mode__Envelope *e)
+{
+    struct mode_error err;
+    e->session = a->session;
+    enum mode_status st = mode_socket_send(a->socket, NULL, 0, e, &err);
+    if (st && st != MODE_E_TEMP) mode_log_failure("send_failed", &err);
+    return st == MODE_OK;
+}
+
+static void send_hello(struct agent *a, double now)
+{
+    const struct mode_agent_config *c = a->config;
+    Mode__Envelope e;
+    Mode__Hello h = MODE__HELLO__INIT;
+    Mode__Lease leases[MODE_WIRE_MAX_SLOTS + MAX_REPORTS], *held[MODE_WIRE_MAX_SLOTS + MAX_REPORTS];
+    char cpus[32], memory[32];
+    Mode__Label labels[2] = {MODE__LABEL__INIT, MODE__LABEL__INIT}, *label_at[2] = {&labels[0], &labels[1]};
+    mode_envelope_init(&e, &a->counter, MODE__ENVELOPE__BODY_HELLO);
+    snprintf(cpus, sizeof cpus, "%ld", sysconf(_SC_NPROCESSORS_ONLN));
+    snprintf(memory, sizeof memory, "%lld", (long long)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE) >> 20);
+    labels[0].name = "cpus";
+    labels[0].value = cpus;
+    labels[1].name = "memory_mib";
+    labels[1].value = memory;
+    for (int i = 0; i < c->slots; i++)
+        if (a->slots[i].busy) {
+            mode__lease__init(&leases[h.n_held]);
+            leases[h.n_held].key = a->slots[i].job.key;
+            leases[h.n_held].fence = a->slots[i].job.fence;
+            held[h.n_held] = &leases[h.n_held];
+            h.n_held++;
+        }
+    for (size_t i = 0; i < a->n_reports; i++) {
+        mode__lease__init(&leases[h.n_held]);
+        leases[h.n_held].key = a->reports[i].job.key;
+        leases[h.n_held].fence = a->reports[i].job.fence;
+        held[h.n_held] = &leases[h.n_held];
+        h.n_held++;
+    }
+    h.session = a->session;
+    h.service = (char *)(uintptr_t)c->word;
+    h.code_version = h.build = MODE_VERSION;
+    h.name = (char *)(uintptr_t)c->name;
+    h.node = (char *)(uintptr_t)c->node;
+    h.slots = (uint32_t)c->slots;
+    h.store_id = (char *)(uintptr_t)mode_store_id(a->store);
+    h.labels = label_at;
+    h.n_labels = 2;
+    h.held = held;
+    h.has_pid = 1;
+    h.pid = (uint64_t)getpid();
+    e.hello = &h;
+    send_body(a, &e);
+    a->hello_sent = now;
+    a->hello_at = now + hello_again_s;
+}
+
+static void send_credit(struct agent *a, bool again)
+{
+    Mode__Envelope e;
+    Mode__Credit c = MODE__CREDIT__INIT;
+    int n = 0;
+    for (int i = 0; i < a->config->slots; i++) n += !a->slots[i].busy && a->slots[i].proc.pid > 0;
+    if (a->stopping || a->n_reports + (size_t)a->config->slots > MAX_REPORTS) n = 0;
+    if (!a->welcome || (n == a->credit_sent && !again)) return;
+    mode_envelope_init(&e, &a->counter, MODE__ENVELOPE__BODY_CREDIT);
+    c.n = (uint32_t)n;
+    e.credit = &c;
+    if (send_body(a, &e)) a->credit_sent = n;
+}
+
+static double rate_of(struct work *w, double now, uint64_t done)
+{
+    if (w->n_samples > 0 && w->samples[w->n_samples - 1].done > done)
+        w->n_samples = 0; /* the next phase counts anew */
+    if (w->n_samples == SAMPLES) memmove(w->samples, w->samples + 1, --w->n_samples * sizeof *w->samples);
+    w->samples[w->n_samples++] = (struct sample){now, done};
+    double dt = now - w->samples[0].at;
+    return dt > 0 ? (double)(done - w->samples[0].done) / dt : 0;
+}
+
+static void send_progress(struct agent *a, double now)
+{
+    Mode__Envelope e;
+    Mode__Progress p = MODE__PROGRESS__INIT;
+    Mode__TaskProgress items[MODE_WIRE_MAX_SLOTS], *at[MODE_WIRE_MAX_SLOTS];
+    char units[MODE_WIRE_MAX_SLOTS][sizeof a->slots->proc.page->unit];
+    mode_envelope_init(&e, &a->counter, MODE__ENVELOPE__BODY_PROGRESS);
+    for (int i = 0; i < a->config->slots; i++) {
+        struct work *w = &a->slots[i];
+        if (!w->busy) continue;
+        Mode__TaskProgress *t = &items[p.n_tasks];
+        char *unit = units[p.n_tasks];
+        mode__task_progress__init(t);
+        memcpy(unit, w->proc.page->unit, sizeof units[0]);
+        unit[sizeof units[0] - 1] = '\0';
+        make_utf8(unit);
+        t->key = w->job.key;
+        t->fence = w->job.fence;
+        t->done = atomic_load(&w->proc.page->done);
+        t->total = atomic_load(&w->proc.page->total);
+        t->unit = unit;
+        t->has_rate = t->has_seconds = t->has_rss_bytes = 1;
+        t->rate = rate_of(w, now, t->done);
+        t->seconds = now - w->began;
+        t->rss_bytes = mode_slot_rss(&w->proc);
+        at[p.n_tasks++] = t;
+    }
+    p.tasks = at;
+    e.progress = &p;
+    if (send_body(a, &e)) a->sends[a->n_sends++ % SENDS] = (struct sent){e.id, now};
+}
+
+static void send_report(struct agent *a, struct report *r, double now)
+{
+    Mode__Envelope e;
+    Mode__Result result = MODE__RESULT__INIT;
+    Mode__Fail f = MODE__FAIL__INIT;
+    Mode__Release release = MODE__RELEASE__INIT;
+    mode_envelope_init(&e, &a->counter,
+                       r->kind == REPORT_RESULT ? MODE__ENVELOPE__BODY_RESULT
+                       : r->kind == REPORT_FAIL ? MODE__ENVELOPE__BODY_FAIL
+                                                : MODE__ENVELOPE__BODY_RELEASE);
+    switch (r->kind) {
+    case REPORT_RESULT:
+        result.key = r->job.key;
+        result.fence = r->job.fence;
+        result.already = r->end.already;
+        result.rows_in = r->end.rows_in;
+        result.rows_out = r->end.rows_out;
+        result.seconds = r->end.seconds;
+        result.has_peak_rss_bytes = 1;
+        result.peak_rss_bytes = r->end.peak_rss_bytes;
+        e.result = &result;
+        break;
+    case REPORT_FAIL:
+        f.key = r->job.key;
+        f.fence = r->job.fence;
+        f.class_ = r->end.fail_class;
+        f.has_status = f.has_seconds = f.has_done = f.has_total = 1;
+        f.status = r->end.status;
+        f.has_signal = r->signal != 0;
+        f.signal = (uint32_t)r->signal;
+        f.has_exit_code = r->exit_code != 0;
+        f.exit_code = (uint32_t)r->exit_code;
+        f.text = r->end.text;
+        f.has_log_tail = r->n_log > 0;
+        f.log_tail = (ProtobufCBinaryData){r->n_log, r->log};
+        f.done = r->done;
+        f.total = r->total;
+        f.seconds = r->end.seconds;
+        e.fail = &f;
+        break;
+    case REPORT_RELEASE:
+        release.key = r->job.key;
+        release.fence = r->job.fence;
+        release.reason = r->reason;
+        e.release = &release;
+        break;
+    }
+    send_body(a, &e);
+    r->next_at = now + r->delay;
+    r->delay = r->delay * 2 < report_most_s ? r->delay * 2 : report_most_s;
+}
+
+static void send_assign_ack(struct agent *a, const Mode__Assign *as, const char *refused)
+{
+    Mode__Envelope e;
+    Mode__AssignAck k = MODE__ASSIGN_ACK__INIT;
+    mode_envelope_init(&e, &a->counter, MODE__ENVELOPE__BODY_ASSIGN_ACK);
+    k.key = as->key;
+    k.fence = as->fence;
+    k.accepted = refused == NULL;
+    k.reason = (char *)(uintptr_t)refused;
+    e.assign_ack = &k;
+    send_body(a, &e);
+}
+
+/* ---- tasks ---- */
+
+/* The task of this slot has ended: owe the coordinator a report. Takes w out of work. */
+static struct report *owe(struct agent *a, struct work *w, enum report_kind kind,
+                          const struct mode_compute_end *end)
+{
+    MODE_ASSERT(a->n_reports < MAX_REPORTS); /* credit stops before */
+    struct report *r = &a->reports[a->n_reports++];
+    *r = (struct report){.kind = kind, .job = w->job, .delay = report_first_s};
+    if (end) r->end = *end;
+    make_utf8(r->end.text);
+    if (w->proc.page) {
+        r->done = atomic_load(&w->proc.page->done);
+        r->total = atomic_load(&w->proc.page->total);
+    }
+    r->reason = w->why == WHY_CANCEL ? MODE__RELEASE_REASON__RELEASE_CANCELLED
+                                     : MODE__RELEASE_REASON__RELEASE_STOPPING;
+    w->busy = false;
+    w->proc.deaths = 0;
+    a->idle_since = mode_clock_s();
+    return r;
+}
+
+static void forget_report(struct agent *a, struct report *r)
+{
+    free(r->log);
+    *r = a->reports[--a->n_reports];
+}
+
+static void attach_log(struct report *r, const struct mode_slot *s)
+{
+    r->log = mode_xmalloc(MODE_LOG_RING);
+    r->n_log = mode_slot_log_tail(s, r->log, MODE_LOG_RING);
+}
+
+static void tell_to_stop(struct work *w, enum why why, double kill_at)
+{
+    if (w->why == WHY_NONE) w->why = why;
+    if (w->kill_at == 0 || kill_at < w->kill_at) w->kill_at = kill_at;
+    if (w->proc.page) atomic_store(&w->proc.page->stop_fence, w->job.fence);
+}
+
+/* The compute process says how the task ended. */
+static void task_ended(struct agent *a, struct work *w, const struct mode_compute_end *end, double now)
+{
+    if (!w->busy || end->fence != w->job.fence) return;
+    if (end->status == MODE_OK) {
+        mode_log_info("task_done",
+                      "key=%.12s label=%s attempt=%u seconds=%.2f rows_in=%" PRIu64 " rows_out=%" PRIu64 "%s",
+                      w->job.key, w->label, w->job.attempt, end->seconds, end->rows_in, end->rows_out,
+                      end->already ? " already=1" : "");
+        send_report(a, owe(a, w, REPORT_RESULT, end), now);
+    } else if (end->status == MODE_E_STOPPED && w->why != WHY_NONE) {
+        mode_log_info("task_stopped", "key=%.12s label=%s", w->job.key, w->label);
+        if (w->why == WHY_DROPPED) { /* the coordinator gave it up already */
+            w->busy = false;
+            a->idle_since = now;
+        } else
+            send_report(a, owe(a, w, REPORT_RELEASE, end), now);
+    } else {
+        mode_log_error("task_failed", "key=%.12s label=%s attempt=%u status=%s %s", w->job.key, w->label,
+                       w->job.attempt, mode_status_name(end->status), end->text);
+        struct report *r = owe(a, w, REPORT_FAIL, end);
+        attach_log(r, &w->proc);
+        send_report(a, r, now);
+    }
+}
+
+/* Times the kernel killed something of this container for memory. */
+static uint64_t oom_kills(void)
+{
+    char line[128];
+    unsigned long long n = 0;
+    FILE *f = fopen("/sys/fs/cgroup/memory.events", "re");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "oom_kill %llu", &n) == 1) break;
+    if (f) fclose(f);
+    return n;
+}
+
+/* The compute process is gone, or has to go. */
+static void process_died(struct agent *a, struct work *w, bool kill_it, uint64_t ooms_before, double now)
+{
+    struct mode_compute_end end = {
+        .fence = w->job.fence, .status = MODE_E_GENERIC, .seconds = now - w->began};
+    uint64_t done = w->proc.page ? atomic_load(&w->proc.page->done) : 0,
+             total = w->proc.page ? atomic_load(&w->proc.page->total) : 0;
+    int status = mode_slot_reap(&w->proc, kill_it), sig = WIFSIGNALED(status) ? WTERMSIG(status) : 0,
+        code = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
+    double wait = 0.1 * (double)(1 << (w->proc.deaths < 6 ? w->proc.deaths : 6));
+    int deaths = w->proc.deaths + 1;
+    w->proc.restart_at = now + wait;
+    if (!w->busy) {
+        w->proc.deaths = deaths;
+        mode_log_warn("compute_died", "signal=%d exit_code=%d while idle", sig, code);
+        return;
+    }
+    Mode__Commit *c;
+    if (mode_store_commit_get(a->store, &c, w->job.key, NULL) == MODE_OK) { /* it got as far as that */
+        end.status = MODE_OK;
+        end.already = c->fence != w->job.fence;
+        end.rows_in = c->rows_in;
+        end.rows_out = c->rows_out;
+        mode__commit__free_unpacked(c, NULL);
+        mode_log_info("task_done", "key=%.12s label=%s committed before its process ended", w->job.key,
+                      w->label);
+        send_report(a, owe(a, w, REPORT_RESULT, &end), now);
+        return;
+    }
+    if (w->why == WHY_DROPPED) {
+        w->busy = false;
+        a->idle_since = now;
+        return;
+    }
+    if (w->why == WHY_CANCEL || w->why == WHY_STOP) {
+        send_report(a, owe(a, w, REPORT_RELEASE, &end), now);
+        return;
+    }
+    if (w->why == WHY_STALL) {
+        end.fail_class = MODE__FAIL_CLASS__FAIL_STALL;
+        snprintf(end.text, sizeof end.text,
+                 "progress stood still at %" PRIu64 " of %" PRIu64 " for more than %" PRIu64 " ms", done,
+                 total, w->stall_ms);
+    } else if (sig == SIGKILL && oom_kills() > ooms_before) {
+        end.fail_class = MODE__FAIL_CLASS__FAIL_OOM;
+        snprintf(end.text, sizeof end.text,
+                 "the kernel killed the compute process: the container's memory limit was reached");
+    } else if (code == 127) {
+        end.fail_class = MODE__FAIL_CLASS__FAIL_CODE;
+        snprintf(end.text, sizeof end.text, "the compute process could not be executed");
+    } else {
+        end.fail_class = MODE__FAIL_CLASS__FAIL_CRASH;
+        if (sig)
+            snprintf(end.text, sizeof end.text,
+                     "the compute process was killed by signal %d (%s) at %" PRIu64 " of %" PRIu64, sig,
+                     strsignal(sig), done, total);
+        else
+            snprintf(end.text, sizeof end.text,
+                     "the compute process exited with code %d in the middle of the task", code);
+    }
+    mode_log_error("task_failed", "key=%.12s label=%s attempt=%u %s", w->job.key, w->label, w->job.attempt,
+                   end.text);
+    struct report *r = owe(a, w, REPORT_FAIL, &end);
+    w->proc.deaths = deaths;
+    r->signal = sig;
+    r->exit_code = code;
+    r->done = done;
+    r->total = total;
+    attach_log(r, &w->proc);
+    send_report(a, r, now);
+}
+
+static void on_assign(struct agent *a, const Mode__Assign *as, double now)
+{
+    struct mode_error err;
+    if (slot_of(a, as->key, as->fence) || report_of(a, as->key, as->fence)) { /* said twice */
+        send_assign_ack(a, as, NULL);
+        return;
+    }
+    struct work *w = NULL;
+    for (int i = 0; i < a->config->slots && !w; i++)
+        if (!a->slots[i].busy && a->slots[i].proc.pid > 0) w = &a->slots[i];
+    if (a->stopping || !w || a->n_reports + (size_t)a->config->slots > MAX_REPORTS) {
+        send_assign_ack(a, as, a->stopping ? "stopping" : "no free slot");
+        return;
+    }
+    w->job = (struct mode_compute_job){.fence = as->fence, .attempt = as->attempt};
+    memcpy(w->job.key, as->key, sizeof w->job.key);
+    snprintf(w->job.worker, sizeof w->job.worker, "%s", a->config->name);
+    w->stall_ms = as->stall_ms;
+    snprintf(w->label, sizeof w->label, "%s", as->label ? as->label : "");
+    snprintf(w->run, sizeof w->run, "%s", as->run ? as->run : "");
+    w->why = WHY_NONE;
+    w->kill_at = 0;
+    w->n_samples = 0;
+    w->began = w->changed_at = now;
+    w->changes = atomic_load(&w->proc.page->changes);
+    atomic_store(&w->proc.page->done, 0);
+    atomic_store(&w->proc.page->total, 0);
+    if (mode_slot_give(&w->proc, &w->job, &err)) { /* it died just now */
+        send_assign_ack(a, as, err.text);
+        return;
+    }
+    w->busy = true;
+    send_assign_ack(a, as, NULL);
+    mode_log_info("task_start", "key=%.12s label=%s run=%s attempt=%u fence=%016" PRIx64, w->job.key,
+                  w->label, w->run, w->job.attempt, w->job.fence);
+}
+
+/* ---- receiving ---- */
+
+static void on_welcome(struct agent *a, const Mode__Envelope *e, double now)
+{
+    const Mode__Welcome *wl = e->welcome;
+    bool again = a->welcome;
+    a->heartbeat_s = wl->heartbeat_ms < 100 ? 0.1 : wl->heartbeat_ms > 60000 ? 60 : 1e-3 * wl->heartbeat_ms;
+    a->lease_s = wl->lease_ms < 1000 ? 1 : 1e-3 * wl->lease_ms;
+    a->welcome = true;
+    a->acked = a->hello_sent;
+    a->beat_at = now;
+    a->credit_sent = -1;
+    for (size_t i = 0; i < wl->n_dropped; i++) {
+        struct work *w = slot_of(a, wl->dropped[i]->key, wl->dropped[i]->fence);
+        if (w) {
+            mode_log_warn("lease_lost", "key=%.12s label=%s", w->job.key, w->label);
+            tell_to_stop(w, WHY_DROPPED, now + a->config->grace_s);
+        }
+    }
+    for (size_t i = 0; i < a->n_reports; i++) a->reports[i].next_at = now;
+    if (!again)
+        mode_log_info("welcome", "coordinator=%s epoch=%" PRIu64 " heartbeat_ms=%u lease_ms=%u",
+                      a->config->coordinator.endpoint, a->epoch, wl->heartbeat_ms, wl->lease_ms);
+}
+
+static void on_reject(struct agent *a, const Mode__Reject *r, double now)
+{
+    struct mode_error err;
+    switch (r->code) {
+    case MODE__REJECT_CODE__REJECT_UNKNOWN_SESSION:
+        if (now - a->hello_sent > 0.5 * hello_again_s || a->welcome) {
+            a->welcome = false;
+            a->hello_at = now;
+        }
+        return;
+    case MODE__REJECT_CODE__REJECT_LIMIT:
+    case MODE__REJECT_CODE__REJECT_STARTING:
+    case MODE__REJECT_CODE__REJECT_INTERNAL:
+        mode_log_warn("rejected", "%s", r->text);
+        a->welcome = false;
+        a->hello_at = now + (r->has_retry_after_ms && r->retry_after_ms < 60000 ? 1e-3 * r->retry_after_ms
+                                                                                : hello_again_s);
+        return;
+    case MODE__REJECT_CODE__REJECT_NAME_TAKEN:
+        if (r->has_retry_after_ms) { /* our own session of before a crash will run out */
+            mode_log_warn("rejected", "%s", r->text);
+            a->hello_at = now + (r->retry_after_ms < 60000 ? 1e-3 * r->retry_after_ms : 60);
+            return;
+        }
+        break;
+    case MODE__REJECT_CODE__REJECT_VERSION:
+    case MODE__REJECT_CODE__REJECT_STORE:
+    case MODE__REJECT_CODE__REJECT_CODE:
+    case MODE__REJECT_CODE__REJECT_PERMISSION:
+        break;
+    default:
+        mode_log_warn("rejected", "%s", r->text);
+        return;
+    }
+    MODE_FAIL(&err, r->code == MODE__REJECT_CODE__REJECT_PERMISSION ? MODE_E_PERM : MODE_E_CONFIG,
+              "the coordinator does not take this worker: %s", r->text);
+    fatal(a, &err);
+}
+
+static void on_message(struct agent *a, const Mode__Envelope *e, double now)
+{
+    if (e->has_epoch && e->epoch < a->epoch) { /* of a coordinator that was replaced */
+        a->ignored++;
+        return;
+    }
+    if (e->session && e->session[0] && strcmp(e->session, a->session) != 0) {
+        a->ignored++;
+        return;
+    }
+    if (e->has_epoch) a->epoch = e->epoch;
+    a->heard = now;
+    switch (e->body_case) {
+    case MODE__ENVELOPE__BODY_WELCOME:
+        on_welcome(a, e, now);
+        break;
+    case MODE__ENVELOPE__BODY_REJECT:
+        on_reject(a, e->reject, now);
+        break;
+    case MODE__ENVELOPE__BODY_ASSIGN:
+        on_assign(a, e->assign, now);
+        break;
+    case MODE__ENVELOPE__BODY_PING:
+        for (size_t i = 0; i < SENDS; i++)
+            if (a->sends[i].id == e->reply_to && e->reply_to && a->sends[i].at > a->acked)
+                a->acked = a->sends[i].at;
+        break;
+    case MODE__ENVELOPE__BODY_RESULT_ACK: {
+        struct report *r = report_of(a, e->result_ack->key, e->result_ack->fence);
+        if (!r) break;
+        if (e->result_ack->verdict == MODE__VERDICT__VERDICT_MISSING) {
+            if (r->delay < report_most_s)
+                break; /* a shared filesystem may show the record late: say it again */
+            mode_log_error("result_missing",
+                           "key=%.12s the coordinator does not see the commit record in its store",
+                           r->job.key);
+        }
+        forget_report(a, r);
+        break;
+    }
+    case MODE__ENVELOPE__BODY_CANCEL: {
+        struct work *w = slot_of(a, e->cancel->key, e->cancel->fence);
+        if (w) tell_to_stop(w, WHY_CANCEL, now + 1e-3 * e->cancel->grace_ms);
+        break;
+    }
+    case MODE__ENVELOPE__BODY_DRAIN:
+        if (!a->stopping) mode_log_info("drain", "%s", e->drain->reason ? e->drain->reason : "");
+        a->stopping = a->draining = true;
+        if (a->stop_at == 0 && e->drain->grace_ms > 0) a->stop_at = now + 1e-3 * e->drain->grace_ms;
+        break;
+    default:
+        a->ignored++;
+    }
+}
+
+static void receive(struct agent *a, double now)
+{
+    for (int i = 0; i < MAX_PER_TURN && !a->done; i++) {
+        struct mode_packet p;
+        struct mode_envelope *in;
+        struct mode_error err;
+        if (mode_socket_recv(a->socket, &p, &err)) {
+            fatal(a, &err);
+            return;
+        }
+        if (!p.data) return;
+        if (mode_envelope_unpack(&in, p.data, p.size, MODE_WIRE_WORKER, &err)) {
+            mode_log_failure("bad_message", &err);
+            a->ignored++;
+        } else {
+            on_message(a, in->msg, now);
+            mode_envelope_free(&in);
+        }
+        mode_packet_clear(&p);
+    }
+}
+
+static void watch_link(struct agent *a, double now)
+{
+    struct mode_error err;
+    for (int i = 0; i < MAX_PER_TURN; i++) switch (mode_socket_link(a->socket, &err)) {
+        case MODE_LINK_SAME:
+            return;
+        case MODE_LINK_UP:
+            a->linked = true;
+            a->welcome = false;
+            a->hello_at = now;
+            break;
+        case MODE_LINK_DOWN:
+            if (a->linked)
+                mode_log_warn("link_down", "coordinator=%s reconnecting", a->config->coordinator.endpoint);
+            a->linked = a->welcome = false;
+            a->complain_at = now + complain_s;
+            break;
+        case MODE_LINK_REFUSED:
+            fatal(a, &err);
+            return;
+        }
+}
+
+/* ---- time ---- */
+
+static void check_slots(struct agent *a, uint64_t ooms, double now)
+{
+    struct mode_error err;
+    /* before the first welcome there is no lease to lose */
+    bool hold = a->lease_s > 0 && now - a->acked > self_fence * a->lease_s;
+    for (int i = 0; i < a->config->slots; i++) {
+        struct work *w = &a->slots[i];
+        if (w->proc.pid <= 0) {
+            if (!a->stopping && now >= w->proc.restart_at && mode_slot_start(&w->proc, &a->program, &err)) {
+                mode_log_failure("compute_start", &err);
+                w->proc.restart_at = now + 1;
+            }
+            continue;
+        }
+        atomic_store(&w->proc.page->hold, hold);
+        if (!w->busy) continue;
+        uint64_t changes = atomic_load(&w->proc.page->changes);
+        if (changes != w->changes || atomic_load(&w->proc.page->holding)) {
+            w->changes = changes;
+            w->changed_at = now;
+        }
+        if (w->stall_ms > 0 && w->why == WHY_NONE && now - w->changed_at > 1e-3 * (double)w->stall_ms) {
+            w->why = WHY_STALL;
+            w->kill_at = now;
+        }
+        if (w->kill_at > 0 && now >= w->kill_at) process_died(a, w, true, ooms, now);
+    }
+}
+
+static void write_health(struct agent *a, double now)
+{
+    struct timespec boot;
+    char *temp = mode_xasprintf("%s.tmp-%ld", a->config->health_file, (long)getpid());
+    clock_gettime(CLOCK_BOOTTIME, &boot);
+    FILE *f = fopen(temp, "we");
+    if (f) {
+        fprintf(f, "boot_s=%lld pid=%ld connected=%d busy=%d\n", (long long)boot.tv_sec, (long)getpid(),
+                a->welcome, n_busy(a));
+        if (fclose(f) != 0 || rename(temp, a->config->health_file) != 0) unlink(temp);
+    }
+    free(temp);
+    a->health_at = now + health_s;
+}
+
+static void check_stop(struct agent *a, double now)
+{
+    if (a->config->idle_exit_s > 0 && !a->stopping && n_busy(a) == 0 &&
+        now - a->idle_since > a->config->idle_exit_s) {
+        mode_log_info("idle_exit", "idle_s=%.0f", now - a->idle_since);
+        a->stopping = a->draining = true;
+    }
+    if (!a->stopping) return;
+    if (a->stop_at > 0 && now >= a->stop_at) /* the grace of a drain is over */
+        for (int i = 0; i < a->config->slots; i++)
+            if (a->slots[i].busy) tell_to_stop(&a->slots[i], WHY_STOP, now + a->config->grace_s);
+    if (n_busy(a) > 0) return;
+    if (a->silent_at == 0) a->silent_at = now + last_words_s;
+    if (a->n_reports > 0 && a->welcome && now < a->silent_at) return;
+    if (a->welcome) {
+        Mode__Envelope e;
+        Mode__Bye b = MODE__BYE__INIT;
+        mode_envelope_init(&e, &a->counter, MODE__ENVELOPE__BODY_BYE);
+        e.bye = &b;
+        send_body(a, &e);
+    }
+    a->exit_code = a->stop_signal ? 128 + a->stop_signal : 0;
+    a->done = true;
+}
+
+static void on_timers(struct agent *a, uint64_t ooms, double now)
+{
+    check_slots(a, ooms, now);
+    if (a->linked && !a->welcome && now >= a->hello_at) send_hello(a, now);
+    if (a->welcome && now >= a->beat_at) {
+        send_progress(a, now);
+        send_credit(a, true);
+        a->beat_at = now + a->heartbeat_s;
+        if (now - a->heard > 3 * a->heartbeat_s && now >= a->hello_at)
+            send_hello(a, now); /* is it still the one we know? */
+    } else
+        send_credit(a, false);
+    for (size_t i = 0; a->welcome && i < a->n_reports; i++)
+        if (now >= a->reports[i].next_at) send_report(a, &a->reports[i], now);
+    if (!a->welcome && now >= a->complain_at) {
+        mode_log_warn("waiting", "coordinator=%s %s", a->config->coordinator.endpoint,
+                      a->linked ? "connected, it does not welcome us yet"
+                                : "not reachable yet; trying again");
+        a->complain_at = now + complain_s;
+    }
+    if (a->config->health_file && now >= a->health_at) write_health(a, now);
+    check_stop(a, now);
+}
+
+static void on_signal(struct agent *a, double now)
+{
+    struct signalfd_siginfo info;
+    while (read(a->config->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
+        int sig = (int)info.ssi_signo;
+        if (a->stop_signal) { /* the second one: at once */
+            a->exit_code = 128 + sig;
+            a->done = true;
+            return;
+        }
+        a->stop_signal = sig;
+        a->stopping = true;
+        mode_log_info("stopping", "signal=%d running=%d grace_s=%.0f", sig, n_busy(a), a->config->grace_s);
+        for (int i = 0; i < a->config->slots; i++)
+            if (a->slots[i].busy) tell_to_stop(&a->slots[i], WHY_STOP, now + a->config->grace_s);
+    }
+}
+
+static void turn(struct agent *a)
+{
+    enum { FIXED = 3 };
+    zmq_pollitem_t items[FIXED + 2 * MODE_WIRE_MAX_SLOTS];
+    int n = 0;
+    uint64_t ooms = oom_kills();
+    items[n++] = (zmq_pollitem_t){mode_socket_handle(a->socket), 0, ZMQ_POLLIN, 0};
+    items[n++] = (zmq_pollitem_t){mode_socket_monitor(a->socket), 0, ZMQ_POLLIN, 0};
+    items[n++] = (zmq_pollitem_t){NULL, a->config->signal_fd, ZMQ_POLLIN, 0};
+    for (int i = 0; i < a->config->slots; i++)
+        if (a->slots[i].proc.pid > 0) {
+            items[n++] = (zmq_pollitem_t){NULL, a->slots[i].proc.sock, ZMQ_POLLIN, 0};
+            items[n++] = (zmq_pollitem_t){NULL, a->slots[i].proc.err_fd, ZMQ_POLLIN, 0};
+        }
+    if (zmq_poll(items, n, TICK_MS) < 0 && zmq_errno() != EINTR) {
+        struct mode_error err;
+        MODE_FAIL(&err, MODE_E_IO, "waiting for messages failed: %s", zmq_strerror(zmq_errno()));
+        fatal(a, &err);
+        return;
+    }
+    double now = mode_clock_s();
+    on_signal(a, now);
+    watch_link(a, now);
+    if (!a->done) receive(a, now);
+    for (int i = 0; i < a->config->slots && !a->done; i++) {
+        struct work *w = &a->slots[i];
+        struct mode_compute_end end;
+        if (w->proc.pid <= 0) continue;
+        mode_slot_read_log(&w->proc);
+        int got = mode_slot_read(&w->proc, &end);
+        if (got > 0) task_ended(a, w, &end, now);
+        if (got < 0) process_died(a, w, false, ooms, now);
+    }
+    if (!a->done) on_timers(a, ooms, now);
+}
+
+int mode_agent_run(const struct mode_agent_config *config, struct mode_store *store, struct mode_net *net)
+{
+    struct mode_error err = {0};
+    uint8_t raw[16];
+    struct agent *a = mode_xcalloc(1, sizeof *a);
+    a->config = config;
+    a->store = store;
+    a->credit_sent = -1;
+    a->program = (struct mode_slot_program){config->argv0, mode_store_root(store), config->threads};
+    a->slots = mode_xcalloc((size_t)config->slots, sizeof *a->slots);
+    MODE_ASSERT(getrandom(raw, sizeof raw, 0) == (ssize_t)sizeof raw);
+    for (int i = 0; i < 16; i++) snprintf(a->session + 2 * i, 3, "%02x", raw[i]);
+    a->idle_since = mode_clock_s();
+    a->complain_at = a->idle_since + 5;
+    enum mode_status st = mode_socket_connect(&a->socket, net, &config->coordinator, &err);
+    if (st)
+        fatal(a, &err);
+    else
+        mode_log_info("ready",
+                      "name=%s coordinator=%s workspace=%s slots=%d threads=%d version=%s session=%.8s",
+                      config->name, config->coordinator.endpoint, mode_store_root(store), config->slots,
+                      config->threads, MODE_VERSION, a->session);
+    while (!a->done) turn(a);
+    for (int i = 0; i < config->slots; i++) mode_slot_close(&a->slots[i].proc);
+    while (a->n_reports > 0) forget_report(a, &a->reports[0]);
+    if (config->health_file) unlink(config->health_file);
+    mode_socket_close(&a->socket);
+    int code = a->exit_code;
+    mode_log_info("exit", "code=%d", code);
+    free(a->slots);
+    free(a);
+    return code;
+}

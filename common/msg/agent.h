@@ -1,0 +1,23 @@
+/* agent.h - inside of the worker runtime: the loop that talks to the coordinator (agent.c), started by
+ * worker.c. */
+#ifndef MODE_MSG_AGENT_H
+#define MODE_MSG_AGENT_H
+
+#include "msg/socket.h"
+#include "store/artifacts.h"
+
+struct mode_agent_config {
+    const char *word, *argv0, *workspace;
+    const char *name, *node; /* who we are, for people */
+    struct mode_endpoint coordinator;
+    int slots, threads;
+    double grace_s;     /* how long running tasks may take to stop after SIGTERM */
+    double idle_exit_s; /* exit after so long without a task; 0 = never */
+    const char *health_file;
+    int signal_fd; /* SIGTERM and SIGINT arrive here */
+};
+
+/* Runs until it is told to stop. Returns the exit code of the process. */
+int mode_agent_run(const struct mode_agent_config *config, struct mode_store *store, struct mode_net *net);
+
+#endif

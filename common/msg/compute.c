@@ -1,0 +1,338 @@
+/* The compute process: one task after another, from key to commit record. It knows the store and the work
+ * function, and of the coordinator nothing. Killed at any instant it leaves whole blobs, a whole commit
+ * record or none, and litter in tmp/. */
+#include "base/log.h"
+#include "base/parallel.h"
+#include "base/str.h"
+#include "base/version.h"
+#include "msg/runtime.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { HOLD_POLL_MS = 50 };
+
+Mode__FailClass mode_fail_class(enum mode_status st)
+{
+    switch (st) {
+    case MODE_E_VALUE:
+    case MODE_E_SHAPE:
+    case MODE_E_FORMAT:
+    case MODE_E_NOINPUT:
+    case MODE_E_PERM:
+    case MODE_E_CONFIG:
+    case MODE_E_USAGE:
+        return MODE__FAIL_CLASS__FAIL_INPUT;
+    case MODE_E_MEMORY:
+        return MODE__FAIL_CLASS__FAIL_OOM;
+    case MODE_E_DEVICE:
+        return MODE__FAIL_CLASS__FAIL_DEVICE;
+    case MODE_E_IO:
+    case MODE_E_CREATE:
+    case MODE_E_PEER:
+    case MODE_E_TEMP:
+        return MODE__FAIL_CLASS__FAIL_STORE;
+    default:
+        return MODE__FAIL_CLASS__FAIL_OTHER;
+    }
+}
+
+static void tick(void *ctx)
+{
+    struct mode_job_page *page = ctx;
+    atomic_fetch_add(&page->changes, 1);
+}
+
+/* Highest resident size since the last reset, from the kernel. */
+static uint64_t peak_rss(void)
+{
+    char line[256];
+    unsigned long long kib = 0;
+    FILE *f = fopen("/proc/self/status", "re");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "VmHWM: %llu kB", &kib) == 1) break;
+    if (f) fclose(f);
+    return kib << 10;
+}
+
+static void reset_peak_rss(void)
+{
+    malloc_trim(0); /* so that a big task before does not count for a small one now */
+    int fd = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
+    if (fd < 0) return; /* then the peak is the process's: an upper bound */
+    ssize_t n = write(fd, "5", 1);
+    (void)n;
+    close(fd);
+}
+
+/* "0.1.0" fits "0.1.0" and "0.1.0+embed2", not "0.1.01". */
+static bool code_fits(const char *wanted)
+{
+    size_t n = strlen(MODE_VERSION);
+    return strncmp(wanted, MODE_VERSION, n) == 0 && !isalnum((unsigned char)wanted[n]) && wanted[n] != '.';
+}
+
+static enum mode_status fetch_inputs(struct mode_job *job, const Mode__TaskSpec *spec, struct mode_error *err)
+{
+    enum mode_status st = MODE_OK;
+    for (size_t i = 0; !st && i < spec->n_inputs; i++) {
+        const Mode__Input *in = spec->inputs[i];
+        char *path;
+        st = mode_store_blob_path(job->store, &path, in->digest, in->size, err);
+        if (st == MODE_E_FORMAT) /* wrong bytes: read once more before the alarm */
+            st = mode_store_blob_path(job->store, &path, in->digest, in->size, err);
+        if (st)
+            mode_error_prefix(err, st, "input %s", in->name);
+        else
+            st = mode_job_add_input(job, in->name, path, err);
+        free(path);
+        tick(job->page);
+        if (!st && mode_job_stopping(job))
+            st = MODE_FAIL(err, MODE_E_STOPPED, "stopped while its inputs were read");
+    }
+    return st;
+}
+
+/* Wait while the agent cannot tell whether the lease still holds. */
+static enum mode_status wait_for_lease(struct mode_job *job, struct mode_error *err)
+{
+    enum mode_status st = MODE_OK;
+    while (atomic_load(&job->page->hold)) {
+        if (mode_job_stopping(job)) {
+            st = MODE_FAIL(err, MODE_E_STOPPED, "stopped while it waited for the coordinator to publish");
+            break;
+        }
+        atomic_store(&job->page->holding, true);
+        usleep(HOLD_POLL_MS * 1000);
+    }
+    atomic_store(&job->page->holding, false);
+    return st;
+}
+
+static bool same_outputs(const Mode__Commit *a, const Mode__Commit *b)
+{
+    if (a->n_outputs != b->n_outputs) return false;
+    for (size_t i = 0; i < a->n_outputs; i++)
+        if (strcmp(a->outputs[i]->name, b->outputs[i]->name) != 0 ||
+            strcmp(a->outputs[i]->digest, b->outputs[i]->digest) != 0)
+            return false;
+    return true;
+}
+
+/* Outputs first, then the record that names them. */
+static enum mode_status publish(struct mode_compute_end *end, struct mode_job *job,
+                                const Mode__TaskSpec *spec, const struct mode_compute_job *task, double began,
+                                struct mode_error *err)
+{
+    mode_job_sort_outputs(job);
+    Mode__Commit c = MODE__COMMIT__INIT, *winner = NULL;
+    size_t n = job->n_outputs, k = job->n_rejects;
+    Mode__Blob *blobs = mode_xcalloc(n, sizeof *blobs), **blob_at = mode_xcalloc(n, sizeof *blob_at);
+    char(*digests)[MODE_DIGEST_HEX] = mode_xcalloc(n, sizeof *digests);
+    Mode__Count *counts = mode_xcalloc(k, sizeof *counts), **count_at = mode_xcalloc(k, sizeof *count_at);
+    bool created = false;
+    enum mode_status st = MODE_OK;
+    for (size_t i = 0; !st && i < n; i++) {
+        if (!mode_file_exists(job->outputs[i].path)) continue;
+        Mode__Blob *b = &blobs[c.n_outputs];
+        mode__blob__init(b);
+        b->name = job->outputs[i].name;
+        b->digest = digests[c.n_outputs];
+        st = mode_store_put_blob(job->store, b->digest, &b->size, job->outputs[i].path, err);
+        blob_at[c.n_outputs++] = b;
+    }
+    for (size_t i = 0; i < k; i++) {
+        mode__count__init(&counts[i]);
+        counts[i].reason = job->rejects[i].reason;
+        counts[i].n = job->rejects[i].n;
+        count_at[i] = &counts[i];
+    }
+    if (!st) st = wait_for_lease(job, err);
+    if (st) goto out;
+    c.key = (char *)(uintptr_t)task->key;
+    c.service = spec->service;
+    c.outputs = blob_at;
+    c.rows_in = job->rows_in;
+    c.rows_out = job->rows_out;
+    c.rejects = count_at;
+    c.n_rejects = k;
+    c.fence = task->fence;
+    c.attempt = task->attempt;
+    c.worker = (char *)(uintptr_t)task->worker;
+    c.note = job->note;
+    c.seconds = end->seconds = mode_clock_s() - began;
+    c.peak_rss_bytes = end->peak_rss_bytes = peak_rss();
+    if ((st = mode_store_commit_create(job->store, &created, &winner, &c, err))) goto out;
+    if (!created && !same_outputs(winner, &c))
+        mode_log_warn(
+            "nondeterministic",
+            "key=%s service=%s two attempts made different bytes from the same inputs; the first one stays",
+            task->key, spec->service);
+    end->already = !created;
+    end->rows_in = winner->rows_in;
+    end->rows_out = winner->rows_out;
+out:
+    if (winner) mode__commit__free_unpacked(winner, NULL);
+    free(counts);
+    free(count_at);
+    free(digests);
+    free(blob_at);
+    free(blobs);
+    return st;
+}
+
+static enum mode_status fail_class_is(struct mode_compute_end *end, enum mode_status st,
+                                      Mode__FailClass fail_class)
+{
+    if (st) end->fail_class = fail_class;
+    return st;
+}
+
+/* Reading from the store: what is damaged or gone there is not the fault of the task's request. */
+static enum mode_status from_store(struct mode_compute_end *end, enum mode_status st)
+{
+    return fail_class_is(end, st,
+                         st == MODE_E_FORMAT || st == MODE_E_NOINPUT ? MODE__FAIL_CLASS__FAIL_INTEGRITY
+                                                                     : MODE__FAIL_CLASS__FAIL_STORE);
+}
+
+static enum mode_status run(struct mode_compute_end *end, struct mode_store *store, const char *word,
+                            mode_work_fn *work, const struct mode_compute_job *task, struct mode_job *job,
+                            char **dir, struct mode_error *err)
+{
+    Mode__Commit *have;
+    Mode__TaskSpec *spec = NULL;
+    double began = mode_clock_s();
+    enum mode_status st = mode_store_commit_get(store, &have, task->key, err);
+    if (st == MODE_OK) { /* an earlier attempt got that far and could not say so */
+        end->already = true;
+        end->rows_in = have->rows_in;
+        end->rows_out = have->rows_out;
+        end->seconds = mode_clock_s() - began;
+        mode__commit__free_unpacked(have, NULL);
+        return MODE_OK;
+    }
+    if (st != MODE_E_NOINPUT) return from_store(end, st);
+    if ((st = mode_store_task_get(store, &spec, task->key, err))) return from_store(end, st);
+    if (strcmp(spec->service, word) != 0) {
+        st = MODE_FAIL(err, MODE_E_VALUE, "task %s is for service %s, this is %s", task->key, spec->service,
+                       word);
+        fail_class_is(end, st, MODE__FAIL_CLASS__FAIL_CODE);
+        goto out;
+    }
+    if (!code_fits(spec->code_version)) {
+        st = MODE_FAIL(err, MODE_E_VALUE,
+                       "task %s wants code version %s, this is %s. HINT: update this worker", task->key,
+                       spec->code_version, MODE_VERSION);
+        fail_class_is(end, st, MODE__FAIL_CLASS__FAIL_CODE);
+        goto out;
+    }
+    job->store = store;
+    job->key = task->key;
+    job->fence = task->fence;
+    job->request = spec->request.data;
+    job->request_size = spec->request.len;
+    *dir = mode_xasprintf("%s/job-%016" PRIx64 "-%ld", mode_store_tmp(store), task->fence, (long)getpid());
+    job->in_dir = mode_path_join(*dir, "in");
+    job->out_dir = mode_path_join(*dir, "out");
+    if ((st = mode_dir_make(job->in_dir, err)) || (st = mode_dir_make(job->out_dir, err))) {
+        fail_class_is(end, st, MODE__FAIL_CLASS__FAIL_STORE);
+        goto out;
+    }
+    if ((st = fetch_inputs(job, spec, err))) {
+        from_store(end, st);
+        goto out;
+    }
+    if ((st = work(job, err))) {
+        fail_class_is(end, st, mode_fail_class(st));
+        goto out;
+    }
+    st = publish(end, job, spec, task, began, err);
+    fail_class_is(end, st, MODE__FAIL_CLASS__FAIL_STORE);
+out:
+    mode__task_spec__free_unpacked(spec, NULL);
+    return st;
+}
+
+void mode_compute_run(struct mode_compute_end *end, struct mode_store *store, const char *word,
+                      mode_work_fn *work, const struct mode_compute_job *task, struct mode_job_page *page)
+{
+    struct mode_error err = {0}, ignored;
+    struct mode_job job;
+    char *dir = NULL;
+    double began = mode_clock_s();
+    *end = (struct mode_compute_end){.fence = task->fence};
+    mode_job_init(&job, page);
+    atomic_store(&page->done, 0);
+    atomic_store(&page->total, 0);
+    page->unit[0] = '\0';
+    mode_store_on_tick(store, tick, page);
+    reset_peak_rss();
+    end->status = run(end, store, word, work, task, &job, &dir, &err);
+    if (end->status) {
+        end->seconds = mode_clock_s() - began;
+        end->peak_rss_bytes = peak_rss();
+        snprintf(end->text, sizeof end->text, "%s", err.text[0] ? err.text : mode_status_name(end->status));
+        if (end->status == MODE_E_STOPPED && !mode_job_stopping(&job))
+            end->fail_class = MODE__FAIL_CLASS__FAIL_OTHER;
+    } else if (mode_store_checkpoint_remove(store, task->key, &ignored) != MODE_OK)
+        mode_log_failure("checkpoint_left",
+                         &ignored); /* an earlier attempt may still be writing there; costs disk only */
+    mode_job_clear(&job);
+    if (dir && mode_dir_remove(dir, &ignored) != MODE_OK)
+        mode_log_failure("temp_left", &ignored); /* the sweep gets it */
+    free(dir);
+}
+
+/* argv: <program> --compute <socket> <page> <pid of the agent> <threads> <workspace> */
+int mode_compute_main(const char *word, mode_work_fn *work, int argc, char **argv)
+{
+    struct mode_error err = {0};
+    struct mode_store *store;
+    struct mode_compute_job task;
+    struct mode_compute_end end;
+    sigset_t none;
+    if (argc != 7) {
+        fprintf(stderr, "mode-%s: %s is for internal use\n", word, MODE_COMPUTE_FLAG);
+        return 2;
+    }
+    int sock = atoi(argv[2]), page_fd = atoi(argv[3]), threads = atoi(argv[5]);
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* nobody waits for results of an agent that is gone */
+    if (getppid() != (pid_t)atoi(argv[4])) return 0;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    fcntl(sock, F_SETFD, FD_CLOEXEC);
+    mode_log_open(word);
+    struct mode_job_page *page = mmap(NULL, sizeof *page, PROT_READ | PROT_WRITE, MAP_SHARED, page_fd, 0);
+    MODE_ASSERT(page != MAP_FAILED);
+    close(page_fd);
+    if (threads > 0) mode_parallel_set_threads(threads);
+    enum mode_status st = mode_store_open(&store, argv[6], &err);
+    if (st) {
+        mode_log_failure("fatal", &err);
+        return mode_status_exit_code(st);
+    }
+    for (;;) {
+        ssize_t n = recv(sock, &task, sizeof task, 0);
+        if (n < 0 && errno == EINTR) continue;
+        if (n != (ssize_t)sizeof task) break; /* the agent closed its end */
+        mode_compute_run(&end, store, word, work, &task, page);
+        if (send(sock, &end, sizeof end, MSG_NOSIGNAL) != (ssize_t)sizeof end) break;
+    }
+    mode_store_close(&store);
+    munmap(page, sizeof *page);
+    close(sock);
+    return 0;
+}

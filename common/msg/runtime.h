@@ -1,0 +1,135 @@
+/* runtime.h - inside of the worker runtime (job.c, compute.c, slot.c, worker.c); nobody else includes it.
+ *
+ * DESIGN: the agent starts one compute process per slot and gives it two descriptors: a SOCK_SEQPACKET for
+ * "do this" and "this became of it", and a shared page for what changes all the time or must be seen at once
+ * (progress, stop, hold). Both ends are the same executable, so the messages are plain structs. */
+#ifndef MODE_MSG_RUNTIME_H
+#define MODE_MSG_RUNTIME_H
+
+#include "base/file.h"
+#include "msg/envelope.h"
+#include "msg/job.h"
+#include "msg/worker.h"
+#include "store/artifacts.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/types.h>
+
+/* Shared page. The compute process writes the first part, the agent the second. */
+struct mode_job_page {
+    atomic_uint_fast64_t done, total;
+    atomic_uint_fast64_t
+        changes;         /* bumped whenever progress differs from before: what the stall clock watches */
+    atomic_bool holding; /* waits before publishing because of hold */
+    char unit[32];       /* display only */
+
+    atomic_uint_fast64_t stop_fence; /* stop the job of this fence */
+    atomic_bool hold;                /* the lease may be lost: do not publish for now */
+};
+
+enum { MODE_WORKER_NAME = 200 };
+
+struct mode_compute_job { /* agent -> compute */
+    char key[MODE_DIGEST_HEX];
+    uint64_t fence;
+    uint32_t attempt;
+    char worker[MODE_WORKER_NAME];
+};
+
+struct mode_compute_end { /* compute -> agent */
+    uint64_t fence;
+    enum mode_status status; /* MODE_OK: the commit record exists */
+    Mode__FailClass fail_class;
+    bool already;
+    uint64_t rows_in, rows_out;
+    double seconds;
+    uint64_t peak_rss_bytes;
+    char text[1024];
+};
+
+struct mode_job_output_file {
+    char *name, *path;
+};
+struct mode_job_input_file {
+    char *name, *path;
+};
+struct mode_job_reject {
+    char *reason;
+    uint64_t n;
+};
+
+struct mode_job {
+    const uint8_t *request;
+    size_t request_size;
+    struct mode_job_input_file *inputs;
+    size_t n_inputs;
+    char *in_dir, *out_dir; /* links to the inputs; where outputs are written */
+    struct mode_job_page *page;
+
+    pthread_mutex_t lock; /* guards what follows: work functions may use threads */
+    struct mode_job_output_file *outputs;
+    size_t n_outputs;
+    struct mode_job_reject *rejects;
+    size_t n_rejects;
+    uint64_t rows_in, rows_out;
+    char *note;
+    char *ckpt_latest, *ckpt_mine;
+    bool ckpt_looked;
+
+    struct mode_store *store; /* NULL in a local run */
+    const char *key;
+    uint64_t fence;
+};
+
+/* ---- job.c ---- */
+void mode_job_init(struct mode_job *job, struct mode_job_page *page);
+void mode_job_clear(struct mode_job *job);
+/* Link path as the input of that name below job->in_dir. Names like "captions/0007" make folders. */
+enum mode_status mode_job_add_input(struct mode_job *job, const char *name, const char *path,
+                                    struct mode_error *err);
+/* By name, so that the order of calls from threads does not show. */
+void mode_job_sort_outputs(struct mode_job *job);
+
+/* ---- compute.c ---- */
+/* Do one task of the store from its key to its commit record. Never fails: what happened is in *end. */
+void mode_compute_run(struct mode_compute_end *end, struct mode_store *store, const char *word,
+                      mode_work_fn *work, const struct mode_compute_job *task, struct mode_job_page *page);
+/* The compute process: argv as made by mode_slot_start. */
+int mode_compute_main(const char *word, mode_work_fn *work, int argc, char **argv);
+Mode__FailClass mode_fail_class(enum mode_status st);
+#define MODE_COMPUTE_FLAG "--compute"
+
+/* ---- slot.c: the agent's side of one compute process ---- */
+enum { MODE_LOG_RING = 16 << 10 };
+
+struct mode_slot {
+    pid_t pid;        /* 0 = none */
+    int sock, err_fd; /* valid while pid is */
+    struct mode_job_page *page;
+    char log[MODE_LOG_RING]; /* last bytes of its stderr since the job began */
+    size_t log_len, log_at;
+    double restart_at; /* not before */
+    int deaths;        /* in a row without a finished job */
+};
+
+struct mode_slot_program { /* what every slot runs */
+    const char *argv0, *workspace;
+    int threads; /* 0 = default */
+};
+
+enum mode_status mode_slot_start(struct mode_slot *s, const struct mode_slot_program *program,
+                                 struct mode_error *err);
+enum mode_status mode_slot_give(struct mode_slot *s, const struct mode_compute_job *job,
+                                struct mode_error *err);
+/* A message of the compute process: 1, none: 0, it is gone: -1. */
+int mode_slot_read(struct mode_slot *s, struct mode_compute_end *end);
+/* Pass its stderr on and keep the tail. */
+void mode_slot_read_log(struct mode_slot *s);
+size_t mode_slot_log_tail(const struct mode_slot *s, uint8_t *out, size_t cap);
+uint64_t mode_slot_rss(const struct mode_slot *s);
+/* Kill it and everything it started, wait for it, tell how it ended (waitpid's status). */
+int mode_slot_reap(struct mode_slot *s, bool kill_first);
+void mode_slot_close(struct mode_slot *s);
+
+#endif

@@ -1,0 +1,175 @@
+#include "base/str.h"
+#include "msg/runtime.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { SOCK_FD = 3, PAGE_FD = 4 };
+
+/* In the child between fork and exec: async-signal-safe calls only. */
+static void become(int sock, int page_fd, int err_fd, char *const argv[], pid_t agent)
+{
+    setpgid(
+        0, 0); /* so that the whole family can be killed, and the terminal's Ctrl-C reaches the agent alone */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != agent) _exit(0);
+    /* first out of the way of the numbers they are to have; those copies do not survive the exec */
+    sock = fcntl(sock, F_DUPFD_CLOEXEC, 10);
+    page_fd = fcntl(page_fd, F_DUPFD_CLOEXEC, 10);
+    err_fd = fcntl(err_fd, F_DUPFD_CLOEXEC, 10);
+    if (sock < 0 || page_fd < 0 || err_fd < 0 || dup2(sock, SOCK_FD) < 0 || dup2(page_fd, PAGE_FD) < 0 ||
+        dup2(err_fd, STDERR_FILENO) < 0)
+        _exit(127);
+    execv("/proc/self/exe", argv);
+    _exit(127);
+}
+
+enum mode_status mode_slot_start(struct mode_slot *s, const struct mode_slot_program *program,
+                                 struct mode_error *err)
+{
+    int pair[2] = {-1, -1}, pipe_fd[2] = {-1, -1}, page_fd = -1;
+    char sock_text[16], page_text[16], pid_text[16], threads_text[16];
+    enum mode_status st = MODE_OK;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0 || pipe2(pipe_fd, O_CLOEXEC) != 0 ||
+        (page_fd = memfd_create("mode-job", MFD_CLOEXEC)) < 0 || ftruncate(page_fd, sizeof *s->page) != 0) {
+        st = MODE_FAIL(err, MODE_E_GENERIC, "no descriptors for a compute process: %s", strerror(errno));
+        goto out;
+    }
+    struct mode_job_page *page = mmap(NULL, sizeof *page, PROT_READ | PROT_WRITE, MAP_SHARED, page_fd, 0);
+    if (page == MAP_FAILED) {
+        st = MODE_FAIL(err, MODE_E_MEMORY, "no page to share with a compute process: %s", strerror(errno));
+        goto out;
+    }
+    snprintf(sock_text, sizeof sock_text, "%d", SOCK_FD);
+    snprintf(page_text, sizeof page_text, "%d", PAGE_FD);
+    snprintf(pid_text, sizeof pid_text, "%ld", (long)getpid());
+    snprintf(threads_text, sizeof threads_text, "%d", program->threads);
+    char *argv[] = {(char *)(uintptr_t)program->argv0,
+                    (char *)(uintptr_t)MODE_COMPUTE_FLAG,
+                    sock_text,
+                    page_text,
+                    pid_text,
+                    threads_text,
+                    (char *)(uintptr_t)program->workspace,
+                    NULL};
+    pid_t agent = getpid(), pid = fork();
+    if (pid == 0) become(pair[1], page_fd, pipe_fd[1], argv, agent);
+    if (pid < 0) {
+        st = MODE_FAIL(err, MODE_E_GENERIC, "a compute process cannot be started: %s", strerror(errno));
+        munmap(page, sizeof *page);
+        goto out;
+    }
+    setpgid(pid, pid); /* both sides do it: whoever is first */
+    fcntl(pipe_fd[0], F_SETFL, O_NONBLOCK);
+    s->pid = pid;
+    s->sock = pair[0];
+    s->err_fd = pipe_fd[0];
+    s->page = page;
+    s->log_len = s->log_at = 0;
+    pair[0] = pipe_fd[0] = -1;
+out:
+    for (int i = 0; i < 2; i++) {
+        if (pair[i] >= 0) close(pair[i]);
+        if (pipe_fd[i] >= 0) close(pipe_fd[i]);
+    }
+    if (page_fd >= 0) close(page_fd);
+    return st;
+}
+
+enum mode_status mode_slot_give(struct mode_slot *s, const struct mode_compute_job *job,
+                                struct mode_error *err)
+{
+    atomic_store(&s->page->stop_fence, 0);
+    s->log_len = s->log_at = 0;
+    if (send(s->sock, job, sizeof *job, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)sizeof *job)
+        return MODE_FAIL(err, MODE_E_TEMP, "the compute process does not take the task: %s", strerror(errno));
+    return MODE_OK;
+}
+
+int mode_slot_read(struct mode_slot *s, struct mode_compute_end *end)
+{
+    for (;;) {
+        ssize_t n = recv(s->sock, end, sizeof *end, MSG_DONTWAIT);
+        if (n == (ssize_t)sizeof *end) return 1;
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return 0;
+        return -1;
+    }
+}
+
+void mode_slot_read_log(struct mode_slot *s)
+{
+    char buf[4096];
+    for (int i = 0; i < 64;
+         i++) { /* bounded: a compute process that writes for ever must not keep the agent here */
+        ssize_t n = read(s->err_fd, buf, sizeof buf);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return;
+        for (ssize_t at = 0, w; at < n; at += w)
+            if ((w = write(STDERR_FILENO, buf + at, (size_t)(n - at))) <= 0)
+                break; /* nowhere to say that stderr is gone */
+        for (ssize_t k = 0; k < n; k++) {
+            s->log[s->log_at] = buf[k];
+            s->log_at = (s->log_at + 1) % MODE_LOG_RING;
+            if (s->log_len < MODE_LOG_RING) s->log_len++;
+        }
+    }
+}
+
+size_t mode_slot_log_tail(const struct mode_slot *s, uint8_t *out, size_t cap)
+{
+    size_t n = s->log_len < cap ? s->log_len : cap;
+    for (size_t i = 0; i < n; i++)
+        out[i] = (uint8_t)s->log[(s->log_at + MODE_LOG_RING - n + i) % MODE_LOG_RING];
+    return n;
+}
+
+uint64_t mode_slot_rss(const struct mode_slot *s)
+{
+    char path[64];
+    unsigned long long total, resident = 0;
+    snprintf(path, sizeof path, "/proc/%ld/statm", (long)s->pid);
+    FILE *f = fopen(path, "re");
+    if (f && fscanf(f, "%llu %llu", &total, &resident) != 2) resident = 0;
+    if (f) fclose(f);
+    return resident * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+int mode_slot_reap(struct mode_slot *s, bool kill_first)
+{
+    int status = 0;
+    if (s->pid <= 0) return 0;
+    if (!kill_first) { /* its socket closed: it is exiting; a moment to finish, for the true exit status */
+        for (int i = 0; i < 100; i++) {
+            if (waitpid(s->pid, &status, WNOHANG) == s->pid) goto gone;
+            usleep(10000);
+        }
+    }
+    kill(-s->pid, SIGKILL);
+    kill(s->pid, SIGKILL); /* the group exists only once one of us made it */
+    while (waitpid(s->pid, &status, 0) < 0 && errno == EINTR) continue;
+gone:
+    kill(-s->pid, SIGKILL); /* what it started and left behind */
+    mode_slot_read_log(s);
+    close(s->sock);
+    close(s->err_fd);
+    munmap(s->page, sizeof *s->page);
+    s->pid = 0;
+    s->sock = s->err_fd = -1;
+    s->page = NULL;
+    return status;
+}
+
+void mode_slot_close(struct mode_slot *s)
+{
+    mode_slot_reap(s, true);
+}

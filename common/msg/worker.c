@@ -1,0 +1,198 @@
+/* Options of a worker, its sub-command healthcheck, and the fork in the road between agent and compute
+ * process. */
+#include "msg/worker.h"
+
+#include "base/log.h"
+#include "base/options.h"
+#include "base/str.h"
+#include "base/version.h"
+#include "msg/agent.h"
+#include "msg/runtime.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <time.h>
+#include <unistd.h>
+
+struct options {
+    const char *coordinator, *workspace, *key_dir, *key_name, *server_key, *name, *node, *health_file;
+    int64_t slots, threads;
+    double grace, idle_exit;
+};
+
+enum { HEALTH_MAX_AGE_S = 15 };
+
+static const struct mode_option table[] = {
+    MODE_OPT_STR(struct options, coordinator, "coordinator", NULL, "ENDPOINT",
+                 "ipc:///path or tcp://host:port of its worker port"),
+    MODE_OPT_STR(struct options, workspace, "workspace", NULL, "DIR",
+                 "the artifact store, the same one the coordinator has"),
+    MODE_OPT_STR(struct options, key_dir, "key-dir", NULL, "DIR",
+                 "folder with this worker's key pair; needed for TCP"),
+    MODE_OPT_STR(struct options, key_name, "key-name", "worker", "NAME",
+                 "which pair in it: NAME.key, NAME.pub"),
+    MODE_OPT_STR(struct options, server_key, "server-key", NULL, "FILE",
+                 "the coordinator's public key; else server.pub in the key folder"),
+    MODE_OPT_STR(struct options, name, "name", NULL, "NAME", "what people see; else service@node/pid"),
+    MODE_OPT_STR(struct options, node, "node", NULL, "NAME", "machine; else the host name"),
+    MODE_OPT_INT(struct options, slots, "slots", "1", "N",
+                 "tasks at a time, each in a process of its own (1 to 64)"),
+    MODE_OPT_INT(struct options, threads, "threads", "0", "N", "threads of each; 0 = as many as processors"),
+    MODE_OPT_REAL(struct options, grace, "grace", "20", "SECONDS",
+                  "what running tasks get to stop after SIGTERM"),
+    MODE_OPT_REAL(struct options, idle_exit, "idle-exit", "0", "SECONDS",
+                  "exit after so long without a task; 0 = stay"),
+    MODE_OPT_STR(struct options, health_file, "health-file", NULL, "FILE",
+                 "kept fresh for healthcheck; else /tmp/mode-SERVICE.health"),
+    MODE_OPT_END};
+
+static void help(const char *word)
+{
+    char *usage = mode_xasprintf("mode-%s [healthcheck] [options]", word);
+    char *prose = mode_xasprintf("A worker for \"%s\" tasks: asks the coordinator for work, does it, "
+                                 "publishes the results in the workspace. Start as\n"
+                                 "many as you like, anywhere that sees the workspace. SIGTERM and SIGINT "
+                                 "stop it: running tasks are given\n"
+                                 "back and lose nothing but the time since their last checkpoint. "
+                                 "`healthcheck` exits 0 while the worker of\n"
+                                 "this machine that writes the same health file is alive.",
+                                 word);
+    mode_options_help(table, "MODE_", usage, prose);
+    free(prose);
+    free(usage);
+}
+
+static int healthcheck(const char *path)
+{
+    struct mode_error err;
+    struct timespec boot;
+    char *text;
+    long long at;
+    long pid;
+    int connected;
+    if (mode_file_read(path, 4096, &text, NULL, &err)) {
+        fprintf(stderr, "unhealthy: %s\n", err.text);
+        return 1;
+    }
+    clock_gettime(CLOCK_BOOTTIME, &boot);
+    bool ok = sscanf(text, "boot_s=%lld pid=%ld connected=%d", &at, &pid, &connected) == 3;
+    free(text);
+    if (!ok) {
+        fprintf(stderr, "unhealthy: %s: is not a health file\n", path);
+        return 1;
+    }
+    if (boot.tv_sec - at > HEALTH_MAX_AGE_S || boot.tv_sec < at ||
+        (kill((pid_t)pid, 0) != 0 && errno == ESRCH)) {
+        fprintf(stderr, "unhealthy: process %ld was last heard of %lld s ago\n", pid,
+                (long long)boot.tv_sec - at);
+        return 1;
+    }
+    printf("healthy: pid %ld, %s\n", pid, connected ? "connected" : "waiting for the coordinator");
+    return 0;
+}
+
+static enum mode_status check(const struct options *o, struct mode_error *err)
+{
+    if (!o->coordinator)
+        return MODE_FAIL(err, MODE_E_USAGE,
+                         "where is the coordinator? Give --coordinator ENDPOINT (MODE_COORDINATOR)");
+    if (!o->workspace)
+        return MODE_FAIL(err, MODE_E_USAGE, "where is the workspace? Give --workspace DIR (MODE_WORKSPACE)");
+    if (o->slots < 1 || o->slots > MODE_WIRE_MAX_SLOTS)
+        return MODE_FAIL(err, MODE_E_USAGE, "--slots: %lld is out of range, expected 1 to %d",
+                         (long long)o->slots, MODE_WIRE_MAX_SLOTS);
+    if (o->threads < 0 || o->threads > 1024)
+        return MODE_FAIL(err, MODE_E_USAGE, "--threads: expected 0 to 1024");
+    if (!(o->grace >= 0 && o->grace <= 86400))
+        return MODE_FAIL(err, MODE_E_USAGE, "--grace: expected 0 to 86400 seconds");
+    if (!(o->idle_exit >= 0)) return MODE_FAIL(err, MODE_E_USAGE, "--idle-exit: expected 0 or more seconds");
+    return MODE_OK;
+}
+
+static int run(const char *word, const char *argv0, const struct options *o, const char *health_file,
+               struct mode_error *err)
+{
+    char host[128] = "localhost";
+    sigset_t set;
+    struct mode_store *store = NULL;
+    struct mode_net *net = NULL;
+    gethostname(host, sizeof host - 1);
+    const char *node = o->node ? o->node : host;
+    char *name = o->name ? mode_xstrdup(o->name) : mode_xasprintf("%s@%s/%ld", word, node, (long)getpid());
+    name[strnlen(name, MODE_WORKER_NAME - 1)] = '\0';
+    signal(SIGPIPE, SIG_IGN);
+    setenv("OPENBLAS_NUM_THREADS", "1",
+           0); /* parallelism is ours; for the compute process, which is executed anew */
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigprocmask(SIG_BLOCK, &set, NULL); /* before any thread exists */
+    int code, signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+    enum mode_status st =
+        signal_fd < 0 ? MODE_FAIL(err, MODE_E_GENERIC, "no descriptor for signals: %s", strerror(errno))
+                      : MODE_OK;
+    if (!st) st = mode_store_open(&store, o->workspace, err);
+    if (!st) st = mode_net_open(&net, err);
+    if (st) {
+        mode_log_failure("fatal", err);
+        code = mode_status_exit_code(st);
+    } else {
+        struct mode_agent_config config = {.word = word,
+                                           .argv0 = argv0,
+                                           .workspace = o->workspace,
+                                           .name = name,
+                                           .node = node,
+                                           .coordinator = {.endpoint = o->coordinator,
+                                                           .wire = MODE_WIRE_WORKER,
+                                                           .key_dir = o->key_dir,
+                                                           .key_name = o->key_name,
+                                                           .server_pub = o->server_key},
+                                           .slots = (int)o->slots,
+                                           .threads = (int)o->threads,
+                                           .grace_s = o->grace,
+                                           .idle_exit_s = o->idle_exit,
+                                           .health_file = health_file,
+                                           .signal_fd = signal_fd};
+        code = mode_agent_run(&config, store, net);
+    }
+    mode_net_close(&net);
+    mode_store_close(&store);
+    if (signal_fd >= 0) close(signal_fd);
+    free(name);
+    return code;
+}
+
+int mode_worker_main(const char *word, mode_work_fn *work, int argc, char **argv)
+{
+    struct options o = {0};
+    struct mode_error err = {0};
+    int n_args = 0;
+    if (argc > 1 && strcmp(argv[1], MODE_COMPUTE_FLAG) == 0) return mode_compute_main(word, work, argc, argv);
+    mode_log_open(word);
+    if (mode_options_wants_help(argc, argv)) {
+        help(word);
+        return 0;
+    }
+    if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+        printf("mode-%s %s\n", word, MODE_VERSION);
+        return 0;
+    }
+    enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, &err);
+    bool health = !st && n_args == 1 && strcmp(argv[1], "healthcheck") == 0;
+    if (!st && n_args > 0 && !health)
+        st = MODE_FAIL(&err, MODE_E_USAGE, "\"%s\" is not a sub-command; --help explains", argv[1]);
+    if (!st && !health) st = check(&o, &err);
+    if (st) {
+        fprintf(stderr, "mode-%s: %s\n", word, err.text);
+        return mode_status_exit_code(st);
+    }
+    char *health_file =
+        o.health_file ? mode_xstrdup(o.health_file) : mode_xasprintf("/tmp/mode-%s.health", word);
+    int code = health ? healthcheck(health_file) : run(word, argv[0], &o, health_file, &err);
+    free(health_file);
+    return code;
+}
