@@ -1,0 +1,52 @@
+#!/bin/sh
+# pipeline.sh BIN - the real services on a small drawn corpus: a run from shards to report; the same bytes with other
+# numbers of workers; a second run redoes nothing; a changed parameter redoes only what follows from it; planted
+# faults end in their named fates; nothing is left running.
+set -eu
+bin=$1
+. "$(dirname "$0")/../tools/service-lib.sh"
+need_models
+
+corpus "$work/a" 240 60 fault
+spec "$work/a"
+"$bin/mode" up --workspace "$work/a"
+"$bin/mode" run "$work/a/run.yaml" --workspace "$work/a" --no-progress 2>"$work/run.log" || fail "the run"
+for f in report/result.csv report/report.html report/summary.json experts/dense/open_clip_model.safetensors \
+    experts/dense/open_clip_config.json experts/expert-0/open_clip_model.safetensors experts/expert-1/open_clip_config.json; do
+    [ -s "$work/a/$f" ] || fail "$f is missing after the run"
+done
+cat "$work/a/report/result.csv"
+head -1 "$work/a/report/result.csv" | grep -q '^,dataset,num_classes,expert-0,expert-1,expert-max,all_unit,ensemble' || fail "columns of result.csv"
+head -1 "$work/a/report/result.csv" | grep -q ',dense' || fail "result.csv has no dense"
+
+# the ledger: 240 pairs + 10 planted samples, every fate named
+"$bin/mode" reconcile --workspace "$work/a" >"$work/ledger" || fail "reconcile"
+cat "$work/ledger"
+for fate in no_caption empty_caption not_an_image bad_image image_too_large bad_json duplicate_key no_image; do
+    grep -q "$fate" "$work/ledger" || fail "no fate $fate in the ledger"
+done
+
+# again: nothing to do, under 10 s
+before=$(ls "$work/a/commits" | wc -l)
+t=$(date +%s)
+"$bin/mode" run "$work/a/run.yaml" --workspace "$work/a" --no-progress 2>>"$work/run.log" || fail "second run"
+[ $(($(date +%s) - t)) -lt 10 ] || fail "a finished run took $(($(date +%s) - t)) s the second time"
+[ "$(ls "$work/a/commits" | wc -l)" = "$before" ] || fail "a finished run made new commits"
+cp "$work/a/report/result.csv" "$work/one.csv"
+
+# another router: only the ensemble is redone
+sed 's/router: .*/router: uniform}/' "$work/a/run.yaml" >"$work/a/run2.yaml"
+"$bin/mode" run "$work/a/run2.yaml" --workspace "$work/a" --no-progress 2>>"$work/run.log" || fail "run with another router"
+[ "$(ls "$work/a/commits" | wc -l)" = $((before + 1)) ] || fail "another router made $(($(ls "$work/a/commits" | wc -l) - before)) new commits, 1 expected"
+"$bin/mode" status --workspace "$work/a" --json >/dev/null || fail "status --json"
+"$bin/mode" down --workspace "$work/a"
+if pgrep -f "$work/a" >/dev/null; then fail "processes are left after mode down: $(pgrep -af "$work/a")"; fi
+
+# other numbers of workers: the same bytes
+corpus "$work/b" 240 60 fault
+spec "$work/b"
+"$bin/mode" up --workspace "$work/b" --workers captions=2,embed=2,cluster=1,assign=2,train=2,evaluate=2,ensemble=1
+"$bin/mode" run "$work/b/run.yaml" --workspace "$work/b" --no-progress 2>>"$work/run.log" || fail "run with more workers"
+"$bin/mode" down --workspace "$work/b"
+cmp "$work/one.csv" "$work/b/report/result.csv" || fail "result.csv depends on the number of workers"
+echo "pipeline: ok"
