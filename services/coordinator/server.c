@@ -193,7 +193,7 @@ enum mode_status server_open(struct server *s, const struct server_options *o, s
     core_init(&s->core, &options, (uint32_t)s->epoch, server_now_ms());
     s->core.dispatch = false;
     if ((st = first_redis(s, o, err))) return st;
-    if ((st = runs_load(&s->runs, s->store, &s->core, &server_world, server_now_ms(), err))) return st;
+    if ((st = runs_load(&s->runs, s->store, &s->core, o->world ? o->world : &server_world, server_now_ms(), err))) return st;
     s->restoring = true;
     runs_advance(&s->runs, server_restore, s, server_now_ms());
     s->restoring = false;

@@ -17,6 +17,7 @@ struct MHD_Daemon;
 struct server_options {
     const char *workspace, *worker_endpoint, *admin_endpoint, *redis_url, *key_dir, *allow_list, *http;
     int64_t heartbeat_ms, lease_ms;
+    const struct plan_world *world; /* NULL = server_world */
 };
 
 #define SERVER_NOTES 64

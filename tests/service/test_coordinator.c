@@ -1,0 +1,550 @@
+/* The coordinator as a process, a real Redis, and workers that only pretend: the whole graph of a run over real sockets
+ * and a real store, with processes killed on the way. Skipped, loudly, where redis-server is not installed. */
+#include "server.h"
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "msg/place.h"
+
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+enum { SHARDS = 3, TASKS = 2, EXPERTS = 2 };
+/* captions, embed, words, cluster, assign, seed, dense, experts, evaluations, ensemble */
+enum { ALL = SHARDS + SHARDS + TASKS + 1 + SHARDS + 1 + 1 + EXPERTS + (EXPERTS + 2) * TASKS + 1 };
+
+static const char *const services[] = {"captions", "embed", "cluster", "assign", "train", "evaluate", "ensemble"};
+enum { SERVICES = 7 };
+
+struct fake {
+    char *root, *inputs;
+    pid_t redis, coordinator;
+    struct mode_net *net;
+    struct mode_store *store;
+    struct mode_socket *socket[SERVICES];
+    char session[SERVICES][33];
+    bool welcomed[SERVICES];
+    uint64_t id;
+    unsigned executed, n_sessions;
+    const char *poison; /* label that always fails with INPUT */
+    double beat_s;
+};
+
+/* ---------------------------------------------------------------------------------------------- processes */
+
+static enum mode_status fake_encoder(char **id, struct mode_spec *spec, struct mode_error *err)
+{
+    (void)spec;
+    (void)err;
+    *id = mode_xstrdup("bert:test");
+    return MODE_OK;
+}
+
+static enum mode_status fake_digest(const char *dir, char hex[MODE_DIGEST_HEX], struct mode_error *err)
+{
+    (void)err;
+    mode_digest_bytes(dir, strlen(dir), hex);
+    return MODE_OK;
+}
+
+static const struct plan_world fake_world = {fake_encoder, fake_digest, fake_digest};
+
+static void start_redis(struct fake *f)
+{
+    char *sock, *dir = mode_path_join(f->root, "redis");
+    struct mode_error err = {0};
+    assert_int_equal(mode_place_make(f->root, &err), MODE_OK);
+    assert_int_equal(mode_place_path(&sock, f->root, "redis.sock", &err), MODE_OK);
+    assert_int_equal(mode_dir_make(dir, &err), MODE_OK);
+    if ((f->redis = fork()) == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (!freopen("/dev/null", "w", stdout)) _exit(1);
+        execlp("redis-server", "redis-server", "--port", "0", "--unixsocket", sock, "--dir", dir, "--appendonly", "yes",
+               "--save", "", (char *)NULL);
+        _exit(127);
+    }
+    free(sock);
+    free(dir);
+}
+
+static void start_coordinator(struct fake *f)
+{
+    if ((f->coordinator = fork()) == 0) {
+        struct mode_error err = {0};
+        struct server *s = calloc(1, sizeof *s);
+        struct server_options o = {.workspace = f->root, .heartbeat_ms = 100, .lease_ms = 2000, .world = &fake_world};
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        mode_log_open("coordinator");
+        mode_log_set_level(getenv("MODE_TEST_LOG") ? MODE_LOG_INFO : MODE_LOG_ERROR);
+        enum mode_status st = server_open(s, &o, &err);
+        if (!st) st = server_run(s, &err);
+        if (st) fprintf(stderr, "coordinator: %s\n", err.text);
+        server_close(s);
+        free(s);
+        _exit(st);
+    }
+}
+
+static void stop(pid_t *pid, int sig, int *status)
+{
+    if (*pid <= 0) return;
+    kill(*pid, sig);
+    waitpid(*pid, status, 0);
+    *pid = 0;
+}
+
+/* ---------------------------------------------------------------------------------------------- workers */
+
+static void connect_workers(struct fake *f)
+{
+    struct mode_error err = {0};
+    char *endpoint;
+    assert_int_equal(mode_place_endpoint(&endpoint, f->root, "worker.sock", &err), MODE_OK);
+    for (int i = 0; i < SERVICES; i++) {
+        struct mode_endpoint e = {.endpoint = endpoint, .wire = MODE_WIRE_WORKER};
+        assert_int_equal(mode_socket_connect(&f->socket[i], f->net, &e, &err), MODE_OK);
+        snprintf(f->session[i], sizeof f->session[i], "%032x", ++f->n_sessions);
+        f->welcomed[i] = false;
+    }
+    free(endpoint);
+}
+
+static void send_to(struct fake *f, int i, Mode__Envelope *e)
+{
+    struct mode_error err = {0};
+    e->session = f->session[i];
+    mode_socket_send(f->socket[i], NULL, 0, e, &err); /* not connected: the next beat says it again */
+}
+
+static void say_hello(struct fake *f, int i)
+{
+    Mode__Envelope e;
+    Mode__Hello h = MODE__HELLO__INIT;
+    mode_envelope_init(&e, &f->id, MODE__ENVELOPE__BODY_HELLO);
+    h.session = f->session[i];
+    h.service = (char *)services[i];
+    h.code_version = h.build = "0.1.0";
+    h.name = f->session[i];
+    h.node = "here";
+    h.slots = 1;
+    h.store_id = (char *)mode_store_id(f->store);
+    e.hello = &h;
+    send_to(f, i, &e);
+}
+
+static void say_credit(struct fake *f, int i)
+{
+    Mode__Envelope e;
+    Mode__Credit c = MODE__CREDIT__INIT;
+    mode_envelope_init(&e, &f->id, MODE__ENVELOPE__BODY_CREDIT);
+    c.n = 1;
+    e.credit = &c;
+    send_to(f, i, &e);
+}
+
+static const char *const *outputs_of(const char *service)
+{
+    static const char *const captions[] = {"captions.bin", NULL}, *const feat[] = {"feat.safetensors", NULL},
+                            *const centres[] = {"centres.safetensors", NULL}, *const assign[] = {"assign.safetensors", NULL},
+                            *const train[] = {"open_clip_config.json", "open_clip_model.safetensors",
+                                              "optimizer.safetensors", "steps.jsonl", "train.json", NULL},
+                            *const evaluate[] = {"logits.safetensors", "metrics.json", NULL},
+                            *const ensemble[] = {"result.csv", "summary.json", "report.html", "weights.json", NULL};
+    static const char *const *const all[] = {captions, feat, centres, assign, train, evaluate, ensemble};
+    int i = 0;
+    while (strcmp(services[i], service) != 0) i++;
+    return all[i];
+}
+
+/* Outputs are a function of the task alone, as real ones are. */
+static void do_task(struct fake *f, int i, const Mode__Assign *a)
+{
+    struct mode_error err = {0};
+    Mode__Envelope e;
+    if (f->poison && a->label && strcmp(a->label, f->poison) == 0) {
+        Mode__Fail m = MODE__FAIL__INIT;
+        mode_envelope_init(&e, &f->id, MODE__ENVELOPE__BODY_FAIL);
+        m.key = a->key;
+        m.fence = a->fence;
+        m.class_ = MODE__FAIL_CLASS__FAIL_INPUT;
+        m.text = "shard 1.tar is torn at byte 512";
+        e.fail = &m;
+        send_to(f, i, &e);
+        return;
+    }
+    Mode__TaskSpec *spec;
+    assert_int_equal(mode_store_task_get(f->store, &spec, a->key, &err), MODE_OK);
+    for (size_t k = 0; k < spec->n_inputs; k++)
+        assert_true(mode_store_blob_exists(f->store, spec->inputs[k]->digest, spec->inputs[k]->size));
+    Mode__Commit c = MODE__COMMIT__INIT;
+    Mode__Blob blob[8], *blobs[8];
+    char digest[8][MODE_DIGEST_HEX], text[200];
+    for (const char *const *name = outputs_of(spec->service); *name; name++) {
+        size_t n = c.n_outputs++;
+        mode__blob__init(&blob[n]);
+        snprintf(text, sizeof text, "%s of %s\n", *name, a->key);
+        assert_int_equal(mode_store_put_bytes(f->store, digest[n], text, strlen(text), &err), MODE_OK);
+        blob[n].name = (char *)*name;
+        blob[n].digest = digest[n];
+        blob[n].size = strlen(text);
+        blobs[n] = &blob[n];
+    }
+    c.key = a->key;
+    c.service = spec->service;
+    c.outputs = blobs;
+    c.rows_in = c.rows_out = 1000;
+    c.fence = a->fence;
+    c.attempt = a->attempt;
+    c.worker = f->session[i];
+    c.seconds = 0.25 * (double)a->attempt;
+    bool created;
+    assert_int_equal(mode_store_commit_create(f->store, &created, NULL, &c, &err), MODE_OK);
+    f->executed++;
+    Mode__Result m = MODE__RESULT__INIT;
+    mode_envelope_init(&e, &f->id, MODE__ENVELOPE__BODY_RESULT);
+    m.key = a->key;
+    m.fence = a->fence;
+    m.already = !created;
+    m.rows_in = m.rows_out = 1000;
+    e.result = &m;
+    send_to(f, i, &e);
+    mode__task_spec__free_unpacked(spec, NULL);
+}
+
+static void workers_turn(struct fake *f)
+{
+    struct mode_error err = {0};
+    bool beat = mode_clock_s() - f->beat_s > 0.1;
+    if (beat) f->beat_s = mode_clock_s();
+    for (int i = 0; i < SERVICES; i++) {
+        struct mode_packet p = {0};
+        while (mode_socket_recv(f->socket[i], &p, &err) == MODE_OK && p.data) {
+            struct mode_envelope *in;
+            assert_int_equal(mode_envelope_unpack(&in, p.data, p.size, MODE_WIRE_WORKER, &err), MODE_OK);
+            switch (in->msg->body_case) {
+            case MODE__ENVELOPE__BODY_WELCOME:
+                f->welcomed[i] = true;
+                say_credit(f, i);
+                break;
+            case MODE__ENVELOPE__BODY_REJECT:
+                assert_int_equal(in->msg->reject->code, MODE__REJECT_CODE__REJECT_UNKNOWN_SESSION);
+                f->welcomed[i] = false;
+                break;
+            case MODE__ENVELOPE__BODY_ASSIGN:
+                do_task(f, i, in->msg->assign);
+                say_credit(f, i);
+                break;
+            default: break;
+            }
+            mode_envelope_free(&in);
+            mode_packet_clear(&p);
+        }
+        if (!beat) continue;
+        if (!f->welcomed[i])
+            say_hello(f, i);
+        else
+            say_credit(f, i);
+    }
+}
+
+/* ---------------------------------------------------------------------------------------------- asking */
+
+static struct mode_envelope *ask(struct fake *f, Mode__Envelope *e)
+{
+    struct mode_error err = {0};
+    struct mode_envelope *answer = NULL;
+    char *endpoint;
+    assert_int_equal(mode_place_endpoint(&endpoint, f->root, "admin.sock", &err), MODE_OK);
+    struct mode_endpoint at = {.endpoint = endpoint, .wire = MODE_WIRE_ADMIN};
+    enum mode_status st = mode_ask(&answer, f->net, &at, e, 5000, &err);
+    if (st) fail_msg("%s", err.text);
+    free(endpoint);
+    return answer;
+}
+
+static char *spec_text(const char *name, const char *router, const char *lr)
+{
+    return mode_xasprintf("name: %s\nseed: 3\ndata: {train: shards}\nencoder: {dir: encoder}\n"
+                          "cluster: {fine: 4, coarse: %d}\nmodel: ViT-B-32\ntokenizer: {merges: merges.gz}\n"
+                          "train: {batch: 100, lr: %s, seed_steps: 5, total_steps: 9}\n"
+                          "evaluate: {tasks: tasks}\nensemble: {router: %s}\n",
+                          name, EXPERTS, lr, router);
+}
+
+static bool submit(struct fake *f, const char *text)
+{
+    Mode__Envelope e;
+    Mode__Submit m = MODE__SUBMIT__INIT;
+    char key[33];
+    mode_envelope_init(&e, &f->id, MODE__ENVELOPE__BODY_SUBMIT);
+    snprintf(key, sizeof key, "%032llx", (unsigned long long)f->id);
+    m.spec.data = (uint8_t *)(uintptr_t)text;
+    m.spec.len = strlen(text);
+    m.base_dir = f->inputs;
+    m.idempotency = key;
+    e.submit = &m;
+    struct mode_envelope *answer = ask(f, &e);
+    bool good = answer->msg->body_case == MODE__ENVELOPE__BODY_SUBMIT_REPLY;
+    if (!good && answer->msg->body_case == MODE__ENVELOPE__BODY_REJECT) print_message("%s\n", answer->msg->reject->text);
+    mode_envelope_free(&answer);
+    return good;
+}
+
+struct summary {
+    Mode__RunState state;
+    uint64_t done, cached, total, quarantined;
+    char message[300];
+};
+
+static void look(struct fake *f, struct summary *s, const char *run)
+{
+    Mode__Envelope e;
+    Mode__Status q = MODE__STATUS__INIT;
+    mode_envelope_init(&e, &f->id, MODE__ENVELOPE__BODY_STATUS);
+    q.run = (char *)run;
+    e.status = &q;
+    struct mode_envelope *answer = ask(f, &e);
+    assert_int_equal(answer->msg->body_case, MODE__ENVELOPE__BODY_STATUS_REPLY);
+    assert_int_equal(answer->msg->status_reply->n_runs, 1);
+    const Mode__Run *r = answer->msg->status_reply->runs[0];
+    *s = (struct summary){.state = r->state};
+    snprintf(s->message, sizeof s->message, "%s", r->message);
+    for (size_t i = 0; i < r->n_stages; i++) {
+        s->done += r->stages[i]->done;
+        s->cached += r->stages[i]->cached;
+        s->total += r->stages[i]->total;
+        s->quarantined += r->stages[i]->quarantined;
+    }
+    mode_envelope_free(&answer);
+}
+
+/* Work until the run has ended, or at least `executed` tasks were. */
+static void work(struct fake *f, struct summary *s, const char *run, unsigned executed)
+{
+    double until = mode_clock_s() + 30, asked = 0;
+    *s = (struct summary){0};
+    while (f->executed < executed) {
+        workers_turn(f);
+        if (mode_clock_s() - asked > 0.1) {
+            asked = mode_clock_s();
+            look(f, s, run);
+            if (s->state != MODE__RUN_STATE__RUN_RUNNING) return;
+        }
+        if (mode_clock_s() > until) fail_msg("%s is not done in time: %llu of %llu", run, (unsigned long long)s->done,
+                                             (unsigned long long)s->total);
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+}
+
+/* ---------------------------------------------------------------------------------------------- set-up */
+
+static void write_file(const char *root, const char *name, const char *text)
+{
+    struct mode_error err = {0};
+    char *path = mode_path_join(root, name), *dir = mode_xstrdup(path);
+    *strrchr(dir, '/') = 0;
+    assert_int_equal(mode_dir_make(dir, &err), MODE_OK);
+    assert_int_equal(mode_file_write_atomic(path, text, strlen(text), &err), MODE_OK);
+    free(path);
+    free(dir);
+}
+
+static bool have_redis(void)
+{
+    return system("redis-server --version >/dev/null 2>&1") == 0;
+}
+
+static struct fake *set_up(void)
+{
+    if (!have_redis()) {
+        print_message("SKIPPED: redis-server is not installed; the coordinator was NOT tested\n");
+        skip();
+    }
+    struct fake *f = calloc(1, sizeof *f);
+    struct mode_error err = {0};
+    char name[64], folder[] = "/tmp/mode-test-XXXXXX";
+    assert_non_null(mkdtemp(folder));
+    f->inputs = mode_path_join(folder, "in");
+    f->root = mode_path_join(folder, "ws");
+    for (int i = 0; i < SHARDS; i++) {
+        snprintf(name, sizeof name, "shards/%d.tar", i);
+        write_file(f->inputs, name, name);
+    }
+    for (int t = 0; t < TASKS; t++) {
+        snprintf(name, sizeof name, "tasks/t%d/test/nshards.txt", t);
+        write_file(f->inputs, name, "1\n");
+    }
+    write_file(f->inputs, "encoder/config.json", "{}");
+    write_file(f->inputs, "merges.gz", "merges");
+    assert_int_equal(mode_dir_make(f->root, &err), MODE_OK);
+    assert_int_equal(mode_store_open(&f->store, f->root, &err), MODE_OK);
+    start_redis(f);
+    start_coordinator(f);
+    if (mode_net_open(&f->net, &err)) fail_msg("%s", err.text);
+    connect_workers(f);
+    return f;
+}
+
+static void tear_down(struct fake *f)
+{
+    struct mode_error err = {0};
+    int status = 0;
+    for (int i = 0; i < SERVICES; i++) mode_socket_close(&f->socket[i]);
+    mode_net_close(&f->net);
+    stop(&f->coordinator, SIGTERM, &status);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0); /* SIGTERM is a clean end */
+    stop(&f->redis, SIGKILL, &status);
+    mode_store_close(&f->store);
+    *strrchr(f->root, '/') = 0;
+    mode_dir_remove(f->root, &err);
+    free(f->root);
+    free(f->inputs);
+    free(f);
+}
+
+static void expect_file(const struct fake *f, const char *name)
+{
+    char *path = mode_path_join(f->root, name);
+    if (!mode_file_exists(path)) fail_msg("%s is missing", name);
+    free(path);
+}
+
+/* ---------------------------------------------------------------------------------------------- tests */
+
+static void test_run_is_done_once_and_found_again(void **state)
+{
+    (void)state;
+    struct fake *f = set_up();
+    struct summary s;
+    char *text = spec_text("one", "paper", "1e-3"), *other = spec_text("one", "uniform", "1e-3");
+    assert_true(submit(f, text));
+    work(f, &s, "one", UINT32_MAX);
+    assert_int_equal(s.state, MODE__RUN_STATE__RUN_DONE);
+    assert_int_equal(s.total, ALL);
+    assert_int_equal(s.done, ALL);
+    assert_int_equal(f->executed, ALL);
+    expect_file(f, "report/result.csv");
+    expect_file(f, "report/report.html");
+    expect_file(f, "experts/dense/open_clip_model.safetensors");
+    expect_file(f, "experts/expert-1/open_clip_config.json");
+    expect_file(f, "experts/index.json");
+
+    assert_true(submit(f, text)); /* again: nothing is done again */
+    work(f, &s, "one", UINT32_MAX);
+    assert_int_equal(s.state, MODE__RUN_STATE__RUN_DONE);
+    assert_int_equal(s.cached, ALL);
+    assert_int_equal(f->executed, ALL);
+
+    assert_true(submit(f, other)); /* another router: only the ensemble depends on it */
+    work(f, &s, "one", UINT32_MAX);
+    assert_int_equal(s.state, MODE__RUN_STATE__RUN_DONE);
+    assert_int_equal(s.cached, ALL - 1);
+    assert_int_equal(f->executed, ALL + 1);
+    free(text);
+    free(other);
+    tear_down(f);
+}
+
+static void test_killed_coordinator_goes_on(void **state)
+{
+    (void)state;
+    struct fake *f = set_up();
+    struct summary s;
+    int status;
+    char *text = spec_text("two", "paper", "1e-3");
+    assert_true(submit(f, text));
+    for (unsigned k = 4; k < ALL; k += 7) {
+        work(f, &s, "two", k);
+        stop(&f->coordinator, SIGKILL, &status);
+        start_coordinator(f);
+    }
+    work(f, &s, "two", UINT32_MAX);
+    assert_int_equal(s.state, MODE__RUN_STATE__RUN_DONE);
+    assert_int_equal(s.done, ALL);
+    assert_int_equal(f->executed, ALL); /* a finished task is not done again */
+    free(text);
+    tear_down(f);
+}
+
+static void test_redis_killed_and_wiped_costs_nothing(void **state)
+{
+    (void)state;
+    struct fake *f = set_up();
+    struct summary s;
+    struct mode_error err = {0};
+    int status;
+    char *text = spec_text("three", "paper", "1e-3"), *data = mode_path_join(f->root, "redis");
+    assert_true(submit(f, text));
+    work(f, &s, "three", 5);
+    stop(&f->redis, SIGKILL, &status);
+    assert_int_equal(mode_dir_remove(data, &err), MODE_OK);
+    for (int i = 0; i < 300; i++) { /* nothing is handed out meanwhile, everybody lives */
+        workers_turn(f);
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+    start_redis(f);
+    work(f, &s, "three", UINT32_MAX);
+    assert_int_equal(s.state, MODE__RUN_STATE__RUN_DONE);
+    assert_int_equal(f->executed, ALL);
+    uint64_t epoch;
+    assert_int_equal(mode_store_epoch_last(f->store, &epoch, &err), MODE_OK);
+    assert_true(epoch >= 2); /* it might have forgotten fences: they must not repeat */
+    free(text);
+    free(data);
+    tear_down(f);
+}
+
+static void test_bad_input_ends_the_run_with_its_reason(void **state)
+{
+    (void)state;
+    struct fake *f = set_up();
+    struct summary s;
+    char *text = spec_text("four", "paper", "1e-3");
+    f->poison = "captions/0001";
+    assert_true(submit(f, text));
+    work(f, &s, "four", UINT32_MAX);
+    assert_int_equal(s.state, MODE__RUN_STATE__RUN_FAILED);
+    assert_int_equal(s.quarantined, 1);
+    assert_non_null(strstr(s.message, "captions/0001"));
+    assert_non_null(strstr(s.message, "torn at byte 512"));
+    f->poison = NULL; /* repaired: the same run goes on from there */
+    unsigned before = f->executed;
+    assert_true(submit(f, text));
+    work(f, &s, "four", UINT32_MAX);
+    assert_int_equal(s.state, MODE__RUN_STATE__RUN_DONE);
+    assert_int_equal(f->executed, ALL);
+    assert_true(before > 0);
+    free(text);
+    tear_down(f);
+}
+
+static void test_wrong_spec_is_refused_in_a_sentence(void **state)
+{
+    (void)state;
+    struct fake *f = set_up();
+    assert_false(submit(f, "name: x\ntrian: {lr: 3}\n"));
+    tear_down(f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_run_is_done_once_and_found_again),
+        cmocka_unit_test(test_killed_coordinator_goes_on),
+        cmocka_unit_test(test_redis_killed_and_wiped_costs_nothing),
+        cmocka_unit_test(test_bad_input_ends_the_run_with_its_reason),
+        cmocka_unit_test(test_wrong_spec_is_refused_in_a_sentence),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
