@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <yaml.h>
@@ -75,7 +76,7 @@ static size_t distance(const char *a, const char *b)
 
 static enum mode_status fail_unknown(struct reader *r, const char *path, int line)
 {
-    const char *best = "model";
+    char best[64] = "model";
     size_t best_distance = distance(path, best);
     const char *tail = strrchr(path, '.');
     tail = tail ? tail + 1 : path;
@@ -86,7 +87,13 @@ static enum mode_status fail_unknown(struct reader *r, const char *path, int lin
         if (key_tail && strcmp(key_tail + 1, tail) == 0 && d > 1) d = 1;
         if (d < best_distance) {
             best_distance = d;
-            best = keys[i].path;
+            snprintf(best, sizeof best, "%s", keys[i].path);
+        }
+        char section[64];
+        snprintf(section, sizeof section, "%.*s", (int)strcspn(keys[i].path, "."), keys[i].path);
+        if ((d = distance(path, section)) < best_distance) {
+            best_distance = d;
+            snprintf(best, sizeof best, "%s", section);
         }
     }
     return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: unknown key \"%s\"; the nearest known key is \"%s\" (docs/RUN.md lists all)",

@@ -70,11 +70,9 @@ static void close_run(struct runs *r, struct run *run, Mode__RunState state, con
 /* No task of the run is wanted any more. */
 static void let_go(struct runs *r, struct run *run, int64_t now_ms)
 {
-    for (uint32_t n = 0; run->plan && n < run->plan->n_nodes; n++) {
-        if (run->core_task[n] == CORE_NONE) continue;
-        core_task_unwant(r->core, run->core_task[n], now_ms);
-        run->core_task[n] = CORE_NONE;
-    }
+    for (uint32_t n = 0; run->plan && !run->let_go && n < run->plan->n_nodes; n++)
+        if (run->core_task[n] != CORE_NONE) core_task_unwant(r->core, run->core_task[n], now_ms);
+    run->let_go = true;
 }
 
 struct run *runs_find(const struct runs *r, const char *name)

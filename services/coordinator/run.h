@@ -20,6 +20,7 @@ struct run {
     char *message;
     struct plan *plan;   /* NULL for runs that had ended when the coordinator started */
     uint32_t *core_task; /* [plan->n_nodes]; CORE_NONE = not handed over */
+    bool let_go;         /* it has ended: its tasks are not wanted by it any more */
     bool retry;          /* a person submitted it: quarantined tasks get another chance */
     double retry_at_s;   /* the store failed: not before */
 };

@@ -178,6 +178,7 @@ enum mode_status server_open(struct server *s, const struct server_options *o, s
     enum mode_status st;
     struct core_options options = CORE_OPTIONS_DEFAULT;
     *s = (struct server){.http_fd = -1, .started_s = mode_clock_s()};
+    signal(SIGPIPE, SIG_IGN); /* a peer that is gone is an error to be handled, not a death */
     options.heartbeat_ms = (uint32_t)o->heartbeat_ms;
     options.lease_ms = (uint32_t)o->lease_ms;
     if ((st = mode_store_open(&s->store, o->workspace, err))) return st;
