@@ -99,7 +99,7 @@ static inline void world_write_shard(struct world *w, int s)
     struct mode_error err = {0};
     struct mode_tar_writer *tar = NULL;
     struct mode_sample samples[WORLD_ROWS] = {{0}};
-    char names[WORLD_ROWS][32], texts[WORLD_ROWS][64];
+    char names[WORLD_ROWS][32], texts[WORLD_ROWS][64], member[40];
     uint32_t rows[WORLD_ROWS];
     float distance[WORLD_ROWS] = {0};
     world_ok(mode_tar_writer_open(&tar, w->tar[s], &err), &err);
@@ -107,9 +107,12 @@ static inline void world_write_shard(struct world *w, int s)
         int number = s * WORLD_ROWS + i, colour = number * 7 % 4, side = 18 + number % 9;
         size_t size;
         uint8_t *png = world_png(colour, (uint64_t)number, side, &size);
-        snprintf(names[i], sizeof names[i], "s%04d.png", number);
+        snprintf(names[i], sizeof names[i], "s%04d", number);
         snprintf(texts[i], sizeof texts[i], "a %s square, number %d", world_colours[colour], number);
-        world_ok(mode_tar_writer_add(tar, names[i], png, size, &err), &err);
+        snprintf(member, sizeof member, "%s.txt", names[i]);
+        world_ok(mode_tar_writer_add(tar, member, texts[i], strlen(texts[i]), &err), &err);
+        snprintf(member, sizeof member, "%s.png", names[i]);
+        world_ok(mode_tar_writer_add(tar, member, png, size, &err), &err);
         free(png);
         samples[i] = (struct mode_sample){.width = (uint32_t)side, .height = (uint32_t)side, .caption_count = 1,
                                           .fate = MODE_FATE_KEPT, .caption = texts[i], .key = names[i]};
@@ -124,8 +127,8 @@ static inline void world_write_shard(struct world *w, int s)
     world_ok(mode_tar_data_open(&data, w->tar[s], &err), &err);
     struct mode_tar walk = mode_tar_walk(&data, w->tar[s]);
     for (int i = 0; mode_tar_next(&walk, &m, &got, &err) == MODE_OK && got; i++) {
-        samples[i].image_offset = m.offset;
-        samples[i].image_size = m.size;
+        samples[i / 2].image_offset = m.offset; /* text, picture, text, picture, ... */
+        samples[i / 2].image_size = m.size;
     }
     char *shard_name = mode_xasprintf("%d.tar", s);
     struct mode_captions c = {.shard_name = shard_name, .shard_size = data.file_size, .data_size = data.size,

@@ -272,6 +272,11 @@ static enum mode_status train(const struct options *o, const struct mode_train_s
     enum mode_status st = mode_backend_open(&be, o->backend, err);
     if (!st) st = mode_train(&r, be, spec, &outputs, &hooks, err);
     if (!st && o->log) st = mode_file_copy(outputs.steps, o->log, false, err);
+    if (!st) { /* nothing to go on with any more */
+        char *checkpoints = mode_path_join(o->out, "checkpoints");
+        st = mode_dir_remove(checkpoints, err);
+        free(checkpoints);
+    }
     if (!st)
         printf("%s: step %llu, final loss %.4f, %llu pairs in the pool, %.1f pairs/s (%.1f %% of the time waiting for "
                "data)\n",

@@ -81,7 +81,6 @@ static enum mode_status check_tokenizer(const Mode__TrainRequest *r, struct mode
 
 static void report(struct mode_job *job, const struct mode_train_result *result)
 {
-    uint64_t used = result->in_cluster + result->out_of_cluster;
     char *note = mode_xasprintf(
         "{\"final_loss\": %.6g, \"steps\": %llu, \"resumed_at\": %llu, \"seconds\": %.3f, \"data_seconds\": %.3f, "
         "\"samples_seen\": %llu, \"in_cluster\": %llu, \"out_of_cluster\": %llu, \"parameters\": %zu}",
@@ -90,8 +89,9 @@ static void report(struct mode_job *job, const struct mode_train_result *result)
         (unsigned long long)result->in_cluster, (unsigned long long)result->out_of_cluster, result->parameters);
     mode_job_note(job, note);
     free(note);
-    mode_job_count_rows(job, result->rows, used);
-    mode_job_count_reject(job, "other_cluster", result->rows - used);
+    /* own rows only: over all experts they sum to the rows of the run; the few shared ones are in the note */
+    mode_job_count_rows(job, result->rows, result->in_cluster);
+    mode_job_count_reject(job, "other_cluster", result->outside);
 }
 
 enum mode_status train_work(struct mode_job *job, struct mode_error *err)

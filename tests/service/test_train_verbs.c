@@ -1,0 +1,131 @@
+/* mode train, encode, evaluate as a person types them: exit codes, files, interruption. */
+#include "clip_world.h"
+
+#include <jansson.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/wait.h>
+
+#include <cmocka.h>
+
+static struct world world;
+static const char mode[] = MODE_BUILD_DIR "/bin/mode";
+
+static int setup(void **state)
+{
+    (void)state;
+    world_open(&world);
+    char *path = mode_path_join(world.dir, "model.json");
+    struct mode_error err = {0};
+    world_ok(mode_file_write_atomic(path, WORLD_MODEL, strlen(WORLD_MODEL), &err), &err);
+    free(path);
+    if (!mode_file_exists(mode)) fprintf(stderr, "%s does not exist: build the target `mode` first\n", mode);
+    return !mode_file_exists(mode);
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    world_close(&world);
+    return 0;
+}
+
+/* Exit code of a shell line in the world's folder; $M is the mode command with the merges known. */
+static int sh(const char *line)
+{
+    char *command = mode_xasprintf("cd %s || exit 99; M='env MODE_CLIP_MERGES=%s MODE_THREADS=2 %s'; %s", world.dir,
+                                   world.merges, mode, line);
+    int rc = system(command);
+    free(command);
+    return WIFEXITED(rc) ? WEXITSTATUS(rc) : 128 + WTERMSIG(rc);
+}
+
+#define TRAIN "$M train --config model.json --data '{0..2}.tar' --batch 10 --warmup 3 --seed 5 "
+
+static void test_train_encode_evaluate(void **state)
+{
+    (void)state;
+    assert_int_equal(sh(TRAIN "--steps 8 --log log.jsonl --out model >out.txt 2>err.txt"), 0);
+    assert_int_equal(sh("cmp log.jsonl model/steps.jsonl && test $(wc -l <log.jsonl) = 8"), 0);
+    assert_int_equal(sh("test ! -e model/checkpoints && grep -q 'captions: 93 pairs' err.txt"), 0);
+    assert_int_equal(sh(TRAIN "--steps 8 --out model 2>err.txt"), 73); /* never overwritten */
+    assert_int_equal(sh("grep -q 'exists already' err.txt"), 0);
+
+    assert_int_equal(sh("printf 'a red square\\na blue square\\n' >texts && $M encode --model model --texts texts --out vectors"
+                        " >/dev/null && test -s vectors/text_features.npy"),
+                     0);
+    char *dir = world_write_task(&world, false);
+    assert_int_equal(sh("$M evaluate --model model --task colours --json --out scores >result.json"), 0);
+    assert_int_equal(sh("test -s scores/colours/logits.safetensors && test -s scores/colours/metrics.json"), 0);
+    char *path = mode_path_join(world.dir, "result.json");
+    json_t *o = json_load_file(path, 0, NULL);
+    assert_string_equal(json_string_value(json_object_get(o, "model")), "model");
+    assert_true(json_is_number(json_object_get(json_object_get(o, "metrics"), "acc1")));
+    json_decref(o);
+    free(path);
+    free(dir);
+}
+
+static void test_going_on_from_a_trained_model(void **state)
+{
+    (void)state;
+    /* 8 steps and then 4 more are the 12 of one schedule */
+    assert_int_equal(sh(TRAIN "--steps 12 --out whole >/dev/null 2>&1"), 0);
+    assert_int_equal(sh(TRAIN "--steps 8 --total-steps 12 --out part >/dev/null 2>&1"), 0);
+    assert_int_equal(sh("$M train --init part --data '{0..2}.tar' --batch 10 --warmup 3 --seed 5 --steps 4 --out rest"
+                        " >/dev/null 2>&1"),
+                     0);
+    assert_int_equal(sh("cmp whole/open_clip_model.safetensors rest/open_clip_model.safetensors"), 0);
+    assert_int_equal(sh("cmp whole/optimizer.safetensors rest/optimizer.safetensors"), 0);
+    assert_int_equal(sh("rm part/optimizer.safetensors; $M train --init part --data 0.tar --batch 10 --steps 4 --out no"
+                        " 2>err.txt"),
+                     66);
+    assert_int_equal(sh("grep -q fresh-optimizer err.txt && test ! -e no/open_clip_model.safetensors"), 0);
+    assert_int_equal(sh("$M train --init part --fresh-optimizer --data 0.tar --batch 10 --steps 2 --out tuned >/dev/null"
+                        " 2>&1"),
+                     0);
+}
+
+static void test_a_terminated_training_resumes_to_the_same_bytes(void **state)
+{
+    (void)state;
+    assert_int_equal(sh(TRAIN "--steps 60 --out straight >/dev/null 2>&1"), 0);
+    /* terminated as soon as it says that it trains */
+    assert_int_equal(sh(TRAIN "--steps 60 --out broken >/dev/null 2>broken.txt & p=$!;"
+                              "for i in $(seq 2000); do grep -q '^step ' broken.txt && break; sleep 0.01; done;"
+                              "kill -TERM $p; wait $p"),
+                     143);
+    assert_int_equal(sh("grep -q 'stopped after step' broken.txt && test ! -e broken/open_clip_model.safetensors"), 0);
+    assert_int_equal(sh(TRAIN "--steps 60 --out broken 2>/dev/null"), 73);
+    assert_int_equal(sh(TRAIN "--steps 60 --out broken --lr 1e-4 --resume 2>err.txt"), 65);
+    assert_int_equal(sh(TRAIN "--steps 60 --out broken --resume >/dev/null 2>&1"), 0);
+    assert_int_equal(sh("for f in open_clip_config.json open_clip_model.safetensors optimizer.safetensors steps.jsonl "
+                        "train.json; do cmp straight/$f broken/$f || exit 1; done"),
+                     0);
+}
+
+static void test_wrong_command_lines(void **state)
+{
+    (void)state;
+    assert_int_equal(sh("$M train --steps 1 2>/dev/null"), 2);
+    assert_int_equal(sh("$M train --help >help.txt && grep -q MODE_CLIP_MERGES help.txt"), 0);
+    assert_int_equal(sh("$M encode --help >/dev/null && $M evaluate --help >/dev/null"), 0);
+    assert_int_equal(sh("$M encode --model nowhere --texts x --out y 2>/dev/null"), 66);
+    assert_int_equal(sh("$M evaluate --model model --task nowhere 2>/dev/null"), 66);
+    assert_int_equal(sh(TRAIN "--steps 1 --out x --bogus 2>/dev/null"), 2);
+    assert_int_equal(sh("$M train --config ViT-Z-99 --data 0.tar --steps 1 --out x 2>/dev/null"), 78);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_train_encode_evaluate),
+        cmocka_unit_test(test_going_on_from_a_trained_model),
+        cmocka_unit_test(test_a_terminated_training_resumes_to_the_same_bytes),
+        cmocka_unit_test(test_wrong_command_lines),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
