@@ -135,6 +135,8 @@ static void start(struct supervisor *s, struct child *c)
         setpgid(0, 0);
         prctl(PR_SET_PDEATHSIG, SIGTERM);
         if (getppid() != parent) _exit(1);
+        char *health = mode_xasprintf("%s/%s.health", s->place, c->name);
+        setenv("MODE_HEALTH_FILE", health, 1);
         int log = open(c->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644), null = open("/dev/null", O_RDONLY | O_CLOEXEC);
         if (log < 0 || null < 0) _exit(73);
         dup2(null, 0);
@@ -150,7 +152,6 @@ static void start(struct supervisor *s, struct child *c)
     int n = snprintf(text, sizeof text, "%ld\n", (long)c->pid);
     if (mode_file_write_atomic(c->pid_file, text, (size_t)n, &err)) mode_log_failure("pid_file", &err);
     mode_log_info("started", "name=%s pid=%ld", c->name, (long)c->pid);
-    (void)s;
 }
 
 /* Redis that dies at every start has damaged data. They are an index that is rebuilt: keep them aside, say so. */
@@ -289,7 +290,7 @@ enum mode_status supervisor_sweep(int *n_killed, const char *workspace, struct m
     struct dirent *e;
     while (d && (e = readdir(d))) {
         size_t n = strlen(e->d_name);
-        if (strstr(e->d_name, ".sock")) { /* nobody listens there any more */
+        if (strstr(e->d_name, ".sock") || strstr(e->d_name, ".health")) { /* nobody is there any more */
             char *sock = mode_path_join(place, e->d_name);
             unlink(sock);
             free(sock);
