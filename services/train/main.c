@@ -1,5 +1,11 @@
-#include "train.h"
+/* train - trains a CLIP: the seed model, its dense continuation, one data expert.
+ *
+ * In:    TrainRequest (proto/train.proto), caption files, for an expert assignments and centres, for a
+ *        continuation the parent's files.
+ * Out:   open_clip_config.json, open_clip_model.safetensors, optimizer.safetensors, steps.jsonl, train.json.
+ * State: a checkpoint every checkpoint_steps steps; a restart goes on from the newest, to the same bytes. */
 #include "msg/worker.h"
+#include "train.h"
 
 int main(int argc, char **argv)
 {
