@@ -16,7 +16,7 @@ struct candidate {
     uint64_t draw;
     int32_t fine;
     int shard;
-    uint64_t offset, size;
+    uint64_t offset, size, tar_size; /* in bytes of the tar, and of all of it */
     char *caption;
 };
 
@@ -31,7 +31,8 @@ struct reading {
     uint64_t row;            /* over all shards */
 };
 
-static void read_row(struct reading *r, const struct mode_sample *s, int shard, int32_t fine, float distance)
+static void read_row(struct reading *r, const struct mode_sample *s, int shard, uint64_t tar_size, int32_t fine,
+                     float distance)
 {
     struct mode_corpus *c = r->c;
     int expert = r->centres->fine_to_coarse[fine];
@@ -45,7 +46,7 @@ static void read_row(struct reading *r, const struct mode_sample *s, int shard, 
         r->nearest[fine] = distance;
     }
     struct mode_rng rng = mode_rng_for(r->seed, MODE_RNG_SAMPLE, 1, r->row++);
-    struct candidate *best = &r->shown[fine], now = {mode_rng_u64(&rng), fine, shard, s->image_offset, s->image_size, NULL};
+    struct candidate *best = &r->shown[fine], now = {mode_rng_u64(&rng), fine, shard, s->image_offset, s->image_size, tar_size, NULL};
     if (best->caption && best->draw <= now.draw) return;
     free(best->caption);
     *best = now;
@@ -79,7 +80,7 @@ static enum mode_status read_shard(struct reading *r, const struct mode_corpus_s
             st = MODE_FAIL(err, MODE_E_FORMAT, "%s: row %u has fine id %d, expected 0 to %d", shard->assign, i, fine, r->c->m - 1);
             goto out;
         }
-        read_row(r, mode_captions_row(&cap, i), number, fine, mode_f32(distance)[i]);
+        read_row(r, mode_captions_row(&cap, i), number, cap.data_size, fine, mode_f32(distance)[i]);
     }
     r->c->samples += cap.n_samples;
     for (int k = 0; k < MODE_FATE_COUNT; k++) r->c->fate[k] += (int64_t)cap.fate_count[k];
@@ -102,17 +103,19 @@ static void take_pictures(struct reading *r, const struct mode_corpus_shard *sha
     struct mode_error ignored;
     struct mode_tar_data *tar = mode_xcalloc((size_t)n_shards + 1, sizeof *tar);
     bool *tried = mode_xcalloc((size_t)n_shards + 1, sizeof *tried);
+    int most = 360 / c->n; /* keeps the page under 2 MB */
+    most = most < 1 ? 1 : most > MODE_CORPUS_PICTURES ? MODE_CORPUS_PICTURES : most;
     qsort(r->shown, (size_t)c->m, sizeof *r->shown, by_draw);
     for (int i = 0; i < c->m; i++) {
         struct candidate *s = &r->shown[i];
         if (!s->caption || !shard[s->shard].tar) continue;
         struct mode_corpus_expert *e = &c->expert[r->centres->fine_to_coarse[s->fine]];
-        if (e->n_pictures == MODE_CORPUS_PICTURES) continue;
+        if (e->n_pictures == most) continue;
         struct mode_tar_data *t = &tar[s->shard];
         if (!tried[s->shard] && mode_tar_data_open(t, shard[s->shard].tar, &ignored)) *t = (struct mode_tar_data){0};
         tried[s->shard] = true;
         struct mode_corpus_picture *p = &e->picture[e->n_pictures];
-        bool inside = t->data && s->offset <= t->size && s->size <= t->size - s->offset;
+        bool inside = t->data && t->size == s->tar_size && s->offset <= t->size && s->size <= t->size - s->offset;
         if (inside && mode_corpus_thumbnail(p, t->data + s->offset, s->size, &ignored) == MODE_OK) {
             p->caption = mode_xstrdup(s->caption);
             e->n_pictures++;

@@ -11,7 +11,7 @@
 #include "cluster/centres.h"
 #include "data/captions.h"
 
-enum { MODE_CORPUS_WORDS = 14, MODE_CORPUS_PICTURES = 10, MODE_CORPUS_PICTURE_SIDE = 120 };
+enum { MODE_CORPUS_WORDS = 14, MODE_CORPUS_PICTURES = 18, MODE_CORPUS_PICTURE_SIDE = 120 };
 
 struct mode_corpus_word {
     char *text;

@@ -4,9 +4,20 @@
 #include "pipeline/corpus_words.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
+
+/* Words that say nothing of a caption's subject, whatever their odds. */
+static bool is_filler(const char *word)
+{
+    static const char *const filler[] = {"an", "and", "are", "as", "at", "by", "for", "from", "in", "is", "it", "its",
+                                         "of", "on", "or", "the", "this", "to", "with"};
+    for (size_t i = 0; i < sizeof filler / sizeof *filler; i++)
+        if (strcmp(word, filler[i]) == 0) return true;
+    return false;
+}
 
 void mode_corpus_words(const char *caption, void (*fn)(void *ctx, const char *word, size_t len), void *ctx)
 {
@@ -107,7 +118,7 @@ void mode_word_table_top(const struct mode_word_table *t, int expert, struct mod
     for (int c = 0; c < t->n; c++) all_total += (double)t->total[c];
     for (size_t i = 0; i < t->cap; i++) {
         const struct mode_word_entry *e = &t->entry[i];
-        if (!e->text || e->count[expert] < 2) continue;
+        if (!e->text || e->count[expert] < 2 || is_filler(e->text)) continue;
         double all = 0, score = (double)e->count[expert];
         for (int c = 0; c < t->n; c++) all += (double)e->count[c];
         if (t->n > 1) score = log_odds((double)e->count[expert], (double)t->total[expert], all, all_total, 500);

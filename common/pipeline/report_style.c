@@ -3,11 +3,11 @@
 
 const char *const mode_report_css[] = {
     ":root{color-scheme:light dark;--bg:#fbfbfa;--card:#fff;--ink:#1d2126;--soft:#626b75;--line:#e3e5e8;--faint:#f1f2f3;--accent:#2f62c9;"
-    "--good:#1d7f4c;--bad:#b3362e;--heat:47,98,201}\n",
+    "--good:#1d7f4c;--bad:#b3362e;--heat:47,98,201;--mine:#333c47}\n",
     "@media(prefers-color-scheme:dark){:root{--bg:#15181c;--card:#1c2025;--ink:#e4e7ea;--soft:#98a1ab;--line:#30363d;--faint:#23282e;"
-    "--accent:#7aa5f5;--good:#58c48a;--bad:#ee8177;--heat:98,147,240}}\n",
+    "--accent:#7aa5f5;--good:#58c48a;--bad:#ee8177;--heat:98,147,240;--mine:#d4dae1}}\n",
     ".x0{--c:#3d78c9}.x1{--c:#d9822b}.x2{--c:#3f9a5f}.x3{--c:#b8499a}.x4{--c:#8a6fd1}.x5{--c:#c94f4a}.x6{--c:#2f9aa6}.x7{--c:#9a8a2c}\n",
-    ".xd{--c:#8b939c}.xs{--c:#b9bfc6}.xe{--c:var(--accent)}\n",
+    ".xd{--c:#8b939c}.xs{--c:#b9bfc6}.xe{--c:var(--mine)}\n",
     "*{box-sizing:border-box}\n",
     "body{margin:0;background:var(--bg);color:var(--ink);font:15px/1.55 system-ui,-apple-system,\"Segoe UI\",Roboto,\"Helvetica Neue\",Arial,sans-serif;"
     "-webkit-text-size-adjust:100%}\n",
@@ -41,7 +41,7 @@ const char *const mode_report_css[] = {
     ".expert .head small{color:var(--soft);font-size:13px}\n",
     ".bar{height:6px;border-radius:3px;background:var(--faint);margin:8px 0 10px;overflow:hidden}.bar i{display:block;height:100%;background:var(--c)}\n",
     ".words{margin:0 0 12px}.words span{display:inline-block;padding:1px 9px;margin:0 5px 5px 0;border-radius:20px;background:var(--faint);font-size:13.5px}\n",
-    ".pics{display:grid;grid-template-columns:repeat(auto-fill,minmax(88px,1fr));gap:12px}figure{margin:0;min-width:0}"
+    ".pics{display:grid;grid-template-columns:repeat(auto-fill,minmax(84px,1fr));gap:12px 10px}figure{margin:0;min-width:0}"
     "figure div{background:#fff;border:1px solid var(--line);border-radius:8px;height:92px;display:flex;align-items:center;justify-content:center;padding:5px}"
     "figure img{max-width:100%;max-height:80px;display:block}figcaption{font-size:11.5px;line-height:1.3;color:var(--soft);margin-top:4px;"
     "display:-webkit-box;-webkit-line-clamp:2;-webkit-box-orient:vertical;overflow:hidden;overflow-wrap:anywhere}\n",

@@ -3,7 +3,7 @@
 
 #include <math.h>
 
-enum { LEFT = 250, RIGHT = 760, WIDTH = 1010, ROW = 34, TOP = 26 };
+enum { LEFT = 250, RIGHT = 750, WIDTH = 1010, ROW = 40, TOP = 26 };
 
 static double at(double percent)
 {
@@ -22,10 +22,11 @@ static void draw_row(struct mode_str *s, const struct mode_ensemble *e, const st
 {
     char buf[16];
     const struct mode_outcome *mine = &row->router[e->router];
-    mode_str_printf(s, "<text x=\"0\" y=\"%.1f\">", y + 14);
-    mode_str_add_html(s, row->dataset);
-    mode_str_printf(s, "</text><text class=soft x=\"0\" y=\"%.1f\" font-size=\"10.5\">%lld answers, %lld samples</text>\n", y + 26,
-                    (long long)row->n_classes, (long long)mine->n);
+    static const char *const what[] = {"", "mean per class, ", "image for a text, ", "text for an image, "};
+    mode_str_printf(s, "<text x=\"0\" y=\"%.1f\">", y + 13);
+    mode_str_add_html(s, e->task[row->task].name);
+    mode_str_printf(s, "</text><text class=soft x=\"0\" y=\"%.1f\" font-size=\"10.5\">%s%lld answers, %lld samples</text>\n", y + 27,
+                    what[row->measure], (long long)row->n_classes, (long long)mine->n);
     bar(s, mine, y + 4, 10, "xe");
     if (e->dense >= 0) bar(s, &row->model[e->dense], y + 16, 7, "xd");
     mode_str_printf(s, "<path d=\"M%.1f %.1fv26\" stroke=\"currentColor\" stroke-dasharray=\"2 2\" opacity=\".7\"><title>without looking: %.1f</title></path>\n",
@@ -36,13 +37,13 @@ static void draw_row(struct mode_str *s, const struct mode_ensemble *e, const st
                         mode_report_colour(e, c, buf), at(v), y + 9, c, v);
     }
     double v = 100 * mode_outcome_mean(mine, NULL);
-    mode_str_printf(s, "<text x=\"%d\" y=\"%.1f\" font-weight=\"600\">%.1f</text>\n", RIGHT + 22, y + 14, v);
+    mode_str_printf(s, "<text x=\"%d\" y=\"%.1f\" font-weight=\"600\">%.1f</text>\n", RIGHT + 26, y + 14, v);
     if (e->dense < 0) return;
     double error, d = 100 * mode_outcome_difference(mine, &row->model[e->dense], &error);
     error *= 100;
     const char *colour = d > 2 * error && d > 0 ? "var(--good)" : d < -2 * error && d < 0 ? "var(--bad)" : "var(--soft)";
-    mode_str_printf(s, "<text x=\"%d\" y=\"%.1f\">%.1f</text><text x=\"%d\" y=\"%.1f\" style=\"fill:%s\">%+.1f &#177; %.1f</text>\n", RIGHT + 80,
-                    y + 14, 100 * mode_outcome_mean(&row->model[e->dense], NULL), RIGHT + 140, y + 14, colour, d, error);
+    mode_str_printf(s, "<text x=\"%d\" y=\"%.1f\">%.1f</text><text x=\"%d\" y=\"%.1f\" style=\"fill:%s\">%+.1f &#177; %.1f</text>\n", RIGHT + 100,
+                    y + 14, 100 * mode_outcome_mean(&row->model[e->dense], NULL), RIGHT + 158, y + 14, colour, d, error);
 }
 
 static void numbers(struct mode_str *s, const struct mode_ensemble *e)
@@ -85,9 +86,9 @@ void mode_report_tasks(struct mode_str *s, const struct mode_report *r)
     for (int p = 0; p <= 100; p += 20)
         mode_str_printf(s, "<path class=grid d=\"M%.1f %dV%d\"/><text class=soft x=\"%.1f\" y=\"14\" text-anchor=middle>%d</text>\n", at(p), TOP - 6,
                         height - 6, at(p), p);
-    mode_str_printf(s, "<text class=soft x=\"%d\" y=\"14\">ensemble</text>", RIGHT + 22);
+    mode_str_printf(s, "<text class=soft x=\"%d\" y=\"14\">ensemble</text>", RIGHT + 26);
     if (e->dense >= 0)
-        mode_str_printf(s, "<text class=soft x=\"%d\" y=\"14\">dense</text><text class=soft x=\"%d\" y=\"14\">difference</text>\n", RIGHT + 80, RIGHT + 140);
+        mode_str_printf(s, "<text class=soft x=\"%d\" y=\"14\">dense</text><text class=soft x=\"%d\" y=\"14\">difference</text>\n", RIGHT + 100, RIGHT + 158);
     for (int i = 0; i < e->n_rows; i++) draw_row(s, e, &e->row[i], TOP + i * ROW);
     mode_str_add_cstr(s, "</svg>\n");
     numbers(s, e);

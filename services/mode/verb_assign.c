@@ -17,7 +17,7 @@ static const struct mode_option table[] = {
 
 static enum mode_status run(int argc, char **argv, struct mode_error *err)
 {
-    struct opts o;
+    struct opts o = {0};
     int n_args;
     uint64_t rows;
     enum mode_status st;

@@ -33,7 +33,7 @@ static void on_round(void *ctx, int iteration, int iterations, double objective)
 
 static enum mode_status run(int argc, char **argv, struct mode_error *err)
 {
-    struct opts o;
+    struct opts o = {0};
     struct mode_cluster_result r = {0};
     struct mode_cluster_params p = {.step = MODE_TWO_STEP_PARAMS_DEFAULT};
     glob_t found = {0};
