@@ -48,7 +48,7 @@ static void plan_block(struct clip_block_acts *b, struct clip_arena *a, const st
         b->lse = mat(a, q, t->heads);
         b->mid = mat(a, q, d);
         b->stats_2 = mat(a, q, 2);
-        b->pre = mat(a, q, t->mlp);
+        b->slope = mat(a, q, t->mlp);
         b->out = mat(a, q, d);
     }
 }

@@ -22,7 +22,7 @@ struct clip_tower {
 };
 
 struct clip_block_acts {
-    struct mode_tensor ln_1, stats_1, qkv, attn, lse, mid, ln_2, stats_2, pre, hidden, out;
+    struct mode_tensor ln_1, stats_1, qkv, attn, lse, mid, ln_2, stats_2, slope, hidden, out;
     /* last block with one query per sequence: the tensors above after qkv have B rows, kv takes its place */
     struct mode_tensor kv, ln_q, q, x_q;
 };

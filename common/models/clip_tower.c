@@ -41,7 +41,7 @@ static struct clip_block_acts layer_acts(const struct mode_clip *clip, const str
     v.mid = with_rows(v.mid, q);
     v.ln_2 = with_rows(v.ln_2, q);
     v.stats_2 = with_rows(v.stats_2, q);
-    v.pre = with_rows(v.pre, q);
+    v.slope = with_rows(v.slope, q);
     v.hidden = with_rows(v.hidden, q);
     v.out = with_rows(v.out, q);
     if (pooled) {
@@ -70,7 +70,7 @@ static void block_forward(struct mode_clip *clip, const struct clip_tower *t, co
     struct mode_backend *be = clip->be;
     struct mode_attention s = attention_of(t, a, pooled);
     struct mode_tensor *stats_1 = a->keep ? &v->stats_1 : NULL, *stats_2 = a->keep ? &v->stats_2 : NULL;
-    struct mode_tensor *lse = a->keep ? &v->lse : NULL, *pre = a->keep ? &v->pre : NULL;
+    struct mode_tensor *lse = a->keep ? &v->lse : NULL, *slope = a->keep ? &v->slope : NULL;
     int64_t d = t->cfg.width;
     mode_layernorm(be, &v->ln_1, stats_1, x, &w->ln_1_w->value, &w->ln_1_b->value, LN_EPS);
     if (pooled) { /* keys and values for all rows, the rest for the pooled ones */
@@ -88,7 +88,7 @@ static void block_forward(struct mode_clip *clip, const struct clip_tower *t, co
     }
     mode_linear_add(be, &v->mid, &v->attn, &w->out_w->value, &w->out_b->value, x);
     mode_layernorm(be, &v->ln_2, stats_2, &v->mid, &w->ln_2_w->value, &w->ln_2_b->value, LN_EPS);
-    mode_linear_act(be, &v->hidden, pre, &v->ln_2, &w->fc_w->value, &w->fc_b->value, t->act);
+    mode_linear_act(be, &v->hidden, slope, &v->ln_2, &w->fc_w->value, &w->fc_b->value, t->act);
     mode_linear_add(be, &v->out, &v->hidden, &w->proj_w->value, &w->proj_b->value, &v->mid);
 }
 
@@ -101,8 +101,8 @@ static void block_back(struct mode_clip *clip, const struct clip_tower *t, struc
     struct mode_attention s = attention_of(t, a, pooled);
     int64_t n = t->cfg.width, r = a->rows, q = pooled ? a->seqs : r;
     struct mode_tensor d_hidden = with_rows(a->d_hidden, q), d_q_rows = with_rows(a->d_a, q), d_a = with_rows(a->d_a, r);
-    mode_linear_back_act(be, &d_hidden, &w->proj_w->grad, &w->proj_b->grad, d, &v->hidden, &w->proj_w->value, &v->pre,
-                         t->act);
+    mode_linear_back_act(be, &d_hidden, &w->proj_w->grad, &w->proj_b->grad, d, &v->hidden, &w->proj_w->value,
+                         &v->slope);
     mode_linear_back(be, &d_q_rows, &w->fc_w->grad, &w->fc_b->grad, &d_hidden, &v->ln_2, &w->fc_w->value);
     mode_layernorm_back(be, d, &w->ln_2_w->grad, &w->ln_2_b->grad, &d_q_rows, &v->mid, &v->stats_2, &w->ln_2_w->value,
                         d);

@@ -40,17 +40,17 @@ static bool is_index(const struct mode_tensor *t, int64_t n)
     return t->dtype == MODE_DTYPE_I32 && t->n_dims == 1 && t->dim[0] == n && t->data;
 }
 
-static void linear(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *pre,
+static void linear(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *slope,
                    const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b,
                    const struct mode_tensor *add, enum mode_act act)
 {
     int64_t m = x->dim[0], k = x->dim[1], n = w->dim[0];
     MODE_ASSERT(is_f32(x, 2) && is_matrix(w, n, k) && is_matrix(y, m, n));
     MODE_ASSERT(!b || is_vector(b, n));
-    MODE_ASSERT(!pre || is_matrix(pre, m, n));
+    MODE_ASSERT(!slope || is_matrix(slope, m, n));
     MODE_ASSERT(!add || is_matrix(add, m, n));
     MODE_ASSERT(y->data != x->data);
-    CALL(linear, 2.0 * (double)m * (double)n * (double)k, y, pre, x, w, b, add, act);
+    CALL(linear, 2.0 * (double)m * (double)n * (double)k, y, slope, x, w, b, add, act);
 }
 
 void mode_linear(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,
@@ -59,11 +59,11 @@ void mode_linear(struct mode_backend *be, struct mode_tensor *y, const struct mo
     linear(be, y, NULL, x, w, b, NULL, MODE_ACT_NONE);
 }
 
-void mode_linear_act(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *pre,
+void mode_linear_act(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *slope,
                      const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b,
                      enum mode_act act)
 {
-    linear(be, y, pre, x, w, b, NULL, act);
+    linear(be, y, slope, x, w, b, NULL, act);
 }
 
 void mode_linear_add(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,
@@ -76,19 +76,19 @@ void mode_linear_back(struct mode_backend *be, struct mode_tensor *dx, struct mo
                       struct mode_tensor *db, const struct mode_tensor *dy, const struct mode_tensor *x,
                       const struct mode_tensor *w)
 {
-    mode_linear_back_act(be, dx, dw, db, dy, x, w, NULL, MODE_ACT_NONE);
+    mode_linear_back_act(be, dx, dw, db, dy, x, w, NULL);
 }
 
 void mode_linear_back_act(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dw,
                           struct mode_tensor *db, const struct mode_tensor *dy, const struct mode_tensor *x,
-                          const struct mode_tensor *w, const struct mode_tensor *pre, enum mode_act act)
+                          const struct mode_tensor *w, const struct mode_tensor *slope)
 {
     int64_t m = x->dim[0], k = x->dim[1], n = w->dim[0];
     MODE_ASSERT(is_f32(x, 2) && is_matrix(w, n, k) && is_matrix(dy, m, n) && is_matrix(dw, n, k));
     MODE_ASSERT(!dx || is_matrix(dx, m, k));
     MODE_ASSERT(!db || is_vector(db, n));
-    MODE_ASSERT(act == MODE_ACT_NONE || (pre && is_matrix(pre, m, k)));
-    CALL(linear_back, (dx ? 4.0 : 2.0) * (double)m * (double)n * (double)k, dx, dw, db, dy, x, w, pre, act);
+    MODE_ASSERT(!slope || is_matrix(slope, m, k));
+    CALL(linear_back, (dx ? 4.0 : 2.0) * (double)m * (double)n * (double)k, dx, dw, db, dy, x, w, slope);
 }
 
 void mode_project(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,

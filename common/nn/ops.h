@@ -55,12 +55,12 @@ struct mode_adamw_step {
 
 struct mode_ops {
     const char *name; /* "ref", "cpu" */
-    void (*linear)(struct mode_backend *, struct mode_tensor *y, struct mode_tensor *pre, const struct mode_tensor *x,
+    void (*linear)(struct mode_backend *, struct mode_tensor *y, struct mode_tensor *slope, const struct mode_tensor *x,
                    const struct mode_tensor *w, const struct mode_tensor *b, const struct mode_tensor *add,
                    enum mode_act act);
     void (*linear_back)(struct mode_backend *, struct mode_tensor *dx, struct mode_tensor *dw, struct mode_tensor *db,
                         const struct mode_tensor *dy, const struct mode_tensor *x, const struct mode_tensor *w,
-                        const struct mode_tensor *pre, enum mode_act act);
+                        const struct mode_tensor *slope);
     void (*project)(struct mode_backend *, struct mode_tensor *y, const struct mode_tensor *x,
                     const struct mode_tensor *w);
     void (*project_back)(struct mode_backend *, struct mode_tensor *dx, struct mode_tensor *dw,
@@ -108,8 +108,8 @@ struct mode_ops {
 /* y [m, n] = act(x [m, k] @ w [n, k]^T + b [n]); b may be NULL. */
 void mode_linear(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,
                  const struct mode_tensor *w, const struct mode_tensor *b);
-/* The same with an activation; pre [m, n] receives its argument for the way back (NULL: not wanted). */
-void mode_linear_act(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *pre,
+/* The same with an activation; slope [m, n] receives act'(its argument) for the way back (NULL: not wanted). */
+void mode_linear_act(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *slope,
                      const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b,
                      enum mode_act act);
 /* y = x @ w^T + b + add [m, n]; y may be add. */
@@ -119,10 +119,10 @@ void mode_linear_add(struct mode_backend *be, struct mode_tensor *y, const struc
 void mode_linear_back(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dw,
                       struct mode_tensor *db, const struct mode_tensor *dy, const struct mode_tensor *x,
                       const struct mode_tensor *w);
-/* The same where x = act(pre): dx is the gradient of pre [m, k]. */
+/* The same where x = act(z) and slope [m, k] = act'(z): dx = (dy @ w) * slope is the gradient of z. */
 void mode_linear_back_act(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dw,
                           struct mode_tensor *db, const struct mode_tensor *dy, const struct mode_tensor *x,
-                          const struct mode_tensor *w, const struct mode_tensor *pre, enum mode_act act);
+                          const struct mode_tensor *w, const struct mode_tensor *slope);
 
 /* y [m, n] = x [m, k] @ w [k, n], and back (CLIP's two projections are stored this way round). */
 void mode_project(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,

@@ -141,9 +141,9 @@ static void pack(float *dst, struct view b, int64_t kc, int64_t n)
 /* What happens to rows i0..i1, columns j0..j1 of a finished product. */
 struct epilogue {
     const float *bias;  /* + bias [n]                       */
-    float *pre;         /* keep the value so far [m, n]     */
-    const float *slope; /* * act'(slope [m, n])             */
-    enum mode_act act;  /* act(value), or the one of slope  */
+    enum mode_act act;  /* act(value)                       */
+    float *slope;       /* keep act'(value) [m, n]          */
+    const float *times; /* * times [m, n]                   */
     const float *add;   /* + add [m, n]                     */
 };
 

@@ -4,105 +4,101 @@
 
 #include "nn/cpu/gemm.h"
 
-INLINE v8 act8(v8 x, enum mode_act act)
+/* act(x); *slope becomes act'(x), at little extra cost: both are made of the same exponential. */
+INLINE v8 act8(v8 x, enum mode_act act, v8 *slope)
 {
     switch (act) {
-    case MODE_ACT_NONE: return x;
-    case MODE_ACT_GELU: return x * phi8(x, exp8(x * x * -0.5f));
-    case MODE_ACT_GELU_TANH: return 0.5f * x * (1.0f + tanh8(0.79788456080286536f * (x + 0.044715f * x * x * x)));
-    case MODE_ACT_QUICK_GELU: return x / (1.0f + exp8(x * -1.702f));
-    case MODE_ACT_TANH: return tanh8(x);
-    }
-    return x;
-}
-
-INLINE v8 slope8(v8 x, enum mode_act act)
-{
-    switch (act) {
-    case MODE_ACT_NONE: return splat8(1);
+    case MODE_ACT_NONE: break;
     case MODE_ACT_GELU: {
-        v8 e = exp8(x * x * -0.5f);
-        return phi8(x, e) + x * e * 0.39894228040143268f;
+        v8 e = exp8(x * x * -0.5f), phi = phi8(x, e);
+        *slope = phi + x * e * 0.39894228040143268f;
+        return x * phi;
     }
     case MODE_ACT_GELU_TANH: {
         v8 t = tanh8(0.79788456080286536f * (x + 0.044715f * x * x * x));
-        return 0.5f * (1.0f + t) + 0.5f * x * (1.0f - t * t) * 0.79788456080286536f * (1.0f + 0.134145f * x * x);
+        *slope = 0.5f * (1.0f + t) + 0.5f * x * (1.0f - t * t) * 0.79788456080286536f * (1.0f + 0.134145f * x * x);
+        return 0.5f * x * (1.0f + t);
     }
     case MODE_ACT_QUICK_GELU: {
-        v8 s = 1.0f / (1.0f + exp8(x * -1.702f));
-        return s + x * 1.702f * s * (1.0f - s);
+        v8 s = 1.0f / (1.0f + exp8(x * -1.702f)), y = x * s;
+        *slope = s + y * 1.702f * (1.0f - s);
+        return y;
     }
     case MODE_ACT_TANH: {
         v8 t = tanh8(x);
-        return 1.0f - t * t;
+        *slope = 1.0f - t * t;
+        return t;
     }
     }
+    *slope = splat8(1);
     return x;
 }
 
-/* One row under one activation, known when compiled. */
-INLINE void finish_row_as(const struct epilogue *e, float *c, int64_t at, int64_t j0, int64_t j1, enum mode_act act,
-                          bool slope)
+INLINE v8 load_some(const float *p, int64_t n)
 {
-    for (int64_t j = j0; j < j1; j += 8) {
-        int64_t n = min64(8, j1 - j);
-        bool full = n == 8;
-        v8 x = full ? load8(c + at + j) : load_part(c + at + j, n);
-        if (e->bias) x += full ? load8(e->bias + j) : load_part(e->bias + j, n);
-        if (e->pre) {
-            if (full) store8(e->pre + at + j, x);
-            else store_part(e->pre + at + j, x, n);
-        }
-        if (slope) x *= slope8(full ? load8(e->slope + at + j) : load_part(e->slope + at + j, n), act);
-        else x = act8(x, act);
-        if (e->add) x += full ? load8(e->add + at + j) : load_part(e->add + at + j, n);
-        if (full) store8(c + at + j, x);
-        else store_part(c + at + j, x, n);
-    }
+    return n == 8 ? load8(p) : load_part(p, n);
+}
+
+INLINE void store_some(float *p, v8 x, int64_t n)
+{
+    if (n == 8) store8(p, x);
+    else store_part(p, x, n);
+}
+
+INLINE void finish8(const struct epilogue *e, float *c, int64_t at, int64_t j, int64_t n, enum mode_act act)
+{
+    v8 slope, x = load_some(c + at + j, n);
+    if (e->bias) x += load_some(e->bias + j, n);
+    x = act8(x, act, &slope);
+    if (e->slope) store_some(e->slope + at + j, slope, n);
+    if (e->times) x *= load_some(e->times + at + j, n);
+    if (e->add) x += load_some(e->add + at + j, n);
+    store_some(c + at + j, x, n);
+}
+
+/* One row under one activation, known when compiled. */
+INLINE void finish_row_as(const struct epilogue *e, float *c, int64_t at, int64_t j0, int64_t j1, enum mode_act act)
+{
+    int64_t j = j0;
+    for (; j + 8 <= j1; j += 8) finish8(e, c, at, j, 8, act);
+    if (j < j1) finish8(e, c, at, j, j1 - j, act);
 }
 
 static void finish_row(const struct epilogue *e, float *c, int64_t at, int64_t j0, int64_t j1)
 {
-    bool slope = e->slope != NULL;
-#define AS(name)                                                                                             \
-    case MODE_ACT_##name:                                                                                    \
-        if (slope) finish_row_as(e, c, at, j0, j1, MODE_ACT_##name, true);                                   \
-        else finish_row_as(e, c, at, j0, j1, MODE_ACT_##name, false);                                        \
-        return;
     switch (e->act) {
-        AS(NONE)
-        AS(GELU)
-        AS(GELU_TANH)
-        AS(QUICK_GELU)
-        AS(TANH)
+    case MODE_ACT_NONE: finish_row_as(e, c, at, j0, j1, MODE_ACT_NONE); return;
+    case MODE_ACT_GELU: finish_row_as(e, c, at, j0, j1, MODE_ACT_GELU); return;
+    case MODE_ACT_GELU_TANH: finish_row_as(e, c, at, j0, j1, MODE_ACT_GELU_TANH); return;
+    case MODE_ACT_QUICK_GELU: finish_row_as(e, c, at, j0, j1, MODE_ACT_QUICK_GELU); return;
+    case MODE_ACT_TANH: finish_row_as(e, c, at, j0, j1, MODE_ACT_TANH); return;
     }
-#undef AS
 }
 
-static void cpu_linear(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *pre,
+static void cpu_linear(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *slope,
                        const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b,
                        const struct mode_tensor *add, enum mode_act act)
 {
     int64_t m = x->dim[0], k = x->dim[1], n = w->dim[0];
     struct epilogue e = {.bias = b ? mode_f32(b) : NULL,
-                         .pre = pre ? mode_f32(pre) : NULL,
-                         .add = add && add->data != y->data ? mode_f32(add) : NULL,
-                         .act = act};
-    bool any = b || pre || e.add || act != MODE_ACT_NONE;
+                         .act = act,
+                         .slope = slope ? mode_f32(slope) : NULL,
+                         .add = add && add->data != y->data ? mode_f32(add) : NULL};
+    bool any = b || slope || e.add || act != MODE_ACT_NONE;
     gemm_rows(be, mode_f32(y), m, n, k, (struct view){mode_f32(x), k, 1}, (struct view){mode_f32(w), 1, k},
               any ? &e : NULL, add && !e.add);
 }
 
 static void cpu_linear_back(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dw,
                             struct mode_tensor *db, const struct mode_tensor *dy, const struct mode_tensor *x,
-                            const struct mode_tensor *w, const struct mode_tensor *pre, enum mode_act act)
+                            const struct mode_tensor *w, const struct mode_tensor *slope)
 {
     int64_t m = x->dim[0], k = x->dim[1], n = w->dim[0];
-    struct epilogue e = {.slope = pre ? mode_f32(pre) : NULL, .act = act};
+    struct epilogue e = {.times = slope ? mode_f32(slope) : NULL};
     gemm_sum(be, mode_f32(dw), db ? mode_f32(db) : NULL, m, n, k, mode_f32(dy), mode_f32(x));
     if (dx)
         gemm_rows(be, mode_f32(dx), m, k, n, (struct view){mode_f32(dy), n, 1}, (struct view){mode_f32(w), k, 1},
-                  act != MODE_ACT_NONE ? &e : NULL, false);
+                  slope ? &e : NULL, false);
 }
 
 static void cpu_project(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,

@@ -16,6 +16,28 @@ struct optim {
     float beta1, beta2, keep, step, root, eps;
 };
 
+/* Moments of a parameter that gets no more gradients shrink into subnormal numbers, where they would stay for good
+ * (0.9 times the smallest one rounds to itself) and make every later step slow: flush them to zero. */
+static unsigned flush_subnormals(void)
+{
+#if defined(__SSE__)
+    unsigned before = __builtin_ia32_stmxcsr();
+    __builtin_ia32_ldmxcsr(before | 0x8040); /* FTZ, DAZ */
+    return before;
+#else
+    return 0;
+#endif
+}
+
+static void restore_subnormals(unsigned before)
+{
+#if defined(__SSE__)
+    __builtin_ia32_ldmxcsr(before);
+#else
+    (void)before;
+#endif
+}
+
 static void adamw_block(void *ctx, int64_t item, int thread)
 {
     const struct optim *o = ctx;
@@ -23,6 +45,7 @@ static void adamw_block(void *ctx, int64_t item, int thread)
     const float *restrict g = o->g;
     const float b1 = o->beta1, c1 = 1 - b1, b2 = o->beta2, c2 = 1 - b2, keep = o->keep, step = o->step, root = o->root,
                 eps = o->eps;
+    unsigned before = flush_subnormals();
     (void)thread;
     for (int64_t i = item * OPTIM_BLOCK; i < min64(o->n, (item + 1) * OPTIM_BLOCK); i++) {
         float mi = b1 * m[i] + c1 * g[i], vi = b2 * v[i] + c2 * g[i] * g[i];
@@ -30,6 +53,7 @@ static void adamw_block(void *ctx, int64_t item, int thread)
         v[i] = vi;
         w[i] = w[i] * keep - step * mi / (sqrtf(vi) * root + eps);
     }
+    restore_subnormals(before);
 }
 
 static void cpu_adamw(struct mode_backend *be, struct mode_tensor *w, struct mode_tensor *m, struct mode_tensor *v,

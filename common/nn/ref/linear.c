@@ -5,7 +5,7 @@
 static const double SQRT_1_2 = 0.70710678118654752440, SQRT_2_PI = 0.79788456080286535588,
                     INV_SQRT_2PI = 0.39894228040143267794, GELU_CUBIC = 0.044715, QUICK = 1.702;
 
-double mode__ref_act(double x, enum mode_act act)
+static double act_value(double x, enum mode_act act)
 {
     switch (act) {
     case MODE_ACT_NONE: return x;
@@ -17,7 +17,7 @@ double mode__ref_act(double x, enum mode_act act)
     return x;
 }
 
-double mode__ref_act_slope(double x, enum mode_act act)
+static double act_slope(double x, enum mode_act act)
 {
     switch (act) {
     case MODE_ACT_NONE: return 1;
@@ -38,7 +38,7 @@ double mode__ref_act_slope(double x, enum mode_act act)
     return 1;
 }
 
-void mode__ref_linear(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *pre,
+void mode__ref_linear(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *slope,
                       const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b,
                       const struct mode_tensor *add, enum mode_act act)
 {
@@ -48,8 +48,8 @@ void mode__ref_linear(struct mode_backend *be, struct mode_tensor *y, struct mod
         for (int64_t j = 0; j < n; j++) {
             double s = b ? mode_f32(b)[j] : 0;
             for (int64_t l = 0; l < k; l++) s += (double)mode_f32(x)[i * k + l] * mode_f32(w)[j * k + l];
-            if (pre) mode_f32(pre)[i * n + j] = (float)s;
-            s = mode__ref_act(s, act);
+            if (slope) mode_f32(slope)[i * n + j] = (float)act_slope(s, act);
+            s = act_value(s, act);
             if (add) s += mode_f32(add)[i * n + j];
             mode_f32(y)[i * n + j] = (float)s;
         }
@@ -57,7 +57,7 @@ void mode__ref_linear(struct mode_backend *be, struct mode_tensor *y, struct mod
 
 void mode__ref_linear_back(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dw,
                            struct mode_tensor *db, const struct mode_tensor *dy, const struct mode_tensor *x,
-                           const struct mode_tensor *w, const struct mode_tensor *pre, enum mode_act act)
+                           const struct mode_tensor *w, const struct mode_tensor *slope)
 {
     int64_t m = x->dim[0], k = x->dim[1], n = w->dim[0];
     (void)be;
@@ -76,7 +76,7 @@ void mode__ref_linear_back(struct mode_backend *be, struct mode_tensor *dx, stru
         for (int64_t l = 0; l < k; l++) {
             double s = 0;
             for (int64_t j = 0; j < n; j++) s += (double)mode_f32(dy)[i * n + j] * mode_f32(w)[j * k + l];
-            if (act != MODE_ACT_NONE) s *= mode__ref_act_slope(mode_f32(pre)[i * k + l], act);
+            if (slope) s *= mode_f32(slope)[i * k + l];
             mode_f32(dx)[i * k + l] = (float)s;
         }
 }

@@ -6,14 +6,12 @@
 #include "nn/backend_impl.h"
 
 /* linear.c */
-double mode__ref_act(double x, enum mode_act act);
-double mode__ref_act_slope(double x, enum mode_act act);
-void mode__ref_linear(struct mode_backend *, struct mode_tensor *y, struct mode_tensor *pre,
+void mode__ref_linear(struct mode_backend *, struct mode_tensor *y, struct mode_tensor *slope,
                       const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b,
                       const struct mode_tensor *add, enum mode_act act);
 void mode__ref_linear_back(struct mode_backend *, struct mode_tensor *dx, struct mode_tensor *dw,
                            struct mode_tensor *db, const struct mode_tensor *dy, const struct mode_tensor *x,
-                           const struct mode_tensor *w, const struct mode_tensor *pre, enum mode_act act);
+                           const struct mode_tensor *w, const struct mode_tensor *slope);
 void mode__ref_project(struct mode_backend *, struct mode_tensor *y, const struct mode_tensor *x,
                        const struct mode_tensor *w);
 void mode__ref_project_back(struct mode_backend *, struct mode_tensor *dx, struct mode_tensor *dw,

@@ -80,6 +80,13 @@ static void test_a_row_without_gradient_still_decays_and_forgets(void **state)
     mode_adamw_update(be, &p, 1, &opt, 2);
     assert_true(fabsf(m - 0.09f) < 1e-7f && fabsf(v - 0.0196f) < 1e-7f);
     assert_true(w < w1);
+#if defined(__SSE__)
+    float tiny = 3e-45f, half = 0.5f;
+    m = v = tiny; /* would stay there for ever */
+    mode_adamw_update(be, &p, 1, &opt, 3);
+    assert_true(m == 0 && v == 0);
+    assert_true(tiny * half != 0); /* and the caller's arithmetic is as it was */
+#endif
     mode_backend_close(&be);
 }
 
