@@ -1,0 +1,318 @@
+/* The work functions of cluster, assign and ensemble as the worker calls them: packed requests and named files in,
+ * outputs out. */
+#include "assign.h"
+#include "base/file.h"
+#include "base/rng.h"
+#include "base/str.h"
+#include "cluster.h"
+#include "cluster/centres.h"
+#include "data/captions.h"
+#include "data/safetensors.h"
+#include "data/tar.h"
+#include "ensemble.h"
+#include "msg/worker.h"
+#include "proto/assign.pb-c.h"
+#include "proto/cluster.pb-c.h"
+#include "proto/common.pb-c.h"
+#include "proto/ensemble.pb-c.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+enum { SHARDS = 3, ROWS = 100, D = 8, FINE = 12, COARSE = 3, CLASSES = 4, IMAGES = 20 };
+static char dir[] = "/tmp/mode-services-XXXXXX";
+
+static char *at(const char *name)
+{
+    return mode_path_join(dir, name);
+}
+
+static char *numbered(const char *format, int i)
+{
+    char name[64];
+    snprintf(name, sizeof name, "%s%d", format, i);
+    return at(name);
+}
+
+static void unit(float *v, uint64_t a, uint64_t b)
+{
+    struct mode_rng r = mode_rng_for(8, MODE_RNG_TEST, a, b);
+    double s = 0;
+    for (int j = 0; j < D; j++) {
+        v[j] = (float)mode_rng_normal(&r);
+        s += (double)v[j] * v[j];
+    }
+    for (int j = 0; j < D; j++) v[j] /= (float)sqrt(s);
+}
+
+static void write_feat(const char *path, int n, uint64_t stream)
+{
+    float *x = malloc(sizeof *x * (size_t)n * D);
+    for (int i = 0; i < n; i++) unit(x + i * D, stream, (uint64_t)i);
+    struct mode_tensor t = mode_tensor_2d(x, MODE_DTYPE_F32, n, D);
+    char key[] = "encoder_id", id[] = "enc";
+    struct mode_meta meta = {key, id};
+    t.name = "feat";
+    assert_int_equal(mode_safetensors_write(path, &t, 1, &meta, 1, NULL), MODE_OK);
+    free(x);
+}
+
+static void write_captions(const char *path)
+{
+    struct mode_sample sample[ROWS] = {0};
+    uint32_t rows[ROWS];
+    char key[ROWS][8], name[] = "shard";
+    struct mode_captions c = {.shard_name = name, .n_samples = ROWS, .n_rows = ROWS, .samples = sample, .rows = rows};
+    for (uint32_t i = 0; i < ROWS; i++) {
+        snprintf(key[i], sizeof key[i], "%u", i);
+        sample[i] = (struct mode_sample){.key = key[i], .caption = i % 2 ? "a blue bird" : "an old house", .caption_count = 1, .image_size = 1,
+                                         .fate = MODE_FATE_KEPT};
+        rows[i] = i;
+    }
+    c.fate_count[MODE_FATE_KEPT] = ROWS;
+    c.shard_size = c.data_size = 1024;
+    assert_int_equal(mode_captions_save(&c, path, NULL), MODE_OK);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    for (int s = 0; s < SHARDS; s++) {
+        char *feat = numbered("feat", s), *cap = numbered("captions", s);
+        write_feat(feat, ROWS, (uint64_t)s);
+        write_captions(cap);
+        free(feat);
+        free(cap);
+    }
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    return mode_dir_remove(dir, NULL);
+}
+
+static Mode__ClusterRequest cluster_request(void)
+{
+    Mode__ClusterRequest r = MODE__CLUSTER_REQUEST__INIT;
+    r.fine = FINE;
+    r.coarse = COARSE;
+    r.metric = (char *)"euclidean";
+    r.seed = 5;
+    r.sample_per_centre = 20;
+    r.fine_iterations = 20;
+    r.coarse_iterations = 20;
+    r.encoder_id = (char *)"enc";
+    return r;
+}
+
+static enum mode_status run_cluster(struct mode_local_report *report, const Mode__ClusterRequest *r, const char *out, struct mode_error *err)
+{
+    uint8_t packed[256];
+    struct mode_local_input in[SHARDS];
+    char name[SHARDS][16], *path[SHARDS];
+    size_t size = mode__cluster_request__pack(r, packed);
+    for (int s = 0; s < SHARDS; s++) {
+        snprintf(name[s], sizeof name[s], "feat/%04d", s);
+        path[s] = numbered("feat", s);
+        in[s] = (struct mode_local_input){name[s], path[s]};
+    }
+    enum mode_status st = mode_job_run_local(report, cluster_work, packed, size, in, SHARDS, out, err);
+    for (int s = 0; s < SHARDS; s++) free(path[s]);
+    return st;
+}
+
+static void test_cluster_counts_rows_and_notes_the_certificate(void **state)
+{
+    (void)state;
+    struct mode_local_report report = {0};
+    struct mode_error err;
+    char *out = at("cluster");
+    Mode__ClusterRequest r = cluster_request();
+    if (run_cluster(&report, &r, out, &err)) fail_msg("%s", err.text);
+    assert_int_equal(report.rows_in, SHARDS * ROWS);
+    assert_int_equal(report.rows_out, FINE * 20);
+    assert_int_equal(report.rejected, SHARDS * ROWS - FINE * 20);
+    json_t *note = json_loads(report.note, 0, NULL);
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(note, "fine"), "largest")), 20);
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(note, "coarse"), "smallest")), FINE / COARSE);
+    json_decref(note);
+    free(report.note);
+    /* what must be refused */
+    r.encoder_id = (char *)"another";
+    assert_int_equal(run_cluster(NULL, &r, out, &err), MODE_E_VALUE);
+    r = cluster_request();
+    r.metric = (char *)"manhattan";
+    assert_int_equal(run_cluster(NULL, &r, out, &err), MODE_E_VALUE);
+    r = cluster_request();
+    r.coarse = FINE + 1;
+    assert_int_equal(run_cluster(NULL, &r, out, &err), MODE_E_VALUE);
+    assert_int_equal(mode_job_run_local(NULL, cluster_work, "\xff\xff", 2, NULL, 0, out, &err), MODE_E_FORMAT);
+    free(out);
+}
+
+static void assign_all(void)
+{
+    char *centres = at("cluster/centres.safetensors");
+    for (int s = 0; s < SHARDS; s++) {
+        uint8_t packed[64];
+        Mode__AssignRequest r = MODE__ASSIGN_REQUEST__INIT;
+        struct mode_local_report report = {0};
+        struct mode_error err;
+        char *feat = numbered("feat", s), *out = numbered("assign", s);
+        r.shard_index = (uint32_t)s;
+        r.encoder_id = (char *)"enc";
+        size_t size = mode__assign_request__pack(&r, packed);
+        struct mode_local_input in[] = {{"feat", feat}, {"centres", centres}};
+        if (mode_job_run_local(&report, assign_work, packed, size, in, 2, out, &err)) fail_msg("%s", err.text);
+        assert_int_equal(report.rows_in, ROWS);
+        assert_int_equal(report.rows_out, ROWS);
+        free(report.note);
+        assert_int_equal(mode_job_run_local(NULL, assign_work, packed, size, in, 1, out, &err), MODE_E_VALUE); /* no centres */
+        free(feat);
+        free(out);
+    }
+    free(centres);
+}
+
+static void write_logits(const char *path, int model)
+{
+    float x[IMAGES * CLASSES] = {0};
+    int32_t target[IMAGES];
+    for (int i = 0; i < IMAGES; i++) {
+        target[i] = i % CLASSES;
+        x[i * CLASSES + (i % 5 == model ? (i + 1) % CLASSES : target[i])] = 0.5f;
+    }
+    struct mode_tensor t[] = {mode_tensor_2d(x, MODE_DTYPE_F32, IMAGES, CLASSES), mode_tensor_1d(target, MODE_DTYPE_I32, IMAGES)};
+    t[0].name = "cosine";
+    t[1].name = "target";
+    assert_int_equal(mode_safetensors_write(path, t, 2, NULL, 0, NULL), MODE_OK);
+}
+
+/* The smallest folder that is an evaluation task. */
+static void write_task(const char *folder)
+{
+    static const struct {
+        const char *name, *text;
+    } files[] = {{"classnames.txt", "bird\nhouse\ntree\nsea\n"}, {"zeroshot_classification_templates.txt", "a {c}\n"}, {"test/nshards.txt", "1\n"}};
+    char *test = mode_path_join(folder, "test");
+    assert_int_equal(mode_dir_make(test, NULL), MODE_OK);
+    free(test);
+    for (int i = 0; i < 3; i++) {
+        char *path = mode_path_join(folder, files[i].name);
+        assert_int_equal(mode_file_write_atomic(path, files[i].text, strlen(files[i].text), NULL), MODE_OK);
+        free(path);
+    }
+    static const unsigned char picture[] = {0xff, 0xd8, 0xff, 0xe0}; /* enough of a JPEG: nobody decodes it here */
+    struct mode_tar_writer *tar;
+    char *path = mode_path_join(folder, "test/0.tar");
+    assert_int_equal(mode_tar_writer_open(&tar, path, NULL), MODE_OK);
+    assert_int_equal(mode_tar_writer_add(tar, "s0000000.cls", "0", 1, NULL), MODE_OK);
+    assert_int_equal(mode_tar_writer_add(tar, "s0000000.jpg", picture, sizeof picture, NULL), MODE_OK);
+    assert_int_equal(mode_tar_writer_finish(&tar, NULL), MODE_OK);
+    free(path);
+}
+
+static void test_assign_and_ensemble_follow(void **state)
+{
+    (void)state;
+    struct mode_local_input in[64];
+    struct mode_error err;
+    size_t n = 0;
+    assign_all();
+    char *task_dir = at("task"), *words = at("words"), *commit_path = at("commit"), *out = at("ensemble");
+    write_task(task_dir);
+    write_feat(words, CLASSES, 77);
+    in[n++] = (struct mode_local_input){"centres", at("cluster/centres.safetensors")};
+    for (int s = 0; s < SHARDS; s++) {
+        char *folder = numbered("assign", s);
+        in[n++] = (struct mode_local_input){mode_xasprintf("captions/%d", s), numbered("captions", s)};
+        in[n++] = (struct mode_local_input){mode_xasprintf("assign/%d", s), mode_path_join(folder, "assign.safetensors")};
+        free(folder);
+    }
+    in[n++] = (struct mode_local_input){mode_xstrdup("words/things"), words};
+    for (int m = 0; m <= COARSE; m++) {
+        char *path = numbered("logits", m);
+        write_logits(path, m);
+        in[n++] = (struct mode_local_input){m < COARSE ? mode_xasprintf("logits/expert-%d/things", m) : mode_xstrdup("logits/dense/things"), path};
+    }
+    Mode__Commit commit = MODE__COMMIT__INIT;
+    commit.key = (char *)"k";
+    commit.service = (char *)"train";
+    commit.worker = (char *)"w";
+    commit.seconds = 12.5;
+    commit.peak_rss_bytes = 1000;
+    uint8_t packed_commit[128];
+    size_t commit_size = mode__commit__pack(&commit, packed_commit);
+    assert_int_equal(mode_file_write_atomic(commit_path, packed_commit, commit_size, NULL), MODE_OK);
+    in[n++] = (struct mode_local_input){mode_xstrdup("commit/0"), commit_path};
+
+    uint8_t packed[512];
+    char *shards[SHARDS] = {(char *)"/nonexistent/0.tar", (char *)"/nonexistent/1.tar", (char *)"/nonexistent/2.tar"};
+    Mode__EnsembleTask task = MODE__ENSEMBLE_TASK__INIT, *tasks[] = {&task};
+    Mode__EnsembleRequest r = MODE__ENSEMBLE_REQUEST__INIT;
+    task.name = (char *)"things";
+    task.dir = task_dir;
+    task.kind = (char *)"classification";
+    r.run_name = (char *)"run";
+    r.router = (char *)"reference";
+    r.experts = COARSE;
+    r.tasks = tasks;
+    r.n_tasks = 1;
+    r.shard_paths = shards;
+    r.n_shard_paths = SHARDS;
+    r.spec_yaml = (char *)"name: run\n";
+    size_t size = mode__ensemble_request__pack(&r, packed);
+    struct mode_local_report report = {0};
+    if (mode_job_run_local(&report, ensemble_work, packed, size, in, n, out, &err)) fail_msg("%s", err.text);
+    assert_non_null(strstr(report.note, "The ensemble beats the dense model"));
+    free(report.note);
+    char *path = at("ensemble/summary.json");
+    json_t *o = json_load_file(path, 0, NULL), *stage = json_array_get(json_object_get(o, "stages"), 0);
+    assert_string_equal(json_string_value(json_object_get(stage, "service")), "train");
+    assert_true(json_real_value(json_object_get(stage, "seconds")) == 12.5);
+    assert_true(json_is_true(json_object_get(json_object_get(o, "ledger"), "reconciles")));
+    json_decref(o);
+    free(path);
+    static const char *const names[] = {"ensemble/result.csv", "ensemble/report.html", "ensemble/weights.json"};
+    for (int i = 0; i < 3; i++) {
+        path = at(names[i]);
+        assert_true(mode_file_exists(path));
+        free(path);
+    }
+    /* an expert's scores missing: said by name */
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(in[i].name, "logits/expert-1/things") != 0) continue;
+        struct mode_local_input without[64];
+        memcpy(without, in, sizeof in);
+        without[i] = in[n - 1];
+        assert_int_equal(mode_job_run_local(NULL, ensemble_work, packed, size, without, n - 1, out, &err), MODE_E_VALUE);
+        assert_non_null(strstr(err.text, "logits/expert-1/things"));
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (i) free((char *)in[i].name);
+        free((char *)in[i].path);
+    }
+    free(task_dir);
+    free(out);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cluster_counts_rows_and_notes_the_certificate),
+        cmocka_unit_test(test_assign_and_ensemble_follow),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
