@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "base/version.h"
+#include "msg/code_version.h"
 #include "msg/runtime.h"
 
 #include <errno.h>
@@ -27,7 +28,7 @@
 enum { TICK_MS = 200, MAX_REPORTS = 64, SENDS = 16, SAMPLES = 8, MAX_PER_TURN = 256 };
 
 static const double hello_again_s = 2, report_first_s = 1, report_most_s = 10, last_words_s = 2,
-                    complain_s = 30, health_s = 2, self_fence = 0.8;
+                    complain_s = 30, health_s = 2, self_fence = 0.8, name_taken_s = 150;
 
 enum why { WHY_NONE, WHY_CANCEL, WHY_STOP, WHY_DROPPED, WHY_STALL };
 
@@ -83,6 +84,7 @@ struct agent {
     bool linked, welcome;
     double heartbeat_s, lease_s;
     double hello_at, beat_at, health_at, complain_at; /* when next */
+    double taken_since;                               /* our name was refused since then; 0 = it was not */
     double hello_sent, acked, heard; /* when last: acked is when the newest answered heartbeat was SENT */
     struct sent sends[SENDS];
     size_t n_sends;
@@ -163,7 +165,7 @@ static void send_hello(struct agent *a, double now)
     Mode__Envelope e;
     Mode__Hello h = MODE__HELLO__INIT;
     Mode__Lease leases[MODE_WIRE_MAX_SLOTS + MAX_REPORTS], *held[MODE_WIRE_MAX_SLOTS + MAX_REPORTS];
-    char cpus[32], memory[32];
+    char cpus[32], memory[32], code[128];
     Mode__Label labels[2] = {MODE__LABEL__INIT, MODE__LABEL__INIT}, *label_at[2] = {&labels[0], &labels[1]};
     mode_envelope_init(&e, &a->counter, MODE__ENVELOPE__BODY_HELLO);
     snprintf(cpus, sizeof cpus, "%ld", sysconf(_SC_NPROCESSORS_ONLN));
@@ -189,7 +191,9 @@ static void send_hello(struct agent *a, double now)
     }
     h.session = a->session;
     h.service = (char *)(uintptr_t)c->word;
-    h.code_version = h.build = MODE_VERSION;
+    mode_code_version(code, sizeof code, c->word);
+    h.code_version = code;
+    h.build = MODE_VERSION;
     h.name = (char *)(uintptr_t)c->name;
     h.node = (char *)(uintptr_t)c->node;
     h.slots = (uint32_t)c->slots;
@@ -378,7 +382,7 @@ static void task_ended(struct agent *a, struct work *w, const struct mode_comput
                       w->job.key, w->label, w->job.attempt, end->seconds, end->rows_in, end->rows_out,
                       end->already ? " already=1" : "");
         send_report(a, owe(a, w, REPORT_RESULT, end), now);
-    } else if (end->status == MODE_E_STOPPED && w->why != WHY_NONE) {
+    } else if (w->why != WHY_NONE) { /* told to stop: whatever it says about that */
         mode_log_info("task_stopped", "key=%.12s label=%s", w->job.key, w->label);
         if (w->why == WHY_DROPPED) { /* the coordinator gave it up already */
             w->busy = false;
@@ -521,6 +525,7 @@ static void on_welcome(struct agent *a, const Mode__Envelope *e, double now)
 {
     const Mode__Welcome *wl = e->welcome;
     bool again = a->welcome;
+    a->taken_since = 0;
     a->heartbeat_s = wl->heartbeat_ms < 100 ? 0.1 : wl->heartbeat_ms > 60000 ? 60 : 1e-3 * wl->heartbeat_ms;
     a->lease_s = wl->lease_ms < 1000 ? 1 : 1e-3 * wl->lease_ms;
     a->welcome = true;
@@ -545,7 +550,8 @@ static void on_reject(struct agent *a, const Mode__Reject *r, double now)
     struct mode_error err;
     switch (r->code) {
     case MODE__REJECT_CODE__REJECT_UNKNOWN_SESSION:
-        if (now - a->hello_sent > 0.5 * hello_again_s || a->welcome) {
+        if (now - a->hello_sent > 0.5 * hello_again_s ||
+            a->welcome) { /* not about a HELLO that is under way */
             a->welcome = false;
             a->hello_at = now;
         }
@@ -558,13 +564,13 @@ static void on_reject(struct agent *a, const Mode__Reject *r, double now)
         a->hello_at = now + (r->has_retry_after_ms && r->retry_after_ms < 60000 ? 1e-3 * r->retry_after_ms
                                                                                 : hello_again_s);
         return;
-    case MODE__REJECT_CODE__REJECT_NAME_TAKEN:
-        if (r->has_retry_after_ms) { /* our own session of before a crash will run out */
-            mode_log_warn("rejected", "%s", r->text);
-            a->hello_at = now + (r->retry_after_ms < 60000 ? 1e-3 * r->retry_after_ms : 60);
-            return;
-        }
-        break;
+    case MODE__REJECT_CODE__REJECT_NAME_TAKEN: /* perhaps by ourselves, before a crash: that session runs out
+                                                */
+        if (a->taken_since == 0) a->taken_since = now;
+        if (now - a->taken_since > name_taken_s) break;
+        mode_log_warn("rejected", "name=%s %s", a->config->name, r->text);
+        a->hello_at = now + hello_again_s;
+        return;
     case MODE__REJECT_CODE__REJECT_VERSION:
     case MODE__REJECT_CODE__REJECT_STORE:
     case MODE__REJECT_CODE__REJECT_CODE:
@@ -603,7 +609,7 @@ static void on_message(struct agent *a, const Mode__Envelope *e, double now)
         break;
     case MODE__ENVELOPE__BODY_PING:
         for (size_t i = 0; i < SENDS; i++)
-            if (a->sends[i].id == e->reply_to && e->reply_to && a->sends[i].at > a->acked)
+            if (e->reply_to && a->sends[i].id == e->reply_to && a->sends[i].at > a->acked)
                 a->acked = a->sends[i].at;
         break;
     case MODE__ENVELOPE__BODY_RESULT_ACK: {

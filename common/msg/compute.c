@@ -4,10 +4,9 @@
 #include "base/log.h"
 #include "base/parallel.h"
 #include "base/str.h"
-#include "base/version.h"
+#include "msg/code_version.h"
 #include "msg/runtime.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -74,13 +73,6 @@ static void reset_peak_rss(void)
     ssize_t n = write(fd, "5", 1);
     (void)n;
     close(fd);
-}
-
-/* "0.1.0" fits "0.1.0" and "0.1.0+embed2", not "0.1.01". */
-static bool code_fits(const char *wanted)
-{
-    size_t n = strlen(MODE_VERSION);
-    return strncmp(wanted, MODE_VERSION, n) == 0 && !isalnum((unsigned char)wanted[n]) && wanted[n] != '.';
 }
 
 static enum mode_status fetch_inputs(struct mode_job *job, const Mode__TaskSpec *spec, struct mode_error *err)
@@ -213,6 +205,7 @@ static enum mode_status run(struct mode_compute_end *end, struct mode_store *sto
 {
     Mode__Commit *have;
     Mode__TaskSpec *spec = NULL;
+    char code[128];
     double began = mode_clock_s();
     enum mode_status st = mode_store_commit_get(store, &have, task->key, err);
     if (st == MODE_OK) { /* an earlier attempt got that far and could not say so */
@@ -231,10 +224,11 @@ static enum mode_status run(struct mode_compute_end *end, struct mode_store *sto
         fail_class_is(end, st, MODE__FAIL_CLASS__FAIL_CODE);
         goto out;
     }
-    if (!code_fits(spec->code_version)) {
+    mode_code_version(code, sizeof code, word);
+    if (strcmp(spec->code_version, code) != 0) { /* its bytes would be filed under another version's key */
         st = MODE_FAIL(err, MODE_E_VALUE,
                        "task %s wants code version %s, this is %s. HINT: update this worker", task->key,
-                       spec->code_version, MODE_VERSION);
+                       spec->code_version, code);
         fail_class_is(end, st, MODE__FAIL_CLASS__FAIL_CODE);
         goto out;
     }

@@ -144,20 +144,28 @@ uint64_t mode_slot_rss(const struct mode_slot *s)
     return resident * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
+/* waitpid for at most so many hundredths of a second */
+static bool collected(pid_t pid, int *status, int rounds)
+{
+    for (int i = 0; i < rounds; i++) {
+        pid_t got = waitpid(pid, status, WNOHANG);
+        if (got == pid || (got < 0 && errno != EINTR)) return true;
+        usleep(10000);
+    }
+    return false;
+}
+
 int mode_slot_reap(struct mode_slot *s, bool kill_first)
 {
     int status = 0;
     if (s->pid <= 0) return 0;
-    if (!kill_first) { /* its socket closed: it is exiting; a moment to finish, for the true exit status */
-        for (int i = 0; i < 100; i++) {
-            if (waitpid(s->pid, &status, WNOHANG) == s->pid) goto gone;
-            usleep(10000);
-        }
+    /* when its socket closed it is exiting: a moment to finish, for the true exit status */
+    if (kill_first || !collected(s->pid, &status, 100)) {
+        kill(-s->pid, SIGKILL);
+        kill(s->pid, SIGKILL); /* the group exists only once one of us made it */
+        /* stuck in a device or a dead filesystem it is left behind: the agent has others to answer to */
+        if (!collected(s->pid, &status, 200)) status = SIGKILL;
     }
-    kill(-s->pid, SIGKILL);
-    kill(s->pid, SIGKILL); /* the group exists only once one of us made it */
-    while (waitpid(s->pid, &status, 0) < 0 && errno == EINTR) continue;
-gone:
     kill(-s->pid, SIGKILL); /* what it started and left behind */
     mode_slot_read_log(s);
     close(s->sock);

@@ -124,7 +124,9 @@ static int run(const char *word, const char *argv0, const struct options *o, con
     const char *node = o->node ? o->node : host;
     char *name = o->name ? mode_xstrdup(o->name) : mode_xasprintf("%s@%s/%ld", word, node, (long)getpid());
     name[strnlen(name, MODE_WORKER_NAME - 1)] = '\0';
-    signal(SIGPIPE, SIG_IGN);
+    for (int i = 0; i < 4;
+         i++) /* batch systems send the user signals as a notice; a task's lease covers what follows */
+        signal((int[]){SIGPIPE, SIGUSR1, SIGUSR2, SIGHUP}[i], SIG_IGN);
     setenv("OPENBLAS_NUM_THREADS", "1",
            0); /* parallelism is ours; for the compute process, which is executed anew */
     sigemptyset(&set);

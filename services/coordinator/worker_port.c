@@ -186,7 +186,7 @@ static void on_hello(struct server *s, const Mode__Hello *h)
     server_settle(s);
 }
 
-static void on_progress(struct server *s, const char *session, const Mode__Progress *m)
+static void on_progress(struct server *s, const char *session, uint64_t id, const Mode__Progress *m)
 {
     struct core_event e = {.type = CORE_EV_PROGRESS, .session = session, .key = ""};
     if (!m->n_tasks) core_handle(&s->core, &e, server_now_ms());
@@ -208,6 +208,8 @@ static void on_progress(struct server *s, const char *session, const Mode__Progr
     Mode__Ping body = MODE__PING__INIT;
     mode_envelope_init(&ping, &s->message_id, MODE__ENVELOPE__BODY_PING);
     ping.ping = &body;
+    ping.has_reply_to = 1; /* the worker counts its lease from when it sent the heartbeat that this answers */
+    ping.reply_to = id;
     send_route(s, route_of(s, session), &ping);
 }
 
@@ -222,7 +224,7 @@ static void dispatch_message(struct server *s, const Mode__Envelope *m)
     uint32_t w = core_find_worker(&s->core, session);
     if (w != CORE_NONE) remember_route(s, w);
     switch (m->body_case) {
-    case MODE__ENVELOPE__BODY_PROGRESS: on_progress(s, session, m->progress); return;
+    case MODE__ENVELOPE__BODY_PROGRESS: on_progress(s, session, m->id, m->progress); return;
     case MODE__ENVELOPE__BODY_CREDIT:
         e.type = CORE_EV_CREDIT;
         e.n = m->credit->n;

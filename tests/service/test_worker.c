@@ -23,6 +23,8 @@
 
 #include <cmocka.h>
 
+#define CODE MODE_VERSION "/test-1"
+
 /* ------------------------------------------------------------------------------------------------ the work
  */
 
@@ -387,7 +389,7 @@ static int worker_exit(struct fixture *f)
 
 static void start_task(struct fixture *f, char key[MODE_DIGEST_HEX], const char *request, uint64_t stall_ms)
 {
-    make_task(f, key, request, "test", MODE_VERSION);
+    make_task(f, key, request, "test", CODE);
     if (f->worker <= 0) start_worker(f, NULL, NULL);
     wait_credit(f, 1);
     assign(f, key, 1, stall_ms);
@@ -511,19 +513,19 @@ static void test_failures_have_their_class(void **state)
     start_task(f, key, "full", 10000);
     expect_fail(f, key, MODE__FAIL_CLASS__FAIL_STORE);
     acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_NOTED);
-    make_task(f, key, "count", "embed", MODE_VERSION);
+    make_task(f, key, "count", "embed", CODE);
     wait_credit(f, 1);
     assign(f, key, 1, 0);
     expect_fail(f, key, MODE__FAIL_CLASS__FAIL_CODE);
     acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_NOTED);
-    make_task(f, key, "count", "test", "99.9.9");
+    make_task(f, key, "count", "test", MODE_VERSION "/test-2");
     wait_credit(f, 1);
     assign(f, key, 1, 0);
     expect_fail(f, key, MODE__FAIL_CLASS__FAIL_CODE);
     acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_NOTED);
     /* an input whose bytes are not what its digest says */
     char digest[MODE_DIGEST_HEX];
-    make_task(f, key, "count 3", "test", MODE_VERSION);
+    make_task(f, key, "count 3", "test", CODE);
     mode_digest_bytes("captions", 8, digest);
     char *blob = mode_xasprintf("%s/blobs/%.2s/%s", f->space, digest, digest);
     unlink(blob);
@@ -674,7 +676,7 @@ static void test_a_restarted_coordinator_finds_the_task_held(void **state)
     acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_COMMITTED);
     wait_credit(f, 1);
     f->epoch--;
-    make_task(f, key, "count 9", "test", MODE_VERSION);
+    make_task(f, key, "count 9", "test", CODE);
     assign(f, key, 1, 0);
     f->epoch++;
     assert_null(wait_for(f, MODE__ENVELOPE__BODY_ASSIGN_ACK, 700));
@@ -732,7 +734,7 @@ static void test_killed_workers_lose_nothing(void **state)
     for (int i = 0; i < TASKS; i++) {
         char request[32];
         snprintf(request, sizeof request, "count %d", 100 + i);
-        make_task(f, keys[i], request, "test", MODE_VERSION);
+        make_task(f, keys[i], request, "test", CODE);
     }
     while (left > 0 && mode_clock_s() < until) {
         if (f->worker <= 0) {
@@ -858,6 +860,46 @@ static void test_the_coordinator_can_refuse_a_worker(void **state)
     assert_int_equal(worker_exit(f), 78);
 }
 
+static void test_slots_work_side_by_side(void **state)
+{
+    struct fixture *f = *state;
+    char keys[3][MODE_DIGEST_HEX];
+    uint64_t fences[3];
+    const char *requests[] = {"slow", "crash", "brief"};
+    start_worker(f, "--slots", "3");
+    wait_credit(f, 3);
+    for (int i = 0; i < 3; i++) {
+        make_task(f, keys[i], requests[i], "test", CODE);
+        assign(f, keys[i], 1, 10000);
+        fences[i] = f->fence;
+    }
+    const Mode__Envelope *e =
+        wait_for(f, MODE__ENVELOPE__BODY_FAIL, 10000); /* one crashes, the others do not notice */
+    assert_non_null(e);
+    assert_int_equal(e->fail->fence, fences[1]);
+    acknowledge(f, keys[1], fences[1], MODE__VERDICT__VERDICT_NOTED);
+    e = wait_for(f, MODE__ENVELOPE__BODY_RESULT, 10000);
+    assert_non_null(e);
+    assert_int_equal(e->result->fence, fences[2]);
+    acknowledge(f, keys[2], fences[2], MODE__VERDICT__VERDICT_COMMITTED);
+    wait_credit(f, 2);
+    do e = wait_for(f, MODE__ENVELOPE__BODY_PROGRESS, 5000);
+    while (e && e->progress->n_tasks != 1);
+    assert_non_null(e);
+    assert_int_equal(e->progress->tasks[0]->fence, fences[0]);
+    make_task(f, keys[1], "stubborn", "test", CODE);
+    for (int i = 0; i < 3; i++)
+        assign(f, keys[1], 1, 10000); /* more than there is credit for: the rest is refused */
+    int accepted = 0, refused = 0;
+    while (accepted + refused < 3) {
+        e = wait_for(f, MODE__ENVELOPE__BODY_ASSIGN_ACK, 5000);
+        assert_non_null(e);
+        accepted += e->assign_ack->accepted;
+        refused += !e->assign_ack->accepted;
+    }
+    assert_int_equal(accepted, 2);
+}
+
 static void test_over_tcp_with_keys(void **state)
 {
     a_task_is_done(*state);
@@ -955,6 +997,7 @@ int main(int argc, char **argv)
         T(test_a_killed_compute_process_is_a_crash),
         T(test_healthcheck_tells_alive_from_dead),
         T(test_the_coordinator_can_refuse_a_worker),
+        T(test_slots_work_side_by_side),
         cmocka_unit_test_setup_teardown(test_over_tcp_with_keys, set_up_tcp, tear_down),
         cmocka_unit_test_setup_teardown(test_over_tcp_an_unknown_key_ends_with_77, set_up_tcp, tear_down),
         T(test_wrong_command_lines_end_with_2),
