@@ -1,6 +1,7 @@
 /* mode captions - shards in, one captions.bin each out, every sample accounted for. */
 #include "base/options.h"
 #include "base/str.h"
+#include "data/dali_index.h"
 #include "pipeline/captions.h"
 #include "pipeline/sources.h"
 #include "verb.h"
@@ -14,7 +15,7 @@
 struct options {
     const char *out, *text_key;
     int64_t seed, max_pixels;
-    bool strict, json, verbose;
+    bool strict, idx, json, verbose;
 };
 
 static const struct mode_option table[] = {
@@ -24,6 +25,7 @@ static const struct mode_option table[] = {
     MODE_OPT_INT(struct options, seed, "seed", "0", "N", "of the choice among several captions"),
     MODE_OPT_INT(struct options, max_pixels, "max-image-pixels", "64000000", "N", "a larger picture is not taken"),
     MODE_OPT_FLAG(struct options, strict, "strict", "repeated extensions and returning keys are errors"),
+    MODE_OPT_FLAG(struct options, idx, "idx", "write 00000.idx ... as well: DALI's index of all samples of a shard"),
     MODE_OPT_FLAG(struct options, verbose, "verbose", "say of each sample that is not taken why"),
     MODE_OPT_FLAG(struct options, json, "json", "print the counts as JSON"),
     MODE_OPT_END};
@@ -84,6 +86,21 @@ static json_t *shard_json(const char *file, const struct mode_captions *c)
                      (json_int_t)c->warn_ignored_members, "cut_at", (json_int_t)c->cut_at);
 }
 
+static enum mode_status write_dali_index(const char *out, size_t shard, const char *tar, struct mode_error *err)
+{
+    struct mode_tar_data d;
+    struct mode_sample_list s = {0};
+    char *path = mode_xasprintf("%s/%05zu.idx", out, shard);
+    enum mode_status st = mode_tar_data_open(&d, tar, err);
+    if (!st && d.compressed) st = MODE_FAIL(err, MODE_E_VALUE, "%s: DALI reads no compressed tars", tar);
+    if (!st) st = mode_samples_list(&s, &d, tar, err);
+    if (!st) st = mode_dali_index_write(path, &s, err);
+    mode_sample_list_clear(&s);
+    mode_tar_data_close(&d);
+    free(path);
+    return st;
+}
+
 static void print_totals(const struct totals *t, size_t n_shards)
 {
     printf("shards   %zu\nsamples  %llu\nrows     %llu\n", n_shards, (unsigned long long)t->samples,
@@ -138,6 +155,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
             add_totals(&t, &c);
             json_array_append_new(list, shard_json(mode_path_base(file), &c));
         }
+        if (!st && o.idx) st = write_dali_index(o.out, i, shards.shard[i].path, err);
         mode_captions_clear(&c);
         free(file);
     }

@@ -1,6 +1,7 @@
 /* Pictures and captions to shards, and back through the captions step. */
 #include "base/file.h"
 #include "base/str.h"
+#include "data/dali_index.h"
 #include "picture_fixture.h"
 #include "pipeline/captions.h"
 #include "pipeline/inspect.h"
@@ -149,12 +150,37 @@ static void test_inspect(void **state)
     free(text), free(picture), free(pics), free(out), free(tar);
 }
 
+static void test_dali_index(void **state)
+{
+    (void)state;
+    struct mode_pack_counts n;
+    struct mode_tar_data d;
+    struct mode_sample_list s;
+    char *pics = in_dir("pics"), *out = in_dir("out-dali"), *tar = in_dir("out-dali/00000.tar"), *idx = in_dir("0.idx");
+    char *text, want[256];
+    assert_int_equal(mode_pack(&n, pics, out, 1, false, &err), MODE_OK);
+    assert_int_equal(mode_tar_data_open(&d, tar, &err), MODE_OK);
+    assert_int_equal(mode_samples_list(&s, &d, tar, &err), MODE_OK);
+    assert_int_equal(mode_dali_index_write(idx, &s, &err), MODE_OK);
+    assert_int_equal(mode_file_read(idx, 0, &text, NULL, &err), MODE_OK);
+    snprintf(want, sizeof want, "v1.2 1\njpg 512 %zu 00000000000.jpg txt %zu 3 00000000000.txt\n", jpeg.size,
+             512 + (jpeg.size + 511) / 512 * 512 + 512);
+    assert_string_equal(text, want);
+    assert_memory_equal(d.data + s.members[1].offset, "two", 3);
+    s.groups[0].key[0] = ' ';
+    assert_int_equal(mode_dali_index_write(idx, &s, &err), MODE_E_VALUE);
+    mode_sample_list_clear(&s);
+    mode_tar_data_close(&d);
+    free(text), free(pics), free(out), free(tar), free(idx);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_folder),
         cmocka_unit_test(test_list),
         cmocka_unit_test(test_inspect),
+        cmocka_unit_test(test_dali_index),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
