@@ -10,6 +10,7 @@
 
 typedef float v8 __attribute__((vector_size(32)));
 typedef int32_t v8i __attribute__((vector_size(32)));
+typedef uint32_t v8u __attribute__((vector_size(32)));
 typedef float v8_loose __attribute__((vector_size(32), aligned(4), may_alias));
 
 INLINE v8 load8(const float *p)
@@ -78,7 +79,7 @@ INLINE v8 exp8(v8 x)
     p = p * r + 1.6666666719e-1f;
     p = p * r + 5.0000000135e-1f;
     p = p * (r * r) + r + 1.0f;
-    v8 y = p * (v8)(((v8i)t << 23) + 0x3f800000);
+    v8 y = p * (v8)(((v8u)t << 23) + 0x3f800000u); /* wraps far below: cleared in the next line */
     return (v8)((v8i)y & ~(x < -87.3f));
 }
 
