@@ -1,0 +1,202 @@
+/* The work function of embed, as a worker calls it, with a tiny encoder: captions, classes, retrieval, refusals. */
+#include "clip_world.h"
+#include "tiny_bert.h"
+
+#include "data/evalset.h"
+#include "embed.h"
+#include "models/bert.h"
+#include "msg/worker.h"
+#include "nn/backend.h"
+#include "proto/embed.pb-c.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+static struct world world;
+static char *encoder, *out_dir, *out_path;
+static char id[MODE_ENCODER_ID];
+
+static Mode__EmbedRequest request(void)
+{
+    Mode__EmbedRequest r = MODE__EMBED_REQUEST__INIT;
+    r.encoder_dir = encoder;
+    r.encoder_id = id;
+    r.pooling = (char *)"mean";
+    r.max_tokens = 16;
+    return r;
+}
+
+static enum mode_status run(const Mode__EmbedRequest *r, const char *captions, struct mode_local_report *report,
+                            struct mode_error *err)
+{
+    struct mode_local_input in = {"captions", captions};
+    size_t size = mode__embed_request__get_packed_size(r);
+    uint8_t *packed = mode_xmalloc(size);
+    mode__embed_request__pack(r, packed);
+    remove(out_path);
+    enum mode_status st = mode_job_run_local(report, embed_work, packed, size, &in, captions != NULL, out_dir, err);
+    free(packed);
+    return st;
+}
+
+static void encode(float *x, const char *const *texts, size_t n)
+{
+    struct mode_error err = {0};
+    struct mode_backend *be;
+    struct mode_text_encoder *enc;
+    world_ok(mode_backend_open(&be, "cpu", &err), &err);
+    world_ok(mode_text_encoder_open(&enc, be, encoder, "mean", 16, &err), &err);
+    world_ok(mode_text_encoder_encode(enc, x, texts, n, NULL, NULL, &err), &err);
+    mode_text_encoder_close(&enc);
+    mode_backend_close(&be);
+}
+
+/* Output's feat is [n, TINY_WIDTH]; compare its rows with want, tolerance 0 = the same bytes. */
+static void check_rows(const float *want, int64_t n, double tolerance, const char *source)
+{
+    struct mode_error err = {0};
+    struct mode_safetensors f;
+    const struct mode_tensor *feat;
+    const int64_t dim[] = {n, TINY_WIDTH};
+    world_ok(mode_safetensors_open(&f, out_path, &err), &err);
+    world_ok(mode_safetensors_need(&f, "feat", MODE_DTYPE_F32, 2, dim, &feat, &err), &err);
+    assert_string_equal(mode_safetensors_meta(&f, "encoder_id"), id);
+    assert_string_equal(mode_safetensors_meta(&f, "source"), source);
+    for (int64_t i = 0; i < n * TINY_WIDTH; i++)
+        if (!(fabs((double)mode_f32(feat)[i] - want[i]) <= tolerance)) fail_msg("row %d differs", (int)(i / TINY_WIDTH));
+    mode_safetensors_close(&f);
+}
+
+static void test_captions(void **state)
+{
+    (void)state;
+    struct mode_error err = {0};
+    struct mode_local_report report = {0};
+    struct mode_captions c;
+    Mode__EmbedRequest r = request();
+    char digest[MODE_DIGEST_HEX];
+    const char *texts[WORLD_ROWS];
+    float want[WORLD_ROWS * TINY_WIDTH];
+    world_ok(run(&r, world.captions[0], &report, &err), &err);
+    assert_int_equal(report.rows_in, WORLD_ROWS);
+    assert_int_equal(report.rows_out, WORLD_ROWS);
+    free(report.note);
+    world_ok(mode_captions_load(&c, world.captions[0], &err), &err);
+    for (uint32_t i = 0; i < c.n_rows; i++) texts[i] = mode_captions_row(&c, i)->caption;
+    encode(want, texts, c.n_rows);
+    world_ok(mode_digest_file(world.captions[0], digest, NULL, &err), &err);
+    check_rows(want, c.n_rows, 0, digest);
+    mode_captions_clear(&c);
+}
+
+static void test_classes_are_unit_means_over_templates(void **state)
+{
+    (void)state;
+    struct mode_error err = {0};
+    Mode__EmbedRequest r = request();
+    char digest[MODE_DIGEST_HEX], *prompts[8];
+    float x[8 * TINY_WIDTH], want[4 * TINY_WIDTH];
+    r.task_dir = world_write_task(&world, false);
+    world_ok(mode_evalset_words_digest(r.task_dir, digest, &err), &err);
+    r.task_digest = digest;
+    world_ok(run(&r, NULL, NULL, &err), &err);
+    for (int c = 0; c < 4; c++) {
+        prompts[2 * c] = mode_xasprintf("a %s square", world_colours[c]);
+        prompts[2 * c + 1] = mode_xasprintf("a picture of %s", world_colours[c]);
+    }
+    encode(x, (const char *const *)prompts, 8);
+    for (int c = 0; c < 4; c++) {
+        double squares = 0;
+        for (int k = 0; k < TINY_WIDTH; k++) {
+            double mean = ((double)x[2 * c * TINY_WIDTH + k] + x[(2 * c + 1) * TINY_WIDTH + k]) / 2;
+            want[c * TINY_WIDTH + k] = (float)mean;
+            squares += mean * mean;
+        }
+        for (int k = 0; k < TINY_WIDTH; k++) want[c * TINY_WIDTH + k] /= (float)sqrt(squares);
+    }
+    check_rows(want, 4, 1e-6, digest);
+    digest[0] = digest[0] == '0' ? '1' : '0'; /* planned with other words */
+    assert_int_equal(run(&r, NULL, NULL, &err), MODE_E_VALUE);
+    assert_non_null(strstr(err.text, "words changed"));
+    assert_false(mode_file_exists(out_path));
+    for (int i = 0; i < 8; i++) free(prompts[i]);
+    free(r.task_dir);
+}
+
+static void test_retrieval_captions(void **state)
+{
+    (void)state;
+    struct mode_error err = {0};
+    struct mode_evalset e;
+    Mode__EmbedRequest r = request();
+    char digest[MODE_DIGEST_HEX];
+    r.task_dir = world_write_task(&world, true);
+    world_ok(mode_evalset_words_digest(r.task_dir, digest, &err), &err);
+    world_ok(run(&r, NULL, NULL, &err), &err);
+    world_ok(mode_evalset_open(&e, r.task_dir, &err), &err);
+    assert_int_equal(e.n_texts, 24);
+    float *want = malloc(24 * TINY_WIDTH * sizeof *want);
+    encode(want, (const char *const *)e.texts, 24);
+    check_rows(want, 24, 0, digest);
+    free(want);
+    mode_evalset_close(&e);
+    free(r.task_dir);
+}
+
+static void test_another_encoder_is_refused(void **state)
+{
+    (void)state;
+    struct mode_error err = {0};
+    Mode__EmbedRequest r = request();
+    r.encoder_id = (char *)"bert:0000000000000000:mean:16";
+    assert_int_equal(run(&r, world.captions[0], NULL, &err), MODE_E_VALUE);
+    assert_non_null(strstr(err.text, id));
+    assert_non_null(strstr(err.text, r.encoder_id));
+    assert_false(mode_file_exists(out_path));
+    r = request();
+    assert_int_equal(run(&r, NULL, NULL, &err), MODE_E_VALUE); /* neither captions nor task */
+    r.task_dir = world.dir;
+    assert_int_equal(run(&r, world.captions[0], NULL, &err), MODE_E_VALUE); /* both */
+    r = request();
+    r.encoder_dir = (char *)"/nonexistent";
+    assert_int_equal(run(&r, world.captions[0], NULL, &err), MODE_E_NOINPUT);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    struct mode_error err = {0};
+    world_open(&world);
+    encoder = mode_path_join(world.dir, "encoder");
+    out_dir = mode_path_join(world.dir, "out");
+    out_path = mode_path_join(out_dir, "feat.safetensors");
+    tiny_write(encoder);
+    world_ok(mode_dir_make(out_dir, &err), &err);
+    world_ok(mode_text_encoder_id_of(encoder, "mean", 16, id, NULL, NULL, &err), &err);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    world_close(&world);
+    free(encoder);
+    free(out_dir);
+    free(out_path);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_captions),
+        cmocka_unit_test(test_classes_are_unit_means_over_templates),
+        cmocka_unit_test(test_retrieval_captions),
+        cmocka_unit_test(test_another_encoder_is_refused),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
