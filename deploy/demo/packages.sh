@@ -17,6 +17,7 @@ breeze-icon-theme 3 ./usr/share/icons/breeze
 gnome-icon-theme 10 ./usr/share/icons/gnome
 tango-icon-theme 1 ./usr/share/icons/Tango/scalable
 iso-flags-png-320x240 5 ./usr/share/iso-flags-png-320x240
+fonts-dejavu-core 1 ./usr/share/fonts/truetype/dejavu
 tuxpaint-stamps-default 161 ./usr/share/tuxpaint/stamps'
 
 # What follows when a package is missing.
@@ -28,6 +29,7 @@ consequence() {
     papirus-icon-theme) echo "it holds a third of the training pairs and the two sets of coloured folders" ;;
     oxygen-icon-theme | breeze-icon-theme) echo "it holds icons of the training set" ;;
     gnome-icon-theme | tango-icon-theme) echo "it is half of the evaluation set icon_names" ;;
+    fonts-dejavu-core) echo "the letters inside drawings would depend on the fonts of this machine" ;;
     iso-flags-png-320x240) echo "it is the evaluation set flags" ;;
     *) echo "it holds three classification sets and one retrieval set; DEMO_PROFILE=smoke does without it" ;;
     esac

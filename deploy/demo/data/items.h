@@ -95,14 +95,9 @@ enum mode_demo_fate {
 };
 extern const char *const mode_demo_fate_text[MODE_DEMO_FATES];
 
-/* Series in which only one detail differs, and that detail is what is asked: near-equal pictures on the two
- * sides are the task itself, not a leak. */
-enum mode_demo_series {
-    MODE_DEMO_SERIES_NONE,
-    MODE_DEMO_SERIES_FOLDER,
-    MODE_DEMO_SERIES_CARD,
-    MODE_DEMO_SERIES_FLAG
-};
+/* Series in which near-equal pictures on the two sides are the task itself, not a leak: Papirus' folders
+ * (only colour or symbol differs, and that is asked) and the flags of countries (a flag is a flag). */
+enum mode_demo_series { MODE_DEMO_SERIES_NONE, MODE_DEMO_SERIES_FOLDER, MODE_DEMO_SERIES_FLAG };
 
 #define MODE_DEMO_THUMB (24 * 24 * 3)
 struct mode_demo_signature {

@@ -10,7 +10,7 @@
  * picture drawn alike in two classes of a task leaves that task: it has no single right answer. */
 void mode_demo_merge_same(struct mode_demo_set *set);
 /* Drop training pictures with the signature of a held-out one, or whose 24x24 thumbnails differ by a root
- * mean square under 8. Series (flags; folders and cards among themselves) are excepted. */
+ * mean square under 8. Series (flags; folders among themselves) are excepted. */
 void mode_demo_drop_leaks(struct mode_demo_set *set);
 /* A first caption keeps the first 12 training pictures. */
 void mode_demo_cap_captions(struct mode_demo_set *set);

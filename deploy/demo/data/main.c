@@ -71,12 +71,53 @@ static void render_one(void *ctx, int64_t i, int thread)
     if (it->fate == MODE_DEMO_KEPT) mode_demo_render(it);
 }
 
+/* The letters inside drawings come from the packages' own font and English, whatever this machine has: the
+ * same packages give the same bytes. */
+static enum mode_status use_own_font(const char *packages, const char *root, struct mode_error *err)
+{
+    char *fonts = mode_path_join(root, "usr/share/fonts/truetype/dejavu");
+    char *conf = mode_path_join(packages, "fonts.conf"), *cache = mode_path_join(packages, "fonts-cache");
+    struct mode_str s = {0};
+    enum mode_status st = MODE_OK;
+    if (!mode_file_exists(fonts)) {
+        st = MODE_FAIL(err, MODE_E_NOINPUT,
+                       "%s does not exist: it comes with the Debian package fonts-dejavu-core. HINT: run "
+                       "deploy/demo/packages.sh, which fetches and unpacks it",
+                       fonts);
+        goto out;
+    }
+    mode_str_add_cstr(
+        &s, "<?xml version=\"1.0\"?>\n<!DOCTYPE fontconfig SYSTEM \"fonts.dtd\">\n<fontconfig>\n<dir>");
+    mode_str_add_html(&s, fonts);
+    mode_str_add_cstr(&s, "</dir>\n<cachedir>");
+    mode_str_add_html(&s, cache);
+    mode_str_add_cstr(&s, "</cachedir>\n");
+    static const char *const families[][2] = {
+        {"serif", "DejaVu Serif"}, {"sans-serif", "DejaVu Sans"}, {"monospace", "DejaVu Sans Mono"}};
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++)
+        mode_str_printf(&s, "<alias><family>%s</family><prefer><family>%s</family></prefer></alias>\n",
+                        families[i][0], families[i][1]);
+    mode_str_add_cstr(&s, "</fontconfig>\n");
+    st = mode_file_write_atomic(conf, s.data, s.len, err);
+    if (st != MODE_OK) goto out;
+    setenv("FONTCONFIG_FILE", conf, 1);
+    setenv("LC_ALL", "C.UTF-8", 1); /* SVG may choose drawings by language */
+    unsetenv("LANGUAGE");
+out:
+    mode_str_clear(&s);
+    free(fonts);
+    free(conf);
+    free(cache);
+    return st;
+}
+
 static enum mode_status build(const struct opts *o, bool smoke, struct mode_error *err)
 {
     struct mode_demo_set set = {0};
     char *root = mode_path_join(o->packages, "root");
     double start = mode_clock_s();
-    enum mode_status st = collect(&set, root, !o->without_tuxpaint, err);
+    enum mode_status st = use_own_font(o->packages, root, err);
+    if (st == MODE_OK) st = collect(&set, root, !o->without_tuxpaint, err);
     if (st != MODE_OK) goto out;
     mode_log_info("collected", "pictures=%lld seconds=%.1f", (long long)set.n, mode_clock_s() - start);
     drop_useless(&set);
@@ -104,7 +145,7 @@ out:
 int main(int argc, char **argv)
 {
     struct mode_error err;
-    struct opts o;
+    struct opts o = {0};
     int n_args = 0;
     mode_log_open("demo-data");
     if (mode_options_wants_help(argc, argv)) {

@@ -220,7 +220,6 @@ static bool add_card(struct mode_demo_item *it, const char *folders, const char 
             mode_xasprintf("a joker playing card, %s", stem[strlen(stem) - 1] == 'b' ? "black" : "red");
         mode_demo_texts_add(&it->texts, text);
         free(text);
-        it->series = MODE_DEMO_SERIES_CARD;
         return true;
     }
     if (!mode_demo_card_parse(stem, &suit, &rank)) return false;
@@ -230,7 +229,6 @@ static bool add_card(struct mode_demo_item *it, const char *folders, const char 
     mode_demo_texts_add(&it->texts, longer);
     free(text);
     free(longer);
-    it->series = MODE_DEMO_SERIES_CARD;
     it->held = mode_demo_holdout_card(suit, rank);
     if (it->held) {
         mode_demo_item_label(it, MODE_DEMO_TASK_CARD_SUIT, s);

@@ -205,13 +205,15 @@ static void table_of_sources(struct mode_str *s, const struct mode_demo_set *set
     mode_str_printf(s, "| **sum** | | | | **%lld** | **%lld** |\n", (long long)all_train,
                     (long long)all_held);
     char *cldr = version_of(packages, "unicode-cldr-core"), *data = version_of(packages, "unicode-data");
-    mode_str_printf(
-        s,
-        "\nNames of emoji and countries: unicode-cldr-core %s (Unicode-DFS-2016); sequences and groups of "
-        "emoji: unicode-data %s (Unicode terms of use).\n",
-        cldr, data);
+    char *font = version_of(packages, "fonts-dejavu-core");
+    mode_str_printf(s,
+                    "\nNames of emoji and countries: unicode-cldr-core %s (Unicode-DFS-2016); sequences and "
+                    "groups of emoji: unicode-data %s (Unicode terms of use); letters inside drawings: "
+                    "fonts-dejavu-core %s (Bitstream Vera licence).\n",
+                    cldr, data, font);
     free(cldr);
     free(data);
+    free(font);
 }
 
 static void table_of_tasks(struct mode_str *s, const struct mode_demo_set *set)
