@@ -254,35 +254,42 @@ out:
     return st;
 }
 
+enum mode_status mode_clip_load_files(struct mode_clip **clip, struct mode_backend *be, const char *config_path,
+                                      const char *weights_path, struct mode_error *err)
+{
+    char *json = NULL, *model = NULL, *pre = NULL;
+    enum mode_status st = mode_file_read(config_path, (size_t)1 << 20, &json, NULL, err);
+    *clip = NULL;
+    if (!st) st = mode_clip_config_split(&model, &pre, json, config_path, err);
+    if (!st) st = clip_new(clip, be, model, pre, config_path, err);
+    if (!st && (st = load_weights(*clip, weights_path, err))) mode_clip_close(clip);
+    free(json);
+    free(model);
+    free(pre);
+    return st;
+}
+
 enum mode_status mode_clip_load(struct mode_clip **clip, struct mode_backend *be, const char *dir,
                                 struct mode_error *err)
 {
     static const char *const weights[] = {"open_clip_model.safetensors", "open_clip_pytorch_model.safetensors",
                                           "model.safetensors"};
-    char *config = mode_path_join(dir, "open_clip_config.json"), *json = NULL, *model = NULL, *pre = NULL;
-    size_t size;
-    enum mode_status st = mode_file_read(config, (size_t)1 << 20, &json, &size, err);
+    char *config = mode_path_join(dir, "open_clip_config.json"), *path = NULL;
+    enum mode_status st;
     *clip = NULL;
-    if (st || (st = mode_clip_config_split(&model, &pre, json, config, err)) != MODE_OK ||
-        (st = clip_new(clip, be, model, pre, config, err)) != MODE_OK)
-        goto out;
-    char *path = NULL;
     for (size_t i = 0; i < sizeof weights / sizeof *weights && !path; i++) {
         path = mode_path_join(dir, weights[i]);
         if (mode_file_exists(path)) break;
         free(path);
         path = NULL;
     }
-    if (path) st = load_weights(*clip, path, err);
-    else st = MODE_FAIL(err, MODE_E_NOINPUT, "%s: there is no %s (nor the other usual names) beside the config", dir,
-                        weights[0]);
+    if (path || !mode_file_exists(config))
+        st = mode_clip_load_files(clip, be, config, path, err); /* names the config when that is what is missing */
+    else
+        st = MODE_FAIL(err, MODE_E_NOINPUT, "%s: there is no %s (nor the other usual names) beside the config", dir,
+                       weights[0]);
     free(path);
-    if (st) mode_clip_close(clip);
-out:
     free(config);
-    free(json);
-    free(model);
-    free(pre);
     return st;
 }
 

@@ -21,6 +21,9 @@ struct mode_backend;
 /* Load <dir>/open_clip_config.json and the weights beside it. be: common/nn/backend.h, borrowed. */
 enum mode_status mode_clip_load(struct mode_clip **clip, struct mode_backend *be, const char *dir,
                                 struct mode_error *err);
+/* The same from two files wherever they lie. */
+enum mode_status mode_clip_load_files(struct mode_clip **clip, struct mode_backend *be, const char *config_path,
+                                      const char *weights_path, struct mode_error *err);
 void mode_clip_close(struct mode_clip **clip);
 int mode_clip_embed_dim(const struct mode_clip *clip);
 int mode_clip_context(const struct mode_clip *clip); /* 77 */

@@ -1,11 +1,8 @@
 #include "pipeline/checkpoint.h"
 
-#include "base/file.h"
 #include "base/options.h"
 #include "base/str.h"
 #include "data/safetensors.h"
-#include "models/clip_config.h"
-#include "models/clip_train.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,25 +33,6 @@ enum mode_status mode_checkpoint_load_weights(struct mode_param *params, size_t 
     for (size_t i = 0; !st && i < n; i++) st = copy_tensor(&params[i].value, &f, params[i].name, err);
     if (!st) st = check_count(&f, n, path, err);
     mode_safetensors_close(&f);
-    return st;
-}
-
-enum mode_status mode_checkpoint_open_clip(struct mode_clip **clip, struct mode_backend *be, const char *config_path,
-                                           const char *weights_path, struct mode_error *err)
-{
-    char *text = NULL, *model = NULL, *preprocess = NULL;
-    size_t n = 0;
-    enum mode_status st = mode_file_read(config_path, 1 << 20, &text, NULL, err);
-    *clip = NULL;
-    if (st) return st;
-    if ((st = mode_clip_config_split(&model, &preprocess, text, config_path, err))) goto out;
-    if ((st = mode_clip_create(clip, be, model, preprocess, 0, err))) goto out;
-    struct mode_param *params = mode_clip_params(*clip, &n);
-    if ((st = mode_checkpoint_load_weights(params, n, weights_path, err))) mode_clip_close(clip);
-out:
-    free(text);
-    free(model);
-    free(preprocess);
     return st;
 }
 

@@ -15,9 +15,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct mode_backend;
-struct mode_clip;
-
 /* Names of the files a training leaves, in its output folder and in its checkpoints. */
 #define MODE_FILE_CLIP_CONFIG    "open_clip_config.json"
 #define MODE_FILE_CLIP_WEIGHTS   "open_clip_model.safetensors"
@@ -29,10 +26,6 @@ struct mode_clip;
  * params may then be partly filled. */
 enum mode_status mode_checkpoint_load_weights(struct mode_param *params, size_t n, const char *path,
                                               struct mode_error *err);
-/* A model from its two files wherever they lie (mode_clip_load wants them in one folder). Weights f32 and exactly
- * the config's. */
-enum mode_status mode_checkpoint_open_clip(struct mode_clip **clip, struct mode_backend *be, const char *config_path,
-                                           const char *weights_path, struct mode_error *err);
 /* The moments must be allocated. */
 enum mode_status mode_checkpoint_save_moments(const char *path, const struct mode_param *params, size_t n,
                                               uint64_t step, struct mode_error *err);

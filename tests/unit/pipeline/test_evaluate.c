@@ -46,7 +46,7 @@ static int setup(void **state)
     world_ok(mode_dir_make(model_dir, &err), &err);
     world_ok(mode_backend_open(&be, "cpu", &err), &err);
     world_ok(mode_train(NULL, be, &spec, &outputs, NULL, &err), &err);
-    world_ok(mode_checkpoint_open_clip(&clip, be, path[0], path[1], &err), &err);
+    world_ok(mode_clip_load_files(&clip, be, path[0], path[1], &err), &err);
     world_ok(mode_tokenizer_open_clip(&tokenizer, world.merges, MODE_CLIP_CLEAN_OPENAI, &err), &err);
     MODE_ASSERT(mode_clip_embed_dim(clip) <= MAX_E);
     for (int i = 0; i < 5; i++) free(path[i]);
