@@ -12,6 +12,7 @@
 #include "msg/runtime.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -19,6 +20,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -233,6 +235,14 @@ static double rate_of(struct work *w, double now, uint64_t done)
     return dt > 0 ? (double)(done - w->samples[0].done) / dt : 0;
 }
 
+/* The task's folder in tmp/ (compute.c makes it) must look used, or the sweep of old litter takes it away. */
+static void touch_folder(const struct agent *a, const struct work *w)
+{
+    char *dir = mode_job_folder(a->store, w->job.fence, w->proc.pid);
+    utimensat(AT_FDCWD, dir, NULL, 0); /* fails while there is none yet or any more */
+    free(dir);
+}
+
 static void send_progress(struct agent *a, double now)
 {
     Mode__Envelope e;
@@ -245,6 +255,7 @@ static void send_progress(struct agent *a, double now)
         if (!w->busy) continue;
         Mode__TaskProgress *t = &items[p.n_tasks];
         char *unit = units[p.n_tasks];
+        touch_folder(a, w);
         mode__task_progress__init(t);
         memcpy(unit, w->proc.page->unit, sizeof units[0]);
         unit[sizeof units[0] - 1] = '\0';
@@ -721,12 +732,14 @@ static void write_health(struct agent *a, double now)
     struct timespec boot;
     char *temp = mode_xasprintf("%s.tmp-%ld", a->config->health_file, (long)getpid());
     clock_gettime(CLOCK_BOOTTIME, &boot);
-    FILE *f = fopen(temp, "we");
+    int fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644); /* /tmp is everybody's */
+    FILE *f = fd >= 0 ? fdopen(fd, "w") : NULL;
     if (f) {
         fprintf(f, "boot_s=%lld pid=%ld connected=%d busy=%d\n", (long long)boot.tv_sec, (long)getpid(),
                 a->welcome, n_busy(a));
         if (fclose(f) != 0 || rename(temp, a->config->health_file) != 0) unlink(temp);
-    }
+    } else if (fd >= 0)
+        close(fd);
     free(temp);
     a->health_at = now + health_s;
 }

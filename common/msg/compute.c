@@ -47,6 +47,11 @@ Mode__FailClass mode_fail_class(enum mode_status st)
     }
 }
 
+char *mode_job_folder(const struct mode_store *store, uint64_t fence, pid_t pid)
+{
+    return mode_xasprintf("%s/job-%016" PRIx64 "-%ld", mode_store_tmp(store), fence, (long)pid);
+}
+
 static void tick(void *ctx)
 {
     struct mode_job_page *page = ctx;
@@ -237,7 +242,7 @@ static enum mode_status run(struct mode_compute_end *end, struct mode_store *sto
     job->fence = task->fence;
     job->request = spec->request.data;
     job->request_size = spec->request.len;
-    *dir = mode_xasprintf("%s/job-%016" PRIx64 "-%ld", mode_store_tmp(store), task->fence, (long)getpid());
+    *dir = mode_job_folder(store, task->fence, getpid());
     job->in_dir = mode_path_join(*dir, "in");
     job->out_dir = mode_path_join(*dir, "out");
     if ((st = mode_dir_make(job->in_dir, err)) || (st = mode_dir_make(job->out_dir, err))) {

@@ -29,7 +29,8 @@
 struct mode_job;
 
 const uint8_t *mode_job_request(const struct mode_job *job, size_t *size);
-/* Local path of the input of that name, NULL when the task has none; borrowed, valid for the job. */
+/* Local path of the input of that name, NULL when the task has none; borrowed, valid for the job. It ends in the
+ * name, so inputs "parent/a" and "parent/b" are files a and b of one folder. Read-only. */
 const char *mode_job_input(const struct mode_job *job, const char *name);
 /* Inputs in order: name and path of the i-th; false past the end. */
 bool mode_job_input_at(const struct mode_job *job, size_t i, const char **name, const char **path);

@@ -97,6 +97,8 @@ void mode_compute_run(struct mode_compute_end *end, struct mode_store *store, co
                       mode_work_fn *work, const struct mode_compute_job *task, struct mode_job_page *page);
 /* The compute process: argv as made by mode_slot_start. */
 int mode_compute_main(const char *word, mode_work_fn *work, int argc, char **argv);
+/* The folder in tmp/ in which compute process pid does the task of this fence; malloc'd. */
+char *mode_job_folder(const struct mode_store *store, uint64_t fence, pid_t pid);
 Mode__FailClass mode_fail_class(enum mode_status st);
 #define MODE_COMPUTE_FLAG "--compute"
 

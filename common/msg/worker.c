@@ -47,7 +47,7 @@ static const struct mode_option table[] = {
     MODE_OPT_REAL(struct options, idle_exit, "idle-exit", "0", "SECONDS",
                   "exit after so long without a task; 0 = stay"),
     MODE_OPT_STR(struct options, health_file, "health-file", NULL, "FILE",
-                 "kept fresh for healthcheck; else /tmp/mode-SERVICE.health"),
+                 "kept fresh for healthcheck; else /tmp/mode-SERVICE-UID.health"),
     MODE_OPT_END};
 
 static void help(const char *word)
@@ -192,8 +192,8 @@ int mode_worker_main(const char *word, mode_work_fn *work, int argc, char **argv
         fprintf(stderr, "mode-%s: %s\n", word, err.text);
         return mode_status_exit_code(st);
     }
-    char *health_file =
-        o.health_file ? mode_xstrdup(o.health_file) : mode_xasprintf("/tmp/mode-%s.health", word);
+    char *health_file = o.health_file ? mode_xstrdup(o.health_file)
+                                      : mode_xasprintf("/tmp/mode-%s-%ld.health", word, (long)getuid());
     int code = health ? healthcheck(health_file) : run(word, argv[0], &o, health_file, &err);
     free(health_file);
     return code;

@@ -9,6 +9,7 @@
 #include "store/artifacts.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -795,6 +796,31 @@ static pid_t child_of(pid_t parent)
     return (pid_t)pid;
 }
 
+static void test_the_folder_of_a_long_task_is_not_swept(void **state)
+{
+    struct fixture *f = *state;
+    char key[MODE_DIGEST_HEX];
+    uint64_t removed;
+    struct stat sb;
+    struct timespec old[2] = {{1000000000, 0}, {1000000000, 0}};
+    start_task(f, key, "slow", 10000);
+    assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_PROGRESS, 5000));
+    char *dir = mode_xasprintf("%s/tmp/job-%016llx-%ld", f->space, (unsigned long long)f->fence,
+                               (long)child_of(f->worker));
+    const char *inside[] = {"/out", "/in", "/in/captions", ""};
+    for (int i = 0; i < 4; i++) {
+        char *p = mode_xasprintf("%s%s", dir, inside[i]);
+        assert_int_equal(utimensat(AT_FDCWD, p, old, 0), 0);
+        free(p);
+    }
+    for (int i = 0; i < 3; i++) assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_PROGRESS, 5000));
+    assert_int_equal(stat(dir, &sb), 0);
+    assert_true(sb.st_mtim.tv_sec > 1000000000); /* touched by the heartbeat */
+    assert_int_equal(mode_store_sweep_tmp(f->store, 3600, &removed, &f->err), MODE_OK);
+    assert_int_equal(removed, 0);
+    free(dir);
+}
+
 static void test_the_compute_process_dies_with_its_agent(void **state)
 {
     struct fixture *f = *state;
@@ -993,6 +1019,7 @@ int main(int argc, char **argv)
         T(test_without_an_answer_nothing_is_published),
         T(test_a_dropped_lease_ends_the_work),
         T(test_killed_workers_lose_nothing),
+        T(test_the_folder_of_a_long_task_is_not_swept),
         T(test_the_compute_process_dies_with_its_agent),
         T(test_a_killed_compute_process_is_a_crash),
         T(test_healthcheck_tells_alive_from_dead),
