@@ -1,5 +1,6 @@
-/* clip_world.h - a small world for tests that train or evaluate: a folder with tars of pictures, their caption
- * files, assignments, centres, a merges file, an evaluation task. Everything is generated, the same every time. */
+/* clip_world.h - a small world for tests that train or evaluate: a folder with tars of pictures, their
+ * caption files, assignments, centres, a merges file, an evaluation task. Everything is generated, the same
+ * every time. */
 #ifndef MODE_TESTS_CLIP_WORLD_H
 #define MODE_TESTS_CLIP_WORLD_H
 
@@ -22,12 +23,14 @@
 enum { WORLD_SHARDS = 3, WORLD_ROWS = 31, WORLD_FINE = 4, WORLD_COARSE = 2, WORLD_DIM = 2 };
 
 /* A model that trains in milliseconds. */
-#define WORLD_MODEL                                                                                                    \
-    "{\"embed_dim\": 16, \"vision_cfg\": {\"image_size\": 16, \"layers\": 1, \"width\": 32, \"head_width\": 16, "     \
-    "\"patch_size\": 8}, \"text_cfg\": {\"context_length\": 16, \"vocab_size\": 49408, \"width\": 32, \"heads\": 2, "  \
+#define WORLD_MODEL                                                                                          \
+    "{\"embed_dim\": 16, \"vision_cfg\": {\"image_size\": 16, \"layers\": 1, \"width\": 32, "                \
+    "\"head_width\": 16, "                                                                                   \
+    "\"patch_size\": 8}, \"text_cfg\": {\"context_length\": 16, \"vocab_size\": 49408, \"width\": 32, "      \
+    "\"heads\": 2, "                                                                                         \
     "\"layers\": 1}}"
-#define WORLD_PREPROCESS                                                                                               \
-    "{\"mean\": [0.48145466, 0.4578275, 0.40821073], \"std\": [0.26862954, 0.26130258, 0.27577711], "                 \
+#define WORLD_PREPROCESS                                                                                     \
+    "{\"mean\": [0.48145466, 0.4578275, 0.40821073], \"std\": [0.26862954, 0.26130258, 0.27577711], "        \
     "\"interpolation\": \"bicubic\", \"resize_mode\": \"shortest\"}"
 
 struct world {
@@ -47,7 +50,8 @@ static inline void world_ok(enum mode_status st, const struct mode_error *err)
     abort();
 }
 
-/* A merges file of the right length whose merges join any two characters: no download, and still a tokenizer. */
+/* A merges file of the right length whose merges join any two characters: no download, and still a tokenizer.
+ */
 static inline void world_write_merges(const char *path)
 {
     struct mode_error err = {0};
@@ -82,7 +86,8 @@ static inline uint8_t *world_png(int colour, uint64_t number, int side, size_t *
         for (int c = 0; c < 3; c++)
             rgb[3 * i + c] = (uint8_t)(mode_rng_below(&r, 80) + (colour == c || colour == 3 ? 170 : 0));
     spng_ctx *ctx = spng_ctx_new(SPNG_CTX_ENCODER);
-    struct spng_ihdr ihdr = {.width = (uint32_t)side, .height = (uint32_t)side, .bit_depth = 8, .color_type = 2};
+    struct spng_ihdr ihdr = {
+        .width = (uint32_t)side, .height = (uint32_t)side, .bit_depth = 8, .color_type = 2};
     int rc = 0;
     spng_set_option(ctx, SPNG_ENCODE_TO_BUFFER, 1);
     spng_set_ihdr(ctx, &ihdr);
@@ -114,8 +119,12 @@ static inline void world_write_shard(struct world *w, int s)
         snprintf(member, sizeof member, "%s.png", names[i]);
         world_ok(mode_tar_writer_add(tar, member, png, size, &err), &err);
         free(png);
-        samples[i] = (struct mode_sample){.width = (uint32_t)side, .height = (uint32_t)side, .caption_count = 1,
-                                          .fate = MODE_FATE_KEPT, .caption = texts[i], .key = names[i]};
+        samples[i] = (struct mode_sample){.width = (uint32_t)side,
+                                          .height = (uint32_t)side,
+                                          .caption_count = 1,
+                                          .fate = MODE_FATE_KEPT,
+                                          .caption = texts[i],
+                                          .key = names[i]};
         rows[i] = (uint32_t)i;
         w->fine[s][i] = colour;
     }
@@ -131,8 +140,13 @@ static inline void world_write_shard(struct world *w, int s)
         samples[i / 2].image_size = m.size;
     }
     char *shard_name = mode_xasprintf("%d.tar", s);
-    struct mode_captions c = {.shard_name = shard_name, .shard_size = data.file_size, .data_size = data.size,
-                              .n_samples = WORLD_ROWS, .samples = samples, .n_rows = WORLD_ROWS, .rows = rows};
+    struct mode_captions c = {.shard_name = shard_name,
+                              .shard_size = data.file_size,
+                              .data_size = data.size,
+                              .n_samples = WORLD_ROWS,
+                              .samples = samples,
+                              .n_rows = WORLD_ROWS,
+                              .rows = rows};
     world_ok(mode_captions_save(&c, w->captions[s], &err), &err);
     mode_tar_clear(&walk);
     mode_tar_data_close(&data);
@@ -152,13 +166,22 @@ static inline void world_write_shard(struct world *w, int s)
 static inline void world_write_centres(const char *path)
 {
     struct mode_error err = {0};
-    float fine[WORLD_FINE * WORLD_DIM] = {1, 0, 0, 1, -1, 0, 0, -1}, coarse[WORLD_COARSE * WORLD_DIM] = {1, 0, 0, 1};
+    float fine[WORLD_FINE * WORLD_DIM] = {1, 0, 0, 1, -1, 0, 0, -1},
+                            coarse[WORLD_COARSE * WORLD_DIM] = {1, 0, 0, 1};
     int32_t fine_to_coarse[WORLD_FINE] = {1, 0, 0, 1};
     int64_t fine_size[WORLD_FINE] = {1, 1, 1, 1};
-    struct mode_centres c = {.m = WORLD_FINE, .n = WORLD_COARSE, .d = WORLD_DIM, .fine = fine, .coarse = coarse,
-                             .fine_to_coarse = fine_to_coarse, .fine_size = fine_size,
-                             .metric = MODE_METRIC_EUCLIDEAN, .seed = 1, .sample_size = 4,
-                             .encoder_id = (char *)"test", .certificate = (char *)"{}"};
+    struct mode_centres c = {.m = WORLD_FINE,
+                             .n = WORLD_COARSE,
+                             .d = WORLD_DIM,
+                             .fine = fine,
+                             .coarse = coarse,
+                             .fine_to_coarse = fine_to_coarse,
+                             .fine_size = fine_size,
+                             .metric = MODE_METRIC_EUCLIDEAN,
+                             .seed = 1,
+                             .sample_size = 4,
+                             .encoder_id = (char *)"test",
+                             .certificate = (char *)"{}"};
     world_ok(mode_centres_save(&c, path, &err), &err);
 }
 

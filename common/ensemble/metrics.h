@@ -1,16 +1,16 @@
 /* metrics.h - how good a matrix of scores is.
  *
  * Scores are higher-is-better: cosines of one expert, or the weighted sum of several experts' cosines. Every
- * metric is a fraction in [0, 1]. Equal scores are ordered by index, the lower first, so a constant matrix has
- * one result and not a lucky one.
+ * metric is a fraction in [0, 1]. Equal scores are ordered by index, the lower first, so a constant matrix
+ * has one result and not a lucky one.
  *
  *     struct mode_classification_metrics m;
  *     st = mode_classification_measure(&m, cosine, target, n, c, &err);   // m.acc1
  *
  * Dimensions: N images, C classes or texts; scores [N, C] f32 row-major, on the host.
- * Source:  CLIP_benchmark's definitions of acc1, acc5, mean_per_class_recall and recall@k; ROC-AUC and the mean
- *          of top-1 and top-5 as the 26-task CLIP evaluation uses them.
- * Threads: pure; large retrieval matrices use the pool. */
+ * Source:  CLIP_benchmark's definitions of acc1, acc5, mean_per_class_recall and recall@k; ROC-AUC and the
+ * mean of top-1 and top-5 as the 26-task CLIP evaluation uses them. Threads: pure; large retrieval matrices
+ * use the pool. */
 #ifndef MODE_ENSEMBLE_METRICS_H
 #define MODE_ENSEMBLE_METRICS_H
 
@@ -26,10 +26,11 @@ struct mode_classification_metrics {
     double roc_auc;               /* of score[1] - score[0]; NaN unless C = 2 and both occur      */
 };
 
-/* target [N], each in [0, C). MODE_E_VALUE: N or C < 1, a target out of range, a score that is not finite (the
- * sentence names row and column); out is then undefined. */
+/* target [N], each in [0, C). MODE_E_VALUE: N or C < 1, a target out of range, a score that is not finite
+ * (the sentence names row and column); out is then undefined. */
 enum mode_status mode_classification_measure(struct mode_classification_metrics *out, const float *scores,
-                                             const int32_t *target, int64_t n, int64_t c, struct mode_error *err);
+                                             const int32_t *target, int64_t n, int64_t c,
+                                             struct mode_error *err);
 
 enum { MODE_RECALL_1, MODE_RECALL_5, MODE_RECALL_10, MODE_RECALL_COUNT };
 extern const int mode_recall_k[MODE_RECALL_COUNT]; /* 1, 5, 10 */
@@ -39,16 +40,19 @@ struct mode_retrieval_metrics {
     double text_recall[MODE_RECALL_COUNT];  /* per image: is any of its texts among the k best?    */
 };
 
-/* image_of_text [C], each in [0, N). An image without a text counts as a miss in text_recall (as CLIP_benchmark
- * has it). Errors as above. Works with any N, C >= 1: with fewer than k candidates everything is a hit. */
+/* image_of_text [C], each in [0, N). An image without a text counts as a miss in text_recall (as
+ * CLIP_benchmark has it). Errors as above. Works with any N, C >= 1: with fewer than k candidates everything
+ * is a hit. */
 enum mode_status mode_retrieval_measure(struct mode_retrieval_metrics *out, const float *scores,
-                                        const int32_t *image_of_text, int64_t n, int64_t c, struct mode_error *err);
+                                        const int32_t *image_of_text, int64_t n, int64_t c,
+                                        struct mode_error *err);
 
-/* The half of mode_retrieval_measure that ranks images for texts, or texts for images: an ensemble weights the
- * two directions differently and so has two matrices. */
-enum mode_status mode_image_recall(double out[MODE_RECALL_COUNT], const float *scores, const int32_t *image_of_text,
-                                   int64_t n, int64_t c, struct mode_error *err);
-enum mode_status mode_text_recall(double out[MODE_RECALL_COUNT], const float *scores, const int32_t *image_of_text,
-                                  int64_t n, int64_t c, struct mode_error *err);
+/* The half of mode_retrieval_measure that ranks images for texts, or texts for images: an ensemble weights
+ * the two directions differently and so has two matrices. */
+enum mode_status mode_image_recall(double out[MODE_RECALL_COUNT], const float *scores,
+                                   const int32_t *image_of_text, int64_t n, int64_t c,
+                                   struct mode_error *err);
+enum mode_status mode_text_recall(double out[MODE_RECALL_COUNT], const float *scores,
+                                  const int32_t *image_of_text, int64_t n, int64_t c, struct mode_error *err);
 
 #endif

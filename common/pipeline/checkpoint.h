@@ -1,9 +1,9 @@
 /* checkpoint.h - weights and AdamW moments between a model and safetensors files.
  *
  * optimizer.safetensors holds, for every parameter of the model in its order, "exp_avg.<name>" and
- * "exp_avg_sq.<name>" (f32, the parameter's shape), and the metadata key "step": optimizer steps done. Reading is
- * exact: a tensor that is missing, superfluous or of another shape is an error, so that training never goes on
- * from something else than what was saved.
+ * "exp_avg_sq.<name>" (f32, the parameter's shape), and the metadata key "step": optimizer steps done.
+ * Reading is exact: a tensor that is missing, superfluous or of another shape is an error, so that training
+ * never goes on from something else than what was saved.
  *
  * Threads: none of their own. */
 #ifndef MODE_PIPELINE_CHECKPOINT_H
@@ -22,15 +22,15 @@
 #define MODE_FILE_STEPS          "steps.jsonl"
 #define MODE_FILE_TRAIN          "train.json"
 
-/* Fill the values of params from an open_clip weights file of f32 tensors. MODE_E_FORMAT names file and tensor;
- * params may then be partly filled. */
+/* Fill the values of params from an open_clip weights file of f32 tensors. MODE_E_FORMAT names file and
+ * tensor; params may then be partly filled. */
 enum mode_status mode_checkpoint_load_weights(struct mode_param *params, size_t n, const char *path,
                                               struct mode_error *err);
 /* The moments must be allocated. */
 enum mode_status mode_checkpoint_save_moments(const char *path, const struct mode_param *params, size_t n,
                                               uint64_t step, struct mode_error *err);
-enum mode_status mode_checkpoint_load_moments(struct mode_param *params, size_t n, uint64_t *step, const char *path,
-                                              struct mode_error *err);
+enum mode_status mode_checkpoint_load_moments(struct mode_param *params, size_t n, uint64_t *step,
+                                              const char *path, struct mode_error *err);
 /* The step of an optimizer.safetensors. */
 enum mode_status mode_checkpoint_step(uint64_t *step, const char *path, struct mode_error *err);
 

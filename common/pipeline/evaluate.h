@@ -1,8 +1,8 @@
 /* evaluate.h - one CLIP on one task, without training: zero-shot classification, retrieval.
  *
- * Classification: the text vector of a class is the mean over the templates of its unit text features, made unit
- * again; the score of an image for a class is their cosine. Retrieval: the cosine of every image with every text.
- * No logit scale, no temperature.
+ * Classification: the text vector of a class is the mean over the templates of its unit text features, made
+ * unit again; the score of an image for a class is their cosine. Retrieval: the cosine of every image with
+ * every text. No logit scale, no temperature.
  *
  *     mode_evaluate(cosine, clip, tokenizer, &set, 256, NULL, &err);   // cosine [N, C] f32, caller's
  *
@@ -20,12 +20,13 @@
 #include <stdint.h>
 
 int64_t mode_evaluate_columns(const struct mode_evalset *e);
-/* hook may be NULL; it is told texts first, then pictures. A picture that does not decode is an error: a task with
- * a hole would have another result and nobody would know. */
+/* hook may be NULL; it is told texts first, then pictures. A picture that does not decode is an error: a task
+ * with a hole would have another result and nobody would know. */
 enum mode_status mode_evaluate(float *cosine, struct mode_clip *clip, const struct mode_tokenizer *tokenizer,
-                               const struct mode_evalset *e, int64_t batch, const struct mode_encode_hook *hook,
-                               struct mode_error *err);
+                               const struct mode_evalset *e, int64_t batch,
+                               const struct mode_encode_hook *hook, struct mode_error *err);
 /* e and cosine as a result; borrows all. */
-struct mode_result mode_evaluate_result(const struct mode_evalset *e, const float *cosine, const char *model_name);
+struct mode_result mode_evaluate_result(const struct mode_evalset *e, const float *cosine,
+                                        const char *model_name);
 
 #endif

@@ -6,10 +6,10 @@
  *
  * The pool is an endless sequence of samples: epoch e is a permutation of the epoch's pool, epochs follow one
  * another without a gap, and sample number p is sample p % size of epoch p / size. Training takes `batch`
- * consecutive samples a step, the step s those from s * batch on, where s counts the whole schedule (an expert
- * starts at the fork's step, in the middle of an epoch as a rule). So what a step sees is a function of (seed,
- * pool, step, batch) alone: nothing is dropped at an epoch's end, nothing has to be remembered for a resume, and
- * a dense continuation sees exactly what an uninterrupted run would have seen.
+ * consecutive samples a step, the step s those from s * batch on, where s counts the whole schedule (an
+ * expert starts at the fork's step, in the middle of an epoch as a rule). So what a step sees is a function
+ * of (seed, pool, step, batch) alone: nothing is dropped at an epoch's end, nothing has to be remembered for
+ * a resume, and a dense continuation sees exactly what an uninterrupted run would have seen.
  *
  *     mode_pool_init(&pool, n_rows, coarse_of_row, 2, 0.02, seed, &err);
  *     mode_pool_draw(&pool, step * batch, batch, rows, epochs);
@@ -37,10 +37,10 @@ struct mode_pool {
 enum { MODE_POOL_ALL = -1 };
 
 /* coarse [n_rows]: coarse id of every row; may be NULL when expert is MODE_POOL_ALL. The caller clears pool
- * whatever the result. MODE_E_VALUE: no rows, over 2^32 - 1 rows, out_ratio outside [0, 1], an expert without any
- * row of its own. */
-enum mode_status mode_pool_init(struct mode_pool *pool, uint64_t n_rows, const int32_t *coarse, int32_t expert,
-                                double out_ratio, uint64_t seed, struct mode_error *err);
+ * whatever the result. MODE_E_VALUE: no rows, over 2^32 - 1 rows, out_ratio outside [0, 1], an expert without
+ * any row of its own. */
+enum mode_status mode_pool_init(struct mode_pool *pool, uint64_t n_rows, const int32_t *coarse,
+                                int32_t expert, double out_ratio, uint64_t seed, struct mode_error *err);
 void mode_pool_clear(struct mode_pool *pool);
 /* Samples in an epoch. */
 static inline uint32_t mode_pool_size(const struct mode_pool *pool)

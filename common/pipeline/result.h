@@ -5,8 +5,8 @@
  *
  * metrics.json: {"dataset", "model", "pretrained", "task", "metrics", "language"}; metrics are fractions.
  * zeroshot_classification: acc1, acc5, mean_per_class_recall, mean_top1_top5, roc_auc (the last only with two
- * classes). zeroshot_retrieval: image_retrieval_recall@K and text_retrieval_recall@K for K = 1, 5, 10. What is
- * undefined (acc5 below 5 classes) is null, which JSON knows, and not the bare NaN that Python writes.
+ * classes). zeroshot_retrieval: image_retrieval_recall@K and text_retrieval_recall@K for K = 1, 5, 10. What
+ * is undefined (acc5 below 5 classes) is null, which JSON knows, and not the bare NaN that Python writes.
  *
  * Source:  CLIP_benchmark's result format.
  * Threads: pure. */
@@ -23,16 +23,18 @@
 struct mode_result {
     const char *task_name, *model_name;
     enum mode_task_kind kind;
-    int64_t n, c;              /* images; classes or texts */
-    const float *cosine;       /* [N, C]                                                           */
-    const int32_t *truth;      /* classification: target [N]; retrieval: image_of_text [C]         */
+    int64_t n, c;         /* images; classes or texts */
+    const float *cosine;  /* [N, C]                                                           */
+    const int32_t *truth; /* classification: target [N]; retrieval: image_of_text [C]         */
 };
 
-/* The result object; the caller decrefs. For retrieval text_cosine [N, C] may hold other scores for ranking texts
- * (an ensemble weights the directions differently); NULL = cosine. */
+/* The result object; the caller decrefs. For retrieval text_cosine [N, C] may hold other scores for ranking
+ * texts (an ensemble weights the directions differently); NULL = cosine. */
 enum mode_status mode_result_json(json_t **out, const struct mode_result *r, const float *text_cosine,
                                   struct mode_error *err);
-enum mode_status mode_result_write_metrics(const char *path, const struct mode_result *r, struct mode_error *err);
-enum mode_status mode_result_write_logits(const char *path, const struct mode_result *r, struct mode_error *err);
+enum mode_status mode_result_write_metrics(const char *path, const struct mode_result *r,
+                                           struct mode_error *err);
+enum mode_status mode_result_write_logits(const char *path, const struct mode_result *r,
+                                          struct mode_error *err);
 
 #endif

@@ -1,16 +1,16 @@
 /* stream.h - pairs for training: from shards and their caption files to pixels and token ids.
  *
- * The rows of all caption files, in shard order, are the rows of the pool (pool.h). A batch is read anew every
- * time: pictures by pread at their place in the tar, decoded, randomly cropped; captions tokenised. Nothing but
- * the order of the epoch is kept, so memory does not grow with the pictures, and a batch is a function of
- * (seed, pool, step, batch) whatever the number of threads.
+ * The rows of all caption files, in shard order, are the rows of the pool (pool.h). A batch is read anew
+ * every time: pictures by pread at their place in the tar, decoded, randomly cropped; captions tokenised.
+ * Nothing but the order of the epoch is kept, so memory does not grow with the pictures, and a batch is a
+ * function of (seed, pool, step, batch) whatever the number of threads.
  *
  *     mode_stream_open(&stream, &options, &err);
  *     mode_batch_init(&batch, 256, size, context);
  *     for (step = start; step < end; step++) mode_stream_fill(stream, &batch, step, &err);
  *
- * A picture that does not decode here did decode when captions were extracted: the shard has changed or the disk
- * lies. That is an error with the shard, the sample's key and the byte, never a skipped sample.
+ * A picture that does not decode here did decode when captions were extracted: the shard has changed or the
+ * disk lies. That is an error with the shard, the sample's key and the byte, never a skipped sample.
  *
  * Dimensions: B pairs, S input side of the model, T context of the text tower.
  * Threads: one caller; a fill uses the pool of threads. */
@@ -53,13 +53,15 @@ struct mode_batch {
     double epoch;   /* of the sample after the last one, in passes over the pool: 2.25       */
 };
 /* Room for size pairs of side x side pictures and context ids. MODE_E_MEMORY. */
-enum mode_status mode_batch_init(struct mode_batch *b, int64_t size, int side, int context, struct mode_error *err);
+enum mode_status mode_batch_init(struct mode_batch *b, int64_t size, int side, int context,
+                                 struct mode_error *err);
 void mode_batch_clear(struct mode_batch *b);
 
 struct mode_stream;
 
-/* Errors: whatever reading the files says; MODE_E_FORMAT when an assignment is not of its caption file, or not of
- * these centres; MODE_E_VALUE when a shard's size has changed, or the expert is none of the centres'. */
+/* Errors: whatever reading the files says; MODE_E_FORMAT when an assignment is not of its caption file, or
+ * not of these centres; MODE_E_VALUE when a shard's size has changed, or the expert is none of the centres'.
+ */
 enum mode_status mode_stream_open(struct mode_stream **stream, const struct mode_stream_options *options,
                                   struct mode_error *err);
 void mode_stream_close(struct mode_stream **stream);

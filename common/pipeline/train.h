@@ -2,9 +2,9 @@
  *
  * A continuation takes the parent's weights, its AdamW moments and its step count and goes on with the same
  * schedule; a parent which is missing, of another shape or of another step is an error, never a start from
- * scratch. Every checkpoint_steps steps, and when asked to stop, everything needed to go on is written: weights,
- * moments, step, the rows of steps.jsonl. The data position follows from the step (pool.h) and randomness is
- * counter-based, so a resumed training ends with the same bytes as an uninterrupted one.
+ * scratch. Every checkpoint_steps steps, and when asked to stop, everything needed to go on is written:
+ * weights, moments, step, the rows of steps.jsonl. The data position follows from the step (pool.h) and
+ * randomness is counter-based, so a resumed training ends with the same bytes as an uninterrupted one.
  *
  * steps.jsonl, one object per optimizer step:
  *     step           steps done, of the whole schedule
@@ -48,11 +48,11 @@ struct mode_train_spec {
     double lr, beta1, beta2, eps, weight_decay;
     uint64_t warmup_steps, total_steps; /* of the whole schedule                     */
     uint64_t start_step, end_step;      /* this training's part, start < end <= total */
-    /* Step i has the learning rate of schedule position start + (i - start) * stride: 1 as a rule; above 1 for an
-     * expert that has fewer steps than the schedule has left and is to end at 0 all the same. */
+    /* Step i has the learning rate of schedule position start + (i - start) * stride: 1 as a rule; above 1
+     * for an expert that has fewer steps than the schedule has left and is to end at 0 all the same. */
     double schedule_stride;
-    uint64_t checkpoint_steps;          /* 0 = only when stopped                     */
-    int32_t expert;                     /* coarse id, or MODE_POOL_ALL               */
+    uint64_t checkpoint_steps; /* 0 = only when stopped                     */
+    int32_t expert;            /* coarse id, or MODE_POOL_ALL               */
     double out_ratio, scale_min, scale_max;
     size_t n_shards;
     const struct mode_stream_shard *shards;
@@ -67,8 +67,8 @@ struct mode_train_outputs { /* paths to write */
 struct mode_train_progress {
     uint64_t step, start_step, end_step; /* step = steps done */
     double loss, lr, logit_scale, epoch;
-    double samples_per_second;           /* of the last step  */
-    double data_seconds, step_seconds;   /* waiting for the batch; all of the step */
+    double samples_per_second;         /* of the last step  */
+    double data_seconds, step_seconds; /* waiting for the batch; all of the step */
 };
 
 /* What a training needs from where it runs. Any function may be NULL; ctx is handed to all. */
@@ -76,8 +76,8 @@ struct mode_train_hooks {
     void *ctx;
     void (*progress)(void *ctx, const struct mode_train_progress *p); /* after every step */
     bool (*stopping)(void *ctx);                                      /* asked after every step */
-    /* Folder to make for the checkpoint called name, malloc'd; and: its files are written, keep it. Both or none.
-     * Without them a stop loses the training. */
+    /* Folder to make for the checkpoint called name, malloc'd; and: its files are written, keep it. Both or
+     * none. Without them a stop loses the training. */
     char *(*checkpoint_dir)(void *ctx, const char *name);
     enum mode_status (*checkpoint_done)(void *ctx, const char *name, struct mode_error *err);
     const char *resume_from; /* folder of a complete checkpoint, or NULL */
@@ -93,8 +93,8 @@ struct mode_train_result {
     uint64_t steps_run;
 };
 
-/* result may be NULL. MODE_E_STOPPED: asked to stop, and checkpointed when hooks allow. MODE_E_VALUE: also a loss
- * that is not finite (the step is named). */
+/* result may be NULL. MODE_E_STOPPED: asked to stop, and checkpointed when hooks allow. MODE_E_VALUE: also a
+ * loss that is not finite (the step is named). */
 enum mode_status mode_train(struct mode_train_result *result, struct mode_backend *be,
                             const struct mode_train_spec *spec, const struct mode_train_outputs *outputs,
                             const struct mode_train_hooks *hooks, struct mode_error *err);

@@ -25,17 +25,19 @@ static enum mode_status check_digests(const Mode__EvaluateRequest *r, struct mod
     enum mode_status st = mode_digest_file(r->tokenizer_path, digest, NULL, err);
     if (st) return st;
     if (strcmp(digest, r->tokenizer_digest) != 0)
-        return MODE_FAIL(err, MODE_E_VALUE, "%s: has digest %s, the task was planned with %s", r->tokenizer_path, digest,
-                         r->tokenizer_digest);
+        return MODE_FAIL(err, MODE_E_VALUE, "%s: has digest %s, the task was planned with %s",
+                         r->tokenizer_path, digest, r->tokenizer_digest);
     if ((st = mode_evalset_digest(r->task_dir, digest, err))) return st;
     if (strcmp(digest, r->task_digest) != 0)
-        return MODE_FAIL(err, MODE_E_VALUE, "evaluation task %s: has digest %s, it was planned with %s: its files have "
+        return MODE_FAIL(err, MODE_E_VALUE,
+                         "evaluation task %s: has digest %s, it was planned with %s: its files have "
                          "changed since",
                          r->task_dir, digest, r->task_digest);
     return MODE_OK;
 }
 
-static enum mode_status write_outputs(struct mode_job *job, const struct mode_result *result, struct mode_error *err)
+static enum mode_status write_outputs(struct mode_job *job, const struct mode_result *result,
+                                      struct mode_error *err)
 {
     json_t *o = NULL;
     enum mode_status st = mode_result_json(&o, result, NULL, err);
@@ -52,7 +54,8 @@ enum mode_status evaluate_work(struct mode_job *job, struct mode_error *err)
 {
     size_t size, bytes;
     const uint8_t *packed = mode_job_request(job, &size);
-    const char *config = mode_job_input(job, MODE_FILE_CLIP_CONFIG), *weights = mode_job_input(job, MODE_FILE_CLIP_WEIGHTS);
+    const char *config = mode_job_input(job, MODE_FILE_CLIP_CONFIG),
+               *weights = mode_job_input(job, MODE_FILE_CLIP_WEIGHTS);
     Mode__EvaluateRequest *r = mode__evaluate_request__unpack(NULL, size, packed);
     const struct mode_encode_hook hook = {.ctx = job, .more = on_batch};
     struct mode_tokenizer *tokenizer = NULL;
@@ -61,7 +64,8 @@ enum mode_status evaluate_work(struct mode_job *job, struct mode_error *err)
     struct mode_evalset set = {0};
     float *cosine = NULL;
     enum mode_status st;
-    if (!r) return MODE_FAIL(err, MODE_E_FORMAT, "the evaluate request of %zu bytes cannot be unpacked", size);
+    if (!r)
+        return MODE_FAIL(err, MODE_E_FORMAT, "the evaluate request of %zu bytes cannot be unpacked", size);
     if (!config || !weights) {
         st = MODE_FAIL(err, MODE_E_VALUE, "the evaluate task of model %s has no input \"%s\"", r->model_name,
                        config ? MODE_FILE_CLIP_WEIGHTS : MODE_FILE_CLIP_CONFIG);

@@ -1,4 +1,5 @@
-/* evaluate.h - the work of the evaluate service: EvaluateRequest (proto/evaluate.proto) in, scores and metrics out. */
+/* evaluate.h - the work of the evaluate service: EvaluateRequest (proto/evaluate.proto) in, scores and
+ * metrics out. */
 #ifndef MODE_SERVICES_EVALUATE_H
 #define MODE_SERVICES_EVALUATE_H
 

@@ -25,17 +25,20 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, model, "model", NULL, "DIR", "open_clip folder"),
     MODE_OPT_STR(struct options, images, "images", NULL, "FILE", "paths of pictures, one per line"),
     MODE_OPT_STR(struct options, texts, "texts", NULL, "FILE", "texts, one per line (UTF-8)"),
-    MODE_OPT_STR(struct options, out, "out", NULL, "DIR", "where image_features.npy and text_features.npy go"),
+    MODE_OPT_STR(struct options, out, "out", NULL, "DIR",
+                 "where image_features.npy and text_features.npy go"),
     MODE_OPT_FLAG(struct options, raw, "raw", "do not make the rows unit vectors"),
-    MODE_OPT_STR(struct options, merges, "clip-merges", NULL, "FILE", "bpe_simple_vocab_16e6.txt.gz (for --texts)"),
+    MODE_OPT_STR(struct options, merges, "clip-merges", NULL, "FILE",
+                 "bpe_simple_vocab_16e6.txt.gz (for --texts)"),
     MODE_OPT_STR(struct options, merges, "merges", NULL, "FILE", "the same, shorter"),
     MODE_OPT_INT(struct options, batch, "batch", "256", "N", "pictures or texts in a batch"),
     MODE_OPT_STR(struct options, backend, "backend", "cpu", "NAME", "cpu | ref"),
     MODE_OPT_INT(struct options, threads, "threads", NULL, "N", "threads (default: every processor)"),
     MODE_OPT_END};
 
-static const char prose[] = "Rows are in the order of the lines: [N, E] f32. A picture that cannot be read or decoded "
-                            "is an error.";
+static const char prose[] =
+    "Rows are in the order of the lines: [N, E] f32. A picture that cannot be read or decoded "
+    "is an error.";
 
 /* Cuts text (kept alive by the caller) into its lines; a final line without newline counts. */
 static char **split_lines(char *text, int64_t *n)
@@ -74,8 +77,9 @@ static enum mode_status encode_texts(const struct options *o, struct mode_clip *
     int e = mode_clip_embed_dim(clip);
     enum mode_status st;
     if (!o->merges)
-        return MODE_FAIL(err, MODE_E_USAGE, "--texts needs --clip-merges FILE (or MODE_CLIP_MERGES): "
-                                            "bpe_simple_vocab_16e6.txt.gz");
+        return MODE_FAIL(err, MODE_E_USAGE,
+                         "--texts needs --clip-merges FILE (or MODE_CLIP_MERGES): "
+                         "bpe_simple_vocab_16e6.txt.gz");
     if ((st = mode_tokenizer_open_clip(&tokenizer, o->merges, MODE_CLIP_CLEAN_OPENAI, err))) goto out;
     if ((st = mode_file_read(o->texts, 0, &text, NULL, err))) goto out;
     lines = split_lines(text, &n);
@@ -129,12 +133,14 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     int n = 0;
     enum mode_status st;
     if (mode_options_wants_help(argc, argv)) {
-        mode_options_help(table, "MODE_", "mode encode --model DIR [--images FILE] [--texts FILE] --out DIR", prose);
+        mode_options_help(table, "MODE_", "mode encode --model DIR [--images FILE] [--texts FILE] --out DIR",
+                          prose);
         return MODE_OK;
     }
     if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n, err))) return st;
     if (!o.model || !o.out || (!o.images && !o.texts) || n || o.batch < 1)
-        return MODE_FAIL(err, MODE_E_USAGE, "--model, --out and --images or --texts are needed, nothing else");
+        return MODE_FAIL(err, MODE_E_USAGE,
+                         "--model, --out and --images or --texts are needed, nothing else");
     if (o.threads > 0) mode_parallel_set_threads((int)o.threads);
     if ((st = mode_dir_make(o.out, err))) goto out;
     if ((st = mode_backend_open(&be, o.backend, err))) goto out;

@@ -26,11 +26,13 @@ struct options {
 static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, model, "model", NULL, "DIR", "open_clip folder"),
     MODE_OPT_FLAG(struct options, task, "task", "may stand before the tasks: --task DIR DIR"),
-    MODE_OPT_STR(struct options, name, "name", NULL, "NAME", "what results call the model (the folder's name)"),
+    MODE_OPT_STR(struct options, name, "name", NULL, "NAME",
+                 "what results call the model (the folder's name)"),
     MODE_OPT_STR(struct options, merges, "clip-merges", NULL, "FILE", "bpe_simple_vocab_16e6.txt.gz"),
     MODE_OPT_STR(struct options, merges, "merges", NULL, "FILE", "the same, shorter"),
     MODE_OPT_INT(struct options, batch, "batch", "256", "N", "images or texts in a batch"),
-    MODE_OPT_STR(struct options, out, "out", NULL, "DIR", "write DIR/<task>/metrics.json and logits.safetensors"),
+    MODE_OPT_STR(struct options, out, "out", NULL, "DIR",
+                 "write DIR/<task>/metrics.json and logits.safetensors"),
     MODE_OPT_STR(struct options, backend, "backend", "cpu", "NAME", "cpu | ref"),
     MODE_OPT_INT(struct options, threads, "threads", NULL, "N", "threads (default: every processor)"),
     MODE_OPT_FLAG(struct options, json, "json", "one CLIP_benchmark result object per task, one per line"),
@@ -46,7 +48,8 @@ static void print_metrics(const char *task, const json_t *metrics)
     const char *key;
     json_t *value;
     printf("%s", task);
-    json_object_foreach((json_t *)metrics, key, value) {
+    json_object_foreach((json_t *)metrics, key, value)
+    {
         if (json_is_null(value))
             printf("\t%s=-", key);
         else
@@ -70,8 +73,8 @@ static enum mode_status write_files(const char *dir, const struct mode_result *r
 
 static bool on_batch(void *ctx, uint64_t done, uint64_t total, const char *unit)
 {
-    fprintf(stderr, "\r%s: %llu of %llu %s   %s", (const char *)ctx, (unsigned long long)done, (unsigned long long)total,
-            unit, done == total ? "\n" : "");
+    fprintf(stderr, "\r%s: %llu of %llu %s   %s", (const char *)ctx, (unsigned long long)done,
+            (unsigned long long)total, unit, done == total ? "\n" : "");
     return true;
 }
 
@@ -118,14 +121,17 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     int n = 0;
     enum mode_status st;
     if (mode_options_wants_help(argc, argv)) {
-        mode_options_help(table, "MODE_", "mode evaluate --model DIR --task DIR... [--json] [--out DIR]", prose);
+        mode_options_help(table, "MODE_", "mode evaluate --model DIR --task DIR... [--json] [--out DIR]",
+                          prose);
         return MODE_OK;
     }
     if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n, err))) return st;
-    if (!o.model || n == 0) return MODE_FAIL(err, MODE_E_USAGE, "--model and at least one task folder are needed");
+    if (!o.model || n == 0)
+        return MODE_FAIL(err, MODE_E_USAGE, "--model and at least one task folder are needed");
     if (!o.merges)
-        return MODE_FAIL(err, MODE_E_USAGE, "--clip-merges FILE (or MODE_CLIP_MERGES) is needed: "
-                                            "bpe_simple_vocab_16e6.txt.gz");
+        return MODE_FAIL(err, MODE_E_USAGE,
+                         "--clip-merges FILE (or MODE_CLIP_MERGES) is needed: "
+                         "bpe_simple_vocab_16e6.txt.gz");
     if (o.threads > 0) mode_parallel_set_threads((int)o.threads);
     folder = mode_xstrdup(o.model);
     for (size_t k = strlen(folder); k > 1 && folder[k - 1] == '/'; k--) folder[k - 1] = '\0';

@@ -26,9 +26,12 @@ struct options {
 };
 
 static const struct mode_option table[] = {
-    MODE_OPT_STR(struct options, config, "config", NULL, "MODEL", "new model: ViT-B-32, ... or an open_clip JSON file"),
-    MODE_OPT_STR(struct options, init, "init", NULL, "DIR", "go on from this folder, its moments and its step"),
-    MODE_OPT_FLAG(struct options, fresh_optimizer, "fresh-optimizer", "with --init: weights only, from step 0"),
+    MODE_OPT_STR(struct options, config, "config", NULL, "MODEL",
+                 "new model: ViT-B-32, ... or an open_clip JSON file"),
+    MODE_OPT_STR(struct options, init, "init", NULL, "DIR",
+                 "go on from this folder, its moments and its step"),
+    MODE_OPT_FLAG(struct options, fresh_optimizer, "fresh-optimizer",
+                  "with --init: weights only, from step 0"),
     MODE_OPT_STR(struct options, data, "data", NULL, "SHARDS", "folder, {000..041}.tar, a::b, @list.txt"),
     MODE_OPT_STR(struct options, text_keys, "text-keys", "txt;json:caption;json:texts[]", "LIST",
                  "where captions are, in order of preference"),
@@ -38,18 +41,21 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, log, "log", NULL, "FILE", "a copy of steps.jsonl"),
     MODE_OPT_INT(struct options, batch, "batch", "256", "N", "pairs in a step"),
     MODE_OPT_INT(struct options, steps, "steps", NULL, "N", "steps to train now"),
-    MODE_OPT_INT(struct options, total_steps, "total-steps", NULL, "N", "of the whole schedule (default: to where "
-                                                                       "this training ends)"),
+    MODE_OPT_INT(struct options, total_steps, "total-steps", NULL, "N",
+                 "of the whole schedule (default: to where "
+                 "this training ends)"),
     MODE_OPT_REAL(struct options, lr, "lr", "5e-4", "X", "peak learning rate"),
     MODE_OPT_INT(struct options, warmup, "warmup", "2000", "N", "steps of linear warm-up"),
     MODE_OPT_REAL(struct options, beta1, "beta1", "0.9", "X", "AdamW"),
     MODE_OPT_REAL(struct options, beta2, "beta2", "0.98", "X", "AdamW"),
     MODE_OPT_REAL(struct options, eps, "eps", "1e-6", "X", "AdamW"),
-    MODE_OPT_REAL(struct options, weight_decay, "weight-decay", "0.2", "X", "AdamW, on tensors of 2 dimensions and more"),
+    MODE_OPT_REAL(struct options, weight_decay, "weight-decay", "0.2", "X",
+                  "AdamW, on tensors of 2 dimensions and more"),
     MODE_OPT_REAL(struct options, scale_min, "scale-min", "0.9", "X", "smallest area of a random crop"),
     MODE_OPT_REAL(struct options, scale_max, "scale-max", "1", "X", "largest area of a random crop"),
     MODE_OPT_INT(struct options, seed, "seed", "0", "N", "initial weights, order, crops, choice of captions"),
-    MODE_OPT_INT(struct options, checkpoint_steps, "checkpoint-steps", "1000", "N", "resumable checkpoint every N steps"),
+    MODE_OPT_INT(struct options, checkpoint_steps, "checkpoint-steps", "1000", "N",
+                 "resumable checkpoint every N steps"),
     MODE_OPT_FLAG(struct options, resume, "resume", "go on with the training that was interrupted in --out"),
     MODE_OPT_STR(struct options, backend, "backend", "cpu", "NAME", "cpu | ref"),
     MODE_OPT_INT(struct options, threads, "threads", NULL, "N", "threads (default: every processor)"),
@@ -81,9 +87,11 @@ static void on_progress(void *ctx, const struct mode_train_progress *p)
     double now = mode_clock_s();
     if (p->step != p->end_step && now - h->last_line < (isatty(2) ? 1 : 30)) return;
     h->last_line = now;
-    fprintf(stderr, "step %llu of %llu, epoch %.3f, loss %.4f, lr %.3g, logit scale %.2f, %.1f pairs/s (data %.0f %%)\n",
-            (unsigned long long)p->step, (unsigned long long)p->end_step, p->epoch, p->loss, p->lr, p->logit_scale,
-            p->samples_per_second, 100 * p->data_seconds / p->step_seconds);
+    fprintf(
+        stderr,
+        "step %llu of %llu, epoch %.3f, loss %.4f, lr %.3g, logit scale %.2f, %.1f pairs/s (data %.0f %%)\n",
+        (unsigned long long)p->step, (unsigned long long)p->end_step, p->epoch, p->loss, p->lr,
+        p->logit_scale, p->samples_per_second, 100 * p->data_seconds / p->step_seconds);
 }
 
 static bool on_stopping(void *ctx)
@@ -128,7 +136,8 @@ static enum mode_status find_checkpoint(struct hook *h, char **dir, struct mode_
 }
 
 /* model and preprocess JSON of --init's folder */
-static enum mode_status config_of_folder(char **model, char **preprocess, const char *dir, struct mode_error *err)
+static enum mode_status config_of_folder(char **model, char **preprocess, const char *dir,
+                                         struct mode_error *err)
 {
     char *path = mode_path_join(dir, MODE_FILE_CLIP_CONFIG), *text = NULL;
     enum mode_status st = mode_file_read(path, 1 << 20, &text, NULL, err);
@@ -138,16 +147,19 @@ static enum mode_status config_of_folder(char **model, char **preprocess, const 
     return st;
 }
 
-static enum mode_status config_of_name(char **model, char **preprocess, const char *name, struct mode_error *err)
+static enum mode_status config_of_name(char **model, char **preprocess, const char *name,
+                                       struct mode_error *err)
 {
     yaml_document_t doc;
     char folder[4096];
-    if (!getcwd(folder, sizeof folder)) return MODE_FAIL(err, MODE_E_IO, "the current folder cannot be named");
+    if (!getcwd(folder, sizeof folder))
+        return MODE_FAIL(err, MODE_E_IO, "the current folder cannot be named");
     if (!yaml_document_initialize(&doc, NULL, NULL, NULL, 1, 1))
         return MODE_FAIL(err, MODE_E_MEMORY, "no memory for --config");
-    int id = yaml_document_add_scalar(&doc, NULL, (const yaml_char_t *)name, (int)strlen(name), YAML_PLAIN_SCALAR_STYLE);
-    enum mode_status st = mode_model_config_read(model, preprocess, &doc, yaml_document_get_node(&doc, id), folder,
-                                                 "--config", err);
+    int id = yaml_document_add_scalar(&doc, NULL, (const yaml_char_t *)name, (int)strlen(name),
+                                      YAML_PLAIN_SCALAR_STYLE);
+    enum mode_status st = mode_model_config_read(model, preprocess, &doc, yaml_document_get_node(&doc, id),
+                                                 folder, "--config", err);
     yaml_document_delete(&doc);
     return st;
 }
@@ -174,13 +186,17 @@ static void on_reject(void *ctx, uint32_t sample, enum mode_fate fate, const cha
     ((struct extraction *)ctx)->rejected++;
 }
 
-/* captions.bin of every shard, in <out>/captions; with --resume those that are there are taken as they are. */
+/* captions.bin of every shard, in <out>/captions; with --resume those that are there are taken as they are.
+ */
 static enum mode_status extract(struct mode_stream_shard *to, const struct mode_shards *shards,
                                 const struct options *o, struct mode_error *err)
 {
     struct extraction x = {.n_shards = shards->n};
-    struct mode_captions_options co = {.limits = MODE_IMAGE_LIMITS_DEFAULT, .seed = (uint64_t)o->seed,
-                                       .progress = on_extracted, .reject = on_reject, .ctx = &x};
+    struct mode_captions_options co = {.limits = MODE_IMAGE_LIMITS_DEFAULT,
+                                       .seed = (uint64_t)o->seed,
+                                       .progress = on_extracted,
+                                       .reject = on_reject,
+                                       .ctx = &x};
     char *dir = mode_path_join(o->out, "captions");
     uint64_t kept = 0;
     enum mode_status st = mode_dir_make(dir, err);
@@ -211,27 +227,34 @@ static enum mode_status check_options(const struct options *o, int n, struct mod
     if (!o->data || !o->out || o->steps < 1)
         return MODE_FAIL(err, MODE_E_USAGE, "--data, --out and --steps are needed");
     if (!o->merges)
-        return MODE_FAIL(err, MODE_E_USAGE, "--clip-merges FILE (or MODE_CLIP_MERGES) is needed: "
-                                            "bpe_simple_vocab_16e6.txt.gz");
+        return MODE_FAIL(err, MODE_E_USAGE,
+                         "--clip-merges FILE (or MODE_CLIP_MERGES) is needed: "
+                         "bpe_simple_vocab_16e6.txt.gz");
     if (!o->init == !o->config)
-        return MODE_FAIL(err, MODE_E_USAGE, "either --config (a new model) or --init (go on from a folder) is needed");
-    if (o->fresh_optimizer && !o->init) return MODE_FAIL(err, MODE_E_USAGE, "--fresh-optimizer goes with --init");
+        return MODE_FAIL(err, MODE_E_USAGE,
+                         "either --config (a new model) or --init (go on from a folder) is needed");
+    if (o->fresh_optimizer && !o->init)
+        return MODE_FAIL(err, MODE_E_USAGE, "--fresh-optimizer goes with --init");
     if (o->batch < 1 || o->seed < 0 || o->warmup < 0 || o->total_steps < 0 || o->checkpoint_steps < 0)
-        return MODE_FAIL(err, MODE_E_USAGE, "--batch, --seed, --warmup, --total-steps, --checkpoint-steps: no negative "
-                                            "numbers");
+        return MODE_FAIL(err, MODE_E_USAGE,
+                         "--batch, --seed, --warmup, --total-steps, --checkpoint-steps: no negative "
+                         "numbers");
     return MODE_OK;
 }
 
 /* The folder must not hold another training; --resume needs one. */
 static enum mode_status check_out(const struct options *o, struct mode_error *err)
 {
-    char *weights = mode_path_join(o->out, MODE_FILE_CLIP_WEIGHTS), *checkpoints = mode_path_join(o->out, "checkpoints");
+    char *weights = mode_path_join(o->out, MODE_FILE_CLIP_WEIGHTS),
+         *checkpoints = mode_path_join(o->out, "checkpoints");
     enum mode_status st = MODE_OK;
     if (mode_file_exists(weights))
-        st = MODE_FAIL(err, MODE_E_CREATE, "%s: exists already; a finished model is not overwritten", weights);
+        st =
+            MODE_FAIL(err, MODE_E_CREATE, "%s: exists already; a finished model is not overwritten", weights);
     else if (!o->resume && mode_file_exists(checkpoints))
-        st = MODE_FAIL(err, MODE_E_CREATE, "%s: holds an interrupted training: --resume goes on with it, or name another "
-                                           "folder",
+        st = MODE_FAIL(err, MODE_E_CREATE,
+                       "%s: holds an interrupted training: --resume goes on with it, or name another "
+                       "folder",
                        o->out);
     free(weights);
     free(checkpoints);
@@ -253,19 +276,26 @@ static enum mode_status find_parent(struct parent_files *p, uint64_t *step, cons
     if (o->fresh_optimizer) return MODE_OK;
     p->optimizer = mode_path_join(o->init, MODE_FILE_CLIP_OPTIMIZER);
     enum mode_status st = mode_checkpoint_step(step, p->optimizer, err);
-    return st == MODE_E_NOINPUT ? mode_error_prefix(err, st, "--init %s: no moments to go on from (--fresh-optimizer "
-                                                             "starts with the weights alone)", o->init) : st;
+    return st == MODE_E_NOINPUT ? mode_error_prefix(err, st,
+                                                    "--init %s: no moments to go on from (--fresh-optimizer "
+                                                    "starts with the weights alone)",
+                                                    o->init)
+                                : st;
 }
 
 static enum mode_status train(const struct options *o, const struct mode_train_spec *spec, struct hook *hook,
                               const char *resume_from, struct mode_error *err)
 {
-    char *path[] = {mode_path_join(o->out, MODE_FILE_CLIP_CONFIG), mode_path_join(o->out, MODE_FILE_CLIP_WEIGHTS),
+    char *path[] = {mode_path_join(o->out, MODE_FILE_CLIP_CONFIG),
+                    mode_path_join(o->out, MODE_FILE_CLIP_WEIGHTS),
                     mode_path_join(o->out, MODE_FILE_CLIP_OPTIMIZER), mode_path_join(o->out, MODE_FILE_STEPS),
                     mode_path_join(o->out, MODE_FILE_TRAIN)};
     const struct mode_train_outputs outputs = {path[0], path[1], path[2], path[3], path[4]};
-    const struct mode_train_hooks hooks = {.ctx = hook, .progress = on_progress, .stopping = on_stopping,
-                                           .checkpoint_dir = on_checkpoint_dir, .checkpoint_done = on_checkpoint_done,
+    const struct mode_train_hooks hooks = {.ctx = hook,
+                                           .progress = on_progress,
+                                           .stopping = on_stopping,
+                                           .checkpoint_dir = on_checkpoint_dir,
+                                           .checkpoint_done = on_checkpoint_done,
                                            .resume_from = resume_from};
     struct mode_train_result r;
     struct mode_backend *be = NULL;
@@ -278,7 +308,8 @@ static enum mode_status train(const struct options *o, const struct mode_train_s
         free(checkpoints);
     }
     if (!st)
-        printf("%s: step %llu, final loss %.4f, %llu pairs in the pool, %.1f pairs/s (%.1f %% of the time waiting for "
+        printf("%s: step %llu, final loss %.4f, %llu pairs in the pool, %.1f pairs/s (%.1f %% of the time "
+               "waiting for "
                "data)\n",
                o->out, (unsigned long long)spec->end_step, r.final_loss, (unsigned long long)r.rows,
                (double)r.steps_run * (double)spec->batch / r.seconds, 100 * r.data_seconds / r.seconds);
@@ -299,17 +330,21 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     int n = 0;
     enum mode_status st;
     if (mode_options_wants_help(argc, argv)) {
-        mode_options_help(table, "MODE_", "mode train --config MODEL|--init DIR --data SHARDS --steps N --out DIR", prose);
+        mode_options_help(table, "MODE_",
+                          "mode train --config MODEL|--init DIR --data SHARDS --steps N --out DIR", prose);
         return MODE_OK;
     }
-    if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n, err)) || (st = check_options(&o, n, err))) return st;
+    if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n, err)) ||
+        (st = check_options(&o, n, err)))
+        return st;
     if (o.threads > 0) mode_parallel_set_threads((int)o.threads);
     signal(SIGINT, on_signal);
     signal(SIGTERM, on_signal);
     hook.out = o.out;
     if ((st = check_out(&o, err)) || (st = mode_dir_make(o.out, err))) goto out;
     if (o.resume && (st = find_checkpoint(&hook, &resume_from, err))) goto out;
-    st = o.init ? config_of_folder(&model, &preprocess, o.init, err) : config_of_name(&model, &preprocess, o.config, err);
+    st = o.init ? config_of_folder(&model, &preprocess, o.init, err)
+                : config_of_name(&model, &preprocess, o.config, err);
     if (st || (st = find_parent(&files, &start, &o, err))) goto out;
     char *source = (char *)o.data;
     if ((st = mode_sources_expand(&shards, &source, 1, ".", err))) goto out;
@@ -318,15 +353,29 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
 
     const struct mode_train_parent parent = {files.config, files.weights, files.optimizer};
     const uint64_t end = start + (uint64_t)o.steps;
-    const struct mode_train_spec spec = {.name = "train", .model_config = model, .preprocess_config = preprocess,
-                                         .tokenizer = o.merges, .seed = (uint64_t)o.seed, .batch = o.batch, .lr = o.lr,
-                                         .beta1 = o.beta1, .beta2 = o.beta2, .eps = o.eps,
-                                         .weight_decay = o.weight_decay, .warmup_steps = (uint64_t)o.warmup,
+    const struct mode_train_spec spec = {.name = "train",
+                                         .model_config = model,
+                                         .preprocess_config = preprocess,
+                                         .tokenizer = o.merges,
+                                         .seed = (uint64_t)o.seed,
+                                         .batch = o.batch,
+                                         .lr = o.lr,
+                                         .beta1 = o.beta1,
+                                         .beta2 = o.beta2,
+                                         .eps = o.eps,
+                                         .weight_decay = o.weight_decay,
+                                         .warmup_steps = (uint64_t)o.warmup,
                                          .total_steps = o.total_steps ? (uint64_t)o.total_steps : end,
-                                         .start_step = start, .end_step = end, .schedule_stride = 1,
-                                         .checkpoint_steps = (uint64_t)o.checkpoint_steps, .expert = MODE_POOL_ALL,
-                                         .scale_min = o.scale_min, .scale_max = o.scale_max, .n_shards = shards.n,
-                                         .shards = stream, .parent = o.init ? &parent : NULL};
+                                         .start_step = start,
+                                         .end_step = end,
+                                         .schedule_stride = 1,
+                                         .checkpoint_steps = (uint64_t)o.checkpoint_steps,
+                                         .expert = MODE_POOL_ALL,
+                                         .scale_min = o.scale_min,
+                                         .scale_max = o.scale_max,
+                                         .n_shards = shards.n,
+                                         .shards = stream,
+                                         .parent = o.init ? &parent : NULL};
     st = train(&o, &spec, &hook, resume_from, err);
 out:
     for (size_t i = 0; stream && i < shards.n; i++) free((char *)stream[i].captions);

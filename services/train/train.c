@@ -25,11 +25,12 @@ static void on_progress(void *ctx, const struct mode_train_progress *p)
     mode_job_progress(h->job, p->step - p->start_step, p->end_step - p->start_step, "steps");
     if (p->step != p->end_step && now - h->last_log < 30) return;
     h->last_log = now;
-    mode_log_info("train_step",
-                  "model=%s step=%llu of=%llu epoch=%.3f loss=%.4f lr=%.3g logit_scale=%.2f samples_per_s=%.1f "
-                  "data_s=%.3f step_s=%.3f",
-                  h->name, (unsigned long long)p->step, (unsigned long long)p->end_step, p->epoch, p->loss, p->lr,
-                  p->logit_scale, p->samples_per_second, p->data_seconds, p->step_seconds);
+    mode_log_info(
+        "train_step",
+        "model=%s step=%llu of=%llu epoch=%.3f loss=%.4f lr=%.3g logit_scale=%.2f samples_per_s=%.1f "
+        "data_s=%.3f step_s=%.3f",
+        h->name, (unsigned long long)p->step, (unsigned long long)p->end_step, p->epoch, p->loss, p->lr,
+        p->logit_scale, p->samples_per_second, p->data_seconds, p->step_seconds);
 }
 
 static bool on_stopping(void *ctx)
@@ -47,7 +48,8 @@ static enum mode_status on_checkpoint_done(void *ctx, const char *name, struct m
     return mode_job_checkpoint_done(((struct hook *)ctx)->job, name, err);
 }
 
-static enum mode_status need_input(const char **path, struct mode_job *job, const char *name, struct mode_error *err)
+static enum mode_status need_input(const char **path, struct mode_job *job, const char *name,
+                                   struct mode_error *err)
 {
     *path = mode_job_input(job, name);
     return *path ? MODE_OK : MODE_FAIL(err, MODE_E_VALUE, "the train task has no input \"%s\"", name);
@@ -74,19 +76,21 @@ static enum mode_status check_tokenizer(const Mode__TrainRequest *r, struct mode
     char digest[MODE_DIGEST_HEX];
     enum mode_status st = mode_digest_file(r->tokenizer_path, digest, NULL, err);
     if (!st && strcmp(digest, r->tokenizer_digest) != 0)
-        st = MODE_FAIL(err, MODE_E_VALUE, "%s: has digest %s, the task was planned with %s", r->tokenizer_path, digest,
-                       r->tokenizer_digest);
+        st = MODE_FAIL(err, MODE_E_VALUE, "%s: has digest %s, the task was planned with %s",
+                       r->tokenizer_path, digest, r->tokenizer_digest);
     return st;
 }
 
 static void report(struct mode_job *job, const struct mode_train_result *result)
 {
     char *note = mode_xasprintf(
-        "{\"final_loss\": %.6g, \"steps\": %llu, \"resumed_at\": %llu, \"seconds\": %.3f, \"data_seconds\": %.3f, "
+        "{\"final_loss\": %.6g, \"steps\": %llu, \"resumed_at\": %llu, \"seconds\": %.3f, \"data_seconds\": "
+        "%.3f, "
         "\"samples_seen\": %llu, \"in_cluster\": %llu, \"out_of_cluster\": %llu, \"parameters\": %zu}",
         result->final_loss, (unsigned long long)result->steps_run, (unsigned long long)result->resumed_at,
         result->seconds, result->data_seconds, (unsigned long long)result->samples_seen,
-        (unsigned long long)result->in_cluster, (unsigned long long)result->out_of_cluster, result->parameters);
+        (unsigned long long)result->in_cluster, (unsigned long long)result->out_of_cluster,
+        result->parameters);
     mode_job_note(job, note);
     free(note);
     /* own rows only: over all experts they sum to the rows of the run; the few shared ones are in the note */
@@ -106,17 +110,34 @@ enum mode_status train_work(struct mode_job *job, struct mode_error *err)
     enum mode_status st;
     if (!r) return MODE_FAIL(err, MODE_E_FORMAT, "the train request of %zu bytes cannot be unpacked", size);
     struct hook hook = {.job = job, .name = r->name, .last_log = mode_clock_s()};
-    const struct mode_train_hooks hooks = {.ctx = &hook, .progress = on_progress, .stopping = on_stopping,
-                                           .checkpoint_dir = on_checkpoint_dir, .checkpoint_done = on_checkpoint_done,
+    const struct mode_train_hooks hooks = {.ctx = &hook,
+                                           .progress = on_progress,
+                                           .stopping = on_stopping,
+                                           .checkpoint_dir = on_checkpoint_dir,
+                                           .checkpoint_done = on_checkpoint_done,
                                            .resume_from = mode_job_checkpoint_latest(job)};
-    struct mode_train_spec spec = {.name = r->name, .model_config = r->model_config,
-                                   .preprocess_config = r->preprocess_config, .tokenizer = r->tokenizer_path,
-                                   .seed = r->seed, .batch = r->batch, .lr = r->lr, .beta1 = r->beta1, .beta2 = r->beta2,
-                                   .eps = r->eps, .weight_decay = r->weight_decay, .warmup_steps = r->warmup_steps,
-                                   .total_steps = r->total_steps, .start_step = r->start_step, .end_step = r->end_step,
-                                   .schedule_stride = r->schedule_stride, .checkpoint_steps = r->checkpoint_steps,
-                                   .expert = r->expert, .out_ratio = r->out_ratio, .scale_min = r->scale_min,
-                                   .scale_max = r->scale_max, .n_shards = r->n_shard_paths};
+    struct mode_train_spec spec = {.name = r->name,
+                                   .model_config = r->model_config,
+                                   .preprocess_config = r->preprocess_config,
+                                   .tokenizer = r->tokenizer_path,
+                                   .seed = r->seed,
+                                   .batch = r->batch,
+                                   .lr = r->lr,
+                                   .beta1 = r->beta1,
+                                   .beta2 = r->beta2,
+                                   .eps = r->eps,
+                                   .weight_decay = r->weight_decay,
+                                   .warmup_steps = r->warmup_steps,
+                                   .total_steps = r->total_steps,
+                                   .start_step = r->start_step,
+                                   .end_step = r->end_step,
+                                   .schedule_stride = r->schedule_stride,
+                                   .checkpoint_steps = r->checkpoint_steps,
+                                   .expert = r->expert,
+                                   .out_ratio = r->out_ratio,
+                                   .scale_min = r->scale_min,
+                                   .scale_max = r->scale_max,
+                                   .n_shards = r->n_shard_paths};
     if ((st = check_tokenizer(r, err))) goto out;
     shards = mode_xcalloc(r->n_shard_paths, sizeof *shards);
     if ((st = gather_shards(shards, job, r, err))) goto out;

@@ -1,4 +1,5 @@
-/* Evaluation end to end on a small generated task: scores against a slow second implementation, the result's JSON. */
+/* Evaluation end to end on a small generated task: scores against a slow second implementation, the result's
+ * JSON. */
 #include "clip_world.h"
 
 #include "base/parallel.h"
@@ -33,16 +34,31 @@ static int setup(void **state)
     (void)state;
     world_open(&world);
     model_dir = mode_path_join(world.dir, "model");
-    char *path[] = {mode_path_join(model_dir, MODE_FILE_CLIP_CONFIG), mode_path_join(model_dir, MODE_FILE_CLIP_WEIGHTS),
-                    mode_path_join(model_dir, MODE_FILE_CLIP_OPTIMIZER), mode_path_join(model_dir, MODE_FILE_STEPS),
-                    mode_path_join(model_dir, MODE_FILE_TRAIN)};
+    char *path[] = {mode_path_join(model_dir, MODE_FILE_CLIP_CONFIG),
+                    mode_path_join(model_dir, MODE_FILE_CLIP_WEIGHTS),
+                    mode_path_join(model_dir, MODE_FILE_CLIP_OPTIMIZER),
+                    mode_path_join(model_dir, MODE_FILE_STEPS), mode_path_join(model_dir, MODE_FILE_TRAIN)};
     const struct mode_train_outputs outputs = {path[0], path[1], path[2], path[3], path[4]};
-    const struct mode_train_spec spec = {.name = "seed", .model_config = WORLD_MODEL,
-                                         .preprocess_config = WORLD_PREPROCESS, .tokenizer = world.merges, .seed = 5,
-                                         .batch = 31, .lr = 3e-3, .beta1 = 0.9, .beta2 = 0.98, .eps = 1e-6,
-                                         .weight_decay = 0.1, .warmup_steps = 5, .total_steps = 60, .end_step = 60,
-                                         .schedule_stride = 1, .expert = MODE_POOL_ALL, .scale_min = 0.8, .scale_max = 1,
-                                         .n_shards = WORLD_SHARDS, .shards = world.shards};
+    const struct mode_train_spec spec = {.name = "seed",
+                                         .model_config = WORLD_MODEL,
+                                         .preprocess_config = WORLD_PREPROCESS,
+                                         .tokenizer = world.merges,
+                                         .seed = 5,
+                                         .batch = 31,
+                                         .lr = 3e-3,
+                                         .beta1 = 0.9,
+                                         .beta2 = 0.98,
+                                         .eps = 1e-6,
+                                         .weight_decay = 0.1,
+                                         .warmup_steps = 5,
+                                         .total_steps = 60,
+                                         .end_step = 60,
+                                         .schedule_stride = 1,
+                                         .expert = MODE_POOL_ALL,
+                                         .scale_min = 0.8,
+                                         .scale_max = 1,
+                                         .n_shards = WORLD_SHARDS,
+                                         .shards = world.shards};
     world_ok(mode_dir_make(model_dir, &err), &err);
     world_ok(mode_backend_open(&be, "cpu", &err), &err);
     world_ok(mode_train(NULL, be, &spec, &outputs, NULL, &err), &err);
@@ -94,7 +110,8 @@ static void slow_image(double *out, const uint8_t *data, size_t size)
     mode_image_clear(&im);
 }
 
-static void check_scores(const struct mode_evalset *set, const float *cosine, double texts[][MAX_E], int64_t c)
+static void check_scores(const struct mode_evalset *set, const float *cosine, double texts[][MAX_E],
+                         int64_t c)
 {
     double worst = 0;
     for (int i = 0; i < set->n_images; i++) {
@@ -141,10 +158,12 @@ static void test_classification(void **state)
         to_unit(texts[k], mode_clip_embed_dim(clip));
     }
     check_scores(&set, cosine, texts, 4);
-    world_ok(mode_evaluate(other, clip, tokenizer, &set, 3, NULL, &err), &err); /* batches that do not divide */
+    world_ok(mode_evaluate(other, clip, tokenizer, &set, 3, NULL, &err),
+             &err); /* batches that do not divide */
     for (int i = 0; i < N * 4; i++) assert_true(fabsf(cosine[i] - other[i]) < 1e-5f);
 
-    char *path = mode_path_join(world.dir, "metrics.json"), *logits = mode_path_join(world.dir, "logits.safetensors");
+    char *path = mode_path_join(world.dir, "metrics.json"),
+         *logits = mode_path_join(world.dir, "logits.safetensors");
     const struct mode_result r = mode_evaluate_result(&set, cosine, "seed");
     world_ok(mode_result_write_metrics(path, &r, &err), &err);
     world_ok(mode_result_write_logits(logits, &r, &err), &err);
@@ -188,7 +207,8 @@ static void test_retrieval(void **state)
     char *path = mode_path_join(world.dir, "metrics.json");
     const struct mode_result r = mode_evaluate_result(&set, cosine, "seed");
     world_ok(mode_result_write_metrics(path, &r, &err), &err);
-    double image1 = metric(path, "image_retrieval_recall@1"), image10 = metric(path, "image_retrieval_recall@10");
+    double image1 = metric(path, "image_retrieval_recall@1"),
+           image10 = metric(path, "image_retrieval_recall@10");
     assert_true(image1 <= image10 && image10 <= 1);
     assert_true(metric(path, "text_retrieval_recall@10") >= metric(path, "text_retrieval_recall@5"));
     mode_evalset_close(&set);

@@ -16,7 +16,8 @@ enum { ROWS = 1003, EXPERTS = 3 };
 static void make_coarse(int32_t *coarse)
 {
     struct mode_rng r = mode_rng_for(11, MODE_RNG_TEST, 0, 0);
-    for (int i = 0; i < ROWS; i++) coarse[i] = mode_rng_below(&r, 10) < 6 ? 0 : 1 + (int32_t)mode_rng_below(&r, 2);
+    for (int i = 0; i < ROWS; i++)
+        coarse[i] = mode_rng_below(&r, 10) < 6 ? 0 : 1 + (int32_t)mode_rng_below(&r, 2);
 }
 
 static void test_experts_divide_the_rows_among_them(void **state)
@@ -91,8 +92,8 @@ static void test_epochs_differ_in_order_and_in_the_rows_from_outside(void **stat
     mode_pool_clear(&p);
 }
 
-/* A step's rows are a function of its number: reading steps in any order, or starting in the middle, gives what
- * one pass gives; and batches run over an epoch's end without losing a row. */
+/* A step's rows are a function of its number: reading steps in any order, or starting in the middle, gives
+ * what one pass gives; and batches run over an epoch's end without losing a row. */
 static void test_a_step_does_not_depend_on_the_steps_before(void **state)
 {
     (void)state;

@@ -34,9 +34,16 @@ static int teardown(void **state)
 
 static struct mode_stream_options options_of(int32_t expert)
 {
-    struct mode_stream_options o = {.n_shards = WORLD_SHARDS, .shards = world.shards, .centres = world.centres,
-                                    .expert = expert, .out_ratio = 0.1, .scale_min = 0.5, .scale_max = 1.0, .seed = 9,
-                                    .context = CONTEXT, .tokenizer = tokenizer};
+    struct mode_stream_options o = {.n_shards = WORLD_SHARDS,
+                                    .shards = world.shards,
+                                    .centres = world.centres,
+                                    .expert = expert,
+                                    .out_ratio = 0.1,
+                                    .scale_min = 0.5,
+                                    .scale_max = 1.0,
+                                    .seed = 9,
+                                    .context = CONTEXT,
+                                    .tokenizer = tokenizer};
     mode_preprocess_default(&o.preprocess, SIDE);
     return o;
 }
@@ -76,9 +83,11 @@ static void test_a_batch_is_the_pool_s_rows_decoded_cropped_and_tokenised(void *
             assert_int_equal(mode_captions_load(&c, world.captions[shard], NULL), MODE_OK);
             assert_int_equal(mode_tar_data_open(&tar, world.tar[shard], NULL), MODE_OK);
             const struct mode_sample *m = mode_captions_row(&c, rows[i] % WORLD_ROWS);
-            assert_int_equal(mode_image_decode(&im, tar.data + m->image_offset, m->image_size, &limits, NULL), MODE_OK);
-            assert_int_equal(mode_preprocess_train(&o.preprocess, &im, 0.5, 1.0, 9, epochs[i], rows[i], want, NULL),
+            assert_int_equal(mode_image_decode(&im, tar.data + m->image_offset, m->image_size, &limits, NULL),
                              MODE_OK);
+            assert_int_equal(
+                mode_preprocess_train(&o.preprocess, &im, 0.5, 1.0, 9, epochs[i], rows[i], want, NULL),
+                MODE_OK);
             assert_memory_equal(b.pixels + i * 3 * SIDE * SIDE, want, sizeof want);
             int n = mode_tokenizer_encode(tokenizer, m->caption, strlen(m->caption), want_ids, CONTEXT);
             assert_int_equal(b.n_ids[i], n);
@@ -107,7 +116,8 @@ static void digest_in_item(void *ctx, int64_t item, int thread)
     struct mode_batch b = {0};
     (void)item;
     (void)thread;
-    MODE_ASSERT(mode_stream_open(&s, &o, NULL) == MODE_OK && mode_batch_init(&b, BATCH, SIDE, CONTEXT, NULL) == MODE_OK);
+    MODE_ASSERT(mode_stream_open(&s, &o, NULL) == MODE_OK &&
+                mode_batch_init(&b, BATCH, SIDE, CONTEXT, NULL) == MODE_OK);
     MODE_ASSERT(mode_stream_fill(s, &b, 11, NULL) == MODE_OK);
     mode_digest_bytes(b.pixels, (size_t)BATCH * 3 * SIDE * SIDE * sizeof(float), d->hex);
     mode_batch_clear(&b);

@@ -19,8 +19,8 @@ enum { BATCH = 10, FORK = 6, TOTAL = 12, N_FILES = 5 };
 
 static struct world world;
 static struct mode_backend *be;
-static const char *const files[N_FILES] = {MODE_FILE_CLIP_CONFIG, MODE_FILE_CLIP_WEIGHTS, MODE_FILE_CLIP_OPTIMIZER,
-                                           MODE_FILE_STEPS, MODE_FILE_TRAIN};
+static const char *const files[N_FILES] = {MODE_FILE_CLIP_CONFIG, MODE_FILE_CLIP_WEIGHTS,
+                                           MODE_FILE_CLIP_OPTIMIZER, MODE_FILE_STEPS, MODE_FILE_TRAIN};
 
 static int setup(void **state)
 {
@@ -44,13 +44,31 @@ static char *file_of(const char *run, const char *file)
 
 static struct mode_train_spec spec_of(uint64_t start, uint64_t end, const struct mode_train_parent *parent)
 {
-    return (struct mode_train_spec){.name = "seed", .model_config = WORLD_MODEL, .preprocess_config = WORLD_PREPROCESS,
-                                    .tokenizer = world.merges, .seed = 5, .batch = BATCH, .lr = 1e-3, .beta1 = 0.9,
-                                    .beta2 = 0.98, .eps = 1e-6, .weight_decay = 0.2, .warmup_steps = 3,
-                                    .total_steps = TOTAL, .start_step = start, .end_step = end, .schedule_stride = 1,
-                                    .checkpoint_steps = 4, .expert = MODE_POOL_ALL, .out_ratio = 0.1, .scale_min = 0.8,
-                                    .scale_max = 1, .n_shards = WORLD_SHARDS, .shards = world.shards,
-                                    .centres = world.centres, .parent = parent};
+    return (struct mode_train_spec){.name = "seed",
+                                    .model_config = WORLD_MODEL,
+                                    .preprocess_config = WORLD_PREPROCESS,
+                                    .tokenizer = world.merges,
+                                    .seed = 5,
+                                    .batch = BATCH,
+                                    .lr = 1e-3,
+                                    .beta1 = 0.9,
+                                    .beta2 = 0.98,
+                                    .eps = 1e-6,
+                                    .weight_decay = 0.2,
+                                    .warmup_steps = 3,
+                                    .total_steps = TOTAL,
+                                    .start_step = start,
+                                    .end_step = end,
+                                    .schedule_stride = 1,
+                                    .checkpoint_steps = 4,
+                                    .expert = MODE_POOL_ALL,
+                                    .out_ratio = 0.1,
+                                    .scale_min = 0.8,
+                                    .scale_max = 1,
+                                    .n_shards = WORLD_SHARDS,
+                                    .shards = world.shards,
+                                    .centres = world.centres,
+                                    .parent = parent};
 }
 
 /* Stops after a given step, and remembers its checkpoints. */
@@ -88,7 +106,8 @@ static enum mode_status on_done(void *ctx, const char *name, struct mode_error *
 }
 
 static enum mode_status train(const char *run, const struct mode_train_spec *spec, struct stopper *stopper,
-                              const char *resume_from, struct mode_train_result *result, struct mode_error *err)
+                              const char *resume_from, struct mode_train_result *result,
+                              struct mode_error *err)
 {
     char *path[N_FILES], *dir = file_of(run, "");
     struct stopper own = {0};
@@ -97,8 +116,11 @@ static enum mode_status train(const char *run, const struct mode_train_spec *spe
     for (int i = 0; i < N_FILES; i++) path[i] = file_of(run, files[i]);
     world_ok(mode_dir_make(dir, err), err);
     const struct mode_train_outputs outputs = {path[0], path[1], path[2], path[3], path[4]};
-    const struct mode_train_hooks hooks = {.ctx = stopper, .progress = on_progress, .stopping = on_stopping,
-                                           .checkpoint_dir = on_dir, .checkpoint_done = on_done,
+    const struct mode_train_hooks hooks = {.ctx = stopper,
+                                           .progress = on_progress,
+                                           .stopping = on_stopping,
+                                           .checkpoint_dir = on_dir,
+                                           .checkpoint_done = on_done,
                                            .resume_from = resume_from};
     enum mode_status st = mode_train(result, be, spec, &outputs, &hooks, err);
     for (int i = 0; i < N_FILES; i++) free(path[i]);
@@ -110,7 +132,8 @@ static enum mode_status train(const char *run, const struct mode_train_spec *spe
 static bool same_file(const char *a, const char *b, const char *file)
 {
     char *x = file_of(a, file), *y = file_of(b, file), dx[MODE_DIGEST_HEX], dy[MODE_DIGEST_HEX];
-    bool ok = mode_digest_file(x, dx, NULL, NULL) == MODE_OK && mode_digest_file(y, dy, NULL, NULL) == MODE_OK;
+    bool ok =
+        mode_digest_file(x, dx, NULL, NULL) == MODE_OK && mode_digest_file(y, dy, NULL, NULL) == MODE_OK;
     free(x);
     free(y);
     return ok && strcmp(dx, dy) == 0;
@@ -257,11 +280,13 @@ static void test_a_continuation_never_starts_from_something_else(void **state)
     assert_non_null(strstr(err.text, "ended at step 6"));
 
     spec.start_step = FORK; /* a wider model */
-    spec.model_config = "{\"embed_dim\": 32, \"vision_cfg\": {\"image_size\": 16, \"layers\": 1, \"width\": 32, "
-                        "\"head_width\": 16, \"patch_size\": 8}, \"text_cfg\": {\"context_length\": 16, "
-                        "\"vocab_size\": 49408, \"width\": 32, \"heads\": 2, \"layers\": 1}}";
+    spec.model_config =
+        "{\"embed_dim\": 32, \"vision_cfg\": {\"image_size\": 16, \"layers\": 1, \"width\": 32, "
+        "\"head_width\": 16, \"patch_size\": 8}, \"text_cfg\": {\"context_length\": 16, "
+        "\"vocab_size\": 49408, \"width\": 32, \"heads\": 2, \"layers\": 1}}";
     assert_int_equal(train("bad", &spec, NULL, NULL, NULL, &err), MODE_E_VALUE);
-    char *wide = mode_xasprintf("{\"model_cfg\": %s, \"preprocess_cfg\": %s}", spec.model_config, WORLD_PREPROCESS);
+    char *wide =
+        mode_xasprintf("{\"model_cfg\": %s, \"preprocess_cfg\": %s}", spec.model_config, WORLD_PREPROCESS);
     char *wide_path = mode_path_join(world.dir, "wide.json");
     world_ok(mode_file_write_atomic(wide_path, wide, strlen(wide), &err), &err);
     parent.config = wide_path; /* even when the config says so */
@@ -325,13 +350,14 @@ static void test_the_loss_falls(void **state)
 int main(void)
 {
     mode_parallel_set_threads(3);
-    const struct CMUnitTest tests[] = {/* in this order: later ones compare with the files of earlier ones */
-                                       cmocka_unit_test(test_an_interrupted_training_ends_with_the_same_bytes),
-                                       cmocka_unit_test(test_the_number_of_threads_does_not_show),
-                                       cmocka_unit_test(test_a_continuation_goes_on_where_the_seed_ended),
-                                       cmocka_unit_test(test_a_continuation_never_starts_from_something_else),
-                                       cmocka_unit_test(test_a_loss_that_is_not_finite_ends_the_training),
-                                       cmocka_unit_test(test_impossible_trainings_are_refused),
-                                       cmocka_unit_test(test_the_loss_falls)};
+    const struct CMUnitTest tests[] = {
+        /* in this order: later ones compare with the files of earlier ones */
+        cmocka_unit_test(test_an_interrupted_training_ends_with_the_same_bytes),
+        cmocka_unit_test(test_the_number_of_threads_does_not_show),
+        cmocka_unit_test(test_a_continuation_goes_on_where_the_seed_ended),
+        cmocka_unit_test(test_a_continuation_never_starts_from_something_else),
+        cmocka_unit_test(test_a_loss_that_is_not_finite_ends_the_training),
+        cmocka_unit_test(test_impossible_trainings_are_refused),
+        cmocka_unit_test(test_the_loss_falls)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
