@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { BLOCK_SAMPLES = 256 }; /* between two reports of progress */
+enum { BLOCK_SAMPLES = 64 }; /* between two reports of progress */
 
 struct verdict {
     struct mode_text_choice text;
