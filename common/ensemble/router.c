@@ -128,7 +128,7 @@ static void route(double *w, const struct mode_near *near, int first, int k, boo
             t[i] = (struct term){near->expert[first + i], exp(-(near->distance[first + i] - least) / p->scale)};
         add_terms(w, n, t, k);
         for (int i = 0; i < n; i++) all += w[i]; /* >= 1: the nearest word counts 1 */
-        for (int i = 0; i < n; i++) w[i] = small && w[i] <= 0 ? -INFINITY : w[i] / all / p->tau;
+        for (int i = 0; i < n; i++) w[i] = small && !single && w[i] <= 0 ? -INFINITY : w[i] / all / p->tau;
         softmax(w, n);
         return;
     case MODE_ROUTER_UNIFORM:

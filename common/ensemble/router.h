@@ -76,7 +76,7 @@ void mode_near_close(struct mode_near *near);
 void mode_router_weights(double *weight, const struct mode_near *near, enum mode_router router,
                          const struct mode_router_params *params);
 /* weight [k, n], every row sums to 1: each word is a task of its own (text to image retrieval). The corrections
- * for small and large tasks do not apply to `paper` and `coarse-centre` here. */
+ * for small and large tasks do not apply here, but for `reference`, which has one formula for any number of words. */
 void mode_router_query_weights(double *weight, const struct mode_near *near, enum mode_router router,
                                const struct mode_router_params *params);
 /* In nats: 0 for one expert alone, ln n for all alike. */

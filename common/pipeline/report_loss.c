@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { LEFT = 46, RIGHT = 860, WIDTH = 1010, TOP = 12, BOTTOM = 300, HEIGHT = 340, POINTS = 160 };
+enum { LEFT = 46, RIGHT = 1000, WIDTH = 1010, TOP = 12, BOTTOM = 300, HEIGHT = 340, POINTS = 120 };
 
 static int model_index(const struct mode_ensemble *e, const char *name)
 {
@@ -13,10 +13,11 @@ static int model_index(const struct mode_ensemble *e, const char *name)
     return -1;
 }
 
-/* Means over groups of neighbouring steps: at most POINTS of them. Calls add for each; returns how many. */
-static int smooth(const struct mode_curve *c, double *x, double *y)
+/* Means over groups of neighbouring steps, the same for all curves: POINTS of them over `last` steps. Returns how many. */
+static int smooth(const struct mode_curve *c, double last, double *x, double *y)
 {
-    int group = (c->n + POINTS - 1) / POINTS, n = 0;
+    int group = last > POINTS ? (int)ceil(last / POINTS) : 1, n = 0;
+    if (group < (c->n + POINTS - 1) / POINTS) group = (c->n + POINTS - 1) / POINTS;
     for (int i = 0; i < c->n; i += group, n++) {
         int end = i + group < c->n ? i + group : c->n;
         x[n] = y[n] = 0;
@@ -32,10 +33,11 @@ void mode_report_loss(struct mode_str *s, const struct mode_report *r)
 {
     double x[POINTS], y[POINTS], last = 1, lo = INFINITY, hi = -INFINITY;
     char buf[16];
+    for (int i = 0; i < r->n_curves; i++)
+        if (r->curve[i].n) last = fmax(last, r->curve[i].step[r->curve[i].n - 1]);
     for (int i = 0; i < r->n_curves; i++) {
-        int n = smooth(&r->curve[i], x, y);
+        int n = smooth(&r->curve[i], last, x, y);
         for (int j = 0; j < n; j++) {
-            last = fmax(last, x[j]);
             if (!isfinite(y[j])) continue;
             lo = fmin(lo, y[j]);
             hi = fmax(hi, y[j]);
@@ -63,7 +65,7 @@ void mode_report_loss(struct mode_str *s, const struct mode_report *r)
         mode_str_printf(s, "<text class=soft x=\"%.1f\" y=\"%d\" text-anchor=middle>%.0f</text>\n", LEFT + (RIGHT - LEFT) * v / last, BOTTOM + 20, v);
     mode_str_printf(s, "<text class=soft x=\"%d\" y=\"%d\" text-anchor=end>optimizer steps</text>\n", RIGHT, BOTTOM + 36);
     for (int i = 0; i < r->n_curves; i++) {
-        int m = model_index(r->ensemble, r->curve[i].model), n = smooth(&r->curve[i], x, y);
+        int m = model_index(r->ensemble, r->curve[i].model), n = smooth(&r->curve[i], last, x, y);
         const char *colour = m < 0 ? "xs" : mode_report_colour(r->ensemble, m, buf);
         bool started = false;
         mode_str_printf(s, "<path class=\"stroke %s\" stroke-width=\"1.8\" stroke-linejoin=round d=\"", colour);
