@@ -20,7 +20,7 @@ struct auction {
     const struct mode_cost *cost;
     int64_t n, imaginary;
     int k, n_cand;
-    int64_t cap; /* places per centre: ceil(n / k) */
+    int64_t cap;            /* places per centre: ceil(n / k) */
     struct candidate *cand; /* [n, n_cand] */
     float *limit;           /* [n] no centre outside the list was below this when the list was made */
     struct bid *heap;       /* [k, cap] min-heaps by (level, who) */
@@ -221,8 +221,8 @@ static void collect(const struct auction *a, int32_t *id, struct mode_balanced_s
         while (c->id != id[i]) c++; /* a row bids only for centres of its list */
         s->objective += c->cost;
     }
-    /* any prices give a lower bound (linear programming duality): what everyone would pay for the best place, less
-     * what the places take in */
+    /* any prices give a lower bound (linear programming duality): what everyone would pay for the best place,
+     * less what the places take in */
     double least_seat = INFINITY;
     s->bound = 0;
     for (int64_t i = 0; i < a->n; i++) {
@@ -256,11 +256,14 @@ enum mode_status mode_balanced_assign(int32_t *id, double *price, struct mode_ba
     a.seat = malloc((size_t)k * sizeof *a.seat);
     a.held = calloc((size_t)k, 1);
     a.queue = malloc((size_t)(n + a.imaginary) * sizeof *a.queue);
-    if ((size_t)n <= params->keep_bytes / sizeof *a.all / (size_t)k) a.all = malloc((size_t)n * (size_t)k * sizeof *a.all);
-    if (!a.all) a.scratch = malloc((size_t)mode_parallel_threads() * MODE_COST_BLOCK * (size_t)k * sizeof *a.scratch);
+    if ((size_t)n <= params->keep_bytes / sizeof *a.all / (size_t)k)
+        a.all = malloc((size_t)n * (size_t)k * sizeof *a.all);
+    if (!a.all)
+        a.scratch = malloc((size_t)mode_parallel_threads() * MODE_COST_BLOCK * (size_t)k * sizeof *a.scratch);
     if (!a.cand || !a.limit || !a.heap || !a.size || !a.price || !a.seat || !a.held || !a.queue ||
         (!a.all && !a.scratch)) {
-        st = MODE_FAIL(err, MODE_E_MEMORY, "balanced assignment: no memory for %lld rows and %d centres", (long long)n, k);
+        st = MODE_FAIL(err, MODE_E_MEMORY, "balanced assignment: no memory for %lld rows and %d centres",
+                       (long long)n, k);
         goto out;
     }
     if (price) memcpy(a.price, price, (size_t)k * sizeof *price);

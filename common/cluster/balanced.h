@@ -1,26 +1,28 @@
 /* balanced.h - give every row to one of k centres so that cluster sizes differ by at most one.
  *
- * Sizes are floor(n/k) or ceil(n/k), and n mod k clusters have the larger one, for every n and k (n < k: 0 or 1).
- * The total cost is within n * epsilon of the smallest possible: an auction in which rows bid for places, a
- * centre's price is its lowest accepted bid, and epsilon shrinks in steps. Which centres get the larger size is
- * decided by the auction too: k - n mod k imaginary rows of no cost bid for one place in each centre.
+ * Sizes are floor(n/k) or ceil(n/k), and n mod k clusters have the larger one, for every n and k (n < k: 0 or
+ * 1). The total cost is within n * epsilon of the smallest possible: an auction in which rows bid for places,
+ * a centre's price is its lowest accepted bid, and epsilon shrinks in steps. Which centres get the larger
+ * size is decided by the auction too: k - n mod k imaginary rows of no cost bid for one place in each centre.
  *
- * Source:  Bertsekas and Castanon, "The auction algorithm for the transportation problem" (1989); written afresh.
- *          docs/decisions/0010-balanced-assignment.md says why.
- * Threads: candidate lists are made in parallel; the auction is sequential. Same bytes for any thread count. */
+ * Source:  Bertsekas and Castanon, "The auction algorithm for the transportation problem" (1989); written
+ * afresh. docs/decisions/0010-balanced-assignment.md says why. Threads: candidate lists are made in parallel;
+ * the auction is sequential. Same bytes for any thread count. */
 #ifndef MODE_CLUSTER_BALANCED_H
 #define MODE_CLUSTER_BALANCED_H
 
 #include "cluster/cost.h"
 
 struct mode_balanced_params {
-    double tolerance; /* epsilon at the end, as a share of the mean cost to the nearest centre, > 0 */
-    double start;     /* epsilon to begin with when start prices are good; 0: from the spread of costs */
-    int candidates;   /* centres remembered per row, 2 .. 64; rows look beyond them when priced out */
+    double tolerance;  /* epsilon at the end, as a share of the mean cost to the nearest centre, > 0 */
+    double start;      /* epsilon to begin with when start prices are good; 0: from the spread of costs */
+    int candidates;    /* centres remembered per row, 2 .. 64; rows look beyond them when priced out */
     size_t keep_bytes; /* keep all n * k costs when they fit into this; otherwise measure rows again */
 };
 #define MODE_BALANCED_PARAMS_DEFAULT                                                                         \
-    {.tolerance = 1e-3, .start = 0, .candidates = 32, .keep_bytes = (size_t)2 << 30}
+    {                                                                                                        \
+        .tolerance = 1e-3, .start = 0, .candidates = 32, .keep_bytes = (size_t)2 << 30                       \
+    }
 
 struct mode_balanced_stats {
     double objective; /* sum of costs                                   */
@@ -30,8 +32,8 @@ struct mode_balanced_stats {
     int64_t largest, smallest;
 };
 
-/* id [n] in [0, k). price [k]: start prices in, final prices out (for a warm start of nearby centres); NULL: zeros.
- * Errors: MODE_E_MEMORY. stats may be NULL. */
+/* id [n] in [0, k). price [k]: start prices in, final prices out (for a warm start of nearby centres); NULL:
+ * zeros. Errors: MODE_E_MEMORY. stats may be NULL. */
 enum mode_status mode_balanced_assign(int32_t *id, double *price, struct mode_balanced_stats *stats,
                                       const struct mode_cost *cost, const struct mode_balanced_params *params,
                                       struct mode_error *err);

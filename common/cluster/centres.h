@@ -1,8 +1,9 @@
 /* centres.h - centres.safetensors: fine centres, coarse groups, and what they are good for.
  *
  * fine [m, d] f32, coarse [n, d] f32, fine_to_coarse [m] i32, fine_size [m] i64 (rows of the sample in each),
- * metadata: encoder_id, metric, seed, sample_size, certificate (JSON: per level largest, smallest, objective).
- * Vectors of another encoder than encoder_id must never be compared with these centres: that is an error.
+ * metadata: encoder_id, metric, seed, sample_size, certificate (JSON: per level largest, smallest,
+ * objective). Vectors of another encoder than encoder_id must never be compared with these centres: that is
+ * an error.
  *
  * Source: MoDE (arXiv:2404.16030) section 3.1. */
 #ifndef MODE_CLUSTER_CENTRES_H
@@ -30,7 +31,7 @@ enum mode_status mode_centres_load(struct mode_centres *c, const char *path, str
 enum mode_status mode_centres_save(const struct mode_centres *c, const char *path, struct mode_error *err);
 void mode_centres_clear(struct mode_centres *c);
 /* MODE_E_VALUE with a sentence unless encoder_id is the centres' own; what names the vectors. */
-enum mode_status mode_centres_check_encoder(const struct mode_centres *c, const char *encoder_id, const char *what,
-                                            struct mode_error *err);
+enum mode_status mode_centres_check_encoder(const struct mode_centres *c, const char *encoder_id,
+                                            const char *what, struct mode_error *err);
 
 #endif

@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* k different rows, drawn without replacement. Rows equal to one already taken are passed over as long as there
- * are others, so that duplicate captions do not start two centres at one place. */
+/* k different rows, drawn without replacement. Rows equal to one already taken are passed over as long as
+ * there are others, so that duplicate captions do not start two centres at one place. */
 static enum mode_status draw_start(float *centres, const float *x, int64_t n, int d,
                                    const struct mode_kmeans_params *p, struct mode_error *err)
 {
@@ -81,16 +81,18 @@ static void move_centres(float *centres, const int32_t *id, const float *x, int6
     mode_parallel_for(p->k, update_item, &u);
 }
 
-enum mode_status mode_kmeans_train(float *centres, int32_t *id, struct mode_kmeans_stats *stats, const float *x,
-                                   int64_t n, int d, const struct mode_kmeans_params *p, struct mode_error *err)
+enum mode_status mode_kmeans_train(float *centres, int32_t *id, struct mode_kmeans_stats *stats,
+                                   const float *x, int64_t n, int d, const struct mode_kmeans_params *p,
+                                   struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
     struct mode_kmeans_stats s = {0};
     MODE_ASSERT(p->k >= 1 && d >= 1 && p->iterations >= 1 && n < INT32_MAX - p->k);
     if (p->k > n)
-        return MODE_FAIL(err, MODE_E_VALUE,
-                         "k-means: %lld rows cannot fill %d centres, each needs at least one. HINT: ask for fewer centres",
-                         (long long)n, p->k);
+        return MODE_FAIL(
+            err, MODE_E_VALUE,
+            "k-means: %lld rows cannot fill %d centres, each needs at least one. HINT: ask for fewer centres",
+            (long long)n, p->k);
     double *price = calloc((size_t)p->k, sizeof *price);
     int64_t *first = malloc(((size_t)p->k + 1) * sizeof *first);
     int32_t *members = malloc((size_t)n * sizeof *members);

@@ -40,7 +40,8 @@ static void nearest_item(void *ctx, int64_t item, int thread)
         const float *row = block + (int64_t)i * c->k, *x = c->x + (first + i) * c->d;
         float least = row[0];
         for (int k = 1; k < c->k; k++) least = row[k] < least ? row[k] : least;
-        /* rounding of |x|^2 + |c|^2 - 2 x.c in f32: a few units in the last place of its largest term, more for long sums */
+        /* rounding of |x|^2 + |c|^2 - 2 x.c in f32: a few units in the last place of its largest term, more
+         * for long sums */
         double x_len = c->x_sq ? sqrt(c->x_sq[first + i]) : 1;
         double size = (x_len + a->c_max) * (x_len + a->c_max);
         float margin = (float)(size * 1.2e-7 * (8 + 0.25 * c->d));
@@ -62,8 +63,8 @@ static void nearest_item(void *ctx, int64_t item, int thread)
     }
 }
 
-enum mode_status mode_nearest(int32_t *id, float *distance, enum mode_metric metric, const float *x, int64_t n,
-                              const float *c, int k, int d, struct mode_error *err)
+enum mode_status mode_nearest(int32_t *id, float *distance, enum mode_metric metric, const float *x,
+                              int64_t n, const float *c, int k, int d, struct mode_error *err)
 {
     struct mode_cost cost;
     enum mode_status st = mode_cost_open(&cost, metric, x, n, c, k, d, err);
@@ -72,7 +73,8 @@ enum mode_status mode_nearest(int32_t *id, float *distance, enum mode_metric met
     a.scratch = malloc((size_t)mode_parallel_threads() * MODE_COST_BLOCK * (size_t)k * sizeof *a.scratch);
     if (!a.scratch) {
         mode_cost_close(&cost);
-        return MODE_FAIL(err, MODE_E_MEMORY, "nearest centre: no memory for blocks of %d x %d", MODE_COST_BLOCK, k);
+        return MODE_FAIL(err, MODE_E_MEMORY, "nearest centre: no memory for blocks of %d x %d",
+                         MODE_COST_BLOCK, k);
     }
     if (cost.c_sq) {
         a.c_max = 0;

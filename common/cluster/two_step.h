@@ -1,8 +1,8 @@
 /* two_step.h - rows to m fine centres, fine centres to n coarse groups.
  *
- * A coarse group is a data expert; what routing knows of it is its set of fine centres. Both steps are balanced,
- * and the coarse groups are the balanced assignment itself (not a nearest-centre prediction made afterwards), so
- * no group is empty and sizes differ by at most one fine centre.
+ * A coarse group is a data expert; what routing knows of it is its set of fine centres. Both steps are
+ * balanced, and the coarse groups are the balanced assignment itself (not a nearest-centre prediction made
+ * afterwards), so no group is empty and sizes differ by at most one fine centre.
  *
  * Source:  MoDE (arXiv:2404.16030) section 3.1. */
 #ifndef MODE_CLUSTER_TWO_STEP_H
@@ -21,11 +21,14 @@ struct mode_two_step_params {
     void *ctx;
 };
 #define MODE_TWO_STEP_PARAMS_DEFAULT                                                                         \
-    {.fine = 1024, .coarse = 4, .fine_iterations = 50, .coarse_iterations = 100, .tolerance = 1e-4,          \
-     .metric = MODE_METRIC_EUCLIDEAN}
+    {                                                                                                        \
+        .fine = 1024, .coarse = 4, .fine_iterations = 50, .coarse_iterations = 100, .tolerance = 1e-4,       \
+        .metric = MODE_METRIC_EUCLIDEAN                                                                      \
+    }
 
-/* out: everything but encoder_id, filled; clear with mode_centres_clear, also after a failure. x [n, d] unit rows.
- * Errors: MODE_E_VALUE (too few rows, a row not finite or not unit; err names it), MODE_E_MEMORY, MODE_E_STOPPED. */
+/* out: everything but encoder_id, filled; clear with mode_centres_clear, also after a failure. x [n, d] unit
+ * rows. Errors: MODE_E_VALUE (too few rows, a row not finite or not unit; err names it), MODE_E_MEMORY,
+ * MODE_E_STOPPED. */
 enum mode_status mode_two_step_train(struct mode_centres *out, const float *x, int64_t n, int d,
                                      const struct mode_two_step_params *params, struct mode_error *err);
 

@@ -1,8 +1,8 @@
 /* outcome.h - what a model got right, sample by sample, so that two models can be compared fairly.
  *
- * A metric here is a weighted mean over samples of 0 or 1. Two models answer the same samples, so the standard
- * error of their difference comes from the differences sample by sample: much smaller than from two separate
- * proportions, and the one to believe.
+ * A metric here is a weighted mean over samples of 0 or 1. Two models answer the same samples, so the
+ * standard error of their difference comes from the differences sample by sample: much smaller than from two
+ * separate proportions, and the one to believe.
  *
  * Equal scores: the lower index wins, as in metrics.h.
  * Threads: pure. */
@@ -27,15 +27,15 @@ struct mode_outcome {
 };
 
 /* scores [rows, cols]; truth: target [rows], or image_of_text [cols] for the recalls. */
-void mode_outcome_make(struct mode_outcome *o, enum mode_measure measure, const float *scores, const int32_t *truth,
-                       int64_t rows, int64_t cols);
+void mode_outcome_make(struct mode_outcome *o, enum mode_measure measure, const float *scores,
+                       const int32_t *truth, int64_t rows, int64_t cols);
 void mode_outcome_clear(struct mode_outcome *o);
 /* In [0, 1]; *error (may be NULL) is its standard error. */
 double mode_outcome_mean(const struct mode_outcome *o, double *error);
 /* Mean of a less mean of b, same samples; *error is the standard error of the difference. */
 double mode_outcome_difference(const struct mode_outcome *a, const struct mode_outcome *b, double *error);
-/* What the best answer that ignores its input scores: the most frequent class (acc1), 1 / classes (mean per class),
- * 1 / images, or the mean share of an image's texts among all. */
+/* What the best answer that ignores its input scores: the most frequent class (acc1), 1 / classes (mean per
+ * class), 1 / images, or the mean share of an image's texts among all. */
 double mode_measure_chance(enum mode_measure measure, const int32_t *truth, int64_t rows, int64_t cols);
 
 #endif

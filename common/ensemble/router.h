@@ -8,16 +8,13 @@
  *     mode_router_weights(weight, &near, MODE_ROUTER_REFERENCE, &params);       // [n], sums to 1
  *
  * With d the L2 distance of a word to its nearest fine centre and k words:
- *   paper         softmax of  sum exp(-d^2 / lambda), lambda / ln k above 200 words, and the sum multiplied by
- *                 exp(0.5 - sqrt k) below 10 words
- *   reference     softmax of (sum exp((a - d) b)) / 8, a = exp(0.5 - sqrt k) below 10 words else 0,
- *                 b = 5 log10(max(10, k - 200))
- *   uniform       1 / n
- *   coarse-centre like paper, with the coarse centres in place of the fine ones
- *   share         softmax of share / tau, share = this expert's part of  sum exp(-(d - min d) / scale): does not depend
- *                 on how far the words lie from all centres, nor on how many they are; experts that no word of a
- *                 small task (< 10 words) lies near are left out
- * An expert without a match has sum 0 and keeps its place. The order of words does not matter, to the bit.
+ *   paper         softmax of  sum exp(-d^2 / lambda), lambda / ln k above 200 words, and the sum multiplied
+ * by exp(0.5 - sqrt k) below 10 words reference     softmax of (sum exp((a - d) b)) / 8, a = exp(0.5 - sqrt
+ * k) below 10 words else 0, b = 5 log10(max(10, k - 200)) uniform       1 / n coarse-centre like paper, with
+ * the coarse centres in place of the fine ones share         softmax of share / tau, share = this expert's
+ * part of  sum exp(-(d - min d) / scale): does not depend on how far the words lie from all centres, nor on
+ * how many they are; experts that no word of a small task (< 10 words) lies near are left out An expert
+ * without a match has sum 0 and keeps its place. The order of words does not matter, to the bit.
  *
  * Source:  MoDE (arXiv:2404.16030) section 3.3 and appendix; `reference` is the released code's formula.
  * Threads: pure; an open struct is read-only. */
@@ -41,42 +38,46 @@ enum mode_router {
 #define X(name, text) MODE_ROUTER_##name,
     MODE_ROUTER_MAP(X)
 #undef X
-    MODE_ROUTER_COUNT
+        MODE_ROUTER_COUNT
 };
 const char *mode_router_name(enum mode_router router);
 /* MODE_E_VALUE: the sentence lists the names. */
 enum mode_status mode_router_parse(enum mode_router *router, const char *name, struct mode_error *err);
 
 struct mode_router_params {
-    int few, many;   /* fewer words than `few` is a small task; more than `many` a large one */
-    double lambda;   /* paper: squared distances are divided by this */
-    double slope;    /* reference: 5  */
-    double base;     /* reference: 10, the least argument of the logarithm */
-    double divisor;  /* reference: 8  */
+    int few, many;     /* fewer words than `few` is a small task; more than `many` a large one */
+    double lambda;     /* paper: squared distances are divided by this */
+    double slope;      /* reference: 5  */
+    double base;       /* reference: 10, the least argument of the logarithm */
+    double divisor;    /* reference: 8  */
     double scale, tau; /* share */
 };
 #define MODE_ROUTER_PARAMS_DEFAULT                                                                           \
-    {.few = 10, .many = 200, .lambda = 0.2, .slope = 5, .base = 10, .divisor = 8, .scale = 0.2, .tau = 0.25}
+    {                                                                                                        \
+        .few = 10, .many = 200, .lambda = 0.2, .slope = 5, .base = 10, .divisor = 8, .scale = 0.2,           \
+        .tau = 0.25                                                                                          \
+    }
 
 /* Every word's nearest centres. */
 struct mode_near {
-    int k, n;                           /* words, experts                      */
-    int32_t *fine_id, *expert;          /* [k] nearest fine centre, its expert */
-    float *distance;                    /* [k] L2 to it                        */
-    int32_t *coarse_id;                 /* [k] nearest coarse centre           */
-    float *coarse_distance;             /* [k] L2 to it                        */
+    int k, n;                  /* words, experts                      */
+    int32_t *fine_id, *expert; /* [k] nearest fine centre, its expert */
+    float *distance;           /* [k] L2 to it                        */
+    int32_t *coarse_id;        /* [k] nearest coarse centre           */
+    float *coarse_distance;    /* [k] L2 to it                        */
 };
-/* words [k, centres->d] unit rows, of the centres' encoder (the caller checks that). Errors: MODE_E_VALUE (k < 1, a
- * row not finite or not unit), MODE_E_MEMORY. Clear also after a failure. */
-enum mode_status mode_near_open(struct mode_near *near, const struct mode_centres *centres, const float *words, int k,
-                                struct mode_error *err);
+/* words [k, centres->d] unit rows, of the centres' encoder (the caller checks that). Errors: MODE_E_VALUE (k
+ * < 1, a row not finite or not unit), MODE_E_MEMORY. Clear also after a failure. */
+enum mode_status mode_near_open(struct mode_near *near, const struct mode_centres *centres,
+                                const float *words, int k, struct mode_error *err);
 void mode_near_close(struct mode_near *near);
 
 /* weight [n], sums to 1, never NaN: all words are one task. */
 void mode_router_weights(double *weight, const struct mode_near *near, enum mode_router router,
                          const struct mode_router_params *params);
-/* weight [k, n], every row sums to 1: each word is a task of its own (text to image retrieval). The corrections
- * for small and large tasks do not apply here, but for `reference`, which has one formula for any number of words. */
+/* weight [k, n], every row sums to 1: each word is a task of its own (text to image retrieval). The
+ * corrections for small and large tasks do not apply here, but for `reference`, which has one formula for any
+ * number of words. */
 void mode_router_query_weights(double *weight, const struct mode_near *near, enum mode_router router,
                                const struct mode_router_params *params);
 /* In nats: 0 for one expert alone, ln n for all alike. */

@@ -1,8 +1,8 @@
 /* pipeline/assign.h - text vectors of one shard to fine ids.
  *
- * assign.safetensors: fine_id [N] i32, distance [N] f32 (L2, or 1 - cosine with cosine centres), metadata encoder_id,
- * centres (digest of the centres file), metric. Row i is row i of the shard's captions.bin. Only fine ids are
- * stored: another coarse grouping of the same fine centres needs no new assignment. */
+ * assign.safetensors: fine_id [N] i32, distance [N] f32 (L2, or 1 - cosine with cosine centres), metadata
+ * encoder_id, centres (digest of the centres file), metric. Row i is row i of the shard's captions.bin. Only
+ * fine ids are stored: another coarse grouping of the same fine centres needs no new assignment. */
 #ifndef MODE_PIPELINE_ASSIGN_H
 #define MODE_PIPELINE_ASSIGN_H
 
@@ -10,9 +10,10 @@
 
 #include <stdint.h>
 
-/* encoder_id: what the caller expects of both files; NULL: whatever the centres say. *rows (may be NULL): rows assigned.
- * Errors: MODE_E_FORMAT, MODE_E_VALUE (encoders or widths differ, a row not finite or not unit; the sentence names it). */
-enum mode_status mode_assign_run(uint64_t *rows, const char *out_path, const char *feat_path, const char *centres_path,
-                                 const char *encoder_id, struct mode_error *err);
+/* encoder_id: what the caller expects of both files; NULL: whatever the centres say. *rows (may be NULL):
+ * rows assigned. Errors: MODE_E_FORMAT, MODE_E_VALUE (encoders or widths differ, a row not finite or not
+ * unit; the sentence names it). */
+enum mode_status mode_assign_run(uint64_t *rows, const char *out_path, const char *feat_path,
+                                 const char *centres_path, const char *encoder_id, struct mode_error *err);
 
 #endif

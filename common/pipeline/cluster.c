@@ -23,12 +23,15 @@ static enum mode_status open_inputs(struct input *in, uint64_t *rows, int64_t *w
         if ((st = mode_safetensors_open(&in[i].file, feat[i], err))) return st;
         in[i].open = true;
         int64_t dim[2] = {-1, *width};
-        if ((st = mode_safetensors_need(&in[i].file, "feat", MODE_DTYPE_F32, 2, dim, &in[i].feat, err))) return st;
+        if ((st = mode_safetensors_need(&in[i].file, "feat", MODE_DTYPE_F32, 2, dim, &in[i].feat, err)))
+            return st;
         const char *id = mode_safetensors_meta(&in[i].file, "encoder_id");
         if (!id) return MODE_FAIL(err, MODE_E_FORMAT, "%s: metadata \"encoder_id\" is missing", feat[i]);
         if (!*encoder_id) *encoder_id = id;
         if (strcmp(id, *encoder_id) != 0)
-            return MODE_FAIL(err, MODE_E_VALUE, "%s: vectors of encoder \"%s\", expected \"%s\"; vectors of different encoders cannot be clustered together",
+            return MODE_FAIL(err, MODE_E_VALUE,
+                             "%s: vectors of encoder \"%s\", expected \"%s\"; vectors of different encoders "
+                             "cannot be clustered together",
                              feat[i], id, *encoder_id);
         *width = in[i].feat->dim[1];
         *rows += (uint64_t)in[i].feat->dim[0];
@@ -52,8 +55,8 @@ static int by_row(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Every row draws a number from its own generator; the `want` smallest are the sample. So whether a row is in it
- * depends on no order, no file boundary and no process. t [want] comes out in row order. */
+/* Every row draws a number from its own generator; the `want` smallest are the sample. So whether a row is in
+ * it depends on no order, no file boundary and no process. t [want] comes out in row order. */
 static void draw_sample(struct ticket *t, uint64_t want, uint64_t rows, uint64_t seed)
 {
     for (uint64_t i = 0; i < rows; i++) {
@@ -78,8 +81,8 @@ static void draw_sample(struct ticket *t, uint64_t want, uint64_t rows, uint64_t
 }
 
 /* Rows of the sample from the mapped files, each file's checked by itself so that errors name it. */
-static enum mode_status gather(float *x, const struct ticket *t, uint64_t n, const struct input *in, size_t n_in,
-                               int64_t d, const char *const *names, struct mode_error *err)
+static enum mode_status gather(float *x, const struct ticket *t, uint64_t n, const struct input *in,
+                               size_t n_in, int64_t d, const char *const *names, struct mode_error *err)
 {
     uint64_t first = 0, done = 0;
     int64_t *number = mode_xmalloc((size_t)(n + 1) * sizeof *number);
@@ -90,15 +93,17 @@ static enum mode_status gather(float *x, const struct ticket *t, uint64_t n, con
             number[done] = (int64_t)(t[done].row - first);
             memcpy(x + (int64_t)done * d, mode_f32(in[i].feat) + number[done] * d, (size_t)d * sizeof *x);
         }
-        st = mode_rows_check(x + (int64_t)start * d, (int64_t)(done - start), (int)d, true, number + start, names[i], err);
+        st = mode_rows_check(x + (int64_t)start * d, (int64_t)(done - start), (int)d, true, number + start,
+                             names[i], err);
         first = end;
     }
     free(number);
     return st;
 }
 
-enum mode_status mode_cluster_run(struct mode_cluster_result *result, const char *out_path, const char *const *feat,
-                                  size_t n_feats, const struct mode_cluster_params *p, struct mode_error *err)
+enum mode_status mode_cluster_run(struct mode_cluster_result *result, const char *out_path,
+                                  const char *const *feat, size_t n_feats,
+                                  const struct mode_cluster_params *p, struct mode_error *err)
 {
     enum mode_status st;
     struct mode_centres centres = {0};
@@ -117,7 +122,8 @@ enum mode_status mode_cluster_run(struct mode_cluster_result *result, const char
     t = malloc((size_t)(want + 1) * sizeof *t);
     x = bytes == SIZE_MAX ? NULL : malloc(bytes + 1);
     if (!t || !x) {
-        st = MODE_FAIL(err, MODE_E_MEMORY, "clustering: no memory for a sample of %llu rows. HINT: sample fewer per centre",
+        st = MODE_FAIL(err, MODE_E_MEMORY,
+                       "clustering: no memory for a sample of %llu rows. HINT: sample fewer per centre",
                        (unsigned long long)want);
         goto out;
     }
@@ -150,7 +156,8 @@ enum mode_status mode_metric_parse(enum mode_metric *metric, const char *name, s
     } else if (strcmp(name, "cosine") == 0) {
         *metric = MODE_METRIC_COSINE;
     } else {
-        return MODE_FAIL(err, MODE_E_VALUE, "metric \"%.40s\" is not known; expected euclidean or cosine", name);
+        return MODE_FAIL(err, MODE_E_VALUE, "metric \"%.40s\" is not known; expected euclidean or cosine",
+                         name);
     }
     return MODE_OK;
 }

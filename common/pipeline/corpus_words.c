@@ -1,7 +1,7 @@
 /* Which words set one expert's captions apart from the others'. */
+#include "pipeline/corpus_words.h"
 #include "base/str.h"
 #include "pipeline/corpus.h"
-#include "pipeline/corpus_words.h"
 
 #include <math.h>
 #include <stdbool.h>
@@ -12,8 +12,8 @@
 /* Words that say nothing of a caption's subject, whatever their odds. */
 static bool is_filler(const char *word)
 {
-    static const char *const filler[] = {"an", "and", "are", "as", "at", "by", "for", "from", "in", "is", "it", "its",
-                                         "of", "on", "or", "the", "this", "to", "with"};
+    static const char *const filler[] = {"an", "and", "are", "as", "at", "by",  "for",  "from", "in",  "is",
+                                         "it", "its", "of",  "on", "or", "the", "this", "to",   "with"};
     for (size_t i = 0; i < sizeof filler / sizeof *filler; i++)
         if (strcmp(word, filler[i]) == 0) return true;
     return false;
@@ -24,7 +24,8 @@ void mode_corpus_words(const char *caption, void (*fn)(void *ctx, const char *wo
     char word[64];
     size_t len = 0;
     for (const unsigned char *p = (const unsigned char *)caption;; p++) {
-        bool letter = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') || *p >= 0x80;
+        bool letter =
+            (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') || *p >= 0x80;
         if (letter) {
             if (len < sizeof word) word[len] = (char)(*p >= 'A' && *p <= 'Z' ? *p + 32 : *p);
             len++;
@@ -66,7 +67,8 @@ static void add_word(void *ctx, const char *word, size_t len)
     if (t->used * 2 >= t->cap) grow(t);
     uint64_t hash = XXH64(word, len, 0);
     size_t at = (size_t)hash & (t->cap - 1);
-    while (t->entry[at].text && (t->entry[at].hash != hash || strcmp(t->entry[at].text, word) != 0)) at = (at + 1) & (t->cap - 1);
+    while (t->entry[at].text && (t->entry[at].hash != hash || strcmp(t->entry[at].text, word) != 0))
+        at = (at + 1) & (t->cap - 1);
     struct mode_word_entry *e = &t->entry[at];
     if (!e->text) {
         e->text = mode_xstrdup(word);
@@ -103,12 +105,14 @@ void mode_word_table_clear(struct mode_word_table *t)
     *t = (struct mode_word_table){0};
 }
 
-/* Log odds of the word in this expert against all others, with a prior proportional to its overall frequency, in
- * standard errors (Monroe, Colaresi and Quinn 2008): frequent words that are everywhere score 0, rare words low. */
+/* Log odds of the word in this expert against all others, with a prior proportional to its overall frequency,
+ * in standard errors (Monroe, Colaresi and Quinn 2008): frequent words that are everywhere score 0, rare
+ * words low. */
 static double log_odds(double mine, double my_total, double all, double all_total, double prior)
 {
     double other = all - mine, other_total = all_total - my_total, a = prior * all / all_total;
-    double x = log((mine + a) / (my_total + prior - mine - a)) - log((other + a) / (other_total + prior - other - a));
+    double x = log((mine + a) / (my_total + prior - mine - a)) -
+               log((other + a) / (other_total + prior - other - a));
     return x / sqrt(1 / (mine + a) + 1 / (other + a));
 }
 
@@ -121,15 +125,15 @@ void mode_word_table_top(const struct mode_word_table *t, int expert, struct mod
         if (!e->text || e->count[expert] < 2 || is_filler(e->text)) continue;
         double all = 0, score = (double)e->count[expert];
         for (int c = 0; c < t->n; c++) all += (double)e->count[c];
-        if (t->n > 1) score = log_odds((double)e->count[expert], (double)t->total[expert], all, all_total, 500);
+        if (t->n > 1)
+            score = log_odds((double)e->count[expert], (double)t->total[expert], all, all_total, 500);
         if (score <= 0) continue;
         int at = out->n_words;
         while (at > 0 && (out->word[at - 1].score < score ||
                           (out->word[at - 1].score == score && strcmp(out->word[at - 1].text, e->text) > 0)))
             at--;
         if (at >= MODE_CORPUS_WORDS) continue;
-        if (out->n_words == MODE_CORPUS_WORDS)
-            free(out->word[--out->n_words].text);
+        if (out->n_words == MODE_CORPUS_WORDS) free(out->word[--out->n_words].text);
         memmove(&out->word[at + 1], &out->word[at], (size_t)(out->n_words - at) * sizeof *out->word);
         out->word[at] = (struct mode_corpus_word){mode_xstrdup(e->text), score, e->count[expert]};
         out->n_words++;

@@ -14,10 +14,10 @@ struct mode_curve {
     json_t *train;       /* train.json as it is, or NULL */
 };
 
-/* train_path may be NULL. MODE_E_FORMAT: a line that is not an object with a number "step" and a number "loss" (the
- * sentence names file and line). Clear also after a failure. */
-enum mode_status mode_curve_load(struct mode_curve *c, const char *model, const char *steps_path, const char *train_path,
-                                 struct mode_error *err);
+/* train_path may be NULL. MODE_E_FORMAT: a line that is not an object with a number "step" and a number
+ * "loss" (the sentence names file and line). Clear also after a failure. */
+enum mode_status mode_curve_load(struct mode_curve *c, const char *model, const char *steps_path,
+                                 const char *train_path, struct mode_error *err);
 void mode_curve_clear(struct mode_curve *c);
 /* A number of train.json; 0 when absent. */
 double mode_curve_number(const struct mode_curve *c, const char *key);

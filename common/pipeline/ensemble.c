@@ -45,24 +45,29 @@ static enum mode_status scores_open(struct scores *s, const struct mode_ensemble
         if ((st = mode_safetensors_open(&s->file[m], path, err))) return st;
         s->open[m] = true;
         int64_t dim[2] = {s->rows, s->cols};
-        if ((st = mode_safetensors_need(&s->file[m], "cosine", MODE_DTYPE_F32, 2, dim, &cosine, err))) return st;
+        if ((st = mode_safetensors_need(&s->file[m], "cosine", MODE_DTYPE_F32, 2, dim, &cosine, err)))
+            return st;
         s->rows = cosine->dim[0];
         s->cols = cosine->dim[1];
         if (s->rows < 1 || s->cols < 1) return MODE_FAIL(err, MODE_E_FORMAT, "%s: no scores", path);
         int64_t n = retrieval ? s->cols : s->rows, limit = retrieval ? s->rows : s->cols;
-        if ((st = mode_safetensors_need(&s->file[m], retrieval ? "image_of_text" : "target", MODE_DTYPE_I32, 1, &n, &truth, err)))
+        if ((st = mode_safetensors_need(&s->file[m], retrieval ? "image_of_text" : "target", MODE_DTYPE_I32,
+                                        1, &n, &truth, err)))
             return st;
         s->cosine[m] = cosine->data;
         for (int64_t i = 0; i < s->rows * s->cols; i++)
             if (!isfinite(s->cosine[m][i]))
-                return MODE_FAIL(err, MODE_E_VALUE, "%s: score [%lld, %lld] is not finite", path, (long long)(i / s->cols), (long long)(i % s->cols));
+                return MODE_FAIL(err, MODE_E_VALUE, "%s: score [%lld, %lld] is not finite", path,
+                                 (long long)(i / s->cols), (long long)(i % s->cols));
         if (m == 0) {
             s->truth = truth->data;
             for (int64_t i = 0; i < n; i++)
                 if (s->truth[i] < 0 || s->truth[i] >= limit)
-                    return MODE_FAIL(err, MODE_E_VALUE, "%s: answer %lld is %d, expected 0 to %lld", path, (long long)i, s->truth[i], (long long)limit - 1);
+                    return MODE_FAIL(err, MODE_E_VALUE, "%s: answer %lld is %d, expected 0 to %lld", path,
+                                     (long long)i, s->truth[i], (long long)limit - 1);
         } else if (memcmp(s->truth, truth->data, (size_t)n * sizeof *s->truth) != 0) {
-            return MODE_FAIL(err, MODE_E_VALUE, "%s and %s: right answers differ, so they are not scores of one task",
+            return MODE_FAIL(err, MODE_E_VALUE,
+                             "%s and %s: right answers differ, so they are not scores of one task",
                              t->logits_path[0], path);
         }
     }
@@ -86,8 +91,8 @@ static void set_number(json_t *o, const char *key, double x)
 }
 
 /* by_query: scores that rank images for texts; by_task: those that rank texts for images. */
-static enum mode_status metrics_of(json_t **out, enum mode_task_kind kind, const float *by_query, const float *by_task,
-                                   const struct scores *s, struct mode_error *err)
+static enum mode_status metrics_of(json_t **out, enum mode_task_kind kind, const float *by_query,
+                                   const float *by_task, const struct scores *s, struct mode_error *err)
 {
     enum mode_status st;
     json_t *o = *out = json_object();
@@ -123,7 +128,8 @@ static enum mode_status open_words(struct mode_ensemble_task *t, const struct mo
     int64_t dim[2] = {t->n_columns, e->centres.d};
     enum mode_status st = mode_safetensors_open(&f, src->words_path, err);
     if (st) return st;
-    if ((st = mode_centres_check_encoder(&e->centres, mode_safetensors_meta(&f, "encoder_id"), src->words_path, err)) ||
+    if ((st = mode_centres_check_encoder(&e->centres, mode_safetensors_meta(&f, "encoder_id"),
+                                         src->words_path, err)) ||
         (st = mode_safetensors_need(&f, "feat", MODE_DTYPE_F32, 2, dim, &feat, err)) ||
         (st = mode_near_open(&t->near, &e->centres, mode_f32(feat), (int)t->n_columns, err)))
         goto out;
@@ -135,7 +141,8 @@ out:
     return st;
 }
 
-static struct mode_ensemble_row *add_row(struct mode_ensemble *e, int task, enum mode_measure measure, const struct scores *s)
+static struct mode_ensemble_row *add_row(struct mode_ensemble *e, int task, enum mode_measure measure,
+                                         const struct scores *s)
 {
     const char *name = e->task[task].name;
     struct mode_ensemble_row *r = &e->row[e->n_rows++];
@@ -170,7 +177,8 @@ static enum mode_status run_task(struct mode_ensemble *e, int task, const struct
     t->model_metrics = mode_xcalloc((size_t)e->n_models, sizeof(json_t *));
     if ((st = open_words(t, src, e, err))) goto out;
     struct mode_ensemble_row *image = NULL,
-                             *main = add_row(e, task, retrieval ? MODE_MEASURE_TEXT_RECALL_1 : measure_of(src->name), &s);
+                             *main = add_row(
+                                 e, task, retrieval ? MODE_MEASURE_TEXT_RECALL_1 : measure_of(src->name), &s);
     if (retrieval) image = add_row(e, task, MODE_MEASURE_IMAGE_RECALL_1, &s);
     for (int m = 0; m < e->n_models; m++) {
         if ((st = metrics_of(&t->model_metrics[m], src->kind, s.cosine[m], s.cosine[m], &s, err))) goto out;
@@ -182,7 +190,8 @@ static enum mode_status run_task(struct mode_ensemble *e, int task, const struct
     by_query = malloc((retrieval ? cells : 1) * sizeof *by_query);
     query_weight = malloc((retrieval ? (size_t)s.cols * (size_t)e->n : 1) * sizeof *query_weight);
     if (!by_task || !by_query || !query_weight) {
-        st = MODE_FAIL(err, MODE_E_MEMORY, "no memory for %lld x %lld scores", (long long)s.rows, (long long)s.cols);
+        st = MODE_FAIL(err, MODE_E_MEMORY, "no memory for %lld x %lld scores", (long long)s.rows,
+                       (long long)s.cols);
         goto out;
     }
     for (int r = 0; r < MODE_ROUTER_COUNT; r++) {
@@ -207,9 +216,11 @@ out:
     return st ? mode_error_prefix(err, st, "task %s", src->name) : MODE_OK;
 }
 
-enum mode_status mode_ensemble_open(struct mode_ensemble *e, const struct mode_ensemble_spec *spec, struct mode_error *err)
+enum mode_status mode_ensemble_open(struct mode_ensemble *e, const struct mode_ensemble_spec *spec,
+                                    struct mode_error *err)
 {
-    *e = (struct mode_ensemble){.n_models = spec->n_models, .dense = -1, .seed = -1, .router = spec->router, .params = spec->params};
+    *e = (struct mode_ensemble){
+        .n_models = spec->n_models, .dense = -1, .seed = -1, .router = spec->router, .params = spec->params};
     enum mode_status st = mode_centres_load(&e->centres, spec->centres_path, err);
     if (st) return st;
     e->n = e->centres.n;
@@ -218,13 +229,17 @@ enum mode_status mode_ensemble_open(struct mode_ensemble *e, const struct mode_e
         char expect[32];
         snprintf(expect, sizeof expect, "expert-%d", m);
         if (m < e->n && strcmp(spec->model[m], expect) != 0)
-            return MODE_FAIL(err, MODE_E_VALUE, "ensemble: model %d is %s, expected %s: the centres name %d experts", m, spec->model[m], expect, e->n);
+            return MODE_FAIL(err, MODE_E_VALUE,
+                             "ensemble: model %d is %s, expected %s: the centres name %d experts", m,
+                             spec->model[m], expect, e->n);
         e->model[m] = mode_xstrdup(spec->model[m]);
         if (strcmp(spec->model[m], "dense") == 0) e->dense = m;
         if (strcmp(spec->model[m], "seed") == 0) e->seed = m;
     }
     if (spec->n_models < e->n || spec->n_models != e->n + (e->dense >= 0) + (e->seed >= 0))
-        return MODE_FAIL(err, MODE_E_VALUE, "ensemble: %d models; expected expert-0 to expert-%d, and perhaps dense and seed", spec->n_models, e->n - 1);
+        return MODE_FAIL(err, MODE_E_VALUE,
+                         "ensemble: %d models; expected expert-0 to expert-%d, and perhaps dense and seed",
+                         spec->n_models, e->n - 1);
     if (spec->n_tasks < 1) return MODE_FAIL(err, MODE_E_VALUE, "ensemble: no evaluation task");
     e->task = mode_xcalloc((size_t)spec->n_tasks, sizeof *e->task);
     e->row = mode_xcalloc((size_t)spec->n_tasks * 2, sizeof *e->row);

@@ -1,10 +1,11 @@
 /* pipeline/ensemble.h - the experts' scores and the tasks' words to ensembles, measured.
  *
- * For every task and every router: weights from the words, the weighted sum of the experts' cosines, its metrics.
- * Retrieval: texts for an image are ranked with the task's weights, images for a text with that text's own.
+ * For every task and every router: weights from the words, the weighted sum of the experts' cosines, its
+ * metrics. Retrieval: texts for an image are ranked with the task's weights, images for a text with that
+ * text's own.
  *
- * A task gives one measure (classification: acc1, or the mean per class where that is the task's customary metric) or
- * two (retrieval: recall@1 in both directions). result.csv has a row per measure.
+ * A task gives one measure (classification: acc1, or the mean per class where that is the task's customary
+ * metric) or two (retrieval: recall@1 in both directions). result.csv has a row per measure.
  *
  * Models come in a fixed order: expert-0 .. expert-(n-1), then dense, then seed where they were evaluated.
  * Threads: a finished struct is read-only. */
@@ -20,15 +21,16 @@
 struct mode_ensemble_source { /* one task's files */
     const char *name;
     enum mode_task_kind kind;
-    const char *words_path;            /* feat.safetensors: class vectors, or caption vectors */
-    const char *const *logits_path;    /* [n_models] logits.safetensors, in model order       */
-    const char *const *word;           /* [n_words] class names or captions; NULL: numbers stand in */
+    const char *words_path;         /* feat.safetensors: class vectors, or caption vectors */
+    const char *const *logits_path; /* [n_models] logits.safetensors, in model order       */
+    const char *const *word;        /* [n_words] class names or captions; NULL: numbers stand in */
     int n_words;
 };
 
 struct mode_ensemble_spec {
     const char *centres_path;
-    const char *const *model; /* [n_models] names; the first n are the experts, n = coarse groups of the centres */
+    const char *const
+        *model; /* [n_models] names; the first n are the experts, n = coarse groups of the centres */
     int n_models;
     const struct mode_ensemble_source *task;
     int n_tasks;
@@ -53,7 +55,7 @@ struct mode_ensemble_task {
 struct mode_ensemble_row { /* one measure of one task */
     int task;
     enum mode_measure measure;
-    char *dataset; /* "flags", "retrieval_stamps image_retrieval_recall@1" */
+    char *dataset;     /* "flags", "retrieval_stamps image_retrieval_recall@1" */
     int64_t n_classes; /* answers to choose from */
     double chance;
     struct mode_outcome *model; /* [n_models] */
@@ -71,23 +73,27 @@ struct mode_ensemble {
     struct mode_ensemble_row *row;
 };
 
-/* Clear also after a failure. Errors: MODE_E_FORMAT, MODE_E_VALUE (encoders differ; another number of experts than
- * coarse groups; scores of two models on one task that disagree in shape or truth; words and columns disagree). */
+/* Clear also after a failure. Errors: MODE_E_FORMAT, MODE_E_VALUE (encoders differ; another number of experts
+ * than coarse groups; scores of two models on one task that disagree in shape or truth; words and columns
+ * disagree). */
 enum mode_status mode_ensemble_open(struct mode_ensemble *e, const struct mode_ensemble_spec *spec,
                                     struct mode_error *err);
 void mode_ensemble_close(struct mode_ensemble *e);
 
-/* result.csv: unnamed index, dataset, num_classes, expert-0.., expert-max, all_unit, ensemble, then dense and seed where
- * evaluated; percent with four decimals; last row `average`. Same inputs, same bytes. */
-enum mode_status mode_ensemble_write_csv(const struct mode_ensemble *e, const char *path, struct mode_error *err);
-/* weights.json: every task, every router: weights and entropy; every word: nearest fine centre, expert, distance. */
-enum mode_status mode_ensemble_write_weights(const struct mode_ensemble *e, const char *path, struct mode_error *err);
+/* result.csv: unnamed index, dataset, num_classes, expert-0.., expert-max, all_unit, ensemble, then dense and
+ * seed where evaluated; percent with four decimals; last row `average`. Same inputs, same bytes. */
+enum mode_status mode_ensemble_write_csv(const struct mode_ensemble *e, const char *path,
+                                         struct mode_error *err);
+/* weights.json: every task, every router: weights and entropy; every word: nearest fine centre, expert,
+ * distance. */
+enum mode_status mode_ensemble_write_weights(const struct mode_ensemble *e, const char *path,
+                                             struct mode_error *err);
 
 /* Two systems compared over all rows. */
 struct mode_comparison {
-    const char *than;   /* "dense", "the plain average of the experts", ... */
+    const char *than; /* "dense", "the plain average of the experts", ... */
     int n_rows;
-    double mine, other; /* averages over rows, in percent */
+    double mine, other;       /* averages over rows, in percent */
     double difference, error; /* points; error of the difference, from paired samples */
     int wins, ties, losses;   /* rows */
 };
@@ -99,9 +105,10 @@ int mode_comparison_verdict(const struct mode_comparison *c);
 /* "beats dense by 1.3 +- 0.4 points (31.2 against 29.9; better on 9 of 14 rows)" */
 char *mode_comparison_sentence(const struct mode_comparison *c);
 
-/* Router's ensemble against dense (where evaluated), the plain average, and the expert that is best on average: up to
- * three comparisons into out[3]; returns how many. *best: that expert. */
-int mode_ensemble_compare(const struct mode_ensemble *e, enum mode_router router, struct mode_comparison out[3], int *best);
+/* Router's ensemble against dense (where evaluated), the plain average, and the expert that is best on
+ * average: up to three comparisons into out[3]; returns how many. *best: that expert. */
+int mode_ensemble_compare(const struct mode_ensemble *e, enum mode_router router,
+                          struct mode_comparison out[3], int *best);
 /* Average over rows in percent. */
 double mode_ensemble_model_average(const struct mode_ensemble *e, int model);
 double mode_ensemble_router_average(const struct mode_ensemble *e, enum mode_router router);

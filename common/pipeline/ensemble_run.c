@@ -6,19 +6,22 @@
 #include <stdlib.h>
 
 /* Curves from the last model to the first (seed, dense, experts): experts are drawn on top. */
-static enum mode_status load_curves(struct mode_curve *curve, int *n, const struct mode_ensemble_run *run, struct mode_error *err)
+static enum mode_status load_curves(struct mode_curve *curve, int *n, const struct mode_ensemble_run *run,
+                                    struct mode_error *err)
 {
     *n = 0;
     for (int i = run->n_models - 1; i >= 0 && run->steps; i--) {
         if (!run->steps[i]) continue;
-        enum mode_status st = mode_curve_load(&curve[(*n)++], run->model[i], run->steps[i], run->train ? run->train[i] : NULL, err);
+        enum mode_status st = mode_curve_load(&curve[(*n)++], run->model[i], run->steps[i],
+                                              run->train ? run->train[i] : NULL, err);
         if (st) return st;
     }
     return MODE_OK;
 }
 
-enum mode_status mode_ensemble_run(const struct mode_ensemble_run *run, const struct mode_ensemble_outputs *out,
-                                   char **sentence, struct mode_error *err)
+enum mode_status mode_ensemble_run(const struct mode_ensemble_run *run,
+                                   const struct mode_ensemble_outputs *out, char **sentence,
+                                   struct mode_error *err)
 {
     enum mode_status st;
     struct mode_ensemble e = {0};
@@ -28,13 +31,19 @@ enum mode_status mode_ensemble_run(const struct mode_ensemble_run *run, const st
     struct mode_evalset *set = mode_xcalloc((size_t)run->n_tasks + 1, sizeof *set);
     struct mode_ensemble_source *source = mode_xcalloc((size_t)run->n_tasks + 1, sizeof *source);
     struct mode_curve *curve = mode_xcalloc((size_t)run->n_models + 1, sizeof *curve);
-    struct mode_ensemble_spec spec = {.centres_path = run->centres, .model = run->model, .n_models = run->n_models,
-                                      .task = source, .n_tasks = run->n_tasks, .params = MODE_ROUTER_PARAMS_DEFAULT,
-                                      .progress = run->progress, .ctx = run->ctx};
+    struct mode_ensemble_spec spec = {.centres_path = run->centres,
+                                      .model = run->model,
+                                      .n_models = run->n_models,
+                                      .task = source,
+                                      .n_tasks = run->n_tasks,
+                                      .params = MODE_ROUTER_PARAMS_DEFAULT,
+                                      .progress = run->progress,
+                                      .ctx = run->ctx};
     if ((st = mode_router_parse(&spec.router, run->router, err))) goto out;
     for (int t = 0; t < run->n_tasks; t++) {
         const struct mode_ensemble_run_task *x = &run->task[t];
-        source[t] = (struct mode_ensemble_source){.name = x->name, .kind = x->kind, .words_path = x->words, .logits_path = x->logits};
+        source[t] = (struct mode_ensemble_source){
+            .name = x->name, .kind = x->kind, .words_path = x->words, .logits_path = x->logits};
         if (!x->dir) continue;
         if ((st = mode_evalset_open(&set[t], x->dir, err))) goto out;
         bool retrieval = x->kind == MODE_TASK_RETRIEVAL;
@@ -42,15 +51,23 @@ enum mode_status mode_ensemble_run(const struct mode_ensemble_run *run, const st
         source[t].n_words = retrieval ? set[t].n_texts : set[t].n_classes;
     }
     if ((st = mode_ensemble_open(&e, &spec, err))) goto out;
-    if (run->n_shards > 0 && ((st = mode_digest_file(run->centres, digest, NULL, err)) ||
-                              (st = mode_corpus_open(&corpus, run->shard, run->n_shards, &e.centres, digest, run->seed, err))))
+    if (run->n_shards > 0 &&
+        ((st = mode_digest_file(run->centres, digest, NULL, err)) ||
+         (st = mode_corpus_open(&corpus, run->shard, run->n_shards, &e.centres, digest, run->seed, err))))
         goto out;
     if ((st = load_curves(curve, &n_curves, run, err))) goto out;
-    struct mode_report report = {.run_name = run->run_name, .spec = run->spec, .ensemble = &e,
-                                 .corpus = run->n_shards > 0 ? &corpus : NULL, .curve = curve, .n_curves = n_curves,
-                                 .stage = run->stage, .n_stages = run->n_stages};
-    if ((st = mode_ensemble_write_csv(&e, out->csv, err)) || (st = mode_ensemble_write_weights(&e, out->weights, err)) ||
-        (st = mode_summary_write(&report, out->summary, err)) || (st = mode_report_write(&report, out->report, err)))
+    struct mode_report report = {.run_name = run->run_name,
+                                 .spec = run->spec,
+                                 .ensemble = &e,
+                                 .corpus = run->n_shards > 0 ? &corpus : NULL,
+                                 .curve = curve,
+                                 .n_curves = n_curves,
+                                 .stage = run->stage,
+                                 .n_stages = run->n_stages};
+    if ((st = mode_ensemble_write_csv(&e, out->csv, err)) ||
+        (st = mode_ensemble_write_weights(&e, out->weights, err)) ||
+        (st = mode_summary_write(&report, out->summary, err)) ||
+        (st = mode_report_write(&report, out->report, err)))
         goto out;
     if (sentence) {
         struct mode_comparison c[3];

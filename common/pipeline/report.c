@@ -41,7 +41,8 @@ void mode_report_base64(struct mode_str *s, const unsigned char *data, size_t si
     static const char digit[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     for (size_t i = 0; i < size; i += 3) {
         size_t left = size - i;
-        unsigned v = (unsigned)data[i] << 16 | (left > 1 ? (unsigned)data[i + 1] << 8 : 0) | (left > 2 ? data[i + 2] : 0);
+        unsigned v = (unsigned)data[i] << 16 | (left > 1 ? (unsigned)data[i + 1] << 8 : 0) |
+                     (left > 2 ? data[i + 2] : 0);
         mode_str_add_char(s, digit[v >> 18]);
         mode_str_add_char(s, digit[v >> 12 & 63]);
         mode_str_add_char(s, left > 1 ? digit[v >> 6 & 63] : '=');
@@ -51,7 +52,8 @@ void mode_report_base64(struct mode_str *s, const unsigned char *data, size_t si
 
 static void tile(struct mode_str *s, const char *name, const char *value, const char *note)
 {
-    mode_str_printf(s, "<div class=tile><b>%s</b><span>%s</span><small>%s</small></div>\n", value, name, note);
+    mode_str_printf(s, "<div class=tile><b>%s</b><span>%s</span><small>%s</small></div>\n", value, name,
+                    note);
 }
 
 /* Above chance by more than two standard errors: on how many rows. */
@@ -76,7 +78,8 @@ void mode_report_verdict(struct mode_str *s, const struct mode_report *r)
     for (int i = 0; i < n; i++) {
         int v = mode_comparison_verdict(&c[i]);
         char *sentence = mode_comparison_sentence(&c[i]);
-        mode_str_printf(s, "<p class=\"%s\"><i class=\"mark %s\"></i>The ensemble ", i == 0 ? "first" : "", word[v + 1]);
+        mode_str_printf(s, "<p class=\"%s\"><i class=\"mark %s\"></i>The ensemble ", i == 0 ? "first" : "",
+                        word[v + 1]);
         mode_str_add_html(s, sentence);
         mode_str_add_cstr(s, ".</p>\n");
         free(sentence);
@@ -96,17 +99,23 @@ void mode_report_verdict(struct mode_str *s, const struct mode_report *r)
     if (r->corpus) {
         struct mode_str count = {0};
         mode_report_count(&count, r->corpus->rows);
-        snprintf(note, sizeof note, "in %lld shards, %d fine clusters", (long long)r->corpus->n_shards, r->corpus->m);
+        snprintf(note, sizeof note, "in %lld shards, %d fine clusters", (long long)r->corpus->n_shards,
+                 r->corpus->m);
         tile(s, "training pairs", count.data, note);
         mode_str_clear(&count);
     }
     snprintf(value, sizeof value, "%d", e->n);
     snprintf(note, sizeof note, "trained apart from one another");
     tile(s, "experts", value, note);
-    mode_str_add_cstr(s, "</div>\n<p class=note>Numbers are percent. &plusmn; is one standard error, from paired differences sample by sample; "
-                         "&ldquo;beats&rdquo; and &ldquo;is worse&rdquo; mean a difference of more than two of them. A classification task is one row "
-                         "(accuracy), a retrieval task two (recall at 1, both ways); all rows count alike. Task tables and every figure: "
-                         "<code>result.csv</code>, <code>summary.json</code>, <code>weights.json</code>.</p>\n</section>\n");
+    mode_str_add_cstr(
+        s,
+        "</div>\n<p class=note>Numbers are percent. &plusmn; is one standard error, from paired differences "
+        "sample by sample; "
+        "&ldquo;beats&rdquo; and &ldquo;is worse&rdquo; mean a difference of more than two of them. A "
+        "classification task is one row "
+        "(accuracy), a retrieval task two (recall at 1, both ways); all rows count alike. Task tables and "
+        "every figure: "
+        "<code>result.csv</code>, <code>summary.json</code>, <code>weights.json</code>.</p>\n</section>\n");
 }
 
 enum mode_status mode_report_write(const struct mode_report *r, const char *path, struct mode_error *err)
@@ -119,7 +128,8 @@ enum mode_status mode_report_write(const struct mode_report *r, const char *path
     for (int i = 0; mode_report_css[i]; i++) mode_str_add_cstr(&s, mode_report_css[i]);
     for (int i = 0; i < r->ensemble->n; i++) /* experts past the fixed palette: hues a golden angle apart */
         if (i >= 8) mode_str_printf(&s, ".x%d{--c:hsl(%d 55%% 52%%)}\n", i, (int)(i * 137.508) % 360);
-    mode_str_add_cstr(&s, "</style>\n</head>\n<body>\n<header><p class=brand>MoDE &middot; CLIP data experts via clustering</p><h1>");
+    mode_str_add_cstr(&s, "</style>\n</head>\n<body>\n<header><p class=brand>MoDE &middot; CLIP data experts "
+                          "via clustering</p><h1>");
     mode_str_add_html(&s, r->run_name);
     mode_str_add_cstr(&s, "</h1></header>\n<main>\n");
     mode_report_verdict(&s, r);
@@ -133,7 +143,8 @@ enum mode_status mode_report_write(const struct mode_report *r, const char *path
     if (r->spec) {
         mode_str_add_cstr(&s, "<section><h2>The run</h2>\n<details><summary>Run spec</summary><pre>");
         mode_str_add_html(&s, r->spec);
-        mode_str_add_cstr(&s, "</pre></details>\n<details><summary>Balance certificate of the clustering</summary><pre>");
+        mode_str_add_cstr(
+            &s, "</pre></details>\n<details><summary>Balance certificate of the clustering</summary><pre>");
         mode_str_add_html(&s, r->ensemble->centres.certificate);
         mode_str_add_cstr(&s, "</pre></details></section>\n");
     }

@@ -1,8 +1,8 @@
 /* report.h - a run on one page: report.html, and its numbers for scripts: summary.json.
  *
- * The page is one file: inline style, inline SVG, pictures as data: URIs, no script, nothing fetched. Every text
- * that comes from data is escaped. Same inputs, same bytes; clock times are here and in summary.json, never in
- * result.csv. */
+ * The page is one file: inline style, inline SVG, pictures as data: URIs, no script, nothing fetched. Every
+ * text that comes from data is escaped. Same inputs, same bytes; clock times are here and in summary.json,
+ * never in result.csv. */
 #ifndef MODE_PIPELINE_REPORT_H
 #define MODE_PIPELINE_REPORT_H
 

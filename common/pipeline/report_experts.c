@@ -7,7 +7,10 @@ static void pictures(struct mode_str *s, const struct mode_corpus_expert *x)
     mode_str_add_cstr(s, "<div class=pics>\n");
     for (int i = 0; i < x->n_pictures; i++) {
         const struct mode_corpus_picture *p = &x->picture[i];
-        mode_str_printf(s, "<figure><div><img width=\"%d\" height=\"%d\" style=\"width:auto;height:auto\" alt=\"\" src=\"data:image/jpeg;base64,", p->width, p->height);
+        mode_str_printf(s,
+                        "<figure><div><img width=\"%d\" height=\"%d\" style=\"width:auto;height:auto\" "
+                        "alt=\"\" src=\"data:image/jpeg;base64,",
+                        p->width, p->height);
         mode_report_base64(s, p->jpeg, p->jpeg_size);
         mode_str_add_cstr(s, "\"></div><figcaption title=\"");
         mode_str_add_html(s, p->caption);
@@ -22,16 +25,21 @@ void mode_report_experts(struct mode_str *s, const struct mode_report *r)
 {
     const struct mode_corpus *c = r->corpus;
     if (!c) return;
-    mode_str_add_cstr(s, "<section><h2>Experts</h2>\n<p class=lead>The pairs each expert was trained on. The words are those that set its captions "
-                         "apart from the other experts&rsquo;, strongest first; the pictures are drawn at random, each from another fine cluster.</p>\n");
+    mode_str_add_cstr(s, "<section><h2>Experts</h2>\n<p class=lead>The pairs each expert was trained on. The "
+                         "words are those that set its captions "
+                         "apart from the other experts&rsquo;, strongest first; the pictures are drawn at "
+                         "random, each from another fine cluster.</p>\n");
     for (int i = 0; i < c->n; i++) {
         const struct mode_corpus_expert *x = &c->expert[i];
         double share = c->rows ? 100.0 * (double)x->rows / (double)c->rows : 0;
         char buf[16];
-        mode_str_printf(s, "<div class=\"card expert %s\"><div class=head><h3>Expert %d</h3><small>", mode_report_colour(r->ensemble, i, buf), i);
+        mode_str_printf(s, "<div class=\"card expert %s\"><div class=head><h3>Expert %d</h3><small>",
+                        mode_report_colour(r->ensemble, i, buf), i);
         mode_report_count(s, x->rows);
-        mode_str_printf(s, " pairs (%.1f %%) in %d fine clusters</small></div><div class=bar><i style=\"width:%.2f%%\"></i></div>\n<div class=words>", share,
-                        x->n_fine, share);
+        mode_str_printf(s,
+                        " pairs (%.1f %%) in %d fine clusters</small></div><div class=bar><i "
+                        "style=\"width:%.2f%%\"></i></div>\n<div class=words>",
+                        share, x->n_fine, share);
         for (int w = 0; w < x->n_words; w++) {
             mode_str_printf(s, "<span title=\"in %lld captions\">", (long long)x->word[w].count);
             mode_str_add_html(s, x->word[w].text);
@@ -42,6 +50,7 @@ void mode_report_experts(struct mode_str *s, const struct mode_report *r)
         mode_str_add_cstr(s, "</div>\n");
     }
     if (c->pictures_unreadable)
-        mode_str_printf(s, "<p class=note>%lld drawn pictures could not be read and others were taken.</p>\n", (long long)c->pictures_unreadable);
+        mode_str_printf(s, "<p class=note>%lld drawn pictures could not be read and others were taken.</p>\n",
+                        (long long)c->pictures_unreadable);
     mode_str_add_cstr(s, "</section>\n");
 }

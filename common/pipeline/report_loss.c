@@ -13,7 +13,8 @@ static int model_index(const struct mode_ensemble *e, const char *name)
     return -1;
 }
 
-/* Means over groups of neighbouring steps, the same for all curves: POINTS of them over `last` steps. Returns how many. */
+/* Means over groups of neighbouring steps, the same for all curves: POINTS of them over `last` steps. Returns
+ * how many. */
 static int smooth(const struct mode_curve *c, double last, double *x, double *y)
 {
     int group = last > POINTS ? (int)ceil(last / POINTS) : 1, n = 0;
@@ -44,42 +45,56 @@ void mode_report_loss(struct mode_str *s, const struct mode_report *r)
         }
     }
     if (!r->n_curves || !(hi >= lo)) return;
-    double tick = mode_report_tick(hi > lo ? hi - lo : 1, 6), bottom = floor(lo / tick) * tick, top = ceil(hi / tick) * tick;
+    double tick = mode_report_tick(hi > lo ? hi - lo : 1, 6), bottom = floor(lo / tick) * tick,
+           top = ceil(hi / tick) * tick;
     if (top <= bottom) top = bottom + tick;
     double xtick = mode_report_tick(last, 9);
-    mode_str_add_cstr(s, "<section><h2>Training</h2>\n<p class=lead>Contrastive loss of the batches, averaged over neighbouring steps. The experts and the dense "
-                         "model go on from the same seed model. An expert&rsquo;s batches hold pairs of one kind, which are harder to tell apart: its loss is not comparable with the "
+    mode_str_add_cstr(s, "<section><h2>Training</h2>\n<p class=lead>Contrastive loss of the batches, "
+                         "averaged over neighbouring steps. The experts and the dense "
+                         "model go on from the same seed model. An expert&rsquo;s batches hold pairs of one "
+                         "kind, which are harder to tell apart: its loss is not comparable with the "
                          "dense model&rsquo;s.</p>\n<div class=card><div class=key>");
     for (int i = 0; i < r->n_curves; i++) {
         int m = model_index(r->ensemble, r->curve[i].model);
-        mode_str_printf(s, "<span class=\"%s\"><i class=chip></i>", m < 0 ? "xs" : mode_report_colour(r->ensemble, m, buf));
+        mode_str_printf(s, "<span class=\"%s\"><i class=chip></i>",
+                        m < 0 ? "xs" : mode_report_colour(r->ensemble, m, buf));
         mode_str_add_html(s, r->curve[i].model);
         mode_str_add_cstr(s, "</span>");
     }
-    mode_str_printf(s, "</div><svg viewBox=\"0 0 %d %d\" role=img aria-label=\"training loss\">\n", WIDTH, HEIGHT);
+    mode_str_printf(s, "</div><svg viewBox=\"0 0 %d %d\" role=img aria-label=\"training loss\">\n", WIDTH,
+                    HEIGHT);
     for (int i = 0; i * tick <= top - bottom + tick / 2; i++) {
         double v = bottom + i * tick, py = BOTTOM - (BOTTOM - TOP) * (v - bottom) / (top - bottom);
-        mode_str_printf(s, "<path class=grid d=\"M%d %.1fH%d\"/><text class=soft x=\"%d\" y=\"%.1f\" text-anchor=end>%.3g</text>\n", LEFT, py, RIGHT, LEFT - 8, py + 4, v);
+        mode_str_printf(s,
+                        "<path class=grid d=\"M%d %.1fH%d\"/><text class=soft x=\"%d\" y=\"%.1f\" "
+                        "text-anchor=end>%.3g</text>\n",
+                        LEFT, py, RIGHT, LEFT - 8, py + 4, v);
     }
     for (double v = 0; v <= last; v += xtick)
-        mode_str_printf(s, "<text class=soft x=\"%.1f\" y=\"%d\" text-anchor=middle>%.0f</text>\n", LEFT + (RIGHT - LEFT) * v / last, BOTTOM + 20, v);
-    mode_str_printf(s, "<text class=soft x=\"%d\" y=\"%d\" text-anchor=end>optimizer steps</text>\n", RIGHT, BOTTOM + 36);
+        mode_str_printf(s, "<text class=soft x=\"%.1f\" y=\"%d\" text-anchor=middle>%.0f</text>\n",
+                        LEFT + (RIGHT - LEFT) * v / last, BOTTOM + 20, v);
+    mode_str_printf(s, "<text class=soft x=\"%d\" y=\"%d\" text-anchor=end>optimizer steps</text>\n", RIGHT,
+                    BOTTOM + 36);
     for (int i = 0; i < r->n_curves; i++) {
         int m = model_index(r->ensemble, r->curve[i].model), n = smooth(&r->curve[i], last, x, y);
         const char *colour = m < 0 ? "xs" : mode_report_colour(r->ensemble, m, buf);
         bool started = false;
-        mode_str_printf(s, "<path class=\"stroke %s\" stroke-width=\"1.8\" stroke-linejoin=round d=\"", colour);
+        mode_str_printf(s, "<path class=\"stroke %s\" stroke-width=\"1.8\" stroke-linejoin=round d=\"",
+                        colour);
         for (int j = 0; j < n; j++) {
             if (!isfinite(y[j])) continue;
-            mode_str_printf(s, "%s%.1f %.1f", started ? "L" : "M", LEFT + (RIGHT - LEFT) * x[j] / last, BOTTOM - (BOTTOM - TOP) * (y[j] - bottom) / (top - bottom));
+            mode_str_printf(s, "%s%.1f %.1f", started ? "L" : "M", LEFT + (RIGHT - LEFT) * x[j] / last,
+                            BOTTOM - (BOTTOM - TOP) * (y[j] - bottom) / (top - bottom));
             started = true;
         }
         mode_str_add_cstr(s, "\"><title>");
         mode_str_add_html(s, r->curve[i].model);
         mode_str_add_cstr(s, "</title></path>\n");
     }
-    mode_str_add_cstr(s, "</svg>\n<details><summary>What each model was trained on</summary><table><tr><th>model</th><th>pairs of its own</th><th>others per epoch</th>"
-                         "<th>steps</th><th>pairs seen</th><th>final loss</th></tr>\n");
+    mode_str_add_cstr(
+        s, "</svg>\n<details><summary>What each model was trained "
+           "on</summary><table><tr><th>model</th><th>pairs of its own</th><th>others per epoch</th>"
+           "<th>steps</th><th>pairs seen</th><th>final loss</th></tr>\n");
     for (int i = 0; i < r->n_curves; i++) {
         const struct mode_curve *c = &r->curve[i];
         mode_str_add_cstr(s, "<tr><td>");
@@ -88,7 +103,8 @@ void mode_report_loss(struct mode_str *s, const struct mode_report *r)
         mode_report_count(s, (int64_t)mode_curve_number(c, "in_cluster"));
         mode_str_add_cstr(s, "</td><td>");
         mode_report_count(s, (int64_t)mode_curve_number(c, "out_of_cluster_per_epoch"));
-        mode_str_printf(s, "</td><td>%.0f to %.0f</td><td>", mode_curve_number(c, "start_step"), mode_curve_number(c, "end_step"));
+        mode_str_printf(s, "</td><td>%.0f to %.0f</td><td>", mode_curve_number(c, "start_step"),
+                        mode_curve_number(c, "end_step"));
         mode_report_count(s, (int64_t)mode_curve_number(c, "samples_seen"));
         mode_str_printf(s, "</td><td>%.4f</td></tr>\n", mode_curve_number(c, "final_loss"));
     }

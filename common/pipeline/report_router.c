@@ -5,16 +5,21 @@
 
 static void comparison(struct mode_str *s, const struct mode_ensemble *e)
 {
-    mode_str_printf(s, "<div class=card><table><tr><th>router</th><th>average</th>%s<th>against the plain average</th><th>mean entropy (%.2f = all alike)</th></tr>\n",
+    mode_str_printf(s,
+                    "<div class=card><table><tr><th>router</th><th>average</th>%s<th>against the plain "
+                    "average</th><th>mean entropy (%.2f = all alike)</th></tr>\n",
                     e->dense >= 0 ? "<th>against dense</th>" : "", log(e->n));
     for (int r = 0; r < MODE_ROUTER_COUNT; r++) {
         struct mode_comparison c[3];
         int best, n = mode_ensemble_compare(e, (enum mode_router)r, c, &best);
         double entropy = 0;
         for (int t = 0; t < e->n_tasks; t++) entropy += e->task[t].entropy[r] / e->n_tasks;
-        mode_str_printf(s, "<tr><td%s>%s%s</td><td>%.2f</td>", (enum mode_router)r == e->router ? " class=best" : "", mode_router_name((enum mode_router)r),
-                        (enum mode_router)r == e->router ? " (in use)" : "", mode_ensemble_router_average(e, (enum mode_router)r));
-        for (int i = 0; i < n - 1; i++) mode_str_printf(s, "<td>%+.2f &plusmn; %.2f</td>", c[i].difference, c[i].error);
+        mode_str_printf(
+            s, "<tr><td%s>%s%s</td><td>%.2f</td>", (enum mode_router)r == e->router ? " class=best" : "",
+            mode_router_name((enum mode_router)r), (enum mode_router)r == e->router ? " (in use)" : "",
+            mode_ensemble_router_average(e, (enum mode_router)r));
+        for (int i = 0; i < n - 1; i++)
+            mode_str_printf(s, "<td>%+.2f &plusmn; %.2f</td>", c[i].difference, c[i].error);
         mode_str_printf(s, "<td>%.3f</td></tr>\n", entropy);
     }
     mode_str_add_cstr(s, "</table></div>\n");
@@ -25,7 +30,8 @@ static void heat(struct mode_str *s, const struct mode_ensemble *e, enum mode_ro
     char buf[16];
     mode_str_add_cstr(s, "<table><tr><th>task</th>");
     for (int c = 0; c < e->n; c++)
-        mode_str_printf(s, "<th class=\"%s\" style=\"text-align:center\"><i class=chip></i>%d</th>", mode_report_colour(e, c, buf), c);
+        mode_str_printf(s, "<th class=\"%s\" style=\"text-align:center\"><i class=chip></i>%d</th>",
+                        mode_report_colour(e, c, buf), c);
     mode_str_add_cstr(s, "<th>entropy</th><th>words</th><th>mean distance</th></tr>\n");
     for (int t = 0; t < e->n_tasks; t++) {
         const struct mode_ensemble_task *x = &e->task[t];
@@ -35,8 +41,10 @@ static void heat(struct mode_str *s, const struct mode_ensemble *e, enum mode_ro
         mode_str_add_html(s, x->name);
         mode_str_add_cstr(s, "</td>");
         for (int c = 0; c < e->n; c++)
-            mode_str_printf(s, "<td class=heat style=\"background:rgba(var(--heat),%.3f)\">%.3f</td>", 0.72 * x->weight[router][c], x->weight[router][c]);
-        mode_str_printf(s, "<td>%.3f</td><td>%d</td><td>%.3f</td></tr>\n", x->entropy[router], x->near.k, distance);
+            mode_str_printf(s, "<td class=heat style=\"background:rgba(var(--heat),%.3f)\">%.3f</td>",
+                            0.72 * x->weight[router][c], x->weight[router][c]);
+        mode_str_printf(s, "<td>%.3f</td><td>%d</td><td>%.3f</td></tr>\n", x->entropy[router], x->near.k,
+                        distance);
     }
     mode_str_add_cstr(s, "</table>\n");
 }
@@ -52,7 +60,8 @@ static void why(struct mode_str *s, const struct mode_report *r, const struct mo
     for (int c = 0; c < r->ensemble->n; c++) {
         int count = 0;
         for (int i = 0; i < t->near.k; i++) count += t->near.expert[i] == c;
-        mode_str_printf(s, "<dt class=\"%s\"><i class=chip></i>expert %d: %d</dt><dd>", mode_report_colour(r->ensemble, c, buf), c, count);
+        mode_str_printf(s, "<dt class=\"%s\"><i class=chip></i>expert %d: %d</dt><dd>",
+                        mode_report_colour(r->ensemble, c, buf), c, count);
         for (int i = 0, shown = 0; i < t->near.k && shown < SHOWN; i++) {
             if (t->near.expert[i] != c) continue;
             const char *like = r->corpus ? r->corpus->fine_caption[t->near.fine_id[i]] : NULL;
@@ -73,15 +82,19 @@ static void why(struct mode_str *s, const struct mode_report *r, const struct mo
 void mode_report_router(struct mode_str *s, const struct mode_report *r)
 {
     const struct mode_ensemble *e = r->ensemble;
-    mode_str_printf(s, "<section><h2>Routing</h2>\n<p class=lead>Each task&rsquo;s own words are matched with the nearest fine clusters; a router turns the matches into one weight per "
-                       "expert. Below: what each router scores, and the weights of <b>%s</b>. Near-equal weights mean the router hardly chooses.</p>\n",
+    mode_str_printf(s,
+                    "<section><h2>Routing</h2>\n<p class=lead>Each task&rsquo;s own words are matched with "
+                    "the nearest fine clusters; a router turns the matches into one weight per "
+                    "expert. Below: what each router scores, and the weights of <b>%s</b>. Near-equal "
+                    "weights mean the router hardly chooses.</p>\n",
                     mode_router_name(e->router));
     comparison(s, e);
     mode_str_add_cstr(s, "<div class=card>");
     heat(s, e, e->router);
     for (int i = 0; i < MODE_ROUTER_COUNT; i++) {
         if ((enum mode_router)i == e->router || i == MODE_ROUTER_UNIFORM) continue;
-        mode_str_printf(s, "<details><summary>Weights of %s</summary>", mode_router_name((enum mode_router)i));
+        mode_str_printf(s, "<details><summary>Weights of %s</summary>",
+                        mode_router_name((enum mode_router)i));
         heat(s, e, (enum mode_router)i);
         mode_str_add_cstr(s, "</details>\n");
     }

@@ -12,28 +12,39 @@ static double at(double percent)
 
 static void bar(struct mode_str *s, const struct mode_outcome *o, double y, double height, const char *colour)
 {
-    double error, v = 100 * mode_outcome_mean(o, &error), lo = fmax(0, v - 100 * error), hi = fmin(100, v + 100 * error);
-    mode_str_printf(s, "<rect class=\"fill %s\" x=\"%d\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" rx=\"2\" opacity=\".88\"/>"
-                       "<path d=\"M%.1f %.1fH%.1f\" stroke=\"currentColor\" stroke-width=\"1\" opacity=\".55\"/>\n",
-                    colour, LEFT, y, at(v) - LEFT, height, at(lo), y + height / 2, at(hi));
+    double error, v = 100 * mode_outcome_mean(o, &error), lo = fmax(0, v - 100 * error),
+                  hi = fmin(100, v + 100 * error);
+    mode_str_printf(
+        s,
+        "<rect class=\"fill %s\" x=\"%d\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" rx=\"2\" "
+        "opacity=\".88\"/>"
+        "<path d=\"M%.1f %.1fH%.1f\" stroke=\"currentColor\" stroke-width=\"1\" opacity=\".55\"/>\n",
+        colour, LEFT, y, at(v) - LEFT, height, at(lo), y + height / 2, at(hi));
 }
 
-static void draw_row(struct mode_str *s, const struct mode_ensemble *e, const struct mode_ensemble_row *row, double y)
+static void draw_row(struct mode_str *s, const struct mode_ensemble *e, const struct mode_ensemble_row *row,
+                     double y)
 {
     char buf[16];
     const struct mode_outcome *mine = &row->router[e->router];
     static const char *const what[] = {"", "mean per class, ", "image for a text, ", "text for an image, "};
     mode_str_printf(s, "<text x=\"0\" y=\"%.1f\">", y + 13);
     mode_str_add_html(s, e->task[row->task].name);
-    mode_str_printf(s, "</text><text class=soft x=\"0\" y=\"%.1f\" font-size=\"10.5\">%s%lld answers, %lld samples</text>\n", y + 27,
-                    what[row->measure], (long long)row->n_classes, (long long)mine->n);
+    mode_str_printf(
+        s,
+        "</text><text class=soft x=\"0\" y=\"%.1f\" font-size=\"10.5\">%s%lld answers, %lld samples</text>\n",
+        y + 27, what[row->measure], (long long)row->n_classes, (long long)mine->n);
     bar(s, mine, y + 4, 10, "xe");
     if (e->dense >= 0) bar(s, &row->model[e->dense], y + 16, 7, "xd");
-    mode_str_printf(s, "<path d=\"M%.1f %.1fv26\" stroke=\"currentColor\" stroke-dasharray=\"2 2\" opacity=\".7\"><title>without looking: %.1f</title></path>\n",
+    mode_str_printf(s,
+                    "<path d=\"M%.1f %.1fv26\" stroke=\"currentColor\" stroke-dasharray=\"2 2\" "
+                    "opacity=\".7\"><title>without looking: %.1f</title></path>\n",
                     at(100 * row->chance), y + 1, 100 * row->chance);
     for (int c = 0; c < e->n; c++) {
         double v = 100 * mode_outcome_mean(&row->model[c], NULL);
-        mode_str_printf(s, "<circle class=\"fill %s\" cx=\"%.1f\" cy=\"%.1f\" r=\"4\" stroke=\"var(--card)\" stroke-width=\"1.2\"><title>expert %d: %.1f</title></circle>\n",
+        mode_str_printf(s,
+                        "<circle class=\"fill %s\" cx=\"%.1f\" cy=\"%.1f\" r=\"4\" stroke=\"var(--card)\" "
+                        "stroke-width=\"1.2\"><title>expert %d: %.1f</title></circle>\n",
                         mode_report_colour(e, c, buf), at(v), y + 9, c, v);
     }
     double v = 100 * mode_outcome_mean(mine, NULL);
@@ -41,19 +52,26 @@ static void draw_row(struct mode_str *s, const struct mode_ensemble *e, const st
     if (e->dense < 0) return;
     double error, d = 100 * mode_outcome_difference(mine, &row->model[e->dense], &error);
     error *= 100;
-    const char *colour = d > 2 * error && d > 0 ? "var(--good)" : d < -2 * error && d < 0 ? "var(--bad)" : "var(--soft)";
-    mode_str_printf(s, "<text x=\"%d\" y=\"%.1f\">%.1f</text><text x=\"%d\" y=\"%.1f\" style=\"fill:%s\">%+.1f &#177; %.1f</text>\n", RIGHT + 100,
-                    y + 14, 100 * mode_outcome_mean(&row->model[e->dense], NULL), RIGHT + 158, y + 14, colour, d, error);
+    const char *colour = d > 2 * error && d > 0    ? "var(--good)"
+                         : d < -2 * error && d < 0 ? "var(--bad)"
+                                                   : "var(--soft)";
+    mode_str_printf(s,
+                    "<text x=\"%d\" y=\"%.1f\">%.1f</text><text x=\"%d\" y=\"%.1f\" style=\"fill:%s\">%+.1f "
+                    "&#177; %.1f</text>\n",
+                    RIGHT + 100, y + 14, 100 * mode_outcome_mean(&row->model[e->dense], NULL), RIGHT + 158,
+                    y + 14, colour, d, error);
 }
 
 static void numbers(struct mode_str *s, const struct mode_ensemble *e)
 {
-    mode_str_add_cstr(s, "<details><summary>All numbers</summary><div class=card><table><tr><th>task</th><th>without looking</th>");
+    mode_str_add_cstr(s, "<details><summary>All numbers</summary><div "
+                         "class=card><table><tr><th>task</th><th>without looking</th>");
     for (int m = 0; m < e->n_models; m++) mode_str_printf(s, "<th>%s</th>", e->model[m]);
     mode_str_add_cstr(s, "<th>plain average</th><th>ensemble</th></tr>\n");
     for (int r = 0; r < e->n_rows; r++) {
         const struct mode_ensemble_row *row = &e->row[r];
-        double mine = 100 * mode_outcome_mean(&row->router[e->router], NULL), unit = 100 * mode_outcome_mean(&row->router[MODE_ROUTER_UNIFORM], NULL),
+        double mine = 100 * mode_outcome_mean(&row->router[e->router], NULL),
+               unit = 100 * mode_outcome_mean(&row->router[MODE_ROUTER_UNIFORM], NULL),
                top = fmax(mine, unit);
         for (int m = 0; m < e->n_models; m++) top = fmax(top, 100 * mode_outcome_mean(&row->model[m], NULL));
         mode_str_add_cstr(s, "<tr><td>");
@@ -63,11 +81,14 @@ static void numbers(struct mode_str *s, const struct mode_ensemble *e)
             double v = 100 * mode_outcome_mean(&row->model[m], NULL);
             mode_str_printf(s, "<td%s>%.1f</td>", v >= top ? " class=best" : "", v);
         }
-        mode_str_printf(s, "<td%s>%.1f</td><td%s>%.1f</td></tr>\n", unit >= top ? " class=best" : "", unit, mine >= top ? " class=best" : "", mine);
+        mode_str_printf(s, "<td%s>%.1f</td><td%s>%.1f</td></tr>\n", unit >= top ? " class=best" : "", unit,
+                        mine >= top ? " class=best" : "", mine);
     }
     mode_str_add_cstr(s, "<tr class=sum><td>average</td><td></td>");
-    for (int m = 0; m < e->n_models; m++) mode_str_printf(s, "<td>%.2f</td>", mode_ensemble_model_average(e, m));
-    mode_str_printf(s, "<td>%.2f</td><td>%.2f</td></tr>\n</table></div></details>\n", mode_ensemble_router_average(e, MODE_ROUTER_UNIFORM),
+    for (int m = 0; m < e->n_models; m++)
+        mode_str_printf(s, "<td>%.2f</td>", mode_ensemble_model_average(e, m));
+    mode_str_printf(s, "<td>%.2f</td><td>%.2f</td></tr>\n</table></div></details>\n",
+                    mode_ensemble_router_average(e, MODE_ROUTER_UNIFORM),
                     mode_ensemble_router_average(e, e->router));
 }
 
@@ -76,19 +97,29 @@ void mode_report_tasks(struct mode_str *s, const struct mode_report *r)
     const struct mode_ensemble *e = r->ensemble;
     char buf[16];
     int height = TOP + e->n_rows * ROW + 8;
-    mode_str_add_cstr(s, "<section><h2>Tasks</h2>\n<p class=lead>What each system gets right. Bars are the ensemble and the dense model, "
-                         "with one standard error; dots are single experts; the dashed line is what the best answer without looking at the picture scores.</p>\n"
+    mode_str_add_cstr(s, "<section><h2>Tasks</h2>\n<p class=lead>What each system gets right. Bars are the "
+                         "ensemble and the dense model, "
+                         "with one standard error; dots are single experts; the dashed line is what the best "
+                         "answer without looking at the picture scores.</p>\n"
                          "<div class=card><div class=key><span class=xe><i class=chip></i>ensemble</span>");
     if (e->dense >= 0) mode_str_add_cstr(s, "<span class=xd><i class=chip></i>dense</span>");
     for (int c = 0; c < e->n; c++)
-        mode_str_printf(s, "<span class=\"%s\"><i class=chip style=\"border-radius:50%%\"></i>expert %d</span>", mode_report_colour(e, c, buf), c);
-    mode_str_printf(s, "</div>\n<svg viewBox=\"0 0 %d %d\" role=img aria-label=\"scores per task\">\n", WIDTH, height);
+        mode_str_printf(s,
+                        "<span class=\"%s\"><i class=chip style=\"border-radius:50%%\"></i>expert %d</span>",
+                        mode_report_colour(e, c, buf), c);
+    mode_str_printf(s, "</div>\n<svg viewBox=\"0 0 %d %d\" role=img aria-label=\"scores per task\">\n", WIDTH,
+                    height);
     for (int p = 0; p <= 100; p += 20)
-        mode_str_printf(s, "<path class=grid d=\"M%.1f %dV%d\"/><text class=soft x=\"%.1f\" y=\"14\" text-anchor=middle>%d</text>\n", at(p), TOP - 6,
-                        height - 6, at(p), p);
+        mode_str_printf(s,
+                        "<path class=grid d=\"M%.1f %dV%d\"/><text class=soft x=\"%.1f\" y=\"14\" "
+                        "text-anchor=middle>%d</text>\n",
+                        at(p), TOP - 6, height - 6, at(p), p);
     mode_str_printf(s, "<text class=soft x=\"%d\" y=\"14\">ensemble</text>", RIGHT + 26);
     if (e->dense >= 0)
-        mode_str_printf(s, "<text class=soft x=\"%d\" y=\"14\">dense</text><text class=soft x=\"%d\" y=\"14\">difference</text>\n", RIGHT + 100, RIGHT + 158);
+        mode_str_printf(s,
+                        "<text class=soft x=\"%d\" y=\"14\">dense</text><text class=soft x=\"%d\" "
+                        "y=\"14\">difference</text>\n",
+                        RIGHT + 100, RIGHT + 158);
     for (int i = 0; i < e->n_rows; i++) draw_row(s, e, &e->row[i], TOP + i * ROW);
     mode_str_add_cstr(s, "</svg>\n");
     numbers(s, e);

@@ -34,9 +34,11 @@ static json_t *rows_of(const struct mode_ensemble *e)
         json_object_set_new(o, "num_classes", json_integer(row->n_classes));
         json_object_set_new(o, "samples", json_integer(row->router[0].n));
         json_object_set_new(o, "chance", real(row->chance));
-        for (int m = 0; m < e->n_models; m++) json_object_set_new(models, e->model[m], score(&row->model[m], row->chance));
+        for (int m = 0; m < e->n_models; m++)
+            json_object_set_new(models, e->model[m], score(&row->model[m], row->chance));
         for (int k = 0; k < MODE_ROUTER_COUNT; k++)
-            json_object_set_new(routers, mode_router_name((enum mode_router)k), score(&row->router[k], row->chance));
+            json_object_set_new(routers, mode_router_name((enum mode_router)k),
+                                score(&row->router[k], row->chance));
         json_object_set_new(o, "models", models);
         json_object_set_new(o, "ensembles", routers);
         json_array_append_new(all, o);
@@ -51,9 +53,11 @@ static json_t *tasks_of(const struct mode_ensemble *e)
         const struct mode_ensemble_task *x = &e->task[t];
         json_t *o = json_object(), *models = json_object(), *routers = json_object();
         json_object_set_new(o, "task", json_string(x->name));
-        json_object_set_new(o, "kind", json_string(x->kind == MODE_TASK_RETRIEVAL ? "retrieval" : "classification"));
+        json_object_set_new(o, "kind",
+                            json_string(x->kind == MODE_TASK_RETRIEVAL ? "retrieval" : "classification"));
         json_object_set_new(o, "images", json_integer(x->n_images));
-        json_object_set_new(o, x->kind == MODE_TASK_RETRIEVAL ? "texts" : "classes", json_integer(x->n_columns));
+        json_object_set_new(o, x->kind == MODE_TASK_RETRIEVAL ? "texts" : "classes",
+                            json_integer(x->n_columns));
         for (int m = 0; m < e->n_models; m++) json_object_set(models, e->model[m], x->model_metrics[m]);
         for (int k = 0; k < MODE_ROUTER_COUNT; k++)
             json_object_set(routers, mode_router_name((enum mode_router)k), x->router_metrics[k]);
@@ -100,7 +104,8 @@ static json_t *ledger_of(const struct mode_corpus *c)
 {
     json_t *o = json_object(), *fates = json_object(), *experts = json_array(), *fine = json_array();
     int64_t sum = 0, most = 0, least = INT64_MAX;
-    for (int k = 0; k < MODE_FATE_COUNT; k++) json_object_set_new(fates, mode_fate_name((enum mode_fate)k), json_integer(c->fate[k]));
+    for (int k = 0; k < MODE_FATE_COUNT; k++)
+        json_object_set_new(fates, mode_fate_name((enum mode_fate)k), json_integer(c->fate[k]));
     for (int i = 0; i < c->n; i++) {
         json_t *x = json_object(), *words = json_array();
         json_object_set_new(x, "rows", json_integer(c->expert[i].rows));
@@ -141,7 +146,8 @@ enum mode_status mode_summary_write(const struct mode_report *r, const char *pat
     json_object_set_new(o, "router", json_string(mode_router_name(e->router)));
     json_object_set_new(o, "experts", json_integer(e->n));
     json_object_set_new(o, "best_single_expert", json_string(e->model[best]));
-    for (int m = 0; m < e->n_models; m++) json_object_set_new(averages, e->model[m], real(mode_ensemble_model_average(e, m)));
+    for (int m = 0; m < e->n_models; m++)
+        json_object_set_new(averages, e->model[m], real(mode_ensemble_model_average(e, m)));
     json_object_set_new(averages, "all_unit", real(mode_ensemble_router_average(e, MODE_ROUTER_UNIFORM)));
     json_object_set_new(averages, "ensemble", real(mode_ensemble_router_average(e, e->router)));
     json_object_set_new(o, "averages", averages);

@@ -29,8 +29,11 @@ enum mode_status cluster_work(struct mode_job *job, struct mode_error *err)
     Mode__ClusterRequest *r = mode__cluster_request__unpack(NULL, size, packed);
     if (!r) return MODE_FAIL(err, MODE_E_FORMAT, "cluster: the request does not unpack (%zu bytes)", size);
     if (r->fine < 1 || r->fine > 1 << 20 || r->coarse < 1 || r->coarse > r->fine || r->fine_iterations < 1 ||
-        r->fine_iterations > 100000 || r->coarse_iterations < 1 || r->coarse_iterations > 100000 || r->sample_per_centre > 1 << 24) {
-        st = MODE_FAIL(err, MODE_E_VALUE, "cluster: fine %u, coarse %u, iterations %u and %u, sample_per_centre %u: expected 1 <= coarse <= fine <= 2^20, "
+        r->fine_iterations > 100000 || r->coarse_iterations < 1 || r->coarse_iterations > 100000 ||
+        r->sample_per_centre > 1 << 24) {
+        st = MODE_FAIL(err, MODE_E_VALUE,
+                       "cluster: fine %u, coarse %u, iterations %u and %u, sample_per_centre %u: expected 1 "
+                       "<= coarse <= fine <= 2^20, "
                        "1 to 100000 iterations, at most 2^24 rows per centre",
                        r->fine, r->coarse, r->fine_iterations, r->coarse_iterations, r->sample_per_centre);
         goto out;
@@ -55,7 +58,8 @@ enum mode_status cluster_work(struct mode_job *job, struct mode_error *err)
         feat[n++] = path;
     }
     mode_job_progress(job, 0, r->fine_iterations, "rounds");
-    if ((st = mode_cluster_run(&result, mode_job_output(job, "centres.safetensors"), feat, n, &p, err))) goto out;
+    if ((st = mode_cluster_run(&result, mode_job_output(job, "centres.safetensors"), feat, n, &p, err)))
+        goto out;
     mode_job_count_rows(job, result.rows, result.sample);
     if (result.rows > result.sample) mode_job_count_reject(job, "not_sampled", result.rows - result.sample);
     mode_job_note(job, result.certificate);

@@ -25,11 +25,13 @@ static enum mode_status need(const struct mode_job *job, const char **path, cons
 {
     *path = find(job, kind, a, b);
     if (*path) return MODE_OK;
-    return MODE_FAIL(err, MODE_E_VALUE, "ensemble: input %s/%s%s%s is missing", kind, a, b ? "/" : "", b ? b : "");
+    return MODE_FAIL(err, MODE_E_VALUE, "ensemble: input %s/%s%s%s is missing", kind, a, b ? "/" : "",
+                     b ? b : "");
 }
 
 /* Stage times and memory from the commit records of everything before. */
-static enum mode_status read_stages(struct mode_report_stage *stage, int *n, const struct mode_job *job, struct mode_error *err)
+static enum mode_status read_stages(struct mode_report_stage *stage, int *n, const struct mode_job *job,
+                                    struct mode_error *err)
 {
     static const char *const order[] = {"captions", "embed", "cluster", "assign", "train", "evaluate"};
     const char *name, *path;
@@ -82,14 +84,16 @@ static void read_models(struct plan *p, const Mode__EnsembleRequest *r, const st
     p->train = mode_xcalloc(r->experts + 3, sizeof *p->train);
     for (uint32_t k = 0; k < r->experts; k++) p->model[p->n_models++] = mode_xasprintf("expert-%u", k);
     for (int i = 0; i < 2; i++)
-        if (find(job, "logits", others[i], r->tasks[0]->name)) p->model[p->n_models++] = mode_xstrdup(others[i]);
+        if (find(job, "logits", others[i], r->tasks[0]->name))
+            p->model[p->n_models++] = mode_xstrdup(others[i]);
     for (int m = 0; m < p->n_models; m++) {
         p->steps[m] = find(job, "steps", p->model[m], NULL);
         p->train[m] = find(job, "train", p->model[m], NULL);
     }
 }
 
-static enum mode_status read_tasks(struct plan *p, const Mode__EnsembleRequest *r, const struct mode_job *job, struct mode_error *err)
+static enum mode_status read_tasks(struct plan *p, const Mode__EnsembleRequest *r, const struct mode_job *job,
+                                   struct mode_error *err)
 {
     enum mode_status st;
     p->task = mode_xcalloc(r->n_tasks, sizeof *p->task);
@@ -99,9 +103,14 @@ static enum mode_status read_tasks(struct plan *p, const Mode__EnsembleRequest *
         const char **logits = p->logits + t * (size_t)p->n_models;
         bool retrieval = strcmp(x->kind, "retrieval") == 0;
         if (!retrieval && strcmp(x->kind, "classification") != 0)
-            return MODE_FAIL(err, MODE_E_VALUE, "ensemble: task %s is of kind \"%s\", expected classification or retrieval", x->name, x->kind);
-        p->task[t] = (struct mode_ensemble_run_task){.name = x->name, .dir = x->dir, .logits = logits,
-                                                     .kind = retrieval ? MODE_TASK_RETRIEVAL : MODE_TASK_CLASSIFICATION};
+            return MODE_FAIL(err, MODE_E_VALUE,
+                             "ensemble: task %s is of kind \"%s\", expected classification or retrieval",
+                             x->name, x->kind);
+        p->task[t] = (struct mode_ensemble_run_task){.name = x->name,
+                                                     .dir = x->dir,
+                                                     .logits = logits,
+                                                     .kind = retrieval ? MODE_TASK_RETRIEVAL
+                                                                       : MODE_TASK_CLASSIFICATION};
         if ((st = need(job, &p->task[t].words, "words", x->name, NULL, err))) return st;
         for (int m = 0; m < p->n_models; m++)
             if ((st = need(job, &logits[m], "logits", p->model[m], x->name, err))) return st;
@@ -110,20 +119,25 @@ static enum mode_status read_tasks(struct plan *p, const Mode__EnsembleRequest *
 }
 
 /* Inputs captions/<shard> and assign/<shard> come in the order of the request's shard_paths. */
-static enum mode_status read_shards(struct plan *p, const Mode__EnsembleRequest *r, const struct mode_job *job, struct mode_error *err)
+static enum mode_status read_shards(struct plan *p, const Mode__EnsembleRequest *r,
+                                    const struct mode_job *job, struct mode_error *err)
 {
     const char *name, *path;
     size_t n = 0;
     p->shard = mode_xcalloc(r->n_shard_paths + 1, sizeof *p->shard);
     for (size_t i = 0; mode_job_input_at(job, i, &name, &path); i++) {
         if (strncmp(name, "captions/", 9) != 0) continue;
-        if (n == r->n_shard_paths) return MODE_FAIL(err, MODE_E_VALUE, "ensemble: more captions than the %zu shards of the request", n);
+        if (n == r->n_shard_paths)
+            return MODE_FAIL(err, MODE_E_VALUE, "ensemble: more captions than the %zu shards of the request",
+                             n);
         p->shard[n].captions = path;
         p->shard[n].tar = r->shard_paths[n];
         enum mode_status st = need(job, &p->shard[n++].assign, "assign", name + 9, NULL, err);
         if (st) return st;
     }
-    if (n != r->n_shard_paths) return MODE_FAIL(err, MODE_E_VALUE, "ensemble: captions of %zu shards, the request names %zu", n, r->n_shard_paths);
+    if (n != r->n_shard_paths)
+        return MODE_FAIL(err, MODE_E_VALUE, "ensemble: captions of %zu shards, the request names %zu", n,
+                         r->n_shard_paths);
     return MODE_OK;
 }
 
@@ -137,12 +151,20 @@ enum mode_status ensemble_work(struct mode_job *job, struct mode_error *err)
     Mode__EnsembleRequest *r = mode__ensemble_request__unpack(NULL, size, packed);
     if (!r) return MODE_FAIL(err, MODE_E_FORMAT, "ensemble: the request does not unpack (%zu bytes)", size);
     if (r->experts < 1 || r->experts > MAX_EXPERTS || r->n_tasks < 1) {
-        st = MODE_FAIL(err, MODE_E_VALUE, "ensemble: %u experts and %zu tasks; expected 1 to %d experts and at least one task", r->experts, r->n_tasks, MAX_EXPERTS);
+        st = MODE_FAIL(err, MODE_E_VALUE,
+                       "ensemble: %u experts and %zu tasks; expected 1 to %d experts and at least one task",
+                       r->experts, r->n_tasks, MAX_EXPERTS);
         goto out;
     }
-    struct mode_ensemble_run run = {.run_name = r->run_name, .router = r->router, .spec = r->spec_yaml, .seed = r->seed,
-                                    .centres = mode_job_input(job, "centres"), .n_tasks = (int)r->n_tasks,
-                                    .n_shards = (int)r->n_shard_paths, .progress = on_task, .ctx = job};
+    struct mode_ensemble_run run = {.run_name = r->run_name,
+                                    .router = r->router,
+                                    .spec = r->spec_yaml,
+                                    .seed = r->seed,
+                                    .centres = mode_job_input(job, "centres"),
+                                    .n_tasks = (int)r->n_tasks,
+                                    .n_shards = (int)r->n_shard_paths,
+                                    .progress = on_task,
+                                    .ctx = job};
     if (!run.centres) {
         st = MODE_FAIL(err, MODE_E_VALUE, "ensemble: input centres is missing");
         goto out;
@@ -159,8 +181,9 @@ enum mode_status ensemble_work(struct mode_job *job, struct mode_error *err)
     run.task = p.task;
     run.shard = p.shard;
     run.stage = p.stage;
-    struct mode_ensemble_outputs out = {mode_job_output(job, "result.csv"), mode_job_output(job, "summary.json"),
-                                        mode_job_output(job, "report.html"), mode_job_output(job, "weights.json")};
+    struct mode_ensemble_outputs out = {
+        mode_job_output(job, "result.csv"), mode_job_output(job, "summary.json"),
+        mode_job_output(job, "report.html"), mode_job_output(job, "weights.json")};
     if ((st = mode_ensemble_run(&run, &out, &sentence, err))) goto out;
     mode_job_count_rows(job, r->n_tasks, r->n_tasks);
     struct mode_str note = {0}; /* the sentence holds neither quotes nor backslashes */

@@ -9,11 +9,11 @@ struct opts {
     bool json;
 };
 static const struct mode_option table[] = {
-    MODE_OPT_STR(struct opts, features, "features", NULL, "FILE", "text vectors of one shard (feat.safetensors of `mode embed`)"),
+    MODE_OPT_STR(struct opts, features, "features", NULL, "FILE",
+                 "text vectors of one shard (feat.safetensors of `mode embed`)"),
     MODE_OPT_STR(struct opts, centres, "centres", "centres.safetensors", "FILE", "of `mode cluster`"),
     MODE_OPT_STR(struct opts, out, "out", "assign.safetensors", "FILE", "fine id and distance of every row"),
-    MODE_OPT_FLAG(struct opts, json, "json", "print the result as JSON"),
-    MODE_OPT_END};
+    MODE_OPT_FLAG(struct opts, json, "json", "print the result as JSON"), MODE_OPT_END};
 
 static enum mode_status run(int argc, char **argv, struct mode_error *err)
 {
@@ -27,7 +27,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return MODE_OK;
     }
     if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err))) return st;
-    if (!o.features || n_args > 0) return MODE_FAIL(err, MODE_E_USAGE, "give the text vectors as --features FILE");
+    if (!o.features || n_args > 0)
+        return MODE_FAIL(err, MODE_E_USAGE, "give the text vectors as --features FILE");
     if ((st = mode_assign_run(&rows, o.out, o.features, o.centres, NULL, err))) return st;
     if (o.json)
         printf("{\"out\": \"%s\", \"rows\": %llu}\n", o.out, (unsigned long long)rows);

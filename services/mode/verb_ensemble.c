@@ -18,15 +18,25 @@ struct options {
 
 static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, centres, "centres", "centres.safetensors", "FILE", "of `mode cluster`"),
-    MODE_OPT_STR(struct options, results, "results", NULL, "DIR", "DIR/<model>/<task>/logits.safetensors of `mode evaluate`; models expert-0, expert-1, ..., dense, seed"),
-    MODE_OPT_STR(struct options, words, "words", NULL, "DIR", "DIR/<task>.safetensors: the tasks' words, of `mode embed --task`"),
-    MODE_OPT_STR(struct options, tasks, "tasks", NULL, "DIR", "DIR/<task>: CLIP_benchmark folders, for class names"),
-    MODE_OPT_STR(struct options, router, "router", "share", "NAME", "the one of result.csv: paper | reference | uniform | coarse-centre | share"),
-    MODE_OPT_STR(struct options, out, "out", ".", "DIR", "where result.csv, weights.json, summary.json and report.html go"),
-    MODE_OPT_STR(struct options, train, "train", NULL, "DIR", "DIR/<model>/steps.jsonl and train.json, for the loss curves"),
-    MODE_OPT_STR(struct options, captions, "captions", NULL, "GLOB", "captions.bin files, for words and the ledger"),
-    MODE_OPT_STR(struct options, assign, "assign", NULL, "GLOB", "assign.safetensors files, in the same order"),
-    MODE_OPT_STR(struct options, shards, "shards", NULL, "GLOB", "the shards, in the same order, for sample pictures"),
+    MODE_OPT_STR(struct options, results, "results", NULL, "DIR",
+                 "DIR/<model>/<task>/logits.safetensors of `mode evaluate`; models expert-0, expert-1, ..., "
+                 "dense, seed"),
+    MODE_OPT_STR(struct options, words, "words", NULL, "DIR",
+                 "DIR/<task>.safetensors: the tasks' words, of `mode embed --task`"),
+    MODE_OPT_STR(struct options, tasks, "tasks", NULL, "DIR",
+                 "DIR/<task>: CLIP_benchmark folders, for class names"),
+    MODE_OPT_STR(struct options, router, "router", "share", "NAME",
+                 "the one of result.csv: paper | reference | uniform | coarse-centre | share"),
+    MODE_OPT_STR(struct options, out, "out", ".", "DIR",
+                 "where result.csv, weights.json, summary.json and report.html go"),
+    MODE_OPT_STR(struct options, train, "train", NULL, "DIR",
+                 "DIR/<model>/steps.jsonl and train.json, for the loss curves"),
+    MODE_OPT_STR(struct options, captions, "captions", NULL, "GLOB",
+                 "captions.bin files, for words and the ledger"),
+    MODE_OPT_STR(struct options, assign, "assign", NULL, "GLOB",
+                 "assign.safetensors files, in the same order"),
+    MODE_OPT_STR(struct options, shards, "shards", NULL, "GLOB",
+                 "the shards, in the same order, for sample pictures"),
     MODE_OPT_STR(struct options, name, "name", "ensemble", "TEXT", "title of the report"),
     MODE_OPT_INT(struct options, seed, "seed", "0", "N", "of the sample pictures"),
     MODE_OPT_END};
@@ -91,7 +101,9 @@ static enum mode_status find_tasks(struct found *f, const struct options *o, str
     int none = glob(pattern, 0, NULL, &f->tasks);
     free(pattern);
     if (none || f->n_models == 0)
-        return MODE_FAIL(err, MODE_E_NOINPUT, "%s: no expert-0/<task>/logits.safetensors. HINT: `mode evaluate --out %s/expert-0`", o->results, o->results);
+        return MODE_FAIL(err, MODE_E_NOINPUT,
+                         "%s: no expert-0/<task>/logits.safetensors. HINT: `mode evaluate --out %s/expert-0`",
+                         o->results, o->results);
     f->task = mode_xcalloc(f->tasks.gl_pathc, sizeof *f->task);
     for (size_t t = 0; t < f->tasks.gl_pathc; t++) {
         struct mode_ensemble_run_task *x = &f->task[t];
@@ -104,7 +116,8 @@ static enum mode_status find_tasks(struct found *f, const struct options *o, str
         x->words = mode_xasprintf("%s/%s.safetensors", o->words, x->name);
         x->dir = o->tasks ? mode_path_join(o->tasks, x->name) : NULL;
         const char **logits = mode_xcalloc((size_t)f->n_models, sizeof *logits);
-        for (int m = 0; m < f->n_models; m++) logits[m] = mode_xasprintf("%s/%s/%s/logits.safetensors", o->results, f->model[m], x->name);
+        for (int m = 0; m < f->n_models; m++)
+            logits[m] = mode_xasprintf("%s/%s/%s/logits.safetensors", o->results, f->model[m], x->name);
         x->logits = logits;
     }
     return MODE_OK;
@@ -113,15 +126,19 @@ static enum mode_status find_tasks(struct found *f, const struct options *o, str
 static enum mode_status find_shards(struct found *f, const struct options *o, struct mode_error *err)
 {
     if (!o->captions && !o->assign && !o->shards) return MODE_OK;
-    if (!o->captions || !o->assign) return MODE_FAIL(err, MODE_E_USAGE, "--captions and --assign go together");
-    if (glob(o->captions, 0, NULL, &f->captions) || glob(o->assign, 0, NULL, &f->assign) || (o->shards && glob(o->shards, 0, NULL, &f->shards)))
+    if (!o->captions || !o->assign)
+        return MODE_FAIL(err, MODE_E_USAGE, "--captions and --assign go together");
+    if (glob(o->captions, 0, NULL, &f->captions) || glob(o->assign, 0, NULL, &f->assign) ||
+        (o->shards && glob(o->shards, 0, NULL, &f->shards)))
         return MODE_FAIL(err, MODE_E_NOINPUT, "--captions, --assign or --shards matches no file");
     if (f->captions.gl_pathc != f->assign.gl_pathc || (o->shards && f->shards.gl_pathc != f->assign.gl_pathc))
-        return MODE_FAIL(err, MODE_E_USAGE, "%zu captions, %zu assignments, %zu shards: expected as many of each", f->captions.gl_pathc, f->assign.gl_pathc,
-                         f->shards.gl_pathc);
+        return MODE_FAIL(err, MODE_E_USAGE,
+                         "%zu captions, %zu assignments, %zu shards: expected as many of each",
+                         f->captions.gl_pathc, f->assign.gl_pathc, f->shards.gl_pathc);
     f->shard = mode_xcalloc(f->captions.gl_pathc, sizeof *f->shard);
     for (size_t i = 0; i < f->captions.gl_pathc; i++)
-        f->shard[i] = (struct mode_corpus_shard){f->captions.gl_pathv[i], f->assign.gl_pathv[i], o->shards ? f->shards.gl_pathv[i] : NULL};
+        f->shard[i] = (struct mode_corpus_shard){f->captions.gl_pathv[i], f->assign.gl_pathv[i],
+                                                 o->shards ? f->shards.gl_pathv[i] : NULL};
     return MODE_OK;
 }
 
@@ -154,20 +171,33 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     int n_args;
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(table, "MODE_", "mode ensemble --results DIR --words DIR [options]",
-                          "Weight the experts by every task's words, mix their scores, and write result.csv, weights.json,\nsummary.json and report.html.");
+                          "Weight the experts by every task's words, mix their scores, and write result.csv, "
+                          "weights.json,\nsummary.json and report.html.");
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
     if (st) return st;
-    if (!o.results || !o.words || n_args > 0) return MODE_FAIL(err, MODE_E_USAGE, "give --results and --words");
+    if (!o.results || !o.words || n_args > 0)
+        return MODE_FAIL(err, MODE_E_USAGE, "give --results and --words");
     struct found *f = mode_xcalloc(1, sizeof *f);
-    char *sentence = NULL, *csv = mode_path_join(o.out, "result.csv"), *summary = mode_path_join(o.out, "summary.json"),
-         *report = mode_path_join(o.out, "report.html"), *weights = mode_path_join(o.out, "weights.json");
+    char *sentence = NULL, *csv = mode_path_join(o.out, "result.csv"),
+         *summary = mode_path_join(o.out, "summary.json"), *report = mode_path_join(o.out, "report.html"),
+         *weights = mode_path_join(o.out, "weights.json");
     find_models(f, &o);
-    if ((st = find_tasks(f, &o, err)) || (st = find_shards(f, &o, err)) || (st = mode_dir_make(o.out, err))) goto out;
-    struct mode_ensemble_run r = {.run_name = o.name, .router = o.router, .seed = (uint64_t)o.seed, .centres = o.centres, .n_models = f->n_models,
-                                  .n_tasks = (int)f->tasks.gl_pathc, .n_shards = (int)f->captions.gl_pathc, .model = (const char *const *)f->model,
-                                  .steps = o.train ? f->steps : NULL, .train = f->train, .task = f->task, .shard = f->shard};
+    if ((st = find_tasks(f, &o, err)) || (st = find_shards(f, &o, err)) || (st = mode_dir_make(o.out, err)))
+        goto out;
+    struct mode_ensemble_run r = {.run_name = o.name,
+                                  .router = o.router,
+                                  .seed = (uint64_t)o.seed,
+                                  .centres = o.centres,
+                                  .n_models = f->n_models,
+                                  .n_tasks = (int)f->tasks.gl_pathc,
+                                  .n_shards = (int)f->captions.gl_pathc,
+                                  .model = (const char *const *)f->model,
+                                  .steps = o.train ? f->steps : NULL,
+                                  .train = f->train,
+                                  .task = f->task,
+                                  .shard = f->shard};
     struct mode_ensemble_outputs files = {csv, summary, report, weights};
     if ((st = mode_ensemble_run(&r, &files, &sentence, err))) goto out;
     printf("%s\n%s\n%s\n", sentence, csv, report);
@@ -181,4 +211,5 @@ out:
     return st;
 }
 
-const struct mode_verb mode_verb_ensemble = {"ensemble", "experts' scores and task words to tables and a report", run};
+const struct mode_verb mode_verb_ensemble = {"ensemble",
+                                             "experts' scores and task words to tables and a report", run};

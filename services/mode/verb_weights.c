@@ -24,10 +24,14 @@ struct options {
 static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, centres, "centres", "centres.safetensors", "FILE", "of `mode cluster`"),
     MODE_OPT_STR(struct options, classes, "classes", NULL, "FILE", "the task's words: one per line"),
-    MODE_OPT_STR(struct options, task, "task", NULL, "DIR", "or an evaluation task: class names with templates, or captions"),
-    MODE_OPT_STR(struct options, encoder, "encoder", NULL, "DIR", "the encoder the centres were made with (to embed the words)"),
-    MODE_OPT_STR(struct options, words, "words", NULL, "FILE", "or the words' vectors (feat.safetensors of `mode embed`)"),
-    MODE_OPT_STR(struct options, router, "router", "share", "NAME", "paper | reference | uniform | coarse-centre | share | all"),
+    MODE_OPT_STR(struct options, task, "task", NULL, "DIR",
+                 "or an evaluation task: class names with templates, or captions"),
+    MODE_OPT_STR(struct options, encoder, "encoder", NULL, "DIR",
+                 "the encoder the centres were made with (to embed the words)"),
+    MODE_OPT_STR(struct options, words, "words", NULL, "FILE",
+                 "or the words' vectors (feat.safetensors of `mode embed`)"),
+    MODE_OPT_STR(struct options, router, "router", "share", "NAME",
+                 "paper | reference | uniform | coarse-centre | share | all"),
     MODE_OPT_STR(struct options, pooling, "pooling", NULL, "NAME", "of the encoder; default: as the centres"),
     MODE_OPT_INT(struct options, max_tokens, "max-tokens", "0", "N", "of the encoder; 0 = as the centres"),
     MODE_OPT_STR(struct options, backend, "backend", "cpu", "NAME", "cpu or ref"),
@@ -51,10 +55,12 @@ static enum mode_status read_names(struct names *names, const struct options *o,
         bool retrieval = e.kind == MODE_TASK_RETRIEVAL;
         names->n = retrieval ? e.n_texts : e.n_classes;
         names->text = mode_xcalloc((size_t)names->n + 1, sizeof *names->text);
-        for (int i = 0; i < names->n; i++) names->text[i] = mode_xstrdup(retrieval ? e.texts[i] : e.classes[i]);
+        for (int i = 0; i < names->n; i++)
+            names->text[i] = mode_xstrdup(retrieval ? e.texts[i] : e.classes[i]);
     } else if (o->classes) {
         if ((st = mode_file_read(o->classes, 0, &data, &size, err))) goto out;
-        for (char *p = data, *save, *line = strtok_r(p, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+        for (char *p = data, *save, *line = strtok_r(p, "\n", &save); line;
+             line = strtok_r(NULL, "\n", &save)) {
             names->text = mode_xrealloc(names->text, ((size_t)names->n + 1) * sizeof *names->text);
             names->text[names->n++] = mode_xstrdup(line);
         }
@@ -72,16 +78,21 @@ static void free_names(struct names *names)
 }
 
 /* Embed the words to a temporary file as `mode embed` would; pooling and length default to the centres'. */
-static enum mode_status embed(const char *out, const struct options *o, const struct mode_centres *c, struct mode_error *err)
+static enum mode_status embed(const char *out, const struct options *o, const struct mode_centres *c,
+                              struct mode_error *err)
 {
     struct mode_backend *be = NULL;
     struct mode_text_encoder *enc = NULL;
     char pooling[16] = "";
     int max_tokens = 0;
     enum mode_status st;
-    if (sscanf(c->encoder_id, "%*[^:]:%*[^:]:%15[a-z]:%d", pooling, &max_tokens) != 2) pooling[0] = 0, max_tokens = 0;
+    if (sscanf(c->encoder_id, "%*[^:]:%*[^:]:%15[a-z]:%d", pooling, &max_tokens) != 2)
+        pooling[0] = 0, max_tokens = 0;
     if ((st = mode_backend_open(&be, o->backend, err))) goto out;
-    if ((st = mode_text_encoder_open(&enc, be, o->encoder, o->pooling ? o->pooling : pooling[0] ? pooling : NULL,
+    if ((st = mode_text_encoder_open(&enc, be, o->encoder,
+                                     o->pooling   ? o->pooling
+                                     : pooling[0] ? pooling
+                                                  : NULL,
                                      o->max_tokens > 0 ? (int)o->max_tokens : max_tokens, err)))
         goto out;
     if (o->task)
@@ -94,7 +105,8 @@ out:
     return st;
 }
 
-static enum mode_status near_of(struct mode_near *near, const char *path, const struct mode_centres *c, struct mode_error *err)
+static enum mode_status near_of(struct mode_near *near, const char *path, const struct mode_centres *c,
+                                struct mode_error *err)
 {
     struct mode_safetensors f;
     const struct mode_tensor *feat;
@@ -124,13 +136,16 @@ static void print(const struct mode_near *near, const struct names *names, int r
             json_array_append_new(list, json_real(w[e]));
         }
         if (!json) printf(" entropy %.4f\n", entropy);
-        json_object_set_new(routers, mode_router_name((enum mode_router)r), json_pack("{s:o, s:f}", "weights", list, "entropy", entropy));
+        json_object_set_new(routers, mode_router_name((enum mode_router)r),
+                            json_pack("{s:o, s:f}", "weights", list, "entropy", entropy));
     }
     if (!json) printf("\n%8s  %8s  %9s  word\n", "fine", "expert", "distance");
     for (int i = 0; i < near->k; i++) {
         const char *word = i < names->n ? names->text[i] : "";
-        if (!json) printf("%8d  %8d  %9.4f  %s\n", near->fine_id[i], near->expert[i], near->distance[i], word);
-        json_t *o = json_pack("{s:i, s:i, s:f}", "fine", near->fine_id[i], "expert", near->expert[i], "distance", (double)near->distance[i]);
+        if (!json)
+            printf("%8d  %8d  %9.4f  %s\n", near->fine_id[i], near->expert[i], near->distance[i], word);
+        json_t *o = json_pack("{s:i, s:i, s:f}", "fine", near->fine_id[i], "expert", near->expert[i],
+                              "distance", (double)near->distance[i]);
         json_object_set_new(o, "word", json_string(word));
         json_array_append_new(words, o);
     }
@@ -154,8 +169,10 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     enum mode_router router = MODE_ROUTER_SHARE;
     int n_args;
     if (mode_options_wants_help(argc, argv)) {
-        mode_options_help(table, "MODE_", "mode weights --centres FILE --encoder DIR (--classes FILE | --task DIR) [options]",
-                          "The weight of every expert for a task, from the task's own words; and which fine centre each word is nearest to.");
+        mode_options_help(table, "MODE_",
+                          "mode weights --centres FILE --encoder DIR (--classes FILE | --task DIR) [options]",
+                          "The weight of every expert for a task, from the task's own words; and which fine "
+                          "centre each word is nearest to.");
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
@@ -163,7 +180,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     bool every = strcmp(o.router, "all") == 0;
     if (!every && (st = mode_router_parse(&router, o.router, err))) return st;
     if (n_args > 0 || (!o.words && (!o.encoder || !o.task == !o.classes)))
-        return MODE_FAIL(err, MODE_E_USAGE, "give --encoder with either --classes or --task, or --words with ready vectors");
+        return MODE_FAIL(err, MODE_E_USAGE,
+                         "give --encoder with either --classes or --task, or --words with ready vectors");
     if ((st = mode_centres_load(&c, o.centres, err)) || (st = read_names(&names, &o, err))) goto out;
     if (!o.words) {
         folder = mode_xasprintf("%s/mode-weights-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");

@@ -1,5 +1,5 @@
-/* The work functions of cluster, assign and ensemble as the worker calls them: packed requests and named files in,
- * outputs out. */
+/* The work functions of cluster, assign and ensemble as the worker calls them: packed requests and named
+ * files in, outputs out. */
 #include "assign.h"
 #include "base/file.h"
 #include "base/rng.h"
@@ -71,10 +71,14 @@ static void write_captions(const char *path)
     struct mode_sample sample[ROWS] = {0};
     uint32_t rows[ROWS];
     char key[ROWS][8], name[] = "shard";
-    struct mode_captions c = {.shard_name = name, .n_samples = ROWS, .n_rows = ROWS, .samples = sample, .rows = rows};
+    struct mode_captions c = {
+        .shard_name = name, .n_samples = ROWS, .n_rows = ROWS, .samples = sample, .rows = rows};
     for (uint32_t i = 0; i < ROWS; i++) {
         snprintf(key[i], sizeof key[i], "%u", i);
-        sample[i] = (struct mode_sample){.key = key[i], .caption = i % 2 ? "a blue bird" : "an old house", .caption_count = 1, .image_size = 1,
+        sample[i] = (struct mode_sample){.key = key[i],
+                                         .caption = i % 2 ? "a blue bird" : "an old house",
+                                         .caption_count = 1,
+                                         .image_size = 1,
                                          .fate = MODE_FATE_KEPT};
         rows[i] = i;
     }
@@ -117,7 +121,8 @@ static Mode__ClusterRequest cluster_request(void)
     return r;
 }
 
-static enum mode_status run_cluster(struct mode_local_report *report, const Mode__ClusterRequest *r, const char *out, struct mode_error *err)
+static enum mode_status run_cluster(struct mode_local_report *report, const Mode__ClusterRequest *r,
+                                    const char *out, struct mode_error *err)
 {
     uint8_t packed[256];
     struct mode_local_input in[SHARDS];
@@ -146,7 +151,8 @@ static void test_cluster_counts_rows_and_notes_the_certificate(void **state)
     assert_int_equal(report.rejected, SHARDS * ROWS - FINE * 20);
     json_t *note = json_loads(report.note, 0, NULL);
     assert_int_equal(json_integer_value(json_object_get(json_object_get(note, "fine"), "largest")), 20);
-    assert_int_equal(json_integer_value(json_object_get(json_object_get(note, "coarse"), "smallest")), FINE / COARSE);
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(note, "coarse"), "smallest")),
+                     FINE / COARSE);
     json_decref(note);
     free(report.note);
     /* what must be refused */
@@ -158,7 +164,8 @@ static void test_cluster_counts_rows_and_notes_the_certificate(void **state)
     r = cluster_request();
     r.coarse = FINE + 1;
     assert_int_equal(run_cluster(NULL, &r, out, &err), MODE_E_VALUE);
-    assert_int_equal(mode_job_run_local(NULL, cluster_work, "\xff\xff", 2, NULL, 0, out, &err), MODE_E_FORMAT);
+    assert_int_equal(mode_job_run_local(NULL, cluster_work, "\xff\xff", 2, NULL, 0, out, &err),
+                     MODE_E_FORMAT);
     free(out);
 }
 
@@ -175,11 +182,13 @@ static void assign_all(void)
         r.encoder_id = (char *)"enc";
         size_t size = mode__assign_request__pack(&r, packed);
         struct mode_local_input in[] = {{"feat", feat}, {"centres", centres}};
-        if (mode_job_run_local(&report, assign_work, packed, size, in, 2, out, &err)) fail_msg("%s", err.text);
+        if (mode_job_run_local(&report, assign_work, packed, size, in, 2, out, &err))
+            fail_msg("%s", err.text);
         assert_int_equal(report.rows_in, ROWS);
         assert_int_equal(report.rows_out, ROWS);
         free(report.note);
-        assert_int_equal(mode_job_run_local(NULL, assign_work, packed, size, in, 1, out, &err), MODE_E_VALUE); /* no centres */
+        assert_int_equal(mode_job_run_local(NULL, assign_work, packed, size, in, 1, out, &err),
+                         MODE_E_VALUE); /* no centres */
         free(feat);
         free(out);
     }
@@ -194,7 +203,8 @@ static void write_logits(const char *path, int model)
         target[i] = i % CLASSES;
         x[i * CLASSES + (i % 5 == model ? (i + 1) % CLASSES : target[i])] = 0.5f;
     }
-    struct mode_tensor t[] = {mode_tensor_2d(x, MODE_DTYPE_F32, IMAGES, CLASSES), mode_tensor_1d(target, MODE_DTYPE_I32, IMAGES)};
+    struct mode_tensor t[] = {mode_tensor_2d(x, MODE_DTYPE_F32, IMAGES, CLASSES),
+                              mode_tensor_1d(target, MODE_DTYPE_I32, IMAGES)};
     t[0].name = "cosine";
     t[1].name = "target";
     assert_int_equal(mode_safetensors_write(path, t, 2, NULL, 0, NULL), MODE_OK);
@@ -205,7 +215,9 @@ static void write_task(const char *folder)
 {
     static const struct {
         const char *name, *text;
-    } files[] = {{"classnames.txt", "bird\nhouse\ntree\nsea\n"}, {"zeroshot_classification_templates.txt", "a {c}\n"}, {"test/nshards.txt", "1\n"}};
+    } files[] = {{"classnames.txt", "bird\nhouse\ntree\nsea\n"},
+                 {"zeroshot_classification_templates.txt", "a {c}\n"},
+                 {"test/nshards.txt", "1\n"}};
     char *test = mode_path_join(folder, "test");
     assert_int_equal(mode_dir_make(test, NULL), MODE_OK);
     free(test);
@@ -214,7 +226,8 @@ static void write_task(const char *folder)
         assert_int_equal(mode_file_write_atomic(path, files[i].text, strlen(files[i].text), NULL), MODE_OK);
         free(path);
     }
-    static const unsigned char picture[] = {0xff, 0xd8, 0xff, 0xe0}; /* enough of a JPEG: nobody decodes it here */
+    static const unsigned char picture[] = {0xff, 0xd8, 0xff,
+                                            0xe0}; /* enough of a JPEG: nobody decodes it here */
     struct mode_tar_writer *tar;
     char *path = mode_path_join(folder, "test/0.tar");
     assert_int_equal(mode_tar_writer_open(&tar, path, NULL), MODE_OK);
@@ -238,14 +251,17 @@ static void test_assign_and_ensemble_follow(void **state)
     for (int s = 0; s < SHARDS; s++) {
         char *folder = numbered("assign", s);
         in[n++] = (struct mode_local_input){mode_xasprintf("captions/%d", s), numbered("captions", s)};
-        in[n++] = (struct mode_local_input){mode_xasprintf("assign/%d", s), mode_path_join(folder, "assign.safetensors")};
+        in[n++] = (struct mode_local_input){mode_xasprintf("assign/%d", s),
+                                            mode_path_join(folder, "assign.safetensors")};
         free(folder);
     }
     in[n++] = (struct mode_local_input){mode_xstrdup("words/things"), words};
     for (int m = 0; m <= COARSE; m++) {
         char *path = numbered("logits", m);
         write_logits(path, m);
-        in[n++] = (struct mode_local_input){m < COARSE ? mode_xasprintf("logits/expert-%d/things", m) : mode_xstrdup("logits/dense/things"), path};
+        in[n++] = (struct mode_local_input){m < COARSE ? mode_xasprintf("logits/expert-%d/things", m)
+                                                       : mode_xstrdup("logits/dense/things"),
+                                            path};
     }
     Mode__Commit commit = MODE__COMMIT__INIT;
     commit.key = (char *)"k";
@@ -259,7 +275,8 @@ static void test_assign_and_ensemble_follow(void **state)
     in[n++] = (struct mode_local_input){mode_xstrdup("commit/0"), commit_path};
 
     uint8_t packed[512];
-    char *shards[SHARDS] = {(char *)"/nonexistent/0.tar", (char *)"/nonexistent/1.tar", (char *)"/nonexistent/2.tar"};
+    char *shards[SHARDS] = {(char *)"/nonexistent/0.tar", (char *)"/nonexistent/1.tar",
+                            (char *)"/nonexistent/2.tar"};
     Mode__EnsembleTask task = MODE__ENSEMBLE_TASK__INIT, *tasks[] = {&task};
     Mode__EnsembleRequest r = MODE__ENSEMBLE_REQUEST__INIT;
     task.name = (char *)"things";
@@ -285,7 +302,8 @@ static void test_assign_and_ensemble_follow(void **state)
     assert_true(json_is_true(json_object_get(json_object_get(o, "ledger"), "reconciles")));
     json_decref(o);
     free(path);
-    static const char *const names[] = {"ensemble/result.csv", "ensemble/report.html", "ensemble/weights.json"};
+    static const char *const names[] = {"ensemble/result.csv", "ensemble/report.html",
+                                        "ensemble/weights.json"};
     for (int i = 0; i < 3; i++) {
         path = at(names[i]);
         assert_true(mode_file_exists(path));
@@ -297,7 +315,8 @@ static void test_assign_and_ensemble_follow(void **state)
         struct mode_local_input without[64];
         memcpy(without, in, sizeof in);
         without[i] = in[n - 1];
-        assert_int_equal(mode_job_run_local(NULL, ensemble_work, packed, size, without, n - 1, out, &err), MODE_E_VALUE);
+        assert_int_equal(mode_job_run_local(NULL, ensemble_work, packed, size, without, n - 1, out, &err),
+                         MODE_E_VALUE);
         assert_non_null(strstr(err.text, "logits/expert-1/things"));
     }
     for (size_t i = 0; i < n; i++) {

@@ -17,7 +17,8 @@ static void fill(float *x, int64_t n, uint64_t stream)
     for (int64_t i = 0; i < n; i++) x[i] = (float)mode_rng_normal(&r);
 }
 
-static struct mode_balanced_stats assign(int32_t *id, const float *x, int n, const float *c, int k, int d, double tol)
+static struct mode_balanced_stats assign(int32_t *id, const float *x, int n, const float *c, int k, int d,
+                                         double tol)
 {
     struct mode_cost cost;
     struct mode_balanced_stats s;
@@ -73,7 +74,8 @@ static void search(struct search *s, int row, double sum)
 static void test_objective_is_the_optimum_on_small_cases(void **state)
 {
     (void)state;
-    static const int shapes[][2] = {{8, 4}, {9, 4}, {10, 3}, {11, 4}, {7, 2}, {3, 5}, {1, 4}, {6, 6}, {12, 3}, {5, 1}, {10, 7}};
+    static const int shapes[][2] = {{8, 4}, {9, 4}, {10, 3}, {11, 4}, {7, 2}, {3, 5},
+                                    {1, 4}, {6, 6}, {12, 3}, {5, 1},  {10, 7}};
     for (size_t t = 0; t < sizeof shapes / sizeof *shapes; t++) {
         for (uint64_t round = 0; round < 6; round++) {
             enum { D = 3 };
@@ -91,9 +93,11 @@ static void test_objective_is_the_optimum_on_small_cases(void **state)
             check_sizes(id, n, k);
             double sum = 0;
             for (int i = 0; i < n; i++) sum += s.cost[i][id[i]];
-            if (fabs(sum - s.best) > 1e-4 * (1 + s.best)) fail_msg("n=%d k=%d round %d: %.6f, optimum %.6f", n, k, (int)round, sum, s.best);
+            if (fabs(sum - s.best) > 1e-4 * (1 + s.best))
+                fail_msg("n=%d k=%d round %d: %.6f, optimum %.6f", n, k, (int)round, sum, s.best);
             assert_true(fabs(got.objective - sum) < 1e-4 * (1 + sum));
-            if (fabs(got.bound - s.best) > 1e-4 * (1 + sum)) fail_msg("n=%d k=%d: bound %.6f, optimum %.6f", n, k, got.bound, s.best);
+            if (fabs(got.bound - s.best) > 1e-4 * (1 + sum))
+                fail_msg("n=%d k=%d: bound %.6f, optimum %.6f", n, k, got.bound, s.best);
         }
     }
 }
@@ -101,7 +105,8 @@ static void test_objective_is_the_optimum_on_small_cases(void **state)
 static void test_sizes_differ_by_at_most_one(void **state)
 {
     (void)state;
-    static const int shapes[][2] = {{47, 8}, {103, 8}, {40, 4}, {1000, 64}, {1000, 333}, {100, 101}, {2, 50}, {257, 1}, {1, 1}, {2049, 64}};
+    static const int shapes[][2] = {{47, 8},    {103, 8}, {40, 4},  {1000, 64}, {1000, 333},
+                                    {100, 101}, {2, 50},  {257, 1}, {1, 1},     {2049, 64}};
     for (size_t t = 0; t < sizeof shapes / sizeof *shapes; t++) {
         enum { D = 8 };
         int n = shapes[t][0], k = shapes[t][1];
@@ -147,7 +152,8 @@ static void test_candidate_lists_do_not_change_the_bound(void **state)
     int32_t id[N];
     fill(x, N * D, 1);
     fill(c, K * D, 2);
-    for (int i = 0; i < N * D; i++) x[i] *= 0.2f; /* crowded in the middle: most are priced out of their first list */
+    for (int i = 0; i < N * D; i++)
+        x[i] *= 0.2f; /* crowded in the middle: most are priced out of their first list */
     struct mode_balanced_params p = {.tolerance = 1e-5, .candidates = 64, .keep_bytes = 1 << 30};
     struct mode_balanced_stats s64, s2;
     struct mode_cost cost;
@@ -160,7 +166,8 @@ static void test_candidate_lists_do_not_change_the_bound(void **state)
     check_sizes(id, N, K);
     mode_cost_close(&cost);
     assert_true(s2.refreshed > 0);
-    assert_true(fabs(s2.objective - s64.objective) <= N * (s2.epsilon > s64.epsilon ? s2.epsilon : s64.epsilon) + 1e-3);
+    assert_true(fabs(s2.objective - s64.objective) <=
+                N * (s2.epsilon > s64.epsilon ? s2.epsilon : s64.epsilon) + 1e-3);
     free(x);
     free(c);
 }

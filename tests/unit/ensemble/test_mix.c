@@ -38,7 +38,8 @@ static void test_one_hot_weights_give_that_expert_bit_for_bit(void **state)
     }
     double w[E] = {0.5, 0.25, 0.25};
     mode_mix(out, p, w, E, N, C);
-    for (int i = 0; i < N * C; i++) assert_true(fabs(out[i] - (0.5 * x[0][i] + 0.25 * x[1][i] + 0.25 * x[2][i])) < 1e-7);
+    for (int i = 0; i < N * C; i++)
+        assert_true(fabs(out[i] - (0.5 * x[0][i] + 0.25 * x[1][i] + 0.25 * x[2][i])) < 1e-7);
 }
 
 static void test_columns_have_weights_of_their_own(void **state)
@@ -54,7 +55,8 @@ static void test_columns_have_weights_of_their_own(void **state)
 static void test_outcomes_follow_the_definitions(void **state)
 {
     (void)state;
-    /* 4 images, 3 classes; classes 0 0 0 1 (class 2 does not occur); row 2 ties between 0 and 1: the lower wins */
+    /* 4 images, 3 classes; classes 0 0 0 1 (class 2 does not occur); row 2 ties between 0 and 1: the lower
+     * wins */
     float s[] = {.9f, .1f, .2f, .1f, .9f, .2f, .5f, .5f, .2f, .1f, .9f, .2f};
     int32_t target[] = {0, 0, 0, 1};
     struct mode_outcome o;

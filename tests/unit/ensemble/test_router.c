@@ -41,20 +41,34 @@ static void test_reference_gives_the_published_formula(void **state)
         float d;
         double w[4]; /* to 3 decimals; 0: not given */
     } rows[] = {
-        {{2, 0, 0, 0}, 0.3f, {.335, .222, .222, .222}},      {{2, 0, 0, 0}, 0.5f, {.280, .240, .240, .240}},
-        {{2, 0, 0, 0}, 0.7f, {.261, .246, 0, 0}},            {{2, 0, 0, 0}, 0.9f, {.254, .249, 0, 0}},
-        {{6, 2, 1, 1}, 0.3f, {.275, .246, .239, .239}},      {{6, 2, 1, 1}, 0.5f, {.259, .249, .246, .246}},
-        {{6, 2, 1, 1}, 0.7f, {.253, .250, .249, .249}},      {{6, 2, 1, 1}, 0.9f, {.251, .250, 0, 0}},
-        {{30, 4, 2, 1}, 0.3f, {.419, .203, .192, .187}},     {{30, 4, 2, 1}, 0.5f, {.307, .235, .230, .228}},
-        {{30, 4, 2, 1}, 0.7f, {.270, .245, .243, .242}},     {{30, 4, 2, 1}, 0.9f, {.257, .248, 0, 0}},
-        {{60, 20, 15, 6}, 0.3f, {.545, .179, .155, .121}},   {{60, 20, 15, 6}, 0.5f, {.349, .231, .220, .200}},
-        {{60, 20, 15, 6}, 0.7f, {.284, .244, .240, .232}},   {{60, 20, 15, 6}, 0.9f, {.262, .248, 0, 0}},
-        {{140, 30, 20, 10}, 0.3f, {.902, .042, .032, .024}}, {{140, 30, 20, 10}, 0.5f, {.532, .172, .155, .140}},
-        {{140, 30, 20, 10}, 0.7f, {.344, .227, .219, .211}}, {{140, 30, 20, 10}, 0.9f, {.283, .243, 0, 0}},
-        {{200, 100, 60, 37}, 0.3f, {.362, .243, .207, .189}}, {{200, 100, 60, 37}, 0.5f, {.260, .250, .246, .244}},
-        {{200, 100, 60, 37}, 0.7f, {.251, .250, .250, .249}}, {{200, 100, 60, 37}, 0.9f, {.250, .250, .250, .250}},
-        {{500, 250, 150, 100}, 0.3f, {.362, .242, .206, .190}}, {{500, 250, 150, 100}, 0.5f, {.256, .250, .248, .247}},
-        {{500, 250, 150, 100}, 0.7f, {.250, .250, .250, .250}}, {{500, 250, 150, 100}, 0.9f, {.250, .250, .250, .250}},
+        {{2, 0, 0, 0}, 0.3f, {.335, .222, .222, .222}},
+        {{2, 0, 0, 0}, 0.5f, {.280, .240, .240, .240}},
+        {{2, 0, 0, 0}, 0.7f, {.261, .246, 0, 0}},
+        {{2, 0, 0, 0}, 0.9f, {.254, .249, 0, 0}},
+        {{6, 2, 1, 1}, 0.3f, {.275, .246, .239, .239}},
+        {{6, 2, 1, 1}, 0.5f, {.259, .249, .246, .246}},
+        {{6, 2, 1, 1}, 0.7f, {.253, .250, .249, .249}},
+        {{6, 2, 1, 1}, 0.9f, {.251, .250, 0, 0}},
+        {{30, 4, 2, 1}, 0.3f, {.419, .203, .192, .187}},
+        {{30, 4, 2, 1}, 0.5f, {.307, .235, .230, .228}},
+        {{30, 4, 2, 1}, 0.7f, {.270, .245, .243, .242}},
+        {{30, 4, 2, 1}, 0.9f, {.257, .248, 0, 0}},
+        {{60, 20, 15, 6}, 0.3f, {.545, .179, .155, .121}},
+        {{60, 20, 15, 6}, 0.5f, {.349, .231, .220, .200}},
+        {{60, 20, 15, 6}, 0.7f, {.284, .244, .240, .232}},
+        {{60, 20, 15, 6}, 0.9f, {.262, .248, 0, 0}},
+        {{140, 30, 20, 10}, 0.3f, {.902, .042, .032, .024}},
+        {{140, 30, 20, 10}, 0.5f, {.532, .172, .155, .140}},
+        {{140, 30, 20, 10}, 0.7f, {.344, .227, .219, .211}},
+        {{140, 30, 20, 10}, 0.9f, {.283, .243, 0, 0}},
+        {{200, 100, 60, 37}, 0.3f, {.362, .243, .207, .189}},
+        {{200, 100, 60, 37}, 0.5f, {.260, .250, .246, .244}},
+        {{200, 100, 60, 37}, 0.7f, {.251, .250, .250, .249}},
+        {{200, 100, 60, 37}, 0.9f, {.250, .250, .250, .250}},
+        {{500, 250, 150, 100}, 0.3f, {.362, .242, .206, .190}},
+        {{500, 250, 150, 100}, 0.5f, {.256, .250, .248, .247}},
+        {{500, 250, 150, 100}, 0.7f, {.250, .250, .250, .250}},
+        {{500, 250, 150, 100}, 0.9f, {.250, .250, .250, .250}},
     };
     for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
         struct mode_near near = near_of(rows[r].counts, 4, rows[r].d);
@@ -81,7 +95,8 @@ static void test_paper_gives_the_papers_formula(void **state)
     mode_router_weights(w, &near, MODE_ROUTER_PAPER, &defaults);
     assert_true(fabs(w[0] - 1 / (1 + exp(-200 * a))) < 1e-5);
     double q[300 * 2];
-    mode_router_query_weights(q, &near, MODE_ROUTER_PAPER, &defaults); /* a query alone: plain lambda, no factor */
+    mode_router_query_weights(q, &near, MODE_ROUTER_PAPER,
+                              &defaults); /* a query alone: plain lambda, no factor */
     a = exp(-0.36 / 0.2);
     assert_true(fabs(q[0] - exp(a) / (exp(a) + 1)) < 1e-6);
     assert_true(fabs(q[2 * 299 + 1] - exp(a) / (exp(a) + 1)) < 1e-6);
@@ -109,7 +124,8 @@ static void shuffle(struct mode_near *near, uint64_t seed)
 static void test_weights_sum_to_one_whatever_the_distances(void **state)
 {
     (void)state;
-    static const int tasks[][5] = {{1, 0, 0, 0, 0}, {2, 1, 0, 0, 0}, {9, 9, 9, 9, 9}, {0, 0, 400, 1, 0}, {900, 50, 300, 1, 7}};
+    static const int tasks[][5] = {
+        {1, 0, 0, 0, 0}, {2, 1, 0, 0, 0}, {9, 9, 9, 9, 9}, {0, 0, 400, 1, 0}, {900, 50, 300, 1, 7}};
     static const float far[] = {0, 1e-6f, 0.5f, 1.4f, 2, 100};
     for (size_t t = 0; t < sizeof tasks / sizeof *tasks; t++) {
         for (size_t f = 0; f < sizeof far / sizeof *far; f++) {
@@ -159,7 +175,8 @@ static void test_share_does_not_depend_on_a_common_distance(void **state)
 {
     (void)state;
     double a[4], b[4];
-    struct mode_near near = near_of((const int[]){30, 4, 2, 1}, 4, 0.3f), far = near_of((const int[]){30, 4, 2, 1}, 4, 0.9f);
+    struct mode_near near = near_of((const int[]){30, 4, 2, 1}, 4, 0.3f),
+                     far = near_of((const int[]){30, 4, 2, 1}, 4, 0.9f);
     mode_router_weights(a, &near, MODE_ROUTER_SHARE, &defaults);
     mode_router_weights(b, &far, MODE_ROUTER_SHARE, &defaults);
     for (int c = 0; c < 4; c++) assert_true(fabs(a[c] - b[c]) < 1e-6);
@@ -175,9 +192,16 @@ static void test_share_does_not_depend_on_a_common_distance(void **state)
 static void test_words_find_their_centres_and_experts(void **state)
 {
     (void)state;
-    float fine[] = {1, 0, 0, 1, -1, 0, 0, -1}, coarse[] = {.5f, .5f, -.5f, -.5f}, words[] = {0.8f, 0.6f, -0.6f, 0.8f, 0, -1};
+    float fine[] = {1, 0, 0, 1, -1, 0, 0, -1}, coarse[] = {.5f, .5f, -.5f, -.5f},
+          words[] = {0.8f, 0.6f, -0.6f, 0.8f, 0, -1};
     int32_t map[] = {1, 0, 1, 0};
-    struct mode_centres c = {.m = 4, .n = 2, .d = 2, .fine = fine, .coarse = coarse, .fine_to_coarse = map, .metric = MODE_METRIC_EUCLIDEAN};
+    struct mode_centres c = {.m = 4,
+                             .n = 2,
+                             .d = 2,
+                             .fine = fine,
+                             .coarse = coarse,
+                             .fine_to_coarse = map,
+                             .metric = MODE_METRIC_EUCLIDEAN};
     struct mode_near near;
     struct mode_error err;
     assert_int_equal(mode_near_open(&near, &c, words, 3, &err), MODE_OK);

@@ -1,5 +1,5 @@
-/* The ensembling step on small files made here: tables to the byte, refusals, and a page that shows hostile text
- * as text. */
+/* The ensembling step on small files made here: tables to the byte, refusals, and a page that shows hostile
+ * text as text. */
 #include "base/file.h"
 #include "base/rng.h"
 #include "base/str.h"
@@ -19,7 +19,18 @@
 #include <cmocka.h>
 #include <jpeglib.h>
 
-enum { M = 12, N = 2, D = 8, MODELS = 4, SHARDS = 2, SAMPLES = 40, IMAGES = 30, CLASSES = 4, TEXTS = 20, PICS = 10 };
+enum {
+    M = 12,
+    N = 2,
+    D = 8,
+    MODELS = 4,
+    SHARDS = 2,
+    SAMPLES = 40,
+    IMAGES = 30,
+    CLASSES = 4,
+    TEXTS = 20,
+    PICS = 10
+};
 static char dir[] = "/tmp/mode-ensemble-XXXXXX";
 static const char *const models[] = {"expert-0", "expert-1", "dense", "seed"};
 static float fine[M * D], coarse[N * D];
@@ -57,8 +68,17 @@ static void make_centres(void)
     }
     for (int i = 0; i < N; i++) unit(coarse + i * D, 2, (uint64_t)i);
     char id[] = "enc", cert[] = "{}", *path = at("centres");
-    struct mode_centres c = {.m = M, .n = N, .d = D, .fine = fine, .coarse = coarse, .fine_to_coarse = map, .fine_size = size,
-                             .metric = MODE_METRIC_EUCLIDEAN, .encoder_id = id, .certificate = cert, .sample_size = 60};
+    struct mode_centres c = {.m = M,
+                             .n = N,
+                             .d = D,
+                             .fine = fine,
+                             .coarse = coarse,
+                             .fine_to_coarse = map,
+                             .fine_size = size,
+                             .metric = MODE_METRIC_EUCLIDEAN,
+                             .encoder_id = id,
+                             .certificate = cert,
+                             .sample_size = 60};
     assert_int_equal(mode_centres_save(&c, path, NULL), MODE_OK);
     assert_int_equal(mode_digest_file(path, digest, NULL, NULL), MODE_OK);
     free(path);
@@ -97,7 +117,8 @@ static void make_logits(const char *task, int model, bool retrieval, int wrong, 
         truth[q] = q;
         if ((q + model) % 5 >= wrong) x[q * cols + q] = 0.5f;
     }
-    struct mode_tensor t[] = {mode_tensor_2d(x, MODE_DTYPE_F32, IMAGES, cols), mode_tensor_1d(truth, MODE_DTYPE_I32, retrieval ? TEXTS : IMAGES)};
+    struct mode_tensor t[] = {mode_tensor_2d(x, MODE_DTYPE_F32, IMAGES, cols),
+                              mode_tensor_1d(truth, MODE_DTYPE_I32, retrieval ? TEXTS : IMAGES)};
     t[0].name = "cosine";
     t[1].name = retrieval ? "image_of_text" : "target";
     char *path = at("logits-%s-%s", models[model], task);
@@ -123,7 +144,8 @@ static size_t make_picture(unsigned char **out, int n)
     jpeg_set_defaults(&c);
     jpeg_start_compress(&c, TRUE);
     while (c.next_scanline < c.image_height) {
-        for (unsigned i = 0; i < sizeof rgb; i++) rgb[i] = (unsigned char)(i * (unsigned)(n + 3) + c.next_scanline * (i % 3 + 1));
+        for (unsigned i = 0; i < sizeof rgb; i++)
+            rgb[i] = (unsigned char)(i * (unsigned)(n + 3) + c.next_scanline * (i % 3 + 1));
         JSAMPROW row = rgb;
         jpeg_write_scanlines(&c, &row, 1);
     }
@@ -134,8 +156,9 @@ static size_t make_picture(unsigned char **out, int n)
 
 static void make_shard(int s, const char *centres)
 {
-    static const char *const captions[] = {"a red apple on a table", "flag of <script>alert('x')</script> & co", "green apple \"fresh\"",
-                                           "a house by the sea", "flag of a far country"};
+    static const char *const captions[] = {
+        "a red apple on a table", "flag of <script>alert('x')</script> & co", "green apple \"fresh\"",
+        "a house by the sea", "flag of a far country"};
     struct mode_sample sample[SAMPLES] = {0};
     uint32_t rows[SAMPLES];
     char key[SAMPLES][16], name[] = "shard";
@@ -151,7 +174,11 @@ static void make_shard(int s, const char *centres)
         unsigned char *jpeg;
         size_t size = make_picture(&jpeg, i + s);
         snprintf(key[i], sizeof key[i], "%04d", i);
-        sample[i] = (struct mode_sample){.image_offset = offset + MODE_TAR_BLOCK, .image_size = size, .key = key[i], .caption = "", .caption_count = 1,
+        sample[i] = (struct mode_sample){.image_offset = offset + MODE_TAR_BLOCK,
+                                         .image_size = size,
+                                         .key = key[i],
+                                         .caption = "",
+                                         .caption_count = 1,
                                          .fate = i % 8 == 7 ? MODE_FATE_BAD_IMAGE : MODE_FATE_KEPT};
         if (i == 3) memset(jpeg, 0, size); /* kept, but does not decode any more */
         assert_int_equal(mode_tar_writer_add(tar, key[i], jpeg, size, NULL), MODE_OK);
@@ -169,7 +196,8 @@ static void make_shard(int s, const char *centres)
     c.shard_size = c.data_size = whole.size;
     mode_tar_data_close(&whole);
     char meta_key[] = "centres", *value = mode_xstrdup(centres);
-    struct mode_tensor t[] = {mode_tensor_1d(id, MODE_DTYPE_I32, c.n_rows), mode_tensor_1d(distance, MODE_DTYPE_F32, c.n_rows)};
+    struct mode_tensor t[] = {mode_tensor_1d(id, MODE_DTYPE_I32, c.n_rows),
+                              mode_tensor_1d(distance, MODE_DTYPE_F32, c.n_rows)};
     struct mode_meta meta = {meta_key, value};
     t[0].name = "fine_id";
     t[1].name = "distance";
@@ -184,7 +212,8 @@ static void make_shard(int s, const char *centres)
 static void make_curve(int model)
 {
     struct mode_str s = {0};
-    for (int i = 0; i < 300; i++) mode_str_printf(&s, "{\"step\": %d, \"loss\": %.4f}\n", i + 1, 4.5 * exp(-i / 120.0) + model * 0.1);
+    for (int i = 0; i < 300; i++)
+        mode_str_printf(&s, "{\"step\": %d, \"loss\": %.4f}\n", i + 1, 4.5 * exp(-i / 120.0) + model * 0.1);
     char *path = at("steps-%d", model);
     assert_int_equal(mode_file_write_atomic(path, s.data, s.len, NULL), MODE_OK);
     free(path);
@@ -231,15 +260,31 @@ static enum mode_status run(const char *suffix, const char *router, struct mode_
         for (int t = 0; t < 2; t++) logits[t][m] = at("logits-%s-%s", models[m], names[t]);
     }
     for (int t = 0; t < 2 && !task[t].name; t++)
-        task[t] = (struct mode_ensemble_run_task){.name = names[t], .kind = t ? MODE_TASK_RETRIEVAL : MODE_TASK_CLASSIFICATION,
-                                                  .words = at("words-%s", names[t]), .logits = logits[t]};
-    for (int s = 0; s < SHARDS && !shard[s].tar; s++) shard[s] = (struct mode_corpus_shard){at("captions-%d", s), at("assign-%d", s), at("%d.tar", s)};
-    static const struct mode_report_stage stage[] = {{"captions", 2, 1.5, 50 << 20}, {"train", 4, 600, 900 << 20}};
-    char *centres = at("centres"), *csv = at("result%s.csv", suffix), *summary = at("summary%s.json", suffix), *html = at("report%s.html", suffix),
-         *weights = at("weights%s.json", suffix);
-    struct mode_ensemble_run r = {.run_name = "a <b>run</b>", .router = router, .spec = "name: x\n", .seed = 1, .centres = centres, .n_models = MODELS,
-                                  .n_tasks = 2, .n_shards = SHARDS, .n_stages = 2, .model = models, .steps = steps, .train = train, .task = task,
-                                  .shard = shard, .stage = stage};
+        task[t] = (struct mode_ensemble_run_task){.name = names[t],
+                                                  .kind = t ? MODE_TASK_RETRIEVAL : MODE_TASK_CLASSIFICATION,
+                                                  .words = at("words-%s", names[t]),
+                                                  .logits = logits[t]};
+    for (int s = 0; s < SHARDS && !shard[s].tar; s++)
+        shard[s] = (struct mode_corpus_shard){at("captions-%d", s), at("assign-%d", s), at("%d.tar", s)};
+    static const struct mode_report_stage stage[] = {{"captions", 2, 1.5, 50 << 20},
+                                                     {"train", 4, 600, 900 << 20}};
+    char *centres = at("centres"), *csv = at("result%s.csv", suffix), *summary = at("summary%s.json", suffix),
+         *html = at("report%s.html", suffix), *weights = at("weights%s.json", suffix);
+    struct mode_ensemble_run r = {.run_name = "a <b>run</b>",
+                                  .router = router,
+                                  .spec = "name: x\n",
+                                  .seed = 1,
+                                  .centres = centres,
+                                  .n_models = MODELS,
+                                  .n_tasks = 2,
+                                  .n_shards = SHARDS,
+                                  .n_stages = 2,
+                                  .model = models,
+                                  .steps = steps,
+                                  .train = train,
+                                  .task = task,
+                                  .shard = shard,
+                                  .stage = stage};
     struct mode_ensemble_outputs out = {csv, summary, html, weights};
     char *sentence = NULL;
     enum mode_status st = mode_ensemble_run(&r, &out, &sentence, err);
@@ -268,24 +313,30 @@ static void test_result_csv_is_this_to_the_byte(void **state)
     struct mode_error err;
     if (run("", "reference", &err)) fail_msg("%s", err.text);
     char *csv = text_of("result.csv");
-    assert_string_equal(csv, ",dataset,num_classes,expert-0,expert-1,expert-max,all_unit,ensemble,dense,seed\n"
-                             "0,flags,4,100.0000,80.0000,100.0000,86.6667,86.6667,60.0000,40.0000\n"
-                             "1,pairs text_retrieval_recall@1,20,66.6667,53.3333,66.6667,66.6667,66.6667,40.0000,33.3333\n"
-                             "2,pairs image_retrieval_recall@1,30,100.0000,80.0000,100.0000,100.0000,100.0000,60.0000,45.0000\n"
-                             "3,average,18.0000,88.8889,71.1111,88.8889,84.4444,84.4444,53.3333,39.4444\n");
+    assert_string_equal(
+        csv,
+        ",dataset,num_classes,expert-0,expert-1,expert-max,all_unit,ensemble,dense,seed\n"
+        "0,flags,4,100.0000,80.0000,100.0000,86.6667,86.6667,60.0000,40.0000\n"
+        "1,pairs text_retrieval_recall@1,20,66.6667,53.3333,66.6667,66.6667,66.6667,40.0000,33.3333\n"
+        "2,pairs image_retrieval_recall@1,30,100.0000,80.0000,100.0000,100.0000,100.0000,60.0000,45.0000\n"
+        "3,average,18.0000,88.8889,71.1111,88.8889,84.4444,84.4444,53.3333,39.4444\n");
     free(csv);
 }
 
 static void test_same_inputs_give_the_same_bytes(void **state)
 {
     (void)state;
-    static const char *const names[][2] = {{"result-a.csv", "result-b.csv"}, {"summary-a.json", "summary-b.json"},
-                                           {"report-a.html", "report-b.html"}, {"weights-a.json", "weights-b.json"}};
+    static const char *const names[][2] = {{"result-a.csv", "result-b.csv"},
+                                           {"summary-a.json", "summary-b.json"},
+                                           {"report-a.html", "report-b.html"},
+                                           {"weights-a.json", "weights-b.json"}};
     struct mode_error err;
     assert_int_equal(run("-a", "share", &err) | run("-b", "share", &err), MODE_OK);
     for (int i = 0; i < 4; i++) {
-        char da[MODE_DIGEST_HEX], db[MODE_DIGEST_HEX], *pa = at("%s", names[i][0]), *pb = at("%s", names[i][1]);
-        assert_int_equal(mode_digest_file(pa, da, NULL, &err) | mode_digest_file(pb, db, NULL, &err), MODE_OK);
+        char da[MODE_DIGEST_HEX], db[MODE_DIGEST_HEX], *pa = at("%s", names[i][0]),
+                                                       *pb = at("%s", names[i][1]);
+        assert_int_equal(mode_digest_file(pa, da, NULL, &err) | mode_digest_file(pb, db, NULL, &err),
+                         MODE_OK);
         if (strcmp(da, db) != 0) fail_msg("%s differs", names[i][0]);
         free(pa);
         free(pb);
@@ -325,7 +376,8 @@ static void test_summary_says_what_scripts_want(void **state)
     assert_int_equal(json_integer_value(json_object_get(ledger, "kept")), SHARDS * (SAMPLES - SAMPLES / 8));
     assert_true(json_is_true(json_object_get(ledger, "reconciles")));
     assert_int_equal(json_array_size(json_object_get(o, "rows")), 3);
-    json_t *row = json_array_get(json_object_get(o, "rows"), 0), *dense = json_object_get(json_object_get(row, "models"), "dense");
+    json_t *row = json_array_get(json_object_get(o, "rows"), 0),
+           *dense = json_object_get(json_object_get(row, "models"), "dense");
     assert_true(fabs(json_real_value(json_object_get(dense, "value")) - 0.6) < 1e-9);
     assert_true(json_is_true(json_object_get(dense, "above_chance")));
     json_t *against = json_object_get(json_object_get(json_object_get(o, "routers"), "share"), "against");
@@ -366,5 +418,6 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_what_does_not_belong_together_is_refused),
     };
     (void)argv;
-    return cmocka_run_group_tests(tests, setup, argc > 1 ? NULL : teardown); /* any argument: keep the files to look at */
+    return cmocka_run_group_tests(tests, setup,
+                                  argc > 1 ? NULL : teardown); /* any argument: keep the files to look at */
 }
