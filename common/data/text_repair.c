@@ -76,8 +76,8 @@ static bool is_damage(const struct mode_runes *r, size_t i, size_t n)
     uint32_t lead = r->data[i], second = r->data[i + 1];
     if (n == 4) return true;
     if (n == 3) return !(is_plausible(second) && is_plausible(r->data[i + 2]));
-    if (lead == 0xc2 || lead == 0xc3) return true;
     if (lead != 0xdf && i > 0 && is_lower_ascii(r->data[i - 1])) return true;
+    if (lead == 0xc2 || lead == 0xc3) return second != 0x2019 && second != 0x2026; /* a name in capitals, its 's or dots */
     if (is_cp1252_letter(second)) return false;
     if (!is_plausible(second)) return true;
     return second != 0x2019 && i + 2 < r->len && is_lower_ascii(r->data[i + 2]);

@@ -1,4 +1,5 @@
 /* Files are written by hand here, byte for byte, so that reader and writer are judged separately. */
+#include "base/rng.h"
 #include "base/str.h"
 #include "data/npy.h"
 #include "data/safetensors.h"
@@ -6,6 +7,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -220,6 +222,51 @@ static void test_what_is_written_reads_back_and_is_deterministic(void **state)
     assert_int_equal(mode_safetensors_write(path, t, 2, NULL, 0, &err), MODE_E_VALUE);
 }
 
+/* Damage of every kind: whatever opens must be readable to its last byte, whatever does not must say why. */
+static void test_damaged_files_never_lead_astray(void **state)
+{
+    (void)state;
+    struct mode_error err = {0};
+    struct mode_rng rng = mode_rng_for(2, MODE_RNG_TEST, 0, 0);
+    float x[6] = {1, 2, 3, 4, 5, 6};
+    struct mode_tensor t[2] = {mode_tensor_2d(x, MODE_DTYPE_F32, 2, 3), mode_tensor_1d(x, MODE_DTYPE_I16, 3)};
+    t[0].name = "x";
+    t[1].name = "y";
+    char k[] = "k", v[] = "v", *data;
+    struct mode_meta meta = {k, v};
+    size_t size;
+    int opened = 0;
+    assert_int_equal(mode_safetensors_write(path, t, 2, &meta, 1, &err), MODE_OK);
+    assert_int_equal(mode_file_read(path, 0, &data, &size, &err), MODE_OK);
+    for (int round = 0; round < 3000; round++) {
+        char *damaged = malloc(size);
+        memcpy(damaged, data, size);
+        for (int n = 1 + (int)mode_rng_below(&rng, 3); n > 0; n--) {
+            static const char useful[] = "0123456789,:[]{}\"FIU ";
+            size_t at = mode_rng_below(&rng, 160);
+            damaged[at] = round % 2 ? useful[mode_rng_below(&rng, sizeof useful - 1)] : (char)mode_rng_u32(&rng);
+        }
+        FILE *f = fopen(path, "wb"); /* without the fsync of a proper write */
+        assert_int_equal(fwrite(damaged, 1, round % 5 ? size : mode_rng_below(&rng, size), f) <= size, true);
+        fclose(f);
+        free(damaged);
+        struct mode_safetensors s;
+        err.text[0] = '\0';
+        if (mode_safetensors_open(&s, path, &err)) {
+            assert_true(err.text[0] != '\0');
+            continue;
+        }
+        unsigned sum = 0;
+        for (size_t i = 0; i < s.n_tensors; i++)
+            for (size_t b = 0; b < mode_tensor_bytes(&s.tensors[i]); b++) sum += ((const unsigned char *)s.tensors[i].data)[b];
+        assert_true(sum < 1u << 20);
+        opened++;
+        mode_safetensors_close(&s);
+    }
+    free(data);
+    assert_true(opened > 0 && opened < 3000);
+}
+
 static void test_npy_holds_numpys_header(void **state)
 {
     (void)state;
@@ -265,6 +312,7 @@ int main(void)
         cmocka_unit_test(test_bad_lengths_are_refused),
         cmocka_unit_test(test_header_caps_hold_at_the_limit_and_past_it),
         cmocka_unit_test(test_what_is_written_reads_back_and_is_deterministic),
+        cmocka_unit_test(test_damaged_files_never_lead_astray),
         cmocka_unit_test(test_npy_holds_numpys_header),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

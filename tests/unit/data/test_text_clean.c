@@ -94,6 +94,7 @@ static void test_sound_text_is_left_alone(void **state)
         "\xc3\xa9\xe2\x80\xa6\xc2\xbb",            /* é…»     */
         "20\xc2\xb0\x43 \xc2\xa9 \xc3\x97 \xc2\xbd",
         "S\xc3\x83O PAULO",
+        "MA\xc3\x87\xc3\x83\xe2\x80\x99s", /* MAÇÃ’s */
     };
     for (size_t i = 0; i < sizeof sound / sizeof sound[0]; i++) check(repair, sound[i], sound[i]);
 }
