@@ -56,6 +56,28 @@ static enum mode_status run_save(const struct runs *r, const struct run *run, bo
     return st;
 }
 
+/* runs/<name>/plan.json: which task key is what, for whoever reads the store without a coordinator. */
+static enum mode_status save_plan(const struct runs *r, const struct run *run, struct mode_error *err)
+{
+    const struct plan *p = run->plan;
+    json_t *nodes = json_array(), *shards = json_array();
+    for (uint32_t n = 0; n < p->n_nodes; n++)
+        json_array_append_new(nodes, json_pack("{s:s, s:s, s:s, s:b}", "stage", plan_stage_name(p->node[n].stage), "label",
+                                               p->node[n].label, "key", p->node[n].key, "done",
+                                               p->node[n].state == PLAN_DONE));
+    for (size_t i = 0; i < p->shards.n; i++) json_array_append_new(shards, json_string(p->shards.shard[i].path));
+    json_t *root = json_pack("{s:i, s:o, s:o}", "experts", (int)p->spec.cluster.coarse, "shards", shards, "nodes", nodes);
+    char *dir = run_folder(r, run->name), *file = mode_path_join(dir, "plan.json");
+    char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
+    enum mode_status st = text ? mode_file_write_atomic(file, text, strlen(text), err)
+                               : MODE_FAIL(err, MODE_E_VALUE, "%s: a shard's path is not UTF-8", run->name);
+    json_decref(root);
+    free(text);
+    free(file);
+    free(dir);
+    return st;
+}
+
 static void close_run(struct runs *r, struct run *run, Mode__RunState state, const char *message)
 {
     struct mode_error err = {0};
@@ -64,6 +86,7 @@ static void close_run(struct runs *r, struct run *run, Mode__RunState state, con
     set_message(run, message);
     mode_log_info("run_ended", "run=%s state=%d seconds=%.1f %s", run->name, (int)state,
                   mode_clock_s() - run->started_s, message);
+    if (run->plan && save_plan(r, run, &err)) mode_log_failure("plan_not_saved", &err);
     if (run_save(r, run, false, &err)) mode_log_failure("run_not_saved", &err);
 }
 

@@ -16,6 +16,9 @@
     X(status) \
     X(watch) \
     X(cancel) \
+    X(reconcile) \
+    X(experts) \
+    X(doctor) \
     X(pack) \
     X(inspect) \
     X(captions) \

@@ -1,0 +1,28 @@
+/* ledger.h - where every input sample of a run went, from the store alone. */
+#ifndef MODE_SERVICES_MODE_LEDGER_H
+#define MODE_SERVICES_MODE_LEDGER_H
+
+#include "base/error.h"
+#include "data/captions.h"
+
+#include <stdbool.h>
+
+#define LEDGER_PROBLEMS 50
+
+struct ledger {
+    uint64_t shards, samples, fate[MODE_FATE_COUNT];
+    uint64_t embedded, assigned;
+    int n_experts;
+    uint64_t *pool;    /* [n_experts] pairs of the coarse group, counted from the assignments */
+    uint64_t *trained; /* [n_experts] pairs of it that the expert's training says it had */
+    uint64_t n_tasks, n_done;
+    size_t n_problems; /* may exceed LEDGER_PROBLEMS: then only the first are kept */
+    char *problem[LEDGER_PROBLEMS];
+};
+
+/* Read runs/<name>/plan.json, the commit records and the artifacts behind them (their digests are checked).
+ * MODE_E_NOINPUT: no such run, or it has not ended. Sums that do not hold are problems, not errors. */
+enum mode_status ledger_read(struct ledger *l, const char *workspace, const char *run, struct mode_error *err);
+void ledger_clear(struct ledger *l);
+
+#endif

@@ -1,0 +1,123 @@
+/* mode doctor - is this machine fit to run a workspace? */
+#include "base/file.h"
+#include "base/options.h"
+#include "base/parallel.h"
+#include "base/str.h"
+#include "pipeline/spec.h"
+#include "store/artifacts.h"
+#include "verb.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+struct doctor_options {
+    const char *workspace, *spec;
+};
+
+static const struct mode_option table[] = {
+    MODE_OPT_STR(struct doctor_options, workspace, "workspace", ".", "DIR", "the workspace"),
+    MODE_OPT_STR(struct doctor_options, spec, "spec", NULL, "FILE", "also look at the inputs of this run spec"), MODE_OPT_END};
+
+enum verdict { GOOD, WARN, BAD };
+
+static void say(int count[3], enum verdict v, const char *what, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+static void say(int count[3], enum verdict v, const char *what, const char *fmt, ...)
+{
+    static const char *const words[] = {"ok", "warn", "BAD"};
+    va_list ap;
+    printf("%-5s %-12s ", words[v], what);
+    va_start(ap, fmt);
+    vprintf(fmt, ap);
+    va_end(ap);
+    putchar('\n');
+    count[v]++;
+}
+
+static void look_at_redis(int count[3])
+{
+    char line[256] = "", *version;
+    FILE *p = popen("redis-server --version 2>/dev/null", "r");
+    if (p) {
+        if (!fgets(line, sizeof line, p)) line[0] = 0;
+        pclose(p);
+    }
+    version = strstr(line, "v=");
+    if (!version)
+        say(count, BAD, "redis", "redis-server is not installed; apt-get install redis-server, or use --redis URL");
+    else if (atoi(version + 2) < 7)
+        say(count, BAD, "redis", "redis-server %.*s is too old; 7.0 or newer is needed", (int)strcspn(version + 2, " \n"), version + 2);
+    else
+        say(count, GOOD, "redis", "redis-server %.*s", (int)strcspn(version + 2, " \n"), version + 2);
+}
+
+static void look_at_workspace(int count[3], const char *workspace)
+{
+    struct mode_store *store = NULL;
+    struct mode_error err = {0};
+    if (mode_store_open(&store, workspace, &err)) {
+        say(count, BAD, "workspace", "%s", err.text);
+        return;
+    }
+    uint64_t free_bytes = mode_store_free_bytes(store);
+    say(count, GOOD, "workspace", "%s: writable, files appear once (link)", workspace);
+    say(count, free_bytes < (uint64_t)1 << 30 ? BAD : free_bytes < (uint64_t)10 << 30 ? WARN : GOOD, "disk", "%.1f GB free",
+        (double)free_bytes / 1e9);
+    mode_store_close(&store);
+}
+
+static void look_at_machine(int count[3])
+{
+    FILE *f = fopen("/proc/meminfo", "r");
+    char line[128];
+    double available = 0;
+    struct rlimit files;
+    while (f && fgets(line, sizeof line, f))
+        if (strncmp(line, "MemAvailable:", 13) == 0) available = strtod(line + 13, NULL) / 1e6;
+    if (f) fclose(f);
+    say(count, available < 1 ? BAD : available < 4 ? WARN : GOOD, "memory", "%.1f GB available", available);
+    say(count, GOOD, "processors", "%d", mode_parallel_threads());
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0)
+        say(count, files.rlim_cur < 1024 ? WARN : GOOD, "open files", "%llu at most", (unsigned long long)files.rlim_cur);
+}
+
+static void look_at_spec(int count[3], const char *path)
+{
+    struct mode_spec spec;
+    struct mode_error err = {0};
+    if (mode_spec_load(&spec, path, &err)) {
+        say(count, BAD, "spec", "%s", err.text);
+        return;
+    }
+    if (mode_spec_check(&spec, &err))
+        say(count, BAD, "inputs", "%s", err.text);
+    else
+        say(count, GOOD, "inputs", "the encoder, the merges and the evaluation tasks of %s are there", spec.name);
+    mode_spec_clear(&spec);
+}
+
+static enum mode_status doctor(int argc, char **argv, struct mode_error *err)
+{
+    struct doctor_options o = {0};
+    int n_args, count[3] = {0};
+    if (mode_options_wants_help(argc, argv)) {
+        mode_options_help(table, "MODE_", "mode doctor [options]",
+                          "Looks whether this machine can run a workspace: Redis, filesystem, disk, memory, inputs.\n"
+                          "Exit: 0 nothing is bad, 78 something is.");
+        return MODE_OK;
+    }
+    enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
+    if (st) return st;
+    if (n_args) return MODE_FAIL(err, MODE_E_USAGE, "unknown argument \"%s\"; `mode doctor --help`", argv[1]);
+    look_at_redis(count);
+    look_at_workspace(count, o.workspace);
+    look_at_machine(count);
+    if (o.spec) look_at_spec(count, o.spec);
+    if (count[BAD]) return MODE_FAIL(err, MODE_E_CONFIG, "%d thing%s to repair", count[BAD], count[BAD] == 1 ? "" : "s");
+    return MODE_OK;
+}
+
+const struct mode_verb mode_verb_doctor = {"doctor", "is this machine fit for it?", doctor};
