@@ -149,8 +149,8 @@ enum mode_status mode_model_config_read(char **model, char **preprocess, yaml_do
     if (!(st = check_config(config, where, err))) {
         free(*model);
         free(*preprocess);
-        *model = json_dumps(config, JSON_COMPACT);
-        *preprocess = json_dumps(pre, JSON_COMPACT);
+        *model = json_dumps(config, JSON_COMPACT | JSON_REAL_PRECISION(15));
+        *preprocess = json_dumps(pre, JSON_COMPACT | JSON_REAL_PRECISION(15));
         MODE_ASSERT(*model && *preprocess);
     }
     json_decref(pre);

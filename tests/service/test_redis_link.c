@@ -1,0 +1,175 @@
+/* The Redis Functions against a real, private redis-server: what they refuse and what they remember. Skipped, loudly,
+ * where it is not installed. */
+#include "redis.h"
+
+#include "base/file.h"
+#include "base/str.h"
+
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static char folder[] = "/tmp/mode-redis-XXXXXX", *url;
+static pid_t server;
+
+static void start_server(void)
+{
+    if ((server = fork()) == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (chdir(folder) != 0 || !freopen("/dev/null", "w", stdout)) _exit(1);
+        execlp("redis-server", "redis-server", "--port", "0", "--unixsocket", "s", "--save", "", (char *)NULL);
+        _exit(127);
+    }
+}
+
+static void stop_server(void)
+{
+    kill(server, SIGKILL);
+    waitpid(server, NULL, 0);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    signal(SIGPIPE, SIG_IGN);
+    if (system("redis-server --version >/dev/null 2>&1") != 0) {
+        print_message("SKIPPED: redis-server is not installed; the Redis Functions were NOT tested\n");
+        exit(0);
+    }
+    if (!mkdtemp(folder)) return 1;
+    url = mode_xasprintf("unix://%s/s", folder);
+    start_server();
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    struct mode_error err = {0};
+    stop_server();
+    free(url);
+    return mode_dir_remove(folder, &err) != MODE_OK;
+}
+
+static struct redis *connected(bool *fresh)
+{
+    struct redis *r;
+    struct mode_error err = {0};
+    assert_int_equal(redis_open(&r, url, "0123456789abcdef", &err), MODE_OK);
+    for (int i = 0; redis_connect(r, fresh, &err) && i < 500; i++) nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    if (!redis_is_up(r)) fail_msg("%s", err.text);
+    return r;
+}
+
+static bool move(struct redis *r, uint64_t epoch, struct core_task *t, enum core_state state, uint64_t fence, bool sync,
+                 bool *stale)
+{
+    struct mode_error err = {0};
+    bool ok;
+    size_t n_refused;
+    t->fence = fence;
+    redis_move(r, epoch, &(struct redis_move){.task = t, .state = state, .session = "", .until_unix_ms = 5, .sync = sync});
+    if (redis_flush(r, &ok, &n_refused, stale, &err)) fail_msg("%s", err.text);
+    assert_int_equal(n_refused, !ok);
+    return ok;
+}
+
+static void test_transitions_are_checked(void **state)
+{
+    (void)state;
+    bool fresh, found, stale;
+    struct mode_error err = {0};
+    struct redis_memory m;
+    struct redis *r = connected(&fresh);
+    struct core_task t = {.key = "k1", .service = "embed", .attempt = 1};
+    t.failures[CORE_FAIL_CRASH] = 2;
+    assert_true(fresh);
+    assert_int_equal(redis_lead(r, 5, &err), MODE_OK);
+    assert_false(move(r, 5, &t, CORE_LEASED, 10, false, &stale)); /* never was ready */
+    assert_false(stale);
+    assert_true(move(r, 5, &t, CORE_READY, 0, false, &stale));
+    assert_true(move(r, 5, &t, CORE_LEASED, 10, false, &stale));
+    assert_false(move(r, 5, &t, CORE_RETRY_WAIT, 9, false, &stale)); /* an older fence */
+    assert_true(move(r, 5, &t, CORE_RETRY_WAIT, 10, false, &stale));
+    assert_int_equal(redis_recall(r, &m, &found, "k1", &err), MODE_OK);
+    assert_true(found && m.state == CORE_RETRY_WAIT && m.fence == 10 && m.attempt == 1 && m.failures[CORE_FAIL_CRASH] == 2);
+    assert_true(move(r, 5, &t, CORE_COMMITTED, 10, false, &stale));
+    assert_int_equal(redis_recall(r, &m, &found, "k1", &err), MODE_OK);
+    assert_false(found); /* the store knows it is done; nothing of it stays here */
+    assert_true(move(r, 5, &t, CORE_LEASED, 11, true, &stale)); /* taken over as it is */
+    redis_close(&r);
+}
+
+static void test_replaced_coordinator_changes_nothing(void **state)
+{
+    (void)state;
+    bool fresh, found, stale;
+    struct mode_error err = {0};
+    struct redis_memory m;
+    struct redis *old = connected(&fresh), *young = connected(&fresh);
+    struct core_task t = {.key = "k2", .service = "embed"};
+    assert_int_equal(redis_lead(old, 20, &err), MODE_OK);
+    assert_true(move(old, 20, &t, CORE_READY, 0, false, &stale));
+    assert_int_equal(redis_lead(young, 21, &err), MODE_OK);
+    assert_false(move(old, 20, &t, CORE_LEASED, 1, false, &stale));
+    assert_true(stale);
+    assert_false(move(old, 20, &t, CORE_LEASED, 1, true, &stale)); /* not by force either */
+    assert_int_equal(redis_recall(young, &m, &found, "k2", &err), MODE_OK);
+    assert_int_equal(m.state, CORE_READY);
+    assert_int_equal(redis_lead(old, 20, &err), MODE_E_TEMP);
+    redis_close(&old);
+    redis_close(&young);
+}
+
+static void test_lost_connection_is_never_used_again(void **state)
+{
+    (void)state;
+    bool fresh, stale;
+    size_t n_refused;
+    struct mode_error err = {0};
+    struct redis *r = connected(&fresh);
+    struct core_task t = {.key = "k3", .service = "embed"};
+    assert_int_equal(redis_lead(r, 30, &err), MODE_OK);
+    stop_server();
+    redis_move(r, 30, &(struct redis_move){.task = &t, .state = CORE_READY, .session = ""});
+    assert_int_equal(redis_flush(r, NULL, &n_refused, &stale, &err), MODE_E_PEER);
+    assert_false(redis_is_up(r));
+    assert_int_equal(redis_flush(r, NULL, &n_refused, &stale, &err), MODE_E_PEER);
+    start_server();
+    for (int i = 0; redis_connect(r, &fresh, &err) && i < 500; i++) nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    assert_true(redis_is_up(r));
+    assert_true(fresh); /* another run_id: it may have forgotten */
+    redis_close(&r);
+}
+
+static void test_wrong_urls_are_refused(void **state)
+{
+    (void)state;
+    struct redis *r;
+    struct mode_error err = {0};
+    assert_int_equal(redis_open(&r, "http://x", "id", &err), MODE_E_CONFIG);
+    assert_int_equal(redis_open(&r, "redis://host:99999", "id", &err), MODE_E_CONFIG);
+    assert_int_equal(redis_open(&r, "unix://relative", "id", &err), MODE_E_CONFIG);
+    assert_int_equal(redis_open(&r, "redis://:secret@host:6380/2", "id", &err), MODE_OK);
+    redis_close(&r);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_transitions_are_checked),
+        cmocka_unit_test(test_replaced_coordinator_changes_nothing),
+        cmocka_unit_test(test_lost_connection_is_never_used_again),
+        cmocka_unit_test(test_wrong_urls_are_refused),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}

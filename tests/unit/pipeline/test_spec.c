@@ -1,0 +1,221 @@
+/* Run specs: defaults, every kind of mistake with its sentence, the schedule, sources of shards, and docs/RUN.md. */
+#include "pipeline/spec.h"
+
+#include "base/file.h"
+#include "base/str.h"
+#include "pipeline/sources.h"
+#include "pipeline/spec_keys.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define MINIMAL                                                                                              \
+    "name: demo\nseed: 7\ndata: {train: shards}\nencoder: {dir: enc}\nmodel: ViT-B-32-quickgelu\n"           \
+    "tokenizer: {merges: /m.gz}\n"
+
+static enum mode_status parse(struct mode_spec *s, struct mode_error *err, const char *text)
+{
+    return mode_spec_parse(s, text, "/home/x", "run.yaml", err);
+}
+
+/* The text must be refused with a sentence that has all these parts. */
+static void refused(const char *text, const char *part, const char *part2)
+{
+    struct mode_spec s;
+    struct mode_error err = {0};
+    assert_int_equal(parse(&s, &err, text), MODE_E_CONFIG);
+    if (!strstr(err.text, part) || !strstr(err.text, part2)) fail_msg("\"%s\" lacks \"%s\" or \"%s\"", err.text, part, part2);
+}
+
+static void test_defaults_and_paths(void **state)
+{
+    (void)state;
+    struct mode_spec s;
+    struct mode_error err = {0};
+    if (parse(&s, &err, MINIMAL)) fail_msg("%s", err.text);
+    assert_string_equal(s.encoder.dir, "/home/x/enc");
+    assert_string_equal(s.tokenizer_merges, "/m.gz");
+    assert_int_equal(s.cluster.fine, 1024);
+    assert_int_equal(s.cluster.seed, 7); /* from `seed` */
+    assert_int_equal(s.captions.text_keys.n, 3);
+    assert_true(s.train.beta2 == 0.98 && s.train.out_ratio == 0.02 && !s.train.share_steps);
+    assert_string_equal(s.router, "paper");
+    assert_non_null(strstr(s.model_config, "\"quick_gelu\":true"));
+    assert_non_null(strstr(s.preprocess_config, "0.48145466"));
+    mode_spec_clear(&s);
+}
+
+static void test_inline_model_keeps_its_types(void **state)
+{
+    (void)state;
+    struct mode_spec s;
+    struct mode_error err = {0};
+    if (parse(&s, &err, "name: a\ndata: {train: [x, y]}\nencoder: {dir: e}\ntokenizer: {merges: m}\n"
+                        "train: {betas: [0.8, 0.95], expert_steps: share}\n"
+                        "model: {embed_dim: 16, vision_cfg: {image_size: 32, mlp_ratio: 4.0, pool: \"3\"}, text_cfg: {width: 8}}\n"))
+        fail_msg("%s", err.text);
+    assert_string_equal(s.model_config, "{\"embed_dim\":16,\"vision_cfg\":{\"image_size\":32,\"mlp_ratio\":4.0,\"pool\":\"3\"},"
+                                        "\"text_cfg\":{\"width\":8}}");
+    assert_true(s.train.beta1 == 0.8 && s.train.beta2 == 0.95 && s.train.share_steps);
+    assert_int_equal(s.data_train.n, 2);
+    mode_spec_clear(&s);
+}
+
+static void test_mistakes_name_key_line_and_neighbour(void **state)
+{
+    (void)state;
+    refused(MINIMAL "train: {lrr: 1e-3}\n", "run.yaml:7", "train.lr");
+    refused(MINIMAL "trian: {lr: 1e-3}\n", "trian", "\"train\"");
+    refused(MINIMAL "train: {fine: 8}\n", "train.fine", "cluster.fine");
+    refused(MINIMAL "name: again\n", "run.yaml:7", "line 1");
+    refused(MINIMAL "train: {lr: fast}\n", "train.lr", "fast");
+    refused(MINIMAL "train: {lr: -1}\n", "train.lr", "between");
+    refused(MINIMAL "train: {batch: 1}\n", "train.batch", "out of range");
+    refused(MINIMAL "train: 3\n", "train", "section");
+    refused(MINIMAL "cluster: {metric: cosinus}\n", "cosinus", "euclidean|cosine");
+    refused(MINIMAL "captions: {strict: maybe}\n", "maybe", "true or false");
+    refused(MINIMAL "cluster: {fine: 4, coarse: 8}\n", "coarse", "groups");
+    refused(MINIMAL "train: {seed_steps: 5, epochs: 3}\n", "steps", "epochs");
+    refused(MINIMAL "train: {seed_steps: 9, total_steps: 9}\n", "fork", "9");
+    refused(MINIMAL "train: {scale_min: 0.9, scale_max: 0.5}\n", "scale_min", "scale_max");
+    refused("name: demo\n", "data.train", "missing");
+    refused("name: ../x\ndata: {train: a}\nencoder: {dir: e}\ntokenizer: {merges: m}\nmodel: ViT-B-32\n", "../x", "letters");
+    refused("name: a\ndata: {train: a}\nencoder: {dir: e}\ntokenizer: {merges: m}\nmodel: ViT-Z\n", "ViT-Z", "ViT-B-32");
+    refused("name: [\n", "run.yaml:2", "YAML");
+    refused("- a\n", "run.yaml", "keys");
+}
+
+static void test_schedule_in_epochs_and_steps(void **state)
+{
+    (void)state;
+    struct mode_spec s;
+    struct mode_error err = {0};
+    uint64_t seed, total;
+    assert_int_equal(parse(&s, &err, MINIMAL "train: {batch: 100, seed_epochs: 3, epochs: 4}\n"), MODE_OK);
+    assert_int_equal(mode_spec_steps(&s, 1050, &seed, &total, &err), MODE_OK);
+    assert_int_equal(seed, 32); /* 31.5 rounds away from zero */
+    assert_int_equal(total, 42);
+    assert_int_equal(mode_spec_steps(&s, 99, &seed, &total, &err), MODE_E_CONFIG);
+    mode_spec_clear(&s);
+    assert_int_equal(parse(&s, &err, MINIMAL "train: {batch: 100, seed_steps: 3, total_steps: 5}\n"), MODE_OK);
+    assert_int_equal(mode_spec_steps(&s, 1050, &seed, &total, &err), MODE_OK);
+    assert_true(seed == 3 && total == 5);
+    mode_spec_clear(&s);
+}
+
+/* docs/RUN.md and the table of keys must say the same. */
+static void test_every_key_is_documented_with_its_default(void **state)
+{
+    (void)state;
+    struct mode_error err = {0};
+    char *text, *row;
+    size_t size;
+    assert_int_equal(mode_file_read(MODE_SOURCE_DIR "/docs/RUN.md", 0, &text, &size, &err), MODE_OK);
+    static const struct {
+        const char *path, *value;
+    } keys[] = {
+#define X(path, type, field, value, min, max, help) {path, value},
+        MODE_SPEC_KEYS(X)
+#undef X
+    };
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        const char *v = keys[i].value;
+        char *head = mode_xasprintf("| `%s` | ", keys[i].path);
+        row = strstr(text, head);
+        if (!row) fail_msg("docs/RUN.md does not explain %s", keys[i].path);
+        if (!v) v = "required";
+        if (strcmp(v, "=seed") == 0) v = "`seed`";
+        if (!*v) v = "none";
+        if (!strchr(v, ' ') && strncmp(row + strlen(head), v, strlen(v)) != 0)
+            fail_msg("docs/RUN.md gives %s another default than %s", keys[i].path, v);
+        free(head);
+    }
+    free(text);
+}
+
+/* ---------------------------------------------------------------------------------------------- sources */
+
+static char folder[] = "/tmp/mode-spec-XXXXXX";
+
+static int make_shards(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"a/2.tar", "a/10.tar", "a/b/1.tar", "00000.tar", "00001.tar", "00002.tar", "a/x.txt"};
+    struct mode_error err = {0};
+    if (!mkdtemp(folder)) return 1;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char *path = mode_path_join(folder, names[i]), *dir = mode_xstrdup(path);
+        *strrchr(dir, '/') = 0;
+        if (mode_dir_make(dir, &err) || mode_file_write_atomic(path, "x", 1, &err)) return 1;
+        free(path);
+        free(dir);
+    }
+    char *list = mode_path_join(folder, "list.txt");
+    if (mode_file_write_atomic(list, "# some\na/10.tar\n00001.tar\n", 25, &err)) return 1;
+    free(list);
+    return 0;
+}
+
+static int remove_shards(void **state)
+{
+    (void)state;
+    struct mode_error err = {0};
+    return mode_dir_remove(folder, &err) != MODE_OK;
+}
+
+static void expand(const char *source, const char *names)
+{
+    struct mode_shards s;
+    struct mode_error err = {0};
+    struct mode_str got = {0};
+    char *list[] = {(char *)(uintptr_t)source};
+    if (mode_sources_expand(&s, list, 1, folder, &err)) fail_msg("%s", err.text);
+    for (size_t i = 0; i < s.n; i++) mode_str_printf(&got, "%s ", s.shard[i].name);
+    assert_string_equal(got.data, names);
+    assert_int_equal(s.shard[0].size, 1);
+    mode_str_clear(&got);
+    mode_shards_clear(&s);
+}
+
+static void not_found(const char *source, enum mode_status want, const char *part)
+{
+    struct mode_shards s;
+    struct mode_error err = {0};
+    char *list[] = {(char *)(uintptr_t)source};
+    assert_int_equal(mode_sources_expand(&s, list, 1, folder, &err), want);
+    if (!strstr(err.text, part)) fail_msg("\"%s\" lacks \"%s\"", err.text, part);
+}
+
+static void test_sources(void **state)
+{
+    (void)state;
+    expand("a", "2.tar 10.tar b/1.tar ");
+    expand("{00000..00002}.tar", "00000.tar 00001.tar 00002.tar "); /* inclusive at both ends */
+    expand("0000{0,2}.tar", "00000.tar 00002.tar ");
+    expand("0000[12].tar", "00001.tar 00002.tar ");
+    expand("00002.tar::a/2.tar", "00002.tar 2.tar ");
+    expand("@list.txt", "10.tar 00001.tar ");
+    not_found("{00000..00003}.tar", MODE_E_NOINPUT, "00003.tar");
+    not_found("*.tgz", MODE_E_NOINPUT, "matches no file");
+    not_found("a::a/2.tar", MODE_E_CONFIG, "twice");
+    not_found("{1..", MODE_E_CONFIG, "closed");
+    not_found("s3://bucket/x.tar", MODE_E_CONFIG, "local");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_defaults_and_paths),
+        cmocka_unit_test(test_inline_model_keeps_its_types),
+        cmocka_unit_test(test_mistakes_name_key_line_and_neighbour),
+        cmocka_unit_test(test_schedule_in_epochs_and_steps),
+        cmocka_unit_test(test_every_key_is_documented_with_its_default),
+        cmocka_unit_test_setup_teardown(test_sources, make_shards, remove_shards),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
