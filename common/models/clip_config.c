@@ -185,7 +185,8 @@ enum mode_status mode_clip_preprocess_parse(struct mode_preprocess *p, const cha
         for (int i = 0; i < 3; i++)
             if (json_is_string(resize) && strcmp(json_string_value(resize), resizes[i]) == 0) found = i;
         if (found < 0) {
-            st = MODE_FAIL(err, MODE_E_VALUE, "%s: preprocess \"resize_mode\" must be shortest, longest or squash", what);
+            st = MODE_FAIL(err, MODE_E_VALUE, "%s: preprocess \"resize_mode\" must be shortest, longest or squash",
+                           what);
             goto out;
         }
         p->resize_mode = found;

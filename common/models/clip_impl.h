@@ -9,7 +9,8 @@
 #include "nn/ops.h"
 
 struct clip_block { /* parameters of one residual block */
-    struct mode_param *ln_1_w, *ln_1_b, *qkv_w, *qkv_b, *out_w, *out_b, *ln_2_w, *ln_2_b, *fc_w, *fc_b, *proj_w, *proj_b;
+    struct mode_param *ln_1_w, *ln_1_b, *qkv_w, *qkv_b, *out_w, *out_b;
+    struct mode_param *ln_2_w, *ln_2_b, *fc_w, *fc_b, *proj_w, *proj_b;
 };
 
 struct clip_tower {

@@ -100,7 +100,8 @@ static void block_back(struct mode_clip *clip, const struct clip_tower *t, struc
     struct mode_backend *be = clip->be;
     struct mode_attention s = attention_of(t, a, pooled);
     int64_t n = t->cfg.width, r = a->rows, q = pooled ? a->seqs : r;
-    struct mode_tensor d_hidden = with_rows(a->d_hidden, q), d_q_rows = with_rows(a->d_a, q), d_a = with_rows(a->d_a, r);
+    struct mode_tensor d_hidden = with_rows(a->d_hidden, q);
+    struct mode_tensor d_q_rows = with_rows(a->d_a, q), d_a = with_rows(a->d_a, r);
     mode_linear_back_act(be, &d_hidden, &w->proj_w->grad, &w->proj_b->grad, d, &v->hidden, &w->proj_w->value,
                          &v->slope);
     mode_linear_back(be, &d_q_rows, &w->fc_w->grad, &w->fc_b->grad, &d_hidden, &v->ln_2, &w->fc_w->value);

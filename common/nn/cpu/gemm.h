@@ -112,18 +112,18 @@ static void pack_panel(float *dst, struct view b, int64_t kc, int64_t nr)
                 v8 r[8], s[8];
                 for (int j = 0; j < 8; j++) r[j] = load8(b.p + k + (half * 8 + j) * b.cs);
                 for (int j = 0; j < 4; j++) {
-                    s[2 * j] = __builtin_shuffle(r[2 * j], r[2 * j + 1], (v8i){0, 8, 2, 10, 4, 12, 6, 14});
-                    s[2 * j + 1] = __builtin_shuffle(r[2 * j], r[2 * j + 1], (v8i){1, 9, 3, 11, 5, 13, 7, 15});
+                    s[2 * j] = SHUFFLE(r[2 * j], r[2 * j + 1], 0, 8, 2, 10, 4, 12, 6, 14);
+                    s[2 * j + 1] = SHUFFLE(r[2 * j], r[2 * j + 1], 1, 9, 3, 11, 5, 13, 7, 15);
                 }
                 for (int j = 0; j < 2; j++)
                     for (int i = 0; i < 2; i++) {
                         v8 x = s[4 * j + i], y = s[4 * j + 2 + i];
-                        r[4 * j + i] = __builtin_shuffle(x, y, (v8i){0, 1, 8, 9, 4, 5, 12, 13});
-                        r[4 * j + 2 + i] = __builtin_shuffle(x, y, (v8i){2, 3, 10, 11, 6, 7, 14, 15});
+                        r[4 * j + i] = SHUFFLE(x, y, 0, 1, 8, 9, 4, 5, 12, 13);
+                        r[4 * j + 2 + i] = SHUFFLE(x, y, 2, 3, 10, 11, 6, 7, 14, 15);
                     }
                 for (int i = 0; i < 4; i++) {
-                    v8 lo = __builtin_shuffle(r[i], r[4 + i], (v8i){0, 1, 2, 3, 8, 9, 10, 11});
-                    v8 hi = __builtin_shuffle(r[i], r[4 + i], (v8i){4, 5, 6, 7, 12, 13, 14, 15});
+                    v8 lo = SHUFFLE(r[i], r[4 + i], 0, 1, 2, 3, 8, 9, 10, 11);
+                    v8 hi = SHUFFLE(r[i], r[4 + i], 4, 5, 6, 7, 12, 13, 14, 15);
                     store8(dst + (k + i) * TILE_N + half * 8, lo);
                     store8(dst + (k + 4 + i) * TILE_N + half * 8, hi);
                 }

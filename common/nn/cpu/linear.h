@@ -16,7 +16,8 @@ INLINE v8 act8(v8 x, enum mode_act act, v8 *slope)
     }
     case MODE_ACT_GELU_TANH: {
         v8 t = tanh8(0.79788456080286536f * (x + 0.044715f * x * x * x));
-        *slope = 0.5f * (1.0f + t) + 0.5f * x * (1.0f - t * t) * 0.79788456080286536f * (1.0f + 0.134145f * x * x);
+        v8 inner = 0.79788456080286536f * (1.0f + 0.134145f * x * x); /* slope of tanh's argument */
+        *slope = 0.5f * (1.0f + t) + 0.5f * x * (1.0f - t * t) * inner;
         return 0.5f * x * (1.0f + t);
     }
     case MODE_ACT_QUICK_GELU: {

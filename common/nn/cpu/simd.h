@@ -13,6 +13,13 @@ typedef int32_t v8i __attribute__((vector_size(32)));
 typedef uint32_t v8u __attribute__((vector_size(32)));
 typedef float v8_loose __attribute__((vector_size(32), aligned(4), may_alias));
 
+/* Eight lanes chosen from a (0..7) and b (8..15). */
+#if defined(__clang__)
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (v8i){__VA_ARGS__})
+#endif
+
 INLINE v8 load8(const float *p)
 {
     return *(const v8_loose *)p;

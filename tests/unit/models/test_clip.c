@@ -291,7 +291,8 @@ static void test_a_saved_model_loads_as_itself(void **state)
     char dir[] = "/tmp/mode-clip-XXXXXX";
     (void)state;
     assert_non_null(mkdtemp(dir));
-    char *config = mode_path_join(dir, "open_clip_config.json"), *weights = mode_path_join(dir, "open_clip_model.safetensors");
+    char *config = mode_path_join(dir, "open_clip_config.json");
+    char *weights = mode_path_join(dir, "open_clip_model.safetensors");
     assert_int_equal(mode_clip_create(&clip, be, TINY, NULL, 8, &err), MODE_OK);
     assert_int_equal(mode_clip_save(clip, config, weights, &err), MODE_OK);
     if (mode_clip_load(&again, be, dir, &err) != MODE_OK) fail_msg("%s", err.text);

@@ -47,7 +47,8 @@ static void test_updates_follow_the_formula(void **state)
                     dm[k][i] = 0.9 * dm[k][i] + 0.1 * g;
                     dv[k][i] = 0.98 * dv[k][i] + 0.02 * g * g;
                     if (k == 1) w[k][i] -= 2e-2 * 0.2 * w[k][i];
-                    w[k][i] -= 2e-2 * (dm[k][i] / (1 - pow(0.9, step))) / (sqrt(dv[k][i] / (1 - pow(0.98, step))) + 1e-6);
+                    double m_hat = dm[k][i] / (1 - pow(0.9, step)), v_hat = dv[k][i] / (1 - pow(0.98, step));
+                    w[k][i] -= 2e-2 * m_hat / (sqrt(v_hat) + 1e-6);
                 }
             assert_true(fabs(mode_grad_norm(be, p, 2) - sqrt(sum)) < 1e-5 * sqrt(sum));
             mode_adamw_update(be, p, 2, &opt, step);
