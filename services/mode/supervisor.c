@@ -99,6 +99,7 @@ static void add_worker(struct supervisor *s, const char *kind, int i)
 {
     struct child *c = add_child(s, i ? mode_xasprintf("%s-%d", kind, i + 1) : mode_xstrdup(kind));
     add_arg(c, mode_xasprintf("%s/mode-%s", s->o->bin, kind));
+    add_arg(c, mode_xasprintf("--workspace=%s", s->o->workspace)); /* so that ps tells whose it is */
 }
 
 static void add_redis(struct supervisor *s)
@@ -343,6 +344,7 @@ static enum mode_status prepare(struct supervisor *s, struct mode_error *err)
     if (!o->redis_url) add_redis(s);
     struct child *c = add_child(s, mode_xstrdup("coordinator"));
     add_arg(c, mode_xasprintf("%s/mode-coordinator", o->bin));
+    add_arg(c, mode_xasprintf("--workspace=%s", o->workspace));
     add_arg(c, mode_xasprintf("--http=%s", o->http));
     st = each_worker(o->workers, add_worker, s, &n, err);
 out:

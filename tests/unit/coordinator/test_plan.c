@@ -1,0 +1,214 @@
+/* The planner: which tasks follow from which inputs and parameters. Tasks are "done" by committing made-up outputs that
+ * depend on the task's key alone. */
+#include "plan.h"
+
+#include "base/str.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static char folder[] = "/tmp/mode-plan-XXXXXX";
+static struct mode_store *store;
+
+static enum mode_status fake_encoder(char **id, struct mode_spec *spec, struct mode_error *err)
+{
+    (void)err;
+    *id = mode_xasprintf("bert:%s", spec->encoder.pooling);
+    return MODE_OK;
+}
+
+static enum mode_status fake_digest(const char *dir, char hex[MODE_DIGEST_HEX], struct mode_error *err)
+{
+    (void)err;
+    mode_digest_bytes(dir, strlen(dir), hex);
+    return MODE_OK;
+}
+
+static const struct plan_world world = {fake_encoder, fake_digest, fake_digest};
+
+static void put_file(const char *name, const char *text)
+{
+    struct mode_error err = {0};
+    char *path = mode_path_join(folder, name), *dir = mode_xstrdup(path);
+    *strrchr(dir, '/') = 0;
+    assert_int_equal(mode_dir_make(dir, &err), MODE_OK);
+    assert_int_equal(mode_file_write_atomic(path, text, strlen(text), &err), MODE_OK);
+    free(path);
+    free(dir);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    struct mode_error err = {0};
+    if (!mkdtemp(folder)) return 1;
+    put_file("shards/0.tar", "0");
+    put_file("shards/1.tar", "1");
+    put_file("tasks/t0/test/nshards.txt", "1");
+    put_file("tasks/t1/test/nshards.txt", "1");
+    put_file("enc/config.json", "{}");
+    put_file("m.gz", "merges");
+    return mode_store_open(&store, folder, &err) != MODE_OK;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    struct mode_error err = {0};
+    mode_store_close(&store);
+    return mode_dir_remove(folder, &err) != MODE_OK;
+}
+
+static void commit(const struct plan_node *x)
+{
+    static const char *const all[] = {"captions.bin", "feat.safetensors", "centres.safetensors", "assign.safetensors",
+                                      "open_clip_config.json", "open_clip_model.safetensors", "steps.jsonl", "train.json",
+                                      "logits.safetensors", "metrics.json"};
+    enum { N = sizeof all / sizeof all[0] };
+    struct mode_error err = {0};
+    Mode__Commit c = MODE__COMMIT__INIT;
+    Mode__Blob blob[N], *blobs[N];
+    char digest[MODE_DIGEST_HEX];
+    assert_int_equal(mode_store_put_bytes(store, digest, x->key, strlen(x->key), &err), MODE_OK);
+    for (int i = 0; i < N; i++) {
+        mode__blob__init(&blob[i]);
+        blob[i].name = (char *)(uintptr_t)all[i];
+        blob[i].digest = digest;
+        blob[i].size = 64;
+        blobs[i] = &blob[i];
+    }
+    bool created;
+    c.key = (char *)(uintptr_t)x->key;
+    c.service = (char *)(uintptr_t)plan_stage_service(x->stage);
+    c.outputs = blobs;
+    c.n_outputs = N;
+    c.rows_in = c.rows_out = 500;
+    c.worker = "w";
+    assert_int_equal(mode_store_commit_create(store, &created, NULL, &c, &err), MODE_OK);
+}
+
+struct what { /* of the spec, each may be changed alone */
+    const char *captions_seed, *pooling, *fine, *lr, *batch, *router, *total;
+};
+#define AS_BEFORE {"1", "mean", "8", "1e-3", "100", "paper", "12"}
+
+/* Do the whole run; executed[stage] = tasks that were not found done. */
+static void run(unsigned executed[PLAN_STAGES], struct what w)
+{
+    struct mode_spec spec;
+    struct mode_error err = {0};
+    struct plan *p;
+    uint32_t n;
+    char *text = mode_xasprintf("name: x\ndata: {train: shards}\ncaptions: {seed: %s}\nencoder: {dir: enc, pooling: %s}\n"
+                                "cluster: {fine: %s, coarse: 2}\nmodel: ViT-B-32\ntokenizer: {merges: m.gz}\n"
+                                "train: {lr: %s, batch: 100, seed_steps: 10, total_steps: %s}\n"
+                                "evaluate: {tasks: tasks, batch: %s}\nensemble: {router: %s}\n",
+                                w.captions_seed, w.pooling, w.fine, w.lr, w.total, w.batch, w.router);
+    memset(executed, 0, PLAN_STAGES * sizeof *executed);
+    if (mode_spec_parse(&spec, text, folder, "spec", &err)) fail_msg("%s", err.text);
+    if (plan_open(&p, &spec, store, &world, &err)) fail_msg("%s", err.text);
+    for (;;) {
+        if (plan_next(p, &n, &err)) fail_msg("%s", err.text);
+        if (n == PLAN_NONE) break;
+        executed[p->node[n].stage]++;
+        commit(&p->node[n]);
+        if (plan_done(p, n, &err)) fail_msg("%s", err.text);
+    }
+    assert_true(plan_finished(p));
+    assert_false(plan_stuck(p));
+    plan_close(&p);
+    free(text);
+}
+
+/* order of stages: captions embed words cluster assign seed dense experts evaluate ensemble */
+static void expect(struct what w, const unsigned want[PLAN_STAGES])
+{
+    unsigned got[PLAN_STAGES];
+    run(got, w);
+    for (enum plan_stage s = 0; s < PLAN_STAGES; s++)
+        if (got[s] != want[s]) fail_msg("%s: %u tasks, expected %u", plan_stage_name(s), got[s], want[s]);
+    run(got, w); /* and once done it is found again, whole */
+    for (enum plan_stage s = 0; s < PLAN_STAGES; s++) assert_int_equal(got[s], 0);
+}
+
+static void test_a_changed_parameter_redoes_only_what_depends_on_it(void **state)
+{
+    (void)state;
+    struct what w = AS_BEFORE;
+    expect(w, (unsigned[]){2, 2, 2, 1, 2, 1, 1, 2, 8, 1});
+    w.router = "uniform";
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 1});
+    w = (struct what)AS_BEFORE;
+    w.batch = "7"; /* of the evaluation */
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 8, 1});
+    w = (struct what)AS_BEFORE;
+    w.lr = "2e-3";
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 1, 1, 2, 8, 1});
+    w = (struct what)AS_BEFORE;
+    w.fine = "6"; /* other groups: the seed and the dense model do not know them */
+    expect(w, (unsigned[]){0, 0, 0, 1, 2, 0, 0, 2, 4, 1});
+    w = (struct what)AS_BEFORE;
+    w.pooling = "cls";
+    expect(w, (unsigned[]){0, 2, 2, 1, 2, 0, 0, 2, 4, 1});
+    w = (struct what)AS_BEFORE;
+    w.captions_seed = "2";
+    expect(w, (unsigned[]){2, 2, 0, 1, 2, 1, 1, 2, 8, 1});
+}
+
+static void test_a_changed_shard_redoes_what_saw_it(void **state)
+{
+    (void)state;
+    unsigned got[PLAN_STAGES];
+    struct what w = AS_BEFORE;
+    run(got, w);
+    put_file("shards/1.tar", "longer than before");
+    run(got, w);
+    assert_int_equal(got[PLAN_CAPTIONS], 1);
+    assert_int_equal(got[PLAN_EMBED], 1);
+    assert_int_equal(got[PLAN_WORDS], 0);
+    assert_int_equal(got[PLAN_ASSIGN], 2); /* the centres moved */
+    assert_int_equal(got[PLAN_SEED], 1);
+}
+
+static void test_what_is_behind_a_lost_task_is_lost_and_comes_back(void **state)
+{
+    (void)state;
+    struct mode_spec spec;
+    struct mode_error err = {0};
+    struct plan *p;
+    uint32_t n, live = 0, first = PLAN_NONE;
+    assert_int_equal(mode_spec_parse(&spec, "name: y\nseed: 99\ndata: {train: shards}\nencoder: {dir: enc}\n"
+                                            "model: ViT-B-32\ntokenizer: {merges: m.gz}\n", folder, "spec", &err), MODE_OK);
+    assert_int_equal(plan_open(&p, &spec, store, &world, &err), MODE_OK);
+    while (!plan_next(p, &n, &err) && n != PLAN_NONE) {
+        if (first == PLAN_NONE) first = n;
+        live++;
+    }
+    assert_int_equal(live, 2); /* the captions; nothing else is known yet */
+    plan_lost(p, first);
+    assert_int_equal(p->node[p->first[PLAN_ENSEMBLE]].state, PLAN_LOST);
+    assert_int_equal(p->node[p->first[PLAN_EMBED] + 1].state, PLAN_WAITING); /* of the other shard */
+    assert_false(plan_stuck(p)); /* the other caption task still runs */
+    plan_lost(p, first + 1);
+    assert_true(plan_stuck(p));
+    plan_revive(p, first);
+    plan_revive(p, first + 1);
+    assert_false(plan_stuck(p));
+    assert_int_equal(p->node[p->first[PLAN_ENSEMBLE]].state, PLAN_WAITING);
+    plan_close(&p);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_changed_parameter_redoes_only_what_depends_on_it),
+        cmocka_unit_test(test_a_changed_shard_redoes_what_saw_it),
+        cmocka_unit_test(test_what_is_behind_a_lost_task_is_lost_and_comes_back),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
