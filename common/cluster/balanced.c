@@ -27,10 +27,12 @@ struct auction {
     int64_t *size;          /* [k] */
     double *price;          /* [k] what a row must beat: the lowest bid once all places are taken */
     double *seat;           /* [k] what an imaginary row must beat; each centre holds at most one */
-    unsigned char *held;    /* [k] an imaginary row sits here */
-    int32_t *queue;         /* [n + imaginary] ring of those without a place */
-    float *scratch;         /* [threads, MODE_COST_BLOCK, k]; NULL when all is kept */
-    float *all;             /* [n, k] costs, or NULL */
+    int32_t *tree;       /* [2 * leaves] tournament over seat[]; leaf leaves + k is centre k; -1 = nobody */
+    int leaves;          /* a power of two >= k */
+    unsigned char *held; /* [k] an imaginary row sits here */
+    int32_t *queue;      /* [n + imaginary] ring of those without a place */
+    float *scratch;      /* [threads, MODE_COST_BLOCK, k]; NULL when all is kept */
+    float *all;          /* [n, k] costs, or NULL */
     double eps;
     int64_t bids, refreshed;
 };
@@ -95,6 +97,32 @@ static void sift_up(struct bid *h, int64_t at)
     }
 }
 
+/* The tournament over seats: every node holds the centre of its half whose seat is cheaper, ties to the lower
+ * id. */
+static int32_t winner(const struct auction *a, int32_t left, int32_t right)
+{
+    if (right < 0) return left;
+    return left >= 0 && a->seat[left] <= a->seat[right] ? left : right;
+}
+
+static void seat_changed(struct auction *a, int k)
+{
+    for (int at = (a->leaves + k) / 2; at >= 1; at /= 2)
+        a->tree[at] = winner(a, a->tree[2 * at], a->tree[2 * at + 1]);
+}
+
+/* Cheapest seat, its price, and the next cheapest price. */
+static int best_of_seats(const struct auction *a, double *best, double *next)
+{
+    int k = a->tree[1];
+    *best = a->seat[k];
+    for (int at = a->leaves + k; at > 1; at /= 2) { /* the runner-up lost to k somewhere on k's way up */
+        int32_t rival = a->tree[at ^ 1];
+        if (rival >= 0 && a->seat[rival] < *next) *next = a->seat[rival];
+    }
+    return k;
+}
+
 /* Put a bid into centre k; returns who lost the place, or -1. */
 static int32_t place(struct auction *a, int k, struct bid b)
 {
@@ -122,6 +150,7 @@ static int32_t place(struct auction *a, int k, struct bid b)
     }
     if (a->size[k] == a->cap) a->price[k] = h[0].level;
     if (!a->held[k]) a->seat[k] = a->price[k];
+    if (a->imaginary) seat_changed(a, k);
     return loser;
 }
 
@@ -159,15 +188,7 @@ static int32_t bid_once(struct auction *a, int32_t who)
             k = best_of_row(a, who, &best, &next);
         }
     } else {
-        for (int j = 0; j < a->k; j++) {
-            if (a->seat[j] < best) {
-                next = best;
-                best = a->seat[j];
-                k = j;
-            } else if (a->seat[j] < next) {
-                next = a->seat[j];
-            }
-        }
+        k = best_of_seats(a, &best, &next);
     }
     double now = who < a->n ? a->price[k] : a->seat[k];
     double rise = isfinite(next) ? next - best : 0; /* k = 1: nothing else to compare with */
@@ -183,6 +204,7 @@ static void run_phase(struct auction *a)
         a->held[k] = 0;
         a->seat[k] = a->price[k];
     }
+    for (int at = a->leaves - 1; at >= 1; at--) a->tree[at] = winner(a, a->tree[2 * at], a->tree[2 * at + 1]);
     for (int64_t i = 0; i < all; i++) a->queue[i] = (int32_t)i;
     while (left > 0) {
         int32_t loser = bid_once(a, a->queue[head]);
@@ -254,18 +276,21 @@ enum mode_status mode_balanced_assign(int32_t *id, double *price, struct mode_ba
     a.size = calloc((size_t)k, sizeof *a.size);
     a.price = calloc((size_t)k, sizeof *a.price);
     a.seat = malloc((size_t)k * sizeof *a.seat);
+    for (a.leaves = 1; a.leaves < k;) a.leaves *= 2;
+    a.tree = malloc(2 * (size_t)a.leaves * sizeof *a.tree);
     a.held = calloc((size_t)k, 1);
     a.queue = malloc((size_t)(n + a.imaginary) * sizeof *a.queue);
     if ((size_t)n <= params->keep_bytes / sizeof *a.all / (size_t)k)
         a.all = malloc((size_t)n * (size_t)k * sizeof *a.all);
     if (!a.all)
         a.scratch = malloc((size_t)mode_parallel_threads() * MODE_COST_BLOCK * (size_t)k * sizeof *a.scratch);
-    if (!a.cand || !a.limit || !a.heap || !a.size || !a.price || !a.seat || !a.held || !a.queue ||
+    if (!a.cand || !a.limit || !a.heap || !a.size || !a.price || !a.seat || !a.tree || !a.held || !a.queue ||
         (!a.all && !a.scratch)) {
         st = MODE_FAIL(err, MODE_E_MEMORY, "balanced assignment: no memory for %lld rows and %d centres",
                        (long long)n, k);
         goto out;
     }
+    for (int j = 0; j < a.leaves; j++) a.tree[a.leaves + j] = j < k ? j : -1;
     if (price) memcpy(a.price, price, (size_t)k * sizeof *price);
     mode_parallel_for((n + MODE_COST_BLOCK - 1) / MODE_COST_BLOCK, pick_item, &a);
 
@@ -299,6 +324,7 @@ out:
     free(a.size);
     free(a.price);
     free(a.seat);
+    free(a.tree);
     free(a.held);
     free(a.queue);
     free(a.scratch);
