@@ -1,13 +1,13 @@
 /* caption_text.h - where a sample's captions are, and which one is taken.
  *
- * A selector is an extension, or "<extension>:<field>" for a string in a JSON object, or "<extension>:<field>[]" for
- * a list of strings: "txt", "json:caption", "json:texts[]". Entries of a list may be [source, caption] pairs, as in
- * MetaCLIP's shards: the caption is taken. The first selector that gives a usable caption is used; of its usable
- * candidates one is drawn uniformly.
+ * A selector is an extension, or "<extension>:<field>" for a string in a JSON object, or
+ * "<extension>:<field>[]" for a list of strings: "txt", "json:caption", "json:texts[]". Entries of a list may
+ * be [source, caption] pairs, as in MetaCLIP's shards: the caption is taken. The first selector that gives a
+ * usable caption is used; of its usable candidates one is drawn uniformly.
  *
  * Usable: UTF-8 without NUL; after surrounding white space is cut, neither empty nor a lone double quote.
- * JSON: at most 1 MiB, at most 32 levels, no repeated names; NaN and Infinity (which Python writes) are read as an
- * empty string.
+ * JSON: at most 1 MiB, at most 32 levels, no repeated names; NaN and Infinity (which Python writes) are read
+ * as an empty string.
  *
  * Threads: pure. */
 #ifndef MODE_DATA_CAPTION_TEXT_H
@@ -30,7 +30,8 @@ struct mode_text_keys {
 
 #define MODE_TEXT_KEYS_DEFAULT "txt;json:caption;json:texts[]"
 
-/* Each of texts is one selector or several joined by ';'. n == 0: the default. MODE_E_VALUE names the bad one. */
+/* Each of texts is one selector or several joined by ';'. n == 0: the default. MODE_E_VALUE names the bad
+ * one. */
 enum mode_status mode_text_keys_parse(struct mode_text_keys *keys, const char *const *texts, size_t n,
                                       struct mode_error *err);
 

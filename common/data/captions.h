@@ -1,9 +1,9 @@
 /* captions.h - captions.bin: what caption extraction leaves of one shard.
  *
  * The sample index (where each sample's image lies in the tar), the chosen caption of every sample, and one
- * counted fate for every sample that was not taken. Everything later (embedding, assignment, training) speaks of
- * "row i of shard s": row i is the i-th kept sample in tar order, with its one caption. The caption chosen here
- * is the one trained on.
+ * counted fate for every sample that was not taken. Everything later (embedding, assignment, training) speaks
+ * of "row i of shard s": row i is the i-th kept sample in tar order, with its one caption. The caption chosen
+ * here is the one trained on.
  *
  * Little-endian; layout in docs/FORMATS.md. Readers check magic, version, sizes and a checksum.
  * Threads: a loaded struct is read-only. */
@@ -20,28 +20,28 @@
 #define MODE_FATE_MAP(X)                                                                                     \
     X(KEPT, 0, "kept")                                                                                       \
     X(NO_IMAGE, 1, "no_image")           /* no member with an image extension                        */      \
-    X(NO_CAPTION, 2, "no_caption")       /* no text member or field                                   */      \
-    X(EMPTY_CAPTION, 3, "empty_caption") /* None, empty, white space only, a lone double quote        */      \
+    X(NO_CAPTION, 2, "no_caption")       /* no text member or field                                   */     \
+    X(EMPTY_CAPTION, 3, "empty_caption") /* None, empty, white space only, a lone double quote        */     \
     X(BAD_JSON, 4, "bad_json")                                                                               \
-    X(BAD_IMAGE, 5, "bad_image")         /* magic says image, decoding says no                        */      \
-    X(NOT_AN_IMAGE, 6, "not_an_image")   /* e.g. an HTML page saved as .jpg                           */      \
+    X(BAD_IMAGE, 5, "bad_image")       /* magic says image, decoding says no                        */       \
+    X(NOT_AN_IMAGE, 6, "not_an_image") /* e.g. an HTML page saved as .jpg                           */       \
     X(IMAGE_TOO_LARGE, 7, "image_too_large")                                                                 \
-    X(DUPLICATE_KEY, 8, "duplicate_key") /* key seen earlier in this shard                            */      \
-    X(TRUNCATED, 9, "truncated")         /* the tar ends inside this sample                           */      \
+    X(DUPLICATE_KEY, 8, "duplicate_key") /* key seen earlier in this shard                            */     \
+    X(TRUNCATED, 9, "truncated")         /* the tar ends inside this sample                           */     \
     X(BAD_TEXT, 10, "bad_text")          /* caption is not UTF-8                                      */
 
 enum mode_fate {
 #define X(name, code, text) MODE_FATE_##name = code,
     MODE_FATE_MAP(X)
 #undef X
-    MODE_FATE_COUNT
+        MODE_FATE_COUNT
 };
 const char *mode_fate_name(enum mode_fate fate); /* "bad_image" */
 
 /* One sample of the shard, kept or not. */
 struct mode_sample {
-    uint64_t image_offset; /* byte position of the image member's data in the tar; 0 when there is none */
-    uint64_t image_size;   /* bytes                                              */
+    uint64_t image_offset;  /* byte position of the image member's data in the tar; 0 when there is none */
+    uint64_t image_size;    /* bytes                                              */
     uint32_t width, height; /* pixels; 0 when unknown                            */
     uint32_t caption_index; /* which of the sample's candidate captions was chosen */
     uint32_t caption_count; /* how many there were                               */
@@ -57,10 +57,10 @@ struct mode_captions {
     uint64_t data_size;      /* bytes of the tar within it: more than shard_size when it is compressed; image
                                 offsets count in these (data/tar.h: mode_tar_data) */
     uint32_t n_samples;      /* all samples of the shard, in tar order    */
-    struct mode_sample *samples; /* [n_samples]                           */
-    uint32_t n_rows;         /* kept samples                              */
-    uint32_t *rows;          /* [n_rows] index into samples, ascending    */
-    uint64_t fate_count[MODE_FATE_COUNT]; /* sums to n_samples            */
+    struct mode_sample *samples;                       /* [n_samples]                           */
+    uint32_t n_rows;                                   /* kept samples                              */
+    uint32_t *rows;                                    /* [n_rows] index into samples, ascending    */
+    uint64_t fate_count[MODE_FATE_COUNT];              /* sums to n_samples            */
     uint64_t warn_duplicate_ext, warn_ignored_members; /* counted oddities */
     uint64_t cut_at; /* where a truncated tar ends: byte of the member that is not whole; 0 = it is whole */
 };

@@ -19,32 +19,33 @@ enum mode_task_kind { MODE_TASK_CLASSIFICATION = 1, MODE_TASK_RETRIEVAL = 2 };
 struct mode_evalset {
     char *name; /* base name of dir */
     enum mode_task_kind kind;
-    int n_classes;     /* classification */
-    char **classes;    /* [n_classes]    */
-    int n_templates;   /* >= 1 */
-    char **templates;  /* with {c}       */
-    int n_images;      /* in tar order over all shards */
+    int n_classes;         /* classification */
+    char **classes;        /* [n_classes]    */
+    int n_templates;       /* >= 1 */
+    char **templates;      /* with {c}       */
+    int n_images;          /* in tar order over all shards */
     const uint8_t **image; /* [n_images] file bytes, borrowed from the tars */
     size_t *image_size;
     char **image_key;
-    int32_t *label;        /* [n_images], classification  */
-    int n_texts;           /* retrieval: all captions in tar order */
+    int32_t *label; /* [n_images], classification  */
+    int n_texts;    /* retrieval: all captions in tar order */
     char **texts;
     int32_t *image_of_text; /* [n_texts]                  */
     int n_tars;
     struct mode_tar_data *tars;
 };
 
-/* Every sample must be whole: a missing picture, label or caption, a label out of range, a cut or damaged tar are
- * MODE_E_FORMAT naming the file and the sample; a task's score must not depend on what got lost. Pictures are not
- * decoded. A retrieval task without templates has the one template "{c}". */
+/* Every sample must be whole: a missing picture, label or caption, a label out of range, a cut or damaged tar
+ * are MODE_E_FORMAT naming the file and the sample; a task's score must not depend on what got lost. Pictures
+ * are not decoded. A retrieval task without templates has the one template "{c}". */
 enum mode_status mode_evalset_open(struct mode_evalset *e, const char *dir, struct mode_error *err);
 void mode_evalset_close(struct mode_evalset *e);
 /* The template with {c} replaced by the class; the caller frees. */
 char *mode_evalset_prompt(const struct mode_evalset *e, int template_index, int class_index);
-/* Digest over every file of the task (words, labels, pictures); and over its words alone: kind, class names and
- * templates, captions, in order. */
+/* Digest over every file of the task (words, labels, pictures); and over its words alone: kind, class names
+ * and templates, captions, in order. */
 enum mode_status mode_evalset_digest(const char *dir, char hex[MODE_DIGEST_HEX], struct mode_error *err);
-enum mode_status mode_evalset_words_digest(const char *dir, char hex[MODE_DIGEST_HEX], struct mode_error *err);
+enum mode_status mode_evalset_words_digest(const char *dir, char hex[MODE_DIGEST_HEX],
+                                           struct mode_error *err);
 
 #endif

@@ -30,8 +30,8 @@ static void fail(j_common_ptr c)
     longjmp(j->stop, 1);
 }
 
-/* Warnings after which the pixels are not those that were stored. Others (bytes between markers, unknown colour
- * transform numbers) leave the picture whole. */
+/* Warnings after which the pixels are not those that were stored. Others (bytes between markers, unknown
+ * colour transform numbers) leave the picture whole. */
 static void hear(j_common_ptr c, int level)
 {
     if (level >= 0) return;
@@ -41,7 +41,8 @@ static void hear(j_common_ptr c, int level)
     case JWRN_HIT_MARKER:
     case JWRN_HUFF_BAD_CODE:
     case JWRN_JPEG_EOF:
-    case JWRN_MUST_RESYNC: fail(c);
+    case JWRN_MUST_RESYNC:
+        fail(c);
     }
 }
 
@@ -71,8 +72,8 @@ static void cmyk_to_rgb(uint8_t *rgb, const uint8_t *cmyk, size_t n)
     }
 }
 
-enum mode_status mode_jpeg_decode(struct mode_image *im, int *width, int *height, const uint8_t *data, size_t size,
-                                  const struct mode_image_limits *limits, struct mode_error *err)
+enum mode_status mode_jpeg_decode(struct mode_image *im, int *width, int *height, const uint8_t *data,
+                                  size_t size, const struct mode_image_limits *limits, struct mode_error *err)
 {
     struct decoder j;
     enum mode_status st;
@@ -86,8 +87,11 @@ enum mode_status mode_jpeg_decode(struct mode_image *im, int *width, int *height
     j.progress.progress_monitor = count_scans;
     j.d.client_data = &j;
     if (setjmp(j.stop)) {
-        st = MODE_FAIL(err, j.no_memory ? MODE_E_MEMORY : j.too_many_scans ? MODE_E_VALUE : MODE_E_FORMAT, "JPEG: %s",
-                       j.message);
+        st = MODE_FAIL(err,
+                       j.no_memory        ? MODE_E_MEMORY
+                       : j.too_many_scans ? MODE_E_VALUE
+                                          : MODE_E_FORMAT,
+                       "JPEG: %s", j.message);
         goto out;
     }
     jpeg_create_decompress(&j.d);

@@ -6,7 +6,8 @@
 
 enum { MAX_CHUNK = 8 << 20 }; /* bytes of one ancillary chunk; all of them may take four times that */
 
-/* 16-bit grey is the odd one out: Pillow's convert("RGB") does not scale it, it clips at 255. Returns spng's code. */
+/* 16-bit grey is the odd one out: Pillow's convert("RGB") does not scale it, it clips at 255. Returns spng's
+ * code. */
 static int decode_grey16(spng_ctx *ctx, struct mode_image *im)
 {
     const size_t n = (size_t)im->width * (size_t)im->height;
@@ -18,8 +19,8 @@ static int decode_grey16(spng_ctx *ctx, struct mode_image *im)
     return rc;
 }
 
-enum mode_status mode_png_decode(struct mode_image *im, int *width, int *height, const uint8_t *data, size_t size,
-                                 const struct mode_image_limits *limits, struct mode_error *err)
+enum mode_status mode_png_decode(struct mode_image *im, int *width, int *height, const uint8_t *data,
+                                 size_t size, const struct mode_image_limits *limits, struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
     struct spng_ihdr head;
@@ -37,8 +38,8 @@ enum mode_status mode_png_decode(struct mode_image *im, int *width, int *height,
             if ((rc = decode_grey16(ctx, im))) goto failed;
             goto done;
         }
-        /* RGB8: grey is copied to the three channels, palettes are looked up, alpha is dropped, and of 16 bits the
-         * upper 8 are kept */
+        /* RGB8: grey is copied to the three channels, palettes are looked up, alpha is dropped, and of 16
+         * bits the upper 8 are kept */
         if ((rc = spng_decoded_image_size(ctx, SPNG_FMT_RGB8, &out_size))) goto failed;
         MODE_ASSERT(out_size == (size_t)im->width * (size_t)im->height * 3);
         if ((rc = spng_decode_image(ctx, im->rgb, out_size, SPNG_FMT_RGB8, 0))) goto failed;

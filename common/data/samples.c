@@ -7,11 +7,13 @@
 const char *mode_ignored_name(enum mode_ignored i)
 {
     switch (i) {
-#define X(name, text)                                                                                                  \
-    case MODE_IGNORED_##name: return text;
+#define X(name, text)                                                                                        \
+    case MODE_IGNORED_##name:                                                                                \
+        return text;
         MODE_IGNORED_MAP(X)
 #undef X
-    case MODE_IGNORED_COUNT: break;
+    case MODE_IGNORED_COUNT:
+        break;
     }
     return "?";
 }
@@ -64,16 +66,22 @@ static bool is_meta(const char *name)
     return end - name >= 4 && strncmp(name, "__", 2) == 0 && strncmp(end - 2, "__", 2) == 0;
 }
 
-/* Why a member is part of no sample, or MODE_IGNORED_COUNT. On that, *dot is the dot between key and extension. */
+/* Why a member is part of no sample, or MODE_IGNORED_COUNT. On that, *dot is the dot between key and
+ * extension. */
 static enum mode_ignored judge(const struct mode_tar_member *m, const char **dot)
 {
     switch (m->kind) {
-    case MODE_TAR_LINK: return MODE_IGNORED_LINK;
-    case MODE_TAR_DEVICE: return MODE_IGNORED_DEVICE;
-    case MODE_TAR_SPARSE: return MODE_IGNORED_SPARSE;
+    case MODE_TAR_LINK:
+        return MODE_IGNORED_LINK;
+    case MODE_TAR_DEVICE:
+        return MODE_IGNORED_DEVICE;
+    case MODE_TAR_SPARSE:
+        return MODE_IGNORED_SPARSE;
     case MODE_TAR_FOLDER:
-    case MODE_TAR_OTHER: return MODE_IGNORED_OTHER;
-    case MODE_TAR_FILE: break;
+    case MODE_TAR_OTHER:
+        return MODE_IGNORED_OTHER;
+    case MODE_TAR_FILE:
+        break;
     }
     if (is_unsafe(m->name)) return MODE_IGNORED_UNSAFE;
     if (is_meta(m->name)) return MODE_IGNORED_META;
@@ -97,7 +105,8 @@ static void *grow(void *v, size_t n, size_t size) /* before element n is added; 
     return (n & (n - 1)) == 0 ? mode_xrealloc(v, (n ? 2 * n : 1) * size) : v;
 }
 
-static void add(struct mode_sample_list *s, struct key_set *keys, const struct mode_tar_member *m, const char *dot)
+static void add(struct mode_sample_list *s, struct key_set *keys, const struct mode_tar_member *m,
+                const char *dot)
 {
     const size_t key_size = (size_t)(dot - m->name);
     struct mode_group *g = s->n_groups ? &s->groups[s->n_groups - 1] : NULL;
@@ -125,8 +134,8 @@ static void add(struct mode_sample_list *s, struct key_set *keys, const struct m
     if (!m->whole) g->cut = true;
 }
 
-enum mode_status mode_samples_list(struct mode_sample_list *s, const struct mode_tar_data *d, const char *path,
-                                   struct mode_error *err)
+enum mode_status mode_samples_list(struct mode_sample_list *s, const struct mode_tar_data *d,
+                                   const char *path, struct mode_error *err)
 {
     struct key_set keys = {0};
     struct mode_tar t = mode_tar_walk(d, path);

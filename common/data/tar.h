@@ -7,9 +7,9 @@
  *     mode_tar_clear(&t);
  *     mode_tar_data_close(&d);
  *
- * Names are never used as paths. Links, devices, sparse files and the like are reported by kind, so that the caller
- * can count them. A header that fails its checksum is an error; a tar that ends too early is not: its whole members
- * are given, then `cut` says so.
+ * Names are never used as paths. Links, devices, sparse files and the like are reported by kind, so that the
+ * caller can count them. A header that fails its checksum is an error; a tar that ends too early is not: its
+ * whole members are given, then `cut` says so.
  *
  * Source:  POSIX.1-2001 pax and ustar; GNU tar manual, "Basic Tar Format" (long names, base-256 sizes).
  * Threads: tar data may be read by many; a walk or a writer belongs to one. */
@@ -31,8 +31,8 @@ enum {
 };
 #define MODE_TAR_MAX_BYTES ((uint64_t)64 << 30)
 
-/* The bytes of a tar. Plain tars are mapped. Compressed ones (gzip, zstd, xz, bzip2; by content) are unpacked into
- * memory: at most 100 times their size and 4 GiB. Offsets in a captions.bin count in these bytes. */
+/* The bytes of a tar. Plain tars are mapped. Compressed ones (gzip, zstd, xz, bzip2; by content) are unpacked
+ * into memory: at most 100 times their size and 4 GiB. Offsets in a captions.bin count in these bytes. */
 struct mode_tar_data {
     const uint8_t *data;
     size_t size;
@@ -45,7 +45,14 @@ struct mode_tar_data {
 enum mode_status mode_tar_data_open(struct mode_tar_data *d, const char *path, struct mode_error *err);
 void mode_tar_data_close(struct mode_tar_data *d);
 
-enum mode_tar_kind { MODE_TAR_FILE, MODE_TAR_FOLDER, MODE_TAR_LINK, MODE_TAR_DEVICE, MODE_TAR_SPARSE, MODE_TAR_OTHER };
+enum mode_tar_kind {
+    MODE_TAR_FILE,
+    MODE_TAR_FOLDER,
+    MODE_TAR_LINK,
+    MODE_TAR_DEVICE,
+    MODE_TAR_SPARSE,
+    MODE_TAR_OTHER
+};
 
 struct mode_tar_member {
     const char *name; /* bytes as stored, NUL-terminated; borrowed until the next step */
@@ -62,24 +69,25 @@ struct mode_tar {
     const char *path; /* for sentences; borrowed */
     uint64_t at;      /* next header             */
     uint64_t n_members;
-    bool done;        /* nothing more will come */
-    bool cut;         /* it ends too early: in a header, in data, or without the end mark */
-    uint64_t cut_at;  /* byte position of the member (or the end mark) that is not whole  */
-    uint64_t after;   /* byte position of the first byte past the end mark that is not zero; 0 = none */
+    bool done;       /* nothing more will come */
+    bool cut;        /* it ends too early: in a header, in data, or without the end mark */
+    uint64_t cut_at; /* byte position of the member (or the end mark) that is not whole  */
+    uint64_t after;  /* byte position of the first byte past the end mark that is not zero; 0 = none */
     struct mode_str name, pax_name, record;
 };
 struct mode_tar mode_tar_walk(const struct mode_tar_data *d, const char *path);
-/* The next member, or *got false at the end. MODE_E_FORMAT: damaged (with the byte position); MODE_E_VALUE: more than
- * MODE_TAR_MAX_MEMBERS. */
-enum mode_status mode_tar_next(struct mode_tar *t, struct mode_tar_member *m, bool *got, struct mode_error *err);
+/* The next member, or *got false at the end. MODE_E_FORMAT: damaged (with the byte position); MODE_E_VALUE:
+ * more than MODE_TAR_MAX_MEMBERS. */
+enum mode_status mode_tar_next(struct mode_tar *t, struct mode_tar_member *m, bool *got,
+                               struct mode_error *err);
 void mode_tar_clear(struct mode_tar *t);
 
-/* Write a tar whose bytes depend on names and data alone: mtime 0, mode 0444, owner 0 "mode". It appears under path
- * only when finished. Names: at most 4096 bytes; data: under 8 GiB. */
+/* Write a tar whose bytes depend on names and data alone: mtime 0, mode 0444, owner 0 "mode". It appears
+ * under path only when finished. Names: at most 4096 bytes; data: under 8 GiB. */
 struct mode_tar_writer;
 enum mode_status mode_tar_writer_open(struct mode_tar_writer **w, const char *path, struct mode_error *err);
-enum mode_status mode_tar_writer_add(struct mode_tar_writer *w, const char *name, const void *data, size_t size,
-                                     struct mode_error *err);
+enum mode_status mode_tar_writer_add(struct mode_tar_writer *w, const char *name, const void *data,
+                                     size_t size, struct mode_error *err);
 /* End mark, fsync, rename; then closed. */
 enum mode_status mode_tar_writer_finish(struct mode_tar_writer **w, struct mode_error *err);
 /* Drops what was not finished; NULL is fine. */

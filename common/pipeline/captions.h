@@ -1,11 +1,12 @@
 /* captions.h - one shard in, captions.bin out.
  *
- * Walks the tar, groups members into samples, draws one caption for each, and decodes every picture once, so that
- * what cannot be trained on is known here and counted, not met in the middle of training. Every sample ends in
- * exactly one fate. Same shard, options and seed: same bytes, whatever the number of threads.
+ * Walks the tar, groups members into samples, draws one caption for each, and decodes every picture once, so
+ * that what cannot be trained on is known here and counted, not met in the middle of training. Every sample
+ * ends in exactly one fate. Same shard, options and seed: same bytes, whatever the number of threads.
  *
- * An empty tar and a tar without pictures are no errors: they give no rows. A tar that ends too early keeps its
- * complete samples; the broken one is `truncated`. A file that is no tar, or whose headers are damaged, is an error.
+ * An empty tar and a tar without pictures are no errors: they give no rows. A tar that ends too early keeps
+ * its complete samples; the broken one is `truncated`. A file that is no tar, or whose headers are damaged,
+ * is an error.
  *
  * Source:  the caption step of MoDE (candidate captions, one drawn at random), made deterministic.
  * Threads: uses the pool of base/parallel.h. */
@@ -18,24 +19,24 @@
 
 struct mode_captions_options {
     const char *shard_path;
-    const char *shard_name;   /* as people call it; NULL: the path's last component */
-    uint64_t shard_size;      /* bytes when planned, or 0: not checked              */
-    uint64_t shard_mtime_ns;  /* modification time when planned, or 0: not checked  */
+    const char *shard_name;  /* as people call it; NULL: the path's last component */
+    uint64_t shard_size;     /* bytes when planned, or 0: not checked              */
+    uint64_t shard_mtime_ns; /* modification time when planned, or 0: not checked  */
     struct mode_text_keys keys;
     struct mode_image_limits limits;
     uint64_t seed;
-    uint32_t shard_index;     /* position of the shard in the run: the draw depends on it */
-    bool strict;              /* repeated extensions and returning keys are errors        */
-    /* May be NULL. progress: after each block of samples; false stops with MODE_E_STOPPED. reject: once per sample
-     * that is not kept, in tar order, with a sentence for people. */
+    uint32_t shard_index; /* position of the shard in the run: the draw depends on it */
+    bool strict;          /* repeated extensions and returning keys are errors        */
+    /* May be NULL. progress: after each block of samples; false stops with MODE_E_STOPPED. reject: once per
+     * sample that is not kept, in tar order, with a sentence for people. */
     bool (*progress)(void *ctx, uint64_t done, uint64_t total);
     void (*reject)(void *ctx, uint32_t sample, enum mode_fate fate, const char *why);
     void *ctx;
 };
 
 /* Write the captions of a shard to out_path and load them into c (the caller clears it).
- * Errors: MODE_E_NOINPUT no such file, MODE_E_FORMAT no tar or a damaged one, MODE_E_VALUE changed since planned, over
- * a limit, or not strict enough for `strict`, MODE_E_STOPPED, MODE_E_MEMORY, MODE_E_IO. */
+ * Errors: MODE_E_NOINPUT no such file, MODE_E_FORMAT no tar or a damaged one, MODE_E_VALUE changed since
+ * planned, over a limit, or not strict enough for `strict`, MODE_E_STOPPED, MODE_E_MEMORY, MODE_E_IO. */
 enum mode_status mode_captions_extract(struct mode_captions *c, const char *out_path,
                                        const struct mode_captions_options *o, struct mode_error *err);
 

@@ -1,7 +1,7 @@
 /* inspect.h - what is in a file, for people and scripts.
  *
- * A tar shard (samples, fates, members by extension, oddities, first samples), a captions.bin, a safetensors file, a
- * picture, or the folder of an evaluation task; told apart by content.
+ * A tar shard (samples, fates, members by extension, oddities, first samples), a captions.bin, a safetensors
+ * file, a picture, or the folder of an evaluation task; told apart by content.
  *
  * Threads: pure; a shard uses the pool of base/parallel.h. */
 #ifndef MODE_PIPELINE_INSPECT_H
@@ -11,9 +11,9 @@
 
 #include <jansson.h>
 
-/* An object with "kind" and what there is to say; the caller releases it. first: so many samples or tensors are
- * shown. Errors: those of the readers. */
-enum mode_status mode_inspect(json_t **out, const char *path, const struct mode_text_keys *keys, uint32_t first,
-                              struct mode_error *err);
+/* An object with "kind" and what there is to say; the caller releases it. first: so many samples or tensors
+ * are shown. Errors: those of the readers. */
+enum mode_status mode_inspect(json_t **out, const char *path, const struct mode_text_keys *keys,
+                              uint32_t first, struct mode_error *err);
 
 #endif

@@ -1,8 +1,9 @@
 /* pack.h - a list or folder of pictures and captions to webdataset shards.
  *
- * A list: one pair a line, "picture<TAB>caption[<TAB>caption...]", paths relative to the list's folder; "#" begins a
- * comment line. A folder: every .jpg .jpeg .png .webp below it in name order; the caption is the .txt beside it, or
- * its .json as it is. Pictures are copied byte for byte under the extension their content has.
+ * A list: one pair a line, "picture<TAB>caption[<TAB>caption...]", paths relative to the list's folder; "#"
+ * begins a comment line. A folder: every .jpg .jpeg .png .webp below it in name order; the caption is the
+ * .txt beside it, or its .json as it is. Pictures are copied byte for byte under the extension their content
+ * has.
  *
  * Threads: pure, but for the files. */
 #ifndef MODE_PIPELINE_PACK_H
@@ -16,13 +17,13 @@
 enum { MODE_PACK_MAX_PER_SHARD = 1000000 };
 
 struct mode_pack_counts {
-    uint64_t pairs;  /* lines of the list, or pictures found: packed + the four below */
+    uint64_t pairs; /* lines of the list, or pictures found: packed + the four below */
     uint64_t packed, no_file, not_an_image, no_caption, bad_text;
     uint64_t shards;
 };
 
-/* out: a folder, made if missing; it must hold no tar yet. skip_bad false: the first bad pair is MODE_E_FORMAT (or
- * MODE_E_NOINPUT) naming it. */
+/* out: a folder, made if missing; it must hold no tar yet. skip_bad false: the first bad pair is
+ * MODE_E_FORMAT (or MODE_E_NOINPUT) naming it. */
 enum mode_status mode_pack(struct mode_pack_counts *n, const char *pairs, const char *out, uint32_t per_shard,
                            bool skip_bad, struct mode_error *err);
 

@@ -13,16 +13,19 @@ struct options {
 
 static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, pairs, "pairs", NULL, "FILE|DIR",
-                 "lines of picture, tab, caption [, tab, caption ...]; or a folder of pictures with .txt or .json beside them"),
+                 "lines of picture, tab, caption [, tab, caption ...]; or a folder of pictures with .txt or "
+                 ".json beside them"),
     MODE_OPT_STR(struct options, out, "out", NULL, "DIR", "where to put 00000.tar, 00001.tar, ..."),
     MODE_OPT_INT(struct options, per_shard, "per-shard", "1000", "N", "pairs in a shard"),
-    MODE_OPT_FLAG(struct options, skip_bad, "skip-bad", "count pairs that lack a readable picture or a caption, instead of stopping"),
+    MODE_OPT_FLAG(struct options, skip_bad, "skip-bad",
+                  "count pairs that lack a readable picture or a caption, instead of stopping"),
     MODE_OPT_FLAG(struct options, json, "json", "print the counts as JSON"),
     MODE_OPT_END};
 
 static const char usage[] = "mode pack --pairs list.tsv|folder --out DIR [options]";
 static const char prose[] =
-    "Packs pictures, unchanged, with their captions into tar shards that MoDE, open_clip and webdataset read: one caption\n"
+    "Packs pictures, unchanged, with their captions into tar shards that MoDE, open_clip and webdataset "
+    "read: one caption\n"
     "becomes key.txt, several become the list `texts` of key.json. The same pairs give the same bytes.";
 
 static enum mode_status run(int argc, char **argv, struct mode_error *err)
@@ -40,13 +43,15 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (o.per_shard < 1 || o.per_shard > MODE_PACK_MAX_PER_SHARD)
         return MODE_FAIL(err, MODE_E_USAGE, "--per-shard: expected 1 to %d", MODE_PACK_MAX_PER_SHARD);
     if ((st = mode_pack(&n, o.pairs, o.out, (uint32_t)o.per_shard, o.skip_bad, err))) return st;
-    printf(o.json ? "{\"pairs\": %llu, \"packed\": %llu, \"shards\": %llu, \"no_file\": %llu, \"not_an_image\": %llu, "
+    printf(o.json ? "{\"pairs\": %llu, \"packed\": %llu, \"shards\": %llu, \"no_file\": %llu, "
+                    "\"not_an_image\": %llu, "
                     "\"no_caption\": %llu, \"bad_text\": %llu}\n"
-                  : "pairs         %llu\npacked        %llu\nshards        %llu\nno_file       %llu\nnot_an_image  %llu\n"
+                  : "pairs         %llu\npacked        %llu\nshards        %llu\nno_file       "
+                    "%llu\nnot_an_image  %llu\n"
                     "no_caption    %llu\nbad_text      %llu\n",
            (unsigned long long)n.pairs, (unsigned long long)n.packed, (unsigned long long)n.shards,
-           (unsigned long long)n.no_file, (unsigned long long)n.not_an_image, (unsigned long long)n.no_caption,
-           (unsigned long long)n.bad_text);
+           (unsigned long long)n.no_file, (unsigned long long)n.not_an_image,
+           (unsigned long long)n.no_caption, (unsigned long long)n.bad_text);
     return MODE_OK;
 }
 

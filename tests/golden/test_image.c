@@ -40,7 +40,8 @@ static void check_resizes(const char *key, const struct mode_image *im, const js
         uint8_t *out = malloc((size_t)w * (size_t)h * 3);
         for (int simd = 0; simd < 2; simd++) { /* both paths */
             assert_int_equal(mode_resize_rgb(out, w, h, &view, number(box, 0), number(box, 1), number(box, 2),
-                                             number(box, 3), simd, &err), MODE_OK);
+                                             number(box, 3), simd, &err),
+                             MODE_OK);
             same(key, out, (size_t)w * (size_t)h * 3, r);
         }
         free(out);
@@ -85,7 +86,8 @@ static void test_same_bytes(void **state)
         json_t *facts = json_loadb((const char *)d.data + f->offset, (size_t)f->size, 0, NULL);
         assert_non_null(facts);
         assert_int_equal(mode_image_header(d.data + m->offset, (size_t)m->size, &w, &h, &err), MODE_OK);
-        if (mode_image_decode(&im, d.data + m->offset, (size_t)m->size, &limits, &err)) fail_msg("%s: %s", key, err.text);
+        if (mode_image_decode(&im, d.data + m->offset, (size_t)m->size, &limits, &err))
+            fail_msg("%s: %s", key, err.text);
         assert_int_equal(im.width, json_integer_value(json_object_get(facts, "width")));
         assert_int_equal(im.height, json_integer_value(json_object_get(facts, "height")));
         assert_int_equal(im.width, w);

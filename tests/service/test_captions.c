@@ -1,4 +1,5 @@
-/* The captions service's work as the worker calls it: a packed request in, captions.bin and counts that sum up out. */
+/* The captions service's work as the worker calls it: a packed request in, captions.bin and counts that sum
+ * up out. */
 #include "base/file.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -58,7 +59,7 @@ static int teardown(void **state)
 static enum mode_status work(struct mode_local_report *report, uint64_t size_change, uint64_t max_pixels)
 {
     struct stat sb;
-    char *keys[] = {(char *)(uintptr_t)"json:texts[]"}, name[] = "x/0.tar";
+    char *keys[] = {(char *)(uintptr_t) "json:texts[]"}, name[] = "x/0.tar";
     Mode__CaptionsRequest q = MODE__CAPTIONS_REQUEST__INIT;
     assert_int_equal(stat(tar, &sb), 0);
     q.shard_path = tar;
@@ -121,7 +122,8 @@ static void test_nonsense_requests(void **state)
 {
     (void)state;
     struct mode_local_report report = {0};
-    assert_int_equal(mode_job_run_local(&report, captions_work, "\xff\xff\xff", 3, NULL, 0, out, &err), MODE_E_FORMAT);
+    assert_int_equal(mode_job_run_local(&report, captions_work, "\xff\xff\xff", 3, NULL, 0, out, &err),
+                     MODE_E_FORMAT);
     free(report.note);
 }
 

@@ -18,17 +18,35 @@ static char dir[] = "/tmp/mode-captions-XXXXXX";
 static char *file;
 
 static struct mode_sample samples[3] = {
-    {.image_offset = 512, .image_size = 100, .width = 4, .height = 5, .caption_index = 1, .caption_count = 3,
-     .fate = MODE_FATE_KEPT, .key = "a/000", .caption = "a caf\xc3\xa9"},
+    {.image_offset = 512,
+     .image_size = 100,
+     .width = 4,
+     .height = 5,
+     .caption_index = 1,
+     .caption_count = 3,
+     .fate = MODE_FATE_KEPT,
+     .key = "a/000",
+     .caption = "a caf\xc3\xa9"},
     {.fate = MODE_FATE_NO_IMAGE, .key = "a/001", .caption = ""},
-    {.image_offset = 2048, .image_size = 1, .width = 1, .height = 1, .caption_count = 1, .fate = MODE_FATE_KEPT,
-     .key = "a/002", .caption = "x"},
+    {.image_offset = 2048,
+     .image_size = 1,
+     .width = 1,
+     .height = 1,
+     .caption_count = 1,
+     .fate = MODE_FATE_KEPT,
+     .key = "a/002",
+     .caption = "x"},
 };
 
 static struct mode_captions example(void)
 {
-    return (struct mode_captions){.shard_name = (char *)"0/0.tar", .shard_size = 4096, .data_size = 4096, .n_samples = 3,
-                                  .samples = samples, .warn_duplicate_ext = 2, .warn_ignored_members = 5};
+    return (struct mode_captions){.shard_name = (char *)"0/0.tar",
+                                  .shard_size = 4096,
+                                  .data_size = 4096,
+                                  .n_samples = 3,
+                                  .samples = samples,
+                                  .warn_duplicate_ext = 2,
+                                  .warn_ignored_members = 5};
 }
 
 static int setup(void **state)

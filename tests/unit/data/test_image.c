@@ -1,4 +1,5 @@
-/* Limits, damage and the crops of training; the pixels themselves are checked in tests/golden/test_image.c. */
+/* Limits, damage and the crops of training; the pixels themselves are checked in tests/golden/test_image.c.
+ */
 #include "base/rng.h"
 #include "data/image.h"
 #include "data/resize.h"
@@ -57,7 +58,8 @@ static void test_a_jpeg_of_many_scans_is_refused(void **state)
 static void test_every_cut_is_noticed(void **state)
 {
     (void)state;
-    struct bytes files[] = {fixture_jpeg(40, 24, 3, false, 3), fixture_jpeg(40, 24, 3, true, 3), fixture_png(40, 24, 3)};
+    struct bytes files[] = {fixture_jpeg(40, 24, 3, false, 3), fixture_jpeg(40, 24, 3, true, 3),
+                            fixture_png(40, 24, 3)};
     for (size_t f = 0; f < 3; f++) {
         struct mode_image im;
         for (size_t n = 0; n < files[f].size; n += 11) {
@@ -80,15 +82,20 @@ static void test_a_view_is_a_crop(void **state)
     for (uint64_t k = 0; k < 300; k++) {
         struct mode_rng r = mode_rng_for(5, MODE_RNG_TEST, 0, k);
         const int w = 1 + (int)mode_rng_below(&r, W), h = 1 + (int)mode_rng_below(&r, H);
-        const int x = (int)mode_rng_below(&r, (uint64_t)(W - w + 1)), y = (int)mode_rng_below(&r, (uint64_t)(H - h + 1));
+        const int x = (int)mode_rng_below(&r, (uint64_t)(W - w + 1)),
+                  y = (int)mode_rng_below(&r, (uint64_t)(H - h + 1));
         const int ow = 1 + (int)mode_rng_below(&r, 60), oh = 1 + (int)mode_rng_below(&r, 60);
         struct mode_image crop = {.rgb = malloc((size_t)w * (size_t)h * 3), .width = w, .height = h}, out;
         for (int i = 0; i < h; i++)
-            memcpy(crop.rgb + (size_t)i * (size_t)w * 3, pixels + ((size_t)(y + i) * W + (size_t)x) * 3, (size_t)w * 3);
+            memcpy(crop.rgb + (size_t)i * (size_t)w * 3, pixels + ((size_t)(y + i) * W + (size_t)x) * 3,
+                   (size_t)w * 3);
         assert_int_equal(mode_image_resize(&out, &crop, ow, oh, 0, 0, w, h, &err), MODE_OK);
         const size_t last = ((size_t)(y + h - 1) * W + (size_t)(x + w)) * 3;
-        const struct mode_rgb_view view = {.rgb = pixels + ((size_t)y * W + (size_t)x) * 3, .stride = W * 3,
-                                           .tail = (size_t)W * H * 3 - last, .width = w, .height = h};
+        const struct mode_rgb_view view = {.rgb = pixels + ((size_t)y * W + (size_t)x) * 3,
+                                           .stride = W * 3,
+                                           .tail = (size_t)W * H * 3 - last,
+                                           .width = w,
+                                           .height = h};
         uint8_t *direct = malloc((size_t)ow * (size_t)oh * 3);
         for (int simd = 0; simd < 2; simd++) {
             assert_int_equal(mode_resize_rgb(direct, ow, oh, &view, 0, 0, w, h, simd, &err), MODE_OK);
@@ -154,12 +161,9 @@ static void test_type_is_told_by_content(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_limits_are_exact),
-        cmocka_unit_test(test_a_jpeg_of_many_scans_is_refused),
-        cmocka_unit_test(test_every_cut_is_noticed),
-        cmocka_unit_test(test_a_view_is_a_crop),
-        cmocka_unit_test(test_training_crops),
-        cmocka_unit_test(test_type_is_told_by_content),
+        cmocka_unit_test(test_limits_are_exact),     cmocka_unit_test(test_a_jpeg_of_many_scans_is_refused),
+        cmocka_unit_test(test_every_cut_is_noticed), cmocka_unit_test(test_a_view_is_a_crop),
+        cmocka_unit_test(test_training_crops),       cmocka_unit_test(test_type_is_told_by_content),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
