@@ -59,6 +59,8 @@ static void on_submit(struct server *s, const struct mode_packet *p, const Mode_
     r.created = created;
     if (run) {
         if (created) mode_log_info("run_accepted", "run=%s tasks=%u", run->name, run->plan->n_nodes);
+        if (created && redis_is_up(s->redis) && redis_register(s->redis, "runs", run->name, run->folder, &err))
+            server_redis_away(s, &err);
         server_settle(s);
         Mode__StatusReply *status = status_build(&memory, s, run->name, false, 0);
         r.stages = status->runs[0]->stages;

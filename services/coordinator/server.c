@@ -179,6 +179,11 @@ enum mode_status server_open(struct server *s, const struct server_options *o, s
     struct core_options options = CORE_OPTIONS_DEFAULT;
     *s = (struct server){.http_fd = -1, .started_s = mode_clock_s()};
     signal(SIGPIPE, SIG_IGN); /* a peer that is gone is an error to be handled, not a death */
+    sigset_t set;             /* blocked before there are threads that a signal could hit: server_run reads them */
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigprocmask(SIG_BLOCK, &set, NULL);
     options.heartbeat_ms = (uint32_t)o->heartbeat_ms;
     options.lease_ms = (uint32_t)o->lease_ms;
     if ((st = mode_store_open(&s->store, o->workspace, err))) return st;
@@ -243,7 +248,6 @@ enum mode_status server_run(struct server *s, struct mode_error *err)
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
-    sigprocmask(SIG_BLOCK, &set, NULL);
     int signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (signals < 0) return MODE_FAIL(err, MODE_E_IO, "signalfd: %s", strerror(errno));
     while (!s->stop && !st) {

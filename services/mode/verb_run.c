@@ -175,6 +175,11 @@ out:
     client_close(&c);
     mode_spec_clear(&spec);
     free(name);
+    if (interrupted == SIGINT && st) { /* the shell shall see what ended us: 130 */
+        fprintf(stderr, "mode run: %s\n", err->text);
+        signal(SIGINT, SIG_DFL);
+        raise(SIGINT);
+    }
     return st;
 }
 
