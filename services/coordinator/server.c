@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
+#include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
 #include <zmq.h>
@@ -179,11 +179,6 @@ enum mode_status server_open(struct server *s, const struct server_options *o, s
     struct core_options options = CORE_OPTIONS_DEFAULT;
     *s = (struct server){.http_fd = -1, .started_s = mode_clock_s()};
     signal(SIGPIPE, SIG_IGN); /* a peer that is gone is an error to be handled, not a death */
-    sigset_t set;             /* blocked before there are threads that a signal could hit: server_run reads them */
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigprocmask(SIG_BLOCK, &set, NULL);
     options.heartbeat_ms = (uint32_t)o->heartbeat_ms;
     options.lease_ms = (uint32_t)o->lease_ms;
     if ((st = mode_store_open(&s->store, o->workspace, err))) return st;
@@ -241,15 +236,27 @@ static enum mode_status receive(struct server *s, struct mode_socket *socket,
     return MODE_OK;
 }
 
+/* A handler, not a mask: libraries make threads that nobody told to block anything. */
+static volatile sig_atomic_t stop_fd = -1;
+
+static void on_stop(int sig)
+{
+    (void)sig;
+    uint64_t one = 1;
+    int saved = errno;
+    if (write(stop_fd, &one, sizeof one) < 0) errno = saved; /* full: it was asked already */
+    errno = saved;
+}
+
 enum mode_status server_run(struct server *s, struct mode_error *err)
 {
-    sigset_t set;
     enum mode_status st = MODE_OK;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    int signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    if (signals < 0) return MODE_FAIL(err, MODE_E_IO, "signalfd: %s", strerror(errno));
+    int signals = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (signals < 0) return MODE_FAIL(err, MODE_E_IO, "eventfd: %s", strerror(errno));
+    stop_fd = signals;
+    struct sigaction action = {.sa_handler = on_stop};
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGINT, &action, NULL);
     while (!s->stop && !st) {
         zmq_pollitem_t item[] = {{.socket = mode_socket_handle(s->workers), .events = ZMQ_POLLIN},
                                  {.socket = mode_socket_handle(s->admins), .events = ZMQ_POLLIN},
@@ -261,8 +268,8 @@ enum mode_status server_run(struct server *s, struct mode_error *err)
             st = MODE_FAIL(err, MODE_E_IO, "zmq_poll: %s", zmq_strerror(errno));
             break;
         }
-        struct signalfd_siginfo info;
-        if (read(signals, &info, sizeof info) == (ssize_t)sizeof info) s->stop = true;
+        uint64_t asked;
+        if (read(signals, &asked, sizeof asked) == (ssize_t)sizeof asked) s->stop = true;
         server_event(s, &(struct core_event){.type = CORE_EV_TICK});
         st = receive(s, s->workers, server_worker_message, &s->n_messages[0], err);
         if (!st) st = receive(s, s->admins, server_admin_message, &s->n_messages[1], err);
@@ -272,6 +279,9 @@ enum mode_status server_run(struct server *s, struct mode_error *err)
         if (!st && s->stale)
             st = MODE_FAIL(err, MODE_E_TEMP, "another coordinator has taken over this workspace (its epoch is higher)");
     }
+    signal(SIGTERM, SIG_DFL);
+    signal(SIGINT, SIG_DFL);
+    stop_fd = -1;
     close(signals);
     if (!st) mode_log_info("stopped", "epoch=%llu handouts=%llu", (unsigned long long)s->epoch,
                            (unsigned long long)s->n_handouts);

@@ -16,7 +16,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
-#include <sys/signalfd.h>
+#include <sys/eventfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -130,9 +130,7 @@ static void start(struct supervisor *s, struct child *c)
         return;
     }
     if (c->pid == 0) {
-        sigset_t none;
-        sigemptyset(&none);
-        sigprocmask(SIG_SETMASK, &none, NULL);
+        signal(SIGHUP, SIG_DFL);
         setpgid(0, 0);
         prctl(PR_SET_PDEATHSIG, SIGTERM);
         if (getppid() != parent) _exit(1);
@@ -364,12 +362,23 @@ static void clear(struct supervisor *s)
     free(s->place);
 }
 
+/* Handlers, not a mask: libraries make threads that nobody told to block anything. */
+static volatile sig_atomic_t wake_fd = -1, stop_asked;
+
+static void on_signal(int sig)
+{
+    uint64_t one = 1;
+    int saved = errno;
+    if (sig != SIGCHLD) stop_asked = 1;
+    if (write(wake_fd, &one, sizeof one) < 0) errno = saved; /* full: it will wake anyway */
+    errno = saved;
+}
+
 enum mode_status supervisor_run(const struct supervisor_options *o, struct mode_error *err)
 {
     struct supervisor s = {.o = o};
     char *pid_path = NULL;
-    int lock = -1, signals = -1, n_killed;
-    sigset_t set;
+    int lock = -1, wakes = -1, n_killed;
     enum mode_status st = mode_place_make(o->workspace, err);
     if (!st) st = mode_place_path(&pid_path, o->workspace, "supervisor.pid", err);
     if (!st) st = lock_pid_file(&lock, pid_path, err);
@@ -380,35 +389,35 @@ enum mode_status supervisor_run(const struct supervisor_options *o, struct mode_
         st = MODE_FAIL(err, MODE_E_IO, "%s: %s", pid_path, strerror(errno));
         goto out;
     }
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
-    sigaddset(&set, SIGCHLD);
-    sigprocmask(SIG_BLOCK, &set, NULL);
-    if ((signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK)) < 0) {
-        st = MODE_FAIL(err, MODE_E_IO, "signalfd: %s", strerror(errno));
+    if ((wakes = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0) {
+        st = MODE_FAIL(err, MODE_E_IO, "eventfd: %s", strerror(errno));
         goto out;
     }
-    for (bool stop = false; !stop;) {
+    wake_fd = wakes;
+    struct sigaction action = {.sa_handler = on_signal};
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGCHLD, &action, NULL);
+    signal(SIGHUP, SIG_IGN);
+    while (!stop_asked) {
         double now = mode_clock_s(), next = now + 3600;
         for (size_t i = 0; i < s.n; i++) {
             struct child *c = &s.child[i];
             if (!c->pid && now >= c->start_at_s) start(&s, c);
             if (!c->pid && c->start_at_s < next) next = c->start_at_s;
         }
-        struct pollfd p = {.fd = signals, .events = POLLIN};
+        struct pollfd p = {.fd = wakes, .events = POLLIN};
         poll(&p, 1, next > now ? (int)((next - now) * 1000) + 1 : 0);
-        struct signalfd_siginfo info;
-        while (read(signals, &info, sizeof info) == (ssize_t)sizeof info)
-            if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT) stop = true;
+        uint64_t n_wakes;
+        if (read(wakes, &n_wakes, sizeof n_wakes) < 0 && errno != EAGAIN && errno != EINTR) stop_asked = 1;
         reap(&s);
     }
     mode_log_info("stopping", "children=%zu", s.n);
     stop_all(&s);
     mode_log_info("stopped", "workspace=%s", o->workspace);
 out:
-    if (signals >= 0) close(signals);
+    wake_fd = -1;
+    if (wakes >= 0) close(wakes);
     clear(&s);
     if (lock >= 0) {
         unlink(pid_path);
