@@ -6,7 +6,10 @@ set -eu
 dir=$1 profile=$2 bin=${3:-}
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${MODE_CACHE:-${HOME:-/tmp}/.cache/mode}
-[ -n "$bin" ] && PATH=$bin:$PATH && export PATH
+if [ -n "$bin" ]; then
+    PATH=$(cd "$bin" && pwd):$PATH
+    export PATH
+fi
 
 mkdir -p "$dir/models" "$cache"
 "$here/../fetch-models.sh" "$cache/models"
