@@ -85,7 +85,7 @@ def main():
                 names.append(f"{tmp}/img/{i}.jpg")
                 open(names[-1], "wb").write(jpg)
             open(tmp + "/images", "w").write("\n".join(names) + "\n")
-            cmd = [a.mode, "encode", "--model", dense, "--images", tmp + "/images", "--merges", merges, "--out", tmp + "/enc"]
+            cmd = [a.mode, "encode", "--model", dense, "--images", tmp + "/images", "--clip-merges", merges, "--out", tmp + "/enc"]
             case("encoding images from JPEG: open_clip fp32", lambda: ours(cmd, len(names)),
                  lambda: peer("encode", data, dense, a.images))
         if "train" in a.what:
@@ -95,7 +95,7 @@ def main():
             def train(steps):
                 shutil.rmtree(tmp + "/trained", ignore_errors=True)  # a finished model is not overwritten
                 cmd = [a.mode, "train", "--config", tmp + "/model.json", "--data", data + "/train", "--batch", "256",
-                       "--steps", str(steps), "--lr", "1e-3", "--warmup", "100", "--seed", "1", "--merges", merges,
+                       "--steps", str(steps), "--lr", "1e-3", "--warmup", "100", "--seed", "1", "--clip-merges", merges,
                        "--log", tmp + "/steps.jsonl", "--out", tmp + "/trained"]
                 return ours(cmd, 1)
 

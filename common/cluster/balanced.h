@@ -6,7 +6,7 @@
  * size is decided by the auction too: k - n mod k imaginary rows of no cost bid for one place in each centre.
  *
  * Source:  Bertsekas and Castanon, "The auction algorithm for the transportation problem" (1989); written
- * afresh. docs/decisions/0010-balanced-assignment.md says why. Threads: candidate lists are made in parallel;
+ * afresh. docs/decisions/0004-balanced-assignment.md says why. Threads: candidate lists are made in parallel;
  * the auction is sequential. Same bytes for any thread count. */
 #ifndef MODE_CLUSTER_BALANCED_H
 #define MODE_CLUSTER_BALANCED_H

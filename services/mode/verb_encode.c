@@ -8,6 +8,7 @@
 #include "models/clip.h"
 #include "nn/backend.h"
 #include "pipeline/encode.h"
+#include "merges.h"
 #include "verb.h"
 
 #include <stdbool.h>
@@ -28,9 +29,7 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, out, "out", NULL, "DIR",
                  "where image_features.npy and text_features.npy go"),
     MODE_OPT_FLAG(struct options, raw, "raw", "do not make the rows unit vectors"),
-    MODE_OPT_STR(struct options, merges, "clip-merges", NULL, "FILE",
-                 "bpe_simple_vocab_16e6.txt.gz (for --texts)"),
-    MODE_OPT_STR(struct options, merges, "merges", NULL, "FILE", "the same, shorter"),
+    MERGES_OPTION(struct options, merges),
     MODE_OPT_INT(struct options, batch, "batch", "256", "N", "pictures or texts in a batch"),
     MODE_OPT_STR(struct options, backend, "backend", "cpu", "NAME", "cpu | ref"),
     MODE_OPT_INT(struct options, threads, "threads", NULL, "N", "threads (default: every processor)"),
@@ -76,10 +75,6 @@ static enum mode_status encode_texts(const struct options *o, struct mode_clip *
     float *out = NULL;
     int e = mode_clip_embed_dim(clip);
     enum mode_status st;
-    if (!o->merges)
-        return MODE_FAIL(err, MODE_E_USAGE,
-                         "--texts needs --clip-merges FILE (or MODE_CLIP_MERGES): "
-                         "bpe_simple_vocab_16e6.txt.gz");
     if ((st = mode_tokenizer_open_clip(&tokenizer, o->merges, MODE_CLIP_CLEAN_OPENAI, err))) goto out;
     if ((st = mode_file_read(o->texts, 0, &text, NULL, err))) goto out;
     lines = split_lines(text, &n);
@@ -141,6 +136,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (!o.model || !o.out || (!o.images && !o.texts) || n || o.batch < 1)
         return MODE_FAIL(err, MODE_E_USAGE,
                          "--model, --out and --images or --texts are needed, nothing else");
+    if (o.texts && (st = merges_find(&o.merges, err))) return st;
     if (o.threads > 0) mode_parallel_set_threads((int)o.threads);
     if ((st = mode_dir_make(o.out, err))) goto out;
     if ((st = mode_backend_open(&be, o.backend, err))) goto out;

@@ -8,6 +8,7 @@
 #include "nn/backend.h"
 #include "pipeline/evaluate.h"
 #include "tensor/tensor.h"
+#include "merges.h"
 #include "verb.h"
 
 #include <math.h>
@@ -28,8 +29,7 @@ static const struct mode_option table[] = {
     MODE_OPT_FLAG(struct options, task, "task", "may stand before the tasks: --task DIR DIR"),
     MODE_OPT_STR(struct options, name, "name", NULL, "NAME",
                  "what results call the model (the folder's name)"),
-    MODE_OPT_STR(struct options, merges, "clip-merges", NULL, "FILE", "bpe_simple_vocab_16e6.txt.gz"),
-    MODE_OPT_STR(struct options, merges, "merges", NULL, "FILE", "the same, shorter"),
+    MERGES_OPTION(struct options, merges),
     MODE_OPT_INT(struct options, batch, "batch", "256", "N", "images or texts in a batch"),
     MODE_OPT_STR(struct options, out, "out", NULL, "DIR",
                  "write DIR/<task>/metrics.json and logits.safetensors"),
@@ -128,10 +128,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n, err))) return st;
     if (!o.model || n == 0)
         return MODE_FAIL(err, MODE_E_USAGE, "--model and at least one task folder are needed");
-    if (!o.merges)
-        return MODE_FAIL(err, MODE_E_USAGE,
-                         "--clip-merges FILE (or MODE_CLIP_MERGES) is needed: "
-                         "bpe_simple_vocab_16e6.txt.gz");
+    if ((st = merges_find(&o.merges, err))) return st;
     if (o.threads > 0) mode_parallel_set_threads((int)o.threads);
     folder = mode_xstrdup(o.model);
     for (size_t k = strlen(folder); k > 1 && folder[k - 1] == '/'; k--) folder[k - 1] = '\0';

@@ -2,6 +2,7 @@
 #include "base/options.h"
 #include "base/str.h"
 #include "data/tokenizer.h"
+#include "merges.h"
 #include "verb.h"
 
 #include <errno.h>
@@ -18,7 +19,7 @@ struct options {
 static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, tokenizer, "tokenizer", "clip", "clip|bert:DIR",
                  "CLIP's byte-BPE, or the WordPiece of a Hugging Face folder"),
-    MODE_OPT_STR(struct options, merges, "clip-merges", NULL, "FILE", "bpe_simple_vocab_16e6.txt.gz (for clip)"),
+    MERGES_OPTION(struct options, merges),
     MODE_OPT_STR(struct options, clean, "clean", "openai", "openai|hf",
                  "clip only: repair, unescape HTML, lower case, as open_clip; or Hugging Face's NFC and lower case"),
     MODE_OPT_INT(struct options, context, "context", "0", "N", "longest result, special tokens included; 0 = 77 (clip), 512 (bert)"),
@@ -40,9 +41,8 @@ static enum mode_status open_tokenizer(struct mode_tokenizer **t, struct options
     if (strncmp(o->tokenizer, bert, sizeof bert - 1) == 0)
         return mode_tokenizer_open_bert(t, o->tokenizer + sizeof bert - 1, err);
     if (!is_clip) return MODE_FAIL(err, MODE_E_USAGE, "--tokenizer: \"%s\" is neither clip nor bert:DIR", o->tokenizer);
-    if (!o->merges)
-        return MODE_FAIL(err, MODE_E_USAGE, "--tokenizer clip needs --clip-merges FILE (or MODE_CLIP_MERGES): "
-                                            "bpe_simple_vocab_16e6.txt.gz, which deploy/fetch-models.sh fetches");
+    enum mode_status st = merges_find(&o->merges, err);
+    if (st) return st;
     if (strcmp(o->clean, "openai") == 0) return mode_tokenizer_open_clip(t, o->merges, MODE_CLIP_CLEAN_OPENAI, err);
     if (strcmp(o->clean, "hf") == 0) return mode_tokenizer_open_clip(t, o->merges, MODE_CLIP_CLEAN_HF, err);
     return MODE_FAIL(err, MODE_E_USAGE, "--clean: \"%s\" is neither openai nor hf", o->clean);

@@ -10,6 +10,7 @@
 #include "pipeline/model_config.h"
 #include "pipeline/sources.h"
 #include "pipeline/train.h"
+#include "merges.h"
 #include "verb.h"
 
 #include <signal.h>
@@ -35,8 +36,7 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, data, "data", NULL, "SHARDS", "folder, {000..041}.tar, a::b, @list.txt"),
     MODE_OPT_STR(struct options, text_keys, "text-keys", "txt;json:caption;json:texts[]", "LIST",
                  "where captions are, in order of preference"),
-    MODE_OPT_STR(struct options, merges, "clip-merges", NULL, "FILE", "bpe_simple_vocab_16e6.txt.gz"),
-    MODE_OPT_STR(struct options, merges, "merges", NULL, "FILE", "the same, shorter"),
+    MERGES_OPTION(struct options, merges),
     MODE_OPT_STR(struct options, out, "out", NULL, "DIR", "the trained model: an open_clip folder"),
     MODE_OPT_STR(struct options, log, "log", NULL, "FILE", "a copy of steps.jsonl"),
     MODE_OPT_INT(struct options, batch, "batch", "256", "N", "pairs in a step"),
@@ -226,10 +226,6 @@ static enum mode_status check_options(const struct options *o, int n, struct mod
     if (n) return MODE_FAIL(err, MODE_E_USAGE, "only options are taken; shards are named by --data");
     if (!o->data || !o->out || o->steps < 1)
         return MODE_FAIL(err, MODE_E_USAGE, "--data, --out and --steps are needed");
-    if (!o->merges)
-        return MODE_FAIL(err, MODE_E_USAGE,
-                         "--clip-merges FILE (or MODE_CLIP_MERGES) is needed: "
-                         "bpe_simple_vocab_16e6.txt.gz");
     if (!o->init == !o->config)
         return MODE_FAIL(err, MODE_E_USAGE,
                          "either --config (a new model) or --init (go on from a folder) is needed");
@@ -335,7 +331,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return MODE_OK;
     }
     if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n, err)) ||
-        (st = check_options(&o, n, err)))
+        (st = check_options(&o, n, err)) || (st = merges_find(&o.merges, err)))
         return st;
     if (o.threads > 0) mode_parallel_set_threads((int)o.threads);
     signal(SIGINT, on_signal);

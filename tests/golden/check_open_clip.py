@@ -52,7 +52,7 @@ def main(mode, demo):
                 f.write("\n".join(texts) + "\n")
             merges = os.path.join(demo, "models", "bpe_simple_vocab_16e6.txt.gz")
             subprocess.run([mode, "encode", "--model", folder, "--images", os.path.join(tmp, "images.txt"), "--texts",
-                            os.path.join(tmp, "texts.txt"), "--merges", merges, "--out", os.path.join(tmp, "out")],
+                            os.path.join(tmp, "texts.txt"), "--clip-merges", merges, "--out", os.path.join(tmp, "out")],
                            check=True)
             ours_i = np.load(os.path.join(tmp, "out", "image_features.npy"))
             ours_t = np.load(os.path.join(tmp, "out", "text_features.npy"))
