@@ -59,6 +59,19 @@ static enum mode_status option_set(void *out, const struct mode_option *o, const
     return MODE_OK;
 }
 
+/* What "no default" means: NULL, 0, 0.0, false. */
+static void option_clear(void *out, const struct mode_option *o)
+{
+    char *field = (char *)out + o->offset;
+    switch (o->type) {
+    case MODE_OPTION_STR: *(const char **)field = NULL; break;
+    case MODE_OPTION_INT: *(int64_t *)field = 0; break;
+    case MODE_OPTION_REAL: *(double *)field = 0; break;
+    case MODE_OPTION_FLAG: *(bool *)field = false; break;
+    case MODE_OPTION_END: break;
+    }
+}
+
 static void env_name(char *buf, size_t size, const char *prefix, const char *name)
 {
     size_t n = (size_t)snprintf(buf, size, "%s", prefix);
@@ -80,6 +93,7 @@ enum mode_status mode_options_parse(void *out, const struct mode_option *table, 
     char name[128], what[160];
     int n = 0;
     for (const struct mode_option *o = table; o->type != MODE_OPTION_END; o++) {
+        option_clear(out, o);
         if (o->value && (st = option_set(out, o, o->value, o->name, MODE_E_CONFIG, err))) return st;
         env_name(name, sizeof name, env_prefix, o->name);
         const char *v = getenv(name);

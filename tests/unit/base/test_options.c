@@ -1,0 +1,100 @@
+/* Precedence, names and refusals of the option table. */
+#include "base/options.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+struct opts {
+    const char *model;
+    int64_t batch;
+    double lr;
+    bool raw;
+};
+static const struct mode_option table[] = {MODE_OPT_STR(struct opts, model, "model-dir", NULL, "DIR", "a folder"),
+                                           MODE_OPT_INT(struct opts, batch, "batch", "256", "N", "pairs"),
+                                           MODE_OPT_REAL(struct opts, lr, "lr", "5e-4", "X", "rate"),
+                                           MODE_OPT_FLAG(struct opts, raw, "raw", "not normalised"), MODE_OPT_END};
+
+static enum mode_status parse(struct opts *o, int *n, struct mode_error *err, int argc, const char **argv)
+{
+    static char *copy[16];
+    for (int i = 0; i < argc; i++) copy[i] = (char *)(size_t)argv[i];
+    enum mode_status st = mode_options_parse(o, table, "TESTOPT_", argc, copy, n, err);
+    for (int i = 0; i < argc; i++) argv[i] = copy[i];
+    return st;
+}
+
+static void test_fields_without_a_default_are_cleared(void **state)
+{
+    (void)state;
+    struct opts o;
+    int n;
+    memset(&o, 0xff, sizeof o);
+    const char *argv[] = {"verb"};
+    assert_int_equal(parse(&o, &n, NULL, 1, argv), MODE_OK);
+    assert_null(o.model);
+    assert_int_equal(o.batch, 256);
+    assert_true(o.lr == 5e-4);
+    assert_false(o.raw);
+    assert_int_equal(n, 0);
+}
+
+static void test_a_flag_beats_the_environment_and_that_the_default(void **state)
+{
+    (void)state;
+    struct opts o;
+    int n;
+    setenv("TESTOPT_BATCH", "7", 1);
+    setenv("TESTOPT_MODEL_DIR", "/e", 1);
+    const char *argv[] = {"verb", "--batch=9", "pos", "--raw", "--lr", "1", "--", "--last"};
+    assert_int_equal(parse(&o, &n, NULL, 8, argv), MODE_OK);
+    assert_int_equal(o.batch, 9);
+    assert_string_equal(o.model, "/e");
+    assert_true(o.raw && o.lr == 1);
+    assert_int_equal(n, 2);
+    assert_string_equal(argv[1], "pos");
+    assert_string_equal(argv[2], "--last");
+    const char *off[] = {"verb", "--raw", "--no-raw"};
+    assert_int_equal(parse(&o, &n, NULL, 3, off), MODE_OK);
+    assert_int_equal(o.batch, 7);
+    assert_false(o.raw);
+    unsetenv("TESTOPT_BATCH");
+    unsetenv("TESTOPT_MODEL_DIR");
+}
+
+static void test_wrong_words_are_refused_by_name(void **state)
+{
+    (void)state;
+    struct opts o;
+    struct mode_error err = {0};
+    int n;
+    const char *unknown[] = {"verb", "--batsh", "3"}, *number[] = {"verb", "--batch", "3x"}, *missing[] = {"verb", "--lr"},
+               *no_text[] = {"verb", "--no-model-dir"};
+    assert_int_equal(parse(&o, &n, &err, 3, unknown), MODE_E_USAGE);
+    assert_non_null(strstr(err.text, "--batsh"));
+    assert_int_equal(parse(&o, &n, &err, 3, number), MODE_E_USAGE);
+    assert_non_null(strstr(err.text, "--batch"));
+    assert_non_null(strstr(err.text, "3x"));
+    assert_int_equal(parse(&o, &n, &err, 2, missing), MODE_E_USAGE);
+    assert_int_equal(parse(&o, &n, &err, 2, no_text), MODE_E_USAGE);
+    setenv("TESTOPT_LR", "fast", 1);
+    const char *none[] = {"verb"};
+    assert_int_equal(parse(&o, &n, &err, 1, none), MODE_E_CONFIG);
+    assert_non_null(strstr(err.text, "TESTOPT_LR"));
+    unsetenv("TESTOPT_LR");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_fields_without_a_default_are_cleared),
+        cmocka_unit_test(test_a_flag_beats_the_environment_and_that_the_default),
+        cmocka_unit_test(test_wrong_words_are_refused_by_name),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
