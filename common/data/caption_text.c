@@ -92,12 +92,13 @@ static bool usable(struct mode_text_choice *out, const char **text, size_t *n)
 
 static void take(struct mode_text_choice *out, const char *text, size_t n, uint32_t index, uint32_t count)
 {
+    struct mode_text t = {.fate = MODE_FATE_KEPT, .index = index, .caption = mode_xmalloc(n + 1)};
+    memcpy(t.caption, text, n);
+    t.caption[n] = '\0';
     out->fate = MODE_FATE_KEPT;
-    out->index = index;
     out->count = count;
-    out->caption = mode_xmalloc(n + 1);
-    memcpy(out->caption, text, n);
-    out->caption[n] = '\0';
+    out->texts = mode_xrealloc(out->texts, (out->n + 1) * sizeof *out->texts);
+    out->texts[out->n++] = t;
 }
 
 /* Make the text digestible for the parser: checks depth, and replaces the words NaN (a missing text, in
@@ -171,7 +172,23 @@ static bool usable_json(struct mode_text_choice *out, const json_t *v, const cha
     return usable(out, text, n);
 }
 
-static void choose_from_list(struct mode_text_choice *out, const json_t *list, struct mode_rng *rng)
+/* Every candidate, each with a fate of its own; at least one of them is usable. */
+static void take_list(struct mode_text_choice *out, const json_t *list, size_t count)
+{
+    const char *text;
+    size_t n;
+    for (size_t i = 0; i < count; i++) {
+        struct mode_text_choice one = {.fate = MODE_FATE_NO_CAPTION};
+        if (usable_json(&one, entry_text(json_array_get(list, i)), &text, &n)) {
+            take(out, text, n, (uint32_t)i, (uint32_t)count);
+            continue;
+        }
+        out->texts = mode_xrealloc(out->texts, (out->n + 1) * sizeof *out->texts);
+        out->texts[out->n++] = (struct mode_text){.fate = one.fate, .index = (uint32_t)i};
+    }
+}
+
+static void choose_from_list(struct mode_text_choice *out, const json_t *list, bool all, struct mode_rng *rng)
 {
     const size_t count = json_array_size(list);
     const char *text;
@@ -180,6 +197,10 @@ static void choose_from_list(struct mode_text_choice *out, const json_t *list, s
     for (size_t i = 0; i < count; i++)
         n_usable += usable_json(out, entry_text(json_array_get(list, i)), &text, &n);
     if (n_usable == 0) return;
+    if (all) {
+        take_list(out, list, count);
+        return;
+    }
     size_t draw = mode_rng_below(rng, n_usable);
     for (size_t i = 0; i < count; i++)
         if (usable_json(out, entry_text(json_array_get(list, i)), &text, &n) && draw-- == 0) {
@@ -189,7 +210,7 @@ static void choose_from_list(struct mode_text_choice *out, const json_t *list, s
 }
 
 static void choose_from_json(struct mode_text_choice *out, const struct mode_text_key *k, const char *data,
-                             size_t size, struct mode_rng *rng)
+                             size_t size, bool all, struct mode_rng *rng)
 {
     json_error_t e;
     char why[sizeof out->why];
@@ -228,7 +249,7 @@ static void choose_from_json(struct mode_text_choice *out, const struct mode_tex
     size_t n;
     if (!v) goto out; /* another selector may have it */
     if (k->list && json_is_array(v))
-        choose_from_list(out, v, rng);
+        choose_from_list(out, v, all, rng);
     else if (usable_json(out, v, &text, &n))
         take(out, text, n, 0, 1);
 out:
@@ -237,7 +258,7 @@ out:
 }
 
 void mode_text_choose(struct mode_text_choice *out, const struct mode_text_keys *keys, const uint8_t *tar,
-                      const struct mode_sample_list *s, const struct mode_group *g, struct mode_rng rng)
+                      const struct mode_sample_list *s, const struct mode_group *g, bool all, struct mode_rng rng)
 {
     *out = (struct mode_text_choice){.fate = MODE_FATE_NO_CAPTION};
     for (int i = 0; i < keys->n && out->fate != MODE_FATE_KEPT; i++) {
@@ -247,10 +268,17 @@ void mode_text_choose(struct mode_text_choice *out, const struct mode_text_keys 
         const char *data = (const char *)tar + m->offset;
         size_t size = (size_t)m->size;
         if (k->field[0])
-            choose_from_json(out, k, data, size, &rng);
+            choose_from_json(out, k, data, size, all, &rng);
         else if (usable(out, &data, &size))
             take(out, data, size, 0, 1);
     }
     if (out->fate == MODE_FATE_NO_CAPTION)
         snprintf(out->why, sizeof out->why, "no member or field of the caption selectors");
+}
+
+void mode_text_choice_clear(struct mode_text_choice *c)
+{
+    for (uint32_t i = 0; i < c->n; i++) free(c->texts[i].caption);
+    free(c->texts);
+    *c = (struct mode_text_choice){0};
 }

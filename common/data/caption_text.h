@@ -35,14 +35,23 @@ struct mode_text_keys {
 enum mode_status mode_text_keys_parse(struct mode_text_keys *keys, const char *const *texts, size_t n,
                                       struct mode_error *err);
 
+/* One candidate: of a list that was taken whole, the unusable ones too, each with its own fate. */
+struct mode_text {
+    enum mode_fate fate; /* KEPT, EMPTY_CAPTION, BAD_JSON, BAD_TEXT */
+    uint32_t index;      /* in its list                             */
+    char *caption;       /* owned; NULL unless KEPT                 */
+};
+
 struct mode_text_choice {
     enum mode_fate fate; /* KEPT, NO_CAPTION, EMPTY_CAPTION, BAD_JSON, BAD_TEXT: the first reason met */
-    uint32_t index;      /* of the caption in its list, unusable entries counted */
-    uint32_t count;      /* length of that list                                  */
-    char *caption;       /* the caller frees; NULL unless KEPT                   */
-    char why[120];       /* a sentence for people unless KEPT                    */
+    uint32_t count;      /* length of the list, unusable entries counted                              */
+    uint32_t n;          /* KEPT: candidates taken, 1 unless all are; else 0                          */
+    struct mode_text *texts;
+    char why[120]; /* a sentence for people unless KEPT                                         */
 };
+/* all: take every candidate of the list instead of drawing one. */
 void mode_text_choose(struct mode_text_choice *out, const struct mode_text_keys *keys, const uint8_t *tar,
-                      const struct mode_sample_list *s, const struct mode_group *g, struct mode_rng rng);
+                      const struct mode_sample_list *s, const struct mode_group *g, bool all, struct mode_rng rng);
+void mode_text_choice_clear(struct mode_text_choice *c);
 
 #endif

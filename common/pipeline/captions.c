@@ -11,6 +11,7 @@
 enum { BLOCK_SAMPLES = 64 }; /* between two reports of progress */
 
 struct verdict {
+    struct mode_sample sample; /* without caption */
     struct mode_text_choice text;
     enum mode_status failed; /* not the sample's fault: no memory */
     struct mode_error err;
@@ -20,10 +21,51 @@ struct work {
     const struct mode_captions_options *o;
     const struct mode_tar_data *data;
     const struct mode_sample_list *list;
-    struct mode_sample *samples;
     struct verdict *verdicts; /* of one block */
     size_t first;             /* of the block */
 };
+
+/* What captions.bin will hold, in tar order; keys and captions are owned. */
+struct made {
+    struct mode_sample *samples;
+    size_t n, room;
+};
+
+static void add_sample(struct made *made, const struct mode_sample *base, const char *key, uint32_t index,
+                       enum mode_fate fate, char *caption)
+{
+    if (made->n == made->room) {
+        made->room = made->room ? 2 * made->room : 1024;
+        made->samples = mode_xrealloc(made->samples, made->room * sizeof *made->samples);
+    }
+    struct mode_sample *s = &made->samples[made->n++];
+    *s = *base;
+    s->key = mode_xstrdup(key);
+    s->caption_index = index;
+    s->fate = (uint8_t)fate;
+    s->caption = caption ? caption : "";
+}
+
+/* One sample, or one for each of its captions. */
+static void add_verdict(struct made *made, struct verdict *v)
+{
+    const struct mode_sample *base = &v->sample;
+    if (base->fate != MODE_FATE_KEPT) {
+        add_sample(made, base, base->key, 0, (enum mode_fate)base->fate, NULL);
+        return;
+    }
+    for (uint32_t i = 0; i < v->text.n; i++) {
+        struct mode_text *t = &v->text.texts[i];
+        add_sample(made, base, base->key, t->index, t->fate, t->caption);
+        t->caption = NULL; /* moved */
+    }
+}
+
+static void verdict_clear(struct verdict *v)
+{
+    free((char *)(uintptr_t)v->sample.key);
+    mode_text_choice_clear(&v->text);
+}
 
 /* Does the picture decode? On failure why is set and the fate returned. */
 static enum mode_fate check_image(struct mode_sample *s, const uint8_t *data, struct verdict *v,
@@ -68,7 +110,7 @@ static void one_sample(void *ctx, int64_t item, int thread)
     struct verdict *v = &w->verdicts[item];
     const size_t i = w->first + (size_t)item;
     const struct mode_group *g = &w->list->groups[i];
-    struct mode_sample *s = &w->samples[i];
+    struct mode_sample *s = &v->sample;
     const struct mode_member *image = mode_group_image(w->list, g);
     *v = (struct verdict){0};
     *s = (struct mode_sample){.key = mode_utf8_cleaned(g->key, strlen(g->key))};
@@ -77,8 +119,7 @@ static void one_sample(void *ctx, int64_t item, int thread)
         s->image_size = image->size;
     }
     struct mode_rng rng = mode_rng_for(w->o->seed, MODE_RNG_CAPTION, w->o->shard_index, i);
-    mode_text_choose(&v->text, &w->o->keys, w->data->data, w->list, g, rng);
-    s->caption_index = v->text.index;
+    mode_text_choose(&v->text, &w->o->keys, w->data->data, w->list, g, w->o->all, rng);
     s->caption_count = v->text.count;
 
     enum mode_fate fate;
@@ -99,12 +140,6 @@ static void one_sample(void *ctx, int64_t item, int thread)
     } else
         fate = check_image(s, w->data->data + image->offset, v, &w->o->limits);
     s->fate = (uint8_t)fate;
-    if (fate == MODE_FATE_KEPT)
-        s->caption = v->text.caption; /* ours to free */
-    else {
-        s->caption = "";
-        free(v->text.caption);
-    }
 }
 
 static enum mode_status check_unchanged(const struct mode_captions_options *o, struct mode_error *err)
@@ -146,7 +181,7 @@ enum mode_status mode_captions_extract(struct mode_captions *c, const char *out_
 {
     struct mode_tar_data data = {0};
     struct mode_sample_list list = {0};
-    struct mode_sample *samples = NULL;
+    struct made made = {0};
     struct verdict *verdicts = NULL;
     size_t n_done = 0;
     *c = (struct mode_captions){0};
@@ -156,24 +191,26 @@ enum mode_status mode_captions_extract(struct mode_captions *c, const char *out_
         (o->strict && (st = check_strict(&list, o->shard_path, err))))
         goto out;
 
-    samples = mode_xcalloc(list.n_groups, sizeof *samples);
     verdicts = mode_xcalloc(BLOCK_SAMPLES, sizeof *verdicts);
-    struct work w = {.o = o, .data = &data, .list = &list, .samples = samples, .verdicts = verdicts};
+    struct work w = {.o = o, .data = &data, .list = &list, .verdicts = verdicts};
     while (n_done < list.n_groups) {
         const size_t n = list.n_groups - n_done < BLOCK_SAMPLES ? list.n_groups - n_done : BLOCK_SAMPLES;
         w.first = n_done;
         mode_parallel_for((int64_t)n, one_sample, &w);
         n_done += n;
         for (size_t i = 0; i < n; i++) {
-            const struct mode_sample *s = &samples[w.first + i];
-            if (verdicts[i].failed) {
-                if (err) *err = verdicts[i].err;
-                st = mode_error_prefix(err, verdicts[i].failed, "%s, sample %zu", o->shard_path, w.first + i);
-                goto out;
+            struct verdict *v = &verdicts[i];
+            const enum mode_fate fate = (enum mode_fate)v->sample.fate;
+            if (v->failed && !st) {
+                if (err) *err = v->err;
+                st = mode_error_prefix(err, v->failed, "%s, sample %zu", o->shard_path, w.first + i);
+            } else if (!st) {
+                if (fate != MODE_FATE_KEPT && o->reject) o->reject(o->ctx, (uint32_t)(w.first + i), fate, v->err.text);
+                add_verdict(&made, v);
             }
-            if (s->fate != MODE_FATE_KEPT && o->reject)
-                o->reject(o->ctx, (uint32_t)(w.first + i), (enum mode_fate)s->fate, verdicts[i].err.text);
+            verdict_clear(v);
         }
+        if (st) goto out;
         if (o->progress && !o->progress(o->ctx, n_done, list.n_groups)) {
             st = MODE_FAIL(err, MODE_E_STOPPED, "%s: stopped after %zu of %zu samples", o->shard_path, n_done,
                            list.n_groups);
@@ -184,23 +221,23 @@ enum mode_status mode_captions_extract(struct mode_captions *c, const char *out_
 
     char *name = mode_utf8_cleaned(o->shard_name ? o->shard_name : mode_path_base(o->shard_path),
                                    strlen(o->shard_name ? o->shard_name : mode_path_base(o->shard_path)));
-    const struct mode_captions made = {.shard_name = name,
+    const struct mode_captions file = {.shard_name = name,
                                        .shard_size = data.file_size,
                                        .data_size = data.size,
-                                       .n_samples = (uint32_t)list.n_groups,
-                                       .samples = samples,
+                                       .n_samples = (uint32_t)made.n,
+                                       .samples = made.samples,
                                        .warn_duplicate_ext = list.duplicate_ext,
                                        .warn_ignored_members = mode_sample_list_ignored(&list),
                                        .cut_at = list.cut ? list.cut_at : 0};
-    st = mode_captions_save(&made, out_path, err);
+    st = mode_captions_save(&file, out_path, err);
     free(name);
     if (!st) st = mode_captions_load(c, out_path, err);
 out:
-    for (size_t i = 0; i < n_done; i++) {
-        free((char *)(uintptr_t)samples[i].key);
-        if (samples[i].fate == MODE_FATE_KEPT) free((char *)(uintptr_t)samples[i].caption);
+    for (size_t i = 0; i < made.n; i++) {
+        free((char *)(uintptr_t)made.samples[i].key);
+        if (made.samples[i].fate == MODE_FATE_KEPT) free((char *)(uintptr_t)made.samples[i].caption);
     }
-    free(samples);
+    free(made.samples);
     free(verdicts);
     mode_sample_list_clear(&list);
     mode_tar_data_close(&data);

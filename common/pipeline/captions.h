@@ -1,8 +1,8 @@
 /* captions.h - one shard in, captions.bin out.
  *
- * Walks the tar, groups members into samples, draws one caption for each, and decodes every picture once, so
- * that what cannot be trained on is known here and counted, not met in the middle of training. Every sample
- * ends in exactly one fate. Same shard, options and seed: same bytes, whatever the number of threads.
+ * Walks the tar, groups members into samples, draws one caption for each (or takes them all: then a picture with
+ * three captions is three samples of captions.bin), and decodes every picture once, so that what cannot be trained
+ * on is known here and counted, not met in the middle of training. Every sample ends in exactly one fate. Same shard, options and seed: same bytes, whatever the number of threads.
  *
  * An empty tar and a tar without pictures are no errors: they give no rows. A tar that ends too early keeps
  * its complete samples; the broken one is `truncated`. A file that is no tar, or whose headers are damaged,
@@ -26,6 +26,7 @@ struct mode_captions_options {
     struct mode_image_limits limits;
     uint64_t seed;
     uint32_t shard_index; /* position of the shard in the run: the draw depends on it */
+    bool all;             /* every candidate caption makes a pair of its own, instead of one that is drawn */
     bool strict;          /* repeated extensions and returning keys are errors        */
     /* May be NULL. progress: after each block of samples; false stops with MODE_E_STOPPED. reject: once per
      * sample that is not kept, in tar order, with a sentence for people. */

@@ -158,8 +158,9 @@ static enum mode_status set_value(struct reader *r, const struct spec_key *key, 
         size_t n = strlen(text);
         for (const char *w = key->help; w < key->help + n_words; w += strcspn(w, "|:") + 1) {
             if (strcspn(w, "|:") != n || strncmp(w, text, n) != 0) continue;
-            if (key->offset == offsetof(struct mode_spec, train.share_steps)) {
-                *(bool *)field = strcmp(text, "share") == 0;
+            if (key->offset == offsetof(struct mode_spec, train.share_steps) ||
+                key->offset == offsetof(struct mode_spec, captions.all)) {
+                *(bool *)field = w != key->help; /* the first word is the plain case */
             } else {
                 free(*(char **)field);
                 *(char **)field = mode_xstrdup(text);

@@ -34,6 +34,7 @@ struct mode_spec {
     struct {
         struct mode_spec_list text_keys;
         uint64_t seed;
+        bool all; /* per_sample: all */
         bool strict;
         uint64_t max_image_pixels;
     } captions;

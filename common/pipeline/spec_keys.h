@@ -14,6 +14,7 @@
     X("data.train", LIST, data_train, NULL, 0, 0, "sources of training shards") \
     X("captions.text_keys", LIST, captions.text_keys, "txt json:caption json:texts[]", 0, 0, "where captions are, first that exists") \
     X("captions.seed", UINT, captions.seed, "=seed", 0, 1e15, "which of several captions is chosen") \
+    X("captions.per_sample", WORD, captions.all, "one", 0, 0, "one|all: how many of a sample's captions become pairs") \
     X("captions.strict", BOOL, captions.strict, "false", 0, 0, "duplicate keys are errors") \
     X("captions.max_image_pixels", UINT, captions.max_image_pixels, "64000000", 1, 1e12, "larger pictures are rejected") \
     X("encoder.dir", PATH, encoder.dir, NULL, 0, 0, "Hugging Face folder of the text encoder") \

@@ -44,6 +44,7 @@ enum mode_status captions_work(struct mode_job *job, struct mode_error *err)
                                       .limits = MODE_IMAGE_LIMITS_DEFAULT,
                                       .seed = q->seed,
                                       .shard_index = q->shard_index,
+                                      .all = q->all,
                                       .strict = q->strict,
                                       .progress = progress,
                                       .reject = reject,

@@ -90,6 +90,7 @@ static enum mode_status captions_task(struct plan_spec *s, const struct plan *p,
     r.n_text_keys = p->spec.captions.text_keys.n;
     r.seed = p->spec.captions.seed;
     r.shard_index = x->a;
+    r.has_all = r.all = p->spec.captions.all;
     r.strict = p->spec.captions.strict;
     r.max_image_pixels = p->spec.captions.max_image_pixels;
     set_request(s, &r);

@@ -15,7 +15,7 @@
 struct options {
     const char *out, *text_key;
     int64_t seed, max_pixels;
-    bool strict, idx, json, verbose;
+    bool all, strict, idx, json, verbose;
 };
 
 static const struct mode_option table[] = {
@@ -23,6 +23,7 @@ static const struct mode_option table[] = {
                  "where to put 00000.captions.bin ... and captions.json"),
     MODE_OPT_STR(struct options, text_key, "text-key", MODE_TEXT_KEYS_DEFAULT, "LIST",
                  "where captions are, in order of preference"),
+    MODE_OPT_FLAG(struct options, all, "all", "every usable caption makes a pair of its own, none is drawn"),
     MODE_OPT_INT(struct options, seed, "seed", "0", "N", "of the choice among several captions"),
     MODE_OPT_INT(struct options, max_pixels, "max-image-pixels", "64000000", "N",
                  "a larger picture is not taken"),
@@ -146,6 +147,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         .verbose = o.verbose, .to_terminal = isatty(STDERR_FILENO), .n_shards = shards.n};
     co.ctx = &r;
     co.seed = (uint64_t)o.seed;
+    co.all = o.all;
     co.strict = o.strict;
     co.limits.max_pixels = (uint64_t)o.max_pixels;
     list = json_array();

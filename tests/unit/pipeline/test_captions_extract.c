@@ -436,6 +436,34 @@ static void test_the_draw_is_fixed_and_even(void **state)
     mode_captions_clear(&c);
 }
 
+static void test_all_captions_of_a_sample_are_pairs_of_their_own(void **state)
+{
+    (void)state;
+    begin();
+    add_text("a.json", "{\"texts\": [\"zero\", \"\", [\"alt\", \"two\"], null]}");
+    add("a.png", png.data, png.size);
+    add_text("b.json", "{\"texts\": [\"\"]}");
+    add("b.png", png.data, png.size);
+    add_text("c.txt", "only one");
+    add("c.png", png.data, png.size);
+    end();
+    struct mode_captions_options o = defaults();
+    o.all = true;
+    struct mode_captions c = extract_ok(&o);
+    assert_int_equal(c.n_samples, 6); /* four entries of a, b as a whole, c */
+    assert_int_equal(c.n_rows, 3);
+    assert_int_equal(c.fate_count[MODE_FATE_EMPTY_CAPTION], 3);
+    static const char *const caption[] = {"zero", "two", "only one"};
+    static const uint32_t index[] = {0, 2, 0};
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_string_equal(mode_captions_row(&c, i)->caption, caption[i]);
+        assert_int_equal(mode_captions_row(&c, i)->caption_index, index[i]);
+    }
+    assert_string_equal(mode_captions_row(&c, 1)->key, "a");
+    assert_true(mode_captions_row(&c, 0)->image_offset == mode_captions_row(&c, 1)->image_offset);
+    mode_captions_clear(&c);
+}
+
 static void test_a_shard_changed_since_planning_is_an_error(void **state)
 {
     (void)state;
@@ -484,6 +512,7 @@ int main(void)
         cmocka_unit_test(test_a_cut_tar_keeps_what_is_whole),
         cmocka_unit_test(test_a_damaged_header_is_an_error),
         cmocka_unit_test(test_the_draw_is_fixed_and_even),
+        cmocka_unit_test(test_all_captions_of_a_sample_are_pairs_of_their_own),
         cmocka_unit_test(test_a_shard_changed_since_planning_is_an_error),
         cmocka_unit_test(test_selectors),
     };
