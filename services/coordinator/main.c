@@ -4,7 +4,8 @@
  * Out:   ASSIGN, CANCEL, RESULT_ACK ...; HTTP: /livez /readyz /metrics /info /status.
  * State: runs/, epochs/ in the workspace; an index in Redis that may be lost. A restart repeats no finished work,
  *        and running work goes on: workers report what they hold.
- * Exit:  0 after SIGTERM or SIGINT; 75 when another coordinator took over; 78 for a wrong configuration. */
+ * Exit:  0 after SIGTERM or SIGINT; 75 when another coordinator took over; 78 for a wrong configuration.
+ *        SIGHUP reads the allow list again. */
 #include "server.h"
 
 #include "base/log.h"
@@ -26,7 +27,8 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct server_options, redis_url, "redis", NULL, "URL",
                  "redis://host:port or unix:///path; default: REDIS_URL, else a socket in the workspace"),
     MODE_OPT_STR(struct server_options, key_dir, "key-dir", NULL, "DIR", "CURVE keys; needed for tcp endpoints"),
-    MODE_OPT_STR(struct server_options, allow_list, "allow-list", NULL, "FILE", "public keys that are let in"),
+    MODE_OPT_STR(struct server_options, allow_list, "allow-list", NULL, "FILE", 
+                 "public keys that are let in; default: allow in the key folder"),
     MODE_OPT_STR(struct server_options, http, "http", NULL, "HOST:PORT", "health, metrics and status; none by default"),
     MODE_OPT_INT(struct server_options, heartbeat_ms, "heartbeat-ms", "3000", "MS", "how often workers report"),
     MODE_OPT_INT(struct server_options, lease_ms, "lease-ms", "30000", "MS", "silence after which a task is given to another"),

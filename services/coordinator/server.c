@@ -129,6 +129,11 @@ void server_event(struct server *s, const struct core_event *e)
 
 /* ---------------------------------------------------------------------------------------------- life */
 
+static bool is_tcp(const char *endpoint)
+{
+    return endpoint && strncmp(endpoint, "tcp:", 4) == 0;
+}
+
 static enum mode_status bind_one(struct mode_socket **out, struct server *s, const struct server_options *o,
                                  const char *given, const char *name, enum mode_wire wire, struct mode_error *err)
 {
@@ -138,7 +143,7 @@ static enum mode_status bind_one(struct mode_socket **out, struct server *s, con
         endpoint = mode_xstrdup(given);
     else
         st = mode_place_endpoint(&endpoint, o->workspace, name, err);
-    bool tcp = endpoint && strncmp(endpoint, "tcp:", 4) == 0;
+    bool tcp = is_tcp(endpoint);
     struct mode_endpoint e = {.endpoint = endpoint, .wire = wire, .key_dir = tcp ? o->key_dir : NULL,
                               .key_name = "server"};
     if (!st) st = mode_socket_bind(out, s->net, &e, err);
@@ -173,18 +178,42 @@ static enum mode_status first_redis(struct server *s, const struct server_option
     return MODE_OK;
 }
 
+/* A TCP port without a list would let everybody in who knows our public key. */
+static enum mode_status first_allow_list(struct server *s, const struct server_options *o, struct mode_error *err)
+{
+    if (o->allow_list && *o->allow_list)
+        s->allow_list = mode_xstrdup(o->allow_list);
+    else if (o->key_dir && *o->key_dir && (is_tcp(o->worker_endpoint) || is_tcp(o->admin_endpoint)))
+        s->allow_list = mode_path_join(o->key_dir, "allow");
+    return s->allow_list ? mode_net_allow(s->net, s->allow_list, err) : MODE_OK;
+}
+
+/* What SIGHUP asks for. A list that cannot be read leaves the old one in force. */
+static void read_allow_list_again(struct server *s)
+{
+    struct mode_error err = {0};
+    if (!s->allow_list) return;
+    if (mode_net_allow(s->net, s->allow_list, &err)) {
+        mode_log_failure("allow_list", &err);
+        return;
+    }
+    s->keys_changed = true;
+    server_note(s, "info", "allow_list", "%s was read again", s->allow_list);
+}
+
 enum mode_status server_open(struct server *s, const struct server_options *o, struct mode_error *err)
 {
     enum mode_status st;
     struct core_options options = CORE_OPTIONS_DEFAULT;
     *s = (struct server){.http_fd = -1, .started_s = mode_clock_s()};
     signal(SIGPIPE, SIG_IGN); /* a peer that is gone is an error to be handled, not a death */
+    signal(SIGHUP, SIG_IGN);  /* until there is a list to read again */
     options.heartbeat_ms = (uint32_t)o->heartbeat_ms;
     options.lease_ms = (uint32_t)o->lease_ms;
     if ((st = mode_store_open(&s->store, o->workspace, err))) return st;
     if ((st = mode_place_make(o->workspace, err))) return st;
     if ((st = mode_net_open(&s->net, err))) return st;
-    if (o->allow_list && *o->allow_list && (st = mode_net_allow(s->net, o->allow_list, err))) return st;
+    if ((st = first_allow_list(s, o, err))) return st;
     /* the worker port is also the lock: a second coordinator of this workspace fails here, before it takes an epoch */
     if ((st = bind_one(&s->workers, s, o, o->worker_endpoint, "worker.sock", MODE_WIRE_WORKER, err))) return st;
     if ((st = bind_one(&s->admins, s, o, o->admin_endpoint, "admin.sock", MODE_WIRE_ADMIN, err))) return st;
@@ -217,6 +246,8 @@ void server_close(struct server *s)
     runs_clear(&s->runs);
     core_clear(&s->core);
     mode_store_close(&s->store);
+    free(s->allow_list);
+    s->allow_list = NULL;
     free(s->route);
     s->route = NULL;
 }
@@ -230,21 +261,28 @@ static enum mode_status receive(struct server *s, struct mode_socket *socket,
         enum mode_status st = mode_socket_recv(socket, &p, err);
         if (st || !p.data) return st;
         ++*count;
-        handle(s, &p);
+        /* a key that was taken back may still have its connection; its leases run out */
+        if (!s->keys_changed || !p.user[0] || mode_net_allowed(s->net, p.user))
+            handle(s, &p);
+        else
+            s->n_bad_messages++;
         mode_packet_clear(&p);
     }
     return MODE_OK;
 }
 
 /* A handler, not a mask: libraries make threads that nobody told to block anything. */
-static volatile sig_atomic_t stop_fd = -1;
+static volatile sig_atomic_t signal_fd = -1, stop_asked, reload_asked;
 
-static void on_stop(int sig)
+static void on_signal(int sig)
 {
-    (void)sig;
     uint64_t one = 1;
     int saved = errno;
-    if (write(stop_fd, &one, sizeof one) < 0) errno = saved; /* full: it was asked already */
+    if (sig == SIGHUP)
+        reload_asked = 1;
+    else
+        stop_asked = 1;
+    if (write(signal_fd, &one, sizeof one) < 0) errno = saved; /* full: it is readable already */
     errno = saved;
 }
 
@@ -253,10 +291,12 @@ enum mode_status server_run(struct server *s, struct mode_error *err)
     enum mode_status st = MODE_OK;
     int signals = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (signals < 0) return MODE_FAIL(err, MODE_E_IO, "eventfd: %s", strerror(errno));
-    stop_fd = signals;
-    struct sigaction action = {.sa_handler = on_stop};
+    signal_fd = signals;
+    stop_asked = reload_asked = 0;
+    struct sigaction action = {.sa_handler = on_signal};
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGINT, &action, NULL);
+    sigaction(SIGHUP, &action, NULL);
     while (!s->stop && !st) {
         zmq_pollitem_t item[] = {{.socket = mode_socket_handle(s->workers), .events = ZMQ_POLLIN},
                                  {.socket = mode_socket_handle(s->admins), .events = ZMQ_POLLIN},
@@ -269,7 +309,13 @@ enum mode_status server_run(struct server *s, struct mode_error *err)
             break;
         }
         uint64_t asked;
-        if (read(signals, &asked, sizeof asked) == (ssize_t)sizeof asked) s->stop = true;
+        if (read(signals, &asked, sizeof asked) == (ssize_t)sizeof asked) {
+            if (stop_asked) s->stop = true;
+            if (reload_asked) {
+                reload_asked = 0;
+                read_allow_list_again(s);
+            }
+        }
         server_event(s, &(struct core_event){.type = CORE_EV_TICK});
         st = receive(s, s->workers, server_worker_message, &s->n_messages[0], err);
         if (!st) st = receive(s, s->admins, server_admin_message, &s->n_messages[1], err);
@@ -281,7 +327,8 @@ enum mode_status server_run(struct server *s, struct mode_error *err)
     }
     signal(SIGTERM, SIG_DFL);
     signal(SIGINT, SIG_DFL);
-    stop_fd = -1;
+    signal(SIGHUP, SIG_IGN);
+    signal_fd = -1;
     close(signals);
     if (!st) mode_log_info("stopped", "epoch=%llu handouts=%llu", (unsigned long long)s->epoch,
                            (unsigned long long)s->n_handouts);

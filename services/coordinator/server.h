@@ -41,6 +41,8 @@ struct server {
     bool redis_seen;        /* was connected once: a changed run_id means that it may have forgotten */
     bool restoring;         /* loading runs at the start: ask Redis what it remembers */
     bool stop, stale;
+    char *allow_list;  /* NULL = no TCP port */
+    bool keys_changed; /* the list was read again: a connected peer may not be in it any more */
     int64_t redis_retry_ms, redis_pause_ms, redis_ping_ms;
     double started_s;
     char redis_problem[400]; /* "" = none */
@@ -63,7 +65,7 @@ struct server {
 };
 
 enum mode_status server_open(struct server *s, const struct server_options *o, struct mode_error *err);
-/* Until SIGTERM or SIGINT (or VERB_SHUTDOWN). */
+/* Until SIGTERM or SIGINT (or VERB_SHUTDOWN). SIGHUP reads the allow list again. */
 enum mode_status server_run(struct server *s, struct mode_error *err);
 void server_close(struct server *s);
 

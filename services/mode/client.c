@@ -62,6 +62,9 @@ enum mode_status client_ask(struct mode_envelope **answer, struct client *c, Mod
                             struct mode_error *err)
 {
     enum mode_status st = mode_ask(answer, c->net, &c->at, e, timeout_ms, err);
+    if (st == MODE_E_PEER && c->at.key_dir)
+        return MODE_FAIL(err, MODE_E_PEER, "no coordinator answers at %s. HINT: does it run, and is the key \"%s\" of %s in its "
+                         "allow list as admin?", c->endpoint, c->at.key_name, c->at.key_dir);
     if (st == MODE_E_PEER)
         return MODE_FAIL(err, MODE_E_PEER, "no coordinator answers at %s. HINT: `mode up --workspace %s` starts one",
                          c->endpoint, c->workspace);

@@ -3,6 +3,7 @@
 #include "base/options.h"
 #include "base/parallel.h"
 #include "base/str.h"
+#include "client.h"
 #include "pipeline/spec.h"
 #include "store/artifacts.h"
 #include "verb.h"
@@ -15,11 +16,12 @@
 #include <unistd.h>
 
 struct doctor_options {
-    const char *workspace, *spec;
+    struct client_options client;
+    const char *spec;
 };
 
 static const struct mode_option table[] = {
-    MODE_OPT_STR(struct doctor_options, workspace, "workspace", ".", "DIR", "the workspace"),
+    CLIENT_OPTIONS(struct doctor_options),
     MODE_OPT_STR(struct doctor_options, spec, "spec", NULL, "FILE", "also look at the inputs of this run spec"), MODE_OPT_END};
 
 enum verdict { GOOD, WARN, BAD };
@@ -52,6 +54,25 @@ static void look_at_redis(int count[3])
         say(count, BAD, "redis", "redis-server %.*s is too old; 7.0 or newer is needed", (int)strcspn(version + 2, " \n"), version + 2);
     else
         say(count, GOOD, "redis", "redis-server %.*s", (int)strcspn(version + 2, " \n"), version + 2);
+}
+
+/* A coordinator elsewhere has its Redis there; what matters here is that our key opens its door. */
+static void look_at_coordinator(int count[3], const struct client_options *o)
+{
+    struct client *c = NULL;
+    struct mode_envelope *answer = NULL;
+    struct mode_error err = {0};
+    enum mode_status st = client_open(&c, o, &err);
+    if (!st) st = client_status(&answer, c, "", true, 0, 5000, &err);
+    if (st)
+        say(count, BAD, "coordinator", "%s", err.text);
+    else if (!answer->msg->status_reply->ready)
+        say(count, BAD, "coordinator", "%s answers, but its Redis does not", o->admin);
+    else
+        say(count, answer->msg->status_reply->n_workers ? GOOD : WARN, "coordinator",
+            "%s answers, %zu workers are connected", o->admin, answer->msg->status_reply->n_workers);
+    mode_envelope_free(&answer);
+    client_close(&c);
 }
 
 static void look_at_workspace(int count[3], const char *workspace)
@@ -105,15 +126,19 @@ static enum mode_status doctor(int argc, char **argv, struct mode_error *err)
     int n_args, count[3] = {0};
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(table, "MODE_", "mode doctor [options]",
-                          "Looks whether this machine can run a workspace: Redis, filesystem, disk, memory, inputs.\n"
+                          "Looks whether this machine can run a workspace: Redis (or the coordinator that --coordinator-admin names),\n"
+                          "filesystem, disk, memory, inputs.\n"
                           "Exit: 0 nothing is bad, 78 something is.");
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
     if (st) return st;
     if (n_args) return MODE_FAIL(err, MODE_E_USAGE, "unknown argument \"%s\"; `mode doctor --help`", argv[1]);
-    look_at_redis(count);
-    look_at_workspace(count, o.workspace);
+    if (o.client.admin && *o.client.admin)
+        look_at_coordinator(count, &o.client);
+    else
+        look_at_redis(count);
+    look_at_workspace(count, o.client.workspace);
     look_at_machine(count);
     if (o.spec) look_at_spec(count, o.spec);
     if (count[BAD]) return MODE_FAIL(err, MODE_E_CONFIG, "%d thing%s to repair", count[BAD], count[BAD] == 1 ? "" : "s");

@@ -1,0 +1,70 @@
+#!/bin/sh
+# keys.sh BIN - who gets in over TCP: admins on the admin port, nobody without a line in the allow list; a line that
+# is taken out or added counts after SIGHUP, without a restart.
+set -eu
+bin=$1
+work=$(mktemp -d /tmp/mode-test-XXXXXX)
+coordinator=
+cleanup() {
+    [ -z "$coordinator" ] || kill "$coordinator" 2>/dev/null || true
+    rm -rf "$work"
+}
+trap cleanup EXIT
+trap 'exit 1' INT TERM
+
+fail() {
+    echo "FAILED: $*" >&2
+    cat "$work/log" >&2
+    exit 1
+}
+asks() { # key folder, key name: the exit code of a question to the coordinator
+    code=0
+    "$bin/mode" status --workspace "$work" --coordinator-admin "$admin" --key-dir "$1" --key-name "$2" >"$work/answer" 2>&1 || code=$?
+    echo $code
+}
+
+"$bin/mode" keys "$work/keys" --admin anna --out "$work/anna" >/dev/null
+"$bin/mode" keys "$work/keys" --admin otto --out "$work/otto" >/dev/null
+"$bin/mode" keys "$work/keys" --worker w1 --out "$work/w1" >/dev/null
+# Redis is away on purpose: the door does not depend on it
+"$bin/mode-coordinator" --workspace "$work" --redis "unix://$work/none.sock" --key-dir "$work/keys" \
+    --worker-endpoint 'tcp://127.0.0.1:*' --admin-endpoint 'tcp://127.0.0.1:*' 2>"$work/log" &
+coordinator=$!
+for _ in $(seq 100); do
+    admin=$(sed -n 's/.* admin=\(tcp:[^ ]*\).*/\1/p' "$work/log")
+    [ -n "$admin" ] && break
+    kill -0 $coordinator 2>/dev/null || fail "the coordinator ended"
+    sleep 0.1
+done
+[ -n "$admin" ] || fail "the coordinator is not ready after 10 s"
+
+[ "$(asks "$work/anna" anna)" = 0 ] || fail "anna is not let in: $(cat "$work/answer")"
+[ "$(asks "$work/otto" otto)" = 0 ] || fail "otto is not let in: $(cat "$work/answer")"
+[ "$(asks "$work/w1" w1)" = 77 ] || fail "a worker's key at the admin port: $(cat "$work/answer")"
+
+again() { # the coordinator reads the list and says so
+    before=$(grep -c ' coordinator allow_list ' "$work/log" || true)
+    kill -HUP $coordinator
+    for _ in $(seq 50); do
+        [ "$(grep -c ' coordinator allow_list ' "$work/log" || true)" -gt "$before" ] && return
+        sleep 0.1
+    done
+    fail "SIGHUP is not answered"
+}
+cp "$work/keys/allow" "$work/allow"
+sed '/ anna /d' "$work/allow" >"$work/keys/allow"
+again
+[ "$(asks "$work/anna" anna)" = 77 ] || fail "anna's key was taken back, but she is let in"
+[ "$(asks "$work/otto" otto)" = 0 ] || fail "otto's key was not taken back: $(cat "$work/answer")"
+echo "nonsense" >"$work/keys/allow"
+again
+[ "$(asks "$work/otto" otto)" = 0 ] || fail "a list that cannot be read must leave the old one in force"
+cp "$work/allow" "$work/keys/allow"
+again
+[ "$(asks "$work/anna" anna)" = 0 ] || fail "anna is in the list again, but not let in: $(cat "$work/answer")"
+kill -TERM $coordinator
+code=0
+wait $coordinator || code=$?
+coordinator=
+[ $code = 0 ] || fail "the coordinator ended with $code"
+echo "keys: ok"
