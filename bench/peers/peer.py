@@ -1,6 +1,7 @@
-"""The peers' side of bench/peers/compare.py: one measurement per call, prints one JSON line {"n":..., "seconds":...}.
+"""The peers' side of bench/peers/compare.py: one measurement per call, prints one JSON line {"n", "seconds", "cpu"}.
 
-Only the work is timed: imports, model construction and a warm-up are not. Threads: all cores, as torch does by itself.
+Only the work is timed: imports, model construction, compiling and a warm-up are not. cpu: processor seconds of this
+process and all below it. PEER_THREADS: threads (or processes), PEER_SHARDS: only the first so many shards.
 """
 import glob
 import io
@@ -10,14 +11,17 @@ import sys
 import tarfile
 import time
 
-
-def shards(data):
-    return sorted(glob.glob(os.path.join(data, "train", "**", "*.tar"), recursive=True))
+THREADS = int(os.environ.get("PEER_THREADS", os.cpu_count()))
 
 
-def pairs(data, limit):
+def shards(data, n=int(os.environ.get("PEER_SHARDS", 1 << 30))):
+    return sorted(glob.glob(os.path.join(data, "train", "**", "*.tar"), recursive=True))[:n]
+
+
+def pairs(files, limit):
+    """The first (caption, JPEG) pairs of some shards."""
     out = []
-    for shard in shards(data):
+    for shard in files:
         with tarfile.open(shard) as tar:
             sample = {}
             for m in tar:
@@ -31,15 +35,43 @@ def pairs(data, limit):
     return out
 
 
+def cpu_seconds():
+    parent, used = {}, {}
+    for path in glob.glob("/proc/[0-9]*/stat"):
+        try:
+            with open(path) as f:
+                fields = f.read().rsplit(")", 1)[1].split()
+        except OSError:  # gone meanwhile
+            continue
+        pid = int(path.split("/")[2])
+        parent[pid] = int(fields[1])
+        used[pid] = sum(int(x) for x in fields[11:15])
+    total = 0
+    for pid in used:
+        at = pid
+        while at and at != os.getpid():
+            at = parent.get(at, 0)
+        total += used[pid] if at else 0
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+class Clock:
+    def __init__(self):
+        self.cpu, self.wall = cpu_seconds(), time.perf_counter()
+
+    def row(self, n):
+        wall = time.perf_counter() - self.wall
+        return {"n": n, "seconds": wall, "cpu": cpu_seconds() - self.cpu}
+
+
 def captions(data, decode):
     """tarfile + json over every shard, in as many processes as cores; decode: Pillow looks at every picture too."""
     from concurrent.futures import ProcessPoolExecutor
     files = shards(data)
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(os.path.basename, files[:2]))  # processes are up
-        t = time.perf_counter()
-        n = sum(pool.map(_captions_of, files, [decode] * len(files)))
-        return n, time.perf_counter() - t
+    with ProcessPoolExecutor(THREADS) as pool:
+        list(pool.map(_captions_of, files[:THREADS], [True] * THREADS))  # processes are up, modules loaded
+        clock = Clock()
+        return clock.row(sum(pool.map(_captions_of, files, [decode] * len(files))))
 
 
 def _captions_of(path, decode):
@@ -56,36 +88,38 @@ def _captions_of(path, decode):
     return n
 
 
-def embed(data, encoder, limit, sort):
-    """transformers in fp32: chunks of 400 padded to the longest; sort: longest first, which is kinder to padding."""
+def embed(data, encoder, limit, is_sorted):
+    """transformers in fp32: chunks of 400 padded to the longest; sorted: longest first, which wastes little on padding."""
     import torch
     from transformers import AutoModel, AutoTokenizer
+    torch.set_num_threads(THREADS)
     tokenizer, model = AutoTokenizer.from_pretrained(encoder), AutoModel.from_pretrained(encoder).eval()
-    texts = [t for t, _ in pairs(data, limit)]
-    if sort:
-        texts.sort(key=len, reverse=True)
+    texts = [t for t, _ in pairs(shards(data), limit)]
 
     def run(rows):
+        if is_sorted:
+            rows = sorted(rows, key=len, reverse=True)
         with torch.inference_mode():
             for i in range(0, len(rows), 400):
-                x = tokenizer(rows[i:i + 400], padding=True, truncation=True, return_tensors="pt")
+                x = tokenizer(rows[i:i + 400], padding=True, truncation=True, max_length=128, return_tensors="pt")
                 h = model(**x).last_hidden_state
                 mask = x["attention_mask"].unsqueeze(-1)
                 torch.nn.functional.normalize((h * mask).sum(1) / mask.sum(1), dim=-1)
     run(texts[:400])
-    t = time.perf_counter()
+    clock = Clock()
     run(texts)
-    return len(texts), time.perf_counter() - t
+    return clock.row(len(texts))
 
 
-def encode(data, model_dir, limit):
-    """open_clip: decode + preprocess (DataLoader, one worker per core) and encode_image in fp32."""
+def encode(data, model_dir, limit, compiled):
+    """open_clip: decode and preprocess (DataLoader, a worker per core), encode_image in fp32."""
     import open_clip
     import torch
     from PIL import Image
+    torch.set_num_threads(THREADS)
     model, preprocess = open_clip.create_model_from_pretrained("local-dir:" + model_dir)
     model.eval()
-    rows = [jpg for _, jpg in pairs(data, limit)]
+    rows = [jpg for _, jpg in pairs(shards(data), limit)]
 
     class Set(torch.utils.data.Dataset):
         def __len__(self):
@@ -93,65 +127,71 @@ def encode(data, model_dir, limit):
 
         def __getitem__(self, i):
             return preprocess(Image.open(io.BytesIO(rows[i])).convert("RGB"))
-    loader = torch.utils.data.DataLoader(Set(), batch_size=256, num_workers=os.cpu_count(), persistent_workers=True)
+    loader = torch.utils.data.DataLoader(Set(), batch_size=256, num_workers=THREADS, persistent_workers=True)
+    features = torch.compile(model.encode_image) if compiled else model.encode_image
 
     def run():
         with torch.inference_mode():
             for x in loader:
-                model.encode_image(x, normalize=True)
+                features(x, normalize=True)
     run()
-    t = time.perf_counter()
+    clock = Clock()
     run()
-    return len(rows), time.perf_counter() - t
+    return clock.row(len(rows))
 
 
-def train(data, model_dir, steps, compiled):
-    """open_clip's model and loss, AdamW, fp32, RandomResizedCrop from JPEG by DataLoader workers; batch 256."""
+def train(data, model_dir, steps, compiled, is_cut, workers):
+    """open_clip's model and loss, AdamW (fused), fp32, RandomResizedCrop from JPEG by DataLoader workers; batch 256.
+
+    cut: the context length is that of the longest caption instead of the config's, as far as padding can be avoided."""
     import open_clip
     import torch
     from open_clip.loss import ClipLoss
     from PIL import Image
-    config = json.load(open(os.path.join(model_dir, "open_clip_config.json")))
-    model = open_clip.CLIP(**config["model_cfg"])
-    size = config["model_cfg"]["vision_cfg"]["image_size"]
-    transform = open_clip.image_transform(size, is_train=True)
-    tokenizer = open_clip.SimpleTokenizer()
-    rows = pairs(data, 256 * (steps + 2))
+    torch.set_num_threads(THREADS)
+    config = json.load(open(os.path.join(model_dir, "open_clip_config.json")))["model_cfg"]
+    rows = pairs(shards(data), -1)
+    longest = config["text_cfg"]["context_length"]
+    if is_cut:
+        encode = open_clip.SimpleTokenizer().encode
+        longest = min(longest, 2 + max(len(encode(t)) for t, _ in rows))
+    config["text_cfg"]["context_length"] = longest
+    model = open_clip.CLIP(**config)
+    transform = open_clip.image_transform(config["vision_cfg"]["image_size"], is_train=True)
+    tokenizer = open_clip.SimpleTokenizer(context_length=longest)
+    warm_up = 3
 
     class Set(torch.utils.data.Dataset):
         def __len__(self):
-            return 256 * (steps + 2)
+            return 256 * (steps + warm_up)
 
         def __getitem__(self, i):
-            text, jpg = rows[i % len(rows)]
+            text, jpg = rows[i * 7919 % len(rows)]
             return transform(Image.open(io.BytesIO(jpg)).convert("RGB")), tokenizer([text])[0]
-    loader = torch.utils.data.DataLoader(Set(), batch_size=256, num_workers=1)
+    loader = torch.utils.data.DataLoader(Set(), batch_size=256, num_workers=workers)
     decay = [p for n, p in model.named_parameters() if p.ndim >= 2]
     rest = [p for n, p in model.named_parameters() if p.ndim < 2]
     opt = torch.optim.AdamW([{"params": decay, "weight_decay": 0.2}, {"params": rest, "weight_decay": 0.0}],
-                            lr=1e-3, betas=(0.9, 0.98), eps=1e-6)
+                            lr=1e-3, betas=(0.9, 0.98), eps=1e-6, fused=True)
     net = torch.compile(model) if compiled else model
     loss_of = ClipLoss()
-    n = 0
     for i, (x, ids) in enumerate(loader):
-        if i == 2:
-            t = time.perf_counter()
+        if i == warm_up:
+            clock = Clock()
         out = net(x, ids)
-        loss = loss_of(*out[:3]) if not isinstance(out, dict) else loss_of(out["image_features"], out["text_features"], out["logit_scale"])
+        loss = loss_of(*out[:3])
         opt.zero_grad()
         loss.backward()
         opt.step()
         with torch.no_grad():
             model.logit_scale.clamp_(0, 4.6052)
-        if i >= 2:
-            n += x.shape[0]
-    return n, time.perf_counter() - t
+    return clock.row(256 * steps)
 
 
 if __name__ == "__main__":
     what, data, args = sys.argv[1], sys.argv[2], sys.argv[3:]
-    n, s = {"captions": lambda: captions(data, args[0] == "decode"),
-            "embed": lambda: embed(data, args[0], int(args[1]), args[2] == "sorted"),
-            "encode": lambda: encode(data, args[0], int(args[1])),
-            "train": lambda: train(data, args[0], int(args[1]), args[2] == "compiled")}[what]()
-    print(json.dumps({"n": n, "seconds": s}))
+    row = {"captions": lambda: captions(data, "decode" in args),
+           "embed": lambda: embed(data, args[0], int(args[1]), "sorted" in args),
+           "encode": lambda: encode(data, args[0], int(args[1]), "compiled" in args),
+           "train": lambda: train(data, args[0], int(args[1]), "compiled" in args, "cut" in args, int(args[2]))}[what]()
+    print(json.dumps(row))
