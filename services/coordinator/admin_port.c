@@ -144,6 +144,11 @@ void server_admin_message(struct server *s, const struct mode_packet *p)
         s->n_bad_messages++;
         return;
     }
+    if (!server_lets_in(s, p)) {
+        reject(s, p, in->msg, MODE__REJECT_CODE__REJECT_PERMISSION, MODE_E_PERM, "this key was taken out of the allow list");
+        mode_envelope_free(&in);
+        return;
+    }
     switch (in->msg->body_case) {
     case MODE__ENVELOPE__BODY_SUBMIT: on_submit(s, p, in->msg); break;
     case MODE__ENVELOPE__BODY_STATUS: on_status(s, p, in->msg); break;

@@ -623,6 +623,8 @@ void core_task_restore(struct core *c, uint32_t t, enum core_state state, uint32
     task->attempt = attempt;
     task->fence = fence;
     memcpy(task->failures, failures, sizeof task->failures);
+    for (int f = 0; f < CORE_FAIL_COUNT; f++) /* the text is forgotten; the kind that weighs most is not */
+        if (failures[f] > failures[task->last_fail]) task->last_fail = (enum core_fail)f;
     if (c->opt.no_epoch && fence > c->counter) c->counter = (uint32_t)fence;
     if (state == CORE_LEASED) {
         lease(c, t, CORE_NONE, fence, now);

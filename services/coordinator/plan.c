@@ -250,6 +250,7 @@ static enum mode_status open_node(struct plan *p, uint32_t node, bool *live, str
     plan_spec_clear(&spec);
     if (st) return st;
     uint32_t twin = index_get(&p->by_key, x->key);
+    if (twin == node) twin = INDEX_NONE; /* a second look, after the store failed */
     if (twin == INDEX_NONE) {
         index_put(&p->by_key, x->key, node);
     } else { /* the same work under two names: it is run once */

@@ -293,25 +293,42 @@ static void problem(struct runs *r, struct run *run, enum mode_status st, const 
     let_go(r, run, now_ms);
 }
 
+/* The plan learns how the core's task of this node ended, if it did. */
+static enum mode_status tell_plan(struct runs *r, struct run *run, uint32_t n, struct mode_error *err)
+{
+    enum core_state state = r->core->task[run->core_task[n]].state;
+    if (state == CORE_COMMITTED) return plan_done(run->plan, n, err);
+    if (state == CORE_QUARANTINED || state == CORE_CANCELLED) plan_lost(run->plan, n);
+    return MODE_OK;
+}
+
+/* After the store failed: what ended meanwhile and could not be told to the plan. */
+static enum mode_status catch_up(struct runs *r, struct run *run, struct mode_error *err)
+{
+    enum mode_status st = MODE_OK;
+    for (uint32_t n = 0; n < run->plan->n_nodes && !st; n++)
+        if (run->core_task[n] != CORE_NONE && run->plan->node[n].state == PLAN_LIVE) st = tell_plan(r, run, n, err);
+    if (!st) {
+        run->retry_at_s = 0;
+        set_message(run, "");
+    }
+    return st;
+}
+
 static void advance(struct runs *r, size_t i, run_wanted_fn *wanted, void *ctx, int64_t now_ms)
 {
     struct run *run = r->run[i];
     struct mode_error err = {0};
-    enum mode_status st;
     uint32_t n;
-    while (!(st = plan_next(run->plan, &n, &err)) && n != PLAN_NONE) {
+    enum mode_status st = run->retry_at_s > 0 ? catch_up(r, run, &err) : MODE_OK;
+    while (!st && !(st = plan_next(run->plan, &n, &err)) && n != PLAN_NONE) {
         const struct plan_node *x = &run->plan->node[n];
         uint64_t order = (uint64_t)(i & 0xffff) << 40 | (uint64_t)n;
         uint32_t t = core_task_want(r->core, x->key, plan_stage_service(x->stage), x->label, run->name, order,
                                     plan_stage_stall_ms(x->stage), run->retry, now_ms);
         run->core_task[n] = t;
-        if (r->core->task[t].state == CORE_COMMITTED) {
-            if ((st = plan_done(run->plan, n, &err))) break;
-        } else if (r->core->task[t].state == CORE_QUARANTINED) {
-            plan_lost(run->plan, n);
-        } else if (wanted) {
-            wanted(ctx, t);
-        }
+        if (wanted) wanted(ctx, t);
+        if ((st = tell_plan(r, run, n, &err))) break;
     }
     if (!st && plan_finished(run->plan)) {
         st = materialise(run->plan, mode_store_root(r->store), &err);
@@ -345,11 +362,7 @@ void runs_ended(struct runs *r, uint32_t task)
         uint32_t n = plan_find(run->plan, t->key);
         if (n == PLAN_NONE) continue;
         struct mode_error err = {0};
-        enum mode_status st = MODE_OK;
-        if (t->state == CORE_COMMITTED)
-            st = plan_done(run->plan, n, &err);
-        else if (t->state == CORE_QUARANTINED || t->state == CORE_CANCELLED)
-            plan_lost(run->plan, n);
+        enum mode_status st = run->core_task[n] == task ? tell_plan(r, run, n, &err) : MODE_OK;
         if (st) problem(r, run, st, &err, 0);
     }
 }

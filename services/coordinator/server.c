@@ -252,6 +252,11 @@ void server_close(struct server *s)
     s->route = NULL;
 }
 
+bool server_lets_in(const struct server *s, const struct mode_packet *p)
+{
+    return !s->keys_changed || !p->user[0] || mode_net_allowed(s->net, p->user);
+}
+
 static enum mode_status receive(struct server *s, struct mode_socket *socket,
                                 void (*handle)(struct server *, const struct mode_packet *), uint64_t *count,
                                 struct mode_error *err)
@@ -261,11 +266,7 @@ static enum mode_status receive(struct server *s, struct mode_socket *socket,
         enum mode_status st = mode_socket_recv(socket, &p, err);
         if (st || !p.data) return st;
         ++*count;
-        /* a key that was taken back may still have its connection; its leases run out */
-        if (!s->keys_changed || !p.user[0] || mode_net_allowed(s->net, p.user))
-            handle(s, &p);
-        else
-            s->n_bad_messages++;
+        handle(s, &p);
         mode_packet_clear(&p);
     }
     return MODE_OK;

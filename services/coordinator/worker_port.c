@@ -264,6 +264,10 @@ void server_worker_message(struct server *s, const struct mode_packet *p)
     struct mode_error err = {0};
     memcpy(s->current.bytes, p->route, p->n_route);
     s->current.n = p->n_route;
+    if (!server_lets_in(s, p)) {
+        reject(s, MODE__REJECT_CODE__REJECT_PERMISSION, "its key was taken out of the allow list");
+        return;
+    }
     if (mode_envelope_unpack(&in, p->data, p->size, MODE_WIRE_WORKER, &err)) {
         s->n_bad_messages++;
         reject(s, MODE__REJECT_CODE__REJECT_BAD_MESSAGE, err.text);

@@ -536,6 +536,31 @@ static void test_bad_input_ends_the_run_with_its_reason(void **state)
     tear_down(f);
 }
 
+/* What was given up before a restart is still given up after it: the run ends, and nobody waits for that task. */
+static void test_given_up_is_remembered_over_a_restart(void **state)
+{
+    (void)state;
+    struct fake *f = set_up();
+    struct summary s = {0};
+    int status;
+    char *text = spec_text("five", "paper", "1e-3");
+    f->poison = "words/t0";
+    assert_true(submit(f, text));
+    for (unsigned k = 1; !s.quarantined; k++) {
+        work(f, &s, "five", k);
+        look(f, &s, "five");
+    }
+    assert_int_equal(s.state, MODE__RUN_STATE__RUN_RUNNING);
+    stop(&f->coordinator, SIGKILL, &status);
+    start_coordinator(f);
+    work(f, &s, "five", UINT32_MAX);
+    assert_int_equal(s.state, MODE__RUN_STATE__RUN_FAILED);
+    assert_int_equal(s.quarantined, 1);
+    assert_non_null(strstr(s.message, "words/t0"));
+    free(text);
+    tear_down(f);
+}
+
 static void test_wrong_spec_is_refused_in_a_sentence(void **state)
 {
     (void)state;
@@ -552,6 +577,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_killed_coordinator_goes_on),
         cmocka_unit_test(test_redis_killed_and_wiped_costs_nothing),
         cmocka_unit_test(test_bad_input_ends_the_run_with_its_reason),
+        cmocka_unit_test(test_given_up_is_remembered_over_a_restart),
         cmocka_unit_test(test_wrong_spec_is_refused_in_a_sentence),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
