@@ -166,8 +166,8 @@ enum mode_status mode_dir_make(const char *path, struct mode_error *err)
         char keep = *s;
         *s = '\0';
         if (mkdir(p, 0777) != 0 && errno != EEXIST) {
-            st = MODE_FAIL(err, errno == EACCES ? MODE_E_PERM : MODE_E_CREATE, "%s: folder cannot be made: %s", p,
-                           strerror(errno));
+            st = MODE_FAIL(err, errno == EACCES ? MODE_E_PERM : errno == ENOSPC || errno == EDQUOT ? MODE_E_IO : MODE_E_CREATE,
+                           "%s: folder cannot be made: %s", p, strerror(errno));
             break;
         }
         *s = keep;
