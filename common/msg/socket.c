@@ -26,7 +26,8 @@ enum {
     HWM_SERVER = 256,
     HWM_CLIENT = 64,
     FAILED_HANDSHAKES = 3, /* in a row, without a reason given: then it is no coincidence */
-    SELF_TEST_MS = 5000
+    SELF_TEST_MS = 5000,
+    NOBODY_MS = 5000 /* a question waits no longer for somebody to listen; for the answer as long as was asked for */
 };
 
 struct mode_socket {
@@ -356,9 +357,8 @@ enum mode_link mode_socket_link(struct mode_socket *s, struct mode_error *err)
             return MODE_LINK_DOWN;
         case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
             MODE_FAIL(err, MODE_E_PERM,
-                      "%s: the coordinator refused this key. HINT: add its public key to the coordinator's "
-                      "allow list with the right "
-                      "role (`mode keys add`) and reload the list",
+                      "%s: the coordinator refused this key. HINT: `mode keys DIR --worker NAME` puts a key into its allow list; "
+                      "SIGHUP makes it read the list again",
                       s->endpoint);
             return MODE_LINK_REFUSED;
         case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
@@ -549,15 +549,18 @@ enum mode_status mode_ask(struct mode_envelope **answer, struct mode_net *net, c
 {
     struct mode_socket *s;
     struct mode_error ignored;
-    bool sent = false, up = false;
+    bool sent = false, up = false, met = false;
     *answer = NULL;
     enum mode_status st = mode_socket_connect(&s, net, at, err);
     if (st) return st;
     double until = mode_clock_s() + timeout_ms * 1e-3;
+    double give_up = timeout_ms > NOBODY_MS ? mode_clock_s() + NOBODY_MS * 1e-3 : until;
     while (!st && !*answer) {
-        int left = (int)((until - mode_clock_s()) * 1e3);
+        double last = met ? until : give_up;
+        int left = (int)((last - mode_clock_s()) * 1e3);
         if (left <= 0) {
-            st = MODE_FAIL(err, MODE_E_PEER, "%s: no answer within %d ms%s", at->endpoint, timeout_ms,
+            st = MODE_FAIL(err, MODE_E_PEER, "%s: no answer within %d ms%s", at->endpoint,
+                           met || timeout_ms < NOBODY_MS ? timeout_ms : NOBODY_MS,
                            up ? ""
                               : "; nobody is listening there. HINT: is the coordinator running (`mode up`)?");
             break;
@@ -569,7 +572,7 @@ enum mode_status mode_ask(struct mode_envelope **answer, struct mode_net *net, c
         }
         switch (mode_socket_link(s, err)) {
         case MODE_LINK_UP:
-            up = true;
+            up = met = true;
             break;
         case MODE_LINK_DOWN:
             up = sent = false;
