@@ -33,6 +33,7 @@ struct child {
     pid_t pid; /* 0 = not running */
     double started_s, start_at_s, pause_s;
     int deaths; /* quick ones in a row */
+    unsigned starts;
 };
 
 struct supervisor {
@@ -41,6 +42,7 @@ struct supervisor {
     struct child *child;
     size_t n;
     bool stopping;
+    const struct child *hopeless; /* says of itself that starting it again is no use */
 };
 
 static struct child *add_child(struct supervisor *s, char *name)
@@ -118,11 +120,19 @@ static void add_redis(struct supervisor *s)
 
 /* ---------------------------------------------------------------------------------------------- children */
 
+static const int own_signals[] = {SIGTERM, SIGINT, SIGCHLD, SIGHUP};
+
 static void start(struct supervisor *s, struct child *c)
 {
     pid_t parent = getpid();
+    sigset_t all, before;
     c->started_s = mode_clock_s();
-    c->pid = fork();
+    c->starts++;
+    sigfillset(&all); /* a SIGTERM between fork and exec must end the child, not run our handler in it */
+    sigprocmask(SIG_SETMASK, &all, &before);
+    if ((c->pid = fork()) == 0)
+        for (size_t i = 0; i < sizeof own_signals / sizeof *own_signals; i++) signal(own_signals[i], SIG_DFL);
+    sigprocmask(SIG_SETMASK, &before, NULL);
     if (c->pid < 0) {
         c->pid = 0;
         c->start_at_s = mode_clock_s() + PAUSE_MAX_S;
@@ -130,7 +140,6 @@ static void start(struct supervisor *s, struct child *c)
         return;
     }
     if (c->pid == 0) {
-        signal(SIGHUP, SIG_DFL);
         setpgid(0, 0);
         prctl(PR_SET_PDEATHSIG, SIGTERM);
         if (getppid() != parent) _exit(1);
@@ -185,6 +194,7 @@ static void died(struct supervisor *s, struct child *c, int status)
     else
         mode_log_warn("died", "name=%s pid=%ld exit=%d again_in=%.1fs (its log: %s)", c->name, (long)pid,
                       WEXITSTATUS(status), c->pause_s, c->log);
+    if (c->starts == 1 && WIFEXITED(status) && WEXITSTATUS(status) == mode_status_exit_code(MODE_E_CONFIG)) s->hopeless = c;
     if (strcmp(c->name, "redis") == 0 && !WIFSIGNALED(status) && c->deaths == DAMAGED_AFTER) put_redis_aside(s);
 }
 
@@ -233,6 +243,21 @@ static void stop_all(struct supervisor *s)
 
 /* ---------------------------------------------------------------------------------------------- life */
 
+void supervisor_last_line(char *out, size_t n, const char *workspace, const char *name)
+{
+    char *path = mode_xasprintf("%s/logs/%s.log", workspace, name), *text = NULL;
+    struct mode_error ignored;
+    size_t size;
+    out[0] = 0;
+    if (!mode_file_read(path, 64u << 20, &text, &size, &ignored) && size) {
+        while (size && (text[size - 1] == '\n' || text[size - 1] == ' ')) text[--size] = 0;
+        const char *line = strrchr(text, '\n');
+        snprintf(out, n, "%s", line ? line + 1 : text);
+    }
+    free(text);
+    free(path);
+}
+
 static enum mode_status lock_pid_file(int *fd, const char *path, struct mode_error *err)
 {
     *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -279,7 +304,7 @@ static bool is_ours(pid_t pid, const char *workspace)
     return ours;
 }
 
-enum mode_status supervisor_sweep(int *n_killed, const char *workspace, struct mode_error *err)
+static enum mode_status sweep(int *n_killed, const char *workspace, struct mode_error *err)
 {
     char *place = NULL;
     *n_killed = 0;
@@ -314,6 +339,20 @@ enum mode_status supervisor_sweep(int *n_killed, const char *workspace, struct m
     if (d) closedir(d);
     free(place);
     return MODE_OK;
+}
+
+enum mode_status supervisor_sweep(int *n_killed, const char *workspace, struct mode_error *err)
+{
+    char *path = NULL;
+    int lock = -1;
+    *n_killed = 0;
+    enum mode_status st = mode_place_path(&path, workspace, "supervisor.pid", err);
+    if (st) return st;
+    if (access(path, F_OK) == 0) st = lock_pid_file(&lock, path, err); /* what a new supervisor starts is not litter */
+    if (!st) st = sweep(n_killed, workspace, err);
+    if (lock >= 0) close(lock);
+    free(path);
+    return st;
 }
 
 static enum mode_status prepare(struct supervisor *s, struct mode_error *err)
@@ -382,7 +421,7 @@ enum mode_status supervisor_run(const struct supervisor_options *o, struct mode_
     enum mode_status st = mode_place_make(o->workspace, err);
     if (!st) st = mode_place_path(&pid_path, o->workspace, "supervisor.pid", err);
     if (!st) st = lock_pid_file(&lock, pid_path, err);
-    if (!st) st = supervisor_sweep(&n_killed, o->workspace, err); /* of a supervisor that was killed */
+    if (!st) st = sweep(&n_killed, o->workspace, err); /* of a supervisor that was killed */
     if (!st) st = prepare(&s, err);
     if (st) goto out;
     if (ftruncate(lock, 0) != 0 || dprintf(lock, "%ld\n", (long)getpid()) < 0) {
@@ -399,7 +438,7 @@ enum mode_status supervisor_run(const struct supervisor_options *o, struct mode_
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGCHLD, &action, NULL);
     signal(SIGHUP, SIG_IGN);
-    while (!stop_asked) {
+    while (!stop_asked && !s.hopeless) {
         double now = mode_clock_s(), next = now + 3600;
         for (size_t i = 0; i < s.n; i++) {
             struct child *c = &s.child[i];
@@ -415,6 +454,11 @@ enum mode_status supervisor_run(const struct supervisor_options *o, struct mode_
     mode_log_info("stopping", "children=%zu", s.n);
     stop_all(&s);
     mode_log_info("stopped", "workspace=%s", o->workspace);
+    if (s.hopeless && !stop_asked) {
+        char line[400];
+        supervisor_last_line(line, sizeof line, o->workspace, s.hopeless->name);
+        st = MODE_FAIL(err, MODE_E_CONFIG, "%s cannot be started like this: %s", s.hopeless->name, line);
+    }
 out:
     wake_fd = -1;
     if (wakes >= 0) close(wakes);

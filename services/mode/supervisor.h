@@ -22,12 +22,16 @@ struct supervisor_options {
     const char *workers;   /* "captions=1,embed=1,..." */
 };
 
-/* Run until SIGTERM or SIGINT; everything is stopped before it returns. MODE_E_TEMP: another one runs already. */
+/* Run until SIGTERM or SIGINT; everything is stopped before it returns. MODE_E_TEMP: another one runs already;
+ * MODE_E_CONFIG: a child's first start ended with that (a port is taken, a key is missing), so more would too. */
 enum mode_status supervisor_run(const struct supervisor_options *o, struct mode_error *err);
 /* Pid of the workspace's supervisor, 0 when none runs. */
 enum mode_status supervisor_find(pid_t *pid, const char *workspace, struct mode_error *err);
-/* End what a supervisor left behind (it was killed and its children did not go): counts the killed. */
+/* End what a supervisor left behind (it was killed and its children did not go): counts the killed.
+ * MODE_E_TEMP: one runs. */
 enum mode_status supervisor_sweep(int *n_killed, const char *workspace, struct mode_error *err);
+/* Last line of a log, for the sentence that says what went wrong; "" without one. */
+void supervisor_last_line(char *out, size_t n, const char *workspace, const char *name);
 /* How many workers the text asks for; MODE_E_USAGE for unknown kinds and bad numbers. */
 enum mode_status supervisor_count_workers(int *n, const char *workers, struct mode_error *err);
 

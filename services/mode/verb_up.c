@@ -130,29 +130,13 @@ out:
     return st;
 }
 
-/* The last lines of a log, for the sentence that says what went wrong. */
-static void last_line(char *out, size_t n, const char *workspace, const char *name)
-{
-    char *path = mode_xasprintf("%s/logs/%s.log", workspace, name), *text = NULL;
-    struct mode_error ignored;
-    size_t size;
-    out[0] = 0;
-    if (!mode_file_read(path, 64u << 20, &text, &size, &ignored) && size) {
-        while (size && (text[size - 1] == '\n' || text[size - 1] == ' ')) text[--size] = 0;
-        const char *line = strrchr(text, '\n');
-        snprintf(out, n, "%s", line ? line + 1 : text);
-    }
-    free(text);
-    free(path);
-}
-
 static enum mode_status wait_ready(pid_t supervisor, const char *workspace, int n_workers, int64_t timeout_s,
                                    struct mode_error *err)
 {
     struct client_options at = {.workspace = workspace, .key_name = "admin"};
     struct client *c = NULL;
     double until = mode_clock_s() + (double)timeout_s;
-    char line[400];
+    char line[400] = "";
     size_t n_seen = 0;
     enum mode_status st = client_open(&c, &at, err);
     while (!st) {
@@ -161,21 +145,27 @@ static enum mode_status wait_ready(pid_t supervisor, const char *workspace, int 
         int status;
         bool ready = false;
         if (waitpid(supervisor, &status, WNOHANG) == supervisor) {
-            last_line(line, sizeof line, workspace, "supervisor");
-            st = MODE_FAIL(err, MODE_E_PEER, "the supervisor ended at once: %s", line);
-            break;
+            supervisor_last_line(line, sizeof line, workspace, "supervisor");
+            bool config = WIFEXITED(status) && WEXITSTATUS(status) == mode_status_exit_code(MODE_E_CONFIG);
+            client_close(&c);
+            return MODE_FAIL(err, config ? MODE_E_CONFIG : MODE_E_PEER, "nothing runs: %s",
+                             strncmp(line, "mode up: ", 9) == 0 ? line + 9 : line);
         }
-        if (!client_status(&answer, c, "", true, 0, 1000, &ignored)) {
-            n_seen = answer->msg->status_reply->n_workers;
-            ready = answer->msg->status_reply->ready && n_seen >= (size_t)n_workers;
+        bool redis = true;
+        if (!client_status(&answer, c, "", true, 1, 1000, &ignored)) {
+            const Mode__StatusReply *r = answer->msg->status_reply;
+            n_seen = r->n_workers;
+            redis = r->ready;
+            ready = redis && n_seen >= (size_t)n_workers;
+            if (!redis && r->n_notes) snprintf(line, sizeof line, "%s", r->notes[0]->text);
         }
         mode_envelope_free(&answer);
         if (ready) break;
         if (mode_clock_s() > until) {
-            last_line(line, sizeof line, workspace, n_seen ? "supervisor" : "coordinator");
+            if (redis) supervisor_last_line(line, sizeof line, workspace, n_seen ? "supervisor" : "coordinator");
             st = MODE_FAIL(err, MODE_E_PEER,
-                           "after %lld s %zu of %d workers are there; the logs are in %s/logs, the last line is: %s",
-                           (long long)timeout_s, n_seen, n_workers, workspace, line);
+                           "after %lld s %zu of %d workers are there%s; the logs are in %s/logs, the last line is: %s",
+                           (long long)timeout_s, n_seen, n_workers, redis ? "" : " but Redis is not", workspace, line);
         }
         nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
     }
@@ -220,8 +210,10 @@ static enum mode_status up(int argc, char **argv, struct mode_error *err)
     double begun = mode_clock_s();
     if ((st = launch(&pid, &o, workspace, bin, err))) return st;
     if ((st = wait_ready(pid, workspace, n_workers, o.timeout_s, err))) {
-        kill(pid, SIGTERM); /* nothing half-started stays behind */
-        waitpid(pid, NULL, 0);
+        if (waitpid(pid, NULL, WNOHANG) == 0) { /* nothing half-started stays behind */
+            kill(pid, SIGTERM);
+            waitpid(pid, NULL, 0);
+        }
         return st;
     }
     printf("up in %.1f s: coordinator and %d workers, workspace %s\n", mode_clock_s() - begun, n_workers, workspace);
