@@ -17,10 +17,12 @@
 #include <sys/random.h>
 #include <time.h>
 
-#define AWAY_S 120 /* how long the coordinator may be away before we stop waiting */
+#define SAY_AGAIN_S 30 /* that something is away */
+#define NOTES 16
 
 struct run_options {
     struct client_options client;
+    int64_t patience_s;
     bool detach, dry_run, no_progress, quiet, json;
 };
 
@@ -30,6 +32,8 @@ static const struct mode_option table[] = {
     MODE_OPT_FLAG(struct run_options, dry_run, "dry-run", "check the spec and its inputs, run nothing"),
     MODE_OPT_FLAG(struct run_options, no_progress, "no-progress", "no bars, single lines"),
     MODE_OPT_FLAG(struct run_options, quiet, "quiet", "no progress at all"),
+    MODE_OPT_INT(struct run_options, patience_s, "patience-s", "120", "S",
+                 "how long the coordinator, or Redis behind it, may be away before this command ends (69)"),
     MODE_OPT_FLAG(struct run_options, json, "json", "print the run's final state as JSON"),
     MODE_OPT_END};
 
@@ -93,49 +97,101 @@ static enum mode_status outcome(const Mode__Run *run, struct mode_error *err)
     }
 }
 
+struct watching {
+    struct progress progress;
+    bool show;
+    double heard_s, ready_s, said_s; /* when the coordinator last answered, Redis was last there, we last said so */
+    int64_t noted_ms;                /* time of the last note that was shown */
+    char message[512];               /* of the run, when last shown */
+};
+
+/* Trouble is said when it happens and not only at the end. */
+static void show_news(struct watching *w, const Mode__StatusReply *r, const Mode__Run *run)
+{
+    char line[600];
+    if (!w->noted_ms) w->noted_ms = run->created_unix_ms - 1;
+    for (size_t i = 0; i < r->n_notes; i++) {
+        if (r->notes[i]->unix_ms <= w->noted_ms) continue;
+        w->noted_ms = r->notes[i]->unix_ms;
+        snprintf(line, sizeof line, "%.512s", r->notes[i]->text);
+        progress_say(&w->progress, line);
+    }
+    const char *message = run->message ? run->message : "";
+    if (strncmp(w->message, message, sizeof w->message - 1) == 0) return;
+    snprintf(w->message, sizeof w->message, "%s", message);
+    if (*message && run->state == MODE__RUN_STATE__RUN_RUNNING) {
+        snprintf(line, sizeof line, "the run waits and tries again: %s", w->message);
+        progress_say(&w->progress, line);
+    }
+}
+
+/* Something that everything waits for is away since then: say so now and then, and give up in the end. */
+static enum mode_status wait_on(struct watching *w, const char *what, double since_s, const struct run_options *o,
+                                const char *name, struct mode_error *err)
+{
+    double now = mode_clock_s();
+    char line[200];
+    if (now - since_s > (double)o->patience_s)
+        return MODE_FAIL(err, MODE_E_PEER,
+                         "%s has been away for %.0f s. What is done is kept, and the run %s goes on by itself when it is "
+                         "back; `mode run` with the same spec shows it again. HINT: %s/logs tells why",
+                         what, now - since_s, name, o->client.workspace);
+    if (w->show && now - since_s > 3 && now - w->said_s > SAY_AGAIN_S) {
+        snprintf(line, sizeof line, "%s is away for %.0f s; waiting for it", what, now - since_s);
+        progress_say(&w->progress, line);
+        w->said_s = now;
+    }
+    return MODE_OK;
+}
+
 /* Until the run has ended. Returns its outcome. */
 static enum mode_status follow(struct client *c, const char *name, const struct run_options *o, struct mode_error *err)
 {
-    struct progress p;
-    bool show = !o->quiet;
-    double heard = mode_clock_s();
-    progress_open(&p, stderr, o->no_progress);
+    double now = mode_clock_s();
+    struct watching w = {.show = !o->quiet, .heard_s = now, .ready_s = now, .said_s = -SAY_AGAIN_S};
+    progress_open(&w.progress, stderr, o->no_progress);
     for (;;) {
         struct mode_envelope *answer = NULL;
-        enum mode_status st = client_status(&answer, c, name, false, 0, 5000, err);
+        enum mode_status st = client_status(&answer, c, name, false, NOTES, 5000, err);
         if (interrupted) {
             mode_envelope_free(&answer);
-            if (show) fprintf(stderr, "\n");
+            if (w.show) fprintf(stderr, "\n");
             return MODE_FAIL(err, interrupted == SIGINT ? MODE_E_GENERIC : MODE_E_STOPPED,
                              "the run %s goes on without this terminal; `mode watch` shows it, `mode cancel %s` ends it",
                              name, name);
         }
         if (st == MODE_E_PEER) {
-            if (mode_clock_s() - heard > AWAY_S) return st;
-            if (show && mode_clock_s() - heard > 5) progress_say(&p, "the coordinator is away; waiting for it");
+            if ((st = wait_on(&w, "the coordinator", w.heard_s, o, name, err))) return st;
         } else if (st) {
             return st;
         } else {
-            heard = mode_clock_s();
-            if (answer->msg->status_reply->n_runs != 1) {
+            const Mode__StatusReply *reply = answer->msg->status_reply;
+            now = w.heard_s = mode_clock_s();
+            if (reply->ready) w.ready_s = now;
+            if (reply->n_runs != 1) {
                 mode_envelope_free(&answer);
                 return MODE_FAIL(err, MODE_E_GENERIC, "the run %s is gone", name);
             }
-            const Mode__Run *run = answer->msg->status_reply->runs[0];
-            if (show) progress_show(&p, run);
-            if (run->state != MODE__RUN_STATE__RUN_RUNNING && run->state != MODE__RUN_STATE__RUN_PAUSED) {
+            const Mode__Run *run = reply->runs[0];
+            if (w.show) {
+                progress_show(&w.progress, run);
+                show_news(&w, reply, run);
+            }
+            bool ended = run->state != MODE__RUN_STATE__RUN_RUNNING && run->state != MODE__RUN_STATE__RUN_PAUSED;
+            if (ended) {
                 st = outcome(run, err);
                 if (o->json) {
-                    char *json = mode_status_json(answer->msg->status_reply);
+                    char *json = mode_status_json(reply);
                     puts(json);
                     free(json);
                 }
-                mode_envelope_free(&answer);
-                return st;
+            } else if (!reply->ready) {
+                st = wait_on(&w, "Redis", w.ready_s, o, name, err);
             }
             mode_envelope_free(&answer);
+            if (ended || st) return st;
         }
-        nanosleep(&(struct timespec){.tv_nsec = p.terminal ? 250000000 : 500000000}, NULL);
+        nanosleep(&(struct timespec){.tv_nsec = w.progress.terminal ? 250000000 : 500000000}, NULL);
     }
 }
 
