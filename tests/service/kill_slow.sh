@@ -1,11 +1,16 @@
 #!/bin/sh
-# kill_slow.sh BIN - every kind of worker, the coordinator and Redis are each killed with -9 once while the run is
-# under way, and the result is byte for byte that of an undisturbed run.
+# kill_slow.sh BIN - while a run is under way, kill -9 hits the compute process and the agent of every kind of worker
+# (each with a task in hand), the coordinator, Redis and the supervisor. The result is byte for byte that of an
+# undisturbed run, the ledger adds up, and nothing is left running.
+#
+# Tasks of a small corpus last milliseconds, so the compute process is stopped (SIGSTOP) before its task comes: what is
+# killed then is certain to have one. Training is hit in the middle, between two checkpoints.
 set -eu
 bin=$1
 . "$(dirname "$0")/../tools/service-lib.sh"
 need_models
-SEED_STEPS=300 TOTAL_STEPS=400
+SEED_STEPS=150 TOTAL_STEPS=200
+export MODE_HEARTBEAT_MS=500 MODE_LEASE_MS=4000 # an agent that was killed is missed after its lease: 4 s are enough here
 
 for w in calm storm; do
     corpus "$work/$w" 600 60
@@ -15,33 +20,110 @@ done
 "$bin/mode" run "$work/calm/run.yaml" --workspace "$work/calm" --no-progress 2>"$work/run.log" || fail "the calm run"
 "$bin/mode" down --workspace "$work/calm"
 
-"$bin/mode" up --workspace "$work/storm"
-"$bin/mode" run "$work/storm/run.yaml" --workspace "$work/storm" --no-progress 2>"$work/run.log" &
-run=$!
-# stage by stage: kill a kind of process while commits of its stage are still to come
-killed=
-strike() { # pattern
-    for pid in $(pgrep -f "$1" || true); do
-        if tr '\0' ' ' <"/proc/$pid/cmdline" | grep -q "$work/storm" || readlink "/proc/$pid/cwd" 2>/dev/null | grep -q "$work/storm"; then
-            kill -9 "$pid" 2>/dev/null && killed="$killed $1"
-        fi
+storm=$work/storm
+place=$storm/run
+n_hits=0
+
+wait_for() { # what, command...
+    what=$1
+    shift
+    for _ in $(seq 1 1200); do
+        if "$@"; then return 0; fi
+        kill -0 "$run" 2>/dev/null || fail "the run ended before $what"
+        sleep 0.05
     done
+    fail "waited 60 s in vain for $what"
 }
-for victim in mode-captions mode-embed mode-coordinator mode-cluster redis-server mode-assign mode-train mode-train \
-    mode-coordinator redis-server mode-evaluate mode-ensemble; do
-    kill -0 $run 2>/dev/null || break
-    strike "$victim"
-    sleep 3
-done
+pid_of() { cat "$place/$1.pid" 2>/dev/null || echo 0; }
+child_of() { pgrep -P "$(pid_of "$1")" 2>/dev/null | head -n 1; }
+starts() { grep -c task_start "$storm/logs/$1.log" 2>/dev/null || true; }
+has_child() { [ -n "$(child_of "$1")" ] && [ "$(child_of "$1")" != "$2" ]; }
+has_started() { [ "$(starts "$1")" -gt "$2" ]; }
+is_back() { [ "$(pid_of "$1")" != "$2" ] && kill -0 "$(pid_of "$1")" 2>/dev/null; }
+n_checkpoints() { find "$storm/ckpt" -name '*.manifest' -newer "$work/mark" 2>/dev/null | wc -l; }
+has_checkpoint() { [ "$(n_checkpoints)" -gt 0 ]; }
+
+hit() { # name of a process with a pid file
+    victim=$(pid_of "$1")
+    kill -9 "$victim" || fail "$1 was not there to be killed"
+    n_hits=$((n_hits + 1))
+    echo "killed: $1"
+}
+hit_child() { # kind
+    kill -9 "$(child_of "$1")" || fail "$1 had no compute process to be killed"
+    n_hits=$((n_hits + 1))
+    echo "killed: $1's compute process"
+}
+hold() { # kind, its former child: the next task will be held by a process that does nothing
+    wait_for "a compute process of $1" has_child "$1" "$2"
+    held=$(child_of "$1")
+    kill -STOP "$held"
+}
+
+"$bin/mode" up --workspace "$storm"
+run=$$
+for kind in captions embed cluster assign train evaluate ensemble; do hold $kind 0; done
+touch "$work/mark"
+"$bin/mode" run "$storm/run.yaml" --workspace "$storm" --no-progress 2>"$work/run.log" &
+run=$!
+
+both() { # kind: its compute process, then its agent, each while it holds a task
+    wait_for "a task of $1" has_started "$1" 0
+    before=$(starts "$1") child=$(child_of "$1")
+    hit_child "$1"
+    hold "$1" "$child"
+    wait_for "the task of $1 to be tried again" has_started "$1" "$before"
+    old=$(pid_of "$1")
+    hit "$1"
+    wait_for "$1 to be started again" is_back "$1" "$old"
+}
+down_and_back() { # coordinator or redis
+    old=$(pid_of "$1")
+    hit "$1"
+    wait_for "$1 to be started again" is_back "$1" "$old"
+}
+
+wait_for "a task of captions" has_started captions 0
+down_and_back coordinator
+both captions
+both embed
+down_and_back redis
+both cluster
+
+# training: in the middle of the seed model, and again behind a checkpoint of the second attempt
+wait_for "a task of train" has_started train 0
+kill -CONT "$(child_of train)"
+wait_for "a checkpoint" has_checkpoint
+hit_child train
+touch "$work/mark"
+sleep 1
+wait_for "a checkpoint of the second attempt" has_checkpoint
+old=$(pid_of train)
+hit train
+wait_for "train to be started again" is_back train "$old"
+down_and_back coordinator
+down_and_back redis
+
+both assign
+both evaluate
+
+# the supervisor: the kernel ends what it started; mode up begins anew and the run goes on
+wait_for "a task of ensemble" has_started ensemble 0
+before=$(starts ensemble)
+hit supervisor
+"$bin/mode" up --workspace "$storm"
+hold ensemble 0
+wait_for "the task of ensemble to be tried again" has_started ensemble "$before"
+both ensemble
 wait $run || fail "the run under fire"
-echo "killed:$killed"
-for victim in mode-captions mode-embed mode-cluster mode-assign mode-train mode-evaluate mode-ensemble mode-coordinator redis-server; do
-    case $killed in *"$victim"*) ;; *) fail "the run ended before $victim was killed" ;; esac
-done
-"$bin/mode" reconcile --workspace "$work/storm" >/dev/null || fail "reconcile after the storm"
-"$bin/mode" down --workspace "$work/storm"
-cmp "$work/calm/report/result.csv" "$work/storm/report/result.csv" || fail "result.csv differs"
+echo "hits: $n_hits"
+cat "$work/run.log"
+
+"$bin/mode" reconcile --workspace "$storm" >/dev/null || fail "reconcile after the storm"
+"$bin/mode" down --workspace "$storm"
+if pgrep -f "$storm" >/dev/null; then fail "processes are left after mode down: $(pgrep -af "$storm")"; fi
+cmp "$work/calm/report/result.csv" "$storm/report/result.csv" || fail "result.csv differs"
 for m in seed dense expert-0 expert-1; do
-    cmp "$work/calm/experts/$m/open_clip_model.safetensors" "$work/storm/experts/$m/open_clip_model.safetensors" || fail "$m differs"
+    cmp "$work/calm/experts/$m/open_clip_model.safetensors" "$storm/experts/$m/open_clip_model.safetensors" || fail "$m differs"
 done
 echo "kill: ok"
