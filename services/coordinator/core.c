@@ -256,7 +256,7 @@ static void fail(struct core *c, uint32_t t, enum core_fail why, const char *tex
     /* three crashes on one node may be the node: ask a second one first, where there is one */
     if ((why == CORE_FAIL_CRASH || why == CORE_FAIL_STALL) && nodes < 2 && several_nodes(c, task->service)) budget *= 2;
     if (task->failures[why] >= budget) {
-        note(c, t, "%s is quarantined after %u x %s: %.120s", task->label, (unsigned)task->failures[why], p->name,
+        note(c, t, "%s is quarantined after %u x %s: %.320s", task->label, (unsigned)task->failures[why], p->name,
              task->last_text);
         end(c, t, CORE_QUARANTINED);
         return;
@@ -265,7 +265,7 @@ static void fail(struct core *c, uint32_t t, enum core_fail why, const char *tex
     for (int i = 1; i < task->failures[why] && wait < p->max_wait_ms; i++) wait *= 2;
     if (wait > p->max_wait_ms) wait = p->max_wait_ms;
     if (why != CORE_FAIL_LEASE_LOST)
-        note(c, t, "%s failed (%s, attempt %u), next try in %lld s: %.120s", task->label, p->name, task->attempt,
+        note(c, t, "%s failed (%s, attempt %u), next try in %lld s: %.320s", task->label, p->name, task->attempt,
              (long long)(wait + 999) / 1000, task->last_text);
     if (wait == 0) {
         make_ready(c, t, false);

@@ -166,7 +166,7 @@ struct core_action {
     uint64_t fence;
     enum core_state state; /* of the task when the action arose */
     enum core_verdict verdict;
-    char text[200];
+    char text[480];
 };
 
 struct core_heap {

@@ -58,7 +58,7 @@ struct server {
     struct server_note {
         int64_t unix_ms;
         const char *level, *event;
-        char text[256];
+        char text[480];
     } note[SERVER_NOTES];
     uint64_t n_notes;
     uint64_t n_messages[2], n_bad_messages, n_handouts, n_recorded, n_refused;
