@@ -6,6 +6,12 @@ bin=$1
 . "$(dirname "$0")/../tools/service-lib.sh"
 need_models
 PATH=$bin:$PATH
+bye() { # what this script started beside the workspaces, also when it fails half-way
+    kill ${coordinator:+"$coordinator"} ${worker:+"$worker"} $(cat "$work/redis.pid" 2>/dev/null) 2>/dev/null || true
+    cleanup
+    rm -rf "$work" 2>/dev/null || { umount -l "$work/disk" "$work/small" 2>/dev/null || true; rm -rf "$work"; }
+}
+trap bye EXIT
 
 expect() { # exit-code, words that the message must hold, command...
     code=$1 words=$2
@@ -136,6 +142,7 @@ echo "[$rc] a key that was taken back: $(tail -n 2 "$work/good.log" | head -n 1)
 [ $rc = 77 ] || fail "a worker whose key was taken back ended with $rc"
 kill $coordinator
 wait $coordinator || true
+coordinator= worker=
 
 # Redis is lost in mid-run and does not come back: a sentence and 69; when it is back the same run goes on to its end
 mode up --workspace "$w" --redis "unix://$work/redis.sock" >/dev/null
@@ -165,7 +172,6 @@ if [ "$full" ]; then
     d=$work/disk
     mkdir "$d"
     mount -t tmpfs -o size=256m tmpfs "$d"
-    trap 'cleanup; umount -l "$d" 2>/dev/null || true' EXIT
     cp -r "$w/train" "$w/eval" "$w/run.yaml" "$d/"
     mode up --workspace "$d" >/dev/null
     head -c $(($(df --output=avail -B1 "$d" | tail -n 1) - 4000000)) /dev/zero >"$d/filler"
