@@ -17,7 +17,7 @@
 
 #define MAX_SPEC_BYTES (1u << 20)
 
-enum key_type { STR, PATH, LIST, PATHS, UINT, REAL, BOOL, WORD };
+enum key_type { STR, PATH, LIST, PATHS, UINT, REAL, BOOL, WORD, EITHER };
 
 static const struct spec_key {
     const char *path;
@@ -153,14 +153,14 @@ static enum mode_status set_value(struct reader *r, const struct spec_key *key, 
                              key->path, text);
         *(bool *)field = text[0] == 't';
         return MODE_OK;
-    case WORD: {
+    case WORD:
+    case EITHER: {
         int n_words = (int)strcspn(key->help, ":");
         size_t n = strlen(text);
         for (const char *w = key->help; w < key->help + n_words; w += strcspn(w, "|:") + 1) {
             if (strcspn(w, "|:") != n || strncmp(w, text, n) != 0) continue;
-            if (key->offset == offsetof(struct mode_spec, train.share_steps) ||
-                key->offset == offsetof(struct mode_spec, captions.all)) {
-                *(bool *)field = w != key->help; /* the first word is the plain case */
+            if (key->type == EITHER) {
+                *(bool *)field = w != key->help;
             } else {
                 free(*(char **)field);
                 *(char **)field = mode_xstrdup(text);
@@ -387,8 +387,7 @@ void mode_spec_clear(struct mode_spec *s)
         void *field = (char *)s + keys[i].offset;
         if (keys[i].type == LIST || keys[i].type == PATHS)
             list_clear(field);
-        else if (keys[i].type == STR || keys[i].type == PATH ||
-                 (keys[i].type == WORD && keys[i].offset != offsetof(struct mode_spec, train.share_steps)))
+        else if (keys[i].type == STR || keys[i].type == PATH || keys[i].type == WORD)
             free(*(char **)field);
     }
     free(s->folder);

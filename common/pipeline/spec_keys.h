@@ -3,7 +3,7 @@
  * X(path, type, field, default text or NULL = required, min, max, help); docs/RUN.md says the same in prose and a
  * test compares the two. Sections ("train") are the parts of paths before the dot. "model" is read by its own
  * code. Types: STR, PATH (relative to the spec's folder), LIST (strings), PATHS, UINT, REAL, BOOL, WORD (help
- * begins with the allowed words, "a|b|c: ..."). A default of "=seed" is the value of the key `seed`. */
+ * begins with the allowed words, "a|b|c: ..."), EITHER (two such words; false is the first, true the second). A default of "=seed" is the value of the key `seed`. */
 #ifndef MODE_PIPELINE_SPEC_KEYS_H
 #define MODE_PIPELINE_SPEC_KEYS_H
 
@@ -14,7 +14,7 @@
     X("data.train", LIST, data_train, NULL, 0, 0, "sources of training shards") \
     X("captions.text_keys", LIST, captions.text_keys, "txt json:caption json:texts[]", 0, 0, "where captions are, first that exists") \
     X("captions.seed", UINT, captions.seed, "=seed", 0, 1e15, "which of several captions is chosen") \
-    X("captions.per_sample", WORD, captions.all, "one", 0, 0, "one|all: how many of a sample's captions become pairs") \
+    X("captions.per_sample", EITHER, captions.all, "one", 0, 0, "one|all: how many of a sample's captions become pairs") \
     X("captions.strict", BOOL, captions.strict, "false", 0, 0, "duplicate keys are errors") \
     X("captions.max_image_pixels", UINT, captions.max_image_pixels, "64000000", 1, 1e12, "larger pictures are rejected") \
     X("encoder.dir", PATH, encoder.dir, NULL, 0, 0, "Hugging Face folder of the text encoder") \
@@ -40,7 +40,7 @@
     X("train.total_steps", UINT, train.total_steps, "0", 0, 1e12, "steps of the whole schedule; 0 = by epochs") \
     X("train.seed_epochs", REAL, train.seed_epochs, "27", 0, 1e6, "passes over the kept pairs before the fork") \
     X("train.epochs", REAL, train.epochs, "32", 0, 1e6, "passes over the kept pairs in all") \
-    X("train.expert_steps", WORD, train.share_steps, "same", 0, 0, "same|share: steps of an expert's continuation") \
+    X("train.expert_steps", EITHER, train.share_steps, "same", 0, 0, "same|share: steps of an expert's continuation") \
     X("train.out_ratio", REAL, train.out_ratio, "0.02", 0, 1, "share of the pairs outside its clusters that an expert sees") \
     X("train.checkpoint_steps", UINT, train.checkpoint_steps, "200", 1, 1e9, "a resumable checkpoint every so many steps") \
     X("train.scale_min", REAL, train.scale_min, "0.9", 0.01, 1, "random crop: smallest share of the area") \

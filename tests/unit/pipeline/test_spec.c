@@ -57,11 +57,12 @@ static void test_inline_model_keeps_its_types(void **state)
     struct mode_error err = {0};
     if (parse(&s, &err, "name: a\ndata: {train: [x, y]}\nencoder: {dir: e}\ntokenizer: {merges: m}\n"
                         "train: {betas: [0.8, 0.95], expert_steps: share}\n"
+                        "captions: {per_sample: all}\n"
                         "model: {embed_dim: 16, vision_cfg: {image_size: 32, mlp_ratio: 4.0, pool: \"3\"}, text_cfg: {width: 8}}\n"))
         fail_msg("%s", err.text);
     assert_string_equal(s.model_config, "{\"embed_dim\":16,\"vision_cfg\":{\"image_size\":32,\"mlp_ratio\":4.0,\"pool\":\"3\"},"
                                         "\"text_cfg\":{\"width\":8}}");
-    assert_true(s.train.beta1 == 0.8 && s.train.beta2 == 0.95 && s.train.share_steps);
+    assert_true(s.train.beta1 == 0.8 && s.train.beta2 == 0.95 && s.train.share_steps && s.captions.all);
     assert_int_equal(s.data_train.n, 2);
     mode_spec_clear(&s);
 }
