@@ -159,7 +159,7 @@ def train(data, model_dir, steps, compiled, is_cut, workers):
     model = open_clip.CLIP(**config)
     transform = open_clip.image_transform(config["vision_cfg"]["image_size"], is_train=True)
     tokenizer = open_clip.SimpleTokenizer(context_length=longest)
-    warm_up = 3
+    warm_up = 2
 
     class Set(torch.utils.data.Dataset):
         def __len__(self):
