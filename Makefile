@@ -10,6 +10,7 @@ export MODE_TEST_MODELS = $(MODE_CACHE)/models
 export MODE_CLIP_MERGES = $(MODE_CACHE)/models/bpe_simple_vocab_16e6.txt.gz
 
 .DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
 .NOTPARALLEL: # first the packages, then the build; that one is parallel by itself
 .PHONY: help
 help: ## this text

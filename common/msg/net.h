@@ -5,9 +5,11 @@
 #include "msg/socket.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 struct mode_net {
     void *zmq;
+    atomic_uint n_clients; /* that were ever opened: names their monitors */
     pthread_mutex_t lock; /* guards allow */
     struct mode_allow_list allow;
     bool has_allow;

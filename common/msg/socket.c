@@ -280,7 +280,8 @@ static enum mode_status client_open(struct mode_socket *s, const char *endpoint,
         if (zmq_setsockopt(s->zmq, ZMQ_CURVE_SECRETKEY, pair->secret_key, MODE_KEY_Z85) != 0)
             return MODE_FAIL(err, MODE_E_FORMAT, "the key pair of %s is not one", name);
     }
-    snprintf(monitor, sizeof monitor, "inproc://mode-monitor-%p", (void *)s);
+    /* never a name twice: ZeroMQ gives one back some time after its socket was closed */
+    snprintf(monitor, sizeof monitor, "inproc://mode-monitor-%u", atomic_fetch_add(&s->net->n_clients, 1));
     s->monitor = zmq_socket(s->net->zmq, ZMQ_PAIR);
     if (!s->monitor ||
         zmq_socket_monitor(s->zmq, monitor,
