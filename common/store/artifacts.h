@@ -14,8 +14,8 @@
  *     tmp/                       everything unfinished, on the same filesystem
  *
  *     struct mode_store *store;
- *     st = mode_store_open(&store, "/work/space", &err);
- *     st = mode_store_put_blob(store, digest, &size, "/work/space/tmp/x/feat.safetensors", &err);
+ *     st = mode_store_open(&store, "/data/mode", &err);
+ *     st = mode_store_put_blob(store, digest, &size, "/data/mode/tmp/x/feat.safetensors", &err);
  *     st = mode_store_commit_create(store, &created, &winner, &commit, &err);
  *
  * Works on local filesystems and on NFS (the link count settles ambiguous answers). A full disk is MODE_E_IO
