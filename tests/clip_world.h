@@ -23,14 +23,14 @@
 enum { WORLD_SHARDS = 3, WORLD_ROWS = 31, WORLD_FINE = 4, WORLD_COARSE = 2, WORLD_DIM = 2 };
 
 /* A model that trains in milliseconds. */
-#define WORLD_MODEL                                                                                          \
-    "{\"embed_dim\": 16, \"vision_cfg\": {\"image_size\": 16, \"layers\": 1, \"width\": 32, "                \
-    "\"head_width\": 16, "                                                                                   \
-    "\"patch_size\": 8}, \"text_cfg\": {\"context_length\": 16, \"vocab_size\": 49408, \"width\": 32, "      \
-    "\"heads\": 2, "                                                                                         \
+#define WORLD_MODEL                                                                                                    \
+    "{\"embed_dim\": 16, \"vision_cfg\": {\"image_size\": 16, \"layers\": 1, \"width\": 32, "                          \
+    "\"head_width\": 16, "                                                                                             \
+    "\"patch_size\": 8}, \"text_cfg\": {\"context_length\": 16, \"vocab_size\": 49408, \"width\": 32, "                \
+    "\"heads\": 2, "                                                                                                   \
     "\"layers\": 1}}"
-#define WORLD_PREPROCESS                                                                                     \
-    "{\"mean\": [0.48145466, 0.4578275, 0.40821073], \"std\": [0.26862954, 0.26130258, 0.27577711], "        \
+#define WORLD_PREPROCESS                                                                                               \
+    "{\"mean\": [0.48145466, 0.4578275, 0.40821073], \"std\": [0.26862954, 0.26130258, 0.27577711], "                  \
     "\"interpolation\": \"bicubic\", \"resize_mode\": \"shortest\"}"
 
 struct world {
@@ -86,8 +86,7 @@ static inline uint8_t *world_png(int colour, uint64_t number, int side, size_t *
         for (int c = 0; c < 3; c++)
             rgb[3 * i + c] = (uint8_t)(mode_rng_below(&r, 80) + (colour == c || colour == 3 ? 170 : 0));
     spng_ctx *ctx = spng_ctx_new(SPNG_CTX_ENCODER);
-    struct spng_ihdr ihdr = {
-        .width = (uint32_t)side, .height = (uint32_t)side, .bit_depth = 8, .color_type = 2};
+    struct spng_ihdr ihdr = {.width = (uint32_t)side, .height = (uint32_t)side, .bit_depth = 8, .color_type = 2};
     int rc = 0;
     spng_set_option(ctx, SPNG_ENCODE_TO_BUFFER, 1);
     spng_set_ihdr(ctx, &ihdr);
@@ -166,8 +165,7 @@ static inline void world_write_shard(struct world *w, int s)
 static inline void world_write_centres(const char *path)
 {
     struct mode_error err = {0};
-    float fine[WORLD_FINE * WORLD_DIM] = {1, 0, 0, 1, -1, 0, 0, -1},
-                            coarse[WORLD_COARSE * WORLD_DIM] = {1, 0, 0, 1};
+    float fine[WORLD_FINE * WORLD_DIM] = {1, 0, 0, 1, -1, 0, 0, -1}, coarse[WORLD_COARSE * WORLD_DIM] = {1, 0, 0, 1};
     int32_t fine_to_coarse[WORLD_FINE] = {1, 0, 0, 1};
     int64_t fine_size[WORLD_FINE] = {1, 1, 1, 1};
     struct mode_centres c = {.m = WORLD_FINE,

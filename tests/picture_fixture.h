@@ -29,8 +29,10 @@ static inline uint8_t *fixture_pixels(int width, int height, int n, uint64_t see
     for (int y = 0; y < height; y++)
         for (int x = 0; x < width; x++)
             for (int c = 0; c < n; c++)
-                p[((size_t)y * (size_t)width + (size_t)x) * (size_t)n + (size_t)c] =
-                    (uint8_t)((uint32_t)(x * (3 + c) + y * (5 - c)) + phase + (mode_rng_u32(&r) & 15));
+                p[((size_t)y * (size_t)width + (size_t)x) * (size_t)n + (size_t)c] = (uint8_t)((uint32_t)(x * (3 + c) +
+                                                                                                          y * (5 - c)) +
+                                                                                               phase +
+                                                                                               (mode_rng_u32(&r) & 15));
     return p;
 }
 
@@ -71,14 +73,11 @@ static inline struct bytes fixture_png(int width, int height, uint64_t seed)
     int rc;
     uint8_t *pixels = fixture_pixels(width, height, 3, seed);
     spng_ctx *ctx = spng_ctx_new(SPNG_CTX_ENCODER);
-    struct spng_ihdr head = {.width = (uint32_t)width,
-                             .height = (uint32_t)height,
-                             .bit_depth = 8,
-                             .color_type = SPNG_COLOR_TYPE_TRUECOLOR};
+    struct spng_ihdr head = {
+        .width = (uint32_t)width, .height = (uint32_t)height, .bit_depth = 8, .color_type = SPNG_COLOR_TYPE_TRUECOLOR};
     spng_set_option(ctx, SPNG_ENCODE_TO_BUFFER, 1);
     spng_set_ihdr(ctx, &head);
-    rc = spng_encode_image(ctx, pixels, (size_t)width * (size_t)height * 3, SPNG_FMT_PNG,
-                           SPNG_ENCODE_FINALIZE);
+    rc = spng_encode_image(ctx, pixels, (size_t)width * (size_t)height * 3, SPNG_FMT_PNG, SPNG_ENCODE_FINALIZE);
     MODE_ASSERT(rc == 0);
     out.data = spng_get_png_buffer(ctx, &out.size, &rc);
     MODE_ASSERT(out.data && rc == 0);
@@ -93,8 +92,7 @@ static inline void fixture_jpeg_claim(struct bytes *j, unsigned width, unsigned 
     for (size_t i = 2; i + 9 < j->size && j->data[i] == 0xff;) {
         const uint8_t m = j->data[i + 1];
         if (m == 0xc0 || m == 0xc2) {
-            const uint8_t dims[] = {(uint8_t)(height >> 8), (uint8_t)height, (uint8_t)(width >> 8),
-                                    (uint8_t)width};
+            const uint8_t dims[] = {(uint8_t)(height >> 8), (uint8_t)height, (uint8_t)(width >> 8), (uint8_t)width};
             memcpy(j->data + i + 5, dims, sizeof dims);
             return;
         }

@@ -13,13 +13,16 @@
 
 enum { TINY_LAYERS = 2, TINY_WIDTH = 12, TINY_INNER = 20, TINY_VOCAB = 16, TINY_POSITIONS = 16 };
 
-static const char tiny_vocab[] = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nb\nc\nd\nred\ngreen\nblue\nwhite\nsquare\npicture\nof\n";
+static const char tiny_vocab[] =
+    "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nb\nc\nd\nred\ngreen\nblue\nwhite\nsquare\npicture\nof\n";
 
-static const char tiny_config[] = "{\"model_type\":\"bert\",\"num_hidden_layers\":2,\"hidden_size\":12,\"num_attention_heads\":3,"
-                             "\"intermediate_size\":20,\"vocab_size\":16,\"max_position_embeddings\":16,"
-                             "\"type_vocab_size\":2,\"layer_norm_eps\":1e-12,\"hidden_act\":\"gelu\"}";
+static const char tiny_config[] =
+    "{\"model_type\":\"bert\",\"num_hidden_layers\":2,\"hidden_size\":12,\"num_attention_heads\":3,"
+    "\"intermediate_size\":20,\"vocab_size\":16,\"max_position_embeddings\":16,"
+    "\"type_vocab_size\":2,\"layer_norm_eps\":1e-12,\"hidden_act\":\"gelu\"}";
 
-/* Weights from a fixed generator. old: the prefix "bert." and gamma/beta. skip: leave out tensors with this in their name. */
+/* Weights from a fixed generator. old: the prefix "bert." and gamma/beta. skip: leave out tensors with this in their
+ * name. */
 static inline void tiny_write_weights(const char *dir, bool old, const char *skip)
 {
     struct mode_tensor t[64];

@@ -10,9 +10,8 @@
 const char *mode_status_name(enum mode_status st)
 {
     switch (st) {
-#define X(name, code, exit_code, text)                                                                       \
-    case MODE_##name:                                                                                        \
-        return #name;
+#define X(name, code, exit_code, text)                                                                                 \
+    case MODE_##name: return #name;
         MODE_STATUS_MAP(X)
 #undef X
     }
@@ -22,9 +21,8 @@ const char *mode_status_name(enum mode_status st)
 int mode_status_exit_code(enum mode_status st)
 {
     switch (st) {
-#define X(name, code, exit_code, text)                                                                       \
-    case MODE_##name:                                                                                        \
-        return exit_code;
+#define X(name, code, exit_code, text)                                                                                 \
+    case MODE_##name: return exit_code;
         MODE_STATUS_MAP(X)
 #undef X
     }
@@ -55,8 +53,7 @@ enum mode_status mode_error_prefix(struct mode_error *err, enum mode_status st, 
     va_start(ap, fmt);
     int n = vsnprintf(err->text, sizeof err->text, fmt, ap);
     va_end(ap);
-    if (n >= 0 && (size_t)n < sizeof err->text)
-        snprintf(err->text + n, sizeof err->text - (size_t)n, ": %s", old);
+    if (n >= 0 && (size_t)n < sizeof err->text) snprintf(err->text + n, sizeof err->text - (size_t)n, ": %s", old);
     return err->status;
 }
 

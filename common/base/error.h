@@ -16,22 +16,22 @@
 #include <stddef.h>
 
 /* name, number (fixed: it travels in messages), process exit code, text */
-#define MODE_STATUS_MAP(X)                                                                                   \
-    X(OK, 0, 0, "ok")                                                                                        \
-    X(E_VALUE, 1, 65, "a value is out of range")                                                             \
-    X(E_SHAPE, 2, 65, "tensor shapes disagree")                                                              \
-    X(E_MEMORY, 3, 70, "not enough memory")                                                                  \
-    X(E_IO, 4, 74, "file or socket failure")                                                                 \
-    X(E_FORMAT, 5, 65, "data is malformed or of another version")                                            \
-    X(E_PEER, 6, 69, "another service is unreachable; retry may help")                                       \
-    X(E_DEVICE, 7, 70, "the compute device failed")                                                          \
-    X(E_STOPPED, 8, 143, "asked to stop")                                                                    \
-    X(E_USAGE, 9, 2, "the command line is wrong")                                                            \
-    X(E_CONFIG, 10, 78, "the configuration is wrong")                                                        \
-    X(E_NOINPUT, 11, 66, "an input does not exist")                                                          \
-    X(E_CREATE, 12, 73, "an output cannot be created")                                                       \
-    X(E_PERM, 13, 77, "permission denied")                                                                   \
-    X(E_TEMP, 14, 75, "a temporary condition; try again later")                                              \
+#define MODE_STATUS_MAP(X)                                                                                             \
+    X(OK, 0, 0, "ok")                                                                                                  \
+    X(E_VALUE, 1, 65, "a value is out of range")                                                                       \
+    X(E_SHAPE, 2, 65, "tensor shapes disagree")                                                                        \
+    X(E_MEMORY, 3, 70, "not enough memory")                                                                            \
+    X(E_IO, 4, 74, "file or socket failure")                                                                           \
+    X(E_FORMAT, 5, 65, "data is malformed or of another version")                                                      \
+    X(E_PEER, 6, 69, "another service is unreachable; retry may help")                                                 \
+    X(E_DEVICE, 7, 70, "the compute device failed")                                                                    \
+    X(E_STOPPED, 8, 143, "asked to stop")                                                                              \
+    X(E_USAGE, 9, 2, "the command line is wrong")                                                                      \
+    X(E_CONFIG, 10, 78, "the configuration is wrong")                                                                  \
+    X(E_NOINPUT, 11, 66, "an input does not exist")                                                                    \
+    X(E_CREATE, 12, 73, "an output cannot be created")                                                                 \
+    X(E_PERM, 13, 77, "permission denied")                                                                             \
+    X(E_TEMP, 14, 75, "a temporary condition; try again later")                                                        \
     X(E_GENERIC, 15, 1, "failed")
 
 enum mode_status {

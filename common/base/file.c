@@ -43,7 +43,8 @@ enum mode_status mode_file_read(const char *path, size_t max_bytes, char **data,
         goto out;
     }
     if ((uint64_t)sb.st_size > max_bytes) {
-        st = MODE_FAIL(err, MODE_E_VALUE, "%s: %lld bytes, at most %zu are read", path, (long long)sb.st_size, max_bytes);
+        st = MODE_FAIL(err, MODE_E_VALUE, "%s: %lld bytes, at most %zu are read", path, (long long)sb.st_size,
+                       max_bytes);
         goto out;
     }
     size_t cap = (size_t)sb.st_size + 2; /* the NUL, and room to notice the end; pipes and devices have no size */
@@ -130,7 +131,8 @@ enum mode_status mode_file_write_parts(const char *path, const struct mode_file_
     size_t written = 0;
     int fd = mkostemp(temp, O_CLOEXEC);
     if (fd < 0) {
-        st = MODE_FAIL(err, errno == ENOSPC ? MODE_E_IO : MODE_E_CREATE, "%s: cannot be created: %s", temp, strerror(errno));
+        st = MODE_FAIL(err, errno == ENOSPC ? MODE_E_IO : MODE_E_CREATE, "%s: cannot be created: %s", temp,
+                       strerror(errno));
         free(temp);
         return st;
     }
@@ -166,7 +168,10 @@ enum mode_status mode_dir_make(const char *path, struct mode_error *err)
         char keep = *s;
         *s = '\0';
         if (mkdir(p, 0777) != 0 && errno != EEXIST) {
-            st = MODE_FAIL(err, errno == EACCES ? MODE_E_PERM : errno == ENOSPC || errno == EDQUOT ? MODE_E_IO : MODE_E_CREATE,
+            st = MODE_FAIL(err,
+                           errno == EACCES                      ? MODE_E_PERM
+                           : errno == ENOSPC || errno == EDQUOT ? MODE_E_IO
+                                                                : MODE_E_CREATE,
                            "%s: folder cannot be made: %s", p, strerror(errno));
             break;
         }

@@ -13,8 +13,7 @@
 
 /* Read a whole file of at most max_bytes (0 = 1 GiB) into *data (malloc'd, NUL-terminated for convenience, the
  * NUL not counted; the caller frees). MODE_E_NOINPUT if it does not exist, MODE_E_VALUE if larger. */
-enum mode_status mode_file_read(const char *path, size_t max_bytes, char **data, size_t *size,
-                                struct mode_error *err);
+enum mode_status mode_file_read(const char *path, size_t max_bytes, char **data, size_t *size, struct mode_error *err);
 enum mode_status mode_file_write_atomic(const char *path, const void *data, size_t size, struct mode_error *err);
 /* The same for a file made of several pieces, written one after another (no copy of a large whole). */
 struct mode_file_part {

@@ -21,8 +21,8 @@ void mode_log_set_level(enum mode_log_level level);
 void mode_log_write(enum mode_log_level level, const char *event, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 #define mode_log_error(event, ...) mode_log_write(MODE_LOG_ERROR, event, __VA_ARGS__)
-#define mode_log_warn(event, ...) mode_log_write(MODE_LOG_WARN, event, __VA_ARGS__)
-#define mode_log_info(event, ...) mode_log_write(MODE_LOG_INFO, event, __VA_ARGS__)
+#define mode_log_warn(event, ...)  mode_log_write(MODE_LOG_WARN, event, __VA_ARGS__)
+#define mode_log_info(event, ...)  mode_log_write(MODE_LOG_INFO, event, __VA_ARGS__)
 #define mode_log_debug(event, ...) mode_log_write(MODE_LOG_DEBUG, event, __VA_ARGS__)
 /* error line with status, place and the sentence of err */
 void mode_log_failure(const char *event, const struct mode_error *err);

@@ -30,16 +30,26 @@ struct mode_option {
     const char *help;
 };
 
-#define MODE_OPT_STR(type, field, name, value, meta, help)                                                   \
-    {MODE_OPTION_STR, name, offsetof(type, field), value, meta, help}
-#define MODE_OPT_INT(type, field, name, value, meta, help)                                                   \
-    {MODE_OPTION_INT, name, offsetof(type, field), value, meta, help}
-#define MODE_OPT_REAL(type, field, name, value, meta, help)                                                  \
-    {MODE_OPTION_REAL, name, offsetof(type, field), value, meta, help}
-#define MODE_OPT_FLAG(type, field, name, help)                                                               \
-    {MODE_OPTION_FLAG, name, offsetof(type, field), NULL, NULL, help}
-#define MODE_OPT_END                                                                                         \
-    {MODE_OPTION_END, NULL, 0, NULL, NULL, NULL}
+#define MODE_OPT_STR(type, field, name, value, meta, help)                                                             \
+    {                                                                                                                  \
+        MODE_OPTION_STR, name, offsetof(type, field), value, meta, help                                                \
+    }
+#define MODE_OPT_INT(type, field, name, value, meta, help)                                                             \
+    {                                                                                                                  \
+        MODE_OPTION_INT, name, offsetof(type, field), value, meta, help                                                \
+    }
+#define MODE_OPT_REAL(type, field, name, value, meta, help)                                                            \
+    {                                                                                                                  \
+        MODE_OPTION_REAL, name, offsetof(type, field), value, meta, help                                               \
+    }
+#define MODE_OPT_FLAG(type, field, name, help)                                                                         \
+    {                                                                                                                  \
+        MODE_OPTION_FLAG, name, offsetof(type, field), NULL, NULL, help                                                \
+    }
+#define MODE_OPT_END                                                                                                   \
+    {                                                                                                                  \
+        MODE_OPTION_END, NULL, 0, NULL, NULL, NULL                                                                     \
+    }
 
 /* Fill *out from defaults, environment (names prefixed with env_prefix, e.g. "MODE_") and argv[1..argc-1].
  * Positional arguments are moved, in order, to the front of argv: argv[1..*n_args]. Strings are borrowed from

@@ -14,15 +14,15 @@
 
 #include <stdint.h>
 
-enum mode_rng_purpose { /* numbers are fixed: changing one changes every run's bytes */
-    MODE_RNG_CAPTION = 1, /* which caption of a sample                    */
-    MODE_RNG_SAMPLE = 2,  /* which vectors the clustering sees            */
-    MODE_RNG_KMEANS = 3,  /* initial centres, refills                     */
-    MODE_RNG_OUT = 4,     /* out-of-cluster pairs                         */
-    MODE_RNG_ORDER = 5,   /* order of samples in an epoch                 */
-    MODE_RNG_CROP = 6,    /* random resized crop                          */
-    MODE_RNG_INIT = 7,    /* initial weights                              */
-    MODE_RNG_TEST = 99
+enum mode_rng_purpose {                       /* numbers are fixed: changing one changes every run's bytes */
+                        MODE_RNG_CAPTION = 1, /* which caption of a sample                    */
+                        MODE_RNG_SAMPLE = 2,  /* which vectors the clustering sees            */
+                        MODE_RNG_KMEANS = 3,  /* initial centres, refills                     */
+                        MODE_RNG_OUT = 4,     /* out-of-cluster pairs                         */
+                        MODE_RNG_ORDER = 5,   /* order of samples in an epoch                 */
+                        MODE_RNG_CROP = 6,    /* random resized crop                          */
+                        MODE_RNG_INIT = 7,    /* initial weights                              */
+                        MODE_RNG_TEST = 99
 };
 
 struct mode_rng {

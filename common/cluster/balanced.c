@@ -27,12 +27,12 @@ struct auction {
     int64_t *size;          /* [k] */
     double *price;          /* [k] what a row must beat: the lowest bid once all places are taken */
     double *seat;           /* [k] what an imaginary row must beat; each centre holds at most one */
-    int32_t *tree;       /* [2 * leaves] tournament over seat[]; leaf leaves + k is centre k; -1 = nobody */
-    int leaves;          /* a power of two >= k */
-    unsigned char *held; /* [k] an imaginary row sits here */
-    int32_t *queue;      /* [n + imaginary] ring of those without a place */
-    float *scratch;      /* [threads, MODE_COST_BLOCK, k]; NULL when all is kept */
-    float *all;          /* [n, k] costs, or NULL */
+    int32_t *tree;          /* [2 * leaves] tournament over seat[]; leaf leaves + k is centre k; -1 = nobody */
+    int leaves;             /* a power of two >= k */
+    unsigned char *held;    /* [k] an imaginary row sits here */
+    int32_t *queue;         /* [n + imaginary] ring of those without a place */
+    float *scratch;         /* [threads, MODE_COST_BLOCK, k]; NULL when all is kept */
+    float *all;             /* [n, k] costs, or NULL */
     double eps;
     int64_t bids, refreshed;
 };
@@ -107,8 +107,7 @@ static int32_t winner(const struct auction *a, int32_t left, int32_t right)
 
 static void seat_changed(struct auction *a, int k)
 {
-    for (int at = (a->leaves + k) / 2; at >= 1; at /= 2)
-        a->tree[at] = winner(a, a->tree[2 * at], a->tree[2 * at + 1]);
+    for (int at = (a->leaves + k) / 2; at >= 1; at /= 2) a->tree[at] = winner(a, a->tree[2 * at], a->tree[2 * at + 1]);
 }
 
 /* Cheapest seat, its price, and the next cheapest price. */
@@ -282,12 +281,11 @@ enum mode_status mode_balanced_assign(int32_t *id, double *price, struct mode_ba
     a.queue = malloc((size_t)(n + a.imaginary) * sizeof *a.queue);
     if ((size_t)n <= params->keep_bytes / sizeof *a.all / (size_t)k)
         a.all = malloc((size_t)n * (size_t)k * sizeof *a.all);
-    if (!a.all)
-        a.scratch = malloc((size_t)mode_parallel_threads() * MODE_COST_BLOCK * (size_t)k * sizeof *a.scratch);
+    if (!a.all) a.scratch = malloc((size_t)mode_parallel_threads() * MODE_COST_BLOCK * (size_t)k * sizeof *a.scratch);
     if (!a.cand || !a.limit || !a.heap || !a.size || !a.price || !a.seat || !a.tree || !a.held || !a.queue ||
         (!a.all && !a.scratch)) {
-        st = MODE_FAIL(err, MODE_E_MEMORY, "balanced assignment: no memory for %lld rows and %d centres",
-                       (long long)n, k);
+        st = MODE_FAIL(err, MODE_E_MEMORY, "balanced assignment: no memory for %lld rows and %d centres", (long long)n,
+                       k);
         goto out;
     }
     for (int j = 0; j < a.leaves; j++) a.tree[a.leaves + j] = j < k ? j : -1;

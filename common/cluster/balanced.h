@@ -19,15 +19,15 @@ struct mode_balanced_params {
     int candidates;    /* centres remembered per row, 2 .. 64; rows look beyond them when priced out */
     size_t keep_bytes; /* keep all n * k costs when they fit into this; otherwise measure rows again */
 };
-#define MODE_BALANCED_PARAMS_DEFAULT                                                                         \
-    {                                                                                                        \
-        .tolerance = 1e-3, .start = 0, .candidates = 32, .keep_bytes = (size_t)2 << 30                       \
+#define MODE_BALANCED_PARAMS_DEFAULT                                                                                   \
+    {                                                                                                                  \
+        .tolerance = 1e-3, .start = 0, .candidates = 32, .keep_bytes = (size_t)2 << 30                                 \
     }
 
 struct mode_balanced_stats {
-    double objective; /* sum of costs                                   */
-    double bound;     /* no balanced assignment has a smaller sum of costs: the final prices prove it */
-    double epsilon;   /* objective <= bound + n * epsilon (+ rounding of f32 costs) */
+    double objective;        /* sum of costs                                   */
+    double bound;            /* no balanced assignment has a smaller sum of costs: the final prices prove it */
+    double epsilon;          /* objective <= bound + n * epsilon (+ rounding of f32 costs) */
     int64_t bids, refreshed; /* bids made; rows whose candidates were looked up anew */
     int64_t largest, smallest;
 };

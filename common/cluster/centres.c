@@ -17,12 +17,11 @@ static enum mode_status need_meta(const struct mode_safetensors *f, const char *
 {
     *value = mode_safetensors_meta(f, key);
     if (*value) return MODE_OK;
-    return MODE_FAIL(err, MODE_E_FORMAT, "%s: metadata \"%s\" is missing; is this a centres file?", path,
-                     key);
+    return MODE_FAIL(err, MODE_E_FORMAT, "%s: metadata \"%s\" is missing; is this a centres file?", path, key);
 }
 
-static enum mode_status meta_u64(const struct mode_safetensors *f, const char *path, const char *key,
-                                 uint64_t *out, struct mode_error *err)
+static enum mode_status meta_u64(const struct mode_safetensors *f, const char *path, const char *key, uint64_t *out,
+                                 struct mode_error *err)
 {
     const char *text;
     char *end;
@@ -30,8 +29,8 @@ static enum mode_status meta_u64(const struct mode_safetensors *f, const char *p
     if (st) return st;
     *out = strtoull(text, &end, 10);
     if (text[0] < '0' || text[0] > '9' || *end)
-        return MODE_FAIL(err, MODE_E_FORMAT, "%s: metadata \"%s\" is \"%.40s\", expected a whole number",
-                         path, key, text);
+        return MODE_FAIL(err, MODE_E_FORMAT, "%s: metadata \"%s\" is \"%.40s\", expected a whole number", path, key,
+                         text);
     return MODE_OK;
 }
 
@@ -39,8 +38,7 @@ static enum mode_status check_groups(const struct mode_centres *c, const char *p
 {
     for (int64_t i = 0; i < (int64_t)(c->m + c->n) * c->d; i++) {
         float v = i < (int64_t)c->m * c->d ? c->fine[i] : c->coarse[i - (int64_t)c->m * c->d];
-        if (!isfinite(v))
-            return MODE_FAIL(err, MODE_E_FORMAT, "%s: a centre holds a value that is not finite", path);
+        if (!isfinite(v)) return MODE_FAIL(err, MODE_E_FORMAT, "%s: a centre holds a value that is not finite", path);
     }
     bool *seen = mode_xcalloc((size_t)c->n, sizeof *seen);
     int missing = c->n;
@@ -49,16 +47,15 @@ static enum mode_status check_groups(const struct mode_centres *c, const char *p
         if (g < 0 || g >= c->n || c->fine_size[i] < 0) {
             free(seen);
             return MODE_FAIL(err, MODE_E_FORMAT,
-                             "%s: fine centre %d has coarse id %d and %lld rows; expected an id in [0, %d)",
-                             path, i, g, (long long)c->fine_size[i], c->n);
+                             "%s: fine centre %d has coarse id %d and %lld rows; expected an id in [0, %d)", path, i, g,
+                             (long long)c->fine_size[i], c->n);
         }
         missing -= !seen[g];
         seen[g] = true;
     }
     free(seen);
     if (missing)
-        return MODE_FAIL(err, MODE_E_FORMAT, "%s: %d of %d coarse groups have no fine centre", path, missing,
-                         c->n);
+        return MODE_FAIL(err, MODE_E_FORMAT, "%s: %d of %d coarse groups have no fine centre", path, missing, c->n);
     return MODE_OK;
 }
 
@@ -79,14 +76,12 @@ enum mode_status mode_centres_load(struct mode_centres *c, const char *path, str
     if ((st = mode_safetensors_need(&f, "fine_size", MODE_DTYPE_I64, 1, per_fine, &size, err))) goto out;
     int64_t n = coarse->dim[0];
     if (n < 1 || m < n || m > MAX_CENTRES || d < 1 || d > MAX_DIM) {
-        st = MODE_FAIL(
-            err, MODE_E_FORMAT,
-            "%s: %lld fine centres, %lld coarse groups, width %lld; expected 1 <= coarse <= fine <= %d", path,
-            (long long)m, (long long)n, (long long)d, MAX_CENTRES);
+        st = MODE_FAIL(err, MODE_E_FORMAT,
+                       "%s: %lld fine centres, %lld coarse groups, width %lld; expected 1 <= coarse <= fine <= %d",
+                       path, (long long)m, (long long)n, (long long)d, MAX_CENTRES);
         goto out;
     }
-    if ((st = need_meta(&f, path, "metric", &metric, err)) ||
-        (st = need_meta(&f, path, "encoder_id", &id, err)) ||
+    if ((st = need_meta(&f, path, "metric", &metric, err)) || (st = need_meta(&f, path, "encoder_id", &id, err)) ||
         (st = need_meta(&f, path, "certificate", &certificate, err)) ||
         (st = meta_u64(&f, path, "seed", &c->seed, err)) ||
         (st = meta_u64(&f, path, "sample_size", &c->sample_size, err)))
@@ -96,8 +91,7 @@ enum mode_status mode_centres_load(struct mode_centres *c, const char *path, str
     } else if (strcmp(metric, "cosine") == 0) {
         c->metric = MODE_METRIC_COSINE;
     } else {
-        st =
-            MODE_FAIL(err, MODE_E_FORMAT, "%s: metric \"%.40s\", expected euclidean or cosine", path, metric);
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: metric \"%.40s\", expected euclidean or cosine", path, metric);
         goto out;
     }
     c->m = (int)m;
@@ -126,10 +120,9 @@ out:
 
 enum mode_status mode_centres_save(const struct mode_centres *c, const char *path, struct mode_error *err)
 {
-    struct mode_tensor t[] = {mode_tensor_2d(c->fine, MODE_DTYPE_F32, c->m, c->d),
-                              mode_tensor_2d(c->coarse, MODE_DTYPE_F32, c->n, c->d),
-                              mode_tensor_1d(c->fine_to_coarse, MODE_DTYPE_I32, c->m),
-                              mode_tensor_1d(c->fine_size, MODE_DTYPE_I64, c->m)};
+    struct mode_tensor t[] = {
+        mode_tensor_2d(c->fine, MODE_DTYPE_F32, c->m, c->d), mode_tensor_2d(c->coarse, MODE_DTYPE_F32, c->n, c->d),
+        mode_tensor_1d(c->fine_to_coarse, MODE_DTYPE_I32, c->m), mode_tensor_1d(c->fine_size, MODE_DTYPE_I64, c->m)};
     const char *names[] = {"fine", "coarse", "fine_to_coarse", "fine_size"};
     for (int i = 0; i < 4; i++) t[i].name = names[i];
     char seed[24], sample[24];
@@ -157,8 +150,8 @@ void mode_centres_clear(struct mode_centres *c)
     *c = (struct mode_centres){0};
 }
 
-enum mode_status mode_centres_check_encoder(const struct mode_centres *c, const char *encoder_id,
-                                            const char *what, struct mode_error *err)
+enum mode_status mode_centres_check_encoder(const struct mode_centres *c, const char *encoder_id, const char *what,
+                                            struct mode_error *err)
 {
     if (encoder_id && strcmp(encoder_id, c->encoder_id) == 0) return MODE_OK;
     return MODE_FAIL(err, MODE_E_VALUE,

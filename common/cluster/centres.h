@@ -31,7 +31,7 @@ enum mode_status mode_centres_load(struct mode_centres *c, const char *path, str
 enum mode_status mode_centres_save(const struct mode_centres *c, const char *path, struct mode_error *err);
 void mode_centres_clear(struct mode_centres *c);
 /* MODE_E_VALUE with a sentence unless encoder_id is the centres' own; what names the vectors. */
-enum mode_status mode_centres_check_encoder(const struct mode_centres *c, const char *encoder_id,
-                                            const char *what, struct mode_error *err);
+enum mode_status mode_centres_check_encoder(const struct mode_centres *c, const char *encoder_id, const char *what,
+                                            struct mode_error *err);
 
 #endif

@@ -36,8 +36,7 @@ static void lengths_item(void *ctx, int64_t item, int thread)
     struct lengths *l = ctx;
     (void)thread;
     int64_t end = (item + 1) * MODE_COST_BLOCK < l->n ? (item + 1) * MODE_COST_BLOCK : l->n;
-    for (int64_t i = item * MODE_COST_BLOCK; i < end; i++)
-        l->out[i] = (float)square_length(l->v + i * l->d, l->d);
+    for (int64_t i = item * MODE_COST_BLOCK; i < end; i++) l->out[i] = (float)square_length(l->v + i * l->d, l->d);
 }
 
 enum mode_status mode_cost_open(struct mode_cost *cost, enum mode_metric metric, const float *x, int64_t n,
@@ -51,8 +50,7 @@ enum mode_status mode_cost_open(struct mode_cost *cost, enum mode_metric metric,
     cost->c_sq = malloc((size_t)k * sizeof *cost->c_sq);
     if (!cost->x_sq || !cost->c_sq) {
         mode_cost_close(cost);
-        return MODE_FAIL(err, MODE_E_MEMORY, "clustering: no memory for the lengths of %lld rows",
-                         (long long)n);
+        return MODE_FAIL(err, MODE_E_MEMORY, "clustering: no memory for the lengths of %lld rows", (long long)n);
     }
     struct lengths lx = {x, cost->x_sq, n, d}, lc = {c, cost->c_sq, k, d};
     mode_parallel_for((n + MODE_COST_BLOCK - 1) / MODE_COST_BLOCK, lengths_item, &lx);
@@ -73,8 +71,8 @@ void mode_cost_block(const struct mode_cost *cost, float *out, int64_t first, in
     MODE_ASSERT(first >= 0 && rows >= 0 && first + rows <= cost->n);
     if (rows == 0) return;
     bool cosine = cost->metric == MODE_METRIC_COSINE;
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, k, d, cosine ? -1.0f : -2.0f,
-                cost->x + first * d, d, cost->c, d, 0.0f, out, k);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, k, d, cosine ? -1.0f : -2.0f, cost->x + first * d, d,
+                cost->c, d, 0.0f, out, k);
     for (int i = 0; i < rows; i++) {
         float *o = out + (int64_t)i * k, base = cosine ? 1.0f : cost->x_sq[first + i];
         for (int j = 0; j < k; j++) {
@@ -111,8 +109,8 @@ static void check_item(void *ctx, int64_t item, int thread)
     }
 }
 
-enum mode_status mode_rows_check(const float *x, int64_t n, int d, bool unit, const int64_t *number,
-                                 const char *what, struct mode_error *err)
+enum mode_status mode_rows_check(const float *x, int64_t n, int d, bool unit, const int64_t *number, const char *what,
+                                 struct mode_error *err)
 {
     struct check c = {.x = x, .n = n, .d = d, .unit = unit, .bad = INT64_MAX};
     mode_parallel_for((n + MODE_COST_BLOCK - 1) / MODE_COST_BLOCK, check_item, &c);
@@ -120,8 +118,6 @@ enum mode_status mode_rows_check(const float *x, int64_t n, int d, bool unit, co
     if (bad == INT64_MAX) return MODE_OK;
     double s = square_length(x + bad * d, d);
     long long row = (long long)(number ? number[bad] : bad);
-    if (!isfinite(s))
-        return MODE_FAIL(err, MODE_E_VALUE, "%s: row %lld holds a value that is not finite", what, row);
-    return MODE_FAIL(err, MODE_E_VALUE, "%s: row %lld has length %.6f, expected 1 (unit rows)", what, row,
-                     sqrt(s));
+    if (!isfinite(s)) return MODE_FAIL(err, MODE_E_VALUE, "%s: row %lld holds a value that is not finite", what, row);
+    return MODE_FAIL(err, MODE_E_VALUE, "%s: row %lld has length %.6f, expected 1 (unit rows)", what, row, sqrt(s));
 }

@@ -30,7 +30,7 @@ void mode_cost_block(const struct mode_cost *cost, float *out, int64_t first, in
 
 /* MODE_E_VALUE naming the first row that is not finite or, where unit is set, not of length 1 +- 1e-3. what
  * names the rows ("feat of shard 3"); number [n] gives the rows' numbers there, NULL: 0, 1, ... */
-enum mode_status mode_rows_check(const float *x, int64_t n, int d, bool unit, const int64_t *number,
-                                 const char *what, struct mode_error *err);
+enum mode_status mode_rows_check(const float *x, int64_t n, int d, bool unit, const int64_t *number, const char *what,
+                                 struct mode_error *err);
 
 #endif

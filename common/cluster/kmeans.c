@@ -10,8 +10,8 @@
 
 /* k different rows, drawn without replacement. Rows equal to one already taken are passed over as long as
  * there are others, so that duplicate captions do not start two centres at one place. */
-static enum mode_status draw_start(float *centres, const float *x, int64_t n, int d,
-                                   const struct mode_kmeans_params *p, struct mode_error *err)
+static enum mode_status draw_start(float *centres, const float *x, int64_t n, int d, const struct mode_kmeans_params *p,
+                                   struct mode_error *err)
 {
     size_t row_bytes = (size_t)d * sizeof *x;
     uint32_t *order = malloc((size_t)n * sizeof *order);
@@ -81,9 +81,8 @@ static void move_centres(float *centres, const int32_t *id, const float *x, int6
     mode_parallel_for(p->k, update_item, &u);
 }
 
-enum mode_status mode_kmeans_train(float *centres, int32_t *id, struct mode_kmeans_stats *stats,
-                                   const float *x, int64_t n, int d, const struct mode_kmeans_params *p,
-                                   struct mode_error *err)
+enum mode_status mode_kmeans_train(float *centres, int32_t *id, struct mode_kmeans_stats *stats, const float *x,
+                                   int64_t n, int d, const struct mode_kmeans_params *p, struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
     struct mode_kmeans_stats s = {0};

@@ -26,9 +26,9 @@ struct mode_kmeans_params {
     bool (*stopping)(void *ctx); /* may be NULL; true ends with MODE_E_STOPPED            */
     void *ctx;
 };
-#define MODE_KMEANS_PARAMS_DEFAULT                                                                           \
-    {                                                                                                        \
-        .iterations = 25, .tolerance = 1e-4, .metric = MODE_METRIC_EUCLIDEAN                                 \
+#define MODE_KMEANS_PARAMS_DEFAULT                                                                                     \
+    {                                                                                                                  \
+        .iterations = 25, .tolerance = 1e-4, .metric = MODE_METRIC_EUCLIDEAN                                           \
     }
 
 struct mode_kmeans_stats {
@@ -41,8 +41,7 @@ struct mode_kmeans_stats {
 
 /* centres [k, d], id [n] in [0, k): the balanced assignment the final centres are means of.
  * Errors: MODE_E_VALUE (k > n), MODE_E_MEMORY, MODE_E_STOPPED. x [n, d] must be finite (mode_rows_check). */
-enum mode_status mode_kmeans_train(float *centres, int32_t *id, struct mode_kmeans_stats *stats,
-                                   const float *x, int64_t n, int d, const struct mode_kmeans_params *params,
-                                   struct mode_error *err);
+enum mode_status mode_kmeans_train(float *centres, int32_t *id, struct mode_kmeans_stats *stats, const float *x,
+                                   int64_t n, int d, const struct mode_kmeans_params *params, struct mode_error *err);
 
 #endif

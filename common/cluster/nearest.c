@@ -63,8 +63,8 @@ static void nearest_item(void *ctx, int64_t item, int thread)
     }
 }
 
-enum mode_status mode_nearest(int32_t *id, float *distance, enum mode_metric metric, const float *x,
-                              int64_t n, const float *c, int k, int d, struct mode_error *err)
+enum mode_status mode_nearest(int32_t *id, float *distance, enum mode_metric metric, const float *x, int64_t n,
+                              const float *c, int k, int d, struct mode_error *err)
 {
     struct mode_cost cost;
     enum mode_status st = mode_cost_open(&cost, metric, x, n, c, k, d, err);
@@ -73,8 +73,7 @@ enum mode_status mode_nearest(int32_t *id, float *distance, enum mode_metric met
     a.scratch = malloc((size_t)mode_parallel_threads() * MODE_COST_BLOCK * (size_t)k * sizeof *a.scratch);
     if (!a.scratch) {
         mode_cost_close(&cost);
-        return MODE_FAIL(err, MODE_E_MEMORY, "nearest centre: no memory for blocks of %d x %d",
-                         MODE_COST_BLOCK, k);
+        return MODE_FAIL(err, MODE_E_MEMORY, "nearest centre: no memory for blocks of %d x %d", MODE_COST_BLOCK, k);
     }
     if (cost.c_sq) {
         a.c_max = 0;

@@ -12,7 +12,7 @@
 
 /* id [n] in [0, k); distance [n] (may be NULL): euclidean: L2 (not squared); cosine: 1 - x.c.
  * x [n, d], c [k, d]; cosine: both unit rows. Errors: MODE_E_MEMORY. */
-enum mode_status mode_nearest(int32_t *id, float *distance, enum mode_metric metric, const float *x,
-                              int64_t n, const float *c, int k, int d, struct mode_error *err);
+enum mode_status mode_nearest(int32_t *id, float *distance, enum mode_metric metric, const float *x, int64_t n,
+                              const float *c, int k, int d, struct mode_error *err);
 
 #endif

@@ -20,10 +20,10 @@ struct mode_two_step_params {
     bool (*stopping)(void *ctx);
     void *ctx;
 };
-#define MODE_TWO_STEP_PARAMS_DEFAULT                                                                         \
-    {                                                                                                        \
-        .fine = 1024, .coarse = 4, .fine_iterations = 50, .coarse_iterations = 100, .tolerance = 1e-4,       \
-        .metric = MODE_METRIC_EUCLIDEAN                                                                      \
+#define MODE_TWO_STEP_PARAMS_DEFAULT                                                                                   \
+    {                                                                                                                  \
+        .fine = 1024, .coarse = 4, .fine_iterations = 50, .coarse_iterations = 100, .tolerance = 1e-4,                 \
+        .metric = MODE_METRIC_EUCLIDEAN                                                                                \
     }
 
 /* out: everything but encoder_id, filled; clear with mode_centres_clear, also after a failure. x [n, d] unit

@@ -105,8 +105,8 @@ static enum mode_status read_merges(struct mode__bpe *b, const char *path, const
         const char *end = line ? strchr(++line, '\n') : NULL;
         const char *blank = end ? memchr(line, ' ', (size_t)(end - line)) : NULL;
         if (!blank) {
-            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: line %d: expected two symbols and a blank, %d merges are needed", path,
-                           rank + 2, N_MERGES);
+            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: line %d: expected two symbols and a blank, %d merges are needed",
+                           path, rank + 2, N_MERGES);
             break;
         }
         const char *right = blank + 1, *stop = end > right && end[-1] == '\r' ? end - 1 : end;
@@ -116,8 +116,9 @@ static enum mode_status read_merges(struct mode__bpe *b, const char *path, const
         mode_str_add(&joined, line, (size_t)(blank - line));
         mode_str_add(&joined, right, (size_t)(stop - right));
         if (l < 0 || r < 0 || !mode_token_map_add(&ids, joined.data, joined.len, FIRST_MERGE + rank)) {
-            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: line %d: \"%.*s\" is not a merge of two symbols known so far into a new one",
-                           path, rank + 2, (int)(stop - line < 80 ? stop - line : 80), line);
+            st = MODE_FAIL(err, MODE_E_FORMAT,
+                           "%s: line %d: \"%.*s\" is not a merge of two symbols known so far into a new one", path,
+                           rank + 2, (int)(stop - line < 80 ? stop - line : 80), line);
             break;
         }
         pair_add(b, l, r, rank);
@@ -146,7 +147,8 @@ enum mode_status mode__bpe_open(struct mode_tokenizer *t, const char *path, enum
         st = gunzip(&text, path, data, size, err);
     else
         mode_str_add(&text, data, size);
-    if (!st && memchr(text.data, '\0', text.len)) st = MODE_FAIL(err, MODE_E_FORMAT, "%s: holds a zero byte: not a text", path);
+    if (!st && memchr(text.data, '\0', text.len))
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: holds a zero byte: not a text", path);
     if (!st) st = read_merges(b, path, text.data, err);
     mode_str_clear(&text);
     free(data);
@@ -284,7 +286,8 @@ static size_t word_length(const struct mode__bpe *b, const struct mode_runes *r,
     bool letters = mode_rune_is_letter(c);
     for (n = 1; i + n < r->len; n++) {
         c = r->data[i + n];
-        if (letters ? !mode_rune_is_letter(c) : mode_rune_is_space(c) || mode_rune_is_letter(c) || mode_rune_is_number(c))
+        if (letters ? !mode_rune_is_letter(c)
+                    : mode_rune_is_space(c) || mode_rune_is_letter(c) || mode_rune_is_number(c))
             break;
     }
     return n;

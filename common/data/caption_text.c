@@ -18,10 +18,9 @@ static enum mode_status parse_one(struct mode_text_key *k, const char *text, siz
         field -= 2;
     }
     if (ext == 0 || ext >= sizeof k->ext || field >= sizeof k->field || (colon && field == 0))
-        return MODE_FAIL(
-            err, MODE_E_VALUE,
-            "caption selector \"%.*s\" is not understood; expected txt, json:<field> or json:<field>[]",
-            (int)n, text);
+        return MODE_FAIL(err, MODE_E_VALUE,
+                         "caption selector \"%.*s\" is not understood; expected txt, json:<field> or json:<field>[]",
+                         (int)n, text);
     for (size_t i = 0; i < ext; i++)
         k->ext[i] = (char)(text[i] >= 'A' && text[i] <= 'Z' ? text[i] - 'A' + 'a' : text[i]);
     if (colon) memcpy(k->field, colon + 1, field);
@@ -81,8 +80,7 @@ static bool usable(struct mode_text_choice *out, const char **text, size_t *n)
     while (len > 0 && is_blank(p[0])) p++, len--;
     while (len > 0 && is_blank(p[len - 1])) len--;
     if (len == 0 || (len == 1 && p[0] == '"')) {
-        refuse(out, MODE_FATE_EMPTY_CAPTION,
-               len ? "the caption is a lone double quote" : "the caption is empty");
+        refuse(out, MODE_FATE_EMPTY_CAPTION, len ? "the caption is a lone double quote" : "the caption is empty");
         return false;
     }
     *text = p;
@@ -121,17 +119,13 @@ static bool tame_json(char *p, size_t n)
             continue;
         }
         switch (p[i]) {
-        case '"':
-            in_string = true;
-            break;
+        case '"': in_string = true; break;
         case '{':
         case '[':
             if (++depth > MODE_JSON_MAX_DEPTH) return false;
             break;
         case '}':
-        case ']':
-            depth--;
-            break;
+        case ']': depth--; break;
         case 'N':
         case 'I':
         case '-':
@@ -143,8 +137,7 @@ static bool tame_json(char *p, size_t n)
                 break;
             }
             break;
-        default:
-            break;
+        default: break;
         }
     }
     return true;
@@ -194,8 +187,7 @@ static void choose_from_list(struct mode_text_choice *out, const json_t *list, b
     const char *text;
     size_t n, n_usable = 0;
     if (count == 0) refuse(out, MODE_FATE_EMPTY_CAPTION, "the list of captions is empty");
-    for (size_t i = 0; i < count; i++)
-        n_usable += usable_json(out, entry_text(json_array_get(list, i)), &text, &n);
+    for (size_t i = 0; i < count; i++) n_usable += usable_json(out, entry_text(json_array_get(list, i)), &text, &n);
     if (n_usable == 0) return;
     if (all) {
         take_list(out, list, count);
@@ -209,8 +201,8 @@ static void choose_from_list(struct mode_text_choice *out, const json_t *list, b
         }
 }
 
-static void choose_from_json(struct mode_text_choice *out, const struct mode_text_key *k, const char *data,
-                             size_t size, bool all, struct mode_rng *rng)
+static void choose_from_json(struct mode_text_choice *out, const struct mode_text_key *k, const char *data, size_t size,
+                             bool all, struct mode_rng *rng)
 {
     json_error_t e;
     char why[sizeof out->why];

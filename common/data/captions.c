@@ -21,13 +21,11 @@ static const char magic[8] = {'M', 'O', 'D', 'E', 'C', 'A', 'P', '\n'};
 const char *mode_fate_name(enum mode_fate fate)
 {
     switch (fate) {
-#define X(name, code, text)                                                                                  \
-    case MODE_FATE_##name:                                                                                   \
-        return text;
+#define X(name, code, text)                                                                                            \
+    case MODE_FATE_##name: return text;
         MODE_FATE_MAP(X)
 #undef X
-    case MODE_FATE_COUNT:
-        break;
+    case MODE_FATE_COUNT: break;
     }
     return "?";
 }
@@ -63,9 +61,9 @@ static const char *string_at(const uint8_t *strings, uint64_t strings_size, uint
     return s;
 }
 
-static enum mode_status load_sample(struct mode_captions *c, struct mode_sample *s, uint32_t i,
-                                    const uint8_t *r, const uint8_t *strings, uint64_t strings_size,
-                                    const char *path, struct mode_error *err)
+static enum mode_status load_sample(struct mode_captions *c, struct mode_sample *s, uint32_t i, const uint8_t *r,
+                                    const uint8_t *strings, uint64_t strings_size, const char *path,
+                                    struct mode_error *err)
 {
     const uint32_t fate = get32(r + 48);
     s->image_offset = get64(r);
@@ -81,18 +79,14 @@ static enum mode_status load_sample(struct mode_captions *c, struct mode_sample 
                          MODE_FATE_COUNT - 1);
     s->fate = (uint8_t)fate;
     if (!s->key || !s->caption)
-        return MODE_FAIL(err, MODE_E_FORMAT,
-                         "%s: the %s of sample %u lies outside the strings or is not text", path,
+        return MODE_FAIL(err, MODE_E_FORMAT, "%s: the %s of sample %u lies outside the strings or is not text", path,
                          s->key ? "caption" : "key", i);
     if (s->image_offset > c->data_size || s->image_size > c->data_size - s->image_offset)
-        return MODE_FAIL(err, MODE_E_FORMAT,
-                         "%s: the image of sample %u lies at byte %llu, %llu bytes; the tar has %llu", path,
-                         i, (unsigned long long)s->image_offset, (unsigned long long)s->image_size,
-                         (unsigned long long)c->data_size);
-    if (fate == MODE_FATE_KEPT &&
-        (s->image_size == 0 || s->caption[0] == '\0' || s->caption_index >= s->caption_count))
-        return MODE_FAIL(err, MODE_E_FORMAT, "%s: sample %u is kept but lacks an image or a caption", path,
-                         i);
+        return MODE_FAIL(
+            err, MODE_E_FORMAT, "%s: the image of sample %u lies at byte %llu, %llu bytes; the tar has %llu", path, i,
+            (unsigned long long)s->image_offset, (unsigned long long)s->image_size, (unsigned long long)c->data_size);
+    if (fate == MODE_FATE_KEPT && (s->image_size == 0 || s->caption[0] == '\0' || s->caption_index >= s->caption_count))
+        return MODE_FAIL(err, MODE_E_FORMAT, "%s: sample %u is kept but lacks an image or a caption", path, i);
     return MODE_OK;
 }
 
@@ -104,30 +98,27 @@ enum mode_status mode_captions_load(struct mode_captions *c, const char *path, s
     const uint8_t *p = c->map.data;
     const uint64_t size = c->map.size;
     if (size < HEADER_BYTES || memcmp(p, magic, sizeof magic) != 0) {
-        st = MODE_FAIL(err, MODE_E_FORMAT,
-                       "%s: not a captions file (%llu bytes, expected the magic \"MODECAP\")", path,
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: not a captions file (%llu bytes, expected the magic \"MODECAP\")", path,
                        (unsigned long long)size);
         goto out;
     }
     const uint32_t version = get32(p + 8), n_samples = get32(p + 12);
     if (version != VERSION) {
-        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: captions file of version %u, this build reads version %d",
-                       path, version, VERSION);
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: captions file of version %u, this build reads version %d", path,
+                       version, VERSION);
         goto out;
     }
     const uint64_t check = XXH3_64bits(p + CHECKED_FROM, (size_t)size - CHECKED_FROM);
     if (get64(p + 16) != check) {
-        st = MODE_FAIL(err, MODE_E_FORMAT,
-                       "%s: checksum %016llx stored, %016llx computed; the file is damaged", path,
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: checksum %016llx stored, %016llx computed; the file is damaged", path,
                        (unsigned long long)get64(p + 16), (unsigned long long)check);
         goto out;
     }
     const uint64_t file_size = get64(p + 24), strings_size = get64(p + 32);
-    if (file_size != size || n_samples > MAX_SAMPLES ||
-        (uint64_t)n_samples * RECORD_BYTES > size - HEADER_BYTES ||
+    if (file_size != size || n_samples > MAX_SAMPLES || (uint64_t)n_samples * RECORD_BYTES > size - HEADER_BYTES ||
         strings_size != size - HEADER_BYTES - (uint64_t)n_samples * RECORD_BYTES) {
-        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: %llu bytes cannot hold %u samples and %llu bytes of strings",
-                       path, (unsigned long long)size, n_samples, (unsigned long long)strings_size);
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: %llu bytes cannot hold %u samples and %llu bytes of strings", path,
+                       (unsigned long long)size, n_samples, (unsigned long long)strings_size);
         goto out;
     }
     const uint8_t *records = p + HEADER_BYTES, *strings = records + (size_t)n_samples * RECORD_BYTES;
@@ -138,8 +129,7 @@ enum mode_status mode_captions_load(struct mode_captions *c, const char *path, s
     c->cut_at = get64(p + 72);
     const char *name = string_at(strings, strings_size, get64(p + 80), get32(p + 88));
     if (!name) {
-        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: the shard's name lies outside the strings or is not text",
-                       path);
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: the shard's name lies outside the strings or is not text", path);
         goto out;
     }
     c->shard_name = mode_xstrdup(name);
@@ -148,8 +138,7 @@ enum mode_status mode_captions_load(struct mode_captions *c, const char *path, s
     c->n_samples = n_samples;
     for (uint32_t i = 0; i < n_samples; i++) {
         struct mode_sample *s = &c->samples[i];
-        if ((st = load_sample(c, s, i, records + (size_t)i * RECORD_BYTES, strings, strings_size, path, err)))
-            goto out;
+        if ((st = load_sample(c, s, i, records + (size_t)i * RECORD_BYTES, strings, strings_size, path, err))) goto out;
         c->fate_count[s->fate]++;
         if (s->fate == MODE_FATE_KEPT) c->rows[c->n_rows++] = i;
     }
@@ -180,8 +169,7 @@ enum mode_status mode_captions_save(const struct mode_captions *c, const char *p
     struct mode_str file = {0}, strings = {0};
     uint8_t head[HEADER_BYTES] = {0}, record[RECORD_BYTES];
     if (c->n_samples > MAX_SAMPLES)
-        return MODE_FAIL(err, MODE_E_VALUE, "%s: %u samples, at most %d are stored", path, c->n_samples,
-                         MAX_SAMPLES);
+        return MODE_FAIL(err, MODE_E_VALUE, "%s: %u samples, at most %d are stored", path, c->n_samples, MAX_SAMPLES);
     mode_str_add(&file, head, sizeof head);
     add_string(&strings, head + 80, head + 88, c->shard_name);
     for (uint32_t i = 0; i < c->n_samples; i++) {

@@ -17,17 +17,17 @@
 #include <stdint.h>
 
 /* Every sample of a shard ends in exactly one of these. Numbers are fixed: they are in files. */
-#define MODE_FATE_MAP(X)                                                                                     \
-    X(KEPT, 0, "kept")                                                                                       \
-    X(NO_IMAGE, 1, "no_image")           /* no member with an image extension                        */      \
-    X(NO_CAPTION, 2, "no_caption")       /* no text member or field                                   */     \
-    X(EMPTY_CAPTION, 3, "empty_caption") /* None, empty, white space only, a lone double quote        */     \
-    X(BAD_JSON, 4, "bad_json")                                                                               \
-    X(BAD_IMAGE, 5, "bad_image")       /* magic says image, decoding says no                        */       \
-    X(NOT_AN_IMAGE, 6, "not_an_image") /* e.g. an HTML page saved as .jpg                           */       \
-    X(IMAGE_TOO_LARGE, 7, "image_too_large")                                                                 \
-    X(DUPLICATE_KEY, 8, "duplicate_key") /* key seen earlier in this shard                            */     \
-    X(TRUNCATED, 9, "truncated")         /* the tar ends inside this sample                           */     \
+#define MODE_FATE_MAP(X)                                                                                               \
+    X(KEPT, 0, "kept")                                                                                                 \
+    X(NO_IMAGE, 1, "no_image")           /* no member with an image extension                        */                \
+    X(NO_CAPTION, 2, "no_caption")       /* no text member or field                                   */               \
+    X(EMPTY_CAPTION, 3, "empty_caption") /* None, empty, white space only, a lone double quote        */               \
+    X(BAD_JSON, 4, "bad_json")                                                                                         \
+    X(BAD_IMAGE, 5, "bad_image")       /* magic says image, decoding says no                        */                 \
+    X(NOT_AN_IMAGE, 6, "not_an_image") /* e.g. an HTML page saved as .jpg                           */                 \
+    X(IMAGE_TOO_LARGE, 7, "image_too_large")                                                                           \
+    X(DUPLICATE_KEY, 8, "duplicate_key") /* key seen earlier in this shard                            */               \
+    X(TRUNCATED, 9, "truncated")         /* the tar ends inside this sample                           */               \
     X(BAD_TEXT, 10, "bad_text")          /* caption is not UTF-8                                      */
 
 enum mode_fate {
@@ -51,15 +51,15 @@ struct mode_sample {
 };
 
 struct mode_captions {
-    struct mode_mapping map; /* the file; keys and captions point into it */
-    char *shard_name;        /* as people call it                         */
-    uint64_t shard_size;     /* bytes of the file                         */
-    uint64_t data_size;      /* bytes of the tar within it: more than shard_size when it is compressed; image
-                                offsets count in these (data/tar.h: mode_tar_data) */
-    uint32_t n_samples;      /* all samples of the shard, in tar order    */
-    struct mode_sample *samples;                       /* [n_samples]                           */
-    uint32_t n_rows;                                   /* kept samples                              */
-    uint32_t *rows;                                    /* [n_rows] index into samples, ascending    */
+    struct mode_mapping map;     /* the file; keys and captions point into it */
+    char *shard_name;            /* as people call it                         */
+    uint64_t shard_size;         /* bytes of the file                         */
+    uint64_t data_size;          /* bytes of the tar within it: more than shard_size when it is compressed; image
+                                    offsets count in these (data/tar.h: mode_tar_data) */
+    uint32_t n_samples;          /* all samples of the shard, in tar order    */
+    struct mode_sample *samples; /* [n_samples]                           */
+    uint32_t n_rows;             /* kept samples                              */
+    uint32_t *rows;              /* [n_rows] index into samples, ascending    */
     uint64_t fate_count[MODE_FATE_COUNT];              /* sums to n_samples            */
     uint64_t warn_duplicate_ext, warn_ignored_members; /* counted oddities */
     uint64_t cut_at; /* where a truncated tar ends: byte of the member that is not whole; 0 = it is whole */

@@ -9,8 +9,7 @@ static bool has_blank(const char *s)
     return s[strcspn(s, " \t\r\n\v\f")] != '\0';
 }
 
-enum mode_status mode_dali_index_write(const char *path, const struct mode_sample_list *s,
-                                       struct mode_error *err)
+enum mode_status mode_dali_index_write(const char *path, const struct mode_sample_list *s, struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
     struct mode_str lines = {0}, text = {0};
@@ -22,11 +21,10 @@ enum mode_status mode_dali_index_write(const char *path, const struct mode_sampl
             const struct mode_member *m = &s->members[k];
             if (has_blank(g->key) || has_blank(m->ext))
                 st = MODE_FAIL(err, MODE_E_VALUE,
-                               "%s: sample %zu has a blank in its name, which a DALI index cannot hold", path,
-                               i);
+                               "%s: sample %zu has a blank in its name, which a DALI index cannot hold", path, i);
             else if (m->whole)
-                mode_str_printf(&lines, "%s%s %llu %llu %s.%s", n++ ? " " : "", m->ext,
-                                (unsigned long long)m->offset, (unsigned long long)m->size, g->key, m->ext);
+                mode_str_printf(&lines, "%s%s %llu %llu %s.%s", n++ ? " " : "", m->ext, (unsigned long long)m->offset,
+                                (unsigned long long)m->size, g->key, m->ext);
         }
         if (n) {
             mode_str_add_char(&lines, '\n');

@@ -11,7 +11,6 @@
 
 /* All samples of the list, kept by MoDE or not; members that are not whole are left out. The format cannot
  * hold names with blanks: MODE_E_VALUE. */
-enum mode_status mode_dali_index_write(const char *path, const struct mode_sample_list *s,
-                                       struct mode_error *err);
+enum mode_status mode_dali_index_write(const char *path, const struct mode_sample_list *s, struct mode_error *err);
 
 #endif

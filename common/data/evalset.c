@@ -45,8 +45,7 @@ static void free_lines(char **lines, int n)
 }
 
 /* dir/name as lines: at least one, none blank, UTF-8. */
-static enum mode_status read_words(const char *dir, const char *name, char ***lines, int *n,
-                                   struct mode_error *err)
+static enum mode_status read_words(const char *dir, const char *name, char ***lines, int *n, struct mode_error *err)
 {
     char *path = mode_path_join(dir, name), *text = NULL;
     size_t size;
@@ -169,8 +168,8 @@ static enum mode_status add_texts(struct mode_evalset *e, const uint8_t *p, uint
 }
 
 static enum mode_status add_sample(struct mode_evalset *e, const struct mode_tar_data *d,
-                                   const struct mode_sample_list *s, const struct mode_group *g,
-                                   const char *path, struct mode_error *err)
+                                   const struct mode_sample_list *s, const struct mode_group *g, const char *path,
+                                   struct mode_error *err)
 {
     const struct mode_member *image = mode_group_image(s, g);
     const char *ext = e->kind == MODE_TASK_CLASSIFICATION ? "cls" : "txt";
@@ -292,8 +291,8 @@ char *mode_evalset_prompt(const struct mode_evalset *e, int template_index, int 
     return s.data;
 }
 
-static enum mode_status add_file_digest(struct mode_str *sums, const char *dir, const char *name,
-                                        bool optional, struct mode_error *err)
+static enum mode_status add_file_digest(struct mode_str *sums, const char *dir, const char *name, bool optional,
+                                        struct mode_error *err)
 {
     char hex[MODE_DIGEST_HEX];
     uint64_t size;
@@ -309,8 +308,7 @@ static enum mode_status add_file_digest(struct mode_str *sums, const char *dir, 
 
 enum mode_status mode_evalset_digest(const char *dir, char hex[MODE_DIGEST_HEX], struct mode_error *err)
 {
-    static const char *const words[] = {"dataset_type.txt", "classnames.txt",
-                                        "zeroshot_classification_templates.txt"};
+    static const char *const words[] = {"dataset_type.txt", "classnames.txt", "zeroshot_classification_templates.txt"};
     struct mode_str sums = {0};
     int64_t n_shards;
     enum mode_status st = read_n_shards(dir, &n_shards, err);

@@ -45,7 +45,6 @@ char *mode_evalset_prompt(const struct mode_evalset *e, int template_index, int 
 /* Digest over every file of the task (words, labels, pictures); and over its words alone: kind, class names
  * and templates, captions, in order. */
 enum mode_status mode_evalset_digest(const char *dir, char hex[MODE_DIGEST_HEX], struct mode_error *err);
-enum mode_status mode_evalset_words_digest(const char *dir, char hex[MODE_DIGEST_HEX],
-                                           struct mode_error *err);
+enum mode_status mode_evalset_words_digest(const char *dir, char hex[MODE_DIGEST_HEX], struct mode_error *err);
 
 #endif

@@ -11,8 +11,7 @@ enum mode_image_type mode_image_sniff(const uint8_t *data, size_t size)
 {
     if (size >= 3 && memcmp(data, "\xff\xd8\xff", 3) == 0) return MODE_IMAGE_JPEG;
     if (size >= 8 && memcmp(data, "\x89PNG\r\n\x1a\n", 8) == 0) return MODE_IMAGE_PNG;
-    if (size >= 12 && memcmp(data, "RIFF", 4) == 0 && memcmp(data + 8, "WEBP", 4) == 0)
-        return MODE_IMAGE_WEBP;
+    if (size >= 12 && memcmp(data, "RIFF", 4) == 0 && memcmp(data + 8, "WEBP", 4) == 0) return MODE_IMAGE_WEBP;
     return MODE_IMAGE_UNKNOWN;
 }
 
@@ -27,42 +26,35 @@ enum mode_status mode_image_reserve(struct mode_image *im, uint64_t width, uint6
         return MODE_FAIL(err, MODE_E_VALUE, "a picture of %llu x %llu pixels, at most %u a side are allowed",
                          (unsigned long long)width, (unsigned long long)height, limits->max_side);
     if (width * height > limits->max_pixels)
-        return MODE_FAIL(
-            err, MODE_E_VALUE, "a picture of %llu x %llu pixels, at most %llu in all are allowed",
-            (unsigned long long)width, (unsigned long long)height, (unsigned long long)limits->max_pixels);
+        return MODE_FAIL(err, MODE_E_VALUE, "a picture of %llu x %llu pixels, at most %llu in all are allowed",
+                         (unsigned long long)width, (unsigned long long)height, (unsigned long long)limits->max_pixels);
     size_t bytes;
     uint8_t *rgb = mode_mul_size((size_t)(width * height), 3, &bytes) ? malloc(bytes) : NULL;
     if (!rgb)
-        return MODE_FAIL(err, MODE_E_MEMORY, "no memory for a picture of %llu x %llu pixels",
-                         (unsigned long long)width, (unsigned long long)height);
+        return MODE_FAIL(err, MODE_E_MEMORY, "no memory for a picture of %llu x %llu pixels", (unsigned long long)width,
+                         (unsigned long long)height);
     *im = (struct mode_image){.rgb = rgb, .width = (int)width, .height = (int)height};
     return MODE_OK;
 }
 
-static enum mode_status decode(struct mode_image *im, int *width, int *height, const uint8_t *data,
-                               size_t size, const struct mode_image_limits *limits, struct mode_error *err)
+static enum mode_status decode(struct mode_image *im, int *width, int *height, const uint8_t *data, size_t size,
+                               const struct mode_image_limits *limits, struct mode_error *err)
 {
     if (size > limits->max_bytes)
         return MODE_FAIL(err, MODE_E_VALUE, "a picture file of %zu bytes, at most %zu are allowed", size,
                          limits->max_bytes);
     switch (mode_image_sniff(data, size)) {
-    case MODE_IMAGE_JPEG:
-        return mode_jpeg_decode(im, width, height, data, size, limits, err);
-    case MODE_IMAGE_PNG:
-        return mode_png_decode(im, width, height, data, size, limits, err);
-    case MODE_IMAGE_WEBP:
-        return mode_webp_decode(im, width, height, data, size, limits, err);
-    case MODE_IMAGE_UNKNOWN:
-        break;
+    case MODE_IMAGE_JPEG: return mode_jpeg_decode(im, width, height, data, size, limits, err);
+    case MODE_IMAGE_PNG: return mode_png_decode(im, width, height, data, size, limits, err);
+    case MODE_IMAGE_WEBP: return mode_webp_decode(im, width, height, data, size, limits, err);
+    case MODE_IMAGE_UNKNOWN: break;
     }
     return MODE_FAIL(err, MODE_E_FORMAT, "not a JPEG, PNG or WebP picture");
 }
 
-enum mode_status mode_image_header(const uint8_t *data, size_t size, int *width, int *height,
-                                   struct mode_error *err)
+enum mode_status mode_image_header(const uint8_t *data, size_t size, int *width, int *height, struct mode_error *err)
 {
-    const struct mode_image_limits any = {
-        .max_pixels = UINT64_MAX, .max_side = UINT32_MAX, .max_bytes = SIZE_MAX};
+    const struct mode_image_limits any = {.max_pixels = UINT64_MAX, .max_side = UINT32_MAX, .max_bytes = SIZE_MAX};
     return decode(NULL, width, height, data, size, &any, err);
 }
 
@@ -83,12 +75,11 @@ void mode_image_clear(struct mode_image *im)
 enum mode_status mode_image_resize(struct mode_image *out, const struct mode_image *in, int width, int height,
                                    double x0, double y0, double x1, double y1, struct mode_error *err)
 {
-    const struct mode_image_limits any = {
-        .max_pixels = UINT64_MAX, .max_side = 1 << 24, .max_bytes = SIZE_MAX};
+    const struct mode_image_limits any = {.max_pixels = UINT64_MAX, .max_side = 1 << 24, .max_bytes = SIZE_MAX};
     const struct mode_rgb_view view = {
         .rgb = in->rgb, .stride = (size_t)in->width * 3, .width = in->width, .height = in->height};
-    enum mode_status st = mode_image_reserve(out, width > 0 ? (uint64_t)width : 0,
-                                             height > 0 ? (uint64_t)height : 0, &any, err);
+    enum mode_status st = mode_image_reserve(out, width > 0 ? (uint64_t)width : 0, height > 0 ? (uint64_t)height : 0,
+                                             &any, err);
     if (st) return st;
     st = mode_resize_rgb(out->rgb, width, height, &view, x0, y0, x1, y1, true, err);
     if (st) mode_image_clear(out);

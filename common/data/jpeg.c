@@ -41,8 +41,7 @@ static void hear(j_common_ptr c, int level)
     case JWRN_HIT_MARKER:
     case JWRN_HUFF_BAD_CODE:
     case JWRN_JPEG_EOF:
-    case JWRN_MUST_RESYNC:
-        fail(c);
+    case JWRN_MUST_RESYNC: fail(c);
     }
 }
 
@@ -72,8 +71,8 @@ static void cmyk_to_rgb(uint8_t *rgb, const uint8_t *cmyk, size_t n)
     }
 }
 
-enum mode_status mode_jpeg_decode(struct mode_image *im, int *width, int *height, const uint8_t *data,
-                                  size_t size, const struct mode_image_limits *limits, struct mode_error *err)
+enum mode_status mode_jpeg_decode(struct mode_image *im, int *width, int *height, const uint8_t *data, size_t size,
+                                  const struct mode_image_limits *limits, struct mode_error *err)
 {
     struct decoder j;
     enum mode_status st;

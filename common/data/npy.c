@@ -34,8 +34,8 @@ enum mode_status mode_npy_write(const char *path, const struct mode_tensor *t, s
     while ((MAGIC + LENGTH + dict.len + 1) % ALIGN != 0) mode_str_add_char(&dict, ' ');
     mode_str_add_char(&dict, '\n');
 
-    unsigned char head[MAGIC + LENGTH] = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, (unsigned char)(dict.len & 255),
-                                          (unsigned char)(dict.len >> 8)};
+    unsigned char head[MAGIC + LENGTH] = {
+        0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, (unsigned char)(dict.len & 255), (unsigned char)(dict.len >> 8)};
     struct mode_file_part parts[3] = {{head, sizeof head}, {dict.data, dict.len}, {t->data, mode_tensor_bytes(t)}};
     enum mode_status st = mode_file_write_parts(path, parts, 3, err);
     mode_str_clear(&dict);

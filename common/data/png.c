@@ -19,8 +19,8 @@ static int decode_grey16(spng_ctx *ctx, struct mode_image *im)
     return rc;
 }
 
-enum mode_status mode_png_decode(struct mode_image *im, int *width, int *height, const uint8_t *data,
-                                 size_t size, const struct mode_image_limits *limits, struct mode_error *err)
+enum mode_status mode_png_decode(struct mode_image *im, int *width, int *height, const uint8_t *data, size_t size,
+                                 const struct mode_image_limits *limits, struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
     struct spng_ihdr head;

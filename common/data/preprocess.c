@@ -29,8 +29,7 @@ static void normalise(const struct mode_preprocess *p, const uint8_t *rgb, float
     }
 }
 
-static enum mode_status check(const struct mode_preprocess *p, const struct mode_image *im,
-                              struct mode_error *err)
+static enum mode_status check(const struct mode_preprocess *p, const struct mode_image *im, struct mode_error *err)
 {
     if (p->size < 1 || p->size > 1 << 14)
         return MODE_FAIL(err, MODE_E_VALUE, "input size %d, expected 1 to %d", p->size, 1 << 14);
@@ -83,8 +82,8 @@ static void centre(int64_t n, int64_t s, int64_t *from, int64_t *to, int64_t *co
     }
 }
 
-enum mode_status mode_preprocess_eval(const struct mode_preprocess *p, const struct mode_image *im,
-                                      float *out, struct mode_error *err)
+enum mode_status mode_preprocess_eval(const struct mode_preprocess *p, const struct mode_image *im, float *out,
+                                      struct mode_error *err)
 {
     struct mode_image_limits limits = MODE_IMAGE_LIMITS_DEFAULT;
     struct mode_image resized = {0};
@@ -94,8 +93,7 @@ enum mode_status mode_preprocess_eval(const struct mode_preprocess *p, const str
     if (st) return st;
     resized_size(p, im, &w, &h);
     if (w > (int64_t)limits.max_pixels / h)
-        return MODE_FAIL(err, MODE_E_VALUE,
-                         "a picture of %dx%d pixels is too thin: resized it would have %lld x %lld",
+        return MODE_FAIL(err, MODE_E_VALUE, "a picture of %dx%d pixels is too thin: resized it would have %lld x %lld",
                          im->width, im->height, (long long)w, (long long)h);
     if ((st = mode_image_resize(&resized, im, (int)w, (int)h, 0, 0, im->width, im->height, err))) goto out;
     const size_t size = (size_t)p->size;
@@ -117,14 +115,13 @@ out:
 }
 
 /* torchvision's RandomResizedCrop.get_params: ten tries, then the centre at the nearest allowed aspect. */
-static void random_crop(struct mode_rng *r, int width, int height, double scale_min, double scale_max, int *x,
-                        int *y, int *w, int *h)
+static void random_crop(struct mode_rng *r, int width, int height, double scale_min, double scale_max, int *x, int *y,
+                        int *w, int *h)
 {
     const double ratio_min = 3.0 / 4.0, ratio_max = 4.0 / 3.0;
     const double log_min = log(ratio_min), log_max = log(ratio_max);
     for (int i = 0; i < 10; i++) {
-        const double area =
-            (double)width * height * (scale_min + (scale_max - scale_min) * mode_rng_uniform(r));
+        const double area = (double)width * height * (scale_min + (scale_max - scale_min) * mode_rng_uniform(r));
         const double aspect = exp(log_min + (log_max - log_min) * mode_rng_uniform(r));
         const double cw = rint(sqrt(area * aspect)), ch = rint(sqrt(area / aspect));
         if (cw < 1 || cw > width || ch < 1 || ch > height) continue;
@@ -145,16 +142,16 @@ static void random_crop(struct mode_rng *r, int width, int height, double scale_
     *y = (height - *h) / 2;
 }
 
-enum mode_status mode_preprocess_train(const struct mode_preprocess *p, const struct mode_image *im,
-                                       double scale_min, double scale_max, uint64_t seed, uint64_t epoch,
-                                       uint64_t sample, float *out, struct mode_error *err)
+enum mode_status mode_preprocess_train(const struct mode_preprocess *p, const struct mode_image *im, double scale_min,
+                                       double scale_max, uint64_t seed, uint64_t epoch, uint64_t sample, float *out,
+                                       struct mode_error *err)
 {
     int x, y, w, h;
     enum mode_status st = check(p, im, err);
     if (st) return st;
     if (!(scale_min > 0 && scale_min <= scale_max && scale_max <= 1))
-        return MODE_FAIL(err, MODE_E_VALUE, "crop area %g to %g, expected 0 < smallest <= largest <= 1",
-                         scale_min, scale_max);
+        return MODE_FAIL(err, MODE_E_VALUE, "crop area %g to %g, expected 0 < smallest <= largest <= 1", scale_min,
+                         scale_max);
     struct mode_rng r = mode_rng_for(seed, MODE_RNG_CROP, epoch, sample);
     random_crop(&r, im->width, im->height, scale_min, scale_max, &x, &y, &w, &h);
     const size_t size = (size_t)p->size;

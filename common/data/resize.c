@@ -12,10 +12,8 @@
 #define HAVE_AVX2 0
 #endif
 
-enum {
-    PRECISION = 32 - 8 - 2
-};                      /* fractional bits of a coefficient: 8 for the pixel, 2 for overshoot and sign */
-enum { LOW_BITS = 15 }; /* a coefficient is split so that each part fits a 16-bit multiply */
+enum { PRECISION = 32 - 8 - 2 }; /* fractional bits of a coefficient: 8 for the pixel, 2 for overshoot and sign */
+enum { LOW_BITS = 15 };          /* a coefficient is split so that each part fits a 16-bit multiply */
 
 /* The taps of one direction: output i is the sum of n[i] inputs from first[i] on, weighted by k[i * n_max
  * ...]. */
@@ -44,8 +42,7 @@ static void taps_clear(struct taps *t)
     *t = (struct taps){0};
 }
 
-static enum mode_status taps_make(struct taps *t, int n_in, double in0, double in1, int n_out,
-                                  struct mode_error *err)
+static enum mode_status taps_make(struct taps *t, int n_in, double in0, double in1, int n_out, struct mode_error *err)
 {
     /* Pillow takes the box in single precision */
     const float lo = (float)in0, hi = (float)in1;
@@ -65,8 +62,7 @@ static enum mode_status taps_make(struct taps *t, int n_in, double in0, double i
     if (!t->first || !t->n || !t->k || !w) {
         free(w);
         taps_clear(t);
-        return MODE_FAIL(err, MODE_E_MEMORY, "no memory for the resize weights of %d to %d pixels", n_in,
-                         n_out);
+        return MODE_FAIL(err, MODE_E_MEMORY, "no memory for the resize weights of %d to %d pixels", n_in, n_out);
     }
     for (int i = 0; i < n_out; i++) {
         const double centre = (double)lo + (i + 0.5) * scale;
@@ -114,8 +110,7 @@ static void horizontal_plain(uint8_t *out, const uint8_t *row, const struct taps
     }
 }
 
-static void vertical_plain(uint8_t *out, const uint8_t *rows, size_t stride, size_t n_bytes, const int32_t *k,
-                           int n)
+static void vertical_plain(uint8_t *out, const uint8_t *rows, size_t stride, size_t n_bytes, const int32_t *k, int n)
 {
     for (size_t x = 0; x < n_bytes; x++) {
         int32_t sum = 1 << (PRECISION - 1);
@@ -153,8 +148,7 @@ static bool taps_pair(struct taps *t, bool horizontal)
 
 /* Reads up to 16 bytes from the first byte of each group of four taps: the caller sees to it that they exist.
  */
-__attribute__((target("avx2"))) static void horizontal_avx2(uint8_t *out, const uint8_t *row,
-                                                            const struct taps *t)
+__attribute__((target("avx2"))) static void horizontal_avx2(uint8_t *out, const uint8_t *row, const struct taps *t)
 {
     const __m128i order = _mm_setr_epi8(0, 3, 1, 4, 2, 5, -1, -1, 6, 9, 7, 10, 8, 11, -1, -1);
     const __m128i half = _mm_set1_epi32(1 << (PRECISION - 1));
@@ -166,10 +160,9 @@ __attribute__((target("avx2"))) static void horizontal_avx2(uint8_t *out, const 
         for (int j = 0; j < t->n[i]; j += 4, p += 12, k += 32) {
             const __m128i bytes = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(const void *)p), order);
             const __m256i px = _mm256_cvtepu8_epi16(bytes);
-            low = _mm256_add_epi32(
-                low, _mm256_madd_epi16(px, _mm256_loadu_si256((const __m256i *)(const void *)k)));
-            high = _mm256_add_epi32(
-                high, _mm256_madd_epi16(px, _mm256_loadu_si256((const __m256i *)(const void *)(k + 16))));
+            low = _mm256_add_epi32(low, _mm256_madd_epi16(px, _mm256_loadu_si256((const __m256i *)(const void *)k)));
+            high = _mm256_add_epi32(high,
+                                    _mm256_madd_epi16(px, _mm256_loadu_si256((const __m256i *)(const void *)(k + 16))));
         }
         const __m256i sum = _mm256_add_epi32(_mm256_slli_epi32(high, LOW_BITS), low);
         __m128i v = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
@@ -229,8 +222,7 @@ static void horizontal_avx2(uint8_t *out, const uint8_t *row, const struct taps 
 {
     horizontal_plain(out, row, t);
 }
-static void vertical_avx2(uint8_t *out, const uint8_t *rows, size_t stride, size_t n_bytes,
-                          const struct taps *t, int i)
+static void vertical_avx2(uint8_t *out, const uint8_t *rows, size_t stride, size_t n_bytes, const struct taps *t, int i)
 {
     vertical_plain(out, rows, stride, n_bytes, t->k + (size_t)i * (size_t)t->n_max, t->n[i]);
 }
@@ -257,18 +249,15 @@ static size_t horizontal_overread(const struct taps *t, int n_in)
     return most;
 }
 
-enum mode_status mode_resize_rgb(uint8_t *out, int width, int height, const struct mode_rgb_view *in,
-                                 double x0, double y0, double x1, double y1, bool simd,
-                                 struct mode_error *err)
+enum mode_status mode_resize_rgb(uint8_t *out, int width, int height, const struct mode_rgb_view *in, double x0,
+                                 double y0, double x1, double y1, bool simd, struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
     struct taps across = {0}, down = {0};
     uint8_t *middle = NULL, *last_row = NULL;
-    if (width < 1 || height < 1 ||
-        !(x0 >= 0 && y0 >= 0 && x1 > x0 && y1 > y0 && x1 <= in->width && y1 <= in->height))
-        return MODE_FAIL(err, MODE_E_VALUE,
-                         "box (%g, %g)-(%g, %g) of a %dx%d picture cannot be resized to %dx%d", x0, y0, x1,
-                         y1, in->width, in->height, width, height);
+    if (width < 1 || height < 1 || !(x0 >= 0 && y0 >= 0 && x1 > x0 && y1 > y0 && x1 <= in->width && y1 <= in->height))
+        return MODE_FAIL(err, MODE_E_VALUE, "box (%g, %g)-(%g, %g) of a %dx%d picture cannot be resized to %dx%d", x0,
+                         y0, x1, y1, in->width, in->height, width, height);
     const bool need_across = width != in->width || x0 != 0 || x1 != width;
     const bool need_down = height != in->height || y0 != 0 || y1 != height;
     const size_t row_bytes = (size_t)width * 3;
@@ -321,12 +310,10 @@ enum mode_status mode_resize_rgb(uint8_t *out, int width, int height, const stru
             if (use)
                 vertical_avx2(to, from, stride, row_bytes, &down, y);
             else
-                vertical_plain(to, from, stride, row_bytes, down.k + (size_t)y * (size_t)down.n_max,
-                               down.n[y]);
+                vertical_plain(to, from, stride, row_bytes, down.k + (size_t)y * (size_t)down.n_max, down.n[y]);
         }
     } else
-        for (int y = 0; y < height; y++)
-            memcpy(out + (size_t)y * row_bytes, rows + (size_t)y * stride, row_bytes);
+        for (int y = 0; y < height; y++) memcpy(out + (size_t)y * row_bytes, rows + (size_t)y * stride, row_bytes);
 out:
     free(middle);
     free(last_row);

@@ -27,8 +27,7 @@ struct mode_rgb_view {
 /* out [height, width, 3], the caller's. The box (x0, y0)-(x1, y1) is in the view's pixels, may be fractional,
  * and lies inside the view. simd false forces the plain path (tests). Errors: MODE_E_VALUE (box or size out
  * of range), MODE_E_MEMORY. */
-enum mode_status mode_resize_rgb(uint8_t *out, int width, int height, const struct mode_rgb_view *in,
-                                 double x0, double y0, double x1, double y1, bool simd,
-                                 struct mode_error *err);
+enum mode_status mode_resize_rgb(uint8_t *out, int width, int height, const struct mode_rgb_view *in, double x0,
+                                 double y0, double x1, double y1, bool simd, struct mode_error *err);
 
 #endif

@@ -52,8 +52,8 @@ static enum mode_status parse_tensor(struct mode_tensor *t, const char *path, co
     json_t *shape;
     json_int_t begin, end;
     json_error_t why;
-    if (json_unpack_ex(entry, &why, 0, "{s:s, s:o, s:[I,I!] !}", "dtype", &dtype_name, "shape", &shape,
-                       "data_offsets", &begin, &end) != 0)
+    if (json_unpack_ex(entry, &why, 0, "{s:s, s:o, s:[I,I!] !}", "dtype", &dtype_name, "shape", &shape, "data_offsets",
+                       &begin, &end) != 0)
         return MODE_FAIL(err, MODE_E_FORMAT,
                          "%s: tensor \"%.100s\": its header entry must hold dtype, shape and data_offsets: %s", path,
                          name, why.text);
@@ -63,8 +63,8 @@ static enum mode_status parse_tensor(struct mode_tensor *t, const char *path, co
                          "I8 U8 BOOL",
                          path, name, dtype_name);
     if (!json_is_array(shape) || json_array_size(shape) > MODE_MAX_DIMS)
-        return MODE_FAIL(err, MODE_E_FORMAT, "%s: tensor \"%.100s\": shape must be an array of at most %d extents", path,
-                         name, MODE_MAX_DIMS);
+        return MODE_FAIL(err, MODE_E_FORMAT, "%s: tensor \"%.100s\": shape must be an array of at most %d extents",
+                         path, name, MODE_MAX_DIMS);
     if (begin < 0 || end < begin || (uint64_t)end > buffer_size)
         return MODE_FAIL(err, MODE_E_FORMAT,
                          "%s: tensor \"%.100s\": data_offsets [%" PRId64 ", %" PRId64 ") do not lie in the %" PRIu64
@@ -113,7 +113,8 @@ static enum mode_status check_cover(const struct mode_safetensors *f, const char
         uint64_t begin = (uint64_t)((const uint8_t *)t->data - buffer);
         if (begin != at)
             return MODE_FAIL(err, MODE_E_FORMAT,
-                             "%s: tensor \"%.100s\" starts at data byte %" PRIu64 ", expected %" PRIu64 ": the extents %s",
+                             "%s: tensor \"%.100s\" starts at data byte %" PRIu64 ", expected %" PRIu64
+                             ": the extents %s",
                              path, t->name, begin, at, begin > at ? "leave a hole" : "overlap");
         at = begin + mode_tensor_bytes(t);
     }
@@ -157,14 +158,15 @@ enum mode_status mode_safetensors_open(struct mode_safetensors *f, const char *p
     const uint8_t *p = f->map.data;
     uint64_t n = 0;
     if (f->map.size >= sizeof lfs - 1 && memcmp(p, lfs, sizeof lfs - 1) == 0) {
-        st = MODE_FAIL(err, MODE_E_FORMAT,
-                       "%s: is a Git LFS pointer, not the tensors themselves. HINT: run `git lfs pull` where it was cloned",
-                       path);
+        st = MODE_FAIL(
+            err, MODE_E_FORMAT,
+            "%s: is a Git LFS pointer, not the tensors themselves. HINT: run `git lfs pull` where it was cloned", path);
         goto out;
     }
     if (f->map.size < LENGTH_BYTES) {
-        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: %zu bytes, a safetensors file has at least 8. HINT: a truncated download?",
-                       path, f->map.size);
+        st = MODE_FAIL(err, MODE_E_FORMAT,
+                       "%s: %zu bytes, a safetensors file has at least 8. HINT: a truncated download?", path,
+                       f->map.size);
         goto out;
     }
     for (int i = 0; i < LENGTH_BYTES; i++) n |= (uint64_t)p[i] << (8 * i);
@@ -176,7 +178,8 @@ enum mode_status mode_safetensors_open(struct mode_safetensors *f, const char *p
     }
     if (n > f->map.size - LENGTH_BYTES) {
         st = MODE_FAIL(err, MODE_E_FORMAT,
-                       "%s: the header claims %" PRIu64 " bytes, the file holds %zu after its first 8. HINT: a truncated "
+                       "%s: the header claims %" PRIu64
+                       " bytes, the file holds %zu after its first 8. HINT: a truncated "
                        "download?",
                        path, n, f->map.size - LENGTH_BYTES);
         goto out;
@@ -233,7 +236,9 @@ enum mode_status mode_safetensors_need(const struct mode_safetensors *f, const c
 {
     char got[160];
     const struct mode_tensor *t = mode_safetensors_find(f, name);
-    if (!t) return MODE_FAIL(err, MODE_E_FORMAT, "tensor \"%s\" is missing (the file holds %zu tensors)", name, f->n_tensors);
+    if (!t)
+        return MODE_FAIL(err, MODE_E_FORMAT, "tensor \"%s\" is missing (the file holds %zu tensors)", name,
+                         f->n_tensors);
     if (t->dtype != dtype)
         return MODE_FAIL(err, MODE_E_FORMAT, "tensor \"%s\" is %s, expected %s", name, mode_dtype_name(t->dtype),
                          mode_dtype_name(dtype));
@@ -269,7 +274,8 @@ static enum mode_status make_header(char **text, const char *path, const struct 
     for (size_t i = 0; i < n_meta; i++) {
         json_t *value = json_string(meta[i].value);
         if (!value || json_object_get(strings, meta[i].key) || json_object_set_new(strings, meta[i].key, value) != 0) {
-            st = MODE_FAIL(err, MODE_E_VALUE, "%s: metadata \"%.100s\" is given twice or is not UTF-8", path, meta[i].key);
+            st = MODE_FAIL(err, MODE_E_VALUE, "%s: metadata \"%.100s\" is given twice or is not UTF-8", path,
+                           meta[i].key);
             goto out;
         }
     }

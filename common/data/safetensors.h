@@ -27,7 +27,7 @@ struct mode_safetensors {
     size_t n_meta;
     struct mode_meta {
         char *key, *value;
-    } *meta;
+    } * meta;
 };
 
 enum mode_status mode_safetensors_open(struct mode_safetensors *f, const char *path, struct mode_error *err);

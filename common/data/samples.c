@@ -7,13 +7,11 @@
 const char *mode_ignored_name(enum mode_ignored i)
 {
     switch (i) {
-#define X(name, text)                                                                                        \
-    case MODE_IGNORED_##name:                                                                                \
-        return text;
+#define X(name, text)                                                                                                  \
+    case MODE_IGNORED_##name: return text;
         MODE_IGNORED_MAP(X)
 #undef X
-    case MODE_IGNORED_COUNT:
-        break;
+    case MODE_IGNORED_COUNT: break;
     }
     return "?";
 }
@@ -71,17 +69,12 @@ static bool is_meta(const char *name)
 static enum mode_ignored judge(const struct mode_tar_member *m, const char **dot)
 {
     switch (m->kind) {
-    case MODE_TAR_LINK:
-        return MODE_IGNORED_LINK;
-    case MODE_TAR_DEVICE:
-        return MODE_IGNORED_DEVICE;
-    case MODE_TAR_SPARSE:
-        return MODE_IGNORED_SPARSE;
+    case MODE_TAR_LINK: return MODE_IGNORED_LINK;
+    case MODE_TAR_DEVICE: return MODE_IGNORED_DEVICE;
+    case MODE_TAR_SPARSE: return MODE_IGNORED_SPARSE;
     case MODE_TAR_FOLDER:
-    case MODE_TAR_OTHER:
-        return MODE_IGNORED_OTHER;
-    case MODE_TAR_FILE:
-        break;
+    case MODE_TAR_OTHER: return MODE_IGNORED_OTHER;
+    case MODE_TAR_FILE: break;
     }
     if (is_unsafe(m->name)) return MODE_IGNORED_UNSAFE;
     if (is_meta(m->name)) return MODE_IGNORED_META;
@@ -105,8 +98,7 @@ static void *grow(void *v, size_t n, size_t size) /* before element n is added; 
     return (n & (n - 1)) == 0 ? mode_xrealloc(v, (n ? 2 * n : 1) * size) : v;
 }
 
-static void add(struct mode_sample_list *s, struct key_set *keys, const struct mode_tar_member *m,
-                const char *dot)
+static void add(struct mode_sample_list *s, struct key_set *keys, const struct mode_tar_member *m, const char *dot)
 {
     const size_t key_size = (size_t)(dot - m->name);
     struct mode_group *g = s->n_groups ? &s->groups[s->n_groups - 1] : NULL;
@@ -128,14 +120,14 @@ static void add(struct mode_sample_list *s, struct key_set *keys, const struct m
         s->non_contiguous += g->again;
     }
     s->members = grow(s->members, s->n_members, sizeof *s->members);
-    s->members[s->n_members++] =
-        (struct mode_member){.ext = ext, .offset = m->offset, .size = m->size, .whole = m->whole};
+    s->members[s->n_members++] = (struct mode_member){
+        .ext = ext, .offset = m->offset, .size = m->size, .whole = m->whole};
     g->n++;
     if (!m->whole) g->cut = true;
 }
 
-enum mode_status mode_samples_list(struct mode_sample_list *s, const struct mode_tar_data *d,
-                                   const char *path, struct mode_error *err)
+enum mode_status mode_samples_list(struct mode_sample_list *s, const struct mode_tar_data *d, const char *path,
+                                   struct mode_error *err)
 {
     struct key_set keys = {0};
     struct mode_tar t = mode_tar_walk(d, path);

@@ -13,14 +13,14 @@
 #include "data/tar.h"
 
 /* Members which are part of no sample, by reason. */
-#define MODE_IGNORED_MAP(X)                                                                                  \
-    X(LINK, "link")                                                                                          \
-    X(DEVICE, "device")                                                                                      \
-    X(SPARSE, "sparse")                                                                                      \
-    X(OTHER, "other_type")   /* unknown type, or a name too long or not readable   */                        \
-    X(UNSAFE, "unsafe_name") /* absolute, or with a ".." component                */                         \
-    X(META, "meta")          /* __x__ or below it                                          */                \
-    X(HIDDEN, "hidden")      /* base name begins with a dot                            */                    \
+#define MODE_IGNORED_MAP(X)                                                                                            \
+    X(LINK, "link")                                                                                                    \
+    X(DEVICE, "device")                                                                                                \
+    X(SPARSE, "sparse")                                                                                                \
+    X(OTHER, "other_type")   /* unknown type, or a name too long or not readable   */                                  \
+    X(UNSAFE, "unsafe_name") /* absolute, or with a ".." component                */                                   \
+    X(META, "meta")          /* __x__ or below it                                          */                          \
+    X(HIDDEN, "hidden")      /* base name begins with a dot                            */                              \
     X(NO_EXTENSION, "no_extension")
 
 enum mode_ignored {
@@ -58,8 +58,8 @@ struct mode_sample_list {
 };
 
 /* Errors: those of mode_tar_next. */
-enum mode_status mode_samples_list(struct mode_sample_list *s, const struct mode_tar_data *d,
-                                   const char *path, struct mode_error *err);
+enum mode_status mode_samples_list(struct mode_sample_list *s, const struct mode_tar_data *d, const char *path,
+                                   struct mode_error *err);
 void mode_sample_list_clear(struct mode_sample_list *s);
 uint64_t mode_sample_list_ignored(const struct mode_sample_list *s); /* sum */
 

@@ -88,8 +88,7 @@ static enum mode_status unpack(struct mode_tar_data *d, const char *path, bool *
             cap = cap ? cap * 2 : (size_t)1 << 20;
             uint8_t *more = realloc(d->unpacked, cap);
             if (!more) {
-                st = MODE_FAIL(err, MODE_E_MEMORY, "%s: no memory to unpack more than %zu bytes", path,
-                               d->size);
+                st = MODE_FAIL(err, MODE_E_MEMORY, "%s: no memory to unpack more than %zu bytes", path, d->size);
                 break;
             }
             d->unpacked = more;
@@ -131,8 +130,7 @@ enum mode_status mode_tar_data_open(struct mode_tar_data *d, const char *path, s
         goto out;
     }
     if (d->size == 0) {
-        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: an empty file is no tar (an empty tar has 1024 zero bytes)",
-                       path);
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: an empty file is no tar (an empty tar has 1024 zero bytes)", path);
         goto out;
     }
     if (looks_like_tar(d->data, d->size)) return MODE_OK;
@@ -146,9 +144,9 @@ enum mode_status mode_tar_data_open(struct mode_tar_data *d, const char *path, s
     }
     const uint8_t *p = known ? d->data : d->map.data;
     const uint64_t n = known ? d->size : d->file_size;
-    st = MODE_FAIL(err, MODE_E_FORMAT, "%s: %s no tar (%llu bytes, the first four are %02x %02x %02x %02x)",
-                   path, known ? "unpacks to what is" : "is", (unsigned long long)n, n > 0 ? p[0] : 0,
-                   n > 1 ? p[1] : 0, n > 2 ? p[2] : 0, n > 3 ? p[3] : 0);
+    st = MODE_FAIL(err, MODE_E_FORMAT, "%s: %s no tar (%llu bytes, the first four are %02x %02x %02x %02x)", path,
+                   known ? "unpacks to what is" : "is", (unsigned long long)n, n > 0 ? p[0] : 0, n > 1 ? p[1] : 0,
+                   n > 2 ? p[2] : 0, n > 3 ? p[3] : 0);
 out:
     mode_tar_data_close(d);
     return st;
@@ -182,8 +180,7 @@ void mode_tar_clear(struct mode_tar *t)
     mode_str_clear(&t->record);
 }
 
-static enum mode_status damaged(const struct mode_tar *t, uint64_t at, const char *what,
-                                struct mode_error *err)
+static enum mode_status damaged(const struct mode_tar *t, uint64_t at, const char *what, struct mode_error *err)
 {
     return MODE_FAIL(err, MODE_E_FORMAT, "%s: %s at byte %llu of %llu; the tar is damaged", t->path, what,
                      (unsigned long long)at, (unsigned long long)t->size);
@@ -197,13 +194,12 @@ static bool set_name(struct mode_str *to, const uint8_t *p, size_t n)
 }
 
 /* "<length> <key>=<value>\n" records */
-static enum mode_status read_pax(struct mode_tar *t, struct pending *next, const uint8_t *p, uint64_t n,
-                                 uint64_t at, struct mode_error *err)
+static enum mode_status read_pax(struct mode_tar *t, struct pending *next, const uint8_t *p, uint64_t n, uint64_t at,
+                                 struct mode_error *err)
 {
     while (n > 0) {
         uint64_t length = 0, i = 0;
-        for (; i < n && i < 8 && p[i] >= '0' && p[i] <= '9'; i++)
-            length = length * 10 + (uint64_t)(p[i] - '0');
+        for (; i < n && i < 8 && p[i] >= '0' && p[i] <= '9'; i++) length = length * 10 + (uint64_t)(p[i] - '0');
         if (i == 0 || i >= n || p[i] != ' ' || length <= i + 2 || length > n || p[length - 1] != '\n')
             return damaged(t, at, "a malformed pax header", err);
         const uint8_t *key = p + i + 1, *end = p + length - 1;
@@ -217,8 +213,7 @@ static enum mode_status read_pax(struct mode_tar *t, struct pending *next, const
             uint64_t v = 0;
             for (size_t k = 0; k < size; k++) {
                 const uint8_t c = eq[1 + k];
-                if (c < '0' || c > '9' || v > UINT64_MAX / 20)
-                    return damaged(t, at, "a pax size that is no size", err);
+                if (c < '0' || c > '9' || v > UINT64_MAX / 20) return damaged(t, at, "a pax size that is no size", err);
                 v = v * 10 + (uint64_t)(c - '0');
             }
             next->has_size = true;
@@ -246,23 +241,16 @@ static enum mode_tar_kind kind_of(uint8_t type, const struct mode_str *name)
 {
     switch (type) {
     case '0':
-    case '7':
-        return MODE_TAR_FILE;
-    case '\0':
-        return name->len > 0 && name->data[name->len - 1] == '/' ? MODE_TAR_FOLDER : MODE_TAR_FILE;
+    case '7': return MODE_TAR_FILE;
+    case '\0': return name->len > 0 && name->data[name->len - 1] == '/' ? MODE_TAR_FOLDER : MODE_TAR_FILE;
     case '1':
-    case '2':
-        return MODE_TAR_LINK;
+    case '2': return MODE_TAR_LINK;
     case '3':
     case '4':
-    case '6':
-        return MODE_TAR_DEVICE;
-    case '5':
-        return MODE_TAR_FOLDER;
-    case 'S':
-        return MODE_TAR_SPARSE;
-    default:
-        return MODE_TAR_OTHER;
+    case '6': return MODE_TAR_DEVICE;
+    case '5': return MODE_TAR_FOLDER;
+    case 'S': return MODE_TAR_SPARSE;
+    default: return MODE_TAR_OTHER;
     }
 }
 
@@ -287,8 +275,7 @@ static void note_end(struct mode_tar *t)
     t->done = true;
 }
 
-enum mode_status mode_tar_next(struct mode_tar *t, struct mode_tar_member *m, bool *got,
-                               struct mode_error *err)
+enum mode_status mode_tar_next(struct mode_tar *t, struct mode_tar_member *m, bool *got, struct mode_error *err)
 {
     enum mode_status st;
     struct pending next = {0};
@@ -311,8 +298,7 @@ enum mode_status mode_tar_next(struct mode_tar *t, struct mode_tar_member *m, bo
         const uint8_t type = h[156];
         const uint64_t data_at = at + BLOCK, room = left - BLOCK;
 
-        if (type == 'x' || type == 'g' || type == 'L' ||
-            type == 'K') { /* says something about the next member */
+        if (type == 'x' || type == 'g' || type == 'L' || type == 'K') { /* says something about the next member */
             if (size > MAX_RECORDS) return damaged(t, at, "an extension header of more than 1 MiB", err);
             if (size > room || padded(size) > room) {
                 cut_here(t, first);

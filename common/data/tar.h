@@ -45,14 +45,7 @@ struct mode_tar_data {
 enum mode_status mode_tar_data_open(struct mode_tar_data *d, const char *path, struct mode_error *err);
 void mode_tar_data_close(struct mode_tar_data *d);
 
-enum mode_tar_kind {
-    MODE_TAR_FILE,
-    MODE_TAR_FOLDER,
-    MODE_TAR_LINK,
-    MODE_TAR_DEVICE,
-    MODE_TAR_SPARSE,
-    MODE_TAR_OTHER
-};
+enum mode_tar_kind { MODE_TAR_FILE, MODE_TAR_FOLDER, MODE_TAR_LINK, MODE_TAR_DEVICE, MODE_TAR_SPARSE, MODE_TAR_OTHER };
 
 struct mode_tar_member {
     const char *name; /* bytes as stored, NUL-terminated; borrowed until the next step */
@@ -78,16 +71,15 @@ struct mode_tar {
 struct mode_tar mode_tar_walk(const struct mode_tar_data *d, const char *path);
 /* The next member, or *got false at the end. MODE_E_FORMAT: damaged (with the byte position); MODE_E_VALUE:
  * more than MODE_TAR_MAX_MEMBERS. */
-enum mode_status mode_tar_next(struct mode_tar *t, struct mode_tar_member *m, bool *got,
-                               struct mode_error *err);
+enum mode_status mode_tar_next(struct mode_tar *t, struct mode_tar_member *m, bool *got, struct mode_error *err);
 void mode_tar_clear(struct mode_tar *t);
 
 /* Write a tar whose bytes depend on names and data alone: mtime 0, mode 0444, owner 0 "mode". It appears
  * under path only when finished. Names: at most 4096 bytes; data: under 8 GiB. */
 struct mode_tar_writer;
 enum mode_status mode_tar_writer_open(struct mode_tar_writer **w, const char *path, struct mode_error *err);
-enum mode_status mode_tar_writer_add(struct mode_tar_writer *w, const char *name, const void *data,
-                                     size_t size, struct mode_error *err);
+enum mode_status mode_tar_writer_add(struct mode_tar_writer *w, const char *name, const void *data, size_t size,
+                                     struct mode_error *err);
 /* End mark, fsync, rename; then closed. */
 enum mode_status mode_tar_writer_finish(struct mode_tar_writer **w, struct mode_error *err);
 /* Drops what was not finished; NULL is fine. */

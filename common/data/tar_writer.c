@@ -69,8 +69,8 @@ static enum mode_status put_header(struct mode_tar_writer *w, const char *name, 
     return put(w, h, BLOCK, err);
 }
 
-enum mode_status mode_tar_writer_add(struct mode_tar_writer *w, const char *name, const void *data,
-                                     size_t size, struct mode_error *err)
+enum mode_status mode_tar_writer_add(struct mode_tar_writer *w, const char *name, const void *data, size_t size,
+                                     struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
     const size_t n = strlen(name);
@@ -78,8 +78,7 @@ enum mode_status mode_tar_writer_add(struct mode_tar_writer *w, const char *name
         return MODE_FAIL(err, MODE_E_VALUE, "%s: a member name of %zu bytes, expected 1 to %d", w->path, n,
                          MODE_TAR_MAX_NAME);
     if (size >> 33)
-        return MODE_FAIL(err, MODE_E_VALUE, "%s: member %s of %zu bytes, 8 GiB is too large", w->path, name,
-                         size);
+        return MODE_FAIL(err, MODE_E_VALUE, "%s: member %s of %zu bytes, 8 GiB is too large", w->path, name, size);
     if (n > 100) { /* a pax header with the whole name: "<length> path=<name>\n", the length counts itself */
         size_t length = n + 7, digits = 1;
         for (size_t v = length + digits; v >= 10; v /= 10) digits++;

@@ -13,12 +13,12 @@ static const struct ligature {
     uint16_t rune;
     uint16_t parts[3];
 } ligatures[] = {
-    {0x132, {'I', 'J'}},       {0x133, {'i', 'j'}},        {0x149, {0x2bc, 'n'}},   {0x1c4, {'D', 0x17d}},
-    {0x1c5, {'D', 0x17e}},     {0x1c6, {'d', 0x17e}},      {0x1c7, {'L', 'J'}},     {0x1c8, {'L', 'j'}},
-    {0x1c9, {'l', 'j'}},       {0x1ca, {'N', 'J'}},        {0x1cb, {'N', 'j'}},     {0x1cc, {'n', 'j'}},
-    {0x1f1, {'D', 'Z'}},       {0x1f2, {'D', 'z'}},        {0x1f3, {'d', 'z'}},     {0xfb00, {'f', 'f'}},
-    {0xfb01, {'f', 'i'}},      {0xfb02, {'f', 'l'}},       {0xfb03, {'f', 'f', 'i'}}, {0xfb04, {'f', 'f', 'l'}},
-    {0xfb05, {0x17f, 't'}},    {0xfb06, {'s', 't'}},
+    {0x132, {'I', 'J'}},    {0x133, {'i', 'j'}},   {0x149, {0x2bc, 'n'}},     {0x1c4, {'D', 0x17d}},
+    {0x1c5, {'D', 0x17e}},  {0x1c6, {'d', 0x17e}}, {0x1c7, {'L', 'J'}},       {0x1c8, {'L', 'j'}},
+    {0x1c9, {'l', 'j'}},    {0x1ca, {'N', 'J'}},   {0x1cb, {'N', 'j'}},       {0x1cc, {'n', 'j'}},
+    {0x1f1, {'D', 'Z'}},    {0x1f2, {'D', 'z'}},   {0x1f3, {'d', 'z'}},       {0xfb00, {'f', 'f'}},
+    {0xfb01, {'f', 'i'}},   {0xfb02, {'f', 'l'}},  {0xfb03, {'f', 'f', 'i'}}, {0xfb04, {'f', 'f', 'l'}},
+    {0xfb05, {0x17f, 't'}}, {0xfb06, {'s', 't'}},
 };
 
 static bool add_ligature(struct mode_runes *out, uint32_t c)
@@ -107,7 +107,8 @@ static void fix_line(struct mode_runes *line, bool may_unescape)
         struct mode_runes before = {0};
         mode_runes_add_all(&before, line->data, line->len);
         if (may_unescape) mode_html_unescape_strict(line);
-        for (int k = 0; k < MAX_ROUNDS && mode_text_repair(line); k++) {}
+        for (int k = 0; k < MAX_ROUNDS && mode_text_repair(line); k++) {
+        }
         fix_characters(line);
         mode_runes_nfc(line);
         bool done = same(&before, line);

@@ -39,7 +39,10 @@ static bool is_plausible(uint32_t c)
 static size_t hidden(const struct mode_runes *r, size_t i, uint32_t *meant)
 {
     int lead = byte_of(r->data[i]);
-    size_t n = lead >= 0xc2 && lead <= 0xdf ? 2 : lead >= 0xe0 && lead <= 0xef ? 3 : lead >= 0xf0 && lead <= 0xf4 ? 4 : 0;
+    size_t n = lead >= 0xc2 && lead <= 0xdf   ? 2
+               : lead >= 0xe0 && lead <= 0xef ? 3
+               : lead >= 0xf0 && lead <= 0xf4 ? 4
+                                              : 0;
     if (n == 0 || i + n > r->len) return 0;
     char bytes[4] = {(char)lead};
     bool lost = false;
@@ -77,7 +80,8 @@ static bool is_damage(const struct mode_runes *r, size_t i, size_t n)
     if (n == 4) return true;
     if (n == 3) return !(is_plausible(second) && is_plausible(r->data[i + 2]));
     if (lead != 0xdf && i > 0 && is_lower_ascii(r->data[i - 1])) return true;
-    if (lead == 0xc2 || lead == 0xc3) return second != 0x2019 && second != 0x2026; /* a name in capitals, its 's or dots */
+    if (lead == 0xc2 || lead == 0xc3)
+        return second != 0x2019 && second != 0x2026; /* a name in capitals, its 's or dots */
     if (is_cp1252_letter(second)) return false;
     if (!is_plausible(second)) return true;
     return second != 0x2019 && i + 2 < r->len && is_lower_ascii(r->data[i + 2]);

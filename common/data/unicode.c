@@ -89,8 +89,8 @@ static void normalise(struct mode_runes *r, utf8proc_option_t options)
         char b[4];
         mode_str_add(&s, b, (size_t)mode_utf8_put(r->data[i], b));
     }
-    utf8proc_ssize_t n =
-        utf8proc_map((const utf8proc_uint8_t *)s.data, (utf8proc_ssize_t)s.len, &out, UTF8PROC_STABLE | options);
+    utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)s.data, (utf8proc_ssize_t)s.len, &out,
+                                      UTF8PROC_STABLE | options);
     MODE_ASSERT(n >= 0); /* the input is well formed: it was encoded here */
     r->len = 0;
     mode_runes_from_utf8(r, (const char *)out, (size_t)n);
@@ -158,7 +158,8 @@ bool mode_rune_is_space(uint32_t c)
 static bool is_cased(uint32_t c)
 {
     utf8proc_category_t k = category(c);
-    return k == UTF8PROC_CATEGORY_LU || k == UTF8PROC_CATEGORY_LL || k == UTF8PROC_CATEGORY_LT || c == 0xaa || c == 0xba;
+    return k == UTF8PROC_CATEGORY_LU || k == UTF8PROC_CATEGORY_LL || k == UTF8PROC_CATEGORY_LT || c == 0xaa ||
+           c == 0xba;
 }
 
 /* Characters that do not end a word for the sigma rule (Unicode: Case_Ignorable). */

@@ -2,14 +2,13 @@
 
 #include <webp/decode.h>
 
-enum mode_status mode_webp_decode(struct mode_image *im, int *width, int *height, const uint8_t *data,
-                                  size_t size, const struct mode_image_limits *limits, struct mode_error *err)
+enum mode_status mode_webp_decode(struct mode_image *im, int *width, int *height, const uint8_t *data, size_t size,
+                                  const struct mode_image_limits *limits, struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
     WebPBitstreamFeatures f;
     VP8StatusCode rc = WebPGetFeatures(data, size, &f);
-    if (rc != VP8_STATUS_OK)
-        return MODE_FAIL(err, MODE_E_FORMAT, "WebP: the header is damaged (status %d)", (int)rc);
+    if (rc != VP8_STATUS_OK) return MODE_FAIL(err, MODE_E_FORMAT, "WebP: the header is damaged (status %d)", (int)rc);
     *width = f.width;
     *height = f.height;
     if (!im) return MODE_OK;

@@ -22,7 +22,7 @@ struct mode__wordpiece {
         char *text;
         size_t len;
         int32_t id;
-    } *added;
+    } * added;
 };
 
 /* ---- opening --------------------------------------------------------------------------------------------- */
@@ -32,8 +32,8 @@ static enum mode_status add_piece(struct mode__wordpiece *w, const char *path, c
 {
     size_t skip = strlen(prefix);
     if (id < 0 || id >= MAX_VOCAB)
-        return MODE_FAIL(err, MODE_E_FORMAT, "%s: token \"%.*s\" has id %lld, expected 0 to %d", path, (int)(len < 80 ? len : 80),
-                         piece, (long long)id, MAX_VOCAB - 1);
+        return MODE_FAIL(err, MODE_E_FORMAT, "%s: token \"%.*s\" has id %lld, expected 0 to %d", path,
+                         (int)(len < 80 ? len : 80), piece, (long long)id, MAX_VOCAB - 1);
     if (!mode_token_map_add(&w->whole, piece, len, (int32_t)id))
         return MODE_FAIL(err, MODE_E_FORMAT, "%s: token \"%.*s\" (id %lld) is empty or appears twice", path,
                          (int)(len < 80 ? len : 80), piece, (long long)id);
@@ -91,7 +91,8 @@ static enum mode_status read_added(struct mode__wordpiece *w, const char *path, 
     {
         const char *text = json_string_value(json_object_get(entry, "content"));
         json_t *id = json_object_get(entry, "id");
-        if (!text || !*text || !json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) >= MAX_VOCAB)
+        if (!text || !*text || !json_is_integer(id) || json_integer_value(id) < 0 ||
+            json_integer_value(id) >= MAX_VOCAB)
             return MODE_FAIL(err, MODE_E_FORMAT, "%s: added token %zu lacks a content or an id", path, i);
         if (flag(entry, "lstrip", false) || flag(entry, "rstrip", false) || flag(entry, "single_word", false) ||
             flag(entry, "normalized", false))
@@ -115,17 +116,19 @@ static enum mode_status read_post(struct mode_tokenizer *t, const char *path, js
         const char *first, *text, *last;
         json_t *single = json_object_get(post, "single"), *special = json_object_get(post, "special_tokens");
         if (json_array_size(single) == 3 &&
-            json_unpack(single, "[{s:{s:s}}, {s:{s:s}}, {s:{s:s}}]", "SpecialToken", "id", &first, "Sequence", "id", &text,
-                        "SpecialToken", "id", &last) == 0) {
+            json_unpack(single, "[{s:{s:s}}, {s:{s:s}}, {s:{s:s}}]", "SpecialToken", "id", &first, "Sequence", "id",
+                        &text, "SpecialToken", "id", &last) == 0) {
             if (json_unpack(json_object_get(special, first), "{s:[I!]}", "ids", &start) != 0) start = -1;
             if (json_unpack(json_object_get(special, last), "{s:[I!]}", "ids", &end) != 0) end = -1;
         }
     } else
-        return MODE_FAIL(err, MODE_E_FORMAT,
-                         "%s: post_processor is \"%s\", only \"TemplateProcessing\" and \"BertProcessing\" are understood",
-                         path, type ? type : "missing");
+        return MODE_FAIL(
+            err, MODE_E_FORMAT,
+            "%s: post_processor is \"%s\", only \"TemplateProcessing\" and \"BertProcessing\" are understood", path,
+            type ? type : "missing");
     if (start < 0 || start >= MAX_VOCAB || end < 0 || end >= MAX_VOCAB)
-        return MODE_FAIL(err, MODE_E_FORMAT, "%s: post_processor does not put one token before and one after a text", path);
+        return MODE_FAIL(err, MODE_E_FORMAT, "%s: post_processor does not put one token before and one after a text",
+                         path);
     t->start = (int32_t)start;
     t->end = (int32_t)end;
     return MODE_OK;
@@ -141,7 +144,8 @@ static enum mode_status open_tokenizer_json(struct mode_tokenizer *t, const char
     if (st) return st;
     json_t *normaliser = json_object_get(root, "normalizer"), *model = json_object_get(root, "model");
     if ((st = need_type(path, normaliser, "normalizer", "BertNormalizer", err))) goto out;
-    if ((st = need_type(path, json_object_get(root, "pre_tokenizer"), "pre_tokenizer", "BertPreTokenizer", err))) goto out;
+    if ((st = need_type(path, json_object_get(root, "pre_tokenizer"), "pre_tokenizer", "BertPreTokenizer", err)))
+        goto out;
     /* early files leave the model's type out */
     if (json_object_get(model, "type") && (st = need_type(path, model, "model", "WordPiece", err))) goto out;
     w->clean = flag(normaliser, "clean_text", true);
@@ -152,9 +156,10 @@ static enum mode_status open_tokenizer_json(struct mode_tokenizer *t, const char
     if (json_unpack(model, "{s:s, s:s, s:I, s:o}", "unk_token", &unknown, "continuing_subword_prefix", &prefix,
                     "max_input_chars_per_word", &max_chars, "vocab", &vocab) != 0 ||
         !json_is_object(vocab) || max_chars < 1 || max_chars > MAX_WORD_CHARS) {
-        st = MODE_FAIL(err, MODE_E_FORMAT,
-                       "%s: model lacks unk_token, continuing_subword_prefix, max_input_chars_per_word (1 to %d) or vocab", path,
-                       MAX_WORD_CHARS);
+        st = MODE_FAIL(
+            err, MODE_E_FORMAT,
+            "%s: model lacks unk_token, continuing_subword_prefix, max_input_chars_per_word (1 to %d) or vocab", path,
+            MAX_WORD_CHARS);
         goto out;
     }
     w->max_word_chars = (int)max_chars;
@@ -176,7 +181,8 @@ out:
     return st;
 }
 
-static enum mode_status open_vocab_txt(struct mode_tokenizer *t, const char *dir, const char *path, struct mode_error *err)
+static enum mode_status open_vocab_txt(struct mode_tokenizer *t, const char *dir, const char *path,
+                                       struct mode_error *err)
 {
     static const char *const specials[] = {"[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"};
     struct mode__wordpiece *w = t->wordpiece;
@@ -206,7 +212,8 @@ static enum mode_status open_vocab_txt(struct mode_tokenizer *t, const char *dir
         if (i == 2) t->end = id;
     }
     if (w->unknown < 0 || t->start < 0 || t->end < 0)
-        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: [UNK], [CLS] or [SEP] is missing among its %d tokens", path, t->vocab_size);
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: [UNK], [CLS] or [SEP] is missing among its %d tokens", path,
+                       t->vocab_size);
 out:
     json_decref(root);
     free(data);
@@ -242,7 +249,8 @@ void mode__wordpiece_close(struct mode__wordpiece *w)
 
 /* ---- encoding -------------------------------------------------------------------------------------------- */
 
-/* The ranges of Hugging Face's implementation, the gap from 2B820 to 2B91F included: its ids are the ones models see. */
+/* The ranges of Hugging Face's implementation, the gap from 2B820 to 2B91F included: its ids are the ones models see.
+ */
 static bool is_cjk(uint32_t c)
 {
     return (c >= 0x4e00 && c <= 0x9fff) || (c >= 0x3400 && c <= 0x4dbf) || (c >= 0x20000 && c <= 0x2a6df) ||

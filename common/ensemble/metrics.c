@@ -11,24 +11,21 @@ const int mode_recall_k[MODE_RECALL_COUNT] = {1, 5, 10};
 static enum mode_status check_scores(const float *scores, int64_t n, int64_t c, struct mode_error *err)
 {
     if (n < 1 || c < 1)
-        return MODE_FAIL(err, MODE_E_VALUE,
-                         "scores are [%lld, %lld], at least one row and one column are needed", (long long)n,
-                         (long long)c);
+        return MODE_FAIL(err, MODE_E_VALUE, "scores are [%lld, %lld], at least one row and one column are needed",
+                         (long long)n, (long long)c);
     for (int64_t i = 0; i < n * c; i++)
         if (!isfinite(scores[i]))
-            return MODE_FAIL(err, MODE_E_VALUE,
-                             "score of row %lld, column %lld is %f, a finite number is needed",
+            return MODE_FAIL(err, MODE_E_VALUE, "score of row %lld, column %lld is %f, a finite number is needed",
                              (long long)(i / c), (long long)(i % c), (double)scores[i]);
     return MODE_OK;
 }
 
-static enum mode_status check_ids(const int32_t *id, int64_t n, int64_t end, const char *what,
-                                  struct mode_error *err)
+static enum mode_status check_ids(const int32_t *id, int64_t n, int64_t end, const char *what, struct mode_error *err)
 {
     for (int64_t i = 0; i < n; i++)
         if (id[i] < 0 || id[i] >= end)
-            return MODE_FAIL(err, MODE_E_VALUE, "%s of row %lld is %d, expected 0 to %lld", what,
-                             (long long)i, id[i], (long long)end - 1);
+            return MODE_FAIL(err, MODE_E_VALUE, "%s of row %lld is %d, expected 0 to %lld", what, (long long)i, id[i],
+                             (long long)end - 1);
     return MODE_OK;
 }
 
@@ -80,8 +77,7 @@ static double roc_auc(const float *scores, const int32_t *target, int64_t n)
 }
 
 enum mode_status mode_classification_measure(struct mode_classification_metrics *out, const float *scores,
-                                             const int32_t *target, int64_t n, int64_t c,
-                                             struct mode_error *err)
+                                             const int32_t *target, int64_t n, int64_t c, struct mode_error *err)
 {
     enum mode_status st;
     int64_t top1 = 0, top5 = 0, present = 0;
@@ -136,9 +132,8 @@ static void rank_text(void *ctx, int64_t image, int thread)
     j->best[image] = best < 0 ? -1 : rank_of(row, j->c, 1, best);
 }
 
-static enum mode_status recall(double out[MODE_RECALL_COUNT], const float *scores,
-                               const int32_t *image_of_text, int64_t n, int64_t c, int64_t queries,
-                               mode_item_fn *rank, struct mode_error *err)
+static enum mode_status recall(double out[MODE_RECALL_COUNT], const float *scores, const int32_t *image_of_text,
+                               int64_t n, int64_t c, int64_t queries, mode_item_fn *rank, struct mode_error *err)
 {
     enum mode_status st;
     if ((st = check_scores(scores, n, c, err))) return st;
@@ -154,21 +149,20 @@ static enum mode_status recall(double out[MODE_RECALL_COUNT], const float *score
     return MODE_OK;
 }
 
-enum mode_status mode_image_recall(double out[MODE_RECALL_COUNT], const float *scores,
-                                   const int32_t *image_of_text, int64_t n, int64_t c, struct mode_error *err)
+enum mode_status mode_image_recall(double out[MODE_RECALL_COUNT], const float *scores, const int32_t *image_of_text,
+                                   int64_t n, int64_t c, struct mode_error *err)
 {
     return recall(out, scores, image_of_text, n, c, c, rank_image, err);
 }
 
-enum mode_status mode_text_recall(double out[MODE_RECALL_COUNT], const float *scores,
-                                  const int32_t *image_of_text, int64_t n, int64_t c, struct mode_error *err)
+enum mode_status mode_text_recall(double out[MODE_RECALL_COUNT], const float *scores, const int32_t *image_of_text,
+                                  int64_t n, int64_t c, struct mode_error *err)
 {
     return recall(out, scores, image_of_text, n, c, n, rank_text, err);
 }
 
 enum mode_status mode_retrieval_measure(struct mode_retrieval_metrics *out, const float *scores,
-                                        const int32_t *image_of_text, int64_t n, int64_t c,
-                                        struct mode_error *err)
+                                        const int32_t *image_of_text, int64_t n, int64_t c, struct mode_error *err)
 {
     enum mode_status st = mode_image_recall(out->image_recall, scores, image_of_text, n, c, err);
     return st ? st : mode_text_recall(out->text_recall, scores, image_of_text, n, c, err);

@@ -29,8 +29,7 @@ struct mode_classification_metrics {
 /* target [N], each in [0, C). MODE_E_VALUE: N or C < 1, a target out of range, a score that is not finite
  * (the sentence names row and column); out is then undefined. */
 enum mode_status mode_classification_measure(struct mode_classification_metrics *out, const float *scores,
-                                             const int32_t *target, int64_t n, int64_t c,
-                                             struct mode_error *err);
+                                             const int32_t *target, int64_t n, int64_t c, struct mode_error *err);
 
 enum { MODE_RECALL_1, MODE_RECALL_5, MODE_RECALL_10, MODE_RECALL_COUNT };
 extern const int mode_recall_k[MODE_RECALL_COUNT]; /* 1, 5, 10 */
@@ -44,15 +43,13 @@ struct mode_retrieval_metrics {
  * CLIP_benchmark has it). Errors as above. Works with any N, C >= 1: with fewer than k candidates everything
  * is a hit. */
 enum mode_status mode_retrieval_measure(struct mode_retrieval_metrics *out, const float *scores,
-                                        const int32_t *image_of_text, int64_t n, int64_t c,
-                                        struct mode_error *err);
+                                        const int32_t *image_of_text, int64_t n, int64_t c, struct mode_error *err);
 
 /* The half of mode_retrieval_measure that ranks images for texts, or texts for images: an ensemble weights
  * the two directions differently and so has two matrices. */
-enum mode_status mode_image_recall(double out[MODE_RECALL_COUNT], const float *scores,
-                                   const int32_t *image_of_text, int64_t n, int64_t c,
-                                   struct mode_error *err);
-enum mode_status mode_text_recall(double out[MODE_RECALL_COUNT], const float *scores,
-                                  const int32_t *image_of_text, int64_t n, int64_t c, struct mode_error *err);
+enum mode_status mode_image_recall(double out[MODE_RECALL_COUNT], const float *scores, const int32_t *image_of_text,
+                                   int64_t n, int64_t c, struct mode_error *err);
+enum mode_status mode_text_recall(double out[MODE_RECALL_COUNT], const float *scores, const int32_t *image_of_text,
+                                  int64_t n, int64_t c, struct mode_error *err);
 
 #endif

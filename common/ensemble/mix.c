@@ -9,8 +9,7 @@ void mode_mix(float *out, const float *const *cosine, const double *weight, int 
     }
 }
 
-void mode_mix_columns(float *out, const float *const *cosine, const double *weight, int n, int64_t rows,
-                      int64_t cols)
+void mode_mix_columns(float *out, const float *const *cosine, const double *weight, int n, int64_t rows, int64_t cols)
 {
     for (int64_t r = 0; r < rows; r++) {
         for (int64_t q = 0; q < cols; q++) {

@@ -12,10 +12,8 @@
 #include <stdint.h>
 
 /* out [rows, cols]; weight [n]: one task, one set of weights. */
-void mode_mix(float *out, const float *const *cosine, const double *weight, int n, int64_t rows,
-              int64_t cols);
+void mode_mix(float *out, const float *const *cosine, const double *weight, int n, int64_t rows, int64_t cols);
 /* weight [cols, n]: every column (text query) has weights of its own. */
-void mode_mix_columns(float *out, const float *const *cosine, const double *weight, int n, int64_t rows,
-                      int64_t cols);
+void mode_mix_columns(float *out, const float *const *cosine, const double *weight, int n, int64_t rows, int64_t cols);
 
 #endif

@@ -22,8 +22,8 @@ static int64_t best_in_row(const float *row, int64_t n)
     return best;
 }
 
-void mode_outcome_make(struct mode_outcome *o, enum mode_measure measure, const float *scores,
-                       const int32_t *truth, int64_t rows, int64_t cols)
+void mode_outcome_make(struct mode_outcome *o, enum mode_measure measure, const float *scores, const int32_t *truth,
+                       int64_t rows, int64_t cols)
 {
     *o = (struct mode_outcome){.n = measure == MODE_MEASURE_IMAGE_RECALL_1 ? cols : rows, .n_strata = 1};
     o->hit = mode_xcalloc((size_t)o->n + 1, 1);
@@ -102,8 +102,7 @@ double mode_measure_chance(enum mode_measure measure, const int32_t *truth, int6
     if (rows < 1 || cols < 1) return 0;
     if (measure == MODE_MEASURE_MEAN_PER_CLASS) return 1.0 / (double)cols;
     if (measure == MODE_MEASURE_IMAGE_RECALL_1) return 1.0 / (double)rows;
-    if (measure == MODE_MEASURE_TEXT_RECALL_1)
-        return 1.0 / (double)rows; /* mean over images of texts_i / cols */
+    if (measure == MODE_MEASURE_TEXT_RECALL_1) return 1.0 / (double)rows; /* mean over images of texts_i / cols */
     int64_t *count = mode_xcalloc((size_t)cols, sizeof *count), top = 0;
     for (int64_t r = 0; r < rows; r++) {
         count[truth[r]]++;

@@ -27,8 +27,8 @@ struct mode_outcome {
 };
 
 /* scores [rows, cols]; truth: target [rows], or image_of_text [cols] for the recalls. */
-void mode_outcome_make(struct mode_outcome *o, enum mode_measure measure, const float *scores,
-                       const int32_t *truth, int64_t rows, int64_t cols);
+void mode_outcome_make(struct mode_outcome *o, enum mode_measure measure, const float *scores, const int32_t *truth,
+                       int64_t rows, int64_t cols);
 void mode_outcome_clear(struct mode_outcome *o);
 /* In [0, 1]; *error (may be NULL) is its standard error. */
 double mode_outcome_mean(const struct mode_outcome *o, double *error);

@@ -27,13 +27,12 @@ enum mode_status mode_router_parse(enum mode_router *router, const char *name, s
             return MODE_OK;
         }
     }
-    return MODE_FAIL(
-        err, MODE_E_VALUE,
-        "router \"%.40s\" is not known; expected paper, reference, uniform, coarse-centre or share", name);
+    return MODE_FAIL(err, MODE_E_VALUE,
+                     "router \"%.40s\" is not known; expected paper, reference, uniform, coarse-centre or share", name);
 }
 
-enum mode_status mode_near_open(struct mode_near *near, const struct mode_centres *c, const float *words,
-                                int k, struct mode_error *err)
+enum mode_status mode_near_open(struct mode_near *near, const struct mode_centres *c, const float *words, int k,
+                                struct mode_error *err)
 {
     enum mode_status st;
     *near = (struct mode_near){.k = k, .n = c->n};
@@ -48,10 +47,9 @@ enum mode_status mode_near_open(struct mode_near *near, const struct mode_centre
     if (!near->fine_id || !near->expert || !near->coarse_id || !near->distance || !near->coarse_distance)
         return MODE_FAIL(err, MODE_E_MEMORY, "router: no memory for %d words", k);
     /* also for cosine centres: their rows are unit, so L2 orders them alike */
-    if ((st = mode_nearest(near->fine_id, near->distance, MODE_METRIC_EUCLIDEAN, words, k, c->fine, c->m,
-                           c->d, err)) ||
-        (st = mode_nearest(near->coarse_id, near->coarse_distance, MODE_METRIC_EUCLIDEAN, words, k, c->coarse,
-                           c->n, c->d, err)))
+    if ((st = mode_nearest(near->fine_id, near->distance, MODE_METRIC_EUCLIDEAN, words, k, c->fine, c->m, c->d, err)) ||
+        (st = mode_nearest(near->coarse_id, near->coarse_distance, MODE_METRIC_EUCLIDEAN, words, k, c->coarse, c->n,
+                           c->d, err)))
         return st;
     for (int i = 0; i < k; i++) near->expert[i] = c->fine_to_coarse[near->fine_id[i]];
     return MODE_OK;
@@ -96,8 +94,8 @@ static void add_terms(double *sum, int n, struct term *t, int k)
 }
 
 /* Weights of the task made of words first .. first+k-1. single: one word as a task of its own. */
-static void route(double *w, const struct mode_near *near, int first, int k, bool single,
-                  enum mode_router router, const struct mode_router_params *p, struct term *t)
+static void route(double *w, const struct mode_near *near, int first, int k, bool single, enum mode_router router,
+                  const struct mode_router_params *p, struct term *t)
 {
     int n = near->n;
     bool small = k < p->few;
@@ -128,16 +126,14 @@ static void route(double *w, const struct mode_near *near, int first, int k, boo
     case MODE_ROUTER_SHARE:
         for (int i = 0; i < k; i++) least = fmin(least, near->distance[first + i]);
         for (int i = 0; i < k; i++)
-            t[i] =
-                (struct term){near->expert[first + i], exp(-(near->distance[first + i] - least) / p->scale)};
+            t[i] = (struct term){near->expert[first + i], exp(-(near->distance[first + i] - least) / p->scale)};
         add_terms(w, n, t, k);
         for (int i = 0; i < n; i++) all += w[i]; /* >= 1: the nearest word counts 1 */
         for (int i = 0; i < n; i++) w[i] = small && !single && w[i] <= 0 ? -INFINITY : w[i] / all / p->tau;
         softmax(w, n);
         return;
     case MODE_ROUTER_UNIFORM:
-    case MODE_ROUTER_COUNT:
-        break;
+    case MODE_ROUTER_COUNT: break;
     }
     for (int i = 0; i < n; i++) w[i] = 1.0 / n;
 }

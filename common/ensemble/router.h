@@ -27,11 +27,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define MODE_ROUTER_MAP(X)                                                                                   \
-    X(PAPER, "paper")                                                                                        \
-    X(REFERENCE, "reference")                                                                                \
-    X(UNIFORM, "uniform")                                                                                    \
-    X(COARSE_CENTRE, "coarse-centre")                                                                        \
+#define MODE_ROUTER_MAP(X)                                                                                             \
+    X(PAPER, "paper")                                                                                                  \
+    X(REFERENCE, "reference")                                                                                          \
+    X(UNIFORM, "uniform")                                                                                              \
+    X(COARSE_CENTRE, "coarse-centre")                                                                                  \
     X(SHARE, "share")
 
 enum mode_router {
@@ -52,10 +52,9 @@ struct mode_router_params {
     double divisor;    /* reference: 8  */
     double scale, tau; /* share */
 };
-#define MODE_ROUTER_PARAMS_DEFAULT                                                                           \
-    {                                                                                                        \
-        .few = 10, .many = 200, .lambda = 0.2, .slope = 5, .base = 10, .divisor = 8, .scale = 0.2,           \
-        .tau = 0.25                                                                                          \
+#define MODE_ROUTER_PARAMS_DEFAULT                                                                                     \
+    {                                                                                                                  \
+        .few = 10, .many = 200, .lambda = 0.2, .slope = 5, .base = 10, .divisor = 8, .scale = 0.2, .tau = 0.25         \
     }
 
 /* Every word's nearest centres. */
@@ -68,8 +67,8 @@ struct mode_near {
 };
 /* words [k, centres->d] unit rows, of the centres' encoder (the caller checks that). Errors: MODE_E_VALUE (k
  * < 1, a row not finite or not unit), MODE_E_MEMORY. Clear also after a failure. */
-enum mode_status mode_near_open(struct mode_near *near, const struct mode_centres *centres,
-                                const float *words, int k, struct mode_error *err);
+enum mode_status mode_near_open(struct mode_near *near, const struct mode_centres *centres, const float *words, int k,
+                                struct mode_error *err);
 void mode_near_close(struct mode_near *near);
 
 /* weight [n], sums to 1, never NaN: all words are one task. */

@@ -20,9 +20,9 @@
 enum { WINDOW = 8192, TOKENIZE_BLOCK = 64 };
 
 struct layer {
-    struct mode_tensor qkv_w, qkv_b;                 /* [3D, D], [3D] */
-    struct mode_tensor out_w, out_b, out_ln_w, out_ln_b; /* [D, D], [D] ... */
-    struct mode_tensor fc_w, fc_b;                   /* [I, D], [I]   */
+    struct mode_tensor qkv_w, qkv_b;                         /* [3D, D], [3D] */
+    struct mode_tensor out_w, out_b, out_ln_w, out_ln_b;     /* [D, D], [D] ... */
+    struct mode_tensor fc_w, fc_b;                           /* [I, D], [I]   */
     struct mode_tensor proj_w, proj_b, proj_ln_w, proj_ln_b; /* [D, I], [D] ... */
 };
 
@@ -98,8 +98,9 @@ static enum mode_status copy_tensor(struct loader *l, float *to, const char *nam
         return MODE_FAIL(err, MODE_E_FORMAT, "%s: tensor %s is %s, expected F32, F16 or BF16", l->path, full,
                          mode_dtype_name(t->dtype));
     if (t->n_dims != (cols ? 2 : 1) || t->dim[0] != rows || (cols && t->dim[1] != cols))
-        return MODE_FAIL(err, MODE_E_FORMAT, "%s: tensor %s is %s, config.json says [%" PRId64 "%s%" PRId64 "]", l->path, full,
-                         mode_tensor_shape_text(t, got, sizeof got), rows, cols ? ", " : " x ", cols ? cols : 1);
+        return MODE_FAIL(err, MODE_E_FORMAT, "%s: tensor %s is %s, config.json says [%" PRId64 "%s%" PRId64 "]",
+                         l->path, full, mode_tensor_shape_text(t, got, sizeof got), rows, cols ? ", " : " x ",
+                         cols ? cols : 1);
     widen(to, t, rows * (cols ? cols : 1));
     return MODE_OK;
 }
@@ -112,8 +113,8 @@ static float *take(struct mode_text_encoder *enc, int64_t n)
     return p;
 }
 
-static enum mode_status load_matrix(struct loader *l, struct mode_tensor *t, const char *name, int64_t rows, int64_t cols,
-                                    struct mode_error *err)
+static enum mode_status load_matrix(struct loader *l, struct mode_tensor *t, const char *name, int64_t rows,
+                                    int64_t cols, struct mode_error *err)
 {
     float *p = take(l->enc, rows * cols);
     *t = mode_tensor_2d(p, MODE_DTYPE_F32, rows, cols);
@@ -195,13 +196,14 @@ static enum mode_status load_weights(struct mode_text_encoder *enc, const char *
     if (!mode_safetensors_find(&l.file, "embeddings.word_embeddings.weight")) l.prefix = "bert.";
     snprintf(name, sizeof name, "%sencoder.layer.%" PRId64 ".output.dense.weight", l.prefix, c->layers);
     if (mode_safetensors_find(&l.file, name)) {
-        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: holds %s, config.json says that there are %" PRId64 " layers", path, name,
-                       c->layers);
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: holds %s, config.json says that there are %" PRId64 " layers", path,
+                       name, c->layers);
         goto out;
     }
     /* every size is capped by config.json's checks: no product below can overflow */
     enc->n_weights = (size_t)((c->vocab + c->positions + 2) * d +
-                              c->layers * (4 * d * d + 9 * d + 2 * d * c->inner + c->inner) + (has_pooler ? d * d + d : 0));
+                              c->layers * (4 * d * d + 9 * d + 2 * d * c->inner + c->inner) +
+                              (has_pooler ? d * d + d : 0));
     if (enc->n_weights > l.file.map.size) { /* no dtype takes less than two bytes, and all of it must be in the file */
         st = MODE_FAIL(err, MODE_E_FORMAT, "%s: %zu bytes cannot hold the %zu weights config.json speaks of", path,
                        l.file.map.size, enc->n_weights);
@@ -276,7 +278,7 @@ int mode_text_encoder_max_tokens(const struct mode_text_encoder *enc)
 struct acts {
     float *block;
     float *x, *y, *qkv, *attended, *hidden, *first, *norm; /* [R, D], [R, D], [R, 3D], [R, D], [R, I], [B, D], [B] */
-    int32_t *ids, *offsets, *own; /* [R], [B + 1]; own: 0, 1, ... B for sequences of one row */
+    int32_t *ids, *offsets, *own;                          /* [R], [B + 1]; own: 0, 1, ... B for sequences of one row */
 };
 
 static enum mode_status acts_open(struct acts *a, const struct mode__bert_config *c, size_t rows, size_t sequences,
@@ -331,22 +333,24 @@ static void layer_forward(struct mode_text_encoder *enc, struct acts *a, const s
 {
     int64_t d = enc->c.width;
     struct mode_tensor qkv = rows_of(a->qkv, x->dim[0], 3 * d), attended = rows_of(a->attended, x->dim[0], d);
-    struct mode_attention s = {.width = d, .heads = enc->c.heads, .k_at = d, .v_at = 2 * d,
-                               .q_offsets = offsets, .kv_offsets = offsets};
+    struct mode_attention s = {
+        .width = d, .heads = enc->c.heads, .k_at = d, .v_at = 2 * d, .q_offsets = offsets, .kv_offsets = offsets};
     mode_linear(enc->be, &qkv, x, &w->qkv_w, &w->qkv_b);
     mode_attention(enc->be, &attended, NULL, &qkv, &qkv, &s);
     finish_layer(enc, a, w, x, &attended);
 }
 
 /* The last layer for the first token of every sequence only: all rows give keys and values, B rows ask. */
-static void last_layer_forward(struct mode_text_encoder *enc, struct acts *a, const struct layer *w, struct mode_tensor *first,
-                               const struct mode_tensor *x, const struct mode_tensor *offsets)
+static void last_layer_forward(struct mode_text_encoder *enc, struct acts *a, const struct layer *w,
+                               struct mode_tensor *first, const struct mode_tensor *x,
+                               const struct mode_tensor *offsets)
 {
     int64_t d = enc->c.width, b = first->dim[0];
     struct mode_tensor q_w = rows_of(mode_f32(&w->qkv_w), d, d), kv_w = rows_of(mode_f32(&w->qkv_w) + d * d, 2 * d, d);
     struct mode_tensor q_b = mode_tensor_1d(mode_f32(&w->qkv_b), MODE_DTYPE_F32, d);
     struct mode_tensor kv_b = mode_tensor_1d(mode_f32(&w->qkv_b) + d, MODE_DTYPE_F32, 2 * d);
-    struct mode_tensor kv = rows_of(a->qkv, x->dim[0], 2 * d), q = rows_of(a->y, b, d), attended = rows_of(a->attended, b, d);
+    struct mode_tensor kv = rows_of(a->qkv, x->dim[0], 2 * d), q = rows_of(a->y, b, d),
+                       attended = rows_of(a->attended, b, d);
     struct mode_tensor own = mode_tensor_1d(a->own, MODE_DTYPE_I32, b + 1);
     struct mode_tensor starts = mode_tensor_1d(a->offsets, MODE_DTYPE_I32, b);
     struct mode_attention s = {.width = d, .heads = enc->c.heads, .v_at = d, .q_offsets = &own, .kv_offsets = offsets};
@@ -410,7 +414,8 @@ static void tokenize_block(void *ctx, int64_t item, int thread)
     (void)thread;
     int max = w->enc->max_tokens;
     for (size_t i = (size_t)item * TOKENIZE_BLOCK; i < w->n && i < (size_t)(item + 1) * TOKENIZE_BLOCK; i++) {
-        int n = mode_tokenizer_encode(w->enc->tokenizer, w->texts[i], strlen(w->texts[i]), w->ids + i * (size_t)max, max);
+        int n = mode_tokenizer_encode(w->enc->tokenizer, w->texts[i], strlen(w->texts[i]), w->ids + i * (size_t)max,
+                                      max);
         w->places[i] = (struct place){n, (int32_t)i};
     }
 }
@@ -429,7 +434,8 @@ static int64_t next_batch(struct acts *a, const struct window *w, size_t *at)
     while (*at < w->n) {
         struct place p = w->places[*at];
         if (b > 0 && a->offsets[b] + p.length > MODE_TEXT_BATCH_TOKENS) break;
-        memcpy(a->ids + a->offsets[b], w->ids + (size_t)p.index * (size_t)w->enc->max_tokens, (size_t)p.length * sizeof *a->ids);
+        memcpy(a->ids + a->offsets[b], w->ids + (size_t)p.index * (size_t)w->enc->max_tokens,
+               (size_t)p.length * sizeof *a->ids);
         a->offsets[b + 1] = a->offsets[b] + p.length;
         b++;
         ++*at;

@@ -95,9 +95,10 @@ static enum mode_status read_config(struct mode__bert_config *c, json_t *root, c
     else if (strcmp(act, "gelu_new") == 0 || strcmp(act, "gelu_pytorch_tanh") == 0)
         c->act = MODE_ACT_GELU_TANH;
     else
-        return MODE_FAIL(err, MODE_E_FORMAT,
-                         "%s: hidden_act is \"%s\", only \"gelu\", \"gelu_new\" and \"gelu_pytorch_tanh\" are understood", path,
-                         act);
+        return MODE_FAIL(
+            err, MODE_E_FORMAT,
+            "%s: hidden_act is \"%s\", only \"gelu\", \"gelu_new\" and \"gelu_pytorch_tanh\" are understood", path,
+            act);
     return MODE_OK;
 }
 
@@ -181,7 +182,10 @@ static enum mode_status pooling_of_folder(enum mode__pooling *p, const char *dir
         st = MODE_FAIL(err, MODE_E_FORMAT,
                        "%s: asks for %s, only the first token (cls) or the mean is understood. HINT: name the pooling "
                        "yourself",
-                       path, n_chosen == 1 ? chosen : n_chosen ? "several poolings" : "no pooling");
+                       path,
+                       n_chosen == 1 ? chosen
+                       : n_chosen    ? "several poolings"
+                                     : "no pooling");
 out:
     json_decref(root);
     free(path);
@@ -209,8 +213,8 @@ enum mode_status mode__bert_choose(enum mode__pooling *p, int *max_tokens_out, c
         if (st) return st;
     }
     if (max_tokens < FEWEST || max_tokens > c->positions)
-        return MODE_FAIL(err, MODE_E_VALUE, "%s: max_tokens is %d, expected %d to %" PRId64 " (the model's positions)", dir,
-                         max_tokens, FEWEST, c->positions);
+        return MODE_FAIL(err, MODE_E_VALUE, "%s: max_tokens is %d, expected %d to %" PRId64 " (the model's positions)",
+                         dir, max_tokens, FEWEST, c->positions);
     *max_tokens_out = max_tokens;
     return MODE_OK;
 }

@@ -181,8 +181,10 @@ static void draw_row(void *ctx, int64_t row, int thread)
     (void)thread;
     for (int64_t j = 0; j < d->cols; j++) {
         double x = d->init.scale;
-        if (d->init.kind == INIT_NORMAL) x *= mode_rng_normal(&r);
-        else if (d->init.kind == INIT_UNIFORM) x *= 2 * mode_rng_uniform(&r) - 1;
+        if (d->init.kind == INIT_NORMAL)
+            x *= mode_rng_normal(&r);
+        else if (d->init.kind == INIT_UNIFORM)
+            x *= 2 * mode_rng_uniform(&r) - 1;
         v[j] = (float)x;
     }
 }

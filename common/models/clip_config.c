@@ -26,7 +26,8 @@ static enum mode_status known_keys(json_t *o, const char *const *known, const ch
 {
     const char *key;
     json_t *value;
-    json_object_foreach(o, key, value) {
+    json_object_foreach(o, key, value)
+    {
         bool found = false;
         for (const char *const *k = known; *k; k++) found = found || strcmp(*k, key) == 0;
         if (!found)
@@ -141,11 +142,11 @@ static enum mode_status get_triple(float out[3], json_t *o, const char *key, boo
     return MODE_OK;
 }
 
-enum mode_status mode_clip_preprocess_parse(struct mode_preprocess *p, const char *json, int64_t size,
-                                            const char *what, struct mode_error *err)
+enum mode_status mode_clip_preprocess_parse(struct mode_preprocess *p, const char *json, int64_t size, const char *what,
+                                            struct mode_error *err)
 {
-    static const char *const keys[] = {"size",        "mode",       "mean", "std", "interpolation",
-                                       "resize_mode", "fill_color", NULL};
+    static const char *const keys[] = {"size",          "mode",        "mean",       "std",
+                                       "interpolation", "resize_mode", "fill_color", NULL};
     static const char *const resizes[] = {"shortest", "longest", "squash"}; /* enum mode_resize */
     mode_preprocess_default(p, (int)size);
     if (!json) return MODE_OK;

@@ -19,7 +19,7 @@ struct mode_clip_config {
     int64_t embed_dim;
     bool quick_gelu;
     struct mode_clip_tower_config image, text;
-    int64_t image_size, patch_size;      /* patch divides size */
+    int64_t image_size, patch_size; /* patch divides size */
     int64_t context_length, vocab_size;
 };
 
@@ -28,8 +28,8 @@ struct mode_clip_config {
 enum mode_status mode_clip_config_parse(struct mode_clip_config *c, const char *json, const char *what,
                                         struct mode_error *err);
 /* json NULL: OpenAI's mean and std, shortest side. size: the model's. */
-enum mode_status mode_clip_preprocess_parse(struct mode_preprocess *p, const char *json, int64_t size,
-                                            const char *what, struct mode_error *err);
+enum mode_status mode_clip_preprocess_parse(struct mode_preprocess *p, const char *json, int64_t size, const char *what,
+                                            struct mode_error *err);
 /* Split an open_clip_config.json into the text of its two parts; the caller frees both. */
 enum mode_status mode_clip_config_split(char **model_cfg, char **preprocess_cfg, const char *json, const char *what,
                                         struct mode_error *err);

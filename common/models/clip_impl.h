@@ -29,15 +29,15 @@ struct clip_block_acts {
 };
 
 struct clip_tower_acts {
-    int64_t rows, seqs;      /* in use now; capacity is what the arena was planned for */
-    struct mode_tensor x;    /* [R, D] input of the first block */
+    int64_t rows, seqs;   /* in use now; capacity is what the arena was planned for */
+    struct mode_tensor x; /* [R, D] input of the first block */
     struct clip_block_acts *blocks;
-    int64_t n_blocks;        /* 1: inference, every block reuses the same memory       */
-    bool keep;               /* training: what the way back needs is kept              */
+    int64_t n_blocks;                      /* 1: inference, every block reuses the same memory       */
+    bool keep;                             /* training: what the way back needs is kept              */
     struct mode_tensor offsets, seq, pool; /* i32: [B + 1], 0..B, row of each sequence that is pooled [B] */
     struct mode_tensor pooled, ln, ln_stats, emb, unit, norm; /* [B, D], [B, D], [B, 2], [B, E], [B, E], [B] */
     struct mode_tensor d_unit, d_emb, d_ln, d_pooled;
-    struct mode_tensor d_q;                            /* [B, D]: of the pooled queries          */
+    struct mode_tensor d_q;                       /* [B, D]: of the pooled queries          */
     struct mode_tensor d_x, d_a, d_hidden, d_qkv; /* [R, D] x 2, [R, F], [R, 3D]: gradients under way */
 };
 
@@ -68,9 +68,9 @@ struct mode_clip {
     struct clip_init { /* how a parameter is drawn */
         int kind;
         double scale;
-    } *init;
+    } * init;
     size_t n_params, cap_params;
-    size_t n_floats;               /* of all parameters, each rounded up to 64 bytes */
+    size_t n_floats;                 /* of all parameters, each rounded up to 64 bytes */
     float *values, *grads, *ms, *vs; /* one block of memory per kind */
 
     struct mode_param *positional, *projection, *logit_scale, *class_embedding, *visual_positional, *conv, *ln_pre_w,

@@ -126,16 +126,15 @@ static void block_back(struct mode_clip *clip, const struct clip_tower *t, struc
     mode_linear_back(be, &d_a, &d_wkv, &d_bkv, &d_kv, &v->ln_1, &wkv);
     mode_linear_back(be, &d_ln_q, &d_wq, &d_bq, &d_q, &v->ln_q, &wq);
     mode_scatter_add(be, &d_a, &d_ln_q, &a->pool);
-    mode_layernorm_back(be, &a->d_x, &w->ln_1_w->grad, &w->ln_1_b->grad, &d_a, x, &v->stats_1, &w->ln_1_w->value,
-                        NULL);
+    mode_layernorm_back(be, &a->d_x, &w->ln_1_w->grad, &w->ln_1_b->grad, &d_a, x, &v->stats_1, &w->ln_1_w->value, NULL);
     mode_scatter_add(be, &a->d_x, d, &a->pool);
 }
 
 /* Rows, sequences and small tensors for this pass; offsets and pool hold their numbers already. */
 static void tower_begin(struct clip_tower_acts *a, int64_t rows, int64_t seqs)
 {
-    struct mode_tensor *by_seq[] = {&a->pooled, &a->ln,    &a->ln_stats, &a->emb,     &a->unit,
-                                    &a->norm,   &a->d_unit, &a->d_emb,    &a->d_ln,    &a->d_pooled};
+    struct mode_tensor *by_seq[] = {&a->pooled, &a->ln,     &a->ln_stats, &a->emb,  &a->unit,
+                                    &a->norm,   &a->d_unit, &a->d_emb,    &a->d_ln, &a->d_pooled};
     a->rows = rows;
     a->seqs = seqs;
     for (size_t i = 0; i < sizeof by_seq / sizeof *by_seq; i++) by_seq[i]->dim[0] = seqs;
@@ -155,8 +154,10 @@ static void tower_forward(struct mode_clip *clip, const struct clip_tower *t, st
         block_forward(clip, t, a, &t->blocks[i], &v, &x, is_pooled(clip, t, i));
         x = v.out;
     }
-    if (clip->dense) mode_gather(be, &a->pooled, &x, &a->pool);
-    else a->pooled = x;
+    if (clip->dense)
+        mode_gather(be, &a->pooled, &x, &a->pool);
+    else
+        a->pooled = x;
     mode_layernorm(be, &a->ln, a->keep ? &a->ln_stats : NULL, &a->pooled, &t->ln_w->value, &t->ln_b->value, LN_EPS);
     mode_project(be, &a->emb, &a->ln, &t->proj->value);
     mode_l2norm(be, &a->unit, &a->norm, &a->emb);

@@ -29,8 +29,8 @@
 
 enum { TICK_MS = 200, MAX_REPORTS = 64, SENDS = 16, SAMPLES = 8, MAX_PER_TURN = 256 };
 
-static const double hello_again_s = 2, report_first_s = 1, report_most_s = 10, last_words_s = 2,
-                    complain_s = 30, health_s = 2, self_fence = 0.8, name_taken_s = 150;
+static const double hello_again_s = 2, report_first_s = 1, report_most_s = 10, last_words_s = 2, complain_s = 30,
+                    health_s = 2, self_fence = 0.8, name_taken_s = 150;
 
 enum why { WHY_NONE, WHY_CANCEL, WHY_STOP, WHY_DROPPED, WHY_STALL };
 
@@ -138,8 +138,7 @@ static struct work *slot_of(struct agent *a, const char *key, uint64_t fence)
 static struct report *report_of(struct agent *a, const char *key, uint64_t fence)
 {
     for (size_t i = 0; i < a->n_reports; i++)
-        if (a->reports[i].job.fence == fence && strcmp(a->reports[i].job.key, key) == 0)
-            return &a->reports[i];
+        if (a->reports[i].job.fence == fence && strcmp(a->reports[i].job.key, key) == 0) return &a->reports[i];
     return NULL;
 }
 
@@ -227,8 +226,7 @@ static void send_credit(struct agent *a, bool again)
 
 static double rate_of(struct work *w, double now, uint64_t done)
 {
-    if (w->n_samples > 0 && w->samples[w->n_samples - 1].done > done)
-        w->n_samples = 0; /* the next phase counts anew */
+    if (w->n_samples > 0 && w->samples[w->n_samples - 1].done > done) w->n_samples = 0; /* the next phase counts anew */
     if (w->n_samples == SAMPLES) memmove(w->samples, w->samples + 1, --w->n_samples * sizeof *w->samples);
     w->samples[w->n_samples++] = (struct sample){now, done};
     double dt = now - w->samples[0].at;
@@ -344,8 +342,7 @@ static void send_assign_ack(struct agent *a, const Mode__Assign *as, const char 
 /* ---- tasks ---- */
 
 /* The task of this slot has ended: owe the coordinator a report. Takes w out of work. */
-static struct report *owe(struct agent *a, struct work *w, enum report_kind kind,
-                          const struct mode_compute_end *end)
+static struct report *owe(struct agent *a, struct work *w, enum report_kind kind, const struct mode_compute_end *end)
 {
     MODE_ASSERT(a->n_reports < MAX_REPORTS); /* credit stops before */
     struct report *r = &a->reports[a->n_reports++];
@@ -356,8 +353,7 @@ static struct report *owe(struct agent *a, struct work *w, enum report_kind kind
         r->done = atomic_load(&w->proc.page->done);
         r->total = atomic_load(&w->proc.page->total);
     }
-    r->reason = w->why == WHY_CANCEL ? MODE__RELEASE_REASON__RELEASE_CANCELLED
-                                     : MODE__RELEASE_REASON__RELEASE_STOPPING;
+    r->reason = w->why == WHY_CANCEL ? MODE__RELEASE_REASON__RELEASE_CANCELLED : MODE__RELEASE_REASON__RELEASE_STOPPING;
     w->busy = false;
     w->proc.deaths = 0;
     a->idle_since = mode_clock_s();
@@ -424,8 +420,7 @@ static uint64_t oom_kills(void)
 /* The compute process is gone, or has to go. */
 static void process_died(struct agent *a, struct work *w, bool kill_it, uint64_t ooms_before, double now)
 {
-    struct mode_compute_end end = {
-        .fence = w->job.fence, .status = MODE_E_GENERIC, .seconds = now - w->began};
+    struct mode_compute_end end = {.fence = w->job.fence, .status = MODE_E_GENERIC, .seconds = now - w->began};
     uint64_t done = w->proc.page ? atomic_load(&w->proc.page->done) : 0,
              total = w->proc.page ? atomic_load(&w->proc.page->total) : 0;
     int status = mode_slot_reap(&w->proc, kill_it), sig = WIFSIGNALED(status) ? WTERMSIG(status) : 0,
@@ -445,8 +440,7 @@ static void process_died(struct agent *a, struct work *w, bool kill_it, uint64_t
         end.rows_in = c->rows_in;
         end.rows_out = c->rows_out;
         mode__commit__free_unpacked(c, NULL);
-        mode_log_info("task_done", "key=%.12s label=%s committed before its process ended", w->job.key,
-                      w->label);
+        mode_log_info("task_done", "key=%.12s label=%s committed before its process ended", w->job.key, w->label);
         send_report(a, owe(a, w, REPORT_RESULT, &end), now);
         return;
     }
@@ -462,8 +456,8 @@ static void process_died(struct agent *a, struct work *w, bool kill_it, uint64_t
     if (w->why == WHY_STALL) {
         end.fail_class = MODE__FAIL_CLASS__FAIL_STALL;
         snprintf(end.text, sizeof end.text,
-                 "progress stood still at %" PRIu64 " of %" PRIu64 " for more than %" PRIu64 " ms", done,
-                 total, w->stall_ms);
+                 "progress stood still at %" PRIu64 " of %" PRIu64 " for more than %" PRIu64 " ms", done, total,
+                 w->stall_ms);
     } else if (sig == SIGKILL && oom_kills() > ooms_before) {
         end.fail_class = MODE__FAIL_CLASS__FAIL_OOM;
         snprintf(end.text, sizeof end.text,
@@ -475,14 +469,13 @@ static void process_died(struct agent *a, struct work *w, bool kill_it, uint64_t
         end.fail_class = MODE__FAIL_CLASS__FAIL_CRASH;
         if (sig)
             snprintf(end.text, sizeof end.text,
-                     "the compute process was killed by signal %d (%s) at %" PRIu64 " of %" PRIu64, sig,
-                     strsignal(sig), done, total);
+                     "the compute process was killed by signal %d (%s) at %" PRIu64 " of %" PRIu64, sig, strsignal(sig),
+                     done, total);
         else
-            snprintf(end.text, sizeof end.text,
-                     "the compute process exited with code %d in the middle of the task", code);
+            snprintf(end.text, sizeof end.text, "the compute process exited with code %d in the middle of the task",
+                     code);
     }
-    mode_log_error("task_failed", "key=%.12s label=%s attempt=%u %s", w->job.key, w->label, w->job.attempt,
-                   end.text);
+    mode_log_error("task_failed", "key=%.12s label=%s attempt=%u %s", w->job.key, w->label, w->job.attempt, end.text);
     struct report *r = owe(a, w, REPORT_FAIL, &end);
     w->proc.deaths = deaths;
     r->signal = sig;
@@ -526,8 +519,8 @@ static void on_assign(struct agent *a, const Mode__Assign *as, double now)
     }
     w->busy = true;
     send_assign_ack(a, as, NULL);
-    mode_log_info("task_start", "key=%.12s label=%s run=%s attempt=%u fence=%016" PRIx64, w->job.key,
-                  w->label, w->run, w->job.attempt, w->job.fence);
+    mode_log_info("task_start", "key=%.12s label=%s run=%s attempt=%u fence=%016" PRIx64, w->job.key, w->label, w->run,
+                  w->job.attempt, w->job.fence);
 }
 
 /* ---- receiving ---- */
@@ -561,8 +554,7 @@ static void on_reject(struct agent *a, const Mode__Reject *r, double now)
     struct mode_error err;
     switch (r->code) {
     case MODE__REJECT_CODE__REJECT_UNKNOWN_SESSION:
-        if (now - a->hello_sent > 0.5 * hello_again_s ||
-            a->welcome) { /* not about a HELLO that is under way */
+        if (now - a->hello_sent > 0.5 * hello_again_s || a->welcome) { /* not about a HELLO that is under way */
             a->welcome = false;
             a->hello_at = now;
         }
@@ -572,8 +564,8 @@ static void on_reject(struct agent *a, const Mode__Reject *r, double now)
     case MODE__REJECT_CODE__REJECT_INTERNAL:
         mode_log_warn("rejected", "%s", r->text);
         a->welcome = false;
-        a->hello_at = now + (r->has_retry_after_ms && r->retry_after_ms < 60000 ? 1e-3 * r->retry_after_ms
-                                                                                : hello_again_s);
+        a->hello_at = now +
+                      (r->has_retry_after_ms && r->retry_after_ms < 60000 ? 1e-3 * r->retry_after_ms : hello_again_s);
         return;
     case MODE__REJECT_CODE__REJECT_NAME_TAKEN: /* perhaps by ourselves, before a crash: that session runs out
                                                 */
@@ -585,11 +577,8 @@ static void on_reject(struct agent *a, const Mode__Reject *r, double now)
     case MODE__REJECT_CODE__REJECT_VERSION:
     case MODE__REJECT_CODE__REJECT_STORE:
     case MODE__REJECT_CODE__REJECT_CODE:
-    case MODE__REJECT_CODE__REJECT_PERMISSION:
-        break;
-    default:
-        mode_log_warn("rejected", "%s", r->text);
-        return;
+    case MODE__REJECT_CODE__REJECT_PERMISSION: break;
+    default: mode_log_warn("rejected", "%s", r->text); return;
     }
     MODE_FAIL(&err, r->code == MODE__REJECT_CODE__REJECT_PERMISSION ? MODE_E_PERM : MODE_E_CONFIG,
               "the coordinator does not take this worker: %s", r->text);
@@ -609,28 +598,19 @@ static void on_message(struct agent *a, const Mode__Envelope *e, double now)
     if (e->has_epoch) a->epoch = e->epoch;
     a->heard = now;
     switch (e->body_case) {
-    case MODE__ENVELOPE__BODY_WELCOME:
-        on_welcome(a, e, now);
-        break;
-    case MODE__ENVELOPE__BODY_REJECT:
-        on_reject(a, e->reject, now);
-        break;
-    case MODE__ENVELOPE__BODY_ASSIGN:
-        on_assign(a, e->assign, now);
-        break;
+    case MODE__ENVELOPE__BODY_WELCOME: on_welcome(a, e, now); break;
+    case MODE__ENVELOPE__BODY_REJECT: on_reject(a, e->reject, now); break;
+    case MODE__ENVELOPE__BODY_ASSIGN: on_assign(a, e->assign, now); break;
     case MODE__ENVELOPE__BODY_PING:
         for (size_t i = 0; i < SENDS; i++)
-            if (e->reply_to && a->sends[i].id == e->reply_to && a->sends[i].at > a->acked)
-                a->acked = a->sends[i].at;
+            if (e->reply_to && a->sends[i].id == e->reply_to && a->sends[i].at > a->acked) a->acked = a->sends[i].at;
         break;
     case MODE__ENVELOPE__BODY_RESULT_ACK: {
         struct report *r = report_of(a, e->result_ack->key, e->result_ack->fence);
         if (!r) break;
         if (e->result_ack->verdict == MODE__VERDICT__VERDICT_MISSING) {
-            if (r->delay < report_most_s)
-                break; /* a shared filesystem may show the record late: say it again */
-            mode_log_error("result_missing",
-                           "key=%.12s the coordinator does not see the commit record in its store",
+            if (r->delay < report_most_s) break; /* a shared filesystem may show the record late: say it again */
+            mode_log_error("result_missing", "key=%.12s the coordinator does not see the commit record in its store",
                            r->job.key);
         }
         forget_report(a, r);
@@ -646,8 +626,7 @@ static void on_message(struct agent *a, const Mode__Envelope *e, double now)
         a->stopping = a->draining = true;
         if (a->stop_at == 0 && e->drain->grace_ms > 0) a->stop_at = now + 1e-3 * e->drain->grace_ms;
         break;
-    default:
-        a->ignored++;
+    default: a->ignored++;
     }
 }
 
@@ -677,22 +656,18 @@ static void watch_link(struct agent *a, double now)
 {
     struct mode_error err;
     for (int i = 0; i < MAX_PER_TURN; i++) switch (mode_socket_link(a->socket, &err)) {
-        case MODE_LINK_SAME:
-            return;
+        case MODE_LINK_SAME: return;
         case MODE_LINK_UP:
             a->linked = true;
             a->welcome = false;
             a->hello_at = now;
             break;
         case MODE_LINK_DOWN:
-            if (a->linked)
-                mode_log_warn("link_down", "coordinator=%s reconnecting", a->config->coordinator.endpoint);
+            if (a->linked) mode_log_warn("link_down", "coordinator=%s reconnecting", a->config->coordinator.endpoint);
             a->linked = a->welcome = false;
             a->complain_at = now + complain_s;
             break;
-        case MODE_LINK_REFUSED:
-            fatal(a, &err);
-            return;
+        case MODE_LINK_REFUSED: fatal(a, &err); return;
         }
 }
 
@@ -735,8 +710,8 @@ static void write_health(struct agent *a, double now)
     int fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644); /* /tmp is everybody's */
     FILE *f = fd >= 0 ? fdopen(fd, "w") : NULL;
     if (f) {
-        fprintf(f, "boot_s=%lld pid=%ld connected=%d busy=%d\n", (long long)boot.tv_sec, (long)getpid(),
-                a->welcome, n_busy(a));
+        fprintf(f, "boot_s=%lld pid=%ld connected=%d busy=%d\n", (long long)boot.tv_sec, (long)getpid(), a->welcome,
+                n_busy(a));
         if (fclose(f) != 0 || rename(temp, a->config->health_file) != 0) unlink(temp);
     } else if (fd >= 0)
         close(fd);
@@ -746,8 +721,7 @@ static void write_health(struct agent *a, double now)
 
 static void check_stop(struct agent *a, double now)
 {
-    if (a->config->idle_exit_s > 0 && !a->stopping && n_busy(a) == 0 &&
-        now - a->idle_since > a->config->idle_exit_s) {
+    if (a->config->idle_exit_s > 0 && !a->stopping && n_busy(a) == 0 && now - a->idle_since > a->config->idle_exit_s) {
         mode_log_info("idle_exit", "idle_s=%.0f", now - a->idle_since);
         a->stopping = a->draining = true;
     }
@@ -785,8 +759,7 @@ static void on_timers(struct agent *a, uint64_t ooms, double now)
         if (now >= a->reports[i].next_at) send_report(a, &a->reports[i], now);
     if (!a->welcome && now >= a->complain_at) {
         mode_log_warn("waiting", "coordinator=%s %s", a->config->coordinator.endpoint,
-                      a->linked ? "connected, it does not welcome us yet"
-                                : "not reachable yet; trying again");
+                      a->linked ? "connected, it does not welcome us yet" : "not reachable yet; trying again");
         a->complain_at = now + complain_s;
     }
     if (a->config->health_file && now >= a->health_at) write_health(a, now);
@@ -865,8 +838,7 @@ int mode_agent_run(const struct mode_agent_config *config, struct mode_store *st
     if (st)
         fatal(a, &err);
     else
-        mode_log_info("ready",
-                      "name=%s coordinator=%s workspace=%s slots=%d threads=%d version=%s session=%.8s",
+        mode_log_info("ready", "name=%s coordinator=%s workspace=%s slots=%d threads=%d version=%s session=%.8s",
                       config->name, config->coordinator.endpoint, mode_store_root(store), config->slots,
                       config->threads, MODE_VERSION, a->session);
     while (!a->done) turn(a);

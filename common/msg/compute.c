@@ -31,19 +31,14 @@ Mode__FailClass mode_fail_class(enum mode_status st)
     case MODE_E_NOINPUT:
     case MODE_E_PERM:
     case MODE_E_CONFIG:
-    case MODE_E_USAGE:
-        return MODE__FAIL_CLASS__FAIL_INPUT;
-    case MODE_E_MEMORY:
-        return MODE__FAIL_CLASS__FAIL_OOM;
-    case MODE_E_DEVICE:
-        return MODE__FAIL_CLASS__FAIL_DEVICE;
+    case MODE_E_USAGE: return MODE__FAIL_CLASS__FAIL_INPUT;
+    case MODE_E_MEMORY: return MODE__FAIL_CLASS__FAIL_OOM;
+    case MODE_E_DEVICE: return MODE__FAIL_CLASS__FAIL_DEVICE;
     case MODE_E_IO:
     case MODE_E_CREATE:
     case MODE_E_PEER:
-    case MODE_E_TEMP:
-        return MODE__FAIL_CLASS__FAIL_STORE;
-    default:
-        return MODE__FAIL_CLASS__FAIL_OTHER;
+    case MODE_E_TEMP: return MODE__FAIL_CLASS__FAIL_STORE;
+    default: return MODE__FAIL_CLASS__FAIL_OTHER;
     }
 }
 
@@ -95,8 +90,7 @@ static enum mode_status fetch_inputs(struct mode_job *job, const Mode__TaskSpec 
             st = mode_job_add_input(job, in->name, path, err);
         free(path);
         tick(job->page);
-        if (!st && mode_job_stopping(job))
-            st = MODE_FAIL(err, MODE_E_STOPPED, "stopped while its inputs were read");
+        if (!st && mode_job_stopping(job)) st = MODE_FAIL(err, MODE_E_STOPPED, "stopped while its inputs were read");
     }
     return st;
 }
@@ -128,9 +122,8 @@ static bool same_outputs(const Mode__Commit *a, const Mode__Commit *b)
 }
 
 /* Outputs first, then the record that names them. */
-static enum mode_status publish(struct mode_compute_end *end, struct mode_job *job,
-                                const Mode__TaskSpec *spec, const struct mode_compute_job *task, double began,
-                                struct mode_error *err)
+static enum mode_status publish(struct mode_compute_end *end, struct mode_job *job, const Mode__TaskSpec *spec,
+                                const struct mode_compute_job *task, double began, struct mode_error *err)
 {
     mode_job_sort_outputs(job);
     Mode__Commit c = MODE__COMMIT__INIT, *winner = NULL;
@@ -172,10 +165,9 @@ static enum mode_status publish(struct mode_compute_end *end, struct mode_job *j
     c.peak_rss_bytes = end->peak_rss_bytes = peak_rss();
     if ((st = mode_store_commit_create(job->store, &created, &winner, &c, err))) goto out;
     if (!created && !same_outputs(winner, &c))
-        mode_log_warn(
-            "nondeterministic",
-            "key=%s service=%s two attempts made different bytes from the same inputs; the first one stays",
-            task->key, spec->service);
+        mode_log_warn("nondeterministic",
+                      "key=%s service=%s two attempts made different bytes from the same inputs; the first one stays",
+                      task->key, spec->service);
     end->already = !created;
     end->rows_in = winner->rows_in;
     end->rows_out = winner->rows_out;
@@ -189,8 +181,7 @@ out:
     return st;
 }
 
-static enum mode_status fail_class_is(struct mode_compute_end *end, enum mode_status st,
-                                      Mode__FailClass fail_class)
+static enum mode_status fail_class_is(struct mode_compute_end *end, enum mode_status st, Mode__FailClass fail_class)
 {
     if (st) end->fail_class = fail_class;
     return st;
@@ -205,8 +196,8 @@ static enum mode_status from_store(struct mode_compute_end *end, enum mode_statu
 }
 
 static enum mode_status run(struct mode_compute_end *end, struct mode_store *store, const char *word,
-                            mode_work_fn *work, const struct mode_compute_job *task, struct mode_job *job,
-                            char **dir, struct mode_error *err)
+                            mode_work_fn *work, const struct mode_compute_job *task, struct mode_job *job, char **dir,
+                            struct mode_error *err)
 {
     Mode__Commit *have;
     Mode__TaskSpec *spec = NULL;
@@ -224,16 +215,14 @@ static enum mode_status run(struct mode_compute_end *end, struct mode_store *sto
     if (st != MODE_E_NOINPUT) return from_store(end, st);
     if ((st = mode_store_task_get(store, &spec, task->key, err))) return from_store(end, st);
     if (strcmp(spec->service, word) != 0) {
-        st = MODE_FAIL(err, MODE_E_VALUE, "task %s is for service %s, this is %s", task->key, spec->service,
-                       word);
+        st = MODE_FAIL(err, MODE_E_VALUE, "task %s is for service %s, this is %s", task->key, spec->service, word);
         fail_class_is(end, st, MODE__FAIL_CLASS__FAIL_CODE);
         goto out;
     }
     mode_code_version(code, sizeof code, word);
     if (strcmp(spec->code_version, code) != 0) { /* its bytes would be filed under another version's key */
-        st = MODE_FAIL(err, MODE_E_VALUE,
-                       "task %s wants code version %s, this is %s. HINT: update this worker", task->key,
-                       spec->code_version, code);
+        st = MODE_FAIL(err, MODE_E_VALUE, "task %s wants code version %s, this is %s. HINT: update this worker",
+                       task->key, spec->code_version, code);
         fail_class_is(end, st, MODE__FAIL_CLASS__FAIL_CODE);
         goto out;
     }
@@ -264,8 +253,8 @@ out:
     return st;
 }
 
-void mode_compute_run(struct mode_compute_end *end, struct mode_store *store, const char *word,
-                      mode_work_fn *work, const struct mode_compute_job *task, struct mode_job_page *page)
+void mode_compute_run(struct mode_compute_end *end, struct mode_store *store, const char *word, mode_work_fn *work,
+                      const struct mode_compute_job *task, struct mode_job_page *page)
 {
     struct mode_error err = {0}, ignored;
     struct mode_job job;
@@ -283,8 +272,7 @@ void mode_compute_run(struct mode_compute_end *end, struct mode_store *store, co
         end->seconds = mode_clock_s() - began;
         end->peak_rss_bytes = peak_rss();
         snprintf(end->text, sizeof end->text, "%s", err.text[0] ? err.text : mode_status_name(end->status));
-        if (end->status == MODE_E_STOPPED && !mode_job_stopping(&job))
-            end->fail_class = MODE__FAIL_CLASS__FAIL_OTHER;
+        if (end->status == MODE_E_STOPPED && !mode_job_stopping(&job)) end->fail_class = MODE__FAIL_CLASS__FAIL_OTHER;
     } else if (mode_store_checkpoint_remove(store, task->key, &ignored) != MODE_OK)
         mode_log_failure("checkpoint_left",
                          &ignored); /* an earlier attempt may still be writing there; costs disk only */

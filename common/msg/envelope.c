@@ -89,11 +89,10 @@ static bool hex_valid(const char *s, size_t digits)
     return strlen(s) == digits && strspn(s, "0123456789abcdef") == digits;
 }
 
-static enum mode_status check_message(ProtobufCMessage *m, size_t max_string, int depth,
-                                      struct mode_error *err);
+static enum mode_status check_message(ProtobufCMessage *m, size_t max_string, int depth, struct mode_error *err);
 
-static enum mode_status check_value(const ProtobufCMessageDescriptor *d, const ProtobufCFieldDescriptor *f,
-                                    void *value, size_t max_string, int depth, struct mode_error *err)
+static enum mode_status check_value(const ProtobufCMessageDescriptor *d, const ProtobufCFieldDescriptor *f, void *value,
+                                    size_t max_string, int depth, struct mode_error *err)
 {
     switch (f->type) {
     case PROTOBUF_C_TYPE_STRING: {
@@ -101,15 +100,15 @@ static enum mode_status check_value(const ProtobufCMessageDescriptor *d, const P
         if (!s || s == f->default_value) break;
         size_t n = strlen(s);
         if (n > max_string)
-            return MODE_FAIL(err, MODE_E_FORMAT, "%s.%s: a text of %zu bytes, at most %zu are allowed",
-                             d->name, f->name, n, max_string);
+            return MODE_FAIL(err, MODE_E_FORMAT, "%s.%s: a text of %zu bytes, at most %zu are allowed", d->name,
+                             f->name, n, max_string);
         if (!utf8_valid(s, n)) return MODE_FAIL(err, MODE_E_FORMAT, "%s.%s: not UTF-8", d->name, f->name);
         if ((strcmp(f->name, "key") == 0 || strcmp(f->name, "digest") == 0) && n > 0 && !hex_valid(s, 64))
-            return MODE_FAIL(err, MODE_E_FORMAT, "%s.%s: \"%.80s\" is not 64 lower-case hex digits", d->name,
-                             f->name, s);
+            return MODE_FAIL(err, MODE_E_FORMAT, "%s.%s: \"%.80s\" is not 64 lower-case hex digits", d->name, f->name,
+                             s);
         if (strcmp(f->name, "session") == 0 && n > 0 && !hex_valid(s, 32))
-            return MODE_FAIL(err, MODE_E_FORMAT, "%s.%s: \"%.80s\" is not 32 lower-case hex digits", d->name,
-                             f->name, s);
+            return MODE_FAIL(err, MODE_E_FORMAT, "%s.%s: \"%.80s\" is not 32 lower-case hex digits", d->name, f->name,
+                             s);
         break;
     }
     case PROTOBUF_C_TYPE_ENUM: {
@@ -130,8 +129,7 @@ static enum mode_status check_value(const ProtobufCMessageDescriptor *d, const P
         if (sub && sub != f->default_value) return check_message(sub, max_string, depth + 1, err);
         break;
     }
-    default:
-        break;
+    default: break;
     }
     return MODE_OK;
 }
@@ -144,27 +142,20 @@ static size_t element_size(ProtobufCType t)
     case PROTOBUF_C_TYPE_SFIXED64:
     case PROTOBUF_C_TYPE_UINT64:
     case PROTOBUF_C_TYPE_FIXED64:
-    case PROTOBUF_C_TYPE_DOUBLE:
-        return 8;
-    case PROTOBUF_C_TYPE_BOOL:
-        return sizeof(protobuf_c_boolean);
+    case PROTOBUF_C_TYPE_DOUBLE: return 8;
+    case PROTOBUF_C_TYPE_BOOL: return sizeof(protobuf_c_boolean);
     case PROTOBUF_C_TYPE_STRING:
-    case PROTOBUF_C_TYPE_MESSAGE:
-        return sizeof(void *);
-    case PROTOBUF_C_TYPE_BYTES:
-        return sizeof(ProtobufCBinaryData);
-    default:
-        return 4;
+    case PROTOBUF_C_TYPE_MESSAGE: return sizeof(void *);
+    case PROTOBUF_C_TYPE_BYTES: return sizeof(ProtobufCBinaryData);
+    default: return 4;
     }
 }
 
-static enum mode_status check_message(ProtobufCMessage *m, size_t max_string, int depth,
-                                      struct mode_error *err)
+static enum mode_status check_message(ProtobufCMessage *m, size_t max_string, int depth, struct mode_error *err)
 {
     const ProtobufCMessageDescriptor *d = m->descriptor;
     enum mode_status st = MODE_OK;
-    if (depth > MAX_DEPTH)
-        return MODE_FAIL(err, MODE_E_FORMAT, "%s: nested deeper than %d", d->name, MAX_DEPTH);
+    if (depth > MAX_DEPTH) return MODE_FAIL(err, MODE_E_FORMAT, "%s: nested deeper than %d", d->name, MAX_DEPTH);
     for (unsigned i = 0; !st && i < d->n_fields; i++) {
         const ProtobufCFieldDescriptor *f = &d->fields[i];
         char *base = (char *)m;
@@ -173,8 +164,8 @@ static enum mode_status check_message(ProtobufCMessage *m, size_t max_string, in
             char *items = *(char **)(void *)(base + f->offset);
             size_t most = strcmp(f->name, "labels") == 0 ? MODE_WIRE_MAX_LABELS : MODE_WIRE_MAX_REPEATED;
             if (n > most)
-                return MODE_FAIL(err, MODE_E_FORMAT, "%s.%s: %zu items, at most %zu are allowed", d->name,
-                                 f->name, n, most);
+                return MODE_FAIL(err, MODE_E_FORMAT, "%s.%s: %zu items, at most %zu are allowed", d->name, f->name, n,
+                                 most);
             for (size_t k = 0; !st && k < n; k++)
                 st = check_value(d, f, items + k * element_size(f->type), max_string, depth, err);
         } else if (f->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) {
@@ -186,9 +177,8 @@ static enum mode_status check_message(ProtobufCMessage *m, size_t max_string, in
     return st;
 }
 
-enum mode_status mode_unpack(struct mode_unpacked *out, const ProtobufCMessageDescriptor *type,
-                             const void *data, size_t size, size_t budget, size_t max_string,
-                             struct mode_error *err)
+enum mode_status mode_unpack(struct mode_unpacked *out, const ProtobufCMessageDescriptor *type, const void *data,
+                             size_t size, size_t budget, size_t max_string, struct mode_error *err)
 {
     *out = (struct mode_unpacked){0};
     struct arena *a = mode_xcalloc(1, sizeof *a);
@@ -197,11 +187,10 @@ enum mode_status mode_unpack(struct mode_unpacked *out, const ProtobufCMessageDe
     ProtobufCMessage *m = protobuf_c_message_unpack(type, &a->allocator, size, data);
     enum mode_status st;
     if (!m && a->refused)
-        st = MODE_FAIL(err, MODE_E_MEMORY, "%s: %zu bytes unpack to more than the %zu allowed", type->name,
-                       size, budget);
+        st = MODE_FAIL(err, MODE_E_MEMORY, "%s: %zu bytes unpack to more than the %zu allowed", type->name, size,
+                       budget);
     else if (!m)
-        st = MODE_FAIL(err, MODE_E_FORMAT,
-                       "%s: %zu bytes that are not such a message, or a required field is missing",
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: %zu bytes that are not such a message, or a required field is missing",
                        type->name, size);
     else
         st = check_message(m, max_string ? max_string : MODE_WIRE_MAX_STRING, 0, err);
@@ -236,8 +225,8 @@ void mode_envelope_init(Mode__Envelope *e, uint64_t *counter, Mode__Envelope__Bo
     e->body_case = body;
 }
 
-enum mode_status mode_envelope_pack(uint8_t **data, size_t *size, const Mode__Envelope *e,
-                                    enum mode_wire wire, struct mode_error *err)
+enum mode_status mode_envelope_pack(uint8_t **data, size_t *size, const Mode__Envelope *e, enum mode_wire wire,
+                                    struct mode_error *err)
 {
     *data = NULL;
     *size = mode__envelope__get_packed_size(e);
@@ -261,8 +250,7 @@ static enum mode_status check_ranges(const Mode__Envelope *e, struct mode_error 
         break;
     case MODE__ENVELOPE__BODY_CREDIT:
         if (e->credit->n > MODE_WIRE_MAX_SLOTS)
-            return MODE_FAIL(err, MODE_E_FORMAT, "CREDIT: for %u tasks, at most %d", e->credit->n,
-                             MODE_WIRE_MAX_SLOTS);
+            return MODE_FAIL(err, MODE_E_FORMAT, "CREDIT: for %u tasks, at most %d", e->credit->n, MODE_WIRE_MAX_SLOTS);
         break;
     case MODE__ENVELOPE__BODY_PROGRESS:
         if (e->progress->n_tasks > MODE_WIRE_MAX_SLOTS)
@@ -271,40 +259,38 @@ static enum mode_status check_ranges(const Mode__Envelope *e, struct mode_error 
         break;
     case MODE__ENVELOPE__BODY_FAIL:
         if (e->fail->has_log_tail && e->fail->log_tail.len > MODE_WIRE_MAX_LOG_TAIL)
-            return MODE_FAIL(err, MODE_E_FORMAT, "FAIL: a log of %zu bytes, at most %zu",
-                             e->fail->log_tail.len, MODE_WIRE_MAX_LOG_TAIL);
+            return MODE_FAIL(err, MODE_E_FORMAT, "FAIL: a log of %zu bytes, at most %zu", e->fail->log_tail.len,
+                             MODE_WIRE_MAX_LOG_TAIL);
         break;
     case MODE__ENVELOPE__BODY_RESULT:
         if (e->result->seconds < 0) return MODE_FAIL(err, MODE_E_FORMAT, "RESULT: negative time");
         break;
-    default:
-        break;
+    default: break;
     }
     return MODE_OK;
 }
 
-enum mode_status mode_envelope_unpack(struct mode_envelope **out, const void *data, size_t size,
-                                      enum mode_wire wire, struct mode_error *err)
+enum mode_status mode_envelope_unpack(struct mode_envelope **out, const void *data, size_t size, enum mode_wire wire,
+                                      struct mode_error *err)
 {
     struct mode_unpacked u;
     *out = NULL;
     if (size > max_size(wire))
-        return MODE_FAIL(err, MODE_E_FORMAT, "a message of %zu bytes, at most %zu are allowed on this port",
-                         size, max_size(wire));
-    enum mode_status st =
-        mode_unpack(&u, &mode__envelope__descriptor, data, size,
-                    wire == MODE_WIRE_ADMIN ? MODE_WIRE_ADMIN_BUDGET : MODE_WIRE_WORKER_BUDGET, 0, err);
+        return MODE_FAIL(err, MODE_E_FORMAT, "a message of %zu bytes, at most %zu are allowed on this port", size,
+                         max_size(wire));
+    enum mode_status st = mode_unpack(&u, &mode__envelope__descriptor, data, size,
+                                      wire == MODE_WIRE_ADMIN ? MODE_WIRE_ADMIN_BUDGET : MODE_WIRE_WORKER_BUDGET, 0,
+                                      err);
     if (st) return st;
     Mode__Envelope *e = (Mode__Envelope *)u.msg;
     if (e->magic != MODE_WIRE_MAGIC)
         st = MODE_FAIL(err, MODE_E_FORMAT, "a message that is not ours: magic %08x, expected %08x", e->magic,
                        MODE_WIRE_MAGIC);
     else if (e->major != MODE_WIRE_MAJOR)
-        st = MODE_FAIL(
-            err, MODE_E_FORMAT,
-            "protocol version %u.%u, this build speaks %d.%d. HINT: coordinator and workers must be "
-            "of releases that fit; update the older one",
-            e->major, e->minor, MODE_WIRE_MAJOR, MODE_WIRE_MINOR);
+        st = MODE_FAIL(err, MODE_E_FORMAT,
+                       "protocol version %u.%u, this build speaks %d.%d. HINT: coordinator and workers must be "
+                       "of releases that fit; update the older one",
+                       e->major, e->minor, MODE_WIRE_MAJOR, MODE_WIRE_MINOR);
     else
         st = check_ranges(e, err);
     if (st) {
@@ -327,9 +313,8 @@ void mode_envelope_free(struct mode_envelope **e)
 
 const char *mode_envelope_name(const Mode__Envelope *e)
 {
-    const ProtobufCFieldDescriptor *f =
-        e->body_case
-            ? protobuf_c_message_descriptor_get_field(&mode__envelope__descriptor, (unsigned)e->body_case)
-            : NULL;
+    const ProtobufCFieldDescriptor *f = e->body_case ? protobuf_c_message_descriptor_get_field(
+                                                           &mode__envelope__descriptor, (unsigned)e->body_case)
+                                                     : NULL;
     return f ? f->name : "?";
 }

@@ -52,13 +52,13 @@ struct mode_envelope {
  */
 void mode_envelope_init(Mode__Envelope *e, uint64_t *counter, Mode__Envelope__BodyCase body);
 /* *data is malloc'd. MODE_E_VALUE when it would be larger than the port allows. */
-enum mode_status mode_envelope_pack(uint8_t **data, size_t *size, const Mode__Envelope *e,
-                                    enum mode_wire wire, struct mode_error *err);
+enum mode_status mode_envelope_pack(uint8_t **data, size_t *size, const Mode__Envelope *e, enum mode_wire wire,
+                                    struct mode_error *err);
 /* MODE_E_FORMAT: malformed, wrong magic, another major, a limit broken. MODE_E_MEMORY: over the budget. A
  * body we do not know is no error: body_case is then MODE__ENVELOPE__BODY__NOT_SET. *out is NULL after
  * failure. */
-enum mode_status mode_envelope_unpack(struct mode_envelope **out, const void *data, size_t size,
-                                      enum mode_wire wire, struct mode_error *err);
+enum mode_status mode_envelope_unpack(struct mode_envelope **out, const void *data, size_t size, enum mode_wire wire,
+                                      struct mode_error *err);
 void mode_envelope_free(struct mode_envelope **e);
 /* "hello"; "?" for none. */
 const char *mode_envelope_name(const Mode__Envelope *e);
@@ -69,9 +69,8 @@ struct mode_unpacked {
     ProtobufCMessage *msg; /* cast to the type of the descriptor */
     void *arena;
 };
-enum mode_status mode_unpack(struct mode_unpacked *out, const ProtobufCMessageDescriptor *type,
-                             const void *data, size_t size, size_t budget, size_t max_string,
-                             struct mode_error *err);
+enum mode_status mode_unpack(struct mode_unpacked *out, const ProtobufCMessageDescriptor *type, const void *data,
+                             size_t size, size_t budget, size_t max_string, struct mode_error *err);
 void mode_unpacked_free(struct mode_unpacked *u);
 
 #endif

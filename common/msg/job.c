@@ -53,11 +53,9 @@ static bool input_name_valid(const char *name)
     }
 }
 
-enum mode_status mode_job_add_input(struct mode_job *job, const char *name, const char *path,
-                                    struct mode_error *err)
+enum mode_status mode_job_add_input(struct mode_job *job, const char *name, const char *path, struct mode_error *err)
 {
-    if (!input_name_valid(name))
-        return MODE_FAIL(err, MODE_E_VALUE, "\"%.80s\" is not a name for an input", name);
+    if (!input_name_valid(name)) return MODE_FAIL(err, MODE_E_VALUE, "\"%.80s\" is not a name for an input", name);
     char *at = mode_path_join(job->in_dir, name);
     char *slash = strrchr(at, '/');
     *slash = '\0';
@@ -114,8 +112,7 @@ const char *mode_job_output(struct mode_job *job, const char *name)
 
 static int by_name(const void *a, const void *b)
 {
-    return strcmp(((const struct mode_job_output_file *)a)->name,
-                  ((const struct mode_job_output_file *)b)->name);
+    return strcmp(((const struct mode_job_output_file *)a)->name, ((const struct mode_job_output_file *)b)->name);
 }
 
 void mode_job_sort_outputs(struct mode_job *job)
@@ -133,8 +130,7 @@ const char *mode_job_checkpoint_latest(struct mode_job *job)
         struct mode_error err;
         if (mode_store_checkpoint_latest(job->store, &job->ckpt_latest, job->key, &damaged, &err) != MODE_OK)
             mode_log_failure("checkpoint_unreadable", &err); /* starting from nothing is right, only slower */
-        if (damaged)
-            mode_log_warn("checkpoint_damaged", "key=%s damaged=%u an older one is used", job->key, damaged);
+        if (damaged) mode_log_warn("checkpoint_damaged", "key=%s damaged=%u an older one is used", job->key, damaged);
     }
     job->ckpt_looked = true;
     pthread_mutex_unlock(&job->lock);
@@ -149,10 +145,8 @@ const char *mode_job_checkpoint_mine(struct mode_job *job)
         if (!job->store) {
             job->ckpt_mine = mode_xasprintf("%s/../ckpt", job->out_dir);
             if (mode_dir_make(job->ckpt_mine, &err) != MODE_OK) mode_log_failure("checkpoint_folder", &err);
-        } else if (mode_store_checkpoint_dir(job->store, &job->ckpt_mine, job->key, job->fence, &err) !=
-                   MODE_OK) {
-            mode_log_failure("checkpoint_folder",
-                             &err); /* writing below it fails with a sentence of its own */
+        } else if (mode_store_checkpoint_dir(job->store, &job->ckpt_mine, job->key, job->fence, &err) != MODE_OK) {
+            mode_log_failure("checkpoint_folder", &err); /* writing below it fails with a sentence of its own */
             job->ckpt_mine = mode_xasprintf("%s/ckpt/%s/%016llx", mode_store_root(job->store), job->key,
                                             (unsigned long long)job->fence);
         }
@@ -221,15 +215,15 @@ void mode_job_note(struct mode_job *job, const char *json)
 
 /* ---- without services ---- */
 
-static enum mode_status link_local_inputs(struct mode_job *job, const struct mode_local_input *inputs,
-                                          size_t n, struct mode_error *err)
+static enum mode_status link_local_inputs(struct mode_job *job, const struct mode_local_input *inputs, size_t n,
+                                          struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
     for (size_t i = 0; !st && i < n; i++) {
         char *real = realpath(inputs[i].path, NULL);
         if (!real)
-            st = MODE_FAIL(err, MODE_E_NOINPUT, "%s: input %s cannot be opened: %s", inputs[i].path,
-                           inputs[i].name, strerror(errno));
+            st = MODE_FAIL(err, MODE_E_NOINPUT, "%s: input %s cannot be opened: %s", inputs[i].path, inputs[i].name,
+                           strerror(errno));
         else
             st = mode_job_add_input(job, inputs[i].name, real, err);
         free(real);
@@ -252,8 +246,8 @@ static enum mode_status move_outputs(const struct mode_job *job, const char *out
 }
 
 enum mode_status mode_job_run_local(struct mode_local_report *report, mode_work_fn *work, const void *request,
-                                    size_t request_size, const struct mode_local_input *inputs,
-                                    size_t n_inputs, const char *out_dir, struct mode_error *err)
+                                    size_t request_size, const struct mode_local_input *inputs, size_t n_inputs,
+                                    const char *out_dir, struct mode_error *err)
 {
     struct mode_job_page page = {0};
     struct mode_job job;

@@ -92,13 +92,12 @@ static enum mode_status make_pair(const char *dir, const char *name, struct mode
 
 enum mode_status mode_keys_generate(const char *dir, struct mode_error *err)
 {
-    int fd;
+    int fd = -1;
     enum mode_status st = lock_folder(dir, &fd, err);
     if (st) return st;
     char *allow = mode_path_join(dir, "allow");
     st = make_pair(dir, "server", err);
-    if (!st && !mode_file_exists(allow))
-        st = write_private(allow, "# worker|admin <name> <public key>\n", err);
+    if (!st && !mode_file_exists(allow)) st = write_private(allow, "# worker|admin <name> <public key>\n", err);
     free(allow);
     close(fd);
     return st;
@@ -106,14 +105,14 @@ enum mode_status mode_keys_generate(const char *dir, struct mode_error *err)
 
 enum mode_status mode_keys_add(const char *dir, const char *name, enum mode_role role, struct mode_error *err)
 {
-    int fd;
+    int fd = -1;
     struct mode_keypair pair;
     struct mode_allow_list list = {0};
     if (!name_valid(name) || strcmp(name, "server") == 0)
         return MODE_FAIL(
             err, MODE_E_VALUE,
-            "\"%.80s\" is not a name for a key: letters, digits, '-', '_', '.', at most %d, not \"server\"",
-            name, MAX_NAME);
+            "\"%.80s\" is not a name for a key: letters, digits, '-', '_', '.', at most %d, not \"server\"", name,
+            MAX_NAME);
     enum mode_status st = mode_keys_generate(dir, err);
     if (!st) st = lock_folder(dir, &fd, err);
     if (st) return st;
@@ -123,14 +122,13 @@ enum mode_status mode_keys_add(const char *dir, const char *name, enum mode_role
     if (!st) st = mode_allow_read(&list, allow, err);
     const struct mode_allow_entry *have = st ? NULL : mode_allow_find(&list, pair.public_key);
     if (!st && have && have->role != role)
-        st = MODE_FAIL(err, MODE_E_VALUE,
-                       "%s: %s is in the list with another role. HINT: use one name per role", allow, name);
+        st = MODE_FAIL(err, MODE_E_VALUE, "%s: %s is in the list with another role. HINT: use one name per role", allow,
+                       name);
     if (!st && !have) st = mode_file_read(allow, 0, &old, NULL, err);
     if (!st && !have) {
         struct mode_str text = {0};
         mode_str_add_cstr(&text, old);
-        mode_str_printf(&text, "%s %s %s\n", role == MODE_ROLE_ADMIN ? "admin" : "worker", name,
-                        pair.public_key);
+        mode_str_printf(&text, "%s %s %s\n", role == MODE_ROLE_ADMIN ? "admin" : "worker", name, pair.public_key);
         st = write_private(allow, text.data, err);
         mode_str_clear(&text);
     }
@@ -155,22 +153,19 @@ static enum mode_status read_key_text(char key[MODE_KEY_Z85], const char *path, 
     return st;
 }
 
-enum mode_status mode_keys_read_public(char public_key[MODE_KEY_Z85], const char *path,
-                                       struct mode_error *err)
+enum mode_status mode_keys_read_public(char public_key[MODE_KEY_Z85], const char *path, struct mode_error *err)
 {
     return read_key_text(public_key, path, err);
 }
 
-enum mode_status mode_keys_read(struct mode_keypair *pair, const char *dir, const char *name,
-                                struct mode_error *err)
+enum mode_status mode_keys_read(struct mode_keypair *pair, const char *dir, const char *name, struct mode_error *err)
 {
     struct stat sb;
     char *secret = mode_xasprintf("%s/%s.key", dir, name), *public = mode_xasprintf("%s/%s.pub", dir, name);
     enum mode_status st = MODE_OK;
     if (stat(secret, &sb) == 0 && (sb.st_mode & 077) != 0)
-        st =
-            MODE_FAIL(err, MODE_E_PERM, "%s: others may read this secret key (mode %04o). HINT: chmod 600 %s",
-                      secret, (unsigned)(sb.st_mode & 07777), secret);
+        st = MODE_FAIL(err, MODE_E_PERM, "%s: others may read this secret key (mode %04o). HINT: chmod 600 %s", secret,
+                       (unsigned)(sb.st_mode & 07777), secret);
     if (!st) st = read_key_text(pair->secret_key, secret, err);
     if (!st) st = read_key_text(pair->public_key, public, err);
     free(public);
@@ -182,8 +177,7 @@ enum mode_status mode_keys_read(struct mode_keypair *pair, const char *dir, cons
 
 static int by_key(const void *a, const void *b)
 {
-    return strcmp(((const struct mode_allow_entry *)a)->public_key,
-                  ((const struct mode_allow_entry *)b)->public_key);
+    return strcmp(((const struct mode_allow_entry *)a)->public_key, ((const struct mode_allow_entry *)b)->public_key);
 }
 
 static enum mode_status read_entry(struct mode_allow_entry *e, char *line, const char *path, int number,
@@ -192,19 +186,16 @@ static enum mode_status read_entry(struct mode_allow_entry *e, char *line, const
     char *save = NULL, *role = strtok_r(line, " \t\r", &save), *name = strtok_r(NULL, " \t\r", &save),
          *key = strtok_r(NULL, " \t\r", &save);
     if (!key || !role || !name || strtok_r(NULL, " \t\r", &save))
-        return MODE_FAIL(err, MODE_E_CONFIG, "%s:%d: expected \"worker|admin <name> <public key>\"", path,
-                         number);
+        return MODE_FAIL(err, MODE_E_CONFIG, "%s:%d: expected \"worker|admin <name> <public key>\"", path, number);
     if (!key_text_valid(key))
         return MODE_FAIL(err, MODE_E_CONFIG, "%s:%d: the key is not 40 characters of Z85", path, number);
-    if (!name_valid(name))
-        return MODE_FAIL(err, MODE_E_CONFIG, "%s:%d: \"%.80s\" is not a name", path, number, name);
+    if (!name_valid(name)) return MODE_FAIL(err, MODE_E_CONFIG, "%s:%d: \"%.80s\" is not a name", path, number, name);
     if (strcmp(role, "worker") == 0)
         e->role = MODE_ROLE_WORKER;
     else if (strcmp(role, "admin") == 0)
         e->role = MODE_ROLE_ADMIN;
     else
-        return MODE_FAIL(err, MODE_E_CONFIG, "%s:%d: role \"%.80s\", expected worker or admin", path, number,
-                         role);
+        return MODE_FAIL(err, MODE_E_CONFIG, "%s:%d: role \"%.80s\", expected worker or admin", path, number, role);
     memcpy(e->public_key, key, MODE_KEY_Z85);
     snprintf(e->name, sizeof e->name, "%s", name);
     return MODE_OK;

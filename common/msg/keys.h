@@ -30,14 +30,11 @@ struct mode_keypair {
 enum mode_status mode_keys_generate(const char *dir, struct mode_error *err);
 /* Make <name>.key/.pub and add name to the allow list. An existing name keeps its pair. Names: letters,
  * digits, '-', '_', '.', at most 63 characters, not "server". */
-enum mode_status mode_keys_add(const char *dir, const char *name, enum mode_role role,
-                               struct mode_error *err);
+enum mode_status mode_keys_add(const char *dir, const char *name, enum mode_role role, struct mode_error *err);
 /* Read <dir>/<name>.key and .pub. MODE_E_PERM if others may read the secret. */
-enum mode_status mode_keys_read(struct mode_keypair *pair, const char *dir, const char *name,
-                                struct mode_error *err);
+enum mode_status mode_keys_read(struct mode_keypair *pair, const char *dir, const char *name, struct mode_error *err);
 /* Read a public key from a .pub file. */
-enum mode_status mode_keys_read_public(char public_key[MODE_KEY_Z85], const char *path,
-                                       struct mode_error *err);
+enum mode_status mode_keys_read_public(char public_key[MODE_KEY_Z85], const char *path, struct mode_error *err);
 
 struct mode_allow_entry {
     char public_key[MODE_KEY_Z85];

@@ -10,7 +10,7 @@
 struct mode_net {
     void *zmq;
     atomic_uint n_clients; /* that were ever opened: names their monitors */
-    pthread_mutex_t lock; /* guards allow */
+    pthread_mutex_t lock;  /* guards allow */
     struct mode_allow_list allow;
     bool has_allow;
     pthread_t zap_thread;

@@ -19,10 +19,9 @@
 /* Shared page. The compute process writes the first part, the agent the second. */
 struct mode_job_page {
     atomic_uint_fast64_t done, total;
-    atomic_uint_fast64_t
-        changes;         /* bumped whenever progress differs from before: what the stall clock watches */
-    atomic_bool holding; /* waits before publishing because of hold */
-    char unit[32];       /* display only */
+    atomic_uint_fast64_t changes; /* bumped whenever progress differs from before: what the stall clock watches */
+    atomic_bool holding;          /* waits before publishing because of hold */
+    char unit[32];                /* display only */
 
     atomic_uint_fast64_t stop_fence; /* stop the job of this fence */
     atomic_bool hold;                /* the lease may be lost: do not publish for now */
@@ -86,15 +85,14 @@ struct mode_job {
 void mode_job_init(struct mode_job *job, struct mode_job_page *page);
 void mode_job_clear(struct mode_job *job);
 /* Link path as the input of that name below job->in_dir. Names like "captions/0007" make folders. */
-enum mode_status mode_job_add_input(struct mode_job *job, const char *name, const char *path,
-                                    struct mode_error *err);
+enum mode_status mode_job_add_input(struct mode_job *job, const char *name, const char *path, struct mode_error *err);
 /* By name, so that the order of calls from threads does not show. */
 void mode_job_sort_outputs(struct mode_job *job);
 
 /* ---- compute.c ---- */
 /* Do one task of the store from its key to its commit record. Never fails: what happened is in *end. */
-void mode_compute_run(struct mode_compute_end *end, struct mode_store *store, const char *word,
-                      mode_work_fn *work, const struct mode_compute_job *task, struct mode_job_page *page);
+void mode_compute_run(struct mode_compute_end *end, struct mode_store *store, const char *word, mode_work_fn *work,
+                      const struct mode_compute_job *task, struct mode_job_page *page);
 /* The compute process: argv as made by mode_slot_start. */
 int mode_compute_main(const char *word, mode_work_fn *work, int argc, char **argv);
 /* The folder in tmp/ in which compute process pid does the task of this fence; malloc'd. */
@@ -120,10 +118,8 @@ struct mode_slot_program { /* what every slot runs */
     int threads; /* 0 = default */
 };
 
-enum mode_status mode_slot_start(struct mode_slot *s, const struct mode_slot_program *program,
-                                 struct mode_error *err);
-enum mode_status mode_slot_give(struct mode_slot *s, const struct mode_compute_job *job,
-                                struct mode_error *err);
+enum mode_status mode_slot_start(struct mode_slot *s, const struct mode_slot_program *program, struct mode_error *err);
+enum mode_status mode_slot_give(struct mode_slot *s, const struct mode_compute_job *job, struct mode_error *err);
 /* A message of the compute process: 1, none: 0, it is gone: -1. */
 int mode_slot_read(struct mode_slot *s, struct mode_compute_end *end);
 /* Pass its stderr on and keep the tail. */

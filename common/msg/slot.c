@@ -18,8 +18,7 @@ enum { SOCK_FD = 3, PAGE_FD = 4 };
 /* In the child between fork and exec: async-signal-safe calls only. */
 static void become(int sock, int page_fd, int err_fd, char *const argv[], pid_t agent)
 {
-    setpgid(
-        0, 0); /* so that the whole family can be killed, and the terminal's Ctrl-C reaches the agent alone */
+    setpgid(0, 0); /* so that the whole family can be killed, and the terminal's Ctrl-C reaches the agent alone */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != agent) _exit(0);
     /* first out of the way of the numbers they are to have; those copies do not survive the exec */
@@ -33,8 +32,7 @@ static void become(int sock, int page_fd, int err_fd, char *const argv[], pid_t 
     _exit(127);
 }
 
-enum mode_status mode_slot_start(struct mode_slot *s, const struct mode_slot_program *program,
-                                 struct mode_error *err)
+enum mode_status mode_slot_start(struct mode_slot *s, const struct mode_slot_program *program, struct mode_error *err)
 {
     int pair[2] = {-1, -1}, pipe_fd[2] = {-1, -1}, page_fd = -1;
     char sock_text[16], page_text[16], pid_text[16], threads_text[16];
@@ -85,8 +83,7 @@ out:
     return st;
 }
 
-enum mode_status mode_slot_give(struct mode_slot *s, const struct mode_compute_job *job,
-                                struct mode_error *err)
+enum mode_status mode_slot_give(struct mode_slot *s, const struct mode_compute_job *job, struct mode_error *err)
 {
     atomic_store(&s->page->stop_fence, 0);
     s->log_len = s->log_at = 0;
@@ -109,8 +106,7 @@ int mode_slot_read(struct mode_slot *s, struct mode_compute_end *end)
 void mode_slot_read_log(struct mode_slot *s)
 {
     char buf[4096];
-    for (int i = 0; i < 64;
-         i++) { /* bounded: a compute process that writes for ever must not keep the agent here */
+    for (int i = 0; i < 64; i++) { /* bounded: a compute process that writes for ever must not keep the agent here */
         ssize_t n = read(s->err_fd, buf, sizeof buf);
         if (n < 0 && errno == EINTR) continue;
         if (n <= 0) return;
@@ -128,8 +124,7 @@ void mode_slot_read_log(struct mode_slot *s)
 size_t mode_slot_log_tail(const struct mode_slot *s, uint8_t *out, size_t cap)
 {
     size_t n = s->log_len < cap ? s->log_len : cap;
-    for (size_t i = 0; i < n; i++)
-        out[i] = (uint8_t)s->log[(s->log_at + MODE_LOG_RING - n + i) % MODE_LOG_RING];
+    for (size_t i = 0; i < n; i++) out[i] = (uint8_t)s->log[(s->log_at + MODE_LOG_RING - n + i) % MODE_LOG_RING];
     return n;
 }
 

@@ -131,8 +131,7 @@ static enum mode_status check_endpoint(const struct mode_endpoint *e, struct mod
         return MODE_OK;
     }
     if (strncmp(at, "tcp://", 6) != 0 || !strchr(at + 6, ':'))
-        return MODE_FAIL(err, MODE_E_CONFIG,
-                         "\"%s\" is not an endpoint; expected ipc:///path or tcp://host:port", at);
+        return MODE_FAIL(err, MODE_E_CONFIG, "\"%s\" is not an endpoint; expected ipc:///path or tcp://host:port", at);
     if (!e->key_dir)
         return MODE_FAIL(
             err, MODE_E_CONFIG,
@@ -195,8 +194,8 @@ static enum mode_status claim_ipc(struct mode_socket *s, const char *path, struc
     return st;
 }
 
-enum mode_status mode_socket_bind(struct mode_socket **out, struct mode_net *net,
-                                  const struct mode_endpoint *e, struct mode_error *err)
+enum mode_status mode_socket_bind(struct mode_socket **out, struct mode_net *net, const struct mode_endpoint *e,
+                                  struct mode_error *err)
 {
     struct mode_keypair pair;
     char actual[512];
@@ -218,8 +217,7 @@ enum mode_status mode_socket_bind(struct mode_socket **out, struct mode_net *net
     set_int(s->zmq, ZMQ_IPV6, strchr(e->endpoint, '[') != NULL);
     if (s->curve) {
         const char *domain = e->wire == MODE_WIRE_ADMIN ? MODE_ZAP_ADMIN : MODE_ZAP_WORKER;
-        MODE_ASSERT(
-            net->has_allow); /* without the list everybody who knows the server's key would be let in */
+        MODE_ASSERT(net->has_allow); /* without the list everybody who knows the server's key would be let in */
         if ((st = mode_keys_read(&pair, e->key_dir, e->key_name ? e->key_name : "server", err))) goto out;
         memcpy(s->server_public, pair.public_key, MODE_KEY_Z85);
         set_int(s->zmq, ZMQ_CURVE_SERVER, 1);
@@ -260,14 +258,13 @@ static int random_below(int n)
     return (int)(r % (uint32_t)n);
 }
 
-static enum mode_status client_open(struct mode_socket *s, const char *endpoint,
-                                    const struct mode_keypair *pair, const char *name, struct mode_error *err)
+static enum mode_status client_open(struct mode_socket *s, const char *endpoint, const struct mode_keypair *pair,
+                                    const char *name, struct mode_error *err)
 {
     char monitor[64];
     bool ipc = strncmp(endpoint, "ipc://", 6) == 0;
     s->zmq = zmq_socket(s->net->zmq, ZMQ_DEALER);
-    if (!s->zmq)
-        return MODE_FAIL(err, MODE_E_GENERIC, "%s: no socket: %s", endpoint, zmq_strerror(zmq_errno()));
+    if (!s->zmq) return MODE_FAIL(err, MODE_E_GENERIC, "%s: no socket: %s", endpoint, zmq_strerror(zmq_errno()));
     set_common(s->zmq, s->wire, HWM_CLIENT);
     set_int(s->zmq, ZMQ_IPV6, 1);
     set_int(s->zmq, ZMQ_IMMEDIATE, 1);
@@ -292,13 +289,12 @@ static enum mode_status client_open(struct mode_socket *s, const char *endpoint,
                          zmq_strerror(zmq_errno()));
     set_int(s->monitor, ZMQ_LINGER, 0);
     if (zmq_connect(s->monitor, monitor) != 0 || zmq_connect(s->zmq, endpoint) != 0)
-        return MODE_FAIL(err, MODE_E_CONFIG, "%s: cannot be connected to: %s", endpoint,
-                         zmq_strerror(zmq_errno()));
+        return MODE_FAIL(err, MODE_E_CONFIG, "%s: cannot be connected to: %s", endpoint, zmq_strerror(zmq_errno()));
     return MODE_OK;
 }
 
-enum mode_status mode_socket_connect(struct mode_socket **out, struct mode_net *net,
-                                     const struct mode_endpoint *e, struct mode_error *err)
+enum mode_status mode_socket_connect(struct mode_socket **out, struct mode_net *net, const struct mode_endpoint *e,
+                                     struct mode_error *err)
 {
     struct mode_keypair pair;
     *out = NULL;
@@ -308,8 +304,7 @@ enum mode_status mode_socket_connect(struct mode_socket **out, struct mode_net *
     if (s->curve) {
         char *server = e->server_pub ? mode_xstrdup(e->server_pub) : mode_path_join(e->key_dir, "server.pub");
         if (!e->key_name)
-            st = MODE_FAIL(err, MODE_E_CONFIG,
-                           "%s: the name of the key in %s is not given (--key-name, MODE_KEY_NAME)",
+            st = MODE_FAIL(err, MODE_E_CONFIG, "%s: the name of the key in %s is not given (--key-name, MODE_KEY_NAME)",
                            e->endpoint, e->key_dir);
         if (!st) st = mode_keys_read_public(s->server_public, server, err);
         if (!st) st = mode_keys_read(&pair, e->key_dir, e->key_name, err);
@@ -351,31 +346,26 @@ enum mode_link mode_socket_link(struct mode_socket *s, struct mode_error *err)
 {
     unsigned event, value;
     while (next_event(s, &event, &value)) switch (event) {
-        case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
-            s->failed_handshakes = 0;
-            return MODE_LINK_UP;
-        case ZMQ_EVENT_DISCONNECTED:
-            return MODE_LINK_DOWN;
+        case ZMQ_EVENT_HANDSHAKE_SUCCEEDED: s->failed_handshakes = 0; return MODE_LINK_UP;
+        case ZMQ_EVENT_DISCONNECTED: return MODE_LINK_DOWN;
         case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
             MODE_FAIL(err, MODE_E_PERM,
-                      "%s: the coordinator refused this key. HINT: `mode keys DIR --worker NAME` puts a key into its allow list; "
+                      "%s: the coordinator refused this key. HINT: `mode keys DIR --worker NAME` puts a key into its "
+                      "allow list; "
                       "SIGHUP makes it read the list again",
                       s->endpoint);
             return MODE_LINK_REFUSED;
         case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
             if (value == ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH)
-                MODE_FAIL(
-                    err, MODE_E_PERM, "%s: %s", s->endpoint,
-                    s->curve
-                        ? "this side uses keys and the other does not. HINT: start the coordinator with "
-                          "--key-dir"
-                        : "the coordinator wants a key and none is given. HINT: --key-dir (MODE_KEY_DIR)");
+                MODE_FAIL(err, MODE_E_PERM, "%s: %s", s->endpoint,
+                          s->curve ? "this side uses keys and the other does not. HINT: start the coordinator with "
+                                     "--key-dir"
+                                   : "the coordinator wants a key and none is given. HINT: --key-dir (MODE_KEY_DIR)");
             else
-                MODE_FAIL(
-                    err, MODE_E_PERM, "%s: the handshake failed (ZeroMQ protocol error 0x%x). HINT: %s",
-                    s->endpoint, value,
-                    s->curve ? "the server key may be another coordinator's: compare server.pub on both sides"
-                             : "is a MoDE coordinator listening there?");
+                MODE_FAIL(err, MODE_E_PERM, "%s: the handshake failed (ZeroMQ protocol error 0x%x). HINT: %s",
+                          s->endpoint, value,
+                          s->curve ? "the server key may be another coordinator's: compare server.pub on both sides"
+                                   : "is a MoDE coordinator listening there?");
             return MODE_LINK_REFUSED;
         case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
             if (++s->failed_handshakes < FAILED_HANDSHAKES) break;
@@ -386,8 +376,7 @@ enum mode_link mode_socket_link(struct mode_socket *s, struct mode_error *err)
                                  "coordinator"
                                : "it wants a key (--key-dir), or it is no MoDE coordinator");
             return MODE_LINK_REFUSED;
-        default:
-            break;
+        default: break;
         }
     return MODE_LINK_SAME;
 }
@@ -427,8 +416,7 @@ enum mode_status mode_socket_self_test(struct mode_socket *s, struct mode_error 
         if (zmq_poll(&item, 1, left) <= 0 || !next_event(probe, &event, &value)) continue;
         if (event == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH) break;
         if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) {
-            st = MODE_FAIL(err, MODE_E_PERM,
-                           "%s: self-test of the allow list: a key that is not in it was let in", at);
+            st = MODE_FAIL(err, MODE_E_PERM, "%s: self-test of the allow list: a key that is not in it was let in", at);
             break;
         }
     }
@@ -524,8 +512,8 @@ enum mode_status mode_socket_recv(struct mode_socket *s, struct mode_packet *p, 
     }
 }
 
-enum mode_status mode_socket_send(struct mode_socket *s, const uint8_t *route, size_t n_route,
-                                  const Mode__Envelope *e, struct mode_error *err)
+enum mode_status mode_socket_send(struct mode_socket *s, const uint8_t *route, size_t n_route, const Mode__Envelope *e,
+                                  struct mode_error *err)
 {
     uint8_t *data;
     size_t size;
@@ -538,8 +526,7 @@ enum mode_status mode_socket_send(struct mode_socket *s, const uint8_t *route, s
         int code = zmq_errno();
         st = MODE_FAIL(err, code == EAGAIN || code == EHOSTUNREACH || code == EINTR ? MODE_E_TEMP : MODE_E_IO,
                        "%s: %s cannot be sent: %s", s->endpoint, mode_envelope_name(e),
-                       code == EAGAIN ? "not connected, or the other side does not keep up"
-                                      : zmq_strerror(code));
+                       code == EAGAIN ? "not connected, or the other side does not keep up" : zmq_strerror(code));
     }
     free(data);
     return st;
@@ -562,8 +549,7 @@ enum mode_status mode_ask(struct mode_envelope **answer, struct mode_net *net, c
         if (left <= 0) {
             st = MODE_FAIL(err, MODE_E_PEER, "%s: no answer within %d ms%s", at->endpoint,
                            met || timeout_ms < NOBODY_MS ? timeout_ms : NOBODY_MS,
-                           up ? ""
-                              : "; nobody is listening there. HINT: is the coordinator running (`mode up`)?");
+                           up ? "" : "; nobody is listening there. HINT: is the coordinator running (`mode up`)?");
             break;
         }
         zmq_pollitem_t items[] = {{s->zmq, 0, ZMQ_POLLIN, 0}, {s->monitor, 0, ZMQ_POLLIN, 0}};
@@ -572,17 +558,10 @@ enum mode_status mode_ask(struct mode_envelope **answer, struct mode_net *net, c
             break;
         }
         switch (mode_socket_link(s, err)) {
-        case MODE_LINK_UP:
-            up = met = true;
-            break;
-        case MODE_LINK_DOWN:
-            up = sent = false;
-            break;
-        case MODE_LINK_REFUSED:
-            st = MODE_E_PERM;
-            continue;
-        case MODE_LINK_SAME:
-            break;
+        case MODE_LINK_UP: up = met = true; break;
+        case MODE_LINK_DOWN: up = sent = false; break;
+        case MODE_LINK_REFUSED: st = MODE_E_PERM; continue;
+        case MODE_LINK_SAME: break;
         }
         if (up && !sent) {
             st = mode_socket_send(s, NULL, 0, e, err);

@@ -37,8 +37,7 @@ enum mode_status mode_net_allow(struct mode_net *net, const char *allow_path, st
 bool mode_net_allowed(struct mode_net *net, const char *name);
 
 struct mode_endpoint {
-    const char
-        *endpoint; /* ipc://path or tcp://host:port; bind: tcp://interface:port, port "*" = any free one */
+    const char *endpoint;   /* ipc://path or tcp://host:port; bind: tcp://interface:port, port "*" = any free one */
     enum mode_wire wire;    /* limits; and on a server with CURVE: which role is let in */
     const char *key_dir;    /* NULL = no CURVE (ipc only) */
     const char *key_name;   /* server: "server"; client: its own name in key_dir */
@@ -47,11 +46,11 @@ struct mode_endpoint {
 
 /* ROUTER. The folder of an ipc endpoint is made (0700). MODE_E_CONFIG: TCP without keys; port or path taken
  * by a live process. With CURVE: mode_net_allow must have been called. */
-enum mode_status mode_socket_bind(struct mode_socket **out, struct mode_net *net,
-                                  const struct mode_endpoint *e, struct mode_error *err);
+enum mode_status mode_socket_bind(struct mode_socket **out, struct mode_net *net, const struct mode_endpoint *e,
+                                  struct mode_error *err);
 /* DEALER. Returns at once; connecting goes on behind, see mode_socket_link. */
-enum mode_status mode_socket_connect(struct mode_socket **out, struct mode_net *net,
-                                     const struct mode_endpoint *e, struct mode_error *err);
+enum mode_status mode_socket_connect(struct mode_socket **out, struct mode_net *net, const struct mode_endpoint *e,
+                                     struct mode_error *err);
 void mode_socket_close(struct mode_socket **s);
 /* With CURVE: prove that a key outside the allow list is refused by this server socket: a client with a fresh
  * key must fail. MODE_E_PERM if it got through. Takes well under a second. Nothing else may use the socket
@@ -80,8 +79,8 @@ uint64_t mode_socket_dropped(const struct mode_socket *s);
 
 /* Pack and send, never blocking. route NULL, 0 on a client. MODE_E_TEMP: peer gone, not connected or its
  * queue full; the message was not sent and may be sent again. */
-enum mode_status mode_socket_send(struct mode_socket *s, const uint8_t *route, size_t n_route,
-                                  const Mode__Envelope *e, struct mode_error *err);
+enum mode_status mode_socket_send(struct mode_socket *s, const uint8_t *route, size_t n_route, const Mode__Envelope *e,
+                                  struct mode_error *err);
 
 /* What happened to a client's connection since the last call. Reads the monitor; does not block. */
 enum mode_link {

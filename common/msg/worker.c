@@ -31,19 +31,15 @@ static const struct mode_option table[] = {
                  "ipc:///path or tcp://host:port of its worker port"),
     MODE_OPT_STR(struct options, workspace, "workspace", NULL, "DIR",
                  "the artifact store, the same one the coordinator has"),
-    MODE_OPT_STR(struct options, key_dir, "key-dir", NULL, "DIR",
-                 "folder with this worker's key pair; needed for TCP"),
-    MODE_OPT_STR(struct options, key_name, "key-name", "worker", "NAME",
-                 "which pair in it: NAME.key, NAME.pub"),
+    MODE_OPT_STR(struct options, key_dir, "key-dir", NULL, "DIR", "folder with this worker's key pair; needed for TCP"),
+    MODE_OPT_STR(struct options, key_name, "key-name", "worker", "NAME", "which pair in it: NAME.key, NAME.pub"),
     MODE_OPT_STR(struct options, server_key, "server-key", NULL, "FILE",
                  "the coordinator's public key; else server.pub in the key folder"),
     MODE_OPT_STR(struct options, name, "name", NULL, "NAME", "what people see; else service@node/pid"),
     MODE_OPT_STR(struct options, node, "node", NULL, "NAME", "machine; else the host name"),
-    MODE_OPT_INT(struct options, slots, "slots", "1", "N",
-                 "tasks at a time, each in a process of its own (1 to 64)"),
+    MODE_OPT_INT(struct options, slots, "slots", "1", "N", "tasks at a time, each in a process of its own (1 to 64)"),
     MODE_OPT_INT(struct options, threads, "threads", "0", "N", "threads of each; 0 = as many as processors"),
-    MODE_OPT_REAL(struct options, grace, "grace", "20", "SECONDS",
-                  "what running tasks get to stop after SIGTERM"),
+    MODE_OPT_REAL(struct options, grace, "grace", "20", "SECONDS", "what running tasks get to stop after SIGTERM"),
     MODE_OPT_REAL(struct options, idle_exit, "idle-exit", "0", "SECONDS",
                   "exit after so long without a task; 0 = stay"),
     MODE_OPT_STR(struct options, health_file, "health-file", NULL, "FILE",
@@ -85,10 +81,8 @@ static int healthcheck(const char *path)
         fprintf(stderr, "unhealthy: %s: is not a health file\n", path);
         return 1;
     }
-    if (boot.tv_sec - at > HEALTH_MAX_AGE_S || boot.tv_sec < at ||
-        (kill((pid_t)pid, 0) != 0 && errno == ESRCH)) {
-        fprintf(stderr, "unhealthy: process %ld was last heard of %lld s ago\n", pid,
-                (long long)boot.tv_sec - at);
+    if (boot.tv_sec - at > HEALTH_MAX_AGE_S || boot.tv_sec < at || (kill((pid_t)pid, 0) != 0 && errno == ESRCH)) {
+        fprintf(stderr, "unhealthy: process %ld was last heard of %lld s ago\n", pid, (long long)boot.tv_sec - at);
         return 1;
     }
     printf("healthy: pid %ld, %s\n", pid, connected ? "connected" : "waiting for the coordinator");
@@ -98,15 +92,13 @@ static int healthcheck(const char *path)
 static enum mode_status check(const struct options *o, struct mode_error *err)
 {
     if (!o->coordinator)
-        return MODE_FAIL(err, MODE_E_USAGE,
-                         "where is the coordinator? Give --coordinator ENDPOINT (MODE_COORDINATOR)");
+        return MODE_FAIL(err, MODE_E_USAGE, "where is the coordinator? Give --coordinator ENDPOINT (MODE_COORDINATOR)");
     if (!o->workspace)
         return MODE_FAIL(err, MODE_E_USAGE, "where is the workspace? Give --workspace DIR (MODE_WORKSPACE)");
     if (o->slots < 1 || o->slots > MODE_WIRE_MAX_SLOTS)
-        return MODE_FAIL(err, MODE_E_USAGE, "--slots: %lld is out of range, expected 1 to %d",
-                         (long long)o->slots, MODE_WIRE_MAX_SLOTS);
-    if (o->threads < 0 || o->threads > 1024)
-        return MODE_FAIL(err, MODE_E_USAGE, "--threads: expected 0 to 1024");
+        return MODE_FAIL(err, MODE_E_USAGE, "--slots: %lld is out of range, expected 1 to %d", (long long)o->slots,
+                         MODE_WIRE_MAX_SLOTS);
+    if (o->threads < 0 || o->threads > 1024) return MODE_FAIL(err, MODE_E_USAGE, "--threads: expected 0 to 1024");
     if (!(o->grace >= 0 && o->grace <= 86400))
         return MODE_FAIL(err, MODE_E_USAGE, "--grace: expected 0 to 86400 seconds");
     if (!(o->idle_exit >= 0)) return MODE_FAIL(err, MODE_E_USAGE, "--idle-exit: expected 0 or more seconds");
@@ -127,16 +119,15 @@ static int run(const char *word, const char *argv0, const struct options *o, con
     for (int i = 0; i < 4;
          i++) /* batch systems send the user signals as a notice; a task's lease covers what follows */
         signal((int[]){SIGPIPE, SIGUSR1, SIGUSR2, SIGHUP}[i], SIG_IGN);
-    setenv("OPENBLAS_NUM_THREADS", "1",
-           0); /* parallelism is ours; for the compute process, which is executed anew */
+    setenv("OPENBLAS_NUM_THREADS", "1", 0); /* parallelism is ours; for the compute process, which is executed anew */
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
     sigprocmask(SIG_BLOCK, &set, NULL); /* before any thread exists */
     int code, signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
-    enum mode_status st =
-        signal_fd < 0 ? MODE_FAIL(err, MODE_E_GENERIC, "no descriptor for signals: %s", strerror(errno))
-                      : MODE_OK;
+    enum mode_status st = signal_fd < 0
+                              ? MODE_FAIL(err, MODE_E_GENERIC, "no descriptor for signals: %s", strerror(errno))
+                              : MODE_OK;
     if (!st) st = mode_store_open(&store, o->workspace, err);
     if (!st) st = mode_net_open(&net, err);
     if (st) {

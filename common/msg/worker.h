@@ -35,7 +35,7 @@ struct mode_local_report { /* may be NULL */
     char *note; /* malloc'd JSON or NULL */
 };
 enum mode_status mode_job_run_local(struct mode_local_report *report, mode_work_fn *work, const void *request,
-                                    size_t request_size, const struct mode_local_input *inputs,
-                                    size_t n_inputs, const char *out_dir, struct mode_error *err);
+                                    size_t request_size, const struct mode_local_input *inputs, size_t n_inputs,
+                                    const char *out_dir, struct mode_error *err);
 
 #endif

@@ -124,9 +124,8 @@ enum mode_status mode_zap_start(struct mode_net *net, struct mode_error *err)
         net->zap_control = control;
         return MODE_OK;
     }
-    enum mode_status st =
-        MODE_FAIL(err, MODE_E_GENERIC, "the handler of the allow list cannot be started: %s",
-                  zmq_strerror(zmq_errno()));
+    enum mode_status st = MODE_FAIL(err, MODE_E_GENERIC, "the handler of the allow list cannot be started: %s",
+                                    zmq_strerror(zmq_errno()));
     if (a->rep) zmq_close(a->rep);
     if (a->control) zmq_close(a->control);
     if (control) zmq_close(control);

@@ -21,9 +21,12 @@ static const struct mode_ops *cpu_ops(void)
 enum mode_status mode_backend_open(struct mode_backend **be, const char *name, struct mode_error *err)
 {
     const struct mode_ops *ops = NULL;
-    if (strcmp(name, "ref") == 0) ops = &mode__ref_ops;
-    else if (strcmp(name, "cpu") == 0) ops = cpu_ops();
-    else if (strcmp(name, "cpu-plain") == 0) ops = &mode__cpu_plain_ops;
+    if (strcmp(name, "ref") == 0)
+        ops = &mode__ref_ops;
+    else if (strcmp(name, "cpu") == 0)
+        ops = cpu_ops();
+    else if (strcmp(name, "cpu-plain") == 0)
+        ops = &mode__cpu_plain_ops;
     *be = NULL;
     if (!ops) return MODE_FAIL(err, MODE_E_VALUE, "backend \"%s\" is unknown; expected ref or cpu", name);
     *be = mode_xcalloc(1, sizeof **be);
@@ -106,8 +109,8 @@ void mode_backend_profile_print(const struct mode_backend *be, FILE *out)
         done[top] = true;
         const struct mode__op_time *t = &be->time[top];
         if (t->calls == 0) continue;
-        fprintf(out, "%-18s %8ld %10.4f %5.1f%% %9.1f\n", names[top], t->calls, t->seconds,
-                100.0 * t->seconds / total, t->flops / t->seconds * 1e-9);
+        fprintf(out, "%-18s %8ld %10.4f %5.1f%% %9.1f\n", names[top], t->calls, t->seconds, 100.0 * t->seconds / total,
+                t->flops / t->seconds * 1e-9);
     }
     fprintf(out, "%-18s %8s %10.4f\n", "all", "", total);
 }

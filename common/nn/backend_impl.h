@@ -5,27 +5,27 @@
 #include "nn/ops.h"
 
 /* One entry per function of struct mode_ops, for the profile. */
-#define MODE__OP_LIST(X)                                                                                     \
-    X(linear)                                                                                                \
-    X(linear_back)                                                                                           \
-    X(project)                                                                                               \
-    X(project_back)                                                                                          \
-    X(layernorm)                                                                                             \
-    X(layernorm_back)                                                                                        \
-    X(attention)                                                                                             \
-    X(attention_back)                                                                                        \
-    X(embed)                                                                                                 \
-    X(embed_back)                                                                                            \
-    X(patches)                                                                                               \
-    X(image_tokens)                                                                                          \
-    X(image_tokens_back)                                                                                     \
-    X(gather)                                                                                                \
-    X(scatter_add)                                                                                           \
-    X(l2norm)                                                                                                \
-    X(l2norm_back)                                                                                           \
-    X(contrastive)                                                                                           \
-    X(adamw)                                                                                                 \
-    X(sum_squares)                                                                                           \
+#define MODE__OP_LIST(X)                                                                                               \
+    X(linear)                                                                                                          \
+    X(linear_back)                                                                                                     \
+    X(project)                                                                                                         \
+    X(project_back)                                                                                                    \
+    X(layernorm)                                                                                                       \
+    X(layernorm_back)                                                                                                  \
+    X(attention)                                                                                                       \
+    X(attention_back)                                                                                                  \
+    X(embed)                                                                                                           \
+    X(embed_back)                                                                                                      \
+    X(patches)                                                                                                         \
+    X(image_tokens)                                                                                                    \
+    X(image_tokens_back)                                                                                               \
+    X(gather)                                                                                                          \
+    X(scatter_add)                                                                                                     \
+    X(l2norm)                                                                                                          \
+    X(l2norm_back)                                                                                                     \
+    X(contrastive)                                                                                                     \
+    X(adamw)                                                                                                           \
+    X(sum_squares)                                                                                                     \
     X(zero)
 
 enum mode__op {

@@ -6,11 +6,11 @@
 #include "nn/backend_impl.h"
 
 /* Call an op through the table, with its time and (nominal) floating point operations when profiling. */
-#define CALL(op, n_flops, ...)                                                                               \
-    do {                                                                                                     \
-        double t0_ = be->profile ? mode_clock_s() : 0;                                                       \
-        be->ops->op(be, __VA_ARGS__);                                                                        \
-        if (be->profile) note(be, MODE__OP_##op, mode_clock_s() - t0_, (double)(n_flops));                   \
+#define CALL(op, n_flops, ...)                                                                                         \
+    do {                                                                                                               \
+        double t0_ = be->profile ? mode_clock_s() : 0;                                                                 \
+        be->ops->op(be, __VA_ARGS__);                                                                                  \
+        if (be->profile) note(be, MODE__OP_##op, mode_clock_s() - t0_, (double)(n_flops));                             \
     } while (0)
 
 static void note(struct mode_backend *be, enum mode__op op, double seconds, double flops)
@@ -72,9 +72,8 @@ void mode_linear_add(struct mode_backend *be, struct mode_tensor *y, const struc
     linear(be, y, NULL, x, w, b, add, MODE_ACT_NONE);
 }
 
-void mode_linear_back(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dw,
-                      struct mode_tensor *db, const struct mode_tensor *dy, const struct mode_tensor *x,
-                      const struct mode_tensor *w)
+void mode_linear_back(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dw, struct mode_tensor *db,
+                      const struct mode_tensor *dy, const struct mode_tensor *x, const struct mode_tensor *w)
 {
     mode_linear_back_act(be, dx, dw, db, dy, x, w, NULL);
 }
@@ -129,8 +128,7 @@ void mode_layernorm_back(struct mode_backend *be, struct mode_tensor *dx, struct
 }
 
 /* Shapes and offsets agree; returns multiply-adds times two of one product q k^T. */
-static double check_attention(const struct mode_tensor *q, const struct mode_tensor *kv,
-                              const struct mode_attention *s)
+static double check_attention(const struct mode_tensor *q, const struct mode_tensor *kv, const struct mode_attention *s)
 {
     int64_t b = s->q_offsets->dim[0] - 1;
     MODE_ASSERT(is_f32(q, 2) && is_f32(kv, 2) && b >= 0 && s->heads > 0 && s->width % s->heads == 0);
@@ -245,8 +243,7 @@ void mode_scatter_add(struct mode_backend *be, struct mode_tensor *x, const stru
     CALL(scatter_add, mode_tensor_count(y), x, y, rows);
 }
 
-void mode_l2norm(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *norm,
-                 const struct mode_tensor *x)
+void mode_l2norm(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *norm, const struct mode_tensor *x)
 {
     MODE_ASSERT(is_f32(x, 2) && is_matrix(y, x->dim[0], x->dim[1]) && is_vector(norm, x->dim[0]));
     CALL(l2norm, 3 * mode_tensor_count(x), y, norm, x);

@@ -66,23 +66,19 @@ struct mode_ops {
     void (*project_back)(struct mode_backend *, struct mode_tensor *dx, struct mode_tensor *dw,
                          const struct mode_tensor *dy, const struct mode_tensor *x, const struct mode_tensor *w);
     void (*layernorm)(struct mode_backend *, struct mode_tensor *y, struct mode_tensor *stats,
-                      const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b,
-                      float eps);
+                      const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b, float eps);
     void (*layernorm_back)(struct mode_backend *, struct mode_tensor *dx, struct mode_tensor *dw,
                            struct mode_tensor *db, const struct mode_tensor *dy, const struct mode_tensor *x,
-                           const struct mode_tensor *stats, const struct mode_tensor *w,
-                           const struct mode_tensor *add);
+                           const struct mode_tensor *stats, const struct mode_tensor *w, const struct mode_tensor *add);
     void (*attention)(struct mode_backend *, struct mode_tensor *out, struct mode_tensor *lse,
                       const struct mode_tensor *q, const struct mode_tensor *kv, const struct mode_attention *s);
     void (*attention_back)(struct mode_backend *, struct mode_tensor *dq, struct mode_tensor *dkv,
-                           const struct mode_tensor *dout, const struct mode_tensor *out,
-                           const struct mode_tensor *lse, const struct mode_tensor *q, const struct mode_tensor *kv,
-                           const struct mode_attention *s);
+                           const struct mode_tensor *dout, const struct mode_tensor *out, const struct mode_tensor *lse,
+                           const struct mode_tensor *q, const struct mode_tensor *kv, const struct mode_attention *s);
     void (*embed)(struct mode_backend *, struct mode_tensor *x, const struct mode_tensor *table,
                   const struct mode_tensor *pos, const struct mode_tensor *ids, const struct mode_tensor *offsets);
     void (*embed_back)(struct mode_backend *, struct mode_tensor *dtable, struct mode_tensor *dpos,
-                       const struct mode_tensor *dx, const struct mode_tensor *ids,
-                       const struct mode_tensor *offsets);
+                       const struct mode_tensor *dx, const struct mode_tensor *ids, const struct mode_tensor *offsets);
     void (*patches)(struct mode_backend *, struct mode_tensor *cols, const struct mode_tensor *pixels, int64_t p);
     void (*image_tokens)(struct mode_backend *, struct mode_tensor *x, const struct mode_tensor *patch,
                          const struct mode_tensor *cls, const struct mode_tensor *pos);
@@ -92,8 +88,7 @@ struct mode_ops {
                    const struct mode_tensor *rows);
     void (*scatter_add)(struct mode_backend *, struct mode_tensor *x, const struct mode_tensor *y,
                         const struct mode_tensor *rows);
-    void (*l2norm)(struct mode_backend *, struct mode_tensor *y, struct mode_tensor *norm,
-                   const struct mode_tensor *x);
+    void (*l2norm)(struct mode_backend *, struct mode_tensor *y, struct mode_tensor *norm, const struct mode_tensor *x);
     void (*l2norm_back)(struct mode_backend *, struct mode_tensor *dx, const struct mode_tensor *dy,
                         const struct mode_tensor *y, const struct mode_tensor *norm);
     void (*contrastive)(struct mode_backend *, double *loss, struct mode_tensor *da, struct mode_tensor *db,
@@ -116,9 +111,8 @@ void mode_linear_act(struct mode_backend *be, struct mode_tensor *y, struct mode
 void mode_linear_add(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,
                      const struct mode_tensor *w, const struct mode_tensor *b, const struct mode_tensor *add);
 /* dx = dy @ w; dw += dy^T @ x; db += sum of dy's rows. dx, db may be NULL. */
-void mode_linear_back(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dw,
-                      struct mode_tensor *db, const struct mode_tensor *dy, const struct mode_tensor *x,
-                      const struct mode_tensor *w);
+void mode_linear_back(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dw, struct mode_tensor *db,
+                      const struct mode_tensor *dy, const struct mode_tensor *x, const struct mode_tensor *w);
 /* The same where x = act(z) and slope [m, k] = act'(z): dx = (dy @ w) * slope is the gradient of z. */
 void mode_linear_back_act(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dw,
                           struct mode_tensor *db, const struct mode_tensor *dy, const struct mode_tensor *x,
@@ -171,8 +165,7 @@ void mode_scatter_add(struct mode_backend *be, struct mode_tensor *x, const stru
                       const struct mode_tensor *rows);
 
 /* y = x / max(|x|, 1e-12) by rows; norm [m] receives that divisor. y may be x. */
-void mode_l2norm(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *norm,
-                 const struct mode_tensor *x);
+void mode_l2norm(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *norm, const struct mode_tensor *x);
 void mode_l2norm_back(struct mode_backend *be, struct mode_tensor *dx, const struct mode_tensor *dy,
                       const struct mode_tensor *y, const struct mode_tensor *norm);
 

@@ -18,7 +18,10 @@
 struct mode_adamw {
     double lr, beta1, beta2, eps, weight_decay;
 };
-#define MODE_ADAMW_DEFAULT {.lr = 5e-4, .beta1 = 0.9, .beta2 = 0.98, .eps = 1e-6, .weight_decay = 0.2}
+#define MODE_ADAMW_DEFAULT                                                                                             \
+    {                                                                                                                  \
+        .lr = 5e-4, .beta1 = 0.9, .beta2 = 0.98, .eps = 1e-6, .weight_decay = 0.2                                      \
+    }
 
 /* One update of every parameter from its grad. step: 1 for the first (bias correction). Gradients are not changed. */
 void mode_adamw_update(struct mode_backend *be, struct mode_param *params, size_t n, const struct mode_adamw *options,

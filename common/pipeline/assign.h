@@ -13,7 +13,7 @@
 /* encoder_id: what the caller expects of both files; NULL: whatever the centres say. *rows (may be NULL):
  * rows assigned. Errors: MODE_E_FORMAT, MODE_E_VALUE (encoders or widths differ, a row not finite or not
  * unit; the sentence names it). */
-enum mode_status mode_assign_run(uint64_t *rows, const char *out_path, const char *feat_path,
-                                 const char *centres_path, const char *encoder_id, struct mode_error *err);
+enum mode_status mode_assign_run(uint64_t *rows, const char *out_path, const char *feat_path, const char *centres_path,
+                                 const char *encoder_id, struct mode_error *err);
 
 #endif

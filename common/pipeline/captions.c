@@ -81,16 +81,10 @@ static enum mode_fate check_image(struct mode_sample *s, const uint8_t *data, st
     s->width = (uint32_t)width;
     s->height = (uint32_t)height;
     switch (mode_image_decode(&im, data, s->image_size, limits, &v->err)) {
-    case MODE_OK:
-        mode_image_clear(&im);
-        return MODE_FATE_KEPT;
-    case MODE_E_VALUE:
-        return MODE_FATE_IMAGE_TOO_LARGE;
-    case MODE_E_MEMORY:
-        v->failed = MODE_E_MEMORY;
-        return MODE_FATE_BAD_IMAGE;
-    default:
-        return MODE_FATE_BAD_IMAGE;
+    case MODE_OK: mode_image_clear(&im); return MODE_FATE_KEPT;
+    case MODE_E_VALUE: return MODE_FATE_IMAGE_TOO_LARGE;
+    case MODE_E_MEMORY: v->failed = MODE_E_MEMORY; return MODE_FATE_BAD_IMAGE;
+    default: return MODE_FATE_BAD_IMAGE;
     }
 }
 
@@ -125,15 +119,14 @@ static void one_sample(void *ctx, int64_t item, int thread)
     enum mode_fate fate;
     if (is_broken(w, g, image, &v->text)) {
         fate = MODE_FATE_TRUNCATED;
-        mode_error_set(&v->err, MODE_E_FORMAT, __FILE__, __LINE__,
-                       "the tar ends inside this sample, at byte %llu", (unsigned long long)w->list->cut_at);
+        mode_error_set(&v->err, MODE_E_FORMAT, __FILE__, __LINE__, "the tar ends inside this sample, at byte %llu",
+                       (unsigned long long)w->list->cut_at);
     } else if (g->again) {
         fate = MODE_FATE_DUPLICATE_KEY;
         mode_error_set(&v->err, MODE_E_FORMAT, __FILE__, __LINE__, "its key was seen earlier in this shard");
     } else if (!image) {
         fate = MODE_FATE_NO_IMAGE;
-        mode_error_set(&v->err, MODE_E_FORMAT, __FILE__, __LINE__,
-                       "no member ends in jpg, png, jpeg or webp");
+        mode_error_set(&v->err, MODE_E_FORMAT, __FILE__, __LINE__, "no member ends in jpg, png, jpeg or webp");
     } else if (v->text.fate != MODE_FATE_KEPT) {
         fate = v->text.fate;
         mode_error_set(&v->err, MODE_E_FORMAT, __FILE__, __LINE__, "%s", v->text.why);
@@ -149,30 +142,26 @@ static enum mode_status check_unchanged(const struct mode_captions_options *o, s
     const uint64_t mtime = (uint64_t)sb.st_mtim.tv_sec * 1000000000u + (uint64_t)sb.st_mtim.tv_nsec;
     if (o->shard_size && (uint64_t)sb.st_size != o->shard_size)
         return MODE_FAIL(err, MODE_E_VALUE,
-                         "%s: %llu bytes when the run was planned, %llu now; a shard must not change",
-                         o->shard_path, (unsigned long long)o->shard_size, (unsigned long long)sb.st_size);
+                         "%s: %llu bytes when the run was planned, %llu now; a shard must not change", o->shard_path,
+                         (unsigned long long)o->shard_size, (unsigned long long)sb.st_size);
     if (o->shard_mtime_ns && mtime != o->shard_mtime_ns)
-        return MODE_FAIL(
-            err, MODE_E_VALUE,
-            "%s: modified since the run was planned (time %llu then, %llu now, in ns); a shard must not "
-            "change",
-            o->shard_path, (unsigned long long)o->shard_mtime_ns, (unsigned long long)mtime);
+        return MODE_FAIL(err, MODE_E_VALUE,
+                         "%s: modified since the run was planned (time %llu then, %llu now, in ns); a shard must not "
+                         "change",
+                         o->shard_path, (unsigned long long)o->shard_mtime_ns, (unsigned long long)mtime);
     return MODE_OK;
 }
 
-static enum mode_status check_strict(const struct mode_sample_list *s, const char *path,
-                                     struct mode_error *err)
+static enum mode_status check_strict(const struct mode_sample_list *s, const char *path, struct mode_error *err)
 {
     if (s->duplicate_ext)
-        return MODE_FAIL(err, MODE_E_VALUE,
-                         "%s: %llu samples repeat an extension; strict reading allows none", path,
+        return MODE_FAIL(err, MODE_E_VALUE, "%s: %llu samples repeat an extension; strict reading allows none", path,
                          (unsigned long long)s->duplicate_ext);
     if (s->non_contiguous)
-        return MODE_FAIL(
-            err, MODE_E_VALUE,
-            "%s: %llu samples have a key seen earlier in the shard; strict reading allows none. HINT: "
-            "members of a sample must be neighbours (tar --sort=name)",
-            path, (unsigned long long)s->non_contiguous);
+        return MODE_FAIL(err, MODE_E_VALUE,
+                         "%s: %llu samples have a key seen earlier in the shard; strict reading allows none. HINT: "
+                         "members of a sample must be neighbours (tar --sort=name)",
+                         path, (unsigned long long)s->non_contiguous);
     return MODE_OK;
 }
 

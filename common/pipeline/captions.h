@@ -2,7 +2,8 @@
  *
  * Walks the tar, groups members into samples, draws one caption for each (or takes them all: then a picture with
  * three captions is three samples of captions.bin), and decodes every picture once, so that what cannot be trained
- * on is known here and counted, not met in the middle of training. Every sample ends in exactly one fate. Same shard, options and seed: same bytes, whatever the number of threads.
+ * on is known here and counted, not met in the middle of training. Every sample ends in exactly one fate. Same shard,
+ * options and seed: same bytes, whatever the number of threads.
  *
  * An empty tar and a tar without pictures are no errors: they give no rows. A tar that ends too early keeps
  * its complete samples; the broken one is `truncated`. A file that is no tar, or whose headers are damaged,

@@ -12,12 +12,11 @@ static enum mode_status check_count(const struct mode_safetensors *f, size_t n, 
                                     struct mode_error *err)
 {
     if (f->n_tensors == n) return MODE_OK;
-    return MODE_FAIL(err, MODE_E_FORMAT, "%s: holds %zu tensors, the model needs exactly %zu", path,
-                     f->n_tensors, n);
+    return MODE_FAIL(err, MODE_E_FORMAT, "%s: holds %zu tensors, the model needs exactly %zu", path, f->n_tensors, n);
 }
 
-static enum mode_status copy_tensor(struct mode_tensor *to, const struct mode_safetensors *f,
-                                    const char *name, struct mode_error *err)
+static enum mode_status copy_tensor(struct mode_tensor *to, const struct mode_safetensors *f, const char *name,
+                                    struct mode_error *err)
 {
     const struct mode_tensor *from;
     enum mode_status st = mode_safetensors_need(f, name, MODE_DTYPE_F32, to->n_dims, to->dim, &from, err);
@@ -68,15 +67,14 @@ static enum mode_status read_step(uint64_t *step, const struct mode_safetensors 
     return MODE_OK;
 }
 
-enum mode_status mode_checkpoint_load_moments(struct mode_param *params, size_t n, uint64_t *step,
-                                              const char *path, struct mode_error *err)
+enum mode_status mode_checkpoint_load_moments(struct mode_param *params, size_t n, uint64_t *step, const char *path,
+                                              struct mode_error *err)
 {
     struct mode_safetensors f = {0};
     enum mode_status st = mode_safetensors_open(&f, path, err);
     if (st) return st;
     for (size_t i = 0; !st && i < n; i++) {
-        char *m = mode_xasprintf("exp_avg.%s", params[i].name),
-             *v = mode_xasprintf("exp_avg_sq.%s", params[i].name);
+        char *m = mode_xasprintf("exp_avg.%s", params[i].name), *v = mode_xasprintf("exp_avg_sq.%s", params[i].name);
         if (!(st = copy_tensor(&params[i].m, &f, m, err))) st = copy_tensor(&params[i].v, &f, v, err);
         free(m);
         free(v);

@@ -29,8 +29,8 @@ enum mode_status mode_checkpoint_load_weights(struct mode_param *params, size_t 
 /* The moments must be allocated. */
 enum mode_status mode_checkpoint_save_moments(const char *path, const struct mode_param *params, size_t n,
                                               uint64_t step, struct mode_error *err);
-enum mode_status mode_checkpoint_load_moments(struct mode_param *params, size_t n, uint64_t *step,
-                                              const char *path, struct mode_error *err);
+enum mode_status mode_checkpoint_load_moments(struct mode_param *params, size_t n, uint64_t *step, const char *path,
+                                              struct mode_error *err);
 /* The step of an optimizer.safetensors. */
 enum mode_status mode_checkpoint_step(uint64_t *step, const char *path, struct mode_error *err);
 

@@ -23,8 +23,7 @@ static enum mode_status open_inputs(struct input *in, uint64_t *rows, int64_t *w
         if ((st = mode_safetensors_open(&in[i].file, feat[i], err))) return st;
         in[i].open = true;
         int64_t dim[2] = {-1, *width};
-        if ((st = mode_safetensors_need(&in[i].file, "feat", MODE_DTYPE_F32, 2, dim, &in[i].feat, err)))
-            return st;
+        if ((st = mode_safetensors_need(&in[i].file, "feat", MODE_DTYPE_F32, 2, dim, &in[i].feat, err))) return st;
         const char *id = mode_safetensors_meta(&in[i].file, "encoder_id");
         if (!id) return MODE_FAIL(err, MODE_E_FORMAT, "%s: metadata \"encoder_id\" is missing", feat[i]);
         if (!*encoder_id) *encoder_id = id;
@@ -81,8 +80,8 @@ static void draw_sample(struct ticket *t, uint64_t want, uint64_t rows, uint64_t
 }
 
 /* Rows of the sample from the mapped files, each file's checked by itself so that errors name it. */
-static enum mode_status gather(float *x, const struct ticket *t, uint64_t n, const struct input *in,
-                               size_t n_in, int64_t d, const char *const *names, struct mode_error *err)
+static enum mode_status gather(float *x, const struct ticket *t, uint64_t n, const struct input *in, size_t n_in,
+                               int64_t d, const char *const *names, struct mode_error *err)
 {
     uint64_t first = 0, done = 0;
     int64_t *number = mode_xmalloc((size_t)(n + 1) * sizeof *number);
@@ -93,17 +92,16 @@ static enum mode_status gather(float *x, const struct ticket *t, uint64_t n, con
             number[done] = (int64_t)(t[done].row - first);
             memcpy(x + (int64_t)done * d, mode_f32(in[i].feat) + number[done] * d, (size_t)d * sizeof *x);
         }
-        st = mode_rows_check(x + (int64_t)start * d, (int64_t)(done - start), (int)d, true, number + start,
-                             names[i], err);
+        st = mode_rows_check(x + (int64_t)start * d, (int64_t)(done - start), (int)d, true, number + start, names[i],
+                             err);
         first = end;
     }
     free(number);
     return st;
 }
 
-enum mode_status mode_cluster_run(struct mode_cluster_result *result, const char *out_path,
-                                  const char *const *feat, size_t n_feats,
-                                  const struct mode_cluster_params *p, struct mode_error *err)
+enum mode_status mode_cluster_run(struct mode_cluster_result *result, const char *out_path, const char *const *feat,
+                                  size_t n_feats, const struct mode_cluster_params *p, struct mode_error *err)
 {
     enum mode_status st;
     struct mode_centres centres = {0};
@@ -156,8 +154,7 @@ enum mode_status mode_metric_parse(enum mode_metric *metric, const char *name, s
     } else if (strcmp(name, "cosine") == 0) {
         *metric = MODE_METRIC_COSINE;
     } else {
-        return MODE_FAIL(err, MODE_E_VALUE, "metric \"%.40s\" is not known; expected euclidean or cosine",
-                         name);
+        return MODE_FAIL(err, MODE_E_VALUE, "metric \"%.40s\" is not known; expected euclidean or cosine", name);
     }
     return MODE_OK;
 }

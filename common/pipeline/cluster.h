@@ -20,9 +20,8 @@ struct mode_cluster_result {
  * function of the seed and the rows' numbers over all files alone. The caller clears result, also after a
  * failure. Errors: MODE_E_FORMAT, MODE_E_VALUE (encoders differ; a row not finite or not unit; fewer rows
  * than centres). */
-enum mode_status mode_cluster_run(struct mode_cluster_result *result, const char *out_path,
-                                  const char *const *feat, size_t n_feats,
-                                  const struct mode_cluster_params *params, struct mode_error *err);
+enum mode_status mode_cluster_run(struct mode_cluster_result *result, const char *out_path, const char *const *feat,
+                                  size_t n_feats, const struct mode_cluster_params *params, struct mode_error *err);
 void mode_cluster_result_clear(struct mode_cluster_result *result);
 /* MODE_E_VALUE unless name is euclidean or cosine. */
 enum mode_status mode_metric_parse(enum mode_metric *metric, const char *name, struct mode_error *err);

@@ -31,8 +31,8 @@ struct reading {
     uint64_t row;            /* over all shards */
 };
 
-static void read_row(struct reading *r, const struct mode_sample *s, int shard, uint64_t tar_size,
-                     int32_t fine, float distance)
+static void read_row(struct reading *r, const struct mode_sample *s, int shard, uint64_t tar_size, int32_t fine,
+                     float distance)
 {
     struct mode_corpus *c = r->c;
     int expert = r->centres->fine_to_coarse[fine];
@@ -81,8 +81,8 @@ static enum mode_status read_shard(struct reading *r, const struct mode_corpus_s
     for (uint32_t i = 0; i < cap.n_rows; i++) {
         int32_t fine = ((const int32_t *)id->data)[i];
         if (fine < 0 || fine >= r->c->m) {
-            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: row %u has fine id %d, expected 0 to %d", shard->assign,
-                           i, fine, r->c->m - 1);
+            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: row %u has fine id %d, expected 0 to %d", shard->assign, i, fine,
+                           r->c->m - 1);
             goto out;
         }
         read_row(r, mode_captions_row(&cap, i), number, cap.data_size, fine, mode_f32(distance)[i]);
@@ -117,12 +117,10 @@ static void take_pictures(struct reading *r, const struct mode_corpus_shard *sha
         struct mode_corpus_expert *e = &c->expert[r->centres->fine_to_coarse[s->fine]];
         if (e->n_pictures == most) continue;
         struct mode_tar_data *t = &tar[s->shard];
-        if (!tried[s->shard] && mode_tar_data_open(t, shard[s->shard].tar, &ignored))
-            *t = (struct mode_tar_data){0};
+        if (!tried[s->shard] && mode_tar_data_open(t, shard[s->shard].tar, &ignored)) *t = (struct mode_tar_data){0};
         tried[s->shard] = true;
         struct mode_corpus_picture *p = &e->picture[e->n_pictures];
-        bool inside =
-            t->data && t->size == s->tar_size && s->offset <= t->size && s->size <= t->size - s->offset;
+        bool inside = t->data && t->size == s->tar_size && s->offset <= t->size && s->size <= t->size - s->offset;
         if (inside && mode_corpus_thumbnail(p, t->data + s->offset, s->size, &ignored) == MODE_OK) {
             p->caption = mode_xstrdup(s->caption);
             e->n_pictures++;
@@ -137,8 +135,8 @@ static void take_pictures(struct reading *r, const struct mode_corpus_shard *sha
 }
 
 enum mode_status mode_corpus_open(struct mode_corpus *c, const struct mode_corpus_shard *shard, int n_shards,
-                                  const struct mode_centres *centres, const char *centres_digest,
-                                  uint64_t seed, struct mode_error *err)
+                                  const struct mode_centres *centres, const char *centres_digest, uint64_t seed,
+                                  struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
     *c = (struct mode_corpus){.n = centres->n, .m = centres->m, .n_shards = n_shards};

@@ -54,15 +54,15 @@ struct mode_corpus_shard {
 /* centres_digest: of the centres file; assignments made with others are MODE_E_VALUE. Errors also: rows of
  * captions and assignment disagree, a fine id out of range. Clear also after a failure. */
 enum mode_status mode_corpus_open(struct mode_corpus *c, const struct mode_corpus_shard *shard, int n_shards,
-                                  const struct mode_centres *centres, const char *centres_digest,
-                                  uint64_t seed, struct mode_error *err);
+                                  const struct mode_centres *centres, const char *centres_digest, uint64_t seed,
+                                  struct mode_error *err);
 void mode_corpus_close(struct mode_corpus *c);
 
 /* Words of a caption, lower case (ASCII), letters and digits and bytes above 0x7f; at least two bytes. Calls
  * fn for each. */
 void mode_corpus_words(const char *caption, void (*fn)(void *ctx, const char *word, size_t len), void *ctx);
 /* A picture file as a small JPEG; MODE_E_FORMAT when it does not decode. */
-enum mode_status mode_corpus_thumbnail(struct mode_corpus_picture *out, const unsigned char *data,
-                                       size_t size, struct mode_error *err);
+enum mode_status mode_corpus_thumbnail(struct mode_corpus_picture *out, const unsigned char *data, size_t size,
+                                       struct mode_error *err);
 
 #endif

@@ -19,8 +19,7 @@ static void give_up(j_common_ptr c)
     longjmp(((struct guard *)c->err)->back, 1);
 }
 
-static enum mode_status encode(struct mode_corpus_picture *out, const struct mode_image *im,
-                               struct mode_error *err)
+static enum mode_status encode(struct mode_corpus_picture *out, const struct mode_image *im, struct mode_error *err)
 {
     struct jpeg_compress_struct c;
     struct guard guard;
@@ -32,8 +31,7 @@ static enum mode_status encode(struct mode_corpus_picture *out, const struct mod
     if (setjmp(guard.back)) {
         jpeg_destroy_compress(&c);
         free(data);
-        return MODE_FAIL(err, MODE_E_MEMORY, "the JPEG encoder failed on a %d x %d picture", im->width,
-                         im->height);
+        return MODE_FAIL(err, MODE_E_MEMORY, "the JPEG encoder failed on a %d x %d picture", im->width, im->height);
     }
     jpeg_create_compress(&c);
     jpeg_mem_dest(&c, &buffer, &size);
@@ -58,8 +56,8 @@ static enum mode_status encode(struct mode_corpus_picture *out, const struct mod
     return MODE_OK;
 }
 
-enum mode_status mode_corpus_thumbnail(struct mode_corpus_picture *out, const unsigned char *data,
-                                       size_t size, struct mode_error *err)
+enum mode_status mode_corpus_thumbnail(struct mode_corpus_picture *out, const unsigned char *data, size_t size,
+                                       struct mode_error *err)
 {
     struct mode_image im = {0}, small = {0};
     struct mode_image_limits limits = MODE_IMAGE_LIMITS_DEFAULT;

@@ -24,8 +24,7 @@ void mode_corpus_words(const char *caption, void (*fn)(void *ctx, const char *wo
     char word[64];
     size_t len = 0;
     for (const unsigned char *p = (const unsigned char *)caption;; p++) {
-        bool letter =
-            (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') || *p >= 0x80;
+        bool letter = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') || *p >= 0x80;
         if (letter) {
             if (len < sizeof word) word[len] = (char)(*p >= 'A' && *p <= 'Z' ? *p + 32 : *p);
             len++;
@@ -111,8 +110,7 @@ void mode_word_table_clear(struct mode_word_table *t)
 static double log_odds(double mine, double my_total, double all, double all_total, double prior)
 {
     double other = all - mine, other_total = all_total - my_total, a = prior * all / all_total;
-    double x = log((mine + a) / (my_total + prior - mine - a)) -
-               log((other + a) / (other_total + prior - other - a));
+    double x = log((mine + a) / (my_total + prior - mine - a)) - log((other + a) / (other_total + prior - other - a));
     return x / sqrt(1 / (mine + a) + 1 / (other + a));
 }
 
@@ -125,8 +123,7 @@ void mode_word_table_top(const struct mode_word_table *t, int expert, struct mod
         if (!e->text || e->count[expert] < 2 || is_filler(e->text)) continue;
         double all = 0, score = (double)e->count[expert];
         for (int c = 0; c < t->n; c++) all += (double)e->count[c];
-        if (t->n > 1)
-            score = log_odds((double)e->count[expert], (double)t->total[expert], all, all_total, 500);
+        if (t->n > 1) score = log_odds((double)e->count[expert], (double)t->total[expert], all, all_total, 500);
         if (score <= 0) continue;
         int at = out->n_words;
         while (at > 0 && (out->word[at - 1].score < score ||

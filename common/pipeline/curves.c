@@ -23,9 +23,8 @@ enum mode_status mode_curve_load(struct mode_curve *c, const char *model, const 
         json_t *o = json_loadb(p, (size_t)(end - p), 0, &je), *step = json_object_get(o, "step"),
                *loss = json_object_get(o, "loss");
         if (!json_is_number(step) || !json_is_number(loss)) {
-            st = MODE_FAIL(err, MODE_E_FORMAT,
-                           "%s: line %d is not an object with numbers \"step\" and \"loss\"", steps_path,
-                           line);
+            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: line %d is not an object with numbers \"step\" and \"loss\"",
+                           steps_path, line);
             json_decref(o);
             goto out;
         }
@@ -41,8 +40,7 @@ enum mode_status mode_curve_load(struct mode_curve *c, const char *model, const 
     if (train_path) {
         c->train = json_load_file(train_path, 0, &je);
         if (!json_is_object(c->train))
-            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: not a JSON object (line %d: %s)", train_path, je.line,
-                           je.text);
+            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: not a JSON object (line %d: %s)", train_path, je.line, je.text);
     }
 out:
     free(text);

@@ -16,8 +16,8 @@ static enum mode_status save(const char *out_path, const float *x, size_t n, con
     char k_id[] = "encoder_id", k_source[] = "source";
     char *id = mode_xstrdup(mode_text_encoder_id(enc)), *digest = mode_xstrdup(source);
     struct mode_meta meta[] = {{k_id, id}, {k_source, digest}};
-    struct mode_tensor feat =
-        mode_tensor_2d((void *)(uintptr_t)x, MODE_DTYPE_F32, (int64_t)n, mode_text_encoder_dim(enc));
+    struct mode_tensor feat = mode_tensor_2d((void *)(uintptr_t)x, MODE_DTYPE_F32, (int64_t)n,
+                                             mode_text_encoder_dim(enc));
     size_t len = strlen(out_path);
     feat.name = "feat";
     enum mode_status st = len > 4 && strcmp(out_path + len - 4, ".npy") == 0
@@ -52,7 +52,8 @@ static enum mode_status encode_and_save(uint64_t *rows, const char *out_path, st
 }
 
 enum mode_status mode_embed_captions(uint64_t *rows, const char *out_path, struct mode_text_encoder *enc,
-                                     const char *captions_path, mode_encode_tick_fn *tick, void *ctx, struct mode_error *err)
+                                     const char *captions_path, mode_encode_tick_fn *tick, void *ctx,
+                                     struct mode_error *err)
 {
     struct mode_captions c = {0};
     char digest[MODE_DIGEST_HEX];
@@ -145,8 +146,9 @@ static enum mode_status encode_classes(float *out, struct mode_text_encoder *enc
     return st;
 }
 
-enum mode_status mode_embed_task(uint64_t *rows, const char *out_path, struct mode_text_encoder *enc, const char *task_dir,
-                                 const char *words_digest, mode_encode_tick_fn *tick, void *ctx, struct mode_error *err)
+enum mode_status mode_embed_task(uint64_t *rows, const char *out_path, struct mode_text_encoder *enc,
+                                 const char *task_dir, const char *words_digest, mode_encode_tick_fn *tick, void *ctx,
+                                 struct mode_error *err)
 {
     struct mode_evalset e = {0};
     char digest[MODE_DIGEST_HEX];
@@ -154,8 +156,8 @@ enum mode_status mode_embed_task(uint64_t *rows, const char *out_path, struct mo
     enum mode_status st = mode_evalset_words_digest(task_dir, digest, err);
     if (st) return st;
     if (words_digest && strcmp(words_digest, digest) != 0)
-        return MODE_FAIL(err, MODE_E_VALUE, "%s: its words changed since the run was planned: digest %s, expected %s", task_dir,
-                         digest, words_digest);
+        return MODE_FAIL(err, MODE_E_VALUE, "%s: its words changed since the run was planned: digest %s, expected %s",
+                         task_dir, digest, words_digest);
     if ((st = mode_evalset_open(&e, task_dir, err))) return st;
     bool is_retrieval = e.kind == MODE_TASK_RETRIEVAL;
     size_t n = (size_t)(is_retrieval ? e.n_texts : e.n_classes);

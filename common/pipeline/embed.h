@@ -20,8 +20,9 @@ enum mode_status mode_embed_captions(uint64_t *rows, const char *out_path, struc
                                      const char *captions_path, mode_encode_tick_fn *tick, void *ctx,
                                      struct mode_error *err);
 /* words_digest (may be NULL): what mode_evalset_words_digest gave when planned; MODE_E_VALUE when it differs now. */
-enum mode_status mode_embed_task(uint64_t *rows, const char *out_path, struct mode_text_encoder *enc, const char *task_dir,
-                                 const char *words_digest, mode_encode_tick_fn *tick, void *ctx, struct mode_error *err);
+enum mode_status mode_embed_task(uint64_t *rows, const char *out_path, struct mode_text_encoder *enc,
+                                 const char *task_dir, const char *words_digest, mode_encode_tick_fn *tick, void *ctx,
+                                 struct mode_error *err);
 enum mode_status mode_embed_lines(uint64_t *rows, const char *out_path, struct mode_text_encoder *enc,
                                   const char *text_path, mode_encode_tick_fn *tick, void *ctx, struct mode_error *err);
 

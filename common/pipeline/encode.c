@@ -9,12 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-static enum mode_status tell(const struct mode_encode_hook *hook, int64_t done, int64_t total,
-                             const char *unit, struct mode_error *err)
+static enum mode_status tell(const struct mode_encode_hook *hook, int64_t done, int64_t total, const char *unit,
+                             struct mode_error *err)
 {
     if (!hook || !hook->more || hook->more(hook->ctx, (uint64_t)done, (uint64_t)total, unit)) return MODE_OK;
-    return MODE_FAIL(err, MODE_E_STOPPED, "stopped after %lld of %lld %s", (long long)done, (long long)total,
-                     unit);
+    return MODE_FAIL(err, MODE_E_STOPPED, "stopped after %lld of %lld %s", (long long)done, (long long)total, unit);
 }
 
 enum mode_status mode_encode_texts(struct mode_clip *clip, const struct mode_tokenizer *tokenizer, float *out,
@@ -23,8 +22,7 @@ enum mode_status mode_encode_texts(struct mode_clip *clip, const struct mode_tok
 {
     enum mode_status st = MODE_OK;
     int context = mode_clip_context(clip), e = mode_clip_embed_dim(clip);
-    if (batch < 1)
-        return MODE_FAIL(err, MODE_E_VALUE, "a batch of %lld texts, at least 1 is needed", (long long)batch);
+    if (batch < 1) return MODE_FAIL(err, MODE_E_VALUE, "a batch of %lld texts, at least 1 is needed", (long long)batch);
     if (batch > n) batch = n;
     int32_t *ids = malloc((size_t)(batch * context + 1) * sizeof *ids),
             *n_ids = malloc((size_t)(batch + 1) * sizeof *n_ids);
@@ -79,20 +77,18 @@ static void decode_item(void *ctx, int64_t i, int thread)
     pthread_mutex_unlock(&d->lock);
 }
 
-enum mode_status mode_encode_pictures(struct mode_clip *clip, float *out,
-                                      const struct mode_encode_picture *pictures, int64_t n, int64_t batch,
-                                      bool raw, const struct mode_encode_hook *hook, struct mode_error *err)
+enum mode_status mode_encode_pictures(struct mode_clip *clip, float *out, const struct mode_encode_picture *pictures,
+                                      int64_t n, int64_t batch, bool raw, const struct mode_encode_hook *hook,
+                                      struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
     const struct mode_preprocess *p = mode_clip_preprocess(clip);
     int e = mode_clip_embed_dim(clip);
     if (batch < 1)
-        return MODE_FAIL(err, MODE_E_VALUE, "a batch of %lld pictures, at least 1 is needed",
-                         (long long)batch);
+        return MODE_FAIL(err, MODE_E_VALUE, "a batch of %lld pictures, at least 1 is needed", (long long)batch);
     if (batch > n) batch = n;
     float *pixels = malloc((size_t)(batch + 1) * 3 * (size_t)p->size * (size_t)p->size * sizeof *pixels);
-    if (!pixels)
-        return MODE_FAIL(err, MODE_E_MEMORY, "no memory for a batch of %lld pictures", (long long)batch);
+    if (!pixels) return MODE_FAIL(err, MODE_E_MEMORY, "no memory for a batch of %lld pictures", (long long)batch);
     for (int64_t at = 0; at < n; at += batch) {
         int64_t b = n - at < batch ? n - at : batch;
         struct decode d = {.preprocess = p,

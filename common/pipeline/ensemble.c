@@ -45,14 +45,13 @@ static enum mode_status scores_open(struct scores *s, const struct mode_ensemble
         if ((st = mode_safetensors_open(&s->file[m], path, err))) return st;
         s->open[m] = true;
         int64_t dim[2] = {s->rows, s->cols};
-        if ((st = mode_safetensors_need(&s->file[m], "cosine", MODE_DTYPE_F32, 2, dim, &cosine, err)))
-            return st;
+        if ((st = mode_safetensors_need(&s->file[m], "cosine", MODE_DTYPE_F32, 2, dim, &cosine, err))) return st;
         s->rows = cosine->dim[0];
         s->cols = cosine->dim[1];
         if (s->rows < 1 || s->cols < 1) return MODE_FAIL(err, MODE_E_FORMAT, "%s: no scores", path);
         int64_t n = retrieval ? s->cols : s->rows, limit = retrieval ? s->rows : s->cols;
-        if ((st = mode_safetensors_need(&s->file[m], retrieval ? "image_of_text" : "target", MODE_DTYPE_I32,
-                                        1, &n, &truth, err)))
+        if ((st = mode_safetensors_need(&s->file[m], retrieval ? "image_of_text" : "target", MODE_DTYPE_I32, 1, &n,
+                                        &truth, err)))
             return st;
         s->cosine[m] = cosine->data;
         for (int64_t i = 0; i < s->rows * s->cols; i++)
@@ -63,11 +62,10 @@ static enum mode_status scores_open(struct scores *s, const struct mode_ensemble
             s->truth = truth->data;
             for (int64_t i = 0; i < n; i++)
                 if (s->truth[i] < 0 || s->truth[i] >= limit)
-                    return MODE_FAIL(err, MODE_E_VALUE, "%s: answer %lld is %d, expected 0 to %lld", path,
-                                     (long long)i, s->truth[i], (long long)limit - 1);
+                    return MODE_FAIL(err, MODE_E_VALUE, "%s: answer %lld is %d, expected 0 to %lld", path, (long long)i,
+                                     s->truth[i], (long long)limit - 1);
         } else if (memcmp(s->truth, truth->data, (size_t)n * sizeof *s->truth) != 0) {
-            return MODE_FAIL(err, MODE_E_VALUE,
-                             "%s and %s: right answers differ, so they are not scores of one task",
+            return MODE_FAIL(err, MODE_E_VALUE, "%s and %s: right answers differ, so they are not scores of one task",
                              t->logits_path[0], path);
         }
     }
@@ -91,8 +89,8 @@ static void set_number(json_t *o, const char *key, double x)
 }
 
 /* by_query: scores that rank images for texts; by_task: those that rank texts for images. */
-static enum mode_status metrics_of(json_t **out, enum mode_task_kind kind, const float *by_query,
-                                   const float *by_task, const struct scores *s, struct mode_error *err)
+static enum mode_status metrics_of(json_t **out, enum mode_task_kind kind, const float *by_query, const float *by_task,
+                                   const struct scores *s, struct mode_error *err)
 {
     enum mode_status st;
     json_t *o = *out = json_object();
@@ -128,14 +126,12 @@ static enum mode_status open_words(struct mode_ensemble_task *t, const struct mo
     int64_t dim[2] = {t->n_columns, e->centres.d};
     enum mode_status st = mode_safetensors_open(&f, src->words_path, err);
     if (st) return st;
-    if ((st = mode_centres_check_encoder(&e->centres, mode_safetensors_meta(&f, "encoder_id"),
-                                         src->words_path, err)) ||
+    if ((st = mode_centres_check_encoder(&e->centres, mode_safetensors_meta(&f, "encoder_id"), src->words_path, err)) ||
         (st = mode_safetensors_need(&f, "feat", MODE_DTYPE_F32, 2, dim, &feat, err)) ||
         (st = mode_near_open(&t->near, &e->centres, mode_f32(feat), (int)t->n_columns, err)))
         goto out;
     t->word = mode_xcalloc((size_t)t->near.k, sizeof *t->word);
-    for (int i = 0; i < t->near.k; i++)
-        t->word[i] = src->word ? mode_xstrdup(src->word[i]) : mode_xasprintf("#%d", i);
+    for (int i = 0; i < t->near.k; i++) t->word[i] = src->word ? mode_xstrdup(src->word[i]) : mode_xasprintf("#%d", i);
 out:
     mode_safetensors_close(&f);
     return st;
@@ -177,8 +173,8 @@ static enum mode_status run_task(struct mode_ensemble *e, int task, const struct
     t->model_metrics = mode_xcalloc((size_t)e->n_models, sizeof(json_t *));
     if ((st = open_words(t, src, e, err))) goto out;
     struct mode_ensemble_row *image = NULL,
-                             *main = add_row(
-                                 e, task, retrieval ? MODE_MEASURE_TEXT_RECALL_1 : measure_of(src->name), &s);
+                             *main = add_row(e, task, retrieval ? MODE_MEASURE_TEXT_RECALL_1 : measure_of(src->name),
+                                             &s);
     if (retrieval) image = add_row(e, task, MODE_MEASURE_IMAGE_RECALL_1, &s);
     for (int m = 0; m < e->n_models; m++) {
         if ((st = metrics_of(&t->model_metrics[m], src->kind, s.cosine[m], s.cosine[m], &s, err))) goto out;
@@ -190,8 +186,7 @@ static enum mode_status run_task(struct mode_ensemble *e, int task, const struct
     by_query = malloc((retrieval ? cells : 1) * sizeof *by_query);
     query_weight = malloc((retrieval ? (size_t)s.cols * (size_t)e->n : 1) * sizeof *query_weight);
     if (!by_task || !by_query || !query_weight) {
-        st = MODE_FAIL(err, MODE_E_MEMORY, "no memory for %lld x %lld scores", (long long)s.rows,
-                       (long long)s.cols);
+        st = MODE_FAIL(err, MODE_E_MEMORY, "no memory for %lld x %lld scores", (long long)s.rows, (long long)s.cols);
         goto out;
     }
     for (int r = 0; r < MODE_ROUTER_COUNT; r++) {
@@ -229,8 +224,7 @@ enum mode_status mode_ensemble_open(struct mode_ensemble *e, const struct mode_e
         char expect[32];
         snprintf(expect, sizeof expect, "expert-%d", m);
         if (m < e->n && strcmp(spec->model[m], expect) != 0)
-            return MODE_FAIL(err, MODE_E_VALUE,
-                             "ensemble: model %d is %s, expected %s: the centres name %d experts", m,
+            return MODE_FAIL(err, MODE_E_VALUE, "ensemble: model %d is %s, expected %s: the centres name %d experts", m,
                              spec->model[m], expect, e->n);
         e->model[m] = mode_xstrdup(spec->model[m]);
         if (strcmp(spec->model[m], "dense") == 0) e->dense = m;

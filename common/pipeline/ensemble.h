@@ -29,8 +29,7 @@ struct mode_ensemble_source { /* one task's files */
 
 struct mode_ensemble_spec {
     const char *centres_path;
-    const char *const
-        *model; /* [n_models] names; the first n are the experts, n = coarse groups of the centres */
+    const char *const *model; /* [n_models] names; the first n are the experts, n = coarse groups of the centres */
     int n_models;
     const struct mode_ensemble_source *task;
     int n_tasks;
@@ -82,12 +81,10 @@ void mode_ensemble_close(struct mode_ensemble *e);
 
 /* result.csv: unnamed index, dataset, num_classes, expert-0.., expert-max, all_unit, ensemble, then dense and
  * seed where evaluated; percent with four decimals; last row `average`. Same inputs, same bytes. */
-enum mode_status mode_ensemble_write_csv(const struct mode_ensemble *e, const char *path,
-                                         struct mode_error *err);
+enum mode_status mode_ensemble_write_csv(const struct mode_ensemble *e, const char *path, struct mode_error *err);
 /* weights.json: every task, every router: weights and entropy; every word: nearest fine centre, expert,
  * distance. */
-enum mode_status mode_ensemble_write_weights(const struct mode_ensemble *e, const char *path,
-                                             struct mode_error *err);
+enum mode_status mode_ensemble_write_weights(const struct mode_ensemble *e, const char *path, struct mode_error *err);
 
 /* Two systems compared over all rows. */
 struct mode_comparison {
@@ -107,8 +104,8 @@ char *mode_comparison_sentence(const struct mode_comparison *c);
 
 /* Router's ensemble against dense (where evaluated), the plain average, and the expert that is best on
  * average: up to three comparisons into out[3]; returns how many. *best: that expert. */
-int mode_ensemble_compare(const struct mode_ensemble *e, enum mode_router router,
-                          struct mode_comparison out[3], int *best);
+int mode_ensemble_compare(const struct mode_ensemble *e, enum mode_router router, struct mode_comparison out[3],
+                          int *best);
 /* Average over rows in percent. */
 double mode_ensemble_model_average(const struct mode_ensemble *e, int model);
 double mode_ensemble_router_average(const struct mode_ensemble *e, enum mode_router router);

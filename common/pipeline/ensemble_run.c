@@ -19,9 +19,8 @@ static enum mode_status load_curves(struct mode_curve *curve, int *n, const stru
     return MODE_OK;
 }
 
-enum mode_status mode_ensemble_run(const struct mode_ensemble_run *run,
-                                   const struct mode_ensemble_outputs *out, char **sentence,
-                                   struct mode_error *err)
+enum mode_status mode_ensemble_run(const struct mode_ensemble_run *run, const struct mode_ensemble_outputs *out,
+                                   char **sentence, struct mode_error *err)
 {
     enum mode_status st;
     struct mode_ensemble e = {0};
@@ -66,8 +65,7 @@ enum mode_status mode_ensemble_run(const struct mode_ensemble_run *run,
                                  .n_stages = run->n_stages};
     if ((st = mode_ensemble_write_csv(&e, out->csv, err)) ||
         (st = mode_ensemble_write_weights(&e, out->weights, err)) ||
-        (st = mode_summary_write(&report, out->summary, err)) ||
-        (st = mode_report_write(&report, out->report, err)))
+        (st = mode_summary_write(&report, out->summary, err)) || (st = mode_report_write(&report, out->report, err)))
         goto out;
     if (sentence) {
         struct mode_comparison c[3];

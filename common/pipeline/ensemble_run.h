@@ -18,8 +18,7 @@ struct mode_ensemble_run {
     const char *centres;
     int n_models, n_tasks, n_shards, n_stages;
     const char *const *model; /* [n_models] expert-0 .. expert-(n-1), then dense, then seed, as there are */
-    const char *const *steps,
-        *const *train; /* [n_models] steps.jsonl, train.json; entries, or all, may be NULL */
+    const char *const *steps, *const *train; /* [n_models] steps.jsonl, train.json; entries, or all, may be NULL */
     const struct mode_ensemble_run_task *task;
     const struct mode_corpus_shard *shard; /* 0 shards: no corpus sections */
     const struct mode_report_stage *stage;
@@ -32,8 +31,7 @@ struct mode_ensemble_outputs {
 };
 
 /* sentence (malloc'd, may be NULL): the first verdict. */
-enum mode_status mode_ensemble_run(const struct mode_ensemble_run *run,
-                                   const struct mode_ensemble_outputs *out, char **sentence,
-                                   struct mode_error *err);
+enum mode_status mode_ensemble_run(const struct mode_ensemble_run *run, const struct mode_ensemble_outputs *out,
+                                   char **sentence, struct mode_error *err);
 
 #endif

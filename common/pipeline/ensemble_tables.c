@@ -26,8 +26,7 @@ static void add_field(struct mode_str *s, const char *text)
     mode_str_add_char(s, '"');
 }
 
-enum mode_status mode_ensemble_write_csv(const struct mode_ensemble *e, const char *path,
-                                         struct mode_error *err)
+enum mode_status mode_ensemble_write_csv(const struct mode_ensemble *e, const char *path, struct mode_error *err)
 {
     int extra = e->n_models - e->n, n_values = e->n + 3 + extra;
     double *sum = mode_xcalloc((size_t)n_values + 1, sizeof *sum);
@@ -88,8 +87,7 @@ static json_t *text(const char *s)
     return j;
 }
 
-enum mode_status mode_ensemble_write_weights(const struct mode_ensemble *e, const char *path,
-                                             struct mode_error *err)
+enum mode_status mode_ensemble_write_weights(const struct mode_ensemble *e, const char *path, struct mode_error *err)
 {
     json_t *all = json_object(), *tasks = json_array();
     json_object_set_new(all, "experts", json_integer(e->n));
@@ -100,8 +98,7 @@ enum mode_status mode_ensemble_write_weights(const struct mode_ensemble *e, cons
         const struct mode_ensemble_task *x = &e->task[t];
         json_t *o = json_object(), *routers = json_object(), *words = json_array();
         json_object_set_new(o, "task", text(x->name));
-        json_object_set_new(o, "kind",
-                            json_string(x->kind == MODE_TASK_RETRIEVAL ? "retrieval" : "classification"));
+        json_object_set_new(o, "kind", json_string(x->kind == MODE_TASK_RETRIEVAL ? "retrieval" : "classification"));
         for (int r = 0; r < MODE_ROUTER_COUNT; r++) {
             json_t *w = json_object();
             json_object_set_new(w, "weights", numbers(x->weight[r], e->n));
@@ -163,8 +160,8 @@ char *mode_comparison_sentence(const struct mode_comparison *c)
                        : c->difference < 0 ? "is behind, but not distinguishable from,"
                                            : "equals";
     return mode_xasprintf(
-        "%s %s: %+.2f ± %.2f points (%.2f against %.2f; better on %d, equal on %d, worse on %d of %d rows)",
-        verb, c->than, c->difference, c->error, c->mine, c->other, c->wins, c->ties, c->losses, c->n_rows);
+        "%s %s: %+.2f ± %.2f points (%.2f against %.2f; better on %d, equal on %d, worse on %d of %d rows)", verb,
+        c->than, c->difference, c->error, c->mine, c->other, c->wins, c->ties, c->losses, c->n_rows);
 }
 
 double mode_ensemble_model_average(const struct mode_ensemble *e, int model)
@@ -181,8 +178,8 @@ double mode_ensemble_router_average(const struct mode_ensemble *e, enum mode_rou
     return s / e->n_rows;
 }
 
-int mode_ensemble_compare(const struct mode_ensemble *e, enum mode_router router,
-                          struct mode_comparison out[3], int *best)
+int mode_ensemble_compare(const struct mode_ensemble *e, enum mode_router router, struct mode_comparison out[3],
+                          int *best)
 {
     size_t rows = (size_t)e->n_rows;
     const struct mode_outcome **a = mode_xcalloc(rows, sizeof *a), **b = mode_xcalloc(rows, sizeof *b);

@@ -15,10 +15,9 @@ int64_t mode_evaluate_columns(const struct mode_evalset *e)
 }
 
 /* out [C, E]: classes are taken a few at a time, so that 1000 classes with 80 templates need little memory */
-static enum mode_status class_vectors(float *out, struct mode_clip *clip,
-                                      const struct mode_tokenizer *tokenizer, const struct mode_evalset *set,
-                                      int64_t batch, const struct mode_encode_hook *hook,
-                                      struct mode_error *err)
+static enum mode_status class_vectors(float *out, struct mode_clip *clip, const struct mode_tokenizer *tokenizer,
+                                      const struct mode_evalset *set, int64_t batch,
+                                      const struct mode_encode_hook *hook, struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
     int e = mode_clip_embed_dim(clip), n_templates = set->n_templates;
@@ -30,8 +29,7 @@ static enum mode_status class_vectors(float *out, struct mode_clip *clip,
         int n = set->n_classes - first < group ? set->n_classes - first : group;
         for (int i = 0; i < n * n_templates; i++)
             prompts[i] = mode_evalset_prompt(set, i % n_templates, first + i / n_templates);
-        st = mode_encode_texts(clip, tokenizer, features, prompts, (int64_t)n * n_templates, batch, false,
-                               NULL, err);
+        st = mode_encode_texts(clip, tokenizer, features, prompts, (int64_t)n * n_templates, batch, false, NULL, err);
         for (int i = 0; i < n * n_templates; i++) free(prompts[i]);
         for (int k = 0; !st && k < n; k++) {
             double norm = 0;
@@ -44,8 +42,7 @@ static enum mode_status class_vectors(float *out, struct mode_clip *clip,
             }
             norm = sqrt(norm);
             if (!(norm > 0))
-                st = MODE_FAIL(err, MODE_E_VALUE,
-                               "task %s: the text features of class %s cancel out or are not finite",
+                st = MODE_FAIL(err, MODE_E_VALUE, "task %s: the text features of class %s cancel out or are not finite",
                                set->name, set->classes[first + k]);
             for (int j = 0; j < e; j++) out[(int64_t)(first + k) * e + j] = (float)(mean[j] / norm);
         }
@@ -73,13 +70,13 @@ static void product_block(void *ctx, int64_t block, int thread)
     struct product *p = ctx;
     int64_t first = block * BLOCK, n = p->n - first < BLOCK ? p->n - first : BLOCK;
     (void)thread;
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)n, (int)p->c, p->e, 1.0f,
-                p->images + first * p->e, p->e, p->texts, p->e, 0.0f, p->out + first * p->c, (int)p->c);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)n, (int)p->c, p->e, 1.0f, p->images + first * p->e, p->e,
+                p->texts, p->e, 0.0f, p->out + first * p->c, (int)p->c);
 }
 
 enum mode_status mode_evaluate(float *cosine, struct mode_clip *clip, const struct mode_tokenizer *tokenizer,
-                               const struct mode_evalset *set, int64_t batch,
-                               const struct mode_encode_hook *hook, struct mode_error *err)
+                               const struct mode_evalset *set, int64_t batch, const struct mode_encode_hook *hook,
+                               struct mode_error *err)
 {
     enum mode_status st;
     int e = mode_clip_embed_dim(clip);
@@ -88,8 +85,8 @@ enum mode_status mode_evaluate(float *cosine, struct mode_clip *clip, const stru
     float *images = malloc((size_t)n * (size_t)e * sizeof *images),
           *texts = malloc((size_t)c * (size_t)e * sizeof *texts);
     if (!images || !texts) {
-        st = MODE_FAIL(err, MODE_E_MEMORY, "task %s: no memory for %lld image and %lld text features",
-                       set->name, (long long)n, (long long)c);
+        st = MODE_FAIL(err, MODE_E_MEMORY, "task %s: no memory for %lld image and %lld text features", set->name,
+                       (long long)n, (long long)c);
         goto out;
     }
     for (int64_t i = 0; i < n; i++)
@@ -113,8 +110,7 @@ out:
     return st;
 }
 
-struct mode_result mode_evaluate_result(const struct mode_evalset *e, const float *cosine,
-                                        const char *model_name)
+struct mode_result mode_evaluate_result(const struct mode_evalset *e, const float *cosine, const char *model_name)
 {
     return (struct mode_result){.task_name = e->name,
                                 .model_name = model_name,

@@ -23,10 +23,9 @@ int64_t mode_evaluate_columns(const struct mode_evalset *e);
 /* hook may be NULL; it is told texts first, then pictures. A picture that does not decode is an error: a task
  * with a hole would have another result and nobody would know. */
 enum mode_status mode_evaluate(float *cosine, struct mode_clip *clip, const struct mode_tokenizer *tokenizer,
-                               const struct mode_evalset *e, int64_t batch,
-                               const struct mode_encode_hook *hook, struct mode_error *err);
+                               const struct mode_evalset *e, int64_t batch, const struct mode_encode_hook *hook,
+                               struct mode_error *err);
 /* e and cosine as a result; borrows all. */
-struct mode_result mode_evaluate_result(const struct mode_evalset *e, const float *cosine,
-                                        const char *model_name);
+struct mode_result mode_evaluate_result(const struct mode_evalset *e, const float *cosine, const char *model_name);
 
 #endif

@@ -57,17 +57,15 @@ static json_t *captions_json(const struct mode_captions *c, uint32_t first)
     for (uint32_t i = 0; i < c->n_samples && i < first; i++) {
         const struct mode_sample *s = &c->samples[i];
         json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:[I,I], s:I, s:I}", "key", s->key, "fate",
-                                              mode_fate_name((enum mode_fate)s->fate), "caption", s->caption,
-                                              "size", (json_int_t)s->width, (json_int_t)s->height,
-                                              "image_offset", (json_int_t)s->image_offset, "image_bytes",
-                                              (json_int_t)s->image_size));
+                                              mode_fate_name((enum mode_fate)s->fate), "caption", s->caption, "size",
+                                              (json_int_t)s->width, (json_int_t)s->height, "image_offset",
+                                              (json_int_t)s->image_offset, "image_bytes", (json_int_t)s->image_size));
     }
     json_object_set_new(o, "first", list);
     return o;
 }
 
-static enum mode_status inspect_captions(json_t **out, const char *path, uint32_t first,
-                                         struct mode_error *err)
+static enum mode_status inspect_captions(json_t **out, const char *path, uint32_t first, struct mode_error *err)
 {
     struct mode_captions c;
     enum mode_status st = mode_captions_load(&c, path, err);
@@ -108,8 +106,8 @@ static enum mode_status add_members(json_t *o, const char *path, struct mode_err
 }
 
 /* The captions step itself is the best judge of a shard; its file is thrown away. */
-static enum mode_status inspect_shard(json_t **out, const char *path, const struct mode_text_keys *keys,
-                                      uint32_t first, struct mode_error *err)
+static enum mode_status inspect_shard(json_t **out, const char *path, const struct mode_text_keys *keys, uint32_t first,
+                                      struct mode_error *err)
 {
     struct mode_captions c = {0};
     const char *temp = getenv("TMPDIR");
@@ -135,8 +133,7 @@ static enum mode_status inspect_shard(json_t **out, const char *path, const stru
 
 /* ---- safetensors, pictures, evaluation tasks ---- */
 
-static enum mode_status inspect_safetensors(json_t **out, const char *path, uint32_t first,
-                                            struct mode_error *err)
+static enum mode_status inspect_safetensors(json_t **out, const char *path, uint32_t first, struct mode_error *err)
 {
     struct mode_safetensors f;
     char shape[128];
@@ -144,14 +141,12 @@ static enum mode_status inspect_safetensors(json_t **out, const char *path, uint
     if (st) return st;
     json_t *o = json_object(), *meta = json_object(), *list = json_object();
     uint64_t elements = 0;
-    for (size_t i = 0; i < f.n_meta; i++)
-        json_object_set_new(meta, f.meta[i].key, json_string(f.meta[i].value));
+    for (size_t i = 0; i < f.n_meta; i++) json_object_set_new(meta, f.meta[i].key, json_string(f.meta[i].value));
     for (size_t i = 0; i < f.n_tensors; i++) {
         const struct mode_tensor *t = &f.tensors[i];
         elements += (uint64_t)mode_tensor_count(t);
         if (i >= first) continue;
-        char *text = mode_xasprintf("%s %s", mode_dtype_name(t->dtype),
-                                    mode_tensor_shape_text(t, shape, sizeof shape));
+        char *text = mode_xasprintf("%s %s", mode_dtype_name(t->dtype), mode_tensor_shape_text(t, shape, sizeof shape));
         json_object_set_new(list, t->name, json_string(text));
         free(text);
     }
@@ -189,12 +184,11 @@ static enum mode_status inspect_task(json_t **out, const char *dir, uint32_t fir
         json_t *list = json_array();
         for (int i = 0; i < e.n_classes && (uint32_t)i < first; i++)
             json_array_append_new(list, json_string(e.classes[i]));
-        for (int i = 0; i < e.n_texts && (uint32_t)i < first; i++)
-            json_array_append_new(list, json_string(e.texts[i]));
+        for (int i = 0; i < e.n_texts && (uint32_t)i < first; i++) json_array_append_new(list, json_string(e.texts[i]));
         *out = json_pack("{s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:s, s:s, s:o}", "name", e.name, "task",
                          e.kind == MODE_TASK_RETRIEVAL ? "retrieval" : "classification", "images", e.n_images,
-                         "classes", e.n_classes, "templates", e.n_templates, "texts", e.n_texts, "shards",
-                         e.n_tars, "digest", digest, "words_digest", words, "first", list);
+                         "classes", e.n_classes, "templates", e.n_templates, "texts", e.n_texts, "shards", e.n_tars,
+                         "digest", digest, "words_digest", words, "first", list);
     }
     mode_evalset_close(&e);
     return st;
@@ -208,8 +202,8 @@ static bool is_safetensors(const struct mode_mapping *m)
     return n >= 2 && n <= m->size - 8 && m->data[8] == '{';
 }
 
-enum mode_status mode_inspect(json_t **out, const char *path, const struct mode_text_keys *keys,
-                              uint32_t first, struct mode_error *err)
+enum mode_status mode_inspect(json_t **out, const char *path, const struct mode_text_keys *keys, uint32_t first,
+                              struct mode_error *err)
 {
     struct stat sb;
     struct mode_mapping map = {0};

@@ -13,7 +13,7 @@
 
 /* An object with "kind" and what there is to say; the caller releases it. first: so many samples or tensors
  * are shown. Errors: those of the readers. */
-enum mode_status mode_inspect(json_t **out, const char *path, const struct mode_text_keys *keys,
-                              uint32_t first, struct mode_error *err);
+enum mode_status mode_inspect(json_t **out, const char *path, const struct mode_text_keys *keys, uint32_t first,
+                              struct mode_error *err);
 
 #endif

@@ -25,12 +25,11 @@ static json_t *published_config(const char *name)
         size_t n = strlen(published[i].name);
         bool quick = strcmp(name + (strlen(name) < n ? 0 : n), "-quickgelu") == 0;
         if (strncmp(name, published[i].name, n) != 0 || (name[n] && !quick)) continue;
-        json_t *config = json_pack("{s:i, s:{s:i, s:i, s:i, s:i}, s:{s:i, s:i, s:i, s:i, s:i}}", "embed_dim",
-                                   published[i].embed_dim, "vision_cfg", "image_size", 224, "layers",
-                                   published[i].vision_layers, "width", published[i].vision_width, "patch_size",
-                                   published[i].patch, "text_cfg", "context_length", 77, "vocab_size", 49408, "width",
-                                   published[i].text_width, "heads", published[i].text_heads, "layers",
-                                   published[i].text_layers);
+        json_t *config = json_pack(
+            "{s:i, s:{s:i, s:i, s:i, s:i}, s:{s:i, s:i, s:i, s:i, s:i}}", "embed_dim", published[i].embed_dim,
+            "vision_cfg", "image_size", 224, "layers", published[i].vision_layers, "width", published[i].vision_width,
+            "patch_size", published[i].patch, "text_cfg", "context_length", 77, "vocab_size", 49408, "width",
+            published[i].text_width, "heads", published[i].text_heads, "layers", published[i].text_layers);
         MODE_ASSERT(config);
         if (quick) json_object_set_new(config, "quick_gelu", json_true());
         return config;
@@ -90,12 +89,15 @@ static enum mode_status check_config(json_t *config, const char *what, struct mo
     static const char *const known[] = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", NULL};
     const char *key;
     json_t *value;
-    json_object_foreach(config, key, value) {
+    json_object_foreach(config, key, value)
+    {
         size_t i = 0;
         while (known[i] && strcmp(known[i], key) != 0) i++;
         if (!known[i])
-            return MODE_FAIL(err, MODE_E_CONFIG, "%s: unknown key \"%s\"; a model has embed_dim, vision_cfg, text_cfg and "
-                                                 "quick_gelu", what, key);
+            return MODE_FAIL(err, MODE_E_CONFIG,
+                             "%s: unknown key \"%s\"; a model has embed_dim, vision_cfg, text_cfg and "
+                             "quick_gelu",
+                             what, key);
     }
     if (!json_is_integer(json_object_get(config, "embed_dim")) ||
         !json_is_object(json_object_get(config, "vision_cfg")) || !json_is_object(json_object_get(config, "text_cfg")))
@@ -133,10 +135,11 @@ enum mode_status mode_model_config_read(char **model, char **preprocess, yaml_do
             free(data);
             free(path);
         } else if (!(given = published_config(text))) {
-            st = MODE_FAIL(err, MODE_E_CONFIG,
-                           "%s: \"%s\" is not known; known are ViT-B-32, ViT-B-16, ViT-L-14, each also with -quickgelu; "
-                           "or give a path that ends in .json, or the config itself",
-                           where, text);
+            st = MODE_FAIL(
+                err, MODE_E_CONFIG,
+                "%s: \"%s\" is not known; known are ViT-B-32, ViT-B-16, ViT-L-14, each also with -quickgelu; "
+                "or give a path that ends in .json, or the config itself",
+                where, text);
         }
     } else if (!(given = json_from_yaml(doc, node, 0))) {
         st = MODE_FAIL(err, MODE_E_CONFIG, "%s: keys given twice, keys that are not texts or nested too deep", where);

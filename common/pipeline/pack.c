@@ -30,13 +30,12 @@ static enum mode_status bad_pair(struct packer *p, uint64_t *count, enum mode_st
                                  const char *why, struct mode_error *err)
 {
     ++*count;
-    return p->skip_bad
-               ? MODE_OK
-               : MODE_FAIL(err, st, "%s: %s. HINT: --skip-bad counts such pairs and goes on", what, why);
+    return p->skip_bad ? MODE_OK
+                       : MODE_FAIL(err, st, "%s: %s. HINT: --skip-bad counts such pairs and goes on", what, why);
 }
 
-static enum mode_status add_member(struct packer *p, const char *key, const char *ext, const void *data,
-                                   size_t size, struct mode_error *err)
+static enum mode_status add_member(struct packer *p, const char *key, const char *ext, const void *data, size_t size,
+                                   struct mode_error *err)
 {
     char *name = mode_xasprintf("%s.%s", key, ext);
     enum mode_status st = mode_tar_writer_add(p->tar, name, data, size, err);
@@ -45,9 +44,8 @@ static enum mode_status add_member(struct packer *p, const char *key, const char
 }
 
 /* Members of a sample are sorted by extension: jpg < json < png < txt < webp. */
-static enum mode_status add_pair(struct packer *p, const uint8_t *image, size_t image_size,
-                                 const char *image_ext, const char *text, size_t text_size,
-                                 const char *text_ext, struct mode_error *err)
+static enum mode_status add_pair(struct packer *p, const uint8_t *image, size_t image_size, const char *image_ext,
+                                 const char *text, size_t text_size, const char *text_ext, struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
     char key[32];
@@ -74,14 +72,10 @@ static enum mode_status add_pair(struct packer *p, const uint8_t *image, size_t 
 static const char *extension_of(const uint8_t *data, size_t size)
 {
     switch (mode_image_sniff(data, size)) {
-    case MODE_IMAGE_JPEG:
-        return "jpg";
-    case MODE_IMAGE_PNG:
-        return "png";
-    case MODE_IMAGE_WEBP:
-        return "webp";
-    case MODE_IMAGE_UNKNOWN:
-        break;
+    case MODE_IMAGE_JPEG: return "jpg";
+    case MODE_IMAGE_PNG: return "png";
+    case MODE_IMAGE_WEBP: return "webp";
+    case MODE_IMAGE_UNKNOWN: break;
     }
     return NULL;
 }
@@ -114,8 +108,7 @@ static enum mode_status pack_line(struct packer *p, const char *folder, char *li
         return bad_pair(p, &p->n->bad_text, MODE_E_FORMAT, what, "the line is not UTF-8", err);
     char *tab = strchr(line, '\t');
     if (!tab || tab[1 + strspn(tab + 1, " \t\r")] == '\0')
-        return bad_pair(p, &p->n->no_caption, MODE_E_FORMAT, what, "no tab and caption after the picture",
-                        err);
+        return bad_pair(p, &p->n->no_caption, MODE_E_FORMAT, what, "no tab and caption after the picture", err);
     *tab = '\0';
     char *captions = tab + 1;
     char *path = line[0] == '/' ? mode_xstrdup(line) : mode_path_join(folder, line);
@@ -215,8 +208,7 @@ static enum mode_status pack_folder(struct packer *p, const char *dir, int depth
 {
     struct dirent **list;
     enum mode_status st = MODE_OK;
-    if (depth > MAX_DEPTH)
-        return MODE_FAIL(err, MODE_E_VALUE, "%s: folders nested deeper than %d", dir, MAX_DEPTH);
+    if (depth > MAX_DEPTH) return MODE_FAIL(err, MODE_E_VALUE, "%s: folders nested deeper than %d", dir, MAX_DEPTH);
     const int n = scandir(dir, &list, skip_hidden, by_number);
     if (n < 0) return MODE_FAIL(err, MODE_E_NOINPUT, "%s: folder cannot be read: %s", dir, strerror(errno));
     for (int i = 0; i < n; i++) {

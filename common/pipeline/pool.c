@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum mode_status mode_pool_init(struct mode_pool *pool, uint64_t n_rows, const int32_t *coarse,
-                                int32_t expert, double out_ratio, uint64_t seed, struct mode_error *err)
+enum mode_status mode_pool_init(struct mode_pool *pool, uint64_t n_rows, const int32_t *coarse, int32_t expert,
+                                double out_ratio, uint64_t seed, struct mode_error *err)
 {
     uint64_t n_in = 0, size;
     *pool = (struct mode_pool){.seed = seed, .epoch = UINT64_MAX};
@@ -16,8 +16,7 @@ enum mode_status mode_pool_init(struct mode_pool *pool, uint64_t n_rows, const i
         return MODE_FAIL(err, MODE_E_VALUE, "%llu pairs, at most %u are supported in one run",
                          (unsigned long long)n_rows, UINT32_MAX - 1);
     if (!(out_ratio >= 0 && out_ratio <= 1))
-        return MODE_FAIL(err, MODE_E_VALUE, "the share of out-of-cluster pairs is %g, expected 0 to 1",
-                         out_ratio);
+        return MODE_FAIL(err, MODE_E_VALUE, "the share of out-of-cluster pairs is %g, expected 0 to 1", out_ratio);
     for (uint64_t i = 0; i < n_rows; i++) n_in += expert == MODE_POOL_ALL || coarse[i] == expert;
     if (n_in == 0)
         return MODE_FAIL(err, MODE_E_VALUE, "none of the %llu pairs is assigned to expert %d",
@@ -31,8 +30,7 @@ enum mode_status mode_pool_init(struct mode_pool *pool, uint64_t n_rows, const i
     /* room for the draw: the rows outside are shuffled in place behind the rows inside */
     pool->order = malloc((pool->n_out ? n_rows : size) * sizeof *pool->order);
     if (!pool->in || !pool->outside || !pool->order)
-        return MODE_FAIL(err, MODE_E_MEMORY, "no memory for the order of %llu pairs",
-                         (unsigned long long)n_rows);
+        return MODE_FAIL(err, MODE_E_MEMORY, "no memory for the order of %llu pairs", (unsigned long long)n_rows);
     uint32_t *in = pool->in, *outside = pool->outside;
     for (uint64_t i = 0; i < n_rows; i++) {
         if (expert == MODE_POOL_ALL || coarse[i] == expert)

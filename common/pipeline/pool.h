@@ -39,8 +39,8 @@ enum { MODE_POOL_ALL = -1 };
 /* coarse [n_rows]: coarse id of every row; may be NULL when expert is MODE_POOL_ALL. The caller clears pool
  * whatever the result. MODE_E_VALUE: no rows, over 2^32 - 1 rows, out_ratio outside [0, 1], an expert without
  * any row of its own. */
-enum mode_status mode_pool_init(struct mode_pool *pool, uint64_t n_rows, const int32_t *coarse,
-                                int32_t expert, double out_ratio, uint64_t seed, struct mode_error *err);
+enum mode_status mode_pool_init(struct mode_pool *pool, uint64_t n_rows, const int32_t *coarse, int32_t expert,
+                                double out_ratio, uint64_t seed, struct mode_error *err);
 void mode_pool_clear(struct mode_pool *pool);
 /* Samples in an epoch. */
 static inline uint32_t mode_pool_size(const struct mode_pool *pool)

@@ -52,8 +52,7 @@ void mode_report_base64(struct mode_str *s, const unsigned char *data, size_t si
 
 static void tile(struct mode_str *s, const char *name, const char *value, const char *note)
 {
-    mode_str_printf(s, "<div class=tile><b>%s</b><span>%s</span><small>%s</small></div>\n", value, name,
-                    note);
+    mode_str_printf(s, "<div class=tile><b>%s</b><span>%s</span><small>%s</small></div>\n", value, name, note);
 }
 
 /* Above chance by more than two standard errors: on how many rows. */
@@ -99,8 +98,7 @@ void mode_report_verdict(struct mode_str *s, const struct mode_report *r)
     if (r->corpus) {
         struct mode_str count = {0};
         mode_report_count(&count, r->corpus->rows);
-        snprintf(note, sizeof note, "in %lld shards, %d fine clusters", (long long)r->corpus->n_shards,
-                 r->corpus->m);
+        snprintf(note, sizeof note, "in %lld shards, %d fine clusters", (long long)r->corpus->n_shards, r->corpus->m);
         tile(s, "training pairs", count.data, note);
         mode_str_clear(&count);
     }
@@ -108,14 +106,13 @@ void mode_report_verdict(struct mode_str *s, const struct mode_report *r)
     snprintf(note, sizeof note, "trained apart from one another");
     tile(s, "experts", value, note);
     mode_str_add_cstr(
-        s,
-        "</div>\n<p class=note>Numbers are percent. &plusmn; is one standard error, from paired differences "
-        "sample by sample; "
-        "&ldquo;beats&rdquo; and &ldquo;is worse&rdquo; mean a difference of more than two of them. A "
-        "classification task is one row "
-        "(accuracy), a retrieval task two (recall at 1, both ways); all rows count alike. Task tables and "
-        "every figure: "
-        "<code>result.csv</code>, <code>summary.json</code>, <code>weights.json</code>.</p>\n</section>\n");
+        s, "</div>\n<p class=note>Numbers are percent. &plusmn; is one standard error, from paired differences "
+           "sample by sample; "
+           "&ldquo;beats&rdquo; and &ldquo;is worse&rdquo; mean a difference of more than two of them. A "
+           "classification task is one row "
+           "(accuracy), a retrieval task two (recall at 1, both ways); all rows count alike. Task tables and "
+           "every figure: "
+           "<code>result.csv</code>, <code>summary.json</code>, <code>weights.json</code>.</p>\n</section>\n");
 }
 
 enum mode_status mode_report_write(const struct mode_report *r, const char *path, struct mode_error *err)
@@ -143,8 +140,8 @@ enum mode_status mode_report_write(const struct mode_report *r, const char *path
     if (r->spec) {
         mode_str_add_cstr(&s, "<section><h2>The run</h2>\n<details><summary>Run spec</summary><pre>");
         mode_str_add_html(&s, r->spec);
-        mode_str_add_cstr(
-            &s, "</pre></details>\n<details><summary>Balance certificate of the clustering</summary><pre>");
+        mode_str_add_cstr(&s,
+                          "</pre></details>\n<details><summary>Balance certificate of the clustering</summary><pre>");
         mode_str_add_html(&s, r->ensemble->centres.certificate);
         mode_str_add_cstr(&s, "</pre></details></section>\n");
     }

@@ -30,8 +30,7 @@ void mode_report_ledger(struct mode_str *s, const struct mode_report *r)
                          "<tr><th>fate</th><th>samples</th><th>share</th></tr>\n");
     for (int k = 0; k < MODE_FATE_COUNT; k++) {
         fates += c->fate[k];
-        if (c->fate[k] || k == MODE_FATE_KEPT)
-            row(s, "", mode_fate_name((enum mode_fate)k), c->fate[k], c->samples);
+        if (c->fate[k] || k == MODE_FATE_KEPT) row(s, "", mode_fate_name((enum mode_fate)k), c->fate[k], c->samples);
     }
     row(s, " class=sum", "samples in", c->samples, c->samples);
     for (int i = 0; i < c->n; i++) {
@@ -42,13 +41,11 @@ void mode_report_ledger(struct mode_str *s, const struct mode_report *r)
     }
     mode_str_add_cstr(s, "</table>\n<ul class=checks>\n");
     check(s, fates == c->samples, "fates sum to the samples of all shards", fates, c->samples);
-    check(s, c->fate[MODE_FATE_KEPT] == c->rows, "every kept pair was assigned", c->fate[MODE_FATE_KEPT],
-          c->rows);
+    check(s, c->fate[MODE_FATE_KEPT] == c->rows, "every kept pair was assigned", c->fate[MODE_FATE_KEPT], c->rows);
     check(s, experts == c->rows, "experts share out all pairs, none twice", experts, c->rows);
     for (int i = 0; i < r->n_curves; i++) {
         int e = -1;
-        if (sscanf(r->curve[i].model, "expert-%d", &e) != 1 || e < 0 || e >= c->n || !r->curve[i].train)
-            continue;
+        if (sscanf(r->curve[i].model, "expert-%d", &e) != 1 || e < 0 || e >= c->n || !r->curve[i].train) continue;
         char what[64];
         snprintf(what, sizeof what, "expert %d trained on all of its pairs", e);
         int64_t n = (int64_t)mode_curve_number(&r->curve[i], "in_cluster");
@@ -70,10 +67,9 @@ void mode_report_stages(struct mode_str *s, const struct mode_report *r)
         const struct mode_report_stage *x = &r->stage[i];
         mode_str_add_cstr(s, "<tr><td>");
         mode_str_add_html(s, x->service);
-        mode_str_printf(s, "</td><td>%llu</td><td>%.1f</td><td>%.0f MiB</td></tr>\n",
-                        (unsigned long long)x->tasks, x->seconds, (double)x->peak_rss_bytes / 1048576);
+        mode_str_printf(s, "</td><td>%llu</td><td>%.1f</td><td>%.0f MiB</td></tr>\n", (unsigned long long)x->tasks,
+                        x->seconds, (double)x->peak_rss_bytes / 1048576);
         all += x->seconds;
     }
-    mode_str_printf(
-        s, "<tr class=sum><td>sum</td><td></td><td>%.1f</td><td></td></tr></table></div></section>\n", all);
+    mode_str_printf(s, "<tr class=sum><td>sum</td><td></td><td>%.1f</td><td></td></tr></table></div></section>\n", all);
 }

@@ -61,8 +61,7 @@ void mode_report_loss(struct mode_str *s, const struct mode_report *r)
         mode_str_add_html(s, r->curve[i].model);
         mode_str_add_cstr(s, "</span>");
     }
-    mode_str_printf(s, "</div><svg viewBox=\"0 0 %d %d\" role=img aria-label=\"training loss\">\n", WIDTH,
-                    HEIGHT);
+    mode_str_printf(s, "</div><svg viewBox=\"0 0 %d %d\" role=img aria-label=\"training loss\">\n", WIDTH, HEIGHT);
     for (int i = 0; i * tick <= top - bottom + tick / 2; i++) {
         double v = bottom + i * tick, py = BOTTOM - (BOTTOM - TOP) * (v - bottom) / (top - bottom);
         mode_str_printf(s,
@@ -79,8 +78,7 @@ void mode_report_loss(struct mode_str *s, const struct mode_report *r)
         int m = model_index(r->ensemble, r->curve[i].model), n = smooth(&r->curve[i], last, x, y);
         const char *colour = m < 0 ? "xs" : mode_report_colour(r->ensemble, m, buf);
         bool started = false;
-        mode_str_printf(s, "<path class=\"stroke %s\" stroke-width=\"1.8\" stroke-linejoin=round d=\"",
-                        colour);
+        mode_str_printf(s, "<path class=\"stroke %s\" stroke-width=\"1.8\" stroke-linejoin=round d=\"", colour);
         for (int j = 0; j < n; j++) {
             if (!isfinite(y[j])) continue;
             mode_str_printf(s, "%s%.1f %.1f", started ? "L" : "M", LEFT + (RIGHT - LEFT) * x[j] / last,
@@ -91,10 +89,9 @@ void mode_report_loss(struct mode_str *s, const struct mode_report *r)
         mode_str_add_html(s, r->curve[i].model);
         mode_str_add_cstr(s, "</title></path>\n");
     }
-    mode_str_add_cstr(
-        s, "</svg>\n<details><summary>What each model was trained "
-           "on</summary><table><tr><th>model</th><th>pairs of its own</th><th>others per epoch</th>"
-           "<th>steps</th><th>pairs seen</th><th>final loss</th></tr>\n");
+    mode_str_add_cstr(s, "</svg>\n<details><summary>What each model was trained "
+                         "on</summary><table><tr><th>model</th><th>pairs of its own</th><th>others per epoch</th>"
+                         "<th>steps</th><th>pairs seen</th><th>final loss</th></tr>\n");
     for (int i = 0; i < r->n_curves; i++) {
         const struct mode_curve *c = &r->curve[i];
         mode_str_add_cstr(s, "<tr><td>");

@@ -11,8 +11,7 @@ enum { WIDTH = 1010, HEIGHT = 560, MARGIN = 46, ROUNDS = 400 };
 static void principal(double *v, const double *x, int m, int d, const double *not_this)
 {
     double *next = mode_xcalloc((size_t)d, sizeof *next);
-    for (int j = 0; j < d; j++)
-        v[j] = 1 + 0.37 * sin(1.7 * j + (not_this ? 1 : 0)); /* any start that is not special */
+    for (int j = 0; j < d; j++) v[j] = 1 + 0.37 * sin(1.7 * j + (not_this ? 1 : 0)); /* any start that is not special */
     for (int round = 0; round < ROUNDS; round++) {
         if (not_this) {
             double dot = 0;
@@ -60,8 +59,7 @@ static void project(double *xy, const struct mode_centres *c)
             hi = fmax(hi, dot);
         }
         double scale = hi > lo ? (size - 2 * MARGIN) / (hi - lo) : 0;
-        for (int i = 0; i < m; i++)
-            xy[2 * i + a] = scale > 0 ? MARGIN + (xy[2 * i + a] - lo) * scale : size / 2;
+        for (int i = 0; i < m; i++) xy[2 * i + a] = scale > 0 ? MARGIN + (xy[2 * i + a] - lo) * scale : size / 2;
     }
     free(x);
     free(v);
@@ -73,8 +71,7 @@ void mode_report_map(struct mode_str *s, const struct mode_report *r)
     double *xy = mode_xcalloc((size_t)c->m * 2, sizeof *xy), most = 1;
     char buf[16];
     project(xy, c);
-    for (int i = 0; i < c->m; i++)
-        most = fmax(most, (double)(r->corpus ? r->corpus->fine_rows[i] : c->fine_size[i]));
+    for (int i = 0; i < c->m; i++) most = fmax(most, (double)(r->corpus ? r->corpus->fine_rows[i] : c->fine_size[i]));
     mode_str_printf(s,
                     "<section><h2>Map of the fine clusters</h2>\n<p class=lead>The %d fine centres along the "
                     "two directions in which they differ most, "
@@ -97,8 +94,7 @@ void mode_report_map(struct mode_str *s, const struct mode_report *r)
         }
         mode_str_add_cstr(s, "</title></circle>\n");
     }
-    double *label =
-        mode_xcalloc((size_t)c->n * 3, sizeof *label); /* mean position of each expert's centres */
+    double *label = mode_xcalloc((size_t)c->n * 3, sizeof *label); /* mean position of each expert's centres */
     for (int i = 0; i < c->m; i++) {
         double *l = label + 3 * c->fine_to_coarse[i];
         l[0] += xy[2 * i];
@@ -111,9 +107,8 @@ void mode_report_map(struct mode_str *s, const struct mode_report *r)
             if (fabs(label[3 * o + 1] - y) < 18 && fabs(label[3 * o] - x) < 240) y = label[3 * o + 1] + 18;
         label[3 * k] = x;
         label[3 * k + 1] = y;
-        mode_str_printf(s,
-                        "<text class=halo x=\"%.1f\" y=\"%.1f\" text-anchor=middle font-weight=600>Expert %d",
-                        x, y, k);
+        mode_str_printf(s, "<text class=halo x=\"%.1f\" y=\"%.1f\" text-anchor=middle font-weight=600>Expert %d", x, y,
+                        k);
         for (int w = 0; r->corpus && w < 3 && w < r->corpus->expert[k].n_words; w++) {
             mode_str_add_cstr(s, w ? ", " : ": ");
             mode_str_add_html(s, r->corpus->expert[k].word[w].text);

@@ -14,12 +14,10 @@ static void comparison(struct mode_str *s, const struct mode_ensemble *e)
         int best, n = mode_ensemble_compare(e, (enum mode_router)r, c, &best);
         double entropy = 0;
         for (int t = 0; t < e->n_tasks; t++) entropy += e->task[t].entropy[r] / e->n_tasks;
-        mode_str_printf(
-            s, "<tr><td%s>%s%s</td><td>%.2f</td>", (enum mode_router)r == e->router ? " class=best" : "",
-            mode_router_name((enum mode_router)r), (enum mode_router)r == e->router ? " (in use)" : "",
-            mode_ensemble_router_average(e, (enum mode_router)r));
-        for (int i = 0; i < n - 1; i++)
-            mode_str_printf(s, "<td>%+.2f &plusmn; %.2f</td>", c[i].difference, c[i].error);
+        mode_str_printf(s, "<tr><td%s>%s%s</td><td>%.2f</td>", (enum mode_router)r == e->router ? " class=best" : "",
+                        mode_router_name((enum mode_router)r), (enum mode_router)r == e->router ? " (in use)" : "",
+                        mode_ensemble_router_average(e, (enum mode_router)r));
+        for (int i = 0; i < n - 1; i++) mode_str_printf(s, "<td>%+.2f &plusmn; %.2f</td>", c[i].difference, c[i].error);
         mode_str_printf(s, "<td>%.3f</td></tr>\n", entropy);
     }
     mode_str_add_cstr(s, "</table></div>\n");
@@ -43,8 +41,7 @@ static void heat(struct mode_str *s, const struct mode_ensemble *e, enum mode_ro
         for (int c = 0; c < e->n; c++)
             mode_str_printf(s, "<td class=heat style=\"background:rgba(var(--heat),%.3f)\">%.3f</td>",
                             0.72 * x->weight[router][c], x->weight[router][c]);
-        mode_str_printf(s, "<td>%.3f</td><td>%d</td><td>%.3f</td></tr>\n", x->entropy[router], x->near.k,
-                        distance);
+        mode_str_printf(s, "<td>%.3f</td><td>%d</td><td>%.3f</td></tr>\n", x->entropy[router], x->near.k, distance);
     }
     mode_str_add_cstr(s, "</table>\n");
 }
@@ -93,8 +90,7 @@ void mode_report_router(struct mode_str *s, const struct mode_report *r)
     heat(s, e, e->router);
     for (int i = 0; i < MODE_ROUTER_COUNT; i++) {
         if ((enum mode_router)i == e->router || i == MODE_ROUTER_UNIFORM) continue;
-        mode_str_printf(s, "<details><summary>Weights of %s</summary>",
-                        mode_router_name((enum mode_router)i));
+        mode_str_printf(s, "<details><summary>Weights of %s</summary>", mode_router_name((enum mode_router)i));
         heat(s, e, (enum mode_router)i);
         mode_str_add_cstr(s, "</details>\n");
     }

@@ -14,16 +14,14 @@ static void bar(struct mode_str *s, const struct mode_outcome *o, double y, doub
 {
     double error, v = 100 * mode_outcome_mean(o, &error), lo = fmax(0, v - 100 * error),
                   hi = fmin(100, v + 100 * error);
-    mode_str_printf(
-        s,
-        "<rect class=\"fill %s\" x=\"%d\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" rx=\"2\" "
-        "opacity=\".88\"/>"
-        "<path d=\"M%.1f %.1fH%.1f\" stroke=\"currentColor\" stroke-width=\"1\" opacity=\".55\"/>\n",
-        colour, LEFT, y, at(v) - LEFT, height, at(lo), y + height / 2, at(hi));
+    mode_str_printf(s,
+                    "<rect class=\"fill %s\" x=\"%d\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" rx=\"2\" "
+                    "opacity=\".88\"/>"
+                    "<path d=\"M%.1f %.1fH%.1f\" stroke=\"currentColor\" stroke-width=\"1\" opacity=\".55\"/>\n",
+                    colour, LEFT, y, at(v) - LEFT, height, at(lo), y + height / 2, at(hi));
 }
 
-static void draw_row(struct mode_str *s, const struct mode_ensemble *e, const struct mode_ensemble_row *row,
-                     double y)
+static void draw_row(struct mode_str *s, const struct mode_ensemble *e, const struct mode_ensemble_row *row, double y)
 {
     char buf[16];
     const struct mode_outcome *mine = &row->router[e->router];
@@ -31,8 +29,7 @@ static void draw_row(struct mode_str *s, const struct mode_ensemble *e, const st
     mode_str_printf(s, "<text x=\"0\" y=\"%.1f\">", y + 13);
     mode_str_add_html(s, e->task[row->task].name);
     mode_str_printf(
-        s,
-        "</text><text class=soft x=\"0\" y=\"%.1f\" font-size=\"10.5\">%s%lld answers, %lld samples</text>\n",
+        s, "</text><text class=soft x=\"0\" y=\"%.1f\" font-size=\"10.5\">%s%lld answers, %lld samples</text>\n",
         y + 27, what[row->measure], (long long)row->n_classes, (long long)mine->n);
     bar(s, mine, y + 4, 10, "xe");
     if (e->dense >= 0) bar(s, &row->model[e->dense], y + 16, 7, "xd");
@@ -58,8 +55,8 @@ static void draw_row(struct mode_str *s, const struct mode_ensemble *e, const st
     mode_str_printf(s,
                     "<text x=\"%d\" y=\"%.1f\">%.1f</text><text x=\"%d\" y=\"%.1f\" style=\"fill:%s\">%+.1f "
                     "&#177; %.1f</text>\n",
-                    RIGHT + 100, y + 14, 100 * mode_outcome_mean(&row->model[e->dense], NULL), RIGHT + 158,
-                    y + 14, colour, d, error);
+                    RIGHT + 100, y + 14, 100 * mode_outcome_mean(&row->model[e->dense], NULL), RIGHT + 158, y + 14,
+                    colour, d, error);
 }
 
 static void numbers(struct mode_str *s, const struct mode_ensemble *e)
@@ -71,8 +68,7 @@ static void numbers(struct mode_str *s, const struct mode_ensemble *e)
     for (int r = 0; r < e->n_rows; r++) {
         const struct mode_ensemble_row *row = &e->row[r];
         double mine = 100 * mode_outcome_mean(&row->router[e->router], NULL),
-               unit = 100 * mode_outcome_mean(&row->router[MODE_ROUTER_UNIFORM], NULL),
-               top = fmax(mine, unit);
+               unit = 100 * mode_outcome_mean(&row->router[MODE_ROUTER_UNIFORM], NULL), top = fmax(mine, unit);
         for (int m = 0; m < e->n_models; m++) top = fmax(top, 100 * mode_outcome_mean(&row->model[m], NULL));
         mode_str_add_cstr(s, "<tr><td>");
         mode_str_add_html(s, row->dataset);
@@ -85,11 +81,9 @@ static void numbers(struct mode_str *s, const struct mode_ensemble *e)
                         mine >= top ? " class=best" : "", mine);
     }
     mode_str_add_cstr(s, "<tr class=sum><td>average</td><td></td>");
-    for (int m = 0; m < e->n_models; m++)
-        mode_str_printf(s, "<td>%.2f</td>", mode_ensemble_model_average(e, m));
+    for (int m = 0; m < e->n_models; m++) mode_str_printf(s, "<td>%.2f</td>", mode_ensemble_model_average(e, m));
     mode_str_printf(s, "<td>%.2f</td><td>%.2f</td></tr>\n</table></div></details>\n",
-                    mode_ensemble_router_average(e, MODE_ROUTER_UNIFORM),
-                    mode_ensemble_router_average(e, e->router));
+                    mode_ensemble_router_average(e, MODE_ROUTER_UNIFORM), mode_ensemble_router_average(e, e->router));
 }
 
 void mode_report_tasks(struct mode_str *s, const struct mode_report *r)
@@ -104,11 +98,9 @@ void mode_report_tasks(struct mode_str *s, const struct mode_report *r)
                          "<div class=card><div class=key><span class=xe><i class=chip></i>ensemble</span>");
     if (e->dense >= 0) mode_str_add_cstr(s, "<span class=xd><i class=chip></i>dense</span>");
     for (int c = 0; c < e->n; c++)
-        mode_str_printf(s,
-                        "<span class=\"%s\"><i class=chip style=\"border-radius:50%%\"></i>expert %d</span>",
+        mode_str_printf(s, "<span class=\"%s\"><i class=chip style=\"border-radius:50%%\"></i>expert %d</span>",
                         mode_report_colour(e, c, buf), c);
-    mode_str_printf(s, "</div>\n<svg viewBox=\"0 0 %d %d\" role=img aria-label=\"scores per task\">\n", WIDTH,
-                    height);
+    mode_str_printf(s, "</div>\n<svg viewBox=\"0 0 %d %d\" role=img aria-label=\"scores per task\">\n", WIDTH, height);
     for (int p = 0; p <= 100; p += 20)
         mode_str_printf(s,
                         "<path class=grid d=\"M%.1f %dV%d\"/><text class=soft x=\"%.1f\" y=\"14\" "

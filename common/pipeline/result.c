@@ -15,8 +15,7 @@ static void set_number(json_t *o, const char *key, double x)
     json_object_set_new(o, key, isnan(x) ? json_null() : json_real(x));
 }
 
-static enum mode_status add_classification(json_t *metrics, const struct mode_result *r,
-                                           struct mode_error *err)
+static enum mode_status add_classification(json_t *metrics, const struct mode_result *r, struct mode_error *err)
 {
     struct mode_classification_metrics m;
     enum mode_status st = mode_classification_measure(&m, r->cosine, r->truth, r->n, r->c, err);
@@ -51,21 +50,19 @@ enum mode_status mode_result_json(json_t **out, const struct mode_result *r, con
 {
     json_t *metrics = json_object();
     bool retrieval = r->kind == MODE_TASK_RETRIEVAL;
-    enum mode_status st =
-        retrieval ? add_retrieval(metrics, r, text_cosine, err) : add_classification(metrics, r, err);
+    enum mode_status st = retrieval ? add_retrieval(metrics, r, text_cosine, err) : add_classification(metrics, r, err);
     if (st) {
         json_decref(metrics);
         return mode_error_prefix(err, st, "task %s, model %s", r->task_name, r->model_name);
     }
-    *out = json_pack("{s:s, s:s, s:s, s:s, s:o, s:s}", "dataset", r->task_name, "model", r->model_name,
-                     "pretrained", "", "task", retrieval ? "zeroshot_retrieval" : "zeroshot_classification",
-                     "metrics", metrics, "language", "en");
+    *out = json_pack("{s:s, s:s, s:s, s:s, s:o, s:s}", "dataset", r->task_name, "model", r->model_name, "pretrained",
+                     "", "task", retrieval ? "zeroshot_retrieval" : "zeroshot_classification", "metrics", metrics,
+                     "language", "en");
     if (!*out) return MODE_FAIL(err, MODE_E_VALUE, "task or model name \"%s\" is not UTF-8", r->task_name);
     return MODE_OK;
 }
 
-enum mode_status mode_result_write_metrics(const char *path, const struct mode_result *r,
-                                           struct mode_error *err)
+enum mode_status mode_result_write_metrics(const char *path, const struct mode_result *r, struct mode_error *err)
 {
     json_t *o = NULL;
     enum mode_status st = mode_result_json(&o, r, NULL, err);
@@ -78,8 +75,7 @@ enum mode_status mode_result_write_metrics(const char *path, const struct mode_r
     return st;
 }
 
-enum mode_status mode_result_write_logits(const char *path, const struct mode_result *r,
-                                          struct mode_error *err)
+enum mode_status mode_result_write_logits(const char *path, const struct mode_result *r, struct mode_error *err)
 {
     bool retrieval = r->kind == MODE_TASK_RETRIEVAL;
     struct mode_tensor t[] = {mode_tensor_2d((void *)r->cosine, MODE_DTYPE_F32, r->n, r->c),

@@ -32,9 +32,7 @@ struct mode_result {
  * texts (an ensemble weights the directions differently); NULL = cosine. */
 enum mode_status mode_result_json(json_t **out, const struct mode_result *r, const float *text_cosine,
                                   struct mode_error *err);
-enum mode_status mode_result_write_metrics(const char *path, const struct mode_result *r,
-                                           struct mode_error *err);
-enum mode_status mode_result_write_logits(const char *path, const struct mode_result *r,
-                                          struct mode_error *err);
+enum mode_status mode_result_write_metrics(const char *path, const struct mode_result *r, struct mode_error *err);
+enum mode_status mode_result_write_logits(const char *path, const struct mode_result *r, struct mode_error *err);
 
 #endif

@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 
 #define MAX_SHARDS 2000000
-#define MAX_DEPTH 32
+#define MAX_DEPTH  32
 
 struct expansion {
     struct mode_shards *out;
@@ -24,11 +24,9 @@ struct expansion {
 static enum mode_status add_shard(struct expansion *x, const char *path, const char *base)
 {
     struct stat st;
-    if (stat(path, &st) != 0)
-        return MODE_FAIL(x->err, MODE_E_NOINPUT, "%s: no such shard (%s)", path, strerror(errno));
+    if (stat(path, &st) != 0) return MODE_FAIL(x->err, MODE_E_NOINPUT, "%s: no such shard (%s)", path, strerror(errno));
     if (!S_ISREG(st.st_mode)) return MODE_FAIL(x->err, MODE_E_NOINPUT, "%s: a shard must be a regular file", path);
-    if (x->out->n == MAX_SHARDS)
-        return MODE_FAIL(x->err, MODE_E_VALUE, "more than %d shards in one run", MAX_SHARDS);
+    if (x->out->n == MAX_SHARDS) return MODE_FAIL(x->err, MODE_E_VALUE, "more than %d shards in one run", MAX_SHARDS);
     if (x->out->n == x->cap) {
         x->cap = x->cap ? 2 * x->cap : 64;
         x->out->shard = mode_xrealloc(x->out->shard, x->cap * sizeof *x->out->shard);
@@ -76,8 +74,7 @@ static int by_name(const void *a, const void *b)
 
 static enum mode_status add_folder(struct expansion *x, const char *dir, const char *base, int depth)
 {
-    if (depth > MAX_DEPTH)
-        return MODE_FAIL(x->err, MODE_E_VALUE, "%s: folders nested deeper than %d", dir, MAX_DEPTH);
+    if (depth > MAX_DEPTH) return MODE_FAIL(x->err, MODE_E_VALUE, "%s: folders nested deeper than %d", dir, MAX_DEPTH);
     DIR *d = opendir(dir);
     if (!d) return MODE_FAIL(x->err, MODE_E_NOINPUT, "%s: cannot read the folder: %s", dir, strerror(errno));
     enum mode_status st = MODE_OK;
@@ -117,8 +114,7 @@ static enum mode_status add_pattern(struct expansion *x, const char *pattern, co
     glob_t g;
     int rc = glob(pattern, GLOB_NOSORT, NULL, &g);
     enum mode_status st = MODE_OK;
-    if (rc == GLOB_NOMATCH)
-        return MODE_FAIL(x->err, MODE_E_NOINPUT, "%s: the pattern matches no file", pattern);
+    if (rc == GLOB_NOMATCH) return MODE_FAIL(x->err, MODE_E_NOINPUT, "%s: the pattern matches no file", pattern);
     if (rc) return MODE_FAIL(x->err, MODE_E_IO, "%s: the pattern cannot be expanded (%d)", pattern, rc);
     for (size_t i = 0; i < g.gl_pathc && !st; i++) st = add_pattern(x, g.gl_pathv[i], base);
     globfree(&g);
@@ -154,7 +150,8 @@ static enum mode_status add_braces(struct expansion *x, const char *pattern, con
         int width = in[0] == '0' ? (int)(dots - in) : 0;
         unsigned long long from = strtoull(in, NULL, 10), to = strtoull(dots + 2, NULL, 10);
         if (to < from || to - from >= MAX_SHARDS)
-            return MODE_FAIL(x->err, MODE_E_CONFIG, "%s: the range {%.*s} is empty or too long", pattern, (int)n_in, in);
+            return MODE_FAIL(x->err, MODE_E_CONFIG, "%s: the range {%.*s} is empty or too long", pattern, (int)n_in,
+                             in);
         for (unsigned long long i = from; i <= to && !st; i++) {
             char *one = mode_xasprintf("%.*s%0*llu%s", (int)n_head, pattern, width, i, close + 1);
             st = add_braces(x, one, base, depth + 1);
@@ -221,11 +218,9 @@ static enum mode_status add_source(struct expansion *x, const char *source, cons
         char *base = fixed_folder(path);
         st = add_braces(x, path, base, 0);
         free(base);
-        if (!st && x->out->n > first)
-            qsort(x->out->shard + first, x->out->n - first, sizeof *x->out->shard, by_name);
+        if (!st && x->out->n > first) qsort(x->out->shard + first, x->out->n - first, sizeof *x->out->shard, by_name);
     }
-    if (!st && x->out->n == first)
-        st = MODE_FAIL(x->err, MODE_E_NOINPUT, "%s: no shard (*.tar) is found there", path);
+    if (!st && x->out->n == first) st = MODE_FAIL(x->err, MODE_E_NOINPUT, "%s: no shard (*.tar) is found there", path);
     free(path);
     return st;
 }

@@ -27,7 +27,7 @@ static const struct spec_key {
     double min, max;
     const char *help;
 } keys[] = {
-#define X(path, type, field, value, min, max, help)                                                          \
+#define X(path, type, field, value, min, max, help)                                                                    \
     {path, type, offsetof(struct mode_spec, field), value, min, max, help},
     MODE_SPEC_KEYS(X)
 #undef X
@@ -96,8 +96,9 @@ static enum mode_status fail_unknown(struct reader *r, const char *path, int lin
             snprintf(best, sizeof best, "%s", section);
         }
     }
-    return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: unknown key \"%s\"; the nearest known key is \"%s\" (docs/RUN.md lists all)",
-                     r->what, line, path, best);
+    return MODE_FAIL(r->err, MODE_E_CONFIG,
+                     "%s:%d: unknown key \"%s\"; the nearest known key is \"%s\" (docs/RUN.md lists all)", r->what,
+                     line, path, best);
 }
 
 static char *absolute(const struct mode_spec *spec, const char *path)
@@ -289,9 +290,10 @@ static enum mode_status check_together(struct reader *r)
     size_t n = strlen(s->name);
     if (n < 1 || n > 64 || s->name[0] == '.' ||
         strspn(s->name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") != n)
-        return MODE_FAIL(r->err, MODE_E_CONFIG,
-                         "%s: name is \"%s\"; it must be 1 to 64 letters, digits, '.', '_' or '-', not starting with '.'",
-                         r->what, s->name);
+        return MODE_FAIL(
+            r->err, MODE_E_CONFIG,
+            "%s: name is \"%s\"; it must be 1 to 64 letters, digits, '.', '_' or '-', not starting with '.'", r->what,
+            s->name);
     if (s->data_train.n == 0) return MODE_FAIL(r->err, MODE_E_CONFIG, "%s: data.train names no source", r->what);
     if (!r->model_given)
         return MODE_FAIL(r->err, MODE_E_CONFIG,
@@ -486,10 +488,11 @@ enum mode_status mode_spec_steps(const struct mode_spec *spec, uint64_t n_pairs,
         return MODE_FAIL(err, MODE_E_CONFIG, "only %llu pairs were kept, fewer than train.batch = %llu",
                          (unsigned long long)n_pairs, (unsigned long long)spec->train.batch);
     if (*seed_steps < 1 || *seed_steps >= *total_steps)
-        return MODE_FAIL(err, MODE_E_CONFIG,
-                         "the schedule has %llu seed steps of %llu in all (%llu kept pairs, batch %llu); the fork point "
-                         "must lie after the start and before the end",
-                         (unsigned long long)*seed_steps, (unsigned long long)*total_steps, (unsigned long long)n_pairs,
-                         (unsigned long long)spec->train.batch);
+        return MODE_FAIL(
+            err, MODE_E_CONFIG,
+            "the schedule has %llu seed steps of %llu in all (%llu kept pairs, batch %llu); the fork point "
+            "must lie after the start and before the end",
+            (unsigned long long)*seed_steps, (unsigned long long)*total_steps, (unsigned long long)n_pairs,
+            (unsigned long long)spec->train.batch);
     return MODE_OK;
 }

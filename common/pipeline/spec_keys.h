@@ -3,7 +3,8 @@
  * X(path, type, field, default text or NULL = required, min, max, help); docs/RUN.md says the same in prose and a
  * test compares the two. Sections ("train") are the parts of paths before the dot. "model" is read by its own
  * code. Types: STR, PATH (relative to the spec's folder), LIST (strings), PATHS, UINT, REAL, BOOL, WORD (help
- * begins with the allowed words, "a|b|c: ..."), EITHER (two such words; false is the first, true the second). A default of "=seed" is the value of the key `seed`. */
+ * begins with the allowed words, "a|b|c: ..."), EITHER (two such words; false is the first, true the second). A default
+ * of "=seed" is the value of the key `seed`. */
 #ifndef MODE_PIPELINE_SPEC_KEYS_H
 #define MODE_PIPELINE_SPEC_KEYS_H
 

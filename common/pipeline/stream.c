@@ -39,13 +39,11 @@ struct mode_stream {
     int64_t cap;
 };
 
-enum mode_status mode_batch_init(struct mode_batch *b, int64_t size, int side, int context,
-                                 struct mode_error *err)
+enum mode_status mode_batch_init(struct mode_batch *b, int64_t size, int side, int context, struct mode_error *err)
 {
     size_t pixels, ids;
     *b = (struct mode_batch){.size = size};
-    if (size < 1)
-        return MODE_FAIL(err, MODE_E_VALUE, "a batch of %lld pairs, at least 1 is needed", (long long)size);
+    if (size < 1) return MODE_FAIL(err, MODE_E_VALUE, "a batch of %lld pairs, at least 1 is needed", (long long)size);
     if (!mode_mul_size((size_t)size, (size_t)side * (size_t)side * 3 * sizeof(float), &pixels) ||
         !mode_mul_size((size_t)size, (size_t)context * sizeof(int32_t), &ids))
         return MODE_FAIL(err, MODE_E_VALUE, "a batch of %lld pairs does not fit any memory", (long long)size);
@@ -78,10 +76,9 @@ static enum mode_status open_shard(struct shard *s, const struct mode_stream_sha
         return MODE_FAIL(err, errno == ENOENT ? MODE_E_NOINPUT : MODE_E_IO, "shard %s cannot be examined: %s",
                          from->tar, strerror(errno));
     if ((uint64_t)sb.st_size != s->captions.shard_size)
-        return MODE_FAIL(
-            err, MODE_E_VALUE,
-            "shard %s is %llu bytes, it was %llu when its captions were extracted: it has changed since",
-            from->tar, (unsigned long long)sb.st_size, (unsigned long long)s->captions.shard_size);
+        return MODE_FAIL(err, MODE_E_VALUE,
+                         "shard %s is %llu bytes, it was %llu when its captions were extracted: it has changed since",
+                         from->tar, (unsigned long long)sb.st_size, (unsigned long long)s->captions.shard_size);
     return MODE_OK;
 }
 
@@ -91,18 +88,16 @@ static enum mode_status unpack_shard(struct shard *s, uint64_t *total, struct mo
     if (s->captions.data_size == s->captions.shard_size) return MODE_OK; /* a plain tar */
     *total += s->captions.data_size;
     if (*total > MAX_UNPACKED_BYTES)
-        return MODE_FAIL(
-            err, MODE_E_VALUE,
-            "shard %s: the compressed shards are over %llu bytes unpacked, at most that much is kept in "
-            "memory. HINT: unpack them to plain tars",
-            s->tar, (unsigned long long)MAX_UNPACKED_BYTES);
+        return MODE_FAIL(err, MODE_E_VALUE,
+                         "shard %s: the compressed shards are over %llu bytes unpacked, at most that much is kept in "
+                         "memory. HINT: unpack them to plain tars",
+                         s->tar, (unsigned long long)MAX_UNPACKED_BYTES);
     if ((st = mode_tar_data_open(&s->unpacked, s->tar, err))) return st;
     if (s->unpacked.size != s->captions.data_size)
-        return MODE_FAIL(
-            err, MODE_E_VALUE,
-            "shard %s unpacks to %zu bytes, it was %llu when its captions were extracted: it has changed "
-            "since",
-            s->tar, s->unpacked.size, (unsigned long long)s->captions.data_size);
+        return MODE_FAIL(err, MODE_E_VALUE,
+                         "shard %s unpacks to %zu bytes, it was %llu when its captions were extracted: it has changed "
+                         "since",
+                         s->tar, s->unpacked.size, (unsigned long long)s->captions.data_size);
     return MODE_OK;
 }
 
@@ -119,17 +114,16 @@ static enum mode_status read_assignment(int32_t *coarse, const char *path, uint3
     if ((st = mode_safetensors_need(&f, "fine_id", MODE_DTYPE_I32, 1, dim, &fine, err))) goto out;
     const char *digest = mode_safetensors_meta(&f, "centres");
     if (!digest || strcmp(digest, centres_digest) != 0) {
-        st = MODE_FAIL(
-            err, MODE_E_FORMAT,
-            "%s: assigned with centres %.12s, the model is to be trained with centres %.12s: assign again",
-            path, digest ? digest : "(unnamed)", centres_digest);
+        st = MODE_FAIL(err, MODE_E_FORMAT,
+                       "%s: assigned with centres %.12s, the model is to be trained with centres %.12s: assign again",
+                       path, digest ? digest : "(unnamed)", centres_digest);
         goto out;
     }
     const int32_t *id = fine->data;
     for (uint32_t i = 0; i < n_rows; i++) {
         if (id[i] < 0 || id[i] >= centres->m) {
-            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: fine_id of row %u is %d, expected 0 to %d", path, i,
-                           id[i], centres->m - 1);
+            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: fine_id of row %u is %d, expected 0 to %d", path, i, id[i],
+                           centres->m - 1);
             goto out;
         }
         coarse[i] = centres->fine_to_coarse[id[i]];
@@ -139,8 +133,8 @@ out:
     return st;
 }
 
-static enum mode_status read_groups(int32_t *coarse, const struct mode_stream *s,
-                                    const struct mode_stream_options *o, struct mode_error *err)
+static enum mode_status read_groups(int32_t *coarse, const struct mode_stream *s, const struct mode_stream_options *o,
+                                    struct mode_error *err)
 {
     struct mode_centres centres = {0};
     char digest[MODE_DIGEST_HEX];
@@ -153,8 +147,8 @@ static enum mode_status read_groups(int32_t *coarse, const struct mode_stream *s
         goto out;
     }
     for (size_t i = 0; !st && i < s->n_shards; i++)
-        st = read_assignment(coarse + s->shards[i].first_row, o->shards[i].assign,
-                             s->shards[i].captions.n_rows, &centres, digest, err);
+        st = read_assignment(coarse + s->shards[i].first_row, o->shards[i].assign, s->shards[i].captions.n_rows,
+                             &centres, digest, err);
 out:
     mode_centres_clear(&centres);
     return st;
@@ -189,8 +183,7 @@ enum mode_status mode_stream_open(struct mode_stream **stream, const struct mode
     if (o->expert != MODE_POOL_ALL) {
         coarse = malloc((n_rows ? n_rows : 1) * sizeof *coarse);
         if (!coarse) {
-            st = MODE_FAIL(err, MODE_E_MEMORY, "no memory for the groups of %llu rows",
-                           (unsigned long long)n_rows);
+            st = MODE_FAIL(err, MODE_E_MEMORY, "no memory for the groups of %llu rows", (unsigned long long)n_rows);
             goto out;
         }
         if ((st = read_groups(coarse, s, o, err))) goto out;
@@ -281,14 +274,13 @@ static enum mode_status make_pixels(float *out, const struct mode_stream *s, uin
         st = MODE_FAIL(err, MODE_E_MEMORY, "no memory for %llu bytes", (unsigned long long)m->image_size);
     else if (!(st = read_member(data, shard, m, err)) &&
              !(st = mode_image_decode(&im, data, m->image_size, &limits, err)))
-        st = mode_preprocess_train(&s->preprocess, &im, s->scale_min, s->scale_max, s->seed, epoch, row, out,
-                                   err);
+        st = mode_preprocess_train(&s->preprocess, &im, s->scale_min, s->scale_max, s->seed, epoch, row, out, err);
     if (st)
-        st = mode_error_prefix(
-            err, st,
-            "shard %s, sample %s, picture of %llu bytes at byte %llu: it was readable when captions "
-            "were extracted and is not now",
-            shard->tar, m->key, (unsigned long long)m->image_size, (unsigned long long)m->image_offset);
+        st = mode_error_prefix(err, st,
+                               "shard %s, sample %s, picture of %llu bytes at byte %llu: it was readable when captions "
+                               "were extracted and is not now",
+                               shard->tar, m->key, (unsigned long long)m->image_size,
+                               (unsigned long long)m->image_offset);
     mode_image_clear(&im);
     free(data);
     return st;
@@ -321,14 +313,11 @@ static void fill_item(void *ctx, int64_t i, int thread)
         return;
     }
     const struct shard *shard = shard_of(s, s->rows[i]);
-    const char *caption =
-        mode_captions_row(&shard->captions, (uint32_t)(s->rows[i] - shard->first_row))->caption;
-    b->n_ids[i] =
-        mode_tokenizer_encode(s->tokenizer, caption, strlen(caption), b->ids + i * s->context, s->context);
+    const char *caption = mode_captions_row(&shard->captions, (uint32_t)(s->rows[i] - shard->first_row))->caption;
+    b->n_ids[i] = mode_tokenizer_encode(s->tokenizer, caption, strlen(caption), b->ids + i * s->context, s->context);
 }
 
-enum mode_status mode_stream_fill(struct mode_stream *s, struct mode_batch *b, uint64_t step,
-                                  struct mode_error *err)
+enum mode_status mode_stream_fill(struct mode_stream *s, struct mode_batch *b, uint64_t step, struct mode_error *err)
 {
     uint64_t first = step * (uint64_t)b->size;
     if (b->size > s->cap) {

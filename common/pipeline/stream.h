@@ -53,8 +53,7 @@ struct mode_batch {
     double epoch;   /* of the sample after the last one, in passes over the pool: 2.25       */
 };
 /* Room for size pairs of side x side pictures and context ids. MODE_E_MEMORY. */
-enum mode_status mode_batch_init(struct mode_batch *b, int64_t size, int side, int context,
-                                 struct mode_error *err);
+enum mode_status mode_batch_init(struct mode_batch *b, int64_t size, int side, int context, struct mode_error *err);
 void mode_batch_clear(struct mode_batch *b);
 
 struct mode_stream;

@@ -37,8 +37,7 @@ static json_t *rows_of(const struct mode_ensemble *e)
         for (int m = 0; m < e->n_models; m++)
             json_object_set_new(models, e->model[m], score(&row->model[m], row->chance));
         for (int k = 0; k < MODE_ROUTER_COUNT; k++)
-            json_object_set_new(routers, mode_router_name((enum mode_router)k),
-                                score(&row->router[k], row->chance));
+            json_object_set_new(routers, mode_router_name((enum mode_router)k), score(&row->router[k], row->chance));
         json_object_set_new(o, "models", models);
         json_object_set_new(o, "ensembles", routers);
         json_array_append_new(all, o);
@@ -53,11 +52,9 @@ static json_t *tasks_of(const struct mode_ensemble *e)
         const struct mode_ensemble_task *x = &e->task[t];
         json_t *o = json_object(), *models = json_object(), *routers = json_object();
         json_object_set_new(o, "task", json_string(x->name));
-        json_object_set_new(o, "kind",
-                            json_string(x->kind == MODE_TASK_RETRIEVAL ? "retrieval" : "classification"));
+        json_object_set_new(o, "kind", json_string(x->kind == MODE_TASK_RETRIEVAL ? "retrieval" : "classification"));
         json_object_set_new(o, "images", json_integer(x->n_images));
-        json_object_set_new(o, x->kind == MODE_TASK_RETRIEVAL ? "texts" : "classes",
-                            json_integer(x->n_columns));
+        json_object_set_new(o, x->kind == MODE_TASK_RETRIEVAL ? "texts" : "classes", json_integer(x->n_columns));
         for (int m = 0; m < e->n_models; m++) json_object_set(models, e->model[m], x->model_metrics[m]);
         for (int k = 0; k < MODE_ROUTER_COUNT; k++)
             json_object_set(routers, mode_router_name((enum mode_router)k), x->router_metrics[k]);

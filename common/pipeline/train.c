@@ -40,33 +40,28 @@ static double lr_of(const struct mode_train_spec *s, uint64_t step)
 static enum mode_status check_spec(const struct mode_train_spec *s, struct mode_error *err)
 {
     if (!(s->start_step < s->end_step && s->end_step <= s->total_steps))
-        return MODE_FAIL(
-            err, MODE_E_VALUE,
-            "training %s: steps %llu to %llu of %llu make no sense, expected start < end <= total", s->name,
-            (unsigned long long)s->start_step, (unsigned long long)s->end_step,
-            (unsigned long long)s->total_steps);
+        return MODE_FAIL(err, MODE_E_VALUE,
+                         "training %s: steps %llu to %llu of %llu make no sense, expected start < end <= total",
+                         s->name, (unsigned long long)s->start_step, (unsigned long long)s->end_step,
+                         (unsigned long long)s->total_steps);
     if (s->start_step > 0 && !(s->parent && s->parent->optimizer))
-        return MODE_FAIL(
-            err, MODE_E_VALUE,
-            "training %s: starts at step %llu, so it needs its parent's weights and AdamW moments", s->name,
-            (unsigned long long)s->start_step);
+        return MODE_FAIL(err, MODE_E_VALUE,
+                         "training %s: starts at step %llu, so it needs its parent's weights and AdamW moments",
+                         s->name, (unsigned long long)s->start_step);
     if (!(s->lr > 0 && s->eps > 0 && s->weight_decay >= 0 && s->beta1 >= 0 && s->beta1 < 1 && s->beta2 >= 0 &&
           s->beta2 < 1))
-        return MODE_FAIL(
-            err, MODE_E_VALUE,
-            "training %s: lr %g, betas %g and %g, eps %g, weight decay %g: expected lr, eps > 0, betas in "
-            "[0, 1), decay >= 0",
-            s->name, s->lr, s->beta1, s->beta2, s->eps, s->weight_decay);
+        return MODE_FAIL(err, MODE_E_VALUE,
+                         "training %s: lr %g, betas %g and %g, eps %g, weight decay %g: expected lr, eps > 0, betas in "
+                         "[0, 1), decay >= 0",
+                         s->name, s->lr, s->beta1, s->beta2, s->eps, s->weight_decay);
     double reach = (double)s->start_step + (double)(s->end_step - s->start_step) * s->schedule_stride;
     if (!(s->schedule_stride > 0 && reach <= (double)s->total_steps * (1 + 1e-9)))
-        return MODE_FAIL(err, MODE_E_VALUE,
-                         "training %s: a schedule stride of %g walks from step %llu to %g of %llu", s->name,
-                         s->schedule_stride, (unsigned long long)s->start_step, reach,
+        return MODE_FAIL(err, MODE_E_VALUE, "training %s: a schedule stride of %g walks from step %llu to %g of %llu",
+                         s->name, s->schedule_stride, (unsigned long long)s->start_step, reach,
                          (unsigned long long)s->total_steps);
     if (s->batch < 2)
-        return MODE_FAIL(err, MODE_E_VALUE,
-                         "training %s: a batch of %lld pairs has nothing to contrast, at least 2", s->name,
-                         (long long)s->batch);
+        return MODE_FAIL(err, MODE_E_VALUE, "training %s: a batch of %lld pairs has nothing to contrast, at least 2",
+                         s->name, (long long)s->batch);
     return MODE_OK;
 }
 
@@ -76,13 +71,12 @@ static void fingerprint(const struct training *t, char hex[MODE_DIGEST_HEX])
     const struct mode_train_spec *s = t->spec;
     const struct mode_pool *pool = mode_stream_pool(t->stream);
     struct mode_str text = {0};
-    mode_str_printf(
-        &text, "%s\n%s\n%s\n%llu %lld %a %a %a %a %a\n%llu %llu %llu %llu %a %d %a %a %a\n%u %u %u", s->name,
-        s->model_config, s->preprocess_config, (unsigned long long)s->seed, (long long)s->batch, s->lr,
-        s->beta1, s->beta2, s->eps, s->weight_decay, (unsigned long long)s->warmup_steps,
-        (unsigned long long)s->total_steps, (unsigned long long)s->start_step,
-        (unsigned long long)s->end_step, s->schedule_stride, s->expert, s->out_ratio, s->scale_min,
-        s->scale_max, pool->n_in, pool->n_outside, pool->n_out);
+    mode_str_printf(&text, "%s\n%s\n%s\n%llu %lld %a %a %a %a %a\n%llu %llu %llu %llu %a %d %a %a %a\n%u %u %u",
+                    s->name, s->model_config, s->preprocess_config, (unsigned long long)s->seed, (long long)s->batch,
+                    s->lr, s->beta1, s->beta2, s->eps, s->weight_decay, (unsigned long long)s->warmup_steps,
+                    (unsigned long long)s->total_steps, (unsigned long long)s->start_step,
+                    (unsigned long long)s->end_step, s->schedule_stride, s->expert, s->out_ratio, s->scale_min,
+                    s->scale_max, pool->n_in, pool->n_outside, pool->n_out);
     mode_digest_bytes(text.data, text.len, hex);
     mode_str_clear(&text);
 }
@@ -96,8 +90,7 @@ static enum mode_status check_parent_config(const struct mode_train_spec *s, str
     if (!st) {
         json_t *a = json_loads(model, 0, NULL), *b = json_loads(s->model_config, 0, NULL);
         if (!json_equal(a, b))
-            st = MODE_FAIL(err, MODE_E_VALUE, "its model_cfg is %.200s, ours is %.200s", model,
-                           s->model_config);
+            st = MODE_FAIL(err, MODE_E_VALUE, "its model_cfg is %.200s, ours is %.200s", model, s->model_config);
         json_decref(a);
         json_decref(b);
     }
@@ -117,9 +110,8 @@ static enum mode_status load_parent(struct training *t, struct mode_error *err)
         st = mode_checkpoint_load_moments(t->params, t->n_params, &step, parent->optimizer, err);
     if (st) return mode_error_prefix(err, st, "training %s cannot go on from its parent", t->spec->name);
     if (step != t->spec->start_step)
-        return MODE_FAIL(err, MODE_E_VALUE,
-                         "training %s: starts at step %llu, its parent %s ended at step %llu", t->spec->name,
-                         (unsigned long long)t->spec->start_step, parent->optimizer,
+        return MODE_FAIL(err, MODE_E_VALUE, "training %s: starts at step %llu, its parent %s ended at step %llu",
+                         t->spec->name, (unsigned long long)t->spec->start_step, parent->optimizer,
                          (unsigned long long)step);
     return MODE_OK;
 }
@@ -132,8 +124,7 @@ static enum mode_status parse_rows(struct training *t, const char *path, struct 
         const char *end = strchr(line, '\n');
         json_t *row = end ? json_loadb(line, (size_t)(end - line), 0, NULL) : NULL;
         const json_t *loss = json_object_get(row, "loss");
-        bool ok =
-            json_is_number(loss) && (uint64_t)json_integer_value(json_object_get(row, "step")) == step + 1;
+        bool ok = json_is_number(loss) && (uint64_t)json_integer_value(json_object_get(row, "step")) == step + 1;
         t->losses[step++ % MODE_TRAIN_FINAL_STEPS] = json_number_value(loss);
         json_decref(row);
         if (!ok)
@@ -149,18 +140,15 @@ static enum mode_status parse_rows(struct training *t, const char *path, struct 
 
 static enum mode_status load_checkpoint(struct training *t, const char *dir, struct mode_error *err)
 {
-    char *weights = mode_path_join(dir, MODE_FILE_CLIP_WEIGHTS),
-         *steps = mode_path_join(dir, MODE_FILE_STEPS),
-         *optimizer = mode_path_join(dir, MODE_FILE_CLIP_OPTIMIZER),
-         *state = mode_path_join(dir, "fingerprint");
+    char *weights = mode_path_join(dir, MODE_FILE_CLIP_WEIGHTS), *steps = mode_path_join(dir, MODE_FILE_STEPS),
+         *optimizer = mode_path_join(dir, MODE_FILE_CLIP_OPTIMIZER), *state = mode_path_join(dir, "fingerprint");
     char *rows = NULL, *mark = NULL, want[MODE_DIGEST_HEX];
     size_t size = 0;
     enum mode_status st;
     fingerprint(t, want);
     if ((st = mode_file_read(state, 0, &mark, NULL, err))) goto out;
     if (strcmp(mark, want) != 0) {
-        st =
-            MODE_FAIL(err, MODE_E_VALUE, "checkpoint %s is of a training with other parameters or data", dir);
+        st = MODE_FAIL(err, MODE_E_VALUE, "checkpoint %s is of a training with other parameters or data", dir);
         goto out;
     }
     if ((st = mode_checkpoint_load_weights(t->params, t->n_params, weights, err))) goto out;
@@ -200,10 +188,9 @@ static enum mode_status save_checkpoint(const struct training *t, struct mode_er
     if (!t->hooks->checkpoint_dir) return MODE_OK;
     snprintf(name, sizeof name, "step-%010llu", (unsigned long long)t->step);
     char *dir = t->hooks->checkpoint_dir(t->hooks->ctx, name);
-    char *config = mode_path_join(dir, MODE_FILE_CLIP_CONFIG),
-         *weights = mode_path_join(dir, MODE_FILE_CLIP_WEIGHTS),
-         *optimizer = mode_path_join(dir, MODE_FILE_CLIP_OPTIMIZER),
-         *steps = mode_path_join(dir, MODE_FILE_STEPS), *state = mode_path_join(dir, "fingerprint");
+    char *config = mode_path_join(dir, MODE_FILE_CLIP_CONFIG), *weights = mode_path_join(dir, MODE_FILE_CLIP_WEIGHTS),
+         *optimizer = mode_path_join(dir, MODE_FILE_CLIP_OPTIMIZER), *steps = mode_path_join(dir, MODE_FILE_STEPS),
+         *state = mode_path_join(dir, "fingerprint");
     enum mode_status st = mode_dir_make(dir, err);
     fingerprint(t, mark);
     if (!st) st = save_model(t, config, weights, optimizer, steps, err);
@@ -228,8 +215,7 @@ static void add_row(struct training *t, double loss, double lr)
     mode_str_printf(&t->rows,
                     "{\"step\": %llu, \"epoch\": %.6f, \"loss\": %s, \"lr\": %.9g, \"logit_scale\": %.7g, "
                     "\"samples_seen\": %llu}\n",
-                    (unsigned long long)t->step, t->batch.epoch, text, lr,
-                    (double)mode_clip_logit_scale(t->clip),
+                    (unsigned long long)t->step, t->batch.epoch, text, lr, (double)mode_clip_logit_scale(t->clip),
                     (unsigned long long)(t->step * (uint64_t)t->spec->batch));
 }
 
@@ -240,16 +226,14 @@ static enum mode_status train_step(struct training *t, struct mode_train_progres
     double loss = NAN, began = mode_clock_s();
     if ((st = mode_stream_fill(t->stream, &t->batch, t->step, err))) return st;
     double filled = mode_clock_s();
-    if ((st = mode_clip_train_step(t->clip, &loss, t->batch.pixels, t->batch.ids, t->batch.n_ids, s->batch,
-                                   err)))
+    if ((st = mode_clip_train_step(t->clip, &loss, t->batch.pixels, t->batch.ids, t->batch.n_ids, s->batch, err)))
         return st;
     double lr = lr_of(s, t->step);
     if (!isfinite(loss))
         return MODE_FAIL(err, MODE_E_VALUE,
                          "training %s: the loss of step %llu is %f (lr %g, logit scale %g). HINT: a "
                          "lower lr or a longer warm-up",
-                         s->name, (unsigned long long)t->step + 1, loss, lr,
-                         (double)mode_clip_logit_scale(t->clip));
+                         s->name, (unsigned long long)t->step + 1, loss, lr, (double)mode_clip_logit_scale(t->clip));
     const struct mode_adamw update = {
         .lr = lr, .beta1 = s->beta1, .beta2 = s->beta2, .eps = s->eps, .weight_decay = s->weight_decay};
     mode_adamw_update(t->be, t->params, t->n_params, &update, (int64_t)t->step + 1);
@@ -304,15 +288,15 @@ static enum mode_status write_summary(const struct training *t, const char *path
 {
     const struct mode_train_spec *s = t->spec;
     const struct mode_train_result *r = &t->result;
-    json_t *o = json_pack(
-        "{s:s, s:i, s:I, s:I, s:I, s:I, s:I, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f}", "name",
-        s->name, "expert", s->expert, "rows", (json_int_t)r->rows, "in_cluster", (json_int_t)r->in_cluster,
-        "outside", (json_int_t)r->outside, "out_of_cluster_per_epoch", (json_int_t)r->out_of_cluster, "pool",
-        (json_int_t)(r->in_cluster + r->out_of_cluster), "out_ratio", s->out_ratio, "seed",
-        (json_int_t)s->seed, "batch", (json_int_t)s->batch, "start_step", (json_int_t)s->start_step,
-        "end_step", (json_int_t)s->end_step, "total_steps", (json_int_t)s->total_steps, "samples_seen",
-        (json_int_t)r->samples_seen, "parameters", (json_int_t)r->parameters, "final_loss", r->final_loss,
-        "start_lr", lr_of(s, s->start_step), "end_lr", lr_of(s, s->end_step - 1));
+    json_t *o = json_pack("{s:s, s:i, s:I, s:I, s:I, s:I, s:I, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f}",
+                          "name", s->name, "expert", s->expert, "rows", (json_int_t)r->rows, "in_cluster",
+                          (json_int_t)r->in_cluster, "outside", (json_int_t)r->outside, "out_of_cluster_per_epoch",
+                          (json_int_t)r->out_of_cluster, "pool", (json_int_t)(r->in_cluster + r->out_of_cluster),
+                          "out_ratio", s->out_ratio, "seed", (json_int_t)s->seed, "batch", (json_int_t)s->batch,
+                          "start_step", (json_int_t)s->start_step, "end_step", (json_int_t)s->end_step, "total_steps",
+                          (json_int_t)s->total_steps, "samples_seen", (json_int_t)r->samples_seen, "parameters",
+                          (json_int_t)r->parameters, "final_loss", r->final_loss, "start_lr", lr_of(s, s->start_step),
+                          "end_lr", lr_of(s, s->end_step - 1));
     MODE_ASSERT(o);
     char *text = json_dumps(o, JSON_INDENT(2) | JSON_REAL_PRECISION(10));
     json_decref(o);
@@ -327,12 +311,10 @@ static enum mode_status prepare(struct training *t, struct mode_error *err)
     const struct mode_train_spec *s = t->spec;
     enum mode_status st;
     if ((st = mode_tokenizer_open_clip(&t->tokenizer, s->tokenizer, MODE_CLIP_CLEAN_OPENAI, err))) return st;
-    if ((st = mode_clip_create(&t->clip, t->be, s->model_config, s->preprocess_config, s->seed, err)))
-        return st;
+    if ((st = mode_clip_create(&t->clip, t->be, s->model_config, s->preprocess_config, s->seed, err))) return st;
     t->params = mode_clip_params(t->clip, &t->n_params);
     if ((st = mode_clip_train_begin(t->clip, s->batch, err))) return st;
-    for (size_t i = 0; i < t->n_params; i++)
-        t->result.parameters += (size_t)mode_tensor_count(&t->params[i].value);
+    for (size_t i = 0; i < t->n_params; i++) t->result.parameters += (size_t)mode_tensor_count(&t->params[i].value);
     t->step = s->start_step;
     if (s->parent && (st = load_parent(t, err))) return st;
 
@@ -354,9 +336,8 @@ static enum mode_status prepare(struct training *t, struct mode_error *err)
     t->result.outside = pool->n_outside;
     t->result.out_of_cluster = pool->n_out;
     if (mode_pool_size(pool) < s->batch)
-        return MODE_FAIL(err, MODE_E_VALUE,
-                         "training %s: a batch of %lld needs as many pairs, the model's pool has %u", s->name,
-                         (long long)s->batch, mode_pool_size(pool));
+        return MODE_FAIL(err, MODE_E_VALUE, "training %s: a batch of %lld needs as many pairs, the model's pool has %u",
+                         s->name, (long long)s->batch, mode_pool_size(pool));
     if ((st = mode_batch_init(&t->batch, s->batch, options.preprocess.size, options.context, err))) return st;
     if (t->hooks->resume_from && (st = load_checkpoint(t, t->hooks->resume_from, err))) return st;
     t->result.resumed_at = t->step;
@@ -376,8 +357,7 @@ enum mode_status mode_train(struct mode_train_result *result, struct mode_backen
     if ((st = run(&t, err))) goto out;
     t.result.samples_seen = (spec->end_step - spec->start_step) * (uint64_t)spec->batch;
     t.result.final_loss = final_loss(&t);
-    if ((st = save_model(&t, outputs->config, outputs->weights, outputs->optimizer, outputs->steps, err)))
-        goto out;
+    if ((st = save_model(&t, outputs->config, outputs->weights, outputs->optimizer, outputs->steps, err))) goto out;
     st = write_summary(&t, outputs->summary, err);
 out:
     if (result) *result = t.result;

@@ -49,24 +49,19 @@ enum mode_status mode_store_fail(struct mode_error *err, int e, const char *path
     switch (e) {
     case ENOSPC:
     case EDQUOT:
-        return MODE_FAIL(
-            err, MODE_E_IO,
-            "%s: cannot %s: the artifact store's disk is full (%s). Nothing was damaged. HINT: free some "
-            "space; the task can be done again",
-            path, doing, strerror(e));
-    case EFBIG:
         return MODE_FAIL(err, MODE_E_IO,
-                         "%s: cannot %s: larger than the file size limit of this process (ulimit -f)", path,
-                         doing);
+                         "%s: cannot %s: the artifact store's disk is full (%s). Nothing was damaged. HINT: free some "
+                         "space; the task can be done again",
+                         path, doing, strerror(e));
+    case EFBIG:
+        return MODE_FAIL(err, MODE_E_IO, "%s: cannot %s: larger than the file size limit of this process (ulimit -f)",
+                         path, doing);
     case EACCES:
     case EPERM:
-    case EROFS:
-        return MODE_FAIL(err, MODE_E_PERM, "%s: cannot %s: %s", path, doing, strerror(e));
+    case EROFS: return MODE_FAIL(err, MODE_E_PERM, "%s: cannot %s: %s", path, doing, strerror(e));
     case ENOENT:
-    case ENOTDIR:
-        return MODE_FAIL(err, MODE_E_NOINPUT, "%s: cannot %s: %s", path, doing, strerror(e));
-    default:
-        return MODE_FAIL(err, MODE_E_IO, "%s: cannot %s: %s", path, doing, strerror(e));
+    case ENOTDIR: return MODE_FAIL(err, MODE_E_NOINPUT, "%s: cannot %s: %s", path, doing, strerror(e));
+    default: return MODE_FAIL(err, MODE_E_IO, "%s: cannot %s: %s", path, doing, strerror(e));
     }
 }
 
@@ -121,8 +116,7 @@ enum mode_status mode_store_link_once(bool *created, const char *from, const cha
     return sync_folder_of(to, err);
 }
 
-static enum mode_status write_all(int fd, const char *path, const void *data, size_t size,
-                                  struct mode_error *err)
+static enum mode_status write_all(int fd, const char *path, const void *data, size_t size, struct mode_error *err)
 {
     const char *p = data;
     while (size > 0) {
@@ -169,8 +163,8 @@ enum mode_status mode_store_temp(struct mode_store *s, char **path, const void *
     return temp_finish(write_all(fd, *path, data, size, err), path, fd, err);
 }
 
-enum mode_status mode_store_put_once(struct mode_store *s, bool *created, const char *to, const void *data,
-                                     size_t size, struct mode_error *err)
+enum mode_status mode_store_put_once(struct mode_store *s, bool *created, const char *to, const void *data, size_t size,
+                                     struct mode_error *err)
 {
     char *temp;
     enum mode_status st = mode_store_temp(s, &temp, data, size, err);
@@ -223,8 +217,7 @@ static enum mode_status read_id(struct mode_store *s, struct mode_error *err)
     enum mode_status st = MODE_OK;
     if (!mode_file_exists(path)) {
         if (getrandom(raw, sizeof raw, 0) != (ssize_t)sizeof raw) {
-            st =
-                MODE_FAIL(err, MODE_E_IO, "%s: no random numbers from the system: %s", path, strerror(errno));
+            st = MODE_FAIL(err, MODE_E_IO, "%s: no random numbers from the system: %s", path, strerror(errno));
             goto out;
         }
         for (int i = 0; i < 16; i++) snprintf(text + 2 * i, 3, "%02x", raw[i]);
@@ -306,10 +299,8 @@ uint64_t mode_store_free_bytes(const struct mode_store *store)
 static struct verified *verified_slot(struct verified *table, size_t cap, const char *digest)
 {
     size_t i = strtoul(
-        (char[9]){digest[0], digest[1], digest[2], digest[3], digest[4], digest[5], digest[6], digest[7], 0},
-        NULL, 16);
-    for (i &= cap - 1; table[i].digest[0] && strcmp(table[i].digest, digest) != 0; i = (i + 1) & (cap - 1))
-        continue;
+        (char[9]){digest[0], digest[1], digest[2], digest[3], digest[4], digest[5], digest[6], digest[7], 0}, NULL, 16);
+    for (i &= cap - 1; table[i].digest[0] && strcmp(table[i].digest, digest) != 0; i = (i + 1) & (cap - 1)) continue;
     return &table[i];
 }
 
@@ -381,8 +372,8 @@ static enum mode_status stream(struct mode_store *s, char digest[MODE_DIGEST_HEX
     return MODE_OK;
 }
 
-enum mode_status mode_store_digest_fd(struct mode_store *s, char digest[MODE_DIGEST_HEX], uint64_t *size,
-                                      int fd, const char *path, struct mode_error *err)
+enum mode_status mode_store_digest_fd(struct mode_store *s, char digest[MODE_DIGEST_HEX], uint64_t *size, int fd,
+                                      const char *path, struct mode_error *err)
 {
     return stream(s, digest, size, fd, path, -1, NULL, err);
 }
@@ -466,8 +457,7 @@ enum mode_status mode_store_put_blob(struct mode_store *s, char digest[MODE_DIGE
     }
     if (stat(s->tmp, &home) == 0 && home.st_dev == sb.st_dev) {
         if ((st = mode_store_digest_fd(s, digest, size, fd, path, err))) goto out;
-        if (fchmod(fd, 0444) != 0 &&
-            errno != EPERM) { /* EPERM: another owner's file; the digest protects readers */
+        if (fchmod(fd, 0444) != 0 && errno != EPERM) { /* EPERM: another owner's file; the digest protects readers */
             st = mode_store_fail(err, errno, path, "be made read-only");
             goto out;
         }
@@ -489,8 +479,8 @@ out:
     return st;
 }
 
-enum mode_status mode_store_put_bytes(struct mode_store *s, char digest[MODE_DIGEST_HEX], const void *data,
-                                      size_t size, struct mode_error *err)
+enum mode_status mode_store_put_bytes(struct mode_store *s, char digest[MODE_DIGEST_HEX], const void *data, size_t size,
+                                      struct mode_error *err)
 {
     char *temp;
     mode_digest_bytes(data, size, digest);

@@ -62,20 +62,20 @@ bool mode_key_valid(const char *key);
  * size is wrong (a damaged store) it is replaced. */
 enum mode_status mode_store_put_blob(struct mode_store *store, char digest[MODE_DIGEST_HEX], uint64_t *size,
                                      const char *path, struct mode_error *err);
-enum mode_status mode_store_put_bytes(struct mode_store *store, char digest[MODE_DIGEST_HEX],
-                                      const void *data, size_t size, struct mode_error *err);
+enum mode_status mode_store_put_bytes(struct mode_store *store, char digest[MODE_DIGEST_HEX], const void *data,
+                                      size_t size, struct mode_error *err);
 /* Path of a blob, malloc'd. MODE_E_NOINPUT if it is missing, MODE_E_FORMAT if its size or bytes do not match.
  * The bytes are digested at the first use in this process (again when inode, size or mtime changed). size 0
  * with digest "" unknown: pass UINT64_MAX to leave the size unchecked. */
-enum mode_status mode_store_blob_path(struct mode_store *store, char **path, const char *digest,
-                                      uint64_t size, struct mode_error *err);
+enum mode_status mode_store_blob_path(struct mode_store *store, char **path, const char *digest, uint64_t size,
+                                      struct mode_error *err);
 /* Is there a file of this name and size? No digest is checked. */
 bool mode_store_blob_exists(struct mode_store *store, const char *digest, uint64_t size);
 
 /* ---- tasks ---- */
 /* Store the spec; key becomes its name. Storing it again is fine. */
-enum mode_status mode_store_task_put(struct mode_store *store, char key[MODE_DIGEST_HEX],
-                                     const Mode__TaskSpec *spec, struct mode_error *err);
+enum mode_status mode_store_task_put(struct mode_store *store, char key[MODE_DIGEST_HEX], const Mode__TaskSpec *spec,
+                                     struct mode_error *err);
 /* The key alone, without storing. */
 void mode_task_key(char key[MODE_DIGEST_HEX], const Mode__TaskSpec *spec);
 /* Verified against the key. Free with mode__task_spec__free_unpacked(*spec, NULL). MODE_E_NOINPUT if there is
@@ -94,8 +94,7 @@ enum mode_status mode_store_commit_get(struct mode_store *store, Mode__Commit **
 bool mode_store_commit_exists(struct mode_store *store, const char *key);
 /* Call fn for every commit's key, in no particular order, until it returns a status other than MODE_OK. */
 enum mode_status mode_store_commit_each(struct mode_store *store,
-                                        enum mode_status (*fn)(void *ctx, const char *key,
-                                                               struct mode_error *err),
+                                        enum mode_status (*fn)(void *ctx, const char *key, struct mode_error *err),
                                         void *ctx, struct mode_error *err);
 
 /* ---- epochs ---- */
@@ -106,21 +105,20 @@ enum mode_status mode_store_epoch_last(struct mode_store *store, uint64_t *epoch
 
 /* ---- checkpoints (job.h shows them to the work functions) ---- */
 /* <root>/ckpt/<key>/<fence>, made; malloc'd. */
-enum mode_status mode_store_checkpoint_dir(struct mode_store *store, char **path, const char *key,
-                                           uint64_t fence, struct mode_error *err);
+enum mode_status mode_store_checkpoint_dir(struct mode_store *store, char **path, const char *key, uint64_t fence,
+                                           struct mode_error *err);
 /* Declare sub-folder `name` of that folder complete: its files (no sub-folders) and the folder are fsynced
  * and a manifest with their digests is created once. Then older complete checkpoints of the task but the
  * newest two are removed. */
-enum mode_status mode_store_checkpoint_done(struct mode_store *store, const char *key, uint64_t fence,
-                                            const char *name, struct mode_error *err);
+enum mode_status mode_store_checkpoint_done(struct mode_store *store, const char *key, uint64_t fence, const char *name,
+                                            struct mode_error *err);
 /* Folder of the newest checkpoint of the task whose manifest exists and whose files match it: highest fence
  * first, then the order of completion. NULL if there is none. malloc'd. Damaged ones are passed over;
  * *damaged counts them (may be NULL). */
-enum mode_status mode_store_checkpoint_latest(struct mode_store *store, char **path, const char *key,
-                                              uint32_t *damaged, struct mode_error *err);
-/* Remove all checkpoints of a task (it is committed). */
-enum mode_status mode_store_checkpoint_remove(struct mode_store *store, const char *key,
+enum mode_status mode_store_checkpoint_latest(struct mode_store *store, char **path, const char *key, uint32_t *damaged,
                                               struct mode_error *err);
+/* Remove all checkpoints of a task (it is committed). */
+enum mode_status mode_store_checkpoint_remove(struct mode_store *store, const char *key, struct mode_error *err);
 
 /* ---- upkeep ---- */
 /* Remove what was left in tmp/ and not touched for min_age_s seconds; *removed (may be NULL) counts entries.

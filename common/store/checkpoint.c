@@ -89,8 +89,7 @@ static void find_in_fence(struct found_list *l, const char *dir, uint64_t fence)
         size_t n = strlen(e->d_name), m = strlen(SUFFIX);
         if (n <= m || strcmp(e->d_name + n - m, SUFFIX) != 0) continue;
         char *path = mode_path_join(dir, e->d_name), *text = NULL;
-        if (mode_file_read(path, MODE_STORE_MAX_RECORD, &text, NULL, NULL) == MODE_OK &&
-            manifest_order(text) > 0) {
+        if (mode_file_read(path, MODE_STORE_MAX_RECORD, &text, NULL, NULL) == MODE_OK && manifest_order(text) > 0) {
             l->v = mode_xrealloc(l->v, (l->n + 1) * sizeof *l->v);
             l->v[l->n] = (struct found){fence, manifest_order(text), mode_xstrdup(e->d_name)};
             l->v[l->n++].name[n - m] = '\0';
@@ -119,8 +118,8 @@ static void find_all(const struct mode_store *s, struct found_list *l, const cha
     if (l->n) qsort(l->v, l->n, sizeof *l->v, newest_first);
 }
 
-static enum mode_status describe_file(struct mode_store *s, struct mode_str *text, const char *dir,
-                                      const char *name, struct mode_error *err)
+static enum mode_status describe_file(struct mode_store *s, struct mode_str *text, const char *dir, const char *name,
+                                      struct mode_error *err)
 {
     struct stat sb;
     char digest[MODE_DIGEST_HEX];
@@ -131,8 +130,7 @@ static enum mode_status describe_file(struct mode_store *s, struct mode_str *tex
     if (fd < 0)
         st = mode_store_fail(err, errno, path, "be opened");
     else if (fstat(fd, &sb) != 0 || !S_ISREG(sb.st_mode) || !name_valid(name))
-        st = MODE_FAIL(err, MODE_E_VALUE, "%s: a checkpoint may hold regular files with plain names only",
-                       path);
+        st = MODE_FAIL(err, MODE_E_VALUE, "%s: a checkpoint may hold regular files with plain names only", path);
     else if (!(st = mode_store_digest_fd(s, digest, &size, fd, path, err))) {
         if (fsync(fd) != 0)
             st = mode_store_fail(err, errno, path, "be flushed to disk");
@@ -150,8 +148,7 @@ static void prune(struct mode_store *s, const char *key, uint64_t fence)
     find_all(s, &l, key, fence);
     for (size_t i = 2; i < l.n; i++) {
         char *dir = fence_dir(s, key, l.v[i].fence);
-        char *manifest = mode_xasprintf("%s/%s" SUFFIX, dir, l.v[i].name),
-             *folder = mode_path_join(dir, l.v[i].name);
+        char *manifest = mode_xasprintf("%s/%s" SUFFIX, dir, l.v[i].name), *folder = mode_path_join(dir, l.v[i].name);
         /* the manifest first: half a removal leaves an incomplete checkpoint, not a wrong one. Failing to
          * remove costs disk space and the next prune tries again. */
         if (unlink(manifest) == 0) mode_dir_remove(folder, NULL);
@@ -162,16 +159,15 @@ static void prune(struct mode_store *s, const char *key, uint64_t fence)
     found_clear(&l);
 }
 
-enum mode_status mode_store_checkpoint_done(struct mode_store *s, const char *key, uint64_t fence,
-                                            const char *name, struct mode_error *err)
+enum mode_status mode_store_checkpoint_done(struct mode_store *s, const char *key, uint64_t fence, const char *name,
+                                            struct mode_error *err)
 {
     struct found_list mine = {0};
     struct mode_str text = {0};
     bool created = false;
     DIR *d = NULL;
     if (!mode_key_valid(key)) return MODE_FAIL(err, MODE_E_VALUE, "\"%.80s\" is not a task key", key);
-    if (!name_valid(name))
-        return MODE_FAIL(err, MODE_E_VALUE, "\"%.80s\" is not a name for a checkpoint", name);
+    if (!name_valid(name)) return MODE_FAIL(err, MODE_E_VALUE, "\"%.80s\" is not a name for a checkpoint", name);
     char *dir = fence_dir(s, key, fence), *folder = mode_path_join(dir, name),
          *manifest = mode_xasprintf("%s" SUFFIX, folder);
     find_in_fence(&mine, dir, fence);
@@ -188,8 +184,7 @@ enum mode_status mode_store_checkpoint_done(struct mode_store *s, const char *ke
     if (!st) st = mode_file_sync(folder, err);
     if (!st) st = mode_file_sync(dir, err);
     if (!st) st = mode_store_put_once(s, &created, manifest, text.data, text.len, err);
-    if (!st && !created)
-        st = MODE_FAIL(err, MODE_E_VALUE, "%s: this checkpoint was declared complete before", folder);
+    if (!st && !created) st = MODE_FAIL(err, MODE_E_VALUE, "%s: this checkpoint was declared complete before", folder);
     if (!st) prune(s, key, fence);
     if (d) closedir(d);
     found_clear(&mine);
@@ -204,22 +199,19 @@ enum mode_status mode_store_checkpoint_done(struct mode_store *s, const char *ke
 static bool intact(struct mode_store *s, const char *folder)
 {
     char *manifest = mode_xasprintf("%s" SUFFIX, folder), *text = NULL, *next = NULL;
-    bool ok = mode_file_read(manifest, MODE_STORE_MAX_RECORD, &text, NULL, NULL) == MODE_OK &&
-              manifest_order(text) > 0;
-    for (char *line = ok ? strtok_r(text, "\n", &next) : NULL; ok && line;
-         line = strtok_r(NULL, "\n", &next)) {
+    bool ok = mode_file_read(manifest, MODE_STORE_MAX_RECORD, &text, NULL, NULL) == MODE_OK && manifest_order(text) > 0;
+    for (char *line = ok ? strtok_r(text, "\n", &next) : NULL; ok && line; line = strtok_r(NULL, "\n", &next)) {
         char digest[MODE_DIGEST_HEX], got[MODE_DIGEST_HEX], name[256];
         uint64_t size, got_size;
         if (strncmp(line, "file ", 5) != 0) continue;
-        if (sscanf(line, "file %64[0-9a-f] %" SCNu64 " %255[^\n]", digest, &size, name) != 3 ||
-            !name_valid(name)) {
+        if (sscanf(line, "file %64[0-9a-f] %" SCNu64 " %255[^\n]", digest, &size, name) != 3 || !name_valid(name)) {
             ok = false;
             break;
         }
         char *path = mode_path_join(folder, name);
         int fd = open(path, O_RDONLY | O_CLOEXEC);
-        ok = fd >= 0 && mode_store_digest_fd(s, got, &got_size, fd, path, NULL) == MODE_OK &&
-             got_size == size && strcmp(got, digest) == 0;
+        ok = fd >= 0 && mode_store_digest_fd(s, got, &got_size, fd, path, NULL) == MODE_OK && got_size == size &&
+             strcmp(got, digest) == 0;
         if (fd >= 0) close(fd);
         free(path);
     }
@@ -228,8 +220,8 @@ static bool intact(struct mode_store *s, const char *folder)
     return ok;
 }
 
-enum mode_status mode_store_checkpoint_latest(struct mode_store *s, char **path, const char *key,
-                                              uint32_t *damaged, struct mode_error *err)
+enum mode_status mode_store_checkpoint_latest(struct mode_store *s, char **path, const char *key, uint32_t *damaged,
+                                              struct mode_error *err)
 {
     struct found_list l = {0};
     uint32_t bad = 0;

@@ -30,17 +30,16 @@ void mode_store_tick(struct mode_store *s);
  * words. */
 enum mode_status mode_store_fail(struct mode_error *err, int e, const char *path, const char *doing);
 /* Digest of an open file from its start; ticks. */
-enum mode_status mode_store_digest_fd(struct mode_store *s, char digest[MODE_DIGEST_HEX], uint64_t *size,
-                                      int fd, const char *path, struct mode_error *err);
+enum mode_status mode_store_digest_fd(struct mode_store *s, char digest[MODE_DIGEST_HEX], uint64_t *size, int fd,
+                                      const char *path, struct mode_error *err);
 /* Write data to a fresh synced file below tmp/; *path is malloc'd and the file is the caller's to unlink. */
 enum mode_status mode_store_temp(struct mode_store *s, char **path, const void *data, size_t size,
                                  struct mode_error *err);
 /* Give the synced file `from` the name `to` unless that exists; *created says which. The folder of `to` is
  * made if need be and fsynced in both cases. `from` keeps its name. */
-enum mode_status mode_store_link_once(bool *created, const char *from, const char *to,
-                                      struct mode_error *err);
+enum mode_status mode_store_link_once(bool *created, const char *from, const char *to, struct mode_error *err);
 /* Create record `to` once from bytes. */
-enum mode_status mode_store_put_once(struct mode_store *s, bool *created, const char *to, const void *data,
-                                     size_t size, struct mode_error *err);
+enum mode_status mode_store_put_once(struct mode_store *s, bool *created, const char *to, const void *data, size_t size,
+                                     struct mode_error *err);
 
 #endif

@@ -16,15 +16,14 @@
 static enum mode_status check_key(const char *key, struct mode_error *err)
 {
     if (mode_key_valid(key)) return MODE_OK;
-    return MODE_FAIL(err, MODE_E_VALUE, "\"%.80s\" is not a task key (64 lower-case hex digits)",
-                     key ? key : "");
+    return MODE_FAIL(err, MODE_E_VALUE, "\"%.80s\" is not a task key (64 lower-case hex digits)", key ? key : "");
 }
 
 static enum mode_status check_size(size_t size, const char *what, struct mode_error *err)
 {
     if (size <= MODE_STORE_MAX_RECORD) return MODE_OK;
-    return MODE_FAIL(err, MODE_E_VALUE, "%s: the record would have %zu bytes, at most %zu are allowed", what,
-                     size, MODE_STORE_MAX_RECORD);
+    return MODE_FAIL(err, MODE_E_VALUE, "%s: the record would have %zu bytes, at most %zu are allowed", what, size,
+                     MODE_STORE_MAX_RECORD);
 }
 
 /* ---- tasks ---- */
@@ -45,8 +44,8 @@ void mode_task_key(char key[MODE_DIGEST_HEX], const Mode__TaskSpec *spec)
     free(data);
 }
 
-enum mode_status mode_store_task_put(struct mode_store *s, char key[MODE_DIGEST_HEX],
-                                     const Mode__TaskSpec *spec, struct mode_error *err)
+enum mode_status mode_store_task_put(struct mode_store *s, char key[MODE_DIGEST_HEX], const Mode__TaskSpec *spec,
+                                     struct mode_error *err)
 {
     size_t size;
     bool created;
@@ -129,13 +128,12 @@ enum mode_status mode_store_commit_create(struct mode_store *s, bool *created, M
     enum mode_status st = check_key(commit->key, err);
     if (st) return st;
     char *path = mode_store_path(s, "commits", commit->key);
-    for (size_t i = 0; i < commit->n_outputs;
-         i++) { /* a record that names what is not there must not come to be */
+    for (size_t i = 0; i < commit->n_outputs; i++) { /* a record that names what is not there must not come to be */
         const Mode__Blob *b = commit->outputs[i];
         if (!mode_store_blob_exists(s, b->digest, b->size)) {
             st = MODE_FAIL(err, MODE_E_VALUE,
-                           "%s: output %s was not published: blob %s of %" PRIu64 " bytes is missing", path,
-                           b->name, b->digest, b->size);
+                           "%s: output %s was not published: blob %s of %" PRIu64 " bytes is missing", path, b->name,
+                           b->digest, b->size);
             goto out;
         }
     }
@@ -159,8 +157,7 @@ out:
 }
 
 enum mode_status mode_store_commit_each(struct mode_store *s,
-                                        enum mode_status (*fn)(void *ctx, const char *key,
-                                                               struct mode_error *err),
+                                        enum mode_status (*fn)(void *ctx, const char *key, struct mode_error *err),
                                         void *ctx, struct mode_error *err)
 {
     enum mode_status st = MODE_OK;

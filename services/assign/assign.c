@@ -17,8 +17,7 @@ enum mode_status assign_work(struct mode_job *job, struct mode_error *err)
         goto out;
     }
     mode_job_progress(job, 0, 1, "shards");
-    if ((st = mode_assign_run(&rows, mode_job_output(job, "assign.safetensors"), feat, centres, r->encoder_id,
-                              err))) {
+    if ((st = mode_assign_run(&rows, mode_job_output(job, "assign.safetensors"), feat, centres, r->encoder_id, err))) {
         mode_error_prefix(err, st, "shard %u", r->shard_index);
         goto out;
     }

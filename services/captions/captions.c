@@ -23,8 +23,8 @@ static void reject(void *ctx, uint32_t sample, enum mode_fate fate, const char *
     struct reporter *r = ctx;
     const uint64_t n = r->seen[fate]++;
     mode_log_write(n % 1000 == 0 ? MODE_LOG_WARN : MODE_LOG_DEBUG, "sample_rejected",
-                   "sample=%u fate=%s so_far=%llu why=%s", sample, mode_fate_name(fate),
-                   (unsigned long long)n + 1, why);
+                   "sample=%u fate=%s so_far=%llu why=%s", sample, mode_fate_name(fate), (unsigned long long)n + 1,
+                   why);
 }
 
 enum mode_status captions_work(struct mode_job *job, struct mode_error *err)

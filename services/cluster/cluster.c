@@ -58,8 +58,7 @@ enum mode_status cluster_work(struct mode_job *job, struct mode_error *err)
         feat[n++] = path;
     }
     mode_job_progress(job, 0, r->fine_iterations, "rounds");
-    if ((st = mode_cluster_run(&result, mode_job_output(job, "centres.safetensors"), feat, n, &p, err)))
-        goto out;
+    if ((st = mode_cluster_run(&result, mode_job_output(job, "centres.safetensors"), feat, n, &p, err))) goto out;
     mode_job_count_rows(job, result.rows, result.sample);
     if (result.rows > result.sample) mode_job_count_reject(job, "not_sampled", result.rows - result.sample);
     mode_job_note(job, result.certificate);

@@ -48,7 +48,8 @@ static void on_submit(struct server *s, const struct mode_packet *p, const Mode_
                          q->has_dry_run && q->dry_run, &err);
     free(text);
     if (st) {
-        reject(s, p, m, st == MODE_E_TEMP ? MODE__REJECT_CODE__REJECT_STATE : MODE__REJECT_CODE__REJECT_SPEC, st, err.text);
+        reject(s, p, m, st == MODE_E_TEMP ? MODE__REJECT_CODE__REJECT_STATE : MODE__REJECT_CODE__REJECT_SPEC, st,
+               err.text);
         return;
     }
     Mode__Envelope e;
@@ -99,7 +100,8 @@ static void on_control(struct server *s, const struct mode_packet *p, const Mode
     r.text = "done";
     r.changed = 1;
     if ((q->verb == MODE__VERB__VERB_CANCEL || q->verb == MODE__VERB__VERB_RETRY) && !run) {
-        reject(s, p, m, MODE__REJECT_CODE__REJECT_NOT_FOUND, MODE_E_NOINPUT, "there is no such run; `mode status` lists the runs");
+        reject(s, p, m, MODE__REJECT_CODE__REJECT_NOT_FOUND, MODE_E_NOINPUT,
+               "there is no such run; `mode status` lists the runs");
         return;
     }
     switch (q->verb) {
@@ -145,7 +147,8 @@ void server_admin_message(struct server *s, const struct mode_packet *p)
         return;
     }
     if (!server_lets_in(s, p)) {
-        reject(s, p, in->msg, MODE__REJECT_CODE__REJECT_PERMISSION, MODE_E_PERM, "this key was taken out of the allow list");
+        reject(s, p, in->msg, MODE__REJECT_CODE__REJECT_PERMISSION, MODE_E_PERM,
+               "this key was taken out of the allow list");
         mode_envelope_free(&in);
         return;
     }

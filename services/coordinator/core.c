@@ -8,10 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PAUSE_MS 10000   /* a gap between ticks longer than this was our own pause, not the workers' silence */
-#define BREAKER_MIN 50   /* outcomes before a stage's circuit breaker may open */
-#define BREAKER_MS 60000
-#define CORDON_MS 60000
+#define PAUSE_MS    10000 /* a gap between ticks longer than this was our own pause, not the workers' silence */
+#define BREAKER_MIN 50    /* outcomes before a stage's circuit breaker may open */
+#define BREAKER_MS  60000
+#define CORDON_MS   60000
 
 /* What each class of failure costs: how often it may happen to one task, and how long to wait before the next
  * attempt (doubled each time, up to max). `guilt`: it speaks against the task or the code, not the surroundings. */
@@ -387,9 +387,13 @@ static void on_hello(struct core *c, const struct core_event *e, int64_t now)
             slot = c->n_workers++;
         }
         w = slot;
-        c->worker[w] = (struct core_worker){.service = mode_xstrdup(e->service), .code = mode_xstrdup(e->code),
-                                            .name = mode_xstrdup(e->name), .node = mode_xstrdup(e->node),
-                                            .build = mode_xstrdup(e->build), .slots = e->n, .since_ms = now};
+        c->worker[w] = (struct core_worker){.service = mode_xstrdup(e->service),
+                                            .code = mode_xstrdup(e->code),
+                                            .name = mode_xstrdup(e->name),
+                                            .node = mode_xstrdup(e->node),
+                                            .build = mode_xstrdup(e->build),
+                                            .slots = e->n,
+                                            .since_ms = now};
         snprintf(c->worker[w].session, sizeof c->worker[w].session, "%s", e->session);
     }
     c->worker[w].heard_ms = now;
@@ -400,7 +404,8 @@ static void on_hello(struct core *c, const struct core_event *e, int64_t now)
         uint32_t t = c->active[i];
         if (c->task[t].state != CORE_LEASED || c->task[t].worker != w) continue;
         size_t h = 0;
-        while (h < e->n_held && (e->held[h].fence != c->task[t].fence || strcmp(e->held[h].key, c->task[t].key) != 0)) h++;
+        while (h < e->n_held && (e->held[h].fence != c->task[t].fence || strcmp(e->held[h].key, c->task[t].key) != 0))
+            h++;
         if (h == e->n_held) make_ready(c, t, true);
     }
     for (size_t h = 0; h < e->n_held; h++) {
@@ -587,9 +592,14 @@ uint32_t core_task_want(struct core *c, const char *key, const char *service, co
             c->task = mode_xrealloc(c->task, c->cap_tasks * sizeof *c->task);
         }
         t = c->n_tasks++;
-        c->task[t] = (struct core_task){.key = mode_xstrdup(key), .service = mode_xstrdup(service),
-                                        .label = mode_xstrdup(label), .run = mode_xstrdup(run), .order = order,
-                                        .stall_ms = stall_ms, .worker = CORE_NONE, .active_at = CORE_NONE,
+        c->task[t] = (struct core_task){.key = mode_xstrdup(key),
+                                        .service = mode_xstrdup(service),
+                                        .label = mode_xstrdup(label),
+                                        .run = mode_xstrdup(run),
+                                        .order = order,
+                                        .stall_ms = stall_ms,
+                                        .worker = CORE_NONE,
+                                        .active_at = CORE_NONE,
                                         .state = CORE_CANCELLED};
         index_put(&c->by_key, c->task[t].key, t);
         make_ready(c, t, false);

@@ -62,12 +62,15 @@ struct core_options {
     /* mutations for the tests: each must be caught by the simulator */
     bool no_fence_check, no_epoch, no_check_on_expiry;
 };
-#define CORE_OPTIONS_DEFAULT {.heartbeat_ms = 3000, .lease_ms = 30000, .grace_ms = 5000, .settle_ms = 2000}
+#define CORE_OPTIONS_DEFAULT                                                                                           \
+    {                                                                                                                  \
+        .heartbeat_ms = 3000, .lease_ms = 30000, .grace_ms = 5000, .settle_ms = 2000                                   \
+    }
 
-#define CORE_KEY 65
-#define CORE_SESSION 33
+#define CORE_KEY          65
+#define CORE_SESSION      33
 #define CORE_GUILTY_NODES 4
-#define CORE_NONE UINT32_MAX
+#define CORE_NONE         UINT32_MAX
 
 struct core_task {
     char *key;                   /* owned, as the next three                      */
@@ -75,13 +78,13 @@ struct core_task {
     uint64_t order;              /* smaller first                                 */
     uint64_t stall_ms;           /* 0 = progress may stand still for ever         */
     enum core_state state;
-    uint32_t wanted;             /* runs that want it                             */
-    uint32_t attempt;            /* hand-outs so far                              */
+    uint32_t wanted;  /* runs that want it                             */
+    uint32_t attempt; /* hand-outs so far                              */
     uint16_t failures[CORE_FAIL_COUNT];
     uint64_t guilty[CORE_GUILTY_NODES]; /* hashes of nodes where it crashed or stalled */
-    uint64_t fence;              /* of the latest hand-out                        */
-    uint32_t worker;             /* index while LEASED; CORE_NONE: not heard of since the restart */
-    int64_t heard_ms, moved_ms;  /* last heartbeat; last change of `done`         */
+    uint64_t fence;                     /* of the latest hand-out                        */
+    uint32_t worker;                    /* index while LEASED; CORE_NONE: not heard of since the restart */
+    int64_t heard_ms, moved_ms;         /* last heartbeat; last change of `done`         */
     int64_t not_before_ms;
     int64_t leased_ms;
     uint64_t done, total;
@@ -90,10 +93,10 @@ struct core_task {
     char unit[24];
     enum core_fail last_fail;
     char *last_text;
-    bool urgent;                 /* released: head of the queue                   */
-    bool checking;               /* lease lost, waits for CHECKED                 */
-    bool queued;                 /* is in its pool's heap                         */
-    uint32_t active_at;          /* place in core.active, CORE_NONE = not in it   */
+    bool urgent;        /* released: head of the queue                   */
+    bool checking;      /* lease lost, waits for CHECKED                 */
+    bool queued;        /* is in its pool's heap                         */
+    uint32_t active_at; /* place in core.active, CORE_NONE = not in it   */
 };
 
 struct core_worker {
@@ -143,19 +146,19 @@ struct core_event {
 };
 
 enum core_action_type {
-    CORE_ACT_CLAIM,   /* record, then send ASSIGN: task, worker, fence                       */
-    CORE_ACT_CANCEL,  /* session, task, fence                                                */
-    CORE_ACT_ACK,     /* session, key, fence, verdict                                        */
-    CORE_ACT_CHECK,   /* does commits/<key> exist? answer with CHECKED: key, fence, session  */
-    CORE_ACT_KEPT,    /* session, key, fence: goes into the WELCOME that follows             */
-    CORE_ACT_DROPPED, /* session, key, fence: likewise                                       */
-    CORE_ACT_WELCOME, /* session                                                             */
+    CORE_ACT_CLAIM,           /* record, then send ASSIGN: task, worker, fence                       */
+    CORE_ACT_CANCEL,          /* session, task, fence                                                */
+    CORE_ACT_ACK,             /* session, key, fence, verdict                                        */
+    CORE_ACT_CHECK,           /* does commits/<key> exist? answer with CHECKED: key, fence, session  */
+    CORE_ACT_KEPT,            /* session, key, fence: goes into the WELCOME that follows             */
+    CORE_ACT_DROPPED,         /* session, key, fence: likewise                                       */
+    CORE_ACT_WELCOME,         /* session                                                             */
     CORE_ACT_NAME_TAKEN,      /* session                                                     */
     CORE_ACT_UNKNOWN_SESSION, /* session                                                     */
-    CORE_ACT_DRAIN,   /* session                                                             */
-    CORE_ACT_RECORD,  /* task changed its state: tell Redis                                  */
-    CORE_ACT_ENDED,   /* task is COMMITTED, QUARANTINED or CANCELLED: tell the planner       */
-    CORE_ACT_NOTE,    /* task, text: a warning for people                                    */
+    CORE_ACT_DRAIN,           /* session                                                             */
+    CORE_ACT_RECORD,          /* task changed its state: tell Redis                                  */
+    CORE_ACT_ENDED,           /* task is COMMITTED, QUARANTINED or CANCELLED: tell the planner       */
+    CORE_ACT_NOTE,            /* task, text: a warning for people                                    */
 };
 
 struct core_action {
@@ -192,7 +195,7 @@ struct core {
         struct core_heap ready;
         uint64_t attempts, failures; /* over the last hand-outs: the stage's circuit breaker */
         int64_t broken_until_ms;
-    } *pool;
+    } * pool;
     size_t n_pools;
     struct core_action *action; /* of the last calls; the server empties it with core_actions_clear */
     size_t n_actions, cap_actions;

@@ -57,14 +57,17 @@ static void metrics(const struct server *s, struct page *page)
             else
                 idle++;
         }
-        mode_str_printf(out, "mode_workers{role=\"%s\",state=\"busy\"} %u\nmode_workers{role=\"%s\",state=\"idle\"} %u\n",
+        mode_str_printf(out,
+                        "mode_workers{role=\"%s\",state=\"busy\"} %u\nmode_workers{role=\"%s\",state=\"idle\"} %u\n",
                         s->core.pool[p].service, busy, s->core.pool[p].service, idle);
     }
     metric(out, "handouts_total", "counter", "Tasks handed to workers.");
     mode_str_printf(out, "mode_handouts_total %llu\n", (unsigned long long)s->n_handouts);
     metric(out, "zmq_messages_total", "counter", "Messages received.");
-    mode_str_printf(out, "mode_zmq_messages_total{socket=\"worker\",dir=\"in\"} %llu\n", (unsigned long long)s->n_messages[0]);
-    mode_str_printf(out, "mode_zmq_messages_total{socket=\"admin\",dir=\"in\"} %llu\n", (unsigned long long)s->n_messages[1]);
+    mode_str_printf(out, "mode_zmq_messages_total{socket=\"worker\",dir=\"in\"} %llu\n",
+                    (unsigned long long)s->n_messages[0]);
+    mode_str_printf(out, "mode_zmq_messages_total{socket=\"admin\",dir=\"in\"} %llu\n",
+                    (unsigned long long)s->n_messages[1]);
     metric(out, "bad_messages_total", "counter", "Messages that could not be read or understood.");
     mode_str_printf(out, "mode_bad_messages_total %llu\n", (unsigned long long)s->n_bad_messages);
     metric(out, "redis_refused_total", "counter", "Transitions that Redis did not accept.");
@@ -115,8 +118,8 @@ static void route(const struct server *s, const char *url, struct page *page)
         mode_str_printf(&page->body,
                         "{\"service\": \"coordinator\", \"version\": \"%s\", \"epoch\": %llu, \"store_id\": \"%s\", "
                         "\"heartbeat_ms\": %u, \"lease_ms\": %u}\n",
-                        MODE_VERSION, (unsigned long long)s->epoch, mode_store_id(s->store),
-                        s->core.opt.heartbeat_ms, s->core.opt.lease_ms);
+                        MODE_VERSION, (unsigned long long)s->epoch, mode_store_id(s->store), s->core.opt.heartbeat_ms,
+                        s->core.opt.lease_ms);
     } else {
         page->status = MHD_HTTP_NOT_FOUND;
         page->type = "text/plain; charset=utf-8";
@@ -163,8 +166,8 @@ enum mode_status http_open(struct server *s, const char *address, struct mode_er
     bool good = colon && inet_pton(AF_INET, strcmp(host, "localhost") == 0 ? "127.0.0.1" : host, &ip) == 1;
     free(host);
     if (!good)
-        return MODE_FAIL(err, MODE_E_CONFIG, "the HTTP address \"%s\" is not an IPv4 address and a port (127.0.0.1:8080)",
-                         address);
+        return MODE_FAIL(err, MODE_E_CONFIG,
+                         "the HTTP address \"%s\" is not an IPv4 address and a port (127.0.0.1:8080)", address);
     enum mode_status st = mode_parse_int(colon + 1, "the HTTP port", 1, 65535, &port, err);
     if (st) return st;
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr = ip};
@@ -172,7 +175,8 @@ enum mode_status http_open(struct server *s, const char *address, struct mode_er
                                (struct sockaddr *)&at, MHD_OPTION_CONNECTION_LIMIT, 64u, MHD_OPTION_CONNECTION_TIMEOUT,
                                10u, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)32768, MHD_OPTION_END);
     if (!s->http)
-        return MODE_FAIL(err, MODE_E_CONFIG, "HTTP cannot listen on %s: the port is taken or not allowed (--http)", address);
+        return MODE_FAIL(err, MODE_E_CONFIG, "HTTP cannot listen on %s: the port is taken or not allowed (--http)",
+                         address);
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(s->http, MHD_DAEMON_INFO_EPOLL_FD);
     s->http_fd = info ? info->epoll_fd : -1;
     return MODE_OK;

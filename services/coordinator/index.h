@@ -9,7 +9,7 @@ struct index {
     struct index_slot {
         const char *key;
         uint32_t value;
-    } *slot;
+    } * slot;
     size_t n, cap; /* cap: a power of two */
 };
 

@@ -27,11 +27,12 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct server_options, redis_url, "redis", NULL, "URL",
                  "redis://host:port or unix:///path; default: REDIS_URL, else a socket in the workspace"),
     MODE_OPT_STR(struct server_options, key_dir, "key-dir", NULL, "DIR", "CURVE keys; needed for tcp endpoints"),
-    MODE_OPT_STR(struct server_options, allow_list, "allow-list", NULL, "FILE", 
+    MODE_OPT_STR(struct server_options, allow_list, "allow-list", NULL, "FILE",
                  "public keys that are let in; default: allow in the key folder"),
     MODE_OPT_STR(struct server_options, http, "http", NULL, "HOST:PORT", "health, metrics and status; none by default"),
     MODE_OPT_INT(struct server_options, heartbeat_ms, "heartbeat-ms", "3000", "MS", "how often workers report"),
-    MODE_OPT_INT(struct server_options, lease_ms, "lease-ms", "30000", "MS", "silence after which a task is given to another"),
+    MODE_OPT_INT(struct server_options, lease_ms, "lease-ms", "30000", "MS",
+                 "silence after which a task is given to another"),
     MODE_OPT_END};
 
 /* Where HTTP is on it needs no key, unlike the admin port between machines. */
@@ -101,11 +102,11 @@ int main(int argc, char **argv)
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, &err);
     if (!st && !o.redis_url) o.redis_url = getenv("REDIS_URL");
     bool check = !st && n_args == 1 && strcmp(argv[1], "healthcheck") == 0;
-    if (!st && n_args && !check)
-        st = MODE_FAIL(&err, MODE_E_USAGE, "unknown argument \"%s\"; see --help", argv[1]);
+    if (!st && n_args && !check) st = MODE_FAIL(&err, MODE_E_USAGE, "unknown argument \"%s\"; see --help", argv[1]);
     if (!st && (o.heartbeat_ms < 50 || o.lease_ms < 4 * o.heartbeat_ms || o.lease_ms > 3600000))
-        st = MODE_FAIL(&err, MODE_E_CONFIG, "--lease-ms must be at least four times --heartbeat-ms (at least 50) and at "
-                                            "most an hour");
+        st = MODE_FAIL(&err, MODE_E_CONFIG,
+                       "--lease-ms must be at least four times --heartbeat-ms (at least 50) and at "
+                       "most an hour");
     if (st || check) {
         if (!st) st = healthcheck(&o, &err);
         if (st) fprintf(stderr, "mode-coordinator: %s\n", err.text);

@@ -56,12 +56,12 @@ static enum mode_status write_index(struct plan *p, const char *dir, struct mode
         const Mode__Blob *weights = plan_output(x, "open_clip_model.safetensors");
         char *name = plan_model_name(m);
         json_t *note = x->commit->note ? json_loads(x->commit->note, 0, NULL) : NULL;
-        json_array_append_new(models, json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:f, s:o}", "name", name, "run",
-                                                p->spec.name, "key", x->key, "digest", weights ? weights->digest : "",
-                                                "bytes", (json_int_t)(weights ? weights->size : 0), "rows_in",
-                                                (json_int_t)x->commit->rows_in, "rows_out",
-                                                (json_int_t)x->commit->rows_out, "seconds", x->commit->seconds, "note",
-                                                note ? note : json_null()));
+        json_array_append_new(models,
+                              json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:f, s:o}", "name", name, "run",
+                                        p->spec.name, "key", x->key, "digest", weights ? weights->digest : "", "bytes",
+                                        (json_int_t)(weights ? weights->size : 0), "rows_in",
+                                        (json_int_t)x->commit->rows_in, "rows_out", (json_int_t)x->commit->rows_out,
+                                        "seconds", x->commit->seconds, "note", note ? note : json_null()));
         free(name);
     }
     json_t *root = json_pack("{s:s, s:o}", "run", p->spec.name, "models", models);

@@ -12,11 +12,11 @@ static const struct {
     const char *name, *service;
     uint64_t stall_ms;
 } stages[PLAN_STAGES] = {
-    [PLAN_CAPTIONS] = {"captions", "captions", 300000},   [PLAN_EMBED] = {"embed", "embed", 300000},
-    [PLAN_WORDS] = {"words", "embed", 300000},            [PLAN_CLUSTER] = {"cluster", "cluster", 900000},
-    [PLAN_ASSIGN] = {"assign", "assign", 300000},         [PLAN_SEED] = {"train-seed", "train", 600000},
-    [PLAN_DENSE] = {"train-dense", "train", 600000},      [PLAN_EXPERTS] = {"train-experts", "train", 600000},
-    [PLAN_EVALUATE] = {"evaluate", "evaluate", 300000},   [PLAN_ENSEMBLE] = {"ensemble", "ensemble", 300000},
+    [PLAN_CAPTIONS] = {"captions", "captions", 300000}, [PLAN_EMBED] = {"embed", "embed", 300000},
+    [PLAN_WORDS] = {"words", "embed", 300000},          [PLAN_CLUSTER] = {"cluster", "cluster", 900000},
+    [PLAN_ASSIGN] = {"assign", "assign", 300000},       [PLAN_SEED] = {"train-seed", "train", 600000},
+    [PLAN_DENSE] = {"train-dense", "train", 600000},    [PLAN_EXPERTS] = {"train-experts", "train", 600000},
+    [PLAN_EVALUATE] = {"evaluate", "evaluate", 300000}, [PLAN_ENSEMBLE] = {"ensemble", "ensemble", 300000},
 };
 
 const char *plan_stage_name(enum plan_stage s)

@@ -11,8 +11,8 @@
  *                                                 words/t ------------------------^
  *
  *     plan_open(&plan, &spec, store, &world, &err);
- *     while (plan_next(plan, &node, &err) == MODE_OK && node != PLAN_NONE) ...  // to be run: plan_node(plan, node)->key
- *     plan_done(plan, node, &err);                                              // its commit record exists
+ *     while (plan_next(plan, &node, &err) == MODE_OK && node != PLAN_NONE) ...  // to be run: plan_node(plan,
+ * node)->key plan_done(plan, node, &err);                                              // its commit record exists
  *
  * Threads: one caller. */
 #ifndef MODE_COORDINATOR_PLAN_H
@@ -52,18 +52,18 @@ enum plan_state {
 
 struct plan_node {
     enum plan_stage stage;
-    uint32_t a, b;   /* shard, task, expert, model; task of an evaluation */
-    char *label;     /* "captions/0007" */
+    uint32_t a, b;             /* shard, task, expert, model; task of an evaluation */
+    char *label;               /* "captions/0007" */
     char key[MODE_DIGEST_HEX]; /* "" while unknown */
     enum plan_state state;
     bool cached;
-    uint32_t n_missing;     /* inputs not done */
-    uint32_t *needs;        /* nodes, in the order of the inputs */
+    uint32_t n_missing; /* inputs not done */
+    uint32_t *needs;    /* nodes, in the order of the inputs */
     uint32_t n_needs;
-    uint32_t *feeds;        /* nodes that need it */
+    uint32_t *feeds; /* nodes that need it */
     uint32_t n_feeds;
-    uint32_t same;          /* another node of this plan with the same key, or PLAN_NONE */
-    Mode__Commit *commit;   /* when DONE */
+    uint32_t same;        /* another node of this plan with the same key, or PLAN_NONE */
+    Mode__Commit *commit; /* when DONE */
 };
 
 struct plan_task { /* an evaluation task */
@@ -117,7 +117,8 @@ char *plan_model_name(uint32_t model);
 /* The node that trains the i-th model. */
 uint32_t plan_model_node(const struct plan *p, uint32_t model);
 
-/* plan_task.c: the TaskSpec of a node whose inputs are all done, as packed bytes are keyed; free with plan_spec_clear. */
+/* plan_task.c: the TaskSpec of a node whose inputs are all done, as packed bytes are keyed; free with plan_spec_clear.
+ */
 struct plan_spec {
     Mode__TaskSpec msg;
     struct plan_spec_memory *memory;

@@ -262,8 +262,7 @@ static enum mode_status evaluate_task(struct plan_spec *s, const struct plan *p,
     r.batch = (uint32_t)p->spec.evaluate.batch;
     set_request(s, &r);
     free(name);
-    for (int i = 0; i < 2 && !st; i++)
-        st = add_output(s, &p->node[x->needs[0]], files[i], mode_xstrdup(files[i]), err);
+    for (int i = 0; i < 2 && !st; i++) st = add_output(s, &p->node[x->needs[0]], files[i], mode_xstrdup(files[i]), err);
     return st;
 }
 

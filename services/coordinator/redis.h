@@ -33,7 +33,7 @@ enum mode_status redis_lead(struct redis *r, uint64_t epoch, struct mode_error *
 struct redis_move {
     const struct core_task *task;
     enum core_state state;
-    const char *session; /* "" = none */
+    const char *session;   /* "" = none */
     int64_t until_unix_ms; /* leased: when the lease ends; retry_wait: when the wait ends; for people */
     bool sync;
 };

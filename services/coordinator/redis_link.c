@@ -9,8 +9,8 @@
 
 #define PAUSE_MIN_MS 100
 #define PAUSE_MAX_MS 5000
-#define PING_MS 2000
-#define BATCH 256
+#define PING_MS      2000
+#define BATCH        256
 
 void server_redis_away(struct server *s, const struct mode_error *err)
 {

@@ -39,7 +39,8 @@ static char *run_folder(const struct runs *r, const char *name)
 
 static enum mode_status run_save(const struct runs *r, const struct run *run, bool with_spec, struct mode_error *err)
 {
-    char *dir = run_folder(r, run->name), *spec = mode_path_join(dir, "spec.yaml"), *file = mode_path_join(dir, "run.json");
+    char *dir = run_folder(r, run->name), *spec = mode_path_join(dir, "spec.yaml"),
+         *file = mode_path_join(dir, "run.json");
     json_t *json = json_pack("{s:s, s:s, s:s, s:i, s:I, s:I, s:s}", "name", run->name, "base_dir", run->folder,
                              "idempotency", run->idempotency, "state", (int)run->state, "created_unix_ms",
                              (json_int_t)run->created_ms, "finished_unix_ms", (json_int_t)run->finished_ms, "message",
@@ -62,11 +63,12 @@ static enum mode_status save_plan(const struct runs *r, const struct run *run, s
     const struct plan *p = run->plan;
     json_t *nodes = json_array(), *shards = json_array();
     for (uint32_t n = 0; n < p->n_nodes; n++)
-        json_array_append_new(nodes, json_pack("{s:s, s:s, s:s, s:b}", "stage", plan_stage_name(p->node[n].stage), "label",
-                                               p->node[n].label, "key", p->node[n].key, "done",
+        json_array_append_new(nodes, json_pack("{s:s, s:s, s:s, s:b}", "stage", plan_stage_name(p->node[n].stage),
+                                               "label", p->node[n].label, "key", p->node[n].key, "done",
                                                p->node[n].state == PLAN_DONE));
     for (size_t i = 0; i < p->shards.n; i++) json_array_append_new(shards, json_string(p->shards.shard[i].path));
-    json_t *root = json_pack("{s:i, s:o, s:o}", "experts", (int)p->spec.cluster.coarse, "shards", shards, "nodes", nodes);
+    json_t *root = json_pack("{s:i, s:o, s:o}", "experts", (int)p->spec.cluster.coarse, "shards", shards, "nodes",
+                             nodes);
     char *dir = run_folder(r, run->name), *file = mode_path_join(dir, "plan.json");
     char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
     enum mode_status st = text ? mode_file_write_atomic(file, text, strlen(text), err)
@@ -145,8 +147,9 @@ enum mode_status runs_submit(struct run **out, bool *created, uint32_t *tasks, s
     bool same = old && strcmp(old->text, text) == 0 && strcmp(old->folder, folder) == 0;
     bool open = old && (old->state == MODE__RUN_STATE__RUN_RUNNING || old->state == MODE__RUN_STATE__RUN_PAUSED);
     if (open && !same && !dry) {
-        st = MODE_FAIL(err, MODE_E_TEMP, "the run %s is unfinished and has another spec; wait for it or `mode cancel %s`",
-                       spec.name, spec.name);
+        st = MODE_FAIL(err, MODE_E_TEMP,
+                       "the run %s is unfinished and has another spec; wait for it or `mode cancel %s`", spec.name,
+                       spec.name);
         mode_spec_clear(&spec);
         return st;
     }

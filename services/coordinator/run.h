@@ -1,8 +1,9 @@
 /* run.h - the runs of a workspace: each a spec that was submitted, its plan, and how far it is.
  *
  * runs/<name>/spec.yaml and runs/<name>/run.json are written when a run is accepted and when it ends, so a restarted
- * coordinator goes on with what is unfinished; runs/<name>/plan.json, with the key of every task, when it ends. A name is one run: submitting the same spec again opens it again (a
- * finished run is found finished), submitting another spec under the name of a run that ended replaces it.
+ * coordinator goes on with what is unfinished; runs/<name>/plan.json, with the key of every task, when it ends. A name
+ * is one run: submitting the same spec again opens it again (a finished run is found finished), submitting another spec
+ * under the name of a run that ended replaces it.
  *
  * Threads: one caller. */
 #ifndef MODE_COORDINATOR_RUN_H

@@ -16,7 +16,7 @@
 #include <unistd.h>
 #include <zmq.h>
 
-#define MESSAGES_A_TURN 256
+#define MESSAGES_A_TURN    256
 #define FIRST_REDIS_WAIT_S 3.0
 
 int64_t server_now_ms(void)
@@ -60,8 +60,12 @@ static void settle_round(struct server *s)
     for (size_t i = 0; i < c->n_actions; i++) {
         if (c->action[i].type != CORE_ACT_CHECK) continue;
         struct core_action a = c->action[i];
-        core_handle(c, &(struct core_event){.type = CORE_EV_CHECKED, .key = a.key, .fence = a.fence,
-                                            .session = a.session, .ok = mode_store_commit_exists(s->store, a.key)},
+        core_handle(c,
+                    &(struct core_event){.type = CORE_EV_CHECKED,
+                                         .key = a.key,
+                                         .fence = a.fence,
+                                         .session = a.session,
+                                         .ok = mode_store_commit_exists(s->store, a.key)},
                     server_now_ms());
     }
     size_t n = c->n_actions, n_moves = 0;
@@ -144,8 +148,8 @@ static enum mode_status bind_one(struct mode_socket **out, struct server *s, con
     else
         st = mode_place_endpoint(&endpoint, o->workspace, name, err);
     bool tcp = is_tcp(endpoint);
-    struct mode_endpoint e = {.endpoint = endpoint, .wire = wire, .key_dir = tcp ? o->key_dir : NULL,
-                              .key_name = "server"};
+    struct mode_endpoint e = {
+        .endpoint = endpoint, .wire = wire, .key_dir = tcp ? o->key_dir : NULL, .key_name = "server"};
     if (!st) st = mode_socket_bind(out, s->net, &e, err);
     if (!st && tcp) st = mode_socket_self_test(*out, err);
     free(endpoint);
@@ -223,7 +227,8 @@ enum mode_status server_open(struct server *s, const struct server_options *o, s
     core_init(&s->core, &options, (uint32_t)s->epoch, server_now_ms());
     s->core.dispatch = false;
     if ((st = first_redis(s, o, err))) return st;
-    if ((st = runs_load(&s->runs, s->store, &s->core, o->world ? o->world : &server_world, server_now_ms(), err))) return st;
+    if ((st = runs_load(&s->runs, s->store, &s->core, o->world ? o->world : &server_world, server_now_ms(), err)))
+        return st;
     s->restoring = true;
     runs_advance(&s->runs, server_restore, s, server_now_ms());
     s->restoring = false;
@@ -331,7 +336,8 @@ enum mode_status server_run(struct server *s, struct mode_error *err)
     signal(SIGHUP, SIG_IGN);
     signal_fd = -1;
     close(signals);
-    if (!st) mode_log_info("stopped", "epoch=%llu handouts=%llu", (unsigned long long)s->epoch,
-                           (unsigned long long)s->n_handouts);
+    if (!st)
+        mode_log_info("stopped", "epoch=%llu handouts=%llu", (unsigned long long)s->epoch,
+                      (unsigned long long)s->n_handouts);
     return st;
 }

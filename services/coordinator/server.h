@@ -20,7 +20,7 @@ struct server_options {
     const struct plan_world *world; /* NULL = server_world */
 };
 
-#define SERVER_NOTES 64
+#define SERVER_NOTES    64
 #define SERVER_MAX_HELD 256 /* leases in a HELLO: four times the most slots of a worker */
 
 struct server_route {
@@ -38,18 +38,18 @@ struct server {
     struct MHD_Daemon *http;
     int http_fd; /* readable when HTTP has work; -1 = none */
     uint64_t epoch, message_id;
-    bool redis_seen;        /* was connected once: a changed run_id means that it may have forgotten */
-    bool restoring;         /* loading runs at the start: ask Redis what it remembers */
+    bool redis_seen; /* was connected once: a changed run_id means that it may have forgotten */
+    bool restoring;  /* loading runs at the start: ask Redis what it remembers */
     bool stop, stale;
     char *allow_list;  /* NULL = no TCP port */
     bool keys_changed; /* the list was read again: a connected peer may not be in it any more */
     int64_t redis_retry_ms, redis_pause_ms, redis_ping_ms;
     double started_s;
-    char redis_problem[400]; /* "" = none */
+    char redis_problem[400];    /* "" = none */
     struct server_route *route; /* of core.worker[i] */
     uint32_t n_routes;
     struct server_route current; /* sender of the message being handled */
-    struct server_held { /* for the WELCOME being put together */
+    struct server_held {         /* for the WELCOME being put together */
         char key[CORE_KEY];
         uint64_t fence;
         bool kept;
@@ -80,7 +80,7 @@ bool server_lets_in(const struct server *s, const struct mode_packet *p);
 void server_worker_message(struct server *s, const struct mode_packet *p); /* worker_port.c */
 bool server_send_assign(struct server *s, const struct core_action *a);
 void server_send_action(struct server *s, const struct core_action *a);
-void server_admin_message(struct server *s, const struct mode_packet *p); /* admin_port.c */
+void server_admin_message(struct server *s, const struct mode_packet *p);                     /* admin_port.c */
 enum mode_status server_redis_tick(struct server *s, int64_t now_ms, struct mode_error *err); /* redis_link.c */
 void server_redis_away(struct server *s, const struct mode_error *err);
 void server_restore(void *server, uint32_t task);

@@ -82,7 +82,8 @@ static Mode__Stage *build_stage(struct status_memory *m, const struct server *sv
     s->has_retries = s->has_rows_in = s->has_rows_out = s->has_rejects = s->has_done_units = 1;
     s->has_live_done = s->has_live_total = s->has_mean_task_s = 1;
     const struct plan *p = run->plan;
-    for (uint32_t n = p->first[stage]; n < p->first[stage + 1]; n++) add_node(s, sv, run, n, &seconds, &fractions, &spread);
+    for (uint32_t n = p->first[stage]; n < p->first[stage + 1]; n++)
+        add_node(s, sv, run, n, &seconds, &fractions, &spread);
     s->total = p->first[stage + 1] - p->first[stage];
     s->done_units = (double)s->done + fractions;
     if (s->done) s->mean_task_s = seconds / (double)s->done;
@@ -157,7 +158,8 @@ static Mode__Worker *build_worker(struct status_memory *m, const struct server *
     r->up_s = (double)(now - x->since_ms) / 1000;
     r->tasks = keep(m, mode_xmalloc((x->held + 1) * sizeof *r->tasks));
     for (uint32_t i = 0; i < sv->core.n_active && r->n_tasks < x->held; i++)
-        if (sv->core.task[sv->core.active[i]].worker == w) r->tasks[r->n_tasks++] = build_task(m, sv, sv->core.active[i]);
+        if (sv->core.task[sv->core.active[i]].worker == w)
+            r->tasks[r->n_tasks++] = build_task(m, sv, sv->core.active[i]);
     return r;
 }
 
@@ -176,7 +178,8 @@ Mode__StatusReply *status_build(struct status_memory **memory, const struct serv
     r->store_free_bytes = mode_store_free_bytes(s->store);
     r->runs = keep(m, mode_xmalloc((s->runs.n + 1) * sizeof *r->runs));
     for (size_t i = s->runs.n; i-- > 0;)
-        if (!run || !*run || strcmp(run, s->runs.run[i]->name) == 0) r->runs[r->n_runs++] = build_run(m, s, s->runs.run[i]);
+        if (!run || !*run || strcmp(run, s->runs.run[i]->name) == 0)
+            r->runs[r->n_runs++] = build_run(m, s, s->runs.run[i]);
     if (workers) {
         r->workers = keep(m, mode_xmalloc((s->core.n_workers + 1) * sizeof *r->workers));
         for (uint32_t w = 0; w < s->core.n_workers; w++)

@@ -173,9 +173,16 @@ static void on_hello(struct server *s, const Mode__Hello *h)
         snprintf(lease[i].key, sizeof lease[i].key, "%s", h->held[i]->key);
         lease[i].fence = h->held[i]->fence;
     }
-    struct core_event e = {.type = CORE_EV_HELLO, .session = h->session, .service = h->service,
-                           .code = h->code_version, .name = h->name, .node = h->node, .build = h->build, .n = h->slots,
-                           .held = lease, .n_held = h->n_held < SERVER_MAX_HELD ? h->n_held : SERVER_MAX_HELD};
+    struct core_event e = {.type = CORE_EV_HELLO,
+                           .session = h->session,
+                           .service = h->service,
+                           .code = h->code_version,
+                           .name = h->name,
+                           .node = h->node,
+                           .build = h->build,
+                           .n = h->slots,
+                           .held = lease,
+                           .n_held = h->n_held < SERVER_MAX_HELD ? h->n_held : SERVER_MAX_HELD};
     core_handle(&s->core, &e, server_now_ms());
     free(lease);
     uint32_t w = core_find_worker(&s->core, h->session);

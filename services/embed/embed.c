@@ -15,7 +15,8 @@ static enum mode_status tick(void *ctx, size_t done, size_t total)
 {
     struct reporter *r = ctx;
     mode_job_progress(r->job, done, total, "texts");
-    if (mode_job_stopping(r->job)) return MODE_FAIL(r->err, MODE_E_STOPPED, "stopped after %zu of %zu texts", done, total);
+    if (mode_job_stopping(r->job))
+        return MODE_FAIL(r->err, MODE_E_STOPPED, "stopped after %zu of %zu texts", done, total);
     return MODE_OK;
 }
 

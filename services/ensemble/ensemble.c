@@ -25,8 +25,7 @@ static enum mode_status need(const struct mode_job *job, const char **path, cons
 {
     *path = find(job, kind, a, b);
     if (*path) return MODE_OK;
-    return MODE_FAIL(err, MODE_E_VALUE, "ensemble: input %s/%s%s%s is missing", kind, a, b ? "/" : "",
-                     b ? b : "");
+    return MODE_FAIL(err, MODE_E_VALUE, "ensemble: input %s/%s%s%s is missing", kind, a, b ? "/" : "", b ? b : "");
 }
 
 /* Stage times and memory from the commit records of everything before. */
@@ -84,8 +83,7 @@ static void read_models(struct plan *p, const Mode__EnsembleRequest *r, const st
     p->train = mode_xcalloc(r->experts + 3, sizeof *p->train);
     for (uint32_t k = 0; k < r->experts; k++) p->model[p->n_models++] = mode_xasprintf("expert-%u", k);
     for (int i = 0; i < 2; i++)
-        if (find(job, "logits", others[i], r->tasks[0]->name))
-            p->model[p->n_models++] = mode_xstrdup(others[i]);
+        if (find(job, "logits", others[i], r->tasks[0]->name)) p->model[p->n_models++] = mode_xstrdup(others[i]);
     for (int m = 0; m < p->n_models; m++) {
         p->steps[m] = find(job, "steps", p->model[m], NULL);
         p->train[m] = find(job, "train", p->model[m], NULL);
@@ -104,8 +102,8 @@ static enum mode_status read_tasks(struct plan *p, const Mode__EnsembleRequest *
         bool retrieval = strcmp(x->kind, "retrieval") == 0;
         if (!retrieval && strcmp(x->kind, "classification") != 0)
             return MODE_FAIL(err, MODE_E_VALUE,
-                             "ensemble: task %s is of kind \"%s\", expected classification or retrieval",
-                             x->name, x->kind);
+                             "ensemble: task %s is of kind \"%s\", expected classification or retrieval", x->name,
+                             x->kind);
         p->task[t] = (struct mode_ensemble_run_task){.name = x->name,
                                                      .dir = x->dir,
                                                      .logits = logits,
@@ -119,8 +117,8 @@ static enum mode_status read_tasks(struct plan *p, const Mode__EnsembleRequest *
 }
 
 /* Inputs captions/<shard> and assign/<shard> come in the order of the request's shard_paths. */
-static enum mode_status read_shards(struct plan *p, const Mode__EnsembleRequest *r,
-                                    const struct mode_job *job, struct mode_error *err)
+static enum mode_status read_shards(struct plan *p, const Mode__EnsembleRequest *r, const struct mode_job *job,
+                                    struct mode_error *err)
 {
     const char *name, *path;
     size_t n = 0;
@@ -128,8 +126,7 @@ static enum mode_status read_shards(struct plan *p, const Mode__EnsembleRequest 
     for (size_t i = 0; mode_job_input_at(job, i, &name, &path); i++) {
         if (strncmp(name, "captions/", 9) != 0) continue;
         if (n == r->n_shard_paths)
-            return MODE_FAIL(err, MODE_E_VALUE, "ensemble: more captions than the %zu shards of the request",
-                             n);
+            return MODE_FAIL(err, MODE_E_VALUE, "ensemble: more captions than the %zu shards of the request", n);
         p->shard[n].captions = path;
         p->shard[n].tar = r->shard_paths[n];
         enum mode_status st = need(job, &p->shard[n++].assign, "assign", name + 9, NULL, err);
@@ -152,8 +149,8 @@ enum mode_status ensemble_work(struct mode_job *job, struct mode_error *err)
     if (!r) return MODE_FAIL(err, MODE_E_FORMAT, "ensemble: the request does not unpack (%zu bytes)", size);
     if (r->experts < 1 || r->experts > MAX_EXPERTS || r->n_tasks < 1) {
         st = MODE_FAIL(err, MODE_E_VALUE,
-                       "ensemble: %u experts and %zu tasks; expected 1 to %d experts and at least one task",
-                       r->experts, r->n_tasks, MAX_EXPERTS);
+                       "ensemble: %u experts and %zu tasks; expected 1 to %d experts and at least one task", r->experts,
+                       r->n_tasks, MAX_EXPERTS);
         goto out;
     }
     struct mode_ensemble_run run = {.run_name = r->run_name,
@@ -181,9 +178,8 @@ enum mode_status ensemble_work(struct mode_job *job, struct mode_error *err)
     run.task = p.task;
     run.shard = p.shard;
     run.stage = p.stage;
-    struct mode_ensemble_outputs out = {
-        mode_job_output(job, "result.csv"), mode_job_output(job, "summary.json"),
-        mode_job_output(job, "report.html"), mode_job_output(job, "weights.json")};
+    struct mode_ensemble_outputs out = {mode_job_output(job, "result.csv"), mode_job_output(job, "summary.json"),
+                                        mode_job_output(job, "report.html"), mode_job_output(job, "weights.json")};
     if ((st = mode_ensemble_run(&run, &out, &sentence, err))) goto out;
     mode_job_count_rows(job, r->n_tasks, r->n_tasks);
     struct mode_str note = {0}; /* the sentence holds neither quotes nor backslashes */

@@ -25,8 +25,8 @@ static enum mode_status check_digests(const Mode__EvaluateRequest *r, struct mod
     enum mode_status st = mode_digest_file(r->tokenizer_path, digest, NULL, err);
     if (st) return st;
     if (strcmp(digest, r->tokenizer_digest) != 0)
-        return MODE_FAIL(err, MODE_E_VALUE, "%s: has digest %s, the task was planned with %s",
-                         r->tokenizer_path, digest, r->tokenizer_digest);
+        return MODE_FAIL(err, MODE_E_VALUE, "%s: has digest %s, the task was planned with %s", r->tokenizer_path,
+                         digest, r->tokenizer_digest);
     if ((st = mode_evalset_digest(r->task_dir, digest, err))) return st;
     if (strcmp(digest, r->task_digest) != 0)
         return MODE_FAIL(err, MODE_E_VALUE,
@@ -36,8 +36,7 @@ static enum mode_status check_digests(const Mode__EvaluateRequest *r, struct mod
     return MODE_OK;
 }
 
-static enum mode_status write_outputs(struct mode_job *job, const struct mode_result *result,
-                                      struct mode_error *err)
+static enum mode_status write_outputs(struct mode_job *job, const struct mode_result *result, struct mode_error *err)
 {
     json_t *o = NULL;
     enum mode_status st = mode_result_json(&o, result, NULL, err);
@@ -64,8 +63,7 @@ enum mode_status evaluate_work(struct mode_job *job, struct mode_error *err)
     struct mode_evalset set = {0};
     float *cosine = NULL;
     enum mode_status st;
-    if (!r)
-        return MODE_FAIL(err, MODE_E_FORMAT, "the evaluate request of %zu bytes cannot be unpacked", size);
+    if (!r) return MODE_FAIL(err, MODE_E_FORMAT, "the evaluate request of %zu bytes cannot be unpacked", size);
     if (!config || !weights) {
         st = MODE_FAIL(err, MODE_E_VALUE, "the evaluate task of model %s has no input \"%s\"", r->model_name,
                        config ? MODE_FILE_CLIP_WEIGHTS : MODE_FILE_CLIP_CONFIG);

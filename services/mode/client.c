@@ -26,8 +26,10 @@ enum mode_status client_open(struct client **out, const struct client_options *o
         st = mode_place_endpoint(&c->endpoint, o->workspace, "admin.sock", err);
     if (!st) {
         bool tcp = strncmp(c->endpoint, "tcp:", 4) == 0;
-        c->at = (struct mode_endpoint){.endpoint = c->endpoint, .wire = MODE_WIRE_ADMIN,
-                                       .key_dir = tcp ? o->key_dir : NULL, .key_name = o->key_name,
+        c->at = (struct mode_endpoint){.endpoint = c->endpoint,
+                                       .wire = MODE_WIRE_ADMIN,
+                                       .key_dir = tcp ? o->key_dir : NULL,
+                                       .key_name = o->key_name,
                                        .server_pub = tcp ? o->server_key : NULL};
         st = mode_net_open(&c->net, err);
     }
@@ -63,8 +65,10 @@ enum mode_status client_ask(struct mode_envelope **answer, struct client *c, Mod
 {
     enum mode_status st = mode_ask(answer, c->net, &c->at, e, timeout_ms, err);
     if (st == MODE_E_PEER && c->at.key_dir)
-        return MODE_FAIL(err, MODE_E_PEER, "no coordinator answers at %s. HINT: does it run, and is the key \"%s\" of %s in its "
-                         "allow list as admin?", c->endpoint, c->at.key_name, c->at.key_dir);
+        return MODE_FAIL(err, MODE_E_PEER,
+                         "no coordinator answers at %s. HINT: does it run, and is the key \"%s\" of %s in its "
+                         "allow list as admin?",
+                         c->endpoint, c->at.key_name, c->at.key_dir);
     if (st == MODE_E_PEER)
         return MODE_FAIL(err, MODE_E_PEER, "no coordinator answers at %s. HINT: `mode up --workspace %s` starts one",
                          c->endpoint, c->workspace);

@@ -10,12 +10,12 @@ struct client_options {
 };
 
 /* Rows for a verb's option table whose struct has a field `client`. */
-#define CLIENT_OPTIONS(type)                                                                                 \
-    MODE_OPT_STR(type, client.workspace, "workspace", ".", "DIR", "the workspace"),                          \
-        MODE_OPT_STR(type, client.admin, "coordinator-admin", NULL, "URL",                                   \
-                     "tcp://host:port of a coordinator elsewhere; default: the one of this workspace"),      \
-        MODE_OPT_STR(type, client.key_dir, "key-dir", NULL, "DIR", "CURVE keys, for tcp"),                   \
-        MODE_OPT_STR(type, client.key_name, "key-name", "admin", "NAME", "whose key in --key-dir"),          \
+#define CLIENT_OPTIONS(type)                                                                                           \
+    MODE_OPT_STR(type, client.workspace, "workspace", ".", "DIR", "the workspace"),                                    \
+        MODE_OPT_STR(type, client.admin, "coordinator-admin", NULL, "URL",                                             \
+                     "tcp://host:port of a coordinator elsewhere; default: the one of this workspace"),                \
+        MODE_OPT_STR(type, client.key_dir, "key-dir", NULL, "DIR", "CURVE keys, for tcp"),                             \
+        MODE_OPT_STR(type, client.key_name, "key-name", "admin", "NAME", "whose key in --key-dir"),                    \
         MODE_OPT_STR(type, client.server_key, "server-key", NULL, "FILE", "the coordinator's public key, for tcp")
 
 struct client;

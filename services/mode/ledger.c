@@ -48,7 +48,8 @@ static bool open_output(struct reader *r, const char *label, Mode__Commit **comm
     json_t *node;
     *commit = NULL;
     *path = NULL;
-    json_array_foreach(json_object_get(r->plan, "nodes"), i, node) {
+    json_array_foreach(json_object_get(r->plan, "nodes"), i, node)
+    {
         if (strcmp(text_of(node, "label"), label) != 0) continue;
         const char *key = text_of(node, "key");
         if (!mode_key_valid(key) || mode_store_commit_get(r->store, commit, key, &err)) {
@@ -57,7 +58,8 @@ static bool open_output(struct reader *r, const char *label, Mode__Commit **comm
         }
         for (size_t o = 0; output && o < (*commit)->n_outputs; o++)
             if (strcmp((*commit)->outputs[o]->name, output) == 0 &&
-                mode_store_blob_path(r->store, path, (*commit)->outputs[o]->digest, (*commit)->outputs[o]->size, &err)) {
+                mode_store_blob_path(r->store, path, (*commit)->outputs[o]->digest, (*commit)->outputs[o]->size,
+                                     &err)) {
                 problem(r->l, "%s: %s", label, err.text);
                 return false;
             }
@@ -92,11 +94,13 @@ static void read_captions(struct reader *r, size_t shard)
             }
             for (size_t i = 0; i < commit->n_rejects; i++) rejects += commit->rejects[i]->n;
             if (sum != c.n_samples || c.fate_count[MODE_FATE_KEPT] != c.n_rows)
-                problem(r->l, "%s: %u samples, %u kept, but the fates sum to %" PRIu64, label, c.n_samples, c.n_rows, sum);
+                problem(r->l, "%s: %u samples, %u kept, but the fates sum to %" PRIu64, label, c.n_samples, c.n_rows,
+                        sum);
             if (commit->rows_in != c.n_samples || commit->rows_out != c.n_rows || rejects + c.n_rows != c.n_samples)
-                problem(r->l, "%s: the commit record says %" PRIu64 " in, %" PRIu64 " out, %" PRIu64
-                              " rejected; the file has %u samples, %u kept", label, commit->rows_in, commit->rows_out,
-                        rejects, c.n_samples, c.n_rows);
+                problem(r->l,
+                        "%s: the commit record says %" PRIu64 " in, %" PRIu64 " out, %" PRIu64
+                        " rejected; the file has %u samples, %u kept",
+                        label, commit->rows_in, commit->rows_out, rejects, c.n_samples, c.n_rows);
             r->l->samples += c.n_samples;
             r->kept[shard] = c.n_rows;
         }
@@ -106,7 +110,8 @@ static void read_captions(struct reader *r, size_t shard)
 }
 
 /* Rows of a shard's vectors or assignment; assignments are also counted by coarse group. */
-static void read_rows(struct reader *r, size_t shard, const char *stage, const char *file, const char *tensor, uint64_t *sum)
+static void read_rows(struct reader *r, size_t shard, const char *stage, const char *file, const char *tensor,
+                      uint64_t *sum)
 {
     struct mode_safetensors f = {0};
     struct mode_error err = {0};
@@ -162,8 +167,8 @@ static void read_expert(struct reader *r, int k, uint64_t kept)
     if (open_output(r, label, &commit, &path, NULL)) {
         r->l->trained[k] = commit->rows_out;
         if (commit->rows_out != r->l->pool[k])
-            problem(r->l, "%s was trained on %" PRIu64 " pairs of its group, which has %" PRIu64, label, commit->rows_out,
-                    r->l->pool[k]);
+            problem(r->l, "%s was trained on %" PRIu64 " pairs of its group, which has %" PRIu64, label,
+                    commit->rows_out, r->l->pool[k]);
         if (commit->rows_in != kept)
             problem(r->l, "%s saw %" PRIu64 " pairs, %" PRIu64 " were kept", label, commit->rows_in, kept);
     }
@@ -176,7 +181,8 @@ static void read_all(struct reader *r)
     size_t i;
     json_t *node;
     uint64_t pools = 0, kept;
-    json_array_foreach(json_object_get(r->plan, "nodes"), i, node) {
+    json_array_foreach(json_object_get(r->plan, "nodes"), i, node)
+    {
         const char *key = text_of(node, "key");
         l->n_tasks++;
         if (mode_key_valid(key) && mode_store_commit_exists(r->store, key))
@@ -194,7 +200,9 @@ static void read_all(struct reader *r)
         pools += l->pool[k];
     }
     if (l->embedded != kept || l->assigned != kept || pools != kept)
-        problem(l, "%" PRIu64 " pairs were kept, %" PRIu64 " embedded, %" PRIu64 " assigned, %" PRIu64 " are in the experts' groups",
+        problem(l,
+                "%" PRIu64 " pairs were kept, %" PRIu64 " embedded, %" PRIu64 " assigned, %" PRIu64
+                " are in the experts' groups",
                 kept, l->embedded, l->assigned, pools);
 }
 

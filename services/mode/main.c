@@ -32,7 +32,7 @@
     X(evaluate) \
     X(weights) \
     X(ensemble) \
-    X(keys) \
+    X(keys)
 
 /* clang-format on */
 #define X(name) extern const struct mode_verb mode_verb_##name;

@@ -16,9 +16,10 @@ enum mode_status merges_find(const char **path, struct mode_error *err)
     else
         snprintf(found, sizeof found, "%s/.cache/mode/models/bpe_simple_vocab_16e6.txt.gz", home ? home : "");
     if (!mode_file_exists(found))
-        return MODE_FAIL(err, MODE_E_NOINPUT,
-                         "CLIP's merges file is needed: %s does not exist. HINT: --clip-merges FILE, or deploy/fetch-models.sh %s",
-                         found, cache ? "$MODE_CACHE/models" : "~/.cache/mode/models");
+        return MODE_FAIL(
+            err, MODE_E_NOINPUT,
+            "CLIP's merges file is needed: %s does not exist. HINT: --clip-merges FILE, or deploy/fetch-models.sh %s",
+            found, cache ? "$MODE_CACHE/models" : "~/.cache/mode/models");
     *path = found;
     return MODE_OK;
 }

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #define LINE_EVERY_S 30
-#define BAR 24
+#define BAR          24
 
 void progress_open(struct progress *p, FILE *out, bool no_bars)
 {
@@ -74,7 +74,10 @@ static void draw(struct progress *p, const Mode__Run *run)
         const Mode__Stage *s = run->stages[i];
         double share = s->total ? s->done_units / (double)s->total : 1;
         int full = (int)(share * BAR + 1e-9);
-        const char *colour = s->quarantined || s->failed ? "\033[31m" : s->done == s->total ? "\033[32m" : s->leased ? "\033[36m" : "";
+        const char *colour = s->quarantined || s->failed ? "\033[31m"
+                             : s->done == s->total       ? "\033[32m"
+                             : s->leased                 ? "\033[36m"
+                                                         : "";
         mode_str_reset(&line);
         mode_str_printf(&line, "  %-14s ", s->name);
         size_t head = line.len;
@@ -83,8 +86,8 @@ static void draw(struct progress *p, const Mode__Run *run)
         describe(&line, s);
         int n = (int)line.len < width ? (int)line.len : width;
         if (p->colour && *colour && n > (int)head + BAR)
-            mode_str_printf(&text, "\033[2K%.*s%s%.*s\033[0m%.*s\n", (int)head, line.data, colour, BAR, line.data + head,
-                            n - (int)head - BAR, line.data + head + BAR);
+            mode_str_printf(&text, "\033[2K%.*s%s%.*s\033[0m%.*s\n", (int)head, line.data, colour, BAR,
+                            line.data + head, n - (int)head - BAR, line.data + head + BAR);
         else
             mode_str_printf(&text, "\033[2K%.*s\n", n, line.data);
         p->lines++;

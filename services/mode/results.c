@@ -9,7 +9,7 @@
 #include <string.h>
 
 #define MAX_COLUMNS 64
-#define MAX_WIDTH 28
+#define MAX_WIDTH   28
 
 /* Split one line of CSV at its commas; quotes around a field are taken off. Returns the number of fields. */
 static int split(char *line, char *field[MAX_COLUMNS])
@@ -71,7 +71,8 @@ static void print_table(char *text)
 
 enum mode_status results_print(const char *workspace, struct mode_error *err)
 {
-    char *csv = mode_xasprintf("%s/report/result.csv", workspace), *html = mode_xasprintf("%s/report/report.html", workspace);
+    char *csv = mode_xasprintf("%s/report/result.csv", workspace),
+         *html = mode_xasprintf("%s/report/report.html", workspace);
     char *text = NULL, real[PATH_MAX];
     size_t size;
     enum mode_status st = mode_file_exists(csv) ? mode_file_read(csv, 16u << 20, &text, &size, err) : MODE_OK;

@@ -14,18 +14,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
-#include <sys/eventfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define MAX_ARGS 32
-#define PAUSE_MIN_S 0.2
-#define PAUSE_MAX_S 10.0
-#define STEADY_S 30.0 /* alive so long: the next death counts as the first */
-#define GRACE_S 20.0  /* between SIGTERM and SIGKILL */
-#define DAMAGED_AFTER 4 /* quick deaths of Redis in a row before its data are put aside */
+#define MAX_ARGS      32
+#define PAUSE_MIN_S   0.2
+#define PAUSE_MAX_S   10.0
+#define STEADY_S      30.0 /* alive so long: the next death counts as the first */
+#define GRACE_S       20.0 /* between SIGTERM and SIGKILL */
+#define DAMAGED_AFTER 4    /* quick deaths of Redis in a row before its data are put aside */
 
 struct child {
     char *name, *log, *pid_file;
@@ -49,7 +49,8 @@ static struct child *add_child(struct supervisor *s, char *name)
 {
     s->child = mode_xrealloc(s->child, (s->n + 1) * sizeof *s->child);
     struct child *c = &s->child[s->n++];
-    *c = (struct child){.name = name, .log = mode_xasprintf("%s/logs/%s.log", s->o->workspace, name),
+    *c = (struct child){.name = name,
+                        .log = mode_xasprintf("%s/logs/%s.log", s->o->workspace, name),
                         .pid_file = mode_xasprintf("%s/%s.pid", s->place, name)};
     return c;
 }
@@ -77,7 +78,8 @@ static enum mode_status each_worker(const char *workers, void (*add)(struct supe
         int k = 0;
         if (equals) {
             *equals = 0;
-            if (mode_parse_int(equals + 1, "the number of workers", 0, 256, &count, err)) st = err->status = MODE_E_USAGE;
+            if (mode_parse_int(equals + 1, "the number of workers", 0, 256, &count, err))
+                st = err->status = MODE_E_USAGE;
         }
         while (kinds[k] && strcmp(kinds[k], part) != 0) k++;
         if (!st && !kinds[k])
@@ -108,9 +110,27 @@ static void add_redis(struct supervisor *s)
 {
     struct child *c = add_child(s, mode_xstrdup("redis"));
     char *sock = mode_path_join(s->place, "redis.sock"), *dir = mode_path_join(s->o->workspace, "redis");
-    const char *const args[] = {"redis-server", "--port", "0", "--unixsocket", sock, "--unixsocketperm", "700", "--dir",
-                                dir, "--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory", "256mb",
-                                "--maxmemory-policy", "noeviction", "--databases", "1", "--daemonize", "no"};
+    const char *const args[] = {"redis-server",
+                                "--port",
+                                "0",
+                                "--unixsocket",
+                                sock,
+                                "--unixsocketperm",
+                                "700",
+                                "--dir",
+                                dir,
+                                "--appendonly",
+                                "yes",
+                                "--appendfsync",
+                                "everysec",
+                                "--maxmemory",
+                                "256mb",
+                                "--maxmemory-policy",
+                                "noeviction",
+                                "--databases",
+                                "1",
+                                "--daemonize",
+                                "no"};
     for (size_t i = 0; i < sizeof args / sizeof args[0]; i++) add_arg(c, mode_xstrdup(args[i]));
     add_arg(c, mode_xstrdup("--save"));
     add_arg(c, mode_xstrdup(""));
@@ -145,7 +165,8 @@ static void start(struct supervisor *s, struct child *c)
         if (getppid() != parent) _exit(1);
         char *health = mode_xasprintf("%s/%s.health", s->place, c->name);
         setenv("MODE_HEALTH_FILE", health, 1);
-        int log = open(c->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644), null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        int log = open(c->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644),
+            null = open("/dev/null", O_RDONLY | O_CLOEXEC);
         if (log < 0 || null < 0) _exit(73);
         dup2(null, 0);
         dup2(log, 1);
@@ -190,11 +211,13 @@ static void died(struct supervisor *s, struct child *c, int status)
     if (c->pause_s > PAUSE_MAX_S) c->pause_s = PAUSE_MAX_S;
     c->start_at_s = now + c->pause_s;
     if (WIFSIGNALED(status))
-        mode_log_warn("died", "name=%s pid=%ld signal=%d again_in=%.1fs", c->name, (long)pid, WTERMSIG(status), c->pause_s);
+        mode_log_warn("died", "name=%s pid=%ld signal=%d again_in=%.1fs", c->name, (long)pid, WTERMSIG(status),
+                      c->pause_s);
     else
         mode_log_warn("died", "name=%s pid=%ld exit=%d again_in=%.1fs (its log: %s)", c->name, (long)pid,
                       WEXITSTATUS(status), c->pause_s, c->log);
-    if (c->starts == 1 && WIFEXITED(status) && WEXITSTATUS(status) == mode_status_exit_code(MODE_E_CONFIG)) s->hopeless = c;
+    if (c->starts == 1 && WIFEXITED(status) && WEXITSTATUS(status) == mode_status_exit_code(MODE_E_CONFIG))
+        s->hopeless = c;
     if (strcmp(c->name, "redis") == 0 && !WIFSIGNALED(status) && c->deaths == DAMAGED_AFTER) put_redis_aside(s);
 }
 

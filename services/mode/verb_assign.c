@@ -27,8 +27,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return MODE_OK;
     }
     if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err))) return st;
-    if (!o.features || n_args > 0)
-        return MODE_FAIL(err, MODE_E_USAGE, "give the text vectors as --features FILE");
+    if (!o.features || n_args > 0) return MODE_FAIL(err, MODE_E_USAGE, "give the text vectors as --features FILE");
     if ((st = mode_assign_run(&rows, o.out, o.features, o.centres, NULL, err))) return st;
     if (o.json)
         printf("{\"out\": \"%s\", \"rows\": %llu}\n", o.out, (unsigned long long)rows);

@@ -19,17 +19,14 @@ struct options {
 };
 
 static const struct mode_option table[] = {
-    MODE_OPT_STR(struct options, out, "out", NULL, "DIR",
-                 "where to put 00000.captions.bin ... and captions.json"),
+    MODE_OPT_STR(struct options, out, "out", NULL, "DIR", "where to put 00000.captions.bin ... and captions.json"),
     MODE_OPT_STR(struct options, text_key, "text-key", MODE_TEXT_KEYS_DEFAULT, "LIST",
                  "where captions are, in order of preference"),
     MODE_OPT_FLAG(struct options, all, "all", "every usable caption makes a pair of its own, none is drawn"),
     MODE_OPT_INT(struct options, seed, "seed", "0", "N", "of the choice among several captions"),
-    MODE_OPT_INT(struct options, max_pixels, "max-image-pixels", "64000000", "N",
-                 "a larger picture is not taken"),
+    MODE_OPT_INT(struct options, max_pixels, "max-image-pixels", "64000000", "N", "a larger picture is not taken"),
     MODE_OPT_FLAG(struct options, strict, "strict", "repeated extensions and returning keys are errors"),
-    MODE_OPT_FLAG(struct options, idx, "idx",
-                  "write 00000.idx ... as well: DALI's index of all samples of a shard"),
+    MODE_OPT_FLAG(struct options, idx, "idx", "write 00000.idx ... as well: DALI's index of all samples of a shard"),
     MODE_OPT_FLAG(struct options, verbose, "verbose", "say of each sample that is not taken why"),
     MODE_OPT_FLAG(struct options, json, "json", "print the counts as JSON"),
     MODE_OPT_END};
@@ -54,8 +51,8 @@ static bool progress(void *ctx, uint64_t done, uint64_t total)
 {
     struct shard_report *r = ctx;
     if (r->to_terminal)
-        fprintf(stderr, "\rshard %zu of %zu: sample %llu of %llu ", r->shard + 1, r->n_shards,
-                (unsigned long long)done, (unsigned long long)total);
+        fprintf(stderr, "\rshard %zu of %zu: sample %llu of %llu ", r->shard + 1, r->n_shards, (unsigned long long)done,
+                (unsigned long long)total);
     return true;
 }
 
@@ -85,14 +82,13 @@ static json_t *fates_json(const uint64_t *fate)
 
 static json_t *shard_json(const char *file, const struct mode_captions *c)
 {
-    return json_pack("{s:s, s:s, s:I, s:I, s:o, s:I, s:I, s:I}", "shard", c->shard_name, "captions", file,
-                     "samples", (json_int_t)c->n_samples, "rows", (json_int_t)c->n_rows, "fates",
-                     fates_json(c->fate_count), "duplicate_ext", (json_int_t)c->warn_duplicate_ext,
-                     "ignored_members", (json_int_t)c->warn_ignored_members, "cut_at", (json_int_t)c->cut_at);
+    return json_pack("{s:s, s:s, s:I, s:I, s:o, s:I, s:I, s:I}", "shard", c->shard_name, "captions", file, "samples",
+                     (json_int_t)c->n_samples, "rows", (json_int_t)c->n_rows, "fates", fates_json(c->fate_count),
+                     "duplicate_ext", (json_int_t)c->warn_duplicate_ext, "ignored_members",
+                     (json_int_t)c->warn_ignored_members, "cut_at", (json_int_t)c->cut_at);
 }
 
-static enum mode_status write_dali_index(const char *out, size_t shard, const char *tar,
-                                         struct mode_error *err)
+static enum mode_status write_dali_index(const char *out, size_t shard, const char *tar, struct mode_error *err)
 {
     struct mode_tar_data d;
     struct mode_sample_list s = {0};
@@ -112,8 +108,7 @@ static void print_totals(const struct totals *t, size_t n_shards)
     printf("shards   %zu\nsamples  %llu\nrows     %llu\n", n_shards, (unsigned long long)t->samples,
            (unsigned long long)t->rows);
     for (int f = MODE_FATE_KEPT + 1; f < MODE_FATE_COUNT; f++)
-        if (t->fate[f])
-            printf("  %-16s %llu\n", mode_fate_name((enum mode_fate)f), (unsigned long long)t->fate[f]);
+        if (t->fate[f]) printf("  %-16s %llu\n", mode_fate_name((enum mode_fate)f), (unsigned long long)t->fate[f]);
     if (t->duplicate_ext) printf("repeated extensions  %llu\n", (unsigned long long)t->duplicate_ext);
     if (t->ignored) printf("members ignored      %llu\n", (unsigned long long)t->ignored);
     if (t->n_cut) printf("truncated shards     %llu\n", (unsigned long long)t->n_cut);
@@ -124,8 +119,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct options o = {0};
     struct mode_shards shards = {0};
     struct totals t = {0};
-    struct mode_captions_options co = {
-        .limits = MODE_IMAGE_LIMITS_DEFAULT, .progress = progress, .reject = reject};
+    struct mode_captions_options co = {.limits = MODE_IMAGE_LIMITS_DEFAULT, .progress = progress, .reject = reject};
     json_t *list = NULL, *root = NULL;
     char *text = NULL, *summary = NULL, *cwd = NULL;
     int n_args;
@@ -140,11 +134,9 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     cwd = getcwd(NULL, 0);
     if (!cwd) return MODE_FAIL(err, MODE_E_IO, "the current folder cannot be named");
     if ((st = mode_text_keys_parse(&co.keys, &o.text_key, 1, err)) ||
-        (st = mode_sources_expand(&shards, argv + 1, (size_t)n_args, cwd, err)) ||
-        (st = mode_dir_make(o.out, err)))
+        (st = mode_sources_expand(&shards, argv + 1, (size_t)n_args, cwd, err)) || (st = mode_dir_make(o.out, err)))
         goto out;
-    struct shard_report r = {
-        .verbose = o.verbose, .to_terminal = isatty(STDERR_FILENO), .n_shards = shards.n};
+    struct shard_report r = {.verbose = o.verbose, .to_terminal = isatty(STDERR_FILENO), .n_shards = shards.n};
     co.ctx = &r;
     co.seed = (uint64_t)o.seed;
     co.all = o.all;
@@ -172,8 +164,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     }
     if (r.to_terminal) fprintf(stderr, "\n");
     if (st) goto out;
-    root = json_pack("{s:I, s:I, s:o, s:O}", "samples", (json_int_t)t.samples, "rows", (json_int_t)t.rows,
-                     "fates", fates_json(t.fate), "shards", list);
+    root = json_pack("{s:I, s:I, s:o, s:O}", "samples", (json_int_t)t.samples, "rows", (json_int_t)t.rows, "fates",
+                     fates_json(t.fate), "shards", list);
     text = json_dumps(root, JSON_INDENT(1));
     summary = mode_path_join(o.out, "captions.json");
     if ((st = mode_file_write_atomic(summary, text, strlen(text), err))) goto out;

@@ -20,11 +20,9 @@ static const struct mode_option table[] = {
     MODE_OPT_INT(struct opts, coarse, "coarse", "4", "N", "coarse groups: one expert each"),
     MODE_OPT_STR(struct opts, metric, "metric", "euclidean", "NAME", "euclidean | cosine"),
     MODE_OPT_INT(struct opts, seed, "seed", "0", "N", "of the sample and the first centres"),
-    MODE_OPT_INT(struct opts, sample, "sample-per-centre", "0", "N",
-                 "rows sampled per fine centre; 0 = all rows"),
+    MODE_OPT_INT(struct opts, sample, "sample-per-centre", "0", "N", "rows sampled per fine centre; 0 = all rows"),
     MODE_OPT_INT(struct opts, fine_iterations, "fine-iterations", "50", "N", "most rounds of the fine step"),
-    MODE_OPT_INT(struct opts, coarse_iterations, "coarse-iterations", "100", "N",
-                 "most rounds of the coarse step"),
+    MODE_OPT_INT(struct opts, coarse_iterations, "coarse-iterations", "100", "N", "most rounds of the coarse step"),
     MODE_OPT_FLAG(struct opts, json, "json", "print the balance certificate as JSON"),
     MODE_OPT_END};
 
@@ -49,12 +47,10 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return MODE_OK;
     }
     if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err))) return st;
-    if (o.fine < 1 || o.fine > 1 << 20 || o.coarse < 1 || o.coarse > o.fine || o.sample < 0 ||
-        o.sample > 1 << 24 || o.fine_iterations < 1 || o.fine_iterations > 100000 ||
-        o.coarse_iterations < 1 || o.coarse_iterations > 100000)
-        return MODE_FAIL(
-            err, MODE_E_USAGE,
-            "expected 1 <= coarse <= fine <= 2^20, 1 to 100000 iterations, 0 to 2^24 rows per centre");
+    if (o.fine < 1 || o.fine > 1 << 20 || o.coarse < 1 || o.coarse > o.fine || o.sample < 0 || o.sample > 1 << 24 ||
+        o.fine_iterations < 1 || o.fine_iterations > 100000 || o.coarse_iterations < 1 || o.coarse_iterations > 100000)
+        return MODE_FAIL(err, MODE_E_USAGE,
+                         "expected 1 <= coarse <= fine <= 2^20, 1 to 100000 iterations, 0 to 2^24 rows per centre");
     if ((st = mode_metric_parse(&p.step.metric, o.metric, err))) return st;
     if (o.features && glob(o.features, 0, NULL, &found))
         return MODE_FAIL(err, MODE_E_NOINPUT, "no file matches \"%s\"", o.features);
@@ -89,5 +85,4 @@ out:
     return st;
 }
 
-const struct mode_verb mode_verb_cluster = {"cluster",
-                                            "text vectors to balanced fine centres and coarse groups", run};
+const struct mode_verb mode_verb_cluster = {"cluster", "text vectors to balanced fine centres and coarse groups", run};

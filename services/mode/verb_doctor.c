@@ -22,11 +22,13 @@ struct doctor_options {
 
 static const struct mode_option table[] = {
     CLIENT_OPTIONS(struct doctor_options),
-    MODE_OPT_STR(struct doctor_options, spec, "spec", NULL, "FILE", "also look at the inputs of this run spec"), MODE_OPT_END};
+    MODE_OPT_STR(struct doctor_options, spec, "spec", NULL, "FILE", "also look at the inputs of this run spec"),
+    MODE_OPT_END};
 
 enum verdict { GOOD, WARN, BAD };
 
-static void say(int count[3], enum verdict v, const char *what, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+static void say(int count[3], enum verdict v, const char *what, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
 static void say(int count[3], enum verdict v, const char *what, const char *fmt, ...)
 {
     static const char *const words[] = {"ok", "warn", "BAD"};
@@ -51,7 +53,8 @@ static void look_at_redis(int count[3])
     if (!version)
         say(count, BAD, "redis", "redis-server is not installed; apt-get install redis-server, or use --redis URL");
     else if (atoi(version + 2) < 7)
-        say(count, BAD, "redis", "redis-server %.*s is too old; 7.0 or newer is needed", (int)strcspn(version + 2, " \n"), version + 2);
+        say(count, BAD, "redis", "redis-server %.*s is too old; 7.0 or newer is needed",
+            (int)strcspn(version + 2, " \n"), version + 2);
     else
         say(count, GOOD, "redis", "redis-server %.*s", (int)strcspn(version + 2, " \n"), version + 2);
 }
@@ -85,8 +88,11 @@ static void look_at_workspace(int count[3], const char *workspace)
     }
     uint64_t free_bytes = mode_store_free_bytes(store);
     say(count, GOOD, "workspace", "%s: writable, files appear once (link)", workspace);
-    say(count, free_bytes < (uint64_t)1 << 30 ? BAD : free_bytes < (uint64_t)10 << 30 ? WARN : GOOD, "disk", "%.1f GB free",
-        (double)free_bytes / 1e9);
+    say(count,
+        free_bytes < (uint64_t)1 << 30    ? BAD
+        : free_bytes < (uint64_t)10 << 30 ? WARN
+                                          : GOOD,
+        "disk", "%.1f GB free", (double)free_bytes / 1e9);
     mode_store_close(&store);
 }
 
@@ -102,7 +108,8 @@ static void look_at_machine(int count[3])
     say(count, available < 1 ? BAD : available < 4 ? WARN : GOOD, "memory", "%.1f GB available", available);
     say(count, GOOD, "processors", "%d", mode_parallel_threads());
     if (getrlimit(RLIMIT_NOFILE, &files) == 0)
-        say(count, files.rlim_cur < 1024 ? WARN : GOOD, "open files", "%llu at most", (unsigned long long)files.rlim_cur);
+        say(count, files.rlim_cur < 1024 ? WARN : GOOD, "open files", "%llu at most",
+            (unsigned long long)files.rlim_cur);
 }
 
 static void look_at_spec(int count[3], const char *path)
@@ -126,7 +133,8 @@ static enum mode_status doctor(int argc, char **argv, struct mode_error *err)
     int n_args, count[3] = {0};
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(table, "MODE_", "mode doctor [options]",
-                          "Looks whether this machine can run a workspace: Redis (or the coordinator that --coordinator-admin names),\n"
+                          "Looks whether this machine can run a workspace: Redis (or the coordinator that "
+                          "--coordinator-admin names),\n"
                           "filesystem, disk, memory, inputs.\n"
                           "Exit: 0 nothing is bad, 78 something is.");
         return MODE_OK;
@@ -141,7 +149,8 @@ static enum mode_status doctor(int argc, char **argv, struct mode_error *err)
     look_at_workspace(count, o.client.workspace);
     look_at_machine(count);
     if (o.spec) look_at_spec(count, o.spec);
-    if (count[BAD]) return MODE_FAIL(err, MODE_E_CONFIG, "%d thing%s to repair", count[BAD], count[BAD] == 1 ? "" : "s");
+    if (count[BAD])
+        return MODE_FAIL(err, MODE_E_CONFIG, "%d thing%s to repair", count[BAD], count[BAD] == 1 ? "" : "s");
     return MODE_OK;
 }
 

@@ -14,11 +14,13 @@ struct options {
 };
 
 static const struct mode_option table[] = {
-    MODE_OPT_STR(struct options, encoder, "encoder", NULL, "DIR", "Hugging Face folder of a BERT-family sentence encoder"),
+    MODE_OPT_STR(struct options, encoder, "encoder", NULL, "DIR",
+                 "Hugging Face folder of a BERT-family sentence encoder"),
     MODE_OPT_STR(struct options, texts, "texts", NULL, "FILE", "one text per line"),
     MODE_OPT_STR(struct options, captions, "captions", NULL, "FILE", "captions.bin of `mode captions`"),
     MODE_OPT_STR(struct options, task, "task", NULL, "DIR", "evaluation task: a vector per class, or per caption"),
-    MODE_OPT_STR(struct options, pooling, "pooling", NULL, "pooler|cls|mean", "default: what the folder says, else pooler"),
+    MODE_OPT_STR(struct options, pooling, "pooling", NULL, "pooler|cls|mean",
+                 "default: what the folder says, else pooler"),
     MODE_OPT_INT(struct options, max_tokens, "max-tokens", "0", "N", "longer texts are cut; 0 = what the folder says"),
     MODE_OPT_STR(struct options, out, "out", "feat.safetensors", "FILE", "feat [N, d] f32 (.safetensors, or .npy)"),
     MODE_OPT_STR(struct options, backend, "backend", "cpu", "NAME", "cpu or ref"),
@@ -41,7 +43,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     uint64_t rows = 0;
     int n_args;
     if (mode_options_wants_help(argc, argv)) {
-        mode_options_help(table, "MODE_", "mode embed --encoder DIR (--texts FILE | --captions FILE | --task DIR) [options]",
+        mode_options_help(table, "MODE_",
+                          "mode embed --encoder DIR (--texts FILE | --captions FILE | --task DIR) [options]",
                           "Encode texts to unit vectors, one row each, in order.");
         return MODE_OK;
     }
@@ -52,7 +55,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (!!o.texts + !!o.captions + !!o.task != 1)
         return MODE_FAIL(err, MODE_E_USAGE, "give exactly one of --texts, --captions, --task");
     if (o.max_tokens < 0 || o.max_tokens > 1 << 16)
-        return MODE_FAIL(err, MODE_E_USAGE, "--max-tokens: %" PRId64 " is out of range, expected 0 to 65536", o.max_tokens);
+        return MODE_FAIL(err, MODE_E_USAGE, "--max-tokens: %" PRId64 " is out of range, expected 0 to 65536",
+                         o.max_tokens);
     if ((st = mode_backend_open(&be, o.backend, err)) ||
         (st = mode_text_encoder_open(&enc, be, o.encoder, o.pooling, (int)o.max_tokens, err)))
         goto out;

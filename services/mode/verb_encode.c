@@ -5,10 +5,10 @@
 #include "base/str.h"
 #include "data/npy.h"
 #include "data/tokenizer.h"
+#include "merges.h"
 #include "models/clip.h"
 #include "nn/backend.h"
 #include "pipeline/encode.h"
-#include "merges.h"
 #include "verb.h"
 
 #include <stdbool.h>
@@ -26,8 +26,7 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, model, "model", NULL, "DIR", "open_clip folder"),
     MODE_OPT_STR(struct options, images, "images", NULL, "FILE", "paths of pictures, one per line"),
     MODE_OPT_STR(struct options, texts, "texts", NULL, "FILE", "texts, one per line (UTF-8)"),
-    MODE_OPT_STR(struct options, out, "out", NULL, "DIR",
-                 "where image_features.npy and text_features.npy go"),
+    MODE_OPT_STR(struct options, out, "out", NULL, "DIR", "where image_features.npy and text_features.npy go"),
     MODE_OPT_FLAG(struct options, raw, "raw", "do not make the rows unit vectors"),
     MERGES_OPTION(struct options, merges),
     MODE_OPT_INT(struct options, batch, "batch", "256", "N", "pictures or texts in a batch"),
@@ -35,9 +34,8 @@ static const struct mode_option table[] = {
     MODE_OPT_INT(struct options, threads, "threads", NULL, "N", "threads (default: every processor)"),
     MODE_OPT_END};
 
-static const char prose[] =
-    "Rows are in the order of the lines: [N, E] f32. A picture that cannot be read or decoded "
-    "is an error.";
+static const char prose[] = "Rows are in the order of the lines: [N, E] f32. A picture that cannot be read or decoded "
+                            "is an error.";
 
 /* Cuts text (kept alive by the caller) into its lines; a final line without newline counts. */
 static char **split_lines(char *text, int64_t *n)
@@ -128,14 +126,12 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     int n = 0;
     enum mode_status st;
     if (mode_options_wants_help(argc, argv)) {
-        mode_options_help(table, "MODE_", "mode encode --model DIR [--images FILE] [--texts FILE] --out DIR",
-                          prose);
+        mode_options_help(table, "MODE_", "mode encode --model DIR [--images FILE] [--texts FILE] --out DIR", prose);
         return MODE_OK;
     }
     if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n, err))) return st;
     if (!o.model || !o.out || (!o.images && !o.texts) || n || o.batch < 1)
-        return MODE_FAIL(err, MODE_E_USAGE,
-                         "--model, --out and --images or --texts are needed, nothing else");
+        return MODE_FAIL(err, MODE_E_USAGE, "--model, --out and --images or --texts are needed, nothing else");
     if (o.texts && (st = merges_find(&o.merges, err))) return st;
     if (o.threads > 0) mode_parallel_set_threads((int)o.threads);
     if ((st = mode_dir_make(o.out, err))) goto out;

@@ -23,20 +23,16 @@ static const struct mode_option table[] = {
                  "dense, seed"),
     MODE_OPT_STR(struct options, words, "words", NULL, "DIR",
                  "DIR/<task>.safetensors: the tasks' words, of `mode embed --task`"),
-    MODE_OPT_STR(struct options, tasks, "tasks", NULL, "DIR",
-                 "DIR/<task>: CLIP_benchmark folders, for class names"),
+    MODE_OPT_STR(struct options, tasks, "tasks", NULL, "DIR", "DIR/<task>: CLIP_benchmark folders, for class names"),
     MODE_OPT_STR(struct options, router, "router", "share", "NAME",
                  "the one of result.csv: paper | reference | uniform | coarse-centre | share"),
     MODE_OPT_STR(struct options, out, "out", ".", "DIR",
                  "where result.csv, weights.json, summary.json and report.html go"),
     MODE_OPT_STR(struct options, train, "train", NULL, "DIR",
                  "DIR/<model>/steps.jsonl and train.json, for the loss curves"),
-    MODE_OPT_STR(struct options, captions, "captions", NULL, "GLOB",
-                 "captions.bin files, for words and the ledger"),
-    MODE_OPT_STR(struct options, assign, "assign", NULL, "GLOB",
-                 "assign.safetensors files, in the same order"),
-    MODE_OPT_STR(struct options, shards, "shards", NULL, "GLOB",
-                 "the shards, in the same order, for sample pictures"),
+    MODE_OPT_STR(struct options, captions, "captions", NULL, "GLOB", "captions.bin files, for words and the ledger"),
+    MODE_OPT_STR(struct options, assign, "assign", NULL, "GLOB", "assign.safetensors files, in the same order"),
+    MODE_OPT_STR(struct options, shards, "shards", NULL, "GLOB", "the shards, in the same order, for sample pictures"),
     MODE_OPT_STR(struct options, name, "name", "ensemble", "TEXT", "title of the report"),
     MODE_OPT_INT(struct options, seed, "seed", "0", "N", "of the sample pictures"),
     MODE_OPT_END};
@@ -126,14 +122,12 @@ static enum mode_status find_tasks(struct found *f, const struct options *o, str
 static enum mode_status find_shards(struct found *f, const struct options *o, struct mode_error *err)
 {
     if (!o->captions && !o->assign && !o->shards) return MODE_OK;
-    if (!o->captions || !o->assign)
-        return MODE_FAIL(err, MODE_E_USAGE, "--captions and --assign go together");
+    if (!o->captions || !o->assign) return MODE_FAIL(err, MODE_E_USAGE, "--captions and --assign go together");
     if (glob(o->captions, 0, NULL, &f->captions) || glob(o->assign, 0, NULL, &f->assign) ||
         (o->shards && glob(o->shards, 0, NULL, &f->shards)))
         return MODE_FAIL(err, MODE_E_NOINPUT, "--captions, --assign or --shards matches no file");
     if (f->captions.gl_pathc != f->assign.gl_pathc || (o->shards && f->shards.gl_pathc != f->assign.gl_pathc))
-        return MODE_FAIL(err, MODE_E_USAGE,
-                         "%zu captions, %zu assignments, %zu shards: expected as many of each",
+        return MODE_FAIL(err, MODE_E_USAGE, "%zu captions, %zu assignments, %zu shards: expected as many of each",
                          f->captions.gl_pathc, f->assign.gl_pathc, f->shards.gl_pathc);
     f->shard = mode_xcalloc(f->captions.gl_pathc, sizeof *f->shard);
     for (size_t i = 0; i < f->captions.gl_pathc; i++)
@@ -177,15 +171,12 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
     if (st) return st;
-    if (!o.results || !o.words || n_args > 0)
-        return MODE_FAIL(err, MODE_E_USAGE, "give --results and --words");
+    if (!o.results || !o.words || n_args > 0) return MODE_FAIL(err, MODE_E_USAGE, "give --results and --words");
     struct found *f = mode_xcalloc(1, sizeof *f);
-    char *sentence = NULL, *csv = mode_path_join(o.out, "result.csv"),
-         *summary = mode_path_join(o.out, "summary.json"), *report = mode_path_join(o.out, "report.html"),
-         *weights = mode_path_join(o.out, "weights.json");
+    char *sentence = NULL, *csv = mode_path_join(o.out, "result.csv"), *summary = mode_path_join(o.out, "summary.json"),
+         *report = mode_path_join(o.out, "report.html"), *weights = mode_path_join(o.out, "weights.json");
     find_models(f, &o);
-    if ((st = find_tasks(f, &o, err)) || (st = find_shards(f, &o, err)) || (st = mode_dir_make(o.out, err)))
-        goto out;
+    if ((st = find_tasks(f, &o, err)) || (st = find_shards(f, &o, err)) || (st = mode_dir_make(o.out, err))) goto out;
     struct mode_ensemble_run r = {.run_name = o.name,
                                   .router = o.router,
                                   .seed = (uint64_t)o.seed,
@@ -211,5 +202,4 @@ out:
     return st;
 }
 
-const struct mode_verb mode_verb_ensemble = {"ensemble",
-                                             "experts' scores and task words to tables and a report", run};
+const struct mode_verb mode_verb_ensemble = {"ensemble", "experts' scores and task words to tables and a report", run};

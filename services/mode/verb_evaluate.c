@@ -4,11 +4,11 @@
 #include "base/parallel.h"
 #include "base/str.h"
 #include "data/tokenizer.h"
+#include "merges.h"
 #include "models/clip.h"
 #include "nn/backend.h"
 #include "pipeline/evaluate.h"
 #include "tensor/tensor.h"
-#include "merges.h"
 #include "verb.h"
 
 #include <math.h>
@@ -27,21 +27,18 @@ struct options {
 static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, model, "model", NULL, "DIR", "open_clip folder"),
     MODE_OPT_FLAG(struct options, task, "task", "may stand before the tasks: --task DIR DIR"),
-    MODE_OPT_STR(struct options, name, "name", NULL, "NAME",
-                 "what results call the model (the folder's name)"),
+    MODE_OPT_STR(struct options, name, "name", NULL, "NAME", "what results call the model (the folder's name)"),
     MERGES_OPTION(struct options, merges),
     MODE_OPT_INT(struct options, batch, "batch", "256", "N", "images or texts in a batch"),
-    MODE_OPT_STR(struct options, out, "out", NULL, "DIR",
-                 "write DIR/<task>/metrics.json and logits.safetensors"),
+    MODE_OPT_STR(struct options, out, "out", NULL, "DIR", "write DIR/<task>/metrics.json and logits.safetensors"),
     MODE_OPT_STR(struct options, backend, "backend", "cpu", "NAME", "cpu | ref"),
     MODE_OPT_INT(struct options, threads, "threads", NULL, "N", "threads (default: every processor)"),
     MODE_OPT_FLAG(struct options, json, "json", "one CLIP_benchmark result object per task, one per line"),
     MODE_OPT_END};
 
-static const char prose[] =
-    "Zero-shot classification and retrieval. A task is a folder with classnames.txt,\n"
-    "zeroshot_classification_templates.txt and test/ (or dataset_type.txt = retrieval).\n"
-    "Metrics are fractions; \"-\" (null with --json) is what a task does not define.";
+static const char prose[] = "Zero-shot classification and retrieval. A task is a folder with classnames.txt,\n"
+                            "zeroshot_classification_templates.txt and test/ (or dataset_type.txt = retrieval).\n"
+                            "Metrics are fractions; \"-\" (null with --json) is what a task does not define.";
 
 static void print_metrics(const char *task, const json_t *metrics)
 {
@@ -121,13 +118,11 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     int n = 0;
     enum mode_status st;
     if (mode_options_wants_help(argc, argv)) {
-        mode_options_help(table, "MODE_", "mode evaluate --model DIR --task DIR... [--json] [--out DIR]",
-                          prose);
+        mode_options_help(table, "MODE_", "mode evaluate --model DIR --task DIR... [--json] [--out DIR]", prose);
         return MODE_OK;
     }
     if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n, err))) return st;
-    if (!o.model || n == 0)
-        return MODE_FAIL(err, MODE_E_USAGE, "--model and at least one task folder are needed");
+    if (!o.model || n == 0) return MODE_FAIL(err, MODE_E_USAGE, "--model and at least one task folder are needed");
     if ((st = merges_find(&o.merges, err))) return st;
     if (o.threads > 0) mode_parallel_set_threads((int)o.threads);
     folder = mode_xstrdup(o.model);

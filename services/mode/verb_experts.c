@@ -23,7 +23,8 @@ static void print_models(json_t *root, const char *workspace)
     size_t i;
     json_t *m;
     printf("%-12s %12s %10s %9s  %s\n", "name", "pairs", "MB", "seconds", "folder (open_clip: local-dir:)");
-    json_array_foreach(json_object_get(root, "models"), i, m) {
+    json_array_foreach(json_object_get(root, "models"), i, m)
+    {
         const char *name = json_string_value(json_object_get(m, "name"));
         if (!name) continue;
         printf("%-12s %12lld %10.1f %9.1f  %s/experts/%s\n", name,

@@ -14,8 +14,7 @@ struct options {
 
 static const struct mode_option table[] = {
     MODE_OPT_INT(struct options, first, "first", "3", "N", "samples, tensors or words to show"),
-    MODE_OPT_STR(struct options, text_key, "text-key", MODE_TEXT_KEYS_DEFAULT, "LIST",
-                 "shards: where captions are"),
+    MODE_OPT_STR(struct options, text_key, "text-key", MODE_TEXT_KEYS_DEFAULT, "LIST", "shards: where captions are"),
     MODE_OPT_FLAG(struct options, json, "json", "print JSON, one object a file"), MODE_OPT_END};
 
 static const char usage[] = "mode inspect FILE...";
@@ -72,8 +71,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
     if (st || (st = mode_text_keys_parse(&keys, &o.text_key, 1, err))) return st;
     if (n_args == 0) return MODE_FAIL(err, MODE_E_USAGE, "usage: %s", usage);
-    if (o.first < 0 || o.first > UINT32_MAX)
-        return MODE_FAIL(err, MODE_E_USAGE, "--first: expected 0 or more");
+    if (o.first < 0 || o.first > UINT32_MAX) return MODE_FAIL(err, MODE_E_USAGE, "--first: expected 0 or more");
     for (int i = 1; !st && i <= n_args; i++) {
         json_t *v;
         if ((st = mode_inspect(&v, argv[i], &keys, (uint32_t)o.first, err))) break;
@@ -93,5 +91,4 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     return st;
 }
 
-const struct mode_verb mode_verb_inspect = {"inspect",
-                                            "say what is in a shard, captions, safetensors or task", run};
+const struct mode_verb mode_verb_inspect = {"inspect", "say what is in a shard, captions, safetensors or task", run};

@@ -17,7 +17,8 @@ struct keys_options {
 static const struct mode_option table[] = {
     MODE_OPT_STR(struct keys_options, worker, "worker", NULL, "NAME", "a key pair that lets a worker in"),
     MODE_OPT_STR(struct keys_options, admin, "admin", NULL, "NAME", "a key pair that lets the mode command in"),
-    MODE_OPT_STR(struct keys_options, out, "out", NULL, "DIR", "also copy NAME's pair and server.pub there, to be carried away"),
+    MODE_OPT_STR(struct keys_options, out, "out", NULL, "DIR",
+                 "also copy NAME's pair and server.pub there, to be carried away"),
     MODE_OPT_END};
 
 /* The pair of `name` and the server's public key, and nothing else, in a folder of their own. */
@@ -44,11 +45,12 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     int n_args;
     enum mode_status st;
     if (mode_options_wants_help(argc, argv)) {
-        mode_options_help(table, "MODE_", "mode keys DIR [--worker NAME | --admin NAME] [--out DIR]",
-                          "Make the coordinator's key pair in DIR (kept when it is there) and, for NAME, a pair that its allow list\n"
-                          "lets in. Workers and people on other machines need <name>.key, <name>.pub and server.pub: --out puts\n"
-                          "just these into a folder. DIR itself stays with the coordinator. Nothing here is needed on one machine:\n"
-                          "its processes meet on private sockets.");
+        mode_options_help(
+            table, "MODE_", "mode keys DIR [--worker NAME | --admin NAME] [--out DIR]",
+            "Make the coordinator's key pair in DIR (kept when it is there) and, for NAME, a pair that its allow list\n"
+            "lets in. Workers and people on other machines need <name>.key, <name>.pub and server.pub: --out puts\n"
+            "just these into a folder. DIR itself stays with the coordinator. Nothing here is needed on one machine:\n"
+            "its processes meet on private sockets.");
         return MODE_OK;
     }
     if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err))) return st;

@@ -50,8 +50,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
                     "%llu\nnot_an_image  %llu\n"
                     "no_caption    %llu\nbad_text      %llu\n",
            (unsigned long long)n.pairs, (unsigned long long)n.packed, (unsigned long long)n.shards,
-           (unsigned long long)n.no_file, (unsigned long long)n.not_an_image,
-           (unsigned long long)n.no_caption, (unsigned long long)n.bad_text);
+           (unsigned long long)n.no_file, (unsigned long long)n.not_an_image, (unsigned long long)n.no_caption,
+           (unsigned long long)n.bad_text);
     return MODE_OK;
 }
 

@@ -31,8 +31,7 @@ static const char prose[] =
 
 static enum mode_status settings_of_model(struct mode_preprocess *p, const char *dir, struct mode_error *err)
 {
-    char *path = mode_path_join(dir, "open_clip_config.json"), *text = NULL, *model = NULL,
-         *preprocess = NULL;
+    char *path = mode_path_join(dir, "open_clip_config.json"), *text = NULL, *model = NULL, *preprocess = NULL;
     struct mode_clip_config c;
     enum mode_status st = mode_file_read(path, 1 << 20, &text, NULL, err);
     if (!st) st = mode_clip_config_split(&model, &preprocess, text, path, err);
@@ -45,23 +44,20 @@ static enum mode_status settings_of_model(struct mode_preprocess *p, const char 
     return st;
 }
 
-static enum mode_status settings_of_options(struct mode_preprocess *p, const struct options *o,
-                                            struct mode_error *err)
+static enum mode_status settings_of_options(struct mode_preprocess *p, const struct options *o, struct mode_error *err)
 {
     static const char *const modes[] = {"shortest", "longest", "squash"};
     int m = 0;
     if (o->size < 1 || o->size > 4096) return MODE_FAIL(err, MODE_E_USAGE, "--size: expected 1 to 4096");
     while (m < 3 && strcmp(modes[m], o->resize) != 0) m++;
     if (m == 3)
-        return MODE_FAIL(err, MODE_E_USAGE, "--resize-mode: \"%s\", expected shortest, longest or squash",
-                         o->resize);
+        return MODE_FAIL(err, MODE_E_USAGE, "--resize-mode: \"%s\", expected shortest, longest or squash", o->resize);
     mode_preprocess_default(p, (int)o->size);
     p->resize_mode = m;
     return MODE_OK;
 }
 
-static enum mode_status one_file(const struct mode_preprocess *p, const char *path, float *out,
-                                 struct mode_error *err)
+static enum mode_status one_file(const struct mode_preprocess *p, const char *path, float *out, struct mode_error *err)
 {
     const struct mode_image_limits limits = MODE_IMAGE_LIMITS_DEFAULT;
     struct mode_mapping map;
@@ -90,8 +86,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if ((st = o.model ? settings_of_model(&p, o.model, err) : settings_of_options(&p, &o, err))) return st;
     const size_t one = 3 * (size_t)p.size * (size_t)p.size;
     float *out = calloc((size_t)n_args, one * sizeof *out);
-    if (!out)
-        return MODE_FAIL(err, MODE_E_MEMORY, "no memory for %d pictures of %d pixels a side", n_args, p.size);
+    if (!out) return MODE_FAIL(err, MODE_E_MEMORY, "no memory for %d pictures of %d pixels a side", n_args, p.size);
     for (int i = 0; !st && i < n_args; i++) st = one_file(&p, argv[i + 1], out + (size_t)i * one, err);
     if (!st) {
         const int64_t dim[] = {n_args, 3, p.size, p.size};

@@ -28,7 +28,8 @@ static void print_json(const struct ledger *l, const char *run)
         printf("%s\"%s\": %" PRIu64, f ? ", " : "", mode_fate_name((enum mode_fate)f), l->fate[f]);
     printf("}, \"embedded\": %" PRIu64 ", \"assigned\": %" PRIu64 ", \"experts\": [", l->embedded, l->assigned);
     for (int k = 0; k < l->n_experts; k++) printf("%s%" PRIu64, k ? ", " : "", l->pool[k]);
-    printf("], \"tasks\": %" PRIu64 ", \"done\": %" PRIu64 ", \"problems\": %zu}\n", l->n_tasks, l->n_done, l->n_problems);
+    printf("], \"tasks\": %" PRIu64 ", \"done\": %" PRIu64 ", \"problems\": %zu}\n", l->n_tasks, l->n_done,
+           l->n_problems);
 }
 
 static void print_text(const struct ledger *l, const char *run)
@@ -45,7 +46,8 @@ static void print_text(const struct ledger *l, const char *run)
     if (!l->n_problems) printf("  everything adds up\n");
 }
 
-static enum mode_status one(const struct reconcile_options *o, const char *run, size_t *n_problems, struct mode_error *err)
+static enum mode_status one(const struct reconcile_options *o, const char *run, size_t *n_problems,
+                            struct mode_error *err)
 {
     struct ledger l;
     enum mode_status st = ledger_read(&l, o->workspace, run, err);
@@ -66,10 +68,11 @@ static enum mode_status reconcile(int argc, char **argv, struct mode_error *err)
     int n_args;
     size_t n_problems = 0, n_runs = 0;
     if (mode_options_wants_help(argc, argv)) {
-        mode_options_help(table, "MODE_", "mode reconcile [RUN] [options]",
-                          "Reads the store alone and proves, for every shard of a finished run (default: of all), that\n"
-                          "samples = kept + every fate, and kept = embedded = assigned = the sum over the experts' groups.\n"
-                          "Exit: 0 everything adds up, 65 it does not, 66 no such finished run.");
+        mode_options_help(
+            table, "MODE_", "mode reconcile [RUN] [options]",
+            "Reads the store alone and proves, for every shard of a finished run (default: of all), that\n"
+            "samples = kept + every fate, and kept = embedded = assigned = the sum over the experts' groups.\n"
+            "Exit: 0 everything adds up, 65 it does not, 66 no such finished run.");
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);

@@ -18,7 +18,7 @@
 #include <time.h>
 
 #define SAY_AGAIN_S 30 /* that something is away */
-#define NOTES 16
+#define NOTES       16
 
 struct run_options {
     struct client_options client;
@@ -132,10 +132,11 @@ static enum mode_status wait_on(struct watching *w, const char *what, double sin
     double now = mode_clock_s();
     char line[200];
     if (now - since_s > (double)o->patience_s)
-        return MODE_FAIL(err, MODE_E_PEER,
-                         "%s has been away for %.0f s. What is done is kept, and the run %s goes on by itself when it is "
-                         "back; `mode run` with the same spec shows it again. HINT: %s/logs tells why",
-                         what, now - since_s, name, o->client.workspace);
+        return MODE_FAIL(
+            err, MODE_E_PEER,
+            "%s has been away for %.0f s. What is done is kept, and the run %s goes on by itself when it is "
+            "back; `mode run` with the same spec shows it again. HINT: %s/logs tells why",
+            what, now - since_s, name, o->client.workspace);
     if (w->show && now - since_s > 3 && now - w->said_s > SAY_AGAIN_S) {
         snprintf(line, sizeof line, "%s is away for %.0f s; waiting for it", what, now - since_s);
         progress_say(&w->progress, line);
@@ -156,9 +157,10 @@ static enum mode_status follow(struct client *c, const char *name, const struct 
         if (interrupted) {
             mode_envelope_free(&answer);
             if (w.show) fprintf(stderr, "\n");
-            return MODE_FAIL(err, interrupted == SIGINT ? MODE_E_GENERIC : MODE_E_STOPPED,
-                             "the run %s goes on without this terminal; `mode watch` shows it, `mode cancel %s` ends it",
-                             name, name);
+            return MODE_FAIL(
+                err, interrupted == SIGINT ? MODE_E_GENERIC : MODE_E_STOPPED,
+                "the run %s goes on without this terminal; `mode watch` shows it, `mode cancel %s` ends it", name,
+                name);
         }
         if (st == MODE_E_PEER) {
             if ((st = wait_on(&w, "the coordinator", w.heard_s, o, name, err))) return st;
@@ -204,10 +206,11 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     bool created = false;
     int n_args;
     if (mode_options_wants_help(argc, argv)) {
-        mode_options_help(table, "MODE_", "mode run SPEC.yaml [options]",
-                          "Submits a run to the coordinator of the workspace and shows it until it ends. What is done\n"
-                          "already is not done again. Ctrl-C leaves it running. docs/RUN.md explains the spec.\n"
-                          "Exit: 0 done, 65 some tasks were given up, 66 an input is missing, 69 no coordinator, 78 wrong spec.");
+        mode_options_help(
+            table, "MODE_", "mode run SPEC.yaml [options]",
+            "Submits a run to the coordinator of the workspace and shows it until it ends. What is done\n"
+            "already is not done again. Ctrl-C leaves it running. docs/RUN.md explains the spec.\n"
+            "Exit: 0 done, 65 some tasks were given up, 66 an input is missing, 69 no coordinator, 78 wrong spec.");
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);

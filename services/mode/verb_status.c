@@ -16,9 +16,9 @@ struct status_options {
     bool json;
 };
 
-static const struct mode_option status_table[] = {
-    CLIENT_OPTIONS(struct status_options),
-    MODE_OPT_FLAG(struct status_options, json, "json", "for machines"), MODE_OPT_END};
+static const struct mode_option status_table[] = {CLIENT_OPTIONS(struct status_options),
+                                                  MODE_OPT_FLAG(struct status_options, json, "json", "for machines"),
+                                                  MODE_OPT_END};
 
 static const struct mode_option plain_table[] = {CLIENT_OPTIONS(struct status_options), MODE_OPT_END};
 
@@ -49,7 +49,8 @@ static void print_status(FILE *out, const Mode__StatusReply *r)
             if (x->ready) fprintf(out, ", %llu ready", (unsigned long long)x->ready);
             if (x->quarantined) fprintf(out, ", %llu given up", (unsigned long long)x->quarantined);
             if (x->leased && x->unit && *x->unit)
-                fprintf(out, "  %llu/%llu %s", (unsigned long long)x->live_done, (unsigned long long)x->live_total, x->unit);
+                fprintf(out, "  %llu/%llu %s", (unsigned long long)x->live_done, (unsigned long long)x->live_total,
+                        x->unit);
             if (x->has_eta_s) {
                 progress_time(text, sizeof text, x->eta_s);
                 fprintf(out, "  %s left", text);
@@ -90,7 +91,8 @@ static enum mode_status status(int argc, char **argv, struct mode_error *err)
     struct mode_envelope *answer = NULL;
     int n_args;
     if (mode_options_wants_help(argc, argv)) {
-        mode_options_help(status_table, "MODE_", "mode status [RUN] [options]", "Shows runs, workers and recent notes.");
+        mode_options_help(status_table, "MODE_", "mode status [RUN] [options]",
+                          "Shows runs, workers and recent notes.");
         return MODE_OK;
     }
     enum mode_status st = parse(&o, status_table, argc, argv, &n_args, &c, err);
@@ -162,7 +164,8 @@ static enum mode_status cancel(int argc, char **argv, struct mode_error *err)
         st = client_ask(&answer, c, &e, 10000, err);
     }
     if (!st && answer->msg->body_case == MODE__ENVELOPE__BODY_CONTROL_REPLY)
-        printf("%s: %s\n", argv[1], answer->msg->control_reply->changed ? "cancelled" : answer->msg->control_reply->text);
+        printf("%s: %s\n", argv[1],
+               answer->msg->control_reply->changed ? "cancelled" : answer->msg->control_reply->text);
     mode_envelope_free(&answer);
     client_close(&c);
     return st;

@@ -22,14 +22,16 @@ static const struct mode_option table[] = {
     MERGES_OPTION(struct options, merges),
     MODE_OPT_STR(struct options, clean, "clean", "openai", "openai|hf",
                  "clip only: repair, unescape HTML, lower case, as open_clip; or Hugging Face's NFC and lower case"),
-    MODE_OPT_INT(struct options, context, "context", "0", "N", "longest result, special tokens included; 0 = 77 (clip), 512 (bert)"),
+    MODE_OPT_INT(struct options, context, "context", "0", "N",
+                 "longest result, special tokens included; 0 = 77 (clip), 512 (bert)"),
     MODE_OPT_FLAG(struct options, pad, "pad", "fill every result up to the context with id 0"),
     MODE_OPT_END};
 
 static const char usage[] = "mode tokenize [options] < texts > ids";
-static const char prose[] = "Reads one text per line from stdin and prints one JSON array of ids per line. Ids include the start and\n"
-                            "end token; a text that is too long is cut and ends in the end token. Bytes that are not UTF-8 count as\n"
-                            "U+FFFD.";
+static const char prose[] =
+    "Reads one text per line from stdin and prints one JSON array of ids per line. Ids include the start and\n"
+    "end token; a text that is too long is cut and ends in the end token. Bytes that are not UTF-8 count as\n"
+    "U+FFFD.";
 
 static enum mode_status open_tokenizer(struct mode_tokenizer **t, struct options *o, struct mode_error *err)
 {
@@ -37,7 +39,8 @@ static enum mode_status open_tokenizer(struct mode_tokenizer **t, struct options
     bool is_clip = strcmp(o->tokenizer, "clip") == 0;
     if (o->context == 0) o->context = is_clip ? 77 : 512;
     if (o->context < 2 || o->context > 1 << 20)
-        return MODE_FAIL(err, MODE_E_USAGE, "--context: %lld is out of range, expected 2 to %d", (long long)o->context, 1 << 20);
+        return MODE_FAIL(err, MODE_E_USAGE, "--context: %lld is out of range, expected 2 to %d", (long long)o->context,
+                         1 << 20);
     if (strncmp(o->tokenizer, bert, sizeof bert - 1) == 0)
         return mode_tokenizer_open_bert(t, o->tokenizer + sizeof bert - 1, err);
     if (!is_clip) return MODE_FAIL(err, MODE_E_USAGE, "--tokenizer: \"%s\" is neither clip nor bert:DIR", o->tokenizer);
@@ -62,7 +65,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
-    if (!st && n_args > 0) st = MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\": texts come from stdin", argv[1]);
+    if (!st && n_args > 0)
+        st = MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\": texts come from stdin", argv[1]);
     if (!st) st = open_tokenizer(&t, &o, err);
     if (st) goto out;
     ids = mode_xmalloc((size_t)o.context * sizeof *ids);
@@ -76,7 +80,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         if (fwrite(line_out.data, 1, line_out.len, stdout) != line_out.len) break;
     }
     if (ferror(stdin) || fflush(stdout) != 0 || ferror(stdout))
-        st = MODE_FAIL(err, MODE_E_IO, "%s failed: %s", ferror(stdin) ? "reading stdin" : "writing stdout", strerror(errno));
+        st = MODE_FAIL(err, MODE_E_IO, "%s failed: %s", ferror(stdin) ? "reading stdin" : "writing stdout",
+                       strerror(errno));
 out:
     free(line);
     free(ids);

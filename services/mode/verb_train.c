@@ -3,6 +3,7 @@
 #include "base/options.h"
 #include "base/parallel.h"
 #include "base/str.h"
+#include "merges.h"
 #include "models/clip_config.h"
 #include "nn/backend.h"
 #include "pipeline/captions.h"
@@ -10,7 +11,6 @@
 #include "pipeline/model_config.h"
 #include "pipeline/sources.h"
 #include "pipeline/train.h"
-#include "merges.h"
 #include "verb.h"
 
 #include <signal.h>
@@ -27,12 +27,9 @@ struct options {
 };
 
 static const struct mode_option table[] = {
-    MODE_OPT_STR(struct options, config, "config", NULL, "MODEL",
-                 "new model: ViT-B-32, ... or an open_clip JSON file"),
-    MODE_OPT_STR(struct options, init, "init", NULL, "DIR",
-                 "go on from this folder, its moments and its step"),
-    MODE_OPT_FLAG(struct options, fresh_optimizer, "fresh-optimizer",
-                  "with --init: weights only, from step 0"),
+    MODE_OPT_STR(struct options, config, "config", NULL, "MODEL", "new model: ViT-B-32, ... or an open_clip JSON file"),
+    MODE_OPT_STR(struct options, init, "init", NULL, "DIR", "go on from this folder, its moments and its step"),
+    MODE_OPT_FLAG(struct options, fresh_optimizer, "fresh-optimizer", "with --init: weights only, from step 0"),
     MODE_OPT_STR(struct options, data, "data", NULL, "SHARDS", "folder, {000..041}.tar, a::b, @list.txt"),
     MODE_OPT_STR(struct options, text_keys, "text-keys", "txt;json:caption;json:texts[]", "LIST",
                  "where captions are, in order of preference"),
@@ -87,11 +84,10 @@ static void on_progress(void *ctx, const struct mode_train_progress *p)
     double now = mode_clock_s();
     if (p->step != p->end_step && now - h->last_line < (isatty(2) ? 1 : 30)) return;
     h->last_line = now;
-    fprintf(
-        stderr,
-        "step %llu of %llu, epoch %.3f, loss %.4f, lr %.3g, logit scale %.2f, %.1f pairs/s (data %.0f %%)\n",
-        (unsigned long long)p->step, (unsigned long long)p->end_step, p->epoch, p->loss, p->lr,
-        p->logit_scale, p->samples_per_second, 100 * p->data_seconds / p->step_seconds);
+    fprintf(stderr,
+            "step %llu of %llu, epoch %.3f, loss %.4f, lr %.3g, logit scale %.2f, %.1f pairs/s (data %.0f %%)\n",
+            (unsigned long long)p->step, (unsigned long long)p->end_step, p->epoch, p->loss, p->lr, p->logit_scale,
+            p->samples_per_second, 100 * p->data_seconds / p->step_seconds);
 }
 
 static bool on_stopping(void *ctx)
@@ -136,8 +132,7 @@ static enum mode_status find_checkpoint(struct hook *h, char **dir, struct mode_
 }
 
 /* model and preprocess JSON of --init's folder */
-static enum mode_status config_of_folder(char **model, char **preprocess, const char *dir,
-                                         struct mode_error *err)
+static enum mode_status config_of_folder(char **model, char **preprocess, const char *dir, struct mode_error *err)
 {
     char *path = mode_path_join(dir, MODE_FILE_CLIP_CONFIG), *text = NULL;
     enum mode_status st = mode_file_read(path, 1 << 20, &text, NULL, err);
@@ -147,19 +142,17 @@ static enum mode_status config_of_folder(char **model, char **preprocess, const 
     return st;
 }
 
-static enum mode_status config_of_name(char **model, char **preprocess, const char *name,
-                                       struct mode_error *err)
+static enum mode_status config_of_name(char **model, char **preprocess, const char *name, struct mode_error *err)
 {
     yaml_document_t doc;
     char folder[4096];
-    if (!getcwd(folder, sizeof folder))
-        return MODE_FAIL(err, MODE_E_IO, "the current folder cannot be named");
+    if (!getcwd(folder, sizeof folder)) return MODE_FAIL(err, MODE_E_IO, "the current folder cannot be named");
     if (!yaml_document_initialize(&doc, NULL, NULL, NULL, 1, 1))
         return MODE_FAIL(err, MODE_E_MEMORY, "no memory for --config");
     int id = yaml_document_add_scalar(&doc, NULL, (const yaml_char_t *)name, (int)strlen(name),
                                       YAML_PLAIN_SCALAR_STYLE);
-    enum mode_status st = mode_model_config_read(model, preprocess, &doc, yaml_document_get_node(&doc, id),
-                                                 folder, "--config", err);
+    enum mode_status st = mode_model_config_read(model, preprocess, &doc, yaml_document_get_node(&doc, id), folder,
+                                                 "--config", err);
     yaml_document_delete(&doc);
     return st;
 }
@@ -188,8 +181,8 @@ static void on_reject(void *ctx, uint32_t sample, enum mode_fate fate, const cha
 
 /* captions.bin of every shard, in <out>/captions; with --resume those that are there are taken as they are.
  */
-static enum mode_status extract(struct mode_stream_shard *to, const struct mode_shards *shards,
-                                const struct options *o, struct mode_error *err)
+static enum mode_status extract(struct mode_stream_shard *to, const struct mode_shards *shards, const struct options *o,
+                                struct mode_error *err)
 {
     struct extraction x = {.n_shards = shards->n};
     struct mode_captions_options co = {.limits = MODE_IMAGE_LIMITS_DEFAULT,
@@ -227,10 +220,8 @@ static enum mode_status check_options(const struct options *o, int n, struct mod
     if (!o->data || !o->out || o->steps < 1)
         return MODE_FAIL(err, MODE_E_USAGE, "--data, --out and --steps are needed");
     if (!o->init == !o->config)
-        return MODE_FAIL(err, MODE_E_USAGE,
-                         "either --config (a new model) or --init (go on from a folder) is needed");
-    if (o->fresh_optimizer && !o->init)
-        return MODE_FAIL(err, MODE_E_USAGE, "--fresh-optimizer goes with --init");
+        return MODE_FAIL(err, MODE_E_USAGE, "either --config (a new model) or --init (go on from a folder) is needed");
+    if (o->fresh_optimizer && !o->init) return MODE_FAIL(err, MODE_E_USAGE, "--fresh-optimizer goes with --init");
     if (o->batch < 1 || o->seed < 0 || o->warmup < 0 || o->total_steps < 0 || o->checkpoint_steps < 0)
         return MODE_FAIL(err, MODE_E_USAGE,
                          "--batch, --seed, --warmup, --total-steps, --checkpoint-steps: no negative "
@@ -245,8 +236,7 @@ static enum mode_status check_out(const struct options *o, struct mode_error *er
          *checkpoints = mode_path_join(o->out, "checkpoints");
     enum mode_status st = MODE_OK;
     if (mode_file_exists(weights))
-        st =
-            MODE_FAIL(err, MODE_E_CREATE, "%s: exists already; a finished model is not overwritten", weights);
+        st = MODE_FAIL(err, MODE_E_CREATE, "%s: exists already; a finished model is not overwritten", weights);
     else if (!o->resume && mode_file_exists(checkpoints))
         st = MODE_FAIL(err, MODE_E_CREATE,
                        "%s: holds an interrupted training: --resume goes on with it, or name another "
@@ -282,8 +272,7 @@ static enum mode_status find_parent(struct parent_files *p, uint64_t *step, cons
 static enum mode_status train(const struct options *o, const struct mode_train_spec *spec, struct hook *hook,
                               const char *resume_from, struct mode_error *err)
 {
-    char *path[] = {mode_path_join(o->out, MODE_FILE_CLIP_CONFIG),
-                    mode_path_join(o->out, MODE_FILE_CLIP_WEIGHTS),
+    char *path[] = {mode_path_join(o->out, MODE_FILE_CLIP_CONFIG), mode_path_join(o->out, MODE_FILE_CLIP_WEIGHTS),
                     mode_path_join(o->out, MODE_FILE_CLIP_OPTIMIZER), mode_path_join(o->out, MODE_FILE_STEPS),
                     mode_path_join(o->out, MODE_FILE_TRAIN)};
     const struct mode_train_outputs outputs = {path[0], path[1], path[2], path[3], path[4]};
@@ -326,12 +315,12 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     int n = 0;
     enum mode_status st;
     if (mode_options_wants_help(argc, argv)) {
-        mode_options_help(table, "MODE_",
-                          "mode train --config MODEL|--init DIR --data SHARDS --steps N --out DIR", prose);
+        mode_options_help(table, "MODE_", "mode train --config MODEL|--init DIR --data SHARDS --steps N --out DIR",
+                          prose);
         return MODE_OK;
     }
-    if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n, err)) ||
-        (st = check_options(&o, n, err)) || (st = merges_find(&o.merges, err)))
+    if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n, err)) || (st = check_options(&o, n, err)) ||
+        (st = merges_find(&o.merges, err)))
         return st;
     if (o.threads > 0) mode_parallel_set_threads((int)o.threads);
     signal(SIGINT, on_signal);

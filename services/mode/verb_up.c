@@ -197,8 +197,11 @@ static enum mode_status up(int argc, char **argv, struct mode_error *err)
     if ((st = mode_place_make(workspace, err))) return st;
     if ((st = look_first(&o, bin, &n_workers, err))) return st;
     if (o.supervise) {
-        struct supervisor_options s = {.workspace = workspace, .bin = bin, .redis_url = o.redis,
-                                       .http = o.http ? o.http : "", .workers = o.workers};
+        struct supervisor_options s = {.workspace = workspace,
+                                       .bin = bin,
+                                       .redis_url = o.redis,
+                                       .http = o.http ? o.http : "",
+                                       .workers = o.workers};
         mode_log_open("supervisor");
         return supervisor_run(&s, err);
     }

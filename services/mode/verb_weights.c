@@ -55,12 +55,10 @@ static enum mode_status read_names(struct names *names, const struct options *o,
         bool retrieval = e.kind == MODE_TASK_RETRIEVAL;
         names->n = retrieval ? e.n_texts : e.n_classes;
         names->text = mode_xcalloc((size_t)names->n + 1, sizeof *names->text);
-        for (int i = 0; i < names->n; i++)
-            names->text[i] = mode_xstrdup(retrieval ? e.texts[i] : e.classes[i]);
+        for (int i = 0; i < names->n; i++) names->text[i] = mode_xstrdup(retrieval ? e.texts[i] : e.classes[i]);
     } else if (o->classes) {
         if ((st = mode_file_read(o->classes, 0, &data, &size, err))) goto out;
-        for (char *p = data, *save, *line = strtok_r(p, "\n", &save); line;
-             line = strtok_r(NULL, "\n", &save)) {
+        for (char *p = data, *save, *line = strtok_r(p, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
             names->text = mode_xrealloc(names->text, ((size_t)names->n + 1) * sizeof *names->text);
             names->text[names->n++] = mode_xstrdup(line);
         }
@@ -86,8 +84,7 @@ static enum mode_status embed(const char *out, const struct options *o, const st
     char pooling[16] = "";
     int max_tokens = 0;
     enum mode_status st;
-    if (sscanf(c->encoder_id, "%*[^:]:%*[^:]:%15[a-z]:%d", pooling, &max_tokens) != 2)
-        pooling[0] = 0, max_tokens = 0;
+    if (sscanf(c->encoder_id, "%*[^:]:%*[^:]:%15[a-z]:%d", pooling, &max_tokens) != 2) pooling[0] = 0, max_tokens = 0;
     if ((st = mode_backend_open(&be, o->backend, err))) goto out;
     if ((st = mode_text_encoder_open(&enc, be, o->encoder,
                                      o->pooling   ? o->pooling
@@ -142,10 +139,9 @@ static void print(const struct mode_near *near, const struct names *names, int r
     if (!json) printf("\n%8s  %8s  %9s  word\n", "fine", "expert", "distance");
     for (int i = 0; i < near->k; i++) {
         const char *word = i < names->n ? names->text[i] : "";
-        if (!json)
-            printf("%8d  %8d  %9.4f  %s\n", near->fine_id[i], near->expert[i], near->distance[i], word);
-        json_t *o = json_pack("{s:i, s:i, s:f}", "fine", near->fine_id[i], "expert", near->expert[i],
-                              "distance", (double)near->distance[i]);
+        if (!json) printf("%8d  %8d  %9.4f  %s\n", near->fine_id[i], near->expert[i], near->distance[i], word);
+        json_t *o = json_pack("{s:i, s:i, s:f}", "fine", near->fine_id[i], "expert", near->expert[i], "distance",
+                              (double)near->distance[i]);
         json_object_set_new(o, "word", json_string(word));
         json_array_append_new(words, o);
     }

@@ -25,12 +25,11 @@ static void on_progress(void *ctx, const struct mode_train_progress *p)
     mode_job_progress(h->job, p->step - p->start_step, p->end_step - p->start_step, "steps");
     if (p->step != p->end_step && now - h->last_log < 30) return;
     h->last_log = now;
-    mode_log_info(
-        "train_step",
-        "model=%s step=%llu of=%llu epoch=%.3f loss=%.4f lr=%.3g logit_scale=%.2f samples_per_s=%.1f "
-        "data_s=%.3f step_s=%.3f",
-        h->name, (unsigned long long)p->step, (unsigned long long)p->end_step, p->epoch, p->loss, p->lr,
-        p->logit_scale, p->samples_per_second, p->data_seconds, p->step_seconds);
+    mode_log_info("train_step",
+                  "model=%s step=%llu of=%llu epoch=%.3f loss=%.4f lr=%.3g logit_scale=%.2f samples_per_s=%.1f "
+                  "data_s=%.3f step_s=%.3f",
+                  h->name, (unsigned long long)p->step, (unsigned long long)p->end_step, p->epoch, p->loss, p->lr,
+                  p->logit_scale, p->samples_per_second, p->data_seconds, p->step_seconds);
 }
 
 static bool on_stopping(void *ctx)
@@ -48,8 +47,7 @@ static enum mode_status on_checkpoint_done(void *ctx, const char *name, struct m
     return mode_job_checkpoint_done(((struct hook *)ctx)->job, name, err);
 }
 
-static enum mode_status need_input(const char **path, struct mode_job *job, const char *name,
-                                   struct mode_error *err)
+static enum mode_status need_input(const char **path, struct mode_job *job, const char *name, struct mode_error *err)
 {
     *path = mode_job_input(job, name);
     return *path ? MODE_OK : MODE_FAIL(err, MODE_E_VALUE, "the train task has no input \"%s\"", name);
@@ -76,8 +74,8 @@ static enum mode_status check_tokenizer(const Mode__TrainRequest *r, struct mode
     char digest[MODE_DIGEST_HEX];
     enum mode_status st = mode_digest_file(r->tokenizer_path, digest, NULL, err);
     if (!st && strcmp(digest, r->tokenizer_digest) != 0)
-        st = MODE_FAIL(err, MODE_E_VALUE, "%s: has digest %s, the task was planned with %s",
-                       r->tokenizer_path, digest, r->tokenizer_digest);
+        st = MODE_FAIL(err, MODE_E_VALUE, "%s: has digest %s, the task was planned with %s", r->tokenizer_path, digest,
+                       r->tokenizer_digest);
     return st;
 }
 
@@ -89,8 +87,7 @@ static void report(struct mode_job *job, const struct mode_train_result *result)
         "\"samples_seen\": %llu, \"in_cluster\": %llu, \"out_of_cluster\": %llu, \"parameters\": %zu}",
         result->final_loss, (unsigned long long)result->steps_run, (unsigned long long)result->resumed_at,
         result->seconds, result->data_seconds, (unsigned long long)result->samples_seen,
-        (unsigned long long)result->in_cluster, (unsigned long long)result->out_of_cluster,
-        result->parameters);
+        (unsigned long long)result->in_cluster, (unsigned long long)result->out_of_cluster, result->parameters);
     mode_job_note(job, note);
     free(note);
     /* own rows only: over all experts they sum to the rows of the run; the few shared ones are in the note */

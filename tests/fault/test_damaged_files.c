@@ -40,8 +40,7 @@ static int setup(void **state)
                  i);
         assert_int_equal(mode_tar_writer_add(w, name, j.data, j.size, &err), MODE_OK);
         strcpy(strrchr(name, '.'), ".json");
-        static const char text[] =
-            "{\"texts\": [\"a\", [\"alt\", \"b \\u00e9\"], null], \"x\": [[[1.5e3, NaN]]]}";
+        static const char text[] = "{\"texts\": [\"a\", [\"alt\", \"b \\u00e9\"], null], \"x\": [[[1.5e3, NaN]]]}";
         assert_int_equal(mode_tar_writer_add(w, name, text, strlen(text), &err), MODE_OK);
         free(j.data);
     }
@@ -72,25 +71,14 @@ static size_t mutate(char *data, size_t size, struct mode_rng *r)
         const size_t at = (size_t)mode_rng_below(r, size), run = 1 + (size_t)mode_rng_below(r, 16);
         const size_t fits = run < size - at ? run : size - at;
         switch (mode_rng_below(r, 16)) {
-        case 0:
-            size = at + 1;
-            break;
-        case 1:
-            memset(data + at, (int)mode_rng_below(r, 256), fits);
-            break;
-        case 2:
-            memmove(data + at, data + mode_rng_below(r, size - fits + 1), fits);
-            break;
-        case 3:
-            memset(data + at, '7', fits);
-            break;
+        case 0: size = at + 1; break;
+        case 1: memset(data + at, (int)mode_rng_below(r, 256), fits); break;
+        case 2: memmove(data + at, data + mode_rng_below(r, size - fits + 1), fits); break;
+        case 3: memset(data + at, '7', fits); break;
         case 4:
         case 5:
-        case 6:
-            data[at] = (char)mode_rng_below(r, 256);
-            break;
-        default:
-            data[at] = (char)(data[at] ^ 1 << mode_rng_below(r, 8));
+        case 6: data[at] = (char)mode_rng_below(r, 256); break;
+        default: data[at] = (char)(data[at] ^ 1 << mode_rng_below(r, 8));
         }
     }
     return size;
@@ -116,8 +104,8 @@ static void test_shards(void **state)
     char *whole, *hurt;
     size_t size;
     int accepted = 0, refused = 0;
-    struct mode_captions_options o = {
-        .shard_path = hurt_path, .limits = {.max_pixels = 1 << 20, .max_side = 4096, .max_bytes = 1 << 20}};
+    struct mode_captions_options o = {.shard_path = hurt_path,
+                                      .limits = {.max_pixels = 1 << 20, .max_side = 4096, .max_bytes = 1 << 20}};
     assert_int_equal(mode_text_keys_parse(&o.keys, NULL, 0, &err), MODE_OK);
     assert_int_equal(mode_file_read(tar_path, 0, &whole, &size, &err), MODE_OK);
     hurt = malloc(size);
@@ -136,8 +124,7 @@ static void test_shards(void **state)
         if (mode_samples_list(&s, &d, hurt_path, &err) == MODE_OK) {
             accepted++;
             for (size_t i = 0; i < s.n_members; i++)
-                assert_true(s.members[i].offset <= d.size &&
-                            s.members[i].size <= d.size - s.members[i].offset);
+                assert_true(s.members[i].offset <= d.size && s.members[i].size <= d.size - s.members[i].offset);
             if (k % 3 == 0) { /* the whole step, which writes and reads back: slower */
                 struct mode_captions c;
                 assert_int_equal(mode_captions_extract(&c, captions_path, &o, &err), MODE_OK);
@@ -186,11 +173,9 @@ static void test_captions_files(void **state)
         }
         accepted++;
         size_t n_bytes = strlen(c.shard_name);
-        for (uint32_t i = 0; i < c.n_samples; i++)
-            n_bytes += strlen(c.samples[i].key) + strlen(c.samples[i].caption);
+        for (uint32_t i = 0; i < c.n_samples; i++) n_bytes += strlen(c.samples[i].key) + strlen(c.samples[i].caption);
         assert_true(n_bytes <= n * c.n_samples + n); /* every string lies in the file (and may be shared) */
-        for (uint32_t i = 0; i < c.n_rows; i++)
-            assert_int_equal(mode_captions_row(&c, i)->fate, MODE_FATE_KEPT);
+        for (uint32_t i = 0; i < c.n_rows; i++) assert_int_equal(mode_captions_row(&c, i)->fate, MODE_FATE_KEPT);
         mode_captions_clear(&c);
     }
     assert_true(accepted > 100 && refused > 1000);

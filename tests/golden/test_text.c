@@ -1,5 +1,6 @@
 /* Tokenizers and text encoder against their references (tests/golden/make_text_goldens.py). Needs the real merges and
- * encoder: MODE_TEST_MODELS = the folder that deploy/fetch-models.sh filled; without it the tests say so and are skipped. */
+ * encoder: MODE_TEST_MODELS = the folder that deploy/fetch-models.sh filled; without it the tests say so and are
+ * skipped. */
 #include "base/file.h"
 #include "data/safetensors.h"
 #include "data/tokenizer.h"
@@ -93,7 +94,8 @@ static void test_vectors_are_those_of_hugging_face(void **state)
     struct mode_backend *be;
     struct mode_safetensors want;
     char *dir = mode_path_join(models, "encoder");
-    if (mode_safetensors_open(&want, MODE_SOURCE_DIR "/tests/golden/text_vectors.safetensors", &err)) fail_msg("%s", err.text);
+    if (mode_safetensors_open(&want, MODE_SOURCE_DIR "/tests/golden/text_vectors.safetensors", &err))
+        fail_msg("%s", err.text);
     assert_int_equal(mode_backend_open(&be, "cpu", &err), MODE_OK);
     for (int p = 0; p < 3; p++) {
         struct mode_text_encoder *enc;

@@ -108,8 +108,10 @@ static void case_linear_back(struct op_run *r, const int64_t *s) /* m, k, n, wit
     struct mode_tensor x = mat(r, s[0], s[1]), w = mat(r, s[2], s[1]), dy = mat(r, s[0], s[2]);
     struct mode_tensor slope = mat(r, s[0], s[1]);
     struct mode_tensor *dw = keep(r, mat(r, s[2], s[1])), *db = keep(r, vec(r, s[2]));
-    if (s[4]) mode_linear_back(r->be, NULL, dw, NULL, &dy, &x, &w);
-    else mode_linear_back_act(r->be, keep(r, mat(r, s[0], s[1])), dw, db, &dy, &x, &w, s[3] ? &slope : NULL);
+    if (s[4])
+        mode_linear_back(r->be, NULL, dw, NULL, &dy, &x, &w);
+    else
+        mode_linear_back_act(r->be, keep(r, mat(r, s[0], s[1])), dw, db, &dy, &x, &w, s[3] ? &slope : NULL);
 }
 
 static void case_project(struct op_run *r, const int64_t *s)

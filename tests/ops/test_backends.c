@@ -37,8 +37,8 @@ static bool agrees(const struct op_case *c, int which, const struct mode_tensor 
     if (rel <= c->tolerance && isfinite(worst)) return true;
     printf("%s {%lld, %lld, %lld, %lld, %lld}: result %d is off by %.3g (budget %.3g); "
            "worst at %lld: %.9g, want %.9g\n",
-           c->name, (long long)c->s[0], (long long)c->s[1], (long long)c->s[2], (long long)c->s[3],
-           (long long)c->s[4], which, rel, c->tolerance, (long long)at, mode_f32(a)[at], mode_f32(b)[at]);
+           c->name, (long long)c->s[0], (long long)c->s[1], (long long)c->s[2], (long long)c->s[3], (long long)c->s[4],
+           which, rel, c->tolerance, (long long)at, mode_f32(a)[at], mode_f32(b)[at]);
     return false;
 }
 

@@ -220,8 +220,8 @@ static void contrastive_back(struct op_run *r, struct op *c)
                      &c->in[2]);
 }
 
-#define OP(op_name, op_option)                                                                               \
-    .name = #op_name, .setup = op_name##_setup, .forward = op_name##_forward, .back = op_name##_back,        \
+#define OP(op_name, op_option)                                                                                         \
+    .name = #op_name, .setup = op_name##_setup, .forward = op_name##_forward, .back = op_name##_back,                  \
     .option = op_option
 static const struct op ops[] = {
     {OP(linear, MODE_ACT_NONE)},
@@ -247,8 +247,7 @@ static double value(struct op_run *r, struct op *c)
     double s = 0;
     c->forward(r, c);
     if (!c->out.data) return c->loss;
-    for (int64_t i = 0; i < mode_tensor_count(&c->out); i++)
-        s += (double)mode_f32(&c->out)[i] * mode_f32(&c->dout)[i];
+    for (int64_t i = 0; i < mode_tensor_count(&c->out); i++) s += (double)mode_f32(&c->out)[i] * mode_f32(&c->dout)[i];
     return s;
 }
 

@@ -122,8 +122,7 @@ static void test_nonsense_requests(void **state)
 {
     (void)state;
     struct mode_local_report report = {0};
-    assert_int_equal(mode_job_run_local(&report, captions_work, "\xff\xff\xff", 3, NULL, 0, out, &err),
-                     MODE_E_FORMAT);
+    assert_int_equal(mode_job_run_local(&report, captions_work, "\xff\xff\xff", 3, NULL, 0, out, &err), MODE_E_FORMAT);
     free(report.note);
 }
 

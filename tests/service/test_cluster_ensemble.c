@@ -71,8 +71,7 @@ static void write_captions(const char *path)
     struct mode_sample sample[ROWS] = {0};
     uint32_t rows[ROWS];
     char key[ROWS][8], name[] = "shard";
-    struct mode_captions c = {
-        .shard_name = name, .n_samples = ROWS, .n_rows = ROWS, .samples = sample, .rows = rows};
+    struct mode_captions c = {.shard_name = name, .n_samples = ROWS, .n_rows = ROWS, .samples = sample, .rows = rows};
     for (uint32_t i = 0; i < ROWS; i++) {
         snprintf(key[i], sizeof key[i], "%u", i);
         sample[i] = (struct mode_sample){.key = key[i],
@@ -121,8 +120,8 @@ static Mode__ClusterRequest cluster_request(void)
     return r;
 }
 
-static enum mode_status run_cluster(struct mode_local_report *report, const Mode__ClusterRequest *r,
-                                    const char *out, struct mode_error *err)
+static enum mode_status run_cluster(struct mode_local_report *report, const Mode__ClusterRequest *r, const char *out,
+                                    struct mode_error *err)
 {
     uint8_t packed[256];
     struct mode_local_input in[SHARDS];
@@ -151,8 +150,7 @@ static void test_cluster_counts_rows_and_notes_the_certificate(void **state)
     assert_int_equal(report.rejected, SHARDS * ROWS - FINE * 20);
     json_t *note = json_loads(report.note, 0, NULL);
     assert_int_equal(json_integer_value(json_object_get(json_object_get(note, "fine"), "largest")), 20);
-    assert_int_equal(json_integer_value(json_object_get(json_object_get(note, "coarse"), "smallest")),
-                     FINE / COARSE);
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(note, "coarse"), "smallest")), FINE / COARSE);
     json_decref(note);
     free(report.note);
     /* what must be refused */
@@ -164,8 +162,7 @@ static void test_cluster_counts_rows_and_notes_the_certificate(void **state)
     r = cluster_request();
     r.coarse = FINE + 1;
     assert_int_equal(run_cluster(NULL, &r, out, &err), MODE_E_VALUE);
-    assert_int_equal(mode_job_run_local(NULL, cluster_work, "\xff\xff", 2, NULL, 0, out, &err),
-                     MODE_E_FORMAT);
+    assert_int_equal(mode_job_run_local(NULL, cluster_work, "\xff\xff", 2, NULL, 0, out, &err), MODE_E_FORMAT);
     free(out);
 }
 
@@ -182,8 +179,7 @@ static void assign_all(void)
         r.encoder_id = (char *)"enc";
         size_t size = mode__assign_request__pack(&r, packed);
         struct mode_local_input in[] = {{"feat", feat}, {"centres", centres}};
-        if (mode_job_run_local(&report, assign_work, packed, size, in, 2, out, &err))
-            fail_msg("%s", err.text);
+        if (mode_job_run_local(&report, assign_work, packed, size, in, 2, out, &err)) fail_msg("%s", err.text);
         assert_int_equal(report.rows_in, ROWS);
         assert_int_equal(report.rows_out, ROWS);
         free(report.note);
@@ -226,8 +222,7 @@ static void write_task(const char *folder)
         assert_int_equal(mode_file_write_atomic(path, files[i].text, strlen(files[i].text), NULL), MODE_OK);
         free(path);
     }
-    static const unsigned char picture[] = {0xff, 0xd8, 0xff,
-                                            0xe0}; /* enough of a JPEG: nobody decodes it here */
+    static const unsigned char picture[] = {0xff, 0xd8, 0xff, 0xe0}; /* enough of a JPEG: nobody decodes it here */
     struct mode_tar_writer *tar;
     char *path = mode_path_join(folder, "test/0.tar");
     assert_int_equal(mode_tar_writer_open(&tar, path, NULL), MODE_OK);
@@ -259,9 +254,8 @@ static void test_assign_and_ensemble_follow(void **state)
     for (int m = 0; m <= COARSE; m++) {
         char *path = numbered("logits", m);
         write_logits(path, m);
-        in[n++] = (struct mode_local_input){m < COARSE ? mode_xasprintf("logits/expert-%d/things", m)
-                                                       : mode_xstrdup("logits/dense/things"),
-                                            path};
+        in[n++] = (struct mode_local_input){
+            m < COARSE ? mode_xasprintf("logits/expert-%d/things", m) : mode_xstrdup("logits/dense/things"), path};
     }
     Mode__Commit commit = MODE__COMMIT__INIT;
     commit.key = (char *)"k";
@@ -275,8 +269,7 @@ static void test_assign_and_ensemble_follow(void **state)
     in[n++] = (struct mode_local_input){mode_xstrdup("commit/0"), commit_path};
 
     uint8_t packed[512];
-    char *shards[SHARDS] = {(char *)"/nonexistent/0.tar", (char *)"/nonexistent/1.tar",
-                            (char *)"/nonexistent/2.tar"};
+    char *shards[SHARDS] = {(char *)"/nonexistent/0.tar", (char *)"/nonexistent/1.tar", (char *)"/nonexistent/2.tar"};
     Mode__EnsembleTask task = MODE__ENSEMBLE_TASK__INIT, *tasks[] = {&task};
     Mode__EnsembleRequest r = MODE__ENSEMBLE_REQUEST__INIT;
     task.name = (char *)"things";
@@ -302,8 +295,7 @@ static void test_assign_and_ensemble_follow(void **state)
     assert_true(json_is_true(json_object_get(json_object_get(o, "ledger"), "reconciles")));
     json_decref(o);
     free(path);
-    static const char *const names[] = {"ensemble/result.csv", "ensemble/report.html",
-                                        "ensemble/weights.json"};
+    static const char *const names[] = {"ensemble/result.csv", "ensemble/report.html", "ensemble/weights.json"};
     for (int i = 0; i < 3; i++) {
         path = at(names[i]);
         assert_true(mode_file_exists(path));

@@ -163,11 +163,16 @@ static void say_credit(struct fake *f, int i)
 static const char *const *outputs_of(const char *service)
 {
     static const char *const captions[] = {"captions.bin", NULL}, *const feat[] = {"feat.safetensors", NULL},
-                            *const centres[] = {"centres.safetensors", NULL}, *const assign[] = {"assign.safetensors", NULL},
-                            *const train[] = {"open_clip_config.json", "open_clip_model.safetensors",
-                                              "optimizer.safetensors", "steps.jsonl", "train.json", NULL},
-                            *const evaluate[] = {"logits.safetensors", "metrics.json", NULL},
-                            *const ensemble[] = {"result.csv", "summary.json", "report.html", "weights.json", NULL};
+                             *const centres[] = {"centres.safetensors", NULL},
+                             *const assign[] = {"assign.safetensors", NULL},
+                             *const train[] = {"open_clip_config.json",
+                                               "open_clip_model.safetensors",
+                                               "optimizer.safetensors",
+                                               "steps.jsonl",
+                                               "train.json",
+                                               NULL},
+                             *const evaluate[] = {"logits.safetensors", "metrics.json", NULL},
+                             *const ensemble[] = {"result.csv", "summary.json", "report.html", "weights.json", NULL};
     static const char *const *const all[] = {captions, feat, centres, assign, train, evaluate, ensemble};
     int i = 0;
     while (strcmp(services[i], service) != 0) i++;
@@ -303,7 +308,8 @@ static bool submit(struct fake *f, const char *text)
     e.submit = &m;
     struct mode_envelope *answer = ask(f, &e);
     bool good = answer->msg->body_case == MODE__ENVELOPE__BODY_SUBMIT_REPLY;
-    if (!good && answer->msg->body_case == MODE__ENVELOPE__BODY_REJECT) print_message("%s\n", answer->msg->reject->text);
+    if (!good && answer->msg->body_case == MODE__ENVELOPE__BODY_REJECT)
+        print_message("%s\n", answer->msg->reject->text);
     mode_envelope_free(&answer);
     return good;
 }
@@ -348,8 +354,9 @@ static void work(struct fake *f, struct summary *s, const char *run, unsigned ex
             look(f, s, run);
             if (s->state != MODE__RUN_STATE__RUN_RUNNING) return;
         }
-        if (mode_clock_s() > until) fail_msg("%s is not done in time: %llu of %llu", run, (unsigned long long)s->done,
-                                             (unsigned long long)s->total);
+        if (mode_clock_s() > until)
+            fail_msg("%s is not done in time: %llu of %llu", run, (unsigned long long)s->done,
+                     (unsigned long long)s->total);
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     }
 }
@@ -410,7 +417,8 @@ static void tear_down(struct fake *f)
     for (int i = 0; i < SERVICES; i++) mode_socket_close(&f->socket[i]);
     mode_net_close(&f->net);
     stop(&f->coordinator, SIGTERM, &status);
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) fail_msg("SIGTERM ended the coordinator with status %x", (unsigned)status);
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+        fail_msg("SIGTERM ended the coordinator with status %x", (unsigned)status);
     stop(&f->redis, SIGKILL, &status);
     mode_store_close(&f->store);
     *strrchr(f->root, '/') = 0;

@@ -67,7 +67,8 @@ static void check_rows(const float *want, int64_t n, double tolerance, const cha
     assert_string_equal(mode_safetensors_meta(&f, "encoder_id"), id);
     assert_string_equal(mode_safetensors_meta(&f, "source"), source);
     for (int64_t i = 0; i < n * TINY_WIDTH; i++)
-        if (!(fabs((double)mode_f32(feat)[i] - want[i]) <= tolerance)) fail_msg("row %d differs", (int)(i / TINY_WIDTH));
+        if (!(fabs((double)mode_f32(feat)[i] - want[i]) <= tolerance))
+            fail_msg("row %d differs", (int)(i / TINY_WIDTH));
     mode_safetensors_close(&f);
 }
 

@@ -65,7 +65,8 @@ static struct redis *connected(bool *fresh)
     struct redis *r;
     struct mode_error err = {0};
     assert_int_equal(redis_open(&r, url, "0123456789abcdef", &err), MODE_OK);
-    for (int i = 0; redis_connect(r, fresh, &err) && i < 500; i++) nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    for (int i = 0; redis_connect(r, fresh, &err) && i < 500; i++)
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
     if (!redis_is_up(r)) fail_msg("%s", err.text);
     return r;
 }
@@ -77,7 +78,8 @@ static bool move(struct redis *r, uint64_t epoch, struct core_task *t, enum core
     bool ok;
     size_t n_refused;
     t->fence = fence;
-    redis_move(r, epoch, &(struct redis_move){.task = t, .state = state, .session = "", .until_unix_ms = 5, .sync = sync});
+    redis_move(r, epoch,
+               &(struct redis_move){.task = t, .state = state, .session = "", .until_unix_ms = 5, .sync = sync});
     if (redis_flush(r, &ok, &n_refused, stale, &err)) fail_msg("%s", err.text);
     assert_int_equal(n_refused, !ok);
     return ok;
@@ -101,7 +103,8 @@ static void test_transitions_are_checked(void **state)
     assert_false(move(r, 5, &t, CORE_RETRY_WAIT, 9, false, &stale)); /* an older fence */
     assert_true(move(r, 5, &t, CORE_RETRY_WAIT, 10, false, &stale));
     assert_int_equal(redis_recall(r, &m, &found, "k1", &err), MODE_OK);
-    assert_true(found && m.state == CORE_RETRY_WAIT && m.fence == 10 && m.attempt == 1 && m.failures[CORE_FAIL_CRASH] == 2);
+    assert_true(found && m.state == CORE_RETRY_WAIT && m.fence == 10 && m.attempt == 1 &&
+                m.failures[CORE_FAIL_CRASH] == 2);
     assert_true(move(r, 5, &t, CORE_COMMITTED, 10, false, &stale));
     assert_int_equal(redis_recall(r, &m, &found, "k1", &err), MODE_OK);
     assert_false(found); /* the store knows it is done; nothing of it stays here */
@@ -145,7 +148,8 @@ static void test_lost_connection_is_never_used_again(void **state)
     assert_false(redis_is_up(r));
     assert_int_equal(redis_flush(r, NULL, &n_refused, &stale, &err), MODE_E_PEER);
     start_server();
-    for (int i = 0; redis_connect(r, &fresh, &err) && i < 500; i++) nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    for (int i = 0; redis_connect(r, &fresh, &err) && i < 500; i++)
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
     assert_true(redis_is_up(r));
     assert_true(fresh); /* another run_id: it may have forgotten */
     redis_close(&r);

@@ -84,8 +84,8 @@ static size_t shard_inputs(struct mode_local_input *in, bool assign)
     return n;
 }
 
-static enum mode_status run_train(Mode__TrainRequest *r, const struct mode_local_input *in, size_t n,
-                                  const char *out, struct mode_local_report *report, struct mode_error *err)
+static enum mode_status run_train(Mode__TrainRequest *r, const struct mode_local_input *in, size_t n, const char *out,
+                                  struct mode_local_report *report, struct mode_error *err)
 {
     size_t size = mode__train_request__get_packed_size(r);
     uint8_t *packed = mode_xmalloc(size);
@@ -124,8 +124,7 @@ static void test_seed_then_expert_then_evaluation(void **state)
     r = request_of(expert, 4, 6, 1, digest);
     n = shard_inputs(in, true);
     in[n++] = (struct mode_local_input){"centres", world.centres};
-    assert_int_equal(run_train(&r, in, n, expert_dir, NULL, &err),
-                     MODE_E_VALUE); /* no parent: no start from scratch */
+    assert_int_equal(run_train(&r, in, n, expert_dir, NULL, &err), MODE_E_VALUE); /* no parent: no start from scratch */
     assert_non_null(strstr(err.text, "parent"));
     in[n++] = (struct mode_local_input){"parent/" MODE_FILE_CLIP_CONFIG, seed_config};
     in[n++] = (struct mode_local_input){"parent/" MODE_FILE_CLIP_WEIGHTS, weights};
@@ -139,8 +138,7 @@ static void test_seed_then_expert_then_evaluation(void **state)
     /* evaluate the expert */
     char *task_dir = world_write_task(&world, false), task_digest[MODE_DIGEST_HEX], task[] = "colours";
     char *config = mode_path_join(expert_dir, MODE_FILE_CLIP_CONFIG),
-         *model = mode_path_join(expert_dir, MODE_FILE_CLIP_WEIGHTS),
-         *out = mode_path_join(world.dir, "eval");
+         *model = mode_path_join(expert_dir, MODE_FILE_CLIP_WEIGHTS), *out = mode_path_join(world.dir, "eval");
     world_ok(mode_evalset_digest(task_dir, task_digest, &err), &err);
     world_ok(mode_dir_make(out, &err), &err);
     Mode__EvaluateRequest e = MODE__EVALUATE_REQUEST__INIT;
@@ -151,8 +149,7 @@ static void test_seed_then_expert_then_evaluation(void **state)
     e.tokenizer_path = world.merges;
     e.tokenizer_digest = digest;
     e.batch = 5;
-    const struct mode_local_input model_in[] = {{MODE_FILE_CLIP_CONFIG, config},
-                                                {MODE_FILE_CLIP_WEIGHTS, model}};
+    const struct mode_local_input model_in[] = {{MODE_FILE_CLIP_CONFIG, config}, {MODE_FILE_CLIP_WEIGHTS, model}};
     uint8_t packed[4096];
     size_t size = mode__evaluate_request__pack(&e, packed);
     report = (struct mode_local_report){0};
@@ -167,11 +164,9 @@ static void test_seed_then_expert_then_evaluation(void **state)
     /* a task that is not what was planned */
     task_digest[0] = task_digest[0] == 'a' ? 'b' : 'a';
     size = mode__evaluate_request__pack(&e, packed);
-    assert_int_equal(mode_job_run_local(NULL, evaluate_work, packed, size, model_in, 2, out, &err),
-                     MODE_E_VALUE);
+    assert_int_equal(mode_job_run_local(NULL, evaluate_work, packed, size, model_in, 2, out, &err), MODE_E_VALUE);
     assert_non_null(strstr(err.text, "changed since"));
-    char *all[] = {seed_dir, seed_config, expert_dir, weights, optimizer,
-                   task_dir, config,      model,      out,     metrics};
+    char *all[] = {seed_dir, seed_config, expert_dir, weights, optimizer, task_dir, config, model, out, metrics};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
 
@@ -182,9 +177,8 @@ static void test_nonsense_is_refused(void **state)
     const uint8_t rubbish[] = {0xff, 0xff, 0xff, 0xff, 1, 2, 3};
     assert_int_equal(mode_job_run_local(NULL, train_work, rubbish, sizeof rubbish, NULL, 0, world.dir, &err),
                      MODE_E_FORMAT);
-    assert_int_equal(
-        mode_job_run_local(NULL, evaluate_work, rubbish, sizeof rubbish, NULL, 0, world.dir, &err),
-        MODE_E_FORMAT);
+    assert_int_equal(mode_job_run_local(NULL, evaluate_work, rubbish, sizeof rubbish, NULL, 0, world.dir, &err),
+                     MODE_E_FORMAT);
 }
 
 int main(void)

@@ -36,8 +36,8 @@ static int teardown(void **state)
 /* Exit code of a shell line in the world's folder; $M is the mode command with the merges known. */
 static int sh(const char *line)
 {
-    char *command = mode_xasprintf("cd %s || exit 99; M='env MODE_CLIP_MERGES=%s MODE_THREADS=2 %s'; %s",
-                                   world.dir, world.merges, mode, line);
+    char *command = mode_xasprintf("cd %s || exit 99; M='env MODE_CLIP_MERGES=%s MODE_THREADS=2 %s'; %s", world.dir,
+                                   world.merges, mode, line);
     int rc = system(command);
     free(command);
     return WIFEXITED(rc) ? WEXITSTATUS(rc) : 128 + WTERMSIG(rc);
@@ -60,8 +60,7 @@ static void test_train_encode_evaluate(void **state)
                      0);
     char *dir = world_write_task(&world, false);
     assert_int_equal(sh("$M evaluate --model model --task colours --json --out scores >result.json"), 0);
-    assert_int_equal(sh("test -s scores/colours/logits.safetensors && test -s scores/colours/metrics.json"),
-                     0);
+    assert_int_equal(sh("test -s scores/colours/logits.safetensors && test -s scores/colours/metrics.json"), 0);
     char *path = mode_path_join(world.dir, "result.json");
     json_t *o = json_load_file(path, 0, NULL);
     assert_string_equal(json_string_value(json_object_get(o, "model")), "model");
@@ -77,16 +76,14 @@ static void test_going_on_from_a_trained_model(void **state)
     /* 8 steps and then 4 more are the 12 of one schedule */
     assert_int_equal(sh(TRAIN "--steps 12 --out whole >/dev/null 2>&1"), 0);
     assert_int_equal(sh(TRAIN "--steps 8 --total-steps 12 --out part >/dev/null 2>&1"), 0);
-    assert_int_equal(
-        sh("$M train --init part --data '{0..2}.tar' --batch 10 --warmup 3 --seed 5 --steps 4 --out rest"
-           " >/dev/null 2>&1"),
-        0);
+    assert_int_equal(sh("$M train --init part --data '{0..2}.tar' --batch 10 --warmup 3 --seed 5 --steps 4 --out rest"
+                        " >/dev/null 2>&1"),
+                     0);
     assert_int_equal(sh("cmp whole/open_clip_model.safetensors rest/open_clip_model.safetensors"), 0);
     assert_int_equal(sh("cmp whole/optimizer.safetensors rest/optimizer.safetensors"), 0);
-    assert_int_equal(
-        sh("rm part/optimizer.safetensors; $M train --init part --data 0.tar --batch 10 --steps 4 --out no"
-           " 2>err.txt"),
-        66);
+    assert_int_equal(sh("rm part/optimizer.safetensors; $M train --init part --data 0.tar --batch 10 --steps 4 --out no"
+                        " 2>err.txt"),
+                     66);
     assert_int_equal(sh("grep -q fresh-optimizer err.txt && test ! -e no/open_clip_model.safetensors"), 0);
     assert_int_equal(
         sh("$M train --init part --fresh-optimizer --data 0.tar --batch 10 --steps 2 --out tuned >/dev/null"
@@ -99,20 +96,17 @@ static void test_a_terminated_training_resumes_to_the_same_bytes(void **state)
     (void)state;
     assert_int_equal(sh(TRAIN "--steps 60 --out straight >/dev/null 2>&1"), 0);
     /* terminated as soon as it says that it trains */
-    assert_int_equal(sh(TRAIN
-                        "--steps 60 --out broken >/dev/null 2>broken.txt & p=$!;"
-                        "for i in $(seq 2000); do grep -q '^step ' broken.txt && break; sleep 0.01; done;"
-                        "kill -TERM $p; wait $p"),
+    assert_int_equal(sh(TRAIN "--steps 60 --out broken >/dev/null 2>broken.txt & p=$!;"
+                              "for i in $(seq 2000); do grep -q '^step ' broken.txt && break; sleep 0.01; done;"
+                              "kill -TERM $p; wait $p"),
                      143);
-    assert_int_equal(
-        sh("grep -q 'stopped after step' broken.txt && test ! -e broken/open_clip_model.safetensors"), 0);
+    assert_int_equal(sh("grep -q 'stopped after step' broken.txt && test ! -e broken/open_clip_model.safetensors"), 0);
     assert_int_equal(sh(TRAIN "--steps 60 --out broken 2>/dev/null"), 73);
     assert_int_equal(sh(TRAIN "--steps 60 --out broken --lr 1e-4 --resume 2>err.txt"), 65);
     assert_int_equal(sh(TRAIN "--steps 60 --out broken --resume >/dev/null 2>&1"), 0);
-    assert_int_equal(
-        sh("for f in open_clip_config.json open_clip_model.safetensors optimizer.safetensors steps.jsonl "
-           "train.json; do cmp straight/$f broken/$f || exit 1; done"),
-        0);
+    assert_int_equal(sh("for f in open_clip_config.json open_clip_model.safetensors optimizer.safetensors steps.jsonl "
+                        "train.json; do cmp straight/$f broken/$f || exit 1; done"),
+                     0);
 }
 
 static void test_wrong_command_lines(void **state)

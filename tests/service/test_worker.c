@@ -89,8 +89,7 @@ static enum mode_status test_work(struct mode_job *job, struct mode_error *err)
         }
         return put(job, "out", "brief", err);
     }
-    if (strcmp(what, "bad") == 0)
-        return MODE_FAIL(err, MODE_E_FORMAT, "3.tar: byte 512: not a tar header \xff\xfe");
+    if (strcmp(what, "bad") == 0) return MODE_FAIL(err, MODE_E_FORMAT, "3.tar: byte 512: not a tar header \xff\xfe");
     if (strcmp(what, "full") == 0) return MODE_FAIL(err, MODE_E_IO, "no space left");
     if (strcmp(what, "checkpoint") == 0) {
         const char *latest = mode_job_checkpoint_latest(job);
@@ -206,9 +205,8 @@ static int tear_down(void **state)
 
 static void start_worker(struct fixture *f, const char *more, const char *more_value)
 {
-    const char *argv[24] = {"service-worker", "worker", "--coordinator", f->endpoint,
-                            "--workspace",    f->space, "--threads",     "1",
-                            "--grace",        "0.5",    "--health-file", f->health};
+    const char *argv[24] = {"service-worker", "worker", "--coordinator", f->endpoint, "--workspace",   f->space,
+                            "--threads",      "1",      "--grace",       "0.5",       "--health-file", f->health};
     int n = 12;
     if (f->keys) {
         argv[n++] = "--key-dir";
@@ -270,8 +268,7 @@ static int step(struct fixture *f, int timeout_ms)
     assert_int_equal(mode_socket_recv(f->server, &p, &f->err), MODE_OK);
     if (!p.data) return 0;
     mode_envelope_free(&f->last);
-    if (mode_envelope_unpack(&f->last, p.data, p.size, MODE_WIRE_WORKER, &f->err))
-        fail_msg("%s", f->err.text);
+    if (mode_envelope_unpack(&f->last, p.data, p.size, MODE_WIRE_WORKER, &f->err)) fail_msg("%s", f->err.text);
     memcpy(f->route, p.route, p.n_route);
     f->n_route = p.n_route;
     mode_packet_clear(&p);
@@ -280,9 +277,7 @@ static int step(struct fixture *f, int timeout_ms)
     case MODE__ENVELOPE__BODY_HELLO:
         if (!f->mute) answer_hello(f, in->hello);
         break;
-    case MODE__ENVELOPE__BODY_CREDIT:
-        f->credit = (int)in->credit->n;
-        break;
+    case MODE__ENVELOPE__BODY_CREDIT: f->credit = (int)in->credit->n; break;
     case MODE__ENVELOPE__BODY_PROGRESS: {
         Mode__Envelope e;
         Mode__Ping ping = MODE__PING__INIT;
@@ -295,8 +290,7 @@ static int step(struct fixture *f, int timeout_ms)
         send_to_worker(f, &e);
         break;
     }
-    default:
-        break;
+    default: break;
     }
     return (int)in->body_case;
 }
@@ -429,8 +423,8 @@ static void a_task_is_done(struct fixture *f)
     assert_int_equal(c->n_outputs, 2); /* sorted by name, the unwritten one absent */
     assert_string_equal(c->outputs[0]->name, "a.txt");
     assert_string_equal(c->outputs[1]->name, "z.txt");
-    assert_int_equal(
-        mode_store_blob_path(f->store, &path, c->outputs[1]->digest, c->outputs[1]->size, &f->err), MODE_OK);
+    assert_int_equal(mode_store_blob_path(f->store, &path, c->outputs[1]->digest, c->outputs[1]->size, &f->err),
+                     MODE_OK);
     assert_int_equal(mode_file_read(path, 0, &text, NULL, &f->err), MODE_OK);
     assert_string_equal(text, "captions/0007=captions count 1");
     assert_int_equal(c->rows_in, 10);
@@ -646,8 +640,8 @@ static void test_a_new_attempt_goes_on_from_the_checkpoint(void **state)
     start_task(f, key, "checkpoint", 10000);
     assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_RESULT, 10000));
     assert_int_equal(mode_store_commit_get(f->store, &c, key, &f->err), MODE_OK);
-    assert_int_equal(
-        mode_store_blob_path(f->store, &path, c->outputs[0]->digest, c->outputs[0]->size, &f->err), MODE_OK);
+    assert_int_equal(mode_store_blob_path(f->store, &path, c->outputs[0]->digest, c->outputs[0]->size, &f->err),
+                     MODE_OK);
     assert_int_equal(mode_file_read(path, 0, &text, NULL, &f->err), MODE_OK);
     assert_string_equal(text, "resumed");
     free(text);
@@ -688,8 +682,7 @@ static void test_without_an_answer_nothing_is_published(void **state)
     struct fixture *f = *state;
     char key[MODE_DIGEST_HEX];
     f->lease_ms = 1000;
-    start_task(f, key, "brief",
-               3000); /* 1.5 s; heartbeats unanswered from now on: the lease may be lost after 0.8 s */
+    start_task(f, key, "brief", 3000); /* 1.5 s; heartbeats unanswered from now on: the lease may be lost after 0.8 s */
     f->mute = true;
     double until = mode_clock_s() + 2.5;
     while (mode_clock_s() < until) {
@@ -780,9 +773,8 @@ static void test_killed_workers_lose_nothing(void **state)
         char *path;
         assert_int_equal(mode_store_commit_get(f->store, &c, keys[i], &f->err), MODE_OK);
         for (size_t k = 0; k < c->n_outputs; k++) {
-            assert_int_equal(
-                mode_store_blob_path(f->store, &path, c->outputs[k]->digest, c->outputs[k]->size, &f->err),
-                MODE_OK);
+            assert_int_equal(mode_store_blob_path(f->store, &path, c->outputs[k]->digest, c->outputs[k]->size, &f->err),
+                             MODE_OK);
             free(path);
         }
         mode__commit__free_unpacked(c, NULL);
@@ -862,8 +854,8 @@ static void test_a_killed_compute_process_is_a_crash(void **state)
 static void test_healthcheck_tells_alive_from_dead(void **state)
 {
     struct fixture *f = *state;
-    char *alive = mode_xasprintf("/proc/%ld/exe worker healthcheck --health-file %s >/dev/null 2>&1",
-                                 (long)getpid(), f->health);
+    char *alive = mode_xasprintf("/proc/%ld/exe worker healthcheck --health-file %s >/dev/null 2>&1", (long)getpid(),
+                                 f->health);
     assert_int_not_equal(system(alive), 0);
     start_worker(f, NULL, NULL);
     wait_credit(f, 1);
@@ -903,8 +895,7 @@ static void test_slots_work_side_by_side(void **state)
         assign(f, keys[i], 1, 10000);
         fences[i] = f->fence;
     }
-    const Mode__Envelope *e =
-        wait_for(f, MODE__ENVELOPE__BODY_FAIL, 10000); /* one crashes, the others do not notice */
+    const Mode__Envelope *e = wait_for(f, MODE__ENVELOPE__BODY_FAIL, 10000); /* one crashes, the others do not notice */
     assert_non_null(e);
     assert_int_equal(e->fail->fence, fences[1]);
     acknowledge(f, keys[1], fences[1], MODE__VERDICT__VERDICT_NOTED);
@@ -918,8 +909,7 @@ static void test_slots_work_side_by_side(void **state)
     assert_non_null(e);
     assert_int_equal(e->progress->tasks[0]->fence, fences[0]);
     make_task(f, keys[1], "stubborn", "test", CODE);
-    for (int i = 0; i < 3; i++)
-        assign(f, keys[1], 1, 10000); /* more than there is credit for: the rest is refused */
+    for (int i = 0; i < 3; i++) assign(f, keys[1], 1, 10000); /* more than there is credit for: the rest is refused */
     int accepted = 0, refused = 0;
     while (accepted + refused < 3) {
         e = wait_for(f, MODE__ENVELOPE__BODY_ASSIGN_ACK, 5000);
@@ -938,8 +928,7 @@ static void test_over_tcp_with_keys(void **state)
 static void test_over_tcp_an_unknown_key_ends_with_77(void **state)
 {
     struct fixture *f = *state;
-    char *other = mode_path_join(f->dir, "other"), *server = mode_path_join(f->keys, "server.pub"),
-         *mine = f->keys;
+    char *other = mode_path_join(f->dir, "other"), *server = mode_path_join(f->keys, "server.pub"), *mine = f->keys;
     assert_int_equal(mode_keys_add(other, "w1", MODE_ROLE_WORKER, &f->err), MODE_OK);
     f->keys = other;
     start_worker(f, "--server-key", server);
@@ -992,8 +981,7 @@ static void test_a_job_runs_without_any_service(void **state)
     assert_int_equal(mode_job_run_local(NULL, test_work, "bad", 3, NULL, 0, out, &f->err), MODE_E_FORMAT);
     assert_false(mode_file_exists(z));
     inputs[0].path = "/nowhere/at/all";
-    assert_int_equal(mode_job_run_local(NULL, test_work, "count", 5, inputs, 1, out, &f->err),
-                     MODE_E_NOINPUT);
+    assert_int_equal(mode_job_run_local(NULL, test_work, "count", 5, inputs, 1, out, &f->err), MODE_E_NOINPUT);
     inputs[0] = (struct mode_local_input){"../escape", in};
     assert_int_equal(mode_job_run_local(NULL, test_work, "count", 5, inputs, 1, out, &f->err), MODE_E_VALUE);
     free(z);
@@ -1003,8 +991,7 @@ static void test_a_job_runs_without_any_service(void **state)
 
 int main(int argc, char **argv)
 {
-    if (argc > 1 && strcmp(argv[1], "worker") == 0)
-        return mode_worker_main("test", test_work, argc - 1, argv + 1);
+    if (argc > 1 && strcmp(argv[1], "worker") == 0) return mode_worker_main("test", test_work, argc - 1, argv + 1);
     if (argc > 1 && strcmp(argv[1], "--compute") == 0) return mode_worker_main("test", test_work, argc, argv);
     if (argc > 1) cmocka_set_test_filter(argv[1]);
     const struct CMUnitTest tests[] = {

@@ -19,7 +19,8 @@
 
 enum { SIDE = 48 };
 static const char *const colour_name[] = {"red", "green", "blue", "yellow", "black", "purple"};
-static const uint8_t colour_rgb[][3] = {{220, 30, 30}, {30, 160, 60}, {40, 60, 220}, {240, 220, 40}, {20, 20, 20}, {150, 40, 170}};
+static const uint8_t colour_rgb[][3] = {{220, 30, 30},  {30, 160, 60}, {40, 60, 220},
+                                        {240, 220, 40}, {20, 20, 20},  {150, 40, 170}};
 static const char *const shape_name[] = {"square", "circle", "triangle", "cross"};
 enum { N_COLOURS = 6, N_SHAPES = 4 };
 
@@ -108,8 +109,9 @@ static void add_pair(struct mode_tar_writer *w, uint64_t i)
     size_t size;
     uint8_t *jpg = picture(0, i, &colour, &shape, &size);
     snprintf(key, sizeof key, "%06llu", (unsigned long long)i);
-    snprintf(json, sizeof json, "{\"texts\": [\"a %s %s\", \"a drawing of a %s that is %s\", \"%s: %s\"]}", colour_name[colour],
-             shape_name[shape], shape_name[shape], colour_name[colour], shape_name[shape], colour_name[colour]);
+    snprintf(json, sizeof json, "{\"texts\": [\"a %s %s\", \"a drawing of a %s that is %s\", \"%s: %s\"]}",
+             colour_name[colour], shape_name[shape], shape_name[shape], colour_name[colour], shape_name[shape],
+             colour_name[colour]);
     add_text(w, key, "json", json);
     add(w, key, "jpg", jpg, size);
     free(jpg);
@@ -117,8 +119,8 @@ static void add_pair(struct mode_tar_writer *w, uint64_t i)
 
 static void add_faults(struct mode_tar_writer *w)
 {
-    static const uint8_t huge_png[] = {0x89, 'P', 'N', 'G', 13, 10, 26, 10, 0, 0, 0, 13, 'I', 'H', 'D', 'R', 0, 0, 0x27, 0x10,
-                                       0, 0, 0x27, 0x10, 8, 2, 0, 0, 0, 0, 0, 0, 0};
+    static const uint8_t huge_png[] = {0x89, 'P',  'N',  'G', 13, 10,   26,   10, 0, 0, 0, 13, 'I', 'H', 'D', 'R', 0,
+                                       0,    0x27, 0x10, 0,   0,  0x27, 0x10, 8,  2, 0, 0, 0,  0,   0,   0,   0};
     static const char html[] = "<!DOCTYPE html><html><body>404 Not Found</body></html>";
     int colour, shape;
     size_t size;
@@ -154,14 +156,17 @@ static void write_text(const char *dir, const char *name, const char *text)
 
 static void write_task(const char *out, const char *task, int kind, int n)
 {
-    char *dir = mode_xasprintf("%s/eval/%s", out, task), *test = mode_path_join(dir, "test"), *tar = mode_path_join(test, "0.tar");
+    char *dir = mode_xasprintf("%s/eval/%s", out, task), *test = mode_path_join(dir, "test"),
+         *tar = mode_path_join(test, "0.tar");
     struct mode_str classes = {0};
     struct mode_tar_writer *w = NULL;
     must(mode_dir_make(test, &err));
     if (kind < 2) {
-        for (int i = 0; i < (kind ? N_SHAPES : N_COLOURS); i++) mode_str_printf(&classes, "%s\n", kind ? shape_name[i] : colour_name[i]);
+        for (int i = 0; i < (kind ? N_SHAPES : N_COLOURS); i++)
+            mode_str_printf(&classes, "%s\n", kind ? shape_name[i] : colour_name[i]);
         write_text(dir, "classnames.txt", classes.data);
-        write_text(dir, "zeroshot_classification_templates.txt", kind ? "a {c}\na drawing of a {c}\n" : "a {c} square\na {c} circle\nsomething {c}\n");
+        write_text(dir, "zeroshot_classification_templates.txt",
+                   kind ? "a {c}\na drawing of a {c}\n" : "a {c} square\na {c} circle\nsomething {c}\n");
     } else
         write_text(dir, "dataset_type.txt", "retrieval\n");
     write_text(test, "nshards.txt", "1\n");

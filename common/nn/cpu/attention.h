@@ -141,8 +141,8 @@ static void cpu_attention(struct mode_backend *be, struct mode_tensor *out, stru
 
 static void cpu_attention_back(struct mode_backend *be, struct mode_tensor *dq, struct mode_tensor *dkv,
                                const struct mode_tensor *dout, const struct mode_tensor *out,
-                               const struct mode_tensor *lse, const struct mode_tensor *q,
-                               const struct mode_tensor *kv, const struct mode_attention *s)
+                               const struct mode_tensor *lse, const struct mode_tensor *q, const struct mode_tensor *kv,
+                               const struct mode_attention *s)
 {
     struct attention a = {.s = s,
                           .dout = mode_f32(dout),

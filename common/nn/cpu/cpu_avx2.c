@@ -2,7 +2,7 @@
  * them. Its twin is cpu_plain.c. */
 #if defined(__x86_64__)
 #define MODE_NN_CPU_TABLE mode__cpu_avx2_ops
-#define MODE_NN_CPU_NAME "cpu-avx2"
+#define MODE_NN_CPU_NAME  "cpu-avx2"
 #include "nn/cpu/table.h"
 #endif
 typedef int mode_nn_cpu_avx2_is_not_empty;

@@ -1,4 +1,4 @@
 /* The cpu backend in the base instruction set. */
 #define MODE_NN_CPU_TABLE mode__cpu_plain_ops
-#define MODE_NN_CPU_NAME "cpu-plain"
+#define MODE_NN_CPU_NAME  "cpu-plain"
 #include "nn/cpu/table.h"

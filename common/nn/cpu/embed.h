@@ -127,7 +127,8 @@ static void image_tokens_back_place(void *ctx, int64_t i, int thread)
     for (int64_t b = 0; b < e->n; b++) {
         const float *g = e->in + (b * t + i) * d;
         for (int64_t j = 0; j < d; j++) pos[j] += g[j];
-        if (i > 0) memcpy(e->patch + (b * e->patches + i - 1) * d, g, (size_t)d * sizeof *g);
+        if (i > 0)
+            memcpy(e->patch + (b * e->patches + i - 1) * d, g, (size_t)d * sizeof *g);
         else
             for (int64_t j = 0; j < d; j++) e->cls[j] += g[j];
     }
@@ -158,8 +159,7 @@ static void gather_rows(void *ctx, int64_t item, int thread)
 static void cpu_gather(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,
                        const struct mode_tensor *rows)
 {
-    struct embed e = {
-        .d = x->dim[1], .n = rows->dim[0], .rows = rows->data, .x = mode_f32(y), .in = mode_f32(x)};
+    struct embed e = {.d = x->dim[1], .n = rows->dim[0], .rows = rows->data, .x = mode_f32(y), .in = mode_f32(x)};
     (void)be;
     mode_parallel_for(ceil_div(e.n, COPY_ROWS), gather_rows, &e);
 }
@@ -178,8 +178,7 @@ static void scatter_rows(void *ctx, int64_t item, int thread)
 static void cpu_scatter_add(struct mode_backend *be, struct mode_tensor *x, const struct mode_tensor *y,
                             const struct mode_tensor *rows)
 {
-    struct embed e = {
-        .d = x->dim[1], .n = rows->dim[0], .rows = rows->data, .x = mode_f32(x), .in = mode_f32(y)};
+    struct embed e = {.d = x->dim[1], .n = rows->dim[0], .rows = rows->data, .x = mode_f32(x), .in = mode_f32(y)};
     (void)be;
     mode_parallel_for(ceil_div(e.n, COPY_ROWS), scatter_rows, &e);
 }

@@ -42,8 +42,8 @@ static int64_t round_up(int64_t a, int64_t b)
 }
 
 /* c [mr, nr] (+)= a [mr, kc] panel [kc, 16] */
-INLINE void tile(int mr, int64_t kc, const float *a, int64_t rs, int64_t cs, const float *panel, float *c,
-                 int64_t ldc, int64_t nr, bool add)
+INLINE void tile(int mr, int64_t kc, const float *a, int64_t rs, int64_t cs, const float *panel, float *c, int64_t ldc,
+                 int64_t nr, bool add)
 {
     v8 s0[TILE_M], s1[TILE_M];
     for (int i = 0; i < mr; i++) s0[i] = s1[i] = splat8(0);
@@ -86,8 +86,7 @@ static void tile_rows(int64_t mr, int64_t kc, const float *a, int64_t rs, int64_
 }
 
 /* c [m, n] (+)= a [m, kc] b, b packed as panels [ceil(n / 16)][kc][16] */
-static void gemm_block(int64_t m, int64_t n, int64_t kc, struct view a, const float *b, float *c, int64_t ldc,
-                       bool add)
+static void gemm_block(int64_t m, int64_t n, int64_t kc, struct view a, const float *b, float *c, int64_t ldc, bool add)
 {
     for (int64_t j = 0; j < n; j += TILE_N)
         for (int64_t i = 0; i < m; i += TILE_M)
@@ -182,8 +181,8 @@ static void gemm_rows_block(void *ctx, int64_t item, int thread)
         for (int64_t i = i0; i < i0 + mb; i++) finish_row(g->e, g->c, i * g->n, j0, j0 + nb);
 }
 
-static void gemm_rows(struct mode_backend *be, float *c, int64_t m, int64_t n, int64_t k, struct view a,
-                      struct view b, const struct epilogue *e, bool add)
+static void gemm_rows(struct mode_backend *be, float *c, int64_t m, int64_t n, int64_t k, struct view a, struct view b,
+                      const struct epilogue *e, bool add)
 {
     struct gemm_rows g = {.c = c, .a = a, .b = b, .m = m, .n = n, .k = k, .e = e, .add = add};
     int64_t k_parts = max64(1, ceil_div(k, K_BLOCK)), panels = ceil_div(n, TILE_N);
@@ -276,8 +275,8 @@ static void gemm_sum(struct mode_backend *be, float *c, float *bias, int64_t m, 
     g.n_chunks = ceil_div(m, g.chunk);
     g.scratch_floats = SUM_LEFT + SUM_ROWS * min64(SUM_K, round_up(k, TILE_N));
     int64_t partial = g.n_chunks > 1 ? round_up(g.n_chunks * n * k, 16) : 0, biases = round_up(g.n_chunks * n, 16);
-    g.scratch = mode__backend_work(
-        be, (size_t)(mode_parallel_threads() * g.scratch_floats + partial + biases) * sizeof *g.scratch);
+    g.scratch = mode__backend_work(be, (size_t)(mode_parallel_threads() * g.scratch_floats + partial + biases) *
+                                           sizeof *g.scratch);
     g.partial = g.scratch + mode_parallel_threads() * g.scratch_floats;
     g.bias_partial = g.partial + partial;
     mode_parallel_for(g.n_chunks * g.n_tiles * g.k_tiles, gemm_sum_item, &g);

@@ -42,8 +42,10 @@ INLINE v8 load_some(const float *p, int64_t n)
 
 INLINE void store_some(float *p, v8 x, int64_t n)
 {
-    if (n == 8) store8(p, x);
-    else store_part(p, x, n);
+    if (n == 8)
+        store8(p, x);
+    else
+        store_part(p, x, n);
 }
 
 INLINE void finish8(const struct epilogue *e, float *c, int64_t at, int64_t j, int64_t n, enum mode_act act)
@@ -106,7 +108,8 @@ static void cpu_project(struct mode_backend *be, struct mode_tensor *y, const st
                         const struct mode_tensor *w)
 {
     int64_t m = x->dim[0], k = x->dim[1], n = w->dim[1];
-    gemm_rows(be, mode_f32(y), m, n, k, (struct view){mode_f32(x), k, 1}, (struct view){mode_f32(w), n, 1}, NULL, false);
+    gemm_rows(be, mode_f32(y), m, n, k, (struct view){mode_f32(x), k, 1}, (struct view){mode_f32(w), n, 1}, NULL,
+              false);
 }
 
 static void cpu_project_back(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dw,
@@ -114,7 +117,8 @@ static void cpu_project_back(struct mode_backend *be, struct mode_tensor *dx, st
 {
     int64_t m = x->dim[0], k = x->dim[1], n = w->dim[1];
     gemm_sum(be, mode_f32(dw), NULL, m, k, n, mode_f32(x), mode_f32(dy));
-    gemm_rows(be, mode_f32(dx), m, k, n, (struct view){mode_f32(dy), n, 1}, (struct view){mode_f32(w), 1, n}, NULL, false);
+    gemm_rows(be, mode_f32(dx), m, k, n, (struct view){mode_f32(dy), n, 1}, (struct view){mode_f32(w), 1, n}, NULL,
+              false);
 }
 
 #endif

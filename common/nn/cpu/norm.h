@@ -155,8 +155,7 @@ static void l2norm_rows(void *ctx, int64_t item, int thread)
 static void cpu_l2norm(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *norm,
                        const struct mode_tensor *x)
 {
-    struct norm n = {
-        .m = x->dim[0], .d = x->dim[1], .y = mode_f32(y), .stats = mode_f32(norm), .x = mode_f32(x)};
+    struct norm n = {.m = x->dim[0], .d = x->dim[1], .y = mode_f32(y), .stats = mode_f32(norm), .x = mode_f32(x)};
     (void)be;
     mode_parallel_for(ceil_div(n.m, NORM_ROWS), l2norm_rows, &n);
 }

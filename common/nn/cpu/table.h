@@ -8,9 +8,8 @@
 #include "nn/cpu/norm.h"
 #include "nn/cpu/optim.h"
 
-const struct mode_ops MODE_NN_CPU_TABLE = {
-    .name = MODE_NN_CPU_NAME,
+const struct mode_ops MODE_NN_CPU_TABLE = {.name = MODE_NN_CPU_NAME,
 #define X(op) .op = cpu_##op,
-    MODE__OP_LIST(X)
+                                           MODE__OP_LIST(X)
 #undef X
 };

@@ -59,8 +59,8 @@ void mode__ref_attention(struct mode_backend *be, struct mode_tensor *out, struc
 
 void mode__ref_attention_back(struct mode_backend *be, struct mode_tensor *dq, struct mode_tensor *dkv,
                               const struct mode_tensor *dout, const struct mode_tensor *out,
-                              const struct mode_tensor *lse, const struct mode_tensor *q,
-                              const struct mode_tensor *kv, const struct mode_attention *s)
+                              const struct mode_tensor *lse, const struct mode_tensor *q, const struct mode_tensor *kv,
+                              const struct mode_attention *s)
 {
     const int32_t *qo = s->q_offsets->data, *ko = s->kv_offsets->data;
     int64_t n_seq = s->q_offsets->dim[0] - 1, dh = s->width / s->heads;

@@ -49,9 +49,9 @@ void mode__ref_image_tokens(struct mode_backend *be, struct mode_tensor *x, cons
     for (int64_t b = 0; b < n; b++)
         for (int64_t i = 0; i < t; i++)
             for (int64_t j = 0; j < d; j++)
-                mode_f32(x)[(b * t + i) * d + j] =
-                    (i == 0 ? mode_f32(cls)[j] : mode_f32(patch)[(b * (t - 1) + i - 1) * d + j]) +
-                    mode_f32(pos)[i * d + j];
+                mode_f32(x)[(b * t + i) * d + j] = (i == 0 ? mode_f32(cls)[j]
+                                                           : mode_f32(patch)[(b * (t - 1) + i - 1) * d + j]) +
+                                                   mode_f32(pos)[i * d + j];
 }
 
 void mode__ref_image_tokens_back(struct mode_backend *be, struct mode_tensor *dpatch, struct mode_tensor *dcls,

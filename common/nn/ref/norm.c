@@ -82,7 +82,6 @@ void mode__ref_l2norm_back(struct mode_backend *be, struct mode_tensor *dx, cons
         const float *gi = mode_f32(dy) + i * d, *yi = mode_f32(y) + i * d;
         double dot = 0;
         for (int64_t j = 0; j < d; j++) dot += (double)gi[j] * yi[j];
-        for (int64_t j = 0; j < d; j++)
-            mode_f32(dx)[i * d + j] = (float)((gi[j] - dot * yi[j]) / mode_f32(norm)[i]);
+        for (int64_t j = 0; j < d; j++) mode_f32(dx)[i * d + j] = (float)((gi[j] - dot * yi[j]) / mode_f32(norm)[i]);
     }
 }

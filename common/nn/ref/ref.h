@@ -35,8 +35,8 @@ void mode__ref_attention(struct mode_backend *, struct mode_tensor *out, struct 
                          const struct mode_tensor *q, const struct mode_tensor *kv, const struct mode_attention *s);
 void mode__ref_attention_back(struct mode_backend *, struct mode_tensor *dq, struct mode_tensor *dkv,
                               const struct mode_tensor *dout, const struct mode_tensor *out,
-                              const struct mode_tensor *lse, const struct mode_tensor *q,
-                              const struct mode_tensor *kv, const struct mode_attention *s);
+                              const struct mode_tensor *lse, const struct mode_tensor *q, const struct mode_tensor *kv,
+                              const struct mode_attention *s);
 
 /* embed.c */
 void mode__ref_embed(struct mode_backend *, struct mode_tensor *x, const struct mode_tensor *table,

@@ -107,8 +107,8 @@ static const struct annotation *annotation_of(const struct annotations *a, const
         mode_str_add(&s, utf8, (size_t)utf8proc_encode_char((int32_t)code[i], utf8));
     }
     struct annotation key = {.sequence = s.data};
-    const struct annotation *found =
-        s.data && a->n ? bsearch(&key, a->entry, a->n, sizeof *a->entry, by_sequence) : NULL;
+    const struct annotation *found = s.data && a->n ? bsearch(&key, a->entry, a->n, sizeof *a->entry, by_sequence)
+                                                    : NULL;
     mode_str_clear(&s);
     return found;
 }
@@ -185,8 +185,7 @@ static char *group_words(const char *name)
     return s.data;
 }
 
-static void add_captions(struct mode_demo_texts *t, const struct annotation *a, const char *subgroup,
-                         bool is_flag)
+static void add_captions(struct mode_demo_texts *t, const struct annotation *a, const char *subgroup, bool is_flag)
 {
     char *name = mode_demo_clean(a->name), *text;
     if (!strncmp(name, "flag: ", 6)) {
@@ -217,9 +216,8 @@ static void add_captions(struct mode_demo_texts *t, const struct annotation *a, 
     free(name);
 }
 
-static void add_emoji(struct mode_demo_set *set, struct font *f, const struct annotations *words,
-                      const uint32_t *code, int n, const char *fallback, const char *group,
-                      const char *subgroup)
+static void add_emoji(struct mode_demo_set *set, struct font *f, const struct annotations *words, const uint32_t *code,
+                      int n, const char *fallback, const char *group, const char *subgroup)
 {
     hb_codepoint_t glyph = glyph_of(f, code, n, false);
     if (!glyph) glyph = glyph_of(f, code, n, true);
@@ -234,8 +232,7 @@ static void add_emoji(struct mode_demo_set *set, struct font *f, const struct an
     const struct annotation only_name = {.name = (char *)fallback};
     if (!a || !a->name) a = &only_name;
     bool is_flag = !strcmp(group, "Flags");
-    char family[SEQUENCE_MAX * 4 + 1], *group_name = group_words(group),
-                                       *subgroup_name = group_words(subgroup);
+    char family[SEQUENCE_MAX * 4 + 1], *group_name = group_words(group), *subgroup_name = group_words(subgroup);
     struct mode_str origin = {0};
     struct mode_demo_item *it = mode_demo_item_add(set, MODE_DEMO_NOTO);
     it->data = data;
@@ -311,11 +308,10 @@ enum mode_status mode_demo_emoji(struct mode_demo_set *set, const char *root, st
 
     hb_blob_t *blob = hb_blob_create_from_file_or_fail(font_path);
     if (!blob) {
-        st = MODE_FAIL(
-            err, MODE_E_NOINPUT,
-            "%s does not exist: it comes with the Debian package "
-            "fonts-noto-color-emoji. HINT: run deploy/demo/packages.sh, which fetches and unpacks it",
-            font_path);
+        st = MODE_FAIL(err, MODE_E_NOINPUT,
+                       "%s does not exist: it comes with the Debian package "
+                       "fonts-noto-color-emoji. HINT: run deploy/demo/packages.sh, which fetches and unpacks it",
+                       font_path);
         goto out;
     }
     struct font *f = mode_xcalloc(1, sizeof *f);
@@ -328,8 +324,8 @@ enum mode_status mode_demo_emoji(struct mode_demo_set *set, const char *root, st
     set->release = font_close;
     set->owner = f;
     if (!hb_ot_color_has_png(f->face)) {
-        st = MODE_FAIL(err, MODE_E_FORMAT,
-                       "%s has no CBDT table of PNG pictures; the newer COLRv1 fonts have none", font_path);
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s has no CBDT table of PNG pictures; the newer COLRv1 fonts have none",
+                       font_path);
         goto out;
     }
     char group[64] = "", subgroup[64] = "";

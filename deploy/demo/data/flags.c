@@ -52,8 +52,7 @@ enum mode_status mode_demo_flags(struct mode_demo_set *set, const char *root, st
         goto out;
     }
     doc = xmlReadFile(names_path, NULL, XML_PARSE_NOERROR | XML_PARSE_NOWARNING | XML_PARSE_NONET);
-    xmlNode *territories =
-        child(child(doc ? xmlDocGetRootElement(doc) : NULL, "localeDisplayNames"), "territories");
+    xmlNode *territories = child(child(doc ? xmlDocGetRootElement(doc) : NULL, "localeDisplayNames"), "territories");
     if (!territories) {
         st = MODE_FAIL(err, MODE_E_FORMAT, "%s has no list of territories", names_path);
         goto out;

@@ -13,8 +13,7 @@ uint32_t mode_demo_hash_mod(const char *text, uint32_t n)
     uint8_t digest[EVP_MAX_MD_SIZE];
     int ok = EVP_Digest(text, strlen(text), digest, NULL, EVP_sha1(), NULL);
     MODE_ASSERT(ok == 1);
-    uint32_t head =
-        (uint32_t)digest[0] << 24 | (uint32_t)digest[1] << 16 | (uint32_t)digest[2] << 8 | digest[3];
+    uint32_t head = (uint32_t)digest[0] << 24 | (uint32_t)digest[1] << 16 | (uint32_t)digest[2] << 8 | digest[3];
     return head % n;
 }
 

@@ -151,8 +151,7 @@ static void names_clear(struct names *names)
     free(names->name);
 }
 
-static void add_icon(struct mode_demo_item *it, struct names *names, const struct theme *th,
-                     const struct icon *icon)
+static void add_icon(struct mode_demo_item *it, struct names *names, const struct theme *th, const struct icon *icon)
 {
     char colour[64], kind[64];
     if (th->source == MODE_DEMO_PAPIRUS && !strcmp(icon->context, "places") &&
@@ -196,8 +195,7 @@ static enum mode_status add_theme(struct mode_demo_set *set, struct names *names
     for (int64_t i = 0; i < files.n; i++) n += icon_parse(&icons[n], th, files.path[i]);
     if (n) qsort(icons, (size_t)n, sizeof *icons, by_name_then_size);
     for (int64_t i = 0; i < n; i++) {
-        if (i && !strcmp(icons[i].context, icons[i - 1].context) &&
-            !strcmp(icons[i].name, icons[i - 1].name)) {
+        if (i && !strcmp(icons[i].context, icons[i - 1].context) && !strcmp(icons[i].name, icons[i - 1].name)) {
             smaller++;
             continue;
         }

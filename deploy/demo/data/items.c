@@ -47,9 +47,7 @@ void mode_demo_tally(struct mode_demo_set *set, enum mode_demo_source source, co
 {
     if (!n) return;
     int i = 0;
-    while (i < set->n_tallies &&
-           (set->tallies[i].source != source || strcmp(set->tallies[i].reason, reason) != 0))
-        i++;
+    while (i < set->n_tallies && (set->tallies[i].source != source || strcmp(set->tallies[i].reason, reason) != 0)) i++;
     if (i == set->n_tallies) {
         MODE_ASSERT(i < (int)(sizeof set->tallies / sizeof *set->tallies));
         set->tallies[set->n_tallies++] = (struct mode_demo_tally){source, reason, 0};

@@ -17,15 +17,15 @@
 #include <stdint.h>
 
 /* name, Debian package, licence of the pictures */
-#define MODE_DEMO_SOURCE_MAP(X)                                                                              \
-    X(OPENCLIPART, "openclipart", "openclipart-svg", "public domain")                                        \
-    X(NOTO, "noto-emoji", "fonts-noto-color-emoji", "OFL-1.1")                                               \
-    X(PAPIRUS, "papirus", "papirus-icon-theme", "GPL-3 (a part LGPL-3)")                                     \
-    X(OXYGEN, "oxygen", "oxygen-icon-theme", "LGPL-3+")                                                      \
-    X(BREEZE, "breeze", "breeze-icon-theme", "LGPL-3+, LGPL-2.1+, LGPL-2+, some BSD-3-clause")               \
-    X(GNOME, "gnome", "gnome-icon-theme", "GPL-2+ or GPL-3+")                                                \
-    X(TANGO, "tango", "tango-icon-theme", "public domain")                                                   \
-    X(FLAGS, "iso-flags", "iso-flags-png-320x240", "public domain (packaging GPL-2+)")                       \
+#define MODE_DEMO_SOURCE_MAP(X)                                                                                        \
+    X(OPENCLIPART, "openclipart", "openclipart-svg", "public domain")                                                  \
+    X(NOTO, "noto-emoji", "fonts-noto-color-emoji", "OFL-1.1")                                                         \
+    X(PAPIRUS, "papirus", "papirus-icon-theme", "GPL-3 (a part LGPL-3)")                                               \
+    X(OXYGEN, "oxygen", "oxygen-icon-theme", "LGPL-3+")                                                                \
+    X(BREEZE, "breeze", "breeze-icon-theme", "LGPL-3+, LGPL-2.1+, LGPL-2+, some BSD-3-clause")                         \
+    X(GNOME, "gnome", "gnome-icon-theme", "GPL-2+ or GPL-3+")                                                          \
+    X(TANGO, "tango", "tango-icon-theme", "public domain")                                                             \
+    X(FLAGS, "iso-flags", "iso-flags-png-320x240", "public domain (packaging GPL-2+)")                                 \
     X(TUXPAINT, "tuxpaint", "tuxpaint-stamps-default", "GPL-2")
 
 enum mode_demo_source {
@@ -40,21 +40,21 @@ struct mode_demo_source_info {
 extern const struct mode_demo_source_info mode_demo_source_info[MODE_DEMO_SOURCES];
 
 /* name, kind (1 classification, 2 retrieval), fewest pictures a class must have, prompt templates */
-#define MODE_DEMO_TASK_MAP(X)                                                                                \
-    X(CLIPART_CATEGORY, "clipart_category", 1, 8, "clip art of {c}\nclip art, {c}\na drawing of {c}\n{c}\n") \
-    X(EMOJI_GROUP, "emoji_group", 1, 3, "{c} emoji\nan emoji of {c}\n{c}\n")                                 \
-    X(EMOJI_SUBGROUP, "emoji_subgroup", 1, 3, "{c} emoji\nan emoji, {c}\n{c}\n")                             \
-    X(FLAGS, "flags", 1, 1, "flag of {c}\nthe flag of {c}\nclip art of flag of {c}\n")                       \
-    X(ICON_NAMES, "icon_names", 1, 1, "{c} icon\nicon: {c}\n{c}\n")                                          \
-    X(FOLDER_COLOUR, "folder_colour", 1, 5, "a {c} folder icon\n{c} folder\n")                               \
-    X(FOLDER_KIND, "folder_kind", 1, 4, "a folder icon with a {c} symbol\n{c} folder\n")                     \
-    X(CARD_SUIT, "card_suit", 1, 1, "playing card, {c}\na playing card of {c}\n{c}\n")                       \
-    X(CARD_RANK, "card_rank", 1, 1, "playing card, {c}\nplaying card, {c} of a suit\n{c}\n")                 \
-    X(STAMPS_CATEGORY, "stamps_category", 1, 7, "{c}\na picture of {c}\nclip art of {c}\n")                  \
-    X(STAMPS_ANIMALS, "stamps_animals", 1, 4, "a {c}\na picture of a {c}\nclip art of a {c}, animals\n")     \
-    X(STAMPS_FRUIT_VEG, "stamps_fruit_veg", 1, 1, "{c}\na {c}\na picture of a {c}\nclip art of {c}, food\n") \
-    X(RETRIEVAL_STAMPS, "retrieval_stamps", 2, 0, "")                                                        \
-    X(RETRIEVAL_CLIPART, "retrieval_clipart", 2, 0, "")                                                      \
+#define MODE_DEMO_TASK_MAP(X)                                                                                          \
+    X(CLIPART_CATEGORY, "clipart_category", 1, 8, "clip art of {c}\nclip art, {c}\na drawing of {c}\n{c}\n")           \
+    X(EMOJI_GROUP, "emoji_group", 1, 3, "{c} emoji\nan emoji of {c}\n{c}\n")                                           \
+    X(EMOJI_SUBGROUP, "emoji_subgroup", 1, 3, "{c} emoji\nan emoji, {c}\n{c}\n")                                       \
+    X(FLAGS, "flags", 1, 1, "flag of {c}\nthe flag of {c}\nclip art of flag of {c}\n")                                 \
+    X(ICON_NAMES, "icon_names", 1, 1, "{c} icon\nicon: {c}\n{c}\n")                                                    \
+    X(FOLDER_COLOUR, "folder_colour", 1, 5, "a {c} folder icon\n{c} folder\n")                                         \
+    X(FOLDER_KIND, "folder_kind", 1, 4, "a folder icon with a {c} symbol\n{c} folder\n")                               \
+    X(CARD_SUIT, "card_suit", 1, 1, "playing card, {c}\na playing card of {c}\n{c}\n")                                 \
+    X(CARD_RANK, "card_rank", 1, 1, "playing card, {c}\nplaying card, {c} of a suit\n{c}\n")                           \
+    X(STAMPS_CATEGORY, "stamps_category", 1, 7, "{c}\na picture of {c}\nclip art of {c}\n")                            \
+    X(STAMPS_ANIMALS, "stamps_animals", 1, 4, "a {c}\na picture of a {c}\nclip art of a {c}, animals\n")               \
+    X(STAMPS_FRUIT_VEG, "stamps_fruit_veg", 1, 1, "{c}\na {c}\na picture of a {c}\nclip art of {c}, food\n")           \
+    X(RETRIEVAL_STAMPS, "retrieval_stamps", 2, 0, "")                                                                  \
+    X(RETRIEVAL_CLIPART, "retrieval_clipart", 2, 0, "")                                                                \
     X(RETRIEVAL_EMOJI, "retrieval_emoji_unseen", 2, 0, "")
 
 enum mode_demo_task {
@@ -71,20 +71,20 @@ struct mode_demo_task_info {
 extern const struct mode_demo_task_info mode_demo_task_info[MODE_DEMO_TASKS];
 
 /* What became of an item. */
-#define MODE_DEMO_FATE_MAP(X)                                                                                \
-    X(KEPT, "kept")                                                                                          \
-    X(NOT_CHOSEN, "left out by the smoke profile")                                                           \
-    X(NO_TASK, "held out, but in no evaluation set")                                                         \
-    X(UNPARSABLE, "does not parse")                                                                          \
-    X(TOO_MANY_PIXELS, "over 40 million pixels")                                                             \
-    X(EMPTY, "nothing drawn")                                                                                \
-    X(FLAT, "almost one colour on white")                                                                    \
-    X(TOO_SMALL, "smaller than 32 or narrower than 12 pixels")                                               \
-    X(TOO_LONG, "longer than six times its width")                                                           \
-    X(NO_WORDS, "no caption of 3 characters")                                                                \
-    X(SAME_PICTURE, "same pixels as another, captions joined")                                               \
-    X(LEAK_SIGNATURE, "same signature as a held-out picture")                                                \
-    X(LEAK_NEAR, "nearly the pixels of a held-out picture")                                                  \
+#define MODE_DEMO_FATE_MAP(X)                                                                                          \
+    X(KEPT, "kept")                                                                                                    \
+    X(NOT_CHOSEN, "left out by the smoke profile")                                                                     \
+    X(NO_TASK, "held out, but in no evaluation set")                                                                   \
+    X(UNPARSABLE, "does not parse")                                                                                    \
+    X(TOO_MANY_PIXELS, "over 40 million pixels")                                                                       \
+    X(EMPTY, "nothing drawn")                                                                                          \
+    X(FLAT, "almost one colour on white")                                                                              \
+    X(TOO_SMALL, "smaller than 32 or narrower than 12 pixels")                                                         \
+    X(TOO_LONG, "longer than six times its width")                                                                     \
+    X(NO_WORDS, "no caption of 3 characters")                                                                          \
+    X(SAME_PICTURE, "same pixels as another, captions joined")                                                         \
+    X(LEAK_SIGNATURE, "same signature as a held-out picture")                                                          \
+    X(LEAK_NEAR, "nearly the pixels of a held-out picture")                                                            \
     X(CAPTION_TAKEN, "first caption has 12 pictures already")
 
 enum mode_demo_fate {

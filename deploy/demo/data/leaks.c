@@ -29,8 +29,7 @@ static int by_pixels(const void *a, const void *b)
 
 static bool same_picture(const struct mode_demo_item *a, const struct mode_demo_item *b)
 {
-    return a->source == b->source && a->held == b->held &&
-           !memcmp(a->sig.pixels, b->sig.pixels, sizeof a->sig.pixels);
+    return a->source == b->source && a->held == b->held && !memcmp(a->sig.pixels, b->sig.pixels, sizeof a->sig.pixels);
 }
 
 static bool same_signature(const struct mode_demo_item *a, const struct mode_demo_item *b)
@@ -52,8 +51,7 @@ void mode_demo_merge_same(struct mode_demo_set *set)
             struct mode_demo_item *copy = &set->items[e[j].index];
             if (first->texts.n < TEXTS_JOINED_MAX) mode_demo_texts_add(&first->texts, copy->texts.text[0]);
             for (int t = 0; t < MODE_DEMO_TASKS; t++) {
-                if (first->label[t] && copy->label[t] && strcmp(first->label[t], copy->label[t]))
-                    conflict[t] = true;
+                if (first->label[t] && copy->label[t] && strcmp(first->label[t], copy->label[t])) conflict[t] = true;
                 if (!first->label[t] && copy->label[t]) mode_demo_item_label(first, t, copy->label[t]);
             }
             copy->fate = MODE_DEMO_SAME_PICTURE;
@@ -127,8 +125,7 @@ static void search_one(void *ctx, int64_t i, int thread)
             it->fate = MODE_DEMO_LEAK_SIGNATURE;
             return;
         }
-        if (is_near(&it->sig, &h->sig))
-            it->fate = MODE_DEMO_LEAK_NEAR; /* a later one may have the signature */
+        if (is_near(&it->sig, &h->sig)) it->fate = MODE_DEMO_LEAK_NEAR; /* a later one may have the signature */
     }
 }
 
@@ -156,8 +153,7 @@ void mode_demo_cap_captions(struct mode_demo_set *set)
     int64_t n = 0;
     for (int64_t i = 0; i < set->n; i++) {
         struct mode_demo_item *it = &set->items[i];
-        if (!it->held && it->fate == MODE_DEMO_KEPT)
-            e[n++] = (struct entry){it, mode_demo_fold(it->texts.text[0]), i};
+        if (!it->held && it->fate == MODE_DEMO_KEPT) e[n++] = (struct entry){it, mode_demo_fold(it->texts.text[0]), i};
     }
     if (n) qsort(e, (size_t)n, sizeof *e, by_text);
     for (int64_t i = 0, run = 0; i < n; i++) {

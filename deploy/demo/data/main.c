@@ -24,22 +24,18 @@ struct opts {
     bool without_tuxpaint;
 };
 static const struct mode_option table[] = {
-    MODE_OPT_STR(struct opts, packages, "packages", NULL, "DIR",
-                 "folder that deploy/demo/packages.sh filled"),
+    MODE_OPT_STR(struct opts, packages, "packages", NULL, "DIR", "folder that deploy/demo/packages.sh filled"),
     MODE_OPT_STR(struct opts, out, "out", NULL, "DIR", "folder to fill: train/, eval/, SOURCES.md"),
-    MODE_OPT_STR(struct opts, profile, "profile", "full", "WORD",
-                 "full, or smoke: about 2,500 pairs, small sets"),
-    MODE_OPT_FLAG(struct opts, without_tuxpaint, "without-tuxpaint",
-                  "leave Tux Paint's stamps out (3 + 1 sets less)"),
+    MODE_OPT_STR(struct opts, profile, "profile", "full", "WORD", "full, or smoke: about 2,500 pairs, small sets"),
+    MODE_OPT_FLAG(struct opts, without_tuxpaint, "without-tuxpaint", "leave Tux Paint's stamps out (3 + 1 sets less)"),
     MODE_OPT_END};
 #define ENV   "MODE_DEMO_"
 #define USAGE "mode-demo-data --packages DIR --out DIR [--profile full|smoke]"
-#define PROSE                                                                                                \
-    "Builds image-caption shards and evaluation sets from the pictures of Debian packages.\n"                \
+#define PROSE                                                                                                          \
+    "Builds image-caption shards and evaluation sets from the pictures of Debian packages.\n"                          \
     "Exit codes: 0 done, 2 wrong usage, 66 a package is missing, 73 and 74 output cannot be written."
 
-static enum mode_status collect(struct mode_demo_set *set, const char *root, bool tuxpaint,
-                                struct mode_error *err)
+static enum mode_status collect(struct mode_demo_set *set, const char *root, bool tuxpaint, struct mode_error *err)
 {
     enum mode_status st = mode_demo_openclipart(set, root, err);
     if (st == MODE_OK) st = mode_demo_emoji(set, root, err);
@@ -86,8 +82,7 @@ static enum mode_status use_own_font(const char *packages, const char *root, str
                        fonts);
         goto out;
     }
-    mode_str_add_cstr(
-        &s, "<?xml version=\"1.0\"?>\n<!DOCTYPE fontconfig SYSTEM \"fonts.dtd\">\n<fontconfig>\n<dir>");
+    mode_str_add_cstr(&s, "<?xml version=\"1.0\"?>\n<!DOCTYPE fontconfig SYSTEM \"fonts.dtd\">\n<fontconfig>\n<dir>");
     mode_str_add_html(&s, fonts);
     mode_str_add_cstr(&s, "</dir>\n<cachedir>");
     mode_str_add_html(&s, cache);
@@ -95,8 +90,8 @@ static enum mode_status use_own_font(const char *packages, const char *root, str
     static const char *const families[][2] = {
         {"serif", "DejaVu Serif"}, {"sans-serif", "DejaVu Sans"}, {"monospace", "DejaVu Sans Mono"}};
     for (size_t i = 0; i < sizeof families / sizeof *families; i++)
-        mode_str_printf(&s, "<alias><family>%s</family><prefer><family>%s</family></prefer></alias>\n",
-                        families[i][0], families[i][1]);
+        mode_str_printf(&s, "<alias><family>%s</family><prefer><family>%s</family></prefer></alias>\n", families[i][0],
+                        families[i][1]);
     mode_str_add_cstr(&s, "</fontconfig>\n");
     st = mode_file_write_atomic(conf, s.data, s.len, err);
     if (st != MODE_OK) goto out;
@@ -157,8 +152,7 @@ int main(int argc, char **argv)
         st = MODE_FAIL(&err, MODE_E_USAGE, "--packages and --out are needed, and nothing else: %s", USAGE);
     bool smoke = st == MODE_OK && !strcmp(o.profile, "smoke");
     if (st == MODE_OK && !smoke && strcmp(o.profile, "full") != 0)
-        st = MODE_FAIL(&err, MODE_E_USAGE, "--profile is \"%s\", but full and smoke are all there are",
-                       o.profile);
+        st = MODE_FAIL(&err, MODE_E_USAGE, "--profile is \"%s\", but full and smoke are all there are", o.profile);
     if (st == MODE_OK) st = build(&o, smoke, &err);
     if (st != MODE_OK) mode_log_failure("failed", &err);
     return mode_status_exit_code(st);

@@ -81,9 +81,8 @@ static void read_keywords(struct record *r, const xmlNode *node)
 
 static void read_record(struct record *r, const char *path)
 {
-    xmlDoc *doc = xmlReadFile(path, NULL,
-                              XML_PARSE_RECOVER | XML_PARSE_NOERROR | XML_PARSE_NOWARNING | XML_PARSE_NONET |
-                                  XML_PARSE_HUGE);
+    xmlDoc *doc = xmlReadFile(
+        path, NULL, XML_PARSE_RECOVER | XML_PARSE_NOERROR | XML_PARSE_NOWARNING | XML_PARSE_NONET | XML_PARSE_HUGE);
     const xmlNode *root = doc ? xmlDocGetRootElement(doc) : NULL;
     const xmlNode *work = root ? find(root, "Work", true) : NULL;
     if (work) {
@@ -167,8 +166,8 @@ static char *folder_words(const char *name)
     return mode_demo_title(name);
 }
 
-static void add_captions(struct mode_demo_texts *t, const struct record *r, const char *folders,
-                         const char *title, bool with_description)
+static void add_captions(struct mode_demo_texts *t, const struct record *r, const char *folders, const char *title,
+                         bool with_description)
 {
     char *last = folder_words(mode_path_base(folders)), *text;
     mode_demo_texts_add(t, title);
@@ -210,14 +209,12 @@ static bool add_card(struct mode_demo_item *it, const char *folders, const char 
 {
     if (strncmp(folders, "recreation/games/cards/", 23)) return false;
     const char *deck = folders + 23;
-    if (strcmp(deck, "bordered") && strcmp(deck, "simple") && strcmp(deck, "white") &&
-        strcmp(deck, "ornamental"))
+    if (strcmp(deck, "bordered") && strcmp(deck, "simple") && strcmp(deck, "white") && strcmp(deck, "ornamental"))
         return false;
     char suit;
     int rank;
     if (mode_demo_path_ends(stem, "_jk_b") || mode_demo_path_ends(stem, "_jk_r")) {
-        char *text =
-            mode_xasprintf("a joker playing card, %s", stem[strlen(stem) - 1] == 'b' ? "black" : "red");
+        char *text = mode_xasprintf("a joker playing card, %s", stem[strlen(stem) - 1] == 'b' ? "black" : "red");
         mode_demo_texts_add(&it->texts, text);
         free(text);
         return true;
@@ -241,13 +238,12 @@ static bool in_folder(const char *folders, const char *name)
 {
     const char *at = strstr(folders, name);
     size_t n = strlen(name);
-    while (at && !((at == folders || at[-1] == '/') && (at[n] == 0 || at[n] == '/')))
-        at = strstr(at + 1, name);
+    while (at && !((at == folders || at[-1] == '/') && (at[n] == 0 || at[n] == '/'))) at = strstr(at + 1, name);
     return at != NULL;
 }
 
-static void add_drawing(struct mode_demo_item *it, const struct record *r, const char *folders,
-                        const char *stem, const struct shared *titles, const struct shared *descriptions)
+static void add_drawing(struct mode_demo_item *it, const struct record *r, const char *folders, const char *stem,
+                        const struct shared *titles, const struct shared *descriptions)
 {
     char *words = mode_demo_stem_words(stem, r->creator), *title = NULL;
     if (r->title && mode_demo_title_is_own(r->title) && shared_count(titles, r->title) <= TITLE_SHARED_MAX)
@@ -326,8 +322,7 @@ enum mode_status mode_demo_openclipart(struct mode_demo_set *set, const char *ro
     struct shared descriptions = {.text = mode_xcalloc((size_t)files.n + 1, sizeof(char *))};
     for (int64_t i = 0; i < files.n; i++) {
         if (records[i].title) titles.text[titles.n++] = mode_demo_fold(records[i].title);
-        if (records[i].description)
-            descriptions.text[descriptions.n++] = mode_demo_fold(records[i].description);
+        if (records[i].description) descriptions.text[descriptions.n++] = mode_demo_fold(records[i].description);
     }
     qsort(titles.text, (size_t)titles.n, sizeof(char *), by_text);
     qsort(descriptions.text, (size_t)descriptions.n, sizeof(char *), by_text);

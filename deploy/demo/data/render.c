@@ -92,8 +92,7 @@ static bool svg_page(RsvgHandle *svg, RsvgRectangle *page)
         page->height = box.height;
         return true;
     }
-    if (!rsvg_handle_get_geometry_for_layer(svg, NULL, &(RsvgRectangle){0, 0, SIDE, SIDE}, &ink, NULL,
-                                            NULL) ||
+    if (!rsvg_handle_get_geometry_for_layer(svg, NULL, &(RsvgRectangle){0, 0, SIDE, SIDE}, &ink, NULL, NULL) ||
         !(ink.width > 0) || !(ink.height > 0))
         return false;
     *page = ink;

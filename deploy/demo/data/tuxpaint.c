@@ -48,8 +48,7 @@ static void add_stamp(struct mode_demo_set *set, const char *dir, const char *pa
     if (!strncmp(folder, "symbols/alphabets", 17)) return;
 
     char *top = mode_xasprintf("%.*s", (int)strcspn(folder, "/"), folder);
-    mode_demo_item_label(it, MODE_DEMO_TASK_STAMPS_CATEGORY,
-                         !strcmp(top, "naturalforces") ? "natural forces" : top);
+    mode_demo_item_label(it, MODE_DEMO_TASK_STAMPS_CATEGORY, !strcmp(top, "naturalforces") ? "natural forces" : top);
     mode_demo_item_label(it, MODE_DEMO_TASK_RETRIEVAL_STAMPS, "");
     const char *animal = !strncmp(folder, "animals/", 8) ? animal_of(folder + 8) : NULL;
     if (animal) mode_demo_item_label(it, MODE_DEMO_TASK_STAMPS_ANIMALS, animal);

@@ -84,9 +84,8 @@ static size_t count_chars(const char *text)
 char *mode_demo_fold(const char *text)
 {
     uint8_t *out = NULL;
-    utf8proc_ssize_t n =
-        utf8proc_map((const uint8_t *)text, 0, &out,
-                     UTF8PROC_NULLTERM | UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_CASEFOLD);
+    utf8proc_ssize_t n = utf8proc_map((const uint8_t *)text, 0, &out,
+                                      UTF8PROC_NULLTERM | UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_CASEFOLD);
     if (n < 0) { /* not UTF-8 */
         free(out);
         return mode_xstrdup(text);
@@ -237,10 +236,9 @@ char *mode_demo_stem_words(const char *stem, const char *creator)
 
 bool mode_demo_title_is_own(const char *title)
 {
-    static const char *const collections[] = {"gramastar",  "Part of ",     "Lemon SVG",  "Various Clip",
-                                              "Clipart by", "SVG Gradient", "SVG Road",   "AIGA",
-                                              "Etiquette",  "gold-theme",   "gold theme", "R16",
-                                              "untitled",   "my ",          "new ",       NULL};
+    static const char *const collections[] = {
+        "gramastar", "Part of ",   "Lemon SVG",  "Various Clip", "Clipart by", "SVG Gradient", "SVG Road", "AIGA",
+        "Etiquette", "gold-theme", "gold theme", "R16",          "untitled",   "my ",          "new ",     NULL};
     if (!*title || !strcasecmp(title, "people") || strchr(title, '@') || mode_demo_contains(title, ".svg"))
         return false;
     for (const char *const *c = collections; *c; c++)
@@ -315,10 +313,9 @@ const char *mode_demo_card_rank(int rank)
 static const char *last_of_domain(const char *name)
 {
     static const char *const roots[] = {
-        "com.", "org.",   "net.", "io.", "de.", "fr.", "app.", "dev.", "me.",   "eu.",  "in.",
-        "ch.",  "nl.",    "us.",  "uk.", "ca.", "at.", "se.",  "cc.",  "info.", "xyz.", "page.",
-        "moe.", "rocks.", "co.",  "gg.", "tv.", "ru.", "it.",  "es.",  "br.",   "pl.",  "cz.",
-        "be.",  "fi.",    "no.",  "dk.", "im.", "ai.", "sh.",  NULL};
+        "com.", "org.", "net.", "io.", "de.", "fr.",   "app.", "dev.",  "me.",  "eu.",    "in.", "ch.", "nl.", "us.",
+        "uk.",  "ca.",  "at.",  "se.", "cc.", "info.", "xyz.", "page.", "moe.", "rocks.", "co.", "gg.", "tv.", "ru.",
+        "it.",  "es.",  "br.",  "pl.", "cz.", "be.",   "fi.",  "no.",   "dk.",  "im.",    "ai.", "sh.", NULL};
     for (const char *const *r = roots; *r; r++) {
         if (!starts_with(name, *r)) continue;
         const char *dot = strrchr(name, '.');
@@ -330,15 +327,14 @@ static const char *last_of_domain(const char *name)
 
 char *mode_demo_icon_words(const char *name)
 {
-    static const char *const empty[] = {
-        "gnome", "gtk",  "kde",   "stock",   "org",      "com",    "x",      "vnd",     "application", "apps",
-        "mate",  "xfce", "xfce4", "generic", "symbolic", "github", "gitlab", "default", "de",          NULL};
+    static const char *const empty[] = {"gnome",    "gtk",         "kde",    "stock",   "org",  "com",   "x",
+                                        "vnd",      "application", "apps",   "mate",    "xfce", "xfce4", "generic",
+                                        "symbolic", "github",      "gitlab", "default", "de",   NULL};
     struct mode_str spaced = {0};
     const char *p = last_of_domain(name);
     mode_str_add_cstr(&spaced, "");
     for (const char *q = p; *q; q++) {
-        if (q > p && islower((unsigned char)q[-1]) && isupper((unsigned char)*q))
-            mode_str_add_char(&spaced, ' ');
+        if (q > p && islower((unsigned char)q[-1]) && isupper((unsigned char)*q)) mode_str_add_char(&spaced, ' ');
         mode_str_add_char(&spaced, (char)tolower((unsigned char)*q));
     }
     struct parts all, kept = {0};
@@ -354,10 +350,9 @@ char *mode_demo_icon_words(const char *name)
 const char *mode_demo_icon_kind(const char *context)
 {
     static const char *const kinds[][2] = {
-        {"actions", "action"}, {"apps", "application"},    {"mimetypes", "file type"},
-        {"devices", "device"}, {"places", "place"},        {"emblems", "emblem"},
-        {"status", "status"},  {"categories", "category"}, {"applets", "applet"},
-        {"emotes", "emotes"},  {"preferences", "settings"}};
+        {"actions", "action"}, {"apps", "application"}, {"mimetypes", "file type"}, {"devices", "device"},
+        {"places", "place"},   {"emblems", "emblem"},   {"status", "status"},       {"categories", "category"},
+        {"applets", "applet"}, {"emotes", "emotes"},    {"preferences", "settings"}};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (!strcmp(context, kinds[i][0])) return kinds[i][1];
     return NULL;

@@ -20,8 +20,8 @@ static char *pair_json(const struct mode_demo_item *it)
     for (int i = 0; i < it->texts.n; i++) json_array_append_new(texts, json_string(it->texts.text[i]));
     const struct mode_demo_source_info *info = &mode_demo_source_info[it->source];
     json_t *root = json_pack("{s:o, s:s, s:s, s:s, s:s, s:s, s:i, s:i}", "texts", texts, "source", info->name,
-                             "category", it->category, "origin", it->origin, "package", info->package,
-                             "licence", info->licence, "width", it->width, "height", it->height);
+                             "category", it->category, "origin", it->origin, "package", info->package, "licence",
+                             info->licence, "width", it->width, "height", it->height);
     MODE_ASSERT(root);
     char *text = json_dumps(root, JSON_COMPACT);
     MODE_ASSERT(text);
@@ -29,8 +29,8 @@ static char *pair_json(const struct mode_demo_item *it)
     return text;
 }
 
-static enum mode_status write_shard(const struct mode_demo_set *set, const uint32_t *order, int64_t first,
-                                    int64_t n, int64_t shard, const char *out, struct mode_error *err)
+static enum mode_status write_shard(const struct mode_demo_set *set, const uint32_t *order, int64_t first, int64_t n,
+                                    int64_t shard, const char *out, struct mode_error *err)
 {
     char *dir = mode_xasprintf("%s/train/%lld", out, (long long)(shard % 100));
     char *path = mode_xasprintf("%s/%lld.tar", dir, (long long)shard);
@@ -107,8 +107,7 @@ static int class_of(const struct classes *c, char *label)
     return (int)(at - c->name);
 }
 
-static enum mode_status write_text(const char *dir, const char *name, const char *text,
-                                   struct mode_error *err)
+static enum mode_status write_text(const char *dir, const char *name, const char *text, struct mode_error *err)
 {
     char *path = mode_path_join(dir, name);
     enum mode_status st = mode_file_write_atomic(path, text, strlen(text), err);
@@ -116,8 +115,8 @@ static enum mode_status write_text(const char *dir, const char *name, const char
     return st;
 }
 
-static enum mode_status write_pictures(const struct mode_demo_set *set, int task,
-                                       const struct classes *classes, const char *dir, struct mode_error *err)
+static enum mode_status write_pictures(const struct mode_demo_set *set, int task, const struct classes *classes,
+                                       const char *dir, struct mode_error *err)
 {
     bool retrieval = mode_demo_task_info[task].kind == 2;
     char *path = mode_path_join(dir, "test/0.tar");
@@ -141,8 +140,7 @@ static enum mode_status write_pictures(const struct mode_demo_set *set, int task
     return st;
 }
 
-static enum mode_status write_task(const struct mode_demo_set *set, int task, const char *out,
-                                   struct mode_error *err)
+static enum mode_status write_task(const struct mode_demo_set *set, int task, const char *out, struct mode_error *err)
 {
     const struct mode_demo_task_info *info = &mode_demo_task_info[task];
     struct classes classes = list_classes(set, task);
@@ -157,8 +155,7 @@ static enum mode_status write_task(const struct mode_demo_set *set, int task, co
         for (int i = 0; i < classes.n; i++) mode_str_printf(&s, "%s\n", classes.name[i]);
         st = write_text(dir, "classnames.txt", s.data, err);
         mode_str_clear(&s);
-        if (st == MODE_OK)
-            st = write_text(dir, "zeroshot_classification_templates.txt", info->templates, err);
+        if (st == MODE_OK) st = write_text(dir, "zeroshot_classification_templates.txt", info->templates, err);
     }
     if (st == MODE_OK) st = write_text(test, "nshards.txt", "1\n", err);
     if (st == MODE_OK) st = write_pictures(set, task, &classes, dir, err);
@@ -175,8 +172,7 @@ out:
 static char *version_of(const char *packages, const char *name)
 {
     size_t n = strlen(name);
-    for (const char *line = packages; line && *line;
-         line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
+    for (const char *line = packages; line && *line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
         if (!strncmp(line, name, n) && line[n] == '\t')
             return mode_xasprintf("%.*s", (int)strcspn(line + n + 1, "\t\n"), line + n + 1);
     return mode_xstrdup("unknown");
@@ -185,9 +181,9 @@ static char *version_of(const char *packages, const char *name)
 static void table_of_sources(struct mode_str *s, const struct mode_demo_set *set, const char *packages)
 {
     int64_t all_train = 0, all_held = 0;
-    mode_str_add_cstr(
-        s, "| source | package | version | licence of the pictures | training pairs | held-out pictures |\n"
-           "| --- | --- | --- | --- | ---: | ---: |\n");
+    mode_str_add_cstr(s,
+                      "| source | package | version | licence of the pictures | training pairs | held-out pictures |\n"
+                      "| --- | --- | --- | --- | ---: | ---: |\n");
     for (int k = 0; k < MODE_DEMO_SOURCES; k++) {
         const struct mode_demo_source_info *info = &mode_demo_source_info[k];
         int64_t train = 0, held = 0;
@@ -198,12 +194,11 @@ static void table_of_sources(struct mode_str *s, const struct mode_demo_set *set
         all_held += held;
         if (!train && !held) continue;
         char *version = version_of(packages, info->package);
-        mode_str_printf(s, "| %s | %s | %s | %s | %lld | %lld |\n", info->name, info->package, version,
-                        info->licence, (long long)train, (long long)held);
+        mode_str_printf(s, "| %s | %s | %s | %s | %lld | %lld |\n", info->name, info->package, version, info->licence,
+                        (long long)train, (long long)held);
         free(version);
     }
-    mode_str_printf(s, "| **sum** | | | | **%lld** | **%lld** |\n", (long long)all_train,
-                    (long long)all_held);
+    mode_str_printf(s, "| **sum** | | | | **%lld** | **%lld** |\n", (long long)all_train, (long long)all_held);
     char *cldr = version_of(packages, "unicode-cldr-core"), *data = version_of(packages, "unicode-data");
     char *font = version_of(packages, "fonts-dejavu-core");
     mode_str_printf(s,
@@ -218,8 +213,7 @@ static void table_of_sources(struct mode_str *s, const struct mode_demo_set *set
 
 static void table_of_tasks(struct mode_str *s, const struct mode_demo_set *set)
 {
-    mode_str_add_cstr(
-        s, "| evaluation set | pictures | classes | largest class |\n| --- | ---: | ---: | ---: |\n");
+    mode_str_add_cstr(s, "| evaluation set | pictures | classes | largest class |\n| --- | ---: | ---: | ---: |\n");
     for (int t = 0; t < MODE_DEMO_TASKS; t++) {
         struct classes classes = list_classes(set, t);
         int64_t n = 0, largest = 0;
@@ -233,8 +227,8 @@ static void table_of_tasks(struct mode_str *s, const struct mode_demo_set *set)
         if (n && mode_demo_task_info[t].kind == 2)
             mode_str_printf(s, "| %s | %lld | retrieval | |\n", mode_demo_task_info[t].name, (long long)n);
         else if (n)
-            mode_str_printf(s, "| %s | %lld | %d | %.3f |\n", mode_demo_task_info[t].name, (long long)n,
-                            classes.n, (double)largest / (double)n);
+            mode_str_printf(s, "| %s | %lld | %d | %.3f |\n", mode_demo_task_info[t].name, (long long)n, classes.n,
+                            (double)largest / (double)n);
         free(in_class);
         free(classes.name);
     }
@@ -247,8 +241,7 @@ static void table_of_losses(struct mode_str *s, const struct mode_demo_set *set)
         const char *name = mode_demo_source_info[k].name;
         for (int i = 0; i < set->n_tallies; i++)
             if ((int)set->tallies[i].source == k)
-                mode_str_printf(s, "| %s | %s | %lld |\n", name, set->tallies[i].reason,
-                                (long long)set->tallies[i].n);
+                mode_str_printf(s, "| %s | %s | %lld |\n", name, set->tallies[i].reason, (long long)set->tallies[i].n);
         for (int held = 0; held < 2; held++)
             for (int f = MODE_DEMO_KEPT + 1; f < MODE_DEMO_FATES; f++) {
                 int64_t n = 0;
@@ -263,9 +256,8 @@ static void table_of_losses(struct mode_str *s, const struct mode_demo_set *set)
     }
     for (int64_t i = 0; i < set->n; i++)
         if (set->items[i].fate == MODE_DEMO_UNPARSABLE)
-            mode_str_printf(s, "\n- %s/%s does not parse: %s",
-                            mode_demo_source_info[set->items[i].source].name, set->items[i].origin,
-                            set->items[i].detail);
+            mode_str_printf(s, "\n- %s/%s does not parse: %s", mode_demo_source_info[set->items[i].source].name,
+                            set->items[i].origin, set->items[i].detail);
     mode_str_add_cstr(s, "\n");
 }
 
@@ -286,9 +278,8 @@ enum mode_status mode_demo_write(const struct mode_demo_set *set, const char *pa
         mode_str_printf(&s, "# Demo data, profile %s\n\n", profile);
         table_of_sources(&s, set, versions);
         if (!tuxpaint)
-            mode_str_add_cstr(&s,
-                              "\nTux Paint's stamps (tuxpaint-stamps-default, 160 MB) are left out: three "
-                              "classification sets and one retrieval set less.\n");
+            mode_str_add_cstr(&s, "\nTux Paint's stamps (tuxpaint-stamps-default, 160 MB) are left out: three "
+                                  "classification sets and one retrieval set less.\n");
         mode_str_add_cstr(&s, "\n");
         table_of_tasks(&s, set);
         fputs(s.data, stdout);

@@ -73,8 +73,8 @@ static void test_wrong_words_are_refused_by_name(void **state)
     struct opts o;
     struct mode_error err = {0};
     int n;
-    const char *unknown[] = {"verb", "--batsh", "3"}, *number[] = {"verb", "--batch", "3x"}, *missing[] = {"verb", "--lr"},
-               *no_text[] = {"verb", "--no-model-dir"};
+    const char *unknown[] = {"verb", "--batsh", "3"}, *number[] = {"verb", "--batch", "3x"},
+               *missing[] = {"verb", "--lr"}, *no_text[] = {"verb", "--no-model-dir"};
     assert_int_equal(parse(&o, &n, &err, 3, unknown), MODE_E_USAGE);
     assert_non_null(strstr(err.text, "--batsh"));
     assert_int_equal(parse(&o, &n, &err, 3, number), MODE_E_USAGE);

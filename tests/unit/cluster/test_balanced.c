@@ -17,8 +17,7 @@ static void fill(float *x, int64_t n, uint64_t stream)
     for (int64_t i = 0; i < n; i++) x[i] = (float)mode_rng_normal(&r);
 }
 
-static struct mode_balanced_stats assign(int32_t *id, const float *x, int n, const float *c, int k, int d,
-                                         double tol)
+static struct mode_balanced_stats assign(int32_t *id, const float *x, int n, const float *c, int k, int d, double tol)
 {
     struct mode_cost cost;
     struct mode_balanced_stats s;
@@ -152,8 +151,7 @@ static void test_candidate_lists_do_not_change_the_bound(void **state)
     int32_t id[N];
     fill(x, N * D, 1);
     fill(c, K * D, 2);
-    for (int i = 0; i < N * D; i++)
-        x[i] *= 0.2f; /* crowded in the middle: most are priced out of their first list */
+    for (int i = 0; i < N * D; i++) x[i] *= 0.2f; /* crowded in the middle: most are priced out of their first list */
     struct mode_balanced_params p = {.tolerance = 1e-5, .candidates = 64, .keep_bytes = 1 << 30};
     struct mode_balanced_stats s64, s2;
     struct mode_cost cost;
@@ -166,8 +164,7 @@ static void test_candidate_lists_do_not_change_the_bound(void **state)
     check_sizes(id, N, K);
     mode_cost_close(&cost);
     assert_true(s2.refreshed > 0);
-    assert_true(fabs(s2.objective - s64.objective) <=
-                N * (s2.epsilon > s64.epsilon ? s2.epsilon : s64.epsilon) + 1e-3);
+    assert_true(fabs(s2.objective - s64.objective) <= N * (s2.epsilon > s64.epsilon ? s2.epsilon : s64.epsilon) + 1e-3);
     free(x);
     free(c);
 }

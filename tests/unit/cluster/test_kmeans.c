@@ -224,8 +224,8 @@ static void test_nearest_equals_a_plain_loop(void **state)
             assert_true(fabs(distance[i] - (metric == MODE_METRIC_COSINE ? best : sqrt(best))) < 1e-6);
         }
         for (int i = 0; i < N; i += 101) { /* one row alone: the same bits as among all */
-            assert_int_equal(
-                mode_nearest(&one, &alone, (enum mode_metric)metric, x + i * D, 1, c, K, D, NULL), MODE_OK);
+            assert_int_equal(mode_nearest(&one, &alone, (enum mode_metric)metric, x + i * D, 1, c, K, D, NULL),
+                             MODE_OK);
             assert_int_equal(one, id[i]);
             assert_true(alone == distance[i]);
         }

@@ -33,8 +33,16 @@ static void say(struct core *c, enum core_event_type type, const char *session, 
 
 static void hello(struct core *c, const char *session, const char *name, uint32_t slots, int64_t now)
 {
-    core_handle(c, &(struct core_event){.type = CORE_EV_HELLO, .session = session, .service = "embed", .code = "v",
-                                        .name = name, .node = name, .build = "v", .n = slots}, now);
+    core_handle(c,
+                &(struct core_event){.type = CORE_EV_HELLO,
+                                     .session = session,
+                                     .service = "embed",
+                                     .code = "v",
+                                     .name = name,
+                                     .node = name,
+                                     .build = "v",
+                                     .n = slots},
+                now);
     say(c, CORE_EV_CREDIT, session, slots, now);
 }
 
@@ -48,8 +56,11 @@ static const struct core_action *find(const struct core *c, enum core_action_typ
 static void about(struct core *c, enum core_event_type type, const char *session, const char *key, uint64_t fence,
                   bool ok, enum core_fail why, int64_t now)
 {
-    core_handle(c, &(struct core_event){.type = type, .session = session, .key = key, .fence = fence, .ok = ok,
-                                        .fail = why, .text = "because"}, now);
+    core_handle(
+        c,
+        &(struct core_event){
+            .type = type, .session = session, .key = key, .fence = fence, .ok = ok, .fail = why, .text = "because"},
+        now);
 }
 
 static void test_hands_out_no_more_than_the_credit(void **state)
@@ -260,9 +271,18 @@ static void test_held_lease_survives_a_restart(void **state)
         c.settled_ms = 2000;
         uint32_t t = want(&c, key_a, 0, false, 0);
         if (!forgotten) core_task_restore(&c, t, CORE_LEASED, 1, fence, failures, 0);
-        core_handle(&c, &(struct core_event){.type = CORE_EV_HELLO, .session = session_1, .service = "embed",
-                                             .code = "v", .name = "w1", .node = "n", .build = "v", .n = 1,
-                                             .held = &held, .n_held = 1}, 100);
+        core_handle(&c,
+                    &(struct core_event){.type = CORE_EV_HELLO,
+                                         .session = session_1,
+                                         .service = "embed",
+                                         .code = "v",
+                                         .name = "w1",
+                                         .node = "n",
+                                         .build = "v",
+                                         .n = 1,
+                                         .held = &held,
+                                         .n_held = 1},
+                    100);
         assert_non_null(find(&c, CORE_ACT_KEPT));
         assert_int_equal(c.task[t].state, CORE_LEASED);
         assert_true(c.task[t].fence == fence);

@@ -117,7 +117,8 @@ static void carry_out(struct sim *s, const struct core_action *a)
 {
     if (a->type == CORE_ACT_RECORD || a->type == CORE_ACT_CLAIM) {
         const struct core_task *t = &s->core.task[a->task];
-        s->redis[a->task] = (struct redis_copy){.known = true, .state = a->state, .attempt = t->attempt, .fence = t->fence};
+        s->redis[a->task] = (struct redis_copy){
+            .known = true, .state = a->state, .attempt = t->attempt, .fence = t->fence};
         memcpy(s->redis[a->task].failures, t->failures, sizeof t->failures);
     }
     if (a->type == CORE_ACT_CLAIM) {
@@ -132,7 +133,10 @@ static void carry_out(struct sim *s, const struct core_action *a)
     int w = 0;
     while (w < WORKERS && strcmp(s->worker[w].session, a->session) != 0) w++;
     if (w == WORKERS || a->type == CORE_ACT_CHECK || a->type == CORE_ACT_KEPT) return;
-    post(s, (struct message){.worker = w, .to_worker = true, .action = a->type, .fence = a->fence,
+    post(s, (struct message){.worker = w,
+                             .to_worker = true,
+                             .action = a->type,
+                             .fence = a->fence,
                              .task = a->key[0] ? core_find_task(&s->core, a->key) : CORE_NONE});
 }
 
@@ -144,9 +148,13 @@ static void settle(struct sim *s)
             struct core_action a = c->action[i];
             if (a.type != CORE_ACT_CHECK) continue;
             s->n_expired += !a.session[0];
-            core_handle(c, &(struct core_event){.type = CORE_EV_CHECKED, .key = a.key, .fence = a.fence,
-                                                .session = a.session,
-                                                .ok = s->committed_by[core_find_task(c, a.key)] != 0}, s->now);
+            core_handle(c,
+                        &(struct core_event){.type = CORE_EV_CHECKED,
+                                             .key = a.key,
+                                             .fence = a.fence,
+                                             .session = a.session,
+                                             .ok = s->committed_by[core_find_task(c, a.key)] != 0},
+                        s->now);
         }
         size_t n = c->n_actions;
         struct core_action *action = c->action;
@@ -232,7 +240,8 @@ static void to_core(struct sim *s, const struct message *m)
     const struct sim_worker *x = &s->worker[m->worker];
     char key[CORE_KEY] = "";
     struct core_lease held[TASKS];
-    struct core_event e = {.type = m->event, .session = m->session, .key = key, .fence = m->fence, .n = m->n, .ok = m->n};
+    struct core_event e = {
+        .type = m->event, .session = m->session, .key = key, .fence = m->fence, .n = m->n, .ok = m->n};
     if (m->task != CORE_NONE) task_key(key, m->task);
     if (m->event == CORE_EV_HELLO) {
         if (strcmp(m->session, x->session) != 0) return; /* of a process that is gone */
@@ -259,7 +268,7 @@ static void faults(struct sim *s)
     if (chance(s, 5)) memcpy(s->older, s->redis, sizeof s->older);
     if (chance(s, 1)) {
         s->n_rollbacks++;
-        memcpy(s->redis, s->older, sizeof s->redis); /* its tail is lost */
+        memcpy(s->redis, s->older, sizeof s->redis);                /* its tail is lost */
         if (below(s, 3) == 0) memset(s->redis, 0, sizeof s->redis); /* all of it */
         s->n_restarts++;
         boot(s);
@@ -292,7 +301,8 @@ static void step(struct sim *s)
     for (uint32_t t = 0; t < s->core.n_tasks; t++) {
         const struct core_task *x = &s->core.task[t];
         if (x->state == CORE_COMMITTED && !s->committed_by[t]) s->broken = "done without a commit record";
-        if (x->state == CORE_LEASED && s->now - x->heard_ms > s->opt.lease_ms + 2000) s->broken = "leased to the silent";
+        if (x->state == CORE_LEASED && s->now - x->heard_ms > s->opt.lease_ms + 2000)
+            s->broken = "leased to the silent";
         if (x->state == CORE_QUARANTINED) s->broken = "given up without anybody's guilt";
     }
 }

@@ -66,9 +66,11 @@ static int tear_down(void **state)
 
 static void commit(const struct plan_node *x)
 {
-    static const char *const all[] = {"captions.bin", "feat.safetensors", "centres.safetensors", "assign.safetensors",
-                                      "open_clip_config.json", "open_clip_model.safetensors", "steps.jsonl", "train.json",
-                                      "logits.safetensors", "metrics.json"};
+    static const char *const all[] = {"captions.bin",          "feat.safetensors",
+                                      "centres.safetensors",   "assign.safetensors",
+                                      "open_clip_config.json", "open_clip_model.safetensors",
+                                      "steps.jsonl",           "train.json",
+                                      "logits.safetensors",    "metrics.json"};
     enum { N = sizeof all / sizeof all[0] };
     struct mode_error err = {0};
     Mode__Commit c = MODE__COMMIT__INIT;
@@ -95,7 +97,10 @@ static void commit(const struct plan_node *x)
 struct what { /* of the spec, each may be changed alone */
     const char *captions_seed, *pooling, *fine, *lr, *batch, *router, *total;
 };
-#define AS_BEFORE {"1", "mean", "8", "1e-3", "100", "paper", "12"}
+#define AS_BEFORE                                                                                                      \
+    {                                                                                                                  \
+        "1", "mean", "8", "1e-3", "100", "paper", "12"                                                                 \
+    }
 
 /* Do the whole run; executed[stage] = tasks that were not found done. */
 static void run(unsigned executed[PLAN_STAGES], struct what w)
@@ -104,11 +109,12 @@ static void run(unsigned executed[PLAN_STAGES], struct what w)
     struct mode_error err = {0};
     struct plan *p;
     uint32_t n;
-    char *text = mode_xasprintf("name: x\ndata: {train: shards}\ncaptions: {seed: %s}\nencoder: {dir: enc, pooling: %s}\n"
-                                "cluster: {fine: %s, coarse: 2}\nmodel: ViT-B-32\ntokenizer: {merges: m.gz}\n"
-                                "train: {lr: %s, batch: 100, seed_steps: 10, total_steps: %s}\n"
-                                "evaluate: {tasks: tasks, batch: %s}\nensemble: {router: %s}\n",
-                                w.captions_seed, w.pooling, w.fine, w.lr, w.total, w.batch, w.router);
+    char *text = mode_xasprintf(
+        "name: x\ndata: {train: shards}\ncaptions: {seed: %s}\nencoder: {dir: enc, pooling: %s}\n"
+        "cluster: {fine: %s, coarse: 2}\nmodel: ViT-B-32\ntokenizer: {merges: m.gz}\n"
+        "train: {lr: %s, batch: 100, seed_steps: 10, total_steps: %s}\n"
+        "evaluate: {tasks: tasks, batch: %s}\nensemble: {router: %s}\n",
+        w.captions_seed, w.pooling, w.fine, w.lr, w.total, w.batch, w.router);
     memset(executed, 0, PLAN_STAGES * sizeof *executed);
     if (mode_spec_parse(&spec, text, folder, "spec", &err)) fail_msg("%s", err.text);
     if (plan_open(&p, &spec, store, &world, &err)) fail_msg("%s", err.text);
@@ -182,8 +188,11 @@ static void test_what_is_behind_a_lost_task_is_lost_and_comes_back(void **state)
     struct mode_error err = {0};
     struct plan *p;
     uint32_t n, live = 0, first = PLAN_NONE;
-    assert_int_equal(mode_spec_parse(&spec, "name: y\nseed: 99\ndata: {train: shards}\nencoder: {dir: enc}\n"
-                                            "model: ViT-B-32\ntokenizer: {merges: m.gz}\n", folder, "spec", &err), MODE_OK);
+    assert_int_equal(mode_spec_parse(&spec,
+                                     "name: y\nseed: 99\ndata: {train: shards}\nencoder: {dir: enc}\n"
+                                     "model: ViT-B-32\ntokenizer: {merges: m.gz}\n",
+                                     folder, "spec", &err),
+                     MODE_OK);
     assert_int_equal(plan_open(&p, &spec, store, &world, &err), MODE_OK);
     while (!plan_next(p, &n, &err) && n != PLAN_NONE) {
         if (first == PLAN_NONE) first = n;
@@ -193,7 +202,7 @@ static void test_what_is_behind_a_lost_task_is_lost_and_comes_back(void **state)
     plan_lost(p, first);
     assert_int_equal(p->node[p->first[PLAN_ENSEMBLE]].state, PLAN_LOST);
     assert_int_equal(p->node[p->first[PLAN_EMBED] + 1].state, PLAN_WAITING); /* of the other shard */
-    assert_false(plan_stuck(p)); /* the other caption task still runs */
+    assert_false(plan_stuck(p));                                             /* the other caption task still runs */
     plan_lost(p, first + 1);
     assert_true(plan_stuck(p));
     plan_revive(p, first);

@@ -87,8 +87,7 @@ static void test_a_view_is_a_crop(void **state)
         const int ow = 1 + (int)mode_rng_below(&r, 60), oh = 1 + (int)mode_rng_below(&r, 60);
         struct mode_image crop = {.rgb = malloc((size_t)w * (size_t)h * 3), .width = w, .height = h}, out;
         for (int i = 0; i < h; i++)
-            memcpy(crop.rgb + (size_t)i * (size_t)w * 3, pixels + ((size_t)(y + i) * W + (size_t)x) * 3,
-                   (size_t)w * 3);
+            memcpy(crop.rgb + (size_t)i * (size_t)w * 3, pixels + ((size_t)(y + i) * W + (size_t)x) * 3, (size_t)w * 3);
         assert_int_equal(mode_image_resize(&out, &crop, ow, oh, 0, 0, w, h, &err), MODE_OK);
         const size_t last = ((size_t)(y + h - 1) * W + (size_t)(x + w)) * 3;
         const struct mode_rgb_view view = {.rgb = pixels + ((size_t)y * W + (size_t)x) * 3,

@@ -34,7 +34,8 @@ static void refused_as(const char *header, size_t n_data, enum mode_status want,
     struct mode_error err = {0};
     put(header, strlen(header), zeros, n_data);
     enum mode_status st = mode_safetensors_open(&f, path, &err);
-    if (st != want || !strstr(err.text, words)) fail_msg("%s: got %s: %s; expected \"%s\"", header, mode_status_name(st), err.text, words);
+    if (st != want || !strstr(err.text, words))
+        fail_msg("%s: got %s: %s; expected \"%s\"", header, mode_status_name(st), err.text, words);
     assert_non_null(strstr(err.text, path));
     assert_null(f.tensors);
     assert_null(f.map.data);
@@ -50,9 +51,10 @@ static void test_a_hand_made_file_reads(void **state)
     (void)state;
     struct mode_safetensors f;
     struct mode_error err = {0};
-    const char *header = "{\"b\":{\"dtype\":\"I64\",\"shape\":[1],\"data_offsets\":[4,12]},\"__metadata__\":{\"k\":\"v\"},"
-                         "\"a\":{\"shape\":[],\"dtype\":\"F32\",\"data_offsets\":[0,4]},"
-                         "\"none\":{\"dtype\":\"F32\",\"shape\":[0,9],\"data_offsets\":[4,4]}}   ";
+    const char
+        *header = "{\"b\":{\"dtype\":\"I64\",\"shape\":[1],\"data_offsets\":[4,12]},\"__metadata__\":{\"k\":\"v\"},"
+                  "\"a\":{\"shape\":[],\"dtype\":\"F32\",\"data_offsets\":[0,4]},"
+                  "\"none\":{\"dtype\":\"F32\",\"shape\":[0,9],\"data_offsets\":[4,4]}}   ";
     const unsigned char data[12] = {0, 0, 0x80, 0x3f, 7};
     put(header, strlen(header), data, sizeof data);
     assert_int_equal(mode_safetensors_open(&f, path, &err), MODE_OK);
@@ -165,7 +167,9 @@ static void test_header_caps_hold_at_the_limit_and_past_it(void **state)
     }
     struct mode_str s = {0}; /* exactly 16 MiB of header: legal, if blank */
     mode_str_add_cstr(&s, "{}");
-    while (s.len < (size_t)16 << 20) mode_str_add(&s, "                                                              ", 62 < (16u << 20) - s.len ? 62 : (16u << 20) - s.len);
+    while (s.len < (size_t)16 << 20)
+        mode_str_add(&s, "                                                              ",
+                     62 < (16u << 20) - s.len ? 62 : (16u << 20) - s.len);
     put(s.data, s.len, NULL, 0);
     assert_int_equal(mode_safetensors_open(&f, path, &err), MODE_OK);
     mode_safetensors_close(&f);
@@ -258,7 +262,8 @@ static void test_damaged_files_never_lead_astray(void **state)
         }
         unsigned sum = 0;
         for (size_t i = 0; i < s.n_tensors; i++)
-            for (size_t b = 0; b < mode_tensor_bytes(&s.tensors[i]); b++) sum += ((const unsigned char *)s.tensors[i].data)[b];
+            for (size_t b = 0; b < mode_tensor_bytes(&s.tensors[i]); b++)
+                sum += ((const unsigned char *)s.tensors[i].data)[b];
         assert_true(sum < 1u << 20);
         opened++;
         mode_safetensors_close(&s);

@@ -135,12 +135,11 @@ static void test_kinds_and_names(void **state)
         const char *name;
         enum mode_tar_kind kind;
         uint64_t size;
-    } want[] = {{"folder/", MODE_TAR_FOLDER, 0},    {"folder/a.txt", MODE_TAR_FILE, 5},
-                {"old/", MODE_TAR_FOLDER, 0},       {"link", MODE_TAR_LINK, 0},
-                {"hard", MODE_TAR_LINK, 0},         {"tty", MODE_TAR_DEVICE, 0},
-                {long_name, MODE_TAR_FILE, 3},      {"caf\xc3\xa9.x", MODE_TAR_FILE, 2},
-                {"after global", MODE_TAR_FILE, 1}, {"sparse", MODE_TAR_SPARSE, 512},
-                {"weird", MODE_TAR_OTHER, 700}};
+    } want[] = {
+        {"folder/", MODE_TAR_FOLDER, 0},  {"folder/a.txt", MODE_TAR_FILE, 5},  {"old/", MODE_TAR_FOLDER, 0},
+        {"link", MODE_TAR_LINK, 0},       {"hard", MODE_TAR_LINK, 0},          {"tty", MODE_TAR_DEVICE, 0},
+        {long_name, MODE_TAR_FILE, 3},    {"caf\xc3\xa9.x", MODE_TAR_FILE, 2}, {"after global", MODE_TAR_FILE, 1},
+        {"sparse", MODE_TAR_SPARSE, 512}, {"weird", MODE_TAR_OTHER, 700}};
     assert_int_equal(f.n, sizeof want / sizeof *want);
     for (int i = 0; i < f.n; i++) {
         if (i != 6) assert_string_equal(f.m[i].name, want[i].name);

@@ -37,7 +37,8 @@ static void drop(const char *name)
 
 /* ---- BERT ------------------------------------------------------------------------------------------------ */
 
-static void check_ids(const struct mode_tokenizer *t, const char *text, size_t n_bytes, int max, const int32_t *want, int n_want)
+static void check_ids(const struct mode_tokenizer *t, const char *text, size_t n_bytes, int max, const int32_t *want,
+                      int n_want)
 {
     int32_t ids[64];
     int n = mode_tokenizer_encode(t, text, n_bytes, ids, max);
@@ -45,11 +46,13 @@ static void check_ids(const struct mode_tokenizer *t, const char *text, size_t n
     for (int i = 0; i < n; i++)
         if (ids[i] != want[i]) fail_msg("\"%s\": id %d is %d, expected %d", text, i, ids[i], want[i]);
 }
-#define IDS(t, text, max, ...)                                                                               \
+#define IDS(t, text, max, ...)                                                                                         \
     check_ids(t, text, strlen(text), max, (const int32_t[]){__VA_ARGS__}, sizeof((const int32_t[]){__VA_ARGS__}) / 4)
 
-/* 0 [PAD] 1 [UNK] 2 [CLS] 3 [SEP] 4 [MASK] 5 a 6 cat 7 ##s 8 ! 9 un 10 ##able 11 ##a 12 cafe 13 chinese "middle" 14 Cat */
-static const char vocab[] = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\ncat\n##s\n!\nun\n##able\n##a\ncafe\n\xe4\xb8\xad\nCat\n";
+/* 0 [PAD] 1 [UNK] 2 [CLS] 3 [SEP] 4 [MASK] 5 a 6 cat 7 ##s 8 ! 9 un 10 ##able 11 ##a 12 cafe 13 chinese "middle" 14 Cat
+ */
+static const char vocab[] =
+    "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\ncat\n##s\n!\nun\n##able\n##a\ncafe\n\xe4\xb8\xad\nCat\n";
 
 static void test_wordpiece(void **state)
 {
@@ -63,10 +66,17 @@ static void test_wordpiece(void **state)
     IDS(t, "A cats!", 8, 2, 5, 6, 7, 8, 3);
     IDS(t, "unable una unx", 16, 2, 9, 10, 9, 11, 1, 3); /* one unknown for the whole word */
     IDS(t, "CAF\xc3\x89", 8, 2, 12, 3);                  /* lower case, accent stripped     */
-    IDS(t, "cat\xe4\xb8\xad" "cat", 8, 2, 6, 13, 6, 3);  /* CJK stands apart                */
-    IDS(t, "c\x01" "a\xef\xbf\xbdt\xc2\xa0" "a", 8, 2, 6, 5, 3);
+    IDS(t,
+        "cat\xe4\xb8\xad"
+        "cat",
+        8, 2, 6, 13, 6, 3); /* CJK stands apart                */
+    IDS(t,
+        "c\x01"
+        "a\xef\xbf\xbdt\xc2\xa0"
+        "a",
+        8, 2, 6, 5, 3);
     IDS(t, "a [MASK][UNK] [mask]", 16, 2, 5, 4, 1, 1, 1, 1, 3); /* specials by exact spelling only */
-    IDS(t, "a a a a", 4, 2, 5, 5, 3);                     /* cut, the end token stays        */
+    IDS(t, "a a a a", 4, 2, 5, 5, 3);                           /* cut, the end token stays        */
     IDS(t, "a a", 4, 2, 5, 5, 3);
     IDS(t, "a", 2, 2, 3);
     char longest[102];
@@ -85,13 +95,14 @@ static void test_wordpiece(void **state)
     drop("tokenizer_config.json");
 }
 
-#define JSON(normalizer, extra)                                                                              \
-    "{\"added_tokens\":[{\"id\":4,\"content\":\"[MASK]\"" extra "}],"                                         \
-    "\"normalizer\":{\"type\":\"" normalizer "\",\"lowercase\":true},"                                        \
-    "\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"},"                                                      \
-    "\"post_processor\":{\"type\":\"BertProcessing\",\"sep\":[\"[SEP]\",3],\"cls\":[\"[CLS]\",2]},"           \
-    "\"model\":{\"type\":\"WordPiece\",\"unk_token\":\"[UNK]\",\"continuing_subword_prefix\":\"##\","         \
-    "\"max_input_chars_per_word\":100,\"vocab\":{\"[UNK]\":1,\"[CLS]\":2,\"[SEP]\":3,\"[MASK]\":4,\"a\":5,\"##b\":6}}}"
+#define JSON(normalizer, extra)                                                                                        \
+    "{\"added_tokens\":[{\"id\":4,\"content\":\"[MASK]\"" extra "}],"                                                  \
+    "\"normalizer\":{\"type\":\"" normalizer "\",\"lowercase\":true},"                                                 \
+    "\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"},"                                                               \
+    "\"post_processor\":{\"type\":\"BertProcessing\",\"sep\":[\"[SEP]\",3],\"cls\":[\"[CLS]\",2]},"                    \
+    "\"model\":{\"type\":\"WordPiece\",\"unk_token\":\"[UNK]\",\"continuing_subword_prefix\":\"##\","                  \
+    "\"max_input_chars_per_word\":100,\"vocab\":{\"[UNK]\":1,\"[CLS]\":2,\"[SEP]\":3,\"[MASK]\":4,\"a\":5,\"##b\":6}}" \
+    "}"
 
 static void test_tokenizer_json(void **state)
 {
@@ -110,8 +121,10 @@ static void test_tokenizer_json(void **state)
         {JSON("BertNormalizer", ",\"lstrip\":true"), "lstrip"},
         {"{}", "normalizer is \"missing\""},
         {"[]", "not a JSON object"},
-        {"{\"normalizer\":{\"type\":\"BertNormalizer\"},\"pre_tokenizer\":{\"type\":\"Whitespace\"}}", "pre_tokenizer is \"Whitespace\""},
-        {"{\"normalizer\":{\"type\":\"BertNormalizer\"},\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"},\"model\":{\"type\":\"BPE\"}}",
+        {"{\"normalizer\":{\"type\":\"BertNormalizer\"},\"pre_tokenizer\":{\"type\":\"Whitespace\"}}",
+         "pre_tokenizer is \"Whitespace\""},
+        {"{\"normalizer\":{\"type\":\"BertNormalizer\"},\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"},\"model\":{"
+         "\"type\":\"BPE\"}}",
          "model is \"BPE\""},
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {

@@ -29,8 +29,7 @@ static void test_same_pixels_become_one_with_all_captions(void **state)
 {
     (void)state;
     struct mode_demo_set set = {0};
-    for (int i = 0; i < 3; i++)
-        add(&set, false, 0, i == 0 ? "first" : i == 1 ? "second" : "third")->sig.pixels[0] = 7;
+    for (int i = 0; i < 3; i++) add(&set, false, 0, i == 0 ? "first" : i == 1 ? "second" : "third")->sig.pixels[0] = 7;
     add(&set, false, 0, "another");
     add(&set, true, 0, "other side")->sig.pixels[0] = 7; /* a held-out picture is not merged into training */
     mode_demo_merge_same(&set);

@@ -51,8 +51,7 @@ static void test_texts_are_long_enough_and_distinct(void **state)
     assert_false(mode_demo_texts_add(&t, "ab"));
     assert_false(mode_demo_texts_add(&t, "\u00e9\u00e9")); /* 4 bytes, 2 characters */
     assert_int_equal(t.n, 2);
-    for (char c = 'a'; t.n < MODE_DEMO_TEXTS_MAX; c++)
-        assert_true(mode_demo_texts_add(&t, (char[]){c, c, c, 0}));
+    for (char c = 'a'; t.n < MODE_DEMO_TEXTS_MAX; c++) assert_true(mode_demo_texts_add(&t, (char[]){c, c, c, 0}));
     assert_false(mode_demo_texts_add(&t, "one too many"));
     mode_demo_texts_clear(&t);
     assert_int_equal(t.n, 0);
@@ -85,11 +84,9 @@ static void test_a_collections_title_is_not_the_pictures(void **state)
     (void)state;
     assert_true(mode_demo_title_is_own("Peacock"));
     assert_true(mode_demo_title_is_own("people at work"));
-    static const char *const not_own[] = {
-        "",        "people",      "Part of a set", "Lemon SVG theme", "AIGA symbol",
-        "a@b.org", "drawing.SVG", "built in 1999", "untitled 3",      "new drawing"};
-    for (size_t i = 0; i < sizeof not_own / sizeof *not_own; i++)
-        assert_false(mode_demo_title_is_own(not_own[i]));
+    static const char *const not_own[] = {"",        "people",      "Part of a set", "Lemon SVG theme", "AIGA symbol",
+                                          "a@b.org", "drawing.SVG", "built in 1999", "untitled 3",      "new drawing"};
+    for (size_t i = 0; i < sizeof not_own / sizeof *not_own; i++) assert_false(mode_demo_title_is_own(not_own[i]));
 }
 
 static void test_keywords(void **state)

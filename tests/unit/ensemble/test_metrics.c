@@ -166,12 +166,9 @@ static void test_agrees_with_sorting(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_hand_checked_classification),
-        cmocka_unit_test(test_equal_scores_go_to_the_lower_index),
-        cmocka_unit_test(test_hand_checked_roc_auc),
-        cmocka_unit_test(test_hand_checked_retrieval),
-        cmocka_unit_test(test_bad_input_is_refused),
-        cmocka_unit_test(test_agrees_with_sorting),
+        cmocka_unit_test(test_hand_checked_classification), cmocka_unit_test(test_equal_scores_go_to_the_lower_index),
+        cmocka_unit_test(test_hand_checked_roc_auc),        cmocka_unit_test(test_hand_checked_retrieval),
+        cmocka_unit_test(test_bad_input_is_refused),        cmocka_unit_test(test_agrees_with_sorting),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -95,8 +95,7 @@ static void test_paper_gives_the_papers_formula(void **state)
     mode_router_weights(w, &near, MODE_ROUTER_PAPER, &defaults);
     assert_true(fabs(w[0] - 1 / (1 + exp(-200 * a))) < 1e-5);
     double q[300 * 2];
-    mode_router_query_weights(q, &near, MODE_ROUTER_PAPER,
-                              &defaults); /* a query alone: plain lambda, no factor */
+    mode_router_query_weights(q, &near, MODE_ROUTER_PAPER, &defaults); /* a query alone: plain lambda, no factor */
     a = exp(-0.36 / 0.2);
     assert_true(fabs(q[0] - exp(a) / (exp(a) + 1)) < 1e-6);
     assert_true(fabs(q[2 * 299 + 1] - exp(a) / (exp(a) + 1)) < 1e-6);
@@ -108,11 +107,11 @@ static void shuffle(struct mode_near *near, uint64_t seed)
     struct mode_rng r = mode_rng_for(seed, MODE_RNG_TEST, 0, 0);
     for (int i = near->k - 1; i > 0; i--) {
         int j = (int)mode_rng_below(&r, (uint64_t)i + 1);
-#define SWAP(type, v)                                                                                        \
-    do {                                                                                                     \
-        type t = near->v[i];                                                                                 \
-        near->v[i] = near->v[j];                                                                             \
-        near->v[j] = t;                                                                                      \
+#define SWAP(type, v)                                                                                                  \
+    do {                                                                                                               \
+        type t = near->v[i];                                                                                           \
+        near->v[i] = near->v[j];                                                                                       \
+        near->v[j] = t;                                                                                                \
     } while (0)
         SWAP(int32_t, expert);
         SWAP(int32_t, coarse_id);
@@ -195,13 +194,8 @@ static void test_words_find_their_centres_and_experts(void **state)
     float fine[] = {1, 0, 0, 1, -1, 0, 0, -1}, coarse[] = {.5f, .5f, -.5f, -.5f},
           words[] = {0.8f, 0.6f, -0.6f, 0.8f, 0, -1};
     int32_t map[] = {1, 0, 1, 0};
-    struct mode_centres c = {.m = 4,
-                             .n = 2,
-                             .d = 2,
-                             .fine = fine,
-                             .coarse = coarse,
-                             .fine_to_coarse = map,
-                             .metric = MODE_METRIC_EUCLIDEAN};
+    struct mode_centres c = {
+        .m = 4, .n = 2, .d = 2, .fine = fine, .coarse = coarse, .fine_to_coarse = map, .metric = MODE_METRIC_EUCLIDEAN};
     struct mode_near near;
     struct mode_error err;
     assert_int_equal(mode_near_open(&near, &c, words, 3, &err), MODE_OK);

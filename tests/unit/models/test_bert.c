@@ -28,10 +28,12 @@ static void drop(const char *name)
     free(path);
 }
 
-static const char *const texts[] = {"a", "b a c d a b c d", "", "c", "d d d d d d d d d d d d d d d d d d d d", "a b", "b a"};
+static const char *const texts[] = {"a",  "b a c d a b c d", "", "c", "d d d d d d d d d d d d d d d d d d d d", "a b",
+                                    "b a"};
 enum { N_TEXTS = sizeof texts / sizeof texts[0] };
 
-static void encode(float out[N_TEXTS][TINY_WIDTH], struct mode_backend *be, const char *pooling, const char *const *which, size_t n)
+static void encode(float out[N_TEXTS][TINY_WIDTH], struct mode_backend *be, const char *pooling,
+                   const char *const *which, size_t n)
 {
     struct mode_text_encoder *enc;
     struct mode_error err = {0};
@@ -55,7 +57,8 @@ static void test_backends_agree_and_rows_are_unit(void **state)
             double squares = 0;
             for (int k = 0; k < TINY_WIDTH; k++) {
                 squares += (double)x[i][k] * x[i][k];
-                if (!(fabs((double)x[i][k] - y[i][k]) < 2e-6)) fail_msg("%s: %s: %g, %g", poolings[p], texts[i], x[i][k], y[i][k]);
+                if (!(fabs((double)x[i][k] - y[i][k]) < 2e-6))
+                    fail_msg("%s: %s: %g, %g", poolings[p], texts[i], x[i][k], y[i][k]);
             }
             assert_true(fabs(squares - 1) < 1e-5);
         }
@@ -83,7 +86,8 @@ static void test_a_vector_does_not_depend_on_its_neighbours(void **state)
     assert_int_equal(mode_text_encoder_open(&enc, cpu, dir, "mean", 0, &err), MODE_OK);
     assert_int_equal(mode_text_encoder_encode(enc, out, many, MANY, NULL, NULL, &err), MODE_OK);
     mode_text_encoder_close(&enc);
-    for (int i = 0; i < MANY; i++) assert_memory_equal(out + i * TINY_WIDTH, all[(i * 7 + i / 100) % N_TEXTS], sizeof *all);
+    for (int i = 0; i < MANY; i++)
+        assert_memory_equal(out + i * TINY_WIDTH, all[(i * 7 + i / 100) % N_TEXTS], sizeof *all);
     free(many);
     free(out);
 }
@@ -135,7 +139,8 @@ static void test_identity_says_what_decides_the_vectors(void **state)
     assert_string_equal(mode_text_encoder_id(enc), a);
     mode_text_encoder_close(&enc);
 
-    put("1_Pooling/config.json", "{\"word_embedding_dimension\":12,\"pooling_mode_cls_token\":false,\"pooling_mode_mean_tokens\":true}");
+    put("1_Pooling/config.json",
+        "{\"word_embedding_dimension\":12,\"pooling_mode_cls_token\":false,\"pooling_mode_mean_tokens\":true}");
     put("sentence_bert_config.json", "{\"max_seq_length\":8}");
     assert_int_equal(mode_text_encoder_id_of(dir, NULL, 0, b, &pooling, &max_tokens, &err), MODE_OK);
     assert_string_equal(b + 5 + 16, ":mean:8");

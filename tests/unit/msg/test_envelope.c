@@ -95,13 +95,13 @@ static void test_wrong_values_are_refused_with_a_reason(void **state)
     struct mode_envelope *in;
     struct mode_error err;
     char *text = mode_xcalloc(1, MODE_WIRE_MAX_STRING + 2);
-#define REFUSED(change, word)                                                                                \
-    do {                                                                                                     \
-        sample_init(&s);                                                                                     \
-        change;                                                                                              \
-        assert_int_equal(trip(&s, &in, &err), MODE_E_FORMAT);                                                \
-        assert_null(in);                                                                                     \
-        assert_non_null(strstr(err.text, word));                                                             \
+#define REFUSED(change, word)                                                                                          \
+    do {                                                                                                               \
+        sample_init(&s);                                                                                               \
+        change;                                                                                                        \
+        assert_int_equal(trip(&s, &in, &err), MODE_E_FORMAT);                                                          \
+        assert_null(in);                                                                                               \
+        assert_non_null(strstr(err.text, word));                                                                       \
     } while (0)
     REFUSED(s.e.magic++, "magic");
     REFUSED(s.e.major = 2, "version");
@@ -245,8 +245,8 @@ static void test_wide_messages_meet_the_budget(void **state)
     uint8_t *data = mode_xmalloc(n);
     for (size_t i = 0; i < n; i += 2)
         memcpy(data + i, "\x2a\x00", 2); /* StatusReply.runs = {} : lacks required fields */
-    assert_int_not_equal(
-        mode_unpack(&u, &mode__status_reply__descriptor, data, n, MODE_WIRE_WORKER_BUDGET, 0, &err), MODE_OK);
+    assert_int_not_equal(mode_unpack(&u, &mode__status_reply__descriptor, data, n, MODE_WIRE_WORKER_BUDGET, 0, &err),
+                         MODE_OK);
     for (size_t i = 0; i < n; i += 2) memcpy(data + i, "\x22\x00", 2); /* SubmitReply.warnings = "" */
     assert_int_not_equal(mode_unpack(&u, &mode__submit_reply__descriptor, data, n, 100000, 0, &err), MODE_OK);
     assert_int_equal(err.status, MODE_E_MEMORY);
@@ -294,15 +294,9 @@ static void test_mutations_never_crash(void **state)
         memcpy(bad, data, size);
         size_t n = size;
         for (uint64_t k = 1 + mode_rng_below(&r, 4); k > 0; k--) switch (mode_rng_below(&r, 4)) {
-            case 0:
-                bad[mode_rng_below(&r, n)] ^= (uint8_t)(1u << mode_rng_below(&r, 8));
-                break;
-            case 1:
-                bad[mode_rng_below(&r, n)] = (uint8_t)mode_rng_u32(&r);
-                break;
-            case 2:
-                n = 1 + mode_rng_below(&r, n);
-                break;
+            case 0: bad[mode_rng_below(&r, n)] ^= (uint8_t)(1u << mode_rng_below(&r, 8)); break;
+            case 1: bad[mode_rng_below(&r, n)] = (uint8_t)mode_rng_u32(&r); break;
+            case 2: n = 1 + mode_rng_below(&r, n); break;
             default: {
                 size_t from = mode_rng_below(&r, n), len = mode_rng_below(&r, n - from) % 32,
                        to = mode_rng_below(&r, n);
@@ -344,11 +338,10 @@ static void test_no_message_contains_itself(void **state)
 {
     (void)state;
     const ProtobufCMessageDescriptor *roots[] = {
-        &mode__envelope__descriptor,         &mode__task_spec__descriptor,
-        &mode__commit__descriptor,           &mode__captions_request__descriptor,
-        &mode__embed_request__descriptor,    &mode__cluster_request__descriptor,
-        &mode__assign_request__descriptor,   &mode__train_request__descriptor,
-        &mode__evaluate_request__descriptor, &mode__ensemble_request__descriptor,
+        &mode__envelope__descriptor,         &mode__task_spec__descriptor,     &mode__commit__descriptor,
+        &mode__captions_request__descriptor, &mode__embed_request__descriptor, &mode__cluster_request__descriptor,
+        &mode__assign_request__descriptor,   &mode__train_request__descriptor, &mode__evaluate_request__descriptor,
+        &mode__ensemble_request__descriptor,
     };
     for (size_t i = 0; i < sizeof roots / sizeof *roots; i++) {
         const ProtobufCMessageDescriptor *path[16];

@@ -37,8 +37,7 @@ static int set_up(void **state)
     f->allow = mode_path_join(f->keys, "allow");
     f->ipc = mode_xasprintf("ipc://%s/run/work", f->dir);
     if (mode_keys_generate(f->keys, &f->err) || mode_keys_add(f->keys, "w1", MODE_ROLE_WORKER, &f->err) ||
-        mode_keys_add(f->keys, "ann", MODE_ROLE_ADMIN, &f->err) ||
-        mode_keys_generate(f->other_keys, &f->err) ||
+        mode_keys_add(f->keys, "ann", MODE_ROLE_ADMIN, &f->err) || mode_keys_generate(f->other_keys, &f->err) ||
         mode_keys_add(f->other_keys, "w1", MODE_ROLE_WORKER, &f->err) || mode_net_open(&f->net, &f->err))
         return -1;
     *state = f;
@@ -61,8 +60,7 @@ static int tear_down(void **state)
 
 static void serve_tcp(struct fixture *f, enum mode_wire wire)
 {
-    struct mode_endpoint e = {
-        .endpoint = "tcp://127.0.0.1:*", .wire = wire, .key_dir = f->keys, .key_name = "server"};
+    struct mode_endpoint e = {.endpoint = "tcp://127.0.0.1:*", .wire = wire, .key_dir = f->keys, .key_name = "server"};
     assert_int_equal(mode_net_allow(f->net, f->allow, &f->err), MODE_OK);
     assert_int_equal(mode_socket_bind(&f->server, f->net, &e, &f->err), MODE_OK);
 }
@@ -78,8 +76,7 @@ static enum mode_link news(struct mode_socket *s, struct mode_error *err)
     return MODE_LINK_SAME;
 }
 
-static enum mode_link try_tcp(struct fixture *f, const char *key_dir, const char *name,
-                              const char *server_pub)
+static enum mode_link try_tcp(struct fixture *f, const char *key_dir, const char *name, const char *server_pub)
 {
     struct mode_socket *c;
     struct mode_endpoint e = {.endpoint = mode_socket_endpoint(f->server),
@@ -152,10 +149,8 @@ static void test_tcp_with_keys_both_ways(void **state)
     struct mode_socket *c;
     serve_tcp(f, MODE_WIRE_WORKER);
     assert_int_equal(mode_socket_self_test(f->server, &f->err), MODE_OK);
-    struct mode_endpoint e = {.endpoint = mode_socket_endpoint(f->server),
-                              .wire = MODE_WIRE_WORKER,
-                              .key_dir = f->keys,
-                              .key_name = "w1"};
+    struct mode_endpoint e = {
+        .endpoint = mode_socket_endpoint(f->server), .wire = MODE_WIRE_WORKER, .key_dir = f->keys, .key_name = "w1"};
     assert_int_equal(mode_socket_connect(&c, f->net, &e, &f->err), MODE_OK);
     ping_pong(f, c, "w1");
     mode_socket_close(&c);
@@ -164,8 +159,7 @@ static void test_tcp_with_keys_both_ways(void **state)
 static void test_strangers_are_refused_with_a_sentence(void **state)
 {
     struct fixture *f = *state;
-    char *server = mode_path_join(f->keys, "server.pub"),
-         *wrong = mode_path_join(f->other_keys, "server.pub");
+    char *server = mode_path_join(f->keys, "server.pub"), *wrong = mode_path_join(f->other_keys, "server.pub");
     serve_tcp(f, MODE_WIRE_WORKER);
     /* a key that is not in the list */
     assert_int_equal(try_tcp(f, f->other_keys, "w1", server), MODE_LINK_REFUSED);
@@ -187,8 +181,7 @@ static void test_a_client_without_keys_is_told_so(void **state)
 {
     struct fixture *f = *state;
     struct mode_socket *c;
-    struct mode_endpoint e = {
-        .endpoint = f->ipc, .wire = MODE_WIRE_WORKER, .key_dir = f->keys, .key_name = "server"};
+    struct mode_endpoint e = {.endpoint = f->ipc, .wire = MODE_WIRE_WORKER, .key_dir = f->keys, .key_name = "server"};
     assert_int_equal(mode_net_allow(f->net, f->allow, &f->err), MODE_OK);
     assert_int_equal(mode_socket_bind(&f->server, f->net, &e, &f->err), MODE_OK);
     e.key_dir = NULL;
@@ -305,9 +298,8 @@ static void test_raw_connections_do_no_harm(void **state)
     serve_tcp(f, MODE_WIRE_WORKER);
     assert_int_equal(sscanf(mode_socket_endpoint(f->server), "tcp://127.0.0.1:%d", &port), 1);
     for (int i = 0; i < 50; i++) {
-        struct sockaddr_in a = {.sin_family = AF_INET,
-                                .sin_port = htons((uint16_t)port),
-                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        struct sockaddr_in a = {
+            .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
         fds[i] = socket(AF_INET, SOCK_STREAM, 0);
         assert_int_equal(connect(fds[i], (struct sockaddr *)&a, sizeof a), 0);
         if (i % 2) assert_int_equal(write(fds[i], "GET / HTTP/1.1\r\n\r\n", 18), 18);
@@ -344,8 +336,7 @@ static void test_secret_keys_stay_secret(void **state)
     assert_int_equal(stat(f->keys, &sb), 0);
     assert_int_equal(sb.st_mode & 0777, 0700);
     assert_int_equal(mode_keys_read(&a, f->keys, "w1", &f->err), MODE_OK);
-    assert_int_equal(mode_keys_add(f->keys, "w1", MODE_ROLE_WORKER, &f->err),
-                     MODE_OK); /* again: the same pair */
+    assert_int_equal(mode_keys_add(f->keys, "w1", MODE_ROLE_WORKER, &f->err), MODE_OK); /* again: the same pair */
     assert_int_equal(mode_keys_read(&b, f->keys, "w1", &f->err), MODE_OK);
     assert_string_equal(a.secret_key, b.secret_key);
     assert_int_equal(mode_keys_add(f->keys, "w1", MODE_ROLE_ADMIN, &f->err), MODE_E_VALUE);

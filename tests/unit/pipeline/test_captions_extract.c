@@ -117,8 +117,7 @@ static void test_each_fault_has_its_fate(void **state)
     struct bytes big_jpeg = fixture_jpeg(8, 8, 3, false, 3), cmyk = fixture_jpeg(24, 24, 4, false, 4),
                  grey = fixture_jpeg(24, 24, 1, true, 5), big_png = fixture_png(8, 8, 6);
     fixture_jpeg_claim(&big_jpeg, 10000, 10000);
-    memcpy(big_png.data + 16, "\0\0\x27\x10\0\0\x27\x10",
-           8); /* 10000 x 10000; the header's CRC is now wrong as well */
+    memcpy(big_png.data + 16, "\0\0\x27\x10\0\0\x27\x10", 8); /* 10000 x 10000; the header's CRC is now wrong as well */
     uint8_t *corrupt = mode_xmalloc(jpeg.size);
     memcpy(corrupt, jpeg.data, jpeg.size);
     memset(corrupt + jpeg.size / 2, 0xff, jpeg.size / 4);
@@ -191,8 +190,7 @@ static void test_each_fault_has_its_fate(void **state)
         {"z5.jpg", big_jpeg.data, big_jpeg.size, MODE_FATE_IMAGE_TOO_LARGE},
         {"z6.jpg", cmyk.data, cmyk.size, MODE_FATE_KEPT},
         {"z7.jpeg", grey.data, grey.size, MODE_FATE_KEPT},
-        {"z8.jpg", png.data, png.size,
-         MODE_FATE_KEPT}, /* a PNG under another name is a picture all the same */
+        {"z8.jpg", png.data, png.size, MODE_FATE_KEPT}, /* a PNG under another name is a picture all the same */
         {"z9.seg.png", png.data, png.size, MODE_FATE_NO_IMAGE},
     };
     enum { N_PICTURES = sizeof pictures / sizeof *pictures };
@@ -222,8 +220,7 @@ static void test_each_fault_has_its_fate(void **state)
     for (uint32_t i = 0; i < N_PICTURES; i++)
         if (c.samples[N_TEXT + i].fate != pictures[i].fate)
             fail_msg("%s: %s, expected %s", pictures[i].name,
-                     mode_fate_name((enum mode_fate)c.samples[N_TEXT + i].fate),
-                     mode_fate_name(pictures[i].fate));
+                     mode_fate_name((enum mode_fate)c.samples[N_TEXT + i].fate), mode_fate_name(pictures[i].fate));
     assert_int_equal(heard.n, c.n_samples - c.n_rows);
 
     /* what the index points at is the picture */
@@ -244,9 +241,8 @@ static void test_large_png_header_is_refused_before_decoding(void **state)
 {
     (void)state;
     /* signature, IHDR of 10000 x 10000 with its right CRC, and nothing else */
-    static const uint8_t head[] = {0x89, 'P', 'N',  'G',  '\r', '\n', 0x1a, '\n', 0,    0,
-                                   0,    13,  'I',  'H',  'D',  'R',  0,    0,    0x27, 0x10,
-                                   0,    0,   0x27, 0x10, 8,    2,    0,    0,    0};
+    static const uint8_t head[] = {0x89, 'P', 'N', 'G',  '\r', '\n', 0x1a, '\n', 0,    0, 0, 13, 'I', 'H', 'D',
+                                   'R',  0,   0,   0x27, 0x10, 0,    0,    0x27, 0x10, 8, 2, 0,  0,   0};
     uint8_t file[64] = {0};
     memcpy(file, head, sizeof head);
     uint32_t crc = 0xffffffffu;
@@ -356,8 +352,7 @@ static void test_a_cut_tar_keeps_what_is_whole(void **state)
     const size_t sample = 512 + 512 + 512 + (jpeg.size + 511) / 512 * 512;
     assert_int_equal(size, N * sample + 1024);
     struct mode_captions_options o = defaults();
-    for (size_t n = 512; n <= size;
-         n += n % 512 == 0 ? 100 : 412) { /* every boundary, and a byte within each block */
+    for (size_t n = 512; n <= size; n += n % 512 == 0 ? 100 : 412) { /* every boundary, and a byte within each block */
         FILE *f = fopen(tar_path, "wb");
         assert_int_equal(fwrite(whole, 1, n, f), n);
         fclose(f);
@@ -490,8 +485,7 @@ static void test_selectors(void **state)
 {
     (void)state;
     struct mode_text_keys k;
-    const char *good[] = {"txt;json:alt", "JSON:texts[]"}, *bad[] = {"json:"}, *none[] = {""},
-               *list[] = {"json:[]"};
+    const char *good[] = {"txt;json:alt", "JSON:texts[]"}, *bad[] = {"json:"}, *none[] = {""}, *list[] = {"json:[]"};
     assert_int_equal(mode_text_keys_parse(&k, good, 2, &err), MODE_OK);
     assert_int_equal(k.n, 3);
     assert_string_equal(k.key[2].ext, "json");

@@ -65,10 +65,9 @@ static void test_sharding_changes_nothing(void **state)
     p.step.coarse = 3;
     p.step.seed = 11;
     const char *whole[] = {write_feat("whole", 0, N, "e")};
-    const char *parts[] = {write_feat("p0", 0, 1, "e"), write_feat("p1", 1, 700, "e"),
-                           write_feat("p2", 701, 0, "e"), write_feat("p3", 701, N - 701, "e")};
-    char *a = mode_path_join(dir, "a"), *b = mode_path_join(dir, "b"), da[MODE_DIGEST_HEX],
-         db[MODE_DIGEST_HEX];
+    const char *parts[] = {write_feat("p0", 0, 1, "e"), write_feat("p1", 1, 700, "e"), write_feat("p2", 701, 0, "e"),
+                           write_feat("p3", 701, N - 701, "e")};
+    char *a = mode_path_join(dir, "a"), *b = mode_path_join(dir, "b"), da[MODE_DIGEST_HEX], db[MODE_DIGEST_HEX];
     assert_int_equal(mode_cluster_run(&r, a, whole, 1, &p, &err), MODE_OK);
     assert_int_equal(r.rows, N);
     assert_int_equal(r.sample, 24 * 40);

@@ -19,18 +19,7 @@
 #include <cmocka.h>
 #include <jpeglib.h>
 
-enum {
-    M = 12,
-    N = 2,
-    D = 8,
-    MODELS = 4,
-    SHARDS = 2,
-    SAMPLES = 40,
-    IMAGES = 30,
-    CLASSES = 4,
-    TEXTS = 20,
-    PICS = 10
-};
+enum { M = 12, N = 2, D = 8, MODELS = 4, SHARDS = 2, SAMPLES = 40, IMAGES = 30, CLASSES = 4, TEXTS = 20, PICS = 10 };
 static char dir[] = "/tmp/mode-ensemble-XXXXXX";
 static const char *const models[] = {"expert-0", "expert-1", "dense", "seed"};
 static float fine[M * D], coarse[N * D];
@@ -156,9 +145,8 @@ static size_t make_picture(unsigned char **out, int n)
 
 static void make_shard(int s, const char *centres)
 {
-    static const char *const captions[] = {
-        "a red apple on a table", "flag of <script>alert('x')</script> & co", "green apple \"fresh\"",
-        "a house by the sea", "flag of a far country"};
+    static const char *const captions[] = {"a red apple on a table", "flag of <script>alert('x')</script> & co",
+                                           "green apple \"fresh\"", "a house by the sea", "flag of a far country"};
     struct mode_sample sample[SAMPLES] = {0};
     uint32_t rows[SAMPLES];
     char key[SAMPLES][16], name[] = "shard";
@@ -266,8 +254,7 @@ static enum mode_status run(const char *suffix, const char *router, struct mode_
                                                   .logits = logits[t]};
     for (int s = 0; s < SHARDS && !shard[s].tar; s++)
         shard[s] = (struct mode_corpus_shard){at("captions-%d", s), at("assign-%d", s), at("%d.tar", s)};
-    static const struct mode_report_stage stage[] = {{"captions", 2, 1.5, 50 << 20},
-                                                     {"train", 4, 600, 900 << 20}};
+    static const struct mode_report_stage stage[] = {{"captions", 2, 1.5, 50 << 20}, {"train", 4, 600, 900 << 20}};
     char *centres = at("centres"), *csv = at("result%s.csv", suffix), *summary = at("summary%s.json", suffix),
          *html = at("report%s.html", suffix), *weights = at("weights%s.json", suffix);
     struct mode_ensemble_run r = {.run_name = "a <b>run</b>",
@@ -314,12 +301,11 @@ static void test_result_csv_is_this_to_the_byte(void **state)
     if (run("", "reference", &err)) fail_msg("%s", err.text);
     char *csv = text_of("result.csv");
     assert_string_equal(
-        csv,
-        ",dataset,num_classes,expert-0,expert-1,expert-max,all_unit,ensemble,dense,seed\n"
-        "0,flags,4,100.0000,80.0000,100.0000,86.6667,86.6667,60.0000,40.0000\n"
-        "1,pairs text_retrieval_recall@1,20,66.6667,53.3333,66.6667,66.6667,66.6667,40.0000,33.3333\n"
-        "2,pairs image_retrieval_recall@1,30,100.0000,80.0000,100.0000,100.0000,100.0000,60.0000,45.0000\n"
-        "3,average,18.0000,88.8889,71.1111,88.8889,84.4444,84.4444,53.3333,39.4444\n");
+        csv, ",dataset,num_classes,expert-0,expert-1,expert-max,all_unit,ensemble,dense,seed\n"
+             "0,flags,4,100.0000,80.0000,100.0000,86.6667,86.6667,60.0000,40.0000\n"
+             "1,pairs text_retrieval_recall@1,20,66.6667,53.3333,66.6667,66.6667,66.6667,40.0000,33.3333\n"
+             "2,pairs image_retrieval_recall@1,30,100.0000,80.0000,100.0000,100.0000,100.0000,60.0000,45.0000\n"
+             "3,average,18.0000,88.8889,71.1111,88.8889,84.4444,84.4444,53.3333,39.4444\n");
     free(csv);
 }
 
@@ -333,10 +319,8 @@ static void test_same_inputs_give_the_same_bytes(void **state)
     struct mode_error err;
     assert_int_equal(run("-a", "share", &err) | run("-b", "share", &err), MODE_OK);
     for (int i = 0; i < 4; i++) {
-        char da[MODE_DIGEST_HEX], db[MODE_DIGEST_HEX], *pa = at("%s", names[i][0]),
-                                                       *pb = at("%s", names[i][1]);
-        assert_int_equal(mode_digest_file(pa, da, NULL, &err) | mode_digest_file(pb, db, NULL, &err),
-                         MODE_OK);
+        char da[MODE_DIGEST_HEX], db[MODE_DIGEST_HEX], *pa = at("%s", names[i][0]), *pb = at("%s", names[i][1]);
+        assert_int_equal(mode_digest_file(pa, da, NULL, &err) | mode_digest_file(pb, db, NULL, &err), MODE_OK);
         if (strcmp(da, db) != 0) fail_msg("%s differs", names[i][0]);
         free(pa);
         free(pb);

@@ -34,10 +34,9 @@ static int setup(void **state)
     (void)state;
     world_open(&world);
     model_dir = mode_path_join(world.dir, "model");
-    char *path[] = {mode_path_join(model_dir, MODE_FILE_CLIP_CONFIG),
-                    mode_path_join(model_dir, MODE_FILE_CLIP_WEIGHTS),
-                    mode_path_join(model_dir, MODE_FILE_CLIP_OPTIMIZER),
-                    mode_path_join(model_dir, MODE_FILE_STEPS), mode_path_join(model_dir, MODE_FILE_TRAIN)};
+    char *path[] = {mode_path_join(model_dir, MODE_FILE_CLIP_CONFIG), mode_path_join(model_dir, MODE_FILE_CLIP_WEIGHTS),
+                    mode_path_join(model_dir, MODE_FILE_CLIP_OPTIMIZER), mode_path_join(model_dir, MODE_FILE_STEPS),
+                    mode_path_join(model_dir, MODE_FILE_TRAIN)};
     const struct mode_train_outputs outputs = {path[0], path[1], path[2], path[3], path[4]};
     const struct mode_train_spec spec = {.name = "seed",
                                          .model_config = WORLD_MODEL,
@@ -110,8 +109,7 @@ static void slow_image(double *out, const uint8_t *data, size_t size)
     mode_image_clear(&im);
 }
 
-static void check_scores(const struct mode_evalset *set, const float *cosine, double texts[][MAX_E],
-                         int64_t c)
+static void check_scores(const struct mode_evalset *set, const float *cosine, double texts[][MAX_E], int64_t c)
 {
     double worst = 0;
     for (int i = 0; i < set->n_images; i++) {
@@ -158,12 +156,10 @@ static void test_classification(void **state)
         to_unit(texts[k], mode_clip_embed_dim(clip));
     }
     check_scores(&set, cosine, texts, 4);
-    world_ok(mode_evaluate(other, clip, tokenizer, &set, 3, NULL, &err),
-             &err); /* batches that do not divide */
+    world_ok(mode_evaluate(other, clip, tokenizer, &set, 3, NULL, &err), &err); /* batches that do not divide */
     for (int i = 0; i < N * 4; i++) assert_true(fabsf(cosine[i] - other[i]) < 1e-5f);
 
-    char *path = mode_path_join(world.dir, "metrics.json"),
-         *logits = mode_path_join(world.dir, "logits.safetensors");
+    char *path = mode_path_join(world.dir, "metrics.json"), *logits = mode_path_join(world.dir, "logits.safetensors");
     const struct mode_result r = mode_evaluate_result(&set, cosine, "seed");
     world_ok(mode_result_write_metrics(path, &r, &err), &err);
     world_ok(mode_result_write_logits(logits, &r, &err), &err);
@@ -207,8 +203,7 @@ static void test_retrieval(void **state)
     char *path = mode_path_join(world.dir, "metrics.json");
     const struct mode_result r = mode_evaluate_result(&set, cosine, "seed");
     world_ok(mode_result_write_metrics(path, &r, &err), &err);
-    double image1 = metric(path, "image_retrieval_recall@1"),
-           image10 = metric(path, "image_retrieval_recall@10");
+    double image1 = metric(path, "image_retrieval_recall@1"), image10 = metric(path, "image_retrieval_recall@10");
     assert_true(image1 <= image10 && image10 <= 1);
     assert_true(metric(path, "text_retrieval_recall@10") >= metric(path, "text_retrieval_recall@5"));
     mode_evalset_close(&set);

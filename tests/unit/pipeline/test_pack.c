@@ -60,8 +60,7 @@ static struct mode_captions captions_of(const char *tar)
 {
     struct mode_captions c;
     char *path = in_dir(tar), *out = in_dir("captions.bin");
-    struct mode_captions_options o = {
-        .shard_path = path, .limits = MODE_IMAGE_LIMITS_DEFAULT, .strict = true};
+    struct mode_captions_options o = {.shard_path = path, .limits = MODE_IMAGE_LIMITS_DEFAULT, .strict = true};
     assert_int_equal(mode_text_keys_parse(&o.keys, NULL, 0, &err), MODE_OK);
     if (mode_captions_extract(&c, out, &o, &err)) fail_msg("%s", err.text);
     assert_int_equal(c.n_rows, c.n_samples);
@@ -157,8 +156,7 @@ static void test_dali_index(void **state)
     struct mode_pack_counts n;
     struct mode_tar_data d;
     struct mode_sample_list s;
-    char *pics = in_dir("pics"), *out = in_dir("out-dali"), *tar = in_dir("out-dali/00000.tar"),
-         *idx = in_dir("0.idx");
+    char *pics = in_dir("pics"), *out = in_dir("out-dali"), *tar = in_dir("out-dali/00000.tar"), *idx = in_dir("0.idx");
     char *text, want[256];
     assert_int_equal(mode_pack(&n, pics, out, 1, false, &err), MODE_OK);
     assert_int_equal(mode_tar_data_open(&d, tar, &err), MODE_OK);

@@ -16,8 +16,7 @@ enum { ROWS = 1003, EXPERTS = 3 };
 static void make_coarse(int32_t *coarse)
 {
     struct mode_rng r = mode_rng_for(11, MODE_RNG_TEST, 0, 0);
-    for (int i = 0; i < ROWS; i++)
-        coarse[i] = mode_rng_below(&r, 10) < 6 ? 0 : 1 + (int32_t)mode_rng_below(&r, 2);
+    for (int i = 0; i < ROWS; i++) coarse[i] = mode_rng_below(&r, 10) < 6 ? 0 : 1 + (int32_t)mode_rng_below(&r, 2);
 }
 
 static void test_experts_divide_the_rows_among_them(void **state)

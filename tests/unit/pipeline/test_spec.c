@@ -14,8 +14,8 @@
 
 #include <cmocka.h>
 
-#define MINIMAL                                                                                              \
-    "name: demo\nseed: 7\ndata: {train: shards}\nencoder: {dir: enc}\nmodel: ViT-B-32-quickgelu\n"           \
+#define MINIMAL                                                                                                        \
+    "name: demo\nseed: 7\ndata: {train: shards}\nencoder: {dir: enc}\nmodel: ViT-B-32-quickgelu\n"                     \
     "tokenizer: {merges: /m.gz}\n"
 
 static enum mode_status parse(struct mode_spec *s, struct mode_error *err, const char *text)
@@ -29,7 +29,8 @@ static void refused(const char *text, const char *part, const char *part2)
     struct mode_spec s;
     struct mode_error err = {0};
     assert_int_equal(parse(&s, &err, text), MODE_E_CONFIG);
-    if (!strstr(err.text, part) || !strstr(err.text, part2)) fail_msg("\"%s\" lacks \"%s\" or \"%s\"", err.text, part, part2);
+    if (!strstr(err.text, part) || !strstr(err.text, part2))
+        fail_msg("\"%s\" lacks \"%s\" or \"%s\"", err.text, part, part2);
 }
 
 static void test_defaults_and_paths(void **state)
@@ -55,13 +56,16 @@ static void test_inline_model_keeps_its_types(void **state)
     (void)state;
     struct mode_spec s;
     struct mode_error err = {0};
-    if (parse(&s, &err, "name: a\ndata: {train: [x, y]}\nencoder: {dir: e}\ntokenizer: {merges: m}\n"
-                        "train: {betas: [0.8, 0.95], expert_steps: share}\n"
-                        "captions: {per_sample: all}\n"
-                        "model: {embed_dim: 16, vision_cfg: {image_size: 32, mlp_ratio: 4.0, pool: \"3\"}, text_cfg: {width: 8}}\n"))
+    if (parse(&s, &err,
+              "name: a\ndata: {train: [x, y]}\nencoder: {dir: e}\ntokenizer: {merges: m}\n"
+              "train: {betas: [0.8, 0.95], expert_steps: share}\n"
+              "captions: {per_sample: all}\n"
+              "model: {embed_dim: 16, vision_cfg: {image_size: 32, mlp_ratio: 4.0, pool: \"3\"}, text_cfg: {width: "
+              "8}}\n"))
         fail_msg("%s", err.text);
-    assert_string_equal(s.model_config, "{\"embed_dim\":16,\"vision_cfg\":{\"image_size\":32,\"mlp_ratio\":4.0,\"pool\":\"3\"},"
-                                        "\"text_cfg\":{\"width\":8}}");
+    assert_string_equal(s.model_config,
+                        "{\"embed_dim\":16,\"vision_cfg\":{\"image_size\":32,\"mlp_ratio\":4.0,\"pool\":\"3\"},"
+                        "\"text_cfg\":{\"width\":8}}");
     assert_true(s.train.beta1 == 0.8 && s.train.beta2 == 0.95 && s.train.share_steps && s.captions.all);
     assert_int_equal(s.data_train.n, 2);
     mode_spec_clear(&s);
@@ -85,8 +89,10 @@ static void test_mistakes_name_key_line_and_neighbour(void **state)
     refused(MINIMAL "train: {seed_steps: 9, total_steps: 9}\n", "fork", "9");
     refused(MINIMAL "train: {scale_min: 0.9, scale_max: 0.5}\n", "scale_min", "scale_max");
     refused("name: demo\n", "data.train", "missing");
-    refused("name: ../x\ndata: {train: a}\nencoder: {dir: e}\ntokenizer: {merges: m}\nmodel: ViT-B-32\n", "../x", "letters");
-    refused("name: a\ndata: {train: a}\nencoder: {dir: e}\ntokenizer: {merges: m}\nmodel: ViT-Z\n", "ViT-Z", "ViT-B-32");
+    refused("name: ../x\ndata: {train: a}\nencoder: {dir: e}\ntokenizer: {merges: m}\nmodel: ViT-B-32\n", "../x",
+            "letters");
+    refused("name: a\ndata: {train: a}\nencoder: {dir: e}\ntokenizer: {merges: m}\nmodel: ViT-Z\n", "ViT-Z",
+            "ViT-B-32");
     refused("name: [\n", "run.yaml:2", "YAML");
     refused("- a\n", "run.yaml", "keys");
 }
@@ -146,7 +152,8 @@ static char folder[] = "/tmp/mode-spec-XXXXXX";
 static int make_shards(void **state)
 {
     (void)state;
-    static const char *const names[] = {"a/2.tar", "a/10.tar", "a/b/1.tar", "00000.tar", "00001.tar", "00002.tar", "a/x.txt"};
+    static const char *const names[] = {"a/2.tar",   "a/10.tar",  "a/b/1.tar", "00000.tar",
+                                        "00001.tar", "00002.tar", "a/x.txt"};
     struct mode_error err = {0};
     if (!mkdtemp(folder)) return 1;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {

@@ -19,8 +19,8 @@ enum { BATCH = 10, FORK = 6, TOTAL = 12, N_FILES = 5 };
 
 static struct world world;
 static struct mode_backend *be;
-static const char *const files[N_FILES] = {MODE_FILE_CLIP_CONFIG, MODE_FILE_CLIP_WEIGHTS,
-                                           MODE_FILE_CLIP_OPTIMIZER, MODE_FILE_STEPS, MODE_FILE_TRAIN};
+static const char *const files[N_FILES] = {MODE_FILE_CLIP_CONFIG, MODE_FILE_CLIP_WEIGHTS, MODE_FILE_CLIP_OPTIMIZER,
+                                           MODE_FILE_STEPS, MODE_FILE_TRAIN};
 
 static int setup(void **state)
 {
@@ -106,8 +106,7 @@ static enum mode_status on_done(void *ctx, const char *name, struct mode_error *
 }
 
 static enum mode_status train(const char *run, const struct mode_train_spec *spec, struct stopper *stopper,
-                              const char *resume_from, struct mode_train_result *result,
-                              struct mode_error *err)
+                              const char *resume_from, struct mode_train_result *result, struct mode_error *err)
 {
     char *path[N_FILES], *dir = file_of(run, "");
     struct stopper own = {0};
@@ -132,8 +131,7 @@ static enum mode_status train(const char *run, const struct mode_train_spec *spe
 static bool same_file(const char *a, const char *b, const char *file)
 {
     char *x = file_of(a, file), *y = file_of(b, file), dx[MODE_DIGEST_HEX], dy[MODE_DIGEST_HEX];
-    bool ok =
-        mode_digest_file(x, dx, NULL, NULL) == MODE_OK && mode_digest_file(y, dy, NULL, NULL) == MODE_OK;
+    bool ok = mode_digest_file(x, dx, NULL, NULL) == MODE_OK && mode_digest_file(y, dy, NULL, NULL) == MODE_OK;
     free(x);
     free(y);
     return ok && strcmp(dx, dy) == 0;
@@ -263,8 +261,7 @@ static void test_a_continuation_never_starts_from_something_else(void **state)
     (void)state;
     struct mode_error err = {0};
     char *config = file_of("seed", MODE_FILE_CLIP_CONFIG), *weights = file_of("seed", MODE_FILE_CLIP_WEIGHTS),
-         *optimizer = file_of("seed", MODE_FILE_CLIP_OPTIMIZER),
-         *missing = file_of("nowhere", MODE_FILE_CLIP_WEIGHTS);
+         *optimizer = file_of("seed", MODE_FILE_CLIP_OPTIMIZER), *missing = file_of("nowhere", MODE_FILE_CLIP_WEIGHTS);
     struct mode_train_parent parent = {config, weights, optimizer};
     struct mode_train_spec spec = spec_of(FORK, TOTAL, NULL);
     assert_int_equal(train("bad", &spec, NULL, NULL, NULL, &err), MODE_E_VALUE);
@@ -280,13 +277,11 @@ static void test_a_continuation_never_starts_from_something_else(void **state)
     assert_non_null(strstr(err.text, "ended at step 6"));
 
     spec.start_step = FORK; /* a wider model */
-    spec.model_config =
-        "{\"embed_dim\": 32, \"vision_cfg\": {\"image_size\": 16, \"layers\": 1, \"width\": 32, "
-        "\"head_width\": 16, \"patch_size\": 8}, \"text_cfg\": {\"context_length\": 16, "
-        "\"vocab_size\": 49408, \"width\": 32, \"heads\": 2, \"layers\": 1}}";
+    spec.model_config = "{\"embed_dim\": 32, \"vision_cfg\": {\"image_size\": 16, \"layers\": 1, \"width\": 32, "
+                        "\"head_width\": 16, \"patch_size\": 8}, \"text_cfg\": {\"context_length\": 16, "
+                        "\"vocab_size\": 49408, \"width\": 32, \"heads\": 2, \"layers\": 1}}";
     assert_int_equal(train("bad", &spec, NULL, NULL, NULL, &err), MODE_E_VALUE);
-    char *wide =
-        mode_xasprintf("{\"model_cfg\": %s, \"preprocess_cfg\": %s}", spec.model_config, WORLD_PREPROCESS);
+    char *wide = mode_xasprintf("{\"model_cfg\": %s, \"preprocess_cfg\": %s}", spec.model_config, WORLD_PREPROCESS);
     char *wide_path = mode_path_join(world.dir, "wide.json");
     world_ok(mode_file_write_atomic(wide_path, wide, strlen(wide), &err), &err);
     parent.config = wide_path; /* even when the config says so */
@@ -350,14 +345,13 @@ static void test_the_loss_falls(void **state)
 int main(void)
 {
     mode_parallel_set_threads(3);
-    const struct CMUnitTest tests[] = {
-        /* in this order: later ones compare with the files of earlier ones */
-        cmocka_unit_test(test_an_interrupted_training_ends_with_the_same_bytes),
-        cmocka_unit_test(test_the_number_of_threads_does_not_show),
-        cmocka_unit_test(test_a_continuation_goes_on_where_the_seed_ended),
-        cmocka_unit_test(test_a_continuation_never_starts_from_something_else),
-        cmocka_unit_test(test_a_loss_that_is_not_finite_ends_the_training),
-        cmocka_unit_test(test_impossible_trainings_are_refused),
-        cmocka_unit_test(test_the_loss_falls)};
+    const struct CMUnitTest tests[] = {/* in this order: later ones compare with the files of earlier ones */
+                                       cmocka_unit_test(test_an_interrupted_training_ends_with_the_same_bytes),
+                                       cmocka_unit_test(test_the_number_of_threads_does_not_show),
+                                       cmocka_unit_test(test_a_continuation_goes_on_where_the_seed_ended),
+                                       cmocka_unit_test(test_a_continuation_never_starts_from_something_else),
+                                       cmocka_unit_test(test_a_loss_that_is_not_finite_ends_the_training),
+                                       cmocka_unit_test(test_impossible_trainings_are_refused),
+                                       cmocka_unit_test(test_the_loss_falls)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

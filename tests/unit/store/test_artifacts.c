@@ -256,8 +256,7 @@ static void test_concurrent_committers_have_one_winner(void **state)
                 continue;
             }
             if (created) __atomic_add_fetch(&sh->created[t], 1, __ATOMIC_SEQ_CST);
-            if (created && winner->fence != (uint64_t)p + 1)
-                __atomic_add_fetch(&sh->errors, 1, __ATOMIC_SEQ_CST);
+            if (created && winner->fence != (uint64_t)p + 1) __atomic_add_fetch(&sh->errors, 1, __ATOMIC_SEQ_CST);
             sh->seen[p][t] = winner->fence;
             mode__commit__free_unpacked(winner, NULL);
         }
@@ -375,9 +374,8 @@ static void test_killed_publishers_leave_nothing_torn(void **state)
             enum mode_status st = mode_store_commit_get(f->store, &c, key, &f->err);
             if (st == MODE_E_NOINPUT) break; /* here it was killed */
             assert_int_equal(st, MODE_OK);
-            assert_int_equal(
-                mode_store_blob_path(f->store, &path, c->outputs[0]->digest, c->outputs[0]->size, &f->err),
-                MODE_OK);
+            assert_int_equal(mode_store_blob_path(f->store, &path, c->outputs[0]->digest, c->outputs[0]->size, &f->err),
+                             MODE_OK);
             free(path);
             mode__commit__free_unpacked(c, NULL);
             commits++;
@@ -502,8 +500,7 @@ static void checkpoint(struct fixture *f, const char *key, uint64_t fence, const
     file = mode_path_join(folder, "state");
     assert_int_equal(mode_dir_make(folder, &f->err), MODE_OK);
     write_file(file, text, strlen(text));
-    if (want == MODE_OK)
-        assert_int_equal(mode_store_checkpoint_done(f->store, key, fence, name, &f->err), MODE_OK);
+    if (want == MODE_OK) assert_int_equal(mode_store_checkpoint_done(f->store, key, fence, name, &f->err), MODE_OK);
     free(file);
     free(folder);
     free(dir);
@@ -538,8 +535,7 @@ static void test_checkpoints_are_whole_newest_first_and_fenced(void **state)
     checkpoint(f, key, old, "step-300", "c", MODE_E_STOPPED); /* killed before it was declared complete */
     expect_latest(f, key, "/step-20", 0);
     checkpoint(f, key, new, "step-200", "d", MODE_OK);
-    checkpoint(f, key, old, "step-400", "e",
-               MODE_OK); /* the zombie goes on: the successor's stays the newest */
+    checkpoint(f, key, old, "step-400", "e", MODE_OK); /* the zombie goes on: the successor's stays the newest */
     expect_latest(f, key, "/0000000200000001/step-200", 0);
     /* damage falls back to the one before */
     char *file = mode_xasprintf("%s/ckpt/%s/0000000200000001/step-200/state", f->dir, key);

@@ -17,8 +17,10 @@ static void test_every_f16_survives_the_way_through_f32(void **state)
         float f = mode_f16_to_f32((uint16_t)h);
         bool nan = (h & 0x7c00) == 0x7c00 && (h & 0x3ff);
         assert_int_equal(isnan(f) != 0, nan);
-        if (!nan) assert_int_equal(mode_f32_to_f16(f), h);
-        else assert_true(isnan(mode_f16_to_f32(mode_f32_to_f16(f))));
+        if (!nan)
+            assert_int_equal(mode_f32_to_f16(f), h);
+        else
+            assert_true(isnan(mode_f16_to_f32(mode_f32_to_f16(f))));
     }
     assert_true(mode_f16_to_f32(0x3c00) == 1.0f);
     assert_true(mode_f16_to_f32(0xc000) == -2.0f);
