@@ -6,6 +6,7 @@
 #include "msg/agent.h"
 
 #include "base/log.h"
+#include "base/process.h"
 #include "base/str.h"
 #include "base/version.h"
 #include "msg/code_version.h"
@@ -270,6 +271,8 @@ static void send_progress(struct agent *a, double now)
         at[p.n_tasks++] = t;
     }
     p.tasks = at;
+    p.has_agent_peak_rss_bytes = 1;
+    p.agent_peak_rss_bytes = mode_process_peak_rss(getpid());
     e.progress = &p;
     if (send_body(a, &e)) a->sends[a->n_sends++ % SENDS] = (struct sent){e.id, now};
 }

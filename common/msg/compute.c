@@ -3,6 +3,7 @@
  * record or none, and litter in tmp/. */
 #include "base/log.h"
 #include "base/parallel.h"
+#include "base/process.h"
 #include "base/str.h"
 #include "msg/code_version.h"
 #include "msg/runtime.h"
@@ -53,18 +54,7 @@ static void tick(void *ctx)
     atomic_fetch_add(&page->changes, 1);
 }
 
-/* Highest resident size since the last reset, from the kernel. */
-static uint64_t peak_rss(void)
-{
-    char line[256];
-    unsigned long long kib = 0;
-    FILE *f = fopen("/proc/self/status", "re");
-    while (f && fgets(line, sizeof line, f))
-        if (sscanf(line, "VmHWM: %llu kB", &kib) == 1) break;
-    if (f) fclose(f);
-    return kib << 10;
-}
-
+/* The highest resident size is counted anew from here. */
 static void reset_peak_rss(void)
 {
     malloc_trim(0); /* so that a big task before does not count for a small one now */
@@ -162,7 +152,7 @@ static enum mode_status publish(struct mode_compute_end *end, struct mode_job *j
     c.worker = (char *)(uintptr_t)task->worker;
     c.note = job->note;
     c.seconds = end->seconds = mode_clock_s() - began;
-    c.peak_rss_bytes = end->peak_rss_bytes = peak_rss();
+    c.peak_rss_bytes = end->peak_rss_bytes = mode_process_peak_rss(getpid());
     if ((st = mode_store_commit_create(job->store, &created, &winner, &c, err))) goto out;
     if (!created && !same_outputs(winner, &c))
         mode_log_warn("nondeterministic",
@@ -270,7 +260,7 @@ void mode_compute_run(struct mode_compute_end *end, struct mode_store *store, co
     end->status = run(end, store, word, work, task, &job, &dir, &err);
     if (end->status) {
         end->seconds = mode_clock_s() - began;
-        end->peak_rss_bytes = peak_rss();
+        end->peak_rss_bytes = mode_process_peak_rss(getpid());
         snprintf(end->text, sizeof end->text, "%s", err.text[0] ? err.text : mode_status_name(end->status));
         if (end->status == MODE_E_STOPPED && !mode_job_stopping(&job)) end->fail_class = MODE__FAIL_CLASS__FAIL_OTHER;
     } else if (mode_store_checkpoint_remove(store, task->key, &ignored) != MODE_OK)

@@ -16,12 +16,11 @@ struct mode_ensemble_run {
     const char *run_name, *router, *spec; /* spec: text for the report, or NULL */
     uint64_t seed;                        /* of the sample pictures */
     const char *centres;
-    int n_models, n_tasks, n_shards, n_stages;
+    int n_models, n_tasks, n_shards;
     const char *const *model; /* [n_models] expert-0 .. expert-(n-1), then dense, then seed, as there are */
     const char *const *steps, *const *train; /* [n_models] steps.jsonl, train.json; entries, or all, may be NULL */
     const struct mode_ensemble_run_task *task;
     const struct mode_corpus_shard *shard; /* 0 shards: no corpus sections */
-    const struct mode_report_stage *stage;
     void (*progress)(void *ctx, int done, int total);
     void *ctx;
 };

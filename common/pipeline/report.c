@@ -136,7 +136,7 @@ enum mode_status mode_report_write(const struct mode_report *r, const char *path
     mode_report_router(&s, r);
     mode_report_loss(&s, r);
     mode_report_ledger(&s, r);
-    mode_report_stages(&s, r);
+    mode_str_add_cstr(&s, MODE_REPORT_COST_MARK);
     if (r->spec) {
         mode_str_add_cstr(&s, "<section><h2>The run</h2>\n<details><summary>Run spec</summary><pre>");
         mode_str_add_html(&s, r->spec);

@@ -1,8 +1,8 @@
 /* report.h - a run on one page: report.html, and its numbers for scripts: summary.json.
  *
  * The page is one file: inline style, inline SVG, pictures as data: URIs, no script, nothing fetched. Every
- * text that comes from data is escaped. Same inputs, same bytes; clock times are here and in summary.json,
- * never in result.csv. */
+ * text that comes from data is escaped. Same inputs, same bytes: what clocks and memory say is put in afterwards, by
+ * whoever has seen the whole run (mode_report_complete). */
 #ifndef MODE_PIPELINE_REPORT_H
 #define MODE_PIPELINE_REPORT_H
 
@@ -11,10 +11,23 @@
 #include "pipeline/ensemble.h"
 
 struct mode_report_stage {
-    const char *service;
+    const char *name, *service;
     uint64_t tasks;
-    double seconds; /* sum over the stage's tasks */
+    double seconds;          /* sum over the stage's tasks */
+    uint64_t peak_rss_bytes; /* of the process of one task, the most */
+};
+
+struct mode_report_process {
+    const char *name;
     uint64_t peak_rss_bytes;
+};
+
+struct mode_report_cost {
+    const char *key;                       /* of the task that wrote the two files: which run of it this is about */
+    const struct mode_report_stage *stage; /* [n_stages] in pipeline order */
+    int n_stages;
+    const struct mode_report_process *process; /* [n_processes] all that do no tasks */
+    int n_processes;
 };
 
 struct mode_report {
@@ -24,11 +37,15 @@ struct mode_report {
     const struct mode_corpus *corpus; /* NULL: no captions were given; those sections are left out */
     const struct mode_curve *curve;   /* [n_curves] */
     int n_curves;
-    const struct mode_report_stage *stage; /* [n_stages] in pipeline order */
-    int n_stages;
 };
 
 enum mode_status mode_report_write(const struct mode_report *r, const char *path, struct mode_error *err);
 enum mode_status mode_summary_write(const struct mode_report *r, const char *path, struct mode_error *err);
+
+/* Put time and memory into the page (at MODE_REPORT_COST_MARK) and into the summary (key, stages, processes).
+ * MODE_E_FORMAT: one of them is no such file, or is complete already. */
+#define MODE_REPORT_COST_MARK "<!-- time and memory -->\n"
+enum mode_status mode_report_complete(const char *html_path, const char *summary_path,
+                                      const struct mode_report_cost *cost, struct mode_error *err);
 
 #endif

@@ -1,4 +1,4 @@
-/* Where every sample went, and what every stage took. */
+/* Where every sample went. */
 #include "pipeline/report_parts.h"
 
 #include <stdbool.h>
@@ -52,24 +52,4 @@ void mode_report_ledger(struct mode_str *s, const struct mode_report *r)
         check(s, n == c->expert[e].rows, what, n, c->expert[e].rows);
     }
     mode_str_add_cstr(s, "</ul></div></section>\n");
-}
-
-void mode_report_stages(struct mode_str *s, const struct mode_report *r)
-{
-    double all = 0;
-    if (!r->n_stages) return;
-    mode_str_add_cstr(s, "<section><h2>Time and memory</h2>\n<p class=lead>Working time of each stage: the "
-                         "sum over its tasks, not the wait between them. Tasks of a "
-                         "stage run side by side when there are workers.</p>\n<div "
-                         "class=card><table><tr><th>stage</th><th>tasks</th><th>seconds</th><th>most memory "
-                         "of one task</th></tr>\n");
-    for (int i = 0; i < r->n_stages; i++) {
-        const struct mode_report_stage *x = &r->stage[i];
-        mode_str_add_cstr(s, "<tr><td>");
-        mode_str_add_html(s, x->service);
-        mode_str_printf(s, "</td><td>%llu</td><td>%.1f</td><td>%.0f MiB</td></tr>\n", (unsigned long long)x->tasks,
-                        x->seconds, (double)x->peak_rss_bytes / 1048576);
-        all += x->seconds;
-    }
-    mode_str_printf(s, "<tr class=sum><td>sum</td><td></td><td>%.1f</td><td></td></tr></table></div></section>\n", all);
 }

@@ -14,7 +14,8 @@ void mode_report_tasks(struct mode_str *s, const struct mode_report *r);
 void mode_report_router(struct mode_str *s, const struct mode_report *r);
 void mode_report_loss(struct mode_str *s, const struct mode_report *r);
 void mode_report_ledger(struct mode_str *s, const struct mode_report *r);
-void mode_report_stages(struct mode_str *s, const struct mode_report *r);
+
+#define MODE_SUMMARY_JSON (JSON_INDENT(1) | JSON_REAL_PRECISION(9)) /* how summary.json is printed */
 
 /* 16028 -> "16,028" */
 void mode_report_count(struct mode_str *s, int64_t n);

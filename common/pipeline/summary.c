@@ -1,7 +1,6 @@
 /* summary.json: the report's numbers for scripts. */
 #include "base/file.h"
-#include "base/str.h"
-#include "pipeline/report.h"
+#include "pipeline/report_parts.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -138,7 +137,7 @@ enum mode_status mode_summary_write(const struct mode_report *r, const char *pat
     struct mode_comparison c[3];
     int best;
     mode_ensemble_compare(e, e->router, c, &best);
-    json_t *o = json_object(), *averages = json_object(), *train = json_object(), *stages = json_array();
+    json_t *o = json_object(), *averages = json_object(), *train = json_object();
     json_object_set_new(o, "run", json_string(r->run_name));
     json_object_set_new(o, "router", json_string(mode_router_name(e->router)));
     json_object_set_new(o, "experts", json_integer(e->n));
@@ -156,16 +155,7 @@ enum mode_status mode_summary_write(const struct mode_report *r, const char *pat
     for (int i = 0; i < r->n_curves; i++)
         if (r->curve[i].train) json_object_set(train, r->curve[i].model, r->curve[i].train);
     json_object_set_new(o, "train", train);
-    for (int i = 0; i < r->n_stages; i++) {
-        json_t *x = json_object();
-        json_object_set_new(x, "service", json_string(r->stage[i].service));
-        json_object_set_new(x, "tasks", json_integer((json_int_t)r->stage[i].tasks));
-        json_object_set_new(x, "seconds", real(r->stage[i].seconds));
-        json_object_set_new(x, "peak_rss_bytes", json_integer((json_int_t)r->stage[i].peak_rss_bytes));
-        json_array_append_new(stages, x);
-    }
-    json_object_set_new(o, "stages", stages);
-    char *dump = json_dumps(o, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
+    char *dump = json_dumps(o, MODE_SUMMARY_JSON);
     json_decref(o);
     if (!dump) return MODE_FAIL(err, MODE_E_VALUE, "%s: a name in the run is not UTF-8", path);
     enum mode_status st = mode_file_write_atomic(path, dump, strlen(dump), err);

@@ -25,9 +25,11 @@ static enum mode_status swap_in(const char *fresh, const char *final, struct mod
     return MODE_OK;
 }
 
-/* The node's outputs of these names, as files of folder <parent>/<name>. */
+/* The node's outputs of these names, as files of folder <parent>/<name>. With a cost they are copies, since people edit
+ * reports, and the cost is put into them. */
 static enum mode_status make_folder(struct plan *p, const struct plan_node *x, const char *parent, const char *name,
-                                    const char *const *files, bool link, struct mode_error *err)
+                                    const char *const *files, const struct mode_report_cost *cost,
+                                    struct mode_error *err)
 {
     char *fresh = mode_xasprintf("%s/.%s.new", parent, name), *final = mode_path_join(parent, name);
     enum mode_status st = mode_dir_remove(fresh, err);
@@ -38,9 +40,15 @@ static enum mode_status make_folder(struct plan *p, const struct plan_node *x, c
         if (!blob)
             st = MODE_FAIL(err, MODE_E_FORMAT, "the commit record of %s has no %s", x->label, *files);
         else if (!(st = mode_store_blob_path(p->store, &from, blob->digest, blob->size, err)))
-            st = mode_file_copy(from, to, link, err);
+            st = mode_file_copy(from, to, cost == NULL, err);
         free(from);
         free(to);
+    }
+    if (!st && cost) {
+        char *html = mode_path_join(fresh, "report.html"), *summary = mode_path_join(fresh, "summary.json");
+        st = mode_report_complete(html, summary, cost, err);
+        free(html);
+        free(summary);
     }
     if (!st) st = swap_in(fresh, final, err);
     free(fresh);
@@ -73,20 +81,65 @@ static enum mode_status write_index(struct plan *p, const char *dir, struct mode
     return st;
 }
 
-enum mode_status materialise(struct plan *p, const char *workspace, struct mode_error *err)
+static void add_stages(struct mode_report_stage stage[PLAN_STAGES], const struct plan *p)
 {
-    static const char *const report[] = {"result.csv", "summary.json", "report.html", "weights.json", NULL};
+    for (enum plan_stage k = 0; k < PLAN_STAGES; k++) {
+        stage[k] = (struct mode_report_stage){.name = plan_stage_name(k), .service = plan_stage_service(k)};
+        for (uint32_t n = p->first[k]; n < p->first[k + 1]; n++) {
+            const Mode__Commit *c = p->node[n].commit;
+            stage[k].tasks++;
+            stage[k].seconds += c->seconds;
+            if (c->peak_rss_bytes > stage[k].peak_rss_bytes) stage[k].peak_rss_bytes = c->peak_rss_bytes;
+        }
+    }
+}
+
+/* A finished run that is submitted again gets its report again: what was measured while it ran stays in it. */
+static void add_earlier(struct peaks *peaks, const char *workspace, const char *key)
+{
+    char *path = mode_path_join(workspace, "report/summary.json");
+    json_t *o = json_load_file(path, 0, NULL), *x;
+    const char *of = json_string_value(json_object_get(o, "key"));
+    size_t i;
+    if (of && strcmp(of, key) == 0) json_array_foreach(json_object_get(o, "processes"), i, x)
+        {
+            const char *name = json_string_value(json_object_get(x, "name"));
+            json_int_t bytes = json_integer_value(json_object_get(x, "peak_rss_bytes"));
+            if (name && bytes > 0) peaks_note(peaks, name, (uint64_t)bytes);
+        }
+    json_decref(o);
+    free(path);
+}
+
+static enum mode_status make_report(struct plan *p, const struct peaks *peaks, const char *workspace,
+                                    struct mode_error *err)
+{
+    static const char *const files[] = {"result.csv", "summary.json", "report.html", "weights.json", NULL};
+    const struct plan_node *ensemble = &p->node[p->first[PLAN_ENSEMBLE]];
+    struct mode_report_stage stage[PLAN_STAGES];
+    struct peaks all = {0};
+    for (int i = 0; i < peaks->n; i++) peaks_note(&all, peaks->item[i].name, peaks->item[i].peak_rss_bytes);
+    peaks_measure(&all, NULL);
+    add_earlier(&all, workspace, ensemble->key);
+    add_stages(stage, p);
+    struct mode_report_cost cost = {ensemble->key, stage, PLAN_STAGES, all.item, all.n};
+    enum mode_status st = make_folder(p, ensemble, workspace, "report", files, &cost, err);
+    peaks_clear(&all);
+    return st;
+}
+
+enum mode_status materialise(struct plan *p, const struct peaks *peaks, const char *workspace, struct mode_error *err)
+{
     static const char *const expert[] = {"open_clip_config.json", "open_clip_model.safetensors", NULL};
     char *experts = mode_path_join(workspace, "experts");
     enum mode_status st = mode_dir_make(experts, err);
     for (uint32_t m = 0; m < p->n_models && !st; m++) {
         char *name = plan_model_name(m);
-        st = make_folder(p, &p->node[plan_model_node(p, m)], experts, name, expert, true, err);
+        st = make_folder(p, &p->node[plan_model_node(p, m)], experts, name, expert, NULL, err);
         free(name);
     }
     if (!st) st = write_index(p, experts, err);
-    /* copies, not links: people edit reports */
-    if (!st) st = make_folder(p, &p->node[p->first[PLAN_ENSEMBLE]], workspace, "report", report, false, err);
+    if (!st) st = make_report(p, peaks, workspace, err);
     free(experts);
     return st;
 }

@@ -266,7 +266,7 @@ static enum mode_status evaluate_task(struct plan_spec *s, const struct plan *p,
     return st;
 }
 
-static enum mode_status ensemble_inputs(struct plan_spec *s, struct plan *p, uint32_t n_before, struct mode_error *err)
+static enum mode_status ensemble_inputs(struct plan_spec *s, struct plan *p, struct mode_error *err)
 {
     enum mode_status st = add_output(s, &p->node[p->first[PLAN_CLUSTER]], "centres.safetensors",
                                      mode_xstrdup("centres"), err);
@@ -287,20 +287,10 @@ static enum mode_status ensemble_inputs(struct plan_spec *s, struct plan *p, uin
         if (!st) st = add_output(s, model, "train.json", mode_xasprintf("train/%s", name), err);
         free(name);
     }
-    /* A commit record is created once and never changed, so its bytes may be part of a key although it tells times. */
-    for (uint32_t n = 0; n < n_before && !st; n++) {
-        char digest[MODE_DIGEST_HEX];
-        size_t size = mode__commit__get_packed_size(p->node[n].commit);
-        uint8_t *packed = mode_xmalloc(size + 1);
-        mode__commit__pack(p->node[n].commit, packed);
-        st = mode_store_put_bytes(p->store, digest, packed, size, err);
-        free(packed);
-        if (!st) add_input(s, digest, size, mode_xasprintf("commit/%u", n));
-    }
     return st;
 }
 
-static enum mode_status ensemble_task(struct plan_spec *s, struct plan *p, uint32_t node, struct mode_error *err)
+static enum mode_status ensemble_task(struct plan_spec *s, struct plan *p, struct mode_error *err)
 {
     Mode__EnsembleRequest r = MODE__ENSEMBLE_REQUEST__INIT;
     Mode__EnsembleTask *task = mode_xcalloc(p->n_tasks + 1, sizeof *task);
@@ -325,7 +315,7 @@ static enum mode_status ensemble_task(struct plan_spec *s, struct plan *p, uint3
     free(r.shard_paths);
     free(task);
     free(tasks);
-    return ensemble_inputs(s, p, node, err);
+    return ensemble_inputs(s, p, err);
 }
 
 enum mode_status plan_task_spec(struct plan_spec *s, struct plan *p, uint32_t node, struct mode_error *err)
@@ -347,7 +337,7 @@ enum mode_status plan_task_spec(struct plan_spec *s, struct plan *p, uint32_t no
     case PLAN_DENSE:
     case PLAN_EXPERTS: st = train_task(s, p, x, err); break;
     case PLAN_EVALUATE: st = evaluate_task(s, p, x, err); break;
-    case PLAN_ENSEMBLE: st = ensemble_task(s, p, node, err); break;
+    case PLAN_ENSEMBLE: st = ensemble_task(s, p, err); break;
     case PLAN_STAGES: break;
     }
     if (st) {

@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "base/options.h"
+#include "base/process.h"
 #include "base/str.h"
 #include "redis_functions.h"
 
@@ -10,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #define TIMEOUT_S 2
 
@@ -306,4 +308,26 @@ enum mode_status redis_ping(struct redis *r, struct mode_error *err)
 {
     const char *argv[] = {"PING"};
     return simple(r, "looking whether it is there", err, 1, argv);
+}
+
+uint64_t redis_peak_memory(struct redis *r)
+{
+    struct ucred peer;
+    socklen_t n = sizeof peer;
+    struct mode_error ignored = {0};
+    enum mode_status st;
+    if (!r->c || r->queued) return 0;
+    if (r->path && getsockopt(r->c->fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) == 0 && peer.pid > 0) {
+        uint64_t peak = mode_process_peak_rss(peer.pid);
+        if (peak) return peak;
+    }
+    const char *argv[] = {"INFO", "memory"};
+    redisReply *reply = command(r, &st, "asking for its memory", &ignored, 2, argv);
+    if (!reply) return 0;
+    char resident[32], allocated[32];
+    info_field(resident, sizeof resident, reply->str ? reply->str : "", "used_memory_rss:");
+    info_field(allocated, sizeof allocated, reply->str ? reply->str : "", "used_memory_peak:");
+    freeReplyObject(reply);
+    uint64_t a = strtoull(resident, NULL, 10), b = strtoull(allocated, NULL, 10);
+    return a > b ? a : b;
 }

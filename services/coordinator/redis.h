@@ -56,6 +56,9 @@ enum mode_status redis_recall(struct redis *r, struct redis_memory *out, bool *f
 /* Set a field of one of the registries ("runs", "experts"); value NULL removes it. */
 enum mode_status redis_register(struct redis *r, const char *registry, const char *field, const char *value,
                                 struct mode_error *err);
+/* Most memory it ever had, bytes: of its process when that is on this machine, else what it says of itself; 0 = not
+ * known. */
+uint64_t redis_peak_memory(struct redis *r);
 /* Is it there at all? For a periodic look. */
 enum mode_status redis_ping(struct redis *r, struct mode_error *err);
 

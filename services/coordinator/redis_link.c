@@ -58,6 +58,7 @@ enum mode_status server_redis_tick(struct server *s, int64_t now_ms, struct mode
         if (now_ms < s->redis_ping_ms) return MODE_OK;
         s->redis_ping_ms = now_ms + PING_MS;
         if (redis_ping(s->redis, &problem)) server_redis_away(s, &problem);
+        peaks_measure(&s->peaks, s->redis);
         return MODE_OK;
     }
     if (now_ms < s->redis_retry_ms) return MODE_OK;
@@ -87,6 +88,7 @@ enum mode_status server_redis_tick(struct server *s, int64_t now_ms, struct mode
     s->redis_pause_ms = 0;
     s->redis_ping_ms = now_ms + PING_MS;
     s->core.dispatch = true;
+    peaks_measure(&s->peaks, s->redis);
     core_handle(&s->core, &(struct core_event){.type = CORE_EV_TICK}, now_ms);
     return MODE_OK;
 }

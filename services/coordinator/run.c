@@ -334,7 +334,7 @@ static void advance(struct runs *r, size_t i, run_wanted_fn *wanted, void *ctx, 
         if ((st = tell_plan(r, run, n, &err))) break;
     }
     if (!st && plan_finished(run->plan)) {
-        st = materialise(run->plan, mode_store_root(r->store), &err);
+        st = materialise(run->plan, r->peaks, mode_store_root(r->store), &err);
         if (!st) {
             close_run(r, run, MODE__RUN_STATE__RUN_DONE, "");
             let_go(r, run, now_ms);

@@ -10,6 +10,7 @@
 #define MODE_COORDINATOR_RUN_H
 
 #include "core.h"
+#include "peaks.h"
 #include "plan.h"
 #include "proto/envelope.pb-c.h"
 
@@ -32,6 +33,7 @@ struct runs {
     struct mode_store *store;
     struct core *core;
     const struct plan_world *world;
+    struct peaks *peaks; /* for the report */
 };
 
 /* Called for every task that is handed to the core, so that the server may restore what Redis remembers. */
@@ -55,7 +57,9 @@ void run_cancel(struct runs *r, struct run *run, int64_t now_ms);
 /* Give quarantined tasks another chance; returns how many. */
 uint64_t run_retry(struct runs *r, struct run *run, int64_t now_ms);
 
-/* materialise.c: <workspace>/report and <workspace>/experts from the commits of a finished plan. */
-enum mode_status materialise(struct plan *plan, const char *workspace, struct mode_error *err);
+/* materialise.c: <workspace>/report and <workspace>/experts from the commits of a finished plan; time and memory of its
+ * tasks and of the processes around them are put into the report. */
+enum mode_status materialise(struct plan *plan, const struct peaks *peaks, const char *workspace,
+                             struct mode_error *err);
 
 #endif

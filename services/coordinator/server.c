@@ -229,6 +229,7 @@ enum mode_status server_open(struct server *s, const struct server_options *o, s
     if ((st = first_redis(s, o, err))) return st;
     if ((st = runs_load(&s->runs, s->store, &s->core, o->world ? o->world : &server_world, server_now_ms(), err)))
         return st;
+    s->runs.peaks = &s->peaks;
     s->restoring = true;
     runs_advance(&s->runs, server_restore, s, server_now_ms());
     s->restoring = false;
@@ -250,6 +251,7 @@ void server_close(struct server *s)
     redis_close(&s->redis);
     runs_clear(&s->runs);
     core_clear(&s->core);
+    peaks_clear(&s->peaks);
     mode_store_close(&s->store);
     free(s->allow_list);
     s->allow_list = NULL;

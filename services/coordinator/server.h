@@ -8,6 +8,7 @@
 
 #include "core.h"
 #include "msg/socket.h"
+#include "peaks.h"
 #include "redis.h"
 #include "run.h"
 #include "store/artifacts.h"
@@ -31,6 +32,7 @@ struct server_route {
 struct server {
     struct core core;
     struct runs runs;
+    struct peaks peaks;
     struct mode_store *store;
     struct mode_net *net;
     struct mode_socket *workers, *admins;

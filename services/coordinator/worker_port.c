@@ -210,7 +210,13 @@ static void on_progress(struct server *s, const char *session, uint64_t id, cons
         core_handle(&s->core, &e, server_now_ms());
     }
     server_settle(s);
-    if (core_find_worker(&s->core, session) == CORE_NONE) return;
+    uint32_t w = core_find_worker(&s->core, session);
+    if (w == CORE_NONE) return;
+    if (m->has_agent_peak_rss_bytes) {
+        char name[80];
+        snprintf(name, sizeof name, "agent of %.64s", s->core.worker[w].service);
+        peaks_note(&s->peaks, name, m->agent_peak_rss_bytes);
+    }
     Mode__Envelope ping;
     Mode__Ping body = MODE__PING__INIT;
     mode_envelope_init(&ping, &s->message_id, MODE__ENVELOPE__BODY_PING);

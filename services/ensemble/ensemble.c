@@ -1,9 +1,7 @@
 #include "ensemble.h"
 
-#include "base/file.h"
 #include "base/str.h"
 #include "pipeline/ensemble_run.h"
-#include "proto/common.pb-c.h"
 #include "proto/ensemble.pb-c.h"
 
 #include <stdlib.h>
@@ -28,38 +26,6 @@ static enum mode_status need(const struct mode_job *job, const char **path, cons
     return MODE_FAIL(err, MODE_E_VALUE, "ensemble: input %s/%s%s%s is missing", kind, a, b ? "/" : "", b ? b : "");
 }
 
-/* Stage times and memory from the commit records of everything before. */
-static enum mode_status read_stages(struct mode_report_stage *stage, int *n, const struct mode_job *job,
-                                    struct mode_error *err)
-{
-    static const char *const order[] = {"captions", "embed", "cluster", "assign", "train", "evaluate"};
-    const char *name, *path;
-    *n = (int)(sizeof order / sizeof *order);
-    for (int i = 0; i < *n; i++) stage[i] = (struct mode_report_stage){.service = order[i]};
-    for (size_t i = 0; mode_job_input_at(job, i, &name, &path); i++) {
-        char *data;
-        size_t size;
-        if (strncmp(name, "commit/", 7) != 0) continue;
-        enum mode_status st = mode_file_read(path, 1 << 20, &data, &size, err);
-        if (st) return st;
-        Mode__Commit *c = mode__commit__unpack(NULL, size, (const uint8_t *)data);
-        free(data);
-        if (!c) return MODE_FAIL(err, MODE_E_FORMAT, "ensemble: input %s is not a commit record", name);
-        for (int k = 0; k < *n; k++) {
-            if (strcmp(order[k], c->service) != 0) continue;
-            stage[k].tasks++;
-            stage[k].seconds += c->seconds;
-            if (c->peak_rss_bytes > stage[k].peak_rss_bytes) stage[k].peak_rss_bytes = c->peak_rss_bytes;
-        }
-        mode__commit__free_unpacked(c, NULL);
-    }
-    int kept = 0;
-    for (int k = 0; k < *n; k++)
-        if (stage[k].tasks) stage[kept++] = stage[k];
-    *n = kept;
-    return MODE_OK;
-}
-
 static void on_task(void *ctx, int done, int total)
 {
     mode_job_progress(ctx, (uint64_t)done, (uint64_t)total, "tasks");
@@ -71,7 +37,6 @@ struct plan {
     const char **steps, **train, **logits;
     struct mode_ensemble_run_task *task;
     struct mode_corpus_shard *shard;
-    struct mode_report_stage stage[8];
     int n_models;
 };
 
@@ -168,16 +133,13 @@ enum mode_status ensemble_work(struct mode_job *job, struct mode_error *err)
     }
     mode_job_progress(job, 0, r->n_tasks, "tasks");
     read_models(&p, r, job);
-    if ((st = read_tasks(&p, r, job, err)) || (st = read_shards(&p, r, job, err)) ||
-        (st = read_stages(p.stage, &run.n_stages, job, err)))
-        goto out;
+    if ((st = read_tasks(&p, r, job, err)) || (st = read_shards(&p, r, job, err))) goto out;
     run.n_models = p.n_models;
     run.model = (const char *const *)p.model;
     run.steps = p.steps;
     run.train = p.train;
     run.task = p.task;
     run.shard = p.shard;
-    run.stage = p.stage;
     struct mode_ensemble_outputs out = {mode_job_output(job, "result.csv"), mode_job_output(job, "summary.json"),
                                         mode_job_output(job, "report.html"), mode_job_output(job, "weights.json")};
     if ((st = mode_ensemble_run(&run, &out, &sentence, err))) goto out;

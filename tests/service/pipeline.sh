@@ -19,6 +19,15 @@ cat "$work/a/report/result.csv"
 head -1 "$work/a/report/result.csv" | grep -q '^,dataset,num_classes,expert-0,expert-1,expert-max,all_unit,ensemble' || fail "columns of result.csv"
 head -1 "$work/a/report/result.csv" | grep -q ',dense' || fail "result.csv has no dense"
 
+# time of every stage, memory of every process
+for p in coordinator redis supervisor "agent of captions" "agent of ensemble"; do
+    grep -q "\"name\": \"$p\"" "$work/a/report/summary.json" || fail "summary.json does not say the memory of: $p"
+done
+for s in captions train-seed train-experts ensemble; do
+    grep -q "\"stage\": \"$s\"" "$work/a/report/summary.json" || fail "summary.json does not say the time of: $s"
+    grep -q "<td>$s</td>" "$work/a/report/report.html" || fail "report.html does not say the time of: $s"
+done
+
 # the ledger: 240 pairs + 10 planted samples, every fate named
 "$bin/mode" reconcile --workspace "$work/a" >"$work/ledger" || fail "reconcile"
 cat "$work/ledger"

@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "msg/place.h"
 
+#include <jansson.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -150,6 +151,17 @@ static void say_hello(struct fake *f, int i)
     send_to(f, i, &e);
 }
 
+static void say_progress(struct fake *f, int i)
+{
+    Mode__Envelope e;
+    Mode__Progress p = MODE__PROGRESS__INIT;
+    mode_envelope_init(&e, &f->id, MODE__ENVELOPE__BODY_PROGRESS);
+    p.has_agent_peak_rss_bytes = 1;
+    p.agent_peak_rss_bytes = (uint64_t)(i + 1) << 20;
+    e.progress = &p;
+    send_to(f, i, &e);
+}
+
 static void say_credit(struct fake *f, int i)
 {
     Mode__Envelope e;
@@ -205,7 +217,10 @@ static void do_task(struct fake *f, int i, const Mode__Assign *a)
     for (const char *const *name = outputs_of(spec->service); *name; name++) {
         size_t n = c.n_outputs++;
         mode__blob__init(&blob[n]);
-        snprintf(text, sizeof text, "%s of %s\n", *name, a->key);
+        if (strcmp(*name, "summary.json") == 0)
+            snprintf(text, sizeof text, "{\"of\": \"%s\"}", a->key);
+        else
+            snprintf(text, sizeof text, "%s of %s\n%s", *name, a->key, MODE_REPORT_COST_MARK);
         assert_int_equal(mode_store_put_bytes(f->store, digest[n], text, strlen(text), &err), MODE_OK);
         blob[n].name = (char *)*name;
         blob[n].digest = digest[n];
@@ -220,6 +235,7 @@ static void do_task(struct fake *f, int i, const Mode__Assign *a)
     c.attempt = a->attempt;
     c.worker = f->session[i];
     c.seconds = 0.25 * (double)a->attempt;
+    c.peak_rss_bytes = 5 << 20;
     bool created;
     assert_int_equal(mode_store_commit_create(f->store, &created, NULL, &c, &err), MODE_OK);
     f->executed++;
@@ -247,6 +263,7 @@ static void workers_turn(struct fake *f)
             switch (in->msg->body_case) {
             case MODE__ENVELOPE__BODY_WELCOME:
                 f->welcomed[i] = true;
+                say_progress(f, i);
                 say_credit(f, i);
                 break;
             case MODE__ENVELOPE__BODY_REJECT:
@@ -263,10 +280,11 @@ static void workers_turn(struct fake *f)
             mode_packet_clear(&p);
         }
         if (!beat) continue;
-        if (!f->welcomed[i])
-            say_hello(f, i);
-        else
+        if (f->welcomed[i]) {
             say_credit(f, i);
+            say_progress(f, i);
+        } else
+            say_hello(f, i);
     }
 }
 
@@ -471,6 +489,62 @@ static void test_run_is_done_once_and_found_again(void **state)
     tear_down(f);
 }
 
+static uint64_t peak_of(const struct fake *f, const char *name)
+{
+    char *path = mode_path_join(f->root, "report/summary.json");
+    json_t *o = json_load_file(path, 0, NULL), *x;
+    uint64_t bytes = 0;
+    size_t i;
+    json_array_foreach(json_object_get(o, "processes"), i,
+                       x) if (strcmp(json_string_value(json_object_get(x, "name")), name) == 0)
+        bytes = (uint64_t)json_integer_value(json_object_get(x, "peak_rss_bytes"));
+    json_decref(o);
+    free(path);
+    return bytes;
+}
+
+/* Every stage's time and every process's memory is in the report, and stays there when the run is submitted again. */
+static void test_report_says_what_the_run_took(void **state)
+{
+    (void)state;
+    struct fake *f = set_up();
+    struct summary s;
+    int status;
+    char *text = spec_text("cost", "paper", "1e-3"), *path = mode_path_join(f->root, "report/summary.json");
+    assert_true(submit(f, text));
+    work(f, &s, "cost", UINT32_MAX);
+    assert_int_equal(s.state, MODE__RUN_STATE__RUN_DONE);
+    json_t *o = json_load_file(path, 0, NULL), *stages = json_object_get(o, "stages"), *x;
+    uint64_t tasks = 0;
+    size_t i;
+    json_array_foreach(stages, i, x)
+    {
+        tasks += (uint64_t)json_integer_value(json_object_get(x, "tasks"));
+        assert_true(json_real_value(json_object_get(x, "seconds")) > 0);
+        assert_int_equal(json_integer_value(json_object_get(x, "peak_rss_bytes")), 5 << 20);
+    }
+    assert_int_equal(tasks, ALL); /* the ensemble's own among them */
+    json_decref(o);
+    uint64_t redis = peak_of(f, "redis");
+    assert_true(peak_of(f, "coordinator") > 1 << 20);
+    assert_true(redis > 1 << 20);
+    for (int k = 0; k < SERVICES; k++) {
+        char *name = mode_xasprintf("agent of %s", services[k]);
+        assert_int_equal(peak_of(f, name), (uint64_t)(k + 1) << 20);
+        free(name);
+    }
+    stop(&f->coordinator, SIGKILL, &status);
+    start_coordinator(f);
+    assert_true(submit(f, text));
+    work(f, &s, "cost", UINT32_MAX);
+    assert_int_equal(s.cached, ALL);
+    assert_int_equal(peak_of(f, "agent of train"), 5 << 20);
+    assert_true(peak_of(f, "redis") >= redis);
+    free(path);
+    free(text);
+    tear_down(f);
+}
+
 static void test_killed_coordinator_goes_on(void **state)
 {
     (void)state;
@@ -582,6 +656,7 @@ int main(int argc, char **argv)
     if (argc == 3 && strcmp(argv[1], "--coordinator") == 0) return be_coordinator(argv[2]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_run_is_done_once_and_found_again),
+        cmocka_unit_test(test_report_says_what_the_run_took),
         cmocka_unit_test(test_killed_coordinator_goes_on),
         cmocka_unit_test(test_redis_killed_and_wiped_costs_nothing),
         cmocka_unit_test(test_bad_input_ends_the_run_with_its_reason),

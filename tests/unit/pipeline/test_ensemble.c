@@ -254,7 +254,6 @@ static enum mode_status run(const char *suffix, const char *router, struct mode_
                                                   .logits = logits[t]};
     for (int s = 0; s < SHARDS && !shard[s].tar; s++)
         shard[s] = (struct mode_corpus_shard){at("captions-%d", s), at("assign-%d", s), at("%d.tar", s)};
-    static const struct mode_report_stage stage[] = {{"captions", 2, 1.5, 50 << 20}, {"train", 4, 600, 900 << 20}};
     char *centres = at("centres"), *csv = at("result%s.csv", suffix), *summary = at("summary%s.json", suffix),
          *html = at("report%s.html", suffix), *weights = at("weights%s.json", suffix);
     struct mode_ensemble_run r = {.run_name = "a <b>run</b>",
@@ -265,13 +264,11 @@ static enum mode_status run(const char *suffix, const char *router, struct mode_
                                   .n_models = MODELS,
                                   .n_tasks = 2,
                                   .n_shards = SHARDS,
-                                  .n_stages = 2,
                                   .model = models,
                                   .steps = steps,
                                   .train = train,
                                   .task = task,
-                                  .shard = shard,
-                                  .stage = stage};
+                                  .shard = shard};
     struct mode_ensemble_outputs out = {csv, summary, html, weights};
     char *sentence = NULL;
     enum mode_status st = mode_ensemble_run(&r, &out, &sentence, err);
@@ -370,6 +367,39 @@ static void test_summary_says_what_scripts_want(void **state)
     json_decref(o);
 }
 
+static void test_time_and_memory_are_put_in_afterwards(void **state)
+{
+    (void)state;
+    static const struct mode_report_stage stage[] = {{"captions", "captions", 2, 1.5, 50 << 20},
+                                                     {"words", "embed", 0, 0, 0},
+                                                     {"train-seed", "train", 1, 600, 900 << 20}};
+    static const struct mode_report_process process[] = {{"coordinator", 12 << 20}, {"a <redis>", 7 << 20}};
+    const struct mode_report_cost cost = {"k3y", stage, 3, process, 2};
+    struct mode_error err;
+    assert_int_equal(run("-c", "share", &err), MODE_OK);
+    char *html = at("report-c.html"), *summary = at("summary-c.json"), *before = text_of("summary-c.json");
+    if (mode_report_complete(html, summary, &cost, &err)) fail_msg("%s", err.text);
+    char *page = text_of("report-c.html"), *after = text_of("summary-c.json");
+    assert_non_null(strstr(page, "<td>train-seed</td><td>1</td><td>600.0</td><td>900 MiB</td>"));
+    assert_null(strstr(page, "<td>words</td>")); /* no task, no row */
+    assert_non_null(strstr(page, "<td>a &lt;redis&gt;</td><td>7 MiB</td>"));
+    assert_non_null(strstr(page, "</html>"));
+    json_t *o = json_loads(after, 0, NULL);
+    assert_int_equal(json_array_size(json_object_get(o, "stages")), 2);
+    json_t *x = json_array_get(json_object_get(o, "processes"), 0);
+    assert_string_equal(json_string_value(json_object_get(x, "name")), "coordinator");
+    assert_int_equal(json_integer_value(json_object_get(x, "peak_rss_bytes")), 12 << 20);
+    size_t same = strlen(before) - 3; /* all but the closing brace and its comma stays as it was */
+    assert_memory_equal(before, after, same);
+    assert_int_equal(mode_report_complete(html, summary, &cost, &err), MODE_E_FORMAT); /* once */
+    json_decref(o);
+    free(html);
+    free(summary);
+    free(before);
+    free(page);
+    free(after);
+}
+
 static void test_what_does_not_belong_together_is_refused(void **state)
 {
     (void)state;
@@ -399,6 +429,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_same_inputs_give_the_same_bytes),
         cmocka_unit_test(test_report_shows_hostile_text_as_text),
         cmocka_unit_test(test_summary_says_what_scripts_want),
+        cmocka_unit_test(test_time_and_memory_are_put_in_afterwards),
         cmocka_unit_test(test_what_does_not_belong_together_is_refused),
     };
     (void)argv;
