@@ -50,6 +50,14 @@ tsan: deps-test models ## the threaded tests under ThreadSanitizer
 	@cmake -S . -B build-tsan -DMODE_SANITIZE=thread -DMODE_DEMO_DATA=OFF >/dev/null && cmake --build build-tsan -j$(JOBS)
 	@cd build-tsan && ctest --no-tests=error --output-on-failure -L 'unit|service'
 
+.PHONY: fuzz
+FUZZ_SECONDS ?= 60
+export FUZZ_SECONDS
+fuzz: models ## every fuzzer for FUZZ_SECONDS each, under ASan and UBSan (FUZZ=name: only that one)
+	@deploy/install-deps.sh build fuzz
+	@cmake -S . -B build-fuzz -DCMAKE_C_COMPILER=clang -DMODE_FUZZ=ON -DMODE_SANITIZE=address,undefined -DMODE_SERVICES=OFF -DMODE_TESTS=OFF -DMODE_DEMO_DATA=OFF >/dev/null && cmake --build build-fuzz -j$(JOBS)
+	@tests/fuzz/run.sh build-fuzz $(FUZZ)
+
 .PHONY: demo
 demo: deps-demo programs ## the whole pipeline on real data on this machine (DEMO_DIR, DEMO_PROFILE=full|smoke)
 	@deploy/demo/run.sh $(BUILD) "$(DEMO_DIR)" $(DEMO_PROFILE)

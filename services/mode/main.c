@@ -32,6 +32,7 @@
     X(evaluate) \
     X(weights) \
     X(ensemble) \
+    X(bench) \
     X(keys)
 
 /* clang-format on */

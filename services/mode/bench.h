@@ -1,0 +1,22 @@
+/* bench.h - what the subjects of `mode bench` share. Each subject lives in bench_<subject>.c, defines
+ * `const struct mode_verb mode_bench_<subject>` and has one line in the list of verb_bench.c.
+ *
+ * A subject prepares its inputs, warms up, and times its work alone, as often as --rounds says; every round is one JSON
+ * line on stdout, which bench/peers/<subject>.py reads:
+ *
+ *     {"subject":"tokenize","items":20000,"unit":"texts","seconds":0.041,"cpu":0.041,"threads":1} */
+#ifndef MODE_SERVICES_MODE_BENCH_H
+#define MODE_SERVICES_MODE_BENCH_H
+
+#include <stdint.h>
+
+struct bench_clock {
+    double wall, cpu; /* seconds; cpu: of all threads of this process */
+};
+
+/* What both clocks say now. */
+struct bench_clock bench_now(void);
+/* The line of a round that took n_items through from `since` until now. */
+void bench_print(const char *subject, const char *unit, int64_t n_items, struct bench_clock since);
+
+#endif
