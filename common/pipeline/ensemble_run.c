@@ -4,19 +4,26 @@
 #include "base/str.h"
 
 #include <stdlib.h>
+#include <string.h>
 
-/* Curves from the last model to the first (seed, dense, experts): experts are drawn on top. */
+static bool is_expert(const char *model)
+{
+    return strncmp(model, "expert-", 7) == 0;
+}
+
+/* Curves in the order of the legend, which is also that of drawing: seed, dense, then the experts, which lie on top. */
 static enum mode_status load_curves(struct mode_curve *curve, int *n, const struct mode_ensemble_run *run,
                                     struct mode_error *err)
 {
+    enum mode_status st = MODE_OK;
     *n = 0;
-    for (int i = run->n_models - 1; i >= 0 && run->steps; i--) {
-        if (!run->steps[i]) continue;
-        enum mode_status st = mode_curve_load(&curve[(*n)++], run->model[i], run->steps[i],
-                                              run->train ? run->train[i] : NULL, err);
-        if (st) return st;
+    for (int k = 0; k < 2 * run->n_models && run->steps && !st; k++) {
+        bool experts = k >= run->n_models;
+        int i = experts ? k - run->n_models : run->n_models - 1 - k; /* the models are experts, dense, seed */
+        if (is_expert(run->model[i]) != experts || !run->steps[i]) continue;
+        st = mode_curve_load(&curve[(*n)++], run->model[i], run->steps[i], run->train ? run->train[i] : NULL, err);
     }
-    return MODE_OK;
+    return st;
 }
 
 enum mode_status mode_ensemble_run(const struct mode_ensemble_run *run, const struct mode_ensemble_outputs *out,

@@ -344,6 +344,23 @@ static void test_report_shows_hostile_text_as_text(void **state)
     free(html);
 }
 
+static void test_models_are_shown_seed_dense_experts(void **state)
+{
+    (void)state;
+    struct mode_error err;
+    static const char *const order[] = {"seed", "dense", "expert-0", "expert-1"};
+    assert_int_equal(run("", "share", &err), MODE_OK);
+    char *html = text_of("report.html"), *at = strstr(html, "<h2>Training</h2>"), buf[64];
+    static const char *const as[][2] = {{"</i>", "</span>"}, {"<title>", "</title></path>"}, {"<tr><td>", "</td>"}};
+    for (int k = 0; k < 3; k++) /* legend, curves, table */
+        for (int m = 0; m < 4; m++) {
+            snprintf(buf, sizeof buf, "%s%s%s", as[k][0], order[m], as[k][1]);
+            at = at ? strstr(at, buf) : NULL;
+            if (!at) fail_msg("%s is not where it belongs", buf);
+        }
+    free(html);
+}
+
 static void test_summary_says_what_scripts_want(void **state)
 {
     (void)state;
@@ -428,6 +445,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_result_csv_is_this_to_the_byte),
         cmocka_unit_test(test_same_inputs_give_the_same_bytes),
         cmocka_unit_test(test_report_shows_hostile_text_as_text),
+        cmocka_unit_test(test_models_are_shown_seed_dense_experts),
         cmocka_unit_test(test_summary_says_what_scripts_want),
         cmocka_unit_test(test_time_and_memory_are_put_in_afterwards),
         cmocka_unit_test(test_what_does_not_belong_together_is_refused),
