@@ -3,6 +3,7 @@
  * Results go to stdout, logs and progress to stderr. Exit codes: docs/FORMATS.md. */
 #include "base/log.h"
 #include "base/version.h"
+#include "interrupt.h"
 #include "verb.h"
 
 #include <stdio.h>
@@ -70,6 +71,7 @@ int main(int argc, char **argv)
         if (strcmp(verbs[i]->name, argv[1]) != 0) continue;
         enum mode_status st = verbs[i]->run(argc - 1, argv + 1, &err);
         if (st && err.text[0]) fprintf(stderr, "mode %s: %s\n", argv[1], err.text);
+        if (st == MODE_E_STOPPED && interrupt_signal()) return interrupt_exit();
         return mode_status_exit_code(st);
     }
     fprintf(stderr, "mode: unknown verb \"%s\"; `mode --help` lists the verbs\n", argv[1]);

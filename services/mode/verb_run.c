@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "client.h"
+#include "interrupt.h"
 #include "msg/status_json.h"
 #include "pipeline/spec.h"
 #include "progress.h"
@@ -10,7 +11,6 @@
 #include "verb.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,20 +36,6 @@ static const struct mode_option table[] = {
                  "how long the coordinator, or Redis behind it, may be away before this command ends (69)"),
     MODE_OPT_FLAG(struct run_options, json, "json", "print the run's final state as JSON"),
     MODE_OPT_END};
-
-static volatile sig_atomic_t interrupted; /* set by SIGINT and SIGTERM */
-
-static void on_signal(int sig)
-{
-    interrupted = sig;
-}
-
-static void catch_signals(void)
-{
-    struct sigaction a = {.sa_handler = on_signal};
-    sigaction(SIGINT, &a, NULL);
-    sigaction(SIGTERM, &a, NULL);
-}
 
 static enum mode_status submit(char **run, bool *created, struct client *c, const struct mode_spec *spec, bool dry,
                                struct mode_error *err)
@@ -154,11 +140,11 @@ static enum mode_status follow(struct client *c, const char *name, const struct 
     for (;;) {
         struct mode_envelope *answer = NULL;
         enum mode_status st = client_status(&answer, c, name, false, NOTES, 5000, err);
-        if (interrupted) {
+        if (interrupt_signal()) {
             mode_envelope_free(&answer);
             if (w.show) fprintf(stderr, "\n");
             return MODE_FAIL(
-                err, interrupted == SIGINT ? MODE_E_GENERIC : MODE_E_STOPPED,
+                err, MODE_E_STOPPED,
                 "the run %s goes on without this terminal; `mode watch` shows it, `mode cancel %s` ends it", name,
                 name);
         }
@@ -218,7 +204,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (n_args != 1) return MODE_FAIL(err, MODE_E_USAGE, "one spec file is wanted; `mode run --help`");
     if ((st = mode_spec_load(&spec, argv[1], err))) goto out;
     if ((st = client_open(&c, &o.client, err))) goto out;
-    catch_signals();
+    interrupt_catch();
     if ((st = submit(&name, &created, c, &spec, o.dry_run, err))) goto out;
     if (o.dry_run) {
         printf("%s: the spec and its inputs are fine\n", spec.name);
@@ -234,11 +220,6 @@ out:
     client_close(&c);
     mode_spec_clear(&spec);
     free(name);
-    if (interrupted == SIGINT && st) { /* the shell shall see what ended us: 130 */
-        fprintf(stderr, "mode run: %s\n", err->text);
-        signal(SIGINT, SIG_DFL);
-        raise(SIGINT);
-    }
     return st;
 }
 

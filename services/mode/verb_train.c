@@ -3,6 +3,7 @@
 #include "base/options.h"
 #include "base/parallel.h"
 #include "base/str.h"
+#include "interrupt.h"
 #include "merges.h"
 #include "models/clip_config.h"
 #include "nn/backend.h"
@@ -13,7 +14,6 @@
 #include "pipeline/train.h"
 #include "verb.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,17 +60,9 @@ static const struct mode_option table[] = {
 
 static const char prose[] =
     "Trains a CLIP on all pairs of the shards. Captions are extracted first. The same options, data\n"
-    "and seed give the same bytes; SIGINT and SIGTERM write a checkpoint and --resume goes on from it.\n"
+    "and seed give the same bytes; SIGINT and SIGTERM write a checkpoint (exit 130, 143) and --resume goes on from "
+    "it.\n"
     "Experts are trained by `mode run`, which knows the clusters.";
-
-static volatile sig_atomic_t stop_asked;
-
-static void on_signal(int number)
-{
-    (void)number;
-    if (stop_asked) _exit(143);
-    stop_asked = 1;
-}
 
 struct hook {
     const char *out;
@@ -93,7 +85,7 @@ static void on_progress(void *ctx, const struct mode_train_progress *p)
 static bool on_stopping(void *ctx)
 {
     (void)ctx;
-    return stop_asked;
+    return interrupt_signal() != 0;
 }
 
 static char *on_checkpoint_dir(void *ctx, const char *name)
@@ -168,7 +160,7 @@ static bool on_extracted(void *ctx, uint64_t done, uint64_t total)
     if (isatty(2) || done == total)
         fprintf(stderr, "captions of shard %zu of %zu: %llu of %llu samples%s", x->shard + 1, x->n_shards,
                 (unsigned long long)done, (unsigned long long)total, done == total ? "\n" : "\r");
-    return !stop_asked;
+    return !interrupt_signal();
 }
 
 static void on_reject(void *ctx, uint32_t sample, enum mode_fate fate, const char *why)
@@ -323,8 +315,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         (st = merges_find(&o.merges, err)))
         return st;
     if (o.threads > 0) mode_parallel_set_threads((int)o.threads);
-    signal(SIGINT, on_signal);
-    signal(SIGTERM, on_signal);
+    interrupt_catch();
     hook.out = o.out;
     if ((st = check_out(&o, err)) || (st = mode_dir_make(o.out, err))) goto out;
     if (o.resume && (st = find_checkpoint(&hook, &resume_from, err))) goto out;

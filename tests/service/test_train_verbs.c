@@ -100,6 +100,11 @@ static void test_a_terminated_training_resumes_to_the_same_bytes(void **state)
                               "for i in $(seq 2000); do grep -q '^step ' broken.txt && break; sleep 0.01; done;"
                               "kill -TERM $p; wait $p"),
                      143);
+    assert_int_equal(sh(TRAIN "--steps 60 --out cut >/dev/null 2>cut.txt & p=$!;"
+                              "for i in $(seq 2000); do grep -q '^step ' cut.txt && break; sleep 0.01; done;"
+                              "kill -INT $p; wait $p"),
+                     130);
+    assert_int_equal(sh("grep -q 'stopped after step' cut.txt && test -s cut/checkpoints/latest"), 0);
     assert_int_equal(sh("grep -q 'stopped after step' broken.txt && test ! -e broken/open_clip_model.safetensors"), 0);
     assert_int_equal(sh(TRAIN "--steps 60 --out broken 2>/dev/null"), 73);
     assert_int_equal(sh(TRAIN "--steps 60 --out broken --lr 1e-4 --resume 2>err.txt"), 65);
