@@ -185,7 +185,8 @@ static char *group_words(const char *name)
     return s.data;
 }
 
-static void add_captions(struct mode_demo_texts *t, const struct annotation *a, const char *subgroup, bool is_flag)
+static void add_captions(struct mode_demo_texts *t, const struct annotation *a, const char *group, const char *subgroup,
+                         bool is_flag)
 {
     char *name = mode_demo_clean(a->name), *text;
     if (!strncmp(name, "flag: ", 6)) {
@@ -195,7 +196,7 @@ static void add_captions(struct mode_demo_texts *t, const struct annotation *a, 
     }
     mode_demo_texts_add(t, name);
     if (!is_flag) {
-        text = mode_xasprintf("%s emoji, %s", name, subgroup);
+        text = mode_xasprintf("%s emoji, %s, %s", name, group, subgroup);
         mode_demo_texts_add(t, text);
         free(text);
     }
@@ -240,7 +241,7 @@ static void add_emoji(struct mode_demo_set *set, struct font *f, const struct an
     for (int i = 0; i < n; i++) mode_str_printf(&origin, "%sU+%04X", i ? " " : "", (unsigned)code[i]);
     it->origin = origin.data;
     it->category = mode_xasprintf("%s/%s", group_name, subgroup_name);
-    add_captions(&it->texts, a, subgroup_name, is_flag);
+    add_captions(&it->texts, a, group_name, subgroup_name, is_flag);
     mode_demo_emoji_family(code, n, family, sizeof family);
     it->held = !is_flag && mode_demo_holdout_emoji(family);
     if (it->held && !mode_demo_emoji_has_skin_tone(code, n)) {

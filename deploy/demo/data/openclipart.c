@@ -166,16 +166,35 @@ static char *folder_words(const char *name)
     return mode_demo_title(name);
 }
 
+/* "clip art of TITLE, food, fruit": the whole path of folders, without the words the title has; NULL when it has all.
+ */
+static char *placed_title(const char *title, const char *folders)
+{
+    struct mode_str s = {0};
+    char *path = mode_xstrdup(folders), *rest = path, *folder;
+    int n = 0;
+    mode_str_printf(&s, "clip art of %s", title);
+    while ((folder = strsep(&rest, "/")) != NULL) {
+        char *words = folder_words(folder);
+        if (!mode_demo_contains(title, words)) {
+            mode_str_printf(&s, ", %s", words);
+            n++;
+        }
+        free(words);
+    }
+    free(path);
+    if (n) return s.data;
+    mode_str_clear(&s);
+    return NULL;
+}
+
 static void add_captions(struct mode_demo_texts *t, const struct record *r, const char *folders, const char *title,
                          bool with_description)
 {
-    char *last = folder_words(mode_path_base(folders)), *text;
+    char *placed = placed_title(title, folders);
     mode_demo_texts_add(t, title);
-    if (!mode_demo_contains(title, last)) {
-        text = mode_xasprintf("clip art of %s, %s", title, last);
-        mode_demo_texts_add(t, text);
-        free(text);
-    }
+    if (placed) mode_demo_texts_add(t, placed);
+    free(placed);
 
     struct mode_str s = {0};
     struct mode_demo_texts taken = {0}; /* at most 8 keywords, without repeats */
@@ -194,7 +213,6 @@ static void add_captions(struct mode_demo_texts *t, const struct record *r, cons
     mode_str_clear(&s);
 
     if (with_description) mode_demo_texts_add(t, r->description);
-    free(last);
 }
 
 static bool description_is_useful(const struct record *r, const struct shared *descriptions)
