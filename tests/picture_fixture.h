@@ -36,8 +36,16 @@ static inline uint8_t *fixture_pixels(int width, int height, int n, uint64_t see
     return p;
 }
 
-static inline struct bytes fixture_jpeg(int width, int height, int channels, bool progressive, uint64_t seed)
+struct fixture_jpeg_options {
+    int channels;     /* 1, 3 or 4                                                */
+    int h, v;         /* sampling of the first component, the others' being 1 x 1 */
+    int restart_rows; /* 0: no restart markers                                    */
+    bool progressive;
+};
+
+static inline struct bytes fixture_jpeg_as(int width, int height, const struct fixture_jpeg_options *o, uint64_t seed)
 {
+    const int channels = o->channels;
     struct jpeg_compress_struct c = {0};
     struct jpeg_error_mgr e;
     struct bytes out = {0};
@@ -53,7 +61,10 @@ static inline struct bytes fixture_jpeg(int width, int height, int channels, boo
     c.in_color_space = channels == 1 ? JCS_GRAYSCALE : channels == 4 ? JCS_CMYK : JCS_RGB;
     jpeg_set_defaults(&c);
     jpeg_set_quality(&c, 85, TRUE);
-    if (progressive) jpeg_simple_progression(&c);
+    if (o->progressive) jpeg_simple_progression(&c);
+    c.comp_info[0].h_samp_factor = o->h;
+    c.comp_info[0].v_samp_factor = o->v;
+    c.restart_in_rows = o->restart_rows;
     jpeg_start_compress(&c, TRUE);
     while (c.next_scanline < c.image_height) {
         JSAMPROW row = pixels + (size_t)c.next_scanline * (size_t)width * (size_t)channels;
@@ -65,6 +76,14 @@ static inline struct bytes fixture_jpeg(int width, int height, int channels, boo
     out.data = mem;
     out.size = mem_size;
     return out;
+}
+
+static inline struct bytes fixture_jpeg(int width, int height, int channels, bool progressive, uint64_t seed)
+{
+    const int sampling = channels == 3 ? 2 : 1;
+    const struct fixture_jpeg_options o = {
+        .channels = channels, .h = sampling, .v = sampling, .progressive = progressive};
+    return fixture_jpeg_as(width, height, &o, seed);
 }
 
 static inline struct bytes fixture_png(int width, int height, uint64_t seed)

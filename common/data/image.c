@@ -15,10 +15,9 @@ enum mode_image_type mode_image_sniff(const uint8_t *data, size_t size)
     return MODE_IMAGE_UNKNOWN;
 }
 
-enum mode_status mode_image_reserve(struct mode_image *im, uint64_t width, uint64_t height,
-                                    const struct mode_image_limits *limits, struct mode_error *err)
+enum mode_status mode_image_check(uint64_t width, uint64_t height, const struct mode_image_limits *limits,
+                                  struct mode_error *err)
 {
-    *im = (struct mode_image){0};
     if (width == 0 || height == 0)
         return MODE_FAIL(err, MODE_E_FORMAT, "a picture of %llu x %llu pixels", (unsigned long long)width,
                          (unsigned long long)height);
@@ -28,7 +27,16 @@ enum mode_status mode_image_reserve(struct mode_image *im, uint64_t width, uint6
     if (width * height > limits->max_pixels)
         return MODE_FAIL(err, MODE_E_VALUE, "a picture of %llu x %llu pixels, at most %llu in all are allowed",
                          (unsigned long long)width, (unsigned long long)height, (unsigned long long)limits->max_pixels);
+    return MODE_OK;
+}
+
+enum mode_status mode_image_reserve(struct mode_image *im, uint64_t width, uint64_t height,
+                                    const struct mode_image_limits *limits, struct mode_error *err)
+{
     size_t bytes;
+    enum mode_status st = mode_image_check(width, height, limits, err);
+    *im = (struct mode_image){0};
+    if (st) return st;
     uint8_t *rgb = mode_mul_size((size_t)(width * height), 3, &bytes) ? malloc(bytes) : NULL;
     if (!rgb)
         return MODE_FAIL(err, MODE_E_MEMORY, "no memory for a picture of %llu x %llu pixels", (unsigned long long)width,
@@ -81,7 +89,7 @@ enum mode_status mode_image_resize(struct mode_image *out, const struct mode_ima
     enum mode_status st = mode_image_reserve(out, width > 0 ? (uint64_t)width : 0, height > 0 ? (uint64_t)height : 0,
                                              &any, err);
     if (st) return st;
-    st = mode_resize_rgb(out->rgb, width, height, &view, x0, y0, x1, y1, true, err);
+    st = mode_resize_rgb(out->rgb, width, height, &view, x0, y0, x1, y1, MODE_FILTER_BICUBIC, true, err);
     if (st) mode_image_clear(out);
     return st;
 }

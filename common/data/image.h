@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -43,22 +44,48 @@ void mode_image_clear(struct mode_image *im);
 enum mode_status mode_image_resize(struct mode_image *out, const struct mode_image *in, int width, int height,
                                    double x0, double y0, double x1, double y1, struct mode_error *err);
 
+enum mode_filter { MODE_FILTER_BICUBIC, MODE_FILTER_BILINEAR };
+enum mode_resize { MODE_RESIZE_SHORTEST, MODE_RESIZE_LONGEST, MODE_RESIZE_SQUASH };
+
 /* open_clip's preprocess_cfg */
 struct mode_preprocess {
     int size; /* model input side, pixels */
     float mean[3], std[3];
     int resize_mode; /* enum mode_resize */
+    int filter;      /* enum mode_filter, of the evaluation transform; training is always bicubic, as there */
+    uint8_t fill;    /* of the borders that `longest` leaves, before normalising */
 };
-enum mode_resize { MODE_RESIZE_SHORTEST, MODE_RESIZE_LONGEST, MODE_RESIZE_SQUASH };
-void mode_preprocess_default(struct mode_preprocess *p, int size); /* OpenAI's mean and std, shortest */
+void mode_preprocess_default(struct mode_preprocess *p, int size); /* OpenAI's mean and std, shortest, bicubic */
 
 /* Evaluation transform: resize, centre crop, normalise. out [3, size, size] f32. */
 enum mode_status mode_preprocess_eval(const struct mode_preprocess *p, const struct mode_image *im, float *out,
                                       struct mode_error *err);
-/* Training transform: random resized crop (area in [scale_min, scale_max], aspect 3/4..4/3), normalise. The
- * draws come from mode_rng_for(seed, MODE_RNG_CROP, epoch, sample). */
-enum mode_status mode_preprocess_train(const struct mode_preprocess *p, const struct mode_image *im, double scale_min,
-                                       double scale_max, uint64_t seed, uint64_t epoch, uint64_t sample, float *out,
-                                       struct mode_error *err);
+
+/* The random resized crop of one sample of one epoch: area in [scale_min, scale_max] of the picture, aspect in
+ * 3/4 .. 4/3. The draws come from mode_rng_for(seed, MODE_RNG_CROP, epoch, sample). */
+struct mode_crop_draw {
+    double scale_min, scale_max;
+    uint64_t seed, epoch, sample;
+};
+/* Training transform: random resized crop, normalise. */
+enum mode_status mode_preprocess_train(const struct mode_preprocess *p, const struct mode_image *im,
+                                       const struct mode_crop_draw *draw, float *out, struct mode_error *err);
+
+/* Both from a picture file: the same floats as after mode_image_decode, but a JPEG is resized while its rows come
+ * out of the decoder, and of the parts that the crop leaves out nothing but the entropy code is read. */
+struct mode_picture {
+    const uint8_t *data;
+    size_t size;
+    const struct mode_image_limits *limits;
+};
+enum mode_status mode_preprocess_eval_file(const struct mode_preprocess *p, const struct mode_picture *f, float *out,
+                                           struct mode_error *err);
+enum mode_status mode_preprocess_train_file(const struct mode_preprocess *p, const struct mode_picture *f,
+                                            const struct mode_crop_draw *draw, float *out, struct mode_error *err);
+
+/* One try of the crop: torchvision's RandomResizedCrop, of which the area's share and the aspect are drawn. False:
+ * it does not fit. mode_crop_fallback is taken after ten tries: the centre, at the nearest allowed aspect. */
+bool mode_crop_size(int width, int height, double share, double aspect, int *w, int *h);
+void mode_crop_fallback(int width, int height, int *x, int *y, int *w, int *h);
 
 #endif

@@ -1,5 +1,6 @@
 #include "base/rng.h"
 #include "data/image.h"
+#include "data/image_codecs.h"
 #include "data/resize.h"
 
 #include <math.h>
@@ -11,127 +12,81 @@ void mode_preprocess_default(struct mode_preprocess *p, int size)
     *p = (struct mode_preprocess){.size = size,
                                   .mean = {0.48145466f, 0.4578275f, 0.40821073f},
                                   .std = {0.26862954f, 0.26130258f, 0.27577711f},
-                                  .resize_mode = MODE_RESIZE_SHORTEST};
+                                  .resize_mode = MODE_RESIZE_SHORTEST,
+                                  .filter = MODE_FILTER_BICUBIC};
 }
 
-/* [size, size, 3] bytes to [3, size, size] floats: (v / 255 - mean) / std, in single precision as torchvision
- * does */
-static void normalise(const struct mode_preprocess *p, const uint8_t *rgb, float *out)
+/* One picture on its way: which transform, and what it has come to. */
+struct job {
+    const struct mode_preprocess *p;
+    const struct mode_crop_draw *draw; /* NULL: evaluation */
+    float *out;
+    int width, height;                           /* of the picture                                         */
+    int x, y;                                    /* where the first row and column lie in the model's input */
+    int view_x, view_y, view_width, view_height; /* the part of the picture that is resized */
+    struct mode_resizer resizer;
+    float table[3][256]; /* byte to float: (v / 255 - mean) / std, in single precision as torchvision does */
+};
+
+static void put_row(void *ctx, int y, const uint8_t *row)
 {
-    float table[3][256];
-    const size_t n = (size_t)p->size * (size_t)p->size;
-    for (int c = 0; c < 3; c++)
-        for (int v = 0; v < 256; v++) table[c][v] = ((float)v / 255.0f - p->mean[c]) / p->std[c];
-    for (size_t i = 0; i < n; i++, rgb += 3) {
-        out[i] = table[0][rgb[0]];
-        out[n + i] = table[1][rgb[1]];
-        out[2 * n + i] = table[2][rgb[2]];
+    struct job *j = ctx;
+    const size_t size = (size_t)j->p->size, n = size * size, count = (size_t)j->resizer.plan.n_x;
+    float *out = j->out + (size_t)(j->y + y) * size + (size_t)j->x;
+    for (size_t i = 0; i < count; i++, row += 3) {
+        out[i] = j->table[0][row[0]];
+        out[n + i] = j->table[1][row[1]];
+        out[2 * n + i] = j->table[2][row[2]];
     }
 }
 
-static enum mode_status check(const struct mode_preprocess *p, const struct mode_image *im, struct mode_error *err)
+/* Centre crop of one direction: n pixels to s. Where n < s, `to` blank pixels come before. */
+static void centre(int64_t n, int64_t s, int *from, int *to, int *count)
 {
-    if (p->size < 1 || p->size > 1 << 14)
-        return MODE_FAIL(err, MODE_E_VALUE, "input size %d, expected 1 to %d", p->size, 1 << 14);
-    if (!im->rgb || im->width < 1 || im->height < 1)
-        return MODE_FAIL(err, MODE_E_VALUE, "an empty picture cannot be preprocessed");
-    return MODE_OK;
+    if (n >= s) {
+        *from = (int)rint((double)(n - s) / 2.0); /* halves to even, as Python's round */
+        *to = 0;
+        *count = (int)s;
+    } else {
+        *from = 0;
+        *to = (int)((s - n) / 2);
+        *count = (int)n;
+    }
 }
 
-static struct mode_rgb_view view_of(const struct mode_image *im, int x, int y, int w, int h)
+/* The evaluation transform's size after the resize step; rounding as torchvision (shortest) and open_clip
+ * (longest) do. */
+static void resized_size(const struct job *j, int64_t *w, int64_t *h)
 {
-    const size_t stride = (size_t)im->width * 3;
-    const size_t last = (size_t)(y + h - 1) * stride + (size_t)(x + w) * 3;
-    return (struct mode_rgb_view){.rgb = im->rgb + (size_t)y * stride + (size_t)x * 3,
-                                  .stride = stride,
-                                  .tail = stride * (size_t)im->height - last,
-                                  .width = w,
-                                  .height = h};
-}
-
-/* Size after the resize step; rounding as torchvision (shortest) and open_clip (longest) do. */
-static void resized_size(const struct mode_preprocess *p, const struct mode_image *im, int64_t *w, int64_t *h)
-{
-    const int64_t s = p->size;
+    const int64_t s = j->p->size;
     *w = *h = s;
-    if (p->resize_mode == MODE_RESIZE_SHORTEST) {
-        if (im->width <= im->height)
-            *h = (int64_t)((double)(s * im->height) / im->width);
+    if (j->p->resize_mode == MODE_RESIZE_SHORTEST) {
+        if (j->width <= j->height)
+            *h = (int64_t)((double)(s * j->height) / j->width);
         else
-            *w = (int64_t)((double)(s * im->width) / im->height);
-    } else if (p->resize_mode == MODE_RESIZE_LONGEST) {
-        const double ratio = fmax((double)im->width / (double)s, (double)im->height / (double)s);
-        *w = (int64_t)rint(im->width / ratio); /* halves to even, as Python's round */
-        *h = (int64_t)rint(im->height / ratio);
+            *w = (int64_t)((double)(s * j->width) / j->height);
+    } else if (j->p->resize_mode == MODE_RESIZE_LONGEST) {
+        const double ratio = fmax((double)j->width / (double)s, (double)j->height / (double)s);
+        *w = (int64_t)rint(j->width / ratio);
+        *h = (int64_t)rint(j->height / ratio);
         if (*w < 1) *w = 1;
         if (*h < 1) *h = 1;
     }
 }
 
-/* Centre crop of one direction: n pixels to s. Where n < s, `to` blank pixels come before. */
-static void centre(int64_t n, int64_t s, int64_t *from, int64_t *to, int64_t *count)
+bool mode_crop_size(int width, int height, double share, double aspect, int *w, int *h)
 {
-    if (n >= s) {
-        *from = (int64_t)rint((double)(n - s) / 2.0);
-        *to = 0;
-        *count = s;
-    } else {
-        *from = 0;
-        *to = (s - n) / 2;
-        *count = n;
-    }
+    const double area = (double)width * height * share;
+    const double cw = rint(sqrt(area * aspect)), ch = rint(sqrt(area / aspect));
+    if (cw < 1 || cw > width || ch < 1 || ch > height) return false;
+    *w = (int)cw;
+    *h = (int)ch;
+    return true;
 }
 
-enum mode_status mode_preprocess_eval(const struct mode_preprocess *p, const struct mode_image *im, float *out,
-                                      struct mode_error *err)
+void mode_crop_fallback(int width, int height, int *x, int *y, int *w, int *h)
 {
-    struct mode_image_limits limits = MODE_IMAGE_LIMITS_DEFAULT;
-    struct mode_image resized = {0};
-    int64_t w, h, from_x, from_y, to_x, to_y, n_x, n_y;
-    uint8_t *crop = NULL;
-    enum mode_status st = check(p, im, err);
-    if (st) return st;
-    resized_size(p, im, &w, &h);
-    if (w > (int64_t)limits.max_pixels / h)
-        return MODE_FAIL(err, MODE_E_VALUE, "a picture of %dx%d pixels is too thin: resized it would have %lld x %lld",
-                         im->width, im->height, (long long)w, (long long)h);
-    if ((st = mode_image_resize(&resized, im, (int)w, (int)h, 0, 0, im->width, im->height, err))) goto out;
-    const size_t size = (size_t)p->size;
-    crop = calloc(size * size, 3);
-    if (!crop) {
-        st = MODE_FAIL(err, MODE_E_MEMORY, "no memory for a crop of %zu x %zu pixels", size, size);
-        goto out;
-    }
-    centre(w, p->size, &from_x, &to_x, &n_x);
-    centre(h, p->size, &from_y, &to_y, &n_y);
-    for (int64_t y = 0; y < n_y; y++)
-        memcpy(crop + ((size_t)(to_y + y) * size + (size_t)to_x) * 3,
-               resized.rgb + ((size_t)(from_y + y) * (size_t)w + (size_t)from_x) * 3, (size_t)n_x * 3);
-    normalise(p, crop, out);
-out:
-    free(crop);
-    mode_image_clear(&resized);
-    return st;
-}
-
-/* torchvision's RandomResizedCrop.get_params: ten tries, then the centre at the nearest allowed aspect. */
-static void random_crop(struct mode_rng *r, int width, int height, double scale_min, double scale_max, int *x, int *y,
-                        int *w, int *h)
-{
-    const double ratio_min = 3.0 / 4.0, ratio_max = 4.0 / 3.0;
-    const double log_min = log(ratio_min), log_max = log(ratio_max);
-    for (int i = 0; i < 10; i++) {
-        const double area = (double)width * height * (scale_min + (scale_max - scale_min) * mode_rng_uniform(r));
-        const double aspect = exp(log_min + (log_max - log_min) * mode_rng_uniform(r));
-        const double cw = rint(sqrt(area * aspect)), ch = rint(sqrt(area / aspect));
-        if (cw < 1 || cw > width || ch < 1 || ch > height) continue;
-        *w = (int)cw;
-        *h = (int)ch;
-        *y = (int)mode_rng_below(r, (uint64_t)(height - *h) + 1);
-        *x = (int)mode_rng_below(r, (uint64_t)(width - *w) + 1);
-        return;
-    }
-    const double aspect = (double)width / height;
+    const double ratio_min = 3.0 / 4.0, ratio_max = 4.0 / 3.0, aspect = (double)width / height;
     *w = width;
     *h = height;
     if (aspect < ratio_min)
@@ -142,24 +97,147 @@ static void random_crop(struct mode_rng *r, int width, int height, double scale_
     *y = (height - *h) / 2;
 }
 
-enum mode_status mode_preprocess_train(const struct mode_preprocess *p, const struct mode_image *im, double scale_min,
-                                       double scale_max, uint64_t seed, uint64_t epoch, uint64_t sample, float *out,
-                                       struct mode_error *err)
+static void draw_crop(struct job *j)
 {
-    int x, y, w, h;
-    enum mode_status st = check(p, im, err);
+    const struct mode_crop_draw *d = j->draw;
+    const double log_min = log(3.0 / 4.0), log_max = log(4.0 / 3.0);
+    struct mode_rng r = mode_rng_for(d->seed, MODE_RNG_CROP, d->epoch, d->sample);
+    for (int i = 0; i < 10; i++) {
+        const double share = d->scale_min + (d->scale_max - d->scale_min) * mode_rng_uniform(&r);
+        const double aspect = exp(log_min + (log_max - log_min) * mode_rng_uniform(&r));
+        if (!mode_crop_size(j->width, j->height, share, aspect, &j->view_width, &j->view_height)) continue;
+        j->view_y = (int)mode_rng_below(&r, (uint64_t)(j->height - j->view_height) + 1);
+        j->view_x = (int)mode_rng_below(&r, (uint64_t)(j->width - j->view_width) + 1);
+        return;
+    }
+    mode_crop_fallback(j->width, j->height, &j->view_x, &j->view_y, &j->view_width, &j->view_height);
+}
+
+/* Everything that depends on the picture's size. The resizer is the caller's to clear whatever comes back. */
+static enum mode_status begin(struct job *j, int width, int height, struct mode_error *err)
+{
+    const int s = j->p->size;
+    struct mode_resize_plan plan = {.width = s, .height = s, .n_x = s, .n_y = s};
+    j->width = j->view_width = width;
+    j->height = j->view_height = height;
+    if (j->draw)
+        draw_crop(j);
+    else {
+        int64_t w, h;
+        resized_size(j, &w, &h);
+        if (w > INT32_MAX || h > INT32_MAX)
+            return MODE_FAIL(err, MODE_E_VALUE, "a picture of %dx%d pixels is too thin to be resized to %d", width,
+                             height, s);
+        plan.width = (int)w;
+        plan.height = (int)h;
+        plan.filter = (enum mode_filter)j->p->filter;
+        centre(w, s, &plan.x, &j->x, &plan.n_x);
+        centre(h, s, &plan.y, &j->y, &plan.n_y);
+    }
+    plan.in_width = j->view_width;
+    plan.in_height = j->view_height;
+    plan.x1 = j->view_width;
+    plan.y1 = j->view_height;
+    for (int c = 0; c < 3; c++)
+        for (int v = 0; v < 256; v++) j->table[c][v] = ((float)v / 255.0f - j->p->mean[c]) / j->p->std[c];
+    if (plan.n_x < s || plan.n_y < s) {
+        const size_t n = (size_t)s * (size_t)s;
+        for (size_t i = 0; i < 3 * n; i++) j->out[i] = j->table[i / n][j->p->fill];
+    }
+    return mode_resizer_init(&j->resizer, &plan, put_row, j, err);
+}
+
+static enum mode_status check(const struct job *j, struct mode_error *err)
+{
+    const struct mode_crop_draw *d = j->draw;
+    if (j->p->size < 1 || j->p->size > 1 << 14)
+        return MODE_FAIL(err, MODE_E_VALUE, "input size %d, expected 1 to %d", j->p->size, 1 << 14);
+    if (d && !(d->scale_min > 0 && d->scale_min <= d->scale_max && d->scale_max <= 1))
+        return MODE_FAIL(err, MODE_E_VALUE, "crop area %g to %g, expected 0 < smallest <= largest <= 1", d->scale_min,
+                         d->scale_max);
+    return MODE_OK;
+}
+
+static enum mode_status from_pixels(struct job *j, const struct mode_image *im, struct mode_error *err)
+{
+    enum mode_status st = check(j, err);
     if (st) return st;
-    if (!(scale_min > 0 && scale_min <= scale_max && scale_max <= 1))
-        return MODE_FAIL(err, MODE_E_VALUE, "crop area %g to %g, expected 0 < smallest <= largest <= 1", scale_min,
-                         scale_max);
-    struct mode_rng r = mode_rng_for(seed, MODE_RNG_CROP, epoch, sample);
-    random_crop(&r, im->width, im->height, scale_min, scale_max, &x, &y, &w, &h);
-    const size_t size = (size_t)p->size;
-    uint8_t *crop = malloc(size * size * 3);
-    if (!crop) return MODE_FAIL(err, MODE_E_MEMORY, "no memory for a crop of %zu x %zu pixels", size, size);
-    const struct mode_rgb_view view = view_of(im, x, y, w, h);
-    st = mode_resize_rgb(crop, p->size, p->size, &view, 0, 0, w, h, true, err);
-    if (!st) normalise(p, crop, out);
-    free(crop);
+    if (!im->rgb || im->width < 1 || im->height < 1)
+        return MODE_FAIL(err, MODE_E_VALUE, "an empty picture cannot be preprocessed");
+    if (!(st = begin(j, im->width, im->height, err))) {
+        const size_t stride = (size_t)im->width * 3;
+        const size_t last = (size_t)(j->view_y + j->view_height - 1) * stride + (size_t)(j->view_x + j->view_width) * 3;
+        const struct mode_rgb_view view = {.rgb = im->rgb + (size_t)j->view_y * stride + (size_t)j->view_x * 3,
+                                           .stride = stride,
+                                           .tail = stride * (size_t)im->height - last,
+                                           .width = j->view_width,
+                                           .height = j->view_height};
+        st = mode_resizer_view(&j->resizer, &view, err);
+    }
+    mode_resizer_clear(&j->resizer);
     return st;
+}
+
+static enum mode_status begin_rows(void *ctx, int width, int height, struct mode_rows_wanted *w, struct mode_error *err)
+{
+    struct job *j = ctx;
+    const struct mode_resizer *r = &j->resizer;
+    enum mode_status st = begin(j, width, height, err);
+    if (!st)
+        *w = (struct mode_rows_wanted){.x = j->view_x + r->column,
+                                       .y = j->view_y + r->row,
+                                       .width = r->n_columns,
+                                       .height = r->n_rows,
+                                       .overread = r->overread};
+    return st;
+}
+
+static void take_rows(void *ctx, const uint8_t *rgb, size_t stride, int n)
+{
+    struct job *j = ctx;
+    mode_resizer_rows(&j->resizer, rgb, stride, n);
+}
+
+static enum mode_status from_file(struct job *j, const struct mode_picture *f, struct mode_error *err)
+{
+    if (f->size > f->limits->max_bytes || mode_image_sniff(f->data, f->size) != MODE_IMAGE_JPEG) {
+        struct mode_image im;
+        enum mode_status st = mode_image_decode(&im, f->data, f->size, f->limits, err);
+        if (!st) st = from_pixels(j, &im, err);
+        mode_image_clear(&im);
+        return st;
+    }
+    const struct mode_row_sink sink = {.begin = begin_rows, .rows = take_rows, .ctx = j};
+    enum mode_status st = check(j, err);
+    if (!st) st = mode_jpeg_rows(&sink, f->data, f->size, f->limits, err);
+    mode_resizer_clear(&j->resizer);
+    return st;
+}
+
+enum mode_status mode_preprocess_eval(const struct mode_preprocess *p, const struct mode_image *im, float *out,
+                                      struct mode_error *err)
+{
+    struct job j = {.p = p, .out = out};
+    return from_pixels(&j, im, err);
+}
+
+enum mode_status mode_preprocess_train(const struct mode_preprocess *p, const struct mode_image *im,
+                                       const struct mode_crop_draw *draw, float *out, struct mode_error *err)
+{
+    struct job j = {.p = p, .draw = draw, .out = out};
+    return from_pixels(&j, im, err);
+}
+
+enum mode_status mode_preprocess_eval_file(const struct mode_preprocess *p, const struct mode_picture *f, float *out,
+                                           struct mode_error *err)
+{
+    struct job j = {.p = p, .out = out};
+    return from_file(&j, f, err);
+}
+
+enum mode_status mode_preprocess_train_file(const struct mode_preprocess *p, const struct mode_picture *f,
+                                            const struct mode_crop_draw *draw, float *out, struct mode_error *err)
+{
+    struct job j = {.p = p, .draw = draw, .out = out};
+    return from_file(&j, f, err);
 }

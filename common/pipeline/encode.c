@@ -61,12 +61,10 @@ static void decode_item(void *ctx, int64_t i, int thread)
     struct decode *d = ctx;
     const struct mode_encode_picture *p = &d->pictures[i];
     size_t pixels = (size_t)3 * (size_t)d->preprocess->size * (size_t)d->preprocess->size;
-    struct mode_image im = {0};
+    const struct mode_picture file = {.data = p->data, .size = p->size, .limits = &limits};
     struct mode_error err = {0};
     (void)thread;
-    enum mode_status st = mode_image_decode(&im, p->data, p->size, &limits, &err);
-    if (!st) st = mode_preprocess_eval(d->preprocess, &im, d->pixels + (size_t)i * pixels, &err);
-    mode_image_clear(&im);
+    enum mode_status st = mode_preprocess_eval_file(d->preprocess, &file, d->pixels + (size_t)i * pixels, &err);
     if (!st) return;
     mode_error_prefix(&err, st, "picture %s", p->name);
     pthread_mutex_lock(&d->lock);

@@ -267,21 +267,22 @@ static enum mode_status make_pixels(float *out, const struct mode_stream *s, uin
     const struct mode_image_limits limits = {.max_pixels = (uint64_t)m->width * m->height,
                                              .max_side = m->width > m->height ? m->width : m->height,
                                              .max_bytes = m->image_size};
-    struct mode_image im = {0};
+    const struct mode_crop_draw draw = {
+        .scale_min = s->scale_min, .scale_max = s->scale_max, .seed = s->seed, .epoch = epoch, .sample = row};
     enum mode_status st;
     uint8_t *data = malloc(m->image_size ? m->image_size : 1);
     if (!data)
         st = MODE_FAIL(err, MODE_E_MEMORY, "no memory for %llu bytes", (unsigned long long)m->image_size);
-    else if (!(st = read_member(data, shard, m, err)) &&
-             !(st = mode_image_decode(&im, data, m->image_size, &limits, err)))
-        st = mode_preprocess_train(&s->preprocess, &im, s->scale_min, s->scale_max, s->seed, epoch, row, out, err);
+    else if (!(st = read_member(data, shard, m, err))) {
+        const struct mode_picture file = {.data = data, .size = m->image_size, .limits = &limits};
+        st = mode_preprocess_train_file(&s->preprocess, &file, &draw, out, err);
+    }
     if (st)
         st = mode_error_prefix(err, st,
                                "shard %s, sample %s, picture of %llu bytes at byte %llu: it was readable when captions "
                                "were extracted and is not now",
                                shard->tar, m->key, (unsigned long long)m->image_size,
                                (unsigned long long)m->image_offset);
-    mode_image_clear(&im);
     free(data);
     return st;
 }

@@ -61,12 +61,10 @@ static enum mode_status one_file(const struct mode_preprocess *p, const char *pa
 {
     const struct mode_image_limits limits = MODE_IMAGE_LIMITS_DEFAULT;
     struct mode_mapping map;
-    struct mode_image im = {0};
     enum mode_status st = mode_file_map(path, &map, err);
     if (st) return st;
-    st = mode_image_decode(&im, map.data, map.size, &limits, err);
-    if (!st) st = mode_preprocess_eval(p, &im, out, err);
-    mode_image_clear(&im);
+    const struct mode_picture file = {.data = map.data, .size = map.size, .limits = &limits};
+    st = mode_preprocess_eval_file(p, &file, out, err);
     mode_file_unmap(&map);
     return st ? mode_error_prefix(err, st, "%s", path) : MODE_OK;
 }

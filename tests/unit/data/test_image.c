@@ -97,7 +97,8 @@ static void test_a_view_is_a_crop(void **state)
                                            .height = h};
         uint8_t *direct = malloc((size_t)ow * (size_t)oh * 3);
         for (int simd = 0; simd < 2; simd++) {
-            assert_int_equal(mode_resize_rgb(direct, ow, oh, &view, 0, 0, w, h, simd, &err), MODE_OK);
+            assert_int_equal(mode_resize_rgb(direct, ow, oh, &view, 0, 0, w, h, MODE_FILTER_BICUBIC, simd, &err),
+                             MODE_OK);
             assert_memory_equal(direct, out.rgb, (size_t)ow * (size_t)oh * 3);
         }
         free(direct);
@@ -105,6 +106,14 @@ static void test_a_view_is_a_crop(void **state)
         mode_image_clear(&crop);
     }
     free(pixels);
+}
+
+static enum mode_status train(const struct mode_preprocess *p, const struct mode_image *im, double scale_min,
+                              double scale_max, uint64_t epoch, uint64_t sample, float *out)
+{
+    const struct mode_crop_draw draw = {
+        .scale_min = scale_min, .scale_max = scale_max, .seed = 7, .epoch = epoch, .sample = sample};
+    return mode_preprocess_train(p, im, &draw, out, &err);
 }
 
 /* A picture whose red is 4 x column and green 4 x row lets the crop be read off the result. */
@@ -123,8 +132,8 @@ static void test_training_crops(void **state)
     double area = 0, smallest = 1, largest = 0;
     int n = 400;
     for (int k = 0; k < n; k++) {
-        assert_int_equal(mode_preprocess_train(&p, &im, 0.3, 0.9, 7, 1, (uint64_t)k, a, &err), MODE_OK);
-        assert_int_equal(mode_preprocess_train(&p, &im, 0.3, 0.9, 7, 1, (uint64_t)k, b, &err), MODE_OK);
+        assert_int_equal(train(&p, &im, 0.3, 0.9, 1, (uint64_t)k, a), MODE_OK);
+        assert_int_equal(train(&p, &im, 0.3, 0.9, 1, (uint64_t)k, b), MODE_OK);
         assert_memory_equal(a, b, sizeof a);
         /* between the centres of the first and the last output column lie 15/16 of the crop */
         const double w = (double)(a[8 * S + 14] - a[8 * S + 1]) * 255 / 4 / 13 * 16 / SIDE;
@@ -136,15 +145,58 @@ static void test_training_crops(void **state)
     }
     assert_true(fabs(area - 0.6) < 0.03);
     assert_true(smallest > 0.27 && smallest < 0.36 && largest > 0.84 && largest < 0.95);
-    mode_preprocess_train(&p, &im, 0.3, 0.9, 7, 2, 0, a, &err);
-    mode_preprocess_train(&p, &im, 0.3, 0.9, 7, 1, 0, b, &err);
+    train(&p, &im, 0.3, 0.9, 2, 0, a);
+    train(&p, &im, 0.3, 0.9, 1, 0, b);
     assert_memory_not_equal(a, b, sizeof a); /* another epoch, another crop */
-    assert_int_equal(mode_preprocess_train(&p, &im, 0.9, 0.3, 7, 1, 0, a, &err), MODE_E_VALUE);
+    assert_int_equal(train(&p, &im, 0.9, 0.3, 1, 0, a), MODE_E_VALUE);
 
     im.width = 1; /* no crop fits: the centre at the nearest aspect */
     im.height = SIDE;
-    assert_int_equal(mode_preprocess_train(&p, &im, 0.9, 1.0, 7, 1, 0, a, &err), MODE_OK);
+    assert_int_equal(train(&p, &im, 0.9, 1.0, 1, 0, a), MODE_OK);
     free(im.rgb);
+}
+
+/* Rows taken from the decoder give the floats of the whole picture, whatever is left out. */
+static void test_a_file_is_its_picture(void **state)
+{
+    (void)state;
+    enum { S = 24 };
+    float a[3 * S * S], b[3 * S * S];
+    for (uint64_t k = 0; k < 400; k++) {
+        struct mode_rng r = mode_rng_for(6, MODE_RNG_TEST, 0, k);
+        const int w = 1 + (int)mode_rng_below(&r, 200), h = 1 + (int)mode_rng_below(&r, k % 3 == 0 ? 20 : 200);
+        const struct fixture_jpeg_options o = {.channels = k % 10 == 0  ? 4
+                                                           : k % 7 == 0 ? 1
+                                                                        : 3,
+                                               .h = 1 + (int)mode_rng_below(&r, k % 10 == 0 ? 2 : 4),
+                                               .v = 1 + (int)mode_rng_below(&r, 2),
+                                               .restart_rows = (int)mode_rng_below(&r, 3),
+                                               .progressive = k % 5 == 0};
+        struct bytes j = k % 11 == 0 ? fixture_png(w, h, k) : fixture_jpeg_as(w, h, &o, k);
+        const struct mode_picture f = {.data = j.data, .size = j.size, .limits = &limits};
+        struct mode_preprocess p;
+        struct mode_image im;
+        mode_preprocess_default(&p, S);
+        p.resize_mode = k % 4 == 1 ? MODE_RESIZE_LONGEST : MODE_RESIZE_SHORTEST;
+        p.filter = k % 6 == 1 ? MODE_FILTER_BILINEAR : MODE_FILTER_BICUBIC;
+        p.fill = (uint8_t)k;
+        assert_int_equal(mode_image_decode(&im, j.data, j.size, &limits, &err), MODE_OK);
+        assert_int_equal(mode_preprocess_eval(&p, &im, a, &err), MODE_OK);
+        assert_int_equal(mode_preprocess_eval_file(&p, &f, b, &err), MODE_OK);
+        if (memcmp(a, b, sizeof a) != 0) fail_msg("evaluation, picture %d of %dx%d", (int)k, w, h);
+        for (uint64_t sample = 0; sample < 3; sample++) {
+            const struct mode_crop_draw draw = {.scale_min = 0.05, .scale_max = 1, .seed = k, .sample = sample};
+            assert_int_equal(mode_preprocess_train(&p, &im, &draw, a, &err), MODE_OK);
+            assert_int_equal(mode_preprocess_train_file(&p, &f, &draw, b, &err), MODE_OK);
+            if (memcmp(a, b, sizeof a) != 0) fail_msg("training, picture %d of %dx%d", (int)k, w, h);
+        }
+        mode_image_clear(&im);
+        /* damage outside of what is wanted is noticed too */
+        const struct mode_picture cut = {.data = j.data, .size = j.size - 14, .limits = &limits};
+        if (k % 11 != 0 && mode_preprocess_eval_file(&p, &cut, b, &err) != MODE_E_FORMAT)
+            fail_msg("the end of picture %d of %dx%d is not missed", (int)k, w, h);
+        free(j.data);
+    }
 }
 
 static void test_type_is_told_by_content(void **state)
@@ -160,9 +212,10 @@ static void test_type_is_told_by_content(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_limits_are_exact),     cmocka_unit_test(test_a_jpeg_of_many_scans_is_refused),
-        cmocka_unit_test(test_every_cut_is_noticed), cmocka_unit_test(test_a_view_is_a_crop),
-        cmocka_unit_test(test_training_crops),       cmocka_unit_test(test_type_is_told_by_content),
+        cmocka_unit_test(test_limits_are_exact),        cmocka_unit_test(test_a_jpeg_of_many_scans_is_refused),
+        cmocka_unit_test(test_every_cut_is_noticed),    cmocka_unit_test(test_a_view_is_a_crop),
+        cmocka_unit_test(test_training_crops),          cmocka_unit_test(test_a_file_is_its_picture),
+        cmocka_unit_test(test_type_is_told_by_content),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -84,8 +84,9 @@ static void test_a_batch_is_the_pool_s_rows_decoded_cropped_and_tokenised(void *
             assert_int_equal(mode_tar_data_open(&tar, world.tar[shard], NULL), MODE_OK);
             const struct mode_sample *m = mode_captions_row(&c, rows[i] % WORLD_ROWS);
             assert_int_equal(mode_image_decode(&im, tar.data + m->image_offset, m->image_size, &limits, NULL), MODE_OK);
-            assert_int_equal(mode_preprocess_train(&o.preprocess, &im, 0.5, 1.0, 9, epochs[i], rows[i], want, NULL),
-                             MODE_OK);
+            const struct mode_crop_draw draw = {
+                .scale_min = 0.5, .scale_max = 1.0, .seed = 9, .epoch = epochs[i], .sample = rows[i]};
+            assert_int_equal(mode_preprocess_train(&o.preprocess, &im, &draw, want, NULL), MODE_OK);
             assert_memory_equal(b.pixels + i * 3 * SIDE * SIDE, want, sizeof want);
             int n = mode_tokenizer_encode(tokenizer, m->caption, strlen(m->caption), want_ids, CONTEXT);
             assert_int_equal(b.n_ids[i], n);
