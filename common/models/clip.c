@@ -14,10 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { INIT_CONSTANT, INIT_NORMAL, INIT_UNIFORM };
+enum { INIT_CONSTANT, INIT_NORMAL, INIT_UNIFORM, INIT_SINCOS };
 enum { INFER_BATCH = 64 };
-static const double LOGIT_SCALE_INIT = 2.6592600369327779, /* ln(1 / 0.07) */
-    LOGIT_SCALE_MAX = 4.6051701859880914;                  /* ln 100       */
+static const double LOGIT_SCALE_MAX = 4.6051701859880914; /* ln 100 */
 
 int64_t mode__clip_image_tokens(const struct mode_clip *clip)
 {
@@ -67,6 +66,7 @@ static void add_blocks(struct mode_clip *c, struct clip_tower *t, const char *pr
     t->blocks = mode_xcalloc((size_t)t->cfg.layers, sizeof *t->blocks);
     for (int64_t i = 0; i < t->cfg.layers; i++) {
         struct clip_block *b = &t->blocks[i];
+        double ls = t->cfg.layer_scale_init;
 #define NAME(rest) mode_xasprintf("%stransformer.resblocks.%lld." rest, prefix, (long long)i)
         b->ln_1_w = add_1d(c, NAME("ln_1.weight"), d, INIT_CONSTANT, 1);
         b->ln_1_b = add_1d(c, NAME("ln_1.bias"), d, INIT_CONSTANT, 0);
@@ -74,12 +74,14 @@ static void add_blocks(struct mode_clip *c, struct clip_tower *t, const char *pr
         b->qkv_b = add_1d(c, NAME("attn.in_proj_bias"), 3 * d, INIT_CONSTANT, 0);
         b->out_w = add_2d(c, NAME("attn.out_proj.weight"), d, d, kind, text ? attn * depth : by_d);
         b->out_b = add_1d(c, NAME("attn.out_proj.bias"), d, INIT_CONSTANT, 0);
+        if (t->cfg.layer_scale) b->ls_1 = add_1d(c, NAME("ls_1.gamma"), d, INIT_CONSTANT, ls);
         b->ln_2_w = add_1d(c, NAME("ln_2.weight"), d, INIT_CONSTANT, 1);
         b->ln_2_b = add_1d(c, NAME("ln_2.bias"), d, INIT_CONSTANT, 0);
         b->fc_w = add_2d(c, NAME("mlp.c_fc.weight"), f, d, kind, text ? fc : by_d);
         b->fc_b = add_1d(c, NAME("mlp.c_fc.bias"), f, INIT_UNIFORM, by_d);
         b->proj_w = add_2d(c, NAME("mlp.c_proj.weight"), d, f, kind, text ? attn * depth : by_f);
         b->proj_b = add_1d(c, NAME("mlp.c_proj.bias"), d, INIT_UNIFORM, by_f);
+        if (t->cfg.layer_scale) b->ls_2 = add_1d(c, NAME("ls_2.gamma"), d, INIT_CONSTANT, ls);
 #undef NAME
     }
 }
@@ -90,29 +92,38 @@ static void add_params(struct mode_clip *c)
     const struct mode_clip_config *g = &c->cfg;
     int64_t wi = g->image.width, wt = g->text.width, e = g->embed_dim, p = g->patch_size;
     double by_wi = pow((double)wi, -0.5), by_wt = pow((double)wt, -0.5);
-    c->cap_params = 14 + 12 * (size_t)(g->image.layers + g->text.layers);
+    c->cap_params = 16 + 14 * (size_t)(g->image.layers + g->text.layers);
     c->params = mode_xcalloc(c->cap_params, sizeof *c->params);
     c->init = mode_xcalloc(c->cap_params, sizeof *c->init);
-    c->positional = add_2d(c, mode_xstrdup("positional_embedding"), g->context_length, wt, INIT_NORMAL, 0.01);
-    c->projection = add_2d(c, mode_xstrdup("text_projection"), wt, e, INIT_NORMAL, by_wt);
-    c->logit_scale = add_param(c, mode_xstrdup("logit_scale"), 0, NULL, INIT_CONSTANT, LOGIT_SCALE_INIT);
+    const char *text = g->custom_text ? "text." : "";
+    c->positional = add_2d(c, mode_xasprintf("%spositional_embedding", text), g->context_length, wt, INIT_NORMAL, 0.01);
+    if (g->text_proj == MODE_CLIP_PROJ_MATRIX)
+        c->text.proj = add_2d(c, mode_xasprintf("%stext_projection", text), wt, e, INIT_NORMAL, by_wt);
+    if (g->text_proj == MODE_CLIP_PROJ_LINEAR) {
+        c->text.proj_w = add_2d(c, mode_xasprintf("%stext_projection.weight", text), e, wt, INIT_NORMAL, by_wt);
+        c->text.proj_b = add_1d(c, mode_xasprintf("%stext_projection.bias", text), e, INIT_CONSTANT, 0);
+    }
+    c->logit_scale = add_param(c, mode_xstrdup("logit_scale"), g->logit_scale_vector ? 1 : 0, (int64_t[]){1},
+                               INIT_CONSTANT, g->init_logit_scale);
     c->class_embedding = add_1d(c, mode_xstrdup("visual.class_embedding"), wi, INIT_NORMAL, by_wi);
     c->visual_positional = add_2d(c, mode_xstrdup("visual.positional_embedding"), mode__clip_image_tokens(c), wi,
-                                  INIT_NORMAL, by_wi);
+                                  g->image_sincos ? INIT_SINCOS : INIT_NORMAL, by_wi);
+    c->visual_positional->frozen = g->image_sincos;
     c->image.proj = add_2d(c, mode_xstrdup("visual.proj"), wi, e, INIT_NORMAL, by_wi);
     c->conv = add_param(c, mode_xstrdup("visual.conv1.weight"), 4, (int64_t[]){wi, 3, p, p}, INIT_UNIFORM,
                         1 / sqrt(3.0 * (double)p * (double)p));
-    c->ln_pre_w = add_1d(c, mode_xstrdup("visual.ln_pre.weight"), wi, INIT_CONSTANT, 1);
-    c->ln_pre_b = add_1d(c, mode_xstrdup("visual.ln_pre.bias"), wi, INIT_CONSTANT, 0);
+    if (g->image_ln_pre) {
+        c->ln_pre_w = add_1d(c, mode_xstrdup("visual.ln_pre.weight"), wi, INIT_CONSTANT, 1);
+        c->ln_pre_b = add_1d(c, mode_xstrdup("visual.ln_pre.bias"), wi, INIT_CONSTANT, 0);
+    }
     add_blocks(c, &c->image, "visual.", false);
     c->image.ln_w = add_1d(c, mode_xstrdup("visual.ln_post.weight"), wi, INIT_CONSTANT, 1);
     c->image.ln_b = add_1d(c, mode_xstrdup("visual.ln_post.bias"), wi, INIT_CONSTANT, 0);
-    add_blocks(c, &c->text, "", true);
-    c->token_embedding = add_2d(c, mode_xstrdup("token_embedding.weight"), g->vocab_size, wt, INIT_NORMAL, 0.02);
-    c->text.ln_w = add_1d(c, mode_xstrdup("ln_final.weight"), wt, INIT_CONSTANT, 1);
-    c->text.ln_b = add_1d(c, mode_xstrdup("ln_final.bias"), wt, INIT_CONSTANT, 0);
-    c->text.proj = c->projection;
-    MODE_ASSERT(c->n_params == c->cap_params);
+    add_blocks(c, &c->text, text, true);
+    c->token_embedding = add_2d(c, mode_xasprintf("%stoken_embedding.weight", text), g->vocab_size, wt, INIT_NORMAL,
+                                0.02);
+    c->text.ln_w = add_1d(c, mode_xasprintf("%sln_final.weight", text), wt, INIT_CONSTANT, 1);
+    c->text.ln_b = add_1d(c, mode_xasprintf("%sln_final.bias", text), wt, INIT_CONSTANT, 0);
 }
 
 /* The structure and zeroed values; the two texts are kept. */
@@ -128,9 +139,10 @@ static enum mode_status clip_new(struct mode_clip **clip, struct mode_backend *b
     if ((st = mode_clip_config_parse(&c->cfg, model_cfg, what, err)) != MODE_OK ||
         (st = mode_clip_preprocess_parse(&c->preprocess, preprocess_cfg, c->cfg.image_size, what, err)) != MODE_OK)
         goto fail;
-    enum mode_act act = c->cfg.quick_gelu ? MODE_ACT_QUICK_GELU : MODE_ACT_GELU;
-    c->image = (struct clip_tower){.cfg = c->cfg.image, .act = act};
-    c->text = (struct clip_tower){.cfg = c->cfg.text, .act = act, .causal = true};
+    c->accumulate = 1;
+    c->image = (struct clip_tower){
+        .cfg = c->cfg.image, .mean = c->cfg.image_mean_pool, .ln_after = c->cfg.image_ln_after_pool};
+    c->text = (struct clip_tower){.cfg = c->cfg.text, .causal = c->cfg.text_causal};
     add_params(c);
     if ((st = mode_backend_alloc(be, &mem, c->n_floats * sizeof(float), err)) != MODE_OK) goto fail;
     c->values = mem;
@@ -170,8 +182,23 @@ struct draw {
     struct mode_param *p;
     struct clip_init init;
     uint64_t seed, index;
-    int64_t cols;
+    int64_t cols, grid;
 };
+
+/* Fixed positions of a g x g grid: a quarter of the columns each for the sine and cosine of x and of y over
+ * falling frequencies; the class token's are zero. Source: open_clip's sin_cos_2d. */
+static void sincos_row(float *v, int64_t row, int64_t grid, int64_t d)
+{
+    memset(v, 0, (size_t)d * sizeof *v);
+    if (row == 0) return;
+    int64_t at[2] = {(row - 1) % grid, (row - 1) / grid}, q = d / 4;
+    for (int axis = 0; axis < 2; axis++)
+        for (int64_t k = 0; k < q; k++) {
+            double angle = (double)at[axis] / pow(10000, (double)k / (double)q);
+            v[axis * 2 * q + k] = (float)sin(angle);
+            v[axis * 2 * q + q + k] = (float)cos(angle);
+        }
+}
 
 static void draw_row(void *ctx, int64_t row, int thread)
 {
@@ -179,6 +206,10 @@ static void draw_row(void *ctx, int64_t row, int thread)
     struct mode_rng r = mode_rng_for(d->seed, MODE_RNG_INIT, d->index, (uint64_t)row);
     float *v = mode_f32(&d->p->value) + row * d->cols;
     (void)thread;
+    if (d->init.kind == INIT_SINCOS) {
+        sincos_row(v, row, d->grid, d->cols);
+        return;
+    }
     for (int64_t j = 0; j < d->cols; j++) {
         double x = d->init.scale;
         if (d->init.kind == INIT_NORMAL)
@@ -197,7 +228,12 @@ enum mode_status mode_clip_create(struct mode_clip **clip, struct mode_backend *
     for (size_t i = 0; i < (*clip)->n_params; i++) {
         struct mode_param *p = &(*clip)->params[i];
         int64_t rows = p->value.n_dims >= 2 ? p->value.dim[0] : 1;
-        struct draw d = {p, (*clip)->init[i], seed, i, mode_tensor_count(&p->value) / rows};
+        struct draw d = {p,
+                         (*clip)->init[i],
+                         seed,
+                         i,
+                         mode_tensor_count(&p->value) / rows,
+                         (*clip)->cfg.image_size / (*clip)->cfg.patch_size};
         mode_parallel_for(rows, draw_row, &d);
     }
     return MODE_OK;

@@ -43,13 +43,14 @@ static void plan_block(struct clip_block_acts *b, struct clip_arena *a, const st
     b->attn = mat(a, q, d);
     b->ln_2 = mat(a, q, d);
     b->hidden = mat(a, q, t->mlp);
+    if (t->layer_scale) b->branch_1 = mat(a, q, d);
+    if (t->layer_scale) b->branch_2 = keep ? mat(a, q, d) : b->branch_1;
     if (keep) {
         b->stats_1 = mat(a, rows, 2);
         b->lse = mat(a, q, t->heads);
         b->mid = mat(a, q, d);
         b->stats_2 = mat(a, q, 2);
         b->slope = mat(a, q, t->mlp);
-        b->out = mat(a, q, d);
     }
 }
 
@@ -57,7 +58,9 @@ static void plan_tower(struct clip_tower_acts *x, struct clip_arena *a, const st
                        const struct clip_tower *t, int64_t batch, int64_t rows, bool keep)
 {
     int64_t d = t->cfg.width, e = clip->cfg.embed_dim, f = t->cfg.mlp;
+    bool pooled_last = mode__clip_pooled_last(clip, t);
     x->keep = keep;
+    x->checkpoint = keep && clip->checkpoint;
     x->n_blocks = keep ? t->cfg.layers : 1;
     if (!x->blocks) x->blocks = mode_xcalloc((size_t)x->n_blocks, sizeof *x->blocks);
     x->offsets = ints(a, batch + 1);
@@ -66,49 +69,68 @@ static void plan_tower(struct clip_tower_acts *x, struct clip_arena *a, const st
     x->x = mat(a, rows, d);
     for (int64_t i = 0; i < x->n_blocks; i++) {
         struct clip_block_acts *b = &x->blocks[i];
-        bool pooled = i == x->n_blocks - 1 && !clip->dense;
-        plan_block(b, a, &t->cfg, rows, pooled && keep ? batch : rows, pooled, keep);
+        bool last = i == x->n_blocks - 1, pooled = last && pooled_last;
+        int64_t q = pooled && keep ? batch : rows;
+        if (x->checkpoint && i > 0 && !last)
+            *b = x->blocks[0]; /* one block's memory for all but the last, which is used as soon as it is made */
+        else
+            plan_block(b, a, &t->cfg, rows, q, pooled, keep);
+        if (keep) b->out = mat(a, q, d);
         if (!pooled) continue;
         b->kv = keep ? mat(a, rows, 2 * d) : b->qkv;
         b->ln_q = mat(a, batch, d);
         b->q = mat(a, batch, d);
         b->x_q = mat(a, batch, d);
     }
-    if (clip->dense) x->pooled = mat(a, batch, d);
+    if (!pooled_last) x->pooled = mat(a, batch, d);
+    if (t->mean && !t->ln_after) x->rows_ln = mat(a, rows, d);
     x->ln = mat(a, batch, d);
     x->emb = mat(a, batch, e);
     x->unit = mat(a, batch, e);
     x->norm = vec(a, batch);
     if (!keep) return;
+    if (t->mean && !t->ln_after) x->rows_stats = mat(a, rows, 2);
     x->ln_stats = mat(a, batch, 2);
     x->d_unit = mat(a, batch, e);
     x->d_emb = mat(a, batch, e);
     x->d_ln = mat(a, batch, d);
     x->d_pooled = mat(a, batch, d);
     x->d_q = mat(a, batch, d);
+    x->d_ln_q = mat(a, batch, d);
     x->d_x = mat(a, rows, d);
     x->d_a = mat(a, rows, d);
     x->d_hidden = mat(a, rows, f);
     x->d_qkv = mat(a, rows, 3 * d);
+    if (t->cfg.layer_scale) x->d_branch = mat(a, rows, d);
 }
 
 bool mode__clip_acts_plan(struct clip_acts *x, const struct mode_clip *clip, int64_t batch, bool train, char *base)
 {
     int64_t t = mode__clip_image_tokens(clip), d = clip->cfg.image.width, p = clip->cfg.patch_size;
-    int64_t text_rows = batch * clip->cfg.context_length;
+    int64_t pieces = train ? clip->accumulate : 1, micro = batch / pieces + (batch % pieces != 0);
+    int64_t text_rows = micro * clip->cfg.context_length, e = clip->cfg.embed_dim;
     struct clip_arena *a = &x->arena;
     x->batch = batch;
+    x->micro = micro;
     *a = (struct clip_arena){.base = base};
-    if (batch < 1 || batch > INT32_MAX / clip->cfg.context_length || batch > INT32_MAX / t) return false;
-    x->cols = mat(a, batch * (t - 1), 3 * p * p);
-    x->patch = mat(a, batch * (t - 1), d);
-    plan_tower(&x->image, a, clip, &clip->image, batch, batch * t, train);
-    plan_tower(&x->text, a, clip, &clip->text, batch, text_rows, train);
+    if (batch < 1 || micro > INT32_MAX / clip->cfg.context_length || micro > INT32_MAX / t) return false;
+    x->cols = mat(a, micro * (t - 1), 3 * p * p);
+    x->patch = mat(a, micro * (t - 1), d);
+    plan_tower(&x->image, a, clip, &clip->image, micro, micro * t, train);
+    plan_tower(&x->text, a, clip, &clip->text, micro, text_rows, train);
     x->ids = ints(a, text_rows);
     if (train) {
-        x->tokens = mat(a, batch * t, d);
-        x->tokens_stats = mat(a, batch * t, 2);
+        x->tokens = mat(a, micro * t, d);
+        x->tokens_stats = mat(a, micro * t, 2);
+        size_t before = a->used;
         x->logits = mat(a, batch, batch);
+        if (micro < batch) {
+            x->all_image = mat(a, batch, e);
+            x->all_text = mat(a, batch, e);
+            x->d_all_image = mat(a, batch, e);
+            x->d_all_text = mat(a, batch, e);
+        }
+        x->loss_bytes = a->used - before;
     }
     return !a->overflow;
 }

@@ -11,19 +11,23 @@
 struct clip_block { /* parameters of one residual block */
     struct mode_param *ln_1_w, *ln_1_b, *qkv_w, *qkv_b, *out_w, *out_b;
     struct mode_param *ln_2_w, *ln_2_b, *fc_w, *fc_b, *proj_w, *proj_b;
+    struct mode_param *ls_1, *ls_2; /* layer scale of the two branches, or NULL */
 };
 
 struct clip_tower {
     struct mode_clip_tower_config cfg;
     bool causal;
-    enum mode_act act;
+    bool mean;     /* pooled by the mean over all rows but the first, not by one row */
+    bool ln_after; /* with mean: the last layer norm comes after it */
     struct clip_block *blocks;
-    struct mode_param *ln_w, *ln_b; /* ln_post or ln_final */
-    struct mode_param *proj;        /* [D, E] */
+    struct mode_param *ln_w, *ln_b;     /* ln_post or ln_final */
+    struct mode_param *proj;            /* [D, E], or NULL */
+    struct mode_param *proj_w, *proj_b; /* [E, D], [E] in its place, or NULL: the features are the norm's output */
 };
 
 struct clip_block_acts {
     struct mode_tensor ln_1, stats_1, qkv, attn, lse, mid, ln_2, stats_2, slope, hidden, out;
+    struct mode_tensor branch_1, branch_2; /* with layer scale: the branches before it */
     /* last block with one query per sequence: the tensors above after qkv have B rows, kv takes its place */
     struct mode_tensor kv, ln_q, q, x_q;
 };
@@ -34,11 +38,14 @@ struct clip_tower_acts {
     struct clip_block_acts *blocks;
     int64_t n_blocks;                      /* 1: inference, every block reuses the same memory       */
     bool keep;                             /* training: what the way back needs is kept              */
+    bool checkpoint;                       /* of every block only x and out are; the rest is made again */
     struct mode_tensor offsets, seq, pool; /* i32: [B + 1], 0..B, row of each sequence that is pooled [B] */
     struct mode_tensor pooled, ln, ln_stats, emb, unit, norm; /* [B, D], [B, D], [B, 2], [B, E], [B, E], [B] */
     struct mode_tensor d_unit, d_emb, d_ln, d_pooled;
-    struct mode_tensor d_q;                       /* [B, D]: of the pooled queries          */
+    struct mode_tensor d_q, d_ln_q;               /* [B, D]: of the pooled queries          */
+    struct mode_tensor rows_ln, rows_stats;       /* mean pooling after the norm: [R, D], [R, 2] */
     struct mode_tensor d_x, d_a, d_hidden, d_qkv; /* [R, D] x 2, [R, F], [R, 3D]: gradients under way */
+    struct mode_tensor d_branch;                  /* [R, D], with layer scale */
 };
 
 struct clip_arena { /* tensors one after another; base NULL: only counts */
@@ -48,13 +55,16 @@ struct clip_arena { /* tensors one after another; base NULL: only counts */
 };
 
 struct clip_acts {
-    int64_t batch;
+    int64_t batch, micro; /* pairs of a step; of them together in the towers */
     struct clip_arena arena;
+    size_t loss_bytes; /* of the arena: logits and what accumulation keeps */
     struct clip_tower_acts image, text;
     struct mode_tensor cols, patch;          /* [B P, 3 p p], [B P, D] */
     struct mode_tensor tokens, tokens_stats; /* [R, D], [R, 2]: before ln_pre; kept in training */
     struct mode_tensor ids;                  /* i32 [R] */
-    struct mode_tensor logits;               /* [B, B]  */
+    struct mode_tensor logits;               /* [N, N], N pairs of the whole step */
+    /* accumulation: the features of all N pairs, and their gradients */
+    struct mode_tensor all_image, all_text, d_all_image, d_all_text; /* [N, E] */
 };
 
 struct mode_clip {
@@ -62,7 +72,8 @@ struct mode_clip {
     struct mode_clip_config cfg;
     struct mode_preprocess preprocess;
     char *model_cfg, *preprocess_cfg;
-    bool dense;
+    bool dense_tokens, full_last_block, checkpoint;
+    int64_t accumulate; /* pieces of a step, 1 by default */
 
     struct mode_param *params;
     struct clip_init { /* how a parameter is drawn */
@@ -73,8 +84,8 @@ struct mode_clip {
     size_t n_floats;                 /* of all parameters, each rounded up to 64 bytes */
     float *values, *grads, *ms, *vs; /* one block of memory per kind */
 
-    struct mode_param *positional, *projection, *logit_scale, *class_embedding, *visual_positional, *conv, *ln_pre_w,
-        *ln_pre_b, *token_embedding;
+    struct mode_param *positional, *logit_scale, *class_embedding, *visual_positional, *conv, *ln_pre_w, *ln_pre_b,
+        *token_embedding;
     struct clip_tower image, text;
 
     struct clip_acts *infer, *train;
@@ -82,6 +93,9 @@ struct mode_clip {
 
 /* clip.c */
 int64_t mode__clip_image_tokens(const struct mode_clip *clip); /* class token included */
+
+/* clip_tower.c: does the last block compute the pooled rows alone? */
+bool mode__clip_pooled_last(const struct mode_clip *clip, const struct clip_tower *t);
 
 /* clip_acts.c: plan for batch pairs at `base` (NULL: only count bytes; false when they overflow a size_t). */
 bool mode__clip_acts_plan(struct clip_acts *a, const struct mode_clip *clip, int64_t batch, bool train, char *base);

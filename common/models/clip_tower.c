@@ -3,8 +3,6 @@
 
 #include <string.h>
 
-static const float LN_EPS = 1e-5f;
-
 static struct mode_tensor with_rows(struct mode_tensor t, int64_t rows)
 {
     t.dim[0] = rows;
@@ -20,9 +18,15 @@ static struct mode_tensor cut(const struct mode_tensor *t, int64_t r0, int64_t r
     return c;
 }
 
+/* A padded causal text is pooled before its last row: a lone query would see keys that are hidden from it. */
+bool mode__clip_pooled_last(const struct mode_clip *clip, const struct clip_tower *t)
+{
+    return !clip->full_last_block && !t->mean && !(t->causal && clip->dense_tokens);
+}
+
 static bool is_pooled(const struct mode_clip *clip, const struct clip_tower *t, int64_t layer)
 {
-    return !clip->dense && layer == t->cfg.layers - 1;
+    return layer == t->cfg.layers - 1 && mode__clip_pooled_last(clip, t);
 }
 
 /* The memory of a layer with the rows in use now; in inference all layers work in place on x. */
@@ -44,6 +48,8 @@ static struct clip_block_acts layer_acts(const struct mode_clip *clip, const str
     v.slope = with_rows(v.slope, q);
     v.hidden = with_rows(v.hidden, q);
     v.out = with_rows(v.out, q);
+    v.branch_1 = with_rows(v.branch_1, q);
+    v.branch_2 = with_rows(v.branch_2, q);
     if (pooled) {
         v.kv = with_rows(v.kv, r);
         v.kv.dim[1] = 2 * t->cfg.width;
@@ -57,22 +63,45 @@ static struct clip_block_acts layer_acts(const struct mode_clip *clip, const str
 static struct mode_attention attention_of(const struct clip_tower *t, const struct clip_tower_acts *a, bool pooled)
 {
     int64_t d = t->cfg.width;
-    if (pooled) /* the pooled token is its text's last, or an image token: it sees every key */
+    if (pooled) /* the pooled token sees every key: it is its text's last row, or nothing is hidden from it */
         return (struct mode_attention){d, t->cfg.heads, 0, 0, d, false, &a->seq, &a->offsets};
     return (struct mode_attention){d, t->cfg.heads, 0, d, 2 * d, t->causal, &a->offsets, &a->offsets};
 }
 
-/* x -> v->out. What is kept for the way back is NULL in inference. */
+/* y = x w^T + b, by layer scale times ls, + add; branch keeps the product before ls. */
+static void branch_forward(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *branch,
+                           const struct mode_tensor *x, const struct mode_param *w, const struct mode_param *b,
+                           const struct mode_param *ls, const struct mode_tensor *add)
+{
+    if (!ls) {
+        mode_linear_add(be, y, x, &w->value, &b->value, add);
+        return;
+    }
+    mode_linear(be, branch, x, &w->value, &b->value);
+    mode_scale(be, y, branch, &ls->value, add);
+}
+
+/* The gradient of that product, from d of its sum: d itself where there is no layer scale. */
+static const struct mode_tensor *branch_back(struct mode_backend *be, struct mode_tensor *room,
+                                             const struct mode_tensor *d, const struct mode_tensor *branch,
+                                             struct mode_param *ls)
+{
+    if (!ls) return d;
+    mode_scale_back(be, room, &ls->grad, d, branch, &ls->value);
+    return room;
+}
+
+/* x -> v->out. What is kept for the way back is NULL in inference. again: all but v->out, which is there. */
 static void block_forward(struct mode_clip *clip, const struct clip_tower *t, const struct clip_tower_acts *a,
                           const struct clip_block *w, struct clip_block_acts *v, const struct mode_tensor *x,
-                          bool pooled)
+                          bool pooled, bool again)
 {
     struct mode_backend *be = clip->be;
     struct mode_attention s = attention_of(t, a, pooled);
     struct mode_tensor *stats_1 = a->keep ? &v->stats_1 : NULL, *stats_2 = a->keep ? &v->stats_2 : NULL;
     struct mode_tensor *lse = a->keep ? &v->lse : NULL, *slope = a->keep ? &v->slope : NULL;
     int64_t d = t->cfg.width;
-    mode_layernorm(be, &v->ln_1, stats_1, x, &w->ln_1_w->value, &w->ln_1_b->value, LN_EPS);
+    mode_layernorm(be, &v->ln_1, stats_1, x, &w->ln_1_w->value, &w->ln_1_b->value, t->cfg.ln_eps);
     if (pooled) { /* keys and values for all rows, the rest for the pooled ones */
         struct mode_tensor wq = cut(&w->qkv_w->value, 0, d), bq = cut(&w->qkv_b->value, 0, d);
         struct mode_tensor wkv = cut(&w->qkv_w->value, d, 3 * d), bkv = cut(&w->qkv_b->value, d, 3 * d);
@@ -86,10 +115,11 @@ static void block_forward(struct mode_clip *clip, const struct clip_tower *t, co
         mode_linear(be, &v->qkv, &v->ln_1, &w->qkv_w->value, &w->qkv_b->value);
         mode_attention(be, &v->attn, lse, &v->qkv, &v->qkv, &s);
     }
-    mode_linear_add(be, &v->mid, &v->attn, &w->out_w->value, &w->out_b->value, x);
-    mode_layernorm(be, &v->ln_2, stats_2, &v->mid, &w->ln_2_w->value, &w->ln_2_b->value, LN_EPS);
-    mode_linear_act(be, &v->hidden, slope, &v->ln_2, &w->fc_w->value, &w->fc_b->value, t->act);
-    mode_linear_add(be, &v->out, &v->hidden, &w->proj_w->value, &w->proj_b->value, &v->mid);
+    branch_forward(be, &v->mid, &v->branch_1, &v->attn, w->out_w, w->out_b, w->ls_1, x);
+    mode_layernorm(be, &v->ln_2, stats_2, &v->mid, &w->ln_2_w->value, &w->ln_2_b->value, t->cfg.ln_eps);
+    mode_linear_act(be, &v->hidden, slope, &v->ln_2, &w->fc_w->value, &w->fc_b->value, t->cfg.act);
+    if (!again || w->ls_2)
+        branch_forward(be, &v->out, &v->branch_2, &v->hidden, w->proj_w, w->proj_b, w->ls_2, &v->mid);
 }
 
 /* d: gradient of the block's output on the way in; a->d_x: gradient of x on the way out (d may be a->d_x). */
@@ -100,14 +130,16 @@ static void block_back(struct mode_clip *clip, const struct clip_tower *t, struc
     struct mode_backend *be = clip->be;
     struct mode_attention s = attention_of(t, a, pooled);
     int64_t n = t->cfg.width, r = a->rows, q = pooled ? a->seqs : r;
-    struct mode_tensor d_hidden = with_rows(a->d_hidden, q);
+    struct mode_tensor d_hidden = with_rows(a->d_hidden, q), room = with_rows(a->d_branch, q);
     struct mode_tensor d_q_rows = with_rows(a->d_a, q), d_a = with_rows(a->d_a, r);
-    mode_linear_back_act(be, &d_hidden, &w->proj_w->grad, &w->proj_b->grad, d, &v->hidden, &w->proj_w->value,
+    const struct mode_tensor *dy = branch_back(be, &room, d, &v->branch_2, w->ls_2);
+    mode_linear_back_act(be, &d_hidden, &w->proj_w->grad, &w->proj_b->grad, dy, &v->hidden, &w->proj_w->value,
                          &v->slope);
     mode_linear_back(be, &d_q_rows, &w->fc_w->grad, &w->fc_b->grad, &d_hidden, &v->ln_2, &w->fc_w->value);
     mode_layernorm_back(be, d, &w->ln_2_w->grad, &w->ln_2_b->grad, &d_q_rows, &v->mid, &v->stats_2, &w->ln_2_w->value,
                         d);
-    mode_linear_back(be, &d_q_rows, &w->out_w->grad, &w->out_b->grad, d, &v->attn, &w->out_w->value);
+    dy = branch_back(be, &room, d, &v->branch_1, w->ls_1);
+    mode_linear_back(be, &d_q_rows, &w->out_w->grad, &w->out_b->grad, dy, &v->attn, &w->out_w->value);
     if (!pooled) {
         struct mode_tensor d_qkv = with_rows(a->d_qkv, r);
         mode_attention_back(be, &d_qkv, &d_qkv, &d_a, &v->attn, &v->lse, &v->qkv, &v->qkv, &s);
@@ -119,9 +151,8 @@ static void block_back(struct mode_clip *clip, const struct clip_tower *t, struc
     struct mode_tensor wq = cut(&w->qkv_w->value, 0, n), wkv = cut(&w->qkv_w->value, n, 3 * n);
     struct mode_tensor d_wq = cut(&w->qkv_w->grad, 0, n), d_wkv = cut(&w->qkv_w->grad, n, 3 * n);
     struct mode_tensor d_bq = cut(&w->qkv_b->grad, 0, n), d_bkv = cut(&w->qkv_b->grad, n, 3 * n);
-    struct mode_tensor d_q = with_rows(a->d_q, q), d_ln_q = with_rows(a->d_hidden, q), d_kv = with_rows(a->d_qkv, r);
+    struct mode_tensor d_q = with_rows(a->d_q, q), d_ln_q = with_rows(a->d_ln_q, q), d_kv = with_rows(a->d_qkv, r);
     d_kv.dim[1] = 2 * n;
-    d_ln_q.dim[1] = n;
     mode_attention_back(be, &d_q, &d_kv, &d_q_rows, &v->attn, &v->lse, &v->q, &v->kv, &s);
     mode_linear_back(be, &d_a, &d_wkv, &d_bkv, &d_kv, &v->ln_1, &wkv);
     mode_linear_back(be, &d_ln_q, &d_wq, &d_bq, &d_q, &v->ln_q, &wq);
@@ -140,8 +171,51 @@ static void tower_begin(struct clip_tower_acts *a, int64_t rows, int64_t seqs)
     for (size_t i = 0; i < sizeof by_seq / sizeof *by_seq; i++) by_seq[i]->dim[0] = seqs;
     a->offsets.dim[0] = a->seq.dim[0] = seqs + 1;
     a->pool.dim[0] = seqs;
-    a->x.dim[0] = a->d_x.dim[0] = rows;
+    a->x.dim[0] = a->d_x.dim[0] = a->rows_ln.dim[0] = a->rows_stats.dim[0] = rows;
     for (int64_t i = 0; i <= seqs; i++) ((int32_t *)a->seq.data)[i] = (int32_t)i;
+}
+
+/* The last layer norm and the pooling of x, in their order: a->ln [B, D]. */
+static void pool_forward(struct mode_clip *clip, const struct clip_tower *t, struct clip_tower_acts *a,
+                         const struct mode_tensor *x)
+{
+    struct mode_backend *be = clip->be;
+    if (t->mean && !t->ln_after) {
+        mode_layernorm(be, &a->rows_ln, a->keep ? &a->rows_stats : NULL, x, &t->ln_w->value, &t->ln_b->value,
+                       t->cfg.ln_eps);
+        mode_mean_rows(be, &a->ln, &a->rows_ln, &a->offsets, 1);
+        return;
+    }
+    if (t->mean)
+        mode_mean_rows(be, &a->pooled, x, &a->offsets, 1);
+    else if (mode__clip_pooled_last(clip, t))
+        a->pooled = *x;
+    else
+        mode_gather(be, &a->pooled, x, &a->pool);
+    mode_layernorm(be, &a->ln, a->keep ? &a->ln_stats : NULL, &a->pooled, &t->ln_w->value, &t->ln_b->value,
+                   t->cfg.ln_eps);
+}
+
+/* a->d_ln -> a->d_pooled where the last block made the pooled rows alone, a->d_x elsewhere. x: as on the way in. */
+static void pool_back(struct mode_clip *clip, const struct clip_tower *t, struct clip_tower_acts *a,
+                      const struct mode_tensor *x)
+{
+    struct mode_backend *be = clip->be;
+    if (t->mean && !t->ln_after) {
+        struct mode_tensor d_rows = with_rows(a->d_a, a->rows);
+        mode_mean_rows_back(be, &d_rows, &a->d_ln, &a->offsets, 1);
+        mode_layernorm_back(be, &a->d_x, &t->ln_w->grad, &t->ln_b->grad, &d_rows, x, &a->rows_stats, &t->ln_w->value,
+                            NULL);
+        return;
+    }
+    mode_layernorm_back(be, &a->d_pooled, &t->ln_w->grad, &t->ln_b->grad, &a->d_ln, &a->pooled, &a->ln_stats,
+                        &t->ln_w->value, NULL);
+    if (t->mean) {
+        mode_mean_rows_back(be, &a->d_x, &a->d_pooled, &a->offsets, 1);
+    } else if (!mode__clip_pooled_last(clip, t)) {
+        mode_zero(be, &a->d_x);
+        mode_scatter_add(be, &a->d_x, &a->d_pooled, &a->pool);
+    }
 }
 
 /* a->x -> a->emb and a->unit */
@@ -151,15 +225,16 @@ static void tower_forward(struct mode_clip *clip, const struct clip_tower *t, st
     struct mode_tensor x = a->x;
     for (int64_t i = 0; i < t->cfg.layers; i++) {
         struct clip_block_acts v = layer_acts(clip, t, a, i);
-        block_forward(clip, t, a, &t->blocks[i], &v, &x, is_pooled(clip, t, i));
+        block_forward(clip, t, a, &t->blocks[i], &v, &x, is_pooled(clip, t, i), false);
         x = v.out;
     }
-    if (clip->dense)
-        mode_gather(be, &a->pooled, &x, &a->pool);
+    pool_forward(clip, t, a, &x);
+    if (t->proj)
+        mode_project(be, &a->emb, &a->ln, &t->proj->value);
+    else if (t->proj_w)
+        mode_linear(be, &a->emb, &a->ln, &t->proj_w->value, &t->proj_b->value);
     else
-        a->pooled = x;
-    mode_layernorm(be, &a->ln, a->keep ? &a->ln_stats : NULL, &a->pooled, &t->ln_w->value, &t->ln_b->value, LN_EPS);
-    mode_project(be, &a->emb, &a->ln, &t->proj->value);
+        a->emb = a->ln;
     mode_l2norm(be, &a->unit, &a->norm, &a->emb);
 }
 
@@ -167,18 +242,18 @@ static void tower_forward(struct mode_clip *clip, const struct clip_tower *t, st
 static void tower_back(struct mode_clip *clip, const struct clip_tower *t, struct clip_tower_acts *a)
 {
     struct mode_backend *be = clip->be;
-    mode_l2norm_back(be, &a->d_emb, &a->d_unit, &a->unit, &a->norm);
-    mode_project_back(be, &a->d_ln, &t->proj->grad, &a->d_emb, &a->ln, &t->proj->value);
-    mode_layernorm_back(be, &a->d_pooled, &t->ln_w->grad, &t->ln_b->grad, &a->d_ln, &a->pooled, &a->ln_stats,
-                        &t->ln_w->value, NULL);
-    if (clip->dense) {
-        mode_zero(be, &a->d_x);
-        mode_scatter_add(be, &a->d_x, &a->d_pooled, &a->pool);
-    }
+    struct mode_tensor *d_emb = t->proj || t->proj_w ? &a->d_emb : &a->d_ln;
+    mode_l2norm_back(be, d_emb, &a->d_unit, &a->unit, &a->norm);
+    if (t->proj)
+        mode_project_back(be, &a->d_ln, &t->proj->grad, &a->d_emb, &a->ln, &t->proj->value);
+    else if (t->proj_w)
+        mode_linear_back(be, &a->d_ln, &t->proj_w->grad, &t->proj_b->grad, &a->d_emb, &a->ln, &t->proj_w->value);
     for (int64_t i = t->cfg.layers - 1; i >= 0; i--) {
         struct clip_block_acts v = layer_acts(clip, t, a, i);
         struct mode_tensor x = i == 0 ? a->x : layer_acts(clip, t, a, i - 1).out;
         bool pooled = is_pooled(clip, t, i);
+        if (i == t->cfg.layers - 1) pool_back(clip, t, a, &v.out);
+        if (a->checkpoint && i < t->cfg.layers - 1) block_forward(clip, t, a, &t->blocks[i], &v, &x, pooled, true);
         block_back(clip, t, a, &t->blocks[i], &v, &x, pooled ? &a->d_pooled : &a->d_x, pooled);
     }
 }
@@ -202,12 +277,13 @@ void mode__clip_image_forward(struct mode_clip *clip, struct clip_acts *a, const
     tower_begin(t, b * n, b);
     a->cols.dim[0] = a->patch.dim[0] = b * (n - 1);
     a->tokens.dim[0] = a->tokens_stats.dim[0] = b * n;
-    struct mode_tensor *tokens = t->keep ? &a->tokens : &t->x;
+    struct mode_tensor *tokens = t->keep && clip->ln_pre_w ? &a->tokens : &t->x;
     mode_patches(be, &a->cols, &px, clip->cfg.patch_size);
     mode_linear(be, &a->patch, &a->cols, &w, NULL);
     mode_image_tokens(be, tokens, &a->patch, &clip->class_embedding->value, &clip->visual_positional->value);
-    mode_layernorm(be, &t->x, t->keep ? &a->tokens_stats : NULL, tokens, &clip->ln_pre_w->value, &clip->ln_pre_b->value,
-                   LN_EPS);
+    if (clip->ln_pre_w)
+        mode_layernorm(be, &t->x, t->keep ? &a->tokens_stats : NULL, tokens, &clip->ln_pre_w->value,
+                       &clip->ln_pre_b->value, clip->image.cfg.ln_eps);
     tower_forward(clip, &clip->image, t);
 }
 
@@ -217,10 +293,31 @@ void mode__clip_image_back(struct mode_clip *clip, struct clip_acts *a)
     struct clip_tower_acts *t = &a->image;
     struct mode_tensor dw = conv_matrix(&clip->conv->grad), w = conv_matrix(&clip->conv->value);
     tower_back(clip, &clip->image, t);
-    mode_layernorm_back(be, &t->d_x, &clip->ln_pre_w->grad, &clip->ln_pre_b->grad, &t->d_x, &a->tokens,
-                        &a->tokens_stats, &clip->ln_pre_w->value, NULL);
+    if (clip->ln_pre_w)
+        mode_layernorm_back(be, &t->d_x, &clip->ln_pre_w->grad, &clip->ln_pre_b->grad, &t->d_x, &a->tokens,
+                            &a->tokens_stats, &clip->ln_pre_w->value, NULL);
     mode_image_tokens_back(be, &a->patch, &clip->class_embedding->grad, &clip->visual_positional->grad, &t->d_x);
+    if (clip->visual_positional->frozen) mode_zero(be, &clip->visual_positional->grad);
     mode_linear_back(be, NULL, &dw, NULL, &a->patch, &a->cols, &w); /* patch holds its own gradient by now */
+}
+
+/* Place of the token that stands for a text. */
+static int32_t pool_of(const struct mode_clip_config *c, const int32_t *ids, int32_t n)
+{
+    int32_t best = 0;
+    switch (c->text_pool) {
+    case MODE_CLIP_POOL_FIRST: return 0;
+    case MODE_CLIP_POOL_LAST: return (int32_t)c->context_length - 1;
+    case MODE_CLIP_POOL_EOS:
+        for (int32_t i = 0; i < n; i++)
+            if (ids[i] == c->text_eos_id) return i;
+        return c->text_eos_id == 0 && n < c->context_length ? n : 0; /* padding is 0 */
+    case MODE_CLIP_POOL_ARGMAX:
+        for (int32_t i = 1; i < n; i++)
+            if (ids[i] > ids[best]) best = i;
+        return best;
+    }
+    return best;
 }
 
 void mode__clip_text_forward(struct mode_clip *clip, struct clip_acts *a, const int32_t *ids, const int32_t *n_ids,
@@ -230,11 +327,14 @@ void mode__clip_text_forward(struct mode_clip *clip, struct clip_acts *a, const 
     struct clip_tower_acts *t = &a->text;
     int32_t *offsets = t->offsets.data, *pool = t->pool.data, *id = a->ids.data, at = 0;
     for (int64_t i = 0; i < b; i++) {
-        int32_t rows = clip->dense ? (int32_t)clip->cfg.context_length : n_ids[i];
+        /* of a causal text, nothing past the pooled token reaches it, nor any gradient comes back from there */
+        int32_t place = pool_of(&clip->cfg, ids, n_ids[i]);
+        int32_t rows = clip->dense_tokens || !clip->text.causal ? (int32_t)clip->cfg.context_length : place + 1;
+        int32_t given = n_ids[i] < rows ? n_ids[i] : rows;
         offsets[i] = at;
-        pool[i] = at + n_ids[i] - 1; /* the end token */
-        memcpy(id + at, ids, (size_t)n_ids[i] * sizeof *id);
-        memset(id + at + n_ids[i], 0, (size_t)(rows - n_ids[i]) * sizeof *id);
+        pool[i] = at + place;
+        memcpy(id + at, ids, (size_t)given * sizeof *id);
+        memset(id + at + given, 0, (size_t)(rows - given) * sizeof *id); /* padding */
         ids += n_ids[i];
         at += rows;
     }

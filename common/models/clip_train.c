@@ -3,21 +3,46 @@
 #include "models/clip_impl.h"
 
 #include <stdlib.h>
+#include <string.h>
+
+void mode_clip_set_savings(struct mode_clip *clip, bool dense_tokens, bool full_last_block)
+{
+    MODE_ASSERT(!clip->train);
+    clip->dense_tokens = dense_tokens;
+    clip->full_last_block = full_last_block;
+    mode__clip_acts_free(&clip->infer, clip->be);
+}
 
 void mode_clip_set_dense(struct mode_clip *clip, bool dense)
 {
-    MODE_ASSERT(!clip->train);
-    clip->dense = dense;
-    mode__clip_acts_free(&clip->infer, clip->be);
+    mode_clip_set_savings(clip, dense, dense);
+}
+
+void mode_clip_set_memory(struct mode_clip *clip, int64_t accumulate, bool checkpoint)
+{
+    MODE_ASSERT(!clip->train && accumulate >= 1);
+    clip->accumulate = accumulate;
+    clip->checkpoint = checkpoint;
+}
+
+void mode_clip_memory(struct mode_clip_memory *m, const struct mode_clip *clip, int64_t batch)
+{
+    struct clip_acts a = {0};
+    size_t values = clip->n_floats * sizeof(float);
+    bool fits = mode__clip_acts_plan(&a, clip, batch, true, NULL);
+    free(a.image.blocks);
+    free(a.text.blocks);
+    *m = (struct mode_clip_memory){.parameters = values, .gradients = values, .moments = 2 * values};
+    m->loss = fits ? a.loss_bytes : SIZE_MAX;
+    m->activations = fits ? a.arena.used - a.loss_bytes : SIZE_MAX;
+    m->total = fits ? 4 * values + a.arena.used : SIZE_MAX;
 }
 
 size_t mode_clip_train_bytes(const struct mode_clip *clip, int64_t batch)
 {
-    struct clip_acts a = {0};
-    bool fits = mode__clip_acts_plan(&a, clip, batch, true, NULL);
-    free(a.image.blocks);
-    free(a.text.blocks);
-    return fits ? a.arena.used + 3 * clip->n_floats * sizeof(float) : SIZE_MAX;
+    struct mode_clip_memory m;
+    mode_clip_memory(&m, clip, batch);
+    return m.total == SIZE_MAX ? SIZE_MAX : m.total - m.parameters;
 }
 
 enum mode_status mode_clip_train_begin(struct mode_clip *clip, int64_t batch, struct mode_error *err)
@@ -42,6 +67,85 @@ enum mode_status mode_clip_train_begin(struct mode_clip *clip, int64_t batch, st
     return MODE_OK;
 }
 
+struct pairs { /* some of a step's pairs */
+    const float *pixels;
+    const int32_t *ids, *n_ids;
+    int64_t first, n;
+};
+
+/* The next n pairs after p. */
+static void next_pairs(struct pairs *p, const struct mode_clip *clip, int64_t n)
+{
+    int64_t s = clip->cfg.image_size;
+    for (int64_t i = 0; i < p->n; i++) p->ids += p->n_ids[i];
+    p->pixels += p->n * 3 * s * s;
+    p->n_ids += p->n;
+    p->first += p->n;
+    p->n = n;
+}
+
+static void forward(struct mode_clip *clip, const struct pairs *p)
+{
+    mode__clip_image_forward(clip, clip->train, p->pixels, p->n);
+    mode__clip_text_forward(clip, clip->train, p->ids, p->n_ids, p->n);
+}
+
+static void back(struct mode_clip *clip)
+{
+    mode__clip_text_back(clip, clip->train);
+    mode__clip_image_back(clip, clip->train);
+}
+
+static void loss_of(struct mode_clip *clip, double *loss, struct mode_tensor *d_image, struct mode_tensor *d_text,
+                    const struct mode_tensor *image, const struct mode_tensor *text)
+{
+    int64_t b = image->dim[0];
+    struct mode_tensor logits = mode_tensor_2d(clip->train->logits.data, MODE_DTYPE_F32, b, b);
+    struct mode_tensor scale = clip->logit_scale->value, d_scale = clip->logit_scale->grad;
+    scale.n_dims = d_scale.n_dims = 0; /* [1] counts as a number */
+    mode_contrastive(clip->be, loss, d_image, d_text, &d_scale, &logits, image, text, &scale);
+}
+
+/* Copy rows first.. of all <- or -> those of a piece. */
+static void copy_rows(struct mode_tensor *all, struct mode_tensor *piece, const struct pairs *p, bool out)
+{
+    int64_t e = all->dim[1];
+    float *a = mode_f32(all) + p->first * e, *b = mode_f32(piece);
+    memcpy(out ? b : a, out ? a : b, (size_t)(p->n * e) * sizeof *a);
+}
+
+static struct pairs piece_of(const struct mode_clip *clip, const struct pairs *whole, int64_t i)
+{
+    struct pairs p = *whole;
+    p.n = 0;
+    for (int64_t k = 0; k <= i; k++) {
+        int64_t left = whole->n - k * clip->train->micro;
+        next_pairs(&p, clip, left < clip->train->micro ? left : clip->train->micro);
+    }
+    return p;
+}
+
+static void step_in_pieces(struct mode_clip *clip, double *loss, const struct pairs *whole)
+{
+    struct clip_acts *a = clip->train;
+    int64_t n = (whole->n + a->micro - 1) / a->micro;
+    a->all_image.dim[0] = a->all_text.dim[0] = a->d_all_image.dim[0] = a->d_all_text.dim[0] = whole->n;
+    for (int64_t i = 0; i < n; i++) {
+        struct pairs p = piece_of(clip, whole, i);
+        forward(clip, &p);
+        copy_rows(&a->all_image, &a->image.unit, &p, false);
+        copy_rows(&a->all_text, &a->text.unit, &p, false);
+    }
+    loss_of(clip, loss, &a->d_all_image, &a->d_all_text, &a->all_image, &a->all_text);
+    for (int64_t i = n - 1; i >= 0; i--) {
+        struct pairs p = piece_of(clip, whole, i);
+        if (i < n - 1) forward(clip, &p); /* the last one's is still there */
+        copy_rows(&a->d_all_image, &a->image.d_unit, &p, true);
+        copy_rows(&a->d_all_text, &a->text.d_unit, &p, true);
+        back(clip);
+    }
+}
+
 enum mode_status mode_clip_train_step(struct mode_clip *clip, double *loss, const float *pixels, const int32_t *ids,
                                       const int32_t *n_ids, int64_t b, struct mode_error *err)
 {
@@ -53,13 +157,14 @@ enum mode_status mode_clip_train_step(struct mode_clip *clip, double *loss, cons
     enum mode_status st = mode__clip_check_texts(clip, ids, n_ids, b, err);
     if (st) return st;
     struct mode_tensor grads = mode_tensor_1d(clip->grads, MODE_DTYPE_F32, (int64_t)clip->n_floats);
-    struct mode_tensor logits = mode_tensor_2d(a->logits.data, MODE_DTYPE_F32, b, b);
+    const struct pairs whole = {.pixels = pixels, .ids = ids, .n_ids = n_ids, .n = b};
     mode_zero(clip->be, &grads);
-    mode__clip_image_forward(clip, a, pixels, b);
-    mode__clip_text_forward(clip, a, ids, n_ids, b);
-    mode_contrastive(clip->be, loss, &a->image.d_unit, &a->text.d_unit, &clip->logit_scale->grad, &logits,
-                     &a->image.unit, &a->text.unit, &clip->logit_scale->value);
-    mode__clip_text_back(clip, a);
-    mode__clip_image_back(clip, a);
+    if (b > a->micro) {
+        step_in_pieces(clip, loss, &whole);
+        return MODE_OK;
+    }
+    forward(clip, &whole);
+    loss_of(clip, loss, &a->image.d_unit, &a->text.d_unit, &a->image.unit, &a->text.unit);
+    back(clip);
     return MODE_OK;
 }

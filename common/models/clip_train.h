@@ -12,7 +12,7 @@
  *
  * Exact savings, on by default: texts are packed, so nothing after a text's end token is computed (causality hides
  * those rows from it, and they receive no gradient); in the last block only keys and values are made for all rows,
- * everything else for the pooled row alone. mode_clip_set_dense turns both off, for proof.
+ * everything else for the pooled row alone. mode_clip_set_savings turns them off, for proof.
  *
  * Source:  Radford et al., "Learning transferable visual models from natural language supervision"; open_clip is
  *          the numerical truth (parameter names, initialisation, loss). tests/golden compares gradients with it.
@@ -39,11 +39,27 @@ const char *mode_clip_preprocess_cfg(const struct mode_clip *clip);
 /* Every parameter, in a fixed order, under open_clip's names. grad, m, v have memory after train_begin. */
 struct mode_param *mode_clip_params(struct mode_clip *clip, size_t *n);
 
-/* Compute padded texts and whole last blocks; before train_begin. Results agree within rounding. */
+/* The exact savings off, both or one; before train_begin. Results agree within rounding. dense_tokens: texts are
+ * computed at their full context; their last block then is, too. */
 void mode_clip_set_dense(struct mode_clip *clip, bool dense);
+void mode_clip_set_savings(struct mode_clip *clip, bool dense_tokens, bool full_last_block);
+/* Less memory for more time; before train_begin.
+ * accumulate: a step is done in that many pieces, one after another: first the features of all, then the loss over
+ * the whole batch, then every piece's forward again and its way back. The same loss and gradients as in one piece, but
+ * for rounding. checkpoint: of each block only its output is kept, and the rest is made again on the way back; the
+ * same bits. */
+void mode_clip_set_memory(struct mode_clip *clip, int64_t accumulate, bool checkpoint);
 
-/* Bytes train_begin will take for batches of up to `batch` pairs: gradients, moments, activations. Texts are
- * counted at full length; untouched memory of shorter ones is never paged in. SIZE_MAX: not representable. */
+struct mode_clip_memory { /* bytes; SIZE_MAX: not representable */
+    size_t parameters, gradients, moments;
+    size_t activations; /* of one piece; texts at full length */
+    size_t loss;        /* logits of the whole batch, features kept over the pieces */
+    size_t total;
+};
+/* What training with batches of up to `batch` pairs will take, parameters included. Untouched memory of shorter texts
+ * is never paged in. */
+void mode_clip_memory(struct mode_clip_memory *m, const struct mode_clip *clip, int64_t batch);
+/* Of that, what train_begin takes: all but the parameters. */
 size_t mode_clip_train_bytes(const struct mode_clip *clip, int64_t batch);
 /* Takes them; nothing is allocated in a step. Moments begin at zero. Called once. E_MEMORY. */
 enum mode_status mode_clip_train_begin(struct mode_clip *clip, int64_t batch, struct mode_error *err);

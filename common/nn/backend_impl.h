@@ -21,6 +21,10 @@
     X(image_tokens_back)                                                                                               \
     X(gather)                                                                                                          \
     X(scatter_add)                                                                                                     \
+    X(scale)                                                                                                           \
+    X(scale_back)                                                                                                      \
+    X(mean_rows)                                                                                                       \
+    X(mean_rows_back)                                                                                                  \
     X(l2norm)                                                                                                          \
     X(l2norm_back)                                                                                                     \
     X(contrastive)                                                                                                     \

@@ -243,6 +243,46 @@ void mode_scatter_add(struct mode_backend *be, struct mode_tensor *x, const stru
     CALL(scatter_add, mode_tensor_count(y), x, y, rows);
 }
 
+void mode_scale(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,
+                const struct mode_tensor *g, const struct mode_tensor *add)
+{
+    int64_t m = x->dim[0], d = x->dim[1];
+    MODE_ASSERT(is_f32(x, 2) && is_matrix(y, m, d) && is_vector(g, d) && is_matrix(add, m, d));
+    CALL(scale, 2 * mode_tensor_count(x), y, x, g, add);
+}
+
+void mode_scale_back(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dg,
+                     const struct mode_tensor *dy, const struct mode_tensor *x, const struct mode_tensor *g)
+{
+    int64_t m = x->dim[0], d = x->dim[1];
+    MODE_ASSERT(is_f32(x, 2) && is_matrix(dx, m, d) && is_matrix(dy, m, d) && is_vector(g, d) && is_vector(dg, d));
+    CALL(scale_back, 3 * mode_tensor_count(x), dx, dg, dy, x, g);
+}
+
+static void check_mean(const struct mode_tensor *y, const struct mode_tensor *x, const struct mode_tensor *offsets,
+                       int64_t skip)
+{
+    int64_t b = offsets->dim[0] - 1;
+    MODE_ASSERT(is_f32(x, 2) && is_matrix(y, b, x->dim[1]) && is_index(offsets, b + 1) && skip >= 0);
+    const int32_t *o = offsets->data;
+    MODE_ASSERT(o[0] == 0 && o[b] == x->dim[0]);
+    for (int64_t i = 0; i < b; i++) MODE_ASSERT(o[i] + skip < o[i + 1]);
+}
+
+void mode_mean_rows(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,
+                    const struct mode_tensor *offsets, int64_t skip)
+{
+    check_mean(y, x, offsets, skip);
+    CALL(mean_rows, mode_tensor_count(x), y, x, offsets, skip);
+}
+
+void mode_mean_rows_back(struct mode_backend *be, struct mode_tensor *dx, const struct mode_tensor *dy,
+                         const struct mode_tensor *offsets, int64_t skip)
+{
+    check_mean(dy, dx, offsets, skip);
+    CALL(mean_rows_back, mode_tensor_count(dx), dx, dy, offsets, skip);
+}
+
 void mode_l2norm(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *norm, const struct mode_tensor *x)
 {
     MODE_ASSERT(is_f32(x, 2) && is_matrix(y, x->dim[0], x->dim[1]) && is_vector(norm, x->dim[0]));

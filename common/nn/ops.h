@@ -50,7 +50,8 @@ struct mode_attention {
 
 struct mode_adamw_step {
     double lr, beta1, beta2, eps, weight_decay;
-    int64_t step; /* 1 for the first update: bias correction 1 - beta^step */
+    int64_t step;      /* 1 for the first update: bias correction 1 - beta^step */
+    float grad_factor; /* the gradient is multiplied by it first: 1, or less when clipped */
 };
 
 struct mode_ops {
@@ -88,6 +89,14 @@ struct mode_ops {
                    const struct mode_tensor *rows);
     void (*scatter_add)(struct mode_backend *, struct mode_tensor *x, const struct mode_tensor *y,
                         const struct mode_tensor *rows);
+    void (*scale)(struct mode_backend *, struct mode_tensor *y, const struct mode_tensor *x,
+                  const struct mode_tensor *g, const struct mode_tensor *add);
+    void (*scale_back)(struct mode_backend *, struct mode_tensor *dx, struct mode_tensor *dg,
+                       const struct mode_tensor *dy, const struct mode_tensor *x, const struct mode_tensor *g);
+    void (*mean_rows)(struct mode_backend *, struct mode_tensor *y, const struct mode_tensor *x,
+                      const struct mode_tensor *offsets, int64_t skip);
+    void (*mean_rows_back)(struct mode_backend *, struct mode_tensor *dx, const struct mode_tensor *dy,
+                           const struct mode_tensor *offsets, int64_t skip);
     void (*l2norm)(struct mode_backend *, struct mode_tensor *y, struct mode_tensor *norm, const struct mode_tensor *x);
     void (*l2norm_back)(struct mode_backend *, struct mode_tensor *dx, const struct mode_tensor *dy,
                         const struct mode_tensor *y, const struct mode_tensor *norm);
@@ -164,6 +173,19 @@ void mode_gather(struct mode_backend *be, struct mode_tensor *y, const struct mo
 void mode_scatter_add(struct mode_backend *be, struct mode_tensor *x, const struct mode_tensor *y,
                       const struct mode_tensor *rows);
 
+/* y = x * g [D] + add (layer scale on a residual branch); y may be add. dx = dy * g. */
+void mode_scale(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,
+                const struct mode_tensor *g, const struct mode_tensor *add);
+void mode_scale_back(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dg,
+                     const struct mode_tensor *dy, const struct mode_tensor *x, const struct mode_tensor *g);
+
+/* y [B, D] = the mean of each sequence's rows of x [R, D] without its first `skip`; every sequence has more than
+ * that. Back, the skipped rows get zero. */
+void mode_mean_rows(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,
+                    const struct mode_tensor *offsets, int64_t skip);
+void mode_mean_rows_back(struct mode_backend *be, struct mode_tensor *dx, const struct mode_tensor *dy,
+                         const struct mode_tensor *offsets, int64_t skip);
+
 /* y = x / max(|x|, 1e-12) by rows; norm [m] receives that divisor. y may be x. */
 void mode_l2norm(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *norm, const struct mode_tensor *x);
 void mode_l2norm_back(struct mode_backend *be, struct mode_tensor *dx, const struct mode_tensor *dy,
@@ -176,7 +198,8 @@ void mode_contrastive(struct mode_backend *be, double *loss, struct mode_tensor 
                       struct mode_tensor *dlogit_scale, struct mode_tensor *work, const struct mode_tensor *a,
                       const struct mode_tensor *b, const struct mode_tensor *logit_scale);
 
-/* w *= 1 - lr * weight_decay; m, v: moving means of g and g^2; w -= lr * m^ / (sqrt(v^) + eps) (PyTorch's AdamW). */
+/* g *= grad_factor; w *= 1 - lr * weight_decay; m, v: moving means of g and g^2; w -= lr * m^ / (sqrt(v^) + eps)
+ * (PyTorch's AdamW). */
 void mode_adamw(struct mode_backend *be, struct mode_tensor *w, struct mode_tensor *m, struct mode_tensor *v,
                 const struct mode_tensor *g, const struct mode_adamw_step *s);
 double mode_sum_squares(struct mode_backend *be, const struct mode_tensor *x);

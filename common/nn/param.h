@@ -11,6 +11,7 @@ struct mode_param {
     struct mode_tensor value;
     struct mode_tensor grad, m, v; /* same shape; data NULL until training is begun     */
     bool decay;                    /* weight decay applies                              */
+    bool frozen;                   /* never trained: its grad stays zero                */
 };
 
 #endif

@@ -4,23 +4,30 @@
 
 #include <math.h>
 
-void mode_adamw_update(struct mode_backend *be, struct mode_param *params, size_t n, const struct mode_adamw *options,
-                       int64_t step)
+double mode_adamw_update(struct mode_backend *be, struct mode_param *params, size_t n, const struct mode_adamw *options,
+                         int64_t step)
 {
+    double norm = options->clip_norm > 0 ? mode_grad_norm(be, params, n) : 0;
+    double factor = options->clip_norm / (norm + 1e-6);
+    if (!isfinite(norm)) return norm;
     for (size_t i = 0; i < n; i++) {
+        if (params[i].frozen) continue;
         struct mode_adamw_step s = {.lr = options->lr,
                                     .beta1 = options->beta1,
                                     .beta2 = options->beta2,
                                     .eps = options->eps,
                                     .weight_decay = params[i].decay ? options->weight_decay : 0,
-                                    .step = step};
+                                    .step = step,
+                                    .grad_factor = norm > 0 && factor < 1 ? (float)factor : 1};
         mode_adamw(be, &params[i].value, &params[i].m, &params[i].v, &params[i].grad, &s);
     }
+    return norm;
 }
 
 double mode_grad_norm(struct mode_backend *be, const struct mode_param *params, size_t n)
 {
     double sum = 0;
-    for (size_t i = 0; i < n; i++) sum += mode_sum_squares(be, &params[i].grad);
+    for (size_t i = 0; i < n; i++)
+        if (!params[i].frozen) sum += mode_sum_squares(be, &params[i].grad);
     return sqrt(sum);
 }

@@ -17,15 +17,19 @@
 
 struct mode_adamw {
     double lr, beta1, beta2, eps, weight_decay;
+    double clip_norm; /* gradients are scaled down to this length together; 0: taken as they are */
 };
 #define MODE_ADAMW_DEFAULT                                                                                             \
     {                                                                                                                  \
         .lr = 5e-4, .beta1 = 0.9, .beta2 = 0.98, .eps = 1e-6, .weight_decay = 0.2                                      \
     }
 
-/* One update of every parameter from its grad. step: 1 for the first (bias correction). Gradients are not changed. */
-void mode_adamw_update(struct mode_backend *be, struct mode_param *params, size_t n, const struct mode_adamw *options,
-                       int64_t step);
+/* One update of every parameter that is not frozen from its grad. step: 1 for the first (bias correction). Gradients
+ * are not changed. With clip_norm the length of all gradients before clipping is returned, else 0; a length that is
+ * not finite updates nothing. Clipping multiplies by clip_norm / (length + 1e-6) where that is below 1, as PyTorch's
+ * clip_grad_norm_ does. */
+double mode_adamw_update(struct mode_backend *be, struct mode_param *params, size_t n, const struct mode_adamw *options,
+                         int64_t step);
 /* Euclidean norm of all gradients together. */
 double mode_grad_norm(struct mode_backend *be, const struct mode_param *params, size_t n);
 

@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "base/str.h"
+#include "models/clip_config.h"
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -9,33 +10,6 @@
 #include <string.h>
 
 #define MAX_DEPTH 16
-
-static const struct {
-    const char *name;
-    int embed_dim, vision_layers, vision_width, patch, text_width, text_heads, text_layers;
-} published[] = {
-    {"ViT-B-32", 512, 12, 768, 32, 512, 8, 12},
-    {"ViT-B-16", 512, 12, 768, 16, 512, 8, 12},
-    {"ViT-L-14", 768, 24, 1024, 14, 768, 12, 12},
-};
-
-static json_t *published_config(const char *name)
-{
-    for (size_t i = 0; i < sizeof published / sizeof published[0]; i++) {
-        size_t n = strlen(published[i].name);
-        bool quick = strcmp(name + (strlen(name) < n ? 0 : n), "-quickgelu") == 0;
-        if (strncmp(name, published[i].name, n) != 0 || (name[n] && !quick)) continue;
-        json_t *config = json_pack(
-            "{s:i, s:{s:i, s:i, s:i, s:i}, s:{s:i, s:i, s:i, s:i, s:i}}", "embed_dim", published[i].embed_dim,
-            "vision_cfg", "image_size", 224, "layers", published[i].vision_layers, "width", published[i].vision_width,
-            "patch_size", published[i].patch, "text_cfg", "context_length", 77, "vocab_size", 49408, "width",
-            published[i].text_width, "heads", published[i].text_heads, "layers", published[i].text_layers);
-        MODE_ASSERT(config);
-        if (quick) json_object_set_new(config, "quick_gelu", json_true());
-        return config;
-    }
-    return NULL;
-}
 
 /* YAML's core schema: plain scalars that look like numbers, booleans or null are those; quoted ones are texts. */
 static json_t *json_scalar(const yaml_node_t *node)
@@ -86,7 +60,9 @@ static json_t *json_from_yaml(yaml_document_t *doc, yaml_node_t *node, int depth
 
 static enum mode_status check_config(json_t *config, const char *what, struct mode_error *err)
 {
-    static const char *const known[] = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", NULL};
+    static const char *const known[] = {
+        "embed_dim",   "vision_cfg", "text_cfg", "quick_gelu", "init_logit_scale", "nonscalar_logit_scale",
+        "custom_text", NULL};
     const char *key;
     json_t *value;
     json_object_foreach(config, key, value)
@@ -104,6 +80,15 @@ static enum mode_status check_config(json_t *config, const char *what, struct mo
         return MODE_FAIL(err, MODE_E_CONFIG,
                          "%s: an open_clip config has embed_dim (a number), vision_cfg and text_cfg (objects)", what);
     return MODE_OK;
+}
+
+static json_t *published_config(const char *name)
+{
+    char *text = mode_clip_config_by_name(name);
+    json_t *config = text ? json_loads(text, 0, NULL) : NULL;
+    MODE_ASSERT(config || !text);
+    free(text);
+    return config;
 }
 
 static json_t *default_preprocess(void)
@@ -135,11 +120,14 @@ enum mode_status mode_model_config_read(char **model, char **preprocess, yaml_do
             free(data);
             free(path);
         } else if (!(given = published_config(text))) {
-            st = MODE_FAIL(
-                err, MODE_E_CONFIG,
-                "%s: \"%s\" is not known; known are ViT-B-32, ViT-B-16, ViT-L-14, each also with -quickgelu; "
-                "or give a path that ends in .json, or the config itself",
-                where, text);
+            struct mode_str names = {0};
+            for (size_t i = 0; mode_clip_config_name(i); i++)
+                mode_str_printf(&names, "%s%s", i ? ", " : "", mode_clip_config_name(i));
+            st = MODE_FAIL(err, MODE_E_CONFIG,
+                           "%s: \"%s\" is not known; known are %s, each also with -quickgelu; or give a path that "
+                           "ends in .json, or the config itself",
+                           where, text, names.data);
+            mode_str_clear(&names);
         }
     } else if (!(given = json_from_yaml(doc, node, 0))) {
         st = MODE_FAIL(err, MODE_E_CONFIG, "%s: keys given twice, keys that are not texts or nested too deep", where);

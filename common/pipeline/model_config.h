@@ -1,8 +1,8 @@
 /* model_config.h - what the key `model` of a run spec may be, as open_clip JSON.
  *
  * One of: the config itself as a YAML mapping (open_clip's model_cfg, or {model_cfg, preprocess_cfg}); the path
- * of such a JSON file (it ends in .json); the name of a published architecture (ViT-B-32, ViT-B-16, ViT-L-14 and
- * each with -quickgelu). Source: open_clip's model configs. */
+ * of such a JSON file (it ends in .json); the name of one of open_clip's plain ViTs (clip_config.h). Source:
+ * open_clip's model configs. */
 #ifndef MODE_PIPELINE_MODEL_CONFIG_H
 #define MODE_PIPELINE_MODEL_CONFIG_H
 

@@ -185,6 +185,25 @@ static void case_gather(struct op_run *r, const int64_t *s) /* rows, every how m
     mode_scatter_add(r->be, keep(r, mat(r, s[0], s[2])), y, &idx);
 }
 
+static void case_scale(struct op_run *r, const int64_t *s) /* m, d */
+{
+    struct mode_tensor x = mat(r, s[0], s[1]), g = vec(r, s[1]), dy = mat(r, s[0], s[1]);
+    struct mode_tensor *y = keep(r, mat(r, s[0], s[1]));
+    mode_scale(r->be, y, &x, &g, y);
+    struct mode_tensor *dx = keep(r, mat(r, s[0], s[1])), *dg = keep(r, vec(r, s[1]));
+    mode_scale_back(r->be, dx, dg, &dy, &x, &g);
+}
+
+static void case_mean_rows(struct op_run *r, const int64_t *s) /* sequences, longest, d, skip */
+{
+    struct mode_tensor o = offsets_of(r, s[0], s[1]);
+    for (int64_t i = 0; i <= s[0]; i++) ((int32_t *)o.data)[i] += (int32_t)(i * s[3]);
+    int64_t rows = last_of(&o);
+    struct mode_tensor x = mat(r, rows, s[2]), dy = mat(r, s[0], s[2]);
+    mode_mean_rows(r->be, keep(r, mat(r, s[0], s[2])), &x, &o, s[3]);
+    mode_mean_rows_back(r->be, keep(r, mat(r, rows, s[2])), &dy, &o, s[3]);
+}
+
 static void case_l2norm(struct op_run *r, const int64_t *s)
 {
     struct mode_tensor x = mat(r, s[0], s[1]), dy = mat(r, s[0], s[1]);
@@ -209,7 +228,7 @@ static void case_adamw(struct op_run *r, const int64_t *s) /* n, step */
     struct mode_tensor g = vec(r, s[0]), *w = keep(r, vec(r, s[0])), *m = keep(r, vec(r, s[0]));
     struct mode_tensor *v = keep(r, vec(r, s[0]));
     for (int64_t i = 0; i < s[0]; i++) mode_f32(v)[i] *= mode_f32(v)[i];
-    struct mode_adamw_step step = {5e-3, 0.9, 0.98, 1e-6, 0.2, s[1]};
+    struct mode_adamw_step step = {5e-3, 0.9, 0.98, 1e-6, 0.2, s[1], s[1] == 1 ? 1 : 0.37f};
     mode_adamw(r->be, w, m, v, &g, &step);
     r->scalar = mode_sum_squares(r->be, &g);
     mode_zero(r->be, keep(r, vec(r, s[0])));
@@ -248,6 +267,10 @@ static const struct op_case op_cases[] = {
     {"image", case_image, {1, 2, 2, 1}, 1e-6},
     {"image", case_image, {5, 12, 4, 33}, 1e-6},
     {"gather", case_gather, {131, 2, 7}, 1e-7},
+    {"scale", case_scale, {1, 1}, 1e-6},
+    {"scale", case_scale, {131, 75}, 1e-6},
+    {"mean_rows", case_mean_rows, {1, 1, 1, 0}, 1e-6},
+    {"mean_rows", case_mean_rows, {5, 40, 37, 1}, 1e-6},
     {"l2norm", case_l2norm, {1, 1}, 1e-6},
     {"l2norm", case_l2norm, {71, 161}, 1e-6},
     {"contrastive", case_contrastive, {1, 3, 0}, 1e-6},

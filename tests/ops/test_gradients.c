@@ -181,6 +181,43 @@ static void gather_back(struct op_run *r, struct op *c)
     mode_scatter_add(r->be, &c->grad[0], &c->dout, &c->extra[0]);
 }
 
+static void scale_setup(struct op_run *r, struct op *c)
+{
+    input(c, mat(r, 5, 4), false);
+    input(c, vec(r, 4), true);
+    c->out = mat(r, 5, 4);
+    c->extra[0] = mat(r, 5, 4);
+}
+
+static void scale_forward(struct op_run *r, struct op *c)
+{
+    mode_scale(r->be, &c->out, &c->in[0], &c->in[1], &c->extra[0]);
+}
+
+static void scale_back(struct op_run *r, struct op *c)
+{
+    mode_scale_back(r->be, &c->grad[0], &c->grad[1], &c->dout, &c->in[0], &c->in[1]);
+}
+
+/* option: rows left out */
+static void mean_rows_setup(struct op_run *r, struct op *c)
+{
+    c->extra[0] = offsets_of(r, 3, 4);
+    for (int i = 0; i < 4; i++) ((int32_t *)c->extra[0].data)[i] += i * c->option;
+    input(c, mat(r, last_of(&c->extra[0]), 5), false);
+    c->out = mat(r, 3, 5);
+}
+
+static void mean_rows_forward(struct op_run *r, struct op *c)
+{
+    mode_mean_rows(r->be, &c->out, &c->in[0], &c->extra[0], c->option);
+}
+
+static void mean_rows_back(struct op_run *r, struct op *c)
+{
+    mode_mean_rows_back(r->be, &c->grad[0], &c->dout, &c->extra[0], c->option);
+}
+
 static void l2norm_setup(struct op_run *r, struct op *c)
 {
     input(c, mat(r, 4, 5), false);
@@ -238,6 +275,9 @@ static const struct op ops[] = {
     {OP(embed, 0)},
     {OP(image_tokens, 0)},
     {OP(gather, 0)},
+    {OP(scale, 0)},
+    {OP(mean_rows, 0)},
+    {OP(mean_rows, 1)},
     {OP(l2norm, 0)},
     {OP(contrastive, 0)},
 };

@@ -13,7 +13,7 @@ struct optim {
     float *w, *m, *v;
     const float *g;
     double *partial;
-    float beta1, beta2, keep, step, root, eps;
+    float beta1, beta2, keep, step, root, eps, factor;
 };
 
 /* Moments of a parameter that gets no more gradients shrink into subnormal numbers, where they would stay for good
@@ -44,11 +44,11 @@ static void adamw_block(void *ctx, int64_t item, int thread)
     float *restrict w = o->w, *restrict m = o->m, *restrict v = o->v;
     const float *restrict g = o->g;
     const float b1 = o->beta1, c1 = 1 - b1, b2 = o->beta2, c2 = 1 - b2, keep = o->keep, step = o->step, root = o->root,
-                eps = o->eps;
+                eps = o->eps, factor = o->factor;
     unsigned before = flush_subnormals();
     (void)thread;
     for (int64_t i = item * OPTIM_BLOCK; i < min64(o->n, (item + 1) * OPTIM_BLOCK); i++) {
-        float mi = b1 * m[i] + c1 * g[i], vi = b2 * v[i] + c2 * g[i] * g[i];
+        float gi = g[i] * factor, mi = b1 * m[i] + c1 * gi, vi = b2 * v[i] + c2 * gi * gi;
         m[i] = mi;
         v[i] = vi;
         w[i] = w[i] * keep - step * mi / (sqrtf(vi) * root + eps);
@@ -70,6 +70,7 @@ static void cpu_adamw(struct mode_backend *be, struct mode_tensor *w, struct mod
                       .keep = (float)(1 - s->lr * s->weight_decay),
                       .step = (float)(s->lr / fix1),
                       .root = (float)(1 / sqrt(fix2)),
+                      .factor = s->grad_factor,
                       .eps = (float)s->eps};
     (void)be;
     mode_parallel_for(ceil_div(o.n, OPTIM_BLOCK), adamw_block, &o);

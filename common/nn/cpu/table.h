@@ -7,6 +7,7 @@
 #include "nn/cpu/loss.h"
 #include "nn/cpu/norm.h"
 #include "nn/cpu/optim.h"
+#include "nn/cpu/rows.h"
 
 const struct mode_ops MODE_NN_CPU_TABLE = {.name = MODE_NN_CPU_NAME,
 #define X(op) .op = cpu_##op,

@@ -10,7 +10,7 @@ void mode__ref_adamw(struct mode_backend *be, struct mode_tensor *w, struct mode
     double fix1 = 1 - pow(s->beta1, (double)s->step), fix2 = 1 - pow(s->beta2, (double)s->step);
     (void)be;
     for (int64_t i = 0; i < n; i++) {
-        double gi = mode_f32(g)[i];
+        double gi = (double)(mode_f32(g)[i] * s->grad_factor);
         double mi = s->beta1 * mode_f32(m)[i] + (1 - s->beta1) * gi;
         double vi = s->beta2 * mode_f32(v)[i] + (1 - s->beta2) * gi * gi;
         double wi = mode_f32(w)[i] * (1 - s->lr * s->weight_decay);

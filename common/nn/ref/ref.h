@@ -17,6 +17,16 @@ void mode__ref_project(struct mode_backend *, struct mode_tensor *y, const struc
 void mode__ref_project_back(struct mode_backend *, struct mode_tensor *dx, struct mode_tensor *dw,
                             const struct mode_tensor *dy, const struct mode_tensor *x, const struct mode_tensor *w);
 
+/* rows.c */
+void mode__ref_scale(struct mode_backend *, struct mode_tensor *y, const struct mode_tensor *x,
+                     const struct mode_tensor *g, const struct mode_tensor *add);
+void mode__ref_scale_back(struct mode_backend *, struct mode_tensor *dx, struct mode_tensor *dg,
+                          const struct mode_tensor *dy, const struct mode_tensor *x, const struct mode_tensor *g);
+void mode__ref_mean_rows(struct mode_backend *, struct mode_tensor *y, const struct mode_tensor *x,
+                         const struct mode_tensor *offsets, int64_t skip);
+void mode__ref_mean_rows_back(struct mode_backend *, struct mode_tensor *dx, const struct mode_tensor *dy,
+                              const struct mode_tensor *offsets, int64_t skip);
+
 /* norm.c */
 void mode__ref_layernorm(struct mode_backend *, struct mode_tensor *y, struct mode_tensor *stats,
                          const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b,

@@ -35,6 +35,29 @@ static const char DEMO[] = "{\"embed_dim\": 160,"
                            " \"text_cfg\": {\"context_length\": 77, \"vocab_size\": 49408, \"width\": 160,"
                            "                \"heads\": 5, \"layers\": 3}}";
 
+/* Every other kind of tower: %s vision, %s text, %s the rest. */
+static const char VARIANT[] = "{\"embed_dim\": 12, %s"
+                              " \"vision_cfg\": {\"image_size\": 12, \"patch_size\": 4, \"width\": 16, \"layers\": 3,"
+                              "                  \"head_width\": 8, %s},"
+                              " \"text_cfg\": {\"context_length\": 9, \"vocab_size\": 23, \"width\": 12, \"heads\": 3,"
+                              "                \"layers\": 3, %s}}";
+static const char *const variants[][3] = {
+    {"\"quick_gelu\": true,", "\"pool_type\": \"tok\"", "\"pool_type\": \"argmax\""},
+    {"", "\"pool_type\": \"avg\", \"ls_init_value\": 0.4", "\"pool_type\": \"first\", \"ls_init_value\": 0.3"},
+    {"\"nonscalar_logit_scale\": true,", "\"pool_type\": \"avg\", \"final_ln_after_pool\": true",
+     "\"pool_type\": \"last\", \"proj_bias\": true"},
+    {"\"custom_text\": true,", "\"no_ln_pre\": true, \"act_kwargs\": {\"approximate\": \"tanh\"}",
+     "\"no_causal_mask\": true, \"proj_type\": \"none\", \"norm_kwargs\": {\"eps\": 1e-6}"},
+    {"\"init_logit_scale\": 1.5,", "\"pos_embed_type\": \"sin_cos_2d\", \"mlp_ratio\": 0.7",
+     "\"pool_type\": \"eos\", \"eos_id\": 22"},
+};
+enum { VARIANTS = sizeof variants / sizeof *variants };
+
+static char *variant(int i)
+{
+    return mode_xasprintf(VARIANT, variants[i][0], variants[i][1], variants[i][2]);
+}
+
 struct batch {
     int64_t b;
     float *pixels;
@@ -167,6 +190,10 @@ static void assert_same_gradients(struct mode_clip *a, struct mode_clip *b, doub
             diff += (x - y) * (x - y);
             size += y * y;
         }
+        if (p[i].frozen) {
+            assert_true(size == 0 && diff == 0);
+            continue;
+        }
         assert_true(size > 0);
         if (!(sqrt(diff / size) <= tolerance)) fail_msg("%s: gradients are %.3g apart", p[i].name, sqrt(diff / size));
     }
@@ -189,6 +216,79 @@ static void test_packed_equals_dense(void **state)
         free_batch(&x);
         mode_backend_close(&be);
     }
+}
+
+static struct mode_clip *make_variant(struct mode_backend *be, int i, bool dense, bool full, int64_t pieces,
+                                      bool checkpoint, int64_t batch)
+{
+    struct mode_clip *clip;
+    struct mode_error err;
+    char *cfg = variant(i);
+    if (mode_clip_create(&clip, be, cfg, NULL, 5, &err) != MODE_OK) fail_msg("%s", err.text);
+    mode_clip_set_savings(clip, dense, full);
+    mode_clip_set_memory(clip, pieces, checkpoint);
+    if (mode_clip_train_begin(clip, batch, &err) != MODE_OK) fail_msg("%s", err.text);
+    stir(clip);
+    free(cfg);
+    return clip;
+}
+
+/* Savings, accumulation and checkpointing, alone and together, on every kind of tower: the loss and all gradients of
+ * the plain dense step. Checkpointing alone changes no bit. */
+static void test_savings_and_memory_modes_change_nothing(void **state)
+{
+    static const struct {
+        bool dense, full;
+        int pieces;
+        bool checkpoint;
+    } ways[] = {{false, false, 1, false}, {false, true, 1, false},  {true, false, 1, false}, {true, true, 1, true},
+                {false, false, 1, true},  {false, false, 3, false}, {false, false, 3, true}, {true, true, 7, true}};
+    struct mode_backend *be = open_backend("cpu");
+    struct batch x = make_batch(7, 12, 1, 9, 23);
+    (void)state;
+    for (int i = 0; i < VARIANTS; i++) {
+        struct mode_clip *plain = make_variant(be, i, true, true, 1, false, 7), *fast = NULL;
+        double loss = step(plain, &x);
+        for (size_t k = 0; k < sizeof ways / sizeof *ways; k++) {
+            struct mode_clip *c = make_variant(be, i, ways[k].dense, ways[k].full, ways[k].pieces, ways[k].checkpoint,
+                                               7);
+            assert_true(fabs(step(c, &x) - loss) < 2e-6 * loss);
+            assert_same_gradients(c, plain, 2e-5);
+            if (k == 3) assert_same_gradients(c, plain, 0);
+            if (k == 4) assert_same_gradients(c, fast, 0);
+            if (k == 0)
+                fast = c;
+            else
+                mode_clip_close(&c);
+        }
+        mode_clip_close(&fast);
+        mode_clip_close(&plain);
+    }
+    free_batch(&x);
+    mode_backend_close(&be);
+}
+
+/* Less memory is planned, and what is planned is what is taken. */
+static void test_memory_modes_take_less(void **state)
+{
+    struct mode_backend *be = open_backend("cpu");
+    struct mode_clip *clip;
+    struct mode_clip_memory plain, pieces, checkpoint;
+    struct mode_error err;
+    (void)state;
+    assert_int_equal(mode_clip_create(&clip, be, DEMO, NULL, 5, &err), MODE_OK);
+    mode_clip_memory(&plain, clip, 64);
+    mode_clip_set_memory(clip, 4, false);
+    mode_clip_memory(&pieces, clip, 64);
+    mode_clip_set_memory(clip, 1, true);
+    mode_clip_memory(&checkpoint, clip, 64);
+    assert_int_equal(plain.total, plain.parameters + plain.gradients + plain.moments + plain.activations + plain.loss);
+    assert_true(plain.gradients == plain.parameters && plain.moments == 2 * plain.parameters);
+    assert_true(pieces.activations < plain.activations / 4 + 65536);
+    assert_true(checkpoint.activations < plain.activations * 2 / 3);
+    assert_true(mode_clip_train_bytes(clip, 64) == checkpoint.total - checkpoint.parameters);
+    mode_clip_close(&clip);
+    mode_backend_close(&be);
 }
 
 static void test_fast_backends_agree_with_the_reference(void **state)
@@ -368,13 +468,37 @@ static void test_bad_configs_and_texts_are_refused_by_name(void **state)
     struct mode_clip *clip;
     struct mode_error err;
     (void)state;
+    static const char *const refused[][3] = {
+        /* vision_cfg, text_cfg, named */
+        {"\"attentional_pool\": true", "", "vision_cfg.attentional_pool = true"},
+        {"\"patch_dropout\": 0.5", "", "vision_cfg.patch_dropout = 0.5"},
+        {"\"timm_model_name\": \"vit_x\"", "", "vision_cfg.timm_model_name = \"vit_x\""},
+        {"\"pool_type\": \"none\"", "", "vision_cfg.pool_type = \"none\""},
+        {"\"layers\": [3, 4, 6, 3]", "", "vision_cfg.layers = [3,4,6,3]"},
+        {"\"image_size\": [8, 16]", "", "square"},
+        {"\"shape\": 3", "", "vision_cfg.shape = 3"},
+        {"\"act_kwargs\": {\"approximate\": \"fast\"}", "", "act_kwargs.approximate = \"fast\""},
+        {"\"norm_kwargs\": {\"bias\": false}", "", "norm_kwargs.bias"},
+        {"\"block_type\": \"custom\"", "", "vision_cfg.block_type"},
+        {"", "\"hf_model_name\": \"roberta-base\"", "text_cfg.hf_model_name = \"roberta-base\""},
+        {"", "\"hf_tokenizer_name\": \"bert\"", "text_cfg.hf_tokenizer_name"},
+        {"", "\"embed_cls\": true", "text_cfg.embed_cls = true"},
+        {"", "\"pool_type\": \"mean\"", "text_cfg.pool_type = \"mean\""},
+    };
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        char *json = mode_xasprintf("{\"embed_dim\": 4, \"vision_cfg\": {%s}, \"text_cfg\": {%s}}", refused[i][0],
+                                    refused[i][1]);
+        assert_true(mode_clip_create(&clip, be, json, NULL, 1, &err) != MODE_OK);
+        assert_null(clip);
+        if (!strstr(err.text, refused[i][2])) fail_msg("%s: no word of %s", err.text, refused[i][2]);
+        free(json);
+    }
     assert_int_equal(mode_clip_create(&clip, be,
-                                      "{\"embed_dim\": 4, \"vision_cfg\": {\"image_size\": 8, \"patch_size\": 4,"
-                                      "\"width\": 8, \"layers\": 1, \"ls_init_value\": 0.1}, \"text_cfg\": {}}",
+                                      "{\"embed_dim\": 4, \"init_logit_bias\": -10, \"vision_cfg\": {}, "
+                                      "\"text_cfg\": {}}",
                                       NULL, 1, &err),
                      MODE_E_FORMAT);
-    assert_null(clip);
-    assert_non_null(strstr(err.text, "vision_cfg.ls_init_value"));
+    assert_non_null(strstr(err.text, "model_cfg.init_logit_bias = -10"));
     assert_int_equal(mode_clip_create(&clip, be,
                                       "{\"embed_dim\": 4, \"vision_cfg\": {\"image_size\": 9, \"patch_size\": 4,"
                                       "\"width\": 8, \"layers\": 1, \"head_width\": 8}, \"text_cfg\": {}}",
@@ -461,6 +585,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_training_lowers_the_loss),
         cmocka_unit_test(test_a_saved_model_loads_as_itself),
         cmocka_unit_test(test_inference_gives_the_features_training_uses),
+        cmocka_unit_test(test_savings_and_memory_modes_change_nothing),
+        cmocka_unit_test(test_memory_modes_take_less),
         cmocka_unit_test(test_bad_configs_and_texts_are_refused_by_name),
         cmocka_unit_test(test_decay_follows_open_clip),
     };
