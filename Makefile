@@ -14,7 +14,7 @@ MAKEFLAGS += --no-print-directory
 .NOTPARALLEL: # first the packages, then the build; that one is parallel by itself
 .PHONY: help
 help: ## this text
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: deps-build deps-test deps-demo
 deps-build: ## install what building needs (apt)
@@ -57,6 +57,10 @@ fuzz: models ## every fuzzer for FUZZ_SECONDS each, under ASan and UBSan (FUZZ=n
 	@deploy/install-deps.sh build fuzz
 	@cmake -S . -B build-fuzz -DCMAKE_C_COMPILER=clang -DMODE_FUZZ=ON -DMODE_SANITIZE=address,undefined -DMODE_SERVICES=OFF -DMODE_TESTS=OFF -DMODE_DEMO_DATA=OFF >/dev/null && cmake --build build-fuzz -j$(JOBS)
 	@tests/fuzz/run.sh build-fuzz $(FUZZ)
+
+.PHONY: parity-images
+parity-images: build ## pictures against Pillow, torchvision and open_clip on thousands of random cases (Python)
+	@$$(tests/golden/venv.sh) tests/golden/check_images.py $(BUILD)/bin/mode-test-pictures
 
 .PHONY: demo
 demo: deps-demo programs ## the whole pipeline on real data on this machine (DEMO_DIR, DEMO_PROFILE=full|smoke)

@@ -41,6 +41,7 @@ struct fixture_jpeg_options {
     int h, v;         /* sampling of the first component, the others' being 1 x 1 */
     int restart_rows; /* 0: no restart markers                                    */
     bool progressive;
+    bool ycck; /* four channels are stored so */
 };
 
 static inline struct bytes fixture_jpeg_as(int width, int height, const struct fixture_jpeg_options *o, uint64_t seed)
@@ -60,6 +61,7 @@ static inline struct bytes fixture_jpeg_as(int width, int height, const struct f
     c.input_components = channels;
     c.in_color_space = channels == 1 ? JCS_GRAYSCALE : channels == 4 ? JCS_CMYK : JCS_RGB;
     jpeg_set_defaults(&c);
+    if (o->ycck) jpeg_set_colorspace(&c, JCS_YCCK);
     jpeg_set_quality(&c, 85, TRUE);
     if (o->progressive) jpeg_simple_progression(&c);
     c.comp_info[0].h_samp_factor = o->h;

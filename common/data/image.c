@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 enum mode_image_type mode_image_sniff(const uint8_t *data, size_t size)
 {
@@ -13,6 +14,42 @@ enum mode_image_type mode_image_sniff(const uint8_t *data, size_t size)
     if (size >= 8 && memcmp(data, "\x89PNG\r\n\x1a\n", 8) == 0) return MODE_IMAGE_PNG;
     if (size >= 12 && memcmp(data, "RIFF", 4) == 0 && memcmp(data + 8, "WEBP", 4) == 0) return MODE_IMAGE_WEBP;
     return MODE_IMAGE_UNKNOWN;
+}
+
+const char *mode_image_looks_like(const uint8_t *data, size_t size)
+{
+    static const struct {
+        size_t at, n;
+        const char *bytes, *name;
+    } known[] = {{0, 4, "GIF8", "a GIF"},
+                 {0, 2, "BM", "a BMP"},
+                 {0, 4, "II*\0", "a TIFF"},
+                 {0, 4, "MM\0*", "a TIFF"},
+                 {4, 8, "ftypavif", "an AVIF"},
+                 {4, 8, "ftypavis", "an AVIF"},
+                 {4, 7, "ftyphei", "a HEIF"},
+                 {4, 8, "ftypmif1", "a HEIF"},
+                 {0, 2, "\xff\x0a", "a JPEG XL"},
+                 {4, 4, "JXL ", "a JPEG XL"},
+                 {4, 4, "jP  ", "a JPEG 2000"},
+                 {0, 4, "\xff\x4f\xff\x51", "a JPEG 2000"},
+                 {0, 4, "8BPS", "a Photoshop file"},
+                 {0, 4, "\0\0\1\0", "an icon file"},
+                 {0, 4, "%PDF", "a PDF"},
+                 {0, 2, "P6", "a PPM"},
+                 {0, 2, "P5", "a PGM"}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (size >= known[i].at + known[i].n && memcmp(data + known[i].at, known[i].bytes, known[i].n) == 0)
+            return known[i].name;
+    }
+    if (size == 0) return "an empty file";
+    size_t i = 0;
+    while (i < size && (data[i] == ' ' || data[i] == '\n' || data[i] == '\r' || data[i] == '\t')) i++;
+    if (size - i >= 5 &&
+        (!strncasecmp((const char *)data + i, "<!doc", 5) || !strncasecmp((const char *)data + i, "<html", 5)))
+        return "a web page";
+    if (size - i >= 4 && (!memcmp(data + i, "<svg", 4) || !memcmp(data + i, "<?xm", 4))) return "an SVG or other XML";
+    return "something else";
 }
 
 enum mode_status mode_image_check(uint64_t width, uint64_t height, const struct mode_image_limits *limits,
@@ -57,7 +94,7 @@ static enum mode_status decode(struct mode_image *im, int *width, int *height, c
     case MODE_IMAGE_WEBP: return mode_webp_decode(im, width, height, data, size, limits, err);
     case MODE_IMAGE_UNKNOWN: break;
     }
-    return MODE_FAIL(err, MODE_E_FORMAT, "not a JPEG, PNG or WebP picture");
+    return MODE_FAIL(err, MODE_E_FORMAT, "not a JPEG, PNG or WebP picture but %s", mode_image_looks_like(data, size));
 }
 
 enum mode_status mode_image_header(const uint8_t *data, size_t size, int *width, int *height, struct mode_error *err)

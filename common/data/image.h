@@ -31,11 +31,14 @@ struct mode_image_limits {
 
 enum mode_image_type { MODE_IMAGE_UNKNOWN, MODE_IMAGE_JPEG, MODE_IMAGE_PNG, MODE_IMAGE_WEBP };
 enum mode_image_type mode_image_sniff(const uint8_t *data, size_t size);
+/* What else it looks like ("a GIF", "a web page", ...), for sentences; never NULL. */
+const char *mode_image_looks_like(const uint8_t *data, size_t size);
 
 /* Width and height from the header only. */
 enum mode_status mode_image_header(const uint8_t *data, size_t size, int *width, int *height, struct mode_error *err);
 /* Decode JPEG (baseline, progressive, grey, CMYK, YCCK), PNG (palette, 16 bit, alpha dropped as Pillow's
- * convert("RGB") does), WebP to RGB. MODE_E_FORMAT: not an image or corrupt; MODE_E_VALUE: over a limit. */
+ * convert("RGB") does), WebP (of an animation the first picture, as Pillow does) to RGB. MODE_E_FORMAT: not an image or
+ * corrupt; MODE_E_VALUE: over a limit. */
 enum mode_status mode_image_decode(struct mode_image *im, const uint8_t *data, size_t size,
                                    const struct mode_image_limits *limits, struct mode_error *err);
 void mode_image_clear(struct mode_image *im);

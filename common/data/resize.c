@@ -51,12 +51,14 @@ enum mode_status mode_resizer_init(struct mode_resizer *r, const struct mode_res
     }
     /* the rows that the next output needs stay; twice that, so that they are moved up rarely */
     size_t bytes;
-    if ((size_t)r->n_rows < (size_t)longest) longest = r->n_rows;
-    r->stride = (size_t)p->n_x * 3 + MODE_TAPS_OVERWRITE;
+    r->down_first = r->down && r->across && p->in_height > p->in_width * (int64_t)100 && p->height < p->in_height;
+    if (r->n_rows < longest) longest = r->n_rows;
+    r->row_bytes = (size_t)(r->down_first ? r->n_columns : p->n_x) * 3;
+    r->stride = r->row_bytes + (MODE_TAPS_OVERWRITE > MODE_TAPS_OVERREAD ? MODE_TAPS_OVERWRITE : MODE_TAPS_OVERREAD);
     r->room = 2 * longest + 2 * MODE_RESIZER_ROWS;
     r->top = r->have = r->row;
     if (!mode_mul_size(r->stride, (size_t)r->room, &bytes) || !(r->kept = malloc(bytes)) ||
-        !(r->line = malloc(r->stride)))
+        !(r->line = calloc(1, r->stride)) || !(r->crossed = malloc((size_t)p->n_x * 3 + MODE_TAPS_OVERWRITE)))
         goto no_memory;
     return MODE_OK;
 no_memory:
@@ -74,13 +76,13 @@ void mode_resizer_clear(struct mode_resizer *r)
     free(r->down);
     free(r->kept);
     free(r->line);
+    free(r->crossed);
     r->across = r->down = NULL;
-    r->kept = r->line = NULL;
+    r->kept = r->line = r->crossed = NULL;
 }
 
 void mode_resizer_rows(struct mode_resizer *r, const uint8_t *rows, size_t stride, int n)
 {
-    const size_t row_bytes = (size_t)r->plan.n_x * 3;
     MODE_ASSERT(n >= 0 && n <= MODE_RESIZER_ROWS && r->have + n <= r->row + r->n_rows);
     if (r->have - r->top + n > r->room) {
         int keep = r->down ? r->down->first[r->next] : r->have;
@@ -89,18 +91,22 @@ void mode_resizer_rows(struct mode_resizer *r, const uint8_t *rows, size_t strid
         r->top = keep;
     }
     uint8_t *to = r->kept + (size_t)(r->have - r->top) * r->stride;
-    if (r->across)
+    if (r->across && !r->down_first)
         mode_taps_across(to, r->stride, rows, stride, r->column, n, r->across);
     else
-        for (int y = 0; y < n; y++) memcpy(to + (size_t)y * r->stride, rows + (size_t)y * stride, row_bytes);
+        for (int y = 0; y < n; y++) memcpy(to + (size_t)y * r->stride, rows + (size_t)y * stride, r->row_bytes);
     r->have += n;
     for (; r->next < r->plan.n_y; r->next++) {
         const int first = r->down ? r->down->first[r->next] : r->row + r->next;
         if (first + (r->down ? r->down->n[r->next] : 1) > r->have) break;
         const uint8_t *from = r->kept + (size_t)(first - r->top) * r->stride;
         if (r->down) {
-            mode_taps_down(r->line, from, r->stride, row_bytes, r->down, r->next);
+            mode_taps_down(r->line, from, r->stride, r->row_bytes, r->down, r->next);
             from = r->line;
+        }
+        if (r->down_first) {
+            mode_taps_across(r->crossed, 0, r->line, 0, r->column, 1, r->across);
+            from = r->crossed;
         }
         r->put(r->ctx, r->next, from);
     }

@@ -48,10 +48,11 @@ struct mode_resizer {
     struct mode_taps *across, *down; /* NULL: the direction stays as it is                               */
     void (*put)(void *ctx, int y, const uint8_t *row);
     void *ctx;
-    uint8_t *kept, *line; /* rows after the pass across; one finished row                                */
-    size_t stride;
-    int top, have, room; /* kept holds rows [top, have) and has room for `room`                          */
-    int next;            /* output to be made next                                                       */
+    bool down_first;                /* of very thin pictures, see Source                                */
+    uint8_t *kept, *line, *crossed; /* rows after the first pass; one finished row of either            */
+    size_t stride, row_bytes;       /* of kept                                                          */
+    int top, have, room;            /* kept holds rows [top, have) and has room for `room`                          */
+    int next;                       /* output to be made next                                                       */
 };
 
 /* put is called for every row of the window from 0 on, with n_x * 3 bytes that are valid during the call.

@@ -74,7 +74,8 @@ static enum mode_fate check_image(struct mode_sample *s, const uint8_t *data, st
     struct mode_image im;
     int width, height;
     if (mode_image_sniff(data, s->image_size) == MODE_IMAGE_UNKNOWN) {
-        mode_error_set(&v->err, MODE_E_FORMAT, __FILE__, __LINE__, "not a JPEG, PNG or WebP picture");
+        mode_error_set(&v->err, MODE_E_FORMAT, __FILE__, __LINE__, "not a JPEG, PNG or WebP picture but %s",
+                       mode_image_looks_like(data, s->image_size));
         return MODE_FATE_NOT_AN_IMAGE;
     }
     if (mode_image_header(data, s->image_size, &width, &height, &v->err)) return MODE_FATE_BAD_IMAGE;
