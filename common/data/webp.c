@@ -66,6 +66,11 @@ enum mode_status mode_webp_decode(struct mode_image *im, int *width, int *height
     if ((st = mode_image_reserve(im, (uint64_t)f.width, (uint64_t)f.height, limits, err))) return st;
     const int stride = im->width * 3;
     if (f.has_animation) {
+        if (le(data + 4, 4) > size - 8) {
+            mode_image_clear(im);
+            return MODE_FAIL(err, MODE_E_FORMAT, "WebP: the animation is cut short: %zu of %llu bytes", size,
+                             (unsigned long long)le(data + 4, 4) + 8);
+        }
         if ((st = first_frame(im, data, size, err))) mode_image_clear(im);
         return st;
     }

@@ -21,6 +21,7 @@ from PIL import Image
 
 assert int(PIL.__version__.split(".")[0]) < 13, "Pillow 13 resizes in another order of passes"
 rng = np.random.default_rng(20240424)
+FILTERS = ("bicubic", "bilinear")
 
 
 def noise(w, h, n=3):
@@ -73,6 +74,11 @@ def pictures():
     yield "webp", saved(rgb, "WEBP", quality=80)
     yield "webp", saved(rgb, "WEBP", lossless=True)
     yield "webp", saved(Image.fromarray(alpha, "RGBA"), "WEBP", lossless=True)
+    frames = [Image.fromarray(alpha, "RGBA"), Image.fromarray(alpha[::-1], "RGBA")]
+    yield "webp", saved(frames[0], "WEBP", save_all=True, append_images=frames[1:], duration=50)  # its first frame
+    yield "png", saved(Image.fromarray(noise(2, 230)), "PNG")  # so thin that Pillow resizes its height first
+    yield "png", saved(Image.fromarray(noise(230, 1)), "PNG")
+    yield "jpg", saved(rgb, "JPEG", quality=60, restart_marker_rows=1)
     for w, h in ((97, 61), (61, 98), (64, 64), (3, 50), (200, 7)):  # crops with odd margins, thin pictures
         yield "png", saved(Image.fromarray(noise(w, h)), "PNG")
 
@@ -91,16 +97,21 @@ def resizes(im):
             y = sorted(rng.uniform(0, h, 2))
             if x[1] - x[0] > 0.5 and y[1] - y[0] > 0.5:
                 box = tuple(float(np.float32(v)) for v in (x[0], y[0], x[1], y[1]))
-        out = im.resize(size, Image.BICUBIC, box=box)
-        yield {"size": size, "box": box, "sha256": sha(out.tobytes())}
+        f = FILTERS[int(rng.integers(0, 3)) // 2]
+        out = im.resize(size, getattr(Image, f.upper()), box=box)
+        yield {"size": size, "box": box, "filter": f, "sha256": sha(out.tobytes())}
 
 
 def inputs(im):
     for mode in ("shortest", "longest", "squash"):
         for size in (32, 49):
-            transform = open_clip.transform.image_transform(size, is_train=False, resize_mode=mode)
-            x = transform(im).numpy().astype("<f4")
-            yield {"mode": mode, "size": size, "sha256": sha(x.tobytes())}
+            f, fill = FILTERS[size % 2], size if size % 2 else 0
+            transform = open_clip.transform.image_transform(size, is_train=False, resize_mode=mode, interpolation=f, fill_color=fill)
+            try:
+                x = transform(im).numpy().astype("<f4")
+            except ValueError:  # open_clip rounds a side to 0 where ours takes 1
+                continue
+            yield {"mode": mode, "size": size, "filter": f, "fill": fill, "sha256": sha(x.tobytes())}
 
 
 here = os.path.dirname(os.path.abspath(__file__))
