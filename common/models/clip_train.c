@@ -1,9 +1,14 @@
 #include "models/clip_train.h"
 
+#include "base/parallel.h"
 #include "models/clip_impl.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+/* Bounds on the scratch of the cpu backend (nn/cpu/gemm.h): partial sums of a weight's gradient; packed operands and
+ * scores of a thread. */
+static const size_t WORKSPACE_SUMS = (size_t)56 << 20, WORKSPACE_THREAD = (size_t)2 << 20;
 
 void mode_clip_set_savings(struct mode_clip *clip, bool dense_tokens, bool full_last_block)
 {
@@ -35,14 +40,20 @@ void mode_clip_memory(struct mode_clip_memory *m, const struct mode_clip *clip, 
     *m = (struct mode_clip_memory){.parameters = values, .gradients = values, .moments = 2 * values};
     m->loss = fits ? a.loss_bytes : SIZE_MAX;
     m->activations = fits ? a.arena.used - a.loss_bytes : SIZE_MAX;
-    m->total = fits ? 4 * values + a.arena.used : SIZE_MAX;
+    for (size_t i = 0; i < clip->n_params; i++) {
+        const struct mode_param *p = &clip->params[i];
+        size_t bytes = mode_tensor_bytes(&p->value);
+        if (p != clip->token_embedding && bytes > m->workspace) m->workspace = bytes; /* of the largest product */
+    }
+    m->workspace += WORKSPACE_SUMS + (size_t)mode_parallel_threads() * WORKSPACE_THREAD;
+    m->total = fits ? 4 * values + a.arena.used + m->workspace : SIZE_MAX;
 }
 
 size_t mode_clip_train_bytes(const struct mode_clip *clip, int64_t batch)
 {
     struct mode_clip_memory m;
     mode_clip_memory(&m, clip, batch);
-    return m.total == SIZE_MAX ? SIZE_MAX : m.total - m.parameters;
+    return m.total == SIZE_MAX ? SIZE_MAX : m.total - m.parameters - m.workspace;
 }
 
 enum mode_status mode_clip_train_begin(struct mode_clip *clip, int64_t batch, struct mode_error *err)

@@ -54,6 +54,7 @@ struct mode_clip_memory { /* bytes; SIZE_MAX: not representable */
     size_t parameters, gradients, moments;
     size_t activations; /* of one piece; texts at full length */
     size_t loss;        /* logits of the whole batch, features kept over the pieces */
+    size_t workspace;   /* at most, of the running op: packed matrices, partial sums */
     size_t total;
 };
 /* What training with batches of up to `batch` pairs will take, parameters included. Untouched memory of shorter texts

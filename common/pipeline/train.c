@@ -48,6 +48,11 @@ static enum mode_status check_spec(const struct mode_train_spec *s, struct mode_
         return MODE_FAIL(err, MODE_E_VALUE,
                          "training %s: starts at step %llu, so it needs its parent's weights and AdamW moments",
                          s->name, (unsigned long long)s->start_step);
+    if (!(s->grad_clip_norm >= 0 && isfinite(s->grad_clip_norm)) || s->accumulate < 0 || s->accumulate > s->batch)
+        return MODE_FAIL(err, MODE_E_VALUE,
+                         "training %s: gradients clipped to a length of %g, a batch of %lld in %lld pieces: expected a "
+                         "length of 0 (none) or more, and at most as many pieces as pairs",
+                         s->name, s->grad_clip_norm, (long long)s->batch, (long long)s->accumulate);
     if (!(s->lr > 0 && s->eps > 0 && s->weight_decay >= 0 && s->beta1 >= 0 && s->beta1 < 1 && s->beta2 >= 0 &&
           s->beta2 < 1))
         return MODE_FAIL(err, MODE_E_VALUE,
@@ -77,6 +82,9 @@ static void fingerprint(const struct training *t, char hex[MODE_DIGEST_HEX])
                     (unsigned long long)s->total_steps, (unsigned long long)s->start_step,
                     (unsigned long long)s->end_step, s->schedule_stride, s->expert, s->out_ratio, s->scale_min,
                     s->scale_max, pool->n_in, pool->n_outside, pool->n_out);
+    /* what changes the bits; checkpointing activations does not */
+    mode_str_printf(&text, "\n%a %lld %d %d", s->grad_clip_norm, (long long)(s->accumulate > 1 ? s->accumulate : 1),
+                    s->dense_tokens, s->full_last_block);
     mode_digest_bytes(text.data, text.len, hex);
     mode_str_clear(&text);
 }
@@ -206,7 +214,7 @@ static enum mode_status save_checkpoint(const struct training *t, struct mode_er
     return st;
 }
 
-static void add_row(struct training *t, double loss, double lr)
+static void add_row(struct training *t, double loss, double lr, double norm)
 {
     /* the loss as it is written, so that a resumed training averages the same numbers */
     char text[32];
@@ -214,9 +222,11 @@ static void add_row(struct training *t, double loss, double lr)
     t->losses[(t->step - 1) % MODE_TRAIN_FINAL_STEPS] = strtod(text, NULL);
     mode_str_printf(&t->rows,
                     "{\"step\": %llu, \"epoch\": %.6f, \"loss\": %s, \"lr\": %.9g, \"logit_scale\": %.7g, "
-                    "\"samples_seen\": %llu}\n",
+                    "\"samples_seen\": %llu",
                     (unsigned long long)t->step, t->batch.epoch, text, lr, (double)mode_clip_logit_scale(t->clip),
                     (unsigned long long)(t->step * (uint64_t)t->spec->batch));
+    if (t->spec->grad_clip_norm > 0) mode_str_printf(&t->rows, ", \"grad_norm\": %.7g", norm);
+    mode_str_add_cstr(&t->rows, "}\n");
 }
 
 static enum mode_status train_step(struct training *t, struct mode_train_progress *p, struct mode_error *err)
@@ -234,12 +244,19 @@ static enum mode_status train_step(struct training *t, struct mode_train_progres
                          "training %s: the loss of step %llu is %f (lr %g, logit scale %g). HINT: a "
                          "lower lr or a longer warm-up",
                          s->name, (unsigned long long)t->step + 1, loss, lr, (double)mode_clip_logit_scale(t->clip));
-    const struct mode_adamw update = {
-        .lr = lr, .beta1 = s->beta1, .beta2 = s->beta2, .eps = s->eps, .weight_decay = s->weight_decay};
-    mode_adamw_update(t->be, t->params, t->n_params, &update, (int64_t)t->step + 1);
+    const struct mode_adamw update = {.lr = lr,
+                                      .beta1 = s->beta1,
+                                      .beta2 = s->beta2,
+                                      .eps = s->eps,
+                                      .weight_decay = s->weight_decay,
+                                      .clip_norm = s->grad_clip_norm};
+    double norm = mode_adamw_update(t->be, t->params, t->n_params, &update, (int64_t)t->step + 1);
+    if (!isfinite(norm))
+        return MODE_FAIL(err, MODE_E_VALUE, "training %s: the gradients of step %llu have length %f", s->name,
+                         (unsigned long long)t->step + 1, norm);
     mode_clip_clamp(t->clip);
     t->step++;
-    add_row(t, loss, lr);
+    add_row(t, loss, lr, norm);
     double now = mode_clock_s();
     t->result.seconds += now - began;
     t->result.data_seconds += filled - began;
@@ -306,6 +323,19 @@ static enum mode_status write_summary(const struct training *t, const char *path
     return st;
 }
 
+static void tell_memory(const struct training *t)
+{
+    const struct mode_train_spec *s = t->spec;
+    struct mode_clip_memory m;
+    size_t side = (size_t)mode_clip_preprocess(t->clip)->size;
+    mode_clip_memory(&m, t->clip, s->batch);
+    struct mode_train_memory out = {m.parameters, m.gradients, m.moments, m.activations, m.loss, m.workspace, 0, m.total};
+    out.batch = (size_t)s->batch * (3 * side * side * sizeof(float) +
+                                    ((size_t)mode_clip_context(t->clip) + 1) * sizeof(int32_t));
+    if (out.total != SIZE_MAX) out.total += out.batch;
+    if (t->hooks->memory) t->hooks->memory(t->hooks->ctx, &out);
+}
+
 static enum mode_status prepare(struct training *t, struct mode_error *err)
 {
     const struct mode_train_spec *s = t->spec;
@@ -313,6 +343,9 @@ static enum mode_status prepare(struct training *t, struct mode_error *err)
     if ((st = mode_tokenizer_open_clip(&t->tokenizer, s->tokenizer, MODE_CLIP_CLEAN_OPENAI, err))) return st;
     if ((st = mode_clip_create(&t->clip, t->be, s->model_config, s->preprocess_config, s->seed, err))) return st;
     t->params = mode_clip_params(t->clip, &t->n_params);
+    mode_clip_set_savings(t->clip, s->dense_tokens, s->full_last_block);
+    mode_clip_set_memory(t->clip, s->accumulate > 1 ? s->accumulate : 1, s->checkpoint_activations);
+    tell_memory(t);
     if ((st = mode_clip_train_begin(t->clip, s->batch, err))) return st;
     for (size_t i = 0; i < t->n_params; i++) t->result.parameters += (size_t)mode_tensor_count(&t->params[i].value);
     t->step = s->start_step;

@@ -12,6 +12,7 @@
  *     loss           of this step's batch, before the update
  *     lr             of this step
  *     logit_scale    after the update (not its logarithm)
+ *     grad_norm      where gradients are clipped: their length together before that
  *     samples_seen   by the whole lineage: step * batch
  * train.json: what was trained on what, and final_loss, the mean over the last 50 steps. Clock times are in
  * neither: both are the same bytes every time. They are in struct mode_train_result.
@@ -46,6 +47,10 @@ struct mode_train_spec {
     uint64_t seed;
     int64_t batch;
     double lr, beta1, beta2, eps, weight_decay;
+    double grad_clip_norm;               /* 0: gradients are not clipped */
+    int64_t accumulate;                  /* pieces of a step, clip_train.h; 0 is 1 */
+    bool checkpoint_activations;         /* clip_train.h: the same bits in less memory */
+    bool dense_tokens, full_last_block;  /* clip_train.h: the exact savings off */
     uint64_t warmup_steps, total_steps; /* of the whole schedule                     */
     uint64_t start_step, end_step;      /* this training's part, start < end <= total */
     /* Step i has the learning rate of schedule position start + (i - start) * stride: 1 as a rule; above 1
@@ -71,9 +76,14 @@ struct mode_train_progress {
     double data_seconds, step_seconds; /* waiting for the batch; all of the step */
 };
 
+struct mode_train_memory { /* bytes, known before the first step */
+    size_t parameters, gradients, moments, activations, loss, workspace, batch, total;
+};
+
 /* What a training needs from where it runs. Any function may be NULL; ctx is handed to all. */
 struct mode_train_hooks {
     void *ctx;
+    void (*memory)(void *ctx, const struct mode_train_memory *m);     /* before any of it is taken but the parameters */
     void (*progress)(void *ctx, const struct mode_train_progress *p); /* after every step */
     bool (*stopping)(void *ctx);                                      /* asked after every step */
     /* Folder to make for the checkpoint called name, malloc'd; and: its files are written, keep it. Both or

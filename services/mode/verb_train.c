@@ -22,8 +22,9 @@
 struct options {
     const char *init, *config, *data, *text_keys, *merges, *log, *out, *backend;
     int64_t batch, steps, total_steps, warmup, seed, checkpoint_steps, threads;
-    double lr, beta1, beta2, eps, weight_decay, scale_min, scale_max;
-    bool resume, fresh_optimizer;
+    int64_t accumulate;
+    double lr, beta1, beta2, eps, weight_decay, scale_min, scale_max, grad_clip_norm;
+    bool resume, fresh_optimizer, checkpoint_activations, dense_tokens, full_last_block;
 };
 
 static const struct mode_option table[] = {
@@ -48,6 +49,15 @@ static const struct mode_option table[] = {
     MODE_OPT_REAL(struct options, eps, "eps", "1e-6", "X", "AdamW"),
     MODE_OPT_REAL(struct options, weight_decay, "weight-decay", "0.2", "X",
                   "AdamW, on tensors of 2 dimensions and more"),
+    MODE_OPT_REAL(struct options, grad_clip_norm, "grad-clip-norm", "0", "X",
+                  "scale all gradients down to this length together; 0: never"),
+    MODE_OPT_INT(struct options, accumulate, "accumulate", "1", "N",
+                 "do a step in N pieces: less memory, the same loss over the whole batch"),
+    MODE_OPT_FLAG(struct options, checkpoint_activations, "checkpoint-activations",
+                  "keep one tensor per block and make the rest again: less memory, the same bits"),
+    MODE_OPT_FLAG(struct options, dense_tokens, "dense-tokens", "compute texts up to their padded length, for proof"),
+    MODE_OPT_FLAG(struct options, full_last_block, "full-last-block",
+                  "compute the last blocks for every token, not only the pooled one, for proof"),
     MODE_OPT_REAL(struct options, scale_min, "scale-min", "0.9", "X", "smallest area of a random crop"),
     MODE_OPT_REAL(struct options, scale_max, "scale-max", "1", "X", "largest area of a random crop"),
     MODE_OPT_INT(struct options, seed, "seed", "0", "N", "initial weights, order, crops, choice of captions"),
@@ -80,6 +90,18 @@ static void on_progress(void *ctx, const struct mode_train_progress *p)
             "step %llu of %llu, epoch %.3f, loss %.4f, lr %.3g, logit scale %.2f, %.1f pairs/s (data %.0f %%)\n",
             (unsigned long long)p->step, (unsigned long long)p->end_step, p->epoch, p->loss, p->lr, p->logit_scale,
             p->samples_per_second, 100 * p->data_seconds / p->step_seconds);
+}
+
+static void on_memory(void *ctx, const struct mode_train_memory *m)
+{
+    const double mib = 1 << 20;
+    (void)ctx;
+    if (m->total == SIZE_MAX) return; /* refused in a moment, with a sentence */
+    fprintf(stderr,
+            "memory: at most %.0f MiB: parameters %.0f, gradients %.0f, moments %.0f, activations %.0f, loss %.0f, "
+            "workspace %.0f, batch %.0f\n",
+            (double)m->total / mib, (double)m->parameters / mib, (double)m->gradients / mib, (double)m->moments / mib,
+            (double)m->activations / mib, (double)m->loss / mib, (double)m->workspace / mib, (double)m->batch / mib);
 }
 
 static bool on_stopping(void *ctx)
@@ -214,10 +236,11 @@ static enum mode_status check_options(const struct options *o, int n, struct mod
     if (!o->init == !o->config)
         return MODE_FAIL(err, MODE_E_USAGE, "either --config (a new model) or --init (go on from a folder) is needed");
     if (o->fresh_optimizer && !o->init) return MODE_FAIL(err, MODE_E_USAGE, "--fresh-optimizer goes with --init");
-    if (o->batch < 1 || o->seed < 0 || o->warmup < 0 || o->total_steps < 0 || o->checkpoint_steps < 0)
+    if (o->batch < 1 || o->seed < 0 || o->warmup < 0 || o->total_steps < 0 || o->checkpoint_steps < 0 ||
+        o->accumulate < 1)
         return MODE_FAIL(err, MODE_E_USAGE,
-                         "--batch, --seed, --warmup, --total-steps, --checkpoint-steps: no negative "
-                         "numbers");
+                         "--batch, --seed, --warmup, --total-steps, --checkpoint-steps: no negative numbers; --accumulate: "
+                         "at least 1");
     return MODE_OK;
 }
 
@@ -269,6 +292,7 @@ static enum mode_status train(const struct options *o, const struct mode_train_s
                     mode_path_join(o->out, MODE_FILE_TRAIN)};
     const struct mode_train_outputs outputs = {path[0], path[1], path[2], path[3], path[4]};
     const struct mode_train_hooks hooks = {.ctx = hook,
+                                           .memory = on_memory,
                                            .progress = on_progress,
                                            .stopping = on_stopping,
                                            .checkpoint_dir = on_checkpoint_dir,
@@ -340,6 +364,11 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
                                          .beta2 = o.beta2,
                                          .eps = o.eps,
                                          .weight_decay = o.weight_decay,
+                                         .grad_clip_norm = o.grad_clip_norm,
+                                         .accumulate = o.accumulate,
+                                         .checkpoint_activations = o.checkpoint_activations,
+                                         .dense_tokens = o.dense_tokens,
+                                         .full_last_block = o.full_last_block,
                                          .warmup_steps = (uint64_t)o.warmup,
                                          .total_steps = o.total_steps ? (uint64_t)o.total_steps : end,
                                          .start_step = start,

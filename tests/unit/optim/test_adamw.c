@@ -17,16 +17,21 @@ enum { N = 1003, STEPS = 25 };
 static void test_updates_follow_the_formula(void **state)
 {
     const char *names[] = {"ref", "cpu", "cpu-plain"};
-    const struct mode_adamw opt = {.lr = 2e-2, .beta1 = 0.9, .beta2 = 0.98, .eps = 1e-6, .weight_decay = 0.2};
     (void)state;
-    for (int b = 0; b < 3; b++) {
+    for (int b = 0; b < 6; b++) { /* every backend without and with clipping */
+        const struct mode_adamw opt = {.lr = 2e-2,
+                                       .beta1 = 0.9,
+                                       .beta2 = 0.98,
+                                       .eps = 1e-6,
+                                       .weight_decay = 0.2,
+                                       .clip_norm = b < 3 ? 0 : 600};
         static float value[2][N], grad[2][N], m[2][N], v[2][N];
         static double w[2][N], dm[2][N], dv[2][N];
         struct mode_backend *be;
         struct mode_error err;
         struct mode_param p[2];
         struct mode_rng r = mode_rng_for(1, MODE_RNG_TEST, 4, 0);
-        assert_int_equal(mode_backend_open(&be, names[b], &err), MODE_OK);
+        assert_int_equal(mode_backend_open(&be, names[b % 3], &err), MODE_OK);
         for (int k = 0; k < 2; k++) {
             p[k] = (struct mode_param){.value = mode_tensor_1d(value[k], MODE_DTYPE_F32, N),
                                        .grad = mode_tensor_1d(grad[k], MODE_DTYPE_F32, N),
@@ -42,8 +47,14 @@ static void test_updates_follow_the_formula(void **state)
             double sum = 0;
             for (int k = 0; k < 2; k++)
                 for (int i = 0; i < N; i++) {
-                    double g = grad[k][i] = i % 7 == 0 ? 0 : (float)(mode_rng_normal(&r) * pow(10, i % 5 - 3));
-                    sum += g * g;
+                    grad[k][i] = i % 7 == 0 ? 0 : (float)(mode_rng_normal(&r) * pow(10, i % 5 - 3 + step % 2));
+                    sum += (double)grad[k][i] * grad[k][i];
+                }
+            double factor = opt.clip_norm > 0 && sqrt(sum) > opt.clip_norm ? opt.clip_norm / (sqrt(sum) + 1e-6) : 1;
+            assert_true(b < 3 || (factor < 1) == (step % 2 == 1)); /* every other step is clipped */
+            for (int k = 0; k < 2; k++)
+                for (int i = 0; i < N; i++) {
+                    double g = grad[k][i] * factor;
                     dm[k][i] = 0.9 * dm[k][i] + 0.1 * g;
                     dv[k][i] = 0.98 * dv[k][i] + 0.02 * g * g;
                     if (k == 1) w[k][i] -= 2e-2 * 0.2 * w[k][i];
@@ -51,12 +62,13 @@ static void test_updates_follow_the_formula(void **state)
                     w[k][i] -= 2e-2 * m_hat / (sqrt(v_hat) + 1e-6);
                 }
             assert_true(fabs(mode_grad_norm(be, p, 2) - sqrt(sum)) < 1e-5 * sqrt(sum));
-            mode_adamw_update(be, p, 2, &opt, step);
+            double norm = mode_adamw_update(be, p, 2, &opt, step);
+            assert_true(b < 3 ? norm == 0 : fabs(norm - sqrt(sum)) < 1e-5 * sqrt(sum));
         }
         for (int k = 0; k < 2; k++)
             for (int i = 0; i < N; i++)
                 if (!(fabs(value[k][i] - w[k][i]) < 2e-5)) /* 25 steps of up to 2e-2, each rounded to a float */
-                    fail_msg("%s: weight %d is %.9g, want %.9g", names[b], i, value[k][i], w[k][i]);
+                    fail_msg("%s: weight %d is %.9g, want %.9g", names[b % 3], i, value[k][i], w[k][i]);
         mode_backend_close(&be);
     }
 }

@@ -189,6 +189,48 @@ static void test_the_number_of_threads_does_not_show(void **state)
     for (int i = 0; i < N_FILES; i++) assert_true(same_file("whole", "serial", files[i]));
 }
 
+static json_t *row_of(const char *run, int line);
+static double number(const json_t *o, const char *key);
+
+/* In pieces, clipped, and with less memory: the losses of one piece, to the bit again after an interruption in the
+ * middle of an epoch, and checkpointing activations does not show. */
+static void test_accumulation_and_clipping_resume_to_the_same_bytes(void **state)
+{
+    (void)state;
+    struct mode_error err = {0};
+    struct mode_train_spec spec = spec_of(0, TOTAL, NULL);
+    struct stopper first = {.stop_at = 5}, second = {0}, other = {0};
+    spec.grad_clip_norm = 0.5;
+    world_ok(train("clipped", &spec, NULL, NULL, NULL, &err), &err);
+    spec.accumulate = 3;
+    world_ok(train("accumulated", &spec, NULL, NULL, NULL, &err), &err);
+    spec.checkpoint_activations = true;
+    assert_int_equal(train("interrupted", &spec, &first, NULL, NULL, &err), MODE_E_STOPPED);
+    world_ok(train("interrupted", &spec, &second, first.last, NULL, &err), &err);
+    for (int i = 0; i < N_FILES; i++) assert_true(same_file("accumulated", "interrupted", files[i]));
+    bool clipped = false;
+    for (int i = 0; i < TOTAL; i++) {
+        json_t *one = row_of("clipped", i), *pieces = row_of("accumulated", i), *free_row = row_of("whole", i);
+        assert_true(fabs(number(one, "loss") - number(pieces, "loss")) < 1e-4 * number(one, "loss"));
+        assert_true(fabs(number(one, "grad_norm") - number(pieces, "grad_norm")) < 1e-3 * number(one, "grad_norm"));
+        clipped = clipped || number(one, "grad_norm") > 0.5;
+        if (i == 4) assert_true(fmod(number(one, "epoch"), 1) > 0); /* where it was interrupted */
+        assert_null(json_object_get(free_row, "grad_norm"));
+        json_decref(one);
+        json_decref(pieces);
+        json_decref(free_row);
+    }
+    assert_true(clipped);
+    assert_false(same_file("clipped", "whole", MODE_FILE_CLIP_WEIGHTS));
+    spec.accumulate = 2;
+    assert_int_equal(train("other2", &spec, &other, first.last, NULL, &err), MODE_E_VALUE);
+    spec.accumulate = BATCH + 1;
+    assert_int_equal(train("other3", &spec, &other, NULL, NULL, &err), MODE_E_VALUE);
+    free(first.last);
+    free(second.last);
+    free(other.last);
+}
+
 static json_t *row_of(const char *run, int line)
 {
     char *path = file_of(run, MODE_FILE_STEPS), *text = NULL, *at;
@@ -348,6 +390,7 @@ int main(void)
     const struct CMUnitTest tests[] = {/* in this order: later ones compare with the files of earlier ones */
                                        cmocka_unit_test(test_an_interrupted_training_ends_with_the_same_bytes),
                                        cmocka_unit_test(test_the_number_of_threads_does_not_show),
+        cmocka_unit_test(test_accumulation_and_clipping_resume_to_the_same_bytes),
                                        cmocka_unit_test(test_a_continuation_goes_on_where_the_seed_ended),
                                        cmocka_unit_test(test_a_continuation_never_starts_from_something_else),
                                        cmocka_unit_test(test_a_loss_that_is_not_finite_ends_the_training),
