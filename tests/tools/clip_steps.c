@@ -7,7 +7,8 @@
  * OUT: losses f64 [steps]; after one step also image, text f32 [B, E] and grad.<name>; with lr, after the last step,
  * value.<name> of every parameter.
  * Keys: lr, warmup, total (schedule; lr=0: nothing is updated), wd, clip, beta1, beta2, eps, dense, full, pieces,
- * checkpoint, threads, backend, weights (0: no value.*). */
+ * checkpoint, threads, backend, weights (0: no value.*), init (seed: our own initial weights in place of MODEL_DIR's).
+ */
 #include "base/parallel.h"
 #include "base/str.h"
 #include "data/safetensors.h"
@@ -60,6 +61,14 @@ int main(int argc, char **argv)
                              *n_ids = need(&in, "n_ids", MODE_DTYPE_I32), *order = need(&in, "order", MODE_DTYPE_I32);
     int64_t steps = order->dim[0], b = order->dim[1], context = ids->dim[1],
             picture = mode_tensor_count(pixels) / pixels->dim[0], e = mode_clip_embed_dim(clip);
+    if (number(argc, argv, "init", -1) >= 0) {
+        struct mode_clip *fresh;
+        if (mode_clip_create(&fresh, be, mode_clip_model_cfg(clip), NULL, (uint64_t)number(argc, argv, "init", 0),
+                             &err))
+            stop(&err);
+        mode_clip_close(&clip);
+        clip = fresh;
+    }
     mode_clip_set_savings(clip, number(argc, argv, "dense", 0) != 0, number(argc, argv, "full", 0) != 0);
     mode_clip_set_memory(clip, (int64_t)number(argc, argv, "pieces", 1), number(argc, argv, "checkpoint", 0) != 0);
     float *px = mode_xmalloc((size_t)(b * picture) * sizeof *px);
