@@ -29,7 +29,7 @@ struct mode_socket;
 enum mode_status mode_net_open(struct mode_net **out, struct mode_error *err);
 /* Closes its thread; every socket must be closed before. */
 void mode_net_close(struct mode_net **net);
-/* (Re-)read the allow list and start the ZAP thread; call again to reload (SIGHUP, VERB_RELOAD_KEYS). A list
+/* (Re-)read the allow list and start the ZAP thread; call again to reload (SIGHUP). A list
  * that cannot be read leaves the old one in force. */
 enum mode_status mode_net_allow(struct mode_net *net, const char *allow_path, struct mode_error *err);
 /* Is this name in the list at present? For cutting sessions whose key was taken back. Always true without a

@@ -8,11 +8,9 @@ const char *mode_run_state_name(Mode__RunState state)
 {
     switch (state) {
     case MODE__RUN_STATE__RUN_RUNNING: return "running";
-    case MODE__RUN_STATE__RUN_PAUSED: return "paused";
     case MODE__RUN_STATE__RUN_DONE: return "done";
     case MODE__RUN_STATE__RUN_FAILED: return "failed";
     case MODE__RUN_STATE__RUN_CANCELLED: return "cancelled";
-    case MODE__RUN_STATE__RUN_DONE_WITH_LOSS: return "done_with_loss";
     default: return "unknown";
     }
 }

@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "base/version.h"
 #include "msg/agent.h"
+#include "msg/place.h"
 #include "msg/runtime.h"
 
 #include <errno.h>
@@ -28,7 +29,7 @@ enum { HEALTH_MAX_AGE_S = 15 };
 
 static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, coordinator, "coordinator", NULL, "ENDPOINT",
-                 "ipc:///path or tcp://host:port of its worker port"),
+                 "ipc:///path or tcp://host:port of its worker port; default: the socket in the workspace"),
     MODE_OPT_STR(struct options, workspace, "workspace", NULL, "DIR",
                  "the artifact store, the same one the coordinator has"),
     MODE_OPT_STR(struct options, key_dir, "key-dir", NULL, "DIR", "folder with this worker's key pair; needed for TCP"),
@@ -91,8 +92,6 @@ static int healthcheck(const char *path)
 
 static enum mode_status check(const struct options *o, struct mode_error *err)
 {
-    if (!o->coordinator)
-        return MODE_FAIL(err, MODE_E_USAGE, "where is the coordinator? Give --coordinator ENDPOINT (MODE_COORDINATOR)");
     if (!o->workspace)
         return MODE_FAIL(err, MODE_E_USAGE, "where is the workspace? Give --workspace DIR (MODE_WORKSPACE)");
     if (o->slots < 1 || o->slots > MODE_WIRE_MAX_SLOTS)
@@ -112,6 +111,7 @@ static int run(const char *word, const char *argv0, const struct options *o, con
     sigset_t set;
     struct mode_store *store = NULL;
     struct mode_net *net = NULL;
+    char *here = NULL;
     gethostname(host, sizeof host - 1);
     const char *node = o->node ? o->node : host;
     char *name = o->name ? mode_xstrdup(o->name) : mode_xasprintf("%s@%s/%ld", word, node, (long)getpid());
@@ -129,6 +129,7 @@ static int run(const char *word, const char *argv0, const struct options *o, con
                               ? MODE_FAIL(err, MODE_E_GENERIC, "no descriptor for signals: %s", strerror(errno))
                               : MODE_OK;
     if (!st) st = mode_store_open(&store, o->workspace, err);
+    if (!st && !o->coordinator) st = mode_place_endpoint(&here, o->workspace, "worker.sock", err);
     if (!st) st = mode_net_open(&net, err);
     if (st) {
         mode_log_failure("fatal", err);
@@ -139,7 +140,7 @@ static int run(const char *word, const char *argv0, const struct options *o, con
                                            .workspace = o->workspace,
                                            .name = name,
                                            .node = node,
-                                           .coordinator = {.endpoint = o->coordinator,
+                                           .coordinator = {.endpoint = here ? here : o->coordinator,
                                                            .wire = MODE_WIRE_WORKER,
                                                            .key_dir = o->key_dir,
                                                            .key_name = o->key_name,
@@ -155,6 +156,7 @@ static int run(const char *word, const char *argv0, const struct options *o, con
     mode_net_close(&net);
     mode_store_close(&store);
     if (signal_fd >= 0) close(signal_fd);
+    free(here);
     free(name);
     return code;
 }

@@ -89,44 +89,47 @@ static void on_status(struct server *s, const struct mode_packet *p, const Mode_
     status_free(&memory);
 }
 
+static uint64_t drain(struct server *s, const char *name, uint32_t grace_ms)
+{
+    uint64_t n = 0;
+    for (uint32_t w = 0; w < s->core.n_workers; w++) {
+        const struct core_worker *x = &s->core.worker[w];
+        if (!x->session[0] || (strcmp(name, x->name) != 0 && strcmp(name, x->node) != 0)) continue;
+        core_handle(&s->core, &(struct core_event){.type = CORE_EV_DRAIN, .session = x->session, .n = grace_ms},
+                    server_now_ms());
+        n++;
+    }
+    return n;
+}
+
 static void on_control(struct server *s, const struct mode_packet *p, const Mode__Envelope *m)
 {
     const Mode__Control *q = m->control;
     struct run *run = q->run ? runs_find(&s->runs, q->run) : NULL;
     Mode__Envelope e;
     Mode__ControlReply r = MODE__CONTROL_REPLY__INIT;
-    bool running = run && run->state == MODE__RUN_STATE__RUN_RUNNING;
     mode_envelope_init(&e, &s->message_id, MODE__ENVELOPE__BODY_CONTROL_REPLY);
     r.text = "done";
     r.changed = 1;
-    if ((q->verb == MODE__VERB__VERB_CANCEL || q->verb == MODE__VERB__VERB_RETRY) && !run) {
-        reject(s, p, m, MODE__REJECT_CODE__REJECT_NOT_FOUND, MODE_E_NOINPUT,
-               "there is no such run; `mode status` lists the runs");
-        return;
-    }
     switch (q->verb) {
     case MODE__VERB__VERB_CANCEL:
-        if (running) {
+        if (!run) {
+            reject(s, p, m, MODE__REJECT_CODE__REJECT_NOT_FOUND, MODE_E_NOINPUT,
+                   "there is no such run; `mode status` lists the runs");
+            return;
+        }
+        if (run->state == MODE__RUN_STATE__RUN_RUNNING) {
             run_cancel(&s->runs, run, server_now_ms());
         } else {
             r.changed = 0;
             r.text = "the run had ended before";
         }
         break;
-    case MODE__VERB__VERB_RETRY:
-        r.changed = running ? run_retry(&s->runs, run, server_now_ms()) : 0;
-        if (!running) r.text = "the run has ended; `mode run` with its spec tries again what was given up";
-        break;
-    case MODE__VERB__VERB_SHUTDOWN: s->stop = true; break;
     case MODE__VERB__VERB_DRAIN:
-        r.changed = 0;
-        for (uint32_t w = 0; w < s->core.n_workers; w++) {
-            const struct core_worker *x = &s->core.worker[w];
-            bool named = (q->worker && strcmp(q->worker, x->session[0] ? x->name : "") == 0) ||
-                         (q->node && strcmp(q->node, x->session[0] ? x->node : "") == 0);
-            if (!x->session[0] || !named) continue;
-            core_handle(&s->core, &(struct core_event){.type = CORE_EV_DRAIN, .session = x->session}, server_now_ms());
-            r.changed++;
+        if (!(r.changed = drain(s, q->worker ? q->worker : "", q->has_grace_ms ? q->grace_ms : 0))) {
+            reject(s, p, m, MODE__REJECT_CODE__REJECT_NOT_FOUND, MODE_E_NOINPUT,
+                   "no worker and no machine has that name; `mode status` lists the workers");
+            return;
         }
         break;
     default:

@@ -557,6 +557,7 @@ void core_handle(struct core *c, const struct core_event *e, int64_t now)
     case CORE_EV_DRAIN:
         c->worker[w].draining = true;
         act_session(c, CORE_ACT_DRAIN, e->session, "", 0);
+        c->action[c->n_actions - 1].grace_ms = e->n;
         break;
     }
     dispatch(c, now);

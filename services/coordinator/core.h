@@ -121,7 +121,7 @@ enum core_event_type {
     CORE_EV_BYE,        /* session                                                 */
     CORE_EV_CHECKED,    /* key, fence, session ("" = lost lease), ok = a commit exists */
     CORE_EV_CLAIM_LOST, /* key, fence: the hand-out could not be recorded or sent  */
-    CORE_EV_DRAIN,      /* session                                                 */
+    CORE_EV_DRAIN,      /* session, n = ms until what runs is given back, 0 = never */
 };
 
 struct core_lease {
@@ -134,7 +134,7 @@ struct core_event {
     const char *session, *key;
     uint64_t fence;
     const char *service, *code, *name, *node, *build;
-    uint32_t n; /* slots, credit */
+    uint32_t n; /* slots, credit, grace */
     const struct core_lease *held;
     size_t n_held;
     bool ok;
@@ -155,7 +155,7 @@ enum core_action_type {
     CORE_ACT_WELCOME,         /* session                                                             */
     CORE_ACT_NAME_TAKEN,      /* session                                                     */
     CORE_ACT_UNKNOWN_SESSION, /* session                                                     */
-    CORE_ACT_DRAIN,           /* session                                                             */
+    CORE_ACT_DRAIN,           /* session, grace_ms                                                   */
     CORE_ACT_RECORD,          /* task changed its state: tell Redis                                  */
     CORE_ACT_ENDED,           /* task is COMMITTED, QUARANTINED or CANCELLED: tell the planner       */
     CORE_ACT_NOTE,            /* task, text: a warning for people                                    */
@@ -169,6 +169,7 @@ struct core_action {
     uint64_t fence;
     enum core_state state; /* of the task when the action arose */
     enum core_verdict verdict;
+    uint32_t grace_ms;
     char text[480];
 };
 

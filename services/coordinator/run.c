@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define STORE_RETRY_S 5.0
+#define PLAN_SAVE_S   5.0 /* at most so often while it unfolds */
 
 static void run_free(struct run *run)
 {
@@ -57,9 +58,11 @@ static enum mode_status run_save(const struct runs *r, const struct run *run, bo
     return st;
 }
 
-/* runs/<name>/plan.json: which task key is what, for whoever reads the store without a coordinator. */
-static enum mode_status save_plan(const struct runs *r, const struct run *run, struct mode_error *err)
+/* runs/<name>/plan.json: which task key is what, as far as is known, for whoever reads the store without a coordinator.
+ */
+static void save_plan(const struct runs *r, struct run *run)
 {
+    struct mode_error problem = {0}, *err = &problem;
     const struct plan *p = run->plan;
     json_t *nodes = json_array(), *shards = json_array();
     for (uint32_t n = 0; n < p->n_nodes; n++)
@@ -77,7 +80,9 @@ static enum mode_status save_plan(const struct runs *r, const struct run *run, s
     free(text);
     free(file);
     free(dir);
-    return st;
+    run->plan_news = false;
+    run->plan_saved_s = mode_clock_s();
+    if (st) mode_log_failure("plan_not_saved", err);
 }
 
 static void close_run(struct runs *r, struct run *run, Mode__RunState state, const char *message)
@@ -88,7 +93,7 @@ static void close_run(struct runs *r, struct run *run, Mode__RunState state, con
     set_message(run, message);
     mode_log_info("run_ended", "run=%s state=%d seconds=%.1f %s", run->name, (int)state,
                   mode_clock_s() - run->started_s, message);
-    if (run->plan && save_plan(r, run, &err)) mode_log_failure("plan_not_saved", &err);
+    if (run->plan) save_plan(r, run);
     if (run_save(r, run, false, &err)) mode_log_failure("run_not_saved", &err);
 }
 
@@ -145,7 +150,7 @@ enum mode_status runs_submit(struct run **out, bool *created, uint32_t *tasks, s
     if (st) return st;
     struct run *old = runs_find(r, spec.name);
     bool same = old && strcmp(old->text, text) == 0 && strcmp(old->folder, folder) == 0;
-    bool open = old && (old->state == MODE__RUN_STATE__RUN_RUNNING || old->state == MODE__RUN_STATE__RUN_PAUSED);
+    bool open = old && old->state == MODE__RUN_STATE__RUN_RUNNING;
     if (open && !same && !dry) {
         st = MODE_FAIL(err, MODE_E_TEMP,
                        "the run %s is unfinished and has another spec; wait for it or `mode cancel %s`", spec.name,
@@ -172,6 +177,7 @@ enum mode_status runs_submit(struct run **out, bool *created, uint32_t *tasks, s
     *tasks = run->plan->n_nodes;
     if (dry) goto out;
     if ((st = run_save(r, run, true, err))) goto out;
+    save_plan(r, run);
     if (old) remove_run(r, old); /* it has ended: none of its tasks is wanted any more */
     add_run(r, run);
     *out = run;
@@ -212,7 +218,7 @@ static enum mode_status load_one(struct runs *r, const char *name, int64_t now_m
     run->finished_ms = finished;
     run->message = mode_xstrdup(message);
     add_run(r, run);
-    if (run->state == MODE__RUN_STATE__RUN_RUNNING || run->state == MODE__RUN_STATE__RUN_PAUSED) {
+    if (run->state == MODE__RUN_STATE__RUN_RUNNING) {
         struct mode_error problem = {0};
         if (make_plan(r, run, &problem))
             close_run(r, run, MODE__RUN_STATE__RUN_FAILED, problem.text);
@@ -330,6 +336,7 @@ static void advance(struct runs *r, size_t i, run_wanted_fn *wanted, void *ctx, 
         uint32_t t = core_task_want(r->core, x->key, plan_stage_service(x->stage), x->label, run->name, order,
                                     plan_stage_stall_ms(x->stage), run->retry, now_ms);
         run->core_task[n] = t;
+        run->plan_news = true;
         if (wanted) wanted(ctx, t);
         if ((st = tell_plan(r, run, n, &err))) break;
     }
@@ -346,6 +353,7 @@ static void advance(struct runs *r, size_t i, run_wanted_fn *wanted, void *ctx, 
         let_go(r, run, now_ms);
     }
     if (st) problem(r, run, st, &err, now_ms);
+    if (run->plan_news && mode_clock_s() - run->plan_saved_s > PLAN_SAVE_S) save_plan(r, run);
 }
 
 void runs_advance(struct runs *r, run_wanted_fn *wanted, void *ctx, int64_t now_ms)
@@ -374,18 +382,4 @@ void run_cancel(struct runs *r, struct run *run, int64_t now_ms)
 {
     close_run(r, run, MODE__RUN_STATE__RUN_CANCELLED, "cancelled");
     let_go(r, run, now_ms);
-}
-
-uint64_t run_retry(struct runs *r, struct run *run, int64_t now_ms)
-{
-    uint64_t n_retried = 0;
-    for (uint32_t n = 0; run->plan && n < run->plan->n_nodes; n++) {
-        uint32_t t = run->core_task[n];
-        if (t == CORE_NONE || r->core->task[t].state != CORE_QUARANTINED) continue;
-        core_task_want(r->core, r->core->task[t].key, r->core->task[t].service, "", "", 0, 0, true, now_ms);
-        core_task_unwant(r->core, t, now_ms); /* the run's own want stays */
-        plan_revive(run->plan, n);
-        n_retried++;
-    }
-    return n_retried;
 }

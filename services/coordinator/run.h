@@ -1,9 +1,9 @@
 /* run.h - the runs of a workspace: each a spec that was submitted, its plan, and how far it is.
  *
  * runs/<name>/spec.yaml and runs/<name>/run.json are written when a run is accepted and when it ends, so a restarted
- * coordinator goes on with what is unfinished; runs/<name>/plan.json, with the key of every task, when it ends. A name
- * is one run: submitting the same spec again opens it again (a finished run is found finished), submitting another spec
- * under the name of a run that ended replaces it.
+ * coordinator goes on with what is unfinished; runs/<name>/plan.json, with the key of every task that is known, also
+ * every few seconds in between. A name is one run: submitting the same spec again opens it again (a finished run is
+ * found finished), submitting another spec under the name of a run that ended replaces it.
  *
  * Threads: one caller. */
 #ifndef MODE_COORDINATOR_RUN_H
@@ -25,6 +25,8 @@ struct run {
     bool let_go;         /* it has ended: its tasks are not wanted by it any more */
     bool retry;          /* a person submitted it: quarantined tasks get another chance */
     double retry_at_s;   /* the store failed: not before */
+    bool plan_news;      /* tasks became known since plan.json was written */
+    double plan_saved_s;
 };
 
 struct runs {
@@ -54,8 +56,6 @@ void runs_advance(struct runs *r, run_wanted_fn *wanted, void *ctx, int64_t now_
 /* The core ended a task. */
 void runs_ended(struct runs *r, uint32_t task);
 void run_cancel(struct runs *r, struct run *run, int64_t now_ms);
-/* Give quarantined tasks another chance; returns how many. */
-uint64_t run_retry(struct runs *r, struct run *run, int64_t now_ms);
 
 /* materialise.c: <workspace>/report and <workspace>/experts from the commits of a finished plan; time and memory of its
  * tasks and of the processes around them are put into the report. */

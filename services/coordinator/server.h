@@ -67,7 +67,7 @@ struct server {
 };
 
 enum mode_status server_open(struct server *s, const struct server_options *o, struct mode_error *err);
-/* Until SIGTERM or SIGINT (or VERB_SHUTDOWN). SIGHUP reads the allow list again. */
+/* Until SIGTERM or SIGINT. SIGHUP reads the allow list again. */
 enum mode_status server_run(struct server *s, struct mode_error *err);
 void server_close(struct server *s);
 

@@ -125,11 +125,9 @@ static Mode__TaskRow *build_task(struct status_memory *m, const struct server *s
     mode__task_row__init(row);
     row->key = t->key;
     row->run = t->run;
-    row->stage = t->service;
+    row->service = t->service;
     row->label = t->label;
-    row->state = MODE__TASK_STATE__TASK_LEASED;
     row->attempt = t->attempt;
-    row->has_done = row->has_total = row->has_rate = row->has_seconds = row->has_fence = 1;
     row->done = t->done;
     row->total = t->total;
     row->unit = (char *)t->unit;

@@ -118,7 +118,7 @@ void server_send_action(struct server *s, const struct core_action *a)
     case CORE_ACT_DRAIN: {
         Mode__Drain m = MODE__DRAIN__INIT;
         mode_envelope_init(&e, &s->message_id, MODE__ENVELOPE__BODY_DRAIN);
-        m.grace_ms = s->core.opt.grace_ms;
+        m.grace_ms = a->grace_ms;
         e.drain = &m;
         send_route(s, route_of(s, a->session), &e);
         break;

@@ -52,7 +52,9 @@ static bool open_output(struct reader *r, const char *label, Mode__Commit **comm
     {
         if (strcmp(text_of(node, "label"), label) != 0) continue;
         const char *key = text_of(node, "key");
-        if (!mode_key_valid(key) || mode_store_commit_get(r->store, commit, key, &err)) {
+        enum mode_status st = mode_key_valid(key) ? mode_store_commit_get(r->store, commit, key, &err) : MODE_E_NOINPUT;
+        if (st == MODE_E_NOINPUT && r->l->open) return false; /* yet */
+        if (st) {
             problem(r->l, "%s has no commit record%s%s", label, err.text[0] ? ": " : "", err.text);
             return false;
         }
@@ -187,7 +189,7 @@ static void read_all(struct reader *r)
         l->n_tasks++;
         if (mode_key_valid(key) && mode_store_commit_exists(r->store, key))
             l->n_done++;
-        else
+        else if (!l->open)
             problem(l, "%s is not done", text_of(node, "label"));
     }
     read_centres(r);
@@ -199,6 +201,8 @@ static void read_all(struct reader *r)
         read_expert(r, k, kept);
         pools += l->pool[k];
     }
+    bool whole = l->n_done == l->n_tasks || !l->open;
+    if (!whole) return;
     if (l->embedded != kept || l->assigned != kept || pools != kept)
         problem(l,
                 "%" PRIu64 " pairs were kept, %" PRIu64 " embedded, %" PRIu64 " assigned, %" PRIu64
@@ -206,16 +210,17 @@ static void read_all(struct reader *r)
                 kept, l->embedded, l->assigned, pools);
 }
 
-enum mode_status ledger_read(struct ledger *l, const char *workspace, const char *run, struct mode_error *err)
+enum mode_status ledger_read(struct ledger *l, const char *workspace, const char *run, bool open,
+                             struct mode_error *err)
 {
     struct reader r = {.l = l};
     char *file = mode_xasprintf("%s/runs/%s/plan.json", workspace, run), *text = NULL;
     size_t size;
     json_error_t why;
-    *l = (struct ledger){0};
+    *l = (struct ledger){.open = open};
     enum mode_status st = MODE_OK;
     if (!mode_file_exists(file)) {
-        st = MODE_FAIL(err, MODE_E_NOINPUT, "%s has no finished run \"%s\"", workspace, run);
+        st = MODE_FAIL(err, MODE_E_NOINPUT, "%s has no run \"%s\" that was planned", workspace, run);
         goto out;
     }
     if ((st = mode_file_read(file, 1u << 30, &text, &size, err))) goto out;

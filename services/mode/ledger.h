@@ -15,14 +15,17 @@ struct ledger {
     int n_experts;
     uint64_t *pool;    /* [n_experts] pairs of the coarse group, counted from the assignments */
     uint64_t *trained; /* [n_experts] pairs of it that the expert's training says it had */
+    bool open;         /* the run goes on: what is not done yet is no problem, and what is done is checked */
     uint64_t n_tasks, n_done;
     size_t n_problems; /* may exceed LEDGER_PROBLEMS: then only the first are kept */
     char *problem[LEDGER_PROBLEMS];
 };
 
-/* Read runs/<name>/plan.json, the commit records and the artifacts behind them (their digests are checked).
- * MODE_E_NOINPUT: no such run, or it has not ended. Sums that do not hold are problems, not errors. */
-enum mode_status ledger_read(struct ledger *l, const char *workspace, const char *run, struct mode_error *err);
+/* Read runs/<name>/plan.json, the commit records and the artifacts behind them (their digests are checked). open: the
+ * run has not ended. MODE_E_NOINPUT: no such run, or not planned yet. Sums that do not hold are problems, not errors.
+ */
+enum mode_status ledger_read(struct ledger *l, const char *workspace, const char *run, bool open,
+                             struct mode_error *err);
 void ledger_clear(struct ledger *l);
 
 #endif

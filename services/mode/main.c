@@ -17,6 +17,7 @@
     X(status) \
     X(watch) \
     X(cancel) \
+    X(drain) \
     X(reconcile) \
     X(experts) \
     X(doctor) \

@@ -3,27 +3,37 @@
 #include "base/options.h"
 #include "base/str.h"
 #include "ledger.h"
+#include "msg/status_json.h"
 #include "verb.h"
 
 #include <dirent.h>
 #include <inttypes.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 struct reconcile_options {
     const char *workspace;
-    bool json;
+    bool json, all;
 };
 
 static const struct mode_option table[] = {
     MODE_OPT_STR(struct reconcile_options, workspace, "workspace", ".", "DIR", "the workspace"),
-    MODE_OPT_FLAG(struct reconcile_options, json, "json", "for machines"), MODE_OPT_END};
+    MODE_OPT_FLAG(struct reconcile_options, all, "all", "every run of the workspace"),
+    MODE_OPT_FLAG(struct reconcile_options, json, "json", "for machines; a line for each run"), MODE_OPT_END};
 
-static void print_json(const struct ledger *l, const char *run)
+struct candidate {
+    char *name;
+    Mode__RunState state;
+    int64_t created_ms;
+};
+
+static void print_json(const struct ledger *l, const struct candidate *run)
 {
-    printf("{\"run\": \"%s\", \"balanced\": %s, \"shards\": %" PRIu64 ", \"samples\": %" PRIu64 ", \"fates\": {", run,
-           l->n_problems ? "false" : "true", l->shards, l->samples);
+    printf("{\"run\": \"%s\", \"state\": \"%s\", \"balanced\": %s, \"shards\": %" PRIu64 ", \"samples\": %" PRIu64
+           ", \"fates\": {",
+           run->name, mode_run_state_name(run->state), l->n_problems ? "false" : "true", l->shards, l->samples);
     for (int f = 0; f < MODE_FATE_COUNT; f++)
         printf("%s\"%s\": %" PRIu64, f ? ", " : "", mode_fate_name((enum mode_fate)f), l->fate[f]);
     printf("}, \"embedded\": %" PRIu64 ", \"assigned\": %" PRIu64 ", \"experts\": [", l->embedded, l->assigned);
@@ -32,9 +42,10 @@ static void print_json(const struct ledger *l, const char *run)
            l->n_problems);
 }
 
-static void print_text(const struct ledger *l, const char *run)
+static void print_text(const struct ledger *l, const struct candidate *run)
 {
-    printf("run %s: %" PRIu64 " of %" PRIu64 " tasks done\n", run, l->n_done, l->n_tasks);
+    printf("run %s (%s): %" PRIu64 " of %" PRIu64 " tasks done\n", run->name, mode_run_state_name(run->state),
+           l->n_done, l->n_tasks);
     printf("  %-22s %12" PRIu64 "  in %" PRIu64 " shards\n", "samples", l->samples, l->shards);
     for (int f = 0; f < MODE_FATE_COUNT; f++)
         if (l->fate[f] || f == MODE_FATE_KEPT)
@@ -43,14 +54,14 @@ static void print_text(const struct ledger *l, const char *run)
     for (int k = 0; k < l->n_experts; k++) printf("    expert-%-13d %12" PRIu64 "\n", k, l->pool[k]);
     for (size_t i = 0; i < l->n_problems && i < LEDGER_PROBLEMS; i++) printf("  PROBLEM: %s\n", l->problem[i]);
     if (l->n_problems > LEDGER_PROBLEMS) printf("  and %zu more problems\n", l->n_problems - LEDGER_PROBLEMS);
-    if (!l->n_problems) printf("  everything adds up\n");
+    if (!l->n_problems) printf("  everything adds up%s\n", l->open && l->n_done < l->n_tasks ? " so far" : "");
 }
 
-static enum mode_status one(const struct reconcile_options *o, const char *run, size_t *n_problems,
+static enum mode_status one(const struct reconcile_options *o, const struct candidate *run, size_t *n_problems,
                             struct mode_error *err)
 {
     struct ledger l;
-    enum mode_status st = ledger_read(&l, o->workspace, run, err);
+    enum mode_status st = ledger_read(&l, o->workspace, run->name, run->state == MODE__RUN_STATE__RUN_RUNNING, err);
     if (!st) {
         if (o->json)
             print_json(&l, run);
@@ -62,44 +73,82 @@ static enum mode_status one(const struct reconcile_options *o, const char *run, 
     return st;
 }
 
+/* What runs/<name>/run.json says; false when there is no such run, or it was never planned. */
+static bool look(struct candidate *c, const char *workspace, const char *name)
+{
+    char *file = mode_xasprintf("%s/runs/%s/run.json", workspace, name),
+         *plan = mode_xasprintf("%s/runs/%s/plan.json", workspace, name);
+    json_t *o = name[0] != '.' && mode_file_exists(plan) ? json_load_file(file, 0, NULL) : NULL;
+    *c = (struct candidate){.state = (Mode__RunState)json_integer_value(json_object_get(o, "state")),
+                            .created_ms = json_integer_value(json_object_get(o, "created_unix_ms"))};
+    if (o) c->name = mode_xstrdup(name);
+    json_decref(o);
+    free(file);
+    free(plan);
+    return c->name != NULL;
+}
+
+/* Runs that go on before those that ended, later ones before earlier ones. */
+static int by_interest(const void *a, const void *b)
+{
+    const struct candidate *x = a, *y = b;
+    bool rx = x->state == MODE__RUN_STATE__RUN_RUNNING, ry = y->state == MODE__RUN_STATE__RUN_RUNNING;
+    if (rx != ry) return rx ? -1 : 1;
+    return (x->created_ms < y->created_ms) - (x->created_ms > y->created_ms);
+}
+
+static struct candidate *list(int *n_runs, const char *workspace)
+{
+    char *dir = mode_path_join(workspace, "runs");
+    struct dirent **entry = NULL;
+    int n = scandir(dir, &entry, NULL, alphasort);
+    struct candidate *run = mode_xcalloc((size_t)(n > 0 ? n : 0) + 1, sizeof *run);
+    *n_runs = 0;
+    for (int i = 0; i < n; i++) {
+        if (look(&run[*n_runs], workspace, entry[i]->d_name)) ++*n_runs;
+        free(entry[i]);
+    }
+    free(entry);
+    free(dir);
+    if (*n_runs) qsort(run, (size_t)*n_runs, sizeof *run, by_interest);
+    return run;
+}
+
 static enum mode_status reconcile(int argc, char **argv, struct mode_error *err)
 {
     struct reconcile_options o = {0};
-    int n_args;
-    size_t n_problems = 0, n_runs = 0;
+    struct candidate *run = NULL;
+    int n_args, n_runs = 0;
+    size_t n_problems = 0;
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(
             table, "MODE_", "mode reconcile [RUN] [options]",
-            "Reads the store alone and proves, for every shard of a finished run (default: of all), that\n"
-            "samples = kept + every fate, and kept = embedded = assigned = the sum over the experts' groups.\n"
-            "Exit: 0 everything adds up, 65 it does not, 66 no such finished run.");
+            "Reads the store alone and proves, for every shard of a run, that samples = kept + every fate, and\n"
+            "kept = embedded = assigned = the sum over the experts' groups. Without RUN: the run that goes on,\n"
+            "else the latest. Of a run that goes on, what is done so far is checked.\n"
+            "Exit: 0 everything adds up, 65 it does not (also: the run ended before all was done), 66 no such run.");
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
     if (st) return st;
-    if (n_args > 1) return MODE_FAIL(err, MODE_E_USAGE, "at most one run is wanted; `mode reconcile --help`");
+    if (n_args > 1 || (n_args && o.all))
+        return MODE_FAIL(err, MODE_E_USAGE, "at most one run, or --all, is wanted; `mode reconcile --help`");
     if (n_args) {
-        if ((st = one(&o, argv[1], &n_problems, err))) return st;
+        run = mode_xcalloc(1, sizeof *run);
+        n_runs = look(run, o.workspace, argv[1]);
+        if (!n_runs) st = MODE_FAIL(err, MODE_E_NOINPUT, "%s has no run \"%s\" that was planned", o.workspace, argv[1]);
     } else {
-        char *dir = mode_path_join(o.workspace, "runs");
-        struct dirent **entry = NULL;
-        int n = scandir(dir, &entry, NULL, alphasort);
-        free(dir);
-        for (int i = 0; i < n; i++) {
-            char *plan = mode_xasprintf("%s/runs/%s/plan.json", o.workspace, entry[i]->d_name);
-            if (!st && entry[i]->d_name[0] != '.' && mode_file_exists(plan)) {
-                st = one(&o, entry[i]->d_name, &n_problems, err);
-                n_runs++;
-            }
-            free(plan);
-            free(entry[i]);
-        }
-        free(entry);
-        if (!st && !n_runs) st = MODE_FAIL(err, MODE_E_NOINPUT, "%s has no finished run", o.workspace);
-        if (st) return st;
+        run = list(&n_runs, o.workspace);
+        if (!n_runs) st = MODE_FAIL(err, MODE_E_NOINPUT, "%s has no run", o.workspace);
     }
-    if (n_problems) return MODE_FAIL(err, MODE_E_VALUE, "%zu things do not add up", n_problems);
-    return MODE_OK;
+    int n = o.all || n_runs < 1 ? n_runs : 1;
+    for (int i = 0; i < n && !st; i++) st = one(&o, &run[i], &n_problems, err);
+    if (!st && n < n_runs && !o.json)
+        printf("(%d other run%s: name one, or --all)\n", n_runs - n, n_runs - n == 1 ? "" : "s");
+    for (int i = 0; i < n_runs; i++) free(run[i].name);
+    free(run);
+    if (!st && n_problems) st = MODE_FAIL(err, MODE_E_VALUE, "%zu things do not add up", n_problems);
+    return st;
 }
 
 const struct mode_verb mode_verb_reconcile = {"reconcile", "prove where every input pair went", reconcile};

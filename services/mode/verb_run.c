@@ -165,7 +165,7 @@ static enum mode_status follow(struct client *c, const char *name, const struct 
                 progress_show(&w.progress, run);
                 show_news(&w, reply, run);
             }
-            bool ended = run->state != MODE__RUN_STATE__RUN_RUNNING && run->state != MODE__RUN_STATE__RUN_PAUSED;
+            bool ended = run->state != MODE__RUN_STATE__RUN_RUNNING;
             if (ended) {
                 st = outcome(run, err);
                 if (o->json) {

@@ -1,4 +1,4 @@
-/* mode status, mode watch, mode cancel - look at the runs of a workspace, and end one. */
+/* mode status, mode watch, mode cancel, mode drain - look at the runs of a workspace, end one, send workers home. */
 #include "base/str.h"
 #include "client.h"
 #include "msg/status_json.h"
@@ -14,6 +14,7 @@
 struct status_options {
     struct client_options client;
     bool json;
+    int64_t grace_s;
 };
 
 static const struct mode_option status_table[] = {CLIENT_OPTIONS(struct status_options),
@@ -21,6 +22,12 @@ static const struct mode_option status_table[] = {CLIENT_OPTIONS(struct status_o
                                                   MODE_OPT_END};
 
 static const struct mode_option plain_table[] = {CLIENT_OPTIONS(struct status_options), MODE_OPT_END};
+
+static const struct mode_option drain_table[] = {
+    CLIENT_OPTIONS(struct status_options),
+    MODE_OPT_INT(struct status_options, grace_s, "grace-s", "0", "S",
+                 "then give back what still runs (training at its last checkpoint); 0 = let it finish"),
+    MODE_OPT_END};
 
 static void when(char *out, size_t n, int64_t unix_ms)
 {
@@ -141,13 +148,28 @@ static enum mode_status watch(int argc, char **argv, struct mode_error *err)
     return st;
 }
 
+/* What the coordinator did, in its words. */
+static enum mode_status control(const char **said, struct mode_envelope **answer, struct client *c, Mode__Control *q,
+                                struct mode_error *err)
+{
+    Mode__Envelope e;
+    mode_envelope_init(&e, client_message_id(c), MODE__ENVELOPE__BODY_CONTROL);
+    e.control = q;
+    enum mode_status st = client_ask(answer, c, &e, 10000, err);
+    if (st) return st;
+    if ((*answer)->msg->body_case != MODE__ENVELOPE__BODY_CONTROL_REPLY)
+        return MODE_FAIL(err, MODE_E_FORMAT, "the coordinator answered CONTROL with something else");
+    *said = (*answer)->msg->control_reply->changed ? NULL : (*answer)->msg->control_reply->text;
+    return MODE_OK;
+}
+
 static enum mode_status cancel(int argc, char **argv, struct mode_error *err)
 {
     struct status_options o;
     struct client *c = NULL;
     struct mode_envelope *answer = NULL;
-    Mode__Envelope e;
     Mode__Control q = MODE__CONTROL__INIT;
+    const char *said = NULL;
     int n_args;
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(plain_table, "MODE_", "mode cancel RUN [options]",
@@ -157,15 +179,48 @@ static enum mode_status cancel(int argc, char **argv, struct mode_error *err)
     enum mode_status st = parse(&o, plain_table, argc, argv, &n_args, &c, err);
     if (!st && n_args != 1) st = MODE_FAIL(err, MODE_E_USAGE, "one run is wanted; `mode status` lists the runs");
     if (!st) {
-        mode_envelope_init(&e, client_message_id(c), MODE__ENVELOPE__BODY_CONTROL);
         q.verb = MODE__VERB__VERB_CANCEL;
         q.run = argv[1];
-        e.control = &q;
-        st = client_ask(&answer, c, &e, 10000, err);
+        st = control(&said, &answer, c, &q, err);
     }
-    if (!st && answer->msg->body_case == MODE__ENVELOPE__BODY_CONTROL_REPLY)
-        printf("%s: %s\n", argv[1],
-               answer->msg->control_reply->changed ? "cancelled" : answer->msg->control_reply->text);
+    if (!st) printf("%s: %s\n", argv[1], said ? said : "cancelled");
+    mode_envelope_free(&answer);
+    client_close(&c);
+    return st;
+}
+
+static enum mode_status drain(int argc, char **argv, struct mode_error *err)
+{
+    struct status_options o;
+    struct client *c = NULL;
+    struct mode_envelope *answer = NULL;
+    Mode__Control q = MODE__CONTROL__INIT;
+    const char *said = NULL;
+    int n_args;
+    if (mode_options_wants_help(argc, argv)) {
+        mode_options_help(
+            drain_table, "MODE_", "mode drain WORKER|MACHINE [options]",
+            "Takes a worker, or all of a machine, out of work: what runs there finishes, nothing new is\n"
+            "handed out to it, and it exits. (`mode up` starts its own workers again; there, `mode down`\n"
+            "is wanted.) Exit: 66 nobody has that name.");
+        return MODE_OK;
+    }
+    enum mode_status st = parse(&o, drain_table, argc, argv, &n_args, &c, err);
+    if (!st && n_args != 1)
+        st = MODE_FAIL(err, MODE_E_USAGE, "one worker or machine is wanted; `mode status` lists them");
+    if (!st && (o.grace_s < 0 || o.grace_s > 86400))
+        st = MODE_FAIL(err, MODE_E_USAGE, "--grace-s must be between 0 and 86400");
+    if (!st) {
+        q.verb = MODE__VERB__VERB_DRAIN;
+        q.worker = argv[1];
+        q.has_grace_ms = 1;
+        q.grace_ms = (uint32_t)o.grace_s * 1000;
+        st = control(&said, &answer, c, &q, err);
+    }
+    if (!st)
+        printf("%s: %llu worker%s told to finish and go\n", argv[1],
+               (unsigned long long)answer->msg->control_reply->changed,
+               answer->msg->control_reply->changed == 1 ? "" : "s");
     mode_envelope_free(&answer);
     client_close(&c);
     return st;
@@ -174,3 +229,4 @@ static enum mode_status cancel(int argc, char **argv, struct mode_error *err)
 const struct mode_verb mode_verb_status = {"status", "runs, workers and recent notes", status};
 const struct mode_verb mode_verb_watch = {"watch", "the same, again and again", watch};
 const struct mode_verb mode_verb_cancel = {"cancel", "end a run", cancel};
+const struct mode_verb mode_verb_drain = {"drain", "take a worker or a machine out of work", drain};

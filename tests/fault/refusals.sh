@@ -154,6 +154,7 @@ for _ in $(seq 1 300); do
 done
 kill -9 "$(cat "$work/redis.pid")"
 rm "$work/redis.pid"
+expect 0 'run test .running.' mode reconcile --workspace "$w" # what is done so far adds up
 rc=0
 wait $run || rc=$?
 echo "[$rc] Redis lost in mid-run: $(tail -n 1 "$work/out" | sed "s#$work/##g")"
@@ -163,6 +164,10 @@ start_redis
 expect 0 'ensemble' mode run "$w/run.yaml" --workspace "$w" --no-progress
 mode reconcile test --workspace "$w" >/dev/null || fail "reconcile"
 expect 65 "do not add up" mode reconcile torn --workspace "$w"
+expect 0 'run test .done.' mode reconcile --workspace "$w" # the latest, not the one that failed
+expect 65 "do not add up" mode reconcile --all --workspace "$w"
+expect 66 'no run "nobody"' mode reconcile nobody --workspace "$w"
+expect 66 'no worker and no machine has that name' mode drain nobody --workspace "$w"
 mode down --workspace "$w" >/dev/null
 kill "$(cat "$work/redis.pid")"
 gone "$w"

@@ -48,6 +48,16 @@ sed 's/router: .*/router: uniform}/' "$work/a/run.yaml" >"$work/a/run2.yaml"
 "$bin/mode" run "$work/a/run2.yaml" --workspace "$work/a" --no-progress 2>>"$work/run.log" || fail "run with another router"
 [ "$(ls "$work/a/commits" | wc -l)" = $((before + 1)) ] || fail "another router made $(($(ls "$work/a/commits" | wc -l) - before)) new commits, 1 expected"
 "$bin/mode" status --workspace "$work/a" --json >/dev/null || fail "status --json"
+
+# a worker from elsewhere comes and is sent home
+"$bin/mode-captions" --workspace "$work/a" --name extra 2>"$work/extra.log" &
+extra=$!
+for _ in $(seq 1 100); do
+    if "$bin/mode" status --workspace "$work/a" | grep -q '  extra '; then break; fi
+    sleep 0.05
+done
+"$bin/mode" drain extra --workspace "$work/a" || fail "mode drain"
+wait $extra || fail "a drained worker ended with $?"
 "$bin/mode" down --workspace "$work/a"
 if pgrep -f "$work/a" >/dev/null; then fail "processes are left after mode down: $(pgrep -af "$work/a")"; fi
 

