@@ -33,10 +33,10 @@ static enum mode_status refuse(const char *section, const char *key, const json_
                                struct mode_error *err)
 {
     char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
-    enum mode_status st = MODE_FAIL(err, MODE_E_FORMAT,
-                                    "%s: %s.%s = %.80s is not supported; plain ViT image towers with CLIP's own text "
-                                    "tower are",
-                                    what, section, key, text ? text : "?");
+    enum mode_status st = MODE_FAIL(
+        err, MODE_E_FORMAT, "%s: %s.%s = %.80s is not supported; %s", what, section, key, text ? text : "?",
+        strcmp(section, "preprocess_cfg") == 0 ? "what open_clip's own evaluation transform has is"
+                                               : "plain ViT image towers with CLIP's own text tower are");
     free(text);
     return st;
 }
@@ -316,58 +316,56 @@ static enum mode_status get_triple(float out[3], json_t *o, const char *key, boo
     return MODE_OK;
 }
 
-enum mode_status mode_clip_preprocess_parse(struct mode_preprocess *p, const char *json, int64_t size, const char *what,
-                                            struct mode_error *err)
+static enum mode_status parse_preprocess(struct mode_preprocess *p, json_t *root, int64_t size, const char *what,
+                                         struct mode_error *err)
 {
     static const char *const keys[] = {"size",          "mode",        "mean",       "std",
                                        "interpolation", "resize_mode", "fill_color", NULL};
     static const char *const nothing[] = {NULL};
-    static const char *const resizes[] = {"shortest", "longest", "squash"}; /* enum mode_resize */
-    mode_preprocess_default(p, (int)size);
-    if (!json) return MODE_OK;
-    json_t *root = NULL;
-    enum mode_status st = parse_object(&root, json, what, err);
-    if (st) return st;
+    static const char *const resizes[] = {"shortest", "longest", "squash", NULL}; /* enum mode_resize */
+    /* of evaluation; open_clip's training crops are bicubic whatever is said here, and its "random" means
+     * bicubic in evaluation */
+    static const char *const filters[] = {"bicubic", "bilinear", "random", NULL}; /* enum mode_filter */
+    const char *key;
+    void *next;
+    json_t *value;
+    enum mode_status st;
+    json_object_foreach_safe(root, next, key, value) if (json_is_null(value)) json_object_del(root, key);
     if ((st = known_keys(root, keys, nothing, what, "preprocess_cfg", err)) != MODE_OK ||
         (st = get_triple(p->mean, root, "mean", false, what, err)) != MODE_OK ||
-        (st = get_triple(p->std, root, "std", true, what, err)) != MODE_OK)
-        goto out;
+        (st = get_triple(p->std, root, "std", true, what, err)) != MODE_OK ||
+        (st = get_choice(&p->resize_mode, root, "resize_mode", resizes, "preprocess_cfg", what, err)) != MODE_OK ||
+        (st = get_choice(&p->filter, root, "interpolation", filters, "preprocess_cfg", what, err)) != MODE_OK)
+        return st;
+    if (p->filter == 2) p->filter = MODE_FILTER_BICUBIC;
     json_t *sizes = json_object_get(root, "size");
-    for (size_t i = 0; sizes && i < 2; i++) {
-        json_t *s = json_is_array(sizes) && json_array_size(sizes) == 2 ? json_array_get(sizes, i) : sizes;
-        if (json_integer_value(s) != size) {
-            st = MODE_FAIL(err, MODE_E_VALUE, "%s: preprocess \"size\" differs from the model's image_size %lld", what,
-                           (long long)size);
-            goto out;
-        }
+    const size_t n = json_is_array(sizes) ? json_array_size(sizes) : 1;
+    for (size_t i = 0; sizes && i < n; i++) {
+        json_t *s = json_is_array(sizes) ? json_array_get(sizes, i) : sizes;
+        if (n > 2 || !json_is_integer(s) || json_integer_value(s) != size)
+            return MODE_FAIL(err, MODE_E_VALUE,
+                             "%s: preprocess \"size\" differs from the model's image_size %lld (pictures that are not "
+                             "square are not read)",
+                             what, (long long)size);
     }
-    json_t *mode = json_object_get(root, "mode"), *inter = json_object_get(root, "interpolation");
-    if (mode && (!json_is_string(mode) || strcmp(json_string_value(mode), "RGB") != 0)) {
-        st = MODE_FAIL(err, MODE_E_VALUE, "%s: preprocess \"mode\" must be \"RGB\"", what);
-        goto out;
-    }
-    if (inter && (!json_is_string(inter) || strcmp(json_string_value(inter), "bicubic") != 0)) {
-        st = MODE_FAIL(err, MODE_E_VALUE, "%s: preprocess \"interpolation\" must be \"bicubic\"", what);
-        goto out;
-    }
-    json_t *fill = json_object_get(root, "fill_color");
-    if (fill && !(json_is_integer(fill) && json_integer_value(fill) == 0)) {
-        st = MODE_FAIL(err, MODE_E_VALUE, "%s: preprocess \"fill_color\" must be 0", what);
-        goto out;
-    }
-    json_t *resize = json_object_get(root, "resize_mode");
-    if (resize) {
-        int found = -1;
-        for (int i = 0; i < 3; i++)
-            if (json_is_string(resize) && strcmp(json_string_value(resize), resizes[i]) == 0) found = i;
-        if (found < 0) {
-            st = MODE_FAIL(err, MODE_E_VALUE, "%s: preprocess \"resize_mode\" must be shortest, longest or squash",
-                           what);
-            goto out;
-        }
-        p->resize_mode = found;
-    }
-out:
+    json_t *colours = json_object_get(root, "mode"), *fill = json_object_get(root, "fill_color");
+    if (colours && (!json_is_string(colours) || strcmp(json_string_value(colours), "RGB") != 0))
+        return MODE_FAIL(err, MODE_E_VALUE, "%s: preprocess \"mode\" must be \"RGB\"", what);
+    if (fill && (!json_is_integer(fill) || json_integer_value(fill) < 0 || json_integer_value(fill) > 255))
+        return MODE_FAIL(err, MODE_E_VALUE, "%s: preprocess \"fill_color\" must be a whole number, 0 to 255", what);
+    p->fill = (uint8_t)json_integer_value(fill);
+    return MODE_OK;
+}
+
+enum mode_status mode_clip_preprocess_parse(struct mode_preprocess *p, const char *json, int64_t size, const char *what,
+                                            struct mode_error *err)
+{
+    json_t *root = NULL;
+    mode_preprocess_default(p, (int)size);
+    if (!json) return MODE_OK;
+    enum mode_status st = parse_object(&root, json, what, err);
+    if (st) return st;
+    st = parse_preprocess(p, root, size, what, err);
     json_decref(root);
     return st;
 }

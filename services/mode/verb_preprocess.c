@@ -1,33 +1,40 @@
 /* mode preprocess - pictures to a model's input, for comparing with other pipelines. */
 #include "base/file.h"
 #include "base/options.h"
+#include "base/parallel.h"
 #include "base/str.h"
 #include "data/image.h"
 #include "data/npy.h"
 #include "models/clip_config.h"
 #include "verb.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 struct options {
-    const char *out, *model, *resize;
-    int64_t size;
+    const char *out, *model, *resize, *filter;
+    int64_t size, fill, threads;
 };
 
 static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, out, "out", NULL, "FILE", "[N, 3, S, S] float32, as .npy"),
-    MODE_OPT_STR(struct options, model, "model", NULL, "DIR",
-                 "open_clip folder: its size, mean, deviation and resize mode"),
+    MODE_OPT_STR(struct options, model, "model", NULL, "DIR", "open_clip folder: its size and its preprocess_cfg"),
     MODE_OPT_INT(struct options, size, "size", "224", "S", "without --model: input side, pixels"),
     MODE_OPT_STR(struct options, resize, "resize-mode", "shortest", "NAME",
                  "without --model: shortest | longest | squash"),
+    MODE_OPT_STR(struct options, filter, "interpolation", "bicubic", "NAME", "without --model: bicubic | bilinear"),
+    MODE_OPT_INT(struct options, fill, "fill-color", "0", "N",
+                 "without --model: borders that longest leaves, 0 to 255"),
+    MODE_OPT_INT(struct options, threads, "threads", NULL, "N", "threads (default: every processor)"),
     MODE_OPT_END};
 
 static const char usage[] = "mode preprocess FILE... --out x.npy [options]";
 static const char prose[] =
-    "Decodes pictures and applies the evaluation transform: bicubic resize, centre crop, mean and deviation\n"
-    "(OpenAI's without --model). Byte for byte what Pillow 12 and torchvision give.";
+    "Decodes pictures (JPEG, PNG, WebP; told by content, not by name) and applies open_clip's evaluation transform:\n"
+    "resize, centre crop, mean and deviation (OpenAI's without --model). Byte for byte what Pillow 12 and\n"
+    "torchvision give for the picture converted to RGB. Row i is FILE i. If any picture cannot be read, every such\n"
+    "picture has its sentence on stderr, nothing is written, and the exit code is that of the first.";
 
 static enum mode_status settings_of_model(struct mode_preprocess *p, const char *dir, struct mode_error *err)
 {
@@ -44,16 +51,26 @@ static enum mode_status settings_of_model(struct mode_preprocess *p, const char 
     return st;
 }
 
+static enum mode_status choose(int *out, const char *option, const char *value, const char *const *names,
+                               struct mode_error *err)
+{
+    for (*out = 0; names[*out]; ++*out)
+        if (strcmp(names[*out], value) == 0) return MODE_OK;
+    return MODE_FAIL(err, MODE_E_USAGE, "--%s: \"%.40s\" is not one of those in --help", option, value);
+}
+
 static enum mode_status settings_of_options(struct mode_preprocess *p, const struct options *o, struct mode_error *err)
 {
-    static const char *const modes[] = {"shortest", "longest", "squash"};
-    int m = 0;
+    static const char *const resizes[] = {"shortest", "longest", "squash", NULL}; /* enum mode_resize */
+    static const char *const filters[] = {"bicubic", "bilinear", NULL};           /* enum mode_filter */
+    enum mode_status st;
     if (o->size < 1 || o->size > 4096) return MODE_FAIL(err, MODE_E_USAGE, "--size: expected 1 to 4096");
-    while (m < 3 && strcmp(modes[m], o->resize) != 0) m++;
-    if (m == 3)
-        return MODE_FAIL(err, MODE_E_USAGE, "--resize-mode: \"%s\", expected shortest, longest or squash", o->resize);
+    if (o->fill < 0 || o->fill > 255) return MODE_FAIL(err, MODE_E_USAGE, "--fill-color: expected 0 to 255");
     mode_preprocess_default(p, (int)o->size);
-    p->resize_mode = m;
+    if ((st = choose(&p->resize_mode, "resize-mode", o->resize, resizes, err)) ||
+        (st = choose(&p->filter, "interpolation", o->filter, filters, err)))
+        return st;
+    p->fill = (uint8_t)o->fill;
     return MODE_OK;
 }
 
@@ -69,6 +86,55 @@ static enum mode_status one_file(const struct mode_preprocess *p, const char *pa
     return st ? mode_error_prefix(err, st, "%s", path) : MODE_OK;
 }
 
+struct work {
+    const struct mode_preprocess *p;
+    char **paths;
+    float *out;
+    size_t one; /* floats of a picture */
+    struct mode_error *errors;
+};
+
+static void one_item(void *ctx, int64_t item, int thread)
+{
+    struct work *w = ctx;
+    (void)thread;
+    one_file(w->p, w->paths[item], w->out + (size_t)item * w->one, &w->errors[item]);
+}
+
+static enum mode_status all_files(const struct mode_preprocess *p, const char *out_path, char **paths, int n,
+                                  struct mode_error *err)
+{
+    const int64_t dim[] = {n, 3, p->size, p->size};
+    struct work w = {.p = p, .paths = paths, .one = 3 * (size_t)p->size * (size_t)p->size};
+    int bad = 0;
+    enum mode_status st = MODE_OK;
+    w.out = calloc((size_t)n, w.one * sizeof *w.out);
+    w.errors = calloc((size_t)n, sizeof *w.errors);
+    if (!w.out || !w.errors) {
+        st = MODE_FAIL(err, MODE_E_MEMORY, "no memory for %d pictures of %d pixels a side", n, p->size);
+        goto out;
+    }
+    mode_parallel_for(n, one_item, &w);
+    for (int i = 0; i < n; i++) {
+        if (!w.errors[i].status) continue;
+        if (bad++ == 0) {
+            if (err) *err = w.errors[i]; /* printed by the caller */
+            st = w.errors[i].status;
+        } else
+            fprintf(stderr, "mode preprocess: %s\n", w.errors[i].text);
+    }
+    if (st) {
+        if (n > 1) fprintf(stderr, "mode preprocess: %d of %d pictures cannot be read; nothing is written\n", bad, n);
+        goto out;
+    }
+    const struct mode_tensor t = mode_tensor_make(w.out, MODE_DTYPE_F32, 4, dim);
+    st = mode_npy_write(out_path, &t, err);
+out:
+    free(w.out);
+    free(w.errors);
+    return st;
+}
+
 static enum mode_status run(int argc, char **argv, struct mode_error *err)
 {
     struct options o = {0};
@@ -81,18 +147,10 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
     if (st) return st;
     if (n_args == 0 || !o.out) return MODE_FAIL(err, MODE_E_USAGE, "usage: %s", usage);
+    if (o.threads < 0 || o.threads > 4096) return MODE_FAIL(err, MODE_E_USAGE, "--threads: expected 1 to 4096");
+    if (o.threads) mode_parallel_set_threads((int)o.threads);
     if ((st = o.model ? settings_of_model(&p, o.model, err) : settings_of_options(&p, &o, err))) return st;
-    const size_t one = 3 * (size_t)p.size * (size_t)p.size;
-    float *out = calloc((size_t)n_args, one * sizeof *out);
-    if (!out) return MODE_FAIL(err, MODE_E_MEMORY, "no memory for %d pictures of %d pixels a side", n_args, p.size);
-    for (int i = 0; !st && i < n_args; i++) st = one_file(&p, argv[i + 1], out + (size_t)i * one, err);
-    if (!st) {
-        const int64_t dim[] = {n_args, 3, p.size, p.size};
-        const struct mode_tensor t = mode_tensor_make(out, MODE_DTYPE_F32, 4, dim);
-        st = mode_npy_write(o.out, &t, err);
-    }
-    free(out);
-    return st;
+    return all_files(&p, o.out, argv + 1, n_args, err);
 }
 
 const struct mode_verb mode_verb_preprocess = {"preprocess", "pictures to a model's input, as .npy", run};
