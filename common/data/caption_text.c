@@ -1,5 +1,6 @@
 #include "data/caption_text.h"
 
+#include "data/sample_json.h"
 #include "data/utf8.h"
 
 #include <jansson.h>
@@ -51,6 +52,15 @@ enum mode_status mode_text_keys_parse(struct mode_text_keys *keys, const char *c
     return MODE_OK;
 }
 
+enum mode_status mode_face_key_parse(struct mode_text_key *key, const char *text, struct mode_error *err)
+{
+    struct mode_error why;
+    if (parse_one(key, text, strlen(text), &why) || !key->field[0] || key->list || strchr(text, ';'))
+        return MODE_FAIL(err, MODE_E_VALUE, "\"%.80s\" does not say where boxes to blur are; expected json:<field>",
+                         text);
+    return MODE_OK;
+}
+
 /* The first reason met is the one reported. */
 static void refuse(struct mode_text_choice *out, enum mode_fate fate, const char *why)
 {
@@ -97,50 +107,6 @@ static void take(struct mode_text_choice *out, const char *text, size_t n, uint3
     out->count = count;
     out->texts = mode_xrealloc(out->texts, (out->n + 1) * sizeof *out->texts);
     out->texts[out->n++] = t;
-}
-
-/* Make the text digestible for the parser: checks depth, and replaces the words NaN (a missing text, in
- * tables that went through pandas), Infinity and -Infinity, which Python's json module writes and JSON does
- * not know. Outside strings only. */
-static bool tame_json(char *p, size_t n)
-{
-    static const struct {
-        const char *word;
-        size_t n;
-    } words[] = {{"NaN", 3}, {"-Infinity", 9}, {"Infinity", 8}};
-    int depth = 0;
-    bool in_string = false;
-    for (size_t i = 0; i < n; i++) {
-        if (in_string) {
-            if (p[i] == '\\')
-                i++;
-            else if (p[i] == '"')
-                in_string = false;
-            continue;
-        }
-        switch (p[i]) {
-        case '"': in_string = true; break;
-        case '{':
-        case '[':
-            if (++depth > MODE_JSON_MAX_DEPTH) return false;
-            break;
-        case '}':
-        case ']': depth--; break;
-        case 'N':
-        case 'I':
-        case '-':
-            for (size_t w = 0; w < sizeof words / sizeof *words; w++) {
-                if (n - i < words[w].n || memcmp(p + i, words[w].word, words[w].n) != 0) continue;
-                memset(p + i, ' ', words[w].n);
-                memcpy(p + i, "\"\"", 2);
-                i += words[w].n - 1;
-                break;
-            }
-            break;
-        default: break;
-        }
-    }
-    return true;
 }
 
 /* The string of a list entry: itself, or the second of a [source, caption] pair. */
@@ -204,37 +170,12 @@ static void choose_from_list(struct mode_text_choice *out, const json_t *list, b
 static void choose_from_json(struct mode_text_choice *out, const struct mode_text_key *k, const char *data, size_t size,
                              bool all, struct mode_rng *rng)
 {
-    json_error_t e;
-    char why[sizeof out->why];
-    json_t *root = NULL;
-    char *copy = NULL;
-    if (size > MODE_TEXT_MAX_BYTES) {
-        refuse(out, MODE_FATE_BAD_JSON, "the JSON is larger than 1 MiB");
+    json_t *root;
+    char why[MODE_WHY_BYTES];
+    const enum mode_fate fate = mode_sample_json(&root, data, size, why);
+    if (fate) {
+        refuse(out, fate, why);
         return;
-    }
-    if (size >= 3 && memcmp(data, "\xef\xbb\xbf", 3) == 0) { /* byte order mark */
-        data += 3;
-        size -= 3;
-    }
-    if (!mode_utf8_is_text(data, size)) {
-        refuse(out, MODE_FATE_BAD_TEXT, "the JSON is not UTF-8");
-        return;
-    }
-    copy = mode_xmalloc(size + 1);
-    memcpy(copy, data, size);
-    if (!tame_json(copy, size)) {
-        refuse(out, MODE_FATE_BAD_JSON, "the JSON is nested more than 32 levels deep");
-        goto out;
-    }
-    root = json_loadb(copy, size, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &e);
-    if (!root) {
-        snprintf(why, sizeof why, "JSON, byte %d: %.80s", e.position, e.text);
-        refuse(out, MODE_FATE_BAD_JSON, why);
-        goto out;
-    }
-    if (!json_is_object(root)) {
-        refuse(out, MODE_FATE_BAD_JSON, "the JSON is not an object");
-        goto out;
     }
     const json_t *v = json_object_get(root, k->field);
     const char *text;
@@ -246,7 +187,6 @@ static void choose_from_json(struct mode_text_choice *out, const struct mode_tex
         take(out, text, n, 0, 1);
 out:
     json_decref(root);
-    free(copy);
 }
 
 void mode_text_choose(struct mode_text_choice *out, const struct mode_text_keys *keys, const uint8_t *tar,

@@ -17,7 +17,7 @@
 #include "data/captions.h"
 #include "data/samples.h"
 
-enum { MODE_TEXT_KEYS_MAX = 8, MODE_TEXT_MAX_BYTES = 1 << 20, MODE_JSON_MAX_DEPTH = 32 };
+enum { MODE_TEXT_KEYS_MAX = 8, MODE_TEXT_MAX_BYTES = 1 << 20 };
 
 struct mode_text_keys {
     int n;
@@ -34,6 +34,9 @@ struct mode_text_keys {
  * one. */
 enum mode_status mode_text_keys_parse(struct mode_text_keys *keys, const char *const *texts, size_t n,
                                       struct mode_error *err);
+
+/* A selector of one JSON field, "json:face_bbox". MODE_E_VALUE. */
+enum mode_status mode_face_key_parse(struct mode_text_key *key, const char *text, struct mode_error *err);
 
 /* One candidate: of a list that was taken whole, the unusable ones too, each with its own fate. */
 struct mode_text {

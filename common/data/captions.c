@@ -10,9 +10,11 @@
 
 /* Layout: docs/FORMATS.md, "captions.bin". */
 enum {
-    VERSION = 1,
+    VERSION = 1,       /* without boxes                               */
+    VERSION_BOXES = 2, /* with: what reads version 1 must not go past */
     HEADER_BYTES = 128,
     RECORD_BYTES = 64,
+    BOX_BYTES = 16,
     CHECKED_FROM = 24, /* the checksum covers the file from here */
     MAX_SAMPLES = 2000000
 };
@@ -73,6 +75,7 @@ static enum mode_status load_sample(struct mode_captions *c, struct mode_sample 
     s->caption_index = get32(r + 40);
     s->caption_count = get32(r + 44);
     s->key = string_at(strings, strings_size, get64(r + 16), get32(r + 52));
+    s->n_boxes = get32(r + 60);
     s->caption = string_at(strings, strings_size, get64(r + 24), get32(r + 56));
     if (fate >= MODE_FATE_COUNT)
         return MODE_FAIL(err, MODE_E_FORMAT, "%s: sample %u has fate %u, the last known is %d", path, i, fate,
@@ -103,9 +106,9 @@ enum mode_status mode_captions_load(struct mode_captions *c, const char *path, s
         goto out;
     }
     const uint32_t version = get32(p + 8), n_samples = get32(p + 12);
-    if (version != VERSION) {
-        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: captions file of version %u, this build reads version %d", path,
-                       version, VERSION);
+    if (version != VERSION && version != VERSION_BOXES) {
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: captions file of version %u, this build reads versions %d and %d", path,
+                       version, VERSION, VERSION_BOXES);
         goto out;
     }
     const uint64_t check = XXH3_64bits(p + CHECKED_FROM, (size_t)size - CHECKED_FROM);
@@ -115,13 +118,16 @@ enum mode_status mode_captions_load(struct mode_captions *c, const char *path, s
         goto out;
     }
     const uint64_t file_size = get64(p + 24), strings_size = get64(p + 32);
-    if (file_size != size || n_samples > MAX_SAMPLES || (uint64_t)n_samples * RECORD_BYTES > size - HEADER_BYTES ||
-        strings_size != size - HEADER_BYTES - (uint64_t)n_samples * RECORD_BYTES) {
+    const uint32_t n_boxes = version == VERSION_BOXES ? get32(p + 92) : 0;
+    const uint64_t fixed = (uint64_t)n_samples * RECORD_BYTES + (uint64_t)n_boxes * BOX_BYTES;
+    if (file_size != size || n_samples > MAX_SAMPLES || fixed > size - HEADER_BYTES ||
+        strings_size != size - HEADER_BYTES - fixed) {
         st = MODE_FAIL(err, MODE_E_FORMAT, "%s: %llu bytes cannot hold %u samples and %llu bytes of strings", path,
                        (unsigned long long)size, n_samples, (unsigned long long)strings_size);
         goto out;
     }
-    const uint8_t *records = p + HEADER_BYTES, *strings = records + (size_t)n_samples * RECORD_BYTES;
+    const uint8_t *records = p + HEADER_BYTES, *boxes = records + (size_t)n_samples * RECORD_BYTES,
+                  *strings = boxes + (size_t)n_boxes * BOX_BYTES;
     c->shard_size = get64(p + 40);
     c->data_size = get64(p + 48);
     c->warn_duplicate_ext = get64(p + 56);
@@ -135,13 +141,29 @@ enum mode_status mode_captions_load(struct mode_captions *c, const char *path, s
     c->shard_name = mode_xstrdup(name);
     c->samples = mode_xcalloc(n_samples, sizeof *c->samples);
     c->rows = mode_xcalloc(n_samples, sizeof *c->rows);
+    c->boxes = mode_xcalloc(n_boxes, sizeof *c->boxes);
     c->n_samples = n_samples;
+    for (uint32_t i = 0; i < n_boxes; i++) {
+        const uint8_t *b = boxes + (size_t)i * BOX_BYTES;
+        c->boxes[i] = (struct mode_box){get32(b), get32(b + 4), get32(b + 8), get32(b + 12)};
+    }
     for (uint32_t i = 0; i < n_samples; i++) {
         struct mode_sample *s = &c->samples[i];
         if ((st = load_sample(c, s, i, records + (size_t)i * RECORD_BYTES, strings, strings_size, path, err))) goto out;
+        if (s->n_boxes > n_boxes - c->n_boxes) {
+            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: sample %u has %u boxes, %u are left of %u", path, i, s->n_boxes,
+                           n_boxes - c->n_boxes, n_boxes);
+            goto out;
+        }
+        if (s->n_boxes) s->boxes = c->boxes + c->n_boxes;
+        c->n_boxes += s->n_boxes;
         c->fate_count[s->fate]++;
-        if (s->fate == MODE_FATE_KEPT) c->rows[c->n_rows++] = i;
+        if (s->fate != MODE_FATE_KEPT) continue;
+        c->rows[c->n_rows++] = i;
+        c->n_blurred += s->n_boxes > 0;
     }
+    if (c->n_boxes != n_boxes)
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: %u boxes, the samples have %u", path, n_boxes, c->n_boxes);
 out:
     if (st) mode_captions_clear(c);
     return st;
@@ -152,6 +174,7 @@ void mode_captions_clear(struct mode_captions *c)
     free(c->shard_name);
     free(c->samples);
     free(c->rows);
+    free(c->boxes);
     mode_file_unmap(&c->map);
     *c = (struct mode_captions){0};
 }
@@ -166,8 +189,8 @@ static void add_string(struct mode_str *strings, uint8_t *offset, uint8_t *lengt
 
 enum mode_status mode_captions_save(const struct mode_captions *c, const char *path, struct mode_error *err)
 {
-    struct mode_str file = {0}, strings = {0};
-    uint8_t head[HEADER_BYTES] = {0}, record[RECORD_BYTES];
+    struct mode_str file = {0}, strings = {0}, boxes = {0};
+    uint8_t head[HEADER_BYTES] = {0}, record[RECORD_BYTES], box[BOX_BYTES];
     if (c->n_samples > MAX_SAMPLES)
         return MODE_FAIL(err, MODE_E_VALUE, "%s: %u samples, at most %d are stored", path, c->n_samples, MAX_SAMPLES);
     mode_str_add(&file, head, sizeof head);
@@ -184,11 +207,21 @@ enum mode_status mode_captions_save(const struct mode_captions *c, const char *p
         put32(record + 40, s->caption_index);
         put32(record + 44, s->caption_count);
         put32(record + 48, s->fate);
+        put32(record + 60, s->n_boxes);
+        for (uint32_t b = 0; b < s->n_boxes; b++) {
+            put32(box, s->boxes[b].x0);
+            put32(box + 4, s->boxes[b].y0);
+            put32(box + 8, s->boxes[b].x1);
+            put32(box + 12, s->boxes[b].y1);
+            mode_str_add(&boxes, box, sizeof box);
+        }
         mode_str_add(&file, record, sizeof record);
     }
+    if (boxes.len) mode_str_add(&file, boxes.data, boxes.len);
     mode_str_add(&file, strings.data, strings.len);
     memcpy(head, magic, sizeof magic);
-    put32(head + 8, VERSION);
+    put32(head + 8, boxes.len ? VERSION_BOXES : VERSION);
+    put32(head + 92, (uint32_t)(boxes.len / BOX_BYTES));
     put32(head + 12, c->n_samples);
     put64(head + 24, file.len);
     put64(head + 32, strings.len);
@@ -202,5 +235,6 @@ enum mode_status mode_captions_save(const struct mode_captions *c, const char *p
     enum mode_status st = mode_file_write_atomic(path, file.data, file.len, err);
     mode_str_clear(&file);
     mode_str_clear(&strings);
+    mode_str_clear(&boxes);
     return st;
 }

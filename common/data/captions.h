@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "data/image.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -46,8 +47,10 @@ struct mode_sample {
     uint32_t caption_index; /* which of the sample's candidate captions was chosen */
     uint32_t caption_count; /* how many there were                               */
     uint8_t fate;           /* enum mode_fate                                    */
-    const char *key;        /* member key, NUL-terminated UTF-8                  */
-    const char *caption;    /* NUL-terminated UTF-8; "" unless kept              */
+    uint32_t n_boxes;       /* parts of the picture to blur before it is used, usually none */
+    const struct mode_box *boxes;
+    const char *key;     /* member key, NUL-terminated UTF-8                  */
+    const char *caption; /* NUL-terminated UTF-8; "" unless kept              */
 };
 
 struct mode_captions {
@@ -60,6 +63,9 @@ struct mode_captions {
     struct mode_sample *samples; /* [n_samples]                           */
     uint32_t n_rows;             /* kept samples                              */
     uint32_t *rows;              /* [n_rows] index into samples, ascending    */
+    struct mode_box *boxes;      /* of all samples, one after another         */
+    uint32_t n_boxes;
+    uint32_t n_blurred;                                /* rows with boxes                           */
     uint64_t fate_count[MODE_FATE_COUNT];              /* sums to n_samples            */
     uint64_t warn_duplicate_ext, warn_ignored_members; /* counted oddities */
     uint64_t cut_at; /* where a truncated tar ends: byte of the member that is not whole; 0 = it is whole */

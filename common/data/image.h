@@ -19,6 +19,11 @@ struct mode_image {
     int width, height;
 };
 
+/* A part of a picture: columns x0 .. x1 - 1, rows y0 .. y1 - 1. */
+struct mode_box {
+    uint32_t x0, y0, x1, y1;
+};
+
 struct mode_image_limits {
     uint64_t max_pixels; /* width * height  */
     uint32_t max_side;
@@ -80,6 +85,8 @@ struct mode_picture {
     const uint8_t *data;
     size_t size;
     const struct mode_image_limits *limits;
+    const struct mode_box *blur; /* faces to hide, n_blur of them; data/face_boxes.h */
+    uint32_t n_blur;
 };
 enum mode_status mode_preprocess_eval_file(const struct mode_preprocess *p, const struct mode_picture *f, float *out,
                                            struct mode_error *err);

@@ -1,4 +1,5 @@
 #include "base/rng.h"
+#include "data/face_boxes.h"
 #include "data/image.h"
 #include "data/image_codecs.h"
 #include "data/resize.h"
@@ -200,9 +201,10 @@ static void take_rows(void *ctx, const uint8_t *rgb, size_t stride, int n)
 
 static enum mode_status from_file(struct job *j, const struct mode_picture *f, struct mode_error *err)
 {
-    if (f->size > f->limits->max_bytes || mode_image_sniff(f->data, f->size) != MODE_IMAGE_JPEG) {
+    if (f->size > f->limits->max_bytes || f->n_blur > 0 || mode_image_sniff(f->data, f->size) != MODE_IMAGE_JPEG) {
         struct mode_image im;
         enum mode_status st = mode_image_decode(&im, f->data, f->size, f->limits, err);
+        if (!st) st = mode_faces_blur(&im, f->blur, f->n_blur, err);
         if (!st) st = from_pixels(j, &im, err);
         mode_image_clear(&im);
         return st;

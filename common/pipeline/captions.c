@@ -2,6 +2,8 @@
 
 #include "base/parallel.h"
 #include "base/str.h"
+#include "data/face_boxes.h"
+#include "data/sample_json.h"
 #include "data/utf8.h"
 
 #include <stdlib.h>
@@ -25,7 +27,7 @@ struct work {
     size_t first;             /* of the block */
 };
 
-/* What captions.bin will hold, in tar order; keys and captions are owned. */
+/* What captions.bin will hold, in tar order; keys, captions and boxes are owned. */
 struct made {
     struct mode_sample *samples;
     size_t n, room;
@@ -44,6 +46,13 @@ static void add_sample(struct made *made, const struct mode_sample *base, const 
     s->caption_index = index;
     s->fate = (uint8_t)fate;
     s->caption = caption ? caption : "";
+    if (fate != MODE_FATE_KEPT) s->n_boxes = 0;
+    if (s->n_boxes) {
+        struct mode_box *boxes = mode_xcalloc(s->n_boxes, sizeof *boxes);
+        memcpy(boxes, base->boxes, s->n_boxes * sizeof *boxes);
+        s->boxes = boxes;
+    } else
+        s->boxes = NULL;
 }
 
 /* One sample, or one for each of its captions. */
@@ -64,6 +73,7 @@ static void add_verdict(struct made *made, struct verdict *v)
 static void verdict_clear(struct verdict *v)
 {
     free((char *)(uintptr_t)v->sample.key);
+    free((struct mode_box *)(uintptr_t)v->sample.boxes);
     mode_text_choice_clear(&v->text);
 }
 
@@ -87,6 +97,27 @@ static enum mode_fate check_image(struct mode_sample *s, const uint8_t *data, st
     case MODE_E_MEMORY: v->failed = MODE_E_MEMORY; return MODE_FATE_BAD_IMAGE;
     default: return MODE_FATE_BAD_IMAGE;
     }
+}
+
+/* The boxes to blur. A field that is there and no list of boxes costs the sample: it must not be trained on as it is.
+ */
+static enum mode_fate find_boxes(struct verdict *v, const struct work *w, const struct mode_group *g)
+{
+    const struct mode_text_key *k = &w->o->blur;
+    const struct mode_member *m = k->ext[0] ? mode_group_member(w->list, g, k->ext) : NULL;
+    struct mode_sample *s = &v->sample;
+    struct mode_box *boxes = NULL;
+    char why[MODE_WHY_BYTES];
+    json_t *root;
+    if (!m) return MODE_FATE_KEPT;
+    enum mode_fate fate = mode_sample_json(&root, (const char *)w->data->data + m->offset, (size_t)m->size, why);
+    if (!fate &&
+        !mode_face_boxes(&boxes, &s->n_boxes, json_object_get(root, k->field), s->width, s->height, why, sizeof why))
+        fate = MODE_FATE_BAD_JSON;
+    s->boxes = boxes;
+    json_decref(root);
+    if (fate) mode_error_set(&v->err, MODE_E_FORMAT, __FILE__, __LINE__, "%s: %s", k->field, why);
+    return fate;
 }
 
 /* A sample at the very end of a cut tar may have lost members without a trace of them. */
@@ -133,6 +164,7 @@ static void one_sample(void *ctx, int64_t item, int thread)
         mode_error_set(&v->err, MODE_E_FORMAT, __FILE__, __LINE__, "%s", v->text.why);
     } else
         fate = check_image(s, w->data->data + image->offset, v, &w->o->limits);
+    if (fate == MODE_FATE_KEPT) fate = find_boxes(v, w, g);
     s->fate = (uint8_t)fate;
 }
 
@@ -225,6 +257,7 @@ enum mode_status mode_captions_extract(struct mode_captions *c, const char *out_
 out:
     for (size_t i = 0; i < made.n; i++) {
         free((char *)(uintptr_t)made.samples[i].key);
+        free((struct mode_box *)(uintptr_t)made.samples[i].boxes);
         if (made.samples[i].fate == MODE_FATE_KEPT) free((char *)(uintptr_t)made.samples[i].caption);
     }
     free(made.samples);

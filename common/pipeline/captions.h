@@ -24,6 +24,8 @@ struct mode_captions_options {
     uint64_t shard_size;     /* bytes when planned, or 0: not checked              */
     uint64_t shard_mtime_ns; /* modification time when planned, or 0: not checked  */
     struct mode_text_keys keys;
+    struct mode_text_key
+        blur; /* where the boxes of faces to blur are (face_boxes.h); ext "": nowhere, nothing is blurred */
     struct mode_image_limits limits;
     uint64_t seed;
     uint32_t shard_index; /* position of the shard in the run: the draw depends on it */

@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/options.h"
 #include "base/str.h"
+#include "data/caption_text.h"
 #include "pipeline/model_config.h"
 #include "pipeline/spec_keys.h"
 
@@ -294,6 +295,10 @@ static enum mode_status check_together(struct reader *r)
             r->err, MODE_E_CONFIG,
             "%s: name is \"%s\"; it must be 1 to 64 letters, digits, '.', '_' or '-', not starting with '.'", r->what,
             s->name);
+    struct mode_text_key key;
+    struct mode_error why;
+    if (s->blur_faces[0] && mode_face_key_parse(&key, s->blur_faces, &why))
+        return MODE_FAIL(r->err, MODE_E_CONFIG, "%s: data.blur_faces: %s", r->what, why.text);
     if (s->data_train.n == 0) return MODE_FAIL(r->err, MODE_E_CONFIG, "%s: data.train names no source", r->what);
     if (!r->model_given)
         return MODE_FAIL(r->err, MODE_E_CONFIG,

@@ -31,6 +31,7 @@ struct mode_spec {
     char *text;   /* the YAML as read */
     uint64_t seed;
     struct mode_spec_list data_train; /* sources: see sources.h */
+    char *blur_faces;                 /* "" or a selector such as json:face_bbox */
     struct {
         struct mode_spec_list text_keys;
         uint64_t seed;

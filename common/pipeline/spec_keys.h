@@ -13,6 +13,7 @@
     X("name", STR, name, NULL, 0, 0, "the run's name: letters, digits, . _ -") \
     X("seed", UINT, seed, "0", 0, 1e15, "seed of everything that has no seed of its own") \
     X("data.train", LIST, data_train, NULL, 0, 0, "sources of training shards") \
+    X("data.blur_faces", STR, blur_faces, "", 0, 0, "where the boxes of faces to blur are: json:face_bbox; empty = nothing is blurred") \
     X("captions.text_keys", LIST, captions.text_keys, "txt json:caption json:texts[]", 0, 0, "where captions are, first that exists") \
     X("captions.seed", UINT, captions.seed, "=seed", 0, 1e15, "which of several captions is chosen") \
     X("captions.per_sample", EITHER, captions.all, "one", 0, 0, "one|all: how many of a sample's captions become pairs") \

@@ -274,7 +274,8 @@ static enum mode_status make_pixels(float *out, const struct mode_stream *s, uin
     if (!data)
         st = MODE_FAIL(err, MODE_E_MEMORY, "no memory for %llu bytes", (unsigned long long)m->image_size);
     else if (!(st = read_member(data, shard, m, err))) {
-        const struct mode_picture file = {.data = data, .size = m->image_size, .limits = &limits};
+        const struct mode_picture file = {
+            .data = data, .size = m->image_size, .limits = &limits, .blur = m->boxes, .n_blur = m->n_boxes};
         st = mode_preprocess_train_file(&s->preprocess, &file, &draw, out, err);
     }
     if (st)

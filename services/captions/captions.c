@@ -51,14 +51,16 @@ enum mode_status captions_work(struct mode_job *job, struct mode_error *err)
                                       .ctx = &r};
     if (q->max_image_pixels) o.limits.max_pixels = q->max_image_pixels;
     if ((st = mode_text_keys_parse(&o.keys, (const char *const *)q->text_keys, q->n_text_keys, err)) ||
+        (q->blur && (st = mode_face_key_parse(&o.blur, q->blur, err))) ||
         (st = mode_captions_extract(&c, mode_job_output(job, "captions.bin"), &o, err)))
         goto out;
     mode_job_count_rows(job, c.n_samples, c.n_rows);
     for (int f = MODE_FATE_KEPT + 1; f < MODE_FATE_COUNT; f++)
         if (c.fate_count[f]) mode_job_count_reject(job, mode_fate_name((enum mode_fate)f), c.fate_count[f]);
-    mode_str_printf(&note, "{\"duplicate_ext\": %llu, \"ignored_members\": %llu, \"cut_at\": %llu}",
-                    (unsigned long long)c.warn_duplicate_ext, (unsigned long long)c.warn_ignored_members,
-                    (unsigned long long)c.cut_at);
+    mode_str_printf(
+        &note, "{\"duplicate_ext\": %llu, \"ignored_members\": %llu, \"cut_at\": %llu, \"blurred\": %u, \"boxes\": %u}",
+        (unsigned long long)c.warn_duplicate_ext, (unsigned long long)c.warn_ignored_members,
+        (unsigned long long)c.cut_at, c.n_blurred, c.n_boxes);
     mode_job_note(job, note.data);
 out:
     mode_str_clear(&note);

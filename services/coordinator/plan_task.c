@@ -91,6 +91,7 @@ static enum mode_status captions_task(struct plan_spec *s, const struct plan *p,
     r.seed = p->spec.captions.seed;
     r.shard_index = x->a;
     r.has_all = r.all = p->spec.captions.all;
+    if (p->spec.blur_faces[0]) r.blur = p->spec.blur_faces;
     r.strict = p->spec.captions.strict;
     r.max_image_pixels = p->spec.captions.max_image_pixels;
     set_request(s, &r);

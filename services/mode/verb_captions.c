@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 struct options {
-    const char *out, *text_key;
+    const char *out, *text_key, *blur_faces;
     int64_t seed, max_pixels;
     bool all, strict, idx, json, verbose;
 };
@@ -22,6 +22,8 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, out, "out", NULL, "DIR", "where to put 00000.captions.bin ... and captions.json"),
     MODE_OPT_STR(struct options, text_key, "text-key", MODE_TEXT_KEYS_DEFAULT, "LIST",
                  "where captions are, in order of preference"),
+    MODE_OPT_STR(struct options, blur_faces, "blur-faces", NULL, "json:FIELD",
+                 "where the boxes of faces to blur in training are: json:face_bbox"),
     MODE_OPT_FLAG(struct options, all, "all", "every usable caption makes a pair of its own, none is drawn"),
     MODE_OPT_INT(struct options, seed, "seed", "0", "N", "of the choice among several captions"),
     MODE_OPT_INT(struct options, max_pixels, "max-image-pixels", "64000000", "N", "a larger picture is not taken"),
@@ -38,7 +40,7 @@ static const char prose[] =
     "SHARDS: folders, tars, patterns, '{000..999}.tar', a::b, @list.txt. Counts per fate: docs/FORMATS.md.";
 
 struct totals {
-    uint64_t samples, rows, fate[MODE_FATE_COUNT], duplicate_ext, ignored, n_cut;
+    uint64_t samples, rows, fate[MODE_FATE_COUNT], duplicate_ext, ignored, n_cut, blurred;
 };
 
 struct shard_report {
@@ -70,6 +72,7 @@ static void add_totals(struct totals *t, const struct mode_captions *c)
     t->duplicate_ext += c->warn_duplicate_ext;
     t->ignored += c->warn_ignored_members;
     t->n_cut += c->cut_at != 0;
+    t->blurred += c->n_blurred;
 }
 
 static json_t *fates_json(const uint64_t *fate)
@@ -82,10 +85,11 @@ static json_t *fates_json(const uint64_t *fate)
 
 static json_t *shard_json(const char *file, const struct mode_captions *c)
 {
-    return json_pack("{s:s, s:s, s:I, s:I, s:o, s:I, s:I, s:I}", "shard", c->shard_name, "captions", file, "samples",
-                     (json_int_t)c->n_samples, "rows", (json_int_t)c->n_rows, "fates", fates_json(c->fate_count),
-                     "duplicate_ext", (json_int_t)c->warn_duplicate_ext, "ignored_members",
-                     (json_int_t)c->warn_ignored_members, "cut_at", (json_int_t)c->cut_at);
+    return json_pack("{s:s, s:s, s:I, s:I, s:o, s:I, s:I, s:I, s:I}", "shard", c->shard_name, "captions", file,
+                     "samples", (json_int_t)c->n_samples, "rows", (json_int_t)c->n_rows, "fates",
+                     fates_json(c->fate_count), "duplicate_ext", (json_int_t)c->warn_duplicate_ext, "ignored_members",
+                     (json_int_t)c->warn_ignored_members, "cut_at", (json_int_t)c->cut_at, "blurred",
+                     (json_int_t)c->n_blurred);
 }
 
 static enum mode_status write_dali_index(const char *out, size_t shard, const char *tar, struct mode_error *err)
@@ -111,6 +115,7 @@ static void print_totals(const struct totals *t, size_t n_shards)
         if (t->fate[f]) printf("  %-16s %llu\n", mode_fate_name((enum mode_fate)f), (unsigned long long)t->fate[f]);
     if (t->duplicate_ext) printf("repeated extensions  %llu\n", (unsigned long long)t->duplicate_ext);
     if (t->ignored) printf("members ignored      %llu\n", (unsigned long long)t->ignored);
+    if (t->blurred) printf("rows with faces blurred  %llu\n", (unsigned long long)t->blurred);
     if (t->n_cut) printf("truncated shards     %llu\n", (unsigned long long)t->n_cut);
 }
 
@@ -134,6 +139,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     cwd = getcwd(NULL, 0);
     if (!cwd) return MODE_FAIL(err, MODE_E_IO, "the current folder cannot be named");
     if ((st = mode_text_keys_parse(&co.keys, &o.text_key, 1, err)) ||
+        (o.blur_faces && (st = mode_face_key_parse(&co.blur, o.blur_faces, err))) ||
         (st = mode_sources_expand(&shards, argv + 1, (size_t)n_args, cwd, err)) || (st = mode_dir_make(o.out, err)))
         goto out;
     struct shard_report r = {.verbose = o.verbose, .to_terminal = isatty(STDERR_FILENO), .n_shards = shards.n};

@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 struct options {
-    const char *init, *config, *data, *text_keys, *merges, *log, *out, *backend;
+    const char *init, *config, *data, *text_keys, *blur_faces, *merges, *log, *out, *backend;
     int64_t batch, steps, total_steps, warmup, seed, checkpoint_steps, threads;
     int64_t accumulate;
     double lr, beta1, beta2, eps, weight_decay, scale_min, scale_max, grad_clip_norm;
@@ -34,6 +34,8 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, data, "data", NULL, "SHARDS", "folder, {000..041}.tar, a::b, @list.txt"),
     MODE_OPT_STR(struct options, text_keys, "text-keys", "txt;json:caption;json:texts[]", "LIST",
                  "where captions are, in order of preference"),
+    MODE_OPT_STR(struct options, blur_faces, "blur-faces", NULL, "json:FIELD",
+                 "where the boxes of faces to blur are: json:face_bbox"),
     MERGES_OPTION(struct options, merges),
     MODE_OPT_STR(struct options, out, "out", NULL, "DIR", "the trained model: an open_clip folder"),
     MODE_OPT_STR(struct options, log, "log", NULL, "FILE", "a copy of steps.jsonl"),
@@ -208,6 +210,7 @@ static enum mode_status extract(struct mode_stream_shard *to, const struct mode_
     uint64_t kept = 0;
     enum mode_status st = mode_dir_make(dir, err);
     if (!st) st = mode_text_keys_parse(&co.keys, &o->text_keys, 1, err);
+    if (!st && o->blur_faces) st = mode_face_key_parse(&co.blur, o->blur_faces, err);
     for (size_t i = 0; !st && i < shards->n; i++) {
         struct mode_captions c = {0};
         char *path = mode_xasprintf("%s/%04zu.bin", dir, i);

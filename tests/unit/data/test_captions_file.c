@@ -17,6 +17,7 @@
 static char dir[] = "/tmp/mode-captions-XXXXXX";
 static char *file;
 
+static const struct mode_box boxes[] = {{1, 2, 3, 4}, {0, 0, 4, 5}};
 static struct mode_sample samples[3] = {
     {.image_offset = 512,
      .image_size = 100,
@@ -94,6 +95,36 @@ static void test_round_trip(void **state)
     mode_captions_clear(&c);
 }
 
+static void test_boxes(void **state)
+{
+    (void)state;
+    struct mode_error err;
+    struct mode_captions in = example(), c;
+    char *data;
+    size_t size;
+    samples[2].boxes = boxes;
+    samples[2].n_boxes = 2;
+    assert_int_equal(mode_captions_save(&in, file, &err), MODE_OK);
+    samples[2].boxes = NULL;
+    samples[2].n_boxes = 0;
+    assert_int_equal(mode_captions_load(&c, file, &err), MODE_OK);
+    assert_int_equal(c.n_boxes, 2);
+    assert_int_equal(c.n_blurred, 1);
+    assert_int_equal(mode_captions_row(&c, 0)->n_boxes, 0);
+    assert_int_equal(mode_captions_row(&c, 1)->n_boxes, 2);
+    assert_memory_equal(mode_captions_row(&c, 1)->boxes, boxes, sizeof boxes);
+    assert_string_equal(mode_captions_row(&c, 1)->caption, "x");
+    mode_captions_clear(&c);
+    /* what has boxes is not read by those who know of none, and the other way round nothing has changed */
+    assert_int_equal(mode_file_read(file, 0, &data, &size, &err), MODE_OK);
+    assert_int_equal(data[8], 2);
+    free(data);
+    assert_int_equal(mode_captions_save(&in, file, &err), MODE_OK);
+    assert_int_equal(mode_file_read(file, 0, &data, &size, &err), MODE_OK);
+    assert_int_equal(data[8], 1);
+    free(data);
+}
+
 static void test_empty_shard(void **state)
 {
     (void)state;
@@ -137,6 +168,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_boxes),
         cmocka_unit_test(test_empty_shard),
         cmocka_unit_test(test_every_flipped_bit_and_every_cut_is_noticed),
     };

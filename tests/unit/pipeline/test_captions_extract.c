@@ -496,6 +496,52 @@ static void test_selectors(void **state)
     assert_int_equal(mode_text_keys_parse(&k, list, 1, &err), MODE_E_VALUE);
 }
 
+static void test_boxes_of_faces_are_kept_with_the_sample(void **state)
+{
+    (void)state;
+    begin();
+    add_jpeg("a.jpg"); /* 40 x 30 */
+    add_text("a.json", "{\"texts\": [\"one\", \"two\"], \"face_bbox\": [[0.5, 0.5, 1, 1], [0, 0, 0.25, 0.1]]}");
+    add_jpeg("b.jpg");
+    add_text("b.json", "{\"texts\": [\"three\"], \"face_bbox\": null}");
+    add_jpeg("c.jpg");
+    add_text("c.json", "{\"texts\": [\"four\"], \"face_bbox\": [[1, 2, 3]]}");
+    add_jpeg("d.jpg");
+    add_text("d.txt", "no JSON, no faces");
+    add_jpeg("e.jpg");
+    add_text("e.txt", "a caption");
+    add_text("e.json", "{\"face_bbox\": [[1, 2, 3, 4]]}");
+    end();
+    struct heard h = {0};
+    struct mode_captions_options o = defaults();
+    o.all = true;
+    o.reject = hear;
+    o.ctx = &h;
+    struct mode_captions c = extract_ok(&o);
+    assert_int_equal(c.n_rows, 6); /* nobody asked */
+    assert_int_equal(c.n_boxes, 0);
+    mode_captions_clear(&c);
+    assert_int_equal(mode_face_key_parse(&o.blur, "json:face_bbox", &err), MODE_OK);
+    c = extract_ok(&o);
+    assert_int_equal(c.n_rows, 5);
+    assert_int_equal(c.fate_count[MODE_FATE_BAD_JSON], 1);
+    assert_int_equal(h.n, 1);
+    assert_non_null(strstr(h.why[0], "face_bbox: box 0"));
+    assert_int_equal(c.n_boxes, 5);
+    assert_int_equal(c.n_blurred, 3);
+    for (uint32_t i = 0; i < 2; i++) {
+        static const struct mode_box want[] = {{20, 15, 40, 30}, {0, 0, 10, 3}};
+        const struct mode_sample *s = mode_captions_row(&c, i);
+        assert_int_equal(s->n_boxes, 2);
+        assert_memory_equal(s->boxes, want, sizeof want);
+    }
+    assert_int_equal(mode_captions_row(&c, 3)->n_boxes, 0);
+    assert_int_equal(mode_captions_row(&c, 4)->n_boxes, 1);
+    mode_captions_clear(&c);
+    assert_int_equal(mode_face_key_parse(&o.blur, "face_bbox", &err), MODE_E_VALUE);
+    assert_int_equal(mode_face_key_parse(&o.blur, "json:a;json:b", &err), MODE_E_VALUE);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -509,6 +555,7 @@ int main(void)
         cmocka_unit_test(test_all_captions_of_a_sample_are_pairs_of_their_own),
         cmocka_unit_test(test_a_shard_changed_since_planning_is_an_error),
         cmocka_unit_test(test_selectors),
+        cmocka_unit_test(test_boxes_of_faces_are_kept_with_the_sample),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

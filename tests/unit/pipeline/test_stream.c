@@ -1,5 +1,6 @@
 /* The data stream: what is in a batch, and that it depends on the step alone. */
 #include "clip_world.h"
+#include "data/face_boxes.h"
 
 #include "base/parallel.h"
 #include "data/tokenizer.h"
@@ -48,10 +49,35 @@ static struct mode_stream_options options_of(int32_t expert)
     return o;
 }
 
-static void test_a_batch_is_the_pool_s_rows_decoded_cropped_and_tokenised(void **state)
+static const struct mode_box face = {1, 1, 9, 8};
+
+/* Copies of the captions in which every picture has a face. */
+static void add_faces(struct mode_stream_shard *shards)
 {
-    (void)state;
+    for (int i = 0; i < WORLD_SHARDS; i++) {
+        struct mode_captions c;
+        char *path = mode_xasprintf("%s.faces", world.captions[i]);
+        assert_int_equal(mode_captions_load(&c, world.captions[i], NULL), MODE_OK);
+        for (uint32_t k = 0; k < c.n_samples; k++) {
+            c.samples[k].boxes = &face;
+            c.samples[k].n_boxes = 1;
+        }
+        assert_int_equal(mode_captions_save(&c, path, NULL), MODE_OK);
+        mode_captions_clear(&c);
+        shards[i] = world.shards[i];
+        shards[i].captions = path;
+    }
+}
+
+static void check_batches(bool faces)
+{
     struct mode_stream_options o = options_of(1);
+    struct mode_stream_shard with_faces[WORLD_SHARDS];
+    if (faces) {
+        add_faces(with_faces);
+        o.shards = with_faces;
+        o.expert = MODE_POOL_ALL; /* the assignments are of the other captions */
+    }
     struct mode_stream *s = NULL;
     struct mode_batch b = {0};
     struct mode_error err = {0};
@@ -67,7 +93,7 @@ static void test_a_batch_is_the_pool_s_rows_decoded_cropped_and_tokenised(void *
         uint32_t rows[BATCH], epochs[BATCH];
         for (int i = 0; i < WORLD_SHARDS * WORLD_ROWS; i++) {
             int fine = world.fine[i / WORLD_ROWS][i % WORLD_ROWS];
-            coarse[i] = fine == 0 || fine == 3;
+            coarse[i] = faces || fine == 0 || fine == 3;
         }
         assert_int_equal(mode_pool_init(&again, WORLD_SHARDS * WORLD_ROWS, coarse, 1, 0.1, 9, NULL), MODE_OK);
         mode_pool_draw(&again, step * BATCH, BATCH, rows, epochs);
@@ -84,6 +110,7 @@ static void test_a_batch_is_the_pool_s_rows_decoded_cropped_and_tokenised(void *
             assert_int_equal(mode_tar_data_open(&tar, world.tar[shard], NULL), MODE_OK);
             const struct mode_sample *m = mode_captions_row(&c, rows[i] % WORLD_ROWS);
             assert_int_equal(mode_image_decode(&im, tar.data + m->image_offset, m->image_size, &limits, NULL), MODE_OK);
+            if (faces) assert_int_equal(mode_faces_blur(&im, &face, 1, NULL), MODE_OK);
             const struct mode_crop_draw draw = {
                 .scale_min = 0.5, .scale_max = 1.0, .seed = 9, .epoch = epochs[i], .sample = rows[i]};
             assert_int_equal(mode_preprocess_train(&o.preprocess, &im, &draw, want, NULL), MODE_OK);
@@ -101,6 +128,19 @@ static void test_a_batch_is_the_pool_s_rows_decoded_cropped_and_tokenised(void *
     mode_batch_clear(&b);
     mode_stream_close(&s);
     assert_null(s);
+    for (int i = 0; faces && i < WORLD_SHARDS; i++) free((char *)(uintptr_t)with_faces[i].captions);
+}
+
+static void test_a_batch_is_the_pool_s_rows_decoded_cropped_and_tokenised(void **state)
+{
+    (void)state;
+    check_batches(false);
+}
+
+static void test_faces_are_blurred(void **state)
+{
+    (void)state;
+    check_batches(true);
 }
 
 struct digest_one {
@@ -201,6 +241,7 @@ int main(void)
     mode_parallel_set_threads(3);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_batch_is_the_pool_s_rows_decoded_cropped_and_tokenised),
+        cmocka_unit_test(test_faces_are_blurred),
         cmocka_unit_test(test_the_number_of_threads_does_not_show),
         cmocka_unit_test(test_a_picture_that_went_bad_is_named),
         cmocka_unit_test(test_what_does_not_belong_together_is_refused),
