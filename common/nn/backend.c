@@ -10,12 +10,18 @@
 
 enum { PAGE = 4096 };
 
-static const struct mode_ops *cpu_ops(void)
+/* The cpu backend under this name where the processor can run it; "cpu": the best it can. */
+static const struct mode_ops *cpu_ops(const char *name)
 {
+    bool any = strcmp(name, "cpu") == 0;
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return &mode__cpu_avx2_ops;
+    bool fma = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    bool avx512 = fma && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+                  __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
+    if (avx512 && (any || strcmp(name, "cpu-avx512") == 0)) return &mode__cpu_avx512_ops;
+    if (fma && (any || strcmp(name, "cpu-avx2") == 0)) return &mode__cpu_avx2_ops;
 #endif
-    return &mode__cpu_plain_ops;
+    return any || strcmp(name, "cpu-plain") == 0 ? &mode__cpu_plain_ops : NULL;
 }
 
 enum mode_status mode_backend_open(struct mode_backend **be, const char *name, struct mode_error *err)
@@ -23,11 +29,11 @@ enum mode_status mode_backend_open(struct mode_backend **be, const char *name, s
     const struct mode_ops *ops = NULL;
     if (strcmp(name, "ref") == 0)
         ops = &mode__ref_ops;
-    else if (strcmp(name, "cpu") == 0)
-        ops = cpu_ops();
-    else if (strcmp(name, "cpu-plain") == 0)
-        ops = &mode__cpu_plain_ops;
+    else
+        ops = cpu_ops(name);
     *be = NULL;
+    if (!ops && (strcmp(name, "cpu-avx2") == 0 || strcmp(name, "cpu-avx512") == 0))
+        return MODE_FAIL(err, MODE_E_DEVICE, "backend \"%s\": this processor lacks those instructions", name);
     if (!ops) return MODE_FAIL(err, MODE_E_VALUE, "backend \"%s\" is unknown; expected ref or cpu", name);
     *be = mode_xcalloc(1, sizeof **be);
     (*be)->ops = ops;

@@ -55,7 +55,7 @@ void *mode__backend_work(struct mode_backend *be, size_t bytes);
 
 extern const struct mode_ops mode__ref_ops, mode__cpu_plain_ops;
 #if defined(__x86_64__)
-extern const struct mode_ops mode__cpu_avx2_ops;
+extern const struct mode_ops mode__cpu_avx2_ops, mode__cpu_avx512_ops;
 #endif
 
 #endif

@@ -88,7 +88,7 @@ static void cpu_linear(struct mode_backend *be, struct mode_tensor *y, struct mo
                          .slope = slope ? mode_f32(slope) : NULL,
                          .add = add && add->data != y->data ? mode_f32(add) : NULL};
     bool any = b || slope || e.add || act != MODE_ACT_NONE;
-    gemm_rows(be, mode_f32(y), m, n, k, (struct view){mode_f32(x), k, 1}, (struct view){mode_f32(w), 1, k},
+    gemm(be, mode_f32(y), NULL, m, n, k, (struct view){mode_f32(x), k, 1}, (struct view){mode_f32(w), 1, k},
               any ? &e : NULL, add && !e.add);
 }
 
@@ -100,7 +100,7 @@ static void cpu_linear_back(struct mode_backend *be, struct mode_tensor *dx, str
     struct epilogue e = {.times = slope ? mode_f32(slope) : NULL};
     gemm_sum(be, mode_f32(dw), db ? mode_f32(db) : NULL, m, n, k, mode_f32(dy), mode_f32(x));
     if (dx)
-        gemm_rows(be, mode_f32(dx), m, k, n, (struct view){mode_f32(dy), n, 1}, (struct view){mode_f32(w), k, 1},
+        gemm(be, mode_f32(dx), NULL, m, k, n, (struct view){mode_f32(dy), n, 1}, (struct view){mode_f32(w), k, 1},
                   slope ? &e : NULL, false);
 }
 
@@ -108,7 +108,7 @@ static void cpu_project(struct mode_backend *be, struct mode_tensor *y, const st
                         const struct mode_tensor *w)
 {
     int64_t m = x->dim[0], k = x->dim[1], n = w->dim[1];
-    gemm_rows(be, mode_f32(y), m, n, k, (struct view){mode_f32(x), k, 1}, (struct view){mode_f32(w), n, 1}, NULL,
+    gemm(be, mode_f32(y), NULL, m, n, k, (struct view){mode_f32(x), k, 1}, (struct view){mode_f32(w), n, 1}, NULL,
               false);
 }
 
@@ -117,7 +117,7 @@ static void cpu_project_back(struct mode_backend *be, struct mode_tensor *dx, st
 {
     int64_t m = x->dim[0], k = x->dim[1], n = w->dim[1];
     gemm_sum(be, mode_f32(dw), NULL, m, k, n, mode_f32(x), mode_f32(dy));
-    gemm_rows(be, mode_f32(dx), m, k, n, (struct view){mode_f32(dy), n, 1}, (struct view){mode_f32(w), 1, n}, NULL,
+    gemm(be, mode_f32(dx), NULL, m, k, n, (struct view){mode_f32(dy), n, 1}, (struct view){mode_f32(w), 1, n}, NULL,
               false);
 }
 

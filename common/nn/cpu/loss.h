@@ -71,7 +71,7 @@ static void cpu_contrastive(struct mode_backend *be, double *loss, struct mode_t
     int64_t n = a->dim[0], e = a->dim[1];
     struct contrastive c = {.n = n, .s = mode_f32(work), .scale = expf(mode_f32(logit_scale)[0])};
     double total = 0, slope = 0;
-    gemm_rows(be, c.s, n, n, e, (struct view){mode_f32(a), e, 1}, (struct view){mode_f32(b), 1, e}, NULL, false);
+    gemm(be, c.s, NULL, n, n, e, (struct view){mode_f32(a), e, 1}, (struct view){mode_f32(b), 1, e}, NULL, false);
     c.row_loss = mode__backend_work(be, (size_t)n * (2 * sizeof(double) + 2 * sizeof(float)));
     c.row_slope = c.row_loss + n;
     c.row = (float *)(c.row_slope + n);
@@ -83,8 +83,8 @@ static void cpu_contrastive(struct mode_backend *be, double *loss, struct mode_t
     mode_parallel_for(n, loss_gradient_row, &c);
     for (int64_t i = 0; i < n; i++) slope += c.row_slope[i];
     mode_f32(dlogit_scale)[0] += (float)slope;
-    gemm_rows(be, mode_f32(da), n, e, n, (struct view){c.s, n, 1}, (struct view){mode_f32(b), e, 1}, NULL, false);
-    gemm_rows(be, mode_f32(db), n, e, n, (struct view){c.s, 1, n}, (struct view){mode_f32(a), e, 1}, NULL, false);
+    gemm(be, mode_f32(da), NULL, n, e, n, (struct view){c.s, n, 1}, (struct view){mode_f32(b), e, 1}, NULL, false);
+    gemm(be, mode_f32(db), NULL, n, e, n, (struct view){c.s, 1, n}, (struct view){mode_f32(a), e, 1}, NULL, false);
 }
 
 #endif
