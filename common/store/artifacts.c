@@ -519,7 +519,7 @@ bool mode_store_blob_exists(struct mode_store *s, const char *digest, uint64_t s
 
 /* ---- upkeep ---- */
 
-static int64_t newest_mtime(const char *path, int depth)
+int64_t mode_store_newest_mtime(const char *path, int depth)
 {
     struct stat sb;
     if (lstat(path, &sb) != 0) return INT64_MAX; /* vanished: not ours to remove */
@@ -528,7 +528,7 @@ static int64_t newest_mtime(const char *path, int depth)
     for (struct dirent *e; d && (e = readdir(d)) != NULL;) {
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
         char *child = mode_path_join(path, e->d_name);
-        int64_t t = newest_mtime(child, depth - 1);
+        int64_t t = mode_store_newest_mtime(child, depth - 1);
         if (t != INT64_MAX && t > newest) newest = t;
         free(child);
     }
@@ -548,7 +548,7 @@ enum mode_status mode_store_sweep_tmp(struct mode_store *s, uint64_t min_age_s, 
     for (struct dirent *e; !st && (e = readdir(d)) != NULL;) {
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
         char *p = mode_path_join(s->tmp, e->d_name);
-        int64_t t = newest_mtime(p, 3);
+        int64_t t = mode_store_newest_mtime(p, 3);
         if (t != INT64_MAX && t + (int64_t)min_age_s <= now.tv_sec) {
             st = mode_dir_remove(p, err);
             n += st == MODE_OK;

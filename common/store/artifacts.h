@@ -119,6 +119,12 @@ enum mode_status mode_store_checkpoint_latest(struct mode_store *store, char **p
                                               struct mode_error *err);
 /* Remove all checkpoints of a task (it is committed). */
 enum mode_status mode_store_checkpoint_remove(struct mode_store *store, const char *key, struct mode_error *err);
+/* Remove the checkpoints of committed tasks, and of tasks that wanted(ctx, key) denies and nobody has written for
+ * min_age_s seconds: until then the same work may be asked for again. Killed at any instant it leaves whole folders or
+ * none, and litter in tmp/. *removed: how many tasks' checkpoints. */
+enum mode_status mode_store_checkpoint_sweep(struct mode_store *store, uint64_t *removed,
+                                             bool (*wanted)(void *ctx, const char *key), void *ctx, uint64_t min_age_s,
+                                             struct mode_error *err);
 
 /* ---- upkeep ---- */
 /* Remove what was left in tmp/ and not touched for min_age_s seconds; *removed (may be NULL) counts entries.

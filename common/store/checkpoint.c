@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define SUFFIX ".manifest"
@@ -249,5 +250,38 @@ enum mode_status mode_store_checkpoint_remove(struct mode_store *s, const char *
     char *dir = mode_store_path(s, "ckpt", key);
     enum mode_status st = mode_dir_remove(dir, err);
     free(dir);
+    return st;
+}
+
+enum mode_status mode_store_checkpoint_sweep(struct mode_store *s, uint64_t *removed,
+                                             bool (*wanted)(void *ctx, const char *key), void *ctx, uint64_t min_age_s,
+                                             struct mode_error *err)
+{
+    enum mode_status st = MODE_OK;
+    char *root = mode_store_path(s, "ckpt", "");
+    DIR *d = opendir(root);
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    *removed = 0;
+    if (!d && errno != ENOENT) st = mode_store_fail(err, errno, root, "be read");
+    for (struct dirent *e; d && !st && (e = readdir(d)) != NULL;) {
+        if (!mode_key_valid(e->d_name)) continue;
+        char *dir = mode_store_path(s, "ckpt", e->d_name);
+        bool done = mode_store_commit_exists(s, e->d_name);
+        int64_t t = done ? 0 : mode_store_newest_mtime(dir, 4);
+        if (done || (!wanted(ctx, e->d_name) && t != INT64_MAX && t + (int64_t)min_age_s <= now.tv_sec)) {
+            /* out of sight in one step, then at leisure: a killed sweep leaves no half checkpoint to stumble over */
+            char *aside = mode_xasprintf("%s/ckpt-%s-%ld", s->tmp, e->d_name, (long)getpid());
+            if (rename(dir, aside) == 0) {
+                ++*removed;
+                st = mode_dir_remove(aside, err);
+            } else if (errno != ENOENT)
+                st = mode_store_fail(err, errno, dir, "be removed");
+            free(aside);
+        }
+        free(dir);
+    }
+    if (d) closedir(d);
+    free(root);
     return st;
 }

@@ -26,6 +26,8 @@ struct mode_store {
 /* "<root>/<folder>/<name>"; malloc'd */
 char *mode_store_path(const struct mode_store *s, const char *folder, const char *name);
 void mode_store_tick(struct mode_store *s);
+/* Latest modification (seconds since 1970) of a path and what is below it to that depth; INT64_MAX: it vanished. */
+int64_t mode_store_newest_mtime(const char *path, int depth);
 /* The sentence for a failed call: doing = "be written". Full disk, limits and permissions get their own
  * words. */
 enum mode_status mode_store_fail(struct mode_error *err, int e, const char *path, const char *doing);

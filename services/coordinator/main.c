@@ -33,6 +33,8 @@ static const struct mode_option table[] = {
     MODE_OPT_INT(struct server_options, heartbeat_ms, "heartbeat-ms", "3000", "MS", "how often workers report"),
     MODE_OPT_INT(struct server_options, lease_ms, "lease-ms", "30000", "MS",
                  "silence after which a task is given to another"),
+    MODE_OPT_INT(struct server_options, keep_checkpoints_s, "keep-checkpoints-s", "86400", "S",
+                 "how long checkpoints stay that no run wants any more (cancelled, replaced by another spec)"),
     MODE_OPT_END};
 
 /* Where HTTP is on it needs no key, unlike the admin port between machines. */
@@ -107,6 +109,7 @@ int main(int argc, char **argv)
         st = MODE_FAIL(&err, MODE_E_CONFIG,
                        "--lease-ms must be at least four times --heartbeat-ms (at least 50) and at "
                        "most an hour");
+    if (!st && o.keep_checkpoints_s < 0) st = MODE_FAIL(&err, MODE_E_CONFIG, "--keep-checkpoints-s is negative");
     if (st || check) {
         if (!st) st = healthcheck(&o, &err);
         if (st) fprintf(stderr, "mode-coordinator: %s\n", err.text);

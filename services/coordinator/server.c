@@ -18,6 +18,7 @@
 
 #define MESSAGES_A_TURN    256
 #define FIRST_REDIS_WAIT_S 3.0
+#define SWEEP_MS           3600000
 
 int64_t server_now_ms(void)
 {
@@ -192,6 +193,26 @@ static enum mode_status first_allow_list(struct server *s, const struct server_o
     return s->allow_list ? mode_net_allow(s->net, s->allow_list, err) : MODE_OK;
 }
 
+static bool is_wanted(void *server, const char *key)
+{
+    const struct core *c = &((struct server *)server)->core;
+    uint32_t t = core_find_task(c, key);
+    return t != CORE_NONE && c->task[t].wanted > 0;
+}
+
+/* Nobody writes to what this removes: a committed task's checkpoints are never read again, and for one that no run
+ * wants no worker has a lease. */
+static void sweep_checkpoints(struct server *s, int64_t now_ms)
+{
+    uint64_t n;
+    struct mode_error err = {0};
+    if (now_ms < s->sweep_ms) return;
+    s->sweep_ms = now_ms + SWEEP_MS;
+    if (mode_store_checkpoint_sweep(s->store, &n, is_wanted, s, (uint64_t)s->keep_checkpoints_s, &err))
+        mode_log_failure("sweep", &err);
+    if (n) mode_log_info("swept", "checkpoints of %llu tasks that nobody wants any more", (unsigned long long)n);
+}
+
 /* What SIGHUP asks for. A list that cannot be read leaves the old one in force. */
 static void read_allow_list_again(struct server *s)
 {
@@ -209,7 +230,7 @@ enum mode_status server_open(struct server *s, const struct server_options *o, s
 {
     enum mode_status st;
     struct core_options options = CORE_OPTIONS_DEFAULT;
-    *s = (struct server){.http_fd = -1, .started_s = mode_clock_s()};
+    *s = (struct server){.http_fd = -1, .started_s = mode_clock_s(), .keep_checkpoints_s = o->keep_checkpoints_s};
     signal(SIGPIPE, SIG_IGN); /* a peer that is gone is an error to be handled, not a death */
     signal(SIGHUP, SIG_IGN);  /* until there is a list to read again */
     options.heartbeat_ms = (uint32_t)o->heartbeat_ms;
@@ -330,6 +351,7 @@ enum mode_status server_run(struct server *s, struct mode_error *err)
         if (!st) st = server_redis_tick(s, server_now_ms(), err);
         server_settle(s);
         http_run(s);
+        sweep_checkpoints(s, server_now_ms());
         if (!st && s->stale)
             st = MODE_FAIL(err, MODE_E_TEMP, "another coordinator has taken over this workspace (its epoch is higher)");
     }

@@ -17,7 +17,7 @@ struct MHD_Daemon;
 
 struct server_options {
     const char *workspace, *worker_endpoint, *admin_endpoint, *redis_url, *key_dir, *allow_list, *http;
-    int64_t heartbeat_ms, lease_ms;
+    int64_t heartbeat_ms, lease_ms, keep_checkpoints_s;
     const struct plan_world *world; /* NULL = server_world */
 };
 
@@ -43,8 +43,9 @@ struct server {
     bool redis_seen; /* was connected once: a changed run_id means that it may have forgotten */
     bool restoring;  /* loading runs at the start: ask Redis what it remembers */
     bool stop, stale;
-    char *allow_list;  /* NULL = no TCP port */
-    bool keys_changed; /* the list was read again: a connected peer may not be in it any more */
+    char *allow_list;                     /* NULL = no TCP port */
+    bool keys_changed;                    /* the list was read again: a connected peer may not be in it any more */
+    int64_t keep_checkpoints_s, sweep_ms; /* when the next sweep of ckpt/ is due */
     int64_t redis_retry_ms, redis_pause_ms, redis_ping_ms;
     double started_s;
     char redis_problem[400];    /* "" = none */

@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "msg/place.h"
 
+#include <dirent.h>
 #include <jansson.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -92,7 +93,8 @@ static int be_coordinator(const char *root)
 {
     struct mode_error err = {0};
     struct server *s = calloc(1, sizeof *s);
-    struct server_options o = {.workspace = root, .heartbeat_ms = 100, .lease_ms = 2000, .world = &fake_world};
+    struct server_options o = {
+        .workspace = root, .heartbeat_ms = 100, .lease_ms = 2000, .keep_checkpoints_s = 0, .world = &fake_world};
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     mode_log_open("coordinator");
     mode_log_set_level(getenv("MODE_TEST_LOG") ? MODE_LOG_INFO : MODE_LOG_ERROR);
@@ -618,6 +620,45 @@ static void test_bad_input_ends_the_run_with_its_reason(void **state)
     tear_down(f);
 }
 
+/* A checkpoint of a task that is done, or that no run wants, is gone after a start; that of a task of an unfinished run
+ * stays. */
+static void test_checkpoints_are_swept_at_the_start(void **state)
+{
+    (void)state;
+    struct fake *f = set_up();
+    struct summary s;
+    struct mode_error err = {0};
+    int status;
+    char *text = spec_text("six", "paper", "1e-3"), *tasks = mode_path_join(f->root, "tasks"), *dir,
+         stray[MODE_DIGEST_HEX], done[MODE_DIGEST_HEX] = "", wanted[MODE_DIGEST_HEX] = "";
+    assert_true(submit(f, text));
+    work(f, &s, "six", 1);
+    stop(&f->coordinator, SIGKILL, &status);
+    DIR *d = opendir(tasks); /* what was planned so far */
+    for (struct dirent *e; (e = readdir(d)) != NULL;)
+        if (mode_key_valid(e->d_name))
+            snprintf(mode_store_commit_exists(f->store, e->d_name) ? done : wanted, MODE_DIGEST_HEX, "%.64s",
+                     e->d_name);
+    closedir(d);
+    assert_true(done[0] && wanted[0]);
+    mode_digest_bytes("stray", 5, stray);
+    const char *const keys[] = {done, wanted, stray};
+    for (int k = 0; k < 3; k++) {
+        assert_int_equal(mode_store_checkpoint_dir(f->store, &dir, keys[k], 1, &err), MODE_OK);
+        free(dir);
+    }
+    start_coordinator(f);
+    work(f, &s, "six", f->executed + 1);
+    for (int k = 0; k < 3; k++) {
+        dir = mode_xasprintf("%s/ckpt/%s", f->root, keys[k]);
+        assert_int_equal(mode_file_exists(dir), k == 1);
+        free(dir);
+    }
+    free(tasks);
+    free(text);
+    tear_down(f);
+}
+
 /* What was given up before a restart is still given up after it: the run ends, and nobody waits for that task. */
 static void test_given_up_is_remembered_over_a_restart(void **state)
 {
@@ -660,6 +701,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_killed_coordinator_goes_on),
         cmocka_unit_test(test_redis_killed_and_wiped_costs_nothing),
         cmocka_unit_test(test_bad_input_ends_the_run_with_its_reason),
+        cmocka_unit_test(test_checkpoints_are_swept_at_the_start),
         cmocka_unit_test(test_given_up_is_remembered_over_a_restart),
         cmocka_unit_test(test_wrong_spec_is_refused_in_a_sentence),
     };

@@ -549,6 +549,57 @@ static void test_checkpoints_are_whole_newest_first_and_fenced(void **state)
     expect_latest(f, key, NULL, 0);
 }
 
+static bool is_key(void *ctx, const char *key)
+{
+    return strcmp(ctx, key) == 0;
+}
+
+/* Everything of a task's checkpoints was last touched so long ago. */
+static void make_old(const struct fixture *f, const char *key, long seconds)
+{
+    char *line = mode_xasprintf("find '%s/ckpt/%s' -exec touch -d '%ld seconds ago' {} +", f->dir, key, seconds);
+    assert_int_equal(system(line), 0);
+    free(line);
+}
+
+static void test_checkpoints_that_nobody_wants_are_swept(void **state)
+{
+    struct fixture *f = *state;
+    enum { DONE, WANTED, OLD, YOUNG, N };
+    static const bool stays[N] = {[WANTED] = true, [YOUNG] = true};
+    char key[N][MODE_DIGEST_HEX];
+    bool created;
+    uint64_t n;
+    for (int i = 0; i < N; i++) {
+        key_of(key[i], 20 + i);
+        checkpoint(f, key[i], 7, "step-10", "a", MODE_OK);
+        checkpoint(f, key[i], 8, "step-20", "b", MODE_E_STOPPED);
+        make_old(f, key[i], i == YOUNG ? 30 : 5000);
+    }
+    Mode__Commit c = MODE__COMMIT__INIT;
+    c.key = key[DONE];
+    c.service = c.worker = (char *)"train";
+    assert_int_equal(mode_store_commit_create(f->store, &created, NULL, &c, &f->err), MODE_OK);
+    assert_int_equal(mode_store_checkpoint_sweep(f->store, &n, is_key, key[WANTED], 1000, &f->err), MODE_OK);
+    assert_int_equal(n, 2);
+    for (int i = 0; i < N; i++) {
+        char *dir = mode_xasprintf("%s/ckpt/%s", f->dir, key[i]);
+        assert_int_equal(mode_file_exists(dir), stays[i]);
+        free(dir);
+    }
+    expect_latest(f, key[YOUNG], "/0000000000000007/step-10", 0);
+    /* one file was written lately: somebody is at work there */
+    char *fresh = mode_xasprintf("%s/ckpt/%s/0000000000000008/step-20/state", f->dir, key[YOUNG]);
+    make_old(f, key[YOUNG], 5000);
+    write_file(fresh, "c", 1);
+    assert_int_equal(mode_store_checkpoint_sweep(f->store, &n, is_key, key[WANTED], 1000, &f->err), MODE_OK);
+    assert_int_equal(n, 0);
+    make_old(f, key[YOUNG], 5000);
+    assert_int_equal(mode_store_checkpoint_sweep(f->store, &n, is_key, key[WANTED], 1000, &f->err), MODE_OK);
+    assert_int_equal(n, 1);
+    free(fresh);
+}
+
 static void test_torn_manifests_do_not_count(void **state)
 {
     struct fixture *f = *state;
@@ -605,6 +656,7 @@ int main(void)
         T(test_a_file_size_limit_is_a_sentence_and_tears_nothing),
         T(test_epochs_never_repeat),
         T(test_checkpoints_are_whole_newest_first_and_fenced),
+        T(test_checkpoints_that_nobody_wants_are_swept),
         T(test_torn_manifests_do_not_count),
         T(test_the_store_has_one_identity),
     };
