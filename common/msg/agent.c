@@ -205,6 +205,8 @@ static void send_hello(struct agent *a, double now)
     h.held = held;
     h.has_pid = 1;
     h.pid = (uint64_t)getpid();
+    h.has_incarnation = c->incarnation != 0;
+    h.incarnation = c->incarnation;
     e.hello = &h;
     send_body(a, &e);
     a->hello_sent = now;

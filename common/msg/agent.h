@@ -10,6 +10,7 @@ struct mode_agent_config {
     const char *word, *argv0, *workspace;
     const char *name, *node; /* who we are, for people */
     struct mode_endpoint coordinator;
+    uint64_t incarnation; /* 0 = none; see Hello */
     int slots, threads;
     double grace_s;     /* how long running tasks may take to stop after SIGTERM */
     double idle_exit_s; /* exit after so long without a task; 0 = never */

@@ -21,7 +21,7 @@
 
 struct options {
     const char *coordinator, *workspace, *key_dir, *key_name, *server_key, *name, *node, *health_file;
-    int64_t slots, threads;
+    int64_t slots, threads, incarnation;
     double grace, idle_exit;
 };
 
@@ -37,6 +37,9 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, server_key, "server-key", NULL, "FILE",
                  "the coordinator's public key; else server.pub in the key folder"),
     MODE_OPT_STR(struct options, name, "name", NULL, "NAME", "what people see; else service@node/pid"),
+    MODE_OPT_INT(struct options, incarnation, "incarnation", "0", "N",
+                 "of a worker that is started again under the same --name: one with a higher number takes the\n"
+                 "place of the dead one at once, which else keeps its tasks until the lease is over"),
     MODE_OPT_STR(struct options, node, "node", NULL, "NAME", "machine; else the host name"),
     MODE_OPT_INT(struct options, slots, "slots", "1", "N", "tasks at a time, each in a process of its own (1 to 64)"),
     MODE_OPT_INT(struct options, threads, "threads", "0", "N", "threads of each; 0 = as many as processors"),
@@ -98,6 +101,7 @@ static enum mode_status check(const struct options *o, struct mode_error *err)
         return MODE_FAIL(err, MODE_E_USAGE, "--slots: %lld is out of range, expected 1 to %d", (long long)o->slots,
                          MODE_WIRE_MAX_SLOTS);
     if (o->threads < 0 || o->threads > 1024) return MODE_FAIL(err, MODE_E_USAGE, "--threads: expected 0 to 1024");
+    if (o->incarnation < 0) return MODE_FAIL(err, MODE_E_USAGE, "--incarnation: expected 0 or more");
     if (!(o->grace >= 0 && o->grace <= 86400))
         return MODE_FAIL(err, MODE_E_USAGE, "--grace: expected 0 to 86400 seconds");
     if (!(o->idle_exit >= 0)) return MODE_FAIL(err, MODE_E_USAGE, "--idle-exit: expected 0 or more seconds");
@@ -145,6 +149,7 @@ static int run(const char *word, const char *argv0, const struct options *o, con
                                                            .key_dir = o->key_dir,
                                                            .key_name = o->key_name,
                                                            .server_pub = o->server_key},
+                                           .incarnation = (uint64_t)o->incarnation,
                                            .slots = (int)o->slots,
                                            .threads = (int)o->threads,
                                            .grace_s = o->grace,

@@ -370,6 +370,19 @@ static void on_tick(struct core *c, int64_t now)
         if (c->worker[w].session[0] && now - c->worker[w].heard_ms > c->opt.lease_ms) remove_worker(c, w);
 }
 
+/* Its process is dead, says whoever started the next one: what it held need not wait for the lease. It may have
+ * committed before it died, so the store is asked first, as after any silence. */
+static void replaced(struct core *c, uint32_t w)
+{
+    for (uint32_t i = 0; i < c->n_active; i++) {
+        uint32_t t = c->active[i];
+        if (c->task[t].state != CORE_LEASED || c->task[t].worker != w || c->task[t].checking) continue;
+        c->task[t].checking = true;
+        act(c, CORE_ACT_CHECK, t);
+    }
+    remove_worker(c, w);
+}
+
 static void on_hello(struct core *c, const struct core_event *e, int64_t now)
 {
     uint32_t w = core_find_worker(c, e->session), slot = CORE_NONE;
@@ -377,8 +390,11 @@ static void on_hello(struct core *c, const struct core_event *e, int64_t now)
         for (uint32_t i = 0; i < c->n_workers; i++) {
             const struct core_worker *x = &c->worker[i];
             if (x->session[0] && strcmp(x->name, e->name) == 0) {
-                act_session(c, CORE_ACT_NAME_TAKEN, e->session, "", 0);
-                return;
+                if (!x->incarnation || e->incarnation <= x->incarnation) {
+                    act_session(c, CORE_ACT_NAME_TAKEN, e->session, "", 0);
+                    return;
+                }
+                replaced(c, i);
             }
             if (!x->session[0]) slot = i;
         }
@@ -393,6 +409,7 @@ static void on_hello(struct core *c, const struct core_event *e, int64_t now)
                                             .node = mode_xstrdup(e->node),
                                             .build = mode_xstrdup(e->build),
                                             .slots = e->n,
+                                            .incarnation = e->incarnation,
                                             .since_ms = now};
         snprintf(c->worker[w].session, sizeof c->worker[w].session, "%s", e->session);
     }

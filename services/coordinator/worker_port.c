@@ -181,6 +181,7 @@ static void on_hello(struct server *s, const Mode__Hello *h)
                            .node = h->node,
                            .build = h->build,
                            .n = h->slots,
+                           .incarnation = h->has_incarnation ? h->incarnation : 0,
                            .held = lease,
                            .n_held = h->n_held < SERVER_MAX_HELD ? h->n_held : SERVER_MAX_HELD};
     core_handle(&s->core, &e, server_now_ms());

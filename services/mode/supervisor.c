@@ -34,6 +34,7 @@ struct child {
     double started_s, start_at_s, pause_s;
     int deaths; /* quick ones in a row */
     unsigned starts;
+    int64_t incarnation; /* of the latest start: higher each time, also than those of an earlier supervisor */
 };
 
 struct supervisor {
@@ -104,6 +105,9 @@ static void add_worker(struct supervisor *s, const char *kind, int i)
     struct child *c = add_child(s, i ? mode_xasprintf("%s-%d", kind, i + 1) : mode_xstrdup(kind));
     add_arg(c, mode_xasprintf("%s/mode-%s", s->o->bin, kind));
     add_arg(c, mode_xasprintf("--workspace=%s", s->o->workspace)); /* so that ps tells whose it is */
+    char host[128] = "localhost";
+    gethostname(host, sizeof host - 1);
+    add_arg(c, mode_xasprintf("--name=%s@%s", c->name, host)); /* the same after every start */
 }
 
 static void add_redis(struct supervisor *s)
@@ -148,6 +152,8 @@ static void start(struct supervisor *s, struct child *c)
     sigset_t all, before;
     c->started_s = mode_clock_s();
     c->starts++;
+    int64_t wall = mode_clock_wall_ms();
+    c->incarnation = wall > c->incarnation ? wall : c->incarnation + 1;
     sigfillset(&all); /* a SIGTERM between fork and exec must end the child, not run our handler in it */
     sigprocmask(SIG_SETMASK, &all, &before);
     if ((c->pid = fork()) == 0)
@@ -165,6 +171,8 @@ static void start(struct supervisor *s, struct child *c)
         if (getppid() != parent) _exit(1);
         char *health = mode_xasprintf("%s/%s.health", s->place, c->name);
         setenv("MODE_HEALTH_FILE", health, 1);
+        char *incarnation = mode_xasprintf("%lld", (long long)c->incarnation);
+        setenv("MODE_INCARNATION", incarnation, 1);
         int log = open(c->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644),
             null = open("/dev/null", O_RDONLY | O_CLOEXEC);
         if (log < 0 || null < 0) _exit(73);

@@ -10,7 +10,7 @@ bin=$1
 . "$(dirname "$0")/../tools/service-lib.sh"
 need_models
 SEED_STEPS=150 TOTAL_STEPS=200
-export MODE_HEARTBEAT_MS=500 MODE_LEASE_MS=4000 # an agent that was killed is missed after its lease: 4 s are enough here
+AGAIN_S=12 # an agent that was killed is back, and its task handed out again, long before its lease of 30 s is over
 
 for w in calm storm; do
     corpus "$work/$w" 600 60
@@ -74,8 +74,12 @@ both() { # kind: its compute process, then its agent, each while it holds a task
     hold "$1" "$child"
     wait_for "the task of $1 to be tried again" has_started "$1" "$before"
     old=$(pid_of "$1")
+    before=$(starts "$1") t=$(date +%s)
     hit "$1"
     wait_for "$1 to be started again" is_back "$1" "$old"
+    wait_for "the task of $1 to be handed out again" has_started "$1" "$before"
+    t=$(($(date +%s) - t))
+    [ $t -le $AGAIN_S ] || fail "the task of $1 waited $t s after its agent was killed"
 }
 down_and_back() { # coordinator or redis
     old=$(pid_of "$1")

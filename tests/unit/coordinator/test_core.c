@@ -31,6 +31,21 @@ static void say(struct core *c, enum core_event_type type, const char *session, 
     core_handle(c, &(struct core_event){.type = type, .session = session, .n = n, .key = ""}, now);
 }
 
+static void hello_as(struct core *c, const char *session, const char *name, uint64_t incarnation, int64_t now)
+{
+    core_handle(c,
+                &(struct core_event){.type = CORE_EV_HELLO,
+                                     .session = session,
+                                     .service = "embed",
+                                     .code = "v",
+                                     .name = name,
+                                     .node = "n",
+                                     .build = "v",
+                                     .incarnation = incarnation,
+                                     .n = 1},
+                now);
+}
+
 static void hello(struct core *c, const char *session, const char *name, uint32_t slots, int64_t now)
 {
     core_handle(c,
@@ -290,9 +305,70 @@ static void test_held_lease_survives_a_restart(void **state)
     }
 }
 
+/* A worker that was started again says so: what its dead predecessor held is free at once, and only that. */
+static void test_next_incarnation_frees_the_leases_of_the_dead_one(void **state)
+{
+    (void)state;
+    for (int committed = 0; committed < 2; committed++) { /* it may have got that far before it died */
+        struct core c;
+        begin(&c, false, false);
+        want(&c, key_a, 0, false, 0);
+        hello_as(&c, session_1, "w", 5, 10);
+        say(&c, CORE_EV_CREDIT, session_1, 1, 10);
+        uint64_t old = c.task[0].fence;
+        core_actions_clear(&c);
+        hello_as(&c, session_2, "w", 6, 20);
+        assert_non_null(find(&c, CORE_ACT_CHECK));
+        assert_null(find(&c, CORE_ACT_NAME_TAKEN));
+        assert_int_equal(core_find_worker(&c, session_1), CORE_NONE);
+        about(&c, CORE_EV_CHECKED, "", key_a, old, committed, 0, 20);
+        if (committed) {
+            assert_int_equal(c.task[0].state, CORE_COMMITTED);
+            core_clear(&c);
+            continue;
+        }
+        assert_int_equal(c.task[0].state, CORE_READY);
+        say(&c, CORE_EV_CREDIT, session_2, 1, 21);
+        assert_int_equal(c.task[0].state, CORE_LEASED);
+        assert_true(c.task[0].fence > old);
+        /* the dead one was not dead: nothing that it says of its old attempt changes anything */
+        core_actions_clear(&c);
+        about(&c, CORE_EV_FAIL, session_1, key_a, old, false, CORE_FAIL_INPUT, 30);
+        assert_non_null(find(&c, CORE_ACT_UNKNOWN_SESSION));
+        hello_as(&c, session_1, "w", 5, 31);
+        assert_non_null(find(&c, CORE_ACT_NAME_TAKEN));
+        core_actions_clear(&c);
+        about(&c, CORE_EV_FAIL, session_2, key_a, old, false, CORE_FAIL_INPUT, 32);
+        assert_int_equal(find(&c, CORE_ACT_ACK)->verdict, CORE_STALE);
+        assert_int_equal(c.task[0].state, CORE_LEASED);
+        core_clear(&c);
+    }
+}
+
+static void test_a_name_is_not_taken_over_without_proof(void **state)
+{
+    (void)state;
+    static const uint64_t pair[][2] = {{0, 0}, {0, 9}, {5, 5}, {5, 4}, {5, 0}}; /* first, second */
+    for (size_t i = 0; i < sizeof pair / sizeof *pair; i++) {
+        struct core c;
+        begin(&c, false, false);
+        want(&c, key_a, 0, false, 0);
+        hello_as(&c, session_1, "w", pair[i][0], 10);
+        say(&c, CORE_EV_CREDIT, session_1, 1, 10);
+        hello_as(&c, session_2, "w", pair[i][1], 20);
+        assert_non_null(find(&c, CORE_ACT_NAME_TAKEN));
+        assert_null(find(&c, CORE_ACT_CHECK));
+        assert_int_equal(core_find_worker(&c, session_2), CORE_NONE);
+        assert_int_equal(c.task[0].state, CORE_LEASED);
+        core_clear(&c);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_next_incarnation_frees_the_leases_of_the_dead_one),
+        cmocka_unit_test(test_a_name_is_not_taken_over_without_proof),
         cmocka_unit_test(test_hands_out_no_more_than_the_credit),
         cmocka_unit_test(test_done_only_when_the_commit_exists),
         cmocka_unit_test(test_three_crashes_are_the_end_and_input_errors_at_once),
