@@ -244,7 +244,7 @@ out:
 }
 
 void mode_compute_run(struct mode_compute_end *end, struct mode_store *store, const char *word, mode_work_fn *work,
-                      const struct mode_compute_job *task, struct mode_job_page *page)
+                      const struct mode_compute_job *task, struct mode_job_page *page, struct mode_job_kept *kept)
 {
     struct mode_error err = {0}, ignored;
     struct mode_job job;
@@ -252,6 +252,7 @@ void mode_compute_run(struct mode_compute_end *end, struct mode_store *store, co
     double began = mode_clock_s();
     *end = (struct mode_compute_end){.fence = task->fence};
     mode_job_init(&job, page);
+    if (kept) job.kept = kept;
     atomic_store(&page->done, 0);
     atomic_store(&page->total, 0);
     page->unit[0] = '\0';
@@ -279,6 +280,7 @@ int mode_compute_main(const char *word, mode_work_fn *work, int argc, char **arg
     struct mode_store *store;
     struct mode_compute_job task;
     struct mode_compute_end end;
+    struct mode_job_kept kept = {0};
     sigset_t none;
     if (argc != 7) {
         fprintf(stderr, "mode-%s: %s is for internal use\n", word, MODE_COMPUTE_FLAG);
@@ -305,9 +307,10 @@ int mode_compute_main(const char *word, mode_work_fn *work, int argc, char **arg
         ssize_t n = recv(sock, &task, sizeof task, 0);
         if (n < 0 && errno == EINTR) continue;
         if (n != (ssize_t)sizeof task) break; /* the agent closed its end */
-        mode_compute_run(&end, store, word, work, &task, page);
+        mode_compute_run(&end, store, word, work, &task, page, &kept);
         if (send(sock, &end, sizeof end, MSG_NOSIGNAL) != (ssize_t)sizeof end) break;
     }
+    mode_job_drop(&kept);
     mode_store_close(&store);
     munmap(page, sizeof *page);
     close(sock);

@@ -14,12 +14,30 @@
 
 void mode_job_init(struct mode_job *job, struct mode_job_page *page)
 {
-    *job = (struct mode_job){.page = page};
+    *job = (struct mode_job){.page = page, .kept = &job->kept_here};
     MODE_ASSERT(pthread_mutex_init(&job->lock, NULL) == 0);
+}
+
+void mode_job_drop(struct mode_job_kept *kept)
+{
+    if (kept->drop) kept->drop(kept->what);
+    *kept = (struct mode_job_kept){0};
+}
+
+void *mode_job_kept(const struct mode_job *job)
+{
+    return job->kept->what;
+}
+
+void mode_job_keep(struct mode_job *job, void *kept, void (*drop)(void *kept))
+{
+    mode_job_drop(job->kept);
+    *job->kept = (struct mode_job_kept){kept, drop};
 }
 
 void mode_job_clear(struct mode_job *job)
 {
+    mode_job_drop(&job->kept_here);
     for (size_t i = 0; i < job->n_inputs; i++) {
         free(job->inputs[i].name);
         free(job->inputs[i].path);

@@ -54,6 +54,12 @@ void mode_job_count_reject(struct mode_job *job, const char *reason, uint64_t n)
 /* JSON object text stored with the commit. */
 void mode_job_note(struct mode_job *job, const char *json);
 
+/* What the work function keeps for the next task of its process, such as a loaded model; NULL at first. It must not
+ * show in any output: whether it is there depends on where tasks ran before. `drop` is called when something else is
+ * kept, and at the end. */
+void *mode_job_kept(const struct mode_job *job);
+void mode_job_keep(struct mode_job *job, void *kept, void (*drop)(void *kept));
+
 typedef enum mode_status mode_work_fn(struct mode_job *job, struct mode_error *err);
 
 #endif

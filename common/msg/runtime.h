@@ -58,7 +58,13 @@ struct mode_job_reject {
     uint64_t n;
 };
 
+struct mode_job_kept { /* outlives the job, dies with the process */
+    void *what;
+    void (*drop)(void *what);
+};
+
 struct mode_job {
+    struct mode_job_kept *kept, kept_here; /* kept: of the process, or kept_here in a local run */
     const uint8_t *request;
     size_t request_size;
     struct mode_job_input_file *inputs;
@@ -84,15 +90,17 @@ struct mode_job {
 /* ---- job.c ---- */
 void mode_job_init(struct mode_job *job, struct mode_job_page *page);
 void mode_job_clear(struct mode_job *job);
+void mode_job_drop(struct mode_job_kept *kept);
 /* Link path as the input of that name below job->in_dir. Names like "captions/0007" make folders. */
 enum mode_status mode_job_add_input(struct mode_job *job, const char *name, const char *path, struct mode_error *err);
 /* By name, so that the order of calls from threads does not show. */
 void mode_job_sort_outputs(struct mode_job *job);
 
 /* ---- compute.c ---- */
-/* Do one task of the store from its key to its commit record. Never fails: what happened is in *end. */
+/* Do one task of the store from its key to its commit record. Never fails: what happened is in *end. kept: from one
+ * task to the next, NULL = nothing is. */
 void mode_compute_run(struct mode_compute_end *end, struct mode_store *store, const char *word, mode_work_fn *work,
-                      const struct mode_compute_job *task, struct mode_job_page *page);
+                      const struct mode_compute_job *task, struct mode_job_page *page, struct mode_job_kept *kept);
 /* The compute process: argv as made by mode_slot_start. */
 int mode_compute_main(const char *word, mode_work_fn *work, int argc, char **argv);
 /* The folder in tmp/ in which compute process pid does the task of this fence; malloc'd. */

@@ -1,9 +1,11 @@
 #include "embed.h"
 
+#include "base/str.h"
 #include "nn/backend.h"
 #include "pipeline/embed.h"
 #include "proto/embed.pb-c.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 struct reporter {
@@ -20,12 +22,51 @@ static enum mode_status tick(void *ctx, size_t done, size_t total)
     return MODE_OK;
 }
 
+/* The encoder, kept from task to task: its identity says all that decides its vectors. */
+struct loaded {
+    struct mode_backend *be;
+    struct mode_text_encoder *enc;
+};
+
+static void drop(void *kept)
+{
+    struct loaded *l = kept;
+    mode_text_encoder_close(&l->enc);
+    mode_backend_close(&l->be);
+    free(l);
+}
+
+static enum mode_status encoder_of(struct mode_text_encoder **enc, struct mode_job *job, const Mode__EmbedRequest *q,
+                                   struct mode_error *err)
+{
+    struct loaded *l = mode_job_kept(job);
+    enum mode_status st;
+    if (l && strcmp(mode_text_encoder_id(l->enc), q->encoder_id) == 0) {
+        *enc = l->enc;
+        return MODE_OK;
+    }
+    mode_job_keep(job, NULL, NULL); /* not two at a time */
+    l = mode_xcalloc(1, sizeof *l);
+    if (!(st = mode_backend_open(&l->be, "cpu", err)))
+        st = mode_text_encoder_open(&l->enc, l->be, q->encoder_dir, q->pooling, (int)q->max_tokens, err);
+    if (!st && strcmp(mode_text_encoder_id(l->enc), q->encoder_id) != 0)
+        st = MODE_FAIL(err, MODE_E_VALUE,
+                       "%s: the encoder there is %s, the run was planned with %s. HINT: were its files replaced?",
+                       q->encoder_dir, mode_text_encoder_id(l->enc), q->encoder_id);
+    if (st) {
+        drop(l);
+        return st;
+    }
+    mode_job_keep(job, l, drop);
+    *enc = l->enc;
+    return MODE_OK;
+}
+
 enum mode_status embed_work(struct mode_job *job, struct mode_error *err)
 {
     size_t size;
     const uint8_t *packed = mode_job_request(job, &size);
     const char *captions = mode_job_input(job, "captions"), *out = mode_job_output(job, "feat.safetensors");
-    struct mode_backend *be = NULL;
     struct mode_text_encoder *enc = NULL;
     struct reporter r = {.job = job, .err = err};
     uint64_t rows = 0;
@@ -41,21 +82,11 @@ enum mode_status embed_work(struct mode_job *job, struct mode_error *err)
         st = MODE_FAIL(err, MODE_E_VALUE, "embed: max_tokens %u is out of range", q->max_tokens);
         goto out;
     }
-    if ((st = mode_backend_open(&be, "cpu", err)) ||
-        (st = mode_text_encoder_open(&enc, be, q->encoder_dir, q->pooling, (int)q->max_tokens, err)))
-        goto out;
-    if (strcmp(mode_text_encoder_id(enc), q->encoder_id) != 0) {
-        st = MODE_FAIL(err, MODE_E_VALUE,
-                       "%s: the encoder there is %s, the run was planned with %s. HINT: were its files replaced?",
-                       q->encoder_dir, mode_text_encoder_id(enc), q->encoder_id);
-        goto out;
-    }
+    if ((st = encoder_of(&enc, job, q, err))) goto out;
     st = captions ? mode_embed_captions(&rows, out, enc, captions, tick, &r, err)
                   : mode_embed_task(&rows, out, enc, q->task_dir, q->task_digest, tick, &r, err);
     if (!st) mode_job_count_rows(job, rows, rows);
 out:
-    mode_text_encoder_close(&enc);
-    mode_backend_close(&be);
     mode__embed_request__free_unpacked(q, NULL);
     return st;
 }

@@ -5,6 +5,8 @@
 #include "data/evalset.h"
 #include "embed.h"
 #include "models/bert.h"
+#include "msg/code_version.h"
+#include "msg/runtime.h"
 #include "msg/worker.h"
 #include "nn/backend.h"
 #include "proto/embed.pb-c.h"
@@ -167,6 +169,69 @@ static void test_another_encoder_is_refused(void **state)
     assert_int_equal(run(&r, world.captions[0], NULL, &err), MODE_E_NOINPUT);
 }
 
+static void put_task(struct mode_store *store, char key[MODE_DIGEST_HEX], const Mode__EmbedRequest *r,
+                     const char *captions)
+{
+    struct mode_error err = {0};
+    Mode__TaskSpec spec = MODE__TASK_SPEC__INIT;
+    Mode__Input in = MODE__INPUT__INIT, *ins = &in;
+    char digest[MODE_DIGEST_HEX], code[128], *copy = mode_xasprintf("%s/tmp/copy", mode_store_root(store));
+    uint8_t packed[512];
+    world_ok(mode_file_copy(captions, copy, false, &err), &err);
+    world_ok(mode_store_put_blob(store, digest, &in.size, copy, &err), &err);
+    mode_code_version(code, sizeof code, "embed");
+    in.name = (char *)"captions";
+    in.digest = digest;
+    spec.service = (char *)"embed";
+    spec.code_version = code;
+    spec.request.len = mode__embed_request__pack(r, packed);
+    spec.request.data = packed;
+    spec.inputs = &ins;
+    spec.n_inputs = 1;
+    world_ok(mode_store_task_put(store, key, &spec, &err), &err);
+    free(copy);
+}
+
+/* One compute process, one task after another: the encoder stays loaded, and another one replaces it. */
+static void test_encoder_is_kept_from_task_to_task(void **state)
+{
+    (void)state;
+    struct mode_error err = {0};
+    struct mode_store *store;
+    struct mode_job_page page = {0};
+    struct mode_job_kept kept = {0};
+    struct mode_compute_end end;
+    struct mode_compute_job task = {.fence = 1, .attempt = 1, .worker = "w"};
+    char *root = mode_path_join(world.dir, "store"), *away = mode_path_join(world.dir, "encoder-away"),
+         other[MODE_ENCODER_ID];
+    world_ok(mode_dir_make(root, &err), &err);
+    world_ok(mode_store_open(&store, root, &err), &err);
+    Mode__EmbedRequest r = request();
+    world_ok(mode_text_encoder_id_of(encoder, "cls", 16, other, NULL, NULL, &err), &err);
+    for (int i = 0; i < 4; i++) {
+        if (i == 1) assert_int_equal(rename(encoder, away), 0); /* it is not read again */
+        if (i == 2) {                                           /* another one is: the files are missed */
+            r.encoder_id = other;
+            r.pooling = (char *)"cls";
+        }
+        if (i == 3) assert_int_equal(rename(away, encoder), 0);
+        put_task(store, task.key, &r, world.captions[i % 3]);
+        mode_compute_run(&end, store, "embed", embed_work, &task, &page, &kept);
+        if (i == 2) {
+            assert_int_equal(end.status, MODE_E_NOINPUT);
+            assert_null(kept.what); /* the one that is not wanted any more is not held on to */
+        } else {
+            if (end.status) fail_msg("task %d: %s", i, end.text);
+            assert_int_equal(end.rows_out, WORLD_ROWS);
+            assert_non_null(kept.what);
+        }
+    }
+    mode_job_drop(&kept);
+    mode_store_close(&store);
+    free(root);
+    free(away);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -198,6 +263,7 @@ int main(void)
         cmocka_unit_test(test_classes_are_unit_means_over_templates),
         cmocka_unit_test(test_retrieval_captions),
         cmocka_unit_test(test_another_encoder_is_refused),
+        cmocka_unit_test(test_encoder_is_kept_from_task_to_task),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
