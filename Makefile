@@ -50,6 +50,10 @@ tsan: deps-test models ## the threaded tests under ThreadSanitizer
 	@cmake -S . -B build-tsan -DMODE_SANITIZE=thread -DMODE_DEMO_DATA=OFF >/dev/null && cmake --build build-tsan -j$(JOBS)
 	@cd build-tsan && ctest --no-tests=error --output-on-failure -L 'unit|service'
 
+.PHONY: parity-tokenizers
+parity-tokenizers: models programs ## the tokenizers against their Python originals, line by line (needs Python; minutes)
+	@"$$(tests/golden/venv.sh)" tests/golden/check_tokenizers.py $(BUILD)/bin/mode $(MODE_CACHE)/models
+
 .PHONY: fuzz
 FUZZ_SECONDS ?= 60
 export FUZZ_SECONDS

@@ -6,26 +6,16 @@
  * first, each rank from left to right) in n log n. */
 #include "base/file.h"
 #include "base/str.h"
-#include "data/text_clean.h"
+#include "data/bpe_impl.h"
 #include "data/token_map.h"
-#include "data/tokenizer_impl.h"
+#include "data/unicode.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <zlib.h>
 
-enum { N_BYTES = 256, N_MERGES = 48894, FIRST_MERGE = 2 * N_BYTES, N_PAIR_SLOTS = 1 << 17, MAX_FILE = 64 << 20 };
+enum { MAX_FILE = 64 << 20 };
 #define NO_PAIR UINT64_MAX
-
-struct mode__bpe {
-    enum mode_clip_clean clean;
-    int32_t start, end;
-    int32_t of_byte[N_BYTES];
-    struct pair_slot {
-        uint64_t key; /* left << 32 | right */
-        int32_t rank;
-    } pairs[N_PAIR_SLOTS];
-};
 
 static size_t pair_home(uint64_t key)
 {
@@ -35,7 +25,7 @@ static size_t pair_home(uint64_t key)
 static int32_t pair_rank(const struct mode__bpe *b, int32_t left, int32_t right)
 {
     uint64_t key = (uint64_t)left << 32 | (uint32_t)right;
-    for (size_t i = pair_home(key);; i = (i + 1) & (N_PAIR_SLOTS - 1)) {
+    for (size_t i = pair_home(key);; i = (i + 1) & (MODE_BPE_N_PAIR_SLOTS - 1)) {
         if (b->pairs[i].key == key) return b->pairs[i].rank;
         if (b->pairs[i].key == NO_PAIR) return -1;
     }
@@ -45,8 +35,8 @@ static void pair_add(struct mode__bpe *b, int32_t left, int32_t right, int32_t r
 {
     uint64_t key = (uint64_t)left << 32 | (uint32_t)right;
     size_t i = pair_home(key);
-    while (b->pairs[i].key != NO_PAIR) i = (i + 1) & (N_PAIR_SLOTS - 1);
-    b->pairs[i] = (struct pair_slot){key, rank};
+    while (b->pairs[i].key != NO_PAIR) i = (i + 1) & (MODE_BPE_N_PAIR_SLOTS - 1);
+    b->pairs[i] = (struct mode__bpe_pair){key, rank};
 }
 
 /* ---- opening --------------------------------------------------------------------------------------------- */
@@ -82,14 +72,14 @@ static void name_bytes(struct mode__bpe *b, struct mode_token_map *ids)
     int32_t id = 0;
     uint32_t stand_in = 256;
     for (int pass = 0; pass < 2; pass++)
-        for (int byte = 0; byte < N_BYTES; byte++) {
+        for (int byte = 0; byte < MODE_BPE_N_BYTES; byte++) {
             bool printable = (byte >= '!' && byte <= '~') || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
             if (printable != (pass == 0)) continue;
             char name[8];
             int n = mode_utf8_put(printable ? (uint32_t)byte : stand_in++, name);
             mode_token_map_add(ids, name, (size_t)n, id);
             memcpy(name + n, "</w>", 4);
-            mode_token_map_add(ids, name, (size_t)n + 4, id + N_BYTES);
+            mode_token_map_add(ids, name, (size_t)n + 4, id + MODE_BPE_N_BYTES);
             b->of_byte[byte] = id++;
         }
 }
@@ -101,12 +91,12 @@ static enum mode_status read_merges(struct mode__bpe *b, const char *path, const
     struct mode_str joined = {0};
     name_bytes(b, &ids);
     const char *line = strchr(text, '\n'); /* the first line says what the file is */
-    for (int32_t rank = 0; rank < N_MERGES; rank++) {
+    for (int32_t rank = 0; rank < MODE_BPE_N_MERGES; rank++) {
         const char *end = line ? strchr(++line, '\n') : NULL;
         const char *blank = end ? memchr(line, ' ', (size_t)(end - line)) : NULL;
         if (!blank) {
             st = MODE_FAIL(err, MODE_E_FORMAT, "%s: line %d: expected two symbols and a blank, %d merges are needed",
-                           path, rank + 2, N_MERGES);
+                           path, rank + 2, MODE_BPE_N_MERGES);
             break;
         }
         const char *right = blank + 1, *stop = end > right && end[-1] == '\r' ? end - 1 : end;
@@ -115,7 +105,7 @@ static enum mode_status read_merges(struct mode__bpe *b, const char *path, const
         mode_str_reset(&joined);
         mode_str_add(&joined, line, (size_t)(blank - line));
         mode_str_add(&joined, right, (size_t)(stop - right));
-        if (l < 0 || r < 0 || !mode_token_map_add(&ids, joined.data, joined.len, FIRST_MERGE + rank)) {
+        if (l < 0 || r < 0 || !mode_token_map_add(&ids, joined.data, joined.len, MODE_BPE_FIRST_MERGE + rank)) {
             st = MODE_FAIL(err, MODE_E_FORMAT,
                            "%s: line %d: \"%.*s\" is not a merge of two symbols known so far into a new one", path,
                            rank + 2, (int)(stop - line < 80 ? stop - line : 80), line);
@@ -138,9 +128,10 @@ enum mode_status mode__bpe_open(struct mode_tokenizer *t, const char *path, enum
     enum mode_status st = mode_file_read(path, MAX_FILE, &data, &size, err);
     if (st) return st;
     struct mode__bpe *b = t->bpe = mode_xcalloc(1, sizeof *b);
-    for (size_t i = 0; i < N_PAIR_SLOTS; i++) b->pairs[i].key = NO_PAIR;
+    for (size_t i = 0; i < MODE_BPE_N_PAIR_SLOTS; i++) b->pairs[i].key = NO_PAIR;
     b->clean = clean;
-    t->start = b->start = FIRST_MERGE + N_MERGES;
+    b->cache = mode_word_cache_open();
+    t->start = b->start = MODE_BPE_FIRST_MERGE + MODE_BPE_N_MERGES;
     t->end = b->end = b->start + 1;
     t->vocab_size = b->end + 1;
     if (is_gzip(data, size))
@@ -157,25 +148,14 @@ enum mode_status mode__bpe_open(struct mode_tokenizer *t, const char *path, enum
 
 void mode__bpe_close(struct mode__bpe *b)
 {
+    if (!b) return;
+    mode_word_cache_close(b->cache);
     free(b);
 }
 
 /* ---- one word -------------------------------------------------------------------------------------------- */
 
-struct candidate {
-    int32_t rank, at;    /* heap order */
-    int32_t left, right; /* what stood there: stale when it no longer does */
-};
-
-/* Scratch of one call, grown to the longest word. */
-struct scratch {
-    size_t cap, n_heap;
-    int32_t *symbol, *next, *previous; /* -1 = none */
-    struct candidate *heap;            /* at most 3 per symbol: one at first, two per merge */
-    struct mode_str bytes;
-};
-
-static void scratch_need(struct scratch *s, size_t n)
+static void scratch_need(struct mode__bpe_scratch *s, size_t n)
 {
     if (n <= s->cap) return;
     s->cap = n < 64 ? 64 : 2 * n;
@@ -185,7 +165,7 @@ static void scratch_need(struct scratch *s, size_t n)
     s->heap = mode_xrealloc(s->heap, 3 * s->cap * sizeof *s->heap);
 }
 
-static void scratch_clear(struct scratch *s)
+void mode__bpe_scratch_clear(struct mode__bpe_scratch *s)
 {
     free(s->symbol);
     free(s->next);
@@ -194,21 +174,21 @@ static void scratch_clear(struct scratch *s)
     mode_str_clear(&s->bytes);
 }
 
-static bool before(const struct candidate *a, const struct candidate *b)
+static bool before(const struct mode__bpe_candidate *a, const struct mode__bpe_candidate *b)
 {
     return a->rank != b->rank ? a->rank < b->rank : a->at < b->at;
 }
 
-static void heap_push(struct scratch *s, struct candidate c)
+static void heap_push(struct mode__bpe_scratch *s, struct mode__bpe_candidate c)
 {
     size_t i = s->n_heap++;
     for (; i > 0 && before(&c, &s->heap[(i - 1) / 2]); i = (i - 1) / 2) s->heap[i] = s->heap[(i - 1) / 2];
     s->heap[i] = c;
 }
 
-static struct candidate heap_pop(struct scratch *s)
+static struct mode__bpe_candidate heap_pop(struct mode__bpe_scratch *s)
 {
-    struct candidate top = s->heap[0], last = s->heap[--s->n_heap];
+    struct mode__bpe_candidate top = s->heap[0], last = s->heap[--s->n_heap];
     size_t i = 0;
     for (size_t k; (k = 2 * i + 1) < s->n_heap; i = k) {
         if (k + 1 < s->n_heap && before(&s->heap[k + 1], &s->heap[k])) k++;
@@ -219,15 +199,16 @@ static struct candidate heap_pop(struct scratch *s)
     return top;
 }
 
-static void offer(const struct mode__bpe *b, struct scratch *s, int32_t at)
+static void offer(const struct mode__bpe *b, struct mode__bpe_scratch *s, int32_t at)
 {
     int32_t right = at < 0 ? -1 : s->next[at];
     if (right < 0) return;
     int32_t rank = pair_rank(b, s->symbol[at], s->symbol[right]);
-    if (rank >= 0) heap_push(s, (struct candidate){rank, at, s->symbol[at], s->symbol[right]});
+    if (rank >= 0) heap_push(s, (struct mode__bpe_candidate){rank, at, s->symbol[at], s->symbol[right]});
 }
 
-static void encode_word(const struct mode__bpe *b, struct scratch *s, const char *word, size_t n, struct mode__ids *ids)
+void mode__bpe_word(const struct mode__bpe *b, struct mode__bpe_scratch *s, const char *word, size_t n,
+                    struct mode__ids *ids)
 {
     enum { GONE = -1 };
     if (n == 0 || n > INT32_MAX) return;
@@ -238,13 +219,13 @@ static void encode_word(const struct mode__bpe *b, struct scratch *s, const char
         s->next[i] = i + 1 < n ? (int32_t)i + 1 : -1;
         s->previous[i] = (int32_t)i - 1;
     }
-    s->symbol[n - 1] += N_BYTES;
+    s->symbol[n - 1] += MODE_BPE_N_BYTES;
     for (size_t i = 0; i + 1 < n; i++) offer(b, s, (int32_t)i);
     while (s->n_heap > 0) {
-        struct candidate c = heap_pop(s);
+        struct mode__bpe_candidate c = heap_pop(s);
         int32_t right = s->next[c.at];
         if (right < 0 || s->symbol[c.at] != c.left || s->symbol[right] != c.right) continue;
-        s->symbol[c.at] = FIRST_MERGE + c.rank;
+        s->symbol[c.at] = MODE_BPE_FIRST_MERGE + c.rank;
         s->symbol[right] = GONE;
         s->next[c.at] = s->next[right];
         if (s->next[right] >= 0) s->previous[s->next[right]] = c.at;
@@ -252,78 +233,4 @@ static void encode_word(const struct mode__bpe *b, struct scratch *s, const char
         offer(b, s, c.at);
     }
     for (int32_t i = 0; i >= 0; i = s->next[i]) mode__ids_add(ids, s->symbol[i]);
-}
-
-/* ---- splitting a text into words ------------------------------------------------------------------------- */
-
-static size_t match(const struct mode_runes *r, size_t i, const char *what)
-{
-    size_t n = 0;
-    for (; what[n]; n++)
-        if (i + n >= r->len || r->data[i + n] != (unsigned char)what[n]) return 0;
-    return n;
-}
-
-/* 's and its like. open_clip's match ignores case, so that the long s is an s to it. */
-static size_t contraction(const struct mode__bpe *b, const struct mode_runes *r, size_t i)
-{
-    if (b->clean == MODE_CLIP_CLEAN_OPENAI && i + 1 < r->len && r->data[i + 1] == 0x17f) return 2;
-    static const char *const list[] = {"'s", "'t", "'re", "'ve", "'m", "'ll", "'d"};
-    for (size_t k = 0; k < sizeof list / sizeof list[0]; k++) {
-        size_t n = match(r, i, list[k]);
-        if (n) return n;
-    }
-    return 0;
-}
-
-/* Code points of the word that starts at r[i]. */
-static size_t word_length(const struct mode__bpe *b, const struct mode_runes *r, size_t i)
-{
-    uint32_t c = r->data[i];
-    size_t n = c == '\'' ? contraction(b, r, i) : 0;
-    if (n) return n;
-    if (mode_rune_is_number(c)) return 1;
-    bool letters = mode_rune_is_letter(c);
-    for (n = 1; i + n < r->len; n++) {
-        c = r->data[i + n];
-        if (letters ? !mode_rune_is_letter(c)
-                    : mode_rune_is_space(c) || mode_rune_is_letter(c) || mode_rune_is_number(c))
-            break;
-    }
-    return n;
-}
-
-void mode__bpe_encode(const struct mode__bpe *b, const char *text, size_t n_bytes, struct mode__ids *ids)
-{
-    bool openai = b->clean == MODE_CLIP_CLEAN_OPENAI;
-    struct mode_runes r = {0};
-    struct scratch s = {0};
-    mode_runes_from_utf8(&r, text, n_bytes);
-    if (openai)
-        mode_text_clean_openai(&r);
-    else
-        mode_text_clean_hf(&r);
-    for (size_t i = 0; i < r.len && !mode__ids_full(ids);) {
-        size_t n;
-        if (mode_rune_is_space(r.data[i])) {
-            i++;
-            continue;
-        }
-        if ((n = match(&r, i, openai ? "<start_of_text>" : "<|startoftext|>")) > 0)
-            mode__ids_add(ids, b->start);
-        else if ((n = match(&r, i, openai ? "<end_of_text>" : "<|endoftext|>")) > 0)
-            mode__ids_add(ids, b->end);
-        else {
-            n = word_length(b, &r, i);
-            mode_str_reset(&s.bytes);
-            for (size_t k = 0; k < n; k++) {
-                char u[4];
-                mode_str_add(&s.bytes, u, (size_t)mode_utf8_put(r.data[i + k], u));
-            }
-            encode_word(b, &s, s.bytes.data, s.bytes.len, ids);
-        }
-        i += n;
-    }
-    scratch_clear(&s);
-    mode_runes_clear(&r);
 }

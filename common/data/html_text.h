@@ -1,7 +1,6 @@
 /* html_text.h - character references (&amp; &#8217; &eacute;) back to characters.
  *
- * Known are the numeric references, HTML 4's names, and the HTML 5 names of ASCII and Latin characters; another name
- * stays as it is written. Source: the HTML standard, section "character reference state". */
+ * Source: the HTML standard, section "character reference state". */
 #ifndef MODE_DATA_HTML_TEXT_H
 #define MODE_DATA_HTML_TEXT_H
 

@@ -1,5 +1,6 @@
 #include "data/text_clean.h"
 
+#include "data/code_pages.h"
 #include "data/html_text.h"
 #include "data/text_repair.h"
 
@@ -47,48 +48,76 @@ static bool is_unwanted_control(uint32_t c)
            (c >= 0xfff9 && c <= 0xfffc);
 }
 
+/* Python's \d: Unicode 14's decimal digits. */
+static bool is_decimal(uint32_t c)
+{
+    if (c < 0x80) return c >= '0' && c <= '9';
+    return utf8proc_category((utf8proc_int32_t)c) == UTF8PROC_CATEGORY_ND && !(c >= 0x11f50 && c <= 0x11f59) &&
+           !(c >= 0x1e4f0 && c <= 0x1e4f9);
+}
+
 /* Length of a terminal colour code at r[i], 0 if there is none. */
 static size_t terminal_escape(const struct mode_runes *r, size_t i)
 {
     if (r->data[i] != 0x1b || i + 1 >= r->len || r->data[i + 1] != '[') return 0;
     size_t k = i + 2;
-    while (k < r->len && ((r->data[k] >= '0' && r->data[k] <= '9') || r->data[k] == ';')) k++;
-    return k < r->len && r->data[k] < 0x80 && mode_rune_is_letter(r->data[k]) ? k + 1 - i : 0;
+    while (k < r->len && (r->data[k] == ';' || is_decimal(r->data[k]))) k++;
+    return k < r->len && (r->data[k] | 0x20) >= 'a' && (r->data[k] | 0x20) <= 'z' && r->data[k] < 0x80 ? k + 1 - i : 0;
 }
 
-static void fix_characters(struct mode_runes *r)
+/* Character by character: C1 controls, ligatures, widths. */
+static void spell_out(struct mode_runes *r)
 {
     struct mode_runes out = {0};
     for (size_t i = 0; i < r->len; i++) {
         uint32_t c = r->data[i];
-        size_t escape = terminal_escape(r, i);
-        if (escape) {
-            i += escape - 1;
+        if (c < 0x80)
+            mode_runes_add(&out, c);
+        else if (c <= 0x9f)
+            mode_runes_add(&out, mode_cp1252_to_rune((uint8_t)c));
+        else if (((c >= 0x132 && c <= 0x1f3) || (c >= 0xfb00 && c <= 0xfb06)) && add_ligature(&out, c))
             continue;
-        }
-        if (c >= 0x80 && c <= 0x9f) c = mode_cp1252_to_rune((uint8_t)c);
-        if ((c >= 0x132 && c <= 0x1f3) || (c >= 0xfb00 && c <= 0xfb06)) {
-            if (add_ligature(&out, c)) continue;
-        }
-        if (c == 0x2bc || (c >= 0x2018 && c <= 0x201b))
-            c = '\'';
-        else if (c >= 0x201c && c <= 0x201f)
-            c = '"';
         else if (c == 0x3000)
-            c = ' ';
-        else if (c == 0x2028 || c == 0x2029)
-            c = '\n';
-        else if (c == '\r') {
-            if (i + 1 < r->len && r->data[i + 1] == '\n') continue;
-            c = '\n';
-        }
-        if (c >= 0xff01 && c < 0xfff0)
+            mode_runes_add(&out, ' ');
+        else if (c >= 0xff01 && c < 0xfff0)
             add_width(&out, c);
-        else if (!is_unwanted_control(c))
+        else
             mode_runes_add(&out, c);
     }
     mode_runes_clear(r);
     *r = out;
+}
+
+/* Quotes and line ends to the plain ones. */
+static void make_plain(struct mode_runes *r)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < r->len; i++) {
+        uint32_t c = r->data[i];
+        if (c == 0x2bc || (c >= 0x2018 && c <= 0x201b))
+            c = '\'';
+        else if (c >= 0x201c && c <= 0x201f)
+            c = '"';
+        else if (c == '\r' && i + 1 < r->len && r->data[i + 1] == '\n')
+            continue;
+        else if (c == '\r' || c == 0x2028 || c == 0x2029 || c == 0x85)
+            c = '\n';
+        r->data[n++] = c;
+    }
+    r->len = n;
+}
+
+static void drop_controls(struct mode_runes *r)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < r->len; i++) {
+        size_t escape = terminal_escape(r, i);
+        if (escape)
+            i += escape - 1;
+        else if (!is_unwanted_control(r->data[i]))
+            r->data[n++] = r->data[i];
+    }
+    r->len = n;
 }
 
 /* ---- one line -------------------------------------------------------------------------------------------- */
@@ -99,18 +128,19 @@ static bool same(const struct mode_runes *a, const struct mode_runes *b)
 }
 
 /* Repair until nothing changes. Every step but the composition shortens or maps to sounder characters, so this ends;
- * the bound is against texts made to prove otherwise. */
+ * the bound, in code points looked at, is against texts made to let it take forever (&amp;amp;amp;...). */
 static void fix_line(struct mode_runes *line, bool may_unescape)
 {
-    enum { MAX_ROUNDS = 32 };
-    for (int round = 0; round < MAX_ROUNDS; round++) {
+    enum { MAX_WORK = 1 << 26 };
+    for (size_t work = 0; work < MAX_WORK; work += line->len + 1) {
         struct mode_runes before = {0};
         mode_runes_add_all(&before, line->data, line->len);
         if (may_unescape) mode_html_unescape_strict(line);
-        for (int k = 0; k < MAX_ROUNDS && mode_text_repair(line); k++) {
-        }
-        fix_characters(line);
-        mode_runes_nfc(line);
+        mode_text_repair(line);
+        spell_out(line);
+        make_plain(line);
+        drop_controls(line);
+        mode_runes_nfc(line, MODE_AS_PYTHON);
         bool done = same(&before, line);
         mode_runes_clear(&before);
         if (done) break;
@@ -142,6 +172,7 @@ static void squeeze(struct mode_runes *r)
 
 void mode_text_clean_openai(struct mode_runes *r)
 {
+    enum { LONGEST_LINE = 1000000 }; /* of what is repaired at once */
     if (!is_plain(r)) {
         struct mode_runes out = {0}, line = {0};
         bool may_unescape = true; /* a text with a tag in it is HTML on purpose, from there on */
@@ -150,7 +181,7 @@ void mode_text_clean_openai(struct mode_runes *r)
             do {
                 may_unescape &= r->data[i] != '<';
                 mode_runes_add(&line, r->data[i++]);
-            } while (i < r->len && r->data[i - 1] != '\n');
+            } while (i < r->len && r->data[i - 1] != '\n' && line.len < LONGEST_LINE);
             fix_line(&line, may_unescape);
             mode_runes_add_all(&out, line.data, line.len);
         }
@@ -161,12 +192,12 @@ void mode_text_clean_openai(struct mode_runes *r)
         mode_html_unescape(r);
     }
     squeeze(r);
-    mode_runes_lower(r, true);
+    mode_runes_lower(r, MODE_AS_PYTHON);
 }
 
 void mode_text_clean_hf(struct mode_runes *r)
 {
-    mode_runes_nfc(r);
+    mode_runes_nfc(r, MODE_AS_HF);
     squeeze(r);
-    mode_runes_lower(r, false);
+    mode_runes_lower(r, MODE_AS_HF);
 }

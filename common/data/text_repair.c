@@ -1,170 +1,313 @@
 #include "data/text_repair.h"
 
+#include "data/code_pages.h"
+#include "data/mojibake.h"
+
+#include <stdlib.h>
 #include <string.h>
 
-/* Windows-1252, bytes 0x80..0x9f. Source: the Unicode consortium's mapping table. */
-static const uint16_t high_cp1252[32] = {
-    0x20ac, 0x81,   0x201a, 0x192,  0x201e, 0x2026, 0x2020, 0x2021, 0x2c6,  0x2030, 0x160,
-    0x2039, 0x152,  0x8d,   0x17d,  0x8f,   0x90,   0x2018, 0x2019, 0x201c, 0x201d, 0x2022,
-    0x2013, 0x2014, 0x2dc,  0x2122, 0x161,  0x203a, 0x153,  0x9d,   0x17e,  0x178,
-};
-enum { NO_BYTE = -1, LOST = -2, REPLACEMENT = 0xfffd, NBSP = 0xa0, A_GRAVE = 0xe0 };
+typedef unsigned char byte;
 
-uint32_t mode_cp1252_to_rune(uint8_t byte)
+static bool in(byte b, byte first, byte last)
 {
-    return byte >= 0x80 && byte <= 0x9f ? high_cp1252[byte - 0x80] : byte;
+    return b >= first && b <= last;
 }
 
-/* The byte that was read as c by Latin-1 or Windows-1252; LOST for the replacement character. */
-static int byte_of(uint32_t c)
+/* ---- bytes that were lost on the way ---------------------------------------------------------------------- */
+
+enum { LOST = 0x1a, BLANK = ' ', NBSP = 0xa0 };
+
+/* A continuation byte beside a blank that should have been 0xa0, where the result is a likely character. */
+static bool is_likely(byte b)
 {
-    if (c <= 0xff) return (int)c;
-    if (c == REPLACEMENT) return LOST;
-    for (int i = 0; i < 32; i++)
-        if (high_cp1252[i] == c) return 0x80 + i;
-    return NO_BYTE;
+    return in(b, 0x80, 0x84) || in(b, 0x86, 0x9f) || in(b, 0xa1, 0xbf);
 }
 
-/* Characters that do stand after a letter in sound text: dots, dashes, quotes, marks of trade. */
-static bool is_plausible(uint32_t c)
+/* Length of the UTF-8 sequence at p that lacks its 0xa0, a blank standing there; 0 = none. */
+static size_t lacks_nbsp(const byte *p, size_t n)
 {
-    static const uint16_t list[] = {NBSP,   0xab,   0xbb,   0xb7,   0xb4,   0xae,   0x2122, 0x2026, 0x2013, 0x2014,
-                                    0x2018, 0x2019, 0x201a, 0x201c, 0x201d, 0x201e, 0x2022, 0x2039, 0x203a, 0xad};
-    for (size_t i = 0; i < sizeof list / sizeof list[0]; i++)
-        if (list[i] == c) return true;
-    return false;
-}
-
-/* A UTF-8 sequence hidden at r[i]: how many characters it takes (0 = none) and what it says. */
-static size_t hidden(const struct mode_runes *r, size_t i, uint32_t *meant)
-{
-    int lead = byte_of(r->data[i]);
-    size_t n = lead >= 0xc2 && lead <= 0xdf   ? 2
-               : lead >= 0xe0 && lead <= 0xef ? 3
-               : lead >= 0xf0 && lead <= 0xf4 ? 4
-                                              : 0;
-    if (n == 0 || i + n > r->len) return 0;
-    char bytes[4] = {(char)lead};
-    bool lost = false;
-    for (size_t k = 1; k < n; k++) {
-        int b = byte_of(r->data[i + k]);
-        if (b == LOST && n > 2) {
-            lost = true;
-            b = 0xa0; /* any legal continuation: what it was is lost, and the answer will say so */
-        }
-        if (b < 0x80 || b > 0xbf) return 0;
-        bytes[k] = (char)b;
+    if (n >= 2 && p[1] == BLANK && memchr("\xc2\xc3\xc5\xce\xd0\xd9", p[0], 6)) return 2;
+    if (n >= 3 && in(p[0], 0xe2, 0xe3) && p[1] == BLANK && is_likely(p[2])) return 3;
+    if (n >= 3 && in(p[0], 0xe0, 0xe3) && is_likely(p[1]) && p[2] == BLANK) return 3;
+    if (n < 4 || p[0] != 0xf0) return 0;
+    int blanks = 0, continuations = 0;
+    for (int i = 1; i < 4; i++) {
+        blanks += p[i] == BLANK;
+        continuations += in(p[i], 0x80, 0xbf);
     }
-    size_t at = 0;
-    *meant = mode_utf8_next(bytes, n, &at);
-    if (at != n || (*meant == REPLACEMENT && lead != 0xef)) return 0; /* overlong, a surrogate, too large */
-    if (lost) *meant = REPLACEMENT;
-    return n;
+    return blanks == 1 && continuations == 2 ? 4 : 0;
 }
 
-static bool is_lower_ascii(uint32_t c)
+static bool starts(const byte *p, size_t n, const char *what)
 {
-    return c >= 'a' && c <= 'z';
+    return n >= strlen(what) && memcmp(p, what, strlen(what)) == 0;
 }
 
-static bool is_cp1252_letter(uint32_t c)
+/* "Ã la": the word is "à" and keeps its blank, unless it is a Portuguese one that goes on. */
+static bool is_word_a_grave(const byte *p, size_t n)
 {
-    return c == 0x152 || c == 0x153 || c == 0x160 || c == 0x161 || c == 0x178 || c == 0x17d || c == 0x17e;
+    return starts(p, n, "\xc3 ") && !starts(p + 2, n - 2, " ") && !starts(p + 2, n - 2, "quele") &&
+           !starts(p + 2, n - 2, "quela") && !starts(p + 2, n - 2, "quilo") && !starts(p + 2, n - 2, "s ");
 }
 
-/* Is the sequence of n characters at r[i] damage on its own evidence? For two characters the first reads as an
- * accented capital (or sharp s), and capitals do not stand inside a word of small letters. */
-static bool is_damage(const struct mode_runes *r, size_t i, size_t n)
+static void restore_nbsp(struct mode_str *s)
 {
-    uint32_t lead = r->data[i], second = r->data[i + 1];
-    if (n == 4) return true;
-    if (n == 3) return !(is_plausible(second) && is_plausible(r->data[i + 2]));
-    if (lead != 0xdf && i > 0 && is_lower_ascii(r->data[i - 1])) return true;
-    if (lead == 0xc2 || lead == 0xc3)
-        return second != 0x2019 && second != 0x2026; /* a name in capitals, its 's or dots */
-    if (is_cp1252_letter(second)) return false;
-    if (!is_plausible(second)) return true;
-    return second != 0x2019 && i + 2 < r->len && is_lower_ascii(r->data[i + 2]);
+    bool found = false;
+    const byte *p = (const byte *)s->data;
+    for (size_t i = 0; i < s->len && !found; i++) found = lacks_nbsp(p + i, s->len - i) > 0;
+    if (!found) return;
+    struct mode_str out = {0};
+    for (size_t i = 0; i < s->len; i++) {
+        mode_str_add(&out, p + i, 1);
+        if (is_word_a_grave(p + i, s->len - i)) mode_str_add(&out, "\xa0", 1); /* and the blank follows */
+    }
+    byte *q = (byte *)out.data;
+    for (size_t i = 0, n; i < out.len; i += n ? n : 1) {
+        n = lacks_nbsp(q + i, out.len - i);
+        for (size_t k = 0; k < n; k++)
+            if (q[i + k] == BLANK) q[i + k] = NBSP;
+    }
+    mode_str_clear(s);
+    *s = out;
 }
 
-static bool follows(const struct mode_runes *r, size_t i, const char *word)
+/* A place in a damaged sequence: a continuation byte, a lost one, or a question mark that stands for one. */
+enum place { NO_PLACE, KEPT, GONE, ASKED };
+
+static enum place place_of(byte b)
 {
-    for (; *word; word++, i++)
-        if (i >= r->len || r->data[i] != (unsigned char)*word) return false;
+    return in(b, 0x80, 0xbf) ? KEPT : b == LOST ? GONE : b == '?' ? ASKED : NO_PLACE;
+}
+
+/* A surrogate pair, each half in three bytes, whose third and last place are not both kept. */
+static bool is_lossy_pair(const byte *p)
+{
+    enum place third = place_of(p[2]), last = place_of(p[5]);
+    return p[0] == 0xed && in(p[1], 0xa0, 0xaf) && p[3] == 0xed && in(p[4], 0xb0, 0xbf) && third && last &&
+           (third > KEPT || last > KEPT);
+}
+
+/* Length of a sequence at p of which something is lost, 0 = none. At most one place may be a question mark. */
+static size_t lossy(const byte *p, size_t n)
+{
+    if (n >= 2 && ((in(p[0], 0xc2, 0xdf) && p[1] == LOST) || (in(p[0], 0xc2, 0xc3) && p[1] == '?'))) return 2;
+    if (n >= 6 && is_lossy_pair(p)) return 6;
+    size_t len = in(p[0], 0xe0, 0xef) ? 3 : in(p[0], 0xf0, 0xf4) ? 4 : 0;
+    if (len > 0 && len <= n) {
+        int kept = 0, gone = 0, asked = 0;
+        for (size_t i = 1; i < len; i++) {
+            enum place k = place_of(p[i]);
+            kept += k == KEPT;
+            gone += k == GONE;
+            asked += k == ASKED;
+        }
+        if ((size_t)(kept + gone + asked) == len - 1 && asked <= 1 && gone + asked > 0) return len;
+    }
+    return p[0] == LOST;
+}
+
+static void replace_lossy(struct mode_str *s)
+{
+    struct mode_str out = {0};
+    const byte *p = (const byte *)s->data;
+    for (size_t i = 0, n; i < s->len; i += n ? n : 1) {
+        n = lossy(p + i, s->len - i);
+        if (n)
+            mode_str_add(&out, "\xef\xbf\xbd", 3);
+        else
+            mode_str_add(&out, p + i, 1);
+    }
+    mode_str_clear(s);
+    *s = out;
+}
+
+/* ---- from a page's bytes to what they were ---------------------------------------------------------------- */
+
+/* Strict UTF-8, and its two common dialects: U+0000 as two bytes, surrogate pairs of three bytes each. False when s is
+ * anything else. */
+static bool decode(struct mode_runes *out, const struct mode_str *s)
+{
+    const byte *p = (const byte *)s->data;
+    for (size_t i = 0; i < s->len;) {
+        size_t left = s->len - i;
+        if (left >= 2 && p[i] == 0xc0 && p[i + 1] == 0x80) {
+            mode_runes_add(out, 0);
+            i += 2;
+        } else if (left >= 6 && p[i] == 0xed && in(p[i + 1], 0xa0, 0xaf) && in(p[i + 2], 0x80, 0xbf) &&
+                   p[i + 3] == 0xed && in(p[i + 4], 0xb0, 0xbf) && in(p[i + 5], 0x80, 0xbf)) {
+            mode_runes_add(out, 0x10000 + ((uint32_t)(p[i + 1] & 0x0f) << 16) + ((uint32_t)(p[i + 2] & 0x3f) << 10) +
+                                    ((uint32_t)(p[i + 4] & 0x0f) << 6) + (p[i + 5] & 0x3f));
+            i += 6;
+        } else {
+            size_t at = i;
+            uint32_t c = mode_utf8_next(s->data, s->len, &at);
+            if (c == 0xfffd && !(at - i == 3 && p[i] == 0xef && p[i + 1] == 0xbf && p[i + 2] == 0xbd)) return false;
+            mode_runes_add(out, c);
+            i = at;
+        }
+    }
     return true;
 }
 
-/* "Ã " and "Â ": the second byte was a no-break space, which something turned into a blank. Taken for damage where
- * the text has other damage, where a small letter stands before (a blank between is fine), or at the start. Returns
- * the characters used. */
-static size_t spaced(struct mode_runes *out, const struct mode_runes *r, size_t i, bool has_damage)
+/* r as the bytes of a page; false when it has other characters too. */
+static bool encode(struct mode_str *out, enum mode_code_page page, const struct mode_runes *r)
 {
-    uint32_t c = r->data[i];
-    if ((c != 0xc2 && c != 0xc3) || i + 1 >= r->len || r->data[i + 1] != ' ') return 0;
-    bool after_letter = i > 0 && (is_lower_ascii(r->data[i - 1]) ||
-                                  (mode_rune_is_space(r->data[i - 1]) && i > 1 && is_lower_ascii(r->data[i - 2])));
-    if (i > 0 && !after_letter && !has_damage) return 0;
-    if (c == 0xc2) {
-        mode_runes_add(out, NBSP);
-        return 2;
+    mode_str_reset(out);
+    for (size_t i = 0; i < r->len; i++) {
+        int b = mode_page_byte(page, r->data[i]);
+        if (b < 0) return false;
+        mode_str_add_char(out, (char)b);
     }
-    mode_runes_add(out, A_GRAVE);
-    /* mostly the word "à" itself, whose blank stays; Portuguese "às" and "àquele" are one word */
-    static const char *const joined[] = {" ", "quele", "quela", "quilo", "s "};
-    for (size_t k = 0; k < sizeof joined / sizeof joined[0]; k++)
-        if (follows(r, i + 2, joined[k])) return 2;
-    return 1;
+    return true;
 }
 
-/* Is some hidden sequence damage for certain, and does every character beyond ASCII belong to one? Then all are. */
-static void survey(const struct mode_runes *r, bool *has_damage, bool *throughout)
+/* The whole text from one page; r is replaced when that works. */
+static bool repair_whole(struct mode_runes *r)
 {
-    uint32_t meant;
-    *has_damage = false;
-    *throughout = true;
-    for (size_t i = 0, n; i < r->len; i += n ? n : 1) {
-        n = r->data[i] < 0x80 ? 1 : hidden(r, i, &meant);
-        *has_damage |= n > 1 && is_damage(r, i, n);
-        *throughout &= n > 0;
+    struct mode_str s = {0};
+    struct mode_runes out = {0};
+    bool done = false;
+    for (int page = 0; page < MODE_N_PAGES && !done; page++) {
+        if (!encode(&s, page, r)) continue;
+        if (page != MODE_PAGE_MACROMAN) restore_nbsp(&s); /* there it would be a dash and a blank */
+        if (mode_page_is_windows(page)) replace_lossy(&s);
+        out.len = 0;
+        done = decode(&out, &s);
     }
-    *throughout &= *has_damage;
+    mode_str_clear(&s);
+    if (done) {
+        mode_runes_clear(r);
+        *r = out;
+    } else
+        mode_runes_clear(&out);
+    return done;
 }
 
-bool mode_text_repair(struct mode_runes *r)
+/* ---- stretches of damage in a text that is otherwise sound ----------------------------------------------- */
+
+enum { FIRST_OF_2 = 1, FIRST_OF_3 = 2, FIRST_OF_4 = 4, CONTINUATION = 8 };
+
+/* What c may be in UTF-8 that was read as Latin-1 or a Windows page. */
+static unsigned clues(uint32_t c)
+{
+    unsigned set = 0;
+    if (c < 0x80 || c == 0xfffd) return c == ' ' ? CONTINUATION : 0;
+    for (int page = MODE_PAGE_LATIN1; page <= MODE_PAGE_1257; page++) {
+        int b = mode_page_byte(page, c);
+        if (b >= 0x80 && b <= 0xbf) set |= CONTINUATION;
+        if (b >= 0xc2 && b <= 0xdf) set |= FIRST_OF_2;
+        if (b >= 0xe0 && b <= 0xef) set |= FIRST_OF_3;
+        if (b == 0xf0 || b == 0xf3) set |= FIRST_OF_4;
+    }
+    return set;
+}
+
+/* A continuation that does not stand for itself beside damage: no dash, quote or dots. */
+static bool is_strict(uint32_t c)
+{
+    switch (c) {
+    case ' ':
+    case 0x2013:
+    case 0x2014:
+    case 0x2015:
+    case 0x2018:
+    case 0x2019:
+    case 0x201a:
+    case 0x201c:
+    case 0x201d:
+    case 0x201e:
+    case 0x2022:
+    case 0x2026: return false;
+    default: return (clues(c) & CONTINUATION) != 0;
+    }
+}
+
+/* Length of the one sequence at r[i], 0 = none. */
+static size_t sequence(const struct mode_runes *r, size_t i)
+{
+    unsigned first = clues(r->data[i]);
+    size_t n = first & FIRST_OF_2 ? 2 : first & FIRST_OF_3 ? 3 : first & FIRST_OF_4 ? 4 : 0;
+    if (n == 0 || i + n > r->len) return 0;
+    for (size_t k = 1; k < n; k++)
+        if (!(clues(r->data[i + k]) & CONTINUATION)) return 0;
+    return n;
+}
+
+static void repair(struct mode_runes *r, int depth);
+
+static bool same(const struct mode_runes *a, const struct mode_runes *b)
+{
+    return a->len == b->len && (a->len == 0 || memcmp(a->data, b->data, a->len * sizeof *a->data) == 0);
+}
+
+/* Every stretch of sequences on its own; true when something changed. */
+static bool repair_stretches(struct mode_runes *r, int depth)
 {
     struct mode_runes out = {0};
-    bool changed = false, has_lead = false;
-    for (size_t i = 0; i < r->len && !has_lead; i++) has_lead = r->data[i] >= 0xc2 && r->data[i] <= 0xf4;
-    if (!has_lead) return false;
-    bool has_damage, throughout;
-    survey(r, &has_damage, &throughout);
     for (size_t i = 0; i < r->len;) {
-        uint32_t meant;
-        size_t n = hidden(r, i, &meant);
-        if (n == 0) {
-            n = spaced(&out, r, i, has_damage);
-            changed |= n > 0;
-            if (n == 0) mode_runes_add(&out, r->data[i]);
-            i += n ? n : 1;
-            continue;
-        }
-        /* a chain of hidden sequences vouches for its members */
-        size_t end = i, links = 0;
-        bool damage = throughout;
-        for (size_t m; end < r->len && (m = hidden(r, end, &meant)) > 0; end += m, links++)
-            damage |= is_damage(r, end, m);
-        damage |= links > 1;
-        changed |= damage;
-        while (i < end) {
-            n = hidden(r, i, &meant);
-            if (damage)
-                mode_runes_add(&out, meant);
-            else
-                mode_runes_add_all(&out, r->data + i, n);
-            i += n;
+        size_t end = i, n;
+        if (i == 0 || !is_strict(r->data[i - 1]))
+            while (end < r->len && (n = sequence(r, end)) > 0) end += n;
+        if (end == i)
+            mode_runes_add(&out, r->data[i++]);
+        else {
+            struct mode_runes part = {0};
+            mode_runes_add_all(&part, r->data + i, end - i);
+            if (part.len < r->len && mode_text_is_bad(part.data, part.len)) repair(&part, depth + 1);
+            mode_runes_add_all(&out, part.data, part.len);
+            mode_runes_clear(&part);
+            i = end;
         }
     }
+    bool changed = !same(&out, r);
     mode_runes_clear(r);
     *r = out;
     return changed;
+}
+
+/* C1 controls as Windows-1252 has them. all: only if every one is a character there. True when something changed. */
+static bool read_c1(struct mode_runes *r, bool all)
+{
+    bool changed = false;
+    for (size_t i = 0; i < r->len && all; i++) {
+        uint32_t c = r->data[i];
+        if (c >= 0x80 && c <= 0x9f && mode_cp1252_to_rune((uint8_t)c) == c) return false;
+    }
+    for (size_t i = 0; i < r->len; i++) {
+        uint32_t c = r->data[i];
+        if (c < 0x80 || c > 0x9f) continue;
+        r->data[i] = mode_cp1252_to_rune((uint8_t)c);
+        changed |= r->data[i] != c;
+    }
+    return changed;
+}
+
+static bool is_latin1(const struct mode_runes *r)
+{
+    for (size_t i = 0; i < r->len; i++)
+        if (r->data[i] > 0xff) return false;
+    return true;
+}
+
+static void repair(struct mode_runes *r, int depth)
+{
+    /* Sound texts end at the first round, damaged ones after a few: bounds against texts made to take forever. */
+    enum { MAX_ROUNDS = 1000, MAX_DEPTH = 32 };
+    if (depth > MAX_DEPTH) return;
+    for (int round = 0; round < MAX_ROUNDS && mode_text_is_bad(r->data, r->len); round++) {
+        struct mode_runes before = {0};
+        bool changed = true;
+        mode_runes_add_all(&before, r->data, r->len);
+        if (repair_whole(r))
+            changed = !same(&before, r);
+        else if (!repair_stretches(r, depth) && !(is_latin1(r) && read_c1(r, true)))
+            changed = read_c1(r, false);
+        mode_runes_clear(&before);
+        if (!changed) break;
+    }
+}
+
+void mode_text_repair(struct mode_runes *r)
+{
+    repair(r, 0);
 }

@@ -1,20 +1,16 @@
-/* text_repair.h - undo UTF-8 that was read as Latin-1 or Windows-1252 ("cafÃ©", "itâ€™s").
+/* text_repair.h - undo UTF-8 that was read as some one-byte encoding ("cafÃ©", "itâ€™s", "–ø—Ä–∏–≤–µ—Ç").
  *
- * A pass looks for runs of characters whose Windows-1252 (or Latin-1) bytes are a UTF-8 sequence, and replaces those
- * that are hardly ever meant: sequences of three and four bytes, two-byte sequences led by Â and Ã, and others whose
- * second character is not ordinary punctuation or that stand next to each other. Callers repeat until nothing
- * changes, which undoes repeated damage.
+ * A line that looks damaged (mojibake.h) and is made of the characters of one code page is turned back into that page's
+ * bytes; where these are UTF-8, that was the text. Bytes that were lost on the way (a no-break space that became a
+ * blank, a byte that nobody could read) are put back as far as they can be. Where no one page fits the line, its
+ * damaged stretches are repaired each on its own. All of it until nothing changes, which undoes repeated damage.
  *
- * This is the common part of what the ftfy library repairs, by rules of our own: damage through other code pages
- * (Windows-1250/51/53, MacRoman, ...) stays. */
+ * Does what ftfy 6.3's fix_encoding does. */
 #ifndef MODE_DATA_TEXT_REPAIR_H
 #define MODE_DATA_TEXT_REPAIR_H
 
 #include "data/unicode.h"
 
-/* The character of a byte of Windows-1252; the five bytes it leaves open stay control characters. */
-uint32_t mode_cp1252_to_rune(uint8_t byte);
-/* One pass over r; true when something was replaced. */
-bool mode_text_repair(struct mode_runes *r);
+void mode_text_repair(struct mode_runes *r);
 
 #endif

@@ -2,11 +2,12 @@
  *
  *     struct mode_runes r = {0};
  *     mode_runes_from_utf8(&r, text, n_bytes);     // bad bytes become U+FFFD
- *     mode_runes_nfc(&r);
- *     mode_runes_lower(&r, true);
+ *     mode_runes_nfc(&r, MODE_AS_PYTHON);
+ *     mode_runes_lower(&r, MODE_AS_PYTHON);
  *     mode_runes_clear(&r);
  *
- * Properties are those of the utf8proc library (2.8: Unicode 15). */
+ * Properties are those of the utf8proc library (2.8: Unicode 15), but where a reference library is of another year:
+ * unicode_years.h. */
 #ifndef MODE_DATA_UNICODE_H
 #define MODE_DATA_UNICODE_H
 
@@ -31,16 +32,23 @@ uint32_t mode_utf8_next(const char *text, size_t n_bytes, size_t *at);
 /* Bytes of c's UTF-8 form, 1..4, into out. */
 int mode_utf8_put(uint32_t c, char out[4]);
 
-void mode_runes_nfc(struct mode_runes *r);
-void mode_runes_nfd(struct mode_runes *r);
-/* Full lower case. final_sigma: a capital sigma that ends a word becomes the final form. */
-void mode_runes_lower(struct mode_runes *r, bool final_sigma);
+/* Whose tables, and whose rules. */
+enum mode_unicode_as {
+    MODE_AS_PYTHON, /* CPython 3.11's strings and the regex module           */
+    MODE_AS_HF      /* Hugging Face's tokenizers library                     */
+};
 
-bool mode_rune_is_letter(uint32_t c); /* categories L*                                  */
-bool mode_rune_is_number(uint32_t c); /* categories N*                                  */
-bool mode_rune_is_mark(uint32_t c);   /* category Mn                                    */
-bool mode_rune_is_punct(uint32_t c);  /* categories P*                                  */
-bool mode_rune_is_other(uint32_t c);  /* Cc, Cf, Co, Cs: control, format, private, lone */
-bool mode_rune_is_space(uint32_t c);  /* White_Space                                    */
+void mode_runes_nfc(struct mode_runes *r, enum mode_unicode_as as);
+void mode_runes_nfd(struct mode_runes *r, enum mode_unicode_as as);
+/* Full lower case. Python makes a capital sigma that ends a word the final form, Hugging Face does not. */
+void mode_runes_lower(struct mode_runes *r, enum mode_unicode_as as);
+
+bool mode_rune_is_letter(uint32_t c, enum mode_unicode_as as); /* categories L* */
+bool mode_rune_is_number(uint32_t c, enum mode_unicode_as as); /* categories N* */
+bool mode_rune_is_space(uint32_t c);                           /* White_Space   */
+/* The rest as Hugging Face's BERT sees them. */
+bool mode_rune_is_mark(uint32_t c);  /* category Mn                                    */
+bool mode_rune_is_punct(uint32_t c); /* categories P*, and the symbols of ASCII        */
+bool mode_rune_is_other(uint32_t c); /* Cc, Cf, Co, Cs: control, format, private, lone */
 
 #endif

@@ -258,12 +258,6 @@ static bool is_cjk(uint32_t c)
            (c >= 0xf900 && c <= 0xfaff) || (c >= 0x2f800 && c <= 0x2fa1f);
 }
 
-static bool is_punct(uint32_t c)
-{
-    if (c < 0x80) return (c >= 33 && c <= 47) || (c >= 58 && c <= 64) || (c >= 91 && c <= 96) || (c >= 123 && c <= 126);
-    return mode_rune_is_punct(c);
-}
-
 /* Clean, set CJK apart, strip accents, lower. r is replaced. */
 static void normalise(const struct mode__wordpiece *w, struct mode_runes *r)
 {
@@ -287,12 +281,12 @@ static void normalise(const struct mode__wordpiece *w, struct mode_runes *r)
     *r = out;
     if (w->strip_accents) {
         size_t n = 0;
-        mode_runes_nfd(r);
+        mode_runes_nfd(r, MODE_AS_HF);
         for (size_t i = 0; i < r->len; i++)
             if (!mode_rune_is_mark(r->data[i])) r->data[n++] = r->data[i];
         r->len = n;
     }
-    if (w->lower) mode_runes_lower(r, false);
+    if (w->lower) mode_runes_lower(r, MODE_AS_HF);
 }
 
 /* One word as UTF-8; ends[k] = bytes of its first k+1 characters. Either all of it is known or it is one unknown. */
@@ -337,13 +331,13 @@ static void encode_stretch(const struct mode__wordpiece *w, const char *text, si
         }
         size_t n = 0;
         mode_str_reset(&word);
-        bool alone = is_punct(r.data[i]);
+        bool alone = mode_rune_is_punct(r.data[i]);
         do {
             char u[4];
             mode_str_add(&word, u, (size_t)mode_utf8_put(r.data[i++], u));
             if (n < MAX_WORD_CHARS) ends[n] = word.len;
             n++;
-        } while (!alone && i < r.len && !mode_rune_is_space(r.data[i]) && !is_punct(r.data[i]));
+        } while (!alone && i < r.len && !mode_rune_is_space(r.data[i]) && !mode_rune_is_punct(r.data[i]));
         encode_word(w, word.data, ends, n, ids);
     }
     mode_str_clear(&word);

@@ -34,12 +34,6 @@ static void check(void clean(struct mode_runes *), const char *in, const char *w
     mode_runes_clear(&r);
 }
 
-static void repair(struct mode_runes *r)
-{
-    while (mode_text_repair(r)) {
-    }
-}
-
 static void test_openai_cleaning(void **state)
 {
     (void)state;
@@ -86,13 +80,13 @@ static void test_hf_cleaning(void **state)
 static void test_mojibake_is_undone(void **state)
 {
     (void)state;
-    check(repair, "caf\xc3\x83\xc2\xa9", "caf\xc3\xa9");                       /* Ã©  */
-    check(repair, "it\xc3\xa2\xe2\x82\xac\xe2\x84\xa2s", "it\xe2\x80\x99s");   /* â€™ */
-    check(repair, "caf\xc3\x83\xc6\x92\xc3\x82\xc2\xa9", "caf\xc3\xa9");       /* twice */
-    check(repair, "\xc3\xb0\xc5\xb8\xcb\x9c\xc2\x80", "\xf0\x9f\x98\x80");     /* an emoji */
-    check(repair, "\xc3\x83 la carte", "\xc3\xa0 la carte");                   /* its A0 became a blank */
-    check(repair, "end\xc3\xa2\xe2\x82\xac\xef\xbf\xbd", "end\xef\xbf\xbd");   /* a byte was lost */
-    check(repair, "\xc3\x90\xc2\xbf\xc3\x91\xe2\x82\xac", "\xd0\xbf\xd1\x80"); /* Cyrillic, a chain */
+    check(mode_text_repair, "caf\xc3\x83\xc2\xa9", "caf\xc3\xa9");                       /* Ã©  */
+    check(mode_text_repair, "it\xc3\xa2\xe2\x82\xac\xe2\x84\xa2s", "it\xe2\x80\x99s");   /* â€™ */
+    check(mode_text_repair, "caf\xc3\x83\xc6\x92\xc3\x82\xc2\xa9", "caf\xc3\xa9");       /* twice */
+    check(mode_text_repair, "\xc3\xb0\xc5\xb8\xcb\x9c\xc2\x80", "\xf0\x9f\x98\x80");     /* an emoji */
+    check(mode_text_repair, "\xc3\x83 la carte", "\xc3\xa0 la carte");                   /* its A0 became a blank */
+    check(mode_text_repair, "end\xc3\xa2\xe2\x82\xac\xef\xbf\xbd", "end\xef\xbf\xbd");   /* a byte was lost */
+    check(mode_text_repair, "\xc3\x90\xc2\xbf\xc3\x91\xe2\x82\xac", "\xd0\xbf\xd1\x80"); /* Cyrillic, a chain */
 }
 
 static void test_sound_text_is_left_alone(void **state)
@@ -111,7 +105,7 @@ static void test_sound_text_is_left_alone(void **state)
         "S\xc3\x83O PAULO",
         "MA\xc3\x87\xc3\x83\xe2\x80\x99s", /* MAÇÃ’s */
     };
-    for (size_t i = 0; i < sizeof sound / sizeof sound[0]; i++) check(repair, sound[i], sound[i]);
+    for (size_t i = 0; i < sizeof sound / sizeof sound[0]; i++) check(mode_text_repair, sound[i], sound[i]);
 }
 
 static void test_character_references(void **state)
