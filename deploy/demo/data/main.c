@@ -16,6 +16,7 @@
 #include "base/parallel.h"
 
 #include <libxml/parser.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,6 +30,10 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct opts, profile, "profile", "full", "WORD", "full, or smoke: about 2,500 pairs, small sets"),
     MODE_OPT_FLAG(struct opts, without_tuxpaint, "without-tuxpaint", "leave Tux Paint's stamps out (3 + 1 sets less)"),
     MODE_OPT_END};
+/* Of what is written. Raise it with every change that shows in a byte of it: data of another version are built anew
+ * (deploy/demo/data.sh), data of this one are kept. */
+#define MODE_DEMO_DATA_VERSION 2
+
 #define ENV   "MODE_DEMO_"
 #define USAGE "mode-demo-data --packages DIR --out DIR [--profile full|smoke]"
 #define PROSE                                                                                                          \
@@ -145,6 +150,12 @@ int main(int argc, char **argv)
     mode_log_open("demo-data");
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(table, ENV, USAGE, PROSE);
+        return 0;
+    }
+    if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+        char with[200];
+        mode_demo_drawn_with(with, sizeof with);
+        printf("mode-demo-data, data version %d, %s\n", MODE_DEMO_DATA_VERSION, with);
         return 0;
     }
     enum mode_status st = mode_options_parse(&o, table, ENV, argc, argv, &n_args, &err);

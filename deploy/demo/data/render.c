@@ -4,6 +4,7 @@
 #include "data/image.h"
 
 #include <cairo.h>
+#include <hb.h>
 #include <librsvg/rsvg.h>
 #include <math.h>
 #include <stdio.h>
@@ -334,4 +335,10 @@ void mode_demo_render(struct mode_demo_item *it)
         compress(it, &im);
     }
     mode_image_clear(&im);
+}
+
+void mode_demo_drawn_with(char *text, size_t n)
+{
+    snprintf(text, n, "librsvg %u.%u.%u, cairo %s, HarfBuzz %s", rsvg_major_version, rsvg_minor_version,
+             rsvg_micro_version, cairo_version_string(), hb_version_string());
 }

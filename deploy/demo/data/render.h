@@ -13,4 +13,7 @@
 /* Sets fate and, when it is MODE_DEMO_KEPT, jpeg, width, height and sig. */
 void mode_demo_render(struct mode_demo_item *it);
 
+/* The libraries whose versions decide the pixels, as text. */
+void mode_demo_drawn_with(char *text, size_t n);
+
 #endif
