@@ -3,14 +3,10 @@
  * coordinator need no code of their own: after every handshake HELLO names what we hold, and the rest repeats
  * itself. Everything the coordinator says is checked against the fence it belongs to; what does not fit is
  * ignored. */
-#include "msg/agent.h"
-
 #include "base/log.h"
-#include "base/process.h"
 #include "base/str.h"
 #include "base/version.h"
-#include "msg/code_version.h"
-#include "msg/runtime.h"
+#include "msg/agent_inside.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,105 +17,17 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/signalfd.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-#include <utf8proc.h>
 #include <zmq.h>
 
-enum { TICK_MS = 200, MAX_REPORTS = 64, SENDS = 16, SAMPLES = 8, MAX_PER_TURN = 256 };
+enum { TICK_MS = 200, MAX_PER_TURN = 256 };
 
-static const double hello_again_s = 2, report_first_s = 1, report_most_s = 10, last_words_s = 2, complain_s = 30,
-                    health_s = 2, self_fence = 0.8, name_taken_s = 150;
-
-enum why { WHY_NONE, WHY_CANCEL, WHY_STOP, WHY_DROPPED, WHY_STALL };
-
-struct sample {
-    double at;
-    uint64_t done;
-};
-
-struct work { /* a slot and the task in it */
-    struct mode_slot proc;
-    bool busy;
-    struct mode_compute_job job;
-    uint64_t stall_ms;
-    char label[128], run[128];
-    double began, changed_at;
-    uint64_t changes;
-    enum why why; /* it was told to end because of this */
-    double kill_at;
-    struct sample samples[SAMPLES]; /* of recent heartbeats, for the rate */
-    size_t n_samples;
-};
-
-enum report_kind { REPORT_RESULT, REPORT_FAIL, REPORT_RELEASE };
-
-struct report { /* owed to the coordinator until it says RESULT_ACK */
-    enum report_kind kind;
-    struct mode_compute_job job;
-    struct mode_compute_end end;
-    int signal, exit_code;
-    uint64_t done, total;
-    Mode__ReleaseReason reason;
-    uint8_t *log;
-    size_t n_log;
-    double next_at, delay;
-};
-
-struct sent {
-    uint64_t id;
-    double at;
-};
-
-struct agent {
-    const struct mode_agent_config *config;
-    struct mode_store *store;
-    struct mode_socket *socket;
-    struct mode_slot_program program;
-    struct work *slots;
-    struct report reports[MAX_REPORTS];
-    size_t n_reports;
-
-    char session[33];
-    uint64_t counter, epoch, ignored;
-    bool linked, welcome;
-    double heartbeat_s, lease_s;
-    double hello_at, beat_at, health_at, complain_at; /* when next */
-    double taken_since;                               /* our name was refused since then; 0 = it was not */
-    double hello_sent, acked, heard; /* when last: acked is when the newest answered heartbeat was SENT */
-    struct sent sends[SENDS];
-    size_t n_sends;
-    int credit_sent; /* -1 = none on this connection */
-    double idle_since;
-
-    int stop_signal;  /* of SIGTERM, SIGINT; 0 = none */
-    bool stopping;    /* take nothing more */
-    bool draining;    /* let what runs finish */
-    double stop_at;   /* then stop what runs */
-    double silent_at; /* then go without acknowledgements */
-    bool done;
-    int exit_code;
-};
+static const double report_first_s = 1, last_words_s = 2, complain_s = 30, health_s = 2, self_fence = 0.8,
+                    name_taken_s = 150;
 
 /* ---- small things ---- */
-
-/* Texts of ours may hold file names, which may hold anything; on the wire is UTF-8. */
-static void make_utf8(char *s)
-{
-    size_t left = strlen(s);
-    while (left > 0) {
-        utf8proc_int32_t c;
-        utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)s, (utf8proc_ssize_t)left, &c);
-        if (n <= 0) {
-            *s = '?';
-            n = 1;
-        }
-        s += n;
-        left -= (size_t)n;
-    }
-}
 
 static void fatal(struct agent *a, const struct mode_error *err)
 {
@@ -150,200 +58,6 @@ static int n_busy(const struct agent *a)
     return n;
 }
 
-/* ---- sending ---- */
-
-static bool send_body(struct agent *a, Mode__Envelope *e)
-{
-    struct mode_error err;
-    e->session = a->session;
-    enum mode_status st = mode_socket_send(a->socket, NULL, 0, e, &err);
-    if (st && st != MODE_E_TEMP) mode_log_failure("send_failed", &err);
-    return st == MODE_OK;
-}
-
-static void send_hello(struct agent *a, double now)
-{
-    const struct mode_agent_config *c = a->config;
-    Mode__Envelope e;
-    Mode__Hello h = MODE__HELLO__INIT;
-    Mode__Lease leases[MODE_WIRE_MAX_SLOTS + MAX_REPORTS], *held[MODE_WIRE_MAX_SLOTS + MAX_REPORTS];
-    char cpus[32], memory[32], code[128];
-    Mode__Label labels[2] = {MODE__LABEL__INIT, MODE__LABEL__INIT}, *label_at[2] = {&labels[0], &labels[1]};
-    mode_envelope_init(&e, &a->counter, MODE__ENVELOPE__BODY_HELLO);
-    snprintf(cpus, sizeof cpus, "%ld", sysconf(_SC_NPROCESSORS_ONLN));
-    snprintf(memory, sizeof memory, "%lld", (long long)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE) >> 20);
-    labels[0].name = "cpus";
-    labels[0].value = cpus;
-    labels[1].name = "memory_mib";
-    labels[1].value = memory;
-    for (int i = 0; i < c->slots; i++)
-        if (a->slots[i].busy) {
-            mode__lease__init(&leases[h.n_held]);
-            leases[h.n_held].key = a->slots[i].job.key;
-            leases[h.n_held].fence = a->slots[i].job.fence;
-            held[h.n_held] = &leases[h.n_held];
-            h.n_held++;
-        }
-    for (size_t i = 0; i < a->n_reports; i++) {
-        mode__lease__init(&leases[h.n_held]);
-        leases[h.n_held].key = a->reports[i].job.key;
-        leases[h.n_held].fence = a->reports[i].job.fence;
-        held[h.n_held] = &leases[h.n_held];
-        h.n_held++;
-    }
-    h.session = a->session;
-    h.service = (char *)(uintptr_t)c->word;
-    mode_code_version(code, sizeof code, c->word);
-    h.code_version = code;
-    h.build = MODE_VERSION;
-    h.name = (char *)(uintptr_t)c->name;
-    h.node = (char *)(uintptr_t)c->node;
-    h.slots = (uint32_t)c->slots;
-    h.store_id = (char *)(uintptr_t)mode_store_id(a->store);
-    h.labels = label_at;
-    h.n_labels = 2;
-    h.held = held;
-    h.has_pid = 1;
-    h.pid = (uint64_t)getpid();
-    h.has_incarnation = c->incarnation != 0;
-    h.incarnation = c->incarnation;
-    e.hello = &h;
-    send_body(a, &e);
-    a->hello_sent = now;
-    a->hello_at = now + hello_again_s;
-}
-
-static void send_credit(struct agent *a, bool again)
-{
-    Mode__Envelope e;
-    Mode__Credit c = MODE__CREDIT__INIT;
-    int n = 0;
-    for (int i = 0; i < a->config->slots; i++) n += !a->slots[i].busy && a->slots[i].proc.pid > 0;
-    if (a->stopping || a->n_reports + (size_t)a->config->slots > MAX_REPORTS) n = 0;
-    if (!a->welcome || (n == a->credit_sent && !again)) return;
-    mode_envelope_init(&e, &a->counter, MODE__ENVELOPE__BODY_CREDIT);
-    c.n = (uint32_t)n;
-    e.credit = &c;
-    if (send_body(a, &e)) a->credit_sent = n;
-}
-
-static double rate_of(struct work *w, double now, uint64_t done)
-{
-    if (w->n_samples > 0 && w->samples[w->n_samples - 1].done > done) w->n_samples = 0; /* the next phase counts anew */
-    if (w->n_samples == SAMPLES) memmove(w->samples, w->samples + 1, --w->n_samples * sizeof *w->samples);
-    w->samples[w->n_samples++] = (struct sample){now, done};
-    double dt = now - w->samples[0].at;
-    return dt > 0 ? (double)(done - w->samples[0].done) / dt : 0;
-}
-
-/* The task's folder in tmp/ (compute.c makes it) must look used, or the sweep of old litter takes it away. */
-static void touch_folder(const struct agent *a, const struct work *w)
-{
-    char *dir = mode_job_folder(a->store, w->job.fence, w->proc.pid);
-    utimensat(AT_FDCWD, dir, NULL, 0); /* fails while there is none yet or any more */
-    free(dir);
-}
-
-static void send_progress(struct agent *a, double now)
-{
-    Mode__Envelope e;
-    Mode__Progress p = MODE__PROGRESS__INIT;
-    Mode__TaskProgress items[MODE_WIRE_MAX_SLOTS], *at[MODE_WIRE_MAX_SLOTS];
-    char units[MODE_WIRE_MAX_SLOTS][sizeof a->slots->proc.page->unit];
-    mode_envelope_init(&e, &a->counter, MODE__ENVELOPE__BODY_PROGRESS);
-    for (int i = 0; i < a->config->slots; i++) {
-        struct work *w = &a->slots[i];
-        if (!w->busy) continue;
-        Mode__TaskProgress *t = &items[p.n_tasks];
-        char *unit = units[p.n_tasks];
-        touch_folder(a, w);
-        mode__task_progress__init(t);
-        memcpy(unit, w->proc.page->unit, sizeof units[0]);
-        unit[sizeof units[0] - 1] = '\0';
-        make_utf8(unit);
-        t->key = w->job.key;
-        t->fence = w->job.fence;
-        t->done = atomic_load(&w->proc.page->done);
-        t->total = atomic_load(&w->proc.page->total);
-        t->unit = unit;
-        t->has_rate = t->has_seconds = t->has_rss_bytes = 1;
-        t->rate = rate_of(w, now, t->done);
-        t->seconds = now - w->began;
-        t->rss_bytes = mode_slot_rss(&w->proc);
-        at[p.n_tasks++] = t;
-    }
-    p.tasks = at;
-    p.has_agent_peak_rss_bytes = 1;
-    p.agent_peak_rss_bytes = mode_process_peak_rss(getpid());
-    e.progress = &p;
-    if (send_body(a, &e)) a->sends[a->n_sends++ % SENDS] = (struct sent){e.id, now};
-}
-
-static void send_report(struct agent *a, struct report *r, double now)
-{
-    Mode__Envelope e;
-    Mode__Result result = MODE__RESULT__INIT;
-    Mode__Fail f = MODE__FAIL__INIT;
-    Mode__Release release = MODE__RELEASE__INIT;
-    mode_envelope_init(&e, &a->counter,
-                       r->kind == REPORT_RESULT ? MODE__ENVELOPE__BODY_RESULT
-                       : r->kind == REPORT_FAIL ? MODE__ENVELOPE__BODY_FAIL
-                                                : MODE__ENVELOPE__BODY_RELEASE);
-    switch (r->kind) {
-    case REPORT_RESULT:
-        result.key = r->job.key;
-        result.fence = r->job.fence;
-        result.already = r->end.already;
-        result.rows_in = r->end.rows_in;
-        result.rows_out = r->end.rows_out;
-        result.seconds = r->end.seconds;
-        result.has_peak_rss_bytes = 1;
-        result.peak_rss_bytes = r->end.peak_rss_bytes;
-        e.result = &result;
-        break;
-    case REPORT_FAIL:
-        f.key = r->job.key;
-        f.fence = r->job.fence;
-        f.class_ = r->end.fail_class;
-        f.has_status = f.has_seconds = f.has_done = f.has_total = 1;
-        f.status = r->end.status;
-        f.has_signal = r->signal != 0;
-        f.signal = (uint32_t)r->signal;
-        f.has_exit_code = r->exit_code != 0;
-        f.exit_code = (uint32_t)r->exit_code;
-        f.text = r->end.text;
-        f.has_log_tail = r->n_log > 0;
-        f.log_tail = (ProtobufCBinaryData){r->n_log, r->log};
-        f.done = r->done;
-        f.total = r->total;
-        f.seconds = r->end.seconds;
-        e.fail = &f;
-        break;
-    case REPORT_RELEASE:
-        release.key = r->job.key;
-        release.fence = r->job.fence;
-        release.reason = r->reason;
-        e.release = &release;
-        break;
-    }
-    send_body(a, &e);
-    r->next_at = now + r->delay;
-    r->delay = r->delay * 2 < report_most_s ? r->delay * 2 : report_most_s;
-}
-
-static void send_assign_ack(struct agent *a, const Mode__Assign *as, const char *refused)
-{
-    Mode__Envelope e;
-    Mode__AssignAck k = MODE__ASSIGN_ACK__INIT;
-    mode_envelope_init(&e, &a->counter, MODE__ENVELOPE__BODY_ASSIGN_ACK);
-    k.key = as->key;
-    k.fence = as->fence;
-    k.accepted = refused == NULL;
-    k.reason = (char *)(uintptr_t)refused;
-    e.assign_ack = &k;
-    send_body(a, &e);
-}
-
 /* ---- tasks ---- */
 
 /* The task of this slot has ended: owe the coordinator a report. Takes w out of work. */
@@ -353,7 +67,7 @@ static struct report *owe(struct agent *a, struct work *w, enum report_kind kind
     struct report *r = &a->reports[a->n_reports++];
     *r = (struct report){.kind = kind, .job = w->job, .delay = report_first_s};
     if (end) r->end = *end;
-    make_utf8(r->end.text);
+    mode_agent_make_utf8(r->end.text);
     if (w->proc.page) {
         r->done = atomic_load(&w->proc.page->done);
         r->total = atomic_load(&w->proc.page->total);
@@ -393,20 +107,20 @@ static void task_ended(struct agent *a, struct work *w, const struct mode_comput
                       "key=%.12s label=%s attempt=%u seconds=%.2f rows_in=%" PRIu64 " rows_out=%" PRIu64 "%s",
                       w->job.key, w->label, w->job.attempt, end->seconds, end->rows_in, end->rows_out,
                       end->already ? " already=1" : "");
-        send_report(a, owe(a, w, REPORT_RESULT, end), now);
+        mode_agent_say_report(a, owe(a, w, REPORT_RESULT, end), now);
     } else if (w->why != WHY_NONE) { /* told to stop: whatever it says about that */
         mode_log_info("task_stopped", "key=%.12s label=%s", w->job.key, w->label);
         if (w->why == WHY_DROPPED) { /* the coordinator gave it up already */
             w->busy = false;
             a->idle_since = now;
         } else
-            send_report(a, owe(a, w, REPORT_RELEASE, end), now);
+            mode_agent_say_report(a, owe(a, w, REPORT_RELEASE, end), now);
     } else {
         mode_log_error("task_failed", "key=%.12s label=%s attempt=%u status=%s %s", w->job.key, w->label,
                        w->job.attempt, mode_status_name(end->status), end->text);
         struct report *r = owe(a, w, REPORT_FAIL, end);
         attach_log(r, &w->proc);
-        send_report(a, r, now);
+        mode_agent_say_report(a, r, now);
     }
 }
 
@@ -446,7 +160,7 @@ static void process_died(struct agent *a, struct work *w, bool kill_it, uint64_t
         end.rows_out = c->rows_out;
         mode__commit__free_unpacked(c, NULL);
         mode_log_info("task_done", "key=%.12s label=%s committed before its process ended", w->job.key, w->label);
-        send_report(a, owe(a, w, REPORT_RESULT, &end), now);
+        mode_agent_say_report(a, owe(a, w, REPORT_RESULT, &end), now);
         return;
     }
     if (w->why == WHY_DROPPED) {
@@ -455,7 +169,7 @@ static void process_died(struct agent *a, struct work *w, bool kill_it, uint64_t
         return;
     }
     if (w->why == WHY_CANCEL || w->why == WHY_STOP) {
-        send_report(a, owe(a, w, REPORT_RELEASE, &end), now);
+        mode_agent_say_report(a, owe(a, w, REPORT_RELEASE, &end), now);
         return;
     }
     if (w->why == WHY_STALL) {
@@ -488,21 +202,21 @@ static void process_died(struct agent *a, struct work *w, bool kill_it, uint64_t
     r->done = done;
     r->total = total;
     attach_log(r, &w->proc);
-    send_report(a, r, now);
+    mode_agent_say_report(a, r, now);
 }
 
 static void on_assign(struct agent *a, const Mode__Assign *as, double now)
 {
     struct mode_error err;
     if (slot_of(a, as->key, as->fence) || report_of(a, as->key, as->fence)) { /* said twice */
-        send_assign_ack(a, as, NULL);
+        mode_agent_say_assign_ack(a, as, NULL);
         return;
     }
     struct work *w = NULL;
     for (int i = 0; i < a->config->slots && !w; i++)
         if (!a->slots[i].busy && a->slots[i].proc.pid > 0) w = &a->slots[i];
     if (a->stopping || !w || a->n_reports + (size_t)a->config->slots > MAX_REPORTS) {
-        send_assign_ack(a, as, a->stopping ? "stopping" : "no free slot");
+        mode_agent_say_assign_ack(a, as, a->stopping ? "stopping" : "no free slot");
         return;
     }
     w->job = (struct mode_compute_job){.fence = as->fence, .attempt = as->attempt};
@@ -519,11 +233,11 @@ static void on_assign(struct agent *a, const Mode__Assign *as, double now)
     atomic_store(&w->proc.page->done, 0);
     atomic_store(&w->proc.page->total, 0);
     if (mode_slot_give(&w->proc, &w->job, &err)) { /* it died just now */
-        send_assign_ack(a, as, err.text);
+        mode_agent_say_assign_ack(a, as, err.text);
         return;
     }
     w->busy = true;
-    send_assign_ack(a, as, NULL);
+    mode_agent_say_assign_ack(a, as, NULL);
     mode_log_info("task_start", "key=%.12s label=%s run=%s attempt=%u fence=%016" PRIx64, w->job.key, w->label, w->run,
                   w->job.attempt, w->job.fence);
 }
@@ -559,7 +273,7 @@ static void on_reject(struct agent *a, const Mode__Reject *r, double now)
     struct mode_error err;
     switch (r->code) {
     case MODE__REJECT_CODE__REJECT_UNKNOWN_SESSION:
-        if (now - a->hello_sent > 0.5 * hello_again_s || a->welcome) { /* not about a HELLO that is under way */
+        if (now - a->hello_sent > 0.5 * HELLO_AGAIN_S || a->welcome) { /* not about a HELLO that is under way */
             a->welcome = false;
             a->hello_at = now;
         }
@@ -570,14 +284,14 @@ static void on_reject(struct agent *a, const Mode__Reject *r, double now)
         mode_log_warn("rejected", "%s", r->text);
         a->welcome = false;
         a->hello_at = now +
-                      (r->has_retry_after_ms && r->retry_after_ms < 60000 ? 1e-3 * r->retry_after_ms : hello_again_s);
+                      (r->has_retry_after_ms && r->retry_after_ms < 60000 ? 1e-3 * r->retry_after_ms : HELLO_AGAIN_S);
         return;
     case MODE__REJECT_CODE__REJECT_NAME_TAKEN: /* perhaps by ourselves, before a crash: that session runs out
                                                 */
         if (a->taken_since == 0) a->taken_since = now;
         if (now - a->taken_since > name_taken_s) break;
         mode_log_warn("rejected", "name=%s %s", a->config->name, r->text);
-        a->hello_at = now + hello_again_s;
+        a->hello_at = now + HELLO_AGAIN_S;
         return;
     case MODE__REJECT_CODE__REJECT_VERSION:
     case MODE__REJECT_CODE__REJECT_STORE:
@@ -614,7 +328,7 @@ static void on_message(struct agent *a, const Mode__Envelope *e, double now)
         struct report *r = report_of(a, e->result_ack->key, e->result_ack->fence);
         if (!r) break;
         if (e->result_ack->verdict == MODE__VERDICT__VERDICT_MISSING) {
-            if (r->delay < report_most_s) break; /* a shared filesystem may show the record late: say it again */
+            if (r->delay < REPORT_MOST_S) break; /* a shared filesystem may show the record late: say it again */
             mode_log_error("result_missing", "key=%.12s the coordinator does not see the commit record in its store",
                            r->job.key);
         }
@@ -742,7 +456,7 @@ static void check_stop(struct agent *a, double now)
         Mode__Bye b = MODE__BYE__INIT;
         mode_envelope_init(&e, &a->counter, MODE__ENVELOPE__BODY_BYE);
         e.bye = &b;
-        send_body(a, &e);
+        mode_agent_send(a, &e);
     }
     a->exit_code = a->stop_signal ? 128 + a->stop_signal : 0;
     a->done = true;
@@ -751,17 +465,17 @@ static void check_stop(struct agent *a, double now)
 static void on_timers(struct agent *a, uint64_t ooms, double now)
 {
     check_slots(a, ooms, now);
-    if (a->linked && !a->welcome && now >= a->hello_at) send_hello(a, now);
+    if (a->linked && !a->welcome && now >= a->hello_at) mode_agent_say_hello(a, now);
     if (a->welcome && now >= a->beat_at) {
-        send_progress(a, now);
-        send_credit(a, true);
+        mode_agent_say_progress(a, now);
+        mode_agent_say_credit(a, true);
         a->beat_at = now + a->heartbeat_s;
         if (now - a->heard > 3 * a->heartbeat_s && now >= a->hello_at)
-            send_hello(a, now); /* is it still the one we know? */
+            mode_agent_say_hello(a, now); /* is it still the one we know? */
     } else
-        send_credit(a, false);
+        mode_agent_say_credit(a, false);
     for (size_t i = 0; a->welcome && i < a->n_reports; i++)
-        if (now >= a->reports[i].next_at) send_report(a, &a->reports[i], now);
+        if (now >= a->reports[i].next_at) mode_agent_say_report(a, &a->reports[i], now);
     if (!a->welcome && now >= a->complain_at) {
         mode_log_warn("waiting", "coordinator=%s %s", a->config->coordinator.endpoint,
                       a->linked ? "connected, it does not welcome us yet" : "not reachable yet; trying again");

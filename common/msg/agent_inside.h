@@ -1,0 +1,95 @@
+/* agent_inside.h - inside of the agent: its state, and what it says (agent_say.c); nobody else includes it. */
+#ifndef MODE_MSG_AGENT_INSIDE_H
+#define MODE_MSG_AGENT_INSIDE_H
+
+#include "msg/agent.h"
+#include "msg/runtime.h"
+
+enum { MAX_REPORTS = 64, SENDS = 16, SAMPLES = 8 };
+#define HELLO_AGAIN_S 2.0  /* until it is said again */
+#define REPORT_MOST_S 10.0 /* at most, between two times that a report is said */
+
+enum why { WHY_NONE, WHY_CANCEL, WHY_STOP, WHY_DROPPED, WHY_STALL };
+
+struct sample {
+    double at;
+    uint64_t done;
+};
+
+struct work { /* a slot and the task in it */
+    struct mode_slot proc;
+    bool busy;
+    struct mode_compute_job job;
+    uint64_t stall_ms;
+    char label[128], run[128];
+    double began, changed_at;
+    uint64_t changes;
+    enum why why; /* it was told to end because of this */
+    double kill_at;
+    struct sample samples[SAMPLES]; /* of recent heartbeats, for the rate */
+    size_t n_samples;
+};
+
+enum report_kind { REPORT_RESULT, REPORT_FAIL, REPORT_RELEASE };
+
+struct report { /* owed to the coordinator until it says RESULT_ACK */
+    enum report_kind kind;
+    struct mode_compute_job job;
+    struct mode_compute_end end;
+    int signal, exit_code;
+    uint64_t done, total;
+    Mode__ReleaseReason reason;
+    uint8_t *log;
+    size_t n_log;
+    double next_at, delay;
+};
+
+struct sent {
+    uint64_t id;
+    double at;
+};
+
+struct agent {
+    const struct mode_agent_config *config;
+    struct mode_store *store;
+    struct mode_socket *socket;
+    struct mode_slot_program program;
+    struct work *slots;
+    struct report reports[MAX_REPORTS];
+    size_t n_reports;
+
+    char session[33];
+    uint64_t counter, epoch, ignored;
+    bool linked, welcome;
+    double heartbeat_s, lease_s;
+    double hello_at, beat_at, health_at, complain_at; /* when next */
+    double taken_since;                               /* our name was refused since then; 0 = it was not */
+    double hello_sent, acked, heard; /* when last: acked is when the newest answered heartbeat was SENT */
+    struct sent sends[SENDS];
+    size_t n_sends;
+    int credit_sent; /* -1 = none on this connection */
+    double idle_since;
+
+    int stop_signal;  /* of SIGTERM, SIGINT; 0 = none */
+    bool stopping;    /* take nothing more */
+    bool draining;    /* let what runs finish */
+    double stop_at;   /* then stop what runs */
+    double silent_at; /* then go without acknowledgements */
+    bool done;
+    int exit_code;
+};
+
+/* agent_say.c: each of these is one message. `now`: mode_clock_s() of this turn. */
+bool mode_agent_send(struct agent *a, Mode__Envelope *e);
+void mode_agent_say_hello(struct agent *a, double now);
+/* Only when it differs from what was said last, or `again`. */
+void mode_agent_say_credit(struct agent *a, bool again);
+void mode_agent_say_progress(struct agent *a, double now);
+/* Sets when it is due again. */
+void mode_agent_say_report(struct agent *a, struct report *r, double now);
+/* refused: why not, NULL = accepted. */
+void mode_agent_say_assign_ack(struct agent *a, const Mode__Assign *as, const char *refused);
+/* Texts of ours may hold file names, which may hold anything; on the wire is UTF-8. */
+void mode_agent_make_utf8(char *s);
+
+#endif

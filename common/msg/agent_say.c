@@ -1,0 +1,222 @@
+/* What the agent says to the coordinator: one function per message. */
+#include "base/log.h"
+#include "base/process.h"
+#include "base/str.h"
+#include "base/version.h"
+#include "msg/agent_inside.h"
+#include "msg/code_version.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <utf8proc.h>
+
+void mode_agent_make_utf8(char *s)
+{
+    size_t left = strlen(s);
+    while (left > 0) {
+        utf8proc_int32_t c;
+        utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)s, (utf8proc_ssize_t)left, &c);
+        if (n <= 0) {
+            *s = '?';
+            n = 1;
+        }
+        s += n;
+        left -= (size_t)n;
+    }
+}
+
+bool mode_agent_send(struct agent *a, Mode__Envelope *e)
+{
+    struct mode_error err;
+    e->session = a->session;
+    enum mode_status st = mode_socket_send(a->socket, NULL, 0, e, &err);
+    if (st && st != MODE_E_TEMP) mode_log_failure("send_failed", &err);
+    return st == MODE_OK;
+}
+
+void mode_agent_say_hello(struct agent *a, double now)
+{
+    const struct mode_agent_config *c = a->config;
+    Mode__Envelope e;
+    Mode__Hello h = MODE__HELLO__INIT;
+    Mode__Lease leases[MODE_WIRE_MAX_SLOTS + MAX_REPORTS], *held[MODE_WIRE_MAX_SLOTS + MAX_REPORTS];
+    char cpus[32], memory[32], code[128];
+    Mode__Label labels[2] = {MODE__LABEL__INIT, MODE__LABEL__INIT}, *label_at[2] = {&labels[0], &labels[1]};
+    mode_envelope_init(&e, &a->counter, MODE__ENVELOPE__BODY_HELLO);
+    snprintf(cpus, sizeof cpus, "%ld", sysconf(_SC_NPROCESSORS_ONLN));
+    snprintf(memory, sizeof memory, "%lld", (long long)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE) >> 20);
+    labels[0].name = "cpus";
+    labels[0].value = cpus;
+    labels[1].name = "memory_mib";
+    labels[1].value = memory;
+    for (int i = 0; i < c->slots; i++)
+        if (a->slots[i].busy) {
+            mode__lease__init(&leases[h.n_held]);
+            leases[h.n_held].key = a->slots[i].job.key;
+            leases[h.n_held].fence = a->slots[i].job.fence;
+            held[h.n_held] = &leases[h.n_held];
+            h.n_held++;
+        }
+    for (size_t i = 0; i < a->n_reports; i++) {
+        mode__lease__init(&leases[h.n_held]);
+        leases[h.n_held].key = a->reports[i].job.key;
+        leases[h.n_held].fence = a->reports[i].job.fence;
+        held[h.n_held] = &leases[h.n_held];
+        h.n_held++;
+    }
+    h.session = a->session;
+    h.service = (char *)(uintptr_t)c->word;
+    mode_code_version(code, sizeof code, c->word);
+    h.code_version = code;
+    h.build = MODE_VERSION;
+    h.name = (char *)(uintptr_t)c->name;
+    h.node = (char *)(uintptr_t)c->node;
+    h.slots = (uint32_t)c->slots;
+    h.store_id = (char *)(uintptr_t)mode_store_id(a->store);
+    h.labels = label_at;
+    h.n_labels = 2;
+    h.held = held;
+    h.has_pid = 1;
+    h.pid = (uint64_t)getpid();
+    h.has_incarnation = c->incarnation != 0;
+    h.incarnation = c->incarnation;
+    e.hello = &h;
+    mode_agent_send(a, &e);
+    a->hello_sent = now;
+    a->hello_at = now + HELLO_AGAIN_S;
+}
+
+void mode_agent_say_credit(struct agent *a, bool again)
+{
+    Mode__Envelope e;
+    Mode__Credit c = MODE__CREDIT__INIT;
+    int n = 0;
+    for (int i = 0; i < a->config->slots; i++) n += !a->slots[i].busy && a->slots[i].proc.pid > 0;
+    if (a->stopping || a->n_reports + (size_t)a->config->slots > MAX_REPORTS) n = 0;
+    if (!a->welcome || (n == a->credit_sent && !again)) return;
+    mode_envelope_init(&e, &a->counter, MODE__ENVELOPE__BODY_CREDIT);
+    c.n = (uint32_t)n;
+    e.credit = &c;
+    if (mode_agent_send(a, &e)) a->credit_sent = n;
+}
+
+static double rate_of(struct work *w, double now, uint64_t done)
+{
+    if (w->n_samples > 0 && w->samples[w->n_samples - 1].done > done) w->n_samples = 0; /* the next phase counts anew */
+    if (w->n_samples == SAMPLES) memmove(w->samples, w->samples + 1, --w->n_samples * sizeof *w->samples);
+    w->samples[w->n_samples++] = (struct sample){now, done};
+    double dt = now - w->samples[0].at;
+    return dt > 0 ? (double)(done - w->samples[0].done) / dt : 0;
+}
+
+/* The task's folder in tmp/ (compute.c makes it) must look used, or the sweep of old litter takes it away. */
+static void touch_folder(const struct agent *a, const struct work *w)
+{
+    char *dir = mode_job_folder(a->store, w->job.fence, w->proc.pid);
+    utimensat(AT_FDCWD, dir, NULL, 0); /* fails while there is none yet or any more */
+    free(dir);
+}
+
+void mode_agent_say_progress(struct agent *a, double now)
+{
+    Mode__Envelope e;
+    Mode__Progress p = MODE__PROGRESS__INIT;
+    Mode__TaskProgress items[MODE_WIRE_MAX_SLOTS], *at[MODE_WIRE_MAX_SLOTS];
+    char units[MODE_WIRE_MAX_SLOTS][sizeof a->slots->proc.page->unit];
+    mode_envelope_init(&e, &a->counter, MODE__ENVELOPE__BODY_PROGRESS);
+    for (int i = 0; i < a->config->slots; i++) {
+        struct work *w = &a->slots[i];
+        if (!w->busy) continue;
+        Mode__TaskProgress *t = &items[p.n_tasks];
+        char *unit = units[p.n_tasks];
+        touch_folder(a, w);
+        mode__task_progress__init(t);
+        memcpy(unit, w->proc.page->unit, sizeof units[0]);
+        unit[sizeof units[0] - 1] = '\0';
+        mode_agent_make_utf8(unit);
+        t->key = w->job.key;
+        t->fence = w->job.fence;
+        t->done = atomic_load(&w->proc.page->done);
+        t->total = atomic_load(&w->proc.page->total);
+        t->unit = unit;
+        t->has_rate = t->has_seconds = t->has_rss_bytes = 1;
+        t->rate = rate_of(w, now, t->done);
+        t->seconds = now - w->began;
+        t->rss_bytes = mode_slot_rss(&w->proc);
+        at[p.n_tasks++] = t;
+    }
+    p.tasks = at;
+    p.has_agent_peak_rss_bytes = 1;
+    p.agent_peak_rss_bytes = mode_process_peak_rss(getpid());
+    e.progress = &p;
+    if (mode_agent_send(a, &e)) a->sends[a->n_sends++ % SENDS] = (struct sent){e.id, now};
+}
+
+void mode_agent_say_report(struct agent *a, struct report *r, double now)
+{
+    Mode__Envelope e;
+    Mode__Result result = MODE__RESULT__INIT;
+    Mode__Fail f = MODE__FAIL__INIT;
+    Mode__Release release = MODE__RELEASE__INIT;
+    mode_envelope_init(&e, &a->counter,
+                       r->kind == REPORT_RESULT ? MODE__ENVELOPE__BODY_RESULT
+                       : r->kind == REPORT_FAIL ? MODE__ENVELOPE__BODY_FAIL
+                                                : MODE__ENVELOPE__BODY_RELEASE);
+    switch (r->kind) {
+    case REPORT_RESULT:
+        result.key = r->job.key;
+        result.fence = r->job.fence;
+        result.already = r->end.already;
+        result.rows_in = r->end.rows_in;
+        result.rows_out = r->end.rows_out;
+        result.seconds = r->end.seconds;
+        result.has_peak_rss_bytes = 1;
+        result.peak_rss_bytes = r->end.peak_rss_bytes;
+        e.result = &result;
+        break;
+    case REPORT_FAIL:
+        f.key = r->job.key;
+        f.fence = r->job.fence;
+        f.class_ = r->end.fail_class;
+        f.has_status = f.has_seconds = f.has_done = f.has_total = 1;
+        f.status = r->end.status;
+        f.has_signal = r->signal != 0;
+        f.signal = (uint32_t)r->signal;
+        f.has_exit_code = r->exit_code != 0;
+        f.exit_code = (uint32_t)r->exit_code;
+        f.text = r->end.text;
+        f.has_log_tail = r->n_log > 0;
+        f.log_tail = (ProtobufCBinaryData){r->n_log, r->log};
+        f.done = r->done;
+        f.total = r->total;
+        f.seconds = r->end.seconds;
+        e.fail = &f;
+        break;
+    case REPORT_RELEASE:
+        release.key = r->job.key;
+        release.fence = r->job.fence;
+        release.reason = r->reason;
+        e.release = &release;
+        break;
+    }
+    mode_agent_send(a, &e);
+    r->next_at = now + r->delay;
+    r->delay = r->delay * 2 < REPORT_MOST_S ? r->delay * 2 : REPORT_MOST_S;
+}
+
+void mode_agent_say_assign_ack(struct agent *a, const Mode__Assign *as, const char *refused)
+{
+    Mode__Envelope e;
+    Mode__AssignAck k = MODE__ASSIGN_ACK__INIT;
+    mode_envelope_init(&e, &a->counter, MODE__ENVELOPE__BODY_ASSIGN_ACK);
+    k.key = as->key;
+    k.fence = as->fence;
+    k.accepted = refused == NULL;
+    k.reason = (char *)(uintptr_t)refused;
+    e.assign_ack = &k;
+    mode_agent_send(a, &e);
+}
