@@ -66,22 +66,33 @@ static enum mode_status gunzip(struct mode_str *out, const char *path, const cha
     return MODE_OK;
 }
 
-/* The vocabulary writes each byte as a printable character: itself where it is one, 256, 257, ... otherwise. */
-static void name_bytes(struct mode__bpe *b, struct mode_token_map *ids)
+void mode__bpe_byte_names(struct mode__bpe_byte to[MODE_BPE_N_BYTES])
 {
-    int32_t id = 0;
+    int at = 0;
     uint32_t stand_in = 256;
     for (int pass = 0; pass < 2; pass++)
         for (int byte = 0; byte < MODE_BPE_N_BYTES; byte++) {
             bool printable = (byte >= '!' && byte <= '~') || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
             if (printable != (pass == 0)) continue;
-            char name[8];
-            int n = mode_utf8_put(printable ? (uint32_t)byte : stand_in++, name);
-            mode_token_map_add(ids, name, (size_t)n, id);
-            memcpy(name + n, "</w>", 4);
-            mode_token_map_add(ids, name, (size_t)n + 4, id + MODE_BPE_N_BYTES);
-            b->of_byte[byte] = id++;
+            int n = mode_utf8_put(printable ? (uint32_t)byte : stand_in++, to[at].name);
+            to[at].name[n] = 0;
+            to[at++].byte = (uint8_t)byte;
         }
+}
+
+static void name_bytes(struct mode__bpe *b, struct mode_token_map *ids)
+{
+    struct mode__bpe_byte bytes[MODE_BPE_N_BYTES];
+    mode__bpe_byte_names(bytes);
+    for (int32_t id = 0; id < MODE_BPE_N_BYTES; id++) {
+        char last[16];
+        size_t n = strlen(bytes[id].name);
+        memcpy(last, bytes[id].name, n);
+        memcpy(last + n, "</w>", 4);
+        mode_token_map_add(ids, last, n, id);
+        mode_token_map_add(ids, last, n + 4, id + MODE_BPE_N_BYTES);
+        b->of_byte[bytes[id].byte] = id;
+    }
 }
 
 static enum mode_status read_merges(struct mode__bpe *b, const char *path, const char *text, struct mode_error *err)
@@ -119,14 +130,27 @@ static enum mode_status read_merges(struct mode__bpe *b, const char *path, const
     return st;
 }
 
-enum mode_status mode__bpe_open(struct mode_tokenizer *t, const char *path, enum mode_clip_clean clean,
-                                struct mode_error *err)
+enum mode_status mode__bpe_text(struct mode_str *text, const char *path, struct mode_error *err)
 {
     char *data = NULL;
     size_t size;
-    struct mode_str text = {0};
     enum mode_status st = mode_file_read(path, MAX_FILE, &data, &size, err);
     if (st) return st;
+    if (is_gzip(data, size))
+        st = gunzip(text, path, data, size, err);
+    else
+        mode_str_add(text, data, size);
+    if (!st && memchr(text->data, '\0', text->len))
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: holds a zero byte: not a text", path);
+    free(data);
+    return st;
+}
+
+enum mode_status mode__bpe_open(struct mode_tokenizer *t, const char *path, enum mode_clip_clean clean,
+                                struct mode_error *err)
+{
+    struct mode_str text = {0};
+    enum mode_status st = mode__bpe_text(&text, path, err);
     struct mode__bpe *b = t->bpe = mode_xcalloc(1, sizeof *b);
     for (size_t i = 0; i < MODE_BPE_N_PAIR_SLOTS; i++) b->pairs[i].key = NO_PAIR;
     b->clean = clean;
@@ -134,15 +158,8 @@ enum mode_status mode__bpe_open(struct mode_tokenizer *t, const char *path, enum
     t->start = b->start = MODE_BPE_FIRST_MERGE + MODE_BPE_N_MERGES;
     t->end = b->end = b->start + 1;
     t->vocab_size = b->end + 1;
-    if (is_gzip(data, size))
-        st = gunzip(&text, path, data, size, err);
-    else
-        mode_str_add(&text, data, size);
-    if (!st && memchr(text.data, '\0', text.len))
-        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: holds a zero byte: not a text", path);
     if (!st) st = read_merges(b, path, text.data, err);
     mode_str_clear(&text);
-    free(data);
     return st;
 }
 

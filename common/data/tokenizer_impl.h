@@ -2,6 +2,7 @@
 #ifndef MODE_DATA_TOKENIZER_IMPL_H
 #define MODE_DATA_TOKENIZER_IMPL_H
 
+#include "base/str.h"
 #include "data/tokenizer.h"
 
 struct mode__bpe;
@@ -38,5 +39,15 @@ void mode__bpe_close(struct mode__bpe *b);
 enum mode_status mode__wordpiece_open(struct mode_tokenizer *t, const char *dir, struct mode_error *err);
 void mode__wordpiece_encode(const struct mode__wordpiece *w, const char *text, size_t n_bytes, struct mode__ids *ids);
 void mode__wordpiece_close(struct mode__wordpiece *w);
+
+/* The merges file, unpacked: a first line that says what it is, then one merge a line. */
+enum mode_status mode__bpe_text(struct mode_str *text, const char *path, struct mode_error *err);
+/* CLIP's vocabulary begins with the 256 bytes in this order, each written as a printable character: itself where it is
+ * one, U+0100, U+0101, ... otherwise. */
+struct mode__bpe_byte {
+    char name[8];
+    uint8_t byte;
+};
+void mode__bpe_byte_names(struct mode__bpe_byte to[256]);
 
 #endif

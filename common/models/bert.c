@@ -8,9 +8,10 @@
 #include "base/file.h"
 #include "base/parallel.h"
 #include "base/str.h"
-#include "data/safetensors.h"
 #include "data/tokenizer.h"
+#include "data/weights.h"
 #include "models/bert_folder.h"
+#include "tensor/half.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -44,39 +45,9 @@ struct mode_text_encoder {
 
 struct loader {
     struct mode_text_encoder *enc;
-    struct mode_safetensors file;
+    struct mode_weights file;
     const char *path, *prefix; /* prefix: "" or "bert." */
 };
-
-static float half_to_float(uint16_t h)
-{
-    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, fraction = h & 1023, bits;
-    if (exponent == 0) { /* zero or subnormal: fraction / 2^24 */
-        float f = (float)fraction * 0x1p-24f;
-        return sign ? -f : f;
-    }
-    bits = sign | (exponent == 31 ? 255 : exponent + 112) << 23 | fraction << 13;
-    float f;
-    memcpy(&f, &bits, sizeof f);
-    return f;
-}
-
-static void widen(float *out, const struct mode_tensor *t, int64_t n)
-{
-    const unsigned char *p = t->data; /* maybe not aligned: the file decides */
-    if (t->dtype == MODE_DTYPE_F32) {
-        memcpy(out, p, (size_t)n * sizeof *out);
-        return;
-    }
-    for (int64_t i = 0; i < n; i++) {
-        uint16_t h = (uint16_t)(p[2 * i] | p[2 * i + 1] << 8);
-        uint32_t bits = (uint32_t)h << 16;
-        if (t->dtype == MODE_DTYPE_F16)
-            out[i] = half_to_float(h);
-        else
-            memcpy(&out[i], &bits, sizeof bits);
-    }
-}
 
 /* Copy tensor <prefix><name> of shape [rows, cols] (cols 0: [rows]) to `to`. */
 static enum mode_status copy_tensor(struct loader *l, float *to, const char *name, int64_t rows, int64_t cols,
@@ -84,24 +55,23 @@ static enum mode_status copy_tensor(struct loader *l, float *to, const char *nam
 {
     char full[160], got[160];
     snprintf(full, sizeof full, "%s%s", l->prefix, name);
-    const struct mode_tensor *t = mode_safetensors_find(&l->file, full);
+    const struct mode_tensor *t = mode_weights_find(&l->file, full);
     if (!t) { /* the old spelling of LayerNorm */
         size_t n = strlen(full);
         if (n > 16 && strcmp(full + n - 16, "LayerNorm.weight") == 0)
             strcpy(full + n - 6, "gamma");
         else if (n > 14 && strcmp(full + n - 14, "LayerNorm.bias") == 0)
             strcpy(full + n - 4, "beta");
-        t = mode_safetensors_find(&l->file, full);
+        t = mode_weights_find(&l->file, full);
     }
     if (!t) return MODE_FAIL(err, MODE_E_FORMAT, "%s: tensor %s%s is missing", l->path, l->prefix, name);
-    if (t->dtype != MODE_DTYPE_F32 && t->dtype != MODE_DTYPE_F16 && t->dtype != MODE_DTYPE_BF16)
-        return MODE_FAIL(err, MODE_E_FORMAT, "%s: tensor %s is %s, expected F32, F16 or BF16", l->path, full,
-                         mode_dtype_name(t->dtype));
     if (t->n_dims != (cols ? 2 : 1) || t->dim[0] != rows || (cols && t->dim[1] != cols))
         return MODE_FAIL(err, MODE_E_FORMAT, "%s: tensor %s is %s, config.json says [%" PRId64 "%s%" PRId64 "]",
                          l->path, full, mode_tensor_shape_text(t, got, sizeof got), rows, cols ? ", " : " x ",
                          cols ? cols : 1);
-    widen(to, t, rows * (cols ? cols : 1));
+    if (!mode_half_to_f32(to, t->data, t->dtype, (size_t)(rows * (cols ? cols : 1))))
+        return MODE_FAIL(err, MODE_E_FORMAT, "%s: tensor %s is %s, expected F32, F16, BF16 or F64", l->path, full,
+                         mode_dtype_name(t->dtype));
     return MODE_OK;
 }
 
@@ -188,14 +158,14 @@ static enum mode_status load_weights(struct mode_text_encoder *enc, const char *
 {
     const struct mode__bert_config *c = &enc->c;
     int64_t d = c->width;
-    char *path = mode_path_join(dir, "model.safetensors"), name[64];
+    char *path = mode__bert_weights(dir), name[64];
     struct loader l = {.enc = enc, .path = path, .prefix = ""};
     bool has_pooler = enc->pooling == MODE__POOLING_POOLER;
-    enum mode_status st = mode_safetensors_open(&l.file, path, err);
+    enum mode_status st = mode_weights_open(&l.file, path, err);
     if (st) goto out;
-    if (!mode_safetensors_find(&l.file, "embeddings.word_embeddings.weight")) l.prefix = "bert.";
+    if (!mode_weights_find(&l.file, "embeddings.word_embeddings.weight")) l.prefix = "bert.";
     snprintf(name, sizeof name, "%sencoder.layer.%" PRId64 ".output.dense.weight", l.prefix, c->layers);
-    if (mode_safetensors_find(&l.file, name)) {
+    if (mode_weights_find(&l.file, name)) {
         st = MODE_FAIL(err, MODE_E_FORMAT, "%s: holds %s, config.json says that there are %" PRId64 " layers", path,
                        name, c->layers);
         goto out;
@@ -204,9 +174,9 @@ static enum mode_status load_weights(struct mode_text_encoder *enc, const char *
     enc->n_weights = (size_t)((c->vocab + c->positions + 2) * d +
                               c->layers * (4 * d * d + 9 * d + 2 * d * c->inner + c->inner) +
                               (has_pooler ? d * d + d : 0));
-    if (enc->n_weights > l.file.map.size) { /* no dtype takes less than two bytes, and all of it must be in the file */
+    if (enc->n_weights > l.file.bytes) { /* no dtype takes less than two bytes, and all of it must be in the file */
         st = MODE_FAIL(err, MODE_E_FORMAT, "%s: %zu bytes cannot hold the %zu weights config.json speaks of", path,
-                       l.file.map.size, enc->n_weights);
+                       l.file.bytes, enc->n_weights);
         goto out;
     }
     enc->weights = aligned_alloc(64, (enc->n_weights * sizeof(float) + 63) / 64 * 64);
@@ -220,7 +190,7 @@ static enum mode_status load_weights(struct mode_text_encoder *enc, const char *
     if (!st && has_pooler) st = load_matrix(&l, &enc->pooler_w, "pooler.dense.weight", d, d, err);
     if (!st && has_pooler) st = load_vector(&l, &enc->pooler_b, "pooler.dense.bias", d, err);
 out:
-    mode_safetensors_close(&l.file);
+    mode_weights_close(&l.file);
     free(path);
     return st;
 }

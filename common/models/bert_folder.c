@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "base/str.h"
+#include "data/weights.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -221,26 +222,53 @@ enum mode_status mode__bert_choose(enum mode__pooling *p, int *max_tokens_out, c
 
 /* ---- identity -------------------------------------------------------------------------------------------- */
 
+char *mode__bert_weights(const char *dir)
+{
+    char *path = mode_weights_in(dir);
+    return path ? path : mode_path_join(dir, "model.safetensors");
+}
+
+/* "<name> <digest>" of one file of the folder. */
+static enum mode_status add_digest(struct mode_str *all, const char *dir, const char *name, struct mode_error *err)
+{
+    char hex[MODE_DIGEST_HEX], *path = mode_path_join(dir, name);
+    enum mode_status st = mode_digest_file(path, hex, NULL, err);
+    if (!st) mode_str_printf(all, "%s %s\n", name, hex);
+    free(path);
+    return st;
+}
+
+/* The weights, with every part they were cut into. */
+static enum mode_status add_weights(struct mode_str *all, const char *dir, struct mode_error *err)
+{
+    char *path = mode__bert_weights(dir), *list = NULL, *part;
+    enum mode_status st = add_digest(all, dir, mode_path_base(path), err);
+    if (!st) st = mode_weights_parts(&list, path, err);
+    for (char *rest = list; !st && (part = strsep(&rest, "\n")) && *part;) st = add_digest(all, dir, part, err);
+    free(list);
+    free(path);
+    return st;
+}
+
 enum mode_status mode__bert_identity(char id[MODE_ENCODER_ID], const char *dir, enum mode__pooling p, int max_tokens,
                                      struct mode_error *err)
 {
     /* tokenizer.json says everything; only without it do the other two count */
-    static const char *const names[] = {"config.json", "model.safetensors", "tokenizer.json", "vocab.txt",
-                                        "tokenizer_config.json"};
-    enum mode_status st = MODE_OK;
+    static const char *const names[] = {"tokenizer.json", "vocab.txt", "tokenizer_config.json"};
     struct mode_str all = {0};
-    char hex[MODE_DIGEST_HEX];
     bool whole = false;
-    for (size_t i = 0; !st && i < 5; i++) {
+    enum mode_status st = add_digest(&all, dir, "config.json", err);
+    if (!st) st = add_weights(&all, dir, err);
+    for (size_t i = 0; !st && i < 3 && !whole; i++) {
         char *path = mode_path_join(dir, names[i]);
-        if (i < 2 || (!whole && mode_file_exists(path))) {
-            st = mode_digest_file(path, hex, NULL, err);
-            if (!st) mode_str_printf(&all, "%s %s\n", names[i], hex);
-            whole |= i == 2;
+        if (mode_file_exists(path)) {
+            st = add_digest(&all, dir, names[i], err);
+            whole = i == 0;
         }
         free(path);
     }
     if (!st) {
+        char hex[MODE_DIGEST_HEX];
         mode_digest_bytes(all.data, all.len, hex);
         snprintf(id, MODE_ENCODER_ID, "bert:%.16s:%s:%d", hex, mode__pooling_name(p), max_tokens);
     }

@@ -19,6 +19,9 @@ enum mode_status mode__bert_config_load(struct mode__bert_config *c, const char 
 /* pooling NULL and max_tokens 0 take what the folder says. */
 enum mode_status mode__bert_choose(enum mode__pooling *p, int *max_tokens_out, const struct mode__bert_config *c,
                                    const char *dir, const char *pooling, int max_tokens, struct mode_error *err);
+/* The file of weights: the first of mode_weights_in's names, "<dir>/model.safetensors" where there is none. The caller
+ * frees. */
+char *mode__bert_weights(const char *dir);
 /* "bert:<16 hex>:<pooling>:<max tokens>" over the files that decide what comes out. */
 enum mode_status mode__bert_identity(char id[MODE_ENCODER_ID], const char *dir, enum mode__pooling p, int max_tokens,
                                      struct mode_error *err);

@@ -6,7 +6,9 @@
 #include "base/rng.h"
 #include "base/str.h"
 #include "data/safetensors.h"
+#include "models/clip_folder.h"
 #include "models/clip_impl.h"
+#include "models/clip_weights.h"
 #include "tensor/half.h"
 
 #include <jansson.h>
@@ -144,6 +146,7 @@ static enum mode_status clip_new(struct mode_clip **clip, struct mode_backend *b
         .cfg = c->cfg.image, .mean = c->cfg.image_mean_pool, .ln_after = c->cfg.image_ln_after_pool};
     c->text = (struct clip_tower){.cfg = c->cfg.text, .causal = c->cfg.text_causal};
     add_params(c);
+    if (!be) return MODE_OK; /* only what there is to know about the parameters */
     if ((st = mode_backend_alloc(be, &mem, c->n_floats * sizeof(float), err)) != MODE_OK) goto fail;
     c->values = mem;
     size_t at = 0;
@@ -163,10 +166,8 @@ void mode_clip_close(struct mode_clip **clip)
     if (!c) return;
     mode__clip_acts_free(&c->infer, c->be);
     mode__clip_acts_free(&c->train, c->be);
-    mode_backend_free(c->be, c->values);
-    mode_backend_free(c->be, c->grads);
-    mode_backend_free(c->be, c->ms);
-    mode_backend_free(c->be, c->vs);
+    float *const blocks[] = {c->values, c->grads, c->ms, c->vs};
+    for (size_t i = 0; c->be && i < 4; i++) mode_backend_free(c->be, blocks[i]);
     for (size_t i = 0; i < c->n_params; i++) free(c->params[i].name);
     free(c->params);
     free(c->init);
@@ -174,6 +175,7 @@ void mode_clip_close(struct mode_clip **clip)
     free(c->text.blocks);
     free(c->model_cfg);
     free(c->preprocess_cfg);
+    free(c->note);
     free(c);
     *clip = NULL;
 }
@@ -239,102 +241,71 @@ enum mode_status mode_clip_create(struct mode_clip **clip, struct mode_backend *
     return MODE_OK;
 }
 
-/* A stored name without the wrappers PyTorch puts before it. */
-static const char *bare_name(const char *name)
-{
-    static const char *const wrappers[] = {"module.", "_orig_mod."};
-    for (size_t i = 0; i < 2; i++)
-        if (strncmp(name, wrappers[i], strlen(wrappers[i])) == 0) return bare_name(name + strlen(wrappers[i]));
-    return name;
-}
-
 static enum mode_status load_weights(struct mode_clip *c, const char *path, struct mode_error *err)
 {
-    struct mode_safetensors f;
-    enum mode_status st = mode_safetensors_open(&f, path, err);
+    struct mode_weights w;
+    struct mode__clip_tensors t = {0};
+    struct mode_str note = {0};
+    size_t n_of[MODE_DTYPE_BOOL + 1] = {0};
+    enum mode_status st = mode_weights_open(&w, path, err);
     if (st) return st;
-    bool *seen = mode_xcalloc(c->n_params, sizeof *seen);
-    for (size_t t = 0; t < f.n_tensors; t++) {
-        const struct mode_tensor *in = &f.tensors[t];
-        const char *name = bare_name(in->name);
-        size_t i = 0;
-        if (strcmp(name, "attn_mask") == 0) continue; /* a constant old checkpoints carry along */
-        while (i < c->n_params && strcmp(c->params[i].name, name) != 0) i++;
-        if (i == c->n_params || seen[i]) {
-            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: tensor %s %s", path, in->name,
-                           i == c->n_params ? "is none of this model's parameters" : "is there twice");
-            goto out;
-        }
-        struct mode_tensor *want = &c->params[i].value;
-        bool same = in->n_dims == want->n_dims;
-        for (int k = 0; same && k < want->n_dims; k++) same = in->dim[k] == want->dim[k];
-        if (!same) {
-            char a[128], b[128];
-            st = MODE_FAIL(err, MODE_E_SHAPE, "%s: tensor %s is %s, the config makes it %s", path, in->name,
-                           mode_tensor_shape_text(in, a, sizeof a), mode_tensor_shape_text(want, b, sizeof b));
-            goto out;
-        }
-        if (!mode_half_to_f32(want->data, in->data, in->dtype, (size_t)mode_tensor_count(want))) {
-            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: tensor %s is %s; F32, F16 or BF16 is expected", path, in->name,
-                           mode_dtype_name(in->dtype));
-            goto out;
-        }
-        seen[i] = true;
+    if ((st = mode__clip_tensors_read(&t, c->params, c->n_params, &w, path, err))) goto out;
+    for (size_t i = 0; i < t.n; i++) {
+        struct mode_tensor *to = &c->params[i].value;
+        MODE_ASSERT(mode_half_to_f32(to->data, t.list[i].data, t.list[i].dtype, (size_t)mode_tensor_count(to)));
+        n_of[t.list[i].dtype]++;
     }
-    for (size_t i = 0; i < c->n_params; i++)
-        if (!seen[i]) {
-            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: tensor %s is missing", path, c->params[i].name);
-            goto out;
-        }
+    mode_str_add_cstr(&note, w.note);
+    for (size_t k = MODE_DTYPE_F64; k <= MODE_DTYPE_BF16; k++)
+        if (n_of[k])
+            mode_str_printf(&note, "%s%zu of %zu tensors are %s, computed with as F32 (%s)", note.len ? "; " : "",
+                            n_of[k], t.n, mode_dtype_name((enum mode_dtype)k),
+                            k == MODE_DTYPE_F64 ? "rounded" : "exact");
+    c->note = note.len ? note.data : mode_xstrdup("");
 out:
-    free(seen);
-    mode_safetensors_close(&f);
+    mode__clip_tensors_clear(&t);
+    mode_weights_close(&w);
+    return st;
+}
+
+static enum mode_status load(struct mode_clip **clip, struct mode_backend *be, const struct mode_clip_files *f,
+                             struct mode_error *err)
+{
+    enum mode_status st = clip_new(clip, be, f->model_cfg, f->preprocess_cfg, f->config, err);
+    if (!st && (st = load_weights(*clip, f->weights, err))) mode_clip_close(clip);
     return st;
 }
 
 enum mode_status mode_clip_load_files(struct mode_clip **clip, struct mode_backend *be, const char *config_path,
                                       const char *weights_path, struct mode_error *err)
 {
-    char *json = NULL, *model = NULL, *pre = NULL;
-    enum mode_status st = mode_file_read(config_path, (size_t)1 << 20, &json, NULL, err);
+    struct mode_clip_files f;
     *clip = NULL;
-    if (!st) st = mode_clip_config_split(&model, &pre, json, config_path, err);
-    if (!st) st = clip_new(clip, be, model, pre, config_path, err);
-    if (!st && (st = load_weights(*clip, weights_path, err))) mode_clip_close(clip);
-    free(json);
-    free(model);
-    free(pre);
+    enum mode_status st = mode_clip_files_read(&f, config_path, err);
+    if (!st) f.weights = mode_xstrdup(weights_path);
+    if (!st) st = load(clip, be, &f, err);
+    mode_clip_files_clear(&f);
     return st;
 }
 
 enum mode_status mode_clip_load(struct mode_clip **clip, struct mode_backend *be, const char *dir,
                                 struct mode_error *err)
 {
-    static const char *const weights[] = {"open_clip_model.safetensors", "open_clip_pytorch_model.safetensors",
-                                          "model.safetensors"};
-    char *config = mode_path_join(dir, "open_clip_config.json"), *path = NULL;
-    enum mode_status st;
+    struct mode_clip_files f;
     *clip = NULL;
-    for (size_t i = 0; i < sizeof weights / sizeof *weights && !path; i++) {
-        path = mode_path_join(dir, weights[i]);
-        if (mode_file_exists(path)) break;
-        free(path);
-        path = NULL;
-    }
-    if (path || !mode_file_exists(config))
-        st = mode_clip_load_files(clip, be, config, path, err); /* names the config when that is what is missing */
-    else
-        st = MODE_FAIL(err, MODE_E_NOINPUT, "%s: there is no %s (nor the other usual names) beside the config", dir,
-                       weights[0]);
-    free(path);
-    free(config);
+    enum mode_status st = mode_clip_files_find(&f, dir, err);
+    if (!st) st = load(clip, be, &f, err);
+    mode_clip_files_clear(&f);
     return st;
 }
 
-enum mode_status mode_clip_save(const struct mode_clip *clip, const char *config_path, const char *weights_path,
-                                struct mode_error *err)
+enum mode_status mode__clip_describe(struct mode_clip **clip, const struct mode_clip_files *f, struct mode_error *err)
 {
-    struct mode_tensor *list = mode_xcalloc(clip->n_params, sizeof *list);
+    return clip_new(clip, NULL, f->model_cfg, f->preprocess_cfg, f->config, err);
+}
+
+char *mode__clip_config_text(const struct mode_clip *clip)
+{
     json_t *model = json_loads(clip->model_cfg, 0, NULL);
     json_t *pre = clip->preprocess_cfg ? json_loads(clip->preprocess_cfg, 0, NULL) : json_object();
     MODE_ASSERT(model && pre);
@@ -350,6 +321,14 @@ enum mode_status mode_clip_save(const struct mode_clip *clip, const char *config
     char *text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     json_decref(root);
     MODE_ASSERT(text);
+    return text;
+}
+
+enum mode_status mode_clip_save(const struct mode_clip *clip, const char *config_path, const char *weights_path,
+                                struct mode_error *err)
+{
+    struct mode_tensor *list = mode_xcalloc(clip->n_params, sizeof *list);
+    char *text = mode__clip_config_text(clip);
     for (size_t i = 0; i < clip->n_params; i++) list[i] = clip->params[i].value;
     struct mode_meta meta = {.key = "format", .value = "pt"};
     enum mode_status st = mode_safetensors_write(weights_path, list, clip->n_params, &meta, 1, err);
@@ -377,6 +356,11 @@ const struct mode_preprocess *mode_clip_preprocess(const struct mode_clip *clip)
 float mode_clip_logit_scale(const struct mode_clip *clip)
 {
     return expf(mode_f32(&clip->logit_scale->value)[0]);
+}
+
+const char *mode_clip_note(const struct mode_clip *clip)
+{
+    return clip->note ? clip->note : "";
 }
 
 const char *mode_clip_model_cfg(const struct mode_clip *clip)

@@ -18,13 +18,15 @@
 struct mode_clip;
 struct mode_backend;
 
-/* Load <dir>/open_clip_config.json and the weights beside it. be: common/nn/backend.h, borrowed. */
+/* Load a folder of open_clip's or Hugging Face's (models/clip_folder.h). be: common/nn/backend.h, borrowed. */
 enum mode_status mode_clip_load(struct mode_clip **clip, struct mode_backend *be, const char *dir,
                                 struct mode_error *err);
 /* The same from two files wherever they lie. */
 enum mode_status mode_clip_load_files(struct mode_clip **clip, struct mode_backend *be, const char *config_path,
                                       const char *weights_path, struct mode_error *err);
 void mode_clip_close(struct mode_clip **clip);
+/* "" or what a person should know of the loaded weights: conversions to f32, parts of the file left aside. */
+const char *mode_clip_note(const struct mode_clip *clip);
 int mode_clip_embed_dim(const struct mode_clip *clip);
 int mode_clip_context(const struct mode_clip *clip); /* 77 */
 const struct mode_preprocess *mode_clip_preprocess(const struct mode_clip *clip);

@@ -71,7 +71,7 @@ struct mode_clip {
     struct mode_backend *be;
     struct mode_clip_config cfg;
     struct mode_preprocess preprocess;
-    char *model_cfg, *preprocess_cfg;
+    char *model_cfg, *preprocess_cfg, *note;
     bool dense_tokens, full_last_block, checkpoint;
     int64_t accumulate; /* pieces of a step, 1 by default */
 
@@ -93,6 +93,11 @@ struct mode_clip {
 
 /* clip.c */
 int64_t mode__clip_image_tokens(const struct mode_clip *clip); /* class token included */
+/* Names and shapes of the parameters without memory for them: good for nothing but params and cfg. */
+struct mode_clip_files;
+enum mode_status mode__clip_describe(struct mode_clip **clip, const struct mode_clip_files *f, struct mode_error *err);
+/* open_clip_config.json; the caller frees. */
+char *mode__clip_config_text(const struct mode_clip *clip);
 
 /* clip_tower.c: does the last block compute the pooled rows alone? */
 bool mode__clip_pooled_last(const struct mode_clip *clip, const struct clip_tower *t);

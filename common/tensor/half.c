@@ -48,6 +48,14 @@ bool mode_half_to_f32(float *dst, const void *src, enum mode_dtype dtype, size_t
         memcpy(dst, src, n * sizeof *dst);
         return true;
     }
+    if (dtype == MODE_DTYPE_F64) {
+        for (size_t i = 0; i < n; i++) {
+            double x;
+            memcpy(&x, p + i * sizeof x, sizeof x);
+            dst[i] = (float)x;
+        }
+        return true;
+    }
     if (dtype != MODE_DTYPE_F16 && dtype != MODE_DTYPE_BF16) return false;
     for (size_t i = 0; i < n; i++) {
         uint16_t h = (uint16_t)(p[2 * i] | p[2 * i + 1] << 8);

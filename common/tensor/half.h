@@ -8,7 +8,8 @@ float mode_f16_to_f32(uint16_t h);  /* exact                          */
 uint16_t mode_f32_to_f16(float f);  /* nearest, ties to even; overflow is infinity */
 float mode_bf16_to_f32(uint16_t h); /* exact                          */
 
-/* n numbers of dtype F32, F16 or BF16 at src (any alignment) to dst. False for another dtype. */
+/* n numbers of dtype F32, F16, BF16 (all exact) or F64 (rounded to nearest) at src (any alignment) to dst. False for
+ * another dtype. */
 bool mode_half_to_f32(float *dst, const void *src, enum mode_dtype dtype, size_t n);
 
 #endif

@@ -31,6 +31,7 @@
     X(assign) \
     X(train) \
     X(encode) \
+    X(convert) \
     X(evaluate) \
     X(weights) \
     X(ensemble) \

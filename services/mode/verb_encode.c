@@ -23,7 +23,7 @@ struct options {
 };
 
 static const struct mode_option table[] = {
-    MODE_OPT_STR(struct options, model, "model", NULL, "DIR", "open_clip folder"),
+    MODE_OPT_STR(struct options, model, "model", NULL, "DIR", "folder of open_clip or Hugging Face"),
     MODE_OPT_STR(struct options, images, "images", NULL, "FILE", "paths of pictures, one per line"),
     MODE_OPT_STR(struct options, texts, "texts", NULL, "FILE", "texts, one per line (UTF-8)"),
     MODE_OPT_STR(struct options, out, "out", NULL, "DIR", "where image_features.npy and text_features.npy go"),
@@ -137,6 +137,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if ((st = mode_dir_make(o.out, err))) goto out;
     if ((st = mode_backend_open(&be, o.backend, err))) goto out;
     if ((st = mode_clip_load(&clip, be, o.model, err))) goto out;
+    if (mode_clip_note(clip)[0]) fprintf(stderr, "%s: %s\n", o.model, mode_clip_note(clip));
     if (o.images && (st = encode_images(&o, clip, err))) goto out;
     if (o.texts) st = encode_texts(&o, clip, err);
 out:

@@ -131,6 +131,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if ((st = mode_tokenizer_open_clip(&tokenizer, o.merges, MODE_CLIP_CLEAN_OPENAI, err))) goto out;
     if ((st = mode_backend_open(&be, o.backend, err))) goto out;
     if ((st = mode_clip_load(&clip, be, o.model, err))) goto out;
+    if (mode_clip_note(clip)[0]) fprintf(stderr, "%s: %s\n", o.model, mode_clip_note(clip));
     for (int i = 1; !st && i <= n; i++) st = one_task(&o, argv[i], clip, tokenizer, err);
 out:
     mode_clip_close(&clip);

@@ -6,6 +6,7 @@
 #include "data/image.h"
 #include "data/npy.h"
 #include "models/clip_config.h"
+#include "models/clip_folder.h"
 #include "verb.h"
 
 #include <stdio.h>
@@ -19,7 +20,7 @@ struct options {
 
 static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, out, "out", NULL, "FILE", "[N, 3, S, S] float32, as .npy"),
-    MODE_OPT_STR(struct options, model, "model", NULL, "DIR", "open_clip folder: its size and its preprocess_cfg"),
+    MODE_OPT_STR(struct options, model, "model", NULL, "DIR", "model folder: its size and its preprocess_cfg"),
     MODE_OPT_INT(struct options, size, "size", "224", "S", "without --model: input side, pixels"),
     MODE_OPT_STR(struct options, resize, "resize-mode", "shortest", "NAME",
                  "without --model: shortest | longest | squash"),
@@ -38,16 +39,12 @@ static const char prose[] =
 
 static enum mode_status settings_of_model(struct mode_preprocess *p, const char *dir, struct mode_error *err)
 {
-    char *path = mode_path_join(dir, "open_clip_config.json"), *text = NULL, *model = NULL, *preprocess = NULL;
+    struct mode_clip_files f;
     struct mode_clip_config c;
-    enum mode_status st = mode_file_read(path, 1 << 20, &text, NULL, err);
-    if (!st) st = mode_clip_config_split(&model, &preprocess, text, path, err);
-    if (!st) st = mode_clip_config_parse(&c, model, path, err);
-    if (!st) st = mode_clip_preprocess_parse(p, preprocess, c.image_size, path, err);
-    free(path);
-    free(text);
-    free(model);
-    free(preprocess);
+    enum mode_status st = mode_clip_files_find(&f, dir, err);
+    if (!st) st = mode_clip_config_parse(&c, f.model_cfg, f.config, err);
+    if (!st) st = mode_clip_preprocess_parse(p, f.preprocess_cfg, c.image_size, f.config, err);
+    mode_clip_files_clear(&f);
     return st;
 }
 

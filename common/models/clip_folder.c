@@ -1,0 +1,160 @@
+#include "models/clip_folder.h"
+
+#include "base/file.h"
+#include "base/str.h"
+#include "data/clip_vocab.h"
+#include "models/clip_hf.h"
+#include "models/clip_impl.h"
+#include "models/clip_weights.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { MAX_JSON = 1 << 20 };
+
+/* The file beside a Hugging Face config that says how pictures are prepared. */
+static enum mode_status read_hf(struct mode_clip_files *f, const char *json, struct mode_error *err)
+{
+    char *dir = mode_xstrdup(f->config), *text = NULL;
+    *(char *)(uintptr_t)mode_path_base(dir) = 0;
+    char *path = mode_xasprintf("%spreprocessor_config.json", dir);
+    enum mode_status st = mode__clip_hf_config_read(&f->model_cfg, json, f->config, err);
+    if (!st && mode_file_exists(path)) {
+        st = mode_file_read(path, MAX_JSON, &text, NULL, err);
+        if (!st) st = mode__clip_hf_preprocess_read(&f->preprocess_cfg, text, path, err);
+    }
+    free(text);
+    free(path);
+    free(dir);
+    return st;
+}
+
+enum mode_status mode_clip_files_read(struct mode_clip_files *f, const char *config_path, struct mode_error *err)
+{
+    char *json = NULL;
+    *f = (struct mode_clip_files){.config = mode_xstrdup(config_path)};
+    enum mode_status st = mode_file_read(config_path, MAX_JSON, &json, NULL, err);
+    if (!st && mode__clip_hf_is(json))
+        st = read_hf(f, json, err);
+    else if (!st)
+        st = mode_clip_config_split(&f->model_cfg, &f->preprocess_cfg, json, config_path, err);
+    free(json);
+    return st;
+}
+
+enum mode_status mode_clip_files_find(struct mode_clip_files *f, const char *dir, struct mode_error *err)
+{
+    static const char *const configs[] = {"open_clip_config.json", "config.json"};
+    char *path = NULL;
+    enum mode_status st;
+    *f = (struct mode_clip_files){0};
+    for (size_t i = 0; i < 2; i++) {
+        path = mode_path_join(dir, configs[i]);
+        if (mode_file_exists(path)) break;
+        free(path);
+        path = NULL;
+    }
+    if (!path)
+        return MODE_FAIL(err, MODE_E_NOINPUT,
+                         "%s: is no folder of a CLIP model: neither open_clip_config.json nor config.json is there", dir);
+    st = mode_clip_files_read(f, path, err);
+    free(path);
+    if (st) return st;
+    f->weights = mode_weights_in(dir);
+    if (!f->weights)
+        st = MODE_FAIL(err, MODE_E_NOINPUT,
+                       "%s: there is no open_clip_model.safetensors (nor the other usual names) beside the config", dir);
+    return st;
+}
+
+void mode_clip_files_clear(struct mode_clip_files *f)
+{
+    free(f->config);
+    free(f->model_cfg);
+    free(f->preprocess_cfg);
+    free(f->weights);
+    *f = (struct mode_clip_files){0};
+}
+
+/* ---- writing ------------------------------------------------------------------------------------------------- */
+
+static enum mode_status write_text(const char *dir, const char *name, const char *text, struct mode_error *err)
+{
+    char *path = mode_path_join(dir, name);
+    enum mode_status st = mode_file_write_atomic(path, text, strlen(text), err);
+    free(path);
+    return st;
+}
+
+static enum mode_status write_tensors(const char *dir, const char *name, const struct mode__clip_tensors *t,
+                                      struct mode_error *err)
+{
+    const struct mode_meta meta = {.key = "format", .value = "pt"};
+    char *path = mode_path_join(dir, name);
+    enum mode_status st = mode_safetensors_write(path, t->list, t->n, &meta, 1, err);
+    free(path);
+    return st;
+}
+
+static enum mode_status write_hf(const char *dir, const struct mode_clip *clip, const struct mode__clip_tensors *t,
+                                 const char *merges, const char *what, struct mode_error *err)
+{
+    struct mode__clip_tensors theirs = {0};
+    char *config = NULL, *preprocess = NULL;
+    enum mode_status st;
+    if (!(st = mode__clip_hf_config_write(&config, &clip->cfg, what, err)) &&
+        !(st = mode__clip_hf_preprocess_write(&preprocess, &clip->preprocess, what, err)) &&
+        !(st = mode__clip_tensors_to_hf(&theirs, t, what, err)) &&
+        !(st = write_tensors(dir, "model.safetensors", &theirs, err)) &&
+        !(st = write_text(dir, "config.json", config, err)) &&
+        !(st = write_text(dir, "preprocessor_config.json", preprocess, err)) && merges)
+        st = mode_clip_vocab_write(dir, merges, (int)clip->cfg.context_length, err);
+    mode__clip_tensors_clear(&theirs);
+    free(config);
+    free(preprocess);
+    return st;
+}
+
+static enum mode_status write_open_clip(const char *dir, const struct mode_clip *clip,
+                                        const struct mode__clip_tensors *t, struct mode_error *err)
+{
+    char *config = mode__clip_config_text(clip);
+    enum mode_status st = write_tensors(dir, "open_clip_model.safetensors", t, err);
+    if (!st) st = write_text(dir, "open_clip_config.json", config, err);
+    free(config);
+    return st;
+}
+
+enum mode_status mode_clip_convert(const char *out, const struct mode_clip_files *in, enum mode_clip_format format,
+                                   const char *merges, char **note, struct mode_error *err)
+{
+    struct mode_clip *clip = NULL;
+    struct mode_weights w = {0};
+    struct mode__clip_tensors t = {0};
+    char *temporary = mode_xasprintf("%s.new-XXXXXX", out);
+    bool made = false;
+    struct stat s;
+    if (note) *note = NULL;
+    enum mode_status st = MODE_OK;
+    if (lstat(out, &s) == 0) st = MODE_FAIL(err, MODE_E_CREATE, "%s: is there already; nothing is written over", out);
+    if (!st) st = mode__clip_describe(&clip, in, err);
+    if (!st) st = mode_weights_open(&w, in->weights, err);
+    if (!st) st = mode__clip_tensors_read(&t, clip->params, clip->n_params, &w, in->weights, err);
+    if (!st && !(made = mkdtemp(temporary)))
+        st = MODE_FAIL(err, MODE_E_CREATE, "%s: a folder cannot be made there", temporary);
+    if (!st)
+        st = format == MODE_CLIP_HF ? write_hf(temporary, clip, &t, merges, in->config, err)
+                                    : write_open_clip(temporary, clip, &t, err);
+    if (!st && (chmod(temporary, 0777 & ~(mode_t)022) != 0 || rename(temporary, out) != 0))
+        st = MODE_FAIL(err, MODE_E_CREATE, "%s: the finished folder cannot be given this name", out);
+    if (st && made) mode_dir_remove(temporary, NULL);
+    if (!st && note) *note = mode_xstrdup(w.note);
+    free(temporary);
+    mode__clip_tensors_clear(&t);
+    mode_weights_close(&w);
+    mode_clip_close(&clip);
+    return st;
+}

@@ -1,0 +1,87 @@
+/* mode convert - CLIP checkpoints between open_clip's and Hugging Face's folders. */
+#include "base/file.h"
+#include "base/options.h"
+#include "base/str.h"
+#include "merges.h"
+#include "models/clip_config.h"
+#include "models/clip_folder.h"
+#include "verb.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+struct options {
+    const char *to, *config, *merges;
+};
+
+static const struct mode_option table[] = {
+    MODE_OPT_STR(struct options, to, "to", NULL, "FORMAT", "open_clip | hf"),
+    MODE_OPT_STR(struct options, config, "config", NULL, "MODEL",
+                 "when IN is a file of weights: ViT-B-32, ... or the path of a config in JSON"),
+    MERGES_OPTION(struct options, merges),
+    MODE_OPT_END};
+
+static const char usage[] = "mode convert IN OUT --to open_clip|hf [options]";
+static const char prose[] =
+    "IN: an open_clip folder, a Hugging Face folder of a CLIPModel, or, with --config, a file: .safetensors, or .pt and\n"
+    ".bin of torch.save (training checkpoints and TorchScript archives too), which are read by a program that can run\n"
+    "nothing of what they hold. OUT: a new folder that open_clip loads as local-dir:OUT, or transformers with\n"
+    "CLIPModel.from_pretrained and CLIPProcessor. Numbers and their precision stay as they are, byte for byte.";
+
+static enum mode_status find(struct mode_clip_files *f, const char *in, const char *config, struct mode_error *err)
+{
+    struct stat s;
+    if (stat(in, &s) != 0) return MODE_FAIL(err, MODE_E_NOINPUT, "%s: does not exist", in);
+    if (S_ISDIR(s.st_mode)) {
+        if (config) return MODE_FAIL(err, MODE_E_USAGE, "--config goes with a file; %s is a folder with a config", in);
+        return mode_clip_files_find(f, in, err);
+    }
+    if (!config)
+        return MODE_FAIL(err, MODE_E_USAGE,
+                         "%s is a file of weights: --config MODEL must say which model (`mode train --help` on --config)",
+                         in);
+    size_t n = strlen(config);
+    enum mode_status st = MODE_OK;
+    if (n > 5 && strcmp(config + n - 5, ".json") == 0) {
+        st = mode_clip_files_read(f, config, err);
+    } else {
+        *f = (struct mode_clip_files){.config = mode_xstrdup(config), .model_cfg = mode_clip_config_by_name(config)};
+        if (!f->model_cfg)
+            st = MODE_FAIL(err, MODE_E_USAGE,
+                           "--config: \"%s\" is no known model; give open_clip's name of a plain ViT (ViT-B-32, "
+                           "ViT-L-14-quickgelu) or the path of a config in JSON",
+                           config);
+    }
+    if (!st) f->weights = mode_xstrdup(in);
+    return st;
+}
+
+static enum mode_status run(int argc, char **argv, struct mode_error *err)
+{
+    struct options o = {0};
+    struct mode_clip_files f = {0};
+    char *note = NULL;
+    int n;
+    if (mode_options_wants_help(argc, argv)) {
+        mode_options_help(table, "MODE_", usage, prose);
+        return MODE_OK;
+    }
+    enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n, err);
+    if (st) return st;
+    if (n != 2 || !o.to) return MODE_FAIL(err, MODE_E_USAGE, "%s", usage);
+    bool hf = strcmp(o.to, "hf") == 0;
+    if (!hf && strcmp(o.to, "open_clip") != 0)
+        return MODE_FAIL(err, MODE_E_USAGE, "--to: \"%s\", expected open_clip or hf", o.to);
+    if (hf && (st = merges_find(&o.merges, err))) return st;
+    st = find(&f, argv[1], o.config, err);
+    if (!st) st = mode_clip_convert(argv[2], &f, hf ? MODE_CLIP_HF : MODE_CLIP_OPEN_CLIP, o.merges, &note, err);
+    if (!st && note[0]) fprintf(stderr, "%s: %s\n", f.weights, note);
+    if (!st) printf("%s: %s folder of %s\n", argv[2], hf ? "Hugging Face" : "open_clip", f.weights);
+    free(note);
+    mode_clip_files_clear(&f);
+    return st;
+}
+
+const struct mode_verb mode_verb_convert = {"convert", "CLIP checkpoints: open_clip <-> Hugging Face, .pt in", run};
