@@ -65,6 +65,9 @@ fuzz: models ## every fuzzer for FUZZ_SECONDS each, under ASan and UBSan (FUZZ=n
 .PHONY: parity-images
 parity-images: build ## pictures against Pillow, torchvision and open_clip on thousands of random cases (Python)
 	@$$(tests/golden/venv.sh) tests/golden/check_images.py $(BUILD)/bin/mode-test-pictures
+.PHONY: parity-weights
+parity-weights: models programs ## checkpoints to and from open_clip, torch and transformers: bytes and features (Python, minutes)
+	@$$(tests/golden/venv.sh) tests/golden/check_weights.py $(BUILD)/bin/mode
 
 .PHONY: demo
 demo: deps-demo programs ## the whole pipeline on real data on this machine (DEMO_DIR, DEMO_PROFILE=full|smoke)

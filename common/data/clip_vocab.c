@@ -84,9 +84,9 @@ enum mode_status mode_clip_vocab_write(const char *dir, const char *merges_path,
                          JSON_INDENT(2), err)))
         goto out;
     st = write_json(dir, "tokenizer_config.json",
-                    json_pack("{s:b, s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:i}", "add_prefix_space", 0, "bos_token", START,
-                              "eos_token", END, "pad_token", END, "unk_token", END, "tokenizer_class", "CLIPTokenizer",
-                              "errors", "replace", "do_lower_case", 1, "model_max_length", context),
+                    json_pack("{s:b, s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:i}", "add_prefix_space", 0, "bos_token",
+                              START, "eos_token", END, "pad_token", END, "unk_token", END, "tokenizer_class",
+                              "CLIPTokenizer", "errors", "replace", "do_lower_case", 1, "model_max_length", context),
                     JSON_INDENT(2), err);
 out:
     mode_tokenizer_close(&check);

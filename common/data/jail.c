@@ -61,7 +61,8 @@ enum mode_status mode_jail_run(struct mode_jail *jail, size_t out_size, size_t s
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     enum phase reached = PHASE_START;
     if (pid > 0) {
-        while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {} /* ECHILD: somebody else has waited for it */
+        while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+        } /* ECHILD: somebody else has waited for it */
         reached = (enum phase) * phase;
     }
     munmap((void *)(uintptr_t)phase, sizeof *phase);
@@ -69,8 +70,9 @@ enum mode_status mode_jail_run(struct mode_jail *jail, size_t out_size, size_t s
         return MODE_FAIL(err, MODE_E_MEMORY, "%s: no process can be made to read it in: %s", what, strerror(why));
     if (reached == PHASE_DONE) return MODE_OK;
     if (reached == PHASE_LOCKED)
-        return MODE_FAIL(err, MODE_E_FORMAT, "%s: the process that reads it was stopped by signal %d (%s); nothing of it is used",
-                         what, WIFSIGNALED(status) ? WTERMSIG(status) : 0,
+        return MODE_FAIL(err, MODE_E_FORMAT,
+                         "%s: the process that reads it was stopped by signal %d (%s); nothing of it is used", what,
+                         WIFSIGNALED(status) ? WTERMSIG(status) : 0,
                          WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : "none");
     return MODE_FAIL(err, MODE_E_GENERIC,
                      "%s: it is only read in a locked process, and this system does not allow one (seccomp). HINT: "

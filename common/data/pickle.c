@@ -92,7 +92,6 @@ struct machine {
     struct mode_error *err;
 };
 
-
 /* A macro, so that the compiler sees that it never is MODE_OK. */
 #define refuse(m, ...) (say((m), __VA_ARGS__), MODE_E_FORMAT)
 
@@ -341,8 +340,7 @@ static enum mode_status memo_put(struct machine *m, uint64_t i)
 
 static enum mode_status memo_get(struct machine *m, uint64_t i)
 {
-    if (i >= m->memo.n || !m->memo.item[i])
-        return refuse(m, "memo %llu was never set", (unsigned long long)i);
+    if (i >= m->memo.n || !m->memo.item[i]) return refuse(m, "memo %llu was never set", (unsigned long long)i);
     return push_on(m, &m->stack, m->memo.item[i]);
 }
 
@@ -430,8 +428,7 @@ static enum mode_status op_persistent_id(struct machine *m)
 static enum mode_status make_tensor(struct machine *m, const struct mode_pickle_value *args)
 {
     struct mode_pickle_value *storage = argument(args, 0, MODE_PICKLE_STORAGE),
-                             *offset = argument(args, 1, MODE_PICKLE_INT),
-                             *size = argument(args, 2, MODE_PICKLE_TUPLE),
+                             *offset = argument(args, 1, MODE_PICKLE_INT), *size = argument(args, 2, MODE_PICKLE_TUPLE),
                              *stride = argument(args, 3, MODE_PICKLE_TUPLE), *v;
     if (!storage || !offset || !size || !stride || offset->as.integer < 0 || size->as.list.n != stride->as.list.n)
         return refuse(m, "a tensor must be made of storage, offset, size and stride");
@@ -461,7 +458,8 @@ static enum mode_status make_tensor(struct machine *m, const struct mode_pickle_
         return refuse(m, "a tensor reaches element %lld of a storage of %lld", (long long)last,
                       (long long)storage->as.storage.count);
     if (elements > storage->as.storage.count)
-        return refuse(m, "a tensor of %lld elements repeats a storage of %lld; repeated (expanded) tensors are not read",
+        return refuse(m,
+                      "a tensor of %lld elements repeats a storage of %lld; repeated (expanded) tensors are not read",
                       (long long)elements, (long long)storage->as.storage.count);
     return MODE_OK;
 }
@@ -489,7 +487,8 @@ static enum mode_status op_call(struct machine *m, bool is_new)
     enum mode_status st = pop(m, &args);
     if (!st) st = pop(m, &f);
     if (st) return st;
-    if (f->kind != MODE_PICKLE_NAME || args->kind != MODE_PICKLE_TUPLE) return refuse(m, "a call of what is no function");
+    if (f->kind != MODE_PICKLE_NAME || args->kind != MODE_PICKLE_TUPLE)
+        return refuse(m, "a call of what is no function");
     if (f->as.integer == NAME_SCRIPT) {
         if (args->as.list.n) return refuse(m, "a TorchScript object with arguments");
         return push_new(m, &v, MODE_PICKLE_OBJECT);

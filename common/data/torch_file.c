@@ -80,7 +80,8 @@ enum mode_status mode_torch_file_open(struct mode_torch_file *f, const char *pat
     if (st) goto out;
     const struct mode_torch_plan *plan = jail.out;
     if (plan->status)
-        st = MODE_FAIL(err, plan->status == MODE_E_MEMORY ? MODE_E_MEMORY : MODE_E_FORMAT, "%s: %.599s", path, plan->text);
+        st = MODE_FAIL(err, plan->status == MODE_E_MEMORY ? MODE_E_MEMORY : MODE_E_FORMAT, "%s: %.599s", path,
+                       plan->text);
     else if ((st = mode_torch_plan_check(plan, f->map.size, err)))
         st = mode_error_prefix(err, st, "%s", path);
     else

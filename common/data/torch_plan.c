@@ -75,7 +75,8 @@ static enum mode_status zip_directory(struct reader *r, uint64_t *at, uint64_t *
         for (size_t i = r->size - END + 1; i-- > from && !end;)
             if (memcmp(r->data + i, "PK\5\6", 4) == 0 && i + END + le(r->data + i + 20, 2) == r->size) end = i + 1;
     if (!end)
-        return MODE_FAIL(r->err, MODE_E_FORMAT, "the zip's directory is missing at its end. HINT: a truncated download?");
+        return MODE_FAIL(r->err, MODE_E_FORMAT,
+                         "the zip's directory is missing at its end. HINT: a truncated download?");
     const uint8_t *p = r->data + --end;
     *n = le(p + 10, 2);
     *bytes = le(p + 12, 4);
@@ -133,12 +134,14 @@ static enum mode_status zip_read(struct reader *r, struct zip *z)
     const uint8_t *p = r->data + at, *end = p + bytes;
     for (uint64_t i = 0; i < n; i++) {
         if (end - p < HEAD || memcmp(p, "PK\1\2", 4) != 0)
-            return MODE_FAIL(r->err, MODE_E_FORMAT, "entry %llu of the zip's directory is damaged", (unsigned long long)i);
+            return MODE_FAIL(r->err, MODE_E_FORMAT, "entry %llu of the zip's directory is damaged",
+                             (unsigned long long)i);
         size_t n_name = le(p + 28, 2), n_extra = le(p + 30, 2), n_comment = le(p + 32, 2);
         uint64_t packed = le(p + 20, 4), size = le(p + 24, 4), local = le(p + 42, 4);
         if ((size_t)(end - p) - HEAD < n_name + n_extra + n_comment || n_name > MAX_ZIP_NAME ||
             !zip_wide(p + HEAD + n_name, n_extra, &size, &packed, &local))
-            return MODE_FAIL(r->err, MODE_E_FORMAT, "entry %llu of the zip's directory is damaged", (unsigned long long)i);
+            return MODE_FAIL(r->err, MODE_E_FORMAT, "entry %llu of the zip's directory is damaged",
+                             (unsigned long long)i);
         struct member *m = &z->member[z->n];
         *m = (struct member){(const char *)p + HEAD, n_name, local, size, le(p + 10, 2) == 0 && packed == size};
         m->stored = m->stored && !(le(p + 8, 2) & 1); /* encrypted */
@@ -160,15 +163,17 @@ static enum mode_status zip_extent(const struct reader *r, const struct zip *z, 
     enum { HEAD = 30 };
     int n_name = (int)m->n_name;
     if (!m->stored)
-        return MODE_FAIL(r->err, MODE_E_FORMAT,
-                         "%.*s is compressed or encrypted in the zip; torch.save stores it as it is. HINT: was the file "
-                         "packed again?",
-                         n_name, m->name);
+        return MODE_FAIL(
+            r->err, MODE_E_FORMAT,
+            "%.*s is compressed or encrypted in the zip; torch.save stores it as it is. HINT: was the file "
+            "packed again?",
+            n_name, m->name);
     const uint8_t *p = r->data + m->local;
     if (m->local > z->directory || z->directory - m->local < HEAD || memcmp(p, "PK\3\4", 4) != 0 ||
         le(p + 26, 2) != m->n_name || z->directory - m->local - HEAD < m->n_name + le(p + 28, 2) ||
         memcmp(p + HEAD, m->name, m->n_name) != 0)
-        return MODE_FAIL(r->err, MODE_E_FORMAT, "%.*s: the zip's entry is not where its directory says", n_name, m->name);
+        return MODE_FAIL(r->err, MODE_E_FORMAT, "%.*s: the zip's entry is not where its directory says", n_name,
+                         m->name);
     e->begin = m->local + HEAD + m->n_name + le(p + 28, 2);
     if (m->size > z->directory - e->begin)
         return MODE_FAIL(r->err, MODE_E_FORMAT, "%.*s: its %llu bytes do not lie in the file", n_name, m->name,
@@ -253,8 +258,7 @@ static enum mode_status choose(struct reader *r, const struct mode_pickle_value 
 {
     char name[MAX_NAME + 1];
     const struct mode_pickle_value *dict = root, *v;
-    if (root->kind == MODE_PICKLE_OBJECT)
-        note(r, "a TorchScript archive; its tensors are read, its code is not", 80);
+    if (root->kind == MODE_PICKLE_OBJECT) note(r, "a TorchScript archive; its tensors are read, its code is not", 80);
     for (int depth = 0; depth < 2 && (v = mode_pickle_get(dict, "state_dict")); depth++) {
         if (v->kind != MODE_PICKLE_DICT) break;
         if (depth == 0) {
@@ -313,8 +317,7 @@ static enum mode_status find_pickle(struct reader *r, struct archive *a, struct 
         if (found) return MODE_FAIL(r->err, MODE_E_FORMAT, "the zip holds two data.pkl");
         found = m;
     }
-    if (!found)
-        return MODE_FAIL(r->err, MODE_E_FORMAT, "the zip holds no data.pkl: torch.save has not written it");
+    if (!found) return MODE_FAIL(r->err, MODE_E_FORMAT, "the zip holds no data.pkl: torch.save has not written it");
     a->n_prefix = found->n_name - (n_tail - 1);
     memcpy(a->prefix, found->name, a->n_prefix);
     return zip_extent(r, &a->zip, found, e);
@@ -344,7 +347,8 @@ static enum mode_status plan_zip(struct reader *r)
     if (!st && e.end - e.begin > MAX_PICKLE)
         st = MODE_FAIL(r->err, MODE_E_FORMAT, "data.pkl has %llu bytes, at most %d are read",
                        (unsigned long long)(e.end - e.begin), MAX_PICKLE);
-    if (!st) st = mode_pickle_read(&root, NULL, &at, r->scratch, r->data + e.begin, e.end - e.begin, "data.pkl", r->err);
+    if (!st)
+        st = mode_pickle_read(&root, NULL, &at, r->scratch, r->data + e.begin, e.end - e.begin, "data.pkl", r->err);
     r->place = place_in_zip;
     r->places = &a;
     return st ? st : choose(r, root);
@@ -438,8 +442,10 @@ static enum mode_status plan_row(struct reader *r)
     little = mode_pickle_get(system, "little_endian");
     if (version->kind != MODE_PICKLE_INT || version->as.integer != 1001 || !little ||
         little->kind != MODE_PICKLE_BOOL || !little->as.integer)
-        return MODE_FAIL(r->err, MODE_E_FORMAT, "saved by an unknown version of torch.save, or on a big-endian machine");
-    if ((st = mode_pickle_read(&root, &storages, &at, r->scratch, r->data, limit, "the pickle of the tensors", r->err)) ||
+        return MODE_FAIL(r->err, MODE_E_FORMAT,
+                         "saved by an unknown version of torch.save, or on a big-endian machine");
+    if ((st = mode_pickle_read(&root, &storages, &at, r->scratch, r->data, limit, "the pickle of the tensors",
+                               r->err)) ||
         (st = mode_pickle_read(&keys, NULL, &at, r->scratch, r->data, limit, "the list of storages", r->err)) ||
         (st = row_make(r, &row, storages)) || (st = row_walk(r, &row, keys, at)))
         return st;

@@ -26,7 +26,8 @@ static enum mode_status open_part(struct mode_weights *w, const char *path, stru
     mode_file_unmap(&map);
     if (is_tar)
         return MODE_FAIL(err, MODE_E_FORMAT,
-                         "%s: a tar archive, as PyTorch before 0.1.10 wrote it; expected safetensors or torch.save", path);
+                         "%s: a tar archive, as PyTorch before 0.1.10 wrote it; expected safetensors or torch.save",
+                         path);
     w->parts = mode_xrealloc(w->parts, (w->n_parts + 1) * sizeof *w->parts);
     struct mode_weights_part *p = &w->parts[w->n_parts];
     *p = (struct mode_weights_part){.is_torch = is_torch};
@@ -63,7 +64,8 @@ static enum mode_status read_index(json_t **root, struct mode_str *parts, const 
     {
         const char *file = json_string_value(value);
         if (!file || !*file || strpbrk(file, "/\n") || file[0] == '.' || json_object_size(seen) > MAX_PARTS) {
-            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: the file of \"%.100s\" must be a name in the same folder", path, name);
+            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: the file of \"%.100s\" must be a name in the same folder", path,
+                           name);
             goto out;
         }
         if (json_object_get(seen, file)) continue;
@@ -102,7 +104,8 @@ static enum mode_status open_index(struct mode_weights *w, const char *path, str
     json_t *map = json_object_get(root, "weight_map");
     for (size_t i = 0; !st && i < w->n_tensors; i++)
         if (!json_object_get(map, w->tensors[i].name))
-            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: its parts hold %s, which it does not name", path, w->tensors[i].name);
+            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: its parts hold %s, which it does not name", path,
+                           w->tensors[i].name);
     if (!st && json_object_size(map) != w->n_tensors)
         st = MODE_FAIL(err, MODE_E_FORMAT, "%s: names %zu tensors, its parts hold %zu", path, json_object_size(map),
                        w->n_tensors);
@@ -142,13 +145,18 @@ const struct mode_tensor *mode_weights_find(const struct mode_weights *w, const 
 
 char *mode_weights_in(const char *dir)
 {
-    static const char *const names[] = {
-        "open_clip_model.safetensors",  "open_clip_pytorch_model.safetensors",
-        "open_clip_pytorch_model.bin",  "open_clip_pytorch_model.pth",
-        "open_clip_pytorch_model.pt",   "open_clip_model.pt",
-        "model.safetensors",            "model.safetensors.index.json",
-        "pytorch_model.bin",            "pytorch_model.bin.index.json",
-        "pytorch_model.pt",             "model.pt"};
+    static const char *const names[] = {"open_clip_model.safetensors",
+                                        "open_clip_pytorch_model.safetensors",
+                                        "open_clip_pytorch_model.bin",
+                                        "open_clip_pytorch_model.pth",
+                                        "open_clip_pytorch_model.pt",
+                                        "open_clip_model.pt",
+                                        "model.safetensors",
+                                        "model.safetensors.index.json",
+                                        "pytorch_model.bin",
+                                        "pytorch_model.bin.index.json",
+                                        "pytorch_model.pt",
+                                        "model.pt"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char *path = mode_path_join(dir, names[i]);
         if (mode_file_exists(path)) return path;

@@ -59,14 +59,16 @@ enum mode_status mode_clip_files_find(struct mode_clip_files *f, const char *dir
     }
     if (!path)
         return MODE_FAIL(err, MODE_E_NOINPUT,
-                         "%s: is no folder of a CLIP model: neither open_clip_config.json nor config.json is there", dir);
+                         "%s: is no folder of a CLIP model: neither open_clip_config.json nor config.json is there",
+                         dir);
     st = mode_clip_files_read(f, path, err);
     free(path);
     if (st) return st;
     f->weights = mode_weights_in(dir);
     if (!f->weights)
         st = MODE_FAIL(err, MODE_E_NOINPUT,
-                       "%s: there is no open_clip_model.safetensors (nor the other usual names) beside the config", dir);
+                       "%s: there is no open_clip_model.safetensors (nor the other usual names) beside the config",
+                       dir);
     return st;
 }
 

@@ -104,7 +104,8 @@ static enum mode_status get_tower(struct tower *t, json_t *o, const struct tower
         return MODE_FAIL(err, MODE_E_FORMAT,
                          "%s: hidden_act is \"%s\"; quick_gelu, gelu, gelu_new and gelu_pytorch_tanh are understood",
                          what, t->act ? t->act : "(no text)");
-    if (!(t->eps > 0 && t->eps < 1)) return MODE_FAIL(err, MODE_E_FORMAT, "%s: layer_norm_eps must lie in (0, 1)", what);
+    if (!(t->eps > 0 && t->eps < 1))
+        return MODE_FAIL(err, MODE_E_FORMAT, "%s: layer_norm_eps must lie in (0, 1)", what);
     if (t->width % t->heads != 0)
         return MODE_FAIL(err, MODE_E_FORMAT, "%s: hidden_size %" PRId64 " is not a multiple of %" PRId64 " heads", what,
                          t->width, t->heads);
@@ -159,12 +160,14 @@ static enum mode_status translate(char **model_cfg, json_t *root, json_t *t, jso
     if (channels != 3) return MODE_FAIL(err, MODE_E_FORMAT, "%s: num_channels must be 3", what);
     bool quick = strcmp(text.act, "quick_gelu") == 0;
     if (quick != (strcmp(image.act, "quick_gelu") == 0))
-        return MODE_FAIL(err, MODE_E_FORMAT, "%s: hidden_act is %s for texts and %s for images; quick_gelu is for both or none",
-                         what, text.act, image.act);
+        return MODE_FAIL(err, MODE_E_FORMAT,
+                         "%s: hidden_act is %s for texts and %s for images; quick_gelu is for both or none", what,
+                         text.act, image.act);
     json_t *image_cfg = json_pack("{s:I, s:I}", "image_size", (json_int_t)size, "patch_size", (json_int_t)patch);
     json_t *text_cfg = json_pack("{s:I, s:I, s:I}", "context_length", (json_int_t)context, "vocab_size",
                                  (json_int_t)vocabulary, "heads", (json_int_t)text.heads);
-    json_t *model = json_pack("{s:I, s:o, s:o}", "embed_dim", (json_int_t)embed, "vision_cfg", image_cfg, "text_cfg", text_cfg);
+    json_t *model = json_pack("{s:I, s:o, s:o}", "embed_dim", (json_int_t)embed, "vision_cfg", image_cfg, "text_cfg",
+                              text_cfg);
     put_tower(image_cfg, &image);
     if (image.width / image.heads != 64)
         json_object_set_new(image_cfg, "head_width", json_integer(image.width / image.heads));
@@ -200,27 +203,26 @@ static json_t *tower_json(const struct mode_clip_tower_config *t, const char *ty
     return json_pack("{s:s, s:I, s:I, s:I, s:I, s:s, s:o, s:I, s:f}", "model_type", type, "hidden_size",
                      (json_int_t)t->width, "intermediate_size", (json_int_t)t->mlp, "num_hidden_layers",
                      (json_int_t)t->layers, "num_attention_heads", (json_int_t)t->heads, "hidden_act", act,
-                     "layer_norm_eps", real(t->ln_eps),
-                     "projection_dim", (json_int_t)embed, "attention_dropout", 0.0);
+                     "layer_norm_eps", real(t->ln_eps), "projection_dim", (json_int_t)embed, "attention_dropout", 0.0);
 }
 
 enum mode_status mode__clip_hf_config_write(char **json, const struct mode_clip_config *c, const char *what,
                                             struct mode_error *err)
 {
-    const char *cannot = c->image.layer_scale || c->text.layer_scale      ? "layer scale (ls_init_value)"
-                         : !c->image_ln_pre                               ? "no_ln_pre"
-                         : c->image_mean_pool || c->image_ln_after_pool   ? "an image tower pooled by the mean"
-                         : !c->text_causal                                ? "no_causal_mask"
-                         : c->text_proj != MODE_CLIP_PROJ_MATRIX          ? "a text projection with a bias, or none"
+    const char *cannot = c->image.layer_scale || c->text.layer_scale    ? "layer scale (ls_init_value)"
+                         : !c->image_ln_pre                             ? "no_ln_pre"
+                         : c->image_mean_pool || c->image_ln_after_pool ? "an image tower pooled by the mean"
+                         : !c->text_causal                              ? "no_causal_mask"
+                         : c->text_proj != MODE_CLIP_PROJ_MATRIX        ? "a text projection with a bias, or none"
                          : c->text_pool != MODE_CLIP_POOL_ARGMAX && c->text_pool != MODE_CLIP_POOL_EOS
                              ? "a text tower pooled by its first or last token"
                              : NULL;
     if (cannot)
         return MODE_FAIL(err, MODE_E_VALUE, "%s: has %s, which Hugging Face's CLIPModel cannot express", what, cannot);
     /* 2: the highest id, whatever it is; see put_pool */
-    json_int_t end = c->text_pool == MODE_CLIP_POOL_EOS     ? c->text_eos_id
-                     : c->vocab_size == CLIP_VOCABULARY     ? CLIP_END
-                                                            : 2;
+    json_int_t end = c->text_pool == MODE_CLIP_POOL_EOS ? c->text_eos_id
+                     : c->vocab_size == CLIP_VOCABULARY ? CLIP_END
+                                                        : 2;
     if (c->text_pool == MODE_CLIP_POOL_EOS && (end == 2 || end < 0 || end >= c->vocab_size))
         return MODE_FAIL(err, MODE_E_VALUE, "%s: eos_id %lld means something else to Hugging Face's CLIPModel", what,
                          (long long)end);
@@ -278,9 +280,10 @@ enum mode_status mode__clip_hf_preprocess_read(char **preprocess_cfg, const char
             st = MODE_FAIL(err, MODE_E_FORMAT, "%s: %s is off, which is not supported", what, needed[i]);
     if (!st && (side < 1 || (cropped ? crop_side != side : !square)))
         st = MODE_FAIL(err, MODE_E_FORMAT,
-                       "%s: size and crop_size must be the same side (or, without a crop, equal height and width)", what);
-    if (!st && resample && (!json_is_integer(resample) ||
-                            (json_integer_value(resample) != 3 && json_integer_value(resample) != 2)))
+                       "%s: size and crop_size must be the same side (or, without a crop, equal height and width)",
+                       what);
+    if (!st && resample &&
+        (!json_is_integer(resample) || (json_integer_value(resample) != 3 && json_integer_value(resample) != 2)))
         st = MODE_FAIL(err, MODE_E_FORMAT, "%s: resample must be 3 (bicubic) or 2 (bilinear)", what);
     if (!st && factor && fabs(json_number_value(factor) * 255 - 1) > 1e-6)
         st = MODE_FAIL(err, MODE_E_FORMAT, "%s: rescale_factor must be 1/255", what);
@@ -306,12 +309,12 @@ enum mode_status mode__clip_hf_preprocess_write(char **json, const struct mode_p
     json_t *size = squash ? json_pack("{s:i, s:i}", "height", p->size, "width", p->size)
                           : json_pack("{s:i}", "shortest_edge", p->size);
     *json = dump(json_pack("{s:s, s:s, s:b, s:o, s:i, s:b, s:{s:i, s:i}, s:b, s:f, s:b, s:[o,o,o], s:[o,o,o], s:b}",
-                           "image_processor_type", "CLIPImageProcessor", "processor_class", "CLIPProcessor", "do_resize",
-                           1, "size", size, "resample", p->filter == MODE_FILTER_BILINEAR ? 2 : 3, "do_center_crop",
-                           (int)!squash, "crop_size", "height", p->size, "width", p->size, "do_rescale", 1,
-                           "rescale_factor", 1.0 / 255, "do_normalize", 1, "image_mean", real(p->mean[0]),
-                           real(p->mean[1]), real(p->mean[2]), "image_std", real(p->std[0]), real(p->std[1]),
-                           real(p->std[2]), "do_convert_rgb", 1),
+                           "image_processor_type", "CLIPImageProcessor", "processor_class", "CLIPProcessor",
+                           "do_resize", 1, "size", size, "resample", p->filter == MODE_FILTER_BILINEAR ? 2 : 3,
+                           "do_center_crop", (int)!squash, "crop_size", "height", p->size, "width", p->size,
+                           "do_rescale", 1, "rescale_factor", 1.0 / 255, "do_normalize", 1, "image_mean",
+                           real(p->mean[0]), real(p->mean[1]), real(p->mean[2]), "image_std", real(p->std[0]),
+                           real(p->std[1]), real(p->std[2]), "do_convert_rgb", 1),
                  JSON_INDENT(2));
     return MODE_OK;
 }

@@ -8,7 +8,8 @@
 /* Whether a config.json is that of a CLIPModel. */
 bool mode__clip_hf_is(const char *json);
 /* model_cfg: compact JSON text, the caller frees. what: names the source in errors. */
-enum mode_status mode__clip_hf_config_read(char **model_cfg, const char *json, const char *what, struct mode_error *err);
+enum mode_status mode__clip_hf_config_read(char **model_cfg, const char *json, const char *what,
+                                           struct mode_error *err);
 enum mode_status mode__clip_hf_preprocess_read(char **preprocess_cfg, const char *json, const char *what,
                                                struct mode_error *err);
 /* The other way; indented, the caller frees. E_VALUE: the model has something Hugging Face's CLIP cannot express. */

@@ -88,8 +88,12 @@ static int their_names(char names[3][MAX_NAME], enum shape *shape, const char *o
 /* Buffers and sizes which some versions store beside the parameters; they follow from the config. */
 static bool is_constant(const char *name)
 {
-    static const char *const names[] = {"attn_mask", "input_resolution", "context_length", "vocab_size",
-                                        "text_model.embeddings.position_ids", "vision_model.embeddings.position_ids"};
+    static const char *const names[] = {"attn_mask",
+                                        "input_resolution",
+                                        "context_length",
+                                        "vocab_size",
+                                        "text_model.embeddings.position_ids",
+                                        "vision_model.embeddings.position_ids"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(plain(name), names[i]) == 0) return true;
     return false;
@@ -257,7 +261,8 @@ enum mode_status mode__clip_tensors_to_hf(struct mode__clip_tensors *to, const s
         enum shape shape = SAME;
         int n = their_names(names, &shape, t->name);
         if (n == 0) {
-            enum mode_status st = MODE_FAIL(err, MODE_E_VALUE, "%s: %s has no place in Hugging Face's CLIP", what, t->name);
+            enum mode_status st = MODE_FAIL(err, MODE_E_VALUE, "%s: %s has no place in Hugging Face's CLIP", what,
+                                            t->name);
             mode__clip_tensors_clear(to);
             return st;
         }

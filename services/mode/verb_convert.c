@@ -20,12 +20,12 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, to, "to", NULL, "FORMAT", "open_clip | hf"),
     MODE_OPT_STR(struct options, config, "config", NULL, "MODEL",
                  "when IN is a file of weights: ViT-B-32, ... or the path of a config in JSON"),
-    MERGES_OPTION(struct options, merges),
-    MODE_OPT_END};
+    MERGES_OPTION(struct options, merges), MODE_OPT_END};
 
 static const char usage[] = "mode convert IN OUT --to open_clip|hf [options]";
 static const char prose[] =
-    "IN: an open_clip folder, a Hugging Face folder of a CLIPModel, or, with --config, a file: .safetensors, or .pt and\n"
+    "IN: an open_clip folder, a Hugging Face folder of a CLIPModel, or, with --config, a file: .safetensors, or .pt "
+    "and\n"
     ".bin of torch.save (training checkpoints and TorchScript archives too), which are read by a program that can run\n"
     "nothing of what they hold. OUT: a new folder that open_clip loads as local-dir:OUT, or transformers with\n"
     "CLIPModel.from_pretrained and CLIPProcessor. Numbers and their precision stay as they are, byte for byte.";
@@ -39,9 +39,9 @@ static enum mode_status find(struct mode_clip_files *f, const char *in, const ch
         return mode_clip_files_find(f, in, err);
     }
     if (!config)
-        return MODE_FAIL(err, MODE_E_USAGE,
-                         "%s is a file of weights: --config MODEL must say which model (`mode train --help` on --config)",
-                         in);
+        return MODE_FAIL(
+            err, MODE_E_USAGE,
+            "%s is a file of weights: --config MODEL must say which model (`mode train --help` on --config)", in);
     size_t n = strlen(config);
     enum mode_status st = MODE_OK;
     if (n > 5 && strcmp(config + n - 5, ".json") == 0) {

@@ -241,9 +241,10 @@ static enum mode_status check_options(const struct options *o, int n, struct mod
     if (o->fresh_optimizer && !o->init) return MODE_FAIL(err, MODE_E_USAGE, "--fresh-optimizer goes with --init");
     if (o->batch < 1 || o->seed < 0 || o->warmup < 0 || o->total_steps < 0 || o->checkpoint_steps < 0 ||
         o->accumulate < 1)
-        return MODE_FAIL(err, MODE_E_USAGE,
-                         "--batch, --seed, --warmup, --total-steps, --checkpoint-steps: no negative numbers; --accumulate: "
-                         "at least 1");
+        return MODE_FAIL(
+            err, MODE_E_USAGE,
+            "--batch, --seed, --warmup, --total-steps, --checkpoint-steps: no negative numbers; --accumulate: "
+            "at least 1");
     return MODE_OK;
 }
 

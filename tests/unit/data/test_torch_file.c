@@ -137,8 +137,8 @@ static void test_what_wants_to_run_is_refused_by_name(void **state)
     refused("ctorch.storage\n_load_from_bytes\n.", "torch.storage._load_from_bytes");
     refused("(ios\nsystem\n.", "opcode 0x69"); /* INST */
     refused("(cos\n.", "ends in the middle of a name");
-    refused("\x82\1.", "opcode 0x82"); /* EXT1 */
-    refused("Pid\n.", "opcode 0x50");  /* PERSID */
+    refused("\x82\1.", "opcode 0x82");                       /* EXT1 */
+    refused("Pid\n.", "opcode 0x50");                        /* PERSID */
     refused("c\x01\x1b[31m\nx\n.", "wants to use ??[31m.x"); /* nothing of the file reaches a terminal as it is */
     refused("ccollections\nOrderedDict\n}(K\1K\1tR.", "a call of what is no function");
 }
@@ -198,8 +198,8 @@ static void test_views_outside_their_storage_are_refused(void **state)
     refused_tensor("FloatStorage", 6, 0, 1, (int64_t[]){-2}, (int64_t[]){1}, "not a count");
     refused_tensor("FloatStorage", 6, 0, 1, (int64_t[]){2}, (int64_t[]){-1}, "not a count");
     refused_tensor("FloatStorage", 6, 0, 1, (int64_t[]){7}, (int64_t[]){0}, "repeats a storage");
-    refused_tensor("FloatStorage", 6, 0, 4, (int64_t[]){2147483647, 2147483647, 2147483647, 2},
-                   (int64_t[]){0, 0, 0, 0}, "overflows");
+    refused_tensor("FloatStorage", 6, 0, 4, (int64_t[]){2147483647, 2147483647, 2147483647, 2}, (int64_t[]){0, 0, 0, 0},
+                   "overflows");
     refused_tensor("FloatStorage", 6, 0, 9, (int64_t[]){1, 1, 1, 1, 1, 1, 1, 1, 1},
                    (int64_t[]){1, 1, 1, 1, 1, 1, 1, 1, 1}, "9 dimensions");
     refused_tensor("FloatStorage", 7, 0, 1, (int64_t[]){7}, (int64_t[]){1}, "too few for its 7 elements");
@@ -251,8 +251,8 @@ static void test_malformed_zips_are_refused(void **state)
     mode_str_clear(&p);
 }
 
-/* Cut anywhere and with any byte changed, both layouts give a sentence or tensors that lie in the file; in this process,
- * so that the sanitizers see it. */
+/* Cut anywhere and with any byte changed, both layouts give a sentence or tensors that lie in the file; in this
+ * process, so that the sanitizers see it. */
 static void test_damaged_files_never_crash(void **state)
 {
     (void)state;

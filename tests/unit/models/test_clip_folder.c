@@ -130,8 +130,7 @@ static void test_hugging_faces_names_and_shapes(void **state)
     ok(mode_safetensors_open(&theirs, b, &err), &err);
     assert_int_equal(theirs.n_tensors, ours.n_tensors + 4 * 2 * 2); /* two more for each fused weight and bias */
     const struct mode_tensor *qkv = mode_safetensors_find(&ours, "transformer.resblocks.1.attn.in_proj_weight"),
-                             *k = mode_safetensors_find(&theirs,
-                                                        "text_model.encoder.layers.1.self_attn.k_proj.weight"),
+                             *k = mode_safetensors_find(&theirs, "text_model.encoder.layers.1.self_attn.k_proj.weight"),
                              *proj = mode_safetensors_find(&ours, "visual.proj"),
                              *turned = mode_safetensors_find(&theirs, "visual_projection.weight");
     assert_non_null(k);
@@ -307,7 +306,7 @@ static void test_every_tensor_must_be_the_models(void **state)
                  {bias, bias, -1, MODE_DTYPE_F64, false, NULL},
                  {bias, "text_model.embeddings.position_ids", -1, 0, true, NULL},
                  {bias, bias, -1, MODE_DTYPE_I32, false, "is I32"},
-                 {bias, "visual.ln_pre.beta", -1, 0, false, "visual.ln_pre.bias is missing"},
+                 {bias, "visual.ln_pre.beta", -1, 0, false, "visual.ln_pre.beta is none"},
                  {bias, "visual.ln_pre.beta", -1, 0, true, "visual.ln_pre.beta is none of this model's"},
                  {bias, "module.visual.ln_pre.bias", -1, 0, true, "is there twice"},
                  {bias, NULL, -1, 0, false, "visual.ln_pre.bias is missing"},
