@@ -196,7 +196,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
             table, "MODE_", "mode run SPEC.yaml [options]",
             "Submits a run to the coordinator of the workspace and shows it until it ends. What is done\n"
             "already is not done again. Ctrl-C leaves it running. docs/RUN.md explains the spec.\n"
-            "Exit: 0 done, 65 some tasks were given up, 66 an input is missing, 69 no coordinator, 78 wrong spec.");
+            "Exit: 0 done, 1 cancelled, 65 some tasks were given up, 66 an input is missing, 69 no coordinator,\n"
+            "78 wrong spec, 130 after Ctrl-C.");
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);

@@ -29,7 +29,7 @@ static const struct mode_option up_table[] = {
     MODE_OPT_STR(struct up_options, workspace, "workspace", ".", "DIR", "the workspace; made when missing"),
     MODE_OPT_STR(struct up_options, workers, "workers",
                  "captions=1,embed=1,cluster=1,assign=1,train=1,evaluate=1,ensemble=1", "LIST",
-                 "how many workers of each kind"),
+                 "how many workers of which kind; one not named is not started"),
     MODE_OPT_STR(struct up_options, redis, "redis", NULL, "URL", "use this Redis (also REDIS_URL) and start none"),
     MODE_OPT_STR(struct up_options, http, "http", NULL, "HOST:PORT",
                  "the coordinator's status, metrics and health, e.g. 127.0.0.1:8080"),

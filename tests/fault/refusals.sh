@@ -146,6 +146,17 @@ coordinator= worker=
 
 # Redis is lost in mid-run and does not come back: a sentence and 69; when it is back the same run goes on to its end
 mode up --workspace "$w" --redis "unix://$work/redis.sock" >/dev/null
+mode run "$w/run.yaml" --workspace "$w" --no-progress >"$work/out" 2>&1 &
+run=$!
+for _ in $(seq 1 300); do
+    if grep -q started "$work/out"; then break; fi
+    sleep 0.05
+done
+kill -INT $run # Ctrl-C ends the command, not the run
+rc=0
+wait $run || rc=$?
+[ $rc = 130 ] || { cat "$work/out"; fail "an interrupted mode run ended with $rc"; }
+grep -q 'goes on without this terminal' "$work/out" || { cat "$work/out"; fail "nobody says that the run goes on"; }
 mode run "$w/run.yaml" --workspace "$w" --no-progress --patience-s 5 >"$work/out" 2>&1 &
 run=$!
 for _ in $(seq 1 300); do
