@@ -9,7 +9,8 @@
 
 /* clang-format off */
 #define BENCH_SUBJECTS(X) \
-    X(tokenize)
+    X(tokenize) \
+    X(preprocess)
 
 /* clang-format on */
 #define X(name) extern const struct mode_verb mode_bench_##name;

@@ -104,6 +104,7 @@ def jpegs(rng, ours, folder):
     exif = Image.Exif()
     exif[0x0112] = int(rng.integers(1, 9))
     yield "JPEG turned by EXIF (ignored by all)", saved(rgb, "JPEG", exif=exif, icc_profile=rng.bytes(300), **kw)
+    yield "JPEG with bytes after its end", saved(rgb, "JPEG", **kw) + rng.bytes(40)
     cmyk = Image.frombytes("CMYK", (w, h), pixels(rng, w, h, 4).tobytes())
     yield "JPEG CMYK", saved(cmyk, "JPEG", quality=q, progressive=bool(rng.integers(0, 2)))
     path = os.path.join(folder, "odd")
@@ -132,6 +133,8 @@ def pngs(rng):
         n = 1 << bits
         extra = chunk(b"PLTE", rng.bytes(3 * n)) + (chunk(b"tRNS", rng.bytes(n)) if rng.random() < 0.5 else b"")
         yield f"PNG palette, {bits} bits, tRNS, interlaced or not", raw_png(rng, w, h, bits, 3, 1, rng.random() < 0.5, extra)
+    more = [Image.fromarray(pixels(rng, w, h, 3)) for _ in range(2)]
+    yield "PNG animated: its first picture", saved(rgb, "PNG", save_all=True, append_images=more, default_image=bool(rng.integers(0, 2)))
     short = int(rng.integers(1, 16))
     yield "PNG palette shorter than its indices", raw_png(rng, w, h, 4, 3, 1, False, chunk(b"PLTE", rng.bytes(3 * short)))
 
