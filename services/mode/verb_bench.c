@@ -10,7 +10,10 @@
 /* clang-format off */
 #define BENCH_SUBJECTS(X) \
     X(tokenize) \
-    X(preprocess)
+    X(preprocess) \
+    X(encode) \
+    X(embed) \
+    X(train)
 
 /* clang-format on */
 #define X(name) extern const struct mode_verb mode_bench_##name;

@@ -1,0 +1,100 @@
+"""Ours and a peer in turns: `mode bench SUBJECT --turns` waits for a line before each round, the peer computes between.
+
+Both keep their models loaded, both get the same inputs; of each round processor time and wall time are taken. On a
+machine that others use, trust the ratio of processor times with one thread. A ratio over 1 is ours being faster.
+"""
+import argparse
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tarfile
+import time
+
+# the peer at its best: PyTorch's large buffers stay with the process instead of going back to the system at each step
+PEER_ENV = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 34)}
+
+
+def arguments(doc):
+    p = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("mode", help="the mode command")
+    p.add_argument("--rounds", type=int, default=5)
+    p.add_argument("--threads", type=int, default=1, help="of either side")
+    return p
+
+
+def begin(a):
+    """Before torch is imported: the environment of both sides. The malloc settings are read at a process's start."""
+    if any(os.environ.get(k) != v for k, v in PEER_ENV.items()):
+        os.execve(sys.executable, [sys.executable] + sys.argv, {**os.environ, **PEER_ENV})
+    os.environ.update(MODE_THREADS=str(a.threads), OMP_NUM_THREADS=str(a.threads), TOKENIZERS_PARALLELISM="false")
+    import torch
+    torch.set_num_threads(a.threads)
+    torch.manual_seed(0)
+    return torch
+
+
+def captions(shards, n):
+    """n captions of some tar shards (.txt, or .json with texts[] or caption), drawn with a fixed seed."""
+    out = []
+    for shard in shards:
+        with tarfile.open(shard) as tar:
+            for m in tar:
+                if m.name.endswith(".json"):
+                    j = json.loads(tar.extractfile(m).read())
+                    out += j.get("texts") or [j.get("caption", "")]
+                elif m.name.endswith(".txt"):
+                    out.append(tar.extractfile(m).read().decode())
+    out = [t for t in (" ".join(t.split()) for t in out) if t]
+    random.Random(1).shuffle(out)
+    return [out[i % len(out)] for i in range(n)]
+
+
+def write_lines(path, texts):
+    with open(path, "w", encoding="utf-8", newline="\n") as f:
+        f.writelines(t + "\n" for t in texts)
+
+
+class Ours:
+    def __init__(self, cmd, rounds):
+        self.p = subprocess.Popen(cmd + ["--turns", "--rounds", str(rounds)], stdin=subprocess.PIPE,
+                                  stdout=subprocess.PIPE, text=True)
+
+    def round(self):
+        self.p.stdin.write("\n")
+        self.p.stdin.flush()
+        line = self.p.stdout.readline()
+        if not line:
+            sys.exit(f"mode bench ended with {self.p.wait()}")
+        row = json.loads(line)
+        return row["cpu"] / row["items"], row["seconds"] / row["items"]
+
+    def close(self):
+        self.p.stdin.close()
+        self.p.wait()
+
+
+def peer_round(work, n):
+    cpu, wall = time.process_time(), time.perf_counter()
+    work()
+    return (time.process_time() - cpu) / n, (time.perf_counter() - wall) / n
+
+
+def compare(what, cmd, peers, n, rounds, threads):
+    """peers: {name: function that does n items once}; each is warmed up, then rounds in turns; prints a table."""
+    print(f"{what}; {threads} thread(s) each, {rounds} rounds in turns, medians\n\n"
+          "| peer | ours, CPU ms/item | peer, CPU ms/item | **CPU ratio** | lowest, highest | wall ratio |\n"
+          "|---|---|---|---|---|---|", flush=True)
+    ours = Ours(cmd, rounds * len(peers))
+    for name, work in peers.items():
+        work()
+        work()
+        rows = [(ours.round(), peer_round(work, n)) for _ in range(rounds)]
+        cpu = sorted(p[0] / o[0] for o, p in rows)
+        o, p = (statistics.median(r[k][0] for r in rows) for k in (0, 1))
+        wall = statistics.median(p[1] / o[1] for o, p in rows)
+        print(f"| {name} | {1e3 * o:.3f} | {1e3 * p:.3f} | **{statistics.median(cpu):.2f}** | {cpu[0]:.2f}, "
+              f"{cpu[-1]:.2f} | {wall:.2f} |", flush=True)
+    ours.close()

@@ -1,0 +1,61 @@
+/* mode bench embed - texts to sentence vectors, tokenizer included. */
+#include "base/str.h"
+#include "bench.h"
+#include "bench_inputs.h"
+#include "models/bert.h"
+#include "nn/backend.h"
+#include "verb.h"
+
+#include <stdlib.h>
+
+struct options {
+    const char *encoder, *texts, *pooling, *backend;
+    int64_t rounds, max_tokens;
+    bool turns;
+};
+
+static const struct mode_option table[] = {
+    MODE_OPT_STR(struct options, encoder, "encoder", NULL, "DIR", "Hugging Face folder of a BERT-family encoder"),
+    MODE_OPT_STR(struct options, texts, "texts", NULL, "FILE", "one text per line"),
+    MODE_OPT_STR(struct options, pooling, "pooling", NULL, "pooler|cls|mean", "default: what the folder says"),
+    MODE_OPT_INT(struct options, max_tokens, "max-tokens", "0", "N", "longer texts are cut; 0 = what the folder says"),
+    BENCH_ROUNDS_OPTION(struct options, rounds),
+    BENCH_TURNS_OPTION(struct options, turns),
+    MODE_OPT_STR(struct options, backend, "backend", "cpu", "NAME", "cpu | cpu-avx2 | cpu-plain | ref"),
+    MODE_OPT_END};
+
+static enum mode_status run(int argc, char **argv, struct mode_error *err)
+{
+    struct options o = {0};
+    struct mode_backend *be = NULL;
+    struct mode_text_encoder *enc = NULL;
+    struct bench_lines lines = {0};
+    float *out = NULL;
+    int n_args;
+    if (mode_options_wants_help(argc, argv)) {
+        mode_options_help(table, "MODE_", "mode bench embed --encoder DIR --texts FILE [options]",
+                          "Embeds all lines of FILE, --rounds times, with MODE_THREADS threads.");
+        return MODE_OK;
+    }
+    enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
+    if (!st && (n_args > 0 || !o.encoder || !o.texts || o.rounds < 1 || o.max_tokens < 0 || o.max_tokens > 1 << 16))
+        st = MODE_FAIL(err, MODE_E_USAGE, "expected --encoder DIR, --texts FILE, --rounds of at least 1, no arguments");
+    if (!st) st = mode_backend_open(&be, o.backend, err);
+    if (!st) st = mode_text_encoder_open(&enc, be, o.encoder, o.pooling, (int)o.max_tokens, err);
+    if (!st) st = bench_lines_read(&lines, o.texts, err);
+    if (st) goto out;
+    out = mode_xmalloc(lines.n * (size_t)mode_text_encoder_dim(enc) * sizeof *out);
+    for (int64_t round = 0; !st && round <= o.rounds && (round == 0 || bench_turn(o.turns)); round++) {
+        struct bench_clock since = bench_now();
+        st = mode_text_encoder_encode(enc, out, (const char *const *)lines.line, lines.n, NULL, NULL, err);
+        if (!st && round > 0) bench_print("embed", "texts", (int64_t)lines.n, since);
+    }
+out:
+    free(out);
+    bench_lines_clear(&lines);
+    mode_text_encoder_close(&enc);
+    mode_backend_close(&be);
+    return st;
+}
+
+const struct mode_verb mode_bench_embed = {"embed", "texts to sentence vectors", run};

@@ -1,0 +1,50 @@
+/* bench_inputs.h - what the subjects encode, embed and train read, and how they take turns with a peer. */
+#ifndef MODE_SERVICES_MODE_BENCH_INPUTS_H
+#define MODE_SERVICES_MODE_BENCH_INPUTS_H
+
+#include "base/error.h"
+#include "base/options.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define BENCH_TURNS_OPTION(type, field)                                                                                \
+    MODE_OPT_FLAG(type, field, "turns", "wait for a line on stdin before every round: bench/peers/ alternates so")
+#define BENCH_ROUNDS_OPTION(type, field)                                                                               \
+    MODE_OPT_INT(type, field, "rounds", "5", "N", "rounds, after one that is not counted")
+
+/* Before a round: wait for a line on stdin. False: stdin is at its end, no more rounds are wanted. */
+bool bench_turn(bool turns);
+
+struct bench_lines {
+    char *data, **line; /* lines end in NUL */
+    size_t n;
+};
+enum mode_status bench_lines_read(struct bench_lines *lines, const char *path, struct mode_error *err);
+void bench_lines_clear(struct bench_lines *lines);
+
+struct bench_texts { /* texts one after another, n_ids[i] tokens each */
+    int32_t *ids, *n_ids;
+    int64_t n, tokens;
+};
+/* Every line of a file through CLIP's tokenizer. merges NULL: the fetched ones. */
+enum mode_status bench_texts_read(struct bench_texts *texts, const char *path, const char *merges, int64_t context,
+                                  struct mode_error *err);
+void bench_texts_clear(struct bench_texts *texts);
+
+struct bench_pixels {
+    float *data; /* [n, 3, size, size] */
+    int64_t n;
+};
+/* A file of float32 and nothing else, little endian. */
+enum mode_status bench_pixels_read(struct bench_pixels *pixels, const char *path, int64_t size, struct mode_error *err);
+void bench_pixels_clear(struct bench_pixels *pixels);
+
+struct mode_clip;
+struct mode_backend;
+/* --model DIR, or --config NAME (one of open_clip's plain ViTs) with random weights. */
+enum mode_status bench_clip_open(struct mode_clip **clip, struct mode_backend *be, const char *model,
+                                 const char *config, struct mode_error *err);
+
+#endif

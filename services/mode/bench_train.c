@@ -1,0 +1,81 @@
+/* mode bench train - whole training steps: forward, loss, backward, AdamW. */
+#include "bench.h"
+#include "bench_inputs.h"
+#include "merges.h"
+#include "models/clip_train.h"
+#include "nn/backend.h"
+#include "optim/adamw.h"
+#include "verb.h"
+
+#include <stdio.h>
+
+struct options {
+    const char *model, *config, *pixels, *texts, *merges, *backend;
+    int64_t rounds;
+    bool turns, profile, no_savings;
+};
+
+static const struct mode_option table[] = {
+    MODE_OPT_STR(struct options, model, "model", NULL, "DIR", "an open_clip folder"),
+    MODE_OPT_STR(struct options, config, "config", NULL, "NAME", "instead: ViT-B-32, ... with random weights"),
+    MODE_OPT_STR(struct options, pixels, "pixels", NULL, "FILE", "float32 [N, 3, S, S], raw: the batch's pictures"),
+    MODE_OPT_STR(struct options, texts, "texts", NULL, "FILE", "one text per line, as many as pictures"),
+    MERGES_OPTION(struct options, merges),
+    BENCH_ROUNDS_OPTION(struct options, rounds),
+    BENCH_TURNS_OPTION(struct options, turns),
+    MODE_OPT_FLAG(struct options, no_savings, "no-savings", "compute padding and whole last blocks, too"),
+    MODE_OPT_FLAG(struct options, profile, "profile", "print the time of every operation to stderr"),
+    MODE_OPT_STR(struct options, backend, "backend", "cpu", "NAME", "cpu | cpu-avx2 | cpu-plain | ref"),
+    MODE_OPT_END};
+
+static enum mode_status run(int argc, char **argv, struct mode_error *err)
+{
+    struct options o = {0};
+    struct mode_backend *be = NULL;
+    struct mode_clip *clip = NULL;
+    struct bench_pixels px = {0};
+    struct bench_texts texts = {0};
+    struct mode_adamw opt = MODE_ADAMW_DEFAULT;
+    size_t n_params = 0;
+    int n_args;
+    if (mode_options_wants_help(argc, argv)) {
+        mode_options_help(table, "MODE_", "mode bench train (--model DIR | --config NAME) --pixels FILE --texts FILE",
+                          "Trains on one batch, all of the two files, --rounds times: forward, loss, backward, AdamW,\n"
+                          "with MODE_THREADS threads. The loss goes to stderr.");
+        return MODE_OK;
+    }
+    enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
+    if (!st && (n_args > 0 || !o.pixels || !o.texts || o.rounds < 1))
+        st = MODE_FAIL(err, MODE_E_USAGE, "expected --pixels FILE, --texts FILE, --rounds of at least 1, no arguments");
+    if (!st) st = mode_backend_open(&be, o.backend, err);
+    if (!st) st = bench_clip_open(&clip, be, o.model, o.config, err);
+    if (!st) st = bench_pixels_read(&px, o.pixels, mode_clip_preprocess(clip)->size, err);
+    if (!st) st = bench_texts_read(&texts, o.texts, o.merges, mode_clip_context(clip), err);
+    if (!st && px.n != texts.n)
+        st = MODE_FAIL(err, MODE_E_VALUE, "%lld pictures, %lld texts: not the same number", (long long)px.n,
+                       (long long)texts.n);
+    if (st) goto out;
+    mode_clip_set_savings(clip, o.no_savings, o.no_savings);
+    if ((st = mode_clip_train_begin(clip, px.n, err))) goto out;
+    fprintf(stderr, "%lld pairs, %.1f tokens a text\n", (long long)px.n, (double)texts.tokens / (double)texts.n);
+    struct mode_param *params = mode_clip_params(clip, &n_params);
+    for (int64_t round = 0; round <= o.rounds && (round == 0 || bench_turn(o.turns)); round++) {
+        struct bench_clock since = bench_now();
+        double loss;
+        if (round == 1) mode_backend_profile(be, o.profile);
+        if ((st = mode_clip_train_step(clip, &loss, px.data, texts.ids, texts.n_ids, px.n, err))) goto out;
+        mode_adamw_update(be, params, n_params, &opt, round + 1);
+        mode_clip_clamp(clip);
+        if (round > 0) bench_print("train", "pairs", px.n, since);
+        fprintf(stderr, "loss %.6f\n", loss);
+    }
+    if (o.profile) mode_backend_profile_print(be, stderr);
+out:
+    bench_texts_clear(&texts);
+    bench_pixels_clear(&px);
+    mode_clip_close(&clip);
+    mode_backend_close(&be);
+    return st;
+}
+
+const struct mode_verb mode_bench_train = {"train", "training steps of a CLIP", run};
