@@ -11,6 +11,9 @@ import sys
 import tarfile
 import time
 
+# tokenize.py here has the name of Python's own
+sys.path[:] = [p for p in sys.path if os.path.abspath(p) != os.path.dirname(os.path.abspath(__file__))]
+
 THREADS = int(os.environ.get("PEER_THREADS", os.cpu_count()))
 
 

@@ -6,9 +6,27 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Bounds on the scratch of the cpu backend (nn/cpu/gemm.h): partial sums of a weight's gradient; packed operands and
- * scores of a thread. */
-static const size_t WORKSPACE_SUMS = (size_t)56 << 20, WORKSPACE_THREAD = (size_t)2 << 20;
+/* Bounds on the scratch of the cpu backend: of the packed operand of a product so many rows (nn/cpu/gemm.h); partial
+ * sums of gradients; the other packed operand and attention scores of a thread. */
+enum { WORKSPACE_ROWS = 1536 };
+static const size_t WORKSPACE_SUMS = (size_t)20 << 20, WORKSPACE_THREAD = (size_t)2 << 20;
+
+/* Of the running op, at most. */
+static size_t workspace(const struct mode_clip *clip, int64_t batch)
+{
+    size_t widest = (size_t)batch, tokens = (size_t)mode__clip_image_tokens(clip);
+    if (tokens < (size_t)clip->cfg.context_length) tokens = (size_t)clip->cfg.context_length;
+    for (size_t i = 0; i < clip->n_params; i++) {
+        const struct mode_tensor *t = &clip->params[i].value;
+        size_t n = (size_t)mode_tensor_count(t), rows = t->n_dims >= 2 ? (size_t)t->dim[0] : n, cols = n / rows;
+        if (&clip->params[i] == clip->token_embedding) rows = cols;
+        if (rows > widest) widest = rows;
+        if (cols > widest) widest = cols;
+    }
+    size_t scores = 2 * sizeof(float) * (tokens + 32) * (tokens + 32);
+    return WORKSPACE_ROWS * sizeof(float) * (widest + 64) + WORKSPACE_SUMS +
+           (size_t)mode_parallel_threads() * (WORKSPACE_THREAD + scores);
+}
 
 void mode_clip_set_savings(struct mode_clip *clip, bool dense_tokens, bool full_last_block)
 {
@@ -40,12 +58,7 @@ void mode_clip_memory(struct mode_clip_memory *m, const struct mode_clip *clip, 
     *m = (struct mode_clip_memory){.parameters = values, .gradients = values, .moments = 2 * values};
     m->loss = fits ? a.loss_bytes : SIZE_MAX;
     m->activations = fits ? a.arena.used - a.loss_bytes : SIZE_MAX;
-    for (size_t i = 0; i < clip->n_params; i++) {
-        const struct mode_param *p = &clip->params[i];
-        size_t bytes = mode_tensor_bytes(&p->value);
-        if (p != clip->token_embedding && bytes > m->workspace) m->workspace = bytes; /* of the largest product */
-    }
-    m->workspace += WORKSPACE_SUMS + (size_t)mode_parallel_threads() * WORKSPACE_THREAD;
+    m->workspace = workspace(clip, batch);
     m->total = fits ? 4 * values + a.arena.used + m->workspace : SIZE_MAX;
 }
 
@@ -67,6 +80,7 @@ enum mode_status mode_clip_train_begin(struct mode_clip *clip, int64_t batch, st
         if (mem) *kinds[k] = mem;
     }
     if (st == MODE_OK) st = mode__clip_acts_new(&clip->train, clip, batch, true, err);
+    if (st == MODE_OK) st = mode_backend_reserve(clip->be, workspace(clip, batch), err);
     if (st) return st;
     for (size_t i = 0; i < clip->n_params; i++) {
         struct mode_param *p = &clip->params[i];

@@ -43,7 +43,7 @@ enum mode_status mode_backend_open(struct mode_backend **be, const char *name, s
 void mode_backend_close(struct mode_backend **be)
 {
     if (!*be) return;
-    free((*be)->work);
+    mode_backend_free(*be, (*be)->work);
     free(*be);
     *be = NULL;
 }
@@ -79,14 +79,22 @@ void mode_backend_free(struct mode_backend *be, void *data)
     (void)munmap((char *)data - PAGE, size);
 }
 
+enum mode_status mode_backend_reserve(struct mode_backend *be, size_t bytes, struct mode_error *err)
+{
+    void *work;
+    if (bytes <= be->work_bytes) return MODE_OK;
+    enum mode_status st = mode_backend_alloc(be, &work, bytes, err);
+    if (st) return st;
+    mode_backend_free(be, be->work);
+    be->work = work;
+    be->work_bytes = bytes;
+    return MODE_OK;
+}
+
 void *mode__backend_work(struct mode_backend *be, size_t bytes)
 {
-    if (bytes > be->work_bytes) {
-        free(be->work);
-        be->work_bytes = (bytes / 4096 + 1) * 4096;
-        be->work = aligned_alloc(4096, be->work_bytes);
-        MODE_ASSERT(be->work);
-    }
+    struct mode_error err;
+    MODE_ASSERT(mode_backend_reserve(be, bytes, &err) == MODE_OK);
     return be->work;
 }
 

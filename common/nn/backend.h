@@ -28,6 +28,9 @@ const char *mode_backend_name(const struct mode_backend *be);
 enum mode_status mode_backend_alloc(struct mode_backend *be, void **data, size_t bytes, struct mode_error *err);
 void mode_backend_free(struct mode_backend *be, void *data);
 
+/* Take scratch of that many bytes now; an op that needs no more allocates nothing. MODE_E_MEMORY. */
+enum mode_status mode_backend_reserve(struct mode_backend *be, size_t bytes, struct mode_error *err);
+
 /* Count calls and seconds of every op from now on; print them, the dearest first. */
 void mode_backend_profile(struct mode_backend *be, bool on);
 void mode_backend_profile_print(const struct mode_backend *be, FILE *out);

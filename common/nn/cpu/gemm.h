@@ -19,13 +19,13 @@
 
 /* The tile fills the registers: TILE_M x 2 sums, 2 columns of the right operand, 1 element of the left one. */
 #if defined(__AVX512F__)
-enum { LANES = 16, TILE_M = 12 };
+enum { LANES = 16, TILE_M = 12, K_BLOCK = 256, M_BLOCK = 288 };
 #elif defined(__AVX2__)
-enum { LANES = 8, TILE_M = 6 };
+enum { LANES = 8, TILE_M = 6, K_BLOCK = 384, M_BLOCK = 192 };
 #else
-enum { LANES = 4, TILE_M = 6 };
+enum { LANES = 4, TILE_M = 6, K_BLOCK = 384, M_BLOCK = 192 };
 #endif
-enum { TILE_N = 2 * LANES, K_BLOCK = 256, M_BLOCK = 288, SUPER = 4 * K_BLOCK, STRIP = 64 };
+enum { TILE_N = 2 * LANES, SUPER = 4 * K_BLOCK, STRIP = 64 };
 
 typedef float vt __attribute__((vector_size(4 * LANES)));
 typedef float vt_loose __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
@@ -314,7 +314,7 @@ static void gemm(struct mode_backend *be, float *c, float *sums, int64_t m, int6
     g.k_block = round_up(ceil_div(k, ceil_div(k, K_BLOCK)), 8);
     g.m_block = round_up(ceil_div(m, ceil_div(m, M_BLOCK)), TILE_M); /* even parts */
     /* few rows: cut the columns too; STRIP keeps epilogues whole */
-    int64_t cols = min64(ceil_div(16, ceil_div(m, g.m_block)), ceil_div(n, 256));
+    int64_t cols = min64(ceil_div(16, ceil_div(m, g.m_block)), ceil_div(n, 512));
     g.n_block = round_up(ceil_div(n, cols), STRIP);
     g.n_cols = ceil_div(n, g.n_block);
     int64_t super = SUPER / K_BLOCK * g.k_block, right = round_up(panels * TILE_N * min64(k, super) + LANES, 16);

@@ -1,0 +1,164 @@
+/* Training takes its memory before the first step: every allocation of the process is counted, and steps with other
+ * texts and other batch sizes than the first make none. */
+#include "base/rng.h"
+#include "models/clip_train.h"
+#include "nn/backend.h"
+#include "optim/adamw.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static long allocations; /* calls since it was set to 0 */
+
+#if defined(__SANITIZE_ADDRESS__)
+int __sanitizer_install_malloc_and_free_hooks(void (*on_malloc)(const volatile void *, size_t),
+                                              void (*on_free)(const volatile void *));
+
+static void on_malloc(const volatile void *p, size_t n)
+{
+    (void)p;
+    (void)n;
+    allocations++;
+}
+
+static void on_free(const volatile void *p)
+{
+    (void)p;
+}
+
+static void count_allocations(void)
+{
+    assert_true(__sanitizer_install_malloc_and_free_hooks(on_malloc, on_free) > 0);
+}
+#else
+/* glibc's own, under the names by which it calls them itself */
+void *__libc_malloc(size_t n);
+void *__libc_calloc(size_t n, size_t size);
+void *__libc_realloc(void *p, size_t n);
+void *__libc_memalign(size_t alignment, size_t n);
+
+void *malloc(size_t n)
+{
+    allocations++;
+    return __libc_malloc(n);
+}
+
+void *calloc(size_t n, size_t size)
+{
+    allocations++;
+    return __libc_calloc(n, size);
+}
+
+void *realloc(void *p, size_t n)
+{
+    allocations++;
+    return __libc_realloc(p, n);
+}
+
+void *aligned_alloc(size_t alignment, size_t n)
+{
+    allocations++;
+    return __libc_memalign(alignment, n);
+}
+
+int posix_memalign(void **p, size_t alignment, size_t n)
+{
+    allocations++;
+    *p = __libc_memalign(alignment, n);
+    return *p ? 0 : ENOMEM;
+}
+
+void *mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset)
+{
+    allocations++;
+    return (void *)syscall(SYS_mmap, at, size, protection, flags, fd, offset);
+}
+
+static void count_allocations(void)
+{
+    free(malloc(1));
+    assert_true(allocations > 0); /* ours are the ones that are called */
+}
+#endif
+
+enum { BATCH = 9, SIZE = 32, CONTEXT = 40 };
+static const char MODEL[] = "{\"embed_dim\": 24, \"vision_cfg\": {\"image_size\": 32, \"patch_size\": 8, \"width\": 48,"
+                            " \"layers\": 3, \"head_width\": 16}, \"text_cfg\": {\"context_length\": 40,"
+                            " \"vocab_size\": 300, \"width\": 32, \"heads\": 2, \"layers\": 2}}";
+
+struct data {
+    float pixels[BATCH * 3 * SIZE * SIZE];
+    int32_t ids[BATCH * CONTEXT], n_ids[BATCH];
+};
+
+/* Texts of at most `longest` tokens, one of them so long. */
+static void draw(struct data *d, uint64_t seed, int longest)
+{
+    struct mode_rng r = mode_rng_for(seed, MODE_RNG_TEST, 0, 0);
+    int32_t *id = d->ids;
+    for (size_t i = 0; i < sizeof d->pixels / sizeof *d->pixels; i++) d->pixels[i] = (float)mode_rng_normal(&r);
+    for (int i = 0; i < BATCH; i++) {
+        d->n_ids[i] = i == 2 ? longest : 2 + (int32_t)mode_rng_below(&r, (uint64_t)longest - 1);
+        for (int j = 0; j < d->n_ids[i]; j++) *id++ = j == d->n_ids[i] - 1 ? 299 : (int32_t)mode_rng_below(&r, 299);
+    }
+}
+
+static void no_allocation_after_the_first_step(int64_t accumulate, bool checkpoint)
+{
+    static struct data d;
+    struct mode_backend *be;
+    struct mode_clip *clip;
+    struct mode_error err;
+    struct mode_adamw opt = MODE_ADAMW_DEFAULT;
+    size_t n;
+    opt.clip_norm = 1;
+    assert_int_equal(mode_backend_open(&be, "cpu", &err), MODE_OK);
+    assert_int_equal(mode_clip_create(&clip, be, MODEL, NULL, 1, &err), MODE_OK);
+    mode_clip_set_memory(clip, accumulate, checkpoint);
+    assert_int_equal(mode_clip_train_begin(clip, BATCH, &err), MODE_OK);
+    struct mode_param *params = mode_clip_params(clip, &n);
+    for (int step = 0; step < 5; step++) {
+        double loss;
+        draw(&d, (uint64_t)step, step == 0 ? 3 : CONTEXT); /* the first is the smallest: later ones need more */
+        allocations = 0;
+        assert_int_equal(mode_clip_train_step(clip, &loss, d.pixels, d.ids, d.n_ids, step == 0 ? 2 : BATCH - step % 2,
+                                              &err),
+                         MODE_OK);
+        mode_adamw_update(be, params, n, &opt, step + 1);
+        mode_clip_clamp(clip);
+        if (step > 0) assert_int_equal(allocations, 0);
+    }
+    mode_clip_close(&clip);
+    mode_backend_close(&be);
+}
+
+static void test_no_allocation_in_a_step(void **state)
+{
+    (void)state;
+    count_allocations();
+    no_allocation_after_the_first_step(1, false);
+}
+
+static void test_no_allocation_in_pieces_and_with_checkpoints(void **state)
+{
+    (void)state;
+    no_allocation_after_the_first_step(3, true);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_no_allocation_in_a_step),
+        cmocka_unit_test(test_no_allocation_in_pieces_and_with_checkpoints),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
