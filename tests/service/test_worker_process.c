@@ -79,6 +79,9 @@ static void test_the_folder_of_a_long_task_is_not_swept(void **state)
     char *dir = mode_xasprintf("%s/tmp/job-%016llx-%ld", f->space, (unsigned long long)f->fence,
                                (long)child_of(f->worker));
     const char *inside[] = {"/out", "/in", "/in/captions", ""};
+    char *last = mode_xasprintf("%s/in/captions", dir); /* it makes its folder while heartbeats go on */
+    for (int i = 0; i < 20 && stat(last, &sb) != 0; i++) wait_for(f, MODE__ENVELOPE__BODY_PROGRESS, 5000);
+    free(last);
     for (int i = 0; i < 4; i++) {
         char *p = mode_xasprintf("%s%s", dir, inside[i]);
         assert_int_equal(utimensat(AT_FDCWD, p, old, 0), 0);
