@@ -36,6 +36,7 @@
     X(weights) \
     X(ensemble) \
     X(bench) \
+    X(verify) \
     X(keys)
 
 /* clang-format on */

@@ -9,6 +9,7 @@
 #include "base/parallel.h"
 #include "base/rng.h"
 #include "base/str.h"
+#include "clip_variants.h"
 #include "nn/backend.h"
 #include "optim/adamw.h"
 
@@ -34,29 +35,6 @@ static const char DEMO[] = "{\"embed_dim\": 160,"
                            "                  \"head_width\": 32},"
                            " \"text_cfg\": {\"context_length\": 77, \"vocab_size\": 49408, \"width\": 160,"
                            "                \"heads\": 5, \"layers\": 3}}";
-
-/* Every other kind of tower: %s vision, %s text, %s the rest. */
-static const char VARIANT[] = "{\"embed_dim\": 12, %s"
-                              " \"vision_cfg\": {\"image_size\": 12, \"patch_size\": 4, \"width\": 16, \"layers\": 3,"
-                              "                  \"head_width\": 8, %s},"
-                              " \"text_cfg\": {\"context_length\": 9, \"vocab_size\": 23, \"width\": 12, \"heads\": 3,"
-                              "                \"layers\": 3, %s}}";
-static const char *const variants[][3] = {
-    {"\"quick_gelu\": true,", "\"pool_type\": \"tok\"", "\"pool_type\": \"argmax\""},
-    {"", "\"pool_type\": \"avg\", \"ls_init_value\": 0.4", "\"pool_type\": \"first\", \"ls_init_value\": 0.3"},
-    {"\"nonscalar_logit_scale\": true,", "\"pool_type\": \"avg\", \"final_ln_after_pool\": true",
-     "\"pool_type\": \"last\", \"proj_bias\": true"},
-    {"\"custom_text\": true,", "\"no_ln_pre\": true, \"act_kwargs\": {\"approximate\": \"tanh\"}",
-     "\"no_causal_mask\": true, \"proj_type\": \"none\", \"norm_kwargs\": {\"eps\": 1e-6}"},
-    {"\"init_logit_scale\": 1.5,", "\"pos_embed_type\": \"sin_cos_2d\", \"mlp_ratio\": 0.7",
-     "\"pool_type\": \"eos\", \"eos_id\": 22"},
-};
-enum { VARIANTS = sizeof variants / sizeof *variants };
-
-static char *variant(int i)
-{
-    return mode_xasprintf(VARIANT, variants[i][0], variants[i][1], variants[i][2]);
-}
 
 struct batch {
     int64_t b;
@@ -283,7 +261,7 @@ static void test_memory_modes_take_less(void **state)
     mode_clip_set_memory(clip, 1, true);
     mode_clip_memory(&checkpoint, clip, 64);
     assert_int_equal(plain.total, plain.parameters + plain.gradients + plain.moments + plain.activations + plain.loss +
-                         plain.workspace);
+                                      plain.workspace);
     assert_true(plain.gradients == plain.parameters && plain.moments == 2 * plain.parameters);
     assert_true(pieces.activations < plain.activations / 4 + 65536);
     assert_true(checkpoint.activations < plain.activations * 2 / 3);

@@ -1,0 +1,250 @@
+#include "models/clip_verify.h"
+
+#include "base/str.h"
+#include "data/safetensors.h"
+#include "models/clip_exact.h"
+
+#include <cblas.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct check {
+    struct mode_clip *clip;
+    mode_verify_fn *each;
+    void *ctx;
+    const char *stage;
+};
+
+double mode_verify_limit_block(int64_t blocks_before)
+{
+    return 2e-6 * sqrt((double)(blocks_before + 1));
+}
+
+double mode_verify_limit_gradient(int n_dims)
+{
+    return n_dims >= 2 ? 2e-5 : 1e-4;
+}
+
+/* n rows of `cols`; rows of exact are given by place (NULL: the same) */
+static void compare(const struct check *c, const char *tensor, const float *ours, const double *exact, int64_t n,
+                    int64_t cols, const int32_t *place, double tolerance)
+{
+    struct mode_verify_row row = {.stage = c->stage, .tensor = tensor, .tolerance = tolerance};
+    double diff = 0, size = 0, worst = -1;
+    for (int64_t i = 0; i < n * cols; i++) {
+        double want = exact[(place ? place[i / cols] : i / cols) * cols + i % cols], off = fabs(ours[i] - want);
+        diff += off * off;
+        size += want * want;
+        if (off > worst || !(off == off)) {
+            worst = off;
+            row.worst = i;
+            row.ours = ours[i];
+            row.exact = want;
+        }
+    }
+    row.error = sqrt(diff) / fmax(sqrt(size), 1e-30);
+    if (!isfinite(row.error)) row.error = INFINITY; /* nothing that is not a number passes */
+    c->each(c->ctx, &row);
+}
+
+/* Where the rows of our (packed, pooled) tensors lie among all rows. */
+static int32_t *places(const struct clip_tower_acts *a, int64_t rows)
+{
+    int32_t *p = mode_xmalloc((size_t)a->rows * sizeof *p);
+    const int32_t *o = a->offsets.data;
+    for (int64_t s = 0; s < a->seqs; s++)
+        for (int32_t i = o[s]; i < o[s + 1]; i++) p[i] = (int32_t)(s * rows) + i - o[s];
+    return p;
+}
+
+struct stages { /* of a tower, for all rows; NULL: nothing to compare with */
+    int64_t rows;
+    const double *x, **block, *ln, *emb, *unit;
+};
+
+static void check_forward(struct check *c, const struct clip_tower *t, const struct clip_tower_acts *a,
+                          const struct stages *x)
+{
+    bool text = t == &c->clip->text;
+    const char *prefix = !text ? "visual." : c->clip->cfg.custom_text ? "text." : "";
+    int64_t layers = t->cfg.layers, b = a->seqs, d = t->cfg.width, e = c->clip->cfg.embed_dim;
+    int32_t *all = places(a, x->rows), *pooled = mode_xmalloc((size_t)b * sizeof *pooled);
+    double end = mode_verify_limit_block(layers);
+    for (int64_t i = 0; i < b; i++) pooled[i] = all[((const int32_t *)a->pool.data)[i]];
+    c->stage = text ? "text tower" : "image tower";
+    compare(c, text ? "tokens + positions" : "patches + positions", mode_f32(&a->x), x->x, a->rows, d, all,
+            mode_verify_limit_block(0));
+    for (int64_t i = 0; i < layers; i++) {
+        char *name = mode_xasprintf("%stransformer.resblocks.%lld", prefix, (long long)i);
+        bool few = i == layers - 1 && mode__clip_pooled_last(c->clip, t);
+        compare(c, name, mode_f32(&a->blocks[i].out), x->block[i], few ? b : a->rows, d, few ? pooled : all,
+                mode_verify_limit_block(i + 1));
+        free(name);
+    }
+    if (x->ln) compare(c, text ? "ln_final, pooled" : "ln_post, pooled", mode_f32(&a->ln), x->ln, b, d, NULL, end);
+    compare(c, "features", mode_f32(&a->emb), x->emb, b, e, NULL, end);
+    compare(c, "unit features", mode_f32(&a->unit), x->unit, b, e, NULL, end);
+    free(all);
+    free(pooled);
+}
+
+static void check_exact(struct check *c, const struct clip_tower_acts *a, const struct clip_exact *x)
+{
+    int64_t layers = x->t->cfg.layers;
+    const double **block = mode_xcalloc((size_t)layers, sizeof *block);
+    for (int64_t i = 0; i < layers; i++) block[i] = i + 1 < layers ? x->blocks[i + 1].x : x->out;
+    const struct stages s = {x->rows, x->x, block, x->ln, x->emb, x->unit};
+    check_forward(c, x->t, a, &s);
+    free(block);
+}
+
+/* An error of the features is an error of the logits times their scale, and that of the softmax's shares. */
+static void check_loss(struct check *c)
+{
+    struct clip_acts *a = c->clip->train;
+    int64_t b = a->image.seqs, e = c->clip->cfg.embed_dim;
+    struct mode_tensor logits = mode_tensor_2d(a->logits.data, MODE_DTYPE_F32, b, b);
+    struct mode_tensor scale = c->clip->logit_scale->value, d_scale = c->clip->logit_scale->grad;
+    double *da = mode_xcalloc((size_t)(b * e), sizeof *da), *db = mode_xcalloc((size_t)(b * e), sizeof *db),
+           exact_scale;
+    double loss, limit = mode_verify_limit_gradient(2) + 1e-6 * exp(mode_f32(&scale)[0]);
+    scale.n_dims = d_scale.n_dims = 0;
+    mode_contrastive(c->clip->be, &loss, &a->image.d_unit, &a->text.d_unit, &d_scale, &logits, &a->image.unit,
+                     &a->text.unit, &scale);
+    double exact = mode__clip_exact_loss(da, db, &exact_scale, mode_f32(&a->image.unit), mode_f32(&a->text.unit), b, e,
+                                         mode_f32(&scale)[0]);
+    c->stage = "loss";
+    struct mode_verify_row row = {.stage = c->stage,
+                                  .tensor = "loss",
+                                  .error = fabs(loss - exact) / fmax(exact, 1e-30),
+                                  .tolerance = 2e-6 + 1e-7 * exp(mode_f32(&scale)[0]),
+                                  .ours = loss,
+                                  .exact = exact};
+    if (!isfinite(row.error)) row.error = INFINITY;
+    c->each(c->ctx, &row);
+    compare(c, "gradient of the image features", mode_f32(&a->image.d_unit), da, b, e, NULL, limit);
+    compare(c, "gradient of the text features", mode_f32(&a->text.d_unit), db, b, e, NULL, limit);
+    compare(c, "gradient of logit_scale", mode_f32(&d_scale), &exact_scale, 1, 1, NULL, limit * 5);
+    free(da);
+    free(db);
+}
+
+static void on_gradient(void *ctx, const struct mode_param *p, const double *grad)
+{
+    const struct check *c = ctx;
+    compare(c, p->name, mode_f32(&p->grad), grad, 1, mode_tensor_count(&p->grad), NULL,
+            mode_verify_limit_gradient(p->value.n_dims));
+}
+
+static void forward(struct mode_clip *clip, const float *pixels, const int32_t *ids, const int32_t *n_ids, int64_t b)
+{
+    struct mode_tensor grads = mode_tensor_1d(clip->grads, MODE_DTYPE_F32, (int64_t)clip->n_floats);
+    mode_zero(clip->be, &grads);
+    mode__clip_image_forward(clip, clip->train, pixels, b);
+    mode__clip_text_forward(clip, clip->train, ids, n_ids, b);
+}
+
+enum mode_status mode_clip_verify(struct mode_clip *clip, const float *pixels, const int32_t *ids, const int32_t *n_ids,
+                                  int64_t b, mode_verify_fn *each, void *ctx, struct mode_error *err)
+{
+    struct check c = {.clip = clip, .each = each, .ctx = ctx};
+    struct clip_exact image = {0}, text = {0};
+    enum mode_status st = mode__clip_check_texts(clip, ids, n_ids, b, err);
+    if (!st) st = mode_clip_train_begin(clip, b, err);
+    if (st) return st;
+    openblas_set_num_threads(1); /* the pool's threads are the only ones */
+    forward(clip, pixels, ids, n_ids, b);
+    mode__clip_exact_image(&image, clip, pixels, b);
+    check_exact(&c, &clip->train->image, &image);
+    mode__clip_exact_text(&text, clip, ids, n_ids, b);
+    check_exact(&c, &clip->train->text, &text);
+    check_loss(&c);
+    mode__clip_text_back(clip, clip->train);
+    mode__clip_image_back(clip, clip->train);
+    c.stage = "image gradients";
+    mode__clip_exact_back(&image, mode_f32(&clip->train->image.d_unit), on_gradient, &c);
+    c.stage = "text gradients";
+    mode__clip_exact_back(&text, mode_f32(&clip->train->text.d_unit), on_gradient, &c);
+    mode__clip_exact_clear(&image);
+    mode__clip_exact_clear(&text);
+    return MODE_OK;
+}
+
+/* ---- against stored vectors ------------------------------------------------------------------------------------ */
+
+struct stored {
+    const struct mode_safetensors *f;
+    const char *prefix;
+    double *values[512]; /* widened, freed at the end */
+    size_t n;
+    enum mode_status st;
+};
+
+static const double *widened(struct stored *s, int64_t count, struct mode_error *err, const char *format, ...)
+{
+    char name[160];
+    va_list args;
+    int at = snprintf(name, sizeof name, "%s", s->prefix);
+    va_start(args, format);
+    vsnprintf(name + at, sizeof name - (size_t)at, format, args);
+    va_end(args);
+    const struct mode_tensor *t = mode_safetensors_find(s->f, name);
+    MODE_ASSERT(s->n < sizeof s->values / sizeof *s->values);
+    double *v = s->values[s->n++] = mode_xcalloc((size_t)count, sizeof *v);
+    if (!t || t->dtype != MODE_DTYPE_F32 || mode_tensor_count(t) != count) {
+        if (!s->st)
+            s->st = MODE_FAIL(err, MODE_E_FORMAT, "the stored vectors have no %s of %lld numbers", name,
+                              (long long)count);
+        return v;
+    }
+    for (int64_t i = 0; i < count; i++) v[i] = mode_f32(t)[i];
+    return v;
+}
+
+static void check_stored(struct check *c, struct stored *s, const struct clip_tower *t, const struct clip_tower_acts *a,
+                         const char *tower, struct mode_error *err)
+{
+    int64_t rows = t == &c->clip->text ? c->clip->cfg.context_length : mode__clip_image_tokens(c->clip);
+    int64_t n = a->seqs * rows * t->cfg.width, e = a->seqs * c->clip->cfg.embed_dim;
+    const double **block = mode_xcalloc((size_t)t->cfg.layers, sizeof *block);
+    struct stages x = {.rows = rows, .block = block};
+    x.x = widened(s, n, err, "%s.x", tower);
+    for (int64_t i = 0; i < t->cfg.layers; i++) block[i] = widened(s, n, err, "%s.block.%lld", tower, (long long)i);
+    x.emb = widened(s, e, err, "%s.features", tower);
+    x.unit = widened(s, e, err, "%s.unit", tower);
+    if (!s->st) check_forward(c, t, a, &x);
+    free(block);
+}
+
+enum mode_status mode_clip_verify_stored(struct mode_clip *clip, const struct mode_safetensors *f, const char *prefix,
+                                         const float *pixels, const int32_t *ids, const int32_t *n_ids, int64_t b,
+                                         mode_verify_fn *each, void *ctx, struct mode_error *err)
+{
+    struct check c = {.clip = clip, .each = each, .ctx = ctx};
+    struct stored s = {.f = f, .prefix = prefix};
+    double loss = 0;
+    enum mode_status st = mode_clip_train_begin(clip, b, err);
+    if (!st) st = mode_clip_train_step(clip, &loss, pixels, ids, n_ids, b, err);
+    if (st) return st;
+    check_stored(&c, &s, &clip->image, &clip->train->image, "image", err);
+    check_stored(&c, &s, &clip->text, &clip->train->text, "text", err);
+    const double *exact = widened(&s, 1, err, "loss");
+    c.stage = "loss";
+    const struct mode_verify_row row = {.stage = "loss",
+                                        .tensor = "loss",
+                                        .error = fabs(loss - *exact) / fmax(*exact, 1e-30),
+                                        .tolerance = 2e-6,
+                                        .ours = loss,
+                                        .exact = *exact};
+    each(ctx, &row);
+    c.stage = "gradients";
+    for (size_t i = 0; !s.st && i < clip->n_params; i++) {
+        const struct mode_param *p = &clip->params[i];
+        if (!p->frozen) on_gradient(&c, p, widened(&s, mode_tensor_count(&p->grad), err, "grad.%s", p->name));
+    }
+    for (size_t i = 0; i < s.n; i++) free(s.values[i]);
+    return s.st;
+}
