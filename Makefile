@@ -42,6 +42,13 @@ test: deps-test models build lint-deps ## build and run every quick test
 unit ops golden service fault slow: build ## one kind of test
 	@cd $(BUILD) && ctest --no-tests=error --output-on-failure -L $@
 
+# against PyTorch, open_clip and transformers in a Python environment of their own; minutes to hours, not part of `test`
+.PHONY: parity-towers parity-training
+parity-towers: ## towers of every configuration against float64 (Python; long). ONLY="ViT-B-32 small bert" for some
+	@$$(tests/golden/venv.sh) tests/golden/check_towers.py $(BUILD)/bin $(ONLY)
+parity-training: ## ten and 1 000 steps against open_clip's trainer (Python; long). DEMO_DIR: the demo's folder
+	@$$(tests/golden/venv.sh) tests/golden/check_training.py $(BUILD)/bin "$(DEMO_DIR)" $(ONLY)
+
 .PHONY: asan tsan
 asan: deps-test models ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@cmake -S . -B build-asan -DMODE_SANITIZE=address,undefined -DMODE_DEMO_DATA=OFF >/dev/null && cmake --build build-asan -j$(JOBS)

@@ -222,7 +222,49 @@ def main(bins, *only):
 
 
 def check_berts(bins, tmp):
-    return True
+    """Random BERTs: every pooling, activation and epsilon; texts of very different lengths."""
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + [f"w{i}" for i in range(60)] + list("abcdefghij")
+    r, good = random.Random(3), True
+    for k in range(12):
+        heads = r.choice([1, 2, 4])
+        c = BertConfig(vocab_size=len(words), hidden_size=heads * r.choice([5, 8, 16]), num_attention_heads=heads,
+                       num_hidden_layers=r.choice([1, 2, 4]), intermediate_size=r.choice([7, 64]),
+                       max_position_embeddings=64, hidden_act=r.choice(["gelu", "gelu_new"]),
+                       layer_norm_eps=r.choice([1e-12, 1e-5]), attn_implementation="eager")
+        torch.manual_seed(k)
+        model = randomised(BertModel(c), k).eval()
+        folder = os.path.join(tmp, f"bert-{k}")
+        model.save_pretrained(folder)
+        with open(os.path.join(folder, "vocab.txt"), "w") as f:
+            f.write("\n".join(words) + "\n")
+        tokenizer = BertTokenizerFast(os.path.join(folder, "vocab.txt"))
+        texts = [" ".join(r.choice(words[5:]) for _ in range(n)) for n in (1, 2, 3, 5, 9, 17, 40, 60, 4, 30)]
+        inputs = tokenizer(texts, padding=True, truncation=True, max_length=64, return_tensors="pt")
+        with torch.no_grad():
+            theirs, exact = model(**inputs), model.double()(**inputs)
+        mask = inputs["attention_mask"].unsqueeze(-1).double()
+        for pooling in ("pooler", "cls", "mean"):
+            pool = {"pooler": lambda o: o.pooler_output, "cls": lambda o: o.last_hidden_state[:, 0],
+                    "mean": lambda o: (o.last_hidden_state * mask.to(o.last_hidden_state.dtype)).sum(1)
+                    / mask.to(o.last_hidden_state.dtype).sum(1)}[pooling]
+            want, peer = (torch.nn.functional.normalize(pool(o), dim=1) for o in (exact, theirs))
+            with open(os.path.join(tmp, "texts"), "w") as f:
+                f.write("\n".join(texts) + "\n")
+            subprocess.run([os.path.join(bins, "mode"), "embed", "--encoder", folder, "--texts",
+                            os.path.join(tmp, "texts"), "--pooling", pooling, "--out", os.path.join(tmp, "f.npy")],
+                           check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            got = torch.tensor(np.load(os.path.join(tmp, "f.npy")))
+            away = float((1 - (got.double() * want).sum(1)).max())
+            e, e_theirs = error(got, want), error(peer, want)
+            ok = away <= 1e-6 and e <= 1.5 * e_theirs + NEEDED
+            good &= ok
+            note("BERT features / transformers fp32", e, 1.5 * e_theirs + NEEDED, f"bert-{k} {pooling}")
+            if not ok:
+                print(f"bert-{k} {pooling}: 1 - cos {away:.1e}, {e:.2e} from float64, transformers {e_theirs:.2e}")
+        print(f"bert-{k}: {c.num_hidden_layers} layers of {c.hidden_size}, {c.hidden_act}: "
+              f"{'agrees' if good else 'DISAGREES'}", flush=True)
+    return good
 
 
 if __name__ == "__main__":

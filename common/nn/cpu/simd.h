@@ -107,8 +107,17 @@ INLINE v8 phi8(v8 x, v8 e)
     return select8(x > 0.0f, 1.0f - tail, tail);
 }
 
+/* Within 2e-7 of itself everywhere: a fit of (tanh x / x - 1) / x^2 below 0.7, where the other form cancels. */
 INLINE v8 tanh8(v8 x)
 {
-    return 1.0f - 2.0f / (exp8(x * 2.0f) + 1.0f);
+    v8 z = x * x, a = abs8(x);
+    v8 p = z * 2.064871420e-03f + -8.118739278e-03f;
+    p = p * z + 2.169166402e-02f;
+    p = p * z + -5.394856914e-02f;
+    p = p * z + 1.333325265e-01f;
+    p = p * z + -3.333333279e-01f;
+    v8 big = 1.0f - 2.0f / (exp8(a * 2.0f) + 1.0f);
+    big = (v8)((v8i)big | ((v8i)x & (int32_t)0x80000000));
+    return select8(a < 0.7f, x + x * (z * p), big);
 }
 #endif
