@@ -157,6 +157,7 @@ enum mode_status mode__bpe_open(struct mode_tokenizer *t, const char *path, enum
     b->cache = mode_word_cache_open();
     t->start = b->start = MODE_BPE_FIRST_MERGE + MODE_BPE_N_MERGES;
     t->end = b->end = b->start + 1;
+    t->pad = clean == MODE_CLIP_CLEAN_HF ? t->end : 0;
     t->vocab_size = b->end + 1;
     if (!st) st = read_merges(b, path, text.data, err);
     mode_str_clear(&text);

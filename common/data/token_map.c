@@ -37,6 +37,11 @@ bool mode_token_map_add(struct mode_token_map *m, const char *key, size_t len, i
     return true;
 }
 
+void mode_token_map_set(struct mode_token_map *m, const char *key, size_t len, int32_t id)
+{
+    if (len > 0 && !mode_token_map_add(m, key, len, id)) slot_of(m, XXH3_64bits(key, len), key, len)->id = id;
+}
+
 int32_t mode_token_map_find(const struct mode_token_map *m, const char *key, size_t len)
 {
     if (len == 0 || m->n == 0) return -1;

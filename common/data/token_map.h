@@ -19,6 +19,8 @@ struct mode_token_map {
 
 /* False when the key is there already (nothing changes) or is empty. */
 bool mode_token_map_add(struct mode_token_map *m, const char *key, size_t len, int32_t id);
+/* The same, but a key that is there already gets the new id. An empty key is not kept. */
+void mode_token_map_set(struct mode_token_map *m, const char *key, size_t len, int32_t id);
 /* The id, or -1. */
 int32_t mode_token_map_find(const struct mode_token_map *m, const char *key, size_t len);
 void mode_token_map_clear(struct mode_token_map *m);

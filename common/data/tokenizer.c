@@ -35,7 +35,7 @@ void mode_tokenizer_close(struct mode_tokenizer **t)
 int mode_tokenizer_encode(const struct mode_tokenizer *t, const char *text, size_t n_bytes, int32_t *ids, int max_ids)
 {
     struct mode__ids out = {.data = ids, .max = max_ids};
-    MODE_ASSERT(max_ids >= 2);
+    MODE_ASSERT(max_ids >= 1);
     mode__ids_add(&out, t->start);
     if (t->bpe)
         mode__bpe_encode(t->bpe, text, n_bytes, &out);
@@ -51,4 +51,9 @@ int mode_tokenizer_encode(const struct mode_tokenizer *t, const char *text, size
 int32_t mode_tokenizer_vocab_size(const struct mode_tokenizer *t)
 {
     return t->vocab_size;
+}
+
+int32_t mode_tokenizer_pad_id(const struct mode_tokenizer *t)
+{
+    return t->pad;
 }

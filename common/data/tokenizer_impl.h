@@ -12,6 +12,7 @@ struct mode_tokenizer {
     struct mode__bpe *bpe; /* exactly one of the two */
     struct mode__wordpiece *wordpiece;
     int32_t start, end; /* first and last id of every text */
+    int32_t pad;
     int32_t vocab_size;
 };
 

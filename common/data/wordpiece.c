@@ -4,6 +4,7 @@
 #include "data/token_map.h"
 #include "data/tokenizer_impl.h"
 #include "data/unicode.h"
+#include "data/word_cache.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -12,12 +13,14 @@
 enum { MAX_VOCAB = 1 << 20, MAX_FILE = 64 << 20, MAX_WORD_CHARS = 4096 };
 
 struct mode__wordpiece {
+    struct mode_word_cache *cache;
     struct mode_token_map whole; /* pieces that may start a word                */
     struct mode_token_map inner; /* pieces that continue one, without the prefix */
     int32_t unknown;
     int max_word_chars;
     bool clean, cjk, strip_accents, lower;
-    size_t n_added; /* texts that stand for one id wherever they appear, before any cleaning */
+    bool may_add[256]; /* an added text begins with this byte */
+    size_t n_added;    /* texts that stand for one id wherever they appear, before any cleaning */
     struct added {
         char *text;
         size_t len;
@@ -34,17 +37,16 @@ static enum mode_status add_piece(struct mode__wordpiece *w, const char *path, c
     if (id < 0 || id >= MAX_VOCAB)
         return MODE_FAIL(err, MODE_E_FORMAT, "%s: token \"%.*s\" has id %lld, expected 0 to %d", path,
                          (int)(len < 80 ? len : 80), piece, (long long)id, MAX_VOCAB - 1);
-    if (!mode_token_map_add(&w->whole, piece, len, (int32_t)id))
-        return MODE_FAIL(err, MODE_E_FORMAT, "%s: token \"%.*s\" (id %lld) is empty or appears twice", path,
-                         (int)(len < 80 ? len : 80), piece, (long long)id);
+    mode_token_map_set(&w->whole, piece, len, (int32_t)id);
     if (len > skip && memcmp(piece, prefix, skip) == 0)
-        mode_token_map_add(&w->inner, piece + skip, len - skip, (int32_t)id);
+        mode_token_map_set(&w->inner, piece + skip, len - skip, (int32_t)id);
     return MODE_OK;
 }
 
 static void add_special(struct mode__wordpiece *w, const char *text, int32_t id)
 {
     w->added = mode_xrealloc(w->added, (w->n_added + 1) * sizeof *w->added);
+    w->may_add[(unsigned char)text[0]] = true;
     w->added[w->n_added++] = (struct added){mode_xstrdup(text), strlen(text), id};
 }
 
@@ -83,6 +85,25 @@ static bool flag(json_t *object, const char *key, bool otherwise)
     return json_is_boolean(v) ? json_is_true(v) : otherwise;
 }
 
+/* The name of a special token: "cls_token": "[CLS]" or {"content": "[CLS]", ...}. */
+static const char *token_name(json_t *config, const char *key, const char *otherwise)
+{
+    json_t *v = json_object_get(config, key);
+    const char *name = json_string_value(json_is_object(v) ? json_object_get(v, "content") : v);
+    return name && *name ? name : otherwise;
+}
+
+/* What tokenizer_config.json, which may be NULL, says about cleaning replaces what was set before. */
+static void read_config(struct mode__wordpiece *w, json_t *config)
+{
+    w->cjk = flag(config, "tokenize_chinese_chars", w->cjk);
+    if (json_is_boolean(json_object_get(config, "do_lower_case"))) {
+        w->lower = flag(config, "do_lower_case", w->lower);
+        w->strip_accents = w->lower;
+    }
+    w->strip_accents = flag(config, "strip_accents", w->strip_accents);
+}
+
 static enum mode_status read_added(struct mode__wordpiece *w, const char *path, json_t *list, struct mode_error *err)
 {
     size_t i;
@@ -94,12 +115,11 @@ static enum mode_status read_added(struct mode__wordpiece *w, const char *path, 
         if (!text || !*text || !json_is_integer(id) || json_integer_value(id) < 0 ||
             json_integer_value(id) >= MAX_VOCAB)
             return MODE_FAIL(err, MODE_E_FORMAT, "%s: added token %zu lacks a content or an id", path, i);
-        if (flag(entry, "lstrip", false) || flag(entry, "rstrip", false) || flag(entry, "single_word", false) ||
-            flag(entry, "normalized", false))
+        /* lstrip and rstrip say that blanks beside it belong to it: blanks make no ids here anyway */
+        if (flag(entry, "single_word", false) || flag(entry, "normalized", false))
             return MODE_FAIL(err, MODE_E_FORMAT,
-                             "%s: added token \"%.80s\" uses lstrip, rstrip, single_word or normalized, which are not "
-                             "understood",
-                             path, text);
+                             "%s: added token \"%.80s\" uses single_word or normalized, which are not understood", path,
+                             text);
         add_special(w, text, (int32_t)json_integer_value(id));
     }
     return MODE_OK;
@@ -134,7 +154,8 @@ static enum mode_status read_post(struct mode_tokenizer *t, const char *path, js
     return MODE_OK;
 }
 
-static enum mode_status open_tokenizer_json(struct mode_tokenizer *t, const char *path, struct mode_error *err)
+static enum mode_status open_tokenizer_json(struct mode_tokenizer *t, const char *path, json_t *config,
+                                            struct mode_error *err)
 {
     struct mode__wordpiece *w = t->wordpiece;
     json_t *root, *id, *vocab;
@@ -152,6 +173,7 @@ static enum mode_status open_tokenizer_json(struct mode_tokenizer *t, const char
     w->cjk = flag(normaliser, "handle_chinese_chars", true);
     w->lower = flag(normaliser, "lowercase", true);
     w->strip_accents = flag(normaliser, "strip_accents", w->lower);
+    read_config(w, config);
 
     if (json_unpack(model, "{s:s, s:s, s:I, s:o}", "unk_token", &unknown, "continuing_subword_prefix", &prefix,
                     "max_input_chars_per_word", &max_chars, "vocab", &vocab) != 0 ||
@@ -181,57 +203,71 @@ out:
     return st;
 }
 
-static enum mode_status open_vocab_txt(struct mode_tokenizer *t, const char *dir, const char *path,
+static enum mode_status open_vocab_txt(struct mode_tokenizer *t, const char *path, json_t *config,
                                        struct mode_error *err)
 {
-    static const char *const specials[] = {"[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"};
+    static const struct {
+        const char *key, *name;
+    } specials[] = {{"unk_token", "[UNK]"},
+                    {"cls_token", "[CLS]"},
+                    {"sep_token", "[SEP]"},
+                    {"pad_token", "[PAD]"},
+                    {"mask_token", "[MASK]"}};
     struct mode__wordpiece *w = t->wordpiece;
-    char *data = NULL, *config = mode_path_join(dir, "tokenizer_config.json");
+    char *data;
     size_t size;
-    json_t *root = NULL;
-    enum mode_status st;
-    if (mode_file_exists(config) && (st = load_json(&root, config, err))) goto out;
-    w->clean = true;
-    w->cjk = flag(root, "tokenize_chinese_chars", true);
-    w->lower = flag(root, "do_lower_case", true);
-    w->strip_accents = flag(root, "strip_accents", w->lower);
+    w->clean = w->cjk = w->lower = w->strip_accents = true;
     w->max_word_chars = 100;
-    if ((st = mode_file_read(path, MAX_FILE, &data, &size, err))) goto out;
-    for (size_t at = 0; at < size; t->vocab_size++) {
+    read_config(w, config);
+    enum mode_status st = mode_file_read(path, MAX_FILE, &data, &size, err);
+    if (st) return st;
+    for (size_t at = 0; at < size && !st; t->vocab_size++) {
         const char *line = data + at, *stop = memchr(line, '\n', size - at);
         size_t len = stop ? (size_t)(stop - line) : size - at;
         at += len + 1;
         if (len > 0 && line[len - 1] == '\r') len--;
-        if ((st = add_piece(w, path, "##", line, len, t->vocab_size, err))) goto out;
+        st = add_piece(w, path, "##", line, len, t->vocab_size, err);
     }
+    free(data);
+    if (st) return st;
     for (size_t i = 0; i < sizeof specials / sizeof specials[0]; i++) {
-        int32_t id = mode_token_map_find(&w->whole, specials[i], strlen(specials[i]));
-        if (id >= 0) add_special(w, specials[i], id);
+        const char *name = token_name(config, specials[i].key, specials[i].name);
+        int32_t id = mode_token_map_find(&w->whole, name, strlen(name));
+        if (id >= 0)
+            add_special(w, name, id);
+        else if (i < 3)
+            return MODE_FAIL(err, MODE_E_FORMAT, "%s: the %s \"%.80s\" is missing among its %d tokens", path,
+                             specials[i].key, name, t->vocab_size);
         if (i == 0) w->unknown = id;
         if (i == 1) t->start = id;
         if (i == 2) t->end = id;
     }
-    if (w->unknown < 0 || t->start < 0 || t->end < 0)
-        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: [UNK], [CLS] or [SEP] is missing among its %d tokens", path,
-                       t->vocab_size);
-out:
-    json_decref(root);
-    free(data);
-    free(config);
-    return st;
+    return MODE_OK;
 }
 
 enum mode_status mode__wordpiece_open(struct mode_tokenizer *t, const char *dir, struct mode_error *err)
 {
     char *json = mode_path_join(dir, "tokenizer.json"), *txt = mode_path_join(dir, "vocab.txt");
-    enum mode_status st;
+    char *config_path = mode_path_join(dir, "tokenizer_config.json");
+    json_t *config = NULL;
+    enum mode_status st = MODE_OK;
     t->wordpiece = mode_xcalloc(1, sizeof *t->wordpiece);
+    t->wordpiece->cache = mode_word_cache_open();
+    if (mode_file_exists(config_path)) st = load_json(&config, config_path, err);
+    if (st) goto out;
     if (mode_file_exists(json))
-        st = open_tokenizer_json(t, json, err);
+        st = open_tokenizer_json(t, json, config, err);
     else if (mode_file_exists(txt))
-        st = open_vocab_txt(t, dir, txt, err);
+        st = open_vocab_txt(t, txt, config, err);
     else
         st = MODE_FAIL(err, MODE_E_NOINPUT, "%s: holds neither tokenizer.json nor vocab.txt", dir);
+    if (st) goto out;
+    const char *pad = token_name(config, "pad_token", "[PAD]");
+    int32_t id = mode_token_map_find(&t->wordpiece->whole, pad, strlen(pad));
+    t->pad = id < 0 ? 0 : id;
+out:
+    json_decref(config);
+    free(config_path);
     free(json);
     free(txt);
     return st;
@@ -240,6 +276,7 @@ enum mode_status mode__wordpiece_open(struct mode_tokenizer *t, const char *dir,
 void mode__wordpiece_close(struct mode__wordpiece *w)
 {
     if (!w) return;
+    mode_word_cache_close(w->cache);
     mode_token_map_clear(&w->whole);
     mode_token_map_clear(&w->inner);
     for (size_t i = 0; i < w->n_added; i++) free(w->added[i].text);
@@ -316,12 +353,70 @@ static void encode_word(const struct mode__wordpiece *w, const char *word, const
     for (size_t i = 0; i < n; i++) mode__ids_add(ids, pieces[i]);
 }
 
+/* A word whose ids may be known. text: MODE_WORD_MAX_BYTES long, zero beyond the word. */
+static void add_short_word(const struct mode__wordpiece *w, const char *text, const size_t *ends, size_t n_chars,
+                           struct mode__ids *ids)
+{
+    size_t len = ends[n_chars - 1];
+    uint64_t hash = mode_word_hash(text, len);
+    const struct mode_word *known = mode_word_cache_find(w->cache, hash, text, len);
+    int32_t all[MODE_WORD_MAX_BYTES];
+    struct mode__ids own = {.data = all, .max = MODE_WORD_MAX_BYTES};
+    if (known) {
+        for (int i = 0; i < known->n_ids; i++) mode__ids_add(ids, known->ids[i]);
+        return;
+    }
+    encode_word(w, text, ends, n_chars, &own);
+    mode_word_cache_keep(w->cache, hash, text, len, all, (size_t)own.n);
+    for (int i = 0; i < own.n; i++) mode__ids_add(ids, all[i]);
+}
+
+/* ASCII: no marks, no Chinese, every byte a character; controls are skipped, where w cleans, as if they were not there.
+ */
+static void encode_ascii(const struct mode__wordpiece *w, const char *text, size_t n_bytes, struct mode__ids *ids)
+{
+    size_t ends[MAX_WORD_CHARS];
+    char word[MAX_WORD_CHARS];
+    for (size_t i = 0; i < MODE_WORD_MAX_BYTES; i++) ends[i] = i + 1;
+    for (size_t i = 0; i < n_bytes && !mode__ids_full(ids);) {
+        size_t n = 0;
+        memset(word, 0, MODE_WORD_MAX_BYTES);
+        for (; i < n_bytes; i++) {
+            unsigned char c = (unsigned char)text[i];
+            if (w->clean && (c < 0x20 || c == 0x7f) && c != '\t' && c != '\n' && c != '\r') continue;
+            bool blank = c == ' ' || (c >= 9 && c <= 13), alone = !blank && mode_rune_is_punct(c);
+            if ((blank || alone) && n > 0) break;
+            if (blank) continue;
+            if (w->lower && c >= 'A' && c <= 'Z') c |= 0x20;
+            if (n < MAX_WORD_CHARS) word[n] = (char)c;
+            n++;
+            if (alone) {
+                i++;
+                break;
+            }
+        }
+        if (n == 0) break;
+        if (n <= MODE_WORD_MAX_BYTES) {
+            add_short_word(w, word, ends, n, ids);
+            continue;
+        }
+        for (size_t k = MODE_WORD_MAX_BYTES; k < n && k < MAX_WORD_CHARS; k++) ends[k] = k + 1;
+        encode_word(w, word, ends, n, ids);
+    }
+}
+
 /* A stretch of text without added tokens. */
 static void encode_stretch(const struct mode__wordpiece *w, const char *text, size_t n_bytes, struct mode__ids *ids)
 {
     struct mode_runes r = {0};
     struct mode_str word = {0};
     size_t ends[MAX_WORD_CHARS];
+    unsigned char high = 0;
+    for (size_t i = 0; i < n_bytes; i++) high |= (unsigned char)text[i];
+    if (high < 0x80) {
+        encode_ascii(w, text, n_bytes, ids);
+        return;
+    }
     mode_runes_from_utf8(&r, text, n_bytes);
     normalise(w, &r);
     for (size_t i = 0; i < r.len && !mode__ids_full(ids);) {
@@ -338,7 +433,12 @@ static void encode_stretch(const struct mode__wordpiece *w, const char *text, si
             if (n < MAX_WORD_CHARS) ends[n] = word.len;
             n++;
         } while (!alone && i < r.len && !mode_rune_is_space(r.data[i]) && !mode_rune_is_punct(r.data[i]));
-        encode_word(w, word.data, ends, n, ids);
+        if (word.len <= MODE_WORD_MAX_BYTES) {
+            char text_of[MODE_WORD_MAX_BYTES] = {0};
+            memcpy(text_of, word.data, word.len);
+            add_short_word(w, text_of, ends, n, ids);
+        } else
+            encode_word(w, word.data, ends, n, ids);
     }
     mode_str_clear(&word);
     mode_runes_clear(&r);
@@ -359,7 +459,7 @@ void mode__wordpiece_encode(const struct mode__wordpiece *w, const char *text, s
 {
     size_t begin = 0;
     for (size_t i = 0; i < n_bytes;) {
-        const struct added *a = added_at(w, text + i, n_bytes - i);
+        const struct added *a = w->may_add[(unsigned char)text[i]] ? added_at(w, text + i, n_bytes - i) : NULL;
         if (!a) {
             i++;
             continue;

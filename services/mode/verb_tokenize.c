@@ -24,23 +24,28 @@ static const struct mode_option table[] = {
                  "clip only: repair, unescape HTML, lower case, as open_clip; or Hugging Face's NFC and lower case"),
     MODE_OPT_INT(struct options, context, "context", "0", "N",
                  "longest result, special tokens included; 0 = 77 (clip), 512 (bert)"),
-    MODE_OPT_FLAG(struct options, pad, "pad", "fill every result up to the context with id 0"),
+    MODE_OPT_FLAG(
+        struct options, pad, "pad",
+        "fill every result up to the context: with 0 (clip), <|endoftext|> (clip with hf cleaning), [PAD] (bert)"),
     MODE_OPT_END};
 
 static const char usage[] = "mode tokenize [options] < texts > ids";
 static const char prose[] =
     "Reads one text per line from stdin and prints one JSON array of ids per line. Ids include the start and\n"
-    "end token; a text that is too long is cut and ends in the end token. Bytes that are not UTF-8 count as\n"
-    "U+FFFD.";
+    "end token; a text that is too long is cut and ends in the end token. A line ends at its newline, which the last\n"
+    "may lack; all other bytes, carriage returns and NULs too, belong to the text. Every longest piece of bytes that\n"
+    "starts a UTF-8 character but is none, and every other byte that is not UTF-8, counts as U+FFFD.";
 
 static enum mode_status open_tokenizer(struct mode_tokenizer **t, struct options *o, struct mode_error *err)
 {
     static const char bert[] = "bert:";
     bool is_clip = strcmp(o->tokenizer, "clip") == 0;
     if (o->context == 0) o->context = is_clip ? 77 : 512;
-    if (o->context < 2 || o->context > 1 << 20)
-        return MODE_FAIL(err, MODE_E_USAGE, "--context: %lld is out of range, expected 2 to %d", (long long)o->context,
-                         1 << 20);
+    /* one id is the end token for open_clip; Hugging Face always puts two */
+    const bool is_openai = is_clip && strcmp(o->clean, "openai") == 0;
+    if (o->context < (is_openai ? 1 : 2) || o->context > 1 << 20)
+        return MODE_FAIL(err, MODE_E_USAGE, "--context: %lld is out of range, expected %d to %d", (long long)o->context,
+                         is_openai ? 1 : 2, 1 << 20);
     if (strncmp(o->tokenizer, bert, sizeof bert - 1) == 0)
         return mode_tokenizer_open_bert(t, o->tokenizer + sizeof bert - 1, err);
     if (!is_clip) return MODE_FAIL(err, MODE_E_USAGE, "--tokenizer: \"%s\" is neither clip nor bert:DIR", o->tokenizer);
@@ -49,6 +54,15 @@ static enum mode_status open_tokenizer(struct mode_tokenizer **t, struct options
     if (strcmp(o->clean, "openai") == 0) return mode_tokenizer_open_clip(t, o->merges, MODE_CLIP_CLEAN_OPENAI, err);
     if (strcmp(o->clean, "hf") == 0) return mode_tokenizer_open_clip(t, o->merges, MODE_CLIP_CLEAN_HF, err);
     return MODE_FAIL(err, MODE_E_USAGE, "--clean: \"%s\" is neither openai nor hf", o->clean);
+}
+
+static void add_number(struct mode_str *s, int32_t id)
+{
+    char digits[12];
+    int n = sizeof digits;
+    do digits[--n] = (char)('0' + id % 10);
+    while (id /= 10);
+    mode_str_add(s, digits + n, sizeof digits - (size_t)n);
 }
 
 static enum mode_status run(int argc, char **argv, struct mode_error *err)
@@ -74,8 +88,11 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         if (len > 0 && line[len - 1] == '\n') len--;
         int n = mode_tokenizer_encode(t, line, (size_t)len, ids, (int)o.context);
         mode_str_reset(&line_out);
-        for (int i = 0; i < (o.pad ? (int)o.context : n); i++)
-            mode_str_printf(&line_out, "%c%d", i ? ',' : '[', i < n ? ids[i] : 0);
+        mode_str_add_char(&line_out, '[');
+        for (int i = 0; i < (o.pad ? (int)o.context : n); i++) {
+            if (i) mode_str_add_char(&line_out, ',');
+            add_number(&line_out, i < n ? ids[i] : mode_tokenizer_pad_id(t));
+        }
         mode_str_add_cstr(&line_out, "]\n");
         if (fwrite(line_out.data, 1, line_out.len, stdout) != line_out.len) break;
     }

@@ -1,6 +1,7 @@
 """check_tokenizers.py - `mode tokenize` against the Python originals, line by line, on some hundred thousand lines.
 
     $(tests/golden/venv.sh) tests/golden/check_tokenizers.py build/bin/mode CACHE_DIR [--only CLASS,...] [--differences FILE]
+        [--write tests/golden/tokens.jsonl]
 
 CACHE_DIR of deploy/fetch-models.sh. The lines are made here, always the same on the same machine: from the translations
 (*.mo) of Debian's packages, CLDR's names of emoji where the demo has fetched them, the names in Python's unicodedata, and
@@ -302,6 +303,30 @@ def contestants(mode, cache, tmp):
     return out
 
 
+def write_goldens(path, corpus, cache, tmp):
+    """Some lines of every class, with the originals' ids: what `make test` compares (tests/golden/test_text.c)."""
+    from transformers import BertTokenizerFast
+    originals = contestants("", cache, tmp)
+    folder = os.path.join(tmp, "capitals")
+    os.makedirs(folder)
+    with open(os.path.join(cache, "encoder", "vocab.txt")) as f, open(os.path.join(folder, "vocab.txt"), "w") as to:
+        to.write(f.read())
+    cased = BertTokenizerFast.from_pretrained(folder, do_lower_case=False)
+    rng, raw = random.Random(77), []
+    for kind, lines in corpus.items():
+        short = [b for b in lines if len(b) <= (200 if kind == "long words" else 90)]
+        raw += rng.sample(short, min(len(short), 8 if kind.startswith("script") else 24))
+    texts = [b.decode("utf-8", "replace") for b in raw]
+    columns = {"clip": [x if len(x) <= 77 else x[:76] + [49407] for x in originals["clip"][0](texts)],
+               "hf": [x if len(x) <= 77 else x[:76] + [49407] for x in originals["clip-hf"][0](texts)],
+               "bert": [x if len(x) <= 77 else x[:76] + [102] for x in originals["uncased"][0](texts)],
+               "cased": cased(texts, truncation=True, max_length=77)["input_ids"]}
+    with open(path, "w", encoding="utf-8", newline="\n") as f:
+        for i, b in enumerate(raw):
+            row = {"text": texts[i]} if texts[i].encode() == b else {"hex": b.hex()}
+            f.write(json.dumps({**row, **{k: v[i] for k, v in columns.items()}}, ensure_ascii=False, separators=(",", ":")) + "\n")
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("mode")
@@ -309,8 +334,12 @@ def main():
     p.add_argument("--only", help="these classes, comma separated (a beginning is enough)")
     p.add_argument("--tokenizers", help="these tokenizers, comma separated")
     p.add_argument("--differences", help="write every different line there, as JSON")
+    p.add_argument("--write", help="write some lines and the originals' ids there, compare nothing")
     a = p.parse_args()
     lines = Corpus(a.cache).lines
+    if a.write:
+        with tempfile.TemporaryDirectory() as tmp:
+            return write_goldens(a.write, lines, a.cache, tmp)
     if a.only:
         lines = {k: v for k, v in lines.items() if any(k.startswith(o) for o in a.only.split(","))}
     print(f"{sum(map(len, lines.values()))} lines, {len(lines)} classes, of these {sum(k.startswith('script') for k in lines)} scripts")

@@ -113,12 +113,21 @@ static void test_tokenizer_json(void **state)
     assert_int_equal(mode_tokenizer_open_bert(&t, dir, &err), MODE_OK);
     assert_int_equal(mode_tokenizer_vocab_size(t), 7);
     IDS(t, "AB a[MASK]", 8, 2, 5, 6, 5, 4, 3);
+    assert_int_equal(mode_tokenizer_pad_id(t), 0);
     mode_tokenizer_close(&t);
+    put("tokenizer.json", JSON("BertNormalizer", ",\"lstrip\":true")); /* blanks make no ids anyway */
+    put("tokenizer_config.json", "{\"do_lower_case\":false,\"pad_token\":{\"content\":\"[MASK]\"}}");
+    assert_int_equal(mode_tokenizer_open_bert(&t, dir, &err), MODE_OK);
+    IDS(t, "ab AB a [MASK]", 8, 2, 5, 6, 1, 5, 4, 3);
+    assert_int_equal(mode_tokenizer_pad_id(t), 4);
+    mode_tokenizer_close(&t);
+    drop("tokenizer_config.json");
     static const struct {
         const char *json, *words;
     } bad[] = {
         {JSON("Lowercase", ""), "normalizer is \"Lowercase\""},
-        {JSON("BertNormalizer", ",\"lstrip\":true"), "lstrip"},
+        {JSON("BertNormalizer", ",\"single_word\":true"), "single_word"},
+        {JSON("BertNormalizer", ",\"normalized\":true"), "normalized"},
         {"{}", "normalizer is \"missing\""},
         {"[]", "not a JSON object"},
         {"{\"normalizer\":{\"type\":\"BertNormalizer\"},\"pre_tokenizer\":{\"type\":\"Whitespace\"}}",
@@ -134,8 +143,14 @@ static void test_tokenizer_json(void **state)
         assert_null(t);
     }
     drop("tokenizer.json");
-    put("vocab.txt", "a\na\n");
+    put("vocab.txt", "<s>\na\n\na\r\n[UNK]\n[SEP]"); /* of two equal ones the later counts */
+    put("tokenizer_config.json", "{\"cls_token\":\"<s>\"}");
+    assert_int_equal(mode_tokenizer_open_bert(&t, dir, &err), MODE_OK);
+    IDS(t, "a<s>b", 8, 0, 3, 0, 4, 5);
+    mode_tokenizer_close(&t);
+    put("tokenizer_config.json", "[]");
     assert_int_equal(mode_tokenizer_open_bert(&t, dir, &err), MODE_E_FORMAT);
+    drop("tokenizer_config.json");
     put("vocab.txt", "a\nb\n");
     assert_int_equal(mode_tokenizer_open_bert(&t, dir, &err), MODE_E_FORMAT);
     drop("vocab.txt");
