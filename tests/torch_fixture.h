@@ -7,25 +7,25 @@
 #include <stdint.h>
 #include <string.h>
 
-static void put_le(struct mode_str *s, uint64_t x, int n)
+static inline void put_le(struct mode_str *s, uint64_t x, int n)
 {
     for (int i = 0; i < n; i++) mode_str_add_char(s, (char)(x >> (8 * i)));
 }
 
-static void put_text(struct mode_str *s, const char *text)
+static inline void put_text(struct mode_str *s, const char *text)
 {
     mode_str_add_char(s, 'X');
     put_le(s, strlen(text), 4);
     mode_str_add_cstr(s, text);
 }
 
-static void put_int(struct mode_str *s, int32_t x)
+static inline void put_int(struct mode_str *s, int32_t x)
 {
     mode_str_add_char(s, 'J');
     put_le(s, (uint32_t)x, 4);
 }
 
-static void put_ints(struct mode_str *s, int n, const int64_t *x)
+static inline void put_ints(struct mode_str *s, int n, const int64_t *x)
 {
     mode_str_add_char(s, '(');
     for (int i = 0; i < n; i++) put_int(s, (int32_t)x[i]);
@@ -33,8 +33,8 @@ static void put_ints(struct mode_str *s, int n, const int64_t *x)
 }
 
 /* torch._utils._rebuild_tensor_v2(("storage", torch.<class>, key, "cpu", count), offset, dim, stride, False, {}) */
-static void put_tensor(struct mode_str *s, const char *class, const char *key, int32_t count, int32_t offset, int n,
-                       const int64_t *dim, const int64_t *stride, int legacy)
+static inline void put_tensor(struct mode_str *s, const char *class, const char *key, int32_t count, int32_t offset,
+                              int n, const int64_t *dim, const int64_t *stride, int legacy)
 {
     mode_str_add_cstr(s, "ctorch._utils\n_rebuild_tensor_v2\n((");
     put_text(s, "storage");
@@ -57,7 +57,7 @@ struct torch_member {
 };
 
 /* A zip of stored entries. wide: sizes in the 64-bit extra field and the 64-bit end record, as PyTorch writes them. */
-static void put_zip(struct mode_str *s, const struct torch_member *m, int n, int wide)
+static inline void put_zip(struct mode_str *s, const struct torch_member *m, int n, int wide)
 {
     struct mode_str directory = {0};
     for (int i = 0; i < n; i++) {
@@ -114,7 +114,7 @@ static const float torch_numbers[6] = {0, 1, 2, 3, 4, 5};
 
 /* {"a": [2, 3], "t": its transpose, "row": its last row, "n": i64 scalar} over storages "0" (6 f32) and "1" (1 i64),
  * between head and tail. */
-static void put_state_dict(struct mode_str *s, const char *head, const char *tail, int legacy)
+static inline void put_state_dict(struct mode_str *s, const char *head, const char *tail, int legacy)
 {
     mode_str_add_cstr(s, head);
     mode_str_add_cstr(s, "ccollections\nOrderedDict\n)R(");
@@ -131,7 +131,7 @@ static void put_state_dict(struct mode_str *s, const char *head, const char *tai
 }
 
 /* A whole zip file around one data.pkl and the two storages. */
-static void put_torch_zip(struct mode_str *s, const void *pickle, size_t size, int wide)
+static inline void put_torch_zip(struct mode_str *s, const void *pickle, size_t size, int wide)
 {
     static const uint8_t seven[8] = {7};
     const struct torch_member m[] = {{"archive/data.pkl", pickle, size},

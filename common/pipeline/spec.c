@@ -4,6 +4,7 @@
 #include "base/options.h"
 #include "base/str.h"
 #include "data/caption_text.h"
+#include "pipeline/hub.h"
 #include "pipeline/model_config.h"
 #include "pipeline/spec_keys.h"
 
@@ -305,6 +306,18 @@ static enum mode_status check_together(struct reader *r)
                          "%s: the key \"model\" is missing (an open_clip model config: its name, its JSON file or the "
                          "config itself)",
                          r->what);
+    if (given(r, "encoder.dir") == given(r, "encoder.hub"))
+        return MODE_FAIL(
+            r->err, MODE_E_CONFIG,
+            "%s: the key \"encoder.dir\" is missing (a folder), or \"encoder.hub\" (ORG/NAME); one of the two",
+            r->what);
+    if (given(r, "encoder.hub")) {
+        free(r->spec->encoder.dir);
+        r->spec->encoder.dir = mode_hub_dir(s->encoder.hub);
+        if (!s->encoder.dir)
+            return MODE_FAIL(r->err, MODE_E_CONFIG, "%s: encoder.hub is \"%s\", expected ORG/NAME", r->what,
+                             s->encoder.hub);
+    }
     if (s->cluster.coarse > s->cluster.fine)
         return MODE_FAIL(r->err, MODE_E_CONFIG,
                          "%s: cluster.coarse is %llu and cluster.fine %llu; there cannot be more groups than centres",

@@ -40,7 +40,7 @@ struct mode_spec {
         uint64_t max_image_pixels;
     } captions;
     struct {
-        char *dir, *pooling;
+        char *dir, *hub, *pooling; /* with hub, dir is where it lies in the cache */
         uint64_t max_tokens;
     } encoder;
     struct {

@@ -19,7 +19,8 @@
     X("captions.per_sample", EITHER, captions.all, "one", 0, 0, "one|all: how many of a sample's captions become pairs") \
     X("captions.strict", BOOL, captions.strict, "false", 0, 0, "duplicate keys are errors") \
     X("captions.max_image_pixels", UINT, captions.max_image_pixels, "64000000", 1, 1e12, "larger pictures are rejected") \
-    X("encoder.dir", PATH, encoder.dir, NULL, 0, 0, "Hugging Face folder of the text encoder") \
+    X("encoder.dir", PATH, encoder.dir, "", 0, 0, "Hugging Face folder of the text encoder; this or encoder.hub") \
+    X("encoder.hub", STR, encoder.hub, "", 0, 0, "the text encoder's ORG/NAME on the hub; `mode run` fetches it once") \
     X("encoder.pooling", WORD, encoder.pooling, "auto", 0, 0, "auto|pooler|cls|mean: which vector of the encoder; auto = what its folder says") \
     X("encoder.max_tokens", UINT, encoder.max_tokens, "0", 0, 8192, "longer texts are cut; 0 = what its folder says") \
     X("cluster.fine", UINT, cluster.fine, "1024", 1, 1e6, "m, fine centres") \

@@ -1,11 +1,13 @@
 /* mode embed - texts to unit vectors. */
 #include "base/options.h"
+#include "hub.h"
 #include "nn/backend.h"
 #include "pipeline/embed.h"
 #include "verb.h"
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 struct options {
     const char *encoder, *texts, *captions, *task, *pooling, *out, *backend;
@@ -15,7 +17,7 @@ struct options {
 
 static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, encoder, "encoder", NULL, "DIR",
-                 "Hugging Face folder of a BERT-family sentence encoder"),
+                 "Hugging Face folder of a BERT-family sentence encoder, or its ORG/NAME on the hub (fetched once)"),
     MODE_OPT_STR(struct options, texts, "texts", NULL, "FILE", "one text per line"),
     MODE_OPT_STR(struct options, captions, "captions", NULL, "FILE", "captions.bin of `mode captions`"),
     MODE_OPT_STR(struct options, task, "task", NULL, "DIR", "evaluation task: a vector per class, or per caption"),
@@ -40,6 +42,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct options o = {0};
     struct mode_backend *be = NULL;
     struct mode_text_encoder *enc = NULL;
+    char *dir = NULL;
     uint64_t rows = 0;
     int n_args;
     if (mode_options_wants_help(argc, argv)) {
@@ -57,8 +60,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (o.max_tokens < 0 || o.max_tokens > 1 << 16)
         return MODE_FAIL(err, MODE_E_USAGE, "--max-tokens: %" PRId64 " is out of range, expected 0 to 65536",
                          o.max_tokens);
-    if ((st = mode_backend_open(&be, o.backend, err)) ||
-        (st = mode_text_encoder_open(&enc, be, o.encoder, o.pooling, (int)o.max_tokens, err)))
+    if ((st = mode_backend_open(&be, o.backend, err)) || (st = mode_hub_find(&dir, o.encoder, err)) ||
+        (st = mode_text_encoder_open(&enc, be, dir, o.pooling, (int)o.max_tokens, err)))
         goto out;
     if (o.texts)
         st = mode_embed_lines(&rows, o.out, enc, o.texts, tick, NULL, err);
@@ -74,6 +77,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         printf("%s: %" PRIu64 " vectors of %d, encoder %s\n", o.out, rows, mode_text_encoder_dim(enc),
                mode_text_encoder_id(enc));
 out:
+    free(dir);
     mode_text_encoder_close(&enc);
     mode_backend_close(&be);
     return st;

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "client.h"
+#include "hub.h"
 #include "interrupt.h"
 #include "msg/status_json.h"
 #include "pipeline/spec.h"
@@ -187,6 +188,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
 {
     struct run_options o = {0};
     struct mode_spec spec = {0};
+    char *encoder = NULL;
     struct client *c = NULL;
     char *name = NULL;
     bool created = false;
@@ -204,6 +206,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (st) return st;
     if (n_args != 1) return MODE_FAIL(err, MODE_E_USAGE, "one spec file is wanted; `mode run --help`");
     if ((st = mode_spec_load(&spec, argv[1], err))) goto out;
+    if (spec.encoder.hub[0] && (st = mode_hub_find(&encoder, spec.encoder.hub, err))) goto out;
     if ((st = client_open(&c, &o.client, err))) goto out;
     interrupt_catch();
     if ((st = submit(&name, &created, c, &spec, o.dry_run, err))) goto out;
@@ -220,6 +223,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
 out:
     client_close(&c);
     mode_spec_clear(&spec);
+    free(encoder);
     free(name);
     return st;
 }

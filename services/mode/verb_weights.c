@@ -5,6 +5,7 @@
 #include "data/evalset.h"
 #include "data/safetensors.h"
 #include "ensemble/router.h"
+#include "hub.h"
 #include "nn/backend.h"
 #include "pipeline/embed.h"
 #include "verb.h"
@@ -81,12 +82,13 @@ static enum mode_status embed(const char *out, const struct options *o, const st
 {
     struct mode_backend *be = NULL;
     struct mode_text_encoder *enc = NULL;
-    char pooling[16] = "";
+    char pooling[16] = "", *dir = NULL;
     int max_tokens = 0;
     enum mode_status st;
     if (sscanf(c->encoder_id, "%*[^:]:%*[^:]:%15[a-z]:%d", pooling, &max_tokens) != 2) pooling[0] = 0, max_tokens = 0;
     if ((st = mode_backend_open(&be, o->backend, err))) goto out;
-    if ((st = mode_text_encoder_open(&enc, be, o->encoder,
+    if ((st = mode_hub_find(&dir, o->encoder, err))) goto out;
+    if ((st = mode_text_encoder_open(&enc, be, dir,
                                      o->pooling   ? o->pooling
                                      : pooling[0] ? pooling
                                                   : NULL,
@@ -97,6 +99,7 @@ static enum mode_status embed(const char *out, const struct options *o, const st
     else
         st = mode_embed_lines(NULL, out, enc, o->classes, NULL, NULL, err);
 out:
+    free(dir);
     mode_text_encoder_close(&enc);
     mode_backend_close(&be);
     return st;
