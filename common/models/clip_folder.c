@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MAX_JSON = 1 << 20 };
+enum { MAX_JSON = 1 << 20, CLIP_VOCABULARY = 49408 };
 
 /* The file beside a Hugging Face config that says how pictures are prepared. */
 static enum mode_status read_hf(struct mode_clip_files *f, const char *json, struct mode_error *err)
@@ -112,7 +112,8 @@ static enum mode_status write_hf(const char *dir, const struct mode_clip *clip, 
         !(st = mode__clip_tensors_to_hf(&theirs, t, what, err)) &&
         !(st = write_tensors(dir, "model.safetensors", &theirs, err)) &&
         !(st = write_text(dir, "config.json", config, err)) &&
-        !(st = write_text(dir, "preprocessor_config.json", preprocess, err)) && merges)
+        !(st = write_text(dir, "preprocessor_config.json", preprocess, err)) && merges &&
+        clip->cfg.vocab_size >= CLIP_VOCABULARY)
         st = mode_clip_vocab_write(dir, merges, (int)clip->cfg.context_length, err);
     mode__clip_tensors_clear(&theirs);
     free(config);

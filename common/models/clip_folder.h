@@ -26,7 +26,7 @@ enum mode_status mode_clip_files_read(struct mode_clip_files *f, const char *con
 void mode_clip_files_clear(struct mode_clip_files *f);
 
 /* Write the model into a new folder, complete or not at all. merges: CLIP's merges file for Hugging Face's tokenizer
- * files, NULL leaves them out. note (may be NULL): "" or what was left aside; the caller frees.
+ * files, NULL (and a vocabulary smaller than CLIP's) leaves them out. note (may be NULL): "" or what was left aside; the caller frees.
  * E_CREATE: out is there already; E_VALUE: the format cannot express the model. */
 enum mode_status mode_clip_convert(const char *out, const struct mode_clip_files *in, enum mode_clip_format format,
                                    const char *merges, char **note, struct mode_error *err);

@@ -243,6 +243,39 @@ def hostile(mode, work):
                 f"{what} is refused: {r.stderr.strip()}")
 
 
+def encoder(mode, work):
+    """The fetched sentence encoder in other clothes: the same vectors, byte for byte."""
+    models = os.path.join(os.environ.get("MODE_CACHE", os.path.expanduser("~/.cache/mode")), "models", "encoder")
+    state = load_file(models + "/model.safetensors")
+    texts = os.path.join(work, "texts.txt")
+    open(texts, "w").write("\n".join(TEXTS) + "\n")
+    names = sorted(state)
+    half = len(names) // 2
+    map_ = {k: f"part-{int(i >= half)}.safetensors" for i, k in enumerate(names)}
+
+    def parts(folder):
+        for n in range(2):
+            save_file({k: state[k] for k in names if map_[k].startswith(f"part-{n}")}, f"{folder}/part-{n}.safetensors")
+        json.dump({"metadata": {}, "weight_map": map_}, open(folder + "/model.safetensors.index.json", "w"))
+
+    bert = {"bert." + k: v for k, v in state.items()}
+    kinds = {"safetensors": lambda f: save_file(state, f + "/model.safetensors"), "in parts": parts,
+             "pytorch_model.bin": lambda f: torch.save(bert, f + "/pytorch_model.bin"),
+             "pytorch_model.bin before 1.6":
+                 lambda f: torch.save(bert, f + "/pytorch_model.bin", _use_new_zipfile_serialization=False)}
+    first = None
+    for i, (what, save) in enumerate(kinds.items()):
+        folder = os.path.join(work, f"encoder{i}")
+        os.makedirs(folder)
+        for f in ("config.json", "tokenizer.json", "1_Pooling"):
+            os.symlink(os.path.join(models, f), os.path.join(folder, f))
+        save(folder)
+        run(mode, "embed", "--encoder", folder, "--texts", texts, "--out", work + "/x.npy")
+        got = open(work + "/x.npy", "rb").read()
+        first = first or got
+        say(got == first, f"encoder, {what}: the same vectors")
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("mode")
@@ -251,6 +284,7 @@ def main():
     mode = os.path.abspath(args.mode)
     with tempfile.TemporaryDirectory() as work:
         hostile(mode, work)
+        encoder(mode, work)
         check(mode, "mode-small", SMALL, work)
         if not args.quick:
             check(mode, "ViT-B-32", None, work)
