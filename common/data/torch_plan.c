@@ -168,10 +168,10 @@ static enum mode_status zip_extent(const struct reader *r, const struct zip *z, 
             "%.*s is compressed or encrypted in the zip; torch.save stores it as it is. HINT: was the file "
             "packed again?",
             n_name, m->name);
-    const uint8_t *p = r->data + m->local;
-    if (m->local > z->directory || z->directory - m->local < HEAD || memcmp(p, "PK\3\4", 4) != 0 ||
-        le(p + 26, 2) != m->n_name || z->directory - m->local - HEAD < m->n_name + le(p + 28, 2) ||
-        memcmp(p + HEAD, m->name, m->n_name) != 0)
+    bool here = m->local <= z->directory && z->directory - m->local >= HEAD;
+    const uint8_t *p = here ? r->data + m->local : NULL;
+    if (!here || memcmp(p, "PK\3\4", 4) != 0 || le(p + 26, 2) != m->n_name ||
+        z->directory - m->local - HEAD < m->n_name + le(p + 28, 2) || memcmp(p + HEAD, m->name, m->n_name) != 0)
         return MODE_FAIL(r->err, MODE_E_FORMAT, "%.*s: the zip's entry is not where its directory says", n_name,
                          m->name);
     e->begin = m->local + HEAD + m->n_name + le(p + 28, 2);

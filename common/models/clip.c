@@ -261,7 +261,7 @@ static enum mode_status load_weights(struct mode_clip *c, const char *path, stru
             mode_str_printf(&note, "%s%zu of %zu tensors are %s, computed with as F32 (%s)", note.len ? "; " : "",
                             n_of[k], t.n, mode_dtype_name((enum mode_dtype)k),
                             k == MODE_DTYPE_F64 ? "rounded" : "exact");
-    c->note = note.len ? note.data : mode_xstrdup("");
+    c->note = note.data;
 out:
     mode__clip_tensors_clear(&t);
     mode_weights_close(&w);
