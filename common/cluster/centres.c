@@ -103,6 +103,8 @@ enum mode_status mode_centres_load(struct mode_centres *c, const char *path, str
     c->fine_size = malloc(mode_tensor_bytes(size));
     c->encoder_id = mode_xstrdup(id);
     c->certificate = mode_xstrdup(certificate);
+    const char *grown_from = mode_safetensors_meta(&f, "grown_from");
+    if (grown_from) c->grown_from = mode_xstrdup(grown_from);
     if (!c->fine || !c->coarse || !c->fine_to_coarse || !c->fine_size) {
         st = MODE_FAIL(err, MODE_E_MEMORY, "%s: no memory for %lld centres", path, (long long)m);
         goto out;
@@ -112,6 +114,9 @@ enum mode_status mode_centres_load(struct mode_centres *c, const char *path, str
     memcpy(c->fine_to_coarse, map->data, mode_tensor_bytes(map));
     memcpy(c->fine_size, size->data, mode_tensor_bytes(size));
     st = check_groups(c, path, err);
+    if (!st && mode_centres_added(c) >= c->n)
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: grown_from names %d files, but there are %d coarse groups", path,
+                       mode_centres_added(c), c->n);
 out:
     mode_safetensors_close(&f);
     if (st) mode_centres_clear(c);
@@ -128,15 +133,13 @@ enum mode_status mode_centres_save(const struct mode_centres *c, const char *pat
     char seed[24], sample[24];
     snprintf(seed, sizeof seed, "%" PRIu64, c->seed);
     snprintf(sample, sizeof sample, "%" PRIu64, c->sample_size);
-    char k[][16] = {"encoder_id", "metric", "seed", "sample_size", "certificate"};
+    char k[][16] = {"encoder_id", "metric", "seed", "sample_size", "certificate", "grown_from"};
     char euclidean[] = "euclidean", cosine[] = "cosine";
-    struct mode_meta meta[] = {{k[0], c->encoder_id},
-                               {k[1], c->metric == MODE_METRIC_COSINE ? cosine : euclidean},
-                               {k[2], seed},
-                               {k[3], sample},
-                               {k[4], c->certificate}};
+    struct mode_meta meta[] = {{k[0], c->encoder_id},  {k[1], c->metric == MODE_METRIC_COSINE ? cosine : euclidean},
+                               {k[2], seed},           {k[3], sample},
+                               {k[4], c->certificate}, {k[5], c->grown_from}};
     MODE_ASSERT(c->encoder_id && c->certificate);
-    return mode_safetensors_write(path, t, 4, meta, 5, err);
+    return mode_safetensors_write(path, t, 4, meta, c->grown_from ? 6 : 5, err);
 }
 
 void mode_centres_clear(struct mode_centres *c)
@@ -147,6 +150,7 @@ void mode_centres_clear(struct mode_centres *c)
     free(c->fine_size);
     free(c->encoder_id);
     free(c->certificate);
+    free(c->grown_from);
     *c = (struct mode_centres){0};
 }
 
@@ -159,4 +163,51 @@ enum mode_status mode_centres_check_encoder(const struct mode_centres *c, const 
                      "distances between them "
                      "mean nothing. HINT: embed with the encoder of the centres",
                      what, encoder_id ? encoder_id : "(not named)", c->encoder_id);
+}
+
+enum mode_status mode_centres_grow(struct mode_centres *c, const char *c_digest, const struct mode_centres *more,
+                                   const char *what, struct mode_error *err)
+{
+    enum mode_status st = mode_centres_check_encoder(c, more->encoder_id, what, err);
+    if (st) return st;
+    if (more->metric != c->metric || more->d != c->d)
+        return MODE_FAIL(err, MODE_E_VALUE, "%s: %s centres of width %d cannot be added to %s centres of width %d",
+                         what, more->metric == MODE_METRIC_COSINE ? "cosine" : "euclidean", more->d,
+                         c->metric == MODE_METRIC_COSINE ? "cosine" : "euclidean", c->d);
+    if (c->m > MAX_CENTRES - more->m)
+        return MODE_FAIL(err, MODE_E_VALUE, "%s: %d fine centres and %d more are over %d", what, c->m, more->m,
+                         MAX_CENTRES);
+    size_t m = (size_t)c->m, m2 = (size_t)more->m, d = (size_t)c->d, n = (size_t)c->n;
+    c->fine = mode_xrealloc(c->fine, (m + m2) * d * sizeof *c->fine);
+    c->fine_to_coarse = mode_xrealloc(c->fine_to_coarse, (m + m2) * sizeof *c->fine_to_coarse);
+    c->fine_size = mode_xrealloc(c->fine_size, (m + m2) * sizeof *c->fine_size);
+    c->coarse = mode_xrealloc(c->coarse, (n + 1) * d * sizeof *c->coarse);
+    memcpy(c->fine + m * d, more->fine, m2 * d * sizeof *c->fine);
+    memcpy(c->fine_size + m, more->fine_size, m2 * sizeof *c->fine_size);
+    memcpy(c->coarse + n * d, more->coarse, d * sizeof *c->coarse);
+    for (size_t i = 0; i < m2; i++) c->fine_to_coarse[m + i] = c->n;
+    char *from = c->grown_from ? mode_xasprintf("%s %s", c->grown_from, c_digest) : mode_xstrdup(c_digest);
+    free(c->grown_from);
+    c->grown_from = from;
+    c->m += more->m;
+    c->n++;
+    c->sample_size += more->sample_size;
+    return MODE_OK;
+}
+
+bool mode_centres_know(const struct mode_centres *c, const char *c_digest, const char *made_with)
+{
+    if (!made_with) return false;
+    if (strcmp(made_with, c_digest) == 0) return true;
+    size_t n = strlen(made_with);
+    for (const char *at = c->grown_from; at && *at; at += strcspn(at, " "), at += *at == ' ')
+        if (strcspn(at, " ") == n && strncmp(at, made_with, n) == 0) return true;
+    return false;
+}
+
+int mode_centres_added(const struct mode_centres *c)
+{
+    int n = c->grown_from != NULL;
+    for (const char *at = c->grown_from; at && *at; at++) n += *at == ' ';
+    return n;
 }

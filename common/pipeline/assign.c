@@ -1,14 +1,37 @@
 #include "pipeline/assign.h"
 
 #include "base/file.h"
+#include "base/str.h"
 #include "cluster/cost.h"
 #include "cluster/nearest.h"
 #include "data/safetensors.h"
 
 #include <stdlib.h>
+#include <string.h>
 
-enum mode_status mode_assign_run(uint64_t *rows, const char *out_path, const char *feat_path, const char *centres_path,
-                                 const char *encoder_id, struct mode_error *err)
+/* As mode_nearest, among the fine centres of coarse group `only`; counts the rows that lie nearer to another group. */
+static enum mode_status nearest_in_group(int32_t *id, float *distance, uint64_t *elsewhere, const float *x, int64_t n,
+                                         const struct mode_centres *c, int32_t only, struct mode_error *err)
+{
+    int32_t *fine_id = mode_xmalloc((size_t)c->m * sizeof *fine_id), k = 0;
+    float *fine = mode_xmalloc((size_t)c->m * (size_t)c->d * sizeof *fine);
+    for (int i = 0; i < c->m; i++) {
+        if (c->fine_to_coarse[i] != only) continue;
+        memcpy(fine + (size_t)k * (size_t)c->d, c->fine + (size_t)i * (size_t)c->d, (size_t)c->d * sizeof *fine);
+        fine_id[k++] = i;
+    }
+    enum mode_status st = mode_nearest(id, distance, c->metric, x, n, c->fine, c->m, c->d, err);
+    *elsewhere = 0;
+    for (int64_t i = 0; i < n && !st; i++) *elsewhere += c->fine_to_coarse[id[i]] != only;
+    if (!st) st = mode_nearest(id, distance, c->metric, x, n, fine, k, c->d, err);
+    for (int64_t i = 0; i < n && !st; i++) id[i] = fine_id[id[i]];
+    free(fine_id);
+    free(fine);
+    return st;
+}
+
+enum mode_status mode_assign_run(struct mode_assign_result *result, const char *out_path, const char *feat_path,
+                                 const char *centres_path, const char *encoder_id, int32_t only, struct mode_error *err)
 {
     enum mode_status st;
     struct mode_centres c = {0};
@@ -23,6 +46,10 @@ enum mode_status mode_assign_run(uint64_t *rows, const char *out_path, const cha
     if ((st = mode_centres_check_encoder(&c, mode_safetensors_meta(&f, "encoder_id"), feat_path, err)) ||
         (encoder_id && (st = mode_centres_check_encoder(&c, encoder_id, "the request", err))))
         goto out;
+    if (only != MODE_ASSIGN_ANY && (only < 0 || only >= c.n)) {
+        st = MODE_FAIL(err, MODE_E_VALUE, "%s: no coarse group %d, it has 0 to %d", centres_path, only, c.n - 1);
+        goto out;
+    }
     int64_t dim[2] = {-1, c.d};
     if ((st = mode_safetensors_need(&f, "feat", MODE_DTYPE_F32, 2, dim, &feat, err))) goto out;
     int64_t n = feat->dim[0];
@@ -33,7 +60,12 @@ enum mode_status mode_assign_run(uint64_t *rows, const char *out_path, const cha
         st = MODE_FAIL(err, MODE_E_MEMORY, "%s: no memory for %lld ids", feat_path, (long long)n);
         goto out;
     }
-    if ((st = mode_nearest(id, distance, c.metric, mode_f32(feat), n, c.fine, c.m, c.d, err))) goto out;
+    *result = (struct mode_assign_result){.rows = (uint64_t)n};
+    if (only == MODE_ASSIGN_ANY)
+        st = mode_nearest(id, distance, c.metric, mode_f32(feat), n, c.fine, c.m, c.d, err);
+    else
+        st = nearest_in_group(id, distance, &result->nearer_elsewhere, mode_f32(feat), n, &c, only, err);
+    if (st) goto out;
     struct mode_tensor t[] = {mode_tensor_1d(id, MODE_DTYPE_I32, n), mode_tensor_1d(distance, MODE_DTYPE_F32, n)};
     t[0].name = "fine_id";
     t[1].name = "distance";
@@ -41,8 +73,7 @@ enum mode_status mode_assign_run(uint64_t *rows, const char *out_path, const cha
          cosine[] = "cosine";
     struct mode_meta meta[] = {
         {k_centres, digest}, {k_id, c.encoder_id}, {k_metric, c.metric == MODE_METRIC_COSINE ? cosine : euclidean}};
-    if ((st = mode_safetensors_write(out_path, t, 2, meta, 3, err))) goto out;
-    if (rows) *rows = (uint64_t)n;
+    st = mode_safetensors_write(out_path, t, 2, meta, 3, err);
 out:
     mode_safetensors_close(&f);
     mode_centres_clear(&c);

@@ -2,7 +2,9 @@
  *
  * assign.safetensors: fine_id [N] i32, distance [N] f32 (L2, or 1 - cosine with cosine centres), metadata
  * encoder_id, centres (digest of the centres file), metric. Row i is row i of the shard's captions.bin. Only
- * fine ids are stored: another coarse grouping of the same fine centres needs no new assignment. */
+ * fine ids are stored: another coarse grouping of the same fine centres needs no new assignment.
+ *
+ * Data that came later are one expert's by decision and not by distance: `only` keeps the search to its centres. */
 #ifndef MODE_PIPELINE_ASSIGN_H
 #define MODE_PIPELINE_ASSIGN_H
 
@@ -10,10 +12,18 @@
 
 #include <stdint.h>
 
-/* encoder_id: what the caller expects of both files; NULL: whatever the centres say. *rows (may be NULL):
- * rows assigned. Errors: MODE_E_FORMAT, MODE_E_VALUE (encoders or widths differ, a row not finite or not
- * unit; the sentence names it). */
-enum mode_status mode_assign_run(uint64_t *rows, const char *out_path, const char *feat_path, const char *centres_path,
-                                 const char *encoder_id, struct mode_error *err);
+enum { MODE_ASSIGN_ANY = -1 };
+
+struct mode_assign_result {
+    uint64_t rows;
+    uint64_t nearer_elsewhere; /* with `only`: rows that lie nearer to a centre of another group */
+};
+
+/* encoder_id: what the caller expects of both files; NULL: whatever the centres say. only: a coarse group, or
+ * MODE_ASSIGN_ANY. Errors: MODE_E_FORMAT, MODE_E_VALUE (encoders or widths differ, no such group, a row not finite or
+ * not unit; the sentence names it). */
+enum mode_status mode_assign_run(struct mode_assign_result *result, const char *out_path, const char *feat_path,
+                                 const char *centres_path, const char *encoder_id, int32_t only,
+                                 struct mode_error *err);
 
 #endif

@@ -1,5 +1,6 @@
 #include "pipeline/cluster.h"
 
+#include "base/file.h"
 #include "base/rng.h"
 #include "base/str.h"
 #include "data/safetensors.h"
@@ -104,7 +105,7 @@ enum mode_status mode_cluster_run(struct mode_cluster_result *result, const char
                                   size_t n_feats, const struct mode_cluster_params *p, struct mode_error *err)
 {
     enum mode_status st;
-    struct mode_centres centres = {0};
+    struct mode_centres centres = {0}, grown = {0};
     struct ticket *t = NULL;
     float *x = NULL;
     int64_t d;
@@ -129,12 +130,20 @@ enum mode_status mode_cluster_run(struct mode_cluster_result *result, const char
     if ((st = gather(x, t, want, in, n_feats, d, feat, err))) goto out;
     if ((st = mode_two_step_train(&centres, x, (int64_t)want, (int)d, &p->step, err))) goto out;
     centres.encoder_id = mode_xstrdup(encoder_id);
-    if ((st = mode_centres_save(&centres, out_path, err))) goto out;
     *result = (struct mode_cluster_result){rows, want, mode_xstrdup(centres.certificate)};
+    if (p->grow) {
+        char digest[MODE_DIGEST_HEX];
+        MODE_ASSERT(p->step.coarse == 1);
+        if ((st = mode_digest_file(p->grow, digest, NULL, err)) || (st = mode_centres_load(&grown, p->grow, err)) ||
+            (st = mode_centres_grow(&grown, digest, &centres, "the added data", err)))
+            goto out;
+    }
+    st = mode_centres_save(p->grow ? &grown : &centres, out_path, err);
 out:
     for (size_t i = 0; i < n_feats; i++)
         if (in[i].open) mode_safetensors_close(&in[i].file);
     mode_centres_clear(&centres);
+    mode_centres_clear(&grown);
     free(in);
     free(t);
     free(x);

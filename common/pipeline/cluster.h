@@ -8,6 +8,8 @@ struct mode_cluster_params {
     struct mode_two_step_params step;
     int sample_per_centre;  /* rows sampled per fine centre; 0 = all rows */
     const char *encoder_id; /* inputs of another encoder are an error; NULL: that of the first file */
+    const char *grow;       /* centres.safetensors to which the inputs are added as one more coarse group (step.coarse
+                               must be 1): nothing in it moves or is renumbered; NULL: new centres */
 };
 
 struct mode_cluster_result {

@@ -68,7 +68,7 @@ static enum mode_status read_shard(struct reading *r, const struct mode_corpus_s
     }
     int64_t n[1] = {cap.n_rows};
     const char *made_with = mode_safetensors_meta(&f, "centres");
-    if (!made_with || strcmp(made_with, r->digest) != 0) {
+    if (!mode_centres_know(r->centres, r->digest, made_with)) {
         st = MODE_FAIL(
             err, MODE_E_VALUE,
             "%s: assigned with centres %.16s, expected %.16s; assignments of other centres mean nothing here",

@@ -83,6 +83,13 @@ void mode_report_verdict(struct mode_str *s, const struct mode_report *r)
         mode_str_add_cstr(s, ".</p>\n");
         free(sentence);
     }
+    int added = mode_centres_added(&e->centres);
+    if (added)
+        mode_str_printf(
+            s,
+            "<p class=note>%d of the %d experts (from expert-%d on) came later, with data of their own, which "
+            "the dense model has not seen: it is no baseline for this ensemble.</p>\n",
+            added, e->centres.n, e->centres.n - added);
     mode_str_add_cstr(s, "<div class=tiles>\n");
     snprintf(value, sizeof value, "%.2f", mode_ensemble_router_average(e, e->router));
     snprintf(note, sizeof note, "router %s, mean over %d rows", mode_router_name(e->router), e->n_rows);

@@ -32,6 +32,7 @@ struct mode_spec {
     uint64_t seed;
     struct mode_spec_list data_train; /* sources: see sources.h */
     char *blur_faces;                 /* "" or a selector such as json:face_bbox */
+    struct mode_spec_list data_added; /* each a source of its own: one more expert */
     struct {
         struct mode_spec_list text_keys;
         uint64_t seed;
@@ -44,7 +45,7 @@ struct mode_spec {
         uint64_t max_tokens;
     } encoder;
     struct {
-        uint64_t fine, coarse, seed, sample_per_centre, fine_iterations, coarse_iterations;
+        uint64_t fine, coarse, seed, sample_per_centre, added_fine, fine_iterations, coarse_iterations;
         char *metric;
     } cluster;
     char *model_config;      /* open_clip model_cfg, JSON text */

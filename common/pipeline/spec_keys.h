@@ -14,6 +14,7 @@
     X("seed", UINT, seed, "0", 0, 1e15, "seed of everything that has no seed of its own") \
     X("data.train", LIST, data_train, NULL, 0, 0, "sources of training shards") \
     X("data.blur_faces", STR, blur_faces, "", 0, 0, "where the boxes of faces to blur are: json:face_bbox; empty = nothing is blurred") \
+    X("data.added", LIST, data_added, "", 0, 0, "sources that came later: each makes one more expert") \
     X("captions.text_keys", LIST, captions.text_keys, "txt json:caption json:texts[]", 0, 0, "where captions are, first that exists") \
     X("captions.seed", UINT, captions.seed, "=seed", 0, 1e15, "which of several captions is chosen") \
     X("captions.per_sample", EITHER, captions.all, "one", 0, 0, "one|all: how many of a sample's captions become pairs") \
@@ -28,6 +29,7 @@
     X("cluster.metric", WORD, cluster.metric, "euclidean", 0, 0, "euclidean|cosine: distance between vectors and centres") \
     X("cluster.seed", UINT, cluster.seed, "=seed", 0, 1e15, "of the sample and the first centres") \
     X("cluster.sample_per_centre", UINT, cluster.sample_per_centre, "2000", 0, 1e7, "captions sampled per fine centre; 0 = all") \
+    X("cluster.added_fine", UINT, cluster.added_fine, "0", 0, 1e6, "fine centres of each added source; 0 = fine / coarse") \
     X("cluster.fine_iterations", UINT, cluster.fine_iterations, "50", 1, 1e5, "at most, fine step") \
     X("cluster.coarse_iterations", UINT, cluster.coarse_iterations, "100", 1, 1e5, "at most, coarse step") \
     X("tokenizer.merges", PATH, tokenizer_merges, NULL, 0, 0, "bpe_simple_vocab_16e6.txt.gz") \

@@ -113,7 +113,7 @@ static enum mode_status read_assignment(int32_t *coarse, const char *path, uint3
     if (st) return st;
     if ((st = mode_safetensors_need(&f, "fine_id", MODE_DTYPE_I32, 1, dim, &fine, err))) goto out;
     const char *digest = mode_safetensors_meta(&f, "centres");
-    if (!digest || strcmp(digest, centres_digest) != 0) {
+    if (!mode_centres_know(centres, centres_digest, digest)) {
         st = MODE_FAIL(err, MODE_E_FORMAT,
                        "%s: assigned with centres %.12s, the model is to be trained with centres %.12s: assign again",
                        path, digest ? digest : "(unnamed)", centres_digest);

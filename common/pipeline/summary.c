@@ -150,6 +150,7 @@ enum mode_status mode_summary_write(const struct mode_report *r, const char *pat
     json_object_set_new(o, "routers", routers_of(e));
     json_object_set_new(o, "rows", rows_of(e));
     json_object_set_new(o, "tasks", tasks_of(e));
+    json_object_set_new(o, "experts_added", json_integer(mode_centres_added(&e->centres)));
     json_object_set_new(o, "certificate", json_loads(e->centres.certificate, 0, NULL));
     if (r->corpus) json_object_set_new(o, "ledger", ledger_of(r->corpus));
     for (int i = 0; i < r->n_curves; i++)

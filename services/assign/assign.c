@@ -1,14 +1,18 @@
 #include "assign.h"
 
+#include "base/str.h"
 #include "pipeline/assign.h"
 #include "proto/assign.pb-c.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
 
 enum mode_status assign_work(struct mode_job *job, struct mode_error *err)
 {
     size_t size;
     const uint8_t *packed = mode_job_request(job, &size);
     const char *feat = mode_job_input(job, "feat"), *centres = mode_job_input(job, "centres");
-    uint64_t rows = 0;
+    struct mode_assign_result result = {0};
     enum mode_status st;
     Mode__AssignRequest *r = mode__assign_request__unpack(NULL, size, packed);
     if (!r) return MODE_FAIL(err, MODE_E_FORMAT, "assign: the request does not unpack (%zu bytes)", size);
@@ -17,11 +21,17 @@ enum mode_status assign_work(struct mode_job *job, struct mode_error *err)
         goto out;
     }
     mode_job_progress(job, 0, 1, "shards");
-    if ((st = mode_assign_run(&rows, mode_job_output(job, "assign.safetensors"), feat, centres, r->encoder_id, err))) {
+    if ((st = mode_assign_run(&result, mode_job_output(job, "assign.safetensors"), feat, centres, r->encoder_id,
+                              r->only_coarse, err))) {
         mode_error_prefix(err, st, "shard %u", r->shard_index);
         goto out;
     }
-    mode_job_count_rows(job, rows, rows);
+    mode_job_count_rows(job, result.rows, result.rows);
+    if (r->only_coarse != MODE_ASSIGN_ANY) {
+        char *note = mode_xasprintf("{\"nearer_to_other_experts\": %" PRIu64 "}", result.nearer_elsewhere);
+        mode_job_note(job, note);
+        free(note);
+    }
     mode_job_progress(job, 1, 1, "shards");
 out:
     mode__assign_request__free_unpacked(r, NULL);

@@ -50,6 +50,10 @@ enum mode_status cluster_work(struct mode_job *job, struct mode_error *err)
     p.encoder_id = r->encoder_id;
     if ((st = mode_metric_parse(&p.step.metric, r->metric, err))) goto out;
     for (size_t i = 0; mode_job_input_at(job, i, &name, &path); i++) {
+        if (strcmp(name, "centres") == 0 && r->coarse == 1) {
+            p.grow = path;
+            continue;
+        }
         if (strncmp(name, "feat/", 5) != 0) {
             st = MODE_FAIL(err, MODE_E_VALUE, "cluster: input \"%s\", expected feat/<shard>", name);
             goto out;

@@ -81,17 +81,22 @@ static enum mode_status write_index(struct plan *p, const char *dir, struct mode
     return st;
 }
 
-static void add_stages(struct mode_report_stage stage[PLAN_STAGES], const struct plan *p)
+/* Those that have tasks; how many there are. */
+static int add_stages(struct mode_report_stage stage[PLAN_STAGES], const struct plan *p)
 {
+    int at = 0;
     for (enum plan_stage k = 0; k < PLAN_STAGES; k++) {
-        stage[k] = (struct mode_report_stage){.name = plan_stage_name(k), .service = plan_stage_service(k)};
+        if (p->first[k] == p->first[k + 1]) continue;
+        stage[at] = (struct mode_report_stage){.name = plan_stage_name(k), .service = plan_stage_service(k)};
         for (uint32_t n = p->first[k]; n < p->first[k + 1]; n++) {
             const Mode__Commit *c = p->node[n].commit;
-            stage[k].tasks++;
-            stage[k].seconds += c->seconds;
-            if (c->peak_rss_bytes > stage[k].peak_rss_bytes) stage[k].peak_rss_bytes = c->peak_rss_bytes;
+            stage[at].tasks++;
+            stage[at].seconds += c->seconds;
+            if (c->peak_rss_bytes > stage[at].peak_rss_bytes) stage[at].peak_rss_bytes = c->peak_rss_bytes;
         }
+        at++;
     }
+    return at;
 }
 
 /* A finished run that is submitted again gets its report again: what was measured while it ran stays in it. */
@@ -121,8 +126,8 @@ static enum mode_status make_report(struct plan *p, const struct peaks *peaks, c
     for (int i = 0; i < peaks->n; i++) peaks_note(&all, peaks->item[i].name, peaks->item[i].peak_rss_bytes);
     peaks_measure(&all, NULL);
     add_earlier(&all, workspace, ensemble->key);
-    add_stages(stage, p);
-    struct mode_report_cost cost = {ensemble->key, stage, PLAN_STAGES, all.item, all.n};
+    int n_stages = add_stages(stage, p);
+    struct mode_report_cost cost = {ensemble->key, stage, n_stages, all.item, all.n};
     enum mode_status st = make_folder(p, ensemble, workspace, "report", files, &cost, err);
     peaks_clear(&all);
     return st;

@@ -12,11 +12,12 @@ static const struct {
     const char *name, *service;
     uint64_t stall_ms;
 } stages[PLAN_STAGES] = {
-    [PLAN_CAPTIONS] = {"captions", "captions", 300000}, [PLAN_EMBED] = {"embed", "embed", 300000},
-    [PLAN_WORDS] = {"words", "embed", 300000},          [PLAN_CLUSTER] = {"cluster", "cluster", 900000},
-    [PLAN_ASSIGN] = {"assign", "assign", 300000},       [PLAN_SEED] = {"train-seed", "train", 600000},
-    [PLAN_DENSE] = {"train-dense", "train", 600000},    [PLAN_EXPERTS] = {"train-experts", "train", 600000},
-    [PLAN_EVALUATE] = {"evaluate", "evaluate", 300000}, [PLAN_ENSEMBLE] = {"ensemble", "ensemble", 300000},
+    [PLAN_CAPTIONS] = {"captions", "captions", 300000},  [PLAN_EMBED] = {"embed", "embed", 300000},
+    [PLAN_WORDS] = {"words", "embed", 300000},           [PLAN_CLUSTER] = {"cluster", "cluster", 900000},
+    [PLAN_GROW] = {"grow", "cluster", 900000},           [PLAN_ASSIGN] = {"assign", "assign", 300000},
+    [PLAN_SEED] = {"train-seed", "train", 600000},       [PLAN_DENSE] = {"train-dense", "train", 600000},
+    [PLAN_EXPERTS] = {"train-experts", "train", 600000}, [PLAN_EVALUATE] = {"evaluate", "evaluate", 300000},
+    [PLAN_ENSEMBLE] = {"ensemble", "ensemble", 300000},
 };
 
 const char *plan_stage_name(enum plan_stage s)
@@ -46,6 +47,38 @@ uint32_t plan_model_node(const struct plan *p, uint32_t model)
     return model == 1 ? p->first[PLAN_SEED] : p->first[PLAN_EXPERTS] + model - 2;
 }
 
+uint32_t plan_experts(const struct plan *p)
+{
+    return (uint32_t)p->spec.cluster.coarse + p->n_added;
+}
+
+struct plan_shards plan_base_shards(const struct plan *p)
+{
+    return (struct plan_shards){.to = {p->shard_end[0]}};
+}
+
+struct plan_shards plan_expert_shards(const struct plan *p, uint32_t expert)
+{
+    struct plan_shards s = plan_base_shards(p);
+    if (expert >= p->spec.cluster.coarse) {
+        uint32_t j = expert - (uint32_t)p->spec.cluster.coarse;
+        s.from[1] = p->shard_end[j];
+        s.to[1] = p->shard_end[j + 1];
+    }
+    return s;
+}
+
+uint32_t plan_shards_count(struct plan_shards s)
+{
+    return s.to[0] - s.from[0] + s.to[1] - s.from[1];
+}
+
+uint32_t plan_centres_node(const struct plan *p, uint32_t expert)
+{
+    uint32_t coarse = (uint32_t)p->spec.cluster.coarse;
+    return expert < coarse ? p->first[PLAN_CLUSTER] : p->first[PLAN_GROW] + expert - coarse;
+}
+
 /* ---------------------------------------------------------------------------------------------- the graph */
 
 static uint32_t add_node(struct plan *p, enum plan_stage stage, uint32_t a, uint32_t b, char *label)
@@ -64,6 +97,19 @@ static void add_needs(struct plan *p, uint32_t node, uint32_t first, uint32_t n)
     x->n_missing = x->n_needs;
 }
 
+static void add_shard_needs(struct plan *p, uint32_t node, enum plan_stage stage, struct plan_shards s)
+{
+    for (int i = 0; i < 2; i++) add_needs(p, node, p->first[stage] + s.from[i], s.to[i] - s.from[i]);
+}
+
+/* Shards of data.train belong to the clustering; those of an addition to its expert. */
+static uint32_t expert_of_shard(const struct plan *p, uint32_t shard)
+{
+    uint32_t j = 0;
+    while (shard >= p->shard_end[j]) j++;
+    return j ? (uint32_t)p->spec.cluster.coarse + j - 1 : 0;
+}
+
 static void add_stage(struct plan *p, enum plan_stage s)
 {
     uint32_t n_shards = (uint32_t)p->shards.n, *first = p->first;
@@ -77,26 +123,36 @@ static void add_stage(struct plan *p, enum plan_stage s)
             if (s == PLAN_EMBED) add_needs(p, n, first[PLAN_CAPTIONS] + i, 1);
             if (s == PLAN_ASSIGN) {
                 add_needs(p, n, first[PLAN_EMBED] + i, 1);
-                add_needs(p, n, first[PLAN_CLUSTER], 1);
+                add_needs(p, n, plan_centres_node(p, expert_of_shard(p, i)), 1);
             }
         }
         break;
     case PLAN_WORDS:
         for (uint32_t t = 0; t < p->n_tasks; t++) add_node(p, s, t, 0, mode_xasprintf("words/%s", p->task[t].name));
         break;
-    case PLAN_CLUSTER: add_needs(p, add_node(p, s, 0, 0, mode_xstrdup("cluster")), first[PLAN_EMBED], n_shards); break;
+    case PLAN_CLUSTER:
+        add_shard_needs(p, add_node(p, s, 0, 0, mode_xstrdup("cluster")), PLAN_EMBED, plan_base_shards(p));
+        break;
+    case PLAN_GROW:
+        for (uint32_t j = 0; j < p->n_added; j++) {
+            uint32_t n = add_node(p, s, j, 0, mode_xasprintf("grow/%u", j));
+            add_needs(p, n, first[PLAN_EMBED] + p->shard_end[j], p->shard_end[j + 1] - p->shard_end[j]);
+            add_needs(p, n, j ? n - 1 : first[PLAN_CLUSTER], 1);
+        }
+        break;
     case PLAN_SEED:
     case PLAN_DENSE:
     case PLAN_EXPERTS: {
-        uint32_t n_models = s == PLAN_EXPERTS ? (uint32_t)p->spec.cluster.coarse : 1;
+        uint32_t n_models = s == PLAN_EXPERTS ? plan_experts(p) : 1;
         for (uint32_t k = 0; k < n_models; k++) {
             char *name = plan_model_name(s == PLAN_EXPERTS ? k + 2 : s == PLAN_SEED);
             uint32_t n = add_node(p, s, k, 0, mode_xasprintf("train/%s", name));
             free(name);
-            add_needs(p, n, first[PLAN_CAPTIONS], n_shards);
+            struct plan_shards shards = s == PLAN_EXPERTS ? plan_expert_shards(p, k) : plan_base_shards(p);
+            add_shard_needs(p, n, PLAN_CAPTIONS, shards);
             if (s == PLAN_EXPERTS) {
-                add_needs(p, n, first[PLAN_ASSIGN], n_shards);
-                add_needs(p, n, first[PLAN_CLUSTER], 1);
+                add_shard_needs(p, n, PLAN_ASSIGN, shards);
+                add_needs(p, n, plan_centres_node(p, k), 1);
             }
             if (s != PLAN_SEED) add_needs(p, n, first[PLAN_SEED], 1);
         }
@@ -165,6 +221,25 @@ static enum mode_status look_at_tasks(struct plan *p, const struct plan_world *w
     return st;
 }
 
+/* One list of all shards, so that a shard given twice is noticed across the sources, and where each source ends. */
+static enum mode_status look_at_shards(struct plan *p, struct mode_error *err)
+{
+    const struct mode_spec_list *train = &p->spec.data_train, *added = &p->spec.data_added;
+    char **source = mode_xmalloc((train->n + added->n + 1) * sizeof *source);
+    enum mode_status st = MODE_OK;
+    p->n_added = (uint32_t)added->n;
+    p->shard_end = mode_xmalloc((added->n + 1) * sizeof *p->shard_end);
+    for (size_t i = 0; i < train->n; i++) source[i] = train->item[i];
+    for (size_t j = 0; j <= added->n && !st; j++) {
+        if (j) source[train->n + j - 1] = added->item[j - 1];
+        mode_shards_clear(&p->shards);
+        st = mode_sources_expand(&p->shards, source, train->n + j, p->spec.folder, err);
+        p->shard_end[j] = (uint32_t)p->shards.n;
+    }
+    free(source);
+    return st;
+}
+
 enum mode_status plan_open(struct plan **out, struct mode_spec *spec, struct mode_store *store,
                            const struct plan_world *world, struct mode_error *err)
 {
@@ -175,10 +250,9 @@ enum mode_status plan_open(struct plan **out, struct mode_spec *spec, struct mod
     p->spec = *spec;
     *spec = (struct mode_spec){0};
     p->store = store;
-    p->n_models = (uint32_t)p->spec.cluster.coarse + 2;
     if ((st = mode_spec_check(&p->spec, err))) goto out;
-    if ((st = mode_sources_expand(&p->shards, p->spec.data_train.item, p->spec.data_train.n, p->spec.folder, err)))
-        goto out;
+    if ((st = look_at_shards(p, err))) goto out;
+    p->n_models = plan_experts(p) + 2;
     if ((st = world->encoder_id(&p->encoder_id, &p->spec, err))) goto out;
     if ((st = mode_digest_file(p->spec.tokenizer_merges, p->tokenizer_digest, &size, err))) goto out;
     if ((st = look_at_tasks(p, world, err))) goto out;
@@ -213,6 +287,7 @@ void plan_close(struct plan **pp)
     free(p->node);
     free(p->todo);
     free(p->encoder_id);
+    free(p->shard_end);
     index_clear(&p->by_key);
     mode_shards_clear(&p->shards);
     mode_spec_clear(&p->spec);

@@ -5,7 +5,8 @@
  * is done without being run ("cached"), so a finished run is found again in moments, and a changed parameter redoes
  * only what depends on it.
  *
- *     captions/s -> embed/s ----> cluster -> assign/s -.
+ *     captions/s -> embed/s ----> cluster -> assign/s -.        added data: embed/s -> grow/j -> assign/s, where
+ *         |                          |                 |        grow/j appends to the centres of cluster, grow/j-1
  *         |                          |                 v
  *         '-> train/seed --> train/dense, train/expert-k -> evaluate/model/task -> ensemble
  *                                                 words/t ------------------------^
@@ -28,6 +29,7 @@ enum plan_stage {
     PLAN_EMBED,
     PLAN_WORDS,
     PLAN_CLUSTER,
+    PLAN_GROW,
     PLAN_ASSIGN,
     PLAN_SEED,
     PLAN_DENSE,
@@ -83,7 +85,8 @@ struct plan_world {
 struct plan {
     struct mode_spec spec;
     struct mode_store *store;
-    struct mode_shards shards;
+    struct mode_shards shards;    /* of data.train, then of each source of data.added */
+    uint32_t n_added, *shard_end; /* [n_added + 1]: base shards end at [0], those of addition j at [j + 1] */
     struct plan_task *task;
     uint32_t n_tasks, n_models; /* models: dense, seed, expert-0 ... */
     char *encoder_id;
@@ -116,6 +119,18 @@ bool plan_stuck(const struct plan *p);                     /* some are LOST and 
 char *plan_model_name(uint32_t model);
 /* The node that trains the i-th model. */
 uint32_t plan_model_node(const struct plan *p, uint32_t model);
+/* All experts: those of the clustering and those of added data. */
+uint32_t plan_experts(const struct plan *p);
+
+/* Shards in order: [from[0], to[0]) and then [from[1], to[1]). */
+struct plan_shards {
+    uint32_t from[2], to[2];
+};
+struct plan_shards plan_base_shards(const struct plan *p);
+struct plan_shards plan_expert_shards(const struct plan *p, uint32_t expert); /* base, and its own if it was added */
+uint32_t plan_shards_count(struct plan_shards s);
+/* The node whose centres this expert belongs to; the last of all for plan_experts - 1. */
+uint32_t plan_centres_node(const struct plan *p, uint32_t expert);
 
 /* plan_task.c: the TaskSpec of a node whose inputs are all done, as packed bytes are keyed; free with plan_spec_clear.
  */

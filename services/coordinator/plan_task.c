@@ -62,19 +62,30 @@ static enum mode_status add_output(struct plan_spec *s, const struct plan_node *
     return MODE_OK;
 }
 
-static enum mode_status add_shards(struct plan_spec *s, const struct plan *p, enum plan_stage stage, const char *output,
-                                   const char *prefix, struct mode_error *err)
+static struct plan_shards all_shards(const struct plan *p)
+{
+    return (struct plan_shards){.to = {(uint32_t)p->shards.n}};
+}
+
+/* An output of every shard's node of that stage as inputs "prefix/0000", "prefix/0001", ... */
+static enum mode_status add_shards(struct plan_spec *s, const struct plan *p, struct plan_shards shards,
+                                   enum plan_stage stage, const char *output, const char *prefix,
+                                   struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
-    for (uint32_t i = 0; i < p->shards.n && !st; i++)
-        st = add_output(s, &p->node[p->first[stage] + i], output, mode_xasprintf("%s/%04u", prefix, i), err);
+    uint32_t n = 0;
+    for (int part = 0; part < 2; part++)
+        for (uint32_t i = shards.from[part]; i < shards.to[part] && !st; i++)
+            st = add_output(s, &p->node[p->first[stage] + i], output, mode_xasprintf("%s/%04u", prefix, n++), err);
     return st;
 }
 
-static char **shard_paths(const struct plan *p)
+static char **shard_paths(const struct plan *p, struct plan_shards shards)
 {
-    char **paths = mode_xmalloc((p->shards.n + 1) * sizeof *paths);
-    for (size_t i = 0; i < p->shards.n; i++) paths[i] = p->shards.shard[i].path;
+    char **paths = mode_xmalloc((plan_shards_count(shards) + 1) * sizeof *paths);
+    uint32_t n = 0;
+    for (int part = 0; part < 2; part++)
+        for (uint32_t i = shards.from[part]; i < shards.to[part]; i++) paths[n++] = p->shards.shard[i].path;
     return paths;
 }
 
@@ -115,11 +126,21 @@ static enum mode_status embed_task(struct plan_spec *s, const struct plan *p, co
     return add_output(s, &p->node[x->needs[0]], "captions.bin", mode_xstrdup("captions"), err);
 }
 
-static enum mode_status cluster_task(struct plan_spec *s, const struct plan *p, struct mode_error *err)
+/* grow: its own fine centres, as one coarse group more of the centres so far. */
+static enum mode_status cluster_task(struct plan_spec *s, const struct plan *p, const struct plan_node *x,
+                                     struct mode_error *err)
 {
     Mode__ClusterRequest r = MODE__CLUSTER_REQUEST__INIT;
-    r.fine = (uint32_t)p->spec.cluster.fine;
-    r.coarse = (uint32_t)p->spec.cluster.coarse;
+    bool grow = x->stage == PLAN_GROW;
+    uint64_t fine = p->spec.cluster.fine;
+    struct plan_shards shards = plan_base_shards(p);
+    enum mode_status st = MODE_OK;
+    if (grow) {
+        fine = p->spec.cluster.added_fine ? p->spec.cluster.added_fine : fine / p->spec.cluster.coarse;
+        shards = (struct plan_shards){.from = {p->shard_end[x->a]}, .to = {p->shard_end[x->a + 1]}};
+    }
+    r.fine = (uint32_t)fine;
+    r.coarse = grow ? 1 : (uint32_t)p->spec.cluster.coarse;
     r.metric = p->spec.cluster.metric;
     r.seed = p->spec.cluster.seed;
     r.sample_per_centre = (uint32_t)p->spec.cluster.sample_per_centre;
@@ -127,7 +148,9 @@ static enum mode_status cluster_task(struct plan_spec *s, const struct plan *p, 
     r.coarse_iterations = (uint32_t)p->spec.cluster.coarse_iterations;
     r.encoder_id = p->encoder_id;
     set_request(s, &r);
-    return add_shards(s, p, PLAN_EMBED, "feat.safetensors", "feat", err);
+    if (grow)
+        st = add_output(s, &p->node[x->needs[x->n_needs - 1]], "centres.safetensors", mode_xstrdup("centres"), err);
+    return st ? st : add_shards(s, p, shards, PLAN_EMBED, "feat.safetensors", "feat", err);
 }
 
 static enum mode_status assign_task(struct plan_spec *s, const struct plan *p, const struct plan_node *x,
@@ -136,24 +159,32 @@ static enum mode_status assign_task(struct plan_spec *s, const struct plan *p, c
     Mode__AssignRequest r = MODE__ASSIGN_REQUEST__INIT;
     r.shard_index = x->a;
     r.encoder_id = p->encoder_id;
+    const struct plan_node *centres = &p->node[x->needs[1]];
+    if (centres->stage == PLAN_GROW) {
+        r.has_only_coarse = 1;
+        r.only_coarse = (int32_t)(p->spec.cluster.coarse + centres->a);
+    }
     set_request(s, &r);
     enum mode_status st = add_output(s, &p->node[x->needs[0]], "feat.safetensors", mode_xstrdup("feat"), err);
-    return st ? st : add_output(s, &p->node[x->needs[1]], "centres.safetensors", mode_xstrdup("centres"), err);
+    return st ? st : add_output(s, centres, "centres.safetensors", mode_xstrdup("centres"), err);
 }
 
-/* Pairs assigned to coarse group k, over all shards. */
+/* Pairs assigned to coarse group k, over the shards it may have pairs in. */
 static enum mode_status pool_size(uint64_t *out, struct plan *p, int32_t k, struct mode_error *err)
 {
     struct mode_centres centres = {0};
     struct mode_safetensors file = {0};
     char *path = NULL;
-    const Mode__Blob *blob = plan_output(&p->node[p->first[PLAN_CLUSTER]], "centres.safetensors");
-    if (!blob) return MODE_FAIL(err, MODE_E_FORMAT, "the commit record of cluster has no centres.safetensors");
+    const struct plan_node *from = &p->node[plan_centres_node(p, (uint32_t)k)];
+    const Mode__Blob *blob = plan_output(from, "centres.safetensors");
+    if (!blob) return MODE_FAIL(err, MODE_E_FORMAT, "the commit record of %s has no centres.safetensors", from->label);
     enum mode_status st = mode_store_blob_path(p->store, &path, blob->digest, blob->size, err);
     if (!st) st = mode_centres_load(&centres, path, err);
     free(path);
     *out = 0;
-    for (uint32_t i = 0; i < p->shards.n && !st; i++) {
+    struct plan_shards shards = plan_expert_shards(p, (uint32_t)k);
+    for (uint32_t at = 0; at < plan_shards_count(shards) && !st; at++) {
+        uint32_t i = at < shards.to[0] ? at : shards.from[1] + at - shards.to[0];
         const struct plan_node *x = &p->node[p->first[PLAN_ASSIGN] + i];
         const struct mode_tensor *id = NULL;
         path = NULL;
@@ -187,7 +218,8 @@ static enum mode_status train_task(struct plan_spec *s, struct plan *p, const st
     Mode__TrainRequest r = MODE__TRAIN_REQUEST__INIT;
     uint64_t kept = 0, seed_steps, total_steps;
     enum mode_status st;
-    for (uint32_t i = 0; i < p->shards.n; i++) kept += p->node[p->first[PLAN_CAPTIONS] + i].commit->rows_out;
+    /* of data.train alone: added data must not change the schedule of what exists */
+    for (uint32_t i = 0; i < p->shard_end[0]; i++) kept += p->node[p->first[PLAN_CAPTIONS] + i].commit->rows_out;
     if ((st = mode_spec_steps(spec, kept, &seed_steps, &total_steps, err))) return st;
     bool seed = x->stage == PLAN_SEED, expert = x->stage == PLAN_EXPERTS;
     char *name = plan_model_name(expert ? x->a + 2 : seed);
@@ -225,16 +257,17 @@ static enum mode_status train_task(struct plan_spec *s, struct plan *p, const st
         r.has_schedule_stride = 1;
         r.schedule_stride = (double)rest / (double)own;
     }
-    char **paths = shard_paths(p);
+    struct plan_shards shards = expert ? plan_expert_shards(p, x->a) : plan_base_shards(p);
+    char **paths = shard_paths(p, shards);
     r.shard_paths = paths;
-    r.n_shard_paths = p->shards.n;
+    r.n_shard_paths = plan_shards_count(shards);
     set_request(s, &r);
     free(paths);
-    if ((st = add_shards(s, p, PLAN_CAPTIONS, "captions.bin", "captions", err))) goto out;
+    if ((st = add_shards(s, p, shards, PLAN_CAPTIONS, "captions.bin", "captions", err))) goto out;
     if (expert) {
-        if ((st = add_shards(s, p, PLAN_ASSIGN, "assign.safetensors", "assign", err))) goto out;
-        st = add_output(s, &p->node[p->first[PLAN_CLUSTER]], "centres.safetensors", mode_xstrdup("centres"), err);
-        if (st) goto out;
+        const struct plan_node *centres = &p->node[plan_centres_node(p, x->a)];
+        if ((st = add_shards(s, p, shards, PLAN_ASSIGN, "assign.safetensors", "assign", err))) goto out;
+        if ((st = add_output(s, centres, "centres.safetensors", mode_xstrdup("centres"), err))) goto out;
     }
     if (!seed) {
         const Mode__Commit *parent = p->node[p->first[PLAN_SEED]].commit;
@@ -269,10 +302,10 @@ static enum mode_status evaluate_task(struct plan_spec *s, const struct plan *p,
 
 static enum mode_status ensemble_inputs(struct plan_spec *s, struct plan *p, struct mode_error *err)
 {
-    enum mode_status st = add_output(s, &p->node[p->first[PLAN_CLUSTER]], "centres.safetensors",
+    enum mode_status st = add_output(s, &p->node[plan_centres_node(p, plan_experts(p) - 1)], "centres.safetensors",
                                      mode_xstrdup("centres"), err);
-    if (!st) st = add_shards(s, p, PLAN_CAPTIONS, "captions.bin", "captions", err);
-    if (!st) st = add_shards(s, p, PLAN_ASSIGN, "assign.safetensors", "assign", err);
+    if (!st) st = add_shards(s, p, all_shards(p), PLAN_CAPTIONS, "captions.bin", "captions", err);
+    if (!st) st = add_shards(s, p, all_shards(p), PLAN_ASSIGN, "assign.safetensors", "assign", err);
     for (uint32_t t = 0; t < p->n_tasks && !st; t++)
         st = add_output(s, &p->node[p->first[PLAN_WORDS] + t], "feat.safetensors",
                         mode_xasprintf("words/%s", p->task[t].name), err);
@@ -305,10 +338,10 @@ static enum mode_status ensemble_task(struct plan_spec *s, struct plan *p, struc
     }
     r.run_name = p->spec.name;
     r.router = p->spec.router;
-    r.experts = (uint32_t)p->spec.cluster.coarse;
+    r.experts = plan_experts(p);
     r.tasks = tasks;
     r.n_tasks = p->n_tasks;
-    r.shard_paths = shard_paths(p);
+    r.shard_paths = shard_paths(p, all_shards(p));
     r.n_shard_paths = p->shards.n;
     r.spec_yaml = p->spec.text;
     r.seed = p->spec.seed;
@@ -332,7 +365,8 @@ enum mode_status plan_task_spec(struct plan_spec *s, struct plan *p, uint32_t no
     case PLAN_CAPTIONS: st = captions_task(s, p, x); break;
     case PLAN_EMBED:
     case PLAN_WORDS: st = embed_task(s, p, x, err); break;
-    case PLAN_CLUSTER: st = cluster_task(s, p, err); break;
+    case PLAN_CLUSTER:
+    case PLAN_GROW: st = cluster_task(s, p, x, err); break;
     case PLAN_ASSIGN: st = assign_task(s, p, x, err); break;
     case PLAN_SEED:
     case PLAN_DENSE:

@@ -70,8 +70,10 @@ static void save_plan(const struct runs *r, struct run *run)
                                                "label", p->node[n].label, "key", p->node[n].key, "done",
                                                p->node[n].state == PLAN_DONE));
     for (size_t i = 0; i < p->shards.n; i++) json_array_append_new(shards, json_string(p->shards.shard[i].path));
-    json_t *root = json_pack("{s:i, s:o, s:o}", "experts", (int)p->spec.cluster.coarse, "shards", shards, "nodes",
-                             nodes);
+    json_t *ends = json_array(); /* shards before the first are of data.train, then come those of each addition */
+    for (uint32_t j = 0; j <= p->n_added; j++) json_array_append_new(ends, json_integer(p->shard_end[j]));
+    json_t *root = json_pack("{s:i, s:o, s:o, s:o}", "experts", (int)plan_experts(p), "shards", shards, "shard_end",
+                             ends, "nodes", nodes);
     char *dir = run_folder(r, run->name), *file = mode_path_join(dir, "plan.json");
     char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
     enum mode_status st = text ? mode_file_write_atomic(file, text, strlen(text), err)

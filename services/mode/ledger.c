@@ -20,6 +20,8 @@ struct reader {
     struct mode_centres centres;
     bool have_centres;
     uint64_t *kept; /* [shards] */
+    size_t n_added; /* experts with data of their own; shard_end [n_added + 1]: see run.c of the coordinator */
+    json_t *shard_end;
 };
 
 static void problem(struct ledger *l, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -150,19 +152,37 @@ static void read_centres(struct reader *r)
     struct mode_error err = {0};
     Mode__Commit *commit;
     char *path;
-    if (open_output(r, "cluster", &commit, &path, "centres.safetensors")) {
+    char label[64] = "cluster";
+    if (r->n_added) snprintf(label, sizeof label, "grow/%zu", r->n_added - 1);
+    if (open_output(r, label, &commit, &path, "centres.safetensors")) {
         if (mode_centres_load(&r->centres, path, &err))
-            problem(r->l, "cluster: %s", err.text);
+            problem(r->l, "%s: %s", label, err.text);
         else if (r->centres.n != r->l->n_experts)
-            problem(r->l, "cluster: %d coarse groups, the run has %d experts", r->centres.n, r->l->n_experts);
+            problem(r->l, "%s: %d coarse groups, the run has %d experts", label, r->centres.n, r->l->n_experts);
         else
             r->have_centres = true;
     }
     close_output(commit, path);
 }
 
-static void read_expert(struct reader *r, int k, uint64_t kept)
+/* Kept pairs of the shards that expert k may see: those of data.train, and its own if it was added. */
+static uint64_t kept_for(const struct reader *r, int k)
 {
+    uint64_t sum = 0;
+    size_t base = (size_t)json_integer_value(json_array_get(r->shard_end, 0)), from = 0, to = 0;
+    int own = k - (r->l->n_experts - (int)r->n_added);
+    if (own >= 0) {
+        from = (size_t)json_integer_value(json_array_get(r->shard_end, (size_t)own));
+        to = (size_t)json_integer_value(json_array_get(r->shard_end, (size_t)own + 1));
+    }
+    for (size_t s = 0; s < r->l->shards; s++)
+        if (s < base || (s >= from && s < to)) sum += r->kept[s];
+    return sum;
+}
+
+static void read_expert(struct reader *r, int k)
+{
+    uint64_t kept = kept_for(r, k);
     Mode__Commit *commit;
     char *path, label[64];
     snprintf(label, sizeof label, "train/expert-%d", k);
@@ -198,7 +218,7 @@ static void read_all(struct reader *r)
     for (size_t s = 0; s < l->shards; s++) read_rows(r, s, "assign", "assign.safetensors", "fine_id", &l->assigned);
     kept = l->fate[MODE_FATE_KEPT];
     for (int k = 0; k < l->n_experts; k++) {
-        read_expert(r, k, kept);
+        read_expert(r, k);
         pools += l->pool[k];
     }
     bool whole = l->n_done == l->n_tasks || !l->open;
@@ -236,6 +256,12 @@ enum mode_status ledger_read(struct ledger *l, const char *workspace, const char
     }
     if ((st = mode_store_open(&r.store, workspace, err))) goto out;
     l->n_experts = (int)n;
+    r.shard_end = json_object_get(r.plan, "shard_end");
+    r.n_added = json_array_size(r.shard_end) ? json_array_size(r.shard_end) - 1 : 0;
+    if (!json_array_size(r.shard_end) || r.n_added >= (size_t)n) {
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: shard_end does not fit %d experts", file, l->n_experts);
+        goto out;
+    }
     l->pool = mode_xcalloc((size_t)n, sizeof *l->pool);
     l->trained = mode_xcalloc((size_t)n, sizeof *l->trained);
     r.kept = mode_xcalloc(l->shards + 1, sizeof *r.kept);

@@ -6,6 +6,7 @@
 
 struct opts {
     const char *features, *centres, *out;
+    int64_t only;
     bool json;
 };
 static const struct mode_option table[] = {
@@ -13,13 +14,16 @@ static const struct mode_option table[] = {
                  "text vectors of one shard (feat.safetensors of `mode embed`)"),
     MODE_OPT_STR(struct opts, centres, "centres", "centres.safetensors", "FILE", "of `mode cluster`"),
     MODE_OPT_STR(struct opts, out, "out", "assign.safetensors", "FILE", "fine id and distance of every row"),
-    MODE_OPT_FLAG(struct opts, json, "json", "print the result as JSON"), MODE_OPT_END};
+    MODE_OPT_INT(struct opts, only, "only", "-1", "K",
+                 "search the centres of coarse group K alone (data that came later); -1 = all"),
+    MODE_OPT_FLAG(struct opts, json, "json", "print the result as JSON"),
+    MODE_OPT_END};
 
 static enum mode_status run(int argc, char **argv, struct mode_error *err)
 {
     struct opts o = {0};
     int n_args;
-    uint64_t rows;
+    struct mode_assign_result r;
     enum mode_status st;
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(table, "MODE_", "mode assign --features FILE [options]",
@@ -28,11 +32,15 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     }
     if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err))) return st;
     if (!o.features || n_args > 0) return MODE_FAIL(err, MODE_E_USAGE, "give the text vectors as --features FILE");
-    if ((st = mode_assign_run(&rows, o.out, o.features, o.centres, NULL, err))) return st;
+    if (o.only < MODE_ASSIGN_ANY || o.only > INT32_MAX)
+        return MODE_FAIL(err, MODE_E_USAGE, "--only: a coarse group from 0 on, or -1");
+    if ((st = mode_assign_run(&r, o.out, o.features, o.centres, NULL, (int32_t)o.only, err))) return st;
     if (o.json)
-        printf("{\"out\": \"%s\", \"rows\": %llu}\n", o.out, (unsigned long long)rows);
+        printf("{\"out\": \"%s\", \"rows\": %llu, \"nearer_elsewhere\": %llu}\n", o.out, (unsigned long long)r.rows,
+               (unsigned long long)r.nearer_elsewhere);
     else
-        printf("%s: %llu rows assigned\n", o.out, (unsigned long long)rows);
+        printf("%s: %llu rows assigned, %llu of them are nearer to another group\n", o.out, (unsigned long long)r.rows,
+               (unsigned long long)r.nearer_elsewhere);
     return MODE_OK;
 }
 

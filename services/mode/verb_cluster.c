@@ -8,7 +8,7 @@
 #include <stdlib.h>
 
 struct opts {
-    const char *features, *out, *metric;
+    const char *features, *out, *metric, *grow;
     int64_t fine, coarse, seed, sample, fine_iterations, coarse_iterations;
     bool json;
 };
@@ -23,6 +23,8 @@ static const struct mode_option table[] = {
     MODE_OPT_INT(struct opts, sample, "sample-per-centre", "0", "N", "rows sampled per fine centre; 0 = all rows"),
     MODE_OPT_INT(struct opts, fine_iterations, "fine-iterations", "50", "N", "most rounds of the fine step"),
     MODE_OPT_INT(struct opts, coarse_iterations, "coarse-iterations", "100", "N", "most rounds of the coarse step"),
+    MODE_OPT_STR(struct opts, grow, "grow", NULL, "FILE",
+                 "centres that keep their place: the inputs become one coarse group more (--coarse 1)"),
     MODE_OPT_FLAG(struct opts, json, "json", "print the balance certificate as JSON"),
     MODE_OPT_END};
 
@@ -51,6 +53,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         o.fine_iterations < 1 || o.fine_iterations > 100000 || o.coarse_iterations < 1 || o.coarse_iterations > 100000)
         return MODE_FAIL(err, MODE_E_USAGE,
                          "expected 1 <= coarse <= fine <= 2^20, 1 to 100000 iterations, 0 to 2^24 rows per centre");
+    if (o.grow && o.coarse != 1)
+        return MODE_FAIL(err, MODE_E_USAGE, "--grow adds one coarse group at a time: give --coarse 1");
     if ((st = mode_metric_parse(&p.step.metric, o.metric, err))) return st;
     if (o.features && glob(o.features, 0, NULL, &found))
         return MODE_FAIL(err, MODE_E_NOINPUT, "no file matches \"%s\"", o.features);
@@ -69,6 +73,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     p.step.seed = (uint64_t)o.seed;
     p.step.progress = on_round;
     p.sample_per_centre = (int)o.sample;
+    p.grow = o.grow;
     st = mode_cluster_run(&r, o.out, paths, n, &p, err);
     fputc('\n', stderr);
     if (st) goto out;

@@ -49,6 +49,9 @@ static int set_up(void **state)
     if (!mkdtemp(folder)) return 1;
     put_file("shards/0.tar", "0");
     put_file("shards/1.tar", "1");
+    put_file("new/a.tar", "a");
+    put_file("new/b.tar", "b");
+    put_file("newer/c.tar", "c");
     put_file("tasks/t0/test/nshards.txt", "1");
     put_file("tasks/t1/test/nshards.txt", "1");
     put_file("enc/config.json", "{}");
@@ -95,11 +98,11 @@ static void commit(const struct plan_node *x)
 }
 
 struct what { /* of the spec, each may be changed alone */
-    const char *captions_seed, *pooling, *fine, *lr, *batch, *router, *total;
+    const char *captions_seed, *pooling, *fine, *lr, *batch, *router, *total, *added;
 };
 #define AS_BEFORE                                                                                                      \
     {                                                                                                                  \
-        "1", "mean", "8", "1e-3", "100", "paper", "12"                                                                 \
+        "1", "mean", "8", "1e-3", "100", "paper", "12", ""                                                             \
     }
 
 /* Do the whole run; executed[stage] = tasks that were not found done. */
@@ -110,11 +113,11 @@ static void run(unsigned executed[PLAN_STAGES], struct what w)
     struct plan *p;
     uint32_t n;
     char *text = mode_xasprintf(
-        "name: x\ndata: {train: shards}\ncaptions: {seed: %s}\nencoder: {dir: enc, pooling: %s}\n"
+        "name: x\ndata: {train: shards%s}\ncaptions: {seed: %s}\nencoder: {dir: enc, pooling: %s}\n"
         "cluster: {fine: %s, coarse: 2}\nmodel: ViT-B-32\ntokenizer: {merges: m.gz}\n"
         "train: {lr: %s, batch: 100, seed_steps: 10, total_steps: %s}\n"
         "evaluate: {tasks: tasks, batch: %s}\nensemble: {router: %s}\n",
-        w.captions_seed, w.pooling, w.fine, w.lr, w.total, w.batch, w.router);
+        w.added, w.captions_seed, w.pooling, w.fine, w.lr, w.total, w.batch, w.router);
     memset(executed, 0, PLAN_STAGES * sizeof *executed);
     if (mode_spec_parse(&spec, text, folder, "spec", &err)) fail_msg("%s", err.text);
     if (plan_open(&p, &spec, store, &world, &err)) fail_msg("%s", err.text);
@@ -131,7 +134,7 @@ static void run(unsigned executed[PLAN_STAGES], struct what w)
     free(text);
 }
 
-/* order of stages: captions embed words cluster assign seed dense experts evaluate ensemble */
+/* order of stages: captions embed words cluster grow assign seed dense experts evaluate ensemble */
 static void expect(struct what w, const unsigned want[PLAN_STAGES])
 {
     unsigned got[PLAN_STAGES];
@@ -146,24 +149,50 @@ static void test_a_changed_parameter_redoes_only_what_depends_on_it(void **state
 {
     (void)state;
     struct what w = AS_BEFORE;
-    expect(w, (unsigned[]){2, 2, 2, 1, 2, 1, 1, 2, 8, 1});
+    expect(w, (unsigned[]){2, 2, 2, 1, 0, 2, 1, 1, 2, 8, 1});
     w.router = "uniform";
-    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 1});
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1});
     w = (struct what)AS_BEFORE;
     w.batch = "7"; /* of the evaluation */
-    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 8, 1});
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 1});
     w = (struct what)AS_BEFORE;
     w.lr = "2e-3";
-    expect(w, (unsigned[]){0, 0, 0, 0, 0, 1, 1, 2, 8, 1});
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 1, 1, 2, 8, 1});
     w = (struct what)AS_BEFORE;
     w.fine = "6"; /* other groups: the seed and the dense model do not know them */
-    expect(w, (unsigned[]){0, 0, 0, 1, 2, 0, 0, 2, 4, 1});
+    expect(w, (unsigned[]){0, 0, 0, 1, 0, 2, 0, 0, 2, 4, 1});
     w = (struct what)AS_BEFORE;
     w.pooling = "cls";
-    expect(w, (unsigned[]){0, 2, 2, 1, 2, 0, 0, 2, 4, 1});
+    expect(w, (unsigned[]){0, 2, 2, 1, 0, 2, 0, 0, 2, 4, 1});
     w = (struct what)AS_BEFORE;
     w.captions_seed = "2";
-    expect(w, (unsigned[]){2, 2, 0, 1, 2, 1, 1, 2, 8, 1});
+    expect(w, (unsigned[]){2, 2, 0, 1, 0, 2, 1, 1, 2, 8, 1});
+}
+
+static void test_added_data_touch_nothing_that_exists(void **state)
+{
+    (void)state;
+    struct what w = AS_BEFORE;
+    unsigned got[PLAN_STAGES];
+    w.captions_seed = "77"; /* a run of its own */
+    run(got, w);
+    w.added = ", added: [new]"; /* two shards, one expert, two tasks to evaluate it on */
+    expect(w, (unsigned[]){2, 2, 0, 0, 1, 2, 0, 0, 1, 2, 1});
+    w.added = ", added: [new, newer]";
+    expect(w, (unsigned[]){1, 1, 0, 0, 1, 1, 0, 0, 1, 2, 1});
+    w.added = ", added: [new]"; /* the way back */
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0});
+
+    struct mode_spec spec;
+    struct mode_error err = {0};
+    struct plan *p;
+    assert_int_equal(mode_spec_parse(&spec,
+                                     "name: x\ndata: {train: shards, added: [new, shards/1.tar]}\nencoder: {dir: enc}\n"
+                                     "model: ViT-B-32\ntokenizer: {merges: m.gz}\nevaluate: {tasks: tasks}\n",
+                                     folder, "spec", &err),
+                     MODE_OK);
+    assert_int_not_equal(plan_open(&p, &spec, store, &world, &err), MODE_OK); /* a shard of the first data again */
+    assert_non_null(strstr(err.text, "1.tar"));
 }
 
 static void test_a_changed_shard_redoes_what_saw_it(void **state)
@@ -216,6 +245,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_changed_parameter_redoes_only_what_depends_on_it),
+        cmocka_unit_test(test_added_data_touch_nothing_that_exists),
         cmocka_unit_test(test_a_changed_shard_redoes_what_saw_it),
         cmocka_unit_test(test_what_is_behind_a_lost_task_is_lost_and_comes_back),
     };

@@ -84,14 +84,16 @@ static void test_sharding_changes_nothing(void **state)
 
     /* assignments: of the whole and of the parts, end to end the same */
     char *out = mode_path_join(dir, "assign");
-    uint64_t rows;
+    struct mode_assign_result assigned;
     int32_t *id = malloc(sizeof *id * N);
     float *distance = malloc(sizeof *distance * N);
     struct mode_safetensors f;
     const struct mode_tensor *t;
     int64_t at = 0;
     for (int i = 0; i < 5; i++) {
-        assert_int_equal(mode_assign_run(&rows, out, i ? parts[i - 1] : whole[0], a, "e", &err), MODE_OK);
+        assert_int_equal(mode_assign_run(&assigned, out, i ? parts[i - 1] : whole[0], a, "e", MODE_ASSIGN_ANY, &err),
+                         MODE_OK);
+        uint64_t rows = assigned.rows;
         assert_int_equal(mode_safetensors_open(&f, out, &err), MODE_OK);
         int64_t n[1] = {(int64_t)rows};
         assert_int_equal(mode_safetensors_need(&f, "fine_id", MODE_DTYPE_I32, 1, n, &t, &err), MODE_OK);
@@ -109,7 +111,7 @@ static void test_sharding_changes_nothing(void **state)
         mode_safetensors_close(&f);
     }
     assert_int_equal(at, N);
-    assert_int_equal(mode_assign_run(&rows, out, whole[0], a, "other", &err), MODE_E_VALUE);
+    assert_int_equal(mode_assign_run(&assigned, out, whole[0], a, "other", MODE_ASSIGN_ANY, &err), MODE_E_VALUE);
     free(id);
     free(distance);
     free(out);
@@ -146,9 +148,10 @@ static void test_bad_vectors_are_named(void **state)
     assert_int_equal(mode_cluster_run(&r, out, both, 1, &p, &err), MODE_OK);
     mode_cluster_result_clear(&r);
     char *assigned = mode_path_join(dir, "assigned");
-    assert_int_equal(mode_assign_run(NULL, assigned, bad, out, "e", &err), MODE_E_VALUE);
+    struct mode_assign_result result;
+    assert_int_equal(mode_assign_run(&result, assigned, bad, out, "e", MODE_ASSIGN_ANY, &err), MODE_E_VALUE);
     assert_non_null(strstr(err.text, "row 33"));
-    assert_int_equal(mode_assign_run(NULL, assigned, foreign, out, NULL, &err), MODE_E_VALUE);
+    assert_int_equal(mode_assign_run(&result, assigned, foreign, out, NULL, MODE_ASSIGN_ANY, &err), MODE_E_VALUE);
     free(assigned);
     free(good);
     free(bad);
@@ -156,11 +159,86 @@ static void test_bad_vectors_are_named(void **state)
     free(out);
 }
 
+static void test_groups_are_added_without_moving_what_is_there(void **state)
+{
+    (void)state;
+    enum { OLD = 600, NEW = N - OLD };
+    struct mode_cluster_params p = {.step = MODE_TWO_STEP_PARAMS_DEFAULT};
+    struct mode_cluster_result r;
+    struct mode_assign_result assigned;
+    struct mode_error err;
+    struct mode_centres a, b;
+    struct mode_safetensors f;
+    const struct mode_tensor *t;
+    char *old = write_feat("old", 0, OLD, "e"), *new = write_feat("new", OLD, NEW, "e"), da[MODE_DIGEST_HEX];
+    char *foreign = write_feat("foreign", OLD, NEW, "f"), *out = mode_path_join(dir, "out");
+    char *first = mode_path_join(dir, "first"), *grown = mode_path_join(dir, "grown");
+    p.step.fine = 12;
+    p.step.coarse = 3;
+    assert_int_equal(mode_cluster_run(&r, first, (const char *const *)&old, 1, &p, &err), MODE_OK);
+    mode_cluster_result_clear(&r);
+    p.step.fine = 5;
+    p.step.coarse = 1;
+    p.grow = first;
+    assert_int_equal(mode_cluster_run(&r, grown, (const char *const *)&new, 1, &p, &err), MODE_OK);
+    mode_cluster_result_clear(&r);
+    assert_int_equal(mode_centres_load(&a, first, &err) | mode_centres_load(&b, grown, &err), MODE_OK);
+    assert_int_equal(b.m, 17);
+    assert_int_equal(b.n, 4);
+    assert_memory_equal(a.fine, b.fine, sizeof *a.fine * 12 * D);
+    assert_memory_equal(a.coarse, b.coarse, sizeof *a.coarse * 3 * D);
+    assert_memory_equal(a.fine_to_coarse, b.fine_to_coarse, sizeof(int32_t) * 12);
+    for (int i = 12; i < 17; i++) assert_int_equal(b.fine_to_coarse[i], 3);
+    assert_int_equal(mode_centres_added(&a), 0);
+    assert_int_equal(mode_centres_added(&b), 1);
+    assert_int_equal(mode_digest_file(first, da, NULL, &err), MODE_OK);
+    assert_true(mode_centres_know(&b, "its own", da)); /* assignments made before hold on */
+    assert_false(mode_centres_know(&b, "its own", "of another run"));
+
+    /* the new rows: all in the new group, at the nearest of its centres */
+    assert_int_equal(mode_assign_run(&assigned, out, new, grown, "e", 3, &err), MODE_OK);
+    assert_int_equal(assigned.rows, NEW);
+    assert_int_equal(mode_safetensors_open(&f, out, &err), MODE_OK);
+    assert_int_equal(mode_safetensors_need(&f, "fine_id", MODE_DTYPE_I32, 1, (int64_t[]){NEW}, &t, &err), MODE_OK);
+    uint64_t elsewhere = 0;
+    for (int i = 0; i < NEW; i++) {
+        double best[2] = {1e30, 1e30};
+        int at[2] = {-1, -1};
+        for (int c = 0; c < b.m; c++) {
+            double s = 0;
+            for (int j = 0; j < D; j++) {
+                double u = (double)x[(OLD + i) * D + j] - (double)b.fine[c * D + j];
+                s += u * u;
+            }
+            for (int k = 0; k < 2; k++)
+                if ((k == 0 || c >= 12) && s < best[k]) best[k] = s, at[k] = c;
+        }
+        assert_int_equal(((const int32_t *)t->data)[i], at[1]);
+        elsewhere += at[0] < 12;
+    }
+    assert_true(elsewhere > 0 && elsewhere < NEW);
+    assert_int_equal(assigned.nearer_elsewhere, elsewhere);
+    mode_safetensors_close(&f);
+
+    assert_int_equal(mode_assign_run(&assigned, out, new, grown, "e", 4, &err), MODE_E_VALUE);
+    assert_int_equal(mode_cluster_run(&r, out, (const char *const *)&foreign, 1, &p, &err), MODE_E_VALUE);
+    mode_cluster_result_clear(&r);
+    mode_centres_clear(&a);
+    mode_centres_clear(&b);
+    free(old);
+    free(new);
+    free(foreign);
+    free(out);
+    free(first);
+    free(grown);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sharding_changes_nothing),
         cmocka_unit_test(test_bad_vectors_are_named),
+        cmocka_unit_test(test_groups_are_added_without_moving_what_is_there),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
