@@ -14,7 +14,7 @@ MAKEFLAGS += --no-print-directory
 .NOTPARALLEL: # first the packages, then the build; that one is parallel by itself
 .PHONY: help
 help: ## this text
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: deps-build deps-test deps-demo
 deps-build: ## install what building needs (apt)

@@ -245,8 +245,8 @@ static enum mode_status get_text(struct mode_clip_config *c, json_t *o, const ch
         "hf_tokenizer_name", "tokenizer_mode",   "tokenizer_kwargs", NULL};
     static const char *const pools[] = {"argmax", "eos", "first", "last", NULL}; /* enum mode_clip_text_pool */
     static const char *const projections[] = {"linear", "none", NULL};
-    int pool, projection;
-    bool no_causal, bias;
+    int pool = 0, projection = 0;
+    bool no_causal = false, bias = false;
     json_t *eos = json_object_get(o, "eos_id");
     enum mode_status st;
     if ((st = known_keys(o, keys, off, what, "text_cfg", err)) != MODE_OK ||

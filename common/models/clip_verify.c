@@ -183,7 +183,8 @@ struct stored {
     enum mode_status st;
 };
 
-static const double *widened(struct stored *s, int64_t count, struct mode_error *err, const char *format, ...)
+__attribute__((format(printf, 4, 5))) static const double *widened(struct stored *s, int64_t count,
+                                                                   struct mode_error *err, const char *format, ...)
 {
     char name[160];
     va_list args;

@@ -1,7 +1,7 @@
 #!/bin/sh
 # pipeline.sh BIN - the real services on a small drawn corpus: a run from shards to report; the same bytes with other
 # numbers of workers; a second run redoes nothing; a changed parameter redoes only what follows from it; planted
-# faults end in their named fates; nothing is left running.
+# faults end in their named fates; data that come later make one more expert and touch no other; nothing is left running.
 set -eu
 bin=$1
 . "$(dirname "$0")/../tools/service-lib.sh"
@@ -48,6 +48,21 @@ sed 's/router: .*/router: uniform}/' "$work/a/run.yaml" >"$work/a/run2.yaml"
 "$bin/mode" run "$work/a/run2.yaml" --workspace "$work/a" --no-progress 2>>"$work/run.log" || fail "run with another router"
 [ "$(ls "$work/a/commits" | wc -l)" = $((before + 1)) ] || fail "another router made $(($(ls "$work/a/commits" | wc -l) - before)) new commits, 1 expected"
 "$bin/mode" status --workspace "$work/a" --json >/dev/null || fail "status --json"
+
+# data that come later: one more expert, the others keep every byte, nothing of theirs is done again
+corpus "$work/more" 80 40
+mv "$work/more/train" "$work/a/later"
+before=$(ls "$work/a/commits" | wc -l)
+(cd "$work/a/experts" && sha256sum dense/* expert-0/* expert-1/*) >"$work/old-experts"
+sed 's/^data: .*/data: {train: train, added: [later]}/' "$work/a/run.yaml" >"$work/a/run3.yaml"
+"$bin/mode" run "$work/a/run3.yaml" --workspace "$work/a" --no-progress 2>>"$work/run.log" || fail "run with added data"
+(cd "$work/a/experts" && sha256sum --quiet -c "$work/old-experts") || fail "added data changed an expert that was there"
+[ -s "$work/a/experts/expert-2/open_clip_model.safetensors" ] || fail "added data made no expert-2"
+head -1 "$work/a/report/result.csv" | grep -q ',expert-2,expert-max' || fail "result.csv has no expert-2"
+grep -q '"experts_added": 1' "$work/a/report/summary.json" || fail "summary.json does not say that an expert was added"
+# captions, embed and assign of 2 shards, growing the centres, training, 3 tasks to evaluate, the router
+[ $(($(ls "$work/a/commits" | wc -l) - before)) -le 12 ] || fail "added data made $(($(ls "$work/a/commits" | wc -l) - before)) new commits"
+"$bin/mode" reconcile --workspace "$work/a" >"$work/ledger3" || { cat "$work/ledger3"; fail "reconcile with added data"; }
 
 # a worker from elsewhere comes and is sent home
 "$bin/mode-captions" --workspace "$work/a" --name extra 2>"$work/extra.log" &
