@@ -241,7 +241,7 @@ enum mode_status mode_clip_create(struct mode_clip **clip, struct mode_backend *
     return MODE_OK;
 }
 
-static enum mode_status load_weights(struct mode_clip *c, const char *path, struct mode_error *err)
+enum mode_status mode_clip_read_weights(struct mode_clip *c, const char *path, struct mode_error *err)
 {
     struct mode_weights w;
     struct mode__clip_tensors t = {0};
@@ -261,6 +261,7 @@ static enum mode_status load_weights(struct mode_clip *c, const char *path, stru
             mode_str_printf(&note, "%s%zu of %zu tensors are %s, computed with as F32 (%s)", note.len ? "; " : "",
                             n_of[k], t.n, mode_dtype_name((enum mode_dtype)k),
                             k == MODE_DTYPE_F64 ? "rounded" : "exact");
+    free(c->note);
     c->note = note.data;
 out:
     mode__clip_tensors_clear(&t);
@@ -272,7 +273,7 @@ static enum mode_status load(struct mode_clip **clip, struct mode_backend *be, c
                              struct mode_error *err)
 {
     enum mode_status st = clip_new(clip, be, f->model_cfg, f->preprocess_cfg, f->config, err);
-    if (!st && (st = load_weights(*clip, f->weights, err))) mode_clip_close(clip);
+    if (!st && (st = mode_clip_read_weights(*clip, f->weights, err))) mode_clip_close(clip);
     return st;
 }
 

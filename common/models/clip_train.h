@@ -72,6 +72,9 @@ enum mode_status mode_clip_train_step(struct mode_clip *clip, double *loss, cons
 /* logit_scale into [0, ln 100]; after every optimiser step. */
 void mode_clip_clamp(struct mode_clip *clip);
 
+/* Replace the parameters by those of a weights file, of any of the kinds of models/clip_folder.h. On failure they may
+ * be partly replaced. */
+enum mode_status mode_clip_read_weights(struct mode_clip *clip, const char *path, struct mode_error *err);
 /* Write open_clip_config.json and open_clip_model.safetensors to these paths, each complete or not at all. Put side
  * by side under those names they are a folder that open_clip and mode_clip_load read. */
 enum mode_status mode_clip_save(const struct mode_clip *clip, const char *config_path, const char *weights_path,

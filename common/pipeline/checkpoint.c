@@ -24,18 +24,6 @@ static enum mode_status copy_tensor(struct mode_tensor *to, const struct mode_sa
     return st;
 }
 
-enum mode_status mode_checkpoint_load_weights(struct mode_param *params, size_t n, const char *path,
-                                              struct mode_error *err)
-{
-    struct mode_safetensors f = {0};
-    enum mode_status st = mode_safetensors_open(&f, path, err);
-    if (st) return st;
-    for (size_t i = 0; !st && i < n; i++) st = copy_tensor(&params[i].value, &f, params[i].name, err);
-    if (!st) st = check_count(&f, n, path, err);
-    mode_safetensors_close(&f);
-    return st;
-}
-
 enum mode_status mode_checkpoint_save_moments(const char *path, const struct mode_param *params, size_t n,
                                               uint64_t step, struct mode_error *err)
 {

@@ -1,4 +1,4 @@
-/* checkpoint.h - weights and AdamW moments between a model and safetensors files.
+/* checkpoint.h - AdamW moments between a model and a safetensors file.
  *
  * optimizer.safetensors holds, for every parameter of the model in its order, "exp_avg.<name>" and
  * "exp_avg_sq.<name>" (f32, the parameter's shape), and the metadata key "step": optimizer steps done.
@@ -22,10 +22,6 @@
 #define MODE_FILE_STEPS          "steps.jsonl"
 #define MODE_FILE_TRAIN          "train.json"
 
-/* Fill the values of params from an open_clip weights file of f32 tensors. MODE_E_FORMAT names file and
- * tensor; params may then be partly filled. */
-enum mode_status mode_checkpoint_load_weights(struct mode_param *params, size_t n, const char *path,
-                                              struct mode_error *err);
 /* The moments must be allocated. */
 enum mode_status mode_checkpoint_save_moments(const char *path, const struct mode_param *params, size_t n,
                                               uint64_t step, struct mode_error *err);

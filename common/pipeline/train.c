@@ -4,6 +4,7 @@
 #include "base/str.h"
 #include "data/tokenizer.h"
 #include "models/clip_config.h"
+#include "models/clip_folder.h"
 #include "models/clip_train.h"
 #include "optim/adamw.h"
 #include "optim/schedule.h"
@@ -77,11 +78,11 @@ static void fingerprint(const struct training *t, char hex[MODE_DIGEST_HEX])
     const struct mode_pool *pool = mode_stream_pool(t->stream);
     struct mode_str text = {0};
     mode_str_printf(&text, "%s\n%s\n%s\n%llu %lld %a %a %a %a %a\n%llu %llu %llu %llu %a %d %a %a %a\n%u %u %u",
-                    s->name, s->model_config, s->preprocess_config, (unsigned long long)s->seed, (long long)s->batch,
-                    s->lr, s->beta1, s->beta2, s->eps, s->weight_decay, (unsigned long long)s->warmup_steps,
-                    (unsigned long long)s->total_steps, (unsigned long long)s->start_step,
-                    (unsigned long long)s->end_step, s->schedule_stride, s->expert, s->out_ratio, s->scale_min,
-                    s->scale_max, pool->n_in, pool->n_outside, pool->n_out);
+                    s->name, s->model_config, s->preprocess_config ? s->preprocess_config : "",
+                    (unsigned long long)s->seed, (long long)s->batch, s->lr, s->beta1, s->beta2, s->eps,
+                    s->weight_decay, (unsigned long long)s->warmup_steps, (unsigned long long)s->total_steps,
+                    (unsigned long long)s->start_step, (unsigned long long)s->end_step, s->schedule_stride, s->expert,
+                    s->out_ratio, s->scale_min, s->scale_max, pool->n_in, pool->n_outside, pool->n_out);
     /* what changes the bits; checkpointing activations does not */
     mode_str_printf(&text, "\n%a %lld %d %d", s->grad_clip_norm, (long long)(s->accumulate > 1 ? s->accumulate : 1),
                     s->dense_tokens, s->full_last_block);
@@ -92,19 +93,16 @@ static void fingerprint(const struct training *t, char hex[MODE_DIGEST_HEX])
 /* Shapes do not tell everything: heads and the activation must be the parent's too. */
 static enum mode_status check_parent_config(const struct mode_train_spec *s, struct mode_error *err)
 {
-    char *text = NULL, *model = NULL, *preprocess = NULL;
-    enum mode_status st = mode_file_read(s->parent->config, 1 << 20, &text, NULL, err);
-    if (!st) st = mode_clip_config_split(&model, &preprocess, text, s->parent->config, err);
+    struct mode_clip_files f;
+    enum mode_status st = mode_clip_files_read(&f, s->parent->config, err);
     if (!st) {
-        json_t *a = json_loads(model, 0, NULL), *b = json_loads(s->model_config, 0, NULL);
+        json_t *a = json_loads(f.model_cfg, 0, NULL), *b = json_loads(s->model_config, 0, NULL);
         if (!json_equal(a, b))
-            st = MODE_FAIL(err, MODE_E_VALUE, "its model_cfg is %.200s, ours is %.200s", model, s->model_config);
+            st = MODE_FAIL(err, MODE_E_VALUE, "its model_cfg is %.200s, ours is %.200s", f.model_cfg, s->model_config);
         json_decref(a);
         json_decref(b);
     }
-    free(text);
-    free(model);
-    free(preprocess);
+    mode_clip_files_clear(&f);
     return st;
 }
 
@@ -113,7 +111,7 @@ static enum mode_status load_parent(struct training *t, struct mode_error *err)
     const struct mode_train_parent *parent = t->spec->parent;
     uint64_t step = 0;
     enum mode_status st = check_parent_config(t->spec, err);
-    if (!st) st = mode_checkpoint_load_weights(t->params, t->n_params, parent->weights, err);
+    if (!st) st = mode_clip_read_weights(t->clip, parent->weights, err);
     if (!st && parent->optimizer)
         st = mode_checkpoint_load_moments(t->params, t->n_params, &step, parent->optimizer, err);
     if (st) return mode_error_prefix(err, st, "training %s cannot go on from its parent", t->spec->name);
@@ -159,7 +157,7 @@ static enum mode_status load_checkpoint(struct training *t, const char *dir, str
         st = MODE_FAIL(err, MODE_E_VALUE, "checkpoint %s is of a training with other parameters or data", dir);
         goto out;
     }
-    if ((st = mode_checkpoint_load_weights(t->params, t->n_params, weights, err))) goto out;
+    if ((st = mode_clip_read_weights(t->clip, weights, err))) goto out;
     if ((st = mode_checkpoint_load_moments(t->params, t->n_params, &t->step, optimizer, err))) goto out;
     if (t->step < t->spec->start_step || t->step > t->spec->end_step) {
         st = MODE_FAIL(err, MODE_E_FORMAT, "checkpoint %s is of step %llu, expected %llu to %llu", dir,
@@ -329,9 +327,10 @@ static void tell_memory(const struct training *t)
     struct mode_clip_memory m;
     size_t side = (size_t)mode_clip_preprocess(t->clip)->size;
     mode_clip_memory(&m, t->clip, s->batch);
-    struct mode_train_memory out = {m.parameters, m.gradients, m.moments, m.activations, m.loss, m.workspace, 0, m.total};
-    out.batch = (size_t)s->batch * (3 * side * side * sizeof(float) +
-                                    ((size_t)mode_clip_context(t->clip) + 1) * sizeof(int32_t));
+    struct mode_train_memory out = {m.parameters, m.gradients, m.moments, m.activations,
+                                    m.loss,       m.workspace, 0,         m.total};
+    out.batch = (size_t)s->batch *
+                (3 * side * side * sizeof(float) + ((size_t)mode_clip_context(t->clip) + 1) * sizeof(int32_t));
     if (out.total != SIZE_MAX) out.total += out.batch;
     if (t->hooks->memory) t->hooks->memory(t->hooks->ctx, &out);
 }

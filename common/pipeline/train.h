@@ -42,7 +42,7 @@ struct mode_train_parent { /* the files of the model to go on from */
 struct mode_train_spec {
     const char *name;              /* seed | dense | expert-<k>           */
     const char *model_config;      /* open_clip model_cfg, JSON text      */
-    const char *preprocess_config; /* open_clip preprocess_cfg, JSON text */
+    const char *preprocess_config; /* open_clip preprocess_cfg, JSON text; NULL: OpenAI's */
     const char *tokenizer;         /* bpe_simple_vocab_16e6.txt.gz        */
     uint64_t seed;
     int64_t batch;

@@ -6,6 +6,7 @@
 #include "interrupt.h"
 #include "merges.h"
 #include "models/clip_config.h"
+#include "models/clip_folder.h"
 #include "nn/backend.h"
 #include "pipeline/captions.h"
 #include "pipeline/checkpoint.h"
@@ -29,7 +30,8 @@ struct options {
 
 static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, config, "config", NULL, "MODEL", "new model: ViT-B-32, ... or an open_clip JSON file"),
-    MODE_OPT_STR(struct options, init, "init", NULL, "DIR", "go on from this folder, its moments and its step"),
+    MODE_OPT_STR(struct options, init, "init", NULL, "DIR",
+                 "go on from this folder (open_clip's or Hugging Face's); from its moments and step if it has them"),
     MODE_OPT_FLAG(struct options, fresh_optimizer, "fresh-optimizer", "with --init: weights only, from step 0"),
     MODE_OPT_STR(struct options, data, "data", NULL, "SHARDS", "folder, {000..041}.tar, a::b, @list.txt"),
     MODE_OPT_STR(struct options, text_keys, "text-keys", "txt;json:caption;json:texts[]", "LIST",
@@ -147,17 +149,6 @@ static enum mode_status find_checkpoint(struct hook *h, char **dir, struct mode_
     return st;
 }
 
-/* model and preprocess JSON of --init's folder */
-static enum mode_status config_of_folder(char **model, char **preprocess, const char *dir, struct mode_error *err)
-{
-    char *path = mode_path_join(dir, MODE_FILE_CLIP_CONFIG), *text = NULL;
-    enum mode_status st = mode_file_read(path, 1 << 20, &text, NULL, err);
-    if (!st) st = mode_clip_config_split(model, preprocess, text, path, err);
-    free(text);
-    free(path);
-    return st;
-}
-
 static enum mode_status config_of_name(char **model, char **preprocess, const char *name, struct mode_error *err)
 {
     yaml_document_t doc;
@@ -267,25 +258,22 @@ static enum mode_status check_out(const struct options *o, struct mode_error *er
 }
 
 struct parent_files {
-    char *config, *weights, *optimizer;
+    struct mode_clip_files model;
+    char *optimizer;
 };
 
-/* Where the schedule begins: 0 for a new model, where the parent's ended otherwise. */
+/* --init's model, and where its schedule ended: there this one begins. */
 static enum mode_status find_parent(struct parent_files *p, uint64_t *step, const struct options *o,
                                     struct mode_error *err)
 {
-    *step = 0;
-    if (!o->init) return MODE_OK;
-    p->config = mode_path_join(o->init, MODE_FILE_CLIP_CONFIG);
-    p->weights = mode_path_join(o->init, MODE_FILE_CLIP_WEIGHTS);
-    if (o->fresh_optimizer) return MODE_OK;
+    enum mode_status st = mode_clip_files_find(&p->model, o->init, err);
+    if (st || o->fresh_optimizer) return st;
     p->optimizer = mode_path_join(o->init, MODE_FILE_CLIP_OPTIMIZER);
-    enum mode_status st = mode_checkpoint_step(step, p->optimizer, err);
-    return st == MODE_E_NOINPUT ? mode_error_prefix(err, st,
-                                                    "--init %s: no moments to go on from (--fresh-optimizer "
-                                                    "starts with the weights alone)",
-                                                    o->init)
-                                : st;
+    if (mode_file_exists(p->optimizer)) return mode_checkpoint_step(step, p->optimizer, err);
+    fprintf(stderr, "--init %s: holds no " MODE_FILE_CLIP_OPTIMIZER ": begins at step 0 with new moments\n", o->init);
+    free(p->optimizer);
+    p->optimizer = NULL;
+    return MODE_OK;
 }
 
 static enum mode_status train(const struct options *o, const struct mode_train_spec *spec, struct hook *hook,
@@ -347,19 +335,18 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     hook.out = o.out;
     if ((st = check_out(&o, err)) || (st = mode_dir_make(o.out, err))) goto out;
     if (o.resume && (st = find_checkpoint(&hook, &resume_from, err))) goto out;
-    st = o.init ? config_of_folder(&model, &preprocess, o.init, err)
-                : config_of_name(&model, &preprocess, o.config, err);
-    if (st || (st = find_parent(&files, &start, &o, err))) goto out;
+    st = o.init ? find_parent(&files, &start, &o, err) : config_of_name(&model, &preprocess, o.config, err);
+    if (st) goto out;
     char *source = (char *)o.data;
     if ((st = mode_sources_expand(&shards, &source, 1, ".", err))) goto out;
     stream = mode_xcalloc(shards.n, sizeof *stream);
     if ((st = extract(stream, &shards, &o, err))) goto out;
 
-    const struct mode_train_parent parent = {files.config, files.weights, files.optimizer};
+    const struct mode_train_parent parent = {files.model.config, files.model.weights, files.optimizer};
     const uint64_t end = start + (uint64_t)o.steps;
     const struct mode_train_spec spec = {.name = "train",
-                                         .model_config = model,
-                                         .preprocess_config = preprocess,
+                                         .model_config = o.init ? files.model.model_cfg : model,
+                                         .preprocess_config = o.init ? files.model.preprocess_cfg : preprocess,
                                          .tokenizer = o.merges,
                                          .seed = (uint64_t)o.seed,
                                          .batch = o.batch,
@@ -390,8 +377,7 @@ out:
     for (size_t i = 0; stream && i < shards.n; i++) free((char *)stream[i].captions);
     free(stream);
     mode_shards_clear(&shards);
-    free(files.config);
-    free(files.weights);
+    mode_clip_files_clear(&files.model);
     free(files.optimizer);
     free(hook.newest);
     free(resume_from);

@@ -31,7 +31,7 @@ static const struct mode_option table[] = {
                  "the encoder the centres were made with (to embed the words)"),
     MODE_OPT_STR(struct options, words, "words", NULL, "FILE",
                  "or the words' vectors (feat.safetensors of `mode embed`)"),
-    MODE_OPT_STR(struct options, router, "router", "share", "NAME",
+    MODE_OPT_STR(struct options, router, "router", "paper", "NAME",
                  "paper | reference | uniform | coarse-centre | share | all"),
     MODE_OPT_STR(struct options, pooling, "pooling", NULL, "NAME", "of the encoder; default: as the centres"),
     MODE_OPT_INT(struct options, max_tokens, "max-tokens", "0", "N", "of the encoder; 0 = as the centres"),

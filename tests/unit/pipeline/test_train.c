@@ -327,7 +327,7 @@ static void test_a_continuation_never_starts_from_something_else(void **state)
     char *wide_path = mode_path_join(world.dir, "wide.json");
     world_ok(mode_file_write_atomic(wide_path, wide, strlen(wide), &err), &err);
     parent.config = wide_path; /* even when the config says so */
-    assert_int_equal(train("bad", &spec, NULL, NULL, NULL, &err), MODE_E_FORMAT);
+    assert_int_equal(train("bad", &spec, NULL, NULL, NULL, &err), MODE_E_SHAPE);
     parent.config = config;
     free(wide);
     free(wide_path);
