@@ -55,7 +55,7 @@ asan: deps-test models ## the tests under AddressSanitizer and UndefinedBehavior
 	@cd build-asan && UBSAN_OPTIONS=print_stacktrace=1 ctest --no-tests=error --output-on-failure -LE slow
 tsan: deps-test models ## the threaded tests under ThreadSanitizer
 	@cmake -S . -B build-tsan -DMODE_SANITIZE=thread -DMODE_DEMO_DATA=OFF >/dev/null && cmake --build build-tsan -j$(JOBS)
-	@cd build-tsan && ctest --no-tests=error --output-on-failure -L 'unit|service'
+	@cd build-tsan && TSAN_OPTIONS=suppressions=$(CURDIR)/tests/tsan.supp ctest --no-tests=error --output-on-failure -L 'unit|service'
 
 .PHONY: parity-tokenizers
 parity-tokenizers: models programs ## the tokenizers against their Python originals, line by line (needs Python; minutes)
