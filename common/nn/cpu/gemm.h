@@ -2,9 +2,9 @@
  *
  * DESIGN: the right operand is packed into panels of TILE_N columns ([k][TILE_N], zero-padded) by all threads together,
  * at most SUPER of its rows at a time; each block of the left one into tiles of TILE_M rows ([k][TILE_M]) by the thread
- * that uses it. A panel (K_BLOCK rows) stays in L1, a block of the left operand in L2, the next panel is on its way while
- * one is in use. Blocks are cut by shape alone, never by the number of threads, and each element's sum is made in one
- * order: the bytes do not depend on threads.
+ * that uses it. A panel (K_BLOCK rows) stays in L1, a block of the left operand in L2, the next panel is on its way
+ * while one is in use. Blocks are cut by shape alone, never by the number of threads, and each element's sum is made in
+ * one order: the bytes do not depend on threads.
  *
  *   gemm:     c [m, n] (+)= a [m, k] b [k, n], then an epilogue on each finished strip while it is in cache
  *   gemm_sum: c [n, k] += a [m, n]^T b [m, k], a long sum over rows (gradients of weights)
@@ -55,6 +55,18 @@ static int64_t round_up(int64_t a, int64_t b)
     return ceil_div(a, b) * b;
 }
 
+/* Written out: compilers make one broadcasting load of this, and an addition and a shuffle of 0 + x. */
+INLINE vt splat(float x)
+{
+#if defined(__AVX512F__)
+    return (vt){x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x};
+#elif defined(__AVX2__)
+    return (vt){x, x, x, x, x, x, x, x};
+#else
+    return (vt){x, x, x, x};
+#endif
+}
+
 /* The compiler is told which instruction: left alone it also uses the forms that overwrite a factor, runs out of
  * registers and spills sums (12 % slower). */
 #if defined(__FMA__)
@@ -76,10 +88,10 @@ INLINE void tile(int mr, int64_t kc, const float *a, int64_t rs, int64_t cs, con
 {
 #define ZERO(i)                                                                                                        \
     vt lo##i = {0}, hi##i = {0};                                                                                       \
-    if ((i) < mr) __builtin_prefetch(c + (i) * ldc, 1), __builtin_prefetch(c + (i) * ldc + TILE_N - 1, 1);
+    if ((i) < mr) __builtin_prefetch(c + (i)*ldc, 1), __builtin_prefetch(c + (i)*ldc + TILE_N - 1, 1);
 #define MULTIPLY(i)                                                                                                    \
     if ((i) < mr) {                                                                                                    \
-        vt x = zero + a[(i) * rs];                                                                                     \
+        vt x = splat(a[(i)*rs]);                                                                                       \
         TILE_FMA(lo##i, x, b0);                                                                                        \
         TILE_FMA(hi##i, x, b1);                                                                                        \
     }
@@ -92,18 +104,17 @@ INLINE void tile(int mr, int64_t kc, const float *a, int64_t rs, int64_t cs, con
     }
 #define STORE(i)                                                                                                       \
     if ((i) < mr) {                                                                                                    \
-        vt_loose *ci = (vt_loose *)(c + (i) * ldc), *cj = (vt_loose *)(c + (i) * ldc + LANES);                         \
+        vt_loose *ci = (vt_loose *)(c + (i)*ldc), *cj = (vt_loose *)(c + (i)*ldc + LANES);                             \
         *ci = add ? lo##i + *ci : lo##i;                                                                               \
         *cj = add ? hi##i + *cj : hi##i;                                                                               \
     }
 #define STORE_PART(i)                                                                                                  \
     if ((i) < mr) {                                                                                                    \
-        float t[TILE_N], *ci = c + (i) * ldc;                                                                          \
+        float t[TILE_N], *ci = c + (i)*ldc;                                                                            \
         *(vt_loose *)t = lo##i;                                                                                        \
         *(vt_loose *)(t + LANES) = hi##i;                                                                              \
         for (int64_t j = 0; j < nr; j++) ci[j] = add ? ci[j] + t[j] : t[j];                                            \
     }
-    const vt zero = {0};
     int64_t k = 0;
     TILE_ROWS(ZERO)
     for (; k + 4 <= kc; k += 4) {
@@ -171,7 +182,8 @@ INLINE void transpose8(v8 r[8])
             r[4 * j + 2 + i] = SHUFFLE(x, y, 2, 3, 10, 11, 6, 7, 14, 15);
         }
     for (int i = 0; i < 4; i++) {
-        v8 lo = SHUFFLE(r[i], r[4 + i], 0, 1, 2, 3, 8, 9, 10, 11), hi = SHUFFLE(r[i], r[4 + i], 4, 5, 6, 7, 12, 13, 14, 15);
+        v8 lo = SHUFFLE(r[i], r[4 + i], 0, 1, 2, 3, 8, 9, 10, 11),
+           hi = SHUFFLE(r[i], r[4 + i], 4, 5, 6, 7, 12, 13, 14, 15);
         r[i] = lo;
         r[4 + i] = hi;
     }
@@ -295,8 +307,8 @@ static void gemm_item(void *ctx, int64_t item, int thread)
             for (int64_t i = 0; i < tiles; i++) {
                 for (int64_t p = 0; j + TILE_N < j1 && p < ahead; p += 16)
                     __builtin_prefetch(next + i * (ahead - LANES) + p);
-                tile_packed(min64(TILE_M, mb - i * TILE_M), kc, left + i * TILE_M * kc, panel,
-                            c + i * TILE_M * g->n, g->n, nr, g->add || k0 > 0);
+                tile_packed(min64(TILE_M, mb - i * TILE_M), kc, left + i * TILE_M * kc, panel, c + i * TILE_M * g->n,
+                            g->n, nr, g->add || k0 > 0);
             }
             if (g->e && last && (end == j1 || (end - j0) % STRIP == 0))
                 for (int64_t i = i0; i < i0 + mb; i++) finish_row(g->e, g->c, i * g->n, strip, end);
