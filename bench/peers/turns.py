@@ -28,7 +28,6 @@ def arguments(doc):
 
 def begin(a):
     """Before torch is imported: the environment of both sides. The malloc settings are read at a process's start."""
-    sys.path[:] = [p for p in sys.path if os.path.abspath(p) != HERE]  # tokenize.py here has the name of Python's own
     if any(os.environ.get(k) != v for k, v in PEER_ENV.items()):
         os.execve(sys.executable, [sys.executable] + sys.argv, {**os.environ, **PEER_ENV})
     os.environ.update(MODE_THREADS=str(a.threads), OMP_NUM_THREADS=str(a.threads), TOKENIZERS_PARALLELISM="false")

@@ -53,7 +53,9 @@ struct mode_spec {
     char *tokenizer_merges;  /* bpe_simple_vocab_16e6.txt.gz */
     struct {
         uint64_t batch, warmup_steps, seed, checkpoint_steps;
-        double lr, beta1, beta2, eps, weight_decay, out_ratio, scale_min, scale_max;
+        double lr, beta1, beta2, eps, weight_decay, grad_clip_norm, out_ratio, scale_min, scale_max;
+        uint64_t accumulate;         /* pieces in which a batch is computed; 1 = whole */
+        bool checkpoint_activations; /* recompute them on the way back */
         uint64_t seed_steps, total_steps; /* 0 = by epochs */
         double seed_epochs, epochs;       /* passes over the kept pairs */
         bool share_steps;                 /* expert_steps: share */

@@ -243,6 +243,12 @@ static enum mode_status train_task(struct plan_spec *s, struct plan *p, const st
     r.checkpoint_steps = spec->train.checkpoint_steps;
     r.scale_min = spec->train.scale_min;
     r.scale_max = spec->train.scale_max;
+    /* only what is set is sent: the keys of tasks that do without stay as they were */
+    r.has_grad_clip_norm = spec->train.grad_clip_norm > 0;
+    r.grad_clip_norm = spec->train.grad_clip_norm;
+    r.has_accumulate = spec->train.accumulate > 1;
+    r.accumulate = (uint32_t)spec->train.accumulate;
+    r.has_checkpoint_activations = r.checkpoint_activations = spec->train.checkpoint_activations;
     if (expert) {
         r.has_expert = 1;
         r.expert = (int32_t)x->a;

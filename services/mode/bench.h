@@ -2,7 +2,7 @@
  * `const struct mode_verb mode_bench_<subject>` and has one line in the list of verb_bench.c.
  *
  * A subject prepares its inputs, warms up, and times its work alone, as often as --rounds says; every round is one JSON
- * line on stdout, which bench/peers/<subject>.py reads:
+ * line on stdout, which bench/peers/bench_<subject>.py reads:
  *
  *     {"subject":"tokenize","items":20000,"unit":"texts","seconds":0.041,"cpu":0.041,"threads":1} */
 #ifndef MODE_SERVICES_MODE_BENCH_H

@@ -52,7 +52,7 @@ static void help(void)
         "usage: mode bench SUBJECT [options]\n\n"
         "Times one part alone (reading the inputs, loading and a warm-up are not counted) and prints one JSON line\n"
         "per round: subject, items, unit, seconds of wall time, cpu seconds of all threads, threads (MODE_THREADS).\n"
-        "bench/peers/SUBJECT.py runs it in turns with the Python peer and prints the ratio.\n\nsubjects:\n");
+        "bench/peers/bench_SUBJECT.py runs it in turns with the Python peer and prints the ratio.\n\nsubjects:\n");
     for (size_t i = 0; subjects[i]; i++) printf("  %-12s %s\n", subjects[i]->name, subjects[i]->summary);
     printf("\n`mode bench SUBJECT --help` explains one.\n");
 }

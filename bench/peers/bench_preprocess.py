@@ -1,7 +1,7 @@
 """JPEG file to normalised tensor: ours against open_clip's own transform (Pillow + torchvision) and against torchvision
 without Pillow (decode_jpeg, antialiased resize of channels-last bytes; its pixels are not open_clip's), one thread each.
 
-    $(tests/golden/venv.sh) bench/peers/preprocess.py build/bin/mode [FILE... | --rounds 7]
+    $(tests/golden/venv.sh) bench/peers/bench_preprocess.py build/bin/mode [FILE... | --rounds 7]
 
 Without files: pictures with the spectrum of photographs, made here, from 96 to 4000 pixels wide, at two qualities. Files
 are read beforehand by both. Rounds in turns; the ratio of each round's processor times, then the median: over 1 is ours

@@ -1,9 +1,9 @@
 """Ours against the named peers, side by side: same machine, same cores, same data, runs interleaved, medians.
 
-    $(tests/golden/venv.sh) bench/peers/compare.py build/bin/mode demo-run [captions embed encode train] [--runs 3]
+    $(tests/golden/venv.sh) bench/peers/bench_commands.py build/bin/mode demo-run [captions embed encode train] [--runs 3]
 
 demo-run: the folder of a finished `make demo`. Our figure is the whole process (start, model loading and reading
-included), for training the difference of a long and a short run; the peer's is its work alone (bench/peers/peer.py).
+included), for training the difference of a long and a short run; the peer's is its work alone (bench/peers/commands_peer.py).
 Wall time says what a user waits, processor time what the machine did: on a machine that is shared with others, trust
 the second. Prints a table; a ratio over 1 is ours being faster.
 """
@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 
-import peer as peers
+import commands_peer as peers
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # the peer at its best: PyTorch's large buffers stay with the process instead of going back to the system at each step
@@ -37,10 +37,10 @@ def ours(cmd, n):
 
 
 def peer(*args):
-    done = subprocess.run([sys.executable, os.path.join(HERE, "peer.py"), *map(str, args)], stdout=subprocess.PIPE,
+    done = subprocess.run([sys.executable, os.path.join(HERE, "commands_peer.py"), *map(str, args)], stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, env={**os.environ, **PEER_ENV})
     if done.returncode:
-        sys.exit(f"peer.py {' '.join(map(str, args))}: exit {done.returncode}: {done.stderr.decode()[-500:]}")
+        sys.exit(f"commands_peer.py {' '.join(map(str, args))}: exit {done.returncode}: {done.stderr.decode()[-500:]}")
     row = json.loads(done.stdout.splitlines()[-1])
     return row["seconds"] / row["n"], row["cpu"] / row["n"]
 

@@ -1,6 +1,6 @@
 """`mode bench tokenize` against Hugging Face's fast tokenizers: the same texts, one thread each, in turns, medians.
 
-    $(tests/golden/venv.sh) bench/peers/tokenize.py build/bin/mode CACHE_DIR SHARD... [--rounds 9] [--texts FILE]
+    $(tests/golden/venv.sh) bench/peers/bench_tokenize.py build/bin/mode CACHE_DIR SHARD... [--rounds 9] [--texts FILE]
 
 CACHE_DIR of deploy/fetch-models.sh; the texts are the captions of the tar shards, or the lines of --texts. The peer is
 the tokenizers library itself, a batch a call (encode_batch_fast, no Python per text). Neither side's loading counts.
@@ -17,7 +17,6 @@ import tarfile
 import tempfile
 import time
 
-sys.path = [p for p in sys.path if os.path.abspath(p or ".") != os.path.dirname(os.path.abspath(__file__))]  # this file's name is Python's own
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["RAYON_NUM_THREADS"] = "1"
 

@@ -1,6 +1,6 @@
 """`mode bench encode` against open_clip: the same pixels to unit features, fp32, inference mode, in turns.
 
-    $(tests/golden/venv.sh) bench/peers/encode.py build/bin/mode [--config ViT-B-32] [--images 128]
+    $(tests/golden/venv.sh) bench/peers/bench_encode.py build/bin/mode [--config ViT-B-32] [--images 128]
 """
 import tempfile
 

@@ -1,4 +1,4 @@
-"""The peers' side of bench/peers/compare.py: one measurement per call, prints one JSON line {"n", "seconds", "cpu"}.
+"""The peers' side of bench/peers/bench_commands.py: one measurement per call, prints one JSON line {"n", "seconds", "cpu"}.
 
 Only the work is timed: imports, model construction, compiling and a warm-up are not. cpu: processor seconds of this
 process and all below it. PEER_THREADS: threads (or processes), PEER_SHARDS: only the first so many shards.
@@ -10,9 +10,6 @@ import os
 import sys
 import tarfile
 import time
-
-# tokenize.py here has the name of Python's own
-sys.path[:] = [p for p in sys.path if os.path.abspath(p) != os.path.dirname(os.path.abspath(__file__))]
 
 THREADS = int(os.environ.get("PEER_THREADS", os.cpu_count()))
 

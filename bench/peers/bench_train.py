@@ -1,6 +1,6 @@
 """`mode bench train` against open_clip: the same pixels and texts, forward, loss, backward, AdamW, fp32, in turns.
 
-    $(tests/golden/venv.sh) bench/peers/train.py build/bin/mode SHARD... [--config ViT-B-32] [--batch 32] [--dense]
+    $(tests/golden/venv.sh) bench/peers/bench_train.py build/bin/mode SHARD... [--config ViT-B-32] [--batch 32] [--dense]
 
 Texts are captions of the tar shards; --words N: each is lengthened with others to N words, --dense: until it fills the
 context, so that there is no padding to be saved. Peers: open_clip's model and loss, AdamW (fused); compiled: by

@@ -1,6 +1,6 @@
 """`mode bench embed` against transformers: the same texts to unit vectors (mean pooling), tokenizing included, in turns.
 
-    $(tests/golden/venv.sh) bench/peers/embed.py build/bin/mode ENCODER SHARD... [--texts 512]
+    $(tests/golden/venv.sh) bench/peers/bench_embed.py build/bin/mode ENCODER SHARD... [--texts 512]
 
 Peers, all fp32 in inference mode, batches of 64 padded to their longest text: in order of arrival, as scripts do it;
 sorted by length, which wastes little on padding; the same compiled.
