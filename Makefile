@@ -57,6 +57,12 @@ tsan: deps-test models ## the threaded tests under ThreadSanitizer
 	@cmake -S . -B build-tsan -DMODE_SANITIZE=thread -DMODE_DEMO_DATA=OFF >/dev/null && cmake --build build-tsan -j$(JOBS)
 	@cd build-tsan && TSAN_OPTIONS=suppressions=$(CURDIR)/tests/tsan.supp ctest --no-tests=error --output-on-failure -L 'unit|service'
 
+# on a machine with a GPU; needs CUDA, CMake and a compiler only. OUT: a folder for the table
+.PHONY: cuda-test
+cuda-test: ## the cuda backend against the reference (needs an NVIDIA GPU). OUT=folder for the table
+	@cmake -S tests/cuda -B build-cuda >/dev/null && cmake --build build-cuda -j$(JOBS) --target cuda-test >/dev/null
+	@build-cuda/cuda-test $(OUT)
+
 .PHONY: parity-tokenizers
 parity-tokenizers: models programs ## the tokenizers against their Python originals, line by line (needs Python; minutes)
 	@"$$(tests/golden/venv.sh)" tests/golden/check_tokenizers.py $(BUILD)/bin/mode $(MODE_CACHE)/models

@@ -4,6 +4,7 @@
 #ifndef MODE_TESTS_WORKER_WORLD_H
 #define MODE_TESTS_WORKER_WORLD_H
 
+#include "base/clock.h"
 #include "base/rng.h"
 #include "base/str.h"
 #include "base/version.h"

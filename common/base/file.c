@@ -11,7 +11,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 static enum mode_status status_of_errno(int e)
@@ -333,18 +332,4 @@ enum mode_status mode_digest_file(const char *path, char hex[MODE_DIGEST_HEX], u
     to_hex(md, hex);
     if (size) *size = total;
     return MODE_OK;
-}
-
-double mode_clock_s(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
-}
-
-int64_t mode_clock_wall_ms(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_REALTIME, &ts);
-    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }

@@ -49,8 +49,4 @@ const char *mode_path_base(const char *path);
 void mode_digest_bytes(const void *data, size_t size, char hex[MODE_DIGEST_HEX]);
 enum mode_status mode_digest_file(const char *path, char hex[MODE_DIGEST_HEX], uint64_t *size, struct mode_error *err);
 
-/* Seconds on the monotonic clock; wall clock in ms since 1970 (display only). */
-double mode_clock_s(void);
-int64_t mode_clock_wall_ms(void);
-
 #endif

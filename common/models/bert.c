@@ -179,12 +179,10 @@ static enum mode_status load_weights(struct mode_text_encoder *enc, const char *
                        l.file.bytes, enc->n_weights);
         goto out;
     }
-    enc->weights = aligned_alloc(64, (enc->n_weights * sizeof(float) + 63) / 64 * 64);
+    void *memory;
     enc->layers = mode_xcalloc((size_t)c->layers, sizeof *enc->layers);
-    if (!enc->weights) {
-        st = MODE_FAIL(err, MODE_E_MEMORY, "%s: no memory for %zu weights", path, enc->n_weights);
-        goto out;
-    }
+    if ((st = mode_backend_alloc(enc->be, &memory, enc->n_weights * sizeof(float), err))) goto out;
+    enc->weights = memory;
     st = load_embeddings(&l, err);
     for (int64_t i = 0; !st && i < c->layers; i++) st = load_layer(&l, i, err);
     if (!st && has_pooler) st = load_matrix(&l, &enc->pooler_w, "pooler.dense.weight", d, d, err);
@@ -217,7 +215,7 @@ void mode_text_encoder_close(struct mode_text_encoder **enc)
     if (!*enc) return;
     mode_tokenizer_close(&(*enc)->tokenizer);
     free((*enc)->layers);
-    free((*enc)->weights);
+    mode_backend_free((*enc)->be, (*enc)->weights);
     free(*enc);
     *enc = NULL;
 }
@@ -246,21 +244,18 @@ int mode_text_encoder_max_tokens(const struct mode_text_encoder *enc)
 
 /* Activations of one batch: R packed rows, B sequences. */
 struct acts {
-    float *block;
+    void *block;
     float *x, *y, *qkv, *attended, *hidden, *first, *norm; /* [R, D], [R, D], [R, 3D], [R, D], [R, I], [B, D], [B] */
     int32_t *ids, *offsets, *own;                          /* [R], [B + 1]; own: 0, 1, ... B for sequences of one row */
 };
 
-static enum mode_status acts_open(struct acts *a, const struct mode__bert_config *c, size_t rows, size_t sequences,
-                                  struct mode_error *err)
+static enum mode_status acts_open(struct acts *a, struct mode_backend *be, const struct mode__bert_config *c,
+                                  size_t rows, size_t sequences, struct mode_error *err)
 {
-    size_t d = (size_t)c->width, total = rows * (6 * d + (size_t)c->inner) + sequences * (d + 1);
-    a->block = aligned_alloc(64, (total * sizeof(float) + 63) / 64 * 64);
-    a->ids = malloc(rows * sizeof *a->ids);
-    a->offsets = malloc((sequences + 1) * sizeof *a->offsets);
-    a->own = malloc((sequences + 1) * sizeof *a->own);
-    if (!a->block || !a->ids || !a->offsets || !a->own)
-        return MODE_FAIL(err, MODE_E_MEMORY, "text encoder: no memory for batches of %zu tokens", rows);
+    size_t d = (size_t)c->width, floats = rows * (6 * d + (size_t)c->inner) + sequences * (d + 1);
+    size_t ints = rows + 2 * (sequences + 1);
+    enum mode_status st = mode_backend_alloc(be, &a->block, floats * sizeof *a->x + ints * sizeof *a->ids, err);
+    if (st) return mode_error_prefix(err, st, "text encoder: batches of %zu tokens", rows);
     a->x = a->block;
     a->y = a->x + rows * d;
     a->qkv = a->y + rows * d;
@@ -268,16 +263,11 @@ static enum mode_status acts_open(struct acts *a, const struct mode__bert_config
     a->hidden = a->attended + rows * d;
     a->first = a->hidden + rows * (size_t)c->inner;
     a->norm = a->first + sequences * d;
+    a->ids = (int32_t *)(a->norm + sequences);
+    a->offsets = a->ids + rows;
+    a->own = a->offsets + sequences + 1;
     for (size_t i = 0; i <= sequences; i++) a->own[i] = (int32_t)i;
     return MODE_OK;
-}
-
-static void acts_close(struct acts *a)
-{
-    free(a->block);
-    free(a->ids);
-    free(a->offsets);
-    free(a->own);
 }
 
 static struct mode_tensor rows_of(float *data, int64_t rows, int64_t cols)
@@ -424,7 +414,7 @@ enum mode_status mode_text_encoder_encode(struct mode_text_encoder *enc, float *
     if (n == 0) return MODE_OK;
     w.ids = malloc(widest * max * sizeof *w.ids);
     w.places = malloc(widest * sizeof *w.places);
-    st = w.ids && w.places ? acts_open(&a, &enc->c, rows, MODE_TEXT_BATCH_TOKENS, err)
+    st = w.ids && w.places ? acts_open(&a, enc->be, &enc->c, rows, MODE_TEXT_BATCH_TOKENS, err)
                            : MODE_FAIL(err, MODE_E_MEMORY, "text encoder: no memory for %zu texts", widest);
     for (size_t begin = 0; !st && begin < n; begin += WINDOW) {
         w.texts = texts + begin;
@@ -435,12 +425,13 @@ enum mode_status mode_text_encoder_encode(struct mode_text_encoder *enc, float *
             size_t from = at;
             int64_t b = next_batch(&a, &w, &at);
             forward(enc, &a, b);
+            mode_backend_sync(enc->be);
             for (size_t i = 0; i < (size_t)b; i++)
                 memcpy(out + (begin + (size_t)w.places[from + i].index) * d, a.first + i * d, d * sizeof *out);
             if (tick) st = tick(ctx, begin + at, n);
         }
     }
-    acts_close(&a);
+    mode_backend_free(enc->be, a.block);
     free(w.places);
     free(w.ids);
     return st;

@@ -383,6 +383,7 @@ struct mode_param *mode_clip_params(struct mode_clip *clip, size_t *n)
 void mode_clip_clamp(struct mode_clip *clip)
 {
     float *s = mode_f32(&clip->logit_scale->value);
+    mode_backend_sync(clip->be);
     if (*s < 0) *s = 0;
     if (*s > (float)LOGIT_SCALE_MAX) *s = (float)LOGIT_SCALE_MAX;
 }
@@ -392,9 +393,10 @@ static enum mode_status infer_begin(struct mode_clip *clip, struct mode_error *e
     return clip->infer ? MODE_OK : mode__clip_acts_new(&clip->infer, clip, INFER_BATCH, false, err);
 }
 
-static void take(float *out, const struct clip_tower_acts *t, int raw)
+static void take(struct mode_backend *be, float *out, const struct clip_tower_acts *t, int raw)
 {
     const struct mode_tensor *src = raw ? &t->emb : &t->unit;
+    mode_backend_sync(be);
     memcpy(out, src->data, mode_tensor_bytes(src));
 }
 
@@ -406,7 +408,7 @@ enum mode_status mode_clip_encode_images(struct mode_clip *clip, float *out, con
     for (int64_t i = 0; st == MODE_OK && i < b; i += INFER_BATCH) {
         int64_t n = b - i < INFER_BATCH ? b - i : INFER_BATCH;
         mode__clip_image_forward(clip, clip->infer, pixels + i * 3 * s * s, n);
-        take(out + i * clip->cfg.embed_dim, &clip->infer->image, raw);
+        take(clip->be, out + i * clip->cfg.embed_dim, &clip->infer->image, raw);
     }
     return st;
 }
@@ -419,7 +421,7 @@ enum mode_status mode_clip_encode_texts(struct mode_clip *clip, float *out, cons
     for (int64_t i = 0; st == MODE_OK && i < b; i += INFER_BATCH) {
         int64_t n = b - i < INFER_BATCH ? b - i : INFER_BATCH;
         mode__clip_text_forward(clip, clip->infer, ids, n_ids + i, n);
-        take(out + i * clip->cfg.embed_dim, &clip->infer->text, raw);
+        take(clip->be, out + i * clip->cfg.embed_dim, &clip->infer->text, raw);
         for (int64_t j = i; j < i + n; j++) ids += n_ids[j];
     }
     return st;

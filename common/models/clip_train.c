@@ -111,6 +111,7 @@ static void next_pairs(struct pairs *p, const struct mode_clip *clip, int64_t n)
 
 static void forward(struct mode_clip *clip, const struct pairs *p)
 {
+    mode_backend_sync(clip->be); /* the places of texts are about to be overwritten */
     mode__clip_image_forward(clip, clip->train, p->pixels, p->n);
     mode__clip_text_forward(clip, clip->train, p->ids, p->n_ids, p->n);
 }
@@ -132,9 +133,11 @@ static void loss_of(struct mode_clip *clip, double *loss, struct mode_tensor *d_
 }
 
 /* Copy rows first.. of all <- or -> those of a piece. */
-static void copy_rows(struct mode_tensor *all, struct mode_tensor *piece, const struct pairs *p, bool out)
+static void copy_rows(struct mode_backend *be, struct mode_tensor *all, struct mode_tensor *piece,
+                      const struct pairs *p, bool out)
 {
     int64_t e = all->dim[1];
+    mode_backend_sync(be);
     float *a = mode_f32(all) + p->first * e, *b = mode_f32(piece);
     memcpy(out ? b : a, out ? a : b, (size_t)(p->n * e) * sizeof *a);
 }
@@ -158,15 +161,15 @@ static void step_in_pieces(struct mode_clip *clip, double *loss, const struct pa
     for (int64_t i = 0; i < n; i++) {
         struct pairs p = piece_of(clip, whole, i);
         forward(clip, &p);
-        copy_rows(&a->all_image, &a->image.unit, &p, false);
-        copy_rows(&a->all_text, &a->text.unit, &p, false);
+        copy_rows(clip->be, &a->all_image, &a->image.unit, &p, false);
+        copy_rows(clip->be, &a->all_text, &a->text.unit, &p, false);
     }
     loss_of(clip, loss, &a->d_all_image, &a->d_all_text, &a->all_image, &a->all_text);
     for (int64_t i = n - 1; i >= 0; i--) {
         struct pairs p = piece_of(clip, whole, i);
         if (i < n - 1) forward(clip, &p); /* the last one's is still there */
-        copy_rows(&a->d_all_image, &a->image.d_unit, &p, true);
-        copy_rows(&a->d_all_text, &a->text.d_unit, &p, true);
+        copy_rows(clip->be, &a->d_all_image, &a->image.d_unit, &p, true);
+        copy_rows(clip->be, &a->d_all_text, &a->text.d_unit, &p, true);
         back(clip);
     }
 }
@@ -181,6 +184,7 @@ enum mode_status mode_clip_train_step(struct mode_clip *clip, double *loss, cons
                          (long long)a->batch);
     enum mode_status st = mode__clip_check_texts(clip, ids, n_ids, b, err);
     if (st) return st;
+    mode_backend_sync(clip->be);
     struct mode_tensor grads = mode_tensor_1d(clip->grads, MODE_DTYPE_F32, (int64_t)clip->n_floats);
     const struct pairs whole = {.pixels = pixels, .ids = ids, .n_ids = n_ids, .n = b};
     mode_zero(clip->be, &grads);

@@ -145,6 +145,7 @@ static void forward(struct mode_clip *clip, const float *pixels, const int32_t *
     mode_zero(clip->be, &grads);
     mode__clip_image_forward(clip, clip->train, pixels, b);
     mode__clip_text_forward(clip, clip->train, ids, n_ids, b);
+    mode_backend_sync(clip->be);
 }
 
 enum mode_status mode_clip_verify(struct mode_clip *clip, const float *pixels, const int32_t *ids, const int32_t *n_ids,
@@ -229,6 +230,7 @@ enum mode_status mode_clip_verify_stored(struct mode_clip *clip, const struct mo
     double loss = 0;
     enum mode_status st = mode_clip_train_begin(clip, b, err);
     if (!st) st = mode_clip_train_step(clip, &loss, pixels, ids, n_ids, b, err);
+    mode_backend_sync(clip->be);
     if (st) return st;
     check_stored(&c, &s, &clip->image, &clip->train->image, "image", err);
     check_stored(&c, &s, &clip->text, &clip->train->text, "text", err);

@@ -3,6 +3,7 @@
  * coordinator need no code of their own: after every handshake HELLO names what we hold, and the rest repeats
  * itself. Everything the coordinator says is checked against the fence it belongs to; what does not fit is
  * ignored. */
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "base/version.h"

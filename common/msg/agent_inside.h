@@ -2,6 +2,7 @@
 #ifndef MODE_MSG_AGENT_INSIDE_H
 #define MODE_MSG_AGENT_INSIDE_H
 
+#include "base/clock.h"
 #include "msg/agent.h"
 #include "msg/runtime.h"
 

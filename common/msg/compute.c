@@ -1,6 +1,7 @@
 /* The compute process: one task after another, from key to commit record. It knows the store and the work
  * function, and of the coordinator nothing. Killed at any instant it leaves whole blobs, a whole commit
  * record or none, and litter in tmp/. */
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/parallel.h"
 #include "base/process.h"

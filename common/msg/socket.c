@@ -1,5 +1,6 @@
 #include "msg/socket.h"
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/str.h"
 #include "msg/net.h"

@@ -24,26 +24,57 @@ static const struct mode_ops *cpu_ops(const char *name)
     return any || strcmp(name, "cpu-plain") == 0 ? &mode__cpu_plain_ops : NULL;
 }
 
+static const struct mode_ops *cuda_ops(const char *name)
+{
+#if defined(MODE_CUDA)
+    if (strcmp(name, "cuda") == 0) return &mode__cuda_ops;
+    if (strcmp(name, "cuda-tf32") == 0) return &mode__cuda_tf32_ops;
+#endif
+    (void)name;
+    return NULL;
+}
+
+static const struct mode__device *device_of(const struct mode_ops *ops)
+{
+#if defined(MODE_CUDA)
+    if (ops == &mode__cuda_ops || ops == &mode__cuda_tf32_ops) return &mode__cuda_device;
+#endif
+    (void)ops;
+    return NULL;
+}
+
 enum mode_status mode_backend_open(struct mode_backend **be, const char *name, struct mode_error *err)
 {
     const struct mode_ops *ops = NULL;
     if (strcmp(name, "ref") == 0)
         ops = &mode__ref_ops;
+    else if (strncmp(name, "cuda", 4) == 0)
+        ops = cuda_ops(name);
     else
         ops = cpu_ops(name);
     *be = NULL;
+    if (!ops && (strcmp(name, "cuda") == 0 || strcmp(name, "cuda-tf32") == 0))
+        return MODE_FAIL(err, MODE_E_DEVICE, "backend \"%s\": this program was built without CUDA (MODE_CUDA=ON)",
+                         name);
     if (!ops && (strcmp(name, "cpu-avx2") == 0 || strcmp(name, "cpu-avx512") == 0))
         return MODE_FAIL(err, MODE_E_DEVICE, "backend \"%s\": this processor lacks those instructions", name);
-    if (!ops) return MODE_FAIL(err, MODE_E_VALUE, "backend \"%s\" is unknown; expected ref or cpu", name);
+    if (!ops) return MODE_FAIL(err, MODE_E_VALUE, "backend \"%s\" is unknown; expected ref, cpu or cuda", name);
     *be = mode_xcalloc(1, sizeof **be);
     (*be)->ops = ops;
-    return MODE_OK;
+    (*be)->kind = device_of(ops);
+    enum mode_status st = (*be)->kind ? (*be)->kind->open(*be, err) : MODE_OK;
+    if (st) {
+        free(*be);
+        *be = NULL;
+    }
+    return st;
 }
 
 void mode_backend_close(struct mode_backend **be)
 {
     if (!*be) return;
     mode_backend_free(*be, (*be)->work);
+    if ((*be)->kind) (*be)->kind->close(*be);
     free(*be);
     *be = NULL;
 }
@@ -53,14 +84,19 @@ const char *mode_backend_name(const struct mode_backend *be)
     return be->ops->name;
 }
 
+void mode_backend_sync(struct mode_backend *be)
+{
+    if (be->kind) be->kind->sync(be);
+}
+
 /* Memory comes as fresh pages: zeroed by the kernel when they are first touched, so that a plan for the longest
  * texts costs only what is used. The page before it holds the size. */
 enum mode_status mode_backend_alloc(struct mode_backend *be, void **data, size_t bytes, struct mode_error *err)
 {
     size_t size = bytes + PAGE;
     char *p = MAP_FAILED;
-    (void)be;
     *data = NULL;
+    if (be->kind) return be->kind->alloc(be, data, bytes, err);
     if (size > bytes) p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED)
         return MODE_FAIL(err, MODE_E_MEMORY, "%zu bytes of memory for a model are not to be had", bytes);
@@ -73,8 +109,11 @@ enum mode_status mode_backend_alloc(struct mode_backend *be, void **data, size_t
 void mode_backend_free(struct mode_backend *be, void *data)
 {
     size_t size;
-    (void)be;
     if (!data) return;
+    if (be->kind) {
+        be->kind->free(be, data);
+        return;
+    }
     memcpy(&size, (char *)data - PAGE, sizeof size);
     (void)munmap((char *)data - PAGE, size);
 }

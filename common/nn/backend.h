@@ -1,12 +1,13 @@
 /* backend.h - a compute device: the op table, its memory, its clock.
  *
  *     struct mode_backend *be;
- *     st = mode_backend_open(&be, "cpu", &err);      // "ref" | "cpu"
+ *     st = mode_backend_open(&be, "cpu", &err);      // "ref" | "cpu" | "cuda"
  *     ...
  *     mode_backend_close(&be);
  *
  * "ref" is the slow truth: plain loops, double accumulation. "cpu" uses every thread of base/parallel.h, and the
- * AVX2 and FMA instructions where the processor has them. Threads: one caller per backend. */
+ * AVX2 and FMA instructions where the processor has them. "cuda" is the first GPU in f32, "cuda-tf32" with products of
+ * numbers rounded to 10 bits. Threads: one caller per backend. */
 #ifndef MODE_NN_BACKEND_H
 #define MODE_NN_BACKEND_H
 
@@ -21,10 +22,14 @@ struct mode_backend;
 /* MODE_E_VALUE: no such backend; MODE_E_DEVICE: it is known, but this build or machine lacks it. */
 enum mode_status mode_backend_open(struct mode_backend **be, const char *name, struct mode_error *err);
 void mode_backend_close(struct mode_backend **be);
-/* "ref", "cpu-avx2", "cpu-plain" */
+/* "ref", "cpu-avx2", "cpu-plain", "cuda" ... */
 const char *mode_backend_name(const struct mode_backend *be);
 
-/* Memory on the device, zeroed, aligned to 64 bytes. MODE_E_MEMORY. NULL may be freed. */
+/* Ops of a GPU return before they are done: wait for all of them. Before the host reads a result, or writes what an op
+ * may still read. Nothing to do on the others. */
+void mode_backend_sync(struct mode_backend *be);
+
+/* Memory that both the device and the host can use, zeroed, aligned to 64 bytes. MODE_E_MEMORY. NULL may be freed. */
 enum mode_status mode_backend_alloc(struct mode_backend *be, void **data, size_t bytes, struct mode_error *err);
 void mode_backend_free(struct mode_backend *be, void *data);
 

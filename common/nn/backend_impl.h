@@ -39,9 +39,20 @@ enum mode__op {
         MODE__N_OPS
 };
 
+/* What a device other than the host's processor brings along; its memory can be read and written by the host too. */
+struct mode__device {
+    enum mode_status (*open)(struct mode_backend *be, struct mode_error *err); /* sets be->device */
+    void (*close)(struct mode_backend *be);
+    enum mode_status (*alloc)(struct mode_backend *be, void **data, size_t bytes, struct mode_error *err);
+    void (*free)(struct mode_backend *be, void *data);
+    void (*sync)(struct mode_backend *be);
+};
+
 struct mode_backend {
     const struct mode_ops *ops;
-    void *work; /* scratch of the running op; grows to what the largest op needs and stays */
+    const struct mode__device *kind; /* NULL: the host's processor */
+    void *device;                    /* its own */
+    void *work;                      /* scratch of the running op; grows to what the largest op needs and stays */
     size_t work_bytes;
     bool profile;
     struct mode__op_time {
@@ -56,6 +67,10 @@ void *mode__backend_work(struct mode_backend *be, size_t bytes);
 extern const struct mode_ops mode__ref_ops, mode__cpu_plain_ops;
 #if defined(__x86_64__)
 extern const struct mode_ops mode__cpu_avx2_ops, mode__cpu_avx512_ops;
+#endif
+#if defined(MODE_CUDA)
+extern const struct mode_ops mode__cuda_ops, mode__cuda_tf32_ops;
+extern const struct mode__device mode__cuda_device;
 #endif
 
 #endif

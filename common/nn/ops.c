@@ -1,8 +1,8 @@
 /* Checks, once for all backends: an argument that breaks the contract is a bug of the caller. */
 #include "nn/ops.h"
 
+#include "base/clock.h"
 #include "base/error.h"
-#include "base/file.h"
 #include "nn/backend_impl.h"
 
 /* Call an op through the table, with its time and (nominal) floating point operations when profiling. */

@@ -1,5 +1,6 @@
 #include "pipeline/train.h"
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/str.h"
 #include "data/tokenizer.h"

@@ -1,4 +1,5 @@
 /* Tasks, commits, epochs: small files that are created once. */
+#include "base/clock.h"
 #include "store/artifacts.h"
 
 #include "base/options.h"

@@ -1,7 +1,7 @@
 /* redis_link.c - what happens when Redis comes, goes, and comes back empty. */
 #include "server.h"
 
-#include "base/file.h"
+#include "base/clock.h"
 #include "base/log.h"
 
 #include <stdio.h>

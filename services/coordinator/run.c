@@ -1,5 +1,6 @@
 #include "run.h"
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/str.h"

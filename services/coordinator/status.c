@@ -1,7 +1,7 @@
 /* status.c - what STATUS and the HTTP pages say. */
 #include "server.h"
 
-#include "base/file.h"
+#include "base/clock.h"
 #include "base/str.h"
 #include "base/version.h"
 

@@ -1,6 +1,6 @@
 #include "progress.h"
 
-#include "base/file.h"
+#include "base/clock.h"
 #include "base/str.h"
 #include "msg/status_json.h"
 

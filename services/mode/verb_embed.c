@@ -25,7 +25,7 @@ static const struct mode_option table[] = {
                  "default: what the folder says, else pooler"),
     MODE_OPT_INT(struct options, max_tokens, "max-tokens", "0", "N", "longer texts are cut; 0 = what the folder says"),
     MODE_OPT_STR(struct options, out, "out", "feat.safetensors", "FILE", "feat [N, d] f32 (.safetensors, or .npy)"),
-    MODE_OPT_STR(struct options, backend, "backend", "cpu", "NAME", "cpu or ref"),
+    MODE_OPT_STR(struct options, backend, "backend", "cpu", "NAME", "cpu | ref | cuda"),
     MODE_OPT_FLAG(struct options, json, "json", "print the result as JSON"),
     MODE_OPT_END};
 

@@ -30,7 +30,7 @@ static const struct mode_option table[] = {
     MODE_OPT_FLAG(struct options, raw, "raw", "do not make the rows unit vectors"),
     MERGES_OPTION(struct options, merges),
     MODE_OPT_INT(struct options, batch, "batch", "256", "N", "pictures or texts in a batch"),
-    MODE_OPT_STR(struct options, backend, "backend", "cpu", "NAME", "cpu | ref"),
+    MODE_OPT_STR(struct options, backend, "backend", "cpu", "NAME", "cpu | ref | cuda"),
     MODE_OPT_INT(struct options, threads, "threads", NULL, "N", "threads (default: every processor)"),
     MODE_OPT_END};
 

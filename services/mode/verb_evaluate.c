@@ -31,7 +31,7 @@ static const struct mode_option table[] = {
     MERGES_OPTION(struct options, merges),
     MODE_OPT_INT(struct options, batch, "batch", "256", "N", "images or texts in a batch"),
     MODE_OPT_STR(struct options, out, "out", NULL, "DIR", "write DIR/<task>/metrics.json and logits.safetensors"),
-    MODE_OPT_STR(struct options, backend, "backend", "cpu", "NAME", "cpu | ref"),
+    MODE_OPT_STR(struct options, backend, "backend", "cpu", "NAME", "cpu | ref | cuda"),
     MODE_OPT_INT(struct options, threads, "threads", NULL, "N", "threads (default: every processor)"),
     MODE_OPT_FLAG(struct options, json, "json", "one CLIP_benchmark result object per task, one per line"),
     MODE_OPT_END};

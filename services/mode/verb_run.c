@@ -1,5 +1,5 @@
 /* mode run - submit a run and watch it. */
-#include "base/file.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "client.h"

@@ -1,4 +1,5 @@
 /* mode train - train a CLIP on shards, without services. */
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/options.h"
 #include "base/parallel.h"
@@ -68,7 +69,7 @@ static const struct mode_option table[] = {
     MODE_OPT_INT(struct options, checkpoint_steps, "checkpoint-steps", "1000", "N",
                  "resumable checkpoint every N steps"),
     MODE_OPT_FLAG(struct options, resume, "resume", "go on with the training that was interrupted in --out"),
-    MODE_OPT_STR(struct options, backend, "backend", "cpu", "NAME", "cpu | ref"),
+    MODE_OPT_STR(struct options, backend, "backend", "cpu", "NAME", "cpu | ref | cuda"),
     MODE_OPT_INT(struct options, threads, "threads", NULL, "N", "threads (default: every processor)"),
     MODE_OPT_END};
 

@@ -1,4 +1,5 @@
 /* mode up, mode down - start and stop Redis, the coordinator and the workers of a workspace on this machine. */
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/options.h"

@@ -23,7 +23,7 @@ static const struct mode_option table[] = {
     MERGES_OPTION(struct options, merges),
     MODE_OPT_INT(struct options, pairs, "pairs", "3", "N", "pictures and texts the model is tried on"),
     MODE_OPT_FLAG(struct options, all, "all", "a line for every tensor, not only the worst of each stage"),
-    MODE_OPT_STR(struct options, backend, "backend", "cpu", "NAME", "cpu | ref"),
+    MODE_OPT_STR(struct options, backend, "backend", "cpu", "NAME", "cpu | ref | cuda"),
     MODE_OPT_INT(struct options, threads, "threads", NULL, "N", "threads (default: every processor)"),
     MODE_OPT_END};
 

@@ -35,7 +35,7 @@ static const struct mode_option table[] = {
                  "paper | reference | uniform | coarse-centre | share | all"),
     MODE_OPT_STR(struct options, pooling, "pooling", NULL, "NAME", "of the encoder; default: as the centres"),
     MODE_OPT_INT(struct options, max_tokens, "max-tokens", "0", "N", "of the encoder; 0 = as the centres"),
-    MODE_OPT_STR(struct options, backend, "backend", "cpu", "NAME", "cpu or ref"),
+    MODE_OPT_STR(struct options, backend, "backend", "cpu", "NAME", "cpu | ref | cuda"),
     MODE_OPT_FLAG(struct options, json, "json", "print the result as JSON"),
     MODE_OPT_END};
 

@@ -26,11 +26,18 @@ struct op_run {
     double scalar; /* a result which is no tensor */
 };
 
+static inline void *op_memory(struct op_run *r, size_t bytes)
+{
+    struct mode_error err;
+    MODE_ASSERT(r->n < MAX_TENSORS && mode_backend_alloc(r->be, &r->memory[r->n], bytes, &err) == MODE_OK);
+    return r->memory[r->n++];
+}
+
 static inline struct mode_tensor noise(struct op_run *r, int n_dims, const int64_t *dim, double scale)
 {
     struct mode_tensor t = mode_tensor_make(NULL, MODE_DTYPE_F32, n_dims, dim);
     int64_t n = mode_tensor_count(&t);
-    t.data = r->memory[r->n++] = mode_xmalloc((size_t)n * sizeof(float));
+    t.data = op_memory(r, (size_t)n * sizeof(float));
     for (int64_t i = 0; i < n; i++) mode_f32(&t)[i] = (float)(scale * mode_rng_normal(&r->rng));
     return t;
 }
@@ -54,7 +61,7 @@ static inline struct mode_tensor *keep(struct op_run *r, struct mode_tensor t)
 static inline struct mode_tensor index_of(struct op_run *r, int64_t n, int64_t below)
 {
     struct mode_tensor t = mode_tensor_1d(NULL, MODE_DTYPE_I32, n);
-    t.data = r->memory[r->n++] = mode_xmalloc((size_t)n * sizeof(int32_t));
+    t.data = op_memory(r, (size_t)n * sizeof(int32_t));
     for (int64_t i = 0; i < n; i++) ((int32_t *)t.data)[i] = (int32_t)mode_rng_below(&r->rng, (uint64_t)below);
     return t;
 }
@@ -79,7 +86,7 @@ static inline int64_t last_of(const struct mode_tensor *offsets)
 
 static inline void op_run_clear(struct op_run *r)
 {
-    for (int i = 0; i < r->n; i++) free(r->memory[i]);
+    for (int i = 0; i < r->n; i++) mode_backend_free(r->be, r->memory[i]);
 }
 
 struct op_case {
@@ -285,6 +292,7 @@ static inline struct op_run op_case_run(const struct op_case *c, struct mode_bac
 {
     struct op_run r = {.be = be, .rng = mode_rng_for(7, MODE_RNG_TEST, 0, (uint64_t)(c - op_cases))};
     c->run(&r, c->s);
+    mode_backend_sync(be);
     return r;
 }
 

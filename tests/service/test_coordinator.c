@@ -2,6 +2,7 @@
  * and a real store, with processes killed on the way. Skipped, loudly, where redis-server is not installed. */
 #include "server.h"
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/str.h"

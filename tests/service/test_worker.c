@@ -1,4 +1,5 @@
 /* The worker runtime, task by task: done, failed, cancelled, given back, held through a coordinator's restart. */
+#include "base/clock.h"
 #include "worker_world.h"
 
 static void test_a_task_is_done(void **state)

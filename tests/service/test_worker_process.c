@@ -1,4 +1,5 @@
 /* The worker runtime, process by process: killed, refused, several at a time, over TCP, started wrongly. */
+#include "base/clock.h"
 #include "worker_world.h"
 
 /* Agent and compute process are killed again and again, after a few results or after a while, whichever comes first:

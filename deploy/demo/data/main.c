@@ -10,6 +10,7 @@
 #include "data/smoke.h"
 #include "data/write.h"
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/options.h"

@@ -5,6 +5,7 @@
  */
 #include "models/clip_train.h"
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/parallel.h"
 #include "base/rng.h"

@@ -1,4 +1,5 @@
 /* Who gets in and who does not, over ipc and over TCP with keys; every refusal is a sentence, none a hang. */
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/str.h"
 #include "msg/keys.h"

@@ -1,0 +1,22 @@
+# mode_cuda_backend(TARGET): the cuda backend as a part of TARGET. The kernels are compiled for sm_90 (H100, H200) and as PTX
+# for what comes later; the runtime is linked in, cuBLAS is loaded when a GPU is first used.
+set(MODE_CUDA_DIR ${CMAKE_CURRENT_LIST_DIR})
+macro(mode_cuda_backend target)
+  if(NOT CMAKE_CUDA_ARCHITECTURES)
+    set(CMAKE_CUDA_ARCHITECTURES 90)
+  endif()
+  enable_language(CUDA)
+  find_package(CUDAToolkit REQUIRED)
+  file(GLOB mode_cuda_kernels CONFIGURE_DEPENDS ${MODE_CUDA_DIR}/*.cu)
+  file(GLOB mode_cuda_host CONFIGURE_DEPENDS ${MODE_CUDA_DIR}/*.c)
+  add_library(mode_cuda_kernels OBJECT ${mode_cuda_kernels})
+  set_target_properties(mode_cuda_kernels PROPERTIES CUDA_STANDARD 17)
+  target_include_directories(mode_cuda_kernels PRIVATE ${MODE_CUDA_DIR}/../..)
+  target_compile_options(mode_cuda_kernels PRIVATE -lineinfo --expt-extended-lambda -Xcompiler -Wall,-Wextra
+                         -Werror all-warnings)
+  set_target_properties(${target} PROPERTIES CUDA_ARCHITECTURES "${CMAKE_CUDA_ARCHITECTURES}")
+  target_sources(${target} PRIVATE ${mode_cuda_host} $<TARGET_OBJECTS:mode_cuda_kernels>)
+  target_include_directories(${target} SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
+  target_compile_definitions(${target} PUBLIC MODE_CUDA=1)
+  target_link_libraries(${target} PUBLIC CUDA::cudart_static ${CMAKE_DL_LIBS})
+endmacro()

@@ -1,0 +1,127 @@
+#include "nn/cuda/device.h"
+
+#include "base/str.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BLAS_CALLS(X)                                                                                                  \
+    X(cublasCreate_v2) X(cublasDestroy_v2) X(cublasSetStream_v2) X(cublasSetMathMode) X(cublasSgemm_v2)
+
+static struct {
+#define X(name) __typeof__(&name) name;
+    BLAS_CALLS(X)
+#undef X
+} blas;
+
+void mode__cuda_check(cudaError_t e, const char *call, const char *file, int line)
+{
+    if (e == cudaSuccess) return;
+    fprintf(stderr, "%s:%d: %s: %s\n", file, line, call, cudaGetErrorString(e));
+    abort();
+}
+
+static enum mode_status load_blas(struct mode_error *err)
+{
+    static const char *const names[] = {"libcublas.so.13", "libcublas.so.12", "libcublas.so", NULL};
+    void *lib = NULL;
+    if (blas.cublasCreate_v2) return MODE_OK;
+    for (int i = 0; names[i] && !lib; i++) lib = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+    if (!lib)
+        return MODE_FAIL(err, MODE_E_DEVICE,
+                         "backend \"cuda\": libcublas.so.13 or .12 cannot be loaded: %s. HINT: install CUDA's "
+                         "libraries or add their folder to LD_LIBRARY_PATH",
+                         dlerror());
+#define X(name)                                                                                                        \
+    {                                                                                                                  \
+        void *f = dlsym(lib, #name);                                                                                   \
+        if (!f) return MODE_FAIL(err, MODE_E_DEVICE, "backend \"cuda\": this libcublas has no %s", #name);             \
+        memcpy(&blas.name, &f, sizeof f);                                                                              \
+    }
+    BLAS_CALLS(X)
+#undef X
+    return MODE_OK;
+}
+
+static enum mode_status fail(struct mode_error *err, const char *what, cudaError_t e)
+{
+    return MODE_FAIL(err, MODE_E_DEVICE, "backend \"cuda\": %s: %s", what, cudaGetErrorString(e));
+}
+
+static void close_device(struct mode_backend *be)
+{
+    struct mode__cuda *c = mode__cuda_of(be);
+    if (!c) return;
+    if (c->stream) (void)cudaStreamSynchronize(c->stream);
+    if (c->blas) (void)blas.cublasDestroy_v2(c->blas);
+    if (c->scalar) (void)cudaFreeHost(c->scalar);
+    if (c->stream) (void)cudaStreamDestroy(c->stream);
+    free(c);
+    be->device = NULL;
+}
+
+static enum mode_status open_device(struct mode_backend *be, struct mode_error *err)
+{
+    struct mode__cuda *c = be->device = mode_xcalloc(1, sizeof *c);
+    bool tf32 = strcmp(be->ops->name, "cuda-tf32") == 0;
+    int n = 0, managed = 0;
+    cudaError_t e = cudaGetDeviceCount(&n);
+    enum mode_status st = MODE_OK;
+    if (e != cudaSuccess)
+        st = fail(err, "no usable GPU", e);
+    else if (n == 0)
+        st = MODE_FAIL(err, MODE_E_DEVICE, "backend \"cuda\": this machine has no GPU that the driver shows");
+    else if ((e = cudaDeviceGetAttribute(&managed, cudaDevAttrConcurrentManagedAccess, 0)) != cudaSuccess || !managed)
+        st = MODE_FAIL(err, MODE_E_DEVICE,
+                       "backend \"cuda\": this GPU cannot share memory with the host while it works");
+    else if (!(st = load_blas(err)) && ((e = cudaStreamCreate(&c->stream)) != cudaSuccess ||
+                                        (e = cudaMallocHost((void **)&c->scalar, sizeof *c->scalar)) != cudaSuccess))
+        st = fail(err, "a stream cannot be made", e);
+    else if (!st && (blas.cublasCreate_v2(&c->blas) || blas.cublasSetStream_v2(c->blas, c->stream) ||
+                     blas.cublasSetMathMode(c->blas, tf32 ? CUBLAS_TF32_TENSOR_OP_MATH : CUBLAS_DEFAULT_MATH)))
+        st = MODE_FAIL(err, MODE_E_DEVICE, "backend \"cuda\": cuBLAS cannot be started");
+    if (st) close_device(be);
+    return st;
+}
+
+static enum mode_status alloc_memory(struct mode_backend *be, void **data, size_t bytes, struct mode_error *err)
+{
+    size_t free_bytes = 0, total = 0;
+    cudaError_t e = cudaMallocManaged(data, bytes ? bytes : 1, cudaMemAttachGlobal);
+    if (e == cudaSuccess) e = cudaMemsetAsync(*data, 0, bytes, mode__cuda_of(be)->stream);
+    if (e == cudaSuccess) e = cudaStreamSynchronize(mode__cuda_of(be)->stream);
+    if (e == cudaSuccess) return MODE_OK;
+    (void)cudaGetLastError();
+    (void)cudaMemGetInfo(&free_bytes, &total);
+    *data = NULL;
+    return MODE_FAIL(err, MODE_E_MEMORY,
+                     "%zu bytes of GPU memory for a model are not to be had (%zu of %zu are free). HINT: a smaller "
+                     "batch, --accumulate or --checkpoint-activations",
+                     bytes, free_bytes, total);
+}
+
+static void free_memory(struct mode_backend *be, void *data)
+{
+    CUDA_OK(cudaStreamSynchronize(mode__cuda_of(be)->stream));
+    CUDA_OK(cudaFree(data));
+}
+
+static void sync_device(struct mode_backend *be)
+{
+    CUDA_OK(cudaStreamSynchronize(mode__cuda_of(be)->stream));
+}
+
+const struct mode__device mode__cuda_device = {open_device, close_device, alloc_memory, free_memory, sync_device};
+
+/* cuBLAS counts columns first: there, our row-major c is its transpose, so c^T = op(b)^T op(a)^T. */
+void mode__cuda_gemm(struct mode_backend *be, float *c, const float *a, bool a_turned, const float *b, bool b_turned,
+                     int64_t m, int64_t n, int64_t k, float beta)
+{
+    const float one = 1;
+    cublasStatus_t st = blas.cublasSgemm_v2(mode__cuda_of(be)->blas, b_turned ? CUBLAS_OP_T : CUBLAS_OP_N,
+                                            a_turned ? CUBLAS_OP_T : CUBLAS_OP_N, (int)n, (int)m, (int)k, &one, b,
+                                            (int)(b_turned ? k : n), a, (int)(a_turned ? m : k), &beta, c, (int)n);
+    MODE_ASSERT(st == CUBLAS_STATUS_SUCCESS);
+}

@@ -1,0 +1,86 @@
+/* kernels.h - what runs on the GPU: launchers with C linkage, one per kernel or chain of kernels. Inside nn/cuda only.
+ *
+ * All pointers are device (or managed) memory, all numbers f32 and row-major unless said otherwise; every launch goes
+ * to `stream` and returns at once. No atomics: sums are made in an order set by the shapes alone, so the same
+ * inputs give the same bytes. Letters as in nn/ops.h. */
+#ifndef MODE_NN_CUDA_KERNELS_H
+#define MODE_NN_CUDA_KERNELS_H
+
+#include <cuda_runtime_api.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* rows.cu: c [m, n] = act(c + bias) * times + add; slope receives act'(its argument). act: enum mode_act. Any of bias
+ * [n], slope, times, add [m, n] may be NULL. */
+void mode__cuda_epilogue(cudaStream_t stream, float *c, int64_t m, int64_t n, const float *bias, int act, float *slope,
+                         const float *times, const float *add);
+/* out [n] += column sums of x [m, n]. work: mode__cuda_sum_work(m, n) floats */
+void mode__cuda_column_sums(cudaStream_t stream, float *out, float *work, const float *x, int64_t m, int64_t n);
+int64_t mode__cuda_sum_work(int64_t m, int64_t n);
+void mode__cuda_layernorm(cudaStream_t stream, float *y, float *stats, const float *x, const float *w, const float *b,
+                          int64_t m, int64_t d, float eps);
+/* work: 2 * mode__cuda_sum_work(m, d) floats */
+void mode__cuda_layernorm_back(cudaStream_t stream, float *dx, float *dw, float *db, float *work, const float *dy,
+                               const float *x, const float *stats, const float *w, const float *add, int64_t m,
+                               int64_t d);
+void mode__cuda_l2norm(cudaStream_t stream, float *y, float *norm, const float *x, int64_t m, int64_t d);
+void mode__cuda_l2norm_back(cudaStream_t stream, float *dx, const float *dy, const float *y, const float *norm,
+                            int64_t m, int64_t d);
+void mode__cuda_scale(cudaStream_t stream, float *y, const float *x, const float *g, const float *add, int64_t m,
+                      int64_t d);
+/* work: mode__cuda_sum_work(m, d) floats */
+void mode__cuda_scale_back(cudaStream_t stream, float *dx, float *dg, float *work, const float *dy, const float *x,
+                           const float *g, int64_t m, int64_t d);
+void mode__cuda_mean_rows(cudaStream_t stream, float *y, const float *x, const int32_t *offsets, int64_t n_seq,
+                          int64_t d, int64_t skip);
+void mode__cuda_mean_rows_back(cudaStream_t stream, float *dx, const float *dy, const int32_t *offsets, int64_t n_seq,
+                               int64_t d, int64_t skip);
+void mode__cuda_gather(cudaStream_t stream, float *y, const float *x, const int32_t *rows, int64_t n, int64_t d);
+void mode__cuda_scatter_add(cudaStream_t stream, float *x, const float *y, const int32_t *rows, int64_t n, int64_t d);
+
+/* embed.cu: r rows of n_seq sequences */
+void mode__cuda_embed(cudaStream_t stream, float *x, const float *table, const float *pos, const int32_t *ids,
+                      const int32_t *offsets, int64_t r, int64_t n_seq, int64_t d);
+void mode__cuda_embed_back(cudaStream_t stream, float *dtable, float *dpos, const float *dx, const int32_t *ids,
+                           const int32_t *offsets, int64_t r, int64_t n_seq, int64_t n_pos, int64_t d);
+void mode__cuda_patches(cudaStream_t stream, float *cols, const float *pixels, int64_t n, int64_t side, int64_t p);
+void mode__cuda_image_tokens(cudaStream_t stream, float *x, const float *patch, const float *cls, const float *pos,
+                             int64_t n, int64_t tokens, int64_t d);
+void mode__cuda_image_tokens_back(cudaStream_t stream, float *dpatch, float *dcls, float *dpos, const float *dx,
+                                  int64_t n, int64_t tokens, int64_t d);
+
+/* attention.cu */
+struct mode__cuda_attention {
+    const float *q, *kv; /* row strides lq, lk; a row's query, key and value of head h begin at q_at + h * dh, ... */
+    int64_t lq, lk, q_at, k_at, v_at, heads, dh, rows_q, rows_k, n_seq; /* dh <= 256 */
+    const int32_t *q_offsets, *kv_offsets;
+    bool causal;
+};
+void mode__cuda_attention(cudaStream_t stream, float *out, float *lse, const struct mode__cuda_attention *a);
+/* delta [rows_q, heads]: scratch */
+void mode__cuda_attention_back(cudaStream_t stream, float *dq, float *dkv, float *delta, const float *dout,
+                               const float *out, const float *lse, const struct mode__cuda_attention *a);
+
+/* loss.cu: cosines [n, n] become the gradient by a b^T (exp(logit_scale) included); *dlogit_scale += its gradient,
+ * *loss becomes the loss. work: 4 n doubles */
+void mode__cuda_contrastive(cudaStream_t stream, double *loss, float *cosines, float *dlogit_scale, double *work,
+                            const float *logit_scale, int64_t n);
+
+/* optim.cu */
+struct mode__cuda_adamw {
+    float beta1, beta2, keep, step, root, eps, factor; /* nn/cpu/optim.h */
+};
+void mode__cuda_adamw(cudaStream_t stream, float *w, float *m, float *v, const float *g, int64_t n,
+                      const struct mode__cuda_adamw *s);
+/* *sum = the sum of squares. work: mode__cuda_square_work(n) doubles */
+void mode__cuda_sum_squares(cudaStream_t stream, double *sum, double *work, const float *x, int64_t n);
+int64_t mode__cuda_square_work(int64_t n);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

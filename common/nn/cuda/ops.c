@@ -1,0 +1,307 @@
+/* The op table of the cuda backend; contracts are those of nn/ops.h. */
+#include "nn/cuda/device.h"
+#include "nn/cuda/kernels.h"
+
+#include <math.h>
+
+static cudaStream_t stream_of(const struct mode_backend *be)
+{
+    return mode__cuda_of(be)->stream;
+}
+
+static float *data_of(const struct mode_tensor *t)
+{
+    return t ? mode_f32(t) : NULL;
+}
+
+static float *work_of(struct mode_backend *be, int64_t floats)
+{
+    return mode__backend_work(be, (size_t)floats * sizeof(float));
+}
+
+static void launched(void)
+{
+    CUDA_OK(cudaGetLastError());
+}
+
+static void linear(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *slope,
+                   const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b,
+                   const struct mode_tensor *add, enum mode_act act)
+{
+    int64_t m = x->dim[0], k = x->dim[1], n = w->dim[0];
+    bool onto = add && add->data == y->data;
+    if (m == 0) return;
+    mode__cuda_gemm(be, mode_f32(y), mode_f32(x), false, mode_f32(w), true, m, n, k, onto ? 1 : 0);
+    if (b || slope || act != MODE_ACT_NONE || (add && !onto))
+        mode__cuda_epilogue(stream_of(be), mode_f32(y), m, n, data_of(b), (int)act, data_of(slope), NULL,
+                            onto ? NULL : data_of(add));
+    launched();
+}
+
+static void linear_back(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dw, struct mode_tensor *db,
+                        const struct mode_tensor *dy, const struct mode_tensor *x, const struct mode_tensor *w,
+                        const struct mode_tensor *slope)
+{
+    int64_t m = x->dim[0], k = x->dim[1], n = w->dim[0];
+    if (m == 0) return;
+    mode__cuda_gemm(be, mode_f32(dw), mode_f32(dy), true, mode_f32(x), false, n, k, m, 1);
+    if (db)
+        mode__cuda_column_sums(stream_of(be), mode_f32(db), work_of(be, mode__cuda_sum_work(m, n)), mode_f32(dy), m, n);
+    if (dx) {
+        mode__cuda_gemm(be, mode_f32(dx), mode_f32(dy), false, mode_f32(w), false, m, k, n, 0);
+        if (slope)
+            mode__cuda_epilogue(stream_of(be), mode_f32(dx), m, k, NULL, MODE_ACT_NONE, NULL, mode_f32(slope), NULL);
+    }
+    launched();
+}
+
+static void project(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,
+                    const struct mode_tensor *w)
+{
+    if (x->dim[0] == 0) return;
+    mode__cuda_gemm(be, mode_f32(y), mode_f32(x), false, mode_f32(w), false, x->dim[0], w->dim[1], x->dim[1], 0);
+}
+
+static void project_back(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dw,
+                         const struct mode_tensor *dy, const struct mode_tensor *x, const struct mode_tensor *w)
+{
+    int64_t m = x->dim[0], k = x->dim[1], n = w->dim[1];
+    if (m == 0) return;
+    mode__cuda_gemm(be, mode_f32(dw), mode_f32(x), true, mode_f32(dy), false, k, n, m, 1);
+    mode__cuda_gemm(be, mode_f32(dx), mode_f32(dy), false, mode_f32(w), true, m, k, n, 0);
+}
+
+static void layernorm(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *stats,
+                      const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b, float eps)
+{
+    if (x->dim[0] == 0) return;
+    mode__cuda_layernorm(stream_of(be), mode_f32(y), data_of(stats), mode_f32(x), mode_f32(w), mode_f32(b), x->dim[0],
+                         x->dim[1], eps);
+    launched();
+}
+
+static void layernorm_back(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dw,
+                           struct mode_tensor *db, const struct mode_tensor *dy, const struct mode_tensor *x,
+                           const struct mode_tensor *stats, const struct mode_tensor *w, const struct mode_tensor *add)
+{
+    int64_t m = x->dim[0], d = x->dim[1];
+    if (m == 0) return;
+    mode__cuda_layernorm_back(stream_of(be), mode_f32(dx), mode_f32(dw), mode_f32(db),
+                              work_of(be, 2 * mode__cuda_sum_work(m, d)), mode_f32(dy), mode_f32(x), mode_f32(stats),
+                              mode_f32(w), data_of(add), m, d);
+    launched();
+}
+
+static struct mode__cuda_attention attention_of(const struct mode_tensor *q, const struct mode_tensor *kv,
+                                                const struct mode_attention *s)
+{
+    MODE_ASSERT(s->width / s->heads <= 256);
+    return (struct mode__cuda_attention){.q = mode_f32(q),
+                                         .kv = mode_f32(kv),
+                                         .lq = q->dim[1],
+                                         .lk = kv->dim[1],
+                                         .q_at = s->q_at,
+                                         .k_at = s->k_at,
+                                         .v_at = s->v_at,
+                                         .heads = s->heads,
+                                         .dh = s->width / s->heads,
+                                         .rows_q = q->dim[0],
+                                         .rows_k = kv->dim[0],
+                                         .n_seq = s->q_offsets->dim[0] - 1,
+                                         .q_offsets = s->q_offsets->data,
+                                         .kv_offsets = s->kv_offsets->data,
+                                         .causal = s->causal};
+}
+
+static void attention(struct mode_backend *be, struct mode_tensor *out, struct mode_tensor *lse,
+                      const struct mode_tensor *q, const struct mode_tensor *kv, const struct mode_attention *s)
+{
+    struct mode__cuda_attention a = attention_of(q, kv, s);
+    if (a.rows_q == 0) return;
+    mode__cuda_attention(stream_of(be), mode_f32(out), data_of(lse), &a);
+    launched();
+}
+
+static void attention_back(struct mode_backend *be, struct mode_tensor *dq, struct mode_tensor *dkv,
+                           const struct mode_tensor *dout, const struct mode_tensor *out, const struct mode_tensor *lse,
+                           const struct mode_tensor *q, const struct mode_tensor *kv, const struct mode_attention *s)
+{
+    struct mode__cuda_attention a = attention_of(q, kv, s);
+    if (a.rows_q == 0) return;
+    mode__cuda_attention_back(stream_of(be), mode_f32(dq), mode_f32(dkv), work_of(be, a.rows_q * a.heads),
+                              mode_f32(dout), mode_f32(out), mode_f32(lse), &a);
+    launched();
+}
+
+static void embed(struct mode_backend *be, struct mode_tensor *x, const struct mode_tensor *table,
+                  const struct mode_tensor *pos, const struct mode_tensor *ids, const struct mode_tensor *offsets)
+{
+    if (x->dim[0] == 0) return;
+    mode__cuda_embed(stream_of(be), mode_f32(x), mode_f32(table), mode_f32(pos), ids->data, offsets->data, x->dim[0],
+                     offsets->dim[0] - 1, x->dim[1]);
+    launched();
+}
+
+static void embed_back(struct mode_backend *be, struct mode_tensor *dtable, struct mode_tensor *dpos,
+                       const struct mode_tensor *dx, const struct mode_tensor *ids, const struct mode_tensor *offsets)
+{
+    if (dx->dim[0] == 0) return;
+    mode__cuda_embed_back(stream_of(be), mode_f32(dtable), mode_f32(dpos), mode_f32(dx), ids->data, offsets->data,
+                          dx->dim[0], offsets->dim[0] - 1, dpos->dim[0], dx->dim[1]);
+    launched();
+}
+
+static void patches(struct mode_backend *be, struct mode_tensor *cols, const struct mode_tensor *pixels, int64_t p)
+{
+    struct cudaPointerAttributes at;
+    const float *from = mode_f32(pixels);
+    if (pixels->dim[0] == 0) return;
+    CUDA_OK(cudaPointerGetAttributes(&at, from));
+    if (at.type == cudaMemoryTypeUnregistered) { /* the caller's own memory */
+        float *here = mode__backend_work(be, mode_tensor_bytes(pixels));
+        CUDA_OK(cudaMemcpyAsync(here, from, mode_tensor_bytes(pixels), cudaMemcpyHostToDevice, stream_of(be)));
+        from = here;
+    }
+    mode__cuda_patches(stream_of(be), mode_f32(cols), from, pixels->dim[0], pixels->dim[2], p);
+    launched();
+}
+
+static void image_tokens(struct mode_backend *be, struct mode_tensor *x, const struct mode_tensor *patch,
+                         const struct mode_tensor *cls, const struct mode_tensor *pos)
+{
+    if (x->dim[0] == 0) return;
+    mode__cuda_image_tokens(stream_of(be), mode_f32(x), mode_f32(patch), mode_f32(cls), mode_f32(pos),
+                            x->dim[0] / pos->dim[0], pos->dim[0], x->dim[1]);
+    launched();
+}
+
+static void image_tokens_back(struct mode_backend *be, struct mode_tensor *dpatch, struct mode_tensor *dcls,
+                              struct mode_tensor *dpos, const struct mode_tensor *dx)
+{
+    if (dx->dim[0] == 0) return;
+    mode__cuda_image_tokens_back(stream_of(be), mode_f32(dpatch), mode_f32(dcls), mode_f32(dpos), mode_f32(dx),
+                                 dx->dim[0] / dpos->dim[0], dpos->dim[0], dx->dim[1]);
+    launched();
+}
+
+static void gather(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,
+                   const struct mode_tensor *rows)
+{
+    if (rows->dim[0] == 0) return;
+    mode__cuda_gather(stream_of(be), mode_f32(y), mode_f32(x), rows->data, rows->dim[0], x->dim[1]);
+    launched();
+}
+
+static void scatter_add(struct mode_backend *be, struct mode_tensor *x, const struct mode_tensor *y,
+                        const struct mode_tensor *rows)
+{
+    if (rows->dim[0] == 0) return;
+    mode__cuda_scatter_add(stream_of(be), mode_f32(x), mode_f32(y), rows->data, rows->dim[0], x->dim[1]);
+    launched();
+}
+
+static void scale(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,
+                  const struct mode_tensor *g, const struct mode_tensor *add)
+{
+    if (x->dim[0] == 0) return;
+    mode__cuda_scale(stream_of(be), mode_f32(y), mode_f32(x), mode_f32(g), mode_f32(add), x->dim[0], x->dim[1]);
+    launched();
+}
+
+static void scale_back(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dg,
+                       const struct mode_tensor *dy, const struct mode_tensor *x, const struct mode_tensor *g)
+{
+    int64_t m = x->dim[0], d = x->dim[1];
+    if (m == 0) return;
+    mode__cuda_scale_back(stream_of(be), mode_f32(dx), mode_f32(dg), work_of(be, mode__cuda_sum_work(m, d)),
+                          mode_f32(dy), mode_f32(x), mode_f32(g), m, d);
+    launched();
+}
+
+static void mean_rows(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,
+                      const struct mode_tensor *offsets, int64_t skip)
+{
+    if (y->dim[0] == 0) return;
+    mode__cuda_mean_rows(stream_of(be), mode_f32(y), mode_f32(x), offsets->data, y->dim[0], x->dim[1], skip);
+    launched();
+}
+
+static void mean_rows_back(struct mode_backend *be, struct mode_tensor *dx, const struct mode_tensor *dy,
+                           const struct mode_tensor *offsets, int64_t skip)
+{
+    if (dy->dim[0] == 0) return;
+    mode__cuda_mean_rows_back(stream_of(be), mode_f32(dx), mode_f32(dy), offsets->data, dy->dim[0], dx->dim[1], skip);
+    launched();
+}
+
+static void l2norm(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *norm,
+                   const struct mode_tensor *x)
+{
+    if (x->dim[0] == 0) return;
+    mode__cuda_l2norm(stream_of(be), mode_f32(y), mode_f32(norm), mode_f32(x), x->dim[0], x->dim[1]);
+    launched();
+}
+
+static void l2norm_back(struct mode_backend *be, struct mode_tensor *dx, const struct mode_tensor *dy,
+                        const struct mode_tensor *y, const struct mode_tensor *norm)
+{
+    if (y->dim[0] == 0) return;
+    mode__cuda_l2norm_back(stream_of(be), mode_f32(dx), mode_f32(dy), mode_f32(y), mode_f32(norm), y->dim[0],
+                           y->dim[1]);
+    launched();
+}
+
+static void contrastive(struct mode_backend *be, double *loss, struct mode_tensor *da, struct mode_tensor *db,
+                        struct mode_tensor *dlogit_scale, struct mode_tensor *work, const struct mode_tensor *a,
+                        const struct mode_tensor *b, const struct mode_tensor *logit_scale)
+{
+    struct mode__cuda *c = mode__cuda_of(be);
+    int64_t n = a->dim[0], e = a->dim[1];
+    float *s = mode_f32(work);
+    mode__cuda_gemm(be, s, mode_f32(a), false, mode_f32(b), true, n, n, e, 0);
+    mode__cuda_contrastive(c->stream, c->scalar, s, mode_f32(dlogit_scale),
+                           mode__backend_work(be, 4 * (size_t)n * sizeof(double)), mode_f32(logit_scale), n);
+    mode__cuda_gemm(be, mode_f32(da), s, false, mode_f32(b), false, n, e, n, 0);
+    mode__cuda_gemm(be, mode_f32(db), s, true, mode_f32(a), false, n, e, n, 0);
+    launched();
+    mode_backend_sync(be);
+    *loss = *c->scalar;
+}
+
+static void adamw(struct mode_backend *be, struct mode_tensor *w, struct mode_tensor *m, struct mode_tensor *v,
+                  const struct mode_tensor *g, const struct mode_adamw_step *s)
+{
+    double fix1 = 1 - pow(s->beta1, (double)s->step), fix2 = 1 - pow(s->beta2, (double)s->step);
+    const struct mode__cuda_adamw step = {.beta1 = (float)s->beta1,
+                                          .beta2 = (float)s->beta2,
+                                          .keep = (float)(1 - s->lr * s->weight_decay),
+                                          .step = (float)(s->lr / fix1),
+                                          .root = (float)(1 / sqrt(fix2)),
+                                          .eps = (float)s->eps,
+                                          .factor = s->grad_factor};
+    mode__cuda_adamw(stream_of(be), mode_f32(w), mode_f32(m), mode_f32(v), mode_f32(g), mode_tensor_count(w), &step);
+    launched();
+}
+
+static double sum_squares(struct mode_backend *be, const struct mode_tensor *x)
+{
+    struct mode__cuda *c = mode__cuda_of(be);
+    int64_t n = mode_tensor_count(x);
+    double *work = mode__backend_work(be, (size_t)mode__cuda_square_work(n) * sizeof *work);
+    mode__cuda_sum_squares(c->stream, c->scalar, work, mode_f32(x), n);
+    launched();
+    mode_backend_sync(be);
+    return *c->scalar;
+}
+
+static void zero(struct mode_backend *be, struct mode_tensor *x)
+{
+    CUDA_OK(cudaMemsetAsync(x->data, 0, mode_tensor_bytes(x), stream_of(be)));
+}
+
+#define OPS                                                                                                            \
+    linear, linear_back, project, project_back, layernorm, layernorm_back, attention, attention_back, embed,           \
+        embed_back, patches, image_tokens, image_tokens_back, gather, scatter_add, scale, scale_back, mean_rows,       \
+        mean_rows_back, l2norm, l2norm_back, contrastive, adamw, sum_squares, zero
+
+const struct mode_ops mode__cuda_ops = {"cuda", OPS}, mode__cuda_tf32_ops = {"cuda-tf32", OPS};

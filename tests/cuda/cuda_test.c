@@ -1,0 +1,134 @@
+/* cuda-test [OUT] - the cuda backend against the reference on a machine with a GPU; no library but CUDA's is needed.
+ *
+ * Every case of tests/ops on "cuda" against "ref"; cases of the size that models have against "cpu", whose own
+ * cases are proven against "ref"; every case twice, byte by byte. Prints a table, and writes it to OUT/cuda_test.tsv.
+ * Ends with 1 when anything is off, with 77 when there is no GPU. */
+#include "ops/op_cases.h"
+
+#include "base/clock.h"
+#include "base/error.h"
+
+/* Shapes of ViT-B/32 and its text tower at batch 64, of L/14's heads and rows, of lone long sums. */
+static const struct op_case large_cases[] = {
+    {"linear", case_linear, {3200, 768, 2304, MODE_ACT_NONE, 0}, 3e-6},
+    {"linear add", case_linear, {3200, 3072, 768, MODE_ACT_NONE, 1}, 3e-6},
+    {"linear gelu", case_linear, {3200, 768, 3072, MODE_ACT_GELU, 0}, 3e-6},
+    {"linear quick gelu", case_linear, {1000, 512, 2048, MODE_ACT_QUICK_GELU, 0}, 3e-6},
+    {"linear back act", case_linear_back, {3200, 768, 3072, 1, 0}, 4e-6},
+    {"linear back", case_linear_back, {12800, 512, 512, 0, 0}, 6e-6},
+    {"project", case_project, {64, 768, 512}, 3e-6},
+    {"layernorm", case_layernorm, {12800, 768, 1}, 3e-6},
+    {"layernorm", case_layernorm, {777, 1664, 0}, 3e-6},
+    {"attention", case_attention, {64, 50, 12, 64, 0}, 4e-6},
+    {"attention", case_attention, {4, 257, 16, 64, 0}, 4e-6},
+    {"attention of wide heads", case_attention, {3, 99, 2, 104, 0}, 4e-6},
+    {"attention of the widest heads", case_attention, {2, 40, 1, 256, 0}, 4e-6},
+    {"attention causal", case_attention, {64, 77, 8, 64, 1}, 4e-6},
+    {"attention of one query", case_attention_one_query, {64, 257, 12, 64, 0}, 4e-6},
+    {"embed", case_embed, {256, 77, 512, 49408}, 3e-6},
+    {"image", case_image, {64, 224, 32, 768}, 3e-6},
+    {"scale", case_scale, {12800, 1024}, 6e-6},
+    {"mean_rows", case_mean_rows, {64, 257, 768, 1}, 3e-6},
+    {"l2norm", case_l2norm, {4096, 512}, 3e-6},
+    {"contrastive", case_contrastive, {2048, 512, 46}, 2e-5},
+    {"contrastive", case_contrastive, {1000, 512, 27}, 1e-5},
+    {"adamw", case_adamw, {38000001, 3}, 1e-6},
+};
+enum { N_LARGE = sizeof large_cases / sizeof *large_cases };
+
+static FILE *table;
+
+static void row(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static void row(const char *format, ...)
+{
+    FILE *to[] = {stdout, table};
+    for (int i = 0; i < 2; i++) {
+        va_list args;
+        if (!to[i]) continue;
+        va_start(args, format);
+        vfprintf(to[i], format, args);
+        va_end(args);
+    }
+}
+
+/* |a - b| / |b| over a whole result; infinite when a number is not finite */
+static double distance(const struct mode_tensor *a, const struct mode_tensor *b)
+{
+    double diff = 0, size = 0;
+    for (int64_t i = 0; i < mode_tensor_count(b); i++) {
+        double x = mode_f32(a)[i], y = mode_f32(b)[i];
+        if (!isfinite(x)) return INFINITY;
+        diff += (x - y) * (x - y);
+        size += y * y;
+    }
+    return size > 0 ? sqrt(diff / size) : sqrt(diff);
+}
+
+static bool same_bytes(const struct op_run *a, const struct op_run *b)
+{
+    bool same = memcmp(&a->scalar, &b->scalar, sizeof a->scalar) == 0;
+    for (int i = 0; i < a->n_out; i++)
+        same &= memcmp(a->out[i].data, b->out[i].data, mode_tensor_bytes(&a->out[i])) == 0;
+    return same;
+}
+
+static struct op_run run_case(const struct op_case *c, int number, struct mode_backend *be)
+{
+    struct op_run r = {.be = be, .rng = mode_rng_for(7, MODE_RNG_TEST, 0, (uint64_t)number)};
+    c->run(&r, c->s);
+    mode_backend_sync(be);
+    return r;
+}
+
+static int check(const struct op_case *c, int number, struct mode_backend *cuda, struct mode_backend *truth)
+{
+    struct op_run a = run_case(c, number, cuda), again = run_case(c, number, cuda), b = run_case(c, number, truth);
+    double worst = 0;
+    for (int i = 0; i < a.n_out; i++) worst = fmax(worst, distance(&a.out[i], &b.out[i]));
+    bool scalar = fabs(a.scalar - b.scalar) <= 2e-6 * fabs(b.scalar), same = same_bytes(&a, &again);
+    bool good = worst <= c->tolerance && scalar && same;
+    row("%s\t%lld %lld %lld %lld %lld\t%s\t%.2e\t%.1e\t%.0f %%\t%s\t%s\n", c->name, (long long)c->s[0],
+        (long long)c->s[1], (long long)c->s[2], (long long)c->s[3], (long long)c->s[4], mode_backend_name(truth), worst,
+        c->tolerance, 100 * worst / c->tolerance, same ? "same bytes" : "BYTES DIFFER",
+        good     ? "ok"
+        : scalar ? "OFF"
+                 : "SCALAR OFF");
+    op_run_clear(&a);
+    op_run_clear(&again);
+    op_run_clear(&b);
+    return !good;
+}
+
+int main(int argc, char **argv)
+{
+    struct mode_backend *cuda, *ref, *cpu;
+    struct mode_error err;
+    char path[4096];
+    int bad = 0;
+    enum mode_status st = mode_backend_open(&cuda, "cuda", &err);
+    if (st) {
+        fprintf(stderr, "cuda-test: %s\n", err.text);
+        return st == MODE_E_DEVICE ? 77 : 1;
+    }
+    if (mode_backend_open(&ref, "ref", &err) || mode_backend_open(&cpu, "cpu", &err)) {
+        fprintf(stderr, "cuda-test: %s\n", err.text);
+        return 1;
+    }
+    if (argc > 1) {
+        snprintf(path, sizeof path, "%s/cuda_test.tsv", argv[1]);
+        if (!(table = fopen(path, "w"))) {
+            perror(path);
+            return 1;
+        }
+    }
+    double t0 = mode_clock_s();
+    row("case\tshape\tagainst\tdistance\tallowed\tused\ttwice\tverdict\n");
+    for (int i = 0; i < N_OP_CASES; i++) bad += check(&op_cases[i], i, cuda, ref);
+    for (int i = 0; i < N_LARGE; i++) bad += check(&large_cases[i], i, cuda, cpu);
+    row("%d of %d cases are off; %.1f s\n", bad, N_OP_CASES + N_LARGE, mode_clock_s() - t0);
+    if (table) fclose(table);
+    mode_backend_close(&cuda);
+    mode_backend_close(&ref);
+    mode_backend_close(&cpu);
+    return bad > 0;
+}
