@@ -1,9 +1,10 @@
 /* jail.h - run a piece of our code that reads hostile bytes in a process of its own that can do nothing but compute.
  *
- * The child has no open file, no signal handler to run, a limit on processor time, and after the first instruction of
- * the work no system call but its own end (seccomp's strict mode: anything else kills it). It sees the parent's
- * memory as it was, takes its own from `scratch` and answers by writing into `out`, which is shared; the parent must
- * believe nothing it finds there. A child that crashes, runs on or tries a system call costs a sentence, no more.
+ * The child has no signal handler to run, a limit on processor time, and from the first instruction of the work on no
+ * system call but its own end (a seccomp filter: anything else kills it; open files are out of reach). It sees the
+ * parent's memory as it was, takes its own from `scratch` and answers by writing into `out`, which is shared; the
+ * parent must believe nothing it finds there. A child that crashes, runs on or tries a system call costs a sentence, no
+ * more.
  *
  * Threads: any. */
 #ifndef MODE_DATA_JAIL_H
