@@ -26,6 +26,7 @@ asks() { # key folder, key name: the exit code of a question to the coordinator
 "$bin/mode" keys "$work/keys" --admin anna --out "$work/anna" >/dev/null
 "$bin/mode" keys "$work/keys" --admin otto --out "$work/otto" >/dev/null
 "$bin/mode" keys "$work/keys" --worker w1 --out "$work/w1" >/dev/null
+: >"$work/log" # there before the coordinator's shell opens it
 # Redis is away on purpose: the door does not depend on it
 "$bin/mode-coordinator" --workspace "$work" --redis "unix://$work/none.sock" --key-dir "$work/keys" \
     --worker-endpoint 'tcp://127.0.0.1:*' --admin-endpoint 'tcp://127.0.0.1:*' 2>"$work/log" &
