@@ -184,7 +184,6 @@ enum mode_status mode_clip_train_step(struct mode_clip *clip, double *loss, cons
                          (long long)a->batch);
     enum mode_status st = mode__clip_check_texts(clip, ids, n_ids, b, err);
     if (st) return st;
-    mode_backend_sync(clip->be);
     struct mode_tensor grads = mode_tensor_1d(clip->grads, MODE_DTYPE_F32, (int64_t)clip->n_floats);
     const struct pairs whole = {.pixels = pixels, .ids = ids, .n_ids = n_ids, .n = b};
     mode_zero(clip->be, &grads);

@@ -130,7 +130,7 @@ void server_send_action(struct server *s, const struct core_action *a)
         reject(s, MODE__REJECT_CODE__REJECT_NAME_TAKEN, "another worker with this name is alive");
         break;
     case CORE_ACT_UNKNOWN_SESSION:
-        reject(s, MODE__REJECT_CODE__REJECT_UNKNOWN_SESSION, "this session is not known here (any more); say HELLO");
+        reject(s, MODE__REJECT_CODE__REJECT_UNKNOWN_SESSION, "this connection is not known here (any more); say HELLO");
         break;
     default: MODE_ASSERT(!"an action that is sent");
     }

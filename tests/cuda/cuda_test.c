@@ -51,19 +51,6 @@ static void row(const char *format, ...)
     }
 }
 
-/* |a - b| / |b| over a whole result; infinite when a number is not finite */
-static double distance(const struct mode_tensor *a, const struct mode_tensor *b)
-{
-    double diff = 0, size = 0;
-    for (int64_t i = 0; i < mode_tensor_count(b); i++) {
-        double x = mode_f32(a)[i], y = mode_f32(b)[i];
-        if (!isfinite(x)) return INFINITY;
-        diff += (x - y) * (x - y);
-        size += y * y;
-    }
-    return size > 0 ? sqrt(diff / size) : sqrt(diff);
-}
-
 static bool same_bytes(const struct op_run *a, const struct op_run *b)
 {
     bool same = memcmp(&a->scalar, &b->scalar, sizeof a->scalar) == 0;
@@ -72,19 +59,13 @@ static bool same_bytes(const struct op_run *a, const struct op_run *b)
     return same;
 }
 
-static struct op_run run_case(const struct op_case *c, int number, struct mode_backend *be)
-{
-    struct op_run r = {.be = be, .rng = mode_rng_for(7, MODE_RNG_TEST, 0, (uint64_t)number)};
-    c->run(&r, c->s);
-    mode_backend_sync(be);
-    return r;
-}
-
 static int check(const struct op_case *c, int number, struct mode_backend *cuda, struct mode_backend *truth)
 {
-    struct op_run a = run_case(c, number, cuda), again = run_case(c, number, cuda), b = run_case(c, number, truth);
+    struct op_run a = op_case_run(c, number, cuda), again = op_case_run(c, number, cuda),
+                  b = op_case_run(c, number, truth);
     double worst = 0;
-    for (int i = 0; i < a.n_out; i++) worst = fmax(worst, distance(&a.out[i], &b.out[i]));
+    int64_t at;
+    for (int i = 0; i < a.n_out; i++) worst = fmax(worst, op_distance(&a.out[i], &b.out[i], &at));
     bool scalar = fabs(a.scalar - b.scalar) <= 2e-6 * fabs(b.scalar), same = same_bytes(&a, &again);
     bool good = worst <= c->tolerance && scalar && same;
     row("%s\t%lld %lld %lld %lld %lld\t%s\t%.2e\t%.1e\t%.0f %%\t%s\t%s\n", c->name, (long long)c->s[0],

@@ -288,9 +288,29 @@ static const struct op_case op_cases[] = {
 };
 enum { N_OP_CASES = sizeof op_cases / sizeof *op_cases };
 
-static inline struct op_run op_case_run(const struct op_case *c, struct mode_backend *be)
+/* |a - b| / |b| over a whole result, |a - b| where b is 0; infinite when a number is not finite. worst: where a single
+ * one is furthest off. */
+static inline double op_distance(const struct mode_tensor *a, const struct mode_tensor *b, int64_t *worst)
 {
-    struct op_run r = {.be = be, .rng = mode_rng_for(7, MODE_RNG_TEST, 0, (uint64_t)(c - op_cases))};
+    double diff = 0, size = 0, most = -1;
+    *worst = 0;
+    for (int64_t i = 0; i < mode_tensor_count(b); i++) {
+        double x = mode_f32(a)[i], y = mode_f32(b)[i];
+        if (!isfinite(x)) {
+            *worst = i;
+            return INFINITY;
+        }
+        if (fabs(x - y) > most) most = fabs(x - y), *worst = i;
+        diff += (x - y) * (x - y);
+        size += y * y;
+    }
+    return size > 0 ? sqrt(diff / size) : sqrt(diff);
+}
+
+/* number: which inputs are drawn */
+static inline struct op_run op_case_run(const struct op_case *c, int number, struct mode_backend *be)
+{
+    struct op_run r = {.be = be, .rng = mode_rng_for(7, MODE_RNG_TEST, 0, (uint64_t)number)};
     c->run(&r, c->s);
     mode_backend_sync(be);
     return r;
