@@ -1,17 +1,11 @@
-/* The model as a list of parameters: made, drawn, loaded, saved; and inference over it. */
+/* The model as a list of parameters: made and drawn; and inference over it. No files: clip_store.c. */
 #include "models/clip.h"
 
-#include "base/file.h"
 #include "base/parallel.h"
 #include "base/rng.h"
 #include "base/str.h"
-#include "data/safetensors.h"
-#include "models/clip_folder.h"
 #include "models/clip_impl.h"
-#include "models/clip_weights.h"
-#include "tensor/half.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -128,26 +122,24 @@ static void add_params(struct mode_clip *c)
     c->text.ln_b = add_1d(c, mode_xasprintf("%sln_final.bias", text), wt, INIT_CONSTANT, 0);
 }
 
-/* The structure and zeroed values; the two texts are kept. */
-static enum mode_status clip_new(struct mode_clip **clip, struct mode_backend *be, const char *model_cfg,
-                                 const char *preprocess_cfg, const char *what, struct mode_error *err)
+enum mode_status mode__clip_new(struct mode_clip **clip, struct mode_backend *be, const struct mode_clip_config *cfg,
+                                struct mode_error *err)
 {
     struct mode_clip *c = *clip = mode_xcalloc(1, sizeof *c);
-    enum mode_status st;
     void *mem = NULL;
     c->be = be;
-    c->model_cfg = mode_xstrdup(model_cfg);
-    c->preprocess_cfg = preprocess_cfg ? mode_xstrdup(preprocess_cfg) : NULL;
-    if ((st = mode_clip_config_parse(&c->cfg, model_cfg, what, err)) != MODE_OK ||
-        (st = mode_clip_preprocess_parse(&c->preprocess, preprocess_cfg, c->cfg.image_size, what, err)) != MODE_OK)
-        goto fail;
+    c->cfg = *cfg;
     c->accumulate = 1;
     c->image = (struct clip_tower){
         .cfg = c->cfg.image, .mean = c->cfg.image_mean_pool, .ln_after = c->cfg.image_ln_after_pool};
     c->text = (struct clip_tower){.cfg = c->cfg.text, .causal = c->cfg.text_causal};
     add_params(c);
     if (!be) return MODE_OK; /* only what there is to know about the parameters */
-    if ((st = mode_backend_alloc(be, &mem, c->n_floats * sizeof(float), err)) != MODE_OK) goto fail;
+    enum mode_status st = mode_backend_alloc(be, &mem, c->n_floats * sizeof(float), err);
+    if (st) {
+        mode_clip_close(clip);
+        return st;
+    }
     c->values = mem;
     size_t at = 0;
     for (size_t i = 0; i < c->n_params; i++) {
@@ -155,8 +147,13 @@ static enum mode_status clip_new(struct mode_clip **clip, struct mode_backend *b
         at += ((size_t)mode_tensor_count(&c->params[i].value) + 15) / 16 * 16;
     }
     return MODE_OK;
-fail:
-    mode_clip_close(clip);
+}
+
+enum mode_status mode_clip_create_plain(struct mode_clip **clip, struct mode_backend *be,
+                                        const struct mode_clip_config *cfg, uint64_t seed, struct mode_error *err)
+{
+    enum mode_status st = mode__clip_new(clip, be, cfg, err);
+    if (!st) mode__clip_draw(*clip, seed);
     return st;
 }
 
@@ -222,121 +219,15 @@ static void draw_row(void *ctx, int64_t row, int thread)
     }
 }
 
-enum mode_status mode_clip_create(struct mode_clip **clip, struct mode_backend *be, const char *model_cfg_json,
-                                  const char *preprocess_cfg_json, uint64_t seed, struct mode_error *err)
+void mode__clip_draw(struct mode_clip *clip, uint64_t seed)
 {
-    enum mode_status st = clip_new(clip, be, model_cfg_json, preprocess_cfg_json, "model_cfg", err);
-    if (st) return st;
-    for (size_t i = 0; i < (*clip)->n_params; i++) {
-        struct mode_param *p = &(*clip)->params[i];
+    for (size_t i = 0; i < clip->n_params; i++) {
+        struct mode_param *p = &clip->params[i];
         int64_t rows = p->value.n_dims >= 2 ? p->value.dim[0] : 1;
-        struct draw d = {p,
-                         (*clip)->init[i],
-                         seed,
-                         i,
-                         mode_tensor_count(&p->value) / rows,
-                         (*clip)->cfg.image_size / (*clip)->cfg.patch_size};
+        struct draw d = {
+            p, clip->init[i], seed, i, mode_tensor_count(&p->value) / rows, clip->cfg.image_size / clip->cfg.patch_size};
         mode_parallel_for(rows, draw_row, &d);
     }
-    return MODE_OK;
-}
-
-enum mode_status mode_clip_read_weights(struct mode_clip *c, const char *path, struct mode_error *err)
-{
-    struct mode_weights w;
-    struct mode__clip_tensors t = {0};
-    struct mode_str note = {0};
-    size_t n_of[MODE_DTYPE_BOOL + 1] = {0};
-    enum mode_status st = mode_weights_open(&w, path, err);
-    if (st) return st;
-    if ((st = mode__clip_tensors_read(&t, c->params, c->n_params, &w, path, err))) goto out;
-    for (size_t i = 0; i < t.n; i++) {
-        struct mode_tensor *to = &c->params[i].value;
-        MODE_ASSERT(mode_half_to_f32(to->data, t.list[i].data, t.list[i].dtype, (size_t)mode_tensor_count(to)));
-        n_of[t.list[i].dtype]++;
-    }
-    mode_str_add_cstr(&note, w.note);
-    for (size_t k = MODE_DTYPE_F64; k <= MODE_DTYPE_BF16; k++)
-        if (n_of[k])
-            mode_str_printf(&note, "%s%zu of %zu tensors are %s, computed with as F32 (%s)", note.len ? "; " : "",
-                            n_of[k], t.n, mode_dtype_name((enum mode_dtype)k),
-                            k == MODE_DTYPE_F64 ? "rounded" : "exact");
-    free(c->note);
-    c->note = note.data;
-out:
-    mode__clip_tensors_clear(&t);
-    mode_weights_close(&w);
-    return st;
-}
-
-static enum mode_status load(struct mode_clip **clip, struct mode_backend *be, const struct mode_clip_files *f,
-                             struct mode_error *err)
-{
-    enum mode_status st = clip_new(clip, be, f->model_cfg, f->preprocess_cfg, f->config, err);
-    if (!st && (st = mode_clip_read_weights(*clip, f->weights, err))) mode_clip_close(clip);
-    return st;
-}
-
-enum mode_status mode_clip_load_files(struct mode_clip **clip, struct mode_backend *be, const char *config_path,
-                                      const char *weights_path, struct mode_error *err)
-{
-    struct mode_clip_files f;
-    *clip = NULL;
-    enum mode_status st = mode_clip_files_read(&f, config_path, err);
-    if (!st) f.weights = mode_xstrdup(weights_path);
-    if (!st) st = load(clip, be, &f, err);
-    mode_clip_files_clear(&f);
-    return st;
-}
-
-enum mode_status mode_clip_load(struct mode_clip **clip, struct mode_backend *be, const char *dir,
-                                struct mode_error *err)
-{
-    struct mode_clip_files f;
-    *clip = NULL;
-    enum mode_status st = mode_clip_files_find(&f, dir, err);
-    if (!st) st = load(clip, be, &f, err);
-    mode_clip_files_clear(&f);
-    return st;
-}
-
-enum mode_status mode__clip_describe(struct mode_clip **clip, const struct mode_clip_files *f, struct mode_error *err)
-{
-    return clip_new(clip, NULL, f->model_cfg, f->preprocess_cfg, f->config, err);
-}
-
-char *mode__clip_config_text(const struct mode_clip *clip)
-{
-    json_t *model = json_loads(clip->model_cfg, 0, NULL);
-    json_t *pre = clip->preprocess_cfg ? json_loads(clip->preprocess_cfg, 0, NULL) : json_object();
-    MODE_ASSERT(model && pre);
-    if (!clip->preprocess_cfg) {
-        const struct mode_preprocess *p = &clip->preprocess;
-        json_object_set_new(pre, "mean", json_pack("[f,f,f]", p->mean[0], p->mean[1], p->mean[2]));
-        json_object_set_new(pre, "std", json_pack("[f,f,f]", p->std[0], p->std[1], p->std[2]));
-        json_object_set_new(pre, "interpolation", json_string("bicubic"));
-        json_object_set_new(pre, "resize_mode", json_string("shortest"));
-    }
-    json_t *root = json_pack("{s:o,s:o}", "model_cfg", model, "preprocess_cfg", pre);
-    MODE_ASSERT(root);
-    char *text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
-    json_decref(root);
-    MODE_ASSERT(text);
-    return text;
-}
-
-enum mode_status mode_clip_save(const struct mode_clip *clip, const char *config_path, const char *weights_path,
-                                struct mode_error *err)
-{
-    struct mode_tensor *list = mode_xcalloc(clip->n_params, sizeof *list);
-    char *text = mode__clip_config_text(clip);
-    for (size_t i = 0; i < clip->n_params; i++) list[i] = clip->params[i].value;
-    struct mode_meta meta = {.key = "format", .value = "pt"};
-    enum mode_status st = mode_safetensors_write(weights_path, list, clip->n_params, &meta, 1, err);
-    if (st == MODE_OK) st = mode_file_write_atomic(config_path, text, strlen(text), err);
-    free(text);
-    free(list);
-    return st;
 }
 
 int mode_clip_embed_dim(const struct mode_clip *clip)
@@ -357,21 +248,6 @@ const struct mode_preprocess *mode_clip_preprocess(const struct mode_clip *clip)
 float mode_clip_logit_scale(const struct mode_clip *clip)
 {
     return expf(mode_f32(&clip->logit_scale->value)[0]);
-}
-
-const char *mode_clip_note(const struct mode_clip *clip)
-{
-    return clip->note ? clip->note : "";
-}
-
-const char *mode_clip_model_cfg(const struct mode_clip *clip)
-{
-    return clip->model_cfg;
-}
-
-const char *mode_clip_preprocess_cfg(const struct mode_clip *clip)
-{
-    return clip->preprocess_cfg;
 }
 
 struct mode_param *mode_clip_params(struct mode_clip *clip, size_t *n)

@@ -93,6 +93,13 @@ struct mode_clip {
 
 /* clip.c */
 int64_t mode__clip_image_tokens(const struct mode_clip *clip); /* class token included */
+/* Parameters, their values zero (be NULL: without memory); no texts, no preprocessing. E_MEMORY. */
+enum mode_status mode__clip_new(struct mode_clip **clip, struct mode_backend *be, const struct mode_clip_config *cfg,
+                                struct mode_error *err);
+/* Random values, as mode_clip_create says. */
+void mode__clip_draw(struct mode_clip *clip, uint64_t seed);
+
+/* clip_store.c */
 /* Names and shapes of the parameters without memory for them: good for nothing but params and cfg. */
 struct mode_clip_files;
 enum mode_status mode__clip_describe(struct mode_clip **clip, const struct mode_clip_files *f, struct mode_error *err);

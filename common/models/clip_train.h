@@ -32,6 +32,10 @@
  * E_FORMAT, E_VALUE: the config; E_MEMORY. */
 enum mode_status mode_clip_create(struct mode_clip **clip, struct mode_backend *be, const char *model_cfg_json,
                                   const char *preprocess_cfg_json, uint64_t seed, struct mode_error *err);
+struct mode_clip_config;
+/* The same from numbers: a model that has no texts, so that it cannot be saved. Needs neither JSON nor files. */
+enum mode_status mode_clip_create_plain(struct mode_clip **clip, struct mode_backend *be,
+                                        const struct mode_clip_config *cfg, uint64_t seed, struct mode_error *err);
 /* The JSON texts as given (or as found in the checkpoint); preprocess may be NULL. Borrowed. */
 const char *mode_clip_model_cfg(const struct mode_clip *clip);
 const char *mode_clip_preprocess_cfg(const struct mode_clip *clip);
