@@ -58,10 +58,13 @@ tsan: deps-test models ## the threaded tests under ThreadSanitizer
 	@cd build-tsan && TSAN_OPTIONS=suppressions=$(CURDIR)/tests/tsan.supp ctest --no-tests=error --output-on-failure -L 'unit|service'
 
 # on a machine with a GPU; needs CUDA, CMake and a compiler only. OUT: a folder for the table
-.PHONY: cuda-test
+.PHONY: cuda-test cuda-bench
 cuda-test: ## the cuda backend against the reference (needs an NVIDIA GPU). OUT=folder for the table
 	@cmake -S tests/cuda -B build-cuda >/dev/null && cmake --build build-cuda -j$(JOBS) --target cuda-test >/dev/null
 	@build-cuda/cuda-test $(OUT)
+cuda-bench: ## speed of the cuda backend (needs an NVIDIA GPU). OUT=folder for the table
+	@cmake -S tests/cuda -B build-cuda >/dev/null && cmake --build build-cuda -j$(JOBS) --target cuda-bench >/dev/null
+	@build-cuda/cuda-bench $(OUT)
 
 .PHONY: parity-tokenizers
 parity-tokenizers: models programs ## the tokenizers against their Python originals, line by line (needs Python; minutes)

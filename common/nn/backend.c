@@ -167,3 +167,15 @@ void mode_backend_profile_print(const struct mode_backend *be, FILE *out)
     }
     fprintf(out, "%-18s %8s %10.4f\n", "all", "", total);
 }
+
+void mode_backend_profile_sums(const struct mode_backend *be, struct mode_backend_sums *sums)
+{
+    *sums = (struct mode_backend_sums){0};
+    for (int i = 0; i < MODE__N_OPS; i++) {
+        bool product = i == MODE__OP_linear || i == MODE__OP_linear_back || i == MODE__OP_project ||
+                       i == MODE__OP_project_back;
+        bool attention = i == MODE__OP_attention || i == MODE__OP_attention_back;
+        *(product ? &sums->products : attention ? &sums->attention : &sums->rest) += be->time[i].seconds;
+        if (product || attention || i == MODE__OP_contrastive) sums->flops += be->time[i].flops;
+    }
+}

@@ -36,8 +36,15 @@ void mode_backend_free(struct mode_backend *be, void *data);
 /* Take scratch of that many bytes now; an op that needs no more allocates nothing. MODE_E_MEMORY. */
 enum mode_status mode_backend_reserve(struct mode_backend *be, size_t bytes, struct mode_error *err);
 
-/* Count calls and seconds of every op from now on; print them, the dearest first. */
+/* Count calls and seconds of every op from now on (each is waited for, so that the time is its own); print them, the
+ * dearest first. */
 void mode_backend_profile(struct mode_backend *be, bool on);
 void mode_backend_profile_print(const struct mode_backend *be, FILE *out);
+/* The same in four numbers: seconds of products, of attention, of all else; floating point operations of products,
+ * attention and loss by their shapes. */
+struct mode_backend_sums {
+    double products, attention, rest, flops;
+};
+void mode_backend_profile_sums(const struct mode_backend *be, struct mode_backend_sums *sums);
 
 #endif

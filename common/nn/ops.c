@@ -10,12 +10,13 @@
     do {                                                                                                               \
         double t0_ = be->profile ? mode_clock_s() : 0;                                                                 \
         be->ops->op(be, __VA_ARGS__);                                                                                  \
-        if (be->profile) note(be, MODE__OP_##op, mode_clock_s() - t0_, (double)(n_flops));                             \
+        if (be->profile) note(be, MODE__OP_##op, t0_, (double)(n_flops));                                              \
     } while (0)
 
-static void note(struct mode_backend *be, enum mode__op op, double seconds, double flops)
+static void note(struct mode_backend *be, enum mode__op op, double since, double flops)
 {
-    be->time[op].seconds += seconds;
+    mode_backend_sync(be);
+    be->time[op].seconds += mode_clock_s() - since;
     be->time[op].flops += flops;
     be->time[op].calls++;
 }

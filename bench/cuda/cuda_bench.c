@@ -1,0 +1,375 @@
+/* cuda-bench - how fast the cuda backend is on this machine; no library but CUDA's is needed.
+ *
+ *     cuda-bench [OUT]                 every subject below; a table on stdout and in OUT/cuda_bench.tsv
+ *     cuda-bench train|encode [options]
+ *         --config ViT-B-32|ViT-B-16|ViT-L-14  --backend cuda|cuda-tf32|...  --batch B  --rounds N  --profile
+ *         --tokens MEAN                lengths of texts: MEAN - 14 to MEAN + 14, 77: no padding and no savings
+ *         --lengths FILE               instead: one number of tokens per line, as many as the batch has pairs
+ *         --turns                      wait for a line on stdin before every round: bench/peers/bench_cuda.py
+ *
+ * A round of train is a whole step: forward, loss, backward, AdamW. Inputs are random, none are zero (a GPU that
+ * multiplies zeros draws less power and runs faster). One JSON line per round, as `mode bench` prints.
+ * FLOPs are those that were executed, from the shapes of the products and of attention; MFU is their share of
+ * 989 TFLOP/s, an H100's and H200's dense bf16 peak by NVIDIA's data sheet. Medians of the rounds. */
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/rng.h"
+#include "base/str.h"
+#include "models/clip.h"
+#include "models/clip_config.h"
+#include "models/clip_train.h"
+#include "nn/backend.h"
+#include "nn/ops.h"
+#include "optim/adamw.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CONTEXT = 77, VOCAB = 49408, START = 49406, END = 49407, SPREAD = 14, MAX_ROUNDS = 1000 };
+static const double PEAK = 989e12;
+
+struct options {
+    const char *config, *backend, *lengths;
+    int64_t batch, tokens, rounds;
+    bool turns, profile;
+};
+
+static const struct tower {
+    const char *name;
+    int embed, patch, width, layers, text_width, text_layers;
+} towers[] = {{"ViT-B-32", 512, 32, 768, 12, 512, 12},
+              {"ViT-B-16", 512, 16, 768, 12, 512, 12},
+              {"ViT-L-14", 768, 14, 1024, 24, 768, 12}};
+
+static FILE *table;
+
+static void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static void say(const char *format, ...)
+{
+    FILE *to[] = {stdout, table};
+    for (int i = 0; i < 2; i++) {
+        va_list args;
+        if (!to[i]) continue;
+        va_start(args, format);
+        vfprintf(to[i], format, args);
+        va_end(args);
+        fflush(to[i]);
+    }
+}
+
+static void die(const char *what)
+{
+    fprintf(stderr, "cuda-bench: %s\n", what);
+    exit(64);
+}
+
+static void must(enum mode_status st, const struct mode_error *err)
+{
+    if (st == MODE_OK) return;
+    fprintf(stderr, "cuda-bench: %s\n", err->text);
+    exit(st == MODE_E_DEVICE ? 77 : 1);
+}
+
+static struct mode_backend *backend(const char *name)
+{
+    struct mode_backend *be;
+    struct mode_error err;
+    must(mode_backend_open(&be, name, &err), &err);
+    return be;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static double median(double *v, int64_t n)
+{
+    qsort(v, (size_t)n, sizeof *v, by_value);
+    return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
+}
+
+static struct mode_clip_config config_of(const char *name)
+{
+    for (size_t i = 0; i < sizeof towers / sizeof *towers; i++) {
+        const struct tower *t = &towers[i];
+        if (strcmp(t->name, name) != 0) continue;
+        return (struct mode_clip_config){
+            .embed_dim = t->embed,
+            .image = {t->width, t->width / 64, t->layers, 4 * t->width, MODE_ACT_GELU, 1e-5f, false, 0},
+            .text = {t->text_width, t->text_width / 64, t->text_layers, 4 * t->text_width, MODE_ACT_GELU, 1e-5f, false, 0},
+            .image_size = 224,
+            .patch_size = t->patch,
+            .context_length = CONTEXT,
+            .vocab_size = VOCAB,
+            .image_ln_pre = true,
+            .text_causal = true,
+            .init_logit_scale = 2.6592600369327779};
+    }
+    die("--config is none of ViT-B-32, ViT-B-16, ViT-L-14");
+    abort();
+}
+
+struct inputs {
+    float *pixels;        /* [batch, 3, 224, 224] */
+    int32_t *ids, *n_ids; /* one text after another */
+    int64_t tokens;
+};
+
+static void lengths_from(int32_t *n_ids, int64_t batch, const char *path)
+{
+    FILE *f = fopen(path, "r");
+    if (!f) die("the file of --lengths cannot be opened");
+    for (int64_t i = 0; i < batch; i++)
+        if (fscanf(f, "%d", &n_ids[i]) != 1 || n_ids[i] < 3 || n_ids[i] > CONTEXT)
+            die("--lengths: expected as many numbers from 3 to 77 as --batch says");
+    fclose(f);
+}
+
+static struct inputs draw(const struct options *o)
+{
+    struct mode_rng r = mode_rng_for(1, MODE_RNG_TEST, 0, 0);
+    int64_t n = o->batch * 3 * 224 * 224, at = 0;
+    struct inputs in = {mode_xmalloc((size_t)n * sizeof(float)),
+                        mode_xmalloc((size_t)(o->batch * CONTEXT) * sizeof(int32_t)),
+                        mode_xmalloc((size_t)o->batch * sizeof(int32_t)), 0};
+    for (int64_t i = 0; i < n; i++) in.pixels[i] = (float)(4 * mode_rng_uniform(&r) - 2);
+    for (int64_t i = 0; i < o->batch; i++)
+        in.n_ids[i] = o->tokens == CONTEXT ? CONTEXT
+                                           : (int32_t)(o->tokens - SPREAD + (int64_t)mode_rng_below(&r, 2 * SPREAD + 1));
+    if (o->lengths) lengths_from(in.n_ids, o->batch, o->lengths);
+    for (int64_t i = 0; i < o->batch; i++) {
+        in.ids[at++] = START;
+        for (int k = 2; k < in.n_ids[i]; k++) in.ids[at++] = (int32_t)mode_rng_below(&r, START);
+        in.ids[at++] = END;
+    }
+    in.tokens = at;
+    return in;
+}
+
+static void inputs_clear(struct inputs *in)
+{
+    free(in->pixels);
+    free(in->ids);
+    free(in->n_ids);
+}
+
+static bool turn(const struct options *o)
+{
+    char line[16];
+    return !o->turns || fgets(line, sizeof line, stdin);
+}
+
+struct work {
+    const struct options *o;
+    struct mode_backend *be;
+    struct mode_clip *clip;
+    struct mode_param *params;
+    size_t n_params;
+    struct inputs in;
+    float *features;
+    int64_t step;
+    double loss;
+};
+
+static void train_step(struct work *w)
+{
+    static const struct mode_adamw opt = MODE_ADAMW_DEFAULT;
+    struct mode_error err;
+    must(mode_clip_train_step(w->clip, &w->loss, w->in.pixels, w->in.ids, w->in.n_ids, w->o->batch, &err), &err);
+    mode_adamw_update(w->be, w->params, w->n_params, &opt, ++w->step);
+    mode_clip_clamp(w->clip);
+    mode_backend_sync(w->be);
+}
+
+static void encode(struct work *w)
+{
+    struct mode_error err;
+    must(mode_clip_encode_images(w->clip, w->features, w->in.pixels, w->o->batch, 0, &err), &err);
+}
+
+/* Rounds of train or encode; a JSON line each, or one row of the table. */
+static void towers_run(const char *subject, const struct options *o, bool lines)
+{
+    bool train = strcmp(subject, "train") == 0;
+    void (*one)(struct work *) = train ? train_step : encode;
+    struct mode_clip_config cfg = config_of(o->config);
+    struct mode_error err;
+    struct mode_backend_sums sums;
+    double seconds[MAX_ROUNDS];
+    int64_t rounds = 0;
+    struct work w = {.o = o, .be = backend(o->backend), .in = draw(o)};
+    must(mode_clip_create_plain(&w.clip, w.be, &cfg, 1, &err), &err);
+    w.features = mode_xmalloc((size_t)(o->batch * cfg.embed_dim) * sizeof(float));
+    if (train) {
+        bool dense = o->tokens == CONTEXT && !o->lengths;
+        mode_clip_set_savings(w.clip, dense, dense);
+        must(mode_clip_train_begin(w.clip, o->batch, &err), &err);
+        w.params = mode_clip_params(w.clip, &w.n_params);
+    }
+    for (int i = 0; i < 3; i++) one(&w); /* plans are made, memory is touched */
+    for (; rounds < o->rounds && turn(o); rounds++) {
+        double t0 = mode_clock_s();
+        one(&w);
+        seconds[rounds] = mode_clock_s() - t0;
+        if (lines)
+            printf("{\"subject\":\"%s\",\"items\":%lld,\"unit\":\"pairs\",\"seconds\":%.6f,\"cpu\":%.6f,\"threads\":1}\n",
+                   subject, (long long)o->batch, seconds[rounds], seconds[rounds]);
+        fflush(stdout);
+    }
+    mode_backend_profile(w.be, true);
+    one(&w);
+    mode_backend_profile_sums(w.be, &sums);
+    if (o->profile) mode_backend_profile_print(w.be, stderr);
+    if (!lines) {
+        double s = median(seconds, rounds), busy = sums.products + sums.attention + sums.rest;
+        say("%s\t%s %lld x %.1f tokens\t%s\t%.2f ms\t%.0f /s\t%.1f TFLOP/s\t%.1f %%\t", subject, o->config,
+            (long long)o->batch, (double)w.in.tokens / (double)o->batch, o->backend, 1e3 * s, (double)o->batch / s,
+            1e-12 * sums.flops / s, 100 * sums.flops / s / PEAK);
+        say("op by op: products %.0f %%, attention %.0f %%, rest %.0f %%; all together %.2f times a step\n",
+            100 * sums.products / busy, 100 * sums.attention / busy, 100 * sums.rest / busy, busy / s);
+    }
+    free(w.features);
+    inputs_clear(&w.in);
+    mode_clip_close(&w.clip);
+    mode_backend_close(&w.be);
+}
+
+static struct mode_tensor random_matrix(struct mode_backend *be, int64_t rows, int64_t cols)
+{
+    struct mode_rng r = mode_rng_for(2, MODE_RNG_TEST, (uint64_t)rows, (uint64_t)cols);
+    struct mode_error err;
+    void *data;
+    must(mode_backend_alloc(be, &data, (size_t)(rows * cols) * sizeof(float), &err), &err);
+    for (int64_t i = 0; i < rows * cols; i++) ((float *)data)[i] = (float)(2 * mode_rng_uniform(&r) - 1);
+    return mode_tensor_2d(data, MODE_DTYPE_F32, rows, cols);
+}
+
+/* y = x w^T, the gradient of w, the gradient of x: TFLOP/s of each */
+static void product(const char *name, const char *backend_name, int64_t m, int64_t n, int64_t k, int64_t rounds)
+{
+    struct mode_backend *be = backend(backend_name);
+    struct mode_tensor x = random_matrix(be, m, k), w = random_matrix(be, n, k), y = random_matrix(be, m, n),
+                       dw = random_matrix(be, n, k), dx = random_matrix(be, m, k);
+    double t[3][MAX_ROUNDS], flops = 2.0 * (double)m * (double)n * (double)k;
+    for (int64_t i = -2; i < rounds; i++) {
+        double t0 = mode_clock_s();
+        mode_linear(be, &y, &x, &w, NULL);
+        mode_backend_sync(be);
+        double t1 = mode_clock_s();
+        mode_linear_back(be, NULL, &dw, NULL, &y, &x, &w);
+        mode_backend_sync(be);
+        double t2 = mode_clock_s();
+        mode_linear_back(be, &dx, &dw, NULL, &y, &x, &w);
+        mode_backend_sync(be);
+        double t3 = mode_clock_s();
+        if (i < 0) continue;
+        t[0][i] = t1 - t0;
+        t[1][i] = t2 - t1;
+        t[2][i] = t3 - t2;
+    }
+    double s[3];
+    for (int i = 0; i < 3; i++) s[i] = median(t[i], rounds);
+    say("product\t%s %lld x %lld x %lld\t%s\t%.3f ms\tforward %.0f\tweights' gradient %.0f\tboth gradients %.0f TFLOP/s\n",
+        name, (long long)m, (long long)n, (long long)k, backend_name, 1e3 * s[0], 1e-12 * flops / s[0],
+        1e-12 * flops / s[1], 2e-12 * flops / s[2]);
+    struct mode_tensor *all[] = {&x, &w, &y, &dw, &dx};
+    for (int i = 0; i < 5; i++) mode_backend_free(be, all[i]->data);
+    mode_backend_close(&be);
+}
+
+/* GPU, driver, clocks and power by NVIDIA's own tool, where it is installed. */
+static void clocks(void)
+{
+    char line[256];
+    FILE *f = popen("nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.mem,power.draw,temperature.gpu "
+                    "--format=csv,noheader 2>/dev/null",
+                    "r");
+    if (!f) return;
+    while (fgets(line, sizeof line, f)) say("clocks\t%s", line);
+    pclose(f);
+}
+
+static void everything(const char *const *backends)
+{
+    static const struct {
+        const char *name;
+        int64_t m, n, k;
+    } products[] = {{"square", 8192, 8192, 8192},
+                    {"B/32 qkv, batch 1024", 51200, 2304, 768},
+                    {"B/32 fc1, batch 1024", 51200, 3072, 768},
+                    {"B/32 fc2, batch 1024", 51200, 768, 3072},
+                    {"B/32 text fc1, batch 1024", 22528, 2048, 512},
+                    {"L/14 fc1, batch 256", 65792, 4096, 1024}};
+    static const struct {
+        const char *subject, *config;
+        int64_t batch, tokens;
+    } runs[] = {{"train", "ViT-B-32", 1024, 77}, {"train", "ViT-B-32", 1024, 22},  {"train", "ViT-B-16", 512, 77},
+                {"train", "ViT-B-16", 512, 22},  {"train", "ViT-L-14", 128, 77},   {"train", "ViT-L-14", 128, 22},
+                {"encode", "ViT-B-32", 1024, 22}, {"encode", "ViT-L-14", 256, 22}};
+    clocks();
+    for (int b = 0; backends[b]; b++) {
+        for (size_t i = 0; i < sizeof products / sizeof *products; i++)
+            product(products[i].name, backends[b], products[i].m, products[i].n, products[i].k, 15);
+        for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
+            const struct options o = {.config = runs[i].config,
+                                      .backend = backends[b],
+                                      .batch = runs[i].batch,
+                                      .tokens = runs[i].tokens,
+                                      .rounds = 15};
+            towers_run(runs[i].subject, &o, false);
+        }
+        clocks();
+    }
+}
+
+static void one_subject(int argc, char **argv)
+{
+    struct options o = {.config = "ViT-B-32", .backend = "cuda", .batch = 256, .tokens = 22, .rounds = 10};
+    for (int i = 2; i < argc; i++) {
+        const struct {
+            const char *name;
+            const char **text;
+            int64_t *number;
+        } known[] = {{"--config", &o.config, NULL},  {"--backend", &o.backend, NULL}, {"--lengths", &o.lengths, NULL},
+                     {"--batch", NULL, &o.batch},    {"--tokens", NULL, &o.tokens},   {"--rounds", NULL, &o.rounds}};
+        size_t k = 0;
+        if (strcmp(argv[i], "--turns") == 0 || strcmp(argv[i], "--profile") == 0) {
+            *(argv[i][2] == 't' ? &o.turns : &o.profile) = true;
+            continue;
+        }
+        while (k < sizeof known / sizeof *known && strcmp(argv[i], known[k].name) != 0) k++;
+        if (k == sizeof known / sizeof *known || i + 1 == argc) die("an unknown option, or one without its value");
+        i++;
+        if (known[k].text) *known[k].text = argv[i];
+        if (known[k].number) *known[k].number = atoll(argv[i]);
+    }
+    if (o.batch < 2 || o.rounds < 1 || o.rounds > MAX_ROUNDS ||
+        (o.tokens != CONTEXT && (o.tokens < SPREAD + 3 || o.tokens > CONTEXT - SPREAD)))
+        die("--batch of at least 2, --rounds 1 to 1000, --tokens 17 to 63 or 77 are meant");
+    towers_run(argv[1], &o, true);
+}
+
+int main(int argc, char **argv)
+{
+    static const char *const backends[] = {"cuda", "cuda-tf32", NULL};
+    if (argc > 1 && (strcmp(argv[1], "train") == 0 || strcmp(argv[1], "encode") == 0)) {
+        one_subject(argc, argv);
+        return 0;
+    }
+    if (argc > 1) {
+        char *path = mode_xasprintf("%s/cuda_bench.tsv", argv[1]);
+        table = fopen(path, "w");
+        if (!table) {
+            perror(path);
+            return 1;
+        }
+        free(path);
+    }
+    everything(backends);
+    if (table) fclose(table);
+    return 0;
+}
