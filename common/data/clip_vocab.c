@@ -47,15 +47,60 @@ static json_t *vocabulary(const char *merges, size_t n_merges)
     }
     json_object_set_new(ids, START, json_integer(id++));
     json_object_set_new(ids, END, json_integer(id++));
-    MODE_ASSERT((json_int_t)json_object_size(ids) == id);
     mode_str_clear(&joined);
     return ids;
 }
 
-static json_t *special(const char *text, bool normalized)
+/* Not normalized: found in the text as it is, so that "<|STARTOFTEXT|>" in a caption is no start token. */
+static json_t *special(const char *text)
 {
-    return json_pack("{s:s, s:b, s:b, s:b, s:b}", "content", text, "lstrip", 0, "normalized", (int)normalized, "rstrip",
-                     0, "single_word", 0);
+    return json_pack("{s:s, s:b, s:b, s:b, s:b}", "content", text, "lstrip", 0, "normalized", 0, "rstrip", 0,
+                     "single_word", 0);
+}
+
+/* "a b" as they stand in merges.txt: tokenizers of every age read that, pairs only those since 0.20. */
+static json_t *merge_list(const char *merges, size_t n_merges)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < n_merges; i++) {
+        const char *end = strchr(merges, '\n');
+        json_array_append_new(list, json_stringn(merges, (size_t)(end - merges)));
+        merges = end + 1;
+    }
+    return list;
+}
+
+static json_t *added(const char *text, json_int_t id)
+{
+    json_t *token = special(text);
+    json_object_set_new(token, "id", json_integer(id));
+    json_object_set_new(token, "special", json_true());
+    return token;
+}
+
+/* The whole tokenizer in one file, for the tokenizers library: NFC, one blank for white space, lower case, CLIP's words,
+ * bytes, merges, and the two tokens around a text. */
+static json_t *whole(const json_t *vocab, const char *merges, size_t n_merges)
+{
+    static const char words[] = "<\\|startoftext\\|>|<\\|endoftext\\|>|'s|'t|'re|'ve|'m|'ll|'d|[\\p{L}]+|[\\p{N}]|"
+                                "[^\\s\\p{L}\\p{N}]+";
+    const json_int_t start = json_integer_value(json_object_get(vocab, START)), end = start + 1;
+    json_t *normalizer = json_pack("{s:s, s:[{s:s}, {s:s, s:{s:s}, s:s}, {s:s}]}", "type", "Sequence", "normalizers",
+                                   "type", "NFC", "type", "Replace", "pattern", "Regex", "\\s+", "content", " ", "type",
+                                   "Lowercase");
+    json_t *cut = json_pack("{s:s, s:[{s:s, s:{s:s}, s:s, s:b}, {s:s, s:b, s:b, s:b}]}", "type", "Sequence",
+                            "pretokenizers", "type", "Split", "pattern", "Regex", words, "behavior", "Removed",
+                            "invert", 1, "type", "ByteLevel", "add_prefix_space", 0, "trim_offsets", 1, "use_regex", 1);
+    json_t *around = json_pack("{s:s, s:[s, I], s:[s, I], s:b, s:b}", "type", "RobertaProcessing", "sep", END, end,
+                               "cls", START, start, "trim_offsets", 0, "add_prefix_space", 0);
+    json_t *decoder = json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", 1, "trim_offsets", 1,
+                                "use_regex", 1);
+    json_t *model = json_pack("{s:s, s:n, s:s, s:s, s:s, s:b, s:O, s:o}", "type", "BPE", "dropout", "unk_token", END,
+                              "continuing_subword_prefix", "", "end_of_word_suffix", "</w>", "fuse_unk", 0, "vocab",
+                              vocab, "merges", merge_list(merges, n_merges));
+    return json_pack("{s:s, s:n, s:n, s:[o, o], s:o, s:o, s:o, s:o, s:o}", "version", "1.0", "truncation", "padding",
+                     "added_tokens", added(START, start), added(END, end), "normalizer", normalizer,
+                     "pre_tokenizer", cut, "post_processor", around, "decoder", decoder, "model", model);
 }
 
 enum mode_status mode_clip_vocab_write(const char *dir, const char *merges_path, int context, struct mode_error *err)
@@ -63,6 +108,7 @@ enum mode_status mode_clip_vocab_write(const char *dir, const char *merges_path,
     struct mode_tokenizer *check = NULL;
     struct mode_str text = {0}, out = {0};
     char *path = mode_path_join(dir, "merges.txt");
+    json_t *vocab = NULL;
     /* opening proves that every line is a merge, so that below nothing can be missing */
     enum mode_status st = mode_tokenizer_open_clip(&check, merges_path, MODE_CLIP_CLEAN_OPENAI, err);
     if (!st) st = mode__bpe_text(&text, merges_path, err);
@@ -74,13 +120,21 @@ enum mode_status mode_clip_vocab_write(const char *dir, const char *merges_path,
     *to = 0;
     const char *first = strchr(text.data, '\n') + 1, *end = first;
     for (size_t i = 0; i < n_merges; i++) end = strchr(end, '\n') + 1;
+    vocab = vocabulary(first, n_merges);
+    if (json_object_size(vocab) != n_merges + 2 * 256 + 2) {
+        st = MODE_FAIL(err, MODE_E_FORMAT,
+                       "%s: two merges give the same token (%zu different ones of %zu), which vocab.json cannot say",
+                       merges_path, json_object_size(vocab), n_merges + 2 * 256 + 2);
+        goto out;
+    }
     mode_str_add_cstr(&out, "#version: 0.2\n");
     mode_str_add(&out, first, (size_t)(end - first));
     if ((st = mode_file_write_atomic(path, out.data, out.len, err)) ||
-        (st = write_json(dir, "vocab.json", vocabulary(first, n_merges), JSON_COMPACT, err)) ||
+        (st = write_json(dir, "vocab.json", json_incref(vocab), JSON_COMPACT, err)) ||
+        (st = write_json(dir, "tokenizer.json", whole(vocab, first, n_merges), JSON_COMPACT, err)) ||
         (st = write_json(dir, "special_tokens_map.json",
-                         json_pack("{s:o, s:o, s:s, s:o}", "bos_token", special(START, true), "eos_token",
-                                   special(END, true), "pad_token", END, "unk_token", special(END, true)),
+                         json_pack("{s:o, s:o, s:s, s:o}", "bos_token", special(START), "eos_token",
+                                   special(END), "pad_token", END, "unk_token", special(END)),
                          JSON_INDENT(2), err)))
         goto out;
     st = write_json(dir, "tokenizer_config.json",
@@ -89,6 +143,7 @@ enum mode_status mode_clip_vocab_write(const char *dir, const char *merges_path,
                               "CLIPTokenizer", "errors", "replace", "do_lower_case", 1, "model_max_length", context),
                     JSON_INDENT(2), err);
 out:
+    json_decref(vocab);
     mode_tokenizer_close(&check);
     mode_str_clear(&text);
     mode_str_clear(&out);

@@ -9,7 +9,9 @@ the small one). Of each:
   parts and as pytorch_model.bin) becomes an open_clip folder with `mode convert`: every tensor must have the same bytes;
 - open_clip -> Hugging Face -> open_clip -> Hugging Face -> open_clip with `mode convert`: every byte the same;
 - open_clip's features, those of transformers (CLIPModel, CLIPProcessor) from the folder we wrote, and those of
-  `mode encode` on either folder must agree: no component of a unit feature off by more than 1e-5.
+  `mode encode` on either folder must agree: no component of a unit feature off by more than 1e-5;
+- the tokenizer's and the preprocessor's files of our Hugging Face folder, through every class that reads them, must give
+  the ids of `mode tokenize` and the pixels of `mode preprocess`; open_clip's tokenizer of our folder likewise.
 Checkpoints that want to run something must be refused with its name.
 """
 import argparse
@@ -25,7 +27,8 @@ import open_clip
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from transformers import CLIPModel, CLIPProcessor
+from tokenizers import Tokenizer
+from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer, CLIPModel, CLIPProcessor, CLIPTokenizerFast
 
 warnings.filterwarnings("ignore")
 LIMIT = 1e-5
@@ -86,6 +89,52 @@ def ours(mode, folder, work, paths):
 def compare(what, got, want):
     apart = max(float(np.abs(g - w).max()) for g, w in zip(got, want))
     say(apart <= LIMIT, f"{what}: largest difference of a unit feature {apart:.1e}")
+
+
+def beside(mode, name, hf, there, work, paths):
+    """The files beside the weights: tokenizer and preprocessor of our folders, as the libraries load them."""
+    golden = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tokens.jsonl")
+    texts = [t for t in (json.loads(line).get("text") for line in open(golden, encoding="utf-8")) if t and "\n" not in t]
+    texts += ["<|endoftext|> in a text", "one<|startoftext|>two", "<|ENDOFTEXT|>", "", " a\tb "]
+
+    def tokenize(*options):
+        r = subprocess.run([mode, "tokenize", *options], input="".join(t + "\n" for t in texts).encode(),
+                           stdout=subprocess.PIPE, check=True)
+        return [json.loads(line) for line in r.stdout.decode().splitlines()]
+
+    want = tokenize("--clean", "hf")
+    plain = os.path.join(work, "two-files")  # what a transformers without tokenizer.json has to go by
+    os.makedirs(plain)
+    for f in ("config.json", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"):
+        os.symlink(os.path.join(hf, f), os.path.join(plain, f))
+    readers = {"CLIPTokenizerFast": CLIPTokenizerFast.from_pretrained(hf), "AutoTokenizer": AutoTokenizer.from_pretrained(hf),
+               "CLIPProcessor": CLIPProcessor.from_pretrained(hf).tokenizer,
+               "AutoProcessor": AutoProcessor.from_pretrained(hf).tokenizer,
+               "AutoTokenizer of vocab.json and merges.txt": AutoTokenizer.from_pretrained(plain)}
+    for what, tokenizer in readers.items():
+        got = [tokenizer(t, truncation=True).input_ids for t in texts]
+        bad = [t for t, a, b in zip(texts, got, want) if a != b]
+        say(not bad, f"{name}: {what}: {len(texts)} texts, {len(bad)} differ {bad[:2]}")
+    bare = Tokenizer.from_file(os.path.join(hf, "tokenizer.json"))
+    cut = [ids if len(ids) <= 77 else ids[:76] + ids[-1:] for ids in (bare.encode(t).ids for t in texts)]
+    say(cut == want, f"{name}: the tokenizers library on tokenizer.json: {sum(a != b for a, b in zip(cut, want))} differ")
+    said = readers["AutoTokenizer"].decode(want[0], skip_special_tokens=True)
+    say(said.split() == texts[0].lower().split() or said.replace(" ", "") == texts[0].lower().replace(" ", ""),
+        f"{name}: and back: {said!r}")
+    padded = open_clip.get_tokenizer("local-dir:" + there)(texts).tolist()
+    say(padded == tokenize("--pad"), f"{name}: open_clip's tokenizer of our folder, padded to its context")
+
+    out = os.path.join(work, "pixels.npy")
+    run(mode, "preprocess", *paths, "--model", hf, "--out", out)
+    got, pictures_ = torch.tensor(np.load(out)), [Image.open(p).convert("RGB") for p in paths]
+    preprocess = open_clip.create_model_and_transforms("local-dir:" + there)[2]
+    say(float((torch.stack([preprocess(p) for p in pictures_]) - got).abs().max()) <= 1e-6,
+        f"{name}: open_clip's transform of our folder: our pixels")
+    for what, options, levels in (("pil", {"backend": "pil"}, 1e-4), ("torchvision", {}, 1.001)):
+        theirs = AutoImageProcessor.from_pretrained(hf, **options)(images=pictures_, return_tensors="pt")["pixel_values"]
+        std = theirs.new_tensor(open_clip.OPENAI_DATASET_STD).view(1, 3, 1, 1)
+        apart = float(((theirs - got) * std).abs().max()) * 255
+        say(apart <= levels, f"{name}: transformers' processor, {what}: our pixels within {apart:.1e} of 255 levels")
 
 
 def prefixed(state):
@@ -188,6 +237,7 @@ def check(mode, name, cfg, work):
     say(not any(info.values()), f"{name}: transformers loads our folder, nothing missing or left over")
     processor = CLIPProcessor.from_pretrained(hf)
     plain = [t for t in TEXTS]
+    beside(mode, name, hf, again, work, paths)
     inputs = processor(text=plain, images=[Image.open(p) for p in paths], return_tensors="pt", padding=True,
                        truncation=True)
     ids = open_clip.tokenize(TEXTS)

@@ -2,9 +2,11 @@
 #include "base/file.h"
 #include "base/rng.h"
 #include "base/str.h"
+#include "data/clip_vocab.h"
 #include "data/tokenizer.h"
 #include "data/unicode.h"
 
+#include <jansson.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -214,6 +216,47 @@ static int slow_bpe(int32_t *id, int n)
     }
 }
 
+static json_t *get(const char *name)
+{
+    char *path = in_dir(name);
+    json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, NULL);
+    assert_non_null(root);
+    remove(path);
+    free(path);
+    return root;
+}
+
+/* The files for Hugging Face's classes: each token under its id, each merge in its place, both in one file again. */
+static void check_vocabulary_files(const char *merges)
+{
+    struct mode_error err = {0};
+    assert_int_equal(mode_clip_vocab_write(dir, merges, 77, &err), MODE_OK);
+    json_t *ids = get("vocab.json"), *whole = get("tokenizer.json"), *config = get("tokenizer_config.json");
+    json_t *model = json_object_get(whole, "model"), *list = json_object_get(model, "merges");
+    json_decref(get("special_tokens_map.json"));
+    assert_int_equal(json_integer_value(json_object_get(config, "model_max_length")), 77);
+    assert_int_equal(json_object_size(ids), 49408);
+    assert_int_equal(json_array_size(list), N_MERGES);
+    for (int i = 0; i < 512; i++) assert_int_equal(json_integer_value(json_object_get(ids, symbol[i])), i);
+    for (int k = 0; k < N_MERGES; k++) {
+        char *pair = mode_xasprintf("%s %s", name_of(left_of[k]), name_of(right_of[k]));
+        assert_string_equal(json_string_value(json_array_get(list, (size_t)k)), pair);
+        assert_int_equal(json_integer_value(json_object_get(ids, merged[k])), 512 + k);
+        free(pair);
+    }
+    assert_true(json_equal(ids, json_object_get(model, "vocab")));
+    const char *const around[] = {"sep", "cls"};
+    for (int i = 0; i < 2; i++) {
+        json_t *pair = json_object_get(json_object_get(whole, "post_processor"), around[i]);
+        assert_int_equal(json_integer_value(json_array_get(pair, 1)), 49407 - i);
+        assert_true(json_equal(json_object_get(ids, json_string_value(json_array_get(pair, 0))),
+                               json_array_get(pair, 1)));
+    }
+    json_decref(ids);
+    json_decref(whole);
+    json_decref(config);
+}
+
 static void test_bpe_merges_in_rank_order(void **state)
 {
     (void)state;
@@ -247,6 +290,7 @@ static void test_bpe_merges_in_rank_order(void **state)
     free(giant);
     IDS(t, "<start_of_text><END_OF_TEXT>", 8, 49406, 49406, 49407, 49407);
     mode_tokenizer_close(&t);
+    check_vocabulary_files(path);
 
     /* damaged files */
     char *text;
