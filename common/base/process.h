@@ -2,11 +2,18 @@
 #ifndef MODE_BASE_PROCESS_H
 #define MODE_BASE_PROCESS_H
 
+#include "base/error.h"
+
 #include <stdint.h>
 #include <sys/types.h>
 
 /* Most resident memory the process ever had (VmHWM), bytes; 0 = not known: no such process, or not visible from here.
  */
 uint64_t mode_process_peak_rss(pid_t pid);
+
+/* Let this process and those it starts see GPU `index` alone, of those it sees now (CUDA_VISIBLE_DEVICES). 0 leaves
+ * everything as it is: the first GPU is what is opened anyway. Before threads exist.
+ * MODE_E_CONFIG: there are fewer in that list. */
+enum mode_status mode_process_pick_gpu(int64_t index, struct mode_error *err);
 
 #endif

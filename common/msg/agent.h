@@ -12,8 +12,9 @@ struct mode_agent_config {
     struct mode_endpoint coordinator;
     uint64_t incarnation; /* 0 = none; see Hello */
     int slots, threads;
-    double grace_s;     /* how long running tasks may take to stop after SIGTERM */
-    double idle_exit_s; /* exit after so long without a task; 0 = never */
+    const char *backend; /* what work functions are told to compute with */
+    double grace_s;      /* how long running tasks may take to stop after SIGTERM */
+    double idle_exit_s;  /* exit after so long without a task; 0 = never */
     const char *health_file;
     int signal_fd; /* SIGTERM and SIGINT arrive here */
 };

@@ -152,6 +152,7 @@ static enum mode_status publish(struct mode_compute_end *end, struct mode_job *j
     c.attempt = task->attempt;
     c.worker = (char *)(uintptr_t)task->worker;
     c.note = job->note;
+    c.backend = job->made_on;
     c.seconds = end->seconds = mode_clock_s() - began;
     c.peak_rss_bytes = end->peak_rss_bytes = mode_process_peak_rss(getpid());
     if ((st = mode_store_commit_create(job->store, &created, &winner, &c, err))) goto out;
@@ -245,7 +246,8 @@ out:
 }
 
 void mode_compute_run(struct mode_compute_end *end, struct mode_store *store, const char *word, mode_work_fn *work,
-                      const struct mode_compute_job *task, struct mode_job_page *page, struct mode_job_kept *kept)
+                      const char *backend, const struct mode_compute_job *task, struct mode_job_page *page,
+                      struct mode_job_kept *kept)
 {
     struct mode_error err = {0}, ignored;
     struct mode_job job;
@@ -254,6 +256,7 @@ void mode_compute_run(struct mode_compute_end *end, struct mode_store *store, co
     *end = (struct mode_compute_end){.fence = task->fence};
     mode_job_init(&job, page);
     if (kept) job.kept = kept;
+    job.backend = backend;
     atomic_store(&page->done, 0);
     atomic_store(&page->total, 0);
     page->unit[0] = '\0';
@@ -274,7 +277,7 @@ void mode_compute_run(struct mode_compute_end *end, struct mode_store *store, co
     free(dir);
 }
 
-/* argv: <program> --compute <socket> <page> <pid of the agent> <threads> <workspace> */
+/* argv: <program> --compute <socket> <page> <pid of the agent> <threads> <workspace> <backend> */
 int mode_compute_main(const char *word, mode_work_fn *work, int argc, char **argv)
 {
     struct mode_error err = {0};
@@ -283,7 +286,7 @@ int mode_compute_main(const char *word, mode_work_fn *work, int argc, char **arg
     struct mode_compute_end end;
     struct mode_job_kept kept = {0};
     sigset_t none;
-    if (argc != 7) {
+    if (argc != 8) {
         fprintf(stderr, "mode-%s: %s is for internal use\n", word, MODE_COMPUTE_FLAG);
         return 2;
     }
@@ -308,7 +311,7 @@ int mode_compute_main(const char *word, mode_work_fn *work, int argc, char **arg
         ssize_t n = recv(sock, &task, sizeof task, 0);
         if (n < 0 && errno == EINTR) continue;
         if (n != (ssize_t)sizeof task) break; /* the agent closed its end */
-        mode_compute_run(&end, store, word, work, &task, page, &kept);
+        mode_compute_run(&end, store, word, work, argv[7], &task, page, &kept);
         if (send(sock, &end, sizeof end, MSG_NOSIGNAL) != (ssize_t)sizeof end) break;
     }
     mode_job_drop(&kept);

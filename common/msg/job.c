@@ -14,7 +14,7 @@
 
 void mode_job_init(struct mode_job *job, struct mode_job_page *page)
 {
-    *job = (struct mode_job){.page = page, .kept = &job->kept_here};
+    *job = (struct mode_job){.page = page, .kept = &job->kept_here, .backend = "cpu"};
     MODE_ASSERT(pthread_mutex_init(&job->lock, NULL) == 0);
 }
 
@@ -53,6 +53,7 @@ void mode_job_clear(struct mode_job *job)
     free(job->in_dir);
     free(job->out_dir);
     free(job->note);
+    free(job->made_on);
     free(job->ckpt_latest);
     free(job->ckpt_mine);
     pthread_mutex_destroy(&job->lock);
@@ -220,6 +221,19 @@ void mode_job_count_reject(struct mode_job *job, const char *reason, uint64_t n)
         job->rejects[job->n_rejects++] = (struct mode_job_reject){mode_xstrdup(reason), 0};
     }
     job->rejects[i].n += n;
+    pthread_mutex_unlock(&job->lock);
+}
+
+const char *mode_job_backend(const struct mode_job *job)
+{
+    return job->backend;
+}
+
+void mode_job_made_on(struct mode_job *job, const char *backend)
+{
+    pthread_mutex_lock(&job->lock);
+    free(job->made_on);
+    job->made_on = mode_xstrdup(backend);
     pthread_mutex_unlock(&job->lock);
 }
 

@@ -54,6 +54,11 @@ void mode_job_count_reject(struct mode_job *job, const char *reason, uint64_t n)
 /* JSON object text stored with the commit. */
 void mode_job_note(struct mode_job *job, const char *json);
 
+/* What this worker is told to compute with: "auto" or the name of a backend (nn/choice.h); "cpu" in a local run. */
+const char *mode_job_backend(const struct mode_job *job);
+/* The backend that made the outputs, for the commit record: mode_backend_name. */
+void mode_job_made_on(struct mode_job *job, const char *backend);
+
 /* What the work function keeps for the next task of its process, such as a loaded model; NULL at first. It must not
  * show in any output: whether it is there depends on where tasks ran before. `drop` is called when something else is
  * kept, and at the end. */

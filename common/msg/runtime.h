@@ -70,6 +70,7 @@ struct mode_job {
     struct mode_job_input_file *inputs;
     size_t n_inputs;
     char *in_dir, *out_dir; /* links to the inputs; where outputs are written */
+    const char *backend;    /* of the worker's options */
     struct mode_job_page *page;
 
     pthread_mutex_t lock; /* guards what follows: work functions may use threads */
@@ -78,7 +79,7 @@ struct mode_job {
     struct mode_job_reject *rejects;
     size_t n_rejects;
     uint64_t rows_in, rows_out;
-    char *note;
+    char *note, *made_on;
     char *ckpt_latest, *ckpt_mine;
     bool ckpt_looked;
 
@@ -97,10 +98,11 @@ enum mode_status mode_job_add_input(struct mode_job *job, const char *name, cons
 void mode_job_sort_outputs(struct mode_job *job);
 
 /* ---- compute.c ---- */
-/* Do one task of the store from its key to its commit record. Never fails: what happened is in *end. kept: from one
- * task to the next, NULL = nothing is. */
+/* Do one task of the store from its key to its commit record. Never fails: what happened is in *end. backend: what the
+ * work function is told to compute with. kept: from one task to the next, NULL = nothing is. */
 void mode_compute_run(struct mode_compute_end *end, struct mode_store *store, const char *word, mode_work_fn *work,
-                      const struct mode_compute_job *task, struct mode_job_page *page, struct mode_job_kept *kept);
+                      const char *backend, const struct mode_compute_job *task, struct mode_job_page *page,
+                      struct mode_job_kept *kept);
 /* The compute process: argv as made by mode_slot_start. */
 int mode_compute_main(const char *word, mode_work_fn *work, int argc, char **argv);
 /* The folder in tmp/ in which compute process pid does the task of this fence; malloc'd. */
@@ -122,7 +124,7 @@ struct mode_slot {
 };
 
 struct mode_slot_program { /* what every slot runs */
-    const char *argv0, *workspace;
+    const char *argv0, *workspace, *backend;
     int threads; /* 0 = default */
 };
 

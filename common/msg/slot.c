@@ -58,6 +58,7 @@ enum mode_status mode_slot_start(struct mode_slot *s, const struct mode_slot_pro
                     pid_text,
                     threads_text,
                     (char *)(uintptr_t)program->workspace,
+                    (char *)(uintptr_t)program->backend,
                     NULL};
     pid_t agent = getpid(), pid = fork();
     if (pid == 0) become(pair[1], page_fd, pipe_fd[1], argv, agent);

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/options.h"
+#include "base/process.h"
 #include "base/str.h"
 #include "base/version.h"
 #include "msg/agent.h"
@@ -20,8 +21,8 @@
 #include <unistd.h>
 
 struct options {
-    const char *coordinator, *workspace, *key_dir, *key_name, *server_key, *name, *node, *health_file;
-    int64_t slots, threads, incarnation;
+    const char *coordinator, *workspace, *key_dir, *key_name, *server_key, *name, *node, *health_file, *backend;
+    int64_t slots, threads, incarnation, device;
     double grace, idle_exit;
 };
 
@@ -43,6 +44,7 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, node, "node", NULL, "NAME", "machine; else the host name"),
     MODE_OPT_INT(struct options, slots, "slots", "1", "N", "tasks at a time, each in a process of its own (1 to 64)"),
     MODE_OPT_INT(struct options, threads, "threads", "0", "N", "threads of each; 0 = as many as processors"),
+    MODE_OPT_BACKEND(struct options, backend, device),
     MODE_OPT_REAL(struct options, grace, "grace", "20", "SECONDS", "what running tasks get to stop after SIGTERM"),
     MODE_OPT_REAL(struct options, idle_exit, "idle-exit", "0", "SECONDS",
                   "exit after so long without a task; 0 = stay"),
@@ -118,20 +120,20 @@ static int run(const char *word, const char *argv0, const struct options *o, con
     char *here = NULL;
     gethostname(host, sizeof host - 1);
     const char *node = o->node ? o->node : host;
+    const char *backend = o->device > 0 && strcmp(o->backend, "auto") == 0 ? "cuda" : o->backend;
     char *name = o->name ? mode_xstrdup(o->name) : mode_xasprintf("%s@%s/%ld", word, node, (long)getpid());
     name[strnlen(name, MODE_WORKER_NAME - 1)] = '\0';
     for (int i = 0; i < 4;
          i++) /* batch systems send the user signals as a notice; a task's lease covers what follows */
         signal((int[]){SIGPIPE, SIGUSR1, SIGUSR2, SIGHUP}[i], SIG_IGN);
     setenv("OPENBLAS_NUM_THREADS", "1", 0); /* parallelism is ours; for the compute process, which is executed anew */
+    enum mode_status st = mode_process_pick_gpu(o->device, err); /* for the compute processes, too */
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
     sigprocmask(SIG_BLOCK, &set, NULL); /* before any thread exists */
     int code, signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
-    enum mode_status st = signal_fd < 0
-                              ? MODE_FAIL(err, MODE_E_GENERIC, "no descriptor for signals: %s", strerror(errno))
-                              : MODE_OK;
+    if (!st && signal_fd < 0) st = MODE_FAIL(err, MODE_E_GENERIC, "no descriptor for signals: %s", strerror(errno));
     if (!st) st = mode_store_open(&store, o->workspace, err);
     if (!st && !o->coordinator) st = mode_place_endpoint(&here, o->workspace, "worker.sock", err);
     if (!st) st = mode_net_open(&net, err);
@@ -152,6 +154,7 @@ static int run(const char *word, const char *argv0, const struct options *o, con
                                            .incarnation = (uint64_t)o->incarnation,
                                            .slots = (int)o->slots,
                                            .threads = (int)o->threads,
+                                           .backend = backend,
                                            .grace_s = o->grace,
                                            .idle_exit_s = o->idle_exit,
                                            .health_file = health_file,

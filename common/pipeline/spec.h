@@ -30,6 +30,7 @@ struct mode_spec {
     char *folder; /* absolute folder that relative paths start from */
     char *text;   /* the YAML as read */
     uint64_t seed;
+    char *precision;                  /* f32 | tf32 | bf16 */
     struct mode_spec_list data_train; /* sources: see sources.h */
     char *blur_faces;                 /* "" or a selector such as json:face_bbox */
     struct mode_spec_list data_added; /* each a source of its own: one more expert */
@@ -54,8 +55,8 @@ struct mode_spec {
     struct {
         uint64_t batch, warmup_steps, seed, checkpoint_steps;
         double lr, beta1, beta2, eps, weight_decay, grad_clip_norm, out_ratio, scale_min, scale_max;
-        uint64_t accumulate;         /* pieces in which a batch is computed; 1 = whole */
-        bool checkpoint_activations; /* recompute them on the way back */
+        uint64_t accumulate;              /* pieces in which a batch is computed; 1 = whole */
+        bool checkpoint_activations;      /* recompute them on the way back */
         uint64_t seed_steps, total_steps; /* 0 = by epochs */
         double seed_epochs, epochs;       /* passes over the kept pairs */
         bool share_steps;                 /* expert_steps: share */

@@ -12,6 +12,7 @@
 #define MODE_SPEC_KEYS(X) \
     X("name", STR, name, NULL, 0, 0, "the run's name: letters, digits, . _ -") \
     X("seed", UINT, seed, "0", 0, 1e15, "seed of everything that has no seed of its own") \
+    X("precision", WORD, precision, "f32", 0, 0, "f32|tf32|bf16: of the matrix products in embed, train and evaluate; below f32 their workers need GPUs") \
     X("data.train", LIST, data_train, NULL, 0, 0, "sources of training shards") \
     X("data.blur_faces", STR, blur_faces, "", 0, 0, "where the boxes of faces to blur are: json:face_bbox; empty = nothing is blurred") \
     X("data.added", LIST, data_added, "", 0, 0, "sources that came later: each makes one more expert") \

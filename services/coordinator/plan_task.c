@@ -109,6 +109,12 @@ static enum mode_status captions_task(struct plan_spec *s, const struct plan *p,
     return MODE_OK;
 }
 
+/* NULL, which is not sent, for f32: the keys of such tasks stay as they were. */
+static char *precision_of(const struct mode_spec *spec)
+{
+    return strcmp(spec->precision, "f32") == 0 ? NULL : spec->precision;
+}
+
 static enum mode_status embed_task(struct plan_spec *s, const struct plan *p, const struct plan_node *x,
                                    struct mode_error *err)
 {
@@ -117,6 +123,7 @@ static enum mode_status embed_task(struct plan_spec *s, const struct plan *p, co
     r.encoder_id = p->encoder_id;
     r.pooling = p->spec.encoder.pooling;
     r.max_tokens = (uint32_t)p->spec.encoder.max_tokens;
+    r.precision = precision_of(&p->spec);
     if (x->stage == PLAN_WORDS) {
         r.task_dir = p->task[x->a].dir;
         r.task_digest = p->task[x->a].words_digest;
@@ -248,6 +255,7 @@ static enum mode_status train_task(struct plan_spec *s, struct plan *p, const st
     r.grad_clip_norm = spec->train.grad_clip_norm;
     r.has_accumulate = spec->train.accumulate > 1;
     r.accumulate = (uint32_t)spec->train.accumulate;
+    r.precision = precision_of(spec);
     r.has_checkpoint_activations = r.checkpoint_activations = spec->train.checkpoint_activations;
     if (expert) {
         r.has_expert = 1;
@@ -300,6 +308,7 @@ static enum mode_status evaluate_task(struct plan_spec *s, const struct plan *p,
     r.tokenizer_path = p->spec.tokenizer_merges;
     r.tokenizer_digest = (char *)p->tokenizer_digest;
     r.batch = (uint32_t)p->spec.evaluate.batch;
+    r.precision = precision_of(&p->spec);
     set_request(s, &r);
     free(name);
     for (int i = 0; i < 2 && !st; i++) st = add_output(s, &p->node[x->needs[0]], files[i], mode_xstrdup(files[i]), err);

@@ -1,7 +1,8 @@
 #include "embed.h"
 
+#include "base/log.h"
 #include "base/str.h"
-#include "nn/backend.h"
+#include "nn/choice.h"
 #include "pipeline/embed.h"
 #include "proto/embed.pb-c.h"
 
@@ -22,10 +23,11 @@ static enum mode_status tick(void *ctx, size_t done, size_t total)
     return MODE_OK;
 }
 
-/* The encoder, kept from task to task: its identity says all that decides its vectors. */
+/* The encoder, kept from task to task: its identity and the precision say all that decides its vectors. */
 struct loaded {
     struct mode_backend *be;
     struct mode_text_encoder *enc;
+    char *precision;
 };
 
 static void drop(void *kept)
@@ -33,6 +35,7 @@ static void drop(void *kept)
     struct loaded *l = kept;
     mode_text_encoder_close(&l->enc);
     mode_backend_close(&l->be);
+    free(l->precision);
     free(l);
 }
 
@@ -40,14 +43,17 @@ static enum mode_status encoder_of(struct mode_text_encoder **enc, struct mode_j
                                    struct mode_error *err)
 {
     struct loaded *l = mode_job_kept(job);
+    char why[MODE_BACKEND_WHY];
     enum mode_status st;
-    if (l && strcmp(mode_text_encoder_id(l->enc), q->encoder_id) == 0) {
+    if (l && strcmp(mode_text_encoder_id(l->enc), q->encoder_id) == 0 && strcmp(l->precision, q->precision) == 0) {
         *enc = l->enc;
+        mode_job_made_on(job, mode_backend_name(l->be));
         return MODE_OK;
     }
     mode_job_keep(job, NULL, NULL); /* not two at a time */
     l = mode_xcalloc(1, sizeof *l);
-    if (!(st = mode_backend_open(&l->be, "cpu", err)))
+    l->precision = mode_xstrdup(q->precision);
+    if (!(st = mode_backend_choose(&l->be, why, mode_job_backend(job), q->precision, err)))
         st = mode_text_encoder_open(&l->enc, l->be, q->encoder_dir, q->pooling, (int)q->max_tokens, err);
     if (!st && strcmp(mode_text_encoder_id(l->enc), q->encoder_id) != 0)
         st = MODE_FAIL(err, MODE_E_VALUE,
@@ -57,6 +63,8 @@ static enum mode_status encoder_of(struct mode_text_encoder **enc, struct mode_j
         drop(l);
         return st;
     }
+    mode_log_info("backend", "name=%s %s", mode_backend_name(l->be), why);
+    mode_job_made_on(job, mode_backend_name(l->be));
     mode_job_keep(job, l, drop);
     *enc = l->enc;
     return MODE_OK;

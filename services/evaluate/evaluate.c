@@ -4,7 +4,7 @@
 #include "base/str.h"
 #include "data/tokenizer.h"
 #include "models/clip.h"
-#include "nn/backend.h"
+#include "nn/choice.h"
 #include "pipeline/checkpoint.h"
 #include "pipeline/evaluate.h"
 #include "proto/evaluate.pb-c.h"
@@ -71,7 +71,8 @@ enum mode_status evaluate_work(struct mode_job *job, struct mode_error *err)
     }
     if ((st = check_digests(r, err))) goto out;
     if ((st = mode_tokenizer_open_clip(&tokenizer, r->tokenizer_path, MODE_CLIP_CLEAN_OPENAI, err))) goto out;
-    if ((st = mode_backend_open(&be, "cpu", err))) goto out;
+    if ((st = mode_backend_choose(&be, NULL, mode_job_backend(job), r->precision, err))) goto out;
+    mode_job_made_on(job, mode_backend_name(be));
     if ((st = mode_clip_load_files(&clip, be, config, weights, err))) goto out;
     if ((st = mode_evalset_open(&set, r->task_dir, err))) goto out;
     if (!mode_mul_size((size_t)set.n_images, (size_t)mode_evaluate_columns(&set) * sizeof(float), &bytes) ||

@@ -1,4 +1,5 @@
 /* mode bench embed - texts to sentence vectors, tokenizer included. */
+#include "backend_option.h"
 #include "base/str.h"
 #include "bench.h"
 #include "bench_inputs.h"
@@ -9,7 +10,8 @@
 #include <stdlib.h>
 
 struct options {
-    const char *encoder, *texts, *pooling, *backend;
+    struct backend_options backend;
+    const char *encoder, *texts, *pooling;
     int64_t rounds, max_tokens;
     bool turns;
 };
@@ -21,7 +23,7 @@ static const struct mode_option table[] = {
     MODE_OPT_INT(struct options, max_tokens, "max-tokens", "0", "N", "longer texts are cut; 0 = what the folder says"),
     BENCH_ROUNDS_OPTION(struct options, rounds),
     BENCH_TURNS_OPTION(struct options, turns),
-    MODE_OPT_STR(struct options, backend, "backend", "cpu", "NAME", "cpu | cpu-avx2 | cpu-plain | ref"),
+    BACKEND_OPTIONS(struct options),
     MODE_OPT_END};
 
 static enum mode_status run(int argc, char **argv, struct mode_error *err)
@@ -40,7 +42,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
     if (!st && (n_args > 0 || !o.encoder || !o.texts || o.rounds < 1 || o.max_tokens < 0 || o.max_tokens > 1 << 16))
         st = MODE_FAIL(err, MODE_E_USAGE, "expected --encoder DIR, --texts FILE, --rounds of at least 1, no arguments");
-    if (!st) st = mode_backend_open(&be, o.backend, err);
+    if (!st) st = backend_open(&be, &o.backend, err);
     if (!st) st = mode_text_encoder_open(&enc, be, o.encoder, o.pooling, (int)o.max_tokens, err);
     if (!st) st = bench_lines_read(&lines, o.texts, err);
     if (st) goto out;

@@ -1,4 +1,5 @@
 /* mode bench encode - pixels and texts to CLIP features. */
+#include "backend_option.h"
 #include "base/str.h"
 #include "bench.h"
 #include "bench_inputs.h"
@@ -10,7 +11,8 @@
 #include <stdlib.h>
 
 struct options {
-    const char *model, *config, *pixels, *texts, *merges, *backend;
+    struct backend_options backend;
+    const char *model, *config, *pixels, *texts, *merges;
     int64_t rounds;
     bool turns;
 };
@@ -23,7 +25,7 @@ static const struct mode_option table[] = {
     MERGES_OPTION(struct options, merges),
     BENCH_ROUNDS_OPTION(struct options, rounds),
     BENCH_TURNS_OPTION(struct options, turns),
-    MODE_OPT_STR(struct options, backend, "backend", "cpu", "NAME", "cpu | cpu-avx2 | cpu-plain | ref"),
+    BACKEND_OPTIONS(struct options),
     MODE_OPT_END};
 
 static enum mode_status run(int argc, char **argv, struct mode_error *err)
@@ -36,14 +38,16 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     float *out = NULL;
     int n_args;
     if (mode_options_wants_help(argc, argv)) {
-        mode_options_help(table, "MODE_", "mode bench encode (--model DIR | --config NAME) (--pixels FILE | --texts FILE)",
+        mode_options_help(table, "MODE_",
+                          "mode bench encode (--model DIR | --config NAME) (--pixels FILE | --texts FILE)",
                           "Encodes all of FILE, --rounds times, with MODE_THREADS threads.");
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
     if (!st && (n_args > 0 || !o.pixels == !o.texts || o.rounds < 1))
-        st = MODE_FAIL(err, MODE_E_USAGE, "expected --pixels FILE or --texts FILE, --rounds of at least 1, no arguments");
-    if (!st) st = mode_backend_open(&be, o.backend, err);
+        st = MODE_FAIL(err, MODE_E_USAGE,
+                       "expected --pixels FILE or --texts FILE, --rounds of at least 1, no arguments");
+    if (!st) st = backend_open(&be, &o.backend, err);
     if (!st) st = bench_clip_open(&clip, be, o.model, o.config, err);
     if (!st && o.pixels) st = bench_pixels_read(&px, o.pixels, mode_clip_preprocess(clip)->size, err);
     if (!st && o.texts) st = bench_texts_read(&texts, o.texts, o.merges, mode_clip_context(clip), err);

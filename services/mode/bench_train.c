@@ -1,4 +1,5 @@
 /* mode bench train - whole training steps: forward, loss, backward, AdamW. */
+#include "backend_option.h"
 #include "bench.h"
 #include "bench_inputs.h"
 #include "merges.h"
@@ -10,7 +11,8 @@
 #include <stdio.h>
 
 struct options {
-    const char *model, *config, *pixels, *texts, *merges, *backend;
+    struct backend_options backend;
+    const char *model, *config, *pixels, *texts, *merges;
     int64_t rounds;
     bool turns, profile, no_savings;
 };
@@ -25,7 +27,7 @@ static const struct mode_option table[] = {
     BENCH_TURNS_OPTION(struct options, turns),
     MODE_OPT_FLAG(struct options, no_savings, "no-savings", "compute padding and whole last blocks, too"),
     MODE_OPT_FLAG(struct options, profile, "profile", "print the time of every operation to stderr"),
-    MODE_OPT_STR(struct options, backend, "backend", "cpu", "NAME", "cpu | cpu-avx2 | cpu-plain | ref"),
+    BACKEND_OPTIONS(struct options),
     MODE_OPT_END};
 
 static enum mode_status run(int argc, char **argv, struct mode_error *err)
@@ -47,7 +49,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
     if (!st && (n_args > 0 || !o.pixels || !o.texts || o.rounds < 1))
         st = MODE_FAIL(err, MODE_E_USAGE, "expected --pixels FILE, --texts FILE, --rounds of at least 1, no arguments");
-    if (!st) st = mode_backend_open(&be, o.backend, err);
+    if (!st) st = backend_open(&be, &o.backend, err);
     if (!st) st = bench_clip_open(&clip, be, o.model, o.config, err);
     if (!st) st = bench_pixels_read(&px, o.pixels, mode_clip_preprocess(clip)->size, err);
     if (!st) st = bench_texts_read(&texts, o.texts, o.merges, mode_clip_context(clip), err);

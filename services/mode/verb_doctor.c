@@ -4,6 +4,7 @@
 #include "base/parallel.h"
 #include "base/str.h"
 #include "client.h"
+#include "doctor.h"
 #include "pipeline/spec.h"
 #include "store/artifacts.h"
 #include "verb.h"
@@ -25,13 +26,9 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct doctor_options, spec, "spec", NULL, "FILE", "also look at the inputs of this run spec"),
     MODE_OPT_END};
 
-enum verdict { GOOD, WARN, BAD };
-
-static void say(int count[3], enum verdict v, const char *what, const char *fmt, ...)
-    __attribute__((format(printf, 4, 5)));
-static void say(int count[3], enum verdict v, const char *what, const char *fmt, ...)
+void doctor_say(int count[DOCTOR_VERDICTS], enum doctor_verdict v, const char *what, const char *fmt, ...)
 {
-    static const char *const words[] = {"ok", "warn", "BAD"};
+    static const char *const words[] = {"ok", "none", "warn", "BAD"};
     va_list ap;
     printf("%-5s %-12s ", words[v], what);
     va_start(ap, fmt);
@@ -41,7 +38,7 @@ static void say(int count[3], enum verdict v, const char *what, const char *fmt,
     count[v]++;
 }
 
-static void look_at_redis(int count[3])
+static void look_at_redis(int count[DOCTOR_VERDICTS])
 {
     char line[256] = "", *version;
     FILE *p = popen("redis-server --version 2>/dev/null", "r");
@@ -51,16 +48,17 @@ static void look_at_redis(int count[3])
     }
     version = strstr(line, "v=");
     if (!version)
-        say(count, BAD, "redis", "redis-server is not installed; apt-get install redis-server, or use --redis URL");
+        doctor_say(count, DOCTOR_BAD, "redis",
+                   "redis-server is not installed; apt-get install redis-server, or use --redis URL");
     else if (atoi(version + 2) < 7)
-        say(count, BAD, "redis", "redis-server %.*s is too old; 7.0 or newer is needed",
-            (int)strcspn(version + 2, " \n"), version + 2);
+        doctor_say(count, DOCTOR_BAD, "redis", "redis-server %.*s is too old; 7.0 or newer is needed",
+                   (int)strcspn(version + 2, " \n"), version + 2);
     else
-        say(count, GOOD, "redis", "redis-server %.*s", (int)strcspn(version + 2, " \n"), version + 2);
+        doctor_say(count, DOCTOR_OK, "redis", "redis-server %.*s", (int)strcspn(version + 2, " \n"), version + 2);
 }
 
 /* A coordinator elsewhere has its Redis there; what matters here is that our key opens its door. */
-static void look_at_coordinator(int count[3], const struct client_options *o)
+static void look_at_coordinator(int count[DOCTOR_VERDICTS], const struct client_options *o)
 {
     struct client *c = NULL;
     struct mode_envelope *answer = NULL;
@@ -68,35 +66,35 @@ static void look_at_coordinator(int count[3], const struct client_options *o)
     enum mode_status st = client_open(&c, o, &err);
     if (!st) st = client_status(&answer, c, "", true, 0, 5000, &err);
     if (st)
-        say(count, BAD, "coordinator", "%s", err.text);
+        doctor_say(count, DOCTOR_BAD, "coordinator", "%s", err.text);
     else if (!answer->msg->status_reply->ready)
-        say(count, BAD, "coordinator", "%s answers, but its Redis does not", o->admin);
+        doctor_say(count, DOCTOR_BAD, "coordinator", "%s answers, but its Redis does not", o->admin);
     else
-        say(count, answer->msg->status_reply->n_workers ? GOOD : WARN, "coordinator",
-            "%s answers, %zu workers are connected", o->admin, answer->msg->status_reply->n_workers);
+        doctor_say(count, answer->msg->status_reply->n_workers ? DOCTOR_OK : DOCTOR_WARN, "coordinator",
+                   "%s answers, %zu workers are connected", o->admin, answer->msg->status_reply->n_workers);
     mode_envelope_free(&answer);
     client_close(&c);
 }
 
-static void look_at_workspace(int count[3], const char *workspace)
+static void look_at_workspace(int count[DOCTOR_VERDICTS], const char *workspace)
 {
     struct mode_store *store = NULL;
     struct mode_error err = {0};
     if (mode_store_open(&store, workspace, &err)) {
-        say(count, BAD, "workspace", "%s", err.text);
+        doctor_say(count, DOCTOR_BAD, "workspace", "%s", err.text);
         return;
     }
     uint64_t free_bytes = mode_store_free_bytes(store);
-    say(count, GOOD, "workspace", "%s: writable, files appear once (link)", workspace);
-    say(count,
-        free_bytes < (uint64_t)1 << 30    ? BAD
-        : free_bytes < (uint64_t)10 << 30 ? WARN
-                                          : GOOD,
-        "disk", "%.1f GB free", (double)free_bytes / 1e9);
+    doctor_say(count, DOCTOR_OK, "workspace", "%s: writable, files appear once (link)", workspace);
+    doctor_say(count,
+               free_bytes < (uint64_t)1 << 30    ? DOCTOR_BAD
+               : free_bytes < (uint64_t)10 << 30 ? DOCTOR_WARN
+                                                 : DOCTOR_OK,
+               "disk", "%.1f GB free", (double)free_bytes / 1e9);
     mode_store_close(&store);
 }
 
-static void look_at_machine(int count[3])
+static void look_at_machine(int count[DOCTOR_VERDICTS])
 {
     FILE *f = fopen("/proc/meminfo", "r");
     char line[128];
@@ -105,37 +103,42 @@ static void look_at_machine(int count[3])
     while (f && fgets(line, sizeof line, f))
         if (strncmp(line, "MemAvailable:", 13) == 0) available = strtod(line + 13, NULL) / 1e6;
     if (f) fclose(f);
-    say(count, available < 1 ? BAD : available < 4 ? WARN : GOOD, "memory", "%.1f GB available", available);
-    say(count, GOOD, "processors", "%d", mode_parallel_threads());
+    doctor_say(count,
+               available < 1   ? DOCTOR_BAD
+               : available < 4 ? DOCTOR_WARN
+                               : DOCTOR_OK,
+               "memory", "%.1f GB available", available);
+    doctor_say(count, DOCTOR_OK, "processors", "%d", mode_parallel_threads());
     if (getrlimit(RLIMIT_NOFILE, &files) == 0)
-        say(count, files.rlim_cur < 1024 ? WARN : GOOD, "open files", "%llu at most",
-            (unsigned long long)files.rlim_cur);
+        doctor_say(count, files.rlim_cur < 1024 ? DOCTOR_WARN : DOCTOR_OK, "open files", "%llu at most",
+                   (unsigned long long)files.rlim_cur);
 }
 
-static void look_at_spec(int count[3], const char *path)
+static void look_at_spec(int count[DOCTOR_VERDICTS], const char *path)
 {
     struct mode_spec spec;
     struct mode_error err = {0};
     if (mode_spec_load(&spec, path, &err)) {
-        say(count, BAD, "spec", "%s", err.text);
+        doctor_say(count, DOCTOR_BAD, "spec", "%s", err.text);
         return;
     }
     if (mode_spec_check(&spec, &err))
-        say(count, BAD, "inputs", "%s", err.text);
+        doctor_say(count, DOCTOR_BAD, "inputs", "%s", err.text);
     else
-        say(count, GOOD, "inputs", "the encoder, the merges and the evaluation tasks of %s are there", spec.name);
+        doctor_say(count, DOCTOR_OK, "inputs", "the encoder, the merges and the evaluation tasks of %s are there",
+                   spec.name);
     mode_spec_clear(&spec);
 }
 
 static enum mode_status doctor(int argc, char **argv, struct mode_error *err)
 {
     struct doctor_options o = {0};
-    int n_args, count[3] = {0};
+    int n_args, count[DOCTOR_VERDICTS] = {0};
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(table, "MODE_", "mode doctor [options]",
                           "Looks whether this machine can run a workspace: Redis (or the coordinator that "
                           "--coordinator-admin names),\n"
-                          "filesystem, disk, memory, inputs.\n"
+                          "filesystem, disk, memory, GPUs, inputs.\n"
                           "Exit: 0 nothing is bad, 78 something is.");
         return MODE_OK;
     }
@@ -148,9 +151,11 @@ static enum mode_status doctor(int argc, char **argv, struct mode_error *err)
         look_at_redis(count);
     look_at_workspace(count, o.client.workspace);
     look_at_machine(count);
+    doctor_gpus(count);
     if (o.spec) look_at_spec(count, o.spec);
-    if (count[BAD])
-        return MODE_FAIL(err, MODE_E_CONFIG, "%d thing%s to repair", count[BAD], count[BAD] == 1 ? "" : "s");
+    if (count[DOCTOR_BAD])
+        return MODE_FAIL(err, MODE_E_CONFIG, "%d thing%s to repair", count[DOCTOR_BAD],
+                         count[DOCTOR_BAD] == 1 ? "" : "s");
     return MODE_OK;
 }
 

@@ -1,4 +1,5 @@
 /* mode embed - texts to unit vectors. */
+#include "backend_option.h"
 #include "base/options.h"
 #include "hub.h"
 #include "nn/backend.h"
@@ -10,7 +11,8 @@
 #include <stdlib.h>
 
 struct options {
-    const char *encoder, *texts, *captions, *task, *pooling, *out, *backend;
+    struct backend_options backend;
+    const char *encoder, *texts, *captions, *task, *pooling, *out;
     int64_t max_tokens;
     bool json;
 };
@@ -25,7 +27,7 @@ static const struct mode_option table[] = {
                  "default: what the folder says, else pooler"),
     MODE_OPT_INT(struct options, max_tokens, "max-tokens", "0", "N", "longer texts are cut; 0 = what the folder says"),
     MODE_OPT_STR(struct options, out, "out", "feat.safetensors", "FILE", "feat [N, d] f32 (.safetensors, or .npy)"),
-    MODE_OPT_STR(struct options, backend, "backend", "cpu", "NAME", "cpu | ref | cuda"),
+    BACKEND_OPTIONS(struct options),
     MODE_OPT_FLAG(struct options, json, "json", "print the result as JSON"),
     MODE_OPT_END};
 
@@ -60,7 +62,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (o.max_tokens < 0 || o.max_tokens > 1 << 16)
         return MODE_FAIL(err, MODE_E_USAGE, "--max-tokens: %" PRId64 " is out of range, expected 0 to 65536",
                          o.max_tokens);
-    if ((st = mode_backend_open(&be, o.backend, err)) || (st = mode_hub_find(&dir, o.encoder, err)) ||
+    if ((st = backend_open(&be, &o.backend, err)) || (st = mode_hub_find(&dir, o.encoder, err)) ||
         (st = mode_text_encoder_open(&enc, be, dir, o.pooling, (int)o.max_tokens, err)))
         goto out;
     if (o.texts)

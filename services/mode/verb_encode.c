@@ -1,4 +1,5 @@
 /* mode encode - pictures and texts to a CLIP's vectors, as .npy. */
+#include "backend_option.h"
 #include "base/file.h"
 #include "base/options.h"
 #include "base/parallel.h"
@@ -17,7 +18,8 @@
 #include <string.h>
 
 struct options {
-    const char *model, *images, *texts, *merges, *backend, *out;
+    struct backend_options backend;
+    const char *model, *images, *texts, *merges, *out;
     int64_t batch, threads;
     bool raw;
 };
@@ -30,7 +32,7 @@ static const struct mode_option table[] = {
     MODE_OPT_FLAG(struct options, raw, "raw", "do not make the rows unit vectors"),
     MERGES_OPTION(struct options, merges),
     MODE_OPT_INT(struct options, batch, "batch", "256", "N", "pictures or texts in a batch"),
-    MODE_OPT_STR(struct options, backend, "backend", "cpu", "NAME", "cpu | ref | cuda"),
+    BACKEND_OPTIONS(struct options),
     MODE_OPT_INT(struct options, threads, "threads", NULL, "N", "threads (default: every processor)"),
     MODE_OPT_END};
 
@@ -135,7 +137,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (o.texts && (st = merges_find(&o.merges, err))) return st;
     if (o.threads > 0) mode_parallel_set_threads((int)o.threads);
     if ((st = mode_dir_make(o.out, err))) goto out;
-    if ((st = mode_backend_open(&be, o.backend, err))) goto out;
+    if ((st = backend_open(&be, &o.backend, err))) goto out;
     if ((st = mode_clip_load(&clip, be, o.model, err))) goto out;
     if (mode_clip_note(clip)[0]) fprintf(stderr, "%s: %s\n", o.model, mode_clip_note(clip));
     if (o.images && (st = encode_images(&o, clip, err))) goto out;

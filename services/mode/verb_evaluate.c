@@ -1,4 +1,5 @@
 /* mode evaluate - one model on tasks laid out as CLIP_benchmark has them. */
+#include "backend_option.h"
 #include "base/file.h"
 #include "base/options.h"
 #include "base/parallel.h"
@@ -19,7 +20,8 @@
 #include <unistd.h>
 
 struct options {
-    const char *model, *name, *merges, *backend, *out;
+    struct backend_options backend;
+    const char *model, *name, *merges, *out;
     int64_t batch, threads;
     bool task, json;
 };
@@ -31,7 +33,7 @@ static const struct mode_option table[] = {
     MERGES_OPTION(struct options, merges),
     MODE_OPT_INT(struct options, batch, "batch", "256", "N", "images or texts in a batch"),
     MODE_OPT_STR(struct options, out, "out", NULL, "DIR", "write DIR/<task>/metrics.json and logits.safetensors"),
-    MODE_OPT_STR(struct options, backend, "backend", "cpu", "NAME", "cpu | ref | cuda"),
+    BACKEND_OPTIONS(struct options),
     MODE_OPT_INT(struct options, threads, "threads", NULL, "N", "threads (default: every processor)"),
     MODE_OPT_FLAG(struct options, json, "json", "one CLIP_benchmark result object per task, one per line"),
     MODE_OPT_END};
@@ -129,7 +131,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     for (size_t k = strlen(folder); k > 1 && folder[k - 1] == '/'; k--) folder[k - 1] = '\0';
     if (!o.name) o.name = mode_path_base(folder);
     if ((st = mode_tokenizer_open_clip(&tokenizer, o.merges, MODE_CLIP_CLEAN_OPENAI, err))) goto out;
-    if ((st = mode_backend_open(&be, o.backend, err))) goto out;
+    if ((st = backend_open(&be, &o.backend, err))) goto out;
     if ((st = mode_clip_load(&clip, be, o.model, err))) goto out;
     if (mode_clip_note(clip)[0]) fprintf(stderr, "%s: %s\n", o.model, mode_clip_note(clip));
     for (int i = 1; !st && i <= n; i++) st = one_task(&o, argv[i], clip, tokenizer, err);

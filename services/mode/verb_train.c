@@ -1,4 +1,5 @@
 /* mode train - train a CLIP on shards, without services. */
+#include "backend_option.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/options.h"
@@ -22,7 +23,8 @@
 #include <unistd.h>
 
 struct options {
-    const char *init, *config, *data, *text_keys, *blur_faces, *merges, *log, *out, *backend;
+    struct backend_options backend;
+    const char *init, *config, *data, *text_keys, *blur_faces, *merges, *log, *out;
     int64_t batch, steps, total_steps, warmup, seed, checkpoint_steps, threads;
     int64_t accumulate;
     double lr, beta1, beta2, eps, weight_decay, scale_min, scale_max, grad_clip_norm;
@@ -69,7 +71,7 @@ static const struct mode_option table[] = {
     MODE_OPT_INT(struct options, checkpoint_steps, "checkpoint-steps", "1000", "N",
                  "resumable checkpoint every N steps"),
     MODE_OPT_FLAG(struct options, resume, "resume", "go on with the training that was interrupted in --out"),
-    MODE_OPT_STR(struct options, backend, "backend", "cpu", "NAME", "cpu | ref | cuda"),
+    BACKEND_OPTIONS(struct options),
     MODE_OPT_INT(struct options, threads, "threads", NULL, "N", "threads (default: every processor)"),
     MODE_OPT_END};
 
@@ -293,7 +295,7 @@ static enum mode_status train(const struct options *o, const struct mode_train_s
                                            .resume_from = resume_from};
     struct mode_train_result r;
     struct mode_backend *be = NULL;
-    enum mode_status st = mode_backend_open(&be, o->backend, err);
+    enum mode_status st = backend_open(&be, &o->backend, err);
     if (!st) st = mode_train(&r, be, spec, &outputs, &hooks, err);
     if (!st && o->log) st = mode_file_copy(outputs.steps, o->log, false, err);
     if (!st) { /* nothing to go on with any more */

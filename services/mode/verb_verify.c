@@ -1,4 +1,5 @@
 /* mode verify - is what this machine computes with this model right? */
+#include "backend_option.h"
 #include "base/options.h"
 #include "base/parallel.h"
 #include "base/str.h"
@@ -14,7 +15,8 @@
 #include <string.h>
 
 struct options {
-    const char *merges, *backend;
+    struct backend_options backend;
+    const char *merges;
     int64_t pairs, threads;
     bool all;
 };
@@ -23,7 +25,7 @@ static const struct mode_option table[] = {
     MERGES_OPTION(struct options, merges),
     MODE_OPT_INT(struct options, pairs, "pairs", "3", "N", "pictures and texts the model is tried on"),
     MODE_OPT_FLAG(struct options, all, "all", "a line for every tensor, not only the worst of each stage"),
-    MODE_OPT_STR(struct options, backend, "backend", "cpu", "NAME", "cpu | ref | cuda"),
+    BACKEND_OPTIONS(struct options),
     MODE_OPT_INT(struct options, threads, "threads", NULL, "N", "threads (default: every processor)"),
     MODE_OPT_END};
 
@@ -138,7 +140,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (n > 1 || o.pairs < 2 || o.pairs > 64)
         return MODE_FAIL(err, MODE_E_USAGE, "one model at most, and --pairs from 2 to 64");
     if (o.threads > 0) mode_parallel_set_threads((int)o.threads);
-    if ((st = mode_backend_open(&be, o.backend, err))) return st;
+    if ((st = backend_open(&be, &o.backend, err))) return st;
     const struct mode_verify_hooks hooks = {&r, on_begin, on_row};
     r.all = o.all;
     printf("backend %s, %d threads\n  %-16s %5s  %9s  %9s  %8s  worst\n", mode_backend_name(be),

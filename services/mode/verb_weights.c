@@ -1,4 +1,5 @@
 /* mode weights - how a task's words weight the experts, and why. */
+#include "backend_option.h"
 #include "base/file.h"
 #include "base/options.h"
 #include "base/str.h"
@@ -17,7 +18,8 @@
 #include <unistd.h>
 
 struct options {
-    const char *centres, *encoder, *words, *classes, *task, *router, *pooling, *backend;
+    struct backend_options backend;
+    const char *centres, *encoder, *words, *classes, *task, *router, *pooling;
     int64_t max_tokens;
     bool json;
 };
@@ -35,7 +37,7 @@ static const struct mode_option table[] = {
                  "paper | reference | uniform | coarse-centre | share | all"),
     MODE_OPT_STR(struct options, pooling, "pooling", NULL, "NAME", "of the encoder; default: as the centres"),
     MODE_OPT_INT(struct options, max_tokens, "max-tokens", "0", "N", "of the encoder; 0 = as the centres"),
-    MODE_OPT_STR(struct options, backend, "backend", "cpu", "NAME", "cpu | ref | cuda"),
+    BACKEND_OPTIONS(struct options),
     MODE_OPT_FLAG(struct options, json, "json", "print the result as JSON"),
     MODE_OPT_END};
 
@@ -86,7 +88,7 @@ static enum mode_status embed(const char *out, const struct options *o, const st
     int max_tokens = 0;
     enum mode_status st;
     if (sscanf(c->encoder_id, "%*[^:]:%*[^:]:%15[a-z]:%d", pooling, &max_tokens) != 2) pooling[0] = 0, max_tokens = 0;
-    if ((st = mode_backend_open(&be, o->backend, err))) goto out;
+    if ((st = backend_open(&be, &o->backend, err))) goto out;
     if ((st = mode_hub_find(&dir, o->encoder, err))) goto out;
     if ((st = mode_text_encoder_open(&enc, be, dir,
                                      o->pooling   ? o->pooling

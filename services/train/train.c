@@ -4,7 +4,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/str.h"
-#include "nn/backend.h"
+#include "nn/choice.h"
 #include "pipeline/checkpoint.h"
 #include "pipeline/train.h"
 #include "proto/train.pb-c.h"
@@ -105,6 +105,7 @@ enum mode_status train_work(struct mode_job *job, struct mode_error *err)
     struct mode_backend *be = NULL;
     struct mode_train_parent parent = {0};
     struct mode_train_result result;
+    char why[MODE_BACKEND_WHY];
     enum mode_status st;
     if (!r) return MODE_FAIL(err, MODE_E_FORMAT, "the train request of %zu bytes cannot be unpacked", size);
     struct hook hook = {.job = job, .name = r->name, .last_log = mode_clock_s()};
@@ -155,7 +156,9 @@ enum mode_status train_work(struct mode_job *job, struct mode_error *err)
                                                .optimizer = mode_job_output(job, MODE_FILE_CLIP_OPTIMIZER),
                                                .steps = mode_job_output(job, MODE_FILE_STEPS),
                                                .summary = mode_job_output(job, MODE_FILE_TRAIN)};
-    if ((st = mode_backend_open(&be, "cpu", err))) goto out;
+    if ((st = mode_backend_choose(&be, why, mode_job_backend(job), r->precision, err))) goto out;
+    mode_log_info("backend", "model=%s name=%s %s", r->name, mode_backend_name(be), why);
+    mode_job_made_on(job, mode_backend_name(be));
     if ((st = mode_train(&result, be, &spec, &outputs, &hooks, err))) goto out;
     report(job, &result);
 out:

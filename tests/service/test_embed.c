@@ -192,6 +192,19 @@ static void put_task(struct mode_store *store, char key[MODE_DIGEST_HEX], const 
     free(copy);
 }
 
+/* What a run asked for is what is computed, or nothing is. */
+static void test_a_precision_that_is_not_here_is_refused(void **state)
+{
+    (void)state;
+    struct mode_error err = {0};
+    Mode__EmbedRequest r = request();
+    r.precision = (char *)"bf16";
+    assert_int_equal(run(&r, world.captions[0], NULL, &err), MODE_E_DEVICE);
+    assert_non_null(strstr(err.text, "bf16"));
+    r.precision = (char *)"f16";
+    assert_int_equal(run(&r, world.captions[0], NULL, &err), MODE_E_VALUE);
+}
+
 /* One compute process, one task after another: the encoder stays loaded, and another one replaces it. */
 static void test_encoder_is_kept_from_task_to_task(void **state)
 {
@@ -216,12 +229,16 @@ static void test_encoder_is_kept_from_task_to_task(void **state)
         }
         if (i == 3) assert_int_equal(rename(away, encoder), 0);
         put_task(store, task.key, &r, world.captions[i % 3]);
-        mode_compute_run(&end, store, "embed", embed_work, &task, &page, &kept);
+        mode_compute_run(&end, store, "embed", embed_work, "cpu", &task, &page, &kept);
         if (i == 2) {
             assert_int_equal(end.status, MODE_E_NOINPUT);
             assert_null(kept.what); /* the one that is not wanted any more is not held on to */
         } else {
+            Mode__Commit *c;
             if (end.status) fail_msg("task %d: %s", i, end.text);
+            world_ok(mode_store_commit_get(store, &c, task.key, &err), &err);
+            assert_memory_equal(c->backend, "cpu", 3);
+            mode__commit__free_unpacked(c, NULL);
             assert_int_equal(end.rows_out, WORLD_ROWS);
             assert_non_null(kept.what);
         }
@@ -263,6 +280,7 @@ int main(void)
         cmocka_unit_test(test_classes_are_unit_means_over_templates),
         cmocka_unit_test(test_retrieval_captions),
         cmocka_unit_test(test_another_encoder_is_refused),
+        cmocka_unit_test(test_a_precision_that_is_not_here_is_refused),
         cmocka_unit_test(test_encoder_is_kept_from_task_to_task),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -1,0 +1,50 @@
+#include "nn/choice.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* What the products of a backend of that name are rounded to. */
+static const char *precision_of(const char *name)
+{
+    if (strcmp(name, "cuda-tf32") == 0) return "tf32";
+    if (strcmp(name, "cuda-bf16") == 0) return "bf16";
+    return "f32";
+}
+
+/* The GPU's backend for a precision, or NULL. */
+static const char *gpu_for(const char *precision)
+{
+    if (strcmp(precision, "f32") == 0) return "cuda";
+    if (strcmp(precision, "tf32") == 0) return "cuda-tf32";
+    if (strcmp(precision, "bf16") == 0) return "cuda-bf16";
+    return NULL;
+}
+
+enum mode_status mode_backend_choose(struct mode_backend **be, char why[MODE_BACKEND_WHY], const char *name,
+                                     const char *precision, struct mode_error *err)
+{
+    const char *asked = precision ? precision : "f32", *gpu = gpu_for(asked);
+    struct mode_error no_gpu = {0};
+    *be = NULL;
+    if (why) why[0] = '\0';
+    if (!gpu) return MODE_FAIL(err, MODE_E_VALUE, "precision \"%.20s\" is unknown; expected f32, tf32 or bf16", asked);
+    if (strcmp(name, "auto") == 0) {
+        bool exact = strcmp(asked, "f32") == 0;
+        enum mode_status st = mode_backend_open(be, gpu, &no_gpu);
+        if (st == MODE_OK) return MODE_OK;
+        if (st != MODE_E_DEVICE || !exact) {
+            if (err) *err = no_gpu;
+            return st;
+        }
+        if (why) snprintf(why, MODE_BACKEND_WHY, "%.*s", MODE_BACKEND_WHY - 1, no_gpu.text);
+        return mode_backend_open(be, "cpu", err);
+    }
+    if (precision && strcmp(name, "cuda") == 0) return mode_backend_open(be, gpu, err);
+    if (precision && strcmp(precision_of(name), precision) != 0)
+        return MODE_FAIL(
+            err, MODE_E_DEVICE,
+            "the task asks for products in %s, and this worker's backend \"%s\" computes them in %s. HINT: "
+            "start it with --backend auto, or change the key precision of the run's spec",
+            precision, name, precision_of(name));
+    return mode_backend_open(be, name, err);
+}

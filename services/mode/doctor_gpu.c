@@ -1,0 +1,284 @@
+/* What of NVIDIA is on this machine. Everything is looked up at run time, so this works in a program that was built
+ * without CUDA, too; the few numbers below are those of cuda.h, whose meaning NVIDIA keeps. */
+#include "base/rng.h"
+#include "base/str.h"
+#include "doctor.h"
+#include "nn/ops.h"
+
+#include <dlfcn.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { CC_MAJOR = 75, CC_MINOR = 76, MANAGED_ACCESS = 89, MAX_DEVICES = 64 };
+enum { CUDNN_OLDEST = 91501 }; /* 9.15.1: before it attention read out of bounds for some lengths */
+
+struct driver {
+    int (*init)(unsigned);
+    int (*version)(int *);
+    int (*count)(int *);
+    int (*device)(int *, int);
+    int (*name)(char *, int, int);
+    int (*attribute)(int *, int, int);
+    int (*total)(size_t *, int);
+    int (*retain)(void **, int);
+    int (*current)(void *);
+    int (*memory)(size_t *, size_t *);
+    int (*release)(int);
+    int (*explain)(int, const char **);
+};
+
+/* *f: a function pointer; false when the library has no such function */
+static bool find(void *lib, const char *name, void *f)
+{
+    void *p = dlsym(lib, name);
+    memcpy(f, &p, sizeof p);
+    return p != NULL;
+}
+
+static bool load_driver(struct driver *d, void *lib)
+{
+    return find(lib, "cuInit", &d->init) && find(lib, "cuDriverGetVersion", &d->version) &&
+           find(lib, "cuDeviceGetCount", &d->count) && find(lib, "cuDeviceGet", &d->device) &&
+           find(lib, "cuDeviceGetName", &d->name) && find(lib, "cuDeviceGetAttribute", &d->attribute) &&
+           find(lib, "cuDeviceTotalMem_v2", &d->total) && find(lib, "cuDevicePrimaryCtxRetain", &d->retain) &&
+           find(lib, "cuCtxSetCurrent", &d->current) && find(lib, "cuMemGetInfo_v2", &d->memory) &&
+           find(lib, "cuDevicePrimaryCtxRelease_v2", &d->release) && find(lib, "cuGetErrorString", &d->explain);
+}
+
+static const char *explain(const struct driver *d, int e)
+{
+    const char *text = NULL;
+    return d->explain(e, &text) == 0 && text ? text : "an unknown error";
+}
+
+static void look_at_device(int count[], const struct driver *d, int i)
+{
+    char name[128] = "?", what[16], memory[64] = "memory not known";
+    int dev, major = 0, minor = 0, managed = 0, e;
+    size_t free_bytes = 0, total = 0;
+    void *context = NULL;
+    snprintf(what, sizeof what, "gpu %d", i);
+    if ((e = d->device(&dev, i)) || (e = d->name(name, sizeof name, dev)) ||
+        (e = d->attribute(&major, CC_MAJOR, dev)) || (e = d->attribute(&minor, CC_MINOR, dev)) ||
+        (e = d->attribute(&managed, MANAGED_ACCESS, dev)) || (e = d->total(&total, dev))) {
+        doctor_say(count, DOCTOR_BAD, what, "%s: does not answer: %s", name, explain(d, e));
+        return;
+    }
+    if ((e = d->retain(&context, dev)) == 0) {
+        if (d->current(context) == 0 && d->memory(&free_bytes, &total) == 0)
+            snprintf(memory, sizeof memory, "%.1f of %.1f GB free", (double)free_bytes / 1e9, (double)total / 1e9);
+        (void)d->current(NULL);
+        (void)d->release(dev);
+    }
+    if (e)
+        doctor_say(count, DOCTOR_BAD, what, "%s: cannot be opened: %s. Does another process hold it alone?", name,
+                   explain(d, e));
+    else if (major < 9)
+        doctor_say(count, DOCTOR_WARN, what, "%s, compute capability %d.%d: the kernels here need 9.0 or newer", name,
+                   major, minor);
+    else if (!managed)
+        doctor_say(count, DOCTOR_WARN, what,
+                   "%s, compute capability %d.%d: cannot share memory with the host while it works", name, major,
+                   minor);
+    else
+        doctor_say(count, total / 10 > free_bytes ? DOCTOR_WARN : DOCTOR_OK, what, "%s, compute capability %d.%d, %s",
+                   name, major, minor, memory);
+}
+
+/* ---- libraries ------------------------------------------------------------------------------------------------- */
+
+static void *open_first(const char *const names[])
+{
+    void *lib = NULL;
+    for (int i = 0; names[i] && !lib; i++) lib = dlopen(names[i], RTLD_LAZY | RTLD_LOCAL);
+    return lib;
+}
+
+static void look_at_cublas(int count[])
+{
+    static const char *const names[] = {"libcublas.so.13", "libcublas.so.12", NULL};
+    int (*property)(int, int *), v[3] = {0};
+    void *lib = open_first(names);
+    if (!lib) {
+        doctor_say(count, DOCTOR_BAD, "cublas",
+                   "libcublas.so.13 or .12 cannot be loaded (%s); install CUDA's libraries, or add their folder to "
+                   "LD_LIBRARY_PATH",
+                   dlerror());
+        return;
+    }
+    if (find(lib, "cublasGetProperty", &property) && !property(0, &v[0]) && !property(1, &v[1]) && !property(2, &v[2]))
+        doctor_say(count, DOCTOR_OK, "cublas", "%d.%d.%d", v[0], v[1], v[2]);
+    else
+        doctor_say(count, DOCTOR_BAD, "cublas", "it does not say its version; is the installation whole?");
+    dlclose(lib);
+}
+
+static void look_at_cudnn(int count[])
+{
+    static const char *const names[] = {"libcudnn.so.9", NULL};
+    size_t (*version)(void);
+    void *lib = open_first(names);
+    if (!lib) {
+        doctor_say(count, DOCTOR_NONE, "cudnn",
+                   "libcudnn.so.9 is not installed: attention is computed by our own kernels");
+        return;
+    }
+    size_t v = find(lib, "cudnnGetVersion", &version) ? version() : 0;
+    if (v < CUDNN_OLDEST)
+        doctor_say(count, DOCTOR_BAD, "cudnn", "%zu.%zu.%zu is too old: install 9.15.1 or newer, or none", v / 10000,
+                   v / 100 % 100, v % 100);
+    else
+        doctor_say(count, DOCTOR_OK, "cudnn", "%zu.%zu.%zu", v / 10000, v / 100 % 100, v % 100);
+    dlclose(lib);
+}
+
+static void look_at_nccl(int count[])
+{
+    static const char *const names[] = {"libnccl.so.2", NULL};
+    int (*version)(int *), v = 0;
+    void *lib = open_first(names);
+    if (!lib) {
+        doctor_say(count, DOCTOR_NONE, "nccl",
+                   "libnccl.so.2 is not installed: only several GPUs for one model need it");
+        return;
+    }
+    if (find(lib, "ncclGetVersion", &version) && version(&v) == 0)
+        doctor_say(count, DOCTOR_OK, "nccl", "%d.%d.%d", v / 10000, v / 100 % 100, v % 100);
+    else
+        doctor_say(count, DOCTOR_BAD, "nccl", "it does not say its version; is the installation whole?");
+    dlclose(lib);
+}
+
+/* ---- does it compute? ------------------------------------------------------------------------------------------ */
+
+enum { ROWS = 96, IN = 80, OUT = 64 };
+
+struct trial {
+    struct mode_tensor x, w, y, z, g, b; /* y = x w^T by the product, z = layernorm(y) by a kernel */
+};
+
+static enum mode_status run_trial(struct trial *t, struct mode_backend *be, struct mode_error *err)
+{
+    const int64_t dim[6][2] = {{ROWS, IN}, {OUT, IN}, {ROWS, OUT}, {ROWS, OUT}, {1, OUT}, {1, OUT}};
+    struct mode_tensor *at[6] = {&t->x, &t->w, &t->y, &t->z, &t->g, &t->b};
+    for (uint64_t i = 0; i < 6; i++) {
+        void *data;
+        enum mode_status st = mode_backend_alloc(be, &data, (size_t)(dim[i][0] * dim[i][1]) * sizeof(float), err);
+        if (st) return st;
+        *at[i] = i < 4 ? mode_tensor_2d(data, MODE_DTYPE_F32, dim[i][0], dim[i][1])
+                       : mode_tensor_1d(data, MODE_DTYPE_F32, dim[i][1]);
+        struct mode_rng rng = mode_rng_for(1, MODE_RNG_KMEANS, i, 0);
+        for (int64_t k = 0; k < mode_tensor_count(at[i]); k++) mode_f32(at[i])[k] = (float)mode_rng_normal(&rng);
+    }
+    mode_linear(be, &t->y, &t->x, &t->w, NULL);
+    mode_layernorm(be, &t->z, NULL, &t->y, &t->g, &t->b, 1e-5f);
+    mode_backend_sync(be);
+    return MODE_OK;
+}
+
+static double distance(const struct mode_tensor *a, const struct mode_tensor *b)
+{
+    double d = 0, s = 0;
+    for (int64_t i = 0; i < mode_tensor_count(a); i++) {
+        double x = mode_f32(a)[i], y = mode_f32(b)[i];
+        d += (x - y) * (x - y);
+        s += y * y;
+    }
+    return sqrt(d / s); /* NaN stays NaN, and is over any limit */
+}
+
+/* In a process of its own: a broken device ends it. Writes one line "<verdict> <text>". The memory goes with it. */
+static void compute(int out)
+{
+    struct mode_backend *gpu, *cpu;
+    struct mode_error err = {0};
+    struct trial a = {0}, b = {0};
+    enum mode_status st = mode_backend_open(&gpu, "cuda", &err);
+    if (st) {
+        dprintf(out, "%d %s", DOCTOR_WARN, err.text);
+        return;
+    }
+    if ((st = mode_backend_open(&cpu, "cpu", &err)) || (st = run_trial(&a, gpu, &err)) ||
+        (st = run_trial(&b, cpu, &err))) {
+        dprintf(out, "%d %s", DOCTOR_BAD, err.text);
+        return;
+    }
+    double product = distance(&a.y, &b.y), kernel = distance(&a.z, &b.z);
+    bool good = product < 1e-5 && kernel < 1e-5;
+    dprintf(out, "%d a product and a kernel differ from the processor's by %.1e and %.1e%s",
+            good ? DOCTOR_OK : DOCTOR_BAD, product, kernel,
+            good ? "" : ", expected below 1e-5; do not use this GPU before `make cuda-test` passes");
+}
+
+/* The line of `compute`, malloc'd. Before anything here has opened the driver: children cannot use it afterwards. */
+static char *try_to_compute(void)
+{
+    int pipe_fd[2], status = 0;
+    struct mode_str s = {0};
+    char part[512];
+    ssize_t n;
+    if (pipe(pipe_fd) != 0) return mode_xasprintf("%d no pipe for a trial", DOCTOR_BAD);
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid == 0) {
+        close(pipe_fd[0]);
+        compute(pipe_fd[1]);
+        _exit(0);
+    }
+    close(pipe_fd[1]);
+    while (pid > 0 && (n = read(pipe_fd[0], part, sizeof part)) > 0) mode_str_add(&s, part, (size_t)n);
+    close(pipe_fd[0]);
+    if (pid > 0) waitpid(pid, &status, 0);
+    if (pid < 0 || status != 0 || !s.data) {
+        mode_str_clear(&s);
+        return mode_xasprintf("%d the trial broke off (its last words are above); see the kernel's log for Xid lines",
+                              DOCTOR_BAD);
+    }
+    return s.data;
+}
+
+static void driver_name(char out[64])
+{
+    FILE *f = fopen("/sys/module/nvidia/version", "re");
+    if (!f || !fgets(out, 64, f)) snprintf(out, 64, "version not known");
+    if (f) fclose(f);
+    out[strcspn(out, "\n")] = '\0';
+}
+
+void doctor_gpus(int count[DOCTOR_VERDICTS])
+{
+    struct driver d;
+    char name[64];
+    int n = 0, version = 0, e;
+    void *lib = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+    if (!lib) {
+        doctor_say(count, DOCTOR_NONE, "gpu", "no NVIDIA driver here (libcuda.so.1): everything runs on the processor");
+        return;
+    }
+    char *trial = NULL;
+    if (!load_driver(&d, lib)) {
+        doctor_say(count, DOCTOR_BAD, "gpu", "libcuda.so.1 lacks functions: the driver is too old or not whole");
+        goto out;
+    }
+    trial = try_to_compute();
+    if ((e = d.init(0)) || (e = d.count(&n)) || n == 0) {
+        doctor_say(count, DOCTOR_NONE, "gpu", "the driver shows no GPU (%s): everything runs on the processor",
+                   e ? explain(&d, e) : "there are 0");
+        goto out;
+    }
+    driver_name(name);
+    (void)d.version(&version);
+    doctor_say(count, DOCTOR_OK, "driver", "%s, for CUDA up to %d.%d", name, version / 1000, version % 1000 / 10);
+    for (int i = 0; i < n && i < MAX_DEVICES; i++) look_at_device(count, &d, i);
+    look_at_cublas(count);
+    look_at_cudnn(count);
+    look_at_nccl(count);
+    doctor_say(count, (enum doctor_verdict)(trial[0] - '0'), "computing", "%s", trial + 2);
+out:
+    free(trial);
+    dlclose(lib);
+}

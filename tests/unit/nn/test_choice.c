@@ -1,0 +1,77 @@
+/* Which backend a name and a precision mean, on a machine or in a build without a GPU. */
+#include "nn/choice.h"
+
+#include "base/process.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static struct mode_error err;
+
+static enum mode_status choose(char name[32], char why[MODE_BACKEND_WHY], const char *asked, const char *precision)
+{
+    struct mode_backend *be;
+    enum mode_status st = mode_backend_choose(&be, why, asked, precision, &err);
+    strcpy(name, st ? "" : mode_backend_name(be));
+    mode_backend_close(&be);
+    return st;
+}
+
+static void test_auto_takes_the_processor_and_says_why(void **state)
+{
+    char name[32], why[MODE_BACKEND_WHY];
+    (void)state;
+    assert_int_equal(choose(name, why, "auto", "f32"), MODE_OK);
+    assert_memory_equal(name, "cpu", 3);
+    assert_non_null(strstr(why, "cuda"));
+    assert_int_equal(choose(name, why, "auto", NULL), MODE_OK);
+    assert_int_equal(choose(name, why, "cpu", "f32"), MODE_OK);
+    assert_string_equal(why, "");
+}
+
+static void test_a_lower_precision_is_never_computed_otherwise(void **state)
+{
+    char name[32], why[MODE_BACKEND_WHY];
+    (void)state;
+    assert_int_equal(choose(name, why, "auto", "tf32"), MODE_E_DEVICE);
+    assert_int_equal(choose(name, why, "cpu", "tf32"), MODE_E_DEVICE);
+    assert_int_equal(choose(name, why, "ref", "bf16"), MODE_E_DEVICE);
+    assert_int_equal(choose(name, why, "cuda", "tf32"), MODE_E_DEVICE);
+    assert_int_equal(choose(name, why, "cuda-tf32", "f32"), MODE_E_DEVICE);
+    assert_non_null(strstr(err.text, "f32"));
+    assert_int_equal(choose(name, why, "auto", "fp4"), MODE_E_VALUE);
+    assert_int_equal(choose(name, why, "nonsense", "f32"), MODE_E_VALUE);
+}
+
+static void test_a_device_is_one_of_those_that_are_seen(void **state)
+{
+    (void)state;
+    unsetenv("CUDA_VISIBLE_DEVICES");
+    assert_int_equal(mode_process_pick_gpu(0, &err), MODE_OK);
+    assert_null(getenv("CUDA_VISIBLE_DEVICES"));
+    assert_int_equal(mode_process_pick_gpu(3, &err), MODE_OK);
+    assert_string_equal(getenv("CUDA_VISIBLE_DEVICES"), "3");
+    setenv("CUDA_VISIBLE_DEVICES", "GPU-aa,5,7", 1); /* as a batch system leaves it */
+    assert_int_equal(mode_process_pick_gpu(1, &err), MODE_OK);
+    assert_string_equal(getenv("CUDA_VISIBLE_DEVICES"), "5");
+    setenv("CUDA_VISIBLE_DEVICES", "GPU-aa,5", 1);
+    assert_int_equal(mode_process_pick_gpu(2, &err), MODE_E_CONFIG);
+    assert_int_equal(mode_process_pick_gpu(-1, &err), MODE_E_CONFIG);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_auto_takes_the_processor_and_says_why),
+        cmocka_unit_test(test_a_lower_precision_is_never_computed_otherwise),
+        cmocka_unit_test(test_a_device_is_one_of_those_that_are_seen),
+    };
+    setenv("CUDA_VISIBLE_DEVICES", "", 1); /* also where there is a GPU */
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
