@@ -28,6 +28,12 @@ static struct mode_tensor vec(struct clip_arena *a, int64_t n)
     return take(a, MODE_DTYPE_F32, 1, n, 1);
 }
 
+static struct mode_tensor doubles(struct clip_arena *a, int64_t n)
+{
+    struct mode_tensor t = take(a, MODE_DTYPE_F32, 1, 2 * n, 1);
+    return mode_tensor_1d(t.data, MODE_DTYPE_F64, n);
+}
+
 static struct mode_tensor ints(struct clip_arena *a, int64_t n)
 {
     return take(a, MODE_DTYPE_I32, 1, n, 1);
@@ -123,7 +129,9 @@ bool mode__clip_acts_plan(struct clip_acts *x, const struct mode_clip *clip, int
         x->tokens = mat(a, micro * t, d);
         x->tokens_stats = mat(a, micro * t, 2);
         size_t before = a->used;
-        x->logits = mat(a, batch, batch);
+        x->logits = vec(a, mode_contrastive_work(batch, batch));
+        x->lse_row = doubles(a, batch);
+        x->lse_col = doubles(a, batch);
         if (micro < batch) {
             x->all_image = mat(a, batch, e);
             x->all_text = mat(a, batch, e);

@@ -62,7 +62,8 @@ struct clip_acts {
     struct mode_tensor cols, patch;          /* [B P, 3 p p], [B P, D] */
     struct mode_tensor tokens, tokens_stats; /* [R, D], [R, 2]: before ln_pre; kept in training */
     struct mode_tensor ids;                  /* i32 [R] */
-    struct mode_tensor logits;               /* [N, N], N pairs of the whole step */
+    struct mode_tensor logits;               /* as many of them as are made at a time */
+    struct mode_tensor lse_row, lse_col;     /* f64 [N], N pairs of the whole step */
     /* accumulation: the features of all N pairs, and their gradients */
     struct mode_tensor all_image, all_text, d_all_image, d_all_text; /* [N, E] */
 };
@@ -114,6 +115,10 @@ bool mode__clip_acts_plan(struct clip_acts *a, const struct mode_clip *clip, int
 enum mode_status mode__clip_acts_new(struct clip_acts **a, const struct mode_clip *clip, int64_t batch, bool train,
                                      struct mode_error *err);
 void mode__clip_acts_free(struct clip_acts **a, struct mode_backend *be);
+
+/* clip_train.c: the loss of unit features [N, E], their gradients (overwritten) and that of logit_scale (added to). */
+void mode__clip_loss(struct mode_clip *clip, double *loss, struct mode_tensor *d_image, struct mode_tensor *d_text,
+                     const struct mode_tensor *image, const struct mode_tensor *text);
 
 /* clip_tower.c */
 void mode__clip_image_forward(struct mode_clip *clip, struct clip_acts *a, const float *pixels, int64_t b);

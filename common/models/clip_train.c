@@ -122,14 +122,18 @@ static void back(struct mode_clip *clip)
     mode__clip_image_back(clip, clip->train);
 }
 
-static void loss_of(struct mode_clip *clip, double *loss, struct mode_tensor *d_image, struct mode_tensor *d_text,
-                    const struct mode_tensor *image, const struct mode_tensor *text)
+void mode__clip_loss(struct mode_clip *clip, double *loss, struct mode_tensor *d_image, struct mode_tensor *d_text,
+                     const struct mode_tensor *image, const struct mode_tensor *text)
 {
+    struct clip_acts *a = clip->train;
     int64_t b = image->dim[0];
-    struct mode_tensor logits = mode_tensor_2d(clip->train->logits.data, MODE_DTYPE_F32, b, b);
+    struct mode_tensor logits = mode_tensor_2d(a->logits.data, MODE_DTYPE_F32, mode_contrastive_rows(b, b), b);
     struct mode_tensor scale = clip->logit_scale->value, d_scale = clip->logit_scale->grad;
     scale.n_dims = d_scale.n_dims = 0; /* [1] counts as a number */
-    mode_contrastive(clip->be, loss, d_image, d_text, &d_scale, &logits, image, text, &scale);
+    a->lse_row.dim[0] = a->lse_col.dim[0] = b;
+    mode_contrastive(clip->be, &a->lse_row, &a->lse_col, &logits, image, text, &scale);
+    mode_contrastive_back(clip->be, loss, d_image, d_text, &d_scale, &logits, image, text, &scale, &a->lse_row,
+                          &a->lse_col, 0);
 }
 
 /* Copy rows first.. of all <- or -> those of a piece. */
@@ -164,7 +168,7 @@ static void step_in_pieces(struct mode_clip *clip, double *loss, const struct pa
         copy_rows(clip->be, &a->all_image, &a->image.unit, &p, false);
         copy_rows(clip->be, &a->all_text, &a->text.unit, &p, false);
     }
-    loss_of(clip, loss, &a->d_all_image, &a->d_all_text, &a->all_image, &a->all_text);
+    mode__clip_loss(clip, loss, &a->d_all_image, &a->d_all_text, &a->all_image, &a->all_text);
     for (int64_t i = n - 1; i >= 0; i--) {
         struct pairs p = piece_of(clip, whole, i);
         if (i < n - 1) forward(clip, &p); /* the last one's is still there */
@@ -192,7 +196,7 @@ enum mode_status mode_clip_train_step(struct mode_clip *clip, double *loss, cons
         return MODE_OK;
     }
     forward(clip, &whole);
-    loss_of(clip, loss, &a->image.d_unit, &a->text.d_unit, &a->image.unit, &a->text.unit);
+    mode__clip_loss(clip, loss, &a->image.d_unit, &a->text.d_unit, &a->image.unit, &a->text.unit);
     back(clip);
     return MODE_OK;
 }

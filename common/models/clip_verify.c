@@ -106,28 +106,26 @@ static void check_loss(struct check *c)
 {
     struct clip_acts *a = c->clip->train;
     int64_t b = a->image.seqs, e = c->clip->cfg.embed_dim;
-    struct mode_tensor logits = mode_tensor_2d(a->logits.data, MODE_DTYPE_F32, b, b);
-    struct mode_tensor scale = c->clip->logit_scale->value, d_scale = c->clip->logit_scale->grad;
+    const struct mode_tensor *d_scale = &c->clip->logit_scale->grad;
+    double log_scale = mode_f32(&c->clip->logit_scale->value)[0];
     double *da = mode_xcalloc((size_t)(b * e), sizeof *da), *db = mode_xcalloc((size_t)(b * e), sizeof *db),
            exact_scale;
-    double loss, limit = mode_verify_limit_gradient(2) + 1e-6 * exp(mode_f32(&scale)[0]);
-    scale.n_dims = d_scale.n_dims = 0;
-    mode_contrastive(c->clip->be, &loss, &a->image.d_unit, &a->text.d_unit, &d_scale, &logits, &a->image.unit,
-                     &a->text.unit, &scale);
+    double loss, limit = mode_verify_limit_gradient(2) + 1e-6 * exp(log_scale);
+    mode__clip_loss(c->clip, &loss, &a->image.d_unit, &a->text.d_unit, &a->image.unit, &a->text.unit);
     double exact = mode__clip_exact_loss(da, db, &exact_scale, mode_f32(&a->image.unit), mode_f32(&a->text.unit), b, e,
-                                         mode_f32(&scale)[0]);
+                                         log_scale);
     c->stage = "loss";
     struct mode_verify_row row = {.stage = c->stage,
                                   .tensor = "loss",
                                   .error = fabs(loss - exact) / fmax(exact, 1e-30),
-                                  .tolerance = 2e-6 + 1e-7 * exp(mode_f32(&scale)[0]),
+                                  .tolerance = 2e-6 + 1e-7 * exp(log_scale),
                                   .ours = loss,
                                   .exact = exact};
     if (!isfinite(row.error)) row.error = INFINITY;
     c->each(c->ctx, &row);
     compare(c, "gradient of the image features", mode_f32(&a->image.d_unit), da, b, e, NULL, limit);
     compare(c, "gradient of the text features", mode_f32(&a->text.d_unit), db, b, e, NULL, limit);
-    compare(c, "gradient of logit_scale", mode_f32(&d_scale), &exact_scale, 1, 1, NULL, limit * 5);
+    compare(c, "gradient of logit_scale", mode_f32(d_scale), &exact_scale, 1, 1, NULL, limit * 5);
     free(da);
     free(db);
 }

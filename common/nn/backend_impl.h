@@ -28,6 +28,7 @@
     X(l2norm)                                                                                                          \
     X(l2norm_back)                                                                                                     \
     X(contrastive)                                                                                                     \
+    X(contrastive_back)                                                                                                \
     X(adamw)                                                                                                           \
     X(sum_squares)                                                                                                     \
     X(zero)

@@ -5,6 +5,8 @@
 #include "base/error.h"
 #include "nn/backend_impl.h"
 
+#include <math.h>
+
 /* Call an op through the table, with its time and (nominal) floating point operations when profiling. */
 #define CALL(op, n_flops, ...)                                                                                         \
     do {                                                                                                               \
@@ -298,14 +300,62 @@ void mode_l2norm_back(struct mode_backend *be, struct mode_tensor *dx, const str
     CALL(l2norm_back, 5 * mode_tensor_count(y), dx, dy, y, norm);
 }
 
-void mode_contrastive(struct mode_backend *be, double *loss, struct mode_tensor *da, struct mode_tensor *db,
-                      struct mode_tensor *dlogit_scale, struct mode_tensor *work, const struct mode_tensor *a,
-                      const struct mode_tensor *b, const struct mode_tensor *logit_scale)
+static bool is_f64_vector(const struct mode_tensor *t, int64_t n)
 {
-    int64_t n = a->dim[0], e = a->dim[1];
-    MODE_ASSERT(is_f32(a, 2) && n > 0 && is_matrix(b, n, e) && is_matrix(da, n, e) && is_matrix(db, n, e));
-    MODE_ASSERT(is_matrix(work, n, n) && is_f32(logit_scale, 0) && is_f32(dlogit_scale, 0));
-    CALL(contrastive, 6.0 * (double)n * (double)n * (double)e, loss, da, db, dlogit_scale, work, a, b, logit_scale);
+    return t->dtype == MODE_DTYPE_F64 && t->n_dims == 1 && t->dim[0] == n && t->data;
+}
+
+static void check_contrastive(const struct mode_tensor *row, const struct mode_tensor *col,
+                              const struct mode_tensor *work, const struct mode_tensor *a, const struct mode_tensor *b,
+                              const struct mode_tensor *logit_scale)
+{
+    int64_t m = a->dim[0], n = b->dim[0];
+    MODE_ASSERT(is_f32(a, 2) && m > 0 && m <= n && is_matrix(b, n, a->dim[1]) && is_f32(logit_scale, 0));
+    MODE_ASSERT(is_f64_vector(row, m) && is_f64_vector(col, n));
+    MODE_ASSERT(is_f32(work, 2) && work->dim[0] >= 1 && work->dim[0] <= m && work->dim[1] == n);
+}
+
+void mode_contrastive(struct mode_backend *be, struct mode_tensor *row, struct mode_tensor *col,
+                      struct mode_tensor *work, const struct mode_tensor *a, const struct mode_tensor *b,
+                      const struct mode_tensor *logit_scale)
+{
+    int64_t m = a->dim[0], n = b->dim[0], e = a->dim[1];
+    check_contrastive(row, col, work, a, b, logit_scale);
+    CALL(contrastive, 2.0 * (double)m * (double)n * (double)e, row, col, work, a, b, logit_scale);
+}
+
+void mode_contrastive_back(struct mode_backend *be, double *loss, struct mode_tensor *da, struct mode_tensor *db,
+                           struct mode_tensor *dlogit_scale, struct mode_tensor *work, const struct mode_tensor *a,
+                           const struct mode_tensor *b, const struct mode_tensor *logit_scale,
+                           const struct mode_tensor *row, const struct mode_tensor *col, int64_t first)
+{
+    int64_t m = a->dim[0], n = b->dim[0], e = a->dim[1];
+    check_contrastive(row, col, work, a, b, logit_scale);
+    MODE_ASSERT(is_matrix(da, m, e) && is_matrix(db, n, e) && is_f32(dlogit_scale, 0));
+    MODE_ASSERT(first >= 0 && first + m <= n);
+    double products = work->dim[0] < m ? 6 : 4;
+    CALL(contrastive_back, products * (double)m * (double)n * (double)e, loss, da, db, dlogit_scale, work, a, b,
+         logit_scale, row, col, first);
+}
+
+enum { LOGITS = 16 << 20, LOGIT_ROWS = 64 };
+
+int64_t mode_contrastive_rows(int64_t m, int64_t n)
+{
+    int64_t rows = LOGITS / n > LOGIT_ROWS ? LOGITS / n : LOGIT_ROWS;
+    return rows < m ? rows : m;
+}
+
+int64_t mode_contrastive_work(int64_t m, int64_t n)
+{
+    if (mode_contrastive_rows(m, n) == m) return m * n;
+    return n > LOGITS / LOGIT_ROWS ? n * LOGIT_ROWS : LOGITS;
+}
+
+double mode_log_add(double a, double b)
+{
+    double top = fmax(a, b);
+    return top + log(exp(a - top) + exp(b - top));
 }
 
 void mode_adamw(struct mode_backend *be, struct mode_tensor *w, struct mode_tensor *m, struct mode_tensor *v,

@@ -100,9 +100,13 @@ struct mode_ops {
     void (*l2norm)(struct mode_backend *, struct mode_tensor *y, struct mode_tensor *norm, const struct mode_tensor *x);
     void (*l2norm_back)(struct mode_backend *, struct mode_tensor *dx, const struct mode_tensor *dy,
                         const struct mode_tensor *y, const struct mode_tensor *norm);
-    void (*contrastive)(struct mode_backend *, double *loss, struct mode_tensor *da, struct mode_tensor *db,
-                        struct mode_tensor *dlogit_scale, struct mode_tensor *work, const struct mode_tensor *a,
-                        const struct mode_tensor *b, const struct mode_tensor *logit_scale);
+    void (*contrastive)(struct mode_backend *, struct mode_tensor *row, struct mode_tensor *col,
+                        struct mode_tensor *work, const struct mode_tensor *a, const struct mode_tensor *b,
+                        const struct mode_tensor *logit_scale);
+    void (*contrastive_back)(struct mode_backend *, double *loss, struct mode_tensor *da, struct mode_tensor *db,
+                             struct mode_tensor *dlogit_scale, struct mode_tensor *work, const struct mode_tensor *a,
+                             const struct mode_tensor *b, const struct mode_tensor *logit_scale,
+                             const struct mode_tensor *row, const struct mode_tensor *col, int64_t first);
     void (*adamw)(struct mode_backend *, struct mode_tensor *w, struct mode_tensor *m, struct mode_tensor *v,
                   const struct mode_tensor *g, const struct mode_adamw_step *s);
     double (*sum_squares)(struct mode_backend *, const struct mode_tensor *x);
@@ -191,12 +195,29 @@ void mode_l2norm(struct mode_backend *be, struct mode_tensor *y, struct mode_ten
 void mode_l2norm_back(struct mode_backend *be, struct mode_tensor *dx, const struct mode_tensor *dy,
                       const struct mode_tensor *y, const struct mode_tensor *norm);
 
-/* CLIP's loss and its gradient in one: logits = exp(logit_scale) a b^T over unit rows a, b [B, E]; loss is the
- * mean of the two cross-entropies (rows, columns) against the diagonal. da, db are overwritten, dlogit_scale
- * (a scalar parameter) is added to. work [B, B] is scratch. */
-void mode_contrastive(struct mode_backend *be, double *loss, struct mode_tensor *da, struct mode_tensor *db,
-                      struct mode_tensor *dlogit_scale, struct mode_tensor *work, const struct mode_tensor *a,
-                      const struct mode_tensor *b, const struct mode_tensor *logit_scale);
+/* CLIP's loss over a batch of n pairs, of which these are m: a [m, E] holds rows first .. first + m of one side, b
+ * [n, E] all rows of the other; the rows have unit length. logits [m, n] = exp(logit_scale) a b^T; the loss is the mean
+ * of the two cross-entropies (rows, columns) against the places (i, first + i). Logits are made t rows at a time, never
+ * all: work [t, n], 1 <= t <= m, is scratch. With t = m they are made once, and work must not be touched between the
+ * two calls; with less they are made once more on the way back.
+ *
+ * row [m] and col [n] (f64) receive the log-sum-exp of each row, and of each column over these m rows. Where others
+ * hold the batch's other rows, col must become that over all of them (mode_log_add) before the way back. */
+void mode_contrastive(struct mode_backend *be, struct mode_tensor *row, struct mode_tensor *col,
+                      struct mode_tensor *work, const struct mode_tensor *a, const struct mode_tensor *b,
+                      const struct mode_tensor *logit_scale);
+/* loss and db [n, E] are overwritten by what these m rows contribute (all, when m is n), da [m, E] by its whole
+ * gradient; dlogit_scale (a scalar parameter) is added to. */
+void mode_contrastive_back(struct mode_backend *be, double *loss, struct mode_tensor *da, struct mode_tensor *db,
+                           struct mode_tensor *dlogit_scale, struct mode_tensor *work, const struct mode_tensor *a,
+                           const struct mode_tensor *b, const struct mode_tensor *logit_scale,
+                           const struct mode_tensor *row, const struct mode_tensor *col, int64_t first);
+/* How many rows of logits to make at a time: all m within 64 MiB, else what fits, at least 64. */
+int64_t mode_contrastive_rows(int64_t m, int64_t n);
+/* Floats of work that do for that many pairs, and for any number below. */
+int64_t mode_contrastive_work(int64_t m, int64_t n);
+/* log(e^a + e^b) */
+double mode_log_add(double a, double b);
 
 /* g *= grad_factor; w *= 1 - lr * weight_decay; m, v: moving means of g and g^2; w -= lr * m^ / (sqrt(v^) + eps)
  * (PyTorch's AdamW). */

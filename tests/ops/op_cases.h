@@ -219,15 +219,29 @@ static void case_l2norm(struct op_run *r, const int64_t *s)
     mode_l2norm_back(r->be, keep(r, mat(r, s[0], s[1])), &dy, y, norm);
 }
 
-static void case_contrastive(struct op_run *r, const int64_t *s) /* pairs, d, 10 x log scale */
+static inline struct mode_tensor vec_f64(struct op_run *r, int64_t n)
 {
-    struct mode_tensor a = mat(r, s[0], s[1]), b = mat(r, s[0], s[1]), norm = vec(r, s[0]), work = mat(r, s[0], s[0]);
-    struct mode_tensor scale = noise(r, 0, NULL, 1);
+    struct mode_tensor t = mode_tensor_1d(op_memory(r, (size_t)n * sizeof(double)), MODE_DTYPE_F64, n);
+    for (int64_t i = 0; i < n; i++) ((double *)t.data)[i] = mode_rng_normal(&r->rng);
+    return t;
+}
+
+/* pairs, d, 10 x log scale; rows here (0: all), the first of them, rows of logits at a time (0: all) */
+static void case_contrastive(struct op_run *r, const int64_t *s)
+{
+    int64_t n = s[0], d = s[1], m = s[3] ? s[3] : n, t = s[5] ? s[5] : m, at = s[4];
+    struct mode_tensor all = mat(r, n, d), b = mat(r, n, d), norm = vec(r, n), scale = noise(r, 0, NULL, 1);
+    struct mode_tensor a = mode_tensor_2d(mode_f32(&all) + at * d, MODE_DTYPE_F32, m, d), work = mat(r, t, n);
+    struct mode_tensor row = vec_f64(r, m), col = vec_f64(r, n);
     mode_f32(&scale)[0] = (float)s[2] * 0.1f;
-    mode_l2norm(r->be, &a, &norm, &a);
+    mode_l2norm(r->be, &all, &norm, &all);
     mode_l2norm(r->be, &b, &norm, &b);
-    struct mode_tensor *da = keep(r, mat(r, s[0], s[1])), *db = keep(r, mat(r, s[0], s[1]));
-    mode_contrastive(r->be, &r->scalar, da, db, keep(r, noise(r, 0, NULL, 1)), &work, &a, &b, &scale);
+    mode_contrastive(r->be, &row, &col, &work, &a, &b, &scale);
+    mode_backend_sync(r->be); /* the other rows, as if another process had told them: of each column some logit */
+    for (int64_t j = 0; m < n && j < n; j++) ((double *)col.data)[j] = mode_log_add(((double *)col.data)[j], 1);
+    struct mode_tensor *da = keep(r, mat(r, m, d)), *db = keep(r, mat(r, n, d));
+    mode_contrastive_back(r->be, &r->scalar, da, db, keep(r, noise(r, 0, NULL, 1)), &work, &a, &b, &scale, &row, &col,
+                          at);
 }
 
 static void case_adamw(struct op_run *r, const int64_t *s) /* n, step */
@@ -283,6 +297,9 @@ static const struct op_case op_cases[] = {
     {"contrastive", case_contrastive, {1, 3, 0}, 1e-6},
     {"contrastive", case_contrastive, {13, 5, 46}, 3e-6},
     {"contrastive", case_contrastive, {103, 40, 27}, 2e-6},
+    {"contrastive in pieces", case_contrastive, {103, 40, 27, 0, 0, 10}, 2e-6},
+    {"contrastive, some rows", case_contrastive, {37, 21, 30, 12, 25, 0}, 2e-6},
+    {"contrastive, some rows in pieces", case_contrastive, {61, 16, 46, 23, 7, 5}, 3e-6},
     {"adamw", case_adamw, {1, 1}, 1e-6},
     {"adamw", case_adamw, {65537, 300}, 1e-6},
 };

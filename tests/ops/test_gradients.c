@@ -21,7 +21,7 @@ struct op {
     int n_in;
     struct mode_tensor in[MAX_IN], grad[MAX_IN];
     bool adds[MAX_IN]; /* parameter: its gradient is added to what is there */
-    struct mode_tensor out, dout, extra[5];
+    struct mode_tensor out, dout, extra[6];
     struct mode_attention attention;
     double loss; /* used where out has no data */
 };
@@ -235,26 +235,34 @@ static void l2norm_back(struct op_run *r, struct op *c)
     mode_l2norm_back(r->be, &c->grad[0], &c->dout, &c->out, &c->extra[0]);
 }
 
+/* option: rows of logits at a time */
 static void contrastive_setup(struct op_run *r, struct op *c)
 {
     input(c, mat(r, 5, 4), false);
     input(c, mat(r, 5, 4), false);
     input(c, noise(r, 0, NULL, 0.3), true);
-    c->extra[0] = mat(r, 5, 5);
+    c->extra[0] = mat(r, c->option, 5);
     for (int i = 0; i < 2; i++) c->extra[1 + i] = mat(r, 5, 4);
     c->extra[3] = noise(r, 0, NULL, 1);
+    for (int i = 0; i < 2; i++) c->extra[4 + i] = vec_f64(r, 5);
+}
+
+static void contrastive_both(struct op_run *r, struct op *c, struct mode_tensor *da, struct mode_tensor *db,
+                             struct mode_tensor *dscale)
+{
+    mode_contrastive(r->be, &c->extra[4], &c->extra[5], &c->extra[0], &c->in[0], &c->in[1], &c->in[2]);
+    mode_contrastive_back(r->be, &c->loss, da, db, dscale, &c->extra[0], &c->in[0], &c->in[1], &c->in[2], &c->extra[4],
+                          &c->extra[5], 0);
 }
 
 static void contrastive_forward(struct op_run *r, struct op *c)
 {
-    mode_contrastive(r->be, &c->loss, &c->extra[1], &c->extra[2], &c->extra[3], &c->extra[0], &c->in[0], &c->in[1],
-                     &c->in[2]);
+    contrastive_both(r, c, &c->extra[1], &c->extra[2], &c->extra[3]);
 }
 
 static void contrastive_back(struct op_run *r, struct op *c)
 {
-    mode_contrastive(r->be, &c->loss, &c->grad[0], &c->grad[1], &c->grad[2], &c->extra[0], &c->in[0], &c->in[1],
-                     &c->in[2]);
+    contrastive_both(r, c, &c->grad[0], &c->grad[1], &c->grad[2]);
 }
 
 #define OP(op_name, op_option)                                                                                         \
@@ -279,7 +287,8 @@ static const struct op ops[] = {
     {OP(mean_rows, 0)},
     {OP(mean_rows, 1)},
     {OP(l2norm, 0)},
-    {OP(contrastive, 0)},
+    {OP(contrastive, 5)},
+    {OP(contrastive, 2)},
 };
 
 static double value(struct op_run *r, struct op *c)

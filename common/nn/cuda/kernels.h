@@ -65,10 +65,18 @@ void mode__cuda_attention(cudaStream_t stream, float *out, float *lse, const str
 void mode__cuda_attention_back(cudaStream_t stream, float *dq, float *dkv, float *delta, const float *dout,
                                const float *out, const float *lse, const struct mode__cuda_attention *a);
 
-/* loss.cu: cosines [n, n] become the gradient by a b^T (exp(logit_scale) included); *dlogit_scale += its gradient,
- * *loss becomes the loss. work: 4 n doubles */
-void mode__cuda_contrastive(cudaStream_t stream, double *loss, float *cosines, float *dlogit_scale, double *work,
-                            const float *logit_scale, int64_t n);
+/* loss.cu: over rows of cosines [rows, n] at a time. Forward: row [rows] and col [n] become the log-sum-exps of logits;
+ * add: col keeps what earlier rows gave. */
+void mode__cuda_contrastive(cudaStream_t stream, double *row, double *col, const float *cosines,
+                            const float *logit_scale, int64_t rows, int64_t n, bool add);
+/* Back: cosines become the gradient by a b^T (exp(logit_scale) included). Row 0's pair is column `diagonal`. part and
+ * slope [rows]: of each row, its share of 2 n times the loss and of logit_scale's gradient. */
+void mode__cuda_contrastive_back(cudaStream_t stream, float *cosines, double *part, double *slope, const double *row,
+                                 const double *col, const float *logit_scale, int64_t rows, int64_t n,
+                                 int64_t diagonal);
+/* *loss becomes the sum of part [m] / 2 n, *dlogit_scale += that of slope [m] */
+void mode__cuda_contrastive_end(cudaStream_t stream, double *loss, float *dlogit_scale, const double *part,
+                                const double *slope, int64_t m, int64_t n);
 
 /* optim.cu */
 struct mode__cuda_adamw {

@@ -1,4 +1,4 @@
-/* loss.cu - CLIP's contrastive loss over a matrix of cosines, and its gradient in place. */
+/* loss.cu - CLIP's contrastive loss over some rows of the matrix of cosines, and its gradient in place. */
 #include "nn/cuda/block.cuh"
 
 #include <math_constants.h>
@@ -22,53 +22,57 @@ static __global__ void row_lse(double *row, const float *c, const float *logit_s
     if (threadIdx.x == 0) row[blockIdx.x] = top + log((double)sum);
 }
 
-/* col[j] the same down the columns: a block 32 columns, 8 rows at a time */
-static __global__ void col_lse(double *col, const float *c, const float *logit_scale, int64_t n)
+/* col[j] the same down the columns, with what it is already when adding: a block 32 columns, 8 rows at a time */
+static __global__ void col_lse(double *col, const float *c, const float *logit_scale, int64_t rows, int64_t n, bool add)
 {
     __shared__ float part[ROWS][WARP];
     int64_t j = (int64_t)blockIdx.x * WARP + threadIdx.x;
     float scale = scale_of(logit_scale), top = -CUDART_INF_F, sum = 0;
     if (j < n)
-        for (int64_t i = threadIdx.y; i < n; i += ROWS) top = fmaxf(top, scale * c[i * n + j]);
+        for (int64_t i = threadIdx.y; i < rows; i += ROWS) top = fmaxf(top, scale * c[i * n + j]);
     part[threadIdx.y][threadIdx.x] = top;
     __syncthreads();
     for (int k = 0; k < ROWS; k++) top = fmaxf(top, part[k][threadIdx.x]);
     __syncthreads();
     if (j < n)
-        for (int64_t i = threadIdx.y; i < n; i += ROWS) sum += expf(scale * c[i * n + j] - top);
+        for (int64_t i = threadIdx.y; i < rows; i += ROWS) sum += expf(scale * c[i * n + j] - top);
     part[threadIdx.y][threadIdx.x] = sum;
     __syncthreads();
     if (threadIdx.y > 0 || j >= n) return;
     for (int k = 1; k < ROWS; k++) sum += part[k][threadIdx.x];
-    col[j] = top + log((double)sum);
+    double lse = top + log((double)sum), before = add ? col[j] : lse;
+    double most = before > lse ? before : lse;
+    col[j] = add ? most + log(exp(before - most) + exp(lse - most)) : lse;
 }
 
 /* c[i, :] becomes the gradient; part[i]: this row's share of the loss, slope[i]: of the gradient of logit_scale */
 static __global__ void gradient(float *c, double *part, double *slope, const double *row, const double *col,
-                                const float *logit_scale, int64_t n)
+                                const float *logit_scale, int64_t n, int64_t diagonal)
 {
-    int64_t i = blockIdx.x;
+    int64_t i = blockIdx.x, own = diagonal + i;
     float *x = c + i * n, scale = scale_of(logit_scale);
-    double diagonal = scale * x[i], sum = 0;
-    __syncthreads(); /* x[i] is overwritten below */
+    double pair = scale * x[own], sum = 0;
+    __syncthreads(); /* x[own] is overwritten below */
     for (int64_t j = threadIdx.x; j < n; j += THREADS) {
         double logit = scale * x[j];
-        double g = ((double)expf((float)(logit - row[i])) + (double)expf((float)(logit - col[j])) - (i == j ? 2 : 0)) /
-                   (2.0 * (double)n);
+        double g =
+            ((double)expf((float)(logit - row[i])) + (double)expf((float)(logit - col[j])) - (j == own ? 2 : 0)) /
+            (2.0 * (double)n);
         sum += g * logit;
         x[j] = (float)(g * scale);
     }
     sum = block_sum(sum);
     if (threadIdx.x == 0) {
-        part[i] = row[i] + col[i] - 2 * diagonal;
+        part[i] = row[i] + col[own] - 2 * pair;
         slope[i] = sum;
     }
 }
 
-static __global__ void finish(double *loss, float *dlogit_scale, const double *part, const double *slope, int64_t n)
+static __global__ void finish(double *loss, float *dlogit_scale, const double *part, const double *slope, int64_t m,
+                              int64_t n)
 {
     double l = 0, s = 0;
-    for (int64_t i = threadIdx.x; i < n; i += THREADS) {
+    for (int64_t i = threadIdx.x; i < m; i += THREADS) {
         l += part[i];
         s += slope[i];
     }
@@ -79,12 +83,21 @@ static __global__ void finish(double *loss, float *dlogit_scale, const double *p
     *dlogit_scale = (float)(*dlogit_scale + s);
 }
 
-void mode__cuda_contrastive(cudaStream_t stream, double *loss, float *cosines, float *dlogit_scale, double *work,
-                            const float *logit_scale, int64_t n)
+void mode__cuda_contrastive(cudaStream_t stream, double *row, double *col, const float *cosines,
+                            const float *logit_scale, int64_t rows, int64_t n, bool add)
 {
-    double *row = work, *col = work + n, *part = work + 2 * n, *slope = work + 3 * n;
-    row_lse<<<(unsigned)n, THREADS, 0, stream>>>(row, cosines, logit_scale, n);
-    col_lse<<<blocks_of(n, WARP), dim3(WARP, ROWS), 0, stream>>>(col, cosines, logit_scale, n);
-    gradient<<<(unsigned)n, THREADS, 0, stream>>>(cosines, part, slope, row, col, logit_scale, n);
-    finish<<<1, THREADS, 0, stream>>>(loss, dlogit_scale, part, slope, n);
+    row_lse<<<(unsigned)rows, THREADS, 0, stream>>>(row, cosines, logit_scale, n);
+    col_lse<<<blocks_of(n, WARP), dim3(WARP, ROWS), 0, stream>>>(col, cosines, logit_scale, rows, n, add);
+}
+
+void mode__cuda_contrastive_back(cudaStream_t stream, float *cosines, double *part, double *slope, const double *row,
+                                 const double *col, const float *logit_scale, int64_t rows, int64_t n, int64_t diagonal)
+{
+    gradient<<<(unsigned)rows, THREADS, 0, stream>>>(cosines, part, slope, row, col, logit_scale, n, diagonal);
+}
+
+void mode__cuda_contrastive_end(cudaStream_t stream, double *loss, float *dlogit_scale, const double *part,
+                                const double *slope, int64_t m, int64_t n)
+{
+    finish<<<1, THREADS, 0, stream>>>(loss, dlogit_scale, part, slope, m, n);
 }

@@ -251,18 +251,44 @@ static void l2norm_back(struct mode_backend *be, struct mode_tensor *dx, const s
     launched();
 }
 
-static void contrastive(struct mode_backend *be, double *loss, struct mode_tensor *da, struct mode_tensor *db,
-                        struct mode_tensor *dlogit_scale, struct mode_tensor *work, const struct mode_tensor *a,
-                        const struct mode_tensor *b, const struct mode_tensor *logit_scale)
+static int64_t rows_at(const struct mode_tensor *work, const struct mode_tensor *a, int64_t i)
+{
+    int64_t left = a->dim[0] - i;
+    return left < work->dim[0] ? left : work->dim[0];
+}
+
+static void contrastive(struct mode_backend *be, struct mode_tensor *row, struct mode_tensor *col,
+                        struct mode_tensor *work, const struct mode_tensor *a, const struct mode_tensor *b,
+                        const struct mode_tensor *logit_scale)
+{
+    int64_t m = a->dim[0], n = b->dim[0], e = a->dim[1], t = work->dim[0];
+    for (int64_t i = 0; i < m; i += t) {
+        mode__cuda_gemm(be, mode_f32(work), mode_f32(a) + i * e, false, mode_f32(b), true, rows_at(work, a, i), n, e,
+                        0);
+        mode__cuda_contrastive(stream_of(be), (double *)row->data + i, col->data, mode_f32(work), mode_f32(logit_scale),
+                               rows_at(work, a, i), n, i > 0);
+    }
+    launched();
+}
+
+static void contrastive_back(struct mode_backend *be, double *loss, struct mode_tensor *da, struct mode_tensor *db,
+                             struct mode_tensor *dlogit_scale, struct mode_tensor *work, const struct mode_tensor *a,
+                             const struct mode_tensor *b, const struct mode_tensor *logit_scale,
+                             const struct mode_tensor *row, const struct mode_tensor *col, int64_t first)
 {
     struct mode__cuda *c = mode__cuda_of(be);
-    int64_t n = a->dim[0], e = a->dim[1];
+    int64_t m = a->dim[0], n = b->dim[0], e = a->dim[1], t = work->dim[0];
     float *s = mode_f32(work);
-    mode__cuda_gemm(be, s, mode_f32(a), false, mode_f32(b), true, n, n, e, 0);
-    mode__cuda_contrastive(c->stream, c->scalar, s, mode_f32(dlogit_scale),
-                           mode__backend_work(be, 4 * (size_t)n * sizeof(double)), mode_f32(logit_scale), n);
-    mode__cuda_gemm(be, mode_f32(da), s, false, mode_f32(b), false, n, e, n, 0);
-    mode__cuda_gemm(be, mode_f32(db), s, true, mode_f32(a), false, n, e, n, 0);
+    double *part = mode__backend_work(be, 2 * (size_t)m * sizeof *part), *slope = part + m;
+    for (int64_t i = 0; i < m; i += t) {
+        int64_t rows = rows_at(work, a, i);
+        if (t < m) mode__cuda_gemm(be, s, mode_f32(a) + i * e, false, mode_f32(b), true, rows, n, e, 0);
+        mode__cuda_contrastive_back(c->stream, s, part + i, slope + i, (const double *)row->data + i, col->data,
+                                    mode_f32(logit_scale), rows, n, first + i);
+        mode__cuda_gemm(be, mode_f32(da) + i * e, s, false, mode_f32(b), false, rows, e, n, 0);
+        mode__cuda_gemm(be, mode_f32(db), s, true, mode_f32(a) + i * e, false, n, e, rows, i > 0 ? 1 : 0);
+    }
+    mode__cuda_contrastive_end(c->stream, c->scalar, mode_f32(dlogit_scale), part, slope, m, n);
     launched();
     mode_backend_sync(be);
     *loss = *c->scalar;
@@ -302,6 +328,6 @@ static void zero(struct mode_backend *be, struct mode_tensor *x)
 #define OPS                                                                                                            \
     linear, linear_back, project, project_back, layernorm, layernorm_back, attention, attention_back, embed,           \
         embed_back, patches, image_tokens, image_tokens_back, gather, scatter_add, scale, scale_back, mean_rows,       \
-        mean_rows_back, l2norm, l2norm_back, contrastive, adamw, sum_squares, zero
+        mean_rows_back, l2norm, l2norm_back, contrastive, contrastive_back, adamw, sum_squares, zero
 
 const struct mode_ops mode__cuda_ops = {"cuda", OPS}, mode__cuda_tf32_ops = {"cuda-tf32", OPS};

@@ -1,53 +1,62 @@
 #include "nn/ref/ref.h"
 
 #include <math.h>
+#include <string.h>
 
-/* log(sum(exp(s))) over n values a step apart */
-static double log_sum_exp(const float *s, int64_t n, int64_t step)
+static double logit_of(const struct mode_tensor *a, int64_t i, const struct mode_tensor *b, int64_t j, double scale)
 {
-    double max = -INFINITY, sum = 0;
-    for (int64_t i = 0; i < n; i++) max = fmax(max, s[i * step]);
-    for (int64_t i = 0; i < n; i++) sum += exp(s[i * step] - max);
-    return max + log(sum);
+    double dot = 0;
+    for (int64_t c = 0, e = a->dim[1]; c < e; c++) dot += (double)mode_f32(a)[i * e + c] * mode_f32(b)[j * e + c];
+    return scale * dot;
 }
 
-void mode__ref_contrastive(struct mode_backend *be, double *loss, struct mode_tensor *da, struct mode_tensor *db,
-                           struct mode_tensor *dlogit_scale, struct mode_tensor *work, const struct mode_tensor *a,
-                           const struct mode_tensor *b, const struct mode_tensor *logit_scale)
+void mode__ref_contrastive(struct mode_backend *be, struct mode_tensor *row, struct mode_tensor *col,
+                           struct mode_tensor *work, const struct mode_tensor *a, const struct mode_tensor *b,
+                           const struct mode_tensor *logit_scale)
 {
-    int64_t n = a->dim[0], e = a->dim[1];
+    int64_t m = a->dim[0], n = b->dim[0];
+    double scale = exp(mode_f32(logit_scale)[0]), *lse_row = row->data, *lse_col = col->data;
+    (void)be;
+    (void)work;
+    for (int64_t i = 0; i < m; i++) lse_row[i] = -INFINITY;
+    for (int64_t j = 0; j < n; j++) lse_col[j] = -INFINITY;
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = 0; j < n; j++) {
+            double logit = logit_of(a, i, b, j, scale);
+            lse_row[i] = mode_log_add(lse_row[i], logit);
+            lse_col[j] = mode_log_add(lse_col[j], logit);
+        }
+}
+
+void mode__ref_contrastive_back(struct mode_backend *be, double *loss, struct mode_tensor *da, struct mode_tensor *db,
+                                struct mode_tensor *dlogit_scale, struct mode_tensor *work, const struct mode_tensor *a,
+                                const struct mode_tensor *b, const struct mode_tensor *logit_scale,
+                                const struct mode_tensor *row, const struct mode_tensor *col, int64_t first)
+{
+    int64_t m = a->dim[0], n = b->dim[0], e = a->dim[1];
+    const double *lse_row = row->data, *lse_col = col->data;
     double scale = exp(mode_f32(logit_scale)[0]), total = 0, dscale = 0;
-    float *s = mode_f32(work);
-    double *row = mode__backend_work(be, 2 * (size_t)n * sizeof *row), *col = row + n;
-    for (int64_t i = 0; i < n; i++)
+    double *ga = mode__backend_work(be, (size_t)((m + n) * e) * sizeof *ga), *gb = ga + m * e;
+    (void)work;
+    memset(ga, 0, (size_t)((m + n) * e) * sizeof *ga);
+    for (int64_t i = 0; i < m; i++)
         for (int64_t j = 0; j < n; j++) {
-            double dot = 0;
-            for (int64_t c = 0; c < e; c++) dot += (double)mode_f32(a)[i * e + c] * mode_f32(b)[j * e + c];
-            s[i * n + j] = (float)(scale * dot);
-        }
-    for (int64_t i = 0; i < n; i++) {
-        row[i] = log_sum_exp(s + i * n, n, 1);
-        col[i] = log_sum_exp(s + i, n, n);
-        total += row[i] + col[i] - 2.0 * s[i * n + i];
-    }
-    *loss = total / (2.0 * (double)n);
-    /* d loss / d logit = (row softmax + column softmax - 2 on the diagonal) / 2n */
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t j = 0; j < n; j++) {
-            double logit = s[i * n + j];
-            double g = (exp(logit - row[i]) + exp(logit - col[j]) - (i == j ? 2 : 0)) / (2.0 * (double)n);
-            dscale += g * logit; /* logit = exp(logit_scale) cos: its slope by logit_scale is itself */
-            s[i * n + j] = (float)(g * scale);
-        }
-    mode_f32(dlogit_scale)[0] = (float)(mode_f32(dlogit_scale)[0] + dscale);
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t c = 0; c < e; c++) {
-            double ga = 0, gb = 0;
-            for (int64_t j = 0; j < n; j++) {
-                ga += (double)s[i * n + j] * mode_f32(b)[j * e + c];
-                gb += (double)s[j * n + i] * mode_f32(a)[j * e + c];
+            /* d loss / d logit = (row softmax + column softmax - 2 on the diagonal) / 2n */
+            double logit = logit_of(a, i, b, j, scale);
+            double g = exp(logit - lse_row[i]) + exp(logit - lse_col[j]);
+            if (j == first + i) {
+                total += lse_row[i] + lse_col[j] - 2 * logit;
+                g -= 2;
             }
-            mode_f32(da)[i * e + c] = (float)ga;
-            mode_f32(db)[i * e + c] = (float)gb;
+            g /= 2.0 * (double)n;
+            dscale += g * logit; /* logit = exp(logit_scale) cos: its slope by logit_scale is itself */
+            for (int64_t c = 0; c < e; c++) {
+                ga[i * e + c] += g * scale * mode_f32(b)[j * e + c];
+                gb[j * e + c] += g * scale * mode_f32(a)[i * e + c];
+            }
         }
+    *loss = total / (2.0 * (double)n);
+    mode_f32(dlogit_scale)[0] = (float)(mode_f32(dlogit_scale)[0] + dscale);
+    for (int64_t k = 0; k < m * e; k++) mode_f32(da)[k] = (float)ga[k];
+    for (int64_t k = 0; k < n * e; k++) mode_f32(db)[k] = (float)gb[k];
 }

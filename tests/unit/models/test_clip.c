@@ -267,6 +267,8 @@ static void test_memory_modes_take_less(void **state)
     assert_true(pieces.activations < plain.activations / 4 + 65536);
     assert_true(checkpoint.activations < plain.activations * 2 / 3);
     assert_true(mode_clip_train_bytes(clip, 64) == checkpoint.total - checkpoint.parameters - checkpoint.workspace);
+    mode_clip_memory(&plain, clip, 32768); /* a paper's batch: its logits alone would be 4 GiB */
+    assert_true(plain.loss <= (size_t)65 << 20);
     mode_clip_close(&clip);
     mode_backend_close(&be);
 }
