@@ -82,19 +82,25 @@ def peer_round(work, n):
     return (time.process_time() - cpu) / n, (time.perf_counter() - wall) / n
 
 
-def compare(what, cmd, peers, n, rounds, threads):
-    """peers: {name: function that does n items once}; each is warmed up, then rounds in turns; prints a table."""
+def processors():
+    return len(os.sched_getaffinity(0))
+
+
+def compare(what, cmd, peers, n, rounds, threads, wall=False):
+    """peers: {name: function that does n items once}; each is warmed up, then rounds in turns; prints a table. The ratio
+    is of processor time, or of wall time where the work is a device's."""
+    k = 1 if wall else 0
+    head, other = ("wall", "CPU") if wall else ("CPU", "wall")
     print(f"{what}; {threads} thread(s) each, {rounds} rounds in turns, medians\n\n"
-          "| peer | ours, CPU ms/item | peer, CPU ms/item | **CPU ratio** | lowest, highest | wall ratio |\n"
+          f"| peer | ours, {head} ms/item | peer, {head} ms/item | **{head} ratio** | lowest, highest | {other} ratio |\n"
           "|---|---|---|---|---|---|", flush=True)
     ours = Ours(cmd, rounds * len(peers))
     for name, work in peers.items():
         work()
         work()
         rows = [(ours.round(), peer_round(work, n)) for _ in range(rounds)]
-        cpu = sorted(p[0] / o[0] for o, p in rows)
-        o, p = (statistics.median(r[k][0] for r in rows) for k in (0, 1))
-        wall = statistics.median(p[1] / o[1] for o, p in rows)
-        print(f"| {name} | {1e3 * o:.3f} | {1e3 * p:.3f} | **{statistics.median(cpu):.2f}** | {cpu[0]:.2f}, "
-              f"{cpu[-1]:.2f} | {wall:.2f} |", flush=True)
+        ratios = [sorted(p[c] / o[c] for o, p in rows) for c in (k, 1 - k)]
+        o, p = (statistics.median(r[side][k] for r in rows) for side in (0, 1))
+        print(f"| {name} | {1e3 * o:.3f} | {1e3 * p:.3f} | **{statistics.median(ratios[0]):.2f}** | {ratios[0][0]:.2f}, "
+              f"{ratios[0][-1]:.2f} | {statistics.median(ratios[1]):.2f} |", flush=True)
     ours.close()
