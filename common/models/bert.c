@@ -1,7 +1,8 @@
 /* BERT, forward.
  *
  * DESIGN: weights live in one block, query, key and value of a layer fused into one [3D, D] matrix; the one token
- * type a sentence has is folded into the position table. A window of texts is tokenized in parallel, sorted by
+ * type a sentence has is folded into the position table. On a bf16 backend what products read is rounded once, when it
+ * is loaded. A window of texts is tokenized in parallel, sorted by
  * (length, place) and cut into batches by a fixed rule, so the same texts always meet in the same batches. */
 #include "models/bert.h"
 
@@ -36,6 +37,7 @@ struct mode_text_encoder {
     struct mode_tokenizer *tokenizer;
     float *weights; /* the block all tensors below point into */
     size_t n_weights, used;
+    uint16_t *copies; /* bf16 backend: the tensors that products read point in here instead */
     struct mode_tensor words, positions, ln_w, ln_b; /* [V, D], [P, D], [D], [D] */
     struct layer *layers;
     struct mode_tensor pooler_w, pooler_b; /* [D, D], [D]; only when pooling needs it */
@@ -154,6 +156,34 @@ static enum mode_status load_embeddings(struct loader *l, struct mode_error *err
     return st;
 }
 
+/* Let t point to a rounded copy of itself at *to. */
+static void round_tensor(struct mode_tensor *t, uint16_t **to)
+{
+    int64_t n = mode_tensor_count(t);
+    for (int64_t i = 0; i < n; i++) (*to)[i] = mode_f32_to_bf16(mode_f32(t)[i]);
+    t->data = *to;
+    t->dtype = MODE_DTYPE_BF16;
+    *to += (n + 31) / 32 * 32;
+}
+
+static enum mode_status round_operands(struct mode_text_encoder *enc, bool has_pooler, struct mode_error *err)
+{
+    void *memory;
+    size_t room = (enc->n_weights + (size_t)(8 * enc->c.layers + 2) * 32) * sizeof *enc->copies;
+    enum mode_status st = mode_backend_alloc(enc->be, &memory, room, err);
+    if (st) return st;
+    uint16_t *to = enc->copies = memory;
+    for (int64_t i = 0; i < enc->c.layers; i++) {
+        struct layer *y = &enc->layers[i];
+        struct mode_tensor *const read[] = {&y->qkv_w, &y->qkv_b, &y->out_w,  &y->out_b,
+                                            &y->fc_w,  &y->fc_b,  &y->proj_w, &y->proj_b};
+        for (size_t k = 0; k < sizeof read / sizeof *read; k++) round_tensor(read[k], &to);
+    }
+    if (has_pooler) round_tensor(&enc->pooler_w, &to);
+    if (has_pooler) round_tensor(&enc->pooler_b, &to);
+    return MODE_OK;
+}
+
 static enum mode_status load_weights(struct mode_text_encoder *enc, const char *dir, struct mode_error *err)
 {
     const struct mode__bert_config *c = &enc->c;
@@ -187,6 +217,7 @@ static enum mode_status load_weights(struct mode_text_encoder *enc, const char *
     for (int64_t i = 0; !st && i < c->layers; i++) st = load_layer(&l, i, err);
     if (!st && has_pooler) st = load_matrix(&l, &enc->pooler_w, "pooler.dense.weight", d, d, err);
     if (!st && has_pooler) st = load_vector(&l, &enc->pooler_b, "pooler.dense.bias", d, err);
+    if (!st && mode_backend_activations(enc->be) == MODE_DTYPE_BF16) st = round_operands(enc, has_pooler, err);
 out:
     mode_weights_close(&l.file);
     free(path);
@@ -216,6 +247,7 @@ void mode_text_encoder_close(struct mode_text_encoder **enc)
     mode_tokenizer_close(&(*enc)->tokenizer);
     free((*enc)->layers);
     mode_backend_free((*enc)->be, (*enc)->weights);
+    mode_backend_free((*enc)->be, (*enc)->copies);
     free(*enc);
     *enc = NULL;
 }
@@ -245,41 +277,64 @@ int mode_text_encoder_max_tokens(const struct mode_text_encoder *enc)
 /* Activations of one batch: R packed rows, B sequences. */
 struct acts {
     void *block;
-    float *x, *y, *qkv, *attended, *hidden, *first, *norm; /* [R, D], [R, D], [R, 3D], [R, D], [R, I], [B, D], [B] */
-    int32_t *ids, *offsets, *own;                          /* [R], [B + 1]; own: 0, 1, ... B for sequences of one row */
+    char *x, *y, *qkv, *attended, *hidden,
+        *first;                   /* [R, D], [R, D], [R, 3D], [R, D], [R, I], [B, D]: as be stores them */
+    float *unit, *norm;           /* [B, D], [B] */
+    int32_t *ids, *offsets, *own; /* [R], [B + 1]; own: 0, 1, ... B for sequences of one row */
 };
 
 static enum mode_status acts_open(struct acts *a, struct mode_backend *be, const struct mode__bert_config *c,
                                   size_t rows, size_t sequences, struct mode_error *err)
 {
-    size_t d = (size_t)c->width, floats = rows * (6 * d + (size_t)c->inner) + sequences * (d + 1);
-    size_t ints = rows + 2 * (sequences + 1);
-    enum mode_status st = mode_backend_alloc(be, &a->block, floats * sizeof *a->x + ints * sizeof *a->ids, err);
+    size_t d = (size_t)c->width, inner = (size_t)c->inner, one = mode_dtype_size(mode_backend_activations(be)), at = 0;
+    const struct {
+        void *to;
+        size_t bytes;
+    } parts[] = {{&a->x, rows * d * one},
+                 {&a->y, rows * d * one},
+                 {&a->qkv, rows * 3 * d * one},
+                 {&a->attended, rows * d * one},
+                 {&a->hidden, rows * inner * one},
+                 {&a->first, sequences * d * one},
+                 {&a->unit, sequences * d * sizeof *a->unit},
+                 {&a->norm, sequences * sizeof *a->norm},
+                 {&a->ids, rows * sizeof *a->ids},
+                 {&a->offsets, (sequences + 1) * sizeof *a->offsets},
+                 {&a->own, (sequences + 1) * sizeof *a->own}};
+    enum { N_PARTS = sizeof parts / sizeof *parts };
+    for (size_t i = 0; i < N_PARTS; i++) at += (parts[i].bytes + 63) / 64 * 64;
+    enum mode_status st = mode_backend_alloc(be, &a->block, at, err);
     if (st) return mode_error_prefix(err, st, "text encoder: batches of %zu tokens", rows);
-    a->x = a->block;
-    a->y = a->x + rows * d;
-    a->qkv = a->y + rows * d;
-    a->attended = a->qkv + rows * 3 * d;
-    a->hidden = a->attended + rows * d;
-    a->first = a->hidden + rows * (size_t)c->inner;
-    a->norm = a->first + sequences * d;
-    a->ids = (int32_t *)(a->norm + sequences);
-    a->offsets = a->ids + rows;
-    a->own = a->offsets + sequences + 1;
+    at = 0;
+    for (size_t i = 0; i < N_PARTS; i++) {
+        void *p = (char *)a->block + at;
+        memcpy(parts[i].to, &p, sizeof p);
+        at += (parts[i].bytes + 63) / 64 * 64;
+    }
     for (size_t i = 0; i <= sequences; i++) a->own[i] = (int32_t)i;
     return MODE_OK;
 }
 
-static struct mode_tensor rows_of(float *data, int64_t rows, int64_t cols)
+static struct mode_tensor rows_of(const struct mode_text_encoder *enc, void *data, int64_t rows, int64_t cols)
 {
-    return mode_tensor_2d(data, MODE_DTYPE_F32, rows, cols);
+    return mode_tensor_2d(data, mode_backend_activations(enc->be), rows, cols);
+}
+
+/* Rows r0..r1 of a matrix, numbers r0..r1 of a vector. */
+static struct mode_tensor cut(const struct mode_tensor *t, int64_t r0, int64_t r1)
+{
+    struct mode_tensor c = *t;
+    c.data = (char *)t->data + (size_t)(r0 * (t->n_dims == 2 ? t->dim[1] : 1)) * mode_dtype_size(t->dtype);
+    c.dim[0] = r1 - r0;
+    return c;
 }
 
 /* x = LN(x + out(attended)); x = LN(x + proj(act(fc(x)))): BERT normalises after each residual. */
 static void finish_layer(struct mode_text_encoder *enc, struct acts *a, const struct layer *w, struct mode_tensor *x,
                          const struct mode_tensor *attended)
 {
-    struct mode_tensor y = rows_of(a->y, x->dim[0], enc->c.width), hidden = rows_of(a->hidden, x->dim[0], enc->c.inner);
+    struct mode_tensor y = rows_of(enc, a->y, x->dim[0], enc->c.width),
+                       hidden = rows_of(enc, a->hidden, x->dim[0], enc->c.inner);
     mode_linear_add(enc->be, &y, attended, &w->out_w, &w->out_b, x);
     mode_layernorm(enc->be, x, NULL, &y, &w->out_ln_w, &w->out_ln_b, enc->c.eps);
     mode_linear_act(enc->be, &hidden, NULL, x, &w->fc_w, &w->fc_b, enc->c.act);
@@ -292,7 +347,7 @@ static void layer_forward(struct mode_text_encoder *enc, struct acts *a, const s
                           const struct mode_tensor *offsets)
 {
     int64_t d = enc->c.width;
-    struct mode_tensor qkv = rows_of(a->qkv, x->dim[0], 3 * d), attended = rows_of(a->attended, x->dim[0], d);
+    struct mode_tensor qkv = rows_of(enc, a->qkv, x->dim[0], 3 * d), attended = rows_of(enc, a->attended, x->dim[0], d);
     struct mode_attention s = {
         .width = d, .heads = enc->c.heads, .k_at = d, .v_at = 2 * d, .q_offsets = offsets, .kv_offsets = offsets};
     mode_linear(enc->be, &qkv, x, &w->qkv_w, &w->qkv_b);
@@ -306,11 +361,10 @@ static void last_layer_forward(struct mode_text_encoder *enc, struct acts *a, co
                                const struct mode_tensor *offsets)
 {
     int64_t d = enc->c.width, b = first->dim[0];
-    struct mode_tensor q_w = rows_of(mode_f32(&w->qkv_w), d, d), kv_w = rows_of(mode_f32(&w->qkv_w) + d * d, 2 * d, d);
-    struct mode_tensor q_b = mode_tensor_1d(mode_f32(&w->qkv_b), MODE_DTYPE_F32, d);
-    struct mode_tensor kv_b = mode_tensor_1d(mode_f32(&w->qkv_b) + d, MODE_DTYPE_F32, 2 * d);
-    struct mode_tensor kv = rows_of(a->qkv, x->dim[0], 2 * d), q = rows_of(a->y, b, d),
-                       attended = rows_of(a->attended, b, d);
+    struct mode_tensor q_w = cut(&w->qkv_w, 0, d), kv_w = cut(&w->qkv_w, d, 3 * d);
+    struct mode_tensor q_b = cut(&w->qkv_b, 0, d), kv_b = cut(&w->qkv_b, d, 3 * d);
+    struct mode_tensor kv = rows_of(enc, a->qkv, x->dim[0], 2 * d), q = rows_of(enc, a->y, b, d),
+                       attended = rows_of(enc, a->attended, b, d);
     struct mode_tensor own = mode_tensor_1d(a->own, MODE_DTYPE_I32, b + 1);
     struct mode_tensor starts = mode_tensor_1d(a->offsets, MODE_DTYPE_I32, b);
     struct mode_attention s = {.width = d, .heads = enc->c.heads, .v_at = d, .q_offsets = &own, .kv_offsets = offsets};
@@ -321,39 +375,30 @@ static void last_layer_forward(struct mode_text_encoder *enc, struct acts *a, co
     finish_layer(enc, a, w, first, &attended);
 }
 
-static void mean_rows(float *out, const float *x, const int32_t *offsets, int64_t b, int64_t d)
-{
-    for (int64_t i = 0; i < b; i++)
-        for (int64_t k = 0; k < d; k++) {
-            double sum = 0;
-            for (int64_t r = offsets[i]; r < offsets[i + 1]; r++) sum += x[r * d + k];
-            out[i * d + k] = (float)(sum / (offsets[i + 1] - offsets[i]));
-        }
-}
-
-/* a->ids and a->offsets of b sequences -> a->first [b, D], unit rows. */
+/* a->ids and a->offsets of b sequences -> a->unit [b, D]. */
 static void forward(struct mode_text_encoder *enc, struct acts *a, int64_t b)
 {
     const struct mode__bert_config *c = &enc->c;
     int64_t rows = a->offsets[b];
     bool whole = enc->pooling == MODE__POOLING_MEAN;
-    struct mode_tensor x = rows_of(a->x, rows, c->width), first = rows_of(a->first, b, c->width);
+    struct mode_tensor x = rows_of(enc, a->x, rows, c->width), first = rows_of(enc, a->first, b, c->width);
     struct mode_tensor ids = mode_tensor_1d(a->ids, MODE_DTYPE_I32, rows);
     struct mode_tensor offsets = mode_tensor_1d(a->offsets, MODE_DTYPE_I32, b + 1);
     struct mode_tensor norm = mode_tensor_1d(a->norm, MODE_DTYPE_F32, b);
+    struct mode_tensor unit = mode_tensor_2d(a->unit, MODE_DTYPE_F32, b, c->width);
     mode_embed(enc->be, &x, &enc->words, &enc->positions, &ids, &offsets);
     mode_layernorm(enc->be, &x, NULL, &x, &enc->ln_w, &enc->ln_b, c->eps);
     for (int64_t i = 0; i < c->layers - !whole; i++) layer_forward(enc, a, &enc->layers[i], &x, &offsets);
     if (whole)
-        mean_rows(a->first, a->x, a->offsets, b, c->width);
+        mode_mean_rows(enc->be, &first, &x, &offsets, 0);
     else
         last_layer_forward(enc, a, &enc->layers[c->layers - 1], &first, &x, &offsets);
     if (enc->pooling == MODE__POOLING_POOLER) {
-        struct mode_tensor y = rows_of(a->y, b, c->width);
+        struct mode_tensor y = rows_of(enc, a->y, b, c->width);
         mode_linear_act(enc->be, &y, NULL, &first, &enc->pooler_w, &enc->pooler_b, MODE_ACT_TANH);
-        mode_l2norm(enc->be, &first, &norm, &y);
+        mode_l2norm(enc->be, &unit, &norm, &y);
     } else
-        mode_l2norm(enc->be, &first, &norm, &first);
+        mode_l2norm(enc->be, &unit, &norm, &first);
 }
 
 /* ---- texts to batches ------------------------------------------------------------------------------------ */
@@ -427,7 +472,7 @@ enum mode_status mode_text_encoder_encode(struct mode_text_encoder *enc, float *
             forward(enc, &a, b);
             mode_backend_sync(enc->be);
             for (size_t i = 0; i < (size_t)b; i++)
-                memcpy(out + (begin + (size_t)w.places[from + i].index) * d, a.first + i * d, d * sizeof *out);
+                memcpy(out + (begin + (size_t)w.places[from + i].index) * d, a.unit + i * d, d * sizeof *out);
             if (tick) st = tick(ctx, begin + at, n);
         }
     }

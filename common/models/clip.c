@@ -5,6 +5,7 @@
 #include "base/rng.h"
 #include "base/str.h"
 #include "models/clip_impl.h"
+#include "tensor/half.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -35,9 +36,18 @@ static struct mode_param *add_param(struct mode_clip *c, char *name, int n_dims,
     struct mode_param *p = &c->params[c->n_params++];
     *p = (struct mode_param){.name = name, .value = mode_tensor_make(NULL, MODE_DTYPE_F32, n_dims, dim)};
     p->value.name = name;
-    p->grad = p->m = p->v = p->value;
+    p->operand = p->grad = p->m = p->v = p->value;
     p->decay = decays(name, n_dims);
     c->n_floats += ((size_t)mode_tensor_count(&p->value) + 15) / 16 * 16;
+    return p;
+}
+
+/* p is read by products: on a bf16 backend in a rounded copy. */
+static struct mode_param *operand(struct mode_clip *c, struct mode_param *p)
+{
+    if (!c->be || mode_backend_activations(c->be) == MODE_DTYPE_F32) return p;
+    p->operand.dtype = mode_backend_activations(c->be);
+    c->copy_bytes += (mode_tensor_bytes(&p->operand) + 63) / 64 * 64;
     return p;
 }
 
@@ -66,17 +76,17 @@ static void add_blocks(struct mode_clip *c, struct clip_tower *t, const char *pr
 #define NAME(rest) mode_xasprintf("%stransformer.resblocks.%lld." rest, prefix, (long long)i)
         b->ln_1_w = add_1d(c, NAME("ln_1.weight"), d, INIT_CONSTANT, 1);
         b->ln_1_b = add_1d(c, NAME("ln_1.bias"), d, INIT_CONSTANT, 0);
-        b->qkv_w = add_2d(c, NAME("attn.in_proj_weight"), 3 * d, d, kind, text ? attn : xavier);
-        b->qkv_b = add_1d(c, NAME("attn.in_proj_bias"), 3 * d, INIT_CONSTANT, 0);
-        b->out_w = add_2d(c, NAME("attn.out_proj.weight"), d, d, kind, text ? attn * depth : by_d);
-        b->out_b = add_1d(c, NAME("attn.out_proj.bias"), d, INIT_CONSTANT, 0);
+        b->qkv_w = operand(c, add_2d(c, NAME("attn.in_proj_weight"), 3 * d, d, kind, text ? attn : xavier));
+        b->qkv_b = operand(c, add_1d(c, NAME("attn.in_proj_bias"), 3 * d, INIT_CONSTANT, 0));
+        b->out_w = operand(c, add_2d(c, NAME("attn.out_proj.weight"), d, d, kind, text ? attn * depth : by_d));
+        b->out_b = operand(c, add_1d(c, NAME("attn.out_proj.bias"), d, INIT_CONSTANT, 0));
         if (t->cfg.layer_scale) b->ls_1 = add_1d(c, NAME("ls_1.gamma"), d, INIT_CONSTANT, ls);
         b->ln_2_w = add_1d(c, NAME("ln_2.weight"), d, INIT_CONSTANT, 1);
         b->ln_2_b = add_1d(c, NAME("ln_2.bias"), d, INIT_CONSTANT, 0);
-        b->fc_w = add_2d(c, NAME("mlp.c_fc.weight"), f, d, kind, text ? fc : by_d);
-        b->fc_b = add_1d(c, NAME("mlp.c_fc.bias"), f, INIT_UNIFORM, by_d);
-        b->proj_w = add_2d(c, NAME("mlp.c_proj.weight"), d, f, kind, text ? attn * depth : by_f);
-        b->proj_b = add_1d(c, NAME("mlp.c_proj.bias"), d, INIT_UNIFORM, by_f);
+        b->fc_w = operand(c, add_2d(c, NAME("mlp.c_fc.weight"), f, d, kind, text ? fc : by_d));
+        b->fc_b = operand(c, add_1d(c, NAME("mlp.c_fc.bias"), f, INIT_UNIFORM, by_d));
+        b->proj_w = operand(c, add_2d(c, NAME("mlp.c_proj.weight"), d, f, kind, text ? attn * depth : by_f));
+        b->proj_b = operand(c, add_1d(c, NAME("mlp.c_proj.bias"), d, INIT_UNIFORM, by_f));
         if (t->cfg.layer_scale) b->ls_2 = add_1d(c, NAME("ls_2.gamma"), d, INIT_CONSTANT, ls);
 #undef NAME
     }
@@ -94,10 +104,11 @@ static void add_params(struct mode_clip *c)
     const char *text = g->custom_text ? "text." : "";
     c->positional = add_2d(c, mode_xasprintf("%spositional_embedding", text), g->context_length, wt, INIT_NORMAL, 0.01);
     if (g->text_proj == MODE_CLIP_PROJ_MATRIX)
-        c->text.proj = add_2d(c, mode_xasprintf("%stext_projection", text), wt, e, INIT_NORMAL, by_wt);
+        c->text.proj = operand(c, add_2d(c, mode_xasprintf("%stext_projection", text), wt, e, INIT_NORMAL, by_wt));
     if (g->text_proj == MODE_CLIP_PROJ_LINEAR) {
-        c->text.proj_w = add_2d(c, mode_xasprintf("%stext_projection.weight", text), e, wt, INIT_NORMAL, by_wt);
-        c->text.proj_b = add_1d(c, mode_xasprintf("%stext_projection.bias", text), e, INIT_CONSTANT, 0);
+        c->text.proj_w = operand(
+            c, add_2d(c, mode_xasprintf("%stext_projection.weight", text), e, wt, INIT_NORMAL, by_wt));
+        c->text.proj_b = operand(c, add_1d(c, mode_xasprintf("%stext_projection.bias", text), e, INIT_CONSTANT, 0));
     }
     c->logit_scale = add_param(c, mode_xstrdup("logit_scale"), g->logit_scale_vector ? 1 : 0, (int64_t[]){1},
                                INIT_CONSTANT, g->init_logit_scale);
@@ -105,9 +116,9 @@ static void add_params(struct mode_clip *c)
     c->visual_positional = add_2d(c, mode_xstrdup("visual.positional_embedding"), mode__clip_image_tokens(c), wi,
                                   g->image_sincos ? INIT_SINCOS : INIT_NORMAL, by_wi);
     c->visual_positional->frozen = g->image_sincos;
-    c->image.proj = add_2d(c, mode_xstrdup("visual.proj"), wi, e, INIT_NORMAL, by_wi);
-    c->conv = add_param(c, mode_xstrdup("visual.conv1.weight"), 4, (int64_t[]){wi, 3, p, p}, INIT_UNIFORM,
-                        1 / sqrt(3.0 * (double)p * (double)p));
+    c->image.proj = operand(c, add_2d(c, mode_xstrdup("visual.proj"), wi, e, INIT_NORMAL, by_wi));
+    c->conv = operand(c, add_param(c, mode_xstrdup("visual.conv1.weight"), 4, (int64_t[]){wi, 3, p, p}, INIT_UNIFORM,
+                                   1 / sqrt(3.0 * (double)p * (double)p)));
     if (g->image_ln_pre) {
         c->ln_pre_w = add_1d(c, mode_xstrdup("visual.ln_pre.weight"), wi, INIT_CONSTANT, 1);
         c->ln_pre_b = add_1d(c, mode_xstrdup("visual.ln_pre.bias"), wi, INIT_CONSTANT, 0);
@@ -136,15 +147,20 @@ enum mode_status mode__clip_new(struct mode_clip **clip, struct mode_backend *be
     add_params(c);
     if (!be) return MODE_OK; /* only what there is to know about the parameters */
     enum mode_status st = mode_backend_alloc(be, &mem, c->n_floats * sizeof(float), err);
+    c->values = mem;
+    if (!st && c->copy_bytes) st = mode_backend_alloc(be, &c->copies, c->copy_bytes, err);
     if (st) {
         mode_clip_close(clip);
         return st;
     }
-    c->values = mem;
-    size_t at = 0;
+    size_t at = 0, copy_at = 0;
     for (size_t i = 0; i < c->n_params; i++) {
-        c->params[i].value.data = c->values + at;
-        at += ((size_t)mode_tensor_count(&c->params[i].value) + 15) / 16 * 16;
+        struct mode_param *p = &c->params[i];
+        bool copied = p->operand.dtype != p->value.dtype;
+        p->value.data = c->values + at;
+        p->operand.data = copied ? (char *)c->copies + copy_at : p->value.data;
+        at += ((size_t)mode_tensor_count(&p->value) + 15) / 16 * 16;
+        if (copied) copy_at += (mode_tensor_bytes(&p->operand) + 63) / 64 * 64;
     }
     return MODE_OK;
 }
@@ -163,8 +179,8 @@ void mode_clip_close(struct mode_clip **clip)
     if (!c) return;
     mode__clip_acts_free(&c->infer, c->be);
     mode__clip_acts_free(&c->train, c->be);
-    float *const blocks[] = {c->values, c->grads, c->ms, c->vs};
-    for (size_t i = 0; c->be && i < 4; i++) mode_backend_free(c->be, blocks[i]);
+    void *const blocks[] = {c->values, c->copies, c->grads, c->ms, c->vs};
+    for (size_t i = 0; c->be && i < 5; i++) mode_backend_free(c->be, blocks[i]);
     for (size_t i = 0; i < c->n_params; i++) free(c->params[i].name);
     free(c->params);
     free(c->init);
@@ -224,10 +240,33 @@ void mode__clip_draw(struct mode_clip *clip, uint64_t seed)
     for (size_t i = 0; i < clip->n_params; i++) {
         struct mode_param *p = &clip->params[i];
         int64_t rows = p->value.n_dims >= 2 ? p->value.dim[0] : 1;
-        struct draw d = {
-            p, clip->init[i], seed, i, mode_tensor_count(&p->value) / rows, clip->cfg.image_size / clip->cfg.patch_size};
+        struct draw d = {p,
+                         clip->init[i],
+                         seed,
+                         i,
+                         mode_tensor_count(&p->value) / rows,
+                         clip->cfg.image_size / clip->cfg.patch_size};
         mode_parallel_for(rows, draw_row, &d);
     }
+    mode_clip_refresh(clip);
+}
+
+static void narrow_row(void *ctx, int64_t row, int thread)
+{
+    const struct mode_param *p = ctx;
+    int64_t cols = mode_tensor_count(&p->value) / p->value.dim[0];
+    const float *from = mode_f32(&p->value) + row * cols;
+    uint16_t *to = (uint16_t *)p->operand.data + row * cols;
+    (void)thread;
+    for (int64_t j = 0; j < cols; j++) to[j] = mode_f32_to_bf16(from[j]);
+}
+
+void mode_clip_refresh(struct mode_clip *clip)
+{
+    mode_backend_sync(clip->be);
+    for (size_t i = 0; i < clip->n_params; i++)
+        if (mode_param_copy(&clip->params[i]))
+            mode_parallel_for(clip->params[i].value.dim[0], narrow_row, &clip->params[i]);
 }
 
 int mode_clip_embed_dim(const struct mode_clip *clip)
@@ -273,7 +312,7 @@ static void take(struct mode_backend *be, float *out, const struct clip_tower_ac
 {
     const struct mode_tensor *src = raw ? &t->emb : &t->unit;
     mode_backend_sync(be);
-    memcpy(out, src->data, mode_tensor_bytes(src));
+    MODE_ASSERT(mode_half_to_f32(out, src->data, src->dtype, (size_t)mode_tensor_count(src)));
 }
 
 enum mode_status mode_clip_encode_images(struct mode_clip *clip, float *out, const float *pixels, int64_t b, int raw,

@@ -11,7 +11,7 @@ static struct mode_tensor take(struct clip_arena *a, enum mode_dtype dtype, int 
     struct mode_tensor t = mode_tensor_make(NULL, dtype, n_dims, dim);
     size_t n = (size_t)rows, bytes;
     if (n_dims == 2) a->overflow |= !mode_mul_size(n, (size_t)cols, &n);
-    a->overflow |= !mode_mul_size(n, 4, &bytes) || bytes > SIZE_MAX / 2 - a->used;
+    a->overflow |= !mode_mul_size(n, mode_dtype_size(dtype), &bytes) || bytes > SIZE_MAX / 2 - a->used;
     if (a->overflow) return t;
     if (a->base) t.data = a->base + a->used;
     a->used += (bytes + 63) / 64 * 64;
@@ -21,6 +21,12 @@ static struct mode_tensor take(struct clip_arena *a, enum mode_dtype dtype, int 
 static struct mode_tensor mat(struct clip_arena *a, int64_t rows, int64_t cols)
 {
     return take(a, MODE_DTYPE_F32, 2, rows, cols);
+}
+
+/* An activation or the gradient of one. */
+static struct mode_tensor act(struct clip_arena *a, int64_t rows, int64_t cols)
+{
+    return take(a, a->activations, 2, rows, cols);
 }
 
 static struct mode_tensor vec(struct clip_arena *a, int64_t n)
@@ -44,19 +50,19 @@ static void plan_block(struct clip_block_acts *b, struct clip_arena *a, const st
                        int64_t rows, int64_t q, bool pooled, bool keep)
 {
     int64_t d = t->width;
-    b->ln_1 = mat(a, rows, d);
-    if (!pooled || !keep) b->qkv = mat(a, rows, 3 * d); /* inference: also the place of kv */
-    b->attn = mat(a, q, d);
-    b->ln_2 = mat(a, q, d);
-    b->hidden = mat(a, q, t->mlp);
-    if (t->layer_scale) b->branch_1 = mat(a, q, d);
-    if (t->layer_scale) b->branch_2 = keep ? mat(a, q, d) : b->branch_1;
+    b->ln_1 = act(a, rows, d);
+    if (!pooled || !keep) b->qkv = act(a, rows, 3 * d); /* inference: also the place of kv */
+    b->attn = act(a, q, d);
+    b->ln_2 = act(a, q, d);
+    b->hidden = act(a, q, t->mlp);
+    if (t->layer_scale) b->branch_1 = act(a, q, d);
+    if (t->layer_scale) b->branch_2 = keep ? act(a, q, d) : b->branch_1;
     if (keep) {
         b->stats_1 = mat(a, rows, 2);
         b->lse = mat(a, q, t->heads);
-        b->mid = mat(a, q, d);
+        b->mid = act(a, q, d);
         b->stats_2 = mat(a, q, 2);
-        b->slope = mat(a, q, t->mlp);
+        b->slope = act(a, q, t->mlp);
     }
 }
 
@@ -72,7 +78,7 @@ static void plan_tower(struct clip_tower_acts *x, struct clip_arena *a, const st
     x->offsets = ints(a, batch + 1);
     x->seq = ints(a, batch + 1);
     x->pool = ints(a, batch);
-    x->x = mat(a, rows, d);
+    x->x = act(a, rows, d);
     for (int64_t i = 0; i < x->n_blocks; i++) {
         struct clip_block_acts *b = &x->blocks[i];
         bool last = i == x->n_blocks - 1, pooled = last && pooled_last;
@@ -81,33 +87,33 @@ static void plan_tower(struct clip_tower_acts *x, struct clip_arena *a, const st
             *b = x->blocks[0]; /* one block's memory for all but the last, which is used as soon as it is made */
         else
             plan_block(b, a, &t->cfg, rows, q, pooled, keep);
-        if (keep) b->out = mat(a, q, d);
+        if (keep) b->out = act(a, q, d);
         if (!pooled) continue;
-        b->kv = keep ? mat(a, rows, 2 * d) : b->qkv;
-        b->ln_q = mat(a, batch, d);
-        b->q = mat(a, batch, d);
-        b->x_q = mat(a, batch, d);
+        b->kv = keep ? act(a, rows, 2 * d) : b->qkv;
+        b->ln_q = act(a, batch, d);
+        b->q = act(a, batch, d);
+        b->x_q = act(a, batch, d);
     }
-    if (!pooled_last) x->pooled = mat(a, batch, d);
-    if (t->mean && !t->ln_after) x->rows_ln = mat(a, rows, d);
-    x->ln = mat(a, batch, d);
-    x->emb = mat(a, batch, e);
+    if (!pooled_last) x->pooled = act(a, batch, d);
+    if (t->mean && !t->ln_after) x->rows_ln = act(a, rows, d);
+    x->ln = act(a, batch, d);
+    x->emb = act(a, batch, e);
     x->unit = mat(a, batch, e);
     x->norm = vec(a, batch);
     if (!keep) return;
     if (t->mean && !t->ln_after) x->rows_stats = mat(a, rows, 2);
     x->ln_stats = mat(a, batch, 2);
     x->d_unit = mat(a, batch, e);
-    x->d_emb = mat(a, batch, e);
-    x->d_ln = mat(a, batch, d);
-    x->d_pooled = mat(a, batch, d);
-    x->d_q = mat(a, batch, d);
-    x->d_ln_q = mat(a, batch, d);
-    x->d_x = mat(a, rows, d);
-    x->d_a = mat(a, rows, d);
-    x->d_hidden = mat(a, rows, f);
-    x->d_qkv = mat(a, rows, 3 * d);
-    if (t->cfg.layer_scale) x->d_branch = mat(a, rows, d);
+    x->d_emb = act(a, batch, e);
+    x->d_ln = act(a, batch, d);
+    x->d_pooled = act(a, batch, d);
+    x->d_q = act(a, batch, d);
+    x->d_ln_q = act(a, batch, d);
+    x->d_x = act(a, rows, d);
+    x->d_a = act(a, rows, d);
+    x->d_hidden = act(a, rows, f);
+    x->d_qkv = act(a, rows, 3 * d);
+    if (t->cfg.layer_scale) x->d_branch = act(a, rows, d);
 }
 
 bool mode__clip_acts_plan(struct clip_acts *x, const struct mode_clip *clip, int64_t batch, bool train, char *base)
@@ -118,15 +124,16 @@ bool mode__clip_acts_plan(struct clip_acts *x, const struct mode_clip *clip, int
     struct clip_arena *a = &x->arena;
     x->batch = batch;
     x->micro = micro;
-    *a = (struct clip_arena){.base = base};
+    *a = (struct clip_arena){.activations = clip->be ? mode_backend_activations(clip->be) : MODE_DTYPE_F32,
+                             .base = base};
     if (batch < 1 || micro > INT32_MAX / clip->cfg.context_length || micro > INT32_MAX / t) return false;
-    x->cols = mat(a, micro * (t - 1), 3 * p * p);
-    x->patch = mat(a, micro * (t - 1), d);
+    x->cols = act(a, micro * (t - 1), 3 * p * p);
+    x->patch = act(a, micro * (t - 1), d);
     plan_tower(&x->image, a, clip, &clip->image, micro, micro * t, train);
     plan_tower(&x->text, a, clip, &clip->text, micro, text_rows, train);
     x->ids = ints(a, text_rows);
     if (train) {
-        x->tokens = mat(a, micro * t, d);
+        x->tokens = act(a, micro * t, d);
         x->tokens_stats = mat(a, micro * t, 2);
         size_t before = a->used;
         x->logits = vec(a, mode_contrastive_work(batch, batch));

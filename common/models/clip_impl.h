@@ -49,6 +49,7 @@ struct clip_tower_acts {
 };
 
 struct clip_arena { /* tensors one after another; base NULL: only counts */
+    enum mode_dtype activations; /* of mode__clip_acts_plan's */
     char *base;
     size_t used;
     bool overflow;
@@ -84,6 +85,8 @@ struct mode_clip {
     size_t n_params, cap_params;
     size_t n_floats;                 /* of all parameters, each rounded up to 64 bytes */
     float *values, *grads, *ms, *vs; /* one block of memory per kind */
+    void *copies;                    /* of what products read, rounded; NULL where activations are f32 */
+    size_t copy_bytes;
 
     struct mode_param *positional, *logit_scale, *class_embedding, *visual_positional, *conv, *ln_pre_w, *ln_pre_b,
         *token_embedding;

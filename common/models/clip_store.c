@@ -52,6 +52,7 @@ enum mode_status mode_clip_read_weights(struct mode_clip *c, const char *path, s
         MODE_ASSERT(mode_half_to_f32(to->data, t.list[i].data, t.list[i].dtype, (size_t)mode_tensor_count(to)));
         n_of[t.list[i].dtype]++;
     }
+    mode_clip_refresh(c);
     mode_str_add_cstr(&note, w.note);
     for (size_t k = MODE_DTYPE_F64; k <= MODE_DTYPE_BF16; k++)
         if (n_of[k])

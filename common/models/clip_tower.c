@@ -13,7 +13,7 @@ static struct mode_tensor with_rows(struct mode_tensor t, int64_t rows)
 static struct mode_tensor cut(const struct mode_tensor *t, int64_t r0, int64_t r1)
 {
     struct mode_tensor c = *t;
-    c.data = mode_f32(t) + r0 * (t->n_dims == 2 ? t->dim[1] : 1);
+    c.data = (char *)t->data + (size_t)(r0 * (t->n_dims == 2 ? t->dim[1] : 1)) * mode_dtype_size(t->dtype);
     c.dim[0] = r1 - r0;
     return c;
 }
@@ -74,10 +74,10 @@ static void branch_forward(struct mode_backend *be, struct mode_tensor *y, struc
                            const struct mode_param *ls, const struct mode_tensor *add)
 {
     if (!ls) {
-        mode_linear_add(be, y, x, &w->value, &b->value, add);
+        mode_linear_add(be, y, x, &w->operand, &b->operand, add);
         return;
     }
-    mode_linear(be, branch, x, &w->value, &b->value);
+    mode_linear(be, branch, x, &w->operand, &b->operand);
     mode_scale(be, y, branch, &ls->value, add);
 }
 
@@ -103,8 +103,8 @@ static void block_forward(struct mode_clip *clip, const struct clip_tower *t, co
     int64_t d = t->cfg.width;
     mode_layernorm(be, &v->ln_1, stats_1, x, &w->ln_1_w->value, &w->ln_1_b->value, t->cfg.ln_eps);
     if (pooled) { /* keys and values for all rows, the rest for the pooled ones */
-        struct mode_tensor wq = cut(&w->qkv_w->value, 0, d), bq = cut(&w->qkv_b->value, 0, d);
-        struct mode_tensor wkv = cut(&w->qkv_w->value, d, 3 * d), bkv = cut(&w->qkv_b->value, d, 3 * d);
+        struct mode_tensor wq = cut(&w->qkv_w->operand, 0, d), bq = cut(&w->qkv_b->operand, 0, d);
+        struct mode_tensor wkv = cut(&w->qkv_w->operand, d, 3 * d), bkv = cut(&w->qkv_b->operand, d, 3 * d);
         mode_linear(be, &v->kv, &v->ln_1, &wkv, &bkv);
         mode_gather(be, &v->ln_q, &v->ln_1, &a->pool);
         mode_gather(be, &v->x_q, x, &a->pool);
@@ -112,12 +112,12 @@ static void block_forward(struct mode_clip *clip, const struct clip_tower *t, co
         mode_attention(be, &v->attn, lse, &v->q, &v->kv, &s);
         x = &v->x_q;
     } else {
-        mode_linear(be, &v->qkv, &v->ln_1, &w->qkv_w->value, &w->qkv_b->value);
+        mode_linear(be, &v->qkv, &v->ln_1, &w->qkv_w->operand, &w->qkv_b->operand);
         mode_attention(be, &v->attn, lse, &v->qkv, &v->qkv, &s);
     }
     branch_forward(be, &v->mid, &v->branch_1, &v->attn, w->out_w, w->out_b, w->ls_1, x);
     mode_layernorm(be, &v->ln_2, stats_2, &v->mid, &w->ln_2_w->value, &w->ln_2_b->value, t->cfg.ln_eps);
-    mode_linear_act(be, &v->hidden, slope, &v->ln_2, &w->fc_w->value, &w->fc_b->value, t->cfg.act);
+    mode_linear_act(be, &v->hidden, slope, &v->ln_2, &w->fc_w->operand, &w->fc_b->operand, t->cfg.act);
     if (!again || w->ls_2)
         branch_forward(be, &v->out, &v->branch_2, &v->hidden, w->proj_w, w->proj_b, w->ls_2, &v->mid);
 }
@@ -133,22 +133,22 @@ static void block_back(struct mode_clip *clip, const struct clip_tower *t, struc
     struct mode_tensor d_hidden = with_rows(a->d_hidden, q), room = with_rows(a->d_branch, q);
     struct mode_tensor d_q_rows = with_rows(a->d_a, q), d_a = with_rows(a->d_a, r);
     const struct mode_tensor *dy = branch_back(be, &room, d, &v->branch_2, w->ls_2);
-    mode_linear_back_act(be, &d_hidden, &w->proj_w->grad, &w->proj_b->grad, dy, &v->hidden, &w->proj_w->value,
+    mode_linear_back_act(be, &d_hidden, &w->proj_w->grad, &w->proj_b->grad, dy, &v->hidden, &w->proj_w->operand,
                          &v->slope);
-    mode_linear_back(be, &d_q_rows, &w->fc_w->grad, &w->fc_b->grad, &d_hidden, &v->ln_2, &w->fc_w->value);
+    mode_linear_back(be, &d_q_rows, &w->fc_w->grad, &w->fc_b->grad, &d_hidden, &v->ln_2, &w->fc_w->operand);
     mode_layernorm_back(be, d, &w->ln_2_w->grad, &w->ln_2_b->grad, &d_q_rows, &v->mid, &v->stats_2, &w->ln_2_w->value,
                         d);
     dy = branch_back(be, &room, d, &v->branch_1, w->ls_1);
-    mode_linear_back(be, &d_q_rows, &w->out_w->grad, &w->out_b->grad, dy, &v->attn, &w->out_w->value);
+    mode_linear_back(be, &d_q_rows, &w->out_w->grad, &w->out_b->grad, dy, &v->attn, &w->out_w->operand);
     if (!pooled) {
         struct mode_tensor d_qkv = with_rows(a->d_qkv, r);
         mode_attention_back(be, &d_qkv, &d_qkv, &d_a, &v->attn, &v->lse, &v->qkv, &v->qkv, &s);
-        mode_linear_back(be, &d_a, &w->qkv_w->grad, &w->qkv_b->grad, &d_qkv, &v->ln_1, &w->qkv_w->value);
+        mode_linear_back(be, &d_a, &w->qkv_w->grad, &w->qkv_b->grad, &d_qkv, &v->ln_1, &w->qkv_w->operand);
         mode_layernorm_back(be, &a->d_x, &w->ln_1_w->grad, &w->ln_1_b->grad, &d_a, x, &v->stats_1, &w->ln_1_w->value,
                             d);
         return;
     }
-    struct mode_tensor wq = cut(&w->qkv_w->value, 0, n), wkv = cut(&w->qkv_w->value, n, 3 * n);
+    struct mode_tensor wq = cut(&w->qkv_w->operand, 0, n), wkv = cut(&w->qkv_w->operand, n, 3 * n);
     struct mode_tensor d_wq = cut(&w->qkv_w->grad, 0, n), d_wkv = cut(&w->qkv_w->grad, n, 3 * n);
     struct mode_tensor d_bq = cut(&w->qkv_b->grad, 0, n), d_bkv = cut(&w->qkv_b->grad, n, 3 * n);
     struct mode_tensor d_q = with_rows(a->d_q, q), d_ln_q = with_rows(a->d_ln_q, q), d_kv = with_rows(a->d_qkv, r);
@@ -230,9 +230,9 @@ static void tower_forward(struct mode_clip *clip, const struct clip_tower *t, st
     }
     pool_forward(clip, t, a, &x);
     if (t->proj)
-        mode_project(be, &a->emb, &a->ln, &t->proj->value);
+        mode_project(be, &a->emb, &a->ln, &t->proj->operand);
     else if (t->proj_w)
-        mode_linear(be, &a->emb, &a->ln, &t->proj_w->value, &t->proj_b->value);
+        mode_linear(be, &a->emb, &a->ln, &t->proj_w->operand, &t->proj_b->operand);
     else
         a->emb = a->ln;
     mode_l2norm(be, &a->unit, &a->norm, &a->emb);
@@ -245,9 +245,9 @@ static void tower_back(struct mode_clip *clip, const struct clip_tower *t, struc
     struct mode_tensor *d_emb = t->proj || t->proj_w ? &a->d_emb : &a->d_ln;
     mode_l2norm_back(be, d_emb, &a->d_unit, &a->unit, &a->norm);
     if (t->proj)
-        mode_project_back(be, &a->d_ln, &t->proj->grad, &a->d_emb, &a->ln, &t->proj->value);
+        mode_project_back(be, &a->d_ln, &t->proj->grad, &a->d_emb, &a->ln, &t->proj->operand);
     else if (t->proj_w)
-        mode_linear_back(be, &a->d_ln, &t->proj_w->grad, &t->proj_b->grad, &a->d_emb, &a->ln, &t->proj_w->value);
+        mode_linear_back(be, &a->d_ln, &t->proj_w->grad, &t->proj_b->grad, &a->d_emb, &a->ln, &t->proj_w->operand);
     for (int64_t i = t->cfg.layers - 1; i >= 0; i--) {
         struct clip_block_acts v = layer_acts(clip, t, a, i);
         struct mode_tensor x = i == 0 ? a->x : layer_acts(clip, t, a, i - 1).out;
@@ -261,7 +261,7 @@ static void tower_back(struct mode_clip *clip, const struct clip_tower *t, struc
 /* The convolution's weights and gradient as a matrix [D, 3 p p]. */
 static struct mode_tensor conv_matrix(const struct mode_tensor *t)
 {
-    return mode_tensor_2d(t->data, MODE_DTYPE_F32, t->dim[0], mode_tensor_count(t) / t->dim[0]);
+    return mode_tensor_2d(t->data, t->dtype, t->dim[0], mode_tensor_count(t) / t->dim[0]);
 }
 
 void mode__clip_image_forward(struct mode_clip *clip, struct clip_acts *a, const float *pixels, int64_t b)
@@ -271,7 +271,7 @@ void mode__clip_image_forward(struct mode_clip *clip, struct clip_acts *a, const
     int64_t n = mode__clip_image_tokens(clip), s = clip->cfg.image_size;
     int32_t *offsets = t->offsets.data, *pool = t->pool.data;
     struct mode_tensor px = mode_tensor_make((void *)(uintptr_t)pixels, MODE_DTYPE_F32, 4, (int64_t[]){b, 3, s, s});
-    struct mode_tensor w = conv_matrix(&clip->conv->value);
+    struct mode_tensor w = conv_matrix(&clip->conv->operand);
     for (int64_t i = 0; i <= b; i++) offsets[i] = (int32_t)(i * n);
     for (int64_t i = 0; i < b; i++) pool[i] = offsets[i]; /* the class token */
     tower_begin(t, b * n, b);
@@ -291,7 +291,7 @@ void mode__clip_image_back(struct mode_clip *clip, struct clip_acts *a)
 {
     struct mode_backend *be = clip->be;
     struct clip_tower_acts *t = &a->image;
-    struct mode_tensor dw = conv_matrix(&clip->conv->grad), w = conv_matrix(&clip->conv->value);
+    struct mode_tensor dw = conv_matrix(&clip->conv->grad), w = conv_matrix(&clip->conv->operand);
     tower_back(clip, &clip->image, t);
     if (clip->ln_pre_w)
         mode_layernorm_back(be, &t->d_x, &clip->ln_pre_w->grad, &clip->ln_pre_b->grad, &t->d_x, &a->tokens,

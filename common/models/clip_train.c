@@ -55,18 +55,18 @@ void mode_clip_memory(struct mode_clip_memory *m, const struct mode_clip *clip, 
     bool fits = mode__clip_acts_plan(&a, clip, batch, true, NULL);
     free(a.image.blocks);
     free(a.text.blocks);
-    *m = (struct mode_clip_memory){.parameters = values, .gradients = values, .moments = 2 * values};
+    *m = (struct mode_clip_memory){.parameters = values, .gradients = values, .moments = 2 * values, .copies = clip->copy_bytes};
     m->loss = fits ? a.loss_bytes : SIZE_MAX;
     m->activations = fits ? a.arena.used - a.loss_bytes : SIZE_MAX;
     m->workspace = workspace(clip, batch);
-    m->total = fits ? 4 * values + a.arena.used + m->workspace : SIZE_MAX;
+    m->total = fits ? 4 * values + m->copies + a.arena.used + m->workspace : SIZE_MAX;
 }
 
 size_t mode_clip_train_bytes(const struct mode_clip *clip, int64_t batch)
 {
     struct mode_clip_memory m;
     mode_clip_memory(&m, clip, batch);
-    return m.total == SIZE_MAX ? SIZE_MAX : m.total - m.parameters - m.workspace;
+    return m.total == SIZE_MAX ? SIZE_MAX : m.total - m.parameters - m.copies - m.workspace;
 }
 
 enum mode_status mode_clip_train_begin(struct mode_clip *clip, int64_t batch, struct mode_error *err)

@@ -43,6 +43,10 @@ const char *mode_clip_preprocess_cfg(const struct mode_clip *clip);
 /* Every parameter, in a fixed order, under open_clip's names. grad, m, v have memory after train_begin. */
 struct mode_param *mode_clip_params(struct mode_clip *clip, size_t *n);
 
+/* The rounded copies that products read on a bf16 backend, made anew: after values were changed by hand. Drawing, loading
+ * and mode_adamw_update do it themselves. Nothing to do on the other backends. */
+void mode_clip_refresh(struct mode_clip *clip);
+
 /* The exact savings off, both or one; before train_begin. Results agree within rounding. dense_tokens: texts are
  * computed at their full context; their last block then is, too. */
 void mode_clip_set_dense(struct mode_clip *clip, bool dense);
@@ -56,15 +60,16 @@ void mode_clip_set_memory(struct mode_clip *clip, int64_t accumulate, bool check
 
 struct mode_clip_memory { /* bytes; SIZE_MAX: not representable */
     size_t parameters, gradients, moments;
+    size_t copies;      /* of parameters, rounded: on a bf16 backend */
     size_t activations; /* of one piece; texts at full length */
     size_t loss;        /* logits of the whole batch, features kept over the pieces */
     size_t workspace;   /* at most, of the running op: packed matrices, partial sums */
     size_t total;
 };
-/* What training with batches of up to `batch` pairs will take, parameters included. Untouched memory of shorter texts
+/* What training with batches of up to `batch` pairs will take, parameters and their copies included. Untouched memory of shorter texts
  * is never paged in. */
 void mode_clip_memory(struct mode_clip_memory *m, const struct mode_clip *clip, int64_t batch);
-/* Of that, what train_begin takes: all but the parameters. */
+/* Of that, what train_begin takes: all but the parameters and their copies. */
 size_t mode_clip_train_bytes(const struct mode_clip *clip, int64_t batch);
 /* Takes them; nothing is allocated in a step. Moments begin at zero. Called once. E_MEMORY. */
 enum mode_status mode_clip_train_begin(struct mode_clip *clip, int64_t batch, struct mode_error *err);

@@ -137,6 +137,13 @@ static void on_gradient(void *ctx, const struct mode_param *p, const double *gra
             mode_verify_limit_gradient(p->value.n_dims));
 }
 
+static enum mode_status check_f32(const struct mode_clip *clip, struct mode_error *err)
+{
+    if (mode_backend_activations(clip->be) == MODE_DTYPE_F32) return MODE_OK;
+    return MODE_FAIL(err, MODE_E_VALUE, "verification has limits for f32; backend \"%s\" computes in %s",
+                     mode_backend_name(clip->be), mode_dtype_name(mode_backend_activations(clip->be)));
+}
+
 static void forward(struct mode_clip *clip, const float *pixels, const int32_t *ids, const int32_t *n_ids, int64_t b)
 {
     struct mode_tensor grads = mode_tensor_1d(clip->grads, MODE_DTYPE_F32, (int64_t)clip->n_floats);
@@ -151,7 +158,8 @@ enum mode_status mode_clip_verify(struct mode_clip *clip, const float *pixels, c
 {
     struct check c = {.clip = clip, .each = each, .ctx = ctx};
     struct clip_exact image = {0}, text = {0};
-    enum mode_status st = mode__clip_check_texts(clip, ids, n_ids, b, err);
+    enum mode_status st = check_f32(clip, err);
+    if (!st) st = mode__clip_check_texts(clip, ids, n_ids, b, err);
     if (!st) st = mode_clip_train_begin(clip, b, err);
     if (st) return st;
     openblas_set_num_threads(1); /* the pool's threads are the only ones */
@@ -226,7 +234,8 @@ enum mode_status mode_clip_verify_stored(struct mode_clip *clip, const struct mo
     struct check c = {.clip = clip, .each = each, .ctx = ctx};
     struct stored s = {.f = f, .prefix = prefix};
     double loss = 0;
-    enum mode_status st = mode_clip_train_begin(clip, b, err);
+    enum mode_status st = check_f32(clip, err);
+    if (!st) st = mode_clip_train_begin(clip, b, err);
     if (!st) st = mode_clip_train_step(clip, &loss, pixels, ids, n_ids, b, err);
     mode_backend_sync(clip->be);
     if (st) return st;

@@ -48,6 +48,8 @@ enum mode_status mode_backend_open(struct mode_backend **be, const char *name, s
     const struct mode_ops *ops = NULL;
     if (strcmp(name, "ref") == 0)
         ops = &mode__ref_ops;
+    else if (strcmp(name, "ref-bf16") == 0)
+        ops = &mode__ref_bf16_ops;
     else if (strncmp(name, "cuda", 4) == 0)
         ops = cuda_ops(name);
     else
@@ -82,6 +84,11 @@ void mode_backend_close(struct mode_backend **be)
 const char *mode_backend_name(const struct mode_backend *be)
 {
     return be->ops->name;
+}
+
+enum mode_dtype mode_backend_activations(const struct mode_backend *be)
+{
+    return be->ops->activations;
 }
 
 void mode_backend_sync(struct mode_backend *be)

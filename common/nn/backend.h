@@ -1,17 +1,23 @@
 /* backend.h - a compute device: the op table, its memory, its clock.
  *
  *     struct mode_backend *be;
- *     st = mode_backend_open(&be, "cpu", &err);      // "ref" | "cpu" | "cuda"
+ *     st = mode_backend_open(&be, "cpu", &err);      // "ref" | "cpu" | "cuda" ...
  *     ...
  *     mode_backend_close(&be);
  *
  * "ref" is the slow truth: plain loops, double accumulation. "cpu" uses every thread of base/parallel.h, and the
  * AVX2 and FMA instructions where the processor has them. "cuda" is the first GPU in f32, "cuda-tf32" with products of
- * numbers rounded to 10 bits. Threads: one caller per backend. */
+ * numbers rounded to 10 bits.
+ *
+ * "cuda-bf16" and its slow truth "ref-bf16" keep activations, their gradients and the operands of products in bf16
+ * (the residual stream too); sums, statistics, the loss, parameters, their gradients and the optimiser stay f32.
+ *
+ * Threads: one caller per backend. */
 #ifndef MODE_NN_BACKEND_H
 #define MODE_NN_BACKEND_H
 
 #include "base/error.h"
+#include "tensor/tensor.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -24,6 +30,8 @@ enum mode_status mode_backend_open(struct mode_backend **be, const char *name, s
 void mode_backend_close(struct mode_backend **be);
 /* "ref", "cpu-avx2", "cpu-plain", "cuda" ... */
 const char *mode_backend_name(const struct mode_backend *be);
+/* How activations are stored: F32 or BF16 (nn/ops.h says which tensors these are). */
+enum mode_dtype mode_backend_activations(const struct mode_backend *be);
 
 /* Ops of a GPU return before they are done: wait for all of them. Before the host reads a result, or writes what an op
  * may still read. Nothing to do on the others. */

@@ -65,7 +65,7 @@ struct mode_backend {
 /* Scratch of at least `bytes`, aligned to 64, contents undefined; valid until the next call. */
 void *mode__backend_work(struct mode_backend *be, size_t bytes);
 
-extern const struct mode_ops mode__ref_ops, mode__cpu_plain_ops;
+extern const struct mode_ops mode__ref_ops, mode__ref_bf16_ops, mode__cpu_plain_ops;
 #if defined(__x86_64__)
 extern const struct mode_ops mode__cpu_avx2_ops, mode__cpu_avx512_ops;
 #endif

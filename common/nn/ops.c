@@ -38,6 +38,17 @@ static bool is_vector(const struct mode_tensor *t, int64_t n)
     return is_f32(t, 1) && t->dim[0] == n;
 }
 
+/* As the backend stores activations. */
+static bool is_act(const struct mode_backend *be, const struct mode_tensor *t, int n_dims)
+{
+    return t->dtype == be->ops->activations && t->n_dims == n_dims && t->data;
+}
+
+static bool is_rows(const struct mode_backend *be, const struct mode_tensor *t, int64_t rows, int64_t cols)
+{
+    return is_act(be, t, 2) && t->dim[0] == rows && t->dim[1] == cols;
+}
+
 static bool is_index(const struct mode_tensor *t, int64_t n)
 {
     return t->dtype == MODE_DTYPE_I32 && t->n_dims == 1 && t->dim[0] == n && t->data;
@@ -48,10 +59,10 @@ static void linear(struct mode_backend *be, struct mode_tensor *y, struct mode_t
                    const struct mode_tensor *add, enum mode_act act)
 {
     int64_t m = x->dim[0], k = x->dim[1], n = w->dim[0];
-    MODE_ASSERT(is_f32(x, 2) && is_matrix(w, n, k) && is_matrix(y, m, n));
-    MODE_ASSERT(!b || is_vector(b, n));
-    MODE_ASSERT(!slope || is_matrix(slope, m, n));
-    MODE_ASSERT(!add || is_matrix(add, m, n));
+    MODE_ASSERT(is_act(be, x, 2) && is_rows(be, w, n, k) && is_rows(be, y, m, n));
+    MODE_ASSERT(!b || (is_act(be, b, 1) && b->dim[0] == n));
+    MODE_ASSERT(!slope || is_rows(be, slope, m, n));
+    MODE_ASSERT(!add || is_rows(be, add, m, n));
     MODE_ASSERT(y->data != x->data);
     CALL(linear, 2.0 * (double)m * (double)n * (double)k, y, slope, x, w, b, add, act);
 }
@@ -86,10 +97,10 @@ void mode_linear_back_act(struct mode_backend *be, struct mode_tensor *dx, struc
                           const struct mode_tensor *w, const struct mode_tensor *slope)
 {
     int64_t m = x->dim[0], k = x->dim[1], n = w->dim[0];
-    MODE_ASSERT(is_f32(x, 2) && is_matrix(w, n, k) && is_matrix(dy, m, n) && is_matrix(dw, n, k));
-    MODE_ASSERT(!dx || is_matrix(dx, m, k));
+    MODE_ASSERT(is_act(be, x, 2) && is_rows(be, w, n, k) && is_rows(be, dy, m, n) && is_matrix(dw, n, k));
+    MODE_ASSERT(!dx || is_rows(be, dx, m, k));
     MODE_ASSERT(!db || is_vector(db, n));
-    MODE_ASSERT(!slope || is_matrix(slope, m, k));
+    MODE_ASSERT(!slope || is_rows(be, slope, m, k));
     CALL(linear_back, (dx ? 4.0 : 2.0) * (double)m * (double)n * (double)k, dx, dw, db, dy, x, w, slope);
 }
 
@@ -97,7 +108,7 @@ void mode_project(struct mode_backend *be, struct mode_tensor *y, const struct m
                   const struct mode_tensor *w)
 {
     int64_t m = x->dim[0], k = x->dim[1], n = w->dim[1];
-    MODE_ASSERT(is_f32(x, 2) && is_matrix(w, k, n) && is_matrix(y, m, n) && y->data != x->data);
+    MODE_ASSERT(is_act(be, x, 2) && is_rows(be, w, k, n) && is_rows(be, y, m, n) && y->data != x->data);
     CALL(project, 2.0 * (double)m * (double)n * (double)k, y, x, w);
 }
 
@@ -105,8 +116,8 @@ void mode_project_back(struct mode_backend *be, struct mode_tensor *dx, struct m
                        const struct mode_tensor *dy, const struct mode_tensor *x, const struct mode_tensor *w)
 {
     int64_t m = x->dim[0], k = x->dim[1], n = w->dim[1];
-    MODE_ASSERT(is_f32(x, 2) && is_matrix(w, k, n) && is_matrix(dy, m, n) && is_matrix(dw, k, n));
-    MODE_ASSERT(is_matrix(dx, m, k));
+    MODE_ASSERT(is_act(be, x, 2) && is_rows(be, w, k, n) && is_rows(be, dy, m, n) && is_matrix(dw, k, n));
+    MODE_ASSERT(is_rows(be, dx, m, k));
     CALL(project_back, 4.0 * (double)m * (double)n * (double)k, dx, dw, dy, x, w);
 }
 
@@ -114,7 +125,7 @@ void mode_layernorm(struct mode_backend *be, struct mode_tensor *y, struct mode_
                     const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b, float eps)
 {
     int64_t m = x->dim[0], d = x->dim[1];
-    MODE_ASSERT(is_f32(x, 2) && is_matrix(y, m, d) && is_vector(w, d) && is_vector(b, d));
+    MODE_ASSERT(is_act(be, x, 2) && is_rows(be, y, m, d) && is_vector(w, d) && is_vector(b, d));
     MODE_ASSERT(!stats || is_matrix(stats, m, 2));
     CALL(layernorm, 8.0 * (double)m * (double)d, y, stats, x, w, b, eps);
 }
@@ -124,17 +135,18 @@ void mode_layernorm_back(struct mode_backend *be, struct mode_tensor *dx, struct
                          const struct mode_tensor *stats, const struct mode_tensor *w, const struct mode_tensor *add)
 {
     int64_t m = x->dim[0], d = x->dim[1];
-    MODE_ASSERT(is_f32(x, 2) && is_matrix(dx, m, d) && is_matrix(dy, m, d) && is_matrix(stats, m, 2));
+    MODE_ASSERT(is_act(be, x, 2) && is_rows(be, dx, m, d) && is_rows(be, dy, m, d) && is_matrix(stats, m, 2));
     MODE_ASSERT(is_vector(w, d) && is_vector(dw, d) && is_vector(db, d));
-    MODE_ASSERT(!add || is_matrix(add, m, d));
+    MODE_ASSERT(!add || is_rows(be, add, m, d));
     CALL(layernorm_back, 16.0 * (double)m * (double)d, dx, dw, db, dy, x, stats, w, add);
 }
 
 /* Shapes and offsets agree; returns multiply-adds times two of one product q k^T. */
-static double check_attention(const struct mode_tensor *q, const struct mode_tensor *kv, const struct mode_attention *s)
+static double check_attention(const struct mode_backend *be, const struct mode_tensor *q, const struct mode_tensor *kv,
+                              const struct mode_attention *s)
 {
     int64_t b = s->q_offsets->dim[0] - 1;
-    MODE_ASSERT(is_f32(q, 2) && is_f32(kv, 2) && b >= 0 && s->heads > 0 && s->width % s->heads == 0);
+    MODE_ASSERT(is_act(be, q, 2) && is_act(be, kv, 2) && b >= 0 && s->heads > 0 && s->width % s->heads == 0);
     MODE_ASSERT(s->q_at + s->width <= q->dim[1] && s->k_at + s->width <= kv->dim[1] &&
                 s->v_at + s->width <= kv->dim[1]);
     MODE_ASSERT(is_index(s->q_offsets, b + 1) && is_index(s->kv_offsets, b + 1));
@@ -152,8 +164,8 @@ static double check_attention(const struct mode_tensor *q, const struct mode_ten
 void mode_attention(struct mode_backend *be, struct mode_tensor *out, struct mode_tensor *lse,
                     const struct mode_tensor *q, const struct mode_tensor *kv, const struct mode_attention *s)
 {
-    double flops = check_attention(q, kv, s);
-    MODE_ASSERT(is_matrix(out, q->dim[0], s->width));
+    double flops = check_attention(be, q, kv, s);
+    MODE_ASSERT(is_rows(be, out, q->dim[0], s->width));
     MODE_ASSERT(!lse || is_matrix(lse, q->dim[0], s->heads));
     CALL(attention, 2.0 * flops, out, lse, q, kv, s);
 }
@@ -162,18 +174,18 @@ void mode_attention_back(struct mode_backend *be, struct mode_tensor *dq, struct
                          const struct mode_tensor *dout, const struct mode_tensor *out, const struct mode_tensor *lse,
                          const struct mode_tensor *q, const struct mode_tensor *kv, const struct mode_attention *s)
 {
-    double flops = check_attention(q, kv, s);
-    MODE_ASSERT(is_matrix(out, q->dim[0], s->width) && is_matrix(dout, q->dim[0], s->width));
+    double flops = check_attention(be, q, kv, s);
+    MODE_ASSERT(is_rows(be, out, q->dim[0], s->width) && is_rows(be, dout, q->dim[0], s->width));
     MODE_ASSERT(is_matrix(lse, q->dim[0], s->heads));
-    MODE_ASSERT(is_matrix(dq, q->dim[0], q->dim[1]) && is_matrix(dkv, kv->dim[0], kv->dim[1]));
+    MODE_ASSERT(is_rows(be, dq, q->dim[0], q->dim[1]) && is_rows(be, dkv, kv->dim[0], kv->dim[1]));
     CALL(attention_back, 5.0 * flops, dq, dkv, dout, out, lse, q, kv, s);
 }
 
-static void check_embed(const struct mode_tensor *x, const struct mode_tensor *table, const struct mode_tensor *pos,
-                        const struct mode_tensor *ids, const struct mode_tensor *offsets)
+static void check_embed(const struct mode_backend *be, const struct mode_tensor *x, const struct mode_tensor *table,
+                        const struct mode_tensor *pos, const struct mode_tensor *ids, const struct mode_tensor *offsets)
 {
     int64_t r = x->dim[0], d = x->dim[1], b = offsets->dim[0] - 1;
-    MODE_ASSERT(is_f32(x, 2) && is_f32(table, 2) && is_f32(pos, 2) && table->dim[1] == d && pos->dim[1] == d);
+    MODE_ASSERT(is_act(be, x, 2) && is_f32(table, 2) && is_f32(pos, 2) && table->dim[1] == d && pos->dim[1] == d);
     MODE_ASSERT(is_index(ids, r) && is_index(offsets, b + 1));
     const int32_t *id = ids->data, *o = offsets->data;
     MODE_ASSERT(o[0] == 0 && o[b] == r);
@@ -184,14 +196,14 @@ static void check_embed(const struct mode_tensor *x, const struct mode_tensor *t
 void mode_embed(struct mode_backend *be, struct mode_tensor *x, const struct mode_tensor *table,
                 const struct mode_tensor *pos, const struct mode_tensor *ids, const struct mode_tensor *offsets)
 {
-    check_embed(x, table, pos, ids, offsets);
+    check_embed(be, x, table, pos, ids, offsets);
     CALL(embed, mode_tensor_count(x), x, table, pos, ids, offsets);
 }
 
 void mode_embed_back(struct mode_backend *be, struct mode_tensor *dtable, struct mode_tensor *dpos,
                      const struct mode_tensor *dx, const struct mode_tensor *ids, const struct mode_tensor *offsets)
 {
-    check_embed(dx, dtable, dpos, ids, offsets);
+    check_embed(be, dx, dtable, dpos, ids, offsets);
     CALL(embed_back, 2 * mode_tensor_count(dx), dtable, dpos, dx, ids, offsets);
 }
 
@@ -199,35 +211,37 @@ void mode_patches(struct mode_backend *be, struct mode_tensor *cols, const struc
 {
     int64_t b = pixels->dim[0], s = pixels->dim[2];
     MODE_ASSERT(is_f32(pixels, 4) && pixels->dim[1] == 3 && pixels->dim[3] == s && p > 0 && s % p == 0);
-    MODE_ASSERT(is_matrix(cols, b * (s / p) * (s / p), 3 * p * p));
+    MODE_ASSERT(is_rows(be, cols, b * (s / p) * (s / p), 3 * p * p));
     CALL(patches, 0, cols, pixels, p);
 }
 
-static void check_image_tokens(const struct mode_tensor *x, const struct mode_tensor *patch,
-                               const struct mode_tensor *cls, const struct mode_tensor *pos)
+static void check_image_tokens(const struct mode_backend *be, const struct mode_tensor *x,
+                               const struct mode_tensor *patch, const struct mode_tensor *cls,
+                               const struct mode_tensor *pos)
 {
     int64_t d = x->dim[1], t = pos->dim[0];
-    MODE_ASSERT(is_f32(x, 2) && is_f32(pos, 2) && pos->dim[1] == d && is_vector(cls, d));
-    MODE_ASSERT(x->dim[0] % t == 0 && is_matrix(patch, x->dim[0] / t * (t - 1), d));
+    MODE_ASSERT(is_act(be, x, 2) && is_f32(pos, 2) && pos->dim[1] == d && is_vector(cls, d));
+    MODE_ASSERT(x->dim[0] % t == 0 && is_rows(be, patch, x->dim[0] / t * (t - 1), d));
 }
 
 void mode_image_tokens(struct mode_backend *be, struct mode_tensor *x, const struct mode_tensor *patch,
                        const struct mode_tensor *cls, const struct mode_tensor *pos)
 {
-    check_image_tokens(x, patch, cls, pos);
+    check_image_tokens(be, x, patch, cls, pos);
     CALL(image_tokens, mode_tensor_count(x), x, patch, cls, pos);
 }
 
 void mode_image_tokens_back(struct mode_backend *be, struct mode_tensor *dpatch, struct mode_tensor *dcls,
                             struct mode_tensor *dpos, const struct mode_tensor *dx)
 {
-    check_image_tokens(dx, dpatch, dcls, dpos);
+    check_image_tokens(be, dx, dpatch, dcls, dpos);
     CALL(image_tokens_back, mode_tensor_count(dx), dpatch, dcls, dpos, dx);
 }
 
-static void check_rows(const struct mode_tensor *y, const struct mode_tensor *x, const struct mode_tensor *rows)
+static void check_rows(const struct mode_backend *be, const struct mode_tensor *y, const struct mode_tensor *x,
+                       const struct mode_tensor *rows)
 {
-    MODE_ASSERT(is_f32(x, 2) && is_matrix(y, rows->dim[0], x->dim[1]) && is_index(rows, rows->dim[0]));
+    MODE_ASSERT(is_act(be, x, 2) && is_rows(be, y, rows->dim[0], x->dim[1]) && is_index(rows, rows->dim[0]));
     const int32_t *r = rows->data;
     for (int64_t i = 0; i < rows->dim[0]; i++) MODE_ASSERT(r[i] >= 0 && r[i] < x->dim[0]);
 }
@@ -235,14 +249,14 @@ static void check_rows(const struct mode_tensor *y, const struct mode_tensor *x,
 void mode_gather(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,
                  const struct mode_tensor *rows)
 {
-    check_rows(y, x, rows);
+    check_rows(be, y, x, rows);
     CALL(gather, 0, y, x, rows);
 }
 
 void mode_scatter_add(struct mode_backend *be, struct mode_tensor *x, const struct mode_tensor *y,
                       const struct mode_tensor *rows)
 {
-    check_rows(y, x, rows);
+    check_rows(be, y, x, rows);
     CALL(scatter_add, mode_tensor_count(y), x, y, rows);
 }
 
@@ -250,7 +264,7 @@ void mode_scale(struct mode_backend *be, struct mode_tensor *y, const struct mod
                 const struct mode_tensor *g, const struct mode_tensor *add)
 {
     int64_t m = x->dim[0], d = x->dim[1];
-    MODE_ASSERT(is_f32(x, 2) && is_matrix(y, m, d) && is_vector(g, d) && is_matrix(add, m, d));
+    MODE_ASSERT(is_act(be, x, 2) && is_rows(be, y, m, d) && is_vector(g, d) && is_rows(be, add, m, d));
     CALL(scale, 2 * mode_tensor_count(x), y, x, g, add);
 }
 
@@ -258,15 +272,16 @@ void mode_scale_back(struct mode_backend *be, struct mode_tensor *dx, struct mod
                      const struct mode_tensor *dy, const struct mode_tensor *x, const struct mode_tensor *g)
 {
     int64_t m = x->dim[0], d = x->dim[1];
-    MODE_ASSERT(is_f32(x, 2) && is_matrix(dx, m, d) && is_matrix(dy, m, d) && is_vector(g, d) && is_vector(dg, d));
+    MODE_ASSERT(is_act(be, x, 2) && is_rows(be, dx, m, d) && is_rows(be, dy, m, d) && is_vector(g, d) &&
+                is_vector(dg, d));
     CALL(scale_back, 3 * mode_tensor_count(x), dx, dg, dy, x, g);
 }
 
-static void check_mean(const struct mode_tensor *y, const struct mode_tensor *x, const struct mode_tensor *offsets,
-                       int64_t skip)
+static void check_mean(const struct mode_backend *be, const struct mode_tensor *y, const struct mode_tensor *x,
+                       const struct mode_tensor *offsets, int64_t skip)
 {
     int64_t b = offsets->dim[0] - 1;
-    MODE_ASSERT(is_f32(x, 2) && is_matrix(y, b, x->dim[1]) && is_index(offsets, b + 1) && skip >= 0);
+    MODE_ASSERT(is_act(be, x, 2) && is_rows(be, y, b, x->dim[1]) && is_index(offsets, b + 1) && skip >= 0);
     const int32_t *o = offsets->data;
     MODE_ASSERT(o[0] == 0 && o[b] == x->dim[0]);
     for (int64_t i = 0; i < b; i++) MODE_ASSERT(o[i] + skip < o[i + 1]);
@@ -275,27 +290,27 @@ static void check_mean(const struct mode_tensor *y, const struct mode_tensor *x,
 void mode_mean_rows(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,
                     const struct mode_tensor *offsets, int64_t skip)
 {
-    check_mean(y, x, offsets, skip);
+    check_mean(be, y, x, offsets, skip);
     CALL(mean_rows, mode_tensor_count(x), y, x, offsets, skip);
 }
 
 void mode_mean_rows_back(struct mode_backend *be, struct mode_tensor *dx, const struct mode_tensor *dy,
                          const struct mode_tensor *offsets, int64_t skip)
 {
-    check_mean(dy, dx, offsets, skip);
+    check_mean(be, dy, dx, offsets, skip);
     CALL(mean_rows_back, mode_tensor_count(dx), dx, dy, offsets, skip);
 }
 
 void mode_l2norm(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *norm, const struct mode_tensor *x)
 {
-    MODE_ASSERT(is_f32(x, 2) && is_matrix(y, x->dim[0], x->dim[1]) && is_vector(norm, x->dim[0]));
+    MODE_ASSERT((is_act(be, x, 2) || is_f32(x, 2)) && is_matrix(y, x->dim[0], x->dim[1]) && is_vector(norm, x->dim[0]));
     CALL(l2norm, 3 * mode_tensor_count(x), y, norm, x);
 }
 
 void mode_l2norm_back(struct mode_backend *be, struct mode_tensor *dx, const struct mode_tensor *dy,
                       const struct mode_tensor *y, const struct mode_tensor *norm)
 {
-    MODE_ASSERT(is_f32(y, 2) && is_matrix(dx, y->dim[0], y->dim[1]) && is_matrix(dy, y->dim[0], y->dim[1]));
+    MODE_ASSERT(is_f32(y, 2) && is_rows(be, dx, y->dim[0], y->dim[1]) && is_matrix(dy, y->dim[0], y->dim[1]));
     MODE_ASSERT(is_vector(norm, y->dim[0]));
     CALL(l2norm_back, 5 * mode_tensor_count(y), dx, dy, y, norm);
 }
@@ -358,13 +373,14 @@ double mode_log_add(double a, double b)
     return top + log(exp(a - top) + exp(b - top));
 }
 
-void mode_adamw(struct mode_backend *be, struct mode_tensor *w, struct mode_tensor *m, struct mode_tensor *v,
-                const struct mode_tensor *g, const struct mode_adamw_step *s)
+void mode_adamw(struct mode_backend *be, struct mode_tensor *w, struct mode_tensor *copy, struct mode_tensor *m,
+                struct mode_tensor *v, const struct mode_tensor *g, const struct mode_adamw_step *s)
 {
     int64_t n = mode_tensor_count(w);
     MODE_ASSERT(mode_tensor_count(m) == n && mode_tensor_count(v) == n && mode_tensor_count(g) == n);
     MODE_ASSERT(w->dtype == MODE_DTYPE_F32 && w->data && m->data && v->data && g->data && s->step >= 1);
-    CALL(adamw, 12 * n, w, m, v, g, s);
+    MODE_ASSERT(!copy || (copy->dtype == MODE_DTYPE_BF16 && copy->data && mode_tensor_count(copy) == n));
+    CALL(adamw, 12 * n, w, copy, m, v, g, s);
 }
 
 double mode_sum_squares(struct mode_backend *be, const struct mode_tensor *x)

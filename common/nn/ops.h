@@ -12,7 +12,11 @@
  *   - backward ADDS into parameter gradients (dw, db, dtable ...) and OVERWRITES gradients of activations;
  *   - outputs must not overlap inputs, except where an op says that they may;
  *   - the bytes of a result do not depend on the number of threads;
- *   - tensors are f32 and row-major unless said otherwise; sums accumulate in double in ref.
+ *   - tensors are f32 and row-major unless said otherwise; sums accumulate in double in ref;
+ *   - some are as the backend stores activations, f32 or bf16 (mode_backend_activations), with sums in f32 at least and
+ *     one rounding where a result is stored: activations and their gradients, and w and b of linear and project, which
+ *     on a bf16 backend are rounded copies of parameters. f32 everywhere: statistics, lse, norms, unit rows and their
+ *     gradients, the loss, all other parameters, gradients of parameters.
  *
  * Sequences of different lengths are packed: the rows of all of them one after another, and offsets [B + 1] i32
  * (offsets[0] = 0) says where each begins. So text needs no padding and no masks.
@@ -55,7 +59,8 @@ struct mode_adamw_step {
 };
 
 struct mode_ops {
-    const char *name; /* "ref", "cpu" */
+    const char *name;            /* "ref", "cpu" */
+    enum mode_dtype activations; /* F32 or BF16 */
     void (*linear)(struct mode_backend *, struct mode_tensor *y, struct mode_tensor *slope, const struct mode_tensor *x,
                    const struct mode_tensor *w, const struct mode_tensor *b, const struct mode_tensor *add,
                    enum mode_act act);
@@ -107,8 +112,8 @@ struct mode_ops {
                              struct mode_tensor *dlogit_scale, struct mode_tensor *work, const struct mode_tensor *a,
                              const struct mode_tensor *b, const struct mode_tensor *logit_scale,
                              const struct mode_tensor *row, const struct mode_tensor *col, int64_t first);
-    void (*adamw)(struct mode_backend *, struct mode_tensor *w, struct mode_tensor *m, struct mode_tensor *v,
-                  const struct mode_tensor *g, const struct mode_adamw_step *s);
+    void (*adamw)(struct mode_backend *, struct mode_tensor *w, struct mode_tensor *copy, struct mode_tensor *m,
+                  struct mode_tensor *v, const struct mode_tensor *g, const struct mode_adamw_step *s);
     double (*sum_squares)(struct mode_backend *, const struct mode_tensor *x);
     void (*zero)(struct mode_backend *, struct mode_tensor *x);
 };
@@ -190,7 +195,8 @@ void mode_mean_rows(struct mode_backend *be, struct mode_tensor *y, const struct
 void mode_mean_rows_back(struct mode_backend *be, struct mode_tensor *dx, const struct mode_tensor *dy,
                          const struct mode_tensor *offsets, int64_t skip);
 
-/* y = x / max(|x|, 1e-12) by rows; norm [m] receives that divisor. y may be x. */
+/* y = x / max(|x|, 1e-12) by rows; norm [m] receives that divisor. x is an activation or f32, y and dy are f32, dx is
+ * an activation's gradient. y may be x. */
 void mode_l2norm(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *norm, const struct mode_tensor *x);
 void mode_l2norm_back(struct mode_backend *be, struct mode_tensor *dx, const struct mode_tensor *dy,
                       const struct mode_tensor *y, const struct mode_tensor *norm);
@@ -220,9 +226,9 @@ int64_t mode_contrastive_work(int64_t m, int64_t n);
 double mode_log_add(double a, double b);
 
 /* g *= grad_factor; w *= 1 - lr * weight_decay; m, v: moving means of g and g^2; w -= lr * m^ / (sqrt(v^) + eps)
- * (PyTorch's AdamW). */
-void mode_adamw(struct mode_backend *be, struct mode_tensor *w, struct mode_tensor *m, struct mode_tensor *v,
-                const struct mode_tensor *g, const struct mode_adamw_step *s);
+ * (PyTorch's AdamW). copy receives w as products read it on a bf16 backend (NULL: there is none). */
+void mode_adamw(struct mode_backend *be, struct mode_tensor *w, struct mode_tensor *copy, struct mode_tensor *m,
+                struct mode_tensor *v, const struct mode_tensor *g, const struct mode_adamw_step *s);
 double mode_sum_squares(struct mode_backend *be, const struct mode_tensor *x);
 void mode_zero(struct mode_backend *be, struct mode_tensor *x);
 

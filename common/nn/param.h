@@ -9,9 +9,16 @@
 struct mode_param {
     char *name; /* as in the checkpoint; owned by the model          */
     struct mode_tensor value;
+    struct mode_tensor operand;    /* what products read: value, or on a bf16 backend its rounded copy */
     struct mode_tensor grad, m, v; /* same shape; data NULL until training is begun     */
     bool decay;                    /* weight decay applies                              */
     bool frozen;                   /* never trained: its grad stays zero                */
 };
+
+/* The rounded copy, or NULL where value itself is read. */
+static inline struct mode_tensor *mode_param_copy(struct mode_param *p)
+{
+    return p->operand.data && p->operand.data != p->value.data ? &p->operand : NULL;
+}
 
 #endif

@@ -19,7 +19,7 @@ double mode_adamw_update(struct mode_backend *be, struct mode_param *params, siz
                                     .weight_decay = params[i].decay ? options->weight_decay : 0,
                                     .step = step,
                                     .grad_factor = norm > 0 && factor < 1 ? (float)factor : 1};
-        mode_adamw(be, &params[i].value, &params[i].m, &params[i].v, &params[i].grad, &s);
+        mode_adamw(be, &params[i].value, mode_param_copy(&params[i]), &params[i].m, &params[i].v, &params[i].grad, &s);
     }
     return norm;
 }

@@ -328,8 +328,8 @@ static void tell_memory(const struct training *t)
     struct mode_clip_memory m;
     size_t side = (size_t)mode_clip_preprocess(t->clip)->size;
     mode_clip_memory(&m, t->clip, s->batch);
-    struct mode_train_memory out = {m.parameters, m.gradients, m.moments, m.activations,
-                                    m.loss,       m.workspace, 0,         m.total};
+    struct mode_train_memory out = {m.parameters, m.copies,    m.gradients, m.moments, m.activations,
+                                    m.loss,       m.workspace, 0,           m.total};
     out.batch = (size_t)s->batch *
                 (3 * side * side * sizeof(float) + ((size_t)mode_clip_context(t->clip) + 1) * sizeof(int32_t));
     if (out.total != SIZE_MAX) out.total += out.batch;

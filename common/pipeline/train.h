@@ -77,7 +77,7 @@ struct mode_train_progress {
 };
 
 struct mode_train_memory { /* bytes, known before the first step */
-    size_t parameters, gradients, moments, activations, loss, workspace, batch, total;
+    size_t parameters, copies, gradients, moments, activations, loss, workspace, batch, total;
 };
 
 /* What a training needs from where it runs. Any function may be NULL; ctx is handed to all. */

@@ -36,11 +36,6 @@ uint16_t mode_f32_to_f16(float f)
     return (uint16_t)(sign | ((a >> 13) - (112u << 10)));
 }
 
-float mode_bf16_to_f32(uint16_t h)
-{
-    return bits_to_f32((uint32_t)h << 16);
-}
-
 bool mode_half_to_f32(float *dst, const void *src, enum mode_dtype dtype, size_t n)
 {
     const unsigned char *p = src;

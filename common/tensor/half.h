@@ -1,12 +1,30 @@
-/* half.h - sixteen-bit floats to and from f32; the tensors we compute with are f32. */
+/* half.h - sixteen-bit floats to and from f32. */
 #ifndef MODE_TENSOR_HALF_H
 #define MODE_TENSOR_HALF_H
 
 #include "tensor/tensor.h"
 
-float mode_f16_to_f32(uint16_t h);  /* exact                          */
-uint16_t mode_f32_to_f16(float f);  /* nearest, ties to even; overflow is infinity */
-float mode_bf16_to_f32(uint16_t h); /* exact                          */
+#include <string.h>
+
+float mode_f16_to_f32(uint16_t h); /* exact                          */
+uint16_t mode_f32_to_f16(float f); /* nearest, ties to even; overflow is infinity */
+/* Exact. */
+static inline float mode_bf16_to_f32(uint16_t h)
+{
+    uint32_t bits = (uint32_t)h << 16;
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+/* Nearest, ties to even; what is too large becomes infinity, a NaN stays one. */
+static inline uint16_t mode_f32_to_bf16(float f)
+{
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    if ((bits & 0x7fffffff) > 0x7f800000) return (uint16_t)(bits >> 16 | 0x40);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
 
 /* n numbers of dtype F32, F16, BF16 (all exact) or F64 (rounded to nearest) at src (any alignment) to dst. False for
  * another dtype. */

@@ -105,10 +105,12 @@ static void on_memory(void *ctx, const struct mode_train_memory *m)
     (void)ctx;
     if (m->total == SIZE_MAX) return; /* refused in a moment, with a sentence */
     fprintf(stderr,
-            "memory: at most %.0f MiB: parameters %.0f, gradients %.0f, moments %.0f, activations %.0f, loss %.0f, "
+            "memory: at most %.0f MiB: parameters %.0f, copies %.0f, gradients %.0f, moments %.0f, activations %.0f, "
+            "loss %.0f, "
             "workspace %.0f, batch %.0f\n",
-            (double)m->total / mib, (double)m->parameters / mib, (double)m->gradients / mib, (double)m->moments / mib,
-            (double)m->activations / mib, (double)m->loss / mib, (double)m->workspace / mib, (double)m->batch / mib);
+            (double)m->total / mib, (double)m->parameters / mib, (double)m->copies / mib, (double)m->gradients / mib,
+            (double)m->moments / mib, (double)m->activations / mib, (double)m->loss / mib, (double)m->workspace / mib,
+            (double)m->batch / mib);
 }
 
 static bool on_stopping(void *ctx)

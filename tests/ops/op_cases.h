@@ -2,13 +2,14 @@
  *
  * A case makes its inputs from a fixed seed, runs one op, and names its results. The same case on two backends
  * must give the same numbers within a tolerance which is set from the length of its sums. Outputs start as noise:
- * an op that forgets to overwrite, or to add, is found. */
+ * an op that forgets to overwrite, or to add, is found. Inputs that are activations come as the backend stores them. */
 #ifndef MODE_TESTS_OPS_OP_CASES_H
 #define MODE_TESTS_OPS_OP_CASES_H
 
 #include "base/rng.h"
 #include "base/str.h"
 #include "nn/ops.h"
+#include "tensor/half.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -20,6 +21,7 @@ enum { MAX_TENSORS = 24 };
 struct op_run {
     struct mode_backend *be;
     struct mode_rng rng;
+    bool rounded; /* activations hold numbers that bf16 has, however they are stored */
     int n, n_out;
     void *memory[MAX_TENSORS];
     struct mode_tensor out[MAX_TENSORS];
@@ -40,6 +42,38 @@ static inline struct mode_tensor noise(struct op_run *r, int n_dims, const int64
     t.data = op_memory(r, (size_t)n * sizeof(float));
     for (int64_t i = 0; i < n; i++) mode_f32(&t)[i] = (float)(scale * mode_rng_normal(&r->rng));
     return t;
+}
+
+/* Activations, and what products read. */
+static inline struct mode_tensor act_noise(struct op_run *r, int n_dims, const int64_t *dim)
+{
+    struct mode_tensor t = mode_tensor_make(NULL, mode_backend_activations(r->be), n_dims, dim);
+    int64_t n = mode_tensor_count(&t);
+    t.data = op_memory(r, mode_tensor_bytes(&t));
+    for (int64_t i = 0; i < n; i++) {
+        float x = (float)mode_rng_normal(&r->rng);
+        if (r->rounded) x = mode_bf16_to_f32(mode_f32_to_bf16(x));
+        if (t.dtype == MODE_DTYPE_BF16)
+            ((uint16_t *)t.data)[i] = mode_f32_to_bf16(x);
+        else
+            mode_f32(&t)[i] = x;
+    }
+    return t;
+}
+
+static inline struct mode_tensor acts(struct op_run *r, int64_t a, int64_t b)
+{
+    return act_noise(r, 2, (int64_t[]){a, b});
+}
+
+static inline struct mode_tensor act_vec(struct op_run *r, int64_t a)
+{
+    return act_noise(r, 1, (int64_t[]){a});
+}
+
+static inline double op_number(const struct mode_tensor *t, int64_t i)
+{
+    return t->dtype == MODE_DTYPE_BF16 ? mode_bf16_to_f32(((const uint16_t *)t->data)[i]) : mode_f32(t)[i];
 }
 
 static inline struct mode_tensor mat(struct op_run *r, int64_t a, int64_t b)
@@ -96,45 +130,56 @@ struct op_case {
     double tolerance; /* of |a - b| / |b| over a whole result */
 };
 
+/* By a power of two near 2 / sqrt(k), so that the argument of an activation is of its size. */
+static inline void shrink(struct mode_tensor *w, int64_t k)
+{
+    float by = exp2f(roundf(log2f(2 / sqrtf((float)k))));
+    for (int64_t i = 0; i < mode_tensor_count(w); i++)
+        if (w->dtype == MODE_DTYPE_BF16)
+            ((uint16_t *)w->data)[i] = mode_f32_to_bf16(by * (float)op_number(w, i));
+        else
+            mode_f32(w)[i] *= by;
+}
+
 static void case_linear(struct op_run *r, const int64_t *s) /* m, k, n, activation, with add */
 {
-    struct mode_tensor x = mat(r, s[0], s[1]), w = mat(r, s[2], s[1]), b = vec(r, s[2]);
-    struct mode_tensor *y = keep(r, mat(r, s[0], s[2]));
+    struct mode_tensor x = acts(r, s[0], s[1]), w = acts(r, s[2], s[1]), b = act_vec(r, s[2]);
+    struct mode_tensor *y = keep(r, acts(r, s[0], s[2]));
     if (s[4]) {
         mode_linear_add(r->be, y, &x, &w, &b, y); /* in place */
     } else if (s[3] == MODE_ACT_NONE) {
         mode_linear(r->be, y, &x, &w, NULL);
     } else {
-        for (int64_t i = 0; i < s[2] * s[1]; i++) mode_f32(&w)[i] *= 2 / sqrtf((float)s[1]);
-        mode_linear_act(r->be, y, keep(r, mat(r, s[0], s[2])), &x, &w, &b, (enum mode_act)s[3]);
+        shrink(&w, s[1]);
+        mode_linear_act(r->be, y, keep(r, acts(r, s[0], s[2])), &x, &w, &b, (enum mode_act)s[3]);
     }
 }
 
 static void case_linear_back(struct op_run *r, const int64_t *s) /* m, k, n, with slope, only dw */
 {
-    struct mode_tensor x = mat(r, s[0], s[1]), w = mat(r, s[2], s[1]), dy = mat(r, s[0], s[2]);
-    struct mode_tensor slope = mat(r, s[0], s[1]);
+    struct mode_tensor x = acts(r, s[0], s[1]), w = acts(r, s[2], s[1]), dy = acts(r, s[0], s[2]);
+    struct mode_tensor slope = acts(r, s[0], s[1]);
     struct mode_tensor *dw = keep(r, mat(r, s[2], s[1])), *db = keep(r, vec(r, s[2]));
     if (s[4])
         mode_linear_back(r->be, NULL, dw, NULL, &dy, &x, &w);
     else
-        mode_linear_back_act(r->be, keep(r, mat(r, s[0], s[1])), dw, db, &dy, &x, &w, s[3] ? &slope : NULL);
+        mode_linear_back_act(r->be, keep(r, acts(r, s[0], s[1])), dw, db, &dy, &x, &w, s[3] ? &slope : NULL);
 }
 
 static void case_project(struct op_run *r, const int64_t *s)
 {
-    struct mode_tensor x = mat(r, s[0], s[1]), w = mat(r, s[1], s[2]), dy = mat(r, s[0], s[2]);
-    mode_project(r->be, keep(r, mat(r, s[0], s[2])), &x, &w);
-    struct mode_tensor *dx = keep(r, mat(r, s[0], s[1])), *dw = keep(r, mat(r, s[1], s[2]));
+    struct mode_tensor x = acts(r, s[0], s[1]), w = acts(r, s[1], s[2]), dy = acts(r, s[0], s[2]);
+    mode_project(r->be, keep(r, acts(r, s[0], s[2])), &x, &w);
+    struct mode_tensor *dx = keep(r, acts(r, s[0], s[1])), *dw = keep(r, mat(r, s[1], s[2]));
     mode_project_back(r->be, dx, dw, &dy, &x, &w);
 }
 
 static void case_layernorm(struct op_run *r, const int64_t *s) /* m, d, with add */
 {
-    struct mode_tensor x = mat(r, s[0], s[1]), w = vec(r, s[1]), b = vec(r, s[1]), dy = mat(r, s[0], s[1]);
-    struct mode_tensor *y = keep(r, mat(r, s[0], s[1])), *stats = keep(r, mat(r, s[0], 2));
+    struct mode_tensor x = acts(r, s[0], s[1]), w = vec(r, s[1]), b = vec(r, s[1]), dy = acts(r, s[0], s[1]);
+    struct mode_tensor *y = keep(r, acts(r, s[0], s[1])), *stats = keep(r, mat(r, s[0], 2));
     mode_layernorm(r->be, y, stats, &x, &w, &b, 1e-5f);
-    struct mode_tensor *dx = keep(r, mat(r, s[0], s[1])), *dw = keep(r, vec(r, s[1])), *db = keep(r, vec(r, s[1]));
+    struct mode_tensor *dx = keep(r, acts(r, s[0], s[1])), *dw = keep(r, vec(r, s[1])), *db = keep(r, vec(r, s[1]));
     mode_layernorm_back(r->be, dx, dw, db, &dy, &x, stats, &w, s[2] ? dx : NULL);
 }
 
@@ -142,11 +187,11 @@ static void case_attention(struct op_run *r, const int64_t *s) /* sequences, lon
 {
     struct mode_tensor o = offsets_of(r, s[0], s[1]);
     int64_t rows = last_of(&o), d = s[2] * s[3];
-    struct mode_tensor qkv = mat(r, rows, 3 * d), dout = mat(r, rows, d);
+    struct mode_tensor qkv = acts(r, rows, 3 * d), dout = acts(r, rows, d);
     struct mode_attention a = {d, s[2], 0, d, 2 * d, s[4] != 0, &o, &o};
-    struct mode_tensor *out = keep(r, mat(r, rows, d)), *lse = keep(r, mat(r, rows, s[2]));
+    struct mode_tensor *out = keep(r, acts(r, rows, d)), *lse = keep(r, mat(r, rows, s[2]));
     mode_attention(r->be, out, lse, &qkv, &qkv, &a);
-    struct mode_tensor *dqkv = keep(r, mat(r, rows, 3 * d));
+    struct mode_tensor *dqkv = keep(r, acts(r, rows, 3 * d));
     mode_attention_back(r->be, dqkv, dqkv, &dout, out, lse, &qkv, &qkv, &a);
 }
 
@@ -155,19 +200,19 @@ static void case_attention_one_query(struct op_run *r, const int64_t *s)
     struct mode_tensor ko = offsets_of(r, s[0], s[1]), qo = index_of(r, s[0] + 1, 2);
     for (int64_t i = 0; i <= s[0]; i++) ((int32_t *)qo.data)[i] = (int32_t)i;
     int64_t rows = last_of(&ko), d = s[2] * s[3];
-    struct mode_tensor q = mat(r, s[0], d), kv = mat(r, rows, 2 * d), dout = mat(r, s[0], d);
+    struct mode_tensor q = acts(r, s[0], d), kv = acts(r, rows, 2 * d), dout = acts(r, s[0], d);
     struct mode_attention a = {d, s[2], 0, 0, d, false, &qo, &ko};
-    struct mode_tensor *out = keep(r, mat(r, s[0], d)), *lse = keep(r, mat(r, s[0], s[2]));
+    struct mode_tensor *out = keep(r, acts(r, s[0], d)), *lse = keep(r, mat(r, s[0], s[2]));
     mode_attention(r->be, out, lse, &q, &kv, &a);
-    struct mode_tensor *dq = keep(r, mat(r, s[0], d)), *dkv = keep(r, mat(r, rows, 2 * d));
+    struct mode_tensor *dq = keep(r, acts(r, s[0], d)), *dkv = keep(r, acts(r, rows, 2 * d));
     mode_attention_back(r->be, dq, dkv, &dout, out, lse, &q, &kv, &a);
 }
 
 static void case_embed(struct op_run *r, const int64_t *s) /* sequences, longest, d, vocabulary */
 {
     struct mode_tensor o = offsets_of(r, s[0], s[1]), ids = index_of(r, last_of(&o), s[3]);
-    struct mode_tensor table = mat(r, s[3], s[2]), pos = mat(r, s[1], s[2]), dx = mat(r, last_of(&o), s[2]);
-    mode_embed(r->be, keep(r, mat(r, last_of(&o), s[2])), &table, &pos, &ids, &o);
+    struct mode_tensor table = mat(r, s[3], s[2]), pos = mat(r, s[1], s[2]), dx = acts(r, last_of(&o), s[2]);
+    mode_embed(r->be, keep(r, acts(r, last_of(&o), s[2])), &table, &pos, &ids, &o);
     struct mode_tensor *dt = keep(r, mat(r, s[3], s[2])), *dp = keep(r, mat(r, s[1], s[2]));
     mode_embed_back(r->be, dt, dp, &dx, &ids, &o);
 }
@@ -175,29 +220,29 @@ static void case_embed(struct op_run *r, const int64_t *s) /* sequences, longest
 static void case_image(struct op_run *r, const int64_t *s) /* images, side, patch, d */
 {
     int64_t p = s[1] / s[2] * (s[1] / s[2]);
-    struct mode_tensor pixels = noise(r, 4, (int64_t[]){s[0], 3, s[1], s[1]}, 1), dx = mat(r, s[0] * (p + 1), s[3]);
-    struct mode_tensor patch = mat(r, s[0] * p, s[3]), cls = vec(r, s[3]), pos = mat(r, p + 1, s[3]);
-    mode_patches(r->be, keep(r, mat(r, s[0] * p, 3 * s[2] * s[2])), &pixels, s[2]);
-    mode_image_tokens(r->be, keep(r, mat(r, s[0] * (p + 1), s[3])), &patch, &cls, &pos);
-    struct mode_tensor *dpatch = keep(r, mat(r, s[0] * p, s[3])), *dcls = keep(r, vec(r, s[3]));
+    struct mode_tensor pixels = noise(r, 4, (int64_t[]){s[0], 3, s[1], s[1]}, 1), dx = acts(r, s[0] * (p + 1), s[3]);
+    struct mode_tensor patch = acts(r, s[0] * p, s[3]), cls = vec(r, s[3]), pos = mat(r, p + 1, s[3]);
+    mode_patches(r->be, keep(r, acts(r, s[0] * p, 3 * s[2] * s[2])), &pixels, s[2]);
+    mode_image_tokens(r->be, keep(r, acts(r, s[0] * (p + 1), s[3])), &patch, &cls, &pos);
+    struct mode_tensor *dpatch = keep(r, acts(r, s[0] * p, s[3])), *dcls = keep(r, vec(r, s[3]));
     mode_image_tokens_back(r->be, dpatch, dcls, keep(r, mat(r, p + 1, s[3])), &dx);
 }
 
 static void case_gather(struct op_run *r, const int64_t *s) /* rows, every how many, d */
 {
-    struct mode_tensor x = mat(r, s[0], s[2]), idx = index_of(r, s[0] / s[1], s[0]);
+    struct mode_tensor x = acts(r, s[0], s[2]), idx = index_of(r, s[0] / s[1], s[0]);
     for (int64_t i = 0; i < idx.dim[0]; i++) ((int32_t *)idx.data)[i] = (int32_t)(s[0] - 1 - i * s[1]);
-    struct mode_tensor *y = keep(r, mat(r, idx.dim[0], s[2]));
+    struct mode_tensor *y = keep(r, acts(r, idx.dim[0], s[2]));
     mode_gather(r->be, y, &x, &idx);
-    mode_scatter_add(r->be, keep(r, mat(r, s[0], s[2])), y, &idx);
+    mode_scatter_add(r->be, keep(r, acts(r, s[0], s[2])), y, &idx);
 }
 
 static void case_scale(struct op_run *r, const int64_t *s) /* m, d */
 {
-    struct mode_tensor x = mat(r, s[0], s[1]), g = vec(r, s[1]), dy = mat(r, s[0], s[1]);
-    struct mode_tensor *y = keep(r, mat(r, s[0], s[1]));
+    struct mode_tensor x = acts(r, s[0], s[1]), g = vec(r, s[1]), dy = acts(r, s[0], s[1]);
+    struct mode_tensor *y = keep(r, acts(r, s[0], s[1]));
     mode_scale(r->be, y, &x, &g, y);
-    struct mode_tensor *dx = keep(r, mat(r, s[0], s[1])), *dg = keep(r, vec(r, s[1]));
+    struct mode_tensor *dx = keep(r, acts(r, s[0], s[1])), *dg = keep(r, vec(r, s[1]));
     mode_scale_back(r->be, dx, dg, &dy, &x, &g);
 }
 
@@ -206,17 +251,17 @@ static void case_mean_rows(struct op_run *r, const int64_t *s) /* sequences, lon
     struct mode_tensor o = offsets_of(r, s[0], s[1]);
     for (int64_t i = 0; i <= s[0]; i++) ((int32_t *)o.data)[i] += (int32_t)(i * s[3]);
     int64_t rows = last_of(&o);
-    struct mode_tensor x = mat(r, rows, s[2]), dy = mat(r, s[0], s[2]);
-    mode_mean_rows(r->be, keep(r, mat(r, s[0], s[2])), &x, &o, s[3]);
-    mode_mean_rows_back(r->be, keep(r, mat(r, rows, s[2])), &dy, &o, s[3]);
+    struct mode_tensor x = acts(r, rows, s[2]), dy = acts(r, s[0], s[2]);
+    mode_mean_rows(r->be, keep(r, acts(r, s[0], s[2])), &x, &o, s[3]);
+    mode_mean_rows_back(r->be, keep(r, acts(r, rows, s[2])), &dy, &o, s[3]);
 }
 
 static void case_l2norm(struct op_run *r, const int64_t *s)
 {
-    struct mode_tensor x = mat(r, s[0], s[1]), dy = mat(r, s[0], s[1]);
+    struct mode_tensor x = acts(r, s[0], s[1]), dy = mat(r, s[0], s[1]);
     struct mode_tensor *y = keep(r, mat(r, s[0], s[1])), *norm = keep(r, vec(r, s[0]));
     mode_l2norm(r->be, y, norm, &x);
-    mode_l2norm_back(r->be, keep(r, mat(r, s[0], s[1])), &dy, y, norm);
+    mode_l2norm_back(r->be, keep(r, acts(r, s[0], s[1])), &dy, y, norm);
 }
 
 static inline struct mode_tensor vec_f64(struct op_run *r, int64_t n)
@@ -249,10 +294,13 @@ static void case_adamw(struct op_run *r, const int64_t *s) /* n, step */
     struct mode_tensor g = vec(r, s[0]), *w = keep(r, vec(r, s[0])), *m = keep(r, vec(r, s[0]));
     struct mode_tensor *v = keep(r, vec(r, s[0]));
     for (int64_t i = 0; i < s[0]; i++) mode_f32(v)[i] *= mode_f32(v)[i];
+    bool bf16 = mode_backend_activations(r->be) == MODE_DTYPE_BF16;
+    struct mode_tensor copy = act_vec(r, s[0]);
     struct mode_adamw_step step = {5e-3, 0.9, 0.98, 1e-6, 0.2, s[1], s[1] == 1 ? 1 : 0.37f};
-    mode_adamw(r->be, w, m, v, &g, &step);
+    mode_adamw(r->be, w, bf16 ? &copy : NULL, m, v, &g, &step);
     r->scalar = mode_sum_squares(r->be, &g);
     mode_zero(r->be, keep(r, vec(r, s[0])));
+    if (bf16) keep(r, copy); /* last: the other backends have none */
 }
 
 static const struct op_case op_cases[] = {
@@ -312,7 +360,7 @@ static inline double op_distance(const struct mode_tensor *a, const struct mode_
     double diff = 0, size = 0, most = -1;
     *worst = 0;
     for (int64_t i = 0; i < mode_tensor_count(b); i++) {
-        double x = mode_f32(a)[i], y = mode_f32(b)[i];
+        double x = op_number(a, i), y = op_number(b, i);
         if (!isfinite(x)) {
             *worst = i;
             return INFINITY;
@@ -324,13 +372,24 @@ static inline double op_distance(const struct mode_tensor *a, const struct mode_
     return size > 0 ? sqrt(diff / size) : sqrt(diff);
 }
 
-/* number: which inputs are drawn */
-static inline struct op_run op_case_run(const struct op_case *c, int number, struct mode_backend *be)
+/* Of a result stored in bf16; what is stored in f32 keeps to the case's own. */
+static inline double op_tolerance(const struct op_case *c, const struct mode_tensor *result)
 {
-    struct op_run r = {.be = be, .rng = mode_rng_for(7, MODE_RNG_TEST, 0, (uint64_t)number)};
+    return result->dtype == MODE_DTYPE_BF16 && c->tolerance < 4e-3 ? 4e-3 : c->tolerance;
+}
+
+/* number: which inputs are drawn; rounded: those that are activations rounded to bf16 */
+static inline struct op_run op_case_run_of(const struct op_case *c, int number, struct mode_backend *be, bool rounded)
+{
+    struct op_run r = {.be = be, .rng = mode_rng_for(7, MODE_RNG_TEST, 0, (uint64_t)number), .rounded = rounded};
     c->run(&r, c->s);
     mode_backend_sync(be);
     return r;
+}
+
+static inline struct op_run op_case_run(const struct op_case *c, int number, struct mode_backend *be)
+{
+    return op_case_run_of(c, number, be, false);
 }
 
 #endif

@@ -26,22 +26,24 @@ static bool agrees(const struct op_case *c, int which, const struct mode_tensor 
 {
     int64_t at;
     double rel = op_distance(a, b, &at);
-    if (rel <= c->tolerance) return true;
+    double budget = op_tolerance(c, a);
+    if (rel <= budget) return true;
     printf("%s {%lld, %lld, %lld, %lld, %lld}: result %d is off by %.3g (budget %.3g); "
            "worst at %lld: %.9g, want %.9g\n",
            c->name, (long long)c->s[0], (long long)c->s[1], (long long)c->s[2], (long long)c->s[3], (long long)c->s[4],
-           which, rel, c->tolerance, (long long)at, mode_f32(a)[at], mode_f32(b)[at]);
+           which, rel, budget, (long long)at, op_number(a, at), op_number(b, at));
     return false;
 }
 
 static void compare_with_ref(const char *name)
 {
+    bool bf16 = strcmp(name, "ref-bf16") == 0; /* the same numbers go in, stored otherwise */
     struct mode_backend *ref = open_backend("ref"), *be = open_backend(name);
     int bad = 0;
     for (int i = 0; i < N_OP_CASES; i++) {
-        struct op_run a = op_case_run(&op_cases[i], i, be), b = op_case_run(&op_cases[i], i, ref);
-        assert_int_equal(a.n_out, b.n_out);
-        for (int j = 0; j < a.n_out; j++) bad += !agrees(&op_cases[i], j, &a.out[j], &b.out[j]);
+        struct op_run a = op_case_run_of(&op_cases[i], i, be, bf16), b = op_case_run_of(&op_cases[i], i, ref, bf16);
+        assert_true(a.n_out >= b.n_out);
+        for (int j = 0; j < b.n_out; j++) bad += !agrees(&op_cases[i], j, &a.out[j], &b.out[j]);
         if (!(fabs(a.scalar - b.scalar) <= 1e-6 * fabs(b.scalar))) {
             printf("%s: scalar %.9g, want %.9g\n", op_cases[i].name, a.scalar, b.scalar);
             bad++;
@@ -58,6 +60,29 @@ static void test_cpu_agrees_with_ref(void **state)
 {
     (void)state;
     compare_with_ref("cpu");
+}
+
+static void test_ref_bf16_agrees_with_ref(void **state)
+{
+    (void)state;
+    compare_with_ref("ref-bf16");
+}
+
+/* Nothing else than w rounded, ties to even. */
+static void test_adamw_rounds_its_copy(void **state)
+{
+    struct mode_backend *be = open_backend("ref-bf16");
+    (void)state;
+    for (int i = 0; i < N_OP_CASES; i++) {
+        if (op_cases[i].run != case_adamw) continue;
+        struct op_run r = op_case_run(&op_cases[i], i, be);
+        const struct mode_tensor *w = &r.out[0], *copy = &r.out[r.n_out - 1];
+        assert_int_equal(copy->dtype, MODE_DTYPE_BF16);
+        for (int64_t j = 0; j < mode_tensor_count(w); j++)
+            assert_int_equal(((const uint16_t *)copy->data)[j], mode_f32_to_bf16(mode_f32(w)[j]));
+        op_run_clear(&r);
+    }
+    mode_backend_close(&be);
 }
 
 static void test_cpu_without_avx2_agrees_with_ref(void **state)
@@ -125,6 +150,8 @@ int main(void)
         cmocka_unit_test(test_bytes_do_not_depend_on_threads), /* first: it forks before the pool starts */
         cmocka_unit_test(test_cpu_agrees_with_ref),
         cmocka_unit_test(test_cpu_without_avx2_agrees_with_ref),
+        cmocka_unit_test(test_ref_bf16_agrees_with_ref),
+        cmocka_unit_test(test_adamw_rounds_its_copy),
         cmocka_unit_test(test_an_unknown_backend_is_refused_by_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -56,8 +56,8 @@ static void adamw_block(void *ctx, int64_t item, int thread)
     restore_subnormals(before);
 }
 
-static void cpu_adamw(struct mode_backend *be, struct mode_tensor *w, struct mode_tensor *m, struct mode_tensor *v,
-                      const struct mode_tensor *g, const struct mode_adamw_step *s)
+static void cpu_adamw(struct mode_backend *be, struct mode_tensor *w, struct mode_tensor *copy, struct mode_tensor *m,
+                      struct mode_tensor *v, const struct mode_tensor *g, const struct mode_adamw_step *s)
 {
     double fix1 = 1 - pow(s->beta1, (double)s->step), fix2 = 1 - pow(s->beta2, (double)s->step);
     struct optim o = {.n = mode_tensor_count(w),
@@ -73,6 +73,7 @@ static void cpu_adamw(struct mode_backend *be, struct mode_tensor *w, struct mod
                       .factor = s->grad_factor,
                       .eps = (float)s->eps};
     (void)be;
+    (void)copy; /* activations are f32 here: there is none */
     mode_parallel_for(ceil_div(o.n, OPTIM_BLOCK), adamw_block, &o);
 }
 

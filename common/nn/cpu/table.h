@@ -10,6 +10,7 @@
 #include "nn/cpu/rows.h"
 
 const struct mode_ops MODE_NN_CPU_TABLE = {.name = MODE_NN_CPU_NAME,
+                                           .activations = MODE_DTYPE_F32,
 #define X(op) .op = cpu_##op,
                                            MODE__OP_LIST(X)
 #undef X

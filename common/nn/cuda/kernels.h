@@ -82,7 +82,8 @@ void mode__cuda_contrastive_end(cudaStream_t stream, double *loss, float *dlogit
 struct mode__cuda_adamw {
     float beta1, beta2, keep, step, root, eps, factor; /* nn/cpu/optim.h */
 };
-void mode__cuda_adamw(cudaStream_t stream, float *w, float *m, float *v, const float *g, int64_t n,
+/* copy [n] of bf16: w rounded, or NULL */
+void mode__cuda_adamw(cudaStream_t stream, float *w, void *copy, float *m, float *v, const float *g, int64_t n,
                       const struct mode__cuda_adamw *s);
 /* *sum = the sum of squares. work: mode__cuda_square_work(n) doubles */
 void mode__cuda_sum_squares(cudaStream_t stream, double *sum, double *work, const float *x, int64_t n);

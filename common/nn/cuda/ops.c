@@ -294,8 +294,8 @@ static void contrastive_back(struct mode_backend *be, double *loss, struct mode_
     *loss = *c->scalar;
 }
 
-static void adamw(struct mode_backend *be, struct mode_tensor *w, struct mode_tensor *m, struct mode_tensor *v,
-                  const struct mode_tensor *g, const struct mode_adamw_step *s)
+static void adamw(struct mode_backend *be, struct mode_tensor *w, struct mode_tensor *copy, struct mode_tensor *m,
+                  struct mode_tensor *v, const struct mode_tensor *g, const struct mode_adamw_step *s)
 {
     double fix1 = 1 - pow(s->beta1, (double)s->step), fix2 = 1 - pow(s->beta2, (double)s->step);
     const struct mode__cuda_adamw step = {.beta1 = (float)s->beta1,
@@ -305,7 +305,8 @@ static void adamw(struct mode_backend *be, struct mode_tensor *w, struct mode_te
                                           .root = (float)(1 / sqrt(fix2)),
                                           .eps = (float)s->eps,
                                           .factor = s->grad_factor};
-    mode__cuda_adamw(stream_of(be), mode_f32(w), mode_f32(m), mode_f32(v), mode_f32(g), mode_tensor_count(w), &step);
+    mode__cuda_adamw(stream_of(be), mode_f32(w), copy ? copy->data : NULL, mode_f32(m), mode_f32(v), mode_f32(g),
+                     mode_tensor_count(w), &step);
     launched();
 }
 
@@ -330,4 +331,5 @@ static void zero(struct mode_backend *be, struct mode_tensor *x)
         embed_back, patches, image_tokens, image_tokens_back, gather, scatter_add, scale, scale_back, mean_rows,       \
         mean_rows_back, l2norm, l2norm_back, contrastive, contrastive_back, adamw, sum_squares, zero
 
-const struct mode_ops mode__cuda_ops = {"cuda", OPS}, mode__cuda_tf32_ops = {"cuda-tf32", OPS};
+const struct mode_ops mode__cuda_ops = {"cuda", MODE_DTYPE_F32, OPS},
+                      mode__cuda_tf32_ops = {"cuda-tf32", MODE_DTYPE_F32, OPS};

@@ -1,6 +1,8 @@
 /* optim.cu - AdamW and the norm of a gradient. */
 #include "nn/cuda/block.cuh"
 
+#include <cuda_bf16.h>
+
 enum { THREADS = 256, SQUARE_BLOCK = 1 << 16 };
 
 /* Subnormal moments are flushed as in nn/cpu/optim.h, so that they do not stay for good. */
@@ -9,7 +11,8 @@ static __device__ inline float flushed(float x)
     return fabsf(x) < 1.17549435e-38f ? 0 : x;
 }
 
-static __global__ void adamw(float *w, float *m, float *v, const float *g, int64_t n, struct mode__cuda_adamw s)
+static __global__ void adamw(float *w, __nv_bfloat16 *copy, float *m, float *v, const float *g, int64_t n,
+                             struct mode__cuda_adamw s)
 {
     int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= n) return;
@@ -17,13 +20,15 @@ static __global__ void adamw(float *w, float *m, float *v, const float *g, int64
     float mi = flushed(s.beta1 * m[i] + (1 - s.beta1) * gi), vi = flushed(s.beta2 * v[i] + (1 - s.beta2) * gi * gi);
     m[i] = mi;
     v[i] = vi;
-    w[i] = w[i] * s.keep - s.step * mi / (sqrtf(vi) * s.root + s.eps);
+    float wi = w[i] * s.keep - s.step * mi / (sqrtf(vi) * s.root + s.eps);
+    w[i] = wi;
+    if (copy) copy[i] = __float2bfloat16_rn(wi);
 }
 
-void mode__cuda_adamw(cudaStream_t stream, float *w, float *m, float *v, const float *g, int64_t n,
+void mode__cuda_adamw(cudaStream_t stream, float *w, void *copy, float *m, float *v, const float *g, int64_t n,
                       const struct mode__cuda_adamw *s)
 {
-    adamw<<<blocks_of(n, THREADS), THREADS, 0, stream>>>(w, m, v, g, n, *s);
+    adamw<<<blocks_of(n, THREADS), THREADS, 0, stream>>>(w, (__nv_bfloat16 *)copy, m, v, g, n, *s);
 }
 
 static __global__ void squares(double *part, const float *x, int64_t n)

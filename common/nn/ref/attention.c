@@ -2,30 +2,30 @@
 
 #include <math.h>
 
-/* Row pointers of one head: query row i, key and value row j (both counted over the whole packed batch). */
-static const float *query(const struct mode_tensor *q, const struct mode_attention *s, int64_t i, int64_t h)
+/* Where the query of row i, the key and the value of row j begin (rows counted over the whole packed batch). */
+static int64_t query(const struct mode_tensor *q, const struct mode_attention *s, int64_t i, int64_t h)
 {
-    return mode_f32(q) + i * q->dim[1] + s->q_at + h * (s->width / s->heads);
+    return i * q->dim[1] + s->q_at + h * (s->width / s->heads);
 }
 
-static const float *key(const struct mode_tensor *kv, const struct mode_attention *s, int64_t j, int64_t h)
+static int64_t key(const struct mode_tensor *kv, const struct mode_attention *s, int64_t j, int64_t h)
 {
-    return mode_f32(kv) + j * kv->dim[1] + s->k_at + h * (s->width / s->heads);
+    return j * kv->dim[1] + s->k_at + h * (s->width / s->heads);
 }
 
-static const float *value(const struct mode_tensor *kv, const struct mode_attention *s, int64_t j, int64_t h)
+static int64_t value(const struct mode_tensor *kv, const struct mode_attention *s, int64_t j, int64_t h)
 {
-    return mode_f32(kv) + j * kv->dim[1] + s->v_at + h * (s->width / s->heads);
+    return j * kv->dim[1] + s->v_at + h * (s->width / s->heads);
 }
 
-static double dot(const float *a, const float *b, int64_t n)
+static double dot(const struct mode_tensor *a, int64_t i, const struct mode_tensor *b, int64_t j, int64_t n)
 {
     double s = 0;
-    for (int64_t i = 0; i < n; i++) s += (double)a[i] * b[i];
+    for (int64_t c = 0; c < n; c++) s += mode__ref_get(a, i + c) * mode__ref_get(b, j + c);
     return s;
 }
 
-/* One past the last key that query row i (of a sequence with rows from q0, keys k0..k1) may see. */
+/* One past the last key that query row i (of a sequence with keys up to k1) may see. */
 static int64_t keys_end(const struct mode_attention *s, int64_t i, int64_t k1)
 {
     return s->causal ? i + 1 : k1;
@@ -36,25 +36,39 @@ void mode__ref_attention(struct mode_backend *be, struct mode_tensor *out, struc
 {
     const int32_t *qo = s->q_offsets->data, *ko = s->kv_offsets->data;
     int64_t n_seq = s->q_offsets->dim[0] - 1, dh = s->width / s->heads;
-    double scale = 1 / sqrt((double)dh);
-    (void)be;
+    double scale = 1 / sqrt((double)dh), *o = mode__backend_work(be, (size_t)dh * sizeof *o);
     for (int64_t b = 0; b < n_seq; b++)
         for (int64_t h = 0; h < s->heads; h++)
             for (int64_t i = qo[b]; i < qo[b + 1]; i++) {
-                int64_t end = keys_end(s, i, ko[b + 1]);
-                const float *qi = query(q, s, i, h);
-                float *oi = mode_f32(out) + i * s->width + h * dh;
+                int64_t end = keys_end(s, i, ko[b + 1]), qi = query(q, s, i, h);
                 double max = -INFINITY, sum = 0;
-                for (int64_t j = ko[b]; j < end; j++) max = fmax(max, scale * dot(qi, key(kv, s, j, h), dh));
-                for (int64_t j = ko[b]; j < end; j++) sum += exp(scale * dot(qi, key(kv, s, j, h), dh) - max);
-                if (lse) mode_f32(lse)[i * s->heads + h] = (float)(max + log(sum));
-                for (int64_t c = 0; c < dh; c++) {
-                    double o = 0;
-                    for (int64_t j = ko[b]; j < end; j++)
-                        o += exp(scale * dot(qi, key(kv, s, j, h), dh) - max) / sum * value(kv, s, j, h)[c];
-                    oi[c] = (float)o;
+                for (int64_t j = ko[b]; j < end; j++) max = fmax(max, scale * dot(q, qi, kv, key(kv, s, j, h), dh));
+                for (int64_t j = ko[b]; j < end; j++) sum += exp(scale * dot(q, qi, kv, key(kv, s, j, h), dh) - max);
+                if (lse) mode__ref_put(lse, i * s->heads + h, max + log(sum));
+                for (int64_t c = 0; c < dh; c++) o[c] = 0;
+                for (int64_t j = ko[b]; j < end; j++) {
+                    double p = exp(scale * dot(q, qi, kv, key(kv, s, j, h), dh) - max) / sum;
+                    for (int64_t c = 0; c < dh; c++) o[c] += p * mode__ref_get(kv, value(kv, s, j, h) + c);
                 }
+                for (int64_t c = 0; c < dh; c++) mode__ref_put(out, i * s->width + h * dh + c, o[c]);
             }
+}
+
+/* A share of attention and its gradient. */
+struct share {
+    double p, dp;
+};
+
+static struct share share_of(const struct mode_tensor *dout, const struct mode_tensor *out,
+                             const struct mode_tensor *lse, const struct mode_tensor *q, const struct mode_tensor *kv,
+                             const struct mode_attention *s, int64_t i, int64_t j, int64_t h)
+{
+    int64_t dh = s->width / s->heads, o = i * s->width + h * dh;
+    double scale = 1 / sqrt((double)dh);
+    struct share x;
+    x.p = exp(scale * dot(q, query(q, s, i, h), kv, key(kv, s, j, h), dh) - mode__ref_get(lse, i * s->heads + h));
+    x.dp = scale * x.p * (dot(dout, o, kv, value(kv, s, j, h), dh) - dot(dout, o, out, o, dh));
+    return x;
 }
 
 void mode__ref_attention_back(struct mode_backend *be, struct mode_tensor *dq, struct mode_tensor *dkv,
@@ -64,36 +78,32 @@ void mode__ref_attention_back(struct mode_backend *be, struct mode_tensor *dq, s
 {
     const int32_t *qo = s->q_offsets->data, *ko = s->kv_offsets->data;
     int64_t n_seq = s->q_offsets->dim[0] - 1, dh = s->width / s->heads;
-    double scale = 1 / sqrt((double)dh);
-    (void)be;
+    double *dk = mode__backend_work(be, 2 * (size_t)dh * sizeof *dk), *dv = dk + dh;
     for (int64_t b = 0; b < n_seq; b++)
         for (int64_t h = 0; h < s->heads; h++) {
-            for (int64_t j = ko[b]; j < ko[b + 1]; j++)
-                for (int64_t c = 0; c < dh; c++) {
-                    double dk = 0, dv = 0;
-                    for (int64_t i = qo[b]; i < qo[b + 1]; i++) {
-                        const float *go = mode_f32(dout) + i * s->width + h * dh;
-                        const float *oi = mode_f32(out) + i * s->width + h * dh;
-                        if (j >= keys_end(s, i, ko[b + 1])) continue;
-                        double p = exp(scale * dot(query(q, s, i, h), key(kv, s, j, h), dh) -
-                                       mode_f32(lse)[i * s->heads + h]);
-                        dv += p * go[c];
-                        dk += scale * p * (dot(go, value(kv, s, j, h), dh) - dot(go, oi, dh)) * query(q, s, i, h)[c];
+            for (int64_t j = ko[b]; j < ko[b + 1]; j++) {
+                for (int64_t c = 0; c < dh; c++) dk[c] = dv[c] = 0;
+                for (int64_t i = qo[b]; i < qo[b + 1]; i++) {
+                    if (j >= keys_end(s, i, ko[b + 1])) continue;
+                    struct share x = share_of(dout, out, lse, q, kv, s, i, j, h);
+                    for (int64_t c = 0; c < dh; c++) {
+                        dv[c] += x.p * mode__ref_get(dout, i * s->width + h * dh + c);
+                        dk[c] += x.dp * mode__ref_get(q, query(q, s, i, h) + c);
                     }
-                    mode_f32(dkv)[j * kv->dim[1] + s->k_at + h * dh + c] = (float)dk;
-                    mode_f32(dkv)[j * kv->dim[1] + s->v_at + h * dh + c] = (float)dv;
                 }
-            for (int64_t i = qo[b]; i < qo[b + 1]; i++)
                 for (int64_t c = 0; c < dh; c++) {
-                    const float *go = mode_f32(dout) + i * s->width + h * dh;
-                    const float *oi = mode_f32(out) + i * s->width + h * dh;
-                    double g = 0;
-                    for (int64_t j = ko[b]; j < keys_end(s, i, ko[b + 1]); j++) {
-                        double p = exp(scale * dot(query(q, s, i, h), key(kv, s, j, h), dh) -
-                                       mode_f32(lse)[i * s->heads + h]);
-                        g += scale * p * (dot(go, value(kv, s, j, h), dh) - dot(go, oi, dh)) * key(kv, s, j, h)[c];
-                    }
-                    mode_f32(dq)[i * q->dim[1] + s->q_at + h * dh + c] = (float)g;
+                    mode__ref_put(dkv, key(dkv, s, j, h) + c, dk[c]);
+                    mode__ref_put(dkv, value(dkv, s, j, h) + c, dv[c]);
                 }
+            }
+            for (int64_t i = qo[b]; i < qo[b + 1]; i++) {
+                double *g = dk;
+                for (int64_t c = 0; c < dh; c++) g[c] = 0;
+                for (int64_t j = ko[b]; j < keys_end(s, i, ko[b + 1]); j++) {
+                    struct share x = share_of(dout, out, lse, q, kv, s, i, j, h);
+                    for (int64_t c = 0; c < dh; c++) g[c] += x.dp * mode__ref_get(kv, key(kv, s, j, h) + c);
+                }
+                for (int64_t c = 0; c < dh; c++) mode__ref_put(dq, query(dq, s, i, h) + c, g[c]);
+            }
         }
 }

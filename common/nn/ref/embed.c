@@ -9,7 +9,7 @@ void mode__ref_embed(struct mode_backend *be, struct mode_tensor *x, const struc
     for (int64_t b = 0; b < offsets->dim[0] - 1; b++)
         for (int64_t r = o[b]; r < o[b + 1]; r++)
             for (int64_t j = 0; j < d; j++)
-                mode_f32(x)[r * d + j] = mode_f32(table)[id[r] * d + j] + mode_f32(pos)[(r - o[b]) * d + j];
+                mode__ref_put(x, r * d + j, mode_f32(table)[id[r] * d + j] + mode_f32(pos)[(r - o[b]) * d + j]);
 }
 
 void mode__ref_embed_back(struct mode_backend *be, struct mode_tensor *dtable, struct mode_tensor *dpos,
@@ -22,15 +22,15 @@ void mode__ref_embed_back(struct mode_backend *be, struct mode_tensor *dtable, s
     for (int64_t b = 0; b < offsets->dim[0] - 1; b++)
         for (int64_t r = o[b]; r < o[b + 1]; r++)
             for (int64_t j = 0; j < d; j++) {
-                mode_f32(dtable)[id[r] * d + j] += mode_f32(dx)[r * d + j];
-                mode_f32(dpos)[(r - o[b]) * d + j] += mode_f32(dx)[r * d + j];
+                mode__ref_add(dtable, id[r] * d + j, mode__ref_get(dx, r * d + j));
+                mode__ref_add(dpos, (r - o[b]) * d + j, mode__ref_get(dx, r * d + j));
             }
 }
 
 void mode__ref_patches(struct mode_backend *be, struct mode_tensor *cols, const struct mode_tensor *pixels, int64_t p)
 {
     int64_t n = pixels->dim[0], s = pixels->dim[2], g = s / p;
-    float *out = mode_f32(cols);
+    int64_t at = 0;
     (void)be;
     for (int64_t b = 0; b < n; b++)
         for (int64_t gy = 0; gy < g; gy++)
@@ -38,7 +38,8 @@ void mode__ref_patches(struct mode_backend *be, struct mode_tensor *cols, const 
                 for (int64_t c = 0; c < 3; c++)
                     for (int64_t y = 0; y < p; y++)
                         for (int64_t x = 0; x < p; x++)
-                            *out++ = mode_f32(pixels)[((b * 3 + c) * s + gy * p + y) * s + gx * p + x];
+                            mode__ref_put(cols, at++,
+                                          mode_f32(pixels)[((b * 3 + c) * s + gy * p + y) * s + gx * p + x]);
 }
 
 void mode__ref_image_tokens(struct mode_backend *be, struct mode_tensor *x, const struct mode_tensor *patch,
@@ -49,9 +50,9 @@ void mode__ref_image_tokens(struct mode_backend *be, struct mode_tensor *x, cons
     for (int64_t b = 0; b < n; b++)
         for (int64_t i = 0; i < t; i++)
             for (int64_t j = 0; j < d; j++)
-                mode_f32(x)[(b * t + i) * d + j] = (i == 0 ? mode_f32(cls)[j]
-                                                           : mode_f32(patch)[(b * (t - 1) + i - 1) * d + j]) +
-                                                   mode_f32(pos)[i * d + j];
+                mode__ref_put(x, (b * t + i) * d + j,
+                              (i == 0 ? mode_f32(cls)[j] : mode__ref_get(patch, (b * (t - 1) + i - 1) * d + j)) +
+                                  mode_f32(pos)[i * d + j]);
 }
 
 void mode__ref_image_tokens_back(struct mode_backend *be, struct mode_tensor *dpatch, struct mode_tensor *dcls,
@@ -63,12 +64,12 @@ void mode__ref_image_tokens_back(struct mode_backend *be, struct mode_tensor *dp
         for (int64_t j = 0; j < d; j++) {
             double s = 0;
             for (int64_t b = 0; b < n; b++) {
-                float g = mode_f32(dx)[(b * t + i) * d + j];
+                double g = mode__ref_get(dx, (b * t + i) * d + j);
                 s += g;
-                if (i > 0) mode_f32(dpatch)[(b * (t - 1) + i - 1) * d + j] = g;
+                if (i > 0) mode__ref_put(dpatch, (b * (t - 1) + i - 1) * d + j, g);
             }
-            if (i == 0) mode_f32(dcls)[j] = (float)(mode_f32(dcls)[j] + s);
-            mode_f32(dpos)[i * d + j] = (float)(mode_f32(dpos)[i * d + j] + s);
+            if (i == 0) mode__ref_add(dcls, j, s);
+            mode__ref_add(dpos, i * d + j, s);
         }
 }
 
@@ -79,7 +80,7 @@ void mode__ref_gather(struct mode_backend *be, struct mode_tensor *y, const stru
     int64_t d = x->dim[1];
     (void)be;
     for (int64_t i = 0; i < rows->dim[0]; i++)
-        for (int64_t j = 0; j < d; j++) mode_f32(y)[i * d + j] = mode_f32(x)[r[i] * d + j];
+        for (int64_t j = 0; j < d; j++) mode__ref_put(y, i * d + j, mode__ref_get(x, r[i] * d + j));
 }
 
 void mode__ref_scatter_add(struct mode_backend *be, struct mode_tensor *x, const struct mode_tensor *y,
@@ -89,5 +90,5 @@ void mode__ref_scatter_add(struct mode_backend *be, struct mode_tensor *x, const
     int64_t d = x->dim[1];
     (void)be;
     for (int64_t i = 0; i < rows->dim[0]; i++)
-        for (int64_t j = 0; j < d; j++) mode_f32(x)[r[i] * d + j] += mode_f32(y)[i * d + j];
+        for (int64_t j = 0; j < d; j++) mode__ref_add(x, r[i] * d + j, mode__ref_get(y, i * d + j));
 }

@@ -38,6 +38,12 @@ static double act_slope(double x, enum mode_act act)
     return 1;
 }
 
+/* What the product is stored as before an activation is taken of it. */
+static double stored(double x, const struct mode_tensor *t)
+{
+    return t->dtype == MODE_DTYPE_BF16 ? (double)mode_bf16_to_f32(mode_f32_to_bf16((float)x)) : x;
+}
+
 void mode__ref_linear(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *slope,
                       const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b,
                       const struct mode_tensor *add, enum mode_act act)
@@ -46,12 +52,13 @@ void mode__ref_linear(struct mode_backend *be, struct mode_tensor *y, struct mod
     (void)be;
     for (int64_t i = 0; i < m; i++)
         for (int64_t j = 0; j < n; j++) {
-            double s = b ? mode_f32(b)[j] : 0;
-            for (int64_t l = 0; l < k; l++) s += (double)mode_f32(x)[i * k + l] * mode_f32(w)[j * k + l];
-            if (slope) mode_f32(slope)[i * n + j] = (float)act_slope(s, act);
+            double s = b ? mode__ref_get(b, j) : 0;
+            for (int64_t l = 0; l < k; l++) s += mode__ref_get(x, i * k + l) * mode__ref_get(w, j * k + l);
+            if (act != MODE_ACT_NONE) s = stored(s, y);
+            if (slope) mode__ref_put(slope, i * n + j, act_slope(s, act));
             s = act_value(s, act);
-            if (add) s += mode_f32(add)[i * n + j];
-            mode_f32(y)[i * n + j] = (float)s;
+            if (add) s += mode__ref_get(add, i * n + j);
+            mode__ref_put(y, i * n + j, s);
         }
 }
 
@@ -63,21 +70,21 @@ void mode__ref_linear_back(struct mode_backend *be, struct mode_tensor *dx, stru
     (void)be;
     for (int64_t j = 0; j < n; j++) {
         double bias = 0;
-        for (int64_t i = 0; i < m; i++) bias += mode_f32(dy)[i * n + j];
-        if (db) mode_f32(db)[j] = (float)(mode_f32(db)[j] + bias);
+        for (int64_t i = 0; i < m; i++) bias += mode__ref_get(dy, i * n + j);
+        if (db) mode__ref_add(db, j, bias);
         for (int64_t l = 0; l < k; l++) {
             double s = 0;
-            for (int64_t i = 0; i < m; i++) s += (double)mode_f32(dy)[i * n + j] * mode_f32(x)[i * k + l];
-            mode_f32(dw)[j * k + l] = (float)(mode_f32(dw)[j * k + l] + s);
+            for (int64_t i = 0; i < m; i++) s += mode__ref_get(dy, i * n + j) * mode__ref_get(x, i * k + l);
+            mode__ref_add(dw, j * k + l, s);
         }
     }
     if (!dx) return;
     for (int64_t i = 0; i < m; i++)
         for (int64_t l = 0; l < k; l++) {
             double s = 0;
-            for (int64_t j = 0; j < n; j++) s += (double)mode_f32(dy)[i * n + j] * mode_f32(w)[j * k + l];
-            if (slope) s *= mode_f32(slope)[i * k + l];
-            mode_f32(dx)[i * k + l] = (float)s;
+            for (int64_t j = 0; j < n; j++) s += mode__ref_get(dy, i * n + j) * mode__ref_get(w, j * k + l);
+            if (slope) s = stored(s, dx) * mode__ref_get(slope, i * k + l);
+            mode__ref_put(dx, i * k + l, s);
         }
 }
 
@@ -89,8 +96,8 @@ void mode__ref_project(struct mode_backend *be, struct mode_tensor *y, const str
     for (int64_t i = 0; i < m; i++)
         for (int64_t j = 0; j < n; j++) {
             double s = 0;
-            for (int64_t l = 0; l < k; l++) s += (double)mode_f32(x)[i * k + l] * mode_f32(w)[l * n + j];
-            mode_f32(y)[i * n + j] = (float)s;
+            for (int64_t l = 0; l < k; l++) s += mode__ref_get(x, i * k + l) * mode__ref_get(w, l * n + j);
+            mode__ref_put(y, i * n + j, s);
         }
 }
 
@@ -102,13 +109,13 @@ void mode__ref_project_back(struct mode_backend *be, struct mode_tensor *dx, str
     for (int64_t l = 0; l < k; l++)
         for (int64_t j = 0; j < n; j++) {
             double s = 0;
-            for (int64_t i = 0; i < m; i++) s += (double)mode_f32(x)[i * k + l] * mode_f32(dy)[i * n + j];
-            mode_f32(dw)[l * n + j] = (float)(mode_f32(dw)[l * n + j] + s);
+            for (int64_t i = 0; i < m; i++) s += mode__ref_get(x, i * k + l) * mode__ref_get(dy, i * n + j);
+            mode__ref_add(dw, l * n + j, s);
         }
     for (int64_t i = 0; i < m; i++)
         for (int64_t l = 0; l < k; l++) {
             double s = 0;
-            for (int64_t j = 0; j < n; j++) s += (double)mode_f32(dy)[i * n + j] * mode_f32(w)[l * n + j];
-            mode_f32(dx)[i * k + l] = (float)s;
+            for (int64_t j = 0; j < n; j++) s += mode__ref_get(dy, i * n + j) * mode__ref_get(w, l * n + j);
+            mode__ref_put(dx, i * k + l, s);
         }
 }

@@ -9,18 +9,17 @@ void mode__ref_layernorm(struct mode_backend *be, struct mode_tensor *y, struct 
     int64_t m = x->dim[0], d = x->dim[1];
     (void)be;
     for (int64_t i = 0; i < m; i++) {
-        const float *xi = mode_f32(x) + i * d;
         double mean = 0, var = 0;
-        for (int64_t j = 0; j < d; j++) mean += xi[j];
+        for (int64_t j = 0; j < d; j++) mean += mode__ref_get(x, i * d + j);
         mean /= (double)d;
-        for (int64_t j = 0; j < d; j++) var += (xi[j] - mean) * (xi[j] - mean);
+        for (int64_t j = 0; j < d; j++) var += pow(mode__ref_get(x, i * d + j) - mean, 2);
         double rstd = 1 / sqrt(var / (double)d + eps);
         if (stats) {
             mode_f32(stats)[2 * i] = (float)mean;
             mode_f32(stats)[2 * i + 1] = (float)rstd;
         }
         for (int64_t j = 0; j < d; j++)
-            mode_f32(y)[i * d + j] = (float)((xi[j] - mean) * rstd * mode_f32(w)[j] + mode_f32(b)[j]);
+            mode__ref_put(y, i * d + j, (mode__ref_get(x, i * d + j) - mean) * rstd * mode_f32(w)[j] + mode_f32(b)[j]);
     }
 }
 
@@ -35,26 +34,27 @@ void mode__ref_layernorm_back(struct mode_backend *be, struct mode_tensor *dx, s
         double sw = 0, sb = 0;
         for (int64_t i = 0; i < m; i++) {
             double mean = mode_f32(stats)[2 * i], rstd = mode_f32(stats)[2 * i + 1];
-            sw += mode_f32(dy)[i * d + j] * (mode_f32(x)[i * d + j] - mean) * rstd;
-            sb += mode_f32(dy)[i * d + j];
+            sw += mode__ref_get(dy, i * d + j) * (mode__ref_get(x, i * d + j) - mean) * rstd;
+            sb += mode__ref_get(dy, i * d + j);
         }
-        mode_f32(dw)[j] = (float)(mode_f32(dw)[j] + sw);
-        mode_f32(db)[j] = (float)(mode_f32(db)[j] + sb);
+        mode__ref_add(dw, j, sw);
+        mode__ref_add(db, j, sb);
     }
     for (int64_t i = 0; i < m; i++) {
-        const float *xi = mode_f32(x) + i * d, *gi = mode_f32(dy) + i * d;
         double mean = mode_f32(stats)[2 * i], rstd = mode_f32(stats)[2 * i + 1];
         double g = 0, gx = 0; /* means over the row of w dy and of w dy x^ */
         for (int64_t j = 0; j < d; j++) {
-            g += (double)gi[j] * mode_f32(w)[j];
-            gx += (double)gi[j] * mode_f32(w)[j] * (xi[j] - mean) * rstd;
+            double gw = mode__ref_get(dy, i * d + j) * mode_f32(w)[j];
+            g += gw;
+            gx += gw * (mode__ref_get(x, i * d + j) - mean) * rstd;
         }
         g /= (double)d;
         gx /= (double)d;
         for (int64_t j = 0; j < d; j++) {
-            double s = ((double)gi[j] * mode_f32(w)[j] - g - (xi[j] - mean) * rstd * gx) * rstd;
-            if (add) s += mode_f32(add)[i * d + j];
-            mode_f32(dx)[i * d + j] = (float)s;
+            double x_hat = (mode__ref_get(x, i * d + j) - mean) * rstd;
+            double s = (mode__ref_get(dy, i * d + j) * mode_f32(w)[j] - g - x_hat * gx) * rstd;
+            if (add) s += mode__ref_get(add, i * d + j);
+            mode__ref_put(dx, i * d + j, s);
         }
     }
 }
@@ -66,10 +66,10 @@ void mode__ref_l2norm(struct mode_backend *be, struct mode_tensor *y, struct mod
     (void)be;
     for (int64_t i = 0; i < m; i++) {
         double s = 0;
-        for (int64_t j = 0; j < d; j++) s += (double)mode_f32(x)[i * d + j] * mode_f32(x)[i * d + j];
+        for (int64_t j = 0; j < d; j++) s += pow(mode__ref_get(x, i * d + j), 2);
         s = sqrt(s) > 1e-12 ? sqrt(s) : 1e-12;
         mode_f32(norm)[i] = (float)s;
-        for (int64_t j = 0; j < d; j++) mode_f32(y)[i * d + j] = (float)(mode_f32(x)[i * d + j] / s);
+        for (int64_t j = 0; j < d; j++) mode_f32(y)[i * d + j] = (float)(mode__ref_get(x, i * d + j) / s);
     }
 }
 
@@ -82,6 +82,6 @@ void mode__ref_l2norm_back(struct mode_backend *be, struct mode_tensor *dx, cons
         const float *gi = mode_f32(dy) + i * d, *yi = mode_f32(y) + i * d;
         double dot = 0;
         for (int64_t j = 0; j < d; j++) dot += (double)gi[j] * yi[j];
-        for (int64_t j = 0; j < d; j++) mode_f32(dx)[i * d + j] = (float)((gi[j] - dot * yi[j]) / mode_f32(norm)[i]);
+        for (int64_t j = 0; j < d; j++) mode__ref_put(dx, i * d + j, (gi[j] - dot * yi[j]) / mode_f32(norm)[i]);
     }
 }

@@ -3,8 +3,8 @@
 #include <math.h>
 #include <string.h>
 
-void mode__ref_adamw(struct mode_backend *be, struct mode_tensor *w, struct mode_tensor *m, struct mode_tensor *v,
-                     const struct mode_tensor *g, const struct mode_adamw_step *s)
+void mode__ref_adamw(struct mode_backend *be, struct mode_tensor *w, struct mode_tensor *copy, struct mode_tensor *m,
+                     struct mode_tensor *v, const struct mode_tensor *g, const struct mode_adamw_step *s)
 {
     int64_t n = mode_tensor_count(w);
     double fix1 = 1 - pow(s->beta1, (double)s->step), fix2 = 1 - pow(s->beta2, (double)s->step);
@@ -17,6 +17,7 @@ void mode__ref_adamw(struct mode_backend *be, struct mode_tensor *w, struct mode
         mode_f32(m)[i] = (float)mi;
         mode_f32(v)[i] = (float)vi;
         mode_f32(w)[i] = (float)(wi - s->lr * (mi / fix1) / (sqrt(vi / fix2) + s->eps));
+        if (copy) mode__ref_put(copy, i, mode_f32(w)[i]);
     }
 }
 

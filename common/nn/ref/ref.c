@@ -1,7 +1,6 @@
 #include "nn/ref/ref.h"
 
-const struct mode_ops mode__ref_ops = {.name = "ref",
 #define X(op) .op = mode__ref_##op,
-                                       MODE__OP_LIST(X)
+const struct mode_ops mode__ref_ops = {.name = "ref", .activations = MODE_DTYPE_F32, MODE__OP_LIST(X)},
+                      mode__ref_bf16_ops = {.name = "ref-bf16", .activations = MODE_DTYPE_BF16, MODE__OP_LIST(X)};
 #undef X
-};

@@ -1,9 +1,31 @@
 /* ref.h - the reference backend's functions; the contracts are those of nn/ops.h. Plain loops, sums in double:
- * read these files to learn what an op does. Never optimised. */
+ * read these files to learn what an op does. Never optimised.
+ *
+ * One text for "ref" and "ref-bf16": a tensor says itself how it is stored, get widens and put rounds. */
 #ifndef MODE_NN_REF_REF_H
 #define MODE_NN_REF_REF_H
 
 #include "nn/backend_impl.h"
+#include "tensor/half.h"
+
+/* Element i of a tensor of f32 or bf16. */
+static inline double mode__ref_get(const struct mode_tensor *t, int64_t i)
+{
+    return t->dtype == MODE_DTYPE_BF16 ? mode_bf16_to_f32(((const uint16_t *)t->data)[i]) : mode_f32(t)[i];
+}
+
+static inline void mode__ref_put(struct mode_tensor *t, int64_t i, double x)
+{
+    if (t->dtype == MODE_DTYPE_BF16)
+        ((uint16_t *)t->data)[i] = mode_f32_to_bf16((float)x);
+    else
+        mode_f32(t)[i] = (float)x;
+}
+
+static inline void mode__ref_add(struct mode_tensor *t, int64_t i, double x)
+{
+    mode__ref_put(t, i, mode__ref_get(t, i) + x);
+}
 
 /* linear.c */
 void mode__ref_linear(struct mode_backend *, struct mode_tensor *y, struct mode_tensor *slope,
@@ -74,8 +96,8 @@ void mode__ref_contrastive_back(struct mode_backend *, double *loss, struct mode
                                 const struct mode_tensor *row, const struct mode_tensor *col, int64_t first);
 
 /* optim.c */
-void mode__ref_adamw(struct mode_backend *, struct mode_tensor *w, struct mode_tensor *m, struct mode_tensor *v,
-                     const struct mode_tensor *g, const struct mode_adamw_step *s);
+void mode__ref_adamw(struct mode_backend *, struct mode_tensor *w, struct mode_tensor *copy, struct mode_tensor *m,
+                     struct mode_tensor *v, const struct mode_tensor *g, const struct mode_adamw_step *s);
 double mode__ref_sum_squares(struct mode_backend *, const struct mode_tensor *x);
 void mode__ref_zero(struct mode_backend *, struct mode_tensor *x);
 

@@ -6,7 +6,7 @@ void mode__ref_scale(struct mode_backend *be, struct mode_tensor *y, const struc
     int64_t m = x->dim[0], d = x->dim[1];
     (void)be;
     for (int64_t i = 0; i < m * d; i++)
-        mode_f32(y)[i] = (float)((double)mode_f32(x)[i] * mode_f32(g)[i % d] + mode_f32(add)[i]);
+        mode__ref_put(y, i, mode__ref_get(x, i) * mode_f32(g)[i % d] + mode__ref_get(add, i));
 }
 
 void mode__ref_scale_back(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dg,
@@ -17,10 +17,10 @@ void mode__ref_scale_back(struct mode_backend *be, struct mode_tensor *dx, struc
     for (int64_t j = 0; j < d; j++) {
         double s = 0;
         for (int64_t i = 0; i < m; i++) {
-            s += (double)mode_f32(dy)[i * d + j] * mode_f32(x)[i * d + j];
-            mode_f32(dx)[i * d + j] = mode_f32(dy)[i * d + j] * mode_f32(g)[j];
+            s += mode__ref_get(dy, i * d + j) * mode__ref_get(x, i * d + j);
+            mode__ref_put(dx, i * d + j, mode__ref_get(dy, i * d + j) * mode_f32(g)[j]);
         }
-        mode_f32(dg)[j] = (float)(mode_f32(dg)[j] + s);
+        mode__ref_add(dg, j, s);
     }
 }
 
@@ -33,8 +33,8 @@ void mode__ref_mean_rows(struct mode_backend *be, struct mode_tensor *y, const s
     for (int64_t b = 0; b < y->dim[0]; b++)
         for (int64_t j = 0; j < d; j++) {
             double s = 0;
-            for (int64_t i = o[b] + skip; i < o[b + 1]; i++) s += mode_f32(x)[i * d + j];
-            mode_f32(y)[b * d + j] = (float)(s / (double)(o[b + 1] - o[b] - skip));
+            for (int64_t i = o[b] + skip; i < o[b + 1]; i++) s += mode__ref_get(x, i * d + j);
+            mode__ref_put(y, b * d + j, s / (double)(o[b + 1] - o[b] - skip));
         }
 }
 
@@ -47,7 +47,6 @@ void mode__ref_mean_rows_back(struct mode_backend *be, struct mode_tensor *dx, c
     for (int64_t b = 0; b < dy->dim[0]; b++)
         for (int64_t i = o[b]; i < o[b + 1]; i++)
             for (int64_t j = 0; j < d; j++)
-                mode_f32(dx)[i * d + j] = i < o[b] + skip
-                                              ? 0
-                                              : (float)(mode_f32(dy)[b * d + j] / (double)(o[b + 1] - o[b] - skip));
+                mode__ref_put(dx, i * d + j,
+                              i < o[b] + skip ? 0 : mode__ref_get(dy, b * d + j) / (double)(o[b + 1] - o[b] - skip));
 }
