@@ -55,7 +55,7 @@ enum mode_status mode_backend_open(struct mode_backend **be, const char *name, s
     else
         ops = cpu_ops(name);
     *be = NULL;
-    if (!ops && (strcmp(name, "cuda") == 0 || strcmp(name, "cuda-tf32") == 0))
+    if (!ops && (strcmp(name, "cuda") == 0 || strcmp(name, "cuda-tf32") == 0 || strcmp(name, "cuda-bf16") == 0))
         return MODE_FAIL(err, MODE_E_DEVICE, "backend \"%s\": this program was built without CUDA (MODE_CUDA=ON)",
                          name);
     if (!ops && (strcmp(name, "cpu-avx2") == 0 || strcmp(name, "cpu-avx512") == 0))

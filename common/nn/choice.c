@@ -7,7 +7,7 @@
 static const char *precision_of(const char *name)
 {
     if (strcmp(name, "cuda-tf32") == 0) return "tf32";
-    if (strcmp(name, "cuda-bf16") == 0) return "bf16";
+    if (strcmp(name, "cuda-bf16") == 0 || strcmp(name, "ref-bf16") == 0) return "bf16";
     return "f32";
 }
 
