@@ -66,6 +66,11 @@ cuda-bench: ## speed of the cuda backend (needs an NVIDIA GPU). OUT=folder for t
 	@cmake -S tests/cuda -B build-cuda >/dev/null && cmake --build build-cuda -j$(JOBS) --target cuda-bench >/dev/null
 	@build-cuda/cuda-bench $(OUT)
 
+.PHONY: cudnn-plans
+cudnn-plans: ## cuDNN's plans for attention on an H100, made without a GPU (needs nvcc and cuDNN; two minutes)
+	@cmake -S tests/cuda -B build-cuda >/dev/null && cmake --build build-cuda -j$(JOBS) --target cudnn-plans no_driver >/dev/null
+	@build-cuda/cudnn-plans build-cuda/libno_driver.so || [ $$? = 77 ]
+
 .PHONY: parity-tokenizers
 parity-tokenizers: models programs ## the tokenizers against their Python originals, line by line (needs Python; minutes)
 	@"$$(tests/golden/venv.sh)" tests/golden/check_tokenizers.py $(BUILD)/bin/mode $(MODE_CACHE)/models

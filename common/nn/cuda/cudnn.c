@@ -1,0 +1,454 @@
+#include "nn/cuda/cudnn.h"
+
+#include "base/str.h"
+
+#include <cudnn_graph.h>
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { OLDEST = 91501, ALIGNMENT = 16, CONFIGS = 16, DESCRIPTORS = 3 * MODE__GRAPH_NODES + MODE__GRAPH_TENSORS };
+
+#define CALLS(X)                                                                                                       \
+    X(cudnnGetVersion)                                                                                                 \
+    X(cudnnGetErrorString)                                                                                             \
+    X(cudnnGetLastErrorString)                                                                                         \
+    X(cudnnCreate)                                                                                                     \
+    X(cudnnDestroy)                                                                                                    \
+    X(cudnnSetStream)                                                                                                  \
+    X(cudnnBackendCreateDescriptor)                                                                                    \
+    X(cudnnBackendDestroyDescriptor)                                                                                   \
+    X(cudnnBackendFinalize)                                                                                            \
+    X(cudnnBackendSetAttribute)                                                                                        \
+    X(cudnnBackendGetAttribute)                                                                                        \
+    X(cudnnBackendExecute)
+
+struct mode__cudnn {
+    void *library;
+#define X(name) __typeof__(&name) name;
+    CALLS(X)
+#undef X
+    cudnnHandle_t handle;            /* NULL when the device is only described */
+    cudnnBackendDescriptor_t device; /* its properties */
+};
+
+struct mode__cudnn_plan {
+    cudnnBackendDescriptor_t plan, part[DESCRIPTORS]; /* part: the graph; kept as long as the plan */
+    int n_parts;
+    int64_t work;
+    char text[64];
+    /* what a run binds: identifiers are tensor indices + 1 */
+    int n_bound;
+    int64_t id[MODE__GRAPH_TENSORS];
+    int place[MODE__GRAPH_TENSORS];
+    float value[MODE__GRAPH_TENSORS]; /* of scalars, read by cuDNN at each run */
+};
+
+static enum mode_status fail(const struct mode__cudnn *dnn, struct mode_error *err, const char *what, cudnnStatus_t st)
+{
+    char why[1024] = "";
+    dnn->cudnnGetLastErrorString(why, sizeof why);
+    return MODE_FAIL(err, MODE_E_DEVICE, "cuDNN %zu: %s: %s. %.140s", dnn->cudnnGetVersion(), what,
+                     dnn->cudnnGetErrorString(st), why);
+}
+
+size_t mode__cudnn_version(const struct mode__cudnn *dnn)
+{
+    return dnn->cudnnGetVersion();
+}
+
+static enum mode_status load(struct mode__cudnn *dnn, struct mode_error *err)
+{
+    dnn->library = dlopen("libcudnn.so.9", RTLD_NOW | RTLD_LOCAL);
+    if (!dnn->library) return MODE_FAIL(err, MODE_E_DEVICE, "libcudnn.so.9 cannot be loaded: %s", dlerror());
+#define X(name)                                                                                                        \
+    {                                                                                                                  \
+        void *f = dlsym(dnn->library, #name);                                                                          \
+        if (!f) return MODE_FAIL(err, MODE_E_DEVICE, "this libcudnn.so.9 has no %s", #name);                           \
+        memcpy(&dnn->name, &f, sizeof f);                                                                              \
+    }
+    CALLS(X)
+#undef X
+    size_t v = dnn->cudnnGetVersion();
+    if (v < OLDEST)
+        return MODE_FAIL(err, MODE_E_DEVICE,
+                         "cuDNN %zu.%zu.%zu is too old for attention: versions below 9.15.1 are known to be wrong",
+                         v / 10000, v / 100 % 100, v % 100);
+    return MODE_OK;
+}
+
+static enum mode_status describe_device(struct mode__cudnn *dnn, const char *device, struct mode_error *err)
+{
+    cudnnStatus_t st;
+    if (!device && (st = dnn->cudnnCreate(&dnn->handle))) return fail(dnn, err, "a handle cannot be made", st);
+    if ((st = dnn->cudnnBackendCreateDescriptor(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, &dnn->device)))
+        return fail(dnn, err, "no descriptor of a device can be made", st);
+    st = device ? dnn->cudnnBackendSetAttribute(dnn->device, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR,
+                                                (int64_t)strlen(device), device)
+                : dnn->cudnnBackendSetAttribute(dnn->device, CUDNN_ATTR_DEVICEPROP_HANDLE, CUDNN_TYPE_HANDLE, 1,
+                                                &dnn->handle);
+    if (!st) st = dnn->cudnnBackendFinalize(dnn->device);
+    return st ? fail(dnn, err, "the device cannot be described", st) : MODE_OK;
+}
+
+enum mode_status mode__cudnn_open(struct mode__cudnn **dnn, const char *device, struct mode_error *err)
+{
+    *dnn = mode_xcalloc(1, sizeof **dnn);
+    enum mode_status st = load(*dnn, err);
+    if (!st) st = describe_device(*dnn, device, err);
+    if (st) mode__cudnn_close(dnn);
+    return st;
+}
+
+void mode__cudnn_close(struct mode__cudnn **dnn)
+{
+    if (!*dnn) return;
+    if ((*dnn)->device) (void)(*dnn)->cudnnBackendDestroyDescriptor((*dnn)->device);
+    if ((*dnn)->handle) (void)(*dnn)->cudnnDestroy((*dnn)->handle);
+    if ((*dnn)->library) (void)dlclose((*dnn)->library);
+    free(*dnn);
+    *dnn = NULL;
+}
+
+/* A plan being made: the first failure stays, later calls do nothing. */
+struct build {
+    struct mode__cudnn *dnn;
+    struct mode__cudnn_plan *plan;
+    cudnnStatus_t status;
+    const char *what;
+};
+
+static void check(struct build *b, const char *what, cudnnStatus_t st)
+{
+    if (b->status || !st) return;
+    b->status = st;
+    b->what = what;
+}
+
+static cudnnBackendDescriptor_t make(struct build *b, cudnnBackendDescriptorType_t type, const char *what)
+{
+    cudnnBackendDescriptor_t d = NULL;
+    if (!b->status) check(b, what, b->dnn->cudnnBackendCreateDescriptor(type, &d));
+    return d;
+}
+
+/* A descriptor that stays as long as the plan */
+static cudnnBackendDescriptor_t part(struct build *b, cudnnBackendDescriptorType_t type, const char *what)
+{
+    cudnnBackendDescriptor_t d = make(b, type, what);
+    MODE_ASSERT(b->plan->n_parts < DESCRIPTORS);
+    if (d) b->plan->part[b->plan->n_parts++] = d;
+    return d;
+}
+
+static void set(struct build *b, cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t name,
+                cudnnBackendAttributeType_t type, int64_t n, const void *value, const char *what)
+{
+    if (!b->status) check(b, what, b->dnn->cudnnBackendSetAttribute(d, name, type, n, value));
+}
+
+static void set_part(struct build *b, cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t name,
+                     cudnnBackendDescriptor_t value, const char *what)
+{
+    set(b, d, name, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &value, what);
+}
+
+static void finish(struct build *b, cudnnBackendDescriptor_t d, const char *what)
+{
+    if (!b->status) check(b, what, b->dnn->cudnnBackendFinalize(d));
+}
+
+static cudnnDataType_t type_of(enum mode__graph_type t)
+{
+    static const cudnnDataType_t types[] = {[MODE__TYPE_BF16] = CUDNN_DATA_BFLOAT16,
+                                            [MODE__TYPE_F32] = CUDNN_DATA_FLOAT,
+                                            [MODE__TYPE_I32] = CUDNN_DATA_INT32,
+                                            [MODE__TYPE_BOOL] = CUDNN_DATA_BOOLEAN};
+    return types[t];
+}
+
+static cudnnBackendDescriptor_t tensor(struct build *b, const struct mode__graph_tensor *t, int64_t id,
+                                       cudnnBackendDescriptor_t first)
+{
+    static const char what[] = "a tensor";
+    cudnnBackendDescriptor_t d = part(b, CUDNN_BACKEND_TENSOR_DESCRIPTOR, what);
+    cudnnDataType_t type = type_of(t->type);
+    int64_t alignment = ALIGNMENT;
+    bool is_virtual = t->place == MODE__INSIDE, by_value = t->place == MODE__SCALAR;
+    set(b, d, CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &type, what);
+    set(b, d, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, 4, t->dim, what);
+    set(b, d, CUDNN_ATTR_TENSOR_STRIDES, CUDNN_TYPE_INT64, 4, t->stride, what);
+    set(b, d, CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, 1, &id, what);
+    set(b, d, CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, CUDNN_TYPE_INT64, 1, &alignment, what);
+    if (is_virtual) set(b, d, CUDNN_ATTR_TENSOR_IS_VIRTUAL, CUDNN_TYPE_BOOLEAN, 1, &is_virtual, what);
+    if (by_value) set(b, d, CUDNN_ATTR_TENSOR_IS_BY_VALUE, CUDNN_TYPE_BOOLEAN, 1, &by_value, what);
+    if (first) set_part(b, d, CUDNN_ATTR_TENSOR_RAGGED_OFFSET_DESC, first, what);
+    finish(b, d, what);
+    return d;
+}
+
+static cudnnPointwiseMode_t pointwise_mode(enum mode__graph_op op)
+{
+    switch (op) {
+    case MODE__MUL: return CUDNN_POINTWISE_MUL;
+    case MODE__ADD: return CUDNN_POINTWISE_ADD;
+    case MODE__SUB: return CUDNN_POINTWISE_SUB;
+    case MODE__DIV: return CUDNN_POINTWISE_DIV;
+    case MODE__EXP: return CUDNN_POINTWISE_EXP;
+    case MODE__LOG: return CUDNN_POINTWISE_LOG;
+    case MODE__ROW_INDEX:
+    case MODE__COLUMN_INDEX: return CUDNN_POINTWISE_GEN_INDEX;
+    case MODE__LESS: return CUDNN_POINTWISE_CMP_LT;
+    case MODE__NOT_LESS: return CUDNN_POINTWISE_CMP_GE;
+    case MODE__AND: return CUDNN_POINTWISE_LOGICAL_AND;
+    case MODE__SELECT: return CUDNN_POINTWISE_BINARY_SELECT;
+    default: return CUDNN_POINTWISE_IDENTITY;
+    }
+}
+
+static cudnnBackendDescriptor_t pointwise(struct build *b, const struct mode__graph *g,
+                                          const struct mode__graph_node *n, const cudnnBackendDescriptor_t *t)
+{
+    static const char what[] = "an operation by elements";
+    cudnnBackendDescriptor_t how = part(b, CUDNN_BACKEND_POINTWISE_DESCRIPTOR, what);
+    cudnnPointwiseMode_t mode = pointwise_mode(n->op);
+    cudnnDataType_t type = g->tensor[n->out].type == MODE__TYPE_BF16 ? CUDNN_DATA_FLOAT
+                                                                     : type_of(g->tensor[n->out].type);
+    int64_t axis = n->op == MODE__ROW_INDEX ? 2 : 3;
+    set(b, how, CUDNN_ATTR_POINTWISE_MODE, CUDNN_TYPE_POINTWISE_MODE, 1, &mode, what);
+    set(b, how, CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_TYPE_DATA_TYPE, 1, &type, what);
+    if (mode == CUDNN_POINTWISE_GEN_INDEX) set(b, how, CUDNN_ATTR_POINTWISE_AXIS, CUDNN_TYPE_INT64, 1, &axis, what);
+    finish(b, how, what);
+    cudnnBackendDescriptor_t op = part(b, CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR, what);
+    set_part(b, op, CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, how, what);
+    set_part(b, op, CUDNN_ATTR_OPERATION_POINTWISE_XDESC, t[n->in[0]], what);
+    if (n->in[1] >= 0) set_part(b, op, CUDNN_ATTR_OPERATION_POINTWISE_BDESC, t[n->in[1]], what);
+    if (n->in[2] >= 0) set_part(b, op, CUDNN_ATTR_OPERATION_POINTWISE_TDESC, t[n->in[2]], what);
+    set_part(b, op, CUDNN_ATTR_OPERATION_POINTWISE_YDESC, t[n->out], what);
+    finish(b, op, what);
+    return op;
+}
+
+static cudnnBackendDescriptor_t matmul(struct build *b, const struct mode__graph_node *n,
+                                       const cudnnBackendDescriptor_t *t)
+{
+    static const char what[] = "a matrix product";
+    cudnnBackendDescriptor_t how = part(b, CUDNN_BACKEND_MATMUL_DESCRIPTOR, what);
+    cudnnDataType_t type = CUDNN_DATA_FLOAT;
+    double padding = 0;
+    set(b, how, CUDNN_ATTR_MATMUL_COMP_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &type, what);
+    if (n->m >= 0 && n->n >= 0) set(b, how, CUDNN_ATTR_MATMUL_PADDING_VALUE, CUDNN_TYPE_DOUBLE, 1, &padding, what);
+    finish(b, how, what);
+    cudnnBackendDescriptor_t op = part(b, CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR, what);
+    set_part(b, op, CUDNN_ATTR_OPERATION_MATMUL_DESC, how, what);
+    set_part(b, op, CUDNN_ATTR_OPERATION_MATMUL_ADESC, t[n->in[0]], what);
+    set_part(b, op, CUDNN_ATTR_OPERATION_MATMUL_BDESC, t[n->in[1]], what);
+    set_part(b, op, CUDNN_ATTR_OPERATION_MATMUL_CDESC, t[n->out], what);
+    if (n->m >= 0) set_part(b, op, CUDNN_ATTR_OPERATION_MATMUL_GEMM_M_OVERRIDE_DESC, t[n->m], what);
+    if (n->n >= 0) set_part(b, op, CUDNN_ATTR_OPERATION_MATMUL_GEMM_N_OVERRIDE_DESC, t[n->n], what);
+    if (n->k >= 0) set_part(b, op, CUDNN_ATTR_OPERATION_MATMUL_GEMM_K_OVERRIDE_DESC, t[n->k], what);
+    finish(b, op, what);
+    return op;
+}
+
+static cudnnBackendDescriptor_t reduction(struct build *b, const struct mode__graph_node *n,
+                                          const cudnnBackendDescriptor_t *t)
+{
+    static const char what[] = "a sum or maximum over rows";
+    cudnnBackendDescriptor_t how = part(b, CUDNN_BACKEND_REDUCTION_DESCRIPTOR, what);
+    cudnnReduceTensorOp_t kind = n->op == MODE__ROW_MAX ? CUDNN_REDUCE_TENSOR_MAX : CUDNN_REDUCE_TENSOR_ADD;
+    cudnnDataType_t type = CUDNN_DATA_FLOAT;
+    set(b, how, CUDNN_ATTR_REDUCTION_OPERATOR, CUDNN_TYPE_REDUCTION_OPERATOR_TYPE, 1, &kind, what);
+    set(b, how, CUDNN_ATTR_REDUCTION_COMP_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &type, what);
+    finish(b, how, what);
+    cudnnBackendDescriptor_t op = part(b, CUDNN_BACKEND_OPERATION_REDUCTION_DESCRIPTOR, what);
+    set_part(b, op, CUDNN_ATTR_OPERATION_REDUCTION_DESC, how, what);
+    set_part(b, op, CUDNN_ATTR_OPERATION_REDUCTION_XDESC, t[n->in[0]], what);
+    set_part(b, op, CUDNN_ATTR_OPERATION_REDUCTION_YDESC, t[n->out], what);
+    finish(b, op, what);
+    return op;
+}
+
+static cudnnBackendDescriptor_t turn(struct build *b, const struct mode__graph_node *n,
+                                     const cudnnBackendDescriptor_t *t)
+{
+    static const char what[] = "a transpose";
+    cudnnBackendDescriptor_t op = part(b, CUDNN_BACKEND_OPERATION_RESHAPE_DESCRIPTOR, what);
+    set_part(b, op, CUDNN_ATTR_OPERATION_RESHAPE_XDESC, t[n->in[0]], what);
+    set_part(b, op, CUDNN_ATTR_OPERATION_RESHAPE_YDESC, t[n->out], what);
+    finish(b, op, what);
+    return op;
+}
+
+static cudnnBackendDescriptor_t operations(struct build *b, const struct mode__graph *g)
+{
+    static const char what[] = "the graph of operations";
+    cudnnBackendDescriptor_t t[MODE__GRAPH_TENSORS], op[MODE__GRAPH_NODES];
+    for (int i = 0; i < g->n_tensors; i++) { /* lists of first elements come before the tensors that use them */
+        int first = g->tensor[i].first;
+        MODE_ASSERT(first < i);
+        t[i] = tensor(b, &g->tensor[i], i + 1, first >= 0 ? t[first] : NULL);
+    }
+    for (int i = 0; i < g->n_nodes; i++) {
+        const struct mode__graph_node *n = &g->node[i];
+        switch (n->op) {
+        case MODE__MATMUL: op[i] = matmul(b, n, t); break;
+        case MODE__ROW_MAX:
+        case MODE__ROW_SUM: op[i] = reduction(b, n, t); break;
+        case MODE__TURN: op[i] = turn(b, n, t); break;
+        default: op[i] = pointwise(b, g, n, t);
+        }
+    }
+    cudnnBackendDescriptor_t graph = part(b, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR, what);
+    set(b, graph, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, g->n_nodes, op, what);
+    if (b->dnn->handle) set(b, graph, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &b->dnn->handle, what);
+    finish(b, graph, what);
+    return graph;
+}
+
+/* True when the engine of this configuration says that its sums may come in any order. */
+static bool left_to_chance(const struct build *b, cudnnBackendDescriptor_t config, cudnnBackendDescriptor_t engine,
+                           int64_t *number)
+{
+    cudnnBackendNumericalNote_t notes[CUDNN_NUMERICAL_NOTE_TYPE_COUNT];
+    int64_t n = 0;
+    *number = -1;
+    if (b->dnn->cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &n,
+                                         &engine))
+        return true;
+    (void)b->dnn->cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &n, number);
+    if (b->dnn->cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE,
+                                         CUDNN_NUMERICAL_NOTE_TYPE_COUNT, &n, notes))
+        return true;
+    for (int64_t i = 0; i < n; i++)
+        if (notes[i] == CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC) return true;
+    return false;
+}
+
+/* The plan of the first configuration which can be made into one. */
+static void choose(struct build *b, cudnnBackendDescriptor_t heuristic, cudnnBackendDescriptor_t config[CONFIGS],
+                   cudnnBackendDescriptor_t engine, bool same_bytes)
+{
+    static const char what[] = "a plan";
+    int64_t n = 0, chance = 0, number = -1;
+    cudnnStatus_t last = CUDNN_STATUS_NOT_SUPPORTED;
+    if (!b->status)
+        check(b, "the engines for the graph",
+              b->dnn->cudnnBackendGetAttribute(heuristic, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR,
+                                               CONFIGS, &n, config));
+    if (b->status) return;
+    for (int64_t i = 0; i < n; i++) {
+        if (left_to_chance(b, config[i], engine, &number) && same_bytes) {
+            chance++;
+            continue;
+        }
+        cudnnBackendDescriptor_t plan = NULL;
+        last = b->dnn->cudnnBackendCreateDescriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, &plan);
+        if (!last)
+            last = b->dnn->cudnnBackendSetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG,
+                                                    CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &config[i]);
+        if (!last)
+            last = b->dnn->cudnnBackendSetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP,
+                                                    CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &b->dnn->device);
+        if (!last && b->dnn->handle)
+            last = b->dnn->cudnnBackendSetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1,
+                                                    &b->dnn->handle);
+        if (!last) last = b->dnn->cudnnBackendFinalize(plan);
+        int64_t one = 0;
+        if (!last)
+            last = b->dnn->cudnnBackendGetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1,
+                                                    &one, &b->plan->work);
+        if (!last) {
+            b->plan->plan = plan;
+            snprintf(b->plan->text, sizeof b->plan->text, "engine %lld, candidate %lld of %lld", (long long)number,
+                     (long long)i + 1, (long long)n);
+            return;
+        }
+        if (plan) (void)b->dnn->cudnnBackendDestroyDescriptor(plan);
+    }
+    check(b,
+          n == 0        ? "no engine takes the graph"
+          : chance == n ? "no engine gives the same bytes each time"
+                        : what,
+          last);
+}
+
+static void plan_graph(struct build *b, cudnnBackendDescriptor_t graph, bool same_bytes)
+{
+    static const char what[] = "the choice of an engine";
+    cudnnBackendHeurMode_t mode = CUDNN_HEUR_MODE_A;
+    cudnnBackendDescriptor_t config[CONFIGS] = {NULL}, heuristic, engine;
+    heuristic = make(b, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR, what);
+    engine = make(b, CUDNN_BACKEND_ENGINE_DESCRIPTOR, what);
+    for (int i = 0; i < CONFIGS; i++) config[i] = make(b, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, what);
+    set_part(b, heuristic, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph, what);
+    set(b, heuristic, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode, what);
+    set_part(b, heuristic, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, b->dnn->device, what);
+    finish(b, heuristic, what);
+    choose(b, heuristic, config, engine, same_bytes);
+    for (int i = 0; i < CONFIGS; i++)
+        if (config[i]) (void)b->dnn->cudnnBackendDestroyDescriptor(config[i]);
+    if (engine) (void)b->dnn->cudnnBackendDestroyDescriptor(engine);
+    if (heuristic) (void)b->dnn->cudnnBackendDestroyDescriptor(heuristic);
+}
+
+enum mode_status mode__cudnn_plan(struct mode__cudnn *dnn, struct mode__cudnn_plan **plan, const struct mode__graph *g,
+                                  bool same_bytes, struct mode_error *err)
+{
+    struct mode__cudnn_plan *p = *plan = mode_xcalloc(1, sizeof *p);
+    struct build b = {.dnn = dnn, .plan = p};
+    plan_graph(&b, operations(&b, g), same_bytes);
+    for (int i = 0; i < g->n_tensors; i++) {
+        if (g->tensor[i].place == MODE__INSIDE) continue;
+        p->id[p->n_bound] = i + 1;
+        p->place[p->n_bound] = g->tensor[i].place;
+        p->value[p->n_bound++] = g->tensor[i].value;
+    }
+    if (!b.status) return MODE_OK;
+    enum mode_status st = fail(dnn, err, b.what, b.status);
+    mode__cudnn_plan_free(dnn, plan);
+    return st;
+}
+
+void mode__cudnn_plan_free(struct mode__cudnn *dnn, struct mode__cudnn_plan **plan)
+{
+    struct mode__cudnn_plan *p = *plan;
+    if (!p) return;
+    if (p->plan) (void)dnn->cudnnBackendDestroyDescriptor(p->plan);
+    while (p->n_parts > 0) (void)dnn->cudnnBackendDestroyDescriptor(p->part[--p->n_parts]);
+    free(p);
+    *plan = NULL;
+}
+
+size_t mode__cudnn_plan_work(const struct mode__cudnn_plan *plan)
+{
+    return (size_t)plan->work;
+}
+
+const char *mode__cudnn_plan_text(const struct mode__cudnn_plan *plan)
+{
+    return plan->text;
+}
+
+enum mode_status mode__cudnn_run(struct mode__cudnn *dnn, const struct mode__cudnn_plan *plan,
+                                 struct CUstream_st *stream, void *const *pointer, void *work, struct mode_error *err)
+{
+    static const char what[] = "the pointers of a run";
+    void *at[MODE__GRAPH_TENSORS];
+    float value[MODE__GRAPH_TENSORS];
+    struct build b = {.dnn = dnn};
+    memcpy(value, plan->value, sizeof value);
+    for (int i = 0; i < plan->n_bound; i++)
+        at[i] = plan->place[i] == MODE__SCALAR ? (void *)&value[i] : pointer[plan->place[i]];
+    cudnnBackendDescriptor_t pack = make(&b, CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, what);
+    set(&b, pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, plan->n_bound, plan->id, what);
+    set(&b, pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, plan->n_bound, at, what);
+    set(&b, pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &work, what);
+    finish(&b, pack, what);
+    if (!b.status) check(&b, "the stream of a run", dnn->cudnnSetStream(dnn->handle, stream));
+    if (!b.status) check(&b, "a run", dnn->cudnnBackendExecute(dnn->handle, plan->plan, pack));
+    enum mode_status st = b.status ? fail(dnn, err, b.what, b.status) : MODE_OK;
+    if (pack) (void)dnn->cudnnBackendDestroyDescriptor(pack);
+    return st;
+}
