@@ -1,12 +1,41 @@
-/* cuda-test [OUT] - the cuda backend against the reference on a machine with a GPU; no library but CUDA's is needed.
+/* cuda-test [--small] [OUT] - the cuda backend against the reference on a machine with a GPU; no library but CUDA's is
+ * needed.
  *
- * Every case of tests/ops on "cuda" against "ref"; cases of the size that models have against "cpu", whose own
- * cases are proven against "ref"; every case twice, byte by byte. Prints a table, and writes it to OUT/cuda_test.tsv.
- * Ends with 1 when anything is off, with 77 when there is no GPU. */
+ * Every case of tests/ops on "cuda" against "ref", and more whose shapes meet the edges of the kernels; cases of the
+ * size that models have against "cpu", whose own cases are proven against "ref" (--small: not these, for the emulator);
+ * every case twice, byte by byte. Prints a table, and writes it to OUT/cuda_test.tsv. Ends with 1 when anything is off,
+ * with 77 when there is no GPU. */
 #include "ops/op_cases.h"
 
 #include "base/clock.h"
 #include "base/error.h"
+
+/* The large cases' ways through the kernels at sizes that the reference and the emulator take in their stride: several
+ * blocks a row of the grid, several chunks of a column sum, the widest heads, tails everywhere. */
+static const struct op_case small_cases[] = {
+    {"linear add", case_linear, {65, 96, 257, MODE_ACT_NONE, 1}, 1e-6},
+    {"linear gelu", case_linear, {130, 48, 96, MODE_ACT_GELU, 0}, 1e-6},
+    {"linear back act", case_linear_back, {70, 65, 33, 1, 0}, 1e-6},
+    {"linear back", case_linear_back, {4200, 3, 5, 0, 0}, 2e-6}, /* chunks of more than 64 rows */
+    {"layernorm", case_layernorm, {9, 1664, 0}, 1e-6},
+    {"layernorm", case_layernorm, {257, 33, 1}, 1e-6},
+    {"attention", case_attention, {9, 50, 3, 64, 0}, 2e-6},
+    {"attention", case_attention, {1, 257, 2, 64, 0}, 2e-6},
+    {"attention of wide heads", case_attention, {3, 39, 2, 104, 0}, 2e-6},
+    {"attention of the widest heads", case_attention, {2, 40, 1, 256, 0}, 2e-6},
+    {"attention of many short sequences", case_attention, {40, 3, 2, 8, 0}, 2e-6},
+    {"attention causal", case_attention, {1, 130, 2, 64, 1}, 2e-6},
+    {"attention of one query", case_attention_one_query, {33, 70, 2, 64, 0}, 2e-6},
+    {"embed", case_embed, {33, 7, 129, 50}, 1e-6},
+    {"image", case_image, {17, 32, 8, 129}, 1e-6},
+    {"scale", case_scale, {4200, 33}, 2e-6},
+    {"mean_rows", case_mean_rows, {9, 50, 300, 1}, 1e-6},
+    {"l2norm", case_l2norm, {33, 512}, 1e-6},
+    {"contrastive", case_contrastive, {300, 64, 46}, 3e-6},
+    {"contrastive", case_contrastive, {257, 33, 27}, 2e-6},
+    {"adamw", case_adamw, {200003, 3}, 1e-6},
+};
+enum { N_SMALL = sizeof small_cases / sizeof *small_cases };
 
 /* Shapes of ViT-B/32 and its text tower at batch 64, of L/14's heads and rows, of lone long sums. */
 static const struct op_case large_cases[] = {
@@ -85,7 +114,9 @@ int main(int argc, char **argv)
     struct mode_backend *cuda, *ref, *cpu;
     struct mode_error err;
     char path[4096];
-    int bad = 0;
+    bool small = argc > 1 && strcmp(argv[1], "--small") == 0;
+    const char *folder = argc > 1 + small ? argv[1 + small] : NULL;
+    int bad = 0, n = N_OP_CASES + N_SMALL;
     enum mode_status st = mode_backend_open(&cuda, "cuda", &err);
     if (st) {
         fprintf(stderr, "cuda-test: %s\n", err.text);
@@ -95,8 +126,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "cuda-test: %s\n", err.text);
         return 1;
     }
-    if (argc > 1) {
-        snprintf(path, sizeof path, "%s/cuda_test.tsv", argv[1]);
+    if (folder) {
+        snprintf(path, sizeof path, "%s/cuda_test.tsv", folder);
         if (!(table = fopen(path, "w"))) {
             perror(path);
             return 1;
@@ -105,8 +136,9 @@ int main(int argc, char **argv)
     double t0 = mode_clock_s();
     row("case\tshape\tagainst\tdistance\tallowed\tused\ttwice\tverdict\n");
     for (int i = 0; i < N_OP_CASES; i++) bad += check(&op_cases[i], i, cuda, ref);
-    for (int i = 0; i < N_LARGE; i++) bad += check(&large_cases[i], i, cuda, cpu);
-    row("%d of %d cases are off; %.1f s\n", bad, N_OP_CASES + N_LARGE, mode_clock_s() - t0);
+    for (int i = 0; i < N_SMALL; i++) bad += check(&small_cases[i], N_OP_CASES + i, cuda, ref);
+    for (int i = 0; i < N_LARGE && !small; i++, n++) bad += check(&large_cases[i], i, cuda, cpu);
+    row("%d of %d cases are off; %.1f s\n", bad, n, mode_clock_s() - t0);
     if (table) fclose(table);
     mode_backend_close(&cuda);
     mode_backend_close(&ref);

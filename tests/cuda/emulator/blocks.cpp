@@ -1,0 +1,491 @@
+/* blocks.cpp - the threads of a block as fibers of one host thread.
+ *
+ * DESIGN: each fiber has a stack of its own and runs until it has to wait: for the other threads of the block at a
+ * barrier, for the lanes of its warp at a shuffle or vote, or for ever at its end. Then the next fiber of the queue of
+ * those that can go on is switched to, directly. Who comes last to a meeting does its work and puts the others back
+ * into the queue. An empty queue with threads that have not ended is a deadlock: the report names who waits where.
+ *
+ * Order: blocks, and the threads at each start and after each meeting, come in an order drawn anew for every launch
+ * ("shuffled", the default; MODE_EMULATOR_ORDER=forward or reverse for hunting). A result that depends on it, such as a
+ * read that no barrier separates from its write, differs from run to run. */
+#include "emulator.h"
+
+#include <sys/mman.h>
+
+#include <cstdarg>
+#include <cstdlib>
+#include <vector>
+
+#if !defined(__x86_64__)
+#include <ucontext.h>
+#endif
+
+namespace mode_emu {
+
+enum { WARP = 32, MOST_THREADS = 1024, UNUSED = 0xa5 };
+enum : size_t { STACK = 256 * 1024, GUARD = 4096, GAP = 128, ARENA = SHARED_MOST + 64 * 1024 };
+
+enum state { READY, AT_BARRIER, AT_WARP, ENDED };
+
+struct fiber {
+    thread_view view; /* first: `self` points to it */
+#if defined(__x86_64__)
+    void *top; /* of the saved stack */
+#else
+    ucontext_t context;
+#endif
+    char *stack;
+    void *fake_stack; /* AddressSanitizer's */
+    int number;
+    enum state state;
+    place at;
+    unsigned mask;
+    void *payload;
+    void (*work)(void *const payload[WARP], unsigned present);
+};
+
+thread_view *self;
+uint3 block_index;
+dim3 block_size, grid_size;
+
+static const grid *running;
+static fiber fibers[MOST_THREADS], outside; /* outside: who runs the grid */
+static int n_threads, n_alive, n_at_barrier;
+static bool stuck;
+static std::vector<int> queue; /* a ring of n_threads: who can go on */
+static size_t queue_first, queue_count;
+
+/* Barrier: the sum of what threads brought, and of those who came */
+static int barrier_sum, barrier_came, barrier_result, barrier_of;
+
+/* One block's shared memory. */
+static char *arena;
+static size_t arena_used, static_bytes;
+struct variable {
+    const void *declaration;
+    size_t bytes;
+    void *data;
+};
+static std::vector<variable> variables;
+static void *dynamic_memory;
+
+static uint64_t random_state = 0x9e3779b97f4a7c15u;
+
+static uint64_t random_below(uint64_t n)
+{
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return random_state % n;
+}
+
+enum order { SHUFFLED, FORWARD, REVERSE };
+
+static enum order order_of_program()
+{
+    const char *how = getenv("MODE_EMULATOR_ORDER");
+    if (!how || strcmp(how, "shuffled") == 0) return SHUFFLED;
+    if (strcmp(how, "forward") == 0) return FORWARD;
+    if (strcmp(how, "reverse") == 0) return REVERSE;
+    fprintf(stderr, "emulator: MODE_EMULATOR_ORDER is \"%s\"; expected shuffled, forward or reverse\n", how);
+    exit(2);
+}
+static const enum order the_order = order_of_program();
+
+/* The numbers 0 .. n - 1 in the order of this launch */
+static void draw_order(std::vector<int> &order, int n)
+{
+    order.resize((size_t)n);
+    for (int i = 0; i < n; i++) order[(size_t)i] = the_order == REVERSE ? n - 1 - i : i;
+    if (the_order != SHUFFLED) return;
+    for (int i = n - 1; i > 0; i--) std::swap(order[(size_t)i], order[random_below((uint64_t)i + 1)]);
+}
+
+static fiber *current()
+{
+    return (fiber *)self;
+}
+
+static void report_place()
+{
+    fprintf(stderr, "emulator: kernel %s, block (%u, %u, %u)", running ? running->name : "(none)", block_index.x,
+            block_index.y, block_index.z);
+    if (self && self != &outside.view)
+        fprintf(stderr, ", thread (%u, %u, %u)", self->thread.x, self->thread.y, self->thread.z);
+}
+
+void fault(const char *format, ...)
+{
+    va_list args;
+    report_place();
+    fprintf(stderr, ": ");
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fprintf(stderr, "\n");
+    abort();
+}
+
+/* ---- switching ---- */
+
+#if MODE_EMU_ASAN
+static const void *host_stack; /* learnt when a fiber is entered from outside */
+static size_t host_bytes;
+static bool from_outside;
+#endif
+
+static void entered(void *fake_stack)
+{
+    (void)fake_stack;
+#if MODE_EMU_ASAN
+    const void *low;
+    size_t bytes;
+    __sanitizer_finish_switch_fiber(fake_stack, &low, &bytes);
+    if (from_outside) {
+        host_stack = low;
+        host_bytes = bytes;
+    }
+#endif
+}
+
+#if defined(__x86_64__)
+extern "C" void mode_emu_switch(void **save, void *to);
+asm(R"(
+    .text
+    .globl mode_emu_switch
+    .hidden mode_emu_switch
+    .type mode_emu_switch, @function
+mode_emu_switch:
+    pushq %rbp
+    pushq %rbx
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    movq %rsp, (%rdi)
+    movq %rsi, %rsp
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbx
+    popq %rbp
+    ret
+    .size mode_emu_switch, .-mode_emu_switch
+)");
+#endif
+
+static void switch_to(fiber *to)
+{
+    fiber *from = current();
+    if (to == from) return;
+    self = &to->view;
+#if MODE_EMU_ASAN
+    from_outside = from == &outside;
+    __sanitizer_start_switch_fiber(from->state == ENDED ? nullptr : &from->fake_stack,
+                                   to == &outside ? host_stack : to->stack, to == &outside ? host_bytes : STACK);
+#endif
+#if defined(__x86_64__)
+    mode_emu_switch(&from->top, to->top);
+#else
+    swapcontext(&from->context, &to->context);
+#endif
+    entered(from->fake_stack);
+}
+
+static void make_ready(int i)
+{
+    fibers[i].state = READY;
+    queue[(queue_first + queue_count++) % (size_t)n_threads] = i;
+}
+
+/* This fiber waits, or has ended: on to the next one that can go on. */
+static void go_on()
+{
+    if (queue_count == 0) {
+        stuck = n_alive > 0;
+        switch_to(&outside);
+        return;
+    }
+    int next = queue[queue_first];
+    queue_first = (queue_first + 1) % (size_t)n_threads;
+    queue_count--;
+    switch_to(&fibers[next]);
+}
+
+/* ---- meetings ---- */
+
+/* Whom a meeting sets free goes on in the program's order; shuffled: forward or backward by a coin. */
+static void release(const int *who, int n)
+{
+    bool backward = the_order == SHUFFLED ? random_below(2) : the_order == REVERSE;
+    for (int i = 0; i < n; i++) make_ready(who[backward ? n - 1 - i : i]);
+}
+
+/* The barrier opens when all threads that have not ended are there. ending: the caller will not go on */
+static void try_barrier(bool ending)
+{
+    int who[MOST_THREADS], n = 0;
+    const place *first = nullptr;
+    if (n_at_barrier == 0 || n_at_barrier < n_alive) return;
+    for (int i = 0; i < n_threads; i++) {
+        fiber *f = &fibers[i];
+        if (f->state != AT_BARRIER) continue;
+        if (!first) first = &f->at;
+        if (f->at.line != first->line || strcmp(f->at.file, first->file) != 0)
+            fault("threads wait at different barriers: %s at %s:%d and %s at %s:%d", first->what, first->file,
+                  first->line, f->at.what, f->at.file, f->at.line);
+        if (ending || f != current()) who[n++] = i;
+    }
+    barrier_result = barrier_sum;
+    barrier_of = barrier_came;
+    barrier_sum = barrier_came = n_at_barrier = 0;
+    if (!ending) current()->state = READY;
+    release(who, n);
+}
+
+int meet_block(place at, int value, bool *all)
+{
+    fiber *f = current();
+    f->state = AT_BARRIER;
+    f->at = at;
+    n_at_barrier++;
+    barrier_sum += value;
+    barrier_came++;
+    try_barrier(false);
+    if (f->state == AT_BARRIER) go_on();
+    if (all) *all = barrier_result == barrier_of;
+    return barrier_result;
+}
+
+static unsigned lanes_in_state(int warp, bool (*is)(const fiber *))
+{
+    unsigned lanes = 0;
+    for (int i = 0; i < WARP && warp * WARP + i < n_threads; i++)
+        lanes |= (unsigned)is(&fibers[warp * WARP + i]) << i;
+    return lanes;
+}
+
+unsigned active_lanes()
+{
+    return lanes_in_state(current()->number / WARP, [](const fiber *f) { return f->state != ENDED; });
+}
+
+/* The lanes of mask do their work when all of them that have not ended wait in this warp's meeting. */
+static void try_warp(int warp, unsigned mask, bool ending)
+{
+    unsigned alive = lanes_in_state(warp, [](const fiber *f) { return f->state != ENDED; }) & mask;
+    unsigned here = lanes_in_state(warp, [](const fiber *f) { return f->state == AT_WARP; }) & mask;
+    void *payload[WARP] = {};
+    int who[WARP], n = 0;
+    if (here != alive || here == 0) return;
+    const fiber *first = &fibers[warp * WARP + __builtin_ctz(here)];
+    for (int i = 0; i < WARP; i++) {
+        if (!(here >> i & 1)) continue;
+        fiber *f = &fibers[warp * WARP + i];
+        if (f->at.line != first->at.line || strcmp(f->at.what, first->at.what) != 0 ||
+            strcmp(f->at.file, first->at.file) != 0)
+            fault("lanes of one warp are at different operations: %s at %s:%d and %s at %s:%d", first->at.what,
+                  first->at.file, first->at.line, f->at.what, f->at.file, f->at.line);
+        if (f->mask != mask)
+            fault("lanes of one warp bring different masks to %s at %s:%d: %08x and %08x", f->at.what, f->at.file,
+                  f->at.line, mask, f->mask);
+        payload[i] = f->payload;
+        if (ending || f != current()) who[n++] = f->number;
+    }
+    first->work(payload, here);
+    if (!ending) current()->state = READY;
+    release(who, n);
+}
+
+void meet_warp(place at, unsigned mask, void *payload, void (*work)(void *const[32], unsigned))
+{
+    fiber *f = current();
+    f->at = at;
+    f->mask = mask;
+    f->payload = payload;
+    if (!(mask >> f->view.lane & 1))
+        fault("lane %d calls %s at %s:%d with mask %08x, which leaves it out", f->view.lane, at.what, at.file, at.line,
+              mask);
+    if (f->number / WARP == n_threads / WARP && mask >> (n_threads % WARP))
+        fault("%s at %s:%d has mask %08x, but the last warp of this block has %d lanes", at.what, at.file, at.line, mask,
+              n_threads % WARP);
+    f->state = AT_WARP;
+    f->work = work;
+    try_warp(f->number / WARP, mask, false);
+    if (f->state == AT_WARP) go_on();
+}
+
+/* ---- shared memory ---- */
+
+static void cover(const void *p, size_t bytes, bool usable)
+{
+    (void)p, (void)bytes, (void)usable;
+#if MODE_EMU_ASAN
+    if (usable)
+        __asan_unpoison_memory_region(p, bytes);
+    else
+        __asan_poison_memory_region(p, bytes);
+#endif
+}
+
+static void *take_shared(size_t bytes)
+{
+    char *p = arena + arena_used;
+    arena_used += (bytes + GAP - 1) / GAP * GAP + GAP;
+    if (arena_used > ARENA) fault("more than %zu bytes of shared memory", (size_t)SHARED_MOST);
+    cover(p, bytes, true);
+    memset(p, POISON, bytes);
+    return p;
+}
+
+static void check_shared_gaps()
+{
+    if (MODE_EMU_ASAN) return;
+    for (const variable &v : variables)
+        for (size_t i = v.bytes; i < (v.bytes + GAP - 1) / GAP * GAP + GAP; i++)
+            if (((const unsigned char *)v.data)[i] != UNUSED)
+                fault("wrote behind the end of %zu bytes of shared memory", v.bytes);
+}
+
+void *shared_memory(const void *declaration, size_t bytes)
+{
+    for (const variable &v : variables)
+        if (v.declaration == declaration) return v.data;
+    static_bytes += bytes;
+    if (static_bytes > SHARED_DEFAULT)
+        fault("declares %zu bytes of shared memory; %zu is the most", static_bytes, (size_t)SHARED_DEFAULT);
+    if (static_bytes + running->shared > SHARED_MOST)
+        fault("needs %zu bytes of shared memory, declared and dynamic; %zu is the most", static_bytes + running->shared,
+              (size_t)SHARED_MOST);
+    variables.push_back({declaration, bytes, take_shared(bytes)});
+    return variables.back().data;
+}
+
+void *dynamic_shared_memory()
+{
+    return dynamic_memory;
+}
+
+/* ---- blocks ---- */
+
+extern "C" void mode_emu_begin() __attribute__((no_sanitize("address", "undefined"), noreturn));
+void mode_emu_begin()
+{
+    entered(nullptr);
+    running->body();
+    fiber *f = current();
+    f->state = ENDED;
+    n_alive--;
+    if (n_alive > 0) {
+        try_barrier(true);
+        /* those who wait for this lane in a meeting of their warp */
+        int warp = f->number / WARP;
+        for (int i = 0; i < WARP && warp * WARP + i < n_threads; i++) {
+            fiber *other = &fibers[warp * WARP + i];
+            if (other->state == AT_WARP && other->mask >> f->view.lane & 1)
+                try_warp(warp, other->mask, true);
+        }
+    }
+    go_on();
+    abort();
+}
+
+static void prepare(fiber *f, int i)
+{
+    unsigned x = running->threads.x, y = running->threads.y;
+    if (!f->stack) {
+        char *p = (char *)mmap(nullptr, STACK + GUARD, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                               -1, 0);
+        if (p == MAP_FAILED || mprotect(p, GUARD, PROT_NONE)) {
+            perror("emulator: a stack for a thread of a block");
+            abort();
+        }
+        f->stack = p + GUARD;
+    }
+    f->view = {{(unsigned)i % x, (unsigned)i / x % y, (unsigned)i / x / y}, i % WARP};
+    f->number = i;
+    f->state = READY;
+    f->fake_stack = nullptr;
+#if defined(__x86_64__)
+    void **top = (void **)(f->stack + STACK) - 2;
+    *--top = nullptr; /* where mode_emu_begin would return to: it does not */
+    *--top = (void *)mode_emu_begin;
+    top -= 6;
+    memset(top, 0, 6 * sizeof *top);
+    f->top = top;
+#else
+    getcontext(&f->context);
+    f->context.uc_stack.ss_sp = f->stack;
+    f->context.uc_stack.ss_size = STACK;
+    f->context.uc_link = nullptr;
+    makecontext(&f->context, mode_emu_begin, 0);
+#endif
+}
+
+static void report_deadlock()
+{
+    int shown = 0;
+    self = &outside.view;
+    report_place();
+    fprintf(stderr, ": deadlock: %d of %d threads wait for others that do not come\n", n_alive, n_threads);
+    for (int i = 0; i < n_threads && shown < 8; i++) {
+        const fiber *f = &fibers[i];
+        if (f->state != AT_BARRIER && f->state != AT_WARP) continue;
+        if (i > 0 && fibers[i - 1].state == f->state && fibers[i - 1].at.line == f->at.line) continue;
+        fprintf(stderr, "emulator:   from thread (%u, %u, %u) on: %s at %s:%d\n", f->view.thread.x, f->view.thread.y,
+                f->view.thread.z, f->at.what, f->at.file, f->at.line);
+        shown++;
+    }
+    abort();
+}
+
+static void run_block(const std::vector<int> &order)
+{
+    n_threads = n_alive = (int)order.size();
+    n_at_barrier = barrier_sum = barrier_came = 0;
+    queue.resize((size_t)n_threads);
+    queue_first = queue_count = 0;
+    stuck = false;
+    variables.clear();
+    if (!arena) {
+        arena = (char *)aligned_alloc(1024, ARENA);
+        if (!arena) fault("no memory for a block's shared memory");
+        arena_used = ARENA;
+    }
+    cover(arena, arena_used, true);
+    memset(arena, UNUSED, arena_used);
+    cover(arena, ARENA, false);
+    arena_used = static_bytes = 0;
+    dynamic_memory = running->shared ? take_shared(running->shared) : nullptr;
+    if (running->shared) variables.push_back({&running->shared, running->shared, dynamic_memory});
+    for (int i = 0; i < n_threads; i++) prepare(&fibers[i], i);
+    for (int i : order) make_ready(i);
+    self = &outside.view;
+    outside.state = READY;
+    go_on();
+    if (stuck) report_deadlock();
+    check_shared_gaps();
+    self = nullptr;
+}
+
+void run_grid(const grid &g)
+{
+    const grid *before = running;
+    if (before) fault("a kernel starts a kernel");
+    running = &g;
+    block_size = g.threads;
+    grid_size = g.blocks;
+    static std::vector<int> blocks, threads;
+    int n = (int)((uint64_t)g.blocks.x * g.blocks.y * g.blocks.z);
+    draw_order(blocks, n);
+    draw_order(threads, (int)(g.threads.x * g.threads.y * g.threads.z));
+    for (int b : blocks) {
+        unsigned i = (unsigned)b;
+        block_index = {i % g.blocks.x, i / g.blocks.x % g.blocks.y, i / g.blocks.x / g.blocks.y};
+        run_block(threads);
+    }
+    running = nullptr;
+}
+
+} // namespace mode_emu

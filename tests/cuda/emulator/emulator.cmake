@@ -1,0 +1,47 @@
+# mode_emulate_cuda(): the library mode_emulated, the cuda backend on a machine without a GPU. The sources of
+# common/nn/cuda are compiled unchanged, its kernels as C++ by way of rewrite.sh; CUDA need not be installed. Link
+# mode_emulated before the library with the other backends: it brings nn/backend.c along.
+set(MODE_EMULATOR_DIR ${CMAKE_CURRENT_LIST_DIR})
+function(mode_emulate_cuda)
+  set(common ${MODE_EMULATOR_DIR}/../../../common)
+  set(out ${CMAKE_BINARY_DIR}/emulator)
+  set(flags -include cuda_runtime.h -Wall -Wextra -Wno-unknown-pragmas -fno-strict-aliasing)
+  # streams, memory and blocks; and what is loaded in cuBLAS's place
+  add_library(mode_emulator SHARED ${MODE_EMULATOR_DIR}/blocks.cpp ${MODE_EMULATOR_DIR}/runtime.cpp)
+  add_library(mode_emulated_blas SHARED ${MODE_EMULATOR_DIR}/blas.cpp)
+  target_link_libraries(mode_emulated_blas PRIVATE mode_emulator)
+  target_compile_options(mode_emulated_blas PRIVATE -O3)
+  foreach(lib mode_emulator mode_emulated_blas)
+    set_target_properties(${lib} PROPERTIES CXX_STANDARD 20 LIBRARY_OUTPUT_DIRECTORY ${out} BUILD_RPATH ${out})
+    target_include_directories(${lib} PUBLIC ${MODE_EMULATOR_DIR}/include)
+    target_compile_options(${lib} PRIVATE ${flags})
+  endforeach()
+  set_target_properties(mode_emulated_blas PROPERTIES OUTPUT_NAME cublas SUFFIX .so.13)
+
+  # build/emulator/nn/cuda/: the kernels (.cu as .cpp) and their headers after rewriting
+  file(GLOB host CONFIGURE_DEPENDS ${common}/nn/cuda/*.c)
+  file(GLOB kernels CONFIGURE_DEPENDS ${common}/nn/cuda/*.cu ${common}/nn/cuda/*.cuh)
+  foreach(from ${kernels})
+    get_filename_component(name ${from} NAME)
+    string(REGEX REPLACE "\\.cu$" ".cpp" name ${name})
+    mode_rewrite_kernel(${from} ${out}/nn/cuda/${name})
+    list(APPEND rewritten ${out}/nn/cuda/${name})
+  endforeach()
+  add_library(mode_emulated OBJECT ${host} ${common}/nn/backend.c ${rewritten})
+  set_target_properties(mode_emulated PROPERTIES CXX_STANDARD 20)
+  target_compile_definitions(mode_emulated PUBLIC MODE_CUDA=1)
+  target_include_directories(mode_emulated BEFORE PUBLIC ${out} ${MODE_EMULATOR_DIR}/include ${common})
+  target_compile_options(mode_emulated PRIVATE $<$<COMPILE_LANGUAGE:CXX>:${flags}>)
+  target_link_libraries(mode_emulated PUBLIC mode_emulator ${CMAKE_DL_LIBS})
+  add_dependencies(mode_emulated mode_emulated_blas)
+  # the backend looks for libcublas.so.13 with dlopen; RPATH, unlike RUNPATH, is searched before LD_LIBRARY_PATH
+  target_link_options(mode_emulated INTERFACE -Wl,--disable-new-dtags -Wl,-rpath,${out})
+endfunction()
+
+function(mode_rewrite_kernel from to)
+  get_filename_component(folder ${to} DIRECTORY)
+  add_custom_command(OUTPUT ${to}
+                     COMMAND ${CMAKE_COMMAND} -E make_directory ${folder}
+                     COMMAND sh ${MODE_EMULATOR_DIR}/rewrite.sh ${from} ${to}
+                     DEPENDS ${from} ${MODE_EMULATOR_DIR}/rewrite.sh)
+endfunction()

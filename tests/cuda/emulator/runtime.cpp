@@ -1,0 +1,672 @@
+/* runtime.cpp - CUDA's runtime on the host: memory of four kinds, streams, events, graphs.
+ *
+ * DESIGN: nothing that is put into a stream runs until somebody waits for it (a stream, an event, the device, a
+ * synchronous copy, a free), so a host that reads a result or overwrites an input too early gets wrong numbers here
+ * every time and not by luck. MODE_EMULATOR_EAGER=1 runs everything at once, for a debugger.
+ * Fresh memory is NaN. Memory of cudaMalloc is not the host's: under AddressSanitizer a host that touches it is
+ * stopped. MODE_EMULATOR_MEMORY: bytes of the device (8 GiB unless said). */
+#include "emulator.h"
+
+#include <chrono>
+#include <cstdlib>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+using mode_emu::enqueue;
+
+struct mode_emu_graph {
+    std::vector<std::function<void()>> work;
+};
+struct mode_emu_stream {
+    std::deque<std::function<void()>> queue;
+    std::unique_ptr<mode_emu_graph> capture;
+};
+struct mode_emu_event {
+    cudaStream_t stream;
+    long recorded, done; /* records put into streams, records that ran */
+    double at_ms;
+};
+
+namespace mode_emu {
+
+enum : size_t { EDGE = 256 }; /* bytes before and behind an allocation that must stay as they are */
+
+struct allocation {
+    size_t bytes;
+    enum cudaMemoryType type;
+    char *base; /* NULL: registered memory of the host */
+};
+
+static std::recursive_mutex lock;
+using locked = std::lock_guard<std::recursive_mutex>;
+static std::map<uintptr_t, allocation> allocations;
+static std::vector<cudaStream_t> streams;
+static mode_emu_stream null_stream;
+static std::map<const void *, size_t> shared_limits; /* of kernels, where raised */
+static size_t used_bytes;
+static cudaError_t last_error;
+static int depth; /* > 0: work of a stream runs, device memory may be touched */
+
+static size_t total_bytes()
+{
+    const char *s = getenv("MODE_EMULATOR_MEMORY");
+    return s ? strtoull(s, nullptr, 10) : (size_t)8 << 30;
+}
+
+static cudaError_t note(cudaError_t e)
+{
+    if (e != cudaSuccess) last_error = e;
+    return e;
+}
+
+[[noreturn]] static void stop(const char *what)
+{
+    fprintf(stderr, "emulator: %s\n", what);
+    abort();
+}
+
+/* ---- memory ---- */
+
+/* Device memory is the host's only while a stream's work runs. */
+static void open_device_memory(bool open)
+{
+    (void)open;
+#if MODE_EMU_ASAN
+    for (const auto &[p, a] : allocations)
+        if (a.type == cudaMemoryTypeDevice) {
+            if (open)
+                __asan_unpoison_memory_region((void *)p, a.bytes);
+            else
+                __asan_poison_memory_region((void *)p, a.bytes);
+        }
+#endif
+}
+
+struct working {
+    working()
+    {
+        if (depth++ == 0) open_device_memory(true);
+    }
+    ~working()
+    {
+        if (--depth == 0) open_device_memory(false);
+    }
+};
+
+static const std::pair<const uintptr_t, allocation> *find(const void *p)
+{
+    auto it = allocations.upper_bound((uintptr_t)p);
+    if (it == allocations.begin()) return nullptr;
+    --it;
+    /* one past the end may be pointed to */
+    return (uintptr_t)p <= it->first + it->second.bytes ? &*it : nullptr;
+}
+
+static cudaError_t take(void **p, size_t bytes, enum cudaMemoryType type)
+{
+    locked l(lock);
+    *p = nullptr;
+    if (type == cudaMemoryTypeDevice && bytes > total_bytes() - std::min(total_bytes(), used_bytes))
+        return note(cudaErrorMemoryAllocation);
+    if (bytes == 0) return cudaSuccess;
+    allocation a = {bytes, type, nullptr};
+#if MODE_EMU_ASAN
+    a.base = (char *)aligned_alloc(EDGE, bytes); /* AddressSanitizer watches the edges */
+    char *data = a.base;
+#else
+    a.base = (char *)aligned_alloc(EDGE, (bytes + EDGE - 1) / EDGE * EDGE + 2 * EDGE);
+    char *data = a.base ? a.base + EDGE : nullptr;
+    if (data) {
+        memset(a.base, 0x5a, EDGE);
+        memset(data + bytes, 0x5a, EDGE);
+    }
+#endif
+    if (!data) return note(cudaErrorMemoryAllocation);
+    memset(data, POISON, bytes);
+    if (type != cudaMemoryTypeHost) used_bytes += bytes;
+    allocations[(uintptr_t)data] = a;
+    if (depth == 0) open_device_memory(false);
+    *p = data;
+    return cudaSuccess;
+}
+
+static void give_back(void *p, const allocation &a)
+{
+#if MODE_EMU_ASAN
+    __asan_unpoison_memory_region(p, a.bytes);
+#else
+    for (size_t i = 0; i < EDGE; i++)
+        if (a.base[i] != 0x5a || ((char *)p)[a.bytes + i] != 0x5a) {
+            fprintf(stderr, "emulator: something wrote %s an allocation of %zu bytes\n",
+                    a.base[i] != 0x5a ? "before" : "behind", a.bytes);
+            abort();
+        }
+#endif
+    if (a.type != cudaMemoryTypeHost) used_bytes -= a.bytes;
+    char *base = a.base;
+    allocations.erase((uintptr_t)p);
+    free(base);
+}
+
+/* ---- streams ---- */
+
+static void run_all(cudaStream_t s)
+{
+    working w;
+    while (!s->queue.empty()) {
+        auto work = std::move(s->queue.front());
+        s->queue.pop_front();
+        work();
+    }
+}
+
+static void run_everything()
+{
+    run_all(&null_stream);
+    for (size_t i = 0; i < streams.size(); i++) run_all(streams[i]);
+}
+
+static cudaStream_t of(cudaStream_t s)
+{
+    return s ? s : &null_stream;
+}
+
+void enqueue(cudaStream_t stream, std::function<void()> work)
+{
+    static const bool eager = getenv("MODE_EMULATOR_EAGER") != nullptr;
+    locked l(lock);
+    cudaStream_t s = of(stream);
+    if (s->capture) {
+        s->capture->work.push_back(std::move(work));
+        return;
+    }
+    if (s == &null_stream) run_everything(); /* the default stream waits for the others, and they for it */
+    s->queue.push_back(std::move(work));
+    if (eager || s == &null_stream) run_all(s);
+}
+
+static cudaError_t wait(cudaStream_t s)
+{
+    locked l(lock);
+    if (of(s)->capture) stop("a stream that is being captured cannot be waited for");
+    run_all(of(s));
+    return cudaSuccess;
+}
+
+/* ---- launches ---- */
+
+void check_argument(const char *kernel, int number, const void *p)
+{
+    locked l(lock);
+    if (!p || find(p)) return;
+    fprintf(stderr, "emulator: kernel %s: argument %d points to memory that the device cannot see\n", kernel, number);
+    abort();
+}
+
+cudaError_t set_attribute(const void *function, cudaFuncAttribute attribute, int value)
+{
+    locked l(lock);
+    if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
+    if (value < 0 || (size_t)value > SHARED_MOST) return note(cudaErrorInvalidValue);
+    shared_limits[function] = (size_t)value;
+    return cudaSuccess;
+}
+
+void launch(const char *name, const void *function, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
+            std::function<void()> body)
+{
+    locked l(lock);
+    auto limit = shared_limits.find(function);
+    size_t most = limit == shared_limits.end() ? (size_t)SHARED_DEFAULT : limit->second;
+    uint64_t threads = (uint64_t)block.x * block.y * block.z;
+    cudaError_t e = cudaSuccess;
+    if (threads == 0 || threads > 1024 || block.z > 64 || grid.x == 0 || grid.y == 0 || grid.z == 0 ||
+        grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535)
+        e = cudaErrorInvalidConfiguration;
+    else if (shared > std::max(most, (size_t)SHARED_DEFAULT))
+        e = cudaErrorInvalidValue;
+    if (e != cudaSuccess) {
+        fprintf(stderr,
+                "emulator: kernel %s cannot start: grid (%u, %u, %u), block (%u, %u, %u), %zu bytes of shared memory of "
+                "%zu allowed\n",
+                name, grid.x, grid.y, grid.z, block.x, block.y, block.z, shared, most);
+        note(e);
+        return;
+    }
+    struct grid g = {name, grid, block, shared, std::move(body)};
+    enqueue(stream, [g] { run_grid(g); });
+}
+
+static double now_ms()
+{
+    using namespace std::chrono;
+    return duration<double, std::milli>(steady_clock::now().time_since_epoch()).count();
+}
+
+} // namespace mode_emu
+
+using namespace mode_emu;
+
+extern "C" {
+
+const char *cudaGetErrorName(cudaError_t e)
+{
+    switch (e) {
+    case cudaSuccess: return "cudaSuccess";
+    case cudaErrorInvalidValue: return "cudaErrorInvalidValue";
+    case cudaErrorMemoryAllocation: return "cudaErrorMemoryAllocation";
+    case cudaErrorInvalidConfiguration: return "cudaErrorInvalidConfiguration";
+    case cudaErrorInvalidDevice: return "cudaErrorInvalidDevice";
+    case cudaErrorNoDevice: return "cudaErrorNoDevice";
+    case cudaErrorInvalidResourceHandle: return "cudaErrorInvalidResourceHandle";
+    case cudaErrorNotReady: return "cudaErrorNotReady";
+    case cudaErrorLaunchFailure: return "cudaErrorLaunchFailure";
+    case cudaErrorStreamCaptureUnsupported: return "cudaErrorStreamCaptureUnsupported";
+    }
+    return "an error that the emulator does not know";
+}
+
+const char *cudaGetErrorString(cudaError_t e)
+{
+    return cudaGetErrorName(e);
+}
+
+cudaError_t cudaGetLastError(void)
+{
+    locked l(lock);
+    cudaError_t e = last_error;
+    last_error = cudaSuccess;
+    return e;
+}
+
+cudaError_t cudaPeekAtLastError(void)
+{
+    return last_error;
+}
+
+cudaError_t cudaGetDeviceCount(int *n)
+{
+    *n = 1;
+    return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int device)
+{
+    return device == 0 ? cudaSuccess : note(cudaErrorInvalidDevice);
+}
+
+cudaError_t cudaGetDevice(int *device)
+{
+    *device = 0;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
+{
+    if (device != 0) return note(cudaErrorInvalidDevice);
+    *p = {};
+    snprintf(p->name, sizeof p->name, "emulated GPU");
+    p->totalGlobalMem = total_bytes();
+    p->sharedMemPerBlock = SHARED_DEFAULT;
+    p->sharedMemPerBlockOptin = SHARED_MOST;
+    p->major = 9;
+    p->multiProcessorCount = 132;
+    p->l2CacheSize = 50 << 20;
+    p->maxThreadsPerBlock = 1024;
+    p->warpSize = 32;
+    p->managedMemory = p->concurrentManagedAccess = 1;
+    return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int device)
+{
+    if (device != 0) return note(cudaErrorInvalidDevice);
+    switch (attribute) {
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = SHARED_MOST; break;
+    case cudaDevAttrMultiProcessorCount: *value = 132; break;
+    case cudaDevAttrComputeCapabilityMajor: *value = 9; break;
+    case cudaDevAttrComputeCapabilityMinor: *value = 0; break;
+    case cudaDevAttrManagedMemory:
+    case cudaDevAttrConcurrentManagedAccess: *value = 1; break;
+    default: return note(cudaErrorInvalidValue);
+    }
+    return cudaSuccess;
+}
+
+cudaError_t cudaDeviceSynchronize(void)
+{
+    locked l(lock);
+    run_everything();
+    return cudaSuccess;
+}
+
+cudaError_t cudaDeviceReset(void)
+{
+    return cudaDeviceSynchronize();
+}
+
+cudaError_t cudaRuntimeGetVersion(int *version)
+{
+    *version = CUDART_VERSION;
+    return cudaSuccess;
+}
+
+cudaError_t cudaDriverGetVersion(int *version)
+{
+    return cudaRuntimeGetVersion(version);
+}
+
+cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
+{
+    locked l(lock);
+    *total = total_bytes();
+    *free_bytes = *total - std::min(*total, used_bytes);
+    return cudaSuccess;
+}
+
+cudaError_t(cudaMalloc)(void **p, size_t bytes)
+{
+    return take(p, bytes, cudaMemoryTypeDevice);
+}
+
+/* As on a GPU, more than it has may be asked for. */
+cudaError_t cudaMallocManaged(void **p, size_t bytes, unsigned)
+{
+    if (bytes == 0) return note(cudaErrorInvalidValue);
+    return take(p, bytes, cudaMemoryTypeManaged);
+}
+
+cudaError_t cudaMallocHost(void **p, size_t bytes)
+{
+    return take(p, bytes, cudaMemoryTypeHost);
+}
+
+cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned)
+{
+    return take(p, bytes, cudaMemoryTypeHost);
+}
+
+cudaError_t cudaHostRegister(void *p, size_t bytes, unsigned)
+{
+    locked l(lock);
+    if (!p || bytes == 0) return note(cudaErrorInvalidValue);
+    allocations[(uintptr_t)p] = {bytes, cudaMemoryTypeHost, nullptr};
+    return cudaSuccess;
+}
+
+cudaError_t cudaHostUnregister(void *p)
+{
+    locked l(lock);
+    run_everything();
+    return allocations.erase((uintptr_t)p) ? cudaSuccess : note(cudaErrorInvalidValue);
+}
+
+cudaError_t cudaMallocAsync(void **p, size_t bytes, cudaStream_t)
+{
+    return take(p, bytes, cudaMemoryTypeDevice);
+}
+
+static cudaError_t release(void *p, bool host)
+{
+    locked l(lock);
+    if (!p) return cudaSuccess;
+    run_everything();
+    auto it = allocations.find((uintptr_t)p);
+    if (it == allocations.end() || !it->second.base || (it->second.type == cudaMemoryTypeHost) != host)
+        return note(cudaErrorInvalidValue);
+    give_back(p, it->second);
+    return cudaSuccess;
+}
+
+cudaError_t cudaFree(void *p)
+{
+    return release(p, false);
+}
+
+cudaError_t cudaFreeHost(void *p)
+{
+    return release(p, true);
+}
+
+cudaError_t cudaFreeAsync(void *p, cudaStream_t)
+{
+    return release(p, false);
+}
+
+cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *a, const void *p)
+{
+    locked l(lock);
+    const auto *found = find(p);
+    bool inside = found && (uintptr_t)p < found->first + found->second.bytes;
+    *a = {inside ? found->second.type : cudaMemoryTypeUnregistered, inside ? 0 : -2, inside ? (void *)p : nullptr,
+          inside && found->second.type == cudaMemoryTypeDevice ? nullptr : (void *)p};
+    return cudaSuccess;
+}
+
+/* Copies from and to memory that the runtime does not know are done with it when the call returns. */
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind, cudaStream_t stream)
+{
+    locked l(lock);
+    if (bytes == 0) return cudaSuccess;
+    if (find(from)) {
+        enqueue(stream, [=] { memcpy(to, from, bytes); });
+    } else {
+        auto staged = std::make_shared<std::vector<char>>((const char *)from, (const char *)from + bytes);
+        enqueue(stream, [=] { memcpy(to, staged->data(), bytes); });
+    }
+    return find(to) || of(stream)->capture ? cudaSuccess : wait(stream);
+}
+
+cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t rows,
+                              enum cudaMemcpyKind kind, cudaStream_t stream)
+{
+    for (size_t i = 0; i < rows; i++)
+        cudaMemcpyAsync((char *)to + i * to_pitch, (const char *)from + i * from_pitch, width, kind, stream);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpyKind)
+{
+    locked l(lock);
+    run_everything();
+    working w;
+    memmove(to, from, bytes);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemset(void *p, int value, size_t bytes)
+{
+    return cudaMemsetAsync(p, value, bytes, nullptr);
+}
+
+cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t stream)
+{
+    locked l(lock);
+    if (bytes == 0) return cudaSuccess;
+    const auto *a = find(p);
+    if (!a || (uintptr_t)p + bytes > a->first + a->second.bytes) return note(cudaErrorInvalidValue);
+    enqueue(stream, [=] { memset(p, value, bytes); });
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemPrefetchAsync(const void *p, size_t, struct cudaMemLocation, unsigned, cudaStream_t)
+{
+    locked l(lock);
+    const auto *a = find(p);
+    return a && a->second.type == cudaMemoryTypeManaged ? cudaSuccess : note(cudaErrorInvalidValue);
+}
+
+cudaError_t cudaMemAdvise(const void *p, size_t, enum cudaMemoryAdvise, struct cudaMemLocation)
+{
+    return cudaMemPrefetchAsync(p, 0, {}, 0, nullptr);
+}
+
+cudaError_t cudaStreamCreate(cudaStream_t *s)
+{
+    locked l(lock);
+    streams.push_back(*s = new mode_emu_stream());
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned)
+{
+    return cudaStreamCreate(s);
+}
+
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t *s, unsigned, int)
+{
+    return cudaStreamCreate(s);
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t s)
+{
+    locked l(lock);
+    run_all(s);
+    streams.erase(std::find(streams.begin(), streams.end(), s));
+    delete s;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t s)
+{
+    return wait(s);
+}
+
+/* Asking makes one piece of work happen, so that who asks again and again comes to an end. */
+cudaError_t cudaStreamQuery(cudaStream_t s)
+{
+    locked l(lock);
+    working w;
+    auto &queue = of(s)->queue;
+    if (queue.empty()) return cudaSuccess;
+    auto work = std::move(queue.front());
+    queue.pop_front();
+    work();
+    return cudaErrorNotReady;
+}
+
+cudaError_t cudaEventCreate(cudaEvent_t *e)
+{
+    *e = new mode_emu_event();
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned)
+{
+    return cudaEventCreate(e);
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
+{
+    locked l(lock);
+    e->stream = of(s);
+    long number = ++e->recorded;
+    enqueue(s, [=] {
+        e->done = number;
+        e->at_ms = now_ms();
+    });
+    return cudaSuccess;
+}
+
+/* Run the event's stream until record `number` has happened. */
+static void run_until(cudaEvent_t e, long number)
+{
+    working w;
+    while (e->done < number) {
+        auto &queue = e->stream->queue;
+        if (queue.empty()) stop("an event is waited for that no stream will reach");
+        auto work = std::move(queue.front());
+        queue.pop_front();
+        work();
+    }
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t e)
+{
+    locked l(lock);
+    run_everything();
+    delete e;
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t e)
+{
+    locked l(lock);
+    run_until(e, e->recorded);
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventQuery(cudaEvent_t e)
+{
+    locked l(lock);
+    if (e->done == e->recorded) return cudaSuccess;
+    return cudaStreamQuery(e->stream) == cudaSuccess && e->done < e->recorded ? note(cudaErrorInvalidResourceHandle)
+                                                                              : cudaErrorNotReady;
+}
+
+cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to)
+{
+    locked l(lock);
+    if (from->done < from->recorded || to->done < to->recorded) return note(cudaErrorNotReady);
+    *ms = (float)(to->at_ms - from->at_ms);
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned)
+{
+    locked l(lock);
+    long number = e->recorded;
+    if (number > 0) enqueue(s, [=] { run_until(e, number); });
+    return cudaSuccess;
+}
+
+cudaError_t cudaLaunchHostFunc(cudaStream_t s, void (*f)(void *), void *data)
+{
+    enqueue(s, [=] { f(data); });
+    return cudaSuccess;
+}
+
+/* One stream can be captured; work that other streams do for it is not part of the graph. */
+cudaError_t cudaStreamBeginCapture(cudaStream_t s, enum cudaStreamCaptureMode)
+{
+    locked l(lock);
+    if (!s || s->capture) return note(cudaErrorStreamCaptureUnsupported);
+    s->capture = std::make_unique<mode_emu_graph>();
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *g)
+{
+    locked l(lock);
+    if (!s || !s->capture) return note(cudaErrorStreamCaptureUnsupported);
+    *g = s->capture.release();
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t g, unsigned long long)
+{
+    *exec = new mode_emu_graph(*g);
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t s)
+{
+    for (const auto &work : exec->work) enqueue(s, work);
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t g)
+{
+    delete g;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
+{
+    return cudaGraphDestroy(exec);
+}
+
+} // extern "C"
