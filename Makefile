@@ -71,6 +71,11 @@ cudnn-plans: ## cuDNN's plans for attention on an H100, made without a GPU (need
 	@cmake -S tests/cuda -B build-cuda >/dev/null && cmake --build build-cuda -j$(JOBS) --target cudnn-plans no_driver >/dev/null
 	@build-cuda/cudnn-plans build-cuda/libno_driver.so || [ $$? = 77 ]
 
+.PHONY: cuda-emulate
+cuda-emulate: deps-test build ## the cuda backend's kernels on the host, without a GPU, in three orders of threads
+	@for order in shuffled forward reverse; do echo "MODE_EMULATOR_ORDER=$$order"; \
+	  (cd $(BUILD) && MODE_EMULATOR_ORDER=$$order ctest --no-tests=error --output-on-failure -L cuda) || exit 1; done
+
 .PHONY: parity-tokenizers
 parity-tokenizers: models programs ## the tokenizers against their Python originals, line by line (needs Python; minutes)
 	@"$$(tests/golden/venv.sh)" tests/golden/check_tokenizers.py $(BUILD)/bin/mode $(MODE_CACHE)/models

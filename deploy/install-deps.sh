@@ -3,7 +3,7 @@
 #
 #   build     compiler, CMake and the libraries MoDE is made of
 #   run       the libraries alone, for a machine that only runs MoDE
-#   test      cmocka, a Redis server, and "models"
+#   test      cmocka, a C++ compiler (for the emulated GPU), a Redis server, and "models"
 #   fuzz      clang with its run-time libraries (make fuzz)
 #   demo      what the demo needs besides "build": "render", a Redis server, and "models"
 #   render    what the builder of the demo's pictures is made of; render-run: the libraries alone
@@ -20,7 +20,7 @@ run="libprotobuf-c1 libzmq5 libhiredis0.14 libarchive13 libjansson4 libmicrohttp
 render="librsvg2-dev libcairo2-dev libharfbuzz-dev libxml2-dev"
 render_run="librsvg2-2 libcairo2 libharfbuzz0b libxml2"
 models="python3-pip ca-certificates"
-test="libcmocka-dev redis-server $models"
+test="g++ libcmocka-dev redis-server $models"
 fuzz="clang libclang-rt-dev"
 demo="$render redis-server $models"
 

@@ -20,6 +20,7 @@ function(mode_emulate_cuda)
 
   # build/emulator/nn/cuda/: the kernels (.cu as .cpp) and their headers after rewriting
   file(GLOB host CONFIGURE_DEPENDS ${common}/nn/cuda/*.c)
+  list(FILTER host EXCLUDE REGEX "/cudnn\\.c$") # cudnn_absent.c stands in
   file(GLOB kernels CONFIGURE_DEPENDS ${common}/nn/cuda/*.cu ${common}/nn/cuda/*.cuh)
   foreach(from ${kernels})
     get_filename_component(name ${from} NAME)
