@@ -91,6 +91,11 @@ enum mode_dtype mode_backend_activations(const struct mode_backend *be)
     return be->ops->activations;
 }
 
+bool mode_backend_is_device(const struct mode_backend *be)
+{
+    return be->kind;
+}
+
 void mode_backend_sync(struct mode_backend *be)
 {
     if (be->kind) be->kind->sync(be);

@@ -30,6 +30,8 @@ enum mode_status mode_backend_open(struct mode_backend **be, const char *name, s
 void mode_backend_close(struct mode_backend **be);
 /* "ref", "cpu-avx2", "cpu-plain", "cuda" ... */
 const char *mode_backend_name(const struct mode_backend *be);
+/* Does it compute apart from the host's processor, at the same time? */
+bool mode_backend_is_device(const struct mode_backend *be);
 /* How activations are stored: F32 or BF16 (nn/ops.h says which tensors these are). */
 enum mode_dtype mode_backend_activations(const struct mode_backend *be);
 

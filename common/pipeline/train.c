@@ -9,6 +9,7 @@
 #include "models/clip_train.h"
 #include "optim/adamw.h"
 #include "optim/schedule.h"
+#include "pipeline/ahead.h"
 #include "pipeline/checkpoint.h"
 
 #include <jansson.h>
@@ -26,7 +27,8 @@ struct training {
     struct mode_param *params; /* the clip's */
     size_t n_params;
     struct mode_stream *stream;
-    struct mode_batch batch;
+    struct mode_ahead *ahead;
+    const struct mode_batch *batch; /* of the step being done */
     uint64_t step;        /* steps done */
     struct mode_str rows; /* steps.jsonl so far */
     double *losses;       /* ring of the last MODE_TRAIN_FINAL_STEPS, slot step % that */
@@ -222,7 +224,7 @@ static void add_row(struct training *t, double loss, double lr, double norm)
     mode_str_printf(&t->rows,
                     "{\"step\": %llu, \"epoch\": %.6f, \"loss\": %s, \"lr\": %.9g, \"logit_scale\": %.7g, "
                     "\"samples_seen\": %llu",
-                    (unsigned long long)t->step, t->batch.epoch, text, lr, (double)mode_clip_logit_scale(t->clip),
+                    (unsigned long long)t->step, t->batch->epoch, text, lr, (double)mode_clip_logit_scale(t->clip),
                     (unsigned long long)(t->step * (uint64_t)t->spec->batch));
     if (t->spec->grad_clip_norm > 0) mode_str_printf(&t->rows, ", \"grad_norm\": %.7g", norm);
     mode_str_add_cstr(&t->rows, "}\n");
@@ -233,9 +235,9 @@ static enum mode_status train_step(struct training *t, struct mode_train_progres
     const struct mode_train_spec *s = t->spec;
     enum mode_status st;
     double loss = NAN, began = mode_clock_s();
-    if ((st = mode_stream_fill(t->stream, &t->batch, t->step, err))) return st;
+    if ((st = mode_ahead_next(t->ahead, &t->batch, err))) return st;
     double filled = mode_clock_s();
-    if ((st = mode_clip_train_step(t->clip, &loss, t->batch.pixels, t->batch.ids, t->batch.n_ids, s->batch, err)))
+    if ((st = mode_clip_train_step(t->clip, &loss, t->batch->pixels, t->batch->ids, t->batch->n_ids, s->batch, err)))
         return st;
     double lr = lr_of(s, t->step);
     if (!isfinite(loss))
@@ -265,7 +267,7 @@ static enum mode_status train_step(struct training *t, struct mode_train_progres
                                       .end_step = s->end_step,
                                       .loss = loss,
                                       .lr = lr,
-                                      .epoch = t->batch.epoch,
+                                      .epoch = t->batch->epoch,
                                       .logit_scale = (double)mode_clip_logit_scale(t->clip),
                                       .samples_per_second = (double)s->batch / (now - began),
                                       .data_seconds = filled - began,
@@ -322,6 +324,12 @@ static enum mode_status write_summary(const struct training *t, const char *path
     return st;
 }
 
+/* A device computes while the processor makes the next batches ready. */
+static int slots_of(const struct training *t)
+{
+    return mode_backend_is_device(t->be) ? MODE_AHEAD_SLOTS : 0;
+}
+
 static void tell_memory(const struct training *t)
 {
     const struct mode_train_spec *s = t->spec;
@@ -330,7 +338,7 @@ static void tell_memory(const struct training *t)
     mode_clip_memory(&m, t->clip, s->batch);
     struct mode_train_memory out = {m.parameters, m.copies,    m.gradients, m.moments, m.activations,
                                     m.loss,       m.workspace, 0,           m.total};
-    out.batch = (size_t)s->batch *
+    out.batch = (size_t)(1 + slots_of(t)) * (size_t)s->batch *
                 (3 * side * side * sizeof(float) + ((size_t)mode_clip_context(t->clip) + 1) * sizeof(int32_t));
     if (out.total != SIZE_MAX) out.total += out.batch;
     if (t->hooks->memory) t->hooks->memory(t->hooks->ctx, &out);
@@ -371,10 +379,10 @@ static enum mode_status prepare(struct training *t, struct mode_error *err)
     if (mode_pool_size(pool) < s->batch)
         return MODE_FAIL(err, MODE_E_VALUE, "training %s: a batch of %lld needs as many pairs, the model's pool has %u",
                          s->name, (long long)s->batch, mode_pool_size(pool));
-    if ((st = mode_batch_init(&t->batch, s->batch, options.preprocess.size, options.context, err))) return st;
     if (t->hooks->resume_from && (st = load_checkpoint(t, t->hooks->resume_from, err))) return st;
     t->result.resumed_at = t->step;
-    return MODE_OK;
+    return mode_ahead_open(&t->ahead, t->stream, s->batch, options.preprocess.size, options.context, t->step, s->end_step,
+                           slots_of(t), err);
 }
 
 enum mode_status mode_train(struct mode_train_result *result, struct mode_backend *be,
@@ -394,8 +402,8 @@ enum mode_status mode_train(struct mode_train_result *result, struct mode_backen
     st = write_summary(&t, outputs->summary, err);
 out:
     if (result) *result = t.result;
+    mode_ahead_close(&t.ahead);
     mode_stream_close(&t.stream);
-    mode_batch_clear(&t.batch);
     mode_clip_close(&t.clip);
     mode_tokenizer_close(&t.tokenizer);
     mode_str_clear(&t.rows);

@@ -1,6 +1,7 @@
 /* The data stream: what is in a batch, and that it depends on the step alone. */
 #include "clip_world.h"
 #include "data/face_boxes.h"
+#include "pipeline/ahead.h"
 
 #include "base/parallel.h"
 #include "data/tokenizer.h"
@@ -205,6 +206,77 @@ static void test_a_picture_that_went_bad_is_named(void **state)
     mode_stream_close(&s);
 }
 
+static bool same_batch(const struct mode_batch *a, const struct mode_batch *b)
+{
+    size_t tokens = 0;
+    for (int i = 0; i < BATCH; i++) tokens += (size_t)a->n_ids[i];
+    return memcmp(a->pixels, b->pixels, (size_t)BATCH * 3 * SIDE * SIDE * sizeof(float)) == 0 &&
+           memcmp(a->n_ids, b->n_ids, BATCH * sizeof *a->n_ids) == 0 &&
+           memcmp(a->ids, b->ids, tokens * sizeof *a->ids) == 0 && a->epoch == b->epoch;
+}
+
+static void test_batches_read_ahead_are_the_same(void **state)
+{
+    (void)state;
+    enum { FIRST = 5, END = 17 };
+    struct mode_stream_options o = options_of(MODE_POOL_ALL);
+    struct mode_stream *one = NULL, *other = NULL;
+    struct mode_batch want = {0};
+    struct mode_error err = {0};
+    assert_int_equal(mode_stream_open(&one, &o, &err), MODE_OK);
+    assert_int_equal(mode_stream_open(&other, &o, &err), MODE_OK);
+    assert_int_equal(mode_batch_init(&want, BATCH, SIDE, CONTEXT, &err), MODE_OK);
+    for (int slots = 0; slots < 4; slots++)
+        for (int taken = 0; taken <= END - FIRST; taken += END - FIRST - 4 * (slots % 2)) { /* to the end, or not */
+            struct mode_ahead *ahead = NULL;
+            const struct mode_batch *got;
+            assert_int_equal(mode_ahead_open(&ahead, one, BATCH, SIDE, CONTEXT, FIRST, END, slots, &err), MODE_OK);
+            for (uint64_t step = FIRST; step < (uint64_t)(FIRST + taken); step++) {
+                assert_int_equal(mode_ahead_next(ahead, &got, &err), MODE_OK);
+                assert_int_equal(mode_stream_fill(other, &want, step, &err), MODE_OK);
+                assert_true(same_batch(got, &want)); /* though the thread may be filling the next ones by now */
+            }
+            mode_ahead_close(&ahead);
+            assert_null(ahead);
+        }
+    mode_batch_clear(&want);
+    mode_stream_close(&one);
+    mode_stream_close(&other);
+}
+
+static void test_a_failure_ahead_waits_for_its_turn(void **state)
+{
+    (void)state;
+    struct mode_stream_options o = options_of(MODE_POOL_ALL);
+    struct mode_stream *s = NULL;
+    struct mode_ahead *ahead = NULL;
+    struct mode_batch b = {0};
+    const struct mode_batch *got;
+    struct mode_error err = {0};
+    struct mode_captions c;
+    uint8_t keep[64], rubbish[64] = {0};
+    uint64_t bad = 0;
+    assert_int_equal(mode_captions_load(&c, world.captions[1], NULL), MODE_OK);
+    off_t at = (off_t)mode_captions_row(&c, 5)->image_offset + 20;
+    int fd = open(world.tar[1], O_RDWR);
+    assert_int_equal(pread(fd, keep, sizeof keep, at), sizeof keep);
+    assert_int_equal(pwrite(fd, rubbish, sizeof rubbish, at), sizeof rubbish);
+    assert_int_equal(mode_stream_open(&s, &o, &err), MODE_OK);
+    assert_int_equal(mode_batch_init(&b, BATCH, SIDE, CONTEXT, &err), MODE_OK);
+    while (mode_stream_fill(s, &b, bad, &err) == MODE_OK) bad++;
+    assert_int_equal(mode_ahead_open(&ahead, s, BATCH, SIDE, CONTEXT, 0, bad + 9, 3, &err), MODE_OK);
+    for (uint64_t step = 0; step < bad; step++) assert_int_equal(mode_ahead_next(ahead, &got, &err), MODE_OK);
+    struct mode_error told = {0};
+    assert_int_equal(mode_ahead_next(ahead, &got, &told), err.status);
+    assert_string_equal(told.text, err.text);
+    mode_ahead_close(&ahead);
+    assert_int_equal(pwrite(fd, keep, sizeof keep, at), sizeof keep);
+    close(fd);
+    mode_captions_clear(&c);
+    mode_batch_clear(&b);
+    mode_stream_close(&s);
+}
+
 static void test_what_does_not_belong_together_is_refused(void **state)
 {
     (void)state;
@@ -244,6 +316,8 @@ int main(void)
         cmocka_unit_test(test_faces_are_blurred),
         cmocka_unit_test(test_the_number_of_threads_does_not_show),
         cmocka_unit_test(test_a_picture_that_went_bad_is_named),
+        cmocka_unit_test(test_batches_read_ahead_are_the_same),
+        cmocka_unit_test(test_a_failure_ahead_waits_for_its_turn),
         cmocka_unit_test(test_what_does_not_belong_together_is_refused),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

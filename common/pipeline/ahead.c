@@ -1,0 +1,115 @@
+#include "pipeline/ahead.h"
+
+#include "base/str.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct slot {
+    struct mode_batch batch;
+    enum mode_status status;
+    struct mode_error err;
+};
+
+struct mode_ahead {
+    struct mode_stream *stream;
+    struct slot *ring;
+    int n; /* of the ring: one in use, the others ahead of it */
+    uint64_t first, end;
+    pthread_t thread;
+    bool threaded;
+    pthread_mutex_t lock; /* of all below */
+    pthread_cond_t changed;
+    uint64_t filled, taken; /* steps ready or failed; steps handed out */
+    bool closing;
+};
+
+static void fill(struct mode_ahead *a, uint64_t step)
+{
+    struct slot *s = &a->ring[(step - a->first) % (uint64_t)a->n];
+    s->status = mode_stream_fill(a->stream, &s->batch, step, &s->err);
+}
+
+/* The slot of the step that was handed out last stays untouched: with n slots, at most n - 1 are ahead of it. */
+static void *reader(void *ctx)
+{
+    struct mode_ahead *a = ctx;
+    pthread_mutex_lock(&a->lock);
+    while (!a->closing && a->filled < a->end) {
+        uint64_t step = a->filled, in_use = a->taken > a->first ? a->taken - 1 : a->first;
+        if (step >= in_use + (uint64_t)a->n) {
+            pthread_cond_wait(&a->changed, &a->lock);
+            continue;
+        }
+        pthread_mutex_unlock(&a->lock);
+        fill(a, step);
+        pthread_mutex_lock(&a->lock);
+        a->filled++;
+        pthread_cond_broadcast(&a->changed);
+        if (a->ring[(step - a->first) % (uint64_t)a->n].status) break; /* nothing after a failure is wanted */
+    }
+    pthread_mutex_unlock(&a->lock);
+    return NULL;
+}
+
+enum mode_status mode_ahead_open(struct mode_ahead **ahead, struct mode_stream *stream, int64_t size, int side,
+                                 int context, uint64_t first, uint64_t end, int slots, struct mode_error *err)
+{
+    struct mode_ahead *a = *ahead = mode_xcalloc(1, sizeof *a);
+    enum mode_status st = MODE_OK;
+    MODE_ASSERT(slots >= 0 && first <= end);
+    a->stream = stream;
+    a->n = slots + 1;
+    a->first = a->filled = a->taken = first;
+    a->end = end;
+    a->ring = mode_xcalloc((size_t)a->n, sizeof *a->ring);
+    pthread_mutex_init(&a->lock, NULL);
+    pthread_cond_init(&a->changed, NULL);
+    for (int i = 0; !st && i < a->n; i++) st = mode_batch_init(&a->ring[i].batch, size, side, context, err);
+    if (!st && slots > 0) {
+        int e = pthread_create(&a->thread, NULL, reader, a);
+        if (e) st = MODE_FAIL(err, MODE_E_GENERIC, "no thread to read batches ahead: %s", strerror(e));
+        a->threaded = !e;
+    }
+    if (st) mode_ahead_close(ahead);
+    return st;
+}
+
+enum mode_status mode_ahead_next(struct mode_ahead *a, const struct mode_batch **batch, struct mode_error *err)
+{
+    MODE_ASSERT(a->taken < a->end);
+    struct slot *s = &a->ring[(a->taken - a->first) % (uint64_t)a->n];
+    pthread_mutex_lock(&a->lock);
+    if (a->threaded) {
+        while (a->filled <= a->taken) pthread_cond_wait(&a->changed, &a->lock);
+    } else {
+        fill(a, a->taken);
+        a->filled++;
+    }
+    a->taken++;
+    pthread_cond_broadcast(&a->changed);
+    pthread_mutex_unlock(&a->lock);
+    *batch = &s->batch;
+    if (s->status && err) *err = s->err;
+    return s->status;
+}
+
+void mode_ahead_close(struct mode_ahead **ahead)
+{
+    struct mode_ahead *a = *ahead;
+    if (!a) return;
+    if (a->threaded) {
+        pthread_mutex_lock(&a->lock);
+        a->closing = true;
+        pthread_cond_broadcast(&a->changed);
+        pthread_mutex_unlock(&a->lock);
+        pthread_join(a->thread, NULL);
+    }
+    for (int i = 0; i < a->n; i++) mode_batch_clear(&a->ring[i].batch);
+    pthread_cond_destroy(&a->changed);
+    pthread_mutex_destroy(&a->lock);
+    free(a->ring);
+    free(a);
+    *ahead = NULL;
+}
