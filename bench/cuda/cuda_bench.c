@@ -21,6 +21,7 @@
 #include "nn/backend.h"
 #include "nn/ops.h"
 #include "optim/adamw.h"
+#include "tensor/half.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -238,22 +239,31 @@ static void towers_run(const char *subject, const struct options *o, bool lines)
     mode_backend_close(&w.be);
 }
 
-static struct mode_tensor random_matrix(struct mode_backend *be, int64_t rows, int64_t cols)
+/* As products read and write them on this backend, or f32: gradients of parameters. */
+static struct mode_tensor random_matrix(struct mode_backend *be, enum mode_dtype dtype, int64_t rows, int64_t cols)
 {
     struct mode_rng r = mode_rng_for(2, MODE_RNG_TEST, (uint64_t)rows, (uint64_t)cols);
     struct mode_error err;
     void *data;
-    must(mode_backend_alloc(be, &data, (size_t)(rows * cols) * sizeof(float), &err), &err);
-    for (int64_t i = 0; i < rows * cols; i++) ((float *)data)[i] = (float)(2 * mode_rng_uniform(&r) - 1);
-    return mode_tensor_2d(data, MODE_DTYPE_F32, rows, cols);
+    must(mode_backend_alloc(be, &data, (size_t)(rows * cols) * mode_dtype_size(dtype), &err), &err);
+    for (int64_t i = 0; i < rows * cols; i++) {
+        float x = (float)(2 * mode_rng_uniform(&r) - 1);
+        if (dtype == MODE_DTYPE_BF16)
+            ((uint16_t *)data)[i] = mode_f32_to_bf16(x);
+        else
+            ((float *)data)[i] = x;
+    }
+    return mode_tensor_2d(data, dtype, rows, cols);
 }
 
 /* y = x w^T, the gradient of w, the gradient of x: TFLOP/s of each */
 static void product(const char *name, const char *backend_name, int64_t m, int64_t n, int64_t k, int64_t rounds)
 {
     struct mode_backend *be = backend(backend_name);
-    struct mode_tensor x = random_matrix(be, m, k), w = random_matrix(be, n, k), y = random_matrix(be, m, n),
-                       dw = random_matrix(be, n, k), dx = random_matrix(be, m, k);
+    enum mode_dtype stored = mode_backend_activations(be);
+    struct mode_tensor x = random_matrix(be, stored, m, k), w = random_matrix(be, stored, n, k),
+                       y = random_matrix(be, stored, m, n), dw = random_matrix(be, MODE_DTYPE_F32, n, k),
+                       dx = random_matrix(be, stored, m, k);
     double t[3][MAX_ROUNDS], flops = 2.0 * (double)m * (double)n * (double)k;
     for (int64_t i = -2; i < rounds; i++) {
         double t0 = mode_clock_s();
@@ -355,7 +365,7 @@ static void one_subject(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    static const char *const backends[] = {"cuda", "cuda-tf32", NULL};
+    static const char *const backends[] = {"cuda-bf16", "cuda-tf32", "cuda", NULL};
     if (argc > 1 && (strcmp(argv[1], "train") == 0 || strcmp(argv[1], "encode") == 0)) {
         one_subject(argc, argv);
         return 0;
