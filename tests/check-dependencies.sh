@@ -8,11 +8,12 @@ allowed() { # folder -> folders of common/ it may include from (besides itself)
     case $1 in
     base) echo "" ;;
     tensor) echo "base" ;;
-    nn) echo "base tensor" ;;
+    dist) echo "base tensor" ;;
+    nn) echo "base tensor dist" ;;
     data) echo "base tensor" ;;
-    models | optim | cluster) echo "base tensor nn data" ;;
+    models | optim | cluster) echo "base tensor dist nn data" ;;
     ensemble) echo "base tensor nn data cluster" ;;
-    pipeline) echo "base tensor nn data models optim cluster ensemble" ;;
+    pipeline) echo "base tensor dist nn data models optim cluster ensemble" ;;
     msg) echo "base tensor store proto" ;;
     store) echo "base tensor proto" ;;
     *) echo "unknown-folder" ;;

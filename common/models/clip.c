@@ -146,7 +146,7 @@ enum mode_status mode__clip_new(struct mode_clip **clip, struct mode_backend *be
     c->text = (struct clip_tower){.cfg = c->cfg.text, .causal = c->cfg.text_causal};
     add_params(c);
     if (!be) return MODE_OK; /* only what there is to know about the parameters */
-    enum mode_status st = mode_backend_alloc(be, &mem, c->n_floats * sizeof(float), err);
+    enum mode_status st = mode_backend_alloc(be, &mem, (c->n_floats + MODE_FLAT_ROOM) * sizeof(float), err);
     c->values = mem;
     if (!st && c->copy_bytes) st = mode_backend_alloc(be, &c->copies, c->copy_bytes, err);
     if (st) {

@@ -136,9 +136,17 @@ bool mode__clip_acts_plan(struct clip_acts *x, const struct mode_clip *clip, int
         x->tokens = act(a, micro * t, d);
         x->tokens_stats = mat(a, micro * t, 2);
         size_t before = a->used;
-        x->logits = vec(a, mode_contrastive_work(batch, batch));
+        int64_t size = clip->group ? clip->group->size : 1, all = size * batch;
+        a->overflow |= batch > INT32_MAX / size;
+        x->logits = vec(a, mode_contrastive_work(batch, all));
         x->lse_row = doubles(a, batch);
-        x->lse_col = doubles(a, batch);
+        x->lse_col = doubles(a, all);
+        if (clip->group) {
+            x->texts = mat(a, all, e);
+            x->d_texts = mat(a, all, e);
+            x->lse_cols = doubles(a, size * all).data;
+            x->sum = doubles(a, 1).data;
+        }
         if (micro < batch) {
             x->all_image = mat(a, batch, e);
             x->all_text = mat(a, batch, e);

@@ -48,7 +48,7 @@ struct clip_tower_acts {
     struct mode_tensor d_branch;                  /* [R, D], with layer scale */
 };
 
-struct clip_arena { /* tensors one after another; base NULL: only counts */
+struct clip_arena {              /* tensors one after another; base NULL: only counts */
     enum mode_dtype activations; /* of mode__clip_acts_plan's */
     char *base;
     size_t used;
@@ -65,6 +65,10 @@ struct clip_acts {
     struct mode_tensor ids;                  /* i32 [R] */
     struct mode_tensor logits;               /* as many of them as are made at a time */
     struct mode_tensor lse_row, lse_col;     /* f64 [N], N pairs of the whole step */
+    /* several processes with N pairs each, M together: the texts of all, their gradients, lse_col [M] of each process
+     */
+    struct mode_tensor texts, d_texts; /* [M, E] */
+    double *lse_cols, *sum;            /* [size, M]; one number that is added up */
     /* accumulation: the features of all N pairs, and their gradients */
     struct mode_tensor all_image, all_text, d_all_image, d_all_text; /* [N, E] */
 };
@@ -75,7 +79,8 @@ struct mode_clip {
     struct mode_preprocess preprocess;
     char *model_cfg, *preprocess_cfg, *note;
     bool dense_tokens, full_last_block, checkpoint;
-    int64_t accumulate; /* pieces of a step, 1 by default */
+    int64_t accumulate;       /* pieces of a step, 1 by default */
+    struct mode_ranks *group; /* NULL: this process trains alone */
 
     struct mode_param *params;
     struct clip_init { /* how a parameter is drawn */
@@ -119,9 +124,10 @@ enum mode_status mode__clip_acts_new(struct clip_acts **a, const struct mode_cli
                                      struct mode_error *err);
 void mode__clip_acts_free(struct clip_acts **a, struct mode_backend *be);
 
-/* clip_train.c: the loss of unit features [N, E], their gradients (overwritten) and that of logit_scale (added to). */
-void mode__clip_loss(struct mode_clip *clip, double *loss, struct mode_tensor *d_image, struct mode_tensor *d_text,
-                     const struct mode_tensor *image, const struct mode_tensor *text);
+/* clip_loss.c: the loss of unit features [N, E], their gradients (overwritten) and that of logit_scale (added to). */
+enum mode_status mode__clip_loss(struct mode_clip *clip, double *loss, struct mode_tensor *d_image,
+                                 struct mode_tensor *d_text, const struct mode_tensor *image,
+                                 const struct mode_tensor *text, struct mode_error *err);
 
 /* clip_tower.c */
 void mode__clip_image_forward(struct mode_clip *clip, struct clip_acts *a, const float *pixels, int64_t b);

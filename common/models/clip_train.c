@@ -14,7 +14,8 @@ static const size_t WORKSPACE_SUMS = (size_t)20 << 20, WORKSPACE_THREAD = (size_
 /* Of the running op, at most. */
 static size_t workspace(const struct mode_clip *clip, int64_t batch)
 {
-    size_t widest = (size_t)batch, tokens = (size_t)mode__clip_image_tokens(clip);
+    size_t widest = (size_t)batch * (clip->group ? (size_t)clip->group->size : 1),
+           tokens = (size_t)mode__clip_image_tokens(clip);
     if (tokens < (size_t)clip->cfg.context_length) tokens = (size_t)clip->cfg.context_length;
     for (size_t i = 0; i < clip->n_params; i++) {
         const struct mode_tensor *t = &clip->params[i].value;
@@ -48,18 +49,30 @@ void mode_clip_set_memory(struct mode_clip *clip, int64_t accumulate, bool check
     clip->checkpoint = checkpoint;
 }
 
+void mode_clip_set_group(struct mode_clip *clip, struct mode_ranks *group)
+{
+    MODE_ASSERT(!clip->train);
+    clip->group = group;
+}
+
+struct mode_flat mode_clip_flat(const struct mode_clip *clip)
+{
+    return (struct mode_flat){clip->values, clip->grads, clip->n_floats, clip->n_floats + MODE_FLAT_ROOM};
+}
+
 void mode_clip_memory(struct mode_clip_memory *m, const struct mode_clip *clip, int64_t batch)
 {
     struct clip_acts a = {0};
-    size_t values = clip->n_floats * sizeof(float);
+    size_t values = clip->n_floats * sizeof(float), shares = clip->group ? (size_t)clip->group->size : 1;
     bool fits = mode__clip_acts_plan(&a, clip, batch, true, NULL);
     free(a.image.blocks);
     free(a.text.blocks);
-    *m = (struct mode_clip_memory){.parameters = values, .gradients = values, .moments = 2 * values, .copies = clip->copy_bytes};
+    *m = (struct mode_clip_memory){
+        .parameters = values, .gradients = values, .moments = 2 * (values / shares), .copies = clip->copy_bytes};
     m->loss = fits ? a.loss_bytes : SIZE_MAX;
     m->activations = fits ? a.arena.used - a.loss_bytes : SIZE_MAX;
     m->workspace = workspace(clip, batch);
-    m->total = fits ? 4 * values + m->copies + a.arena.used + m->workspace : SIZE_MAX;
+    m->total = fits ? 2 * values + m->moments + m->copies + a.arena.used + m->workspace : SIZE_MAX;
 }
 
 size_t mode_clip_train_bytes(const struct mode_clip *clip, int64_t batch)
@@ -73,10 +86,12 @@ enum mode_status mode_clip_train_begin(struct mode_clip *clip, int64_t batch, st
 {
     float **kinds[] = {&clip->grads, &clip->ms, &clip->vs};
     enum mode_status st = MODE_OK;
+    int n_kinds = clip->group ? 1 : 3; /* of several processes each keeps moments of its share: optim/sharded.h */
     MODE_ASSERT(!clip->train);
-    for (int k = 0; k < 3 && st == MODE_OK; k++) {
+    for (int k = 0; k < n_kinds && st == MODE_OK; k++) {
         void *mem = NULL;
-        if (!*kinds[k]) st = mode_backend_alloc(clip->be, &mem, clip->n_floats * sizeof(float), err);
+        size_t room = clip->group ? MODE_FLAT_ROOM : 0;
+        if (!*kinds[k]) st = mode_backend_alloc(clip->be, &mem, (clip->n_floats + room) * sizeof(float), err);
         if (mem) *kinds[k] = mem;
     }
     if (st == MODE_OK) st = mode__clip_acts_new(&clip->train, clip, batch, true, err);
@@ -86,6 +101,7 @@ enum mode_status mode_clip_train_begin(struct mode_clip *clip, int64_t batch, st
         struct mode_param *p = &clip->params[i];
         ptrdiff_t at = mode_f32(&p->value) - clip->values;
         p->grad.data = clip->grads + at;
+        if (clip->group) continue;
         p->m.data = clip->ms + at;
         p->v.data = clip->vs + at;
     }
@@ -122,20 +138,6 @@ static void back(struct mode_clip *clip)
     mode__clip_image_back(clip, clip->train);
 }
 
-void mode__clip_loss(struct mode_clip *clip, double *loss, struct mode_tensor *d_image, struct mode_tensor *d_text,
-                     const struct mode_tensor *image, const struct mode_tensor *text)
-{
-    struct clip_acts *a = clip->train;
-    int64_t b = image->dim[0];
-    struct mode_tensor logits = mode_tensor_2d(a->logits.data, MODE_DTYPE_F32, mode_contrastive_rows(b, b), b);
-    struct mode_tensor scale = clip->logit_scale->value, d_scale = clip->logit_scale->grad;
-    scale.n_dims = d_scale.n_dims = 0; /* [1] counts as a number */
-    a->lse_row.dim[0] = a->lse_col.dim[0] = b;
-    mode_contrastive(clip->be, &a->lse_row, &a->lse_col, &logits, image, text, &scale);
-    mode_contrastive_back(clip->be, loss, d_image, d_text, &d_scale, &logits, image, text, &scale, &a->lse_row,
-                          &a->lse_col, 0);
-}
-
 /* Copy rows first.. of all <- or -> those of a piece. */
 static void copy_rows(struct mode_backend *be, struct mode_tensor *all, struct mode_tensor *piece,
                       const struct pairs *p, bool out)
@@ -157,7 +159,8 @@ static struct pairs piece_of(const struct mode_clip *clip, const struct pairs *w
     return p;
 }
 
-static void step_in_pieces(struct mode_clip *clip, double *loss, const struct pairs *whole)
+static enum mode_status step_in_pieces(struct mode_clip *clip, double *loss, const struct pairs *whole,
+                                       struct mode_error *err)
 {
     struct clip_acts *a = clip->train;
     int64_t n = (whole->n + a->micro - 1) / a->micro;
@@ -168,7 +171,9 @@ static void step_in_pieces(struct mode_clip *clip, double *loss, const struct pa
         copy_rows(clip->be, &a->all_image, &a->image.unit, &p, false);
         copy_rows(clip->be, &a->all_text, &a->text.unit, &p, false);
     }
-    mode__clip_loss(clip, loss, &a->d_all_image, &a->d_all_text, &a->all_image, &a->all_text);
+    enum mode_status st = mode__clip_loss(clip, loss, &a->d_all_image, &a->d_all_text, &a->all_image, &a->all_text,
+                                          err);
+    if (st) return st;
     for (int64_t i = n - 1; i >= 0; i--) {
         struct pairs p = piece_of(clip, whole, i);
         if (i < n - 1) forward(clip, &p); /* the last one's is still there */
@@ -176,6 +181,7 @@ static void step_in_pieces(struct mode_clip *clip, double *loss, const struct pa
         copy_rows(clip->be, &a->d_all_text, &a->text.d_unit, &p, true);
         back(clip);
     }
+    return MODE_OK;
 }
 
 enum mode_status mode_clip_train_step(struct mode_clip *clip, double *loss, const float *pixels, const int32_t *ids,
@@ -191,12 +197,10 @@ enum mode_status mode_clip_train_step(struct mode_clip *clip, double *loss, cons
     struct mode_tensor grads = mode_tensor_1d(clip->grads, MODE_DTYPE_F32, (int64_t)clip->n_floats);
     const struct pairs whole = {.pixels = pixels, .ids = ids, .n_ids = n_ids, .n = b};
     mode_zero(clip->be, &grads);
-    if (b > a->micro) {
-        step_in_pieces(clip, loss, &whole);
-        return MODE_OK;
-    }
+    if (b > a->micro) return step_in_pieces(clip, loss, &whole, err);
     forward(clip, &whole);
-    mode__clip_loss(clip, loss, &a->image.d_unit, &a->text.d_unit, &a->image.unit, &a->text.unit);
+    st = mode__clip_loss(clip, loss, &a->image.d_unit, &a->text.d_unit, &a->image.unit, &a->text.unit, err);
+    if (st) return st;
     back(clip);
     return MODE_OK;
 }

@@ -43,8 +43,8 @@ const char *mode_clip_preprocess_cfg(const struct mode_clip *clip);
 /* Every parameter, in a fixed order, under open_clip's names. grad, m, v have memory after train_begin. */
 struct mode_param *mode_clip_params(struct mode_clip *clip, size_t *n);
 
-/* The rounded copies that products read on a bf16 backend, made anew: after values were changed by hand. Drawing, loading
- * and mode_adamw_update do it themselves. Nothing to do on the other backends. */
+/* The rounded copies that products read on a bf16 backend, made anew: after values were changed by hand. Drawing,
+ * loading and mode_adamw_update do it themselves. Nothing to do on the other backends. */
 void mode_clip_refresh(struct mode_clip *clip);
 
 /* The exact savings off, both or one; before train_begin. Results agree within rounding. dense_tokens: texts are
@@ -58,6 +58,14 @@ void mode_clip_set_savings(struct mode_clip *clip, bool dense_tokens, bool full_
  * same bits. */
 void mode_clip_set_memory(struct mode_clip *clip, int64_t accumulate, bool checkpoint);
 
+/* Train with the other processes of the group, each on batch pairs of a step's size * batch (the same number
+ * everywhere, the pairs in the order of ranks); before train_begin. A step then gives the loss over all of them, and
+ * gradients that, added up over the processes, are those of one process with the whole batch. Moments are not taken
+ * here but by optim/sharded.h, which adds up and updates: m and v of the parameters stay without memory. */
+void mode_clip_set_group(struct mode_clip *clip, struct mode_ranks *group);
+/* The blocks of all parameters and, after train_begin, their gradients. */
+struct mode_flat mode_clip_flat(const struct mode_clip *clip);
+
 struct mode_clip_memory { /* bytes; SIZE_MAX: not representable */
     size_t parameters, gradients, moments;
     size_t copies;      /* of parameters, rounded: on a bf16 backend */
@@ -66,8 +74,8 @@ struct mode_clip_memory { /* bytes; SIZE_MAX: not representable */
     size_t workspace;   /* at most, of the running op: packed matrices, partial sums */
     size_t total;
 };
-/* What training with batches of up to `batch` pairs will take, parameters and their copies included. Untouched memory of shorter texts
- * is never paged in. */
+/* What training with batches of up to `batch` pairs will take, parameters and their copies included. Untouched memory
+ * of shorter texts is never paged in. */
 void mode_clip_memory(struct mode_clip_memory *m, const struct mode_clip *clip, int64_t batch);
 /* Of that, what train_begin takes: all but the parameters and their copies. */
 size_t mode_clip_train_bytes(const struct mode_clip *clip, int64_t batch);
@@ -75,7 +83,8 @@ size_t mode_clip_train_bytes(const struct mode_clip *clip, int64_t batch);
 enum mode_status mode_clip_train_begin(struct mode_clip *clip, int64_t batch, struct mode_error *err);
 /* Zero gradients, then forward, loss, backward for b pairs (1 <= b <= batch). pixels [b, 3, S, S] f32; ids: texts one
  * after another, n_ids[i] tokens each, the end token last, no padding. loss: mean of the two cross-entropies. The
- * result is in every parameter's grad. E_VALUE: an id, a length or b is out of range (nothing was computed). */
+ * result is in every parameter's grad. E_VALUE: an id, a length or b is out of range (nothing was computed). E_PEER: a
+ * process of the group has ended. */
 enum mode_status mode_clip_train_step(struct mode_clip *clip, double *loss, const float *pixels, const int32_t *ids,
                                       const int32_t *n_ids, int64_t b, struct mode_error *err);
 /* logit_scale into [0, ln 100]; after every optimiser step. */

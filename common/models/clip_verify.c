@@ -111,7 +111,9 @@ static void check_loss(struct check *c)
     double *da = mode_xcalloc((size_t)(b * e), sizeof *da), *db = mode_xcalloc((size_t)(b * e), sizeof *db),
            exact_scale;
     double loss, limit = mode_verify_limit_gradient(2) + 1e-6 * exp(log_scale);
-    mode__clip_loss(c->clip, &loss, &a->image.d_unit, &a->text.d_unit, &a->image.unit, &a->text.unit);
+    struct mode_error err;
+    MODE_ASSERT(
+        !mode__clip_loss(c->clip, &loss, &a->image.d_unit, &a->text.d_unit, &a->image.unit, &a->text.unit, &err));
     double exact = mode__clip_exact_loss(da, db, &exact_scale, mode_f32(&a->image.unit), mode_f32(&a->text.unit), b, e,
                                          log_scale);
     c->stage = "loss";

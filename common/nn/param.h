@@ -2,6 +2,7 @@
 #ifndef MODE_NN_PARAM_H
 #define MODE_NN_PARAM_H
 
+#include "dist/ranks.h"
 #include "tensor/tensor.h"
 
 #include <stdbool.h>
@@ -14,6 +15,14 @@ struct mode_param {
     bool decay;                    /* weight decay applies                              */
     bool frozen;                   /* never trained: its grad stays zero                */
 };
+
+/* All parameters of a model in one block and their gradients in another, at the same places. */
+struct mode_flat {
+    float *values, *grads;
+    size_t n;    /* floats, what fills gaps included; a multiple of 16 */
+    size_t room; /* floats that there is memory for, so that the blocks can be cut into equal shares */
+};
+enum { MODE_FLAT_ROOM = 16 * MODE_RANKS_MAX };
 
 /* The rounded copy, or NULL where value itself is read. */
 static inline struct mode_tensor *mode_param_copy(struct mode_param *p)

@@ -8,8 +8,15 @@ double mode_adamw_update(struct mode_backend *be, struct mode_param *params, siz
                          int64_t step)
 {
     double norm = options->clip_norm > 0 ? mode_grad_norm(be, params, n) : 0;
+    mode_adamw_apply(be, params, n, options, step, norm);
+    return norm;
+}
+
+void mode_adamw_apply(struct mode_backend *be, struct mode_param *params, size_t n, const struct mode_adamw *options,
+                      int64_t step, double norm)
+{
     double factor = options->clip_norm / (norm + 1e-6);
-    if (!isfinite(norm)) return norm;
+    if (!isfinite(norm)) return;
     for (size_t i = 0; i < n; i++) {
         if (params[i].frozen) continue;
         struct mode_adamw_step s = {.lr = options->lr,
@@ -21,7 +28,6 @@ double mode_adamw_update(struct mode_backend *be, struct mode_param *params, siz
                                     .grad_factor = norm > 0 && factor < 1 ? (float)factor : 1};
         mode_adamw(be, &params[i].value, mode_param_copy(&params[i]), &params[i].m, &params[i].v, &params[i].grad, &s);
     }
-    return norm;
 }
 
 double mode_grad_norm(struct mode_backend *be, const struct mode_param *params, size_t n)

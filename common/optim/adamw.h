@@ -30,6 +30,9 @@ struct mode_adamw {
  * clip_grad_norm_ does. */
 double mode_adamw_update(struct mode_backend *be, struct mode_param *params, size_t n, const struct mode_adamw *options,
                          int64_t step);
+/* The same where the length is known already; 0: do not clip. */
+void mode_adamw_apply(struct mode_backend *be, struct mode_param *params, size_t n, const struct mode_adamw *options,
+                      int64_t step, double norm);
 /* Euclidean norm of all gradients together. */
 double mode_grad_norm(struct mode_backend *be, const struct mode_param *params, size_t n);
 

@@ -35,6 +35,7 @@ struct mode_stream {
     struct mode_preprocess preprocess;
     int context;
     const struct mode_tokenizer *tokenizer;
+    uint64_t part, parts;
     uint32_t *rows, *epochs; /* of the batch being filled */
     int64_t cap;
 };
@@ -168,6 +169,8 @@ enum mode_status mode_stream_open(struct mode_stream **stream, const struct mode
     s->preprocess = o->preprocess;
     s->context = o->context;
     s->tokenizer = o->tokenizer;
+    s->part = (uint64_t)o->part;
+    s->parts = o->parts ? (uint64_t)o->parts : 1;
     s->shards = mode_xcalloc(o->n_shards, sizeof *s->shards);
     if (!(o->scale_min > 0 && o->scale_min <= o->scale_max && o->scale_max <= 1)) {
         st = MODE_FAIL(err, MODE_E_VALUE, "the crop's area range is %g to %g, expected 0 < min <= max <= 1",
@@ -321,7 +324,7 @@ static void fill_item(void *ctx, int64_t i, int thread)
 
 enum mode_status mode_stream_fill(struct mode_stream *s, struct mode_batch *b, uint64_t step, struct mode_error *err)
 {
-    uint64_t first = step * (uint64_t)b->size;
+    uint64_t whole = (uint64_t)b->size * s->parts, first = step * whole + (uint64_t)b->size * s->part;
     if (b->size > s->cap) {
         s->rows = mode_xrealloc(s->rows, (size_t)b->size * sizeof *s->rows);
         s->epochs = mode_xrealloc(s->epochs, (size_t)b->size * sizeof *s->epochs);
@@ -340,6 +343,6 @@ enum mode_status mode_stream_fill(struct mode_stream *s, struct mode_batch *b, u
         memmove(to, b->ids + i * s->context, (size_t)b->n_ids[i] * sizeof *to);
         to += b->n_ids[i];
     }
-    b->epoch = (double)(first + (uint64_t)b->size) / mode_pool_size(&s->pool);
+    b->epoch = (double)((step + 1) * whole) / mode_pool_size(&s->pool);
     return MODE_OK;
 }

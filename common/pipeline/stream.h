@@ -43,6 +43,8 @@ struct mode_stream_options {
     struct mode_preprocess preprocess;
     int context;                            /* T */
     const struct mode_tokenizer *tokenizer; /* borrowed until close */
+    /* Batches are part `part` of `parts` equal ones of a step's pairs; parts 0: whole steps. */
+    int part, parts;
 };
 
 struct mode_batch {
@@ -50,7 +52,7 @@ struct mode_batch {
     float *pixels;  /* [B, 3, S, S]                                                          */
     int32_t *ids;   /* [sum of n_ids] texts one after another, special tokens, no padding    */
     int32_t *n_ids; /* [B]                                                                   */
-    double epoch;   /* of the sample after the last one, in passes over the pool: 2.25       */
+    double epoch;   /* of the sample after the step's last one, in passes over the pool: 2.25 */
 };
 /* Room for size pairs of side x side pictures and context ids. MODE_E_MEMORY. */
 enum mode_status mode_batch_init(struct mode_batch *b, int64_t size, int side, int context, struct mode_error *err);
@@ -66,7 +68,8 @@ enum mode_status mode_stream_open(struct mode_stream **stream, const struct mode
 void mode_stream_close(struct mode_stream **stream);
 /* Borrowed; for its counts. */
 const struct mode_pool *mode_stream_pool(const struct mode_stream *stream);
-/* The b->size pairs of step (of the whole schedule). b is undefined after a failure. */
+/* The b->size pairs of step (of the whole schedule), or this part of its b->size * parts. b is undefined after a
+ * failure. */
 enum mode_status mode_stream_fill(struct mode_stream *stream, struct mode_batch *b, uint64_t step,
                                   struct mode_error *err);
 

@@ -11,6 +11,7 @@
 #include "optim/schedule.h"
 #include "pipeline/ahead.h"
 #include "pipeline/checkpoint.h"
+#include "pipeline/together.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -24,14 +25,14 @@ struct training {
     const struct mode_train_hooks *hooks;
     struct mode_tokenizer *tokenizer;
     struct mode_clip *clip;
-    struct mode_param *params; /* the clip's */
-    size_t n_params;
+    struct mode_together *together;
+    int64_t own; /* pairs of a batch that are this process's */
     struct mode_stream *stream;
     struct mode_ahead *ahead;
     const struct mode_batch *batch; /* of the step being done */
-    uint64_t step;        /* steps done */
-    struct mode_str rows; /* steps.jsonl so far */
-    double *losses;       /* ring of the last MODE_TRAIN_FINAL_STEPS, slot step % that */
+    uint64_t step;                  /* steps done */
+    struct mode_str rows;           /* steps.jsonl so far */
+    double *losses;                 /* ring of the last MODE_TRAIN_FINAL_STEPS, slot step % that */
     struct mode_train_result result;
 };
 
@@ -41,7 +42,7 @@ static double lr_of(const struct mode_train_spec *s, uint64_t step)
     return mode_schedule_lr(s->lr, position, (int64_t)s->warmup_steps, (int64_t)s->total_steps);
 }
 
-static enum mode_status check_spec(const struct mode_train_spec *s, struct mode_error *err)
+static enum mode_status check_spec(const struct mode_train_spec *s, int size, struct mode_error *err)
 {
     if (!(s->start_step < s->end_step && s->end_step <= s->total_steps))
         return MODE_FAIL(err, MODE_E_VALUE,
@@ -68,6 +69,12 @@ static enum mode_status check_spec(const struct mode_train_spec *s, struct mode_
         return MODE_FAIL(err, MODE_E_VALUE, "training %s: a schedule stride of %g walks from step %llu to %g of %llu",
                          s->name, s->schedule_stride, (unsigned long long)s->start_step, reach,
                          (unsigned long long)s->total_steps);
+    if (s->batch % size != 0 || s->accumulate > s->batch / size)
+        return MODE_FAIL(
+            err, MODE_E_VALUE,
+            "training %s: a batch of %lld cannot be shared by %d processes in %lld pieces each: it must be "
+            "a multiple of their number, and no piece empty",
+            s->name, (long long)s->batch, size, (long long)s->accumulate);
     if (s->batch < 2)
         return MODE_FAIL(err, MODE_E_VALUE, "training %s: a batch of %lld pairs has nothing to contrast, at least 2",
                          s->name, (long long)s->batch);
@@ -115,8 +122,7 @@ static enum mode_status load_parent(struct training *t, struct mode_error *err)
     uint64_t step = 0;
     enum mode_status st = check_parent_config(t->spec, err);
     if (!st) st = mode_clip_read_weights(t->clip, parent->weights, err);
-    if (!st && parent->optimizer)
-        st = mode_checkpoint_load_moments(t->params, t->n_params, &step, parent->optimizer, err);
+    if (!st && parent->optimizer) st = mode_together_load_moments(t->together, &step, parent->optimizer, err);
     if (st) return mode_error_prefix(err, st, "training %s cannot go on from its parent", t->spec->name);
     if (step != t->spec->start_step)
         return MODE_FAIL(err, MODE_E_VALUE, "training %s: starts at step %llu, its parent %s ended at step %llu",
@@ -161,7 +167,7 @@ static enum mode_status load_checkpoint(struct training *t, const char *dir, str
         goto out;
     }
     if ((st = mode_clip_read_weights(t->clip, weights, err))) goto out;
-    if ((st = mode_checkpoint_load_moments(t->params, t->n_params, &t->step, optimizer, err))) goto out;
+    if ((st = mode_together_load_moments(t->together, &t->step, optimizer, err))) goto out;
     if (t->step < t->spec->start_step || t->step > t->spec->end_step) {
         st = MODE_FAIL(err, MODE_E_FORMAT, "checkpoint %s is of step %llu, expected %llu to %llu", dir,
                        (unsigned long long)t->step, (unsigned long long)t->spec->start_step,
@@ -185,8 +191,9 @@ out:
 static enum mode_status save_model(const struct training *t, const char *config, const char *weights,
                                    const char *optimizer, const char *steps, struct mode_error *err)
 {
-    enum mode_status st = mode_clip_save(t->clip, config, weights, err);
-    if (!st) st = mode_checkpoint_save_moments(optimizer, t->params, t->n_params, t->step, err);
+    enum mode_status st = mode_together_save_moments(t->together, optimizer, t->step, err);
+    if (st || !mode_together_first(t->together)) return st;
+    st = mode_clip_save(t->clip, config, weights, err);
     if (!st) st = mode_file_write_atomic(steps, t->rows.len ? t->rows.data : "", t->rows.len, err);
     return st;
 }
@@ -195,6 +202,7 @@ static enum mode_status save_checkpoint(const struct training *t, struct mode_er
 {
     char name[40], mark[MODE_DIGEST_HEX];
     if (!t->hooks->checkpoint_dir) return MODE_OK;
+    if (!mode_together_first(t->together)) return save_model(t, NULL, NULL, NULL, NULL, err);
     snprintf(name, sizeof name, "step-%010llu", (unsigned long long)t->step);
     char *dir = t->hooks->checkpoint_dir(t->hooks->ctx, name);
     char *config = mode_path_join(dir, MODE_FILE_CLIP_CONFIG), *weights = mode_path_join(dir, MODE_FILE_CLIP_WEIGHTS),
@@ -237,7 +245,7 @@ static enum mode_status train_step(struct training *t, struct mode_train_progres
     double loss = NAN, began = mode_clock_s();
     if ((st = mode_ahead_next(t->ahead, &t->batch, err))) return st;
     double filled = mode_clock_s();
-    if ((st = mode_clip_train_step(t->clip, &loss, t->batch->pixels, t->batch->ids, t->batch->n_ids, s->batch, err)))
+    if ((st = mode_clip_train_step(t->clip, &loss, t->batch->pixels, t->batch->ids, t->batch->n_ids, t->own, err)))
         return st;
     double lr = lr_of(s, t->step);
     if (!isfinite(loss))
@@ -251,11 +259,11 @@ static enum mode_status train_step(struct training *t, struct mode_train_progres
                                       .eps = s->eps,
                                       .weight_decay = s->weight_decay,
                                       .clip_norm = s->grad_clip_norm};
-    double norm = mode_adamw_update(t->be, t->params, t->n_params, &update, (int64_t)t->step + 1);
+    double norm = 0;
+    if ((st = mode_together_update(t->together, &norm, &update, (int64_t)t->step + 1, err))) return st;
     if (!isfinite(norm))
         return MODE_FAIL(err, MODE_E_VALUE, "training %s: the gradients of step %llu have length %f", s->name,
                          (unsigned long long)t->step + 1, norm);
-    mode_clip_clamp(t->clip);
     t->step++;
     add_row(t, loss, lr, norm);
     double now = mode_clock_s();
@@ -284,6 +292,7 @@ static enum mode_status run(struct training *t, struct mode_error *err)
         if ((st = train_step(t, &p, err))) return st;
         if (t->hooks->progress) t->hooks->progress(t->hooks->ctx, &p);
         bool last = t->step == s->end_step, stop = t->hooks->stopping && t->hooks->stopping(t->hooks->ctx);
+        if ((st = mode_together_any(t->together, &stop, err))) return st;
         if (!last && (stop || (s->checkpoint_steps && t->step % s->checkpoint_steps == 0)))
             if ((st = save_checkpoint(t, err))) return st;
         if (!last && stop)
@@ -332,30 +341,42 @@ static int slots_of(const struct training *t)
 
 static void tell_memory(const struct training *t)
 {
-    const struct mode_train_spec *s = t->spec;
     struct mode_clip_memory m;
     size_t side = (size_t)mode_clip_preprocess(t->clip)->size;
-    mode_clip_memory(&m, t->clip, s->batch);
+    mode_clip_memory(&m, t->clip, t->own);
     struct mode_train_memory out = {m.parameters, m.copies,    m.gradients, m.moments, m.activations,
                                     m.loss,       m.workspace, 0,           m.total};
-    out.batch = (size_t)(1 + slots_of(t)) * (size_t)s->batch *
+    out.batch = (size_t)(1 + slots_of(t)) * (size_t)t->own *
                 (3 * side * side * sizeof(float) + ((size_t)mode_clip_context(t->clip) + 1) * sizeof(int32_t));
     if (out.total != SIZE_MAX) out.total += out.batch;
     if (t->hooks->memory) t->hooks->memory(t->hooks->ctx, &out);
+}
+
+/* All processes train the same, from the same step. */
+static enum mode_status agree(const struct training *t, struct mode_error *err)
+{
+    char text[MODE_DIGEST_HEX + 48];
+    fingerprint(t, text);
+    size_t at = strlen(text);
+    snprintf(text + at, sizeof text - at, " %llu %d", (unsigned long long)t->step, t->hooks->checkpoint_dir != NULL);
+    return mode_together_begin(t->together, text, err);
 }
 
 static enum mode_status prepare(struct training *t, struct mode_error *err)
 {
     const struct mode_train_spec *s = t->spec;
     enum mode_status st;
+    size_t n_params;
     if ((st = mode_tokenizer_open_clip(&t->tokenizer, s->tokenizer, MODE_CLIP_CLEAN_OPENAI, err))) return st;
     if ((st = mode_clip_create(&t->clip, t->be, s->model_config, s->preprocess_config, s->seed, err))) return st;
-    t->params = mode_clip_params(t->clip, &t->n_params);
+    mode_clip_set_group(t->clip, t->hooks->group);
     mode_clip_set_savings(t->clip, s->dense_tokens, s->full_last_block);
     mode_clip_set_memory(t->clip, s->accumulate > 1 ? s->accumulate : 1, s->checkpoint_activations);
     tell_memory(t);
-    if ((st = mode_clip_train_begin(t->clip, s->batch, err))) return st;
-    for (size_t i = 0; i < t->n_params; i++) t->result.parameters += (size_t)mode_tensor_count(&t->params[i].value);
+    if ((st = mode_clip_train_begin(t->clip, t->own, err))) return st;
+    if ((st = mode_together_open(&t->together, t->be, t->clip, t->hooks->group, err))) return st;
+    const struct mode_param *params = mode_clip_params(t->clip, &n_params);
+    for (size_t i = 0; i < n_params; i++) t->result.parameters += (size_t)mode_tensor_count(&params[i].value);
     t->step = s->start_step;
     if (s->parent && (st = load_parent(t, err))) return st;
 
@@ -369,7 +390,9 @@ static enum mode_status prepare(struct training *t, struct mode_error *err)
                                                 .seed = s->seed,
                                                 .preprocess = *mode_clip_preprocess(t->clip),
                                                 .context = mode_clip_context(t->clip),
-                                                .tokenizer = t->tokenizer};
+                                                .tokenizer = t->tokenizer,
+                                                .part = t->hooks->group ? t->hooks->group->rank : 0,
+                                                .parts = t->hooks->group ? t->hooks->group->size : 1};
     if ((st = mode_stream_open(&t->stream, &options, err))) return st;
     const struct mode_pool *pool = mode_stream_pool(t->stream);
     t->result.rows = (uint64_t)pool->n_in + pool->n_outside;
@@ -381,7 +404,8 @@ static enum mode_status prepare(struct training *t, struct mode_error *err)
                          s->name, (long long)s->batch, mode_pool_size(pool));
     if (t->hooks->resume_from && (st = load_checkpoint(t, t->hooks->resume_from, err))) return st;
     t->result.resumed_at = t->step;
-    return mode_ahead_open(&t->ahead, t->stream, s->batch, options.preprocess.size, options.context, t->step, s->end_step,
+    if ((st = agree(t, err))) return st;
+    return mode_ahead_open(&t->ahead, t->stream, t->own, options.preprocess.size, options.context, t->step, s->end_step,
                            slots_of(t), err);
 }
 
@@ -393,17 +417,21 @@ enum mode_status mode_train(struct mode_train_result *result, struct mode_backen
     static const struct mode_train_hooks no_hooks = {0};
     struct training t = {.be = be, .spec = spec, .hooks = hooks ? hooks : &no_hooks};
     t.losses = mode_xcalloc(MODE_TRAIN_FINAL_STEPS, sizeof *t.losses);
-    if ((st = check_spec(spec, err))) goto out;
+    int size = t.hooks->group ? t.hooks->group->size : 1;
+    t.own = spec->batch / size;
+    if ((st = check_spec(spec, size, err))) goto out;
     if ((st = prepare(&t, err))) goto out;
     if ((st = run(&t, err))) goto out;
     t.result.samples_seen = (spec->end_step - spec->start_step) * (uint64_t)spec->batch;
     t.result.final_loss = final_loss(&t);
     if ((st = save_model(&t, outputs->config, outputs->weights, outputs->optimizer, outputs->steps, err))) goto out;
-    st = write_summary(&t, outputs->summary, err);
+    if (mode_together_first(t.together) && (st = write_summary(&t, outputs->summary, err))) goto out;
+    st = mode_together_any(t.together, &(bool){false}, err); /* the others know that the files are there */
 out:
     if (result) *result = t.result;
     mode_ahead_close(&t.ahead);
     mode_stream_close(&t.stream);
+    mode_together_close(&t.together);
     mode_clip_close(&t.clip);
     mode_tokenizer_close(&t.tokenizer);
     mode_str_clear(&t.rows);

@@ -30,6 +30,7 @@
 #include <stdint.h>
 
 struct mode_backend;
+struct mode_ranks;
 
 enum { MODE_TRAIN_FINAL_STEPS = 50 }; /* final_loss is the mean over this many */
 
@@ -47,10 +48,10 @@ struct mode_train_spec {
     uint64_t seed;
     int64_t batch;
     double lr, beta1, beta2, eps, weight_decay;
-    double grad_clip_norm;               /* 0: gradients are not clipped */
-    int64_t accumulate;                  /* pieces of a step, clip_train.h; 0 is 1 */
-    bool checkpoint_activations;         /* clip_train.h: the same bits in less memory */
-    bool dense_tokens, full_last_block;  /* clip_train.h: the exact savings off */
+    double grad_clip_norm;              /* 0: gradients are not clipped */
+    int64_t accumulate;                 /* pieces of a step, clip_train.h; 0 is 1 */
+    bool checkpoint_activations;        /* clip_train.h: the same bits in less memory */
+    bool dense_tokens, full_last_block; /* clip_train.h: the exact savings off */
     uint64_t warmup_steps, total_steps; /* of the whole schedule                     */
     uint64_t start_step, end_step;      /* this training's part, start < end <= total */
     /* Step i has the learning rate of schedule position start + (i - start) * stride: 1 as a rule; above 1
@@ -91,6 +92,10 @@ struct mode_train_hooks {
     char *(*checkpoint_dir)(void *ctx, const char *name);
     enum mode_status (*checkpoint_done)(void *ctx, const char *name, struct mode_error *err);
     const char *resume_from; /* folder of a complete checkpoint, or NULL */
+    /* Processes that train this model together, each with its part of every batch; NULL: this one alone. All call
+     * mode_train with the same spec, outputs and kinds of hooks; the first writes the files, which any number of
+     * processes can go on from. Results are those of one process but for rounding. */
+    struct mode_ranks *group;
 };
 
 struct mode_train_result {
@@ -104,7 +109,7 @@ struct mode_train_result {
 };
 
 /* result may be NULL. MODE_E_STOPPED: asked to stop, and checkpointed when hooks allow. MODE_E_VALUE: also a
- * loss that is not finite (the step is named). */
+ * loss that is not finite (the step is named). MODE_E_PEER: another process of the group has ended. */
 enum mode_status mode_train(struct mode_train_result *result, struct mode_backend *be,
                             const struct mode_train_spec *spec, const struct mode_train_outputs *outputs,
                             const struct mode_train_hooks *hooks, struct mode_error *err);

@@ -1,0 +1,319 @@
+#include "dist/meeting.h"
+
+#include "base/clock.h"
+#include "base/str.h"
+#include "dist/ranks.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+enum { SLICE_MS = 50, HELLO_S = 5 };
+
+static const char MAGIC[8] = "MODEmeet";
+
+struct hello {
+    char magic[8];
+    int32_t rank, size;
+};
+
+struct answer {
+    int32_t status;
+    char text[252];
+};
+
+static enum mode_status gone(const struct mode_meeting *m, int rank, struct mode_error *err)
+{
+    return MODE_FAIL(err, MODE_E_PEER,
+                     "process %d of %d has ended, so process %d cannot go on. HINT: its own message says why; --resume "
+                     "goes on from the last checkpoint",
+                     rank, m->size, m->rank);
+}
+
+static bool send_all(int fd, const void *data, size_t bytes)
+{
+    const char *p = data;
+    while (bytes) {
+        ssize_t n = send(fd, p, bytes, MSG_NOSIGNAL);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return false;
+        p += n;
+        bytes -= (size_t)n;
+    }
+    return true;
+}
+
+static bool recv_all(int fd, void *data, size_t bytes)
+{
+    char *p = data;
+    while (bytes) {
+        ssize_t n = recv(fd, p, bytes, 0);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return false;
+        p += n;
+        bytes -= (size_t)n;
+    }
+    return true;
+}
+
+struct place { /* one address, of either kind */
+    struct sockaddr_storage addr;
+    socklen_t len;
+    bool is_path;
+};
+
+static enum mode_status find_place(struct place *p, const struct mode_meeting_options *o, struct mode_error *err)
+{
+    const char *colon = strrchr(o->place, ':');
+    *p = (struct place){.is_path = strchr(o->place, '/') != NULL};
+    if (p->is_path) {
+        struct sockaddr_un *un = (struct sockaddr_un *)&p->addr;
+        un->sun_family = AF_UNIX;
+        if (strlen(o->place) >= sizeof un->sun_path)
+            return MODE_FAIL(err, MODE_E_VALUE, "the meeting place %s is too long for a socket file, at most %zu bytes",
+                             o->place, sizeof un->sun_path - 1);
+        strcpy(un->sun_path, o->place);
+        p->len = sizeof *un;
+        return MODE_OK;
+    }
+    if (!colon || colon == o->place || !colon[1])
+        return MODE_FAIL(err, MODE_E_VALUE,
+                         "the meeting place \"%s\" is neither a path (with a '/') nor host:port, which all processes "
+                         "are told alike",
+                         o->place);
+    char *host = mode_xasprintf("%.*s", (int)(colon - o->place), o->place);
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = o->rank == 0 ? AI_PASSIVE : 0}, *found = NULL;
+    int rc = getaddrinfo(host, colon + 1, &hints, &found);
+    free(host);
+    if (rc)
+        return MODE_FAIL(err, MODE_E_VALUE, "the meeting place \"%s\" cannot be resolved: %s", o->place,
+                         gai_strerror(rc));
+    memcpy(&p->addr, found->ai_addr, found->ai_addrlen);
+    p->len = found->ai_addrlen;
+    freeaddrinfo(found);
+    return MODE_OK;
+}
+
+static int new_socket(const struct place *p)
+{
+    return socket(p->addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+}
+
+/* A machine that vanishes says nothing: the kernel asks it. */
+static void keep_alive(int fd, const struct place *p)
+{
+    int on = 1, idle = 10, every = 5, count = 3;
+    if (p->is_path) return;
+    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &every, sizeof every);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof count);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
+static bool connects(const struct place *p)
+{
+    int fd = new_socket(p);
+    bool yes = fd >= 0 && connect(fd, (const struct sockaddr *)&p->addr, p->len) == 0;
+    if (fd >= 0) close(fd);
+    return yes;
+}
+
+static enum mode_status listen_at(int *fd, struct mode_meeting *m, const struct place *p,
+                                  const struct mode_meeting_options *o, struct mode_error *err)
+{
+    int on = 1, rc;
+    *fd = new_socket(p);
+    if (*fd < 0) return MODE_FAIL(err, MODE_E_IO, "no socket to be had: %s", strerror(errno));
+    if (!p->is_path) (void)setsockopt(*fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    mode_t mask = umask(0177);
+    rc = bind(*fd, (const struct sockaddr *)&p->addr, p->len);
+    if (rc && errno == EADDRINUSE && p->is_path && !connects(p)) { /* left by a process that was killed */
+        struct stat st;
+        if (stat(o->place, &st) == 0 && S_ISSOCK(st.st_mode) && unlink(o->place) == 0)
+            rc = bind(*fd, (const struct sockaddr *)&p->addr, p->len);
+        else
+            errno = EADDRINUSE;
+    }
+    int why = errno;
+    umask(mask);
+    if (rc)
+        return MODE_FAIL(err, MODE_E_CREATE, "process 0 cannot listen at %s: %s%s", o->place, strerror(why),
+                         why == EADDRINUSE ? ". HINT: another training may be meeting there" : "");
+    if (p->is_path) m->path = mode_xstrdup(o->place);
+    if (listen(*fd, MODE_RANKS_MAX)) return MODE_FAIL(err, MODE_E_IO, "%s: %s", o->place, strerror(errno));
+    return MODE_OK;
+}
+
+/* Wait for something to read, or the end of patience. */
+static enum mode_status wait_readable(int fd, double until, const struct mode_meeting_options *o, bool *ready,
+                                      struct mode_error *err)
+{
+    *ready = false;
+    while (!*ready && mode_clock_s() < until) {
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        if (o->stopping && o->stopping(o->ctx))
+            return MODE_FAIL(err, MODE_E_STOPPED, "stopped while waiting for the other processes");
+        *ready = poll(&p, 1, SLICE_MS) > 0;
+    }
+    return MODE_OK;
+}
+
+static void answer(int fd, enum mode_status status, const char *text)
+{
+    struct answer a = {.status = (int32_t)status};
+    snprintf(a.text, sizeof a.text, "%.*s", (int)sizeof a.text - 1, text);
+    (void)send_all(fd, &a, sizeof a);
+}
+
+/* Who has connected? Strangers are sent away without a word; one of ours who does not fit is an error for all. */
+static enum mode_status welcome(struct mode_meeting *m, int fd, const struct mode_meeting_options *o,
+                                struct mode_error *err)
+{
+    struct hello h = {{0}, 0, 0};
+    const struct timeval patience = {.tv_sec = HELLO_S};
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    if (!recv_all(fd, &h, sizeof h) || memcmp(h.magic, MAGIC, sizeof MAGIC) != 0) {
+        close(fd);
+        return MODE_OK;
+    }
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &(struct timeval){0}, sizeof(struct timeval));
+    enum mode_status st = MODE_OK;
+    struct mode_error own;
+    if (h.size != o->size)
+        st = MODE_FAIL(&own, MODE_E_VALUE, "process %d says that there are %d processes, process 0 says %d",
+                       (int)h.rank, (int)h.size, o->size);
+    else if (h.rank < 1 || h.rank >= o->size || m->fd[h.rank] >= 0)
+        st = MODE_FAIL(&own, MODE_E_VALUE, "two processes say that they are process %d of %d", (int)h.rank, o->size);
+    if (!st) {
+        m->fd[h.rank] = fd;
+        return MODE_OK;
+    }
+    answer(fd, st, own.text);
+    close(fd);
+    if (err) *err = own;
+    return st;
+}
+
+static enum mode_status gather_all(struct mode_meeting *m, const struct place *p, const struct mode_meeting_options *o,
+                                   struct mode_error *err)
+{
+    double until = mode_clock_s() + o->timeout_s;
+    int listener = -1, here = 1;
+    enum mode_status st = listen_at(&listener, m, p, o, err);
+    while (!st && here < m->size) {
+        bool ready;
+        if ((st = wait_readable(listener, until, o, &ready, err))) break;
+        if (!ready) {
+            st = MODE_FAIL(err, MODE_E_PEER, "%d of %d processes came to %s within %.0f s", here, m->size, o->place,
+                           o->timeout_s);
+            break;
+        }
+        int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+        if (fd < 0) continue;
+        keep_alive(fd, p);
+        st = welcome(m, fd, o, err);
+        here = 1;
+        for (int r = 1; r < m->size; r++) here += m->fd[r] >= 0;
+    }
+    if (listener >= 0) close(listener);
+    if (m->path) unlink(m->path);
+    for (int r = 1; r < m->size; r++)
+        if (m->fd[r] >= 0) answer(m->fd[r], st, st ? "process 0 gave up the meeting: see its message" : "");
+    return st;
+}
+
+static enum mode_status go_there(struct mode_meeting *m, const struct place *p, const struct mode_meeting_options *o,
+                                 struct mode_error *err)
+{
+    double until = mode_clock_s() + o->timeout_s;
+    struct hello h = {.rank = o->rank, .size = o->size};
+    struct answer a = {0, ""};
+    bool ready;
+    memcpy(h.magic, MAGIC, sizeof MAGIC);
+    for (;;) {
+        if (o->stopping && o->stopping(o->ctx))
+            return MODE_FAIL(err, MODE_E_STOPPED, "stopped while waiting for process 0");
+        int fd = m->fd[0] = new_socket(p);
+        if (fd < 0) return MODE_FAIL(err, MODE_E_IO, "no socket to be had: %s", strerror(errno));
+        if (connect(fd, (const struct sockaddr *)&p->addr, p->len) == 0) {
+            keep_alive(fd, p);
+            if (!send_all(fd, &h, sizeof h)) goto again; /* not ours: somebody else's port, or one that just closed */
+            enum mode_status st = wait_readable(fd, until, o, &ready, err);
+            if (st) return st;
+            if (ready && recv_all(fd, &a, sizeof a)) break;
+        }
+    again:
+        close(fd);
+        m->fd[0] = -1;
+        if (mode_clock_s() >= until)
+            return MODE_FAIL(err, MODE_E_PEER, "process 0 of %d did not answer at %s within %.0f s", o->size, o->place,
+                             o->timeout_s);
+        (void)poll(NULL, 0, SLICE_MS);
+    }
+    a.text[sizeof a.text - 1] = '\0';
+    if (a.status) return MODE_FAIL(err, (enum mode_status)a.status, "%s", a.text);
+    return MODE_OK;
+}
+
+enum mode_status mode_meeting_open(struct mode_meeting **m, const struct mode_meeting_options *o,
+                                   struct mode_error *err)
+{
+    struct place place;
+    *m = NULL;
+    if (o->size < 1 || o->size > MODE_RANKS_MAX || o->rank < 0 || o->rank >= o->size)
+        return MODE_FAIL(err, MODE_E_VALUE, "process %d of %d makes no sense; expected 0 <= rank < size <= %d", o->rank,
+                         o->size, MODE_RANKS_MAX);
+    enum mode_status st = find_place(&place, o, err);
+    if (st) return st;
+    struct mode_meeting *x = *m = mode_xcalloc(1, sizeof *x);
+    x->rank = o->rank;
+    x->size = o->size;
+    x->fd = mode_xmalloc((size_t)o->size * sizeof *x->fd);
+    for (int r = 0; r < o->size; r++) x->fd[r] = -1;
+    st = o->rank == 0 ? gather_all(x, &place, o, err) : go_there(x, &place, o, err);
+    if (st) mode_meeting_close(m);
+    return st;
+}
+
+enum mode_status mode_meeting_all_gather(struct mode_meeting *m, void *data, size_t bytes, struct mode_error *err)
+{
+    char *rows = data;
+    if (m->rank > 0) {
+        bool ok = send_all(m->fd[0], rows + (size_t)m->rank * bytes, bytes);
+        return ok && recv_all(m->fd[0], data, (size_t)m->size * bytes) ? MODE_OK : gone(m, 0, err);
+    }
+    for (int r = 1; r < m->size; r++)
+        if (!recv_all(m->fd[r], rows + (size_t)r * bytes, bytes)) return gone(m, r, err);
+    for (int r = 1; r < m->size; r++)
+        if (!send_all(m->fd[r], data, (size_t)m->size * bytes)) return gone(m, r, err);
+    return MODE_OK;
+}
+
+enum mode_status mode_meeting_barrier(struct mode_meeting *m, struct mode_error *err)
+{
+    char here[MODE_RANKS_MAX] = {0};
+    return mode_meeting_all_gather(m, here, 1, err);
+}
+
+void mode_meeting_close(struct mode_meeting **m)
+{
+    struct mode_meeting *x = *m;
+    if (!x) return;
+    for (int r = 0; r < x->size; r++)
+        if (x->fd[r] >= 0) close(x->fd[r]);
+    free(x->fd);
+    free(x->path);
+    free(x);
+    *m = NULL;
+}

@@ -1,0 +1,62 @@
+/* ranks.h - the processes that train one model together, and what they do with numbers.
+ *
+ * A process is rank 0 .. size - 1 of its group. Every function below is called by all of them, in the same order, with
+ * the same counts; who calls while another has ended gets MODE_E_PEER within seconds. How numbers travel is the
+ * transport's matter: NCCL between GPUs (nn/cuda/nccl.c), sockets in the tests.
+ *
+ *     st = mode_ranks_all_gather(g, all, mine, n, MODE_DTYPE_F32, &err);       // all [size, n]
+ *     st = mode_ranks_reduce_scatter(g, sum, parts, n, MODE_DTYPE_F32, &err);  // parts [size, n] -> sum [n]
+ *
+ * Pointers are memory of the backend that the group was opened for, and the functions take their turn among its ops:
+ * they see what ops before them wrote, ops after them see their results, the host does after mode_backend_sync. A sum
+ * is made in an order that does not change from call to call; on the sockets it is that of the ranks.
+ *
+ * Threads: one caller. */
+#ifndef MODE_DIST_RANKS_H
+#define MODE_DIST_RANKS_H
+
+#include "base/error.h"
+#include "tensor/tensor.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum { MODE_RANKS_MAX = 256 }; /* processes */
+
+struct mode_ranks;
+
+struct mode_ranks_ops { /* a transport; dtype is F32, F64 or U8, sums are of F32 and F64 */
+    const char *name;
+    enum mode_status (*all_gather)(struct mode_ranks *g, void *out, const void *in, size_t n, enum mode_dtype dtype,
+                                   struct mode_error *err);
+    enum mode_status (*reduce_scatter)(struct mode_ranks *g, void *out, const void *in, size_t n, enum mode_dtype dtype,
+                                       struct mode_error *err);
+    enum mode_status (*all_reduce)(struct mode_ranks *g, void *data, size_t n, enum mode_dtype dtype,
+                                   struct mode_error *err);
+    enum mode_status (*broadcast)(struct mode_ranks *g, void *data, size_t n, enum mode_dtype dtype,
+                                  struct mode_error *err);
+    void (*close)(struct mode_ranks *g, bool in_order);
+};
+
+struct mode_ranks {
+    int rank, size;
+    const struct mode_ranks_ops *ops;
+    void *self; /* the transport's */
+};
+
+/* out [size, n]: everyone's in [n], in the order of ranks. in may be its own place in out. */
+enum mode_status mode_ranks_all_gather(struct mode_ranks *g, void *out, const void *in, size_t n, enum mode_dtype dtype,
+                                       struct mode_error *err);
+/* out [n]: the sum over all processes of row `rank` of in [size, n]. out may be that row; the others may change. */
+enum mode_status mode_ranks_reduce_scatter(struct mode_ranks *g, void *out, const void *in, size_t n,
+                                           enum mode_dtype dtype, struct mode_error *err);
+/* data [n] becomes the sum over all processes, the same bits everywhere. */
+enum mode_status mode_ranks_all_reduce(struct mode_ranks *g, void *data, size_t n, enum mode_dtype dtype,
+                                       struct mode_error *err);
+/* data [n] becomes rank 0's. */
+enum mode_status mode_ranks_broadcast(struct mode_ranks *g, void *data, size_t n, enum mode_dtype dtype,
+                                      struct mode_error *err);
+/* in_order: all processes come to their end here. Otherwise the others' calls fail, as if this one had died. */
+void mode_ranks_close(struct mode_ranks **g, bool in_order);
+
+#endif

@@ -1,0 +1,68 @@
+/* The loss of a step: of this process's pairs among themselves, or among those of a group.
+ *
+ * In a group a process has its images' rows of the logits and all texts' columns. Their row sums are whole, the column
+ * sums are put together from all processes; then the gradient of the own images is whole, and that of every text a sum
+ * over the processes, of which each gets its texts' part. So the gradient goes through what was gathered, and the
+ * result is that of one process with the whole batch: nothing is to be averaged.
+ *
+ * Source: open_clip's local loss with gathered features and gradients, whose result is the same; there a process makes
+ * its rows of both logit matrices, here one of them and its columns, with half the products. */
+#include "base/parallel.h"
+#include "models/clip_impl.h"
+
+#include <math.h>
+
+struct columns {
+    double *lse;        /* [n] */
+    const double *each; /* [size, n] */
+    int64_t n, size;
+};
+
+enum { COLUMNS = 1024 };
+
+static void join_columns(void *ctx, int64_t item, int thread)
+{
+    const struct columns *c = ctx;
+    int64_t end = (item + 1) * COLUMNS < c->n ? (item + 1) * COLUMNS : c->n;
+    (void)thread;
+    for (int64_t j = item * COLUMNS; j < end; j++) {
+        c->lse[j] = c->each[j];
+        for (int64_t r = 1; r < c->size; r++) c->lse[j] = mode_log_add(c->lse[j], c->each[r * c->n + j]);
+    }
+}
+
+enum mode_status mode__clip_loss(struct mode_clip *clip, double *loss, struct mode_tensor *d_image,
+                                 struct mode_tensor *d_text, const struct mode_tensor *image,
+                                 const struct mode_tensor *text, struct mode_error *err)
+{
+    struct clip_acts *a = clip->train;
+    struct mode_ranks *g = clip->group;
+    int64_t b = image->dim[0], e = image->dim[1], n = g ? g->size * b : b;
+    struct mode_tensor logits = mode_tensor_2d(a->logits.data, MODE_DTYPE_F32, mode_contrastive_rows(b, n), n);
+    struct mode_tensor scale = clip->logit_scale->value, d_scale = clip->logit_scale->grad;
+    enum mode_status st;
+    scale.n_dims = d_scale.n_dims = 0; /* [1] counts as a number */
+    a->lse_row.dim[0] = b;
+    a->lse_col.dim[0] = n;
+    if (!g) {
+        mode_contrastive(clip->be, &a->lse_row, &a->lse_col, &logits, image, text, &scale);
+        mode_contrastive_back(clip->be, loss, d_image, d_text, &d_scale, &logits, image, text, &scale, &a->lse_row,
+                              &a->lse_col, 0);
+        return MODE_OK;
+    }
+    a->texts.dim[0] = a->d_texts.dim[0] = n;
+    if ((st = mode_ranks_all_gather(g, a->texts.data, text->data, (size_t)(b * e), MODE_DTYPE_F32, err))) return st;
+    mode_contrastive(clip->be, &a->lse_row, &a->lse_col, &logits, image, &a->texts, &scale);
+    st = mode_ranks_all_gather(g, a->lse_cols, a->lse_col.data, (size_t)n, MODE_DTYPE_F64, err);
+    if (st) return st;
+    mode_backend_sync(clip->be);
+    struct columns c = {a->lse_col.data, a->lse_cols, n, g->size};
+    mode_parallel_for((n + COLUMNS - 1) / COLUMNS, join_columns, &c);
+    mode_contrastive_back(clip->be, a->sum, d_image, &a->d_texts, &d_scale, &logits, image, &a->texts, &scale,
+                          &a->lse_row, &a->lse_col, g->rank * b);
+    st = mode_ranks_reduce_scatter(g, d_text->data, a->d_texts.data, (size_t)(b * e), MODE_DTYPE_F32, err);
+    if (!st) st = mode_ranks_all_reduce(g, a->sum, 1, MODE_DTYPE_F64, err);
+    mode_backend_sync(clip->be);
+    *loss = *a->sum;
+    return st;
+}

@@ -1,0 +1,145 @@
+#include "pipeline/together.h"
+
+#include "base/str.h"
+#include "nn/backend.h"
+#include "optim/sharded.h"
+#include "pipeline/checkpoint.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { TEXT = 128 }; /* bytes that are compared */
+
+struct mode_together {
+    struct mode_backend *be;
+    struct mode_clip *clip;
+    struct mode_param *params; /* the clip's */
+    size_t n_params;
+    struct mode_ranks *group;
+    struct mode_sharded *sharded; /* with a group */
+    double *number;               /* one that is added up */
+    char *texts;                  /* [size, TEXT] */
+};
+
+enum mode_status mode_together_open(struct mode_together **t, struct mode_backend *be, struct mode_clip *clip,
+                                    struct mode_ranks *group, struct mode_error *err)
+{
+    struct mode_together *x = *t = mode_xcalloc(1, sizeof *x);
+    void *number = NULL, *texts = NULL;
+    *x = (struct mode_together){.be = be, .clip = clip, .group = group};
+    x->params = mode_clip_params(clip, &x->n_params);
+    if (!group) return MODE_OK;
+    struct mode_flat flat = mode_clip_flat(clip);
+    enum mode_status st = mode_backend_alloc(be, &number, sizeof *x->number, err);
+    if (!st) st = mode_backend_alloc(be, &texts, (size_t)group->size * TEXT, err);
+    x->number = number;
+    x->texts = texts;
+    if (!st) st = mode_sharded_open(&x->sharded, be, group, x->params, x->n_params, &flat, 0, err);
+    return st;
+}
+
+void mode_together_close(struct mode_together **t)
+{
+    struct mode_together *x = *t;
+    if (!x) return;
+    mode_sharded_close(&x->sharded);
+    mode_backend_free(x->be, x->number);
+    mode_backend_free(x->be, x->texts);
+    free(x);
+    *t = NULL;
+}
+
+bool mode_together_first(const struct mode_together *t)
+{
+    return !t->group || t->group->rank == 0;
+}
+
+enum mode_status mode_together_begin(struct mode_together *t, const char *text, struct mode_error *err)
+{
+    struct mode_ranks *g = t->group;
+    if (!g) return MODE_OK;
+    char *own = t->texts + g->rank * TEXT;
+    MODE_ASSERT(strlen(text) < TEXT);
+    memset(own, 0, TEXT);
+    strcpy(own, text);
+    enum mode_status st = mode_ranks_all_gather(g, t->texts, own, TEXT, MODE_DTYPE_U8, err);
+    if (st) return st;
+    mode_backend_sync(t->be);
+    for (int r = 1; r < g->size; r++)
+        if (memcmp(t->texts, t->texts + r * TEXT, TEXT) != 0)
+            return MODE_FAIL(err, MODE_E_VALUE,
+                             "process %d of %d was started with other options, other data or another step than process "
+                             "0: all must be the same",
+                             r, g->size);
+    if ((st = mode_sharded_broadcast(t->sharded, err))) return st;
+    mode_clip_refresh(t->clip);
+    return MODE_OK;
+}
+
+enum mode_status mode_together_update(struct mode_together *t, double *norm, const struct mode_adamw *options,
+                                      int64_t step, struct mode_error *err)
+{
+    enum mode_status st = MODE_OK;
+    if (t->group) {
+        if (!(st = mode_sharded_reduce(t->sharded, err)))
+            st = mode_sharded_update(t->sharded, norm, options, step, err);
+        if (!st) mode_clip_refresh(t->clip);
+    } else {
+        *norm = mode_adamw_update(t->be, t->params, t->n_params, options, step);
+    }
+    if (!st && isfinite(*norm)) mode_clip_clamp(t->clip);
+    return st;
+}
+
+enum mode_status mode_together_any(struct mode_together *t, bool *flag, struct mode_error *err)
+{
+    if (!t->group) return MODE_OK;
+    mode_backend_sync(t->be);
+    *t->number = *flag;
+    enum mode_status st = mode_ranks_all_reduce(t->group, t->number, 1, MODE_DTYPE_F64, err);
+    mode_backend_sync(t->be);
+    *flag = *t->number > 0;
+    return st;
+}
+
+/* The parameters with m and v in memory of the host, laid out as the clip's; the caller frees both. */
+static struct mode_param *with_moments(float **moments, const struct mode_together *t)
+{
+    struct mode_flat flat = mode_clip_flat(t->clip);
+    struct mode_param *p = mode_xcalloc(t->n_params, sizeof *p);
+    *moments = mode_xcalloc(2 * flat.n, sizeof **moments);
+    memcpy(p, t->params, t->n_params * sizeof *p);
+    for (size_t i = 0; i < t->n_params; i++) {
+        p[i].m.data = *moments + (mode_f32(&p[i].value) - flat.values);
+        p[i].v.data = mode_f32(&p[i].m) + flat.n;
+    }
+    return p;
+}
+
+enum mode_status mode_together_save_moments(struct mode_together *t, const char *path, uint64_t step,
+                                            struct mode_error *err)
+{
+    float *moments = NULL;
+    if (!t->group) return mode_checkpoint_save_moments(path, t->params, t->n_params, step, err);
+    if (t->group->rank > 0) return mode_sharded_save_moments(t->sharded, NULL, NULL, err);
+    struct mode_param *p = with_moments(&moments, t);
+    enum mode_status st = mode_sharded_save_moments(t->sharded, moments, moments + mode_clip_flat(t->clip).n, err);
+    if (!st) st = mode_checkpoint_save_moments(path, p, t->n_params, step, err);
+    free(moments);
+    free(p);
+    return st;
+}
+
+enum mode_status mode_together_load_moments(struct mode_together *t, uint64_t *step, const char *path,
+                                            struct mode_error *err)
+{
+    float *moments = NULL;
+    if (!t->group) return mode_checkpoint_load_moments(t->params, t->n_params, step, path, err);
+    struct mode_param *p = with_moments(&moments, t);
+    enum mode_status st = mode_checkpoint_load_moments(p, t->n_params, step, path, err);
+    if (!st) mode_sharded_load_moments(t->sharded, moments, moments + mode_clip_flat(t->clip).n);
+    free(moments);
+    free(p);
+    return st;
+}

@@ -1,0 +1,176 @@
+/* How processes meet: on a path and on a port, who does not fit, who does not come, who has gone. */
+#include "socket_ranks.h"
+
+#include "base/clock.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include <cmocka.h>
+
+struct claim {       /* what one process says, and what comes of it */
+    int rank, size;  /* -1: as it is */
+    const char *place; /* NULL: the path */
+    double timeout_s;
+};
+
+static enum mode_status come(struct mode_meeting **m, int rank, int size, const char *place, double timeout_s,
+                             struct mode_error *err)
+{
+    const struct mode_meeting_options o = {.rank = rank, .size = size, .place = place, .timeout_s = timeout_s};
+    return mode_meeting_open(m, &o, err);
+}
+
+static int exchange(int rank, int size, const char *place, void *ctx)
+{
+    struct mode_meeting *m;
+    struct mode_error err;
+    uint32_t rows[8][3] = {{0}};
+    if (rank != 0) usleep((useconds_t)(size - rank) * 20000); /* in any order; 0 last as a rule */
+    if (come(&m, rank, size, ctx ? ctx : place, 20, &err)) return fprintf(stderr, "%s\n", err.text), 1;
+    for (uint32_t round = 0; round < 50; round++) {
+        for (uint32_t k = 0; k < 3; k++) rows[rank][k] = round * 100 + (uint32_t)rank * 10 + k;
+        if (mode_meeting_all_gather(m, rows, sizeof rows[0], &err)) return 2;
+        for (uint32_t r = 0; r < (uint32_t)size; r++)
+            for (uint32_t k = 0; k < 3; k++)
+                if (rows[r][k] != round * 100 + r * 10 + k) return 3;
+    }
+    if (mode_meeting_barrier(m, &err)) return 4;
+    struct stat st;
+    if (!ctx && stat(place, &st) == 0) return 5; /* nothing is left lying about */
+    mode_meeting_close(&m);
+    return 0;
+}
+
+static void test_everyone_hears_everyone(void **state)
+{
+    int ended[8];
+    (void)state;
+    for (int size = 1; size <= 5; size += 2) {
+        run_ranks(ended, size, exchange, NULL);
+        for (int r = 0; r < size; r++) assert_int_equal(ended[r], 0);
+    }
+}
+
+static int free_port(void)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof a;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&a, len), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &len), 0);
+    close(fd);
+    return ntohs(a.sin_port);
+}
+
+static void test_a_port_will_do(void **state)
+{
+    int ended[3];
+    char place[64];
+    (void)state;
+    snprintf(place, sizeof place, "127.0.0.1:%d", free_port());
+    run_ranks(ended, 3, exchange, place);
+    for (int r = 0; r < 3; r++) assert_int_equal(ended[r], 0);
+}
+
+static int claim(int rank, int size, const char *place, void *ctx)
+{
+    const struct claim *c = (const struct claim *)ctx + rank;
+    struct mode_meeting *m;
+    struct mode_error err = {0};
+    if (rank > 0) usleep((useconds_t)rank * 100000); /* in order */
+    enum mode_status st = come(&m, c->rank < 0 ? rank : c->rank, c->size < 0 ? size : c->size,
+                               c->place ? c->place : place, c->timeout_s, &err);
+    if (st == MODE_E_VALUE && !strstr(err.text, "process")) return 1;
+    if (!st && mode_meeting_barrier(m, &err)) st = err.status;
+    mode_meeting_close(&m);
+    return mode_status_exit_code(st);
+}
+
+static void test_who_does_not_fit_ends_it_for_all(void **state)
+{
+    int ended[3];
+    (void)state;
+    struct claim twice[] = {{-1, -1, NULL, 20}, {1, -1, NULL, 20}, {1, -1, NULL, 20}};
+    run_ranks(ended, 3, claim, twice);
+    for (int r = 0; r < 3; r++) assert_int_equal(ended[r], 65);
+    struct claim other_size[] = {{-1, -1, NULL, 20}, {-1, -1, NULL, 20}, {2, 4, NULL, 20}};
+    run_ranks(ended, 3, claim, other_size);
+    for (int r = 0; r < 3; r++) assert_int_equal(ended[r], 65);
+}
+
+static void test_who_does_not_come_is_not_waited_for(void **state)
+{
+    int ended[2];
+    struct claim alone[] = {{0, 3, NULL, 0.3}, {1, 3, NULL, 5}};
+    (void)state;
+    double began = mode_clock_s();
+    run_ranks(ended, 2, claim, alone);
+    assert_int_equal(ended[0], 69);
+    assert_int_equal(ended[1], 69); /* told by process 0 */
+    struct claim nobody[] = {{1, 2, NULL, 0.3}};
+    run_ranks(ended, 1, claim, nobody);
+    assert_int_equal(ended[0], 69);
+    assert_true(mode_clock_s() - began < 8);
+}
+
+static void test_places_that_make_no_sense(void **state)
+{
+    struct mode_meeting *m;
+    struct mode_error err;
+    char longest[300];
+    (void)state;
+    memset(longest, '/', sizeof longest);
+    longest[sizeof longest - 1] = '\0';
+    const char *const places[] = {"nowhere", ":80", "host:", longest};
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        assert_int_equal(come(&m, 0, 2, places[i], 1, &err), MODE_E_VALUE);
+        assert_null(m);
+    }
+    assert_int_equal(come(&m, 2, 2, "/tmp/x", 1, &err), MODE_E_VALUE);
+    assert_int_equal(come(&m, 0, MODE_RANKS_MAX + 1, "/tmp/x", 1, &err), MODE_E_VALUE);
+    assert_int_equal(come(&m, 0, 2, "/nonexistent/folder/x", 1, &err), MODE_E_CREATE);
+}
+
+/* A file that a killed process left is taken over; one where somebody listens is not, nor is a file of another kind. */
+static void test_a_place_that_is_taken(void **state)
+{
+    char path[] = "/tmp/mode-meeting-XXXXXX";
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    struct mode_meeting *m;
+    struct mode_error err;
+    (void)state;
+    int file = mkstemp(path);
+    assert_true(file >= 0);
+    close(file);
+    assert_int_equal(come(&m, 0, 2, path, 0.2, &err), MODE_E_CREATE);
+    assert_int_equal(unlink(path), 0);
+    strcpy(a.sun_path, path);
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof a), 0);
+    assert_int_equal(listen(fd, 1), 0);
+    assert_int_equal(come(&m, 0, 2, path, 0.2, &err), MODE_E_CREATE);
+    close(fd);
+    assert_int_equal(come(&m, 0, 2, path, 0.2, &err), MODE_E_PEER);
+    assert_int_equal(access(path, F_OK), -1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_everyone_hears_everyone),
+        cmocka_unit_test(test_a_port_will_do),
+        cmocka_unit_test(test_who_does_not_fit_ends_it_for_all),
+        cmocka_unit_test(test_who_does_not_come_is_not_waited_for),
+        cmocka_unit_test(test_places_that_make_no_sense),
+        cmocka_unit_test(test_a_place_that_is_taken),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

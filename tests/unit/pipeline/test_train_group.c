@@ -1,0 +1,295 @@
+/* One training by several processes: the files of one process, from checkpoints of any number of them, and ends that
+ * all come to together. */
+#include "clip_world.h"
+#include "socket_ranks.h"
+
+#include "base/clock.h"
+#include "base/parallel.h"
+#include "data/safetensors.h"
+#include "nn/backend.h"
+#include "pipeline/checkpoint.h"
+#include "pipeline/train.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+enum { BATCH = 12, TOTAL = 14, N_FILES = 5 };
+
+static struct world world;
+static const char *const files[N_FILES] = {MODE_FILE_CLIP_CONFIG, MODE_FILE_CLIP_WEIGHTS, MODE_FILE_CLIP_OPTIMIZER,
+                                           MODE_FILE_STEPS, MODE_FILE_TRAIN};
+
+struct job { /* what the processes of a run do */
+    const char *run, *resume; /* folders; resume may be NULL */
+    uint64_t stop_at;         /* process `odd` is asked to stop after this step; 0: none */
+    uint64_t die_at;          /* process `odd` is killed there */
+    int odd;
+    int64_t batch, accumulate;
+    double odd_lr;    /* of process `odd`; 0: as the others */
+    const char *says; /* what every message of an error holds */
+    bool alone;
+    /* of the process itself */
+    int rank;
+    uint64_t seen;
+};
+
+static void on_progress(void *ctx, const struct mode_train_progress *p)
+{
+    struct job *j = ctx;
+    j->seen = p->step;
+    if (j->rank == j->odd && j->die_at == p->step) raise(SIGKILL);
+}
+
+static bool on_stopping(void *ctx)
+{
+    const struct job *j = ctx;
+    return j->rank == j->odd && j->stop_at && j->seen >= j->stop_at;
+}
+
+static char *on_dir(void *ctx, const char *name)
+{
+    return mode_xasprintf("%s/%s/ckpt/%s", world.dir, ((struct job *)ctx)->run, name);
+}
+
+static enum mode_status on_done(void *ctx, const char *name, struct mode_error *err)
+{
+    (void)ctx;
+    (void)name;
+    (void)err;
+    return MODE_OK;
+}
+
+static int process(int rank, int size, const char *place, void *ctx)
+{
+    struct job j = *(struct job *)ctx;
+    struct mode_ranks *g = NULL;
+    struct mode_backend *be;
+    struct mode_error err = {0};
+    char *path[N_FILES], *resume = j.resume ? mode_xasprintf("%s/%s", world.dir, j.resume) : NULL;
+    j.rank = rank;
+    mode_parallel_set_threads(1);
+    for (int i = 0; i < N_FILES; i++) path[i] = mode_xasprintf("%s/%s/%s", world.dir, j.run, files[i]);
+    const struct mode_train_outputs outputs = {path[0], path[1], path[2], path[3], path[4]};
+    const struct mode_train_spec spec = {.name = "seed",
+                                         .model_config = WORLD_MODEL,
+                                         .preprocess_config = WORLD_PREPROCESS,
+                                         .tokenizer = world.merges,
+                                         .seed = 5,
+                                         .batch = j.batch ? j.batch : BATCH,
+                                         .lr = rank == j.odd && j.odd_lr > 0 ? j.odd_lr : 1e-3,
+                                         .beta1 = 0.9,
+                                         .beta2 = 0.98,
+                                         .eps = 1e-6,
+                                         .weight_decay = 0.2,
+                                         .grad_clip_norm = 1,
+                                         .accumulate = j.accumulate,
+                                         .warmup_steps = 3,
+                                         .total_steps = TOTAL,
+                                         .end_step = TOTAL,
+                                         .schedule_stride = 1,
+                                         .expert = MODE_POOL_ALL,
+                                         .out_ratio = 0.1,
+                                         .scale_min = 0.8,
+                                         .scale_max = 1,
+                                         .n_shards = WORLD_SHARDS,
+                                         .shards = world.shards};
+    enum mode_status st = mode_backend_open(&be, "cpu", &err);
+    if (!st && !j.alone) st = socket_ranks_open(&g, rank, size, place, &err);
+    const struct mode_train_hooks hooks = {.ctx = &j,
+                                           .progress = on_progress,
+                                           .stopping = on_stopping,
+                                           .checkpoint_dir = on_dir,
+                                           .checkpoint_done = on_done,
+                                           .resume_from = resume,
+                                           .group = g};
+    if (!st) st = mode_train(NULL, be, &spec, &outputs, &hooks, &err);
+    mode_ranks_close(&g, st == MODE_OK);
+    mode_backend_close(&be);
+    for (int i = 0; i < N_FILES; i++) free(path[i]);
+    free(resume);
+    if (st && (!j.says || !strstr(err.text, j.says))) {
+        fprintf(stderr, "process %d of %d: %s\n", rank, size, err.text);
+        return j.says ? 1 : mode_status_exit_code(st);
+    }
+    return mode_status_exit_code(st);
+}
+
+static void run(int size, struct job job, const int *expected)
+{
+    int ended[MODE_RANKS_MAX];
+    char *dir = mode_path_join(world.dir, job.run);
+    struct mode_error err;
+    world_ok(mode_dir_make(dir, &err), &err);
+    free(dir);
+    run_ranks(ended, size, process, &job);
+    for (int r = 0; r < size; r++) assert_int_equal(ended[r], expected ? expected[r] : 0);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    world_open(&world);
+    run(1, (struct job){.run = "alone", .alone = true}, NULL);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    world_close(&world);
+    return 0;
+}
+
+/* Distance of the tensor that is furthest off; the bias of keys is left out, whose gradient is rounding alone. */
+static double distance(const char *run, const char *file)
+{
+    struct mode_safetensors a = {0}, b = {0};
+    struct mode_error err;
+    char *x = mode_xasprintf("%s/%s/%s", world.dir, run, file), *y = mode_xasprintf("%s/alone/%s", world.dir, file);
+    double most = 0;
+    world_ok(mode_safetensors_open(&a, x, &err), &err);
+    world_ok(mode_safetensors_open(&b, y, &err), &err);
+    assert_int_equal(a.n_tensors, b.n_tensors);
+    for (size_t i = 0; i < b.n_tensors; i++) {
+        const struct mode_tensor *want = &b.tensors[i], *t = mode_safetensors_find(&a, want->name);
+        int64_t n = mode_tensor_count(want);
+        double off = 0, all = 1e-30;
+        assert_non_null(t);
+        for (int64_t k = 0; k < n; k++) {
+            if (strstr(want->name, "in_proj_bias") && k >= n / 3 && k < 2 * (n / 3)) continue;
+            off += pow((double)mode_f32(t)[k] - mode_f32(want)[k], 2);
+            all += pow(mode_f32(want)[k], 2);
+        }
+        most = fmax(most, sqrt(off / all));
+    }
+    mode_safetensors_close(&a);
+    mode_safetensors_close(&b);
+    free(x);
+    free(y);
+    return most;
+}
+
+static char *text_of(const char *name, const char *file)
+{
+    struct mode_error err;
+    char *path = mode_xasprintf("%s/%s/%s", world.dir, name, file), *text = NULL;
+    world_ok(mode_file_read(path, 0, &text, NULL, &err), &err);
+    free(path);
+    return text;
+}
+
+/* Furthest number of all rows, relative to it. */
+static double rows_distance(const char *name)
+{
+    char *a = text_of(name, MODE_FILE_STEPS), *b = text_of("alone", MODE_FILE_STEPS), *x = a, *y = b;
+    double most = 0;
+    for (int line = 0; line < TOTAL; line++) {
+        json_t *p = json_loads(x, JSON_DISABLE_EOF_CHECK, NULL), *q = json_loads(y, JSON_DISABLE_EOF_CHECK, NULL);
+        const char *key;
+        json_t *value;
+        assert_non_null(p);
+        json_object_foreach(q, key, value)
+        {
+            double want = json_number_value(value), got = json_number_value(json_object_get(p, key));
+            most = fmax(most, fabs(got - want) / fmax(fabs(want), 1e-30));
+        }
+        json_decref(p);
+        json_decref(q);
+        x = strchr(x, '\n') + 1;
+        y = strchr(y, '\n') + 1;
+    }
+    assert_true(*x == '\0' && *y == '\0');
+    free(a);
+    free(b);
+    return most;
+}
+
+static void agrees_with_alone(const char *name)
+{
+    double weights = distance(name, MODE_FILE_CLIP_WEIGHTS), moments = distance(name, MODE_FILE_CLIP_OPTIMIZER),
+           rows = rows_distance(name);
+    char *a = text_of(name, MODE_FILE_CLIP_CONFIG), *b = text_of("alone", MODE_FILE_CLIP_CONFIG);
+    printf("%s: rows %.1e, weights %.1e, moments %.1e\n", name, rows, weights, moments);
+    assert_true(rows < 2e-5 && weights < 2e-5 && moments < 2e-4);
+    assert_string_equal(a, b);
+    free(a);
+    free(b);
+}
+
+static void test_several_processes_write_the_files_of_one(void **state)
+{
+    (void)state;
+    run(2, (struct job){.run = "two"}, NULL);
+    agrees_with_alone("two");
+    run(4, (struct job){.run = "four", .accumulate = 3}, NULL); /* pieces of one pair: the loss is the whole batch's */
+    agrees_with_alone("four");
+    run(3, (struct job){.run = "again"}, NULL);
+    run(3, (struct job){.run = "once more"}, NULL);
+    for (int i = 0; i < N_FILES; i++) { /* the same number of processes: the same bytes */
+        char *a = mode_xasprintf("%s/again/%s", world.dir, files[i]), x[MODE_DIGEST_HEX], y[MODE_DIGEST_HEX];
+        char *b = mode_xasprintf("%s/once more/%s", world.dir, files[i]);
+        assert_int_equal(mode_digest_file(a, x, NULL, NULL), MODE_OK);
+        assert_int_equal(mode_digest_file(b, y, NULL, NULL), MODE_OK);
+        assert_string_equal(x, y);
+        free(a);
+        free(b);
+    }
+}
+
+static void test_one_goes_on_from_many_and_many_from_one(void **state)
+{
+    const int all_stopped[] = {143, 143, 143};
+    (void)state;
+    run(1, (struct job){.run = "relay", .alone = true, .stop_at = 4, .says = "stopped after step 4"}, all_stopped);
+    run(3,
+        (struct job){.run = "relay",
+                     .resume = "relay/ckpt/step-0000000004",
+                     .stop_at = 9, /* one is asked, all stop there */
+                     .odd = 2,
+                     .says = "stopped after step 9"},
+        all_stopped);
+    run(2, (struct job){.run = "relay", .resume = "relay/ckpt/step-0000000009", .stop_at = 11, .says = "step 11"},
+        all_stopped);
+    run(1, (struct job){.run = "relay", .resume = "relay/ckpt/step-0000000011", .alone = true}, NULL);
+    agrees_with_alone("relay");
+}
+
+static void test_when_one_dies_the_others_end_at_once(void **state)
+{
+    (void)state;
+    for (int odd = 0; odd < 3; odd++) {
+        int expected[] = {69, 69, 69};
+        expected[odd] = 128 + SIGKILL;
+        double began = mode_clock_s();
+        run(3, (struct job){.run = "killed", .die_at = 3, .odd = odd, .says = "has ended, so process"}, expected);
+        assert_true(mode_clock_s() - began < 10);
+    }
+}
+
+static void test_what_does_not_fit_is_refused(void **state)
+{
+    const int refused[] = {65, 65, 65};
+    (void)state;
+    run(3, (struct job){.run = "odd", .batch = 13, .says = "cannot be shared by 3 processes"}, refused);
+    run(3, (struct job){.run = "odd", .accumulate = 5, .says = "no piece empty"}, refused);
+    run(3, (struct job){.run = "odd", .odd = 1, .odd_lr = 2e-3, .says = "process 1 of 3 was started with other options"},
+        refused);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_several_processes_write_the_files_of_one),
+        cmocka_unit_test(test_one_goes_on_from_many_and_many_from_one),
+        cmocka_unit_test(test_when_one_dies_the_others_end_at_once),
+        cmocka_unit_test(test_what_does_not_fit_is_refused),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
