@@ -1,4 +1,5 @@
-/* attention.cu - softmax attention over packed sequences, forward and back, scores never stored.
+/* attention.cu - softmax attention over packed sequences in f32, forward and back, scores never stored; and the choice
+ * among our kernels.
  *
  * DESIGN: a block takes 16 neighbouring rows of the packed batch (4 warps with 4 rows each), whichever sequences they
  * belong to, and walks over tiles of 32 rows of the other side that any of them can see. A tile lies in shared memory
@@ -6,63 +7,48 @@
  * are tile rows while scores are made and channels while they are summed. The way back runs once over queries (dq)
  * and once over keys (dk, dv): twice the arithmetic of scores, no atomics.
  * Source: Dao et al., "FlashAttention" (online softmax). */
-#include "nn/cuda/block.cuh"
+#include "nn/cuda/attention.cuh"
 
 #include <math_constants.h>
 
 enum { WARPS = 4, MINE = 4, TILE = WARP, BLOCK_ROWS = WARPS * MINE };
 
-/* What row r of one side sees of the other: rows from .. end - 1. */
-struct span {
-    int64_t from, end;
-};
-
-static __device__ inline struct span keys_of(const struct mode__cuda_attention &a, int64_t i)
-{
-    int b = sequence_of(a.q_offsets, a.n_seq, i);
-    struct span s = {a.kv_offsets[b], a.causal ? i + 1 : a.kv_offsets[b + 1]};
-    return s;
-}
-
-static __device__ inline struct span queries_of(const struct mode__cuda_attention &a, int64_t j)
-{
-    int b = sequence_of(a.kv_offsets, a.n_seq, j);
-    struct span s = {a.causal ? j : a.q_offsets[b], a.q_offsets[b + 1]};
-    return s;
-}
-
-/* The spans of this block's rows, and what they cover together. Spans grow with the row, so first and last suffice. */
-template <typename F>
-static __device__ inline void spans_of_block(struct span mine[MINE], int64_t *from, int64_t *end, int64_t rows, F of)
+/* The spans of this warp's rows, and what the block's rows cover together. Spans grow with the row, so first and last
+ * suffice. */
+template <bool KEYS>
+static __device__ inline struct span spans_of_block(struct span mine[MINE], const struct mode__cuda_attention &a,
+                                                    int64_t rows)
 {
     int64_t first = (int64_t)blockIdx.x * BLOCK_ROWS, last = first + BLOCK_ROWS < rows ? first + BLOCK_ROWS : rows;
-    *from = of(first).from;
-    *end = of(last - 1).end;
     for (int k = 0; k < MINE; k++) {
         int64_t r = first + threadIdx.y * MINE + k;
-        mine[k] = r < rows ? of(r) : (struct span){0, 0};
+        mine[k] = r < rows ? seen_by<KEYS>(a, r) : (struct span){0, 0};
+    }
+    return {seen_by<KEYS>(a, first).from, seen_by<KEYS>(a, last - 1).end};
+}
+
+/* n rows of one head of x (row stride ld) from `from` on into shared memory [n][dh + 1]; zeros beyond end. V numbers at a
+ * time. */
+template <int V>
+static __device__ inline void load_rows(float *to, int n, const float *x, int64_t ld, int64_t from, int64_t end, int dh)
+{
+    int chunks = dh / V;
+    for (int i = threadIdx.y * WARP + threadIdx.x; i < n * chunks; i += WARPS * WARP) {
+        int k = i / chunks, c = i % chunks * V;
+        float v[V] = {0};
+        if (from + k < end) load(v, x + (from + k) * ld + c);
+#pragma unroll
+        for (int j = 0; j < V; j++) to[k * (dh + 1) + c + j] = v[j];
     }
 }
 
-static __device__ inline bool touches(struct span s, int64_t tile)
+static __device__ inline void load_rows(float *to, int n, const float *x, int64_t ld, int64_t from, int64_t end, int dh,
+                                        bool wide)
 {
-    return s.from < tile + TILE && s.end > tile;
-}
-
-/* TILE rows of one head of x (row stride ld) into shared memory [TILE][dh + 1]; zeros beyond end. */
-static __device__ inline void load_tile(float *to, const float *x, int64_t ld, int64_t tile, int64_t end, int dh)
-{
-    for (int k = threadIdx.y; k < TILE; k += WARPS)
-        for (int c = threadIdx.x; c < dh; c += WARP) to[k * (dh + 1) + c] = tile + k < end ? x[(tile + k) * ld + c] : 0;
-}
-
-/* This block's own rows [BLOCK_ROWS][dh + 1] */
-static __device__ inline void load_own(float *to, const float *x, int64_t ld, int64_t rows, int dh)
-{
-    int64_t first = (int64_t)blockIdx.x * BLOCK_ROWS;
-    for (int k = threadIdx.y; k < BLOCK_ROWS; k += WARPS)
-        for (int c = threadIdx.x; c < dh; c += WARP)
-            to[k * (dh + 1) + c] = first + k < rows ? x[(first + k) * ld + c] : 0;
+    if (wide)
+        load_rows<4>(to, n, x, ld, from, end, dh);
+    else
+        load_rows<1>(to, n, x, ld, from, end, dh);
 }
 
 static __device__ inline float dot(const float *a, const float *b, int dh)
@@ -74,29 +60,29 @@ static __device__ inline float dot(const float *a, const float *b, int dh)
 
 /* C: channels a lane holds, dh <= 32 C */
 template <int C>
-static __global__ void forward(float *out, float *lse, struct mode__cuda_attention a)
+static __global__ void forward(float *out, float *lse, struct mode__cuda_attention a, bool wide)
 {
     extern __shared__ float shared[];
     const int dh = (int)a.dh, h = blockIdx.y, lane = threadIdx.x;
     const float scale = 1 / sqrtf((float)dh);
+    const struct side<float> q = queries<float>(a, nullptr, h), kv = keys<float>(a, h);
     float *own = shared, *k_tile = own + BLOCK_ROWS * (dh + 1), *v_tile = k_tile + TILE * (dh + 1);
-    struct span mine[MINE];
-    int64_t from, end, row = (int64_t)blockIdx.x * BLOCK_ROWS + threadIdx.y * MINE;
+    struct span mine[MINE], all = spans_of_block<false>(mine, a, a.rows_q);
+    int64_t first = (int64_t)blockIdx.x * BLOCK_ROWS, row = first + threadIdx.y * MINE;
     float top[MINE], sum[MINE], o[MINE][C];
     for (int m = 0; m < MINE; m++) {
         top[m] = -CUDART_INF_F;
         sum[m] = 0;
         for (int c = 0; c < C; c++) o[m][c] = 0;
     }
-    spans_of_block(mine, &from, &end, a.rows_q, [&](int64_t i) { return keys_of(a, i); });
-    load_own(own, a.q + a.q_at + h * dh, a.lq, a.rows_q, dh);
-    for (int64_t tile = from; tile < end; tile += TILE) {
+    load_rows(own, BLOCK_ROWS, q.first, q.ld_first, first, a.rows_q, dh, wide);
+    for (int64_t tile = all.from; tile < all.end; tile += TILE) {
         __syncthreads();
-        load_tile(k_tile, a.kv + a.k_at + h * dh, a.lk, tile, end, dh);
-        load_tile(v_tile, a.kv + a.v_at + h * dh, a.lk, tile, end, dh);
+        load_rows(k_tile, TILE, kv.first, kv.ld_first, tile, all.end, dh, wide);
+        load_rows(v_tile, TILE, kv.second, kv.ld_second, tile, all.end, dh, wide);
         __syncthreads();
         for (int m = 0; m < MINE; m++) {
-            if (!touches(mine[m], tile)) continue;
+            if (!touches(mine[m], tile, TILE)) continue;
             int64_t j = tile + lane;
             bool seen = j >= mine[m].from && j < mine[m].end;
             float s = scale * dot(own + (threadIdx.y * MINE + m) * (dh + 1), k_tile + lane * (dh + 1), dh);
@@ -119,141 +105,143 @@ static __global__ void forward(float *out, float *lse, struct mode__cuda_attenti
     }
 }
 
-/* delta [rows_q, heads] = sum of dout * out over a head's channels: a warp each */
-static __global__ void deltas(float *delta, const float *dout, const float *out, int64_t n, int dh)
-{
-    int64_t i = (int64_t)blockIdx.x * WARPS + threadIdx.y;
-    if (i >= n) return;
-    float s = 0;
-    for (int c = threadIdx.x; c < dh; c += WARP) s += dout[i * dh + c] * out[i * dh + c];
-    s = warp_sum(s);
-    if (threadIdx.x == 0) delta[i] = s;
-}
-
-template <int C>
-static __global__ void back_queries(float *dq, const float *dout, const float *lse, const float *delta,
-                                    struct mode__cuda_attention a)
+/* KEYS: dk and dv go to `to`, which lies as kv does; else dq, which lies as q does. */
+template <int C, bool KEYS>
+static __global__ void back(float *to, const float *dout, const float *lse, const float *delta,
+                            struct mode__cuda_attention a, bool wide)
 {
     extern __shared__ float shared[];
     const int dh = (int)a.dh, h = blockIdx.y, lane = threadIdx.x;
     const float scale = 1 / sqrtf((float)dh);
-    float *q = shared, *go = q + BLOCK_ROWS * (dh + 1), *k_tile = go + BLOCK_ROWS * (dh + 1);
-    float *v_tile = k_tile + TILE * (dh + 1);
-    struct span mine[MINE];
-    int64_t from, end, row = (int64_t)blockIdx.x * BLOCK_ROWS + threadIdx.y * MINE;
-    float g[MINE][C], l[MINE], d[MINE];
+    const struct side<float> q = queries(a, dout, h), kv = keys<float>(a, h), own = KEYS ? kv : q, other = KEYS ? q : kv;
+    float *own1 = shared, *own2 = own1 + BLOCK_ROWS * (dh + 1), *tile1 = own2 + BLOCK_ROWS * (dh + 1);
+    float *tile2 = tile1 + TILE * (dh + 1);
+    struct span mine[MINE], all = spans_of_block<KEYS>(mine, a, own.rows);
+    int64_t first = (int64_t)blockIdx.x * BLOCK_ROWS, row = first + threadIdx.y * MINE;
+    float g1[MINE][C], g2[KEYS ? MINE : 1][C], l[MINE], d[MINE];
     for (int m = 0; m < MINE; m++) {
-        l[m] = row + m < a.rows_q ? lse[(row + m) * a.heads + h] : 0;
-        d[m] = row + m < a.rows_q ? delta[(row + m) * a.heads + h] : 0;
-        for (int c = 0; c < C; c++) g[m][c] = 0;
+        bool query = !KEYS && row + m < a.rows_q;
+        l[m] = query ? lse[(row + m) * a.heads + h] : 0;
+        d[m] = query ? delta[(row + m) * a.heads + h] : 0;
+        for (int c = 0; c < C; c++) g1[m][c] = g2[KEYS ? m : 0][c] = 0;
     }
-    spans_of_block(mine, &from, &end, a.rows_q, [&](int64_t i) { return keys_of(a, i); });
-    load_own(q, a.q + a.q_at + h * dh, a.lq, a.rows_q, dh);
-    load_own(go, dout + h * dh, a.heads * dh, a.rows_q, dh);
-    for (int64_t tile = from; tile < end; tile += TILE) {
+    load_rows(own1, BLOCK_ROWS, own.first, own.ld_first, first, own.rows, dh, wide);
+    load_rows(own2, BLOCK_ROWS, own.second, own.ld_second, first, own.rows, dh, wide);
+    for (int64_t tile = all.from; tile < all.end; tile += TILE) {
         __syncthreads();
-        load_tile(k_tile, a.kv + a.k_at + h * dh, a.lk, tile, end, dh);
-        load_tile(v_tile, a.kv + a.v_at + h * dh, a.lk, tile, end, dh);
-        __syncthreads();
-        for (int m = 0; m < MINE; m++) {
-            if (!touches(mine[m], tile)) continue;
-            int64_t j = tile + lane;
-            int at = (threadIdx.y * MINE + m) * (dh + 1);
-            float s = scale * dot(q + at, k_tile + lane * (dh + 1), dh);
-            float dp = dot(go + at, v_tile + lane * (dh + 1), dh);
-            float ds = j >= mine[m].from && j < mine[m].end ? scale * expf(s - l[m]) * (dp - d[m]) : 0;
-            for (int k = 0; k < TILE; k++) {
-                float x = __shfl_sync(ALL_LANES, ds, k);
-                for (int c = 0; c < C; c++)
-                    if (lane + c * WARP < dh) g[m][c] += x * k_tile[k * (dh + 1) + lane + c * WARP];
-            }
-        }
-    }
-    for (int m = 0; m < MINE && row + m < a.rows_q; m++)
-        for (int c = 0; c < C; c++)
-            if (lane + c * WARP < dh) dq[(row + m) * a.lq + a.q_at + h * dh + lane + c * WARP] = g[m][c];
-}
-
-template <int C>
-static __global__ void back_keys(float *dkv, const float *dout, const float *lse, const float *delta,
-                                 struct mode__cuda_attention a)
-{
-    extern __shared__ float shared[];
-    const int dh = (int)a.dh, h = blockIdx.y, lane = threadIdx.x;
-    const float scale = 1 / sqrtf((float)dh);
-    float *key = shared, *value = key + BLOCK_ROWS * (dh + 1), *q_tile = value + BLOCK_ROWS * (dh + 1);
-    float *go_tile = q_tile + TILE * (dh + 1);
-    struct span mine[MINE];
-    int64_t from, end, row = (int64_t)blockIdx.x * BLOCK_ROWS + threadIdx.y * MINE;
-    float dk[MINE][C], dv[MINE][C];
-    for (int m = 0; m < MINE; m++)
-        for (int c = 0; c < C; c++) dk[m][c] = dv[m][c] = 0;
-    spans_of_block(mine, &from, &end, a.rows_k, [&](int64_t j) { return queries_of(a, j); });
-    load_own(key, a.kv + a.k_at + h * dh, a.lk, a.rows_k, dh);
-    load_own(value, a.kv + a.v_at + h * dh, a.lk, a.rows_k, dh);
-    for (int64_t tile = from; tile < end; tile += TILE) {
-        __syncthreads();
-        load_tile(q_tile, a.q + a.q_at + h * dh, a.lq, tile, end, dh);
-        load_tile(go_tile, dout + h * dh, a.heads * dh, tile, end, dh);
+        load_rows(tile1, TILE, other.first, other.ld_first, tile, all.end, dh, wide);
+        load_rows(tile2, TILE, other.second, other.ld_second, tile, all.end, dh, wide);
         __syncthreads();
         int64_t i = tile + lane;
-        float l = i < end ? lse[i * a.heads + h] : 0, d = i < end ? delta[i * a.heads + h] : 0;
+        float l_lane = KEYS && i < all.end ? lse[i * a.heads + h] : 0;
+        float d_lane = KEYS && i < all.end ? delta[i * a.heads + h] : 0;
         for (int m = 0; m < MINE; m++) {
-            if (!touches(mine[m], tile)) continue;
+            if (!touches(mine[m], tile, TILE)) continue;
             int at = (threadIdx.y * MINE + m) * (dh + 1);
-            float s = scale * dot(key + at, q_tile + lane * (dh + 1), dh);
-            float dp = dot(value + at, go_tile + lane * (dh + 1), dh);
-            float p = i >= mine[m].from && i < mine[m].end ? expf(s - l) : 0, ds = scale * p * (dp - d);
+            float s = scale * dot(own1 + at, tile1 + lane * (dh + 1), dh), dp = dot(own2 + at, tile2 + lane * (dh + 1), dh);
+            float p = i >= mine[m].from && i < mine[m].end ? expf(s - (KEYS ? l_lane : l[m])) : 0;
+            float ds = scale * p * (dp - (KEYS ? d_lane : d[m]));
             for (int k = 0; k < TILE; k++) {
-                float pk = __shfl_sync(ALL_LANES, p, k), dsk = __shfl_sync(ALL_LANES, ds, k);
+                float dsk = __shfl_sync(ALL_LANES, ds, k), pk = KEYS ? __shfl_sync(ALL_LANES, p, k) : 0;
                 for (int c = 0; c < C; c++)
                     if (lane + c * WARP < dh) {
-                        dv[m][c] += pk * go_tile[k * (dh + 1) + lane + c * WARP];
-                        dk[m][c] += dsk * q_tile[k * (dh + 1) + lane + c * WARP];
+                        g1[m][c] += dsk * tile1[k * (dh + 1) + lane + c * WARP];
+                        if (KEYS) g2[m][c] += pk * tile2[k * (dh + 1) + lane + c * WARP];
                     }
             }
         }
     }
-    for (int m = 0; m < MINE && row + m < a.rows_k; m++)
+    for (int m = 0; m < MINE && row + m < own.rows; m++)
         for (int c = 0; c < C; c++)
             if (lane + c * WARP < dh) {
-                float *to = dkv + (row + m) * a.lk + h * dh + lane + c * WARP;
-                to[a.k_at] = dk[m][c];
-                to[a.v_at] = dv[m][c];
+                float *at = to + (row + m) * (KEYS ? a.lk : a.lq) + h * dh + lane + c * WARP;
+                at[KEYS ? a.k_at : a.q_at] = g1[m][c];
+                if (KEYS) at[a.v_at] = g2[m][c];
             }
 }
 
-/* Launch KERNEL<channels a lane> with so many rows of dh + 1 floats in shared memory. */
-#define LAUNCH_AS(c, kernel, rows, own, ...)                                                                           \
-    do {                                                                                                               \
-        size_t bytes = (size_t)(own) * (size_t)(a->dh + 1) * sizeof(float);                                            \
-        if (bytes > 48 * 1024)                                                                                         \
-            cudaFuncSetAttribute(kernel<c>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);                  \
-        kernel<c><<<dim3(blocks_of(rows, BLOCK_ROWS), (unsigned)a->heads), dim3(WARP, WARPS), bytes, stream>>>(        \
-            __VA_ARGS__);                                                                                              \
-    } while (0)
-#define LAUNCH(kernel, rows, own, ...)                                                                                 \
-    do {                                                                                                               \
-        if (a->dh <= 32)                                                                                               \
-            LAUNCH_AS(1, kernel, rows, own, __VA_ARGS__);                                                              \
-        else if (a->dh <= 64)                                                                                          \
-            LAUNCH_AS(2, kernel, rows, own, __VA_ARGS__);                                                              \
-        else if (a->dh <= 128)                                                                                         \
-            LAUNCH_AS(4, kernel, rows, own, __VA_ARGS__);                                                              \
-        else                                                                                                           \
-            LAUNCH_AS(8, kernel, rows, own, __VA_ARGS__);                                                              \
-    } while (0)
-
-void mode__cuda_attention(cudaStream_t stream, float *out, float *lse, const struct mode__cuda_attention *a)
+/* Launch the kernel with `own` rows of dh + 1 floats in shared memory. */
+template <typename... A>
+static void launch(cudaStream_t stream, void (*kernel)(A...), int64_t rows, int own, const struct mode__cuda_attention *a,
+                   A... args)
 {
-    LAUNCH(forward, a->rows_q, BLOCK_ROWS + 2 * TILE, out, lse, *a);
+    size_t bytes = (size_t)own * (size_t)(a->dh + 1) * sizeof(float);
+    if (bytes > 48 * 1024) cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
+    kernel<<<dim3(blocks_of(rows, BLOCK_ROWS), (unsigned)a->heads), dim3(WARP, WARPS), bytes, stream>>>(args...);
 }
 
-void mode__cuda_attention_back(cudaStream_t stream, float *dq, float *dkv, float *delta, const float *dout,
-                               const float *out, const float *lse, const struct mode__cuda_attention *a)
+/* The statement with C set: lanes hold C channels */
+#define BY_CHANNELS(dh, ...)                                                                                           \
+    do {                                                                                                               \
+        if ((dh) <= 32) {                                                                                              \
+            constexpr int C = 1;                                                                                       \
+            __VA_ARGS__;                                                                                               \
+        } else if ((dh) <= 64) {                                                                                       \
+            constexpr int C = 2;                                                                                       \
+            __VA_ARGS__;                                                                                               \
+        } else if ((dh) <= 128) {                                                                                      \
+            constexpr int C = 4;                                                                                       \
+            __VA_ARGS__;                                                                                               \
+        } else {                                                                                                       \
+            constexpr int C = 8;                                                                                       \
+            __VA_ARGS__;                                                                                               \
+        }                                                                                                              \
+    } while (0)
+
+void mode__cuda_attention_f32(cudaStream_t stream, float *out, float *lse, const struct mode__cuda_attention *a)
+{
+    bool wide = wide_heads<float>(a);
+    BY_CHANNELS(a->dh, launch(stream, forward<C>, a->rows_q, BLOCK_ROWS + 2 * TILE, a, out, lse, *a, wide));
+}
+
+void mode__cuda_attention_back_f32(cudaStream_t stream, float *dq, float *dkv, const float *delta, const float *dout,
+                                   const float *lse, const struct mode__cuda_attention *a)
+{
+    bool wide = wide_heads<float>(a, dout);
+    const int rows = 2 * BLOCK_ROWS + 2 * TILE;
+    BY_CHANNELS(a->dh, launch(stream, back<C, false>, a->rows_q, rows, a, dq, dout, lse, delta, *a, wide));
+    BY_CHANNELS(a->dh, launch(stream, back<C, true>, a->rows_k, rows, a, dkv, dout, lse, delta, *a, wide));
+}
+
+/* delta [n] = sum of dout * out over a head's channels: a warp each */
+template <typename T>
+static __global__ void deltas(float *delta, const T *dout, const T *out, int64_t n, int dh)
+{
+    int64_t i = (int64_t)blockIdx.x * WARPS + threadIdx.y;
+    if (i >= n) return;
+    float s = 0;
+    for (int c = threadIdx.x; c < dh; c += WARP) s += widen(dout[i * dh + c]) * widen(out[i * dh + c]);
+    s = warp_sum(s);
+    if (threadIdx.x == 0) delta[i] = s;
+}
+
+static bool one_query_each(const struct mode__cuda_attention *a)
+{
+    return a->rows_q == a->n_seq;
+}
+
+void mode__cuda_attention(cudaStream_t stream, void *out, float *lse, const struct mode__cuda_attention *a)
+{
+    if (one_query_each(a))
+        mode__cuda_attention_one(stream, out, lse, a);
+    else if (a->bf16)
+        mode__cuda_attention_bf16(stream, out, lse, a);
+    else
+        mode__cuda_attention_f32(stream, (float *)out, lse, a);
+}
+
+void mode__cuda_attention_back(cudaStream_t stream, void *dq, void *dkv, float *delta, const void *dout,
+                               const void *out, const float *lse, const struct mode__cuda_attention *a)
 {
     int64_t n = a->rows_q * a->heads;
-    deltas<<<blocks_of(n, WARPS), dim3(WARP, WARPS), 0, stream>>>(delta, dout, out, n, (int)a->dh);
-    LAUNCH(back_queries, a->rows_q, 2 * BLOCK_ROWS + 2 * TILE, dq, dout, lse, delta, *a);
-    LAUNCH(back_keys, a->rows_k, 2 * BLOCK_ROWS + 2 * TILE, dkv, dout, lse, delta, *a);
+    if (one_query_each(a)) {
+        mode__cuda_attention_back_one(stream, dq, dkv, dout, out, lse, a);
+        return;
+    }
+    BY_TYPE(a->bf16, deltas<<<blocks_of(n, WARPS), dim3(WARP, WARPS), 0, stream>>>(delta, (const T *)dout,
+                                                                                   (const T *)out, n, (int)a->dh));
+    if (a->bf16)
+        mode__cuda_attention_back_bf16(stream, dq, dkv, delta, dout, lse, a);
+    else
+        mode__cuda_attention_back_f32(stream, (float *)dq, (float *)dkv, delta, (const float *)dout, lse, a);
 }

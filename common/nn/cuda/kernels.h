@@ -53,18 +53,6 @@ void mode__cuda_image_tokens(cudaStream_t stream, float *x, const float *patch, 
 void mode__cuda_image_tokens_back(cudaStream_t stream, float *dpatch, float *dcls, float *dpos, const float *dx,
                                   int64_t n, int64_t tokens, int64_t d);
 
-/* attention.cu */
-struct mode__cuda_attention {
-    const float *q, *kv; /* row strides lq, lk; a row's query, key and value of head h begin at q_at + h * dh, ... */
-    int64_t lq, lk, q_at, k_at, v_at, heads, dh, rows_q, rows_k, n_seq; /* dh <= 256 */
-    const int32_t *q_offsets, *kv_offsets;
-    bool causal;
-};
-void mode__cuda_attention(cudaStream_t stream, float *out, float *lse, const struct mode__cuda_attention *a);
-/* delta [rows_q, heads]: scratch */
-void mode__cuda_attention_back(cudaStream_t stream, float *dq, float *dkv, float *delta, const float *dout,
-                               const float *out, const float *lse, const struct mode__cuda_attention *a);
-
 /* loss.cu: over rows of cosines [rows, n] at a time. Forward: row [rows] and col [n] become the log-sum-exps of logits;
  * add: col keeps what earlier rows gave. */
 void mode__cuda_contrastive(cudaStream_t stream, double *row, double *col, const float *cosines,

@@ -1,4 +1,5 @@
 /* The op table of the cuda backend; contracts are those of nn/ops.h. */
+#include "nn/cuda/attention.h"
 #include "nn/cuda/device.h"
 #include "nn/cuda/kernels.h"
 
@@ -96,8 +97,8 @@ static struct mode__cuda_attention attention_of(const struct mode_tensor *q, con
                                                 const struct mode_attention *s)
 {
     MODE_ASSERT(s->width / s->heads <= 256);
-    return (struct mode__cuda_attention){.q = mode_f32(q),
-                                         .kv = mode_f32(kv),
+    return (struct mode__cuda_attention){.q = q->data,
+                                         .kv = kv->data,
                                          .lq = q->dim[1],
                                          .lk = kv->dim[1],
                                          .q_at = s->q_at,
@@ -110,7 +111,8 @@ static struct mode__cuda_attention attention_of(const struct mode_tensor *q, con
                                          .n_seq = s->q_offsets->dim[0] - 1,
                                          .q_offsets = s->q_offsets->data,
                                          .kv_offsets = s->kv_offsets->data,
-                                         .causal = s->causal};
+                                         .causal = s->causal,
+                                         .bf16 = q->dtype == MODE_DTYPE_BF16};
 }
 
 static void attention(struct mode_backend *be, struct mode_tensor *out, struct mode_tensor *lse,
@@ -118,7 +120,7 @@ static void attention(struct mode_backend *be, struct mode_tensor *out, struct m
 {
     struct mode__cuda_attention a = attention_of(q, kv, s);
     if (a.rows_q == 0) return;
-    mode__cuda_attention(stream_of(be), mode_f32(out), data_of(lse), &a);
+    mode__cuda_attention(stream_of(be), out->data, data_of(lse), &a);
     launched();
 }
 
@@ -128,8 +130,8 @@ static void attention_back(struct mode_backend *be, struct mode_tensor *dq, stru
 {
     struct mode__cuda_attention a = attention_of(q, kv, s);
     if (a.rows_q == 0) return;
-    mode__cuda_attention_back(stream_of(be), mode_f32(dq), mode_f32(dkv), work_of(be, a.rows_q * a.heads),
-                              mode_f32(dout), mode_f32(out), mode_f32(lse), &a);
+    mode__cuda_attention_back(stream_of(be), dq->data, dkv->data, work_of(be, a.rows_q * a.heads), dout->data, out->data,
+                              mode_f32(lse), &a);
     launched();
 }
 
