@@ -60,8 +60,9 @@ tsan: deps-test models ## the threaded tests under ThreadSanitizer
 # on a machine with a GPU; needs CUDA, CMake and a compiler only. OUT: a folder for the table
 .PHONY: cuda-test cuda-bench
 cuda-test: ## the cuda backend against the reference (needs an NVIDIA GPU). OUT=folder for the table
-	@cmake -S tests/cuda -B build-cuda >/dev/null && cmake --build build-cuda -j$(JOBS) --target cuda-test >/dev/null
+	@cmake -S tests/cuda -B build-cuda >/dev/null && cmake --build build-cuda -j$(JOBS) --target cuda-test attention-test >/dev/null
 	@build-cuda/cuda-test $(OUT)
+	@build-cuda/attention-test $(OUT)
 cuda-bench: ## speed of the cuda backend (needs an NVIDIA GPU). OUT=folder for the table
 	@cmake -S tests/cuda -B build-cuda >/dev/null && cmake --build build-cuda -j$(JOBS) --target cuda-bench >/dev/null
 	@build-cuda/cuda-bench $(OUT)

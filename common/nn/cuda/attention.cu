@@ -11,7 +11,7 @@
 
 #include <math_constants.h>
 
-enum { WARPS = 4, MINE = 4, TILE = WARP, BLOCK_ROWS = WARPS * MINE };
+static constexpr int WARPS = 4, MINE = 4, TILE = WARP, BLOCK_ROWS = WARPS * MINE;
 
 /* The spans of this warp's rows, and what the block's rows cover together. Spans grow with the row, so first and last
  * suffice. */
@@ -238,7 +238,7 @@ void mode__cuda_attention_back(cudaStream_t stream, void *dq, void *dkv, float *
         mode__cuda_attention_back_one(stream, dq, dkv, dout, out, lse, a);
         return;
     }
-    BY_TYPE(a->bf16, deltas<<<blocks_of(n, WARPS), dim3(WARP, WARPS), 0, stream>>>(delta, (const T *)dout,
+    BY_TYPE(a->bf16, deltas<T><<<blocks_of(n, WARPS), dim3(WARP, WARPS), 0, stream>>>(delta, (const T *)dout,
                                                                                    (const T *)out, n, (int)a->dh));
     if (a->bf16)
         mode__cuda_attention_back_bf16(stream, dq, dkv, delta, dout, lse, a);

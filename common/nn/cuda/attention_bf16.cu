@@ -16,20 +16,18 @@
 using namespace nvcuda;
 using bf16 = __nv_bfloat16;
 
-enum { WARPS = 4, UNIT = 16, BLOCK_ROWS = WARPS * UNIT, TILE = 64, THREADS = WARPS * WARP };
-enum { PACK = 8 }; /* numbers of 16 bytes */
+static constexpr int WARPS = 4, UNIT = 16, BLOCK_ROWS = WARPS * UNIT, TILE = 64, THREADS = WARPS * WARP;
+static constexpr int PACK = 8; /* numbers of 16 bytes */
 
 /* Row lengths in shared memory: longer than what they hold, to spread rows over banks, and of whole 16 bytes. */
 template <int D> struct lengths {
-    enum {
-        WIDE = UNIT * D,
-        ROW = WIDE + 8,                             /* of a head's numbers */
-        SCORES = (WIDE > TILE ? WIDE : TILE) + 4,   /* f32: scores against a tile, or a head */
-        SHARES = TILE + 8,                          /* bf16: what becomes of the scores */
-        QUARTER = UNIT + 4,                         /* f32: scores against a quarter of a tile */
-        QUARTER_SHARES = UNIT + 8,                  /* bf16 */
-        GRADIENT = WIDE + 4                         /* f32 */
-    };
+    static constexpr int WIDE = UNIT * D;
+    static constexpr int ROW = WIDE + 8;                           /* of a head's numbers */
+    static constexpr int SCORES = (WIDE > TILE ? WIDE : TILE) + 4; /* f32: scores against a tile, or a head */
+    static constexpr int SHARES = TILE + 8;                        /* bf16: what becomes of the scores */
+    static constexpr int QUARTER = UNIT + 4;                       /* f32: scores against a quarter of a tile */
+    static constexpr int QUARTER_SHARES = UNIT + 8;                /* bf16 */
+    static constexpr int GRADIENT = WIDE + 4;                      /* f32 */
 };
 
 using accumulator = wmma::fragment<wmma::accumulator, UNIT, UNIT, UNIT, float>;

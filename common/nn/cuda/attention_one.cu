@@ -8,13 +8,13 @@
 
 #include <math_constants.h>
 
-enum { WARPS = 4 };
+static constexpr int WARPS = 4;
 
 /* C: channels of a lane, dh <= 32 C */
 template <int C, typename T> static __device__ inline void head(float (&to)[C], const T *x, int dh)
 {
 #pragma unroll
-    for (int c = 0; c < C; c++) to[c] = threadIdx.x + c * WARP < dh ? widen(x[threadIdx.x + c * WARP]) : 0;
+    for (int c = 0; c < C; c++) to[c] = (int)threadIdx.x + c * WARP < dh ? widen(x[threadIdx.x + c * WARP]) : 0;
 }
 
 template <int C> static __device__ inline float dot(const float (&a)[C], const float (&b)[C])
@@ -28,7 +28,9 @@ template <int C> static __device__ inline float dot(const float (&a)[C], const f
 template <int C, typename T>
 static __global__ void forward(T *out, float *lse, struct mode__cuda_attention a)
 {
-    __shared__ float tops[WARPS], sums[WARPS], parts[WARPS][C * WARP];
+    __shared__ float tops[WARPS];
+    __shared__ float sums[WARPS];
+    __shared__ float parts[WARPS][C * WARP];
     const int dh = (int)a.dh, h = blockIdx.y, lane = threadIdx.x, warp = threadIdx.y;
     const int64_t i = blockIdx.x;
     const float scale = 1 / sqrtf((float)dh);

@@ -1,0 +1,262 @@
+/* attention-test [OUT] - our attention kernels, f32 and bf16, against "ref" and "ref-bf16": head widths of all our
+ * models, sequences of 1, 50, 77, 197 and 257 rows and mixtures of odd lengths, causal or not, one query to each
+ * sequence, keys of other tensors, rows that begin off a multiple of 16 bytes. Every case twice, byte by byte; outputs
+ * start as noise, and what a case does not name must stay. Runs on a GPU, and on the emulator of tests/cuda/emulator.
+ * Ends with 1 when anything is off, with 77 when there is no GPU. */
+#include "nn/cuda/attention.h"
+
+#include "base/clock.h"
+#include "base/rng.h"
+#include "nn/cuda/device.h"
+#include "tensor/half.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum form {
+    SELF,
+    ONE_QUERY,
+    TWO_SIDES
+}; /* q and kv in one tensor; a query each; queries and keys of their own lengths */
+
+static const struct attention_case {
+    const char *name;
+    int64_t sequences, longest; /* rows of each, or at most (mixed) */
+    int64_t heads, dh, margin;  /* margin: columns of a row that nobody names */
+    bool mixed, causal;
+    enum form form;
+} cases[] = {
+    {"one row", 3, 1, 2, 64, 0, false, false, SELF},
+    {"B/32 images", 3, 50, 2, 64, 0, false, false, SELF},
+    {"B/16 images", 1, 197, 1, 64, 0, false, false, SELF},
+    {"L/14 images", 1, 257, 1, 64, 8, false, false, SELF},
+    {"H/14 images", 1, 77, 2, 80, 0, false, false, SELF},
+    {"g/14 images", 2, 50, 1, 88, 0, false, false, SELF},
+    {"bigG/14 images", 2, 50, 1, 104, 0, false, false, SELF},
+    {"heads of 128", 1, 77, 1, 128, 0, false, false, SELF},
+    {"heads of 256", 1, 33, 1, 256, 0, false, false, SELF},
+    {"narrow heads", 5, 20, 3, 8, 0, true, false, SELF},
+    {"texts of 77", 2, 77, 2, 64, 0, false, true, SELF},
+    {"packed texts", 9, 40, 2, 64, 8, true, true, SELF},
+    {"packed texts of one head", 17, 13, 1, 80, 0, true, true, SELF},
+    {"long causal", 1, 257, 1, 64, 0, false, true, SELF},
+    {"packed, not causal", 7, 77, 1, 64, 0, true, false, SELF},
+    {"many short", 50, 4, 2, 16, 0, true, true, SELF},
+    {"rows off 16 bytes", 3, 30, 3, 20, 3, true, false, SELF},
+    {"rows off 16 bytes, causal", 3, 30, 3, 21, 1, true, true, SELF},
+    {"one query", 5, 50, 2, 64, 0, true, false, ONE_QUERY},
+    {"one query of 257", 2, 257, 2, 80, 8, false, false, ONE_QUERY},
+    {"one query, wide head", 3, 20, 1, 256, 0, true, false, ONE_QUERY},
+    {"one query, odd head", 3, 7, 2, 13, 3, true, false, ONE_QUERY},
+    {"queries and keys of their own", 6, 70, 2, 64, 0, true, false, TWO_SIDES},
+};
+enum { N_CASES = sizeof cases / sizeof *cases, OUTPUTS = 4 /* out, lse, dq, dkv */ };
+
+static FILE *table;
+
+static void put(struct mode_tensor *t, int64_t i, float x)
+{
+    if (t->dtype == MODE_DTYPE_BF16)
+        ((uint16_t *)t->data)[i] = mode_f32_to_bf16(x);
+    else
+        mode_f32(t)[i] = x;
+}
+
+static double get(const struct mode_tensor *t, int64_t i)
+{
+    return t->dtype == MODE_DTYPE_BF16 ? mode_bf16_to_f32(((const uint16_t *)t->data)[i]) : mode_f32(t)[i];
+}
+
+/* Memory of the device; given back all at once. */
+struct pool {
+    struct mode_backend *be;
+    struct mode_rng rng;
+    void *memory[32];
+    int n;
+};
+
+static void *take(struct pool *p, size_t bytes)
+{
+    struct mode_error err;
+    MODE_ASSERT(p->n < 32 && mode_backend_alloc(p->be, &p->memory[p->n], bytes, &err) == MODE_OK);
+    return p->memory[p->n++];
+}
+
+static struct mode_tensor noise(struct pool *p, enum mode_dtype dtype, int64_t rows, int64_t columns)
+{
+    struct mode_tensor t = mode_tensor_2d(NULL, dtype, rows, columns);
+    t.data = take(p, mode_tensor_bytes(&t));
+    for (int64_t i = 0; i < rows * columns; i++) put(&t, i, (float)mode_rng_normal(&p->rng));
+    return t;
+}
+
+static struct mode_tensor copy(struct pool *p, const struct mode_tensor *t)
+{
+    struct mode_tensor c = *t;
+    c.data = take(p, mode_tensor_bytes(t));
+    memcpy(c.data, t->data, mode_tensor_bytes(t));
+    return c;
+}
+
+static struct mode_tensor offsets(struct pool *p, int64_t n, int64_t longest, bool mixed)
+{
+    struct mode_tensor t = mode_tensor_1d(NULL, MODE_DTYPE_I32, n + 1);
+    int32_t *o = t.data = take(p, mode_tensor_bytes(&t));
+    for (int64_t i = 0; i < n; i++)
+        o[i + 1] = o[i] +
+                   (int32_t)(mixed && i != n / 2 ? 1 + (int64_t)mode_rng_below(&p->rng, (uint64_t)longest) : longest);
+    return t;
+}
+
+static int64_t last(const struct mode_tensor *o)
+{
+    return ((const int32_t *)o->data)[o->dim[0] - 1];
+}
+
+struct problem {
+    struct mode_tensor qo, ko, q, kv, dout, start[OUTPUTS];
+    struct mode_attention s;
+};
+
+static struct problem pose(struct pool *p, const struct attention_case *c, enum mode_dtype dtype)
+{
+    int64_t d = c->heads * c->dh;
+    struct problem a = {.ko = offsets(p, c->sequences, c->longest, c->mixed)};
+    a.qo = c->form == SELF ? a.ko
+                           : offsets(p, c->sequences, c->form == ONE_QUERY ? 1 : c->longest, c->form == TWO_SIDES);
+    a.kv = noise(p, dtype, last(&a.ko), (c->form == SELF ? 3 : 2) * d + c->margin);
+    a.q = c->form == SELF ? a.kv : noise(p, dtype, last(&a.qo), d + c->margin);
+    a.dout = noise(p, dtype, last(&a.qo), d);
+    a.s = (struct mode_attention){.width = d,
+                                  .heads = c->heads,
+                                  .k_at = c->form == SELF ? d : 0,
+                                  .v_at = c->form == SELF ? 2 * d : d,
+                                  .causal = c->causal,
+                                  .q_offsets = &a.qo,
+                                  .kv_offsets = &a.ko};
+    a.start[0] = noise(p, dtype, last(&a.qo), d);
+    a.start[1] = noise(p, MODE_DTYPE_F32, last(&a.qo), c->heads);
+    a.start[2] = noise(p, dtype, a.q.dim[0], a.q.dim[1]);
+    a.start[3] = c->form == SELF ? a.start[2] : noise(p, dtype, a.kv.dim[0], a.kv.dim[1]);
+    return a;
+}
+
+static void begin(struct pool *p, const struct problem *a, struct mode_tensor out[OUTPUTS])
+{
+    for (int i = 0; i < OUTPUTS; i++) out[i] = copy(p, &a->start[i]);
+    if (a->q.data == a->kv.data) out[3] = out[2];
+}
+
+static void run_ours(struct pool *p, struct problem *a, struct mode_tensor out[OUTPUTS])
+{
+    cudaStream_t stream = mode__cuda_of(p->be)->stream;
+    struct mode__cuda_attention c = {.q = a->q.data,
+                                     .kv = a->kv.data,
+                                     .lq = a->q.dim[1],
+                                     .lk = a->kv.dim[1],
+                                     .q_at = a->s.q_at,
+                                     .k_at = a->s.k_at,
+                                     .v_at = a->s.v_at,
+                                     .heads = a->s.heads,
+                                     .dh = a->s.width / a->s.heads,
+                                     .rows_q = a->q.dim[0],
+                                     .rows_k = a->kv.dim[0],
+                                     .n_seq = a->qo.dim[0] - 1,
+                                     .q_offsets = a->qo.data,
+                                     .kv_offsets = a->ko.data,
+                                     .causal = a->s.causal,
+                                     .bf16 = a->q.dtype == MODE_DTYPE_BF16};
+    float *delta = take(p, (size_t)(c.rows_q * c.heads) * sizeof *delta);
+    begin(p, a, out);
+    mode__cuda_attention(stream, out[0].data, mode_f32(&out[1]), &c);
+    mode__cuda_attention_back(stream, out[2].data, out[3].data, delta, a->dout.data, out[0].data, mode_f32(&out[1]),
+                              &c);
+    CUDA_OK(cudaGetLastError());
+    mode_backend_sync(p->be);
+}
+
+static void run_reference(struct pool *p, struct mode_backend *ref, struct problem *a, struct mode_tensor out[OUTPUTS])
+{
+    begin(p, a, out);
+    mode_attention(ref, &out[0], &out[1], &a->q, &a->kv, &a->s);
+    mode_attention_back(ref, &out[2], &out[3], &a->dout, &out[0], &out[1], &a->q, &a->kv, &a->s);
+}
+
+static double distance(const struct mode_tensor *a, const struct mode_tensor *b)
+{
+    double off = 0, all = 0;
+    for (int64_t i = 0; i < mode_tensor_count(b); i++) {
+        double x = get(a, i), y = get(b, i);
+        if (!isfinite(x)) return INFINITY;
+        off += (x - y) * (x - y);
+        all += y * y;
+    }
+    return sqrt(off / all);
+}
+
+static int check(const struct attention_case *c, int number, struct mode_backend *cuda, struct mode_backend *ref)
+{
+    enum mode_dtype dtype = mode_backend_activations(ref);
+    bool half = dtype == MODE_DTYPE_BF16;
+    struct pool p = {.be = cuda, .rng = mode_rng_for(7, MODE_RNG_TEST, 1, (uint64_t)number)};
+    struct problem a = pose(&p, c, dtype);
+    struct mode_tensor ours[OUTPUTS], again[OUTPUTS], truth[OUTPUTS];
+    a.s.q_offsets = &a.qo;
+    a.s.kv_offsets = &a.ko;
+    run_ours(&p, &a, ours);
+    run_ours(&p, &a, again);
+    run_reference(&p, ref, &a, truth);
+    bool same = true;
+    double off[OUTPUTS];
+    for (int i = 0; i < OUTPUTS; i++) {
+        same &= memcmp(ours[i].data, again[i].data, mode_tensor_bytes(&ours[i])) == 0;
+        off[i] = distance(&ours[i], &truth[i]);
+    }
+    /* bf16: one rounding of the shares (2^-9) and one of the result; f32: sums of a few hundred numbers */
+    double forward = half ? 4e-3 : 2e-6, back = half ? 8e-3 : 4e-6, worst = fmax(off[2], off[3]);
+    bool good = same && off[0] <= forward && off[1] <= 2e-6 && worst <= back;
+    FILE *to[] = {stdout, table};
+    for (int i = 0; i < 2; i++)
+        if (to[i])
+            fprintf(to[i], "%s\t%s\t%.1e\t%.1e\t%.1e\t%s\t%s\n", c->name, half ? "bf16" : "f32", off[0], off[1], worst,
+                    same ? "same bytes" : "BYTES DIFFER", good ? "ok" : "OFF");
+    for (int i = 0; i < p.n; i++) mode_backend_free(cuda, p.memory[i]);
+    return !good;
+}
+
+int main(int argc, char **argv)
+{
+    struct mode_backend *cuda, *ref, *ref_bf16;
+    struct mode_error err;
+    char path[4096];
+    int bad = 0;
+    enum mode_status st = mode_backend_open(&cuda, "cuda", &err);
+    if (st) {
+        fprintf(stderr, "attention-test: %s\n", err.text);
+        return st == MODE_E_DEVICE ? 77 : 1;
+    }
+    if (mode_backend_open(&ref, "ref", &err) || mode_backend_open(&ref_bf16, "ref-bf16", &err)) {
+        fprintf(stderr, "attention-test: %s\n", err.text);
+        return 1;
+    }
+    if (argc > 1) {
+        snprintf(path, sizeof path, "%s/attention_test.tsv", argv[1]);
+        if (!(table = fopen(path, "w"))) {
+            perror(path);
+            return 1;
+        }
+    }
+    double t0 = mode_clock_s();
+    for (int i = 0; i < N_CASES; i++) {
+        bad += check(&cases[i], i, cuda, ref);
+        bad += check(&cases[i], i, cuda, ref_bf16);
+    }
+    printf("%d of %d cases are off; %.1f s\n", bad, 2 * N_CASES, mode_clock_s() - t0);
+    if (table) fclose(table);
+    mode_backend_close(&cuda);
+    mode_backend_close(&ref);
+    mode_backend_close(&ref_bf16);
+    return bad > 0;
+}
