@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { COST_ROWS = 8192 }; /* whose costs are made at a time */
+
 struct candidate {
     float cost;
     int32_t id;
@@ -31,7 +33,7 @@ struct auction {
     int leaves;             /* a power of two >= k */
     unsigned char *held;    /* [k] an imaginary row sits here */
     int32_t *queue;         /* [n + imaginary] ring of those without a place */
-    float *scratch;         /* [threads, MODE_COST_BLOCK, k]; NULL when all is kept */
+    float *scratch;         /* [COST_ROWS, k]; NULL when all is kept */
     float *all;             /* [n, k] costs, or NULL */
     double eps;
     int64_t bids, refreshed;
@@ -58,14 +60,28 @@ static void pick(struct auction *a, int64_t row, const float *cost)
     a->limit[row] = a->n_cand == a->k ? INFINITY : nextafterf((float)value[have - 1], -INFINITY);
 }
 
+struct picking {
+    struct auction *a;
+    const float *cost; /* [rows, k] */
+    int64_t first, rows;
+};
+
 static void pick_item(void *ctx, int64_t item, int thread)
 {
-    struct auction *a = ctx;
-    int64_t first = item * MODE_COST_BLOCK;
-    int rows = a->n - first < MODE_COST_BLOCK ? (int)(a->n - first) : MODE_COST_BLOCK;
-    float *block = a->all ? a->all + first * a->k : a->scratch + (int64_t)thread * MODE_COST_BLOCK * a->k;
-    mode_cost_block(a->cost, block, first, rows);
-    for (int i = 0; i < rows; i++) pick(a, first + i, block + (int64_t)i * a->k);
+    const struct picking *p = ctx;
+    int64_t end = (item + 1) * MODE_ROWS_BLOCK < p->rows ? (item + 1) * MODE_ROWS_BLOCK : p->rows;
+    (void)thread;
+    for (int64_t i = item * MODE_ROWS_BLOCK; i < end; i++) pick(p->a, p->first + i, p->cost + i * p->a->k);
+}
+
+static void pick_all(struct auction *a)
+{
+    for (int64_t first = 0; first < a->n; first += COST_ROWS) {
+        float *cost = a->all ? a->all + first * a->k : a->scratch;
+        struct picking p = {a, cost, first, a->n - first < COST_ROWS ? a->n - first : COST_ROWS};
+        mode_cost_rows(a->cost, cost, first, p.rows);
+        mode_parallel_for((p.rows + MODE_ROWS_BLOCK - 1) / MODE_ROWS_BLOCK, pick_item, &p);
+    }
 }
 
 static bool below(struct bid a, struct bid b)
@@ -181,7 +197,7 @@ static int32_t bid_once(struct auction *a, int32_t who)
         k = best_of_row(a, who, &best, &next);
         if (next > a->limit[who]) { /* a centre outside the list might be better by now */
             const float *row = a->all ? a->all + (int64_t)who * a->k : a->scratch;
-            if (!a->all) mode_cost_block(a->cost, a->scratch, who, 1);
+            if (!a->all) mode_cost_rows(a->cost, a->scratch, who, 1);
             pick(a, who, row);
             a->refreshed++;
             k = best_of_row(a, who, &best, &next);
@@ -281,7 +297,7 @@ enum mode_status mode_balanced_assign(int32_t *id, double *price, struct mode_ba
     a.queue = malloc((size_t)(n + a.imaginary) * sizeof *a.queue);
     if ((size_t)n <= params->keep_bytes / sizeof *a.all / (size_t)k)
         a.all = malloc((size_t)n * (size_t)k * sizeof *a.all);
-    if (!a.all) a.scratch = malloc((size_t)mode_parallel_threads() * MODE_COST_BLOCK * (size_t)k * sizeof *a.scratch);
+    if (!a.all) a.scratch = malloc((size_t)COST_ROWS * (size_t)k * sizeof *a.scratch);
     if (!a.cand || !a.limit || !a.heap || !a.size || !a.price || !a.seat || !a.tree || !a.held || !a.queue ||
         (!a.all && !a.scratch)) {
         st = MODE_FAIL(err, MODE_E_MEMORY, "balanced assignment: no memory for %lld rows and %d centres", (long long)n,
@@ -290,7 +306,7 @@ enum mode_status mode_balanced_assign(int32_t *id, double *price, struct mode_ba
     }
     for (int j = 0; j < a.leaves; j++) a.tree[a.leaves + j] = j < k ? j : -1;
     if (price) memcpy(a.price, price, (size_t)k * sizeof *price);
-    mode_parallel_for((n + MODE_COST_BLOCK - 1) / MODE_COST_BLOCK, pick_item, &a);
+    pick_all(&a);
 
     double nearest = 0, spread = 0;
     for (int64_t i = 0; i < n; i++) {

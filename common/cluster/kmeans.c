@@ -1,8 +1,7 @@
 #include "cluster/kmeans.h"
 
-#include "base/parallel.h"
 #include "base/rng.h"
-#include "base/str.h"
+#include "nn/ops.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -36,40 +35,9 @@ static enum mode_status draw_start(float *centres, const float *x, int64_t n, in
     return MODE_OK;
 }
 
-struct update {
-    float *centres;
-    const float *x;
-    const int64_t *first; /* [k + 1] into members */
-    const int32_t *members;
-    double *sum; /* [threads, d] */
-    int d;
-    bool unit;
-};
-
-/* Mean of one centre's rows, added in row order. */
-static void update_item(void *ctx, int64_t k, int thread)
-{
-    struct update *u = ctx;
-    double *sum = u->sum + (int64_t)thread * u->d, scale;
-    int64_t rows = u->first[k + 1] - u->first[k];
-    memset(sum, 0, (size_t)u->d * sizeof *sum);
-    for (int64_t i = u->first[k]; i < u->first[k + 1]; i++) {
-        const float *row = u->x + (int64_t)u->members[i] * u->d;
-        for (int j = 0; j < u->d; j++) sum[j] += row[j];
-    }
-    if (u->unit) {
-        double s = 0;
-        for (int j = 0; j < u->d; j++) s += sum[j] * sum[j];
-        if (!(s > 1e-24)) return; /* rows that cancel have no direction: the centre stays */
-        scale = 1 / sqrt(s);
-    } else {
-        scale = 1.0 / (double)rows;
-    }
-    for (int j = 0; j < u->d; j++) u->centres[k * u->d + j] = (float)(sum[j] * scale);
-}
-
-static void move_centres(float *centres, const int32_t *id, const float *x, int64_t n, int d, int64_t *first,
-                         int32_t *members, double *sum, const struct mode_kmeans_params *p)
+/* Every centre to the mean of its rows, added up in row order. */
+static void move_centres(struct mode_backend *be, float *centres, const int32_t *id, const float *x, int64_t n, int d,
+                         int32_t *first, int32_t *members, const struct mode_kmeans_params *p)
 {
     memset(first, 0, ((size_t)p->k + 1) * sizeof *first);
     for (int64_t i = 0; i < n; i++) first[id[i] + 1]++;
@@ -77,8 +45,12 @@ static void move_centres(float *centres, const int32_t *id, const float *x, int6
     for (int64_t i = 0; i < n; i++) members[first[id[i]]++] = (int32_t)i; /* first[k] is now k's end */
     memmove(first + 1, first, (size_t)p->k * sizeof *first);
     first[0] = 0;
-    struct update u = {centres, x, first, members, sum, d, p->metric == MODE_METRIC_COSINE};
-    mode_parallel_for(p->k, update_item, &u);
+    struct mode_tensor means = mode_tensor_2d(centres, MODE_DTYPE_F32, p->k, d),
+                       rows = mode_tensor_2d((void *)(uintptr_t)x, MODE_DTYPE_F32, n, d),
+                       starts = mode_tensor_1d(first, MODE_DTYPE_I32, p->k + 1),
+                       order = mode_tensor_1d(members, MODE_DTYPE_I32, n);
+    mode_group_means(be, &means, &rows, &starts, &order, p->metric == MODE_METRIC_COSINE);
+    mode_backend_sync(be);
 }
 
 enum mode_status mode_kmeans_train(float *centres, int32_t *id, struct mode_kmeans_stats *stats, const float *x,
@@ -93,19 +65,26 @@ enum mode_status mode_kmeans_train(float *centres, int32_t *id, struct mode_kmea
             "k-means: %lld rows cannot fill %d centres, each needs at least one. HINT: ask for fewer centres",
             (long long)n, p->k);
     double *price = calloc((size_t)p->k, sizeof *price);
-    int64_t *first = malloc(((size_t)p->k + 1) * sizeof *first);
-    int32_t *members = malloc((size_t)n * sizeof *members);
-    double *sum = malloc((size_t)mode_parallel_threads() * (size_t)d * sizeof *sum);
-    if (!price || !first || !members || !sum) {
+    int32_t *first = malloc(((size_t)p->k + 1) * sizeof *first), *members = malloc((size_t)n * sizeof *members);
+    struct mode_backend *own = NULL, *be = p->be;
+    void *placed = NULL;
+    if (!price || !first || !members) {
         st = MODE_FAIL(err, MODE_E_MEMORY, "k-means: no memory for %lld rows", (long long)n);
         goto out;
     }
+    if (!be && (st = mode_backend_open(&own, "cpu", err))) goto out;
+    if (!be) be = own;
     if ((st = draw_start(centres, x, n, d, p, err))) goto out;
+    if (mode_backend_is_device(be)) { /* every round reads all rows */
+        size_t bytes = (size_t)n * (size_t)d * sizeof *x;
+        if ((st = mode_backend_alloc(be, &placed, bytes, err))) goto out;
+        x = memcpy(placed, x, bytes);
+    }
     double before = INFINITY, fell = INFINITY;
     for (int it = 0; it < p->iterations; it++) {
         struct mode_balanced_params bp = MODE_BALANCED_PARAMS_DEFAULT;
         struct mode_balanced_stats bs;
-        struct mode_cost cost;
+        const struct mode_cost cost = {be, p->metric, x, centres, n, p->k, d};
         if (p->stopping && p->stopping(p->ctx)) {
             st = MODE_FAIL(err, MODE_E_STOPPED, "k-means: stopped after %d iterations", it);
             goto out;
@@ -115,11 +94,8 @@ enum mode_status mode_kmeans_train(float *centres, int32_t *id, struct mode_kmea
             bp.start = 8 * fabs(fell) + 0.01 * before;
         else
             memset(price, 0, (size_t)p->k * sizeof *price);
-        if ((st = mode_cost_open(&cost, p->metric, x, n, centres, p->k, d, err))) goto out;
-        st = mode_balanced_assign(id, price, &bs, &cost, &bp, err);
-        mode_cost_close(&cost);
-        if (st) goto out;
-        move_centres(centres, id, x, n, d, first, members, sum, p);
+        if ((st = mode_balanced_assign(id, price, &bs, &cost, &bp, err))) goto out;
+        move_centres(be, centres, id, x, n, d, first, members, p);
         s.iterations = it + 1;
         s.objective = bs.objective / (double)n;
         if (it == 0) s.first_objective = s.objective;
@@ -136,6 +112,7 @@ out:
     free(price);
     free(first);
     free(members);
-    free(sum);
+    if (be) mode_backend_free(be, placed);
+    mode_backend_close(&own);
     return st;
 }

@@ -9,13 +9,14 @@
  *     st = mode_kmeans_train(centres, ids, &stats, x, n, d, &p, &err);
  *
  * Source:  MoDE (arXiv:2404.16030) section 3.1.
- * Threads: uses the pool; same seed, same bytes for any thread count. */
+ * Threads: uses the pool; same seed and kind of backend, same bytes for any thread count. */
 #ifndef MODE_CLUSTER_KMEANS_H
 #define MODE_CLUSTER_KMEANS_H
 
 #include "cluster/balanced.h"
 
 struct mode_kmeans_params {
+    struct mode_backend *be; /* for costs and means; NULL = the processor                */
     int k;                   /* centres wanted, 1 <= k <= n                              */
     int iterations;          /* upper bound on rounds, >= 1                              */
     double tolerance;        /* stop when the objective falls by less than this share    */

@@ -39,7 +39,8 @@ enum mode_status mode_two_step_train(struct mode_centres *out, const float *x, i
         st = MODE_FAIL(err, MODE_E_MEMORY, "clustering: no memory for %lld rows and %d centres", (long long)n, m);
         goto out;
     }
-    struct mode_kmeans_params kp = {.k = m,
+    struct mode_kmeans_params kp = {.be = p->be,
+                                    .k = m,
                                     .iterations = p->fine_iterations,
                                     .tolerance = p->tolerance,
                                     .metric = p->metric,
@@ -50,7 +51,8 @@ enum mode_status mode_two_step_train(struct mode_centres *out, const float *x, i
                                     .ctx = p->ctx};
     if ((st = mode_kmeans_train(out->fine, id, &fine, x, n, d, &kp, err))) goto out;
     for (int64_t i = 0; i < n; i++) out->fine_size[id[i]]++;
-    kp = (struct mode_kmeans_params){.k = p->coarse,
+    kp = (struct mode_kmeans_params){.be = p->be,
+                                     .k = p->coarse,
                                      .iterations = p->coarse_iterations,
                                      .tolerance = p->tolerance,
                                      .metric = p->metric,

@@ -11,7 +11,8 @@
 #include "cluster/kmeans.h"
 
 struct mode_two_step_params {
-    int fine, coarse; /* m >= n >= 1 */
+    struct mode_backend *be; /* for costs and means; NULL = the processor */
+    int fine, coarse;        /* m >= n >= 1 */
     int fine_iterations, coarse_iterations;
     double tolerance;
     enum mode_metric metric;

@@ -47,9 +47,10 @@ enum mode_status mode_near_open(struct mode_near *near, const struct mode_centre
     if (!near->fine_id || !near->expert || !near->coarse_id || !near->distance || !near->coarse_distance)
         return MODE_FAIL(err, MODE_E_MEMORY, "router: no memory for %d words", k);
     /* also for cosine centres: their rows are unit, so L2 orders them alike */
-    if ((st = mode_nearest(near->fine_id, near->distance, MODE_METRIC_EUCLIDEAN, words, k, c->fine, c->m, c->d, err)) ||
-        (st = mode_nearest(near->coarse_id, near->coarse_distance, MODE_METRIC_EUCLIDEAN, words, k, c->coarse, c->n,
-                           c->d, err)))
+    if ((st = mode_nearest(NULL, near->fine_id, near->distance, MODE_METRIC_EUCLIDEAN, words, k, c->fine, c->m, c->d,
+                           err)) ||
+        (st = mode_nearest(NULL, near->coarse_id, near->coarse_distance, MODE_METRIC_EUCLIDEAN, words, k, c->coarse,
+                           c->n, c->d, err)))
         return st;
     for (int i = 0; i < k; i++) near->expert[i] = c->fine_to_coarse[near->fine_id[i]];
     return MODE_OK;

@@ -31,7 +31,10 @@
     X(contrastive_back)                                                                                                \
     X(adamw)                                                                                                           \
     X(sum_squares)                                                                                                     \
-    X(zero)
+    X(zero)                                                                                                            \
+    X(nearest_rows)                                                                                                    \
+    X(costs)                                                                                                           \
+    X(group_means)
 
 enum mode__op {
 #define X(name) MODE__OP_##name,
@@ -64,6 +67,12 @@ struct mode_backend {
 
 /* Scratch of at least `bytes`, aligned to 64, contents undefined; valid until the next call. */
 void *mode__backend_work(struct mode_backend *be, size_t bytes);
+
+/* exact.c: what decides between centres, and the mean of the rows members[0..n-1] of x; sum [d] is scratch. */
+double mode__exact_cost(const float *x, const float *y, int64_t d, bool cosine);
+float mode__exact_distance(double cost, bool cosine);
+void mode__exact_mean(float *mean, double *sum, const float *x, const int32_t *members, int64_t n, int64_t d,
+                      bool unit);
 
 extern const struct mode_ops mode__ref_ops, mode__ref_bf16_ops, mode__cpu_plain_ops;
 #if defined(__x86_64__)

@@ -397,3 +397,28 @@ void mode_zero(struct mode_backend *be, struct mode_tensor *x)
     MODE_ASSERT(x->data);
     CALL(zero, 0, x);
 }
+
+void mode_nearest_rows(struct mode_backend *be, struct mode_tensor *id, struct mode_tensor *distance,
+                       struct mode_tensor *work, const struct mode_tensor *x, const struct mode_tensor *c, bool cosine)
+{
+    int64_t n = x->dim[0], d = x->dim[1], k = c->dim[0];
+    MODE_ASSERT(is_f32(x, 2) && is_matrix(c, k, d) && is_index(id, n) && (!distance || is_vector(distance, n)));
+    MODE_ASSERT(k > 0 && is_matrix(work, work->dim[0], k) && work->dim[0] > 0);
+    CALL(nearest_rows, 2.0 * (double)n * (double)k * (double)d, id, distance, work, x, c, cosine);
+}
+
+void mode_costs(struct mode_backend *be, struct mode_tensor *cost, const struct mode_tensor *x,
+                const struct mode_tensor *c, bool cosine)
+{
+    int64_t n = x->dim[0], d = x->dim[1], k = c->dim[0];
+    MODE_ASSERT(is_f32(x, 2) && is_matrix(c, k, d) && is_matrix(cost, n, k));
+    CALL(costs, 2.0 * (double)n * (double)k * (double)d, cost, x, c, cosine);
+}
+
+void mode_group_means(struct mode_backend *be, struct mode_tensor *means, const struct mode_tensor *x,
+                      const struct mode_tensor *first, const struct mode_tensor *members, bool unit)
+{
+    MODE_ASSERT(is_f32(x, 2) && is_matrix(means, means->dim[0], x->dim[1]));
+    MODE_ASSERT(is_index(first, means->dim[0] + 1) && is_index(members, members->dim[0]));
+    CALL(group_means, members->dim[0] * x->dim[1], means, x, first, members, unit);
+}

@@ -116,6 +116,13 @@ struct mode_ops {
                   struct mode_tensor *v, const struct mode_tensor *g, const struct mode_adamw_step *s);
     double (*sum_squares)(struct mode_backend *, const struct mode_tensor *x);
     void (*zero)(struct mode_backend *, struct mode_tensor *x);
+    void (*nearest_rows)(struct mode_backend *, struct mode_tensor *id, struct mode_tensor *distance,
+                         struct mode_tensor *work, const struct mode_tensor *x, const struct mode_tensor *c,
+                         bool cosine);
+    void (*costs)(struct mode_backend *, struct mode_tensor *cost, const struct mode_tensor *x,
+                  const struct mode_tensor *c, bool cosine);
+    void (*group_means)(struct mode_backend *, struct mode_tensor *means, const struct mode_tensor *x,
+                        const struct mode_tensor *first, const struct mode_tensor *members, bool unit);
 };
 
 /* y [m, n] = act(x [m, k] @ w [n, k]^T + b [n]); b may be NULL. */
@@ -231,5 +238,23 @@ void mode_adamw(struct mode_backend *be, struct mode_tensor *w, struct mode_tens
                 struct mode_tensor *v, const struct mode_tensor *g, const struct mode_adamw_step *s);
 double mode_sum_squares(struct mode_backend *be, const struct mode_tensor *x);
 void mode_zero(struct mode_backend *be, struct mode_tensor *x);
+
+/* Clustering. The tensors of these three may lie in the host's own memory, too; mode_backend_sync before they are read.
+ *
+ * id [n] i32: the nearest row of c [k, d] to each row of x [n, d]; distance [n] (may be NULL): L2, or 1 - x.c where
+ * cosine is set (unit rows). Decided in double from the differences, added up in the order of the columns: the same
+ * bytes on every backend. Ties go to the lower id. work [w, k]: scratch for w rows at a time, in the backend's memory;
+ * w does not show in the result. */
+void mode_nearest_rows(struct mode_backend *be, struct mode_tensor *id, struct mode_tensor *distance,
+                       struct mode_tensor *work, const struct mode_tensor *x, const struct mode_tensor *c, bool cosine);
+/* cost [n, k]: the squared L2 distance of every row of x [n, d] to every row of c [k, d], or 1 - x.c; never negative.
+ */
+void mode_costs(struct mode_backend *be, struct mode_tensor *cost, const struct mode_tensor *x,
+                const struct mode_tensor *c, bool cosine);
+/* means [k, d]: group i is the rows members[first[i]] .. members[first[i + 1] - 1] of x [n, d], added up in double in
+ * that order; unit: their direction instead of their mean. A group without rows, or without a direction, keeps what it
+ * has. first [k + 1] and members i32. The same bytes on every backend. */
+void mode_group_means(struct mode_backend *be, struct mode_tensor *means, const struct mode_tensor *x,
+                      const struct mode_tensor *first, const struct mode_tensor *members, bool unit);
 
 #endif

@@ -10,8 +10,9 @@
 #include <string.h>
 
 /* As mode_nearest, among the fine centres of coarse group `only`; counts the rows that lie nearer to another group. */
-static enum mode_status nearest_in_group(int32_t *id, float *distance, uint64_t *elsewhere, const float *x, int64_t n,
-                                         const struct mode_centres *c, int32_t only, struct mode_error *err)
+static enum mode_status nearest_in_group(struct mode_backend *be, int32_t *id, float *distance, uint64_t *elsewhere,
+                                         const float *x, int64_t n, const struct mode_centres *c, int32_t only,
+                                         struct mode_error *err)
 {
     int32_t *fine_id = mode_xmalloc((size_t)c->m * sizeof *fine_id), k = 0;
     float *fine = mode_xmalloc((size_t)c->m * (size_t)c->d * sizeof *fine);
@@ -20,18 +21,19 @@ static enum mode_status nearest_in_group(int32_t *id, float *distance, uint64_t 
         memcpy(fine + (size_t)k * (size_t)c->d, c->fine + (size_t)i * (size_t)c->d, (size_t)c->d * sizeof *fine);
         fine_id[k++] = i;
     }
-    enum mode_status st = mode_nearest(id, distance, c->metric, x, n, c->fine, c->m, c->d, err);
+    enum mode_status st = mode_nearest(be, id, distance, c->metric, x, n, c->fine, c->m, c->d, err);
     *elsewhere = 0;
     for (int64_t i = 0; i < n && !st; i++) *elsewhere += c->fine_to_coarse[id[i]] != only;
-    if (!st) st = mode_nearest(id, distance, c->metric, x, n, fine, k, c->d, err);
+    if (!st) st = mode_nearest(be, id, distance, c->metric, x, n, fine, k, c->d, err);
     for (int64_t i = 0; i < n && !st; i++) id[i] = fine_id[id[i]];
     free(fine_id);
     free(fine);
     return st;
 }
 
-enum mode_status mode_assign_run(struct mode_assign_result *result, const char *out_path, const char *feat_path,
-                                 const char *centres_path, const char *encoder_id, int32_t only, struct mode_error *err)
+enum mode_status mode_assign_run(struct mode_assign_result *result, struct mode_backend *be, const char *out_path,
+                                 const char *feat_path, const char *centres_path, const char *encoder_id, int32_t only,
+                                 struct mode_error *err)
 {
     enum mode_status st;
     struct mode_centres c = {0};
@@ -62,9 +64,9 @@ enum mode_status mode_assign_run(struct mode_assign_result *result, const char *
     }
     *result = (struct mode_assign_result){.rows = (uint64_t)n};
     if (only == MODE_ASSIGN_ANY)
-        st = mode_nearest(id, distance, c.metric, mode_f32(feat), n, c.fine, c.m, c.d, err);
+        st = mode_nearest(be, id, distance, c.metric, mode_f32(feat), n, c.fine, c.m, c.d, err);
     else
-        st = nearest_in_group(id, distance, &result->nearer_elsewhere, mode_f32(feat), n, &c, only, err);
+        st = nearest_in_group(be, id, distance, &result->nearer_elsewhere, mode_f32(feat), n, &c, only, err);
     if (st) goto out;
     struct mode_tensor t[] = {mode_tensor_1d(id, MODE_DTYPE_I32, n), mode_tensor_1d(distance, MODE_DTYPE_F32, n)};
     t[0].name = "fine_id";

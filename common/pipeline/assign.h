@@ -8,7 +8,7 @@
 #ifndef MODE_PIPELINE_ASSIGN_H
 #define MODE_PIPELINE_ASSIGN_H
 
-#include "base/error.h"
+#include "nn/backend.h"
 
 #include <stdint.h>
 
@@ -19,11 +19,11 @@ struct mode_assign_result {
     uint64_t nearer_elsewhere; /* with `only`: rows that lie nearer to a centre of another group */
 };
 
-/* encoder_id: what the caller expects of both files; NULL: whatever the centres say. only: a coarse group, or
- * MODE_ASSIGN_ANY. Errors: MODE_E_FORMAT, MODE_E_VALUE (encoders or widths differ, no such group, a row not finite or
- * not unit; the sentence names it). */
-enum mode_status mode_assign_run(struct mode_assign_result *result, const char *out_path, const char *feat_path,
-                                 const char *centres_path, const char *encoder_id, int32_t only,
+/* be: NULL = the processor; the file is the same bytes on every backend. encoder_id: what the caller expects of both
+ * files; NULL: whatever the centres say. only: a coarse group, or MODE_ASSIGN_ANY. Errors: MODE_E_FORMAT, MODE_E_VALUE
+ * (encoders or widths differ, no such group, a row not finite or not unit; the sentence names it). */
+enum mode_status mode_assign_run(struct mode_assign_result *result, struct mode_backend *be, const char *out_path,
+                                 const char *feat_path, const char *centres_path, const char *encoder_id, int32_t only,
                                  struct mode_error *err);
 
 #endif

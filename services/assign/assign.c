@@ -1,6 +1,7 @@
 #include "assign.h"
 
 #include "base/str.h"
+#include "nn/choice.h"
 #include "pipeline/assign.h"
 #include "proto/assign.pb-c.h"
 
@@ -13,6 +14,7 @@ enum mode_status assign_work(struct mode_job *job, struct mode_error *err)
     const uint8_t *packed = mode_job_request(job, &size);
     const char *feat = mode_job_input(job, "feat"), *centres = mode_job_input(job, "centres");
     struct mode_assign_result result = {0};
+    struct mode_backend *be = NULL;
     enum mode_status st;
     Mode__AssignRequest *r = mode__assign_request__unpack(NULL, size, packed);
     if (!r) return MODE_FAIL(err, MODE_E_FORMAT, "assign: the request does not unpack (%zu bytes)", size);
@@ -21,7 +23,9 @@ enum mode_status assign_work(struct mode_job *job, struct mode_error *err)
         goto out;
     }
     mode_job_progress(job, 0, 1, "shards");
-    if ((st = mode_assign_run(&result, mode_job_output(job, "assign.safetensors"), feat, centres, r->encoder_id,
+    if ((st = mode_backend_choose(&be, NULL, mode_job_backend(job), NULL, err))) goto out;
+    mode_job_made_on(job, mode_backend_name(be));
+    if ((st = mode_assign_run(&result, be, mode_job_output(job, "assign.safetensors"), feat, centres, r->encoder_id,
                               r->only_coarse, err))) {
         mode_error_prefix(err, st, "shard %u", r->shard_index);
         goto out;
@@ -34,6 +38,7 @@ enum mode_status assign_work(struct mode_job *job, struct mode_error *err)
     }
     mode_job_progress(job, 1, 1, "shards");
 out:
+    mode_backend_close(&be);
     mode__assign_request__free_unpacked(r, NULL);
     return st;
 }

@@ -1,6 +1,7 @@
 #include "cluster.h"
 
 #include "base/str.h"
+#include "nn/choice.h"
 #include "pipeline/cluster.h"
 #include "proto/cluster.pb-c.h"
 
@@ -62,11 +63,14 @@ enum mode_status cluster_work(struct mode_job *job, struct mode_error *err)
         feat[n++] = path;
     }
     mode_job_progress(job, 0, r->fine_iterations, "rounds");
+    if ((st = mode_backend_choose(&p.step.be, NULL, mode_job_backend(job), "f32", err))) goto out;
+    mode_job_made_on(job, mode_backend_name(p.step.be));
     if ((st = mode_cluster_run(&result, mode_job_output(job, "centres.safetensors"), feat, n, &p, err))) goto out;
     mode_job_count_rows(job, result.rows, result.sample);
     if (result.rows > result.sample) mode_job_count_reject(job, "not_sampled", result.rows - result.sample);
     mode_job_note(job, result.certificate);
 out:
+    mode_backend_close(&p.step.be);
     mode_cluster_result_clear(&result);
     mode__cluster_request__free_unpacked(r, NULL);
     free(feat);

@@ -1,3 +1,4 @@
+#include "backend_option.h"
 #include "base/options.h"
 #include "pipeline/assign.h"
 #include "verb.h"
@@ -5,6 +6,7 @@
 #include <stdio.h>
 
 struct opts {
+    struct backend_options backend;
     const char *features, *centres, *out;
     int64_t only;
     bool json;
@@ -16,6 +18,7 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct opts, out, "out", "assign.safetensors", "FILE", "fine id and distance of every row"),
     MODE_OPT_INT(struct opts, only, "only", "-1", "K",
                  "search the centres of coarse group K alone (data that came later); -1 = all"),
+    BACKEND_OPTIONS(struct opts),
     MODE_OPT_FLAG(struct opts, json, "json", "print the result as JSON"),
     MODE_OPT_END};
 
@@ -24,6 +27,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct opts o = {0};
     int n_args;
     struct mode_assign_result r;
+    struct mode_backend *be = NULL;
     enum mode_status st;
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(table, "MODE_", "mode assign --features FILE [options]",
@@ -34,7 +38,10 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (!o.features || n_args > 0) return MODE_FAIL(err, MODE_E_USAGE, "give the text vectors as --features FILE");
     if (o.only < MODE_ASSIGN_ANY || o.only > INT32_MAX)
         return MODE_FAIL(err, MODE_E_USAGE, "--only: a coarse group from 0 on, or -1");
-    if ((st = mode_assign_run(&r, o.out, o.features, o.centres, NULL, (int32_t)o.only, err))) return st;
+    if (!(st = backend_open(&be, &o.backend, err)))
+        st = mode_assign_run(&r, be, o.out, o.features, o.centres, NULL, (int32_t)o.only, err);
+    mode_backend_close(&be);
+    if (st) return st;
     if (o.json)
         printf("{\"out\": \"%s\", \"rows\": %llu, \"nearer_elsewhere\": %llu}\n", o.out, (unsigned long long)r.rows,
                (unsigned long long)r.nearer_elsewhere);

@@ -1,3 +1,4 @@
+#include "backend_option.h"
 #include "base/options.h"
 #include "base/str.h"
 #include "pipeline/cluster.h"
@@ -8,6 +9,7 @@
 #include <stdlib.h>
 
 struct opts {
+    struct backend_options backend;
     const char *features, *out, *metric, *grow;
     int64_t fine, coarse, seed, sample, fine_iterations, coarse_iterations;
     bool json;
@@ -25,6 +27,7 @@ static const struct mode_option table[] = {
     MODE_OPT_INT(struct opts, coarse_iterations, "coarse-iterations", "100", "N", "most rounds of the coarse step"),
     MODE_OPT_STR(struct opts, grow, "grow", NULL, "FILE",
                  "centres that keep their place: the inputs become one coarse group more (--coarse 1)"),
+    BACKEND_OPTIONS(struct opts),
     MODE_OPT_FLAG(struct opts, json, "json", "print the balance certificate as JSON"),
     MODE_OPT_END};
 
@@ -74,6 +77,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     p.step.progress = on_round;
     p.sample_per_centre = (int)o.sample;
     p.grow = o.grow;
+    if ((st = backend_open(&p.step.be, &o.backend, err))) goto out;
     st = mode_cluster_run(&r, o.out, paths, n, &p, err);
     fputc('\n', stderr);
     if (st) goto out;
@@ -84,6 +88,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         printf("%s: %lld fine centres in %lld groups from %llu of %llu rows\n%s\n", o.out, (long long)o.fine,
                (long long)o.coarse, (unsigned long long)r.sample, (unsigned long long)r.rows, r.certificate);
 out:
+    mode_backend_close(&p.step.be);
     mode_cluster_result_clear(&r);
     globfree(&found);
     free(paths);

@@ -39,6 +39,10 @@ enum { N_SMALL = sizeof small_cases / sizeof *small_cases };
 
 /* Shapes of ViT-B/32 and its text tower at batch 64, of L/14's heads and rows, of lone long sums. */
 static const struct op_case large_cases[] = {
+    {"nearest", case_nearest, {20000, 1024, 768, 0, 8192, 1}, 0},
+    {"nearest cosine", case_nearest, {5000, 4096, 768, 1, 2048, 0}, 0},
+    {"costs", case_costs, {20000, 1024, 768, 0, 1}, 2e-6},
+    {"group means", case_group_means, {20000, 1024, 768, 0, 0}, 0},
     {"linear", case_linear, {3200, 768, 2304, MODE_ACT_NONE, 0}, 3e-6},
     {"linear add", case_linear, {3200, 3072, 768, MODE_ACT_NONE, 1}, 3e-6},
     {"linear gelu", case_linear, {3200, 768, 3072, MODE_ACT_GELU, 0}, 3e-6},
@@ -99,7 +103,7 @@ static int check(const struct op_case *c, int number, struct mode_backend *cuda,
     bool good = worst <= c->tolerance && scalar && same;
     row("%s\t%lld %lld %lld %lld %lld\t%s\t%.2e\t%.1e\t%.0f %%\t%s\t%s\n", c->name, (long long)c->s[0],
         (long long)c->s[1], (long long)c->s[2], (long long)c->s[3], (long long)c->s[4], mode_backend_name(truth), worst,
-        c->tolerance, 100 * worst / c->tolerance, same ? "same bytes" : "BYTES DIFFER",
+        c->tolerance, worst > 0 ? 100 * worst / c->tolerance : 0, same ? "same bytes" : "BYTES DIFFER",
         good     ? "ok"
         : scalar ? "OFF"
                  : "SCALAR OFF");

@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_TENSORS = 24 };
+enum { MAX_TENSORS = 24, MAX_OUTSIDE = 4 };
 
 struct op_run {
     struct mode_backend *be;
@@ -24,6 +24,8 @@ struct op_run {
     bool rounded; /* activations hold numbers that bf16 has, however they are stored */
     int n, n_out;
     void *memory[MAX_TENSORS];
+    int n_outside;
+    void *outside[MAX_OUTSIDE]; /* the host's own */
     struct mode_tensor out[MAX_TENSORS];
     double scalar; /* a result which is no tensor */
 };
@@ -121,6 +123,7 @@ static inline int64_t last_of(const struct mode_tensor *offsets)
 static inline void op_run_clear(struct op_run *r)
 {
     for (int i = 0; i < r->n; i++) mode_backend_free(r->be, r->memory[i]);
+    for (int i = 0; i < r->n_outside; i++) free(r->outside[i]);
 }
 
 struct op_case {
@@ -303,6 +306,86 @@ static void case_adamw(struct op_run *r, const int64_t *s) /* n, step */
     if (bf16) keep(r, copy); /* last: the other backends have none */
 }
 
+/* The tensor itself or, where the ops of clustering are to be tried with it, a copy in the host's own memory. */
+static inline struct mode_tensor outside(struct op_run *r, struct mode_tensor t, int64_t wanted)
+{
+    if (!wanted) return t;
+    MODE_ASSERT(r->n_outside < MAX_OUTSIDE);
+    void *p = r->outside[r->n_outside++] = mode_xmalloc(mode_tensor_bytes(&t) + 1);
+    t.data = memcpy(p, t.data, mode_tensor_bytes(&t));
+    return t;
+}
+
+static inline void back_inside(struct mode_tensor *to, const struct mode_tensor *from)
+{
+    if (to->data != from->data) memcpy(to->data, from->data, mode_tensor_bytes(to));
+}
+
+/* Centres that are equal, rows that lie on a centre or half-way between two: decided by a bit or by the lower id. */
+static void hard_rows(struct mode_tensor *x, struct mode_tensor *c)
+{
+    int64_t n = x->dim[0], k = c->dim[0], d = c->dim[1];
+    float *p = mode_f32(x), *q = mode_f32(c);
+    if (k > 2) memcpy(q + (k - 1) * d, q + k / 2 * d, (size_t)d * sizeof *q);
+    for (int64_t i = 0; i < n; i += 3) {
+        const float *a = q + i % k * d, *b = q + (i / 3) % k * d;
+        for (int64_t j = 0; j < d; j++) p[i * d + j] = 0.5f * (a[j] + b[j]);
+    }
+}
+
+static void case_nearest(struct op_run *r, const int64_t *s) /* n, k, d, cosine, rows at a time, in the host's memory */
+{
+    struct mode_tensor x = mat(r, s[0], s[2]), c = mat(r, s[1], s[2]), work = mat(r, s[4], s[1]), norm = vec(r, s[1]);
+    struct mode_tensor id = index_of(r, s[0], s[1]), *ids = keep(r, vec(r, s[0])), *distance = keep(r, vec(r, s[0]));
+    hard_rows(&x, &c);
+    if (s[3]) mode_l2norm(r->be, &c, &norm, &c);
+    mode_backend_sync(r->be);
+    struct mode_tensor hx = outside(r, x, s[5]), hc = outside(r, c, s[5]), hid = outside(r, id, s[5]),
+                       hd = outside(r, *distance, s[5]);
+    mode_nearest_rows(r->be, &hid, s[5] > 1 ? NULL : &hd, &work, &hx, &hc, s[3]);
+    mode_backend_sync(r->be);
+    for (int64_t i = 0; i < s[0]; i++) mode_f32(ids)[i] = (float)((const int32_t *)hid.data)[i];
+    if (s[5] <= 1) back_inside(distance, &hd);
+}
+
+static void case_costs(struct op_run *r, const int64_t *s) /* n, k, d, cosine, in the host's memory */
+{
+    struct mode_tensor x = mat(r, s[0], s[2]), c = mat(r, s[1], s[2]), norm = vec(r, s[1]), many = vec(r, s[0]);
+    struct mode_tensor *cost = keep(r, mat(r, s[0], s[1]));
+    if (s[3]) {
+        mode_l2norm(r->be, &c, &norm, &c);
+        mode_l2norm(r->be, &x, &many, &x);
+    }
+    mode_backend_sync(r->be);
+    struct mode_tensor hx = outside(r, x, s[4]), hc = outside(r, c, s[4]), to = outside(r, *cost, s[4]);
+    mode_costs(r->be, &to, &hx, &hc, s[3]);
+    mode_backend_sync(r->be);
+    back_inside(cost, &to);
+}
+
+static void case_group_means(struct op_run *r, const int64_t *s) /* n, groups, d, unit, in the host's memory */
+{
+    struct mode_tensor x = mat(r, s[0], s[2]), first = index_of(r, s[1] + 1, s[0] + 1),
+                       members = index_of(r, s[0], s[0]);
+    struct mode_tensor *means = keep(r, mat(r, s[1], s[2]));
+    int32_t *at = first.data, *row = members.data;
+    at[0] = 0;
+    at[s[1]] = (int32_t)s[0];
+    for (int64_t i = 1; i < s[1]; i++) /* some groups are empty */
+        for (int64_t j = i; j > 1 && at[j] < at[j - 1]; j--) {
+            int32_t t = at[j];
+            at[j] = at[j - 1];
+            at[j - 1] = t;
+        }
+    if (at[1] == 2) /* a group without a direction */
+        for (int64_t j = 0; j < s[2]; j++) mode_f32(&x)[row[1] * s[2] + j] = -mode_f32(&x)[row[0] * s[2] + j];
+    struct mode_tensor hx = outside(r, x, s[4]), hf = outside(r, first, s[4]), hm = outside(r, members, s[4]),
+                       to = outside(r, *means, s[4]);
+    mode_group_means(r->be, &to, &hx, &hf, &hm, s[3]);
+    mode_backend_sync(r->be);
+    back_inside(means, &to);
+}
+
 static const struct op_case op_cases[] = {
     /* one of everything; primes; one more than the tile (6 x 16), the row block (96), the K block (384) */
     {"linear", case_linear, {1, 1, 1, MODE_ACT_NONE, 0}, 3e-7},
@@ -350,6 +433,19 @@ static const struct op_case op_cases[] = {
     {"contrastive, some rows in pieces", case_contrastive, {61, 16, 46, 23, 7, 5}, 3e-6},
     {"adamw", case_adamw, {1, 1}, 1e-6},
     {"adamw", case_adamw, {65537, 300}, 1e-6},
+    /* labels, distances and means: the same bits everywhere */
+    {"nearest", case_nearest, {1, 1, 1, 0, 1, 0}, 0},
+    {"nearest", case_nearest, {300, 37, 16, 0, 128, 0}, 0},
+    {"nearest", case_nearest, {97, 131, 101, 0, 13, 1}, 0},
+    {"nearest cosine", case_nearest, {257, 33, 64, 1, 64, 1}, 0},
+    {"nearest, ids alone", case_nearest, {200, 1025, 48, 0, 200, 2}, 0},
+    {"costs", case_costs, {1, 1, 1, 0, 0}, 1e-6},
+    {"costs", case_costs, {131, 67, 33, 0, 1}, 1e-6},
+    {"costs", case_costs, {400, 300, 384, 0, 0}, 1e-6},
+    {"costs cosine", case_costs, {77, 129, 65, 1, 1}, 1e-6},
+    {"group means", case_group_means, {1, 1, 1, 0, 0}, 0},
+    {"group means", case_group_means, {1000, 37, 17, 0, 1}, 0},
+    {"group directions", case_group_means, {501, 300, 70, 1, 0}, 0},
 };
 enum { N_OP_CASES = sizeof op_cases / sizeof *op_cases };
 

@@ -5,6 +5,7 @@
 #include "nn/cpu/embed.h"
 #include "nn/cpu/linear.h"
 #include "nn/cpu/loss.h"
+#include "nn/cpu/nearest.h"
 #include "nn/cpu/norm.h"
 #include "nn/cpu/optim.h"
 #include "nn/cpu/rows.h"

@@ -23,6 +23,8 @@ macro(mode_cuda_backend target)
   mode_cudnn_sources(mode_cuda_host)
   add_library(mode_cuda_kernels OBJECT ${mode_cuda_kernels})
   set_target_properties(mode_cuda_kernels PROPERTIES CUDA_STANDARD 17)
+  # decides in double as the host does
+  set_source_files_properties(${MODE_CUDA_DIR}/nearest.cu PROPERTIES COMPILE_OPTIONS -fmad=false)
   target_include_directories(mode_cuda_kernels PRIVATE ${MODE_CUDA_DIR}/../..)
   target_compile_options(mode_cuda_kernels PRIVATE -lineinfo --expt-extended-lambda -Xcompiler -Wall,-Wextra
                          -Werror all-warnings)

@@ -77,6 +77,22 @@ void mode__cuda_adamw(cudaStream_t stream, float *w, void *copy, float *m, float
 void mode__cuda_sum_squares(cudaStream_t stream, double *sum, double *work, const float *x, int64_t n);
 int64_t mode__cuda_square_work(int64_t n);
 
+/* nearest.cu: squares [m] = squared lengths of the rows of x [m, d], added up in double */
+void mode__cuda_row_squares(cudaStream_t stream, float *squares, const float *x, int64_t m, int64_t d);
+/* dot [n, k] = x c^T becomes the costs of nn/ops.h. x_sq [n], c_sq [k]; both NULL: 1 - x.c */
+void mode__cuda_costs(cudaStream_t stream, float *dot, const float *x_sq, const float *c_sq, int64_t n, int64_t k);
+struct mode__cuda_nearest {
+    const float *dot, *x, *c, *x_sq, *c_sq; /* [n, k], [n, d], [k, d], [n], [k] */
+    int64_t n, k, d;
+    float margin; /* ranks closer than this share of (|x| + largest |c|)^2 are decided in double */
+    bool cosine;
+};
+/* id [n], distance [n] (may be NULL): exact, from dot products that need not be */
+void mode__cuda_nearest(cudaStream_t stream, int32_t *id, float *distance, const struct mode__cuda_nearest *a);
+/* sum [groups, d] is scratch */
+void mode__cuda_group_means(cudaStream_t stream, float *means, double *sum, const float *x, const int32_t *first,
+                            const int32_t *members, int64_t groups, int64_t d, bool unit);
+
 #ifdef __cplusplus
 }
 #endif

@@ -2,6 +2,7 @@
 #include "nn/cuda/attention.h"
 #include "nn/cuda/device.h"
 #include "nn/cuda/kernels.h"
+#include "nn/cuda/nearest.h"
 
 #include <math.h>
 
@@ -331,7 +332,8 @@ static void zero(struct mode_backend *be, struct mode_tensor *x)
 #define OPS                                                                                                            \
     linear, linear_back, project, project_back, layernorm, layernorm_back, attention, attention_back, embed,           \
         embed_back, patches, image_tokens, image_tokens_back, gather, scatter_add, scale, scale_back, mean_rows,       \
-        mean_rows_back, l2norm, l2norm_back, contrastive, contrastive_back, adamw, sum_squares, zero
+        mean_rows_back, l2norm, l2norm_back, contrastive, contrastive_back, adamw, sum_squares, zero,                  \
+        mode__cuda_op_nearest_rows, mode__cuda_op_costs, mode__cuda_op_group_means
 
 const struct mode_ops mode__cuda_ops = {"cuda", MODE_DTYPE_F32, OPS},
                       mode__cuda_tf32_ops = {"cuda-tf32", MODE_DTYPE_F32, OPS};

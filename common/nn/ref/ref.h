@@ -70,6 +70,15 @@ void mode__ref_attention_back(struct mode_backend *, struct mode_tensor *dq, str
                               const struct mode_tensor *lse, const struct mode_tensor *q, const struct mode_tensor *kv,
                               const struct mode_attention *s);
 
+/* nearest.c */
+void mode__ref_nearest_rows(struct mode_backend *, struct mode_tensor *id, struct mode_tensor *distance,
+                            struct mode_tensor *work, const struct mode_tensor *x, const struct mode_tensor *c,
+                            bool cosine);
+void mode__ref_costs(struct mode_backend *, struct mode_tensor *cost, const struct mode_tensor *x,
+                     const struct mode_tensor *c, bool cosine);
+void mode__ref_group_means(struct mode_backend *, struct mode_tensor *means, const struct mode_tensor *x,
+                           const struct mode_tensor *first, const struct mode_tensor *members, bool unit);
+
 /* embed.c */
 void mode__ref_embed(struct mode_backend *, struct mode_tensor *x, const struct mode_tensor *table,
                      const struct mode_tensor *pos, const struct mode_tensor *ids, const struct mode_tensor *offsets);

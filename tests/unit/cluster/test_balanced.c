@@ -11,6 +11,21 @@
 
 #include <cmocka.h>
 
+static struct mode_backend *be;
+
+static int set_up(void **state)
+{
+    (void)state;
+    return mode_backend_open(&be, "cpu", NULL) != MODE_OK;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    mode_backend_close(&be);
+    return 0;
+}
+
 static void fill(float *x, int64_t n, uint64_t stream)
 {
     struct mode_rng r = mode_rng_for(5, MODE_RNG_TEST, stream, 0);
@@ -19,13 +34,11 @@ static void fill(float *x, int64_t n, uint64_t stream)
 
 static struct mode_balanced_stats assign(int32_t *id, const float *x, int n, const float *c, int k, int d, double tol)
 {
-    struct mode_cost cost;
+    const struct mode_cost cost = {be, MODE_METRIC_EUCLIDEAN, x, c, n, k, d};
     struct mode_balanced_stats s;
     struct mode_balanced_params p = MODE_BALANCED_PARAMS_DEFAULT;
     p.tolerance = tol;
-    assert_int_equal(mode_cost_open(&cost, MODE_METRIC_EUCLIDEAN, x, n, c, k, d, NULL), MODE_OK);
     assert_int_equal(mode_balanced_assign(id, NULL, &s, &cost, &p, NULL), MODE_OK);
-    mode_cost_close(&cost);
     return s;
 }
 
@@ -154,15 +167,13 @@ static void test_candidate_lists_do_not_change_the_bound(void **state)
     for (int i = 0; i < N * D; i++) x[i] *= 0.2f; /* crowded in the middle: most are priced out of their first list */
     struct mode_balanced_params p = {.tolerance = 1e-5, .candidates = 64, .keep_bytes = 1 << 30};
     struct mode_balanced_stats s64, s2;
-    struct mode_cost cost;
-    assert_int_equal(mode_cost_open(&cost, MODE_METRIC_EUCLIDEAN, x, N, c, K, D, NULL), MODE_OK);
+    const struct mode_cost cost = {be, MODE_METRIC_EUCLIDEAN, x, c, N, K, D};
     assert_int_equal(mode_balanced_assign(id, NULL, &s64, &cost, &p, NULL), MODE_OK);
     check_sizes(id, N, K);
     p.candidates = 4;
     p.keep_bytes = 0; /* and measure rows again */
     assert_int_equal(mode_balanced_assign(id, NULL, &s2, &cost, &p, NULL), MODE_OK);
     check_sizes(id, N, K);
-    mode_cost_close(&cost);
     assert_true(s2.refreshed > 0);
     assert_true(fabs(s2.objective - s64.objective) <= N * (s2.epsilon > s64.epsilon ? s2.epsilon : s64.epsilon) + 1e-3);
     free(x);
@@ -177,5 +188,5 @@ int main(void)
         cmocka_unit_test(test_equal_rows_and_equal_centres_end),
         cmocka_unit_test(test_candidate_lists_do_not_change_the_bound),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, set_up, tear_down);
 }

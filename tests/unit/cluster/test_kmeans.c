@@ -203,7 +203,7 @@ static void test_nearest_equals_a_plain_loop(void **state)
     int32_t id[N], one;
     memcpy(c + 30 * D, c + 4 * D, D * sizeof *c); /* a tie for whoever is nearest to both */
     for (int metric = 1; metric <= 2; metric++) {
-        assert_int_equal(mode_nearest(id, distance, (enum mode_metric)metric, x, N, c, K, D, NULL), MODE_OK);
+        assert_int_equal(mode_nearest(NULL, id, distance, (enum mode_metric)metric, x, N, c, K, D, NULL), MODE_OK);
         for (int i = 0; i < N; i++) {
             double best = INFINITY;
             int want = -1;
@@ -224,7 +224,7 @@ static void test_nearest_equals_a_plain_loop(void **state)
             assert_true(fabs(distance[i] - (metric == MODE_METRIC_COSINE ? best : sqrt(best))) < 1e-6);
         }
         for (int i = 0; i < N; i += 101) { /* one row alone: the same bits as among all */
-            assert_int_equal(mode_nearest(&one, &alone, (enum mode_metric)metric, x + i * D, 1, c, K, D, NULL),
+            assert_int_equal(mode_nearest(NULL, &one, &alone, (enum mode_metric)metric, x + i * D, 1, c, K, D, NULL),
                              MODE_OK);
             assert_int_equal(one, id[i]);
             assert_true(alone == distance[i]);

@@ -91,8 +91,8 @@ static void test_sharding_changes_nothing(void **state)
     const struct mode_tensor *t;
     int64_t at = 0;
     for (int i = 0; i < 5; i++) {
-        assert_int_equal(mode_assign_run(&assigned, out, i ? parts[i - 1] : whole[0], a, "e", MODE_ASSIGN_ANY, &err),
-                         MODE_OK);
+        assert_int_equal(
+            mode_assign_run(&assigned, NULL, out, i ? parts[i - 1] : whole[0], a, "e", MODE_ASSIGN_ANY, &err), MODE_OK);
         uint64_t rows = assigned.rows;
         assert_int_equal(mode_safetensors_open(&f, out, &err), MODE_OK);
         int64_t n[1] = {(int64_t)rows};
@@ -111,7 +111,7 @@ static void test_sharding_changes_nothing(void **state)
         mode_safetensors_close(&f);
     }
     assert_int_equal(at, N);
-    assert_int_equal(mode_assign_run(&assigned, out, whole[0], a, "other", MODE_ASSIGN_ANY, &err), MODE_E_VALUE);
+    assert_int_equal(mode_assign_run(&assigned, NULL, out, whole[0], a, "other", MODE_ASSIGN_ANY, &err), MODE_E_VALUE);
     free(id);
     free(distance);
     free(out);
@@ -149,9 +149,9 @@ static void test_bad_vectors_are_named(void **state)
     mode_cluster_result_clear(&r);
     char *assigned = mode_path_join(dir, "assigned");
     struct mode_assign_result result;
-    assert_int_equal(mode_assign_run(&result, assigned, bad, out, "e", MODE_ASSIGN_ANY, &err), MODE_E_VALUE);
+    assert_int_equal(mode_assign_run(&result, NULL, assigned, bad, out, "e", MODE_ASSIGN_ANY, &err), MODE_E_VALUE);
     assert_non_null(strstr(err.text, "row 33"));
-    assert_int_equal(mode_assign_run(&result, assigned, foreign, out, NULL, MODE_ASSIGN_ANY, &err), MODE_E_VALUE);
+    assert_int_equal(mode_assign_run(&result, NULL, assigned, foreign, out, NULL, MODE_ASSIGN_ANY, &err), MODE_E_VALUE);
     free(assigned);
     free(good);
     free(bad);
@@ -196,7 +196,7 @@ static void test_groups_are_added_without_moving_what_is_there(void **state)
     assert_false(mode_centres_know(&b, "its own", "of another run"));
 
     /* the new rows: all in the new group, at the nearest of its centres */
-    assert_int_equal(mode_assign_run(&assigned, out, new, grown, "e", 3, &err), MODE_OK);
+    assert_int_equal(mode_assign_run(&assigned, NULL, out, new, grown, "e", 3, &err), MODE_OK);
     assert_int_equal(assigned.rows, NEW);
     assert_int_equal(mode_safetensors_open(&f, out, &err), MODE_OK);
     assert_int_equal(mode_safetensors_need(&f, "fine_id", MODE_DTYPE_I32, 1, (int64_t[]){NEW}, &t, &err), MODE_OK);
@@ -220,7 +220,7 @@ static void test_groups_are_added_without_moving_what_is_there(void **state)
     assert_int_equal(assigned.nearer_elsewhere, elsewhere);
     mode_safetensors_close(&f);
 
-    assert_int_equal(mode_assign_run(&assigned, out, new, grown, "e", 4, &err), MODE_E_VALUE);
+    assert_int_equal(mode_assign_run(&assigned, NULL, out, new, grown, "e", 4, &err), MODE_E_VALUE);
     assert_int_equal(mode_cluster_run(&r, out, (const char *const *)&foreign, 1, &p, &err), MODE_E_VALUE);
     mode_cluster_result_clear(&r);
     mode_centres_clear(&a);

@@ -1,0 +1,159 @@
+/* nearest.h - nearest centres, costs and means of groups.
+ *
+ * A product in float finds the few centres that could be nearest; those are measured again in double. */
+#ifndef MODE_NN_CPU_NEAREST_H
+#define MODE_NN_CPU_NEAREST_H
+
+#include "nn/cpu/gemm.h"
+
+#include <math.h>
+
+enum { NEAREST_ROWS = 64 };
+
+struct nearest {
+    int32_t *id;
+    float *distance, *dot, *c_sq; /* dot [n, k]: x.c, becomes the cost where costs are wanted; c_sq [k] */
+    const float *x, *c;
+    int64_t n, k, d;
+    double c_max; /* largest |c| */
+    bool cosine;
+};
+
+INLINE double square_length(const float *v, int64_t d)
+{
+    double s = 0;
+    for (int64_t j = 0; j < d; j++) s += (double)v[j] * v[j];
+    return s;
+}
+
+/* |c|^2 - 2 x.c, or -x.c: what differs between the centres of a row */
+INLINE v8 rank8(v8 dot, v8 c_sq, bool cosine)
+{
+    return cosine ? -dot : c_sq - 2.0f * dot;
+}
+
+static void nearest_item(void *ctx, int64_t item, int thread)
+{
+    const struct nearest *a = ctx;
+    (void)thread;
+    for (int64_t i = item * NEAREST_ROWS; i < min64(a->n, (item + 1) * NEAREST_ROWS); i++) {
+        const float *dot = a->dot + i * a->k, *x = a->x + i * a->d;
+        int64_t k8 = a->k / 8 * 8, k;
+        v8 least = splat8(INFINITY);
+        float smallest = INFINITY;
+        for (k = 0; k < k8; k += 8) {
+            v8 r = rank8(load8(dot + k), load8(a->c_sq + k), a->cosine);
+            least = select8(r < least, r, least);
+        }
+        for (int j = 0; j < 8; j++) smallest = least[j] < smallest ? least[j] : smallest;
+        for (; k < a->k; k++) {
+            float r = rank8(splat8(dot[k]), splat8(a->c_sq[k]), a->cosine)[0];
+            smallest = r < smallest ? r : smallest;
+        }
+        /* rounding of |c|^2 - 2 x.c in float: a few units in the last place of its largest term, more for long sums */
+        double size = sqrt(square_length(x, a->d)) + a->c_max, best = INFINITY;
+        float limit = smallest + (float)(size * size * 2.4e-7 * (8 + 0.25 * (double)a->d));
+        int32_t id = 0;
+        for (k = 0; k < a->k; k++) {
+            if (rank8(splat8(dot[k]), splat8(a->c_sq[k]), a->cosine)[0] > limit) continue;
+            double v = mode__exact_cost(x, a->c + k * a->d, a->d, a->cosine);
+            if (v >= best) continue;
+            best = v;
+            id = (int32_t)k;
+        }
+        a->id[i] = id;
+        if (a->distance) a->distance[i] = mode__exact_distance(best, a->cosine);
+    }
+}
+
+static void lengths_item(void *ctx, int64_t item, int thread)
+{
+    struct nearest *a = ctx;
+    (void)thread;
+    for (int64_t k = item * NEAREST_ROWS; k < min64(a->k, (item + 1) * NEAREST_ROWS); k++)
+        a->c_sq[k] = a->cosine ? 0 : (float)square_length(a->c + k * a->d, a->d);
+}
+
+/* The products, then the lengths: those go to where the product had its scratch. */
+static void measure(struct mode_backend *be, struct nearest *a)
+{
+    gemm(be, a->dot, NULL, a->n, a->k, a->d, (struct view){a->x, a->d, 1}, (struct view){a->c, 1, a->d}, NULL, false);
+    a->c_sq = mode__backend_work(be, (size_t)a->k * sizeof *a->c_sq);
+    mode_parallel_for(ceil_div(a->k, NEAREST_ROWS), lengths_item, a);
+    a->c_max = a->cosine ? 1 : 0;
+    for (int64_t k = 0; k < a->k; k++) a->c_max = fmax(a->c_max, sqrt(a->c_sq[k]));
+}
+
+static void cpu_nearest_rows(struct mode_backend *be, struct mode_tensor *id, struct mode_tensor *distance,
+                             struct mode_tensor *work, const struct mode_tensor *x, const struct mode_tensor *c,
+                             bool cosine)
+{
+    int64_t n = x->dim[0], d = x->dim[1], w = work->dim[0];
+    struct nearest a = {.dot = mode_f32(work), .c = mode_f32(c), .k = c->dim[0], .d = d, .cosine = cosine};
+    for (int64_t i = 0; i < n; i += w) {
+        a.n = min64(w, n - i);
+        a.x = mode_f32(x) + i * d;
+        a.id = (int32_t *)id->data + i;
+        a.distance = distance ? mode_f32(distance) + i : NULL;
+        measure(be, &a);
+        mode_parallel_for(ceil_div(a.n, NEAREST_ROWS), nearest_item, &a);
+    }
+}
+
+static void costs_item(void *ctx, int64_t item, int thread)
+{
+    const struct nearest *a = ctx;
+    (void)thread;
+    for (int64_t i = item * NEAREST_ROWS; i < min64(a->n, (item + 1) * NEAREST_ROWS); i++) {
+        float *o = a->dot + i * a->k, base = a->cosine ? 1 : (float)square_length(a->x + i * a->d, a->d);
+        for (int64_t k = 0; k < a->k; k++) {
+            float v = a->cosine ? base - o[k] : base + a->c_sq[k] - 2 * o[k];
+            o[k] = v > 0 ? v : 0; /* rounding can take an exact hit below zero */
+        }
+    }
+}
+
+static void cpu_costs(struct mode_backend *be, struct mode_tensor *cost, const struct mode_tensor *x,
+                      const struct mode_tensor *c, bool cosine)
+{
+    struct nearest a = {.dot = mode_f32(cost),
+                        .x = mode_f32(x),
+                        .c = mode_f32(c),
+                        .n = x->dim[0],
+                        .k = c->dim[0],
+                        .d = x->dim[1],
+                        .cosine = cosine};
+    measure(be, &a);
+    mode_parallel_for(ceil_div(a.n, NEAREST_ROWS), costs_item, &a);
+}
+
+struct group_means {
+    float *means;
+    double *sum; /* [threads, d] */
+    const float *x;
+    const int32_t *first, *members;
+    int64_t d;
+    bool unit;
+};
+
+static void group_means_item(void *ctx, int64_t i, int thread)
+{
+    const struct group_means *g = ctx;
+    mode__exact_mean(g->means + i * g->d, g->sum + thread * g->d, g->x, g->members + g->first[i],
+                     g->first[i + 1] - g->first[i], g->d, g->unit);
+}
+
+static void cpu_group_means(struct mode_backend *be, struct mode_tensor *means, const struct mode_tensor *x,
+                            const struct mode_tensor *first, const struct mode_tensor *members, bool unit)
+{
+    struct group_means g = {.means = mode_f32(means),
+                            .x = mode_f32(x),
+                            .first = first->data,
+                            .members = members->data,
+                            .d = x->dim[1],
+                            .unit = unit};
+    g.sum = mode__backend_work(be, (size_t)(mode_parallel_threads() * g.d) * sizeof *g.sum);
+    mode_parallel_for(means->dim[0], group_means_item, &g);
+}
+
+#endif

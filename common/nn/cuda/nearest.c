@@ -1,0 +1,159 @@
+/* Clustering: rows come from wherever they lie, some at a time, and results go there. */
+#include "nn/cuda/nearest.h"
+
+#include "nn/cuda/device.h"
+#include "nn/cuda/kernels.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { COST_BYTES = 32 << 20, MIN_ROWS = 128 }; /* of products at a time, where costs go to the host */
+
+static bool on_device(const void *p)
+{
+    struct cudaPointerAttributes at;
+    CUDA_OK(cudaPointerGetAttributes(&at, p));
+    return at.type == cudaMemoryTypeManaged || at.type == cudaMemoryTypeDevice;
+}
+
+/* p itself, or a copy of it in `room`, a part of the scratch. */
+static const void *brought(struct mode_backend *be, const void *p, void *room, size_t bytes)
+{
+    if (on_device(p)) return p;
+    CUDA_OK(cudaMemcpyAsync(room, p, bytes, cudaMemcpyHostToDevice, mode__cuda_of(be)->stream));
+    return room;
+}
+
+static void take_back(struct mode_backend *be, void *p, const void *room, size_t bytes)
+{
+    if (p != room) CUDA_OK(cudaMemcpyAsync(p, room, bytes, cudaMemcpyDeviceToHost, mode__cuda_of(be)->stream));
+}
+
+/* Scratch is cut into pieces of 64 bytes: first with base NULL to learn the size, then in earnest. */
+struct room {
+    char *base;
+    size_t used;
+};
+
+static void *piece(struct room *r, size_t bytes)
+{
+    void *p = r->base ? r->base + r->used : NULL;
+    r->used += (bytes + 63) / 64 * 64;
+    return p;
+}
+
+struct rooms {
+    float *x, *c, *x_sq, *c_sq, *out, *distance;
+    int32_t *id;
+};
+
+static struct rooms rooms_of(struct mode_backend *be, int64_t rows, int64_t k, int64_t d, bool out)
+{
+    struct room r = {0};
+    struct rooms a = {0};
+    for (int pass = 0; pass < 2; pass++) {
+        a.x = piece(&r, (size_t)(rows * d) * sizeof *a.x);
+        a.c = piece(&r, (size_t)(k * d) * sizeof *a.c);
+        a.x_sq = piece(&r, (size_t)rows * sizeof *a.x_sq);
+        a.c_sq = piece(&r, (size_t)k * sizeof *a.c_sq);
+        a.id = piece(&r, (size_t)rows * sizeof *a.id);
+        a.distance = piece(&r, (size_t)rows * sizeof *a.distance);
+        if (out) a.out = piece(&r, (size_t)(rows * k) * sizeof *a.out);
+        if (pass == 0) r = (struct room){mode__backend_work(be, r.used), 0};
+    }
+    return a;
+}
+
+/* How far apart two ranks |c|^2 - 2 x.c of a row can come out in the wrong order, as a share of (|x| + |c|)^2: the sums of
+ * d products as in nn/cpu/nearest.h, and factors that are cut to 10 bits or, to be safe for all other backends, to 7. */
+static float margin_of(const struct mode_backend *be, int64_t d)
+{
+    float sum = 2.4e-7f * (8 + 0.25f * (float)d);
+    if (strcmp(be->ops->name, "cuda") == 0) return sum;
+    return sum + (strcmp(be->ops->name, "cuda-tf32") == 0 ? 2e-3f : 16e-3f);
+}
+
+void mode__cuda_op_nearest_rows(struct mode_backend *be, struct mode_tensor *id, struct mode_tensor *distance,
+                                struct mode_tensor *work, const struct mode_tensor *x, const struct mode_tensor *c,
+                                bool cosine)
+{
+    cudaStream_t stream = mode__cuda_of(be)->stream;
+    int64_t n = x->dim[0], d = x->dim[1], k = c->dim[0], w = work->dim[0] < n ? work->dim[0] : n;
+    if (n == 0) return;
+    struct rooms r = rooms_of(be, w, k, d, false);
+    bool id_here = on_device(id->data), distance_here = distance && on_device(distance->data);
+    struct mode__cuda_nearest a = {.dot = mode_f32(work),
+                                   .x_sq = r.x_sq,
+                                   .c_sq = r.c_sq,
+                                   .k = k,
+                                   .d = d,
+                                   .margin = margin_of(be, d),
+                                   .cosine = cosine};
+    a.c = brought(be, c->data, r.c, (size_t)(k * d) * sizeof(float));
+    mode__cuda_row_squares(stream, r.c_sq, a.c, k, d);
+    for (int64_t i = 0; i < n; i += w) {
+        int32_t *to_id = (int32_t *)id->data + i, *ids = id_here ? to_id : r.id;
+        float *to = distance ? mode_f32(distance) + i : NULL, *distances = distance_here || !to ? to : r.distance;
+        a.n = w < n - i ? w : n - i;
+        a.x = brought(be, mode_f32(x) + i * d, r.x, (size_t)(a.n * d) * sizeof(float));
+        mode__cuda_row_squares(stream, r.x_sq, a.x, a.n, d);
+        mode__cuda_gemm(be, mode_f32(work), a.x, false, a.c, true, a.n, k, d, 0);
+        mode__cuda_nearest(stream, ids, distances, &a);
+        CUDA_OK(cudaGetLastError());
+        take_back(be, to_id, ids, (size_t)a.n * sizeof *ids);
+        if (to) take_back(be, to, distances, (size_t)a.n * sizeof *to);
+    }
+}
+
+void mode__cuda_op_costs(struct mode_backend *be, struct mode_tensor *cost, const struct mode_tensor *x,
+                         const struct mode_tensor *c, bool cosine)
+{
+    cudaStream_t stream = mode__cuda_of(be)->stream;
+    int64_t n = x->dim[0], d = x->dim[1], k = c->dim[0], w = COST_BYTES / (int64_t)sizeof(float) / k;
+    if (n == 0) return;
+    bool here = on_device(cost->data);
+    w = w < MIN_ROWS ? MIN_ROWS : w / MIN_ROWS * MIN_ROWS;
+    w = w < n ? w : n;
+    struct rooms r = rooms_of(be, w, k, d, true);
+    const float *centres = brought(be, c->data, r.c, (size_t)(k * d) * sizeof(float));
+    if (!cosine) mode__cuda_row_squares(stream, r.c_sq, centres, k, d);
+    for (int64_t i = 0; i < n; i += w) {
+        int64_t rows = w < n - i ? w : n - i;
+        float *to = mode_f32(cost) + i * k, *out = here ? to : r.out;
+        const float *points = brought(be, mode_f32(x) + i * d, r.x, (size_t)(rows * d) * sizeof(float));
+        if (!cosine) mode__cuda_row_squares(stream, r.x_sq, points, rows, d);
+        mode__cuda_gemm(be, out, points, false, centres, true, rows, k, d, 0);
+        mode__cuda_costs(stream, out, cosine ? NULL : r.x_sq, cosine ? NULL : r.c_sq, rows, k);
+        CUDA_OK(cudaGetLastError());
+        take_back(be, to, out, (size_t)(rows * k) * sizeof *to);
+    }
+}
+
+void mode__cuda_op_group_means(struct mode_backend *be, struct mode_tensor *means, const struct mode_tensor *x,
+                               const struct mode_tensor *first, const struct mode_tensor *members, bool unit)
+{
+    int64_t groups = means->dim[0], n = members->dim[0], d = x->dim[1];
+    size_t x_bytes = on_device(x->data) ? 0 : mode_tensor_bytes(x), mean_bytes = mode_tensor_bytes(means);
+    struct room r = {0};
+    float *x_room = NULL, *mean_room = NULL;
+    int32_t *first_room = NULL, *member_room = NULL;
+    double *sum = NULL;
+    if (groups == 0) return;
+    for (int pass = 0; pass < 2; pass++) {
+        sum = piece(&r, (size_t)(groups * d) * sizeof *sum);
+        mean_room = piece(&r, mean_bytes);
+        first_room = piece(&r, (size_t)(groups + 1) * sizeof *first_room);
+        member_room = piece(&r, (size_t)n * sizeof *member_room);
+        x_room = piece(&r, x_bytes);
+        if (pass == 0) r = (struct room){mode__backend_work(be, r.used), 0};
+    }
+    const float *rows = brought(be, x->data, x_room, x_bytes);
+    const int32_t *starts = brought(be, first->data, first_room, mode_tensor_bytes(first)),
+                  *order = brought(be, members->data, member_room, mode_tensor_bytes(members));
+    float *out = on_device(means->data) ? mode_f32(means) : mean_room;
+    if (out == mean_room)
+        (void)brought(be, means->data, mean_room, mean_bytes); /* groups without rows keep what they have */
+    mode__cuda_group_means(mode__cuda_of(be)->stream, out, sum, rows, starts, order, groups, d, unit);
+    CUDA_OK(cudaGetLastError());
+    take_back(be, means->data, out, mean_bytes);
+}
