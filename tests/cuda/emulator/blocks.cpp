@@ -222,6 +222,12 @@ static void release(const int *who, int n)
     for (int i = 0; i < n; i++) make_ready(who[backward ? n - 1 - i : i]);
 }
 
+static bool same_place(const place &a, const place &b)
+{
+    return a.line == b.line && (a.what == b.what || strcmp(a.what, b.what) == 0) &&
+           (a.file == b.file || strcmp(a.file, b.file) == 0);
+}
+
 /* The barrier opens when all threads that have not ended are there. ending: the caller will not go on */
 static void try_barrier(bool ending)
 {
@@ -232,7 +238,7 @@ static void try_barrier(bool ending)
         fiber *f = &fibers[i];
         if (f->state != AT_BARRIER) continue;
         if (!first) first = &f->at;
-        if (f->at.line != first->line || strcmp(f->at.file, first->file) != 0)
+        if (!same_place(f->at, *first))
             fault("threads wait at different barriers: %s at %s:%d and %s at %s:%d", first->what, first->file,
                   first->line, f->at.what, f->at.file, f->at.line);
         if (ending || f != current()) who[n++] = i;
@@ -258,24 +264,18 @@ int meet_block(place at, int value, bool *all)
     return barrier_result;
 }
 
-static unsigned lanes_in_state(int warp, bool (*is)(const fiber *))
-{
-    unsigned lanes = 0;
-    for (int i = 0; i < WARP && warp * WARP + i < n_threads; i++)
-        lanes |= (unsigned)is(&fibers[warp * WARP + i]) << i;
-    return lanes;
-}
+/* Lanes of each warp that have not ended, and those that wait in a meeting of their warp */
+static unsigned alive_lanes[MOST_THREADS / WARP], waiting_lanes[MOST_THREADS / WARP];
 
 unsigned active_lanes()
 {
-    return lanes_in_state(current()->number / WARP, [](const fiber *f) { return f->state != ENDED; });
+    return alive_lanes[current()->number / WARP];
 }
 
 /* The lanes of mask do their work when all of them that have not ended wait in this warp's meeting. */
 static void try_warp(int warp, unsigned mask, bool ending)
 {
-    unsigned alive = lanes_in_state(warp, [](const fiber *f) { return f->state != ENDED; }) & mask;
-    unsigned here = lanes_in_state(warp, [](const fiber *f) { return f->state == AT_WARP; }) & mask;
+    unsigned alive = alive_lanes[warp] & mask, here = waiting_lanes[warp] & mask;
     void *payload[WARP] = {};
     int who[WARP], n = 0;
     if (here != alive || here == 0) return;
@@ -283,8 +283,7 @@ static void try_warp(int warp, unsigned mask, bool ending)
     for (int i = 0; i < WARP; i++) {
         if (!(here >> i & 1)) continue;
         fiber *f = &fibers[warp * WARP + i];
-        if (f->at.line != first->at.line || strcmp(f->at.what, first->at.what) != 0 ||
-            strcmp(f->at.file, first->at.file) != 0)
+        if (!same_place(f->at, first->at))
             fault("lanes of one warp are at different operations: %s at %s:%d and %s at %s:%d", first->at.what,
                   first->at.file, first->at.line, f->at.what, f->at.file, f->at.line);
         if (f->mask != mask)
@@ -293,6 +292,7 @@ static void try_warp(int warp, unsigned mask, bool ending)
         payload[i] = f->payload;
         if (ending || f != current()) who[n++] = f->number;
     }
+    waiting_lanes[warp] &= ~here;
     first->work(payload, here);
     if (!ending) current()->state = READY;
     release(who, n);
@@ -312,6 +312,7 @@ void meet_warp(place at, unsigned mask, void *payload, void (*work)(void *const[
               n_threads % WARP);
     f->state = AT_WARP;
     f->work = work;
+    waiting_lanes[f->number / WARP] |= 1u << f->view.lane;
     try_warp(f->number / WARP, mask, false);
     if (f->state == AT_WARP) go_on();
 }
@@ -377,6 +378,7 @@ void mode_emu_begin()
     fiber *f = current();
     f->state = ENDED;
     n_alive--;
+    alive_lanes[f->number / WARP] &= ~(1u << f->view.lane);
     if (n_alive > 0) {
         try_barrier(true);
         /* those who wait for this lane in a meeting of their warp */
@@ -459,7 +461,11 @@ static void run_block(const std::vector<int> &order)
     arena_used = static_bytes = 0;
     dynamic_memory = running->shared ? take_shared(running->shared) : nullptr;
     if (running->shared) variables.push_back({&running->shared, running->shared, dynamic_memory});
-    for (int i = 0; i < n_threads; i++) prepare(&fibers[i], i);
+    for (int i = 0; i < n_threads; i++) {
+        prepare(&fibers[i], i);
+        if (i % WARP == 0) alive_lanes[i / WARP] = waiting_lanes[i / WARP] = 0;
+        alive_lanes[i / WARP] |= 1u << i % WARP;
+    }
     for (int i : order) make_ready(i);
     self = &outside.view;
     outside.state = READY;

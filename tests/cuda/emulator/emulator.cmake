@@ -1,6 +1,7 @@
-# mode_emulate_cuda(): the library mode_emulated, the cuda backend on a machine without a GPU. The sources of
-# common/nn/cuda are compiled unchanged, its kernels as C++ by way of rewrite.sh; CUDA need not be installed. Link
-# mode_emulated before the library with the other backends: it brings nn/backend.c along.
+# mode_emulate_cuda(): the library mode_emulated, the cuda backend on a machine without a GPU, and the program
+# cuda-emulator, which tests the emulator. The sources of common/nn/cuda are compiled unchanged, the kernels as C++ by
+# way of rewrite.sh; CUDA need not be installed. Link mode_emulated before the library with the other backends: it
+# brings nn/backend.c along.
 set(MODE_EMULATOR_DIR ${CMAKE_CURRENT_LIST_DIR})
 function(mode_emulate_cuda)
   set(common ${MODE_EMULATOR_DIR}/../../../common)
@@ -17,6 +18,13 @@ function(mode_emulate_cuda)
     target_compile_options(${lib} PRIVATE ${flags})
   endforeach()
   set_target_properties(mode_emulated_blas PROPERTIES OUTPUT_NAME cublas SUFFIX .so.13)
+
+  mode_rewrite_kernel(${MODE_EMULATOR_DIR}/test_emulator.cu ${out}/test_emulator.cpp)
+  add_executable(cuda-emulator ${out}/test_emulator.cpp)
+  set_target_properties(cuda-emulator PROPERTIES CXX_STANDARD 20)
+  target_include_directories(cuda-emulator PRIVATE ${MODE_EMULATOR_DIR})
+  target_compile_options(cuda-emulator PRIVATE ${flags})
+  target_link_libraries(cuda-emulator PRIVATE mode_emulator)
 
   # build/emulator/nn/cuda/: the kernels (.cu as .cpp) and their headers after rewriting
   file(GLOB host CONFIGURE_DEPENDS ${common}/nn/cuda/*.c)

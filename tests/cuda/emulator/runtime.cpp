@@ -113,18 +113,11 @@ static cudaError_t take(void **p, size_t bytes, enum cudaMemoryType type)
         return note(cudaErrorMemoryAllocation);
     if (bytes == 0) return cudaSuccess;
     allocation a = {bytes, type, nullptr};
-#if MODE_EMU_ASAN
-    a.base = (char *)aligned_alloc(EDGE, bytes); /* AddressSanitizer watches the edges */
-    char *data = a.base;
-#else
-    a.base = (char *)aligned_alloc(EDGE, (bytes + EDGE - 1) / EDGE * EDGE + 2 * EDGE);
-    char *data = a.base ? a.base + EDGE : nullptr;
-    if (data) {
-        memset(a.base, 0x5a, EDGE);
-        memset(data + bytes, 0x5a, EDGE);
-    }
-#endif
-    if (!data) return note(cudaErrorMemoryAllocation);
+    size_t edge = MODE_EMU_ASAN ? 0 : (size_t)EDGE; /* AddressSanitizer watches the edges itself */
+    if (posix_memalign((void **)&a.base, EDGE, bytes + 2 * edge)) return note(cudaErrorMemoryAllocation);
+    char *data = a.base + edge;
+    memset(a.base, 0x5a, edge);
+    memset(data + bytes, 0x5a, edge);
     memset(data, POISON, bytes);
     if (type != cudaMemoryTypeHost) used_bytes += bytes;
     allocations[(uintptr_t)data] = a;

@@ -1,0 +1,480 @@
+/* test_emulator.cu - the emulator finds what it is there to find: every mistake of the table, made in a process of its
+ * own, must end that process with the words beside it. And what is right must pass: results of warp operations,
+ * matrix fragments and rounded numbers against plain loops. */
+#include "emulator.h"
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <mma.h>
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <string>
+#include <vector>
+
+enum { ALL = -1 };
+
+#define CHECK(x)                                                                                                       \
+    do {                                                                                                               \
+        if (!(x)) {                                                                                                    \
+            fprintf(stderr, "%s:%d: %s does not hold\n", __FILE__, __LINE__, #x);                                      \
+            exit(1);                                                                                                   \
+        }                                                                                                              \
+    } while (0)
+
+/* n numbers of managed memory, 0, 1, 2, ... */
+static float *numbers(int n)
+{
+    float *x;
+    CHECK(cudaMallocManaged((void **)&x, (size_t)n * sizeof *x, cudaMemAttachGlobal) == cudaSuccess);
+    for (int i = 0; i < n; i++) x[i] = (float)i;
+    return x;
+}
+
+/* ---- mistakes ---- */
+
+static __global__ void half_a_barrier(float *x)
+{
+    if (threadIdx.x < 32) __syncthreads();
+    x[threadIdx.x] = 1;
+    __shfl_sync(ALL, 1, 0);
+    if (threadIdx.x >= 32) __syncthreads();
+}
+static void makes_half_a_barrier()
+{
+    half_a_barrier<<<1, 64>>>(numbers(64));
+}
+
+static __global__ void barrier_of_some(float *x)
+{
+    if (threadIdx.x % 2) __syncthreads();
+    x[threadIdx.x] = 1;
+    __syncwarp();
+}
+static void makes_barrier_of_some()
+{
+    barrier_of_some<<<1, 64>>>(numbers(64));
+}
+
+static __global__ void shuffle_of_some(float *x)
+{
+    if (threadIdx.x < 16)
+        x[threadIdx.x] = __shfl_xor_sync(ALL, x[threadIdx.x], 1);
+    else
+        __syncthreads();
+}
+static void makes_shuffle_of_some()
+{
+    shuffle_of_some<<<1, 32>>>(numbers(32));
+}
+
+static __global__ void shuffle_from_the_dead(float *x)
+{
+    if (threadIdx.x >= 16) return;
+    x[threadIdx.x] = __shfl_xor_sync(ALL, x[threadIdx.x], 16);
+}
+static void makes_shuffle_from_the_dead()
+{
+    shuffle_from_the_dead<<<1, 32>>>(numbers(32));
+}
+
+static __global__ void shuffle_outside_the_mask(float *x)
+{
+    x[threadIdx.x] = __shfl_sync(0xffffu, x[threadIdx.x], 0);
+}
+static void makes_shuffle_outside_the_mask()
+{
+    shuffle_outside_the_mask<<<1, 32>>>(numbers(32));
+}
+
+static void makes_shuffle_of_a_short_warp()
+{
+    shuffle_from_the_dead<<<1, 16>>>(numbers(32));
+}
+
+static __global__ void unwritten_shared(float *x)
+{
+    __shared__ float part[64];
+    part[threadIdx.x] = 1;
+    __syncthreads();
+    x[threadIdx.x] = part[threadIdx.x + 1];
+}
+static void reads_unwritten_shared()
+{
+    float *x = numbers(64);
+    unwritten_shared<<<1, 32>>>(x);
+    cudaDeviceSynchronize();
+    for (int i = 0; i < 32; i++)
+        if (std::isnan(x[i])) mode_emu::fault("NaN");
+}
+
+static __global__ void no_barrier(float *x)
+{
+    __shared__ float part[256];
+    part[threadIdx.x] = x[threadIdx.x];
+    x[threadIdx.x] = part[(threadIdx.x + 100) % 256];
+}
+static void forgets_a_barrier()
+{
+    float *x = numbers(256);
+    no_barrier<<<1, 256>>>(x);
+    cudaDeviceSynchronize();
+    for (int i = 0; i < 256; i++)
+        if (std::isnan(x[i])) mode_emu::fault("NaN");
+}
+
+static __global__ void add_one(float *x, int n)
+{
+    int i = (int)(blockIdx.x * blockDim.x + threadIdx.x);
+    if (i < n) x[i] += 1;
+}
+static __global__ void set_zero(float *x, int n)
+{
+    if ((int)threadIdx.x < n) x[threadIdx.x] = 0;
+}
+static void writes_behind_an_allocation()
+{
+    float *x = numbers(64);
+    set_zero<<<1, 96>>>(x, 65);
+    cudaFree(x);
+}
+
+static __global__ void behind_shared(int n)
+{
+    __shared__ float part[10];
+    float *p = part;
+    for (int i = 0; i < n; i++) p[i] = 0;
+}
+static void writes_behind_shared_memory()
+{
+    behind_shared<<<1, 1>>>(11);
+}
+
+static __global__ void behind_dynamic_shared(int n)
+{
+    extern __shared__ float part[];
+    for (int i = 0; i < n; i++) part[i] = 0;
+}
+static void writes_behind_dynamic_shared_memory()
+{
+    behind_dynamic_shared<<<1, 1, 10 * sizeof(float)>>>(11);
+}
+
+static void gives_host_memory_to_a_kernel()
+{
+    std::vector<float> x(64);
+    add_one<<<1, 64>>>(x.data(), 64);
+}
+
+static void reads_before_waiting()
+{
+    cudaStream_t s;
+    float *x = numbers(64);
+    cudaStreamCreate(&s);
+    add_one<<<1, 64, 0, s>>>(x, 64);
+    if (x[3] != 4) mode_emu::fault("too early");
+}
+
+static void forgets_an_event()
+{
+    cudaStream_t s, t;
+    float *x = numbers(64), *y = numbers(64);
+    cudaStreamCreate(&s);
+    cudaStreamCreate(&t);
+    add_one<<<1, 64, 0, s>>>(x, 64);
+    cudaMemcpyAsync(y, x, 64 * sizeof *x, cudaMemcpyDefault, t);
+    cudaStreamSynchronize(t);
+    cudaStreamSynchronize(s);
+    if (y[3] != 4) mode_emu::fault("too early");
+}
+
+static void fail_by(cudaError_t wanted, const char *words)
+{
+    if (cudaGetLastError() == wanted) mode_emu::fault("%s", words);
+}
+static void asks_for_too_many_threads()
+{
+    add_one<<<1, 1025>>>(numbers(1), 1);
+    fail_by(cudaErrorInvalidConfiguration, "refused");
+}
+static void asks_for_too_high_a_grid()
+{
+    add_one<<<dim3(1, 65536), 32>>>(numbers(1), 1);
+    fail_by(cudaErrorInvalidConfiguration, "refused");
+}
+static void asks_for_no_blocks()
+{
+    add_one<<<0, 32>>>(numbers(1), 1);
+    fail_by(cudaErrorInvalidConfiguration, "refused");
+}
+static void asks_for_shared_memory_without_leave()
+{
+    behind_dynamic_shared<<<1, 1, 49 * 1024>>>(1);
+    fail_by(cudaErrorInvalidValue, "refused");
+}
+static void asks_for_more_shared_memory_than_there_is()
+{
+    if (cudaFuncSetAttribute(behind_dynamic_shared, cudaFuncAttributeMaxDynamicSharedMemorySize, 228 * 1024))
+        fail_by(cudaErrorInvalidValue, "refused");
+}
+
+static __global__ void declares_too_much()
+{
+    __shared__ float part[13000];
+    part[threadIdx.x] = 0;
+}
+static void declares_more_than_48_kib()
+{
+    declares_too_much<<<1, 1>>>();
+}
+
+static __global__ void product_of_half_a_warp(float *x)
+{
+    using namespace nvcuda;
+    wmma::fragment<wmma::accumulator, 16, 16, 16, float> c;
+    if (threadIdx.x < 16) return;
+    wmma::fill_fragment(c, 0.0f);
+    wmma::store_matrix_sync(x, c, 16, wmma::mem_row_major);
+}
+static void makes_product_of_half_a_warp()
+{
+    product_of_half_a_warp<<<1, 32>>>(numbers(256));
+}
+
+static void runs_out_of_memory()
+{
+    void *p;
+    setenv("MODE_EMULATOR_MEMORY", "1000000", 1);
+    CHECK(cudaMalloc(&p, 600000) == cudaSuccess);
+    if (cudaMalloc(&p, 600000) == cudaErrorMemoryAllocation) mode_emu::fault("refused");
+}
+
+#if MODE_EMU_ASAN
+static void touches_device_memory_on_the_host()
+{
+    float *x;
+    CHECK(cudaMalloc(&x, 64) == cudaSuccess);
+    x[0] = 1;
+}
+#define EDGE(words) "AddressSanitizer"
+#else
+#define EDGE(words) words
+#endif
+
+static const struct {
+    const char *name;
+    void (*make)();
+    const char *words;
+} mistakes[] = {
+    {"half a block at one barrier, half at another", makes_half_a_barrier, "different barriers"},
+    {"a barrier in a branch of some lanes", makes_barrier_of_some, "deadlock"},
+    {"a shuffle that half the lanes reach", makes_shuffle_of_some, "deadlock"},
+    {"a shuffle from lanes that have ended", makes_shuffle_from_the_dead, "which has ended or is not in the mask"},
+    {"a shuffle by lanes outside its mask", makes_shuffle_outside_the_mask, "which leaves it out"},
+    {"a full mask in a warp of 16 lanes", makes_shuffle_of_a_short_warp, "the last warp of this block has 16 lanes"},
+    {"shared memory read before it is written", reads_unwritten_shared, "NaN"},
+    {"a barrier left out", forgets_a_barrier, "NaN"},
+    {"a write behind an allocation", writes_behind_an_allocation, EDGE("behind an allocation of 256 bytes")},
+    {"a write behind shared memory", writes_behind_shared_memory, EDGE("behind the end of 40 bytes")},
+    {"a write behind dynamic shared memory", writes_behind_dynamic_shared_memory, EDGE("behind the end of 40 bytes")},
+    {"memory of the host in a kernel", gives_host_memory_to_a_kernel, "argument 1 points to memory that the device"},
+    {"a result read before waiting", reads_before_waiting, "too early"},
+    {"two streams without an event", forgets_an_event, "too early"},
+    {"1025 threads", asks_for_too_many_threads, "refused"},
+    {"65536 rows of blocks", asks_for_too_high_a_grid, "refused"},
+    {"no blocks", asks_for_no_blocks, "refused"},
+    {"49 KiB of shared memory without leave", asks_for_shared_memory_without_leave, "refused"},
+    {"228 KiB of shared memory", asks_for_more_shared_memory_than_there_is, "refused"},
+    {"52 KB of declared shared memory", declares_more_than_48_kib, "declares 52000 bytes"},
+    {"a matrix operation of half a warp", makes_product_of_half_a_warp, "needs all 32 lanes"},
+    {"more memory than the device has", runs_out_of_memory, "refused"},
+#if MODE_EMU_ASAN
+    {"device memory touched by the host", touches_device_memory_on_the_host, "AddressSanitizer"},
+#endif
+};
+
+/* The mistake in a child: it must not end well, and must say why. */
+static bool is_found(void (*make)(), const char *words)
+{
+    int fd[2], status;
+    char text[4096];
+    std::string said;
+    CHECK(pipe(fd) == 0);
+    fflush(nullptr);
+    pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        dup2(fd[1], 2);
+        close(fd[0]);
+        make();
+        cudaDeviceSynchronize();
+        _exit(0);
+    }
+    close(fd[1]);
+    for (ssize_t n; (n = read(fd[0], text, sizeof text)) > 0;) said.append(text, (size_t)n);
+    close(fd[0]);
+    CHECK(waitpid(pid, &status, 0) == pid);
+    bool failed = !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+    if (failed && said.find(words) != said.npos) return true;
+    printf("  expected \"%s\", got %s:\n%s\n", words, failed ? "another end" : "no complaint", said.c_str());
+    return false;
+}
+
+/* ---- what is right ---- */
+
+static __global__ void warp_operations(float *x, int *votes)
+{
+    int lane = (int)threadIdx.x;
+    float v = (float)lane;
+    x[lane] = __shfl_xor_sync(ALL, v, 5);
+    x[32 + lane] = __shfl_down_sync(ALL, v, 3);
+    x[64 + lane] = __shfl_up_sync(ALL, v, 3);
+    x[96 + lane] = __shfl_sync(ALL, v, 7);
+    x[128 + lane] = __shfl_down_sync(ALL, v, 3, 8);
+    x[160 + lane] = __shfl_sync(ALL, v, 2, 16);
+    for (int i = 0; i < 6; i++) votes[lane + 32 * i] = 0;
+    votes[lane] = (int)__ballot_sync(ALL, lane % 3 == 0);
+    votes[32 + lane] = __any_sync(ALL, lane == 31);
+    votes[64 + lane] = __all_sync(ALL, lane != 31);
+    if (lane < 16)
+        votes[96 + lane] = (int)__reduce_add_sync(0xffffu, lane);
+    else
+        votes[96 + lane] = (int)__reduce_max_sync(0xffff0000u, lane);
+    votes[128 + lane] = __syncthreads_count(lane > 4);
+    votes[160 + lane] = __syncthreads_or(lane == 9) + 2 * __syncthreads_and(lane < 31);
+}
+
+static void warp_operations_are_cuda_s()
+{
+    float *x = numbers(192);
+    int *v;
+    CHECK(cudaMallocManaged((void **)&v, 192 * sizeof *v, cudaMemAttachGlobal) == cudaSuccess);
+    warp_operations<<<1, 32>>>(x, v);
+    cudaDeviceSynchronize();
+    for (int i = 0; i < 32; i++) {
+        CHECK(x[i] == (float)(i ^ 5));
+        CHECK(x[32 + i] == (float)(i + 3 < 32 ? i + 3 : i));
+        CHECK(x[64 + i] == (float)(i >= 3 ? i - 3 : i));
+        CHECK(x[96 + i] == 7);
+        CHECK(x[128 + i] == (float)(i % 8 + 3 < 8 ? i + 3 : i));
+        CHECK(x[160 + i] == (float)(i / 16 * 16 + 2));
+        CHECK(v[i] == 0x49249249);
+        CHECK(v[32 + i] == 1 && v[64 + i] == 0);
+        CHECK(v[96 + i] == (i < 16 ? 120 : 31));
+        CHECK(v[128 + i] == 27 && v[160 + i] == 1);
+    }
+    cudaFree(x);
+    cudaFree(v);
+}
+
+template <typename LA, typename LB>
+static __global__ void product(float *d, const __nv_bfloat16 *a, const __nv_bfloat16 *b, const float *c)
+{
+    using namespace nvcuda;
+    __shared__ __align__(32) float tile[16 * 20];
+    wmma::fragment<wmma::matrix_a, 16, 16, 16, __nv_bfloat16, LA> fa;
+    wmma::fragment<wmma::matrix_b, 16, 16, 16, __nv_bfloat16, LB> fb;
+    wmma::fragment<wmma::accumulator, 16, 16, 16, float> fc;
+    wmma::load_matrix_sync(fa, a, 16);
+    wmma::load_matrix_sync(fb, b, 24);
+    wmma::load_matrix_sync(fc, c, 16, wmma::mem_row_major);
+    wmma::mma_sync(fc, fa, fb, fc);
+    for (int i = 0; i < fc.num_elements; i++) fc.x[i] *= 2;
+    wmma::store_matrix_sync(tile, fc, 20, wmma::mem_col_major);
+    __syncwarp();
+    for (int i = (int)threadIdx.x; i < 256; i += 32) d[i] = tile[i % 16 * 20 + i / 16];
+}
+
+static void matrix_fragments_multiply()
+{
+    __nv_bfloat16 *a, *b;
+    float *c = numbers(256), *d = numbers(256);
+    CHECK(cudaMallocManaged((void **)&a, 16 * 16 * sizeof *a, cudaMemAttachGlobal) == cudaSuccess);
+    CHECK(cudaMallocManaged((void **)&b, 16 * 24 * sizeof *b, cudaMemAttachGlobal) == cudaSuccess);
+    for (int i = 0; i < 256; i++) a[i] = __float2bfloat16((float)(i * 7 % 31 - 15));
+    for (int i = 0; i < 16 * 24; i++) b[i] = __float2bfloat16((float)(i * 11 % 29 - 14));
+    for (int form = 0; form < 2; form++) {
+        if (form == 0)
+            product<nvcuda::wmma::row_major, nvcuda::wmma::col_major><<<1, 32>>>(d, a, b, c);
+        else
+            product<nvcuda::wmma::col_major, nvcuda::wmma::row_major><<<1, 32>>>(d, a, b, c);
+        cudaDeviceSynchronize();
+        for (int i = 0; i < 16; i++)
+            for (int j = 0; j < 16; j++) {
+                float s = c[i * 16 + j];
+                for (int k = 0; k < 16; k++)
+                    s += form == 0 ? (float)a[i * 16 + k] * (float)b[j * 24 + k]
+                                   : (float)a[k * 16 + i] * (float)b[k * 24 + j];
+                CHECK(d[i * 16 + j] == 2 * s);
+            }
+    }
+    for (void *p : {(void *)a, (void *)b, (void *)c, (void *)d}) cudaFree(p);
+}
+
+static void sixteen_bits_are_rounded_to_even()
+{
+    CHECK((float)__float2bfloat16(1.00390625f) == 1.0f);       /* 1 + 2^-8: a tie, down to even */
+    CHECK((float)__float2bfloat16(1.01171875f) == 1.015625f);  /* 1 + 3 * 2^-8: a tie, up to even */
+    CHECK((float)__float2bfloat16(1.00390637f) == 1.0078125f); /* just over the tie */
+    CHECK((float)__float2bfloat16(3.4e38f) == __builtin_inff());
+    CHECK(std::isnan((float)__float2bfloat16(__builtin_nanf(""))));
+    CHECK((float)__float2bfloat16(-0.0f) == 0 && __float2bfloat16(-0.0f).__x == 0x8000);
+    for (unsigned i = 0; i < 0x10000; i++) { /* every number of 16 bits is itself */
+        __half h;
+        h.__x = (unsigned short)i;
+        if ((i & 0x7c00) != 0x7c00) CHECK(__float2half((float)h).__x == i);
+        if ((i & 0x7f80) != 0x7f80) CHECK(__float2bfloat16(__bfloat162float(__ushort_as_bfloat16((unsigned short)i))).__x == i);
+    }
+    CHECK((float)__float2half(2049.0f) == 2048 && (float)__float2half(2051.0f) == 2052);
+    CHECK((float)__float2half(65520.0f) == __builtin_inff() && (float)__float2half(65519.0f) == 65504);
+    CHECK((float)__float2half(0x1p-25f) == 0 && (float)__float2half(0x1.8p-24f) == 0x1p-23f);
+}
+
+static void graphs_and_events_keep_their_order()
+{
+    cudaStream_t s, t;
+    cudaEvent_t e;
+    cudaGraph_t g;
+    cudaGraphExec_t exec;
+    float *x = numbers(64), *y = numbers(64);
+    cudaStreamCreate(&s);
+    cudaStreamCreate(&t);
+    cudaEventCreate(&e);
+    CHECK(cudaStreamBeginCapture(s, cudaStreamCaptureModeGlobal) == cudaSuccess);
+    add_one<<<1, 64, 0, s>>>(x, 64);
+    add_one<<<1, 64, 0, s>>>(x, 32);
+    CHECK(cudaStreamEndCapture(s, &g) == cudaSuccess);
+    CHECK(cudaGraphInstantiate(&exec, g, 0) == cudaSuccess);
+    cudaStreamSynchronize(s);
+    CHECK(x[1] == 1);
+    for (int i = 0; i < 3; i++) cudaGraphLaunch(exec, s);
+    cudaEventRecord(e, s);
+    cudaStreamWaitEvent(t, e, 0);
+    cudaMemcpyAsync(y, x, 64 * sizeof *x, cudaMemcpyDefault, t);
+    cudaStreamSynchronize(t);
+    CHECK(y[1] == 7 && y[63] == 66);
+    cudaGraphExecDestroy(exec);
+    cudaGraphDestroy(g);
+    cudaEventDestroy(e);
+    cudaStreamDestroy(s);
+    cudaStreamDestroy(t);
+    cudaFree(x);
+    cudaFree(y);
+}
+
+int main()
+{
+    int bad = 0;
+    for (const auto &m : mistakes) {
+        bool found = is_found(m.make, m.words);
+        printf("%-8s%s\n", found ? "found" : "MISSED", m.name);
+        bad += !found;
+    }
+    warp_operations_are_cuda_s();
+    matrix_fragments_multiply();
+    sixteen_bits_are_rounded_to_even();
+    graphs_and_events_keep_their_order();
+    printf("%d of %zu mistakes were missed\n", bad, sizeof mistakes / sizeof *mistakes);
+    return bad > 0;
+}
