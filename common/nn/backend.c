@@ -130,6 +130,16 @@ void mode_backend_free(struct mode_backend *be, void *data)
     (void)munmap((char *)data - PAGE, size);
 }
 
+void mode_backend_pin(struct mode_backend *be, void *data, size_t bytes)
+{
+    if (be->kind) be->kind->pin(data, bytes);
+}
+
+void mode_backend_unpin(struct mode_backend *be, void *data)
+{
+    if (be->kind && data) be->kind->unpin(data);
+}
+
 enum mode_status mode_backend_reserve(struct mode_backend *be, size_t bytes, struct mode_error *err)
 {
     void *work;

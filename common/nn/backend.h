@@ -43,6 +43,11 @@ void mode_backend_sync(struct mode_backend *be);
 enum mode_status mode_backend_alloc(struct mode_backend *be, void **data, size_t bytes, struct mode_error *err);
 void mode_backend_free(struct mode_backend *be, void *data);
 
+/* Tell the device of memory of the caller's that its ops will often read (batches): it is then copied without the
+ * processor and without waiting. Where that cannot be done nothing changes. Unpin before it is freed. */
+void mode_backend_pin(struct mode_backend *be, void *data, size_t bytes);
+void mode_backend_unpin(struct mode_backend *be, void *data);
+
 /* Take scratch of that many bytes now; an op that needs no more allocates nothing. MODE_E_MEMORY. */
 enum mode_status mode_backend_reserve(struct mode_backend *be, size_t bytes, struct mode_error *err);
 

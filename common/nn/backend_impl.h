@@ -50,6 +50,8 @@ struct mode__device {
     enum mode_status (*alloc)(struct mode_backend *be, void **data, size_t bytes, struct mode_error *err);
     void (*free)(struct mode_backend *be, void *data);
     void (*sync)(struct mode_backend *be);
+    void (*pin)(void *data, size_t bytes);
+    void (*unpin)(void *data);
 };
 
 struct mode_backend {

@@ -1,6 +1,7 @@
 #include "pipeline/ahead.h"
 
 #include "base/str.h"
+#include "nn/backend.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@ struct slot {
 
 struct mode_ahead {
     struct mode_stream *stream;
+    struct mode_backend *be;
     struct slot *ring;
     int n; /* of the ring: one in use, the others ahead of it */
     uint64_t first, end;
@@ -53,20 +55,26 @@ static void *reader(void *ctx)
     return NULL;
 }
 
-enum mode_status mode_ahead_open(struct mode_ahead **ahead, struct mode_stream *stream, int64_t size, int side,
-                                 int context, uint64_t first, uint64_t end, int slots, struct mode_error *err)
+enum mode_status mode_ahead_open(struct mode_ahead **ahead, struct mode_stream *stream, struct mode_backend *be,
+                                 int64_t size, int side, int context, uint64_t first, uint64_t end, int slots,
+                                 struct mode_error *err)
 {
     struct mode_ahead *a = *ahead = mode_xcalloc(1, sizeof *a);
     enum mode_status st = MODE_OK;
     MODE_ASSERT(slots >= 0 && first <= end);
     a->stream = stream;
+    a->be = be;
     a->n = slots + 1;
     a->first = a->filled = a->taken = first;
     a->end = end;
     a->ring = mode_xcalloc((size_t)a->n, sizeof *a->ring);
     pthread_mutex_init(&a->lock, NULL);
     pthread_cond_init(&a->changed, NULL);
-    for (int i = 0; !st && i < a->n; i++) st = mode_batch_init(&a->ring[i].batch, size, side, context, err);
+    for (int i = 0; !st && i < a->n; i++) {
+        struct mode_batch *b = &a->ring[i].batch;
+        st = mode_batch_init(b, size, side, context, err);
+        if (!st && be) mode_backend_pin(be, b->pixels, (size_t)size * 3 * (size_t)side * (size_t)side * sizeof(float));
+    }
     if (!st && slots > 0) {
         int e = pthread_create(&a->thread, NULL, reader, a);
         if (e) st = MODE_FAIL(err, MODE_E_GENERIC, "no thread to read batches ahead: %s", strerror(e));
@@ -106,7 +114,10 @@ void mode_ahead_close(struct mode_ahead **ahead)
         pthread_mutex_unlock(&a->lock);
         pthread_join(a->thread, NULL);
     }
-    for (int i = 0; i < a->n; i++) mode_batch_clear(&a->ring[i].batch);
+    for (int i = 0; i < a->n; i++) {
+        if (a->be) mode_backend_unpin(a->be, a->ring[i].batch.pixels);
+        mode_batch_clear(&a->ring[i].batch);
+    }
     pthread_cond_destroy(&a->changed);
     pthread_mutex_destroy(&a->lock);
     free(a->ring);

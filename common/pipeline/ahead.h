@@ -5,7 +5,7 @@
  * slots there is no thread: a batch is filled when it is asked for, which is right where the processor that decodes is
  * the one that computes.
  *
- *     mode_ahead_open(&ahead, stream, 256, size, context, start, end, 2, &err);
+ *     mode_ahead_open(&ahead, stream, be, 256, size, context, start, end, 2, &err);
  *     for (step = start; step < end; step++) mode_ahead_next(ahead, &batch, &err);
  *     mode_ahead_close(&ahead);
  *
@@ -19,11 +19,13 @@
 enum { MODE_AHEAD_SLOTS = 2 }; /* for a device: one in use, one ready, one being filled */
 
 struct mode_ahead;
+struct mode_backend;
 
-/* Batches of steps first .. end - 1, each of size pairs. stream is borrowed until close. E_MEMORY, E_GENERIC (no
- * thread to be had). */
-enum mode_status mode_ahead_open(struct mode_ahead **ahead, struct mode_stream *stream, int64_t size, int side,
-                                 int context, uint64_t first, uint64_t end, int slots, struct mode_error *err);
+/* Batches of steps first .. end - 1, each of size pairs, for be (may be NULL): their pixels are pinned for it. stream
+ * and be are borrowed until close. E_MEMORY, E_GENERIC (no thread to be had). */
+enum mode_status mode_ahead_open(struct mode_ahead **ahead, struct mode_stream *stream, struct mode_backend *be,
+                                 int64_t size, int side, int context, uint64_t first, uint64_t end, int slots,
+                                 struct mode_error *err);
 /* The batch of the next step; it stays as it is until the next call. Not called more often than there are steps. An
  * error is that of mode_stream_fill for this very step, told when its turn comes; after it only close may be called. */
 enum mode_status mode_ahead_next(struct mode_ahead *ahead, const struct mode_batch **batch, struct mode_error *err);

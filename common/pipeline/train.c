@@ -405,8 +405,8 @@ static enum mode_status prepare(struct training *t, struct mode_error *err)
     if (t->hooks->resume_from && (st = load_checkpoint(t, t->hooks->resume_from, err))) return st;
     t->result.resumed_at = t->step;
     if ((st = agree(t, err))) return st;
-    return mode_ahead_open(&t->ahead, t->stream, t->own, options.preprocess.size, options.context, t->step, s->end_step,
-                           slots_of(t), err);
+    return mode_ahead_open(&t->ahead, t->stream, t->be, t->own, options.preprocess.size, options.context, t->step,
+                           s->end_step, slots_of(t), err);
 }
 
 enum mode_status mode_train(struct mode_train_result *result, struct mode_backend *be,

@@ -113,7 +113,18 @@ static void sync_device(struct mode_backend *be)
     CUDA_OK(cudaStreamSynchronize(mode__cuda_of(be)->stream));
 }
 
-const struct mode__device mode__cuda_device = {open_device, close_device, alloc_memory, free_memory, sync_device};
+static void pin(void *data, size_t bytes)
+{
+    if (cudaHostRegister(data, bytes, cudaHostRegisterDefault) != cudaSuccess) (void)cudaGetLastError();
+}
+
+static void unpin(void *data)
+{
+    if (cudaHostUnregister(data) != cudaSuccess) (void)cudaGetLastError(); /* it was not pinned */
+}
+
+const struct mode__device mode__cuda_device = {open_device, close_device, alloc_memory, free_memory,
+                                               sync_device, pin,          unpin};
 
 /* cuBLAS counts columns first: there, our row-major c is its transpose, so c^T = op(b)^T op(a)^T. */
 void mode__cuda_gemm(struct mode_backend *be, float *c, const float *a, bool a_turned, const float *b, bool b_turned,

@@ -160,7 +160,7 @@ static void patches(struct mode_backend *be, struct mode_tensor *cols, const str
     const float *from = mode_f32(pixels);
     if (pixels->dim[0] == 0) return;
     CUDA_OK(cudaPointerGetAttributes(&at, from));
-    if (at.type == cudaMemoryTypeUnregistered) { /* the caller's own memory */
+    if (at.type == cudaMemoryTypeUnregistered || at.type == cudaMemoryTypeHost) { /* the caller's own, pinned or not */
         float *here = mode__backend_work(be, mode_tensor_bytes(pixels));
         CUDA_OK(cudaMemcpyAsync(here, from, mode_tensor_bytes(pixels), cudaMemcpyHostToDevice, stream_of(be)));
         from = here;
