@@ -1,0 +1,296 @@
+/* Whole models on the cuda backend of a machine without a GPU: loss and gradients of every kind of tower against the
+ * reference, a training curve against the cpu's, a training that moves between the two by its checkpoints. */
+#include "clip_variants.h"
+#include "clip_world.h"
+
+#include "models/clip_train.h"
+#include "nn/backend.h"
+#include "optim/adamw.h"
+#include "pipeline/checkpoint.h"
+#include "pipeline/train.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+enum { PAIRS = 6, SIDE = 12, LONGEST = 9, VOCAB = 23, PIXELS = PAIRS * 3 * SIDE * SIDE, TOTAL = 12 };
+
+static struct {
+    float pixels[PIXELS];
+    int32_t ids[PAIRS * LONGEST], n_ids[PAIRS];
+} batch;
+
+static struct mode_backend *open_backend(const char *name)
+{
+    struct mode_backend *be;
+    struct mode_error err;
+    if (mode_backend_open(&be, name, &err) != MODE_OK) fail_msg("%s", err.text);
+    return be;
+}
+
+static void draw_batch(void)
+{
+    struct mode_rng r = mode_rng_for(11, MODE_RNG_TEST, 1, PAIRS);
+    int32_t *id = batch.ids;
+    for (int i = 0; i < PIXELS; i++) batch.pixels[i] = (float)mode_rng_normal(&r);
+    for (int i = 0; i < PAIRS; i++) {
+        batch.n_ids[i] = 2 + (int32_t)mode_rng_below(&r, LONGEST - 1);
+        for (int j = 0; j < batch.n_ids[i] - 1; j++) *id++ = (int32_t)mode_rng_below(&r, VOCAB - 1);
+        *id++ = VOCAB - 1;
+    }
+}
+
+/* A model with weights large enough that no gradient hides in noise, ready to train. */
+static struct mode_clip *make(struct mode_backend *be, int kind, int64_t pieces, bool checkpoint)
+{
+    struct mode_clip *clip;
+    struct mode_error err;
+    char *cfg = variant(kind);
+    size_t n;
+    if (mode_clip_create(&clip, be, cfg, NULL, 5, &err) != MODE_OK) fail_msg("%s", err.text);
+    mode_clip_set_memory(clip, pieces, checkpoint);
+    if (mode_clip_train_begin(clip, PAIRS, &err) != MODE_OK) fail_msg("%s", err.text);
+    struct mode_param *p = mode_clip_params(clip, &n);
+    for (size_t i = 0; i < n; i++) {
+        struct mode_rng r = mode_rng_for(3, MODE_RNG_TEST, 2, i);
+        for (int64_t j = 0; j < mode_tensor_count(&p[i].value); j++)
+            mode_f32(&p[i].value)[j] += 0.15f * (float)mode_rng_normal(&r);
+    }
+    mode_clip_refresh(clip);
+    free(cfg);
+    return clip;
+}
+
+static double step(struct mode_clip *clip)
+{
+    struct mode_error err;
+    double loss = NAN;
+    if (mode_clip_train_step(clip, &loss, batch.pixels, batch.ids, batch.n_ids, PAIRS, &err) != MODE_OK)
+        fail_msg("%s", err.text);
+    return loss;
+}
+
+static double distance(const struct mode_tensor *a, const struct mode_tensor *b)
+{
+    double diff = 0, size = 0;
+    for (int64_t j = 0; j < mode_tensor_count(a); j++) {
+        double x = mode_f32(a)[j], y = mode_f32(b)[j];
+        diff += (x - y) * (x - y);
+        size += y * y;
+    }
+    return size > 0 ? sqrt(diff / size) : sqrt(diff);
+}
+
+static void test_every_tower_has_the_reference_s_loss_and_gradients(void **state)
+{
+    struct mode_backend *ref = open_backend("ref"), *cuda = open_backend("cuda");
+    (void)state;
+    for (int kind = 0; kind < VARIANTS; kind++)
+        for (int way = 0; way < 2; way++) { /* in one piece; in two, with activations made again */
+            struct mode_clip *a = make(cuda, kind, 1 + way, way == 1), *b = make(ref, kind, 1, false);
+            size_t n;
+            struct mode_param *p = mode_clip_params(a, &n), *q = mode_clip_params(b, &n);
+            double loss = step(a), want = step(b);
+            mode_backend_sync(cuda);
+            if (!(fabs(loss - want) < 2e-6 * want)) fail_msg("tower %d: loss %.9g, want %.9g", kind, loss, want);
+            for (size_t i = 0; i < n; i++) {
+                double off = distance(&p[i].grad, &q[i].grad);
+                if (!(off <= 1e-5)) fail_msg("tower %d: gradients of %s are %.3g apart", kind, p[i].name, off);
+            }
+            mode_clip_close(&a);
+            mode_clip_close(&b);
+        }
+    mode_backend_close(&cuda);
+    mode_backend_close(&ref);
+}
+
+static void test_ten_steps_follow_the_cpu(void **state)
+{
+    struct mode_backend *be[] = {open_backend("cuda"), open_backend("cpu")};
+    double loss[2][10];
+    (void)state;
+    for (int k = 0; k < 2; k++) {
+        struct mode_clip *clip = make(be[k], 0, 1, false);
+        struct mode_adamw opt = MODE_ADAMW_DEFAULT;
+        size_t n;
+        struct mode_param *p = mode_clip_params(clip, &n);
+        opt.clip_norm = 1;
+        for (int i = 0; i < 10; i++) {
+            loss[k][i] = step(clip);
+            mode_adamw_update(be[k], p, n, &opt, i + 1);
+            mode_clip_clamp(clip);
+        }
+        mode_clip_close(&clip);
+        mode_backend_close(&be[k]);
+    }
+    for (int i = 0; i < 10; i++)
+        if (!(fabs(loss[0][i] - loss[1][i]) < 1e-4 * loss[1][i]))
+            fail_msg("step %d: loss %.9g, on the cpu %.9g", i, loss[0][i], loss[1][i]);
+    assert_true(loss[1][9] < 0.9 * loss[1][0]); /* something was learnt */
+}
+
+/* ---- mode_train ---- */
+
+static struct world world;
+
+struct run {
+    const char *name;
+    uint64_t stop_at, seen;
+    char *last; /* folder of the newest checkpoint */
+    struct mode_train_memory memory;
+};
+
+static void on_memory(void *ctx, const struct mode_train_memory *m)
+{
+    ((struct run *)ctx)->memory = *m;
+}
+
+static void on_progress(void *ctx, const struct mode_train_progress *p)
+{
+    ((struct run *)ctx)->seen = p->step;
+}
+
+static bool on_stopping(void *ctx)
+{
+    const struct run *r = ctx;
+    return r->stop_at && r->seen >= r->stop_at;
+}
+
+static char *on_dir(void *ctx, const char *name)
+{
+    return mode_xasprintf("%s/%s/ckpt/%s", world.dir, ((struct run *)ctx)->name, name);
+}
+
+static enum mode_status on_done(void *ctx, const char *name, struct mode_error *err)
+{
+    struct run *r = ctx;
+    (void)err;
+    free(r->last);
+    r->last = on_dir(ctx, name);
+    return MODE_OK;
+}
+
+static enum mode_status train(struct run *r, const char *backend, uint64_t stop_at, struct mode_error *err)
+{
+    static const char *const files[] = {MODE_FILE_CLIP_CONFIG, MODE_FILE_CLIP_WEIGHTS, MODE_FILE_CLIP_OPTIMIZER,
+                                        MODE_FILE_STEPS, MODE_FILE_TRAIN};
+    const struct mode_train_spec spec = {.name = "seed",
+                                         .model_config = WORLD_MODEL,
+                                         .preprocess_config = WORLD_PREPROCESS,
+                                         .tokenizer = world.merges,
+                                         .seed = 5,
+                                         .batch = 10,
+                                         .lr = 1e-3,
+                                         .beta1 = 0.9,
+                                         .beta2 = 0.98,
+                                         .eps = 1e-6,
+                                         .weight_decay = 0.2,
+                                         .grad_clip_norm = 0.5,
+                                         .warmup_steps = 3,
+                                         .total_steps = TOTAL,
+                                         .end_step = TOTAL,
+                                         .schedule_stride = 1,
+                                         .expert = MODE_POOL_ALL,
+                                         .out_ratio = 0.1,
+                                         .scale_min = 0.8,
+                                         .scale_max = 1,
+                                         .n_shards = WORLD_SHARDS,
+                                         .shards = world.shards,
+                                         .centres = world.centres};
+    struct mode_backend *be = open_backend(backend);
+    char *path[5], *dir = mode_xasprintf("%s/%s", world.dir, r->name), *from = r->last ? mode_xstrdup(r->last) : NULL;
+    r->stop_at = stop_at;
+    for (int i = 0; i < 5; i++) path[i] = mode_path_join(dir, files[i]);
+    world_ok(mode_dir_make(dir, err), err);
+    const struct mode_train_outputs outputs = {path[0], path[1], path[2], path[3], path[4]};
+    const struct mode_train_hooks hooks = {.ctx = r,
+                                           .memory = on_memory,
+                                           .progress = on_progress,
+                                           .stopping = on_stopping,
+                                           .checkpoint_dir = on_dir,
+                                           .checkpoint_done = on_done,
+                                           .resume_from = from};
+    enum mode_status st = mode_train(NULL, be, &spec, &outputs, &hooks, err);
+    for (int i = 0; i < 5; i++) free(path[i]);
+    free(dir);
+    free(from);
+    mode_backend_close(&be);
+    return st;
+}
+
+static double loss_of(const struct run *r, int row)
+{
+    char *path = mode_xasprintf("%s/%s/%s", world.dir, r->name, MODE_FILE_STEPS), line[1024];
+    FILE *f = fopen(path, "r");
+    double loss = NAN;
+    assert_non_null(f);
+    for (int i = 0; i <= row; i++) assert_non_null(fgets(line, sizeof line, f));
+    json_t *o = json_loads(line, 0, NULL);
+    loss = json_number_value(json_object_get(o, "loss"));
+    json_decref(o);
+    fclose(f);
+    free(path);
+    return loss;
+}
+
+static void test_a_training_moves_between_gpu_and_cpu(void **state)
+{
+    struct run stays = {.name = "stays"}, moves = {.name = "moves"};
+    struct mode_error err = {0};
+    struct mode_safetensors a, b;
+    (void)state;
+    world_ok(train(&stays, "cpu", 0, &err), &err);
+    assert_int_equal(train(&moves, "cuda", 4, &err), MODE_E_STOPPED);
+    assert_int_equal(train(&moves, "cpu", 8, &err), MODE_E_STOPPED);
+    world_ok(train(&moves, "cuda", 0, &err), &err);
+    for (int i = 0; i < TOTAL; i++) {
+        double loss = loss_of(&moves, i), want = loss_of(&stays, i);
+        if (!(fabs(loss - want) < 1e-4 * want)) fail_msg("step %d: loss %.9g, on the cpu %.9g", i, loss, want);
+    }
+    char *x = mode_xasprintf("%s/stays/%s", world.dir, MODE_FILE_CLIP_WEIGHTS);
+    char *y = mode_xasprintf("%s/moves/%s", world.dir, MODE_FILE_CLIP_WEIGHTS);
+    world_ok(mode_safetensors_open(&a, x, &err), &err);
+    world_ok(mode_safetensors_open(&b, y, &err), &err);
+    assert_int_equal(a.n_tensors, b.n_tensors);
+    for (size_t i = 0; i < a.n_tensors; i++) {
+        const struct mode_tensor *t = mode_safetensors_find(&b, a.tensors[i].name);
+        assert_non_null(t);
+        if (!(distance(t, &a.tensors[i]) < 2e-3))
+            fail_msg("%s is %.3g away from the cpu's", t->name, distance(t, &a.tensors[i]));
+    }
+    mode_safetensors_close(&a);
+    mode_safetensors_close(&b);
+    free(x);
+    free(y);
+    free(stays.last);
+    free(moves.last);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    draw_batch();
+    world_open(&world);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    world_close(&world);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_tower_has_the_reference_s_loss_and_gradients),
+        cmocka_unit_test(test_ten_steps_follow_the_cpu),
+        cmocka_unit_test(test_a_training_moves_between_gpu_and_cpu),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
