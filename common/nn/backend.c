@@ -140,6 +140,12 @@ void mode_backend_unpin(struct mode_backend *be, void *data)
     if (be->kind && data) be->kind->unpin(data);
 }
 
+void mode_backend_room(const struct mode_backend *be, size_t *left, size_t *total)
+{
+    *left = *total = SIZE_MAX;
+    if (be->kind) be->kind->room(be, left, total);
+}
+
 enum mode_status mode_backend_reserve(struct mode_backend *be, size_t bytes, struct mode_error *err)
 {
     void *work;

@@ -43,6 +43,10 @@ void mode_backend_sync(struct mode_backend *be);
 enum mode_status mode_backend_alloc(struct mode_backend *be, void **data, size_t bytes, struct mode_error *err);
 void mode_backend_free(struct mode_backend *be, void *data);
 
+/* Bytes of the device's own memory that this backend can still take, as far as was free when it was opened, and all that
+ * the device has. SIZE_MAX twice: the host's processor, whose memory is taken page by page as it is touched. */
+void mode_backend_room(const struct mode_backend *be, size_t *left, size_t *total);
+
 /* Tell the device of memory of the caller's that its ops will often read (batches): it is then copied without the
  * processor and without waiting. Where that cannot be done nothing changes. Unpin before it is freed. */
 void mode_backend_pin(struct mode_backend *be, void *data, size_t bytes);

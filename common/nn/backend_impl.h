@@ -49,6 +49,7 @@ struct mode__device {
     void (*close)(struct mode_backend *be);
     enum mode_status (*alloc)(struct mode_backend *be, void **data, size_t bytes, struct mode_error *err);
     void (*free)(struct mode_backend *be, void *data);
+    void (*room)(const struct mode_backend *be, size_t *left, size_t *total);
     void (*sync)(struct mode_backend *be);
     void (*pin)(void *data, size_t bytes);
     void (*unpin)(void *data);

@@ -136,6 +136,7 @@ static void test_ten_steps_follow_the_cpu(void **state)
 /* ---- mode_train ---- */
 
 static struct world world;
+static int64_t accumulate = 1;
 
 struct run {
     const char *name;
@@ -184,6 +185,7 @@ static enum mode_status train(struct run *r, const char *backend, uint64_t stop_
                                          .tokenizer = world.merges,
                                          .seed = 5,
                                          .batch = 10,
+                                         .accumulate = accumulate,
                                          .lr = 1e-3,
                                          .beta1 = 0.9,
                                          .beta2 = 0.98,
@@ -270,6 +272,36 @@ static void test_a_training_moves_between_gpu_and_cpu(void **state)
     free(moves.last);
 }
 
+/* A GPU that is too small is said to be so before the first step, with a remedy that is one. */
+static void test_a_training_that_does_not_fit_is_refused_with_a_remedy(void **state)
+{
+    struct run r = {.name = "small"};
+    struct mode_error err = {0};
+    char bytes[32];
+    (void)state;
+    assert_int_equal(train(&r, "cuda", 1, &err), MODE_E_STOPPED);
+    free(r.last);
+    r.last = NULL;
+    r.seen = 0;
+    size_t plan = r.memory.total - r.memory.batch;
+    snprintf(bytes, sizeof bytes, "%zu", plan - r.memory.activations / 3);
+    setenv("MODE_EMULATOR_MEMORY", bytes, 1);
+    assert_int_equal(train(&r, "cuda", 1, &err), MODE_E_MEMORY);
+    assert_int_equal(r.seen, 0);
+    if (!strstr(err.text, "--accumulate 2 (")) fail_msg("%s", err.text);
+    accumulate = 2;
+    assert_int_equal(train(&r, "cuda", 1, &err), MODE_E_STOPPED);
+    accumulate = 1;
+    snprintf(bytes, sizeof bytes, "%zu", 3 * r.memory.parameters);
+    setenv("MODE_EMULATOR_MEMORY", bytes, 1);
+    assert_int_equal(train(&r, "cuda", 1, &err), MODE_E_MEMORY);
+    if (!strstr(err.text, "a smaller batch or a smaller model")) fail_msg("%s", err.text);
+    setenv("MODE_EMULATOR_MEMORY", "1000000", 1); /* not even the parameters */
+    assert_int_equal(train(&r, "cuda", 1, &err), MODE_E_MEMORY);
+    unsetenv("MODE_EMULATOR_MEMORY");
+    free(r.last);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -291,6 +323,7 @@ int main(void)
         cmocka_unit_test(test_every_tower_has_the_reference_s_loss_and_gradients),
         cmocka_unit_test(test_ten_steps_follow_the_cpu),
         cmocka_unit_test(test_a_training_moves_between_gpu_and_cpu),
+        cmocka_unit_test(test_a_training_that_does_not_fit_is_refused_with_a_remedy),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

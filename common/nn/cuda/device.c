@@ -58,6 +58,7 @@ static void close_device(struct mode_backend *be)
     if (c->blas) (void)blas.cublasDestroy_v2(c->blas);
     if (c->scalar) (void)cudaFreeHost(c->scalar);
     if (c->stream) (void)cudaStreamDestroy(c->stream);
+    free(c->taken);
     free(c);
     be->device = NULL;
 }
@@ -82,29 +83,58 @@ static enum mode_status open_device(struct mode_backend *be, struct mode_error *
     else if (!st && (blas.cublasCreate_v2(&c->blas) || blas.cublasSetStream_v2(c->blas, c->stream) ||
                      blas.cublasSetMathMode(c->blas, tf32 ? CUBLAS_TF32_TENSOR_OP_MATH : CUBLAS_DEFAULT_MATH)))
         st = MODE_FAIL(err, MODE_E_DEVICE, "backend \"cuda\": cuBLAS cannot be started");
+    if (!st && (e = cudaMemGetInfo(&c->room, &c->memory)) != cudaSuccess) st = fail(err, "no usable GPU", e);
     if (st) close_device(be);
     return st;
 }
 
+static size_t room_left(const struct mode__cuda *c)
+{
+    size_t taken = 0;
+    for (size_t i = 0; i < c->n_taken; i++) taken += c->taken[i].bytes;
+    return c->room > taken ? c->room - taken : 0;
+}
+
+static void room(const struct mode_backend *be, size_t *left, size_t *total)
+{
+    const struct mode__cuda *c = mode__cuda_of(be);
+    *left = room_left(c);
+    *total = c->memory;
+}
+
+/* Managed memory may be asked for beyond what the GPU has; pages would then travel in every step, so it is refused. */
 static enum mode_status alloc_memory(struct mode_backend *be, void **data, size_t bytes, struct mode_error *err)
 {
-    size_t free_bytes = 0, total = 0;
-    cudaError_t e = cudaMallocManaged(data, bytes ? bytes : 1, cudaMemAttachGlobal);
-    if (e == cudaSuccess) e = cudaMemsetAsync(*data, 0, bytes, mode__cuda_of(be)->stream);
-    if (e == cudaSuccess) e = cudaStreamSynchronize(mode__cuda_of(be)->stream);
-    if (e == cudaSuccess) return MODE_OK;
+    struct mode__cuda *c = mode__cuda_of(be);
+    size_t left = room_left(c);
+    cudaError_t e = bytes > left ? cudaErrorMemoryAllocation : cudaSuccess;
+    *data = NULL;
+    if (bytes == 0) bytes = 1;
+    if (e == cudaSuccess) e = cudaMallocManaged(data, bytes, cudaMemAttachGlobal);
+    if (e == cudaSuccess) e = cudaMemsetAsync(*data, 0, bytes, c->stream);
+    if (e == cudaSuccess) e = cudaStreamSynchronize(c->stream);
+    if (e == cudaSuccess) {
+        c->taken = mode_xrealloc(c->taken, (c->n_taken + 1) * sizeof *c->taken);
+        c->taken[c->n_taken++] = (struct mode__cuda_taken){*data, bytes};
+        return MODE_OK;
+    }
     (void)cudaGetLastError();
-    (void)cudaMemGetInfo(&free_bytes, &total);
+    if (*data) (void)cudaFree(*data);
     *data = NULL;
     return MODE_FAIL(err, MODE_E_MEMORY,
-                     "%zu bytes of GPU memory for a model are not to be had (%zu of %zu are free). HINT: a smaller "
-                     "batch, --accumulate or --checkpoint-activations",
-                     bytes, free_bytes, total);
+                     "%.1f MiB of GPU memory are not to be had: %.1f of %.1f MiB are left. HINT: a smaller batch; in "
+                     "training also --accumulate or --checkpoint-activations",
+                     (double)bytes / 1048576, (double)left / 1048576, (double)c->memory / 1048576);
 }
 
 static void free_memory(struct mode_backend *be, void *data)
 {
-    CUDA_OK(cudaStreamSynchronize(mode__cuda_of(be)->stream));
+    struct mode__cuda *c = mode__cuda_of(be);
+    size_t i = 0;
+    while (i < c->n_taken && c->taken[i].data != data) i++;
+    MODE_ASSERT(i < c->n_taken);
+    c->taken[i] = c->taken[--c->n_taken];
+    CUDA_OK(cudaStreamSynchronize(c->stream));
     CUDA_OK(cudaFree(data));
 }
 
@@ -123,8 +153,14 @@ static void unpin(void *data)
     if (cudaHostUnregister(data) != cudaSuccess) (void)cudaGetLastError(); /* it was not pinned */
 }
 
-const struct mode__device mode__cuda_device = {open_device, close_device, alloc_memory, free_memory,
-                                               sync_device, pin,          unpin};
+const struct mode__device mode__cuda_device = {.open = open_device,
+                                               .close = close_device,
+                                               .alloc = alloc_memory,
+                                               .free = free_memory,
+                                               .room = room,
+                                               .sync = sync_device,
+                                               .pin = pin,
+                                               .unpin = unpin};
 
 /* cuBLAS counts columns first: there, our row-major c is its transpose, so c^T = op(b)^T op(a)^T. */
 void mode__cuda_gemm(struct mode_backend *be, float *c, const float *a, bool a_turned, const float *b, bool b_turned,

@@ -15,7 +15,13 @@
 struct mode__cuda {
     cudaStream_t stream;
     cublasHandle_t blas;
-    double *scalar; /* pinned: results that the host waits for */
+    double *scalar;      /* pinned: results that the host waits for */
+    size_t room, memory; /* bytes that were free when it was opened; that the GPU has */
+    size_t n_taken;
+    struct mode__cuda_taken { /* of these, by this backend */
+        void *data;
+        size_t bytes;
+    } * taken;
 };
 
 static inline struct mode__cuda *mode__cuda_of(const struct mode_backend *be)
