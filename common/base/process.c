@@ -1,8 +1,15 @@
 #include "base/process.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+enum { MOST_GPUS = 64, MOST_SHARERS = 16 };
 
 uint64_t mode_process_peak_rss(pid_t pid)
 {
@@ -33,5 +40,41 @@ enum mode_status mode_process_pick_gpu(int64_t index, struct mode_error *err)
     }
     if (setenv("CUDA_VISIBLE_DEVICES", one, 1) != 0)
         return MODE_FAIL(err, MODE_E_MEMORY, "no memory for the environment variable CUDA_VISIBLE_DEVICES");
+    return MODE_OK;
+}
+
+static int64_t gpus_seen(void)
+{
+    const char *seen = getenv("CUDA_VISIBLE_DEVICES");
+    char path[32];
+    int64_t n = 0;
+    if (seen) {
+        n = *seen != '\0';
+        for (; *seen; seen++) n += *seen == ',';
+        return n;
+    }
+    for (int i = 0; i < MOST_GPUS; i++) {
+        snprintf(path, sizeof path, "/dev/nvidia%d", i);
+        n += access(path, F_OK) == 0;
+    }
+    return n;
+}
+
+enum mode_status mode_process_claim_gpu(int64_t *index, const char *dir, const char *kind, struct mode_error *err)
+{
+    char path[PATH_MAX];
+    int64_t n = gpus_seen();
+    *index = -1;
+    for (int64_t i = 0; i < n * MOST_SHARERS; i++) { /* every GPU once, then every GPU a second time, ... */
+        snprintf(path, sizeof path, "%s/gpu-%lld-%s-%lld.lock", dir, (long long)(i % n), kind, (long long)(i / n));
+        int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+        if (fd < 0) return MODE_FAIL(err, MODE_E_IO, "%s: %s", path, strerror(errno));
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0) { /* stays open: the kernel lets go when the process ends */
+            *index = i % n;
+            return MODE_OK;
+        }
+        close(fd);
+    }
+    if (n > 0) *index = 0;
     return MODE_OK;
 }

@@ -16,4 +16,9 @@ uint64_t mode_process_peak_rss(pid_t pid);
  * MODE_E_CONFIG: there are fewer in that list. */
 enum mode_status mode_process_pick_gpu(int64_t index, struct mode_error *err);
 
+/* *index: a GPU, of those that this process sees, which the fewest other processes of that kind on this machine have
+ * taken by this function; theirs until they end. Locks are files in `dir`. *index is -1 where there is no GPU.
+ * MODE_E_IO: dir cannot be written to. */
+enum mode_status mode_process_claim_gpu(int64_t *index, const char *dir, const char *kind, struct mode_error *err);
+
 #endif

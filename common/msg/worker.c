@@ -21,7 +21,8 @@
 #include <unistd.h>
 
 struct options {
-    const char *coordinator, *workspace, *key_dir, *key_name, *server_key, *name, *node, *health_file, *backend;
+    const char *coordinator, *workspace, *key_dir, *key_name, *server_key, *name, *node, *health_file, *backend,
+        *gpu_locks;
     int64_t slots, threads, incarnation, device;
     double grace, idle_exit;
 };
@@ -45,6 +46,8 @@ static const struct mode_option table[] = {
     MODE_OPT_INT(struct options, slots, "slots", "1", "N", "tasks at a time, each in a process of its own (1 to 64)"),
     MODE_OPT_INT(struct options, threads, "threads", "0", "N", "threads of each; 0 = as many as processors"),
     MODE_OPT_BACKEND(struct options, backend, device),
+    MODE_OPT_STR(struct options, gpu_locks, "gpu-locks", NULL, "DIR",
+                 "folder of this machine in which the workers of a kind share out its GPUs; --device N goes before it"),
     MODE_OPT_REAL(struct options, grace, "grace", "20", "SECONDS", "what running tasks get to stop after SIGTERM"),
     MODE_OPT_REAL(struct options, idle_exit, "idle-exit", "0", "SECONDS",
                   "exit after so long without a task; 0 = stay"),
@@ -127,7 +130,11 @@ static int run(const char *word, const char *argv0, const struct options *o, con
          i++) /* batch systems send the user signals as a notice; a task's lease covers what follows */
         signal((int[]){SIGPIPE, SIGUSR1, SIGUSR2, SIGHUP}[i], SIG_IGN);
     setenv("OPENBLAS_NUM_THREADS", "1", 0); /* parallelism is ours; for the compute process, which is executed anew */
-    enum mode_status st = mode_process_pick_gpu(o->device, err); /* for the compute processes, too */
+    int64_t gpu = o->device;
+    enum mode_status st = MODE_OK;
+    if (gpu == 0 && o->gpu_locks && strcmp(backend, "cpu") != 0)
+        st = mode_process_claim_gpu(&gpu, o->gpu_locks, word, err);
+    if (!st && gpu > 0) st = mode_process_pick_gpu(gpu, err); /* for the compute processes, too */
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
@@ -159,6 +166,7 @@ static int run(const char *word, const char *argv0, const struct options *o, con
                                            .idle_exit_s = o->idle_exit,
                                            .health_file = health_file,
                                            .signal_fd = signal_fd};
+        if (o->gpu_locks && gpu >= 0) mode_log_info("gpu", "device=%lld", (long long)gpu);
         code = mode_agent_run(&config, store, net);
     }
     mode_net_close(&net);

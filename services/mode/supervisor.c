@@ -109,7 +109,7 @@ static void add_worker(struct supervisor *s, const char *kind, int i)
     char host[128] = "localhost";
     gethostname(host, sizeof host - 1);
     add_arg(c, mode_xasprintf("--name=%s@%s", c->name, host)); /* the same after every start */
-    if (s->o->gpus > 1) add_arg(c, mode_xasprintf("--device=%d", i % s->o->gpus));
+    add_arg(c, mode_xasprintf("--gpu-locks=%s", s->place));
 }
 
 static void add_redis(struct supervisor *s)

@@ -20,7 +20,6 @@ struct supervisor_options {
     const char *redis_url; /* NULL: a private Redis is started too */
     const char *http;      /* for the coordinator; "" = none */
     const char *workers;   /* "captions=1,embed=1,..." */
-    int gpus;              /* of this machine: worker i of a kind gets number i mod gpus */
 };
 
 /* Run until SIGTERM or SIGINT; everything is stopped before it returns. MODE_E_TEMP: another one runs already;

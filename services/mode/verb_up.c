@@ -22,7 +22,7 @@
 
 struct up_options {
     const char *workspace, *workers, *redis, *http;
-    int64_t timeout_s, gpus;
+    int64_t timeout_s;
     bool supervise;
 };
 
@@ -34,8 +34,6 @@ static const struct mode_option up_table[] = {
     MODE_OPT_STR(struct up_options, redis, "redis", NULL, "URL", "use this Redis (also REDIS_URL) and start none"),
     MODE_OPT_STR(struct up_options, http, "http", NULL, "HOST:PORT",
                  "the coordinator's status, metrics and health, e.g. 127.0.0.1:8080"),
-    MODE_OPT_INT(struct up_options, gpus, "gpus", "1", "N",
-                 "GPUs of this machine: the workers of a kind take them in turn (1 to 64)"),
     MODE_OPT_INT(struct up_options, timeout_s, "timeout-s", "30", "S", "how long to wait until all are ready"),
     MODE_OPT_FLAG(struct up_options, supervise, "supervise", "be the supervisor and stay in the foreground"),
     MODE_OPT_END};
@@ -102,11 +100,9 @@ static enum mode_status launch(pid_t *pid, const struct up_options *o, const cha
     char *logs = mode_path_join(workspace, "logs"), *log = mode_path_join(logs, "supervisor.log");
     char *exe = mode_path_join(bin, "mode");
     char *argv[16] = {exe, "up", "--supervise", "--workspace", (char *)workspace, "--workers", (char *)o->workers};
-    char *gpus = mode_xasprintf("--gpus=%d", (int)o->gpus);
     int n = 7;
     enum mode_status st = mode_dir_make(logs, err);
     if (st) goto out;
-    argv[n++] = gpus;
     if (o->redis) {
         argv[n++] = "--redis";
         argv[n++] = (char *)o->redis;
@@ -131,7 +127,6 @@ static enum mode_status launch(pid_t *pid, const struct up_options *o, const cha
 out:
     free(logs);
     free(log);
-    free(gpus);
     free(exe);
     return st;
 }
@@ -207,8 +202,7 @@ static enum mode_status up(int argc, char **argv, struct mode_error *err)
                                        .bin = bin,
                                        .redis_url = o.redis,
                                        .http = o.http ? o.http : "",
-                                       .workers = o.workers,
-                                       .gpus = (int)o.gpus};
+                                       .workers = o.workers};
         mode_log_open("supervisor");
         return supervisor_run(&s, err);
     }

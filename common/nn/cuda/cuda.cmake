@@ -17,6 +17,8 @@ macro(mode_cuda_backend target)
     set(CMAKE_CUDA_ARCHITECTURES 90)
   endif()
   enable_language(CUDA)
+  # a project that asks for CMake 3.25 makes CMake 3.25.1 mark a library as deprecated that CUDA 13 no longer has: an error
+  set(CMAKE_MINIMUM_REQUIRED_VERSION 3.24)
   find_package(CUDAToolkit REQUIRED)
   file(GLOB mode_cuda_kernels CONFIGURE_DEPENDS ${MODE_CUDA_DIR}/*.cu)
   file(GLOB mode_cuda_host CONFIGURE_DEPENDS ${MODE_CUDA_DIR}/*.c)

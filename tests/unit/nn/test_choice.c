@@ -7,10 +7,13 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static struct mode_error err;
 
@@ -65,11 +68,43 @@ static void test_a_device_is_one_of_those_that_are_seen(void **state)
     assert_int_equal(mode_process_pick_gpu(-1, &err), MODE_E_CONFIG);
 }
 
+static int64_t claim(const char *dir, const char *kind)
+{
+    int64_t index;
+    assert_int_equal(mode_process_claim_gpu(&index, dir, kind, &err), MODE_OK);
+    return index;
+}
+
+static void test_workers_of_a_kind_share_the_gpus_out(void **state)
+{
+    char dir[] = "/tmp/gpus.XXXXXX", command[64];
+    int64_t index;
+    int status;
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    setenv("CUDA_VISIBLE_DEVICES", "", 1);
+    assert_int_equal(claim(dir, "train"), -1);
+    setenv("CUDA_VISIBLE_DEVICES", "0,1,2", 1);
+    assert_int_equal(claim(dir, "train"), 0);
+    pid_t pid = fork();
+    if (pid == 0) _exit(claim(dir, "train") == 1 ? 0 : 1);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    assert_int_equal(claim(dir, "train"), 1); /* that process is gone */
+    assert_int_equal(claim(dir, "embed"), 0); /* another kind */
+    assert_int_equal(claim(dir, "train"), 2);
+    assert_int_equal(claim(dir, "train"), 0); /* all have one: a second round */
+    assert_int_equal(mode_process_claim_gpu(&index, "/nonexistent", "train", &err), MODE_E_IO);
+    snprintf(command, sizeof command, "rm -r %s", dir);
+    assert_int_equal(system(command), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_auto_takes_the_processor_and_says_why),
         cmocka_unit_test(test_a_lower_precision_is_never_computed_otherwise),
+        cmocka_unit_test(test_workers_of_a_kind_share_the_gpus_out),
         cmocka_unit_test(test_a_device_is_one_of_those_that_are_seen),
     };
     setenv("CUDA_VISIBLE_DEVICES", "", 1); /* also where there is a GPU */
