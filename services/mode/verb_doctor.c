@@ -19,12 +19,13 @@
 struct doctor_options {
     struct client_options client;
     const char *spec;
+    bool gpus;
 };
 
 static const struct mode_option table[] = {
     CLIENT_OPTIONS(struct doctor_options),
     MODE_OPT_STR(struct doctor_options, spec, "spec", NULL, "FILE", "also look at the inputs of this run spec"),
-    MODE_OPT_END};
+    MODE_OPT_FLAG(struct doctor_options, gpus, "gpus", "look at GPUs and nothing else"), MODE_OPT_END};
 
 void doctor_say(int count[DOCTOR_VERDICTS], enum doctor_verdict v, const char *what, const char *fmt, ...)
 {
@@ -145,6 +146,10 @@ static enum mode_status doctor(int argc, char **argv, struct mode_error *err)
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
     if (st) return st;
     if (n_args) return MODE_FAIL(err, MODE_E_USAGE, "unknown argument \"%s\"; `mode doctor --help`", argv[1]);
+    if (o.gpus) {
+        doctor_gpus(count);
+        goto out;
+    }
     if (o.client.admin && *o.client.admin)
         look_at_coordinator(count, &o.client);
     else
@@ -153,6 +158,7 @@ static enum mode_status doctor(int argc, char **argv, struct mode_error *err)
     look_at_machine(count);
     doctor_gpus(count);
     if (o.spec) look_at_spec(count, o.spec);
+out:
     if (count[DOCTOR_BAD])
         return MODE_FAIL(err, MODE_E_CONFIG, "%d thing%s to repair", count[DOCTOR_BAD],
                          count[DOCTOR_BAD] == 1 ? "" : "s");
