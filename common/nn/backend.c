@@ -2,6 +2,7 @@
 
 #include "base/parallel.h"
 #include "base/str.h"
+#include "dist/meeting.h"
 #include "nn/backend_impl.h"
 
 #include <stdlib.h>
@@ -163,6 +164,18 @@ void *mode__backend_work(struct mode_backend *be, size_t bytes)
     struct mode_error err;
     MODE_ASSERT(mode_backend_reserve(be, bytes, &err) == MODE_OK);
     return be->work;
+}
+
+enum mode_status mode_backend_ranks(struct mode_ranks **g, struct mode_backend *be, struct mode_meeting **m,
+                                    struct mode_error *err)
+{
+    struct mode_meeting *taken = *m;
+    *g = NULL;
+    *m = NULL;
+    if (be->kind) return be->kind->ranks(g, be, taken, err);
+    mode_meeting_close(&taken);
+    return MODE_FAIL(err, MODE_E_DEVICE, "backend \"%s\": several processes train one model on GPUs only, one each",
+                     be->ops->name);
 }
 
 void mode_backend_profile(struct mode_backend *be, bool on)

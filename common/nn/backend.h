@@ -24,6 +24,8 @@
 #include <stdio.h>
 
 struct mode_backend;
+struct mode_meeting;
+struct mode_ranks;
 
 /* MODE_E_VALUE: no such backend; MODE_E_DEVICE: it is known, but this build or machine lacks it. */
 enum mode_status mode_backend_open(struct mode_backend **be, const char *name, struct mode_error *err);
@@ -54,6 +56,12 @@ void mode_backend_unpin(struct mode_backend *be, void *data);
 
 /* Take scratch of that many bytes now; an op that needs no more allocates nothing. MODE_E_MEMORY. */
 enum mode_status mode_backend_reserve(struct mode_backend *be, size_t bytes, struct mode_error *err);
+
+/* The processes of a meeting, with a backend of this kind each, as a group (dist/ranks.h): of GPUs, by NCCL. All call
+ * it. The meeting is taken over, whatever comes of it; backends close after their group. MODE_E_DEVICE: not on this
+ * backend, or NCCL says no; MODE_E_PEER: another process has ended or cannot take part. */
+enum mode_status mode_backend_ranks(struct mode_ranks **g, struct mode_backend *be, struct mode_meeting **m,
+                                    struct mode_error *err);
 
 /* Count calls and seconds of every op from now on (each is waited for, so that the time is its own); print them, the
  * dearest first. */

@@ -53,6 +53,8 @@ struct mode__device {
     void (*sync)(struct mode_backend *be);
     void (*pin)(void *data, size_t bytes);
     void (*unpin)(void *data);
+    enum mode_status (*ranks)(struct mode_ranks **g, struct mode_backend *be, struct mode_meeting *m,
+                              struct mode_error *err);
 };
 
 struct mode_backend {

@@ -1,10 +1,10 @@
 /* mode train - train a CLIP on shards, without services. */
-#include "backend_option.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/options.h"
 #include "base/parallel.h"
 #include "base/str.h"
+#include "dist/ranks.h"
 #include "interrupt.h"
 #include "merges.h"
 #include "models/clip_config.h"
@@ -15,6 +15,7 @@
 #include "pipeline/model_config.h"
 #include "pipeline/sources.h"
 #include "pipeline/train.h"
+#include "ranks_option.h"
 #include "verb.h"
 
 #include <stdio.h>
@@ -24,6 +25,7 @@
 
 struct options {
     struct backend_options backend;
+    struct ranks_options ranks;
     const char *init, *config, *data, *text_keys, *blur_faces, *merges, *log, *out;
     int64_t batch, steps, total_steps, warmup, seed, checkpoint_steps, threads;
     int64_t accumulate;
@@ -72,6 +74,7 @@ static const struct mode_option table[] = {
                  "resumable checkpoint every N steps"),
     MODE_OPT_FLAG(struct options, resume, "resume", "go on with the training that was interrupted in --out"),
     BACKEND_OPTIONS(struct options),
+    RANKS_OPTIONS(struct options),
     MODE_OPT_INT(struct options, threads, "threads", NULL, "N", "threads (default: every processor)"),
     MODE_OPT_END};
 
@@ -79,7 +82,11 @@ static const char prose[] =
     "Trains a CLIP on all pairs of the shards. Captions are extracted first. The same options, data\n"
     "and seed give the same bytes; SIGINT and SIGTERM write a checkpoint (exit 130, 143) and --resume goes on from "
     "it.\n"
-    "Experts are trained by `mode run`, which knows the clusters.";
+    "Experts are trained by `mode run`, which knows the clusters.\n\n"
+    "With --ranks N, N processes with the same options, told apart by --rank, train one model: --batch is that of all\n"
+    "together, the result that of one process but for rounding, and any number of processes can --resume. Folders are\n"
+    "the same for all of them; process 0 writes. WORLD_SIZE, RANK, LOCAL_RANK, MASTER_ADDR and MASTER_PORT are\n"
+    "understood in place of the options. One GPU each, by NCCL; no GPU has run this yet.";
 
 struct hook {
     const char *out;
@@ -191,10 +198,11 @@ static void on_reject(void *ctx, uint32_t sample, enum mode_fate fate, const cha
     ((struct extraction *)ctx)->rejected++;
 }
 
-/* captions.bin of every shard, in <out>/captions; with --resume those that are there are taken as they are.
+/* captions.bin of every shard, in <out>/captions; with --resume those that are there are taken as they are. Of several
+ * processes only the first makes them.
  */
 static enum mode_status extract(struct mode_stream_shard *to, const struct mode_shards *shards, const struct options *o,
-                                struct mode_error *err)
+                                bool first, struct mode_error *err)
 {
     struct extraction x = {.n_shards = shards->n};
     struct mode_captions_options co = {.limits = MODE_IMAGE_LIMITS_DEFAULT,
@@ -215,12 +223,12 @@ static enum mode_status extract(struct mode_stream_shard *to, const struct mode_
         co.shard_name = shards->shard[i].name;
         co.shard_index = (uint32_t)i;
         to[i] = (struct mode_stream_shard){.captions = path, .tar = shards->shard[i].path};
-        if (o->resume && mode_file_exists(path)) continue;
+        if (!first || (o->resume && mode_file_exists(path))) continue;
         st = mode_captions_extract(&c, path, &co, err);
         kept += c.n_rows;
         mode_captions_clear(&c);
     }
-    if (!st && !o->resume)
+    if (!st && first && !o->resume)
         fprintf(stderr, "captions: %llu pairs, %llu samples not taken (`mode captions` tells why)\n",
                 (unsigned long long)kept, (unsigned long long)x.rejected);
     free(dir);
@@ -281,37 +289,42 @@ static enum mode_status find_parent(struct parent_files *p, uint64_t *step, cons
     return MODE_OK;
 }
 
+/* meeting: with the other processes, taken over; NULL: alone. */
 static enum mode_status train(const struct options *o, const struct mode_train_spec *spec, struct hook *hook,
-                              const char *resume_from, struct mode_error *err)
+                              const char *resume_from, struct mode_backend *be, struct mode_meeting **meeting,
+                              struct mode_error *err)
 {
+    struct mode_ranks *group = NULL;
+    enum mode_status st = *meeting ? mode_backend_ranks(&group, be, meeting, err) : MODE_OK;
+    const bool first = !group || group->rank == 0;
+    if (st) return st;
     char *path[] = {mode_path_join(o->out, MODE_FILE_CLIP_CONFIG), mode_path_join(o->out, MODE_FILE_CLIP_WEIGHTS),
                     mode_path_join(o->out, MODE_FILE_CLIP_OPTIMIZER), mode_path_join(o->out, MODE_FILE_STEPS),
                     mode_path_join(o->out, MODE_FILE_TRAIN)};
     const struct mode_train_outputs outputs = {path[0], path[1], path[2], path[3], path[4]};
     const struct mode_train_hooks hooks = {.ctx = hook,
-                                           .memory = on_memory,
-                                           .progress = on_progress,
+                                           .memory = first ? on_memory : NULL,
+                                           .progress = first ? on_progress : NULL,
                                            .stopping = on_stopping,
                                            .checkpoint_dir = on_checkpoint_dir,
                                            .checkpoint_done = on_checkpoint_done,
-                                           .resume_from = resume_from};
+                                           .resume_from = resume_from,
+                                           .group = group};
     struct mode_train_result r;
-    struct mode_backend *be = NULL;
-    enum mode_status st = backend_open(&be, &o->backend, err);
-    if (!st) st = mode_train(&r, be, spec, &outputs, &hooks, err);
-    if (!st && o->log) st = mode_file_copy(outputs.steps, o->log, false, err);
-    if (!st) { /* nothing to go on with any more */
+    st = mode_train(&r, be, spec, &outputs, &hooks, err);
+    mode_ranks_close(&group, st == MODE_OK || st == MODE_E_STOPPED);
+    if (!st && first && o->log) st = mode_file_copy(outputs.steps, o->log, false, err);
+    if (!st && first) { /* nothing to go on with any more */
         char *checkpoints = mode_path_join(o->out, "checkpoints");
         st = mode_dir_remove(checkpoints, err);
         free(checkpoints);
     }
-    if (!st)
+    if (!st && first)
         printf("%s: step %llu, final loss %.4f, %llu pairs in the pool, %.1f pairs/s (%.1f %% of the time "
                "waiting for "
                "data)\n",
                o->out, (unsigned long long)spec->end_step, r.final_loss, (unsigned long long)r.rows,
                (double)r.steps_run * (double)spec->batch / r.seconds, 100 * r.data_seconds / r.seconds);
-    mode_backend_close(&be);
     for (size_t i = 0; i < sizeof path / sizeof *path; i++) free(path[i]);
     return st;
 }
@@ -323,6 +336,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct mode_stream_shard *stream = NULL;
     struct parent_files files = {0};
     struct hook hook = {0};
+    struct mode_meeting *meeting = NULL;
+    struct mode_backend *be = NULL;
     char *model = NULL, *preprocess = NULL, *resume_from = NULL;
     uint64_t start = 0;
     int n = 0;
@@ -338,14 +353,19 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (o.threads > 0) mode_parallel_set_threads((int)o.threads);
     interrupt_catch();
     hook.out = o.out;
-    if ((st = check_out(&o, err)) || (st = mode_dir_make(o.out, err))) goto out;
+    if ((st = ranks_meet(&meeting, &o.backend, &o.ranks, err))) return st;
+    const bool first = !meeting || meeting->rank == 0;
+    if (first && ((st = check_out(&o, err)) || (st = mode_dir_make(o.out, err)))) goto out;
+    if ((st = backend_open(&be, &o.backend, err))) goto out;
+    if (meeting && (st = mode_meeting_barrier(meeting, err))) goto out; /* all are able to begin */
     if (o.resume && (st = find_checkpoint(&hook, &resume_from, err))) goto out;
     st = o.init ? find_parent(&files, &start, &o, err) : config_of_name(&model, &preprocess, o.config, err);
     if (st) goto out;
     char *source = (char *)o.data;
     if ((st = mode_sources_expand(&shards, &source, 1, ".", err))) goto out;
     stream = mode_xcalloc(shards.n, sizeof *stream);
-    if ((st = extract(stream, &shards, &o, err))) goto out;
+    if ((st = extract(stream, &shards, &o, first, err))) goto out;
+    if (meeting && (st = mode_meeting_barrier(meeting, err))) goto out;
 
     const struct mode_train_parent parent = {files.model.config, files.model.weights, files.optimizer};
     const uint64_t end = start + (uint64_t)o.steps;
@@ -377,8 +397,10 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
                                          .n_shards = shards.n,
                                          .shards = stream,
                                          .parent = o.init ? &parent : NULL};
-    st = train(&o, &spec, &hook, resume_from, err);
+    st = train(&o, &spec, &hook, resume_from, be, &meeting, err);
 out:
+    mode_meeting_close(&meeting);
+    mode_backend_close(&be);
     for (size_t i = 0; stream && i < shards.n; i++) free((char *)stream[i].captions);
     free(stream);
     mode_shards_clear(&shards);

@@ -131,6 +131,35 @@ static void test_wrong_command_lines(void **state)
     assert_int_equal(sh("$M train --config ViT-Z-99 --data 0.tar --steps 1 --out x 2>/dev/null"), 78);
 }
 
+/* What of several processes can be seen without a GPU: who is refused, and that nobody waits for ever. */
+static void test_several_processes(void **state)
+{
+    (void)state;
+    assert_int_equal(sh(TRAIN "--steps 2 --out r --ranks 2 2>err.txt"), 2);
+    assert_int_equal(sh("grep -q 'needs --rank from 0 to 1' err.txt"), 0);
+    assert_int_equal(sh(TRAIN "--steps 2 --out r --rank 0 2>err.txt"), 2);
+    assert_int_equal(sh(TRAIN "--steps 2 --out r --ranks 2 --rank 0 --rendezvous ./m --backend cpu 2>err.txt"), 2);
+    assert_int_equal(sh("grep -q 'on GPUs only' err.txt"), 0);
+    assert_int_equal(sh("export WORLD_SIZE=2 RANK=1; " TRAIN "--steps 2 --out r 2>err.txt"), 78);
+    assert_int_equal(sh("grep -q 'MASTER_PORT is not set' err.txt"), 0);
+    assert_int_equal(sh("export WORLD_SIZE=2 RANK=1 MASTER_ADDR=127.0.0.1 MASTER_PORT=9; " TRAIN
+                        "--steps 2 --out r --rendezvous-timeout 0.3 2>err.txt"),
+                     69);
+    assert_int_equal(sh("grep -q 'process 0 of 2 did not answer at 127.0.0.1:9' err.txt"), 0);
+    assert_int_equal(sh(TRAIN "--steps 2 --out r --ranks 2 --rank 0 --rendezvous ./m --rendezvous-timeout 0.3 "
+                              "2>err.txt"),
+                     69);
+    assert_int_equal(sh("grep -q '1 of 2 processes came to ./m' err.txt && test ! -e r"), 0);
+    assert_int_equal(sh("mkdir full && touch full/open_clip_model.safetensors"), 0); /* process 0 refuses: so does 1 */
+    assert_int_equal(sh("R='--steps 2 --out full --ranks 2 --rendezvous ./m'; (" TRAIN "$R --rank 1 2>one.txt; echo $? "
+                        ">code) & " TRAIN "$R --rank 0 2>err.txt; rc=$?; wait; exit $rc"),
+                     73);
+    assert_int_equal(
+        sh("grep -q 'exists already' err.txt && case $(cat code) in 69) grep -q 'process 0 of 2 has ended' "
+           "one.txt;; 70) true;; *) false;; esac"),
+        0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -138,6 +167,7 @@ int main(void)
         cmocka_unit_test(test_going_on_from_a_trained_model),
         cmocka_unit_test(test_a_terminated_training_resumes_to_the_same_bytes),
         cmocka_unit_test(test_wrong_command_lines),
+        cmocka_unit_test(test_several_processes),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -160,7 +160,8 @@ const struct mode__device mode__cuda_device = {.open = open_device,
                                                .room = room,
                                                .sync = sync_device,
                                                .pin = pin,
-                                               .unpin = unpin};
+                                               .unpin = unpin,
+                                               .ranks = mode__cuda_ranks};
 
 /* cuBLAS counts columns first: there, our row-major c is its transpose, so c^T = op(b)^T op(a)^T. */
 void mode__cuda_gemm(struct mode_backend *be, float *c, const float *a, bool a_turned, const float *b, bool b_turned,

@@ -38,4 +38,8 @@ void mode__cuda_check(cudaError_t e, const char *call, const char *file, int lin
 void mode__cuda_gemm(struct mode_backend *be, float *c, const float *a, bool a_turned, const float *b, bool b_turned,
                      int64_t m, int64_t n, int64_t k, float beta);
 
+/* nccl.c; mode_backend_ranks (nn/backend.h). */
+enum mode_status mode__cuda_ranks(struct mode_ranks **g, struct mode_backend *be, struct mode_meeting *m,
+                                  struct mode_error *err);
+
 #endif

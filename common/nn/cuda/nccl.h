@@ -1,0 +1,32 @@
+/* nccl.h - the few of NCCL's declarations that nccl.c uses: its header's where that is found, else these, which NCCL
+ * keeps as they are from version to version. The library is loaded at run time. Inside nn/cuda only. */
+#ifndef MODE_NN_CUDA_NCCL_H
+#define MODE_NN_CUDA_NCCL_H
+
+#include <cuda_runtime_api.h>
+#include <stddef.h>
+
+#if defined(MODE_NCCL_HEADER) /* set by cuda.cmake */
+#include <nccl.h>
+#else
+typedef struct ncclComm *ncclComm_t;
+typedef struct {
+    char internal[128];
+} ncclUniqueId;
+typedef enum { ncclSuccess = 0 } ncclResult_t;
+typedef enum { ncclSum = 0 } ncclRedOp_t;
+typedef enum { ncclUint8 = 1, ncclFloat32 = 7, ncclFloat64 = 8 } ncclDataType_t;
+ncclResult_t ncclGetUniqueId(ncclUniqueId *id);
+ncclResult_t ncclCommInitRank(ncclComm_t *comm, int size, ncclUniqueId id, int rank);
+ncclResult_t ncclCommAbort(ncclComm_t comm);
+ncclResult_t ncclCommDestroy(ncclComm_t comm);
+const char *ncclGetErrorString(ncclResult_t result);
+ncclResult_t ncclAllGather(const void *in, void *out, size_t n, ncclDataType_t type, ncclComm_t comm, cudaStream_t s);
+ncclResult_t ncclReduceScatter(const void *in, void *out, size_t n, ncclDataType_t type, ncclRedOp_t op,
+                               ncclComm_t comm, cudaStream_t s);
+ncclResult_t ncclAllReduce(const void *in, void *out, size_t n, ncclDataType_t type, ncclRedOp_t op, ncclComm_t comm,
+                           cudaStream_t s);
+ncclResult_t ncclBroadcast(const void *in, void *out, size_t n, ncclDataType_t type, int root, ncclComm_t comm,
+                           cudaStream_t s);
+#endif
+#endif

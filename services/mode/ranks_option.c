@@ -1,0 +1,83 @@
+#include "ranks_option.h"
+
+#include "base/str.h"
+#include "dist/ranks.h"
+#include "interrupt.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static bool on_stopping(void *ctx)
+{
+    (void)ctx;
+    return interrupt_signal() != 0;
+}
+
+static enum mode_status number(int64_t *value, const char *name, int64_t low, int64_t high, struct mode_error *err)
+{
+    const char *text = getenv(name);
+    if (!text)
+        return MODE_FAIL(err, MODE_E_CONFIG, "WORLD_SIZE says that there are several processes, but %s is not set",
+                         name);
+    enum mode_status st = mode_parse_int(text, name, low, high, value, err);
+    return st ? mode_error_prefix(err, MODE_E_CONFIG, "environment") : MODE_OK;
+}
+
+/* As torchrun and its kin start processes. torchrun's own store sits on MASTER_PORT: the next port is taken then. */
+static enum mode_status from_environment(int64_t *n, int64_t *rank, char **place, struct mode_error *err)
+{
+    const char *host = getenv("MASTER_ADDR");
+    int64_t port;
+    enum mode_status st;
+    if (!getenv("WORLD_SIZE")) return MODE_OK;
+    if ((st = number(n, "WORLD_SIZE", 1, MODE_RANKS_MAX, err)) || *n == 1) return st;
+    if ((st = number(rank, "RANK", 0, *n - 1, err)) || (st = number(&port, "MASTER_PORT", 1, 65534, err))) return st;
+    if (!host)
+        return MODE_FAIL(err, MODE_E_CONFIG,
+                         "WORLD_SIZE says that there are several processes, but MASTER_ADDR is not set");
+    *place = mode_xasprintf("%s:%lld", host, (long long)port + (getenv("TORCHELASTIC_USE_AGENT_STORE") ? 1 : 0));
+    return MODE_OK;
+}
+
+/* Which of this machine's GPUs is meant. */
+static enum mode_status pick_device(int64_t *device, int64_t rank, struct mode_error *err)
+{
+    const char *seen = getenv("CUDA_VISIBLE_DEVICES");
+    if (*device > 0) return MODE_OK;
+    if (getenv("LOCAL_RANK")) return number(device, "LOCAL_RANK", 0, MODE_RANKS_MAX, err);
+    *device = seen && !strchr(seen, ',') ? 0 : rank; /* a starter that shows each process one GPU has chosen */
+    return MODE_OK;
+}
+
+enum mode_status ranks_meet(struct mode_meeting **m, struct backend_options *backend, const struct ranks_options *o,
+                            struct mode_error *err)
+{
+    int64_t n = o->n, rank = o->rank;
+    char *place = o->rendezvous ? mode_xstrdup(o->rendezvous) : NULL;
+    enum mode_status st = MODE_OK;
+    *m = NULL;
+    if (n == 0 && (rank >= 0 || place))
+        st = MODE_FAIL(err, MODE_E_USAGE, "--rank and --rendezvous go with --ranks");
+    else if (n == 0)
+        st = from_environment(&n, &rank, &place, err);
+    if (st || n == 0 || n == 1) goto out;
+    if (n < 0 || n > MODE_RANKS_MAX || rank < 0 || rank >= n || !place)
+        st = MODE_FAIL(err, MODE_E_USAGE,
+                       "--ranks %lld needs --rank from 0 to %lld and --rendezvous, a path or HOST:PORT, and is at most "
+                       "%d",
+                       (long long)n, (long long)n - 1, MODE_RANKS_MAX);
+    else if (strncmp(backend->name, "cuda", 4) != 0 && strcmp(backend->name, "auto") != 0)
+        st = MODE_FAIL(
+            err, MODE_E_USAGE,
+            "--backend %s: several processes train one model on GPUs only, one each. HINT: on processors one "
+            "process uses all of them",
+            backend->name);
+    if (st || (st = pick_device(&backend->device, rank, err))) goto out;
+    if (strcmp(backend->name, "auto") == 0) backend->name = "cuda";
+    const struct mode_meeting_options meet = {
+        .rank = (int)rank, .size = (int)n, .place = place, .timeout_s = o->timeout_s, .stopping = on_stopping};
+    st = mode_meeting_open(m, &meet, err);
+out:
+    free(place);
+    return st;
+}
