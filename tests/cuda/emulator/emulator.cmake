@@ -19,6 +19,16 @@ function(mode_emulate_cuda)
   endforeach()
   set_target_properties(mode_emulated_blas PROPERTIES OUTPUT_NAME cublas SUFFIX .so.13)
 
+  # what is loaded in NCCL's place; it brings its own copy of what it needs of common/
+  add_library(mode_emulated_nccl SHARED ${MODE_EMULATOR_DIR}/nccl.c ${common}/dist/meeting.c ${common}/base/error.c
+              ${common}/base/str.c ${common}/base/clock.c)
+  set_target_properties(mode_emulated_nccl PROPERTIES OUTPUT_NAME nccl SUFFIX .so.2 C_VISIBILITY_PRESET default
+                        LIBRARY_OUTPUT_DIRECTORY ${out} BUILD_RPATH ${out})
+  target_include_directories(mode_emulated_nccl PRIVATE ${MODE_EMULATOR_DIR}/include ${common})
+  target_compile_definitions(mode_emulated_nccl PRIVATE _GNU_SOURCE)
+  target_link_options(mode_emulated_nccl PRIVATE -Wl,-Bsymbolic)
+  target_link_libraries(mode_emulated_nccl PRIVATE mode_emulator)
+
   mode_rewrite_kernel(${MODE_EMULATOR_DIR}/test_emulator.cu ${out}/test_emulator.cpp)
   add_executable(cuda-emulator ${out}/test_emulator.cpp)
   set_target_properties(cuda-emulator PROPERTIES CXX_STANDARD 20)
@@ -42,7 +52,7 @@ function(mode_emulate_cuda)
   target_include_directories(mode_emulated BEFORE PUBLIC ${out} ${MODE_EMULATOR_DIR}/include ${common})
   target_compile_options(mode_emulated PRIVATE $<$<COMPILE_LANGUAGE:CXX>:${flags}>)
   target_link_libraries(mode_emulated PUBLIC mode_emulator ${CMAKE_DL_LIBS})
-  add_dependencies(mode_emulated mode_emulated_blas)
+  add_dependencies(mode_emulated mode_emulated_blas mode_emulated_nccl)
   # the backend looks for libcublas.so.13 with dlopen; RPATH, unlike RUNPATH, is searched before LD_LIBRARY_PATH
   target_link_options(mode_emulated INTERFACE -Wl,--disable-new-dtags -Wl,-rpath,${out})
 endfunction()

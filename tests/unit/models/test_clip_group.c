@@ -1,7 +1,9 @@
 /* Several processes that train one CLIP against one process with the whole batch: loss, every gradient, twenty steps,
- * moments. On the reference and on the cpu backend, with pieces and with activations made again. */
+ * moments. On the reference and on the cpu backend, with pieces and with activations made again; with
+ * MODE_TEST_BACKEND=cuda on that one and by NCCL, or what is loaded in its place. */
 #include "socket_ranks.h"
 
+#include "base/clock.h"
 #include "base/parallel.h"
 #include "base/rng.h"
 #include "models/clip_train.h"
@@ -10,6 +12,7 @@
 
 #include <math.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <sys/mman.h>
@@ -38,7 +41,14 @@ struct scene {
     bool checkpoint;
     double clip_norm;
     size_t bucket;
+    int odd, die_at; /* process odd is killed in that step; 0: none is */
+    int steps, most; /* 0: STEPS; processes, 0: 4 */
 };
+
+static int steps_of(const struct scene *s)
+{
+    return s->steps ? s->steps : STEPS;
+}
 
 struct outcome { /* in memory that the processes share */
     double loss, losses[STEPS], norm;
@@ -84,6 +94,16 @@ static double step(struct mode_clip *clip, int rank, int size, uint64_t number)
         exit(mode_status_exit_code(err.status));
     }
     return loss;
+}
+
+static enum mode_status join(struct mode_ranks **g, struct mode_backend *be, int rank, int size, const char *place,
+                             struct mode_error *err)
+{
+    const struct mode_meeting_options o = {.rank = rank, .size = size, .place = place, .timeout_s = 20};
+    struct mode_meeting *m;
+    if (!mode_backend_is_device(be)) return socket_ranks_open(g, rank, size, place, err);
+    enum mode_status st = mode_meeting_open(&m, &o, err);
+    return st ? st : mode_backend_ranks(g, be, &m, err);
 }
 
 #define OK(call)                                                                                                       \
@@ -141,12 +161,14 @@ static int train_alone(int rank, int size, const char *place, void *ctx)
     note_shape(out, clip);
     options.clip_norm = t->scene.clip_norm;
     out->loss = step(clip, 0, 1, 0);
+    mode_backend_sync(be);
     memcpy(out->grads, mode_clip_flat(clip).grads, out->n_floats * sizeof(float));
-    for (int i = 0; i < STEPS; i++) {
+    for (int i = 0; i < steps_of(&t->scene); i++) {
         out->losses[i] = step(clip, 0, 1, (uint64_t)i);
         out->norm = mode_adamw_update(be, p, n, &options, i + 1);
         mode_clip_clamp(clip);
     }
+    mode_backend_sync(be);
     memcpy(out->values, mode_clip_flat(clip).values, out->n_floats * sizeof(float));
     for (size_t i = 0; i < n; i++) {
         memcpy(out->m + out->place[i], p[i].m.data, out->count[i] * sizeof(float));
@@ -169,7 +191,7 @@ static int train_together(int rank, int size, const char *place, void *ctx)
     size_t n;
     mode_parallel_set_threads(1);
     OK(mode_backend_open(&be, t->scene.backend, &err));
-    OK(socket_ranks_open(&g, rank, size, place, &err));
+    OK(join(&g, be, rank, size, place, &err));
     struct mode_clip *clip = make(be, &t->scene, g, size);
     struct mode_flat flat = mode_clip_flat(clip);
     struct mode_param *p = mode_clip_params(clip, &n);
@@ -180,13 +202,15 @@ static int train_together(int rank, int size, const char *place, void *ctx)
     OK(mode_sharded_broadcast(s, &err));
     out->loss = step(clip, rank, size, 0);
     OK(mode_ranks_all_reduce(g, flat.grads, flat.n, MODE_DTYPE_F32, &err));
+    mode_backend_sync(be);
     memcpy(out->grads, flat.grads, flat.n * sizeof(float));
-    for (int i = 0; i < STEPS; i++) {
+    for (int i = 0; i < steps_of(&t->scene); i++) {
         out->losses[i] = step(clip, rank, size, (uint64_t)i);
+        if (t->scene.die_at && i == t->scene.die_at && rank == t->scene.odd) raise(SIGKILL);
         OK(mode_sharded_reduce(s, &err));
         OK(mode_sharded_update(s, &out->norm, &options, i + 1, &err));
         mode_clip_clamp(clip);
-        if (i == STEPS / 2) { /* to other hands and back */
+        if (i == steps_of(&t->scene) / 2) { /* to other hands and back */
             float *m = mode_xmalloc(2 * flat.n * sizeof *m), *v = m + flat.n;
             OK(mode_sharded_save_moments(s, m, v, &err));
             mode_sharded_close(&s);
@@ -195,6 +219,7 @@ static int train_together(int rank, int size, const char *place, void *ctx)
             free(m);
         }
     }
+    mode_backend_sync(be);
     memcpy(out->values, flat.values, flat.n * sizeof(float));
     OK(mode_sharded_save_moments(s, rank ? NULL : out->m, rank ? NULL : out->v, &err));
     mode_sharded_close(&s);
@@ -242,14 +267,14 @@ static void compare(const struct scene *scene)
     assert_true(o != MAP_FAILED);
     run_ranks(ended, 1, train_alone, &t);
     assert_int_equal(ended[0], 0);
-    assert_true(one->loss > 0.1 && one->losses[STEPS - 1] < one->losses[0]);
+    assert_true(one->loss > 0.1 && one->losses[steps_of(scene) - 1] < one->losses[0]);
     t.outcome = o;
-    for (int size = 1; size <= 4; size++) {
+    for (int size = 1; size <= (scene->most ? scene->most : 4); size++) {
         memset(o, 0, 4 * sizeof *o);
         run_ranks(ended, size, train_together, &t);
         for (int r = 0; r < size; r++) assert_int_equal(ended[r], 0);
         double curve = 0, grads = worst(o, one, o->grads, one->grads), values = worst(o, one, o->values, one->values);
-        for (int i = 0; i < STEPS; i++) curve = fmax(curve, fabs(o->losses[i] / one->losses[i] - 1));
+        for (int i = 0; i < steps_of(scene); i++) curve = fmax(curve, fabs(o->losses[i] / one->losses[i] - 1));
         double moments = fmax(worst(o, one, o->m, one->m), worst(o, one, o->v, one->v));
         printf("%s, pieces %lld%s, clip %g, %d processes: loss %.1e, gradients %.1e, curve %.1e, weights %.1e, moments "
                "%.1e\n",
@@ -269,27 +294,68 @@ static void compare(const struct scene *scene)
 static void test_the_reference(void **state)
 {
     (void)state;
-    compare(&(struct scene){"ref", 1, false, 0, 1000});
+    compare(&(struct scene){.backend = "ref", .accumulate = 1, .bucket = 1000});
 }
 
 static void test_the_fast_backend(void **state)
 {
     (void)state;
-    compare(&(struct scene){"cpu", 1, false, 0.5, 0});
+    compare(&(struct scene){.backend = "cpu", .accumulate = 1, .clip_norm = 0.5});
 }
 
 static void test_in_pieces_with_activations_made_again(void **state)
 {
     (void)state;
-    compare(&(struct scene){"cpu", 2, true, 0, 777});
+    compare(&(struct scene){.backend = "cpu", .accumulate = 2, .checkpoint = true, .bucket = 777});
+}
+
+static void when_one_dies(const char *backend)
+{
+    struct outcome *o = mmap(NULL, 3 * sizeof *o, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_true(o != MAP_FAILED);
+    for (int odd = 0; odd < 3; odd++) {
+        struct trial t = {{.backend = backend, .accumulate = 1, .odd = odd, .die_at = 2}, o};
+        int ended[3];
+        double began = mode_clock_s();
+        run_ranks(ended, 3, train_together, &t);
+        for (int r = 0; r < 3; r++) assert_int_equal(ended[r], r == odd ? 128 + SIGKILL : 69);
+        assert_true(mode_clock_s() - began < 20);
+    }
+    munmap(o, 3 * sizeof *o);
+}
+
+static void test_when_one_dies_the_others_end(void **state)
+{
+    (void)state;
+    when_one_dies("cpu");
+}
+
+static void test_gpus(void **state)
+{
+    (void)state;
+    compare(
+        &(struct scene){.backend = "cuda", .accumulate = 2, .clip_norm = 0.5, .bucket = 1000, .steps = 5, .most = 3});
+}
+
+static void test_when_one_dies_its_gpu_is_not_waited_for(void **state)
+{
+    (void)state;
+    when_one_dies("cuda");
 }
 
 int main(void)
 {
+    const char *backend = getenv("MODE_TEST_BACKEND");
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_reference),
         cmocka_unit_test(test_the_fast_backend),
         cmocka_unit_test(test_in_pieces_with_activations_made_again),
+        cmocka_unit_test(test_when_one_dies_the_others_end),
     };
+    const struct CMUnitTest gpu_tests[] = {
+        cmocka_unit_test(test_gpus),
+        cmocka_unit_test(test_when_one_dies_its_gpu_is_not_waited_for),
+    };
+    if (backend && strcmp(backend, "cuda") == 0) return cmocka_run_group_tests(gpu_tests, NULL, NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
