@@ -15,6 +15,7 @@ struct mode_report_stage {
     uint64_t tasks;
     double seconds;          /* sum over the stage's tasks */
     uint64_t peak_rss_bytes; /* of the process of one task, the most */
+    char backends[96];       /* that computed it, "cpu-avx2, cuda"; "" for stages that use none */
 };
 
 struct mode_report_process {

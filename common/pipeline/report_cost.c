@@ -17,17 +17,19 @@ static void section(struct mode_str *s, const struct mode_report_cost *c)
                          "sum over its tasks, not the wait between them. Tasks of a "
                          "stage run side by side when there are workers.</p>\n<div "
                          "class=card><table><tr><th>stage</th><th>tasks</th><th>seconds</th><th>most memory "
-                         "of one task&rsquo;s process</th></tr>\n");
+                         "of one task&rsquo;s process</th><th>computed by</th></tr>\n");
     for (int i = 0; i < c->n_stages; i++) {
         const struct mode_report_stage *x = &c->stage[i];
         if (!x->tasks) continue;
         mode_str_add_cstr(s, "<tr><td>");
         mode_str_add_html(s, x->name);
-        mode_str_printf(s, "</td><td>%llu</td><td>%.1f</td><td>%.0f MiB</td></tr>\n", (unsigned long long)x->tasks,
+        mode_str_printf(s, "</td><td>%llu</td><td>%.1f</td><td>%.0f MiB</td><td>", (unsigned long long)x->tasks,
                         x->seconds, mib(x->peak_rss_bytes));
+        mode_str_add_html(s, x->backends);
+        mode_str_add_cstr(s, "</td></tr>\n");
         all += x->seconds;
     }
-    mode_str_printf(s, "<tr class=sum><td>sum</td><td></td><td>%.1f</td><td></td></tr></table></div>\n", all);
+    mode_str_printf(s, "<tr class=sum><td>sum</td><td></td><td>%.1f</td><td></td><td></td></tr></table></div>\n", all);
     if (c->n_processes) {
         mode_str_add_cstr(s,
                           "<div class=card><table><tr><th>the processes around them</th><th>most memory</th></tr>\n");
@@ -71,10 +73,11 @@ static enum mode_status complete_summary(const char *path, const struct mode_rep
     json_t *o = json_loadb(text, size, JSON_REJECT_DUPLICATES, &why), *stages = json_array(), *processes = json_array();
     for (int i = 0; i < c->n_stages; i++)
         if (c->stage[i].tasks)
-            json_array_append_new(stages, json_pack("{s:s, s:s, s:I, s:f, s:I}", "stage", c->stage[i].name, "service",
-                                                    c->stage[i].service, "tasks", (json_int_t)c->stage[i].tasks,
-                                                    "seconds", c->stage[i].seconds, "peak_rss_bytes",
-                                                    (json_int_t)c->stage[i].peak_rss_bytes));
+            json_array_append_new(stages,
+                                  json_pack("{s:s, s:s, s:I, s:f, s:I, s:s}", "stage", c->stage[i].name, "service",
+                                            c->stage[i].service, "tasks", (json_int_t)c->stage[i].tasks, "seconds",
+                                            c->stage[i].seconds, "peak_rss_bytes",
+                                            (json_int_t)c->stage[i].peak_rss_bytes, "backends", c->stage[i].backends));
     for (int i = 0; i < c->n_processes; i++)
         json_array_append_new(processes, json_pack("{s:s, s:I}", "name", c->process[i].name, "peak_rss_bytes",
                                                    (json_int_t)c->process[i].peak_rss_bytes));

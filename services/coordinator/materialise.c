@@ -81,6 +81,15 @@ static enum mode_status write_index(struct plan *p, const char *dir, struct mode
     return st;
 }
 
+/* Adds a name to a list like "cpu-avx2, cuda", where it is not there yet and has room. */
+static void add_backend(char *list, size_t size, const char *name)
+{
+    size_t len = strlen(list), n = strlen(name);
+    for (const char *at = list; (at = strstr(at, name)); at += n)
+        if ((at == list || at[-1] == ' ') && (at[n] == ',' || at[n] == '\0')) return;
+    if (len + n + 3 <= size) snprintf(list + len, size - len, "%s%s", len ? ", " : "", name);
+}
+
 /* Those that have tasks; how many there are. */
 static int add_stages(struct mode_report_stage stage[PLAN_STAGES], const struct plan *p)
 {
@@ -93,6 +102,7 @@ static int add_stages(struct mode_report_stage stage[PLAN_STAGES], const struct 
             stage[at].tasks++;
             stage[at].seconds += c->seconds;
             if (c->peak_rss_bytes > stage[at].peak_rss_bytes) stage[at].peak_rss_bytes = c->peak_rss_bytes;
+            if (c->backend) add_backend(stage[at].backends, sizeof stage[at].backends, c->backend);
         }
         at++;
     }

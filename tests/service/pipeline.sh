@@ -27,6 +27,7 @@ for s in captions train-seed train-experts ensemble; do
     grep -q "\"stage\": \"$s\"" "$work/a/report/summary.json" || fail "summary.json does not say the time of: $s"
     grep -q "<td>$s</td>" "$work/a/report/report.html" || fail "report.html does not say the time of: $s"
 done
+grep -q '"backends": "c' "$work/a/report/summary.json" || fail "summary.json does not say what computed a stage"
 
 # the ledger: 240 pairs + 10 planted samples, every fate named
 "$bin/mode" reconcile --workspace "$work/a" >"$work/ledger" || fail "reconcile"

@@ -387,9 +387,9 @@ static void test_summary_says_what_scripts_want(void **state)
 static void test_time_and_memory_are_put_in_afterwards(void **state)
 {
     (void)state;
-    static const struct mode_report_stage stage[] = {{"captions", "captions", 2, 1.5, 50 << 20},
-                                                     {"words", "embed", 0, 0, 0},
-                                                     {"train-seed", "train", 1, 600, 900 << 20}};
+    static const struct mode_report_stage stage[] = {{"captions", "captions", 2, 1.5, 50 << 20, ""},
+                                                     {"words", "embed", 0, 0, 0, ""},
+                                                     {"train-seed", "train", 1, 600, 900 << 20, "cpu-avx2, cuda"}};
     static const struct mode_report_process process[] = {{"coordinator", 12 << 20}, {"a <redis>", 7 << 20}};
     const struct mode_report_cost cost = {"k3y", stage, 3, process, 2};
     struct mode_error err;
@@ -397,7 +397,7 @@ static void test_time_and_memory_are_put_in_afterwards(void **state)
     char *html = at("report-c.html"), *summary = at("summary-c.json"), *before = text_of("summary-c.json");
     if (mode_report_complete(html, summary, &cost, &err)) fail_msg("%s", err.text);
     char *page = text_of("report-c.html"), *after = text_of("summary-c.json");
-    assert_non_null(strstr(page, "<td>train-seed</td><td>1</td><td>600.0</td><td>900 MiB</td>"));
+    assert_non_null(strstr(page, "<td>train-seed</td><td>1</td><td>600.0</td><td>900 MiB</td><td>cpu-avx2, cuda</td>"));
     assert_null(strstr(page, "<td>words</td>")); /* no task, no row */
     assert_non_null(strstr(page, "<td>a &lt;redis&gt;</td><td>7 MiB</td>"));
     assert_non_null(strstr(page, "</html>"));
