@@ -60,12 +60,13 @@ static struct clip_block_acts layer_acts(const struct mode_clip *clip, const str
     return v;
 }
 
-static struct mode_attention attention_of(const struct clip_tower *t, const struct clip_tower_acts *a, bool pooled)
+static struct mode_attention attention_of(const struct mode_clip *clip, const struct clip_tower *t,
+                                          const struct clip_tower_acts *a, bool pooled)
 {
-    int64_t d = t->cfg.width;
+    int64_t d = t->cfg.width, longest = t == &clip->text ? clip->cfg.context_length : mode__clip_image_tokens(clip);
     if (pooled) /* the pooled token sees every key: it is its text's last row, or nothing is hidden from it */
-        return (struct mode_attention){d, t->cfg.heads, 0, 0, d, false, &a->seq, &a->offsets};
-    return (struct mode_attention){d, t->cfg.heads, 0, d, 2 * d, t->causal, &a->offsets, &a->offsets};
+        return (struct mode_attention){d, t->cfg.heads, 0, 0, d, false, &a->seq, &a->offsets, longest};
+    return (struct mode_attention){d, t->cfg.heads, 0, d, 2 * d, t->causal, &a->offsets, &a->offsets, longest};
 }
 
 /* y = x w^T + b, by layer scale times ls, + add; branch keeps the product before ls. */
@@ -97,7 +98,7 @@ static void block_forward(struct mode_clip *clip, const struct clip_tower *t, co
                           bool pooled, bool again)
 {
     struct mode_backend *be = clip->be;
-    struct mode_attention s = attention_of(t, a, pooled);
+    struct mode_attention s = attention_of(clip, t, a, pooled);
     struct mode_tensor *stats_1 = a->keep ? &v->stats_1 : NULL, *stats_2 = a->keep ? &v->stats_2 : NULL;
     struct mode_tensor *lse = a->keep ? &v->lse : NULL, *slope = a->keep ? &v->slope : NULL;
     int64_t d = t->cfg.width;
@@ -128,7 +129,7 @@ static void block_back(struct mode_clip *clip, const struct clip_tower *t, struc
                        struct mode_tensor *d, bool pooled)
 {
     struct mode_backend *be = clip->be;
-    struct mode_attention s = attention_of(t, a, pooled);
+    struct mode_attention s = attention_of(clip, t, a, pooled);
     int64_t n = t->cfg.width, r = a->rows, q = pooled ? a->seqs : r;
     struct mode_tensor d_hidden = with_rows(a->d_hidden, q), room = with_rows(a->d_branch, q);
     struct mode_tensor d_q_rows = with_rows(a->d_a, q), d_a = with_rows(a->d_a, r);

@@ -50,6 +50,7 @@ struct mode_attention {
     int64_t q_at, k_at, v_at;
     bool causal; /* row i of a sequence sees rows 0..i */
     const struct mode_tensor *q_offsets, *kv_offsets;
+    int64_t longest; /* no sequence has more rows; 0: not known. A GPU's libraries ask for it, nothing else does. */
 };
 
 struct mode_adamw_step {

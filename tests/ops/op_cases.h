@@ -191,7 +191,7 @@ static void case_attention(struct op_run *r, const int64_t *s) /* sequences, lon
     struct mode_tensor o = offsets_of(r, s[0], s[1]);
     int64_t rows = last_of(&o), d = s[2] * s[3];
     struct mode_tensor qkv = acts(r, rows, 3 * d), dout = acts(r, rows, d);
-    struct mode_attention a = {d, s[2], 0, d, 2 * d, s[4] != 0, &o, &o};
+    struct mode_attention a = {d, s[2], 0, d, 2 * d, s[4] != 0, &o, &o, s[1]};
     struct mode_tensor *out = keep(r, acts(r, rows, d)), *lse = keep(r, mat(r, rows, s[2]));
     mode_attention(r->be, out, lse, &qkv, &qkv, &a);
     struct mode_tensor *dqkv = keep(r, acts(r, rows, 3 * d));
@@ -204,7 +204,7 @@ static void case_attention_one_query(struct op_run *r, const int64_t *s)
     for (int64_t i = 0; i <= s[0]; i++) ((int32_t *)qo.data)[i] = (int32_t)i;
     int64_t rows = last_of(&ko), d = s[2] * s[3];
     struct mode_tensor q = acts(r, s[0], d), kv = acts(r, rows, 2 * d), dout = acts(r, s[0], d);
-    struct mode_attention a = {d, s[2], 0, 0, d, false, &qo, &ko};
+    struct mode_attention a = {d, s[2], 0, 0, d, false, &qo, &ko, s[1]};
     struct mode_tensor *out = keep(r, acts(r, s[0], d)), *lse = keep(r, mat(r, s[0], s[2]));
     mode_attention(r->be, out, lse, &q, &kv, &a);
     struct mode_tensor *dq = keep(r, acts(r, s[0], d)), *dkv = keep(r, acts(r, rows, 2 * d));

@@ -106,10 +106,10 @@ static void attention_setup(struct op_run *r, struct op *c)
     if (c->option == 2) {
         input(c, mat(r, queries, 6), false);
         input(c, mat(r, rows, 12), false);
-        c->attention = (struct mode_attention){6, 2, 0, 0, 6, false, qo, ko};
+        c->attention = (struct mode_attention){6, 2, 0, 0, 6, false, qo, ko, 4};
     } else {
         input(c, mat(r, rows, 18), false);
-        c->attention = (struct mode_attention){6, 2, 0, 6, 12, c->option == 1, qo, ko};
+        c->attention = (struct mode_attention){6, 2, 0, 6, 12, c->option == 1, qo, ko, 4};
     }
     c->out = mat(r, queries, 6);
     c->extra[2] = mat(r, queries, 2);

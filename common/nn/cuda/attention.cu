@@ -245,3 +245,22 @@ void mode__cuda_attention_back(cudaStream_t stream, void *dq, void *dkv, float *
     else
         mode__cuda_attention_back_f32(stream, (float *)dq, (float *)dkv, delta, (const float *)dout, lse, a);
 }
+
+static __global__ void lists(int32_t *lengths, int32_t *first_in, int32_t *first_out, int32_t *first_stat,
+                             struct mode__cuda_attention a)
+{
+    int64_t b = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (b > a.n_seq) return;
+    int32_t at = a.q_offsets[b];
+    if (b < a.n_seq) lengths[b] = a.q_offsets[b + 1] - at;
+    first_in[b] = at * (int32_t)a.lq;
+    first_out[b] = at * (int32_t)(a.heads * a.dh);
+    first_stat[b] = at * (int32_t)a.heads;
+}
+
+void mode__cuda_attention_lists(cudaStream_t stream, int32_t *lengths, int32_t *first_in, int32_t *first_out,
+                                int32_t *first_stat, const struct mode__cuda_attention *a)
+{
+    const int threads = 128;
+    lists<<<blocks_of(a->n_seq + 1, threads), threads, 0, stream>>>(lengths, first_in, first_out, first_stat, *a);
+}

@@ -29,7 +29,12 @@ void mode__cuda_attention(cudaStream_t stream, void *out, float *lse, const stru
 void mode__cuda_attention_back(cudaStream_t stream, void *dq, void *dkv, float *delta, const void *dout,
                                const void *out, const float *lse, const struct mode__cuda_attention *a);
 
-/* The parts that these choose from; for tests. */
+/* What cuDNN wants to know of packed sequences: lengths [n_seq], and [n_seq + 1] each the first element of a sequence in rows
+ * of lq, of heads * dh and of heads numbers. */
+void mode__cuda_attention_lists(cudaStream_t stream, int32_t *lengths, int32_t *first_in, int32_t *first_out,
+                                int32_t *first_stat, const struct mode__cuda_attention *a);
+
+/* The parts that the two above choose from. */
 void mode__cuda_attention_f32(cudaStream_t stream, float *out, float *lse, const struct mode__cuda_attention *a);
 void mode__cuda_attention_back_f32(cudaStream_t stream, float *dq, float *dkv, const float *delta, const float *dout,
                                    const float *lse, const struct mode__cuda_attention *a);

@@ -431,8 +431,8 @@ const char *mode__cudnn_plan_text(const struct mode__cudnn_plan *plan)
     return plan->text;
 }
 
-enum mode_status mode__cudnn_run(struct mode__cudnn *dnn, const struct mode__cudnn_plan *plan,
-                                 struct CUstream_st *stream, void *const *pointer, void *work, struct mode_error *err)
+enum mode_status mode__cudnn_run(struct mode__cudnn *dnn, const struct mode__cudnn_plan *plan, void *stream,
+                                 void *const *pointer, void *work, struct mode_error *err)
 {
     static const char what[] = "the pointers of a run";
     void *at[MODE__GRAPH_TENSORS];

@@ -20,7 +20,6 @@
 
 #include <stddef.h>
 
-struct CUstream_st;
 struct mode__cudnn;
 struct mode__cudnn_plan;
 
@@ -41,8 +40,9 @@ size_t mode__cudnn_plan_work(const struct mode__cudnn_plan *plan); /* bytes of s
 /* What was chosen, of how many: "engine 8, candidate 1 of 3". */
 const char *mode__cudnn_plan_text(const struct mode__cudnn_plan *plan);
 
-/* pointer [MODE__N_PLACES]: where the graph's tensors lie; those it lacks are ignored. MODE_E_DEVICE. */
-enum mode_status mode__cudnn_run(struct mode__cudnn *dnn, const struct mode__cudnn_plan *plan,
-                                 struct CUstream_st *stream, void *const *pointer, void *work, struct mode_error *err);
+/* stream: a cudaStream_t. pointer [MODE__N_PLACES]: where the graph's tensors lie; those it lacks are ignored.
+ * MODE_E_DEVICE. */
+enum mode_status mode__cudnn_run(struct mode__cudnn *dnn, const struct mode__cudnn_plan *plan, void *stream,
+                                 void *const *pointer, void *work, struct mode_error *err);
 
 #endif

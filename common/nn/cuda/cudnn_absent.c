@@ -46,8 +46,8 @@ const char *mode__cudnn_plan_text(const struct mode__cudnn_plan *plan)
     return "";
 }
 
-enum mode_status mode__cudnn_run(struct mode__cudnn *dnn, const struct mode__cudnn_plan *plan,
-                                 struct CUstream_st *stream, void *const *pointer, void *work, struct mode_error *err)
+enum mode_status mode__cudnn_run(struct mode__cudnn *dnn, const struct mode__cudnn_plan *plan, void *stream,
+                                 void *const *pointer, void *work, struct mode_error *err)
 {
     (void)stream;
     (void)pointer;

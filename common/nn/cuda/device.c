@@ -1,4 +1,4 @@
-#include "nn/cuda/device.h"
+#include "nn/cuda/cudnn_attention.h"
 
 #include "base/str.h"
 
@@ -55,6 +55,7 @@ static void close_device(struct mode_backend *be)
     struct mode__cuda *c = mode__cuda_of(be);
     if (!c) return;
     if (c->stream) (void)cudaStreamSynchronize(c->stream);
+    mode__attention_ways_close(&c->attention);
     if (c->blas) (void)blas.cublasDestroy_v2(c->blas);
     if (c->scalar) (void)cudaFreeHost(c->scalar);
     if (c->stream) (void)cudaStreamDestroy(c->stream);
@@ -84,6 +85,7 @@ static enum mode_status open_device(struct mode_backend *be, struct mode_error *
                      blas.cublasSetMathMode(c->blas, tf32 ? CUBLAS_TF32_TENSOR_OP_MATH : CUBLAS_DEFAULT_MATH)))
         st = MODE_FAIL(err, MODE_E_DEVICE, "backend \"cuda\": cuBLAS cannot be started");
     if (!st && (e = cudaMemGetInfo(&c->room, &c->memory)) != cudaSuccess) st = fail(err, "no usable GPU", e);
+    if (!st) c->attention = mode__attention_ways_open();
     if (st) close_device(be);
     return st;
 }

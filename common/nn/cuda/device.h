@@ -15,6 +15,7 @@
 struct mode__cuda {
     cudaStream_t stream;
     cublasHandle_t blas;
+    struct mode__attention_ways *attention;
     double *scalar;      /* pinned: results that the host waits for */
     size_t room, memory; /* bytes that were free when it was opened; that the GPU has */
     size_t n_taken;

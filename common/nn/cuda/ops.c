@@ -1,5 +1,5 @@
 /* The op table of the cuda backend; contracts are those of nn/ops.h. */
-#include "nn/cuda/attention.h"
+#include "nn/cuda/cudnn_attention.h"
 #include "nn/cuda/device.h"
 #include "nn/cuda/kernels.h"
 #include "nn/cuda/nearest.h"
@@ -121,8 +121,7 @@ static void attention(struct mode_backend *be, struct mode_tensor *out, struct m
 {
     struct mode__cuda_attention a = attention_of(q, kv, s);
     if (a.rows_q == 0) return;
-    mode__cuda_attention(stream_of(be), out->data, data_of(lse), &a);
-    launched();
+    mode__attention_by_best(be, out->data, data_of(lse), &a, s->longest);
 }
 
 static void attention_back(struct mode_backend *be, struct mode_tensor *dq, struct mode_tensor *dkv,
@@ -131,9 +130,7 @@ static void attention_back(struct mode_backend *be, struct mode_tensor *dq, stru
 {
     struct mode__cuda_attention a = attention_of(q, kv, s);
     if (a.rows_q == 0) return;
-    mode__cuda_attention_back(stream_of(be), dq->data, dkv->data, work_of(be, a.rows_q * a.heads), dout->data, out->data,
-                              mode_f32(lse), &a);
-    launched();
+    mode__attention_back_by_best(be, dq->data, dkv->data, dout->data, out->data, mode_f32(lse), &a, s->longest);
 }
 
 static void embed(struct mode_backend *be, struct mode_tensor *x, const struct mode_tensor *table,

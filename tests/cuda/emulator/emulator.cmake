@@ -38,7 +38,8 @@ function(mode_emulate_cuda)
 
   # build/emulator/nn/cuda/: the kernels (.cu as .cpp) and their headers after rewriting
   file(GLOB host CONFIGURE_DEPENDS ${common}/nn/cuda/*.c)
-  list(FILTER host EXCLUDE REGEX "/cudnn\\.c$") # cudnn_absent.c stands in
+  list(FILTER host EXCLUDE REGEX "/cudnn(_absent)?\\.c$")
+  list(APPEND host ${MODE_EMULATOR_DIR}/cudnn.c) # in its place
   file(GLOB kernels CONFIGURE_DEPENDS ${common}/nn/cuda/*.cu ${common}/nn/cuda/*.cuh)
   foreach(from ${kernels})
     get_filename_component(name ${from} NAME)
@@ -49,7 +50,8 @@ function(mode_emulate_cuda)
   add_library(mode_emulated OBJECT ${host} ${common}/nn/backend.c ${rewritten})
   set_target_properties(mode_emulated PROPERTIES CXX_STANDARD 20)
   target_compile_definitions(mode_emulated PUBLIC MODE_CUDA=1)
-  target_include_directories(mode_emulated BEFORE PUBLIC ${out} ${MODE_EMULATOR_DIR}/include ${common})
+  target_include_directories(mode_emulated BEFORE PUBLIC ${out} ${MODE_EMULATOR_DIR}/include ${common}
+                             PRIVATE ${MODE_EMULATOR_DIR}/../..)
   target_compile_options(mode_emulated PRIVATE $<$<COMPILE_LANGUAGE:CXX>:${flags}>)
   target_link_libraries(mode_emulated PUBLIC mode_emulator ${CMAKE_DL_LIBS})
   add_dependencies(mode_emulated mode_emulated_blas mode_emulated_nccl)
