@@ -383,13 +383,21 @@ void mode_adamw(struct mode_backend *be, struct mode_tensor *w, struct mode_tens
     CALL(adamw, 12 * n, w, copy, m, v, g, s);
 }
 
+double mode_sum_squares_of(struct mode_backend *be, const struct mode_tensor *const *x, size_t n)
+{
+    double t0 = be->profile ? mode_clock_s() : 0, flops = 0;
+    for (size_t i = 0; i < n; i++) {
+        MODE_ASSERT(x[i]->dtype == MODE_DTYPE_F32 && x[i]->data);
+        flops += 2.0 * (double)mode_tensor_count(x[i]);
+    }
+    double sum = be->ops->sum_squares(be, x, n);
+    if (be->profile) note(be, MODE__OP_sum_squares, mode_clock_s() - t0, flops);
+    return sum;
+}
+
 double mode_sum_squares(struct mode_backend *be, const struct mode_tensor *x)
 {
-    MODE_ASSERT(x->dtype == MODE_DTYPE_F32 && x->data);
-    double t0 = be->profile ? mode_clock_s() : 0;
-    double sum = be->ops->sum_squares(be, x);
-    if (be->profile) note(be, MODE__OP_sum_squares, mode_clock_s() - t0, 2.0 * (double)mode_tensor_count(x));
-    return sum;
+    return mode_sum_squares_of(be, &x, 1);
 }
 
 void mode_zero(struct mode_backend *be, struct mode_tensor *x)

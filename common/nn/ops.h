@@ -115,7 +115,7 @@ struct mode_ops {
                              const struct mode_tensor *row, const struct mode_tensor *col, int64_t first);
     void (*adamw)(struct mode_backend *, struct mode_tensor *w, struct mode_tensor *copy, struct mode_tensor *m,
                   struct mode_tensor *v, const struct mode_tensor *g, const struct mode_adamw_step *s);
-    double (*sum_squares)(struct mode_backend *, const struct mode_tensor *x);
+    double (*sum_squares)(struct mode_backend *, const struct mode_tensor *const *x, size_t n);
     void (*zero)(struct mode_backend *, struct mode_tensor *x);
     void (*nearest_rows)(struct mode_backend *, struct mode_tensor *id, struct mode_tensor *distance,
                          struct mode_tensor *work, const struct mode_tensor *x, const struct mode_tensor *c,
@@ -238,6 +238,8 @@ double mode_log_add(double a, double b);
 void mode_adamw(struct mode_backend *be, struct mode_tensor *w, struct mode_tensor *copy, struct mode_tensor *m,
                 struct mode_tensor *v, const struct mode_tensor *g, const struct mode_adamw_step *s);
 double mode_sum_squares(struct mode_backend *be, const struct mode_tensor *x);
+/* The same of n tensors, one after another, waiting for a device once. */
+double mode_sum_squares_of(struct mode_backend *be, const struct mode_tensor *const *x, size_t n);
 void mode_zero(struct mode_backend *be, struct mode_tensor *x);
 
 /* Clustering. The tensors of these three may lie in the host's own memory, too; mode_backend_sync before they are read.

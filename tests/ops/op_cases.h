@@ -301,7 +301,7 @@ static void case_adamw(struct op_run *r, const int64_t *s) /* n, step */
     struct mode_tensor copy = act_vec(r, s[0]);
     struct mode_adamw_step step = {5e-3, 0.9, 0.98, 1e-6, 0.2, s[1], s[1] == 1 ? 1 : 0.37f};
     mode_adamw(r->be, w, bf16 ? &copy : NULL, m, v, &g, &step);
-    r->scalar = mode_sum_squares(r->be, &g);
+    r->scalar = mode_sum_squares_of(r->be, (const struct mode_tensor *[]){&g, w, m}, 3);
     mode_zero(r->be, keep(r, vec(r, s[0])));
     if (bf16) keep(r, copy); /* last: the other backends have none */
 }

@@ -93,7 +93,7 @@ static void sum_squares_block(void *ctx, int64_t item, int thread)
     o->partial[item] = sum;
 }
 
-static double cpu_sum_squares(struct mode_backend *be, const struct mode_tensor *x)
+static double squares_of(struct mode_backend *be, const struct mode_tensor *x)
 {
     struct optim o = {.n = mode_tensor_count(x), .g = mode_f32(x)};
     int64_t blocks = ceil_div(o.n, OPTIM_BLOCK);
@@ -101,6 +101,13 @@ static double cpu_sum_squares(struct mode_backend *be, const struct mode_tensor 
     o.partial = mode__backend_work(be, (size_t)blocks * sizeof *o.partial);
     mode_parallel_for(blocks, sum_squares_block, &o);
     for (int64_t i = 0; i < blocks; i++) sum += o.partial[i];
+    return sum;
+}
+
+static double cpu_sum_squares(struct mode_backend *be, const struct mode_tensor *const *x, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += squares_of(be, x[i]);
     return sum;
 }
 

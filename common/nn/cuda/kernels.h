@@ -73,8 +73,8 @@ struct mode__cuda_adamw {
 /* copy [n] of bf16: w rounded, or NULL */
 void mode__cuda_adamw(cudaStream_t stream, float *w, void *copy, float *m, float *v, const float *g, int64_t n,
                       const struct mode__cuda_adamw *s);
-/* *sum = the sum of squares. work: mode__cuda_square_work(n) doubles */
-void mode__cuda_sum_squares(cudaStream_t stream, double *sum, double *work, const float *x, int64_t n);
+/* *sum = the sum of squares; onto: added to it. work: mode__cuda_square_work(n) doubles */
+void mode__cuda_sum_squares(cudaStream_t stream, double *sum, double *work, const float *x, int64_t n, bool onto);
 int64_t mode__cuda_square_work(int64_t n);
 
 /* nearest.cu: squares [m] = squared lengths of the rows of x [m, d], added up in double */

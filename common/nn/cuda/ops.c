@@ -310,12 +310,15 @@ static void adamw(struct mode_backend *be, struct mode_tensor *w, struct mode_te
     launched();
 }
 
-static double sum_squares(struct mode_backend *be, const struct mode_tensor *x)
+static double sum_squares(struct mode_backend *be, const struct mode_tensor *const *x, size_t n)
 {
     struct mode__cuda *c = mode__cuda_of(be);
-    int64_t n = mode_tensor_count(x);
-    double *work = mode__backend_work(be, (size_t)mode__cuda_square_work(n) * sizeof *work);
-    mode__cuda_sum_squares(c->stream, c->scalar, work, mode_f32(x), n);
+    if (n == 0) return 0;
+    for (size_t i = 0; i < n; i++) {
+        int64_t count = mode_tensor_count(x[i]);
+        double *work = mode__backend_work(be, (size_t)mode__cuda_square_work(count) * sizeof *work);
+        mode__cuda_sum_squares(c->stream, c->scalar, work, mode_f32(x[i]), count, i > 0);
+    }
     launched();
     mode_backend_sync(be);
     return *c->scalar;

@@ -40,12 +40,12 @@ static __global__ void squares(double *part, const float *x, int64_t n)
     if (threadIdx.x == 0) part[blockIdx.x] = s;
 }
 
-static __global__ void add_up(double *sum, const double *part, int64_t n)
+static __global__ void add_up(double *sum, const double *part, int64_t n, bool onto)
 {
     double s = 0;
     for (int64_t i = threadIdx.x; i < n; i += THREADS) s += part[i];
     s = block_sum(s);
-    if (threadIdx.x == 0) *sum = s;
+    if (threadIdx.x == 0) *sum = onto ? *sum + s : s;
 }
 
 int64_t mode__cuda_square_work(int64_t n)
@@ -53,8 +53,8 @@ int64_t mode__cuda_square_work(int64_t n)
     return ceil_div(n, SQUARE_BLOCK);
 }
 
-void mode__cuda_sum_squares(cudaStream_t stream, double *sum, double *work, const float *x, int64_t n)
+void mode__cuda_sum_squares(cudaStream_t stream, double *sum, double *work, const float *x, int64_t n, bool onto)
 {
     squares<<<blocks_of(n, SQUARE_BLOCK), THREADS, 0, stream>>>(work, x, n);
-    add_up<<<1, THREADS, 0, stream>>>(sum, work, ceil_div(n, SQUARE_BLOCK));
+    add_up<<<1, THREADS, 0, stream>>>(sum, work, ceil_div(n, SQUARE_BLOCK), onto);
 }

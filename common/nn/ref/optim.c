@@ -21,11 +21,12 @@ void mode__ref_adamw(struct mode_backend *be, struct mode_tensor *w, struct mode
     }
 }
 
-double mode__ref_sum_squares(struct mode_backend *be, const struct mode_tensor *x)
+double mode__ref_sum_squares(struct mode_backend *be, const struct mode_tensor *const *x, size_t n)
 {
     double s = 0;
     (void)be;
-    for (int64_t i = 0; i < mode_tensor_count(x); i++) s += (double)mode_f32(x)[i] * mode_f32(x)[i];
+    for (size_t k = 0; k < n; k++)
+        for (int64_t i = 0; i < mode_tensor_count(x[k]); i++) s += (double)mode_f32(x[k])[i] * mode_f32(x[k])[i];
     return s;
 }
 

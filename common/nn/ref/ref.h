@@ -107,7 +107,7 @@ void mode__ref_contrastive_back(struct mode_backend *, double *loss, struct mode
 /* optim.c */
 void mode__ref_adamw(struct mode_backend *, struct mode_tensor *w, struct mode_tensor *copy, struct mode_tensor *m,
                      struct mode_tensor *v, const struct mode_tensor *g, const struct mode_adamw_step *s);
-double mode__ref_sum_squares(struct mode_backend *, const struct mode_tensor *x);
+double mode__ref_sum_squares(struct mode_backend *, const struct mode_tensor *const *x, size_t n);
 void mode__ref_zero(struct mode_backend *, struct mode_tensor *x);
 
 #endif
