@@ -440,6 +440,8 @@ static const struct op_case op_cases[] = {
     {"nearest cosine", case_nearest, {257, 33, 64, 1, 64, 1}, 0},
     {"nearest, ids alone", case_nearest, {200, 1025, 48, 0, 200, 2}, 0},
     {"costs", case_costs, {1, 1, 1, 0, 0}, 1e-6},
+    {"costs", case_costs, {3, 50, 45, 0, 0}, 1e-6},
+    {"costs cosine", case_costs, {2, 7, 64, 1, 0}, 1e-6},
     {"costs", case_costs, {131, 67, 33, 0, 1}, 1e-6},
     {"costs", case_costs, {400, 300, 384, 0, 0}, 1e-6},
     {"costs cosine", case_costs, {77, 129, 65, 1, 1}, 1e-6},

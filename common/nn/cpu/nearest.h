@@ -8,7 +8,7 @@
 
 #include <math.h>
 
-enum { NEAREST_ROWS = 64 };
+enum { NEAREST_ROWS = 64, FEW_ROWS = 4 };
 
 struct nearest {
     int32_t *id;
@@ -113,6 +113,29 @@ static void costs_item(void *ctx, int64_t item, int thread)
     }
 }
 
+/* For few rows a product's packing of c costs more than the product. */
+static void costs_of_few(const struct nearest *a)
+{
+    for (int64_t i = 0; i < a->n; i++)
+        for (int64_t k = 0; k < a->k; k++) {
+            const float *x = a->x + i * a->d, *c = a->c + k * a->d;
+            v8 s = {0}, t = {0};
+            int64_t j = 0;
+            for (; j + 16 <= a->d; j += 16) {
+                v8 p = load8(x + j), q = load8(x + j + 8), u = p - load8(c + j), v = q - load8(c + j + 8);
+                s += a->cosine ? p * load8(c + j) : u * u;
+                t += a->cosine ? q * load8(c + j + 8) : v * v;
+            }
+            for (; j < a->d; j += 8) {
+                int64_t n = min64(8, a->d - j);
+                v8 p = n == 8 ? load8(x + j) : load_part(x + j, n), q = n == 8 ? load8(c + j) : load_part(c + j, n);
+                s += a->cosine ? p * q : (p - q) * (p - q);
+            }
+            float v = a->cosine ? 1 - sum8(s + t) : sum8(s + t);
+            a->dot[i * a->k + k] = v > 0 ? v : 0;
+        }
+}
+
 static void cpu_costs(struct mode_backend *be, struct mode_tensor *cost, const struct mode_tensor *x,
                       const struct mode_tensor *c, bool cosine)
 {
@@ -123,6 +146,10 @@ static void cpu_costs(struct mode_backend *be, struct mode_tensor *cost, const s
                         .k = c->dim[0],
                         .d = x->dim[1],
                         .cosine = cosine};
+    if (a.n < FEW_ROWS) {
+        costs_of_few(&a);
+        return;
+    }
     measure(be, &a);
     mode_parallel_for(ceil_div(a.n, NEAREST_ROWS), costs_item, &a);
 }
