@@ -1,0 +1,76 @@
+#!/bin/sh
+# train_ranks.sh MODE CORPUS - `mode train` by two processes with an emulated GPU each: the losses of one process; a signal
+# to one stops both with a checkpoint, which one process goes on from; who is killed ends the other.
+set -eu
+mode=$1 corpus=$2
+dir=$(mktemp -d /tmp/mode-ranks-XXXXXX)
+trap 'rm -rf "$dir"' EXIT
+cd "$dir"
+fail() { echo "train_ranks.sh: $1" >&2; tail -n 3 ./*.log >&2; exit 1; }
+
+export MODE_THREADS=1 MODE_CLIP_MERGES="${MODE_CLIP_MERGES:-${MODE_CACHE:-$HOME/.cache/mode}/models/bpe_simple_vocab_16e6.txt.gz}"
+[ -e "$MODE_CLIP_MERGES" ] || { echo "no merges file: set MODE_CLIP_MERGES (make models)"; exit 77; }
+"$corpus" corpus 40 20 >corpus.log
+cat >model.json <<'END'
+{"embed_dim": 16, "vision_cfg": {"image_size": 16, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8},
+ "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}}
+END
+train() { # out rank steps; rank "": alone
+    out=$1 rank=$2 steps=$3
+    shift 3
+    [ -z "$rank" ] || set -- "$@" --ranks 2 --rank "$rank" --rendezvous ./meet.sock
+    exec "$mode" train --config model.json --data "corpus/train/0/0.tar::corpus/train/1/1.tar" --batch 8 --warmup 2 --seed 3 \
+        --accumulate 2 --steps "$steps" --backend cuda --out "$out" "$@"
+}
+same() { # a's and b's steps.jsonl, each number within 2e-5
+    paste -d' ' "$1/steps.jsonl" "$2/steps.jsonl" | tr -d '{},"' | awk '
+        {h = NF / 2; for (i = 2; i <= h; i += 2) {d = $i - $(i + h); if (d < 0) d = -d; if (d > 2e-5 * ($i < 0 ? -$i : $i)) bad = 1}}
+        END {exit bad || NR == 0}'
+}
+
+(train one "" 3) >one.log 2>&1 || fail "one process"
+(train two 1 3) >two-1.log 2>&1 &
+peer=$!
+(train two 0 3) >two-0.log 2>&1 || fail "process 0 of 2"
+wait $peer || fail "process 1 of 2"
+same one two || fail "two processes have other losses than one"
+[ ! -s two-1.log ] || fail "process 1 has something to say"
+
+end() { # signal: 1 gets it in the midst of a long training; codes of 0 and 1
+    (train long 0 500) >long-0.log 2>&1 &
+    zero=$!
+    (train long 1 500) >long-1.log 2>&1 &
+    one=$!
+    n=0
+    until grep -q '^step' long-0.log; do
+        n=$((n + 1))
+        [ $n -lt 600 ] || fail "no first step"
+        sleep 0.1
+    done
+    kill -"$1" $one
+    code0=0 code1=0
+    wait $zero || code0=$?
+    wait $one || code1=$?
+}
+end TERM
+[ "$code0 $code1" = "143 143" ] || fail "after SIGTERM to one: codes $code0 and $code1"
+[ -e long/checkpoints/latest ] || fail "no checkpoint after SIGTERM"
+step=$(sed 's/^step-0*//' long/checkpoints/latest)
+# the checkpoint of two is of a training of 500 steps: one process goes on from it, until it is stopped too
+(train long "" 500 --resume) >resumed.log 2>&1 &
+zero=$!
+n=0
+until grep -q "^step $((step + 1)) of 500" resumed.log; do
+    n=$((n + 1))
+    [ $n -lt 600 ] || fail "one process does not go on from the checkpoint of two"
+    sleep 0.1
+done
+kill -TERM $zero
+code0=0
+wait $zero || code0=$?
+[ $code0 = 143 ] || fail "the resumed training: code $code0"
+rm -rf long
+end KILL
+[ "$code0 $code1" = "69 137" ] || fail "after SIGKILL to one: codes $code0 and $code1"
+grep -q 'process 1 of 2 has ended' long-0.log || fail "process 0 does not say who has ended"
+echo "train_ranks.sh: as one process; stopped, resumed and killed"
