@@ -61,7 +61,7 @@ tsan: deps-test models ## the threaded tests under ThreadSanitizer
 .PHONY: cuda-test cuda-bench
 cuda-test: ## the cuda backend against the reference (needs an NVIDIA GPU). OUT=folder for the table
 	@cmake -S tests/cuda -B build-cuda >/dev/null && cmake --build build-cuda -j$(JOBS) --target cuda-test attention-test >/dev/null
-	@build-cuda/cuda-test $(OUT)
+	@$(if $(OUT),mkdir -p "$(OUT)" && )build-cuda/cuda-test $(OUT)
 	@build-cuda/attention-test $(OUT)
 cuda-bench: ## speed of the cuda backend (needs an NVIDIA GPU). OUT=folder for the table
 	@cmake -S tests/cuda -B build-cuda >/dev/null && cmake --build build-cuda -j$(JOBS) --target cuda-bench >/dev/null

@@ -25,8 +25,12 @@ static size_t workspace(const struct mode_clip *clip, int64_t batch)
         if (cols > widest) widest = cols;
     }
     size_t scores = 2 * sizeof(float) * (tokens + 32) * (tokens + 32);
-    return WORKSPACE_ROWS * sizeof(float) * (widest + 64) + WORKSPACE_SUMS +
-           (size_t)mode_parallel_threads() * (WORKSPACE_THREAD + scores);
+    size_t piece = ((size_t)batch + (size_t)clip->accumulate - 1) / (size_t)clip->accumulate;
+    size_t side = (size_t)clip->cfg.image_size, pixels = piece * 3 * side * side * sizeof(float);
+    size_t bound = WORKSPACE_ROWS * sizeof(float) * (widest + 64) + WORKSPACE_SUMS +
+                   (size_t)mode_parallel_threads() * (WORKSPACE_THREAD + scores);
+    return clip->be && mode_backend_is_device(clip->be) && pixels > bound ? pixels
+                                                                          : bound; /* pixels are copied to a device */
 }
 
 void mode_clip_set_savings(struct mode_clip *clip, bool dense_tokens, bool full_last_block)

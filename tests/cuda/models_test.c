@@ -302,6 +302,29 @@ static void test_a_training_that_does_not_fit_is_refused_with_a_remedy(void **st
     free(r.last);
 }
 
+/* Pixels are copied to the device through its scratch: the plan has room for them, so that no step takes more. */
+static void test_the_plan_has_room_for_the_pixels_of_a_step(void **state)
+{
+    static const char cfg[] =
+        "{\"embed_dim\": 8, \"vision_cfg\": {\"image_size\": 224, \"patch_size\": 32, \"width\": 16,"
+        " \"layers\": 1, \"head_width\": 8}, \"text_cfg\": {\"context_length\": 9, \"vocab_size\": 23,"
+        " \"width\": 12, \"heads\": 3, \"layers\": 1}}";
+    struct mode_backend *be = open_backend("cuda");
+    struct mode_clip *clip;
+    struct mode_clip_memory m;
+    struct mode_error err;
+    size_t picture = (size_t)3 * 224 * 224 * sizeof(float);
+    (void)state;
+    assert_int_equal(mode_clip_create(&clip, be, cfg, NULL, 5, &err), MODE_OK);
+    mode_clip_memory(&m, clip, 1024);
+    assert_true(m.workspace >= 1024 * picture);
+    mode_clip_set_memory(clip, 4, false);
+    mode_clip_memory(&m, clip, 1024);
+    assert_true(m.workspace >= 256 * picture && m.workspace < 1024 * picture);
+    mode_clip_close(&clip);
+    mode_backend_close(&be);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -324,6 +347,7 @@ int main(void)
         cmocka_unit_test(test_ten_steps_follow_the_cpu),
         cmocka_unit_test(test_a_training_moves_between_gpu_and_cpu),
         cmocka_unit_test(test_a_training_that_does_not_fit_is_refused_with_a_remedy),
+        cmocka_unit_test(test_the_plan_has_room_for_the_pixels_of_a_step),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -13,7 +13,8 @@ struct mode_emu_blas {
     cublasPointerMode_t pointers;
 };
 
-namespace {
+namespace
+{
 
 float get(const void *x, cudaDataType type, long long i)
 {
@@ -89,7 +90,8 @@ cublasStatus_t product(cublasHandle_t h, bool tf, cublasOperation_t ta, cublasOp
     if (a_type != b_type || (a_type != CUDA_R_32F && a_type != CUDA_R_16BF && a_type != CUDA_R_16F) ||
         (c_type != CUDA_R_32F && c_type != a_type))
         return CUBLAS_STATUS_NOT_SUPPORTED;
-    for (const void *p : {a, b, (const void *)c}) mode_emu::check_argument("cublas gemm", p == a ? 1 : p == b ? 2 : 3, p);
+    for (const void *p : {a, b, (const void *)c})
+        mode_emu::check_argument("cublas gemm", p == a ? 1 : p == b ? 2 : 3, p);
     size_t size = a_type == CUDA_R_32F ? 4 : 2, c_size = c_type == CUDA_R_32F ? 4 : 2;
     for (int i = 0; i < count; i++) {
         gemm g = {ta == CUBLAS_OP_T,

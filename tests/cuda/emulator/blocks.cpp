@@ -20,7 +20,8 @@
 #include <ucontext.h>
 #endif
 
-namespace mode_emu {
+namespace mode_emu
+{
 
 enum { WARP = 32, MOST_THREADS = 1024, UNUSED = 0xa5 };
 enum : size_t { STACK = 256 * 1024, GUARD = 4096, GAP = 128, ARENA = SHARED_MOST + 64 * 1024 };
@@ -308,8 +309,8 @@ void meet_warp(place at, unsigned mask, void *payload, void (*work)(void *const[
         fault("lane %d calls %s at %s:%d with mask %08x, which leaves it out", f->view.lane, at.what, at.file, at.line,
               mask);
     if (f->number / WARP == n_threads / WARP && mask >> (n_threads % WARP))
-        fault("%s at %s:%d has mask %08x, but the last warp of this block has %d lanes", at.what, at.file, at.line, mask,
-              n_threads % WARP);
+        fault("%s at %s:%d has mask %08x, but the last warp of this block has %d lanes", at.what, at.file, at.line,
+              mask, n_threads % WARP);
     f->state = AT_WARP;
     f->work = work;
     waiting_lanes[f->number / WARP] |= 1u << f->view.lane;
@@ -385,8 +386,7 @@ void mode_emu_begin()
         int warp = f->number / WARP;
         for (int i = 0; i < WARP && warp * WARP + i < n_threads; i++) {
             fiber *other = &fibers[warp * WARP + i];
-            if (other->state == AT_WARP && other->mask >> f->view.lane & 1)
-                try_warp(warp, other->mask, true);
+            if (other->state == AT_WARP && other->mask >> f->view.lane & 1) try_warp(warp, other->mask, true);
         }
     }
     go_on();
@@ -397,8 +397,8 @@ static void prepare(fiber *f, int i)
 {
     unsigned x = running->threads.x, y = running->threads.y;
     if (!f->stack) {
-        char *p = (char *)mmap(nullptr, STACK + GUARD, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                               -1, 0);
+        char *p = (char *)mmap(nullptr, STACK + GUARD, PROT_READ | PROT_WRITE,
+                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (p == MAP_FAILED || mprotect(p, GUARD, PROT_NONE)) {
             perror("emulator: a stack for a thread of a block");
             abort();

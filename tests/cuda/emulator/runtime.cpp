@@ -30,7 +30,8 @@ struct mode_emu_event {
     double at_ms;
 };
 
-namespace mode_emu {
+namespace mode_emu
+{
 
 enum : size_t { EDGE = 256 }; /* bytes before and behind an allocation that must stay as they are */
 
@@ -222,10 +223,11 @@ void launch(const char *name, const void *function, dim3 grid, dim3 block, size_
     else if (shared > std::max(most, (size_t)SHARED_DEFAULT))
         e = cudaErrorInvalidValue;
     if (e != cudaSuccess) {
-        fprintf(stderr,
-                "emulator: kernel %s cannot start: grid (%u, %u, %u), block (%u, %u, %u), %zu bytes of shared memory of "
-                "%zu allowed\n",
-                name, grid.x, grid.y, grid.z, block.x, block.y, block.z, shared, most);
+        fprintf(
+            stderr,
+            "emulator: kernel %s cannot start: grid (%u, %u, %u), block (%u, %u, %u), %zu bytes of shared memory of "
+            "%zu allowed\n",
+            name, grid.x, grid.y, grid.z, block.x, block.y, block.z, shared, most);
         note(e);
         return;
     }

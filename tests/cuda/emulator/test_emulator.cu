@@ -424,7 +424,8 @@ static void sixteen_bits_are_rounded_to_even()
         __half h;
         h.__x = (unsigned short)i;
         if ((i & 0x7c00) != 0x7c00) CHECK(__float2half((float)h).__x == i);
-        if ((i & 0x7f80) != 0x7f80) CHECK(__float2bfloat16(__bfloat162float(__ushort_as_bfloat16((unsigned short)i))).__x == i);
+        if ((i & 0x7f80) != 0x7f80)
+            CHECK(__float2bfloat16(__bfloat162float(__ushort_as_bfloat16((unsigned short)i))).__x == i);
     }
     CHECK((float)__float2half(2049.0f) == 2048 && (float)__float2half(2051.0f) == 2052);
     CHECK((float)__float2half(65520.0f) == __builtin_inff() && (float)__float2half(65519.0f) == 65504);
