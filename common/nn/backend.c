@@ -30,6 +30,7 @@ static const struct mode_ops *cuda_ops(const char *name)
 #if defined(MODE_CUDA)
     if (strcmp(name, "cuda") == 0) return &mode__cuda_ops;
     if (strcmp(name, "cuda-tf32") == 0) return &mode__cuda_tf32_ops;
+    if (strcmp(name, "cuda-bf16") == 0) return &mode__cuda_bf16_ops;
 #endif
     (void)name;
     return NULL;
@@ -38,7 +39,7 @@ static const struct mode_ops *cuda_ops(const char *name)
 static const struct mode__device *device_of(const struct mode_ops *ops)
 {
 #if defined(MODE_CUDA)
-    if (ops == &mode__cuda_ops || ops == &mode__cuda_tf32_ops) return &mode__cuda_device;
+    if (ops == &mode__cuda_ops || ops == &mode__cuda_tf32_ops || ops == &mode__cuda_bf16_ops) return &mode__cuda_device;
 #endif
     (void)ops;
     return NULL;
@@ -100,6 +101,11 @@ bool mode_backend_is_device(const struct mode_backend *be)
 void mode_backend_sync(struct mode_backend *be)
 {
     if (be->kind) be->kind->sync(be);
+}
+
+void mode_backend_measure(struct mode_backend *be, bool on)
+{
+    if (be->kind) be->kind->measure(be, on);
 }
 
 /* Memory comes as fresh pages: zeroed by the kernel when they are first touched, so that a plan for the longest
@@ -207,6 +213,7 @@ void mode_backend_profile_print(const struct mode_backend *be, FILE *out)
                 t->flops / t->seconds * 1e-9);
     }
     fprintf(out, "%-18s %8s %10.4f\n", "all", "", total);
+    if (be->kind) be->kind->note(be, out);
 }
 
 void mode_backend_profile_sums(const struct mode_backend *be, struct mode_backend_sums *sums)

@@ -41,6 +41,10 @@ enum mode_dtype mode_backend_activations(const struct mode_backend *be);
  * may still read. Nothing to do on the others. */
 void mode_backend_sync(struct mode_backend *be);
 
+/* From now on choose algorithms of matrix products by timing them once, where the device has several: faster, but what is
+ * chosen, and with it the last bits of results, may differ from process to process. Off by default. */
+void mode_backend_measure(struct mode_backend *be, bool on);
+
 /* Memory that both the device and the host can use, zeroed, aligned to 64 bytes. MODE_E_MEMORY. NULL may be freed. */
 enum mode_status mode_backend_alloc(struct mode_backend *be, void **data, size_t bytes, struct mode_error *err);
 void mode_backend_free(struct mode_backend *be, void *data);

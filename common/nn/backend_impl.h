@@ -55,6 +55,8 @@ struct mode__device {
     void (*unpin)(void *data);
     enum mode_status (*ranks)(struct mode_ranks **g, struct mode_backend *be, struct mode_meeting *m,
                               struct mode_error *err);
+    void (*measure)(struct mode_backend *be, bool on);
+    void (*note)(const struct mode_backend *be, FILE *out); /* below the profile */
 };
 
 struct mode_backend {
@@ -84,7 +86,7 @@ extern const struct mode_ops mode__ref_ops, mode__ref_bf16_ops, mode__cpu_plain_
 extern const struct mode_ops mode__cpu_avx2_ops, mode__cpu_avx512_ops;
 #endif
 #if defined(MODE_CUDA)
-extern const struct mode_ops mode__cuda_ops, mode__cuda_tf32_ops;
+extern const struct mode_ops mode__cuda_ops, mode__cuda_tf32_ops, mode__cuda_bf16_ops;
 extern const struct mode__device mode__cuda_device;
 #endif
 

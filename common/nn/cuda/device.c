@@ -7,8 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BLAS_CALLS(X)                                                                                                  \
-    X(cublasCreate_v2) X(cublasDestroy_v2) X(cublasSetStream_v2) X(cublasSetMathMode) X(cublasSgemm_v2)
+#define BLAS_CALLS(X) X(cublasCreate_v2) X(cublasDestroy_v2) X(cublasSetStream_v2) X(cublasSetMathMode) X(cublasGemmEx)
 
 static struct {
 #define X(name) __typeof__(&name) name;
@@ -56,6 +55,7 @@ static void close_device(struct mode_backend *be)
     if (!c) return;
     if (c->stream) (void)cudaStreamSynchronize(c->stream);
     mode__attention_ways_close(&c->attention);
+    mode__cuda_products_close(&c->products);
     if (c->blas) (void)blas.cublasDestroy_v2(c->blas);
     if (c->scalar) (void)cudaFreeHost(c->scalar);
     if (c->stream) (void)cudaStreamDestroy(c->stream);
@@ -86,6 +86,7 @@ static enum mode_status open_device(struct mode_backend *be, struct mode_error *
         st = MODE_FAIL(err, MODE_E_DEVICE, "backend \"cuda\": cuBLAS cannot be started");
     if (!st && (e = cudaMemGetInfo(&c->room, &c->memory)) != cudaSuccess) st = fail(err, "no usable GPU", e);
     if (!st) c->attention = mode__attention_ways_open();
+    if (!st) c->products = mode__cuda_products_open(tf32);
     if (st) close_device(be);
     return st;
 }
@@ -155,6 +156,19 @@ static void unpin(void *data)
     if (cudaHostUnregister(data) != cudaSuccess) (void)cudaGetLastError(); /* it was not pinned */
 }
 
+static void measure(struct mode_backend *be, bool on)
+{
+    mode__cuda_products_measure(mode__cuda_of(be)->products, on);
+}
+
+static void note(const struct mode_backend *be, FILE *out)
+{
+    const struct mode__products *p = mode__cuda_of(be)->products;
+    if (mode__cuda_products_refused(p))
+        fprintf(out, "%lld of %lld products were refused by cuBLASLt and made by cuBLAS\n",
+                (long long)mode__cuda_products_refused(p), (long long)mode__cuda_products_done(p));
+}
+
 const struct mode__device mode__cuda_device = {.open = open_device,
                                                .close = close_device,
                                                .alloc = alloc_memory,
@@ -163,15 +177,20 @@ const struct mode__device mode__cuda_device = {.open = open_device,
                                                .sync = sync_device,
                                                .pin = pin,
                                                .unpin = unpin,
-                                               .ranks = mode__cuda_ranks};
+                                               .ranks = mode__cuda_ranks,
+                                               .measure = measure,
+                                               .note = note};
 
 /* cuBLAS counts columns first: there, our row-major c is its transpose, so c^T = op(b)^T op(a)^T. */
-void mode__cuda_gemm(struct mode_backend *be, float *c, const float *a, bool a_turned, const float *b, bool b_turned,
-                     int64_t m, int64_t n, int64_t k, float beta)
+void mode__cuda_gemm(struct mode_backend *be, const struct mode__product *x)
 {
-    const float one = 1;
-    cublasStatus_t st = blas.cublasSgemm_v2(mode__cuda_of(be)->blas, b_turned ? CUBLAS_OP_T : CUBLAS_OP_N,
-                                            a_turned ? CUBLAS_OP_T : CUBLAS_OP_N, (int)n, (int)m, (int)k, &one, b,
-                                            (int)(b_turned ? k : n), a, (int)(a_turned ? m : k), &beta, c, (int)n);
+    const float one = 1, beta = x->add ? 1 : 0;
+    const cudaDataType_t in = x->bf16 ? CUDA_R_16BF : CUDA_R_32F, out = x->c_bf16 ? CUDA_R_16BF : CUDA_R_32F;
+    const cublasComputeType_t how = strcmp(be->ops->name, "cuda-tf32") == 0 ? CUBLAS_COMPUTE_32F_FAST_TF32
+                                                                            : CUBLAS_COMPUTE_32F;
+    cublasStatus_t st = blas.cublasGemmEx(
+        mode__cuda_of(be)->blas, x->b_turned ? CUBLAS_OP_T : CUBLAS_OP_N, x->a_turned ? CUBLAS_OP_T : CUBLAS_OP_N,
+        (int)x->n, (int)x->m, (int)x->k, &one, x->b, in, (int)(x->b_turned ? x->k : x->n), x->a, in,
+        (int)(x->a_turned ? x->m : x->k), &beta, x->c, out, (int)x->n, how, CUBLAS_GEMM_DEFAULT);
     MODE_ASSERT(st == CUBLAS_STATUS_SUCCESS);
 }

@@ -2,8 +2,13 @@
  *
  * Memory is managed (cudaMallocManaged): models fill and read it on the host as on every backend, the driver moves
  * pages. Ops return before they are done; who reads a result on the host calls mode_backend_sync first.
- * cuBLAS is loaded when the first backend is opened, the runtime is linked in and loads the driver itself: the
- * program starts where there is neither. */
+ * cuBLAS and cuBLASLt are loaded when the first backend is opened, the runtime is linked in and loads the driver
+ * itself: the program starts where there is neither.
+ *
+ * The same inputs give the same bytes, run to run, on one kind of GPU with one version of the libraries: kernels use no
+ * atomics and sum in an order that shapes alone decide (kernels.h), one stream orders everything, and a product's
+ * algorithm follows from its shape and alignment: the heuristic's first, with sums over parts of k only in a fixed
+ * order. Measuring algorithms (mode_backend_measure) gives this up: the clock chooses then. */
 #ifndef MODE_NN_CUDA_DEVICE_H
 #define MODE_NN_CUDA_DEVICE_H
 
@@ -15,6 +20,7 @@
 struct mode__cuda {
     cudaStream_t stream;
     cublasHandle_t blas;
+    struct mode__products *products;
     struct mode__attention_ways *attention;
     double *scalar;      /* pinned: results that the host waits for */
     size_t room, memory; /* bytes that were free when it was opened; that the GPU has */
@@ -34,10 +40,31 @@ static inline struct mode__cuda *mode__cuda_of(const struct mode_backend *be)
 #define CUDA_OK(call) mode__cuda_check((call), #call, __FILE__, __LINE__)
 void mode__cuda_check(cudaError_t e, const char *call, const char *file, int line);
 
-/* c [m, n] = alpha op(a) op(b) + beta c, row-major; op turns round what is said to be turned: a is [m, k] or, turned,
- * lies as [k, m]; b is [k, n] or, turned, lies as [n, k]. */
-void mode__cuda_gemm(struct mode_backend *be, float *c, const float *a, bool a_turned, const float *b, bool b_turned,
-                     int64_t m, int64_t n, int64_t k, float beta);
+/* c [m, n] = op(a) op(b) + add + bias, row-major; op turns round what is said to be turned: a is [m, k] or, turned,
+ * lies as [k, m]; b is [k, n] or, turned, lies as [n, k]. Sums are f32; what is stored is rounded once. */
+struct mode__product {
+    void *c;
+    const void *a, *b;
+    bool a_turned, b_turned;
+    int64_t m, n, k;
+    const void *add;   /* as c, may be c; NULL: none */
+    const void *bias;  /* [n], as c; NULL: none */
+    bool bf16, c_bf16; /* a and b are bf16, else f32; so is c */
+};
+void mode__cuda_product(struct mode_backend *be, const struct mode__product *x);
+/* c [m, n] = a [m, k] b [n, k]^T, all f32 */
+void mode__cuda_dots(struct mode_backend *be, float *c, const float *a, const float *b, int64_t m, int64_t n,
+                     int64_t k);
+
+/* product.c. Without cuBLASLt, or where it refuses a product, cuBLAS makes it; how often is counted. */
+struct mode__products *mode__cuda_products_open(bool tf32);
+void mode__cuda_products_close(struct mode__products **p);
+void mode__cuda_products_measure(struct mode__products *p, bool on);
+int64_t mode__cuda_products_done(const struct mode__products *p);
+int64_t mode__cuda_products_refused(const struct mode__products *p); /* of these */
+
+/* device.c: the same by cuBLAS: without bias, and add is c or NULL. */
+void mode__cuda_gemm(struct mode_backend *be, const struct mode__product *x);
 
 /* nccl.c; mode_backend_ranks (nn/backend.h). */
 enum mode_status mode__cuda_ranks(struct mode_ranks **g, struct mode_backend *be, struct mode_meeting *m,

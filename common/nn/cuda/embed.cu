@@ -1,116 +1,263 @@
-/* embed.cu - token and patch embedding. */
-#include "nn/cuda/block.cuh"
+/* embed.cu - token and patch embedding.
+ *
+ * DESIGN: on the way back a table's row gets the sum of the rows of dx that its token has. (token, row) pairs are sorted,
+ * so that a token's rows lie together in their order; runs of PIECE sorted rows are added up, each by a block, and what
+ * a token has in several pieces is added up from them afterwards: tokens that every text has (its first and its last)
+ * would keep one block busy for the whole batch otherwise. No atomics: the order of every sum follows from the ids.
+ * The sort is Batcher's bitonic one: keys are different, so that there is one result. */
+#include "nn/cuda/store.cuh"
 
-enum { THREADS = 128, ROWS = 8 };
+enum { THREADS = 128, ROWS = 8, PIECE = 64, SORT_THREADS = 512, SORT_BLOCK = 2 * SORT_THREADS };
 
-static __global__ void embed(float *x, const float *table, const float *pos, const int32_t *ids,
-                             const int32_t *offsets, int64_t n_seq, int64_t d)
+typedef unsigned long long key; /* token << 32 | row */
+
+template <typename T, int V>
+static __global__ void embed(T *x, const float *table, const float *pos, const int32_t *ids, const int32_t *offsets,
+                             int64_t n_seq, int64_t d)
 {
     int64_t r = blockIdx.x, place = r - offsets[sequence_of(offsets, n_seq, r)];
     const float *word = table + ids[r] * d;
-    for (int64_t j = threadIdx.x; j < d; j += THREADS) x[r * d + j] = word[j] + pos[place * d + j];
-}
-
-void mode__cuda_embed(cudaStream_t stream, float *x, const float *table, const float *pos, const int32_t *ids,
-                      const int32_t *offsets, int64_t r, int64_t n_seq, int64_t d)
-{
-    embed<<<(unsigned)r, THREADS, 0, stream>>>(x, table, pos, ids, offsets, n_seq, d);
-}
-
-/* The block of a token's first row adds up all rows of that token, in their order; the other blocks have nothing to do. */
-static __global__ void table_back(float *dtable, const float *dx, const int32_t *ids, int64_t rows, int64_t d)
-{
-    int64_t r = blockIdx.x;
-    int32_t id = ids[r];
-    int before = 0;
-    for (int64_t i = threadIdx.x; i < r; i += THREADS) before |= ids[i] == id;
-    if (__syncthreads_or(before)) return;
-    for (int64_t j0 = 0; j0 < d; j0 += THREADS) {
-        int64_t j = j0 + threadIdx.x;
-        float s = 0;
-        for (int64_t i = r; i < rows; i++)
-            if (ids[i] == id && j < d) s += dx[i * d + j];
-        if (j < d) dtable[id * d + j] += s;
+    for (int64_t j = threadIdx.x * V; j < d; j += THREADS * V) {
+        float a[V], b[V];
+        load<V>(a, word + j);
+        load<V>(b, pos + place * d + j);
+        for (int v = 0; v < V; v++) a[v] += b[v];
+        store<V>(x + r * d + j, a);
     }
 }
 
-/* Block: 32 columns of one place; 8 sequences at a time. */
-static __global__ void pos_back(float *dpos, const float *dx, const int32_t *offsets, int64_t n_seq, int64_t d)
+void mode__cuda_embed(cudaStream_t stream, bool bf16, void *x, const float *table, const float *pos,
+                      const int32_t *ids, const int32_t *offsets, int64_t r, int64_t n_seq, int64_t d)
 {
-    __shared__ float sums[ROWS][WARP];
-    int64_t place = blockIdx.y, j = (int64_t)blockIdx.x * WARP + threadIdx.x;
-    float s = 0;
+    BY_TYPE(bf16, BY_WIDTH(wide_rows(d, sizeof(T), (T *)x, table, pos),
+                           embed<T, V><<<(unsigned)r, THREADS, 0, stream>>>((T *)x, table, pos, ids, offsets, n_seq,
+                                                                            d)));
+}
+
+static int64_t padded(int64_t rows)
+{
+    int64_t n = SORT_BLOCK;
+    while (n < rows) n *= 2;
+    return n;
+}
+
+size_t mode__cuda_embed_work(int64_t rows, int64_t d)
+{
+    return (size_t)padded(rows) * sizeof(key) + 2 * (size_t)(ceil_div(rows, PIECE) * d) * sizeof(float);
+}
+
+static __global__ void make_keys(key *keys, const int32_t *ids, int64_t rows, int64_t n)
+{
+    int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n) keys[i] = i < rows ? (key)(uint32_t)ids[i] << 32 | (key)i : ~(key)0;
+}
+
+static __device__ inline void put_in_order(key *a, key *b, bool rising)
+{
+    key x = *a, y = *b;
+    if ((x > y) != rising) return;
+    *a = y;
+    *b = x;
+}
+
+/* The steps of stages `from` to `to` that stay within SORT_BLOCK keys: a block each. Stage s makes sorted runs of s. */
+static __global__ void sort_within(key *keys, int64_t from, int64_t to)
+{
+    __shared__ key k[SORT_BLOCK];
+    const int64_t at = (int64_t)blockIdx.x * SORT_BLOCK;
+    const int t = threadIdx.x;
+    for (int i = t; i < SORT_BLOCK; i += SORT_THREADS) k[i] = keys[at + i];
+    __syncthreads();
+    for (int64_t stage = from; stage <= to; stage *= 2)
+        for (int step = (int)(stage / 2 < SORT_BLOCK / 2 ? stage / 2 : SORT_BLOCK / 2); step > 0; step /= 2) {
+            int i = t / step * 2 * step + t % step;
+            put_in_order(&k[i], &k[i + step], ((at + i) & stage) == 0);
+            __syncthreads();
+        }
+    for (int i = t; i < SORT_BLOCK; i += SORT_THREADS) keys[at + i] = k[i];
+}
+
+static __global__ void sort_across(key *keys, int64_t stage, int64_t step)
+{
+    int64_t t = (int64_t)blockIdx.x * SORT_THREADS + threadIdx.x, i = t / step * 2 * step + t % step;
+    put_in_order(&keys[i], &keys[i + step], (i & stage) == 0);
+}
+
+static void sort_keys(cudaStream_t stream, key *keys, int64_t n)
+{
+    unsigned blocks = blocks_of(n, SORT_BLOCK);
+    sort_within<<<blocks, SORT_THREADS, 0, stream>>>(keys, 2, SORT_BLOCK);
+    for (int64_t stage = 2 * SORT_BLOCK; stage <= n; stage *= 2) {
+        for (int64_t step = stage / 2; step >= SORT_BLOCK; step /= 2)
+            sort_across<<<blocks, SORT_THREADS, 0, stream>>>(keys, stage, step);
+        sort_within<<<blocks, SORT_THREADS, 0, stream>>>(keys, stage, stage);
+    }
+}
+
+static __device__ inline int64_t token_at(const key *keys, int64_t i)
+{
+    return (int64_t)(keys[i] >> 32);
+}
+
+/* Block: PIECE sorted rows. Tokens with all their rows in the piece are added to the table; of the others the sum goes
+ * to head (begun in an earlier piece) or tail (begun here, goes on in the next one), [pieces, d] each. */
+template <typename T, int V>
+static __global__ void table_pieces(float *dtable, float *head, float *tail, const T *dx, const key *keys, int64_t rows,
+                                    int64_t d)
+{
+    int64_t first = (int64_t)blockIdx.x * PIECE, end = first + PIECE < rows ? first + PIECE : rows;
+    for (int64_t j = threadIdx.x * V; j < d; j += THREADS * V) {
+        for (int64_t i = first; i < end;) {
+            int64_t token = token_at(keys, i), begin = i;
+            float s[V], a[V], *to;
+            for (int v = 0; v < V; v++) s[v] = 0;
+            for (; i < end && token_at(keys, i) == token; i++) {
+                load<V>(a, dx + (int64_t)(uint32_t)keys[i] * d + j);
+                for (int v = 0; v < V; v++) s[v] += a[v];
+            }
+            if (begin == first && first > 0 && token_at(keys, first - 1) == token)
+                to = head + blockIdx.x * d;
+            else if (i == end && end < rows && token_at(keys, end) == token)
+                to = tail + blockIdx.x * d;
+            else {
+                to = dtable + token * d;
+                load<V>(a, to + j);
+                for (int v = 0; v < V; v++) s[v] += a[v];
+            }
+            store<V>(to + j, s);
+        }
+    }
+}
+
+/* Block: the token that begins in a piece and goes on in the next one, if there is one. */
+static __global__ void table_joins(float *dtable, const float *head, const float *tail, const key *keys, int64_t rows,
+                                   int64_t d)
+{
+    int64_t p = blockIdx.x, first = p * PIECE, end = first + PIECE;
+    if (end >= rows) return;
+    int64_t token = token_at(keys, end - 1);
+    if (token_at(keys, end) != token) return;
+    if (first > 0 && token_at(keys, first - 1) == token) return; /* begun earlier */
+    int64_t last = p + 1; /* the last piece with the token */
+    while ((last + 1) * PIECE < rows && token_at(keys, (last + 1) * PIECE) == token) last++;
+    for (int64_t j = threadIdx.x; j < d; j += THREADS) {
+        float s = tail[p * d + j];
+        for (int64_t i = p + 1; i <= last; i++) s += head[i * d + j];
+        dtable[token * d + j] += s;
+    }
+}
+
+/* Block: 32 V columns of one place; 8 sequences at a time. */
+template <typename T, int V>
+static __global__ void pos_back(float *dpos, const T *dx, const int32_t *offsets, int64_t n_seq, int64_t d)
+{
+    __shared__ float sums[ROWS][WARP * V];
+    int64_t place = blockIdx.y, j = ((int64_t)blockIdx.x * WARP + threadIdx.x) * V;
+    float s[V], a[V];
+    for (int v = 0; v < V; v++) s[v] = 0;
     if (j < d)
         for (int64_t b = threadIdx.y; b < n_seq; b += ROWS) {
             int64_t r = offsets[b] + place;
-            if (r < offsets[b + 1]) s += dx[r * d + j];
+            if (r >= offsets[b + 1]) continue;
+            load<V>(a, dx + r * d + j);
+            for (int v = 0; v < V; v++) s[v] += a[v];
         }
-    sums[threadIdx.y][threadIdx.x] = s;
+    for (int v = 0; v < V; v++) sums[threadIdx.y][threadIdx.x * V + v] = s[v];
     __syncthreads();
     if (threadIdx.y > 0 || j >= d) return;
-    for (int i = 1; i < ROWS; i++) s += sums[i][threadIdx.x];
-    dpos[place * d + j] += s;
+    for (int v = 0; v < V; v++) {
+        for (int i = 1; i < ROWS; i++) s[v] += sums[i][threadIdx.x * V + v];
+        dpos[place * d + j + v] += s[v];
+    }
 }
 
-void mode__cuda_embed_back(cudaStream_t stream, float *dtable, float *dpos, const float *dx, const int32_t *ids,
-                           const int32_t *offsets, int64_t r, int64_t n_seq, int64_t n_pos, int64_t d)
+void mode__cuda_embed_back(cudaStream_t stream, bool bf16, float *dtable, float *dpos, void *work, const void *dx,
+                           const int32_t *ids, const int32_t *offsets, int64_t r, int64_t n_seq, int64_t n_pos,
+                           int64_t d)
 {
-    table_back<<<(unsigned)r, THREADS, 0, stream>>>(dtable, dx, ids, r, d);
-    pos_back<<<dim3(blocks_of(d, WARP), (unsigned)n_pos), dim3(WARP, ROWS), 0, stream>>>(dpos, dx, offsets, n_seq, d);
+    int64_t n = padded(r), pieces = ceil_div(r, PIECE);
+    key *keys = (key *)work;
+    float *head = (float *)(keys + n), *tail = head + pieces * d;
+    make_keys<<<blocks_of(n, THREADS), THREADS, 0, stream>>>(keys, ids, r, n);
+    sort_keys(stream, keys, n);
+    BY_TYPE(bf16, BY_WIDTH(wide_rows(d, sizeof(T), (const T *)dx, dtable, head),
+                           table_pieces<T, V><<<(unsigned)pieces, THREADS, 0, stream>>>(dtable, head, tail,
+                                                                                        (const T *)dx, keys, r, d)));
+    table_joins<<<(unsigned)pieces, THREADS, 0, stream>>>(dtable, head, tail, keys, r, d);
+    BY_TYPE(bf16, BY_WIDTH(wide_rows(d, sizeof(T), (const T *)dx),
+                           pos_back<T, V><<<dim3(blocks_of(d, WARP * V), (unsigned)n_pos), dim3(WARP, ROWS), 0,
+                                            stream>>>(dpos, (const T *)dx, offsets, n_seq, d)));
 }
 
-static __global__ void patches(float *cols, const float *pixels, int64_t count, int64_t side, int64_t p)
+template <typename T>
+static __global__ void patches(T *cols, const float *pixels, int64_t count, int64_t side, int64_t p)
 {
     int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, g = side / p, at = i;
     if (i >= count) return;
     int64_t x = at % p, y = (at /= p) % p, c = (at /= p) % 3, gx = (at /= 3) % g, gy = (at /= g) % g, b = at / g;
-    cols[i] = pixels[((b * 3 + c) * side + gy * p + y) * side + gx * p + x];
+    narrow(&cols[i], pixels[((b * 3 + c) * side + gy * p + y) * side + gx * p + x]);
 }
 
-void mode__cuda_patches(cudaStream_t stream, float *cols, const float *pixels, int64_t n, int64_t side, int64_t p)
+void mode__cuda_patches(cudaStream_t stream, bool bf16, void *cols, const float *pixels, int64_t n, int64_t side,
+                        int64_t p)
 {
     int64_t g = side / p, count = n * g * g * 3 * p * p;
-    patches<<<blocks_of(count, THREADS), THREADS, 0, stream>>>(cols, pixels, count, side, p);
+    BY_TYPE(bf16, patches<T><<<blocks_of(count, THREADS), THREADS, 0, stream>>>((T *)cols, pixels, count, side, p));
 }
 
-static __global__ void image_tokens(float *x, const float *patch, const float *cls, const float *pos, int64_t tokens,
-                                    int64_t d)
+template <typename T, int V>
+static __global__ void image_tokens(T *x, const T *patch, const float *cls, const float *pos, int64_t tokens, int64_t d)
 {
     int64_t r = blockIdx.x, b = r / tokens, t = r % tokens;
-    const float *from = t == 0 ? cls : patch + (b * (tokens - 1) + t - 1) * d;
-    for (int64_t j = threadIdx.x; j < d; j += THREADS) x[r * d + j] = from[j] + pos[t * d + j];
+    for (int64_t j = threadIdx.x * V; j < d; j += THREADS * V) {
+        float a[V], q[V];
+        if (t == 0)
+            load<V>(a, cls + j);
+        else
+            load<V>(a, patch + (b * (tokens - 1) + t - 1) * d + j);
+        load<V>(q, pos + t * d + j);
+        for (int v = 0; v < V; v++) a[v] += q[v];
+        store<V>(x + r * d + j, a);
+    }
 }
 
-void mode__cuda_image_tokens(cudaStream_t stream, float *x, const float *patch, const float *cls, const float *pos,
-                             int64_t n, int64_t tokens, int64_t d)
+void mode__cuda_image_tokens(cudaStream_t stream, bool bf16, void *x, const void *patch, const float *cls,
+                             const float *pos, int64_t n, int64_t tokens, int64_t d)
 {
-    image_tokens<<<(unsigned)(n * tokens), THREADS, 0, stream>>>(x, patch, cls, pos, tokens, d);
+    BY_TYPE(bf16, BY_WIDTH(wide_rows(d, sizeof(T), (T *)x, (const T *)patch, cls, pos),
+                           image_tokens<T, V><<<(unsigned)(n * tokens), THREADS, 0, stream>>>(
+                               (T *)x, (const T *)patch, cls, pos, tokens, d)));
 }
 
-/* Block: 32 columns of one place; 8 pictures at a time. */
-static __global__ void image_tokens_back(float *dpatch, float *dcls, float *dpos, const float *dx, int64_t n,
-                                         int64_t tokens, int64_t d)
+/* Block: 32 V columns of one place; 8 pictures at a time. */
+template <typename T, int V>
+static __global__ void image_tokens_back(T *dpatch, float *dcls, float *dpos, const T *dx, int64_t n, int64_t tokens,
+                                         int64_t d)
 {
-    __shared__ float sums[ROWS][WARP];
-    int64_t t = blockIdx.y, j = (int64_t)blockIdx.x * WARP + threadIdx.x;
-    float s = 0;
+    __shared__ float sums[ROWS][WARP * V];
+    int64_t t = blockIdx.y, j = ((int64_t)blockIdx.x * WARP + threadIdx.x) * V;
+    float s[V], g[V];
+    for (int v = 0; v < V; v++) s[v] = 0;
     if (j < d)
         for (int64_t b = threadIdx.y; b < n; b += ROWS) {
-            float g = dx[(b * tokens + t) * d + j];
-            s += g;
-            if (t > 0) dpatch[(b * (tokens - 1) + t - 1) * d + j] = g;
+            load<V>(g, dx + (b * tokens + t) * d + j);
+            for (int v = 0; v < V; v++) s[v] += g[v];
+            if (t > 0) store<V>(dpatch + (b * (tokens - 1) + t - 1) * d + j, g);
         }
-    sums[threadIdx.y][threadIdx.x] = s;
+    for (int v = 0; v < V; v++) sums[threadIdx.y][threadIdx.x * V + v] = s[v];
     __syncthreads();
     if (threadIdx.y > 0 || j >= d) return;
-    for (int i = 1; i < ROWS; i++) s += sums[i][threadIdx.x];
-    dpos[t * d + j] += s;
-    if (t == 0) dcls[j] += s;
+    for (int v = 0; v < V; v++) {
+        for (int i = 1; i < ROWS; i++) s[v] += sums[i][threadIdx.x * V + v];
+        dpos[t * d + j + v] += s[v];
+        if (t == 0) dcls[j + v] += s[v];
+    }
 }
 
-void mode__cuda_image_tokens_back(cudaStream_t stream, float *dpatch, float *dcls, float *dpos, const float *dx,
-                                  int64_t n, int64_t tokens, int64_t d)
+void mode__cuda_image_tokens_back(cudaStream_t stream, bool bf16, void *dpatch, float *dcls, float *dpos,
+                                  const void *dx, int64_t n, int64_t tokens, int64_t d)
 {
-    image_tokens_back<<<dim3(blocks_of(d, WARP), (unsigned)tokens), dim3(WARP, ROWS), 0, stream>>>(dpatch, dcls, dpos,
-                                                                                                   dx, n, tokens, d);
+    BY_TYPE(bf16, BY_WIDTH(wide_rows(d, sizeof(T), (T *)dpatch, (const T *)dx),
+                           image_tokens_back<T, V><<<dim3(blocks_of(d, WARP * V), (unsigned)tokens), dim3(WARP, ROWS), 0,
+                                                     stream>>>((T *)dpatch, dcls, dpos, (const T *)dx, n, tokens, d)));
 }

@@ -1,13 +1,15 @@
 /* kernels.h - what runs on the GPU: launchers with C linkage, one per kernel or chain of kernels. Inside nn/cuda only.
  *
- * All pointers are device (or managed) memory, all numbers f32 and row-major unless said otherwise; every launch goes
- * to `stream` and returns at once. No atomics: sums are made in an order set by the shapes alone, so the same
- * inputs give the same bytes. Letters as in nn/ops.h. */
+ * All pointers are device (or managed) memory, row-major; every launch goes to `stream` and returns at once. What is
+ * void * is an activation: bf16 where `bf16` is set, else f32; the other numbers are f32 unless said otherwise, and so is
+ * all arithmetic. No atomics: sums are made in an order set by the shapes (of a table's gradient: by the ids) alone, so
+ * the same inputs give the same bytes. Letters as in nn/ops.h. */
 #ifndef MODE_NN_CUDA_KERNELS_H
 #define MODE_NN_CUDA_KERNELS_H
 
 #include <cuda_runtime_api.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
@@ -16,42 +18,50 @@ extern "C" {
 
 /* rows.cu: c [m, n] = act(c + bias) * times + add; slope receives act'(its argument). act: enum mode_act. Any of bias
  * [n], slope, times, add [m, n] may be NULL. */
-void mode__cuda_epilogue(cudaStream_t stream, float *c, int64_t m, int64_t n, const float *bias, int act, float *slope,
-                         const float *times, const float *add);
+void mode__cuda_epilogue(cudaStream_t stream, bool bf16, void *c, int64_t m, int64_t n, const void *bias, int act,
+                         void *slope, const void *times, const void *add);
 /* out [n] += column sums of x [m, n]. work: mode__cuda_sum_work(m, n) floats */
-void mode__cuda_column_sums(cudaStream_t stream, float *out, float *work, const float *x, int64_t m, int64_t n);
+void mode__cuda_column_sums(cudaStream_t stream, bool bf16, float *out, float *work, const void *x, int64_t m,
+                            int64_t n);
 int64_t mode__cuda_sum_work(int64_t m, int64_t n);
-void mode__cuda_layernorm(cudaStream_t stream, float *y, float *stats, const float *x, const float *w, const float *b,
-                          int64_t m, int64_t d, float eps);
-/* work: 2 * mode__cuda_sum_work(m, d) floats */
-void mode__cuda_layernorm_back(cudaStream_t stream, float *dx, float *dw, float *db, float *work, const float *dy,
-                               const float *x, const float *stats, const float *w, const float *add, int64_t m,
-                               int64_t d);
-void mode__cuda_l2norm(cudaStream_t stream, float *y, float *norm, const float *x, int64_t m, int64_t d);
-void mode__cuda_l2norm_back(cudaStream_t stream, float *dx, const float *dy, const float *y, const float *norm,
-                            int64_t m, int64_t d);
-void mode__cuda_scale(cudaStream_t stream, float *y, const float *x, const float *g, const float *add, int64_t m,
-                      int64_t d);
+void mode__cuda_layernorm(cudaStream_t stream, bool bf16, void *y, float *stats, const void *x, const float *w,
+                          const float *b, int64_t m, int64_t d, float eps);
+/* work: mode__cuda_norm_work(m, d) floats */
+void mode__cuda_layernorm_back(cudaStream_t stream, bool bf16, void *dx, float *dw, float *db, float *work,
+                               const void *dy, const void *x, const float *stats, const float *w, const void *add,
+                               int64_t m, int64_t d);
+int64_t mode__cuda_norm_work(int64_t m, int64_t d);
+void mode__cuda_l2norm(cudaStream_t stream, bool bf16, float *y, float *norm, const void *x, int64_t m, int64_t d);
+void mode__cuda_l2norm_back(cudaStream_t stream, bool bf16, void *dx, const float *dy, const float *y,
+                            const float *norm, int64_t m, int64_t d);
+void mode__cuda_scale(cudaStream_t stream, bool bf16, void *y, const void *x, const float *g, const void *add,
+                      int64_t m, int64_t d);
 /* work: mode__cuda_sum_work(m, d) floats */
-void mode__cuda_scale_back(cudaStream_t stream, float *dx, float *dg, float *work, const float *dy, const float *x,
-                           const float *g, int64_t m, int64_t d);
-void mode__cuda_mean_rows(cudaStream_t stream, float *y, const float *x, const int32_t *offsets, int64_t n_seq,
-                          int64_t d, int64_t skip);
-void mode__cuda_mean_rows_back(cudaStream_t stream, float *dx, const float *dy, const int32_t *offsets, int64_t n_seq,
-                               int64_t d, int64_t skip);
-void mode__cuda_gather(cudaStream_t stream, float *y, const float *x, const int32_t *rows, int64_t n, int64_t d);
-void mode__cuda_scatter_add(cudaStream_t stream, float *x, const float *y, const int32_t *rows, int64_t n, int64_t d);
+void mode__cuda_scale_back(cudaStream_t stream, bool bf16, void *dx, float *dg, float *work, const void *dy,
+                           const void *x, const float *g, int64_t m, int64_t d);
+void mode__cuda_mean_rows(cudaStream_t stream, bool bf16, void *y, const void *x, const int32_t *offsets,
+                          int64_t n_seq, int64_t d, int64_t skip);
+void mode__cuda_mean_rows_back(cudaStream_t stream, bool bf16, void *dx, const void *dy, const int32_t *offsets,
+                               int64_t n_seq, int64_t d, int64_t skip);
+void mode__cuda_gather(cudaStream_t stream, bool bf16, void *y, const void *x, const int32_t *rows, int64_t n,
+                       int64_t d);
+void mode__cuda_scatter_add(cudaStream_t stream, bool bf16, void *x, const void *y, const int32_t *rows, int64_t n,
+                            int64_t d);
 
 /* embed.cu: r rows of n_seq sequences */
-void mode__cuda_embed(cudaStream_t stream, float *x, const float *table, const float *pos, const int32_t *ids,
-                      const int32_t *offsets, int64_t r, int64_t n_seq, int64_t d);
-void mode__cuda_embed_back(cudaStream_t stream, float *dtable, float *dpos, const float *dx, const int32_t *ids,
-                           const int32_t *offsets, int64_t r, int64_t n_seq, int64_t n_pos, int64_t d);
-void mode__cuda_patches(cudaStream_t stream, float *cols, const float *pixels, int64_t n, int64_t side, int64_t p);
-void mode__cuda_image_tokens(cudaStream_t stream, float *x, const float *patch, const float *cls, const float *pos,
-                             int64_t n, int64_t tokens, int64_t d);
-void mode__cuda_image_tokens_back(cudaStream_t stream, float *dpatch, float *dcls, float *dpos, const float *dx,
-                                  int64_t n, int64_t tokens, int64_t d);
+void mode__cuda_embed(cudaStream_t stream, bool bf16, void *x, const float *table, const float *pos,
+                      const int32_t *ids, const int32_t *offsets, int64_t r, int64_t n_seq, int64_t d);
+/* work: mode__cuda_embed_work(r, d) bytes, aligned to 16 */
+void mode__cuda_embed_back(cudaStream_t stream, bool bf16, float *dtable, float *dpos, void *work, const void *dx,
+                           const int32_t *ids, const int32_t *offsets, int64_t r, int64_t n_seq, int64_t n_pos,
+                           int64_t d);
+size_t mode__cuda_embed_work(int64_t r, int64_t d);
+void mode__cuda_patches(cudaStream_t stream, bool bf16, void *cols, const float *pixels, int64_t n, int64_t side,
+                        int64_t p);
+void mode__cuda_image_tokens(cudaStream_t stream, bool bf16, void *x, const void *patch, const float *cls,
+                             const float *pos, int64_t n, int64_t tokens, int64_t d);
+void mode__cuda_image_tokens_back(cudaStream_t stream, bool bf16, void *dpatch, float *dcls, float *dpos,
+                                  const void *dx, int64_t n, int64_t tokens, int64_t d);
 
 /* loss.cu: over rows of cosines [rows, n] at a time. Forward: row [rows] and col [n] become the log-sum-exps of logits;
  * add: col keeps what earlier rows gave. */

@@ -97,7 +97,7 @@ void mode__cuda_op_nearest_rows(struct mode_backend *be, struct mode_tensor *id,
         a.n = w < n - i ? w : n - i;
         a.x = brought(be, mode_f32(x) + i * d, r.x, (size_t)(a.n * d) * sizeof(float));
         mode__cuda_row_squares(stream, r.x_sq, a.x, a.n, d);
-        mode__cuda_gemm(be, mode_f32(work), a.x, false, a.c, true, a.n, k, d, 0);
+        mode__cuda_dots(be, mode_f32(work), a.x, a.c, a.n, k, d);
         mode__cuda_nearest(stream, ids, distances, &a);
         CUDA_OK(cudaGetLastError());
         take_back(be, to_id, ids, (size_t)a.n * sizeof *ids);
@@ -122,7 +122,7 @@ void mode__cuda_op_costs(struct mode_backend *be, struct mode_tensor *cost, cons
         float *to = mode_f32(cost) + i * k, *out = here ? to : r.out;
         const float *points = brought(be, mode_f32(x) + i * d, r.x, (size_t)(rows * d) * sizeof(float));
         if (!cosine) mode__cuda_row_squares(stream, r.x_sq, points, rows, d);
-        mode__cuda_gemm(be, out, points, false, centres, true, rows, k, d, 0);
+        mode__cuda_dots(be, out, points, centres, rows, k, d);
         mode__cuda_costs(stream, out, cosine ? NULL : r.x_sq, cosine ? NULL : r.c_sq, rows, k);
         CUDA_OK(cudaGetLastError());
         take_back(be, to, out, (size_t)(rows * k) * sizeof *to);

@@ -21,6 +21,16 @@ static float *work_of(struct mode_backend *be, int64_t floats)
     return mode__backend_work(be, (size_t)floats * sizeof(float));
 }
 
+static bool is_bf16(const struct mode_backend *be)
+{
+    return be->ops->activations == MODE_DTYPE_BF16;
+}
+
+static void *at(const struct mode_tensor *t)
+{
+    return t ? t->data : NULL;
+}
+
 static void launched(void)
 {
     CUDA_OK(cudaGetLastError());
@@ -31,13 +41,55 @@ static void linear(struct mode_backend *be, struct mode_tensor *y, struct mode_t
                    const struct mode_tensor *add, enum mode_act act)
 {
     int64_t m = x->dim[0], k = x->dim[1], n = w->dim[0];
-    bool onto = add && add->data == y->data;
+    bool half = is_bf16(be), more = slope || act != MODE_ACT_NONE; /* add is then added after the activation */
+    const struct mode__product p = {.c = y->data,
+                                    .a = x->data,
+                                    .b = w->data,
+                                    .b_turned = true,
+                                    .m = m,
+                                    .n = n,
+                                    .k = k,
+                                    .add = more ? NULL : at(add),
+                                    .bias = at(b),
+                                    .bf16 = half,
+                                    .c_bf16 = half};
+    MODE_ASSERT(!more || !add || add->data != y->data);
     if (m == 0) return;
-    mode__cuda_gemm(be, mode_f32(y), mode_f32(x), false, mode_f32(w), true, m, n, k, onto ? 1 : 0);
-    if (b || slope || act != MODE_ACT_NONE || (add && !onto))
-        mode__cuda_epilogue(stream_of(be), mode_f32(y), m, n, data_of(b), (int)act, data_of(slope), NULL,
-                            onto ? NULL : data_of(add));
+    mode__cuda_product(be, &p);
+    if (more) mode__cuda_epilogue(stream_of(be), half, y->data, m, n, NULL, (int)act, at(slope), NULL, at(add));
     launched();
+}
+
+/* dw [rows of dw, columns] += a^T b over m rows, in f32 */
+static void add_products(struct mode_backend *be, struct mode_tensor *dw, const struct mode_tensor *a,
+                         const struct mode_tensor *b)
+{
+    const struct mode__product p = {.c = dw->data,
+                                    .a = a->data,
+                                    .a_turned = true,
+                                    .b = b->data,
+                                    .m = a->dim[1],
+                                    .n = b->dim[1],
+                                    .k = a->dim[0],
+                                    .add = dw->data,
+                                    .bf16 = is_bf16(be)};
+    mode__cuda_product(be, &p);
+}
+
+/* y [m, n] = x [m, k] op(w) */
+static void times_weights(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,
+                          const struct mode_tensor *w, bool turned)
+{
+    const struct mode__product p = {.c = y->data,
+                                    .a = x->data,
+                                    .b = w->data,
+                                    .b_turned = turned,
+                                    .m = x->dim[0],
+                                    .n = y->dim[1],
+                                    .k = x->dim[1],
+                                    .bf16 = is_bf16(be),
+                                    .c_bf16 = is_bf16(be)};
+    mode__cuda_product(be, &p);
 }
 
 static void linear_back(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dw, struct mode_tensor *db,
@@ -46,39 +98,36 @@ static void linear_back(struct mode_backend *be, struct mode_tensor *dx, struct 
 {
     int64_t m = x->dim[0], k = x->dim[1], n = w->dim[0];
     if (m == 0) return;
-    mode__cuda_gemm(be, mode_f32(dw), mode_f32(dy), true, mode_f32(x), false, n, k, m, 1);
+    add_products(be, dw, dy, x);
     if (db)
-        mode__cuda_column_sums(stream_of(be), mode_f32(db), work_of(be, mode__cuda_sum_work(m, n)), mode_f32(dy), m, n);
-    if (dx) {
-        mode__cuda_gemm(be, mode_f32(dx), mode_f32(dy), false, mode_f32(w), false, m, k, n, 0);
-        if (slope)
-            mode__cuda_epilogue(stream_of(be), mode_f32(dx), m, k, NULL, MODE_ACT_NONE, NULL, mode_f32(slope), NULL);
-    }
+        mode__cuda_column_sums(stream_of(be), is_bf16(be), mode_f32(db), work_of(be, mode__cuda_sum_work(m, n)),
+                               dy->data, m, n);
+    if (dx) times_weights(be, dx, dy, w, false);
+    if (dx && slope)
+        mode__cuda_epilogue(stream_of(be), is_bf16(be), dx->data, m, k, NULL, MODE_ACT_NONE, NULL, slope->data, NULL);
     launched();
 }
 
 static void project(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,
                     const struct mode_tensor *w)
 {
-    if (x->dim[0] == 0) return;
-    mode__cuda_gemm(be, mode_f32(y), mode_f32(x), false, mode_f32(w), false, x->dim[0], w->dim[1], x->dim[1], 0);
+    if (x->dim[0] > 0) times_weights(be, y, x, w, false);
 }
 
 static void project_back(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dw,
                          const struct mode_tensor *dy, const struct mode_tensor *x, const struct mode_tensor *w)
 {
-    int64_t m = x->dim[0], k = x->dim[1], n = w->dim[1];
-    if (m == 0) return;
-    mode__cuda_gemm(be, mode_f32(dw), mode_f32(x), true, mode_f32(dy), false, k, n, m, 1);
-    mode__cuda_gemm(be, mode_f32(dx), mode_f32(dy), false, mode_f32(w), true, m, k, n, 0);
+    if (x->dim[0] == 0) return;
+    add_products(be, dw, x, dy);
+    times_weights(be, dx, dy, w, true);
 }
 
 static void layernorm(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *stats,
                       const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b, float eps)
 {
     if (x->dim[0] == 0) return;
-    mode__cuda_layernorm(stream_of(be), mode_f32(y), data_of(stats), mode_f32(x), mode_f32(w), mode_f32(b), x->dim[0],
-                         x->dim[1], eps);
+    mode__cuda_layernorm(stream_of(be), is_bf16(be), y->data, data_of(stats), x->data, mode_f32(w), mode_f32(b),
+                         x->dim[0], x->dim[1], eps);
     launched();
 }
 
@@ -88,9 +137,9 @@ static void layernorm_back(struct mode_backend *be, struct mode_tensor *dx, stru
 {
     int64_t m = x->dim[0], d = x->dim[1];
     if (m == 0) return;
-    mode__cuda_layernorm_back(stream_of(be), mode_f32(dx), mode_f32(dw), mode_f32(db),
-                              work_of(be, 2 * mode__cuda_sum_work(m, d)), mode_f32(dy), mode_f32(x), mode_f32(stats),
-                              mode_f32(w), data_of(add), m, d);
+    mode__cuda_layernorm_back(stream_of(be), is_bf16(be), dx->data, mode_f32(dw), mode_f32(db),
+                              work_of(be, mode__cuda_norm_work(m, d)), dy->data, x->data, mode_f32(stats), mode_f32(w),
+                              at(add), m, d);
     launched();
 }
 
@@ -137,8 +186,8 @@ static void embed(struct mode_backend *be, struct mode_tensor *x, const struct m
                   const struct mode_tensor *pos, const struct mode_tensor *ids, const struct mode_tensor *offsets)
 {
     if (x->dim[0] == 0) return;
-    mode__cuda_embed(stream_of(be), mode_f32(x), mode_f32(table), mode_f32(pos), ids->data, offsets->data, x->dim[0],
-                     offsets->dim[0] - 1, x->dim[1]);
+    mode__cuda_embed(stream_of(be), is_bf16(be), x->data, mode_f32(table), mode_f32(pos), ids->data, offsets->data,
+                     x->dim[0], offsets->dim[0] - 1, x->dim[1]);
     launched();
 }
 
@@ -146,8 +195,9 @@ static void embed_back(struct mode_backend *be, struct mode_tensor *dtable, stru
                        const struct mode_tensor *dx, const struct mode_tensor *ids, const struct mode_tensor *offsets)
 {
     if (dx->dim[0] == 0) return;
-    mode__cuda_embed_back(stream_of(be), mode_f32(dtable), mode_f32(dpos), mode_f32(dx), ids->data, offsets->data,
-                          dx->dim[0], offsets->dim[0] - 1, dpos->dim[0], dx->dim[1]);
+    mode__cuda_embed_back(stream_of(be), is_bf16(be), mode_f32(dtable), mode_f32(dpos),
+                          mode__backend_work(be, mode__cuda_embed_work(dx->dim[0], dx->dim[1])), dx->data, ids->data,
+                          offsets->data, dx->dim[0], offsets->dim[0] - 1, dpos->dim[0], dx->dim[1]);
     launched();
 }
 
@@ -162,7 +212,7 @@ static void patches(struct mode_backend *be, struct mode_tensor *cols, const str
         CUDA_OK(cudaMemcpyAsync(here, from, mode_tensor_bytes(pixels), cudaMemcpyHostToDevice, stream_of(be)));
         from = here;
     }
-    mode__cuda_patches(stream_of(be), mode_f32(cols), from, pixels->dim[0], pixels->dim[2], p);
+    mode__cuda_patches(stream_of(be), is_bf16(be), cols->data, from, pixels->dim[0], pixels->dim[2], p);
     launched();
 }
 
@@ -170,7 +220,7 @@ static void image_tokens(struct mode_backend *be, struct mode_tensor *x, const s
                          const struct mode_tensor *cls, const struct mode_tensor *pos)
 {
     if (x->dim[0] == 0) return;
-    mode__cuda_image_tokens(stream_of(be), mode_f32(x), mode_f32(patch), mode_f32(cls), mode_f32(pos),
+    mode__cuda_image_tokens(stream_of(be), is_bf16(be), x->data, patch->data, mode_f32(cls), mode_f32(pos),
                             x->dim[0] / pos->dim[0], pos->dim[0], x->dim[1]);
     launched();
 }
@@ -179,7 +229,7 @@ static void image_tokens_back(struct mode_backend *be, struct mode_tensor *dpatc
                               struct mode_tensor *dpos, const struct mode_tensor *dx)
 {
     if (dx->dim[0] == 0) return;
-    mode__cuda_image_tokens_back(stream_of(be), mode_f32(dpatch), mode_f32(dcls), mode_f32(dpos), mode_f32(dx),
+    mode__cuda_image_tokens_back(stream_of(be), is_bf16(be), dpatch->data, mode_f32(dcls), mode_f32(dpos), dx->data,
                                  dx->dim[0] / dpos->dim[0], dpos->dim[0], dx->dim[1]);
     launched();
 }
@@ -188,7 +238,7 @@ static void gather(struct mode_backend *be, struct mode_tensor *y, const struct 
                    const struct mode_tensor *rows)
 {
     if (rows->dim[0] == 0) return;
-    mode__cuda_gather(stream_of(be), mode_f32(y), mode_f32(x), rows->data, rows->dim[0], x->dim[1]);
+    mode__cuda_gather(stream_of(be), is_bf16(be), y->data, x->data, rows->data, rows->dim[0], x->dim[1]);
     launched();
 }
 
@@ -196,7 +246,7 @@ static void scatter_add(struct mode_backend *be, struct mode_tensor *x, const st
                         const struct mode_tensor *rows)
 {
     if (rows->dim[0] == 0) return;
-    mode__cuda_scatter_add(stream_of(be), mode_f32(x), mode_f32(y), rows->data, rows->dim[0], x->dim[1]);
+    mode__cuda_scatter_add(stream_of(be), is_bf16(be), x->data, y->data, rows->data, rows->dim[0], x->dim[1]);
     launched();
 }
 
@@ -204,7 +254,7 @@ static void scale(struct mode_backend *be, struct mode_tensor *y, const struct m
                   const struct mode_tensor *g, const struct mode_tensor *add)
 {
     if (x->dim[0] == 0) return;
-    mode__cuda_scale(stream_of(be), mode_f32(y), mode_f32(x), mode_f32(g), mode_f32(add), x->dim[0], x->dim[1]);
+    mode__cuda_scale(stream_of(be), is_bf16(be), y->data, x->data, mode_f32(g), add->data, x->dim[0], x->dim[1]);
     launched();
 }
 
@@ -213,8 +263,8 @@ static void scale_back(struct mode_backend *be, struct mode_tensor *dx, struct m
 {
     int64_t m = x->dim[0], d = x->dim[1];
     if (m == 0) return;
-    mode__cuda_scale_back(stream_of(be), mode_f32(dx), mode_f32(dg), work_of(be, mode__cuda_sum_work(m, d)),
-                          mode_f32(dy), mode_f32(x), mode_f32(g), m, d);
+    mode__cuda_scale_back(stream_of(be), is_bf16(be), dx->data, mode_f32(dg), work_of(be, mode__cuda_sum_work(m, d)),
+                          dy->data, x->data, mode_f32(g), m, d);
     launched();
 }
 
@@ -222,7 +272,7 @@ static void mean_rows(struct mode_backend *be, struct mode_tensor *y, const stru
                       const struct mode_tensor *offsets, int64_t skip)
 {
     if (y->dim[0] == 0) return;
-    mode__cuda_mean_rows(stream_of(be), mode_f32(y), mode_f32(x), offsets->data, y->dim[0], x->dim[1], skip);
+    mode__cuda_mean_rows(stream_of(be), is_bf16(be), y->data, x->data, offsets->data, y->dim[0], x->dim[1], skip);
     launched();
 }
 
@@ -230,7 +280,8 @@ static void mean_rows_back(struct mode_backend *be, struct mode_tensor *dx, cons
                            const struct mode_tensor *offsets, int64_t skip)
 {
     if (dy->dim[0] == 0) return;
-    mode__cuda_mean_rows_back(stream_of(be), mode_f32(dx), mode_f32(dy), offsets->data, dy->dim[0], dx->dim[1], skip);
+    mode__cuda_mean_rows_back(stream_of(be), is_bf16(be), dx->data, dy->data, offsets->data, dy->dim[0], dx->dim[1],
+                              skip);
     launched();
 }
 
@@ -238,7 +289,8 @@ static void l2norm(struct mode_backend *be, struct mode_tensor *y, struct mode_t
                    const struct mode_tensor *x)
 {
     if (x->dim[0] == 0) return;
-    mode__cuda_l2norm(stream_of(be), mode_f32(y), mode_f32(norm), mode_f32(x), x->dim[0], x->dim[1]);
+    mode__cuda_l2norm(stream_of(be), x->dtype == MODE_DTYPE_BF16, mode_f32(y), mode_f32(norm), x->data, x->dim[0],
+                      x->dim[1]);
     launched();
 }
 
@@ -246,7 +298,7 @@ static void l2norm_back(struct mode_backend *be, struct mode_tensor *dx, const s
                         const struct mode_tensor *y, const struct mode_tensor *norm)
 {
     if (y->dim[0] == 0) return;
-    mode__cuda_l2norm_back(stream_of(be), mode_f32(dx), mode_f32(dy), mode_f32(y), mode_f32(norm), y->dim[0],
+    mode__cuda_l2norm_back(stream_of(be), is_bf16(be), dx->data, mode_f32(dy), mode_f32(y), mode_f32(norm), y->dim[0],
                            y->dim[1]);
     launched();
 }
@@ -263,8 +315,7 @@ static void contrastive(struct mode_backend *be, struct mode_tensor *row, struct
 {
     int64_t m = a->dim[0], n = b->dim[0], e = a->dim[1], t = work->dim[0];
     for (int64_t i = 0; i < m; i += t) {
-        mode__cuda_gemm(be, mode_f32(work), mode_f32(a) + i * e, false, mode_f32(b), true, rows_at(work, a, i), n, e,
-                        0);
+        mode__cuda_dots(be, mode_f32(work), mode_f32(a) + i * e, mode_f32(b), rows_at(work, a, i), n, e);
         mode__cuda_contrastive(stream_of(be), (double *)row->data + i, col->data, mode_f32(work), mode_f32(logit_scale),
                                rows_at(work, a, i), n, i > 0);
     }
@@ -282,11 +333,20 @@ static void contrastive_back(struct mode_backend *be, double *loss, struct mode_
     double *part = mode__backend_work(be, 2 * (size_t)m * sizeof *part), *slope = part + m;
     for (int64_t i = 0; i < m; i += t) {
         int64_t rows = rows_at(work, a, i);
-        if (t < m) mode__cuda_gemm(be, s, mode_f32(a) + i * e, false, mode_f32(b), true, rows, n, e, 0);
+        if (t < m) mode__cuda_dots(be, s, mode_f32(a) + i * e, mode_f32(b), rows, n, e);
         mode__cuda_contrastive_back(c->stream, s, part + i, slope + i, (const double *)row->data + i, col->data,
                                     mode_f32(logit_scale), rows, n, first + i);
-        mode__cuda_gemm(be, mode_f32(da) + i * e, s, false, mode_f32(b), false, rows, e, n, 0);
-        mode__cuda_gemm(be, mode_f32(db), s, true, mode_f32(a) + i * e, false, n, e, rows, i > 0 ? 1 : 0);
+        const struct mode__product by_a = {.c = mode_f32(da) + i * e, .a = s, .b = b->data, .m = rows, .n = e, .k = n};
+        const struct mode__product by_b = {.c = db->data,
+                                           .a = s,
+                                           .a_turned = true,
+                                           .b = mode_f32(a) + i * e,
+                                           .m = n,
+                                           .n = e,
+                                           .k = rows,
+                                           .add = i > 0 ? db->data : NULL};
+        mode__cuda_product(be, &by_a);
+        mode__cuda_product(be, &by_b);
     }
     mode__cuda_contrastive_end(c->stream, c->scalar, mode_f32(dlogit_scale), part, slope, m, n);
     launched();
@@ -336,4 +396,5 @@ static void zero(struct mode_backend *be, struct mode_tensor *x)
         mode__cuda_op_nearest_rows, mode__cuda_op_costs, mode__cuda_op_group_means
 
 const struct mode_ops mode__cuda_ops = {"cuda", MODE_DTYPE_F32, OPS},
-                      mode__cuda_tf32_ops = {"cuda-tf32", MODE_DTYPE_F32, OPS};
+                      mode__cuda_tf32_ops = {"cuda-tf32", MODE_DTYPE_F32, OPS},
+                      mode__cuda_bf16_ops = {"cuda-bf16", MODE_DTYPE_BF16, OPS};

@@ -1,7 +1,5 @@
 /* optim.cu - AdamW and the norm of a gradient. */
-#include "nn/cuda/block.cuh"
-
-#include <cuda_bf16.h>
+#include "nn/cuda/store.cuh"
 
 enum { THREADS = 256, SQUARE_BLOCK = 1 << 16 };
 
@@ -11,24 +9,45 @@ static __device__ inline float flushed(float x)
     return fabsf(x) < 1.17549435e-38f ? 0 : x;
 }
 
+/* V numbers from i on; the rounded copy for products, where there is one, in the same pass. */
+template <int V>
+static __device__ inline void update(float *w, __nv_bfloat16 *copy, float *m, float *v, const float *g, int64_t i,
+                                     const struct mode__cuda_adamw &s)
+{
+    float wi[V], mi[V], vi[V], gi[V];
+    load<V>(wi, w + i);
+    load<V>(mi, m + i);
+    load<V>(vi, v + i);
+    load<V>(gi, g + i);
+    for (int k = 0; k < V; k++) {
+        gi[k] *= s.factor;
+        mi[k] = flushed(s.beta1 * mi[k] + (1 - s.beta1) * gi[k]);
+        vi[k] = flushed(s.beta2 * vi[k] + (1 - s.beta2) * gi[k] * gi[k]);
+        wi[k] = wi[k] * s.keep - s.step * mi[k] / (sqrtf(vi[k]) * s.root + s.eps);
+    }
+    store<V>(m + i, mi);
+    store<V>(v + i, vi);
+    store<V>(w + i, wi);
+    if (copy) store<V>(copy + i, wi);
+}
+
+template <int V>
 static __global__ void adamw(float *w, __nv_bfloat16 *copy, float *m, float *v, const float *g, int64_t n,
                              struct mode__cuda_adamw s)
 {
-    int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= n) return;
-    float gi = g[i] * s.factor;
-    float mi = flushed(s.beta1 * m[i] + (1 - s.beta1) * gi), vi = flushed(s.beta2 * v[i] + (1 - s.beta2) * gi * gi);
-    m[i] = mi;
-    v[i] = vi;
-    float wi = w[i] * s.keep - s.step * mi / (sqrtf(vi) * s.root + s.eps);
-    w[i] = wi;
-    if (copy) copy[i] = __float2bfloat16_rn(wi);
+    int64_t i = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * V;
+    if (i + V <= n)
+        update<V>(w, copy, m, v, g, i, s);
+    else
+        for (; i < n; i++) update<1>(w, copy, m, v, g, i, s);
 }
 
 void mode__cuda_adamw(cudaStream_t stream, float *w, void *copy, float *m, float *v, const float *g, int64_t n,
                       const struct mode__cuda_adamw *s)
 {
-    adamw<<<blocks_of(n, THREADS), THREADS, 0, stream>>>(w, (__nv_bfloat16 *)copy, m, v, g, n, *s);
+    using T = float;
+    BY_WIDTH(wide_rows(0, 1, w, (const float *)copy, m, v, g),
+             adamw<V><<<blocks_of(n, THREADS * V), THREADS, 0, stream>>>(w, (__nv_bfloat16 *)copy, m, v, g, n, *s));
 }
 
 static __global__ void squares(double *part, const float *x, int64_t n)

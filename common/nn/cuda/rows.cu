@@ -1,8 +1,14 @@
-/* rows.cu - what is done element by element or row by row. */
-#include "nn/cuda/block.cuh"
+/* rows.cu - what is done element by element or row by row.
+ *
+ * DESIGN: a thread takes 16 bytes of a row at a time where rows are multiples of that, a warp a row, a block 8 rows.
+ * Sums down columns are made in chunks of rows, the partial sums of which are then added up in order; how many rows a
+ * chunk has depends on the shape alone. The residual needs no kernel: products add it (beta = 1). */
+#include "nn/cuda/store.cuh"
 #include "nn/ops.h"
 
-enum { THREADS = 256, ROWS = THREADS / WARP, SUM_CHUNKS = 64 };
+/* SUM_CHUNKS: of long columns. NORM_BLOCKS: of the way back of a layer norm, two for each multiprocessor of an H100.
+ * HELD: numbers of a row that a lane keeps in registers; HELD_ROW: that a warp does. */
+enum { THREADS = 256, ROWS = THREADS / WARP, SUM_CHUNKS = 64, NORM_BLOCKS = 264, HELD = 32, HELD_ROW = 32 * HELD };
 
 static __device__ inline float activate(float x, int act, float *slope)
 {
@@ -31,24 +37,40 @@ static __device__ inline float activate(float x, int act, float *slope)
     }
 }
 
-static __global__ void epilogue(float *c, int64_t count, int64_t n, const float *bias, int act, float *slope,
-                                const float *times, const float *add)
+template <typename T, int V>
+static __global__ void epilogue(T *c, int64_t count, int64_t n, const T *bias, int act, T *slope, const T *times,
+                                const T *add)
 {
-    int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    int64_t i = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * V;
     if (i >= count) return;
-    float x = c[i], s;
-    if (bias) x += bias[i % n];
-    x = activate(x, act, &s);
-    if (slope) slope[i] = s;
-    if (times) x *= times[i];
-    if (add) x += add[i];
-    c[i] = x;
+    float x[V], s[V], y[V];
+    load<V>(x, c + i);
+    if (bias) {
+        load<V>(y, bias + i % n);
+        for (int v = 0; v < V; v++) x[v] += y[v];
+    }
+    for (int v = 0; v < V; v++) {
+        if (bias && act != MODE_ACT_NONE) x[v] = stored<T>(x[v]);
+        x[v] = activate(x[v], act, &s[v]);
+    }
+    if (slope) store<V>(slope + i, s);
+    if (times) {
+        load<V>(y, times + i);
+        for (int v = 0; v < V; v++) x[v] *= y[v];
+    }
+    if (add) {
+        load<V>(y, add + i);
+        for (int v = 0; v < V; v++) x[v] += y[v];
+    }
+    store<V>(c + i, x);
 }
 
-void mode__cuda_epilogue(cudaStream_t stream, float *c, int64_t m, int64_t n, const float *bias, int act, float *slope,
-                         const float *times, const float *add)
+void mode__cuda_epilogue(cudaStream_t stream, bool bf16, void *c, int64_t m, int64_t n, const void *bias, int act,
+                         void *slope, const void *times, const void *add)
 {
-    epilogue<<<blocks_of(m * n, THREADS), THREADS, 0, stream>>>(c, m * n, n, bias, act, slope, times, add);
+    BY_TYPE(bf16, BY_WIDTH(wide_rows(n, sizeof(T), (T *)c, (const T *)bias, (T *)slope, (const T *)times, (const T *)add),
+                           epilogue<T, V><<<blocks_of(m * n, THREADS * V), THREADS, 0, stream>>>(
+                               (T *)c, m * n, n, (const T *)bias, act, (T *)slope, (const T *)times, (const T *)add)));
 }
 
 /* How many rows one partial sum covers: by shape alone. */
@@ -63,224 +85,472 @@ int64_t mode__cuda_sum_work(int64_t m, int64_t n)
     return ceil_div(m, chunk_of(m)) * n;
 }
 
-/* part [chunks, n]: blocks of 32 columns x 8 rows at a time over a chunk of value(row, column) */
-template <typename F> static __device__ inline void chunk_sums(float *part, int64_t m, int64_t n, F value)
+/* part [chunks, n]: blocks of 32 V columns x 8 rows at a time over a chunk of what value(x, row, column) puts into x */
+template <int V, typename F> static __device__ inline void chunk_sums(float *part, int64_t m, int64_t n, F value)
 {
-    __shared__ float sums[ROWS][WARP];
-    int64_t j = (int64_t)blockIdx.x * WARP + threadIdx.x, chunk = chunk_of(m), first = blockIdx.y * chunk;
+    __shared__ float sums[ROWS][WARP * V];
+    int64_t j = ((int64_t)blockIdx.x * WARP + threadIdx.x) * V, chunk = chunk_of(m), first = blockIdx.y * chunk;
     int64_t end = first + chunk < m ? first + chunk : m;
-    float s = 0;
+    float s[V], x[V];
+    for (int v = 0; v < V; v++) s[v] = 0;
     if (j < n)
-        for (int64_t i = first + threadIdx.y; i < end; i += ROWS) s += value(i, j);
+        for (int64_t i = first + threadIdx.y; i < end; i += ROWS) {
+            value(x, i, j);
+            for (int v = 0; v < V; v++) s[v] += x[v];
+        }
+    for (int v = 0; v < V; v++) sums[threadIdx.y][threadIdx.x * V + v] = s[v];
     __syncthreads();
-    sums[threadIdx.y][threadIdx.x] = s;
-    __syncthreads();
-    if (threadIdx.y == 0 && j < n) {
-        for (int i = 1; i < ROWS; i++) s += sums[i][threadIdx.x];
-        part[blockIdx.y * n + j] = s;
-    }
+    if (threadIdx.y > 0 || j >= n) return;
+    for (int i = 1; i < ROWS; i++)
+        for (int v = 0; v < V; v++) s[v] += sums[i][threadIdx.x * V + v];
+    for (int v = 0; v < V; v++) part[blockIdx.y * n + j + v] = s[v];
 }
 
-static __global__ void column_chunks(float *part, const float *x, int64_t m, int64_t n)
+template <typename T, int V> static __global__ void column_chunks(float *part, const T *x, int64_t m, int64_t n)
 {
-    chunk_sums(part, m, n, [=](int64_t i, int64_t j) { return x[i * n + j]; });
+    chunk_sums<V>(part, m, n, [=](float(&to)[V], int64_t i, int64_t j) { load<V>(to, x + i * n + j); });
 }
 
-static __global__ void product_chunks(float *part, const float *x, const float *y, int64_t m, int64_t n)
+template <typename T, int V>
+static __global__ void product_chunks(float *part, const T *x, const T *y, int64_t m, int64_t n)
 {
-    chunk_sums(part, m, n, [=](int64_t i, int64_t j) { return x[i * n + j] * y[i * n + j]; });
+    chunk_sums<V>(part, m, n, [=](float(&to)[V], int64_t i, int64_t j) {
+        float b[V];
+        load<V>(to, x + i * n + j);
+        load<V>(b, y + i * n + j);
+        for (int v = 0; v < V; v++) to[v] *= b[v];
+    });
 }
 
-static __global__ void normed_chunks(float *part, const float *dy, const float *x, const float *stats, int64_t m,
-                                     int64_t n)
+template <typename T, int V>
+static __global__ void normed_chunks(float *part, const T *dy, const T *x, const float *stats, int64_t m, int64_t n)
 {
-    chunk_sums(part, m, n,
-               [=](int64_t i, int64_t j) { return dy[i * n + j] * (x[i * n + j] - stats[2 * i]) * stats[2 * i + 1]; });
+    chunk_sums<V>(part, m, n, [=](float(&to)[V], int64_t i, int64_t j) {
+        float b[V];
+        load<V>(to, dy + i * n + j);
+        load<V>(b, x + i * n + j);
+        for (int v = 0; v < V; v++) to[v] *= (b[v] - stats[2 * i]) * stats[2 * i + 1];
+    });
 }
 
-static __global__ void add_chunks(float *out, const float *part, int64_t chunks, int64_t n)
+/* out [n] += the sum of parts in their order; parts lie `step` floats apart */
+static __global__ void add_chunks(float *out, const float *part, int64_t chunks, int64_t n, int64_t step)
 {
     int64_t j = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (j >= n) return;
     float s = 0;
-    for (int64_t i = 0; i < chunks; i++) s += part[i * n + j];
+    for (int64_t i = 0; i < chunks; i++) s += part[i * step + j];
     out[j] += s;
 }
 
-static dim3 chunk_grid(int64_t m, int64_t n)
+static void finish_chunks(cudaStream_t stream, float *out, const float *part, int64_t chunks, int64_t n, int64_t step)
 {
-    return dim3(blocks_of(n, WARP), blocks_of(m, chunk_of(m)));
+    add_chunks<<<blocks_of(n, WARP), WARP, 0, stream>>>(out, part, chunks, n, step);
 }
 
-static void finish_chunks(cudaStream_t stream, float *out, const float *part, int64_t m, int64_t n)
+static dim3 chunk_grid(int64_t m, int64_t n, int v)
 {
-    add_chunks<<<blocks_of(n, THREADS), THREADS, 0, stream>>>(out, part, ceil_div(m, chunk_of(m)), n);
+    return dim3(blocks_of(n, WARP * v), blocks_of(m, chunk_of(m)));
 }
 
-void mode__cuda_column_sums(cudaStream_t stream, float *out, float *work, const float *x, int64_t m, int64_t n)
+void mode__cuda_column_sums(cudaStream_t stream, bool bf16, float *out, float *work, const void *x, int64_t m,
+                            int64_t n)
 {
-    column_chunks<<<chunk_grid(m, n), dim3(WARP, ROWS), 0, stream>>>(work, x, m, n);
-    finish_chunks(stream, out, work, m, n);
+    BY_TYPE(bf16, BY_WIDTH(wide_rows(n, sizeof(T), (const T *)x),
+                           column_chunks<T, V><<<chunk_grid(m, n, V), dim3(WARP, ROWS), 0, stream>>>(
+                               work, (const T *)x, m, n)));
+    finish_chunks(stream, out, work, ceil_div(m, chunk_of(m)), n, n);
 }
 
-/* One warp a row. */
-static __global__ void layernorm(float *y, float *stats, const float *x, const float *w, const float *b, int64_t m,
-                                 int64_t d, float eps)
+/* A row over a warp: lane l has its numbers from (k * 32 + l) V on, k = 0, 1 ... */
+template <typename T, int V>
+static __global__ void layernorm(T *y, float *stats, const T *x, const float *w, const float *b, int64_t m, int64_t d,
+                                 float eps)
 {
-    int64_t i = (int64_t)blockIdx.x * ROWS + threadIdx.y;
-    int lane = threadIdx.x;
+    int64_t i = (int64_t)blockIdx.x * ROWS + threadIdx.y, first = threadIdx.x * V;
+    float held[HELD / V][V], sum = 0, var = 0, mean, rstd;
+    const bool held_all = d <= HELD_ROW;
     if (i >= m) return;
     x += i * d;
     y += i * d;
-    float sum = 0, var = 0;
-    for (int64_t j = lane; j < d; j += WARP) sum += x[j];
-    float mean = warp_sum(sum) / (float)d;
-    for (int64_t j = lane; j < d; j += WARP) var += (x[j] - mean) * (x[j] - mean);
-    float rstd = 1 / sqrtf(warp_sum(var) / (float)d + eps);
-    if (stats && lane == 0) {
+    if (held_all) {
+#pragma unroll
+        for (int k = 0; k < HELD / V; k++)
+            if (first + k * WARP * V < d) {
+                load<V>(held[k], x + first + k * WARP * V);
+                for (int v = 0; v < V; v++) sum += held[k][v];
+            }
+        mean = warp_sum(sum) / (float)d;
+#pragma unroll
+        for (int k = 0; k < HELD / V; k++)
+            if (first + k * WARP * V < d)
+                for (int v = 0; v < V; v++) var += (held[k][v] - mean) * (held[k][v] - mean);
+        rstd = 1 / sqrtf(warp_sum(var) / (float)d + eps);
+#pragma unroll
+        for (int k = 0; k < HELD / V; k++) {
+            int64_t j = first + k * WARP * V;
+            float wj[V], bj[V];
+            if (j >= d) continue;
+            load<V>(wj, w + j);
+            load<V>(bj, b + j);
+            for (int v = 0; v < V; v++) held[k][v] = (held[k][v] - mean) * rstd * wj[v] + bj[v];
+            store<V>(y + j, held[k]);
+        }
+    } else { /* a row is read three times, twice from the cache */
+        float a[V], wj[V], bj[V];
+        for (int64_t j = first; j < d; j += WARP * V) {
+            load<V>(a, x + j);
+            for (int v = 0; v < V; v++) sum += a[v];
+        }
+        mean = warp_sum(sum) / (float)d;
+        for (int64_t j = first; j < d; j += WARP * V) {
+            load<V>(a, x + j);
+            for (int v = 0; v < V; v++) var += (a[v] - mean) * (a[v] - mean);
+        }
+        rstd = 1 / sqrtf(warp_sum(var) / (float)d + eps);
+        for (int64_t j = first; j < d; j += WARP * V) {
+            load<V>(a, x + j);
+            load<V>(wj, w + j);
+            load<V>(bj, b + j);
+            for (int v = 0; v < V; v++) a[v] = (a[v] - mean) * rstd * wj[v] + bj[v];
+            store<V>(y + j, a);
+        }
+    }
+    if (stats && threadIdx.x == 0) {
         stats[2 * i] = mean;
         stats[2 * i + 1] = rstd;
     }
-    for (int64_t j = lane; j < d; j += WARP) y[j] = (x[j] - mean) * rstd * w[j] + b[j];
 }
 
-void mode__cuda_layernorm(cudaStream_t stream, float *y, float *stats, const float *x, const float *w, const float *b,
-                          int64_t m, int64_t d, float eps)
+void mode__cuda_layernorm(cudaStream_t stream, bool bf16, void *y, float *stats, const void *x, const float *w,
+                          const float *b, int64_t m, int64_t d, float eps)
 {
-    layernorm<<<blocks_of(m, ROWS), dim3(WARP, ROWS), 0, stream>>>(y, stats, x, w, b, m, d, eps);
+    BY_TYPE(bf16, BY_WIDTH(wide_rows(d, sizeof(T), (T *)y, (const T *)x, w, b),
+                           layernorm<T, V><<<blocks_of(m, ROWS), dim3(WARP, ROWS), 0, stream>>>(
+                               (T *)y, stats, (const T *)x, w, b, m, d, eps)));
 }
 
-static __global__ void layernorm_back(float *dx, const float *dy, const float *x, const float *stats, const float *w,
-                                      const float *add, int64_t m, int64_t d)
+/* Rows of a block of the way back, by shape alone. */
+static __host__ __device__ inline int64_t norm_rows(int64_t m)
 {
-    int64_t i = (int64_t)blockIdx.x * ROWS + threadIdx.y;
-    int lane = threadIdx.x;
+    int64_t rows = (m + NORM_BLOCKS - 1) / NORM_BLOCKS;
+    return (rows + ROWS - 1) / ROWS * ROWS;
+}
+
+int64_t mode__cuda_norm_work(int64_t m, int64_t d)
+{
+    int64_t fused = 2 * ceil_div(m, norm_rows(m)) * d, chunks = 2 * mode__cuda_sum_work(m, d);
+    return fused > chunks ? fused : chunks;
+}
+
+/* All in one pass, for d <= 32 HELD: dx, and into part [blocks, 2, d] this block's rows' share of dw and db. */
+template <typename T, int V>
+static __global__ void __launch_bounds__(THREADS)
+    layernorm_back_whole(T *dx, float *part, const T *dy, const T *x, const float *stats, const float *w, const T *add,
+                         int64_t m, int64_t d)
+{
+    __shared__ float sums[ROWS][WARP * V];
+    const int64_t rows = norm_rows(m), first = (int64_t)blockIdx.x * rows, end = first + rows < m ? first + rows : m;
+    const int64_t lane_at = threadIdx.x * V;
+    float dw[HELD / V][V], db[HELD / V][V];
+#pragma unroll
+    for (int k = 0; k < HELD / V; k++)
+        for (int v = 0; v < V; v++) dw[k][v] = db[k][v] = 0;
+    for (int64_t i = first + threadIdx.y; i < end; i += ROWS) {
+        float mean = stats[2 * i], rstd = stats[2 * i + 1], g = 0, gx = 0, normed[HELD / V][V], gw[HELD / V][V];
+#pragma unroll
+        for (int k = 0; k < HELD / V; k++) {
+            int64_t j = lane_at + k * WARP * V;
+            float wj[V];
+            if (j >= d) continue;
+            load<V>(normed[k], x + i * d + j);
+            load<V>(gw[k], dy + i * d + j);
+            load<V>(wj, w + j);
+            for (int v = 0; v < V; v++) {
+                normed[k][v] = (normed[k][v] - mean) * rstd;
+                dw[k][v] += gw[k][v] * normed[k][v];
+                db[k][v] += gw[k][v];
+                gw[k][v] *= wj[v];
+                g += gw[k][v];
+                gx += gw[k][v] * normed[k][v];
+            }
+        }
+        g = warp_sum(g) / (float)d;
+        gx = warp_sum(gx) / (float)d;
+#pragma unroll
+        for (int k = 0; k < HELD / V; k++) {
+            int64_t j = lane_at + k * WARP * V;
+            float a[V];
+            if (j >= d) continue;
+            for (int v = 0; v < V; v++) gw[k][v] = (gw[k][v] - g - normed[k][v] * gx) * rstd;
+            if (add) {
+                load<V>(a, add + i * d + j);
+                for (int v = 0; v < V; v++) gw[k][v] += a[v];
+            }
+            store<V>(dx + i * d + j, gw[k]); /* dx may be dy or add: both are read before, by this thread */
+        }
+    }
+#pragma unroll
+    for (int half = 0; half < 2; half++)
+#pragma unroll
+        for (int k = 0; k < HELD / V; k++) {
+            int64_t j = lane_at + k * WARP * V;
+            float s[V];
+            for (int v = 0; v < V; v++) sums[threadIdx.y][lane_at + v] = s[v] = half ? db[k][v] : dw[k][v];
+            __syncthreads();
+            if (threadIdx.y == 0 && j < d) {
+                for (int r = 1; r < ROWS; r++)
+                    for (int v = 0; v < V; v++) s[v] += sums[r][lane_at + v];
+                for (int v = 0; v < V; v++) part[(blockIdx.x * 2 + half) * d + j + v] = s[v];
+            }
+            __syncthreads();
+        }
+}
+
+/* dx alone, for wide rows. */
+template <typename T, int V>
+static __global__ void layernorm_back(T *dx, const T *dy, const T *x, const float *stats, const float *w, const T *add,
+                                      int64_t m, int64_t d)
+{
+    int64_t i = (int64_t)blockIdx.x * ROWS + threadIdx.y, first = threadIdx.x * V;
     if (i >= m) return;
-    float mean = stats[2 * i], rstd = stats[2 * i + 1], g = 0, gx = 0;
-    for (int64_t j = lane; j < d; j += WARP) {
-        float gw = dy[i * d + j] * w[j];
-        g += gw;
-        gx += gw * (x[i * d + j] - mean) * rstd;
+    float mean = stats[2 * i], rstd = stats[2 * i + 1], g = 0, gx = 0, a[V], gw[V], wj[V];
+    for (int64_t j = first; j < d; j += WARP * V) {
+        load<V>(a, x + i * d + j);
+        load<V>(gw, dy + i * d + j);
+        load<V>(wj, w + j);
+        for (int v = 0; v < V; v++) {
+            gw[v] *= wj[v];
+            g += gw[v];
+            gx += gw[v] * (a[v] - mean) * rstd;
+        }
     }
     g = warp_sum(g) / (float)d;
     gx = warp_sum(gx) / (float)d;
-    for (int64_t j = lane; j < d; j += WARP) {
-        float s = (dy[i * d + j] * w[j] - g - (x[i * d + j] - mean) * rstd * gx) * rstd;
-        dx[i * d + j] = add ? s + add[i * d + j] : s; /* dx may be dy or add: an element is read before it is written */
+    for (int64_t j = first; j < d; j += WARP * V) {
+        load<V>(a, x + i * d + j);
+        load<V>(gw, dy + i * d + j);
+        load<V>(wj, w + j);
+        for (int v = 0; v < V; v++) gw[v] = (gw[v] * wj[v] - g - (a[v] - mean) * rstd * gx) * rstd;
+        if (add) {
+            load<V>(a, add + i * d + j);
+            for (int v = 0; v < V; v++) gw[v] += a[v];
+        }
+        store<V>(dx + i * d + j, gw); /* dx may be dy or add: a thread reads its numbers before it writes them */
     }
 }
 
-void mode__cuda_layernorm_back(cudaStream_t stream, float *dx, float *dw, float *db, float *work, const float *dy,
-                               const float *x, const float *stats, const float *w, const float *add, int64_t m,
-                               int64_t d)
+template <typename T, int V>
+static void layernorm_back_of(cudaStream_t stream, T *dx, float *dw, float *db, float *work, const T *dy, const T *x,
+                              const float *stats, const float *w, const T *add, int64_t m, int64_t d)
 {
+    const dim3 block(WARP, ROWS);
+    if (d <= HELD_ROW) {
+        int64_t blocks = ceil_div(m, norm_rows(m));
+        layernorm_back_whole<T, V><<<(unsigned)blocks, block, 0, stream>>>(dx, work, dy, x, stats, w, add, m, d);
+        finish_chunks(stream, dw, work, blocks, d, 2 * d);
+        finish_chunks(stream, db, work + d, blocks, d, 2 * d);
+        return;
+    }
     float *part_b = work + mode__cuda_sum_work(m, d);
-    normed_chunks<<<chunk_grid(m, d), dim3(WARP, ROWS), 0, stream>>>(work, dy, x, stats, m, d);
-    column_chunks<<<chunk_grid(m, d), dim3(WARP, ROWS), 0, stream>>>(part_b, dy, m, d);
-    finish_chunks(stream, dw, work, m, d);
-    finish_chunks(stream, db, part_b, m, d);
-    layernorm_back<<<blocks_of(m, ROWS), dim3(WARP, ROWS), 0, stream>>>(dx, dy, x, stats, w, add, m, d);
+    normed_chunks<T, V><<<chunk_grid(m, d, V), block, 0, stream>>>(work, dy, x, stats, m, d);
+    column_chunks<T, V><<<chunk_grid(m, d, V), block, 0, stream>>>(part_b, dy, m, d);
+    finish_chunks(stream, dw, work, ceil_div(m, chunk_of(m)), d, d);
+    finish_chunks(stream, db, part_b, ceil_div(m, chunk_of(m)), d, d);
+    layernorm_back<T, V><<<blocks_of(m, ROWS), block, 0, stream>>>(dx, dy, x, stats, w, add, m, d);
 }
 
-static __global__ void l2norm(float *y, float *norm, const float *x, int64_t m, int64_t d)
+void mode__cuda_layernorm_back(cudaStream_t stream, bool bf16, void *dx, float *dw, float *db, float *work,
+                               const void *dy, const void *x, const float *stats, const float *w, const void *add,
+                               int64_t m, int64_t d)
+{
+    BY_TYPE(bf16, BY_WIDTH(wide_rows(d, sizeof(T), (T *)dx, (const T *)dy, (const T *)x, w, (const T *)add),
+                           (layernorm_back_of<T, V>(stream, (T *)dx, dw, db, work, (const T *)dy, (const T *)x, stats,
+                                                    w, (const T *)add, m, d))));
+}
+
+template <typename T, int V> static __global__ void l2norm(float *y, float *norm, const T *x, int64_t m, int64_t d)
 {
     int64_t i = (int64_t)blockIdx.x * ROWS + threadIdx.y;
     if (i >= m) return;
-    float s = 0;
-    for (int64_t j = threadIdx.x; j < d; j += WARP) s += x[i * d + j] * x[i * d + j];
+    float s = 0, a[V];
+    for (int64_t j = threadIdx.x * V; j < d; j += WARP * V) {
+        load<V>(a, x + i * d + j);
+        for (int v = 0; v < V; v++) s += a[v] * a[v];
+    }
     s = sqrtf(warp_sum(s));
     s = s > 1e-12f ? s : 1e-12f;
     if (threadIdx.x == 0) norm[i] = s;
-    for (int64_t j = threadIdx.x; j < d; j += WARP) y[i * d + j] = x[i * d + j] / s;
-}
-
-void mode__cuda_l2norm(cudaStream_t stream, float *y, float *norm, const float *x, int64_t m, int64_t d)
-{
-    l2norm<<<blocks_of(m, ROWS), dim3(WARP, ROWS), 0, stream>>>(y, norm, x, m, d);
-}
-
-static __global__ void l2norm_back(float *dx, const float *dy, const float *y, const float *norm, int64_t m, int64_t d)
-{
-    int64_t i = (int64_t)blockIdx.x * ROWS + threadIdx.y;
-    if (i >= m) return;
-    float dot = 0;
-    for (int64_t j = threadIdx.x; j < d; j += WARP) dot += dy[i * d + j] * y[i * d + j];
-    dot = warp_sum(dot);
-    for (int64_t j = threadIdx.x; j < d; j += WARP) dx[i * d + j] = (dy[i * d + j] - dot * y[i * d + j]) / norm[i];
-}
-
-void mode__cuda_l2norm_back(cudaStream_t stream, float *dx, const float *dy, const float *y, const float *norm,
-                            int64_t m, int64_t d)
-{
-    l2norm_back<<<blocks_of(m, ROWS), dim3(WARP, ROWS), 0, stream>>>(dx, dy, y, norm, m, d);
-}
-
-static __global__ void scale(float *y, const float *x, const float *g, const float *add, int64_t count, int64_t d)
-{
-    int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < count) y[i] = x[i] * g[i % d] + (add ? add[i] : 0);
-}
-
-void mode__cuda_scale(cudaStream_t stream, float *y, const float *x, const float *g, const float *add, int64_t m,
-                      int64_t d)
-{
-    scale<<<blocks_of(m * d, THREADS), THREADS, 0, stream>>>(y, x, g, add, m * d, d);
-}
-
-void mode__cuda_scale_back(cudaStream_t stream, float *dx, float *dg, float *work, const float *dy, const float *x,
-                           const float *g, int64_t m, int64_t d)
-{
-    product_chunks<<<chunk_grid(m, d), dim3(WARP, ROWS), 0, stream>>>(work, dy, x, m, d);
-    finish_chunks(stream, dg, work, m, d);
-    scale<<<blocks_of(m * d, THREADS), THREADS, 0, stream>>>(dx, dy, g, NULL, m * d, d);
-}
-
-static __global__ void mean_rows(float *y, const float *x, const int32_t *offsets, int64_t d, int64_t skip)
-{
-    int64_t first = offsets[blockIdx.x] + skip, end = offsets[blockIdx.x + 1];
-    for (int64_t j = threadIdx.x; j < d; j += blockDim.x) {
-        float s = 0;
-        for (int64_t i = first; i < end; i++) s += x[i * d + j];
-        y[blockIdx.x * d + j] = s / (float)(end - first);
+    for (int64_t j = threadIdx.x * V; j < d; j += WARP * V) {
+        load<V>(a, x + i * d + j);
+        for (int v = 0; v < V; v++) a[v] /= s;
+        store<V>(y + i * d + j, a);
     }
 }
 
-void mode__cuda_mean_rows(cudaStream_t stream, float *y, const float *x, const int32_t *offsets, int64_t n_seq,
-                          int64_t d, int64_t skip)
+void mode__cuda_l2norm(cudaStream_t stream, bool bf16, float *y, float *norm, const void *x, int64_t m, int64_t d)
 {
-    mean_rows<<<(unsigned)n_seq, THREADS, 0, stream>>>(y, x, offsets, d, skip);
+    BY_TYPE(bf16, BY_WIDTH(wide_rows(d, sizeof(T), y, (const T *)x),
+                           l2norm<T, V><<<blocks_of(m, ROWS), dim3(WARP, ROWS), 0, stream>>>(y, norm, (const T *)x, m,
+                                                                                             d)));
 }
 
-static __global__ void mean_rows_back(float *dx, const float *dy, const int32_t *offsets, int64_t d, int64_t skip)
+template <typename T, int V>
+static __global__ void l2norm_back(T *dx, const float *dy, const float *y, const float *norm, int64_t m, int64_t d)
+{
+    int64_t i = (int64_t)blockIdx.x * ROWS + threadIdx.y;
+    if (i >= m) return;
+    float dot = 0, g[V], u[V];
+    for (int64_t j = threadIdx.x * V; j < d; j += WARP * V) {
+        load<V>(g, dy + i * d + j);
+        load<V>(u, y + i * d + j);
+        for (int v = 0; v < V; v++) dot += g[v] * u[v];
+    }
+    dot = warp_sum(dot);
+    for (int64_t j = threadIdx.x * V; j < d; j += WARP * V) {
+        load<V>(g, dy + i * d + j);
+        load<V>(u, y + i * d + j);
+        for (int v = 0; v < V; v++) g[v] = (g[v] - dot * u[v]) / norm[i];
+        store<V>(dx + i * d + j, g);
+    }
+}
+
+void mode__cuda_l2norm_back(cudaStream_t stream, bool bf16, void *dx, const float *dy, const float *y,
+                            const float *norm, int64_t m, int64_t d)
+{
+    BY_TYPE(bf16, BY_WIDTH(wide_rows(d, sizeof(T), (T *)dx, dy, y),
+                           l2norm_back<T, V><<<blocks_of(m, ROWS), dim3(WARP, ROWS), 0, stream>>>((T *)dx, dy, y, norm,
+                                                                                                  m, d)));
+}
+
+template <typename T, int V>
+static __global__ void scale(T *y, const T *x, const float *g, const T *add, int64_t count, int64_t d)
+{
+    int64_t i = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * V;
+    if (i >= count) return;
+    float a[V], b[V];
+    load<V>(a, x + i);
+    load<V>(b, g + i % d);
+    for (int v = 0; v < V; v++) a[v] *= b[v];
+    if (add) {
+        load<V>(b, add + i);
+        for (int v = 0; v < V; v++) a[v] += b[v];
+    }
+    store<V>(y + i, a);
+}
+
+void mode__cuda_scale(cudaStream_t stream, bool bf16, void *y, const void *x, const float *g, const void *add,
+                      int64_t m, int64_t d)
+{
+    BY_TYPE(bf16, BY_WIDTH(wide_rows(d, sizeof(T), (T *)y, (const T *)x, g, (const T *)add),
+                           scale<T, V><<<blocks_of(m * d, THREADS * V), THREADS, 0, stream>>>(
+                               (T *)y, (const T *)x, g, (const T *)add, m * d, d)));
+}
+
+void mode__cuda_scale_back(cudaStream_t stream, bool bf16, void *dx, float *dg, float *work, const void *dy,
+                           const void *x, const float *g, int64_t m, int64_t d)
+{
+    BY_TYPE(bf16, BY_WIDTH(wide_rows(d, sizeof(T), (const T *)dy, (const T *)x),
+                           product_chunks<T, V><<<chunk_grid(m, d, V), dim3(WARP, ROWS), 0, stream>>>(
+                               work, (const T *)dy, (const T *)x, m, d)));
+    finish_chunks(stream, dg, work, ceil_div(m, chunk_of(m)), d, d);
+    mode__cuda_scale(stream, bf16, dx, dy, g, NULL, m, d);
+}
+
+/* A block a sequence, or a row; a thread V columns. */
+template <typename T, int V>
+static __global__ void mean_rows(T *y, const T *x, const int32_t *offsets, int64_t d, int64_t skip)
+{
+    int64_t first = offsets[blockIdx.x] + skip, end = offsets[blockIdx.x + 1];
+    for (int64_t j = threadIdx.x * V; j < d; j += blockDim.x * V) {
+        float s[V], a[V];
+        for (int v = 0; v < V; v++) s[v] = 0;
+        for (int64_t i = first; i < end; i++) {
+            load<V>(a, x + i * d + j);
+            for (int v = 0; v < V; v++) s[v] += a[v];
+        }
+        for (int v = 0; v < V; v++) s[v] /= (float)(end - first);
+        store<V>(y + blockIdx.x * d + j, s);
+    }
+}
+
+/* Threads that cover a row of d numbers, V at a time. */
+static unsigned row_threads(int64_t d, int v)
+{
+    int64_t n = ceil_div(ceil_div(d, v), WARP) * WARP;
+    return (unsigned)(n < THREADS ? n : (int64_t)THREADS);
+}
+
+void mode__cuda_mean_rows(cudaStream_t stream, bool bf16, void *y, const void *x, const int32_t *offsets,
+                          int64_t n_seq, int64_t d, int64_t skip)
+{
+    BY_TYPE(bf16, BY_WIDTH(wide_rows(d, sizeof(T), (T *)y, (const T *)x),
+                           mean_rows<T, V><<<(unsigned)n_seq, row_threads(d, V), 0, stream>>>((T *)y, (const T *)x,
+                                                                                              offsets, d, skip)));
+}
+
+template <typename T, int V>
+static __global__ void mean_rows_back(T *dx, const T *dy, const int32_t *offsets, int64_t d, int64_t skip)
 {
     int64_t first = offsets[blockIdx.x], end = offsets[blockIdx.x + 1];
     float share = 1 / (float)(end - first - skip);
-    for (int64_t j = threadIdx.x; j < d; j += blockDim.x)
-        for (int64_t i = first; i < end; i++) dx[i * d + j] = i < first + skip ? 0 : dy[blockIdx.x * d + j] * share;
+    for (int64_t j = threadIdx.x * V; j < d; j += blockDim.x * V) {
+        float g[V], none[V];
+        load<V>(g, dy + blockIdx.x * d + j);
+        for (int v = 0; v < V; v++) {
+            g[v] *= share;
+            none[v] = 0;
+        }
+        for (int64_t i = first; i < end; i++) {
+            if (i < first + skip)
+                store<V>(dx + i * d + j, none);
+            else
+                store<V>(dx + i * d + j, g);
+        }
+    }
 }
 
-void mode__cuda_mean_rows_back(cudaStream_t stream, float *dx, const float *dy, const int32_t *offsets, int64_t n_seq,
-                               int64_t d, int64_t skip)
+void mode__cuda_mean_rows_back(cudaStream_t stream, bool bf16, void *dx, const void *dy, const int32_t *offsets,
+                               int64_t n_seq, int64_t d, int64_t skip)
 {
-    mean_rows_back<<<(unsigned)n_seq, THREADS, 0, stream>>>(dx, dy, offsets, d, skip);
+    BY_TYPE(bf16, BY_WIDTH(wide_rows(d, sizeof(T), (T *)dx, (const T *)dy),
+                           mean_rows_back<T, V><<<(unsigned)n_seq, row_threads(d, V), 0, stream>>>(
+                               (T *)dx, (const T *)dy, offsets, d, skip)));
 }
 
-static __global__ void gather(float *y, const float *x, const int32_t *rows, int64_t d)
+template <typename T, int V> static __global__ void gather(T *y, const T *x, const int32_t *rows, int64_t d)
 {
-    for (int64_t j = threadIdx.x; j < d; j += blockDim.x) y[blockIdx.x * d + j] = x[rows[blockIdx.x] * d + j];
+    for (int64_t j = threadIdx.x * V; j < d; j += blockDim.x * V) {
+        float a[V];
+        load<V>(a, x + rows[blockIdx.x] * d + j);
+        store<V>(y + blockIdx.x * d + j, a);
+    }
 }
 
-void mode__cuda_gather(cudaStream_t stream, float *y, const float *x, const int32_t *rows, int64_t n, int64_t d)
+void mode__cuda_gather(cudaStream_t stream, bool bf16, void *y, const void *x, const int32_t *rows, int64_t n,
+                       int64_t d)
 {
-    gather<<<(unsigned)n, THREADS, 0, stream>>>(y, x, rows, d);
+    BY_TYPE(bf16, BY_WIDTH(wide_rows(d, sizeof(T), (T *)y, (const T *)x),
+                           gather<T, V><<<(unsigned)n, row_threads(d, V), 0, stream>>>((T *)y, (const T *)x, rows,
+                                                                                       d)));
 }
 
-static __global__ void scatter_add(float *x, const float *y, const int32_t *rows, int64_t d)
+template <typename T, int V> static __global__ void scatter_add(T *x, const T *y, const int32_t *rows, int64_t d)
 {
-    for (int64_t j = threadIdx.x; j < d; j += blockDim.x) x[rows[blockIdx.x] * d + j] += y[blockIdx.x * d + j];
+    for (int64_t j = threadIdx.x * V; j < d; j += blockDim.x * V) {
+        float a[V], b[V];
+        T *to = x + rows[blockIdx.x] * d + j;
+        load<V>(a, to);
+        load<V>(b, y + blockIdx.x * d + j);
+        for (int v = 0; v < V; v++) a[v] += b[v];
+        store<V>(to, a);
+    }
 }
 
-void mode__cuda_scatter_add(cudaStream_t stream, float *x, const float *y, const int32_t *rows, int64_t n, int64_t d)
+void mode__cuda_scatter_add(cudaStream_t stream, bool bf16, void *x, const void *y, const int32_t *rows, int64_t n,
+                            int64_t d)
 {
-    scatter_add<<<(unsigned)n, THREADS, 0, stream>>>(x, y, rows, d);
+    BY_TYPE(bf16, BY_WIDTH(wide_rows(d, sizeof(T), (T *)x, (const T *)y),
+                           scatter_add<T, V><<<(unsigned)n, row_threads(d, V), 0, stream>>>((T *)x, (const T *)y, rows,
+                                                                                            d)));
 }

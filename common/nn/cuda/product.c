@@ -1,0 +1,341 @@
+/* Matrix products: cuBLASLt, and cuBLAS where it refuses one.
+ *
+ * DESIGN: what cuBLASLt needs for a product (descriptors and the algorithm) is a plan, made when a product is first met
+ * and kept in a table, at the place its shape hashes to: packed texts bring new row counts with every batch, old ones
+ * are overwritten. The algorithm is the first that the heuristic names; when measuring is on, the fastest of up to
+ * CANDIDATES, timed once for all row counts that are alike. Algorithms that add up parts of k in an order which is not
+ * fixed are left out: parts may only be added in f32 in the workspace, in a step of its own. */
+#include "nn/cuda/device.h"
+
+#include "base/str.h"
+#include "nn/cuda/kernels.h"
+
+#include <cublasLt.h>
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LT_CALLS(X)                                                                                                    \
+    X(cublasLtCreate)                                                                                                  \
+    X(cublasLtDestroy)                                                                                                 \
+    X(cublasLtMatmul)                                                                                                  \
+    X(cublasLtMatmulAlgoCheck)                                                                                         \
+    X(cublasLtMatmulAlgoGetHeuristic)                                                                                  \
+    X(cublasLtMatmulDescCreate)                                                                                        \
+    X(cublasLtMatmulDescDestroy)                                                                                       \
+    X(cublasLtMatmulDescSetAttribute)                                                                                  \
+    X(cublasLtMatmulPreferenceCreate)                                                                                  \
+    X(cublasLtMatmulPreferenceDestroy)                                                                                 \
+    X(cublasLtMatmulPreferenceSetAttribute)                                                                            \
+    X(cublasLtMatrixLayoutCreate)                                                                                      \
+    X(cublasLtMatrixLayoutDestroy)
+
+enum { CANDIDATES = 16, PLANS = 2048, WORKSPACE = 32 << 20, TIMED_RUNS = 5 };
+
+static struct {
+#define X(name) __typeof__(&name) name;
+    LT_CALLS(X)
+#undef X
+} lt;
+
+struct key { /* all that an algorithm depends on; compared as bytes */
+    int64_t m, n, k;
+    int32_t a_turned, b_turned, bf16, c_bf16, bias, add;
+    int32_t align_a, align_b, align_c, align_d;
+};
+
+struct plan {
+    bool used, refused;
+    struct key key;
+    cublasLtMatmulDesc_t what;
+    cublasLtMatrixLayout_t a, b, c;
+    cublasLtMatmulAlgo_t algo;
+};
+
+struct mode__products {
+    cublasLtHandle_t handle; /* NULL: there is no cuBLASLt */
+    void *workspace;
+    bool tf32, measured;
+    int64_t done, refused;
+    struct plan plans[PLANS];
+    struct winner { /* of measuring: the algorithm for row counts that are alike */
+        bool used;
+        struct key key;
+        cublasLtMatmulAlgo_t algo;
+    } winners[PLANS];
+};
+
+static bool load_lt(void)
+{
+    static const char *const names[] = {"libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so", NULL};
+    void *lib = NULL;
+    if (lt.cublasLtCreate) return true;
+    for (int i = 0; names[i] && !lib; i++) lib = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+    if (!lib) return false;
+#define X(name)                                                                                                        \
+    {                                                                                                                  \
+        void *f = dlsym(lib, #name);                                                                                   \
+        if (!f) return false;                                                                                          \
+        memcpy(&lt.name, &f, sizeof f);                                                                                \
+    }
+    LT_CALLS(X)
+#undef X
+    return true;
+}
+
+struct mode__products *mode__cuda_products_open(bool tf32)
+{
+    struct mode__products *p = mode_xcalloc(1, sizeof *p);
+    p->tf32 = tf32;
+    if (!load_lt()) return p;
+    if (cudaMalloc(&p->workspace, WORKSPACE) != cudaSuccess || lt.cublasLtCreate(&p->handle) != CUBLAS_STATUS_SUCCESS) {
+        (void)cudaGetLastError();
+        p->handle = NULL;
+    }
+    return p;
+}
+
+static void plan_clear(struct plan *p)
+{
+    if (p->what) (void)lt.cublasLtMatmulDescDestroy(p->what);
+    if (p->a) (void)lt.cublasLtMatrixLayoutDestroy(p->a);
+    if (p->b) (void)lt.cublasLtMatrixLayoutDestroy(p->b);
+    if (p->c) (void)lt.cublasLtMatrixLayoutDestroy(p->c);
+    *p = (struct plan){0};
+}
+
+void mode__cuda_products_close(struct mode__products **products)
+{
+    struct mode__products *p = *products;
+    if (!p) return;
+    for (int i = 0; i < PLANS; i++) plan_clear(&p->plans[i]);
+    if (p->handle) (void)lt.cublasLtDestroy(p->handle);
+    if (p->workspace) (void)cudaFree(p->workspace);
+    free(p);
+    *products = NULL;
+}
+
+void mode__cuda_products_measure(struct mode__products *p, bool on)
+{
+    p->measured = on;
+    for (int i = 0; i < PLANS; i++) plan_clear(&p->plans[i]);
+    memset(p->winners, 0, sizeof p->winners);
+}
+
+int64_t mode__cuda_products_refused(const struct mode__products *p)
+{
+    return p->refused;
+}
+
+int64_t mode__cuda_products_done(const struct mode__products *p)
+{
+    return p->done;
+}
+
+/* The largest power of two up to 256 that divides an address. */
+static int32_t alignment(const void *p)
+{
+    uintptr_t a = (uintptr_t)p | 256;
+    return (int32_t)(a & (~a + 1));
+}
+
+static struct key key_of(const struct mode__product *x)
+{
+    struct key k;
+    memset(&k, 0, sizeof k);
+    k.m = x->m;
+    k.n = x->n;
+    k.k = x->k;
+    k.a_turned = x->a_turned;
+    k.b_turned = x->b_turned;
+    k.bf16 = x->bf16;
+    k.c_bf16 = x->c_bf16;
+    k.bias = x->bias ? alignment(x->bias) : 0;
+    k.add = !x->add ? 0 : x->add == x->c ? 1 : 2;
+    k.align_a = alignment(x->a);
+    k.align_b = alignment(x->b);
+    k.align_c = alignment(x->add ? x->add : x->c);
+    k.align_d = alignment(x->c);
+    return k;
+}
+
+static size_t place_of(const struct key *k)
+{
+    const unsigned char *p = (const unsigned char *)k;
+    uint64_t h = 14695981039346656037u; /* FNV-1a */
+    for (size_t i = 0; i < sizeof *k; i++) h = (h ^ p[i]) * 1099511628211u;
+    return (size_t)(h ^ h >> 32) % PLANS;
+}
+
+/* Rows, and sums over rows, that differ by less than an eighth are alike. */
+static int64_t alike(int64_t rows)
+{
+    int64_t step = 1;
+    while (step * 16 <= rows) step *= 2;
+    return (rows + step - 1) / step * step;
+}
+
+/* cuBLASLt counts columns first: there our row-major c [m, n] is its transpose [n, m], so c^T = op(b)^T op(a)^T: b
+ * comes first. A row-major [r, c] is a column-major [c, r] with leading dimension c; b that is not turned lies as [k,
+ * n], is [n, k] there and taken as it is (N); turned it lies as [n, k], is [k, n] there and is transposed (T). The bias
+ * has one number for each row of c^T, as the epilogue wants it. */
+static bool describe(struct plan *p, const struct mode__products *s, const struct mode__product *x)
+{
+    const cudaDataType_t in = x->bf16 ? CUDA_R_16BF : CUDA_R_32F, out = x->c_bf16 ? CUDA_R_16BF : CUDA_R_32F;
+    const cublasComputeType_t how = s->tf32 && !x->bf16 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+    const cublasOperation_t op_b = x->b_turned ? CUBLAS_OP_T : CUBLAS_OP_N,
+                            op_a = x->a_turned ? CUBLAS_OP_T : CUBLAS_OP_N;
+    const cublasLtEpilogue_t bias = CUBLASLT_EPILOGUE_BIAS;
+    const uint64_t m = (uint64_t)x->m, n = (uint64_t)x->n, k = (uint64_t)x->k;
+    return !lt.cublasLtMatmulDescCreate(&p->what, how, CUDA_R_32F) &&
+           !lt.cublasLtMatmulDescSetAttribute(p->what, CUBLASLT_MATMUL_DESC_TRANSA, &op_b, sizeof op_b) &&
+           !lt.cublasLtMatmulDescSetAttribute(p->what, CUBLASLT_MATMUL_DESC_TRANSB, &op_a, sizeof op_a) &&
+           (!x->bias ||
+            (!lt.cublasLtMatmulDescSetAttribute(p->what, CUBLASLT_MATMUL_DESC_EPILOGUE, &bias, sizeof bias) &&
+             !lt.cublasLtMatmulDescSetAttribute(p->what, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &x->bias,
+                                                sizeof x->bias))) &&
+           !(x->b_turned ? lt.cublasLtMatrixLayoutCreate(&p->a, in, k, n, (int64_t)k)
+                         : lt.cublasLtMatrixLayoutCreate(&p->a, in, n, k, (int64_t)n)) &&
+           !(x->a_turned ? lt.cublasLtMatrixLayoutCreate(&p->b, in, m, k, (int64_t)m)
+                         : lt.cublasLtMatrixLayoutCreate(&p->b, in, k, m, (int64_t)k)) &&
+           !lt.cublasLtMatrixLayoutCreate(&p->c, out, n, m, (int64_t)n);
+}
+
+/* Up to `most` algorithms, the likely fastest first; how many. */
+static int candidates(cublasLtMatmulHeuristicResult_t *found, int most, const struct mode__products *s,
+                      const struct plan *p)
+{
+    const uint64_t workspace = WORKSPACE;
+    const uint32_t sums = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+    const uint32_t aligned[] = {(uint32_t)p->key.align_b, (uint32_t)p->key.align_a, (uint32_t)p->key.align_c,
+                                (uint32_t)p->key.align_d};
+    static const cublasLtMatmulPreferenceAttributes_t of[] = {
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
+    cublasLtMatmulPreference_t want = NULL;
+    int n = 0;
+    bool ok = !lt.cublasLtMatmulPreferenceCreate(&want) &&
+              !lt.cublasLtMatmulPreferenceSetAttribute(want, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace,
+                                                       sizeof workspace) &&
+              !lt.cublasLtMatmulPreferenceSetAttribute(want, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &sums,
+                                                       sizeof sums);
+    for (int i = 0; i < 4; i++)
+        ok = ok && !lt.cublasLtMatmulPreferenceSetAttribute(want, of[i], &aligned[i], sizeof aligned[i]);
+    if (ok && lt.cublasLtMatmulAlgoGetHeuristic(s->handle, p->what, p->a, p->b, p->c, p->c, want, most, found, &n))
+        n = 0;
+    if (want) (void)lt.cublasLtMatmulPreferenceDestroy(want);
+    int good = 0;
+    for (int i = 0; i < n; i++)
+        if (found[i].state == CUBLAS_STATUS_SUCCESS && found[i].workspaceSize <= WORKSPACE) found[good++] = found[i];
+    return good;
+}
+
+static cublasStatus_t run(const struct mode__products *s, const struct plan *p, const struct mode__product *x, void *to,
+                          const cublasLtMatmulAlgo_t *algo, cudaStream_t stream)
+{
+    const float one = 1, beta = x->add ? 1 : 0;
+    if (x->bias) {
+        cublasStatus_t st = lt.cublasLtMatmulDescSetAttribute(p->what, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &x->bias,
+                                                              sizeof x->bias);
+        if (st) return st;
+    }
+    return lt.cublasLtMatmul(s->handle, p->what, &one, x->b, p->a, x->a, p->b, &beta, x->add ? x->add : to, p->c, to,
+                             p->c, algo, s->workspace, WORKSPACE, stream);
+}
+
+/* Milliseconds of one run of an algorithm into `to`; infinite when it fails. */
+static float time_of(const struct mode__products *s, const struct plan *p, const struct mode__product *x, void *to,
+                     const cublasLtMatmulAlgo_t *algo, cudaEvent_t *mark, cudaStream_t stream)
+{
+    float ms = 0;
+    if (run(s, p, x, to, algo, stream) || cudaEventRecord(mark[0], stream)) return 1e30f;
+    for (int i = 0; i < TIMED_RUNS; i++)
+        if (run(s, p, x, to, algo, stream)) return 1e30f;
+    if (cudaEventRecord(mark[1], stream) || cudaEventSynchronize(mark[1]) ||
+        cudaEventElapsedTime(&ms, mark[0], mark[1]))
+        return 1e30f;
+    return ms / TIMED_RUNS;
+}
+
+/* The fastest of the candidates, found by running them into memory of their own. */
+static int fastest(const struct mode__products *s, const struct plan *p, const struct mode__product *x,
+                   const cublasLtMatmulHeuristicResult_t *found, int n, cudaStream_t stream)
+{
+    size_t bytes = (size_t)(x->m * x->n) * (x->c_bf16 ? 2 : 4);
+    cudaEvent_t mark[2] = {NULL, NULL};
+    void *to = NULL;
+    float best_ms = 1e30f;
+    int best = 0;
+    bool ok = !cudaMalloc(&to, bytes) && !cudaEventCreate(&mark[0]) && !cudaEventCreate(&mark[1]);
+    for (int i = 0; ok && i < n; i++) {
+        float ms = time_of(s, p, x, to, &found[i].algo, mark, stream);
+        if (ms < best_ms) {
+            best_ms = ms;
+            best = i;
+        }
+    }
+    for (int i = 0; i < 2; i++)
+        if (mark[i]) (void)cudaEventDestroy(mark[i]);
+    if (to) (void)cudaFree(to);
+    (void)cudaGetLastError(); /* no memory for measuring is no error */
+    return best;
+}
+
+/* The plan's algorithm; false: cuBLASLt has none. */
+static bool choose(struct plan *p, struct mode__products *s, const struct mode__product *x, cudaStream_t stream)
+{
+    cublasLtMatmulHeuristicResult_t found[CANDIDATES], checked;
+    struct key like = p->key;
+    like.m = alike(like.m);
+    if (x->a_turned) like.k = alike(like.k); /* k counts rows where gradients of weights are made */
+    struct winner *w = &s->winners[place_of(&like)];
+    bool known = s->measured && w->used && memcmp(&w->key, &like, sizeof like) == 0;
+    if (known && !lt.cublasLtMatmulAlgoCheck(s->handle, p->what, p->a, p->b, p->c, p->c, &w->algo, &checked) &&
+        checked.workspaceSize <= WORKSPACE) {
+        p->algo = w->algo;
+        return true;
+    }
+    int n = candidates(found, s->measured && !known ? CANDIDATES : 1, s, p);
+    if (n == 0) return false;
+    p->algo = found[n > 1 ? fastest(s, p, x, found, n, stream) : 0].algo;
+    if (s->measured && !known) *w = (struct winner){true, like, p->algo};
+    return true;
+}
+
+static bool by_lt(struct mode__products *s, const struct mode__product *x, cudaStream_t stream)
+{
+    struct key key = key_of(x);
+    struct plan *p = &s->plans[place_of(&key)];
+    if (!s->handle) return false;
+    if (!p->used || memcmp(&p->key, &key, sizeof key) != 0) {
+        plan_clear(p);
+        p->used = true;
+        p->key = key;
+        p->refused = !describe(p, s, x) || !choose(p, s, x, stream);
+    }
+    if (p->refused) return false;
+    p->refused = run(s, p, x, x->c, &p->algo, stream) != CUBLAS_STATUS_SUCCESS;
+    return !p->refused;
+}
+
+void mode__cuda_product(struct mode_backend *be, const struct mode__product *x)
+{
+    struct mode__cuda *c = mode__cuda_of(be);
+    struct mode__products *s = c->products;
+    MODE_ASSERT(!x->bias || x->bf16 == x->c_bf16);
+    if (x->m == 0 || x->n == 0) return;
+    s->done++;
+    if (by_lt(s, x, c->stream)) return;
+    s->refused++;
+    if (x->add && x->add != x->c)
+        CUDA_OK(cudaMemcpyAsync(x->c, x->add, (size_t)(x->m * x->n) * (x->c_bf16 ? 2 : 4), cudaMemcpyDeviceToDevice,
+                                c->stream));
+    mode__cuda_gemm(be, x);
+    if (x->bias) mode__cuda_epilogue(c->stream, x->c_bf16, x->c, x->m, x->n, x->bias, MODE_ACT_NONE, NULL, NULL, NULL);
+}
+
+void mode__cuda_dots(struct mode_backend *be, float *c, const float *a, const float *b, int64_t m, int64_t n, int64_t k)
+{
+    const struct mode__product p = {.c = c, .a = a, .b = b, .b_turned = true, .m = m, .n = n, .k = k};
+    mode__cuda_product(be, &p);
+}

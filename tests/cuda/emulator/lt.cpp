@@ -1,0 +1,277 @@
+/* lt.cpp - cuBLASLt's matrix products in plain loops, from the descriptors that the caller made.
+ *
+ * Strict where the library may be lenient: shapes, leading dimensions, types, the size of attributes, and that pointers
+ * are as aligned as the heuristic was told. Algorithm 0 sums k in order; 1 in two parts, added in the workspace; others
+ * do not exist. Products whose leading dimensions are no multiples of 4 bytes are refused, so that callers show
+ * what they do then. */
+#include "emulator.h"
+
+#include <cublasLt.h>
+#include <cuda_bf16.h>
+
+struct mode_emu_lt {
+    int unused;
+};
+struct mode_emu_lt_what {
+    cublasComputeType_t compute;
+    cublasOperation_t ta, tb;
+    cublasLtEpilogue_t epilogue;
+    const void *bias;
+};
+struct mode_emu_lt_layout {
+    cudaDataType type;
+    long long rows, cols, ld;
+    cublasLtOrder_t order;
+};
+struct mode_emu_lt_want {
+    uint64_t workspace;
+    uint32_t sums, aligned[4];
+};
+
+namespace {
+
+size_t size_of(cudaDataType type)
+{
+    return type == CUDA_R_32F ? 4 : 2;
+}
+
+float get(const void *x, const mode_emu_lt_layout &l, long long row, long long col)
+{
+    long long i = l.order == CUBLASLT_ORDER_COL ? row + col * l.ld : row * l.ld + col;
+    return l.type == CUDA_R_32F ? ((const float *)x)[i] : __bfloat162float(((const __nv_bfloat16 *)x)[i]);
+}
+
+void put(void *x, const mode_emu_lt_layout &l, long long row, long long col, double v)
+{
+    long long i = l.order == CUBLASLT_ORDER_COL ? row + col * l.ld : row * l.ld + col;
+    if (l.type == CUDA_R_32F)
+        ((float *)x)[i] = (float)v;
+    else
+        ((__nv_bfloat16 *)x)[i] = __float2bfloat16((float)v);
+}
+
+float tf32(float x)
+{
+    unsigned bits = __float_as_uint(x);
+    if ((bits & 0x7f800000u) != 0x7f800000u) bits = (bits + 0xfff + (bits >> 13 & 1)) & ~0x1fffu;
+    return __uint_as_float(bits);
+}
+
+bool fits(const mode_emu_lt_layout &l)
+{
+    return (l.type == CUDA_R_32F || l.type == CUDA_R_16BF) && l.rows > 0 && l.cols > 0 &&
+           l.ld >= (l.order == CUBLASLT_ORDER_COL ? l.rows : l.cols);
+}
+
+/* d [m, n] = op(a) [m, k] op(b) [k, n] + c */
+cublasStatus_t check(const mode_emu_lt_what &w, const mode_emu_lt_layout &a, const mode_emu_lt_layout &b,
+                     const mode_emu_lt_layout &c, const mode_emu_lt_layout &d)
+{
+    long long m = w.ta ? a.cols : a.rows, k = w.ta ? a.rows : a.cols, k2 = w.tb ? b.cols : b.rows;
+    long long n = w.tb ? b.rows : b.cols;
+    if (!fits(a) || !fits(b) || !fits(c) || !fits(d)) return CUBLAS_STATUS_INVALID_VALUE;
+    if (k != k2 || d.rows != m || d.cols != n || c.rows != m || c.cols != n) return CUBLAS_STATUS_INVALID_VALUE;
+    if (a.type != b.type || c.type != d.type || (d.type == CUDA_R_16BF && a.type != CUDA_R_16BF) ||
+        (w.compute == CUBLAS_COMPUTE_32F_FAST_TF32 && a.type != CUDA_R_32F))
+        return CUBLAS_STATUS_NOT_SUPPORTED;
+    for (const auto *l : {&a, &b, &d})
+        if (l->ld * size_of(l->type) % 4) return CUBLAS_STATUS_NOT_SUPPORTED;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+template <typename T> cublasStatus_t set(T *to, const void *value, size_t bytes)
+{
+    if (bytes != sizeof *to) return CUBLAS_STATUS_INVALID_VALUE;
+    memcpy(to, value, bytes);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+void describe(cublasLtMatmulHeuristicResult_t *r, int number, const mode_emu_lt_want *want)
+{
+    memset(r, 0, sizeof *r);
+    r->state = CUBLAS_STATUS_SUCCESS;
+    r->workspaceSize = number ? 4096 : 0;
+    r->algo.data[0] = 0x6c74u;
+    r->algo.data[1] = (uint64_t)number;
+    for (int i = 0; i < 4; i++) r->algo.data[2 + i] = want ? want->aligned[i] : 1;
+}
+
+struct product {
+    mode_emu_lt_what w;
+    mode_emu_lt_layout al, bl, cl, dl;
+    const void *a, *b, *c;
+    void *d;
+    float alpha, beta;
+    bool parts;
+
+    double sum(long long i, long long j, long long from, long long end) const
+    {
+        double s = 0;
+        for (long long p = from; p < end; p++) {
+            float x = w.ta ? get(a, al, p, i) : get(a, al, i, p), y = w.tb ? get(b, bl, j, p) : get(b, bl, p, j);
+            s += w.compute == CUBLAS_COMPUTE_32F_FAST_TF32 ? (double)tf32(x) * tf32(y) : (double)x * y;
+        }
+        return s;
+    }
+    void run() const
+    {
+        long long k = w.ta ? al.rows : al.cols, half = parts ? k / 2 : k;
+        for (long long j = 0; j < dl.cols; j++)
+            for (long long i = 0; i < dl.rows; i++) {
+                double s = sum(i, j, 0, half);
+                if (parts) s = (double)((float)s + (float)sum(i, j, half, k));
+                s *= alpha;
+                if (beta != 0) s += (double)beta * get(c, cl, i, j); /* with 0, c is not read */
+                if (w.epilogue == CUBLASLT_EPILOGUE_BIAS)
+                    s += dl.type == CUDA_R_32F ? ((const float *)w.bias)[i]
+                                               : __bfloat162float(((const __nv_bfloat16 *)w.bias)[i]);
+                put(d, dl, i, j, s);
+            }
+    }
+};
+
+} // namespace
+
+extern "C" {
+
+cublasStatus_t cublasLtCreate(cublasLtHandle_t *h)
+{
+    *h = new mode_emu_lt();
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtDestroy(cublasLtHandle_t h)
+{
+    delete h;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *what, cublasComputeType_t compute, cudaDataType scale)
+{
+    if (scale != CUDA_R_32F) return CUBLAS_STATUS_NOT_SUPPORTED;
+    *what = new mode_emu_lt_what{compute, CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT, nullptr};
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t what)
+{
+    delete what;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t what, cublasLtMatmulDescAttributes_t attribute,
+                                              const void *value, size_t bytes)
+{
+    switch (attribute) {
+    case CUBLASLT_MATMUL_DESC_TRANSA: return set(&what->ta, value, bytes);
+    case CUBLASLT_MATMUL_DESC_TRANSB: return set(&what->tb, value, bytes);
+    case CUBLASLT_MATMUL_DESC_EPILOGUE: return set(&what->epilogue, value, bytes);
+    case CUBLASLT_MATMUL_DESC_BIAS_POINTER: return set(&what->bias, value, bytes);
+    }
+    return CUBLAS_STATUS_INVALID_VALUE;
+}
+
+cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *layout, cudaDataType type, uint64_t rows,
+                                          uint64_t cols, int64_t ld)
+{
+    *layout = new mode_emu_lt_layout{type, (long long)rows, (long long)cols, ld, CUBLASLT_ORDER_COL};
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout)
+{
+    delete layout;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t layout,
+                                                cublasLtMatrixLayoutAttribute_t attribute, const void *value,
+                                                size_t bytes)
+{
+    return attribute == CUBLASLT_MATRIX_LAYOUT_ORDER ? set(&layout->order, value, bytes) : CUBLAS_STATUS_INVALID_VALUE;
+}
+
+cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *want)
+{
+    *want = new mode_emu_lt_want{0, CUBLASLT_REDUCTION_SCHEME_MASK, {256, 256, 256, 256}};
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t want)
+{
+    delete want;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t want,
+                                                    cublasLtMatmulPreferenceAttributes_t attribute, const void *value,
+                                                    size_t bytes)
+{
+    switch (attribute) {
+    case CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES: return set(&want->workspace, value, bytes);
+    case CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK: return set(&want->sums, value, bytes);
+    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES: return set(&want->aligned[0], value, bytes);
+    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES: return set(&want->aligned[1], value, bytes);
+    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES: return set(&want->aligned[2], value, bytes);
+    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES: return set(&want->aligned[3], value, bytes);
+    }
+    return CUBLAS_STATUS_INVALID_VALUE;
+}
+
+cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t what, cublasLtMatrixLayout_t a,
+                                              cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c,
+                                              cublasLtMatrixLayout_t d, cublasLtMatmulPreference_t want, int most,
+                                              cublasLtMatmulHeuristicResult_t *found, int *n)
+{
+    cublasStatus_t st = check(*what, *a, *b, *c, *d);
+    *n = 0;
+    if (st) return st;
+    if (*n < most) describe(&found[(*n)++], 0, want);
+    if (*n < most && want->workspace >= 4096 && want->sums & CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE)
+        describe(&found[(*n)++], 1, want);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t what, cublasLtMatrixLayout_t a,
+                                       cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+                                       const cublasLtMatmulAlgo_t *algo, cublasLtMatmulHeuristicResult_t *result)
+{
+    cublasStatus_t st = check(*what, *a, *b, *c, *d);
+    if (st || algo->data[0] != 0x6c74u) return st ? st : CUBLAS_STATUS_INVALID_VALUE;
+    describe(result, (int)algo->data[1], nullptr);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t what, const void *alpha, const void *a,
+                              cublasLtMatrixLayout_t a_layout, const void *b, cublasLtMatrixLayout_t b_layout,
+                              const void *beta, const void *c, cublasLtMatrixLayout_t c_layout, void *d,
+                              cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t *algo, void *workspace,
+                              size_t workspace_bytes, cudaStream_t stream)
+{
+    const void *const at[] = {a, b, c, d, what->bias};
+    cublasStatus_t st = check(*what, *a_layout, *b_layout, *c_layout, *d_layout);
+    if (st) return st;
+    if (!algo || algo->data[0] != 0x6c74u || algo->data[1] > 1) return CUBLAS_STATUS_INVALID_VALUE;
+    for (int i = 0; i < 4; i++)
+        if ((uintptr_t)at[i] % algo->data[2 + i]) return CUBLAS_STATUS_INVALID_VALUE;
+    if (algo->data[1] == 1 && (!workspace || workspace_bytes < 4096)) return CUBLAS_STATUS_INVALID_VALUE;
+    if ((what->epilogue == CUBLASLT_EPILOGUE_BIAS) != (what->bias != nullptr)) return CUBLAS_STATUS_INVALID_VALUE;
+    for (int i = 0; i < 5; i++) mode_emu::check_argument("cublasLtMatmul", i + 1, at[i]);
+    if (algo->data[1] == 1) mode_emu::check_argument("cublasLtMatmul", 6, workspace);
+    product p = {*what,
+                 *a_layout,
+                 *b_layout,
+                 *c_layout,
+                 *d_layout,
+                 a,
+                 b,
+                 c,
+                 d,
+                 *(const float *)alpha,
+                 *(const float *)beta,
+                 algo->data[1] == 1};
+    mode_emu::enqueue(stream, [p] { p.run(); });
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+} // extern "C"
