@@ -159,6 +159,7 @@ static void unpin(void *data)
 static void measure(struct mode_backend *be, bool on)
 {
     mode__cuda_products_measure(mode__cuda_of(be)->products, on);
+    mode__attention_ways_measure(mode__cuda_of(be)->attention, on);
 }
 
 static void note(const struct mode_backend *be, FILE *out)
@@ -167,6 +168,7 @@ static void note(const struct mode_backend *be, FILE *out)
     if (mode__cuda_products_refused(p))
         fprintf(out, "%lld of %lld products were refused by cuBLASLt and made by cuBLAS\n",
                 (long long)mode__cuda_products_refused(p), (long long)mode__cuda_products_done(p));
+    mode__attention_ways_note(mode__cuda_of(be)->attention, out);
 }
 
 const struct mode__device mode__cuda_device = {.open = open_device,
