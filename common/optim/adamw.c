@@ -1,10 +1,10 @@
 #include "optim/adamw.h"
 
-#include "base/str.h"
 #include "nn/ops.h"
 
 #include <math.h>
-#include <stdlib.h>
+
+enum { SUM_AT_ONCE = 1024 };
 
 double mode_adamw_update(struct mode_backend *be, struct mode_param *params, size_t n, const struct mode_adamw *options,
                          int64_t step)
@@ -34,11 +34,13 @@ void mode_adamw_apply(struct mode_backend *be, struct mode_param *params, size_t
 
 double mode_grad_norm(struct mode_backend *be, const struct mode_param *params, size_t n)
 {
-    const struct mode_tensor **grads = mode_xmalloc((n + 1) * sizeof *grads);
-    size_t n_grads = 0;
-    for (size_t i = 0; i < n; i++)
-        if (!params[i].frozen) grads[n_grads++] = &params[i].grad;
-    double sum = mode_sum_squares_of(be, grads, n_grads);
-    free(grads);
+    const struct mode_tensor *grads[SUM_AT_ONCE]; /* a device is waited for once for all of them */
+    double sum = 0;
+    for (size_t i = 0; i < n;) {
+        size_t n_grads = 0;
+        for (; i < n && n_grads < SUM_AT_ONCE; i++)
+            if (!params[i].frozen) grads[n_grads++] = &params[i].grad;
+        sum += mode_sum_squares_of(be, grads, n_grads);
+    }
     return sqrt(sum);
 }
