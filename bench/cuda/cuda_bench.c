@@ -27,6 +27,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { CONTEXT = 77, VOCAB = 49408, START = 49406, END = 49407, SPREAD = 14, MAX_ROUNDS = 1000 };
 static const double PEAK = 989e12;
@@ -370,8 +371,11 @@ int main(int argc, char **argv)
         one_subject(argc, argv);
         return 0;
     }
+    struct mode_backend *gpu = backend("cuda"); /* is there one? */
+    mode_backend_close(&gpu);
     if (argc > 1) {
         char *path = mode_xasprintf("%s/cuda_bench.tsv", argv[1]);
+        (void)mkdir(argv[1], 0777);
         table = fopen(path, "w");
         if (!table) {
             perror(path);
