@@ -77,6 +77,11 @@ cuda-emulate: deps-test build ## the cuda backend's kernels on the host, without
 	@for order in shuffled forward reverse; do echo "MODE_EMULATOR_ORDER=$$order"; \
 	  (cd $(BUILD) && MODE_EMULATOR_ORDER=$$order ctest --no-tests=error --output-on-failure -L cuda) || exit 1; done
 
+.PHONY: avx512-check
+avx512-check: ## the AVX-512 kernels on an emulated processor (needs bochs; some minutes)
+	@cmake -S . -B $(BUILD) >/dev/null && cmake --build $(BUILD) -j$(JOBS) --target mode-test-avx512 >/dev/null
+	@tests/emulated/avx512.sh $(BUILD)
+
 .PHONY: parity-tokenizers
 parity-tokenizers: models programs ## the tokenizers against their Python originals, line by line (needs Python; minutes)
 	@"$$(tests/golden/venv.sh)" tests/golden/check_tokenizers.py $(BUILD)/bin/mode $(MODE_CACHE)/models
