@@ -18,7 +18,10 @@ struct ncclComm {
     struct mode_meeting *meeting;
     int rank, size;
     atomic_bool aborted;
+    ncclComm_t left; /* the one that was aborted before this one */
 };
+
+static ncclComm_t left_behind; /* aborted, perhaps still waited in: their memory is left to the process */
 
 ncclResult_t ncclGetUniqueId(ncclUniqueId *id)
 {
@@ -39,9 +42,11 @@ ncclResult_t ncclCommInitRank(ncclComm_t *comm, int size, ncclUniqueId id, int r
     return mode_meeting_open(&c->meeting, &o, &err) ? (ncclResult_t)OTHER_ERROR : ncclSuccess;
 }
 
-/* Whoever waits in a call returns; memory is left to the process. */
+/* Whoever waits in a call returns. */
 ncclResult_t ncclCommAbort(ncclComm_t comm)
 {
+    comm->left = left_behind;
+    left_behind = comm;
     atomic_store(&comm->aborted, true);
     for (int r = 0; r < comm->size; r++)
         if (comm->meeting->fd[r] >= 0) (void)shutdown(comm->meeting->fd[r], SHUT_RDWR);
