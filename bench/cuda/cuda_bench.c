@@ -11,6 +11,8 @@
  * multiplies zeros draws less power and runs faster). One JSON line per round, as `mode bench` prints.
  * FLOPs are those that were executed, from the shapes of the products and of attention; MFU is their share of
  * 989 TFLOP/s, an H100's and H200's dense bf16 peak by NVIDIA's data sheet. Medians of the rounds. */
+#include "cuda/table.h"
+
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/rng.h"
@@ -23,11 +25,9 @@
 #include "optim/adamw.h"
 #include "tensor/half.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 enum { CONTEXT = 77, VOCAB = 49408, START = 49406, END = 49407, SPREAD = 14, MAX_ROUNDS = 1000 };
 static const double PEAK = 989e12;
@@ -44,22 +44,6 @@ static const struct tower {
 } towers[] = {{"ViT-B-32", 512, 32, 768, 12, 512, 12},
               {"ViT-B-16", 512, 16, 768, 12, 512, 12},
               {"ViT-L-14", 768, 14, 1024, 24, 768, 12}};
-
-static FILE *table;
-
-static void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static void say(const char *format, ...)
-{
-    FILE *to[] = {stdout, table};
-    for (int i = 0; i < 2; i++) {
-        va_list args;
-        if (!to[i]) continue;
-        va_start(args, format);
-        vfprintf(to[i], format, args);
-        va_end(args);
-        fflush(to[i]);
-    }
-}
 
 static void die(const char *what)
 {
@@ -228,10 +212,10 @@ static void towers_run(const char *subject, const struct options *o, bool lines)
     if (o->profile) mode_backend_profile_print(w.be, stderr);
     if (!lines) {
         double s = median(seconds, rounds), busy = sums.products + sums.attention + sums.rest;
-        say("%s\t%s %lld x %.1f tokens\t%s\t%.2f ms\t%.0f /s\t%.1f TFLOP/s\t%.1f %%\t", subject, o->config,
+        table_row("%s\t%s %lld x %.1f tokens\t%s\t%.2f ms\t%.0f /s\t%.1f TFLOP/s\t%.1f %%\t", subject, o->config,
             (long long)o->batch, (double)w.in.tokens / (double)o->batch, o->backend, 1e3 * s, (double)o->batch / s,
             1e-12 * sums.flops / s, 100 * sums.flops / s / PEAK);
-        say("op by op: products %.0f %%, attention %.0f %%, rest %.0f %%; all together %.2f times a step\n",
+        table_row("op by op: products %.0f %%, attention %.0f %%, rest %.0f %%; all together %.2f times a step\n",
             100 * sums.products / busy, 100 * sums.attention / busy, 100 * sums.rest / busy, busy / s);
     }
     free(w.features);
@@ -284,7 +268,7 @@ static void product(const char *name, const char *backend_name, int64_t m, int64
     }
     double s[3];
     for (int i = 0; i < 3; i++) s[i] = median(t[i], rounds);
-    say("product\t%s %lld x %lld x %lld\t%s\t%.3f ms\tforward %.0f\tweights' gradient %.0f\tboth gradients %.0f TFLOP/s\n",
+    table_row("product\t%s %lld x %lld x %lld\t%s\t%.3f ms\tforward %.0f\tweights' gradient %.0f\tboth gradients %.0f TFLOP/s\n",
         name, (long long)m, (long long)n, (long long)k, backend_name, 1e3 * s[0], 1e-12 * flops / s[0],
         1e-12 * flops / s[1], 2e-12 * flops / s[2]);
     struct mode_tensor *all[] = {&x, &w, &y, &dw, &dx};
@@ -300,7 +284,7 @@ static void clocks(void)
                     "--format=csv,noheader 2>/dev/null",
                     "r");
     if (!f) return;
-    while (fgets(line, sizeof line, f)) say("clocks\t%s", line);
+    while (fgets(line, sizeof line, f)) table_row("clocks\t%s", line);
     pclose(f);
 }
 
@@ -373,17 +357,8 @@ int main(int argc, char **argv)
     }
     struct mode_backend *gpu = backend("cuda"); /* is there one? */
     mode_backend_close(&gpu);
-    if (argc > 1) {
-        char *path = mode_xasprintf("%s/cuda_bench.tsv", argv[1]);
-        (void)mkdir(argv[1], 0777);
-        table = fopen(path, "w");
-        if (!table) {
-            perror(path);
-            return 1;
-        }
-        free(path);
-    }
+    if (!table_open(argc > 1 ? argv[1] : NULL, "cuda_bench.tsv")) return 1;
     everything(backends);
-    if (table) fclose(table);
+    table_close();
     return 0;
 }

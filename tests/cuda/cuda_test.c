@@ -6,6 +6,7 @@
  * (--small: not these, for the emulator); every case twice, byte by byte; products once more with measured algorithms.
  * Prints a table, and writes it to OUT/cuda_test.tsv. Ends with 1 when anything is off, with 77 when there is no GPU.
  */
+#include "cuda/table.h"
 #include "ops/op_cases.h"
 
 #include "base/clock.h"
@@ -86,21 +87,6 @@ static const struct op_case large_cases[] = {
 };
 enum { N_LARGE = sizeof large_cases / sizeof *large_cases };
 
-static FILE *table;
-
-static void row(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static void row(const char *format, ...)
-{
-    FILE *to[] = {stdout, table};
-    for (int i = 0; i < 2; i++) {
-        va_list args;
-        if (!to[i]) continue;
-        va_start(args, format);
-        vfprintf(to[i], format, args);
-        va_end(args);
-    }
-}
-
 static bool same_bytes(const struct op_run *a, const struct op_run *b)
 {
     bool same = memcmp(&a->scalar, &b->scalar, sizeof a->scalar) == 0;
@@ -126,7 +112,7 @@ static int check(const struct op_case *c, int number, struct mode_backend *cuda,
     }
     bool scalar = fabs(a.scalar - b.scalar) <= 2e-6 * fabs(b.scalar), same = same_bytes(&a, &again);
     bool good = share <= 1 && scalar && same;
-    row("%s\t%s\t%lld %lld %lld %lld %lld\t%s\t%.2e\t%.1e\t%.0f %%\t%s\t%s\n", mode_backend_name(cuda), c->name,
+    table_row("%s\t%s\t%lld %lld %lld %lld %lld\t%s\t%.2e\t%.1e\t%.0f %%\t%s\t%s\n", mode_backend_name(cuda), c->name,
         (long long)c->s[0], (long long)c->s[1], (long long)c->s[2], (long long)c->s[3], (long long)c->s[4],
         mode_backend_name(truth), worst, allowed, 100 * share, same ? "same bytes" : "BYTES DIFFER",
         good     ? "ok"
@@ -142,7 +128,6 @@ int main(int argc, char **argv)
 {
     struct mode_backend *cuda, *bf16, *ref, *ref_bf16, *cpu;
     struct mode_error err;
-    char path[4096];
     bool small = argc > 1 && strcmp(argv[1], "--small") == 0;
     const char *folder = argc > 1 + small ? argv[1 + small] : NULL;
     int bad = 0, n = 0;
@@ -156,15 +141,9 @@ int main(int argc, char **argv)
         fprintf(stderr, "cuda-test: %s\n", err.text);
         return 1;
     }
-    if (folder) {
-        snprintf(path, sizeof path, "%s/cuda_test.tsv", folder);
-        if (!(table = fopen(path, "w"))) {
-            perror(path);
-            return 1;
-        }
-    }
+    if (!table_open(folder, "cuda_test.tsv")) return 1;
     double t0 = mode_clock_s();
-    row("backend\tcase\tshape\tagainst\tdistance\tallowed\tused\ttwice\tverdict\n");
+    table_row("backend\tcase\tshape\tagainst\tdistance\tallowed\tused\ttwice\tverdict\n");
     for (int half = 0; half < 2; half++) {
         struct mode_backend *be = half ? bf16 : cuda, *truth = half ? ref_bf16 : ref;
         for (int i = 0; i < N_OP_CASES; i++, n++) bad += check(&op_cases[i], i, be, truth);
@@ -177,8 +156,8 @@ int main(int argc, char **argv)
         mode_backend_measure(be, false);
         mode_backend_profile_print(be, stdout);
     }
-    row("%d of %d cases are off; %.1f s\n", bad, n, mode_clock_s() - t0);
-    if (table) fclose(table);
+    table_row("%d of %d cases are off; %.1f s\n", bad, n, mode_clock_s() - t0);
+    table_close();
     mode_backend_close(&cuda);
     mode_backend_close(&bf16);
     mode_backend_close(&ref);
