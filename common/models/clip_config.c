@@ -374,13 +374,14 @@ enum mode_status mode_clip_config_split(char **model_cfg, char **preprocess_cfg,
                                         struct mode_error *err)
 {
     static const char *const keys[] = {"model_cfg", "preprocess_cfg", NULL}, *const nothing[] = {NULL};
-    json_t *root = NULL, *model;
+    json_t *root = NULL, *model, *pre = NULL;
     *model_cfg = *preprocess_cfg = NULL;
     enum mode_status st = parse_object(&root, json, what, err);
     if (st) return st;
     if ((st = known_keys(root, keys, nothing, what, "file", err)) == MODE_OK &&
-        (st = get_object(&model, root, "model_cfg", what, err)) == MODE_OK) {
-        json_t *pre = json_object_get(root, "preprocess_cfg");
+        (st = get_object(&model, root, "model_cfg", what, err)) == MODE_OK &&
+        (!json_object_get(root, "preprocess_cfg") ||
+         (st = get_object(&pre, root, "preprocess_cfg", what, err)) == MODE_OK)) {
         char *a = json_dumps(model, JSON_COMPACT), *b = pre ? json_dumps(pre, JSON_COMPACT) : NULL;
         MODE_ASSERT(a && (b || !pre));
         *model_cfg = a;

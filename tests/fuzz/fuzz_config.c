@@ -41,6 +41,7 @@ static void there_and_back(const struct mode_clip_config *c)
     struct mode_error err = {0};
     struct mode_clip_config again;
     char *theirs = NULL, *ours = NULL;
+    if (c->vocab_size < 4) return; /* no room for the end token that Hugging Face's config names: refused when read */
     if (mode__clip_hf_config_write(&theirs, c, "fuzz", &err) == MODE_OK) {
         if (!mode__clip_hf_is(theirs)) abort();
         if (mode__clip_hf_config_read(&ours, theirs, "fuzz", &err) || !parse(&again, ours)) {
