@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -63,8 +64,22 @@ static void test_what_is_refused(void **state)
     refused("[]", "cfg");
 }
 
+static void test_a_file_whose_part_is_no_object_is_refused(void **state)
+{
+    (void)state;
+    static const char *const parts[] = {"\"bicubic\"", "null", "[]", "3"};
+    char json[96], *model, *preprocess;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        snprintf(json, sizeof json, "{\"model_cfg\": {}, \"preprocess_cfg\": %s}", parts[i]);
+        assert_int_equal(mode_clip_config_split(&model, &preprocess, json, "file", &err), MODE_E_FORMAT);
+        assert_non_null(strstr(err.text, "preprocess_cfg"));
+        assert_true(!model && !preprocess);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_what_is_read), cmocka_unit_test(test_what_is_refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_what_is_read), cmocka_unit_test(test_what_is_refused),
+                                       cmocka_unit_test(test_a_file_whose_part_is_no_object_is_refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
