@@ -19,6 +19,7 @@ static const struct mode_ops *cpu_ops(const char *name)
     bool fma = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     bool avx512 = fma && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
                   __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
+    if (avx512 && (any || strcmp(name, "cpu-amx") == 0) && mode__cpu_amx_usable()) return &mode__cpu_amx_ops;
     if (avx512 && (any || strcmp(name, "cpu-avx512") == 0)) return &mode__cpu_avx512_ops;
     if (fma && (any || strcmp(name, "cpu-avx2") == 0)) return &mode__cpu_avx2_ops;
 #endif
@@ -60,7 +61,7 @@ enum mode_status mode_backend_open(struct mode_backend **be, const char *name, s
     if (!ops && (strcmp(name, "cuda") == 0 || strcmp(name, "cuda-tf32") == 0 || strcmp(name, "cuda-bf16") == 0))
         return MODE_FAIL(err, MODE_E_DEVICE, "backend \"%s\": this program was built without CUDA (MODE_CUDA=ON)",
                          name);
-    if (!ops && (strcmp(name, "cpu-avx2") == 0 || strcmp(name, "cpu-avx512") == 0))
+    if (!ops && (strcmp(name, "cpu-avx2") == 0 || strcmp(name, "cpu-avx512") == 0 || strcmp(name, "cpu-amx") == 0))
         return MODE_FAIL(err, MODE_E_DEVICE, "backend \"%s\": this processor lacks those instructions", name);
     if (!ops) return MODE_FAIL(err, MODE_E_VALUE, "backend \"%s\" is unknown; expected ref, cpu or cuda", name);
     *be = mode_xcalloc(1, sizeof **be);

@@ -83,7 +83,8 @@ void mode__exact_mean(float *mean, double *sum, const float *x, const int32_t *m
 
 extern const struct mode_ops mode__ref_ops, mode__ref_bf16_ops, mode__cpu_plain_ops;
 #if defined(__x86_64__)
-extern const struct mode_ops mode__cpu_avx2_ops, mode__cpu_avx512_ops;
+extern const struct mode_ops mode__cpu_avx2_ops, mode__cpu_avx512_ops, mode__cpu_amx_ops;
+bool mode__cpu_amx_usable(void); /* cpu_amx.c; asks the system for the registers */
 #endif
 #if defined(MODE_CUDA)
 extern const struct mode_ops mode__cuda_ops, mode__cuda_tf32_ops, mode__cuda_bf16_ops;

@@ -85,10 +85,41 @@ static void test_adamw_rounds_its_copy(void **state)
     mode_backend_close(&be);
 }
 
-static void test_cpu_without_avx2_agrees_with_ref(void **state)
+/* One per instruction set; skipped where this processor, or its system, lacks it. */
+static void compare_where_it_runs(const char *name)
+{
+    struct mode_backend *be;
+    struct mode_error err;
+    if (mode_backend_open(&be, name, &err)) {
+        assert_int_equal(err.status, MODE_E_DEVICE);
+        skip();
+    }
+    mode_backend_close(&be);
+    compare_with_ref(name);
+}
+
+static void test_plain_c_agrees_with_ref(void **state)
 {
     (void)state;
     compare_with_ref("cpu-plain");
+}
+
+static void test_avx2_agrees_with_ref(void **state)
+{
+    (void)state;
+    compare_where_it_runs("cpu-avx2");
+}
+
+static void test_avx512_agrees_with_ref(void **state)
+{
+    (void)state;
+    compare_where_it_runs("cpu-avx512");
+}
+
+static void test_amx_agrees_with_ref(void **state)
+{
+    (void)state;
+    compare_where_it_runs("cpu-amx");
 }
 
 /* Digest of every result of every case, in a process of its own with so many threads. */
@@ -149,7 +180,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bytes_do_not_depend_on_threads), /* first: it forks before the pool starts */
         cmocka_unit_test(test_cpu_agrees_with_ref),
-        cmocka_unit_test(test_cpu_without_avx2_agrees_with_ref),
+        cmocka_unit_test(test_plain_c_agrees_with_ref),
+        cmocka_unit_test(test_avx2_agrees_with_ref),
+        cmocka_unit_test(test_avx512_agrees_with_ref),
+        cmocka_unit_test(test_amx_agrees_with_ref),
         cmocka_unit_test(test_ref_bf16_agrees_with_ref),
         cmocka_unit_test(test_adamw_rounds_its_copy),
         cmocka_unit_test(test_an_unknown_backend_is_refused_by_name),

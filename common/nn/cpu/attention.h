@@ -43,8 +43,8 @@ static struct view transposed(struct view v)
 static void scores(float *score, float *packed, const struct attention *a, const struct head *h, struct view x,
                    struct view y)
 {
-    pack(packed, transposed(y), a->dh, h->tk);
-    gemm_block(h->tq, h->ld, a->dh, x, packed, score, h->ld, false);
+    tile_pack_right(packed, transposed(y), a->dh, h->tk);
+    tile_block(h->tq, h->ld, a->dh, x, packed, score, h->ld, false);
 }
 
 static void attention_item(void *ctx, int64_t item, int thread)
@@ -71,8 +71,8 @@ static void attention_item(void *ctx, int64_t item, int thread)
         if (a->lse) a->lse[(h.q0 + i) * a->s->heads + h.h] = max * a->scale + logf(total);
         for (int64_t j = 0; j < h.ld; j += 8) store8(row + j, load8(row + j) * (1.0f / total));
     }
-    pack(packed, h.v, h.tk, a->dh);
-    gemm_block(h.tq, a->dh, h.tk, (struct view){score, h.ld, 1}, packed, a->o + h.q0 * a->s->width + h.h * a->dh,
+    tile_pack_right(packed, h.v, h.tk, a->dh);
+    tile_block(h.tq, a->dh, h.tk, (struct view){score, h.ld, 1}, packed, a->o + h.q0 * a->s->width + h.h * a->dh,
                a->s->width, false);
 }
 
@@ -101,12 +101,12 @@ static void attention_back_item(void *ctx, int64_t item, int thread)
     float *dq = a->dq + h.q0 * a->lq + a->s->q_at + h.h * a->dh;
     float *dk = a->dkv + h.k0 * a->lkv + a->s->k_at + h.h * a->dh;
     float *dv = a->dkv + h.k0 * a->lkv + a->s->v_at + h.h * a->dh;
-    pack(packed, dout, h.tq, a->dh);
-    gemm_block(h.tk, a->dh, h.tq, transposed(pv), packed, dv, a->lkv, false);
-    pack(packed, h.q, h.tq, a->dh);
-    gemm_block(h.tk, a->dh, h.tq, transposed(dsv), packed, dk, a->lkv, false);
-    pack(packed, h.k, h.tk, a->dh);
-    gemm_block(h.tq, a->dh, h.tk, dsv, packed, dq, a->lq, false);
+    tile_pack_right(packed, dout, h.tq, a->dh);
+    tile_block(h.tk, a->dh, h.tq, transposed(pv), packed, dv, a->lkv, false);
+    tile_pack_right(packed, h.q, h.tq, a->dh);
+    tile_block(h.tk, a->dh, h.tq, transposed(dsv), packed, dk, a->lkv, false);
+    tile_pack_right(packed, h.k, h.tk, a->dh);
+    tile_block(h.tq, a->dh, h.tk, dsv, packed, dq, a->lq, false);
 }
 
 static void attention_run(struct mode_backend *be, struct attention *a, const struct mode_tensor *q,

@@ -6,4 +6,6 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
                               COMPILE_OPTIONS "-O3;-mavx2;-mfma;-ffp-contract=fast")
   set_source_files_properties(${CMAKE_CURRENT_LIST_DIR}/cpu_avx512.c PROPERTIES COMPILE_OPTIONS
                               "-O3;-mavx2;-mfma;-mavx512f;-mavx512vl;-mavx512bw;-mavx512dq;-ffp-contract=fast")
+  set_source_files_properties(${CMAKE_CURRENT_LIST_DIR}/cpu_amx.c PROPERTIES COMPILE_OPTIONS
+    "-O3;-mavx2;-mfma;-mavx512f;-mavx512vl;-mavx512bw;-mavx512dq;-mamx-tile;-mamx-bf16;-ffp-contract=fast")
 endif()
