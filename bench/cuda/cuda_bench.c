@@ -155,6 +155,7 @@ struct work {
     struct mode_clip *clip;
     struct mode_param *params;
     size_t n_params;
+    struct mode_adamw_step *now;
     struct inputs in;
     float *features;
     int64_t step;
@@ -165,10 +166,11 @@ static void train_step(struct work *w)
 {
     static const struct mode_adamw opt = MODE_ADAMW_DEFAULT;
     struct mode_error err;
-    must(mode_clip_train_step(w->clip, &w->loss, w->in.pixels, w->in.ids, w->in.n_ids, w->o->batch, &err), &err);
-    mode_adamw_update(w->be, w->params, w->n_params, &opt, ++w->step);
+    mode_adamw_tell(w->now, &opt, ++w->step);
+    must(mode_clip_train_step(w->clip, NULL, w->in.pixels, w->in.ids, w->in.n_ids, w->o->batch, &err), &err);
+    mode_adamw_update(w->be, w->params, w->n_params, w->now);
     mode_clip_clamp(w->clip);
-    mode_backend_sync(w->be);
+    w->loss = mode_clip_train_loss(w->clip);
 }
 
 static void encode(struct work *w)
@@ -194,6 +196,7 @@ static void towers_run(const char *subject, const struct options *o, bool lines)
         bool dense = o->tokens == CONTEXT && !o->lengths;
         mode_clip_set_savings(w.clip, dense, dense);
         must(mode_clip_train_begin(w.clip, o->batch, &err), &err);
+        must(mode_adamw_begin(&w.now, w.be, &err), &err);
         w.params = mode_clip_params(w.clip, &w.n_params);
     }
     for (int i = 0; i < 3; i++) one(&w); /* plans are made, memory is touched */
@@ -221,6 +224,7 @@ static void towers_run(const char *subject, const struct options *o, bool lines)
     free(w.features);
     inputs_clear(&w.in);
     mode_clip_close(&w.clip);
+    mode_backend_free(w.be, w.now);
     mode_backend_close(&w.be);
 }
 

@@ -68,15 +68,15 @@ void mode_clip_memory(struct mode_clip_memory *m, const struct mode_clip *clip, 
 {
     struct clip_acts a = {0};
     size_t values = clip->n_floats * sizeof(float), shares = clip->group ? (size_t)clip->group->size : 1;
-    bool fits = mode__clip_acts_plan(&a, clip, batch, true, NULL);
+    bool fits = mode__clip_acts_plan(&a, clip, batch, true, NULL, NULL);
     free(a.image.blocks);
     free(a.text.blocks);
     *m = (struct mode_clip_memory){
         .parameters = values, .gradients = values, .moments = 2 * (values / shares), .copies = clip->copy_bytes};
     m->loss = fits ? a.loss_bytes : SIZE_MAX;
-    m->activations = fits ? a.arena.used - a.loss_bytes : SIZE_MAX;
+    m->activations = fits ? a.arena.used - a.loss_bytes + a.shared.used : SIZE_MAX;
     m->workspace = workspace(clip, batch);
-    m->total = fits ? 2 * values + m->moments + m->copies + a.arena.used + m->workspace : SIZE_MAX;
+    m->total = fits ? 2 * values + m->moments + m->copies + m->activations + m->loss + m->workspace : SIZE_MAX;
 }
 
 size_t mode_clip_train_bytes(const struct mode_clip *clip, int64_t batch)
@@ -129,27 +129,20 @@ static void next_pairs(struct pairs *p, const struct mode_clip *clip, int64_t n)
     p->n = n;
 }
 
-static void forward(struct mode_clip *clip, const struct pairs *p)
+/* again: the piece's second time in this step. */
+static void forward(struct mode_clip *clip, const struct pairs *p, bool again)
 {
-    mode_backend_sync(clip->be); /* the places of texts are about to be overwritten */
-    mode__clip_image_forward(clip, clip->train, p->pixels, p->n);
-    mode__clip_text_forward(clip, clip->train, p->ids, p->n_ids, p->n);
+    int64_t piece = p->first / clip->train->micro;
+    mode__clip_image_begin(clip, clip->train, piece, p->pixels, p->n);
+    mode__clip_image_forward(clip, clip->train);
+    mode__clip_text_begin(clip, clip->train, piece, again ? NULL : p->ids, p->n_ids, p->n);
+    mode__clip_text_forward(clip, clip->train);
 }
 
 static void back(struct mode_clip *clip)
 {
     mode__clip_text_back(clip, clip->train);
     mode__clip_image_back(clip, clip->train);
-}
-
-/* Copy rows first.. of all <- or -> those of a piece. */
-static void copy_rows(struct mode_backend *be, struct mode_tensor *all, struct mode_tensor *piece,
-                      const struct pairs *p, bool out)
-{
-    int64_t e = all->dim[1];
-    mode_backend_sync(be);
-    float *a = mode_f32(all) + p->first * e, *b = mode_f32(piece);
-    memcpy(out ? b : a, out ? a : b, (size_t)(p->n * e) * sizeof *a);
 }
 
 static struct pairs piece_of(const struct mode_clip *clip, const struct pairs *whole, int64_t i)
@@ -163,29 +156,25 @@ static struct pairs piece_of(const struct mode_clip *clip, const struct pairs *w
     return p;
 }
 
-static enum mode_status step_in_pieces(struct mode_clip *clip, double *loss, const struct pairs *whole,
-                                       struct mode_error *err)
+/* All pieces' features, the loss over them, and every piece's way back; the last one's activations are still there. */
+static enum mode_status compute(struct mode_clip *clip, const struct pairs *whole, struct mode_error *err)
 {
     struct clip_acts *a = clip->train;
+    struct mode_tensor grads = mode_tensor_1d(clip->grads, MODE_DTYPE_F32, (int64_t)clip->n_floats);
     int64_t n = (whole->n + a->micro - 1) / a->micro;
-    a->all_image.dim[0] = a->all_text.dim[0] = a->d_all_image.dim[0] = a->d_all_text.dim[0] = whole->n;
+    mode_zero(clip->be, &grads);
     for (int64_t i = 0; i < n; i++) {
         struct pairs p = piece_of(clip, whole, i);
-        forward(clip, &p);
-        copy_rows(clip->be, &a->all_image, &a->image.unit, &p, false);
-        copy_rows(clip->be, &a->all_text, &a->text.unit, &p, false);
+        forward(clip, &p, false);
     }
-    enum mode_status st = mode__clip_loss(clip, loss, &a->d_all_image, &a->d_all_text, &a->all_image, &a->all_text,
-                                          err);
-    if (st) return st;
-    for (int64_t i = n - 1; i >= 0; i--) {
+    a->image.all.dim[0] = a->text.all.dim[0] = a->image.d_all.dim[0] = a->text.d_all.dim[0] = whole->n;
+    enum mode_status st = mode__clip_loss(clip, &a->image.d_all, &a->text.d_all, &a->image.all, &a->text.all, err);
+    for (int64_t i = n - 1; i >= 0 && !st; i--) {
         struct pairs p = piece_of(clip, whole, i);
-        if (i < n - 1) forward(clip, &p); /* the last one's is still there */
-        copy_rows(clip->be, &a->d_all_image, &a->image.d_unit, &p, true);
-        copy_rows(clip->be, &a->d_all_text, &a->text.d_unit, &p, true);
+        if (i < n - 1) forward(clip, &p, true);
         back(clip);
     }
-    return MODE_OK;
+    return st;
 }
 
 enum mode_status mode_clip_train_step(struct mode_clip *clip, double *loss, const float *pixels, const int32_t *ids,
@@ -198,13 +187,15 @@ enum mode_status mode_clip_train_step(struct mode_clip *clip, double *loss, cons
                          (long long)a->batch);
     enum mode_status st = mode__clip_check_texts(clip, ids, n_ids, b, err);
     if (st) return st;
-    struct mode_tensor grads = mode_tensor_1d(clip->grads, MODE_DTYPE_F32, (int64_t)clip->n_floats);
     const struct pairs whole = {.pixels = pixels, .ids = ids, .n_ids = n_ids, .n = b};
-    mode_zero(clip->be, &grads);
-    if (b > a->micro) return step_in_pieces(clip, loss, &whole, err);
-    forward(clip, &whole);
-    st = mode__clip_loss(clip, loss, &a->image.d_unit, &a->text.d_unit, &a->image.unit, &a->text.unit, err);
-    if (st) return st;
-    back(clip);
+    mode_backend_sync(clip->be); /* the lists of the step before are about to be overwritten */
+    if ((st = compute(clip, &whole, err))) return st;
+    if (loss) *loss = mode_clip_train_loss(clip);
     return MODE_OK;
+}
+
+double mode_clip_train_loss(struct mode_clip *clip)
+{
+    mode_backend_sync(clip->be);
+    return *clip->train->loss;
 }

@@ -116,15 +116,20 @@ static void test_ten_steps_follow_the_cpu(void **state)
     for (int k = 0; k < 2; k++) {
         struct mode_clip *clip = make(be[k], 0, 1, false);
         struct mode_adamw opt = MODE_ADAMW_DEFAULT;
+        struct mode_adamw_step *now;
+        struct mode_error err;
         size_t n;
         struct mode_param *p = mode_clip_params(clip, &n);
         opt.clip_norm = 1;
+        if (mode_adamw_begin(&now, be[k], &err)) fail_msg("%s", err.text);
         for (int i = 0; i < 10; i++) {
             loss[k][i] = step(clip);
-            mode_adamw_update(be[k], p, n, &opt, i + 1);
+            mode_adamw_tell(now, &opt, i + 1);
+            mode_adamw_update(be[k], p, n, now);
             mode_clip_clamp(clip);
         }
         mode_clip_close(&clip);
+        mode_backend_free(be[k], now);
         mode_backend_close(&be[k]);
     }
     for (int i = 0; i < 10; i++)

@@ -57,7 +57,6 @@ static void close_device(struct mode_backend *be)
     mode__attention_ways_close(&c->attention);
     mode__cuda_products_close(&c->products);
     if (c->blas) (void)blas.cublasDestroy_v2(c->blas);
-    if (c->scalar) (void)cudaFreeHost(c->scalar);
     if (c->stream) (void)cudaStreamDestroy(c->stream);
     free(c->taken);
     free(c);
@@ -78,8 +77,7 @@ static enum mode_status open_device(struct mode_backend *be, struct mode_error *
     else if ((e = cudaDeviceGetAttribute(&managed, cudaDevAttrConcurrentManagedAccess, 0)) != cudaSuccess || !managed)
         st = MODE_FAIL(err, MODE_E_DEVICE,
                        "backend \"cuda\": this GPU cannot share memory with the host while it works");
-    else if (!(st = load_blas(err)) && ((e = cudaStreamCreate(&c->stream)) != cudaSuccess ||
-                                        (e = cudaMallocHost((void **)&c->scalar, sizeof *c->scalar)) != cudaSuccess))
+    else if (!(st = load_blas(err)) && (e = cudaStreamCreate(&c->stream)) != cudaSuccess)
         st = fail(err, "a stream cannot be made", e);
     else if (!st && (blas.cublasCreate_v2(&c->blas) || blas.cublasSetStream_v2(c->blas, c->stream) ||
                      blas.cublasSetMathMode(c->blas, tf32 ? CUBLAS_TF32_TENSOR_OP_MATH : CUBLAS_DEFAULT_MATH)))

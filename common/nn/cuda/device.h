@@ -22,7 +22,6 @@ struct mode__cuda {
     cublasHandle_t blas;
     struct mode__products *products;
     struct mode__attention_ways *attention;
-    double *scalar;      /* pinned: results that the host waits for */
     size_t room, memory; /* bytes that were free when it was opened; that the GPU has */
     size_t n_taken;
     struct mode__cuda_taken { /* of these, by this backend */

@@ -297,6 +297,14 @@ static void test_fast_backends_agree_with_the_reference(void **state)
 }
 
 /* Three training steps in a process with so many threads; digest of all parameters. */
+static struct mode_adamw_step *begin_updates(struct mode_backend *be)
+{
+    struct mode_adamw_step *now;
+    struct mode_error err;
+    if (mode_adamw_begin(&now, be, &err) != MODE_OK) fail_msg("%s", err.text);
+    return now;
+}
+
 static void train_with_threads(int threads, char hex[MODE_DIGEST_HEX])
 {
     int fd[2];
@@ -311,11 +319,13 @@ static void train_with_threads(int threads, char hex[MODE_DIGEST_HEX])
         struct mode_clip *clip = make(be, TINY, false, 150);
         struct mode_str all = {0};
         struct mode_adamw opt = MODE_ADAMW_DEFAULT;
+        struct mode_adamw_step *now = begin_updates(be);
         size_t n;
         struct mode_param *p = mode_clip_params(clip, &n);
         for (int i = 0; i < 3; i++) {
             step(clip, &x);
-            mode_adamw_update(be, p, n, &opt, i + 1);
+            mode_adamw_tell(now, &opt, i + 1);
+            mode_adamw_update(be, p, n, now);
             mode_clip_clamp(clip);
         }
         for (size_t i = 0; i < n; i++) mode_str_add(&all, p[i].value.data, mode_tensor_bytes(&p[i].value));
@@ -347,6 +357,7 @@ static void test_training_lowers_the_loss(void **state)
     struct batch x = make_batch(16, 12, 3, 9, 23);
     struct mode_clip *clip = make(be, TINY, false, 16);
     struct mode_adamw opt = MODE_ADAMW_DEFAULT;
+    struct mode_adamw_step *now = begin_updates(be);
     size_t n;
     struct mode_param *p = mode_clip_params(clip, &n);
     double first = 0, last = 0;
@@ -355,10 +366,12 @@ static void test_training_lowers_the_loss(void **state)
     for (int i = 0; i < 60; i++) {
         last = step(clip, &x);
         if (i == 0) first = last;
-        mode_adamw_update(be, p, n, &opt, i + 1);
+        mode_adamw_tell(now, &opt, i + 1);
+        mode_adamw_update(be, p, n, now);
         mode_clip_clamp(clip);
     }
     assert_true(last < 0.2 * first); /* sixteen pairs are learnt by heart */
+    mode_backend_free(be, now);
     mode_clip_close(&clip);
     free_batch(&x);
     mode_backend_close(&be);
@@ -535,6 +548,7 @@ static int bench(int64_t b, int steps)
     struct batch x = make_batch(b, 48, 9, 16, 49408);
     struct mode_clip *clip = make(be, DEMO, false, b);
     struct mode_adamw opt = MODE_ADAMW_DEFAULT;
+    struct mode_adamw_step *now = begin_updates(be);
     size_t n;
     struct mode_param *p = mode_clip_params(clip, &n);
     double best = 1e9, cpu = 0, loss = 0;
@@ -542,7 +556,8 @@ static int bench(int64_t b, int steps)
         double t0 = mode_clock_s(), c0 = cpu_seconds(), t;
         if (i == 1) mode_backend_profile(be, true);
         loss = step(clip, &x);
-        mode_adamw_update(be, p, n, &opt, i + 1);
+        mode_adamw_tell(now, &opt, i + 1);
+        mode_adamw_update(be, p, n, now);
         mode_clip_clamp(clip);
         t = mode_clock_s() - t0;
         if (i > 0 && t < best) best = t;
@@ -551,6 +566,7 @@ static int bench(int64_t b, int steps)
     mode_backend_profile_print(be, stdout);
     printf("batch %lld, %d steps, loss %.4f: best %.1f pairs/s; %.2f ms of processor time per pair\n", (long long)b,
            steps, loss, (double)b / best, 1e3 * cpu / (double)(steps * b));
+    mode_backend_free(be, now);
     mode_clip_close(&clip);
     free_batch(&x);
     mode_backend_close(&be);
