@@ -112,6 +112,23 @@ static void plan_tower(struct clip_tower_acts *x, struct clip_arena *a, struct c
     if (t->cfg.layer_scale) x->d_branch = act(a, rows, d);
 }
 
+/* Packed texts have another number of rows in every step, so that no step is the same sequence of ops as one before.
+ * A few texts that nobody asked for fill up the rows to a multiple of `round`, about a 64th of the most there can be: n
+ * rows and `pads` texts of at least one row become that with at most round - 1 rows more, which as many texts can take.
+ */
+static void plan_padding(struct clip_acts *x, const struct mode_clip *clip, bool train)
+{
+    int64_t t = clip->cfg.context_length, most = x->micro * t, step = (most + 63) / 64, unit = step < 128 ? 8 : 128;
+    bool wanted = train && clip->pad_texts && x->micro == x->batch && !clip->group;
+    x->pads = 0;
+    x->round = 1;
+    x->text_rows = most;
+    if (!wanted || clip->dense_tokens || !clip->text.causal || t < 2) return; /* these have the same number always */
+    x->round = (step + unit - 1) / unit * unit;
+    x->pads = (x->round - 1 + t - 2) / (t - 1);
+    x->text_rows = (most + x->pads + x->round - 1) / x->round * x->round;
+}
+
 bool mode__clip_acts_plan(struct clip_acts *x, const struct mode_clip *clip, int64_t batch, bool train, char *base,
                           char *shared)
 {
@@ -127,12 +144,14 @@ bool mode__clip_acts_plan(struct clip_acts *x, const struct mode_clip *clip, int
     if (batch < 1 || micro > INT32_MAX / clip->cfg.context_length || micro > INT32_MAX / t) return false;
     x->cols = act(a, micro * (t - 1), 3 * p * p);
     x->patch = act(a, micro * (t - 1), d);
-    x->text_rows = micro * clip->cfg.context_length;
+    plan_padding(x, clip, train);
+    if (x->text_rows > INT32_MAX) return false;
+    const int64_t texts = micro + x->pads;
     plan_tower(&x->image, a, s, clip, &clip->image, micro, micro * t, train);
-    plan_tower(&x->text, a, s, clip, &clip->text, micro, x->text_rows, train);
+    plan_tower(&x->text, a, s, clip, &clip->text, texts, x->text_rows, train);
     x->image.offsets = ints(s, micro + 1);
     x->image.pool = ints(s, micro);
-    x->lists_each = 2 * micro + 1 + x->text_rows;
+    x->lists_each = 2 * texts + 1 + x->text_rows;
     s->overflow |= x->lists_each > INT64_MAX / pieces;
     if (!s->overflow) x->lists = ints(s, pieces * x->lists_each).data;
     x->loss = doubles(s, 1).data;
@@ -143,8 +162,9 @@ bool mode__clip_acts_plan(struct clip_acts *x, const struct mode_clip *clip, int
     size_t before = a->used;
     struct clip_tower_acts *towers[] = {&x->image, &x->text};
     for (int k = 0; k < 2; k++) {
-        towers[k]->all = towers[k]->unit = mat(a, batch, e);
-        if (train) towers[k]->d_all = towers[k]->d_unit = mat(a, batch, e);
+        int64_t rows = batch + (k == 1 ? x->pads : 0);
+        towers[k]->all = towers[k]->unit = mat(a, rows, e);
+        if (train) towers[k]->d_all = towers[k]->d_unit = mat(a, rows, e);
     }
     if (micro == batch) before = a->used; /* in one piece, features are activations like others */
     if (train) {

@@ -64,7 +64,13 @@ struct clip_acts {
     struct clip_arena shared;
     int32_t *lists;                /* [pieces, lists_each]: offsets, pool and ids of texts */
     int64_t lists_each, text_rows; /* most rows of a piece's texts */
+    int64_t pads, round;           /* texts that fill up; their rows make all texts' a multiple of it */
     double *loss;
+    struct clip_pairs { /* some of a step's pairs; the caller's memory */
+        const float *pixels;
+        const int32_t *ids, *n_ids;
+        int64_t first, n;
+    } step;            /* those of mode_clip_train_load */
     size_t loss_bytes; /* of the arena: logits, features kept over the pieces */
     struct clip_tower_acts image, text;
     struct mode_tensor cols, patch;          /* [B P, 3 p p], [B P, D] */
@@ -84,6 +90,7 @@ struct mode_clip {
     struct mode_preprocess preprocess;
     char *model_cfg, *preprocess_cfg, *note;
     bool dense_tokens, full_last_block, checkpoint;
+    bool pad_texts;           /* in training; mode_clip_set_padding */
     int64_t accumulate;       /* pieces of a step, 1 by default */
     struct mode_ranks *group; /* NULL: this process trains alone */
 

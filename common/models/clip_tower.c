@@ -324,7 +324,8 @@ static int32_t pool_of(const struct mode_clip_config *c, const int32_t *ids, int
     return best;
 }
 
-/* Where the texts' rows begin, their pooled rows, their tokens. */
+/* Where the texts' rows begin, their pooled rows, their tokens; then the texts that fill up. Those end in their pooled
+ * row as others do; their gradients are zero (clip_train.c), so they add nothing to any parameter's. */
 static void fill_texts(const struct mode_clip *clip, struct clip_acts *a, const int32_t *ids, const int32_t *n_ids,
                        int64_t b)
 {
@@ -341,19 +342,26 @@ static void fill_texts(const struct mode_clip *clip, struct clip_acts *a, const 
         ids += n_ids[i];
         at += rows;
     }
-    offsets[b] = at;
+    int64_t rows = (at + a->pads + a->round - 1) / a->round * a->round, more = rows - at;
+    for (int64_t i = 0; i < a->pads; i++) {
+        offsets[b + i] = at + (int32_t)(more * i / a->pads);
+        pool[b + i] = at + (int32_t)(more * (i + 1) / a->pads) - 1;
+    }
+    memset(id + at, 0, (size_t)more * sizeof *id);
+    offsets[b + a->pads] = (int32_t)rows;
 }
 
 void mode__clip_text_begin(struct mode_clip *clip, struct clip_acts *a, int64_t piece, const int32_t *ids,
                            const int32_t *n_ids, int64_t b)
 {
     int32_t *lists = a->lists + piece * a->lists_each;
-    a->text.offsets = mode_tensor_1d(lists, MODE_DTYPE_I32, a->micro + 1);
-    a->text.pool = mode_tensor_1d(lists + a->micro + 1, MODE_DTYPE_I32, a->micro);
-    a->ids = mode_tensor_1d(lists + 2 * a->micro + 1, MODE_DTYPE_I32, a->text_rows);
+    const int64_t most = a->micro + a->pads, texts = b + a->pads;
+    a->text.offsets = mode_tensor_1d(lists, MODE_DTYPE_I32, most + 1);
+    a->text.pool = mode_tensor_1d(lists + most + 1, MODE_DTYPE_I32, most);
+    a->ids = mode_tensor_1d(lists + 2 * most + 1, MODE_DTYPE_I32, a->text_rows);
     if (ids) fill_texts(clip, a, ids, n_ids, b);
-    a->ids.dim[0] = lists[b];
-    tower_begin(&a->text, lists[b], b, piece * a->micro);
+    a->ids.dim[0] = lists[texts];
+    tower_begin(&a->text, lists[texts], texts, piece * a->micro);
 }
 
 void mode__clip_text_forward(struct mode_clip *clip, struct clip_acts *a)

@@ -164,6 +164,7 @@ enum mode_status mode_clip_verify(struct mode_clip *clip, const float *pixels, c
     struct clip_exact image = {0}, text = {0};
     enum mode_status st = check_f32(clip, err);
     if (!st) st = mode__clip_check_texts(clip, ids, n_ids, b, err);
+    if (!st) mode_clip_set_padding(clip, false); /* every text is looked at */
     if (!st) st = mode_clip_train_begin(clip, b, err);
     if (st) return st;
     openblas_set_num_threads(1); /* the pool's threads are the only ones */
@@ -239,6 +240,7 @@ enum mode_status mode_clip_verify_stored(struct mode_clip *clip, const struct mo
     struct stored s = {.f = f, .prefix = prefix};
     double loss = 0;
     enum mode_status st = check_f32(clip, err);
+    if (!st) mode_clip_set_padding(clip, false); /* every text is looked at */
     if (!st) st = mode_clip_train_begin(clip, b, err);
     if (!st) st = mode_clip_train_step(clip, &loss, pixels, ids, n_ids, b, err);
     mode_backend_sync(clip->be);

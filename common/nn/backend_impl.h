@@ -60,6 +60,9 @@ struct mode__device {
     enum mode_status (*ranks)(struct mode_ranks **g, struct mode_backend *be, struct mode_meeting *m,
                               struct mode_error *err);
     void (*measure)(struct mode_backend *be, bool on);
+    void (*repeat)(struct mode_backend *be, const struct mode_sequence *key, void (*ops)(void *ctx), void *ctx);
+    void (*record)(struct mode_backend *be, bool on);
+    void (*repeats)(const struct mode_backend *be, struct mode_backend_repeats *r);
     void (*note)(const struct mode_backend *be, FILE *out); /* below the profile */
 };
 

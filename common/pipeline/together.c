@@ -17,6 +17,7 @@ struct mode_together {
     size_t n_params;
     struct mode_ranks *group;
     struct mode_adamw_step *now;
+    struct mode_backend_repeats repeats;
     struct mode_sharded *sharded; /* with a group */
     double *number;               /* one that is added up */
     char *texts;                  /* [size, TEXT] */
@@ -84,9 +85,10 @@ void mode_together_tell(struct mode_together *t, const struct mode_adamw *option
     mode_adamw_tell(t->now, options, step);
 }
 
-enum mode_status mode_together_update(struct mode_together *t, struct mode_error *err)
+static enum mode_status step_ops(struct mode_together *t, struct mode_error *err)
 {
-    enum mode_status st = MODE_OK;
+    enum mode_status st = mode_clip_train_compute(t->clip, err);
+    if (st) return st;
     if (t->group) {
         if (!(st = mode_sharded_reduce(t->sharded, err))) st = mode_sharded_update(t->sharded, t->now, err);
         if (!st) mode_clip_refresh(t->clip);
@@ -95,6 +97,28 @@ enum mode_status mode_together_update(struct mode_together *t, struct mode_error
     }
     if (!st) mode_clip_clamp(t->clip);
     return st;
+}
+
+static void repeated_ops(void *ctx)
+{
+    struct mode_error err;
+    MODE_ASSERT(!step_ops(ctx, &err)); /* alone: only another process could make it fail */
+}
+
+enum mode_status mode_together_step(struct mode_together *t, const char **why_not, struct mode_error *err)
+{
+    struct mode_sequence key;
+    *why_not = "";
+    if (!mode_clip_train_sequence(t->clip, &key)) {
+        if (mode_backend_is_device(t->be))
+            *why_not = t->group ? "several processes train one model" : "a step is done in pieces";
+        return step_ops(t, err);
+    }
+    key.shape[2] = t->now->clip_norm > 0;
+    mode_backend_repeat(t->be, &key, repeated_ops, t);
+    mode_backend_repeats(t->be, &t->repeats);
+    *why_not = t->repeats.why_not;
+    return MODE_OK;
 }
 
 double mode_together_norm(const struct mode_together *t)

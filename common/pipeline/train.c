@@ -32,8 +32,9 @@ struct training {
     const struct mode_batch *batch; /* of the step being done */
     uint64_t step;                  /* steps done */
     double logit_scale;             /* exp, after them */
-    struct mode_str rows;           /* steps.jsonl so far */
-    double *losses;                 /* ring of the last MODE_TRAIN_FINAL_STEPS, slot step % that */
+    bool told_why_not;
+    struct mode_str rows; /* steps.jsonl so far */
+    double *losses;       /* ring of the last MODE_TRAIN_FINAL_STEPS, slot step % that */
     struct mode_train_result result;
 };
 
@@ -239,10 +240,21 @@ static void add_row(struct training *t, double loss, double lr, double norm)
     mode_str_add_cstr(&t->rows, "}\n");
 }
 
+/* Why a device runs steps op by op: said once. */
+static void tell_why_not(struct training *t, const char *why)
+{
+    char text[256];
+    if (t->told_why_not || !why[0] || t->spec->no_graphs || !t->hooks->notice) return;
+    snprintf(text, sizeof text, "steps run op by op, not as CUDA graphs: %s", why);
+    t->hooks->notice(t->hooks->ctx, text);
+    t->told_why_not = true;
+}
+
 static enum mode_status train_step(struct training *t, struct mode_train_progress *p, struct mode_error *err)
 {
     const struct mode_train_spec *s = t->spec;
     enum mode_status st;
+    const char *why_not;
     double began = mode_clock_s();
     if ((st = mode_ahead_next(t->ahead, &t->batch, err))) return st;
     double filled = mode_clock_s(), lr = lr_of(s, t->step);
@@ -253,9 +265,9 @@ static enum mode_status train_step(struct training *t, struct mode_train_progres
                                       .weight_decay = s->weight_decay,
                                       .clip_norm = s->grad_clip_norm};
     mode_together_tell(t->together, &update, (int64_t)t->step + 1);
-    if ((st = mode_clip_train_step(t->clip, NULL, t->batch->pixels, t->batch->ids, t->batch->n_ids, t->own, err)))
-        return st;
-    if ((st = mode_together_update(t->together, err))) return st;
+    if ((st = mode_clip_train_load(t->clip, t->batch->pixels, t->batch->ids, t->batch->n_ids, t->own, err))) return st;
+    if ((st = mode_together_step(t->together, &why_not, err))) return st;
+    tell_why_not(t, why_not);
     double loss = mode_clip_train_loss(t->clip), norm = mode_together_norm(t->together); /* the step's one wait */
     if (!isfinite(loss))
         return MODE_FAIL(err, MODE_E_VALUE,
@@ -405,6 +417,7 @@ static enum mode_status prepare(struct training *t, struct mode_error *err)
     mode_clip_set_group(t->clip, t->hooks->group);
     mode_clip_set_savings(t->clip, s->dense_tokens, s->full_last_block);
     mode_clip_set_memory(t->clip, s->accumulate > 1 ? s->accumulate : 1, s->checkpoint_activations);
+    mode_backend_record(t->be, !s->no_graphs);
     tell_memory(t);
     if ((st = check_room(t, err))) return st;
     if ((st = mode_clip_train_begin(t->clip, t->own, err))) return st;

@@ -1,8 +1,8 @@
 /* optim.cu - AdamW, and the length of a gradient: one launch for many parameters.
  *
- * DESIGN: a launch gets a list of pieces by value, so that a captured one needs no memory that somebody must keep; a block
- * finds the piece that its number falls into and takes CHUNK numbers of it. What changes from step to step is read from
- * memory, by one thread of a block for all. */
+ * DESIGN: a launch gets a list of pieces by value, so that a captured one needs no memory that somebody must keep; a
+ * block finds the piece that its number falls into and takes CHUNK numbers of it. What changes from step to step is read
+ * from memory, by one thread of a block for all. */
 #include "nn/cuda/store.cuh"
 
 enum { THREADS = 256, CHUNK = 1 << 14 };

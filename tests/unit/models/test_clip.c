@@ -247,6 +247,39 @@ static void test_savings_and_memory_modes_change_nothing(void **state)
     mode_backend_close(&be);
 }
 
+/* Texts that fill up: the same loss, and gradients in which only the order of sums may differ. */
+static void test_texts_that_fill_up_change_nothing(void **state)
+{
+    const char *names[] = {"ref", "cpu"};
+    (void)state;
+    for (int k = 0; k < 4; k++) {
+        struct mode_backend *be = open_backend(names[k / 2]);
+        struct mode_clip *clip[2];
+        struct mode_error err;
+        double loss[2];
+        for (int pad = 0; pad < 2; pad++) {
+            assert_int_equal(mode_clip_create(&clip[pad], be, TINY, NULL, 5, &err), MODE_OK);
+            mode_clip_set_savings(clip[pad], false, k % 2);
+            mode_clip_set_padding(clip[pad], pad);
+            assert_int_equal(mode_clip_train_begin(clip[pad], 8, &err), MODE_OK);
+            stir(clip[pad]);
+            for (int again = 0; again < 2; again++) { /* the rows of one step's gradients are another's padding */
+                struct batch y = make_batch(again ? 6 : 8, 12, 2, 9, 23);
+                loss[pad] = step(clip[pad], &y);
+                free_batch(&y);
+            }
+        }
+        struct mode_sequence plain, padded;
+        assert_true(mode_clip_train_sequence(clip[0], &plain) && mode_clip_train_sequence(clip[1], &padded));
+        assert_true(padded.shape[1] % 8 == 0 && padded.shape[1] > plain.shape[1] &&
+                    padded.shape[1] < plain.shape[1] + 16);
+        assert_true(fabs(loss[0] - loss[1]) <= 1e-7 * loss[0]);
+        assert_same_gradients(clip[1], clip[0], k < 2 ? 1e-7 : 1e-5);
+        for (int pad = 0; pad < 2; pad++) mode_clip_close(&clip[pad]);
+        mode_backend_close(&be);
+    }
+}
+
 /* Less memory is planned, and what is planned is what is taken. */
 static void test_memory_modes_take_less(void **state)
 {
@@ -584,6 +617,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_saved_model_loads_as_itself),
         cmocka_unit_test(test_inference_gives_the_features_training_uses),
         cmocka_unit_test(test_savings_and_memory_modes_change_nothing),
+        cmocka_unit_test(test_texts_that_fill_up_change_nothing),
         cmocka_unit_test(test_memory_modes_take_less),
         cmocka_unit_test(test_bad_configs_and_texts_are_refused_by_name),
         cmocka_unit_test(test_decay_follows_open_clip),
