@@ -5,6 +5,7 @@
  *         --config ViT-B-32|ViT-B-16|ViT-L-14  --backend cuda|cuda-tf32|...  --batch B  --rounds N  --profile
  *         --tokens MEAN                lengths of texts: MEAN - 14 to MEAN + 14, 77: no padding and no savings
  *         --lengths FILE               instead: one number of tokens per line, as many as the batch has pairs
+ *         --no-graphs                  steps of train run op by op, not as a recorded CUDA graph
  *         --turns                      wait for a line on stdin before every round: bench/peers/bench_cuda.py
  *
  * A round of train is a whole step: forward, loss, backward, AdamW. Inputs are random, none are zero (a GPU that
@@ -35,7 +36,7 @@ static const double PEAK = 989e12;
 struct options {
     const char *config, *backend, *lengths;
     int64_t batch, tokens, rounds;
-    bool turns, profile;
+    bool turns, profile, no_graphs;
 };
 
 static const struct tower {
@@ -155,20 +156,32 @@ struct work {
     struct mode_clip *clip;
     struct mode_param *params;
     size_t n_params;
+    struct mode_adamw_step *now;
     struct inputs in;
     float *features;
     int64_t step;
     double loss;
 };
 
+static void step_ops(void *ctx)
+{
+    struct work *w = ctx;
+    struct mode_error err;
+    must(mode_clip_train_compute(w->clip, &err), &err);
+    mode_adamw_update(w->be, w->params, w->n_params, w->now);
+    mode_clip_clamp(w->clip);
+}
+
 static void train_step(struct work *w)
 {
+    struct mode_sequence key;
     static const struct mode_adamw opt = MODE_ADAMW_DEFAULT;
     struct mode_error err;
-    must(mode_clip_train_step(w->clip, &w->loss, w->in.pixels, w->in.ids, w->in.n_ids, w->o->batch, &err), &err);
-    mode_adamw_update(w->be, w->params, w->n_params, &opt, ++w->step);
-    mode_clip_clamp(w->clip);
-    mode_backend_sync(w->be);
+    mode_adamw_tell(w->now, &opt, ++w->step);
+    must(mode_clip_train_load(w->clip, w->in.pixels, w->in.ids, w->in.n_ids, w->o->batch, &err), &err);
+    if (!mode_clip_train_sequence(w->clip, &key)) die("a step that cannot be repeated");
+    mode_backend_repeat(w->be, &key, step_ops, w);
+    w->loss = mode_clip_train_loss(w->clip);
 }
 
 static void encode(struct work *w)
@@ -185,6 +198,7 @@ static void towers_run(const char *subject, const struct options *o, bool lines)
     struct mode_clip_config cfg = config_of(o->config);
     struct mode_error err;
     struct mode_backend_sums sums;
+    struct mode_backend_repeats repeats;
     double seconds[MAX_ROUNDS];
     int64_t rounds = 0;
     struct work w = {.o = o, .be = backend(o->backend), .in = draw(o)};
@@ -193,7 +207,9 @@ static void towers_run(const char *subject, const struct options *o, bool lines)
     if (train) {
         bool dense = o->tokens == CONTEXT && !o->lengths;
         mode_clip_set_savings(w.clip, dense, dense);
+        mode_backend_record(w.be, !o->no_graphs);
         must(mode_clip_train_begin(w.clip, o->batch, &err), &err);
+        must(mode_adamw_begin(&w.now, w.be, &err), &err);
         w.params = mode_clip_params(w.clip, &w.n_params);
     }
     for (int i = 0; i < 3; i++) one(&w); /* plans are made, memory is touched */
@@ -206,6 +222,7 @@ static void towers_run(const char *subject, const struct options *o, bool lines)
                    subject, (long long)o->batch, seconds[rounds], seconds[rounds]);
         fflush(stdout);
     }
+    mode_backend_repeats(w.be, &repeats);
     mode_backend_profile(w.be, true);
     one(&w);
     mode_backend_profile_sums(w.be, &sums);
@@ -215,12 +232,14 @@ static void towers_run(const char *subject, const struct options *o, bool lines)
         table_row("%s\t%s %lld x %.1f tokens\t%s\t%.2f ms\t%.0f /s\t%.1f TFLOP/s\t%.1f %%\t", subject, o->config,
             (long long)o->batch, (double)w.in.tokens / (double)o->batch, o->backend, 1e3 * s, (double)o->batch / s,
             1e-12 * sums.flops / s, 100 * sums.flops / s / PEAK);
-        table_row("op by op: products %.0f %%, attention %.0f %%, rest %.0f %%; all together %.2f times a step\n",
+        table_row("%s; op by op: products %.0f %%, attention %.0f %%, rest %.0f %%; all together %.2f times a step\n",
+            repeats.why_not[0] ? repeats.why_not : repeats.replayed ? "graph" : "no graph",
             100 * sums.products / busy, 100 * sums.attention / busy, 100 * sums.rest / busy, busy / s);
     }
     free(w.features);
     inputs_clear(&w.in);
     mode_clip_close(&w.clip);
+    mode_backend_free(w.be, w.now);
     mode_backend_close(&w.be);
 }
 
@@ -310,12 +329,14 @@ static void everything(const char *const *backends)
         for (size_t i = 0; i < sizeof products / sizeof *products; i++)
             product(products[i].name, backends[b], products[i].m, products[i].n, products[i].k, 15);
         for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
-            const struct options o = {.config = runs[i].config,
-                                      .backend = backends[b],
-                                      .batch = runs[i].batch,
-                                      .tokens = runs[i].tokens,
-                                      .rounds = 15};
+            struct options o = {.config = runs[i].config,
+                                .backend = backends[b],
+                                .batch = runs[i].batch,
+                                .tokens = runs[i].tokens,
+                                .rounds = 15};
             towers_run(runs[i].subject, &o, false);
+            o.no_graphs = true;
+            if (strcmp(runs[i].subject, "train") == 0) towers_run(runs[i].subject, &o, false);
         }
         clocks();
     }
@@ -332,8 +353,9 @@ static void one_subject(int argc, char **argv)
         } known[] = {{"--config", &o.config, NULL},  {"--backend", &o.backend, NULL}, {"--lengths", &o.lengths, NULL},
                      {"--batch", NULL, &o.batch},    {"--tokens", NULL, &o.tokens},   {"--rounds", NULL, &o.rounds}};
         size_t k = 0;
-        if (strcmp(argv[i], "--turns") == 0 || strcmp(argv[i], "--profile") == 0) {
-            *(argv[i][2] == 't' ? &o.turns : &o.profile) = true;
+        bool turns = strcmp(argv[i], "--turns") == 0, no_graphs = strcmp(argv[i], "--no-graphs") == 0;
+        if (turns || no_graphs || strcmp(argv[i], "--profile") == 0) {
+            *(turns ? &o.turns : no_graphs ? &o.no_graphs : &o.profile) = true;
             continue;
         }
         while (k < sizeof known / sizeof *known && strcmp(argv[i], known[k].name) != 0) k++;

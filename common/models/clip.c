@@ -141,6 +141,7 @@ enum mode_status mode__clip_new(struct mode_clip **clip, struct mode_backend *be
     c->be = be;
     c->cfg = *cfg;
     c->accumulate = 1;
+    c->pad_texts = be && mode_backend_is_device(be);
     c->image = (struct clip_tower){
         .cfg = c->cfg.image, .mean = c->cfg.image_mean_pool, .ln_after = c->cfg.image_ln_after_pool};
     c->text = (struct clip_tower){.cfg = c->cfg.text, .causal = c->cfg.text_causal};
@@ -251,22 +252,12 @@ void mode__clip_draw(struct mode_clip *clip, uint64_t seed)
     mode_clip_refresh(clip);
 }
 
-static void narrow_row(void *ctx, int64_t row, int thread)
-{
-    const struct mode_param *p = ctx;
-    int64_t cols = mode_tensor_count(&p->value) / p->value.dim[0];
-    const float *from = mode_f32(&p->value) + row * cols;
-    uint16_t *to = (uint16_t *)p->operand.data + row * cols;
-    (void)thread;
-    for (int64_t j = 0; j < cols; j++) to[j] = mode_f32_to_bf16(from[j]);
-}
-
 void mode_clip_refresh(struct mode_clip *clip)
 {
-    mode_backend_sync(clip->be);
-    for (size_t i = 0; i < clip->n_params; i++)
-        if (mode_param_copy(&clip->params[i]))
-            mode_parallel_for(clip->params[i].value.dim[0], narrow_row, &clip->params[i]);
+    for (size_t i = 0; i < clip->n_params; i++) {
+        struct mode_tensor *copy = mode_param_copy(&clip->params[i]);
+        if (copy) mode_rounded(clip->be, copy, &clip->params[i].value);
+    }
 }
 
 int mode_clip_embed_dim(const struct mode_clip *clip)
@@ -297,10 +288,7 @@ struct mode_param *mode_clip_params(struct mode_clip *clip, size_t *n)
 
 void mode_clip_clamp(struct mode_clip *clip)
 {
-    float *s = mode_f32(&clip->logit_scale->value);
-    mode_backend_sync(clip->be);
-    if (*s < 0) *s = 0;
-    if (*s > (float)LOGIT_SCALE_MAX) *s = (float)LOGIT_SCALE_MAX;
+    mode_clamp(clip->be, &clip->logit_scale->value, 0, (float)LOGIT_SCALE_MAX);
 }
 
 static enum mode_status infer_begin(struct mode_clip *clip, struct mode_error *err)
@@ -322,7 +310,8 @@ enum mode_status mode_clip_encode_images(struct mode_clip *clip, float *out, con
     enum mode_status st = infer_begin(clip, err);
     for (int64_t i = 0; st == MODE_OK && i < b; i += INFER_BATCH) {
         int64_t n = b - i < INFER_BATCH ? b - i : INFER_BATCH;
-        mode__clip_image_forward(clip, clip->infer, pixels + i * 3 * s * s, n);
+        mode__clip_image_begin(clip, clip->infer, 0, pixels + i * 3 * s * s, n);
+        mode__clip_image_forward(clip, clip->infer);
         take(clip->be, out + i * clip->cfg.embed_dim, &clip->infer->image, raw);
     }
     return st;
@@ -335,7 +324,8 @@ enum mode_status mode_clip_encode_texts(struct mode_clip *clip, float *out, cons
     if (st == MODE_OK) st = infer_begin(clip, err);
     for (int64_t i = 0; st == MODE_OK && i < b; i += INFER_BATCH) {
         int64_t n = b - i < INFER_BATCH ? b - i : INFER_BATCH;
-        mode__clip_text_forward(clip, clip->infer, ids, n_ids + i, n);
+        mode__clip_text_begin(clip, clip->infer, 0, ids, n_ids + i, n);
+        mode__clip_text_forward(clip, clip->infer);
         take(clip->be, out + i * clip->cfg.embed_dim, &clip->infer->text, raw);
         for (int64_t j = i; j < i + n; j++) ids += n_ids[j];
     }

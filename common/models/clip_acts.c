@@ -66,8 +66,8 @@ static void plan_block(struct clip_block_acts *b, struct clip_arena *a, const st
     }
 }
 
-static void plan_tower(struct clip_tower_acts *x, struct clip_arena *a, const struct mode_clip *clip,
-                       const struct clip_tower *t, int64_t batch, int64_t rows, bool keep)
+static void plan_tower(struct clip_tower_acts *x, struct clip_arena *a, struct clip_arena *shared,
+                       const struct mode_clip *clip, const struct clip_tower *t, int64_t batch, int64_t rows, bool keep)
 {
     int64_t d = t->cfg.width, e = clip->cfg.embed_dim, f = t->cfg.mlp;
     bool pooled_last = mode__clip_pooled_last(clip, t);
@@ -75,9 +75,7 @@ static void plan_tower(struct clip_tower_acts *x, struct clip_arena *a, const st
     x->checkpoint = keep && clip->checkpoint;
     x->n_blocks = keep ? t->cfg.layers : 1;
     if (!x->blocks) x->blocks = mode_xcalloc((size_t)x->n_blocks, sizeof *x->blocks);
-    x->offsets = ints(a, batch + 1);
-    x->seq = ints(a, batch + 1);
-    x->pool = ints(a, batch);
+    x->seq = ints(shared, batch + 1);
     x->x = act(a, rows, d);
     for (int64_t i = 0; i < x->n_blocks; i++) {
         struct clip_block_acts *b = &x->blocks[i];
@@ -98,12 +96,10 @@ static void plan_tower(struct clip_tower_acts *x, struct clip_arena *a, const st
     if (t->mean && !t->ln_after) x->rows_ln = act(a, rows, d);
     x->ln = act(a, batch, d);
     x->emb = act(a, batch, e);
-    x->unit = mat(a, batch, e);
     x->norm = vec(a, batch);
     if (!keep) return;
     if (t->mean && !t->ln_after) x->rows_stats = mat(a, rows, 2);
     x->ln_stats = mat(a, batch, 2);
-    x->d_unit = mat(a, batch, e);
     x->d_emb = act(a, batch, e);
     x->d_ln = act(a, batch, d);
     x->d_pooled = act(a, batch, d);
@@ -116,26 +112,62 @@ static void plan_tower(struct clip_tower_acts *x, struct clip_arena *a, const st
     if (t->cfg.layer_scale) x->d_branch = act(a, rows, d);
 }
 
-bool mode__clip_acts_plan(struct clip_acts *x, const struct mode_clip *clip, int64_t batch, bool train, char *base)
+/* Packed texts have another number of rows in every step, so that no step is the same sequence of ops as one before.
+ * A few texts that nobody asked for fill up the rows to a multiple of `round`, about a 64th of the most there can be: n
+ * rows and `pads` texts of at least one row become that with at most round - 1 rows more, which as many texts can take.
+ */
+static void plan_padding(struct clip_acts *x, const struct mode_clip *clip, bool train)
+{
+    int64_t t = clip->cfg.context_length, most = x->micro * t, step = (most + 63) / 64, unit = step < 128 ? 8 : 128;
+    bool wanted = train && clip->pad_texts && x->micro == x->batch && !clip->group;
+    x->pads = 0;
+    x->round = 1;
+    x->text_rows = most;
+    if (!wanted || clip->dense_tokens || !clip->text.causal || t < 2) return; /* these have the same number always */
+    x->round = (step + unit - 1) / unit * unit;
+    x->pads = (x->round - 1 + t - 2) / (t - 1);
+    x->text_rows = (most + x->pads + x->round - 1) / x->round * x->round;
+}
+
+bool mode__clip_acts_plan(struct clip_acts *x, const struct mode_clip *clip, int64_t batch, bool train, char *base,
+                          char *shared)
 {
     int64_t t = mode__clip_image_tokens(clip), d = clip->cfg.image.width, p = clip->cfg.patch_size;
     int64_t pieces = train ? clip->accumulate : 1, micro = batch / pieces + (batch % pieces != 0);
-    int64_t text_rows = micro * clip->cfg.context_length, e = clip->cfg.embed_dim;
-    struct clip_arena *a = &x->arena;
+    int64_t e = clip->cfg.embed_dim;
+    struct clip_arena *a = &x->arena, *s = &x->shared;
     x->batch = batch;
     x->micro = micro;
     *a = (struct clip_arena){.activations = clip->be ? mode_backend_activations(clip->be) : MODE_DTYPE_F32,
                              .base = base};
+    *s = (struct clip_arena){.base = shared};
     if (batch < 1 || micro > INT32_MAX / clip->cfg.context_length || micro > INT32_MAX / t) return false;
     x->cols = act(a, micro * (t - 1), 3 * p * p);
     x->patch = act(a, micro * (t - 1), d);
-    plan_tower(&x->image, a, clip, &clip->image, micro, micro * t, train);
-    plan_tower(&x->text, a, clip, &clip->text, micro, text_rows, train);
-    x->ids = ints(a, text_rows);
+    plan_padding(x, clip, train);
+    if (x->text_rows > INT32_MAX) return false;
+    const int64_t texts = micro + x->pads;
+    plan_tower(&x->image, a, s, clip, &clip->image, micro, micro * t, train);
+    plan_tower(&x->text, a, s, clip, &clip->text, texts, x->text_rows, train);
+    x->image.offsets = ints(s, micro + 1);
+    x->image.pool = ints(s, micro);
+    x->lists_each = 2 * texts + 1 + x->text_rows;
+    s->overflow |= x->lists_each > INT64_MAX / pieces;
+    if (!s->overflow) x->lists = ints(s, pieces * x->lists_each).data;
+    x->loss = doubles(s, 1).data;
     if (train) {
         x->tokens = act(a, micro * t, d);
         x->tokens_stats = mat(a, micro * t, 2);
-        size_t before = a->used;
+    }
+    size_t before = a->used;
+    struct clip_tower_acts *towers[] = {&x->image, &x->text};
+    for (int k = 0; k < 2; k++) {
+        int64_t rows = batch + (k == 1 ? x->pads : 0);
+        towers[k]->all = towers[k]->unit = mat(a, rows, e);
+        if (train) towers[k]->d_all = towers[k]->d_unit = mat(a, rows, e);
+    }
+    if (micro == batch) before = a->used; /* in one piece, features are activations like others */
+    if (train) {
         int64_t size = clip->group ? clip->group->size : 1, all = size * batch;
         a->overflow |= batch > INT32_MAX / size;
         x->logits = vec(a, mode_contrastive_work(batch, all));
@@ -145,34 +177,40 @@ bool mode__clip_acts_plan(struct clip_acts *x, const struct mode_clip *clip, int
             x->texts = mat(a, all, e);
             x->d_texts = mat(a, all, e);
             x->lse_cols = doubles(a, size * all).data;
-            x->sum = doubles(a, 1).data;
-        }
-        if (micro < batch) {
-            x->all_image = mat(a, batch, e);
-            x->all_text = mat(a, batch, e);
-            x->d_all_image = mat(a, batch, e);
-            x->d_all_text = mat(a, batch, e);
         }
         x->loss_bytes = a->used - before;
     }
-    return !a->overflow;
+    return !a->overflow && !s->overflow;
+}
+
+/* Lists that are the same in every step: where an image's rows begin, its pooled row, sequences of one row. */
+static void fill_lists(struct clip_acts *a, int64_t image_tokens)
+{
+    int32_t *offsets = a->image.offsets.data, *pool = a->image.pool.data;
+    struct mode_tensor *seq[] = {&a->image.seq, &a->text.seq};
+    for (int64_t i = 0; i <= a->micro; i++) offsets[i] = (int32_t)(i * image_tokens);
+    for (int64_t i = 0; i < a->micro; i++) pool[i] = offsets[i]; /* the class token */
+    for (int k = 0; k < 2; k++)
+        for (int64_t i = 0; i < seq[k]->dim[0]; i++) ((int32_t *)seq[k]->data)[i] = (int32_t)i;
 }
 
 enum mode_status mode__clip_acts_new(struct clip_acts **acts, const struct mode_clip *clip, int64_t batch, bool train,
                                      struct mode_error *err)
 {
     struct clip_acts *a = *acts = mode_xcalloc(1, sizeof *a);
-    void *base = NULL;
+    void *base = NULL, *shared = NULL;
     enum mode_status st;
-    if (!mode__clip_acts_plan(a, clip, batch, train, NULL))
+    if (!mode__clip_acts_plan(a, clip, batch, train, NULL, NULL))
         st = MODE_FAIL(err, MODE_E_VALUE, "a batch of %lld is out of range for this model", (long long)batch);
     else
         st = mode_backend_alloc(clip->be, &base, a->arena.used, err);
+    if (!st && (st = mode_backend_alloc(clip->be, &shared, a->shared.used, err))) mode_backend_free(clip->be, base);
     if (st) {
         mode__clip_acts_free(acts, clip->be);
         return st;
     }
-    (void)mode__clip_acts_plan(a, clip, batch, train, base);
+    (void)mode__clip_acts_plan(a, clip, batch, train, base, shared);
+    fill_lists(a, mode__clip_image_tokens(clip));
     return MODE_OK;
 }
 
@@ -180,6 +218,7 @@ void mode__clip_acts_free(struct clip_acts **acts, struct mode_backend *be)
 {
     if (!*acts) return;
     mode_backend_free(be, (*acts)->arena.base);
+    mode_backend_free(be, (*acts)->shared.base);
     free((*acts)->image.blocks);
     free((*acts)->text.blocks);
     free(*acts);

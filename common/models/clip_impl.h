@@ -42,7 +42,8 @@ struct clip_tower_acts {
     struct mode_tensor offsets, seq, pool; /* i32: [B + 1], 0..B, row of each sequence that is pooled [B] */
     struct mode_tensor pooled, ln, ln_stats, emb, unit, norm; /* [B, D], [B, D], [B, 2], [B, E], [B, E], [B] */
     struct mode_tensor d_unit, d_emb, d_ln, d_pooled;
-    struct mode_tensor d_q, d_ln_q;               /* [B, D]: of the pooled queries          */
+    struct mode_tensor all, d_all;  /* [N, E]: unit and d_unit of all N pairs of a step; those are this piece's rows */
+    struct mode_tensor d_q, d_ln_q; /* [B, D]: of the pooled queries          */
     struct mode_tensor rows_ln, rows_stats;       /* mean pooling after the norm: [R, D], [R, 2] */
     struct mode_tensor d_x, d_a, d_hidden, d_qkv; /* [R, D] x 2, [R, F], [R, 3D]: gradients under way */
     struct mode_tensor d_branch;                  /* [R, D], with layer scale */
@@ -58,7 +59,19 @@ struct clip_arena {              /* tensors one after another; base NULL: only c
 struct clip_acts {
     int64_t batch, micro; /* pairs of a step; of them together in the towers */
     struct clip_arena arena;
-    size_t loss_bytes; /* of the arena: logits and what accumulation keeps */
+    /* What the host writes before a step or reads after it: memory of its own, whose pages do not travel with
+     * activations. Every piece has its lists, so that none waits for another to be done with them. */
+    struct clip_arena shared;
+    int32_t *lists;                /* [pieces, lists_each]: offsets, pool and ids of texts */
+    int64_t lists_each, text_rows; /* most rows of a piece's texts */
+    int64_t pads, round;           /* texts that fill up; their rows make all texts' a multiple of it */
+    double *loss;
+    struct clip_pairs { /* some of a step's pairs; the caller's memory */
+        const float *pixels;
+        const int32_t *ids, *n_ids;
+        int64_t first, n;
+    } step;            /* those of mode_clip_train_load */
+    size_t loss_bytes; /* of the arena: logits, features kept over the pieces */
     struct clip_tower_acts image, text;
     struct mode_tensor cols, patch;          /* [B P, 3 p p], [B P, D] */
     struct mode_tensor tokens, tokens_stats; /* [R, D], [R, 2]: before ln_pre; kept in training */
@@ -68,9 +81,7 @@ struct clip_acts {
     /* several processes with N pairs each, M together: the texts of all, their gradients, lse_col [M] of each process
      */
     struct mode_tensor texts, d_texts; /* [M, E] */
-    double *lse_cols, *sum;            /* [size, M]; one number that is added up */
-    /* accumulation: the features of all N pairs, and their gradients */
-    struct mode_tensor all_image, all_text, d_all_image, d_all_text; /* [N, E] */
+    double *lse_cols;                  /* [size, M] */
 };
 
 struct mode_clip {
@@ -79,6 +90,7 @@ struct mode_clip {
     struct mode_preprocess preprocess;
     char *model_cfg, *preprocess_cfg, *note;
     bool dense_tokens, full_last_block, checkpoint;
+    bool pad_texts;           /* in training; mode_clip_set_padding */
     int64_t accumulate;       /* pieces of a step, 1 by default */
     struct mode_ranks *group; /* NULL: this process trains alone */
 
@@ -118,22 +130,28 @@ char *mode__clip_config_text(const struct mode_clip *clip);
 /* clip_tower.c: does the last block compute the pooled rows alone? */
 bool mode__clip_pooled_last(const struct mode_clip *clip, const struct clip_tower *t);
 
-/* clip_acts.c: plan for batch pairs at `base` (NULL: only count bytes; false when they overflow a size_t). */
-bool mode__clip_acts_plan(struct clip_acts *a, const struct mode_clip *clip, int64_t batch, bool train, char *base);
+/* clip_acts.c: plan for batch pairs at `base`, what the host touches at `shared` (NULL: only count bytes; false when
+ * they overflow a size_t). */
+bool mode__clip_acts_plan(struct clip_acts *a, const struct mode_clip *clip, int64_t batch, bool train, char *base,
+                          char *shared);
 enum mode_status mode__clip_acts_new(struct clip_acts **a, const struct mode_clip *clip, int64_t batch, bool train,
                                      struct mode_error *err);
 void mode__clip_acts_free(struct clip_acts **a, struct mode_backend *be);
 
-/* clip_loss.c: the loss of unit features [N, E], their gradients (overwritten) and that of logit_scale (added to). */
-enum mode_status mode__clip_loss(struct mode_clip *clip, double *loss, struct mode_tensor *d_image,
-                                 struct mode_tensor *d_text, const struct mode_tensor *image,
-                                 const struct mode_tensor *text, struct mode_error *err);
+/* clip_loss.c: the loss of unit features [N, E] into train->loss, their gradients (overwritten) and that of logit_scale
+ * (added to). */
+enum mode_status mode__clip_loss(struct mode_clip *clip, struct mode_tensor *d_image, struct mode_tensor *d_text,
+                                 const struct mode_tensor *image, const struct mode_tensor *text,
+                                 struct mode_error *err);
 
-/* clip_tower.c */
-void mode__clip_image_forward(struct mode_clip *clip, struct clip_acts *a, const float *pixels, int64_t b);
+/* clip_tower.c. begin: inputs to their places, the rest of a pass is ops alone. piece: whose rows of `all` and whose
+ * lists are meant; a piece that is begun again in the same step finds its lists as they were (ids NULL). */
+void mode__clip_image_begin(struct mode_clip *clip, struct clip_acts *a, int64_t piece, const float *pixels, int64_t b);
+void mode__clip_image_forward(struct mode_clip *clip, struct clip_acts *a);
 void mode__clip_image_back(struct mode_clip *clip, struct clip_acts *a);
-void mode__clip_text_forward(struct mode_clip *clip, struct clip_acts *a, const int32_t *ids, const int32_t *n_ids,
-                             int64_t b);
+void mode__clip_text_begin(struct mode_clip *clip, struct clip_acts *a, int64_t piece, const int32_t *ids,
+                           const int32_t *n_ids, int64_t b);
+void mode__clip_text_forward(struct mode_clip *clip, struct clip_acts *a);
 void mode__clip_text_back(struct mode_clip *clip, struct clip_acts *a);
 /* E_VALUE: an id or a length is out of range; names the text. */
 enum mode_status mode__clip_check_texts(const struct mode_clip *clip, const int32_t *ids, const int32_t *n_ids,

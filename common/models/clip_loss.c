@@ -31,9 +31,9 @@ static void join_columns(void *ctx, int64_t item, int thread)
     }
 }
 
-enum mode_status mode__clip_loss(struct mode_clip *clip, double *loss, struct mode_tensor *d_image,
-                                 struct mode_tensor *d_text, const struct mode_tensor *image,
-                                 const struct mode_tensor *text, struct mode_error *err)
+enum mode_status mode__clip_loss(struct mode_clip *clip, struct mode_tensor *d_image, struct mode_tensor *d_text,
+                                 const struct mode_tensor *image, const struct mode_tensor *text,
+                                 struct mode_error *err)
 {
     struct clip_acts *a = clip->train;
     struct mode_ranks *g = clip->group;
@@ -46,7 +46,7 @@ enum mode_status mode__clip_loss(struct mode_clip *clip, double *loss, struct mo
     a->lse_col.dim[0] = n;
     if (!g) {
         mode_contrastive(clip->be, &a->lse_row, &a->lse_col, &logits, image, text, &scale);
-        mode_contrastive_back(clip->be, loss, d_image, d_text, &d_scale, &logits, image, text, &scale, &a->lse_row,
+        mode_contrastive_back(clip->be, a->loss, d_image, d_text, &d_scale, &logits, image, text, &scale, &a->lse_row,
                               &a->lse_col, 0);
         return MODE_OK;
     }
@@ -58,11 +58,8 @@ enum mode_status mode__clip_loss(struct mode_clip *clip, double *loss, struct mo
     mode_backend_sync(clip->be);
     struct columns c = {a->lse_col.data, a->lse_cols, n, g->size};
     mode_parallel_for((n + COLUMNS - 1) / COLUMNS, join_columns, &c);
-    mode_contrastive_back(clip->be, a->sum, d_image, &a->d_texts, &d_scale, &logits, image, &a->texts, &scale,
+    mode_contrastive_back(clip->be, a->loss, d_image, &a->d_texts, &d_scale, &logits, image, &a->texts, &scale,
                           &a->lse_row, &a->lse_col, g->rank * b);
     st = mode_ranks_reduce_scatter(g, d_text->data, a->d_texts.data, (size_t)(b * e), MODE_DTYPE_F32, err);
-    if (!st) st = mode_ranks_all_reduce(g, a->sum, 1, MODE_DTYPE_F64, err);
-    mode_backend_sync(clip->be);
-    *loss = *a->sum;
-    return st;
+    return st ? st : mode_ranks_all_reduce(g, a->loss, 1, MODE_DTYPE_F64, err);
 }

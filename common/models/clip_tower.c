@@ -162,8 +162,9 @@ static void block_back(struct mode_clip *clip, const struct clip_tower *t, struc
     mode_scatter_add(be, &a->d_x, d, &a->pool);
 }
 
-/* Rows, sequences and small tensors for this pass; offsets and pool hold their numbers already. */
-static void tower_begin(struct clip_tower_acts *a, int64_t rows, int64_t seqs)
+/* Rows, sequences and small tensors for this pass, whose features are rows first.. of all; offsets and pool hold their
+ * numbers already. */
+static void tower_begin(struct clip_tower_acts *a, int64_t rows, int64_t seqs, int64_t first)
 {
     struct mode_tensor *by_seq[] = {&a->pooled, &a->ln,     &a->ln_stats, &a->emb,  &a->unit,
                                     &a->norm,   &a->d_unit, &a->d_emb,    &a->d_ln, &a->d_pooled};
@@ -173,7 +174,8 @@ static void tower_begin(struct clip_tower_acts *a, int64_t rows, int64_t seqs)
     a->offsets.dim[0] = a->seq.dim[0] = seqs + 1;
     a->pool.dim[0] = seqs;
     a->x.dim[0] = a->d_x.dim[0] = a->rows_ln.dim[0] = a->rows_stats.dim[0] = rows;
-    for (int64_t i = 0; i <= seqs; i++) ((int32_t *)a->seq.data)[i] = (int32_t)i;
+    a->unit.data = mode_f32(&a->all) + first * a->all.dim[1];
+    if (a->keep) a->d_unit.data = mode_f32(&a->d_all) + first * a->all.dim[1];
 }
 
 /* The last layer norm and the pooling of x, in their order: a->ln [B, D]. */
@@ -265,21 +267,22 @@ static struct mode_tensor conv_matrix(const struct mode_tensor *t)
     return mode_tensor_2d(t->data, t->dtype, t->dim[0], mode_tensor_count(t) / t->dim[0]);
 }
 
-void mode__clip_image_forward(struct mode_clip *clip, struct clip_acts *a, const float *pixels, int64_t b)
+void mode__clip_image_begin(struct mode_clip *clip, struct clip_acts *a, int64_t piece, const float *pixels, int64_t b)
+{
+    int64_t n = mode__clip_image_tokens(clip), s = clip->cfg.image_size;
+    struct mode_tensor px = mode_tensor_make((void *)(uintptr_t)pixels, MODE_DTYPE_F32, 4, (int64_t[]){b, 3, s, s});
+    tower_begin(&a->image, b * n, b, piece * a->micro);
+    a->cols.dim[0] = a->patch.dim[0] = b * (n - 1);
+    a->tokens.dim[0] = a->tokens_stats.dim[0] = b * n;
+    mode_patches(clip->be, &a->cols, &px, clip->cfg.patch_size);
+}
+
+void mode__clip_image_forward(struct mode_clip *clip, struct clip_acts *a)
 {
     struct mode_backend *be = clip->be;
     struct clip_tower_acts *t = &a->image;
-    int64_t n = mode__clip_image_tokens(clip), s = clip->cfg.image_size;
-    int32_t *offsets = t->offsets.data, *pool = t->pool.data;
-    struct mode_tensor px = mode_tensor_make((void *)(uintptr_t)pixels, MODE_DTYPE_F32, 4, (int64_t[]){b, 3, s, s});
     struct mode_tensor w = conv_matrix(&clip->conv->operand);
-    for (int64_t i = 0; i <= b; i++) offsets[i] = (int32_t)(i * n);
-    for (int64_t i = 0; i < b; i++) pool[i] = offsets[i]; /* the class token */
-    tower_begin(t, b * n, b);
-    a->cols.dim[0] = a->patch.dim[0] = b * (n - 1);
-    a->tokens.dim[0] = a->tokens_stats.dim[0] = b * n;
     struct mode_tensor *tokens = t->keep && clip->ln_pre_w ? &a->tokens : &t->x;
-    mode_patches(be, &a->cols, &px, clip->cfg.patch_size);
     mode_linear(be, &a->patch, &a->cols, &w, NULL);
     mode_image_tokens(be, tokens, &a->patch, &clip->class_embedding->value, &clip->visual_positional->value);
     if (clip->ln_pre_w)
@@ -321,12 +324,12 @@ static int32_t pool_of(const struct mode_clip_config *c, const int32_t *ids, int
     return best;
 }
 
-void mode__clip_text_forward(struct mode_clip *clip, struct clip_acts *a, const int32_t *ids, const int32_t *n_ids,
-                             int64_t b)
+/* Where the texts' rows begin, their pooled rows, their tokens; then the texts that fill up. Those end in their pooled
+ * row as others do; their gradients are zero (clip_train.c), so they add nothing to any parameter's. */
+static void fill_texts(const struct mode_clip *clip, struct clip_acts *a, const int32_t *ids, const int32_t *n_ids,
+                       int64_t b)
 {
-    struct mode_backend *be = clip->be;
-    struct clip_tower_acts *t = &a->text;
-    int32_t *offsets = t->offsets.data, *pool = t->pool.data, *id = a->ids.data, at = 0;
+    int32_t *offsets = a->text.offsets.data, *pool = a->text.pool.data, *id = a->ids.data, at = 0;
     for (int64_t i = 0; i < b; i++) {
         /* of a causal text, nothing past the pooled token reaches it, nor any gradient comes back from there */
         int32_t place = pool_of(&clip->cfg, ids, n_ids[i]);
@@ -339,9 +342,32 @@ void mode__clip_text_forward(struct mode_clip *clip, struct clip_acts *a, const 
         ids += n_ids[i];
         at += rows;
     }
-    offsets[b] = at;
-    a->ids.dim[0] = at;
-    tower_begin(t, at, b);
+    int64_t rows = (at + a->pads + a->round - 1) / a->round * a->round, more = rows - at;
+    for (int64_t i = 0; i < a->pads; i++) {
+        offsets[b + i] = at + (int32_t)(more * i / a->pads);
+        pool[b + i] = at + (int32_t)(more * (i + 1) / a->pads) - 1;
+    }
+    memset(id + at, 0, (size_t)more * sizeof *id);
+    offsets[b + a->pads] = (int32_t)rows;
+}
+
+void mode__clip_text_begin(struct mode_clip *clip, struct clip_acts *a, int64_t piece, const int32_t *ids,
+                           const int32_t *n_ids, int64_t b)
+{
+    int32_t *lists = a->lists + piece * a->lists_each;
+    const int64_t most = a->micro + a->pads, texts = b + a->pads;
+    a->text.offsets = mode_tensor_1d(lists, MODE_DTYPE_I32, most + 1);
+    a->text.pool = mode_tensor_1d(lists + most + 1, MODE_DTYPE_I32, most);
+    a->ids = mode_tensor_1d(lists + 2 * most + 1, MODE_DTYPE_I32, a->text_rows);
+    if (ids) fill_texts(clip, a, ids, n_ids, b);
+    a->ids.dim[0] = lists[texts];
+    tower_begin(&a->text, lists[texts], texts, piece * a->micro);
+}
+
+void mode__clip_text_forward(struct mode_clip *clip, struct clip_acts *a)
+{
+    struct mode_backend *be = clip->be;
+    struct clip_tower_acts *t = &a->text;
     mode_embed(be, &t->x, &clip->token_embedding->value, &clip->positional->value, &a->ids, &t->offsets);
     tower_forward(clip, &clip->text, t);
 }

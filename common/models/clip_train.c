@@ -53,6 +53,12 @@ void mode_clip_set_memory(struct mode_clip *clip, int64_t accumulate, bool check
     clip->checkpoint = checkpoint;
 }
 
+void mode_clip_set_padding(struct mode_clip *clip, bool pad)
+{
+    MODE_ASSERT(!clip->train);
+    clip->pad_texts = pad;
+}
+
 void mode_clip_set_group(struct mode_clip *clip, struct mode_ranks *group)
 {
     MODE_ASSERT(!clip->train);
@@ -68,15 +74,15 @@ void mode_clip_memory(struct mode_clip_memory *m, const struct mode_clip *clip, 
 {
     struct clip_acts a = {0};
     size_t values = clip->n_floats * sizeof(float), shares = clip->group ? (size_t)clip->group->size : 1;
-    bool fits = mode__clip_acts_plan(&a, clip, batch, true, NULL);
+    bool fits = mode__clip_acts_plan(&a, clip, batch, true, NULL, NULL);
     free(a.image.blocks);
     free(a.text.blocks);
     *m = (struct mode_clip_memory){
         .parameters = values, .gradients = values, .moments = 2 * (values / shares), .copies = clip->copy_bytes};
     m->loss = fits ? a.loss_bytes : SIZE_MAX;
-    m->activations = fits ? a.arena.used - a.loss_bytes : SIZE_MAX;
+    m->activations = fits ? a.arena.used - a.loss_bytes + a.shared.used : SIZE_MAX;
     m->workspace = workspace(clip, batch);
-    m->total = fits ? 2 * values + m->moments + m->copies + a.arena.used + m->workspace : SIZE_MAX;
+    m->total = fits ? 2 * values + m->moments + m->copies + m->activations + m->loss + m->workspace : SIZE_MAX;
 }
 
 size_t mode_clip_train_bytes(const struct mode_clip *clip, int64_t batch)
@@ -112,14 +118,8 @@ enum mode_status mode_clip_train_begin(struct mode_clip *clip, int64_t batch, st
     return MODE_OK;
 }
 
-struct pairs { /* some of a step's pairs */
-    const float *pixels;
-    const int32_t *ids, *n_ids;
-    int64_t first, n;
-};
-
 /* The next n pairs after p. */
-static void next_pairs(struct pairs *p, const struct mode_clip *clip, int64_t n)
+static void next_pairs(struct clip_pairs *p, const struct mode_clip *clip, int64_t n)
 {
     int64_t s = clip->cfg.image_size;
     for (int64_t i = 0; i < p->n; i++) p->ids += p->n_ids[i];
@@ -129,11 +129,18 @@ static void next_pairs(struct pairs *p, const struct mode_clip *clip, int64_t n)
     p->n = n;
 }
 
-static void forward(struct mode_clip *clip, const struct pairs *p)
+/* Inputs to their places; again: the piece's second time in this step. */
+static void begin(struct mode_clip *clip, const struct clip_pairs *p, bool again)
 {
-    mode_backend_sync(clip->be); /* the places of texts are about to be overwritten */
-    mode__clip_image_forward(clip, clip->train, p->pixels, p->n);
-    mode__clip_text_forward(clip, clip->train, p->ids, p->n_ids, p->n);
+    int64_t piece = p->first / clip->train->micro;
+    mode__clip_image_begin(clip, clip->train, piece, p->pixels, p->n);
+    mode__clip_text_begin(clip, clip->train, piece, again ? NULL : p->ids, p->n_ids, p->n);
+}
+
+static void forward(struct mode_clip *clip)
+{
+    mode__clip_image_forward(clip, clip->train);
+    mode__clip_text_forward(clip, clip->train);
 }
 
 static void back(struct mode_clip *clip)
@@ -142,19 +149,9 @@ static void back(struct mode_clip *clip)
     mode__clip_image_back(clip, clip->train);
 }
 
-/* Copy rows first.. of all <- or -> those of a piece. */
-static void copy_rows(struct mode_backend *be, struct mode_tensor *all, struct mode_tensor *piece,
-                      const struct pairs *p, bool out)
+static struct clip_pairs piece_of(const struct mode_clip *clip, const struct clip_pairs *whole, int64_t i)
 {
-    int64_t e = all->dim[1];
-    mode_backend_sync(be);
-    float *a = mode_f32(all) + p->first * e, *b = mode_f32(piece);
-    memcpy(out ? b : a, out ? a : b, (size_t)(p->n * e) * sizeof *a);
-}
-
-static struct pairs piece_of(const struct mode_clip *clip, const struct pairs *whole, int64_t i)
-{
-    struct pairs p = *whole;
+    struct clip_pairs p = *whole;
     p.n = 0;
     for (int64_t k = 0; k <= i; k++) {
         int64_t left = whole->n - k * clip->train->micro;
@@ -163,32 +160,7 @@ static struct pairs piece_of(const struct mode_clip *clip, const struct pairs *w
     return p;
 }
 
-static enum mode_status step_in_pieces(struct mode_clip *clip, double *loss, const struct pairs *whole,
-                                       struct mode_error *err)
-{
-    struct clip_acts *a = clip->train;
-    int64_t n = (whole->n + a->micro - 1) / a->micro;
-    a->all_image.dim[0] = a->all_text.dim[0] = a->d_all_image.dim[0] = a->d_all_text.dim[0] = whole->n;
-    for (int64_t i = 0; i < n; i++) {
-        struct pairs p = piece_of(clip, whole, i);
-        forward(clip, &p);
-        copy_rows(clip->be, &a->all_image, &a->image.unit, &p, false);
-        copy_rows(clip->be, &a->all_text, &a->text.unit, &p, false);
-    }
-    enum mode_status st = mode__clip_loss(clip, loss, &a->d_all_image, &a->d_all_text, &a->all_image, &a->all_text,
-                                          err);
-    if (st) return st;
-    for (int64_t i = n - 1; i >= 0; i--) {
-        struct pairs p = piece_of(clip, whole, i);
-        if (i < n - 1) forward(clip, &p); /* the last one's is still there */
-        copy_rows(clip->be, &a->d_all_image, &a->image.d_unit, &p, true);
-        copy_rows(clip->be, &a->d_all_text, &a->text.d_unit, &p, true);
-        back(clip);
-    }
-    return MODE_OK;
-}
-
-enum mode_status mode_clip_train_step(struct mode_clip *clip, double *loss, const float *pixels, const int32_t *ids,
+enum mode_status mode_clip_train_load(struct mode_clip *clip, const float *pixels, const int32_t *ids,
                                       const int32_t *n_ids, int64_t b, struct mode_error *err)
 {
     struct clip_acts *a = clip->train;
@@ -198,13 +170,57 @@ enum mode_status mode_clip_train_step(struct mode_clip *clip, double *loss, cons
                          (long long)a->batch);
     enum mode_status st = mode__clip_check_texts(clip, ids, n_ids, b, err);
     if (st) return st;
-    struct mode_tensor grads = mode_tensor_1d(clip->grads, MODE_DTYPE_F32, (int64_t)clip->n_floats);
-    const struct pairs whole = {.pixels = pixels, .ids = ids, .n_ids = n_ids, .n = b};
-    mode_zero(clip->be, &grads);
-    if (b > a->micro) return step_in_pieces(clip, loss, &whole, err);
-    forward(clip, &whole);
-    st = mode__clip_loss(clip, loss, &a->image.d_unit, &a->text.d_unit, &a->image.unit, &a->text.unit, err);
-    if (st) return st;
-    back(clip);
+    a->step = (struct clip_pairs){.pixels = pixels, .ids = ids, .n_ids = n_ids, .n = b};
+    mode_backend_sync(clip->be); /* the lists of the step before are about to be overwritten */
+    if (b <= a->micro) begin(clip, &a->step, false);
     return MODE_OK;
+}
+
+bool mode_clip_train_sequence(const struct mode_clip *clip, struct mode_sequence *key)
+{
+    const struct clip_acts *a = clip->train;
+    *key = (struct mode_sequence){.owner = clip, .shape = {a->step.n, a->text.rows}};
+    return a->step.n <= a->micro && !clip->group;
+}
+
+/* All pieces' features, the loss over them, and every piece's way back; the last one's activations are still there. */
+enum mode_status mode_clip_train_compute(struct mode_clip *clip, struct mode_error *err)
+{
+    struct clip_acts *a = clip->train;
+    struct mode_tensor grads = mode_tensor_1d(clip->grads, MODE_DTYPE_F32, (int64_t)clip->n_floats);
+    int64_t n = (a->step.n + a->micro - 1) / a->micro, e = clip->cfg.embed_dim;
+    mode_zero(clip->be, &grads);
+    for (int64_t i = 0; i < n; i++) {
+        struct clip_pairs p = piece_of(clip, &a->step, i);
+        if (n > 1) begin(clip, &p, false);
+        forward(clip);
+    }
+    a->image.all.dim[0] = a->text.all.dim[0] = a->image.d_all.dim[0] = a->text.d_all.dim[0] = a->step.n;
+    if (a->pads > 0) {
+        struct mode_tensor none = mode_tensor_2d(mode_f32(&a->text.d_all) + a->step.n * e, MODE_DTYPE_F32, a->pads, e);
+        mode_zero(clip->be, &none);
+    }
+    enum mode_status st = mode__clip_loss(clip, &a->image.d_all, &a->text.d_all, &a->image.all, &a->text.all, err);
+    for (int64_t i = n - 1; i >= 0 && !st; i--) {
+        struct clip_pairs p = piece_of(clip, &a->step, i);
+        if (i < n - 1) begin(clip, &p, true);
+        if (i < n - 1) forward(clip);
+        back(clip);
+    }
+    return st;
+}
+
+enum mode_status mode_clip_train_step(struct mode_clip *clip, double *loss, const float *pixels, const int32_t *ids,
+                                      const int32_t *n_ids, int64_t b, struct mode_error *err)
+{
+    enum mode_status st = mode_clip_train_load(clip, pixels, ids, n_ids, b, err);
+    if (!st) st = mode_clip_train_compute(clip, err);
+    if (!st) *loss = mode_clip_train_loss(clip);
+    return st;
+}
+
+double mode_clip_train_loss(struct mode_clip *clip)
+{
+    mode_backend_sync(clip->be);
+    return *clip->train->loss;
 }

@@ -5,7 +5,8 @@
  *     struct mode_param *p = mode_clip_params(clip, &n);
  *     for (step = 0; step < total; step++) {
  *         st = mode_clip_train_step(clip, &loss, pixels, ids, n_ids, b, &err);
- *         mode_adamw_update(be, p, n, &options, step + 1);           // optim/adamw.h
+ *         mode_adamw_tell(now, &options, step + 1);                  // optim/adamw.h
+ *         mode_adamw_update(be, p, n, now);
  *         mode_clip_clamp(clip);
  *     }
  *     st = mode_clip_save(clip, config_path, weights_path, &err);
@@ -44,7 +45,7 @@ const char *mode_clip_preprocess_cfg(const struct mode_clip *clip);
 struct mode_param *mode_clip_params(struct mode_clip *clip, size_t *n);
 
 /* The rounded copies that products read on a bf16 backend, made anew: after values were changed by hand. Drawing,
- * loading and mode_adamw_update do it themselves. Nothing to do on the other backends. */
+ * loading and mode_adamw_update do it themselves. Ops; nothing to do on the other backends. */
 void mode_clip_refresh(struct mode_clip *clip);
 
 /* The exact savings off, both or one; before train_begin. Results agree within rounding. dense_tokens: texts are
@@ -57,6 +58,10 @@ void mode_clip_set_savings(struct mode_clip *clip, bool dense_tokens, bool full_
  * for rounding. checkpoint: of each block only its output is kept, and the rest is made again on the way back; the
  * same bits. */
 void mode_clip_set_memory(struct mode_clip *clip, int64_t accumulate, bool checkpoint);
+/* Fill up packed texts to few different numbers of rows, so that few steps differ in their shapes
+ * (mode_backend_repeat): by texts that nobody sees, whose gradients are zero. Results agree within rounding. Default:
+ * on a device. Before train_begin; steps in pieces and those of a group are not filled up. */
+void mode_clip_set_padding(struct mode_clip *clip, bool pad);
 
 /* Train with the other processes of the group, each on batch pairs of a step's size * batch (the same number
  * everywhere, the pairs in the order of ranks); before train_begin. A step then gives the loss over all of them, and
@@ -81,13 +86,25 @@ void mode_clip_memory(struct mode_clip_memory *m, const struct mode_clip *clip, 
 size_t mode_clip_train_bytes(const struct mode_clip *clip, int64_t batch);
 /* Takes them; nothing is allocated in a step. Moments begin at zero. Called once. E_MEMORY. */
 enum mode_status mode_clip_train_begin(struct mode_clip *clip, int64_t batch, struct mode_error *err);
-/* Zero gradients, then forward, loss, backward for b pairs (1 <= b <= batch). pixels [b, 3, S, S] f32; ids: texts one
- * after another, n_ids[i] tokens each, the end token last, no padding. loss: mean of the two cross-entropies. The
- * result is in every parameter's grad. E_VALUE: an id, a length or b is out of range (nothing was computed). E_PEER: a
- * process of the group has ended. */
+/* The inputs of a step of b pairs (1 <= b <= batch) to their places, and everything the host has to do for it; waits
+ * for the step before. pixels [b, 3, S, S] f32, to stay as they are until the next mode_backend_sync; ids: texts one
+ * after another, n_ids[i] tokens each, the end token last, no padding. E_VALUE: an id, a length or b is out of range.
+ */
+enum mode_status mode_clip_train_load(struct mode_clip *clip, const float *pixels, const int32_t *ids,
+                                      const int32_t *n_ids, int64_t b, struct mode_error *err);
+/* Zero gradients, then forward, loss, backward for what was loaded: ops, nothing is waited for. The result is in every
+ * parameter's grad. E_PEER: a process of the group has ended. */
+enum mode_status mode_clip_train_compute(struct mode_clip *clip, struct mode_error *err);
+/* The mean of the two cross-entropies of the last step; waits. */
+double mode_clip_train_loss(struct mode_clip *clip);
+/* All of these. */
 enum mode_status mode_clip_train_step(struct mode_clip *clip, double *loss, const float *pixels, const int32_t *ids,
                                       const int32_t *n_ids, int64_t b, struct mode_error *err);
-/* logit_scale into [0, ln 100]; after every optimiser step. */
+/* The key under which mode_clip_train_compute is a sequence for mode_backend_repeat, after load; shape[2] is the
+ * caller's. False: it is none, being done in several pieces or by several processes. */
+struct mode_sequence;
+bool mode_clip_train_sequence(const struct mode_clip *clip, struct mode_sequence *key);
+/* logit_scale into [0, ln 100]; after every optimiser step. An op. */
 void mode_clip_clamp(struct mode_clip *clip);
 
 /* Replace the parameters by those of a weights file, of any of the kinds of models/clip_folder.h. On failure they may

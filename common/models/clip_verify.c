@@ -110,10 +110,10 @@ static void check_loss(struct check *c)
     double log_scale = mode_f32(&c->clip->logit_scale->value)[0];
     double *da = mode_xcalloc((size_t)(b * e), sizeof *da), *db = mode_xcalloc((size_t)(b * e), sizeof *db),
            exact_scale;
-    double loss, limit = mode_verify_limit_gradient(2) + 1e-6 * exp(log_scale);
+    double limit = mode_verify_limit_gradient(2) + 1e-6 * exp(log_scale);
     struct mode_error err;
-    MODE_ASSERT(
-        !mode__clip_loss(c->clip, &loss, &a->image.d_unit, &a->text.d_unit, &a->image.unit, &a->text.unit, &err));
+    MODE_ASSERT(!mode__clip_loss(c->clip, &a->image.d_unit, &a->text.d_unit, &a->image.unit, &a->text.unit, &err));
+    double loss = mode_clip_train_loss(c->clip);
     double exact = mode__clip_exact_loss(da, db, &exact_scale, mode_f32(&a->image.unit), mode_f32(&a->text.unit), b, e,
                                          log_scale);
     c->stage = "loss";
@@ -150,8 +150,10 @@ static void forward(struct mode_clip *clip, const float *pixels, const int32_t *
 {
     struct mode_tensor grads = mode_tensor_1d(clip->grads, MODE_DTYPE_F32, (int64_t)clip->n_floats);
     mode_zero(clip->be, &grads);
-    mode__clip_image_forward(clip, clip->train, pixels, b);
-    mode__clip_text_forward(clip, clip->train, ids, n_ids, b);
+    mode__clip_image_begin(clip, clip->train, 0, pixels, b);
+    mode__clip_image_forward(clip, clip->train);
+    mode__clip_text_begin(clip, clip->train, 0, ids, n_ids, b);
+    mode__clip_text_forward(clip, clip->train);
     mode_backend_sync(clip->be);
 }
 
@@ -162,6 +164,7 @@ enum mode_status mode_clip_verify(struct mode_clip *clip, const float *pixels, c
     struct clip_exact image = {0}, text = {0};
     enum mode_status st = check_f32(clip, err);
     if (!st) st = mode__clip_check_texts(clip, ids, n_ids, b, err);
+    if (!st) mode_clip_set_padding(clip, false); /* every text is looked at */
     if (!st) st = mode_clip_train_begin(clip, b, err);
     if (st) return st;
     openblas_set_num_threads(1); /* the pool's threads are the only ones */
@@ -237,6 +240,7 @@ enum mode_status mode_clip_verify_stored(struct mode_clip *clip, const struct mo
     struct stored s = {.f = f, .prefix = prefix};
     double loss = 0;
     enum mode_status st = check_f32(clip, err);
+    if (!st) mode_clip_set_padding(clip, false); /* every text is looked at */
     if (!st) st = mode_clip_train_begin(clip, b, err);
     if (!st) st = mode_clip_train_step(clip, &loss, pixels, ids, n_ids, b, err);
     mode_backend_sync(clip->be);

@@ -109,6 +109,25 @@ void mode_backend_measure(struct mode_backend *be, bool on)
     if (be->kind) be->kind->measure(be, on);
 }
 
+void mode_backend_repeat(struct mode_backend *be, const struct mode_sequence *key, void (*ops)(void *ctx), void *ctx)
+{
+    if (be->kind)
+        be->kind->repeat(be, key, ops, ctx);
+    else
+        ops(ctx);
+}
+
+void mode_backend_record(struct mode_backend *be, bool on)
+{
+    if (be->kind) be->kind->record(be, on);
+}
+
+void mode_backend_repeats(const struct mode_backend *be, struct mode_backend_repeats *r)
+{
+    *r = (struct mode_backend_repeats){0};
+    if (be->kind) be->kind->repeats(be, r);
+}
+
 /* Memory comes as fresh pages: zeroed by the kernel when they are first touched, so that a plan for the longest
  * texts costs only what is used. The page before it holds the size. */
 enum mode_status mode_backend_alloc(struct mode_backend *be, void **data, size_t bytes, struct mode_error *err)

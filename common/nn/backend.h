@@ -21,6 +21,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 
 struct mode_backend;
@@ -41,16 +42,36 @@ enum mode_dtype mode_backend_activations(const struct mode_backend *be);
  * may still read. Nothing to do on the others. */
 void mode_backend_sync(struct mode_backend *be);
 
-/* From now on choose algorithms of matrix products by timing them once, where the device has several: faster, but what is
- * chosen, and with it the last bits of results, may differ from process to process. Off by default. */
+/* From now on choose algorithms of matrix products by timing them once, where the device has several: faster, but what
+ * is chosen, and with it the last bits of results, may differ from process to process. Off by default. */
 void mode_backend_measure(struct mode_backend *be, bool on);
+
+/* A sequence of ops that comes again and again, as a step of training does: runs ops(ctx), or what was recorded when it
+ * ran before. A key promises the same ops on the same tensors with the same arguments as ever before; what changes from
+ * time to time is in the tensors. ops calls ops and nothing that waits, reads results, takes memory or can fail. On a
+ * GPU the first time of a key runs op by op, the second is recorded as a CUDA graph, which is launched then and later;
+ * the same bytes either way. Recorded sequences are forgotten when memory is freed. While profiling or measuring, and
+ * after the device has refused to record, every time runs op by op. Other backends just run ops. */
+struct mode_sequence {
+    const void *owner; /* whose tensors these are */
+    int64_t shape[3];
+};
+void mode_backend_repeat(struct mode_backend *be, const struct mode_sequence *key, void (*ops)(void *ctx), void *ctx);
+/* Off: every sequence runs op by op. On by default. */
+void mode_backend_record(struct mode_backend *be, bool on);
+/* What became of sequences so far; all 0 on backends that record none. */
+struct mode_backend_repeats {
+    long one_by_one, recorded, replayed; /* replayed: launches, that of the recording included */
+    char why_not[160];                   /* a clause, once the device has refused; else "" */
+};
+void mode_backend_repeats(const struct mode_backend *be, struct mode_backend_repeats *r);
 
 /* Memory that both the device and the host can use, zeroed, aligned to 64 bytes. MODE_E_MEMORY. NULL may be freed. */
 enum mode_status mode_backend_alloc(struct mode_backend *be, void **data, size_t bytes, struct mode_error *err);
 void mode_backend_free(struct mode_backend *be, void *data);
 
-/* Bytes of the device's own memory that this backend can still take, as far as was free when it was opened, and all that
- * the device has. SIZE_MAX twice: the host's processor, whose memory is taken page by page as it is touched. */
+/* Bytes of the device's own memory that this backend can still take, as far as was free when it was opened, and all
+ * that the device has. SIZE_MAX twice: the host's processor, whose memory is taken page by page as it is touched. */
 void mode_backend_room(const struct mode_backend *be, size_t *left, size_t *total);
 
 /* Tell the device of memory of the caller's that its ops will often read (batches): it is then copied without the

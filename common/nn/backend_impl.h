@@ -4,6 +4,8 @@
 
 #include "nn/ops.h"
 
+#include <math.h>
+
 /* One entry per function of struct mode_ops, for the profile. */
 #define MODE__OP_LIST(X)                                                                                               \
     X(linear)                                                                                                          \
@@ -30,7 +32,9 @@
     X(contrastive)                                                                                                     \
     X(contrastive_back)                                                                                                \
     X(adamw)                                                                                                           \
-    X(sum_squares)                                                                                                     \
+    X(grad_squares)                                                                                                    \
+    X(rounded)                                                                                                         \
+    X(clamp)                                                                                                           \
     X(zero)                                                                                                            \
     X(nearest_rows)                                                                                                    \
     X(costs)                                                                                                           \
@@ -56,6 +60,9 @@ struct mode__device {
     enum mode_status (*ranks)(struct mode_ranks **g, struct mode_backend *be, struct mode_meeting *m,
                               struct mode_error *err);
     void (*measure)(struct mode_backend *be, bool on);
+    void (*repeat)(struct mode_backend *be, const struct mode_sequence *key, void (*ops)(void *ctx), void *ctx);
+    void (*record)(struct mode_backend *be, bool on);
+    void (*repeats)(const struct mode_backend *be, struct mode_backend_repeats *r);
     void (*note)(const struct mode_backend *be, FILE *out); /* below the profile */
 };
 
@@ -74,6 +81,14 @@ struct mode_backend {
 
 /* Scratch of at least `bytes`, aligned to 64, contents undefined; valid until the next call. */
 void *mode__backend_work(struct mode_backend *be, size_t bytes);
+
+/* What gradients are multiplied by; false: their length is not finite, and nothing is updated. */
+static inline bool mode__adamw_factor(float *factor, const struct mode_adamw_step *s)
+{
+    double norm = s->clip_norm > 0 ? sqrt(s->squares) : 0, f = s->clip_norm / (norm + 1e-6);
+    *factor = norm > 0 && f < 1 ? (float)f : 1;
+    return isfinite(norm);
+}
 
 /* exact.c: what decides between centres, and the mean of the rows members[0..n-1] of x; sum [d] is scratch. */
 double mode__exact_cost(const float *x, const float *y, int64_t d, bool cosine);

@@ -373,31 +373,43 @@ double mode_log_add(double a, double b)
     return top + log(exp(a - top) + exp(b - top));
 }
 
-void mode_adamw(struct mode_backend *be, struct mode_tensor *w, struct mode_tensor *copy, struct mode_tensor *m,
-                struct mode_tensor *v, const struct mode_tensor *g, const struct mode_adamw_step *s)
+void mode_adamw(struct mode_backend *be, struct mode_param *p, size_t n, const struct mode_adamw_step *s)
 {
-    int64_t n = mode_tensor_count(w);
-    MODE_ASSERT(mode_tensor_count(m) == n && mode_tensor_count(v) == n && mode_tensor_count(g) == n);
-    MODE_ASSERT(w->dtype == MODE_DTYPE_F32 && w->data && m->data && v->data && g->data && s->step >= 1);
-    MODE_ASSERT(!copy || (copy->dtype == MODE_DTYPE_BF16 && copy->data && mode_tensor_count(copy) == n));
-    CALL(adamw, 12 * n, w, copy, m, v, g, s);
-}
-
-double mode_sum_squares_of(struct mode_backend *be, const struct mode_tensor *const *x, size_t n)
-{
-    double t0 = be->profile ? mode_clock_s() : 0, flops = 0;
+    double count = 0;
     for (size_t i = 0; i < n; i++) {
-        MODE_ASSERT(x[i]->dtype == MODE_DTYPE_F32 && x[i]->data);
-        flops += 2.0 * (double)mode_tensor_count(x[i]);
+        if (p[i].frozen) continue;
+        int64_t own = mode_tensor_count(&p[i].value);
+        const struct mode_tensor *all[] = {&p[i].value, &p[i].grad, &p[i].m, &p[i].v}, *copy = mode_param_copy(&p[i]);
+        for (int k = 0; k < 4; k++)
+            MODE_ASSERT(all[k]->dtype == MODE_DTYPE_F32 && all[k]->data && mode_tensor_count(all[k]) == own);
+        MODE_ASSERT(!copy || (copy->dtype == MODE_DTYPE_BF16 && mode_tensor_count(copy) == own));
+        count += (double)own;
     }
-    double sum = be->ops->sum_squares(be, x, n);
-    if (be->profile) note(be, MODE__OP_sum_squares, t0, flops);
-    return sum;
+    CALL(adamw, 12 * count, p, n, s);
 }
 
-double mode_sum_squares(struct mode_backend *be, const struct mode_tensor *x)
+void mode_grad_squares(struct mode_backend *be, double *sum, const struct mode_param *p, size_t n)
 {
-    return mode_sum_squares_of(be, &x, 1);
+    double count = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (p[i].frozen) continue;
+        MODE_ASSERT(p[i].grad.dtype == MODE_DTYPE_F32 && p[i].grad.data);
+        count += (double)mode_tensor_count(&p[i].grad);
+    }
+    CALL(grad_squares, 2 * count, sum, p, n);
+}
+
+void mode_rounded(struct mode_backend *be, struct mode_tensor *copy, const struct mode_tensor *x)
+{
+    MODE_ASSERT(copy->dtype == MODE_DTYPE_BF16 && copy->data && x->dtype == MODE_DTYPE_F32 && x->data);
+    MODE_ASSERT(mode_tensor_count(copy) == mode_tensor_count(x));
+    CALL(rounded, 0, copy, x);
+}
+
+void mode_clamp(struct mode_backend *be, struct mode_tensor *x, float low, float high)
+{
+    MODE_ASSERT(x->dtype == MODE_DTYPE_F32 && x->data && low <= high);
+    CALL(clamp, 0, x, low, high);
 }
 
 void mode_zero(struct mode_backend *be, struct mode_tensor *x)

@@ -27,6 +27,8 @@
 #define MODE_NN_OPS_H
 
 #include "nn/backend.h"
+#include "nn/param.h"
+#include "nn/update.h"
 #include "tensor/tensor.h"
 
 #include <stdbool.h>
@@ -51,12 +53,6 @@ struct mode_attention {
     bool causal; /* row i of a sequence sees rows 0..i */
     const struct mode_tensor *q_offsets, *kv_offsets;
     int64_t longest; /* no sequence has more rows; 0: not known. A GPU's libraries ask for it, nothing else does. */
-};
-
-struct mode_adamw_step {
-    double lr, beta1, beta2, eps, weight_decay;
-    int64_t step;      /* 1 for the first update: bias correction 1 - beta^step */
-    float grad_factor; /* the gradient is multiplied by it first: 1, or less when clipped */
 };
 
 struct mode_ops {
@@ -113,9 +109,10 @@ struct mode_ops {
                              struct mode_tensor *dlogit_scale, struct mode_tensor *work, const struct mode_tensor *a,
                              const struct mode_tensor *b, const struct mode_tensor *logit_scale,
                              const struct mode_tensor *row, const struct mode_tensor *col, int64_t first);
-    void (*adamw)(struct mode_backend *, struct mode_tensor *w, struct mode_tensor *copy, struct mode_tensor *m,
-                  struct mode_tensor *v, const struct mode_tensor *g, const struct mode_adamw_step *s);
-    double (*sum_squares)(struct mode_backend *, const struct mode_tensor *const *x, size_t n);
+    void (*adamw)(struct mode_backend *, struct mode_param *p, size_t n, const struct mode_adamw_step *s);
+    void (*grad_squares)(struct mode_backend *, double *sum, const struct mode_param *p, size_t n);
+    void (*rounded)(struct mode_backend *, struct mode_tensor *copy, const struct mode_tensor *x);
+    void (*clamp)(struct mode_backend *, struct mode_tensor *x, float low, float high);
     void (*zero)(struct mode_backend *, struct mode_tensor *x);
     void (*nearest_rows)(struct mode_backend *, struct mode_tensor *id, struct mode_tensor *distance,
                          struct mode_tensor *work, const struct mode_tensor *x, const struct mode_tensor *c,
@@ -221,7 +218,7 @@ void mode_contrastive(struct mode_backend *be, struct mode_tensor *row, struct m
                       struct mode_tensor *work, const struct mode_tensor *a, const struct mode_tensor *b,
                       const struct mode_tensor *logit_scale);
 /* loss and db [n, E] are overwritten by what these m rows contribute (all, when m is n), da [m, E] by its whole
- * gradient; dlogit_scale (a scalar parameter) is added to. */
+ * gradient; dlogit_scale (a scalar parameter) is added to. loss lies in the backend's memory, as a tensor does. */
 void mode_contrastive_back(struct mode_backend *be, double *loss, struct mode_tensor *da, struct mode_tensor *db,
                            struct mode_tensor *dlogit_scale, struct mode_tensor *work, const struct mode_tensor *a,
                            const struct mode_tensor *b, const struct mode_tensor *logit_scale,
@@ -233,13 +230,18 @@ int64_t mode_contrastive_work(int64_t m, int64_t n);
 /* log(e^a + e^b) */
 double mode_log_add(double a, double b);
 
-/* g *= grad_factor; w *= 1 - lr * weight_decay; m, v: moving means of g and g^2; w -= lr * m^ / (sqrt(v^) + eps)
- * (PyTorch's AdamW). copy receives w as products read it on a bf16 backend (NULL: there is none). */
-void mode_adamw(struct mode_backend *be, struct mode_tensor *w, struct mode_tensor *copy, struct mode_tensor *m,
-                struct mode_tensor *v, const struct mode_tensor *g, const struct mode_adamw_step *s);
-double mode_sum_squares(struct mode_backend *be, const struct mode_tensor *x);
-/* The same of n tensors, one after another, waiting for a device once. */
-double mode_sum_squares_of(struct mode_backend *be, const struct mode_tensor *const *x, size_t n);
+/* PyTorch's AdamW for those of n parameters that are not frozen, of any shapes: the gradient g is multiplied by
+ * clip_norm / (sqrt(squares) + 1e-6) where that is wanted and below 1; w *= 1 - lr * weight_decay where the parameter
+ * decays; m, v: moving means of g and g^2; w -= lr * m^ / (sqrt(v^) + eps), m^ = m / fix1, v^ = v / fix2. On a bf16
+ * backend the operand receives w rounded, where it has memory of its own. With clip_norm and squares that are not
+ * finite nothing is changed. s lies in the backend's memory. */
+void mode_adamw(struct mode_backend *be, struct mode_param *p, size_t n, const struct mode_adamw_step *s);
+/* sum, in the backend's memory, becomes the sum of squares of the same parameters' gradients. */
+void mode_grad_squares(struct mode_backend *be, double *sum, const struct mode_param *p, size_t n);
+/* copy (bf16) = x (f32), the same number of elements */
+void mode_rounded(struct mode_backend *be, struct mode_tensor *copy, const struct mode_tensor *x);
+/* Each number of x (f32) into [low, high]; what is not a number stays. */
+void mode_clamp(struct mode_backend *be, struct mode_tensor *x, float low, float high);
 void mode_zero(struct mode_backend *be, struct mode_tensor *x);
 
 /* Clustering. The tensors of these three may lie in the host's own memory, too; mode_backend_sync before they are read.

@@ -4,43 +4,34 @@
 
 #include <math.h>
 
-enum { SUM_AT_ONCE = 1024 };
-
-double mode_adamw_update(struct mode_backend *be, struct mode_param *params, size_t n, const struct mode_adamw *options,
-                         int64_t step)
+enum mode_status mode_adamw_begin(struct mode_adamw_step **now, struct mode_backend *be, struct mode_error *err)
 {
-    double norm = options->clip_norm > 0 ? mode_grad_norm(be, params, n) : 0;
-    mode_adamw_apply(be, params, n, options, step, norm);
-    return norm;
+    void *data;
+    enum mode_status st = mode_backend_alloc(be, &data, sizeof **now, err);
+    *now = data;
+    return st;
 }
 
-void mode_adamw_apply(struct mode_backend *be, struct mode_param *params, size_t n, const struct mode_adamw *options,
-                      int64_t step, double norm)
+void mode_adamw_tell(struct mode_adamw_step *now, const struct mode_adamw *options, int64_t step)
 {
-    double factor = options->clip_norm / (norm + 1e-6);
-    if (!isfinite(norm)) return;
-    for (size_t i = 0; i < n; i++) {
-        if (params[i].frozen) continue;
-        struct mode_adamw_step s = {.lr = options->lr,
+    MODE_ASSERT(step >= 1);
+    *now = (struct mode_adamw_step){.lr = options->lr,
                                     .beta1 = options->beta1,
                                     .beta2 = options->beta2,
                                     .eps = options->eps,
-                                    .weight_decay = params[i].decay ? options->weight_decay : 0,
-                                    .step = step,
-                                    .grad_factor = norm > 0 && factor < 1 ? (float)factor : 1};
-        mode_adamw(be, &params[i].value, mode_param_copy(&params[i]), &params[i].m, &params[i].v, &params[i].grad, &s);
-    }
+                                    .weight_decay = options->weight_decay,
+                                    .fix1 = 1 - pow(options->beta1, (double)step),
+                                    .fix2 = 1 - pow(options->beta2, (double)step),
+                                    .clip_norm = options->clip_norm};
 }
 
-double mode_grad_norm(struct mode_backend *be, const struct mode_param *params, size_t n)
+void mode_adamw_update(struct mode_backend *be, struct mode_param *params, size_t n, struct mode_adamw_step *now)
 {
-    const struct mode_tensor *grads[SUM_AT_ONCE]; /* a device is waited for once for all of them */
-    double sum = 0;
-    for (size_t i = 0; i < n;) {
-        size_t n_grads = 0;
-        for (; i < n && n_grads < SUM_AT_ONCE; i++)
-            if (!params[i].frozen) grads[n_grads++] = &params[i].grad;
-        sum += mode_sum_squares_of(be, grads, n_grads);
-    }
-    return sqrt(sum);
+    if (now->clip_norm > 0) mode_grad_squares(be, &now->squares, params, n);
+    mode_adamw(be, params, n, now);
+}
+
+double mode_adamw_norm(const struct mode_adamw_step *now)
+{
+    return now->clip_norm > 0 ? sqrt(now->squares) : 0;
 }

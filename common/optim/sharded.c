@@ -3,7 +3,6 @@
 #include "base/str.h"
 #include "nn/ops.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,7 +15,6 @@ struct mode_sharded {
     size_t bucket;            /* floats of every bucket but the last; a multiple of ALIGN * size */
     size_t n_buckets, n_own;  /* own: floats of all own pieces */
     float *m, *v;             /* [n_own] */
-    double *sum;              /* one number that the group adds up */
     struct mode_param *parts; /* what of each parameter lies in own pieces, in order */
     size_t n_parts;
 };
@@ -69,7 +67,7 @@ enum mode_status mode_sharded_open(struct mode_sharded **s, struct mode_backend 
 {
     struct mode_sharded *x = *s = mode_xcalloc(1, sizeof *x);
     size_t step = ALIGN * (size_t)group->size, whole = round_up(flat->n, step);
-    void *memory[3] = {0};
+    void *memory[2] = {0};
     MODE_ASSERT(flat->n > 0 && flat->n % ALIGN == 0 && whole <= flat->room);
     x->be = be;
     x->group = group;
@@ -77,12 +75,10 @@ enum mode_status mode_sharded_open(struct mode_sharded **s, struct mode_backend 
     x->bucket = round_up(bucket ? bucket : BUCKET, step);
     x->n_buckets = (whole + x->bucket - 1) / x->bucket;
     x->n_own = whole / (size_t)group->size;
-    const size_t bytes[] = {x->n_own * sizeof(float), x->n_own * sizeof(float), sizeof(double)};
     enum mode_status st = MODE_OK;
-    for (int k = 0; k < 3 && !st; k++) st = mode_backend_alloc(be, &memory[k], bytes[k], err);
+    for (int k = 0; k < 2 && !st; k++) st = mode_backend_alloc(be, &memory[k], x->n_own * sizeof(float), err);
     x->m = memory[0];
     x->v = memory[1];
-    x->sum = memory[2];
     if (st) {
         mode_sharded_close(s);
         return st;
@@ -105,7 +101,6 @@ void mode_sharded_close(struct mode_sharded **s)
     if (!x) return;
     mode_backend_free(x->be, x->m);
     mode_backend_free(x->be, x->v);
-    mode_backend_free(x->be, x->sum);
     free(x->parts);
     free(x);
     *s = NULL;
@@ -140,19 +135,14 @@ static enum mode_status share(struct mode_sharded *s, float *block, struct mode_
     return st;
 }
 
-enum mode_status mode_sharded_update(struct mode_sharded *s, double *norm, const struct mode_adamw *options,
-                                     int64_t step, struct mode_error *err)
+enum mode_status mode_sharded_update(struct mode_sharded *s, struct mode_adamw_step *now, struct mode_error *err)
 {
-    *norm = 0;
-    if (options->clip_norm > 0) {
-        double own = mode_grad_norm(s->be, s->parts, s->n_parts);
-        *s->sum = own * own;
-        enum mode_status st = mode_ranks_all_reduce(s->group, s->sum, 1, MODE_DTYPE_F64, err);
+    if (now->clip_norm > 0) {
+        mode_grad_squares(s->be, &now->squares, s->parts, s->n_parts);
+        enum mode_status st = mode_ranks_all_reduce(s->group, &now->squares, 1, MODE_DTYPE_F64, err);
         if (st) return st;
-        mode_backend_sync(s->be);
-        *norm = sqrt(*s->sum);
     }
-    mode_adamw_apply(s->be, s->parts, s->n_parts, options, step, *norm);
+    mode_adamw(s->be, s->parts, s->n_parts, now);
     return share(s, s->flat.values, err);
 }
 

@@ -5,7 +5,7 @@
  * own pieces alone, so they take 1/size of the memory:
  *
  *     st = mode_sharded_reduce(s, &err);                        // sum gradients, each process its pieces
- *     st = mode_sharded_update(s, &norm, &options, step, &err); // AdamW on those, and the new weights to all
+ *     st = mode_sharded_update(s, now, &err);                   // AdamW on those, and the new weights to all
  *
  * The result is that of mode_adamw_update over gradients added up, but for the order of additions.
  *
@@ -32,9 +32,8 @@ size_t mode_sharded_bytes(size_t n, int size);
 enum mode_status mode_sharded_broadcast(struct mode_sharded *s, struct mode_error *err);
 /* Gradients become sums over all processes, in one's own pieces; elsewhere they are undefined. */
 enum mode_status mode_sharded_reduce(struct mode_sharded *s, struct mode_error *err);
-/* One update, as mode_adamw_update: norm receives what that returns, the same number everywhere. */
-enum mode_status mode_sharded_update(struct mode_sharded *s, double *norm, const struct mode_adamw *options,
-                                     int64_t step, struct mode_error *err);
+/* One update, as mode_adamw_update; now->squares is the same number everywhere. */
+enum mode_status mode_sharded_update(struct mode_sharded *s, struct mode_adamw_step *now, struct mode_error *err);
 
 /* All moments, [n] floats each on the host, laid out as the blocks. Save: received on rank 0 (m, v are NULL elsewhere),
  * every process calls; gradients are overwritten. Load: every process takes its pieces. */

@@ -5,7 +5,6 @@
 #include "optim/sharded.h"
 #include "pipeline/checkpoint.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,6 +16,8 @@ struct mode_together {
     struct mode_param *params; /* the clip's */
     size_t n_params;
     struct mode_ranks *group;
+    struct mode_adamw_step *now;
+    struct mode_backend_repeats repeats;
     struct mode_sharded *sharded; /* with a group */
     double *number;               /* one that is added up */
     char *texts;                  /* [size, TEXT] */
@@ -29,9 +30,10 @@ enum mode_status mode_together_open(struct mode_together **t, struct mode_backen
     void *number = NULL, *texts = NULL;
     *x = (struct mode_together){.be = be, .clip = clip, .group = group};
     x->params = mode_clip_params(clip, &x->n_params);
-    if (!group) return MODE_OK;
+    enum mode_status st = mode_adamw_begin(&x->now, be, err);
+    if (st || !group) return st;
     struct mode_flat flat = mode_clip_flat(clip);
-    enum mode_status st = mode_backend_alloc(be, &number, sizeof *x->number, err);
+    st = mode_backend_alloc(be, &number, sizeof *x->number, err);
     if (!st) st = mode_backend_alloc(be, &texts, (size_t)group->size * TEXT, err);
     x->number = number;
     x->texts = texts;
@@ -44,6 +46,7 @@ void mode_together_close(struct mode_together **t)
     struct mode_together *x = *t;
     if (!x) return;
     mode_sharded_close(&x->sharded);
+    mode_backend_free(x->be, x->now);
     mode_backend_free(x->be, x->number);
     mode_backend_free(x->be, x->texts);
     free(x);
@@ -77,19 +80,50 @@ enum mode_status mode_together_begin(struct mode_together *t, const char *text, 
     return MODE_OK;
 }
 
-enum mode_status mode_together_update(struct mode_together *t, double *norm, const struct mode_adamw *options,
-                                      int64_t step, struct mode_error *err)
+void mode_together_tell(struct mode_together *t, const struct mode_adamw *options, int64_t step)
 {
-    enum mode_status st = MODE_OK;
+    mode_adamw_tell(t->now, options, step);
+}
+
+static enum mode_status step_ops(struct mode_together *t, struct mode_error *err)
+{
+    enum mode_status st = mode_clip_train_compute(t->clip, err);
+    if (st) return st;
     if (t->group) {
-        if (!(st = mode_sharded_reduce(t->sharded, err)))
-            st = mode_sharded_update(t->sharded, norm, options, step, err);
+        if (!(st = mode_sharded_reduce(t->sharded, err))) st = mode_sharded_update(t->sharded, t->now, err);
         if (!st) mode_clip_refresh(t->clip);
     } else {
-        *norm = mode_adamw_update(t->be, t->params, t->n_params, options, step);
+        mode_adamw_update(t->be, t->params, t->n_params, t->now);
     }
-    if (!st && isfinite(*norm)) mode_clip_clamp(t->clip);
+    if (!st) mode_clip_clamp(t->clip);
     return st;
+}
+
+static void repeated_ops(void *ctx)
+{
+    struct mode_error err;
+    MODE_ASSERT(!step_ops(ctx, &err)); /* alone: only another process could make it fail */
+}
+
+enum mode_status mode_together_step(struct mode_together *t, const char **why_not, struct mode_error *err)
+{
+    struct mode_sequence key;
+    *why_not = "";
+    if (!mode_clip_train_sequence(t->clip, &key)) {
+        if (mode_backend_is_device(t->be))
+            *why_not = t->group ? "several processes train one model" : "a step is done in pieces";
+        return step_ops(t, err);
+    }
+    key.shape[2] = t->now->clip_norm > 0;
+    mode_backend_repeat(t->be, &key, repeated_ops, t);
+    mode_backend_repeats(t->be, &t->repeats);
+    *why_not = t->repeats.why_not;
+    return MODE_OK;
+}
+
+double mode_together_norm(const struct mode_together *t)
+{
+    return mode_adamw_norm(t->now);
 }
 
 enum mode_status mode_together_any(struct mode_together *t, bool *flag, struct mode_error *err)

@@ -25,9 +25,12 @@ bool mode_together_first(const struct mode_together *t);
 
 /* E_VALUE: text, the same everywhere by right, differs between the processes. Then the weights become rank 0's. */
 enum mode_status mode_together_begin(struct mode_together *t, const char *text, struct mode_error *err);
-/* One step from the clip's gradients; norm as mode_adamw_update returns it. The logit scale is clamped. */
-enum mode_status mode_together_update(struct mode_together *t, double *norm, const struct mode_adamw *options,
-                                      int64_t step, struct mode_error *err);
+/* A step of what mode_clip_train_load has put in place. Tell what its update is to read (optim/adamw.h); all ops of it:
+ * gradients, update, the logit scale clamped; after a mode_backend_sync, the length of the gradients. why_not: "", or a
+ * clause that says why a device runs the ops one by one and not as a graph (mode_backend_repeat). */
+void mode_together_tell(struct mode_together *t, const struct mode_adamw *options, int64_t step);
+enum mode_status mode_together_step(struct mode_together *t, const char **why_not, struct mode_error *err);
+double mode_together_norm(const struct mode_together *t);
 /* *flag becomes true when it is anywhere. Also a place where all wait for all. */
 enum mode_status mode_together_any(struct mode_together *t, bool *flag, struct mode_error *err);
 /* checkpoint.h; the first process writes, every one reads. */

@@ -31,8 +31,10 @@ struct training {
     struct mode_ahead *ahead;
     const struct mode_batch *batch; /* of the step being done */
     uint64_t step;                  /* steps done */
-    struct mode_str rows;           /* steps.jsonl so far */
-    double *losses;                 /* ring of the last MODE_TRAIN_FINAL_STEPS, slot step % that */
+    double logit_scale;             /* exp, after them */
+    bool told_why_not;
+    struct mode_str rows; /* steps.jsonl so far */
+    double *losses;       /* ring of the last MODE_TRAIN_FINAL_STEPS, slot step % that */
     struct mode_train_result result;
 };
 
@@ -232,38 +234,50 @@ static void add_row(struct training *t, double loss, double lr, double norm)
     mode_str_printf(&t->rows,
                     "{\"step\": %llu, \"epoch\": %.6f, \"loss\": %s, \"lr\": %.9g, \"logit_scale\": %.7g, "
                     "\"samples_seen\": %llu",
-                    (unsigned long long)t->step, t->batch->epoch, text, lr, (double)mode_clip_logit_scale(t->clip),
+                    (unsigned long long)t->step, t->batch->epoch, text, lr, t->logit_scale,
                     (unsigned long long)(t->step * (uint64_t)t->spec->batch));
     if (t->spec->grad_clip_norm > 0) mode_str_printf(&t->rows, ", \"grad_norm\": %.7g", norm);
     mode_str_add_cstr(&t->rows, "}\n");
+}
+
+/* Why a device runs steps op by op: said once. */
+static void tell_why_not(struct training *t, const char *why)
+{
+    char text[256];
+    if (t->told_why_not || !why[0] || t->spec->no_graphs || !t->hooks->notice) return;
+    snprintf(text, sizeof text, "steps run op by op, not as CUDA graphs: %s", why);
+    t->hooks->notice(t->hooks->ctx, text);
+    t->told_why_not = true;
 }
 
 static enum mode_status train_step(struct training *t, struct mode_train_progress *p, struct mode_error *err)
 {
     const struct mode_train_spec *s = t->spec;
     enum mode_status st;
-    double loss = NAN, began = mode_clock_s();
+    const char *why_not;
+    double began = mode_clock_s();
     if ((st = mode_ahead_next(t->ahead, &t->batch, err))) return st;
-    double filled = mode_clock_s();
-    if ((st = mode_clip_train_step(t->clip, &loss, t->batch->pixels, t->batch->ids, t->batch->n_ids, t->own, err)))
-        return st;
-    double lr = lr_of(s, t->step);
-    if (!isfinite(loss))
-        return MODE_FAIL(err, MODE_E_VALUE,
-                         "training %s: the loss of step %llu is %f (lr %g, logit scale %g). HINT: a "
-                         "lower lr or a longer warm-up",
-                         s->name, (unsigned long long)t->step + 1, loss, lr, (double)mode_clip_logit_scale(t->clip));
+    double filled = mode_clock_s(), lr = lr_of(s, t->step);
     const struct mode_adamw update = {.lr = lr,
                                       .beta1 = s->beta1,
                                       .beta2 = s->beta2,
                                       .eps = s->eps,
                                       .weight_decay = s->weight_decay,
                                       .clip_norm = s->grad_clip_norm};
-    double norm = 0;
-    if ((st = mode_together_update(t->together, &norm, &update, (int64_t)t->step + 1, err))) return st;
+    mode_together_tell(t->together, &update, (int64_t)t->step + 1);
+    if ((st = mode_clip_train_load(t->clip, t->batch->pixels, t->batch->ids, t->batch->n_ids, t->own, err))) return st;
+    if ((st = mode_together_step(t->together, &why_not, err))) return st;
+    tell_why_not(t, why_not);
+    double loss = mode_clip_train_loss(t->clip), norm = mode_together_norm(t->together); /* the step's one wait */
+    if (!isfinite(loss))
+        return MODE_FAIL(err, MODE_E_VALUE,
+                         "training %s: the loss of step %llu is %f (lr %g, logit scale %g). HINT: a "
+                         "lower lr or a longer warm-up",
+                         s->name, (unsigned long long)t->step + 1, loss, lr, t->logit_scale);
     if (!isfinite(norm))
         return MODE_FAIL(err, MODE_E_VALUE, "training %s: the gradients of step %llu have length %f", s->name,
                          (unsigned long long)t->step + 1, norm);
+    t->logit_scale = (double)mode_clip_logit_scale(t->clip);
     t->step++;
     add_row(t, loss, lr, norm);
     double now = mode_clock_s();
@@ -276,7 +290,7 @@ static enum mode_status train_step(struct training *t, struct mode_train_progres
                                       .loss = loss,
                                       .lr = lr,
                                       .epoch = t->batch->epoch,
-                                      .logit_scale = (double)mode_clip_logit_scale(t->clip),
+                                      .logit_scale = t->logit_scale,
                                       .samples_per_second = (double)s->batch / (now - began),
                                       .data_seconds = filled - began,
                                       .step_seconds = now - began};
@@ -376,11 +390,11 @@ static enum mode_status check_room(const struct training *t, struct mode_error *
             break;
         }
     } while (pieces < t->own);
-    return MODE_FAIL(err, MODE_E_MEMORY,
-                     "training %s: a batch of %lld takes %.1f MiB of the device's memory beside the parameters, %.1f of "
-                     "%.1f MiB are left. HINT: %s",
-                     s->name, (long long)t->own, (double)needed / 1048576, (double)left / 1048576,
-                     (double)total / 1048576, remedy);
+    return MODE_FAIL(
+        err, MODE_E_MEMORY,
+        "training %s: a batch of %lld takes %.1f MiB of the device's memory beside the parameters, %.1f of "
+        "%.1f MiB are left. HINT: %s",
+        s->name, (long long)t->own, (double)needed / 1048576, (double)left / 1048576, (double)total / 1048576, remedy);
 }
 
 /* All processes train the same, from the same step. */
@@ -403,6 +417,7 @@ static enum mode_status prepare(struct training *t, struct mode_error *err)
     mode_clip_set_group(t->clip, t->hooks->group);
     mode_clip_set_savings(t->clip, s->dense_tokens, s->full_last_block);
     mode_clip_set_memory(t->clip, s->accumulate > 1 ? s->accumulate : 1, s->checkpoint_activations);
+    mode_backend_record(t->be, !s->no_graphs);
     tell_memory(t);
     if ((st = check_room(t, err))) return st;
     if ((st = mode_clip_train_begin(t->clip, t->own, err))) return st;
@@ -437,6 +452,8 @@ static enum mode_status prepare(struct training *t, struct mode_error *err)
     if (t->hooks->resume_from && (st = load_checkpoint(t, t->hooks->resume_from, err))) return st;
     t->result.resumed_at = t->step;
     if ((st = agree(t, err))) return st;
+    mode_backend_sync(t->be);
+    t->logit_scale = (double)mode_clip_logit_scale(t->clip);
     return mode_ahead_open(&t->ahead, t->stream, t->be, t->own, options.preprocess.size, options.context, t->step,
                            s->end_step, slots_of(t), err);
 }

@@ -52,6 +52,7 @@ struct mode_train_spec {
     int64_t accumulate;                 /* pieces of a step, clip_train.h; 0 is 1 */
     bool checkpoint_activations;        /* clip_train.h: the same bits in less memory */
     bool dense_tokens, full_last_block; /* clip_train.h: the exact savings off */
+    bool no_graphs;                     /* a device runs every step op by op: the same bytes, later */
     uint64_t warmup_steps, total_steps; /* of the whole schedule                     */
     uint64_t start_step, end_step;      /* this training's part, start < end <= total */
     /* Step i has the learning rate of schedule position start + (i - start) * stride: 1 as a rule; above 1
@@ -86,6 +87,7 @@ struct mode_train_hooks {
     void *ctx;
     void (*memory)(void *ctx, const struct mode_train_memory *m);     /* before any of it is taken but the parameters */
     void (*progress)(void *ctx, const struct mode_train_progress *p); /* after every step */
+    void (*notice)(void *ctx, const char *text);                      /* a sentence for the log */
     bool (*stopping)(void *ctx);                                      /* asked after every step */
     /* Folder to make for the checkpoint called name, malloc'd; and: its files are written, keep it. Both or
      * none. Without them a stop loses the training. */

@@ -38,6 +38,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct bench_pixels px = {0};
     struct bench_texts texts = {0};
     struct mode_adamw opt = MODE_ADAMW_DEFAULT;
+    struct mode_adamw_step *now = NULL;
     size_t n_params = 0;
     int n_args;
     if (mode_options_wants_help(argc, argv)) {
@@ -58,7 +59,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
                        (long long)texts.n);
     if (st) goto out;
     mode_clip_set_savings(clip, o.no_savings, o.no_savings);
-    if ((st = mode_clip_train_begin(clip, px.n, err))) goto out;
+    if ((st = mode_clip_train_begin(clip, px.n, err)) || (st = mode_adamw_begin(&now, be, err))) goto out;
     fprintf(stderr, "%lld pairs, %.1f tokens a text\n", (long long)px.n, (double)texts.tokens / (double)texts.n);
     struct mode_param *params = mode_clip_params(clip, &n_params);
     for (int64_t round = 0; round <= o.rounds && (round == 0 || bench_turn(o.turns)); round++) {
@@ -66,7 +67,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         double loss;
         if (round == 1) mode_backend_profile(be, o.profile);
         if ((st = mode_clip_train_step(clip, &loss, px.data, texts.ids, texts.n_ids, px.n, err))) goto out;
-        mode_adamw_update(be, params, n_params, &opt, round + 1);
+        mode_adamw_tell(now, &opt, round + 1);
+        mode_adamw_update(be, params, n_params, now);
         mode_clip_clamp(clip);
         if (round > 0) bench_print("train", "pairs", px.n, since);
         fprintf(stderr, "loss %.6f\n", loss);
@@ -76,6 +78,7 @@ out:
     bench_texts_clear(&texts);
     bench_pixels_clear(&px);
     mode_clip_close(&clip);
+    if (be) mode_backend_free(be, now);
     mode_backend_close(&be);
     return st;
 }

@@ -30,7 +30,7 @@ struct options {
     int64_t batch, steps, total_steps, warmup, seed, checkpoint_steps, threads;
     int64_t accumulate;
     double lr, beta1, beta2, eps, weight_decay, scale_min, scale_max, grad_clip_norm;
-    bool resume, fresh_optimizer, checkpoint_activations, dense_tokens, full_last_block;
+    bool resume, fresh_optimizer, checkpoint_activations, dense_tokens, full_last_block, no_graphs;
 };
 
 static const struct mode_option table[] = {
@@ -67,6 +67,8 @@ static const struct mode_option table[] = {
     MODE_OPT_FLAG(struct options, dense_tokens, "dense-tokens", "compute texts up to their padded length, for proof"),
     MODE_OPT_FLAG(struct options, full_last_block, "full-last-block",
                   "compute the last blocks for every token, not only the pooled one, for proof"),
+    MODE_OPT_FLAG(struct options, no_graphs, "no-graphs",
+                  "on a GPU, run every step op by op, not as a recorded CUDA graph: the same bytes"),
     MODE_OPT_REAL(struct options, scale_min, "scale-min", "0.9", "X", "smallest area of a random crop"),
     MODE_OPT_REAL(struct options, scale_max, "scale-max", "1", "X", "largest area of a random crop"),
     MODE_OPT_INT(struct options, seed, "seed", "0", "N", "initial weights, order, crops, choice of captions"),
@@ -118,6 +120,12 @@ static void on_memory(void *ctx, const struct mode_train_memory *m)
             (double)m->total / mib, (double)m->parameters / mib, (double)m->copies / mib, (double)m->gradients / mib,
             (double)m->moments / mib, (double)m->activations / mib, (double)m->loss / mib, (double)m->workspace / mib,
             (double)m->batch / mib);
+}
+
+static void on_notice(void *ctx, const char *text)
+{
+    (void)ctx;
+    fprintf(stderr, "%s\n", text);
 }
 
 static bool on_stopping(void *ctx)
@@ -305,6 +313,7 @@ static enum mode_status train(const struct options *o, const struct mode_train_s
     const struct mode_train_hooks hooks = {.ctx = hook,
                                            .memory = first ? on_memory : NULL,
                                            .progress = first ? on_progress : NULL,
+                                           .notice = first ? on_notice : NULL,
                                            .stopping = on_stopping,
                                            .checkpoint_dir = on_checkpoint_dir,
                                            .checkpoint_done = on_checkpoint_done,
@@ -385,6 +394,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
                                          .checkpoint_activations = o.checkpoint_activations,
                                          .dense_tokens = o.dense_tokens,
                                          .full_last_block = o.full_last_block,
+                                         .no_graphs = o.no_graphs,
                                          .warmup_steps = (uint64_t)o.warmup,
                                          .total_steps = o.total_steps ? (uint64_t)o.total_steps : end,
                                          .start_step = start,

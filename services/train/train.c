@@ -33,6 +33,11 @@ static void on_progress(void *ctx, const struct mode_train_progress *p)
                   p->logit_scale, p->samples_per_second, p->data_seconds, p->step_seconds);
 }
 
+static void on_notice(void *ctx, const char *text)
+{
+    mode_log_info("notice", "model=%s %s", ((struct hook *)ctx)->name, text);
+}
+
 static bool on_stopping(void *ctx)
 {
     return mode_job_stopping(((struct hook *)ctx)->job);
@@ -111,6 +116,7 @@ enum mode_status train_work(struct mode_job *job, struct mode_error *err)
     struct hook hook = {.job = job, .name = r->name, .last_log = mode_clock_s()};
     const struct mode_train_hooks hooks = {.ctx = &hook,
                                            .progress = on_progress,
+                                           .notice = on_notice,
                                            .stopping = on_stopping,
                                            .checkpoint_dir = on_checkpoint_dir,
                                            .checkpoint_done = on_checkpoint_done,

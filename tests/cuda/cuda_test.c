@@ -52,6 +52,7 @@ static const struct op_case small_cases[] = {
     {"contrastive", case_contrastive, {300, 64, 46}, 3e-6},
     {"contrastive", case_contrastive, {257, 33, 27}, 2e-6},
     {"adamw", case_adamw, {200003, 3}, 1e-6},
+    {"adamw", case_adamw, {131072, 4, 70}, 1e-6}, /* more than one launch */
 };
 enum { N_SMALL = sizeof small_cases / sizeof *small_cases };
 

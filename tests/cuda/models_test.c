@@ -116,15 +116,20 @@ static void test_ten_steps_follow_the_cpu(void **state)
     for (int k = 0; k < 2; k++) {
         struct mode_clip *clip = make(be[k], 0, 1, false);
         struct mode_adamw opt = MODE_ADAMW_DEFAULT;
+        struct mode_adamw_step *now;
+        struct mode_error err;
         size_t n;
         struct mode_param *p = mode_clip_params(clip, &n);
         opt.clip_norm = 1;
+        if (mode_adamw_begin(&now, be[k], &err)) fail_msg("%s", err.text);
         for (int i = 0; i < 10; i++) {
             loss[k][i] = step(clip);
-            mode_adamw_update(be[k], p, n, &opt, i + 1);
+            mode_adamw_tell(now, &opt, i + 1);
+            mode_adamw_update(be[k], p, n, now);
             mode_clip_clamp(clip);
         }
         mode_clip_close(&clip);
+        mode_backend_free(be[k], now);
         mode_backend_close(&be[k]);
     }
     for (int i = 0; i < 10; i++)
@@ -137,12 +142,15 @@ static void test_ten_steps_follow_the_cpu(void **state)
 
 static struct world world;
 static int64_t accumulate = 1;
+static bool no_graphs;
 
 struct run {
     const char *name;
     uint64_t stop_at, seen;
     char *last; /* folder of the newest checkpoint */
     struct mode_train_memory memory;
+    char notice[256]; /* the last one */
+    int notices;
 };
 
 static void on_memory(void *ctx, const struct mode_train_memory *m)
@@ -153,6 +161,13 @@ static void on_memory(void *ctx, const struct mode_train_memory *m)
 static void on_progress(void *ctx, const struct mode_train_progress *p)
 {
     ((struct run *)ctx)->seen = p->step;
+}
+
+static void on_notice(void *ctx, const char *text)
+{
+    struct run *r = ctx;
+    r->notices++;
+    snprintf(r->notice, sizeof r->notice, "%s", text);
 }
 
 static bool on_stopping(void *ctx)
@@ -186,6 +201,7 @@ static enum mode_status train(struct run *r, const char *backend, uint64_t stop_
                                          .seed = 5,
                                          .batch = 10,
                                          .accumulate = accumulate,
+                                         .no_graphs = no_graphs,
                                          .lr = 1e-3,
                                          .beta1 = 0.9,
                                          .beta2 = 0.98,
@@ -212,6 +228,7 @@ static enum mode_status train(struct run *r, const char *backend, uint64_t stop_
     const struct mode_train_hooks hooks = {.ctx = r,
                                            .memory = on_memory,
                                            .progress = on_progress,
+                                           .notice = on_notice,
                                            .stopping = on_stopping,
                                            .checkpoint_dir = on_dir,
                                            .checkpoint_done = on_done,
@@ -270,6 +287,51 @@ static void test_a_training_moves_between_gpu_and_cpu(void **state)
     free(y);
     free(stays.last);
     free(moves.last);
+}
+
+static void assert_same_files(const struct run *a, const struct run *b)
+{
+    static const char *const files[] = {MODE_FILE_CLIP_WEIGHTS, MODE_FILE_CLIP_OPTIMIZER, MODE_FILE_STEPS};
+    struct mode_error err = {0};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        char hex[2][MODE_DIGEST_HEX], *path[] = {mode_xasprintf("%s/%s/%s", world.dir, a->name, files[i]),
+                                                 mode_xasprintf("%s/%s/%s", world.dir, b->name, files[i])};
+        for (int k = 0; k < 2; k++) world_ok(mode_digest_file(path[k], hex[k], NULL, &err), &err);
+        assert_string_equal(hex[0], hex[1]);
+        for (int k = 0; k < 2; k++) free(path[k]);
+    }
+}
+
+/* Whether steps are replayed, stopped in between or refused as graphs shows in no file; why they are not is said once.
+ */
+static void test_graphs_show_in_no_file(void **state)
+{
+    struct run graphs = {.name = "graphs"}, plain = {.name = "plain"}, stopped = {.name = "stopped"},
+               refused = {.name = "refused"}, pieces = {.name = "pieces"};
+    struct mode_error err = {0};
+    (void)state;
+    world_ok(train(&graphs, "cuda", 0, &err), &err);
+    no_graphs = true;
+    world_ok(train(&plain, "cuda", 0, &err), &err);
+    no_graphs = false;
+    assert_int_equal(train(&stopped, "cuda", 7, &err), MODE_E_STOPPED);
+    world_ok(train(&stopped, "cuda", 0, &err), &err);
+    setenv("MODE_EMULATOR_CAPTURE", "refused", 1);
+    world_ok(train(&refused, "cuda", 0, &err), &err);
+    unsetenv("MODE_EMULATOR_CAPTURE");
+    assert_same_files(&graphs, &plain);
+    assert_same_files(&graphs, &stopped);
+    assert_same_files(&graphs, &refused);
+    assert_int_equal(graphs.notices + plain.notices + stopped.notices, 0);
+    assert_int_equal(refused.notices, 1);
+    if (!strstr(refused.notice, "does not record")) fail_msg("%s", refused.notice);
+    accumulate = 2;
+    assert_int_equal(train(&pieces, "cuda", 3, &err), MODE_E_STOPPED);
+    accumulate = 1;
+    assert_int_equal(pieces.notices, 1);
+    if (!strstr(pieces.notice, "in pieces")) fail_msg("%s", pieces.notice);
+    free(stopped.last);
+    free(pieces.last);
 }
 
 /* A GPU that is too small is said to be so before the first step, with a remedy that is one. */
@@ -346,6 +408,7 @@ int main(void)
         cmocka_unit_test(test_every_tower_has_the_reference_s_loss_and_gradients),
         cmocka_unit_test(test_ten_steps_follow_the_cpu),
         cmocka_unit_test(test_a_training_moves_between_gpu_and_cpu),
+        cmocka_unit_test(test_graphs_show_in_no_file),
         cmocka_unit_test(test_a_training_that_does_not_fit_is_refused_with_a_remedy),
         cmocka_unit_test(test_the_plan_has_room_for_the_pixels_of_a_step),
     };

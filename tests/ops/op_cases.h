@@ -288,22 +288,51 @@ static void case_contrastive(struct op_run *r, const int64_t *s)
     mode_backend_sync(r->be); /* the other rows, as if another process had told them: of each column some logit */
     for (int64_t j = 0; m < n && j < n; j++) ((double *)col.data)[j] = mode_log_add(((double *)col.data)[j], 1);
     struct mode_tensor *da = keep(r, mat(r, m, d)), *db = keep(r, mat(r, n, d));
-    mode_contrastive_back(r->be, &r->scalar, da, db, keep(r, noise(r, 0, NULL, 1)), &work, &a, &b, &scale, &row, &col,
-                          at);
+    double *loss = op_memory(r, sizeof *loss);
+    mode_contrastive_back(r->be, loss, da, db, keep(r, noise(r, 0, NULL, 1)), &work, &a, &b, &scale, &row, &col, at);
+    mode_backend_sync(r->be);
+    r->scalar = *loss;
 }
 
-static void case_adamw(struct op_run *r, const int64_t *s) /* n, step */
+/* numbers, step (2: the gradients are no numbers), parameters of various lengths that make them up (0: one). One of
+ * them is frozen, every other one decays. */
+static void case_adamw(struct op_run *r, const int64_t *s)
 {
-    struct mode_tensor g = vec(r, s[0]), *w = keep(r, vec(r, s[0])), *m = keep(r, vec(r, s[0]));
-    struct mode_tensor *v = keep(r, vec(r, s[0]));
-    for (int64_t i = 0; i < s[0]; i++) mode_f32(v)[i] *= mode_f32(v)[i];
+    int64_t n = s[0], parts = s[2] ? s[2] : 1;
+    struct mode_tensor g = vec(r, n), *w = keep(r, vec(r, n)), *m = keep(r, vec(r, n)), *v = keep(r, vec(r, n));
     bool bf16 = mode_backend_activations(r->be) == MODE_DTYPE_BF16;
-    struct mode_tensor copy = act_vec(r, s[0]);
-    struct mode_adamw_step step = {5e-3, 0.9, 0.98, 1e-6, 0.2, s[1], s[1] == 1 ? 1 : 0.37f};
-    mode_adamw(r->be, w, bf16 ? &copy : NULL, m, v, &g, &step);
-    r->scalar = mode_sum_squares_of(r->be, (const struct mode_tensor *[]){&g, w, m}, 3);
-    mode_zero(r->be, keep(r, vec(r, s[0])));
-    if (bf16) keep(r, copy); /* last: the other backends have none */
+    struct mode_tensor copy = act_vec(r, n), *clamped = keep(r, vec(r, n));
+    struct mode_param *p = mode_xcalloc((size_t)parts, sizeof *p);
+    struct mode_adamw_step *now = op_memory(r, sizeof *now);
+    for (int64_t i = 0; i < n; i++) mode_f32(v)[i] *= mode_f32(v)[i];
+    if (s[1] == 2) mode_f32(&g)[n / 2] = NAN;
+    for (int64_t k = 0, at = 0; k < parts; k++) {
+        int64_t left = n - at, count = k == parts - 1 ? left : (n / parts + 7 * k) % left;
+        p[k] = (struct mode_param){.value = mode_tensor_1d(mode_f32(w) + at, MODE_DTYPE_F32, count),
+                                   .grad = mode_tensor_1d(mode_f32(&g) + at, MODE_DTYPE_F32, count),
+                                   .m = mode_tensor_1d(mode_f32(m) + at, MODE_DTYPE_F32, count),
+                                   .v = mode_tensor_1d(mode_f32(v) + at, MODE_DTYPE_F32, count),
+                                   .operand = mode_tensor_1d((uint16_t *)copy.data + at, MODE_DTYPE_BF16, count),
+                                   .decay = k % 2 == 0,
+                                   .frozen = k == 2};
+        if (!bf16) p[k].operand = p[k].value;
+        at += count;
+    }
+    *now = (struct mode_adamw_step){.lr = 5e-3, .beta1 = 0.9, .beta2 = 0.98, .eps = 1e-6, .weight_decay = 0.2};
+    now->fix1 = 1 - pow(0.9, (double)s[1]);
+    now->fix2 = 1 - pow(0.98, (double)s[1]);
+    now->clip_norm = s[1] == 1 ? 0 : 0.37 * sqrt((double)n); /* gradients' length is about that root */
+    mode_grad_squares(r->be, &now->squares, p, (size_t)parts);
+    mode_adamw(r->be, p, (size_t)parts, now);
+    mode_clamp(r->be, clamped, -0.5f, 0.75f);
+    mode_zero(r->be, keep(r, vec(r, n)));
+    mode_backend_sync(r->be);
+    r->scalar = s[1] == 2 ? 0 : now->squares;
+    free(p);
+    if (!bf16) return; /* last: the other backends have none */
+    keep(r, copy);
+    struct mode_tensor *again = keep(r, act_vec(r, n));
+    mode_rounded(r->be, again, m);
 }
 
 /* The tensor itself or, where the ops of clustering are to be tried with it, a copy in the host's own memory. */
@@ -433,6 +462,8 @@ static const struct op_case op_cases[] = {
     {"contrastive, some rows in pieces", case_contrastive, {61, 16, 46, 23, 7, 5}, 3e-6},
     {"adamw", case_adamw, {1, 1}, 1e-6},
     {"adamw", case_adamw, {65537, 300}, 1e-6},
+    {"adamw", case_adamw, {20011, 7, 5}, 1e-6},
+    {"adamw", case_adamw, {1003, 2, 2}, 1e-6},
     /* labels, distances and means: the same bits everywhere */
     {"nearest", case_nearest, {1, 1, 1, 0, 1, 0}, 0},
     {"nearest", case_nearest, {300, 37, 16, 0, 128, 0}, 0},

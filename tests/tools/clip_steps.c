@@ -71,6 +71,8 @@ int main(int argc, char **argv)
     }
     mode_clip_set_savings(clip, number(argc, argv, "dense", 0) != 0, number(argc, argv, "full", 0) != 0);
     mode_clip_set_memory(clip, (int64_t)number(argc, argv, "pieces", 1), number(argc, argv, "checkpoint", 0) != 0);
+    struct mode_adamw_step *now;
+    if (mode_adamw_begin(&now, be, &err)) stop(&err);
     float *px = mode_xmalloc((size_t)(b * picture) * sizeof *px);
     float *image = mode_xmalloc((size_t)(b * e) * sizeof *image), *text = mode_xmalloc((size_t)(b * e) * sizeof *text);
     int32_t *flat = mode_xmalloc((size_t)(b * context) * sizeof *flat), *len = mode_xmalloc((size_t)b * sizeof *len);
@@ -102,7 +104,8 @@ int main(int argc, char **argv)
             o.beta1 = number(argc, argv, "beta1", 0.9);
             o.beta2 = number(argc, argv, "beta2", 0.98);
             o.eps = number(argc, argv, "eps", 1e-6);
-            mode_adamw_update(be, p, n, &o, s + 1);
+            mode_adamw_tell(now, &o, s + 1);
+            mode_adamw_update(be, p, n, now);
             mode_clip_clamp(clip);
         }
     }
@@ -132,6 +135,7 @@ int main(int argc, char **argv)
     free(flat);
     free(len);
     mode_safetensors_close(&in);
+    mode_backend_free(be, now);
     mode_clip_close(&clip);
     mode_backend_close(&be);
     return 0;

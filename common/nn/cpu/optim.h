@@ -3,6 +3,7 @@
 #define MODE_NN_CPU_OPTIM_H
 
 #include "nn/cpu/gemm.h"
+#include "tensor/half.h"
 
 #include <math.h>
 
@@ -56,25 +57,26 @@ static void adamw_block(void *ctx, int64_t item, int thread)
     restore_subnormals(before);
 }
 
-static void cpu_adamw(struct mode_backend *be, struct mode_tensor *w, struct mode_tensor *copy, struct mode_tensor *m,
-                      struct mode_tensor *v, const struct mode_tensor *g, const struct mode_adamw_step *s)
+static void cpu_adamw(struct mode_backend *be, struct mode_param *p, size_t n, const struct mode_adamw_step *s)
 {
-    double fix1 = 1 - pow(s->beta1, (double)s->step), fix2 = 1 - pow(s->beta2, (double)s->step);
-    struct optim o = {.n = mode_tensor_count(w),
-                      .w = mode_f32(w),
-                      .m = mode_f32(m),
-                      .v = mode_f32(v),
-                      .g = mode_f32(g),
-                      .beta1 = (float)s->beta1,
+    struct optim o = {.beta1 = (float)s->beta1,
                       .beta2 = (float)s->beta2,
-                      .keep = (float)(1 - s->lr * s->weight_decay),
-                      .step = (float)(s->lr / fix1),
-                      .root = (float)(1 / sqrt(fix2)),
-                      .factor = s->grad_factor,
+                      .step = (float)(s->lr / s->fix1),
+                      .root = (float)(1 / sqrt(s->fix2)),
                       .eps = (float)s->eps};
     (void)be;
-    (void)copy; /* activations are f32 here: there is none */
-    mode_parallel_for(ceil_div(o.n, OPTIM_BLOCK), adamw_block, &o);
+    if (!mode__adamw_factor(&o.factor, s)) return;
+    for (size_t i = 0; i < n; i++) {
+        if (p[i].frozen) continue;
+        MODE_ASSERT(!mode_param_copy(&p[i])); /* activations are f32 here */
+        o.n = mode_tensor_count(&p[i].value);
+        o.w = mode_f32(&p[i].value);
+        o.m = mode_f32(&p[i].m);
+        o.v = mode_f32(&p[i].v);
+        o.g = mode_f32(&p[i].grad);
+        o.keep = (float)(1 - s->lr * (p[i].decay ? s->weight_decay : 0));
+        mode_parallel_for(ceil_div(o.n, OPTIM_BLOCK), adamw_block, &o);
+    }
 }
 
 static void sum_squares_block(void *ctx, int64_t item, int thread)
@@ -104,11 +106,40 @@ static double squares_of(struct mode_backend *be, const struct mode_tensor *x)
     return sum;
 }
 
-static double cpu_sum_squares(struct mode_backend *be, const struct mode_tensor *const *x, size_t n)
+static void cpu_grad_squares(struct mode_backend *be, double *sum, const struct mode_param *p, size_t n)
 {
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) sum += squares_of(be, x[i]);
-    return sum;
+    double s = 0;
+    for (size_t i = 0; i < n; i++)
+        if (!p[i].frozen) s += squares_of(be, &p[i].grad);
+    *sum = s;
+}
+
+struct rounding {
+    uint16_t *to;
+    const float *from;
+    int64_t n;
+};
+
+static void round_block(void *ctx, int64_t item, int thread)
+{
+    const struct rounding *r = ctx;
+    (void)thread;
+    for (int64_t i = item * OPTIM_BLOCK; i < min64(r->n, (item + 1) * OPTIM_BLOCK); i++)
+        r->to[i] = mode_f32_to_bf16(r->from[i]);
+}
+
+static void cpu_rounded(struct mode_backend *be, struct mode_tensor *copy, const struct mode_tensor *x)
+{
+    struct rounding r = {copy->data, mode_f32(x), mode_tensor_count(x)};
+    (void)be;
+    mode_parallel_for(ceil_div(r.n, OPTIM_BLOCK), round_block, &r);
+}
+
+static void cpu_clamp(struct mode_backend *be, struct mode_tensor *x, float low, float high)
+{
+    float *v = mode_f32(x);
+    (void)be;
+    for (int64_t i = 0; i < mode_tensor_count(x); i++) v[i] = v[i] < low ? low : v[i] > high ? high : v[i];
 }
 
 static void zero_block(void *ctx, int64_t item, int thread)

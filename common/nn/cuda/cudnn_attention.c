@@ -200,6 +200,7 @@ static bool run_plan(struct mode_backend *be, struct way *x, struct call *c, con
         mode__cuda_attention_lists(d->stream, c->pointer[MODE__LENGTHS], c->pointer[MODE__FIRST_IN],
                                    c->pointer[MODE__FIRST_OUT], c->pointer[MODE__FIRST_STAT], a);
     if (mode__cudnn_run(d->attention->dnn, x->plan, d->stream, c->pointer, c->work, &err) == MODE_OK) return true;
+    if (mode__graphs_failed(cudaErrorStreamCaptureUnsupported)) return true; /* nothing runs now; asked again later */
     mode__cudnn_plan_free(d->attention->dnn,
                           &x->plan); /* nothing was started: our kernels do it, and the profile says so */
     reason(x, err.text);

@@ -17,7 +17,7 @@ static struct {
 
 void mode__cuda_check(cudaError_t e, const char *call, const char *file, int line)
 {
-    if (e == cudaSuccess) return;
+    if (e == cudaSuccess || mode__graphs_failed(e)) return;
     fprintf(stderr, "%s:%d: %s: %s\n", file, line, call, cudaGetErrorString(e));
     abort();
 }
@@ -54,10 +54,10 @@ static void close_device(struct mode_backend *be)
     struct mode__cuda *c = mode__cuda_of(be);
     if (!c) return;
     if (c->stream) (void)cudaStreamSynchronize(c->stream);
+    mode__graphs_close(&c->graphs);
     mode__attention_ways_close(&c->attention);
     mode__cuda_products_close(&c->products);
     if (c->blas) (void)blas.cublasDestroy_v2(c->blas);
-    if (c->scalar) (void)cudaFreeHost(c->scalar);
     if (c->stream) (void)cudaStreamDestroy(c->stream);
     free(c->taken);
     free(c);
@@ -78,13 +78,13 @@ static enum mode_status open_device(struct mode_backend *be, struct mode_error *
     else if ((e = cudaDeviceGetAttribute(&managed, cudaDevAttrConcurrentManagedAccess, 0)) != cudaSuccess || !managed)
         st = MODE_FAIL(err, MODE_E_DEVICE,
                        "backend \"cuda\": this GPU cannot share memory with the host while it works");
-    else if (!(st = load_blas(err)) && ((e = cudaStreamCreate(&c->stream)) != cudaSuccess ||
-                                        (e = cudaMallocHost((void **)&c->scalar, sizeof *c->scalar)) != cudaSuccess))
+    else if (!(st = load_blas(err)) && (e = cudaStreamCreate(&c->stream)) != cudaSuccess)
         st = fail(err, "a stream cannot be made", e);
     else if (!st && (blas.cublasCreate_v2(&c->blas) || blas.cublasSetStream_v2(c->blas, c->stream) ||
                      blas.cublasSetMathMode(c->blas, tf32 ? CUBLAS_TF32_TENSOR_OP_MATH : CUBLAS_DEFAULT_MATH)))
         st = MODE_FAIL(err, MODE_E_DEVICE, "backend \"cuda\": cuBLAS cannot be started");
     if (!st && (e = cudaMemGetInfo(&c->room, &c->memory)) != cudaSuccess) st = fail(err, "no usable GPU", e);
+    if (!st) c->graphs = mode__graphs_open();
     if (!st) c->attention = mode__attention_ways_open();
     if (!st) c->products = mode__cuda_products_open(tf32);
     if (st) close_device(be);
@@ -111,6 +111,7 @@ static enum mode_status alloc_memory(struct mode_backend *be, void **data, size_
     struct mode__cuda *c = mode__cuda_of(be);
     size_t left = room_left(c);
     cudaError_t e = bytes > left ? cudaErrorMemoryAllocation : cudaSuccess;
+    MODE_ASSERT(!mode__graphs_capturing()); /* a sequence takes its memory when it runs for the first time */
     *data = NULL;
     if (bytes == 0) bytes = 1;
     if (e == cudaSuccess) e = cudaMallocManaged(data, bytes, cudaMemAttachGlobal);
@@ -138,6 +139,7 @@ static void free_memory(struct mode_backend *be, void *data)
     MODE_ASSERT(i < c->n_taken);
     c->taken[i] = c->taken[--c->n_taken];
     CUDA_OK(cudaStreamSynchronize(c->stream));
+    mode__graphs_drop(c->graphs); /* they may hold pointers into it */
     CUDA_OK(cudaFree(data));
 }
 
@@ -160,6 +162,7 @@ static void measure(struct mode_backend *be, bool on)
 {
     mode__cuda_products_measure(mode__cuda_of(be)->products, on);
     mode__attention_ways_measure(mode__cuda_of(be)->attention, on);
+    mode__graphs_measuring(mode__cuda_of(be)->graphs, on);
 }
 
 static void note(const struct mode_backend *be, FILE *out)
@@ -169,6 +172,11 @@ static void note(const struct mode_backend *be, FILE *out)
         fprintf(out, "%lld of %lld products were refused by cuBLASLt and made by cuBLAS\n",
                 (long long)mode__cuda_products_refused(p), (long long)mode__cuda_products_done(p));
     mode__attention_ways_note(mode__cuda_of(be)->attention, out);
+    struct mode_backend_repeats r;
+    mode__cuda_repeats(be, &r);
+    if (r.replayed || r.why_not[0])
+        fprintf(out, "sequences run op by op %ld times, as %ld graphs %ld times%s%s\n", r.one_by_one, r.recorded,
+                r.replayed, r.why_not[0] ? ": " : "", r.why_not);
 }
 
 const struct mode__device mode__cuda_device = {.open = open_device,
@@ -181,6 +189,9 @@ const struct mode__device mode__cuda_device = {.open = open_device,
                                                .unpin = unpin,
                                                .ranks = mode__cuda_ranks,
                                                .measure = measure,
+                                               .repeat = mode__cuda_repeat,
+                                               .record = mode__cuda_record,
+                                               .repeats = mode__cuda_repeats,
                                                .note = note};
 
 /* cuBLAS counts columns first: there, our row-major c is its transpose, so c^T = op(b)^T op(a)^T. */
@@ -194,5 +205,5 @@ void mode__cuda_gemm(struct mode_backend *be, const struct mode__product *x)
         mode__cuda_of(be)->blas, x->b_turned ? CUBLAS_OP_T : CUBLAS_OP_N, x->a_turned ? CUBLAS_OP_T : CUBLAS_OP_N,
         (int)x->n, (int)x->m, (int)x->k, &one, x->b, in, (int)(x->b_turned ? x->k : x->n), x->a, in,
         (int)(x->a_turned ? x->m : x->k), &beta, x->c, out, (int)x->n, how, CUBLAS_GEMM_DEFAULT);
-    MODE_ASSERT(st == CUBLAS_STATUS_SUCCESS);
+    MODE_ASSERT(st == CUBLAS_STATUS_SUCCESS || mode__graphs_failed(cudaErrorStreamCaptureUnsupported));
 }

@@ -22,7 +22,7 @@ struct mode__cuda {
     cublasHandle_t blas;
     struct mode__products *products;
     struct mode__attention_ways *attention;
-    double *scalar;      /* pinned: results that the host waits for */
+    struct mode__graphs *graphs;
     size_t room, memory; /* bytes that were free when it was opened; that the GPU has */
     size_t n_taken;
     struct mode__cuda_taken { /* of these, by this backend */
@@ -65,6 +65,18 @@ int64_t mode__cuda_products_refused(const struct mode__products *p); /* of these
 
 /* device.c: the same by cuBLAS: without bias, and add is c or NULL. */
 void mode__cuda_gemm(struct mode_backend *be, const struct mode__product *x);
+
+/* graphs.c */
+struct mode__graphs *mode__graphs_open(void);
+void mode__graphs_close(struct mode__graphs **g);
+void mode__graphs_drop(struct mode__graphs *g); /* all that is recorded */
+void mode__graphs_measuring(struct mode__graphs *g, bool on);
+/* While this thread captures, a failed call is remembered and fails the capture: true. */
+bool mode__graphs_failed(cudaError_t e);
+bool mode__graphs_capturing(void);
+void mode__cuda_repeat(struct mode_backend *be, const struct mode_sequence *key, void (*ops)(void *ctx), void *ctx);
+void mode__cuda_record(struct mode_backend *be, bool on);
+void mode__cuda_repeats(const struct mode_backend *be, struct mode_backend_repeats *r);
 
 /* nccl.c; mode_backend_ranks (nn/backend.h). */
 enum mode_status mode__cuda_ranks(struct mode_ranks **g, struct mode_backend *be, struct mode_meeting *m,

@@ -1,11 +1,13 @@
 /* kernels.h - what runs on the GPU: launchers with C linkage, one per kernel or chain of kernels. Inside nn/cuda only.
  *
  * All pointers are device (or managed) memory, row-major; every launch goes to `stream` and returns at once. What is
- * void * is an activation: bf16 where `bf16` is set, else f32; the other numbers are f32 unless said otherwise, and so is
- * all arithmetic. No atomics: sums are made in an order set by the shapes (of a table's gradient: by the ids) alone, so
- * the same inputs give the same bytes. Letters as in nn/ops.h. */
+ * void * is an activation: bf16 where `bf16` is set, else f32; the other numbers are f32 unless said otherwise, and so
+ * is all arithmetic. No atomics: sums are made in an order set by the shapes (of a table's gradient: by the ids) alone,
+ * so the same inputs give the same bytes. Letters as in nn/ops.h. */
 #ifndef MODE_NN_CUDA_KERNELS_H
 #define MODE_NN_CUDA_KERNELS_H
+
+#include "nn/update.h"
 
 #include <cuda_runtime_api.h>
 #include <stdbool.h>
@@ -39,8 +41,8 @@ void mode__cuda_scale(cudaStream_t stream, bool bf16, void *y, const void *x, co
 /* work: mode__cuda_sum_work(m, d) floats */
 void mode__cuda_scale_back(cudaStream_t stream, bool bf16, void *dx, float *dg, float *work, const void *dy,
                            const void *x, const float *g, int64_t m, int64_t d);
-void mode__cuda_mean_rows(cudaStream_t stream, bool bf16, void *y, const void *x, const int32_t *offsets,
-                          int64_t n_seq, int64_t d, int64_t skip);
+void mode__cuda_mean_rows(cudaStream_t stream, bool bf16, void *y, const void *x, const int32_t *offsets, int64_t n_seq,
+                          int64_t d, int64_t skip);
 void mode__cuda_mean_rows_back(cudaStream_t stream, bool bf16, void *dx, const void *dy, const int32_t *offsets,
                                int64_t n_seq, int64_t d, int64_t skip);
 void mode__cuda_gather(cudaStream_t stream, bool bf16, void *y, const void *x, const int32_t *rows, int64_t n,
@@ -49,8 +51,8 @@ void mode__cuda_scatter_add(cudaStream_t stream, bool bf16, void *x, const void 
                             int64_t d);
 
 /* embed.cu: r rows of n_seq sequences */
-void mode__cuda_embed(cudaStream_t stream, bool bf16, void *x, const float *table, const float *pos,
-                      const int32_t *ids, const int32_t *offsets, int64_t r, int64_t n_seq, int64_t d);
+void mode__cuda_embed(cudaStream_t stream, bool bf16, void *x, const float *table, const float *pos, const int32_t *ids,
+                      const int32_t *offsets, int64_t r, int64_t n_seq, int64_t d);
 /* work: mode__cuda_embed_work(r, d) bytes, aligned to 16 */
 void mode__cuda_embed_back(cudaStream_t stream, bool bf16, float *dtable, float *dpos, void *work, const void *dx,
                            const int32_t *ids, const int32_t *offsets, int64_t r, int64_t n_seq, int64_t n_pos,
@@ -76,16 +78,28 @@ void mode__cuda_contrastive_back(cudaStream_t stream, float *cosines, double *pa
 void mode__cuda_contrastive_end(cudaStream_t stream, double *loss, float *dlogit_scale, const double *part,
                                 const double *slope, int64_t m, int64_t n);
 
-/* optim.cu */
-struct mode__cuda_adamw {
-    float beta1, beta2, keep, step, root, eps, factor; /* nn/cpu/optim.h */
+/* optim.cu: pieces of parameters, up to MODE__PIECES in one launch; kernels take 4 KiB of arguments */
+enum { MODE__PIECES = 64 };
+struct mode__cuda_piece {
+    float *w, *m, *v; /* only g for the squares */
+    const float *g;
+    void *copy; /* bf16: w rounded, or NULL */
+    int64_t n;
+    int first; /* of its blocks; it and `wide` are set by mode__cuda_add_piece */
+    bool decay, wide;
 };
-/* copy [n] of bf16: w rounded, or NULL */
-void mode__cuda_adamw(cudaStream_t stream, float *w, void *copy, float *m, float *v, const float *g, int64_t n,
-                      const struct mode__cuda_adamw *s);
-/* *sum = the sum of squares; onto: added to it. work: mode__cuda_square_work(n) doubles */
-void mode__cuda_sum_squares(cudaStream_t stream, double *sum, double *work, const float *x, int64_t n, bool onto);
-int64_t mode__cuda_square_work(int64_t n);
+struct mode__cuda_pieces {
+    int n, blocks; /* of threads */
+    struct mode__cuda_piece of[MODE__PIECES];
+};
+void mode__cuda_add_piece(struct mode__cuda_pieces *p, struct mode__cuda_piece x); /* x.n > 0 */
+void mode__cuda_adamw(cudaStream_t stream, const struct mode__cuda_pieces *p, const struct mode_adamw_step *s);
+/* part [p->blocks]: sums of squares; mode__cuda_square_parts: how many a piece of n numbers has */
+void mode__cuda_squares(cudaStream_t stream, double *part, const struct mode__cuda_pieces *p);
+int64_t mode__cuda_square_parts(int64_t n);
+void mode__cuda_add_up(cudaStream_t stream, double *sum, const double *part, int64_t n);
+void mode__cuda_rounded(cudaStream_t stream, void *to, const float *from, int64_t n);
+void mode__cuda_clamp(cudaStream_t stream, float *x, float low, float high, int64_t n);
 
 /* nearest.cu: squares [m] = squared lengths of the rows of x [m, d], added up in double */
 void mode__cuda_row_squares(cudaStream_t stream, float *squares, const float *x, int64_t m, int64_t d);

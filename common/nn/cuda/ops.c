@@ -3,8 +3,7 @@
 #include "nn/cuda/device.h"
 #include "nn/cuda/kernels.h"
 #include "nn/cuda/nearest.h"
-
-#include <math.h>
+#include "nn/cuda/optim.h"
 
 static cudaStream_t stream_of(const struct mode_backend *be)
 {
@@ -348,40 +347,8 @@ static void contrastive_back(struct mode_backend *be, double *loss, struct mode_
         mode__cuda_product(be, &by_a);
         mode__cuda_product(be, &by_b);
     }
-    mode__cuda_contrastive_end(c->stream, c->scalar, mode_f32(dlogit_scale), part, slope, m, n);
+    mode__cuda_contrastive_end(c->stream, loss, mode_f32(dlogit_scale), part, slope, m, n);
     launched();
-    mode_backend_sync(be);
-    *loss = *c->scalar;
-}
-
-static void adamw(struct mode_backend *be, struct mode_tensor *w, struct mode_tensor *copy, struct mode_tensor *m,
-                  struct mode_tensor *v, const struct mode_tensor *g, const struct mode_adamw_step *s)
-{
-    double fix1 = 1 - pow(s->beta1, (double)s->step), fix2 = 1 - pow(s->beta2, (double)s->step);
-    const struct mode__cuda_adamw step = {.beta1 = (float)s->beta1,
-                                          .beta2 = (float)s->beta2,
-                                          .keep = (float)(1 - s->lr * s->weight_decay),
-                                          .step = (float)(s->lr / fix1),
-                                          .root = (float)(1 / sqrt(fix2)),
-                                          .eps = (float)s->eps,
-                                          .factor = s->grad_factor};
-    mode__cuda_adamw(stream_of(be), mode_f32(w), copy ? copy->data : NULL, mode_f32(m), mode_f32(v), mode_f32(g),
-                     mode_tensor_count(w), &step);
-    launched();
-}
-
-static double sum_squares(struct mode_backend *be, const struct mode_tensor *const *x, size_t n)
-{
-    struct mode__cuda *c = mode__cuda_of(be);
-    if (n == 0) return 0;
-    for (size_t i = 0; i < n; i++) {
-        int64_t count = mode_tensor_count(x[i]);
-        double *work = mode__backend_work(be, (size_t)mode__cuda_square_work(count) * sizeof *work);
-        mode__cuda_sum_squares(c->stream, c->scalar, work, mode_f32(x[i]), count, i > 0);
-    }
-    launched();
-    mode_backend_sync(be);
-    return *c->scalar;
 }
 
 static void zero(struct mode_backend *be, struct mode_tensor *x)
@@ -392,8 +359,9 @@ static void zero(struct mode_backend *be, struct mode_tensor *x)
 #define OPS                                                                                                            \
     linear, linear_back, project, project_back, layernorm, layernorm_back, attention, attention_back, embed,           \
         embed_back, patches, image_tokens, image_tokens_back, gather, scatter_add, scale, scale_back, mean_rows,       \
-        mean_rows_back, l2norm, l2norm_back, contrastive, contrastive_back, adamw, sum_squares, zero,                  \
-        mode__cuda_op_nearest_rows, mode__cuda_op_costs, mode__cuda_op_group_means
+        mean_rows_back, l2norm, l2norm_back, contrastive, contrastive_back, mode__cuda_op_adamw,                       \
+        mode__cuda_op_grad_squares, mode__cuda_op_rounded, mode__cuda_op_clamp, zero, mode__cuda_op_nearest_rows,      \
+        mode__cuda_op_costs, mode__cuda_op_group_means
 
 const struct mode_ops mode__cuda_ops = {"cuda", MODE_DTYPE_F32, OPS},
                       mode__cuda_tf32_ops = {"cuda-tf32", MODE_DTYPE_F32, OPS},

@@ -314,8 +314,10 @@ static bool by_lt(struct mode__products *s, const struct mode__product *x, cudaS
         p->refused = !describe(p, s, x) || !choose(p, s, x, stream);
     }
     if (p->refused) return false;
-    p->refused = run(s, p, x, x->c, &p->algo, stream) != CUBLAS_STATUS_SUCCESS;
-    return !p->refused;
+    if (run(s, p, x, x->c, &p->algo, stream) == CUBLAS_STATUS_SUCCESS) return true;
+    if (mode__graphs_failed(cudaErrorStreamCaptureUnsupported)) return true; /* nothing runs now; asked again later */
+    p->refused = true;
+    return false;
 }
 
 void mode__cuda_product(struct mode_backend *be, const struct mode__product *x)

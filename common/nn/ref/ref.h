@@ -105,9 +105,10 @@ void mode__ref_contrastive_back(struct mode_backend *, double *loss, struct mode
                                 const struct mode_tensor *row, const struct mode_tensor *col, int64_t first);
 
 /* optim.c */
-void mode__ref_adamw(struct mode_backend *, struct mode_tensor *w, struct mode_tensor *copy, struct mode_tensor *m,
-                     struct mode_tensor *v, const struct mode_tensor *g, const struct mode_adamw_step *s);
-double mode__ref_sum_squares(struct mode_backend *, const struct mode_tensor *const *x, size_t n);
+void mode__ref_adamw(struct mode_backend *, struct mode_param *p, size_t n, const struct mode_adamw_step *s);
+void mode__ref_grad_squares(struct mode_backend *, double *sum, const struct mode_param *p, size_t n);
+void mode__ref_rounded(struct mode_backend *, struct mode_tensor *copy, const struct mode_tensor *x);
+void mode__ref_clamp(struct mode_backend *, struct mode_tensor *x, float low, float high);
 void mode__ref_zero(struct mode_backend *, struct mode_tensor *x);
 
 #endif

@@ -7,8 +7,16 @@
 #include <cuda_runtime_api.h>
 #include <string.h>
 
+struct job { /* a run, waiting in its stream; kept to the end, as graphs repeat it */
+    struct mode__graph graph;
+    struct machine machine;
+    void *work;
+    struct job *before;
+};
+
 struct mode__cudnn {
     int plans; /* in existence */
+    struct job *jobs;
 };
 
 struct mode__cudnn_plan {
@@ -28,6 +36,11 @@ enum mode_status mode__cudnn_open(struct mode__cudnn **dnn, const char *device, 
 void mode__cudnn_close(struct mode__cudnn **dnn)
 {
     MODE_ASSERT(!*dnn || (*dnn)->plans == 0);
+    for (struct job *j = *dnn ? (*dnn)->jobs : NULL; j;) {
+        struct job *before = j->before;
+        free(j);
+        j = before;
+    }
     free(*dnn);
     *dnn = NULL;
 }
@@ -68,19 +81,27 @@ const char *mode__cudnn_plan_text(const struct mode__cudnn_plan *plan)
     return "executed on the host";
 }
 
+static void run_job(void *data)
+{
+    struct job *j = data;
+    struct machine m = j->machine;
+    memset(j->work, 0xff, SCRATCH);
+    execute(&m);
+}
+
 enum mode_status mode__cudnn_run(struct mode__cudnn *dnn, const struct mode__cudnn_plan *plan, void *stream,
                                  void *const *pointer, void *work, struct mode_error *err)
 {
-    struct machine m = {.g = &plan->graph, .round = true, .half = true};
-    (void)dnn;
+    struct job *j = mode_xcalloc(1, sizeof *j);
     (void)err;
-    MODE_ASSERT(cudaStreamSynchronize((cudaStream_t)stream) == cudaSuccess);
+    *j = (struct job){.graph = plan->graph, .work = work, .before = dnn->jobs};
+    j->machine = (struct machine){.g = &j->graph, .round = true, .half = true};
+    dnn->jobs = j;
     for (int i = 0; i < plan->graph.n_tensors; i++) {
         int place = plan->graph.tensor[i].place;
         MODE_ASSERT(place >= MODE__N_PLACES || (pointer[place] && (uintptr_t)pointer[place] % 16 == 0));
     }
-    memcpy(m.memory, pointer, sizeof m.memory);
-    memset(work, 0xff, SCRATCH);
-    execute(&m);
+    memcpy(j->machine.memory, pointer, sizeof j->machine.memory);
+    MODE_ASSERT(cudaLaunchHostFunc((cudaStream_t)stream, run_job, j) == cudaSuccess);
     return MODE_OK;
 }

@@ -3,6 +3,10 @@
  * DESIGN: nothing that is put into a stream runs until somebody waits for it (a stream, an event, the device, a
  * synchronous copy, a free), so a host that reads a result or overwrites an input too early gets wrong numbers here
  * every time and not by luck. MODE_EMULATOR_EAGER=1 runs everything at once, for a debugger.
+ * What is captured does not run then, but when its graph is launched and somebody waits, with the pointers of the
+ * capture; these must still point to memory. While a stream is captured, its thread may neither take nor give back
+ * memory nor wait. MODE_EMULATOR_CAPTURE=refused: no capture begins; =fails: launches into one fail, and so does its
+ * end.
  * Fresh memory is NaN. Memory of cudaMalloc is not the host's: under AddressSanitizer a host that touches it is
  * stopped. MODE_EMULATOR_MEMORY: bytes of the device (8 GiB unless said). */
 #include "emulator.h"
@@ -50,6 +54,7 @@ static std::map<const void *, size_t> shared_limits; /* of kernels, where raised
 static size_t used_bytes;
 static cudaError_t last_error;
 static int depth; /* > 0: work of a stream runs, device memory may be touched */
+static thread_local cudaStream_t captured; /* by this thread */
 
 static size_t total_bytes()
 {
@@ -67,6 +72,20 @@ static cudaError_t note(cudaError_t e)
 {
     fprintf(stderr, "emulator: %s\n", what);
     abort();
+}
+
+/* What a capture does not allow, CUDA refuses and fails the capture with it: a mistake wherever it is made. */
+static void not_in_a_capture(const char *what)
+{
+    if (!captured) return;
+    fprintf(stderr, "emulator: %s while a stream is captured\n", what);
+    abort();
+}
+
+static bool capture_is(const char *how)
+{
+    const char *s = getenv("MODE_EMULATOR_CAPTURE");
+    return s && strcmp(s, how) == 0;
 }
 
 /* ---- memory ---- */
@@ -109,6 +128,7 @@ static const std::pair<const uintptr_t, allocation> *find(const void *p)
 static cudaError_t take(void **p, size_t bytes, enum cudaMemoryType type)
 {
     locked l(lock);
+    not_in_a_capture("memory is taken");
     *p = nullptr;
     if (type == cudaMemoryTypeDevice && bytes > total_bytes() - std::min(total_bytes(), used_bytes))
         return note(cudaErrorMemoryAllocation);
@@ -173,6 +193,7 @@ void enqueue(cudaStream_t stream, std::function<void()> work)
     static const bool eager = getenv("MODE_EMULATOR_EAGER") != nullptr;
     locked l(lock);
     cudaStream_t s = of(stream);
+    if (s == &null_stream) not_in_a_capture("the default stream is used");
     if (s->capture) {
         s->capture->work.push_back(std::move(work));
         return;
@@ -185,7 +206,8 @@ void enqueue(cudaStream_t stream, std::function<void()> work)
 static cudaError_t wait(cudaStream_t s)
 {
     locked l(lock);
-    if (of(s)->capture) stop("a stream that is being captured cannot be waited for");
+    not_in_a_capture("a stream is waited for");
+    if (of(s)->capture) stop("a stream that another thread captures is waited for");
     run_all(of(s));
     return cudaSuccess;
 }
@@ -210,7 +232,7 @@ cudaError_t set_attribute(const void *function, cudaFuncAttribute attribute, int
 }
 
 void launch(const char *name, const void *function, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
-            std::function<void()> body)
+            std::function<void()> body, std::function<void()> recheck)
 {
     locked l(lock);
     auto limit = shared_limits.find(function);
@@ -231,8 +253,15 @@ void launch(const char *name, const void *function, dim3 grid, dim3 block, size_
         note(e);
         return;
     }
+    if (of(stream)->capture && capture_is("fails")) {
+        note(cudaErrorStreamCaptureInvalidated);
+        return;
+    }
     struct grid g = {name, grid, block, shared, std::move(body)};
-    enqueue(stream, [g] { run_grid(g); });
+    enqueue(stream, [g, recheck] {
+        recheck(); /* a graph may be launched when memory of its capture is gone */
+        run_grid(g);
+    });
 }
 
 static double now_ms()
@@ -260,6 +289,7 @@ const char *cudaGetErrorName(cudaError_t e)
     case cudaErrorNotReady: return "cudaErrorNotReady";
     case cudaErrorLaunchFailure: return "cudaErrorLaunchFailure";
     case cudaErrorStreamCaptureUnsupported: return "cudaErrorStreamCaptureUnsupported";
+    case cudaErrorStreamCaptureInvalidated: return "cudaErrorStreamCaptureInvalidated";
     }
     return "an error that the emulator does not know";
 }
@@ -334,6 +364,7 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, in
 cudaError_t cudaDeviceSynchronize(void)
 {
     locked l(lock);
+    not_in_a_capture("the device is waited for");
     run_everything();
     return cudaSuccess;
 }
@@ -408,6 +439,7 @@ static cudaError_t release(void *p, bool host)
 {
     locked l(lock);
     if (!p) return cudaSuccess;
+    not_in_a_capture("memory is given back");
     run_everything();
     auto it = allocations.find((uintptr_t)p);
     if (it == allocations.end() || !it->second.base || (it->second.type == cudaMemoryTypeHost) != host)
@@ -446,7 +478,7 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaM
 {
     locked l(lock);
     if (bytes == 0) return cudaSuccess;
-    if (find(from)) {
+    if (find(from) || of(stream)->capture) { /* a graph reads when it runs */
         enqueue(stream, [=] { memcpy(to, from, bytes); });
     } else {
         auto staged = std::make_shared<std::vector<char>>((const char *)from, (const char *)from + bytes);
@@ -466,6 +498,7 @@ cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_
 cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpyKind)
 {
     locked l(lock);
+    not_in_a_capture("a synchronous copy is made");
     run_everything();
     working w;
     memmove(to, from, bytes);
@@ -534,6 +567,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t s)
 cudaError_t cudaStreamQuery(cudaStream_t s)
 {
     locked l(lock);
+    not_in_a_capture("a stream is asked whether it is done");
     working w;
     auto &queue = of(s)->queue;
     if (queue.empty()) return cudaSuccess;
@@ -590,6 +624,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t e)
 cudaError_t cudaEventSynchronize(cudaEvent_t e)
 {
     locked l(lock);
+    not_in_a_capture("an event is waited for");
     run_until(e, e->recorded);
     return cudaSuccess;
 }
@@ -628,21 +663,27 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t s, void (*f)(void *), void *data)
 cudaError_t cudaStreamBeginCapture(cudaStream_t s, enum cudaStreamCaptureMode)
 {
     locked l(lock);
-    if (!s || s->capture) return note(cudaErrorStreamCaptureUnsupported);
+    if (!s || s->capture || captured || capture_is("refused")) return note(cudaErrorStreamCaptureUnsupported);
     s->capture = std::make_unique<mode_emu_graph>();
+    captured = s;
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *g)
 {
     locked l(lock);
-    if (!s || !s->capture) return note(cudaErrorStreamCaptureUnsupported);
+    if (!s || !s->capture || captured != s) return note(cudaErrorStreamCaptureUnsupported);
+    captured = nullptr;
     *g = s->capture.release();
-    return cudaSuccess;
+    if (!capture_is("fails")) return cudaSuccess;
+    delete *g;
+    *g = nullptr;
+    return note(cudaErrorStreamCaptureInvalidated);
 }
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t g, unsigned long long)
 {
+    if (!g) return note(cudaErrorInvalidValue);
     *exec = new mode_emu_graph(*g);
     return cudaSuccess;
 }

@@ -189,6 +189,96 @@ static void forgets_an_event()
     if (y[3] != 4) mode_emu::fault("too early");
 }
 
+static cudaStream_t capturing()
+{
+    cudaStream_t s;
+    cudaStreamCreate(&s);
+    CHECK(cudaStreamBeginCapture(s, cudaStreamCaptureModeThreadLocal) == cudaSuccess);
+    return s;
+}
+static cudaGraphExec_t captured(cudaStream_t s)
+{
+    cudaGraph_t g;
+    cudaGraphExec_t exec;
+    CHECK(cudaStreamEndCapture(s, &g) == cudaSuccess && cudaGraphInstantiate(&exec, g, 0) == cudaSuccess);
+    CHECK(cudaGraphDestroy(g) == cudaSuccess);
+    return exec;
+}
+
+static void takes_memory_in_a_capture()
+{
+    cudaStream_t s = capturing();
+    add_one<<<1, 64, 0, s>>>(numbers(64), 64);
+}
+static void gives_memory_back_in_a_capture()
+{
+    float *x = numbers(64);
+    capturing();
+    cudaFree(x);
+}
+static void waits_in_a_capture()
+{
+    float *x = numbers(64);
+    cudaStream_t s = capturing();
+    add_one<<<1, 64, 0, s>>>(x, 64);
+    cudaStreamSynchronize(s);
+}
+static void waits_for_all_in_a_capture()
+{
+    capturing();
+    cudaDeviceSynchronize();
+}
+static void waits_for_an_event_in_a_capture()
+{
+    cudaEvent_t e;
+    cudaEventCreate(&e);
+    capturing();
+    cudaEventSynchronize(e);
+}
+static void forgets_the_stream_in_a_capture()
+{
+    float *x = numbers(64);
+    capturing();
+    add_one<<<1, 64>>>(x, 64);
+}
+static void reads_what_was_only_captured()
+{
+    float *x = numbers(64);
+    cudaStream_t s = capturing();
+    add_one<<<1, 64, 0, s>>>(x, 64);
+    captured(s);
+    cudaDeviceSynchronize();
+    if (x[3] != 4) mode_emu::fault("nothing ran");
+}
+static void reads_a_graph_s_result_before_waiting()
+{
+    float *x = numbers(64);
+    cudaStream_t s = capturing();
+    add_one<<<1, 64, 0, s>>>(x, 64);
+    cudaGraphLaunch(captured(s), s);
+    if (x[3] != 4) mode_emu::fault("too early");
+}
+static void launches_a_graph_of_lost_memory()
+{
+    float *x = numbers(64);
+    cudaStream_t s = capturing();
+    add_one<<<1, 64, 0, s>>>(x, 64);
+    cudaGraphExec_t exec = captured(s);
+    cudaFree(x);
+    cudaGraphLaunch(exec, s);
+}
+static void changes_what_a_graph_has_yet_to_copy()
+{
+    float *x = numbers(64), from = 1;
+    cudaStream_t s = capturing();
+    cudaMemcpyAsync(x, &from, sizeof from, cudaMemcpyDefault, s);
+    cudaGraphExec_t exec = captured(s);
+    from = 2;
+    cudaGraphLaunch(exec, s);
+    cudaStreamSynchronize(s);
+    if (x[0] != 1) mode_emu::fault("another number");
+}
+
 static void fail_by(cudaError_t wanted, const char *words)
 {
     if (cudaGetLastError() == wanted) mode_emu::fault("%s", words);
@@ -281,6 +371,16 @@ static const struct {
     {"memory of the host in a kernel", gives_host_memory_to_a_kernel, "argument 1 points to memory that the device"},
     {"a result read before waiting", reads_before_waiting, "too early"},
     {"two streams without an event", forgets_an_event, "too early"},
+    {"memory taken in a capture", takes_memory_in_a_capture, "memory is taken while a stream is captured"},
+    {"memory given back in a capture", gives_memory_back_in_a_capture, "memory is given back while"},
+    {"a stream waited for in a capture", waits_in_a_capture, "a stream is waited for while"},
+    {"the device waited for in a capture", waits_for_all_in_a_capture, "the device is waited for while"},
+    {"an event waited for in a capture", waits_for_an_event_in_a_capture, "an event is waited for while"},
+    {"the default stream in a capture", forgets_the_stream_in_a_capture, "the default stream is used while"},
+    {"a capture taken for a run", reads_what_was_only_captured, "nothing ran"},
+    {"a graph's result read before waiting", reads_a_graph_s_result_before_waiting, "too early"},
+    {"a graph of memory that is gone", launches_a_graph_of_lost_memory, "argument 1 points to memory that the device"},
+    {"the source of a captured copy changed", changes_what_a_graph_has_yet_to_copy, "another number"},
     {"1025 threads", asks_for_too_many_threads, "refused"},
     {"65536 rows of blocks", asks_for_too_high_a_grid, "refused"},
     {"no blocks", asks_for_no_blocks, "refused"},

@@ -98,8 +98,13 @@ static double step_and_update(struct model *m, int64_t number)
 {
     const struct mode_adamw options = {.lr = 3e-4, .beta1 = 0.9, .beta2 = 0.98, .eps = 1e-6, .weight_decay = 0.2};
     double loss = step(m);
-    mode_adamw_update(m->be, m->p, m->n, &options, number);
+    struct mode_adamw_step *now;
+    struct mode_error err;
+    ok(mode_adamw_begin(&now, m->be, &err), &err);
+    mode_adamw_tell(now, &options, number);
+    mode_adamw_update(m->be, m->p, m->n, now);
     mode_clip_clamp(m->clip);
+    mode_backend_free(m->be, now);
     return loss;
 }
 

@@ -150,12 +150,14 @@ static int train_alone(int rank, int size, const char *place, void *ctx)
     const struct trial *t = ctx;
     struct outcome *out = t->outcome;
     struct mode_adamw options = OPTIONS;
+    struct mode_adamw_step *now;
     struct mode_backend *be;
     struct mode_error err;
     size_t n;
     (void)place;
     mode_parallel_set_threads(1);
     OK(mode_backend_open(&be, t->scene.backend, &err));
+    OK(mode_adamw_begin(&now, be, &err));
     struct mode_clip *clip = make(be, &t->scene, NULL, 1);
     struct mode_param *p = mode_clip_params(clip, &n);
     note_shape(out, clip);
@@ -165,10 +167,13 @@ static int train_alone(int rank, int size, const char *place, void *ctx)
     memcpy(out->grads, mode_clip_flat(clip).grads, out->n_floats * sizeof(float));
     for (int i = 0; i < steps_of(&t->scene); i++) {
         out->losses[i] = step(clip, 0, 1, (uint64_t)i);
-        out->norm = mode_adamw_update(be, p, n, &options, i + 1);
+        mode_adamw_tell(now, &options, i + 1);
+        mode_adamw_update(be, p, n, now);
         mode_clip_clamp(clip);
     }
     mode_backend_sync(be);
+    out->norm = mode_adamw_norm(now);
+    mode_backend_free(be, now);
     memcpy(out->values, mode_clip_flat(clip).values, out->n_floats * sizeof(float));
     for (size_t i = 0; i < n; i++) {
         memcpy(out->m + out->place[i], p[i].m.data, out->count[i] * sizeof(float));
@@ -184,6 +189,7 @@ static int train_together(int rank, int size, const char *place, void *ctx)
     const struct trial *t = ctx;
     struct outcome *out = &t->outcome[rank];
     struct mode_adamw options = OPTIONS;
+    struct mode_adamw_step *now;
     struct mode_sharded *s;
     struct mode_backend *be;
     struct mode_ranks *g;
@@ -192,6 +198,7 @@ static int train_together(int rank, int size, const char *place, void *ctx)
     mode_parallel_set_threads(1);
     OK(mode_backend_open(&be, t->scene.backend, &err));
     OK(join(&g, be, rank, size, place, &err));
+    OK(mode_adamw_begin(&now, be, &err));
     struct mode_clip *clip = make(be, &t->scene, g, size);
     struct mode_flat flat = mode_clip_flat(clip);
     struct mode_param *p = mode_clip_params(clip, &n);
@@ -208,7 +215,8 @@ static int train_together(int rank, int size, const char *place, void *ctx)
         out->losses[i] = step(clip, rank, size, (uint64_t)i);
         if (t->scene.die_at && i == t->scene.die_at && rank == t->scene.odd) raise(SIGKILL);
         OK(mode_sharded_reduce(s, &err));
-        OK(mode_sharded_update(s, &out->norm, &options, i + 1, &err));
+        mode_adamw_tell(now, &options, i + 1);
+        OK(mode_sharded_update(s, now, &err));
         mode_clip_clamp(clip);
         if (i == steps_of(&t->scene) / 2) { /* to other hands and back */
             float *m = mode_xmalloc(2 * flat.n * sizeof *m), *v = m + flat.n;
@@ -220,6 +228,8 @@ static int train_together(int rank, int size, const char *place, void *ctx)
         }
     }
     mode_backend_sync(be);
+    out->norm = mode_adamw_norm(now);
+    mode_backend_free(be, now);
     memcpy(out->values, flat.values, flat.n * sizeof(float));
     OK(mode_sharded_save_moments(s, rank ? NULL : out->m, rank ? NULL : out->v, &err));
     mode_sharded_close(&s);

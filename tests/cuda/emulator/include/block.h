@@ -62,7 +62,7 @@ void *dynamic_shared_memory();
 
 /* Put a kernel into the stream's queue. function: whose attributes are meant */
 void launch(const char *name, const void *function, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
-            std::function<void()> body);
+            std::function<void()> body, std::function<void()> recheck);
 /* Pointers that kernels get are device, managed or pinned memory, or NULL. */
 void check_argument(const char *kernel, int number, const void *p);
 cudaError_t set_attribute(const void *function, cudaFuncAttribute attribute, int value);
@@ -85,8 +85,12 @@ template <typename... P> struct kernel {
         {
             int number = 0;
             (check(k.name, ++number, p), ...);
-            launch(k.name, (const void *)k.function, grid, block, shared, stream,
-                   [f = k.function, args = std::tuple<std::remove_const_t<P>...>(p...)] { std::apply(f, args); });
+            launch(
+                k.name, (const void *)k.function, grid, block, shared, stream,
+                [f = k.function, args = std::tuple<std::remove_const_t<P>...>(p...)] { std::apply(f, args); },
+                [name = k.name, args = std::tuple<std::remove_const_t<P>...>(p...)] {
+                    std::apply([name](const auto &...a) { int i = 0; (check(name, ++i, a), ...); }, args);
+                });
         }
     };
     call operator()(dim3 grid, dim3 block, size_t shared = 0, cudaStream_t stream = nullptr) const
