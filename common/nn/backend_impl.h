@@ -16,6 +16,7 @@
     X(attention_back)                                                                                                  \
     X(embed)                                                                                                           \
     X(embed_back)                                                                                                      \
+    X(pixels)                                                                                                          \
     X(patches)                                                                                                         \
     X(image_tokens)                                                                                                    \
     X(image_tokens_back)                                                                                               \
@@ -43,6 +44,18 @@ enum mode__op {
         MODE__N_OPS
 };
 
+/* nn/staging.h, called between its checks. open: host is there, pinned; sets device. close: whatever open left behind.
+ */
+struct mode_staging;
+struct mode__staging_kind {
+    enum mode_status (*open)(struct mode_staging *s, struct mode_error *err);
+    void (*close)(struct mode_staging *s);
+    void (*wait)(struct mode_staging *s);
+    void (*send)(struct mode_staging *s, size_t n);
+    void (*begin)(struct mode_staging *s);
+    void (*end)(struct mode_staging *s);
+};
+
 /* What a device other than the host's processor brings along; its memory can be read and written by the host too. */
 struct mode__device {
     enum mode_status (*open)(struct mode_backend *be, struct mode_error *err); /* sets be->device */
@@ -55,6 +68,7 @@ struct mode__device {
     void (*unpin)(void *data);
     enum mode_status (*ranks)(struct mode_ranks **g, struct mode_backend *be, struct mode_meeting *m,
                               struct mode_error *err);
+    const struct mode__staging_kind *staging;
     void (*measure)(struct mode_backend *be, bool on);
     void (*note)(const struct mode_backend *be, FILE *out); /* below the profile */
 };
@@ -88,6 +102,7 @@ extern const struct mode_ops mode__cpu_avx2_ops, mode__cpu_avx512_ops;
 #if defined(MODE_CUDA)
 extern const struct mode_ops mode__cuda_ops, mode__cuda_tf32_ops, mode__cuda_bf16_ops;
 extern const struct mode__device mode__cuda_device;
+extern const struct mode__staging_kind mode__cuda_staging;
 #endif
 
 #endif

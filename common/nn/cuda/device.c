@@ -180,6 +180,7 @@ const struct mode__device mode__cuda_device = {.open = open_device,
                                                .pin = pin,
                                                .unpin = unpin,
                                                .ranks = mode__cuda_ranks,
+                                               .staging = &mode__cuda_staging,
                                                .measure = measure,
                                                .note = note};
 
