@@ -7,6 +7,7 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { ALIGN = 64 };
 
@@ -48,6 +49,13 @@ static size_t least_of(const struct mode_preprocess *p)
 static size_t table_bytes(int64_t most)
 {
     return padded((size_t)most * sizeof(struct mode_pixels_window));
+}
+
+/* An eighth more than the mean, the taps, and one of the largest windows to a batch. */
+size_t mode_windows_average(double mean, int64_t most)
+{
+    const double taps = 32 << 10;
+    return (size_t)(mean * 1.125 + taps + MODE_WINDOW_MOST / (double)most);
 }
 
 size_t mode_windows_bytes(const struct mode_preprocess *p, int64_t most, size_t bytes)
@@ -179,7 +187,22 @@ void mode_windows_pixels(struct mode_windows *w, float *pixels, int64_t n)
     mode_staging_end(w->staging);
 }
 
-uint64_t mode_windows_resized(const struct mode_windows *w)
+uint64_t mode_windows_resized(struct mode_windows *w)
 {
-    return w->resized;
+    pthread_mutex_lock(&w->lock);
+    const uint64_t n = w->resized;
+    pthread_mutex_unlock(&w->lock);
+    return n;
+}
+
+bool mode_windows_wanted(const struct mode_backend *be, const struct mode_preprocess *p, int64_t most, size_t bytes,
+                         int batches)
+{
+    const char *where = getenv("MODE_CUDA_PIXELS");
+    const size_t floats = (size_t)p->size * (size_t)p->size * 3 * sizeof(float);
+    size_t left, total, all;
+    if (!be || !mode_backend_is_device(be) || (where && strcmp(where, "host") == 0)) return false;
+    mode_backend_room(be, &left, &total);
+    return mode_mul_size((size_t)batches, mode_windows_bytes(p, most, bytes), &all) && all <= left / 2 &&
+           (size_t)most <= (left / 2 - all) / floats;
 }

@@ -18,6 +18,7 @@
 #include "base/error.h"
 #include "data/image.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -31,6 +32,8 @@ enum { MODE_WINDOW_MOST = 16 << 20 }; /* bytes of one picture's */
 enum mode_status mode_windows_open(struct mode_windows **w, struct mode_backend *be, const struct mode_preprocess *p,
                                    int64_t most, size_t bytes, struct mode_error *err);
 void mode_windows_close(struct mode_windows **w);
+/* `bytes` that do for batches of `most` pictures of which the average window has so many: batches vary. */
+size_t mode_windows_average(double mean, int64_t most);
 /* Of the host's and of the device's memory each, what open would take; SIZE_MAX: too much to say. */
 size_t mode_windows_bytes(const struct mode_preprocess *p, int64_t most, size_t bytes);
 
@@ -42,7 +45,12 @@ enum mode_status mode_windows_add(struct mode_windows *w, int64_t i, const struc
 void mode_windows_send(struct mode_windows *w, int64_t n);
 /* pixels: memory of the backend. */
 void mode_windows_pixels(struct mode_windows *w, float *pixels, int64_t n);
-/* Pictures so far that the host resized. Not while pictures are added. */
-uint64_t mode_windows_resized(const struct mode_windows *w);
+/* Pictures so far that the host resized. Any thread. */
+uint64_t mode_windows_resized(struct mode_windows *w);
+
+/* Is be to resize the pictures of `batches` such batches? A device with room for them and one batch of floats in half
+ * of what its memory has left, unless the environment says MODE_CUDA_PIXELS=host. The floats are the same. */
+bool mode_windows_wanted(const struct mode_backend *be, const struct mode_preprocess *p, int64_t most, size_t bytes,
+                         int batches);
 
 #endif
