@@ -18,6 +18,7 @@
 #include "base/error.h"
 #include "base/rng.h"
 #include "base/str.h"
+#include "data/resize_taps.h"
 #include "models/clip.h"
 #include "models/clip_config.h"
 #include "models/clip_train.h"
@@ -295,6 +296,59 @@ static void product(const char *name, const char *backend_name, int64_t m, int64
     mode_backend_close(&be);
 }
 
+/* Decoded pictures of width x height to 224 x 224: pictures a second, once they are in the GPU's memory. */
+static void pixels(const char *backend_name, int width, int height, int64_t rounds)
+{
+    enum { BATCH = 256, SIDE = 224 };
+    struct mode_backend *be = backend(backend_name);
+    struct mode_rng r = mode_rng_for(3, MODE_RNG_TEST, (uint64_t)width, (uint64_t)height);
+    struct mode_taps across, down;
+    struct mode_error err;
+    must(mode_taps_make(&across, width, 0, width, SIDE, 0, SIDE, MODE_FILTER_BICUBIC, &err), &err);
+    must(mode_taps_make(&down, height, 0, height, SIDE, 0, SIDE, MODE_FILTER_BICUBIC, &err), &err);
+    const int64_t to_x = BATCH * (int64_t)sizeof(struct mode_pixels_window),
+                  to_y = to_x + (int64_t)mode_pixels_taps_bytes(SIDE, across.n_max),
+                  rgb = to_y + (int64_t)mode_pixels_taps_bytes(SIDE, down.n_max), each = (int64_t)width * height * 3;
+    void *memory, *out;
+    must(mode_backend_alloc(be, &memory, (size_t)(rgb + BATCH * each), &err), &err);
+    must(mode_backend_alloc(be, &out, (size_t)BATCH * 3 * SIDE * SIDE * sizeof(float), &err), &err);
+    struct mode_pixels_window *table = memory, *windows = mode_xmalloc(BATCH * sizeof *windows);
+    uint8_t *bytes = memory;
+    for (int64_t i = 0; i < BATCH * each; i++) bytes[rgb + i] = (uint8_t)mode_rng_u32(&r);
+    mode_pixels_taps((int32_t *)(void *)(bytes + to_x), SIDE, across.n_max, across.first, across.n, across.k, 0);
+    mode_pixels_taps((int32_t *)(void *)(bytes + to_y), SIDE, down.n_max, down.first, down.n, down.k, 0);
+    for (int64_t i = 0; i < BATCH; i++)
+        windows[i] = table[i] = (struct mode_pixels_window){.rgb = rgb + i * each,
+                                                            .across = to_x,
+                                                            .down = to_y,
+                                                            .width = width,
+                                                            .height = height,
+                                                            .across_most = across.n_max,
+                                                            .down_most = down.n_max,
+                                                            .n_x = SIDE,
+                                                            .n_y = SIDE};
+    const struct mode_tensor in = mode_tensor_1d(memory, MODE_DTYPE_U8, rgb + BATCH * each),
+                             levels = random_matrix(be, MODE_DTYPE_F32, 3, 256);
+    struct mode_tensor to = mode_tensor_make(out, MODE_DTYPE_F32, 4, (int64_t[]){BATCH, 3, SIDE, SIDE});
+    double t[MAX_ROUNDS];
+    for (int64_t i = -2; i < rounds; i++) {
+        double t0 = mode_clock_s();
+        mode_pixels(be, &to, &in, windows, &levels, 0);
+        mode_backend_sync(be);
+        if (i >= 0) t[i] = mode_clock_s() - t0;
+    }
+    const double s = median(t, rounds);
+    table_row("pixels\t%d of %d x %d to %d\t%s\t%.2f ms\t%.0f /s\t%.1f GB/s of bytes read\n", BATCH, width, height,
+              SIDE, backend_name, 1e3 * s, BATCH / s, 1e-9 * (double)(BATCH * each) / s);
+    mode_taps_clear(&across);
+    mode_taps_clear(&down);
+    free(windows);
+    mode_backend_free(be, levels.data);
+    mode_backend_free(be, out);
+    mode_backend_free(be, memory);
+    mode_backend_close(&be);
+}
+
 /* GPU, driver, clocks and power by NVIDIA's own tool, where it is installed. */
 static void clocks(void)
 {
@@ -325,6 +379,9 @@ static void everything(const char *const *backends)
                 {"train", "ViT-B-16", 512, 22},  {"train", "ViT-L-14", 128, 77},   {"train", "ViT-L-14", 128, 22},
                 {"encode", "ViT-B-32", 1024, 22}, {"encode", "ViT-L-14", 256, 22}};
     clocks();
+    pixels("cuda", 256, 256, 15);
+    pixels("cuda", 500, 375, 15);
+    pixels("cuda", 1024, 768, 15);
     for (int b = 0; backends[b]; b++) {
         for (size_t i = 0; i < sizeof products / sizeof *products; i++)
             product(products[i].name, backends[b], products[i].m, products[i].n, products[i].k, 15);

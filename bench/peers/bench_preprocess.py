@@ -64,7 +64,8 @@ def timed(f, files):
 
 
 def ours(program, paths, size, train):
-    cmd = [program, "bench", "preprocess", *paths, "--size", str(size), "--rounds", "1"] + (["--train"] if train else [])
+    cmd = [program, "bench", "preprocess", *paths, "--size", str(size), "--rounds", "1", "--backend", "cpu"]
+    cmd += ["--train"] if train else []
     done = subprocess.run(cmd, stdout=subprocess.PIPE, env={**os.environ, "MODE_THREADS": "1"}, check=True)
     row = json.loads(done.stdout.splitlines()[-1])
     return row["cpu"] / row["items"]

@@ -3,6 +3,7 @@
 #include "data/image.h"
 #include "data/image_codecs.h"
 #include "data/resize.h"
+#include "data/window.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -21,13 +22,22 @@ void mode_preprocess_default(struct mode_preprocess *p, int size)
 struct job {
     const struct mode_preprocess *p;
     const struct mode_crop_draw *draw; /* NULL: evaluation */
-    float *out;
-    int width, height;                           /* of the picture                                         */
-    int x, y;                                    /* where the first row and column lie in the model's input */
+    float *out;                        /* NULL: to the sink                                       */
+    const struct mode_window_sink *sink;
+    uint8_t *bytes;    /* of the sink                                                               */
+    bool resized;      /* bytes are the resized window, not what was decoded                        */
+    int width, height; /* of the picture                                         */
+    int x, y;          /* where the first row and column lie in the model's input */
     int view_x, view_y, view_width, view_height; /* the part of the picture that is resized */
     struct mode_resizer resizer;
-    float table[3][256]; /* byte to float: (v / 255 - mean) / std, in single precision as torchvision does */
+    float table[3][256]; /* levels */
 };
+
+void mode_preprocess_levels(const struct mode_preprocess *p, float levels[3][256])
+{
+    for (int c = 0; c < 3; c++)
+        for (int v = 0; v < 256; v++) levels[c][v] = ((float)v / 255.0f - p->mean[c]) / p->std[c];
+}
 
 static void put_row(void *ctx, int y, const uint8_t *row)
 {
@@ -39,6 +49,13 @@ static void put_row(void *ctx, int y, const uint8_t *row)
         out[n + i] = j->table[1][row[1]];
         out[2 * n + i] = j->table[2][row[2]];
     }
+}
+
+static void put_bytes(void *ctx, int y, const uint8_t *row)
+{
+    struct job *j = ctx;
+    const size_t n = (size_t)j->resizer.plan.n_x * 3;
+    memcpy(j->bytes + (size_t)y * n, row, n);
 }
 
 /* Centre crop of one direction: n pixels to s. Where n < s, `to` blank pixels come before. */
@@ -114,6 +131,36 @@ static void draw_crop(struct job *j)
     mode_crop_fallback(j->width, j->height, &j->view_x, &j->view_y, &j->view_width, &j->view_height);
 }
 
+/* The sink takes the pixels as they are decoded or, if it has no room, resized here. */
+static enum mode_status begin_window(struct job *j, struct mode_resize_plan *plan, struct mode_error *err)
+{
+    struct mode_resizer *r = &j->resizer;
+    plan->plain = true; /* its taps are wanted, not its passes */
+    enum mode_status st = mode_resizer_init(r, plan, put_bytes, j, err);
+    if (st) return st;
+    const struct mode_window decoded = {.width = r->n_columns,
+                                        .height = r->n_rows,
+                                        .column = r->column,
+                                        .row = r->row,
+                                        .across = r->across,
+                                        .down = r->down,
+                                        .down_first = r->down_first,
+                                        .x = j->x,
+                                        .y = j->y,
+                                        .n_x = plan->n_x,
+                                        .n_y = plan->n_y};
+    if ((j->bytes = j->sink->place(j->sink->ctx, &decoded))) return MODE_OK;
+    mode_resizer_clear(r);
+    plan->plain = false;
+    if ((st = mode_resizer_init(r, plan, put_bytes, j, err))) return st;
+    const struct mode_window done = {
+        .width = plan->n_x, .height = plan->n_y, .x = j->x, .y = j->y, .n_x = plan->n_x, .n_y = plan->n_y};
+    j->bytes = j->sink->place(j->sink->ctx, &done);
+    j->resized = true;
+    MODE_ASSERT(j->bytes);
+    return MODE_OK;
+}
+
 /* Everything that depends on the picture's size. The resizer is the caller's to clear whatever comes back. */
 static enum mode_status begin(struct job *j, int width, int height, struct mode_error *err)
 {
@@ -139,13 +186,25 @@ static enum mode_status begin(struct job *j, int width, int height, struct mode_
     plan.in_height = j->view_height;
     plan.x1 = j->view_width;
     plan.y1 = j->view_height;
-    for (int c = 0; c < 3; c++)
-        for (int v = 0; v < 256; v++) j->table[c][v] = ((float)v / 255.0f - j->p->mean[c]) / j->p->std[c];
+    if (j->sink) return begin_window(j, &plan, err);
+    mode_preprocess_levels(j->p, j->table);
     if (plan.n_x < s || plan.n_y < s) {
         const size_t n = (size_t)s * (size_t)s;
         for (size_t i = 0; i < 3 * n; i++) j->out[i] = j->table[i / n][j->p->fill];
     }
     return mode_resizer_init(&j->resizer, &plan, put_row, j, err);
+}
+
+/* Rows of the part that is wanted. */
+static void take_rows(void *ctx, const uint8_t *rgb, size_t stride, int n)
+{
+    struct job *j = ctx;
+    const size_t bytes = (size_t)j->resizer.n_columns * 3;
+    if (!j->sink || j->resized) {
+        mode_resizer_rows(&j->resizer, rgb, stride, n);
+        return;
+    }
+    for (int y = 0; y < n; y++, j->bytes += bytes) memcpy(j->bytes, rgb + (size_t)y * stride, bytes);
 }
 
 static enum mode_status check(const struct job *j, struct mode_error *err)
@@ -173,7 +232,11 @@ static enum mode_status from_pixels(struct job *j, const struct mode_image *im, 
                                            .tail = stride * (size_t)im->height - last,
                                            .width = j->view_width,
                                            .height = j->view_height};
-        st = mode_resizer_view(&j->resizer, &view, err);
+        if (j->sink && !j->resized)
+            take_rows(j, view.rgb + (size_t)j->resizer.row * stride + (size_t)j->resizer.column * 3, stride,
+                      j->resizer.n_rows);
+        else
+            st = mode_resizer_view(&j->resizer, &view, err);
     }
     mode_resizer_clear(&j->resizer);
     return st;
@@ -191,12 +254,6 @@ static enum mode_status begin_rows(void *ctx, int width, int height, struct mode
                                        .height = r->n_rows,
                                        .overread = r->overread};
     return st;
-}
-
-static void take_rows(void *ctx, const uint8_t *rgb, size_t stride, int n)
-{
-    struct job *j = ctx;
-    mode_resizer_rows(&j->resizer, rgb, stride, n);
 }
 
 static enum mode_status from_file(struct job *j, const struct mode_picture *f, struct mode_error *err)
@@ -241,5 +298,13 @@ enum mode_status mode_preprocess_train_file(const struct mode_preprocess *p, con
                                             const struct mode_crop_draw *draw, float *out, struct mode_error *err)
 {
     struct job j = {.p = p, .draw = draw, .out = out};
+    return from_file(&j, f, err);
+}
+
+enum mode_status mode_window_file(const struct mode_preprocess *p, const struct mode_picture *f,
+                                  const struct mode_crop_draw *draw, const struct mode_window_sink *sink,
+                                  struct mode_error *err)
+{
+    struct job j = {.p = p, .draw = draw, .sink = sink};
     return from_file(&j, f, err);
 }

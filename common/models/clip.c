@@ -260,6 +260,11 @@ void mode_clip_refresh(struct mode_clip *clip)
     }
 }
 
+struct mode_backend *mode_clip_backend(const struct mode_clip *clip)
+{
+    return clip->be;
+}
+
 int mode_clip_embed_dim(const struct mode_clip *clip)
 {
     return (int)clip->cfg.embed_dim;

@@ -27,12 +27,14 @@ enum mode_status mode_clip_load_files(struct mode_clip **clip, struct mode_backe
 void mode_clip_close(struct mode_clip **clip);
 /* "" or what a person should know of the loaded weights: conversions to f32, parts of the file left aside. */
 const char *mode_clip_note(const struct mode_clip *clip);
+struct mode_backend *mode_clip_backend(const struct mode_clip *clip); /* borrowed */
 int mode_clip_embed_dim(const struct mode_clip *clip);
 int mode_clip_context(const struct mode_clip *clip); /* 77 */
 const struct mode_preprocess *mode_clip_preprocess(const struct mode_clip *clip);
 float mode_clip_logit_scale(const struct mode_clip *clip); /* exp(logit_scale) */
 
-/* pixels [B, 3, S, S] f32 -> out [B, E] f32, unit rows unless raw. Any B: cut into batches inside. */
+/* pixels [B, 3, S, S] f32, the host's or the backend's -> out [B, E] f32, unit rows unless raw. Any B: cut into batches
+ * inside. */
 enum mode_status mode_clip_encode_images(struct mode_clip *clip, float *out, const float *pixels, int64_t b, int raw,
                                          struct mode_error *err);
 /* ids: texts one after another, n_ids[i] tokens each (special tokens included, no padding) -> out [B, E]. */

@@ -18,6 +18,7 @@
     X(attention_back)                                                                                                  \
     X(embed)                                                                                                           \
     X(embed_back)                                                                                                      \
+    X(pixels)                                                                                                          \
     X(patches)                                                                                                         \
     X(image_tokens)                                                                                                    \
     X(image_tokens_back)                                                                                               \
@@ -47,6 +48,18 @@ enum mode__op {
         MODE__N_OPS
 };
 
+/* nn/staging.h, called between its checks. open: host is there, pinned; sets device. close: whatever open left behind.
+ */
+struct mode_staging;
+struct mode__staging_kind {
+    enum mode_status (*open)(struct mode_staging *s, struct mode_error *err);
+    void (*close)(struct mode_staging *s);
+    void (*wait)(struct mode_staging *s);
+    void (*send)(struct mode_staging *s, size_t n);
+    void (*begin)(struct mode_staging *s);
+    void (*end)(struct mode_staging *s);
+};
+
 /* What a device other than the host's processor brings along; its memory can be read and written by the host too. */
 struct mode__device {
     enum mode_status (*open)(struct mode_backend *be, struct mode_error *err); /* sets be->device */
@@ -59,6 +72,7 @@ struct mode__device {
     void (*unpin)(void *data);
     enum mode_status (*ranks)(struct mode_ranks **g, struct mode_backend *be, struct mode_meeting *m,
                               struct mode_error *err);
+    const struct mode__staging_kind *staging;
     void (*measure)(struct mode_backend *be, bool on);
     void (*repeat)(struct mode_backend *be, const struct mode_sequence *key, void (*ops)(void *ctx), void *ctx);
     void (*record)(struct mode_backend *be, bool on);
@@ -104,6 +118,7 @@ bool mode__cpu_amx_usable(void); /* cpu_amx.c; asks the system for the registers
 #if defined(MODE_CUDA)
 extern const struct mode_ops mode__cuda_ops, mode__cuda_tf32_ops, mode__cuda_bf16_ops;
 extern const struct mode__device mode__cuda_device;
+extern const struct mode__staging_kind mode__cuda_staging;
 #endif
 
 #endif

@@ -207,6 +207,28 @@ void mode_embed_back(struct mode_backend *be, struct mode_tensor *dtable, struct
     CALL(embed_back, 2 * mode_tensor_count(dx), dtable, dpos, dx, ids, offsets);
 }
 
+/* Of what the table says, all that can be told without reading the bytes. */
+static bool is_window(const struct mode_pixels_window *w, int64_t bytes, int64_t side)
+{
+    const int64_t across = (int64_t)mode_pixels_taps_bytes(w->n_x, w->across_most),
+                  down = (int64_t)mode_pixels_taps_bytes(w->n_y, w->down_most);
+    return w->width > 0 && w->height > 0 && w->across_most > 0 && w->down_most > 0 && w->n_x > 0 && w->n_y > 0 &&
+           w->x >= 0 && w->y >= 0 && w->x <= side - w->n_x && w->y <= side - w->n_y && w->rgb >= 0 && w->across >= 0 &&
+           w->down >= 0 && w->across % 4 == 0 && w->down % 4 == 0 && w->across + across <= bytes &&
+           w->down + down <= bytes && w->rgb + (int64_t)w->width * w->height * 3 <= bytes &&
+           mode_pixels_between(w) <= INT32_MAX;
+}
+
+void mode_pixels(struct mode_backend *be, struct mode_tensor *pixels, const struct mode_tensor *bytes,
+                 const struct mode_pixels_window *windows, const struct mode_tensor *levels, uint8_t border)
+{
+    int64_t b = pixels->dim[0], s = pixels->dim[2];
+    MODE_ASSERT(is_f32(pixels, 4) && pixels->dim[1] == 3 && pixels->dim[3] == s && is_matrix(levels, 3, 256));
+    MODE_ASSERT(bytes->dtype == MODE_DTYPE_U8 && bytes->n_dims == 1 && (b == 0 || bytes->data));
+    for (int64_t i = 0; i < b; i++) MODE_ASSERT(is_window(&windows[i], bytes->dim[0], s));
+    CALL(pixels, 0, pixels, bytes, windows, levels, border);
+}
+
 void mode_patches(struct mode_backend *be, struct mode_tensor *cols, const struct mode_tensor *pixels, int64_t p)
 {
     int64_t b = pixels->dim[0], s = pixels->dim[2];

@@ -2,6 +2,7 @@
 
 #include "base/str.h"
 #include "nn/backend.h"
+#include "pipeline/windows.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -17,7 +18,8 @@ struct mode_ahead {
     struct mode_stream *stream;
     struct mode_backend *be;
     struct slot *ring;
-    int n; /* of the ring: one in use, the others ahead of it */
+    int n;        /* of the ring: one in use, the others ahead of it */
+    void *pixels; /* the device's memory: of the batch in use, made of its windows; NULL: the host makes them */
     uint64_t first, end;
     pthread_t thread;
     bool threaded;
@@ -55,6 +57,29 @@ static void *reader(void *ctx)
     return NULL;
 }
 
+static void close_windows(struct mode_ahead *a)
+{
+    for (int i = 0; i < a->n; i++) {
+        mode_windows_close(&a->ring[i].batch.windows);
+        if (a->pixels) a->ring[i].batch.pixels = NULL;
+    }
+    if (a->pixels) mode_backend_free(a->be, a->pixels);
+    a->pixels = NULL;
+}
+
+/* What a device needs to resize the pictures, if it can be had: the host does it otherwise. */
+static void open_windows(struct mode_ahead *a, int64_t size, int side)
+{
+    const struct mode_preprocess *p = mode_stream_preprocess(a->stream);
+    const size_t each = mode_windows_average(mode_stream_window_bytes(a->stream), size),
+                 floats = (size_t)side * (size_t)side * 3 * sizeof(float);
+    struct mode_error err;
+    if (!mode_windows_wanted(a->be, p, size, each, a->n)) return;
+    enum mode_status st = mode_backend_alloc(a->be, &a->pixels, (size_t)size * floats, &err);
+    for (int i = 0; !st && i < a->n; i++) st = mode_windows_open(&a->ring[i].batch.windows, a->be, p, size, each, &err);
+    if (st) close_windows(a);
+}
+
 enum mode_status mode_ahead_open(struct mode_ahead **ahead, struct mode_stream *stream, struct mode_backend *be,
                                  int64_t size, int side, int context, uint64_t first, uint64_t end, int slots,
                                  struct mode_error *err)
@@ -70,10 +95,14 @@ enum mode_status mode_ahead_open(struct mode_ahead **ahead, struct mode_stream *
     a->ring = mode_xcalloc((size_t)a->n, sizeof *a->ring);
     pthread_mutex_init(&a->lock, NULL);
     pthread_cond_init(&a->changed, NULL);
+    open_windows(a, size, side);
     for (int i = 0; !st && i < a->n; i++) {
         struct mode_batch *b = &a->ring[i].batch;
-        st = mode_batch_init(b, size, side, context, err);
-        if (!st && be) mode_backend_pin(be, b->pixels, (size_t)size * 3 * (size_t)side * (size_t)side * sizeof(float));
+        struct mode_windows *windows = b->windows;
+        st = mode_batch_init(b, size, windows ? 0 : side, context, err);
+        b->windows = windows;
+        if (!st && be && !windows)
+            mode_backend_pin(be, b->pixels, (size_t)size * 3 * (size_t)side * (size_t)side * sizeof(float));
     }
     if (!st && slots > 0) {
         int e = pthread_create(&a->thread, NULL, reader, a);
@@ -98,9 +127,20 @@ enum mode_status mode_ahead_next(struct mode_ahead *a, const struct mode_batch *
     a->taken++;
     pthread_cond_broadcast(&a->changed);
     pthread_mutex_unlock(&a->lock);
+    if (a->pixels && !s->status) {
+        s->batch.pixels = a->pixels;
+        mode_windows_pixels(s->batch.windows, a->pixels, s->batch.size);
+    }
     *batch = &s->batch;
     if (s->status && err) *err = s->err;
     return s->status;
+}
+
+bool mode_ahead_resizes(struct mode_ahead *a, uint64_t *by_host)
+{
+    *by_host = 0;
+    for (int i = 0; a->pixels && i < a->n; i++) *by_host += mode_windows_resized(a->ring[i].batch.windows);
+    return a->pixels;
 }
 
 void mode_ahead_close(struct mode_ahead **ahead)
@@ -114,8 +154,9 @@ void mode_ahead_close(struct mode_ahead **ahead)
         pthread_mutex_unlock(&a->lock);
         pthread_join(a->thread, NULL);
     }
+    close_windows(a);
     for (int i = 0; i < a->n; i++) {
-        if (a->be) mode_backend_unpin(a->be, a->ring[i].batch.pixels);
+        if (a->be && a->ring[i].batch.pixels) mode_backend_unpin(a->be, a->ring[i].batch.pixels);
         mode_batch_clear(&a->ring[i].batch);
     }
     pthread_cond_destroy(&a->changed);

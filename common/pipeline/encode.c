@@ -4,6 +4,8 @@
 #include "data/image.h"
 #include "data/tokenizer.h"
 #include "models/clip.h"
+#include "nn/backend.h"
+#include "pipeline/windows.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -46,64 +48,156 @@ out:
     return st;
 }
 
-struct decode {
+/* A batch of pictures being decoded, or decoded. */
+struct slot {
     const struct mode_preprocess *preprocess;
     const struct mode_encode_picture *pictures;
-    float *pixels;
+    int64_t n;
+    float *pixels;                /* made by the host, or */
+    struct mode_windows *windows; /* to be made of these by the device */
+    pthread_t thread;
+    bool threaded;
     pthread_mutex_t lock;
     int64_t failed; /* lowest picture that failed, or INT64_MAX */
     struct mode_error error;
+};
+enum { MOST_SLOTS = 2, LOOKED_AT = 64 };
+
+struct pictures {
+    struct mode_clip *clip;
+    struct slot slot[MOST_SLOTS];
+    int n;        /* slots: while a device computes, the next batch is decoded */
+    void *pixels; /* the device's, of the batch in use; NULL: the host makes them */
 };
 
 static void decode_item(void *ctx, int64_t i, int thread)
 {
     static const struct mode_image_limits limits = MODE_IMAGE_LIMITS_DEFAULT;
-    struct decode *d = ctx;
-    const struct mode_encode_picture *p = &d->pictures[i];
-    size_t pixels = (size_t)3 * (size_t)d->preprocess->size * (size_t)d->preprocess->size;
+    struct slot *s = ctx;
+    const struct mode_encode_picture *p = &s->pictures[i];
+    size_t pixels = (size_t)3 * (size_t)s->preprocess->size * (size_t)s->preprocess->size;
     const struct mode_picture file = {.data = p->data, .size = p->size, .limits = &limits};
     struct mode_error err = {0};
     (void)thread;
-    enum mode_status st = mode_preprocess_eval_file(d->preprocess, &file, d->pixels + (size_t)i * pixels, &err);
+    enum mode_status st = s->windows
+                              ? mode_windows_add(s->windows, i, &file, NULL, &err)
+                              : mode_preprocess_eval_file(s->preprocess, &file, s->pixels + (size_t)i * pixels, &err);
     if (!st) return;
     mode_error_prefix(&err, st, "picture %s", p->name);
-    pthread_mutex_lock(&d->lock);
-    if (i < d->failed) {
-        d->failed = i;
-        d->error = err;
+    pthread_mutex_lock(&s->lock);
+    if (i < s->failed) {
+        s->failed = i;
+        s->error = err;
     }
-    pthread_mutex_unlock(&d->lock);
+    pthread_mutex_unlock(&s->lock);
+}
+
+static void *decode(void *ctx)
+{
+    struct slot *s = ctx;
+    if (s->windows) mode_windows_begin(s->windows);
+    mode_parallel_for(s->n, decode_item, s);
+    if (s->windows && s->failed == INT64_MAX) mode_windows_send(s->windows, s->n);
+    return NULL;
+}
+
+/* Decode these n pictures: from now on where there is a device, else when they are asked for. */
+static void begin(struct pictures *x, struct slot *s, const struct mode_encode_picture *pictures, int64_t n)
+{
+    s->pictures = pictures;
+    s->n = n;
+    s->failed = INT64_MAX;
+    s->threaded = x->n > 1 && pthread_create(&s->thread, NULL, decode, s) == 0;
+}
+
+static enum mode_status finish(struct slot *s, struct mode_error *err)
+{
+    if (s->threaded)
+        pthread_join(s->thread, NULL);
+    else
+        decode(s);
+    s->threaded = false;
+    if (s->failed == INT64_MAX) return MODE_OK;
+    if (err) *err = s->error;
+    return s->error.status;
+}
+
+static void close_slots(struct pictures *x)
+{
+    for (int i = 0; i < x->n; i++) {
+        struct slot *s = &x->slot[i];
+        if (s->threaded) pthread_join(s->thread, NULL);
+        mode_windows_close(&s->windows);
+        free(s->pixels);
+        pthread_mutex_destroy(&s->lock);
+    }
+    if (x->pixels) mode_backend_free(mode_clip_backend(x->clip), x->pixels);
+}
+
+/* Of the part that the evaluation transform reads, by a few of the headers; a little too much where it is cropped. */
+static double average_bytes(const struct mode_encode_picture *pictures, int64_t n)
+{
+    const int64_t step = n / LOOKED_AT + 1;
+    double bytes = 0, seen = 0;
+    for (int64_t i = 0; i < n; i += step) {
+        int width, height;
+        if (mode_image_header(pictures[i].data, pictures[i].size, &width, &height, NULL)) continue;
+        bytes += 3.0 * width * height;
+        seen++;
+    }
+    return seen > 0 ? bytes / seen : 0;
+}
+
+static enum mode_status open_slots(struct pictures *x, const struct mode_encode_picture *pictures, int64_t n,
+                                   int64_t batch, struct mode_error *err)
+{
+    const struct mode_preprocess *p = mode_clip_preprocess(x->clip);
+    struct mode_backend *be = mode_clip_backend(x->clip);
+    const size_t floats = (size_t)batch * 3 * (size_t)p->size * (size_t)p->size * sizeof(float);
+    enum mode_status st = MODE_OK;
+    x->n = mode_backend_is_device(be) ? MOST_SLOTS : 1;
+    const size_t each = x->n > 1 ? mode_windows_average(average_bytes(pictures, n), batch) : 0;
+    const bool there = mode_windows_wanted(be, p, batch, each, x->n);
+    if (there) st = mode_backend_alloc(be, &x->pixels, floats, err);
+    for (int i = 0; i < x->n; i++) {
+        struct slot *s = &x->slot[i];
+        s->preprocess = p;
+        pthread_mutex_init(&s->lock, NULL);
+        if (!st && there) st = mode_windows_open(&s->windows, be, p, batch, each, err);
+        if (!st && !there && !(s->pixels = malloc(floats)))
+            st = MODE_FAIL(err, MODE_E_MEMORY, "no memory for a batch of %lld pictures", (long long)batch);
+    }
+    return st;
+}
+
+static const float *pixels_of(const struct pictures *x, const struct slot *s, int64_t n)
+{
+    if (!s->windows) return s->pixels;
+    mode_windows_pixels(s->windows, x->pixels, n);
+    return x->pixels;
 }
 
 enum mode_status mode_encode_pictures(struct mode_clip *clip, float *out, const struct mode_encode_picture *pictures,
                                       int64_t n, int64_t batch, bool raw, const struct mode_encode_hook *hook,
                                       struct mode_error *err)
 {
-    enum mode_status st = MODE_OK;
-    const struct mode_preprocess *p = mode_clip_preprocess(clip);
-    int e = mode_clip_embed_dim(clip);
+    struct pictures x = {.clip = clip};
+    int e = mode_clip_embed_dim(clip), turn = 0;
     if (batch < 1)
         return MODE_FAIL(err, MODE_E_VALUE, "a batch of %lld pictures, at least 1 is needed", (long long)batch);
+    if (n < 1) return MODE_OK;
     if (batch > n) batch = n;
-    float *pixels = malloc((size_t)(batch + 1) * 3 * (size_t)p->size * (size_t)p->size * sizeof *pixels);
-    if (!pixels) return MODE_FAIL(err, MODE_E_MEMORY, "no memory for a batch of %lld pictures", (long long)batch);
-    for (int64_t at = 0; at < n; at += batch) {
-        int64_t b = n - at < batch ? n - at : batch;
-        struct decode d = {.preprocess = p,
-                           .pictures = pictures + at,
-                           .pixels = pixels,
-                           .lock = PTHREAD_MUTEX_INITIALIZER,
-                           .failed = INT64_MAX};
-        mode_parallel_for(b, decode_item, &d);
-        pthread_mutex_destroy(&d.lock);
-        if (d.failed != INT64_MAX) {
-            if (err) *err = d.error;
-            st = d.error.status;
-            break;
-        }
-        if ((st = mode_clip_encode_images(clip, out + at * e, pixels, b, raw, err))) break;
-        if ((st = tell(hook, at + b, n, "pictures", err))) break;
+    enum mode_status st = open_slots(&x, pictures, n, batch, err);
+    if (!st) begin(&x, &x.slot[0], pictures, batch);
+    for (int64_t at = 0; !st && at < n; at += batch) {
+        struct slot *s = &x.slot[turn];
+        const int64_t b = s->n, left = n - at - b;
+        if ((st = finish(s, err))) break;
+        turn = (turn + 1) % x.n;
+        if (left > 0) begin(&x, &x.slot[turn], pictures + at + b, left < batch ? left : batch);
+        if ((st = mode_clip_encode_images(clip, out + at * e, pixels_of(&x, s, b), b, raw, err))) break;
+        st = tell(hook, at + b, n, "pictures", err);
     }
-    free(pixels);
+    close_slots(&x);
     return st;
 }

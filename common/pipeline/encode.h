@@ -30,8 +30,9 @@ struct mode_encode_picture {
     size_t size;
     const char *name; /* for errors */
 };
-/* pictures -> out [N, E] f32, through the model's evaluation transform. A picture that does not decode is an
- * error that names it. */
+/* pictures -> out [N, E] f32, through the model's evaluation transform. A device that has room resizes them (windows.h)
+ * and computes while the next batch is decoded: many pictures a call are faster than many calls. A picture that does
+ * not decode is an error that names it. */
 enum mode_status mode_encode_pictures(struct mode_clip *clip, float *out, const struct mode_encode_picture *pictures,
                                       int64_t n, int64_t batch, bool raw, const struct mode_encode_hook *hook,
                                       struct mode_error *err);

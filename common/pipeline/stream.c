@@ -7,6 +7,7 @@
 #include "data/safetensors.h"
 #include "data/tar.h"
 #include "data/tokenizer.h"
+#include "pipeline/windows.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -48,10 +49,10 @@ enum mode_status mode_batch_init(struct mode_batch *b, int64_t size, int side, i
     if (!mode_mul_size((size_t)size, (size_t)side * (size_t)side * 3 * sizeof(float), &pixels) ||
         !mode_mul_size((size_t)size, (size_t)context * sizeof(int32_t), &ids))
         return MODE_FAIL(err, MODE_E_VALUE, "a batch of %lld pairs does not fit any memory", (long long)size);
-    b->pixels = malloc(pixels);
+    b->pixels = side > 0 ? malloc(pixels) : NULL;
     b->ids = malloc(ids);
     b->n_ids = malloc((size_t)size * sizeof *b->n_ids);
-    if (b->pixels && b->ids && b->n_ids) return MODE_OK;
+    if ((b->pixels || side == 0) && b->ids && b->n_ids) return MODE_OK;
     mode_batch_clear(b);
     return MODE_FAIL(err, MODE_E_MEMORY, "no memory for a batch of %lld pairs (%zu bytes)", (long long)size,
                      pixels + ids);
@@ -223,6 +224,25 @@ const struct mode_pool *mode_stream_pool(const struct mode_stream *stream)
     return &stream->pool;
 }
 
+const struct mode_preprocess *mode_stream_preprocess(const struct mode_stream *stream)
+{
+    return &stream->preprocess;
+}
+
+double mode_stream_window_bytes(const struct mode_stream *s)
+{
+    double bytes = 0, rows = 0;
+    for (size_t i = 0; i < s->n_shards; i++) {
+        const struct mode_captions *c = &s->shards[i].captions;
+        for (uint32_t k = 0; k < c->n_rows; k++) {
+            const struct mode_sample *m = mode_captions_row(c, k);
+            bytes += 3.0 * m->width * m->height;
+        }
+        rows += c->n_rows;
+    }
+    return bytes / rows * (s->scale_min + s->scale_max) / 2;
+}
+
 /* The last shard whose first row is not past row. */
 static const struct shard *shard_of(const struct mode_stream *s, uint64_t row)
 {
@@ -262,9 +282,11 @@ static enum mode_status read_member(uint8_t *data, const struct shard *s, const 
     return st;
 }
 
-static enum mode_status make_pixels(float *out, const struct mode_stream *s, uint32_t row, uint32_t epoch,
+static enum mode_status make_pixels(const struct mode_batch *b, int64_t i, const struct mode_stream *s,
                                     struct mode_error *err)
 {
+    const uint32_t row = s->rows[i], epoch = s->epochs[i];
+    const size_t pixels = (size_t)3 * (size_t)s->preprocess.size * (size_t)s->preprocess.size;
     const struct shard *shard = shard_of(s, row);
     const struct mode_sample *m = mode_captions_row(&shard->captions, (uint32_t)(row - shard->first_row));
     const struct mode_image_limits limits = {.max_pixels = (uint64_t)m->width * m->height,
@@ -279,7 +301,8 @@ static enum mode_status make_pixels(float *out, const struct mode_stream *s, uin
     else if (!(st = read_member(data, shard, m, err))) {
         const struct mode_picture file = {
             .data = data, .size = m->image_size, .limits = &limits, .blur = m->boxes, .n_blur = m->n_boxes};
-        st = mode_preprocess_train_file(&s->preprocess, &file, &draw, out, err);
+        st = b->windows ? mode_windows_add(b->windows, i, &file, &draw, err)
+                        : mode_preprocess_train_file(&s->preprocess, &file, &draw, b->pixels + (size_t)i * pixels, err);
     }
     if (st)
         st = mode_error_prefix(err, st,
@@ -307,8 +330,7 @@ static void fill_item(void *ctx, int64_t i, int thread)
     struct mode_batch *b = f->batch;
     struct mode_error err = {0};
     (void)thread;
-    size_t pixels = (size_t)3 * (size_t)s->preprocess.size * (size_t)s->preprocess.size;
-    if (make_pixels(b->pixels + (size_t)i * pixels, s, s->rows[i], s->epochs[i], &err)) {
+    if (make_pixels(b, i, s, &err)) {
         pthread_mutex_lock(&f->lock);
         if (i < f->failed) {
             f->failed = i;
@@ -332,12 +354,14 @@ enum mode_status mode_stream_fill(struct mode_stream *s, struct mode_batch *b, u
     }
     mode_pool_draw(&s->pool, first, (uint64_t)b->size, s->rows, s->epochs);
     struct fill f = {.stream = s, .batch = b, .lock = PTHREAD_MUTEX_INITIALIZER, .failed = b->size};
+    if (b->windows) mode_windows_begin(b->windows);
     mode_parallel_for(b->size, fill_item, &f);
     pthread_mutex_destroy(&f.lock);
     if (f.failed < b->size) {
         if (err) *err = f.error;
         return f.error.status;
     }
+    if (b->windows) mode_windows_send(b->windows, b->size);
     int32_t *to = b->ids; /* close the gaps between texts */
     for (int64_t i = 0; i < b->size; i++) {
         memmove(to, b->ids + i * s->context, (size_t)b->n_ids[i] * sizeof *to);

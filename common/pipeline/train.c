@@ -477,6 +477,7 @@ enum mode_status mode_train(struct mode_train_result *result, struct mode_backen
     if (mode_together_first(t.together) && (st = write_summary(&t, outputs->summary, err))) goto out;
     st = mode_together_any(t.together, &(bool){false}, err); /* the others know that the files are there */
 out:
+    if (t.ahead) t.result.device_pixels = mode_ahead_resizes(t.ahead, &t.result.host_resized);
     if (result) *result = t.result;
     mode_ahead_close(&t.ahead);
     mode_stream_close(&t.stream);

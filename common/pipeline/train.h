@@ -108,6 +108,8 @@ struct mode_train_result {
     double final_loss;
     double seconds, data_seconds; /* of this process's steps */
     uint64_t steps_run;
+    bool device_pixels;    /* pictures were resized by the device */
+    uint64_t host_resized; /* ... but for so many, which found no room there; batches read ahead included */
 };
 
 /* result may be NULL. MODE_E_STOPPED: asked to stop, and checkpointed when hooks allow. MODE_E_VALUE: also a

@@ -1,25 +1,36 @@
-/* mode bench preprocess - picture files to a model's input, as fast as it goes. */
+/* mode bench preprocess - picture files to a model's input, as fast as it goes: by the processor, by a device that
+ * resizes what the processor decodes, or the processor's half of that alone. */
+#include "backend_option.h"
 #include "base/file.h"
 #include "base/options.h"
 #include "base/parallel.h"
 #include "base/str.h"
 #include "bench.h"
 #include "data/image.h"
+#include "nn/backend.h"
+#include "pipeline/windows.h"
 #include "verb.h"
 
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 
+enum { BATCH = 256, SLOTS = 2 };
+
 struct options {
+    struct backend_options backend;
     int64_t rounds, size;
-    bool train;
+    bool train, decode;
 };
 
 static const struct mode_option table[] = {
     MODE_OPT_INT(struct options, size, "size", "224", "S", "input side, pixels"),
     MODE_OPT_FLAG(struct options, train, "train",
                   "the training transform (random crops of 0.9 to 1) instead of evaluation"),
+    MODE_OPT_FLAG(struct options, decode, "decode",
+                  "stop where a GPU would take over: decoded and packed, not resized"),
+    BACKEND_OPTIONS(struct options),
     MODE_OPT_INT(struct options, rounds, "rounds", "5", "N", "times over all pictures, after one that is not counted"),
     MODE_OPT_END};
 
@@ -28,21 +39,31 @@ struct pictures {
     const struct mode_mapping *files;
     float *out; /* [threads, 3, S, S] */
     bool train;
+    struct mode_backend *be;
+    struct mode_windows *slot[SLOTS], *windows; /* NULL: by the processor; the one in use */
+    void *pixels;                               /* the device's, [BATCH, 3, S, S]; NULL: --decode */
+    int64_t first;                              /* picture of the batch */
     pthread_mutex_t lock;
     int64_t failed; /* lowest that failed, or INT64_MAX */
     struct mode_error error;
 };
 
-static void one_picture(void *ctx, int64_t i, int thread)
+static void one_picture(void *ctx, int64_t item, int thread)
 {
     static const struct mode_image_limits limits = MODE_IMAGE_LIMITS_DEFAULT;
     struct pictures *x = ctx;
+    const int64_t i = x->first + item;
     const struct mode_picture f = {.data = x->files[i].data, .size = x->files[i].size, .limits = &limits};
     const struct mode_crop_draw draw = {.scale_min = 0.9, .scale_max = 1, .sample = (uint64_t)i};
     struct mode_error err;
     float *out = x->out + (size_t)thread * 3 * (size_t)x->p.size * (size_t)x->p.size;
-    const enum mode_status st = x->train ? mode_preprocess_train_file(&x->p, &f, &draw, out, &err)
-                                         : mode_preprocess_eval_file(&x->p, &f, out, &err);
+    enum mode_status st;
+    if (x->windows)
+        st = mode_windows_add(x->windows, item, &f, x->train ? &draw : NULL, &err);
+    else if (x->train)
+        st = mode_preprocess_train_file(&x->p, &f, &draw, out, &err);
+    else
+        st = mode_preprocess_eval_file(&x->p, &f, out, &err);
     if (!st) return;
     pthread_mutex_lock(&x->lock);
     if (i < x->failed) {
@@ -50,6 +71,42 @@ static void one_picture(void *ctx, int64_t i, int thread)
         x->error = err;
     }
     pthread_mutex_unlock(&x->lock);
+}
+
+/* All pictures once. A batch is decoded while the one before it is sent and resized. */
+static void one_round(struct pictures *x, int64_t n)
+{
+    x->first = 0;
+    if (!x->slot[0]) {
+        mode_parallel_for(n, one_picture, x);
+        return;
+    }
+    for (int turn = 0; x->first < n && x->failed == INT64_MAX; x->first += BATCH, turn = (turn + 1) % SLOTS) {
+        const int64_t b = n - x->first < BATCH ? n - x->first : BATCH;
+        x->windows = x->slot[turn];
+        mode_windows_begin(x->windows);
+        mode_parallel_for(b, one_picture, x);
+        mode_windows_send(x->windows, b);
+        if (x->pixels && x->failed == INT64_MAX) mode_windows_pixels(x->windows, x->pixels, b);
+    }
+    mode_backend_sync(x->be);
+}
+
+static enum mode_status open_slots(struct pictures *x, int64_t n, bool decode, struct mode_error *err)
+{
+    double bytes = 0;
+    const size_t floats = (size_t)BATCH * 3 * (size_t)x->p.size * (size_t)x->p.size * sizeof(float);
+    enum mode_status st = MODE_OK;
+    if (!decode && !mode_backend_is_device(x->be)) return MODE_OK;
+    for (int64_t i = 0; !st && i < n; i++) {
+        int width, height;
+        st = mode_image_header(x->files[i].data, x->files[i].size, &width, &height, err);
+        if (!st) bytes += 3.0 * width * height;
+    }
+    if (!st && !decode) st = mode_backend_alloc(x->be, &x->pixels, floats, err);
+    for (int i = 0; !st && i < SLOTS; i++)
+        st = mode_windows_open(&x->slot[i], x->be, &x->p, BATCH, mode_windows_average(bytes / (double)n, BATCH), err);
+    return st;
 }
 
 static enum mode_status run(int argc, char **argv, struct mode_error *err)
@@ -61,7 +118,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(
             table, "MODE_", "mode bench preprocess FILE... [options]",
-            "Decodes, resizes, crops and normalises every picture, --rounds times, with MODE_THREADS threads.");
+            "Decodes, resizes, crops and normalises every picture, --rounds times, with MODE_THREADS threads.\n"
+            "With a GPU the threads decode, and the GPU does the rest.");
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
@@ -69,6 +127,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (n_args == 0) return MODE_FAIL(err, MODE_E_USAGE, "expected picture files");
     if (o.rounds < 1 || o.size < 1 || o.size > 4096)
         return MODE_FAIL(err, MODE_E_USAGE, "--rounds must be at least 1, --size 1 to 4096");
+    if ((st = backend_open(&x.be, &o.backend, err))) return st;
     mode_preprocess_default(&x.p, (int)o.size);
     x.train = o.train;
     files = mode_xcalloc((size_t)n_args, sizeof *files);
@@ -76,9 +135,10 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         if ((st = mode_file_map(argv[n_open + 1], &files[n_open], err))) goto out;
     x.files = files;
     x.out = mode_xmalloc((size_t)mode_parallel_threads() * 3 * (size_t)o.size * (size_t)o.size * sizeof *x.out);
+    if ((st = open_slots(&x, n_args, o.decode, err))) goto out;
     for (int64_t round = 0; round <= o.rounds; round++) {
         const struct bench_clock since = bench_now();
-        mode_parallel_for(n_args, one_picture, &x);
+        one_round(&x, n_args);
         if (x.failed != INT64_MAX) {
             if (err) *err = x.error;
             st = mode_error_prefix(err, x.error.status, "%s", argv[x.failed + 1]);
@@ -86,7 +146,13 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         }
         if (round > 0) bench_print("preprocess", "pictures", n_args, since);
     }
+    if (x.slot[0])
+        fprintf(stderr, "%llu of them found no room and were resized by the processor\n",
+                (unsigned long long)(mode_windows_resized(x.slot[0]) + mode_windows_resized(x.slot[1])));
 out:
+    for (int i = 0; i < SLOTS; i++) mode_windows_close(&x.slot[i]);
+    if (x.pixels) mode_backend_free(x.be, x.pixels);
+    mode_backend_close(&x.be);
     for (int i = 0; i < n_open; i++) mode_file_unmap(&files[i]);
     free(files);
     free(x.out);

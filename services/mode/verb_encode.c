@@ -89,7 +89,8 @@ out:
     return st;
 }
 
-/* One batch of files at a time is in memory. */
+/* So many batches of files at a time are in memory. */
+enum { BATCHES = 16 };
 static enum mode_status encode_images(const struct options *o, struct mode_clip *clip, struct mode_error *err)
 {
     char *text = NULL, **lines = NULL;
@@ -100,15 +101,16 @@ static enum mode_status encode_images(const struct options *o, struct mode_clip 
     if (st) return st;
     lines = split_lines(text, &n);
     out = mode_xmalloc((size_t)n * (size_t)e * sizeof *out);
-    struct mode_encode_picture *p = mode_xcalloc((size_t)o->batch, sizeof *p);
-    struct mode_mapping *map = mode_xcalloc((size_t)o->batch, sizeof *map);
-    for (int64_t at = 0; !st && at < n; at += o->batch) {
-        int64_t b = n - at < o->batch ? n - at : o->batch, open = 0;
+    const int64_t most = o->batch < n / BATCHES ? o->batch * BATCHES : n;
+    struct mode_encode_picture *p = mode_xcalloc((size_t)most, sizeof *p);
+    struct mode_mapping *map = mode_xcalloc((size_t)most, sizeof *map);
+    for (int64_t at = 0; !st && at < n; at += most) {
+        int64_t b = n - at < most ? n - at : most, open = 0;
         for (; !st && open < b; open += !st) {
             if ((st = mode_file_map(lines[at + open], &map[open], err))) break;
             p[open] = (struct mode_encode_picture){map[open].data, map[open].size, lines[at + open]};
         }
-        if (!st) st = mode_encode_pictures(clip, out + at * e, p, b, b, o->raw, NULL, err);
+        if (!st) st = mode_encode_pictures(clip, out + at * e, p, b, o->batch, o->raw, NULL, err);
         for (int64_t i = 0; i < open; i++) mode_file_unmap(&map[i]);
     }
     if (!st) st = write_features(o->out, "image_features.npy", out, n, e, err);

@@ -334,6 +334,9 @@ static enum mode_status train(const struct options *o, const struct mode_train_s
                "data)\n",
                o->out, (unsigned long long)spec->end_step, r.final_loss, (unsigned long long)r.rows,
                (double)r.steps_run * (double)spec->batch / r.seconds, 100 * r.data_seconds / r.seconds);
+    if (!st && first && r.device_pixels)
+        fprintf(stderr, "pictures were resized by the device, %llu that found no room there by the host\n",
+                (unsigned long long)r.host_resized);
     for (size_t i = 0; i < sizeof path / sizeof *path; i++) free(path[i]);
     return st;
 }

@@ -166,6 +166,9 @@ enum mode_status train_work(struct mode_job *job, struct mode_error *err)
     mode_log_info("backend", "model=%s name=%s %s", r->name, mode_backend_name(be), why);
     mode_job_made_on(job, mode_backend_name(be));
     if ((st = mode_train(&result, be, &spec, &outputs, &hooks, err))) goto out;
+    if (result.device_pixels)
+        mode_log_info("device_pixels", "model=%s resized_by_host=%llu", r->name,
+                      (unsigned long long)result.host_resized);
     report(job, &result);
 out:
     mode_backend_close(&be);

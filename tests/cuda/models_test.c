@@ -7,8 +7,10 @@
 #include "nn/backend.h"
 #include "optim/adamw.h"
 #include "pipeline/checkpoint.h"
+#include "pipeline/encode.h"
 #include "pipeline/train.h"
 
+#include <fcntl.h>
 #include <jansson.h>
 #include <math.h>
 #include <setjmp.h>
@@ -151,6 +153,7 @@ struct run {
     struct mode_train_memory memory;
     char notice[256]; /* the last one */
     int notices;
+    struct mode_train_result result;
 };
 
 static void on_memory(void *ctx, const struct mode_train_memory *m)
@@ -233,7 +236,7 @@ static enum mode_status train(struct run *r, const char *backend, uint64_t stop_
                                            .checkpoint_dir = on_dir,
                                            .checkpoint_done = on_done,
                                            .resume_from = from};
-    enum mode_status st = mode_train(NULL, be, &spec, &outputs, &hooks, err);
+    enum mode_status st = mode_train(&r->result, be, &spec, &outputs, &hooks, err);
     for (int i = 0; i < 5; i++) free(path[i]);
     free(dir);
     free(from);
@@ -334,6 +337,91 @@ static void test_graphs_show_in_no_file(void **state)
     free(pieces.last);
 }
 
+/* Host and device make the same pixels, so all that is trained on them is the same: with pieces, and where there is no
+ * room for the pictures, too. */
+static void test_it_does_not_show_where_pictures_are_resized(void **state)
+{
+    struct run there = {.name = "there"}, here = {.name = "here"};
+    struct mode_error err = {0};
+    (void)state;
+    for (accumulate = 1; accumulate <= 2; accumulate++) {
+        setenv("MODE_CUDA_PIXELS", "host", 1);
+        world_ok(train(&here, "cuda", 0, &err), &err);
+        assert_false(here.result.device_pixels);
+        unsetenv("MODE_CUDA_PIXELS");
+        world_ok(train(&there, "cuda", 0, &err), &err);
+        assert_true(there.result.device_pixels);
+        assert_int_equal(there.result.host_resized, 0);
+        assert_same_files(&here, &there);
+        free(here.last);
+        free(there.last);
+        here.last = there.last = NULL;
+    }
+    accumulate = 1;
+}
+
+/* A picture that went bad ends the training with the same sentence, and no worker hangs. */
+static void test_a_damaged_picture_is_told_as_on_the_host(void **state)
+{
+    struct run r = {.name = "damaged"};
+    struct mode_error told[2] = {0};
+    struct mode_captions c;
+    uint8_t keep[64], rubbish[64] = {0};
+    (void)state;
+    world_ok(mode_captions_load(&c, world.captions[1], told), told);
+    const off_t at = (off_t)mode_captions_row(&c, 5)->image_offset + 20;
+    int fd = open(world.tar[1], O_RDWR);
+    assert_int_equal(pread(fd, keep, sizeof keep, at), sizeof keep);
+    assert_int_equal(pwrite(fd, rubbish, sizeof rubbish, at), sizeof rubbish);
+    for (int k = 0; k < 2; k++) {
+        if (k == 0) setenv("MODE_CUDA_PIXELS", "host", 1);
+        assert_int_equal(train(&r, "cuda", 0, &told[k]), MODE_E_FORMAT);
+        assert_int_equal(r.result.device_pixels, k);
+        free(r.last);
+        r.last = NULL;
+        unsetenv("MODE_CUDA_PIXELS");
+    }
+    assert_string_equal(told[0].text, told[1].text);
+    assert_non_null(strstr(told[1].text, mode_captions_row(&c, 5)->key));
+    assert_int_equal(pwrite(fd, keep, sizeof keep, at), sizeof keep);
+    close(fd);
+    mode_captions_clear(&c);
+}
+
+/* A model's features of pictures, in batches of two, whole and with one of them damaged. */
+static void test_it_does_not_show_in_features(void **state)
+{
+    enum { N = 5, E = 16 };
+    struct mode_backend *be = open_backend("cuda");
+    struct mode_clip *clip;
+    struct mode_error err = {0}, told[2];
+    struct mode_encode_picture p[N];
+    float out[2][N * E];
+    (void)state;
+    world_ok(mode_clip_create(&clip, be, WORLD_MODEL, WORLD_PREPROCESS, 3, &err), &err);
+    for (int i = 0; i < N; i++) {
+        p[i] = (struct mode_encode_picture){.name = i == 3 ? "the fourth" : "another"};
+        p[i].data = world_png(i % 4, (uint64_t)i, 20 + 9 * i, &p[i].size);
+    }
+    for (int k = 0; k < 2; k++) {
+        if (k == 0) setenv("MODE_CUDA_PIXELS", "host", 1);
+        world_ok(mode_encode_pictures(clip, out[k], p, N, 2, false, NULL, &err), &err);
+        struct mode_encode_picture keep = p[3];
+        p[3].size /= 2;
+        float rest[N * E];
+        assert_int_equal(mode_encode_pictures(clip, rest, p, N, 2, false, NULL, &told[k]), MODE_E_FORMAT);
+        assert_memory_equal(rest, out[k], 2 * E * sizeof *rest); /* the batch before it */
+        p[3] = keep;
+        unsetenv("MODE_CUDA_PIXELS");
+    }
+    assert_memory_equal(out[0], out[1], sizeof out[0]);
+    assert_string_equal(told[0].text, told[1].text);
+    assert_non_null(strstr(told[1].text, "the fourth"));
+    for (int i = 0; i < N; i++) free((void *)(uintptr_t)p[i].data);
+    mode_clip_close(&clip);
+    mode_backend_close(&be);
+}
+
 /* A GPU that is too small is said to be so before the first step, with a remedy that is one. */
 static void test_a_training_that_does_not_fit_is_refused_with_a_remedy(void **state)
 {
@@ -409,6 +497,9 @@ int main(void)
         cmocka_unit_test(test_ten_steps_follow_the_cpu),
         cmocka_unit_test(test_a_training_moves_between_gpu_and_cpu),
         cmocka_unit_test(test_graphs_show_in_no_file),
+        cmocka_unit_test(test_it_does_not_show_where_pictures_are_resized),
+        cmocka_unit_test(test_a_damaged_picture_is_told_as_on_the_host),
+        cmocka_unit_test(test_it_does_not_show_in_features),
         cmocka_unit_test(test_a_training_that_does_not_fit_is_refused_with_a_remedy),
         cmocka_unit_test(test_the_plan_has_room_for_the_pixels_of_a_step),
     };

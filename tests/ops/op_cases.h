@@ -8,6 +8,7 @@
 
 #include "base/rng.h"
 #include "base/str.h"
+#include "data/resize_taps.h"
 #include "nn/ops.h"
 #include "tensor/half.h"
 
@@ -231,6 +232,62 @@ static void case_image(struct op_run *r, const int64_t *s) /* images, side, patc
     mode_image_tokens_back(r->be, dpatch, dcls, keep(r, mat(r, p + 1, s[3])), &dx);
 }
 
+/* Of n inputs a random part, resized by a random factor; or all of them as they are; or the same backwards. Returns the
+ * place after it. */
+static inline int64_t draw_taps(struct op_run *r, uint8_t *bytes, int64_t at, int n, int side, int32_t *most,
+                                int32_t *n_out, int32_t *place, bool bilinear)
+{
+    struct mode_taps t;
+    struct mode_error err;
+    const double in0 = mode_rng_uniform(&r->rng) * 0.5 * n, in1 = in0 + (0.1 + 0.4 * mode_rng_uniform(&r->rng)) * n;
+    const int all = 1 + (int)mode_rng_below(&r->rng, 2 * (uint64_t)side), same = (int)mode_rng_below(&r->rng, 6);
+    *n_out = all < side ? all : side;
+    if (same == 0) *n_out = n < side ? n : side;
+    *place = (int32_t)mode_rng_below(&r->rng, (uint64_t)(side - *n_out) + 1);
+    *most = 1;
+    int32_t *to = (int32_t *)(void *)(bytes + at);
+    if (same == 0) {
+        mode_pixels_same(to, *n_out);
+    } else {
+        const int from = all > side ? (int)mode_rng_below(&r->rng, (uint64_t)(all - side) + 1) : 0;
+        MODE_ASSERT(mode_taps_make(&t, n, in0, in1, all, from, *n_out,
+                                   bilinear ? MODE_FILTER_BILINEAR : MODE_FILTER_BICUBIC, &err) == MODE_OK);
+        *most = t.n_max;
+        mode_pixels_taps(to, *n_out, t.n_max, t.first, t.n, t.k, 0);
+        mode_taps_clear(&t);
+    }
+    for (int64_t i = 0; same == 1 && i < (int64_t)(2 + *most) * *n_out; i += *n_out)
+        for (int64_t a = i, b = i + *n_out - 1; a < b; a++, b--) {
+            int32_t x = to[a];
+            to[a] = to[b];
+            to[b] = x;
+        }
+    return at + (int64_t)mode_pixels_taps_bytes(*n_out, *most);
+}
+
+static void case_pixels(struct op_run *r, const int64_t *s) /* pictures, side of the input, their longest, bilinear */
+{
+    const int64_t table = s[0] * (int64_t)sizeof(struct mode_pixels_window);
+    const int64_t taps = (int64_t)mode_pixels_taps_bytes(s[1], 4 * s[2] + 16); /* at most, of a direction */
+    struct mode_tensor bytes = mode_tensor_1d(NULL, MODE_DTYPE_U8, table + s[0] * (2 * taps + 3 * s[2] * s[2] + 4));
+    struct mode_tensor levels = mat(r, 3, 256);
+    struct mode_pixels_window *w = bytes.data = op_memory(r, mode_tensor_bytes(&bytes));
+    uint8_t *base = bytes.data;
+    int64_t at = table;
+    for (int64_t i = 0; i < s[0]; i++) {
+        w[i].width = 1 + (int32_t)mode_rng_below(&r->rng, (uint64_t)s[2]);
+        w[i].height = 1 + (int32_t)mode_rng_below(&r->rng, (uint64_t)s[2]);
+        w[i].down_first = i % 3 == 1;
+        w[i].across = at = (at + 3) / 4 * 4;
+        w[i].down = at = draw_taps(r, base, at, w[i].width, (int)s[1], &w[i].across_most, &w[i].n_x, &w[i].x, s[3]);
+        w[i].rgb = at = draw_taps(r, base, at, w[i].height, (int)s[1], &w[i].down_most, &w[i].n_y, &w[i].y, s[3]);
+        for (int64_t k = 0; k < (int64_t)w[i].width * w[i].height * 3; k++)
+            base[at++] = (uint8_t)(mode_rng_below(&r->rng, 3) ? mode_rng_below(&r->rng, 256)
+                                                              : 255 * mode_rng_below(&r->rng, 2));
+    }
+    mode_pixels(r->be, keep(r, noise(r, 4, (int64_t[]){s[0], 3, s[1], s[1]}, 1)), &bytes, w, &levels, 77);
+}
+
 static void case_gather(struct op_run *r, const int64_t *s) /* rows, every how many, d */
 {
     struct mode_tensor x = acts(r, s[0], s[2]), idx = index_of(r, s[0] / s[1], s[0]);
@@ -447,6 +504,10 @@ static const struct op_case op_cases[] = {
     {"embed", case_embed, {9, 5, 37, 4}, 1e-6},
     {"image", case_image, {1, 2, 2, 1}, 1e-6},
     {"image", case_image, {5, 12, 4, 33}, 1e-6},
+    {"pixels", case_pixels, {1, 1, 1, 0}, 0},
+    {"pixels", case_pixels, {7, 13, 61, 0}, 0},
+    {"pixels", case_pixels, {4, 32, 230, 0}, 0},
+    {"pixels bilinear", case_pixels, {5, 24, 90, 1}, 0},
     {"gather", case_gather, {131, 2, 7}, 1e-7},
     {"scale", case_scale, {1, 1}, 1e-6},
     {"scale", case_scale, {131, 75}, 1e-6},

@@ -3,6 +3,7 @@
 #define MODE_NN_CPU_EMBED_H
 
 #include "nn/cpu/gemm.h"
+#include "nn/ref/ref.h"
 
 enum { EMBED_COLUMNS = 32, COPY_ROWS = 64 };
 
@@ -68,6 +69,13 @@ static void cpu_embed_back(struct mode_backend *be, struct mode_tensor *dtable, 
                       .in = mode_f32(dx)};
     (void)be;
     mode_parallel_for(ceil_div(e.d, EMBED_COLUMNS), embed_back_strip, &e);
+}
+
+/* On a processor nothing asks for it: rows are resized as they leave the decoder (data/preprocess.c). */
+static void cpu_pixels(struct mode_backend *be, struct mode_tensor *pixels, const struct mode_tensor *bytes,
+                       const struct mode_pixels_window *windows, const struct mode_tensor *levels, uint8_t border)
+{
+    mode__ref_pixels(be, pixels, bytes, windows, levels, border);
 }
 
 static void patches_image(void *ctx, int64_t b, int thread)

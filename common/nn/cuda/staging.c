@@ -1,0 +1,86 @@
+/* Bytes to the GPU on a stream of their own, ordered with the ops by two events; contracts are those of nn/staging.h.
+ */
+#include "nn/staging.h"
+#include "base/str.h"
+#include "nn/cuda/device.h"
+
+#include <stdlib.h>
+
+struct way {
+    cudaStream_t stream;
+    cudaEvent_t sent, read; /* the bytes are there; the ops between begin and end are done with them */
+};
+
+static struct way *way_of(const struct mode_staging *s)
+{
+    return s->way;
+}
+
+static void close_way(struct mode_staging *s)
+{
+    struct way *w = way_of(s);
+    if (!w) return;
+    if (w->stream) CUDA_OK(cudaStreamSynchronize(w->stream));
+    if (s->device) mode_backend_free(s->be, s->device); /* waits for the ops */
+    if (w->read) CUDA_OK(cudaEventDestroy(w->read));
+    if (w->sent) CUDA_OK(cudaEventDestroy(w->sent));
+    if (w->stream) CUDA_OK(cudaStreamDestroy(w->stream));
+    free(w);
+    s->way = NULL;
+}
+
+/* The GPU's own memory: nothing but copies and kernels touches it. */
+static enum mode_status take_memory(struct mode_staging *s, struct mode_error *err)
+{
+    struct mode__cuda *c = mode__cuda_of(s->be);
+    size_t left, total;
+    mode_backend_room(s->be, &left, &total);
+    if (s->bytes > left || cudaMalloc(&s->device, s->bytes) != cudaSuccess) {
+        (void)cudaGetLastError();
+        s->device = NULL;
+        return MODE_FAIL(err, MODE_E_MEMORY,
+                         "%.1f MiB of GPU memory for decoded pictures are not to be had: %.1f of %.1f MiB are left. "
+                         "HINT: a smaller batch",
+                         (double)s->bytes / 1048576, (double)left / 1048576, (double)total / 1048576);
+    }
+    c->taken = mode_xrealloc(c->taken, (c->n_taken + 1) * sizeof *c->taken);
+    c->taken[c->n_taken++] = (struct mode__cuda_taken){s->device, s->bytes};
+    return MODE_OK;
+}
+
+static enum mode_status open_way(struct mode_staging *s, struct mode_error *err)
+{
+    struct way *w = s->way = mode_xcalloc(1, sizeof *w);
+    if (cudaStreamCreateWithFlags(&w->stream, cudaStreamNonBlocking) != cudaSuccess ||
+        cudaEventCreateWithFlags(&w->sent, cudaEventDisableTiming) != cudaSuccess ||
+        cudaEventCreateWithFlags(&w->read, cudaEventDisableTiming) != cudaSuccess)
+        return MODE_FAIL(err, MODE_E_DEVICE, "backend \"cuda\": a stream for copies cannot be made");
+    return take_memory(s, err);
+}
+
+/* Also for the copy, when no ops asked for it. Events that were never recorded are not waited for. */
+static void wait_for_read(struct mode_staging *s)
+{
+    CUDA_OK(cudaEventSynchronize(way_of(s)->sent));
+    CUDA_OK(cudaEventSynchronize(way_of(s)->read));
+}
+
+static void send(struct mode_staging *s, size_t n)
+{
+    struct way *w = way_of(s);
+    CUDA_OK(cudaMemcpyAsync(s->device, s->host, n, cudaMemcpyHostToDevice, w->stream));
+    CUDA_OK(cudaEventRecord(w->sent, w->stream));
+}
+
+static void begin(struct mode_staging *s)
+{
+    CUDA_OK(cudaStreamWaitEvent(mode__cuda_of(s->be)->stream, way_of(s)->sent, 0));
+}
+
+static void end(struct mode_staging *s)
+{
+    CUDA_OK(cudaEventRecord(way_of(s)->read, mode__cuda_of(s->be)->stream));
+}
+
+const struct mode__staging_kind mode__cuda_staging = {
+    .open = open_way, .close = close_way, .wait = wait_for_read, .send = send, .begin = begin, .end = end};

@@ -1,0 +1,56 @@
+/* windows.h - a batch of pictures for a device that resizes them itself: decoded by the host, packed, sent, resized.
+ *
+ *     mode_windows_begin(w);                                              // may wait for the device
+ *     for each i: mode_windows_add(w, i, &file, &draw, &err);             // any threads
+ *     mode_windows_send(w, n);
+ *     mode_windows_pixels(w, pixels, n);                                  // [n, 3, S, S] f32
+ *
+ * The floats are those of mode_preprocess_eval_file and mode_preprocess_train_file, to the bit. What a batch's pictures
+ * take together is limited; a picture that finds no room, or whose window is larger than MODE_WINDOW_MOST, is resized
+ * by the host and travels as a window of its final size. Which pictures these are depends on the threads, the floats do
+ * not.
+ *
+ * Threads: begin, add, send belong to one thread and its pool; open, pixels, close to the backend's caller. For one w
+ * the two take turns. */
+#ifndef MODE_PIPELINE_WINDOWS_H
+#define MODE_PIPELINE_WINDOWS_H
+
+#include "base/error.h"
+#include "data/image.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct mode_backend;
+struct mode_windows;
+
+enum { MODE_WINDOW_MOST = 16 << 20 }; /* bytes of one picture's */
+
+/* Batches of up to `most` pictures, whose windows may take `bytes` together, on average for each. be is borrowed.
+ * MODE_E_MEMORY. */
+enum mode_status mode_windows_open(struct mode_windows **w, struct mode_backend *be, const struct mode_preprocess *p,
+                                   int64_t most, size_t bytes, struct mode_error *err);
+void mode_windows_close(struct mode_windows **w);
+/* `bytes` that do for batches of `most` pictures of which the average window has so many: batches vary. */
+size_t mode_windows_average(double mean, int64_t most);
+/* Of the host's and of the device's memory each, what open would take; SIZE_MAX: too much to say. */
+size_t mode_windows_bytes(const struct mode_preprocess *p, int64_t most, size_t bytes);
+
+void mode_windows_begin(struct mode_windows *w);
+/* Picture i of the batch, once. draw NULL: the evaluation transform. Errors: those of decoding. */
+enum mode_status mode_windows_add(struct mode_windows *w, int64_t i, const struct mode_picture *f,
+                                  const struct mode_crop_draw *draw, struct mode_error *err);
+/* All of pictures 0 .. n - 1 have been added. */
+void mode_windows_send(struct mode_windows *w, int64_t n);
+/* pixels: memory of the backend. */
+void mode_windows_pixels(struct mode_windows *w, float *pixels, int64_t n);
+/* Pictures so far that the host resized. Any thread. */
+uint64_t mode_windows_resized(struct mode_windows *w);
+
+/* Is be to resize the pictures of `batches` such batches? A device with room for them and one batch of floats in half
+ * of what its memory has left, unless the environment says MODE_CUDA_PIXELS=host. The floats are the same. */
+bool mode_windows_wanted(const struct mode_backend *be, const struct mode_preprocess *p, int64_t most, size_t bytes,
+                         int batches);
+
+#endif
