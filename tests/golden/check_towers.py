@@ -12,6 +12,7 @@ and in float64. It holds that
 - every gradient is within 2e-5 (1e-4 for tensors of less than two dimensions) in relative Frobenius norm, or within
   1.5 times open_clip's own error where cancellation leaves float32 no better.
 BERT-family encoders likewise, against transformers in float64, for every kind of pooling.
+MODE_BACKEND=cpu-amx and the like: that backend.
 """
 import gc
 import json
@@ -161,7 +162,8 @@ def check_clip(bins, name, cfg, n, seed, tmp, options=()):
     del model
     gc.collect()
     subprocess.run([os.path.join(bins, "mode-test-clip-steps"), folder, os.path.join(tmp, "in.safetensors"),
-                    os.path.join(tmp, "out.safetensors"), *options], check=True)
+                    os.path.join(tmp, "out.safetensors"), "backend=" + os.environ.get("MODE_BACKEND", "cpu"), *options],
+                   check=True)
     bad, said = compare(name, load_file(os.path.join(tmp, "out.safetensors")), exact, theirs)
     print(f"{name} {cfg['vision_cfg'].get('layers')}+{cfg['text_cfg'].get('layers')} layers {' '.join(options)}: "
           f"{'agrees' if not bad else 'DISAGREES'}: {said} ({time.time() - began:.0f} s)", flush=True)
