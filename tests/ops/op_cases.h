@@ -158,6 +158,23 @@ static void case_linear(struct op_run *r, const int64_t *s) /* m, k, n, activati
     }
 }
 
+/* m, k, n, activation: of a product's z, to the byte what the product makes with it */
+static void case_activate(struct op_run *r, const int64_t *s)
+{
+    struct mode_tensor x = acts(r, s[0], s[1]), w = acts(r, s[2], s[1]), b = act_vec(r, s[2]), z = acts(r, s[0], s[2]);
+    struct mode_tensor *y = keep(r, acts(r, s[0], s[2])), *slope = keep(r, acts(r, s[0], s[2]));
+    struct mode_tensor want = acts(r, s[0], s[2]), want_slope = acts(r, s[0], s[2]), alone = acts(r, s[0], s[2]);
+    shrink(&w, s[1]);
+    mode_linear_act(r->be, &want, &want_slope, &x, &w, &b, (enum mode_act)s[3]);
+    mode_linear(r->be, &z, &x, &w, &b);
+    mode_activate(r->be, y, slope, &z, (enum mode_act)s[3]);
+    mode_activate(r->be, &alone, NULL, &z, (enum mode_act)s[3]);
+    mode_backend_sync(r->be);
+    MODE_ASSERT(memcmp(y->data, want.data, mode_tensor_bytes(y)) == 0);
+    MODE_ASSERT(memcmp(slope->data, want_slope.data, mode_tensor_bytes(slope)) == 0);
+    MODE_ASSERT(memcmp(alone.data, want.data, mode_tensor_bytes(y)) == 0);
+}
+
 static void case_linear_back(struct op_run *r, const int64_t *s) /* m, k, n, with slope, only dw */
 {
     struct mode_tensor x = acts(r, s[0], s[1]), w = acts(r, s[2], s[1]), dy = acts(r, s[0], s[2]);
@@ -397,6 +414,10 @@ static const struct op_case op_cases[] = {
     {"linear gelu tanh", case_linear, {96, 64, 16, MODE_ACT_GELU_TANH, 0}, 1e-6},
     {"linear quick gelu", case_linear, {101, 160, 67, MODE_ACT_QUICK_GELU, 0}, 1e-6},
     {"linear tanh", case_linear, {5, 97, 23, MODE_ACT_TANH, 0}, 1e-6},
+    {"activate gelu", case_activate, {37, 65, 45, MODE_ACT_GELU}, 1e-6},
+    {"activate gelu tanh", case_activate, {1, 3, 7, MODE_ACT_GELU_TANH}, 1e-6},
+    {"activate quick gelu", case_activate, {200, 48, 128, MODE_ACT_QUICK_GELU}, 1e-6},
+    {"activate tanh", case_activate, {3, 401, 72, MODE_ACT_TANH}, 1.2e-6},
     {"linear back", case_linear_back, {1, 1, 1, 0, 0}, 1e-6},
     {"linear back", case_linear_back, {193, 17, 7, 0, 0}, 1e-6},
     {"linear back", case_linear_back, {1999, 29, 401, 0, 0}, 2e-6},

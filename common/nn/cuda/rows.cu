@@ -73,6 +73,26 @@ void mode__cuda_epilogue(cudaStream_t stream, bool bf16, void *c, int64_t m, int
                                (T *)c, m * n, n, (const T *)bias, act, (T *)slope, (const T *)times, (const T *)add)));
 }
 
+template <typename T, int V>
+static __global__ void activate_all(T *y, T *slope, const T *z, int64_t count, int act)
+{
+    int64_t i = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * V;
+    if (i >= count) return;
+    float x[V], s[V];
+    load<V>(x, z + i);
+    for (int v = 0; v < V; v++) x[v] = activate(x[v], act, &s[v]);
+    if (slope) store<V>(slope + i, s);
+    store<V>(y + i, x);
+}
+
+void mode__cuda_activate(cudaStream_t stream, bool bf16, void *y, void *slope, const void *z, int64_t m, int64_t n,
+                         int act)
+{
+    BY_TYPE(bf16, BY_WIDTH(wide_rows(n, sizeof(T), (T *)y, (T *)slope, (const T *)z),
+                           activate_all<T, V><<<blocks_of(m * n, THREADS * V), THREADS, 0, stream>>>(
+                               (T *)y, (T *)slope, (const T *)z, m * n, act)));
+}
+
 /* How many rows one partial sum covers: by shape alone. */
 static __host__ __device__ inline int64_t chunk_of(int64_t m)
 {
