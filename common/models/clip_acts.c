@@ -133,6 +133,23 @@ static struct shape shape_of(const struct mode_clip *clip, const struct clip_tow
     return (struct shape){&t->cfg, rows, pooled ? batch : rows, batch, pooled};
 }
 
+static int64_t micro_of(const struct mode_clip *clip, int64_t batch)
+{
+    return batch / clip->accumulate + (batch % clip->accumulate != 0);
+}
+
+size_t mode__clip_kept_bytes(const struct mode_clip *clip, const struct clip_tower *t, int64_t batch, int64_t layer,
+                             enum mode_clip_policy policy)
+{
+    int64_t tokens = t == &clip->text ? clip->cfg.context_length : mode__clip_image_tokens(clip);
+    int64_t micro = micro_of(clip, batch);
+    struct clip_arena a = {.activations = mode_backend_activations(clip->be)};
+    struct clip_block_acts b = {.policy = policy};
+    const struct shape s = shape_of(clip, t, micro, micro * tokens, layer);
+    place_kept(&b, &a, &s);
+    return a.used;
+}
+
 static void plan_tower(struct clip_tower_acts *x, struct clip_arena *a, const struct mode_clip *clip,
                        const struct clip_tower *t, int64_t batch, int64_t rows, bool keep)
 {
@@ -239,7 +256,7 @@ static void plan_turns(struct clip_acts *x, const struct mode_clip *clip, int64_
 bool mode__clip_acts_plan(struct clip_acts *x, const struct mode_clip *clip, int64_t batch, bool train, char *base)
 {
     int64_t t = mode__clip_image_tokens(clip), d = clip->cfg.image.width, p = clip->cfg.patch_size;
-    int64_t pieces = train ? clip->accumulate : 1, micro = batch / pieces + (batch % pieces != 0);
+    int64_t micro = train ? micro_of(clip, batch) : batch;
     int64_t text_rows = micro * clip->cfg.context_length, e = clip->cfg.embed_dim;
     struct clip_arena *a = &x->arena;
     x->batch = batch;

@@ -123,6 +123,9 @@ bool mode__clip_pooled_last(const struct mode_clip *clip, const struct clip_towe
 
 /* clip_acts.c: the policy of a layer: the first ones save the most. */
 enum mode_clip_policy mode__clip_policy(const int64_t n[MODE_CLIP_POLICIES], int64_t layer);
+/* Bytes kept of a layer under a policy; layer -1: of any but the last. */
+size_t mode__clip_kept_bytes(const struct mode_clip *clip, const struct clip_tower *t, int64_t batch, int64_t layer,
+                             enum mode_clip_policy policy);
 /* Plan for batch pairs at `base` (NULL: only count bytes; false when they overflow a size_t). */
 bool mode__clip_acts_plan(struct clip_acts *a, const struct mode_clip *clip, int64_t batch, bool train, char *base);
 enum mode_status mode__clip_acts_new(struct clip_acts **a, const struct mode_clip *clip, int64_t batch, bool train,

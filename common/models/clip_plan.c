@@ -1,10 +1,12 @@
 /* Which blocks are kept whole, which are lean, which are made again: the quickest way that fits.
  *
- * DESIGN: bytes are counted by the plan itself (clip_acts.c), time in floating point operations. A byte that a lean
- * block saves costs less than one that a checkpointed block saves, and the latter costs the more the wider the tower: so
- * blocks become lean one after another until the plan fits, then checkpoints, the narrower tower's first; what is then
- * left over is given back to the blocks for which it saves the most. */
+ * DESIGN: of each tower only the numbers of blocks matter, so all of them can be tried: about 10^6 pairs for the largest
+ * model, milliseconds. Bytes are those of the plan itself (clip_acts.c): what is kept adds up block by block; what is
+ * used by turns depends on each tower's most saving policy alone, which its first block has. Time is in floating point
+ * operations. */
 #include "models/clip_impl.h"
+
+#include <math.h>
 
 /* Numbers that are read or written in place of one floating point operation of a product take this many. */
 static const double TRAFFIC = 64;
@@ -54,62 +56,82 @@ void mode_clip_set_blocks(struct mode_clip *clip, const struct mode_clip_blocks 
     clip->kept = *blocks;
 }
 
-struct fit {
-    struct mode_clip *clip;
-    int64_t batch, *narrow, *wide; /* the two towers' numbers */
-    size_t bytes;
+/* What each policy means for a tower: of a block, and of its last one. */
+struct choice {
+    int64_t layers, *n; /* n: where the numbers of its blocks go */
+    size_t kept[2][MODE_CLIP_POLICIES];
+    double again[2][MODE_CLIP_POLICIES];
+    size_t turns[MODE_CLIP_POLICIES]; /* of the plan, where this is the most saving one in use */
 };
 
-static bool fits(const struct fit *f)
+static struct choice choice_of(struct mode_clip *clip, const struct clip_tower *t, int64_t *n, int64_t batch)
 {
-    struct mode_clip_memory m;
-    mode_clip_memory(&m, f->clip, f->batch);
-    return m.total <= f->bytes;
-}
-
-/* Until it fits, or nothing is left to move. */
-static bool save(const struct fit *f, int64_t *n, enum mode_clip_policy from, enum mode_clip_policy to)
-{
-    while (!fits(f) && n[from] > 0) {
-        n[from]--;
-        n[to]++;
-    }
-    return fits(f);
-}
-
-/* As long as it fits; true: something was moved. */
-static bool spend(const struct fit *f, int64_t *n, enum mode_clip_policy from, enum mode_clip_policy to)
-{
-    bool any = false;
-    while (n[from] > 0) {
-        n[from]--;
-        n[to]++;
-        if (fits(f)) {
-            any = true;
-            continue;
+    struct choice c = {.layers = t->cfg.layers, .n = n};
+    int64_t tokens = t == &clip->text ? clip->cfg.context_length : mode__clip_image_tokens(clip);
+    bool pooled = mode__clip_pooled_last(clip, t);
+    for (int p = 0; p < MODE_CLIP_POLICIES; p++) {
+        struct mode_clip_memory m;
+        for (int last = 0; last < 2; last++) {
+            c.kept[last][p] = mode__clip_kept_bytes(clip, t, batch, last ? c.layers - 1 : -1, p);
+            c.again[last][p] = made_again(&t->cfg, tokens, last && pooled, p);
         }
-        n[from]++;
-        n[to]--;
-        break;
+        mode_clip_set_memory(clip, clip->accumulate, false);
+        n[MODE_CLIP_KEEP] = 0;
+        n[p] = c.layers;
+        mode_clip_memory(&m, clip, batch);
+        c.turns[p] = m.turns;
     }
-    return any;
+    return c;
+}
+
+/* Of `checkpoint` blocks made again, then `lean` ones, then those that are kept. */
+static void sum(size_t *kept, double *again, size_t *turns, const struct choice *c, int64_t checkpoint, int64_t lean)
+{
+    const int64_t n[MODE_CLIP_POLICIES] = {c->layers - checkpoint - lean, lean, checkpoint};
+    const enum mode_clip_policy last = mode__clip_policy(n, c->layers - 1), first = mode__clip_policy(n, 0);
+    *kept = c->kept[1][last];
+    *again = c->again[1][last];
+    for (int p = 0; p < MODE_CLIP_POLICIES; p++) {
+        const int64_t others = n[p] - (p == (int)last);
+        *kept += (size_t)others * c->kept[0][p];
+        *again += (double)others * c->again[0][p];
+    }
+    *turns = c->turns[first];
+}
+
+static void set(const struct choice *c, int64_t checkpoint, int64_t lean)
+{
+    c->n[MODE_CLIP_KEEP] = c->layers - checkpoint - lean;
+    c->n[MODE_CLIP_LEAN] = lean;
+    c->n[MODE_CLIP_CHECKPOINT] = checkpoint;
 }
 
 bool mode_clip_fit(struct mode_clip *clip, int64_t batch, size_t bytes)
 {
-    bool image_wide = clip->image.cfg.width >= clip->text.cfg.width, any = true;
-    struct fit f = {clip, batch, image_wide ? clip->kept.text : clip->kept.image,
-                    image_wide ? clip->kept.image : clip->kept.text, bytes};
-    mode_clip_set_memory(clip, clip->accumulate, false);
-    if (!save(&f, f.narrow, MODE_CLIP_KEEP, MODE_CLIP_LEAN) && !save(&f, f.wide, MODE_CLIP_KEEP, MODE_CLIP_LEAN) &&
-        !save(&f, f.narrow, MODE_CLIP_LEAN, MODE_CLIP_CHECKPOINT) &&
-        !save(&f, f.wide, MODE_CLIP_LEAN, MODE_CLIP_CHECKPOINT))
-        return false;
-    while (any) {
-        any = spend(&f, f.wide, MODE_CLIP_CHECKPOINT, MODE_CLIP_LEAN);
-        any |= spend(&f, f.narrow, MODE_CLIP_CHECKPOINT, MODE_CLIP_LEAN);
-        any |= spend(&f, f.wide, MODE_CLIP_LEAN, MODE_CLIP_KEEP);
-        any |= spend(&f, f.narrow, MODE_CLIP_LEAN, MODE_CLIP_KEEP);
-    }
+    struct mode_clip_memory all, m;
+    double best = INFINITY;
+    mode_clip_set_memory(clip, clip->accumulate, true);
+    mode_clip_memory(&all, clip, batch);
+    if (all.total > bytes) return false;
+    const struct choice image = choice_of(clip, &clip->image, clip->kept.image, batch),
+                        text = choice_of(clip, &clip->text, clip->kept.text, batch);
+    const size_t rest = all.total - all.turns - all.kept[MODE_CLIP_CHECKPOINT];
+    for (int64_t a = 0; a <= image.layers; a++)
+        for (int64_t b = 0; a + b <= image.layers; b++) {
+            size_t kept[2], turns[2];
+            double again[2];
+            sum(&kept[0], &again[0], &turns[0], &image, a, b);
+            for (int64_t c = 0; c <= text.layers && again[0] < best; c++)
+                for (int64_t d = 0; c + d <= text.layers; d++) {
+                    sum(&kept[1], &again[1], &turns[1], &text, c, d);
+                    const size_t total = rest + kept[0] + kept[1] + (turns[0] > turns[1] ? turns[0] : turns[1]);
+                    if (total > bytes || again[0] + again[1] >= best) continue;
+                    best = again[0] + again[1];
+                    set(&image, a, b);
+                    set(&text, c, d);
+                }
+        }
+    mode_clip_memory(&m, clip, batch);
+    MODE_ASSERT(best < INFINITY && m.total <= bytes);
     return true;
 }

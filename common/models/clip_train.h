@@ -71,7 +71,7 @@ struct mode_clip_blocks { /* how many blocks of each tower are under each policy
 /* Exactly these; their sums are the towers' layers. Before train_begin. */
 void mode_clip_set_blocks(struct mode_clip *clip, const struct mode_clip_blocks *blocks);
 /* Choose them so that training with batches of up to `batch` takes at most `bytes` in all (mode_clip_memory's total),
- * in little more time than need be; the same choice for the same numbers (clip_plan.c). False: it takes more in every
+ * in the least time; the same choice for the same numbers (clip_plan.c). False: it takes more in every
  * way; then all are MODE_CLIP_CHECKPOINT, which takes the least. Before train_begin, after all other settings. */
 bool mode_clip_fit(struct mode_clip *clip, int64_t batch, size_t bytes);
 

@@ -57,7 +57,7 @@ enum mode_status mode_train_memory_plan(struct mode_train_memory *m, struct mode
                (3 * side * side * sizeof(float) + ((size_t)mode_clip_context(clip) + 1) * sizeof(int32_t));
     m->program = m->device || held < parameters ? 0 : held - parameters;
     m->room = room_of(m, be, spec->memory);
-    if (fit(m, clip, spec, own, pieces)) return MODE_OK;
+    if (m->total == SIZE_MAX || fit(m, clip, spec, own, pieces)) return MODE_OK; /* of SIZE_MAX train_begin says why */
     const size_t needed = m->total, tried = (size_t)pieces;
     while (pieces < own) {
         pieces = 2 * pieces < own ? 2 * pieces : own;

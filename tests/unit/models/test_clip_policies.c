@@ -123,7 +123,7 @@ static void test_every_policy_gives_the_same_bytes_on_the_reference(void **state
 
 /* ---- the choice ---- */
 
-static const char B_32_HALF[] =
+static const char SOME[] =
     "{\"embed_dim\": 64, \"vision_cfg\": {\"image_size\": 96, \"patch_size\": 16, \"width\": 96, \"layers\": 6,"
     " \"head_width\": 32}, \"text_cfg\": {\"context_length\": 32, \"vocab_size\": 300, \"width\": 64, \"heads\": 2,"
     " \"layers\": 5}}";
@@ -152,19 +152,18 @@ static double best_of(struct mode_clip *clip, size_t bytes)
     return best;
 }
 
-static void test_the_choice_fits_and_is_nearly_the_quickest(void **state)
+static void test_the_choice_fits_and_is_the_quickest(void **state)
 {
     struct mode_backend *be = open_backend("cpu");
     struct mode_clip *clip;
     struct mode_error err;
-    double before = INFINITY, worst = 0;
+    double before = INFINITY;
     int mixed = 0;
     (void)state;
-    assert_int_equal(mode_clip_create(&clip, be, B_32_HALF, NULL, 5, &err), MODE_OK);
+    assert_int_equal(mode_clip_create(&clip, be, SOME, NULL, 5, &err), MODE_OK);
     const size_t most = memory_of(clip).total;
     mode_clip_set_memory(clip, 1, true);
     const size_t least = memory_of(clip).total;
-    const double again = memory_of(clip).again;
     assert_true(least < most * 2 / 3);
     assert_false(mode_clip_fit(clip, BATCH, least - 1));
     assert_int_equal(memory_of(clip).total, least);
@@ -173,9 +172,8 @@ static void test_the_choice_fits_and_is_nearly_the_quickest(void **state)
         const double best = best_of(clip, bytes);
         assert_true(mode_clip_fit(clip, BATCH, bytes));
         const struct mode_clip_memory m = memory_of(clip);
-        assert_true(m.total <= bytes && m.again >= best);
-        if (m.again - best > worst) worst = m.again - best;
-        assert_true(m.again <= before + 0.02); /* more memory is never wasted */
+        assert_true(m.total <= bytes && fabs(m.again - best) < 1e-12);
+        assert_true(m.again <= before + 1e-12);
         before = m.again;
         mixed += m.blocks.image[0] + m.blocks.text[0] > 0 && m.kept[1] + m.kept[2] > 0;
         assert_true(mode_clip_fit(clip, BATCH, bytes)); /* whatever was set before */
@@ -184,7 +182,6 @@ static void test_the_choice_fits_and_is_nearly_the_quickest(void **state)
     }
     assert_true(before == 0); /* all that there is: everything is kept */
     assert_true(mixed > 10);
-    if (worst > again / (IMAGE + TEXT)) fail_msg("%.4f more than need be is made again, of %.4f", worst, again);
     mode_clip_close(&clip);
     mode_backend_close(&be);
 }
@@ -215,7 +212,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_policy_gives_the_same_bytes),
         cmocka_unit_test(test_every_policy_gives_the_same_bytes_on_the_reference),
-        cmocka_unit_test(test_the_choice_fits_and_is_nearly_the_quickest),
+        cmocka_unit_test(test_the_choice_fits_and_is_the_quickest),
         cmocka_unit_test(test_a_model_of_one_block_a_tower_takes_no_more_for_saving),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
