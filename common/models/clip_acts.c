@@ -61,7 +61,8 @@ enum mode_clip_policy mode__clip_policy(const int64_t n[MODE_CLIP_POLICIES], int
 
 struct shape {
     const struct mode_clip_tower_config *t;
-    int64_t rows, q, batch; /* rows of attention's input; rows that have a query: all, or one per sequence where pooled */
+    int64_t rows, q,
+        batch; /* rows of attention's input; rows that have a query: all, or one per sequence where pooled */
     bool pooled;
 };
 

@@ -83,7 +83,7 @@ struct mode_clip {
     bool dense_tokens, full_last_block;
     int64_t accumulate;           /* pieces of a step, 1 by default */
     struct mode_clip_blocks kept; /* policies of the blocks, all MODE_CLIP_KEEP by default */
-    struct mode_ranks *group; /* NULL: this process trains alone */
+    struct mode_ranks *group;     /* NULL: this process trains alone */
 
     struct mode_param *params;
     struct clip_init { /* how a parameter is drawn */

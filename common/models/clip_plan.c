@@ -1,9 +1,9 @@
 /* Which blocks are kept whole, which are lean, which are made again: the quickest way that fits.
  *
- * DESIGN: of each tower only the numbers of blocks matter, so all of them can be tried: about 10^6 pairs for the largest
- * model, milliseconds. Bytes are those of the plan itself (clip_acts.c): what is kept adds up block by block; what is
- * used by turns depends on each tower's most saving policy alone, which its first block has. Time is in floating point
- * operations. */
+ * DESIGN: of each tower only the numbers of blocks matter, so all of them can be tried: about 10^6 pairs for the
+ * largest model, milliseconds. Bytes are those of the plan itself (clip_acts.c): what is kept adds up block by block;
+ * what is used by turns depends on each tower's most saving policy alone, which its first block has. Time is in
+ * floating point operations. */
 #include "models/clip_impl.h"
 
 #include <math.h>

@@ -124,12 +124,13 @@ char *mode_train_memory_json(const struct mode_train_memory *m)
     const struct {
         const char *name;
         size_t bytes;
-    } all[] = {{"parameters", c->parameters},   {"copies", c->copies}, {"gradients", c->gradients},
-               {"moments", c->moments},         {"kept", c->kept[0]},  {"lean", c->kept[1]},
-               {"checkpointed", c->kept[2]},    {"activations", c->activations},
-               {"turns", c->turns},             {"workspace", c->workspace},
-               {"batch", m->batch},             {"program", m->program},
-               {"total", m->total},             {"room", m->room}};
+    } all[] = {{"parameters", c->parameters}, {"copies", c->copies},
+               {"gradients", c->gradients},   {"moments", c->moments},
+               {"kept", c->kept[0]},          {"lean", c->kept[1]},
+               {"checkpointed", c->kept[2]},  {"activations", c->activations},
+               {"turns", c->turns},           {"workspace", c->workspace},
+               {"batch", m->batch},           {"program", m->program},
+               {"total", m->total},           {"room", m->room}};
     json_t *o = json_object(), *blocks = json_object();
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i].bytes != SIZE_MAX) json_object_set_new(o, all[i].name, json_integer((json_int_t)all[i].bytes));

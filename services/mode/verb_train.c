@@ -366,7 +366,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n, err)) || (st = check_options(&o, n, err)) ||
         (st = merges_find(&o.merges, err)))
         return st;
-    if (strcmp(o.memory, "auto") != 0 && (st = mode_parse_size(o.memory, "--memory", &memory, err)))
+    /* 0: no limit, as MODE_MEMORY says it to docker compose */
+    if (strcmp(o.memory, "auto") != 0 && strcmp(o.memory, "0") != 0 && (st = mode_parse_size(o.memory, "--memory", &memory, err)))
         return mode_error_prefix(err, MODE_E_USAGE, "mode train");
     if (o.threads > 0) mode_parallel_set_threads((int)o.threads);
     interrupt_catch();

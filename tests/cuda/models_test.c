@@ -113,7 +113,8 @@ static void test_every_tower_has_the_reference_s_loss_and_gradients(void **state
 /* Whatever is kept of the blocks: the same bytes of loss and gradients, of f32 and of bf16. */
 static void test_every_policy_gives_the_same_bytes(void **state)
 {
-    static const struct mode_clip_blocks ways[] = {{{0, 3, 0}, {0, 3, 0}}, {{0, 0, 3}, {0, 0, 3}}, {{1, 1, 1}, {1, 1, 1}}};
+    static const struct mode_clip_blocks ways[] = {
+        {{0, 3, 0}, {0, 3, 0}}, {{0, 0, 3}, {0, 0, 3}}, {{1, 1, 1}, {1, 1, 1}}};
     static const char *const names[] = {"cuda", "cuda-bf16"};
     (void)state;
     for (int k = 0; k < 2; k++) {

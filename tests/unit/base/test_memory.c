@@ -80,7 +80,8 @@ static void test_this_machine_has_memory_and_we_hold_some(void **state)
 
 static void test_sizes_are_read_strictly(void **state)
 {
-    static const char *const bad[] = {"", "0", "-1", "8gb", "g", "1.5g", "99999999999999999999", "20000000t", " 8", "8 g"};
+    static const char *const bad[] = {"",          "0",  "-1", "8gb", "g", "1.5g", "99999999999999999999",
+                                      "20000000t", " 8", "8 g"};
     struct mode_error err;
     size_t n;
     (void)state;

@@ -85,9 +85,9 @@ static uint8_t *step_bytes(size_t *size, struct mode_backend *be, int kind, bool
 /* Every kind of tower, packed and dense, last blocks pooled and whole, in one piece and in three. */
 static void every_policy_on(const char *name)
 {
-    static const struct mode_clip_blocks ways[] = {
-        {{0, LAYERS, 0}, {0, LAYERS, 0}}, {{0, 0, LAYERS}, {0, 0, LAYERS}}, {{1, 1, 1}, {1, 1, 1}},
-        {{0, 1, 2}, {2, 1, 0}},           {{LAYERS, 0, 0}, {0, 0, LAYERS}}, {{0, LAYERS, 0}, {1, 0, 2}}};
+    static const struct mode_clip_blocks ways[] = {{{0, LAYERS, 0}, {0, LAYERS, 0}}, {{0, 0, LAYERS}, {0, 0, LAYERS}},
+                                                   {{1, 1, 1}, {1, 1, 1}},           {{0, 1, 2}, {2, 1, 0}},
+                                                   {{LAYERS, 0, 0}, {0, 0, LAYERS}}, {{0, LAYERS, 0}, {1, 0, 2}}};
     static const struct mode_clip_blocks whole = {{LAYERS, 0, 0}, {LAYERS, 0, 0}};
     struct mode_backend *be = open_backend(name);
     for (int kind = 0; kind < VARIANTS; kind++)
