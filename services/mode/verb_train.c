@@ -89,6 +89,8 @@ static const char prose[] =
     "and seed give the same bytes; SIGINT and SIGTERM write a checkpoint (exit 130, 143) and --resume goes on from "
     "it.\n"
     "Experts are trained by `mode run`, which knows the clusters.\n\n"
+    "Before the first step a table says what memory it takes at most. Activations are kept, block by block, as far as\n"
+    "--memory allows; a training that fits in no way is refused with the --accumulate that would.\n\n"
     "With --ranks N, N processes with the same options, told apart by --rank, train one model: --batch is that of all\n"
     "together, the result that of one process but for rounding, and any number of processes can --resume. Folders are\n"
     "the same for all of them; process 0 writes. WORLD_SIZE, RANK, LOCAL_RANK, MASTER_ADDR and MASTER_PORT are\n"
