@@ -369,8 +369,10 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         (st = merges_find(&o.merges, err)))
         return st;
     /* 0: no limit, as MODE_MEMORY says it to docker compose */
-    if (strcmp(o.memory, "auto") != 0 && strcmp(o.memory, "0") != 0 && (st = mode_parse_size(o.memory, "--memory", &memory, err)))
-        return mode_error_prefix(err, MODE_E_USAGE, "mode train");
+    if (strcmp(o.memory, "auto") != 0 && strcmp(o.memory, "0") != 0 &&
+        mode_parse_size(o.memory, "--memory", &memory, NULL))
+        return MODE_FAIL(err, MODE_E_USAGE, "--memory \"%s\": expected auto, bytes, or a number and k, m, g or t",
+                         o.memory);
     if (o.threads > 0) mode_parallel_set_threads((int)o.threads);
     interrupt_catch();
     hook.out = o.out;
