@@ -142,6 +142,8 @@ enum mode_status mode__clip_new(struct mode_clip **clip, struct mode_backend *be
     c->cfg = *cfg;
     c->accumulate = 1;
     c->pad_texts = be && mode_backend_is_device(be);
+    c->kept.image[MODE_CLIP_KEEP] = cfg->image.layers;
+    c->kept.text[MODE_CLIP_KEEP] = cfg->text.layers;
     c->image = (struct clip_tower){
         .cfg = c->cfg.image, .mean = c->cfg.image_mean_pool, .ln_after = c->cfg.image_ln_after_pool};
     c->text = (struct clip_tower){.cfg = c->cfg.text, .causal = c->cfg.text_causal};

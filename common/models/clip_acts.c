@@ -1,9 +1,17 @@
 /* Where everything a pass needs lies: planned once, for the largest batch. The same function counts the bytes and
- * places the tensors, so the two cannot disagree. */
+ * places the tensors, so the two cannot disagree.
+ *
+ * DESIGN: first what is kept from the way in to the way back: of each block as much as its policy says. Then one place
+ * for what is used by turns: the loss; the way back of the text tower, then of the image tower; on both ways what a
+ * block makes and does not keep (docs/decisions/0018-memory-plan.md). */
 #include "base/str.h"
 #include "models/clip_impl.h"
 
 #include <stdlib.h>
+#include <string.h>
+
+/* What a GPU's libraries look at when they choose how to make a product: by this rule it is the same in every plan. */
+enum { ALIGN = 256 };
 
 static struct mode_tensor take(struct clip_arena *a, enum mode_dtype dtype, int n_dims, int64_t rows, int64_t cols)
 {
@@ -14,7 +22,7 @@ static struct mode_tensor take(struct clip_arena *a, enum mode_dtype dtype, int 
     a->overflow |= !mode_mul_size(n, mode_dtype_size(dtype), &bytes) || bytes > SIZE_MAX / 2 - a->used;
     if (a->overflow) return t;
     if (a->base) t.data = a->base + a->used;
-    a->used += (bytes + 63) / 64 * 64;
+    a->used += (bytes + ALIGN - 1) / ALIGN * ALIGN;
     return t;
 }
 
@@ -45,71 +53,91 @@ static struct mode_tensor ints(struct clip_arena *a, int64_t n)
     return take(a, MODE_DTYPE_I32, 1, n, 1);
 }
 
-/* rows: of attention's input; q: rows that have a query (all, or one per sequence in a pooled last block). */
-static void plan_block(struct clip_block_acts *b, struct clip_arena *a, const struct mode_clip_tower_config *t,
-                       int64_t rows, int64_t q, bool pooled, bool keep)
+enum mode_clip_policy mode__clip_policy(const int64_t n[MODE_CLIP_POLICIES], int64_t layer)
 {
-    int64_t d = t->width;
-    b->ln_1 = act(a, rows, d);
-    if (!pooled || !keep) b->qkv = act(a, rows, 3 * d); /* inference: also the place of kv */
-    b->attn = act(a, q, d);
-    b->ln_2 = act(a, q, d);
-    b->hidden = act(a, q, t->mlp);
-    if (t->layer_scale) b->branch_1 = act(a, q, d);
-    if (t->layer_scale) b->branch_2 = keep ? act(a, q, d) : b->branch_1;
-    if (keep) {
-        b->stats_1 = mat(a, rows, 2);
-        b->lse = mat(a, q, t->heads);
-        b->mid = act(a, q, d);
-        b->stats_2 = mat(a, q, 2);
-        b->slope = act(a, q, t->mlp);
-    }
+    if (layer < n[MODE_CLIP_CHECKPOINT]) return MODE_CLIP_CHECKPOINT;
+    return layer < n[MODE_CLIP_CHECKPOINT] + n[MODE_CLIP_LEAN] ? MODE_CLIP_LEAN : MODE_CLIP_KEEP;
 }
 
-static void plan_tower(struct clip_tower_acts *x, struct clip_arena *a, struct clip_arena *shared,
-                       const struct mode_clip *clip, const struct clip_tower *t, int64_t batch, int64_t rows, bool keep)
+struct shape {
+    const struct mode_clip_tower_config *t;
+    int64_t rows; /* of attention's input */
+    int64_t q;    /* rows that have a query: all, or one per sequence where pooled */
+    int64_t batch;
+    bool pooled;
+};
+
+/* Cheap to make again. */
+static void place_cheap(struct clip_block_acts *b, struct clip_arena *a, const struct shape *s)
 {
-    int64_t d = t->cfg.width, e = clip->cfg.embed_dim, f = t->cfg.mlp;
-    bool pooled_last = mode__clip_pooled_last(clip, t);
-    x->keep = keep;
-    x->checkpoint = keep && clip->checkpoint;
-    x->n_blocks = keep ? t->cfg.layers : 1;
-    if (!x->blocks) x->blocks = mode_xcalloc((size_t)x->n_blocks, sizeof *x->blocks);
-    x->seq = ints(shared, batch + 1);
-    x->x = act(a, rows, d);
-    for (int64_t i = 0; i < x->n_blocks; i++) {
-        struct clip_block_acts *b = &x->blocks[i];
-        bool last = i == x->n_blocks - 1, pooled = last && pooled_last;
-        int64_t q = pooled && keep ? batch : rows;
-        if (x->checkpoint && i > 0 && !last)
-            *b = x->blocks[0]; /* one block's memory for all but the last, which is used as soon as it is made */
-        else
-            plan_block(b, a, &t->cfg, rows, q, pooled, keep);
-        if (keep) b->out = act(a, q, d);
-        if (!pooled) continue;
-        b->kv = keep ? act(a, rows, 2 * d) : b->qkv;
-        b->ln_q = act(a, batch, d);
-        b->q = act(a, batch, d);
-        b->x_q = act(a, batch, d);
-    }
-    if (!pooled_last) x->pooled = act(a, batch, d);
-    if (t->mean && !t->ln_after) x->rows_ln = act(a, rows, d);
-    x->ln = act(a, batch, d);
-    x->emb = act(a, batch, e);
-    x->norm = vec(a, batch);
-    if (!keep) return;
-    if (t->mean && !t->ln_after) x->rows_stats = mat(a, rows, 2);
-    x->ln_stats = mat(a, batch, 2);
-    x->d_emb = act(a, batch, e);
-    x->d_ln = act(a, batch, d);
-    x->d_pooled = act(a, batch, d);
-    x->d_q = act(a, batch, d);
-    x->d_ln_q = act(a, batch, d);
-    x->d_x = act(a, rows, d);
-    x->d_a = act(a, rows, d);
-    x->d_hidden = act(a, rows, f);
-    x->d_qkv = act(a, rows, 3 * d);
-    if (t->cfg.layer_scale) x->d_branch = act(a, rows, d);
+    b->ln_1 = act(a, s->rows, s->t->width);
+    b->ln_2 = act(a, s->q, s->t->width);
+    b->hidden = act(a, s->q, s->t->mlp);
+    b->slope = act(a, s->q, s->t->mlp);
+}
+
+static void place_pooled(struct clip_block_acts *b, struct clip_arena *a, const struct shape *s)
+{
+    int64_t d = s->t->width;
+    b->ln_q = act(a, s->batch, d);
+    b->q = act(a, s->batch, d);
+    b->x_q = act(a, s->batch, d);
+}
+
+/* Products and attention, but for the output. */
+static void place_dear(struct clip_block_acts *b, struct clip_arena *a, const struct shape *s)
+{
+    int64_t d = s->t->width;
+    *(s->pooled ? &b->kv : &b->qkv) = act(a, s->rows, s->pooled ? 2 * d : 3 * d);
+    b->stats_1 = mat(a, s->rows, 2);
+    b->attn = act(a, s->q, d);
+    b->lse = mat(a, s->q, s->t->heads);
+    b->mid = act(a, s->q, d);
+    b->stats_2 = mat(a, s->q, 2);
+    if (s->t->layer_scale) b->branch_1 = act(a, s->q, d);
+    if (s->t->layer_scale) b->branch_2 = act(a, s->q, d);
+    if (s->pooled) place_pooled(b, a, s);
+}
+
+/* What stays of a block from the way in to its way back. */
+static void place_kept(struct clip_block_acts *b, struct clip_arena *a, const struct shape *s)
+{
+    if (b->policy != MODE_CLIP_CHECKPOINT) place_dear(b, a, s);
+    if (b->policy == MODE_CLIP_KEEP) place_cheap(b, a, s);
+    if (b->policy == MODE_CLIP_LEAN) b->z = act(a, s->q, s->t->mlp);
+    b->out = act(a, s->q, s->t->width);
+}
+
+/* The rest, in the place of every other block's. */
+static void place_rest(struct clip_block_acts *b, struct clip_arena *a, const struct shape *s)
+{
+    if (b->policy == MODE_CLIP_CHECKPOINT) place_dear(b, a, s);
+    if (b->policy != MODE_CLIP_KEEP) place_cheap(b, a, s);
+}
+
+/* In inference all layers use one block's memory. */
+static void place_inference(struct clip_block_acts *b, struct clip_arena *a, const struct shape *s)
+{
+    int64_t d = s->t->width;
+    b->ln_1 = act(a, s->rows, d);
+    b->kv = b->qkv = act(a, s->rows, 3 * d);
+    b->attn = act(a, s->rows, d);
+    b->ln_2 = act(a, s->rows, d);
+    b->hidden = act(a, s->rows, s->t->mlp);
+    if (s->t->layer_scale) b->branch_1 = b->branch_2 = act(a, s->rows, d);
+    if (s->pooled) place_pooled(b, a, s);
+}
+
+static struct shape shape_of(const struct mode_clip *clip, const struct clip_tower *t, int64_t batch, int64_t rows,
+                             int64_t layer)
+{
+    bool pooled = layer == t->cfg.layers - 1 && mode__clip_pooled_last(clip, t);
+    return (struct shape){&t->cfg, rows, pooled ? batch : rows, batch, pooled};
+}
+
+static int64_t micro_of(const struct mode_clip *clip, int64_t batch)
+{
+    return batch / clip->accumulate + (batch % clip->accumulate != 0);
 }
 
 /* Packed texts have another number of rows in every step, so that no step is the same sequence of ops as one before.
@@ -129,57 +157,168 @@ static void plan_padding(struct clip_acts *x, const struct mode_clip *clip, bool
     x->text_rows = (most + x->pads + x->round - 1) / x->round * x->round;
 }
 
+size_t mode__clip_kept_bytes(const struct mode_clip *clip, const struct clip_tower *t, int64_t batch, int64_t layer,
+                             enum mode_clip_policy policy)
+{
+    struct clip_acts x = {.batch = batch, .micro = micro_of(clip, batch)};
+    struct clip_arena a = {.activations = mode_backend_activations(clip->be)};
+    struct clip_block_acts b = {.policy = policy};
+    plan_padding(&x, clip, true);
+    const struct shape s = t == &clip->text
+                               ? shape_of(clip, t, x.micro + x.pads, x.text_rows, layer)
+                               : shape_of(clip, t, x.micro, x.micro * mode__clip_image_tokens(clip), layer);
+    place_kept(&b, &a, &s);
+    return a.used;
+}
+
+static void plan_tower(struct clip_tower_acts *x, struct clip_arena *a, struct clip_arena *shared,
+                       const struct mode_clip *clip, const struct clip_tower *t, int64_t batch, int64_t rows, bool keep)
+{
+    int64_t d = t->cfg.width, e = clip->cfg.embed_dim;
+    x->keep = keep;
+    x->n_blocks = keep ? t->cfg.layers : 1;
+    if (!x->blocks) x->blocks = mode_xcalloc((size_t)x->n_blocks, sizeof *x->blocks);
+    x->seq = ints(shared, batch + 1);
+    x->x = act(a, rows, d);
+    if (!mode__clip_pooled_last(clip, t)) x->pooled = act(a, batch, d);
+    x->ln = act(a, batch, d);
+    x->emb = act(a, batch, e);
+    x->norm = vec(a, batch);
+    if (!keep) {
+        const struct shape s = {&t->cfg, rows, rows, batch, mode__clip_pooled_last(clip, t)};
+        place_inference(x->blocks, a, &s);
+        if (t->mean && !t->ln_after) x->rows_ln = act(a, rows, d);
+        return;
+    }
+    if (t->mean && !t->ln_after) x->rows_stats = mat(a, rows, 2);
+    x->ln_stats = mat(a, batch, 2);
+}
+
+static void plan_blocks(struct clip_acts *x, struct clip_tower_acts *to, const struct mode_clip *clip,
+                        const struct clip_tower *t, const int64_t n[MODE_CLIP_POLICIES], int64_t batch, int64_t rows)
+{
+    for (int64_t i = 0; i < to->n_blocks; i++) {
+        const struct shape s = shape_of(clip, t, batch, rows, i);
+        size_t before = x->arena.used;
+        to->blocks[i].policy = mode__clip_policy(n, i);
+        place_kept(&to->blocks[i], &x->arena, &s);
+        x->kept[to->blocks[i].policy] += x->arena.used - before;
+    }
+}
+
+static void furthest(size_t *end, struct clip_arena *a, size_t back_to)
+{
+    if (a->used > *end) *end = a->used;
+    a->used = back_to;
+}
+
+/* Gradients under way, and beyond them what is used between two blocks' or inside one block's way. */
+static void plan_way_back(struct clip_acts *x, struct clip_tower_acts *to, const struct mode_clip *clip,
+                          const struct clip_tower *t, int64_t batch, int64_t rows, size_t *end)
+{
+    struct clip_arena *a = &x->arena;
+    int64_t d = t->cfg.width, f = t->cfg.mlp, e = clip->cfg.embed_dim;
+    const size_t begin = a->used;
+    to->d_emb = act(a, batch, e);
+    to->d_ln = act(a, batch, d);
+    to->d_pooled = act(a, batch, d);
+    to->d_q = act(a, batch, d);
+    to->d_ln_q = act(a, batch, d);
+    to->d_x = act(a, rows, d);
+    to->d_a = act(a, rows, d);
+    to->d_hidden = to->d_qkv = act(a, rows, f > 3 * d ? f : 3 * d); /* the one is used up when the other is made */
+    to->d_hidden.dim[1] = f;
+    to->d_qkv.dim[1] = 3 * d;
+    if (t->cfg.layer_scale) to->d_branch = act(a, rows, d);
+    const size_t beyond = a->used;
+    for (int64_t i = 0; i < to->n_blocks; i++) {
+        const struct shape s = shape_of(clip, t, batch, rows, i);
+        place_rest(&to->blocks[i], a, &s);
+        furthest(end, a, beyond);
+    }
+    if (t->mean && !t->ln_after) to->rows_ln = act(a, rows, d); /* of the way in, after the last block */
+    furthest(end, a, beyond);
+    if (to == &x->image) x->patch = act(a, rows - batch, d); /* before the first block, and after it on the way back */
+    furthest(end, a, begin);
+}
+
+static void plan_loss(struct clip_acts *x, const struct mode_clip *clip, int64_t batch)
+{
+    struct clip_arena *a = &x->arena;
+    int64_t size = clip->group ? clip->group->size : 1, all = size * batch, e = clip->cfg.embed_dim;
+    a->overflow |= batch > INT32_MAX / size;
+    x->logits = vec(a, mode_contrastive_work(batch, all));
+    x->lse_row = doubles(a, batch);
+    x->lse_col = doubles(a, all);
+    if (!clip->group) return;
+    x->texts = mat(a, all, e);
+    x->d_texts = mat(a, all, e);
+    x->lse_cols = doubles(a, size * all).data;
+}
+
+/* One tower is on its way back after the other, and the loss is done before both. */
+static void plan_turns(struct clip_acts *x, const struct mode_clip *clip)
+{
+    const size_t begin = x->arena.used;
+    size_t end = begin;
+    plan_loss(x, clip, x->batch);
+    furthest(&end, &x->arena, begin);
+    plan_way_back(x, &x->image, clip, &clip->image, x->micro, x->micro * mode__clip_image_tokens(clip), &end);
+    plan_way_back(x, &x->text, clip, &clip->text, x->micro + x->pads, x->text_rows, &end);
+    x->turns = end - begin;
+    x->arena.used = end;
+}
+
+/* What the host writes or reads: offsets, pooled rows and ids of texts, every piece's; the loss. */
+static void plan_lists(struct clip_acts *x, int64_t pieces)
+{
+    struct clip_arena *s = &x->shared;
+    x->image.offsets = ints(s, x->micro + 1);
+    x->image.pool = ints(s, x->micro);
+    x->lists_each = 2 * (x->micro + x->pads) + 1 + x->text_rows;
+    s->overflow |= x->lists_each > INT64_MAX / pieces;
+    if (!s->overflow) x->lists = ints(s, pieces * x->lists_each).data;
+    x->loss = doubles(s, 1).data;
+}
+
 bool mode__clip_acts_plan(struct clip_acts *x, const struct mode_clip *clip, int64_t batch, bool train, char *base,
                           char *shared)
 {
     int64_t t = mode__clip_image_tokens(clip), d = clip->cfg.image.width, p = clip->cfg.patch_size;
-    int64_t pieces = train ? clip->accumulate : 1, micro = batch / pieces + (batch % pieces != 0);
+    int64_t pieces = train ? clip->accumulate : 1, micro = train ? micro_of(clip, batch) : batch;
     int64_t e = clip->cfg.embed_dim;
     struct clip_arena *a = &x->arena, *s = &x->shared;
     x->batch = batch;
     x->micro = micro;
+    memset(x->kept, 0, sizeof x->kept);
     *a = (struct clip_arena){.activations = clip->be ? mode_backend_activations(clip->be) : MODE_DTYPE_F32,
                              .base = base};
     *s = (struct clip_arena){.base = shared};
     if (batch < 1 || micro > INT32_MAX / clip->cfg.context_length || micro > INT32_MAX / t) return false;
     x->cols = act(a, micro * (t - 1), 3 * p * p);
-    x->patch = act(a, micro * (t - 1), d);
     plan_padding(x, clip, train);
     if (x->text_rows > INT32_MAX) return false;
     const int64_t texts = micro + x->pads;
     plan_tower(&x->image, a, s, clip, &clip->image, micro, micro * t, train);
     plan_tower(&x->text, a, s, clip, &clip->text, texts, x->text_rows, train);
-    x->image.offsets = ints(s, micro + 1);
-    x->image.pool = ints(s, micro);
-    x->lists_each = 2 * texts + 1 + x->text_rows;
-    s->overflow |= x->lists_each > INT64_MAX / pieces;
-    if (!s->overflow) x->lists = ints(s, pieces * x->lists_each).data;
-    x->loss = doubles(s, 1).data;
-    if (train) {
-        x->tokens = act(a, micro * t, d);
-        x->tokens_stats = mat(a, micro * t, 2);
-    }
-    size_t before = a->used;
+    plan_lists(x, pieces);
     struct clip_tower_acts *towers[] = {&x->image, &x->text};
     for (int k = 0; k < 2; k++) {
         int64_t rows = batch + (k == 1 ? x->pads : 0);
         towers[k]->all = towers[k]->unit = mat(a, rows, e);
         if (train) towers[k]->d_all = towers[k]->d_unit = mat(a, rows, e);
     }
-    if (micro == batch) before = a->used; /* in one piece, features are activations like others */
-    if (train) {
-        int64_t size = clip->group ? clip->group->size : 1, all = size * batch;
-        a->overflow |= batch > INT32_MAX / size;
-        x->logits = vec(a, mode_contrastive_work(batch, all));
-        x->lse_row = doubles(a, batch);
-        x->lse_col = doubles(a, all);
-        if (clip->group) {
-            x->texts = mat(a, all, e);
-            x->d_texts = mat(a, all, e);
-            x->lse_cols = doubles(a, size * all).data;
-        }
-        x->loss_bytes = a->used - before;
+    if (!train) {
+        x->patch = act(a, micro * (t - 1), d);
+        return !a->overflow && !s->overflow;
     }
+    if (clip->ln_pre_w) {
+        x->tokens = act(a, micro * t, d);
+        x->tokens_stats = mat(a, micro * t, 2);
+    }
+    plan_blocks(x, &x->image, clip, &clip->image, clip->kept.image, micro, micro * t);
+    plan_blocks(x, &x->text, clip, &clip->text, clip->kept.text, texts, x->text_rows);
+    plan_turns(x, clip);
     return !a->overflow && !s->overflow;
 }
 

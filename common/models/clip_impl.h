@@ -26,7 +26,9 @@ struct clip_tower {
 };
 
 struct clip_block_acts {
+    enum mode_clip_policy policy;
     struct mode_tensor ln_1, stats_1, qkv, attn, lse, mid, ln_2, stats_2, slope, hidden, out;
+    struct mode_tensor z; /* of a lean block: hidden's argument, from which hidden and slope are made again */
     struct mode_tensor branch_1, branch_2; /* with layer scale: the branches before it */
     /* last block with one query per sequence: the tensors above after qkv have B rows, kv takes its place */
     struct mode_tensor kv, ln_q, q, x_q;
@@ -37,15 +39,14 @@ struct clip_tower_acts {
     struct mode_tensor x; /* [R, D] input of the first block */
     struct clip_block_acts *blocks;
     int64_t n_blocks;                      /* 1: inference, every block reuses the same memory       */
-    bool keep;                             /* training: what the way back needs is kept              */
-    bool checkpoint;                       /* of every block only x and out are; the rest is made again */
+    bool keep;                             /* training: what the way back needs is kept, or made again */
     struct mode_tensor offsets, seq, pool; /* i32: [B + 1], 0..B, row of each sequence that is pooled [B] */
     struct mode_tensor pooled, ln, ln_stats, emb, unit, norm; /* [B, D], [B, D], [B, 2], [B, E], [B, E], [B] */
     struct mode_tensor d_unit, d_emb, d_ln, d_pooled;
     struct mode_tensor all, d_all;  /* [N, E]: unit and d_unit of all N pairs of a step; those are this piece's rows */
     struct mode_tensor d_q, d_ln_q; /* [B, D]: of the pooled queries          */
     struct mode_tensor rows_ln, rows_stats;       /* mean pooling after the norm: [R, D], [R, 2] */
-    struct mode_tensor d_x, d_a, d_hidden, d_qkv; /* [R, D] x 2, [R, F], [R, 3D]: gradients under way */
+    struct mode_tensor d_x, d_a, d_hidden, d_qkv; /* [R, D] x 2, [R, F], [R, 3D] in the same place: under way */
     struct mode_tensor d_branch;                  /* [R, D], with layer scale */
 };
 
@@ -71,7 +72,8 @@ struct clip_acts {
         const int32_t *ids, *n_ids;
         int64_t first, n;
     } step;            /* those of mode_clip_train_load */
-    size_t loss_bytes; /* of the arena: logits, features kept over the pieces */
+    size_t kept[MODE_CLIP_POLICIES]; /* bytes of the arena: of blocks, by policy */
+    size_t turns;                    /* those at its end, which hold one thing after another */
     struct clip_tower_acts image, text;
     struct mode_tensor cols, patch;          /* [B P, 3 p p], [B P, D] */
     struct mode_tensor tokens, tokens_stats; /* [R, D], [R, 2]: before ln_pre; kept in training */
@@ -89,10 +91,11 @@ struct mode_clip {
     struct mode_clip_config cfg;
     struct mode_preprocess preprocess;
     char *model_cfg, *preprocess_cfg, *note;
-    bool dense_tokens, full_last_block, checkpoint;
-    bool pad_texts;           /* in training; mode_clip_set_padding */
-    int64_t accumulate;       /* pieces of a step, 1 by default */
-    struct mode_ranks *group; /* NULL: this process trains alone */
+    bool dense_tokens, full_last_block;
+    bool pad_texts;               /* in training; mode_clip_set_padding */
+    int64_t accumulate;           /* pieces of a step, 1 by default */
+    struct mode_clip_blocks kept; /* policies of the blocks, all MODE_CLIP_KEEP by default */
+    struct mode_ranks *group;     /* NULL: this process trains alone */
 
     struct mode_param *params;
     struct clip_init { /* how a parameter is drawn */
@@ -130,13 +133,21 @@ char *mode__clip_config_text(const struct mode_clip *clip);
 /* clip_tower.c: does the last block compute the pooled rows alone? */
 bool mode__clip_pooled_last(const struct mode_clip *clip, const struct clip_tower *t);
 
-/* clip_acts.c: plan for batch pairs at `base`, what the host touches at `shared` (NULL: only count bytes; false when
- * they overflow a size_t). */
+/* clip_acts.c: the policy of a layer: the first ones save the most. */
+enum mode_clip_policy mode__clip_policy(const int64_t n[MODE_CLIP_POLICIES], int64_t layer);
+/* Bytes kept of a layer under a policy; layer -1: of any but the last. */
+size_t mode__clip_kept_bytes(const struct mode_clip *clip, const struct clip_tower *t, int64_t batch, int64_t layer,
+                             enum mode_clip_policy policy);
+/* Plan for batch pairs at `base`, what the host touches at `shared` (NULL: only count bytes; false when they overflow a
+ * size_t). */
 bool mode__clip_acts_plan(struct clip_acts *a, const struct mode_clip *clip, int64_t batch, bool train, char *base,
                           char *shared);
 enum mode_status mode__clip_acts_new(struct clip_acts **a, const struct mode_clip *clip, int64_t batch, bool train,
                                      struct mode_error *err);
 void mode__clip_acts_free(struct clip_acts **a, struct mode_backend *be);
+
+/* clip_plan.c: what is made again on the way back, as a share of the way in, by floating point operations. */
+double mode__clip_again(const struct mode_clip *clip);
 
 /* clip_loss.c: the loss of unit features [N, E] into train->loss, their gradients (overwritten) and that of logit_scale
  * (added to). */

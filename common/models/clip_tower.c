@@ -47,6 +47,7 @@ static struct clip_block_acts layer_acts(const struct mode_clip *clip, const str
     v.stats_2 = with_rows(v.stats_2, q);
     v.slope = with_rows(v.slope, q);
     v.hidden = with_rows(v.hidden, q);
+    v.z = with_rows(v.z, q);
     v.out = with_rows(v.out, q);
     v.branch_1 = with_rows(v.branch_1, q);
     v.branch_2 = with_rows(v.branch_2, q);
@@ -92,6 +93,18 @@ static const struct mode_tensor *branch_back(struct mode_backend *be, struct mod
     return room;
 }
 
+/* act(ln_2 w^T + b) -> v->hidden, and for the way back its slope, or of a lean block its argument. */
+static void hidden_forward(struct mode_backend *be, const struct clip_block *w, struct clip_block_acts *v,
+                           struct mode_tensor *slope, enum mode_act act)
+{
+    if (v->policy != MODE_CLIP_LEAN) {
+        mode_linear_act(be, &v->hidden, slope, &v->ln_2, &w->fc_w->operand, &w->fc_b->operand, act);
+        return;
+    }
+    mode_linear(be, &v->z, &v->ln_2, &w->fc_w->operand, &w->fc_b->operand);
+    mode_activate(be, &v->hidden, NULL, &v->z, act);
+}
+
 /* x -> v->out. What is kept for the way back is NULL in inference. again: all but v->out, which is there. */
 static void block_forward(struct mode_clip *clip, const struct clip_tower *t, const struct clip_tower_acts *a,
                           const struct clip_block *w, struct clip_block_acts *v, const struct mode_tensor *x,
@@ -118,9 +131,21 @@ static void block_forward(struct mode_clip *clip, const struct clip_tower *t, co
     }
     branch_forward(be, &v->mid, &v->branch_1, &v->attn, w->out_w, w->out_b, w->ls_1, x);
     mode_layernorm(be, &v->ln_2, stats_2, &v->mid, &w->ln_2_w->value, &w->ln_2_b->value, t->cfg.ln_eps);
-    mode_linear_act(be, &v->hidden, slope, &v->ln_2, &w->fc_w->operand, &w->fc_b->operand, t->cfg.act);
+    hidden_forward(be, w, v, slope, t->cfg.act);
     if (!again || w->ls_2)
         branch_forward(be, &v->out, &v->branch_2, &v->hidden, w->proj_w, w->proj_b, w->ls_2, &v->mid);
+}
+
+/* What the block's policy did not keep, from what it kept: the same ops on the same numbers. */
+static void block_again(struct mode_clip *clip, const struct clip_tower *t, const struct clip_tower_acts *a,
+                        const struct clip_block *w, struct clip_block_acts *v, const struct mode_tensor *x, bool pooled)
+{
+    struct mode_backend *be = clip->be;
+    if (v->policy == MODE_CLIP_CHECKPOINT) block_forward(clip, t, a, w, v, x, pooled, true);
+    if (v->policy != MODE_CLIP_LEAN) return;
+    mode_layernorm(be, &v->ln_1, &v->stats_1, x, &w->ln_1_w->value, &w->ln_1_b->value, t->cfg.ln_eps);
+    mode_layernorm(be, &v->ln_2, &v->stats_2, &v->mid, &w->ln_2_w->value, &w->ln_2_b->value, t->cfg.ln_eps);
+    mode_activate(be, &v->hidden, &v->slope, &v->z, t->cfg.act);
 }
 
 /* d: gradient of the block's output on the way in; a->d_x: gradient of x on the way out (d may be a->d_x). */
@@ -256,7 +281,7 @@ static void tower_back(struct mode_clip *clip, const struct clip_tower *t, struc
         struct mode_tensor x = i == 0 ? a->x : layer_acts(clip, t, a, i - 1).out;
         bool pooled = is_pooled(clip, t, i);
         if (i == t->cfg.layers - 1) pool_back(clip, t, a, &v.out);
-        if (a->checkpoint && i < t->cfg.layers - 1) block_forward(clip, t, a, &t->blocks[i], &v, &x, pooled, true);
+        block_again(clip, t, a, &t->blocks[i], &v, &x, pooled);
         block_back(clip, t, a, &t->blocks[i], &v, &x, pooled ? &a->d_pooled : &a->d_x, pooled);
     }
 }

@@ -50,7 +50,10 @@ void mode_clip_set_memory(struct mode_clip *clip, int64_t accumulate, bool check
 {
     MODE_ASSERT(!clip->train && accumulate >= 1);
     clip->accumulate = accumulate;
-    clip->checkpoint = checkpoint;
+    struct mode_clip_blocks blocks = {0};
+    blocks.image[checkpoint ? MODE_CLIP_CHECKPOINT : MODE_CLIP_KEEP] = clip->image.cfg.layers;
+    blocks.text[checkpoint ? MODE_CLIP_CHECKPOINT : MODE_CLIP_KEEP] = clip->text.cfg.layers;
+    mode_clip_set_blocks(clip, &blocks);
 }
 
 void mode_clip_set_padding(struct mode_clip *clip, bool pad)
@@ -77,12 +80,17 @@ void mode_clip_memory(struct mode_clip_memory *m, const struct mode_clip *clip, 
     bool fits = mode__clip_acts_plan(&a, clip, batch, true, NULL, NULL);
     free(a.image.blocks);
     free(a.text.blocks);
-    *m = (struct mode_clip_memory){
-        .parameters = values, .gradients = values, .moments = 2 * (values / shares), .copies = clip->copy_bytes};
-    m->loss = fits ? a.loss_bytes : SIZE_MAX;
-    m->activations = fits ? a.arena.used - a.loss_bytes + a.shared.used : SIZE_MAX;
-    m->workspace = workspace(clip, batch);
-    m->total = fits ? 2 * values + m->moments + m->copies + m->activations + m->loss + m->workspace : SIZE_MAX;
+    *m = (struct mode_clip_memory){.parameters = values,
+                                   .gradients = values,
+                                   .moments = 2 * (values / shares),
+                                   .copies = clip->copy_bytes,
+                                   .activations = fits ? a.arena.used - a.turns + a.shared.used : SIZE_MAX,
+                                   .turns = fits ? a.turns : SIZE_MAX,
+                                   .workspace = workspace(clip, batch),
+                                   .blocks = clip->kept,
+                                   .again = mode__clip_again(clip)};
+    memcpy(m->kept, a.kept, sizeof m->kept);
+    m->total = fits ? 2 * values + m->moments + m->copies + m->activations + m->turns + m->workspace : SIZE_MAX;
 }
 
 size_t mode_clip_train_bytes(const struct mode_clip *clip, int64_t batch)

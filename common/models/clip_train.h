@@ -55,13 +55,30 @@ void mode_clip_set_savings(struct mode_clip *clip, bool dense_tokens, bool full_
 /* Less memory for more time; before train_begin.
  * accumulate: a step is done in that many pieces, one after another: first the features of all, then the loss over
  * the whole batch, then every piece's forward again and its way back. The same loss and gradients as in one piece, but
- * for rounding. checkpoint: of each block only its output is kept, and the rest is made again on the way back; the
- * same bits. */
+ * for rounding. checkpoint: every block is MODE_CLIP_CHECKPOINT; otherwise MODE_CLIP_KEEP. */
 void mode_clip_set_memory(struct mode_clip *clip, int64_t accumulate, bool checkpoint);
 /* Fill up packed texts to few different numbers of rows, so that few steps differ in their shapes
  * (mode_backend_repeat): by texts that nobody sees, whose gradients are zero. Results agree within rounding. Default:
  * on a device. Before train_begin; steps in pieces and those of a group are not filled up. */
 void mode_clip_set_padding(struct mode_clip *clip, bool pad);
+
+/* What is kept of a block for the way back. Loss and gradients are the same bytes under each: what is not kept is made
+ * again by the same ops from the same numbers. */
+enum mode_clip_policy {
+    MODE_CLIP_KEEP,       /* everything */
+    MODE_CLIP_LEAN,       /* not the outputs of its layer norms and of its activation: a few per cent of its time */
+    MODE_CLIP_CHECKPOINT, /* its input alone: most of its way in once more */
+    MODE_CLIP_POLICIES
+};
+struct mode_clip_blocks { /* how many blocks of each tower are under each policy; the first ones save the most */
+    int64_t image[MODE_CLIP_POLICIES], text[MODE_CLIP_POLICIES];
+};
+/* Exactly these; their sums are the towers' layers. Before train_begin. */
+void mode_clip_set_blocks(struct mode_clip *clip, const struct mode_clip_blocks *blocks);
+/* Choose them so that training with batches of up to `batch` takes at most `bytes` in all (mode_clip_memory's total),
+ * in the least time; the same choice for the same numbers (clip_plan.c). False: it takes more in every
+ * way; then all are MODE_CLIP_CHECKPOINT, which takes the least. Before train_begin, after all other settings. */
+bool mode_clip_fit(struct mode_clip *clip, int64_t batch, size_t bytes);
 
 /* Train with the other processes of the group, each on batch pairs of a step's size * batch (the same number
  * everywhere, the pairs in the order of ranks); before train_begin. A step then gives the loss over all of them, and
@@ -74,10 +91,14 @@ struct mode_flat mode_clip_flat(const struct mode_clip *clip);
 struct mode_clip_memory { /* bytes; SIZE_MAX: not representable */
     size_t parameters, gradients, moments;
     size_t copies;      /* of parameters, rounded: on a bf16 backend */
-    size_t activations; /* of one piece; texts at full length */
-    size_t loss;        /* logits of the whole batch, features kept over the pieces */
+    size_t activations; /* kept of one piece, texts at full length; features kept over the pieces */
+    size_t turns;       /* one thing after another: a block made again, gradients under way, logits */
     size_t workspace;   /* at most, of the running op: packed matrices, partial sums */
     size_t total;
+    /* of the activations, and why they are as many */
+    size_t kept[MODE_CLIP_POLICIES];
+    struct mode_clip_blocks blocks;
+    double again; /* what is made again on the way back, as a share of the way in */
 };
 /* What training with batches of up to `batch` pairs will take, parameters and their copies included. Untouched memory
  * of shorter texts is never paged in. */

@@ -10,6 +10,7 @@
 #define MODE__OP_LIST(X)                                                                                               \
     X(linear)                                                                                                          \
     X(linear_back)                                                                                                     \
+    X(activate)                                                                                                        \
     X(project)                                                                                                         \
     X(project_back)                                                                                                    \
     X(layernorm)                                                                                                       \

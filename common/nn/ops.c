@@ -80,6 +80,15 @@ void mode_linear_act(struct mode_backend *be, struct mode_tensor *y, struct mode
     linear(be, y, slope, x, w, b, NULL, act);
 }
 
+void mode_activate(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *slope,
+                   const struct mode_tensor *z, enum mode_act act)
+{
+    int64_t m = z->dim[0], n = z->dim[1];
+    MODE_ASSERT(is_act(be, z, 2) && is_rows(be, y, m, n) && y->data != z->data);
+    MODE_ASSERT(!slope || (is_rows(be, slope, m, n) && slope->data != z->data));
+    CALL(activate, mode_tensor_count(z), y, slope, z, act);
+}
+
 void mode_linear_add(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,
                      const struct mode_tensor *w, const struct mode_tensor *b, const struct mode_tensor *add)
 {

@@ -65,6 +65,8 @@ struct mode_ops {
     void (*linear_back)(struct mode_backend *, struct mode_tensor *dx, struct mode_tensor *dw, struct mode_tensor *db,
                         const struct mode_tensor *dy, const struct mode_tensor *x, const struct mode_tensor *w,
                         const struct mode_tensor *slope);
+    void (*activate)(struct mode_backend *, struct mode_tensor *y, struct mode_tensor *slope,
+                     const struct mode_tensor *z, enum mode_act act);
     void (*project)(struct mode_backend *, struct mode_tensor *y, const struct mode_tensor *x,
                     const struct mode_tensor *w);
     void (*project_back)(struct mode_backend *, struct mode_tensor *dx, struct mode_tensor *dw,
@@ -133,6 +135,10 @@ void mode_linear(struct mode_backend *be, struct mode_tensor *y, const struct mo
 void mode_linear_act(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *slope,
                      const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b,
                      enum mode_act act);
+/* y [m, n] = act(z), slope = act'(z) (NULL: not wanted) for z [m, n] that mode_linear made: the same bytes as those of
+ * mode_linear_act, so that z can be kept in the place of both. */
+void mode_activate(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *slope,
+                   const struct mode_tensor *z, enum mode_act act);
 /* y = x @ w^T + b + add [m, n]; y may be add. */
 void mode_linear_add(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,
                      const struct mode_tensor *w, const struct mode_tensor *b, const struct mode_tensor *add);

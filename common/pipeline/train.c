@@ -353,50 +353,6 @@ static int slots_of(const struct training *t)
     return mode_backend_is_device(t->be) ? MODE_AHEAD_SLOTS : 0;
 }
 
-static void tell_memory(const struct training *t)
-{
-    struct mode_clip_memory m;
-    size_t side = (size_t)mode_clip_preprocess(t->clip)->size;
-    mode_clip_memory(&m, t->clip, t->own);
-    struct mode_train_memory out = {m.parameters, m.copies,    m.gradients, m.moments, m.activations,
-                                    m.loss,       m.workspace, 0,           m.total};
-    out.batch = (size_t)(1 + slots_of(t)) * (size_t)t->own *
-                (3 * side * side * sizeof(float) + ((size_t)mode_clip_context(t->clip) + 1) * sizeof(int32_t));
-    if (out.total != SIZE_MAX) out.total += out.batch;
-    if (t->hooks->memory) t->hooks->memory(t->hooks->ctx, &out);
-}
-
-/* What is planned must fit into the device's memory; if not, in how many pieces a step would. */
-static enum mode_status check_room(const struct training *t, struct mode_error *err)
-{
-    const struct mode_train_spec *s = t->spec;
-    size_t left, total, there;
-    struct mode_clip_memory m;
-    int64_t pieces = s->accumulate > 1 ? s->accumulate : 1;
-    char remedy[160] = "a smaller batch or a smaller model";
-    mode_clip_memory(&m, t->clip, t->own);
-    mode_backend_room(t->be, &left, &total);
-    there = m.parameters + m.copies; /* taken already */
-    if (m.total == SIZE_MAX || m.total - there <= left) return MODE_OK;
-    const size_t needed = m.total - there;
-    do {
-        pieces = 2 * pieces < t->own ? 2 * pieces : t->own;
-        mode_clip_set_memory(t->clip, pieces, s->checkpoint_activations);
-        mode_clip_memory(&m, t->clip, t->own);
-        if (m.total - there <= left) {
-            snprintf(remedy, sizeof remedy, "--accumulate %lld (%.1f MiB)%s", (long long)pieces,
-                     (double)(m.total - there) / 1048576,
-                     s->checkpoint_activations ? "" : ", or --checkpoint-activations with less");
-            break;
-        }
-    } while (pieces < t->own);
-    return MODE_FAIL(
-        err, MODE_E_MEMORY,
-        "training %s: a batch of %lld takes %.1f MiB of the device's memory beside the parameters, %.1f of "
-        "%.1f MiB are left. HINT: %s",
-        s->name, (long long)t->own, (double)needed / 1048576, (double)left / 1048576, (double)total / 1048576, remedy);
-}
-
 /* All processes train the same, from the same step. */
 static enum mode_status agree(const struct training *t, struct mode_error *err)
 {
@@ -416,10 +372,11 @@ static enum mode_status prepare(struct training *t, struct mode_error *err)
     if ((st = mode_clip_create(&t->clip, t->be, s->model_config, s->preprocess_config, s->seed, err))) return st;
     mode_clip_set_group(t->clip, t->hooks->group);
     mode_clip_set_savings(t->clip, s->dense_tokens, s->full_last_block);
-    mode_clip_set_memory(t->clip, s->accumulate > 1 ? s->accumulate : 1, s->checkpoint_activations);
     mode_backend_record(t->be, !s->no_graphs);
-    tell_memory(t);
-    if ((st = check_room(t, err))) return st;
+    struct mode_train_memory memory;
+    st = mode_train_memory_plan(&memory, t->clip, t->be, s, t->own, 1 + slots_of(t), err);
+    if (t->hooks->memory) t->hooks->memory(t->hooks->ctx, &memory);
+    if (st) return st;
     if ((st = mode_clip_train_begin(t->clip, t->own, err))) return st;
     if ((st = mode_together_open(&t->together, t->be, t->clip, t->hooks->group, err))) return st;
     const struct mode_param *params = mode_clip_params(t->clip, &n_params);

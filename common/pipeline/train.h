@@ -24,6 +24,7 @@
 
 #include "base/error.h"
 #include "pipeline/stream.h"
+#include "pipeline/train_memory.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -50,7 +51,8 @@ struct mode_train_spec {
     double lr, beta1, beta2, eps, weight_decay;
     double grad_clip_norm;              /* 0: gradients are not clipped */
     int64_t accumulate;                 /* pieces of a step, clip_train.h; 0 is 1 */
-    bool checkpoint_activations;        /* clip_train.h: the same bits in less memory */
+    bool checkpoint_activations;        /* every block MODE_CLIP_CHECKPOINT; false: as the memory allows */
+    size_t memory;                      /* bytes that the training may take; 0: what is free, train_memory.h */
     bool dense_tokens, full_last_block; /* clip_train.h: the exact savings off */
     bool no_graphs;                     /* a device runs every step op by op: the same bytes, later */
     uint64_t warmup_steps, total_steps; /* of the whole schedule                     */
@@ -76,10 +78,6 @@ struct mode_train_progress {
     double loss, lr, logit_scale, epoch;
     double samples_per_second;         /* of the last step  */
     double data_seconds, step_seconds; /* waiting for the batch; all of the step */
-};
-
-struct mode_train_memory { /* bytes, known before the first step */
-    size_t parameters, copies, gradients, moments, activations, loss, workspace, batch, total;
 };
 
 /* What a training needs from where it runs. Any function may be NULL; ctx is handed to all. */

@@ -1,20 +1,25 @@
 /* mode bench train - whole training steps: forward, loss, backward, AdamW. */
 #include "backend_option.h"
+#include "base/memory.h"
+#include "base/process.h"
 #include "bench.h"
 #include "bench_inputs.h"
 #include "merges.h"
 #include "models/clip_train.h"
 #include "nn/backend.h"
 #include "optim/adamw.h"
+#include "pipeline/train.h"
 #include "verb.h"
 
 #include <stdio.h>
+#include <string.h>
+#include <unistd.h>
 
 struct options {
     struct backend_options backend;
-    const char *model, *config, *pixels, *texts, *merges;
+    const char *model, *config, *pixels, *texts, *merges, *memory;
     int64_t rounds;
-    bool turns, profile, no_savings;
+    bool turns, profile, no_savings, checkpoint_activations;
 };
 
 static const struct mode_option table[] = {
@@ -26,9 +31,24 @@ static const struct mode_option table[] = {
     BENCH_ROUNDS_OPTION(struct options, rounds),
     BENCH_TURNS_OPTION(struct options, turns),
     MODE_OPT_FLAG(struct options, no_savings, "no-savings", "compute padding and whole last blocks, too"),
+    MODE_OPT_STR(struct options, memory, "memory", "auto", "BYTES", "as of mode train"),
+    MODE_OPT_FLAG(struct options, checkpoint_activations, "checkpoint-activations", "as of mode train"),
     MODE_OPT_FLAG(struct options, profile, "profile", "print the time of every operation to stderr"),
     BACKEND_OPTIONS(struct options),
     MODE_OPT_END};
+
+/* Policies for the batch, which is in memory already; and what that takes. */
+static enum mode_status plan(struct mode_clip *clip, struct mode_backend *be, const struct options *o, int64_t batch,
+                             struct mode_error *err)
+{
+    struct mode_train_spec spec = {.name = "bench", .checkpoint_activations = o->checkpoint_activations};
+    struct mode_train_memory m;
+    enum mode_status st = MODE_OK;
+    if (strcmp(o->memory, "auto") != 0) st = mode_parse_size(o->memory, "--memory", &spec.memory, err);
+    if (!st) st = mode_train_memory_plan(&m, clip, be, &spec, batch, 0, err);
+    if (!st) mode_train_memory_print(&m, stderr);
+    return st;
+}
 
 static enum mode_status run(int argc, char **argv, struct mode_error *err)
 {
@@ -42,9 +62,11 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     size_t n_params = 0;
     int n_args;
     if (mode_options_wants_help(argc, argv)) {
-        mode_options_help(table, "MODE_", "mode bench train (--model DIR | --config NAME) --pixels FILE --texts FILE",
-                          "Trains on one batch, all of the two files, --rounds times: forward, loss, backward, AdamW,\n"
-                          "with MODE_THREADS threads. The loss goes to stderr.");
+        mode_options_help(
+            table, "MODE_", "mode bench train (--model DIR | --config NAME) --pixels FILE --texts FILE",
+            "Trains on one batch, all of the two files, --rounds times: forward, loss, backward, AdamW,\n"
+            "with MODE_THREADS threads. The loss, the plan of memory and what the process held at most go "
+            "to stderr.");
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
@@ -59,7 +81,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
                        (long long)texts.n);
     if (st) goto out;
     mode_clip_set_savings(clip, o.no_savings, o.no_savings);
-    if ((st = mode_clip_train_begin(clip, px.n, err)) || (st = mode_adamw_begin(&now, be, err))) goto out;
+    if ((st = plan(clip, be, &o, px.n, err)) || (st = mode_clip_train_begin(clip, px.n, err))) goto out;
+    if ((st = mode_adamw_begin(&now, be, err))) goto out;
     fprintf(stderr, "%lld pairs, %.1f tokens a text\n", (long long)px.n, (double)texts.tokens / (double)texts.n);
     struct mode_param *params = mode_clip_params(clip, &n_params);
     for (int64_t round = 0; round <= o.rounds && (round == 0 || bench_turn(o.turns)); round++) {
@@ -74,6 +97,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         fprintf(stderr, "loss %.6f\n", loss);
     }
     if (o.profile) mode_backend_profile_print(be, stderr);
+    fprintf(stderr, "peak %.1f MiB\n", (double)mode_process_peak_rss(getpid()) / 1048576);
 out:
     bench_texts_clear(&texts);
     bench_pixels_clear(&px);

@@ -1,6 +1,7 @@
 /* mode train - train a CLIP on shards, without services. */
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/memory.h"
 #include "base/options.h"
 #include "base/parallel.h"
 #include "base/str.h"
@@ -18,6 +19,7 @@
 #include "ranks_option.h"
 #include "verb.h"
 
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,11 +28,11 @@
 struct options {
     struct backend_options backend;
     struct ranks_options ranks;
-    const char *init, *config, *data, *text_keys, *blur_faces, *merges, *log, *out;
+    const char *init, *config, *data, *text_keys, *blur_faces, *merges, *log, *out, *memory;
     int64_t batch, steps, total_steps, warmup, seed, checkpoint_steps, threads;
     int64_t accumulate;
     double lr, beta1, beta2, eps, weight_decay, scale_min, scale_max, grad_clip_norm;
-    bool resume, fresh_optimizer, checkpoint_activations, dense_tokens, full_last_block, no_graphs;
+    bool resume, fresh_optimizer, checkpoint_activations, dense_tokens, full_last_block, no_graphs, json;
 };
 
 static const struct mode_option table[] = {
@@ -62,8 +64,11 @@ static const struct mode_option table[] = {
                   "scale all gradients down to this length together; 0: never"),
     MODE_OPT_INT(struct options, accumulate, "accumulate", "1", "N",
                  "do a step in N pieces: less memory, the same loss over the whole batch"),
+    MODE_OPT_STR(struct options, memory, "memory", "auto", "BYTES",
+                 "what the training may take, 12g for instance; auto: what is free. Activations are kept, or made "
+                 "again, block by block so that it fits: the same bits"),
     MODE_OPT_FLAG(struct options, checkpoint_activations, "checkpoint-activations",
-                  "keep one tensor per block and make the rest again: less memory, the same bits"),
+                  "of every block keep the input alone and make the rest again: the least memory, the same bits"),
     MODE_OPT_FLAG(struct options, dense_tokens, "dense-tokens", "compute texts up to their padded length, for proof"),
     MODE_OPT_FLAG(struct options, full_last_block, "full-last-block",
                   "compute the last blocks for every token, not only the pooled one, for proof"),
@@ -77,6 +82,7 @@ static const struct mode_option table[] = {
     MODE_OPT_FLAG(struct options, resume, "resume", "go on with the training that was interrupted in --out"),
     BACKEND_OPTIONS(struct options),
     RANKS_OPTIONS(struct options),
+    MODE_OPT_FLAG(struct options, json, "json", "print the result, and what memory was planned, as JSON"),
     MODE_OPT_INT(struct options, threads, "threads", NULL, "N", "threads (default: every processor)"),
     MODE_OPT_END};
 
@@ -85,6 +91,8 @@ static const char prose[] =
     "and seed give the same bytes; SIGINT and SIGTERM write a checkpoint (exit 130, 143) and --resume goes on from "
     "it.\n"
     "Experts are trained by `mode run`, which knows the clusters.\n\n"
+    "Before the first step a table says what memory it takes at most. Activations are kept, block by block, as far as\n"
+    "--memory allows; a training that fits in no way is refused with the --accumulate that would.\n\n"
     "With --ranks N, N processes with the same options, told apart by --rank, train one model: --batch is that of all\n"
     "together, the result that of one process but for rounding, and any number of processes can --resume. Folders are\n"
     "the same for all of them; process 0 writes. WORLD_SIZE, RANK, LOCAL_RANK, MASTER_ADDR and MASTER_PORT are\n"
@@ -94,6 +102,7 @@ struct hook {
     const char *out;
     char *newest; /* name of the newest complete checkpoint */
     double last_line;
+    struct mode_train_memory memory;
 };
 
 static void on_progress(void *ctx, const struct mode_train_progress *p)
@@ -110,16 +119,8 @@ static void on_progress(void *ctx, const struct mode_train_progress *p)
 
 static void on_memory(void *ctx, const struct mode_train_memory *m)
 {
-    const double mib = 1 << 20;
-    (void)ctx;
-    if (m->total == SIZE_MAX) return; /* refused in a moment, with a sentence */
-    fprintf(stderr,
-            "memory: at most %.0f MiB: parameters %.0f, copies %.0f, gradients %.0f, moments %.0f, activations %.0f, "
-            "loss %.0f, "
-            "workspace %.0f, batch %.0f\n",
-            (double)m->total / mib, (double)m->parameters / mib, (double)m->copies / mib, (double)m->gradients / mib,
-            (double)m->moments / mib, (double)m->activations / mib, (double)m->loss / mib, (double)m->workspace / mib,
-            (double)m->batch / mib);
+    ((struct hook *)ctx)->memory = *m;
+    mode_train_memory_print(m, stderr);
 }
 
 static void on_notice(void *ctx, const char *text)
@@ -297,6 +298,21 @@ static enum mode_status find_parent(struct parent_files *p, uint64_t *step, cons
     return MODE_OK;
 }
 
+static void print_json(const struct options *o, const struct mode_train_spec *spec, const struct hook *hook,
+                       const struct mode_train_result *r)
+{
+    char *memory = mode_train_memory_json(&hook->memory);
+    json_t *j = json_pack("{s:s, s:I, s:f, s:I, s:f, s:f, s:o}", "out", o->out, "step", (json_int_t)spec->end_step,
+                          "final_loss", r->final_loss, "pairs", (json_int_t)r->rows, "pairs_per_second",
+                          (double)r->steps_run * (double)spec->batch / r->seconds, "data_share",
+                          r->data_seconds / r->seconds, "memory", json_loads(memory, 0, NULL));
+    MODE_ASSERT(j);
+    json_dumpf(j, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
+    putchar('\n');
+    json_decref(j);
+    free(memory);
+}
+
 /* meeting: with the other processes, taken over; NULL: alone. */
 static enum mode_status train(const struct options *o, const struct mode_train_spec *spec, struct hook *hook,
                               const char *resume_from, struct mode_backend *be, struct mode_meeting **meeting,
@@ -328,7 +344,8 @@ static enum mode_status train(const struct options *o, const struct mode_train_s
         st = mode_dir_remove(checkpoints, err);
         free(checkpoints);
     }
-    if (!st && first)
+    if (!st && first && o->json) print_json(o, spec, hook, &r);
+    if (!st && first && !o->json)
         printf("%s: step %llu, final loss %.4f, %llu pairs in the pool, %.1f pairs/s (%.1f %% of the time "
                "waiting for "
                "data)\n",
@@ -352,6 +369,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct mode_backend *be = NULL;
     char *model = NULL, *preprocess = NULL, *resume_from = NULL;
     uint64_t start = 0;
+    size_t memory = 0;
     int n = 0;
     enum mode_status st;
     if (mode_options_wants_help(argc, argv)) {
@@ -362,6 +380,11 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n, err)) || (st = check_options(&o, n, err)) ||
         (st = merges_find(&o.merges, err)))
         return st;
+    /* 0: no limit, as MODE_MEMORY says it to docker compose */
+    if (strcmp(o.memory, "auto") != 0 && strcmp(o.memory, "0") != 0 &&
+        mode_parse_size(o.memory, "--memory", &memory, NULL))
+        return MODE_FAIL(err, MODE_E_USAGE, "--memory \"%s\": expected auto, bytes, or a number and k, m, g or t",
+                         o.memory);
     if (o.threads > 0) mode_parallel_set_threads((int)o.threads);
     interrupt_catch();
     hook.out = o.out;
@@ -395,6 +418,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
                                          .grad_clip_norm = o.grad_clip_norm,
                                          .accumulate = o.accumulate,
                                          .checkpoint_activations = o.checkpoint_activations,
+                                         .memory = memory,
                                          .dense_tokens = o.dense_tokens,
                                          .full_last_block = o.full_last_block,
                                          .no_graphs = o.no_graphs,

@@ -38,6 +38,14 @@ static void on_notice(void *ctx, const char *text)
     mode_log_info("notice", "model=%s %s", ((struct hook *)ctx)->name, text);
 }
 
+static void on_memory(void *ctx, const struct mode_train_memory *m)
+{
+    struct hook *h = ctx;
+    char *plan = mode_train_memory_json(m);
+    mode_log_info("memory_plan", "model=%s mib=%zu plan=%s", h->name, m->total >> 20, plan);
+    free(plan);
+}
+
 static bool on_stopping(void *ctx)
 {
     return mode_job_stopping(((struct hook *)ctx)->job);
@@ -115,6 +123,7 @@ enum mode_status train_work(struct mode_job *job, struct mode_error *err)
     if (!r) return MODE_FAIL(err, MODE_E_FORMAT, "the train request of %zu bytes cannot be unpacked", size);
     struct hook hook = {.job = job, .name = r->name, .last_log = mode_clock_s()};
     const struct mode_train_hooks hooks = {.ctx = &hook,
+                                           .memory = on_memory,
                                            .progress = on_progress,
                                            .notice = on_notice,
                                            .stopping = on_stopping,

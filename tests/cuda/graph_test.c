@@ -84,7 +84,17 @@ static void step(struct training *t, struct outcome *o, int i, bool repeat)
     o->norm[i] = mode_adamw_norm(t->now);
 }
 
-static void train_on(struct mode_backend *be, struct outcome *o, int kind, bool checkpoint, bool repeat)
+static void set_all(struct mode_clip *clip, enum mode_clip_policy policy)
+{
+    struct mode_clip_memory m; /* says how many there are: all are kept */
+    struct mode_clip_blocks blocks = {0};
+    mode_clip_memory(&m, clip, PAIRS);
+    blocks.image[policy] = m.blocks.image[MODE_CLIP_KEEP];
+    blocks.text[policy] = m.blocks.text[MODE_CLIP_KEEP];
+    mode_clip_set_blocks(clip, &blocks);
+}
+
+static void train_on(struct mode_backend *be, struct outcome *o, int kind, enum mode_clip_policy policy, bool repeat)
 {
     struct training t = {.be = be};
     struct mode_error err;
@@ -92,7 +102,7 @@ static void train_on(struct mode_backend *be, struct outcome *o, int kind, bool 
     size_t at = 0;
     memset(o, 0, sizeof *o);
     ok(mode_clip_create(&t.clip, be, cfg, NULL, 5, &err), &err);
-    mode_clip_set_memory(t.clip, 1, checkpoint);
+    set_all(t.clip, policy);
     ok(mode_clip_train_begin(t.clip, PAIRS, &err), &err);
     ok(mode_adamw_begin(&t.now, be, &err), &err);
     t.p = mode_clip_params(t.clip, &t.n);
@@ -111,10 +121,10 @@ static void train_on(struct mode_backend *be, struct outcome *o, int kind, bool 
     free(cfg);
 }
 
-static void train(const char *backend, struct outcome *o, int kind, bool checkpoint, bool repeat)
+static void train(const char *backend, struct outcome *o, int kind, enum mode_clip_policy policy, bool repeat)
 {
     struct mode_backend *be = open_backend(backend);
-    train_on(be, o, kind, checkpoint, repeat);
+    train_on(be, o, kind, policy, repeat);
     mode_backend_close(&be);
 }
 
@@ -131,9 +141,10 @@ static void test_ten_steps_are_the_same_bytes_as_op_by_op(void **state)
 {
     static const char *const names[] = {"cuda", "cuda-bf16"};
     (void)state;
-    for (int way = 0; way < 4; way++) {
-        train(names[way / 2], &with, 0, way % 2, true);
-        train(names[way / 2], &without, 0, way % 2, false);
+    for (int way = 0; way < 2 * MODE_CLIP_POLICIES; way++) {
+        const enum mode_clip_policy policy = (enum mode_clip_policy)(way % MODE_CLIP_POLICIES);
+        train(names[way / MODE_CLIP_POLICIES], &with, 0, policy, true);
+        train(names[way / MODE_CLIP_POLICIES], &without, 0, policy, false);
         assert_same(&with, &without);
         assert_true(with.loss[0] != with.loss[STEPS - 1] && isfinite(with.loss[STEPS - 1]));
         /* a shape's first step is run, its second recorded, all but the first are launched; few shapes */
@@ -147,8 +158,8 @@ static void test_every_tower_can_be_recorded(void **state)
 {
     (void)state;
     for (int kind = 1; kind < VARIANTS; kind++) {
-        train("cuda", &with, kind, false, true);
-        train("cuda", &without, kind, false, false);
+        train("cuda", &with, kind, MODE_CLIP_KEEP, true);
+        train("cuda", &without, kind, MODE_CLIP_KEEP, false);
         assert_same(&with, &without);
         assert_true(with.repeats.replayed > 0);
     }
@@ -160,10 +171,10 @@ static void test_what_is_refused_runs_op_by_op_and_says_so(void **state)
     (void)state;
     for (int half = 0; half < 2; half++) {
         const char *name = half ? "cuda-bf16" : "cuda";
-        train(name, &without, 0, false, false);
+        train(name, &without, 0, MODE_CLIP_KEEP, false);
         for (int k = 0; k < 2; k++) {
             setenv("MODE_EMULATOR_CAPTURE", ways[k], 1);
-            train(name, &with, 0, false, true);
+            train(name, &with, 0, MODE_CLIP_KEEP, true);
             unsetenv("MODE_EMULATOR_CAPTURE");
             assert_same(&with, &without);
             assert_int_equal(with.repeats.replayed, 0);
@@ -176,13 +187,13 @@ static void test_what_is_refused_runs_op_by_op_and_says_so(void **state)
 static void test_switched_off_profiled_and_measured_steps_run_op_by_op(void **state)
 {
     (void)state;
-    train("cuda", &without, 0, false, false);
+    train("cuda", &without, 0, MODE_CLIP_KEEP, false);
     for (int k = 0; k < 3; k++) {
         struct mode_backend *be = open_backend("cuda");
         if (k == 0) mode_backend_record(be, false);
         if (k == 1) mode_backend_profile(be, true);
         if (k == 2) mode_backend_measure(be, true);
-        train_on(be, &with, 0, false, true);
+        train_on(be, &with, 0, MODE_CLIP_KEEP, true);
         if (k < 2) assert_same(&with, &without); /* measuring may choose other algorithms */
         assert_int_equal(with.repeats.replayed, 0);
         assert_int_equal(with.repeats.one_by_one, steps);
@@ -195,9 +206,9 @@ static void test_graphs_go_with_their_memory(void **state)
 {
     struct mode_backend *be = open_backend("cuda");
     (void)state;
-    train("cuda", &without, 0, false, false);
+    train("cuda", &without, 0, MODE_CLIP_KEEP, false);
     for (int k = 0; k < 3; k++) {
-        train_on(be, &with, 0, false, true);
+        train_on(be, &with, 0, MODE_CLIP_KEEP, true);
         assert_same(&with, &without);
         assert_true(with.repeats.replayed > k); /* counts go on */
     }

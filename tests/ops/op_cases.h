@@ -159,6 +159,23 @@ static void case_linear(struct op_run *r, const int64_t *s) /* m, k, n, activati
     }
 }
 
+/* m, k, n, activation: of a product's z, to the byte what the product makes with it */
+static void case_activate(struct op_run *r, const int64_t *s)
+{
+    struct mode_tensor x = acts(r, s[0], s[1]), w = acts(r, s[2], s[1]), b = act_vec(r, s[2]), z = acts(r, s[0], s[2]);
+    struct mode_tensor *y = keep(r, acts(r, s[0], s[2])), *slope = keep(r, acts(r, s[0], s[2]));
+    struct mode_tensor want = acts(r, s[0], s[2]), want_slope = acts(r, s[0], s[2]), alone = acts(r, s[0], s[2]);
+    shrink(&w, s[1]);
+    mode_linear_act(r->be, &want, &want_slope, &x, &w, &b, (enum mode_act)s[3]);
+    mode_linear(r->be, &z, &x, &w, &b);
+    mode_activate(r->be, y, slope, &z, (enum mode_act)s[3]);
+    mode_activate(r->be, &alone, NULL, &z, (enum mode_act)s[3]);
+    mode_backend_sync(r->be);
+    MODE_ASSERT(memcmp(y->data, want.data, mode_tensor_bytes(y)) == 0);
+    MODE_ASSERT(memcmp(slope->data, want_slope.data, mode_tensor_bytes(slope)) == 0);
+    MODE_ASSERT(memcmp(alone.data, want.data, mode_tensor_bytes(y)) == 0);
+}
+
 static void case_linear_back(struct op_run *r, const int64_t *s) /* m, k, n, with slope, only dw */
 {
     struct mode_tensor x = acts(r, s[0], s[1]), w = acts(r, s[2], s[1]), dy = acts(r, s[0], s[2]);
@@ -419,13 +436,24 @@ static void hard_rows(struct mode_tensor *x, struct mode_tensor *c)
     }
 }
 
+/* Not by the backend's own op: the same bytes everywhere, so that results can be. */
+static void unit_rows(struct mode_tensor *x)
+{
+    int64_t d = x->dim[1];
+    for (int64_t i = 0; i < x->dim[0]; i++) {
+        float *p = mode_f32(x) + i * d;
+        double sum = 0;
+        for (int64_t j = 0; j < d; j++) sum += (double)p[j] * (double)p[j];
+        for (int64_t j = 0; j < d; j++) p[j] = (float)((double)p[j] / sqrt(sum));
+    }
+}
+
 static void case_nearest(struct op_run *r, const int64_t *s) /* n, k, d, cosine, rows at a time, in the host's memory */
 {
-    struct mode_tensor x = mat(r, s[0], s[2]), c = mat(r, s[1], s[2]), work = mat(r, s[4], s[1]), norm = vec(r, s[1]);
+    struct mode_tensor x = mat(r, s[0], s[2]), c = mat(r, s[1], s[2]), work = mat(r, s[4], s[1]);
     struct mode_tensor id = index_of(r, s[0], s[1]), *ids = keep(r, vec(r, s[0])), *distance = keep(r, vec(r, s[0]));
     hard_rows(&x, &c);
-    if (s[3]) mode_l2norm(r->be, &c, &norm, &c);
-    mode_backend_sync(r->be);
+    if (s[3]) unit_rows(&c);
     struct mode_tensor hx = outside(r, x, s[5]), hc = outside(r, c, s[5]), hid = outside(r, id, s[5]),
                        hd = outside(r, *distance, s[5]);
     mode_nearest_rows(r->be, &hid, s[5] > 1 ? NULL : &hd, &work, &hx, &hc, s[3]);
@@ -436,13 +464,10 @@ static void case_nearest(struct op_run *r, const int64_t *s) /* n, k, d, cosine,
 
 static void case_costs(struct op_run *r, const int64_t *s) /* n, k, d, cosine, in the host's memory */
 {
-    struct mode_tensor x = mat(r, s[0], s[2]), c = mat(r, s[1], s[2]), norm = vec(r, s[1]), many = vec(r, s[0]);
+    struct mode_tensor x = mat(r, s[0], s[2]), c = mat(r, s[1], s[2]);
     struct mode_tensor *cost = keep(r, mat(r, s[0], s[1]));
-    if (s[3]) {
-        mode_l2norm(r->be, &c, &norm, &c);
-        mode_l2norm(r->be, &x, &many, &x);
-    }
-    mode_backend_sync(r->be);
+    if (s[3]) unit_rows(&c);
+    if (s[3]) unit_rows(&x);
     struct mode_tensor hx = outside(r, x, s[4]), hc = outside(r, c, s[4]), to = outside(r, *cost, s[4]);
     mode_costs(r->be, &to, &hx, &hc, s[3]);
     mode_backend_sync(r->be);
@@ -483,6 +508,10 @@ static const struct op_case op_cases[] = {
     {"linear gelu tanh", case_linear, {96, 64, 16, MODE_ACT_GELU_TANH, 0}, 1e-6},
     {"linear quick gelu", case_linear, {101, 160, 67, MODE_ACT_QUICK_GELU, 0}, 1e-6},
     {"linear tanh", case_linear, {5, 97, 23, MODE_ACT_TANH, 0}, 1e-6},
+    {"activate gelu", case_activate, {37, 65, 45, MODE_ACT_GELU}, 1e-6},
+    {"activate gelu tanh", case_activate, {1, 3, 7, MODE_ACT_GELU_TANH}, 1e-6},
+    {"activate quick gelu", case_activate, {200, 48, 128, MODE_ACT_QUICK_GELU}, 1e-6},
+    {"activate tanh", case_activate, {3, 401, 72, MODE_ACT_TANH}, 1.2e-6},
     {"linear back", case_linear_back, {1, 1, 1, 0, 0}, 1e-6},
     {"linear back", case_linear_back, {193, 17, 7, 0, 0}, 1e-6},
     {"linear back", case_linear_back, {1999, 29, 401, 0, 0}, 2e-6},

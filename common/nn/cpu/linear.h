@@ -92,6 +92,38 @@ static void cpu_linear(struct mode_backend *be, struct mode_tensor *y, struct mo
               any ? &e : NULL, add && !e.add);
 }
 
+struct activation {
+    struct epilogue e;
+    float *y;
+    const float *z;
+    int64_t m, n;
+};
+
+enum { ACTIVATE_ROWS = 16 };
+
+/* By the very function that ends a product. */
+static void activate_rows(void *ctx, int64_t item, int thread)
+{
+    const struct activation *a = ctx;
+    (void)thread;
+    for (int64_t i = item * ACTIVATE_ROWS; i < min64(a->m, (item + 1) * ACTIVATE_ROWS); i++) {
+        memcpy(a->y + i * a->n, a->z + i * a->n, (size_t)a->n * sizeof *a->y);
+        finish_row(&a->e, a->y, i * a->n, 0, a->n);
+    }
+}
+
+static void cpu_activate(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *slope,
+                         const struct mode_tensor *z, enum mode_act act)
+{
+    struct activation a = {.e = {.act = act, .slope = slope ? mode_f32(slope) : NULL},
+                           .y = mode_f32(y),
+                           .z = mode_f32(z),
+                           .m = z->dim[0],
+                           .n = z->dim[1]};
+    (void)be;
+    mode_parallel_for(ceil_div(a.m, ACTIVATE_ROWS), activate_rows, &a);
+}
+
 static void cpu_linear_back(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dw,
                             struct mode_tensor *db, const struct mode_tensor *dy, const struct mode_tensor *x,
                             const struct mode_tensor *w, const struct mode_tensor *slope)

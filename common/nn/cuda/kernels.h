@@ -22,6 +22,9 @@ extern "C" {
  * [n], slope, times, add [m, n] may be NULL. */
 void mode__cuda_epilogue(cudaStream_t stream, bool bf16, void *c, int64_t m, int64_t n, const void *bias, int act,
                          void *slope, const void *times, const void *add);
+/* y = act(z), slope (may be NULL) = act'(z), all [m, n]: as the epilogue makes them */
+void mode__cuda_activate(cudaStream_t stream, bool bf16, void *y, void *slope, const void *z, int64_t m, int64_t n,
+                         int act);
 /* out [n] += column sums of x [m, n]. work: mode__cuda_sum_work(m, n) floats */
 void mode__cuda_column_sums(cudaStream_t stream, bool bf16, float *out, float *work, const void *x, int64_t m,
                             int64_t n);

@@ -59,6 +59,14 @@ static void linear(struct mode_backend *be, struct mode_tensor *y, struct mode_t
     launched();
 }
 
+static void activate(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *slope,
+                     const struct mode_tensor *z, enum mode_act act)
+{
+    if (z->dim[0] == 0) return;
+    mode__cuda_activate(stream_of(be), is_bf16(be), y->data, at(slope), z->data, z->dim[0], z->dim[1], (int)act);
+    launched();
+}
+
 /* dw [rows of dw, columns] += a^T b over m rows, in f32 */
 static void add_products(struct mode_backend *be, struct mode_tensor *dw, const struct mode_tensor *a,
                          const struct mode_tensor *b)
@@ -378,7 +386,7 @@ static void zero(struct mode_backend *be, struct mode_tensor *x)
 }
 
 #define OPS                                                                                                            \
-    linear, linear_back, project, project_back, layernorm, layernorm_back, attention, attention_back, embed,           \
+    linear, linear_back, activate, project, project_back, layernorm, layernorm_back, attention, attention_back, embed, \
         embed_back, pixels, patches, image_tokens, image_tokens_back, gather, scatter_add, scale, scale_back,          \
         mean_rows, mean_rows_back, l2norm, l2norm_back, contrastive, contrastive_back, mode__cuda_op_adamw,            \
         mode__cuda_op_grad_squares, mode__cuda_op_rounded, mode__cuda_op_clamp, zero, mode__cuda_op_nearest_rows,      \

@@ -41,7 +41,7 @@ static double act_slope(double x, enum mode_act act)
 /* What the product is stored as before an activation is taken of it. */
 static double stored(double x, const struct mode_tensor *t)
 {
-    return t->dtype == MODE_DTYPE_BF16 ? (double)mode_bf16_to_f32(mode_f32_to_bf16((float)x)) : x;
+    return t->dtype == MODE_DTYPE_BF16 ? mode_bf16_to_f32(mode_f32_to_bf16((float)x)) : (float)x;
 }
 
 void mode__ref_linear(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *slope,
@@ -60,6 +60,17 @@ void mode__ref_linear(struct mode_backend *be, struct mode_tensor *y, struct mod
             if (add) s += mode__ref_get(add, i * n + j);
             mode__ref_put(y, i * n + j, s);
         }
+}
+
+void mode__ref_activate(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *slope,
+                        const struct mode_tensor *z, enum mode_act act)
+{
+    (void)be;
+    for (int64_t i = 0; i < mode_tensor_count(z); i++) {
+        double x = mode__ref_get(z, i);
+        if (slope) mode__ref_put(slope, i, act_slope(x, act));
+        mode__ref_put(y, i, act_value(x, act));
+    }
 }
 
 void mode__ref_linear_back(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dw,

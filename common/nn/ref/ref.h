@@ -34,6 +34,8 @@ void mode__ref_linear(struct mode_backend *, struct mode_tensor *y, struct mode_
 void mode__ref_linear_back(struct mode_backend *, struct mode_tensor *dx, struct mode_tensor *dw,
                            struct mode_tensor *db, const struct mode_tensor *dy, const struct mode_tensor *x,
                            const struct mode_tensor *w, const struct mode_tensor *slope);
+void mode__ref_activate(struct mode_backend *, struct mode_tensor *y, struct mode_tensor *slope,
+                        const struct mode_tensor *z, enum mode_act act);
 void mode__ref_project(struct mode_backend *, struct mode_tensor *y, const struct mode_tensor *x,
                        const struct mode_tensor *w);
 void mode__ref_project_back(struct mode_backend *, struct mode_tensor *dx, struct mode_tensor *dw,

@@ -290,9 +290,9 @@ static void test_less_memory_gives_the_same_gradients(void **state)
     mode_clip_memory(&m16, a.clip, PAIRS);
     mode_clip_memory(&m32, c.clip, PAIRS);
     assert_true(m32.copies == 0 && m16.copies > 0 && m16.copies < m16.parameters / 2);
-    assert_true(m16.activations < 0.6 * (double)m32.activations && m16.loss == m32.loss);
-    assert_int_equal(m16.total, m16.parameters + m16.copies + m16.gradients + m16.moments + m16.activations + m16.loss +
-                                    m16.workspace);
+    assert_true(m16.activations < 0.6 * (double)m32.activations && m16.turns < 0.6 * (double)m32.turns);
+    assert_int_equal(m16.total, m16.parameters + m16.copies + m16.gradients + m16.moments + m16.activations +
+                                    m16.turns + m16.workspace);
     drop(&a);
     drop(&b);
     drop(&c);

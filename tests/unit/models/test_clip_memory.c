@@ -112,7 +112,7 @@ static void draw(struct data *d, uint64_t seed, int longest)
     }
 }
 
-static void no_allocation_after_the_first_step(int64_t accumulate, bool checkpoint)
+static void no_allocation_after_the_first_step(int64_t accumulate, const struct mode_clip_blocks *blocks)
 {
     static struct data d;
     struct mode_backend *be;
@@ -124,7 +124,8 @@ static void no_allocation_after_the_first_step(int64_t accumulate, bool checkpoi
     opt.clip_norm = 1;
     assert_int_equal(mode_backend_open(&be, "cpu", &err), MODE_OK);
     assert_int_equal(mode_clip_create(&clip, be, MODEL, NULL, 1, &err), MODE_OK);
-    mode_clip_set_memory(clip, accumulate, checkpoint);
+    mode_clip_set_memory(clip, accumulate, false);
+    if (blocks) mode_clip_set_blocks(clip, blocks);
     assert_int_equal(mode_clip_train_begin(clip, BATCH, &err), MODE_OK);
     assert_int_equal(mode_adamw_begin(&now, be, &err), MODE_OK);
     struct mode_param *params = mode_clip_params(clip, &n);
@@ -149,20 +150,22 @@ static void test_no_allocation_in_a_step(void **state)
 {
     (void)state;
     count_allocations();
-    no_allocation_after_the_first_step(1, false);
+    no_allocation_after_the_first_step(1, NULL);
 }
 
-static void test_no_allocation_in_pieces_and_with_checkpoints(void **state)
+static void test_no_allocation_in_pieces_and_under_every_policy(void **state)
 {
+    static const struct mode_clip_blocks mixed = {{1, 1, 1}, {0, 1, 1}}, again = {{0, 0, 3}, {0, 0, 2}};
     (void)state;
-    no_allocation_after_the_first_step(3, true);
+    no_allocation_after_the_first_step(3, &mixed);
+    no_allocation_after_the_first_step(1, &again);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_no_allocation_in_a_step),
-        cmocka_unit_test(test_no_allocation_in_pieces_and_with_checkpoints),
+        cmocka_unit_test(test_no_allocation_in_pieces_and_under_every_policy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,137 @@
+/* Which blocks are kept whole, which are lean, which are made again: the quickest way that fits.
+ *
+ * DESIGN: of each tower only the numbers of blocks matter, so all of them can be tried: about 10^6 pairs for the
+ * largest model, milliseconds. Bytes are those of the plan itself (clip_acts.c): what is kept adds up block by block;
+ * what is used by turns depends on each tower's most saving policy alone, which its first block has. Time is in
+ * floating point operations. */
+#include "models/clip_impl.h"
+
+#include <math.h>
+
+/* Numbers that are read or written in place of one floating point operation of a product take this many. */
+static const double TRAFFIC = 64;
+
+/* Of one pair through one block: its way in, or what its policy makes again of it. */
+static double way_in(const struct mode_clip_tower_config *t, int64_t tokens, bool pooled)
+{
+    double d = (double)t->width, f = (double)t->mlp, r = (double)tokens, q = pooled ? 1 : r;
+    return 2 * r * 2 * d * d + 2 * q * 2 * d * d + 4 * q * d * f + 4 * q * r * d;
+}
+
+static double made_again(const struct mode_clip_tower_config *t, int64_t tokens, bool pooled, enum mode_clip_policy p)
+{
+    double d = (double)t->width, f = (double)t->mlp, r = (double)tokens, q = pooled ? 1 : r;
+    switch (p) {
+    case MODE_CLIP_LEAN: return TRAFFIC * (2 * r * d + 2 * q * d + 3 * q * f);
+    case MODE_CLIP_CHECKPOINT: return way_in(t, tokens, pooled) - (t->layer_scale ? 0 : 2 * q * d * f);
+    default: return 0;
+    }
+}
+
+double mode__clip_again(const struct mode_clip *clip)
+{
+    double in = 0, again = 0;
+    for (int k = 0; k < 2; k++) {
+        const struct clip_tower *t = k ? &clip->text : &clip->image;
+        const int64_t *n = k ? clip->kept.text : clip->kept.image;
+        int64_t tokens = k ? clip->cfg.context_length : mode__clip_image_tokens(clip);
+        for (int64_t i = 0; i < t->cfg.layers; i++) {
+            bool pooled = i == t->cfg.layers - 1 && mode__clip_pooled_last(clip, t);
+            in += way_in(&t->cfg, tokens, pooled);
+            again += made_again(&t->cfg, tokens, pooled, mode__clip_policy(n, i));
+        }
+    }
+    return again / in;
+}
+
+void mode_clip_set_blocks(struct mode_clip *clip, const struct mode_clip_blocks *blocks)
+{
+    int64_t image = 0, text = 0;
+    for (int p = 0; p < MODE_CLIP_POLICIES; p++) {
+        MODE_ASSERT(blocks->image[p] >= 0 && blocks->text[p] >= 0);
+        image += blocks->image[p];
+        text += blocks->text[p];
+    }
+    MODE_ASSERT(!clip->train && image == clip->image.cfg.layers && text == clip->text.cfg.layers);
+    clip->kept = *blocks;
+}
+
+/* What each policy means for a tower: of a block, and of its last one. */
+struct choice {
+    int64_t layers, *n; /* n: where the numbers of its blocks go */
+    size_t kept[2][MODE_CLIP_POLICIES];
+    double again[2][MODE_CLIP_POLICIES];
+    size_t turns[MODE_CLIP_POLICIES]; /* of the plan, where this is the most saving one in use */
+};
+
+static struct choice choice_of(struct mode_clip *clip, const struct clip_tower *t, int64_t *n, int64_t batch)
+{
+    struct choice c = {.layers = t->cfg.layers, .n = n};
+    int64_t tokens = t == &clip->text ? clip->cfg.context_length : mode__clip_image_tokens(clip);
+    bool pooled = mode__clip_pooled_last(clip, t);
+    for (int p = 0; p < MODE_CLIP_POLICIES; p++) {
+        struct mode_clip_memory m;
+        for (int last = 0; last < 2; last++) {
+            c.kept[last][p] = mode__clip_kept_bytes(clip, t, batch, last ? c.layers - 1 : -1, p);
+            c.again[last][p] = made_again(&t->cfg, tokens, last && pooled, p);
+        }
+        mode_clip_set_memory(clip, clip->accumulate, false);
+        n[MODE_CLIP_KEEP] = 0;
+        n[p] = c.layers;
+        mode_clip_memory(&m, clip, batch);
+        c.turns[p] = m.turns;
+    }
+    return c;
+}
+
+/* Of `checkpoint` blocks made again, then `lean` ones, then those that are kept. */
+static void sum(size_t *kept, double *again, size_t *turns, const struct choice *c, int64_t checkpoint, int64_t lean)
+{
+    const int64_t n[MODE_CLIP_POLICIES] = {c->layers - checkpoint - lean, lean, checkpoint};
+    const enum mode_clip_policy last = mode__clip_policy(n, c->layers - 1), first = mode__clip_policy(n, 0);
+    *kept = c->kept[1][last];
+    *again = c->again[1][last];
+    for (int p = 0; p < MODE_CLIP_POLICIES; p++) {
+        const int64_t others = n[p] - (p == (int)last);
+        *kept += (size_t)others * c->kept[0][p];
+        *again += (double)others * c->again[0][p];
+    }
+    *turns = c->turns[first];
+}
+
+static void set(const struct choice *c, int64_t checkpoint, int64_t lean)
+{
+    c->n[MODE_CLIP_KEEP] = c->layers - checkpoint - lean;
+    c->n[MODE_CLIP_LEAN] = lean;
+    c->n[MODE_CLIP_CHECKPOINT] = checkpoint;
+}
+
+bool mode_clip_fit(struct mode_clip *clip, int64_t batch, size_t bytes)
+{
+    struct mode_clip_memory all, m;
+    double best = INFINITY;
+    mode_clip_set_memory(clip, clip->accumulate, true);
+    mode_clip_memory(&all, clip, batch);
+    if (all.total > bytes) return false;
+    const struct choice image = choice_of(clip, &clip->image, clip->kept.image, batch),
+                        text = choice_of(clip, &clip->text, clip->kept.text, batch);
+    const size_t rest = all.total - all.turns - all.kept[MODE_CLIP_CHECKPOINT];
+    for (int64_t a = 0; a <= image.layers; a++)
+        for (int64_t b = 0; a + b <= image.layers; b++) {
+            size_t kept[2], turns[2];
+            double again[2];
+            sum(&kept[0], &again[0], &turns[0], &image, a, b);
+            for (int64_t c = 0; c <= text.layers && again[0] < best; c++)
+                for (int64_t d = 0; c + d <= text.layers; d++) {
+                    sum(&kept[1], &again[1], &turns[1], &text, c, d);
+                    const size_t total = rest + kept[0] + kept[1] + (turns[0] > turns[1] ? turns[0] : turns[1]);
+                    if (total > bytes || again[0] + again[1] >= best) continue;
+                    best = again[0] + again[1];
+                    set(&image, a, b);
+                    set(&text, c, d);
+                }
+        }
+    mode_clip_memory(&m, clip, batch);
+    MODE_ASSERT(best < INFINITY && m.total <= bytes);
+    return true;
+}

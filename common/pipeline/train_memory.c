@@ -1,0 +1,145 @@
+#include "pipeline/train_memory.h"
+
+#include "base/memory.h"
+#include "base/str.h"
+#include "nn/backend.h"
+#include "pipeline/train.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+
+enum { LEFT_TO_OTHERS = 32 };
+static const double MIB = 1 << 20;
+static const char *const policies[] = {"keep", "lean", "checkpoint"};
+
+static void count(struct mode_train_memory *m, const struct mode_clip *clip, int64_t own)
+{
+    mode_clip_memory(&m->model, clip, own);
+    m->total = m->model.total;
+    if (!m->device && m->total < SIZE_MAX - m->batch - m->program) m->total += m->batch + m->program;
+}
+
+/* What there is for a training whose parameters are taken already. */
+static size_t room_of(const struct mode_train_memory *m, const struct mode_backend *be, size_t stated)
+{
+    size_t left, total, there = m->model.parameters + m->model.copies + (m->device ? 0 : m->program);
+    mode_backend_room(be, &left, &total);
+    if (!m->device) left = mode_memory_left("");
+    if (!m->device && stated) return stated;
+    if (left == SIZE_MAX) return SIZE_MAX;
+    const size_t free = left - left / LEFT_TO_OTHERS + there;
+    return stated && stated < left + there ? stated : free;
+}
+
+/* Choose, or do as one is told. */
+static bool fit(struct mode_train_memory *m, struct mode_clip *clip, const struct mode_train_spec *spec, int64_t own,
+                int64_t pieces)
+{
+    const size_t beside = m->device ? 0 : m->batch + m->program;
+    mode_clip_set_memory(clip, pieces, spec->checkpoint_activations);
+    if (!spec->checkpoint_activations && m->room != SIZE_MAX)
+        (void)mode_clip_fit(clip, own, m->room > beside ? m->room - beside : 0);
+    count(m, clip, own);
+    return m->total <= m->room;
+}
+
+enum mode_status mode_train_memory_plan(struct mode_train_memory *m, struct mode_clip *clip, struct mode_backend *be,
+                                        const struct mode_train_spec *spec, int64_t own, int batches,
+                                        struct mode_error *err)
+{
+    int64_t pieces = spec->accumulate > 1 ? spec->accumulate : 1;
+    size_t side = (size_t)mode_clip_preprocess(clip)->size, held = mode_memory_held();
+    char remedy[200] = "a smaller batch or a smaller model";
+    *m = (struct mode_train_memory){.device = mode_backend_is_device(be)};
+    count(m, clip, own);
+    const size_t parameters = m->model.parameters + m->model.copies;
+    m->batch = (size_t)batches * (size_t)own *
+               (3 * side * side * sizeof(float) + ((size_t)mode_clip_context(clip) + 1) * sizeof(int32_t));
+    m->program = m->device || held < parameters ? 0 : held - parameters;
+    m->room = room_of(m, be, spec->memory);
+    if (m->total == SIZE_MAX || fit(m, clip, spec, own, pieces)) return MODE_OK; /* of SIZE_MAX train_begin says why */
+    const size_t needed = m->total, tried = (size_t)pieces;
+    while (pieces < own) {
+        pieces = 2 * pieces < own ? 2 * pieces : own;
+        if (!fit(m, clip, spec, own, pieces)) continue;
+        snprintf(remedy, sizeof remedy, "--accumulate %lld (train.accumulate: %lld) takes %.1f MiB", (long long)pieces,
+                 (long long)pieces, (double)m->total / MIB);
+        break;
+    }
+    (void)fit(m, clip, spec, own, (int64_t)tried);
+    return MODE_FAIL(err, MODE_E_MEMORY,
+                     "training %s: a batch of %lld takes %.1f MiB of the %s memory even where all activations are made "
+                     "again; there are %.1f MiB%s. HINT: %s",
+                     spec->name, (long long)own, (double)needed / MIB, m->device ? "device's" : "host's",
+                     (double)m->room / MIB, spec->memory ? " (--memory)" : "", remedy);
+}
+
+static void row(FILE *out, const char *what, size_t bytes, const char *more)
+{
+    fprintf(out, "  %-20s %10.1f%s%s\n", what, (double)bytes / MIB, *more ? "   " : "", more);
+}
+
+void mode_train_memory_print(const struct mode_train_memory *m, FILE *out)
+{
+    const struct mode_clip_memory *c = &m->model;
+    const char *host = m->device ? "of the host's memory, not in the total" : "";
+    size_t others = c->activations;
+    char text[96];
+    if (m->total == SIZE_MAX) return;
+    fprintf(out, "memory, at most            MiB\n");
+    row(out, "parameters", c->parameters, "");
+    if (c->copies) row(out, "their copies", c->copies, "");
+    row(out, "gradients", c->gradients, "");
+    row(out, "moments", c->moments, "");
+    for (int p = 0; p < MODE_CLIP_POLICIES; p++) {
+        others -= c->kept[p];
+        if (c->blocks.image[p] + c->blocks.text[p] == 0) continue;
+        char *name = mode_xasprintf("blocks: %s", policies[p]);
+        snprintf(text, sizeof text, "image %lld, text %lld", (long long)c->blocks.image[p],
+                 (long long)c->blocks.text[p]);
+        row(out, name, c->kept[p], text);
+        free(name);
+    }
+    row(out, "other activations", others, "");
+    row(out, "used by turns", c->turns, "gradients under way, a block made again, logits");
+    row(out, "workspace", c->workspace, "");
+    row(out, "batch", m->batch, host);
+    if (!m->device) row(out, "program", m->program, "");
+    snprintf(text, sizeof text, "of %.1f that are free; %.1f %% of the way in is made again", (double)m->room / MIB,
+             100 * c->again);
+    if (m->room == SIZE_MAX) snprintf(text, sizeof text, "%.1f %% of the way in is made again", 100 * c->again);
+    row(out, "total", m->total, text);
+}
+
+static json_t *numbers(const int64_t n[MODE_CLIP_POLICIES])
+{
+    json_t *o = json_object();
+    for (int p = 0; p < MODE_CLIP_POLICIES; p++) json_object_set_new(o, policies[p], json_integer((json_int_t)n[p]));
+    return o;
+}
+
+char *mode_train_memory_json(const struct mode_train_memory *m)
+{
+    const struct mode_clip_memory *c = &m->model;
+    const struct {
+        const char *name;
+        size_t bytes;
+    } all[] = {{"parameters", c->parameters}, {"copies", c->copies},
+               {"gradients", c->gradients},   {"moments", c->moments},
+               {"kept", c->kept[0]},          {"lean", c->kept[1]},
+               {"checkpointed", c->kept[2]},  {"activations", c->activations},
+               {"turns", c->turns},           {"workspace", c->workspace},
+               {"batch", m->batch},           {"program", m->program},
+               {"total", m->total},           {"room", m->room}};
+    json_t *o = json_object(), *blocks = json_object();
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i].bytes != SIZE_MAX) json_object_set_new(o, all[i].name, json_integer((json_int_t)all[i].bytes));
+    json_object_set_new(blocks, "image", numbers(c->blocks.image));
+    json_object_set_new(blocks, "text", numbers(c->blocks.text));
+    json_object_set_new(o, "blocks", blocks);
+    json_object_set_new(o, "again", json_real(c->again));
+    char *text = json_dumps(o, JSON_COMPACT | JSON_REAL_PRECISION(4));
+    json_decref(o);
+    MODE_ASSERT(text);
+    return text;
+}

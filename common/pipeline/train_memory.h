@@ -1,0 +1,34 @@
+/* train_memory.h - what a training will take, decided and said before its first step.
+ *
+ * Of every block as much is kept as fits (models/clip_train.h: policies); what fits is a number given, or what is free:
+ * of the device's memory, or of the host's (base/memory.h), but for one part in 32, which is left to others. Results
+ * are the same bytes whatever is chosen. */
+#ifndef MODE_PIPELINE_TRAIN_MEMORY_H
+#define MODE_PIPELINE_TRAIN_MEMORY_H
+
+#include "models/clip_train.h"
+
+#include <stdio.h>
+
+struct mode_train_spec;
+
+struct mode_train_memory { /* bytes */
+    struct mode_clip_memory model;
+    size_t batch;   /* the host's: batches that are made ready */
+    size_t program; /* the host's: what the process holds beside the model */
+    size_t total;   /* at most, where the model lies: model.total, on the host batch and program too */
+    size_t room;    /* there for it, what of it is taken already included; SIZE_MAX: not known */
+    bool device;    /* the model lies in a device's memory */
+};
+
+/* Set clip's policies for batches of `own` pairs, of which `batches` are held at a time; before train_begin, after all
+ * other settings. E_MEMORY: nothing fits; says in how many pieces a step would, m holds what was tried last. */
+enum mode_status mode_train_memory_plan(struct mode_train_memory *m, struct mode_clip *clip, struct mode_backend *be,
+                                        const struct mode_train_spec *spec, int64_t own, int batches,
+                                        struct mode_error *err);
+/* A table of a few lines. Nothing where total is SIZE_MAX. */
+void mode_train_memory_print(const struct mode_train_memory *m, FILE *out);
+/* {"parameters": bytes, ..., "blocks": {"image": {"keep": 12, ...}, "text": ...}}; the caller frees. */
+char *mode_train_memory_json(const struct mode_train_memory *m);
+
+#endif

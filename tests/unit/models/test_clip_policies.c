@@ -1,0 +1,226 @@
+/* What is kept of each block's activations: under every policy, and any mixture of them, the same bytes of loss and
+ * gradients; and the choice of policies from the bytes that there are. */
+#include "models/clip_train.h"
+
+#include "base/rng.h"
+#include "clip_variants.h"
+#include "nn/backend.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { PAIRS = 7, SIDE = 12, LONGEST = 9, VOCAB = 23, LAYERS = 3 };
+
+static struct {
+    float pixels[PAIRS * 3 * SIDE * SIDE];
+    int32_t ids[PAIRS * LONGEST], n_ids[PAIRS];
+} batch;
+
+static int setup(void **state)
+{
+    struct mode_rng r = mode_rng_for(11, MODE_RNG_TEST, 1, PAIRS);
+    int32_t *id = batch.ids;
+    (void)state;
+    for (size_t i = 0; i < sizeof batch.pixels / sizeof *batch.pixels; i++)
+        batch.pixels[i] = (float)mode_rng_normal(&r);
+    for (int i = 0; i < PAIRS; i++) {
+        batch.n_ids[i] = 1 + (int32_t)mode_rng_below(&r, LONGEST);
+        for (int j = 0; j < batch.n_ids[i] - 1; j++) *id++ = (int32_t)mode_rng_below(&r, VOCAB - 1);
+        *id++ = VOCAB - 1;
+    }
+    return 0;
+}
+
+static struct mode_backend *open_backend(const char *name)
+{
+    struct mode_backend *be;
+    struct mode_error err;
+    if (mode_backend_open(&be, name, &err) != MODE_OK) fail_msg("%s", err.text);
+    return be;
+}
+
+/* What a step left behind: the loss, then all gradients. The caller frees. */
+static uint8_t *step_bytes(size_t *size, struct mode_backend *be, int kind, bool dense, bool full, int64_t pieces,
+                           const struct mode_clip_blocks *blocks)
+{
+    struct mode_clip *clip;
+    struct mode_error err;
+    char *cfg = variant(kind);
+    double loss[2];
+    size_t n;
+    if (mode_clip_create(&clip, be, cfg, NULL, 5, &err) != MODE_OK) fail_msg("%s", err.text);
+    mode_clip_set_savings(clip, dense, full);
+    mode_clip_set_memory(clip, pieces, false);
+    mode_clip_set_blocks(clip, blocks);
+    if (mode_clip_train_begin(clip, PAIRS, &err) != MODE_OK) fail_msg("%s", err.text);
+    struct mode_param *p = mode_clip_params(clip, &n);
+    for (size_t i = 0; i < n; i++) {
+        struct mode_rng r = mode_rng_for(3, MODE_RNG_TEST, 2, i);
+        for (int64_t j = 0; j < mode_tensor_count(&p[i].value); j++)
+            mode_f32(&p[i].value)[j] += 0.15f * (float)mode_rng_normal(&r);
+    }
+    mode_clip_refresh(clip);
+    for (int i = 0; i < 2; i++) /* the second meets the first one's leavings */
+        if (mode_clip_train_step(clip, &loss[i], batch.pixels, batch.ids, batch.n_ids, PAIRS, &err) != MODE_OK)
+            fail_msg("%s", err.text);
+    assert_true(loss[0] == loss[1] && loss[0] > 0.1);
+    *size = sizeof *loss;
+    for (size_t i = 0; i < n; i++) *size += mode_tensor_bytes(&p[i].grad);
+    uint8_t *bytes = mode_xmalloc(*size), *at = bytes;
+    memcpy(at, loss, sizeof *loss);
+    at += sizeof *loss;
+    for (size_t i = 0; i < n; at += mode_tensor_bytes(&p[i].grad), i++)
+        memcpy(at, p[i].grad.data, mode_tensor_bytes(&p[i].grad));
+    mode_clip_close(&clip);
+    free(cfg);
+    return bytes;
+}
+
+/* Every kind of tower, packed and dense, last blocks pooled and whole, in one piece and in three. */
+static void every_policy_on(const char *name)
+{
+    static const struct mode_clip_blocks ways[] = {{{0, LAYERS, 0}, {0, LAYERS, 0}}, {{0, 0, LAYERS}, {0, 0, LAYERS}},
+                                                   {{1, 1, 1}, {1, 1, 1}},           {{0, 1, 2}, {2, 1, 0}},
+                                                   {{LAYERS, 0, 0}, {0, 0, LAYERS}}, {{0, LAYERS, 0}, {1, 0, 2}}};
+    static const struct mode_clip_blocks whole = {{LAYERS, 0, 0}, {LAYERS, 0, 0}};
+    struct mode_backend *be = open_backend(name);
+    for (int kind = 0; kind < VARIANTS; kind++)
+        for (int saving = 0; saving < 4; saving++)
+            for (int64_t pieces = 1; pieces < 4; pieces += 2) {
+                size_t n, m;
+                uint8_t *want = step_bytes(&n, be, kind, saving & 1, saving & 2, pieces, &whole);
+                for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+                    uint8_t *got = step_bytes(&m, be, kind, saving & 1, saving & 2, pieces, &ways[i]);
+                    if (n != m || memcmp(got, want, n) != 0)
+                        fail_msg("%s, tower %d, savings off %d, %d pieces, way %zu: other bytes", name, kind, saving,
+                                 (int)pieces, i);
+                    free(got);
+                }
+                free(want);
+            }
+    mode_backend_close(&be);
+}
+
+static void test_every_policy_gives_the_same_bytes(void **state)
+{
+    (void)state;
+    every_policy_on("cpu");
+    every_policy_on("cpu-plain");
+}
+
+static void test_every_policy_gives_the_same_bytes_on_the_reference(void **state)
+{
+    (void)state;
+    every_policy_on("ref");
+    every_policy_on("ref-bf16");
+}
+
+/* ---- the choice ---- */
+
+static const char SOME[] =
+    "{\"embed_dim\": 64, \"vision_cfg\": {\"image_size\": 96, \"patch_size\": 16, \"width\": 96, \"layers\": 6,"
+    " \"head_width\": 32}, \"text_cfg\": {\"context_length\": 32, \"vocab_size\": 300, \"width\": 64, \"heads\": 2,"
+    " \"layers\": 5}}";
+enum { BATCH = 24, IMAGE = 6, TEXT = 5 };
+
+static struct mode_clip_memory memory_of(const struct mode_clip *clip)
+{
+    struct mode_clip_memory m;
+    mode_clip_memory(&m, clip, BATCH);
+    return m;
+}
+
+/* The least that has to be made again with that many bytes, by trying everything; INFINITY: nothing fits. */
+static double best_of(struct mode_clip *clip, size_t bytes)
+{
+    double best = INFINITY;
+    for (int64_t a = 0; a <= IMAGE; a++)
+        for (int64_t b = 0; a + b <= IMAGE; b++)
+            for (int64_t c = 0; c <= TEXT; c++)
+                for (int64_t d = 0; c + d <= TEXT; d++) {
+                    const struct mode_clip_blocks blocks = {{a, b, IMAGE - a - b}, {c, d, TEXT - c - d}};
+                    mode_clip_set_blocks(clip, &blocks);
+                    const struct mode_clip_memory m = memory_of(clip);
+                    if (m.total <= bytes && m.again < best) best = m.again;
+                }
+    return best;
+}
+
+static void choose(bool padded)
+{
+    struct mode_backend *be = open_backend("cpu");
+    struct mode_clip *clip;
+    struct mode_error err;
+    double before = INFINITY;
+    int mixed = 0;
+    assert_int_equal(mode_clip_create(&clip, be, SOME, NULL, 5, &err), MODE_OK);
+    mode_clip_set_padding(clip, padded);
+    const size_t most = memory_of(clip).total;
+    mode_clip_set_memory(clip, 1, true);
+    const size_t least = memory_of(clip).total;
+    assert_true(least < most * 2 / 3);
+    assert_false(mode_clip_fit(clip, BATCH, least - 1));
+    assert_int_equal(memory_of(clip).total, least);
+    for (int i = 0; i <= 40; i++) {
+        const size_t bytes = least + (most - least) * (size_t)i / 40;
+        const double best = best_of(clip, bytes);
+        assert_true(mode_clip_fit(clip, BATCH, bytes));
+        const struct mode_clip_memory m = memory_of(clip);
+        assert_true(m.total <= bytes && fabs(m.again - best) < 1e-12);
+        assert_true(m.again <= before + 1e-12);
+        before = m.again;
+        mixed += m.blocks.image[0] + m.blocks.text[0] > 0 && m.kept[1] + m.kept[2] > 0;
+        assert_true(mode_clip_fit(clip, BATCH, bytes)); /* whatever was set before */
+        const struct mode_clip_memory once_more = memory_of(clip);
+        assert_memory_equal(&once_more.blocks, &m.blocks, sizeof m.blocks);
+    }
+    assert_true(before == 0); /* all that there is: everything is kept */
+    assert_true(mixed > 10);
+    mode_clip_close(&clip);
+    mode_backend_close(&be);
+}
+
+static void test_the_choice_fits_and_is_the_quickest(void **state)
+{
+    (void)state;
+    choose(false);
+    choose(true); /* texts that fill up take memory, too */
+}
+
+/* A tower of one block has nothing to gain: what it saves it needs on the way back. */
+static void test_a_model_of_one_block_a_tower_takes_no_more_for_saving(void **state)
+{
+    static const char cfg[] =
+        "{\"embed_dim\": 8, \"vision_cfg\": {\"image_size\": 32, \"patch_size\": 8, \"width\": 16, \"layers\": 1,"
+        " \"head_width\": 8}, \"text_cfg\": {\"context_length\": 9, \"vocab_size\": 23, \"width\": 12,"
+        " \"heads\": 3, \"layers\": 1}}";
+    struct mode_backend *be = open_backend("cpu");
+    struct mode_clip *clip;
+    struct mode_error err;
+    (void)state;
+    assert_int_equal(mode_clip_create(&clip, be, cfg, NULL, 5, &err), MODE_OK);
+    const size_t most = memory_of(clip).total;
+    assert_true(mode_clip_fit(clip, BATCH, most));
+    assert_true(memory_of(clip).again == 0);
+    mode_clip_set_memory(clip, 1, true);
+    assert_true(memory_of(clip).total <= most);
+    mode_clip_close(&clip);
+    mode_backend_close(&be);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_policy_gives_the_same_bytes),
+        cmocka_unit_test(test_every_policy_gives_the_same_bytes_on_the_reference),
+        cmocka_unit_test(test_the_choice_fits_and_is_the_quickest),
+        cmocka_unit_test(test_a_model_of_one_block_a_tower_takes_no_more_for_saving),
+    };
+    return cmocka_run_group_tests(tests, setup, NULL);
+}
