@@ -132,7 +132,7 @@ static int run(const char *word, const char *argv0, const struct options *o, con
     setenv("OPENBLAS_NUM_THREADS", "1", 0); /* parallelism is ours; for the compute process, which is executed anew */
     int64_t gpu = o->device;
     enum mode_status st = MODE_OK;
-    if (gpu == 0 && o->gpu_locks && strcmp(backend, "cpu") != 0)
+    if (gpu == 0 && o->gpu_locks && strncmp(backend, "cpu", 3) != 0)
         st = mode_process_claim_gpu(&gpu, o->gpu_locks, word, err);
     if (!st && gpu > 0) st = mode_process_pick_gpu(gpu, err); /* for the compute processes, too */
     sigemptyset(&set);

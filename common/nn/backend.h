@@ -5,8 +5,9 @@
  *     ...
  *     mode_backend_close(&be);
  *
- * "ref" is the slow truth: plain loops, double accumulation. "cpu" uses every thread of base/parallel.h, and the
- * AVX2 and FMA instructions where the processor has them. "cuda" is the first GPU in f32, "cuda-tf32" with products of
+ * "ref" is the slow truth: plain loops, double accumulation. "cpu" uses every thread of base/parallel.h, and AVX2
+ * and FMA, or AVX-512, where the processor has them ("cpu-plain", "cpu-avx2", "cpu-avx512"); "cpu-amx" makes products
+ * of floats with AMX (docs/decisions/0019-amx-by-name.md). "cuda" is the first GPU in f32, "cuda-tf32" with products of
  * numbers rounded to 10 bits.
  *
  * "cuda-bf16" and its slow truth "ref-bf16" keep activations, their gradients and the operands of products in bf16
