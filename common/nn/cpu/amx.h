@@ -164,15 +164,15 @@ static void amx_tile(int64_t mr, int64_t kc, const uint16_t *a, const uint16_t *
     }
 #define LEFT(part)                                                                                                     \
     _tile_loadd(4, a + (part)*2 * AMX_TILE, 64);                                                                       \
-    _tile_loadd(5, a + ((part)*2 + 1) * AMX_TILE, 64);
+    _tile_loadd(5, a + ((part)*2 + 1) * AMX_TILE, 64)
 #define RIGHT(part)                                                                                                    \
     _tile_loadd(6, panel + (part)*2 * AMX_TILE, 64);                                                                   \
-    _tile_loadd(7, panel + ((part)*2 + 1) * AMX_TILE, 64);
-#define MULTIPLY                                                                                                       \
+    _tile_loadd(7, panel + ((part)*2 + 1) * AMX_TILE, 64)
+#define MULTIPLY()                                                                                                     \
     _tile_dpbf16ps(0, 4, 6);                                                                                           \
     _tile_dpbf16ps(1, 4, 7);                                                                                           \
     _tile_dpbf16ps(2, 5, 6);                                                                                           \
-    _tile_dpbf16ps(3, 5, 7);
+    _tile_dpbf16ps(3, 5, 7)
     const float *below = c + AMX_SIDE * ldc; /* where the next tile will add */
     for (int64_t k = 0; k < kc; k += AMX_K, a += AMX_STEP, panel += AMX_STEP, next += 12 * 32) {
         for (int i = 0; i < 12; i++) __builtin_prefetch(next + 32 * i, 0, 2);
@@ -180,9 +180,20 @@ static void amx_tile(int64_t mr, int64_t kc, const uint16_t *a, const uint16_t *
             __builtin_prefetch(below, 0, 2);
             __builtin_prefetch(below + AMX_SIDE - 1, 0, 2);
         }
-        LEFT(2)
-        RIGHT(0) MULTIPLY LEFT(1) MULTIPLY RIGHT(1) MULTIPLY LEFT(0) RIGHT(2) MULTIPLY RIGHT(1) MULTIPLY RIGHT(0)
-            MULTIPLY
+        LEFT(2);
+        RIGHT(0);
+        MULTIPLY();
+        LEFT(1);
+        MULTIPLY();
+        RIGHT(1);
+        MULTIPLY();
+        LEFT(0);
+        RIGHT(2);
+        MULTIPLY();
+        RIGHT(1);
+        MULTIPLY();
+        RIGHT(0);
+        MULTIPLY();
     }
 #undef LEFT
 #undef RIGHT
