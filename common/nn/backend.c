@@ -12,7 +12,8 @@
 enum { PAGE = 4096 };
 
 /* The cpu backend under this name where the processor can run it; "cpu": the best it can, but for AMX, which is up to
- * twice as fast as AVX-512 on a core of one's own and slower than it on one that others multiply on (docs/SPEED.md). */
+ * half as fast again as AVX-512 on a core of one's own and slower than it on one that others multiply on too
+ * (docs/SPEED.md). */
 static const struct mode_ops *cpu_ops(const char *name)
 {
     bool any = strcmp(name, "cpu") == 0;

@@ -69,7 +69,8 @@ INLINE vt splat(float x)
 #endif
 
 /* AVX-512 can broadcast inside the multiply-add, which saves an instruction and costs a load. Done in two rows of three
- * there are neither more instructions nor more loads than a cycle has room for (5 % faster than none, 2 % than all). */
+ * there are neither more instructions nor more loads than a cycle has room for; in none or in all is slower
+ * (docs/SPEED.md). */
 #if defined(__AVX512F__)
 #define BROADCASTS(i)          ((i) % 3 != 2)
 #define TILE_FMA_AT(sum, p, y) __asm__("vfmadd231ps %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(y), "m"(*(p)))
