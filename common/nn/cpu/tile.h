@@ -150,8 +150,8 @@ INLINE void tile(int mr, int64_t kc, const float *a, int64_t rs, int64_t cs, con
 }
 
 /* Rows packed by tile_pack_left. Neither is used where amx.h makes the large products. */
-__attribute__((unused)) static void tile_packed(int64_t mr, int64_t kc, const float *a, const float *panel, const float *next, float *c,
-                        int64_t ldc, int64_t nr, bool add)
+__attribute__((unused)) static void tile_packed(int64_t mr, int64_t kc, const float *a, const float *panel,
+                                                const float *next, float *c, int64_t ldc, int64_t nr, bool add)
 {
     switch (mr) {
 #define CASE(i)                                                                                                        \
