@@ -1,8 +1,8 @@
 /* products-bench - matrix products of the cpu backends against a BLAS, in turns.
  *
  *     cmake --build build --target products-bench
- *     MODE_THREADS=1 build/products-bench 9 libopenblas.so.0 cpu-avx2 cpu-avx512
- *     MODE_THREADS=1 MKL_THREADING_LAYER=SEQUENTIAL LD_LIBRARY_PATH=... build/products-bench 9 libmkl_rt.so.3 cpu
+ *     MODE_THREADS=1 build/bin/products-bench 9 libopenblas.so.0 cpu-avx2 cpu-avx512
+ *     MODE_THREADS=1 MKL_THREADING_LAYER=SEQUENTIAL LD_LIBRARY_PATH=... build/bin/products-bench 9 libmkl_rt.so.3 cpu
  *
  * Rounds, the library (loaded at run time for its cblas_sgemm; with as many threads as ours: its own variables say),
  * and backends. For the shapes of ViT-B-32 at 64 pictures and of its text tower at 32 captions of 23 tokens: the way
