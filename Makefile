@@ -58,11 +58,13 @@ tsan: deps-test models ## the threaded tests under ThreadSanitizer
 	@cd build-tsan && TSAN_OPTIONS=suppressions=$(CURDIR)/tests/tsan.supp ctest --no-tests=error --output-on-failure -L 'unit|service'
 
 # on a machine with a GPU; needs CUDA, CMake and a compiler only. OUT: a folder for the table
-.PHONY: cuda-test cuda-bench
-cuda-test: ## the cuda backend against the reference (needs an NVIDIA GPU). OUT=folder for the table
-	@cmake -S tests/cuda -B build-cuda >/dev/null && cmake --build build-cuda -j$(JOBS) --target cuda-test attention-test >/dev/null
-	@$(if $(OUT),mkdir -p "$(OUT)" && )build-cuda/cuda-test $(OUT)
-	@build-cuda/attention-test $(OUT)
+.PHONY: cuda-test cuda-sanitize cuda-bench
+cuda-test: ## the cuda backend against the reference (needs an NVIDIA GPU). OUT=folder for the tables
+	@cmake -S tests/cuda -B build-cuda >/dev/null && cmake --build build-cuda -j$(JOBS) --target gpu-tests >/dev/null
+	@tests/cuda/run.sh build-cuda $(OUT)
+cuda-sanitize: ## the same, less of it, under compute-sanitizer (needs an NVIDIA GPU). OUT=folder for its reports
+	@cmake -S tests/cuda -B build-cuda >/dev/null && cmake --build build-cuda -j$(JOBS) --target gpu-tests >/dev/null
+	@tests/cuda/sanitize.sh build-cuda $(OUT)
 cuda-bench: ## speed of the cuda backend (needs an NVIDIA GPU). OUT=folder for the table
 	@cmake -S tests/cuda -B build-cuda >/dev/null && cmake --build build-cuda -j$(JOBS) --target cuda-bench >/dev/null
 	@build-cuda/cuda-bench $(OUT)
