@@ -50,7 +50,7 @@ struct mode_emu_stream {
     std::deque<piece_ref> queue;
     graph_ref capture; /* NULL: none */
     size_t lane;
-    std::vector<size_t> last; /* steps that the next one comes after */
+    std::vector<size_t> last;    /* steps that the next one comes after */
     std::vector<piece_ref> held; /* events of other streams that the next piece waits for */
 };
 

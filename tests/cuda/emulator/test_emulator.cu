@@ -279,8 +279,8 @@ static void changes_what_a_graph_has_yet_to_copy()
     if (x[0] != 1) mode_emu::fault("another number");
 }
 
-/* A stream t beside s: what s has made is copied by t, then s overwrites it and waits for t. One of the three events may
- * be left out; `captured`: all of it as a graph. What was copied, 1 as it should be. */
+/* A stream t beside s: what s has made is copied by t, then s overwrites it and waits for t. One of the three events
+ * may be left out; `captured`: all of it as a graph. What was copied, 1 as it should be. */
 enum { FORK = 1, REUSE = 2, JOIN = 4 };
 static float beside(int events, bool as_graph, const char *order)
 {
@@ -482,7 +482,8 @@ static const struct {
     {"memory used again too early in a graph", forgets_the_reuse_in_a_graph, "another number"},
     {"a branch of a graph that nobody waits for", forgets_the_join_in_a_graph, "is not joined at its end"},
     {"an event from outside in a capture", waits_in_a_capture_for_what_is_outside, "from outside is waited for"},
-    {"an event of a capture that has ended", waits_for_a_capture_that_has_ended, "capture that has ended is waited for"},
+    {"an event of a capture that has ended", waits_for_a_capture_that_has_ended,
+     "capture that has ended is waited for"},
     {"1025 threads", asks_for_too_many_threads, "refused"},
     {"65536 rows of blocks", asks_for_too_high_a_grid, "refused"},
     {"no blocks", asks_for_no_blocks, "refused"},
