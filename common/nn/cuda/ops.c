@@ -111,6 +111,7 @@ static void linear_back(struct mode_backend *be, struct mode_tensor *dx, struct 
         mode__cuda_column_sums(stream_of(be), is_bf16(be), mode_f32(db), work_of(be, mode__cuda_sum_work(m, n)),
                                dy->data, m, n);
     mode__beside_end(be, dy, x);
+    mode__cuda_writes(be, &dx, 1); /* it may be x */
     if (dx) times_weights(be, dx, dy, w, false);
     if (dx && slope)
         mode__cuda_epilogue(stream_of(be), is_bf16(be), dx->data, m, k, NULL, MODE_ACT_NONE, NULL, slope->data, NULL);
@@ -130,6 +131,7 @@ static void project_back(struct mode_backend *be, struct mode_tensor *dx, struct
     mode__beside_begin(be);
     add_products(be, dw, x, dy);
     mode__beside_end(be, dy, x);
+    mode__cuda_writes(be, &dx, 1);
     times_weights(be, dx, dy, w, true);
 }
 

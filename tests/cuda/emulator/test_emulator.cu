@@ -180,6 +180,7 @@ static void forgets_an_event()
 {
     cudaStream_t s, t;
     float *x = numbers(64), *y = numbers(64);
+    setenv("MODE_EMULATOR_STREAMS", "late", 1);
     cudaStreamCreate(&s);
     cudaStreamCreate(&t);
     add_one<<<1, 64, 0, s>>>(x, 64);
