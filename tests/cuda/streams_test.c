@@ -271,9 +271,50 @@ static void test_the_plan_has_the_memory_of_all_streams(void **state)
         }
 }
 
+/* dw += dy^T x, then dx in x's own place and dy zeroed: in a branch, what is written waits for what is read beside it.
+ */
+static void linear_and_reuse(float dw[12], struct mode_backend *be, bool forked)
+{
+    struct mode_error err;
+    void *memory;
+    ok(mode_backend_alloc(be, &memory, 1024 * sizeof(float), &err), &err);
+    float *f = memory;
+    struct mode_tensor x = mode_tensor_2d(f, MODE_DTYPE_F32, 5, 4), dy = mode_tensor_2d(f + 64, MODE_DTYPE_F32, 5, 3);
+    struct mode_tensor w = mode_tensor_2d(f + 128, MODE_DTYPE_F32, 3, 4),
+                       g = mode_tensor_2d(f + 192, MODE_DTYPE_F32, 3, 4);
+    for (int i = 0; i < 192; i++) f[i] = (float)(i % 7) - 2.5f;
+    if (forked) mode_backend_fork(be);
+    if (forked) mode_backend_branch(be, 1);
+    mode_linear_back(be, &x, &g, NULL, &dy, &x, &w);
+    mode_zero(be, &dy);
+    if (forked) mode_backend_join(be);
+    mode_backend_sync(be);
+    memcpy(dw, g.data, 12 * sizeof(float));
+    mode_backend_free(be, memory);
+}
+
+static void test_what_is_written_waits_for_what_is_read_beside(void **state)
+{
+    static const char *const orders[] = {"late", "3210", "0123", "1032"};
+    struct mode_backend *be = open_backend("cuda");
+    struct mode_error err;
+    float want[12], got[12];
+    (void)state;
+    ok(mode_backend_branches(be, 1 << 16, 1 << 16, &err), &err);
+    linear_and_reuse(want, be, false);
+    for (size_t i = 0; i < sizeof orders / sizeof *orders; i++) {
+        setenv("MODE_EMULATOR_STREAMS", orders[i], 1);
+        linear_and_reuse(got, be, true);
+        assert_memory_equal(got, want, sizeof want);
+    }
+    unsetenv("MODE_EMULATOR_STREAMS");
+    mode_backend_close(&be);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_is_written_waits_for_what_is_read_beside),
         cmocka_unit_test(test_ten_steps_are_the_same_bytes_as_on_one_stream),
         cmocka_unit_test(test_every_order_of_streams_gives_the_same_bytes),
         cmocka_unit_test(test_every_tower_can_be_a_branch),
