@@ -75,9 +75,9 @@ cudnn-plans: ## cuDNN's plans for attention on an H100, made without a GPU (need
 	@build-cuda/cudnn-plans build-cuda/libno_driver.so || [ $$? = 77 ]
 
 .PHONY: cuda-emulate
-cuda-emulate: deps-test build ## the cuda backend's kernels on the host, without a GPU, in three orders of threads
-	@for order in shuffled forward reverse; do echo "MODE_EMULATOR_ORDER=$$order"; \
-	  (cd $(BUILD) && MODE_EMULATOR_ORDER=$$order ctest --no-tests=error --output-on-failure -L cuda) || exit 1; done
+cuda-emulate: deps-test build ## the cuda backend's kernels on the host, without a GPU, in three orders of threads and streams
+	@for orders in "shuffled late" "forward shuffled" "reverse 3210"; do set -- $$orders; echo "threads $$1, streams $$2"; \
+	  (cd $(BUILD) && MODE_EMULATOR_ORDER=$$1 MODE_EMULATOR_STREAMS=$$2 ctest --no-tests=error --output-on-failure -L cuda) || exit 1; done
 
 .PHONY: avx512-check
 avx512-check: ## the AVX-512 kernels on an emulated processor (needs bochs; some minutes)

@@ -6,6 +6,7 @@
  *         --tokens MEAN                lengths of texts: MEAN - 14 to MEAN + 14, 77: no padding and no savings
  *         --lengths FILE               instead: one number of tokens per line, as many as the batch has pairs
  *         --no-graphs                  steps of train run op by op, not as a recorded CUDA graph
+ *         --no-streams                 one op after another, not towers and gradients of weights side by side
  *         --turns                      wait for a line on stdin before every round: bench/peers/bench_cuda.py
  *
  * A round of train is a whole step: forward, loss, backward, AdamW. Inputs are random, none are zero (a GPU that
@@ -37,7 +38,7 @@ static const double PEAK = 989e12;
 struct options {
     const char *config, *backend, *lengths;
     int64_t batch, tokens, rounds;
-    bool turns, profile, no_graphs;
+    bool turns, profile, no_graphs, no_streams;
 };
 
 static const struct tower {
@@ -209,6 +210,7 @@ static void towers_run(const char *subject, const struct options *o, bool lines)
         bool dense = o->tokens == CONTEXT && !o->lengths;
         mode_clip_set_savings(w.clip, dense, dense);
         mode_backend_record(w.be, !o->no_graphs);
+        if (o->no_streams) mode_clip_set_branches(w.clip, false);
         must(mode_clip_train_begin(w.clip, o->batch, &err), &err);
         must(mode_adamw_begin(&w.now, w.be, &err), &err);
         w.params = mode_clip_params(w.clip, &w.n_params);
@@ -233,8 +235,9 @@ static void towers_run(const char *subject, const struct options *o, bool lines)
         table_row("%s\t%s %lld x %.1f tokens\t%s\t%.2f ms\t%.0f /s\t%.1f TFLOP/s\t%.1f %%\t", subject, o->config,
             (long long)o->batch, (double)w.in.tokens / (double)o->batch, o->backend, 1e3 * s, (double)o->batch / s,
             1e-12 * sums.flops / s, 100 * sums.flops / s / PEAK);
-        table_row("%s; op by op: products %.0f %%, attention %.0f %%, rest %.0f %%; all together %.2f times a step\n",
+        table_row("%s%s; op by op: products %.0f %%, attention %.0f %%, rest %.0f %%; all together %.2f times a step\n",
             repeats.why_not[0] ? repeats.why_not : repeats.replayed ? "graph" : "no graph",
+            train && !o->no_streams ? ", streams" : "",
             100 * sums.products / busy, 100 * sums.attention / busy, 100 * sums.rest / busy, busy / s);
     }
     free(w.features);
@@ -392,8 +395,12 @@ static void everything(const char *const *backends)
                                 .tokens = runs[i].tokens,
                                 .rounds = 15};
             towers_run(runs[i].subject, &o, false);
-            o.no_graphs = true;
-            if (strcmp(runs[i].subject, "train") == 0) towers_run(runs[i].subject, &o, false);
+            if (strcmp(runs[i].subject, "train") != 0) continue;
+            for (int way = 1; way < 4; way++) { /* without graphs, without streams, without both */
+                o.no_graphs = way & 1;
+                o.no_streams = way & 2;
+                towers_run(runs[i].subject, &o, false);
+            }
         }
         clocks();
     }
@@ -410,9 +417,18 @@ static void one_subject(int argc, char **argv)
         } known[] = {{"--config", &o.config, NULL},  {"--backend", &o.backend, NULL}, {"--lengths", &o.lengths, NULL},
                      {"--batch", NULL, &o.batch},    {"--tokens", NULL, &o.tokens},   {"--rounds", NULL, &o.rounds}};
         size_t k = 0;
-        bool turns = strcmp(argv[i], "--turns") == 0, no_graphs = strcmp(argv[i], "--no-graphs") == 0;
-        if (turns || no_graphs || strcmp(argv[i], "--profile") == 0) {
-            *(turns ? &o.turns : no_graphs ? &o.no_graphs : &o.profile) = true;
+        const struct {
+            const char *name;
+            bool *on;
+        } flags[] = {{"--turns", &o.turns},
+                     {"--profile", &o.profile},
+                     {"--no-graphs", &o.no_graphs},
+                     {"--no-streams", &o.no_streams}};
+        enum { FLAGS = sizeof flags / sizeof *flags };
+        size_t flag = 0;
+        while (flag < FLAGS && strcmp(argv[i], flags[flag].name) != 0) flag++;
+        if (flag < FLAGS) {
+            *flags[flag].on = true;
             continue;
         }
         while (k < sizeof known / sizeof *known && strcmp(argv[i], known[k].name) != 0) k++;

@@ -141,7 +141,7 @@ enum mode_status mode__clip_new(struct mode_clip **clip, struct mode_backend *be
     c->be = be;
     c->cfg = *cfg;
     c->accumulate = 1;
-    c->pad_texts = be && mode_backend_is_device(be);
+    c->pad_texts = c->branches = be && mode_backend_is_device(be);
     c->kept.image[MODE_CLIP_KEEP] = cfg->image.layers;
     c->kept.text[MODE_CLIP_KEEP] = cfg->text.layers;
     c->image = (struct clip_tower){

@@ -2,8 +2,9 @@
  * places the tensors, so the two cannot disagree.
  *
  * DESIGN: first what is kept from the way in to the way back: of each block as much as its policy says. Then one place
- * for what is used by turns: the loss; the way back of the text tower, then of the image tower; on both ways what a
- * block makes and does not keep (docs/decisions/0018-memory-plan.md). */
+ * for what is used by turns: the loss; the way back of the text tower, then of the image tower, or of both at a time
+ * where they are branches; on both ways what a block makes and does not keep (docs/decisions/0018-memory-plan.md,
+ * 0020-streams.md). */
 #include "base/str.h"
 #include "models/clip_impl.h"
 
@@ -226,7 +227,8 @@ static void plan_way_back(struct clip_acts *x, struct clip_tower_acts *to, const
     to->d_ln_q = act(a, batch, d);
     to->d_x = act(a, rows, d);
     to->d_a = act(a, rows, d);
-    to->d_hidden = to->d_qkv = act(a, rows, f > 3 * d ? f : 3 * d); /* the one is used up when the other is made */
+    to->d_hidden = to->d_qkv = act(a, rows, f > 3 * d ? f : 3 * d); /* the one is used up when the other is made, */
+    if (clip->branches) to->d_qkv = act(a, rows, 3 * d); /* but for weights' gradients: a branch would wait for them */
     to->d_hidden.dim[1] = f;
     to->d_qkv.dim[1] = 3 * d;
     if (t->cfg.layer_scale) to->d_branch = act(a, rows, d);
@@ -256,15 +258,17 @@ static void plan_loss(struct clip_acts *x, const struct mode_clip *clip, int64_t
     x->lse_cols = doubles(a, size * all).data;
 }
 
-/* One tower is on its way back after the other, and the loss is done before both. */
+/* One tower is on its way back after the other, or beside it, and the loss is done before both. */
 static void plan_turns(struct clip_acts *x, const struct mode_clip *clip)
 {
     const size_t begin = x->arena.used;
     size_t end = begin;
+    plan_way_back(x, &x->image, clip, &clip->image, x->micro, x->micro * mode__clip_image_tokens(clip), &end);
+    if (clip->branches) x->arena.used = end;
+    plan_way_back(x, &x->text, clip, &clip->text, x->micro + x->pads, x->text_rows, &end);
+    x->arena.used = begin;
     plan_loss(x, clip, x->batch);
     furthest(&end, &x->arena, begin);
-    plan_way_back(x, &x->image, clip, &clip->image, x->micro, x->micro * mode__clip_image_tokens(clip), &end);
-    plan_way_back(x, &x->text, clip, &clip->text, x->micro + x->pads, x->text_rows, &end);
     x->turns = end - begin;
     x->arena.used = end;
 }

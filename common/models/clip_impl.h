@@ -71,7 +71,7 @@ struct clip_acts {
         const float *pixels;
         const int32_t *ids, *n_ids;
         int64_t first, n;
-    } step;            /* those of mode_clip_train_load */
+    } step;                          /* those of mode_clip_train_load */
     size_t kept[MODE_CLIP_POLICIES]; /* bytes of the arena: of blocks, by policy */
     size_t turns;                    /* those at its end, which hold one thing after another */
     struct clip_tower_acts image, text;
@@ -93,6 +93,7 @@ struct mode_clip {
     char *model_cfg, *preprocess_cfg, *note;
     bool dense_tokens, full_last_block;
     bool pad_texts;               /* in training; mode_clip_set_padding */
+    bool branches;                /* the towers side by side; mode_clip_set_branches */
     int64_t accumulate;           /* pieces of a step, 1 by default */
     struct mode_clip_blocks kept; /* policies of the blocks, all MODE_CLIP_KEEP by default */
     struct mode_ranks *group;     /* NULL: this process trains alone */

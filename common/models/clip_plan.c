@@ -2,11 +2,12 @@
  *
  * DESIGN: of each tower only the numbers of blocks matter, so all of them can be tried: about 10^6 pairs for the
  * largest model, milliseconds. Bytes are those of the plan itself (clip_acts.c): what is kept adds up block by block;
- * what is used by turns depends on each tower's most saving policy alone, which its first block has. Time is in
+ * what is used by turns depends on the towers' most saving policies alone, which their first blocks have. Time is in
  * floating point operations. */
 #include "models/clip_impl.h"
 
 #include <math.h>
+#include <string.h>
 
 /* Numbers that are read or written in place of one floating point operation of a product take this many. */
 static const double TRAFFIC = 64;
@@ -61,7 +62,6 @@ struct choice {
     int64_t layers, *n; /* n: where the numbers of its blocks go */
     size_t kept[2][MODE_CLIP_POLICIES];
     double again[2][MODE_CLIP_POLICIES];
-    size_t turns[MODE_CLIP_POLICIES]; /* of the plan, where this is the most saving one in use */
 };
 
 static struct choice choice_of(struct mode_clip *clip, const struct clip_tower *t, int64_t *n, int64_t batch)
@@ -69,26 +69,19 @@ static struct choice choice_of(struct mode_clip *clip, const struct clip_tower *
     struct choice c = {.layers = t->cfg.layers, .n = n};
     int64_t tokens = t == &clip->text ? clip->cfg.context_length : mode__clip_image_tokens(clip);
     bool pooled = mode__clip_pooled_last(clip, t);
-    for (int p = 0; p < MODE_CLIP_POLICIES; p++) {
-        struct mode_clip_memory m;
+    for (int p = 0; p < MODE_CLIP_POLICIES; p++)
         for (int last = 0; last < 2; last++) {
             c.kept[last][p] = mode__clip_kept_bytes(clip, t, batch, last ? c.layers - 1 : -1, p);
             c.again[last][p] = made_again(&t->cfg, tokens, last && pooled, p);
         }
-        mode_clip_set_memory(clip, clip->accumulate, false);
-        n[MODE_CLIP_KEEP] = 0;
-        n[p] = c.layers;
-        mode_clip_memory(&m, clip, batch);
-        c.turns[p] = m.turns;
-    }
     return c;
 }
 
-/* Of `checkpoint` blocks made again, then `lean` ones, then those that are kept. */
-static void sum(size_t *kept, double *again, size_t *turns, const struct choice *c, int64_t checkpoint, int64_t lean)
+/* Of `checkpoint` blocks made again, then `lean` ones, then those that are kept; the most saving policy among them. */
+static enum mode_clip_policy sum(size_t *kept, double *again, const struct choice *c, int64_t checkpoint, int64_t lean)
 {
     const int64_t n[MODE_CLIP_POLICIES] = {c->layers - checkpoint - lean, lean, checkpoint};
-    const enum mode_clip_policy last = mode__clip_policy(n, c->layers - 1), first = mode__clip_policy(n, 0);
+    const enum mode_clip_policy last = mode__clip_policy(n, c->layers - 1);
     *kept = c->kept[1][last];
     *again = c->again[1][last];
     for (int p = 0; p < MODE_CLIP_POLICIES; p++) {
@@ -96,7 +89,7 @@ static void sum(size_t *kept, double *again, size_t *turns, const struct choice 
         *kept += (size_t)others * c->kept[0][p];
         *again += (double)others * c->again[0][p];
     }
-    *turns = c->turns[first];
+    return mode__clip_policy(n, 0);
 }
 
 static void set(const struct choice *c, int64_t checkpoint, int64_t lean)
@@ -104,6 +97,17 @@ static void set(const struct choice *c, int64_t checkpoint, int64_t lean)
     c->n[MODE_CLIP_KEEP] = c->layers - checkpoint - lean;
     c->n[MODE_CLIP_LEAN] = lean;
     c->n[MODE_CLIP_CHECKPOINT] = checkpoint;
+}
+
+/* What is used by turns where these are the towers' most saving policies. */
+static size_t turns_of(struct mode_clip *clip, int64_t batch, int image, int text)
+{
+    struct mode_clip_memory m;
+    memset(&clip->kept, 0, sizeof clip->kept);
+    clip->kept.image[image] = clip->image.cfg.layers;
+    clip->kept.text[text] = clip->text.cfg.layers;
+    mode_clip_memory(&m, clip, batch);
+    return m.turns;
 }
 
 bool mode_clip_fit(struct mode_clip *clip, int64_t batch, size_t bytes)
@@ -116,15 +120,18 @@ bool mode_clip_fit(struct mode_clip *clip, int64_t batch, size_t bytes)
     const struct choice image = choice_of(clip, &clip->image, clip->kept.image, batch),
                         text = choice_of(clip, &clip->text, clip->kept.text, batch);
     const size_t rest = all.total - all.turns - all.kept[MODE_CLIP_CHECKPOINT];
+    size_t turns[MODE_CLIP_POLICIES][MODE_CLIP_POLICIES];
+    for (int p = 0; p < MODE_CLIP_POLICIES; p++)
+        for (int q = 0; q < MODE_CLIP_POLICIES; q++) turns[p][q] = turns_of(clip, batch, p, q);
     for (int64_t a = 0; a <= image.layers; a++)
         for (int64_t b = 0; a + b <= image.layers; b++) {
-            size_t kept[2], turns[2];
+            size_t kept[2];
             double again[2];
-            sum(&kept[0], &again[0], &turns[0], &image, a, b);
+            const enum mode_clip_policy p = sum(&kept[0], &again[0], &image, a, b);
             for (int64_t c = 0; c <= text.layers && again[0] < best; c++)
                 for (int64_t d = 0; c + d <= text.layers; d++) {
-                    sum(&kept[1], &again[1], &turns[1], &text, c, d);
-                    const size_t total = rest + kept[0] + kept[1] + (turns[0] > turns[1] ? turns[0] : turns[1]);
+                    const enum mode_clip_policy q = sum(&kept[1], &again[1], &text, c, d);
+                    const size_t total = rest + kept[0] + kept[1] + turns[p][q];
                     if (total > bytes || again[0] + again[1] >= best) continue;
                     best = again[0] + again[1];
                     set(&image, a, b);

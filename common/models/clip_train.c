@@ -33,6 +33,29 @@ static size_t workspace(const struct mode_clip *clip, int64_t batch)
                                                                           : bound; /* pixels are copied to a device */
 }
 
+/* cuDNN's way back of bf16 attention, in the form whose sums have an order, keeps the products of every head
+ * (docs/decisions/0013-attention-on-gpus.md); any way back keeps a number for every row and head. */
+static size_t attention_scratch(const struct mode_clip *clip, const struct clip_tower *t, int64_t batch, int64_t tokens)
+{
+    size_t heads = (size_t)batch * (size_t)t->cfg.heads, side = ((size_t)tokens + 63) / 64 * 64;
+    bool half = mode_backend_activations(clip->be) == MODE_DTYPE_BF16;
+    return heads * (size_t)tokens * 2 * sizeof(float) + (half ? heads * side * side * 2 : 0);
+}
+
+/* Scratch of the text tower as a branch, and of what lies beside either. */
+static size_t branch_workspace(const struct mode_clip *clip, int64_t batch)
+{
+    int64_t piece = (batch + clip->accumulate - 1) / clip->accumulate;
+    return WORKSPACE_SUMS + attention_scratch(clip, &clip->text, piece, clip->cfg.context_length);
+}
+
+static size_t workspaces(const struct mode_clip *clip, int64_t batch)
+{
+    size_t one = workspace(clip, batch);
+    if (!clip->be || !clip->branches) return one;
+    return one + mode_backend_branches_bytes(clip->be, branch_workspace(clip, batch), WORKSPACE_SUMS);
+}
+
 void mode_clip_set_savings(struct mode_clip *clip, bool dense_tokens, bool full_last_block)
 {
     MODE_ASSERT(!clip->train);
@@ -62,6 +85,12 @@ void mode_clip_set_padding(struct mode_clip *clip, bool pad)
     clip->pad_texts = pad;
 }
 
+void mode_clip_set_branches(struct mode_clip *clip, bool on)
+{
+    MODE_ASSERT(!clip->train);
+    clip->branches = on;
+}
+
 void mode_clip_set_group(struct mode_clip *clip, struct mode_ranks *group)
 {
     MODE_ASSERT(!clip->train);
@@ -86,8 +115,9 @@ void mode_clip_memory(struct mode_clip_memory *m, const struct mode_clip *clip, 
                                    .copies = clip->copy_bytes,
                                    .activations = fits ? a.arena.used - a.turns + a.shared.used : SIZE_MAX,
                                    .turns = fits ? a.turns : SIZE_MAX,
-                                   .workspace = workspace(clip, batch),
+                                   .workspace = workspaces(clip, batch),
                                    .blocks = clip->kept,
+                                   .branches = clip->branches,
                                    .again = mode__clip_again(clip)};
     memcpy(m->kept, a.kept, sizeof m->kept);
     m->total = fits ? 2 * values + m->moments + m->copies + m->activations + m->turns + m->workspace : SIZE_MAX;
@@ -114,6 +144,8 @@ enum mode_status mode_clip_train_begin(struct mode_clip *clip, int64_t batch, st
     }
     if (st == MODE_OK) st = mode__clip_acts_new(&clip->train, clip, batch, true, err);
     if (st == MODE_OK) st = mode_backend_reserve(clip->be, workspace(clip, batch), err);
+    if (st == MODE_OK && clip->branches)
+        st = mode_backend_branches(clip->be, branch_workspace(clip, batch), WORKSPACE_SUMS, err);
     if (st) return st;
     for (size_t i = 0; i < clip->n_params; i++) {
         struct mode_param *p = &clip->params[i];
@@ -145,16 +177,25 @@ static void begin(struct mode_clip *clip, const struct clip_pairs *p, bool again
     mode__clip_text_begin(clip, clip->train, piece, again ? NULL : p->ids, p->n_ids, p->n);
 }
 
+/* The towers have nothing in common on the way in, nor on the way back. The image tower is the longer one. */
+static void both(struct mode_clip *clip, void (*image)(struct mode_clip *clip, struct clip_acts *a),
+                 void (*text)(struct mode_clip *clip, struct clip_acts *a))
+{
+    if (clip->branches) mode_backend_fork(clip->be);
+    image(clip, clip->train);
+    if (clip->branches) mode_backend_branch(clip->be, 1);
+    text(clip, clip->train);
+    if (clip->branches) mode_backend_join(clip->be);
+}
+
 static void forward(struct mode_clip *clip)
 {
-    mode__clip_image_forward(clip, clip->train);
-    mode__clip_text_forward(clip, clip->train);
+    both(clip, mode__clip_image_forward, mode__clip_text_forward);
 }
 
 static void back(struct mode_clip *clip)
 {
-    mode__clip_text_back(clip, clip->train);
-    mode__clip_image_back(clip, clip->train);
+    both(clip, mode__clip_image_back, mode__clip_text_back);
 }
 
 static struct clip_pairs piece_of(const struct mode_clip *clip, const struct clip_pairs *whole, int64_t i)

@@ -61,6 +61,9 @@ void mode_clip_set_memory(struct mode_clip *clip, int64_t accumulate, bool check
  * (mode_backend_repeat): by texts that nobody sees, whose gradients are zero. Results agree within rounding. Default:
  * on a device. Before train_begin; steps in pieces and those of a group are not filled up. */
 void mode_clip_set_padding(struct mode_clip *clip, bool pad);
+/* The two towers side by side, and gradients of weights beside them, where the backend has branches (nn/backend.h): the
+ * same bytes sooner, for more memory. By default on GPUs alone; before train_begin. */
+void mode_clip_set_branches(struct mode_clip *clip, bool on);
 
 /* What is kept of a block for the way back. Loss and gradients are the same bytes under each: what is not kept is made
  * again by the same ops from the same numbers. */
@@ -93,12 +96,13 @@ struct mode_clip_memory { /* bytes; SIZE_MAX: not representable */
     size_t copies;      /* of parameters, rounded: on a bf16 backend */
     size_t activations; /* kept of one piece, texts at full length; features kept over the pieces */
     size_t turns;       /* one thing after another: a block made again, gradients under way, logits */
-    size_t workspace;   /* at most, of the running op: packed matrices, partial sums */
+    size_t workspace;   /* at most, of the running op, or of several side by side: packed matrices, partial sums */
     size_t total;
     /* of the activations, and why they are as many */
     size_t kept[MODE_CLIP_POLICIES];
     struct mode_clip_blocks blocks;
-    double again; /* what is made again on the way back, as a share of the way in */
+    bool branches; /* the towers' ways back take their memory at a time */
+    double again;  /* what is made again on the way back, as a share of the way in */
 };
 /* What training with batches of up to `batch` pairs will take, parameters and their copies included. Untouched memory
  * of shorter texts is never paged in. */

@@ -80,7 +80,7 @@ enum mode_status mode_backend_open(struct mode_backend **be, const char *name, s
 void mode_backend_close(struct mode_backend **be)
 {
     if (!*be) return;
-    mode_backend_free(*be, (*be)->work);
+    for (int i = 0; i < MODE__LANES; i++) mode_backend_free(*be, (*be)->work[i].data);
     if ((*be)->kind) (*be)->kind->close(*be);
     free(*be);
     *be = NULL;
@@ -175,23 +175,56 @@ void mode_backend_room(const struct mode_backend *be, size_t *left, size_t *tota
     if (be->kind) be->kind->room(be, left, total);
 }
 
+static enum mode_status reserve(struct mode_backend *be, struct mode__work *work, size_t bytes, struct mode_error *err)
+{
+    void *data;
+    if (bytes <= work->bytes) return MODE_OK;
+    enum mode_status st = mode_backend_alloc(be, &data, bytes, err);
+    if (st) return st;
+    mode_backend_free(be, work->data);
+    *work = (struct mode__work){data, bytes};
+    return MODE_OK;
+}
+
 enum mode_status mode_backend_reserve(struct mode_backend *be, size_t bytes, struct mode_error *err)
 {
-    void *work;
-    if (bytes <= be->work_bytes) return MODE_OK;
-    enum mode_status st = mode_backend_alloc(be, &work, bytes, err);
-    if (st) return st;
-    mode_backend_free(be, be->work);
-    be->work = work;
-    be->work_bytes = bytes;
-    return MODE_OK;
+    return reserve(be, &be->work[be->lane], bytes, err);
 }
 
 void *mode__backend_work(struct mode_backend *be, size_t bytes)
 {
     struct mode_error err;
     MODE_ASSERT(mode_backend_reserve(be, bytes, &err) == MODE_OK);
-    return be->work;
+    return be->work[be->lane].data;
+}
+
+enum mode_status mode_backend_branches(struct mode_backend *be, size_t scratch, size_t beside, struct mode_error *err)
+{
+    enum mode_status st = be->kind ? be->kind->branches(be, err) : MODE_OK;
+    for (int i = 1; i < MODE__LANES && be->kind && !st; i++)
+        st = reserve(be, &be->work[i], i < MODE_BRANCHES ? scratch : beside, err);
+    return st;
+}
+
+size_t mode_backend_branches_bytes(const struct mode_backend *be, size_t scratch, size_t beside)
+{
+    return be->kind ? be->kind->branches_bytes + (MODE_BRANCHES - 1) * scratch + MODE_BRANCHES * beside : 0;
+}
+
+void mode_backend_fork(struct mode_backend *be)
+{
+    if (be->kind) be->kind->fork(be);
+}
+
+void mode_backend_branch(struct mode_backend *be, int i)
+{
+    MODE_ASSERT(i >= 0 && i < MODE_BRANCHES);
+    if (be->kind) be->kind->branch(be, i);
+}
+
+void mode_backend_join(struct mode_backend *be)
+{
+    if (be->kind) be->kind->join(be);
 }
 
 enum mode_status mode_backend_ranks(struct mode_ranks **g, struct mode_backend *be, struct mode_meeting **m,

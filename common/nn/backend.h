@@ -67,6 +67,22 @@ struct mode_backend_repeats {
 };
 void mode_backend_repeats(const struct mode_backend *be, struct mode_backend_repeats *r);
 
+/* Branches: ops that need nothing of each other, which a GPU runs at the same time. Between fork and join ops belong to
+ * the branch that was named last, after fork to 0: they come after all that was called before the fork and after the
+ * ops of their branch before them; what is called after join comes after everything. The caller promises that what one
+ * branch writes no other reads or writes, and that dw and db of linear_back and project_back are read after the join
+ * alone: a GPU makes these beside their branch. The same bytes as one after another, which is how ops run while
+ * profiling or measuring, where mode_backend_branches was not called, and on all other backends. */
+enum { MODE_BRANCHES = 2 };
+/* Make them possible: scratch of branch 1, and for what each has beside it (branch 0 has mode_backend_reserve's); more
+ * is taken where an op needs more. MODE_E_DEVICE, MODE_E_MEMORY. */
+enum mode_status mode_backend_branches(struct mode_backend *be, size_t scratch, size_t beside, struct mode_error *err);
+/* All that this takes of the device's memory. */
+size_t mode_backend_branches_bytes(const struct mode_backend *be, size_t scratch, size_t beside);
+void mode_backend_fork(struct mode_backend *be);
+void mode_backend_branch(struct mode_backend *be, int i);
+void mode_backend_join(struct mode_backend *be);
+
 /* Memory that both the device and the host can use, zeroed, aligned to 64 bytes. MODE_E_MEMORY. NULL may be freed. */
 enum mode_status mode_backend_alloc(struct mode_backend *be, void **data, size_t bytes, struct mode_error *err);
 void mode_backend_free(struct mode_backend *be, void *data);
@@ -80,7 +96,8 @@ void mode_backend_room(const struct mode_backend *be, size_t *left, size_t *tota
 void mode_backend_pin(struct mode_backend *be, void *data, size_t bytes);
 void mode_backend_unpin(struct mode_backend *be, void *data);
 
-/* Take scratch of that many bytes now; an op that needs no more allocates nothing. MODE_E_MEMORY. */
+/* Take scratch of that many bytes now, of the branch that ops belong to; an op that needs no more allocates nothing.
+ * MODE_E_MEMORY. */
 enum mode_status mode_backend_reserve(struct mode_backend *be, size_t bytes, struct mode_error *err);
 
 /* The processes of a meeting, with a backend of this kind each, as a group (dist/ranks.h): of GPUs, by NCCL. All call

@@ -78,15 +78,28 @@ struct mode__device {
     void (*repeat)(struct mode_backend *be, const struct mode_sequence *key, void (*ops)(void *ctx), void *ctx);
     void (*record)(struct mode_backend *be, bool on);
     void (*repeats)(const struct mode_backend *be, struct mode_backend_repeats *r);
+    enum mode_status (*branches)(struct mode_backend *be, struct mode_error *err);
+    size_t branches_bytes; /* that they take, without scratch */
+    void (*fork)(struct mode_backend *be);
+    void (*branch)(struct mode_backend *be, int i);
+    void (*join)(struct mode_backend *be);
+    /* The next op writes the n tensors of `written` that are not NULL. */
+    void (*writes)(struct mode_backend *be, struct mode_tensor *const *written, int n);
     void (*note)(const struct mode_backend *be, FILE *out); /* below the profile */
 };
+
+/* Where ops run: branches, and behind them what lies beside each. */
+enum { MODE__LANES = 2 * MODE_BRANCHES };
 
 struct mode_backend {
     const struct mode_ops *ops;
     const struct mode__device *kind; /* NULL: the host's processor */
     void *device;                    /* its own */
-    void *work;                      /* scratch of the running op; grows to what the largest op needs and stays */
-    size_t work_bytes;
+    int lane;                        /* of ops now */
+    struct mode__work {              /* scratch of a lane's running op; grows to what the largest op needs and stays */
+        void *data;
+        size_t bytes;
+    } work[MODE__LANES];
     bool profile;
     struct mode__op_time {
         double seconds, flops;
@@ -94,7 +107,7 @@ struct mode_backend {
     } time[MODE__N_OPS];
 };
 
-/* Scratch of at least `bytes`, aligned to 64, contents undefined; valid until the next call. */
+/* Scratch of the lane of at least `bytes`, aligned to 64, contents undefined; valid until the next call. */
 void *mode__backend_work(struct mode_backend *be, size_t bytes);
 
 /* What gradients are multiplied by; false: their length is not finite, and nothing is updated. */

@@ -7,10 +7,34 @@
 
 #include <math.h>
 
+/* f(x), f(y), ... of up to 11 arguments */
+#define EACH_1(f, x)                                        f(x)
+#define EACH_2(f, x, ...)                                   f(x), EACH_1(f, __VA_ARGS__)
+#define EACH_3(f, x, ...)                                   f(x), EACH_2(f, __VA_ARGS__)
+#define EACH_4(f, x, ...)                                   f(x), EACH_3(f, __VA_ARGS__)
+#define EACH_5(f, x, ...)                                   f(x), EACH_4(f, __VA_ARGS__)
+#define EACH_6(f, x, ...)                                   f(x), EACH_5(f, __VA_ARGS__)
+#define EACH_7(f, x, ...)                                   f(x), EACH_6(f, __VA_ARGS__)
+#define EACH_8(f, x, ...)                                   f(x), EACH_7(f, __VA_ARGS__)
+#define EACH_9(f, x, ...)                                   f(x), EACH_8(f, __VA_ARGS__)
+#define EACH_10(f, x, ...)                                  f(x), EACH_9(f, __VA_ARGS__)
+#define EACH_11(f, x, ...)                                  f(x), EACH_10(f, __VA_ARGS__)
+#define EACH_OF(a, b, c, d, e, f, g, h, i, j, k, each, ...) each
+#define EACH(f, ...)                                                                                                   \
+    EACH_OF(__VA_ARGS__, EACH_11, EACH_10, EACH_9, EACH_8, EACH_7, EACH_6, EACH_5, EACH_4, EACH_3, EACH_2, EACH_1, 0)  \
+    (f, __VA_ARGS__)
+
+/* An op writes the tensors that its arguments do not make const. */
+#define WRITTEN(x) _Generic((x), struct mode_tensor * : (x), default : NULL)
+
 /* Call an op through the table, with its time and (nominal) floating point operations when profiling. */
 #define CALL(op, n_flops, ...)                                                                                         \
     do {                                                                                                               \
         double t0_ = be->profile ? mode_clock_s() : 0;                                                                 \
+        if (be->kind) {                                                                                                \
+            struct mode_tensor *const written_[] = {EACH(WRITTEN, __VA_ARGS__)};                                       \
+            be->kind->writes(be, written_, (int)(sizeof written_ / sizeof *written_));                                 \
+        }                                                                                                              \
         be->ops->op(be, __VA_ARGS__);                                                                                  \
         if (be->profile) note(be, MODE__OP_##op, t0_, (double)(n_flops));                                              \
     } while (0)

@@ -54,6 +54,7 @@ struct mode_train_spec {
     bool checkpoint_activations;        /* every block MODE_CLIP_CHECKPOINT; false: as the memory allows */
     size_t memory;                      /* bytes that the training may take; 0: what is free, train_memory.h */
     bool dense_tokens, full_last_block; /* clip_train.h: the exact savings off */
+    bool no_streams;                    /* a device runs one op after another: the same bytes, later */
     bool no_graphs;                     /* a device runs every step op by op: the same bytes, later */
     uint64_t warmup_steps, total_steps; /* of the whole schedule                     */
     uint64_t start_step, end_step;      /* this training's part, start < end <= total */

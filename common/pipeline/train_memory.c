@@ -32,15 +32,24 @@ static size_t room_of(const struct mode_train_memory *m, const struct mode_backe
 }
 
 /* Choose, or do as one is told. */
-static bool fit(struct mode_train_memory *m, struct mode_clip *clip, const struct mode_train_spec *spec, int64_t own,
-                int64_t pieces)
+static bool fit_as(struct mode_train_memory *m, struct mode_clip *clip, const struct mode_train_spec *spec, int64_t own,
+                   int64_t pieces, bool branches)
 {
     const size_t beside = m->device ? 0 : m->batch + m->program;
+    mode_clip_set_branches(clip, branches);
     mode_clip_set_memory(clip, pieces, spec->checkpoint_activations);
     if (!spec->checkpoint_activations && m->room != SIZE_MAX)
         (void)mode_clip_fit(clip, own, m->room > beside ? m->room - beside : 0);
     count(m, clip, own);
     return m->total <= m->room;
+}
+
+/* The towers go one after another where there is no room for both at a time. */
+static bool fit(struct mode_train_memory *m, struct mode_clip *clip, const struct mode_train_spec *spec, int64_t own,
+                int64_t pieces)
+{
+    return (m->device && !spec->no_streams && fit_as(m, clip, spec, own, pieces, true)) ||
+           fit_as(m, clip, spec, own, pieces, false);
 }
 
 enum mode_status mode_train_memory_plan(struct mode_train_memory *m, struct mode_clip *clip, struct mode_backend *be,
@@ -101,7 +110,9 @@ void mode_train_memory_print(const struct mode_train_memory *m, FILE *out)
         free(name);
     }
     row(out, "other activations", others, "");
-    row(out, "used by turns", c->turns, "gradients under way, a block made again, logits");
+    row(out, "used by turns", c->turns,
+        c->branches ? "gradients under way of both towers, a block made again, logits"
+                    : "gradients under way, a block made again, logits");
     row(out, "workspace", c->workspace, "");
     row(out, "batch", m->batch, host);
     if (!m->device) row(out, "program", m->program, "");
@@ -137,6 +148,7 @@ char *mode_train_memory_json(const struct mode_train_memory *m)
     json_object_set_new(blocks, "image", numbers(c->blocks.image));
     json_object_set_new(blocks, "text", numbers(c->blocks.text));
     json_object_set_new(o, "blocks", blocks);
+    json_object_set_new(o, "branches", json_boolean(c->branches));
     json_object_set_new(o, "again", json_real(c->again));
     char *text = json_dumps(o, JSON_COMPACT | JSON_REAL_PRECISION(4));
     json_decref(o);

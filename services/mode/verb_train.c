@@ -32,7 +32,7 @@ struct options {
     int64_t batch, steps, total_steps, warmup, seed, checkpoint_steps, threads;
     int64_t accumulate;
     double lr, beta1, beta2, eps, weight_decay, scale_min, scale_max, grad_clip_norm;
-    bool resume, fresh_optimizer, checkpoint_activations, dense_tokens, full_last_block, no_graphs, json;
+    bool resume, fresh_optimizer, checkpoint_activations, dense_tokens, full_last_block, no_graphs, no_streams, json;
 };
 
 static const struct mode_option table[] = {
@@ -74,6 +74,9 @@ static const struct mode_option table[] = {
                   "compute the last blocks for every token, not only the pooled one, for proof"),
     MODE_OPT_FLAG(struct options, no_graphs, "no-graphs",
                   "on a GPU, run every step op by op, not as a recorded CUDA graph: the same bytes"),
+    MODE_OPT_FLAG(struct options, no_streams, "no-streams",
+                  "on a GPU, one op after another, not the two towers and gradients of weights side by side: the same "
+                  "bytes, and less memory"),
     MODE_OPT_REAL(struct options, scale_min, "scale-min", "0.9", "X", "smallest area of a random crop"),
     MODE_OPT_REAL(struct options, scale_max, "scale-max", "1", "X", "largest area of a random crop"),
     MODE_OPT_INT(struct options, seed, "seed", "0", "N", "initial weights, order, crops, choice of captions"),
@@ -422,6 +425,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
                                          .dense_tokens = o.dense_tokens,
                                          .full_last_block = o.full_last_block,
                                          .no_graphs = o.no_graphs,
+                                         .no_streams = o.no_streams,
                                          .warmup_steps = (uint64_t)o.warmup,
                                          .total_steps = o.total_steps ? (uint64_t)o.total_steps : end,
                                          .start_step = start,

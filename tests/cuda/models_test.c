@@ -29,7 +29,7 @@ static struct mode_backend *open_backend(const char *name)
 
 static struct world world;
 static int64_t accumulate = 1;
-static bool no_graphs;
+static bool no_graphs, no_streams;
 
 struct run {
     const char *name;
@@ -90,6 +90,7 @@ static enum mode_status train(struct run *r, const char *backend, uint64_t stop_
                                          .batch = 10,
                                          .accumulate = accumulate,
                                          .no_graphs = no_graphs,
+                                         .no_streams = no_streams,
                                          .lr = 1e-3,
                                          .beta1 = 0.9,
                                          .beta2 = 0.98,
@@ -201,12 +202,12 @@ static void assert_same_files(const struct run *a, const struct run *b)
     }
 }
 
-/* Whether steps are replayed, stopped in between or refused as graphs shows in no file; why they are not is said once.
- */
+/* Whether steps are replayed, stopped in between or refused as graphs shows in no file, nor do streams; why they are
+ * not is said once. */
 static void test_graphs_show_in_no_file(void **state)
 {
     struct run graphs = {.name = "graphs"}, plain = {.name = "plain"}, stopped = {.name = "stopped"},
-               refused = {.name = "refused"}, pieces = {.name = "pieces"};
+               refused = {.name = "refused"}, pieces = {.name = "pieces"}, stream = {.name = "stream"};
     struct mode_error err = {0};
     (void)state;
     world_ok(train(&graphs, "cuda", 0, &err), &err);
@@ -218,7 +219,12 @@ static void test_graphs_show_in_no_file(void **state)
     setenv("MODE_EMULATOR_CAPTURE", "refused", 1);
     world_ok(train(&refused, "cuda", 0, &err), &err);
     unsetenv("MODE_EMULATOR_CAPTURE");
+    no_streams = true;
+    world_ok(train(&stream, "cuda", 0, &err), &err);
+    no_streams = false;
+    assert_true(graphs.memory.model.branches && !stream.memory.model.branches);
     assert_same_files(&graphs, &plain);
+    assert_same_files(&graphs, &stream);
     assert_same_files(&graphs, &stopped);
     assert_same_files(&graphs, &refused);
     assert_int_equal(graphs.notices + plain.notices + stopped.notices, 0);
@@ -318,29 +324,62 @@ static void test_it_does_not_show_in_features(void **state)
     mode_backend_close(&be);
 }
 
+/* A device with so many bytes for a training whose parameters take `there` of them: one part in 32 of the rest is left
+ * to others, and 32 MiB go to the backend's products. */
+static void leave(size_t bytes, size_t there)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%zu", there + (bytes - there) / 31 * 32 + (32 << 20));
+    setenv("MODE_EMULATOR_MEMORY", text, 1);
+}
+
+/* One step, and what was planned for it. */
+static enum mode_status first_step(struct run *r, struct mode_error *err)
+{
+    r->seen = 0;
+    free(r->last);
+    r->last = NULL;
+    return train(r, "cuda", 1, err);
+}
+
+static void test_towers_go_one_after_the_other_where_both_have_no_room(void **state)
+{
+    struct run r = {.name = "narrow"};
+    struct mode_error err = {0};
+    (void)state;
+    assert_int_equal(first_step(&r, &err), MODE_E_STOPPED);
+    const size_t both = r.memory.total, there = r.memory.model.parameters;
+    assert_true(r.memory.model.branches);
+    leave(both + 65536, there); /* values have a little room behind them */
+    assert_int_equal(first_step(&r, &err), MODE_E_STOPPED);
+    if (!r.memory.model.branches || r.memory.total != both)
+        fail_msg("%zu bytes planned in a room of %zu, want %zu", r.memory.total, r.memory.room, both);
+    leave(both - 65536, there);
+    assert_int_equal(first_step(&r, &err), MODE_E_STOPPED);
+    assert_true(!r.memory.model.branches && r.memory.total < both - 65536);
+    unsetenv("MODE_EMULATOR_MEMORY");
+    free(r.last);
+}
+
 /* A GPU that is too small is said to be so before the first step, with a remedy that is one. */
 static void test_a_training_that_does_not_fit_is_refused_with_a_remedy(void **state)
 {
     struct run r = {.name = "small"};
     struct mode_error err = {0};
-    char bytes[32];
     (void)state;
-    assert_int_equal(train(&r, "cuda", 1, &err), MODE_E_STOPPED);
-    free(r.last);
-    r.last = NULL;
-    r.seen = 0;
-    /* one block a tower: making it again saves nothing; of what is free one part in 32 is left to others */
+    no_streams = true;
+    assert_int_equal(first_step(&r, &err), MODE_E_STOPPED);
+    no_streams = false;
+    /* one block a tower: making it again saves nothing */
     const size_t too_few = r.memory.total - r.memory.model.activations / 3, there = r.memory.model.parameters;
-    snprintf(bytes, sizeof bytes, "%zu", there + (too_few - there) / 31 * 32);
-    setenv("MODE_EMULATOR_MEMORY", bytes, 1);
-    assert_int_equal(train(&r, "cuda", 1, &err), MODE_E_MEMORY);
+    leave(too_few, there);
+    assert_int_equal(first_step(&r, &err), MODE_E_MEMORY);
     assert_int_equal(r.seen, 0);
     if (!strstr(err.text, "--accumulate 2 (")) fail_msg("%s", err.text);
     accumulate = 2;
     assert_int_equal(train(&r, "cuda", 1, &err), MODE_E_STOPPED);
     accumulate = 1;
-    snprintf(bytes, sizeof bytes, "%zu", 3 * r.memory.model.parameters);
-    setenv("MODE_EMULATOR_MEMORY", bytes, 1);
+    leave(3 * there, there);
     assert_int_equal(train(&r, "cuda", 1, &err), MODE_E_MEMORY);
     if (!strstr(err.text, "a smaller batch or a smaller model")) fail_msg("%s", err.text);
     setenv("MODE_EMULATOR_MEMORY", "1000000", 1); /* not even the parameters */
@@ -394,6 +433,7 @@ int main(void)
         cmocka_unit_test(test_it_does_not_show_where_pictures_are_resized),
         cmocka_unit_test(test_a_damaged_picture_is_told_as_on_the_host),
         cmocka_unit_test(test_it_does_not_show_in_features),
+        cmocka_unit_test(test_towers_go_one_after_the_other_where_both_have_no_room),
         cmocka_unit_test(test_a_training_that_does_not_fit_is_refused_with_a_remedy),
         cmocka_unit_test(test_the_plan_has_room_for_the_pixels_of_a_step),
     };

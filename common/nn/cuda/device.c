@@ -44,21 +44,55 @@ static enum mode_status load_blas(struct mode_error *err)
     return MODE_OK;
 }
 
+static bool is_tf32(const struct mode_backend *be)
+{
+    return strcmp(be->ops->name, "cuda-tf32") == 0;
+}
+
 static enum mode_status fail(struct mode_error *err, const char *what, cudaError_t e)
 {
     return MODE_FAIL(err, MODE_E_DEVICE, "backend \"cuda\": %s: %s", what, cudaGetErrorString(e));
+}
+
+/* Branches come first, what lies beside them last: it fills what they leave free. */
+enum mode_status mode__lane_open(struct mode_backend *be, int i, struct mode_error *err)
+{
+    struct mode__lane *l = &mode__cuda_of(be)->lane[i];
+    const cublasMath_t math = is_tf32(be) ? CUBLAS_TF32_TENSOR_OP_MATH : CUBLAS_DEFAULT_MATH;
+    int least = 0, greatest = 0;
+    cudaError_t e = cudaDeviceGetStreamPriorityRange(&least, &greatest);
+    if (e == cudaSuccess)
+        e = cudaStreamCreateWithPriority(&l->stream, cudaStreamDefault, i < MODE_BRANCHES ? greatest : least);
+    if (e != cudaSuccess) return fail(err, "a stream cannot be made", e);
+    if (blas.cublasCreate_v2(&l->blas) || blas.cublasSetStream_v2(l->blas, l->stream) ||
+        blas.cublasSetMathMode(l->blas, math))
+        return MODE_FAIL(err, MODE_E_DEVICE, "backend \"cuda\": cuBLAS cannot be started");
+    if (cudaMalloc(&l->workspace, MODE__WORKSPACE) != cudaSuccess) {
+        (void)cudaGetLastError();
+        l->workspace = NULL;
+    }
+    return MODE_OK;
+}
+
+void mode__lane_close(struct mode__lane *l)
+{
+    if (l->workspace) (void)cudaFree(l->workspace);
+    if (l->blas) (void)blas.cublasDestroy_v2(l->blas);
+    if (l->stream) (void)cudaStreamDestroy(l->stream);
+    *l = (struct mode__lane){0};
 }
 
 static void close_device(struct mode_backend *be)
 {
     struct mode__cuda *c = mode__cuda_of(be);
     if (!c) return;
-    if (c->stream) (void)cudaStreamSynchronize(c->stream);
+    for (int i = 0; i < MODE__LANES; i++)
+        if (c->lane[i].stream) (void)cudaStreamSynchronize(c->lane[i].stream);
     mode__graphs_close(&c->graphs);
     mode__attention_ways_close(&c->attention);
     mode__cuda_products_close(&c->products);
-    if (c->blas) (void)blas.cublasDestroy_v2(c->blas);
-    if (c->stream) (void)cudaStreamDestroy(c->stream);
+    mode__streams_close(&c->streams);
+    for (int i = 0; i < MODE__LANES; i++) mode__lane_close(&c->lane[i]);
     free(c->taken);
     free(c);
     be->device = NULL;
@@ -67,7 +101,6 @@ static void close_device(struct mode_backend *be)
 static enum mode_status open_device(struct mode_backend *be, struct mode_error *err)
 {
     struct mode__cuda *c = be->device = mode_xcalloc(1, sizeof *c);
-    bool tf32 = strcmp(be->ops->name, "cuda-tf32") == 0;
     int n = 0, managed = 0;
     cudaError_t e = cudaGetDeviceCount(&n);
     enum mode_status st = MODE_OK;
@@ -78,15 +111,14 @@ static enum mode_status open_device(struct mode_backend *be, struct mode_error *
     else if ((e = cudaDeviceGetAttribute(&managed, cudaDevAttrConcurrentManagedAccess, 0)) != cudaSuccess || !managed)
         st = MODE_FAIL(err, MODE_E_DEVICE,
                        "backend \"cuda\": this GPU cannot share memory with the host while it works");
-    else if (!(st = load_blas(err)) && (e = cudaStreamCreate(&c->stream)) != cudaSuccess)
-        st = fail(err, "a stream cannot be made", e);
-    else if (!st && (blas.cublasCreate_v2(&c->blas) || blas.cublasSetStream_v2(c->blas, c->stream) ||
-                     blas.cublasSetMathMode(c->blas, tf32 ? CUBLAS_TF32_TENSOR_OP_MATH : CUBLAS_DEFAULT_MATH)))
-        st = MODE_FAIL(err, MODE_E_DEVICE, "backend \"cuda\": cuBLAS cannot be started");
+    else if (!(st = load_blas(err)))
+        st = mode__lane_open(be, 0, err);
+    c->stream = c->lane[0].stream;
     if (!st && (e = cudaMemGetInfo(&c->room, &c->memory)) != cudaSuccess) st = fail(err, "no usable GPU", e);
     if (!st) c->graphs = mode__graphs_open();
     if (!st) c->attention = mode__attention_ways_open();
-    if (!st) c->products = mode__cuda_products_open(tf32);
+    if (!st) c->products = mode__cuda_products_open(is_tf32(be));
+    if (!st) c->streams = mode__streams_open();
     if (st) close_device(be);
     return st;
 }
@@ -105,6 +137,12 @@ static void room(const struct mode_backend *be, size_t *left, size_t *total)
     *total = c->memory;
 }
 
+void mode__cuda_took(struct mode__cuda *c, void *data, size_t bytes)
+{
+    c->taken = mode_xrealloc(c->taken, (c->n_taken + 1) * sizeof *c->taken);
+    c->taken[c->n_taken++] = (struct mode__cuda_taken){data, bytes};
+}
+
 /* Managed memory may be asked for beyond what the GPU has; pages would then travel in every step, so it is refused. */
 static enum mode_status alloc_memory(struct mode_backend *be, void **data, size_t bytes, struct mode_error *err)
 {
@@ -118,8 +156,7 @@ static enum mode_status alloc_memory(struct mode_backend *be, void **data, size_
     if (e == cudaSuccess) e = cudaMemsetAsync(*data, 0, bytes, c->stream);
     if (e == cudaSuccess) e = cudaStreamSynchronize(c->stream);
     if (e == cudaSuccess) {
-        c->taken = mode_xrealloc(c->taken, (c->n_taken + 1) * sizeof *c->taken);
-        c->taken[c->n_taken++] = (struct mode__cuda_taken){*data, bytes};
+        mode__cuda_took(c, *data, bytes);
         return MODE_OK;
     }
     (void)cudaGetLastError();
@@ -131,6 +168,13 @@ static enum mode_status alloc_memory(struct mode_backend *be, void **data, size_
                      (double)bytes / 1048576, (double)left / 1048576, (double)c->memory / 1048576);
 }
 
+static void sync_device(struct mode_backend *be)
+{
+    const struct mode__cuda *c = mode__cuda_of(be);
+    for (int i = 0; i < MODE__LANES; i++)
+        if (c->lane[i].stream) CUDA_OK(cudaStreamSynchronize(c->lane[i].stream));
+}
+
 static void free_memory(struct mode_backend *be, void *data)
 {
     struct mode__cuda *c = mode__cuda_of(be);
@@ -138,14 +182,9 @@ static void free_memory(struct mode_backend *be, void *data)
     while (i < c->n_taken && c->taken[i].data != data) i++;
     MODE_ASSERT(i < c->n_taken);
     c->taken[i] = c->taken[--c->n_taken];
-    CUDA_OK(cudaStreamSynchronize(c->stream));
+    sync_device(be);
     mode__graphs_drop(c->graphs); /* they may hold pointers into it */
     CUDA_OK(cudaFree(data));
-}
-
-static void sync_device(struct mode_backend *be)
-{
-    CUDA_OK(cudaStreamSynchronize(mode__cuda_of(be)->stream));
 }
 
 static void pin(void *data, size_t bytes)
@@ -160,9 +199,12 @@ static void unpin(void *data)
 
 static void measure(struct mode_backend *be, bool on)
 {
-    mode__cuda_products_measure(mode__cuda_of(be)->products, on);
-    mode__attention_ways_measure(mode__cuda_of(be)->attention, on);
-    mode__graphs_measuring(mode__cuda_of(be)->graphs, on);
+    struct mode__cuda *c = mode__cuda_of(be);
+    MODE_ASSERT(!mode__cuda_forked(be));
+    mode__cuda_products_measure(c->products, on);
+    mode__attention_ways_measure(c->attention, on);
+    mode__graphs_drop(c->graphs);
+    c->measuring = on;
 }
 
 static void note(const struct mode_backend *be, FILE *out)
@@ -193,6 +235,12 @@ const struct mode__device mode__cuda_device = {.open = open_device,
                                                .repeat = mode__cuda_repeat,
                                                .record = mode__cuda_record,
                                                .repeats = mode__cuda_repeats,
+                                               .branches = mode__cuda_branches,
+                                               .branches_bytes = (MODE__LANES - 1) * (size_t)MODE__WORKSPACE,
+                                               .fork = mode__cuda_fork,
+                                               .branch = mode__cuda_branch,
+                                               .join = mode__cuda_join,
+                                               .writes = mode__cuda_writes,
                                                .note = note};
 
 /* cuBLAS counts columns first: there, our row-major c is its transpose, so c^T = op(b)^T op(a)^T. */
@@ -200,11 +248,11 @@ void mode__cuda_gemm(struct mode_backend *be, const struct mode__product *x)
 {
     const float one = 1, beta = x->add ? 1 : 0;
     const cudaDataType_t in = x->bf16 ? CUDA_R_16BF : CUDA_R_32F, out = x->c_bf16 ? CUDA_R_16BF : CUDA_R_32F;
-    const cublasComputeType_t how = strcmp(be->ops->name, "cuda-tf32") == 0 ? CUBLAS_COMPUTE_32F_FAST_TF32
-                                                                            : CUBLAS_COMPUTE_32F;
+    const cublasComputeType_t how = is_tf32(be) ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
     cublasStatus_t st = blas.cublasGemmEx(
-        mode__cuda_of(be)->blas, x->b_turned ? CUBLAS_OP_T : CUBLAS_OP_N, x->a_turned ? CUBLAS_OP_T : CUBLAS_OP_N,
-        (int)x->n, (int)x->m, (int)x->k, &one, x->b, in, (int)(x->b_turned ? x->k : x->n), x->a, in,
-        (int)(x->a_turned ? x->m : x->k), &beta, x->c, out, (int)x->n, how, CUBLAS_GEMM_DEFAULT);
+        mode__cuda_of(be)->lane[be->lane].blas, x->b_turned ? CUBLAS_OP_T : CUBLAS_OP_N,
+        x->a_turned ? CUBLAS_OP_T : CUBLAS_OP_N, (int)x->n, (int)x->m, (int)x->k, &one, x->b, in,
+        (int)(x->b_turned ? x->k : x->n), x->a, in, (int)(x->a_turned ? x->m : x->k), &beta, x->c, out, (int)x->n, how,
+        CUBLAS_GEMM_DEFAULT);
     MODE_ASSERT(st == CUBLAS_STATUS_SUCCESS || mode__graphs_failed(cudaErrorStreamCaptureUnsupported));
 }

@@ -1,4 +1,4 @@
-/* device.h - one GPU as a backend: its stream, its matrix products, where its memory comes from. Inside nn/cuda only.
+/* device.h - one GPU as a backend: its streams, its matrix products, where its memory comes from. Inside nn/cuda only.
  *
  * Memory is managed (cudaMallocManaged): models fill and read it on the host as on every backend, the driver moves
  * pages. Ops return before they are done; who reads a result on the host calls mode_backend_sync first.
@@ -6,9 +6,10 @@
  * itself: the program starts where there is neither.
  *
  * The same inputs give the same bytes, run to run, on one kind of GPU with one version of the libraries: kernels use no
- * atomics and sum in an order that shapes alone decide (kernels.h), one stream orders everything, and a product's
- * algorithm follows from its shape and alignment: the heuristic's first, with sums over parts of k only in a fixed
- * order. Measuring algorithms (mode_backend_measure) gives this up: the clock chooses then. */
+ * atomics and sum in an order that shapes alone decide (kernels.h), one stream orders everything, or several that wait
+ * for each other wherever one reads or writes what another does (streams.c), and a product's algorithm follows from its
+ * shape and alignment: the heuristic's first, with sums over parts of k only in a fixed order. Measuring algorithms
+ * (mode_backend_measure) gives this up: the clock chooses then. */
 #ifndef MODE_NN_CUDA_DEVICE_H
 #define MODE_NN_CUDA_DEVICE_H
 
@@ -17,9 +18,19 @@
 #include <cublas_v2.h>
 #include <cuda_runtime_api.h>
 
-struct mode__cuda {
-    cudaStream_t stream;
+/* Where ops run one after another: a stream, and what no two streams may have in common. */
+struct mode__lane {
+    cudaStream_t stream; /* NULL: not made yet */
     cublasHandle_t blas;
+    void *workspace; /* of cuBLASLt's products; NULL: there was no memory for it */
+};
+enum { MODE__WORKSPACE = 32 << 20 }; /* bytes of it */
+
+struct mode__cuda {
+    cudaStream_t stream; /* that of the lane which ops go to now */
+    struct mode__lane lane[MODE__LANES];
+    struct mode__streams *streams;
+    bool measuring;
     struct mode__products *products;
     struct mode__attention_ways *attention;
     struct mode__graphs *graphs;
@@ -35,6 +46,28 @@ static inline struct mode__cuda *mode__cuda_of(const struct mode_backend *be)
 {
     return be->device;
 }
+
+/* device.c: a lane's stream, handle and workspace; close takes what open left behind. */
+enum mode_status mode__lane_open(struct mode_backend *be, int i, struct mode_error *err);
+void mode__lane_close(struct mode__lane *l);
+
+/* streams.c: mode_backend_branches and what follows it in nn/backend.h. Until branches are made, and with but one lane,
+ * all of it does nothing. */
+struct mode__streams *mode__streams_open(void);
+void mode__streams_close(struct mode__streams **s);
+enum mode_status mode__cuda_branches(struct mode_backend *be, struct mode_error *err);
+void mode__cuda_fork(struct mode_backend *be);
+void mode__cuda_branch(struct mode_backend *be, int i);
+void mode__cuda_join(struct mode_backend *be);
+bool mode__cuda_forked(const struct mode_backend *be);
+/* Between these, launches go beside the branch, behind what it has launched so far. They read a and b: the branch will
+ * wait for them before an op of it writes there. */
+void mode__beside_begin(struct mode_backend *be);
+void mode__beside_end(struct mode_backend *be, const struct mode_tensor *a, const struct mode_tensor *b);
+void mode__cuda_writes(struct mode_backend *be, struct mode_tensor *const *written, int n);
+
+/* Memory of the device that was taken, for mode_backend_room. */
+void mode__cuda_took(struct mode__cuda *c, void *data, size_t bytes);
 
 /* A call that may only fail by a bug of ours or a broken device: says which and ends the process. */
 #define CUDA_OK(call) mode__cuda_check((call), #call, __FILE__, __LINE__)
@@ -70,7 +103,6 @@ void mode__cuda_gemm(struct mode_backend *be, const struct mode__product *x);
 struct mode__graphs *mode__graphs_open(void);
 void mode__graphs_close(struct mode__graphs **g);
 void mode__graphs_drop(struct mode__graphs *g); /* all that is recorded */
-void mode__graphs_measuring(struct mode__graphs *g, bool on);
 /* While this thread captures, a failed call is remembered and fails the capture: true. */
 bool mode__graphs_failed(cudaError_t e);
 bool mode__graphs_capturing(void);

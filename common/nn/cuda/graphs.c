@@ -21,7 +21,7 @@ struct graph {
 };
 
 struct mode__graphs {
-    bool off, measuring;
+    bool off;
     cudaError_t failed; /* while capturing */
     long clock;
     struct mode_backend_repeats told;
@@ -53,12 +53,6 @@ void mode__graphs_drop(struct mode__graphs *g)
 {
     MODE_ASSERT(!capturing);
     for (int i = 0; i < GRAPHS; i++) forget(&g->of[i]);
-}
-
-void mode__graphs_measuring(struct mode__graphs *g, bool on)
-{
-    mode__graphs_drop(g);
-    g->measuring = on;
 }
 
 bool mode__graphs_failed(cudaError_t e)
@@ -138,10 +132,10 @@ void mode__cuda_repeat(struct mode_backend *be, const struct mode_sequence *key,
 {
     struct mode__cuda *c = mode__cuda_of(be);
     struct mode__graphs *g = c->graphs;
-    bool one_by_one = g->off || g->measuring || g->told.why_not[0] || be->profile;
+    bool one_by_one = g->off || c->measuring || g->told.why_not[0] || be->profile;
     struct graph *x = one_by_one ? NULL : find(g, key);
     bool is_new = !one_by_one && !x;
-    MODE_ASSERT(!capturing);
+    MODE_ASSERT(!capturing && !mode__cuda_forked(be));
     if (is_new) x = place_for(g, key);
     if (x) x->used = ++g->clock;
     if (one_by_one || is_new || (!x->exec && !record(g, x, c->stream, ops, ctx))) {

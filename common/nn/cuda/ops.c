@@ -105,10 +105,13 @@ static void linear_back(struct mode_backend *be, struct mode_tensor *dx, struct 
 {
     int64_t m = x->dim[0], k = x->dim[1], n = w->dim[0];
     if (m == 0) return;
+    mode__beside_begin(be);
     add_products(be, dw, dy, x);
     if (db)
         mode__cuda_column_sums(stream_of(be), is_bf16(be), mode_f32(db), work_of(be, mode__cuda_sum_work(m, n)),
                                dy->data, m, n);
+    mode__beside_end(be, dy, x);
+    mode__cuda_writes(be, &dx, 1); /* it may be x */
     if (dx) times_weights(be, dx, dy, w, false);
     if (dx && slope)
         mode__cuda_epilogue(stream_of(be), is_bf16(be), dx->data, m, k, NULL, MODE_ACT_NONE, NULL, slope->data, NULL);
@@ -125,7 +128,10 @@ static void project_back(struct mode_backend *be, struct mode_tensor *dx, struct
                          const struct mode_tensor *dy, const struct mode_tensor *x, const struct mode_tensor *w)
 {
     if (x->dim[0] == 0) return;
+    mode__beside_begin(be);
     add_products(be, dw, x, dy);
+    mode__beside_end(be, dy, x);
+    mode__cuda_writes(be, &dx, 1);
     times_weights(be, dx, dy, w, true);
 }
 

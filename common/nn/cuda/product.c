@@ -30,7 +30,7 @@
     X(cublasLtMatrixLayoutCreate)                                                                                      \
     X(cublasLtMatrixLayoutDestroy)
 
-enum { CANDIDATES = 16, PLANS = 2048, WORKSPACE = 32 << 20, TIMED_RUNS = 5 };
+enum { CANDIDATES = 16, PLANS = 2048, TIMED_RUNS = 5 };
 
 static struct {
 #define X(name) __typeof__(&name) name;
@@ -54,7 +54,6 @@ struct plan {
 
 struct mode__products {
     cublasLtHandle_t handle; /* NULL: there is no cuBLASLt */
-    void *workspace;
     bool tf32, measured;
     int64_t done, refused;
     struct plan plans[PLANS];
@@ -88,10 +87,7 @@ struct mode__products *mode__cuda_products_open(bool tf32)
     struct mode__products *p = mode_xcalloc(1, sizeof *p);
     p->tf32 = tf32;
     if (!load_lt()) return p;
-    if (cudaMalloc(&p->workspace, WORKSPACE) != cudaSuccess || lt.cublasLtCreate(&p->handle) != CUBLAS_STATUS_SUCCESS) {
-        (void)cudaGetLastError();
-        p->handle = NULL;
-    }
+    if (lt.cublasLtCreate(&p->handle) != CUBLAS_STATUS_SUCCESS) p->handle = NULL;
     return p;
 }
 
@@ -110,7 +106,6 @@ void mode__cuda_products_close(struct mode__products **products)
     if (!p) return;
     for (int i = 0; i < PLANS; i++) plan_clear(&p->plans[i]);
     if (p->handle) (void)lt.cublasLtDestroy(p->handle);
-    if (p->workspace) (void)cudaFree(p->workspace);
     free(p);
     *products = NULL;
 }
@@ -205,7 +200,7 @@ static bool describe(struct plan *p, const struct mode__products *s, const struc
 static int candidates(cublasLtMatmulHeuristicResult_t *found, int most, const struct mode__products *s,
                       const struct plan *p)
 {
-    const uint64_t workspace = WORKSPACE;
+    const uint64_t workspace = MODE__WORKSPACE;
     const uint32_t sums = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     const uint32_t aligned[] = {(uint32_t)p->key.align_b, (uint32_t)p->key.align_a, (uint32_t)p->key.align_c,
                                 (uint32_t)p->key.align_d};
@@ -226,12 +221,13 @@ static int candidates(cublasLtMatmulHeuristicResult_t *found, int most, const st
     if (want) (void)lt.cublasLtMatmulPreferenceDestroy(want);
     int good = 0;
     for (int i = 0; i < n; i++)
-        if (found[i].state == CUBLAS_STATUS_SUCCESS && found[i].workspaceSize <= WORKSPACE) found[good++] = found[i];
+        if (found[i].state == CUBLAS_STATUS_SUCCESS && found[i].workspaceSize <= MODE__WORKSPACE)
+            found[good++] = found[i];
     return good;
 }
 
 static cublasStatus_t run(const struct mode__products *s, const struct plan *p, const struct mode__product *x, void *to,
-                          const cublasLtMatmulAlgo_t *algo, cudaStream_t stream)
+                          const cublasLtMatmulAlgo_t *algo, const struct mode__lane *lane)
 {
     const float one = 1, beta = x->add ? 1 : 0;
     if (x->bias) {
@@ -240,18 +236,18 @@ static cublasStatus_t run(const struct mode__products *s, const struct plan *p, 
         if (st) return st;
     }
     return lt.cublasLtMatmul(s->handle, p->what, &one, x->b, p->a, x->a, p->b, &beta, x->add ? x->add : to, p->c, to,
-                             p->c, algo, s->workspace, WORKSPACE, stream);
+                             p->c, algo, lane->workspace, MODE__WORKSPACE, lane->stream);
 }
 
 /* Milliseconds of one run of an algorithm into `to`; infinite when it fails. */
 static float time_of(const struct mode__products *s, const struct plan *p, const struct mode__product *x, void *to,
-                     const cublasLtMatmulAlgo_t *algo, cudaEvent_t *mark, cudaStream_t stream)
+                     const cublasLtMatmulAlgo_t *algo, cudaEvent_t *mark, const struct mode__lane *lane)
 {
     float ms = 0;
-    if (run(s, p, x, to, algo, stream) || cudaEventRecord(mark[0], stream)) return 1e30f;
+    if (run(s, p, x, to, algo, lane) || cudaEventRecord(mark[0], lane->stream)) return 1e30f;
     for (int i = 0; i < TIMED_RUNS; i++)
-        if (run(s, p, x, to, algo, stream)) return 1e30f;
-    if (cudaEventRecord(mark[1], stream) || cudaEventSynchronize(mark[1]) ||
+        if (run(s, p, x, to, algo, lane)) return 1e30f;
+    if (cudaEventRecord(mark[1], lane->stream) || cudaEventSynchronize(mark[1]) ||
         cudaEventElapsedTime(&ms, mark[0], mark[1]))
         return 1e30f;
     return ms / TIMED_RUNS;
@@ -259,7 +255,7 @@ static float time_of(const struct mode__products *s, const struct plan *p, const
 
 /* The fastest of the candidates, found by running them into memory of their own. */
 static int fastest(const struct mode__products *s, const struct plan *p, const struct mode__product *x,
-                   const cublasLtMatmulHeuristicResult_t *found, int n, cudaStream_t stream)
+                   const cublasLtMatmulHeuristicResult_t *found, int n, const struct mode__lane *lane)
 {
     size_t bytes = (size_t)(x->m * x->n) * (x->c_bf16 ? 2 : 4);
     cudaEvent_t mark[2] = {NULL, NULL};
@@ -268,7 +264,7 @@ static int fastest(const struct mode__products *s, const struct plan *p, const s
     int best = 0;
     bool ok = !cudaMalloc(&to, bytes) && !cudaEventCreate(&mark[0]) && !cudaEventCreate(&mark[1]);
     for (int i = 0; ok && i < n; i++) {
-        float ms = time_of(s, p, x, to, &found[i].algo, mark, stream);
+        float ms = time_of(s, p, x, to, &found[i].algo, mark, lane);
         if (ms < best_ms) {
             best_ms = ms;
             best = i;
@@ -282,7 +278,8 @@ static int fastest(const struct mode__products *s, const struct plan *p, const s
 }
 
 /* The plan's algorithm; false: cuBLASLt has none. */
-static bool choose(struct plan *p, struct mode__products *s, const struct mode__product *x, cudaStream_t stream)
+static bool choose(struct plan *p, struct mode__products *s, const struct mode__product *x,
+                   const struct mode__lane *lane)
 {
     cublasLtMatmulHeuristicResult_t found[CANDIDATES], checked;
     struct key like = p->key;
@@ -291,30 +288,30 @@ static bool choose(struct plan *p, struct mode__products *s, const struct mode__
     struct winner *w = &s->winners[place_of(&like)];
     bool known = s->measured && w->used && memcmp(&w->key, &like, sizeof like) == 0;
     if (known && !lt.cublasLtMatmulAlgoCheck(s->handle, p->what, p->a, p->b, p->c, p->c, &w->algo, &checked) &&
-        checked.workspaceSize <= WORKSPACE) {
+        checked.workspaceSize <= MODE__WORKSPACE) {
         p->algo = w->algo;
         return true;
     }
     int n = candidates(found, s->measured && !known ? CANDIDATES : 1, s, p);
     if (n == 0) return false;
-    p->algo = found[n > 1 ? fastest(s, p, x, found, n, stream) : 0].algo;
+    p->algo = found[n > 1 ? fastest(s, p, x, found, n, lane) : 0].algo;
     if (s->measured && !known) *w = (struct winner){true, like, p->algo};
     return true;
 }
 
-static bool by_lt(struct mode__products *s, const struct mode__product *x, cudaStream_t stream)
+static bool by_lt(struct mode__products *s, const struct mode__product *x, const struct mode__lane *lane)
 {
     struct key key = key_of(x);
     struct plan *p = &s->plans[place_of(&key)];
-    if (!s->handle) return false;
+    if (!s->handle || !lane->workspace) return false;
     if (!p->used || memcmp(&p->key, &key, sizeof key) != 0) {
         plan_clear(p);
         p->used = true;
         p->key = key;
-        p->refused = !describe(p, s, x) || !choose(p, s, x, stream);
+        p->refused = !describe(p, s, x) || !choose(p, s, x, lane);
     }
     if (p->refused) return false;
-    if (run(s, p, x, x->c, &p->algo, stream) == CUBLAS_STATUS_SUCCESS) return true;
+    if (run(s, p, x, x->c, &p->algo, lane) == CUBLAS_STATUS_SUCCESS) return true;
     if (mode__graphs_failed(cudaErrorStreamCaptureUnsupported)) return true; /* nothing runs now; asked again later */
     p->refused = true;
     return false;
@@ -327,7 +324,7 @@ void mode__cuda_product(struct mode_backend *be, const struct mode__product *x)
     MODE_ASSERT(!x->bias || x->bf16 == x->c_bf16);
     if (x->m == 0 || x->n == 0) return;
     s->done++;
-    if (by_lt(s, x, c->stream)) return;
+    if (by_lt(s, x, &c->lane[be->lane])) return;
     s->refused++;
     if (x->add && x->add != x->c)
         CUDA_OK(cudaMemcpyAsync(x->c, x->add, (size_t)(x->m * x->n) * (x->c_bf16 ? 2 : 4), cudaMemcpyDeviceToDevice,

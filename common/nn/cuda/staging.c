@@ -32,7 +32,6 @@ static void close_way(struct mode_staging *s)
 /* The GPU's own memory: nothing but copies and kernels touches it. */
 static enum mode_status take_memory(struct mode_staging *s, struct mode_error *err)
 {
-    struct mode__cuda *c = mode__cuda_of(s->be);
     size_t left, total;
     mode_backend_room(s->be, &left, &total);
     if (s->bytes > left || cudaMalloc(&s->device, s->bytes) != cudaSuccess) {
@@ -43,8 +42,7 @@ static enum mode_status take_memory(struct mode_staging *s, struct mode_error *e
                          "HINT: a smaller batch",
                          (double)s->bytes / 1048576, (double)left / 1048576, (double)total / 1048576);
     }
-    c->taken = mode_xrealloc(c->taken, (c->n_taken + 1) * sizeof *c->taken);
-    c->taken[c->n_taken++] = (struct mode__cuda_taken){s->device, s->bytes};
+    mode__cuda_took(mode__cuda_of(s->be), s->device, s->bytes);
     return MODE_OK;
 }
 

@@ -8,7 +8,8 @@ function(mode_emulate_cuda)
   set(out ${CMAKE_BINARY_DIR}/emulator)
   set(flags -include cuda_runtime.h -Wall -Wextra -Wno-unknown-pragmas -fno-strict-aliasing)
   # streams, memory and blocks; and what is loaded in cuBLAS's place
-  add_library(mode_emulator SHARED ${MODE_EMULATOR_DIR}/blocks.cpp ${MODE_EMULATOR_DIR}/runtime.cpp)
+  add_library(mode_emulator SHARED ${MODE_EMULATOR_DIR}/blocks.cpp ${MODE_EMULATOR_DIR}/runtime.cpp
+              ${MODE_EMULATOR_DIR}/streams.cpp)
   add_library(mode_emulated_blas SHARED ${MODE_EMULATOR_DIR}/blas.cpp)
   add_library(mode_emulated_lt SHARED ${MODE_EMULATOR_DIR}/lt.cpp)
   foreach(lib mode_emulated_blas mode_emulated_lt)

@@ -1,8 +1,11 @@
-/* emulator.h - between the parts of the emulator: blocks.cpp runs kernels, runtime.cpp keeps streams and memory. */
+/* emulator.h - between the parts of the emulator: blocks.cpp runs kernels, streams.cpp says when, runtime.cpp keeps
+ * memory. */
 #ifndef MODE_EMULATOR_H
 #define MODE_EMULATOR_H
 
 #include <block.h>
+
+#include <mutex>
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
@@ -25,8 +28,22 @@ struct grid {
 };
 void run_grid(const grid &g); /* blocks.cpp */
 
-/* What kernels run under: one at a time. For work that a library puts into a stream too. */
-void enqueue(cudaStream_t stream, std::function<void()> work); /* runtime.cpp */
+/* Everything holds it, and one thread at a time runs what streams hold. */
+extern std::recursive_mutex lock; /* runtime.cpp */
+using locked = std::lock_guard<std::recursive_mutex>;
+cudaError_t note(cudaError_t e); /* for cudaGetLastError */
+struct working {                 /* while it lives, memory of the device may be touched */
+    working();
+    ~working();
+};
+
+/* streams.cpp. Work of a kernel, a copy or a library's call, put into a stream. */
+void enqueue(cudaStream_t stream, std::function<void()> work);
+void run_everything();
+/* What a capture does not allow, CUDA refuses and fails the capture with it: a mistake wherever it is made. */
+void not_in_a_capture(const char *what);
+bool is_captured(cudaStream_t stream);
+bool can_launch(cudaStream_t stream); /* MODE_EMULATOR_CAPTURE=fails: not into a capture */
 
 } // namespace mode_emu
 

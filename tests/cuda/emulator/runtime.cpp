@@ -1,38 +1,13 @@
-/* runtime.cpp - CUDA's runtime on the host: memory of four kinds, streams, events, graphs.
+/* runtime.cpp - CUDA's runtime on the host: memory of four kinds, launches, copies. Streams are streams.cpp's.
  *
- * DESIGN: nothing that is put into a stream runs until somebody waits for it (a stream, an event, the device, a
- * synchronous copy, a free), so a host that reads a result or overwrites an input too early gets wrong numbers here
- * every time and not by luck. MODE_EMULATOR_EAGER=1 runs everything at once, for a debugger.
- * What is captured does not run then, but when its graph is launched and somebody waits, with the pointers of the
- * capture; these must still point to memory. While a stream is captured, its thread may neither take nor give back
- * memory nor wait. MODE_EMULATOR_CAPTURE=refused: no capture begins; =fails: launches into one fail, and so does its
- * end.
  * Fresh memory is NaN. Memory of cudaMalloc is not the host's: under AddressSanitizer a host that touches it is
  * stopped. MODE_EMULATOR_MEMORY: bytes of the device (8 GiB unless said). */
 #include "emulator.h"
 
-#include <chrono>
 #include <cstdlib>
-#include <deque>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <vector>
-
-using mode_emu::enqueue;
-
-struct mode_emu_graph {
-    std::vector<std::function<void()>> work;
-};
-struct mode_emu_stream {
-    std::deque<std::function<void()>> queue;
-    std::unique_ptr<mode_emu_graph> capture;
-};
-struct mode_emu_event {
-    cudaStream_t stream;
-    long recorded, done; /* records put into streams, records that ran */
-    double at_ms;
-};
 
 namespace mode_emu
 {
@@ -45,16 +20,12 @@ struct allocation {
     char *base; /* NULL: registered memory of the host */
 };
 
-static std::recursive_mutex lock;
-using locked = std::lock_guard<std::recursive_mutex>;
+std::recursive_mutex lock;
 static std::map<uintptr_t, allocation> allocations;
-static std::vector<cudaStream_t> streams;
-static mode_emu_stream null_stream;
 static std::map<const void *, size_t> shared_limits; /* of kernels, where raised */
 static size_t used_bytes;
 static cudaError_t last_error;
 static int depth; /* > 0: work of a stream runs, device memory may be touched */
-static thread_local cudaStream_t captured; /* by this thread */
 
 static size_t total_bytes()
 {
@@ -62,30 +33,10 @@ static size_t total_bytes()
     return s ? strtoull(s, nullptr, 10) : (size_t)8 << 30;
 }
 
-static cudaError_t note(cudaError_t e)
+cudaError_t note(cudaError_t e)
 {
     if (e != cudaSuccess) last_error = e;
     return e;
-}
-
-[[noreturn]] static void stop(const char *what)
-{
-    fprintf(stderr, "emulator: %s\n", what);
-    abort();
-}
-
-/* What a capture does not allow, CUDA refuses and fails the capture with it: a mistake wherever it is made. */
-static void not_in_a_capture(const char *what)
-{
-    if (!captured) return;
-    fprintf(stderr, "emulator: %s while a stream is captured\n", what);
-    abort();
-}
-
-static bool capture_is(const char *how)
-{
-    const char *s = getenv("MODE_EMULATOR_CAPTURE");
-    return s && strcmp(s, how) == 0;
 }
 
 /* ---- memory ---- */
@@ -105,16 +56,15 @@ static void open_device_memory(bool open)
 #endif
 }
 
-struct working {
-    working()
-    {
-        if (depth++ == 0) open_device_memory(true);
-    }
-    ~working()
-    {
-        if (--depth == 0) open_device_memory(false);
-    }
-};
+working::working()
+{
+    if (depth++ == 0) open_device_memory(true);
+}
+
+working::~working()
+{
+    if (--depth == 0) open_device_memory(false);
+}
 
 static const std::pair<const uintptr_t, allocation> *find(const void *p)
 {
@@ -165,53 +115,6 @@ static void give_back(void *p, const allocation &a)
     free(base);
 }
 
-/* ---- streams ---- */
-
-static void run_all(cudaStream_t s)
-{
-    working w;
-    while (!s->queue.empty()) {
-        auto work = std::move(s->queue.front());
-        s->queue.pop_front();
-        work();
-    }
-}
-
-static void run_everything()
-{
-    run_all(&null_stream);
-    for (size_t i = 0; i < streams.size(); i++) run_all(streams[i]);
-}
-
-static cudaStream_t of(cudaStream_t s)
-{
-    return s ? s : &null_stream;
-}
-
-void enqueue(cudaStream_t stream, std::function<void()> work)
-{
-    static const bool eager = getenv("MODE_EMULATOR_EAGER") != nullptr;
-    locked l(lock);
-    cudaStream_t s = of(stream);
-    if (s == &null_stream) not_in_a_capture("the default stream is used");
-    if (s->capture) {
-        s->capture->work.push_back(std::move(work));
-        return;
-    }
-    if (s == &null_stream) run_everything(); /* the default stream waits for the others, and they for it */
-    s->queue.push_back(std::move(work));
-    if (eager || s == &null_stream) run_all(s);
-}
-
-static cudaError_t wait(cudaStream_t s)
-{
-    locked l(lock);
-    not_in_a_capture("a stream is waited for");
-    if (of(s)->capture) stop("a stream that another thread captures is waited for");
-    run_all(of(s));
-    return cudaSuccess;
-}
-
 /* ---- launches ---- */
 
 void check_argument(const char *kernel, int number, const void *p)
@@ -253,7 +156,7 @@ void launch(const char *name, const void *function, dim3 grid, dim3 block, size_
         note(e);
         return;
     }
-    if (of(stream)->capture && capture_is("fails")) {
+    if (!can_launch(stream)) {
         note(cudaErrorStreamCaptureInvalidated);
         return;
     }
@@ -262,12 +165,6 @@ void launch(const char *name, const void *function, dim3 grid, dim3 block, size_
         recheck(); /* a graph may be launched when memory of its capture is gone */
         run_grid(g);
     });
-}
-
-static double now_ms()
-{
-    using namespace std::chrono;
-    return duration<double, std::milli>(steady_clock::now().time_since_epoch()).count();
 }
 
 } // namespace mode_emu
@@ -358,14 +255,6 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, in
     case cudaDevAttrConcurrentManagedAccess: *value = 1; break;
     default: return note(cudaErrorInvalidValue);
     }
-    return cudaSuccess;
-}
-
-cudaError_t cudaDeviceSynchronize(void)
-{
-    locked l(lock);
-    not_in_a_capture("the device is waited for");
-    run_everything();
     return cudaSuccess;
 }
 
@@ -478,13 +367,13 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaM
 {
     locked l(lock);
     if (bytes == 0) return cudaSuccess;
-    if (find(from) || of(stream)->capture) { /* a graph reads when it runs */
+    if (find(from) || is_captured(stream)) { /* a graph reads when it runs */
         enqueue(stream, [=] { memcpy(to, from, bytes); });
     } else {
         auto staged = std::make_shared<std::vector<char>>((const char *)from, (const char *)from + bytes);
         enqueue(stream, [=] { memcpy(to, staged->data(), bytes); });
     }
-    return find(to) || of(stream)->capture ? cudaSuccess : wait(stream);
+    return find(to) || is_captured(stream) ? cudaSuccess : cudaStreamSynchronize(stream);
 }
 
 cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t rows,
@@ -530,179 +419,6 @@ cudaError_t cudaMemPrefetchAsync(const void *p, size_t, struct cudaMemLocation, 
 cudaError_t cudaMemAdvise(const void *p, size_t, enum cudaMemoryAdvise, struct cudaMemLocation)
 {
     return cudaMemPrefetchAsync(p, 0, {}, 0, nullptr);
-}
-
-cudaError_t cudaStreamCreate(cudaStream_t *s)
-{
-    locked l(lock);
-    streams.push_back(*s = new mode_emu_stream());
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned)
-{
-    return cudaStreamCreate(s);
-}
-
-cudaError_t cudaStreamCreateWithPriority(cudaStream_t *s, unsigned, int)
-{
-    return cudaStreamCreate(s);
-}
-
-cudaError_t cudaStreamDestroy(cudaStream_t s)
-{
-    locked l(lock);
-    run_all(s);
-    streams.erase(std::find(streams.begin(), streams.end(), s));
-    delete s;
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamSynchronize(cudaStream_t s)
-{
-    return wait(s);
-}
-
-/* Asking makes one piece of work happen, so that who asks again and again comes to an end. */
-cudaError_t cudaStreamQuery(cudaStream_t s)
-{
-    locked l(lock);
-    not_in_a_capture("a stream is asked whether it is done");
-    working w;
-    auto &queue = of(s)->queue;
-    if (queue.empty()) return cudaSuccess;
-    auto work = std::move(queue.front());
-    queue.pop_front();
-    work();
-    return cudaErrorNotReady;
-}
-
-cudaError_t cudaEventCreate(cudaEvent_t *e)
-{
-    *e = new mode_emu_event();
-    return cudaSuccess;
-}
-
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned)
-{
-    return cudaEventCreate(e);
-}
-
-cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
-{
-    locked l(lock);
-    e->stream = of(s);
-    long number = ++e->recorded;
-    enqueue(s, [=] {
-        e->done = number;
-        e->at_ms = now_ms();
-    });
-    return cudaSuccess;
-}
-
-/* Run the event's stream until record `number` has happened. */
-static void run_until(cudaEvent_t e, long number)
-{
-    working w;
-    while (e->done < number) {
-        auto &queue = e->stream->queue;
-        if (queue.empty()) stop("an event is waited for that no stream will reach");
-        auto work = std::move(queue.front());
-        queue.pop_front();
-        work();
-    }
-}
-
-cudaError_t cudaEventDestroy(cudaEvent_t e)
-{
-    locked l(lock);
-    run_everything();
-    delete e;
-    return cudaSuccess;
-}
-
-cudaError_t cudaEventSynchronize(cudaEvent_t e)
-{
-    locked l(lock);
-    not_in_a_capture("an event is waited for");
-    run_until(e, e->recorded);
-    return cudaSuccess;
-}
-
-cudaError_t cudaEventQuery(cudaEvent_t e)
-{
-    locked l(lock);
-    if (e->done == e->recorded) return cudaSuccess;
-    return cudaStreamQuery(e->stream) == cudaSuccess && e->done < e->recorded ? note(cudaErrorInvalidResourceHandle)
-                                                                              : cudaErrorNotReady;
-}
-
-cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to)
-{
-    locked l(lock);
-    if (from->done < from->recorded || to->done < to->recorded) return note(cudaErrorNotReady);
-    *ms = (float)(to->at_ms - from->at_ms);
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned)
-{
-    locked l(lock);
-    long number = e->recorded;
-    if (number > 0) enqueue(s, [=] { run_until(e, number); });
-    return cudaSuccess;
-}
-
-cudaError_t cudaLaunchHostFunc(cudaStream_t s, void (*f)(void *), void *data)
-{
-    enqueue(s, [=] { f(data); });
-    return cudaSuccess;
-}
-
-/* One stream can be captured; work that other streams do for it is not part of the graph. */
-cudaError_t cudaStreamBeginCapture(cudaStream_t s, enum cudaStreamCaptureMode)
-{
-    locked l(lock);
-    if (!s || s->capture || captured || capture_is("refused")) return note(cudaErrorStreamCaptureUnsupported);
-    s->capture = std::make_unique<mode_emu_graph>();
-    captured = s;
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *g)
-{
-    locked l(lock);
-    if (!s || !s->capture || captured != s) return note(cudaErrorStreamCaptureUnsupported);
-    captured = nullptr;
-    *g = s->capture.release();
-    if (!capture_is("fails")) return cudaSuccess;
-    delete *g;
-    *g = nullptr;
-    return note(cudaErrorStreamCaptureInvalidated);
-}
-
-cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t g, unsigned long long)
-{
-    if (!g) return note(cudaErrorInvalidValue);
-    *exec = new mode_emu_graph(*g);
-    return cudaSuccess;
-}
-
-cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t s)
-{
-    for (const auto &work : exec->work) enqueue(s, work);
-    return cudaSuccess;
-}
-
-cudaError_t cudaGraphDestroy(cudaGraph_t g)
-{
-    delete g;
-    return cudaSuccess;
-}
-
-cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
-{
-    return cudaGraphDestroy(exec);
 }
 
 } // extern "C"

@@ -180,6 +180,7 @@ static void forgets_an_event()
 {
     cudaStream_t s, t;
     float *x = numbers(64), *y = numbers(64);
+    setenv("MODE_EMULATOR_STREAMS", "late", 1);
     cudaStreamCreate(&s);
     cudaStreamCreate(&t);
     add_one<<<1, 64, 0, s>>>(x, 64);
@@ -277,6 +278,99 @@ static void changes_what_a_graph_has_yet_to_copy()
     cudaGraphLaunch(exec, s);
     cudaStreamSynchronize(s);
     if (x[0] != 1) mode_emu::fault("another number");
+}
+
+/* A stream t beside s: what s has made is copied by t, then s overwrites it and waits for t. One of the three events
+ * may be left out; `captured`: all of it as a graph. What was copied, 1 as it should be. */
+enum { FORK = 1, REUSE = 2, JOIN = 4 };
+static float beside(int events, bool as_graph, const char *order)
+{
+    cudaStream_t s, t;
+    cudaEvent_t e;
+    cudaGraphExec_t exec;
+    float *x = numbers(64), *y = numbers(64), copied;
+    setenv("MODE_EMULATOR_STREAMS", order, 1);
+    cudaStreamCreate(&s);
+    cudaStreamCreate(&t);
+    cudaEventCreate(&e);
+    if (as_graph) CHECK(cudaStreamBeginCapture(s, cudaStreamCaptureModeThreadLocal) == cudaSuccess);
+    auto joins = [e](cudaStream_t behind, cudaStream_t first) {
+        cudaEventRecord(e, first);
+        cudaStreamWaitEvent(behind, e, 0);
+    };
+    cudaMemsetAsync(x, 0, 64 * sizeof *x, s);
+    if (!(events & FORK)) joins(t, s); /* too early: t belongs to the capture all the same */
+    add_one<<<1, 64, 0, s>>>(x, 64);
+    if (events & FORK) joins(t, s);
+    cudaMemcpyAsync(y, x, 64 * sizeof *x, cudaMemcpyDefault, t);
+    if (events & REUSE) joins(s, t);
+    add_one<<<1, 64, 0, s>>>(x, 64);
+    if (events & JOIN) joins(s, t);
+    if (as_graph) {
+        exec = captured(s);
+        cudaGraphLaunch(exec, s);
+        cudaGraphExecDestroy(exec);
+    }
+    cudaStreamSynchronize(s);
+    copied = y[63];
+    cudaDeviceSynchronize();
+    cudaStreamDestroy(s);
+    cudaStreamDestroy(t);
+    cudaEventDestroy(e);
+    cudaFree(x);
+    cudaFree(y);
+    return copied;
+}
+static void is_found_as(int events, bool as_graph, const char *order)
+{
+    if (beside(events, as_graph, order) != 1) mode_emu::fault("another number");
+}
+static void forgets_the_fork()
+{
+    is_found_as(REUSE | JOIN, false, "10");
+}
+static void forgets_the_reuse()
+{
+    is_found_as(FORK | JOIN, false, "late");
+}
+static void forgets_the_reuse_in_the_order_of_streams()
+{
+    is_found_as(FORK | JOIN, false, "01");
+}
+static void forgets_the_join()
+{
+    is_found_as(FORK, false, "late");
+}
+static void forgets_the_fork_in_a_graph()
+{
+    is_found_as(REUSE | JOIN, true, "10");
+}
+static void forgets_the_reuse_in_a_graph()
+{
+    is_found_as(FORK | JOIN, true, "late");
+}
+static void forgets_the_join_in_a_graph()
+{
+    beside(FORK, true, "late");
+}
+static void waits_in_a_capture_for_what_is_outside()
+{
+    cudaStream_t t;
+    cudaEvent_t e;
+    cudaStreamCreate(&t);
+    cudaEventCreate(&e);
+    cudaEventRecord(e, t);
+    cudaStreamWaitEvent(capturing(), e, 0);
+}
+static void waits_for_a_capture_that_has_ended()
+{
+    cudaStream_t t, s = capturing();
+    cudaEvent_t e;
+    cudaStreamCreate(&t);
+    cudaEventCreate(&e);
+    cudaEventRecord(e, s);
+    captured(s);
+    cudaStreamWaitEvent(t, e, 0);
 }
 
 static void fail_by(cudaError_t wanted, const char *words)
@@ -381,6 +475,16 @@ static const struct {
     {"a graph's result read before waiting", reads_a_graph_s_result_before_waiting, "too early"},
     {"a graph of memory that is gone", launches_a_graph_of_lost_memory, "argument 1 points to memory that the device"},
     {"the source of a captured copy changed", changes_what_a_graph_has_yet_to_copy, "another number"},
+    {"a stream that starts too early", forgets_the_fork, "another number"},
+    {"memory used again too early", forgets_the_reuse, "another number"},
+    {"memory used again too early, streams in order", forgets_the_reuse_in_the_order_of_streams, "another number"},
+    {"a stream that nobody waits for", forgets_the_join, "another number"},
+    {"a branch of a graph that starts too early", forgets_the_fork_in_a_graph, "another number"},
+    {"memory used again too early in a graph", forgets_the_reuse_in_a_graph, "another number"},
+    {"a branch of a graph that nobody waits for", forgets_the_join_in_a_graph, "is not joined at its end"},
+    {"an event from outside in a capture", waits_in_a_capture_for_what_is_outside, "from outside is waited for"},
+    {"an event of a capture that has ended", waits_for_a_capture_that_has_ended,
+     "capture that has ended is waited for"},
     {"1025 threads", asks_for_too_many_threads, "refused"},
     {"65536 rows of blocks", asks_for_too_high_a_grid, "refused"},
     {"no blocks", asks_for_no_blocks, "refused"},
@@ -564,6 +668,14 @@ static void graphs_and_events_keep_their_order()
     cudaFree(y);
 }
 
+static void streams_with_their_events_are_right_in_every_order()
+{
+    for (const char *order : {"late", "01", "10", "shuffled", "shuffled", "shuffled"})
+        for (int events : {FORK | REUSE, FORK | REUSE | JOIN})
+            for (bool as_graph : {false, true}) CHECK(beside(events, as_graph, order) == 1);
+    unsetenv("MODE_EMULATOR_STREAMS");
+}
+
 int main()
 {
     int bad = 0;
@@ -576,6 +688,7 @@ int main()
     matrix_fragments_multiply();
     sixteen_bits_are_rounded_to_even();
     graphs_and_events_keep_their_order();
+    streams_with_their_events_are_right_in_every_order();
     printf("%d of %zu mistakes were missed\n", bad, sizeof mistakes / sizeof *mistakes);
     return bad > 0;
 }

@@ -1,0 +1,326 @@
+/* The towers and the gradients of weights on streams of their own: the same bytes as on one, in every order that their
+ * events allow, op by op and as graphs; and only where they were asked for. On an emulated GPU, which takes the order
+ * from MODE_EMULATOR_STREAMS; a GPU takes its own. */
+#include "clip_variants.h"
+
+#include "base/rng.h"
+#include "models/clip_train.h"
+#include "nn/backend.h"
+#include "nn/ops.h"
+#include "optim/adamw.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { PAIRS = 8, SIDE = 12, LONGEST = 9, VOCAB = 23, STEPS = 10, MAX_FLOATS = 1 << 15 };
+
+struct outcome {
+    double loss[STEPS], norm[STEPS];
+    float values[MAX_FLOATS], m[MAX_FLOATS], v[MAX_FLOATS];
+    struct mode_backend_repeats repeats;
+};
+
+struct way {
+    const char *backend, *order; /* NULL: as it comes */
+    int kind, steps;
+    enum mode_clip_policy policy;
+    int64_t pieces;
+    bool streams, graphs, same_texts; /* all steps of one shape, so that the second is a graph */
+};
+
+struct training {
+    struct mode_backend *be;
+    struct mode_clip *clip;
+    struct mode_param *p;
+    size_t n;
+    struct mode_adamw_step *now;
+};
+
+static struct outcome beside, alone;
+
+static void ok(enum mode_status st, const struct mode_error *err)
+{
+    if (st != MODE_OK) fail_msg("%s", err->text);
+}
+
+static void step_ops(void *ctx)
+{
+    struct training *t = ctx;
+    struct mode_error err;
+    ok(mode_clip_train_compute(t->clip, &err), &err);
+    mode_adamw_update(t->be, t->p, t->n, t->now);
+    mode_clip_clamp(t->clip);
+}
+
+static void step(struct training *t, struct outcome *o, const struct way *w, int i)
+{
+    static float pixels[PAIRS * 3 * SIDE * SIDE];
+    struct mode_rng r = mode_rng_for(11, MODE_RNG_TEST, 7, w->same_texts ? 0 : (uint64_t)i);
+    const struct mode_adamw options = {
+        .lr = 1e-3 * (i + 1), .beta1 = 0.9, .beta2 = 0.98, .eps = 1e-6, .weight_decay = 0.2, .clip_norm = 0.5};
+    int32_t ids[PAIRS * LONGEST], n_ids[PAIRS], *id = ids;
+    struct mode_sequence key;
+    struct mode_error err;
+    for (int k = 0; k < PAIRS; k++) {
+        n_ids[k] = 2 + (int32_t)mode_rng_below(&r, LONGEST - 1);
+        for (int j = 0; j < n_ids[k] - 1; j++) *id++ = (int32_t)mode_rng_below(&r, VOCAB - 1);
+        *id++ = VOCAB - 1;
+    }
+    for (int k = 0; k < PAIRS * 3 * SIDE * SIDE; k++) pixels[k] = (float)mode_rng_normal(&r);
+    ok(mode_clip_train_load(t->clip, pixels, ids, n_ids, PAIRS, &err), &err);
+    mode_adamw_tell(t->now, &options, i + 1);
+    if (w->graphs && mode_clip_train_sequence(t->clip, &key))
+        mode_backend_repeat(t->be, &key, step_ops, t);
+    else
+        step_ops(t);
+    o->loss[i] = mode_clip_train_loss(t->clip);
+    o->norm[i] = mode_adamw_norm(t->now);
+}
+
+static void train_on(struct mode_backend *be, struct outcome *o, const struct way *w)
+{
+    struct training t = {.be = be};
+    struct mode_clip_blocks blocks = {0};
+    struct mode_error err;
+    char *cfg = variant(w->kind);
+    size_t at = 0;
+    memset(o, 0, sizeof *o);
+    if (w->order) setenv("MODE_EMULATOR_STREAMS", w->order, 1);
+    ok(mode_clip_create(&t.clip, be, cfg, NULL, 5, &err), &err);
+    mode_clip_set_memory(t.clip, w->pieces ? w->pieces : 1, false);
+    blocks.image[w->policy] = blocks.text[w->policy] = 3;
+    mode_clip_set_blocks(t.clip, &blocks);
+    mode_clip_set_branches(t.clip, w->streams);
+    ok(mode_clip_train_begin(t.clip, PAIRS, &err), &err);
+    ok(mode_adamw_begin(&t.now, be, &err), &err);
+    t.p = mode_clip_params(t.clip, &t.n);
+    for (int i = 0; i < w->steps; i++) step(&t, o, w, i);
+    for (size_t i = 0; i < t.n; i++) {
+        size_t n = (size_t)mode_tensor_count(&t.p[i].value);
+        assert_true(at + n <= MAX_FLOATS);
+        memcpy(o->values + at, t.p[i].value.data, n * sizeof(float));
+        memcpy(o->m + at, t.p[i].m.data, n * sizeof(float));
+        memcpy(o->v + at, t.p[i].v.data, n * sizeof(float));
+        at += n;
+    }
+    mode_backend_repeats(be, &o->repeats);
+    mode_backend_free(be, t.now);
+    mode_clip_close(&t.clip);
+    unsetenv("MODE_EMULATOR_STREAMS");
+    free(cfg);
+}
+
+static struct mode_backend *open_backend(const char *name)
+{
+    struct mode_backend *be;
+    struct mode_error err;
+    ok(mode_backend_open(&be, name, &err), &err);
+    return be;
+}
+
+static void train(struct outcome *o, const struct way *w)
+{
+    struct mode_backend *be = open_backend(w->backend);
+    train_on(be, o, w);
+    mode_backend_close(&be);
+}
+
+/* With streams as w says, against `alone`. */
+static void assert_same(const struct way *w)
+{
+    train(&beside, w);
+    for (int i = 0; i < w->steps; i++)
+        if (beside.loss[i] != alone.loss[i] || beside.norm[i] != alone.norm[i])
+            fail_msg("%s, tower %d, policy %d, order %s, graphs %d: step %d: loss %.17g, want %.17g", w->backend,
+                     w->kind, w->policy, w->order, w->graphs, i, beside.loss[i], alone.loss[i]);
+    if (memcmp(beside.values, alone.values, sizeof alone.values) || memcmp(beside.m, alone.m, sizeof alone.m) ||
+        memcmp(beside.v, alone.v, sizeof alone.v))
+        fail_msg("%s, tower %d, policy %d, order %s, graphs %d: other weights or moments", w->backend, w->kind,
+                 w->policy, w->order, w->graphs);
+    if (w->graphs) assert_true(beside.repeats.replayed > 0 && !beside.repeats.why_not[0]);
+}
+
+static const char *const names[] = {"cuda", "cuda-bf16"};
+
+static void test_ten_steps_are_the_same_bytes_as_on_one_stream(void **state)
+{
+    (void)state;
+    for (int k = 0; k < 2; k++)
+        for (int p = 0; p < MODE_CLIP_POLICIES; p++) {
+            struct way w = {.backend = names[k], .steps = STEPS, .policy = (enum mode_clip_policy)p};
+            train(&alone, &w);
+            assert_true(alone.loss[0] != alone.loss[STEPS - 1] && isfinite(alone.loss[STEPS - 1]));
+            w.streams = true;
+            w.order = "late";
+            assert_same(&w);
+            w.graphs = true;
+            w.order = "shuffled";
+            assert_same(&w);
+        }
+}
+
+/* Streams are 0 and 1, the branches, 2 and 3, what lies beside them. Each is first where another one is last, so
+ * whichever lacks an event of the other is too early once. The first step runs op by op, the second as a graph. */
+static void test_every_order_of_streams_gives_the_same_bytes(void **state)
+{
+    static const char *const orders[] = {"0231", "0312", "0123", "1320", "1032", "1203",
+                                         "2310", "2031", "2103", "3210", "3021", "3102"};
+    (void)state;
+    for (int k = 0; k < 2; k++)
+        for (int p = 0; p < MODE_CLIP_POLICIES; p++) {
+            struct way w = {.backend = names[k], .steps = 2, .policy = (enum mode_clip_policy)p, .same_texts = true};
+            train(&alone, &w);
+            w.streams = w.graphs = true;
+            for (size_t i = 0; i < sizeof orders / sizeof *orders; i++) {
+                w.order = orders[i];
+                assert_same(&w);
+            }
+        }
+}
+
+static void test_every_tower_can_be_a_branch(void **state)
+{
+    static const char *const orders[] = {"late", "3210", "2301"};
+    (void)state;
+    for (int kind = 1; kind < VARIANTS; kind++) {
+        struct way w = {.backend = names[kind % 2], .kind = kind, .steps = 2, .same_texts = true};
+        w.policy = (enum mode_clip_policy)(kind % MODE_CLIP_POLICIES);
+        train(&alone, &w);
+        w.streams = w.graphs = true;
+        for (size_t i = 0; i < sizeof orders / sizeof *orders; i++) {
+            w.order = orders[i];
+            assert_same(&w);
+        }
+    }
+}
+
+/* Lists and activations of one piece are those of the next. */
+static void test_steps_in_pieces_are_the_same_bytes(void **state)
+{
+    static const char *const orders[] = {"late", "3210", "0123", "shuffled"};
+    (void)state;
+    for (int k = 0; k < 2; k++) {
+        struct way w = {.backend = names[k], .steps = 2, .pieces = 3, .policy = MODE_CLIP_LEAN};
+        train(&alone, &w);
+        w.streams = true;
+        for (size_t i = 0; i < sizeof orders / sizeof *orders; i++) {
+            w.order = orders[i];
+            assert_same(&w);
+        }
+    }
+}
+
+/* Profiling and measuring see one op at a time. */
+static void test_profiled_and_measured_steps_run_on_one_stream(void **state)
+{
+    struct way w = {.backend = "cuda", .steps = 2, .order = "3210"};
+    struct mode_backend *be = open_backend("cuda");
+    struct mode_backend_sums sums;
+    (void)state;
+    train(&alone, &w);
+    w.streams = true;
+    mode_backend_profile(be, true);
+    train_on(be, &beside, &w);
+    assert_memory_equal(beside.values, alone.values, sizeof alone.values);
+    mode_backend_profile_sums(be, &sums);
+    assert_true(sums.products > 0);
+    mode_backend_profile(be, false);
+    mode_backend_measure(be, true);
+    train_on(be, &beside, &w);
+    assert_true(isfinite(beside.loss[1]));
+    mode_backend_close(&be);
+}
+
+/* What the plan says is what is taken, whatever runs beside what. */
+static void test_the_plan_has_the_memory_of_all_streams(void **state)
+{
+    (void)state;
+    for (int k = 0; k < 2; k++)
+        for (int streams = 0; streams < 2; streams++) {
+            struct mode_backend *be = open_backend(names[k]);
+            struct way w = {.backend = names[k], .steps = 3, .same_texts = true, .graphs = true};
+            struct training t = {.be = be};
+            struct mode_clip_memory plan;
+            struct mode_error err;
+            char *cfg = variant(0);
+            size_t before, begun, after, total;
+            ok(mode_clip_create(&t.clip, be, cfg, NULL, 5, &err), &err);
+            mode_clip_set_branches(t.clip, streams == 1);
+            ok(mode_adamw_begin(&t.now, be, &err), &err);
+            mode_clip_memory(&plan, t.clip, PAIRS);
+            assert_true(plan.branches == (streams == 1));
+            mode_backend_room(be, &before, &total);
+            ok(mode_clip_train_begin(t.clip, PAIRS, &err), &err);
+            mode_backend_room(be, &begun, &total);
+            t.p = mode_clip_params(t.clip, &t.n);
+            for (int i = 0; i < w.steps; i++) step(&t, &beside, &w, i);
+            mode_backend_room(be, &after, &total);
+            assert_true(after == begun); /* no step takes more */
+            assert_true(before - begun <= plan.total - plan.parameters - plan.copies);
+            assert_true(before - begun > (plan.total - plan.parameters - plan.copies) / 10 * 9);
+            mode_backend_free(be, t.now);
+            mode_clip_close(&t.clip);
+            mode_backend_close(&be);
+            free(cfg);
+        }
+}
+
+/* dw += dy^T x, then dx in x's own place and dy zeroed: in a branch, what is written waits for what is read beside it.
+ */
+static void linear_and_reuse(float dw[12], struct mode_backend *be, bool forked)
+{
+    struct mode_error err;
+    void *memory;
+    ok(mode_backend_alloc(be, &memory, 1024 * sizeof(float), &err), &err);
+    float *f = memory;
+    struct mode_tensor x = mode_tensor_2d(f, MODE_DTYPE_F32, 5, 4), dy = mode_tensor_2d(f + 64, MODE_DTYPE_F32, 5, 3);
+    struct mode_tensor w = mode_tensor_2d(f + 128, MODE_DTYPE_F32, 3, 4),
+                       g = mode_tensor_2d(f + 192, MODE_DTYPE_F32, 3, 4);
+    for (int i = 0; i < 192; i++) f[i] = (float)(i % 7) - 2.5f;
+    if (forked) mode_backend_fork(be);
+    if (forked) mode_backend_branch(be, 1);
+    mode_linear_back(be, &x, &g, NULL, &dy, &x, &w);
+    mode_zero(be, &dy);
+    if (forked) mode_backend_join(be);
+    mode_backend_sync(be);
+    memcpy(dw, g.data, 12 * sizeof(float));
+    mode_backend_free(be, memory);
+}
+
+static void test_what_is_written_waits_for_what_is_read_beside(void **state)
+{
+    static const char *const orders[] = {"late", "3210", "0123", "1032"};
+    struct mode_backend *be = open_backend("cuda");
+    struct mode_error err;
+    float want[12], got[12];
+    (void)state;
+    ok(mode_backend_branches(be, 1 << 16, 1 << 16, &err), &err);
+    linear_and_reuse(want, be, false);
+    for (size_t i = 0; i < sizeof orders / sizeof *orders; i++) {
+        setenv("MODE_EMULATOR_STREAMS", orders[i], 1);
+        linear_and_reuse(got, be, true);
+        assert_memory_equal(got, want, sizeof want);
+    }
+    unsetenv("MODE_EMULATOR_STREAMS");
+    mode_backend_close(&be);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_is_written_waits_for_what_is_read_beside),
+        cmocka_unit_test(test_ten_steps_are_the_same_bytes_as_on_one_stream),
+        cmocka_unit_test(test_every_order_of_streams_gives_the_same_bytes),
+        cmocka_unit_test(test_every_tower_can_be_a_branch),
+        cmocka_unit_test(test_steps_in_pieces_are_the_same_bytes),
+        cmocka_unit_test(test_profiled_and_measured_steps_run_on_one_stream),
+        cmocka_unit_test(test_the_plan_has_the_memory_of_all_streams),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
