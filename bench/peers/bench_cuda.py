@@ -1,17 +1,15 @@
 """`cuda-bench train|encode` (make cuda-bench builds it) against open_clip on the same GPU, in turns.
 
     PYTHON bench/peers/bench_cuda.py build-cuda/cuda-bench [train] [encode] [--config ViT-B-32] [--batch 1024]
-        [--tokens 22] [--backend cuda-bf16] [--peers bf16,bf16+compiled,bf16+compiled+cut]
+        [--tokens 22] [--backend cuda-bf16] [--peers bf16,bf16+compiled,bf16+compiled+cut] [--device cuda]
 
 PYTHON has torch for CUDA and open_clip. Both sides have random pixels and texts of the same lengths in memory: no
 loader, no decoding. Peers: bf16 or tf32 products (autocast, as open_clip's --precision amp_bf16), compiled by
 torch.compile (autotuned), cut: the context cut to the longest text of the batch, as its length buckets do; fused AdamW.
-A round is one step on either side; wall time, the device waited for. Clocks and power are printed around each table.
+A round is one step on either side; wall time, the device waited for. Clocks and power are logged with each round.
 """
 import random
 import statistics
-import subprocess
-import sys
 import tempfile
 
 import turns
@@ -19,24 +17,14 @@ import turns
 SPREAD = 14  # of text lengths around --tokens, as in bench/cuda/cuda_bench.c
 
 
-def clocks():
-    try:
-        print(subprocess.run(["nvidia-smi", "--format=csv,noheader", "--query-gpu=name,driver_version,clocks.sm,clocks.mem,"
-                              "power.draw,temperature.gpu"], capture_output=True, text=True, check=True).stdout.strip() + "\n")
-    except (OSError, subprocess.CalledProcessError):
-        print("(no nvidia-smi: clocks are not known)\n")
-
-
-def peer(torch, open_clip, subject, how, config, pixels, ids):
+def peer(torch, open_clip, a, subject, how, config, pixels, ids):
     """A function that does one round and waits for the device."""
     from open_clip.loss import ClipLoss
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    if hasattr(torch.backends.cuda, "enable_cudnn_sdp"):
-        torch.backends.cuda.enable_cudnn_sdp(True)
+    device, wait = turns.device(torch, a), turns.waiting(torch, a)
     context = int((ids != 0).sum(1).max()) if "cut" in how else config["text_cfg"]["context_length"]
-    model = open_clip.CLIP(**{**config, "text_cfg": {**config["text_cfg"], "context_length": context}}).cuda()
-    x, y = pixels.cuda(), ids[:, :context].contiguous().cuda()
-    amp = torch.autocast("cuda", torch.bfloat16, enabled="bf16" in how)
+    model = open_clip.CLIP(**{**config, "text_cfg": {**config["text_cfg"], "context_length": context}}).to(device)
+    x, y = pixels.to(device), ids[:, :context].contiguous().to(device)
+    amp = torch.autocast(device, torch.bfloat16, enabled="bf16" in how)
     net = torch.compile(model, mode="max-autotune-no-cudagraphs") if "compiled" in how else model
     if subject == "encode":
         net = torch.compile(model.encode_image, mode="max-autotune-no-cudagraphs") if "compiled" in how else model.encode_image
@@ -57,7 +45,7 @@ def peer(torch, open_clip, subject, how, config, pixels, ids):
         opt.step()
         with torch.no_grad():
             model.logit_scale.clamp_(0, 4.6052)
-        torch.cuda.synchronize()
+        wait()
     return step
 
 
@@ -69,11 +57,11 @@ def main():
     p.add_argument("--tokens", type=int, default=22, help="mean length of texts; 77: no padding")
     p.add_argument("--backend", default="cuda-bf16")
     p.add_argument("--peers", default="bf16,bf16+compiled,bf16+compiled+cut")
+    turns.device_argument(p, "cuda")
     p.set_defaults(threads=turns.processors())
     a = p.parse_args()
     torch = turns.begin(a)
-    if not torch.cuda.is_available():
-        sys.exit("bench_cuda: PyTorch finds no usable GPU here")
+    turns.device(torch, a)
     import open_clip
     config = open_clip.get_model_config(a.config)
     size, draw = config["vision_cfg"]["image_size"], random.Random(1)
@@ -82,6 +70,7 @@ def main():
     ids = torch.zeros(a.batch, 77, dtype=torch.long)
     for row, n in zip(ids, lengths):
         row[:n] = torch.tensor([49406] + [draw.randrange(1, 49406) for _ in range(n - 2)] + [49407])
+    clocks = turns.Clocks()
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as f:
         f.writelines(f"{n}\n" for n in lengths)
         f.flush()
@@ -92,11 +81,10 @@ def main():
             for how in a.peers.split(","):  # one at a time: each holds weights, gradients and moments
                 if subject == "encode" and "cut" in how:
                     continue
-                clocks()
-                turns.compare(what, cmd, {f"open_clip, {how}": peer(torch, open_clip, subject, how.split("+"), config,
-                                                                     pixels, ids)}, a.batch, a.rounds, a.threads, wall=True)
-                clocks()
+                turns.compare(what, cmd, {f"open_clip, {how}": peer(torch, open_clip, a, subject, how.split("+"), config,
+                                                                     pixels, ids)}, a.batch, a.rounds, a.threads, clocks)
                 torch.cuda.empty_cache()
+    clocks.close()
 
 
 if __name__ == "__main__":

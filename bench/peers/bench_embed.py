@@ -1,13 +1,32 @@
 """`mode bench embed` against transformers: the same texts to unit vectors (mean pooling), tokenizing included, in turns.
 
     $(tests/golden/venv.sh) bench/peers/bench_embed.py build/bin/mode ENCODER SHARD... [--texts 512]
+    PYTHON bench/peers/bench_embed.py build/bin/mode ENCODER SHARD... --texts 32768 --device cuda --backend cuda-bf16
+        --batch 400 --batch-tokens 16384 --peers arrival,sorted,sorted+bf16,sorted+bf16+compiled,sorted+bf16+compiled+ids
 
-Peers, all fp32 in inference mode, batches of 64 padded to their longest text: in order of arrival, as scripts do it;
-sorted by length, which wastes little on padding; the same compiled.
+Peers, in inference mode, batches padded to their longest text, fp32 unless something else is said. arrival: in order of
+arrival, --batch texts at a time, as scripts do it; sorted: by length, which wastes little on padding, as many texts as
+fit into --batch-tokens where that is said, as servers do it; compiled: by torch.compile; bf16: weights and activations,
+attention by PyTorch's fused kernels (SDPA) in either case; ids: texts were tokenized beforehand, which ours never are.
+With --device cuda wall time is compared, the vectors being on the host at its end, and clocks are logged.
 """
 import tempfile
 
 import turns
+
+
+def batches(lengths, most, tokens):
+    """(first, end) of each batch of rows with these lengths: at most `most` rows, or as many as `tokens` have room for."""
+    at = 0
+    while at < len(lengths):
+        end, longest = at + 1, lengths[at]
+        while end < len(lengths):
+            longest = max(longest, lengths[end])
+            if end - at >= most if not tokens else longest * (end - at + 1) > tokens:
+                break
+            end += 1
+        yield at, end
+        at = end
 
 
 def main():
@@ -15,36 +34,54 @@ def main():
     p.add_argument("encoder")
     p.add_argument("shards", nargs="+")
     p.add_argument("--texts", type=int, default=512)
-    p.add_argument("--batch", type=int, default=64, help="of the peer")
+    p.add_argument("--batch", type=int, default=64, help="texts, of the peer")
+    p.add_argument("--batch-tokens", type=int, default=0, help="instead, where it sorts: tokens with their padding")
+    p.add_argument("--backend", default="cpu", help="ours")
+    turns.device_argument(p, "cpu")
     p.add_argument("--peers", default="arrival,sorted,sorted+compiled")
     a = p.parse_args()
     torch = turns.begin(a)
     from transformers import AutoModel, AutoTokenizer
+    device = turns.device(torch, a)
     texts = turns.captions(a.shards, a.texts)
     tokenizer = AutoTokenizer.from_pretrained(a.encoder)
+    length_of = {t: min(128, len(ids)) for t, ids in zip(texts, tokenizer(texts)["input_ids"])}
+
+    def tokens_of(rows):
+        return tokenizer(rows, padding=True, truncation=True, max_length=128, return_tensors="pt")
 
     def peer(how):
-        model = AutoModel.from_pretrained(a.encoder).eval()
+        model = AutoModel.from_pretrained(a.encoder, dtype=torch.bfloat16 if "bf16" in how else torch.float32).to(device).eval()
         net = torch.compile(model, dynamic=True) if "compiled" in how else model
+        is_sorted = "sorted" in how
+        rows = sorted(texts, key=length_of.get, reverse=True) if is_sorted else texts
+        cut = list(batches([length_of[t] for t in rows], a.batch, a.batch_tokens if is_sorted else 0))
+        before = [tokens_of(rows[i:j]) for i, j in cut] if "ids" in how else None
 
         def run():
-            rows = sorted(texts, key=len, reverse=True) if "sorted" in how else texts
+            out = []
             with torch.inference_mode():
-                for i in range(0, len(rows), a.batch):
-                    x = tokenizer(rows[i:i + a.batch], padding=True, truncation=True, max_length=128, return_tensors="pt")
+                if is_sorted:
+                    sorted(texts, key=len, reverse=True)  # a part of the work
+                for b, (i, j) in enumerate(cut):
+                    x = (before[b] if before else tokens_of(rows[i:j])).to(device)
                     h = net(**x).last_hidden_state
-                    mask = x["attention_mask"].unsqueeze(-1)
-                    torch.nn.functional.normalize((h * mask).sum(1) / mask.sum(1), dim=-1)
+                    mask = x["attention_mask"].unsqueeze(-1).to(h.dtype)
+                    out.append(torch.nn.functional.normalize(((h * mask).sum(1) / mask.sum(1)).float(), dim=-1))
+                torch.cat(out).cpu()
         return run
 
-    lengths = [len(tokenizer(t)["input_ids"]) for t in texts]
+    lengths = [length_of[t] for t in texts]
+    clocks = turns.Clocks() if device == "cuda" else None
     with tempfile.TemporaryDirectory() as tmp:
         turns.write_lines(tmp + "/texts", texts)
-        turns.compare(f"embedding {a.texts} texts of {sum(lengths) / len(lengths):.1f} tokens (longest {max(lengths)})",
-                      [a.mode, "bench", "embed", "--encoder", a.encoder, "--pooling", "mean", "--max-tokens", "128",
-                       "--texts", tmp + "/texts"],
-                      {f"transformers, {how}": peer(how.split("+")) for how in a.peers.split(",")},
-                      a.texts, a.rounds, a.threads)
+        cmd = [a.mode, "bench", "embed", "--encoder", a.encoder, "--pooling", "mean", "--max-tokens", "128", "--texts",
+               tmp + "/texts", "--backend", a.backend]
+        turns.compare(f"embedding {a.texts} texts of {sum(lengths) / len(lengths):.1f} tokens (longest {max(lengths)}), "
+                      f"{a.backend}", cmd, {f"transformers, {how}": peer(how.split("+")) for how in a.peers.split(",")},
+                      a.texts, a.rounds, a.threads, clocks)
+    if clocks:
+        clocks.close()
 
 
 if __name__ == "__main__":

@@ -48,8 +48,9 @@ struct mode_option {
     }
 /* --backend and --device, the same words in every program that computes: a const char * and an int64_t. */
 #define MODE_OPT_BACKEND(type, backend, device)                                                                        \
-    MODE_OPT_STR(type, backend, "backend", "auto", "NAME",                                                             \
-                 "auto (a GPU where one can be used) | cpu | cpu-amx | cuda | cuda-tf32 | cuda-bf16 | ref"),           \
+    MODE_OPT_STR(                                                                                                      \
+        type, backend, "backend", "auto", "NAME",                                                                      \
+        "auto (a GPU where one can be used) | cpu | cpu-amx | cuda | cuda-tf32 | cuda-bf16 | cuda-fp8 | ref"),         \
         MODE_OPT_INT(type, device, "device", "0", "N",                                                                 \
                      "which of the GPUs that this process may see, from 0; above 0, auto insists on a GPU")
 #define MODE_OPT_END                                                                                                   \

@@ -35,21 +35,20 @@ static enum mode_status draw_start(float *centres, const float *x, int64_t n, in
     return MODE_OK;
 }
 
-/* Every centre to the mean of its rows, added up in row order. */
-static void move_centres(struct mode_backend *be, float *centres, const int32_t *id, const float *x, int64_t n, int d,
-                         int32_t *first, int32_t *members, const struct mode_kmeans_params *p)
+void mode_kmeans_move(struct mode_backend *be, float *centres, const int32_t *id, const float *x, int64_t n, int d,
+                      int k, int32_t *first, int32_t *members, bool unit)
 {
-    memset(first, 0, ((size_t)p->k + 1) * sizeof *first);
+    memset(first, 0, ((size_t)k + 1) * sizeof *first);
     for (int64_t i = 0; i < n; i++) first[id[i] + 1]++;
-    for (int k = 0; k < p->k; k++) first[k + 1] += first[k];
-    for (int64_t i = 0; i < n; i++) members[first[id[i]]++] = (int32_t)i; /* first[k] is now k's end */
-    memmove(first + 1, first, (size_t)p->k * sizeof *first);
+    for (int c = 0; c < k; c++) first[c + 1] += first[c];
+    for (int64_t i = 0; i < n; i++) members[first[id[i]]++] = (int32_t)i; /* first[c] is now c's end */
+    memmove(first + 1, first, (size_t)k * sizeof *first);
     first[0] = 0;
-    struct mode_tensor means = mode_tensor_2d(centres, MODE_DTYPE_F32, p->k, d),
+    struct mode_tensor means = mode_tensor_2d(centres, MODE_DTYPE_F32, k, d),
                        rows = mode_tensor_2d((void *)(uintptr_t)x, MODE_DTYPE_F32, n, d),
-                       starts = mode_tensor_1d(first, MODE_DTYPE_I32, p->k + 1),
+                       starts = mode_tensor_1d(first, MODE_DTYPE_I32, k + 1),
                        order = mode_tensor_1d(members, MODE_DTYPE_I32, n);
-    mode_group_means(be, &means, &rows, &starts, &order, p->metric == MODE_METRIC_COSINE);
+    mode_group_means(be, &means, &rows, &starts, &order, unit);
     mode_backend_sync(be);
 }
 
@@ -95,7 +94,7 @@ enum mode_status mode_kmeans_train(float *centres, int32_t *id, struct mode_kmea
         else
             memset(price, 0, (size_t)p->k * sizeof *price);
         if ((st = mode_balanced_assign(id, price, &bs, &cost, &bp, err))) goto out;
-        move_centres(be, centres, id, x, n, d, first, members, p);
+        mode_kmeans_move(be, centres, id, x, n, d, p->k, first, members, p->metric == MODE_METRIC_COSINE);
         s.iterations = it + 1;
         s.objective = bs.objective / (double)n;
         if (it == 0) s.first_objective = s.objective;

@@ -251,11 +251,13 @@ static void tower_forward(struct mode_clip *clip, const struct clip_tower *t, st
 {
     struct mode_backend *be = clip->be;
     struct mode_tensor x = a->x;
+    mode_backend_narrow(be, true);
     for (int64_t i = 0; i < t->cfg.layers; i++) {
         struct clip_block_acts v = layer_acts(clip, t, a, i);
         block_forward(clip, t, a, &t->blocks[i], &v, &x, is_pooled(clip, t, i), false);
         x = v.out;
     }
+    mode_backend_narrow(be, false);
     pool_forward(clip, t, a, &x);
     if (t->proj)
         mode_project(be, &a->emb, &a->ln, &t->proj->operand);
@@ -276,6 +278,7 @@ static void tower_back(struct mode_clip *clip, const struct clip_tower *t, struc
         mode_project_back(be, &a->d_ln, &t->proj->grad, &a->d_emb, &a->ln, &t->proj->operand);
     else if (t->proj_w)
         mode_linear_back(be, &a->d_ln, &t->proj_w->grad, &t->proj_b->grad, &a->d_emb, &a->ln, &t->proj_w->operand);
+    mode_backend_narrow(be, true);
     for (int64_t i = t->cfg.layers - 1; i >= 0; i--) {
         struct clip_block_acts v = layer_acts(clip, t, a, i);
         struct mode_tensor x = i == 0 ? a->x : layer_acts(clip, t, a, i - 1).out;
@@ -284,6 +287,7 @@ static void tower_back(struct mode_clip *clip, const struct clip_tower *t, struc
         block_again(clip, t, a, &t->blocks[i], &v, &x, pooled);
         block_back(clip, t, a, &t->blocks[i], &v, &x, pooled ? &a->d_pooled : &a->d_x, pooled);
     }
+    mode_backend_narrow(be, false);
 }
 
 /* The convolution's weights and gradient as a matrix [D, 3 p p]. */

@@ -11,6 +11,19 @@
 enum { WORKSPACE_ROWS = 1536 };
 static const size_t WORKSPACE_SUMS = (size_t)20 << 20, WORKSPACE_THREAD = (size_t)2 << 20;
 
+/* Rounded copies of a block's largest product: between x or its hidden layer, or queries, keys and values. */
+static size_t narrow_copies(const struct mode_clip *clip, const struct mode_clip_tower_config *t, int64_t rows)
+{
+    int64_t widest = t->mlp > 3 * t->width ? t->mlp : 3 * t->width;
+    return clip->be ? (size_t)mode_backend_narrow_work(clip->be, rows, t->width, widest) : 0;
+}
+
+static size_t narrow_texts(const struct mode_clip *clip, int64_t piece)
+{
+    int64_t rows = piece * clip->cfg.context_length;
+    return narrow_copies(clip, &clip->text.cfg, rows + rows / 32 + 256); /* filled up (mode_clip_set_padding) */
+}
+
 /* Of the running op, at most. */
 static size_t workspace(const struct mode_clip *clip, int64_t batch)
 {
@@ -29,6 +42,9 @@ static size_t workspace(const struct mode_clip *clip, int64_t batch)
     size_t side = (size_t)clip->cfg.image_size, pixels = piece * 3 * side * side * sizeof(float);
     size_t bound = WORKSPACE_ROWS * sizeof(float) * (widest + 64) + WORKSPACE_SUMS +
                    (size_t)mode_parallel_threads() * (WORKSPACE_THREAD + scores);
+    size_t narrow[] = {narrow_copies(clip, &clip->image.cfg, (int64_t)piece * mode__clip_image_tokens(clip)),
+                       narrow_texts(clip, (int64_t)piece)};
+    for (int i = 0; i < 2; i++) bound = narrow[i] > bound ? narrow[i] : bound;
     return clip->be && mode_backend_is_device(clip->be) && pixels > bound ? pixels
                                                                           : bound; /* pixels are copied to a device */
 }
@@ -46,7 +62,9 @@ static size_t attention_scratch(const struct mode_clip *clip, const struct clip_
 static size_t branch_workspace(const struct mode_clip *clip, int64_t batch)
 {
     int64_t piece = (batch + clip->accumulate - 1) / clip->accumulate;
-    return WORKSPACE_SUMS + attention_scratch(clip, &clip->text, piece, clip->cfg.context_length);
+    size_t bound = WORKSPACE_SUMS + attention_scratch(clip, &clip->text, piece, clip->cfg.context_length),
+           narrow = narrow_texts(clip, piece);
+    return narrow > bound ? narrow : bound;
 }
 
 static size_t workspaces(const struct mode_clip *clip, int64_t batch)

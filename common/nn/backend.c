@@ -34,6 +34,7 @@ static const struct mode_ops *cuda_ops(const char *name)
     if (strcmp(name, "cuda") == 0) return &mode__cuda_ops;
     if (strcmp(name, "cuda-tf32") == 0) return &mode__cuda_tf32_ops;
     if (strcmp(name, "cuda-bf16") == 0) return &mode__cuda_bf16_ops;
+    if (strcmp(name, "cuda-fp8") == 0) return &mode__cuda_fp8_ops;
 #endif
     (void)name;
     return NULL;
@@ -42,7 +43,9 @@ static const struct mode_ops *cuda_ops(const char *name)
 static const struct mode__device *device_of(const struct mode_ops *ops)
 {
 #if defined(MODE_CUDA)
-    if (ops == &mode__cuda_ops || ops == &mode__cuda_tf32_ops || ops == &mode__cuda_bf16_ops) return &mode__cuda_device;
+    if (ops == &mode__cuda_ops || ops == &mode__cuda_tf32_ops || ops == &mode__cuda_bf16_ops ||
+        ops == &mode__cuda_fp8_ops)
+        return &mode__cuda_device;
 #endif
     (void)ops;
     return NULL;
@@ -55,12 +58,15 @@ enum mode_status mode_backend_open(struct mode_backend **be, const char *name, s
         ops = &mode__ref_ops;
     else if (strcmp(name, "ref-bf16") == 0)
         ops = &mode__ref_bf16_ops;
+    else if (strcmp(name, "ref-fp8") == 0)
+        ops = &mode__ref_fp8_ops;
     else if (strncmp(name, "cuda", 4) == 0)
         ops = cuda_ops(name);
     else
         ops = cpu_ops(name);
     *be = NULL;
-    if (!ops && (strcmp(name, "cuda") == 0 || strcmp(name, "cuda-tf32") == 0 || strcmp(name, "cuda-bf16") == 0))
+    if (!ops && (strcmp(name, "cuda") == 0 || strcmp(name, "cuda-tf32") == 0 || strcmp(name, "cuda-bf16") == 0 ||
+                 strcmp(name, "cuda-fp8") == 0))
         return MODE_FAIL(err, MODE_E_DEVICE, "backend \"%s\": this program was built without CUDA (MODE_CUDA=ON)",
                          name);
     if (!ops && (strcmp(name, "cpu-avx2") == 0 || strcmp(name, "cpu-avx512") == 0 || strcmp(name, "cpu-amx") == 0))
@@ -109,6 +115,25 @@ void mode_backend_sync(struct mode_backend *be)
 void mode_backend_measure(struct mode_backend *be, bool on)
 {
     if (be->kind) be->kind->measure(be, on);
+}
+
+void mode_backend_narrow(struct mode_backend *be, bool on)
+{
+    be->narrow.on = on && mode_backend_narrow_work(be, 1, 1, 1) > 0;
+}
+
+void mode_backend_narrowed(const struct mode_backend *be, struct mode_backend_narrowed *n)
+{
+    *n = (struct mode_backend_narrowed){be->narrow.made, be->narrow.left};
+}
+
+int64_t mode_backend_narrow_work(const struct mode_backend *be, int64_t m, int64_t n, int64_t k)
+{
+    bool makes = be->ops == &mode__ref_fp8_ops;
+#if defined(MODE_CUDA)
+    makes = makes || be->ops == &mode__cuda_fp8_ops;
+#endif
+    return makes ? mode__fp8_work(m, n, k) : 0;
 }
 
 void mode_backend_repeat(struct mode_backend *be, const struct mode_sequence *key, void (*ops)(void *ctx), void *ctx)

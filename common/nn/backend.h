@@ -13,6 +13,9 @@
  * "cuda-bf16" and its slow truth "ref-bf16" keep activations, their gradients and the operands of products in bf16
  * (the residual stream too); sums, statistics, the loss, parameters, their gradients and the optimiser stay f32.
  *
+ * "cuda-fp8" and its slow truth "ref-fp8" are an experiment (docs/decisions/0022-products-in-fp8.md): bf16, but for
+ * products that mode_backend_narrow allows to be made of 8-bit numbers. No GPU has run it, and no run can ask for it.
+ *
  * Threads: one caller per backend. */
 #ifndef MODE_NN_BACKEND_H
 #define MODE_NN_BACKEND_H
@@ -46,6 +49,18 @@ void mode_backend_sync(struct mode_backend *be);
 /* From now on choose algorithms of matrix products by timing them once, where the device has several: faster, but what
  * is chosen, and with it the last bits of results, may differ from process to process. Off by default. */
 void mode_backend_measure(struct mode_backend *be, bool on);
+
+/* While on, linear maps (mode_linear..., not mode_project) may round x, w and dy to 8 bits: models say so of their
+ * blocks. The gradient of w never does. Nothing to do but on "cuda-fp8" and "ref-fp8". Off by default. */
+void mode_backend_narrow(struct mode_backend *be, bool on);
+/* How many products were asked for so, and made; and that stayed bf16, because a size is no multiple of 16 or the
+ * library refused. What is replayed (mode_backend_repeat) is not counted again. */
+struct mode_backend_narrowed {
+    int64_t made, left;
+};
+void mode_backend_narrowed(const struct mode_backend *be, struct mode_backend_narrowed *n);
+/* Scratch that a product of such sizes takes; 0 on backends that make none. x [m, k], w [n, k]. */
+int64_t mode_backend_narrow_work(const struct mode_backend *be, int64_t m, int64_t n, int64_t k);
 
 /* A sequence of ops that comes again and again, as a step of training does: runs ops(ctx), or what was recorded when it
  * ran before. A key promises the same ops on the same tensors with the same arguments as ever before; what changes from

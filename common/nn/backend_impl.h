@@ -100,6 +100,10 @@ struct mode_backend {
         void *data;
         size_t bytes;
     } work[MODE__LANES];
+    struct {
+        bool on;
+        int64_t made, left;
+    } narrow; /* mode_backend_narrow */
     bool profile;
     struct mode__op_time {
         double seconds, flops;
@@ -118,19 +122,41 @@ static inline bool mode__adamw_factor(float *factor, const struct mode_adamw_ste
     return isfinite(norm);
 }
 
+/* fp8 (docs/decisions/0022-products-in-fp8.md). Sizes that products of 8-bit numbers can have. */
+static inline bool mode__fp8_fits(int64_t m, int64_t n, int64_t k)
+{
+    return m % 16 == 0 && n % 16 == 0 && k % 16 == 0;
+}
+
+/* The largest s with most * 2^s <= upper, within +-100; 0 where most is 0 or not finite. */
+static inline int mode__fp8_exponent(float most, float upper)
+{
+    int e, top;
+    if (!(most > 0) || !isfinite(most)) return 0;
+    float f = frexpf(most, &e), upper_f = frexpf(upper, &top);
+    int s = top - e - (f > upper_f);
+    return s > 100 ? 100 : s < -100 ? -100 : s;
+}
+
+/* Bytes of both operands, their scales and the maxima that these come from. */
+static inline int64_t mode__fp8_work(int64_t m, int64_t n, int64_t k)
+{
+    return (m + n) * k + 2 * (1024 * 4 + 3 * 256);
+}
+
 /* exact.c: what decides between centres, and the mean of the rows members[0..n-1] of x; sum [d] is scratch. */
 double mode__exact_cost(const float *x, const float *y, int64_t d, bool cosine);
 float mode__exact_distance(double cost, bool cosine);
 void mode__exact_mean(float *mean, double *sum, const float *x, const int32_t *members, int64_t n, int64_t d,
                       bool unit);
 
-extern const struct mode_ops mode__ref_ops, mode__ref_bf16_ops, mode__cpu_plain_ops;
+extern const struct mode_ops mode__ref_ops, mode__ref_bf16_ops, mode__ref_fp8_ops, mode__cpu_plain_ops;
 #if defined(__x86_64__)
 extern const struct mode_ops mode__cpu_avx2_ops, mode__cpu_avx512_ops, mode__cpu_amx_ops;
 bool mode__cpu_amx_usable(void); /* cpu_amx.c; asks the system for the registers */
 #endif
 #if defined(MODE_CUDA)
-extern const struct mode_ops mode__cuda_ops, mode__cuda_tf32_ops, mode__cuda_bf16_ops;
+extern const struct mode_ops mode__cuda_ops, mode__cuda_tf32_ops, mode__cuda_bf16_ops, mode__cuda_fp8_ops;
 extern const struct mode__device mode__cuda_device;
 extern const struct mode__staging_kind mode__cuda_staging;
 #endif

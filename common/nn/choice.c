@@ -8,6 +8,7 @@ static const char *precision_of(const char *name)
 {
     if (strcmp(name, "cuda-tf32") == 0) return "tf32";
     if (strcmp(name, "cuda-bf16") == 0 || strcmp(name, "ref-bf16") == 0) return "bf16";
+    if (strcmp(name, "cuda-fp8") == 0 || strcmp(name, "ref-fp8") == 0) return "fp8"; /* which no task can ask for */
     return "f32";
 }
 

@@ -250,6 +250,20 @@ static void tell_why_not(struct training *t, const char *why)
     t->told_why_not = true;
 }
 
+/* After the first step of all: what an experiment does, said once. */
+static void tell_narrowed(const struct training *t)
+{
+    struct mode_backend_narrowed n;
+    char text[256];
+    mode_backend_narrowed(t->be, &n);
+    if (t->result.steps_run > 0 || n.made + n.left == 0 || !t->hooks->notice) return;
+    snprintf(text, sizeof text,
+             "experiment: of the blocks' products of a step %lld are made in fp8, %lld stay bf16 because a size is no "
+             "multiple of 16",
+             (long long)n.made, (long long)n.left);
+    t->hooks->notice(t->hooks->ctx, text);
+}
+
 static enum mode_status train_step(struct training *t, struct mode_train_progress *p, struct mode_error *err)
 {
     const struct mode_train_spec *s = t->spec;
@@ -268,6 +282,7 @@ static enum mode_status train_step(struct training *t, struct mode_train_progres
     if ((st = mode_clip_train_load(t->clip, t->batch->pixels, t->batch->ids, t->batch->n_ids, t->own, err))) return st;
     if ((st = mode_together_step(t->together, &why_not, err))) return st;
     tell_why_not(t, why_not);
+    tell_narrowed(t);
     double loss = mode_clip_train_loss(t->clip), norm = mode_together_norm(t->together); /* the step's one wait */
     if (!isfinite(loss))
         return MODE_FAIL(err, MODE_E_VALUE,

@@ -33,7 +33,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct options o = {0};
     struct mode_backend *be = NULL;
     struct mode_clip *clip = NULL;
-    struct bench_pixels px = {0};
+    struct bench_floats px = {0};
     struct bench_texts texts = {0};
     float *out = NULL;
     int n_args;
@@ -49,7 +49,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
                        "expected --pixels FILE or --texts FILE, --rounds of at least 1, no arguments");
     if (!st) st = backend_open(&be, &o.backend, err);
     if (!st) st = bench_clip_open(&clip, be, o.model, o.config, err);
-    if (!st && o.pixels) st = bench_pixels_read(&px, o.pixels, mode_clip_preprocess(clip)->size, err);
+    if (!st && o.pixels) st = bench_floats_read(&px, o.pixels, bench_picture_floats(clip), err);
     if (!st && o.texts) st = bench_texts_read(&texts, o.texts, o.merges, mode_clip_context(clip), err);
     if (st) goto out;
     int64_t n = o.pixels ? px.n : texts.n;
@@ -63,7 +63,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
 out:
     free(out);
     bench_texts_clear(&texts);
-    bench_pixels_clear(&px);
+    bench_floats_clear(&px);
     mode_clip_close(&clip);
     mode_backend_close(&be);
     return st;

@@ -77,27 +77,27 @@ void bench_texts_clear(struct bench_texts *t)
     *t = (struct bench_texts){0};
 }
 
-enum mode_status bench_pixels_read(struct bench_pixels *p, const char *path, int64_t size, struct mode_error *err)
+enum mode_status bench_floats_read(struct bench_floats *f, const char *path, int64_t each, struct mode_error *err)
 {
-    size_t bytes, one = (size_t)(3 * size * size) * sizeof(float);
+    size_t bytes, one = (size_t)each * sizeof(float);
     char *data;
-    *p = (struct bench_pixels){0};
+    *f = (struct bench_floats){0};
     enum mode_status st = mode_file_read(path, 0, &data, &bytes, err);
     if (st) return st;
     if (bytes == 0 || bytes % one != 0) {
         free(data);
-        return MODE_FAIL(err, MODE_E_FORMAT, "%s: %zu bytes; a multiple of %zu (3 x %lld x %lld float32) is expected",
-                         path, bytes, one, (long long)size, (long long)size);
+        return MODE_FAIL(err, MODE_E_FORMAT, "%s: %zu bytes; a multiple of %zu (%lld float32) is expected", path, bytes,
+                         one, (long long)each);
     }
-    p->data = (float *)(void *)data;
-    p->n = (int64_t)(bytes / one);
+    f->data = (float *)(void *)data;
+    f->n = (int64_t)(bytes / one);
     return MODE_OK;
 }
 
-void bench_pixels_clear(struct bench_pixels *p)
+void bench_floats_clear(struct bench_floats *f)
 {
-    free(p->data);
-    *p = (struct bench_pixels){0};
+    free(f->data);
+    *f = (struct bench_floats){0};
 }
 
 enum mode_status bench_clip_open(struct mode_clip **clip, struct mode_backend *be, const char *model,
@@ -111,4 +111,10 @@ enum mode_status bench_clip_open(struct mode_clip **clip, struct mode_backend *b
     enum mode_status st = mode_clip_create(clip, be, json, NULL, 1, err);
     free(json);
     return st;
+}
+
+int64_t bench_picture_floats(const struct mode_clip *clip)
+{
+    const int64_t size = mode_clip_preprocess(clip)->size;
+    return 3 * size * size;
 }

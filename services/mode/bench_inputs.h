@@ -1,4 +1,4 @@
-/* bench_inputs.h - what the subjects encode, embed and train read, and how they take turns with a peer. */
+/* bench_inputs.h - what the subjects encode, embed, kmeans and train read, and how they take turns with a peer. */
 #ifndef MODE_SERVICES_MODE_BENCH_INPUTS_H
 #define MODE_SERVICES_MODE_BENCH_INPUTS_H
 
@@ -33,18 +33,19 @@ enum mode_status bench_texts_read(struct bench_texts *texts, const char *path, c
                                   struct mode_error *err);
 void bench_texts_clear(struct bench_texts *texts);
 
-struct bench_pixels {
-    float *data; /* [n, 3, size, size] */
+struct bench_floats {
+    float *data; /* [n, each] */
     int64_t n;
 };
-/* A file of float32 and nothing else, little endian. */
-enum mode_status bench_pixels_read(struct bench_pixels *pixels, const char *path, int64_t size, struct mode_error *err);
-void bench_pixels_clear(struct bench_pixels *pixels);
+/* A file of float32 and nothing else, little endian, `each` of them to an item. */
+enum mode_status bench_floats_read(struct bench_floats *f, const char *path, int64_t each, struct mode_error *err);
+void bench_floats_clear(struct bench_floats *f);
 
 struct mode_clip;
 struct mode_backend;
 /* --model DIR, or --config NAME (one of open_clip's plain ViTs) with random weights. */
 enum mode_status bench_clip_open(struct mode_clip **clip, struct mode_backend *be, const char *model,
                                  const char *config, struct mode_error *err);
+int64_t bench_picture_floats(const struct mode_clip *clip); /* 3 S S */
 
 #endif

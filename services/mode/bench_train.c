@@ -55,7 +55,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct options o = {0};
     struct mode_backend *be = NULL;
     struct mode_clip *clip = NULL;
-    struct bench_pixels px = {0};
+    struct bench_floats px = {0};
     struct bench_texts texts = {0};
     struct mode_adamw opt = MODE_ADAMW_DEFAULT;
     struct mode_adamw_step *now = NULL;
@@ -74,7 +74,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         st = MODE_FAIL(err, MODE_E_USAGE, "expected --pixels FILE, --texts FILE, --rounds of at least 1, no arguments");
     if (!st) st = backend_open(&be, &o.backend, err);
     if (!st) st = bench_clip_open(&clip, be, o.model, o.config, err);
-    if (!st) st = bench_pixels_read(&px, o.pixels, mode_clip_preprocess(clip)->size, err);
+    if (!st) st = bench_floats_read(&px, o.pixels, bench_picture_floats(clip), err);
     if (!st) st = bench_texts_read(&texts, o.texts, o.merges, mode_clip_context(clip), err);
     if (!st && px.n != texts.n)
         st = MODE_FAIL(err, MODE_E_VALUE, "%lld pictures, %lld texts: not the same number", (long long)px.n,
@@ -100,7 +100,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     fprintf(stderr, "peak %.1f MiB\n", (double)mode_process_peak_rss(getpid()) / 1048576);
 out:
     bench_texts_clear(&texts);
-    bench_pixels_clear(&px);
+    bench_floats_clear(&px);
     mode_clip_close(&clip);
     if (be) mode_backend_free(be, now);
     mode_backend_close(&be);

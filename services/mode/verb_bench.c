@@ -13,6 +13,7 @@
     X(preprocess) \
     X(encode) \
     X(embed) \
+    X(kmeans) \
     X(train)
 
 /* clang-format on */

@@ -1,8 +1,8 @@
 /* cuda-test [--small] [OUT] - the cuda backend against the reference on a machine with a GPU; no library but CUDA's is
  * needed.
  *
- * Every case of tests/ops on "cuda" against "ref" and on "cuda-bf16" against "ref-bf16", and more whose shapes meet the
- * edges of the kernels; cases of the size that models have against "cpu", whose own cases are proven against "ref"
+ * Every case of tests/ops on "cuda" against "ref" and on "cuda-bf16" against "ref-bf16", linear maps on "cuda-fp8" against
+ * "ref-fp8", and more whose shapes meet the edges of the kernels; cases of the size that models have against "cpu", whose own cases are proven against "ref"
  * (--small: not these, for the emulator); every case twice, byte by byte; products once more with measured algorithms.
  * Prints a table, and writes it to OUT/cuda_test.tsv. Ends with 1 when anything is off, with 77 when there is no GPU.
  */
@@ -55,6 +55,20 @@ static const struct op_case small_cases[] = {
     {"adamw", case_adamw, {131072, 4, 70}, 1e-6}, /* more than one launch */
 };
 enum { N_SMALL = sizeof small_cases / sizeof *small_cases };
+
+/* Products of 8-bit numbers, and two whose sizes have none. */
+static const struct op_case fp8_cases[] = {
+    {"linear", case_linear, {16, 16, 16, MODE_ACT_NONE, 0}, 1e-6},
+    {"linear add", case_linear, {80, 272, 48, MODE_ACT_NONE, 1}, 1e-6},
+    {"linear gelu", case_linear, {144, 64, 96, MODE_ACT_GELU, 0}, 1e-6},
+    {"linear quick gelu", case_linear, {320, 256, 512, MODE_ACT_QUICK_GELU, 0}, 1e-6},
+    {"linear back", case_linear_back, {176, 80, 48, 0, 0}, 2e-6},
+    {"linear back act", case_linear_back, {304, 144, 224, 1, 0}, 2e-6},
+    {"linear back", case_linear_back, {48, 32, 64, 0, 1}, 2e-6},
+    {"linear gelu", case_linear, {33, 64, 48, MODE_ACT_GELU, 0}, 1e-6},
+    {"linear back act", case_linear_back, {64, 40, 32, 1, 0}, 2e-6},
+};
+enum { N_FP8 = sizeof fp8_cases / sizeof *fp8_cases };
 
 /* Shapes of ViT-B/32 and its text tower at batch 64, of L/14's heads and rows, of lone long sums. */
 static const struct op_case large_cases[] = {
@@ -127,6 +141,31 @@ static int check(const struct op_case *c, int number, struct mode_backend *cuda,
     return !good;
 }
 
+/* With algorithms by rule and measured; how many cases are off. A GPU that makes no such products is said to be one. */
+static int check_fp8(int *n)
+{
+    struct mode_backend *cuda, *ref;
+    struct mode_error err;
+    int bad = 0;
+    enum mode_status st = mode_backend_open(&cuda, "cuda-fp8", &err);
+    if (st == MODE_E_DEVICE) {
+        table_row("cuda-fp8 is left out: %s\n", err.text);
+        return 0;
+    }
+    if (st || mode_backend_open(&ref, "ref-fp8", &err)) return 1;
+    mode_backend_narrow(cuda, true);
+    mode_backend_narrow(ref, true);
+    mode_backend_profile(cuda, true);
+    for (int measured = 0; measured < 2; measured++) {
+        mode_backend_measure(cuda, measured);
+        for (int i = 0; i < N_FP8; i++, ++*n) bad += check(&fp8_cases[i], i, cuda, ref);
+    }
+    mode_backend_profile_print(cuda, stdout);
+    mode_backend_close(&cuda);
+    mode_backend_close(&ref);
+    return bad;
+}
+
 int main(int argc, char **argv)
 {
     struct mode_backend *cuda, *bf16, *ref, *ref_bf16, *cpu;
@@ -159,6 +198,7 @@ int main(int argc, char **argv)
         mode_backend_measure(be, false);
         mode_backend_profile_print(be, stdout);
     }
+    bad += check_fp8(&n);
     table_row("%d of %d cases are off; %.1f s\n", bad, n, mode_clock_s() - t0);
     table_close();
     mode_backend_close(&cuda);

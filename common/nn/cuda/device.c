@@ -1,4 +1,5 @@
 #include "nn/cuda/cudnn_attention.h"
+#include "nn/cuda/fp8.h"
 
 #include "base/str.h"
 
@@ -119,6 +120,7 @@ static enum mode_status open_device(struct mode_backend *be, struct mode_error *
     if (!st) c->attention = mode__attention_ways_open();
     if (!st) c->products = mode__cuda_products_open(is_tf32(be));
     if (!st) c->streams = mode__streams_open();
+    if (!st && strcmp(be->ops->name, "cuda-fp8") == 0) st = mode__cuda_fp8_usable(be, err);
     if (st) close_device(be);
     return st;
 }
@@ -213,6 +215,7 @@ static void note(const struct mode_backend *be, FILE *out)
     if (mode__cuda_products_refused(p))
         fprintf(out, "%lld of %lld products were refused by cuBLASLt and made by cuBLAS\n",
                 (long long)mode__cuda_products_refused(p), (long long)mode__cuda_products_done(p));
+    mode__cuda_fp8_note(be, out);
     mode__attention_ways_note(mode__cuda_of(be)->attention, out);
     struct mode_backend_repeats r;
     mode__cuda_repeats(be, &r);

@@ -83,6 +83,9 @@ struct mode__product {
     const void *add;   /* as c, may be c; NULL: none */
     const void *bias;  /* [n], as c; NULL: none */
     bool bf16, c_bf16; /* a and b are bf16, else f32; so is c */
+    /* product_fp8.c: a is of these 8-bit numbers, b is E4M3, each to be multiplied by a number on the device */
+    enum mode__fp8 { MODE__FP8_NONE, MODE__FP8_E4M3, MODE__FP8_E5M2 } fp8;
+    const float *a_scale, *b_scale;
 };
 void mode__cuda_product(struct mode_backend *be, const struct mode__product *x);
 /* c [m, n] = a [m, k] b [n, k]^T, all f32 */
@@ -92,6 +95,8 @@ void mode__cuda_dots(struct mode_backend *be, float *c, const float *a, const fl
 /* product.c. Without cuBLASLt, or where it refuses a product, cuBLAS makes it; how often is counted. */
 struct mode__products *mode__cuda_products_open(bool tf32);
 void mode__cuda_products_close(struct mode__products **p);
+bool mode__cuda_products_by_lt(const struct mode__products *p);                        /* is there a cuBLASLt? */
+bool mode__cuda_product_by_lt(struct mode_backend *be, const struct mode__product *x); /* false: it refuses */
 void mode__cuda_products_measure(struct mode__products *p, bool on);
 int64_t mode__cuda_products_done(const struct mode__products *p);
 int64_t mode__cuda_products_refused(const struct mode__products *p); /* of these */

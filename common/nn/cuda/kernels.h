@@ -111,6 +111,18 @@ void mode__cuda_add_up(cudaStream_t stream, double *sum, const double *part, int
 void mode__cuda_rounded(cudaStream_t stream, void *to, const float *from, int64_t n);
 void mode__cuda_clamp(cudaStream_t stream, float *x, float low, float high, int64_t n);
 
+/* fp8.cu (fp8.h): parts [mode__cuda_fp8_parts(n)]: maxima of |x| over parts of x [n] bf16; n is a multiple of 16, x lies
+ * at a multiple of 16 bytes. What is not a number does not count. */
+int64_t mode__cuda_fp8_parts(int64_t n);
+void mode__cuda_fp8_largest(cudaStream_t stream, float *parts, const void *x, int64_t n);
+/* to [n] = x 2^s as E4M3 or, wide, E5M2, and *back = 2^-s, with s from the parts: the largest |x| comes to lie in the
+ * format's last octaves. What is not finite becomes NaN. */
+void mode__cuda_fp8_round(cudaStream_t stream, uint8_t *to, float *back, const float *parts, const void *x, int64_t n,
+                          bool wide);
+/* the same of x [rows, cols], E4M3; to [cols, rows]. Both are multiples of 16. */
+void mode__cuda_fp8_turn(cudaStream_t stream, uint8_t *to, float *back, const float *parts, const void *x, int64_t rows,
+                         int64_t cols);
+
 /* nearest.cu: squares [m] = squared lengths of the rows of x [m, d], added up in double */
 void mode__cuda_row_squares(cudaStream_t stream, float *squares, const float *x, int64_t m, int64_t d);
 /* dot [n, k] = x c^T becomes the costs of nn/ops.h. x_sq [n], c_sq [k]; both NULL: 1 - x.c */

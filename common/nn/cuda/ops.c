@@ -400,4 +400,5 @@ static void zero(struct mode_backend *be, struct mode_tensor *x)
 
 const struct mode_ops mode__cuda_ops = {"cuda", MODE_DTYPE_F32, OPS},
                       mode__cuda_tf32_ops = {"cuda-tf32", MODE_DTYPE_F32, OPS},
-                      mode__cuda_bf16_ops = {"cuda-bf16", MODE_DTYPE_BF16, OPS};
+                      mode__cuda_bf16_ops = {"cuda-bf16", MODE_DTYPE_BF16, OPS},
+                      mode__cuda_fp8_ops = {"cuda-fp8", MODE_DTYPE_BF16, OPS};

@@ -5,7 +5,7 @@
  * are overwritten. The algorithm is the first that the heuristic names; when measuring is on, the fastest of up to
  * CANDIDATES, timed once for all row counts that are alike. Algorithms that add up parts of k in an order which is not
  * fixed are left out: parts may only be added in f32 in the workspace, in a step of its own. */
-#include "nn/cuda/device.h"
+#include "nn/cuda/fp8.h"
 
 #include "base/str.h"
 #include "nn/cuda/kernels.h"
@@ -40,7 +40,7 @@ static struct {
 
 struct key { /* all that an algorithm depends on; compared as bytes */
     int64_t m, n, k;
-    int32_t a_turned, b_turned, bf16, c_bf16, bias, add;
+    int32_t a_turned, b_turned, bf16, c_bf16, fp8, bias, add;
     int32_t align_a, align_b, align_c, align_d;
 };
 
@@ -145,6 +145,7 @@ static struct key key_of(const struct mode__product *x)
     k.b_turned = x->b_turned;
     k.bf16 = x->bf16;
     k.c_bf16 = x->c_bf16;
+    k.fp8 = (int32_t)x->fp8;
     k.bias = x->bias ? alignment(x->bias) : 0;
     k.add = !x->add ? 0 : x->add == x->c ? 1 : 2;
     k.align_a = alignment(x->a);
@@ -170,29 +171,42 @@ static int64_t alike(int64_t rows)
     return (rows + step - 1) / step * step;
 }
 
+/* Where the numbers lie by which 8-bit operands are multiplied; b comes first there. */
+static bool scales(const struct plan *p, const struct mode__product *x)
+{
+    return !lt.cublasLtMatmulDescSetAttribute(p->what, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, &x->b_scale,
+                                              sizeof x->b_scale) &&
+           !lt.cublasLtMatmulDescSetAttribute(p->what, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &x->a_scale,
+                                              sizeof x->a_scale);
+}
+
 /* cuBLASLt counts columns first: there our row-major c [m, n] is its transpose [n, m], so c^T = op(b)^T op(a)^T: b
  * comes first. A row-major [r, c] is a column-major [c, r] with leading dimension c; b that is not turned lies as [k,
  * n], is [n, k] there and taken as it is (N); turned it lies as [n, k], is [k, n] there and is transposed (T). The bias
  * has one number for each row of c^T, as the epilogue wants it. */
 static bool describe(struct plan *p, const struct mode__products *s, const struct mode__product *x)
 {
-    const cudaDataType_t in = x->bf16 ? CUDA_R_16BF : CUDA_R_32F, out = x->c_bf16 ? CUDA_R_16BF : CUDA_R_32F;
+    const cudaDataType_t wide = x->bf16 ? CUDA_R_16BF : CUDA_R_32F, out = x->c_bf16 ? CUDA_R_16BF : CUDA_R_32F,
+                         in_a = x->fp8 == MODE__FP8_E5M2   ? CUDA_R_8F_E5M2
+                                : x->fp8 == MODE__FP8_E4M3 ? CUDA_R_8F_E4M3
+                                                           : wide,
+                         in_b = x->fp8 ? CUDA_R_8F_E4M3 : wide;
     const cublasComputeType_t how = s->tf32 && !x->bf16 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
     const cublasOperation_t op_b = x->b_turned ? CUBLAS_OP_T : CUBLAS_OP_N,
                             op_a = x->a_turned ? CUBLAS_OP_T : CUBLAS_OP_N;
     const cublasLtEpilogue_t bias = CUBLASLT_EPILOGUE_BIAS;
     const uint64_t m = (uint64_t)x->m, n = (uint64_t)x->n, k = (uint64_t)x->k;
-    return !lt.cublasLtMatmulDescCreate(&p->what, how, CUDA_R_32F) &&
+    return !lt.cublasLtMatmulDescCreate(&p->what, how, CUDA_R_32F) && (!x->fp8 || scales(p, x)) &&
            !lt.cublasLtMatmulDescSetAttribute(p->what, CUBLASLT_MATMUL_DESC_TRANSA, &op_b, sizeof op_b) &&
            !lt.cublasLtMatmulDescSetAttribute(p->what, CUBLASLT_MATMUL_DESC_TRANSB, &op_a, sizeof op_a) &&
            (!x->bias ||
             (!lt.cublasLtMatmulDescSetAttribute(p->what, CUBLASLT_MATMUL_DESC_EPILOGUE, &bias, sizeof bias) &&
              !lt.cublasLtMatmulDescSetAttribute(p->what, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &x->bias,
                                                 sizeof x->bias))) &&
-           !(x->b_turned ? lt.cublasLtMatrixLayoutCreate(&p->a, in, k, n, (int64_t)k)
-                         : lt.cublasLtMatrixLayoutCreate(&p->a, in, n, k, (int64_t)n)) &&
-           !(x->a_turned ? lt.cublasLtMatrixLayoutCreate(&p->b, in, m, k, (int64_t)m)
-                         : lt.cublasLtMatrixLayoutCreate(&p->b, in, k, m, (int64_t)k)) &&
+           !(x->b_turned ? lt.cublasLtMatrixLayoutCreate(&p->a, in_b, k, n, (int64_t)k)
+                         : lt.cublasLtMatrixLayoutCreate(&p->a, in_b, n, k, (int64_t)n)) &&
+           !(x->a_turned ? lt.cublasLtMatrixLayoutCreate(&p->b, in_a, m, k, (int64_t)m)
+                         : lt.cublasLtMatrixLayoutCreate(&p->b, in_a, k, m, (int64_t)k)) &&
            !lt.cublasLtMatrixLayoutCreate(&p->c, out, n, m, (int64_t)n);
 }
 
@@ -235,6 +249,7 @@ static cublasStatus_t run(const struct mode__products *s, const struct plan *p, 
                                                               sizeof x->bias);
         if (st) return st;
     }
+    if (x->fp8 && !scales(p, x)) return CUBLAS_STATUS_INVALID_VALUE;
     return lt.cublasLtMatmul(s->handle, p->what, &one, x->b, p->a, x->a, p->b, &beta, x->add ? x->add : to, p->c, to,
                              p->c, algo, lane->workspace, MODE__WORKSPACE, lane->stream);
 }
@@ -317,12 +332,26 @@ static bool by_lt(struct mode__products *s, const struct mode__product *x, const
     return false;
 }
 
+bool mode__cuda_products_by_lt(const struct mode__products *p)
+{
+    return p->handle;
+}
+
+bool mode__cuda_product_by_lt(struct mode_backend *be, const struct mode__product *x)
+{
+    struct mode__cuda *c = mode__cuda_of(be);
+    if (!by_lt(c->products, x, &c->lane[be->lane])) return false;
+    c->products->done++;
+    return true;
+}
+
 void mode__cuda_product(struct mode_backend *be, const struct mode__product *x)
 {
     struct mode__cuda *c = mode__cuda_of(be);
     struct mode__products *s = c->products;
     MODE_ASSERT(!x->bias || x->bf16 == x->c_bf16);
     if (x->m == 0 || x->n == 0) return;
+    if (be->narrow.on && !x->a_turned && mode__cuda_product_fp8(be, x)) return;
     s->done++;
     if (by_lt(s, x, &c->lane[be->lane])) return;
     s->refused++;

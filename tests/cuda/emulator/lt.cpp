@@ -1,13 +1,15 @@
 /* lt.cpp - cuBLASLt's matrix products in plain loops, from the descriptors that the caller made.
  *
  * Strict where the library may be lenient: shapes, leading dimensions, types, the size of attributes, and that pointers
- * are as aligned as the heuristic was told. Algorithm 0 sums k in order; 1 in two parts, added in the workspace; others
+ * are as aligned as the heuristic was told. 8-bit operands: as Hopper wants them, summed over their inner dimensions,
+ * sizes multiples of 16, one of the two at least E4M3. Algorithm 0 sums k in order; 1 in two parts, added in the workspace; others
  * do not exist. Products whose leading dimensions are no multiples of 4 bytes are refused, so that callers show
  * what they do then. */
 #include "emulator.h"
 
 #include <cublasLt.h>
 #include <cuda_bf16.h>
+#include <cuda_fp8.h>
 
 struct mode_emu_lt {
     int unused;
@@ -16,7 +18,7 @@ struct mode_emu_lt_what {
     cublasComputeType_t compute;
     cublasOperation_t ta, tb;
     cublasLtEpilogue_t epilogue;
-    const void *bias;
+    const void *bias, *scale_a, *scale_b;
 };
 struct mode_emu_lt_layout {
     cudaDataType type;
@@ -30,14 +32,21 @@ struct mode_emu_lt_want {
 
 namespace {
 
+bool is_fp8(cudaDataType type)
+{
+    return type == CUDA_R_8F_E4M3 || type == CUDA_R_8F_E5M2;
+}
+
 size_t size_of(cudaDataType type)
 {
-    return type == CUDA_R_32F ? 4 : 2;
+    return type == CUDA_R_32F ? 4 : is_fp8(type) ? 1 : 2;
 }
 
 float get(const void *x, const mode_emu_lt_layout &l, long long row, long long col)
 {
     long long i = l.order == CUBLASLT_ORDER_COL ? row + col * l.ld : row * l.ld + col;
+    if (is_fp8(l.type))
+        return mode_emu_fp8(((const __nv_fp8_storage_t *)x)[i], l.type == CUDA_R_8F_E4M3 ? __NV_E4M3 : __NV_E5M2);
     return l.type == CUDA_R_32F ? ((const float *)x)[i] : __bfloat162float(((const __nv_bfloat16 *)x)[i]);
 }
 
@@ -59,7 +68,7 @@ float tf32(float x)
 
 bool fits(const mode_emu_lt_layout &l)
 {
-    return (l.type == CUDA_R_32F || l.type == CUDA_R_16BF) && l.rows > 0 && l.cols > 0 &&
+    return (l.type == CUDA_R_32F || l.type == CUDA_R_16BF || is_fp8(l.type)) && l.rows > 0 && l.cols > 0 &&
            l.ld >= (l.order == CUBLASLT_ORDER_COL ? l.rows : l.cols);
 }
 
@@ -71,6 +80,15 @@ cublasStatus_t check(const mode_emu_lt_what &w, const mode_emu_lt_layout &a, con
     long long n = w.tb ? b.rows : b.cols;
     if (!fits(a) || !fits(b) || !fits(c) || !fits(d)) return CUBLAS_STATUS_INVALID_VALUE;
     if (k != k2 || d.rows != m || d.cols != n || c.rows != m || c.cols != n) return CUBLAS_STATUS_INVALID_VALUE;
+    if (is_fp8(a.type) || is_fp8(b.type)) {
+        if (!is_fp8(a.type) || !is_fp8(b.type) || (a.type == CUDA_R_8F_E5M2 && b.type == CUDA_R_8F_E5M2) ||
+            w.compute != CUBLAS_COMPUTE_32F || w.ta != CUBLAS_OP_T || w.tb != CUBLAS_OP_N || c.type != d.type ||
+            is_fp8(d.type))
+            return CUBLAS_STATUS_NOT_SUPPORTED;
+        return m % 16 || n % 16 || k % 16 || a.ld % 16 || b.ld % 16 ? CUBLAS_STATUS_NOT_SUPPORTED
+                                                                   : CUBLAS_STATUS_SUCCESS;
+    }
+    if (w.scale_a || w.scale_b) return CUBLAS_STATUS_INVALID_VALUE;
     if (a.type != b.type || c.type != d.type || (d.type == CUDA_R_16BF && a.type != CUDA_R_16BF) ||
         (w.compute == CUBLAS_COMPUTE_32F_FAST_TF32 && a.type != CUDA_R_32F))
         return CUBLAS_STATUS_NOT_SUPPORTED;
@@ -121,6 +139,8 @@ struct product {
                 double s = sum(i, j, 0, half);
                 if (parts) s = (double)((float)s + (float)sum(i, j, half, k));
                 s *= alpha;
+                if (w.scale_a) s *= *(const float *)w.scale_a;
+                if (w.scale_b) s *= *(const float *)w.scale_b;
                 if (beta != 0) s += (double)beta * get(c, cl, i, j); /* with 0, c is not read */
                 if (w.epilogue == CUBLASLT_EPILOGUE_BIAS)
                     s += dl.type == CUDA_R_32F ? ((const float *)w.bias)[i]
@@ -149,7 +169,7 @@ cublasStatus_t cublasLtDestroy(cublasLtHandle_t h)
 cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *what, cublasComputeType_t compute, cudaDataType scale)
 {
     if (scale != CUDA_R_32F) return CUBLAS_STATUS_NOT_SUPPORTED;
-    *what = new mode_emu_lt_what{compute, CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT, nullptr};
+    *what = new mode_emu_lt_what{compute, CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT, nullptr, nullptr, nullptr};
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -167,6 +187,8 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t what, cublasL
     case CUBLASLT_MATMUL_DESC_TRANSB: return set(&what->tb, value, bytes);
     case CUBLASLT_MATMUL_DESC_EPILOGUE: return set(&what->epilogue, value, bytes);
     case CUBLASLT_MATMUL_DESC_BIAS_POINTER: return set(&what->bias, value, bytes);
+    case CUBLASLT_MATMUL_DESC_A_SCALE_POINTER: return set(&what->scale_a, value, bytes);
+    case CUBLASLT_MATMUL_DESC_B_SCALE_POINTER: return set(&what->scale_b, value, bytes);
     }
     return CUBLAS_STATUS_INVALID_VALUE;
 }
@@ -248,7 +270,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t what, const
                               cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t *algo, void *workspace,
                               size_t workspace_bytes, cudaStream_t stream)
 {
-    const void *const at[] = {a, b, c, d, what->bias};
+    const void *const at[] = {a, b, c, d, what->bias, what->scale_a, what->scale_b};
     cublasStatus_t st = check(*what, *a_layout, *b_layout, *c_layout, *d_layout);
     if (st) return st;
     if (!algo || algo->data[0] != 0x6c74u || algo->data[1] > 1) return CUBLAS_STATUS_INVALID_VALUE;
@@ -256,8 +278,10 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t what, const
         if ((uintptr_t)at[i] % algo->data[2 + i]) return CUBLAS_STATUS_INVALID_VALUE;
     if (algo->data[1] == 1 && (!workspace || workspace_bytes < 4096)) return CUBLAS_STATUS_INVALID_VALUE;
     if ((what->epilogue == CUBLASLT_EPILOGUE_BIAS) != (what->bias != nullptr)) return CUBLAS_STATUS_INVALID_VALUE;
-    for (int i = 0; i < 5; i++) mode_emu::check_argument("cublasLtMatmul", i + 1, at[i]);
-    if (algo->data[1] == 1) mode_emu::check_argument("cublasLtMatmul", 6, workspace);
+    for (int i = 0; i < 2 && is_fp8(a_layout->type); i++)
+        if ((uintptr_t)at[i] % 16) return CUBLAS_STATUS_INVALID_VALUE;
+    for (int i = 0; i < 7; i++) mode_emu::check_argument("cublasLtMatmul", i + 1, at[i]);
+    if (algo->data[1] == 1) mode_emu::check_argument("cublasLtMatmul", 8, workspace);
     product p = {*what,
                  *a_layout,
                  *b_layout,

@@ -226,6 +226,13 @@ cudaError_t cudaGetDevice(int *device)
     return cudaSuccess;
 }
 
+/* 90; MODE_EMULATOR_CAPABILITY=86: an older GPU's */
+static int capability()
+{
+    const char *s = getenv("MODE_EMULATOR_CAPABILITY");
+    return s ? atoi(s) : 90;
+}
+
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
 {
     if (device != 0) return note(cudaErrorInvalidDevice);
@@ -234,7 +241,8 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
     p->totalGlobalMem = total_bytes();
     p->sharedMemPerBlock = SHARED_DEFAULT;
     p->sharedMemPerBlockOptin = SHARED_MOST;
-    p->major = 9;
+    p->major = capability() / 10;
+    p->minor = capability() % 10;
     p->multiProcessorCount = 132;
     p->l2CacheSize = 50 << 20;
     p->maxThreadsPerBlock = 1024;
@@ -249,8 +257,8 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, in
     switch (attribute) {
     case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = SHARED_MOST; break;
     case cudaDevAttrMultiProcessorCount: *value = 132; break;
-    case cudaDevAttrComputeCapabilityMajor: *value = 9; break;
-    case cudaDevAttrComputeCapabilityMinor: *value = 0; break;
+    case cudaDevAttrComputeCapabilityMajor: *value = capability() / 10; break;
+    case cudaDevAttrComputeCapabilityMinor: *value = capability() % 10; break;
     case cudaDevAttrManagedMemory:
     case cudaDevAttrConcurrentManagedAccess: *value = 1; break;
     default: return note(cudaErrorInvalidValue);

@@ -52,6 +52,21 @@ static void test_a_lower_precision_is_never_computed_otherwise(void **state)
     assert_int_equal(choose(name, why, "nonsense", "f32"), MODE_E_VALUE);
 }
 
+/* An experiment by name alone: no task can ask for it, and who computes so does no task. */
+static void test_no_task_is_computed_in_fp8(void **state)
+{
+    static const char *const precisions[] = {"f32", "tf32", "bf16"};
+    char name[32], why[MODE_BACKEND_WHY];
+    (void)state;
+    assert_int_equal(choose(name, why, "auto", "fp8"), MODE_E_VALUE);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(choose(name, why, "ref-fp8", precisions[i]), MODE_E_DEVICE);
+        assert_int_equal(choose(name, why, "cuda-fp8", precisions[i]), MODE_E_DEVICE);
+    }
+    assert_int_equal(choose(name, why, "ref-fp8", NULL), MODE_OK);
+    assert_string_equal(name, "ref-fp8");
+}
+
 static void test_a_device_is_one_of_those_that_are_seen(void **state)
 {
     (void)state;
@@ -104,6 +119,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_auto_takes_the_processor_and_says_why),
         cmocka_unit_test(test_a_lower_precision_is_never_computed_otherwise),
+        cmocka_unit_test(test_no_task_is_computed_in_fp8),
         cmocka_unit_test(test_workers_of_a_kind_share_the_gpus_out),
         cmocka_unit_test(test_a_device_is_one_of_those_that_are_seen),
     };

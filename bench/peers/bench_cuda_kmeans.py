@@ -1,0 +1,168 @@
+"""`mode bench kmeans` against PyTorch, FAISS, cuML and Flash-KMeans on the same GPU, in turns: one iteration of plain k-means.
+
+    PYTHON bench/peers/bench_cuda_kmeans.py build-gpu/bin/mode [--rows 1048576] [--centres 1024] [--width 768]
+        [--backend cuda-tf32] [--peak 989] [--peers tf32,bf16,bf16+compiled,faiss,cuml,flash]
+
+Rows are unit vectors around 4 K random directions; the first K rows are the centres to begin with. Both sides read the
+same file, hold everything on the GPU and go on from their own centres with each iteration: every row to its nearest
+centre, every centre to the mean of its rows. Wall time, the device waited for; clocks are logged with each round.
+
+Peers: tf32, bf16: a product and an argmin for --chunk rows at a time, sums by index_add_ or, with +sorted, over rows
+sorted by centre; +compiled: by torch.compile. faiss: knn_gpu, on vectors that are on the GPU. cuml: KMeans with
+max_iter=1, which finds the labels once more at its end. flash: flash_kmeans' Triton kernels in bf16. What is not
+installed is said. Ours decides in double and gives exactly the nearest centre; the share of labels with which a peer does so,
+of 4096 rows, is printed with the rates. 2 N K D operations are counted on either side, whatever it does.
+"""
+import tempfile
+
+import turns
+
+CHECKED = 4096
+
+
+def draw(torch, device, n, k, d):
+    """Unit rows [n, d] around 4 k random directions."""
+    g = torch.Generator(device).manual_seed(1)
+    around = torch.nn.functional.normalize(torch.randn(4 * k, d, generator=g, device=device), dim=1)
+    x = torch.empty(n, d, device=device)
+    for i in range(0, n, 1 << 16):
+        m = min(1 << 16, n - i)
+        some = around[torch.randint(4 * k, (m,), generator=g, device=device)]
+        some = some + torch.randn(m, d, generator=g, device=device) * (0.8 / d ** 0.5)
+        x[i:i + m] = torch.nn.functional.normalize(some, dim=1)
+    return x
+
+
+def exact_labels(torch, x, c):
+    return torch.cdist(x.double(), c.double(), compute_mode="donot_use_mm_for_euclid_dist").argmin(1)
+
+
+def by_torch(torch, a, how, x):
+    state = {"c": x[:a.centres].clone()}
+    rows = x.bfloat16() if "bf16" in how else x
+
+    def dots(some, c):
+        if some.dtype == torch.bfloat16 and some.is_cuda:
+            return torch.mm(some, c, out_dtype=torch.float32)  # else the sums, too, are rounded to 8 bits
+        return torch.mm(some, c).float()
+
+    def labels_of(some, c, squares):
+        return (squares - 2 * dots(some, c)).argmin(1)
+    if "compiled" in how:
+        labels_of = torch.compile(labels_of)
+
+    def means_of(ids, old):
+        count = torch.bincount(ids, minlength=a.centres)
+        if "sorted" in how:
+            sums = torch.segment_reduce(x[ids.argsort()], "sum", lengths=count, axis=0)
+        else:
+            sums = torch.zeros_like(old).index_add_(0, ids, x)
+        return torch.where(count[:, None] > 0, sums / count[:, None].clamp(min=1), old)
+
+    def assign(c):
+        turned, squares = c.to(rows.dtype).t().contiguous(), (c * c).sum(1)
+        return torch.cat([labels_of(rows[i:i + a.chunk], turned, squares) for i in range(0, len(x), a.chunk)])
+
+    def iteration():
+        state["c"] = means_of(assign(state["c"]), state["c"])
+    return state, iteration, lambda c: assign(c)[:CHECKED]
+
+
+def by_faiss(torch, a, how, x):
+    import faiss
+    import faiss.contrib.torch_utils  # noqa: F401  teaches faiss to take tensors
+    state = {"c": x[:a.centres].clone()}
+    if a.device == "cuda":
+        if not hasattr(faiss, "StandardGpuResources"):
+            raise ImportError("the faiss that is installed is for processors alone")
+        res = faiss.StandardGpuResources()
+
+    def assign(c):
+        return (faiss.knn_gpu(res, x, c, 1) if a.device == "cuda" else faiss.knn(x, c, 1))[1].view(-1)
+
+    def iteration():
+        ids, old = assign(state["c"]), state["c"]
+        count = torch.bincount(ids, minlength=a.centres)
+        sums = torch.zeros_like(old).index_add_(0, ids, x)
+        state["c"] = torch.where(count[:, None] > 0, sums / count[:, None].clamp(min=1), old)
+    return state, iteration, lambda c: assign(c)[:CHECKED]
+
+
+def by_cuml(torch, a, how, x):
+    import cupy
+    from cuml.cluster import KMeans
+    state, rows = {"c": x[:a.centres].clone()}, cupy.from_dlpack(x)
+
+    def fit(c):
+        return KMeans(n_clusters=a.centres, init=cupy.from_dlpack(c.contiguous()), n_init=1, max_iter=1, tol=0,
+                      output_type="cupy").fit(rows)
+
+    def iteration():
+        state["c"] = torch.from_dlpack(fit(state["c"]).cluster_centers_)
+    return state, iteration, None
+
+
+def by_flash(torch, a, how, x):
+    from flash_kmeans import batch_kmeans_Euclid
+    state, rows = {"c": x[:a.centres].bfloat16()[None]}, x.bfloat16()[None]
+
+    def step(c):
+        return batch_kmeans_Euclid(rows, a.centres, max_iters=1, tol=-1.0, init_centroids=c)
+
+    def iteration():
+        state["c"] = step(state["c"])[1]
+    return state, iteration, lambda c: step(c.bfloat16()[None])[0].view(-1)[:CHECKED]
+
+
+def main():
+    p = turns.arguments(__doc__)
+    p.add_argument("--rows", type=int, default=1 << 20)
+    p.add_argument("--centres", type=int, default=1024)
+    p.add_argument("--width", type=int, default=768)
+    p.add_argument("--chunk", type=int, default=1 << 15, help="rows at a time, of the torch peers")
+    p.add_argument("--backend", default="cuda-tf32", help="ours")
+    p.add_argument("--peak", type=float, default=989, help="TFLOP/s of the device: bf16 of an H100 or H200; in tf32 it does half")
+    p.add_argument("--peers", default="tf32,tf32+sorted,bf16,bf16+sorted,bf16+compiled,faiss,cuml,flash")
+    turns.device_argument(p, "cuda")
+    p.set_defaults(threads=turns.processors())
+    a = p.parse_args()
+    torch = turns.begin(a)
+    device, wait = turns.device(torch, a), turns.waiting(torch, a)
+    x = draw(torch, device, a.rows, a.centres, a.width)
+    start = x[:a.centres].clone()
+    exact = exact_labels(torch, x[:CHECKED], start)
+    peers, labels = {}, {}
+    for how in a.peers.split(","):
+        make = {"faiss": by_faiss, "cuml": by_cuml, "flash": by_flash}.get(how, by_torch)
+        try:
+            state, iteration, assign = make(torch, a, how.split("+"), x)
+            iteration()  # what is installed may still not run here
+            wait()
+        except Exception as e:  # whatever it is, it is said
+            print(f"peer {how} is left out: {type(e).__name__}: {str(e).splitlines()[0] if str(e) else 'no reason given'}")
+            continue
+        labels[how] = "labels are not compared" if not assign else \
+            f"{100 * (assign(start) == exact).double().mean().item():.2f} % of its labels are the nearest centre's"
+        state["c"] = state["c"] * 0 + start.to(state["c"].dtype).view(state["c"].shape)
+
+        def turn(iteration=iteration):
+            iteration()
+            wait()
+        peers[how] = turn
+    clocks = turns.Clocks()
+    with tempfile.TemporaryDirectory() as tmp:
+        x.cpu().numpy().tofile(tmp + "/rows")
+        cmd = [a.mode, "bench", "kmeans", "--data", tmp + "/rows", "--width", str(a.width), "--centres", str(a.centres),
+               "--backend", a.backend]
+        medians = turns.compare(f"k-means, one iteration (item) of {a.rows} rows, {a.centres} centres, {a.width} numbers each, "
+                                f"{a.backend}", cmd, peers, 1, a.rounds, a.threads, clocks)
+    clocks.close()
+    print()
+    for how, both in medians.items():
+        rates = [2e-12 * a.rows * a.centres * a.width / s for s in both]
+        print(f"{how}: ours {rates[0]:.2f} TFLOP/s, {100 * rates[0] / a.peak:.1f} % of {a.peak:g}; peer {rates[1]:.2f}, "
+              f"{100 * rates[1] / a.peak:.1f} %; {labels[how]}")
+
+
+if __name__ == "__main__":
+    main()

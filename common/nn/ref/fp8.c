@@ -1,0 +1,80 @@
+/* Products in fp8, the slow truth of "cuda-fp8" (decision 0022): operands are rounded one by one, then multiplied as
+ * all others are. */
+#include "nn/ref/ref.h"
+
+#include "base/str.h"
+
+#include <stdlib.h>
+
+static const struct format {
+    int bits, least; /* behind the point; the exponent of the least number that is not subnormal */
+    double most;
+} E4M3 = {3, -6, 448}, E5M2 = {2, -14, 57344};
+
+/* To the nearest number of the format, ties to the even one, beyond the largest to the largest. */
+static double rounded(double x, const struct format *f)
+{
+    int e;
+    if (x == 0) return x;
+    frexp(x, &e); /* |x| = 2^(e - 1) or more */
+    double step = ldexp(1, (e - 1 > f->least ? e - 1 : f->least) - f->bits), y = rint(x / step) * step;
+    return fabs(y) > f->most ? copysign(f->most, x) : y;
+}
+
+/* A copy of t in f32, owned by the caller: times a power of two that takes the largest number to the format's upper
+ * end, rounded, and back. */
+static struct mode_tensor narrowed(const struct mode_tensor *t, const struct format *f)
+{
+    int64_t n = mode_tensor_count(t);
+    struct mode_tensor c = *t;
+    float most = 0;
+    for (int64_t i = 0; i < n; i++) most = fmaxf(most, fabsf((float)mode__ref_get(t, i)));
+    double scale = ldexp(1, mode__fp8_exponent(most, (float)f->most));
+    c.dtype = MODE_DTYPE_F32;
+    c.data = mode_xmalloc((size_t)n * sizeof(float));
+    for (int64_t i = 0; i < n; i++) {
+        double x = mode__ref_get(t, i);
+        mode_f32(&c)[i] = isfinite(x) ? (float)(rounded(x * scale, f) / scale) : NAN;
+    }
+    return c;
+}
+
+static bool is_narrow(struct mode_backend *be, int64_t m, int64_t n, int64_t k)
+{
+    if (!be->narrow.on || m == 0) return false;
+    bool fits = mode__fp8_fits(m, n, k);
+    (*(fits ? &be->narrow.made : &be->narrow.left))++;
+    return fits;
+}
+
+void mode__ref_fp8_linear(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *slope,
+                          const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b,
+                          const struct mode_tensor *add, enum mode_act act)
+{
+    if (!is_narrow(be, x->dim[0], w->dim[0], x->dim[1])) {
+        mode__ref_linear(be, y, slope, x, w, b, add, act);
+        return;
+    }
+    struct mode_tensor x8 = narrowed(x, &E4M3), w8 = narrowed(w, &E4M3);
+    mode__ref_linear(be, y, slope, &x8, &w8, b, add, act);
+    free(x8.data);
+    free(w8.data);
+}
+
+void mode__ref_fp8_linear_back(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dw,
+                               struct mode_tensor *db, const struct mode_tensor *dy, const struct mode_tensor *x,
+                               const struct mode_tensor *w, const struct mode_tensor *slope)
+{
+    if (!dx || !is_narrow(be, x->dim[0], w->dim[0], x->dim[1])) {
+        mode__ref_linear_back(be, dx, dw, db, dy, x, w, slope);
+        return;
+    }
+    struct mode_tensor dy8 = narrowed(dy, &E5M2), w8 = narrowed(w, &E4M3), unused = *w;
+    unused.dtype = MODE_DTYPE_F32;
+    unused.data = mode_xcalloc((size_t)mode_tensor_count(w), sizeof(float));
+    mode__ref_linear_back(be, NULL, dw, db, dy, x, w, NULL); /* of the weights: not narrowed */
+    mode__ref_linear_back(be, dx, &unused, NULL, &dy8, x, &w8, slope);
+    free(dy8.data);
+    free(w8.data);
+    free(unused.data);
+}

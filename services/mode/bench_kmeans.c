@@ -1,0 +1,143 @@
+/* mode bench kmeans - one iteration of plain k-means: every row to its nearest centre, every centre to the mean of its
+ * rows. The product's own k-means is balanced (cluster/kmeans.h); this is what others' is compared with. */
+#include "backend_option.h"
+#include "base/str.h"
+#include "bench.h"
+#include "bench_inputs.h"
+#include "cluster/kmeans.h"
+#include "cluster/nearest.h"
+#include "nn/backend.h"
+#include "verb.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct options {
+    struct backend_options backend;
+    const char *data;
+    int64_t width, centres, rounds;
+    double peak;
+    bool turns;
+};
+
+static const struct mode_option table[] = {
+    MODE_OPT_STR(struct options, data, "data", NULL, "FILE",
+                 "float32 [N, D], raw: the rows; the first K are the start"),
+    MODE_OPT_INT(struct options, width, "width", "768", "D", "numbers in a row"),
+    MODE_OPT_INT(struct options, centres, "centres", "1024", "K", "centres"),
+    MODE_OPT_REAL(struct options, peak, "peak", "0", "TFLOP/s",
+                  "what the device can do at most: the share of it that 2 N K D operations are, is said at the end"),
+    BENCH_ROUNDS_OPTION(struct options, rounds),
+    BENCH_TURNS_OPTION(struct options, turns),
+    BACKEND_OPTIONS(struct options),
+    MODE_OPT_END};
+
+struct work {
+    struct mode_backend *be;
+    float *x, *centres; /* [n, d], [k, d]: in the backend's memory, as is id [n] */
+    int32_t *id, *first, *members;
+    int64_t n;
+    int k, d;
+};
+
+static enum mode_status take(struct work *w, const float *rows, struct mode_error *err)
+{
+    const size_t row = (size_t)w->d * sizeof *rows;
+    void *x = NULL, *centres = NULL, *id = NULL;
+    enum mode_status st = mode_backend_alloc(w->be, &x, (size_t)w->n * row, err);
+    if (!st) st = mode_backend_alloc(w->be, &centres, (size_t)w->k * row, err);
+    if (!st) st = mode_backend_alloc(w->be, &id, (size_t)w->n * sizeof *w->id, err);
+    w->x = x;
+    w->centres = centres;
+    w->id = id;
+    if (st) return st;
+    memcpy(w->x, rows, (size_t)w->n * row);
+    memcpy(w->centres, rows, (size_t)w->k * row);
+    w->first = mode_xmalloc(((size_t)w->k + 1) * sizeof *w->first);
+    w->members = mode_xmalloc((size_t)w->n * sizeof *w->members);
+    return MODE_OK;
+}
+
+static void give(struct work *w)
+{
+    free(w->first);
+    free(w->members);
+    if (!w->be) return;
+    mode_backend_free(w->be, w->x);
+    mode_backend_free(w->be, w->centres);
+    mode_backend_free(w->be, w->id);
+}
+
+static enum mode_status iteration(struct work *w, struct mode_error *err)
+{
+    enum mode_status st = mode_nearest(w->be, w->id, NULL, MODE_METRIC_EUCLIDEAN, w->x, w->n, w->centres, w->k, w->d,
+                                       err);
+    if (!st) mode_kmeans_move(w->be, w->centres, w->id, w->x, w->n, w->d, w->k, w->first, w->members, false);
+    return st;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void say(const struct work *w, double *seconds, int64_t rounds, double peak)
+{
+    if (rounds == 0) return;
+    qsort(seconds, (size_t)rounds, sizeof *seconds, by_value);
+    const double s = seconds[rounds / 2], rate = 2e-12 * (double)w->n * w->k * w->d / s;
+    fprintf(stderr, "an iteration of %lld rows, %d centres, %d numbers each: %.3f ms (median), 2 N K D at %.2f TFLOP/s",
+            (long long)w->n, w->k, w->d, 1e3 * s, rate);
+    if (peak > 0) fprintf(stderr, ", %.1f %% of %g", 100 * rate / peak, peak);
+    fprintf(stderr, "\n");
+}
+
+static enum mode_status run(int argc, char **argv, struct mode_error *err)
+{
+    struct options o = {0};
+    struct bench_floats rows = {0};
+    struct work w = {0};
+    double *seconds = NULL;
+    int64_t done = 0;
+    int n_args;
+    if (mode_options_wants_help(argc, argv)) {
+        mode_options_help(
+            table, "MODE_", "mode bench kmeans --data FILE [options]",
+            "One iteration of plain k-means on all rows of FILE, --rounds times, with MODE_THREADS threads.");
+        return MODE_OK;
+    }
+    enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
+    if (!st && (n_args > 0 || !o.data || o.rounds < 1 || o.width < 1 || o.width > 1 << 20 || o.centres < 1 ||
+                o.centres > 1 << 24 || !(o.peak >= 0)))
+        st = MODE_FAIL(err, MODE_E_USAGE,
+                       "expected --data FILE, --rounds, --width and --centres of at least 1, no arguments");
+    if (!st) st = backend_open(&w.be, &o.backend, err);
+    if (!st) st = bench_floats_read(&rows, o.data, o.width, err);
+    if (!st && (rows.n < o.centres || rows.n > INT32_MAX / 2))
+        st = MODE_FAIL(err, MODE_E_VALUE, "%s: %lld rows; from %lld (--centres) to %d are expected", o.data,
+                       (long long)rows.n, (long long)o.centres, INT32_MAX / 2);
+    w.n = rows.n;
+    w.k = (int)o.centres;
+    w.d = (int)o.width;
+    if (!st) st = take(&w, rows.data, err);
+    bench_floats_clear(&rows);
+    if (st) goto out;
+    seconds = mode_xmalloc((size_t)o.rounds * sizeof *seconds);
+    for (int64_t round = 0; !st && round <= o.rounds && (round == 0 || bench_turn(o.turns)); round++) {
+        struct bench_clock since = bench_now();
+        st = iteration(&w, err);
+        if (st || round == 0) continue;
+        seconds[done++] = bench_now().wall - since.wall;
+        bench_print("kmeans", "iterations", 1, since);
+    }
+    if (!st) say(&w, seconds, done, o.peak);
+out:
+    free(seconds);
+    give(&w);
+    mode_backend_close(&w.be);
+    return st;
+}
+
+const struct mode_verb mode_bench_kmeans = {"kmeans", "one iteration of plain k-means", run};
