@@ -296,6 +296,35 @@ static void product(const char *name, const char *backend_name, int64_t m, int64
     mode_backend_close(&be);
 }
 
+/* A layer norm over m rows of d numbers, forward and back with a residual's gradient, against the bytes they must move. */
+static void norm(const char *backend_name, int64_t m, int64_t d, int64_t rounds)
+{
+    struct mode_backend *be = backend(backend_name);
+    const enum mode_dtype act = mode_backend_activations(be);
+    struct mode_tensor x = random_matrix(be, act, m, d), y = random_matrix(be, act, m, d),
+                       dy = random_matrix(be, act, m, d), dx = random_matrix(be, act, m, d),
+                       stats = random_matrix(be, MODE_DTYPE_F32, m, 2), all = random_matrix(be, MODE_DTYPE_F32, 4, d);
+    struct mode_tensor row[4]; /* weight, bias and their gradients */
+    double t[2][MAX_ROUNDS];
+    for (int i = 0; i < 4; i++) row[i] = mode_tensor_1d(mode_f32(&all) + i * d, MODE_DTYPE_F32, d);
+    for (int64_t i = -2; i < rounds; i++)
+        for (int k = 0; k < 2; k++) {
+            double t0 = mode_clock_s();
+            if (k == 0)
+                mode_layernorm(be, &y, &stats, &x, &row[0], &row[1], 1e-5f);
+            else
+                mode_layernorm_back(be, &dx, &row[2], &row[3], &dy, &x, &stats, &row[0], &dx);
+            mode_backend_sync(be);
+            if (i >= 0) t[k][i] = mode_clock_s() - t0;
+        }
+    const double bytes = (double)(m * d) * (double)mode_dtype_size(act), s[] = {median(t[0], rounds), median(t[1], rounds)};
+    table_row("layernorm\t%lld x %lld\t%s\tforward %.3f ms, %.0f GB/s\tback %.3f ms, %.0f GB/s\n", (long long)m,
+              (long long)d, backend_name, 1e3 * s[0], 2e-9 * bytes / s[0], 1e3 * s[1], 4e-9 * bytes / s[1]);
+    struct mode_tensor *taken[] = {&x, &y, &dy, &dx, &stats, &all};
+    for (int i = 0; i < 6; i++) mode_backend_free(be, taken[i]->data);
+    mode_backend_close(&be);
+}
+
 /* Decoded pictures of width x height to 224 x 224: pictures a second, once they are in the GPU's memory. */
 static void pixels(const char *backend_name, int width, int height, int64_t rounds)
 {
@@ -385,6 +414,9 @@ static void everything(const char *const *backends)
     for (int b = 0; backends[b]; b++) {
         for (size_t i = 0; i < sizeof products / sizeof *products; i++)
             product(products[i].name, backends[b], products[i].m, products[i].n, products[i].k, 15);
+        norm(backends[b], 51200, 768, 15); /* B/32, batch 1024 */
+        norm(backends[b], 65792, 1024, 15); /* L/14, batch 256 */
+        norm(backends[b], 65792, 1280, 15); /* H/14 */
         for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
             struct options o = {.config = runs[i].config,
                                 .backend = backends[b],

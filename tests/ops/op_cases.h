@@ -195,12 +195,23 @@ static void case_project(struct op_run *r, const int64_t *s)
     mode_project_back(r->be, dx, dw, &dy, &x, &w);
 }
 
-static void case_layernorm(struct op_run *r, const int64_t *s) /* m, d, with add */
+/* Its first row left out: rows of an odd width then begin at places of their own. */
+static inline struct mode_tensor past_one(struct mode_tensor t, bool wanted)
 {
-    struct mode_tensor x = acts(r, s[0], s[1]), w = vec(r, s[1]), b = vec(r, s[1]), dy = acts(r, s[0], s[1]);
-    struct mode_tensor *y = keep(r, acts(r, s[0], s[1])), *stats = keep(r, mat(r, s[0], 2));
+    if (!wanted) return t;
+    t.data = (char *)t.data + (size_t)t.dim[1] * mode_dtype_size(t.dtype);
+    t.dim[0]--;
+    return t;
+}
+
+static void case_layernorm(struct op_run *r, const int64_t *s) /* m, d, with add, one row on */
+{
+    const int64_t m = s[0] + (s[3] != 0), d = s[1];
+    const bool on = s[3] != 0;
+    struct mode_tensor x = past_one(acts(r, m, d), on), w = vec(r, d), b = vec(r, d), dy = past_one(acts(r, m, d), on);
+    struct mode_tensor *y = keep(r, past_one(acts(r, m, d), on)), *stats = keep(r, mat(r, s[0], 2));
     mode_layernorm(r->be, y, stats, &x, &w, &b, 1e-5f);
-    struct mode_tensor *dx = keep(r, acts(r, s[0], s[1])), *dw = keep(r, vec(r, s[1])), *db = keep(r, vec(r, s[1]));
+    struct mode_tensor *dx = keep(r, past_one(acts(r, m, d), on)), *dw = keep(r, vec(r, d)), *db = keep(r, vec(r, d));
     mode_layernorm_back(r->be, dx, dw, db, &dy, &x, stats, &w, s[2] ? dx : NULL);
 }
 
@@ -569,6 +580,8 @@ static const struct op_case op_cases[] = {
     {"group means", case_group_means, {1, 1, 1, 0, 0}, 0},
     {"group means", case_group_means, {1000, 37, 17, 0, 1}, 0},
     {"group directions", case_group_means, {501, 300, 70, 1, 0}, 0},
+    {"layernorm", case_layernorm, {5, 7, 1, 1}, 2e-6},
+    {"layernorm", case_layernorm, {11, 100, 1}, 1e-6},
 };
 enum { N_OP_CASES = sizeof op_cases / sizeof *op_cases };
 

@@ -29,6 +29,11 @@ void mode__cuda_activate(cudaStream_t stream, bool bf16, void *y, void *slope, c
 void mode__cuda_column_sums(cudaStream_t stream, bool bf16, float *out, float *work, const void *x, int64_t m,
                             int64_t n);
 int64_t mode__cuda_sum_work(int64_t m, int64_t n);
+/* out [n] += sums over part [chunks, n]; with `also` (may be NULL) out and also += sums over part [chunks, 2, n] */
+void mode__cuda_add_chunks(cudaStream_t stream, float *out, float *also, const float *part, int64_t chunks, int64_t n);
+
+/* norm.cu: d at most MODE__CUDA_NORM_MOST, which no model's width exceeds; y may be x, dx may be dy or add */
+enum { MODE__CUDA_NORM_MOST = 16384 };
 void mode__cuda_layernorm(cudaStream_t stream, bool bf16, void *y, float *stats, const void *x, const float *w,
                           const float *b, int64_t m, int64_t d, float eps);
 /* work: mode__cuda_norm_work(m, d) floats */
@@ -36,6 +41,8 @@ void mode__cuda_layernorm_back(cudaStream_t stream, bool bf16, void *dx, float *
                                const void *dy, const void *x, const float *stats, const float *w, const void *add,
                                int64_t m, int64_t d);
 int64_t mode__cuda_norm_work(int64_t m, int64_t d);
+
+/* rows.cu */
 void mode__cuda_l2norm(cudaStream_t stream, bool bf16, float *y, float *norm, const void *x, int64_t m, int64_t d);
 void mode__cuda_l2norm_back(cudaStream_t stream, bool bf16, void *dx, const float *dy, const float *y,
                             const float *norm, int64_t m, int64_t d);

@@ -132,6 +132,7 @@ static void project_back(struct mode_backend *be, struct mode_tensor *dx, struct
 static void layernorm(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *stats,
                       const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b, float eps)
 {
+    MODE_ASSERT(x->dim[1] <= MODE__CUDA_NORM_MOST);
     if (x->dim[0] == 0) return;
     mode__cuda_layernorm(stream_of(be), is_bf16(be), y->data, data_of(stats), x->data, mode_f32(w), mode_f32(b),
                          x->dim[0], x->dim[1], eps);
@@ -143,6 +144,7 @@ static void layernorm_back(struct mode_backend *be, struct mode_tensor *dx, stru
                            const struct mode_tensor *stats, const struct mode_tensor *w, const struct mode_tensor *add)
 {
     int64_t m = x->dim[0], d = x->dim[1];
+    MODE_ASSERT(d <= MODE__CUDA_NORM_MOST);
     if (m == 0) return;
     mode__cuda_layernorm_back(stream_of(be), is_bf16(be), dx->data, mode_f32(dw), mode_f32(db),
                               work_of(be, mode__cuda_norm_work(m, d)), dy->data, x->data, mode_f32(stats), mode_f32(w),
