@@ -113,6 +113,11 @@ enum mode_status mode_clip_train_begin(struct mode_clip *clip, int64_t batch, st
  */
 enum mode_status mode_clip_train_load(struct mode_clip *clip, const float *pixels, const int32_t *ids,
                                       const int32_t *n_ids, int64_t b, struct mode_error *err);
+/* The same with decoded pictures that the backend resizes (nn/pixels.h); they stay as they are until the step's last op
+ * is done: a step in pieces reads them several times. */
+enum mode_status mode_clip_train_load_pictures(struct mode_clip *clip, const struct mode_pictures *pictures,
+                                               const int32_t *ids, const int32_t *n_ids, int64_t b,
+                                               struct mode_error *err);
 /* Zero gradients, then forward, loss, backward for what was loaded: ops, nothing is waited for. The result is in every
  * parameter's grad. E_PEER: a process of the group has ended. */
 enum mode_status mode_clip_train_compute(struct mode_clip *clip, struct mode_error *err);

@@ -265,7 +265,11 @@ static enum mode_status train_step(struct training *t, struct mode_train_progres
                                       .weight_decay = s->weight_decay,
                                       .clip_norm = s->grad_clip_norm};
     mode_together_tell(t->together, &update, (int64_t)t->step + 1);
-    if ((st = mode_clip_train_load(t->clip, t->batch->pixels, t->batch->ids, t->batch->n_ids, t->own, err))) return st;
+    const struct mode_batch *b = t->batch;
+    const struct mode_pictures *pictures = mode_ahead_pictures(t->ahead);
+    st = pictures ? mode_clip_train_load_pictures(t->clip, pictures, b->ids, b->n_ids, t->own, err)
+                  : mode_clip_train_load(t->clip, b->pixels, b->ids, b->n_ids, t->own, err);
+    if (st) return st;
     if ((st = mode_together_step(t->together, &why_not, err))) return st;
     tell_why_not(t, why_not);
     double loss = mode_clip_train_loss(t->clip), norm = mode_together_norm(t->together); /* the step's one wait */

@@ -2,7 +2,7 @@
 
 #include "base/str.h"
 #include "data/window.h"
-#include "nn/ops.h"
+#include "nn/pixels.h"
 #include "nn/staging.h"
 
 #include <pthread.h>
@@ -16,6 +16,7 @@ struct mode_windows {
     struct mode_preprocess preprocess;
     struct mode_staging *staging;
     void *levels; /* [3, 256], the backend's memory */
+    struct mode_pictures pictures; /* that were taken last */
     int64_t most;
     size_t least;         /* bytes that every picture may count on */
     pthread_mutex_t lock; /* of all below */
@@ -176,14 +177,19 @@ void mode_windows_send(struct mode_windows *w, int64_t n)
     if (n > 0) mode_staging_send(w->staging, w->used);
 }
 
-void mode_windows_pixels(struct mode_windows *w, float *pixels, int64_t n)
+const struct mode_pictures *mode_windows_take(struct mode_windows *w)
 {
-    const int64_t s = w->preprocess.size;
-    struct mode_tensor out = mode_tensor_make(pixels, MODE_DTYPE_F32, 4, (int64_t[]){n, 3, s, s});
-    const struct mode_tensor bytes = mode_tensor_1d(w->staging->device, MODE_DTYPE_U8, (int64_t)w->used),
-                             levels = mode_tensor_2d(w->levels, MODE_DTYPE_F32, 3, 256);
+    w->pictures = (struct mode_pictures){.windows = w->staging->host,
+                                         .bytes = w->staging->device,
+                                         .n_bytes = w->used,
+                                         .levels = w->levels,
+                                         .border = w->preprocess.fill};
     mode_staging_begin(w->staging);
-    mode_pixels(w->be, &out, &bytes, w->staging->host, &levels, w->preprocess.fill);
+    return &w->pictures;
+}
+
+void mode_windows_done(struct mode_windows *w)
+{
     mode_staging_end(w->staging);
 }
 
@@ -199,10 +205,8 @@ bool mode_windows_wanted(const struct mode_backend *be, const struct mode_prepro
                          int batches)
 {
     const char *where = getenv("MODE_CUDA_PIXELS");
-    const size_t floats = (size_t)p->size * (size_t)p->size * 3 * sizeof(float);
     size_t left, total, all;
     if (!be || !mode_backend_is_device(be) || (where && strcmp(where, "host") == 0)) return false;
     mode_backend_room(be, &left, &total);
-    return mode_mul_size((size_t)batches, mode_windows_bytes(p, most, bytes), &all) && all <= left / 2 &&
-           (size_t)most <= (left / 2 - all) / floats;
+    return mode_mul_size((size_t)batches, mode_windows_bytes(p, most, bytes), &all) && all <= left / 2;
 }

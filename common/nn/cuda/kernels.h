@@ -7,6 +7,7 @@
 #ifndef MODE_NN_CUDA_KERNELS_H
 #define MODE_NN_CUDA_KERNELS_H
 
+#include "nn/pixels.h"
 #include "nn/update.h"
 
 #include <cuda_runtime_api.h>
@@ -60,12 +61,12 @@ void mode__cuda_gather(cudaStream_t stream, bool bf16, void *y, const void *x, c
 void mode__cuda_scatter_add(cudaStream_t stream, bool bf16, void *x, const void *y, const int32_t *rows, int64_t n,
                             int64_t d);
 
-/* pixels.cu: windows first .. first + n - 1 of the table that bytes begin with, n at most MODE__CUDA_PIXELS_MOST;
- * pixels [n, 3, side, side] are theirs. between: n times `room` bytes of scratch, mode_pixels_between of each or more.
- */
+/* pixels.cu: cols of pictures first .. first + n - 1, n at most MODE__CUDA_PIXELS_MOST. between: n times `room` bytes of
+ * scratch, mode_pixels_between of each or more. */
 enum { MODE__CUDA_PIXELS_MOST = 65535 };
-void mode__cuda_pixels(cudaStream_t stream, float *pixels, uint8_t *between, int64_t room, const uint8_t *bytes,
-                       int64_t first, int64_t n, int64_t side, const float *levels, uint8_t border);
+void mode__cuda_picture_patches(cudaStream_t stream, bool bf16, void *cols, uint8_t *between, int64_t room,
+                                const struct mode_pictures *pictures, int64_t first, int64_t n, int64_t side,
+                                int64_t p);
 
 /* embed.cu: r rows of n_seq sequences */
 void mode__cuda_embed(cudaStream_t stream, bool bf16, void *x, const float *table, const float *pos, const int32_t *ids,

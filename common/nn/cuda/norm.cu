@@ -7,8 +7,9 @@
 #include "nn/cuda/store.cuh"
 
 /* ROWS: warps of a block, where one row does not need more. NORM_BLOCKS: of the way back, two for each multiprocessor
- * of an H100. */
-enum { ROWS = 8, NORM_BLOCKS = 264, HELD = 32, MOST_WARPS = MODE__CUDA_NORM_MOST / (WARP * HELD) };
+ * of an H100. HELD_ROW: numbers that a warp holds. */
+enum { ROWS = 8, NORM_BLOCKS = 264, HELD = 32, HELD_ROW = 32 * HELD, MOST_WARPS = 16 };
+static_assert(MOST_WARPS * HELD_ROW == (int)MODE__CUDA_NORM_MOST, "every row has its registers");
 
 static __host__ __device__ constexpr int warps_of(int w)
 {
@@ -18,10 +19,10 @@ static __host__ __device__ constexpr int warps_of(int w)
 /* The statement with W set: warps to a row of d numbers. */
 #define BY_ROW(d, ...)                                                                                                 \
     do {                                                                                                               \
-        if ((d) <= WARP * HELD) {                                                                                      \
+        if ((d) <= HELD_ROW) {                                                                                         \
             constexpr int W = 1;                                                                                       \
             __VA_ARGS__;                                                                                               \
-        } else if ((d) <= 2 * WARP * HELD) {                                                                           \
+        } else if ((d) <= 2 * HELD_ROW) {                                                                              \
             constexpr int W = 2;                                                                                       \
             __VA_ARGS__;                                                                                               \
         } else {                                                                                                       \
