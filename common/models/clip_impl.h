@@ -99,6 +99,7 @@ struct mode_clip {
     char *model_cfg, *preprocess_cfg, *note;
     bool dense_tokens, full_last_block;
     bool pad_texts;               /* in training; mode_clip_set_padding */
+    bool pictures;                /* in training; mode_clip_set_pictures */
     int64_t accumulate;           /* pieces of a step, 1 by default */
     struct mode_clip_blocks kept; /* policies of the blocks, all MODE_CLIP_KEEP by default */
     struct mode_ranks *group;     /* NULL: this process trains alone */

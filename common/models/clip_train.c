@@ -26,11 +26,12 @@ static size_t workspace(const struct mode_clip *clip, int64_t batch)
     }
     size_t scores = 2 * sizeof(float) * (tokens + 32) * (tokens + 32);
     size_t piece = ((size_t)batch + (size_t)clip->accumulate - 1) / (size_t)clip->accumulate;
-    size_t side = (size_t)clip->cfg.image_size, pixels = piece * 3 * side * side * sizeof(float);
+    size_t side = (size_t)clip->cfg.image_size;
+    size_t images = clip->pictures ? MODE_PIXELS_BETWEEN : piece * 3 * side * side * sizeof(float);
     size_t bound = WORKSPACE_ROWS * sizeof(float) * (widest + 64) + WORKSPACE_SUMS +
                    (size_t)mode_parallel_threads() * (WORKSPACE_THREAD + scores);
-    return clip->be && mode_backend_is_device(clip->be) && pixels > bound ? pixels
-                                                                          : bound; /* pixels are copied to a device */
+    /* pixels are copied to a device; of pictures it makes half resized ones */
+    return clip->be && mode_backend_is_device(clip->be) && images > bound ? images : bound;
 }
 
 void mode_clip_set_savings(struct mode_clip *clip, bool dense_tokens, bool full_last_block)
@@ -60,6 +61,12 @@ void mode_clip_set_padding(struct mode_clip *clip, bool pad)
 {
     MODE_ASSERT(!clip->train);
     clip->pad_texts = pad;
+}
+
+void mode_clip_set_pictures(struct mode_clip *clip, bool on)
+{
+    MODE_ASSERT(!clip->train);
+    clip->pictures = on;
 }
 
 void mode_clip_set_group(struct mode_clip *clip, struct mode_ranks *group)

@@ -62,6 +62,10 @@ void mode_clip_set_memory(struct mode_clip *clip, int64_t accumulate, bool check
  * on a device. Before train_begin; steps in pieces and those of a group are not filled up. */
 void mode_clip_set_padding(struct mode_clip *clip, bool pad);
 
+/* Steps get pictures that the backend resizes (mode_clip_train_load_pictures), so that scratch is counted and taken for
+ * these; off by default: for pixels that are copied to a device. Before train_begin. */
+void mode_clip_set_pictures(struct mode_clip *clip, bool on);
+
 /* What is kept of a block for the way back. Loss and gradients are the same bytes under each: what is not kept is made
  * again by the same ops from the same numbers. */
 enum mode_clip_policy {

@@ -184,8 +184,8 @@ void mode_embed_back(struct mode_backend *be, struct mode_tensor *dtable, struct
 /* cols [B * g * g, 3 * p * p] from a model's input, pixels [B, 3, S, S] f32, g = S / p: one row per patch (row by row),
  * channel, y, x inside it: the order of a convolution's weights. */
 void mode_patches(struct mode_backend *be, struct mode_tensor *cols, const struct mode_tensor *pixels, int64_t p);
-/* The same from pictures first .. first + B - 1 as they were decoded, of any sizes (nn/pixels.h): Pillow's resize in its
- * own fixed point, then floats out of a table, without pixels [B, 3, side, side] in between. The same bits on every
+/* The same from pictures first .. first + B - 1 as they were decoded, of any sizes (nn/pixels.h): Pillow's resize in
+ * its own fixed point, then floats out of a table, without pixels [B, 3, side, side] in between. The same bits on every
  * backend: those that mode_patches makes of data/preprocess.c's pixels. */
 void mode_picture_patches(struct mode_backend *be, struct mode_tensor *cols, const struct mode_pictures *pictures,
                           int64_t first, int64_t side, int64_t p);

@@ -17,8 +17,8 @@
 
 enum {
     MODE_PIXELS_BITS = 22,         /* of a weight, fractional */
-    MODE_PIXELS_BETWEEN = 32 << 20 /* bytes between the two passes that a device makes room for, so that they stay in its
-                                    * cache: of as many pictures as fit, of one at least */
+    MODE_PIXELS_BETWEEN = 32 << 20 /* bytes between the two passes that a device makes room for, so that they stay in
+                                    * its cache: of as many pictures as fit, of one at least */
 };
 
 struct mode_pixels_window {

@@ -59,41 +59,33 @@ static void *reader(void *ctx)
     return NULL;
 }
 
-static void close_windows(struct mode_ahead *a)
-{
-    for (int i = 0; i < a->n; i++) mode_windows_close(&a->ring[i].batch.windows);
-    a->resizes = false;
-}
-
-/* What a device needs to resize the pictures, if it can be had: the host does it otherwise. */
-static void open_windows(struct mode_ahead *a, int64_t size)
+/* What a device needs to resize the pictures. */
+static enum mode_status open_windows(struct mode_ahead *a, int64_t size, struct mode_error *err)
 {
     const struct mode_preprocess *p = mode_stream_preprocess(a->stream);
     const size_t each = mode_windows_average(mode_stream_window_bytes(a->stream), size);
-    struct mode_error err;
     enum mode_status st = MODE_OK;
-    if (!mode_windows_wanted(a->be, p, size, each, a->n)) return;
-    for (int i = 0; !st && i < a->n; i++) st = mode_windows_open(&a->ring[i].batch.windows, a->be, p, size, each, &err);
-    a->resizes = true;
-    if (st) close_windows(a);
+    for (int i = 0; !st && i < a->n; i++) st = mode_windows_open(&a->ring[i].batch.windows, a->be, p, size, each, err);
+    return st;
 }
 
 enum mode_status mode_ahead_open(struct mode_ahead **ahead, struct mode_stream *stream, struct mode_backend *be,
-                                 int64_t size, int side, int context, uint64_t first, uint64_t end, int slots,
-                                 struct mode_error *err)
+                                 bool resizes, int64_t size, int side, int context, uint64_t first, uint64_t end,
+                                 int slots, struct mode_error *err)
 {
     struct mode_ahead *a = *ahead = mode_xcalloc(1, sizeof *a);
     enum mode_status st = MODE_OK;
     MODE_ASSERT(slots >= 0 && first <= end);
     a->stream = stream;
     a->be = be;
+    a->resizes = resizes;
     a->n = slots + 1;
     a->first = a->filled = a->taken = first;
     a->end = end;
     a->ring = mode_xcalloc((size_t)a->n, sizeof *a->ring);
     pthread_mutex_init(&a->lock, NULL);
     pthread_cond_init(&a->changed, NULL);
-    open_windows(a, size);
+    if (resizes) st = open_windows(a, size, err);
     for (int i = 0; !st && i < a->n; i++) {
         struct mode_batch *b = &a->ring[i].batch;
         struct mode_windows *windows = b->windows;
@@ -159,8 +151,8 @@ void mode_ahead_close(struct mode_ahead **ahead)
         pthread_mutex_unlock(&a->lock);
         pthread_join(a->thread, NULL);
     }
-    close_windows(a);
     for (int i = 0; i < a->n; i++) {
+        mode_windows_close(&a->ring[i].batch.windows);
         if (a->be && a->ring[i].batch.pixels) mode_backend_unpin(a->be, a->ring[i].batch.pixels);
         mode_batch_clear(&a->ring[i].batch);
     }

@@ -147,7 +147,7 @@ static double average_bytes(const struct mode_encode_picture *pictures, int64_t 
 }
 
 static enum mode_status open_slots(struct pictures *x, const struct mode_encode_picture *pictures, int64_t n,
-                                   int64_t batch, struct mode_error *err)
+                                   int64_t batch, const struct mode_encode_hook *hook, struct mode_error *err)
 {
     const struct mode_preprocess *p = mode_clip_preprocess(x->clip);
     struct mode_backend *be = mode_clip_backend(x->clip);
@@ -155,7 +155,9 @@ static enum mode_status open_slots(struct pictures *x, const struct mode_encode_
     enum mode_status st = MODE_OK;
     x->n = mode_backend_is_device(be) ? MOST_SLOTS : 1;
     const size_t each = x->n > 1 ? mode_windows_average(average_bytes(pictures, n), batch) : 0;
-    const bool there = mode_windows_wanted(be, p, batch, each, x->n);
+    char why[MODE_WINDOWS_WHY] = "";
+    const bool there = mode_windows_wanted(be) && mode_windows_fit(why, be, p, batch, each, x->n);
+    if (why[0] && hook && hook->notice) hook->notice(hook->ctx, why);
     for (int i = 0; i < x->n; i++) {
         struct slot *s = &x->slot[i];
         s->preprocess = p;
@@ -186,7 +188,7 @@ enum mode_status mode_encode_pictures(struct mode_clip *clip, float *out, const 
         return MODE_FAIL(err, MODE_E_VALUE, "a batch of %lld pictures, at least 1 is needed", (long long)batch);
     if (n < 1) return MODE_OK;
     if (batch > n) batch = n;
-    enum mode_status st = open_slots(&x, pictures, n, batch, err);
+    enum mode_status st = open_slots(&x, pictures, n, batch, hook, err);
     if (!st) begin(&x, &x.slot[0], pictures, batch);
     for (int64_t at = 0; !st && at < n; at += batch) {
         struct slot *s = &x.slot[turn];

@@ -7,10 +7,10 @@
  *     mode_clip_encode_pictures(clip, out, pictures, n, raw, &err);
  *     mode_windows_done(w);                                               // ... to here
  *
- * The floats that ops make of them are those of mode_preprocess_eval_file and mode_preprocess_train_file, to the bit. What a batch's pictures
- * take together is limited; a picture that finds no room, or whose window is larger than MODE_WINDOW_MOST, is resized
- * by the host and travels as a window of its final size. Which pictures these are depends on the threads, the floats do
- * not.
+ * The floats that ops make of them are those of mode_preprocess_eval_file and mode_preprocess_train_file, to the bit.
+ * What a batch's pictures take together is limited; a picture that finds no room, whose window is larger than
+ * MODE_WINDOW_MOST, or that is larger than MODE_PIXELS_BETWEEN (nn/pixels.h) when half resized, is resized by the host
+ * and travels as a window of its final size. Which pictures these are depends on the threads, the floats do not.
  *
  * Threads: begin, add, send belong to one thread and its pool; open, take, done, close to the backend's caller. For one
  * w the two take turns. */
@@ -52,9 +52,14 @@ void mode_windows_done(struct mode_windows *w);
 /* Pictures so far that the host resized. Any thread. */
 uint64_t mode_windows_resized(struct mode_windows *w);
 
-/* Is be to resize the pictures of `batches` such batches? A device with room for them in half of what its memory has
- * left, unless the environment says MODE_CUDA_PIXELS=host. Results are the same. */
-bool mode_windows_wanted(const struct mode_backend *be, const struct mode_preprocess *p, int64_t most, size_t bytes,
-                         int batches);
+/* Is be to resize pictures, if its memory allows? A device, unless the environment says MODE_CUDA_PIXELS=host. Results
+ * are the same. */
+bool mode_windows_wanted(const struct mode_backend *be);
+/* May `batches` such batches lie in its memory? They take at most half of what it has left. why: "", or a sentence that
+ * says why the host has to resize. */
+enum { MODE_WINDOWS_WHY = 200 };
+bool mode_windows_fit(char why[MODE_WINDOWS_WHY], const struct mode_backend *be, const struct mode_preprocess *p,
+                      int64_t most, size_t bytes, int batches);
+void mode_windows_why(char why[MODE_WINDOWS_WHY], size_t bytes, size_t room);
 
 #endif

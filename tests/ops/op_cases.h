@@ -314,11 +314,8 @@ static void case_pictures(struct op_run *r, const int64_t *s)
             base[at++] = (uint8_t)(mode_rng_below(&r->rng, 3) ? mode_rng_below(&r->rng, 256)
                                                               : 255 * mode_rng_below(&r->rng, 2));
     }
-    const struct mode_pictures pictures = {.windows = w,
-                                           .bytes = w,
-                                           .n_bytes = mode_tensor_bytes(&bytes),
-                                           .levels = mode_f32(&levels),
-                                           .border = 77};
+    const struct mode_pictures pictures = {
+        .windows = w, .bytes = w, .n_bytes = mode_tensor_bytes(&bytes), .levels = mode_f32(&levels), .border = 77};
     const int64_t p = s[4], g = s[1] / p, half = s[0] / 2; /* all, and once more those from the middle on */
     mode_picture_patches(r->be, keep(r, acts(r, s[0] * g * g, 3 * p * p)), &pictures, 0, s[1], p);
     mode_picture_patches(r->be, keep(r, acts(r, (s[0] - half) * g * g, 3 * p * p)), &pictures, half, s[1], p);

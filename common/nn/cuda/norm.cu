@@ -16,6 +16,11 @@ static __host__ __device__ constexpr int warps_of(int w)
     return w > ROWS ? w : ROWS;
 }
 
+static dim3 block_of(int w)
+{
+    return dim3(WARP, warps_of(w));
+}
+
 /* The statement with W set: warps to a row of d numbers. */
 #define BY_ROW(d, ...)                                                                                                 \
     do {                                                                                                               \
@@ -90,8 +95,8 @@ void mode__cuda_layernorm(cudaStream_t stream, bool bf16, void *y, float *stats,
                           const float *b, int64_t m, int64_t d, float eps)
 {
     BY_TYPE(bf16, BY_WIDTH(wide_rows(d, sizeof(T), (T *)y, (const T *)x, w, b),
-                           BY_ROW(d, layernorm<T, V, W><<<blocks_of(m, warps_of(W) / W), dim3(WARP, warps_of(W)), 0,
-                                                          stream>>>((T *)y, stats, (const T *)x, w, b, m, d, eps))));
+                           BY_ROW(d, layernorm<T, V, W><<<blocks_of(m, warps_of(W) / W), block_of(W), 0, stream>>>(
+                                         (T *)y, stats, (const T *)x, w, b, m, d, eps))));
 }
 
 /* Rows of a block of the way back, by shape alone. */
@@ -183,9 +188,8 @@ void mode__cuda_layernorm_back(cudaStream_t stream, bool bf16, void *dx, float *
                                int64_t m, int64_t d)
 {
     const int64_t blocks = ceil_div(m, norm_rows(m));
-    BY_TYPE(bf16,
-            BY_WIDTH(wide_rows(d, sizeof(T), (T *)dx, (const T *)dy, (const T *)x, w, (const T *)add),
-                     BY_ROW(d, layernorm_back<T, V, W><<<(unsigned)blocks, dim3(WARP, warps_of(W)), 0, stream>>>(
-                                   (T *)dx, work, (const T *)dy, (const T *)x, stats, w, (const T *)add, m, d))));
+    BY_TYPE(bf16, BY_WIDTH(wide_rows(d, sizeof(T), (T *)dx, (const T *)dy, (const T *)x, w, (const T *)add),
+                           BY_ROW(d, layernorm_back<T, V, W><<<(unsigned)blocks, block_of(W), 0, stream>>>(
+                                         (T *)dx, work, (const T *)dy, (const T *)x, stats, w, (const T *)add, m, d))));
     mode__cuda_add_chunks(stream, dw, db, work, blocks, d);
 }

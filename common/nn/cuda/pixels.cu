@@ -1,4 +1,5 @@
-/* pixels.cu - decoded pictures to the columns of a model's first product: two passes over bytes, then a table of floats.
+/* pixels.cu - decoded pictures to the columns of a model's first product: two passes over bytes, then a table of
+ * floats.
  *
  * DESIGN: a thread makes one byte. Neighbouring threads read neighbouring weights, and inputs that a cache line or two
  * hold; a picture of 500 x 375 pixels is 5 million multiplications, so that arithmetic is far from what limits the GPU
@@ -45,7 +46,8 @@ static __global__ void first_pass(uint8_t *between, int64_t room, const uint8_t 
                                                  taps_at(bytes, w->across), w->n_x, at / 3);
 }
 
-/* A thread makes one number of a patch: neighbours write neighbours, and read neighbours but at the edges of a patch. */
+/* A thread makes one number of a patch: neighbours write neighbours, and read neighbours but at the edges of a patch.
+ */
 template <typename T>
 static __global__ void second_pass(T *cols, const uint8_t *between, int64_t room, const uint8_t *bytes, int64_t first,
                                    int side, int p, const float *levels, uint8_t border)

@@ -1,5 +1,5 @@
-/* Pictures that are decoded by the host and resized by a backend: the patches of data/preprocess.c's floats, to the bit.
- * With MODE_TEST_BACKEND on that backend and its bf16, else on "ref", "ref-bf16" and "cpu". */
+/* Pictures that are decoded by the host and resized by a backend: the patches of data/preprocess.c's floats, to the
+ * bit. With MODE_TEST_BACKEND on that backend and its bf16, else on "ref", "ref-bf16" and "cpu". */
 #include "picture_fixture.h"
 
 #include "base/parallel.h"
@@ -120,8 +120,8 @@ static struct mode_tensor take_memory(struct mode_backend *be, const struct mode
 static bool is_host_s(struct mode_backend *be, const struct mode_preprocess *p, const struct mode_tensor *cols,
                       int64_t i, const struct picture *x, bool train)
 {
-    struct mode_tensor want = take_memory(be, p, 1), pixels = mode_tensor_make(NULL, MODE_DTYPE_F32, 4,
-                                                                               (int64_t[]){1, 3, p->size, p->size});
+    struct mode_tensor want = take_memory(be, p, 1),
+                       pixels = mode_tensor_make(NULL, MODE_DTYPE_F32, 4, (int64_t[]){1, 3, p->size, p->size});
     assert_int_equal(mode_backend_alloc(be, &pixels.data, mode_tensor_bytes(&pixels), &err), MODE_OK);
     assert_int_equal(train ? mode_preprocess_train_file(p, &x->as_file, &x->draw, mode_f32(&pixels), &err)
                            : mode_preprocess_eval_file(p, &x->as_file, mode_f32(&pixels), &err),
