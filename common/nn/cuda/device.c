@@ -83,10 +83,11 @@ static enum mode_status open_device(struct mode_backend *be, struct mode_error *
     else if (!st && (blas.cublasCreate_v2(&c->blas) || blas.cublasSetStream_v2(c->blas, c->stream) ||
                      blas.cublasSetMathMode(c->blas, tf32 ? CUBLAS_TF32_TENSOR_OP_MATH : CUBLAS_DEFAULT_MATH)))
         st = MODE_FAIL(err, MODE_E_DEVICE, "backend \"cuda\": cuBLAS cannot be started");
-    if (!st && (e = cudaMemGetInfo(&c->room, &c->memory)) != cudaSuccess) st = fail(err, "no usable GPU", e);
     if (!st) c->graphs = mode__graphs_open();
     if (!st) c->attention = mode__attention_ways_open();
     if (!st) c->products = mode__cuda_products_open(tf32);
+    /* after all that has memory of its own */
+    if (!st && (e = cudaMemGetInfo(&c->room, &c->memory)) != cudaSuccess) st = fail(err, "no usable GPU", e);
     if (st) close_device(be);
     return st;
 }
