@@ -455,6 +455,41 @@ static void test_it_does_not_show_in_features(void **state)
     mode_backend_close(&be);
 }
 
+static void keep_text(void *ctx, const char *text)
+{
+    snprintf(ctx, 256, "%s", text);
+}
+
+/* A GPU too small for pictures on their way: the host resizes, which is said and does not show. */
+static void test_features_on_a_small_gpu(void **state)
+{
+    enum { N = 3, E = 16 };
+    struct mode_error err = {0};
+    struct mode_encode_picture p[N];
+    float out[2][N * E];
+    char said[2][256] = {"", ""};
+    (void)state;
+    for (int i = 0; i < N; i++) {
+        p[i] = (struct mode_encode_picture){.name = "one"};
+        p[i].data = world_png(i, (uint64_t)i, 30 + 9 * i, &p[i].size);
+    }
+    for (int k = 0; k < 2; k++) {
+        struct mode_clip *clip;
+        const struct mode_encode_hook hook = {.ctx = said[k], .notice = keep_text};
+        if (k == 1) setenv("MODE_EMULATOR_MEMORY", "70000000", 1);
+        struct mode_backend *be = open_backend("cuda");
+        world_ok(mode_clip_create(&clip, be, WORLD_MODEL, WORLD_PREPROCESS, 3, &err), &err);
+        world_ok(mode_encode_pictures(clip, out[k], p, N, 2, false, &hook, &err), &err);
+        mode_clip_close(&clip);
+        mode_backend_close(&be);
+        unsetenv("MODE_EMULATOR_MEMORY");
+    }
+    assert_memory_equal(out[0], out[1], sizeof out[0]);
+    assert_string_equal(said[0], "");
+    if (!strstr(said[1], "pictures are resized by the host: ")) fail_msg("\"%s\"", said[1]);
+    for (int i = 0; i < N; i++) free((void *)(uintptr_t)p[i].data);
+}
+
 /* A GPU on which a training finds room for so many bytes; m: what was said on the usual one. */
 static void set_room(size_t bytes, const struct mode_train_memory *m)
 {
@@ -617,6 +652,7 @@ int main(void)
         cmocka_unit_test(test_it_does_not_show_where_pictures_are_resized),
         cmocka_unit_test(test_a_damaged_picture_is_told_as_on_the_host),
         cmocka_unit_test(test_it_does_not_show_in_features),
+        cmocka_unit_test(test_features_on_a_small_gpu),
         cmocka_unit_test(test_a_training_that_does_not_fit_is_refused_with_a_remedy),
         cmocka_unit_test(test_the_plan_has_room_for_the_pixels_of_a_step),
         cmocka_unit_test(test_the_plan_counts_the_pictures_of_a_step),
