@@ -300,10 +300,39 @@ static void product(const char *name, const char *backend_name, int64_t m, int64
     mode_backend_close(&be);
 }
 
-/* Decoded pictures of width x height to 224 x 224: pictures a second, once they are in the GPU's memory. */
+/* A layer norm over m rows of d numbers, forward and back with a residual's gradient, against the bytes they must move. */
+static void norm(const char *backend_name, int64_t m, int64_t d, int64_t rounds)
+{
+    struct mode_backend *be = backend(backend_name);
+    const enum mode_dtype act = mode_backend_activations(be);
+    struct mode_tensor x = random_matrix(be, act, m, d), y = random_matrix(be, act, m, d),
+                       dy = random_matrix(be, act, m, d), dx = random_matrix(be, act, m, d),
+                       stats = random_matrix(be, MODE_DTYPE_F32, m, 2), all = random_matrix(be, MODE_DTYPE_F32, 4, d);
+    struct mode_tensor row[4]; /* weight, bias and their gradients */
+    double t[2][MAX_ROUNDS];
+    for (int i = 0; i < 4; i++) row[i] = mode_tensor_1d(mode_f32(&all) + i * d, MODE_DTYPE_F32, d);
+    for (int64_t i = -2; i < rounds; i++)
+        for (int k = 0; k < 2; k++) {
+            double t0 = mode_clock_s();
+            if (k == 0)
+                mode_layernorm(be, &y, &stats, &x, &row[0], &row[1], 1e-5f);
+            else
+                mode_layernorm_back(be, &dx, &row[2], &row[3], &dy, &x, &stats, &row[0], &dx);
+            mode_backend_sync(be);
+            if (i >= 0) t[k][i] = mode_clock_s() - t0;
+        }
+    const double bytes = (double)(m * d) * (double)mode_dtype_size(act), s[] = {median(t[0], rounds), median(t[1], rounds)};
+    table_row("layernorm\t%lld x %lld\t%s\tforward %.3f ms, %.0f GB/s\tback %.3f ms, %.0f GB/s\n", (long long)m,
+              (long long)d, backend_name, 1e3 * s[0], 2e-9 * bytes / s[0], 1e3 * s[1], 4e-9 * bytes / s[1]);
+    struct mode_tensor *taken[] = {&x, &y, &dy, &dx, &stats, &all};
+    for (int i = 0; i < 6; i++) mode_backend_free(be, taken[i]->data);
+    mode_backend_close(&be);
+}
+
+/* Decoded pictures of width x height to the patches of 224 x 224: pictures a second, once they are in the GPU's memory. */
 static void pixels(const char *backend_name, int width, int height, int64_t rounds)
 {
-    enum { BATCH = 256, SIDE = 224 };
+    enum { BATCH = 256, SIDE = 224, PATCH = 32 };
     struct mode_backend *be = backend(backend_name);
     struct mode_rng r = mode_rng_for(3, MODE_RNG_TEST, (uint64_t)width, (uint64_t)height);
     struct mode_taps across, down;
@@ -313,9 +342,8 @@ static void pixels(const char *backend_name, int width, int height, int64_t roun
     const int64_t to_x = BATCH * (int64_t)sizeof(struct mode_pixels_window),
                   to_y = to_x + (int64_t)mode_pixels_taps_bytes(SIDE, across.n_max),
                   rgb = to_y + (int64_t)mode_pixels_taps_bytes(SIDE, down.n_max), each = (int64_t)width * height * 3;
-    void *memory, *out;
+    void *memory;
     must(mode_backend_alloc(be, &memory, (size_t)(rgb + BATCH * each), &err), &err);
-    must(mode_backend_alloc(be, &out, (size_t)BATCH * 3 * SIDE * SIDE * sizeof(float), &err), &err);
     struct mode_pixels_window *table = memory, *windows = mode_xmalloc(BATCH * sizeof *windows);
     uint8_t *bytes = memory;
     for (int64_t i = 0; i < BATCH * each; i++) bytes[rgb + i] = (uint8_t)mode_rng_u32(&r);
@@ -331,13 +359,17 @@ static void pixels(const char *backend_name, int width, int height, int64_t roun
                                                             .down_most = down.n_max,
                                                             .n_x = SIDE,
                                                             .n_y = SIDE};
-    const struct mode_tensor in = mode_tensor_1d(memory, MODE_DTYPE_U8, rgb + BATCH * each),
-                             levels = random_matrix(be, MODE_DTYPE_F32, 3, 256);
-    struct mode_tensor to = mode_tensor_make(out, MODE_DTYPE_F32, 4, (int64_t[]){BATCH, 3, SIDE, SIDE});
+    struct mode_tensor levels = random_matrix(be, MODE_DTYPE_F32, 3, 256);
+    struct mode_tensor cols = random_matrix(be, mode_backend_activations(be), BATCH * (SIDE / PATCH) * (SIDE / PATCH),
+                                            3 * PATCH * PATCH);
+    const struct mode_pictures pictures = {.windows = windows,
+                                           .bytes = memory,
+                                           .n_bytes = (size_t)(rgb + BATCH * each),
+                                           .levels = mode_f32(&levels)};
     double t[MAX_ROUNDS];
     for (int64_t i = -2; i < rounds; i++) {
         double t0 = mode_clock_s();
-        mode_pixels(be, &to, &in, windows, &levels, 0);
+        mode_picture_patches(be, &cols, &pictures, 0, SIDE, PATCH);
         mode_backend_sync(be);
         if (i >= 0) t[i] = mode_clock_s() - t0;
     }
@@ -348,7 +380,7 @@ static void pixels(const char *backend_name, int width, int height, int64_t roun
     mode_taps_clear(&down);
     free(windows);
     mode_backend_free(be, levels.data);
-    mode_backend_free(be, out);
+    mode_backend_free(be, cols.data);
     mode_backend_free(be, memory);
     mode_backend_close(&be);
 }
@@ -383,9 +415,6 @@ static void everything(const char *const *backends)
                 {"train", "ViT-B-16", 512, 22},  {"train", "ViT-L-14", 128, 77},   {"train", "ViT-L-14", 128, 22},
                 {"encode", "ViT-B-32", 1024, 22}, {"encode", "ViT-L-14", 256, 22}};
     clocks();
-    pixels("cuda", 256, 256, 15);
-    pixels("cuda", 500, 375, 15);
-    pixels("cuda", 1024, 768, 15);
     for (int b = 0; backends[b]; b++) {
         struct mode_backend *be;
         struct mode_error err;
@@ -394,8 +423,14 @@ static void everything(const char *const *backends)
             continue;
         }
         mode_backend_close(&be);
+        pixels(backends[b], 256, 256, 15);
+        pixels(backends[b], 500, 375, 15);
+        pixels(backends[b], 1024, 768, 15);
         for (size_t i = 0; i < sizeof products / sizeof *products; i++)
             product(products[i].name, backends[b], products[i].m, products[i].n, products[i].k, 15);
+        norm(backends[b], 51200, 768, 15); /* B/32, batch 1024 */
+        norm(backends[b], 65792, 1024, 15); /* L/14, batch 256 */
+        norm(backends[b], 65792, 1280, 15); /* H/14 */
         for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
             struct options o = {.config = runs[i].config,
                                 .backend = backends[b],
@@ -403,7 +438,7 @@ static void everything(const char *const *backends)
                                 .tokens = runs[i].tokens,
                                 .rounds = 15};
             towers_run(runs[i].subject, &o, false);
-            if (strcmp(runs[i].subject, "train") != 0) continue;
+            if (b > 0 || strcmp(runs[i].subject, "train") != 0) continue;
             for (int way = 1; way < 4; way++) { /* without graphs, without streams, without both */
                 o.no_graphs = way & 1;
                 o.no_streams = way & 2;

@@ -310,18 +310,30 @@ static void take(struct mode_backend *be, float *out, const struct clip_tower_ac
     MODE_ASSERT(mode_half_to_f32(out, src->data, src->dtype, (size_t)mode_tensor_count(src)));
 }
 
-enum mode_status mode_clip_encode_images(struct mode_clip *clip, float *out, const float *pixels, int64_t b, int raw,
-                                         struct mode_error *err)
+static enum mode_status encode_images(struct mode_clip *clip, float *out, struct clip_images from, int64_t b, int raw,
+                                      struct mode_error *err)
 {
-    int64_t s = clip->cfg.image_size;
     enum mode_status st = infer_begin(clip, err);
     for (int64_t i = 0; st == MODE_OK && i < b; i += INFER_BATCH) {
         int64_t n = b - i < INFER_BATCH ? b - i : INFER_BATCH;
-        mode__clip_image_begin(clip, clip->infer, 0, pixels + i * 3 * s * s, n);
+        from.first = i;
+        mode__clip_image_begin(clip, clip->infer, 0, &from, n);
         mode__clip_image_forward(clip, clip->infer);
         take(clip->be, out + i * clip->cfg.embed_dim, &clip->infer->image, raw);
     }
     return st;
+}
+
+enum mode_status mode_clip_encode_images(struct mode_clip *clip, float *out, const float *pixels, int64_t b, int raw,
+                                         struct mode_error *err)
+{
+    return encode_images(clip, out, (struct clip_images){.pixels = pixels}, b, raw, err);
+}
+
+enum mode_status mode_clip_encode_pictures(struct mode_clip *clip, float *out, const struct mode_pictures *pictures,
+                                           int64_t b, int raw, struct mode_error *err)
+{
+    return encode_images(clip, out, (struct clip_images){.pictures = pictures}, b, raw, err);
 }
 
 enum mode_status mode_clip_encode_texts(struct mode_clip *clip, float *out, const int32_t *ids, const int32_t *n_ids,

@@ -17,6 +17,7 @@
 
 struct mode_clip;
 struct mode_backend;
+struct mode_pictures;
 
 /* Load a folder of open_clip's or Hugging Face's (models/clip_folder.h). be: common/nn/backend.h, borrowed. */
 enum mode_status mode_clip_load(struct mode_clip **clip, struct mode_backend *be, const char *dir,
@@ -37,6 +38,9 @@ float mode_clip_logit_scale(const struct mode_clip *clip); /* exp(logit_scale) *
  * inside. */
 enum mode_status mode_clip_encode_images(struct mode_clip *clip, float *out, const float *pixels, int64_t b, int raw,
                                          struct mode_error *err);
+/* The same from decoded pictures that the backend resizes (nn/pixels.h). */
+enum mode_status mode_clip_encode_pictures(struct mode_clip *clip, float *out, const struct mode_pictures *pictures,
+                                           int64_t b, int raw, struct mode_error *err);
 /* ids: texts one after another, n_ids[i] tokens each (special tokens included, no padding) -> out [B, E]. */
 enum mode_status mode_clip_encode_texts(struct mode_clip *clip, float *out, const int32_t *ids, const int32_t *n_ids,
                                         int64_t b, int raw, struct mode_error *err);

@@ -57,6 +57,12 @@ struct clip_arena {              /* tensors one after another; base NULL: only c
     bool overflow;
 };
 
+struct clip_images { /* from number `first` on; one of the two */
+    const float *pixels;
+    const struct mode_pictures *pictures;
+    int64_t first;
+};
+
 struct clip_acts {
     int64_t batch, micro; /* pairs of a step; of them together in the towers */
     struct clip_arena arena;
@@ -68,10 +74,10 @@ struct clip_acts {
     int64_t pads, round;           /* texts that fill up; their rows make all texts' a multiple of it */
     double *loss;
     struct clip_pairs { /* some of a step's pairs; the caller's memory */
-        const float *pixels;
+        struct clip_images images;
         const int32_t *ids, *n_ids;
         int64_t first, n;
-    } step;                          /* those of mode_clip_train_load */
+    } step;            /* those of mode_clip_train_load */
     size_t kept[MODE_CLIP_POLICIES]; /* bytes of the arena: of blocks, by policy */
     size_t turns;                    /* those at its end, which hold one thing after another */
     struct clip_tower_acts image, text;
@@ -94,6 +100,7 @@ struct mode_clip {
     bool dense_tokens, full_last_block;
     bool pad_texts;               /* in training; mode_clip_set_padding */
     bool branches;                /* the towers side by side; mode_clip_set_branches */
+    bool pictures;                /* in training; mode_clip_set_pictures */
     int64_t accumulate;           /* pieces of a step, 1 by default */
     struct mode_clip_blocks kept; /* policies of the blocks, all MODE_CLIP_KEEP by default */
     struct mode_ranks *group;     /* NULL: this process trains alone */
@@ -158,7 +165,8 @@ enum mode_status mode__clip_loss(struct mode_clip *clip, struct mode_tensor *d_i
 
 /* clip_tower.c. begin: inputs to their places, the rest of a pass is ops alone. piece: whose rows of `all` and whose
  * lists are meant; a piece that is begun again in the same step finds its lists as they were (ids NULL). */
-void mode__clip_image_begin(struct mode_clip *clip, struct clip_acts *a, int64_t piece, const float *pixels, int64_t b);
+void mode__clip_image_begin(struct mode_clip *clip, struct clip_acts *a, int64_t piece,
+                            const struct clip_images *images, int64_t b);
 void mode__clip_image_forward(struct mode_clip *clip, struct clip_acts *a);
 void mode__clip_image_back(struct mode_clip *clip, struct clip_acts *a);
 void mode__clip_text_begin(struct mode_clip *clip, struct clip_acts *a, int64_t piece, const int32_t *ids,

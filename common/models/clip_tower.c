@@ -296,14 +296,21 @@ static struct mode_tensor conv_matrix(const struct mode_tensor *t)
     return mode_tensor_2d(t->data, t->dtype, t->dim[0], mode_tensor_count(t) / t->dim[0]);
 }
 
-void mode__clip_image_begin(struct mode_clip *clip, struct clip_acts *a, int64_t piece, const float *pixels, int64_t b)
+void mode__clip_image_begin(struct mode_clip *clip, struct clip_acts *a, int64_t piece,
+                            const struct clip_images *images, int64_t b)
 {
     int64_t n = mode__clip_image_tokens(clip), s = clip->cfg.image_size;
-    struct mode_tensor px = mode_tensor_make((void *)(uintptr_t)pixels, MODE_DTYPE_F32, 4, (int64_t[]){b, 3, s, s});
     tower_begin(&a->image, b * n, b, piece * a->micro);
     a->cols.dim[0] = a->patch.dim[0] = b * (n - 1);
     a->tokens.dim[0] = a->tokens_stats.dim[0] = b * n;
-    mode_patches(clip->be, &a->cols, &px, clip->cfg.patch_size);
+    if (images->pictures) {
+        mode_picture_patches(clip->be, &a->cols, images->pictures, images->first, s, clip->cfg.patch_size);
+        return;
+    }
+    const float *from = images->pixels + images->first * 3 * s * s;
+    const struct mode_tensor pixels = mode_tensor_make((void *)(uintptr_t)from, MODE_DTYPE_F32, 4,
+                                                       (int64_t[]){b, 3, s, s});
+    mode_patches(clip->be, &a->cols, &pixels, clip->cfg.patch_size);
 }
 
 void mode__clip_image_forward(struct mode_clip *clip, struct clip_acts *a)

@@ -39,14 +39,15 @@ static size_t workspace(const struct mode_clip *clip, int64_t batch)
     }
     size_t scores = 2 * sizeof(float) * (tokens + 32) * (tokens + 32);
     size_t piece = ((size_t)batch + (size_t)clip->accumulate - 1) / (size_t)clip->accumulate;
-    size_t side = (size_t)clip->cfg.image_size, pixels = piece * 3 * side * side * sizeof(float);
+    size_t side = (size_t)clip->cfg.image_size;
+    size_t images = clip->pictures ? MODE_PIXELS_BETWEEN : piece * 3 * side * side * sizeof(float);
     size_t bound = WORKSPACE_ROWS * sizeof(float) * (widest + 64) + WORKSPACE_SUMS +
                    (size_t)mode_parallel_threads() * (WORKSPACE_THREAD + scores);
     size_t narrow[] = {narrow_copies(clip, &clip->image.cfg, (int64_t)piece * mode__clip_image_tokens(clip)),
                        narrow_texts(clip, (int64_t)piece)};
     for (int i = 0; i < 2; i++) bound = narrow[i] > bound ? narrow[i] : bound;
-    return clip->be && mode_backend_is_device(clip->be) && pixels > bound ? pixels
-                                                                          : bound; /* pixels are copied to a device */
+    /* pixels are copied to a device; of pictures it makes half resized ones */
+    return clip->be && mode_backend_is_device(clip->be) && images > bound ? images : bound;
 }
 
 /* cuDNN's way back of bf16 attention, in the form whose sums have an order, keeps the products of every head
@@ -107,6 +108,12 @@ void mode_clip_set_branches(struct mode_clip *clip, bool on)
 {
     MODE_ASSERT(!clip->train);
     clip->branches = on;
+}
+
+void mode_clip_set_pictures(struct mode_clip *clip, bool on)
+{
+    MODE_ASSERT(!clip->train);
+    clip->pictures = on;
 }
 
 void mode_clip_set_group(struct mode_clip *clip, struct mode_ranks *group)
@@ -177,21 +184,19 @@ enum mode_status mode_clip_train_begin(struct mode_clip *clip, int64_t batch, st
 }
 
 /* The next n pairs after p. */
-static void next_pairs(struct clip_pairs *p, const struct mode_clip *clip, int64_t n)
+static void next_pairs(struct clip_pairs *p, int64_t n)
 {
-    int64_t s = clip->cfg.image_size;
     for (int64_t i = 0; i < p->n; i++) p->ids += p->n_ids[i];
-    p->pixels += p->n * 3 * s * s;
     p->n_ids += p->n;
-    p->first += p->n;
+    p->images.first += p->n;
     p->n = n;
 }
 
 /* Inputs to their places; again: the piece's second time in this step. */
 static void begin(struct mode_clip *clip, const struct clip_pairs *p, bool again)
 {
-    int64_t piece = p->first / clip->train->micro;
-    mode__clip_image_begin(clip, clip->train, piece, p->pixels, p->n);
+    int64_t piece = p->images.first / clip->train->micro;
+    mode__clip_image_begin(clip, clip->train, piece, &p->images, p->n);
     mode__clip_text_begin(clip, clip->train, piece, again ? NULL : p->ids, p->n_ids, p->n);
 }
 
@@ -222,13 +227,13 @@ static struct clip_pairs piece_of(const struct mode_clip *clip, const struct cli
     p.n = 0;
     for (int64_t k = 0; k <= i; k++) {
         int64_t left = whole->n - k * clip->train->micro;
-        next_pairs(&p, clip, left < clip->train->micro ? left : clip->train->micro);
+        next_pairs(&p, left < clip->train->micro ? left : clip->train->micro);
     }
     return p;
 }
 
-enum mode_status mode_clip_train_load(struct mode_clip *clip, const float *pixels, const int32_t *ids,
-                                      const int32_t *n_ids, int64_t b, struct mode_error *err)
+static enum mode_status load(struct mode_clip *clip, struct clip_images images, const int32_t *ids,
+                             const int32_t *n_ids, int64_t b, struct mode_error *err)
 {
     struct clip_acts *a = clip->train;
     MODE_ASSERT(a);
@@ -237,10 +242,23 @@ enum mode_status mode_clip_train_load(struct mode_clip *clip, const float *pixel
                          (long long)a->batch);
     enum mode_status st = mode__clip_check_texts(clip, ids, n_ids, b, err);
     if (st) return st;
-    a->step = (struct clip_pairs){.pixels = pixels, .ids = ids, .n_ids = n_ids, .n = b};
+    a->step = (struct clip_pairs){.images = images, .ids = ids, .n_ids = n_ids, .n = b};
     mode_backend_sync(clip->be); /* the lists of the step before are about to be overwritten */
     if (b <= a->micro) begin(clip, &a->step, false);
     return MODE_OK;
+}
+
+enum mode_status mode_clip_train_load(struct mode_clip *clip, const float *pixels, const int32_t *ids,
+                                      const int32_t *n_ids, int64_t b, struct mode_error *err)
+{
+    return load(clip, (struct clip_images){.pixels = pixels}, ids, n_ids, b, err);
+}
+
+enum mode_status mode_clip_train_load_pictures(struct mode_clip *clip, const struct mode_pictures *pictures,
+                                               const int32_t *ids, const int32_t *n_ids, int64_t b,
+                                               struct mode_error *err)
+{
+    return load(clip, (struct clip_images){.pictures = pictures}, ids, n_ids, b, err);
 }
 
 bool mode_clip_train_sequence(const struct mode_clip *clip, struct mode_sequence *key)

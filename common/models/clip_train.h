@@ -65,6 +65,10 @@ void mode_clip_set_padding(struct mode_clip *clip, bool pad);
  * same bytes sooner, for more memory. By default on GPUs alone; before train_begin. */
 void mode_clip_set_branches(struct mode_clip *clip, bool on);
 
+/* Steps get pictures that the backend resizes (mode_clip_train_load_pictures), so that scratch is counted and taken for
+ * these; off by default: for pixels that are copied to a device. Before train_begin. */
+void mode_clip_set_pictures(struct mode_clip *clip, bool on);
+
 /* What is kept of a block for the way back. Loss and gradients are the same bytes under each: what is not kept is made
  * again by the same ops from the same numbers. */
 enum mode_clip_policy {
@@ -117,6 +121,11 @@ enum mode_status mode_clip_train_begin(struct mode_clip *clip, int64_t batch, st
  */
 enum mode_status mode_clip_train_load(struct mode_clip *clip, const float *pixels, const int32_t *ids,
                                       const int32_t *n_ids, int64_t b, struct mode_error *err);
+/* The same with decoded pictures that the backend resizes (nn/pixels.h); they stay as they are until the step's last op
+ * is done: a step in pieces reads them several times. */
+enum mode_status mode_clip_train_load_pictures(struct mode_clip *clip, const struct mode_pictures *pictures,
+                                               const int32_t *ids, const int32_t *n_ids, int64_t b,
+                                               struct mode_error *err);
 /* Zero gradients, then forward, loss, backward for what was loaded: ops, nothing is waited for. The result is in every
  * parameter's grad. E_PEER: a process of the group has ended. */
 enum mode_status mode_clip_train_compute(struct mode_clip *clip, struct mode_error *err);

@@ -150,7 +150,7 @@ static void forward(struct mode_clip *clip, const float *pixels, const int32_t *
 {
     struct mode_tensor grads = mode_tensor_1d(clip->grads, MODE_DTYPE_F32, (int64_t)clip->n_floats);
     mode_zero(clip->be, &grads);
-    mode__clip_image_begin(clip, clip->train, 0, pixels, b);
+    mode__clip_image_begin(clip, clip->train, 0, &(struct clip_images){.pixels = pixels}, b);
     mode__clip_image_forward(clip, clip->train);
     mode__clip_text_begin(clip, clip->train, 0, ids, n_ids, b);
     mode__clip_text_forward(clip, clip->train);

@@ -19,7 +19,7 @@
     X(attention_back)                                                                                                  \
     X(embed)                                                                                                           \
     X(embed_back)                                                                                                      \
-    X(pixels)                                                                                                          \
+    X(picture_patches)                                                                                                 \
     X(patches)                                                                                                         \
     X(image_tokens)                                                                                                    \
     X(image_tokens_back)                                                                                               \

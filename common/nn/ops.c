@@ -252,14 +252,16 @@ static bool is_window(const struct mode_pixels_window *w, int64_t bytes, int64_t
            mode_pixels_between(w) <= INT32_MAX;
 }
 
-void mode_pixels(struct mode_backend *be, struct mode_tensor *pixels, const struct mode_tensor *bytes,
-                 const struct mode_pixels_window *windows, const struct mode_tensor *levels, uint8_t border)
+void mode_picture_patches(struct mode_backend *be, struct mode_tensor *cols, const struct mode_pictures *pictures,
+                          int64_t first, int64_t side, int64_t p)
 {
-    int64_t b = pixels->dim[0], s = pixels->dim[2];
-    MODE_ASSERT(is_f32(pixels, 4) && pixels->dim[1] == 3 && pixels->dim[3] == s && is_matrix(levels, 3, 256));
-    MODE_ASSERT(bytes->dtype == MODE_DTYPE_U8 && bytes->n_dims == 1 && (b == 0 || bytes->data));
-    for (int64_t i = 0; i < b; i++) MODE_ASSERT(is_window(&windows[i], bytes->dim[0], s));
-    CALL(pixels, 0, pixels, bytes, windows, levels, border);
+    MODE_ASSERT(p > 0 && side > 0 && side % p == 0);
+    const int64_t each = side / p * (side / p), b = cols->dim[0] / each;
+    MODE_ASSERT(is_rows(be, cols, b * each, 3 * p * p) && first >= 0 && pictures->levels);
+    MODE_ASSERT(b == 0 || (pictures->bytes && pictures->n_bytes <= INT64_MAX));
+    for (int64_t i = 0; i < b; i++)
+        MODE_ASSERT(is_window(&pictures->windows[first + i], (int64_t)pictures->n_bytes, side));
+    CALL(picture_patches, 0, cols, pictures, first, side, p);
 }
 
 void mode_patches(struct mode_backend *be, struct mode_tensor *cols, const struct mode_tensor *pixels, int64_t p)

@@ -85,8 +85,8 @@ struct mode_ops {
                   const struct mode_tensor *pos, const struct mode_tensor *ids, const struct mode_tensor *offsets);
     void (*embed_back)(struct mode_backend *, struct mode_tensor *dtable, struct mode_tensor *dpos,
                        const struct mode_tensor *dx, const struct mode_tensor *ids, const struct mode_tensor *offsets);
-    void (*pixels)(struct mode_backend *, struct mode_tensor *pixels, const struct mode_tensor *bytes,
-                   const struct mode_pixels_window *windows, const struct mode_tensor *levels, uint8_t border);
+    void (*picture_patches)(struct mode_backend *, struct mode_tensor *cols, const struct mode_pictures *pictures,
+                            int64_t first, int64_t side, int64_t p);
     void (*patches)(struct mode_backend *, struct mode_tensor *cols, const struct mode_tensor *pixels, int64_t p);
     void (*image_tokens)(struct mode_backend *, struct mode_tensor *x, const struct mode_tensor *patch,
                          const struct mode_tensor *cls, const struct mode_tensor *pos);
@@ -181,15 +181,14 @@ void mode_embed(struct mode_backend *be, struct mode_tensor *x, const struct mod
 void mode_embed_back(struct mode_backend *be, struct mode_tensor *dtable, struct mode_tensor *dpos,
                      const struct mode_tensor *dx, const struct mode_tensor *ids, const struct mode_tensor *offsets);
 
-/* pixels [B, 3, S, S] f32, a model's input, from pictures as they were decoded, of any sizes: Pillow's resize in its
- * own fixed point, then levels [3, 256] f32, what a byte of each channel becomes. Around a window that does not fill
- * its input lies `border` (a byte). bytes [n] u8: the windows' table and all that it points to (nn/pixels.h); windows
- * [B]: that table, where the host can read it. The same bits on every backend: those of data/preprocess.c. */
-void mode_pixels(struct mode_backend *be, struct mode_tensor *pixels, const struct mode_tensor *bytes,
-                 const struct mode_pixels_window *windows, const struct mode_tensor *levels, uint8_t border);
-/* cols [B * g * g, 3 * p * p] from pixels [B, 3, S, S], g = S / p: one row per patch (row by row), channel, y, x
- * inside it: the order of a convolution's weights. */
+/* cols [B * g * g, 3 * p * p] from a model's input, pixels [B, 3, S, S] f32, g = S / p: one row per patch (row by row),
+ * channel, y, x inside it: the order of a convolution's weights. */
 void mode_patches(struct mode_backend *be, struct mode_tensor *cols, const struct mode_tensor *pixels, int64_t p);
+/* The same from pictures first .. first + B - 1 as they were decoded, of any sizes (nn/pixels.h): Pillow's resize in
+ * its own fixed point, then floats out of a table, without pixels [B, 3, side, side] in between. The same bits on every
+ * backend: those that mode_patches makes of data/preprocess.c's pixels. */
+void mode_picture_patches(struct mode_backend *be, struct mode_tensor *cols, const struct mode_pictures *pictures,
+                          int64_t first, int64_t side, int64_t p);
 /* x [B * (1 + P), D]: per image the class embedding cls [D], then its patches [B * P, D]; plus pos [1 + P, D]. */
 void mode_image_tokens(struct mode_backend *be, struct mode_tensor *x, const struct mode_tensor *patch,
                        const struct mode_tensor *cls, const struct mode_tensor *pos);

@@ -1,4 +1,4 @@
-/* pixels.h - decoded pictures of many sizes in one piece of memory, as mode_pixels (nn/ops.h) reads them.
+/* pixels.h - decoded pictures of many sizes in one piece of memory, as mode_picture_patches (nn/ops.h) reads them.
  *
  * The memory begins with a table of one struct mode_pixels_window per picture; what a window points to lies behind it,
  * anywhere: 8-bit RGB of the part of the picture that the resize reads, and for each of its two directions the taps,
@@ -15,7 +15,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { MODE_PIXELS_BITS = 22 }; /* of a weight, fractional */
+enum {
+    MODE_PIXELS_BITS = 22,         /* of a weight, fractional */
+    MODE_PIXELS_BETWEEN = 32 << 20 /* bytes between the two passes that a device makes room for, so that they stay in
+                                    * its cache: of as many pictures as fit, of one at least */
+};
 
 struct mode_pixels_window {
     int64_t rgb;                    /* bytes from the beginning: [height, width, 3]               */
@@ -24,6 +28,15 @@ struct mode_pixels_window {
     int32_t across_most, down_most; /* weights that every output of the direction has room for    */
     int32_t x, y, n_x, n_y;         /* where the outputs lie in the model's input                 */
     int32_t down_first, unused;     /* the order of the passes                                    */
+};
+
+/* Such a batch. Its memory is the backend's; the table lies where the host can read it as well. */
+struct mode_pictures {
+    const struct mode_pixels_window *windows; /* the table                                                    */
+    const void *bytes;                        /* the table and all that it points to                          */
+    size_t n_bytes;
+    const float *levels; /* [3, 256]: what a byte of each channel becomes                */
+    uint8_t border;      /* the byte around a window that does not fill its model's input */
 };
 
 /* Taps to n outputs, i32: [n] the first input of each, [n] how many inputs it has, [most, n] their weights. */

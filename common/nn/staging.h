@@ -3,7 +3,7 @@
  *     mode_staging_wait(s);                      // the host may write
  *     fill(s->host); mode_staging_send(s, n);    // on its way, while the device computes
  *     mode_staging_begin(s);                     // ops from here on find the bytes at s->device
- *     mode_pixels(be, ...); mode_staging_end(s); // ... up to here
+ *     an_op(be, ...); mode_staging_end(s);       // ... up to here
  *
  * The host's copy is pinned where it can be, so that it moves without the processor, beside the ops that run. Where host and device are one (all backends but GPUs) host and
  * device are the same memory, and all this does nothing.

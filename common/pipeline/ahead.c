@@ -19,7 +19,9 @@ struct mode_ahead {
     struct mode_backend *be;
     struct slot *ring;
     int n;        /* of the ring: one in use, the others ahead of it */
-    void *pixels; /* the device's memory: of the batch in use, made of its windows; NULL: the host makes them */
+    bool resizes; /* the device does, out of windows */
+    struct mode_batch *in_use;
+    const struct mode_pictures *pictures; /* of the batch in use */
     uint64_t first, end;
     pthread_t thread;
     bool threaded;
@@ -57,45 +59,33 @@ static void *reader(void *ctx)
     return NULL;
 }
 
-static void close_windows(struct mode_ahead *a)
-{
-    for (int i = 0; i < a->n; i++) {
-        mode_windows_close(&a->ring[i].batch.windows);
-        if (a->pixels) a->ring[i].batch.pixels = NULL;
-    }
-    if (a->pixels) mode_backend_free(a->be, a->pixels);
-    a->pixels = NULL;
-}
-
-/* What a device needs to resize the pictures, if it can be had: the host does it otherwise. */
-static void open_windows(struct mode_ahead *a, int64_t size, int side)
+/* What a device needs to resize the pictures. */
+static enum mode_status open_windows(struct mode_ahead *a, int64_t size, struct mode_error *err)
 {
     const struct mode_preprocess *p = mode_stream_preprocess(a->stream);
-    const size_t each = mode_windows_average(mode_stream_window_bytes(a->stream), size),
-                 floats = (size_t)side * (size_t)side * 3 * sizeof(float);
-    struct mode_error err;
-    if (!mode_windows_wanted(a->be, p, size, each, a->n)) return;
-    enum mode_status st = mode_backend_alloc(a->be, &a->pixels, (size_t)size * floats, &err);
-    for (int i = 0; !st && i < a->n; i++) st = mode_windows_open(&a->ring[i].batch.windows, a->be, p, size, each, &err);
-    if (st) close_windows(a);
+    const size_t each = mode_windows_average(mode_stream_window_bytes(a->stream), size);
+    enum mode_status st = MODE_OK;
+    for (int i = 0; !st && i < a->n; i++) st = mode_windows_open(&a->ring[i].batch.windows, a->be, p, size, each, err);
+    return st;
 }
 
 enum mode_status mode_ahead_open(struct mode_ahead **ahead, struct mode_stream *stream, struct mode_backend *be,
-                                 int64_t size, int side, int context, uint64_t first, uint64_t end, int slots,
-                                 struct mode_error *err)
+                                 bool resizes, int64_t size, int side, int context, uint64_t first, uint64_t end,
+                                 int slots, struct mode_error *err)
 {
     struct mode_ahead *a = *ahead = mode_xcalloc(1, sizeof *a);
     enum mode_status st = MODE_OK;
     MODE_ASSERT(slots >= 0 && first <= end);
     a->stream = stream;
     a->be = be;
+    a->resizes = resizes;
     a->n = slots + 1;
     a->first = a->filled = a->taken = first;
     a->end = end;
     a->ring = mode_xcalloc((size_t)a->n, sizeof *a->ring);
     pthread_mutex_init(&a->lock, NULL);
     pthread_cond_init(&a->changed, NULL);
-    open_windows(a, size, side);
+    if (resizes) st = open_windows(a, size, err);
     for (int i = 0; !st && i < a->n; i++) {
         struct mode_batch *b = &a->ring[i].batch;
         struct mode_windows *windows = b->windows;
@@ -117,6 +107,8 @@ enum mode_status mode_ahead_next(struct mode_ahead *a, const struct mode_batch *
 {
     MODE_ASSERT(a->taken < a->end);
     struct slot *s = &a->ring[(a->taken - a->first) % (uint64_t)a->n];
+    if (a->in_use) mode_windows_done(a->in_use->windows);
+    a->in_use = NULL;
     pthread_mutex_lock(&a->lock);
     if (a->threaded) {
         while (a->filled <= a->taken) pthread_cond_wait(&a->changed, &a->lock);
@@ -127,20 +119,25 @@ enum mode_status mode_ahead_next(struct mode_ahead *a, const struct mode_batch *
     a->taken++;
     pthread_cond_broadcast(&a->changed);
     pthread_mutex_unlock(&a->lock);
-    if (a->pixels && !s->status) {
-        s->batch.pixels = a->pixels;
-        mode_windows_pixels(s->batch.windows, a->pixels, s->batch.size);
+    if (a->resizes && !s->status) {
+        a->in_use = &s->batch;
+        a->pictures = mode_windows_take(s->batch.windows);
     }
     *batch = &s->batch;
     if (s->status && err) *err = s->err;
     return s->status;
 }
 
+const struct mode_pictures *mode_ahead_pictures(const struct mode_ahead *a)
+{
+    return a->resizes ? a->pictures : NULL;
+}
+
 bool mode_ahead_resizes(struct mode_ahead *a, uint64_t *by_host)
 {
     *by_host = 0;
-    for (int i = 0; a->pixels && i < a->n; i++) *by_host += mode_windows_resized(a->ring[i].batch.windows);
-    return a->pixels;
+    for (int i = 0; a->resizes && i < a->n; i++) *by_host += mode_windows_resized(a->ring[i].batch.windows);
+    return a->resizes;
 }
 
 void mode_ahead_close(struct mode_ahead **ahead)
@@ -154,8 +151,8 @@ void mode_ahead_close(struct mode_ahead **ahead)
         pthread_mutex_unlock(&a->lock);
         pthread_join(a->thread, NULL);
     }
-    close_windows(a);
     for (int i = 0; i < a->n; i++) {
+        mode_windows_close(&a->ring[i].batch.windows);
         if (a->be && a->ring[i].batch.pixels) mode_backend_unpin(a->be, a->ring[i].batch.pixels);
         mode_batch_clear(&a->ring[i].batch);
     }

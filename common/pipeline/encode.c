@@ -53,8 +53,8 @@ struct slot {
     const struct mode_preprocess *preprocess;
     const struct mode_encode_picture *pictures;
     int64_t n;
-    float *pixels;                /* made by the host, or */
-    struct mode_windows *windows; /* to be made of these by the device */
+    float *pixels;                /* resized by the host, or */
+    struct mode_windows *windows; /* to be resized by the device */
     pthread_t thread;
     bool threaded;
     pthread_mutex_t lock;
@@ -66,8 +66,7 @@ enum { MOST_SLOTS = 2, LOOKED_AT = 64 };
 struct pictures {
     struct mode_clip *clip;
     struct slot slot[MOST_SLOTS];
-    int n;        /* slots: while a device computes, the next batch is decoded */
-    void *pixels; /* the device's, of the batch in use; NULL: the host makes them */
+    int n; /* slots: while a device computes, the next batch is decoded */
 };
 
 static void decode_item(void *ctx, int64_t i, int thread)
@@ -131,7 +130,6 @@ static void close_slots(struct pictures *x)
         free(s->pixels);
         pthread_mutex_destroy(&s->lock);
     }
-    if (x->pixels) mode_backend_free(mode_clip_backend(x->clip), x->pixels);
 }
 
 /* Of the part that the evaluation transform reads, by a few of the headers; a little too much where it is cropped. */
@@ -149,7 +147,7 @@ static double average_bytes(const struct mode_encode_picture *pictures, int64_t 
 }
 
 static enum mode_status open_slots(struct pictures *x, const struct mode_encode_picture *pictures, int64_t n,
-                                   int64_t batch, struct mode_error *err)
+                                   int64_t batch, const struct mode_encode_hook *hook, struct mode_error *err)
 {
     const struct mode_preprocess *p = mode_clip_preprocess(x->clip);
     struct mode_backend *be = mode_clip_backend(x->clip);
@@ -157,8 +155,9 @@ static enum mode_status open_slots(struct pictures *x, const struct mode_encode_
     enum mode_status st = MODE_OK;
     x->n = mode_backend_is_device(be) ? MOST_SLOTS : 1;
     const size_t each = x->n > 1 ? mode_windows_average(average_bytes(pictures, n), batch) : 0;
-    const bool there = mode_windows_wanted(be, p, batch, each, x->n);
-    if (there) st = mode_backend_alloc(be, &x->pixels, floats, err);
+    char why[MODE_WINDOWS_WHY] = "";
+    const bool there = mode_windows_wanted(be) && mode_windows_fit(why, be, p, batch, each, x->n);
+    if (why[0] && hook && hook->notice) hook->notice(hook->ctx, why);
     for (int i = 0; i < x->n; i++) {
         struct slot *s = &x->slot[i];
         s->preprocess = p;
@@ -170,11 +169,13 @@ static enum mode_status open_slots(struct pictures *x, const struct mode_encode_
     return st;
 }
 
-static const float *pixels_of(const struct pictures *x, const struct slot *s, int64_t n)
+static enum mode_status encode(struct mode_clip *clip, float *out, const struct slot *s, int64_t n, bool raw,
+                               struct mode_error *err)
 {
-    if (!s->windows) return s->pixels;
-    mode_windows_pixels(s->windows, x->pixels, n);
-    return x->pixels;
+    if (!s->windows) return mode_clip_encode_images(clip, out, s->pixels, n, raw, err);
+    enum mode_status st = mode_clip_encode_pictures(clip, out, mode_windows_take(s->windows), n, raw, err);
+    mode_windows_done(s->windows);
+    return st;
 }
 
 enum mode_status mode_encode_pictures(struct mode_clip *clip, float *out, const struct mode_encode_picture *pictures,
@@ -187,7 +188,7 @@ enum mode_status mode_encode_pictures(struct mode_clip *clip, float *out, const 
         return MODE_FAIL(err, MODE_E_VALUE, "a batch of %lld pictures, at least 1 is needed", (long long)batch);
     if (n < 1) return MODE_OK;
     if (batch > n) batch = n;
-    enum mode_status st = open_slots(&x, pictures, n, batch, err);
+    enum mode_status st = open_slots(&x, pictures, n, batch, hook, err);
     if (!st) begin(&x, &x.slot[0], pictures, batch);
     for (int64_t at = 0; !st && at < n; at += batch) {
         struct slot *s = &x.slot[turn];
@@ -195,7 +196,7 @@ enum mode_status mode_encode_pictures(struct mode_clip *clip, float *out, const 
         if ((st = finish(s, err))) break;
         turn = (turn + 1) % x.n;
         if (left > 0) begin(&x, &x.slot[turn], pictures + at + b, left < batch ? left : batch);
-        if ((st = mode_clip_encode_images(clip, out + at * e, pixels_of(&x, s, b), b, raw, err))) break;
+        if ((st = encode(clip, out + at * e, s, b, raw, err))) break;
         st = tell(hook, at + b, n, "pictures", err);
     }
     close_slots(&x);

@@ -18,6 +18,7 @@ struct mode_tokenizer;
 struct mode_encode_hook {
     void *ctx;
     bool (*more)(void *ctx, uint64_t done, uint64_t total, const char *unit);
+    void (*notice)(void *ctx, const char *text); /* a sentence for the log; may be NULL, as more */
 };
 
 /* texts (UTF-8) -> out [N, E] f32, unit rows unless raw. batch texts at a time; hook may be NULL. */

@@ -50,10 +50,10 @@ struct mode_stream_options {
 
 struct mode_batch {
     int64_t size;
-    float *pixels;                /* [B, 3, S, S]                                                          */
-    struct mode_windows *windows; /* NULL, or: pixels are to be made of these (windows.h); borrowed */
-    int32_t *ids;                 /* [sum of n_ids] texts one after another, special tokens, no padding    */
-    int32_t *n_ids;               /* [B]                                                                   */
+    float *pixels;                /* [B, 3, S, S]; NULL with windows                                        */
+    struct mode_windows *windows; /* where pictures go that a device resizes (windows.h), or NULL; borrowed */
+    int32_t *ids;                 /* [sum of n_ids] texts one after another, special tokens, no padding     */
+    int32_t *n_ids;               /* [B]                                                                    */
     double epoch;                 /* of the sample after the step's last one, in passes over the pool: 2.25 */
 };
 /* Room for size pairs of side x side pictures (0: none, for windows) and context ids. MODE_E_MEMORY. */
@@ -73,8 +73,8 @@ const struct mode_pool *mode_stream_pool(const struct mode_stream *stream);
 const struct mode_preprocess *mode_stream_preprocess(const struct mode_stream *stream);
 /* Bytes of the part of a picture that its crop takes, on average over all rows. */
 double mode_stream_window_bytes(const struct mode_stream *stream);
-/* The b->size pairs of step (of the whole schedule), or this part of its b->size * parts. With b->windows they
- * are sent, and pixels are not touched. b is undefined after a failure. */
+/* The b->size pairs of step (of the whole schedule), or this part of its b->size * parts. With b->windows the
+ * pictures are sent there. b is undefined after a failure. */
 enum mode_status mode_stream_fill(struct mode_stream *stream, struct mode_batch *b, uint64_t step,
                                   struct mode_error *err);
 

@@ -279,7 +279,11 @@ static enum mode_status train_step(struct training *t, struct mode_train_progres
                                       .weight_decay = s->weight_decay,
                                       .clip_norm = s->grad_clip_norm};
     mode_together_tell(t->together, &update, (int64_t)t->step + 1);
-    if ((st = mode_clip_train_load(t->clip, t->batch->pixels, t->batch->ids, t->batch->n_ids, t->own, err))) return st;
+    const struct mode_batch *b = t->batch;
+    const struct mode_pictures *pictures = mode_ahead_pictures(t->ahead);
+    st = pictures ? mode_clip_train_load_pictures(t->clip, pictures, b->ids, b->n_ids, t->own, err)
+                  : mode_clip_train_load(t->clip, b->pixels, b->ids, b->n_ids, t->own, err);
+    if (st) return st;
     if ((st = mode_together_step(t->together, &why_not, err))) return st;
     tell_why_not(t, why_not);
     tell_narrowed(t);
@@ -388,17 +392,6 @@ static enum mode_status prepare(struct training *t, struct mode_error *err)
     mode_clip_set_group(t->clip, t->hooks->group);
     mode_clip_set_savings(t->clip, s->dense_tokens, s->full_last_block);
     mode_backend_record(t->be, !s->no_graphs);
-    struct mode_train_memory memory;
-    st = mode_train_memory_plan(&memory, t->clip, t->be, s, t->own, 1 + slots_of(t), err);
-    if (t->hooks->memory) t->hooks->memory(t->hooks->ctx, &memory);
-    if (st) return st;
-    if ((st = mode_clip_train_begin(t->clip, t->own, err))) return st;
-    if ((st = mode_together_open(&t->together, t->be, t->clip, t->hooks->group, err))) return st;
-    const struct mode_param *params = mode_clip_params(t->clip, &n_params);
-    for (size_t i = 0; i < n_params; i++) t->result.parameters += (size_t)mode_tensor_count(&params[i].value);
-    t->step = s->start_step;
-    if (s->parent && (st = load_parent(t, err))) return st;
-
     const struct mode_stream_options options = {.n_shards = s->n_shards,
                                                 .shards = s->shards,
                                                 .centres = s->centres,
@@ -413,6 +406,18 @@ static enum mode_status prepare(struct training *t, struct mode_error *err)
                                                 .part = t->hooks->group ? t->hooks->group->rank : 0,
                                                 .parts = t->hooks->group ? t->hooks->group->size : 1};
     if ((st = mode_stream_open(&t->stream, &options, err))) return st;
+    struct mode_train_memory memory;
+    st = mode_train_memory_plan(&memory, t->clip, t->be, s, t->own, 1 + slots_of(t),
+                                mode_stream_window_bytes(t->stream), err);
+    if (t->hooks->memory) t->hooks->memory(t->hooks->ctx, &memory);
+    if (st) return st;
+    if (memory.why_host[0] && t->hooks->notice) t->hooks->notice(t->hooks->ctx, memory.why_host);
+    if ((st = mode_clip_train_begin(t->clip, t->own, err))) return st;
+    if ((st = mode_together_open(&t->together, t->be, t->clip, t->hooks->group, err))) return st;
+    const struct mode_param *params = mode_clip_params(t->clip, &n_params);
+    for (size_t i = 0; i < n_params; i++) t->result.parameters += (size_t)mode_tensor_count(&params[i].value);
+    t->step = s->start_step;
+    if (s->parent && (st = load_parent(t, err))) return st;
     const struct mode_pool *pool = mode_stream_pool(t->stream);
     t->result.rows = (uint64_t)pool->n_in + pool->n_outside;
     t->result.in_cluster = pool->n_in;
@@ -426,8 +431,8 @@ static enum mode_status prepare(struct training *t, struct mode_error *err)
     if ((st = agree(t, err))) return st;
     mode_backend_sync(t->be);
     t->logit_scale = (double)mode_clip_logit_scale(t->clip);
-    return mode_ahead_open(&t->ahead, t->stream, t->be, t->own, options.preprocess.size, options.context, t->step,
-                           s->end_step, slots_of(t), err);
+    return mode_ahead_open(&t->ahead, t->stream, t->be, memory.pictures > 0, t->own, options.preprocess.size,
+                           options.context, t->step, s->end_step, slots_of(t), err);
 }
 
 enum mode_status mode_train(struct mode_train_result *result, struct mode_backend *be,

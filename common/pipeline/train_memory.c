@@ -12,11 +12,17 @@ enum { LEFT_TO_OTHERS = 32 };
 static const double MIB = 1 << 20;
 static const char *const policies[] = {"keep", "lean", "checkpoint"};
 
+/* What lies beside the model. */
+static size_t beside(const struct mode_train_memory *m)
+{
+    return m->device ? m->pictures : m->batch + m->program;
+}
+
 static void count(struct mode_train_memory *m, const struct mode_clip *clip, int64_t own)
 {
     mode_clip_memory(&m->model, clip, own);
     m->total = m->model.total;
-    if (!m->device && m->total < SIZE_MAX - m->batch - m->program) m->total += m->batch + m->program;
+    if (m->total < SIZE_MAX - beside(m)) m->total += beside(m);
 }
 
 /* What there is for a training whose parameters are taken already. */
@@ -35,11 +41,10 @@ static size_t room_of(const struct mode_train_memory *m, const struct mode_backe
 static bool fit_as(struct mode_train_memory *m, struct mode_clip *clip, const struct mode_train_spec *spec, int64_t own,
                    int64_t pieces, bool branches)
 {
-    const size_t beside = m->device ? 0 : m->batch + m->program;
     mode_clip_set_branches(clip, branches);
     mode_clip_set_memory(clip, pieces, spec->checkpoint_activations);
     if (!spec->checkpoint_activations && m->room != SIZE_MAX)
-        (void)mode_clip_fit(clip, own, m->room > beside ? m->room - beside : 0);
+        (void)mode_clip_fit(clip, own, m->room > beside(m) ? m->room - beside(m) : 0);
     count(m, clip, own);
     return m->total <= m->room;
 }
@@ -52,8 +57,31 @@ static bool fit(struct mode_train_memory *m, struct mode_clip *clip, const struc
            fit_as(m, clip, spec, own, pieces, false);
 }
 
+/* The device resizes the pictures, and the model fits beside them. */
+static bool fit_pictures(struct mode_train_memory *m, struct mode_clip *clip, const struct mode_train_spec *spec,
+                         int64_t own, int64_t pieces, int batches, double window)
+{
+    const size_t each = mode_windows_bytes(mode_clip_preprocess(clip), own, mode_windows_average(window, own)),
+                 ids = (size_t)own * ((size_t)mode_clip_context(clip) + 1) * sizeof(int32_t);
+    size_t all, there = m->room / 2;
+    if (!mode_mul_size((size_t)batches, each, &all)) all = SIZE_MAX;
+    if (all <= there) {
+        m->pictures = all;
+        mode_clip_set_pictures(clip, true);
+        if (fit(m, clip, spec, own, pieces)) {
+            m->batch = all + (size_t)batches * ids;
+            return true;
+        }
+        there = m->room > m->model.total ? m->room - m->model.total : 0;
+        m->pictures = 0;
+        mode_clip_set_pictures(clip, false);
+    }
+    mode_windows_why(m->why_host, all, there);
+    return false;
+}
+
 enum mode_status mode_train_memory_plan(struct mode_train_memory *m, struct mode_clip *clip, struct mode_backend *be,
-                                        const struct mode_train_spec *spec, int64_t own, int batches,
+                                        const struct mode_train_spec *spec, int64_t own, int batches, double window,
                                         struct mode_error *err)
 {
     int64_t pieces = spec->accumulate > 1 ? spec->accumulate : 1;
@@ -66,7 +94,10 @@ enum mode_status mode_train_memory_plan(struct mode_train_memory *m, struct mode
                (3 * side * side * sizeof(float) + ((size_t)mode_clip_context(clip) + 1) * sizeof(int32_t));
     m->program = m->device || held < parameters ? 0 : held - parameters;
     m->room = room_of(m, be, spec->memory);
-    if (m->total == SIZE_MAX || fit(m, clip, spec, own, pieces)) return MODE_OK; /* of SIZE_MAX train_begin says why */
+    if (m->total == SIZE_MAX) return MODE_OK; /* train_begin says why */
+    if (window > 0 && mode_windows_wanted(be) && fit_pictures(m, clip, spec, own, pieces, batches, window))
+        return MODE_OK;
+    if (fit(m, clip, spec, own, pieces)) return MODE_OK;
     const size_t needed = m->total, tried = (size_t)pieces;
     while (pieces < own) {
         pieces = 2 * pieces < own ? 2 * pieces : own;
@@ -114,6 +145,7 @@ void mode_train_memory_print(const struct mode_train_memory *m, FILE *out)
         c->branches ? "gradients under way of both towers, a block made again, logits"
                     : "gradients under way, a block made again, logits");
     row(out, "workspace", c->workspace, "");
+    if (m->pictures) row(out, "pictures", m->pictures, "of the next batches, resized by the device");
     row(out, "batch", m->batch, host);
     if (!m->device) row(out, "program", m->program, "");
     snprintf(text, sizeof text, "of %.1f that are free; %.1f %% of the way in is made again", (double)m->room / MIB,
@@ -135,13 +167,21 @@ char *mode_train_memory_json(const struct mode_train_memory *m)
     const struct {
         const char *name;
         size_t bytes;
-    } all[] = {{"parameters", c->parameters}, {"copies", c->copies},
-               {"gradients", c->gradients},   {"moments", c->moments},
-               {"kept", c->kept[0]},          {"lean", c->kept[1]},
-               {"checkpointed", c->kept[2]},  {"activations", c->activations},
-               {"turns", c->turns},           {"workspace", c->workspace},
-               {"batch", m->batch},           {"program", m->program},
-               {"total", m->total},           {"room", m->room}};
+    } all[] = {{"parameters", c->parameters},
+               {"copies", c->copies},
+               {"gradients", c->gradients},
+               {"moments", c->moments},
+               {"kept", c->kept[0]},
+               {"lean", c->kept[1]},
+               {"checkpointed", c->kept[2]},
+               {"activations", c->activations},
+               {"turns", c->turns},
+               {"workspace", c->workspace},
+               {"batch", m->batch},
+               {"program", m->program},
+               {"pictures", m->pictures},
+               {"total", m->total},
+               {"room", m->room}};
     json_t *o = json_object(), *blocks = json_object();
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i].bytes != SIZE_MAX) json_object_set_new(o, all[i].name, json_integer((json_int_t)all[i].bytes));

@@ -2,10 +2,11 @@
 
 #include "base/str.h"
 #include "data/window.h"
-#include "nn/ops.h"
+#include "nn/pixels.h"
 #include "nn/staging.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,7 +16,8 @@ struct mode_windows {
     struct mode_backend *be;
     struct mode_preprocess preprocess;
     struct mode_staging *staging;
-    void *levels; /* [3, 256], the backend's memory */
+    void *levels;                  /* [3, 256], the backend's memory */
+    struct mode_pictures pictures; /* that were taken last */
     int64_t most;
     size_t least;         /* bytes that every picture may count on */
     pthread_mutex_t lock; /* of all below */
@@ -37,6 +39,13 @@ static size_t bytes_of(const struct mode_window *w)
 {
     return taps_bytes(w->across, w->n_x) + taps_bytes(w->down, w->n_y) +
            padded((size_t)w->width * (size_t)w->height * 3);
+}
+
+/* Of a device's scratch. */
+static int64_t between(const struct mode_window *w)
+{
+    return mode_pixels_between(&(struct mode_pixels_window){
+        .width = w->width, .height = w->height, .n_x = w->n_x, .n_y = w->n_y, .down_first = w->down_first});
 }
 
 /* Of a picture that the host resizes. */
@@ -112,8 +121,8 @@ static bool take(struct mode_windows *w, const struct mode_window *x, size_t *at
 {
     const size_t bytes = bytes_of(x);
     pthread_mutex_lock(&w->lock);
-    const bool fits = bytes <= w->least ||
-                      ((size_t)x->width * (size_t)x->height * 3 <= MODE_WINDOW_MOST && bytes - w->least <= w->spare);
+    const bool fits = bytes <= w->least || ((size_t)x->width * (size_t)x->height * 3 <= MODE_WINDOW_MOST &&
+                                            between(x) <= MODE_PIXELS_BETWEEN && bytes - w->least <= w->spare);
     if (fits) {
         *at = w->used;
         w->used += bytes;
@@ -176,14 +185,19 @@ void mode_windows_send(struct mode_windows *w, int64_t n)
     if (n > 0) mode_staging_send(w->staging, w->used);
 }
 
-void mode_windows_pixels(struct mode_windows *w, float *pixels, int64_t n)
+const struct mode_pictures *mode_windows_take(struct mode_windows *w)
 {
-    const int64_t s = w->preprocess.size;
-    struct mode_tensor out = mode_tensor_make(pixels, MODE_DTYPE_F32, 4, (int64_t[]){n, 3, s, s});
-    const struct mode_tensor bytes = mode_tensor_1d(w->staging->device, MODE_DTYPE_U8, (int64_t)w->used),
-                             levels = mode_tensor_2d(w->levels, MODE_DTYPE_F32, 3, 256);
+    w->pictures = (struct mode_pictures){.windows = w->staging->host,
+                                         .bytes = w->staging->device,
+                                         .n_bytes = w->used,
+                                         .levels = w->levels,
+                                         .border = w->preprocess.fill};
     mode_staging_begin(w->staging);
-    mode_pixels(w->be, &out, &bytes, w->staging->host, &levels, w->preprocess.fill);
+    return &w->pictures;
+}
+
+void mode_windows_done(struct mode_windows *w)
+{
     mode_staging_end(w->staging);
 }
 
@@ -195,14 +209,27 @@ uint64_t mode_windows_resized(struct mode_windows *w)
     return n;
 }
 
-bool mode_windows_wanted(const struct mode_backend *be, const struct mode_preprocess *p, int64_t most, size_t bytes,
-                         int batches)
+bool mode_windows_wanted(const struct mode_backend *be)
 {
     const char *where = getenv("MODE_CUDA_PIXELS");
-    const size_t floats = (size_t)p->size * (size_t)p->size * 3 * sizeof(float);
+    return be && mode_backend_is_device(be) && !(where && strcmp(where, "host") == 0);
+}
+
+void mode_windows_why(char why[MODE_WINDOWS_WHY], size_t bytes, size_t room)
+{
+    snprintf(why, MODE_WINDOWS_WHY,
+             "pictures are resized by the host: as decoded they would take %.1f MiB of the device's memory, where %.1f "
+             "MiB can be had",
+             (double)bytes / 1048576, (double)room / 1048576);
+}
+
+bool mode_windows_fit(char why[MODE_WINDOWS_WHY], const struct mode_backend *be, const struct mode_preprocess *p,
+                      int64_t most, size_t bytes, int batches)
+{
     size_t left, total, all;
-    if (!be || !mode_backend_is_device(be) || (where && strcmp(where, "host") == 0)) return false;
     mode_backend_room(be, &left, &total);
-    return mode_mul_size((size_t)batches, mode_windows_bytes(p, most, bytes), &all) && all <= left / 2 &&
-           (size_t)most <= (left / 2 - all) / floats;
+    if (!mode_mul_size((size_t)batches, mode_windows_bytes(p, most, bytes), &all)) all = SIZE_MAX;
+    why[0] = '\0';
+    if (all > left / 2) mode_windows_why(why, all, left / 2);
+    return all <= left / 2;
 }

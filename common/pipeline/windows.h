@@ -3,15 +3,17 @@
  *     mode_windows_begin(w);                                              // may wait for the device
  *     for each i: mode_windows_add(w, i, &file, &draw, &err);             // any threads
  *     mode_windows_send(w, n);
- *     mode_windows_pixels(w, pixels, n);                                  // [n, 3, S, S] f32
+ *     pictures = mode_windows_take(w);                                    // ops may read them from here on
+ *     mode_clip_encode_pictures(clip, out, pictures, n, raw, &err);
+ *     mode_windows_done(w);                                               // ... to here
  *
- * The floats are those of mode_preprocess_eval_file and mode_preprocess_train_file, to the bit. What a batch's pictures
- * take together is limited; a picture that finds no room, or whose window is larger than MODE_WINDOW_MOST, is resized
- * by the host and travels as a window of its final size. Which pictures these are depends on the threads, the floats do
- * not.
+ * The floats that ops make of them are those of mode_preprocess_eval_file and mode_preprocess_train_file, to the bit.
+ * What a batch's pictures take together is limited; a picture that finds no room, whose window is larger than
+ * MODE_WINDOW_MOST, or that is larger than MODE_PIXELS_BETWEEN (nn/pixels.h) when half resized, is resized by the host
+ * and travels as a window of its final size. Which pictures these are depends on the threads, the floats do not.
  *
- * Threads: begin, add, send belong to one thread and its pool; open, pixels, close to the backend's caller. For one w
- * the two take turns. */
+ * Threads: begin, add, send belong to one thread and its pool; open, take, done, close to the backend's caller. For one
+ * w the two take turns. */
 #ifndef MODE_PIPELINE_WINDOWS_H
 #define MODE_PIPELINE_WINDOWS_H
 
@@ -23,6 +25,7 @@
 #include <stdint.h>
 
 struct mode_backend;
+struct mode_pictures;
 struct mode_windows;
 
 enum { MODE_WINDOW_MOST = 16 << 20 }; /* bytes of one picture's */
@@ -43,14 +46,20 @@ enum mode_status mode_windows_add(struct mode_windows *w, int64_t i, const struc
                                   const struct mode_crop_draw *draw, struct mode_error *err);
 /* All of pictures 0 .. n - 1 have been added. */
 void mode_windows_send(struct mode_windows *w, int64_t n);
-/* pixels: memory of the backend. */
-void mode_windows_pixels(struct mode_windows *w, float *pixels, int64_t n);
+/* What was sent, borrowed; once after each send. done: no op after those that were called reads it. */
+const struct mode_pictures *mode_windows_take(struct mode_windows *w);
+void mode_windows_done(struct mode_windows *w);
 /* Pictures so far that the host resized. Any thread. */
 uint64_t mode_windows_resized(struct mode_windows *w);
 
-/* Is be to resize the pictures of `batches` such batches? A device with room for them and one batch of floats in half
- * of what its memory has left, unless the environment says MODE_CUDA_PIXELS=host. The floats are the same. */
-bool mode_windows_wanted(const struct mode_backend *be, const struct mode_preprocess *p, int64_t most, size_t bytes,
-                         int batches);
+/* Is be to resize pictures, if its memory allows? A device, unless the environment says MODE_CUDA_PIXELS=host. Results
+ * are the same. */
+bool mode_windows_wanted(const struct mode_backend *be);
+/* May `batches` such batches lie in its memory? They take at most half of what it has left. why: "", or a sentence that
+ * says why the host has to resize. */
+enum { MODE_WINDOWS_WHY = 200 };
+bool mode_windows_fit(char why[MODE_WINDOWS_WHY], const struct mode_backend *be, const struct mode_preprocess *p,
+                      int64_t most, size_t bytes, int batches);
+void mode_windows_why(char why[MODE_WINDOWS_WHY], size_t bytes, size_t room);
 
 #endif

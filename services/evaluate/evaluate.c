@@ -1,6 +1,7 @@
 #include "evaluate.h"
 
 #include "base/file.h"
+#include "base/log.h"
 #include "base/str.h"
 #include "data/tokenizer.h"
 #include "models/clip.h"
@@ -49,6 +50,12 @@ static enum mode_status write_outputs(struct mode_job *job, const struct mode_re
     return mode_result_write_metrics(mode_job_output(job, "metrics.json"), result, err);
 }
 
+static void on_notice(void *ctx, const char *text)
+{
+    (void)ctx;
+    mode_log_info("notice", "%s", text);
+}
+
 enum mode_status evaluate_work(struct mode_job *job, struct mode_error *err)
 {
     size_t size, bytes;
@@ -56,7 +63,7 @@ enum mode_status evaluate_work(struct mode_job *job, struct mode_error *err)
     const char *config = mode_job_input(job, MODE_FILE_CLIP_CONFIG),
                *weights = mode_job_input(job, MODE_FILE_CLIP_WEIGHTS);
     Mode__EvaluateRequest *r = mode__evaluate_request__unpack(NULL, size, packed);
-    const struct mode_encode_hook hook = {.ctx = job, .more = on_batch};
+    const struct mode_encode_hook hook = {.ctx = job, .more = on_batch, .notice = on_notice};
     struct mode_tokenizer *tokenizer = NULL;
     struct mode_backend *be = NULL;
     struct mode_clip *clip = NULL;

@@ -8,6 +8,7 @@
 #include "bench.h"
 #include "data/image.h"
 #include "nn/backend.h"
+#include "nn/ops.h"
 #include "pipeline/windows.h"
 #include "verb.h"
 
@@ -41,7 +42,7 @@ struct pictures {
     bool train;
     struct mode_backend *be;
     struct mode_windows *slot[SLOTS], *windows; /* NULL: by the processor; the one in use */
-    void *pixels;                               /* the device's, [BATCH, 3, S, S]; NULL: --decode */
+    struct mode_tensor cols;                    /* the device's, of a batch; without data: --decode */
     int64_t first;                              /* picture of the batch */
     pthread_mutex_t lock;
     int64_t failed; /* lowest that failed, or INT64_MAX */
@@ -73,6 +74,14 @@ static void one_picture(void *ctx, int64_t item, int thread)
     pthread_mutex_unlock(&x->lock);
 }
 
+/* As the patch of a model that has one. */
+static void resize(struct pictures *x, int64_t n)
+{
+    x->cols.dim[0] = n;
+    mode_picture_patches(x->be, &x->cols, mode_windows_take(x->windows), 0, x->p.size, x->p.size);
+    mode_windows_done(x->windows);
+}
+
 /* All pictures once. A batch is decoded while the one before it is sent and resized. */
 static void one_round(struct pictures *x, int64_t n)
 {
@@ -87,7 +96,7 @@ static void one_round(struct pictures *x, int64_t n)
         mode_windows_begin(x->windows);
         mode_parallel_for(b, one_picture, x);
         mode_windows_send(x->windows, b);
-        if (x->pixels && x->failed == INT64_MAX) mode_windows_pixels(x->windows, x->pixels, b);
+        if (x->cols.data && x->failed == INT64_MAX) resize(x, b);
     }
     mode_backend_sync(x->be);
 }
@@ -95,15 +104,16 @@ static void one_round(struct pictures *x, int64_t n)
 static enum mode_status open_slots(struct pictures *x, int64_t n, bool decode, struct mode_error *err)
 {
     double bytes = 0;
-    const size_t floats = (size_t)BATCH * 3 * (size_t)x->p.size * (size_t)x->p.size * sizeof(float);
+    const int64_t numbers = (int64_t)3 * x->p.size * x->p.size;
     enum mode_status st = MODE_OK;
+    x->cols = mode_tensor_2d(NULL, mode_backend_activations(x->be), BATCH, numbers);
     if (!decode && !mode_backend_is_device(x->be)) return MODE_OK;
     for (int64_t i = 0; !st && i < n; i++) {
         int width, height;
         st = mode_image_header(x->files[i].data, x->files[i].size, &width, &height, err);
         if (!st) bytes += 3.0 * width * height;
     }
-    if (!st && !decode) st = mode_backend_alloc(x->be, &x->pixels, floats, err);
+    if (!st && !decode) st = mode_backend_alloc(x->be, &x->cols.data, mode_tensor_bytes(&x->cols), err);
     for (int i = 0; !st && i < SLOTS; i++)
         st = mode_windows_open(&x->slot[i], x->be, &x->p, BATCH, mode_windows_average(bytes / (double)n, BATCH), err);
     return st;
@@ -151,7 +161,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
                 (unsigned long long)(mode_windows_resized(x.slot[0]) + mode_windows_resized(x.slot[1])));
 out:
     for (int i = 0; i < SLOTS; i++) mode_windows_close(&x.slot[i]);
-    if (x.pixels) mode_backend_free(x.be, x.pixels);
+    if (x.cols.data) mode_backend_free(x.be, x.cols.data);
     mode_backend_close(&x.be);
     for (int i = 0; i < n_open; i++) mode_file_unmap(&files[i]);
     free(files);

@@ -45,7 +45,7 @@ static enum mode_status plan(struct mode_clip *clip, struct mode_backend *be, co
     struct mode_train_memory m;
     enum mode_status st = MODE_OK;
     if (strcmp(o->memory, "auto") != 0) st = mode_parse_size(o->memory, "--memory", &spec.memory, err);
-    if (!st) st = mode_train_memory_plan(&m, clip, be, &spec, batch, 0, err);
+    if (!st) st = mode_train_memory_plan(&m, clip, be, &spec, batch, 0, 0, err);
     if (!st) mode_train_memory_print(&m, stderr);
     return st;
 }

@@ -89,6 +89,14 @@ out:
     return st;
 }
 
+/* Once. */
+static void on_notice(void *ctx, const char *text)
+{
+    bool *told = ctx;
+    if (!*told) fprintf(stderr, "%s\n", text);
+    *told = true;
+}
+
 /* So many batches of files at a time are in memory. */
 enum { BATCHES = 16 };
 static enum mode_status encode_images(const struct options *o, struct mode_clip *clip, struct mode_error *err)
@@ -97,6 +105,8 @@ static enum mode_status encode_images(const struct options *o, struct mode_clip 
     int64_t n = 0;
     int e = mode_clip_embed_dim(clip);
     float *out = NULL;
+    bool told = false;
+    const struct mode_encode_hook hook = {.ctx = &told, .notice = on_notice};
     enum mode_status st = mode_file_read(o->images, 0, &text, NULL, err);
     if (st) return st;
     lines = split_lines(text, &n);
@@ -110,7 +120,7 @@ static enum mode_status encode_images(const struct options *o, struct mode_clip 
             if ((st = mode_file_map(lines[at + open], &map[open], err))) break;
             p[open] = (struct mode_encode_picture){map[open].data, map[open].size, lines[at + open]};
         }
-        if (!st) st = mode_encode_pictures(clip, out + at * e, p, b, o->batch, o->raw, NULL, err);
+        if (!st) st = mode_encode_pictures(clip, out + at * e, p, b, o->batch, o->raw, &hook, err);
         for (int64_t i = 0; i < open; i++) mode_file_unmap(&map[i]);
     }
     if (!st) st = write_features(o->out, "image_features.npy", out, n, e, err);

@@ -77,6 +77,11 @@ static bool on_batch(void *ctx, uint64_t done, uint64_t total, const char *unit)
     return true;
 }
 
+static void on_notice(void *ctx, const char *text)
+{
+    fprintf(stderr, "%s: %s\n", (const char *)ctx, text);
+}
+
 static enum mode_status one_task(const struct options *o, const char *dir, struct mode_clip *clip,
                                  const struct mode_tokenizer *tokenizer, struct mode_error *err)
 {
@@ -91,7 +96,7 @@ static enum mode_status one_task(const struct options *o, const char *dir, struc
         st = MODE_FAIL(err, MODE_E_MEMORY, "task %s: no memory for its scores", set.name);
         goto out;
     }
-    const struct mode_encode_hook hook = {.ctx = set.name, .more = isatty(2) ? on_batch : NULL};
+    const struct mode_encode_hook hook = {.ctx = set.name, .more = isatty(2) ? on_batch : NULL, .notice = on_notice};
     if ((st = mode_evaluate(cosine, clip, tokenizer, &set, o->batch, &hook, err))) goto out;
     struct mode_result r = mode_evaluate_result(&set, cosine, o->name);
     if ((st = mode_result_json(&json, &r, NULL, err))) goto out;

@@ -4,6 +4,7 @@
 
 #include "models/clip_train.h"
 #include "nn/backend.h"
+#include "nn/pixels.h"
 #include "pipeline/checkpoint.h"
 #include "pipeline/encode.h"
 #include "pipeline/train.h"
@@ -324,12 +325,48 @@ static void test_it_does_not_show_in_features(void **state)
     mode_backend_close(&be);
 }
 
-/* A device with so many bytes for a training whose parameters take `there` of them: one part in 32 of the rest is left
- * to others, and 32 MiB go to the backend's products. */
-static void leave(size_t bytes, size_t there)
+static void keep_text(void *ctx, const char *text)
 {
+    snprintf(ctx, 256, "%s", text);
+}
+
+/* A GPU too small for pictures on their way: the host resizes, which is said and does not show. */
+static void test_features_on_a_small_gpu(void **state)
+{
+    enum { N = 3, E = 16 };
+    struct mode_error err = {0};
+    struct mode_encode_picture p[N];
+    float out[2][N * E];
+    char said[2][256] = {"", ""};
+    (void)state;
+    for (int i = 0; i < N; i++) {
+        p[i] = (struct mode_encode_picture){.name = "one"};
+        p[i].data = world_png(i, (uint64_t)i, 30 + 9 * i, &p[i].size);
+    }
+    for (int k = 0; k < 2; k++) {
+        struct mode_clip *clip;
+        const struct mode_encode_hook hook = {.ctx = said[k], .notice = keep_text};
+        if (k == 1) setenv("MODE_EMULATOR_MEMORY", "70000000", 1);
+        struct mode_backend *be = open_backend("cuda");
+        world_ok(mode_clip_create(&clip, be, WORLD_MODEL, WORLD_PREPROCESS, 3, &err), &err);
+        world_ok(mode_encode_pictures(clip, out[k], p, N, 2, false, &hook, &err), &err);
+        mode_clip_close(&clip);
+        mode_backend_close(&be);
+        unsetenv("MODE_EMULATOR_MEMORY");
+    }
+    assert_memory_equal(out[0], out[1], sizeof out[0]);
+    assert_string_equal(said[0], "");
+    if (!strstr(said[1], "pictures are resized by the host: ")) fail_msg("\"%s\"", said[1]);
+    for (int i = 0; i < N; i++) free((void *)(uintptr_t)p[i].data);
+}
+
+/* A GPU on which a training finds room for so many bytes; m: what was said on the usual one. */
+static void set_room(size_t bytes, const struct mode_train_memory *m)
+{
+    const size_t usual = (size_t)8 << 30, taken = m->model.parameters + m->model.copies;
+    const size_t beside = usual - (m->room - taken) / 31 * 32; /* one part in 32 is left to others */
     char text[32];
-    snprintf(text, sizeof text, "%zu", there + (bytes - there) / 31 * 32 + (32 << 20));
+    snprintf(text, sizeof text, "%zu", beside + (bytes - taken) / 31 * 32 + 64);
     setenv("MODE_EMULATOR_MEMORY", text, 1);
 }
 
@@ -347,17 +384,20 @@ static void test_towers_go_one_after_the_other_where_both_have_no_room(void **st
     struct run r = {.name = "narrow"};
     struct mode_error err = {0};
     (void)state;
+    setenv("MODE_CUDA_PIXELS", "host", 1); /* the model alone */
     assert_int_equal(first_step(&r, &err), MODE_E_STOPPED);
-    const size_t both = r.memory.total, there = r.memory.model.parameters;
-    assert_true(r.memory.model.branches);
-    leave(both + 65536, there); /* values have a little room behind them */
+    const struct mode_train_memory m = r.memory;
+    const size_t both = m.total;
+    assert_true(m.model.branches);
+    set_room(both + 65536, &m); /* values have a little room behind them */
     assert_int_equal(first_step(&r, &err), MODE_E_STOPPED);
     if (!r.memory.model.branches || r.memory.total != both)
         fail_msg("%zu bytes planned in a room of %zu, want %zu", r.memory.total, r.memory.room, both);
-    leave(both - 65536, there);
+    set_room(both - 65536, &m);
     assert_int_equal(first_step(&r, &err), MODE_E_STOPPED);
     assert_true(!r.memory.model.branches && r.memory.total < both - 65536);
     unsetenv("MODE_EMULATOR_MEMORY");
+    unsetenv("MODE_CUDA_PIXELS");
     free(r.last);
 }
 
@@ -367,24 +407,28 @@ static void test_a_training_that_does_not_fit_is_refused_with_a_remedy(void **st
     struct run r = {.name = "small"};
     struct mode_error err = {0};
     (void)state;
+    setenv("MODE_CUDA_PIXELS", "host", 1); /* the model alone */
     no_streams = true;
     assert_int_equal(first_step(&r, &err), MODE_E_STOPPED);
     no_streams = false;
+    assert_int_equal(r.memory.pictures, 0);
     /* one block a tower: making it again saves nothing */
-    const size_t too_few = r.memory.total - r.memory.model.activations / 3, there = r.memory.model.parameters;
-    leave(too_few, there);
+    const struct mode_train_memory m = r.memory;
+    set_room(m.total - m.model.activations / 3, &m);
     assert_int_equal(first_step(&r, &err), MODE_E_MEMORY);
     assert_int_equal(r.seen, 0);
     if (!strstr(err.text, "--accumulate 2 (")) fail_msg("%s", err.text);
     accumulate = 2;
     assert_int_equal(train(&r, "cuda", 1, &err), MODE_E_STOPPED);
     accumulate = 1;
-    leave(3 * there, there);
+    set_room(3 * m.model.parameters, &m);
     assert_int_equal(train(&r, "cuda", 1, &err), MODE_E_MEMORY);
     if (!strstr(err.text, "a smaller batch or a smaller model")) fail_msg("%s", err.text);
     setenv("MODE_EMULATOR_MEMORY", "1000000", 1); /* not even the parameters */
     assert_int_equal(train(&r, "cuda", 1, &err), MODE_E_MEMORY);
     unsetenv("MODE_EMULATOR_MEMORY");
+    assert_int_equal(r.notices, 1); /* of the pieces */
+    unsetenv("MODE_CUDA_PIXELS");
     free(r.last);
 }
 
@@ -407,8 +451,79 @@ static void test_the_plan_has_room_for_the_pixels_of_a_step(void **state)
     mode_clip_set_memory(clip, 4, false);
     mode_clip_memory(&m, clip, 1024);
     assert_true(m.workspace >= 256 * picture && m.workspace < 1024 * picture);
+    mode_clip_set_pictures(clip, true); /* those of pictures do not grow with the batch */
+    mode_clip_memory(&m, clip, 1024);
+    assert_true(m.workspace >= MODE_PIXELS_BETWEEN && m.workspace < 256 * picture);
     mode_clip_close(&clip);
     mode_backend_close(&be);
+}
+
+/* The plan counts the pictures on their way and what resizing takes. Where they find no room the host resizes, and that
+ * is said; the files are the same. */
+static void test_the_plan_counts_the_pictures_of_a_step(void **state)
+{
+    struct run enough = {.name = "enough"}, little = {.name = "little"}, host = {.name = "host"};
+    struct mode_error err = {0};
+    (void)state;
+    assert_int_equal(train(&enough, "cuda", 1, &err), MODE_E_STOPPED);
+    free(enough.last);
+    enough.last = NULL;
+    const struct mode_train_memory m = enough.memory;
+    assert_true(m.pictures > 0 && m.total == m.model.total + m.pictures && m.model.workspace >= MODE_PIXELS_BETWEEN);
+    const size_t room = m.total > 2 * m.pictures ? m.total : 2 * m.pictures;
+    set_room(room, &m);
+    world_ok(train(&enough, "cuda", 0, &err), &err);
+    assert_true(enough.result.device_pixels && enough.memory.room < room + 256);
+    assert_int_equal(enough.memory.total, m.total);
+    assert_int_equal(enough.notices, 0);
+    set_room(room - (1 << 20), &m);
+    world_ok(train(&little, "cuda", 0, &err), &err);
+    unsetenv("MODE_EMULATOR_MEMORY");
+    assert_false(little.result.device_pixels);
+    assert_int_equal(little.memory.pictures, 0);
+    assert_int_equal(little.notices, 1);
+    if (!strstr(little.notice, "pictures are resized by the host: ")) fail_msg("%s", little.notice);
+    setenv("MODE_CUDA_PIXELS", "host", 1); /* as one asked for: nothing is said */
+    world_ok(train(&host, "cuda", 0, &err), &err);
+    unsetenv("MODE_CUDA_PIXELS");
+    assert_int_equal(host.notices, 0);
+    assert_same_files(&enough, &little);
+    assert_same_files(&enough, &host);
+}
+
+static struct mode_train_memory plan(double window, bool checkpoint)
+{
+    static const char cfg[] =
+        "{\"embed_dim\": 8, \"vision_cfg\": {\"image_size\": 64, \"patch_size\": 8, \"width\": 64,"
+        " \"layers\": 6, \"head_width\": 16}, \"text_cfg\": {\"context_length\": 9, \"vocab_size\": 23,"
+        " \"width\": 12, \"heads\": 3, \"layers\": 1}}";
+    const struct mode_train_spec spec = {.name = "planned", .checkpoint_activations = checkpoint};
+    struct mode_backend *be = open_backend("cuda");
+    struct mode_clip *clip;
+    struct mode_train_memory m;
+    struct mode_error err;
+    world_ok(mode_clip_create(&clip, be, cfg, NULL, 5, &err), &err);
+    world_ok(mode_train_memory_plan(&m, clip, be, &spec, 256, 3, window, &err), &err);
+    mode_clip_close(&clip);
+    mode_backend_close(&be);
+    return m;
+}
+
+/* Blocks are made again rather than pictures left to the host, as long as the model fits beside them. */
+static void test_pictures_come_before_activations(void **state)
+{
+    const struct mode_train_memory all = plan(1000, false), least = plan(1000, true), host = plan(0, true);
+    (void)state;
+    assert_true(all.pictures > 0 && all.model.again == 0 && !all.why_host[0] && host.pictures == 0);
+    set_room(all.total - all.pictures / 2, &all);
+    const struct mode_train_memory some = plan(1000, false);
+    assert_true(some.pictures == all.pictures && some.model.again > 0 && some.total <= some.room && !some.why_host[0]);
+    assert_true(host.total < least.total - (2 << 20) && 2 * all.pictures < host.total);
+    set_room(least.total - (1 << 20), &all);
+    const struct mode_train_memory none = plan(1000, false);
+    assert_true(none.pictures == 0 && none.total <= none.room);
+    if (!strstr(none.why_host, "pictures are resized by the host: ")) fail_msg("%s", none.why_host);
+    unsetenv("MODE_EMULATOR_MEMORY");
 }
 
 static int setup(void **state)
@@ -433,9 +548,12 @@ int main(void)
         cmocka_unit_test(test_it_does_not_show_where_pictures_are_resized),
         cmocka_unit_test(test_a_damaged_picture_is_told_as_on_the_host),
         cmocka_unit_test(test_it_does_not_show_in_features),
+        cmocka_unit_test(test_features_on_a_small_gpu),
         cmocka_unit_test(test_towers_go_one_after_the_other_where_both_have_no_room),
         cmocka_unit_test(test_a_training_that_does_not_fit_is_refused_with_a_remedy),
         cmocka_unit_test(test_the_plan_has_room_for_the_pixels_of_a_step),
+        cmocka_unit_test(test_the_plan_counts_the_pictures_of_a_step),
+        cmocka_unit_test(test_pictures_come_before_activations),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -195,12 +195,23 @@ static void case_project(struct op_run *r, const int64_t *s)
     mode_project_back(r->be, dx, dw, &dy, &x, &w);
 }
 
-static void case_layernorm(struct op_run *r, const int64_t *s) /* m, d, with add */
+/* Its first row left out: rows of an odd width then begin at places of their own. */
+static inline struct mode_tensor past_one(struct mode_tensor t, bool wanted)
 {
-    struct mode_tensor x = acts(r, s[0], s[1]), w = vec(r, s[1]), b = vec(r, s[1]), dy = acts(r, s[0], s[1]);
-    struct mode_tensor *y = keep(r, acts(r, s[0], s[1])), *stats = keep(r, mat(r, s[0], 2));
+    if (!wanted) return t;
+    t.data = (char *)t.data + (size_t)t.dim[1] * mode_dtype_size(t.dtype);
+    t.dim[0]--;
+    return t;
+}
+
+static void case_layernorm(struct op_run *r, const int64_t *s) /* m, d, with add, one row on */
+{
+    const int64_t m = s[0] + (s[3] != 0), d = s[1];
+    const bool on = s[3] != 0;
+    struct mode_tensor x = past_one(acts(r, m, d), on), w = vec(r, d), b = vec(r, d), dy = past_one(acts(r, m, d), on);
+    struct mode_tensor *y = keep(r, past_one(acts(r, m, d), on)), *stats = keep(r, mat(r, s[0], 2));
     mode_layernorm(r->be, y, stats, &x, &w, &b, 1e-5f);
-    struct mode_tensor *dx = keep(r, acts(r, s[0], s[1])), *dw = keep(r, vec(r, s[1])), *db = keep(r, vec(r, s[1]));
+    struct mode_tensor *dx = keep(r, past_one(acts(r, m, d), on)), *dw = keep(r, vec(r, d)), *db = keep(r, vec(r, d));
     mode_layernorm_back(r->be, dx, dw, db, &dy, &x, stats, &w, s[2] ? dx : NULL);
 }
 
@@ -282,7 +293,8 @@ static inline int64_t draw_taps(struct op_run *r, uint8_t *bytes, int64_t at, in
     return at + (int64_t)mode_pixels_taps_bytes(*n_out, *most);
 }
 
-static void case_pixels(struct op_run *r, const int64_t *s) /* pictures, side of the input, their longest, bilinear */
+/* pictures, side of the input, their longest, bilinear, patch */
+static void case_pictures(struct op_run *r, const int64_t *s)
 {
     const int64_t table = s[0] * (int64_t)sizeof(struct mode_pixels_window);
     const int64_t taps = (int64_t)mode_pixels_taps_bytes(s[1], 4 * s[2] + 16); /* at most, of a direction */
@@ -302,7 +314,11 @@ static void case_pixels(struct op_run *r, const int64_t *s) /* pictures, side of
             base[at++] = (uint8_t)(mode_rng_below(&r->rng, 3) ? mode_rng_below(&r->rng, 256)
                                                               : 255 * mode_rng_below(&r->rng, 2));
     }
-    mode_pixels(r->be, keep(r, noise(r, 4, (int64_t[]){s[0], 3, s[1], s[1]}, 1)), &bytes, w, &levels, 77);
+    const struct mode_pictures pictures = {
+        .windows = w, .bytes = w, .n_bytes = mode_tensor_bytes(&bytes), .levels = mode_f32(&levels), .border = 77};
+    const int64_t p = s[4], g = s[1] / p, half = s[0] / 2; /* all, and once more those from the middle on */
+    mode_picture_patches(r->be, keep(r, acts(r, s[0] * g * g, 3 * p * p)), &pictures, 0, s[1], p);
+    mode_picture_patches(r->be, keep(r, acts(r, (s[0] - half) * g * g, 3 * p * p)), &pictures, half, s[1], p);
 }
 
 static void case_gather(struct op_run *r, const int64_t *s) /* rows, every how many, d */
@@ -533,10 +549,10 @@ static const struct op_case op_cases[] = {
     {"embed", case_embed, {9, 5, 37, 4}, 1e-6},
     {"image", case_image, {1, 2, 2, 1}, 1e-6},
     {"image", case_image, {5, 12, 4, 33}, 1e-6},
-    {"pixels", case_pixels, {1, 1, 1, 0}, 0},
-    {"pixels", case_pixels, {7, 13, 61, 0}, 0},
-    {"pixels", case_pixels, {4, 32, 230, 0}, 0},
-    {"pixels bilinear", case_pixels, {5, 24, 90, 1}, 0},
+    {"pictures", case_pictures, {1, 1, 1, 0, 1}, 0},
+    {"pictures", case_pictures, {7, 13, 61, 0, 13}, 0},
+    {"pictures", case_pictures, {4, 32, 230, 0, 8}, 0},
+    {"pictures bilinear", case_pictures, {5, 24, 90, 1, 3}, 0},
     {"gather", case_gather, {131, 2, 7}, 1e-7},
     {"scale", case_scale, {1, 1}, 1e-6},
     {"scale", case_scale, {131, 75}, 1e-6},
@@ -569,6 +585,8 @@ static const struct op_case op_cases[] = {
     {"group means", case_group_means, {1, 1, 1, 0, 0}, 0},
     {"group means", case_group_means, {1000, 37, 17, 0, 1}, 0},
     {"group directions", case_group_means, {501, 300, 70, 1, 0}, 0},
+    {"layernorm", case_layernorm, {5, 7, 1, 1}, 2e-6},
+    {"layernorm", case_layernorm, {11, 100, 1}, 1e-6},
 };
 enum { N_OP_CASES = sizeof op_cases / sizeof *op_cases };
 

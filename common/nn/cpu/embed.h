@@ -72,10 +72,10 @@ static void cpu_embed_back(struct mode_backend *be, struct mode_tensor *dtable, 
 }
 
 /* On a processor nothing asks for it: rows are resized as they leave the decoder (data/preprocess.c). */
-static void cpu_pixels(struct mode_backend *be, struct mode_tensor *pixels, const struct mode_tensor *bytes,
-                       const struct mode_pixels_window *windows, const struct mode_tensor *levels, uint8_t border)
+static void cpu_picture_patches(struct mode_backend *be, struct mode_tensor *cols, const struct mode_pictures *pictures,
+                                int64_t first, int64_t side, int64_t p)
 {
-    mode__ref_pixels(be, pixels, bytes, windows, levels, border);
+    mode__ref_picture_patches(be, cols, pictures, first, side, p);
 }
 
 static void patches_image(void *ctx, int64_t b, int thread)

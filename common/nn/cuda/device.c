@@ -115,12 +115,13 @@ static enum mode_status open_device(struct mode_backend *be, struct mode_error *
     else if (!(st = load_blas(err)))
         st = mode__lane_open(be, 0, err);
     c->stream = c->lane[0].stream;
-    if (!st && (e = cudaMemGetInfo(&c->room, &c->memory)) != cudaSuccess) st = fail(err, "no usable GPU", e);
     if (!st) c->graphs = mode__graphs_open();
     if (!st) c->attention = mode__attention_ways_open();
     if (!st) c->products = mode__cuda_products_open(is_tf32(be));
     if (!st) c->streams = mode__streams_open();
     if (!st && strcmp(be->ops->name, "cuda-fp8") == 0) st = mode__cuda_fp8_usable(be, err);
+    /* after all that has memory of its own */
+    if (!st && (e = cudaMemGetInfo(&c->room, &c->memory)) != cudaSuccess) st = fail(err, "no usable GPU", e);
     if (st) close_device(be);
     return st;
 }

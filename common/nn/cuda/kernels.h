@@ -7,6 +7,7 @@
 #ifndef MODE_NN_CUDA_KERNELS_H
 #define MODE_NN_CUDA_KERNELS_H
 
+#include "nn/pixels.h"
 #include "nn/update.h"
 
 #include <cuda_runtime_api.h>
@@ -29,6 +30,11 @@ void mode__cuda_activate(cudaStream_t stream, bool bf16, void *y, void *slope, c
 void mode__cuda_column_sums(cudaStream_t stream, bool bf16, float *out, float *work, const void *x, int64_t m,
                             int64_t n);
 int64_t mode__cuda_sum_work(int64_t m, int64_t n);
+/* out [n] += sums over part [chunks, n]; with `also` (may be NULL) out and also += sums over part [chunks, 2, n] */
+void mode__cuda_add_chunks(cudaStream_t stream, float *out, float *also, const float *part, int64_t chunks, int64_t n);
+
+/* norm.cu: d at most MODE__CUDA_NORM_MOST, which no model's width exceeds; y may be x, dx may be dy or add */
+enum { MODE__CUDA_NORM_MOST = 16384 };
 void mode__cuda_layernorm(cudaStream_t stream, bool bf16, void *y, float *stats, const void *x, const float *w,
                           const float *b, int64_t m, int64_t d, float eps);
 /* work: mode__cuda_norm_work(m, d) floats */
@@ -36,6 +42,8 @@ void mode__cuda_layernorm_back(cudaStream_t stream, bool bf16, void *dx, float *
                                const void *dy, const void *x, const float *stats, const float *w, const void *add,
                                int64_t m, int64_t d);
 int64_t mode__cuda_norm_work(int64_t m, int64_t d);
+
+/* rows.cu */
 void mode__cuda_l2norm(cudaStream_t stream, bool bf16, float *y, float *norm, const void *x, int64_t m, int64_t d);
 void mode__cuda_l2norm_back(cudaStream_t stream, bool bf16, void *dx, const float *dy, const float *y,
                             const float *norm, int64_t m, int64_t d);
@@ -53,12 +61,12 @@ void mode__cuda_gather(cudaStream_t stream, bool bf16, void *y, const void *x, c
 void mode__cuda_scatter_add(cudaStream_t stream, bool bf16, void *x, const void *y, const int32_t *rows, int64_t n,
                             int64_t d);
 
-/* pixels.cu: windows first .. first + n - 1 of the table that bytes begin with, n at most MODE__CUDA_PIXELS_MOST;
- * pixels [n, 3, side, side] are theirs. between: n times `room` bytes of scratch, mode_pixels_between of each or more.
- */
+/* pixels.cu: cols of pictures first .. first + n - 1, n at most MODE__CUDA_PIXELS_MOST. between: n times `room` bytes
+ * of scratch, mode_pixels_between of each or more. */
 enum { MODE__CUDA_PIXELS_MOST = 65535 };
-void mode__cuda_pixels(cudaStream_t stream, float *pixels, uint8_t *between, int64_t room, const uint8_t *bytes,
-                       int64_t first, int64_t n, int64_t side, const float *levels, uint8_t border);
+void mode__cuda_picture_patches(cudaStream_t stream, bool bf16, void *cols, uint8_t *between, int64_t room,
+                                const struct mode_pictures *pictures, int64_t first, int64_t n, int64_t side,
+                                int64_t p);
 
 /* embed.cu: r rows of n_seq sequences */
 void mode__cuda_embed(cudaStream_t stream, bool bf16, void *x, const float *table, const float *pos, const int32_t *ids,

@@ -138,6 +138,7 @@ static void project_back(struct mode_backend *be, struct mode_tensor *dx, struct
 static void layernorm(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *stats,
                       const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b, float eps)
 {
+    MODE_ASSERT(x->dim[1] <= MODE__CUDA_NORM_MOST);
     if (x->dim[0] == 0) return;
     mode__cuda_layernorm(stream_of(be), is_bf16(be), y->data, data_of(stats), x->data, mode_f32(w), mode_f32(b),
                          x->dim[0], x->dim[1], eps);
@@ -149,6 +150,7 @@ static void layernorm_back(struct mode_backend *be, struct mode_tensor *dx, stru
                            const struct mode_tensor *stats, const struct mode_tensor *w, const struct mode_tensor *add)
 {
     int64_t m = x->dim[0], d = x->dim[1];
+    MODE_ASSERT(d <= MODE__CUDA_NORM_MOST);
     if (m == 0) return;
     mode__cuda_layernorm_back(stream_of(be), is_bf16(be), dx->data, mode_f32(dw), mode_f32(db),
                               work_of(be, mode__cuda_norm_work(m, d)), dy->data, x->data, mode_f32(stats), mode_f32(w),
@@ -216,21 +218,22 @@ static void embed_back(struct mode_backend *be, struct mode_tensor *dtable, stru
 
 /* Between the two passes lie bytes: of as many pictures at a time as fit the GPU's cache, each in room for the largest
  * of them. */
-static void pixels(struct mode_backend *be, struct mode_tensor *out, const struct mode_tensor *bytes,
-                   const struct mode_pixels_window *windows, const struct mode_tensor *levels, uint8_t border)
+static void picture_patches(struct mode_backend *be, struct mode_tensor *cols, const struct mode_pictures *pictures,
+                            int64_t first, int64_t side, int64_t p)
 {
-    const int64_t room = (int64_t)32 << 20, n = out->dim[0], count = out->dim[2] * out->dim[2] * 3;
+    const int64_t each = side / p * (side / p), n = cols->dim[0] / each;
+    const size_t picture = (size_t)(3 * side * side) * mode_dtype_size(cols->dtype);
     for (int64_t at = 0, next; at < n; at = next) {
         int64_t most = 0;
         for (next = at; next < n && next - at < MODE__CUDA_PIXELS_MOST; next++) {
-            int64_t needs = (mode_pixels_between(&windows[next]) + 15) / 16 * 16;
+            int64_t needs = (mode_pixels_between(&pictures->windows[first + next]) + 15) / 16 * 16;
             if (needs < most) needs = most;
-            if (next > at && needs * (next - at + 1) > room) break;
+            if (next > at && needs * (next - at + 1) > MODE_PIXELS_BETWEEN) break;
             most = needs;
         }
         uint8_t *between = mode__backend_work(be, (size_t)(most * (next - at)));
-        mode__cuda_pixels(stream_of(be), mode_f32(out) + at * count, between, most, bytes->data, at, next - at,
-                          out->dim[2], mode_f32(levels), border);
+        mode__cuda_picture_patches(stream_of(be), is_bf16(be), (char *)cols->data + (size_t)at * picture, between, most,
+                                   pictures, first + at, next - at, side, p);
     }
     launched();
 }
@@ -393,7 +396,7 @@ static void zero(struct mode_backend *be, struct mode_tensor *x)
 
 #define OPS                                                                                                            \
     linear, linear_back, activate, project, project_back, layernorm, layernorm_back, attention, attention_back, embed, \
-        embed_back, pixels, patches, image_tokens, image_tokens_back, gather, scatter_add, scale, scale_back,          \
+        embed_back, picture_patches, patches, image_tokens, image_tokens_back, gather, scatter_add, scale, scale_back, \
         mean_rows, mean_rows_back, l2norm, l2norm_back, contrastive, contrastive_back, mode__cuda_op_adamw,            \
         mode__cuda_op_grad_squares, mode__cuda_op_rounded, mode__cuda_op_clamp, zero, mode__cuda_op_nearest_rows,      \
         mode__cuda_op_costs, mode__cuda_op_group_means

@@ -1,10 +1,11 @@
-/* pixels.cu - decoded pictures to a model's input: two passes over bytes, then a table of floats.
+/* pixels.cu - decoded pictures to the columns of a model's first product: two passes over bytes, then a table of
+ * floats.
  *
  * DESIGN: a thread makes one byte. Neighbouring threads read neighbouring weights, and inputs that a cache line or two
  * hold; a picture of 500 x 375 pixels is 5 million multiplications, so that arithmetic is far from what limits the GPU
  * at the rates at which processors decode. Every picture has its row of blocks (gridDim.y); rows are as long as the
  * largest picture of the launch wants them. All of it is integers, and the floats are looked up. */
-#include "nn/cuda/block.cuh"
+#include "nn/cuda/store.cuh"
 #include "nn/pixels.h"
 
 enum { THREADS = 256 };
@@ -45,25 +46,30 @@ static __global__ void first_pass(uint8_t *between, int64_t room, const uint8_t 
                                                  taps_at(bytes, w->across), w->n_x, at / 3);
 }
 
-static __global__ void second_pass(float *pixels, const uint8_t *between, int64_t room, const uint8_t *bytes,
-                                   int64_t first, int64_t side, const float *levels, uint8_t border)
+/* A thread makes one number of a patch: neighbours write neighbours, and read neighbours but at the edges of a patch.
+ */
+template <typename T>
+static __global__ void second_pass(T *cols, const uint8_t *between, int64_t room, const uint8_t *bytes, int64_t first,
+                                   int side, int p, const float *levels, uint8_t border)
 {
     const mode_pixels_window *w = window_at(bytes, first);
-    const int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
-    if (i >= 3 * side * side) return;
-    const int c = (int)(i / (side * side)), y = (int)(i / side % side) - w->y, x = (int)(i % side) - w->x;
+    const int i = (int)(blockIdx.x * THREADS + threadIdx.x), count = 3 * side * side;
+    if (i >= count) return;
+    const int at = i % (p * p), c = i / (p * p) % 3, patch = i / (3 * p * p), g = side / p;
+    const int y = patch / g * p + at / p - w->y, x = patch % g * p + at % p - w->x;
     const uint8_t *in = between + blockIdx.y * room + c;
     uint8_t v = border;
     if (x >= 0 && x < w->n_x && y >= 0 && y < w->n_y)
         v = w->down_first ? weigh(in + (int64_t)y * w->width * 3, 3, taps_at(bytes, w->across), w->n_x, x)
                           : weigh(in + x * 3, (int64_t)w->n_x * 3, taps_at(bytes, w->down), w->n_y, y);
-    pixels[blockIdx.y * 3 * side * side + i] = levels[c * 256 + v];
+    narrow(&cols[(int64_t)blockIdx.y * count + i], levels[c * 256 + v]);
 }
 
-void mode__cuda_pixels(cudaStream_t stream, float *pixels, uint8_t *between, int64_t room, const uint8_t *bytes,
-                       int64_t first, int64_t n, int64_t side, const float *levels, uint8_t border)
+void mode__cuda_picture_patches(cudaStream_t stream, bool bf16, void *cols, uint8_t *between, int64_t room,
+                                const struct mode_pictures *pictures, int64_t first, int64_t n, int64_t side, int64_t p)
 {
+    const uint8_t *bytes = (const uint8_t *)pictures->bytes;
     first_pass<<<dim3(blocks_of(room, THREADS), (unsigned)n), THREADS, 0, stream>>>(between, room, bytes, first);
-    second_pass<<<dim3(blocks_of(3 * side * side, THREADS), (unsigned)n), THREADS, 0, stream>>>(
-        pixels, between, room, bytes, first, side, levels, border);
+    BY_TYPE(bf16, second_pass<T><<<dim3(blocks_of(3 * side * side, THREADS), (unsigned)n), THREADS, 0, stream>>>(
+                      (T *)cols, between, room, bytes, first, (int)side, (int)p, pictures->levels, pictures->border));
 }

@@ -6,9 +6,7 @@
 #include "nn/cuda/store.cuh"
 #include "nn/ops.h"
 
-/* SUM_CHUNKS: of long columns. NORM_BLOCKS: of the way back of a layer norm, two for each multiprocessor of an H100.
- * HELD: numbers of a row that a lane keeps in registers; HELD_ROW: that a warp does. */
-enum { THREADS = 256, ROWS = THREADS / WARP, SUM_CHUNKS = 64, NORM_BLOCKS = 264, HELD = 32, HELD_ROW = 32 * HELD };
+enum { THREADS = 256, ROWS = THREADS / WARP, SUM_CHUNKS = 64 /* of long columns */ };
 
 static __device__ inline float activate(float x, int act, float *slope)
 {
@@ -133,30 +131,25 @@ static __global__ void product_chunks(float *part, const T *x, const T *y, int64
     });
 }
 
-template <typename T, int V>
-static __global__ void normed_chunks(float *part, const T *dy, const T *x, const float *stats, int64_t m, int64_t n)
+/* out [n] += the sums of its parts. Block: 32 columns, ROWS parts at a time; blockIdx.y: of the second output, too, whose
+ * parts lie among the first's. */
+static __global__ void add_chunks(float *out, float *also, const float *part, int64_t chunks, int64_t n)
 {
-    chunk_sums<V>(part, m, n, [=](float(&to)[V], int64_t i, int64_t j) {
-        float b[V];
-        load<V>(to, dy + i * n + j);
-        load<V>(b, x + i * n + j);
-        for (int v = 0; v < V; v++) to[v] *= (b[v] - stats[2 * i]) * stats[2 * i + 1];
-    });
-}
-
-/* out [n] += the sum of parts in their order; parts lie `step` floats apart */
-static __global__ void add_chunks(float *out, const float *part, int64_t chunks, int64_t n, int64_t step)
-{
-    int64_t j = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (j >= n) return;
+    __shared__ float sums[ROWS][WARP];
+    const int64_t j = (int64_t)blockIdx.x * WARP + threadIdx.x;
     float s = 0;
-    for (int64_t i = 0; i < chunks; i++) s += part[i * step + j];
-    out[j] += s;
+    if (j < n)
+        for (int64_t i = threadIdx.y; i < chunks; i += ROWS) s += part[(i * gridDim.y + blockIdx.y) * n + j];
+    sums[threadIdx.y][threadIdx.x] = s;
+    __syncthreads();
+    if (threadIdx.y > 0 || j >= n) return;
+    for (int i = 1; i < ROWS; i++) s += sums[i][threadIdx.x];
+    (blockIdx.y ? also : out)[j] += s;
 }
 
-static void finish_chunks(cudaStream_t stream, float *out, const float *part, int64_t chunks, int64_t n, int64_t step)
+void mode__cuda_add_chunks(cudaStream_t stream, float *out, float *also, const float *part, int64_t chunks, int64_t n)
 {
-    add_chunks<<<blocks_of(n, WARP), WARP, 0, stream>>>(out, part, chunks, n, step);
+    add_chunks<<<dim3(blocks_of(n, WARP), also ? 2 : 1), dim3(WARP, ROWS), 0, stream>>>(out, also, part, chunks, n);
 }
 
 static dim3 chunk_grid(int64_t m, int64_t n, int v)
@@ -170,214 +163,7 @@ void mode__cuda_column_sums(cudaStream_t stream, bool bf16, float *out, float *w
     BY_TYPE(bf16, BY_WIDTH(wide_rows(n, sizeof(T), (const T *)x),
                            column_chunks<T, V><<<chunk_grid(m, n, V), dim3(WARP, ROWS), 0, stream>>>(
                                work, (const T *)x, m, n)));
-    finish_chunks(stream, out, work, ceil_div(m, chunk_of(m)), n, n);
-}
-
-/* A row over a warp: lane l has its numbers from (k * 32 + l) V on, k = 0, 1 ... */
-template <typename T, int V>
-static __global__ void layernorm(T *y, float *stats, const T *x, const float *w, const float *b, int64_t m, int64_t d,
-                                 float eps)
-{
-    int64_t i = (int64_t)blockIdx.x * ROWS + threadIdx.y, first = threadIdx.x * V;
-    float held[HELD / V][V], sum = 0, var = 0, mean, rstd;
-    const bool held_all = d <= HELD_ROW;
-    if (i >= m) return;
-    x += i * d;
-    y += i * d;
-    if (held_all) {
-#pragma unroll
-        for (int k = 0; k < HELD / V; k++)
-            if (first + k * WARP * V < d) {
-                load<V>(held[k], x + first + k * WARP * V);
-                for (int v = 0; v < V; v++) sum += held[k][v];
-            }
-        mean = warp_sum(sum) / (float)d;
-#pragma unroll
-        for (int k = 0; k < HELD / V; k++)
-            if (first + k * WARP * V < d)
-                for (int v = 0; v < V; v++) var += (held[k][v] - mean) * (held[k][v] - mean);
-        rstd = 1 / sqrtf(warp_sum(var) / (float)d + eps);
-#pragma unroll
-        for (int k = 0; k < HELD / V; k++) {
-            int64_t j = first + k * WARP * V;
-            float wj[V], bj[V];
-            if (j >= d) continue;
-            load<V>(wj, w + j);
-            load<V>(bj, b + j);
-            for (int v = 0; v < V; v++) held[k][v] = (held[k][v] - mean) * rstd * wj[v] + bj[v];
-            store<V>(y + j, held[k]);
-        }
-    } else { /* a row is read three times, twice from the cache */
-        float a[V], wj[V], bj[V];
-        for (int64_t j = first; j < d; j += WARP * V) {
-            load<V>(a, x + j);
-            for (int v = 0; v < V; v++) sum += a[v];
-        }
-        mean = warp_sum(sum) / (float)d;
-        for (int64_t j = first; j < d; j += WARP * V) {
-            load<V>(a, x + j);
-            for (int v = 0; v < V; v++) var += (a[v] - mean) * (a[v] - mean);
-        }
-        rstd = 1 / sqrtf(warp_sum(var) / (float)d + eps);
-        for (int64_t j = first; j < d; j += WARP * V) {
-            load<V>(a, x + j);
-            load<V>(wj, w + j);
-            load<V>(bj, b + j);
-            for (int v = 0; v < V; v++) a[v] = (a[v] - mean) * rstd * wj[v] + bj[v];
-            store<V>(y + j, a);
-        }
-    }
-    if (stats && threadIdx.x == 0) {
-        stats[2 * i] = mean;
-        stats[2 * i + 1] = rstd;
-    }
-}
-
-void mode__cuda_layernorm(cudaStream_t stream, bool bf16, void *y, float *stats, const void *x, const float *w,
-                          const float *b, int64_t m, int64_t d, float eps)
-{
-    BY_TYPE(bf16, BY_WIDTH(wide_rows(d, sizeof(T), (T *)y, (const T *)x, w, b),
-                           layernorm<T, V><<<blocks_of(m, ROWS), dim3(WARP, ROWS), 0, stream>>>(
-                               (T *)y, stats, (const T *)x, w, b, m, d, eps)));
-}
-
-/* Rows of a block of the way back, by shape alone. */
-static __host__ __device__ inline int64_t norm_rows(int64_t m)
-{
-    int64_t rows = (m + NORM_BLOCKS - 1) / NORM_BLOCKS;
-    return (rows + ROWS - 1) / ROWS * ROWS;
-}
-
-int64_t mode__cuda_norm_work(int64_t m, int64_t d)
-{
-    int64_t fused = 2 * ceil_div(m, norm_rows(m)) * d, chunks = 2 * mode__cuda_sum_work(m, d);
-    return fused > chunks ? fused : chunks;
-}
-
-/* All in one pass, for d <= 32 HELD: dx, and into part [blocks, 2, d] this block's rows' share of dw and db. */
-template <typename T, int V>
-static __global__ void __launch_bounds__(THREADS)
-    layernorm_back_whole(T *dx, float *part, const T *dy, const T *x, const float *stats, const float *w, const T *add,
-                         int64_t m, int64_t d)
-{
-    __shared__ float sums[ROWS][WARP * V];
-    const int64_t rows = norm_rows(m), first = (int64_t)blockIdx.x * rows, end = first + rows < m ? first + rows : m;
-    const int64_t lane_at = threadIdx.x * V;
-    float dw[HELD / V][V], db[HELD / V][V];
-#pragma unroll
-    for (int k = 0; k < HELD / V; k++)
-        for (int v = 0; v < V; v++) dw[k][v] = db[k][v] = 0;
-    for (int64_t i = first + threadIdx.y; i < end; i += ROWS) {
-        float mean = stats[2 * i], rstd = stats[2 * i + 1], g = 0, gx = 0, normed[HELD / V][V], gw[HELD / V][V];
-#pragma unroll
-        for (int k = 0; k < HELD / V; k++) {
-            int64_t j = lane_at + k * WARP * V;
-            float wj[V];
-            if (j >= d) continue;
-            load<V>(normed[k], x + i * d + j);
-            load<V>(gw[k], dy + i * d + j);
-            load<V>(wj, w + j);
-            for (int v = 0; v < V; v++) {
-                normed[k][v] = (normed[k][v] - mean) * rstd;
-                dw[k][v] += gw[k][v] * normed[k][v];
-                db[k][v] += gw[k][v];
-                gw[k][v] *= wj[v];
-                g += gw[k][v];
-                gx += gw[k][v] * normed[k][v];
-            }
-        }
-        g = warp_sum(g) / (float)d;
-        gx = warp_sum(gx) / (float)d;
-#pragma unroll
-        for (int k = 0; k < HELD / V; k++) {
-            int64_t j = lane_at + k * WARP * V;
-            float a[V];
-            if (j >= d) continue;
-            for (int v = 0; v < V; v++) gw[k][v] = (gw[k][v] - g - normed[k][v] * gx) * rstd;
-            if (add) {
-                load<V>(a, add + i * d + j);
-                for (int v = 0; v < V; v++) gw[k][v] += a[v];
-            }
-            store<V>(dx + i * d + j, gw[k]); /* dx may be dy or add: both are read before, by this thread */
-        }
-    }
-#pragma unroll
-    for (int half = 0; half < 2; half++)
-#pragma unroll
-        for (int k = 0; k < HELD / V; k++) {
-            int64_t j = lane_at + k * WARP * V;
-            float s[V];
-            for (int v = 0; v < V; v++) sums[threadIdx.y][lane_at + v] = s[v] = half ? db[k][v] : dw[k][v];
-            __syncthreads();
-            if (threadIdx.y == 0 && j < d) {
-                for (int r = 1; r < ROWS; r++)
-                    for (int v = 0; v < V; v++) s[v] += sums[r][lane_at + v];
-                for (int v = 0; v < V; v++) part[(blockIdx.x * 2 + half) * d + j + v] = s[v];
-            }
-            __syncthreads();
-        }
-}
-
-/* dx alone, for wide rows. */
-template <typename T, int V>
-static __global__ void layernorm_back(T *dx, const T *dy, const T *x, const float *stats, const float *w, const T *add,
-                                      int64_t m, int64_t d)
-{
-    int64_t i = (int64_t)blockIdx.x * ROWS + threadIdx.y, first = threadIdx.x * V;
-    if (i >= m) return;
-    float mean = stats[2 * i], rstd = stats[2 * i + 1], g = 0, gx = 0, a[V], gw[V], wj[V];
-    for (int64_t j = first; j < d; j += WARP * V) {
-        load<V>(a, x + i * d + j);
-        load<V>(gw, dy + i * d + j);
-        load<V>(wj, w + j);
-        for (int v = 0; v < V; v++) {
-            gw[v] *= wj[v];
-            g += gw[v];
-            gx += gw[v] * (a[v] - mean) * rstd;
-        }
-    }
-    g = warp_sum(g) / (float)d;
-    gx = warp_sum(gx) / (float)d;
-    for (int64_t j = first; j < d; j += WARP * V) {
-        load<V>(a, x + i * d + j);
-        load<V>(gw, dy + i * d + j);
-        load<V>(wj, w + j);
-        for (int v = 0; v < V; v++) gw[v] = (gw[v] * wj[v] - g - (a[v] - mean) * rstd * gx) * rstd;
-        if (add) {
-            load<V>(a, add + i * d + j);
-            for (int v = 0; v < V; v++) gw[v] += a[v];
-        }
-        store<V>(dx + i * d + j, gw); /* dx may be dy or add: a thread reads its numbers before it writes them */
-    }
-}
-
-template <typename T, int V>
-static void layernorm_back_of(cudaStream_t stream, T *dx, float *dw, float *db, float *work, const T *dy, const T *x,
-                              const float *stats, const float *w, const T *add, int64_t m, int64_t d)
-{
-    const dim3 block(WARP, ROWS);
-    if (d <= HELD_ROW) {
-        int64_t blocks = ceil_div(m, norm_rows(m));
-        layernorm_back_whole<T, V><<<(unsigned)blocks, block, 0, stream>>>(dx, work, dy, x, stats, w, add, m, d);
-        finish_chunks(stream, dw, work, blocks, d, 2 * d);
-        finish_chunks(stream, db, work + d, blocks, d, 2 * d);
-        return;
-    }
-    float *part_b = work + mode__cuda_sum_work(m, d);
-    normed_chunks<T, V><<<chunk_grid(m, d, V), block, 0, stream>>>(work, dy, x, stats, m, d);
-    column_chunks<T, V><<<chunk_grid(m, d, V), block, 0, stream>>>(part_b, dy, m, d);
-    finish_chunks(stream, dw, work, ceil_div(m, chunk_of(m)), d, d);
-    finish_chunks(stream, db, part_b, ceil_div(m, chunk_of(m)), d, d);
-    layernorm_back<T, V><<<blocks_of(m, ROWS), block, 0, stream>>>(dx, dy, x, stats, w, add, m, d);
-}
-
-void mode__cuda_layernorm_back(cudaStream_t stream, bool bf16, void *dx, float *dw, float *db, float *work,
-                               const void *dy, const void *x, const float *stats, const float *w, const void *add,
-                               int64_t m, int64_t d)
-{
-    BY_TYPE(bf16, BY_WIDTH(wide_rows(d, sizeof(T), (T *)dx, (const T *)dy, (const T *)x, w, (const T *)add),
-                           (layernorm_back_of<T, V>(stream, (T *)dx, dw, db, work, (const T *)dy, (const T *)x, stats,
-                                                    w, (const T *)add, m, d))));
+    mode__cuda_add_chunks(stream, out, NULL, work, ceil_div(m, chunk_of(m)), n);
 }
 
 template <typename T, int V> static __global__ void l2norm(float *y, float *norm, const T *x, int64_t m, int64_t d)
@@ -464,7 +250,7 @@ void mode__cuda_scale_back(cudaStream_t stream, bool bf16, void *dx, float *dg, 
     BY_TYPE(bf16, BY_WIDTH(wide_rows(d, sizeof(T), (const T *)dy, (const T *)x),
                            product_chunks<T, V><<<chunk_grid(m, d, V), dim3(WARP, ROWS), 0, stream>>>(
                                work, (const T *)dy, (const T *)x, m, d)));
-    finish_chunks(stream, dg, work, ceil_div(m, chunk_of(m)), d, d);
+    mode__cuda_add_chunks(stream, dg, NULL, work, ceil_div(m, chunk_of(m)), d);
     mode__cuda_scale(stream, bf16, dx, dy, g, NULL, m, d);
 }
 

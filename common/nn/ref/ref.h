@@ -95,8 +95,8 @@ void mode__ref_embed(struct mode_backend *, struct mode_tensor *x, const struct 
 void mode__ref_embed_back(struct mode_backend *, struct mode_tensor *dtable, struct mode_tensor *dpos,
                           const struct mode_tensor *dx, const struct mode_tensor *ids,
                           const struct mode_tensor *offsets);
-void mode__ref_pixels(struct mode_backend *, struct mode_tensor *pixels, const struct mode_tensor *bytes,
-                      const struct mode_pixels_window *windows, const struct mode_tensor *levels, uint8_t border);
+void mode__ref_picture_patches(struct mode_backend *, struct mode_tensor *cols, const struct mode_pictures *pictures,
+                               int64_t first, int64_t side, int64_t p);
 void mode__ref_patches(struct mode_backend *, struct mode_tensor *cols, const struct mode_tensor *pixels, int64_t p);
 void mode__ref_image_tokens(struct mode_backend *, struct mode_tensor *x, const struct mode_tensor *patch,
                             const struct mode_tensor *cls, const struct mode_tensor *pos);

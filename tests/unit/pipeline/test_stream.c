@@ -230,7 +230,8 @@ static void test_batches_read_ahead_are_the_same(void **state)
         for (int taken = 0; taken <= END - FIRST; taken += END - FIRST - 4 * (slots % 2)) { /* to the end, or not */
             struct mode_ahead *ahead = NULL;
             const struct mode_batch *got;
-            assert_int_equal(mode_ahead_open(&ahead, one, NULL, BATCH, SIDE, CONTEXT, FIRST, END, slots, &err), MODE_OK);
+            assert_int_equal(mode_ahead_open(&ahead, one, NULL, false, BATCH, SIDE, CONTEXT, FIRST, END, slots, &err),
+                             MODE_OK);
             for (uint64_t step = FIRST; step < (uint64_t)(FIRST + taken); step++) {
                 assert_int_equal(mode_ahead_next(ahead, &got, &err), MODE_OK);
                 assert_int_equal(mode_stream_fill(other, &want, step, &err), MODE_OK);
@@ -264,7 +265,7 @@ static void test_a_failure_ahead_waits_for_its_turn(void **state)
     assert_int_equal(mode_stream_open(&s, &o, &err), MODE_OK);
     assert_int_equal(mode_batch_init(&b, BATCH, SIDE, CONTEXT, &err), MODE_OK);
     while (mode_stream_fill(s, &b, bad, &err) == MODE_OK) bad++;
-    assert_int_equal(mode_ahead_open(&ahead, s, NULL, BATCH, SIDE, CONTEXT, 0, bad + 9, 3, &err), MODE_OK);
+    assert_int_equal(mode_ahead_open(&ahead, s, NULL, false, BATCH, SIDE, CONTEXT, 0, bad + 9, 3, &err), MODE_OK);
     for (uint64_t step = 0; step < bad; step++) assert_int_equal(mode_ahead_next(ahead, &got, &err), MODE_OK);
     struct mode_error told = {0};
     assert_int_equal(mode_ahead_next(ahead, &got, &told), err.status);

@@ -1,10 +1,11 @@
-/* Pictures that are decoded by the host and resized by a backend: the floats of data/preprocess.c, to the bit. With
- * MODE_TEST_BACKEND on that backend, else on "ref" and "cpu". */
+/* Pictures that are decoded by the host and resized by a backend: the patches of data/preprocess.c's floats, to the
+ * bit. With MODE_TEST_BACKEND on that backend and its bf16, else on "ref", "ref-bf16" and "cpu". */
 #include "picture_fixture.h"
 
 #include "base/parallel.h"
 #include "data/face_boxes.h"
 #include "nn/backend.h"
+#include "nn/ops.h"
 #include "pipeline/windows.h"
 
 #include <setjmp.h>
@@ -28,12 +29,19 @@ struct picture {
 };
 
 struct batch {
+    struct mode_backend *be;
     struct mode_windows *w;
     const struct picture *pictures;
     bool train;
     enum mode_status status[BATCH];
     struct mode_error error[BATCH];
 };
+
+/* Of a model with that input: 8 x 8 but for one of 7 x 7, whose patch is all of it. */
+static int64_t patch_of(const struct mode_preprocess *p)
+{
+    return p->size % 8 ? p->size : 8;
+}
 
 static struct mode_backend *open_backend(const char *name)
 {
@@ -45,12 +53,15 @@ static struct mode_backend *open_backend(const char *name)
 /* On each backend that is to be tried. */
 static void on_backends(void (*test)(struct mode_backend *be))
 {
-    const char *one = getenv("MODE_TEST_BACKEND"), *const names[] = {one ? one : "ref", one ? NULL : "cpu"};
-    for (int i = 0; i < 2 && names[i]; i++) {
+    const char *one = getenv("MODE_TEST_BACKEND");
+    char *half = one ? mode_xasprintf("%s-bf16", one) : NULL;
+    const char *const names[] = {one ? one : "ref", one ? half : "ref-bf16", one ? NULL : "cpu"};
+    for (int i = 0; i < 3 && names[i]; i++) {
         struct mode_backend *be = open_backend(names[i]);
         test(be);
         mode_backend_close(&be);
     }
+    free(half);
 }
 
 static struct picture draw_picture(uint64_t k, int most)
@@ -80,54 +91,73 @@ static void add_one(void *ctx, int64_t i, int thread)
     b->status[i] = mode_windows_add(b->w, i, &p->as_file, b->train ? &p->draw : NULL, &b->error[i]);
 }
 
-static void make(struct batch *b, float *pixels, int64_t n)
+/* n pictures' patches as rows of `to`, from row `first` on. */
+static void make(struct batch *b, const struct mode_preprocess *p, struct mode_tensor *to, int64_t first, int64_t n)
 {
+    const int64_t patch = patch_of(p), each = (p->size / patch) * (p->size / patch);
+    const size_t row = (size_t)to->dim[1] * mode_dtype_size(to->dtype);
+    struct mode_tensor cols = mode_tensor_2d((char *)to->data + (size_t)(first * each) * row, to->dtype, n * each,
+                                             to->dim[1]);
+
     mode_windows_begin(b->w);
     mode_parallel_for(n, add_one, b);
     for (int64_t i = 0; i < n; i++)
         if (b->status[i]) fail_msg("%s", b->error[i].text);
     mode_windows_send(b->w, n);
-    mode_windows_pixels(b->w, pixels, n);
+    mode_picture_patches(b->be, &cols, mode_windows_take(b->w), 0, p->size, patch);
+    mode_windows_done(b->w);
 }
 
-static float *take_memory(struct mode_backend *be, int side)
+static struct mode_tensor take_memory(struct mode_backend *be, const struct mode_preprocess *p, int64_t n)
 {
-    void *p;
-    assert_int_equal(mode_backend_alloc(be, &p, (size_t)BATCH * 3 * (size_t)(side * side) * sizeof(float), &err),
+    const int64_t patch = patch_of(p), each = (p->size / patch) * (p->size / patch);
+    struct mode_tensor t = mode_tensor_2d(NULL, mode_backend_activations(be), n * each, 3 * patch * patch);
+    assert_int_equal(mode_backend_alloc(be, &t.data, mode_tensor_bytes(&t), &err), MODE_OK);
+    return t;
+}
+
+/* Picture i of cols is what the host makes of it, its pixels turned into patches by the other op. */
+static bool is_host_s(struct mode_backend *be, const struct mode_preprocess *p, const struct mode_tensor *cols,
+                      int64_t i, const struct picture *x, bool train)
+{
+    struct mode_tensor want = take_memory(be, p, 1),
+                       pixels = mode_tensor_make(NULL, MODE_DTYPE_F32, 4, (int64_t[]){1, 3, p->size, p->size});
+    assert_int_equal(mode_backend_alloc(be, &pixels.data, mode_tensor_bytes(&pixels), &err), MODE_OK);
+    assert_int_equal(train ? mode_preprocess_train_file(p, &x->as_file, &x->draw, mode_f32(&pixels), &err)
+                           : mode_preprocess_eval_file(p, &x->as_file, mode_f32(&pixels), &err),
                      MODE_OK);
-    return p;
+    mode_patches(be, &want, &pixels, patch_of(p));
+    mode_backend_sync(be);
+    const size_t bytes = mode_tensor_bytes(&want);
+    const bool same = memcmp(want.data, (const char *)cols->data + (size_t)i * bytes, bytes) == 0;
+    mode_backend_free(be, want.data);
+    mode_backend_free(be, pixels.data);
+    return same;
 }
 
 /* n pictures from number `first` on through p, on be; bytes: room for each. Returns how many the host resized. */
 static uint64_t check(struct mode_backend *be, const struct mode_preprocess *p, uint64_t first, int64_t n, int most,
                       size_t bytes)
 {
-    const size_t count = 3 * (size_t)p->size * (size_t)p->size;
-    float *pixels = take_memory(be, p->size), *want = mode_xmalloc(count * sizeof *want);
+    struct mode_tensor cols = take_memory(be, p, BATCH);
     struct picture pictures[BATCH];
-    struct batch b = {.pictures = pictures};
+    struct batch b = {.be = be, .pictures = pictures};
     for (int64_t i = 0; i < n; i++) pictures[i] = draw_picture(first + (uint64_t)i, most);
     for (int64_t i = 0; i < n; i += 4) pictures[i].as_file.blur = &pictures[i].face, pictures[i].as_file.n_blur = 1;
     assert_int_equal(mode_windows_open(&b.w, be, p, BATCH, bytes, &err), MODE_OK);
     for (int round = 0; round < 2; round++) { /* the same memory twice */
         b.train = round == 0;
-        make(&b, pixels, n);
+        make(&b, p, &cols, 0, n);
         mode_backend_sync(be);
-        for (int64_t i = 0; i < n; i++) {
-            const struct picture *x = &pictures[i];
-            assert_int_equal(b.train ? mode_preprocess_train_file(p, &x->as_file, &x->draw, want, &err)
-                                     : mode_preprocess_eval_file(p, &x->as_file, want, &err),
-                             MODE_OK);
-            if (memcmp(want, pixels + (size_t)i * count, count * sizeof *want) != 0)
+        for (int64_t i = 0; i < n; i++)
+            if (!is_host_s(be, p, &cols, i, &pictures[i], b.train))
                 fail_msg("%s: picture %d differs (%s)", mode_backend_name(be), (int)(first + (uint64_t)i),
                          b.train ? "training" : "evaluation");
-        }
     }
     const uint64_t resized = mode_windows_resized(b.w);
     mode_windows_close(&b.w);
     for (int64_t i = 0; i < n; i++) free(pictures[i].file.data);
-    free(want);
-    mode_backend_free(be, pixels);
+    mode_backend_free(be, cols.data);
     return resized;
 }
 
@@ -162,27 +192,24 @@ static void tall_pictures(struct mode_backend *be)
 {
     enum { SIZE = 224, N = 4 };
     const struct fixture_jpeg_options o = {.channels = 3, .h = 2, .v = 2};
-    const size_t count = (size_t)3 * SIZE * SIZE;
     struct picture x[N];
-    struct batch b = {.pictures = x};
+    struct batch b = {.be = be, .pictures = x};
     struct mode_preprocess p = transform(2, SIZE);
-    float *pixels = take_memory(be, SIZE), *want = mode_xmalloc(count * sizeof *want);
+    struct mode_tensor cols = take_memory(be, &p, N);
     for (uint64_t i = 0; i < N; i++) {
         x[i].file = fixture_jpeg_as(161, i == 0 ? 300 : 16000, &o, i);
         x[i].as_file = (struct mode_picture){.data = x[i].file.data, .size = x[i].file.size, .limits = &limits};
     }
     assert_int_equal(mode_windows_open(&b.w, be, &p, N, 10 << 20, &err), MODE_OK);
-    make(&b, pixels, N);
+    make(&b, &p, &cols, 0, N);
     mode_backend_sync(be);
     assert_int_equal(mode_windows_resized(b.w), 0);
     for (int i = 0; i < N; i++) {
-        assert_int_equal(mode_preprocess_eval_file(&p, &x[i].as_file, want, &err), MODE_OK);
-        assert_memory_equal(pixels + (size_t)i * count, want, count * sizeof *want);
+        assert_true(is_host_s(be, &p, &cols, i, &x[i], false));
         free(x[i].file.data);
     }
     mode_windows_close(&b.w);
-    mode_backend_free(be, pixels);
-    free(want);
+    mode_backend_free(be, cols.data);
 }
 
 static void test_tall_pictures(void **state)
@@ -195,26 +222,24 @@ static void test_tall_pictures(void **state)
 static void one_after_another(struct mode_backend *be)
 {
     enum { N = 2, BATCHES = BATCH / N };
-    const size_t count = 3 * SIDE * SIDE;
     const struct mode_preprocess p = transform(0, SIDE);
     struct picture pictures[BATCH];
-    struct batch b = {0};
-    float *pixels = take_memory(be, SIDE), want[3 * SIDE * SIDE];
+    struct batch b = {.be = be};
+    struct mode_tensor cols = take_memory(be, &p, BATCH);
     assert_int_equal(mode_windows_open(&b.w, be, &p, N, 1 << 20, &err), MODE_OK);
     assert_int_equal(mode_backend_reserve(be, 1 << 20, &err), MODE_OK); /* to take more would wait */
     for (uint64_t i = 0; i < BATCH; i++) pictures[i] = draw_picture(20 + i, 130);
     for (int i = 0; i < BATCHES; i++) {
         b.pictures = pictures + i * N;
-        make(&b, pixels + (size_t)(i * N) * count, N);
+        make(&b, &p, &cols, i * N, N);
     }
     mode_backend_sync(be);
     for (int i = 0; i < BATCH; i++) {
-        assert_int_equal(mode_preprocess_eval_file(&p, &pictures[i].as_file, want, &err), MODE_OK);
-        assert_memory_equal(pixels + (size_t)i * count, want, sizeof want);
+        assert_true(is_host_s(be, &p, &cols, i, &pictures[i], false));
         free(pictures[i].file.data);
     }
     mode_windows_close(&b.w);
-    mode_backend_free(be, pixels);
+    mode_backend_free(be, cols.data);
 }
 
 static void test_batches_one_after_another(void **state)
@@ -243,19 +268,18 @@ static void large_picture(struct mode_backend *be)
 {
     const struct fixture_jpeg_options o = {.channels = 3, .h = 2, .v = 2};
     struct picture x = {.file = fixture_jpeg_as(5000, 1200, &o, 3)};
-    struct batch b = {.pictures = &x};
+    struct batch b = {.be = be, .pictures = &x};
     struct mode_preprocess p = transform(2, SIDE);
-    float *pixels = take_memory(be, SIDE), want[3 * SIDE * SIDE];
+    struct mode_tensor cols = take_memory(be, &p, 1);
     x.as_file = (struct mode_picture){.data = x.file.data, .size = x.file.size, .limits = &limits};
     assert_int_equal(p.resize_mode, MODE_RESIZE_SQUASH); /* reads all of it */
     assert_int_equal(mode_windows_open(&b.w, be, &p, 1, 20 << 20, &err), MODE_OK);
-    make(&b, pixels, 1);
+    make(&b, &p, &cols, 0, 1);
     mode_backend_sync(be);
     assert_int_equal(mode_windows_resized(b.w), 1);
-    assert_int_equal(mode_preprocess_eval_file(&p, &x.as_file, want, &err), MODE_OK);
-    assert_memory_equal(pixels, want, sizeof want);
+    assert_true(is_host_s(be, &p, &cols, 0, &x, false));
     mode_windows_close(&b.w);
-    mode_backend_free(be, pixels);
+    mode_backend_free(be, cols.data);
     free(x.file.data);
 }
 
