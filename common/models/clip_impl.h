@@ -77,7 +77,7 @@ struct clip_acts {
         struct clip_images images;
         const int32_t *ids, *n_ids;
         int64_t first, n;
-    } step;            /* those of mode_clip_train_load */
+    } step;                          /* those of mode_clip_train_load */
     size_t kept[MODE_CLIP_POLICIES]; /* bytes of the arena: of blocks, by policy */
     size_t turns;                    /* those at its end, which hold one thing after another */
     struct clip_tower_acts image, text;

@@ -5,8 +5,8 @@
  *     mode_staging_begin(s);                     // ops from here on find the bytes at s->device
  *     an_op(be, ...); mode_staging_end(s);       // ... up to here
  *
- * The host's copy is pinned where it can be, so that it moves without the processor, beside the ops that run. Where host and device are one (all backends but GPUs) host and
- * device are the same memory, and all this does nothing.
+ * The host's copy is pinned where it can be, so that it moves without the processor, beside the ops that run. Where
+ * host and device are one (all backends but GPUs) host and device are the same memory, and all this does nothing.
  *
  * Threads: wait and send by one thread, begin and end by the backend's caller; for one s they take turns. open and
  * close by the backend's caller. */

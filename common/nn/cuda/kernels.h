@@ -119,8 +119,8 @@ void mode__cuda_add_up(cudaStream_t stream, double *sum, const double *part, int
 void mode__cuda_rounded(cudaStream_t stream, void *to, const float *from, int64_t n);
 void mode__cuda_clamp(cudaStream_t stream, float *x, float low, float high, int64_t n);
 
-/* fp8.cu (fp8.h): parts [mode__cuda_fp8_parts(n)]: maxima of |x| over parts of x [n] bf16; n is a multiple of 16, x lies
- * at a multiple of 16 bytes. What is not a number does not count. */
+/* fp8.cu (fp8.h): parts [mode__cuda_fp8_parts(n)]: maxima of |x| over parts of x [n] bf16; n is a multiple of 16, x
+ * lies at a multiple of 16 bytes. What is not a number does not count. */
 int64_t mode__cuda_fp8_parts(int64_t n);
 void mode__cuda_fp8_largest(cudaStream_t stream, float *parts, const void *x, int64_t n);
 /* to [n] = x 2^s as E4M3 or, wide, E5M2, and *back = 2^-s, with s from the parts: the largest |x| comes to lie in the
