@@ -304,7 +304,7 @@ static void step_ops(void *ctx)
     mode_clip_clamp(t->clip);
 }
 
-static struct training train(const char *backend, bool dense, enum mode_clip_policy policy, bool graphs)
+static struct training train(const char *backend, bool dense, enum mode_clip_policy policy, bool graphs, int steps)
 {
     struct training t = {.be = open_backend(backend)};
     struct mode_adamw opt = MODE_ADAMW_DEFAULT;
@@ -320,7 +320,7 @@ static struct training train(const char *backend, bool dense, enum mode_clip_pol
     t.p = mode_clip_params(t.clip, &t.n);
     size_t work = t.be ? (size_t)mode_backend_narrow_work(t.be, 1, 1, 1) : 0;
     assert_int_equal(work > 0, strstr(backend, "fp8") != NULL);
-    for (int i = 0; i < STEPS; i++) {
+    for (int i = 0; i < steps; i++) {
         struct mode_sequence key;
         mode_adamw_tell(t.now, &opt, i + 1);
         ok(mode_clip_train_load(t.clip, pixels, ids, n_ids, PAIRS, &err));
@@ -341,10 +341,10 @@ static struct training train(const char *backend, bool dense, enum mode_clip_pol
 static void test_ten_steps_follow_bf16(void **state)
 {
     (void)state;
-    struct training want = train("cuda-bf16", true, MODE_CLIP_KEEP, true);
+    struct training want = train("cuda-bf16", true, MODE_CLIP_KEEP, true, STEPS);
     assert_int_equal(want.narrowed.made + want.narrowed.left, 0);
     for (int k = 0; k < 2; k++) {
-        struct training t = train(narrow_backends[k], true, MODE_CLIP_KEEP, true);
+        struct training t = train(narrow_backends[k], true, MODE_CLIP_KEEP, true, STEPS);
         assert_int_equal(t.narrowed.made, 32);
         assert_int_equal(t.narrowed.left, 0);
         for (int i = 0; i < STEPS; i++) {
@@ -362,10 +362,10 @@ static void test_graphs_and_policies_show_in_no_byte(void **state)
 {
     (void)state;
     for (int dense = 0; dense < 2; dense++) {
-        struct training want = train("cuda-fp8", dense, MODE_CLIP_KEEP, false);
+        struct training want = train("cuda-fp8", dense, MODE_CLIP_KEEP, false, 3);
         assert_true(want.narrowed.made > 0 && (dense || want.narrowed.left > 0));
         for (int policy = 0; policy < MODE_CLIP_POLICIES; policy++) {
-            struct training t = train("cuda-fp8", dense, (enum mode_clip_policy)policy, true);
+            struct training t = train("cuda-fp8", dense, (enum mode_clip_policy)policy, true, 3);
             assert_memory_equal(t.loss, want.loss, sizeof t.loss);
             assert_true(t.repeats.replayed > 0 && t.repeats.why_not[0] == 0);
         }
