@@ -38,9 +38,9 @@ build: configure ## compile programs and tests
 
 .PHONY: test unit ops golden service fault slow
 test: deps-test models build lint-deps ## build and run every quick test
-	@cd $(BUILD) && ctest --no-tests=error --output-on-failure -LE slow
+	@cd $(BUILD) && ctest -j$(JOBS) --no-tests=error --output-on-failure -LE slow
 unit ops golden service fault slow: build ## one kind of test
-	@cd $(BUILD) && ctest --no-tests=error --output-on-failure -L $@
+	@cd $(BUILD) && ctest -j$(JOBS) --no-tests=error --output-on-failure -L $@
 
 # against PyTorch, open_clip and transformers in a Python environment of their own; minutes to hours, not part of `test`
 .PHONY: parity-towers parity-training
@@ -52,10 +52,10 @@ parity-training: ## ten and 1 000 steps against open_clip's trainer (Python; lon
 .PHONY: asan tsan
 asan: deps-test models ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@cmake -S . -B build-asan -DMODE_SANITIZE=address,undefined -DMODE_DEMO_DATA=OFF >/dev/null && cmake --build build-asan -j$(JOBS)
-	@cd build-asan && UBSAN_OPTIONS=print_stacktrace=1 ctest --no-tests=error --output-on-failure -LE slow
+	@cd build-asan && UBSAN_OPTIONS=print_stacktrace=1 ctest -j$(JOBS) --no-tests=error --output-on-failure -LE slow
 tsan: deps-test models ## the threaded tests under ThreadSanitizer
 	@cmake -S . -B build-tsan -DMODE_SANITIZE=thread -DMODE_DEMO_DATA=OFF >/dev/null && cmake --build build-tsan -j$(JOBS)
-	@cd build-tsan && TSAN_OPTIONS=suppressions=$(CURDIR)/tests/tsan.supp ctest --no-tests=error --output-on-failure -L 'unit|service'
+	@cd build-tsan && TSAN_OPTIONS=suppressions=$(CURDIR)/tests/tsan.supp ctest -j$(JOBS) --no-tests=error --output-on-failure -L 'unit|service'
 
 # on a machine with a GPU; needs CUDA, CMake and a compiler only. OUT: a folder for the table
 .PHONY: cuda-test cuda-sanitize cuda-bench
@@ -77,7 +77,7 @@ cudnn-plans: ## cuDNN's plans for attention on an H100, made without a GPU (need
 .PHONY: cuda-emulate
 cuda-emulate: deps-test build ## the cuda backend's kernels on the host, without a GPU, in three orders of threads and streams
 	@for orders in "shuffled late" "forward shuffled" "reverse 3210"; do set -- $$orders; echo "threads $$1, streams $$2"; \
-	  (cd $(BUILD) && MODE_EMULATOR_ORDER=$$1 MODE_EMULATOR_STREAMS=$$2 ctest --no-tests=error --output-on-failure -L cuda) || exit 1; done
+	  (cd $(BUILD) && MODE_EMULATOR_ORDER=$$1 MODE_EMULATOR_STREAMS=$$2 ctest -j$(JOBS) --no-tests=error --output-on-failure -L cuda) || exit 1; done
 
 .PHONY: avx512-check
 avx512-check: ## the AVX-512 kernels on an emulated processor (needs bochs; some minutes)

@@ -2,10 +2,9 @@
  * library but CUDA's is needed.
  *
  * Small CLIPs of every kind of tower: features, loss, every gradient, the losses of ten steps of AdamW; and to the
- * byte: steps once more, as graphs, and with less kept of every block. Then models of full size against "cpu", which is
- * proven against "ref" (--small: not these, and fewer of bf16's bytes, for
- * the emulator). Prints a table, and writes it to OUT/towers_test.tsv.
- * Ends with 1 when anything is off, with 77 when there is no GPU.
+ * byte: steps once more, on several streams, as graphs, and with less kept of every block. Then models of full size
+ * against "cpu", which is proven against "ref" (--small: not these, and fewer of bf16's bytes, for the emulator).
+ * Prints a table, and writes it to OUT/towers_test.tsv. Ends with 1 when anything is off, with 77 when there is no GPU.
  *
  * What is allowed, as a relative distance to the truth (a tensor's |a - b| / |b|): of "cuda" `f32` below. Of
  * "cuda-bf16" twice what "ref-bf16", which rounds in the same places, is away from it, and `bf16` more, since two ways
@@ -158,10 +157,11 @@ static void clear(struct batch *b)
     free(b->n_ids);
 }
 
-/* blocks: what is kept of them (NULL: everything). pieces: of a step; in several, blocks are made again. spread: of
+/* blocks: what is kept of them (NULL: everything). pieces: of a step; in several, blocks are made again.
+ * branches: the towers side by side. spread: of
  * what is added to every weight. */
 static struct mode_clip *make(struct mode_backend *be, const struct model *m, const struct mode_clip_blocks *blocks,
-                              int pieces, float spread)
+                              int pieces, bool branches, float spread)
 {
     struct mode_clip *clip;
     struct mode_error err;
@@ -169,6 +169,7 @@ static struct mode_clip *make(struct mode_backend *be, const struct model *m, co
     must(mode_clip_create_plain(&clip, be, &m->cfg, 5, &err), &err);
     mode_clip_set_memory(clip, pieces, pieces > 1);
     if (blocks) mode_clip_set_blocks(clip, blocks);
+    mode_clip_set_branches(clip, branches && mode_backend_is_device(be));
     must(mode_clip_train_begin(clip, m->pairs, &err), &err);
     struct mode_param *p = mode_clip_params(clip, &n);
     for (size_t i = 0; i < n && spread > 0; i++) {
@@ -208,7 +209,7 @@ static struct results results_of(struct mode_backend *be, const struct model *m,
                                  float spread)
 {
     const size_t bytes = (size_t)(in->pairs * m->cfg.embed_dim) * sizeof(float);
-    struct results r = {make(be, m, NULL, pieces, spread), mode_xmalloc(bytes), mode_xmalloc(bytes), 0};
+    struct results r = {make(be, m, NULL, pieces, true, spread), mode_xmalloc(bytes), mode_xmalloc(bytes), 0};
     struct mode_error err;
     must(mode_clip_encode_images(r.clip, r.images, in->pixels, in->pairs, 0, &err), &err);
     must(mode_clip_encode_texts(r.clip, r.texts, in->ids, in->n_ids, in->pairs, 0, &err), &err);
@@ -280,10 +281,10 @@ static void step_ops(void *ctx)
 
 /* Two batches in turns, with a pair less every fourth time. The model stays in r->clip. */
 static struct run run_steps(struct mode_backend *be, const struct model *m, const struct mode_clip_blocks *blocks,
-                            int steps, bool graphs)
+                            int steps, bool graphs, bool branches)
 {
     struct mode_adamw opt = MODE_ADAMW_DEFAULT;
-    struct run r = {.be = be, .clip = make(be, m, blocks, 1, SPREAD)};
+    struct run r = {.be = be, .clip = make(be, m, blocks, 1, branches, SPREAD)};
     struct batch in[] = {draw(m, 1), draw(m, 2)};
     struct mode_sequence key;
     struct mode_error err;
@@ -312,7 +313,7 @@ static struct run run_steps(struct mode_backend *be, const struct model *m, cons
 /* The ten losses that it makes. */
 static void curve_of(double loss[STEPS], struct mode_backend *be, const struct model *m)
 {
-    struct run r = run_steps(be, m, NULL, STEPS, false);
+    struct run r = run_steps(be, m, NULL, STEPS, false, true);
     memcpy(loss, r.loss, sizeof r.loss);
     mode_clip_close(&r.clip);
 }
@@ -345,15 +346,16 @@ static void check_bytes(struct mode_backend *be, const struct model *m)
     static const struct {
         const char *name;
         const struct mode_clip_blocks *blocks;
-        bool graphs;
-    } ways[] = {{"steps again", &keep, false},
-                {"steps as graphs", &keep, true},
-                {"steps, lean", &lean, false},
-                {"steps, checkpointed, as graphs", &checkpoint, true},
-                {"steps, blocks of every kind", &all, false}};
-    struct run want = run_steps(be, m, &keep, FEW, false);
+        bool graphs, branches;
+    } ways[] = {{"steps again", &keep, false, false},
+                {"steps on several streams", &keep, false, true},
+                {"the same as graphs", &keep, true, true},
+                {"steps, lean", &lean, false, false},
+                {"steps, checkpointed, on streams, as graphs", &checkpoint, true, true},
+                {"steps, blocks of every kind, on streams", &all, false, true}};
+    struct run want = run_steps(be, m, &keep, FEW, false, false);
     for (size_t k = 0; k < sizeof ways / sizeof *ways; k++) {
-        struct run r = run_steps(be, m, ways[k].blocks, FEW, ways[k].graphs);
+        struct run r = run_steps(be, m, ways[k].blocks, FEW, ways[k].graphs, ways[k].branches);
         row_same(mode_backend_name(be), m->name, ways[k].name, same(&r, &want));
         if (ways[k].graphs && (r.repeats.why_not[0] || !r.repeats.replayed)) {
             table_row("# no graph was launched: %s\n", r.repeats.why_not);
