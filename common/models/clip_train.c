@@ -24,6 +24,15 @@ static size_t narrow_texts(const struct mode_clip *clip, int64_t piece)
     return narrow_copies(clip, &clip->text.cfg, rows + rows / 32 + 256); /* filled up (mode_clip_set_padding) */
 }
 
+/* cuDNN's way back of bf16 attention, in the form whose sums have an order, keeps the products of every head
+ * (docs/decisions/0013-attention-on-gpus.md); any way back keeps a number for every row and head. */
+static size_t attention_scratch(const struct mode_clip *clip, const struct clip_tower *t, int64_t batch, int64_t tokens)
+{
+    size_t heads = (size_t)batch * (size_t)t->cfg.heads, side = ((size_t)tokens + 63) / 64 * 64;
+    bool half = mode_backend_activations(clip->be) == MODE_DTYPE_BF16;
+    return heads * (size_t)tokens * 2 * sizeof(float) + (half ? heads * side * side * 2 : 0);
+}
+
 /* Of the running op, at most. */
 static size_t workspace(const struct mode_clip *clip, int64_t batch)
 {
@@ -46,17 +55,13 @@ static size_t workspace(const struct mode_clip *clip, int64_t batch)
     size_t narrow[] = {narrow_copies(clip, &clip->image.cfg, (int64_t)piece * mode__clip_image_tokens(clip)),
                        narrow_texts(clip, (int64_t)piece)};
     for (int i = 0; i < 2; i++) bound = narrow[i] > bound ? narrow[i] : bound;
+    if (!clip->be || !mode_backend_is_device(clip->be)) return bound;
     /* pixels are copied to a device; of pictures it makes half resized ones */
-    return clip->be && mode_backend_is_device(clip->be) && images > bound ? images : bound;
-}
-
-/* cuDNN's way back of bf16 attention, in the form whose sums have an order, keeps the products of every head
- * (docs/decisions/0013-attention-on-gpus.md); any way back keeps a number for every row and head. */
-static size_t attention_scratch(const struct mode_clip *clip, const struct clip_tower *t, int64_t batch, int64_t tokens)
-{
-    size_t heads = (size_t)batch * (size_t)t->cfg.heads, side = ((size_t)tokens + 63) / 64 * 64;
-    bool half = mode_backend_activations(clip->be) == MODE_DTYPE_BF16;
-    return heads * (size_t)tokens * 2 * sizeof(float) + (half ? heads * side * side * 2 : 0);
+    const size_t device[] = {images,
+                             attention_scratch(clip, &clip->image, (int64_t)piece, mode__clip_image_tokens(clip)),
+                             attention_scratch(clip, &clip->text, (int64_t)piece, clip->cfg.context_length)};
+    for (int i = 0; i < 3; i++) bound = device[i] > bound ? device[i] : bound;
+    return bound;
 }
 
 /* Scratch of the text tower as a branch, and of what lies beside either. */

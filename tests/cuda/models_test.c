@@ -459,6 +459,27 @@ static void test_the_plan_has_room_for_the_pixels_of_a_step(void **state)
     mode_backend_close(&be);
 }
 
+/* So is it with what attention keeps on its way back in bf16: the products of every head. */
+static void test_the_plan_has_room_for_attention(void **state)
+{
+    static const char cfg[] =
+        "{\"embed_dim\": 8, \"vision_cfg\": {\"image_size\": 224, \"patch_size\": 16, \"width\": 64,"
+        " \"layers\": 1, \"head_width\": 16}, \"text_cfg\": {\"context_length\": 9, \"vocab_size\": 23,"
+        " \"width\": 12, \"heads\": 3, \"layers\": 1}}";
+    struct mode_backend *be = open_backend("cuda-bf16");
+    struct mode_clip *clip;
+    struct mode_clip_memory m;
+    struct mode_error err;
+    (void)state;
+    world_ok(mode_clip_create(&clip, be, cfg, NULL, 5, &err), &err);
+    mode_clip_set_branches(clip, false);
+    mode_clip_set_pictures(clip, true); /* or pixels would take more */
+    mode_clip_memory(&m, clip, 512);
+    assert_true(m.workspace >= (size_t)512 * 4 * 256 * 256 * 2); /* 197 tokens in four tiles of 64 */
+    mode_clip_close(&clip);
+    mode_backend_close(&be);
+}
+
 /* The plan counts the pictures on their way and what resizing takes. Where they find no room the host resizes, and that
  * is said; the files are the same. */
 static void test_the_plan_counts_the_pictures_of_a_step(void **state)
@@ -555,6 +576,7 @@ int main(void)
         cmocka_unit_test(test_towers_go_one_after_the_other_where_both_have_no_room),
         cmocka_unit_test(test_a_training_that_does_not_fit_is_refused_with_a_remedy),
         cmocka_unit_test(test_the_plan_has_room_for_the_pixels_of_a_step),
+        cmocka_unit_test(test_the_plan_has_room_for_attention),
         cmocka_unit_test(test_the_plan_counts_the_pictures_of_a_step),
         cmocka_unit_test(test_pictures_come_before_activations),
     };
