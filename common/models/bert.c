@@ -4,14 +4,13 @@
  * type a sentence has is folded into the position table. On a bf16 backend what products read is rounded once, when it
  * is loaded. A window of texts is tokenized in parallel, sorted by
  * (length, place) and cut into batches by a fixed rule, so the same texts always meet in the same batches. */
-#include "models/bert.h"
+#include "models/bert_impl.h"
 
 #include "base/file.h"
 #include "base/parallel.h"
 #include "base/str.h"
 #include "data/tokenizer.h"
 #include "data/weights.h"
-#include "models/bert_folder.h"
 #include "tensor/half.h"
 
 #include <inttypes.h>
@@ -19,29 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WINDOW = 8192, TOKENIZE_BLOCK = 64 };
-
-struct layer {
-    struct mode_tensor qkv_w, qkv_b;                         /* [3D, D], [3D] */
-    struct mode_tensor out_w, out_b, out_ln_w, out_ln_b;     /* [D, D], [D] ... */
-    struct mode_tensor fc_w, fc_b;                           /* [I, D], [I]   */
-    struct mode_tensor proj_w, proj_b, proj_ln_w, proj_ln_b; /* [D, I], [D] ... */
-};
-
-struct mode_text_encoder {
-    struct mode_backend *be;
-    struct mode__bert_config c;
-    enum mode__pooling pooling;
-    int max_tokens;
-    char id[MODE_ENCODER_ID];
-    struct mode_tokenizer *tokenizer;
-    float *weights; /* the block all tensors below point into */
-    size_t n_weights, used;
-    uint16_t *copies; /* bf16 backend: the tensors that products read point in here instead */
-    struct mode_tensor words, positions, ln_w, ln_b; /* [V, D], [P, D], [D], [D] */
-    struct layer *layers;
-    struct mode_tensor pooler_w, pooler_b; /* [D, D], [D]; only when pooling needs it */
-};
+enum { WINDOW = 8192, TOKENIZE_BLOCK = 64, DEVICE_BATCH = 16, DEVICE_WINDOW = 4 /* times as much on a device */ };
 
 /* ---- loading --------------------------------------------------------------------------------------------- */
 
@@ -105,7 +82,7 @@ static enum mode_status load_layer(struct loader *l, int64_t i, struct mode_erro
 {
     static const char *const parts[] = {"query", "key", "value"};
     const struct mode__bert_config *c = &l->enc->c;
-    struct layer *y = &l->enc->layers[i];
+    struct bert_layer *y = &l->enc->layers[i];
     int64_t d = c->width;
     char name[128];
     enum mode_status st;
@@ -174,7 +151,7 @@ static enum mode_status round_operands(struct mode_text_encoder *enc, bool has_p
     if (st) return st;
     uint16_t *to = enc->copies = memory;
     for (int64_t i = 0; i < enc->c.layers; i++) {
-        struct layer *y = &enc->layers[i];
+        struct bert_layer *y = &enc->layers[i];
         struct mode_tensor *const read[] = {&y->qkv_w, &y->qkv_b, &y->out_w,  &y->out_b,
                                             &y->fc_w,  &y->fc_b,  &y->proj_w, &y->proj_b};
         for (size_t k = 0; k < sizeof read / sizeof *read; k++) round_tensor(read[k], &to);
@@ -272,135 +249,6 @@ int mode_text_encoder_max_tokens(const struct mode_text_encoder *enc)
     return enc->max_tokens;
 }
 
-/* ---- forward --------------------------------------------------------------------------------------------- */
-
-/* Activations of one batch: R packed rows, B sequences. */
-struct acts {
-    void *block;
-    char *x, *y, *qkv, *attended, *hidden,
-        *first;                   /* [R, D], [R, D], [R, 3D], [R, D], [R, I], [B, D]: as be stores them */
-    float *unit, *norm;           /* [B, D], [B] */
-    int32_t *ids, *offsets, *own; /* [R], [B + 1]; own: 0, 1, ... B for sequences of one row */
-};
-
-static enum mode_status acts_open(struct acts *a, struct mode_backend *be, const struct mode__bert_config *c,
-                                  size_t rows, size_t sequences, struct mode_error *err)
-{
-    size_t d = (size_t)c->width, inner = (size_t)c->inner, one = mode_dtype_size(mode_backend_activations(be)), at = 0;
-    const struct {
-        void *to;
-        size_t bytes;
-    } parts[] = {{&a->x, rows * d * one},
-                 {&a->y, rows * d * one},
-                 {&a->qkv, rows * 3 * d * one},
-                 {&a->attended, rows * d * one},
-                 {&a->hidden, rows * inner * one},
-                 {&a->first, sequences * d * one},
-                 {&a->unit, sequences * d * sizeof *a->unit},
-                 {&a->norm, sequences * sizeof *a->norm},
-                 {&a->ids, rows * sizeof *a->ids},
-                 {&a->offsets, (sequences + 1) * sizeof *a->offsets},
-                 {&a->own, (sequences + 1) * sizeof *a->own}};
-    enum { N_PARTS = sizeof parts / sizeof *parts };
-    for (size_t i = 0; i < N_PARTS; i++) at += (parts[i].bytes + 63) / 64 * 64;
-    enum mode_status st = mode_backend_alloc(be, &a->block, at, err);
-    if (st) return mode_error_prefix(err, st, "text encoder: batches of %zu tokens", rows);
-    at = 0;
-    for (size_t i = 0; i < N_PARTS; i++) {
-        void *p = (char *)a->block + at;
-        memcpy(parts[i].to, &p, sizeof p);
-        at += (parts[i].bytes + 63) / 64 * 64;
-    }
-    for (size_t i = 0; i <= sequences; i++) a->own[i] = (int32_t)i;
-    return MODE_OK;
-}
-
-static struct mode_tensor rows_of(const struct mode_text_encoder *enc, void *data, int64_t rows, int64_t cols)
-{
-    return mode_tensor_2d(data, mode_backend_activations(enc->be), rows, cols);
-}
-
-/* Rows r0..r1 of a matrix, numbers r0..r1 of a vector. */
-static struct mode_tensor cut(const struct mode_tensor *t, int64_t r0, int64_t r1)
-{
-    struct mode_tensor c = *t;
-    c.data = (char *)t->data + (size_t)(r0 * (t->n_dims == 2 ? t->dim[1] : 1)) * mode_dtype_size(t->dtype);
-    c.dim[0] = r1 - r0;
-    return c;
-}
-
-/* x = LN(x + out(attended)); x = LN(x + proj(act(fc(x)))): BERT normalises after each residual. */
-static void finish_layer(struct mode_text_encoder *enc, struct acts *a, const struct layer *w, struct mode_tensor *x,
-                         const struct mode_tensor *attended)
-{
-    struct mode_tensor y = rows_of(enc, a->y, x->dim[0], enc->c.width),
-                       hidden = rows_of(enc, a->hidden, x->dim[0], enc->c.inner);
-    mode_linear_add(enc->be, &y, attended, &w->out_w, &w->out_b, x);
-    mode_layernorm(enc->be, x, NULL, &y, &w->out_ln_w, &w->out_ln_b, enc->c.eps);
-    mode_linear_act(enc->be, &hidden, NULL, x, &w->fc_w, &w->fc_b, enc->c.act);
-    mode_linear_add(enc->be, &y, &hidden, &w->proj_w, &w->proj_b, x);
-    mode_layernorm(enc->be, x, NULL, &y, &w->proj_ln_w, &w->proj_ln_b, enc->c.eps);
-}
-
-/* Every row of the batch through one layer, in place. */
-static void layer_forward(struct mode_text_encoder *enc, struct acts *a, const struct layer *w, struct mode_tensor *x,
-                          const struct mode_tensor *offsets)
-{
-    int64_t d = enc->c.width;
-    struct mode_tensor qkv = rows_of(enc, a->qkv, x->dim[0], 3 * d), attended = rows_of(enc, a->attended, x->dim[0], d);
-    struct mode_attention s = {
-        .width = d, .heads = enc->c.heads, .k_at = d, .v_at = 2 * d, .q_offsets = offsets, .kv_offsets = offsets};
-    mode_linear(enc->be, &qkv, x, &w->qkv_w, &w->qkv_b);
-    mode_attention(enc->be, &attended, NULL, &qkv, &qkv, &s);
-    finish_layer(enc, a, w, x, &attended);
-}
-
-/* The last layer for the first token of every sequence only: all rows give keys and values, B rows ask. */
-static void last_layer_forward(struct mode_text_encoder *enc, struct acts *a, const struct layer *w,
-                               struct mode_tensor *first, const struct mode_tensor *x,
-                               const struct mode_tensor *offsets)
-{
-    int64_t d = enc->c.width, b = first->dim[0];
-    struct mode_tensor q_w = cut(&w->qkv_w, 0, d), kv_w = cut(&w->qkv_w, d, 3 * d);
-    struct mode_tensor q_b = cut(&w->qkv_b, 0, d), kv_b = cut(&w->qkv_b, d, 3 * d);
-    struct mode_tensor kv = rows_of(enc, a->qkv, x->dim[0], 2 * d), q = rows_of(enc, a->y, b, d),
-                       attended = rows_of(enc, a->attended, b, d);
-    struct mode_tensor own = mode_tensor_1d(a->own, MODE_DTYPE_I32, b + 1);
-    struct mode_tensor starts = mode_tensor_1d(a->offsets, MODE_DTYPE_I32, b);
-    struct mode_attention s = {.width = d, .heads = enc->c.heads, .v_at = d, .q_offsets = &own, .kv_offsets = offsets};
-    mode_gather(enc->be, first, x, &starts);
-    mode_linear(enc->be, &kv, x, &kv_w, &kv_b);
-    mode_linear(enc->be, &q, first, &q_w, &q_b);
-    mode_attention(enc->be, &attended, NULL, &q, &kv, &s);
-    finish_layer(enc, a, w, first, &attended);
-}
-
-/* a->ids and a->offsets of b sequences -> a->unit [b, D]. */
-static void forward(struct mode_text_encoder *enc, struct acts *a, int64_t b)
-{
-    const struct mode__bert_config *c = &enc->c;
-    int64_t rows = a->offsets[b];
-    bool whole = enc->pooling == MODE__POOLING_MEAN;
-    struct mode_tensor x = rows_of(enc, a->x, rows, c->width), first = rows_of(enc, a->first, b, c->width);
-    struct mode_tensor ids = mode_tensor_1d(a->ids, MODE_DTYPE_I32, rows);
-    struct mode_tensor offsets = mode_tensor_1d(a->offsets, MODE_DTYPE_I32, b + 1);
-    struct mode_tensor norm = mode_tensor_1d(a->norm, MODE_DTYPE_F32, b);
-    struct mode_tensor unit = mode_tensor_2d(a->unit, MODE_DTYPE_F32, b, c->width);
-    mode_embed(enc->be, &x, &enc->words, &enc->positions, &ids, &offsets);
-    mode_layernorm(enc->be, &x, NULL, &x, &enc->ln_w, &enc->ln_b, c->eps);
-    for (int64_t i = 0; i < c->layers - !whole; i++) layer_forward(enc, a, &enc->layers[i], &x, &offsets);
-    if (whole)
-        mode_mean_rows(enc->be, &first, &x, &offsets, 0);
-    else
-        last_layer_forward(enc, a, &enc->layers[c->layers - 1], &first, &x, &offsets);
-    if (enc->pooling == MODE__POOLING_POOLER) {
-        struct mode_tensor y = rows_of(enc, a->y, b, c->width);
-        mode_linear_act(enc->be, &y, NULL, &first, &enc->pooler_w, &enc->pooler_b, MODE_ACT_TANH);
-        mode_l2norm(enc->be, &unit, &norm, &y);
-    } else
-        mode_l2norm(enc->be, &unit, &norm, &first);
-}
-
 /* ---- texts to batches ------------------------------------------------------------------------------------ */
 
 struct window {
@@ -411,6 +259,12 @@ struct window {
     struct place {
         int32_t length, index;
     } * places;
+};
+
+struct window_tick { /* of a window that begins at `before` */
+    mode_encode_tick_fn *call;
+    void *ctx;
+    size_t before, total;
 };
 
 static void tokenize_block(void *ctx, int64_t item, int thread)
@@ -431,52 +285,92 @@ static int by_length(const void *a, const void *b)
     return x->length != y->length ? (x->length < y->length ? -1 : 1) : x->index < y->index ? -1 : 1;
 }
 
-/* Fill a with sequences from *at on, as many as the budget of tokens takes; returns how many. */
-static int64_t next_batch(struct acts *a, const struct window *w, size_t *at)
+/* Fill the slot with sequences from *at on, as many as the budget of tokens takes. */
+static void next_batch(struct bert_slot *s, int64_t budget, const struct window *w, size_t *at)
 {
-    int64_t b = 0;
-    a->offsets[0] = 0;
+    s->first = *at;
+    s->n = 0;
+    s->offsets[0] = 0;
     while (*at < w->n) {
         struct place p = w->places[*at];
-        if (b > 0 && a->offsets[b] + p.length > MODE_TEXT_BATCH_TOKENS) break;
-        memcpy(a->ids + a->offsets[b], w->ids + (size_t)p.index * (size_t)w->enc->max_tokens,
-               (size_t)p.length * sizeof *a->ids);
-        a->offsets[b + 1] = a->offsets[b] + p.length;
-        b++;
+        if (s->n > 0 && s->offsets[s->n] + p.length > budget) break;
+        memcpy(s->ids + s->offsets[s->n], w->ids + (size_t)p.index * (size_t)w->enc->max_tokens,
+               (size_t)p.length * sizeof *s->ids);
+        s->offsets[s->n + 1] = s->offsets[s->n] + p.length;
+        s->n++;
         ++*at;
     }
-    return b;
+}
+
+/* What became of the slot's batch, to its texts' places in out; how many these were. */
+static size_t finish(struct bert_slot *s, float *out, const struct window *w)
+{
+    size_t n = (size_t)s->n, d = (size_t)w->enc->c.width;
+    if (n == 0) return 0;
+    mode_results_wait(s->out);
+    for (size_t i = 0; i < n; i++)
+        memcpy(out + (size_t)w->places[s->first + i].index * d, (const float *)s->out->host + i * d, d * sizeof *out);
+    s->n = 0;
+    return n;
+}
+
+/* The window's texts -> out [n, D]. */
+static enum mode_status encode_window(struct mode_text_encoder *enc, struct bert_acts *a, float *out,
+                                      const struct window *w, const struct window_tick *tick)
+{
+    enum mode_status st = MODE_OK;
+    size_t done = 0;
+    int turn = 0;
+    for (size_t at = 0; !st && done < w->n; turn = (turn + 1) % BERT_SLOTS) {
+        struct bert_slot *s = &a->slot[turn];
+        size_t n = finish(s, out, w);
+        done += n;
+        if (n > 0 && tick->call) st = tick->call(tick->ctx, tick->before + done, tick->total);
+        if (st || at == w->n) continue;
+        next_batch(s, a->rows, w, &at);
+        mode_backend_written(enc->be, s->lists, s->bytes);
+        mode__bert_forward(enc, a, s);
+        mode_results_take(s->out, a->unit, (size_t)(s->n * enc->c.width) * sizeof *a->unit);
+    }
+    return st;
+}
+
+/* Tokens of a batch. The host's processor wants what its caches hold; a GPU enough for all of its multiprocessors, as
+ * long as it is no more than half of its memory. */
+static size_t batch_tokens(const struct mode_text_encoder *enc)
+{
+    size_t n = MODE_TEXT_BATCH_TOKENS, left, total;
+    if (mode_backend_is_device(enc->be)) {
+        const struct mode__bert_config *c = &enc->c;
+        const size_t each = (size_t)(9 * c->width + c->inner) * sizeof(float);
+        mode_backend_room(enc->be, &left, &total);
+        for (n *= DEVICE_BATCH; n > MODE_TEXT_BATCH_TOKENS && n * each > left / 2;) n /= 2;
+    }
+    return n > (size_t)enc->max_tokens ? n : (size_t)enc->max_tokens;
 }
 
 enum mode_status mode_text_encoder_encode(struct mode_text_encoder *enc, float *out, const char *const *texts, size_t n,
                                           mode_encode_tick_fn *tick, void *ctx, struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
-    struct acts a = {0};
-    size_t d = (size_t)enc->c.width, max = (size_t)enc->max_tokens, widest = n < WINDOW ? n : WINDOW;
-    size_t rows = max > MODE_TEXT_BATCH_TOKENS ? max : MODE_TEXT_BATCH_TOKENS;
+    struct bert_acts a = {0};
+    size_t d = (size_t)enc->c.width, max = (size_t)enc->max_tokens,
+           most = mode_backend_is_device(enc->be) ? WINDOW * DEVICE_WINDOW : WINDOW, widest = n < most ? n : most;
     struct window w = {.enc = enc};
     if (n == 0) return MODE_OK;
     w.ids = malloc(widest * max * sizeof *w.ids);
     w.places = malloc(widest * sizeof *w.places);
-    st = w.ids && w.places ? acts_open(&a, enc->be, &enc->c, rows, MODE_TEXT_BATCH_TOKENS, err)
+    st = w.ids && w.places ? mode__bert_acts_open(&a, enc->be, &enc->c, batch_tokens(enc), err)
                            : MODE_FAIL(err, MODE_E_MEMORY, "text encoder: no memory for %zu texts", widest);
-    for (size_t begin = 0; !st && begin < n; begin += WINDOW) {
+    for (size_t begin = 0; !st && begin < n; begin += most) {
+        const struct window_tick part = {tick, ctx, begin, n};
         w.texts = texts + begin;
-        w.n = n - begin < WINDOW ? n - begin : WINDOW;
+        w.n = n - begin < most ? n - begin : most;
         mode_parallel_for((int64_t)((w.n + TOKENIZE_BLOCK - 1) / TOKENIZE_BLOCK), tokenize_block, &w);
         qsort(w.places, w.n, sizeof *w.places, by_length);
-        for (size_t at = 0; !st && at < w.n;) {
-            size_t from = at;
-            int64_t b = next_batch(&a, &w, &at);
-            forward(enc, &a, b);
-            mode_backend_sync(enc->be);
-            for (size_t i = 0; i < (size_t)b; i++)
-                memcpy(out + (begin + (size_t)w.places[from + i].index) * d, a.unit + i * d, d * sizeof *out);
-            if (tick) st = tick(ctx, begin + at, n);
-        }
+        st = encode_window(enc, &a, out + begin * d, &w, &part);
     }
-    mode_backend_free(enc->be, a.block);
+    mode__bert_acts_close(&a, enc->be);
     free(w.places);
     free(w.ids);
     return st;

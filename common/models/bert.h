@@ -10,9 +10,9 @@
  * 1_Pooling/config.json where it was made for sentence vectors. Weight names may carry the prefix "bert." and the old
  * spelling gamma/beta of LayerNorm. A config that asks for anything but plain BERT is refused by name.
  *
- * Texts are sorted by length and packed into batches of at most MODE_TEXT_BATCH_TOKENS tokens without padding; where
- * pooling needs only the first token, the last layer computes only that one. The same texts in the same order give
- * the same bytes whatever the number of threads.
+ * Texts are sorted by length and packed into batches of at most MODE_TEXT_BATCH_TOKENS tokens (on a device 16 times as
+ * many, where they fit) without padding; where pooling needs only the first token, the last layer computes only that
+ * one. The same texts in the same order give the same bytes whatever the number of threads.
  *
  * Pooling: "pooler" = tanh(dense(first token)), "cls" = the first token, "mean" = the mean over all tokens; then unit
  * length. The encoder's identity ("bert:53aa51172d142c89:mean:256") is a digest of weights, config and tokenizer with

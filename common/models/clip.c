@@ -12,7 +12,7 @@
 #include <string.h>
 
 enum { INIT_CONSTANT, INIT_NORMAL, INIT_UNIFORM, INIT_SINCOS };
-enum { INFER_BATCH = 64 };
+enum { INFER_BATCH = 64, DEVICE_BATCH = 1024 };
 static const double LOGIT_SCALE_MAX = 4.6051701859880914; /* ln 100 */
 
 int64_t mode__clip_image_tokens(const struct mode_clip *clip)
@@ -298,9 +298,25 @@ void mode_clip_clamp(struct mode_clip *clip)
     mode_clamp(clip->be, &clip->logit_scale->value, 0, (float)LOGIT_SCALE_MAX);
 }
 
+/* Pictures or texts at a time. The host's processor wants what its caches hold; a GPU enough for all of its
+ * multiprocessors and for few waits, as long as it is no more than a quarter of its memory. */
+static int64_t infer_batch(const struct mode_clip *clip)
+{
+    int64_t n = mode_backend_is_device(clip->be) ? DEVICE_BATCH : INFER_BATCH;
+    size_t left, total;
+    mode_backend_room(clip->be, &left, &total);
+    for (bool fits = false; n > INFER_BATCH && !fits; n = fits ? n : n / 2) {
+        struct clip_acts a = {0};
+        fits = mode__clip_acts_plan(&a, clip, n, false, NULL, NULL) && a.arena.used <= left / 4;
+        free(a.image.blocks);
+        free(a.text.blocks);
+    }
+    return n;
+}
+
 static enum mode_status infer_begin(struct mode_clip *clip, struct mode_error *err)
 {
-    return clip->infer ? MODE_OK : mode__clip_acts_new(&clip->infer, clip, INFER_BATCH, false, err);
+    return clip->infer ? MODE_OK : mode__clip_acts_new(&clip->infer, clip, infer_batch(clip), false, err);
 }
 
 static void take(struct mode_backend *be, float *out, const struct clip_tower_acts *t, int raw)
@@ -314,8 +330,8 @@ static enum mode_status encode_images(struct mode_clip *clip, float *out, struct
                                       struct mode_error *err)
 {
     enum mode_status st = infer_begin(clip, err);
-    for (int64_t i = 0; st == MODE_OK && i < b; i += INFER_BATCH) {
-        int64_t n = b - i < INFER_BATCH ? b - i : INFER_BATCH;
+    for (int64_t i = 0, n; st == MODE_OK && i < b; i += n) {
+        n = b - i < clip->infer->batch ? b - i : clip->infer->batch;
         from.first = i;
         mode__clip_image_begin(clip, clip->infer, 0, &from, n);
         mode__clip_image_forward(clip, clip->infer);
@@ -341,8 +357,8 @@ enum mode_status mode_clip_encode_texts(struct mode_clip *clip, float *out, cons
 {
     enum mode_status st = mode__clip_check_texts(clip, ids, n_ids, b, err);
     if (st == MODE_OK) st = infer_begin(clip, err);
-    for (int64_t i = 0; st == MODE_OK && i < b; i += INFER_BATCH) {
-        int64_t n = b - i < INFER_BATCH ? b - i : INFER_BATCH;
+    for (int64_t i = 0, n; st == MODE_OK && i < b; i += n) {
+        n = b - i < clip->infer->batch ? b - i : clip->infer->batch;
         mode__clip_text_begin(clip, clip->infer, 0, ids, n_ids + i, n);
         mode__clip_text_forward(clip, clip->infer);
         take(clip->be, out + i * clip->cfg.embed_dim, &clip->infer->text, raw);

@@ -273,7 +273,7 @@ static void plan_turns(struct clip_acts *x, const struct mode_clip *clip)
     x->arena.used = end;
 }
 
-/* What the host writes or reads: offsets, pooled rows and ids of texts, every piece's; the loss. */
+/* What the host writes: offsets, pooled rows and ids of texts, every piece's. */
 static void plan_lists(struct clip_acts *x, int64_t pieces)
 {
     struct clip_arena *s = &x->shared;
@@ -282,7 +282,6 @@ static void plan_lists(struct clip_acts *x, int64_t pieces)
     x->lists_each = 2 * (x->micro + x->pads) + 1 + x->text_rows;
     s->overflow |= x->lists_each > INT64_MAX / pieces;
     if (!s->overflow) x->lists = ints(s, pieces * x->lists_each).data;
-    x->loss = doubles(s, 1).data;
 }
 
 bool mode__clip_acts_plan(struct clip_acts *x, const struct mode_clip *clip, int64_t batch, bool train, char *base,
@@ -341,19 +340,25 @@ enum mode_status mode__clip_acts_new(struct clip_acts **acts, const struct mode_
                                      struct mode_error *err)
 {
     struct clip_acts *a = *acts = mode_xcalloc(1, sizeof *a);
-    void *base = NULL, *shared = NULL;
+    void *base = NULL, *shared = NULL, *loss = NULL;
     enum mode_status st;
     if (!mode__clip_acts_plan(a, clip, batch, train, NULL, NULL))
         st = MODE_FAIL(err, MODE_E_VALUE, "a batch of %lld is out of range for this model", (long long)batch);
     else
         st = mode_backend_alloc(clip->be, &base, a->arena.used, err);
-    if (!st && (st = mode_backend_alloc(clip->be, &shared, a->shared.used, err))) mode_backend_free(clip->be, base);
+    if (!st) st = mode_backend_alloc(clip->be, &shared, a->shared.used, err);
+    if (!st) st = mode_backend_alloc(clip->be, &loss, sizeof *a->loss, err);
     if (st) {
+        mode_backend_free(clip->be, shared);
+        mode_backend_free(clip->be, base);
         mode__clip_acts_free(acts, clip->be);
         return st;
     }
     (void)mode__clip_acts_plan(a, clip, batch, train, base, shared);
+    a->loss = loss;
+    mode_backend_lists(clip->be, shared, a->shared.used);
     fill_lists(a, mode__clip_image_tokens(clip));
+    mode_backend_written(clip->be, shared, a->shared.used);
     return MODE_OK;
 }
 
@@ -362,6 +367,7 @@ void mode__clip_acts_free(struct clip_acts **acts, struct mode_backend *be)
     if (!*acts) return;
     mode_backend_free(be, (*acts)->arena.base);
     mode_backend_free(be, (*acts)->shared.base);
+    mode_backend_free(be, (*acts)->loss);
     free((*acts)->image.blocks);
     free((*acts)->text.blocks);
     free(*acts);

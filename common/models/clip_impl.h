@@ -66,13 +66,13 @@ struct clip_images { /* from number `first` on; one of the two */
 struct clip_acts {
     int64_t batch, micro; /* pairs of a step; of them together in the towers */
     struct clip_arena arena;
-    /* What the host writes before a step or reads after it: memory of its own, whose pages do not travel with
-     * activations. Every piece has its lists, so that none waits for another to be done with them. */
+    /* What the host writes before a step has memory of its own, which the device has a copy of (mode_backend_lists).
+     * Every piece has its lists, so that none waits for another to be done with them. */
     struct clip_arena shared;
     int32_t *lists;                /* [pieces, lists_each]: offsets, pool and ids of texts */
     int64_t lists_each, text_rows; /* most rows of a piece's texts */
     int64_t pads, round;           /* texts that fill up; their rows make all texts' a multiple of it */
-    double *loss;
+    double *loss;                  /* memory of its own: written by ops, read by the host */
     struct clip_pairs { /* some of a step's pairs; the caller's memory */
         struct clip_images images;
         const int32_t *ids, *n_ids;

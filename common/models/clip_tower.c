@@ -395,7 +395,10 @@ void mode__clip_text_begin(struct mode_clip *clip, struct clip_acts *a, int64_t 
     a->text.offsets = mode_tensor_1d(lists, MODE_DTYPE_I32, most + 1);
     a->text.pool = mode_tensor_1d(lists + most + 1, MODE_DTYPE_I32, most);
     a->ids = mode_tensor_1d(lists + 2 * most + 1, MODE_DTYPE_I32, a->text_rows);
-    if (ids) fill_texts(clip, a, ids, n_ids, b);
+    if (ids) {
+        fill_texts(clip, a, ids, n_ids, b);
+        mode_backend_written(clip->be, lists, (size_t)a->lists_each * sizeof *lists);
+    }
     a->ids.dim[0] = lists[texts];
     tower_begin(&a->text, lists[texts], texts, piece * a->micro);
 }

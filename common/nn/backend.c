@@ -184,6 +184,16 @@ void mode_backend_free(struct mode_backend *be, void *data)
     (void)munmap((char *)data - PAGE, size);
 }
 
+void mode_backend_lists(struct mode_backend *be, void *data, size_t bytes)
+{
+    if (be->kind) be->kind->lists(be, data, bytes);
+}
+
+void mode_backend_written(struct mode_backend *be, const void *data, size_t bytes)
+{
+    if (be->kind && bytes > 0) be->kind->written(be, data, bytes);
+}
+
 void mode_backend_pin(struct mode_backend *be, void *data, size_t bytes)
 {
     if (be->kind) be->kind->pin(data, bytes);

@@ -61,6 +61,15 @@ struct mode__staging_kind {
     void (*end)(struct mode_staging *s);
 };
 
+/* nn/results.h, likewise. */
+struct mode_results;
+struct mode__results_kind {
+    enum mode_status (*open)(struct mode_results *r, struct mode_error *err);
+    void (*close)(struct mode_results *r);
+    void (*take)(struct mode_results *r, const void *from, size_t n);
+    void (*wait)(struct mode_results *r);
+};
+
 /* What a device other than the host's processor brings along; its memory can be read and written by the host too. */
 struct mode__device {
     enum mode_status (*open)(struct mode_backend *be, struct mode_error *err); /* sets be->device */
@@ -69,11 +78,14 @@ struct mode__device {
     void (*free)(struct mode_backend *be, void *data);
     void (*room)(const struct mode_backend *be, size_t *left, size_t *total);
     void (*sync)(struct mode_backend *be);
+    void (*lists)(struct mode_backend *be, void *data, size_t bytes);
+    void (*written)(struct mode_backend *be, const void *data, size_t bytes);
     void (*pin)(void *data, size_t bytes);
     void (*unpin)(void *data);
     enum mode_status (*ranks)(struct mode_ranks **g, struct mode_backend *be, struct mode_meeting *m,
                               struct mode_error *err);
     const struct mode__staging_kind *staging;
+    const struct mode__results_kind *results;
     void (*measure)(struct mode_backend *be, bool on);
     void (*repeat)(struct mode_backend *be, const struct mode_sequence *key, void (*ops)(void *ctx), void *ctx);
     void (*record)(struct mode_backend *be, bool on);
@@ -159,6 +171,7 @@ bool mode__cpu_amx_usable(void); /* cpu_amx.c; asks the system for the registers
 extern const struct mode_ops mode__cuda_ops, mode__cuda_tf32_ops, mode__cuda_bf16_ops, mode__cuda_fp8_ops;
 extern const struct mode__device mode__cuda_device;
 extern const struct mode__staging_kind mode__cuda_staging;
+extern const struct mode__results_kind mode__cuda_results;
 #endif
 
 #endif

@@ -44,6 +44,20 @@ static float *unit_rows(int64_t n, uint64_t stream)
     return x;
 }
 
+struct ticks {
+    size_t last;
+    int n;
+};
+
+static enum mode_status on_tick(void *ctx, size_t done, size_t total)
+{
+    struct ticks *t = ctx;
+    assert_true(done > t->last && done <= total);
+    t->last = done;
+    t->n++;
+    return MODE_OK;
+}
+
 static void test_an_encoder_gives_the_processors_vectors(void **state)
 {
     static const char *const texts[] = {"a", "b a c d a b c d", "", "picture of red square",
@@ -64,6 +78,39 @@ static void test_an_encoder_gives_the_processors_vectors(void **state)
                 if (!(fabs((double)x[0][i][j] - x[1][i][j]) < 2e-6))
                     fail_msg("%s, text %d: %g and %g", poolings[p], i, x[0][i][j], x[1][i][j]);
     }
+}
+
+/* On a GPU with so little memory that the texts are several batches, of which two are on their way at a time. */
+static void test_batches_follow_one_another(void **state)
+{
+    enum { TEXTS = 500, ROOM = 2 << 20, WORKSPACE = 32 << 20 };
+    static const char *const some[] = {"a b c d a b c d a b c d a b", "d c b a d c b", "b", "a d a d a d a d a d a d"};
+    static float x[2][TEXTS][TINY_WIDTH];
+    const char *texts[TEXTS];
+    char memory[32];
+    size_t left, total;
+    struct mode_backend *small;
+    (void)state;
+    for (int i = 0; i < TEXTS; i++) texts[i] = some[i * i % 4];
+    mode_backend_room(cuda, &left, &total);
+    snprintf(memory, sizeof memory, "%zu", total - left + ROOM + WORKSPACE);
+    setenv("MODE_EMULATOR_MEMORY", memory, 1);
+    ok(mode_backend_open(&small, "cuda", &err));
+    unsetenv("MODE_EMULATOR_MEMORY");
+    for (int b = 0; b < 2; b++) {
+        struct mode_text_encoder *enc;
+        struct ticks t = {0};
+        ok(mode_text_encoder_open(&enc, b ? small : cpu, dir, "mean", 0, &err));
+        ok(mode_text_encoder_encode(enc, x[b][0], texts, TEXTS, on_tick, &t, &err));
+        assert_int_equal(t.last, TEXTS);
+        assert_true(t.n > 2);
+        mode_text_encoder_close(&enc);
+    }
+    mode_backend_close(&small);
+    for (int i = 0; i < TEXTS; i++)
+        for (int j = 0; j < TINY_WIDTH; j++)
+            if (!(fabs((double)x[0][i][j] - x[1][i][j]) < 2e-6))
+                fail_msg("text %d: %g and %g", i, x[0][i][j], x[1][i][j]);
 }
 
 static void test_clustering_is_balanced_and_as_good(void **state)
@@ -169,6 +216,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_an_encoder_gives_the_processors_vectors),
+        cmocka_unit_test(test_batches_follow_one_another),
         cmocka_unit_test(test_clustering_is_balanced_and_as_good),
         cmocka_unit_test(test_assignments_are_the_same_file),
     };

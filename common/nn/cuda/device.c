@@ -190,6 +190,27 @@ static void free_memory(struct mode_backend *be, void *data)
     CUDA_OK(cudaFree(data));
 }
 
+#if CUDART_VERSION >= 13000
+static const struct cudaMemLocation here = {.type = cudaMemLocationTypeDevice, .id = 0};
+#else
+enum { here = 0 };
+#define cudaMemPrefetchAsync(data, bytes, where, flags, stream) cudaMemPrefetchAsync(data, bytes, where, stream)
+#endif
+
+/* Pages with a copy on either side: the checks of ops read lists on the host while kernels read them, and would take
+ * the pages away from each other. Advice: what the driver makes of it changes no byte. */
+static void lists(struct mode_backend *be, void *data, size_t bytes)
+{
+    (void)be;
+    if (cudaMemAdvise(data, bytes, cudaMemAdviseSetReadMostly, here) != cudaSuccess) (void)cudaGetLastError();
+}
+
+static void written(struct mode_backend *be, const void *data, size_t bytes)
+{
+    MODE_ASSERT(!mode__graphs_capturing());
+    if (cudaMemPrefetchAsync(data, bytes, here, 0, mode__cuda_of(be)->stream) != cudaSuccess) (void)cudaGetLastError();
+}
+
 static void pin(void *data, size_t bytes)
 {
     if (cudaHostRegister(data, bytes, cudaHostRegisterDefault) != cudaSuccess) (void)cudaGetLastError();
@@ -231,10 +252,13 @@ const struct mode__device mode__cuda_device = {.open = open_device,
                                                .free = free_memory,
                                                .room = room,
                                                .sync = sync_device,
+                                               .lists = lists,
+                                               .written = written,
                                                .pin = pin,
                                                .unpin = unpin,
                                                .ranks = mode__cuda_ranks,
                                                .staging = &mode__cuda_staging,
+                                               .results = &mode__cuda_results,
                                                .measure = measure,
                                                .repeat = mode__cuda_repeat,
                                                .record = mode__cuda_record,
