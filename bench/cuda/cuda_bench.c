@@ -10,7 +10,8 @@
  *         --turns                      wait for a line on stdin before every round: bench/peers/bench_cuda.py
  *
  * A round of train is a whole step: forward, loss, backward, AdamW. Inputs are random, none are zero (a GPU that
- * multiplies zeros draws less power and runs faster). One JSON line per round, as `mode bench` prints.
+ * multiplies zeros draws less power and runs faster); pixels lie in the GPU's memory, as the peers' do. One JSON line per
+ * round, as `mode bench` prints. OUT/cuda_bench_profiles.txt has every op of a step: calls, time, TFLOP/s, GB/s.
  * FLOPs are those that were executed, from the shapes of the products and of attention; MFU is their share of
  * 989 TFLOP/s, an H100's and H200's dense bf16 peak by NVIDIA's data sheet. Medians of the rounds. */
 #include "cuda/table.h"
@@ -103,7 +104,7 @@ static struct mode_clip_config config_of(const char *name)
 }
 
 struct inputs {
-    float *pixels;        /* [batch, 3, 224, 224] */
+    float *pixels;        /* [batch, 3, 224, 224], the backend's memory */
     int32_t *ids, *n_ids; /* one text after another */
     int64_t tokens;
 };
@@ -118,13 +119,16 @@ static void lengths_from(int32_t *n_ids, int64_t batch, const char *path)
     fclose(f);
 }
 
-static struct inputs draw(const struct options *o)
+static struct inputs draw(const struct options *o, struct mode_backend *be)
 {
     struct mode_rng r = mode_rng_for(1, MODE_RNG_TEST, 0, 0);
+    struct mode_error err;
     int64_t n = o->batch * 3 * 224 * 224, at = 0;
-    struct inputs in = {mode_xmalloc((size_t)n * sizeof(float)),
-                        mode_xmalloc((size_t)(o->batch * CONTEXT) * sizeof(int32_t)),
+    struct inputs in = {NULL, mode_xmalloc((size_t)(o->batch * CONTEXT) * sizeof(int32_t)),
                         mode_xmalloc((size_t)o->batch * sizeof(int32_t)), 0};
+    void *pixels;
+    must(mode_backend_alloc(be, &pixels, (size_t)n * sizeof(float), &err), &err);
+    in.pixels = pixels;
     for (int64_t i = 0; i < n; i++) in.pixels[i] = (float)(4 * mode_rng_uniform(&r) - 2);
     for (int64_t i = 0; i < o->batch; i++)
         in.n_ids[i] = o->tokens == CONTEXT ? CONTEXT
@@ -139,9 +143,9 @@ static struct inputs draw(const struct options *o)
     return in;
 }
 
-static void inputs_clear(struct inputs *in)
+static void inputs_clear(struct inputs *in, struct mode_backend *be)
 {
-    free(in->pixels);
+    mode_backend_free(be, in->pixels);
     free(in->ids);
     free(in->n_ids);
 }
@@ -192,6 +196,8 @@ static void encode(struct work *w)
     must(mode_clip_encode_images(w->clip, w->features, w->in.pixels, w->o->batch, 0, &err), &err);
 }
 
+static FILE *profiles; /* of every run, where there is a folder for tables */
+
 /* Rounds of train or encode; a JSON line each, or one row of the table. */
 static void towers_run(const char *subject, const struct options *o, bool lines)
 {
@@ -203,7 +209,8 @@ static void towers_run(const char *subject, const struct options *o, bool lines)
     struct mode_backend_repeats repeats;
     double seconds[MAX_ROUNDS];
     int64_t rounds = 0;
-    struct work w = {.o = o, .be = backend(o->backend), .in = draw(o)};
+    struct work w = {.o = o, .be = backend(o->backend)};
+    w.in = draw(o, w.be);
     must(mode_clip_create_plain(&w.clip, w.be, &cfg, 1, &err), &err);
     w.features = mode_xmalloc((size_t)(o->batch * cfg.embed_dim) * sizeof(float));
     if (train) {
@@ -230,6 +237,13 @@ static void towers_run(const char *subject, const struct options *o, bool lines)
     one(&w);
     mode_backend_profile_sums(w.be, &sums);
     if (o->profile) mode_backend_profile_print(w.be, stderr);
+    if (profiles && !o->no_graphs && !o->no_streams) {
+        fprintf(profiles, "%s %s, batch %lld, %lld tokens a text, %s\n", subject, o->config, (long long)o->batch,
+                (long long)o->tokens, o->backend);
+        mode_backend_profile_print(w.be, profiles);
+        fprintf(profiles, "\n");
+        fflush(profiles);
+    }
     if (!lines) {
         double s = median(seconds, rounds), busy = sums.products + sums.attention + sums.rest;
         table_row("%s\t%s %lld x %.1f tokens\t%s\t%.2f ms\t%.0f /s\t%.1f TFLOP/s\t%.1f %%\t", subject, o->config,
@@ -241,7 +255,7 @@ static void towers_run(const char *subject, const struct options *o, bool lines)
             100 * sums.products / busy, 100 * sums.attention / busy, 100 * sums.rest / busy, busy / s);
     }
     free(w.features);
-    inputs_clear(&w.in);
+    inputs_clear(&w.in, w.be);
     mode_clip_close(&w.clip);
     mode_backend_free(w.be, w.now);
     mode_backend_close(&w.be);
@@ -496,7 +510,9 @@ int main(int argc, char **argv)
     struct mode_backend *gpu = backend("cuda"); /* is there one? */
     mode_backend_close(&gpu);
     if (!table_open(argc > 1 ? argv[1] : NULL, "cuda_bench.tsv")) return 1;
+    if (argc > 1) profiles = folder_file(argv[1], "cuda_bench_profiles.txt");
     everything(backends);
+    if (profiles) (void)fclose(profiles);
     table_close();
     return 0;
 }

@@ -290,8 +290,8 @@ void mode_backend_profile_print(const struct mode_backend *be, FILE *out)
     double total = 0;
     bool done[MODE__N_OPS] = {false};
     for (int i = 0; i < MODE__N_OPS; i++) total += be->time[i].seconds;
-    fprintf(out, "%-18s %8s %10s %6s %9s   (%s, %d threads)\n", "op", "calls", "seconds", "share", "GFLOP/s",
-            be->ops->name, mode_parallel_threads());
+    fprintf(out, "%-18s %8s %10s %6s %9s %8s   (%s, %d threads)\n", "op", "calls", "seconds", "share", "GFLOP/s",
+            "GB/s", be->ops->name, mode_parallel_threads());
     for (int n = 0; n < MODE__N_OPS; n++) {
         int top = -1;
         for (int i = 0; i < MODE__N_OPS; i++)
@@ -299,8 +299,8 @@ void mode_backend_profile_print(const struct mode_backend *be, FILE *out)
         done[top] = true;
         const struct mode__op_time *t = &be->time[top];
         if (t->calls == 0) continue;
-        fprintf(out, "%-18s %8ld %10.4f %5.1f%% %9.1f\n", names[top], t->calls, t->seconds, 100.0 * t->seconds / total,
-                t->flops / t->seconds * 1e-9);
+        fprintf(out, "%-18s %8ld %10.4f %5.1f%% %9.1f %8.1f\n", names[top], t->calls, t->seconds,
+                100.0 * t->seconds / total, t->flops / t->seconds * 1e-9, t->bytes / t->seconds * 1e-9);
     }
     fprintf(out, "%-18s %8s %10.4f\n", "all", "", total);
     if (be->kind) be->kind->note(be, out);

@@ -128,7 +128,7 @@ enum mode_status mode_backend_ranks(struct mode_ranks **g, struct mode_backend *
                                     struct mode_error *err);
 
 /* Count calls and seconds of every op from now on (each is waited for, so that the time is its own); print them, the
- * dearest first. */
+ * dearest first, with operations and bytes a second: those of its shapes, each tensor read or written once. */
 void mode_backend_profile(struct mode_backend *be, bool on);
 void mode_backend_profile_print(const struct mode_backend *be, FILE *out);
 /* The same in four numbers: seconds of products, of attention, of all else; floating point operations of products,

@@ -118,7 +118,7 @@ struct mode_backend {
     } narrow; /* mode_backend_narrow */
     bool profile;
     struct mode__op_time {
-        double seconds, flops;
+        double seconds, flops, bytes;
         long calls;
     } time[MODE__N_OPS];
 };

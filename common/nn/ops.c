@@ -27,8 +27,17 @@
 /* An op writes the tensors that its arguments do not make const. */
 #define WRITTEN(x) _Generic((x), struct mode_tensor * : (x), default : NULL)
 
-/* Call an op through the table, with its time and (nominal) floating point operations when profiling. */
+#define TENSOR(x) _Generic((x), struct mode_tensor * : (x), const struct mode_tensor * : (x), default : NULL)
+
+/* Call an op through the table; when profiling with its time, (nominal) floating point operations and the bytes that it
+ * cannot but move: each of its tensors once. */
 #define CALL(op, n_flops, ...)                                                                                         \
+    CALL_MOVING(op, n_flops, bytes_of(EACH_AS(TENSOR, const struct mode_tensor *, __VA_ARGS__)), __VA_ARGS__)
+#define EACH_AS(f, type, ...)                                                                                          \
+    (type const[]){EACH(f, __VA_ARGS__)}, (int)(sizeof((type const[]){EACH(f, __VA_ARGS__)}) / sizeof(type))
+
+/* The same for ops that read parts of a tensor, or what is no tensor. */
+#define CALL_MOVING(op, n_flops, n_bytes, ...)                                                                         \
     do {                                                                                                               \
         double t0_ = be->profile ? mode_clock_s() : 0;                                                                 \
         if (be->kind) {                                                                                                \
@@ -36,15 +45,24 @@
             be->kind->writes(be, written_, (int)(sizeof written_ / sizeof *written_));                                 \
         }                                                                                                              \
         be->ops->op(be, __VA_ARGS__);                                                                                  \
-        if (be->profile) note(be, MODE__OP_##op, t0_, (double)(n_flops));                                              \
+        if (be->profile) note(be, MODE__OP_##op, t0_, (double)(n_flops), (double)(n_bytes));                           \
     } while (0)
 
-static void note(struct mode_backend *be, enum mode__op op, double since, double flops)
+static void note(struct mode_backend *be, enum mode__op op, double since, double flops, double bytes)
 {
     mode_backend_sync(be);
     be->time[op].seconds += mode_clock_s() - since;
     be->time[op].flops += flops;
+    be->time[op].bytes += bytes;
     be->time[op].calls++;
+}
+
+static double bytes_of(const struct mode_tensor *const *t, int n)
+{
+    double bytes = 0;
+    for (int i = 0; i < n; i++)
+        if (t[i]) bytes += (double)mode_tensor_bytes(t[i]);
+    return bytes;
 }
 
 static bool is_f32(const struct mode_tensor *t, int n_dims)
@@ -230,14 +248,15 @@ void mode_embed(struct mode_backend *be, struct mode_tensor *x, const struct mod
                 const struct mode_tensor *pos, const struct mode_tensor *ids, const struct mode_tensor *offsets)
 {
     check_embed(be, x, table, pos, ids, offsets);
-    CALL(embed, mode_tensor_count(x), x, table, pos, ids, offsets);
+    CALL_MOVING(embed, mode_tensor_count(x), mode_tensor_bytes(x) + sizeof(float) * (size_t)mode_tensor_count(x), x,
+                table, pos, ids, offsets);
 }
 
 void mode_embed_back(struct mode_backend *be, struct mode_tensor *dtable, struct mode_tensor *dpos,
                      const struct mode_tensor *dx, const struct mode_tensor *ids, const struct mode_tensor *offsets)
 {
     check_embed(be, dx, dtable, dpos, ids, offsets);
-    CALL(embed_back, 2 * mode_tensor_count(dx), dtable, dpos, dx, ids, offsets);
+    CALL_MOVING(embed_back, 2 * mode_tensor_count(dx), mode_tensor_bytes(dx), dtable, dpos, dx, ids, offsets);
 }
 
 /* Of what the table says, all that can be told without reading the bytes. */
@@ -259,9 +278,13 @@ void mode_picture_patches(struct mode_backend *be, struct mode_tensor *cols, con
     const int64_t each = side / p * (side / p), b = cols->dim[0] / each;
     MODE_ASSERT(is_rows(be, cols, b * each, 3 * p * p) && first >= 0 && pictures->levels);
     MODE_ASSERT(b == 0 || (pictures->bytes && pictures->n_bytes <= INT64_MAX));
-    for (int64_t i = 0; i < b; i++)
-        MODE_ASSERT(is_window(&pictures->windows[first + i], (int64_t)pictures->n_bytes, side));
-    CALL(picture_patches, 0, cols, pictures, first, side, p);
+    double bytes = (double)mode_tensor_bytes(cols);
+    for (int64_t i = 0; i < b; i++) {
+        const struct mode_pixels_window *w = &pictures->windows[first + i];
+        MODE_ASSERT(is_window(w, (int64_t)pictures->n_bytes, side));
+        bytes += 3.0 * w->width * w->height;
+    }
+    CALL_MOVING(picture_patches, 0, bytes, cols, pictures, first, side, p);
 }
 
 void mode_patches(struct mode_backend *be, struct mode_tensor *cols, const struct mode_tensor *pixels, int64_t p)
@@ -307,14 +330,14 @@ void mode_gather(struct mode_backend *be, struct mode_tensor *y, const struct mo
                  const struct mode_tensor *rows)
 {
     check_rows(be, y, x, rows);
-    CALL(gather, 0, y, x, rows);
+    CALL_MOVING(gather, 0, 2 * mode_tensor_bytes(y), y, x, rows);
 }
 
 void mode_scatter_add(struct mode_backend *be, struct mode_tensor *x, const struct mode_tensor *y,
                       const struct mode_tensor *rows)
 {
     check_rows(be, y, x, rows);
-    CALL(scatter_add, mode_tensor_count(y), x, y, rows);
+    CALL_MOVING(scatter_add, mode_tensor_count(y), 3 * mode_tensor_bytes(y), x, y, rows);
 }
 
 void mode_scale(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,
@@ -432,7 +455,7 @@ double mode_log_add(double a, double b)
 
 void mode_adamw(struct mode_backend *be, struct mode_param *p, size_t n, const struct mode_adamw_step *s)
 {
-    double count = 0;
+    double count = 0, bytes = 0;
     for (size_t i = 0; i < n; i++) {
         if (p[i].frozen) continue;
         int64_t own = mode_tensor_count(&p[i].value);
@@ -441,8 +464,9 @@ void mode_adamw(struct mode_backend *be, struct mode_param *p, size_t n, const s
             MODE_ASSERT(all[k]->dtype == MODE_DTYPE_F32 && all[k]->data && mode_tensor_count(all[k]) == own);
         MODE_ASSERT(!copy || (copy->dtype == MODE_DTYPE_BF16 && mode_tensor_count(copy) == own));
         count += (double)own;
+        bytes += (double)own * (copy ? 30 : 28); /* value, m and v there and back, the gradient, the copy */
     }
-    CALL(adamw, 12 * count, p, n, s);
+    CALL_MOVING(adamw, 12 * count, bytes, p, n, s);
 }
 
 void mode_grad_squares(struct mode_backend *be, double *sum, const struct mode_param *p, size_t n)
@@ -453,7 +477,7 @@ void mode_grad_squares(struct mode_backend *be, double *sum, const struct mode_p
         MODE_ASSERT(p[i].grad.dtype == MODE_DTYPE_F32 && p[i].grad.data);
         count += (double)mode_tensor_count(&p[i].grad);
     }
-    CALL(grad_squares, 2 * count, sum, p, n);
+    CALL_MOVING(grad_squares, 2 * count, sizeof(float) * count, sum, p, n);
 }
 
 void mode_rounded(struct mode_backend *be, struct mode_tensor *copy, const struct mode_tensor *x)

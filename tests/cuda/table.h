@@ -9,15 +9,22 @@
 
 static FILE *table_file;
 
-/* folder is made where it is not there; NULL: only printed. False: said why. */
-static inline bool table_open(const char *folder, const char *name)
+/* A file of that folder, which is made where it is not there. NULL: said why. */
+static inline FILE *folder_file(const char *folder, const char *name)
 {
     char path[4096];
-    if (!folder) return true;
     (void)mkdir(folder, 0777);
     snprintf(path, sizeof path, "%s/%s", folder, name);
-    table_file = fopen(path, "w");
-    if (!table_file) perror(path);
+    FILE *f = fopen(path, "w");
+    if (!f) perror(path);
+    return f;
+}
+
+/* NULL: only printed. */
+static inline bool table_open(const char *folder, const char *name)
+{
+    if (!folder) return true;
+    table_file = folder_file(folder, name);
     return table_file != NULL;
 }
 
