@@ -1,23 +1,26 @@
 /* cuda-bench - how fast the cuda backend is on this machine; no library but CUDA's is needed.
  *
- *     cuda-bench [OUT]                 every subject below; a table on stdout and in OUT/cuda_bench.tsv
+ *     cuda-bench [OUT [BACKEND...]]    every subject below; a table on stdout and in OUT/cuda_bench.tsv
  *     cuda-bench train|encode [options]
  *         --config ViT-B-32|ViT-B-16|ViT-L-14  --backend cuda|cuda-tf32|cuda-fp8...  --batch B  --rounds N  --profile
  *         --tokens MEAN                lengths of texts: MEAN - 14 to MEAN + 14, 77: no padding and no savings
  *         --lengths FILE               instead: one number of tokens per line, as many as the batch has pairs
  *         --no-graphs                  steps of train run op by op, not as a recorded CUDA graph
  *         --no-streams                 one op after another, not towers and gradients of weights side by side
+ *         --measure                    algorithms by the clock, not by cuBLASLt's and our rules
  *         --turns                      wait for a line on stdin before every round: bench/peers/bench_cuda.py
  *
  * A round of train is a whole step: forward, loss, backward, AdamW. Inputs are random, none are zero (a GPU that
  * multiplies zeros draws less power and runs faster); pixels lie in the GPU's memory, as the peers' do. One JSON line per
  * round, as `mode bench` prints. OUT/cuda_bench_profiles.txt has every op of a step: calls, time, TFLOP/s, GB/s.
  * FLOPs are those that were executed, from the shapes of the products and of attention; MFU is their share of
- * 989 TFLOP/s, an H100's and H200's dense bf16 peak by NVIDIA's data sheet. Medians of the rounds. */
+ * 989 TFLOP/s, an H100's and H200's dense bf16 peak by NVIDIA's data sheet. Medians of the rounds: 15 of bf16, which is
+ * measured first, 5 of the others. */
 #include "cuda/table.h"
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/parallel.h"
 #include "base/rng.h"
 #include "base/str.h"
 #include "data/resize_taps.h"
@@ -39,7 +42,7 @@ static const double PEAK = 989e12;
 struct options {
     const char *config, *backend, *lengths;
     int64_t batch, tokens, rounds;
-    bool turns, profile, no_graphs, no_streams;
+    bool turns, profile, no_graphs, no_streams, measure;
 };
 
 static const struct tower {
@@ -119,17 +122,27 @@ static void lengths_from(int32_t *n_ids, int64_t batch, const char *path)
     fclose(f);
 }
 
+enum { PICTURE = 3 * 224 * 224 };
+
+static void draw_picture(void *ctx, int64_t i, int thread)
+{
+    struct mode_rng r = mode_rng_for(1, MODE_RNG_TEST, 1, (uint64_t)i);
+    float *x = (float *)ctx + i * PICTURE;
+    (void)thread;
+    for (int k = 0; k < PICTURE; k++) x[k] = (float)(4 * mode_rng_uniform(&r) - 2);
+}
+
 static struct inputs draw(const struct options *o, struct mode_backend *be)
 {
     struct mode_rng r = mode_rng_for(1, MODE_RNG_TEST, 0, 0);
     struct mode_error err;
-    int64_t n = o->batch * 3 * 224 * 224, at = 0;
+    int64_t at = 0;
     struct inputs in = {NULL, mode_xmalloc((size_t)(o->batch * CONTEXT) * sizeof(int32_t)),
                         mode_xmalloc((size_t)o->batch * sizeof(int32_t)), 0};
     void *pixels;
-    must(mode_backend_alloc(be, &pixels, (size_t)n * sizeof(float), &err), &err);
+    must(mode_backend_alloc(be, &pixels, (size_t)(o->batch * PICTURE) * sizeof(float), &err), &err);
     in.pixels = pixels;
-    for (int64_t i = 0; i < n; i++) in.pixels[i] = (float)(4 * mode_rng_uniform(&r) - 2);
+    mode_parallel_for(o->batch, draw_picture, in.pixels);
     for (int64_t i = 0; i < o->batch; i++)
         in.n_ids[i] = o->tokens == CONTEXT ? CONTEXT
                                            : (int32_t)(o->tokens - SPREAD + (int64_t)mode_rng_below(&r, 2 * SPREAD + 1));
@@ -222,7 +235,10 @@ static void towers_run(const char *subject, const struct options *o, bool lines)
         must(mode_adamw_begin(&w.now, w.be, &err), &err);
         w.params = mode_clip_params(w.clip, &w.n_params);
     }
-    for (int i = 0; i < 3; i++) one(&w); /* plans are made, memory is touched */
+    mode_backend_measure(w.be, o->measure);
+    one(&w); /* plans are made, memory is touched */
+    mode_backend_measure(w.be, false);
+    for (int i = 0; i < 2; i++) one(&w);
     for (; rounds < o->rounds && turn(o); rounds++) {
         double t0 = mode_clock_s();
         one(&w);
@@ -237,7 +253,7 @@ static void towers_run(const char *subject, const struct options *o, bool lines)
     one(&w);
     mode_backend_profile_sums(w.be, &sums);
     if (o->profile) mode_backend_profile_print(w.be, stderr);
-    if (profiles && !o->no_graphs && !o->no_streams) {
+    if (profiles && !o->no_graphs && !o->no_streams && !o->measure) {
         fprintf(profiles, "%s %s, batch %lld, %lld tokens a text, %s\n", subject, o->config, (long long)o->batch,
                 (long long)o->tokens, o->backend);
         mode_backend_profile_print(w.be, profiles);
@@ -249,9 +265,9 @@ static void towers_run(const char *subject, const struct options *o, bool lines)
         table_row("%s\t%s %lld x %.1f tokens\t%s\t%.2f ms\t%.0f /s\t%.1f TFLOP/s\t%.1f %%\t", subject, o->config,
             (long long)o->batch, (double)w.in.tokens / (double)o->batch, o->backend, 1e3 * s, (double)o->batch / s,
             1e-12 * sums.flops / s, 100 * sums.flops / s / PEAK);
-        table_row("%s%s; op by op: products %.0f %%, attention %.0f %%, rest %.0f %%; all together %.2f times a step\n",
+        table_row("%s%s%s; op by op: products %.0f %%, attention %.0f %%, rest %.0f %%; all together %.2f times a step\n",
             repeats.why_not[0] ? repeats.why_not : repeats.replayed ? "graph" : "no graph",
-            train && !o->no_streams ? ", streams" : "",
+            train && !o->no_streams ? ", streams" : "", o->measure ? ", measured" : "",
             100 * sums.products / busy, 100 * sums.attention / busy, 100 * sums.rest / busy, busy / s);
     }
     free(w.features);
@@ -450,12 +466,13 @@ static void everything(const char *const *backends)
                                 .backend = backends[b],
                                 .batch = runs[i].batch,
                                 .tokens = runs[i].tokens,
-                                .rounds = 15};
+                                .rounds = strcmp(backends[b], "cuda-bf16") == 0 ? 15 : 5};
             towers_run(runs[i].subject, &o, false);
-            if (b > 0 || strcmp(runs[i].subject, "train") != 0) continue;
-            for (int way = 1; way < 4; way++) { /* without graphs, without streams, without both */
+            if (strcmp(backends[b], "cuda-bf16") != 0 || strcmp(runs[i].subject, "train") != 0) continue;
+            for (int way = 1; way < 5; way++) { /* without graphs, without streams, without both; by the clock */
                 o.no_graphs = way & 1;
                 o.no_streams = way & 2;
+                o.measure = way & 4;
                 towers_run(runs[i].subject, &o, false);
             }
         }
@@ -480,7 +497,8 @@ static void one_subject(int argc, char **argv)
         } flags[] = {{"--turns", &o.turns},
                      {"--profile", &o.profile},
                      {"--no-graphs", &o.no_graphs},
-                     {"--no-streams", &o.no_streams}};
+                     {"--no-streams", &o.no_streams},
+                     {"--measure", &o.measure}};
         enum { FLAGS = sizeof flags / sizeof *flags };
         size_t flag = 0;
         while (flag < FLAGS && strcmp(argv[i], flags[flag].name) != 0) flag++;
@@ -511,7 +529,7 @@ int main(int argc, char **argv)
     mode_backend_close(&gpu);
     if (!table_open(argc > 1 ? argv[1] : NULL, "cuda_bench.tsv")) return 1;
     if (argc > 1) profiles = folder_file(argv[1], "cuda_bench_profiles.txt");
-    everything(backends);
+    everything(argc > 2 ? (const char *const *)argv + 2 : backends);
     if (profiles) (void)fclose(profiles);
     table_close();
     return 0;

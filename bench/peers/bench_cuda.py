@@ -1,12 +1,13 @@
 """`cuda-bench train|encode` (make cuda-bench builds it) against open_clip on the same GPU, in turns.
 
     PYTHON bench/peers/bench_cuda.py build-cuda/cuda-bench [train] [encode] [--config ViT-B-32] [--batch 1024]
-        [--tokens 22] [--backend cuda-bf16] [--peers bf16,bf16+compiled,bf16+compiled+cut] [--device cuda]
+        [--tokens 22] [--fixed] [--backend cuda-bf16] [--peers bf16,bf16+compiled,bf16+compiled+cut] [--device cuda]
 
 PYTHON has torch for CUDA and open_clip. Both sides have random pixels and texts of the same lengths in memory: no
 loader, no decoding. Peers: bf16 or tf32 products (autocast, as open_clip's --precision amp_bf16), compiled by
 torch.compile (autotuned), cut: the context cut to the longest text of the batch, as its length buckets do; fused AdamW.
-A round is one step on either side; wall time, the device waited for. Clocks and power are logged with each round.
+Ours chooses its algorithms by the clock in the first step too (--measure); --fixed: by rule, as runs do, whose bytes must be
+the same each time. A round is one step on either side; wall time, the device waited for. Clocks and power are logged with each round.
 """
 import random
 import statistics
@@ -55,6 +56,7 @@ def main():
     p.add_argument("--config", default="ViT-B-32")
     p.add_argument("--batch", type=int, default=1024)
     p.add_argument("--tokens", type=int, default=22, help="mean length of texts; 77: no padding")
+    p.add_argument("--fixed", action="store_true", help="ours with algorithms that do not depend on the clock")
     p.add_argument("--backend", default="cuda-bf16")
     p.add_argument("--peers", default="bf16,bf16+compiled,bf16+compiled+cut")
     turns.device_argument(p, "cuda")
@@ -76,7 +78,7 @@ def main():
         f.flush()
         for subject in a.subjects:
             cmd = [a.mode, subject, "--config", a.config, "--backend", a.backend, "--batch", str(a.batch), "--tokens",
-                   str(a.tokens)] + (["--lengths", f.name] if a.tokens != 77 else [])
+                   str(a.tokens)] + (["--lengths", f.name] if a.tokens != 77 else []) + ([] if a.fixed else ["--measure"])
             what = f"{subject} {a.config}, batch {a.batch}, {statistics.mean(lengths):.1f} tokens a text, {a.backend}"
             for how in a.peers.split(","):  # one at a time: each holds weights, gradients and moments
                 if subject == "encode" and "cut" in how:

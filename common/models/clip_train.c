@@ -25,12 +25,15 @@ static size_t narrow_texts(const struct mode_clip *clip, int64_t piece)
 }
 
 /* cuDNN's way back of bf16 attention, in the form whose sums have an order, keeps the products of every head
- * (docs/decisions/0013-attention-on-gpus.md); any way back keeps a number for every row and head. */
+ * (docs/decisions/0013-attention-on-gpus.md), in the other form, which measuring may choose, the gradients of queries
+ * in f32; any way back keeps a number for every row and head. */
 static size_t attention_scratch(const struct mode_clip *clip, const struct clip_tower *t, int64_t batch, int64_t tokens)
 {
     size_t heads = (size_t)batch * (size_t)t->cfg.heads, side = ((size_t)tokens + 63) / 64 * 64;
+    size_t products = side * side * 2,
+           sums = (size_t)tokens * (size_t)t->cfg.width / (size_t)t->cfg.heads * sizeof(float);
     bool half = mode_backend_activations(clip->be) == MODE_DTYPE_BF16;
-    return heads * (size_t)tokens * 2 * sizeof(float) + (half ? heads * side * side * 2 : 0);
+    return heads * (size_t)tokens * 2 * sizeof(float) + (half ? heads * (products > sums ? products : sums) : 0);
 }
 
 /* Of the running op, at most. */

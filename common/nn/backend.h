@@ -46,8 +46,10 @@ enum mode_dtype mode_backend_activations(const struct mode_backend *be);
  * may still read. Nothing to do on the others. */
 void mode_backend_sync(struct mode_backend *be);
 
-/* From now on choose algorithms of matrix products by timing them once, where the device has several: faster, but what
- * is chosen, and with it the last bits of results, may differ from process to process. Off by default. */
+/* While on, algorithms of matrix products and the ways of attention are chosen by timing them, once for each shape and
+ * those like it, where the device has several; off again, what was chosen stays, and new shapes follow the rule. So:
+ * on for a first step, which runs op by op. Faster, but what is chosen, and with it the last bits of results, may
+ * differ from process to process. Off by default. */
 void mode_backend_measure(struct mode_backend *be, bool on);
 
 /* While on, linear maps (mode_linear..., not mode_project) may round x, w and dy to 8 bits: models say so of their

@@ -296,6 +296,7 @@ static enum mode_status train_step(struct training *t, struct mode_train_progres
     if (!isfinite(norm))
         return MODE_FAIL(err, MODE_E_VALUE, "training %s: the gradients of step %llu have length %f", s->name,
                          (unsigned long long)t->step + 1, norm);
+    if (t->result.steps_run == 0) mode_backend_measure(t->be, false);
     t->logit_scale = (double)mode_clip_logit_scale(t->clip);
     t->step++;
     add_row(t, loss, lr, norm);
@@ -392,6 +393,7 @@ static enum mode_status prepare(struct training *t, struct mode_error *err)
     mode_clip_set_group(t->clip, t->hooks->group);
     mode_clip_set_savings(t->clip, s->dense_tokens, s->full_last_block);
     mode_backend_record(t->be, !s->no_graphs);
+    mode_backend_measure(t->be, s->measure);
     const struct mode_stream_options options = {.n_shards = s->n_shards,
                                                 .shards = s->shards,
                                                 .centres = s->centres,

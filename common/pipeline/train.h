@@ -56,6 +56,7 @@ struct mode_train_spec {
     bool dense_tokens, full_last_block; /* clip_train.h: the exact savings off */
     bool no_streams;                    /* a device runs one op after another: the same bytes, later */
     bool no_graphs;                     /* a device runs every step op by op: the same bytes, later */
+    bool measure;                       /* the first step chooses a device's algorithms by the clock: other bytes */
     uint64_t warmup_steps, total_steps; /* of the whole schedule                     */
     uint64_t start_step, end_step;      /* this training's part, start < end <= total */
     /* Step i has the learning rate of schedule position start + (i - start) * stride: 1 as a rule; above 1

@@ -32,7 +32,7 @@ struct options {
     int64_t batch, steps, total_steps, warmup, seed, checkpoint_steps, threads;
     int64_t accumulate;
     double lr, beta1, beta2, eps, weight_decay, scale_min, scale_max, grad_clip_norm;
-    bool resume, fresh_optimizer, checkpoint_activations, dense_tokens, full_last_block, no_graphs, no_streams, json;
+    bool resume, fresh_optimizer, checkpoint_activations, dense_tokens, full_last_block, no_graphs, no_streams, measure, json;
 };
 
 static const struct mode_option table[] = {
@@ -77,6 +77,9 @@ static const struct mode_option table[] = {
     MODE_OPT_FLAG(struct options, no_streams, "no-streams",
                   "on a GPU, one op after another, not the two towers and gradients of weights side by side: the same "
                   "bytes, and less memory"),
+    MODE_OPT_FLAG(struct options, measure, "measure",
+                  "on a GPU, choose algorithms by timing them in the first step: faster, and not the same bytes from run "
+                  "to run"),
     MODE_OPT_REAL(struct options, scale_min, "scale-min", "0.9", "X", "smallest area of a random crop"),
     MODE_OPT_REAL(struct options, scale_max, "scale-max", "1", "X", "largest area of a random crop"),
     MODE_OPT_INT(struct options, seed, "seed", "0", "N", "initial weights, order, crops, choice of captions"),
@@ -426,6 +429,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
                                          .full_last_block = o.full_last_block,
                                          .no_graphs = o.no_graphs,
                                          .no_streams = o.no_streams,
+                                         .measure = o.measure,
                                          .warmup_steps = (uint64_t)o.warmup,
                                          .total_steps = o.total_steps ? (uint64_t)o.total_steps : end,
                                          .start_step = start,

@@ -103,6 +103,21 @@ static void test_switched_off_profiled_and_measured_steps_run_op_by_op(void **st
     }
 }
 
+/* Algorithms that the clock chose stay when it is stopped, and are what graphs are made of. */
+static void test_what_was_measured_is_recorded(void **state)
+{
+    struct mode_backend *be = open_backend("cuda");
+    (void)state;
+    mode_backend_measure(be, true);
+    train_there(be, &without);
+    assert_int_equal(without.repeats.replayed, 0);
+    mode_backend_measure(be, false);
+    train_there(be, &with);
+    assert_true(with.repeats.replayed > 0);
+    assert_same(&with, &without);
+    mode_backend_close(&be);
+}
+
 /* Another model on the same backend, most likely where the first one's memory was. */
 static void test_graphs_go_with_their_memory(void **state)
 {
@@ -124,6 +139,7 @@ int main(void)
         cmocka_unit_test(test_every_tower_can_be_recorded),
         cmocka_unit_test(test_what_is_refused_runs_op_by_op_and_says_so),
         cmocka_unit_test(test_switched_off_profiled_and_measured_steps_run_op_by_op),
+        cmocka_unit_test(test_what_was_measured_is_recorded),
         cmocka_unit_test(test_graphs_go_with_their_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -20,7 +20,7 @@ struct way {
 
 struct mode__attention_ways {
     enum order order;
-    bool measure, tried;
+    bool measuring, measured, tried;
     struct mode__cudnn *dnn; /* NULL: none, or not tried yet */
     char absent[256];        /* why there is none */
     struct way way[SHAPES];
@@ -48,7 +48,8 @@ void mode__attention_ways_close(struct mode__attention_ways **w)
 
 void mode__attention_ways_measure(struct mode__attention_ways *w, bool on)
 {
-    w->measure = on;
+    w->measuring = on;
+    w->measured |= on;
 }
 
 void mode__attention_ways_note(const struct mode__attention_ways *w, FILE *out)
@@ -266,7 +267,7 @@ static void race(struct mode_backend *be, struct way *x, struct call *c, const s
 static void by_best(struct mode_backend *be, const struct job *j, int64_t longest, bool back)
 {
     struct mode__attention_ways *w = mode__cuda_of(be)->attention;
-    struct mode__attention_shape s = shape_of(j->a, longest, !w->measure);
+    struct mode__attention_shape s = shape_of(j->a, longest, !w->measured);
     struct way *x = NULL, plain = {.back = back};
     bool is_new = false;
     if (is_for_cudnn(j->a, longest)) {
@@ -285,7 +286,7 @@ static void by_best(struct mode_backend *be, const struct job *j, int64_t longes
         c.pointer[MODE__DK] = from(j->dkv, j->a->k_at);
         c.pointer[MODE__DV] = from(j->dkv, j->a->v_at);
     }
-    if (is_new && x->plan && w->measure && w->order == BY_RULE) race(be, x, &c, j);
+    if (is_new && x->plan && w->measuring && w->order == BY_RULE) race(be, x, &c, j);
     run(be, x, &c, j);
     x->runs++;
 }

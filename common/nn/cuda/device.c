@@ -227,7 +227,7 @@ static void measure(struct mode_backend *be, bool on)
     MODE_ASSERT(!mode__cuda_forked(be));
     mode__cuda_products_measure(c->products, on);
     mode__attention_ways_measure(c->attention, on);
-    mode__graphs_drop(c->graphs);
+    if (on) mode__graphs_drop(c->graphs);
     c->measuring = on;
 }
 

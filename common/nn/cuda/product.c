@@ -1,10 +1,11 @@
 /* Matrix products: cuBLASLt, and cuBLAS where it refuses one.
  *
  * DESIGN: what cuBLASLt needs for a product (descriptors and the algorithm) is a plan, made when a product is first met
- * and kept in a table, at the place its shape hashes to: packed texts bring new row counts with every batch, old ones
- * are overwritten. The algorithm is the first that the heuristic names; when measuring is on, the fastest of up to
- * CANDIDATES, timed once for all row counts that are alike. Algorithms that add up parts of k in an order which is not
- * fixed are left out: parts may only be added in f32 in the workspace, in a step of its own. */
+ * and kept in a table, at the place its shape hashes to or one of the next: packed texts bring new row counts with
+ * every batch, old ones are overwritten when these are taken. The algorithm is the first that the heuristic names; when
+ * measuring is on, the fastest of up to CANDIDATES, timed once for all row counts that are alike. Algorithms that add
+ * up parts of k in an order which is not fixed are left out: parts may only be added in f32 in the workspace, in a step
+ * of its own. */
 #include "nn/cuda/fp8.h"
 
 #include "base/str.h"
@@ -30,7 +31,7 @@
     X(cublasLtMatrixLayoutCreate)                                                                                      \
     X(cublasLtMatrixLayoutDestroy)
 
-enum { CANDIDATES = 16, PLANS = 2048, TIMED_RUNS = 5 };
+enum { CANDIDATES = 16, PLANS = 2048, PROBES = 16, TIMED_RUNS = 5 };
 
 static struct {
 #define X(name) __typeof__(&name) name;
@@ -53,8 +54,8 @@ struct plan {
 };
 
 struct mode__products {
-    cublasLtHandle_t handle; /* NULL: there is no cuBLASLt */
-    bool tf32, measured;
+    cublasLtHandle_t handle;        /* NULL: there is no cuBLASLt */
+    bool tf32, measuring, measured; /* measured: there are winners */
     int64_t done, refused;
     struct plan plans[PLANS];
     struct winner { /* of measuring: the algorithm for row counts that are alike */
@@ -112,8 +113,10 @@ void mode__cuda_products_close(struct mode__products **products)
 
 void mode__cuda_products_measure(struct mode__products *p, bool on)
 {
-    p->measured = on;
-    for (int i = 0; i < PLANS; i++) plan_clear(&p->plans[i]);
+    p->measuring = on;
+    if (!on) return;
+    p->measured = true;
+    for (int i = 0; i < PLANS; i++) plan_clear(&p->plans[i]); /* also what was met before is timed */
     memset(p->winners, 0, sizeof p->winners);
 }
 
@@ -155,12 +158,32 @@ static struct key key_of(const struct mode__product *x)
     return k;
 }
 
-static size_t place_of(const struct key *k)
+static size_t hash_of(const struct key *k)
 {
     const unsigned char *p = (const unsigned char *)k;
     uint64_t h = 14695981039346656037u; /* FNV-1a */
     for (size_t i = 0; i < sizeof *k; i++) h = (h ^ p[i]) * 1099511628211u;
     return (size_t)(h ^ h >> 32) % PLANS;
+}
+
+static struct plan *plan_of(struct mode__products *s, const struct key *k)
+{
+    size_t at = hash_of(k);
+    for (size_t i = 0; i < PROBES; i++) {
+        struct plan *p = &s->plans[(at + i) % PLANS];
+        if (!p->used || memcmp(&p->key, k, sizeof *k) == 0) return p;
+    }
+    return &s->plans[at];
+}
+
+static struct winner *winner_of(struct mode__products *s, const struct key *k)
+{
+    size_t at = hash_of(k);
+    for (size_t i = 0; i < PROBES; i++) {
+        struct winner *w = &s->winners[(at + i) % PLANS];
+        if (!w->used || memcmp(&w->key, k, sizeof *k) == 0) return w;
+    }
+    return &s->winners[at];
 }
 
 /* Rows, and sums over rows, that differ by less than an eighth are alike. */
@@ -300,24 +323,24 @@ static bool choose(struct plan *p, struct mode__products *s, const struct mode__
     struct key like = p->key;
     like.m = alike(like.m);
     if (x->a_turned) like.k = alike(like.k); /* k counts rows where gradients of weights are made */
-    struct winner *w = &s->winners[place_of(&like)];
+    struct winner *w = winner_of(s, &like);
     bool known = s->measured && w->used && memcmp(&w->key, &like, sizeof like) == 0;
     if (known && !lt.cublasLtMatmulAlgoCheck(s->handle, p->what, p->a, p->b, p->c, p->c, &w->algo, &checked) &&
         checked.workspaceSize <= MODE__WORKSPACE) {
         p->algo = w->algo;
         return true;
     }
-    int n = candidates(found, s->measured && !known ? CANDIDATES : 1, s, p);
+    int n = candidates(found, s->measuring && !known ? CANDIDATES : 1, s, p);
     if (n == 0) return false;
     p->algo = found[n > 1 ? fastest(s, p, x, found, n, lane) : 0].algo;
-    if (s->measured && !known) *w = (struct winner){true, like, p->algo};
+    if (s->measuring && !known) *w = (struct winner){true, like, p->algo};
     return true;
 }
 
 static bool by_lt(struct mode__products *s, const struct mode__product *x, const struct mode__lane *lane)
 {
     struct key key = key_of(x);
-    struct plan *p = &s->plans[place_of(&key)];
+    struct plan *p = plan_of(s, &key);
     if (!s->handle || !lane->workspace) return false;
     if (!p->used || memcmp(&p->key, &key, sizeof key) != 0) {
         plan_clear(p);
