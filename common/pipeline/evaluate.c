@@ -1,26 +1,28 @@
 #include "pipeline/evaluate.h"
 
-#include "base/parallel.h"
 #include "base/str.h"
 #include "models/clip.h"
-#include "tensor/tensor.h"
+#include "nn/ops.h"
 
-#include <cblas.h>
 #include <math.h>
 #include <stdlib.h>
+
+enum { DEVICE_TEXTS = 4096 };
 
 int64_t mode_evaluate_columns(const struct mode_evalset *e)
 {
     return e->kind == MODE_TASK_RETRIEVAL ? e->n_texts : e->n_classes;
 }
 
-/* out [C, E]: classes are taken a few at a time, so that 1000 classes with 80 templates need little memory */
+/* out [C, E]: classes are taken a few at a time, so that 1000 classes with 80 templates need little memory, and somebody
+ * can stop a slow processor; a GPU wants many texts */
 static enum mode_status class_vectors(float *out, struct mode_clip *clip, const struct mode_tokenizer *tokenizer,
                                       const struct mode_evalset *set, int64_t batch,
                                       const struct mode_encode_hook *hook, struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
     int e = mode_clip_embed_dim(clip), n_templates = set->n_templates;
+    if (mode_backend_is_device(mode_clip_backend(clip)) && batch < DEVICE_TEXTS) batch = DEVICE_TEXTS;
     int group = (int)(batch / n_templates) + 1; /* classes */
     char **prompts = mode_xcalloc((size_t)group * (size_t)n_templates, sizeof *prompts);
     float *features = mode_xmalloc((size_t)group * (size_t)n_templates * (size_t)e * sizeof *features);
@@ -56,22 +58,18 @@ static enum mode_status class_vectors(float *out, struct mode_clip *clip, const 
     return st;
 }
 
-enum { BLOCK = 64 }; /* images a GEMM takes; fixed, so that results do not depend on the threads */
-
-struct product {
-    float *out;
-    const float *images, *texts;
-    int64_t n, c;
-    int e;
-};
-
-static void product_block(void *ctx, int64_t block, int thread)
+/* cosine [n, c] of unit rows; on the host's processor, whatever made the features */
+static enum mode_status cosines(float *cosine, const float *images, int64_t n, const float *texts, int64_t c, int64_t e,
+                                struct mode_error *err)
 {
-    struct product *p = ctx;
-    int64_t first = block * BLOCK, n = p->n - first < BLOCK ? p->n - first : BLOCK;
-    (void)thread;
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)n, (int)p->c, p->e, 1.0f, p->images + first * p->e, p->e,
-                p->texts, p->e, 0.0f, p->out + first * p->c, (int)p->c);
+    struct mode_backend *be;
+    struct mode_tensor y = mode_tensor_2d(cosine, MODE_DTYPE_F32, n, c),
+                       x = mode_tensor_2d((void *)(uintptr_t)images, MODE_DTYPE_F32, n, e),
+                       w = mode_tensor_2d((void *)(uintptr_t)texts, MODE_DTYPE_F32, c, e);
+    enum mode_status st = mode_backend_open(&be, "cpu", err);
+    if (!st) mode_linear(be, &y, &x, &w, NULL);
+    mode_backend_close(&be);
+    return st;
 }
 
 enum mode_status mode_evaluate(float *cosine, struct mode_clip *clip, const struct mode_tokenizer *tokenizer,
@@ -100,9 +98,7 @@ enum mode_status mode_evaluate(float *cosine, struct mode_clip *clip, const stru
         st = mode_error_prefix(err, st, "task %s", set->name);
         goto out;
     }
-    openblas_set_num_threads(1);
-    struct product p = {cosine, images, texts, n, c, e};
-    mode_parallel_for((n + BLOCK - 1) / BLOCK, product_block, &p);
+    st = cosines(cosine, images, n, texts, c, e, err);
 out:
     free(pictures);
     free(images);
