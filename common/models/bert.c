@@ -330,7 +330,7 @@ static enum mode_status encode_window(struct mode_text_encoder *enc, struct bert
         next_batch(s, a->rows, w, &at);
         mode_backend_written(enc->be, s->lists, s->bytes);
         mode__bert_forward(enc, a, s);
-        mode_results_take(s->out, a->unit, (size_t)(s->n * enc->c.width) * sizeof *a->unit);
+        mode_results_take(s->out, 0, a->unit, (size_t)(s->n * enc->c.width) * sizeof *a->unit);
     }
     return st;
 }

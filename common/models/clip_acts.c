@@ -348,7 +348,9 @@ enum mode_status mode__clip_acts_new(struct clip_acts **acts, const struct mode_
         st = mode_backend_alloc(clip->be, &base, a->arena.used, err);
     if (!st) st = mode_backend_alloc(clip->be, &shared, a->shared.used, err);
     if (!st) st = mode_backend_alloc(clip->be, &loss, sizeof *a->loss, err);
+    if (!st && train) st = mode_results_open(&a->told, clip->be, sizeof(struct clip_told), err);
     if (st) {
+        mode_backend_free(clip->be, loss);
         mode_backend_free(clip->be, shared);
         mode_backend_free(clip->be, base);
         mode__clip_acts_free(acts, clip->be);
@@ -365,6 +367,7 @@ enum mode_status mode__clip_acts_new(struct clip_acts **acts, const struct mode_
 void mode__clip_acts_free(struct clip_acts **acts, struct mode_backend *be)
 {
     if (!*acts) return;
+    mode_results_close(&(*acts)->told);
     mode_backend_free(be, (*acts)->arena.base);
     mode_backend_free(be, (*acts)->shared.base);
     mode_backend_free(be, (*acts)->loss);

@@ -7,6 +7,7 @@
 #include "models/clip_config.h"
 #include "models/clip_train.h"
 #include "nn/ops.h"
+#include "nn/results.h"
 
 struct clip_block { /* parameters of one residual block */
     struct mode_param *ln_1_w, *ln_1_b, *qkv_w, *qkv_b, *out_w, *out_b;
@@ -63,6 +64,11 @@ struct clip_images { /* from number `first` on; one of the two */
     int64_t first;
 };
 
+struct clip_told { /* what the host wants to know of a step */
+    double loss;
+    float logit_scale;
+};
+
 struct clip_acts {
     int64_t batch, micro; /* pairs of a step; of them together in the towers */
     struct clip_arena arena;
@@ -72,7 +78,8 @@ struct clip_acts {
     int32_t *lists;                /* [pieces, lists_each]: offsets, pool and ids of texts */
     int64_t lists_each, text_rows; /* most rows of a piece's texts */
     int64_t pads, round;           /* texts that fill up; their rows make all texts' a multiple of it */
-    double *loss;                  /* memory of its own: written by ops, read by the host */
+    double *loss;                  /* memory of its own, which the host does not touch */
+    struct mode_results *told;     /* struct clip_told of the last step; training alone */
     struct clip_pairs { /* some of a step's pairs; the caller's memory */
         struct clip_images images;
         const int32_t *ids, *n_ids;

@@ -3,6 +3,8 @@
 #include "base/parallel.h"
 #include "models/clip_impl.h"
 
+#include <math.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -313,8 +315,21 @@ enum mode_status mode_clip_train_step(struct mode_clip *clip, double *loss, cons
     return st;
 }
 
+/* Copies, since pages that the host reads would leave the device, and neighbours of the logit scale with it. */
 double mode_clip_train_loss(struct mode_clip *clip)
 {
+    struct clip_acts *a = clip->train;
+    const struct clip_told *told = a->told->host;
+    mode_results_take(a->told, offsetof(struct clip_told, loss), a->loss, sizeof told->loss);
+    mode_results_take(a->told, offsetof(struct clip_told, logit_scale), clip->logit_scale->value.data,
+                      sizeof told->logit_scale);
     mode_backend_sync(clip->be);
-    return *clip->train->loss;
+    mode_results_wait(a->told);
+    return told->loss;
+}
+
+float mode_clip_train_logit_scale(const struct mode_clip *clip)
+{
+    const struct clip_told *told = clip->train->told->host;
+    return expf(told->logit_scale);
 }

@@ -131,6 +131,8 @@ enum mode_status mode_clip_train_load_pictures(struct mode_clip *clip, const str
 enum mode_status mode_clip_train_compute(struct mode_clip *clip, struct mode_error *err);
 /* The mean of the two cross-entropies of the last step; waits. */
 double mode_clip_train_loss(struct mode_clip *clip);
+/* exp(logit_scale) as it was then. */
+float mode_clip_train_logit_scale(const struct mode_clip *clip);
 /* All of these. */
 enum mode_status mode_clip_train_step(struct mode_clip *clip, double *loss, const float *pixels, const int32_t *ids,
                                       const int32_t *n_ids, int64_t b, struct mode_error *err);

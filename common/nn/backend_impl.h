@@ -66,7 +66,7 @@ struct mode_results;
 struct mode__results_kind {
     enum mode_status (*open)(struct mode_results *r, struct mode_error *err);
     void (*close)(struct mode_results *r);
-    void (*take)(struct mode_results *r, const void *from, size_t n);
+    void (*take)(struct mode_results *r, size_t at, const void *from, size_t n);
     void (*wait)(struct mode_results *r);
 };
 

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ALIGN = 64 };
+enum { ALIGN = 4096 }; /* pages of its own: memory is pinned by the page */
 
 enum mode_status mode_results_open(struct mode_results **results, struct mode_backend *be, size_t bytes,
                                    struct mode_error *err)
@@ -39,13 +39,13 @@ void mode_results_close(struct mode_results **results)
     *results = NULL;
 }
 
-void mode_results_take(struct mode_results *r, const void *from, size_t n)
+void mode_results_take(struct mode_results *r, size_t at, const void *from, size_t n)
 {
-    MODE_ASSERT(n <= r->bytes);
+    MODE_ASSERT(at <= r->bytes && n <= r->bytes - at);
     if (r->be->kind)
-        r->be->kind->results->take(r, from, n);
+        r->be->kind->results->take(r, at, from, n);
     else
-        memcpy(r->host, from, n);
+        memcpy((char *)r->host + at, from, n);
 }
 
 void mode_results_wait(struct mode_results *r)

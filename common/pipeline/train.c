@@ -297,7 +297,7 @@ static enum mode_status train_step(struct training *t, struct mode_train_progres
         return MODE_FAIL(err, MODE_E_VALUE, "training %s: the gradients of step %llu have length %f", s->name,
                          (unsigned long long)t->step + 1, norm);
     if (t->result.steps_run == 0) mode_backend_measure(t->be, false);
-    t->logit_scale = (double)mode_clip_logit_scale(t->clip);
+    t->logit_scale = (double)mode_clip_train_logit_scale(t->clip);
     t->step++;
     add_row(t, loss, lr, norm);
     double now = mode_clock_s();

@@ -26,11 +26,11 @@ static void close_way(struct mode_results *r)
     CUDA_OK(cudaEventDestroy(r->way));
 }
 
-static void take(struct mode_results *r, const void *from, size_t n)
+static void take(struct mode_results *r, size_t at, const void *from, size_t n)
 {
     cudaStream_t stream = mode__cuda_of(r->be)->stream;
     MODE_ASSERT(!mode__graphs_capturing());
-    CUDA_OK(cudaMemcpyAsync(r->host, from, n, cudaMemcpyDeviceToHost, stream));
+    CUDA_OK(cudaMemcpyAsync((char *)r->host + at, from, n, cudaMemcpyDeviceToHost, stream));
     CUDA_OK(cudaEventRecord(r->way, stream));
 }
 
