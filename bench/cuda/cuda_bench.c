@@ -103,7 +103,7 @@ static struct mode_clip_config config_of(const char *name)
 }
 
 struct inputs {
-    float *pixels;        /* [batch, 3, 224, 224] */
+    float *pixels;        /* [batch, 3, 224, 224], in the backend's memory: no copy in a step, as on the peer's side */
     int32_t *ids, *n_ids; /* one text after another */
     int64_t tokens;
 };
@@ -118,11 +118,14 @@ static void lengths_from(int32_t *n_ids, int64_t batch, const char *path)
     fclose(f);
 }
 
-static struct inputs draw(const struct options *o)
+static struct inputs draw(const struct options *o, struct mode_backend *be)
 {
+    struct mode_error err;
+    void *pixels;
     struct mode_rng r = mode_rng_for(1, MODE_RNG_TEST, 0, 0);
     int64_t n = o->batch * 3 * 224 * 224, at = 0;
-    struct inputs in = {mode_xmalloc((size_t)n * sizeof(float)),
+    must(mode_backend_alloc(be, &pixels, (size_t)n * sizeof(float), &err), &err);
+    struct inputs in = {pixels,
                         mode_xmalloc((size_t)(o->batch * CONTEXT) * sizeof(int32_t)),
                         mode_xmalloc((size_t)o->batch * sizeof(int32_t)), 0};
     for (int64_t i = 0; i < n; i++) in.pixels[i] = (float)(4 * mode_rng_uniform(&r) - 2);
@@ -139,9 +142,9 @@ static struct inputs draw(const struct options *o)
     return in;
 }
 
-static void inputs_clear(struct inputs *in)
+static void inputs_clear(struct inputs *in, struct mode_backend *be)
 {
-    free(in->pixels);
+    mode_backend_free(be, in->pixels);
     free(in->ids);
     free(in->n_ids);
 }
@@ -203,7 +206,8 @@ static void towers_run(const char *subject, const struct options *o, bool lines)
     struct mode_backend_repeats repeats;
     double seconds[MAX_ROUNDS];
     int64_t rounds = 0;
-    struct work w = {.o = o, .be = backend(o->backend), .in = draw(o)};
+    struct work w = {.o = o, .be = backend(o->backend)};
+    w.in = draw(o, w.be);
     must(mode_clip_create_plain(&w.clip, w.be, &cfg, 1, &err), &err);
     w.features = mode_xmalloc((size_t)(o->batch * cfg.embed_dim) * sizeof(float));
     if (train) {
@@ -241,7 +245,7 @@ static void towers_run(const char *subject, const struct options *o, bool lines)
             100 * sums.products / busy, 100 * sums.attention / busy, 100 * sums.rest / busy, busy / s);
     }
     free(w.features);
-    inputs_clear(&w.in);
+    inputs_clear(&w.in, w.be);
     mode_clip_close(&w.clip);
     mode_backend_free(w.be, w.now);
     mode_backend_close(&w.be);

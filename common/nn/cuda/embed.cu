@@ -1,10 +1,10 @@
 /* embed.cu - token and patch embedding.
  *
- * DESIGN: on the way back a table's row gets the sum of the rows of dx that its token has. (token, row) pairs are sorted,
- * so that a token's rows lie together in their order; runs of PIECE sorted rows are added up, each by a block, and what
- * a token has in several pieces is added up from them afterwards: tokens that every text has (its first and its last)
- * would keep one block busy for the whole batch otherwise. No atomics: the order of every sum follows from the ids.
- * The sort is Batcher's bitonic one: keys are different, so that there is one result. */
+ * DESIGN: on the way back a table's row gets the sum of the rows of dx that its token has. (token, row) pairs are
+ * sorted, so that a token's rows lie together in their order; runs of PIECE sorted rows are added up, each by a block,
+ * and what a token has in several pieces is added up from them afterwards: tokens that every text has (its first and
+ * its last) would keep one block busy for the whole batch otherwise. No atomics: the order of every sum follows from
+ * the ids. The sort is Batcher's bitonic one: keys are different, so that there is one result. */
 #include "nn/cuda/store.cuh"
 
 /* AHEAD: what a thread that goes down rows asks memory for at a time. DEEP: warps that share such a way. */
@@ -72,7 +72,7 @@ static __device__ inline void put_in_order(key *a, key *b, bool rising)
 }
 
 /* The steps of stages `from` to `to` that stay within SORT_BLOCK keys: a block each. Stage s makes sorted runs of s. */
-static __global__ void sort_within(key *keys, int64_t from, int64_t to)
+static __global__ void __launch_bounds__(SORT_THREADS) sort_within(key *keys, int64_t from, int64_t to)
 {
     __shared__ key k[SORT_BLOCK];
     const int64_t at = (int64_t)blockIdx.x * SORT_BLOCK;
@@ -88,7 +88,7 @@ static __global__ void sort_within(key *keys, int64_t from, int64_t to)
     for (int i = t; i < SORT_BLOCK; i += SORT_THREADS) keys[at + i] = k[i];
 }
 
-static __global__ void sort_across(key *keys, int64_t stage, int64_t step)
+static __global__ void __launch_bounds__(SORT_THREADS) sort_across(key *keys, int64_t stage, int64_t step)
 {
     int64_t t = (int64_t)blockIdx.x * SORT_THREADS + threadIdx.x, i = t / step * 2 * step + t % step;
     put_in_order(&keys[i], &keys[i + step], (i & stage) == 0);
