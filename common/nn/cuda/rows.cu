@@ -115,23 +115,23 @@ void mode__cuda_activate(cudaStream_t stream, bool bf16, void *y, void *slope, c
                                (const T *)nullptr)));
 }
 
-/* How many rows one partial sum covers: by shape alone. */
-static __host__ __device__ inline int64_t chunk_of(int64_t m)
+/* How many rows one partial sum covers: by shape alone. Wide rows have blocks enough, and sums that take room. */
+static __host__ __device__ inline int64_t chunk_of(int64_t m, int64_t n)
 {
-    int64_t chunk = (m + SUM_CHUNKS - 1) / SUM_CHUNKS;
+    const int64_t chunks = n > 64 * SUM_CHUNKS ? SUM_CHUNKS / 4 : SUM_CHUNKS, chunk = (m + chunks - 1) / chunks;
     return chunk < 64 ? 64 : chunk;
 }
 
 int64_t mode__cuda_sum_work(int64_t m, int64_t n)
 {
-    return ceil_div(m, chunk_of(m)) * n;
+    return ceil_div(m, chunk_of(m, n)) * n;
 }
 
 /* part [chunks, n]: blocks of 32 V columns x 8 rows at a time over a chunk of what value(x, row, column) puts into x */
 template <int V, typename F> static __device__ inline void chunk_sums(float *part, int64_t m, int64_t n, F value)
 {
     __shared__ float sums[ROWS][WARP * V];
-    int64_t j = ((int64_t)blockIdx.x * WARP + threadIdx.x) * V, chunk = chunk_of(m), first = blockIdx.y * chunk;
+    int64_t j = ((int64_t)blockIdx.x * WARP + threadIdx.x) * V, chunk = chunk_of(m, n), first = blockIdx.y * chunk;
     int64_t end = first + chunk < m ? first + chunk : m;
     float s[V], x[V];
     for (int v = 0; v < V; v++) s[v] = 0;
@@ -188,7 +188,7 @@ void mode__cuda_add_chunks(cudaStream_t stream, float *out, float *also, const f
 
 static dim3 chunk_grid(int64_t m, int64_t n, int v)
 {
-    return dim3(blocks_of(n, WARP * v), blocks_of(m, chunk_of(m)));
+    return dim3(blocks_of(n, WARP * v), blocks_of(m, chunk_of(m, n)));
 }
 
 void mode__cuda_column_sums(cudaStream_t stream, bool bf16, float *out, float *work, const void *x, int64_t m,
@@ -197,7 +197,7 @@ void mode__cuda_column_sums(cudaStream_t stream, bool bf16, float *out, float *w
     BY_TYPE(bf16, BY_WIDTH(wide_rows(n, sizeof(T), (const T *)x),
                            column_chunks<T, V><<<chunk_grid(m, n, V), dim3(WARP, ROWS), 0, stream>>>(
                                work, (const T *)x, m, n)));
-    mode__cuda_add_chunks(stream, out, NULL, work, ceil_div(m, chunk_of(m)), n);
+    mode__cuda_add_chunks(stream, out, NULL, work, ceil_div(m, chunk_of(m, n)), n);
 }
 
 template <typename T, int V> static __global__ void l2norm(float *y, float *norm, const T *x, int64_t m, int64_t d)
@@ -284,7 +284,7 @@ void mode__cuda_scale_back(cudaStream_t stream, bool bf16, void *dx, float *dg, 
     BY_TYPE(bf16, BY_WIDTH(wide_rows(d, sizeof(T), (const T *)dy, (const T *)x),
                            product_chunks<T, V><<<chunk_grid(m, d, V), dim3(WARP, ROWS), 0, stream>>>(
                                work, (const T *)dy, (const T *)x, m, d)));
-    mode__cuda_add_chunks(stream, dg, NULL, work, ceil_div(m, chunk_of(m)), d);
+    mode__cuda_add_chunks(stream, dg, NULL, work, ceil_div(m, chunk_of(m, d)), d);
     mode__cuda_scale(stream, bf16, dx, dy, g, NULL, m, d);
 }
 
