@@ -1,26 +1,37 @@
 /* embed.cu - token and patch embedding.
  *
- * DESIGN: on the way back a table's row gets the sum of the rows of dx that its token has. (token, row) pairs are sorted,
- * so that a token's rows lie together in their order; runs of PIECE sorted rows are added up, each by a block, and what
- * a token has in several pieces is added up from them afterwards: tokens that every text has (its first and its last)
- * would keep one block busy for the whole batch otherwise. No atomics: the order of every sum follows from the ids.
- * The sort is Batcher's bitonic one: keys are different, so that there is one result. */
+ * DESIGN: on the way back a table's row gets the sum of the rows of dx that its token has. (token, row) pairs are
+ * sorted, so that a token's rows lie together in their order; runs of PIECE sorted rows are added up, each by a block,
+ * and what a token has in several pieces is added up from them afterwards: tokens that every text has (its first and
+ * its last) would keep one block busy for the whole batch otherwise. No atomics: the order of every sum follows from
+ * the ids. The sort is Batcher's bitonic one: keys are different, so that there is one result. */
 #include "nn/cuda/store.cuh"
 
-enum { THREADS = 128, ROWS = 8, PIECE = 64, SORT_THREADS = 512, SORT_BLOCK = 2 * SORT_THREADS };
+/* AHEAD: what a thread that goes down rows asks memory for at a time. DEEP: warps that share such a way. */
+enum {
+    THREADS = 128,
+    ROWS = 8,
+    DEEP = 16,
+    AHEAD = 4,
+    PIECE = 64,
+    SORT_THREADS = 512,
+    SORT_BLOCK = 2 * SORT_THREADS
+};
 
 typedef unsigned long long key; /* token << 32 | row */
 
+/* A warp a row. */
 template <typename T, int V>
 static __global__ void embed(T *x, const float *table, const float *pos, const int32_t *ids, const int32_t *offsets,
-                             int64_t n_seq, int64_t d)
+                             int64_t rows, int64_t n_seq, int64_t d)
 {
-    int64_t r = blockIdx.x, place = r - offsets[sequence_of(offsets, n_seq, r)];
-    const float *word = table + ids[r] * d;
-    for (int64_t j = threadIdx.x * V; j < d; j += THREADS * V) {
+    const int64_t r = (int64_t)blockIdx.x * ROWS + threadIdx.y;
+    if (r >= rows) return;
+    const float *word = table + ids[r] * d, *place = pos + (r - offsets[sequence_of(offsets, n_seq, r)]) * d;
+    for (int64_t j = threadIdx.x * V; j < d; j += WARP * V) {
         float a[V], b[V];
         load<V>(a, word + j);
-        load<V>(b, pos + place * d + j);
+        load<V>(b, place + j);
         for (int v = 0; v < V; v++) a[v] += b[v];
         store<V>(x + r * d + j, a);
     }
@@ -30,8 +41,8 @@ void mode__cuda_embed(cudaStream_t stream, bool bf16, void *x, const float *tabl
                       const int32_t *ids, const int32_t *offsets, int64_t r, int64_t n_seq, int64_t d)
 {
     BY_TYPE(bf16, BY_WIDTH(wide_rows(d, sizeof(T), (T *)x, table, pos),
-                           embed<T, V><<<(unsigned)r, THREADS, 0, stream>>>((T *)x, table, pos, ids, offsets, n_seq,
-                                                                            d)));
+                           embed<T, V><<<blocks_of(r, ROWS), dim3(WARP, ROWS), 0, stream>>>((T *)x, table, pos, ids,
+                                                                                            offsets, r, n_seq, d)));
 }
 
 static int64_t padded(int64_t rows)
@@ -61,7 +72,7 @@ static __device__ inline void put_in_order(key *a, key *b, bool rising)
 }
 
 /* The steps of stages `from` to `to` that stay within SORT_BLOCK keys: a block each. Stage s makes sorted runs of s. */
-static __global__ void sort_within(key *keys, int64_t from, int64_t to)
+static __global__ void __launch_bounds__(SORT_THREADS) sort_within(key *keys, int64_t from, int64_t to)
 {
     __shared__ key k[SORT_BLOCK];
     const int64_t at = (int64_t)blockIdx.x * SORT_BLOCK;
@@ -77,7 +88,7 @@ static __global__ void sort_within(key *keys, int64_t from, int64_t to)
     for (int i = t; i < SORT_BLOCK; i += SORT_THREADS) keys[at + i] = k[i];
 }
 
-static __global__ void sort_across(key *keys, int64_t stage, int64_t step)
+static __global__ void __launch_bounds__(SORT_THREADS) sort_across(key *keys, int64_t stage, int64_t step)
 {
     int64_t t = (int64_t)blockIdx.x * SORT_THREADS + threadIdx.x, i = t / step * 2 * step + t % step;
     put_in_order(&keys[i], &keys[i + step], (i & stage) == 0);
@@ -105,26 +116,43 @@ template <typename T, int V>
 static __global__ void table_pieces(float *dtable, float *head, float *tail, const T *dx, const key *keys, int64_t rows,
                                     int64_t d)
 {
-    int64_t first = (int64_t)blockIdx.x * PIECE, end = first + PIECE < rows ? first + PIECE : rows;
+    const int64_t first = (int64_t)blockIdx.x * PIECE, end = first + PIECE < rows ? first + PIECE : rows;
+    const int64_t before = first > 0 ? token_at(keys, first - 1) : -1, after = end < rows ? token_at(keys, end) : -1;
     for (int64_t j = threadIdx.x * V; j < d; j += THREADS * V) {
-        for (int64_t i = first; i < end;) {
-            int64_t token = token_at(keys, i), begin = i;
-            float s[V], a[V], *to;
-            for (int v = 0; v < V; v++) s[v] = 0;
-            for (; i < end && token_at(keys, i) == token; i++) {
-                load<V>(a, dx + (int64_t)(uint32_t)keys[i] * d + j);
-                for (int v = 0; v < V; v++) s[v] += a[v];
+        float s[V];
+        for (int v = 0; v < V; v++) s[v] = 0;
+        for (int64_t i = first; i < end; i += AHEAD) {
+            pack<T, V> row[AHEAD];
+            pack<float, V> whole[AHEAD]; /* of the table, where a token's rows end */
+            int64_t token[AHEAD], next;
+#pragma unroll
+            for (int u = 0; u < AHEAD; u++) {
+                token[u] = i + u < end ? token_at(keys, i + u) : -1;
+                if (token[u] < 0) continue;
+                row[u] = *(const pack<T, V> *)(dx + (int64_t)(uint32_t)keys[i + u] * d + j);
+                next = i + u + 1 < end ? token_at(keys, i + u + 1) : -1;
+                if (next == token[u]) {
+                    token[u] = -1; /* it goes on */
+                    continue;
+                }
+                if (token[u] != before && token[u] != after)
+                    whole[u] = *(const pack<float, V> *)(dtable + token[u] * d + j);
             }
-            if (begin == first && first > 0 && token_at(keys, first - 1) == token)
-                to = head + blockIdx.x * d;
-            else if (i == end && end < rows && token_at(keys, end) == token)
-                to = tail + blockIdx.x * d;
-            else {
-                to = dtable + token * d;
-                load<V>(a, to + j);
-                for (int v = 0; v < V; v++) s[v] += a[v];
+#pragma unroll
+            for (int u = 0; u < AHEAD; u++) {
+                if (i + u >= end) continue;
+                for (int v = 0; v < V; v++) s[v] += widen(row[u].x[v]);
+                if (token[u] < 0) continue;
+                if (token[u] == before) {
+                    store<V>(head + blockIdx.x * d + j, s);
+                } else if (token[u] == after) {
+                    store<V>(tail + blockIdx.x * d + j, s);
+                } else {
+                    for (int v = 0; v < V; v++) s[v] += whole[u].x[v];
+                    store<V>(dtable + token[u] * d + j, s);
+                }
+                for (int v = 0; v < V; v++) s[v] = 0;
             }
-            store<V>(to + j, s);
         }
     }
 }
@@ -138,8 +166,14 @@ static __global__ void table_joins(float *dtable, const float *head, const float
     int64_t token = token_at(keys, end - 1);
     if (token_at(keys, end) != token) return;
     if (first > 0 && token_at(keys, first - 1) == token) return; /* begun earlier */
-    int64_t last = p + 1; /* the last piece with the token */
-    while ((last + 1) * PIECE < rows && token_at(keys, (last + 1) * PIECE) == token) last++;
+    int64_t last = p + 1, beyond = (rows + PIECE - 1) / PIECE; /* the last piece with the token, and one without */
+    while (last + 1 < beyond) {
+        const int64_t mid = (last + beyond) / 2;
+        if (token_at(keys, mid * PIECE) == token)
+            last = mid;
+        else
+            beyond = mid;
+    }
     for (int64_t j = threadIdx.x; j < d; j += THREADS) {
         float s = tail[p * d + j];
         for (int64_t i = p + 1; i <= last; i++) s += head[i * d + j];
@@ -147,28 +181,42 @@ static __global__ void table_joins(float *dtable, const float *head, const float
     }
 }
 
-/* Block: 32 V columns of one place; 8 sequences at a time. */
-template <typename T, int V>
-static __global__ void pos_back(float *dpos, const T *dx, const int32_t *offsets, int64_t n_seq, int64_t d)
+/* The warps' sums of 32 V columns from j on, in order: true in the threads of the first warp, whose s they become. */
+template <int V> static __device__ inline bool add_up(float (&s)[V], int64_t j, int64_t d)
 {
-    __shared__ float sums[ROWS][WARP * V];
-    int64_t place = blockIdx.y, j = ((int64_t)blockIdx.x * WARP + threadIdx.x) * V;
-    float s[V], a[V];
-    for (int v = 0; v < V; v++) s[v] = 0;
-    if (j < d)
-        for (int64_t b = threadIdx.y; b < n_seq; b += ROWS) {
-            int64_t r = offsets[b] + place;
-            if (r >= offsets[b + 1]) continue;
-            load<V>(a, dx + r * d + j);
-            for (int v = 0; v < V; v++) s[v] += a[v];
-        }
+    __shared__ float sums[DEEP][WARP * V];
     for (int v = 0; v < V; v++) sums[threadIdx.y][threadIdx.x * V + v] = s[v];
     __syncthreads();
-    if (threadIdx.y > 0 || j >= d) return;
-    for (int v = 0; v < V; v++) {
-        for (int i = 1; i < ROWS; i++) s[v] += sums[i][threadIdx.x * V + v];
-        dpos[place * d + j + v] += s[v];
+    if (threadIdx.y > 0 || j >= d) return false;
+    for (int i = 1; i < DEEP; i++)
+        for (int v = 0; v < V; v++) s[v] += sums[i][threadIdx.x * V + v];
+    return true;
+}
+
+/* Block: 32 V columns of one place; DEEP sequences at a time. */
+template <typename T, int V>
+static __global__ void __launch_bounds__(WARP *DEEP)
+    pos_back(float *dpos, const T *dx, const int32_t *offsets, int64_t n_seq, int64_t d)
+{
+    const int64_t place = blockIdx.y, j = ((int64_t)blockIdx.x * WARP + threadIdx.x) * V;
+    float s[V];
+    for (int v = 0; v < V; v++) s[v] = 0;
+    for (int64_t b = threadIdx.y; b < n_seq && j < d; b += DEEP * AHEAD) {
+        pack<T, V> row[AHEAD];
+        bool here[AHEAD];
+#pragma unroll
+        for (int u = 0; u < AHEAD; u++) {
+            const int64_t q = b + u * DEEP, r = q < n_seq ? offsets[q] + place : 0;
+            here[u] = q < n_seq && r < offsets[q + 1];
+            if (here[u]) row[u] = *(const pack<T, V> *)(dx + r * d + j);
+        }
+#pragma unroll
+        for (int u = 0; u < AHEAD; u++)
+            if (here[u])
+                for (int v = 0; v < V; v++) s[v] += widen(row[u].x[v]);
     }
+    if (!add_up<V>(s, j, d)) return;
+    for (int v = 0; v < V; v++) dpos[place * d + j + v] += s[v];
 }
 
 void mode__cuda_embed_back(cudaStream_t stream, bool bf16, float *dtable, float *dpos, void *work, const void *dx,
@@ -185,24 +233,38 @@ void mode__cuda_embed_back(cudaStream_t stream, bool bf16, float *dtable, float 
                                                                                         (const T *)dx, keys, r, d)));
     table_joins<<<(unsigned)pieces, THREADS, 0, stream>>>(dtable, head, tail, keys, r, d);
     BY_TYPE(bf16, BY_WIDTH(wide_rows(d, sizeof(T), (const T *)dx),
-                           pos_back<T, V><<<dim3(blocks_of(d, WARP * V), (unsigned)n_pos), dim3(WARP, ROWS), 0,
+                           pos_back<T, V><<<dim3(blocks_of(d, WARP * V), (unsigned)n_pos), dim3(WARP, DEEP), 0,
                                             stream>>>(dpos, (const T *)dx, offsets, n_seq, d)));
 }
 
-template <typename T>
-static __global__ void patches(T *cols, const float *pixels, int64_t count, int64_t side, int64_t p)
+/* A warp a row of pixels, V of a patch at a time. */
+template <typename T, int V>
+static __global__ void patches(T *cols, const float *pixels, int64_t rows, int side, int p)
 {
-    int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, g = side / p, at = i;
-    if (i >= count) return;
-    int64_t x = at % p, y = (at /= p) % p, c = (at /= p) % 3, gx = (at /= 3) % g, gy = (at /= g) % g, b = at / g;
-    narrow(&cols[i], pixels[((b * 3 + c) * side + gy * p + y) * side + gx * p + x]);
+    const int64_t r = (int64_t)blockIdx.x * ROWS + threadIdx.y;
+    if (r >= rows) return;
+    const int y = (int)(r % side), c = (int)(r / side % 3), g = side / p;
+    const int64_t patch = (r / side / 3 * g + y / p) * g; /* the first of the row's */
+    for (int x = (int)threadIdx.x * V; x < side; x += WARP * V) {
+        float a[V];
+        load<V>(a, pixels + r * side + x);
+        store<V>(cols + ((patch + x / p) * 3 + c) * p * p + y % p * p + x % p, a);
+    }
+}
+
+template <int V>
+static void patches_by(cudaStream_t stream, bool bf16, void *cols, const float *pixels, int64_t rows, int side, int p)
+{
+    BY_TYPE(bf16, patches<T, V><<<blocks_of(rows, ROWS), dim3(WARP, ROWS), 0, stream>>>((T *)cols, pixels, rows, side,
+                                                                                         p));
 }
 
 void mode__cuda_patches(cudaStream_t stream, bool bf16, void *cols, const float *pixels, int64_t n, int64_t side,
                         int64_t p)
 {
-    int64_t g = side / p, count = n * g * g * 3 * p * p;
-    BY_TYPE(bf16, patches<T><<<blocks_of(count, THREADS), THREADS, 0, stream>>>((T *)cols, pixels, count, side, p));
+    const bool aligned = wide_rows(0, 1, (const float *)cols, pixels);
+    const auto by = aligned && p % 4 == 0 ? patches_by<4> : aligned && p % 2 == 0 ? patches_by<2> : patches_by<1>;
+    by(stream, bf16, cols, pixels, 3 * n * side, (int)side, (int)p);
 }
 
 template <typename T, int V>
@@ -229,26 +291,28 @@ void mode__cuda_image_tokens(cudaStream_t stream, bool bf16, void *x, const void
                                (T *)x, (const T *)patch, cls, pos, tokens, d)));
 }
 
-/* Block: 32 V columns of one place; 8 pictures at a time. */
+/* Block: 32 V columns of one place; DEEP pictures at a time. */
 template <typename T, int V>
-static __global__ void image_tokens_back(T *dpatch, float *dcls, float *dpos, const T *dx, int64_t n, int64_t tokens,
-                                         int64_t d)
+static __global__ void __launch_bounds__(WARP *DEEP)
+    image_tokens_back(T *dpatch, float *dcls, float *dpos, const T *dx, int64_t n, int64_t tokens, int64_t d)
 {
-    __shared__ float sums[ROWS][WARP * V];
-    int64_t t = blockIdx.y, j = ((int64_t)blockIdx.x * WARP + threadIdx.x) * V;
-    float s[V], g[V];
+    const int64_t t = blockIdx.y, j = ((int64_t)blockIdx.x * WARP + threadIdx.x) * V;
+    float s[V];
     for (int v = 0; v < V; v++) s[v] = 0;
-    if (j < d)
-        for (int64_t b = threadIdx.y; b < n; b += ROWS) {
-            load<V>(g, dx + (b * tokens + t) * d + j);
-            for (int v = 0; v < V; v++) s[v] += g[v];
-            if (t > 0) store<V>(dpatch + (b * (tokens - 1) + t - 1) * d + j, g);
+    for (int64_t b = threadIdx.y; b < n && j < d; b += DEEP * AHEAD) {
+        pack<T, V> row[AHEAD];
+#pragma unroll
+        for (int u = 0; u < AHEAD; u++)
+            if (b + u * DEEP < n) row[u] = *(const pack<T, V> *)(dx + ((b + u * DEEP) * tokens + t) * d + j);
+#pragma unroll
+        for (int u = 0; u < AHEAD; u++) {
+            if (b + u * DEEP >= n) continue;
+            for (int v = 0; v < V; v++) s[v] += widen(row[u].x[v]);
+            if (t > 0) *(pack<T, V> *)(dpatch + ((b + u * DEEP) * (tokens - 1) + t - 1) * d + j) = row[u];
         }
-    for (int v = 0; v < V; v++) sums[threadIdx.y][threadIdx.x * V + v] = s[v];
-    __syncthreads();
-    if (threadIdx.y > 0 || j >= d) return;
+    }
+    if (!add_up<V>(s, j, d)) return;
     for (int v = 0; v < V; v++) {
-        for (int i = 1; i < ROWS; i++) s[v] += sums[i][threadIdx.x * V + v];
         dpos[t * d + j + v] += s[v];
         if (t == 0) dcls[j + v] += s[v];
     }
@@ -258,6 +322,6 @@ void mode__cuda_image_tokens_back(cudaStream_t stream, bool bf16, void *dpatch, 
                                   const void *dx, int64_t n, int64_t tokens, int64_t d)
 {
     BY_TYPE(bf16, BY_WIDTH(wide_rows(d, sizeof(T), (T *)dpatch, (const T *)dx),
-                           image_tokens_back<T, V><<<dim3(blocks_of(d, WARP * V), (unsigned)tokens), dim3(WARP, ROWS), 0,
+                           image_tokens_back<T, V><<<dim3(blocks_of(d, WARP * V), (unsigned)tokens), dim3(WARP, DEEP), 0,
                                                      stream>>>((T *)dpatch, dcls, dpos, (const T *)dx, n, tokens, d)));
 }

@@ -62,7 +62,7 @@ void mode__cuda_scatter_add(cudaStream_t stream, bool bf16, void *x, const void 
                             int64_t d);
 
 /* pixels.cu: cols of pictures first .. first + n - 1, n at most MODE__CUDA_PIXELS_MOST. between: n times `room` bytes
- * of scratch, mode_pixels_between of each or more. */
+ * of scratch, mode_pixels_between of each or more, a multiple of 16. */
 enum { MODE__CUDA_PIXELS_MOST = 65535 };
 void mode__cuda_picture_patches(cudaStream_t stream, bool bf16, void *cols, uint8_t *between, int64_t room,
                                 const struct mode_pictures *pictures, int64_t first, int64_t n, int64_t side,

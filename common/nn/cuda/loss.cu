@@ -3,7 +3,7 @@
 
 #include <math_constants.h>
 
-enum { THREADS = 256, ROWS = THREADS / WARP };
+enum { THREADS = 256, ROWS = 32 /* of a column, at a time */ };
 
 static __device__ inline float scale_of(const float *logit_scale)
 {
@@ -22,8 +22,9 @@ static __global__ void row_lse(double *row, const float *c, const float *logit_s
     if (threadIdx.x == 0) row[blockIdx.x] = top + log((double)sum);
 }
 
-/* col[j] the same down the columns, with what it is already when adding: a block 32 columns, 8 rows at a time */
-static __global__ void col_lse(double *col, const float *c, const float *logit_scale, int64_t rows, int64_t n, bool add)
+/* col[j] the same down the columns, with what it is already when adding: a block 32 columns, ROWS rows at a time */
+static __global__ void __launch_bounds__(WARP *ROWS)
+    col_lse(double *col, const float *c, const float *logit_scale, int64_t rows, int64_t n, bool add)
 {
     __shared__ float part[ROWS][WARP];
     int64_t j = (int64_t)blockIdx.x * WARP + threadIdx.x;
@@ -51,13 +52,13 @@ static __global__ void gradient(float *c, double *part, double *slope, const dou
 {
     int64_t i = blockIdx.x, own = diagonal + i;
     float *x = c + i * n, scale = scale_of(logit_scale);
-    double pair = scale * x[own], sum = 0;
+    double pair = scale * x[own], share = 1 / (2.0 * (double)n), sum = 0;
     __syncthreads(); /* x[own] is overwritten below */
     for (int64_t j = threadIdx.x; j < n; j += THREADS) {
         double logit = scale * x[j];
         double g =
-            ((double)expf((float)(logit - row[i])) + (double)expf((float)(logit - col[j])) - (j == own ? 2 : 0)) /
-            (2.0 * (double)n);
+            ((double)expf((float)(logit - row[i])) + (double)expf((float)(logit - col[j])) - (j == own ? 2 : 0)) *
+            share;
         sum += g * logit;
         x[j] = (float)(g * scale);
     }

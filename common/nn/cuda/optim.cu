@@ -33,6 +33,12 @@ static __device__ inline struct place place_of(const struct mode__cuda_pieces &p
     return {lo, from, from + CHUNK < n ? from + CHUNK : n};
 }
 
+/* Up to where its numbers are taken four at a time. */
+static __device__ inline int64_t wide_end_of(const struct place &at, bool wide)
+{
+    return wide ? at.from + (at.end - at.from) / 4 * 4 : at.from;
+}
+
 /* nn/cpu/optim.h's constants, made of what the host wrote and of the gradients' length (mode__adamw_factor) */
 enum { BETA1, BETA2, KEEP, STEP, ROOT, EPS, FACTOR, N_RULES };
 
@@ -78,9 +84,9 @@ static __global__ void adamw(struct mode__cuda_pieces pieces, const struct mode_
     if (threadIdx.x == 0) make_rules(rule, s, p.decay);
     __syncthreads();
     if (rule[FACTOR] < 0) return; /* the gradients' length is not finite */
-    int64_t i = at.from, wide_end = p.wide ? at.from + (at.end - at.from) / 4 * 4 : at.from;
-    for (i += 4 * (int64_t)threadIdx.x; i < wide_end; i += 4 * THREADS) update<4>(p, i, rule);
-    for (i = wide_end + threadIdx.x; i < at.end; i += THREADS) update<1>(p, i, rule);
+    const int64_t wide_end = wide_end_of(at, p.wide);
+    for (int64_t i = at.from + 4 * (int64_t)threadIdx.x; i < wide_end; i += 4 * THREADS) update<4>(p, i, rule);
+    for (int64_t i = wide_end + threadIdx.x; i < at.end; i += THREADS) update<1>(p, i, rule);
 }
 
 void mode__cuda_adamw(cudaStream_t stream, const struct mode__cuda_pieces *p, const struct mode_adamw_step *s)
@@ -100,8 +106,14 @@ static __global__ void squares(double *part, struct mode__cuda_pieces pieces)
 {
     const struct place at = place_of(pieces);
     const float *x = pieces.of[at.piece].g;
+    const int64_t wide_end = wide_end_of(at, (uintptr_t)x % 16 == 0);
     double s = 0;
-    for (int64_t i = at.from + threadIdx.x; i < at.end; i += THREADS) s += (double)x[i] * x[i];
+    for (int64_t i = at.from + 4 * (int64_t)threadIdx.x; i < wide_end; i += 4 * THREADS) {
+        float four[4];
+        load<4>(four, x + i);
+        for (int k = 0; k < 4; k++) s += (double)four[k] * four[k];
+    }
+    for (int64_t i = wide_end + threadIdx.x; i < at.end; i += THREADS) s += (double)x[i] * x[i];
     s = block_sum(s);
     if (threadIdx.x == 0) part[blockIdx.x] = s;
 }

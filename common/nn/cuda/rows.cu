@@ -6,14 +6,36 @@
 #include "nn/cuda/store.cuh"
 #include "nn/ops.h"
 
-enum { THREADS = 256, ROWS = THREADS / WARP, SUM_CHUNKS = 64 /* of long columns */ };
+enum {
+    THREADS = 256,
+    ROWS = THREADS / WARP,
+    SUM_CHUNKS = 256, /* of long columns: with 3 blocks a chunk (768 columns of bf16) six blocks to a multiprocessor */
+    PARTS = 32        /* that are added up at a time */
+};
 
-static __device__ inline float activate(float x, int act, float *slope)
+/* act(x); *slope = act'(x). Of bf16 numbers exponentials and quotients are the GPU's own, right to a millionth: with
+ * those of f32 arithmetic, not memory, would set the pace. */
+template <typename T, int ACT> static __device__ inline float activate(float x, float *slope)
 {
-    switch (act) {
+    constexpr bool BF16 = sizeof(T) == 2;
+    switch (ACT) {
     case MODE_ACT_GELU: {
-        float phi = 0.5f * erfcf(-x * 0.70710678118654752f);
-        *slope = phi + x * 0.39894228040143268f * expf(-0.5f * x * x);
+        float phi, bell = BF16 ? __expf(-0.5f * x * x) : expf(-0.5f * x * x);
+        if (BF16) { /* Phi(-|x|) = bell t P(t), t = 1 / (1 + p |x|), P by minimax of the relative error: 1.1e-6 */
+            const float t = __fdividef(1, 1 + 0.3625f * fabsf(x));
+            float p = 0.0480630547f;
+            p = p * t - 0.179743007f;
+            p = p * t + 0.175104871f;
+            p = p * t + 0.0296817739f;
+            p = p * t + 0.139256969f;
+            p = p * t + 0.142936334f;
+            p = p * t + 0.144700378f;
+            phi = bell * t * p;
+            phi = x < 0 ? phi : 1 - phi;
+        } else {
+            phi = 0.5f * erfcf(-x * 0.70710678118654752f);
+        }
+        *slope = phi + x * 0.39894228040143268f * bell;
         return x * phi;
     }
     case MODE_ACT_GELU_TANH: {
@@ -22,7 +44,7 @@ static __device__ inline float activate(float x, int act, float *slope)
         return 0.5f * x * (1 + t);
     }
     case MODE_ACT_QUICK_GELU: {
-        float s = 1 / (1 + expf(-1.702f * x)), y = x * s;
+        float s = BF16 ? __fdividef(1, 1 + __expf(-1.702f * x)) : 1 / (1 + expf(-1.702f * x)), y = x * s;
         *slope = s + y * 1.702f * (1 - s);
         return y;
     }
@@ -33,6 +55,12 @@ static __device__ inline float activate(float x, int act, float *slope)
     }
     default: *slope = 1; return x;
     }
+}
+
+template <typename T, int ACT, int V> static __device__ inline void activate_all(float (&x)[V], float (&slope)[V])
+{
+#pragma unroll
+    for (int v = 0; v < V; v++) x[v] = activate<T, ACT>(x[v], &slope[v]);
 }
 
 template <typename T, int V>
@@ -46,10 +74,15 @@ static __global__ void epilogue(T *c, const T *from, int64_t count, int64_t n, c
     if (bias) {
         load<V>(y, bias + i % n);
         for (int v = 0; v < V; v++) x[v] += y[v];
+        if (act != MODE_ACT_NONE)
+            for (int v = 0; v < V; v++) x[v] = stored<T>(x[v]);
     }
-    for (int v = 0; v < V; v++) {
-        if (bias && act != MODE_ACT_NONE) x[v] = stored<T>(x[v]);
-        x[v] = activate(x[v], act, &s[v]);
+    switch (act) {
+    case MODE_ACT_GELU: activate_all<T, MODE_ACT_GELU>(x, s); break;
+    case MODE_ACT_GELU_TANH: activate_all<T, MODE_ACT_GELU_TANH>(x, s); break;
+    case MODE_ACT_QUICK_GELU: activate_all<T, MODE_ACT_QUICK_GELU>(x, s); break;
+    case MODE_ACT_TANH: activate_all<T, MODE_ACT_TANH>(x, s); break;
+    default: activate_all<T, MODE_ACT_NONE>(x, s);
     }
     if (slope) store<V>(slope + i, s);
     if (times) {
@@ -82,23 +115,23 @@ void mode__cuda_activate(cudaStream_t stream, bool bf16, void *y, void *slope, c
                                (const T *)nullptr)));
 }
 
-/* How many rows one partial sum covers: by shape alone. */
-static __host__ __device__ inline int64_t chunk_of(int64_t m)
+/* How many rows one partial sum covers: by shape alone. Wide rows have blocks enough, and sums that take room. */
+static __host__ __device__ inline int64_t chunk_of(int64_t m, int64_t n)
 {
-    int64_t chunk = (m + SUM_CHUNKS - 1) / SUM_CHUNKS;
+    const int64_t chunks = n > 64 * SUM_CHUNKS ? SUM_CHUNKS / 4 : SUM_CHUNKS, chunk = (m + chunks - 1) / chunks;
     return chunk < 64 ? 64 : chunk;
 }
 
 int64_t mode__cuda_sum_work(int64_t m, int64_t n)
 {
-    return ceil_div(m, chunk_of(m)) * n;
+    return ceil_div(m, chunk_of(m, n)) * n;
 }
 
 /* part [chunks, n]: blocks of 32 V columns x 8 rows at a time over a chunk of what value(x, row, column) puts into x */
 template <int V, typename F> static __device__ inline void chunk_sums(float *part, int64_t m, int64_t n, F value)
 {
     __shared__ float sums[ROWS][WARP * V];
-    int64_t j = ((int64_t)blockIdx.x * WARP + threadIdx.x) * V, chunk = chunk_of(m), first = blockIdx.y * chunk;
+    int64_t j = ((int64_t)blockIdx.x * WARP + threadIdx.x) * V, chunk = chunk_of(m, n), first = blockIdx.y * chunk;
     int64_t end = first + chunk < m ? first + chunk : m;
     float s[V], x[V];
     for (int v = 0; v < V; v++) s[v] = 0;
@@ -112,7 +145,7 @@ template <int V, typename F> static __device__ inline void chunk_sums(float *par
     if (threadIdx.y > 0 || j >= n) return;
     for (int i = 1; i < ROWS; i++)
         for (int v = 0; v < V; v++) s[v] += sums[i][threadIdx.x * V + v];
-    for (int v = 0; v < V; v++) part[blockIdx.y * n + j + v] = s[v];
+    store<V>(part + blockIdx.y * n + j, s);
 }
 
 template <typename T, int V> static __global__ void column_chunks(float *part, const T *x, int64_t m, int64_t n)
@@ -131,30 +164,31 @@ static __global__ void product_chunks(float *part, const T *x, const T *y, int64
     });
 }
 
-/* out [n] += the sums of its parts. Block: 32 columns, ROWS parts at a time; blockIdx.y: of the second output, too, whose
- * parts lie among the first's. */
-static __global__ void add_chunks(float *out, float *also, const float *part, int64_t chunks, int64_t n)
+/* out [n] += the sums of its parts. Block: 32 columns, PARTS parts at a time; blockIdx.y: of the second output, too,
+ * whose parts lie among the first's. */
+static __global__ void __launch_bounds__(WARP *PARTS)
+    add_chunks(float *out, float *also, const float *part, int64_t chunks, int64_t n)
 {
-    __shared__ float sums[ROWS][WARP];
+    __shared__ float sums[PARTS][WARP];
     const int64_t j = (int64_t)blockIdx.x * WARP + threadIdx.x;
     float s = 0;
     if (j < n)
-        for (int64_t i = threadIdx.y; i < chunks; i += ROWS) s += part[(i * gridDim.y + blockIdx.y) * n + j];
+        for (int64_t i = threadIdx.y; i < chunks; i += PARTS) s += part[(i * gridDim.y + blockIdx.y) * n + j];
     sums[threadIdx.y][threadIdx.x] = s;
     __syncthreads();
     if (threadIdx.y > 0 || j >= n) return;
-    for (int i = 1; i < ROWS; i++) s += sums[i][threadIdx.x];
+    for (int i = 1; i < PARTS; i++) s += sums[i][threadIdx.x];
     (blockIdx.y ? also : out)[j] += s;
 }
 
 void mode__cuda_add_chunks(cudaStream_t stream, float *out, float *also, const float *part, int64_t chunks, int64_t n)
 {
-    add_chunks<<<dim3(blocks_of(n, WARP), also ? 2 : 1), dim3(WARP, ROWS), 0, stream>>>(out, also, part, chunks, n);
+    add_chunks<<<dim3(blocks_of(n, WARP), also ? 2 : 1), dim3(WARP, PARTS), 0, stream>>>(out, also, part, chunks, n);
 }
 
 static dim3 chunk_grid(int64_t m, int64_t n, int v)
 {
-    return dim3(blocks_of(n, WARP * v), blocks_of(m, chunk_of(m)));
+    return dim3(blocks_of(n, WARP * v), blocks_of(m, chunk_of(m, n)));
 }
 
 void mode__cuda_column_sums(cudaStream_t stream, bool bf16, float *out, float *work, const void *x, int64_t m,
@@ -163,7 +197,7 @@ void mode__cuda_column_sums(cudaStream_t stream, bool bf16, float *out, float *w
     BY_TYPE(bf16, BY_WIDTH(wide_rows(n, sizeof(T), (const T *)x),
                            column_chunks<T, V><<<chunk_grid(m, n, V), dim3(WARP, ROWS), 0, stream>>>(
                                work, (const T *)x, m, n)));
-    mode__cuda_add_chunks(stream, out, NULL, work, ceil_div(m, chunk_of(m)), n);
+    mode__cuda_add_chunks(stream, out, NULL, work, ceil_div(m, chunk_of(m, n)), n);
 }
 
 template <typename T, int V> static __global__ void l2norm(float *y, float *norm, const T *x, int64_t m, int64_t d)
@@ -250,7 +284,7 @@ void mode__cuda_scale_back(cudaStream_t stream, bool bf16, void *dx, float *dg, 
     BY_TYPE(bf16, BY_WIDTH(wide_rows(d, sizeof(T), (const T *)dy, (const T *)x),
                            product_chunks<T, V><<<chunk_grid(m, d, V), dim3(WARP, ROWS), 0, stream>>>(
                                work, (const T *)dy, (const T *)x, m, d)));
-    mode__cuda_add_chunks(stream, dg, NULL, work, ceil_div(m, chunk_of(m)), d);
+    mode__cuda_add_chunks(stream, dg, NULL, work, ceil_div(m, chunk_of(m, d)), d);
     mode__cuda_scale(stream, bf16, dx, dy, g, NULL, m, d);
 }
 

@@ -7,6 +7,8 @@ function(mode_emulate_cuda)
   set(common ${MODE_EMULATOR_DIR}/../../../common)
   set(out ${CMAKE_BINARY_DIR}/emulator)
   set(flags -include cuda_runtime.h -Wall -Wextra -Wno-unknown-pragmas -fno-strict-aliasing)
+  # a GPU takes 16 bytes at multiples of 16 alone, the host from anywhere
+  set(aligned -fsanitize=alignment -fno-sanitize-recover=alignment)
   # streams, memory and blocks; and what is loaded in cuBLAS's place
   add_library(mode_emulator SHARED ${MODE_EMULATOR_DIR}/blocks.cpp ${MODE_EMULATOR_DIR}/runtime.cpp
               ${MODE_EMULATOR_DIR}/streams.cpp)
@@ -38,7 +40,8 @@ function(mode_emulate_cuda)
   add_executable(cuda-emulator ${out}/test_emulator.cpp)
   set_target_properties(cuda-emulator PROPERTIES CXX_STANDARD 20)
   target_include_directories(cuda-emulator PRIVATE ${MODE_EMULATOR_DIR})
-  target_compile_options(cuda-emulator PRIVATE ${flags})
+  target_compile_options(cuda-emulator PRIVATE ${flags} ${aligned})
+  target_link_options(cuda-emulator PRIVATE ${aligned})
   target_link_libraries(cuda-emulator PRIVATE mode_emulator)
 
   # build/emulator/nn/cuda/: the kernels (.cu as .cpp) and their headers after rewriting
@@ -57,7 +60,8 @@ function(mode_emulate_cuda)
   target_compile_definitions(mode_emulated PUBLIC MODE_CUDA=1)
   target_include_directories(mode_emulated BEFORE PUBLIC ${out} ${MODE_EMULATOR_DIR}/include ${common}
                              PRIVATE ${MODE_EMULATOR_DIR}/../..)
-  target_compile_options(mode_emulated PRIVATE $<$<COMPILE_LANGUAGE:CXX>:${flags}>)
+  target_compile_options(mode_emulated PRIVATE $<$<COMPILE_LANGUAGE:CXX>:${flags};${aligned}>)
+  target_link_options(mode_emulated INTERFACE ${aligned})
   target_link_libraries(mode_emulated PUBLIC mode_emulator ${CMAKE_DL_LIBS})
   add_dependencies(mode_emulated mode_emulated_blas mode_emulated_lt mode_emulated_nccl)
   # the backend looks for libcublas.so.13 with dlopen; RPATH, unlike RUNPATH, is searched before LD_LIBRARY_PATH

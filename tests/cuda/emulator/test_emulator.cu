@@ -161,6 +161,15 @@ static void writes_behind_dynamic_shared_memory()
     behind_dynamic_shared<<<1, 1, 10 * sizeof(float)>>>(11);
 }
 
+static __global__ void four_at_a_time(float *x)
+{
+    *(float4 *)x = make_float4(1, 2, 3, 4);
+}
+static void stores_four_where_two_may_begin()
+{
+    four_at_a_time<<<1, 1>>>(numbers(8) + 2);
+}
+
 static void gives_host_memory_to_a_kernel()
 {
     std::vector<float> x(64);
@@ -462,6 +471,7 @@ static const struct {
     {"a write behind an allocation", writes_behind_an_allocation, EDGE("behind an allocation of 256 bytes")},
     {"a write behind shared memory", writes_behind_shared_memory, EDGE("behind the end of 40 bytes")},
     {"a write behind dynamic shared memory", writes_behind_dynamic_shared_memory, EDGE("behind the end of 40 bytes")},
+    {"16 bytes stored at a multiple of 8", stores_four_where_two_may_begin, "misaligned address"},
     {"memory of the host in a kernel", gives_host_memory_to_a_kernel, "argument 1 points to memory that the device"},
     {"a result read before waiting", reads_before_waiting, "too early"},
     {"two streams without an event", forgets_an_event, "too early"},
