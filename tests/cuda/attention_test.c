@@ -1,8 +1,9 @@
 /* attention-test [OUT] - our attention kernels, f32 and bf16, against "ref" and "ref-bf16": head widths of all our
- * models, sequences of 1, 50, 77, 197 and 257 rows and mixtures of odd lengths, causal or not, one query to each
- * sequence, keys of other tensors, rows that begin off a multiple of 16 bytes. Every case twice, byte by byte; outputs
- * start as noise, and what a case does not name must stay. Runs on a GPU, and on the emulator of tests/cuda/emulator.
- * Ends with 1 when anything is off, with 77 when there is no GPU. */
+ * models and others, sequences of 1 to 257 rows on both sides of every border of blocks and tiles and mixtures of odd
+ * lengths, causal or not, one query to each sequence, keys of other tensors, sequences without a query, rows that begin
+ * off a multiple of 16 bytes. Every case twice, byte by byte; outputs start as noise, and what a case does not name
+ * must stay. Runs on a GPU, and on the emulator of tests/cuda/emulator. Ends with 1 when anything is off, with 77 when
+ * there is no GPU. */
 #include "nn/cuda/cudnn_attention.h"
 
 #include "base/clock.h"
@@ -14,10 +15,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* q and kv in one tensor; a query each; queries and keys of their own lengths */
-enum form { SELF, ONE_QUERY, TWO_SIDES };
-/* Our kernels; the way that the backend chooses by rule, or by the clock */
-enum how { OWN, CHOSEN, MEASURED };
+/* q and kv in one tensor; a query each; queries and keys of their own lengths; 0, 1 or 2 queries */
+enum form { SELF, ONE_QUERY, TWO_SIDES, FEW_QUERIES };
+/* Our kernels; cuDNN's where it can; the way that the backend chooses by rule, or by the clock */
+enum how { OWN, CUDNN, CHOSEN, MEASURED };
 
 static const struct attention_case {
     const char *name;
@@ -49,6 +50,27 @@ static const struct attention_case {
     {"one query, wide head", 3, 20, 1, 256, 0, true, false, ONE_QUERY},
     {"one query, odd head", 3, 7, 2, 13, 3, true, false, ONE_QUERY},
     {"queries and keys of their own", 6, 70, 2, 64, 0, true, false, TWO_SIDES},
+    {"queries and keys, long", 3, 150, 1, 32, 0, true, false, TWO_SIDES},
+    {"as many queries as sequences", 6, 40, 2, 64, 0, true, false, FEW_QUERIES},
+    {"rows of 2", 3, 2, 2, 24, 0, false, true, SELF},
+    {"rows of 15", 2, 15, 3, 40, 0, false, true, SELF},
+    {"rows of 16", 2, 16, 2, 64, 0, false, true, SELF},
+    {"rows of 17", 2, 17, 2, 64, 0, false, true, SELF},
+    {"rows of 49", 2, 49, 1, 72, 0, false, false, SELF},
+    {"rows of 50, causal", 2, 50, 2, 64, 0, false, true, SELF},
+    {"rows of 63", 2, 63, 1, 48, 8, false, true, SELF},
+    {"rows of 64", 2, 64, 2, 64, 0, false, false, SELF},
+    {"rows of 65", 2, 65, 1, 64, 0, false, true, SELF},
+    {"rows of 96", 2, 96, 1, 96, 0, false, true, SELF},
+    {"rows of 97", 2, 97, 1, 64, 0, false, true, SELF},
+    {"rows of 97, not causal", 1, 97, 1, 112, 0, false, false, SELF},
+    {"rows of 128", 1, 128, 1, 64, 0, false, true, SELF},
+    {"rows of 129", 1, 129, 1, 64, 0, false, true, SELF},
+    {"packed, long", 5, 150, 2, 64, 0, true, true, SELF},
+    {"packed, long, not causal", 4, 197, 1, 80, 0, true, false, SELF},
+    {"long, heads of 136", 1, 100, 1, 136, 0, false, true, SELF},
+    {"long, heads of 256", 1, 100, 1, 256, 0, false, false, SELF},
+    {"long rows off 16 bytes", 1, 130, 1, 61, 1, false, true, SELF},
 };
 enum { N_CASES = sizeof cases / sizeof *cases, OUTPUTS = 4 /* out, lse, dq, dkv */ };
 
@@ -98,6 +120,14 @@ static struct mode_tensor copy(struct pool *p, const struct mode_tensor *t)
     return c;
 }
 
+static struct mode_tensor few(struct pool *p, int64_t n)
+{
+    struct mode_tensor t = mode_tensor_1d(NULL, MODE_DTYPE_I32, n + 1);
+    int32_t *o = t.data = take(p, mode_tensor_bytes(&t));
+    for (int64_t i = 0; i < n; i++) o[i + 1] = o[i] + (int32_t)(i % 3);
+    return t;
+}
+
 static struct mode_tensor offsets(struct pool *p, int64_t n, int64_t longest, bool mixed)
 {
     struct mode_tensor t = mode_tensor_1d(NULL, MODE_DTYPE_I32, n + 1);
@@ -123,7 +153,9 @@ static struct problem pose(struct pool *p, const struct attention_case *c, enum 
     int64_t d = c->heads * c->dh;
     struct problem a = {.ko = offsets(p, c->sequences, c->longest, c->mixed)};
     a.qo = c->form == SELF ? a.ko
-                           : offsets(p, c->sequences, c->form == ONE_QUERY ? 1 : c->longest, c->form == TWO_SIDES);
+           : c->form == FEW_QUERIES
+               ? few(p, c->sequences)
+               : offsets(p, c->sequences, c->form == ONE_QUERY ? 1 : c->longest, c->form == TWO_SIDES);
     a.kv = noise(p, dtype, last(&a.ko), (c->form == SELF ? 3 : 2) * d + c->margin);
     a.q = c->form == SELF ? a.kv : noise(p, dtype, last(&a.qo), d + c->margin);
     a.dout = noise(p, dtype, last(&a.qo), d);
@@ -148,7 +180,8 @@ static void begin(struct pool *p, const struct problem *a, struct mode_tensor ou
 }
 
 /* longest 0: our own kernels; else the way that the backend chooses, which may be cuDNN's */
-static void run_ours(struct pool *p, struct problem *a, struct mode_tensor out[OUTPUTS], int64_t longest)
+static void run_ours(struct pool *p, const struct attention_case *k, struct problem *a, struct mode_tensor out[OUTPUTS],
+                     int64_t longest)
 {
     struct mode__cuda_attention c = {.q = a->q.data,
                                      .kv = a->kv.data,
@@ -164,6 +197,8 @@ static void run_ours(struct pool *p, struct problem *a, struct mode_tensor out[O
                                      .n_seq = a->qo.dim[0] - 1,
                                      .q_offsets = a->qo.data,
                                      .kv_offsets = a->ko.data,
+                                     .longest = k->longest,
+                                     .one_query = k->form == ONE_QUERY || (k->form == SELF && k->longest == 1),
                                      .causal = a->s.causal,
                                      .bf16 = a->q.dtype == MODE_DTYPE_BF16};
     begin(p, a, out);
@@ -202,11 +237,12 @@ static int check(const struct attention_case *c, int number, struct mode_backend
     struct mode_tensor ours[OUTPUTS], again[OUTPUTS], truth[OUTPUTS];
     a.s.q_offsets = &a.qo;
     a.s.kv_offsets = &a.ko;
-    run_ours(&p, &a, ours, how == OWN ? 0 : c->longest);
-    run_ours(&p, &a, again, how == OWN ? 0 : c->longest);
+    run_ours(&p, c, &a, ours, how == OWN ? 0 : c->longest);
+    run_ours(&p, c, &a, again, how == OWN ? 0 : c->longest);
     run_reference(&p, ref, &a, truth);
     bool same = true;
-    const char *way = how == MEASURED ? "bf16, measured" : how == CHOSEN ? "bf16, as chosen" : half ? "bf16" : "f32";
+    static const char *const ways[] = {"bf16", "bf16, cuDNN", "bf16, as chosen", "bf16, measured"};
+    const char *way = half ? ways[how] : "f32";
     double off[OUTPUTS];
     for (int i = 0; i < OUTPUTS; i++) {
         same &= memcmp(ours[i].data, again[i].data, mode_tensor_bytes(&ours[i])) == 0;
@@ -226,11 +262,14 @@ static int check(const struct attention_case *c, int number, struct mode_backend
 
 int main(int argc, char **argv)
 {
-    struct mode_backend *cuda, *ref, *ref_bf16;
+    struct mode_backend *cuda, *chooses, *ref, *ref_bf16;
     struct mode_error err;
     char path[4096];
     int bad = 0, n = 3 * N_CASES;
+    setenv("MODE_CUDA_ATTENTION", "cudnn", 1);
     enum mode_status st = mode_backend_open(&cuda, "cuda", &err);
+    unsetenv("MODE_CUDA_ATTENTION");
+    if (!st) st = mode_backend_open(&chooses, "cuda", &err);
     if (st) {
         fprintf(stderr, "attention-test: %s\n", err.text);
         return st == MODE_E_DEVICE ? 77 : 1;
@@ -250,14 +289,17 @@ int main(int argc, char **argv)
     for (int i = 0; i < N_CASES; i++) {
         bad += check(&cases[i], i, cuda, ref, OWN);
         bad += check(&cases[i], i, cuda, ref_bf16, OWN);
-        bad += check(&cases[i], i, cuda, ref_bf16, CHOSEN);
+        bad += check(&cases[i], i, cuda, ref_bf16, CUDNN);
     }
-    mode__attention_ways_measure(mode__cuda_of(cuda)->attention, true);
-    for (int i = 1; i < N_CASES; i += 5, n++) bad += check(&cases[i], i, cuda, ref_bf16, MEASURED);
+    for (int i = 1; i < N_CASES; i += 3, n++) bad += check(&cases[i], i, chooses, ref_bf16, CHOSEN);
+    mode__attention_ways_measure(mode__cuda_of(chooses)->attention, true);
+    for (int i = 1; i < N_CASES; i += 5, n++) bad += check(&cases[i], i, chooses, ref_bf16, MEASURED);
     mode__attention_ways_note(mode__cuda_of(cuda)->attention, stdout);
+    mode__attention_ways_note(mode__cuda_of(chooses)->attention, stdout);
     printf("%d of %d cases are off; %.1f s\n", bad, n, mode_clock_s() - t0);
     if (table) fclose(table);
     mode_backend_close(&cuda);
+    mode_backend_close(&chooses);
     mode_backend_close(&ref);
     mode_backend_close(&ref_bf16);
     return bad > 0;

@@ -11,6 +11,7 @@ enum { DONE = 0, NO_DEVICE = 100, NOT_CODE = 200, CUDA_MACHINE = 190 /* ELF's nu
 
 #define WITHOUT_DEVICE(X)                                                                                              \
     X(cuInit)                                                                                                          \
+    X(cuKernelGetFunction)                                                                                             \
     X(cuCtxGetCurrent)                                                                                                 \
     X(cuCtxGetDevice)                                                                                                  \
     X(cuCtxGetLimit)                                                                                                   \

@@ -215,14 +215,9 @@ static __global__ void deltas(float *delta, const T *dout, const T *out, int64_t
     if (threadIdx.x == 0) delta[i] = s;
 }
 
-static bool one_query_each(const struct mode__cuda_attention *a)
-{
-    return a->rows_q == a->n_seq;
-}
-
 void mode__cuda_attention(cudaStream_t stream, void *out, float *lse, const struct mode__cuda_attention *a)
 {
-    if (one_query_each(a))
+    if (a->one_query)
         mode__cuda_attention_one(stream, out, lse, a);
     else if (a->bf16)
         mode__cuda_attention_bf16(stream, out, lse, a);
@@ -234,14 +229,15 @@ void mode__cuda_attention_back(cudaStream_t stream, void *dq, void *dkv, float *
                                const void *out, const float *lse, const struct mode__cuda_attention *a)
 {
     int64_t n = a->rows_q * a->heads;
-    if (one_query_each(a)) {
+    if (a->one_query) {
         mode__cuda_attention_back_one(stream, dq, dkv, dout, out, lse, a);
         return;
     }
-    BY_TYPE(a->bf16, deltas<T><<<blocks_of(n, WARPS), dim3(WARP, WARPS), 0, stream>>>(delta, (const T *)dout,
-                                                                                   (const T *)out, n, (int)a->dh));
+    if (!mode__cuda_attention_is_short(a))
+        BY_TYPE(a->bf16, deltas<T><<<blocks_of(n, WARPS), dim3(WARP, WARPS), 0, stream>>>(
+                             delta, (const T *)dout, (const T *)out, n, (int)a->dh));
     if (a->bf16)
-        mode__cuda_attention_back_bf16(stream, dq, dkv, delta, dout, lse, a);
+        mode__cuda_attention_back_bf16(stream, dq, dkv, delta, dout, out, lse, a);
     else
         mode__cuda_attention_back_f32(stream, (float *)dq, (float *)dkv, delta, (const float *)dout, lse, a);
 }

@@ -55,14 +55,25 @@ static int projected(struct maker *m, int place)
     return rows(m, place, MODE__TYPE_BF16, m->s->head_width, m->s->row, MODE__FIRST_IN);
 }
 
-static int result(struct maker *m, int place, enum mode__graph_type type)
+static int result(struct maker *m, int place)
 {
-    return rows(m, place, type, m->s->head_width, m->s->heads * m->s->head_width, MODE__FIRST_OUT);
+    return rows(m, place, MODE__TYPE_BF16, m->s->head_width, m->s->heads * m->s->head_width, MODE__FIRST_OUT);
 }
 
 static int statistic(struct maker *m, int place)
 {
     return rows(m, place, MODE__TYPE_F32, 1, m->s->heads, MODE__FIRST_STAT);
+}
+
+/* What cuDNN keeps under way: a head's rows side by side, or as the result where sequences are packed; so does its own
+ * frontend lay it. */
+static int under_way(struct maker *m, int place, int64_t width, int first)
+{
+    const struct mode__attention_shape *s = m->s;
+    int64_t head = s->tokens * width;
+    if (s->packed) return rows(m, place, MODE__TYPE_F32, width, s->heads * width, first);
+    return tensor(m, place, MODE__TYPE_F32, (int64_t[]){s->batch, s->heads, s->tokens, width},
+                  (int64_t[]){s->heads * head, head, width, 1});
 }
 
 /* A real tensor seen the other way round: [B, H, width, T] */
@@ -176,20 +187,20 @@ void mode__attention_graph(struct mode__graph *g, const struct mode__attention_s
     int sum = one(&m, MODE__ROW_SUM, e, per_row(&m));
     two(&m, MODE__ADD, max, one(&m, MODE__LOG, sum, per_row(&m)), statistic(&m, MODE__LSE));
     int p = two(&m, MODE__DIV, e, sum, scores(&m, MODE__TYPE_BF16));
-    matmul(&m, p, v, SIDE_M | SIDE_K, result(&m, MODE__OUT, MODE__TYPE_BF16));
+    matmul(&m, p, v, SIDE_M | SIDE_K, result(&m, MODE__OUT));
 }
 
 void mode__attention_back_graph(struct mode__graph *g, const struct mode__attention_shape *s)
 {
     struct maker m = start(g, s);
     int q = projected(&m, MODE__Q), k = turned(&m, projected(&m, MODE__K)), v = turned(&m, projected(&m, MODE__V));
-    int out = result(&m, MODE__OUT, MODE__TYPE_BF16), dout = result(&m, MODE__DOUT, MODE__TYPE_BF16);
+    int out = result(&m, MODE__OUT), dout = result(&m, MODE__DOUT);
     int lse = statistic(&m, MODE__LSE), scale = scalar(&m, scale_of(s));
     int64_t t = s->tokens, d = s->head_width;
 
     /* delta = sum of dout * out; the product by one keeps it apart as a tensor in memory, as cuDNN expects */
     int delta = one(&m, MODE__ROW_SUM, two(&m, MODE__MUL, dout, out, inside(&m, MODE__TYPE_F32, t, d)), per_row(&m));
-    delta = two(&m, MODE__MUL, delta, scalar(&m, 1), statistic(&m, MODE__DELTA));
+    delta = two(&m, MODE__MUL, delta, scalar(&m, 1), under_way(&m, MODE__DELTA, 1, MODE__FIRST_STAT));
 
     /* p again, from the scores and the statistic */
     int x = matmul(&m, q, k, SIDE_M | SIDE_N, scores(&m, MODE__TYPE_F32));
@@ -221,7 +232,7 @@ void mode__attention_back_graph(struct mode__graph *g, const struct mode__attent
     if (s->same_bytes) {
         matmul(&m, ds, straight_k, SIDE_M | SIDE_K, projected(&m, MODE__DQ));
     } else {
-        int dq = matmul(&m, ds, straight_k, SIDE_M | SIDE_K, result(&m, MODE__DQ_SUM, MODE__TYPE_F32));
+        int dq = matmul(&m, ds, straight_k, SIDE_M | SIDE_K, under_way(&m, MODE__DQ_SUM, d, MODE__FIRST_OUT));
         one(&m, MODE__COPY, dq, projected(&m, MODE__DQ));
     }
 }

@@ -60,8 +60,8 @@ enum mode__graph_place {
     MODE__DQ,
     MODE__DK,
     MODE__DV,
-    MODE__DELTA,      /* scratch [rows, H] f32: dout times out, summed over a head */
-    MODE__DQ_SUM,     /* scratch [rows, H * head_width] f32, when not same_bytes */
+    MODE__DELTA,      /* scratch of rows * H f32: dout times out, summed over a head */
+    MODE__DQ_SUM,     /* scratch of rows * H * head_width f32, when not same_bytes */
     MODE__LENGTHS,    /* packed: [B] i32 */
     MODE__FIRST_IN,   /* packed: [B + 1] i32, first element of a sequence in the projection's rows */
     MODE__FIRST_OUT,  /* packed: [B + 1] i32, the same in rows of H * head_width */

@@ -29,8 +29,8 @@ struct mode__cudnn {
 #define X(name) __typeof__(&name) name;
     CALLS(X)
 #undef X
-    cudnnHandle_t handle;            /* NULL when the device is only described */
-    cudnnBackendDescriptor_t device; /* its properties */
+    cudnnHandle_t handle;            /* of the current GPU; NULL when the device is only described */
+    cudnnBackendDescriptor_t device; /* then its properties, else NULL: a handle says all that they would */
 };
 
 struct mode__cudnn_plan {
@@ -81,13 +81,11 @@ static enum mode_status load(struct mode__cudnn *dnn, struct mode_error *err)
 static enum mode_status describe_device(struct mode__cudnn *dnn, const char *device, struct mode_error *err)
 {
     cudnnStatus_t st;
-    if (!device && (st = dnn->cudnnCreate(&dnn->handle))) return fail(dnn, err, "a handle cannot be made", st);
+    if (!device) return (st = dnn->cudnnCreate(&dnn->handle)) ? fail(dnn, err, "a handle cannot be made", st) : MODE_OK;
     if ((st = dnn->cudnnBackendCreateDescriptor(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, &dnn->device)))
         return fail(dnn, err, "no descriptor of a device can be made", st);
-    st = device ? dnn->cudnnBackendSetAttribute(dnn->device, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR,
-                                                (int64_t)strlen(device), device)
-                : dnn->cudnnBackendSetAttribute(dnn->device, CUDNN_ATTR_DEVICEPROP_HANDLE, CUDNN_TYPE_HANDLE, 1,
-                                                &dnn->handle);
+    st = dnn->cudnnBackendSetAttribute(dnn->device, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR,
+                                       (int64_t)strlen(device), device);
     if (!st) st = dnn->cudnnBackendFinalize(dnn->device);
     return st ? fail(dnn, err, "the device cannot be described", st) : MODE_OK;
 }
@@ -236,9 +234,7 @@ static cudnnBackendDescriptor_t matmul(struct build *b, const struct mode__graph
     static const char what[] = "a matrix product";
     cudnnBackendDescriptor_t how = part(b, CUDNN_BACKEND_MATMUL_DESCRIPTOR, what);
     cudnnDataType_t type = CUDNN_DATA_FLOAT;
-    double padding = 0;
     set(b, how, CUDNN_ATTR_MATMUL_COMP_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &type, what);
-    if (n->m >= 0 && n->n >= 0) set(b, how, CUDNN_ATTR_MATMUL_PADDING_VALUE, CUDNN_TYPE_DOUBLE, 1, &padding, what);
     finish(b, how, what);
     cudnnBackendDescriptor_t op = part(b, CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR, what);
     set_part(b, op, CUDNN_ATTR_OPERATION_MATMUL_DESC, how, what);
@@ -349,11 +345,10 @@ static void choose(struct build *b, cudnnBackendDescriptor_t heuristic, cudnnBac
             last = b->dnn->cudnnBackendSetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG,
                                                     CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &config[i]);
         if (!last)
-            last = b->dnn->cudnnBackendSetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP,
-                                                    CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &b->dnn->device);
-        if (!last && b->dnn->handle)
-            last = b->dnn->cudnnBackendSetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1,
-                                                    &b->dnn->handle);
+            last = b->dnn->handle ? b->dnn->cudnnBackendSetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE,
+                                                                     CUDNN_TYPE_HANDLE, 1, &b->dnn->handle)
+                                  : b->dnn->cudnnBackendSetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP,
+                                                                     CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &b->dnn->device);
         if (!last) last = b->dnn->cudnnBackendFinalize(plan);
         int64_t one = 0;
         if (!last)
@@ -384,7 +379,7 @@ static void plan_graph(struct build *b, cudnnBackendDescriptor_t graph, bool sam
     for (int i = 0; i < CONFIGS; i++) config[i] = make(b, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, what);
     set_part(b, heuristic, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph, what);
     set(b, heuristic, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode, what);
-    set_part(b, heuristic, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, b->dnn->device, what);
+    if (b->dnn->device) set_part(b, heuristic, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, b->dnn->device, what);
     finish(b, heuristic, what);
     choose(b, heuristic, config, engine, same_bytes);
     for (int i = 0; i < CONFIGS; i++)

@@ -6,9 +6,9 @@
  *     mode__cudnn_run(dnn, plan, stream, pointers, work);
  *
  * A plan is what cuDNN makes of one struct mode__graph: chosen by its heuristics among the engines that take the graph,
- * compiled when it is made (up to seconds), then run with pointers alone. Plans are made from a description of the
- * device (descriptor of device properties), which may also be a text: so `make cudnn-plans` makes the plans for an H100
- * on a machine without a GPU, through the same functions.
+ * compiled when it is made (up to seconds), then run with pointers alone. Plans are made for the current GPU, or for a
+ * device that a text describes: so `make cudnn-plans` makes the plans for an H100 on a machine without a GPU, through
+ * the same functions.
  * Versions below 9.15.1 are refused: 9.10.0 and 9.10.1 compute attention wrongly, and before 9.15.1 the way back could
  * read beyond its tensors where the number of tokens is no multiple of 128. **No GPU has run this yet.** Threads: one
  * caller per handle. */

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SHAPES = 64, ALIGNMENT = 256 };
+enum { SHAPES = 128, ALIGNMENT = 256 };
 enum order { BY_RULE, ALWAYS_OWN, ALWAYS_CUDNN };
 
 /* A shape that was met, and the way it takes: plan NULL means our own kernels. */
@@ -68,13 +68,14 @@ void mode__attention_ways_note(const struct mode__attention_ways *w, FILE *out)
     if (w->absent[0]) fprintf(out, "cuDNN: %s\n", w->absent);
 }
 
-/* Can cuDNN take this at all? Lists of first elements are i32. */
+/* Can cuDNN take this at all? Lists of first elements are i32. NVIDIA's frontend calls its way back wrong where packed
+ * sequences have heads of no multiple of 16 channels. */
 static bool is_for_cudnn(const struct mode__cuda_attention *a, int64_t longest)
 {
     uintptr_t at = (uintptr_t)a->q;
     return a->bf16 && a->q == a->kv && a->lq == a->lk && a->q_offsets == a->kv_offsets && longest > 1 &&
-           a->dh % 8 == 0 && (a->q_at | a->k_at | a->v_at | a->lq) % 8 == 0 && at % 16 == 0 &&
-           a->rows_q <= INT32_MAX / a->lq;
+           a->dh % (a->rows_q == a->n_seq * longest ? 8 : 16) == 0 && (a->q_at | a->k_at | a->v_at | a->lq) % 8 == 0 &&
+           at % 16 == 0 && a->rows_q <= INT32_MAX / a->lq;
 }
 
 static struct mode__attention_shape shape_of(const struct mode__cuda_attention *a, int64_t longest, bool same_bytes)
@@ -116,6 +117,8 @@ static void plan(struct mode__attention_ways *w, struct way *x)
     struct mode_error err;
     if (w->order == ALWAYS_OWN) {
         reason(x, "MODE_CUDA_ATTENTION=own");
+    } else if (w->order == BY_RULE && !w->measure && x->s.tokens <= MODE__ATTENTION_SHORT) {
+        reason(x, "sequences so short fill a part of cuDNN's tiles, and are read once here");
     } else if (w->order == BY_RULE && !x->training && x->s.packed) {
         reason(x, "packed sequences in inference come in ever new numbers");
     } else if (!has_cudnn(w)) {

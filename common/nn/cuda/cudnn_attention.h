@@ -5,8 +5,9 @@
  * kernels, and so does everything where there is no cuDNN of at least 9.15.1. Which way a shape takes is fixed when it
  * is first met and stays as long as the backend is open:
  *
- *   - by rule, unless asked to measure: cuDNN in training and for equal lengths; packed sequences in inference, whose
- * number changes from batch to batch, our kernels (a plan takes seconds to make and holds for one number of sequences);
+ *   - by rule, unless asked to measure: our kernels where no sequence has more than MODE__ATTENTION_SHORT rows; of longer
+ *     ones cuDNN in training and for equal lengths; packed sequences in inference, whose number changes from batch to
+ *     batch, our kernels (a plan takes seconds to make and holds for one number of sequences);
  *   - by the clock when measuring (mode_backend_measure): both are run and the faster one is kept; then two runs of a
  *     program may differ in their last bits;
  *   - MODE_CUDA_ATTENTION=own or =cudnn in the environment overrules both.

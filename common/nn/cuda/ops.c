@@ -161,7 +161,15 @@ static void layernorm_back(struct mode_backend *be, struct mode_tensor *dx, stru
 static struct mode__cuda_attention attention_of(const struct mode_tensor *q, const struct mode_tensor *kv,
                                                 const struct mode_attention *s)
 {
-    MODE_ASSERT(s->width / s->heads <= 256);
+    const int32_t *qo = s->q_offsets->data, *ko = s->kv_offsets->data;
+    int64_t n_seq = s->q_offsets->dim[0] - 1, longest = 1;
+    bool one_query = true;
+    for (int64_t b = 0; b < n_seq; b++) {
+        int64_t nq = qo[b + 1] - qo[b], nk = ko[b + 1] - ko[b];
+        longest = nq > longest ? nq : nk > longest ? nk : longest;
+        one_query &= nq == 1;
+    }
+    MODE_ASSERT(s->width / s->heads <= 256 && (s->longest == 0 || longest <= s->longest));
     return (struct mode__cuda_attention){.q = q->data,
                                          .kv = kv->data,
                                          .lq = q->dim[1],
@@ -173,9 +181,11 @@ static struct mode__cuda_attention attention_of(const struct mode_tensor *q, con
                                          .dh = s->width / s->heads,
                                          .rows_q = q->dim[0],
                                          .rows_k = kv->dim[0],
-                                         .n_seq = s->q_offsets->dim[0] - 1,
-                                         .q_offsets = s->q_offsets->data,
-                                         .kv_offsets = s->kv_offsets->data,
+                                         .n_seq = n_seq,
+                                         .q_offsets = qo,
+                                         .kv_offsets = ko,
+                                         .longest = s->longest ? s->longest : longest,
+                                         .one_query = one_query,
                                          .causal = s->causal,
                                          .bf16 = q->dtype == MODE_DTYPE_BF16};
 }

@@ -377,6 +377,7 @@ void mode_emu_begin()
     entered(nullptr);
     running->body();
     fiber *f = current();
+    if (f->view.copies) fault("the thread ends while %d of its copies are under way", f->view.copies);
     f->state = ENDED;
     n_alive--;
     alive_lanes[f->number / WARP] &= ~(1u << f->view.lane);
@@ -405,7 +406,7 @@ static void prepare(fiber *f, int i)
         }
         f->stack = p + GUARD;
     }
-    f->view = {{(unsigned)i % x, (unsigned)i / x % y, (unsigned)i / x / y}, i % WARP};
+    f->view = {{(unsigned)i % x, (unsigned)i / x % y, (unsigned)i / x / y}, i % WARP, 0};
     f->number = i;
     f->state = READY;
     f->fake_stack = nullptr;

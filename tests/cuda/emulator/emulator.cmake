@@ -49,6 +49,7 @@ function(mode_emulate_cuda)
   list(FILTER host EXCLUDE REGEX "/cudnn(_absent)?\\.c$")
   list(APPEND host ${MODE_EMULATOR_DIR}/cudnn.c) # in its place
   file(GLOB kernels CONFIGURE_DEPENDS ${common}/nn/cuda/*.cu ${common}/nn/cuda/*.cuh)
+  list(FILTER kernels EXCLUDE REGEX "/ptx\\.cuh$") # include/nn/cuda/ptx.cuh has its instructions here
   foreach(from ${kernels})
     get_filename_component(name ${from} NAME)
     string(REGEX REPLACE "\\.cu$" ".cpp" name ${name})

@@ -5,7 +5,8 @@
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
-#include <mma.h>
+#include <cuda_pipeline.h>
+#include <nn/cuda/ptx.cuh>
 
 #include <sys/wait.h>
 #include <unistd.h>
@@ -424,15 +425,58 @@ static void declares_more_than_48_kib()
 
 static __global__ void product_of_half_a_warp(float *x)
 {
-    using namespace nvcuda;
-    wmma::fragment<wmma::accumulator, 16, 16, 16, float> c;
+    float c[4] = {0, 0, 0, 0};
+    const uint32_t a[4] = {0, 0, 0, 0};
     if (threadIdx.x < 16) return;
-    wmma::fill_fragment(c, 0.0f);
-    wmma::store_matrix_sync(x, c, 16, wmma::mem_row_major);
+    multiply(c, a, 0, 0);
+    x[threadIdx.x] = c[0];
 }
 static void makes_product_of_half_a_warp()
 {
     product_of_half_a_warp<<<1, 32>>>(numbers(256));
+}
+
+static __global__ void matrices_off_16_bytes(float *x)
+{
+    __shared__ __align__(16) __nv_bfloat16 rows[8 * 24];
+    uint32_t to[4];
+    load_matrices(to, rows + threadIdx.x % 8 * 24 + 4);
+    x[threadIdx.x] = (float)to[0];
+}
+static void loads_matrices_off_16_bytes()
+{
+    matrices_off_16_bytes<<<1, 32>>>(numbers(256));
+}
+
+static __global__ void copy_beside(float *x, const float *from, bool waits)
+{
+    __shared__ __align__(16) float part[128];
+    __pipeline_memcpy_async(part + 4 * threadIdx.x, from + 4 * threadIdx.x, 16);
+    if (waits) __pipeline_commit();
+    if (waits) __pipeline_wait_prior(0);
+    __syncthreads();
+    if (waits) x[threadIdx.x] = part[127 - threadIdx.x];
+    if (waits) return;
+    x[threadIdx.x] = part[threadIdx.x];
+    __pipeline_commit();
+    __pipeline_wait_prior(0);
+}
+static void reads_a_copy_before_waiting()
+{
+    float *x = numbers(256), *from = numbers(128);
+    copy_beside<<<1, 32>>>(x, from, false);
+    cudaDeviceSynchronize();
+    if (std::isnan(x[5])) fprintf(stderr, "NaN\n"), abort();
+}
+
+static __global__ void copy_left_behind(const float *from)
+{
+    __shared__ __align__(16) float part[128];
+    __pipeline_memcpy_async(part + 4 * threadIdx.x, from + 4 * threadIdx.x, 16);
+}
+static void ends_before_its_copies()
+{
+    copy_left_behind<<<1, 32>>>(numbers(128));
 }
 
 static void runs_out_of_memory()
@@ -502,6 +546,9 @@ static const struct {
     {"228 KiB of shared memory", asks_for_more_shared_memory_than_there_is, "refused"},
     {"52 KB of declared shared memory", declares_more_than_48_kib, "declares 52000 bytes"},
     {"a matrix operation of half a warp", makes_product_of_half_a_warp, "needs all 32 lanes"},
+    {"matrices off 16 bytes", loads_matrices_off_16_bytes, "not aligned to 16 bytes"},
+    {"a copy beside the thread read too early", reads_a_copy_before_waiting, "NaN"},
+    {"a thread that ends before its copies", ends_before_its_copies, "of its copies are under way"},
     {"more memory than the device has", runs_out_of_memory, "refused"},
 #if MODE_EMU_ASAN
     {"device memory touched by the host", touches_device_memory_on_the_host, "AddressSanitizer"},
@@ -582,48 +629,74 @@ static void warp_operations_are_cuda_s()
     cudaFree(v);
 }
 
-template <typename LA, typename LB>
-static __global__ void product(float *d, const __nv_bfloat16 *a, const __nv_bfloat16 *b, const float *c)
+/* d [16, 16] = (a b^T, or a b) + c, and once more with the product, rounded, in the place of a. Rows of a, b: 24
+ * numbers. */
+static __global__ void product(float *d, const __nv_bfloat16 *a, const __nv_bfloat16 *b, const float *c, bool turned)
 {
-    using namespace nvcuda;
-    __shared__ __align__(32) float tile[16 * 20];
-    wmma::fragment<wmma::matrix_a, 16, 16, 16, __nv_bfloat16, LA> fa;
-    wmma::fragment<wmma::matrix_b, 16, 16, 16, __nv_bfloat16, LB> fb;
-    wmma::fragment<wmma::accumulator, 16, 16, 16, float> fc;
-    wmma::load_matrix_sync(fa, a, 16);
-    wmma::load_matrix_sync(fb, b, 24);
-    wmma::load_matrix_sync(fc, c, 16, wmma::mem_row_major);
-    wmma::mma_sync(fc, fa, fb, fc);
-    for (int i = 0; i < fc.num_elements; i++) fc.x[i] *= 2;
-    wmma::store_matrix_sync(tile, fc, 20, wmma::mem_col_major);
+    __shared__ __align__(16) __nv_bfloat16 rows[2 * 16 * 24];
+    const int lane = (int)threadIdx.x, g = lane / 4, t = lane % 4;
+    uint32_t left[4], right[4];
+    float sum[2][4];
+    for (int i = lane; i < 16 * 24; i += 32) {
+        rows[i] = a[i];
+        rows[16 * 24 + i] = b[i];
+    }
     __syncwarp();
-    for (int i = (int)threadIdx.x; i < 256; i += 32) d[i] = tile[i % 16 * 20 + i / 16];
+    load_matrices(left, rows + lane % 16 * 24 + lane / 16 * 8);
+    if (turned)
+        load_matrices(right, rows + (16 + lane / 16 * 8 + lane % 8) * 24 + lane / 8 % 2 * 8);
+    else
+        load_matrices_turned(right, rows + (16 + lane % 16) * 24 + lane / 16 * 8);
+    for (int again = 0; again < 2; again++) {
+        for (int j = 0; j < 2; j++)
+            for (int e = 0; e < 4; e++) sum[j][e] = c[(g + e / 2 * 8) * 16 + j * 8 + 2 * t + e % 2];
+        multiply(sum[0], left, right[0], right[1]);
+        multiply(sum[1], left, right[2], right[3]);
+        for (int i = 0; i < 4; i++) {
+            __nv_bfloat162 two = __floats2bfloat162_rn(sum[i / 2][i % 2 * 2], sum[i / 2][i % 2 * 2 + 1]);
+            memcpy(&left[i], &two, sizeof two);
+        }
+    }
+    for (int j = 0; j < 2; j++)
+        for (int e = 0; e < 4; e++) d[(g + e / 2 * 8) * 16 + j * 8 + 2 * t + e % 2] = sum[j][e];
 }
 
 static void matrix_fragments_multiply()
 {
     __nv_bfloat16 *a, *b;
     float *c = numbers(256), *d = numbers(256);
-    CHECK(cudaMallocManaged((void **)&a, 16 * 16 * sizeof *a, cudaMemAttachGlobal) == cudaSuccess);
+    CHECK(cudaMallocManaged((void **)&a, 16 * 24 * sizeof *a, cudaMemAttachGlobal) == cudaSuccess);
     CHECK(cudaMallocManaged((void **)&b, 16 * 24 * sizeof *b, cudaMemAttachGlobal) == cudaSuccess);
-    for (int i = 0; i < 256; i++) a[i] = __float2bfloat16((float)(i * 7 % 31 - 15));
+    for (int i = 0; i < 16 * 24; i++) a[i] = __float2bfloat16((float)(i * 7 % 31 - 15));
     for (int i = 0; i < 16 * 24; i++) b[i] = __float2bfloat16((float)(i * 11 % 29 - 14));
-    for (int form = 0; form < 2; form++) {
-        if (form == 0)
-            product<nvcuda::wmma::row_major, nvcuda::wmma::col_major><<<1, 32>>>(d, a, b, c);
-        else
-            product<nvcuda::wmma::col_major, nvcuda::wmma::row_major><<<1, 32>>>(d, a, b, c);
+    for (bool turned : {false, true}) {
+        float left[256], sum[256];
+        product<<<1, 32>>>(d, a, b, c, turned);
         cudaDeviceSynchronize();
-        for (int i = 0; i < 16; i++)
-            for (int j = 0; j < 16; j++) {
-                float s = c[i * 16 + j];
-                for (int k = 0; k < 16; k++)
-                    s += form == 0 ? (float)a[i * 16 + k] * (float)b[j * 24 + k]
-                                   : (float)a[k * 16 + i] * (float)b[k * 24 + j];
-                CHECK(d[i * 16 + j] == 2 * s);
-            }
+        for (int i = 0; i < 256; i++) left[i] = (float)a[i / 16 * 24 + i % 16];
+        for (int again = 0; again < 2; again++) {
+            for (int i = 0; i < 16; i++)
+                for (int j = 0; j < 16; j++) {
+                    float s = 0;
+                    for (int k = 0; k < 16; k++)
+                        s += left[i * 16 + k] * (float)(turned ? b[j * 24 + k] : b[k * 24 + j]);
+                    sum[i * 16 + j] = c[i * 16 + j] + s;
+                }
+            for (int i = 0; i < 256; i++) left[i] = (float)__float2bfloat16(sum[i]);
+        }
+        for (int i = 0; i < 256; i++) CHECK(d[i] == sum[i]);
     }
     for (void *p : {(void *)a, (void *)b, (void *)c, (void *)d}) cudaFree(p);
+}
+
+static void copies_beside_a_thread_arrive()
+{
+    float *x = numbers(32), *from = numbers(128);
+    copy_beside<<<1, 32>>>(x, from, true);
+    cudaDeviceSynchronize();
+    for (int i = 0; i < 32; i++) CHECK(x[i] == from[127 - i]);
+    cudaFree(x);
+    cudaFree(from);
 }
 
 static void sixteen_bits_are_rounded_to_even()
@@ -696,6 +769,7 @@ int main()
     }
     warp_operations_are_cuda_s();
     matrix_fragments_multiply();
+    copies_beside_a_thread_arrive();
     sixteen_bits_are_rounded_to_even();
     graphs_and_events_keep_their_order();
     streams_with_their_events_are_right_in_every_order();

@@ -40,6 +40,7 @@ struct place {
 struct thread_view {
     uint3 thread;
     int lane; /* in its warp */
+    int copies; /* under way (cuda_pipeline.h) */
 };
 extern thread_view *self;
 extern uint3 block_index;

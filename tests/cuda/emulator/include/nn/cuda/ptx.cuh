@@ -1,0 +1,96 @@
+/* ptx.cuh - in the place of common/nn/cuda/ptx.cuh: what PTX says of its instructions, in C++. The lanes' operands
+ * become whole matrices and are multiplied as such; sums are f32. */
+#ifndef MODE_NN_CUDA_PTX_CUH
+#define MODE_NN_CUDA_PTX_CUH
+
+#include <cuda_bf16.h>
+
+namespace mode_emu
+{
+
+static inline float half_of(uint32_t two, int which)
+{
+    return mode_emu_bits<float>(which ? two & 0xffff0000u : two << 16);
+}
+
+static inline void need_all(const char *what, unsigned present)
+{
+    if (present != 0xffffffffu) fault("%s needs all 32 lanes; present: %08x", what, present);
+}
+
+template <bool TURNED> struct matrices {
+    const __nv_bfloat16 *row;
+    uint32_t to[4];
+    static void work(void *const payload[32], unsigned present)
+    {
+        need_all("ldmatrix", present);
+        for (int lane = 0; lane < 32; lane++) {
+            const void *row = ((const matrices *)payload[lane])->row;
+            if ((uintptr_t)row % 16) fault("ldmatrix of a row at %p, which is not aligned to 16 bytes", row);
+        }
+        for (int lane = 0; lane < 32; lane++)
+            for (int m = 0; m < 4; m++) {
+                uint32_t two[2];
+                for (int i = 0; i < 2; i++) {
+                    int along = lane % 4 * 2 + i, r = TURNED ? along : lane / 4, c = TURNED ? lane / 4 : along;
+                    two[i] = ((const matrices *)payload[8 * m + r])->row[c].__x;
+                }
+                ((matrices *)payload[lane])->to[m] = two[0] | two[1] << 16;
+            }
+    }
+};
+
+struct product_16_8 {
+    float *c;
+    const uint32_t *a;
+    uint32_t b[2];
+    static void work(void *const payload[32], unsigned present)
+    {
+        float a[16][16], b[16][8];
+        need_all("mma", present);
+        for (int lane = 0; lane < 32; lane++) {
+            const product_16_8 &p = *(const product_16_8 *)payload[lane];
+            int g = lane / 4, t = lane % 4;
+            for (int q = 0; q < 4; q++)
+                for (int i = 0; i < 2; i++) a[g + q % 2 * 8][2 * t + i + q / 2 * 8] = half_of(p.a[q], i);
+            for (int q = 0; q < 2; q++)
+                for (int i = 0; i < 2; i++) b[2 * t + i + 8 * q][g] = half_of(p.b[q], i);
+        }
+        for (int lane = 0; lane < 32; lane++)
+            for (int e = 0; e < 4; e++) {
+                int i = lane / 4 + e / 2 * 8, j = lane % 4 * 2 + e % 2;
+                float s = 0;
+                for (int k = 0; k < 16; k++) s += a[i][k] * b[k][j];
+                ((product_16_8 *)payload[lane])->c[e] += s;
+            }
+    }
+};
+
+} // namespace mode_emu
+
+static inline void load_matrices(uint32_t (&to)[4], const __nv_bfloat16 *row)
+{
+    mode_emu::matrices<false> m = {row, {}};
+    mode_emu::meet_warp({"ldmatrix", "ptx.cuh", 0}, 0xffffffffu, &m, m.work);
+    for (int i = 0; i < 4; i++) to[i] = m.to[i];
+}
+
+static inline void load_matrices_turned(uint32_t (&to)[4], const __nv_bfloat16 *row)
+{
+    mode_emu::matrices<true> m = {row, {}};
+    mode_emu::meet_warp({"ldmatrix.trans", "ptx.cuh", 0}, 0xffffffffu, &m, m.work);
+    for (int i = 0; i < 4; i++) to[i] = m.to[i];
+}
+
+static inline void multiply(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
+{
+    mode_emu::product_16_8 p = {c, a, {b0, b1}};
+    mode_emu::meet_warp({"mma", "ptx.cuh", 0}, 0xffffffffu, &p, p.work);
+}
+
+static inline float power_of_2(float x)
+{
+    return exp2f(x);
+}
+
+#endif
