@@ -117,7 +117,7 @@ static void plan(struct mode__attention_ways *w, struct way *x)
     struct mode_error err;
     if (w->order == ALWAYS_OWN) {
         reason(x, "MODE_CUDA_ATTENTION=own");
-    } else if (w->order == BY_RULE && !w->measure && x->s.tokens <= MODE__ATTENTION_SHORT) {
+    } else if (w->order == BY_RULE && !w->measuring && x->s.tokens <= MODE__ATTENTION_SHORT) {
         reason(x, "sequences so short fill a part of cuDNN's tiles, and are read once here");
     } else if (w->order == BY_RULE && !x->training && x->s.packed) {
         reason(x, "packed sequences in inference come in ever new numbers");
