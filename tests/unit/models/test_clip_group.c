@@ -211,6 +211,7 @@ static int train_together(int rank, int size, const char *place, void *ctx)
     OK(mode_ranks_all_reduce(g, flat.grads, flat.n, MODE_DTYPE_F32, &err));
     mode_backend_sync(be);
     memcpy(out->grads, flat.grads, flat.n * sizeof(float));
+    mode_clip_set_made(clip, mode_sharded_made, s); /* from now on buckets go while the way back goes on */
     for (int i = 0; i < steps_of(&t->scene); i++) {
         out->losses[i] = step(clip, rank, size, (uint64_t)i);
         if (t->scene.die_at && i == t->scene.die_at && rank == t->scene.odd) raise(SIGKILL);
@@ -224,6 +225,7 @@ static int train_together(int rank, int size, const char *place, void *ctx)
             mode_sharded_close(&s);
             OK(mode_sharded_open(&s, be, g, p, n, &flat, t->scene.bucket, &err));
             mode_sharded_load_moments(s, m, v);
+            mode_clip_set_made(clip, mode_sharded_made, s);
             free(m);
         }
     }
