@@ -78,8 +78,12 @@ static inline void socket_close(struct mode_ranks *g, bool in_order)
     mode_meeting_close(&m);
 }
 
-static const struct mode_ranks_ops socket_ranks_ops = {"sockets",         socket_all_gather, socket_reduce_scatter,
-                                                       socket_all_reduce, socket_broadcast,  socket_close};
+static const struct mode_ranks_ops socket_ranks_ops = {.name = "sockets",
+                                                       .all_gather = socket_all_gather,
+                                                       .reduce_scatter = socket_reduce_scatter,
+                                                       .all_reduce = socket_all_reduce,
+                                                       .broadcast = socket_broadcast,
+                                                       .close = socket_close};
 
 static inline enum mode_status socket_ranks_open(struct mode_ranks **g, int rank, int size, const char *place,
                                                  struct mode_error *err)

@@ -35,6 +35,27 @@ enum mode_status mode_ranks_broadcast(struct mode_ranks *g, void *data, size_t n
     return n ? g->ops->broadcast(g, data, n, dtype, err) : MODE_OK;
 }
 
+enum mode_status mode_ranks_parcels(struct mode_ranks *g, int n, int *first, struct mode_error *err)
+{
+    *first = 0;
+    return g->ops->parcels ? g->ops->parcels(g, n, first, err) : MODE_OK;
+}
+
+void mode_ranks_made(struct mode_ranks *g, int parcel)
+{
+    if (g->ops->made) g->ops->made(g, parcel);
+}
+
+void mode_ranks_begin(struct mode_ranks *g, int parcel)
+{
+    if (g->ops->begin) g->ops->begin(g, parcel);
+}
+
+void mode_ranks_end(struct mode_ranks *g)
+{
+    if (g->ops->end) g->ops->end(g);
+}
+
 void mode_ranks_close(struct mode_ranks **g, bool in_order)
 {
     if (!*g) return;

@@ -133,6 +133,40 @@ static void add_params(struct mode_clip *c)
     c->text.ln_b = add_1d(c, mode_xasprintf("%sln_final.bias", text), wt, INIT_CONSTANT, 0);
 }
 
+size_t mode__clip_block_params(const struct clip_block *b)
+{
+    return (size_t)((b->ls_2 ? b->ls_2 : b->proj_b) - b->ln_1_w) + 1;
+}
+
+/* How many blocks of its tower lie behind a parameter; more than any has: all of them, or it belongs to no tower. */
+static int64_t depth_of(const struct mode_clip *c, const struct mode_param *p)
+{
+    const struct clip_tower *const towers[] = {&c->image, &c->text};
+    int64_t deepest = 0;
+    for (int k = 0; k < 2; k++) {
+        const struct clip_tower *t = towers[k];
+        if (p == t->ln_w || p == t->ln_b || p == t->proj || p == t->proj_w || p == t->proj_b) return 0;
+        for (int64_t i = 0; i < t->cfg.layers; i++)
+            if (p >= t->blocks[i].ln_1_w && p < t->blocks[i].ln_1_w + mode__clip_block_params(&t->blocks[i]))
+                return t->cfg.layers - i;
+        if (t->cfg.layers >= deepest) deepest = t->cfg.layers + 1;
+    }
+    return deepest;
+}
+
+/* The parameters in the order of their memory: what the way in reads first, which is what the way back is done with
+ * last; both towers' blocks at a time (optim/sharded.h exchanges them in this order). The caller frees. */
+static struct mode_param **by_depth(struct mode_clip *c)
+{
+    struct mode_param **all = mode_xcalloc(c->n_params, sizeof(struct mode_param *));
+    size_t n = 0;
+    for (int64_t depth = depth_of(c, c->logit_scale); depth >= 0; depth--)
+        for (size_t i = 0; i < c->n_params; i++)
+            if (depth_of(c, &c->params[i]) == depth) all[n++] = &c->params[i];
+    MODE_ASSERT(n == c->n_params);
+    return all;
+}
+
 enum mode_status mode__clip_new(struct mode_clip **clip, struct mode_backend *be, const struct mode_clip_config *cfg,
                                 struct mode_error *err)
 {
@@ -157,14 +191,16 @@ enum mode_status mode__clip_new(struct mode_clip **clip, struct mode_backend *be
         return st;
     }
     size_t at = 0, copy_at = 0;
+    struct mode_param **order = by_depth(c);
     for (size_t i = 0; i < c->n_params; i++) {
-        struct mode_param *p = &c->params[i];
+        struct mode_param *p = order[i];
         bool copied = p->operand.dtype != p->value.dtype;
         p->value.data = c->values + at;
         p->operand.data = copied ? (char *)c->copies + copy_at : p->value.data;
         at += ((size_t)mode_tensor_count(&p->value) + 15) / 16 * 16;
         if (copied) copy_at += (mode_tensor_bytes(&p->operand) + 63) / 64 * 64;
     }
+    free(order);
     return MODE_OK;
 }
 

@@ -247,15 +247,20 @@ static void plan_way_back(struct clip_acts *x, struct clip_tower_acts *to, const
 static void plan_loss(struct clip_acts *x, const struct mode_clip *clip, int64_t batch)
 {
     struct clip_arena *a = &x->arena;
-    int64_t size = clip->group ? clip->group->size : 1, all = size * batch, e = clip->cfg.embed_dim;
+    int64_t size = clip->group ? clip->group->size : 1, all = size * batch;
     a->overflow |= batch > INT32_MAX / size;
     x->logits = vec(a, mode_contrastive_work(batch, all));
     x->lse_row = doubles(a, batch);
     x->lse_col = doubles(a, all);
-    if (!clip->group) return;
-    x->texts = mat(a, all, e);
-    x->d_texts = mat(a, all, e);
-    x->lse_cols = doubles(a, size * all).data;
+    if (clip->group) x->lse_cols = doubles(a, size * all).data;
+}
+
+/* What is exchanged while towers compute has a place of its own. */
+static void plan_exchanged(struct clip_acts *x, const struct mode_clip *clip, int64_t batch)
+{
+    if (!clip->group || batch > INT32_MAX / clip->group->size) return; /* plan_loss says so */
+    x->texts = mat(&x->arena, clip->group->size * batch, clip->cfg.embed_dim);
+    x->d_texts = mat(&x->arena, clip->group->size * batch, clip->cfg.embed_dim);
 }
 
 /* One tower is on its way back after the other, or beside it, and the loss is done before both. */
@@ -321,6 +326,7 @@ bool mode__clip_acts_plan(struct clip_acts *x, const struct mode_clip *clip, int
     }
     plan_blocks(x, &x->image, clip, &clip->image, clip->kept.image, micro, micro * t);
     plan_blocks(x, &x->text, clip, &clip->text, clip->kept.text, texts, x->text_rows);
+    plan_exchanged(x, clip, batch);
     plan_turns(x, clip);
     return !a->overflow && !s->overflow;
 }

@@ -111,6 +111,10 @@ struct mode_clip {
     int64_t accumulate;           /* pieces of a step, 1 by default */
     struct mode_clip_blocks kept; /* policies of the blocks, all MODE_CLIP_KEEP by default */
     struct mode_ranks *group;     /* NULL: this process trains alone */
+    int parcels;                  /* of the group, the first of PARCELS; after train_begin */
+    mode_clip_made *made;         /* mode_clip_set_made; may be NULL */
+    void *made_ctx;
+    bool is_last_way; /* the way back that finishes gradients: the last piece's */
 
     struct mode_param *params;
     struct clip_init { /* how a parameter is drawn */
@@ -119,7 +123,7 @@ struct mode_clip {
     } * init;
     size_t n_params, cap_params;
     size_t n_floats;                 /* of all parameters, each rounded up to 64 bytes */
-    float *values, *grads, *ms, *vs; /* one block of memory per kind */
+    float *values, *grads, *ms, *vs; /* one block of memory per kind, in the order that clip.c's depth_of says */
     void *copies;                    /* of what products read, rounded; NULL where activations are f32 */
     size_t copy_bytes;
 
@@ -131,6 +135,7 @@ struct mode_clip {
 };
 
 /* clip.c */
+size_t mode__clip_block_params(const struct clip_block *b);    /* from ln_1_w on */
 int64_t mode__clip_image_tokens(const struct mode_clip *clip); /* class token included */
 /* Parameters, their values zero (be NULL: without memory); no texts, no preprocessing. E_MEMORY. */
 enum mode_status mode__clip_new(struct mode_clip **clip, struct mode_backend *be, const struct mode_clip_config *cfg,
@@ -164,6 +169,14 @@ void mode__clip_acts_free(struct clip_acts **a, struct mode_backend *be);
 /* clip_plan.c: what is made again on the way back, as a share of the way in, by floating point operations. */
 double mode__clip_again(const struct mode_clip *clip);
 
+/* clip_train.c: on the last way back, nothing is added to the gradients of n parameters from p on any more. p may be
+ * NULL. */
+void mode__clip_made(struct mode_clip *clip, const struct mode_param *p, size_t n);
+
+/* What is exchanged beside the ops. */
+enum { PARCEL_TEXTS, PARCEL_D_TEXT, PARCELS };
+/* clip_loss.c: the features of all processes' texts to each, once the own ones are made; before mode__clip_loss. */
+enum mode_status mode__clip_gather_texts(struct mode_clip *clip, struct mode_error *err);
 /* clip_loss.c: the loss of unit features [N, E] into train->loss, their gradients (overwritten) and that of logit_scale
  * (added to). */
 enum mode_status mode__clip_loss(struct mode_clip *clip, struct mode_tensor *d_image, struct mode_tensor *d_text,

@@ -31,6 +31,19 @@ static void join_columns(void *ctx, int64_t item, int thread)
     }
 }
 
+enum mode_status mode__clip_gather_texts(struct mode_clip *clip, struct mode_error *err)
+{
+    struct clip_acts *a = clip->train;
+    struct mode_ranks *g = clip->group;
+    int64_t b = a->step.n, e = a->texts.dim[1];
+    a->texts.dim[0] = a->d_texts.dim[0] = g->size * b;
+    mode_ranks_begin(g, clip->parcels + PARCEL_TEXTS);
+    enum mode_status st = mode_ranks_all_gather(g, a->texts.data, a->text.all.data, (size_t)(b * e), MODE_DTYPE_F32,
+                                                err);
+    mode_ranks_end(g);
+    return st;
+}
+
 enum mode_status mode__clip_loss(struct mode_clip *clip, struct mode_tensor *d_image, struct mode_tensor *d_text,
                                  const struct mode_tensor *image, const struct mode_tensor *text,
                                  struct mode_error *err)
@@ -50,8 +63,6 @@ enum mode_status mode__clip_loss(struct mode_clip *clip, struct mode_tensor *d_i
                               &a->lse_col, 0);
         return MODE_OK;
     }
-    a->texts.dim[0] = a->d_texts.dim[0] = n;
-    if ((st = mode_ranks_all_gather(g, a->texts.data, text->data, (size_t)(b * e), MODE_DTYPE_F32, err))) return st;
     mode_contrastive(clip->be, &a->lse_row, &a->lse_col, &logits, image, &a->texts, &scale);
     st = mode_ranks_all_gather(g, a->lse_cols, a->lse_col.data, (size_t)n, MODE_DTYPE_F64, err);
     if (st) return st;
@@ -60,6 +71,10 @@ enum mode_status mode__clip_loss(struct mode_clip *clip, struct mode_tensor *d_i
     mode_parallel_for((n + COLUMNS - 1) / COLUMNS, join_columns, &c);
     mode_contrastive_back(clip->be, a->loss, d_image, &a->d_texts, &d_scale, &logits, image, &a->texts, &scale,
                           &a->lse_row, &a->lse_col, g->rank * b);
+    /* the image tower's way back needs neither of these, nor does any op of this step the loss */
+    mode_ranks_begin(g, clip->parcels + PARCEL_D_TEXT);
     st = mode_ranks_reduce_scatter(g, d_text->data, a->d_texts.data, (size_t)(b * e), MODE_DTYPE_F32, err);
-    return st ? st : mode_ranks_all_reduce(g, a->loss, 1, MODE_DTYPE_F64, err);
+    if (!st) st = mode_ranks_all_reduce(g, a->loss, 1, MODE_DTYPE_F64, err);
+    mode_ranks_end(g);
+    return st;
 }

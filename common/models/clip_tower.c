@@ -283,9 +283,15 @@ static void tower_back(struct mode_clip *clip, const struct clip_tower *t, struc
         struct clip_block_acts v = layer_acts(clip, t, a, i);
         struct mode_tensor x = i == 0 ? a->x : layer_acts(clip, t, a, i - 1).out;
         bool pooled = is_pooled(clip, t, i);
-        if (i == t->cfg.layers - 1) pool_back(clip, t, a, &v.out);
+        if (i == t->cfg.layers - 1) {
+            pool_back(clip, t, a, &v.out);
+            mode__clip_made(clip, t->ln_w, 2);
+            mode__clip_made(clip, t->proj, 1);
+            mode__clip_made(clip, t->proj_w, 2);
+        }
         block_again(clip, t, a, &t->blocks[i], &v, &x, pooled);
         block_back(clip, t, a, &t->blocks[i], &v, &x, pooled ? &a->d_pooled : &a->d_x, pooled);
+        mode__clip_made(clip, t->blocks[i].ln_1_w, mode__clip_block_params(&t->blocks[i]));
     }
     mode_backend_narrow(be, false);
 }
@@ -339,6 +345,9 @@ void mode__clip_image_back(struct mode_clip *clip, struct clip_acts *a)
     mode_image_tokens_back(be, &a->patch, &clip->class_embedding->grad, &clip->visual_positional->grad, &t->d_x);
     if (clip->visual_positional->frozen) mode_zero(be, &clip->visual_positional->grad);
     mode_linear_back(be, NULL, &dw, NULL, &a->patch, &a->cols, &w); /* patch holds its own gradient by now */
+    mode__clip_made(clip, clip->class_embedding, 2);                /* and the positions */
+    mode__clip_made(clip, clip->conv, 1);
+    mode__clip_made(clip, clip->ln_pre_w, 2);
 }
 
 /* Place of the token that stands for a text. */
@@ -416,6 +425,8 @@ void mode__clip_text_back(struct mode_clip *clip, struct clip_acts *a)
     struct clip_tower_acts *t = &a->text;
     tower_back(clip, &clip->text, t);
     mode_embed_back(clip->be, &clip->token_embedding->grad, &clip->positional->grad, &t->d_x, &a->ids, &t->offsets);
+    mode__clip_made(clip, clip->token_embedding, 1);
+    mode__clip_made(clip, clip->positional, 1);
 }
 
 enum mode_status mode__clip_check_texts(const struct mode_clip *clip, const int32_t *ids, const int32_t *n_ids,

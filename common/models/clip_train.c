@@ -132,6 +132,17 @@ void mode_clip_set_group(struct mode_clip *clip, struct mode_ranks *group)
     clip->group = group;
 }
 
+void mode_clip_set_made(struct mode_clip *clip, mode_clip_made *made, void *ctx)
+{
+    clip->made = made;
+    clip->made_ctx = ctx;
+}
+
+void mode__clip_made(struct mode_clip *clip, const struct mode_param *p, size_t n)
+{
+    if (p && clip->made && clip->is_last_way) clip->made(clip->made_ctx, p, n);
+}
+
 struct mode_flat mode_clip_flat(const struct mode_clip *clip)
 {
     return (struct mode_flat){clip->values, clip->grads, clip->n_floats, clip->n_floats + MODE_FLAT_ROOM};
@@ -179,6 +190,7 @@ enum mode_status mode_clip_train_begin(struct mode_clip *clip, int64_t batch, st
         if (mem) *kinds[k] = mem;
     }
     if (st == MODE_OK) st = mode__clip_acts_new(&clip->train, clip, batch, true, err);
+    if (st == MODE_OK && clip->group) st = mode_ranks_parcels(clip->group, PARCELS, &clip->parcels, err);
     if (st == MODE_OK) st = mode_backend_reserve(clip->be, workspace(clip, batch), err);
     if (st == MODE_OK && clip->branches)
         st = mode_backend_branches(clip->be, branch_workspace(clip, batch), WORKSPACE_SUMS, err);
@@ -211,25 +223,27 @@ static void begin(struct mode_clip *clip, const struct clip_pairs *p, bool again
     mode__clip_text_begin(clip, clip->train, piece, again ? NULL : p->ids, p->n_ids, p->n);
 }
 
-/* The towers have nothing in common on the way in, nor on the way back. The image tower is the longer one. */
-static void both(struct mode_clip *clip, void (*image)(struct mode_clip *clip, struct clip_acts *a),
-                 void (*text)(struct mode_clip *clip, struct clip_acts *a))
+/* The towers have nothing in common on the way in, nor on the way back. The image tower is the longer one: texts that
+ * other processes wait for go to them meanwhile. */
+static enum mode_status forward(struct mode_clip *clip, bool gather, struct mode_error *err)
 {
+    enum mode_status st = MODE_OK;
     if (clip->branches) mode_backend_fork(clip->be);
-    image(clip, clip->train);
+    mode__clip_image_forward(clip, clip->train);
     if (clip->branches) mode_backend_branch(clip->be, 1);
-    text(clip, clip->train);
+    mode__clip_text_forward(clip, clip->train);
+    if (gather && clip->group) st = mode__clip_gather_texts(clip, err);
     if (clip->branches) mode_backend_join(clip->be);
-}
-
-static void forward(struct mode_clip *clip)
-{
-    both(clip, mode__clip_image_forward, mode__clip_text_forward);
+    return st;
 }
 
 static void back(struct mode_clip *clip)
 {
-    both(clip, mode__clip_image_back, mode__clip_text_back);
+    if (clip->branches) mode_backend_fork(clip->be);
+    mode__clip_image_back(clip, clip->train);
+    if (clip->branches) mode_backend_branch(clip->be, 1);
+    mode__clip_text_back(clip, clip->train);
+    if (clip->branches) mode_backend_join(clip->be);
 }
 
 static struct clip_pairs piece_of(const struct mode_clip *clip, const struct clip_pairs *whole, int64_t i)
@@ -285,23 +299,28 @@ enum mode_status mode_clip_train_compute(struct mode_clip *clip, struct mode_err
     struct clip_acts *a = clip->train;
     struct mode_tensor grads = mode_tensor_1d(clip->grads, MODE_DTYPE_F32, (int64_t)clip->n_floats);
     int64_t n = (a->step.n + a->micro - 1) / a->micro, e = clip->cfg.embed_dim;
+    enum mode_status st = MODE_OK;
     mode_zero(clip->be, &grads);
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t i = 0; i < n && !st; i++) {
         struct clip_pairs p = piece_of(clip, &a->step, i);
         if (n > 1) begin(clip, &p, false);
-        forward(clip);
+        st = forward(clip, i == n - 1, err);
     }
+    if (st) return st;
     a->image.all.dim[0] = a->text.all.dim[0] = a->image.d_all.dim[0] = a->text.d_all.dim[0] = a->step.n;
     if (a->pads > 0) {
         struct mode_tensor none = mode_tensor_2d(mode_f32(&a->text.d_all) + a->step.n * e, MODE_DTYPE_F32, a->pads, e);
         mode_zero(clip->be, &none);
     }
-    enum mode_status st = mode__clip_loss(clip, &a->image.d_all, &a->text.d_all, &a->image.all, &a->text.all, err);
+    st = mode__clip_loss(clip, &a->image.d_all, &a->text.d_all, &a->image.all, &a->text.all, err);
     for (int64_t i = n - 1; i >= 0 && !st; i--) {
         struct clip_pairs p = piece_of(clip, &a->step, i);
         if (i < n - 1) begin(clip, &p, true);
-        if (i < n - 1) forward(clip);
+        if (i < n - 1) st = forward(clip, false, err);
+        clip->is_last_way = i == 0;
+        mode__clip_made(clip, clip->logit_scale, 1); /* by the loss */
         back(clip);
+        clip->is_last_way = false;
     }
     return st;
 }

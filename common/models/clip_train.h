@@ -92,7 +92,13 @@ bool mode_clip_fit(struct mode_clip *clip, int64_t batch, size_t bytes);
  * gradients that, added up over the processes, are those of one process with the whole batch. Moments are not taken
  * here but by optim/sharded.h, which adds up and updates: m and v of the parameters stay without memory. */
 void mode_clip_set_group(struct mode_clip *clip, struct mode_ranks *group);
-/* The blocks of all parameters and, after train_begin, their gradients. */
+/* Be told of parameters whose gradients are final, as soon as all ops that add to them were called, and in the branch
+ * that they are in (nn/backend.h): once per mode_clip_train_compute of each parameter, n from p on at a time; steps in
+ * pieces tell on their last piece's way back. made may be NULL. */
+typedef void mode_clip_made(void *ctx, const struct mode_param *p, size_t n);
+void mode_clip_set_made(struct mode_clip *clip, mode_clip_made *made, void *ctx);
+/* The blocks of all parameters and, after train_begin, their gradients. What the way back makes first lies last, what
+ * the way in reads first lies first. */
 struct mode_flat mode_clip_flat(const struct mode_clip *clip);
 
 struct mode_clip_memory { /* bytes; SIZE_MAX: not representable */

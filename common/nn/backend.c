@@ -229,14 +229,14 @@ enum mode_status mode_backend_reserve(struct mode_backend *be, size_t bytes, str
 void *mode__backend_work(struct mode_backend *be, size_t bytes)
 {
     struct mode_error err;
-    MODE_ASSERT(mode_backend_reserve(be, bytes, &err) == MODE_OK);
+    MODE_ASSERT(be->lane != MODE__EXCHANGES && mode_backend_reserve(be, bytes, &err) == MODE_OK);
     return be->work[be->lane].data;
 }
 
 enum mode_status mode_backend_branches(struct mode_backend *be, size_t scratch, size_t beside, struct mode_error *err)
 {
     enum mode_status st = be->kind ? be->kind->branches(be, err) : MODE_OK;
-    for (int i = 1; i < MODE__LANES && be->kind && !st; i++)
+    for (int i = 1; i < MODE__EXCHANGES && be->kind && !st; i++)
         st = reserve(be, &be->work[i], i < MODE_BRANCHES ? scratch : beside, err);
     return st;
 }

@@ -95,13 +95,14 @@ struct mode__device {
     void (*fork)(struct mode_backend *be);
     void (*branch)(struct mode_backend *be, int i);
     void (*join)(struct mode_backend *be);
-    /* The next op writes the n tensors of `written` that are not NULL. */
-    void (*writes)(struct mode_backend *be, struct mode_tensor *const *written, int n);
+    /* The next op writes and reads the n tensors of each that are not NULL. */
+    void (*uses)(struct mode_backend *be, struct mode_tensor *const *written, const struct mode_tensor *const *read,
+                 int n);
     void (*note)(const struct mode_backend *be, FILE *out); /* below the profile */
 };
 
-/* Where ops run: branches, and behind them what lies beside each. */
-enum { MODE__LANES = 2 * MODE_BRANCHES };
+/* Where ops run: branches, behind them what lies beside each, and last the exchanges of a group, which are no ops. */
+enum { MODE__EXCHANGES = 2 * MODE_BRANCHES, MODE__LANES };
 
 struct mode_backend {
     const struct mode_ops *ops;

@@ -24,10 +24,10 @@
     EACH_OF(__VA_ARGS__, EACH_11, EACH_10, EACH_9, EACH_8, EACH_7, EACH_6, EACH_5, EACH_4, EACH_3, EACH_2, EACH_1, 0)  \
     (f, __VA_ARGS__)
 
-/* An op writes the tensors that its arguments do not make const. */
+/* An op writes the tensors that its arguments do not make const, and reads the others. */
 #define WRITTEN(x) _Generic((x), struct mode_tensor * : (x), default : NULL)
-
-#define TENSOR(x) _Generic((x), struct mode_tensor * : (x), const struct mode_tensor * : (x), default : NULL)
+#define READ(x)    _Generic((x), const struct mode_tensor * : (x), default : NULL)
+#define TENSOR(x)  _Generic((x), struct mode_tensor * : (x), const struct mode_tensor * : (x), default : NULL)
 
 /* Call an op through the table; when profiling with its time, (nominal) floating point operations and the bytes that it
  * cannot but move: each of its tensors once. */
@@ -42,7 +42,8 @@
         double t0_ = be->profile ? mode_clock_s() : 0;                                                                 \
         if (be->kind) {                                                                                                \
             struct mode_tensor *const written_[] = {EACH(WRITTEN, __VA_ARGS__)};                                       \
-            be->kind->writes(be, written_, (int)(sizeof written_ / sizeof *written_));                                 \
+            const struct mode_tensor *const read_[] = {EACH(READ, __VA_ARGS__)};                                       \
+            be->kind->uses(be, written_, read_, (int)(sizeof written_ / sizeof *written_));                            \
         }                                                                                                              \
         be->ops->op(be, __VA_ARGS__);                                                                                  \
         if (be->profile) note(be, MODE__OP_##op, t0_, (double)(n_flops), (double)(n_bytes));                           \
@@ -453,6 +454,18 @@ double mode_log_add(double a, double b)
     return top + log(exp(a - top) + exp(b - top));
 }
 
+/* What CALL cannot see: the tensors of parameters. */
+static void uses_params(struct mode_backend *be, struct mode_param *p, size_t n, bool updated)
+{
+    for (size_t i = 0; be->kind && i < n; i++) {
+        if (p[i].frozen) continue;
+        struct mode_tensor *const written[] = {&p[i].value, &p[i].m, &p[i].v, mode_param_copy(&p[i])};
+        struct mode_tensor *const none[4] = {NULL};
+        const struct mode_tensor *const read[4] = {&p[i].grad};
+        be->kind->uses(be, updated ? written : none, read, 4);
+    }
+}
+
 void mode_adamw(struct mode_backend *be, struct mode_param *p, size_t n, const struct mode_adamw_step *s)
 {
     double count = 0, bytes = 0;
@@ -466,6 +479,7 @@ void mode_adamw(struct mode_backend *be, struct mode_param *p, size_t n, const s
         count += (double)own;
         bytes += (double)own * (copy ? 30 : 28); /* value, m and v there and back, the gradient, the copy */
     }
+    uses_params(be, p, n, true);
     CALL_MOVING(adamw, 12 * count, bytes, p, n, s);
 }
 
@@ -477,6 +491,7 @@ void mode_grad_squares(struct mode_backend *be, double *sum, const struct mode_p
         MODE_ASSERT(p[i].grad.dtype == MODE_DTYPE_F32 && p[i].grad.data);
         count += (double)mode_tensor_count(&p[i].grad);
     }
+    uses_params(be, (struct mode_param *)(uintptr_t)p, n, false);
     CALL_MOVING(grad_squares, 2 * count, sizeof(float) * count, sum, p, n);
 }
 

@@ -12,11 +12,27 @@ struct mode_sharded {
     struct mode_backend *be;
     struct mode_ranks *group;
     struct mode_flat flat;
-    size_t bucket;            /* floats of every bucket but the last; a multiple of ALIGN * size */
-    size_t n_buckets, n_own;  /* own: floats of all own pieces */
-    float *m, *v;             /* [n_own] */
-    struct mode_param *parts; /* what of each parameter lies in own pieces, in order */
-    size_t n_parts;
+    size_t bucket;           /* floats of every bucket but the last; a multiple of ALIGN * size */
+    size_t n_buckets, n_own; /* own: floats of all own pieces */
+    float *m, *v;            /* [n_own] */
+    const struct mode_param *params;
+    size_t n_params;
+    struct bucket *buckets;
+    struct mode_param *parts;   /* what of each parameter lies in own pieces, bucket by bucket */
+    struct rounding *roundings; /* what of each parameter that has a rounded copy lies in a bucket */
+    int parcel;                 /* the group's, of bucket 0 */
+    size_t unsent;              /* buckets from this one on have been exchanged in this step */
+    enum mode_status failed;    /* in an exchange of mode_sharded_made */
+    struct mode_error why;
+};
+
+struct bucket {
+    size_t params, left;                           /* that have a part of it; whose gradients are not final yet */
+    size_t parts, n_parts, roundings, n_roundings; /* of it: the first one, and how many */
+};
+
+struct rounding {
+    struct mode_tensor value, copy;
 };
 
 struct piece { /* of bucket b: its place in the blocks, floats of one piece, place of the own one's moments */
@@ -39,26 +55,77 @@ size_t mode_sharded_bytes(size_t n, int size)
     return 2 * sizeof(float) * (round_up(n, ALIGN * (size_t)size) / (size_t)size);
 }
 
-/* The parts of parameter p, which lies at `at`, in own pieces; counts when parts is NULL. */
-static size_t cut(struct mode_param *parts, const struct mode_sharded *s, const struct mode_param *p, size_t at)
+struct span { /* of floats in the blocks */
+    size_t from, to;
+};
+
+static struct span overlap(struct span a, struct span b)
 {
-    size_t n = 0, end = at + (size_t)mode_tensor_count(&p->value);
-    for (size_t b = at / s->bucket; b < s->n_buckets && b * s->bucket < end; b++) {
-        struct piece x = piece_of(s, b);
-        size_t first = x.at + (size_t)s->group->rank * x.n, last = first + x.n, moments = x.own;
-        size_t from = at > first ? at : first, to = end < last ? end : last;
-        if (from >= to) continue;
-        if (parts) {
-            float *const data[] = {s->flat.values + from, s->flat.grads + from, s->m + moments + (from - first),
-                                   s->v + moments + (from - first)};
-            struct mode_tensor *t[] = {&parts[n].value, &parts[n].grad, &parts[n].m, &parts[n].v};
-            parts[n] = (struct mode_param){.name = p->name, .decay = p->decay, .frozen = p->frozen};
-            for (int k = 0; k < 4; k++) *t[k] = mode_tensor_1d(data[k], MODE_DTYPE_F32, (int64_t)(to - from));
-            parts[n].operand = parts[n].value; /* rounded copies are made when all weights are here */
+    struct span c = {a.from > b.from ? a.from : b.from, a.to < b.to ? a.to : b.to};
+    if (c.from > c.to) c.from = c.to;
+    return c;
+}
+
+static struct span span_of(const struct mode_sharded *s, const struct mode_param *p)
+{
+    size_t at = (size_t)(mode_f32(&p->value) - s->flat.values);
+    return (struct span){at, at + (size_t)mode_tensor_count(&p->value)};
+}
+
+static struct span bucket_span(const struct mode_sharded *s, size_t b)
+{
+    struct piece x = piece_of(s, b);
+    return (struct span){x.at, x.at + x.n * (size_t)s->group->size};
+}
+
+/* What of p is the own piece of bucket b: false, nothing. */
+static bool cut(struct mode_param *part, const struct mode_sharded *s, const struct mode_param *p, size_t b)
+{
+    struct piece x = piece_of(s, b);
+    size_t first = x.at + (size_t)s->group->rank * x.n;
+    struct span c = overlap(span_of(s, p), (struct span){first, first + x.n});
+    if (c.from == c.to) return false;
+    float *const data[] = {s->flat.values + c.from, s->flat.grads + c.from, s->m + x.own + (c.from - first),
+                           s->v + x.own + (c.from - first)};
+    struct mode_tensor *t[] = {&part->value, &part->grad, &part->m, &part->v};
+    *part = (struct mode_param){.name = p->name, .decay = p->decay, .frozen = p->frozen};
+    for (int k = 0; k < 4; k++) *t[k] = mode_tensor_1d(data[k], MODE_DTYPE_F32, (int64_t)(c.to - c.from));
+    part->operand = part->value; /* rounded copies are made when all of a bucket's weights are here */
+    return true;
+}
+
+/* Of p, in bucket b: its value and its rounded copy; false: it has none, or is not there. */
+static bool cut_copy(struct rounding *r, const struct mode_sharded *s, const struct mode_param *p, size_t b)
+{
+    struct span whole = span_of(s, p), c = overlap(whole, bucket_span(s, b));
+    if (c.from == c.to || p->operand.data == p->value.data) return false;
+    char *copy = (char *)p->operand.data + (c.from - whole.from) * mode_dtype_size(p->operand.dtype);
+    r->value = mode_tensor_1d(s->flat.values + c.from, MODE_DTYPE_F32, (int64_t)(c.to - c.from));
+    r->copy = mode_tensor_1d(copy, p->operand.dtype, (int64_t)(c.to - c.from));
+    return true;
+}
+
+static void fill_bucket(struct mode_sharded *s, size_t b, size_t *n_parts, size_t *n_roundings)
+{
+    struct bucket *x = &s->buckets[b];
+    *x = (struct bucket){.parts = *n_parts, .roundings = *n_roundings};
+    for (size_t i = 0; i < s->n_params; i++) {
+        struct span c = overlap(span_of(s, &s->params[i]), bucket_span(s, b));
+        struct mode_param part;
+        struct rounding r;
+        if (c.from < c.to) x->params++;
+        if (cut(&part, s, &s->params[i], b)) {
+            s->parts = mode_xrealloc(s->parts, (*n_parts + 1) * sizeof *s->parts);
+            s->parts[(*n_parts)++] = part;
         }
-        n++;
+        if (cut_copy(&r, s, &s->params[i], b)) {
+            s->roundings = mode_xrealloc(s->roundings, (*n_roundings + 1) * sizeof *s->roundings);
+            s->roundings[(*n_roundings)++] = r;
+        }
     }
-    return n;
+    x->left = x->params;
+    x->n_parts = *n_parts - x->parts;
+    x->n_roundings = *n_roundings - x->roundings;
 }
 
 enum mode_status mode_sharded_open(struct mode_sharded **s, struct mode_backend *be, struct mode_ranks *group,
@@ -83,16 +150,17 @@ enum mode_status mode_sharded_open(struct mode_sharded **s, struct mode_backend 
         mode_sharded_close(s);
         return st;
     }
-    for (int fill = 0; fill < 2; fill++) {
-        if (fill) x->parts = mode_xcalloc(x->n_parts + 1, sizeof *x->parts);
-        x->n_parts = 0;
-        for (size_t i = 0; i < n_params; i++) {
-            ptrdiff_t at = mode_f32(&params[i].value) - flat->values;
-            MODE_ASSERT(at >= 0 && mode_f32(&params[i].grad) - flat->grads == at);
-            x->n_parts += cut(fill ? x->parts + x->n_parts : NULL, x, &params[i], (size_t)at);
-        }
-    }
-    return MODE_OK;
+    x->params = params;
+    x->n_params = n_params;
+    x->buckets = mode_xcalloc(x->n_buckets, sizeof *x->buckets);
+    x->unsent = x->n_buckets;
+    for (size_t i = 0; i < n_params; i++)
+        MODE_ASSERT(mode_f32(&params[i].grad) - flat->grads == mode_f32(&params[i].value) - flat->values);
+    size_t n_parts = 0, n_roundings = 0;
+    for (size_t b = 0; b < x->n_buckets; b++) fill_bucket(x, b, &n_parts, &n_roundings);
+    st = mode_ranks_parcels(group, (int)x->n_buckets, &x->parcel, err);
+    if (st) mode_sharded_close(s);
+    return st;
 }
 
 void mode_sharded_close(struct mode_sharded **s)
@@ -101,7 +169,9 @@ void mode_sharded_close(struct mode_sharded **s)
     if (!x) return;
     mode_backend_free(x->be, x->m);
     mode_backend_free(x->be, x->v);
+    free(x->buckets);
     free(x->parts);
+    free(x->roundings);
     free(x);
     *s = NULL;
 }
@@ -111,39 +181,90 @@ enum mode_status mode_sharded_broadcast(struct mode_sharded *s, struct mode_erro
     return mode_ranks_broadcast(s->group, s->flat.values, s->flat.n, MODE_DTYPE_F32, err);
 }
 
-/* Backwards: the blocks' ends are what the way back of a model has finished first. */
-enum mode_status mode_sharded_reduce(struct mode_sharded *s, struct mode_error *err)
+/* The last bucket that was not exchanged yet. Backwards, in all processes: blocks' ends are what the way back of a
+ * model has finished first. */
+static enum mode_status send_one(struct mode_sharded *s, struct mode_error *err)
 {
-    enum mode_status st = MODE_OK;
-    for (size_t b = s->n_buckets; b-- > 0 && !st;) {
-        struct piece x = piece_of(s, b);
-        float *all = s->flat.grads + x.at;
-        st = mode_ranks_reduce_scatter(s->group, all + (size_t)s->group->rank * x.n, all, x.n, MODE_DTYPE_F32, err);
-    }
+    size_t b = --s->unsent;
+    struct piece x = piece_of(s, b);
+    float *all = s->flat.grads + x.at, *own = all + (size_t)s->group->rank * x.n;
+    mode_ranks_begin(s->group, s->parcel + (int)b);
+    enum mode_status st = mode_ranks_reduce_scatter(s->group, own, all, x.n, MODE_DTYPE_F32, err);
+    mode_ranks_end(s->group);
     return st;
 }
 
-/* Every process's pieces of a block to all. */
+void mode_sharded_made(void *sharded, const struct mode_param *p, size_t n)
+{
+    struct mode_sharded *s = sharded;
+    for (size_t b = 0; b < s->n_buckets; b++) {
+        size_t made = 0;
+        for (size_t i = 0; i < n; i++) {
+            struct span c = overlap(span_of(s, &p[i]), bucket_span(s, b));
+            made += c.from < c.to;
+        }
+        if (made == 0) continue;
+        MODE_ASSERT(made <= s->buckets[b].left);
+        s->buckets[b].left -= made;
+        mode_ranks_made(s->group, s->parcel + (int)b);
+    }
+    while (s->unsent > 0 && s->buckets[s->unsent - 1].left == 0 && !s->failed) s->failed = send_one(s, &s->why);
+}
+
+enum mode_status mode_sharded_reduce(struct mode_sharded *s, struct mode_error *err)
+{
+    enum mode_status st = s->failed;
+    if (st && err) *err = s->why;
+    while (s->unsent > 0 && !st) {
+        mode_ranks_made(s->group, s->parcel + (int)s->unsent - 1); /* of whatever parameter nobody said so */
+        st = send_one(s, err);
+    }
+    for (size_t b = 0; b < s->n_buckets; b++) s->buckets[b].left = s->buckets[b].params;
+    s->unsent = s->n_buckets;
+    return st;
+}
+
+/* Every process's piece of bucket b of a block to all. */
+static enum mode_status share_bucket(struct mode_sharded *s, float *block, size_t b, struct mode_error *err)
+{
+    struct piece x = piece_of(s, b);
+    float *all = block + x.at;
+    return mode_ranks_all_gather(s->group, all, all + (size_t)s->group->rank * x.n, x.n, MODE_DTYPE_F32, err);
+}
+
 static enum mode_status share(struct mode_sharded *s, float *block, struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
-    for (size_t b = 0; b < s->n_buckets && !st; b++) {
-        struct piece x = piece_of(s, b);
-        float *all = block + x.at;
-        st = mode_ranks_all_gather(s->group, all, all + (size_t)s->group->rank * x.n, x.n, MODE_DTYPE_F32, err);
+    for (size_t b = 0; b < s->n_buckets && !st; b++) st = share_bucket(s, block, b, err);
+    return st;
+}
+
+/* Own weights of bucket b; then, beside the ops, everyone's to all, and their rounded copies. */
+static enum mode_status update_bucket(struct mode_sharded *s, size_t b, const struct mode_adamw_step *now,
+                                      struct mode_error *err)
+{
+    const struct bucket *x = &s->buckets[b];
+    mode_adamw(s->be, s->parts + x->parts, x->n_parts, now);
+    mode_ranks_begin(s->group, s->parcel + (int)b);
+    enum mode_status st = share_bucket(s, s->flat.values, b, err);
+    for (size_t i = 0; i < x->n_roundings && !st; i++) {
+        struct rounding *r = &s->roundings[x->roundings + i];
+        mode_rounded(s->be, &r->copy, &r->value);
     }
+    mode_ranks_end(s->group);
     return st;
 }
 
 enum mode_status mode_sharded_update(struct mode_sharded *s, struct mode_adamw_step *now, struct mode_error *err)
 {
+    enum mode_status st = MODE_OK;
     if (now->clip_norm > 0) {
-        mode_grad_squares(s->be, &now->squares, s->parts, s->n_parts);
-        enum mode_status st = mode_ranks_all_reduce(s->group, &now->squares, 1, MODE_DTYPE_F64, err);
-        if (st) return st;
+        const struct bucket *last = &s->buckets[s->n_buckets - 1];
+        mode_grad_squares(s->be, &now->squares, s->parts, last->parts + last->n_parts);
+        st = mode_ranks_all_reduce(s->group, &now->squares, 1, MODE_DTYPE_F64, err);
     }
-    mode_adamw(s->be, s->parts, s->n_parts, now);
-    return share(s, s->flat.values, err);
+    for (size_t b = 0; b < s->n_buckets && !st; b++) st = update_bucket(s, b, now, err);
+    return st;
 }
 
 enum mode_status mode_sharded_save_moments(struct mode_sharded *s, float *m, float *v, struct mode_error *err)

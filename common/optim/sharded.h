@@ -20,7 +20,7 @@
 
 struct mode_sharded;
 
-/* bucket: floats in a bucket, about; 0: 32 MiB. params, group and blocks are borrowed. E_MEMORY. */
+/* bucket: floats in a bucket, about; 0: 32 MiB. params, group and blocks are borrowed. E_MEMORY, E_DEVICE. */
 enum mode_status mode_sharded_open(struct mode_sharded **s, struct mode_backend *be, struct mode_ranks *group,
                                    const struct mode_param *params, size_t n_params, const struct mode_flat *flat,
                                    size_t bucket, struct mode_error *err);
@@ -30,9 +30,15 @@ size_t mode_sharded_bytes(size_t n, int size);
 
 /* Weights of all processes become rank 0's. */
 enum mode_status mode_sharded_broadcast(struct mode_sharded *s, struct mode_error *err);
-/* Gradients become sums over all processes, in one's own pieces; elsewhere they are undefined. */
+/* Buckets go, beside the ops, as soon as they are whole and in the same order everywhere: to be called when the
+ * gradients of n parameters from p on are final, in the branch that made them (mode_clip_set_made); of each parameter
+ * once between two mode_sharded_reduce, or of none. Errors come with mode_sharded_reduce. */
+void mode_sharded_made(void *sharded, const struct mode_param *p, size_t n);
+/* Gradients become sums over all processes, in one's own pieces; elsewhere they are undefined. What nobody said to be
+ * made is so now. */
 enum mode_status mode_sharded_reduce(struct mode_sharded *s, struct mode_error *err);
-/* One update, as mode_adamw_update; now->squares is the same number everywhere. */
+/* One update, as mode_adamw_update; now->squares is the same number everywhere. Weights and rounded copies of them come
+ * beside the ops, from the first bucket on: an op waits for those that it reads (dist/ranks.h). */
 enum mode_status mode_sharded_update(struct mode_sharded *s, struct mode_adamw_step *now, struct mode_error *err);
 
 /* All moments, [n] floats each on the host, laid out as the blocks. Save: received on rank 0 (m, v are NULL elsewhere),

@@ -38,6 +38,7 @@ enum mode_status mode_together_open(struct mode_together **t, struct mode_backen
     x->number = number;
     x->texts = texts;
     if (!st) st = mode_sharded_open(&x->sharded, be, group, x->params, x->n_params, &flat, 0, err);
+    if (!st) mode_clip_set_made(clip, mode_sharded_made, x->sharded);
     return st;
 }
 
@@ -45,6 +46,7 @@ void mode_together_close(struct mode_together **t)
 {
     struct mode_together *x = *t;
     if (!x) return;
+    mode_clip_set_made(x->clip, NULL, NULL);
     mode_sharded_close(&x->sharded);
     mode_backend_free(x->be, x->now);
     mode_backend_free(x->be, x->number);
@@ -91,7 +93,6 @@ static enum mode_status step_ops(struct mode_together *t, struct mode_error *err
     if (st) return st;
     if (t->group) {
         if (!(st = mode_sharded_reduce(t->sharded, err))) st = mode_sharded_update(t->sharded, t->now, err);
-        if (!st) mode_clip_refresh(t->clip);
     } else {
         mode_adamw_update(t->be, t->params, t->n_params, t->now);
     }

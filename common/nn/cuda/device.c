@@ -1,4 +1,5 @@
 #include "nn/cuda/cudnn_attention.h"
+#include "nn/cuda/exchanges.h"
 #include "nn/cuda/fp8.h"
 
 #include "base/str.h"
@@ -55,7 +56,15 @@ static enum mode_status fail(struct mode_error *err, const char *what, cudaError
     return MODE_FAIL(err, MODE_E_DEVICE, "backend \"cuda\": %s: %s", what, cudaGetErrorString(e));
 }
 
-/* Branches come first, what lies beside them last: it fills what they leave free. */
+/* Exchanges come first: they take few multiprocessors, and other processes wait for them. Then come branches, and last
+ * what lies beside them: it fills what they leave free. */
+static int priority_of(int lane, int least, int greatest)
+{
+    if (lane == MODE__EXCHANGES) return greatest;
+    if (lane >= MODE_BRANCHES) return least;
+    return greatest + 1 < least ? greatest + 1 : greatest; /* the greatest is the smallest number */
+}
+
 enum mode_status mode__lane_open(struct mode_backend *be, int i, struct mode_error *err)
 {
     struct mode__lane *l = &mode__cuda_of(be)->lane[i];
@@ -63,8 +72,9 @@ enum mode_status mode__lane_open(struct mode_backend *be, int i, struct mode_err
     int least = 0, greatest = 0;
     cudaError_t e = cudaDeviceGetStreamPriorityRange(&least, &greatest);
     if (e == cudaSuccess)
-        e = cudaStreamCreateWithPriority(&l->stream, cudaStreamDefault, i < MODE_BRANCHES ? greatest : least);
+        e = cudaStreamCreateWithPriority(&l->stream, cudaStreamDefault, priority_of(i, least, greatest));
     if (e != cudaSuccess) return fail(err, "a stream cannot be made", e);
+    if (i == MODE__EXCHANGES) return MODE_OK;
     if (blas.cublasCreate_v2(&l->blas) || blas.cublasSetStream_v2(l->blas, l->stream) ||
         blas.cublasSetMathMode(l->blas, math))
         return MODE_FAIL(err, MODE_E_DEVICE, "backend \"cuda\": cuBLAS cannot be started");
@@ -93,6 +103,7 @@ static void close_device(struct mode_backend *be)
     mode__attention_ways_close(&c->attention);
     mode__cuda_products_close(&c->products);
     mode__streams_close(&c->streams);
+    mode__exchanges_close(be);
     for (int i = 0; i < MODE__LANES; i++) mode__lane_close(&c->lane[i]);
     free(c->taken);
     free(c);
@@ -176,6 +187,14 @@ static void sync_device(struct mode_backend *be)
     const struct mode__cuda *c = mode__cuda_of(be);
     for (int i = 0; i < MODE__LANES; i++)
         if (c->lane[i].stream) CUDA_OK(cudaStreamSynchronize(c->lane[i].stream));
+    mode__exchanges_done(be);
+}
+
+static void uses(struct mode_backend *be, struct mode_tensor *const *written, const struct mode_tensor *const *read,
+                 int n)
+{
+    mode__exchanges_used(be, written, read, n);
+    mode__cuda_writes(be, written, n);
 }
 
 static void free_memory(struct mode_backend *be, void *data)
@@ -264,11 +283,11 @@ const struct mode__device mode__cuda_device = {.open = open_device,
                                                .record = mode__cuda_record,
                                                .repeats = mode__cuda_repeats,
                                                .branches = mode__cuda_branches,
-                                               .branches_bytes = (MODE__LANES - 1) * (size_t)MODE__WORKSPACE,
+                                               .branches_bytes = (MODE__EXCHANGES - 1) * (size_t)MODE__WORKSPACE,
                                                .fork = mode__cuda_fork,
                                                .branch = mode__cuda_branch,
                                                .join = mode__cuda_join,
-                                               .writes = mode__cuda_writes,
+                                               .uses = uses,
                                                .note = note};
 
 /* cuBLAS counts columns first: there, our row-major c is its transpose, so c^T = op(b)^T op(a)^T. */

@@ -18,7 +18,8 @@
 #include <cublas_v2.h>
 #include <cuda_runtime_api.h>
 
-/* Where ops run one after another: a stream, and what no two streams may have in common. */
+/* Where ops run one after another: a stream, and what no two streams may have in common; that of exchanges is a stream
+ * alone. */
 struct mode__lane {
     cudaStream_t stream; /* NULL: not made yet */
     cublasHandle_t blas;
@@ -30,6 +31,7 @@ struct mode__cuda {
     cudaStream_t stream; /* that of the lane which ops go to now */
     struct mode__lane lane[MODE__LANES];
     struct mode__streams *streams;
+    struct mode__exchanges *exchanges; /* exchanges.h; NULL: no group */
     bool measuring;
     struct mode__products *products;
     struct mode__attention_ways *attention;
@@ -65,6 +67,7 @@ bool mode__cuda_forked(const struct mode_backend *be);
 void mode__beside_begin(struct mode_backend *be);
 void mode__beside_end(struct mode_backend *be, const struct mode_tensor *a, const struct mode_tensor *b);
 void mode__cuda_writes(struct mode_backend *be, struct mode_tensor *const *written, int n);
+bool mode__beside_used(const struct mode_backend *be); /* was anything launched beside the branch since the fork? */
 
 /* Memory of the device that was taken, for mode_backend_room. */
 void mode__cuda_took(struct mode__cuda *c, void *data, size_t bytes);

@@ -1,14 +1,15 @@
 /* Groups of processes with a GPU each, by NCCL.
  *
- * Calls go to the backend's stream: they wait for the ops before them and the ops after them wait for them. NCCL does
- * not notice that a process has died, and waits for it on the GPU for ever. So a thread watches the connections of the
- * meeting: when one ends without a goodbye, the communicator is aborted, which ends what waits on the stream, and the
- * next call of the group says who has gone. Process 0 passes the news on. */
+ * There is one communicator, and all its calls go to one stream (exchanges.c), in the same order in all processes: two
+ * communicators at a time could each hold multiprocessors that the other needs elsewhere. NCCL does not notice that a
+ * process has died, and waits for it on the GPU for ever. So a thread watches the connections of the meeting: when one
+ * ends without a goodbye, the communicator is aborted, which ends what waits on the stream, and the next call of the
+ * group says who has gone. Process 0 passes the news on. */
 #include "nn/cuda/nccl.h"
 #include "base/str.h"
 #include "dist/meeting.h"
 #include "dist/ranks.h"
-#include "nn/cuda/device.h"
+#include "nn/cuda/exchanges.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -22,8 +23,9 @@
 
 #define NCCL_CALLS(X)                                                                                                  \
     X(ncclGetUniqueId)                                                                                                 \
-    X(ncclCommInitRank) X(ncclCommAbort) X(ncclCommDestroy) X(ncclGetErrorString) X(ncclAllGather)                     \
-        X(ncclReduceScatter) X(ncclAllReduce) X(ncclBroadcast)
+    X(ncclCommInitRankConfig)                                                                                          \
+    X(ncclCommAbort)                                                                                                   \
+    X(ncclCommDestroy) X(ncclGetErrorString) X(ncclAllGather) X(ncclReduceScatter) X(ncclAllReduce) X(ncclBroadcast)
 
 static struct {
 #define X(name) __typeof__(&name) name;
@@ -31,11 +33,13 @@ static struct {
 #undef X
 } nccl;
 
-enum { GOODBYE = -1, NEWS_TEXT = 200 };
+/* CTAS: multiprocessors that an exchange takes from the ops beside it, at most; NCCL_MAX_CTAS in the environment goes
+ * first. */
+enum { GOODBYE = -1, NEWS_TEXT = 200, CTAS = 16 };
 
 struct nccl_ranks {
     struct mode_meeting *meeting;
-    cudaStream_t stream;
+    struct mode_backend *be;
     ncclComm_t comm;
     pthread_t watch;
     bool watched;
@@ -132,41 +136,71 @@ static ncclDataType_t type_of(enum mode_dtype dtype)
     return dtype == MODE_DTYPE_F32 ? ncclFloat32 : dtype == MODE_DTYPE_F64 ? ncclFloat64 : ncclUint8;
 }
 
-#define COLLECTIVE(...)                                                                                                \
+/* n numbers are out's and in's; those that a process has a row each of are `rows` times as many. */
+#define COLLECTIVE(out, out_rows, in, in_rows, ...)                                                                    \
     struct nccl_ranks *x = g->self;                                                                                    \
     int lost = lost_rank(x);                                                                                           \
     if (lost >= 0) return gone(g, lost, err);                                                                          \
-    return done(g, __VA_ARGS__, err)
+    const size_t bytes = n * mode_dtype_size(dtype);                                                                   \
+    cudaStream_t s = mode__exchange_enter(x->be);                                                                      \
+    ncclResult_t result = __VA_ARGS__;                                                                                 \
+    mode__exchange_leave(x->be, out, (size_t)(out_rows)*bytes, in, (size_t)(in_rows)*bytes);                           \
+    return done(g, result, err)
 
 static enum mode_status all_gather(struct mode_ranks *g, void *out, const void *in, size_t n, enum mode_dtype dtype,
                                    struct mode_error *err)
 {
-    COLLECTIVE(nccl.ncclAllGather(in, out, n, type_of(dtype), x->comm, x->stream));
+    COLLECTIVE(out, g->size, in, 1, nccl.ncclAllGather(in, out, n, type_of(dtype), x->comm, s));
 }
 
 static enum mode_status reduce_scatter(struct mode_ranks *g, void *out, const void *in, size_t n, enum mode_dtype dtype,
                                        struct mode_error *err)
 {
-    COLLECTIVE(nccl.ncclReduceScatter(in, out, n, type_of(dtype), ncclSum, x->comm, x->stream));
+    COLLECTIVE(out, 1, in, g->size, nccl.ncclReduceScatter(in, out, n, type_of(dtype), ncclSum, x->comm, s));
 }
 
 static enum mode_status all_reduce(struct mode_ranks *g, void *data, size_t n, enum mode_dtype dtype,
                                    struct mode_error *err)
 {
-    COLLECTIVE(nccl.ncclAllReduce(data, data, n, type_of(dtype), ncclSum, x->comm, x->stream));
+    COLLECTIVE(data, 1, data, 1, nccl.ncclAllReduce(data, data, n, type_of(dtype), ncclSum, x->comm, s));
 }
 
 static enum mode_status broadcast(struct mode_ranks *g, void *data, size_t n, enum mode_dtype dtype,
                                   struct mode_error *err)
 {
-    COLLECTIVE(nccl.ncclBroadcast(data, data, n, type_of(dtype), 0, x->comm, x->stream));
+    COLLECTIVE(data, 1, data, 1, nccl.ncclBroadcast(data, data, n, type_of(dtype), 0, x->comm, s));
+}
+
+static struct mode_backend *backend_of(const struct mode_ranks *g)
+{
+    return ((struct nccl_ranks *)g->self)->be;
+}
+
+static enum mode_status parcels(struct mode_ranks *g, int n, int *first, struct mode_error *err)
+{
+    return mode__exchanges_parcels(backend_of(g), n, first, err);
+}
+
+static void made(struct mode_ranks *g, int parcel)
+{
+    mode__exchanges_made(backend_of(g), parcel);
+}
+
+static void begin(struct mode_ranks *g, int parcel)
+{
+    mode__exchanges_begin(backend_of(g), parcel);
+}
+
+static void end(struct mode_ranks *g)
+{
+    mode__exchanges_end(backend_of(g));
 }
 
 static void close_ranks(struct mode_ranks *g, bool in_order)
 {
     struct nccl_ranks *x = g->self;
     const int32_t news = GOODBYE;
-    if (in_order && lost_rank(x) < 0) (void)cudaStreamSynchronize(x->stream);
+    if (in_order && lost_rank(x) < 0) mode_backend_sync(x->be);
     for (int r = 0; in_order && r < x->meeting->size; r++)
         if (x->meeting->fd[r] >= 0) (void)send(x->meeting->fd[r], &news, sizeof news, MSG_NOSIGNAL);
     if (x->watched) {
@@ -175,12 +209,27 @@ static void close_ranks(struct mode_ranks *g, bool in_order)
         close(x->wake[0]);
     }
     if (x->comm && x->lost < 0) (void)(in_order ? nccl.ncclCommDestroy(x->comm) : nccl.ncclCommAbort(x->comm));
+    mode__exchanges_close(x->be);
     mode_meeting_close(&x->meeting);
     pthread_mutex_destroy(&x->lock);
     free(x);
 }
 
-static const struct mode_ranks_ops nccl_ops = {"NCCL", all_gather, reduce_scatter, all_reduce, broadcast, close_ranks};
+static const struct mode_ranks_ops nccl_ops = {"NCCL",      all_gather, reduce_scatter, all_reduce, broadcast,
+                                               close_ranks, parcels,    made,           begin,      end};
+
+/* What NCCL takes of the GPU's memory is no longer there for a model. */
+static ncclResult_t begin_nccl(struct nccl_ranks *x, ncclUniqueId id)
+{
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    size_t before = 0, after = 0, total;
+    config.maxCTAs = CTAS;
+    bool known = cudaMemGetInfo(&before, &total) == cudaSuccess;
+    ncclResult_t result = nccl.ncclCommInitRankConfig(&x->comm, x->meeting->size, id, x->meeting->rank, &config);
+    if (known && cudaMemGetInfo(&after, &total) == cudaSuccess && before > after)
+        mode__cuda_took(mode__cuda_of(x->be), NULL, before - after);
+    return result;
+}
 
 /* Nobody begins to wait inside NCCL before all are able to come. */
 static enum mode_status all_ready(struct mode_meeting *m, enum mode_status own, struct mode_error *err)
@@ -206,14 +255,15 @@ enum mode_status mode__cuda_ranks(struct mode_ranks **g, struct mode_backend *be
     ncclResult_t result = ncclSuccess;
     *g = mode_xcalloc(1, sizeof **g);
     **g = (struct mode_ranks){m->rank, m->size, &nccl_ops, x};
-    *x = (struct nccl_ranks){.meeting = m, .stream = mode__cuda_of(be)->stream, .lost = -1};
+    *x = (struct nccl_ranks){.meeting = m, .be = be, .lost = -1};
     pthread_mutex_init(&x->lock, NULL);
     enum mode_status st = load(err);
+    if (!st) st = mode__exchanges_open(be, err);
     if (!st && m->rank == 0) st = done(*g, nccl.ncclGetUniqueId(&ids[0]), err);
     if (!st && pipe(x->wake)) st = MODE_FAIL(err, MODE_E_GENERIC, "no pipe to be had: %s", strerror(errno));
     if ((st = all_ready(m, st, err))) goto out;
     if ((st = mode_meeting_all_gather(m, ids, sizeof *ids, err))) goto out;
-    result = nccl.ncclCommInitRank(&x->comm, m->size, ids[0], m->rank);
+    result = begin_nccl(x, ids[0]);
     if ((st = done(*g, result, err))) goto out;
     if ((st = mode_meeting_barrier(m, err))) goto out;
     int e = pthread_create(&x->watch, NULL, watch, x);

@@ -9,6 +9,7 @@
 #if defined(MODE_NCCL_HEADER) /* set by cuda.cmake */
 #include <nccl.h>
 #else
+#include <limits.h>
 typedef struct ncclComm *ncclComm_t;
 typedef struct {
     char internal[128];
@@ -17,7 +18,18 @@ typedef enum { ncclSuccess = 0 } ncclResult_t;
 typedef enum { ncclSum = 0 } ncclRedOp_t;
 typedef enum { ncclUint8 = 1, ncclFloat32 = 7, ncclFloat64 = 8 } ncclDataType_t;
 ncclResult_t ncclGetUniqueId(ncclUniqueId *id);
-ncclResult_t ncclCommInitRank(ncclComm_t *comm, int size, ncclUniqueId id, int rank);
+typedef struct { /* as it was in NCCL 2.18; `size` and `version` tell newer libraries so */
+    size_t size;
+    unsigned int magic, version;
+    int blocking, cgaClusterSize, minCTAs, maxCTAs;
+    const char *netName;
+    int splitShare;
+} ncclConfig_t;
+#define NCCL_CONFIG_INITIALIZER                                                                                        \
+    {                                                                                                                  \
+        sizeof(ncclConfig_t), 0xcafebeef, 21800, INT_MIN, INT_MIN, INT_MIN, INT_MIN, NULL, INT_MIN                     \
+    }
+ncclResult_t ncclCommInitRankConfig(ncclComm_t *comm, int size, ncclUniqueId id, int rank, ncclConfig_t *config);
 ncclResult_t ncclCommAbort(ncclComm_t comm);
 ncclResult_t ncclCommDestroy(ncclComm_t comm);
 const char *ncclGetErrorString(ncclResult_t result);

@@ -30,8 +30,8 @@ struct beside {
 
 struct mode__streams {
     bool ready, forked;
-    cudaEvent_t fork, end[MODE__LANES];
-    bool used[MODE__LANES]; /* since the fork */
+    cudaEvent_t fork, end[MODE__EXCHANGES];
+    bool used[MODE__EXCHANGES]; /* since the fork */
     struct beside beside[MODE_BRANCHES];
 };
 
@@ -45,8 +45,8 @@ static cudaEvent_t *event_of(struct mode__streams *s, int i)
 {
     if (i == 0) return &s->fork;
     i -= 1;
-    if (i < MODE__LANES) return &s->end[i];
-    i -= MODE__LANES;
+    if (i < MODE__EXCHANGES) return &s->end[i];
+    i -= MODE__EXCHANGES;
     if (i >= MODE_BRANCHES * (PENDING + 1)) return NULL;
     struct beside *b = &s->beside[i / (PENDING + 1)];
     i %= PENDING + 1;
@@ -81,12 +81,12 @@ enum mode_status mode__cuda_branches(struct mode_backend *be, struct mode_error 
     struct mode__streams *s = c->streams;
     enum mode_status st = MODE_OK;
     if (s->ready) return MODE_OK;
-    for (int i = 1; i < MODE__LANES && !st; i++) st = open_lane(be, i, err);
+    for (int i = 1; i < MODE__EXCHANGES && !st; i++) st = open_lane(be, i, err);
     for (int i = 0; event_of(s, i) && !st; i++)
         if (!*event_of(s, i) && cudaEventCreateWithFlags(event_of(s, i), cudaEventDisableTiming) != cudaSuccess)
             st = MODE_FAIL(err, MODE_E_DEVICE, "backend \"cuda\": an event cannot be made");
     if (st) return st;
-    for (int i = 1; i < MODE__LANES; i++) mode__cuda_took(c, c->lane[i].workspace, MODE__WORKSPACE);
+    for (int i = 1; i < MODE__EXCHANGES; i++) mode__cuda_took(c, c->lane[i].workspace, MODE__WORKSPACE);
     s->ready = true;
     return MODE_OK;
 }
@@ -108,6 +108,12 @@ bool mode__cuda_forked(const struct mode_backend *be)
     return mode__cuda_of(be)->streams->forked;
 }
 
+bool mode__beside_used(const struct mode_backend *be)
+{
+    const struct mode__streams *s = mode__cuda_of(be)->streams;
+    return s->forked && s->used[MODE_BRANCHES + be->lane];
+}
+
 void mode__cuda_fork(struct mode_backend *be)
 {
     struct mode__cuda *c = mode__cuda_of(be);
@@ -115,7 +121,7 @@ void mode__cuda_fork(struct mode_backend *be)
     MODE_ASSERT(!s->forked);
     if (!s->ready || c->measuring || be->profile) return;
     s->forked = true;
-    for (int i = 0; i < MODE__LANES; i++) s->used[i] = i == 0;
+    for (int i = 0; i < MODE__EXCHANGES; i++) s->used[i] = i == 0;
     CUDA_OK(cudaEventRecord(s->fork, c->stream));
 }
 
@@ -134,7 +140,7 @@ void mode__cuda_join(struct mode_backend *be)
     struct mode__streams *s = c->streams;
     if (!s->forked) return;
     go_to(be, 0);
-    for (int i = 1; i < MODE__LANES; i++) {
+    for (int i = 1; i < MODE__EXCHANGES; i++) {
         if (!s->used[i]) continue;
         CUDA_OK(cudaEventRecord(s->end[i], c->lane[i].stream));
         wait_for(be, s->end[i]);
@@ -193,7 +199,7 @@ void mode__cuda_writes(struct mode_backend *be, struct mode_tensor *const *writt
 {
     struct mode__streams *s = mode__cuda_of(be)->streams;
     int until = 0;
-    if (!s->forked) return;
+    if (!s->forked || be->lane == MODE__EXCHANGES) return;
     struct beside *b = &s->beside[be->lane];
     for (int k = 0; k < n; k++)
         for (int i = until; written[k] && i < b->n; i++)

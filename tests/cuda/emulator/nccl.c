@@ -1,11 +1,14 @@
 /* nccl.c - what is loaded in NCCL's place where GPUs are emulated: the few functions that nn/cuda/nccl.c uses, between
- * processes of one machine, over the sockets of a meeting. As NCCL it notices no death: a call waits until it is
- * aborted from another thread. Calls are done when they return. */
+ * processes of one machine, over the sockets of a meeting. A call puts a piece of work into its stream, which reads,
+ * exchanges and writes when it runs. As NCCL it notices no death: it waits until it is aborted from another thread, and
+ * then changes nothing. Stricter than NCCL: a communicator that is used from two streams, and processes whose calls
+ * differ, are mistakes that end the process. */
 #include "nn/cuda/nccl.h"
 #include "base/str.h"
 #include "dist/meeting.h"
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +20,8 @@ enum { OTHER_ERROR = 6 };
 struct ncclComm {
     struct mode_meeting *meeting;
     int rank, size;
+    cudaStream_t stream; /* of all calls */
+    long calls;
     atomic_bool aborted;
     ncclComm_t left; /* the one that was aborted before this one */
 };
@@ -31,8 +36,10 @@ ncclResult_t ncclGetUniqueId(ncclUniqueId *id)
     return ncclSuccess;
 }
 
-ncclResult_t ncclCommInitRank(ncclComm_t *comm, int size, ncclUniqueId id, int rank)
+ncclResult_t ncclCommInitRankConfig(ncclComm_t *comm, int size, ncclUniqueId id, int rank, ncclConfig_t *config)
 {
+    if (config->size != sizeof *config || config->magic != 0xcafebeef || config->maxCTAs < 1)
+        return (ncclResult_t)OTHER_ERROR;
     const struct mode_meeting_options o = {.rank = rank, .size = size, .place = id.internal, .timeout_s = 20};
     struct ncclComm *c = mode_xcalloc(1, sizeof *c);
     struct mode_error err;
@@ -70,67 +77,115 @@ static size_t size_of(ncclDataType_t type)
     return type == ncclFloat64 ? 8 : type == ncclFloat32 ? 4 : 1;
 }
 
-/* all [size, bytes]; the own row is at `in`. A process that has ended is waited for, as by NCCL, until the abort. */
-static ncclResult_t gather(ncclComm_t comm, void *all, const void *in, size_t bytes, cudaStream_t s)
+enum kind { ALL_GATHER, REDUCE_SCATTER, ALL_REDUCE, BROADCAST };
+
+struct call {
+    ncclComm_t comm;
+    const void *in;
+    void *out;
+    struct what { /* the same in all processes */
+        long number, bytes;
+        int kind, type;
+    } what;
+    size_t n;
+};
+
+static void stop(const char *what, const struct call *c)
 {
-    struct mode_error err;
-    if (cudaStreamSynchronize(s) != cudaSuccess) return (ncclResult_t)OTHER_ERROR;
-    memmove((char *)all + (size_t)comm->rank * bytes, in, bytes);
-    if (mode_meeting_all_gather(comm->meeting, all, bytes, &err) == MODE_OK) return ncclSuccess;
-    while (!atomic_load(&comm->aborted)) usleep(1000);
-    return (ncclResult_t)OTHER_ERROR;
+    fprintf(stderr, "emulated NCCL, process %d, call %ld: %s\n", c->comm->rank, c->what.number, what);
+    abort();
 }
 
-/* out [n] = the sum over processes of their in [from, from + n), in [rows] */
-static ncclResult_t sum(ncclComm_t comm, void *out, const void *in, size_t rows, size_t from, size_t n,
-                        ncclDataType_t type, cudaStream_t s)
+/* all [size, bytes]; the own row is at `in`. A process that has ended is waited for, as by NCCL, until the abort. */
+static bool gather(ncclComm_t comm, void *all, const void *in, size_t bytes)
 {
-    char *all = mode_xmalloc((size_t)comm->size * rows * size_of(type));
-    ncclResult_t result = gather(comm, all, in, rows * size_of(type), s);
-    for (size_t i = 0; i < n && result == ncclSuccess; i++) {
-        double wide = 0;
-        float narrow = 0;
-        for (int r = 0; r < comm->size; r++) {
-            const void *x = all + ((size_t)r * rows + from + i) * size_of(type);
-            if (type == ncclFloat64)
-                wide += *(const double *)x;
-            else
-                narrow += *(const float *)x;
-        }
-        if (type == ncclFloat64)
-            ((double *)out)[i] = wide;
-        else
-            ((float *)out)[i] = narrow;
-    }
+    struct mode_error err;
+    if (atomic_load(&comm->aborted)) return false;
+    memmove((char *)all + (size_t)comm->rank * bytes, in, bytes);
+    if (mode_meeting_all_gather(comm->meeting, all, bytes, &err) == MODE_OK) return true;
+    while (!atomic_load(&comm->aborted)) usleep(1000);
+    return false;
+}
+
+static bool all_agree(const struct call *c)
+{
+    struct what *all = mode_xcalloc((size_t)c->comm->size, sizeof *all);
+    bool ok = gather(c->comm, all, &c->what, sizeof *all);
+    for (int r = 0; r < c->comm->size && ok; r++)
+        if (memcmp(&all[r], &c->what, sizeof *all) != 0) stop("another process is at another call", c);
     free(all);
-    return result;
+    return ok;
+}
+
+/* out [n] = the sum over processes of row `from` of each one's [rows, n]; all [size, rows, n] */
+static void add_up(const struct call *c, const char *all, size_t rows, size_t from)
+{
+    const bool wide = c->what.type == ncclFloat64;
+    for (size_t i = 0; i < c->n; i++) {
+        double sum = 0;
+        float narrow = 0;
+        for (int r = 0; r < c->comm->size; r++) {
+            size_t at = ((size_t)r * rows + from) * c->n + i;
+            if (wide)
+                sum += ((const double *)all)[at];
+            else
+                narrow += ((const float *)all)[at];
+        }
+        if (wide)
+            ((double *)c->out)[i] = sum;
+        else
+            ((float *)c->out)[i] = narrow;
+    }
+}
+
+/* When the stream comes to it. */
+static void run(void *ctx)
+{
+    struct call *c = ctx;
+    const size_t size = (size_t)c->comm->size, own = (size_t)c->comm->rank, bytes = (size_t)c->what.bytes;
+    const bool scatter = c->what.kind == REDUCE_SCATTER;
+    const size_t row = scatter ? size * bytes : bytes; /* that a process brings */
+    char *all = mode_xcalloc(size, row);
+    if (all_agree(c) && gather(c->comm, all, c->in, row)) switch (c->what.kind) {
+        case ALL_GATHER: memcpy(c->out, all, size * bytes); break;
+        case BROADCAST: memcpy(c->out, all, bytes); break;
+        default: add_up(c, all, scatter ? size : 1, scatter ? own : 0);
+        }
+    free(all);
+    free(c);
+}
+
+static ncclResult_t put(enum kind kind, const void *in, void *out, size_t n, ncclDataType_t type, ncclComm_t comm,
+                        cudaStream_t s)
+{
+    struct call *c = mode_xcalloc(1, sizeof *c);
+    const long bytes = (long)(n * size_of(type));
+    *c = (struct call){
+        .comm = comm, .in = in, .out = out, .what = {++comm->calls, bytes, (int)kind, (int)type}, .n = n};
+    if (comm->stream && comm->stream != s) stop("one communicator serves two streams", c);
+    comm->stream = s;
+    return cudaLaunchHostFunc(s, run, c) == cudaSuccess ? ncclSuccess : (ncclResult_t)OTHER_ERROR;
 }
 
 ncclResult_t ncclAllGather(const void *in, void *out, size_t n, ncclDataType_t type, ncclComm_t comm, cudaStream_t s)
 {
-    return gather(comm, out, in, n * size_of(type), s);
+    return put(ALL_GATHER, in, out, n, type, comm, s);
 }
 
 ncclResult_t ncclReduceScatter(const void *in, void *out, size_t n, ncclDataType_t type, ncclRedOp_t op,
                                ncclComm_t comm, cudaStream_t s)
 {
-    if (op != ncclSum) return (ncclResult_t)OTHER_ERROR;
-    return sum(comm, out, in, n * (size_t)comm->size, n * (size_t)comm->rank, n, type, s);
+    return op == ncclSum ? put(REDUCE_SCATTER, in, out, n, type, comm, s) : (ncclResult_t)OTHER_ERROR;
 }
 
 ncclResult_t ncclAllReduce(const void *in, void *out, size_t n, ncclDataType_t type, ncclRedOp_t op, ncclComm_t comm,
                            cudaStream_t s)
 {
-    if (op != ncclSum) return (ncclResult_t)OTHER_ERROR;
-    return sum(comm, out, in, n, 0, n, type, s);
+    return op == ncclSum ? put(ALL_REDUCE, in, out, n, type, comm, s) : (ncclResult_t)OTHER_ERROR;
 }
 
 ncclResult_t ncclBroadcast(const void *in, void *out, size_t n, ncclDataType_t type, int root, ncclComm_t comm,
                            cudaStream_t s)
 {
-    char *all = mode_xmalloc((size_t)comm->size * n * size_of(type));
-    ncclResult_t result = gather(comm, all, in, n * size_of(type), s);
-    if (result == ncclSuccess) memcpy(out, all + (size_t)root * n * size_of(type), n * size_of(type));
-    free(all);
-    return result;
+    return root == 0 ? put(BROADCAST, in, out, n, type, comm, s) : (ncclResult_t)OTHER_ERROR;
 }

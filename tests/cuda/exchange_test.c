@@ -1,0 +1,321 @@
+/* Several processes whose exchanges run beside the ops: the same bytes as when every exchange takes its turn on one
+ * stream, in every order that the streams' events allow; and nothing waits that has nothing in common. Two
+ * processes with an emulated GPU each, which takes the order from MODE_EMULATOR_STREAMS. */
+#include "clip_variants.h"
+#include "socket_ranks.h"
+
+#include "base/parallel.h"
+#include "base/rng.h"
+#include "models/clip_train.h"
+#include "nn/backend.h"
+#include "nn/ops.h"
+#include "optim/sharded.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+enum { RANKS = 2, PAIRS = 6, SIDE = 12, LONGEST = 9, VOCAB = 23, STEPS = 2, MAX_FLOATS = 1 << 15 };
+/* Streams by number: the first branch, exchanges (a group is opened before a training begins), the second branch, what
+ * lies beside each. */
+enum { STREAMS_MADE = 5, EXCHANGES = 1 };
+
+struct outcome {
+    double loss[STEPS], norm[STEPS];
+    float values[MAX_FLOATS], copies[MAX_FLOATS];
+};
+
+struct way {
+    const char *backend, *order;
+    int kind;
+    enum mode_clip_policy policy;
+    int64_t pieces;
+    double clip_norm;
+    bool streams, in_turn;
+};
+
+#define OK(call)                                                                                                       \
+    do {                                                                                                               \
+        if ((call) == MODE_OK) break;                                                                                  \
+        fprintf(stderr, "process %d: %s\n", rank, err.text);                                                           \
+        exit(1);                                                                                                       \
+    } while (0)
+
+static struct mode_ranks *join(struct mode_backend *be, int rank, const char *place)
+{
+    const struct mode_meeting_options o = {.rank = rank, .size = RANKS, .place = place, .timeout_s = 20};
+    struct mode_meeting *m;
+    struct mode_ranks *g;
+    struct mode_error err;
+    OK(mode_meeting_open(&m, &o, &err));
+    OK(mode_backend_ranks(&g, be, &m, &err));
+    return g;
+}
+
+static void load(struct mode_clip *clip, int rank, int number)
+{
+    static float pixels[PAIRS * 3 * SIDE * SIDE]; /* stay until the step is done */
+    struct mode_rng r = mode_rng_for(11, MODE_RNG_TEST, 7 + (uint64_t)rank, (uint64_t)number);
+    int32_t ids[PAIRS * LONGEST], n_ids[PAIRS], *id = ids;
+    struct mode_error err;
+    for (int k = 0; k < PAIRS; k++) {
+        n_ids[k] = 2 + (int32_t)mode_rng_below(&r, LONGEST - 1);
+        for (int j = 0; j < n_ids[k] - 1; j++) *id++ = (int32_t)mode_rng_below(&r, VOCAB - 1);
+        *id++ = VOCAB - 1;
+    }
+    for (int k = 0; k < PAIRS * 3 * SIDE * SIDE; k++) pixels[k] = (float)mode_rng_normal(&r);
+    OK(mode_clip_train_load(clip, pixels, ids, n_ids, PAIRS, &err));
+}
+
+static void step(struct mode_clip *clip, struct mode_sharded *s, struct mode_adamw_step *now, int rank)
+{
+    struct mode_error err;
+    OK(mode_clip_train_compute(clip, &err));
+    OK(mode_sharded_reduce(s, &err));
+    OK(mode_sharded_update(s, now, &err));
+    mode_clip_clamp(clip);
+}
+
+static void train(struct outcome *o, const struct way *w, int rank, const char *place)
+{
+    static struct mode_ranks_ops in_turn;
+    struct mode_clip_blocks blocks = {0};
+    struct mode_adamw options = {.lr = 3e-3, .beta1 = 0.9, .beta2 = 0.98, .eps = 1e-6, .weight_decay = 0.2};
+    struct mode_adamw_step *now;
+    struct mode_sharded *s;
+    struct mode_backend *be;
+    struct mode_clip *clip;
+    struct mode_error err;
+    char *cfg = variant(w->kind);
+    size_t n, begun, after, total;
+    memset(o, 0, sizeof *o);
+    setenv("MODE_EMULATOR_STREAMS", w->order, 1);
+    OK(mode_backend_open(&be, w->backend, &err));
+    struct mode_ranks *g = join(be, rank, place);
+    const struct mode_ranks_ops *beside = g->ops;
+    in_turn = *beside;
+    in_turn.parcels = NULL;
+    in_turn.made = in_turn.begin = NULL;
+    in_turn.end = NULL;
+    if (w->in_turn) g->ops = &in_turn;
+    OK(mode_clip_create(&clip, be, cfg, NULL, 5, &err));
+    mode_clip_set_memory(clip, w->pieces ? w->pieces : 1, false);
+    blocks.image[w->policy] = blocks.text[w->policy] = 3;
+    mode_clip_set_blocks(clip, &blocks);
+    mode_clip_set_branches(clip, w->streams);
+    mode_clip_set_group(clip, g);
+    OK(mode_clip_train_begin(clip, PAIRS, &err));
+    OK(mode_adamw_begin(&now, be, &err));
+    struct mode_flat flat = mode_clip_flat(clip);
+    struct mode_param *p = mode_clip_params(clip, &n);
+    MODE_ASSERT(flat.n <= MAX_FLOATS);
+    OK(mode_sharded_open(&s, be, g, p, n, &flat, 900, &err));
+    OK(mode_sharded_broadcast(s, &err));
+    mode_clip_refresh(clip);
+    if (!w->in_turn) mode_clip_set_made(clip, mode_sharded_made, s);
+    options.clip_norm = w->clip_norm;
+    mode_backend_room(be, &begun, &total);
+    for (int i = 0; i < STEPS; i++) {
+        load(clip, rank, i);
+        mode_adamw_tell(now, &options, i + 1);
+        step(clip, s, now, rank);
+        step(clip, s, now, rank); /* nobody has waited for the weights of the first */
+        o->loss[i] = mode_clip_train_loss(clip);
+        o->norm[i] = mode_adamw_norm(now);
+    }
+    mode_backend_sync(be);
+    mode_backend_room(be, &after, &total);
+    MODE_ASSERT(after == begun); /* no step takes memory */
+    memcpy(o->values, flat.values, flat.n * sizeof(float));
+    char *copies = (char *)o->copies;
+    for (size_t i = 0; i < n; i++) {
+        memcpy(copies, p[i].operand.data, mode_tensor_bytes(&p[i].operand));
+        copies += mode_tensor_bytes(&p[i].operand);
+    }
+    mode_backend_free(be, now);
+    mode_sharded_close(&s);
+    mode_clip_close(&clip);
+    g->ops = beside;
+    mode_ranks_close(&g, true);
+    mode_backend_close(&be);
+    free(cfg);
+}
+
+static struct outcome beside, turn;
+
+static int compare(const struct way *w, int rank)
+{
+    bool same = memcmp(&beside, &turn, sizeof beside) == 0 && turn.loss[0] != turn.loss[1];
+    if (!same)
+        fprintf(stderr,
+                "process %d: %s, tower %d, policy %d, pieces %d, order %s, streams %d, clip %g: losses %.9g %.9g, "
+                "in turn %.9g %.9g, weights %s\n",
+                rank, w->backend, w->kind, (int)w->policy, (int)w->pieces, w->order, w->streams, w->clip_norm,
+                beside.loss[0], beside.loss[1], turn.loss[0], turn.loss[1],
+                memcmp(beside.values, turn.values, sizeof turn.values) ? "differ" : "are the same");
+    return !same;
+}
+
+/* w with streams and every exchange beside the ops, in these orders, against one stream and all in turn. */
+static int in_orders(struct way w, const char *const *orders, size_t n, int rank, const char *place)
+{
+    w.in_turn = true;
+    w.order = "late";
+    train(&turn, &w, rank, place);
+    w.in_turn = false;
+    for (size_t i = 0; i < n; i++)
+        for (int streams = i % 4 > 0; streams < 2; streams++) { /* without branches there are fewer orders */
+            w.order = orders[i];
+            w.streams = streams;
+            train(&beside, &w, rank, place);
+            if (compare(&w, rank)) return 1;
+        }
+    return 0;
+}
+
+/* Exchanges first where each other stream is last, and the other way round: whichever lacks an event of the other is
+ * too early once. Of the other streams among themselves, streams_test.c has all. */
+static size_t all_orders(char (*text)[STREAMS_MADE + 1], const char **order)
+{
+    size_t n = 0;
+    for (int first = 0; first < STREAMS_MADE; first++)
+        for (int last = 0; last < STREAMS_MADE; last++) {
+            int at = 0;
+            if (first == last || (first != EXCHANGES && last != EXCHANGES)) continue;
+            text[n][at++] = (char)('0' + first);
+            for (int i = 0; i < STREAMS_MADE; i++)
+                if (i != first && i != last) text[n][at++] = (char)('0' + i);
+            text[n][at++] = (char)('0' + last);
+            text[n][at] = '\0';
+            order[n] = text[n];
+            n++;
+        }
+    return n;
+}
+
+static int every_order(int rank, int size, const char *place, void *ctx)
+{
+    char text[STREAMS_MADE * STREAMS_MADE][STREAMS_MADE + 1];
+    const char *order[STREAMS_MADE * STREAMS_MADE];
+    size_t n = all_orders(text, order);
+    (void)size;
+    (void)ctx;
+    mode_parallel_set_threads(1);
+    int wrong = in_orders((struct way){.backend = "cuda", .clip_norm = 0.5}, order, n, rank, place);
+    if (wrong) return wrong;
+    return in_orders((struct way){.backend = "cuda-bf16", .policy = MODE_CLIP_CHECKPOINT}, order, n, rank, place);
+}
+
+static int every_kind(int rank, int size, const char *place, void *ctx)
+{
+    static const char *const orders[] = {"late", "shuffled", "10234", "02341", "34201"};
+    const size_t n = sizeof orders / sizeof *orders;
+    int wrong = 0;
+    (void)size;
+    (void)ctx;
+    mode_parallel_set_threads(1);
+    for (int kind = 0; kind < VARIANTS; kind++) { /* one of them has a frozen parameter */
+        struct way w = {.backend = kind % 2 ? "cuda-bf16" : "cuda", .kind = kind, .clip_norm = kind % 3 ? 0.5 : 0};
+        w.policy = (enum mode_clip_policy)(kind % MODE_CLIP_POLICIES);
+        if ((wrong = in_orders(w, orders, n, rank, place))) return wrong;
+    }
+    struct way w = {.backend = "cuda-bf16", .pieces = 3, .policy = MODE_CLIP_LEAN, .clip_norm = 0.5};
+    return in_orders(w, orders, n, rank, place);
+}
+
+static void run(rank_fn *fn)
+{
+    int ended[RANKS];
+    run_ranks(ended, RANKS, fn, NULL);
+    for (int r = 0; r < RANKS; r++) assert_int_equal(ended[r], 0);
+}
+
+static void test_every_order_of_streams_gives_the_same_bytes(void **state)
+{
+    (void)state;
+    run(every_order);
+}
+
+static void test_every_tower_and_steps_in_pieces(void **state)
+{
+    (void)state;
+    run(every_kind);
+}
+
+/* Numbers that no op knows by a tensor show who comes first: an exchange does not wait for ops after those that made
+ * its numbers, nor ops for an exchange that has nothing to do with them; but those that have do. */
+static int overtakes(int rank, int size, const char *place, void *ctx)
+{
+    struct mode_backend *be;
+    struct mode_error err;
+    void *memory;
+    int parcel, wrong = 0;
+    (void)ctx;
+    setenv("MODE_EMULATOR_STREAMS", "1", 1); /* exchanges first */
+    OK(mode_backend_open(&be, "cuda", &err));
+    struct mode_ranks *g = join(be, rank, place);
+    OK(mode_backend_alloc(be, &memory, 4096, &err));
+    OK(mode_ranks_parcels(g, 1, &parcel, &err));
+    double *in = memory, *out = in + 64;
+    struct mode_tensor grad = mode_tensor_1d((char *)memory + 2048, MODE_DTYPE_F32, 4);
+    struct mode_tensor got = mode_tensor_1d(out, MODE_DTYPE_F32, 2 * size);
+    const struct mode_param p = {.grad = grad};
+
+    for (int i = 0; i < 4; i++) mode_f32(&grad)[i] = 2;
+    *in = 3;
+    mode_ranks_made(g, parcel);
+    mode_grad_squares(be, in, &p, 1); /* *in = 16 */
+    mode_ranks_begin(g, parcel);
+    OK(mode_ranks_all_gather(g, out, in, 1, MODE_DTYPE_F64, &err));
+    mode_ranks_end(g);
+    mode_backend_sync(be);
+    for (int r = 0; r < size; r++) wrong += out[r] != 3;
+    wrong += *in != 16;
+
+    setenv("MODE_EMULATOR_STREAMS", "0", 1); /* ops first */
+    *in = 3;
+    mode_ranks_begin(g, parcel);
+    OK(mode_ranks_all_gather(g, out, in, 1, MODE_DTYPE_F64, &err));
+    mode_ranks_end(g);
+    mode_grad_squares(be, in, &p, 1);
+    mode_backend_sync(be);
+    for (int r = 0; r < size; r++) wrong += out[r] != 16;
+
+    *in = 3;
+    mode_ranks_begin(g, parcel);
+    OK(mode_ranks_all_gather(g, out, in, 1, MODE_DTYPE_F64, &err));
+    mode_ranks_end(g);
+    mode_zero(be, &got); /* what is gathered: waits */
+    mode_grad_squares(be, in, &p, 1);
+    mode_backend_sync(be);
+    for (int r = 0; r < size; r++) wrong += out[r] != 0;
+    wrong += *in != 16;
+
+    *in = 3;
+    OK(mode_ranks_all_gather(g, out, in, 1, MODE_DTYPE_F64, &err)); /* in its turn */
+    mode_grad_squares(be, in, &p, 1);
+    mode_backend_sync(be);
+    for (int r = 0; r < size; r++) wrong += out[r] != 3;
+    mode_backend_free(be, memory);
+    mode_ranks_close(&g, true);
+    mode_backend_close(&be);
+    return wrong;
+}
+
+static void test_what_has_nothing_in_common_does_not_wait(void **state)
+{
+    (void)state;
+    run(overtakes);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_has_nothing_in_common_does_not_wait),
+        cmocka_unit_test(test_every_order_of_streams_gives_the_same_bytes),
+        cmocka_unit_test(test_every_tower_and_steps_in_pieces),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
