@@ -37,7 +37,7 @@ void mode__ref_group_means(struct mode_backend *be, struct mode_tensor *means, c
 {
     int64_t d = x->dim[1];
     const int32_t *at = first->data, *all = members->data;
-    double *sum = mode__backend_work(be, (size_t)d * sizeof *sum);
+    double *sum = mode__backend_work(be, 2 * (size_t)d * sizeof *sum);
     for (int64_t i = 0; i < means->dim[0]; i++)
         mode__exact_mean(mode_f32(means) + i * d, sum, mode_f32(x), all + at[i], at[i + 1] - at[i], d, unit);
 }
