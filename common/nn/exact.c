@@ -1,10 +1,11 @@
 /* The arithmetic that decides nearest centres and makes means, in double and in one order: compiled once, without
  * contraction to fused multiply-adds, for every backend of the host; nn/cuda/nearest.cu does the same steps.
  *
- * The order of a sum over columns: lane l adds up columns l, l + 32, l + 64, ... from 0 on; then lane i gets lane i + 16,
- * i + 8, ... i + 1 in turn. On a GPU that is a warp and its shuffles. Here lanes are eight vectors, which the compiler
- * cuts into those that the machine has: any cut gives the same bits. Rows of a group are added up MODE__PIECE_ROWS at
- * a time, then these sums in their order: on a GPU pieces are made side by side, however uneven the groups are. */
+ * The order of a sum over columns: lane l adds up columns l, l + 32, l + 64, ... from 0 on; then lane i gets lane i +
+ * 16, i + 8, ... i + 1 in turn. On a GPU that is a warp and its shuffles. Here lanes are eight vectors, which the
+ * compiler cuts into those that the machine has: any cut gives the same bits. Rows of a group are added up
+ * MODE__PIECE_ROWS at a time, then these sums in their order: on a GPU pieces are made side by side, however uneven the
+ * groups are. */
 #include "nn/backend_impl.h"
 
 #include <math.h>
@@ -76,8 +77,7 @@ INLINE double squares_of(const double *x, int64_t d)
 INLINE void add_row(double *sum, const float *x, int64_t d)
 {
     int64_t j = 0;
-    for (; j + WIDTH <= d; j += WIDTH)
-        *(four_loose *)(sum + j) += (four){x[j], x[j + 1], x[j + 2], x[j + 3]};
+    for (; j + WIDTH <= d; j += WIDTH) *(four_loose *)(sum + j) += (four){x[j], x[j + 1], x[j + 2], x[j + 3]};
     for (; j < d; j++) sum[j] += x[j];
 }
 

@@ -11,6 +11,7 @@
 #include "data/resize_taps.h"
 #include "nn/ops.h"
 #include "tensor/half.h"
+#include "traps.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -478,6 +479,19 @@ static void case_nearest(struct op_run *r, const int64_t *s) /* n, k, d, cosine,
     if (s[5] <= 1) back_inside(distance, &hd);
 }
 
+static void case_traps(struct op_run *r, const int64_t *s) /* traps, k, d, cosine; a row and its k centres each */
+{
+    struct mode_tensor x = mat(r, 1, s[2]), c = mat(r, s[1], s[2]), work = mat(r, 1, s[1]), id = index_of(r, 1, s[1]),
+                       one = vec(r, 1), *ids = keep(r, vec(r, s[0])), *distance = keep(r, vec(r, s[0]));
+    for (int64_t i = 0; i < s[0]; i++) {
+        trap(mode_f32(&x), mode_f32(&c), s[1], s[2], (int)(i % (s[3] ? 3 : 2)), s[3], &r->rng);
+        mode_nearest_rows(r->be, &id, &one, &work, &x, &c, s[3]);
+        mode_backend_sync(r->be);
+        mode_f32(ids)[i] = (float)((const int32_t *)id.data)[0];
+        mode_f32(distance)[i] = mode_f32(&one)[0];
+    }
+}
+
 static void case_costs(struct op_run *r, const int64_t *s) /* n, k, d, cosine, in the host's memory */
 {
     struct mode_tensor x = mat(r, s[0], s[2]), c = mat(r, s[1], s[2]);
@@ -576,6 +590,11 @@ static const struct op_case op_cases[] = {
     {"nearest", case_nearest, {97, 131, 101, 0, 13, 1}, 0},
     {"nearest cosine", case_nearest, {257, 33, 64, 1, 64, 1}, 0},
     {"nearest, ids alone", case_nearest, {200, 1025, 48, 0, 200, 2}, 0},
+    {"nearest, traps", case_traps, {40, 2, 3, 0}, 0},
+    {"nearest, traps", case_traps, {60, 40, 64, 0}, 0},
+    {"nearest, traps", case_traps, {30, 7, 1003, 0}, 0},
+    {"nearest, cosine traps", case_traps, {60, 36, 77, 1}, 0},
+    {"nearest, cosine traps", case_traps, {60, 3, 768, 1}, 0},
     {"costs", case_costs, {1, 1, 1, 0, 0}, 1e-6},
     {"costs", case_costs, {3, 50, 45, 0, 0}, 1e-6},
     {"costs cosine", case_costs, {2, 7, 64, 1, 0}, 1e-6},
@@ -585,6 +604,8 @@ static const struct op_case op_cases[] = {
     {"group means", case_group_means, {1, 1, 1, 0, 0}, 0},
     {"group means", case_group_means, {1000, 37, 17, 0, 1}, 0},
     {"group directions", case_group_means, {501, 300, 70, 1, 0}, 0},
+    {"group means, large groups", case_group_means, {3001, 2, 40, 0, 1}, 0},
+    {"group directions, large groups", case_group_means, {2560, 1, 33, 1, 0}, 0},
     {"layernorm", case_layernorm, {5, 7, 1, 1}, 2e-6},
     {"layernorm", case_layernorm, {11, 100, 1}, 1e-6},
 };

@@ -32,11 +32,11 @@ INLINE v8 rank8(v8 dot, v8 c_sq, bool cosine)
     return cosine ? -dot : c_sq - 2.0f * dot;
 }
 
-/* Twice what a rank can be off by. With u = 2^-24 and in whatever order it is made, a sum of d products is off by at most
- * g sum |x_j c_j|, g = SUM_ERROR(d) u / (1 - SUM_ERROR(d) u), and the last sum is at most |x| |c| (Cauchy and Schwarz).
- * Twice that for 2 x.c; |c|^2 is rounded once, the difference once, and the limit that the smallest rank makes with this,
- * once more. What is added up in double is off by a billionth of it, and numbers so small that a float loses digits or
- * a tile of AMX all of them, by less than 1e-30. */
+/* Twice what a rank can be off by. With u = 2^-24 and in whatever order it is made, a sum of d products is off by at
+ * most g sum |x_j c_j|, g = SUM_ERROR(d) u / (1 - SUM_ERROR(d) u), and the last sum is at most |x| |c| (Cauchy and
+ * Schwarz). Twice that for 2 x.c; |c|^2 is rounded once, the difference once, and the limit that the smallest rank
+ * makes with this, once more. What is added up in double is off by a billionth of it, and numbers so small that a float
+ * loses digits or a tile of AMX all of them, by less than 1e-30. */
 INLINE double margin_of(const struct nearest *a, double size)
 {
     const double u = 0x1p-24, part = SUM_ERROR(a->d) * u, c = a->c_max;
@@ -136,7 +136,8 @@ static void costs_item(void *ctx, int64_t item, int thread)
     const struct nearest *a = ctx;
     (void)thread;
     for (int64_t i = item * NEAREST_ROWS; i < min64(a->n, (item + 1) * NEAREST_ROWS); i++) {
-        float *o = a->dot + i * a->k, base = a->cosine ? 1 : (float)mode__exact_dot(a->x + i * a->d, a->x + i * a->d, a->d);
+        float *o = a->dot + i * a->k,
+              base = a->cosine ? 1 : (float)mode__exact_dot(a->x + i * a->d, a->x + i * a->d, a->d);
         for (int64_t k = 0; k < a->k; k++) {
             float v = a->cosine ? base - o[k] : base + a->c_sq[k] - 2 * o[k];
             o[k] = v > 0 ? v : 0; /* rounding can take an exact hit below zero */
