@@ -191,7 +191,7 @@ static int check_clustering(struct mode_backend *ref, int *n)
         if (st == MODE_E_DEVICE) continue; /* check_fp8 says why */
         if (st) return bad + 1;
         for (int i = 0; i < N_OP_CASES; i++)
-            if (op_cases[i].run == case_nearest || op_cases[i].run == case_traps || op_cases[i].run == case_group_means)
+            if (strncmp(op_cases[i].name, "nearest", 7) == 0 || strncmp(op_cases[i].name, "group", 5) == 0)
                 bad += check(&op_cases[i], i, cuda, ref), ++*n;
         mode_backend_close(&cuda);
     }

@@ -492,6 +492,31 @@ static void case_traps(struct op_run *r, const int64_t *s) /* traps, k, d, cosin
     }
 }
 
+/* Centres that differ by the order of their columns alone: as far away as each other but for the last bits of a sum in
+ * double, so that the id says in which order it was made. */
+static void case_order(struct op_run *r, const int64_t *s) /* rows with centres of their own, k, d, cosine */
+{
+    struct mode_tensor x = mat(r, 1, s[2]), c = mat(r, s[1], s[2]), work = mat(r, 1, s[1]), id = index_of(r, 1, s[1]),
+                       *ids = keep(r, vec(r, s[0]));
+    for (int64_t i = 0; i < s[2]; i++) mode_f32(&x)[i] = s[3] ? 1 : 0;
+    for (int64_t i = 0; i < s[0]; i++) {
+        for (int64_t j = 0; j < s[2]; j++) mode_f32(&c)[j] = (float)mode_rng_normal(&r->rng);
+        for (int64_t k = 1; k < s[1]; k++) {
+            float *to = mode_f32(&c) + k * s[2];
+            memcpy(to, to - s[2], (size_t)s[2] * sizeof *to);
+            for (int64_t j = s[2] - 1; j > 0; j--) {
+                int64_t at = (int64_t)mode_rng_below(&r->rng, (uint64_t)j + 1);
+                float t = to[j];
+                to[j] = to[at];
+                to[at] = t;
+            }
+        }
+        mode_nearest_rows(r->be, &id, NULL, &work, &x, &c, s[3]);
+        mode_backend_sync(r->be);
+        mode_f32(ids)[i] = (float)((const int32_t *)id.data)[0];
+    }
+}
+
 static void case_costs(struct op_run *r, const int64_t *s) /* n, k, d, cosine, in the host's memory */
 {
     struct mode_tensor x = mat(r, s[0], s[2]), c = mat(r, s[1], s[2]);
@@ -504,7 +529,7 @@ static void case_costs(struct op_run *r, const int64_t *s) /* n, k, d, cosine, i
     back_inside(cost, &to);
 }
 
-static void case_group_means(struct op_run *r, const int64_t *s) /* n, groups, d, unit, in the host's memory */
+static void case_group_means(struct op_run *r, const int64_t *s) /* n, groups, d, unit, in the host's memory, cancelling */
 {
     struct mode_tensor x = mat(r, s[0], s[2]), first = index_of(r, s[1] + 1, s[0] + 1),
                        members = index_of(r, s[0], s[0]);
@@ -520,6 +545,12 @@ static void case_group_means(struct op_run *r, const int64_t *s) /* n, groups, d
         }
     if (at[1] == 2) /* a group without a direction */
         for (int64_t j = 0; j < s[2]; j++) mode_f32(&x)[row[1] * s[2] + j] = -mode_f32(&x)[row[0] * s[2] + j];
+    for (int64_t i = 0; s[5] && i < s[0]; i++) /* large numbers, taken back later: in between small ones lose digits */
+        for (int64_t j = 0; i % 7 == 0 && i + 333 < s[0] && j < s[2]; j++) {
+            float *to = mode_f32(&x) + row[i] * s[2] + j;
+            *to = ldexpf(*to, 40);
+            mode_f32(&x)[row[i + 333] * s[2] + j] = -*to;
+        }
     struct mode_tensor hx = outside(r, x, s[4]), hf = outside(r, first, s[4]), hm = outside(r, members, s[4]),
                        to = outside(r, *means, s[4]);
     mode_group_means(r->be, &to, &hx, &hf, &hm, s[3]);
@@ -595,6 +626,10 @@ static const struct op_case op_cases[] = {
     {"nearest, traps", case_traps, {30, 7, 1003, 0}, 0},
     {"nearest, cosine traps", case_traps, {60, 36, 77, 1}, 0},
     {"nearest, cosine traps", case_traps, {60, 3, 768, 1}, 0},
+    {"nearest, by the order of sums", case_order, {20, 5, 7, 0}, 0},
+    {"nearest, by the order of sums", case_order, {20, 40, 32, 1}, 0},
+    {"nearest, by the order of sums", case_order, {40, 17, 100, 0}, 0},
+    {"nearest, by the order of sums", case_order, {20, 16, 771, 1}, 0},
     {"costs", case_costs, {1, 1, 1, 0, 0}, 1e-6},
     {"costs", case_costs, {3, 50, 45, 0, 0}, 1e-6},
     {"costs cosine", case_costs, {2, 7, 64, 1, 0}, 1e-6},
@@ -604,8 +639,8 @@ static const struct op_case op_cases[] = {
     {"group means", case_group_means, {1, 1, 1, 0, 0}, 0},
     {"group means", case_group_means, {1000, 37, 17, 0, 1}, 0},
     {"group directions", case_group_means, {501, 300, 70, 1, 0}, 0},
-    {"group means, large groups", case_group_means, {3001, 2, 40, 0, 1}, 0},
-    {"group directions, large groups", case_group_means, {2560, 1, 33, 1, 0}, 0},
+    {"group means, large groups", case_group_means, {3001, 2, 40, 0, 1, 1}, 0},
+    {"group directions, large groups", case_group_means, {2560, 1, 33, 1, 0, 1}, 0},
     {"layernorm", case_layernorm, {5, 7, 1, 1}, 2e-6},
     {"layernorm", case_layernorm, {11, 100, 1}, 1e-6},
 };
