@@ -67,6 +67,7 @@ enum mode_status mode_kmeans_train(float *centres, int32_t *id, struct mode_kmea
     int32_t *first = malloc(((size_t)p->k + 1) * sizeof *first), *members = malloc((size_t)n * sizeof *members);
     struct mode_backend *own = NULL, *be = p->be;
     void *placed = NULL;
+    const float *host = NULL;
     if (!price || !first || !members) {
         st = MODE_FAIL(err, MODE_E_MEMORY, "k-means: no memory for %lld rows", (long long)n);
         goto out;
@@ -77,13 +78,14 @@ enum mode_status mode_kmeans_train(float *centres, int32_t *id, struct mode_kmea
     if (mode_backend_is_device(be)) { /* every round reads all rows */
         size_t bytes = (size_t)n * (size_t)d * sizeof *x;
         if ((st = mode_backend_alloc(be, &placed, bytes, err))) goto out;
+        host = x;
         x = memcpy(placed, x, bytes);
     }
     double before = INFINITY, fell = INFINITY;
     for (int it = 0; it < p->iterations; it++) {
         struct mode_balanced_params bp = MODE_BALANCED_PARAMS_DEFAULT;
         struct mode_balanced_stats bs;
-        const struct mode_cost cost = {be, p->metric, x, centres, n, p->k, d};
+        const struct mode_cost cost = {be, p->metric, x, centres, n, p->k, d, host};
         if (p->stopping && p->stopping(p->ctx)) {
             st = MODE_FAIL(err, MODE_E_STOPPED, "k-means: stopped after %d iterations", it);
             goto out;
