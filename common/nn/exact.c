@@ -129,6 +129,16 @@ float mode__exact_distance(double cost, bool cosine)
     return (float)(cosine ? cost : sqrt(cost));
 }
 
+void mode__group_rows(int32_t *first, int32_t *members, const int32_t *id, int64_t n, int64_t k)
+{
+    memset(first, 0, ((size_t)k + 1) * sizeof *first);
+    for (int64_t i = 0; i < n; i++) first[id[i] + 1]++;
+    for (int64_t c = 0; c < k; c++) first[c + 1] += first[c];
+    for (int64_t i = 0; i < n; i++) members[first[id[i]]++] = (int32_t)i; /* first[c] is now c's end */
+    memmove(first + 1, first, (size_t)k * sizeof *first);
+    first[0] = 0;
+}
+
 void mode__exact_mean(float *mean, double *sum, const float *x, const int32_t *members, int64_t n, int64_t d, bool unit)
 {
     double scale = 1.0 / (double)n;

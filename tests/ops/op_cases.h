@@ -529,6 +529,17 @@ static void case_costs(struct op_run *r, const int64_t *s) /* n, k, d, cosine, i
     back_inside(cost, &to);
 }
 
+static void case_group_rows(struct op_run *r, const int64_t *s) /* n, groups, in the host's memory */
+{
+    struct mode_tensor id = index_of(r, s[0], s[1]), first = index_of(r, s[1] + 1, 1), members = index_of(r, s[0], 1);
+    struct mode_tensor *f = keep(r, vec(r, s[1] + 1)), *m = keep(r, vec(r, s[0]));
+    struct mode_tensor hid = outside(r, id, s[2]), hf = outside(r, first, s[2]), hm = outside(r, members, s[2]);
+    mode_group_rows(r->be, &hf, &hm, &hid);
+    mode_backend_sync(r->be);
+    for (int64_t i = 0; i <= s[1]; i++) mode_f32(f)[i] = (float)((const int32_t *)hf.data)[i];
+    for (int64_t i = 0; i < s[0]; i++) mode_f32(m)[i] = (float)((const int32_t *)hm.data)[i];
+}
+
 static void case_group_means(struct op_run *r, const int64_t *s) /* n, groups, d, unit, in the host's memory, cancelling */
 {
     struct mode_tensor x = mat(r, s[0], s[2]), first = index_of(r, s[1] + 1, s[0] + 1),
@@ -637,6 +648,9 @@ static const struct op_case op_cases[] = {
     {"costs", case_costs, {131, 67, 33, 0, 1}, 1e-6},
     {"costs", case_costs, {400, 300, 384, 0, 0}, 1e-6},
     {"costs cosine", case_costs, {77, 129, 65, 1, 1}, 1e-6},
+    {"group rows", case_group_rows, {1, 1, 0}, 0},
+    {"group rows", case_group_rows, {1024, 7, 1}, 0},
+    {"group rows", case_group_rows, {3000, 5000, 0}, 0},
     {"group means", case_group_means, {1, 1, 1, 0, 0}, 0},
     {"group means", case_group_means, {1000, 37, 17, 0, 1}, 0},
     {"group directions", case_group_means, {501, 300, 70, 1, 0}, 0},

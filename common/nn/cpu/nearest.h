@@ -186,6 +186,13 @@ static void cpu_costs(struct mode_backend *be, struct mode_tensor *cost, const s
     mode_parallel_for(ceil_div(a.n, NEAREST_ROWS), costs_item, &a);
 }
 
+static void cpu_group_rows(struct mode_backend *be, struct mode_tensor *first, struct mode_tensor *members,
+                           const struct mode_tensor *id)
+{
+    (void)be;
+    mode__group_rows(first->data, members->data, id->data, id->dim[0], first->dim[0] - 1);
+}
+
 struct group_means {
     float *means;
     double *sum; /* [threads, 2, d] */

@@ -76,6 +76,9 @@ void mode__cuda_embed_back(cudaStream_t stream, bool bf16, float *dtable, float 
                            const int32_t *ids, const int32_t *offsets, int64_t r, int64_t n_seq, int64_t n_pos,
                            int64_t d);
 size_t mode__cuda_embed_work(int64_t r, int64_t d);
+/* keys = id << 32 | row for every row of ids [rows], sorted; mode__cuda_sorted_bytes(rows), aligned to 8 */
+void mode__cuda_sorted(cudaStream_t stream, void *keys, const int32_t *ids, int64_t rows);
+size_t mode__cuda_sorted_bytes(int64_t rows);
 void mode__cuda_patches(cudaStream_t stream, bool bf16, void *cols, const float *pixels, int64_t n, int64_t side,
                         int64_t p);
 void mode__cuda_image_tokens(cudaStream_t stream, bool bf16, void *x, const void *patch, const float *cls,
@@ -162,6 +165,9 @@ struct mode__cuda_nearest {
 };
 /* id [n], distance [n] (may be NULL): exact, from dot products that are not */
 void mode__cuda_nearest(cudaStream_t stream, int32_t *id, float *distance, const struct mode__cuda_nearest *a);
+/* first [k + 1] and members [n] of groups from id [n] in [0, k); keys: mode__cuda_sorted_bytes(n) */
+void mode__cuda_group_rows(cudaStream_t stream, int32_t *first, int32_t *members, void *keys, const int32_t *id,
+                           int64_t n, int64_t k);
 /* n: of members. sum [mode__cuda_mean_places(groups, n), d] is scratch */
 enum { MODE__CUDA_PIECE_ROWS = 256 };
 static inline int64_t mode__cuda_mean_places(int64_t groups, int64_t n)

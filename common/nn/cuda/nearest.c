@@ -137,6 +137,30 @@ void mode__cuda_op_costs(struct mode_backend *be, struct mode_tensor *cost, cons
     }
 }
 
+void mode__cuda_op_group_rows(struct mode_backend *be, struct mode_tensor *first, struct mode_tensor *members,
+                              const struct mode_tensor *id)
+{
+    int64_t n = id->dim[0], k = first->dim[0] - 1;
+    size_t first_bytes = mode_tensor_bytes(first), member_bytes = mode_tensor_bytes(members);
+    struct room r = {0};
+    void *keys = NULL;
+    int32_t *first_room = NULL, *member_room = NULL, *id_room = NULL;
+    for (int pass = 0; pass < 2; pass++) {
+        keys = piece(&r, mode__cuda_sorted_bytes(n));
+        first_room = piece(&r, first_bytes);
+        member_room = piece(&r, member_bytes);
+        id_room = piece(&r, member_bytes);
+        if (pass == 0) r = (struct room){mode__backend_work(be, r.used), 0};
+    }
+    int32_t *starts = on_device(first->data) ? first->data : first_room,
+            *order = on_device(members->data) ? members->data : member_room;
+    mode__cuda_group_rows(mode__cuda_of(be)->stream, starts, order, keys, brought(be, id->data, id_room, member_bytes),
+                          n, k);
+    CUDA_OK(cudaGetLastError());
+    take_back(be, first->data, starts, first_bytes);
+    take_back(be, members->data, order, member_bytes);
+}
+
 _Static_assert((int)MODE__CUDA_PIECE_ROWS == (int)MODE__PIECE_ROWS, "pieces are those of nn/exact.c");
 
 void mode__cuda_op_group_means(struct mode_backend *be, struct mode_tensor *means, const struct mode_tensor *x,

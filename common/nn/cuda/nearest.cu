@@ -242,6 +242,26 @@ void mode__cuda_nearest(cudaStream_t stream, int32_t *id, float *distance, const
              nearest<V><<<blocks_of(a->n, ROWS), dim3(WARP, ROWS), 0, stream>>>(id, distance, *a));
 }
 
+/* Thread: a place among the sorted rows, or behind them; groups that begin there begin where the one before has ended.
+ */
+static __global__ void group_edges(int32_t *first, int32_t *members, const unsigned long long *keys, int64_t n,
+                                   int64_t k)
+{
+    int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
+    if (i > n) return;
+    int64_t before = i > 0 ? (int64_t)(keys[i - 1] >> 32) : -1, here = i < n ? (int64_t)(keys[i] >> 32) : k;
+    for (int64_t group = before + 1; group <= here; group++) first[group] = (int32_t)i;
+    if (i < n) members[i] = (int32_t)keys[i];
+}
+
+void mode__cuda_group_rows(cudaStream_t stream, int32_t *first, int32_t *members, void *keys, const int32_t *id,
+                           int64_t n, int64_t k)
+{
+    const unsigned long long *sorted = (const unsigned long long *)keys;
+    mode__cuda_sorted(stream, keys, id, n);
+    group_edges<<<blocks_of(n + 1, THREADS), THREADS, 0, stream>>>(first, members, sorted, n, k);
+}
+
 enum { PIECE = MODE__CUDA_PIECE_ROWS };
 
 /* Pieces of a group's rows have places of their own, the groups' one behind another: a group of s rows has s / PIECE +
