@@ -1,7 +1,7 @@
 """`mode bench kmeans` against PyTorch, FAISS, cuML and Flash-KMeans on the same GPU, in turns: one iteration of plain k-means.
 
     PYTHON bench/peers/bench_cuda_kmeans.py build-gpu/bin/mode [--rows 1048576] [--centres 1024] [--width 768]
-        [--backend cuda-tf32] [--peak 989] [--peers tf32,bf16,bf16+compiled,faiss,cuml,flash]
+        [--backend cuda] [--peak 989] [--peers tf32,bf16,bf16+compiled,faiss,cuml,flash]
 
 Rows are unit vectors around 4 K random directions; the first K rows are the centres to begin with. Both sides read the
 same file, hold everything on the GPU and go on from their own centres with each iteration: every row to its nearest
@@ -120,8 +120,8 @@ def main():
     p.add_argument("--centres", type=int, default=1024)
     p.add_argument("--width", type=int, default=768)
     p.add_argument("--chunk", type=int, default=1 << 15, help="rows at a time, of the torch peers")
-    p.add_argument("--backend", default="cuda-tf32", help="ours")
-    p.add_argument("--peak", type=float, default=989, help="TFLOP/s of the device: bf16 of an H100 or H200; in tf32 it does half")
+    p.add_argument("--backend", default="cuda", help="ours; any multiplies fp16 here")
+    p.add_argument("--peak", type=float, default=989, help="TFLOP/s of the device: bf16 or fp16 of an H100 or H200; in tf32 it does half")
     p.add_argument("--peers", default="tf32,tf32+sorted,bf16,bf16+sorted,bf16+compiled,faiss,cuml,flash")
     turns.device_argument(p, "cuda")
     p.set_defaults(threads=turns.processors())

@@ -1,18 +1,20 @@
 #include "cluster/balanced.h"
 
 #include "base/parallel.h"
+#include "cluster/cheapest.h"
 #include "tensor/tensor.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { COST_ROWS = 8192 }; /* whose costs are made at a time */
-
-struct candidate {
-    float cost;
-    int32_t id;
+enum {
+    COST_ROWS = 8192, /* whose costs are made at a time, to begin with          */
+    AHEAD_ROWS = 256, /* the same later, of rows that look beyond their lists   */
+    AHEAD_LEAST = 8,  /* fewer may be measured in another way, to other bits    */
+    AHEAD_LOOK = 2048 /* of those without a place, to find them                 */
 };
+
 struct bid {
     double level;
     int32_t who; /* row, or n + i for the i-th imaginary row */
@@ -22,42 +24,34 @@ struct auction {
     const struct mode_cost *cost;
     int64_t n, imaginary;
     int k, n_cand;
-    int64_t cap;            /* places per centre: ceil(n / k) */
-    struct candidate *cand; /* [n, n_cand] */
-    float *limit;           /* [n] no centre outside the list was below this when the list was made */
-    struct bid *heap;       /* [k, cap] min-heaps by (level, who) */
-    int64_t *size;          /* [k] */
-    double *price;          /* [k] what a row must beat: the lowest bid once all places are taken */
-    double *seat;           /* [k] what an imaginary row must beat; each centre holds at most one */
-    int32_t *tree;          /* [2 * leaves] tournament over seat[]; leaf leaves + k is centre k; -1 = nobody */
-    int leaves;             /* a power of two >= k */
-    unsigned char *held;    /* [k] an imaginary row sits here */
-    int32_t *queue;         /* [n + imaginary] ring of those without a place */
-    float *scratch;         /* [COST_ROWS, k]; NULL when all is kept */
-    float *all;             /* [n, k] costs, or NULL */
+    int64_t cap;                  /* places per centre: ceil(n / k) */
+    struct mode__candidate *cand; /* [n, n_cand] */
+    float *limit;                 /* [n] no centre outside the list was below this when the list was made */
+    struct bid *heap;             /* [k, cap] min-heaps by (level, who) */
+    int64_t *size;                /* [k] */
+    double *price;                /* [k] what a row must beat: the lowest bid once all places are taken */
+    double *seat;                 /* [k] what an imaginary row must beat; each centre holds at most one */
+    int32_t *tree;                /* [2 * leaves] tournament over seat[]; leaf leaves + k is centre k; -1 = nobody */
+    int leaves;                   /* a power of two >= k */
+    unsigned char *held;          /* [k] an imaginary row sits here */
+    int32_t *queue;               /* [n + imaginary] ring of those without a place */
+    float *scratch;               /* [COST_ROWS, k], costs of the rows measured last; NULL when all is kept */
+    int32_t *slot, *holder;       /* [n] where there, or -1; [COST_ROWS] whose, or -1 */
+    int64_t next_slot;
+    float *rows; /* [AHEAD_ROWS, d] */
+    float *all;  /* [n, k] costs, or NULL */
+    char *room;  /* of each thread's choice of candidates */
     double eps;
     int64_t bids, refreshed;
 };
 
 /* The n_cand cheapest centres of one row at current prices. */
-static void pick(struct auction *a, int64_t row, const float *cost)
+static void pick(struct auction *a, int64_t row, const float *cost, int thread)
 {
-    struct candidate *c = a->cand + row * a->n_cand;
-    double value[64];
-    int have = 0;
-    for (int k = 0; k < a->k; k++) {
-        double v = cost[k] + a->price[k];
-        if (have == a->n_cand && v >= value[have - 1]) continue;
-        int at = have < a->n_cand ? have++ : have - 1;
-        for (; at > 0 && value[at - 1] > v; at--) {
-            value[at] = value[at - 1];
-            c[at] = c[at - 1];
-        }
-        value[at] = v;
-        c[at] = (struct candidate){cost[k], k};
-    }
+    double dearest = mode__cheapest(a->cand + row * a->n_cand, a->n_cand, cost, a->price, a->k,
+                                    a->room + (size_t)thread * mode__cheapest_room(a->k));
     /* rounded down, so that comparing in float stays on the safe side */
-    a->limit[row] = a->n_cand == a->k ? INFINITY : nextafterf((float)value[have - 1], -INFINITY);
+    a->limit[row] = a->n_cand == a->k ? INFINITY : nextafterf((float)dearest, -INFINITY);
 }
 
 struct picking {
@@ -70,8 +64,7 @@ static void pick_item(void *ctx, int64_t item, int thread)
 {
     const struct picking *p = ctx;
     int64_t end = (item + 1) * MODE_ROWS_BLOCK < p->rows ? (item + 1) * MODE_ROWS_BLOCK : p->rows;
-    (void)thread;
-    for (int64_t i = item * MODE_ROWS_BLOCK; i < end; i++) pick(p->a, p->first + i, p->cost + i * p->a->k);
+    for (int64_t i = item * MODE_ROWS_BLOCK; i < end; i++) pick(p->a, p->first + i, p->cost + i * p->a->k, thread);
 }
 
 static void pick_all(struct auction *a)
@@ -172,7 +165,7 @@ static int32_t place(struct auction *a, int k, struct bid b)
 /* Best centre of a row, its value, and the next best value. */
 static int best_of_row(const struct auction *a, int64_t row, double *best, double *next)
 {
-    const struct candidate *c = a->cand + row * a->n_cand;
+    const struct mode__candidate *c = a->cand + row * a->n_cand;
     int who = -1;
     *best = *next = INFINITY;
     for (int i = 0; i < a->n_cand; i++) {
@@ -188,17 +181,56 @@ static int best_of_row(const struct auction *a, int64_t row, double *best, doubl
     return who;
 }
 
-static int32_t bid_once(struct auction *a, int32_t who)
+/* Costs of the rows in list [AHEAD_ROWS], into the next slots. */
+static void measure(struct auction *a, int32_t *list, int64_t n)
 {
+    const int64_t d = a->cost->d;
+    while (n < AHEAD_LEAST) list[n++] = list[0];
+    if (a->next_slot + n > COST_ROWS) a->next_slot = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t slot = a->next_slot + i;
+        memcpy(a->rows + i * d, (a->cost->host ? a->cost->host : a->cost->x) + list[i] * d,
+               (size_t)d * sizeof *a->rows);
+        if (a->holder[slot] >= 0) a->slot[a->holder[slot]] = -1;
+        a->holder[slot] = list[i];
+    }
+    for (int64_t i = 0; i < n; i++) a->slot[list[i]] = (int32_t)(a->next_slot + i);
+    const struct mode_cost some = {a->cost->be, a->cost->metric, a->rows, a->cost->c, n, a->k, a->cost->d, NULL};
+    mode_cost_rows(&some, a->scratch + a->next_slot * a->k, 0, n);
+    a->next_slot += n;
+}
+
+/* Costs of the row at the head of the queue. Where they are not kept, those of rows behind it that will soon look
+ * beyond their lists, too, are made in the same product: prices only rise. */
+static const float *costs_of_head(struct auction *a, int64_t head, int64_t left)
+{
+    const int32_t who = a->queue[head];
+    const int64_t all = a->n + a->imaginary;
+    int32_t list[AHEAD_ROWS] = {who};
+    int64_t n = 1;
+    if (a->all) return a->all + (int64_t)who * a->k;
+    for (int64_t i = 1; a->slot[who] < 0 && i < left && i < AHEAD_LOOK && n < AHEAD_ROWS; i++) {
+        const int32_t row = a->queue[head + i >= all ? head + i - all : head + i];
+        double best, next;
+        if (row >= a->n || a->slot[row] >= 0) continue;
+        best_of_row(a, row, &best, &next);
+        if (next + 4 * a->eps > a->limit[row]) list[n++] = row;
+    }
+    if (a->slot[who] < 0) measure(a, list, n);
+    return a->scratch + (int64_t)a->slot[who] * a->k;
+}
+
+/* Of the one at the head of the queue, of `left`. */
+static int32_t bid_once(struct auction *a, int64_t head, int64_t left)
+{
+    const int32_t who = a->queue[head];
     double best = INFINITY, next = INFINITY;
     int k = -1;
     a->bids++;
     if (who < a->n) {
         k = best_of_row(a, who, &best, &next);
         if (next > a->limit[who]) { /* a centre outside the list might be better by now */
-            const float *row = a->all ? a->all + (int64_t)who * a->k : a->scratch;
-            if (!a->all) mode_cost_rows(a->cost, a->scratch, who, 1);
-            pick(a, who, row);
+            pick(a, who, costs_of_head(a, head, left), 0);
             a->refreshed++;
             k = best_of_row(a, who, &best, &next);
         }
@@ -222,7 +254,7 @@ static void run_phase(struct auction *a)
     for (int at = a->leaves - 1; at >= 1; at--) a->tree[at] = winner(a, a->tree[2 * at], a->tree[2 * at + 1]);
     for (int64_t i = 0; i < all; i++) a->queue[i] = (int32_t)i;
     while (left > 0) {
-        int32_t loser = bid_once(a, a->queue[head]);
+        int32_t loser = bid_once(a, head, left);
         head = head + 1 == all ? 0 : head + 1;
         left--;
         if (loser >= 0) {
@@ -254,7 +286,7 @@ static void collect(const struct auction *a, int32_t *id, struct mode_balanced_s
     }
     s->objective = 0;
     for (int64_t i = 0; i < a->n; i++) {
-        const struct candidate *c = a->cand + i * a->n_cand;
+        const struct mode__candidate *c = a->cand + i * a->n_cand;
         while (c->id != id[i]) c++; /* a row bids only for centres of its list */
         s->objective += c->cost;
     }
@@ -282,7 +314,7 @@ enum mode_status mode_balanced_assign(int32_t *id, double *price, struct mode_ba
     int64_t n = cost->n, rest = n % cost->k;
     int k = cost->k;
     MODE_ASSERT(n >= 1 && n + k < INT32_MAX && params->candidates >= 2 && params->tolerance > 0);
-    int want = params->candidates < 64 ? params->candidates : 64;
+    int want = params->candidates < MODE__CHEAPEST_MOST ? params->candidates : MODE__CHEAPEST_MOST;
     struct auction a = {.cost = cost, .n = n, .k = k, .n_cand = want < k ? want : k, .cap = (n + k - 1) / k};
     a.imaginary = rest ? k - rest : 0;
     a.cand = malloc((size_t)n * (size_t)a.n_cand * sizeof *a.cand);
@@ -295,22 +327,30 @@ enum mode_status mode_balanced_assign(int32_t *id, double *price, struct mode_ba
     a.tree = malloc(2 * (size_t)a.leaves * sizeof *a.tree);
     a.held = calloc((size_t)k, 1);
     a.queue = malloc((size_t)(n + a.imaginary) * sizeof *a.queue);
+    a.room = malloc((size_t)mode_parallel_threads() * mode__cheapest_room(k));
     if ((size_t)n <= params->keep_bytes / sizeof *a.all / (size_t)k)
         a.all = malloc((size_t)n * (size_t)k * sizeof *a.all);
-    if (!a.all) a.scratch = malloc((size_t)COST_ROWS * (size_t)k * sizeof *a.scratch);
-    if (!a.cand || !a.limit || !a.heap || !a.size || !a.price || !a.seat || !a.tree || !a.held || !a.queue ||
-        (!a.all && !a.scratch)) {
+    if (!a.all) {
+        a.scratch = malloc((size_t)COST_ROWS * (size_t)k * sizeof *a.scratch);
+        a.slot = malloc((size_t)n * sizeof *a.slot);
+        a.holder = malloc(COST_ROWS * sizeof *a.holder);
+        a.rows = malloc(AHEAD_ROWS * (size_t)cost->d * sizeof *a.rows);
+    }
+    if (!a.cand || !a.limit || !a.heap || !a.size || !a.price || !a.seat || !a.tree || !a.held || !a.queue || !a.room ||
+        (!a.all && (!a.scratch || !a.slot || !a.holder || !a.rows))) {
         st = MODE_FAIL(err, MODE_E_MEMORY, "balanced assignment: no memory for %lld rows and %d centres", (long long)n,
                        k);
         goto out;
     }
     for (int j = 0; j < a.leaves; j++) a.tree[a.leaves + j] = j < k ? j : -1;
     if (price) memcpy(a.price, price, (size_t)k * sizeof *price);
+    for (int64_t i = 0; !a.all && i < n; i++) a.slot[i] = -1;
+    for (int i = 0; !a.all && i < COST_ROWS; i++) a.holder[i] = -1;
     pick_all(&a);
 
     double nearest = 0, spread = 0;
     for (int64_t i = 0; i < n; i++) {
-        const struct candidate *c = a.cand + i * a.n_cand;
+        const struct mode__candidate *c = a.cand + i * a.n_cand;
         nearest += c[0].cost;
         spread += fabs((double)c[a.n_cand - 1].cost - c[0].cost);
     }
@@ -342,6 +382,10 @@ out:
     free(a.held);
     free(a.queue);
     free(a.scratch);
+    free(a.slot);
+    free(a.holder);
+    free(a.rows);
     free(a.all);
+    free(a.room);
     return st;
 }

@@ -38,16 +38,12 @@ static enum mode_status draw_start(float *centres, const float *x, int64_t n, in
 void mode_kmeans_move(struct mode_backend *be, float *centres, const int32_t *id, const float *x, int64_t n, int d,
                       int k, int32_t *first, int32_t *members, bool unit)
 {
-    memset(first, 0, ((size_t)k + 1) * sizeof *first);
-    for (int64_t i = 0; i < n; i++) first[id[i] + 1]++;
-    for (int c = 0; c < k; c++) first[c + 1] += first[c];
-    for (int64_t i = 0; i < n; i++) members[first[id[i]]++] = (int32_t)i; /* first[c] is now c's end */
-    memmove(first + 1, first, (size_t)k * sizeof *first);
-    first[0] = 0;
     struct mode_tensor means = mode_tensor_2d(centres, MODE_DTYPE_F32, k, d),
                        rows = mode_tensor_2d((void *)(uintptr_t)x, MODE_DTYPE_F32, n, d),
                        starts = mode_tensor_1d(first, MODE_DTYPE_I32, k + 1),
-                       order = mode_tensor_1d(members, MODE_DTYPE_I32, n);
+                       order = mode_tensor_1d(members, MODE_DTYPE_I32, n),
+                       ids = mode_tensor_1d((void *)(uintptr_t)id, MODE_DTYPE_I32, n);
+    mode_group_rows(be, &starts, &order, &ids);
     mode_group_means(be, &means, &rows, &starts, &order, unit);
     mode_backend_sync(be);
 }
@@ -64,26 +60,30 @@ enum mode_status mode_kmeans_train(float *centres, int32_t *id, struct mode_kmea
             "k-means: %lld rows cannot fill %d centres, each needs at least one. HINT: ask for fewer centres",
             (long long)n, p->k);
     double *price = calloc((size_t)p->k, sizeof *price);
-    int32_t *first = malloc(((size_t)p->k + 1) * sizeof *first), *members = malloc((size_t)n * sizeof *members);
     struct mode_backend *own = NULL, *be = p->be;
-    void *placed = NULL;
-    if (!price || !first || !members) {
+    void *placed = NULL, *first = NULL, *members = NULL;
+    const float *host = NULL;
+    if (!price) {
         st = MODE_FAIL(err, MODE_E_MEMORY, "k-means: no memory for %lld rows", (long long)n);
         goto out;
     }
     if (!be && (st = mode_backend_open(&own, "cpu", err))) goto out;
     if (!be) be = own;
+    if ((st = mode_backend_alloc(be, &first, ((size_t)p->k + 1) * sizeof(int32_t), err)) ||
+        (st = mode_backend_alloc(be, &members, (size_t)n * sizeof(int32_t), err)))
+        goto out;
     if ((st = draw_start(centres, x, n, d, p, err))) goto out;
     if (mode_backend_is_device(be)) { /* every round reads all rows */
         size_t bytes = (size_t)n * (size_t)d * sizeof *x;
         if ((st = mode_backend_alloc(be, &placed, bytes, err))) goto out;
+        host = x;
         x = memcpy(placed, x, bytes);
     }
     double before = INFINITY, fell = INFINITY;
     for (int it = 0; it < p->iterations; it++) {
         struct mode_balanced_params bp = MODE_BALANCED_PARAMS_DEFAULT;
         struct mode_balanced_stats bs;
-        const struct mode_cost cost = {be, p->metric, x, centres, n, p->k, d};
+        const struct mode_cost cost = {be, p->metric, x, centres, n, p->k, d, host};
         if (p->stopping && p->stopping(p->ctx)) {
             st = MODE_FAIL(err, MODE_E_STOPPED, "k-means: stopped after %d iterations", it);
             goto out;
@@ -109,9 +109,7 @@ enum mode_status mode_kmeans_train(float *centres, int32_t *id, struct mode_kmea
     if (stats) *stats = s;
 out:
     free(price);
-    free(first);
-    free(members);
-    if (be) mode_backend_free(be, placed);
+    for (int i = 0; be && i < 3; i++) mode_backend_free(be, i == 0 ? placed : i == 1 ? first : members);
     mode_backend_close(&own);
     return st;
 }

@@ -46,7 +46,8 @@ enum mode_status mode_kmeans_train(float *centres, int32_t *id, struct mode_kmea
                                    int64_t n, int d, const struct mode_kmeans_params *params, struct mode_error *err);
 
 /* The second half of an iteration: every centre to the mean of its rows (unit: the mean's direction), added up in the
- * order of the rows. centres [k, d]; id [n] in [0, k); first [k + 1] and members [n] are scratch, on the host. */
+ * order of the rows. centres [k, d]; id [n] in [0, k); first [k + 1] and members [n] are scratch, best in the backend's
+ * memory: what lies on the host is copied there and back. */
 void mode_kmeans_move(struct mode_backend *be, float *centres, const int32_t *id, const float *x, int64_t n, int d,
                       int k, int32_t *first, int32_t *members, bool unit);
 

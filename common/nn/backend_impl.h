@@ -40,6 +40,7 @@
     X(zero)                                                                                                            \
     X(nearest_rows)                                                                                                    \
     X(costs)                                                                                                           \
+    X(group_rows)                                                                                                      \
     X(group_means)
 
 enum mode__op {
@@ -157,9 +158,12 @@ static inline int64_t mode__fp8_work(int64_t m, int64_t n, int64_t k)
     return (m + n) * k + 2 * (1024 * 4 + 3 * 256);
 }
 
-/* exact.c: what decides between centres, and the mean of the rows members[0..n-1] of x; sum [d] is scratch. */
+/* exact.c: what decides between centres, and the mean of the rows members[0..n-1] of x; sum [2, d] is scratch. */
+enum { MODE__PIECE_ROWS = 256 }; /* added up from 0 on, before they are added to what the group has */
+double mode__exact_dot(const float *x, const float *y, int64_t d);
 double mode__exact_cost(const float *x, const float *y, int64_t d, bool cosine);
 float mode__exact_distance(double cost, bool cosine);
+void mode__group_rows(int32_t *first, int32_t *members, const int32_t *id, int64_t n, int64_t k);
 void mode__exact_mean(float *mean, double *sum, const float *x, const int32_t *members, int64_t n, int64_t d,
                       bool unit);
 

@@ -531,6 +531,14 @@ void mode_costs(struct mode_backend *be, struct mode_tensor *cost, const struct 
     CALL(costs, 2.0 * (double)n * (double)k * (double)d, cost, x, c, cosine);
 }
 
+void mode_group_rows(struct mode_backend *be, struct mode_tensor *first, struct mode_tensor *members,
+                     const struct mode_tensor *id)
+{
+    MODE_ASSERT(first->dim[0] > 1 && is_index(first, first->dim[0]) && is_index(id, id->dim[0]));
+    MODE_ASSERT(is_index(members, id->dim[0]));
+    CALL(group_rows, 0, first, members, id);
+}
+
 void mode_group_means(struct mode_backend *be, struct mode_tensor *means, const struct mode_tensor *x,
                       const struct mode_tensor *first, const struct mode_tensor *members, bool unit)
 {

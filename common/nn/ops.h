@@ -124,6 +124,8 @@ struct mode_ops {
                          bool cosine);
     void (*costs)(struct mode_backend *, struct mode_tensor *cost, const struct mode_tensor *x,
                   const struct mode_tensor *c, bool cosine);
+    void (*group_rows)(struct mode_backend *, struct mode_tensor *first, struct mode_tensor *members,
+                       const struct mode_tensor *id);
     void (*group_means)(struct mode_backend *, struct mode_tensor *means, const struct mode_tensor *x,
                         const struct mode_tensor *first, const struct mode_tensor *members, bool unit);
 };
@@ -258,21 +260,25 @@ void mode_rounded(struct mode_backend *be, struct mode_tensor *copy, const struc
 void mode_clamp(struct mode_backend *be, struct mode_tensor *x, float low, float high);
 void mode_zero(struct mode_backend *be, struct mode_tensor *x);
 
-/* Clustering. The tensors of these three may lie in the host's own memory, too; mode_backend_sync before they are read.
+/* Clustering. The tensors of these four may lie in the host's own memory, too; mode_backend_sync before they are read.
  *
  * id [n] i32: the nearest row of c [k, d] to each row of x [n, d]; distance [n] (may be NULL): L2, or 1 - x.c where
- * cosine is set (unit rows). Decided in double from the differences, added up in the order of the columns: the same
- * bytes on every backend. Ties go to the lower id. work [w, k]: scratch for w rows at a time, in the backend's memory;
- * w does not show in the result. */
+ * cosine is set (unit rows). Decided in double from the differences, added up in one order (nn/exact.c): the same bytes
+ * on every backend, whatever the precision of its products. Ties go to the lower id. work [w, k]: scratch for w rows at
+ * a time, in the backend's memory; w does not show in the result. */
 void mode_nearest_rows(struct mode_backend *be, struct mode_tensor *id, struct mode_tensor *distance,
                        struct mode_tensor *work, const struct mode_tensor *x, const struct mode_tensor *c, bool cosine);
 /* cost [n, k]: the squared L2 distance of every row of x [n, d] to every row of c [k, d], or 1 - x.c; never negative.
  */
 void mode_costs(struct mode_backend *be, struct mode_tensor *cost, const struct mode_tensor *x,
                 const struct mode_tensor *c, bool cosine);
+/* first [k + 1] and members [n] i32: the rows i with id[i] = c are members[first[c]] .. members[first[c + 1] - 1], in
+ * their order. id [n] i32 in [0, k). */
+void mode_group_rows(struct mode_backend *be, struct mode_tensor *first, struct mode_tensor *members,
+                     const struct mode_tensor *id);
 /* means [k, d]: group i is the rows members[first[i]] .. members[first[i + 1] - 1] of x [n, d], added up in double in
- * that order; unit: their direction instead of their mean. A group without rows, or without a direction, keeps what it
- * has. first [k + 1] and members i32. The same bytes on every backend. */
+ * that order, 256 at a time (nn/exact.c); unit: their direction instead of their mean. A group without rows, or without
+ * a direction, keeps what it has. first [k + 1] and members i32. The same bytes on every backend. */
 void mode_group_means(struct mode_backend *be, struct mode_tensor *means, const struct mode_tensor *x,
                       const struct mode_tensor *first, const struct mode_tensor *members, bool unit);
 

@@ -35,7 +35,7 @@ static const struct mode_option table[] = {
 
 struct work {
     struct mode_backend *be;
-    float *x, *centres; /* [n, d], [k, d]: in the backend's memory, as is id [n] */
+    float *x, *centres; /* [n, d], [k, d]: in the backend's memory, as are the others: [n], [k + 1], [n] */
     int32_t *id, *first, *members;
     int64_t n;
     int k, d;
@@ -44,26 +44,27 @@ struct work {
 static enum mode_status take(struct work *w, const float *rows, struct mode_error *err)
 {
     const size_t row = (size_t)w->d * sizeof *rows;
-    void *x = NULL, *centres = NULL, *id = NULL;
-    enum mode_status st = mode_backend_alloc(w->be, &x, (size_t)w->n * row, err);
-    if (!st) st = mode_backend_alloc(w->be, &centres, (size_t)w->k * row, err);
-    if (!st) st = mode_backend_alloc(w->be, &id, (size_t)w->n * sizeof *w->id, err);
-    w->x = x;
-    w->centres = centres;
-    w->id = id;
+    void *got[5] = {NULL};
+    const size_t bytes[5] = {(size_t)w->n * row, (size_t)w->k * row, (size_t)w->n * sizeof *w->id,
+                             ((size_t)w->k + 1) * sizeof *w->first, (size_t)w->n * sizeof *w->members};
+    enum mode_status st = MODE_OK;
+    for (int i = 0; !st && i < 5; i++) st = mode_backend_alloc(w->be, &got[i], bytes[i], err);
+    w->x = got[0];
+    w->centres = got[1];
+    w->id = got[2];
+    w->first = got[3];
+    w->members = got[4];
     if (st) return st;
-    memcpy(w->x, rows, (size_t)w->n * row);
-    memcpy(w->centres, rows, (size_t)w->k * row);
-    w->first = mode_xmalloc(((size_t)w->k + 1) * sizeof *w->first);
-    w->members = mode_xmalloc((size_t)w->n * sizeof *w->members);
+    memcpy(w->x, rows, bytes[0]);
+    memcpy(w->centres, rows, bytes[1]);
     return MODE_OK;
 }
 
 static void give(struct work *w)
 {
-    free(w->first);
-    free(w->members);
     if (!w->be) return;
+    mode_backend_free(w->be, w->first);
+    mode_backend_free(w->be, w->members);
     mode_backend_free(w->be, w->x);
     mode_backend_free(w->be, w->centres);
     mode_backend_free(w->be, w->id);

@@ -1,8 +1,9 @@
 /* cuda-test [--small] [OUT] - the cuda backend against the reference on a machine with a GPU; no library but CUDA's is
  * needed.
  *
- * Every case of tests/ops on "cuda" against "ref" and on "cuda-bf16" against "ref-bf16", linear maps on "cuda-fp8" against
- * "ref-fp8", and more whose shapes meet the edges of the kernels; cases of the size that models have against "cpu", whose own cases are proven against "ref"
+ * Every case of tests/ops on "cuda" against "ref" and on "cuda-bf16" against "ref-bf16", clustering on "cuda-tf32" and
+ * "cuda-fp8", too, linear maps on "cuda-fp8" against "ref-fp8", and more whose shapes meet the edges of the kernels;
+ * cases of the size that models have against "cpu", whose own cases are proven against "ref"
  * (--small: not these, for the emulator); every case twice, byte by byte; products once more with measured algorithms.
  * Prints a table, and writes it to OUT/cuda_test.tsv. Ends with 1 when anything is off, with 77 when there is no GPU.
  */
@@ -151,11 +152,11 @@ static int check(const struct op_case *c, int number, struct mode_backend *cuda,
     bool scalar = fabs(a.scalar - b.scalar) <= 2e-6 * fabs(b.scalar), same = same_bytes(&a, &again);
     bool good = share <= 1 && scalar && same;
     table_row("%s\t%s\t%lld %lld %lld %lld %lld\t%s\t%.2e\t%.1e\t%.0f %%\t%s\t%s\n", mode_backend_name(cuda), c->name,
-        (long long)c->s[0], (long long)c->s[1], (long long)c->s[2], (long long)c->s[3], (long long)c->s[4],
-        mode_backend_name(truth), worst, allowed, 100 * share, same ? "same bytes" : "BYTES DIFFER",
-        good     ? "ok"
-        : scalar ? "OFF"
-                 : "SCALAR OFF");
+              (long long)c->s[0], (long long)c->s[1], (long long)c->s[2], (long long)c->s[3], (long long)c->s[4],
+              mode_backend_name(truth), worst, allowed, 100 * share, same ? "same bytes" : "BYTES DIFFER",
+              good     ? "ok"
+              : scalar ? "OFF"
+                       : "SCALAR OFF");
     op_run_clear(&a);
     op_run_clear(&again);
     op_run_clear(&b);
@@ -231,6 +232,25 @@ static int check_fp8(int *n)
     return bad;
 }
 
+/* Clustering on the backends whose other products have fewer digits; how many cases are off. */
+static int check_clustering(struct mode_backend *ref, int *n)
+{
+    static const char *const names[] = {"cuda-tf32", "cuda-fp8"};
+    int bad = 0;
+    for (int b = 0; b < 2; b++) {
+        struct mode_backend *cuda;
+        struct mode_error err;
+        enum mode_status st = mode_backend_open(&cuda, names[b], &err);
+        if (st == MODE_E_DEVICE) continue; /* check_fp8 says why */
+        if (st) return bad + 1;
+        for (int i = 0; i < N_OP_CASES; i++)
+            if (strncmp(op_cases[i].name, "nearest", 7) == 0 || strncmp(op_cases[i].name, "group", 5) == 0)
+                bad += check(&op_cases[i], i, cuda, ref), ++*n;
+        mode_backend_close(&cuda);
+    }
+    return bad;
+}
+
 int main(int argc, char **argv)
 {
     struct mode_backend *cuda, *bf16, *ref, *ref_bf16, *cpu;
@@ -265,6 +285,7 @@ int main(int argc, char **argv)
     }
     bad += check_activations(bf16);
     n += MODE_ACT_TANH;
+    bad += check_clustering(ref, &n);
     bad += check_fp8(&n);
     table_row("%d of %d cases are off; %.1f s\n", bad, n, mode_clock_s() - t0);
     table_close();

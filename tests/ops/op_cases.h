@@ -11,6 +11,7 @@
 #include "data/resize_taps.h"
 #include "nn/ops.h"
 #include "tensor/half.h"
+#include "traps.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -478,6 +479,44 @@ static void case_nearest(struct op_run *r, const int64_t *s) /* n, k, d, cosine,
     if (s[5] <= 1) back_inside(distance, &hd);
 }
 
+static void case_traps(struct op_run *r, const int64_t *s) /* traps, k, d, cosine; a row and its k centres each */
+{
+    struct mode_tensor x = mat(r, 1, s[2]), c = mat(r, s[1], s[2]), work = mat(r, 1, s[1]), id = index_of(r, 1, s[1]),
+                       one = vec(r, 1), *ids = keep(r, vec(r, s[0])), *distance = keep(r, vec(r, s[0]));
+    for (int64_t i = 0; i < s[0]; i++) {
+        trap(mode_f32(&x), mode_f32(&c), s[1], s[2], (int)(i % (s[3] ? 3 : 2)), s[3], &r->rng);
+        mode_nearest_rows(r->be, &id, &one, &work, &x, &c, s[3]);
+        mode_backend_sync(r->be);
+        mode_f32(ids)[i] = (float)((const int32_t *)id.data)[0];
+        mode_f32(distance)[i] = mode_f32(&one)[0];
+    }
+}
+
+/* Centres that differ by the order of their columns alone: as far away as each other but for the last bits of a sum in
+ * double, so that the id says in which order it was made. */
+static void case_order(struct op_run *r, const int64_t *s) /* rows with centres of their own, k, d, cosine */
+{
+    struct mode_tensor x = mat(r, 1, s[2]), c = mat(r, s[1], s[2]), work = mat(r, 1, s[1]), id = index_of(r, 1, s[1]),
+                       *ids = keep(r, vec(r, s[0]));
+    for (int64_t i = 0; i < s[2]; i++) mode_f32(&x)[i] = s[3] ? 1 : 0;
+    for (int64_t i = 0; i < s[0]; i++) {
+        for (int64_t j = 0; j < s[2]; j++) mode_f32(&c)[j] = (float)mode_rng_normal(&r->rng);
+        for (int64_t k = 1; k < s[1]; k++) {
+            float *to = mode_f32(&c) + k * s[2];
+            memcpy(to, to - s[2], (size_t)s[2] * sizeof *to);
+            for (int64_t j = s[2] - 1; j > 0; j--) {
+                int64_t at = (int64_t)mode_rng_below(&r->rng, (uint64_t)j + 1);
+                float t = to[j];
+                to[j] = to[at];
+                to[at] = t;
+            }
+        }
+        mode_nearest_rows(r->be, &id, NULL, &work, &x, &c, s[3]);
+        mode_backend_sync(r->be);
+        mode_f32(ids)[i] = (float)((const int32_t *)id.data)[0];
+    }
+}
+
 static void case_costs(struct op_run *r, const int64_t *s) /* n, k, d, cosine, in the host's memory */
 {
     struct mode_tensor x = mat(r, s[0], s[2]), c = mat(r, s[1], s[2]);
@@ -490,7 +529,18 @@ static void case_costs(struct op_run *r, const int64_t *s) /* n, k, d, cosine, i
     back_inside(cost, &to);
 }
 
-static void case_group_means(struct op_run *r, const int64_t *s) /* n, groups, d, unit, in the host's memory */
+static void case_group_rows(struct op_run *r, const int64_t *s) /* n, groups, in the host's memory */
+{
+    struct mode_tensor id = index_of(r, s[0], s[1]), first = index_of(r, s[1] + 1, 1), members = index_of(r, s[0], 1);
+    struct mode_tensor *f = keep(r, vec(r, s[1] + 1)), *m = keep(r, vec(r, s[0]));
+    struct mode_tensor hid = outside(r, id, s[2]), hf = outside(r, first, s[2]), hm = outside(r, members, s[2]);
+    mode_group_rows(r->be, &hf, &hm, &hid);
+    mode_backend_sync(r->be);
+    for (int64_t i = 0; i <= s[1]; i++) mode_f32(f)[i] = (float)((const int32_t *)hf.data)[i];
+    for (int64_t i = 0; i < s[0]; i++) mode_f32(m)[i] = (float)((const int32_t *)hm.data)[i];
+}
+
+static void case_group_means(struct op_run *r, const int64_t *s) /* n, groups, d, unit, in the host's memory, cancelling */
 {
     struct mode_tensor x = mat(r, s[0], s[2]), first = index_of(r, s[1] + 1, s[0] + 1),
                        members = index_of(r, s[0], s[0]);
@@ -506,6 +556,13 @@ static void case_group_means(struct op_run *r, const int64_t *s) /* n, groups, d
         }
     if (at[1] == 2) /* a group without a direction */
         for (int64_t j = 0; j < s[2]; j++) mode_f32(&x)[row[1] * s[2] + j] = -mode_f32(&x)[row[0] * s[2] + j];
+    for (int64_t i = 0; s[5] && i < s[0]; i++) row[i] = (int32_t)(i * 7 % s[0]); /* each once */
+    for (int64_t i = 0; s[5] && i < s[0]; i++) /* large numbers, taken back later: in between small ones lose digits */
+        for (int64_t j = 0; i % 7 == 0 && i + 333 < s[0] && j < s[2]; j++) {
+            float *to = mode_f32(&x) + row[i] * s[2] + j;
+            *to = ldexpf(*to, 40);
+            mode_f32(&x)[row[i + 333] * s[2] + j] = -*to;
+        }
     struct mode_tensor hx = outside(r, x, s[4]), hf = outside(r, first, s[4]), hm = outside(r, members, s[4]),
                        to = outside(r, *means, s[4]);
     mode_group_means(r->be, &to, &hx, &hf, &hm, s[3]);
@@ -576,15 +633,30 @@ static const struct op_case op_cases[] = {
     {"nearest", case_nearest, {97, 131, 101, 0, 13, 1}, 0},
     {"nearest cosine", case_nearest, {257, 33, 64, 1, 64, 1}, 0},
     {"nearest, ids alone", case_nearest, {200, 1025, 48, 0, 200, 2}, 0},
+    {"nearest, traps", case_traps, {40, 2, 3, 0}, 0},
+    {"nearest, traps", case_traps, {60, 40, 64, 0}, 0},
+    {"nearest, traps", case_traps, {30, 7, 1003, 0}, 0},
+    {"nearest, cosine traps", case_traps, {60, 36, 77, 1}, 0},
+    {"nearest, cosine traps", case_traps, {60, 3, 768, 1}, 0},
+    {"nearest, by the order of sums", case_order, {20, 5, 7, 0}, 0},
+    {"nearest, by the order of sums", case_order, {20, 40, 32, 1}, 0},
+    {"nearest, by the order of sums", case_order, {40, 17, 100, 0}, 0},
+    {"nearest, by the order of sums", case_order, {20, 16, 771, 1}, 0},
     {"costs", case_costs, {1, 1, 1, 0, 0}, 1e-6},
     {"costs", case_costs, {3, 50, 45, 0, 0}, 1e-6},
     {"costs cosine", case_costs, {2, 7, 64, 1, 0}, 1e-6},
     {"costs", case_costs, {131, 67, 33, 0, 1}, 1e-6},
     {"costs", case_costs, {400, 300, 384, 0, 0}, 1e-6},
     {"costs cosine", case_costs, {77, 129, 65, 1, 1}, 1e-6},
+    {"group rows", case_group_rows, {1, 1, 0}, 0},
+    {"group rows", case_group_rows, {1024, 7, 1}, 0},
+    {"group rows", case_group_rows, {3000, 5000, 0}, 0},
     {"group means", case_group_means, {1, 1, 1, 0, 0}, 0},
     {"group means", case_group_means, {1000, 37, 17, 0, 1}, 0},
     {"group directions", case_group_means, {501, 300, 70, 1, 0}, 0},
+    {"group means, large groups", case_group_means, {2000, 3, 36, 0, 1, 0}, 0},
+    {"group means, large groups", case_group_means, {3001, 1, 40, 0, 0, 1}, 0},
+    {"group directions, large groups", case_group_means, {2560, 1, 33, 1, 0, 1}, 0},
     {"layernorm", case_layernorm, {5, 7, 1, 1}, 2e-6},
     {"layernorm", case_layernorm, {11, 100, 1}, 1e-6},
 };

@@ -10,6 +10,13 @@
 
 enum { NEAREST_ROWS = 64, FEW_ROWS = 4 };
 
+#if defined(__AMX_BF16__)
+/* six products of parts to a product, and three of up to 2^-21 of it left out */
+#define SUM_ERROR(d) (6.0 * (double)(d) + 24)
+#else
+#define SUM_ERROR(d) ((double)(d) + 1)
+#endif
+
 struct nearest {
     int32_t *id;
     float *distance, *dot, *c_sq; /* dot [n, k]: x.c, becomes the cost where costs are wanted; c_sq [k] */
@@ -19,17 +26,43 @@ struct nearest {
     bool cosine;
 };
 
-INLINE double square_length(const float *v, int64_t d)
-{
-    double s = 0;
-    for (int64_t j = 0; j < d; j++) s += (double)v[j] * v[j];
-    return s;
-}
-
 /* |c|^2 - 2 x.c, or -x.c: what differs between the centres of a row */
 INLINE v8 rank8(v8 dot, v8 c_sq, bool cosine)
 {
     return cosine ? -dot : c_sq - 2.0f * dot;
+}
+
+/* Twice what a rank can be off by. With u = 2^-24 and in whatever order it is made, a sum of d products is off by at
+ * most g sum |x_j c_j|, g = SUM_ERROR(d) u / (1 - SUM_ERROR(d) u), and the last sum is at most |x| |c| (Cauchy and
+ * Schwarz). Twice that for 2 x.c; |c|^2 is rounded once, the difference once, and the limit that the smallest rank
+ * makes with this, once more. What is added up in double is off by a billionth of it, and numbers so small that a float
+ * loses digits or a tile of AMX all of them, by less than 1e-30. */
+INLINE double margin_of(const struct nearest *a, double size)
+{
+    const double u = 0x1p-24, part = SUM_ERROR(a->d) * u, c = a->c_max;
+    if (part > 0.5) return INFINITY;
+    const double dot = size * c * (part / (1 - part) + 4 * u);
+    return 2.001 * (a->cosine ? dot : 2 * dot + 4 * u * c * c) + 1e-30;
+}
+
+INLINE bool any8(v8i mask)
+{
+    typedef int64_t v4l __attribute__((vector_size(32)));
+    v4l m = (v4l)mask;
+    return (m[0] | m[1] | m[2] | m[3]) != 0;
+}
+
+/* The centre among k .. end - 1 that measures less than *best, if there is one, is *id now. */
+INLINE void measure_below(const struct nearest *a, const float *x, const float *dot, float limit, int64_t k,
+                          int64_t end, double *best, int32_t *id)
+{
+    for (; k < end; k++) {
+        if (rank8(splat8(dot[k]), splat8(a->c_sq[k]), a->cosine)[0] > limit) continue;
+        double v = mode__exact_cost(x, a->c + k * a->d, a->d, a->cosine);
+        if (v >= *best) continue;
+        *best = v;
+        *id = (int32_t)k;
+    }
 }
 
 static void nearest_item(void *ctx, int64_t item, int thread)
@@ -50,17 +83,15 @@ static void nearest_item(void *ctx, int64_t item, int thread)
             float r = rank8(splat8(dot[k]), splat8(a->c_sq[k]), a->cosine)[0];
             smallest = r < smallest ? r : smallest;
         }
-        /* rounding of |c|^2 - 2 x.c in float: a few units in the last place of its largest term, more for long sums */
-        double size = sqrt(square_length(x, a->d)) + a->c_max, best = INFINITY;
-        float limit = smallest + (float)(size * size * 2.4e-7 * (8 + 0.25 * (double)a->d));
+        float limit = INFINITY; /* sums that overflow say nothing */
+        if (isfinite(smallest)) limit = (float)(smallest + margin_of(a, sqrt(mode__exact_dot(x, x, a->d))));
+        double best = INFINITY;
         int32_t id = 0;
-        for (k = 0; k < a->k; k++) {
-            if (rank8(splat8(dot[k]), splat8(a->c_sq[k]), a->cosine)[0] > limit) continue;
-            double v = mode__exact_cost(x, a->c + k * a->d, a->d, a->cosine);
-            if (v >= best) continue;
-            best = v;
-            id = (int32_t)k;
+        for (k = 0; k < k8; k += 8) { /* what is not a number is not above the limit */
+            v8 r = rank8(load8(dot + k), load8(a->c_sq + k), a->cosine);
+            if (any8(~(r > limit))) measure_below(a, x, dot, limit, k, k + 8, &best, &id);
         }
+        measure_below(a, x, dot, limit, k8, a->k, &best, &id);
         a->id[i] = id;
         if (a->distance) a->distance[i] = mode__exact_distance(best, a->cosine);
     }
@@ -71,7 +102,7 @@ static void lengths_item(void *ctx, int64_t item, int thread)
     struct nearest *a = ctx;
     (void)thread;
     for (int64_t k = item * NEAREST_ROWS; k < min64(a->k, (item + 1) * NEAREST_ROWS); k++)
-        a->c_sq[k] = a->cosine ? 0 : (float)square_length(a->c + k * a->d, a->d);
+        a->c_sq[k] = (float)mode__exact_dot(a->c + k * a->d, a->c + k * a->d, a->d);
 }
 
 /* The products, then the lengths: those go to where the product had its scratch. */
@@ -80,7 +111,7 @@ static void measure(struct mode_backend *be, struct nearest *a)
     gemm(be, a->dot, NULL, a->n, a->k, a->d, (struct view){a->x, a->d, 1}, (struct view){a->c, 1, a->d}, NULL, false);
     a->c_sq = mode__backend_work(be, (size_t)a->k * sizeof *a->c_sq);
     mode_parallel_for(ceil_div(a->k, NEAREST_ROWS), lengths_item, a);
-    a->c_max = a->cosine ? 1 : 0;
+    a->c_max = 0;
     for (int64_t k = 0; k < a->k; k++) a->c_max = fmax(a->c_max, sqrt(a->c_sq[k]));
 }
 
@@ -105,7 +136,8 @@ static void costs_item(void *ctx, int64_t item, int thread)
     const struct nearest *a = ctx;
     (void)thread;
     for (int64_t i = item * NEAREST_ROWS; i < min64(a->n, (item + 1) * NEAREST_ROWS); i++) {
-        float *o = a->dot + i * a->k, base = a->cosine ? 1 : (float)square_length(a->x + i * a->d, a->d);
+        float *o = a->dot + i * a->k,
+              base = a->cosine ? 1 : (float)mode__exact_dot(a->x + i * a->d, a->x + i * a->d, a->d);
         for (int64_t k = 0; k < a->k; k++) {
             float v = a->cosine ? base - o[k] : base + a->c_sq[k] - 2 * o[k];
             o[k] = v > 0 ? v : 0; /* rounding can take an exact hit below zero */
@@ -154,9 +186,16 @@ static void cpu_costs(struct mode_backend *be, struct mode_tensor *cost, const s
     mode_parallel_for(ceil_div(a.n, NEAREST_ROWS), costs_item, &a);
 }
 
+static void cpu_group_rows(struct mode_backend *be, struct mode_tensor *first, struct mode_tensor *members,
+                           const struct mode_tensor *id)
+{
+    (void)be;
+    mode__group_rows(first->data, members->data, id->data, id->dim[0], first->dim[0] - 1);
+}
+
 struct group_means {
     float *means;
-    double *sum; /* [threads, d] */
+    double *sum; /* [threads, 2, d] */
     const float *x;
     const int32_t *first, *members;
     int64_t d;
@@ -166,7 +205,7 @@ struct group_means {
 static void group_means_item(void *ctx, int64_t i, int thread)
 {
     const struct group_means *g = ctx;
-    mode__exact_mean(g->means + i * g->d, g->sum + thread * g->d, g->x, g->members + g->first[i],
+    mode__exact_mean(g->means + i * g->d, g->sum + thread * 2 * g->d, g->x, g->members + g->first[i],
                      g->first[i + 1] - g->first[i], g->d, g->unit);
 }
 
@@ -179,7 +218,7 @@ static void cpu_group_means(struct mode_backend *be, struct mode_tensor *means, 
                             .members = members->data,
                             .d = x->dim[1],
                             .unit = unit};
-    g.sum = mode__backend_work(be, (size_t)(mode_parallel_threads() * g.d) * sizeof *g.sum);
+    g.sum = mode__backend_work(be, (size_t)(mode_parallel_threads() * 2 * g.d) * sizeof *g.sum);
     mode_parallel_for(means->dim[0], group_means_item, &g);
 }
 

@@ -294,8 +294,11 @@ const struct mode__device mode__cuda_device = {.open = open_device,
 void mode__cuda_gemm(struct mode_backend *be, const struct mode__product *x)
 {
     const float one = 1, beta = x->add ? 1 : 0;
-    const cudaDataType_t in = x->bf16 ? CUDA_R_16BF : CUDA_R_32F, out = x->c_bf16 ? CUDA_R_16BF : CUDA_R_32F;
-    const cublasComputeType_t how = is_tf32(be) ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+    const cudaDataType_t in = x->f16    ? CUDA_R_16F
+                              : x->bf16 ? CUDA_R_16BF
+                                        : CUDA_R_32F,
+                         out = x->c_bf16 ? CUDA_R_16BF : CUDA_R_32F;
+    const cublasComputeType_t how = is_tf32(be) && !x->f16 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
     cublasStatus_t st = blas.cublasGemmEx(
         mode__cuda_of(be)->lane[be->lane].blas, x->b_turned ? CUBLAS_OP_T : CUBLAS_OP_N,
         x->a_turned ? CUBLAS_OP_T : CUBLAS_OP_N, (int)x->n, (int)x->m, (int)x->k, &one, x->b, in,

@@ -86,6 +86,7 @@ struct mode__product {
     const void *add;   /* as c, may be c; NULL: none */
     const void *bias;  /* [n], as c; NULL: none */
     bool bf16, c_bf16; /* a and b are bf16, else f32; so is c */
+    bool f16;          /* a and b are fp16, c is f32 */
     /* product_fp8.c: a is of these 8-bit numbers, b is E4M3, each to be multiplied by a number on the device */
     enum mode__fp8 { MODE__FP8_NONE, MODE__FP8_E4M3, MODE__FP8_E5M2 } fp8;
     const float *a_scale, *b_scale;

@@ -52,9 +52,14 @@ static int64_t padded(int64_t rows)
     return n;
 }
 
+size_t mode__cuda_sorted_bytes(int64_t rows)
+{
+    return (size_t)padded(rows) * sizeof(key);
+}
+
 size_t mode__cuda_embed_work(int64_t rows, int64_t d)
 {
-    return (size_t)padded(rows) * sizeof(key) + 2 * (size_t)(ceil_div(rows, PIECE) * d) * sizeof(float);
+    return mode__cuda_sorted_bytes(rows) + 2 * (size_t)(ceil_div(rows, PIECE) * d) * sizeof(float);
 }
 
 static __global__ void make_keys(key *keys, const int32_t *ids, int64_t rows, int64_t n)
@@ -103,6 +108,13 @@ static void sort_keys(cudaStream_t stream, key *keys, int64_t n)
             sort_across<<<blocks, SORT_THREADS, 0, stream>>>(keys, stage, step);
         sort_within<<<blocks, SORT_THREADS, 0, stream>>>(keys, stage, stage);
     }
+}
+
+void mode__cuda_sorted(cudaStream_t stream, void *keys, const int32_t *ids, int64_t rows)
+{
+    const int64_t n = padded(rows);
+    make_keys<<<blocks_of(n, THREADS), THREADS, 0, stream>>>((key *)keys, ids, rows, n);
+    sort_keys(stream, (key *)keys, n);
 }
 
 static __device__ inline int64_t token_at(const key *keys, int64_t i)
@@ -226,8 +238,7 @@ void mode__cuda_embed_back(cudaStream_t stream, bool bf16, float *dtable, float 
     int64_t n = padded(r), pieces = ceil_div(r, PIECE);
     key *keys = (key *)work;
     float *head = (float *)(keys + n), *tail = head + pieces * d;
-    make_keys<<<blocks_of(n, THREADS), THREADS, 0, stream>>>(keys, ids, r, n);
-    sort_keys(stream, keys, n);
+    mode__cuda_sorted(stream, keys, ids, r);
     BY_TYPE(bf16, BY_WIDTH(wide_rows(d, sizeof(T), (const T *)dx, dtable, head),
                            table_pieces<T, V><<<(unsigned)pieces, THREADS, 0, stream>>>(dtable, head, tail,
                                                                                         (const T *)dx, keys, r, d)));

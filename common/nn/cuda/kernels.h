@@ -76,6 +76,9 @@ void mode__cuda_embed_back(cudaStream_t stream, bool bf16, float *dtable, float 
                            const int32_t *ids, const int32_t *offsets, int64_t r, int64_t n_seq, int64_t n_pos,
                            int64_t d);
 size_t mode__cuda_embed_work(int64_t r, int64_t d);
+/* keys = id << 32 | row for every row of ids [rows], sorted; mode__cuda_sorted_bytes(rows), aligned to 8 */
+void mode__cuda_sorted(cudaStream_t stream, void *keys, const int32_t *ids, int64_t rows);
+size_t mode__cuda_sorted_bytes(int64_t rows);
 void mode__cuda_patches(cudaStream_t stream, bool bf16, void *cols, const float *pixels, int64_t n, int64_t side,
                         int64_t p);
 void mode__cuda_image_tokens(cudaStream_t stream, bool bf16, void *x, const void *patch, const float *cls,
@@ -135,17 +138,44 @@ void mode__cuda_fp8_turn(cudaStream_t stream, uint8_t *to, float *back, const fl
 void mode__cuda_row_squares(cudaStream_t stream, float *squares, const float *x, int64_t m, int64_t d);
 /* dot [n, k] = x c^T becomes the costs of nn/ops.h. x_sq [n], c_sq [k]; both NULL: 1 - x.c */
 void mode__cuda_costs(cudaStream_t stream, float *dot, const float *x_sq, const float *c_sq, int64_t n, int64_t k);
+/* h [m, mode__cuda_halves_width(d)] = the rows of x [m, d] in fp16, each times a power of two, then zeros; of [m] */
+struct mode__cuda_halved {
+    float back, size, off; /* h back is near x; |x| and |x - h back| are at most these */
+};
+static inline int64_t mode__cuda_halves_width(int64_t d)
+{
+    return (d + 7) / 8 * 8; /* rows begin at multiples of 16 bytes */
+}
+void mode__cuda_halves(cudaStream_t stream, void *h, struct mode__cuda_halved *of, const float *x, int64_t m,
+                       int64_t d);
+/* Centres [k, d] and their halves' `of` [k] become the terms of ranks, which differ from what is to be minimal, |x -
+ * c|^2 or 1 - x.c, by the same for all centres: plus - back times (h of x).(h of c). */
+struct mode__cuda_centres {
+    float *plus, *times, *most; /* [k], [k], [2]: the largest size and off */
+};
+void mode__cuda_halved_centres(cudaStream_t stream, const struct mode__cuda_centres *c,
+                               const struct mode__cuda_halved *of, const float *centres, int64_t k, int64_t d,
+                               bool cosine);
 struct mode__cuda_nearest {
-    const float *dot, *x, *c, *x_sq, *c_sq; /* [n, k], [n, d], [k, d], [n], [k] */
+    const float *dot, *x, *c; /* [n, k] products of halves, [n, d], [k, d] */
+    const struct mode__cuda_halved *x_of;
+    struct mode__cuda_centres centres;
     int64_t n, k, d;
-    float margin; /* ranks closer than this share of (|x| + largest |c|)^2 are decided in double */
     bool cosine;
 };
-/* id [n], distance [n] (may be NULL): exact, from dot products that need not be */
+/* id [n], distance [n] (may be NULL): exact, from dot products that are not */
 void mode__cuda_nearest(cudaStream_t stream, int32_t *id, float *distance, const struct mode__cuda_nearest *a);
-/* sum [groups, d] is scratch */
+/* first [k + 1] and members [n] of groups from id [n] in [0, k); keys: mode__cuda_sorted_bytes(n) */
+void mode__cuda_group_rows(cudaStream_t stream, int32_t *first, int32_t *members, void *keys, const int32_t *id,
+                           int64_t n, int64_t k);
+/* n: of members. sum [mode__cuda_mean_places(groups, n), d] is scratch */
+enum { MODE__CUDA_PIECE_ROWS = 256 };
+static inline int64_t mode__cuda_mean_places(int64_t groups, int64_t n)
+{
+    return n / MODE__CUDA_PIECE_ROWS + groups;
+}
 void mode__cuda_group_means(cudaStream_t stream, float *means, double *sum, const float *x, const int32_t *first,
-                            const int32_t *members, int64_t groups, int64_t d, bool unit);
+                            const int32_t *members, int64_t groups, int64_t n, int64_t d, bool unit);
 
 #ifdef __cplusplus
 }

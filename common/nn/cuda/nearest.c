@@ -4,9 +4,6 @@
 #include "nn/cuda/device.h"
 #include "nn/cuda/kernels.h"
 
-#include <math.h>
-#include <string.h>
-
 enum { COST_BYTES = 32 << 20, MIN_ROWS = 128 }; /* of products at a time, where costs go to the host */
 
 static bool on_device(const void *p)
@@ -45,34 +42,42 @@ static void *piece(struct room *r, size_t bytes)
 struct rooms {
     float *x, *c, *x_sq, *c_sq, *out, *distance;
     int32_t *id;
+    void *x_half, *c_half;
+    struct mode__cuda_halved *x_of, *c_of;
+    struct mode__cuda_centres centres;
 };
 
 static struct rooms rooms_of(struct mode_backend *be, int64_t rows, int64_t k, int64_t d, bool out)
 {
     struct room r = {0};
     struct rooms a = {0};
+    const size_t half = (size_t)mode__cuda_halves_width(d) * 2;
     for (int pass = 0; pass < 2; pass++) {
         a.x = piece(&r, (size_t)(rows * d) * sizeof *a.x);
         a.c = piece(&r, (size_t)(k * d) * sizeof *a.c);
-        a.x_sq = piece(&r, (size_t)rows * sizeof *a.x_sq);
-        a.c_sq = piece(&r, (size_t)k * sizeof *a.c_sq);
-        a.id = piece(&r, (size_t)rows * sizeof *a.id);
-        a.distance = piece(&r, (size_t)rows * sizeof *a.distance);
-        if (out) a.out = piece(&r, (size_t)(rows * k) * sizeof *a.out);
+        if (out) {
+            a.x_sq = piece(&r, (size_t)rows * sizeof *a.x_sq);
+            a.c_sq = piece(&r, (size_t)k * sizeof *a.c_sq);
+            a.out = piece(&r, (size_t)(rows * k) * sizeof *a.out);
+        } else {
+            a.id = piece(&r, (size_t)rows * sizeof *a.id);
+            a.distance = piece(&r, (size_t)rows * sizeof *a.distance);
+            a.x_half = piece(&r, (size_t)rows * half);
+            a.c_half = piece(&r, (size_t)k * half);
+            a.x_of = piece(&r, (size_t)rows * sizeof *a.x_of);
+            a.c_of = piece(&r, (size_t)k * sizeof *a.c_of);
+            a.centres.plus = piece(&r, (size_t)k * sizeof *a.centres.plus);
+            a.centres.times = piece(&r, (size_t)k * sizeof *a.centres.times);
+            a.centres.most = piece(&r, 2 * sizeof *a.centres.most);
+        }
         if (pass == 0) r = (struct room){mode__backend_work(be, r.used), 0};
     }
     return a;
 }
 
-/* How far apart two ranks |c|^2 - 2 x.c of a row can come out in the wrong order, as a share of (|x| + |c|)^2: the sums of
- * d products as in nn/cpu/nearest.h, and factors that are cut to 10 bits or, to be safe for all other backends, to 7. */
-static float margin_of(const struct mode_backend *be, int64_t d)
-{
-    float sum = 2.4e-7f * (8 + 0.25f * (float)d);
-    if (strcmp(be->ops->name, "cuda") == 0) return sum;
-    return sum + (strcmp(be->ops->name, "cuda-tf32") == 0 ? 2e-3f : 16e-3f);
-}
-
+/* Products of fp16 on every cuda backend: what they decide wrongly is decided again in double, so nothing shows but the
+ * time (docs/decisions/0025-nearest-centres-on-gpus.md). A row is read once from where it lies; its halves, the
+ * products and the rows that are measured come from the second cache, for which w (nn/ops.h) is to be chosen. */
 void mode__cuda_op_nearest_rows(struct mode_backend *be, struct mode_tensor *id, struct mode_tensor *distance,
                                 struct mode_tensor *work, const struct mode_tensor *x, const struct mode_tensor *c,
                                 bool cosine)
@@ -82,22 +87,25 @@ void mode__cuda_op_nearest_rows(struct mode_backend *be, struct mode_tensor *id,
     if (n == 0) return;
     struct rooms r = rooms_of(be, w, k, d, false);
     bool id_here = on_device(id->data), distance_here = distance && on_device(distance->data);
-    struct mode__cuda_nearest a = {.dot = mode_f32(work),
-                                   .x_sq = r.x_sq,
-                                   .c_sq = r.c_sq,
-                                   .k = k,
-                                   .d = d,
-                                   .margin = margin_of(be, d),
-                                   .cosine = cosine};
+    struct mode__cuda_nearest a = {
+        .dot = mode_f32(work), .x_of = r.x_of, .centres = r.centres, .k = k, .d = d, .cosine = cosine};
+    struct mode__product dots = {.c = mode_f32(work),
+                                 .a = r.x_half,
+                                 .b = r.c_half,
+                                 .b_turned = true,
+                                 .n = k,
+                                 .k = mode__cuda_halves_width(d),
+                                 .f16 = true};
     a.c = brought(be, c->data, r.c, (size_t)(k * d) * sizeof(float));
-    mode__cuda_row_squares(stream, r.c_sq, a.c, k, d);
+    mode__cuda_halves(stream, r.c_half, r.c_of, a.c, k, d);
+    mode__cuda_halved_centres(stream, &r.centres, r.c_of, a.c, k, d, cosine);
     for (int64_t i = 0; i < n; i += w) {
         int32_t *to_id = (int32_t *)id->data + i, *ids = id_here ? to_id : r.id;
         float *to = distance ? mode_f32(distance) + i : NULL, *distances = distance_here || !to ? to : r.distance;
-        a.n = w < n - i ? w : n - i;
+        a.n = dots.m = w < n - i ? w : n - i;
         a.x = brought(be, mode_f32(x) + i * d, r.x, (size_t)(a.n * d) * sizeof(float));
-        mode__cuda_row_squares(stream, r.x_sq, a.x, a.n, d);
-        mode__cuda_dots(be, mode_f32(work), a.x, a.c, a.n, k, d);
+        mode__cuda_halves(stream, r.x_half, r.x_of, a.x, a.n, d);
+        mode__cuda_product(be, &dots);
         mode__cuda_nearest(stream, ids, distances, &a);
         CUDA_OK(cudaGetLastError());
         take_back(be, to_id, ids, (size_t)a.n * sizeof *ids);
@@ -129,6 +137,32 @@ void mode__cuda_op_costs(struct mode_backend *be, struct mode_tensor *cost, cons
     }
 }
 
+void mode__cuda_op_group_rows(struct mode_backend *be, struct mode_tensor *first, struct mode_tensor *members,
+                              const struct mode_tensor *id)
+{
+    int64_t n = id->dim[0], k = first->dim[0] - 1;
+    size_t first_bytes = mode_tensor_bytes(first), member_bytes = mode_tensor_bytes(members);
+    struct room r = {0};
+    void *keys = NULL;
+    int32_t *first_room = NULL, *member_room = NULL, *id_room = NULL;
+    for (int pass = 0; pass < 2; pass++) {
+        keys = piece(&r, mode__cuda_sorted_bytes(n));
+        first_room = piece(&r, first_bytes);
+        member_room = piece(&r, member_bytes);
+        id_room = piece(&r, member_bytes);
+        if (pass == 0) r = (struct room){mode__backend_work(be, r.used), 0};
+    }
+    int32_t *starts = on_device(first->data) ? first->data : first_room,
+            *order = on_device(members->data) ? members->data : member_room;
+    mode__cuda_group_rows(mode__cuda_of(be)->stream, starts, order, keys, brought(be, id->data, id_room, member_bytes),
+                          n, k);
+    CUDA_OK(cudaGetLastError());
+    take_back(be, first->data, starts, first_bytes);
+    take_back(be, members->data, order, member_bytes);
+}
+
+_Static_assert((int)MODE__CUDA_PIECE_ROWS == (int)MODE__PIECE_ROWS, "pieces are those of nn/exact.c");
+
 void mode__cuda_op_group_means(struct mode_backend *be, struct mode_tensor *means, const struct mode_tensor *x,
                                const struct mode_tensor *first, const struct mode_tensor *members, bool unit)
 {
@@ -140,7 +174,7 @@ void mode__cuda_op_group_means(struct mode_backend *be, struct mode_tensor *mean
     double *sum = NULL;
     if (groups == 0) return;
     for (int pass = 0; pass < 2; pass++) {
-        sum = piece(&r, (size_t)(groups * d) * sizeof *sum);
+        sum = piece(&r, (size_t)(mode__cuda_mean_places(groups, n) * d) * sizeof *sum);
         mean_room = piece(&r, mean_bytes);
         first_room = piece(&r, (size_t)(groups + 1) * sizeof *first_room);
         member_room = piece(&r, (size_t)n * sizeof *member_room);
@@ -153,7 +187,7 @@ void mode__cuda_op_group_means(struct mode_backend *be, struct mode_tensor *mean
     float *out = on_device(means->data) ? mode_f32(means) : mean_room;
     if (out == mean_room)
         (void)brought(be, means->data, mean_room, mean_bytes); /* groups without rows keep what they have */
-    mode__cuda_group_means(mode__cuda_of(be)->stream, out, sum, rows, starts, order, groups, d, unit);
+    mode__cuda_group_means(mode__cuda_of(be)->stream, out, sum, rows, starts, order, groups, n, d, unit);
     CUDA_OK(cudaGetLastError());
     take_back(be, means->data, out, mean_bytes);
 }

@@ -9,6 +9,8 @@ void mode__cuda_op_nearest_rows(struct mode_backend *be, struct mode_tensor *id,
                                 bool cosine);
 void mode__cuda_op_costs(struct mode_backend *be, struct mode_tensor *cost, const struct mode_tensor *x,
                          const struct mode_tensor *c, bool cosine);
+void mode__cuda_op_group_rows(struct mode_backend *be, struct mode_tensor *first, struct mode_tensor *members,
+                              const struct mode_tensor *id);
 void mode__cuda_op_group_means(struct mode_backend *be, struct mode_tensor *means, const struct mode_tensor *x,
                                const struct mode_tensor *first, const struct mode_tensor *members, bool unit);
 

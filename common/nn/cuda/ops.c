@@ -409,7 +409,7 @@ static void zero(struct mode_backend *be, struct mode_tensor *x)
         embed_back, picture_patches, patches, image_tokens, image_tokens_back, gather, scatter_add, scale, scale_back, \
         mean_rows, mean_rows_back, l2norm, l2norm_back, contrastive, contrastive_back, mode__cuda_op_adamw,            \
         mode__cuda_op_grad_squares, mode__cuda_op_rounded, mode__cuda_op_clamp, zero, mode__cuda_op_nearest_rows,      \
-        mode__cuda_op_costs, mode__cuda_op_group_means
+        mode__cuda_op_costs, mode__cuda_op_group_rows, mode__cuda_op_group_means
 
 const struct mode_ops mode__cuda_ops = {"cuda", MODE_DTYPE_F32, OPS},
                       mode__cuda_tf32_ops = {"cuda-tf32", MODE_DTYPE_F32, OPS},

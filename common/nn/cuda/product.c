@@ -41,7 +41,7 @@ static struct {
 
 struct key { /* all that an algorithm depends on; compared as bytes */
     int64_t m, n, k;
-    int32_t a_turned, b_turned, bf16, c_bf16, fp8, bias, add;
+    int32_t a_turned, b_turned, bf16, c_bf16, f16, fp8, bias, add;
     int32_t align_a, align_b, align_c, align_d;
 };
 
@@ -148,6 +148,7 @@ static struct key key_of(const struct mode__product *x)
     k.b_turned = x->b_turned;
     k.bf16 = x->bf16;
     k.c_bf16 = x->c_bf16;
+    k.f16 = x->f16;
     k.fp8 = (int32_t)x->fp8;
     k.bias = x->bias ? alignment(x->bias) : 0;
     k.add = !x->add ? 0 : x->add == x->c ? 1 : 2;
@@ -209,12 +210,15 @@ static bool scales(const struct plan *p, const struct mode__product *x)
  * has one number for each row of c^T, as the epilogue wants it. */
 static bool describe(struct plan *p, const struct mode__products *s, const struct mode__product *x)
 {
-    const cudaDataType_t wide = x->bf16 ? CUDA_R_16BF : CUDA_R_32F, out = x->c_bf16 ? CUDA_R_16BF : CUDA_R_32F,
+    const cudaDataType_t wide = x->f16    ? CUDA_R_16F
+                                : x->bf16 ? CUDA_R_16BF
+                                          : CUDA_R_32F,
+                         out = x->c_bf16 ? CUDA_R_16BF : CUDA_R_32F,
                          in_a = x->fp8 == MODE__FP8_E5M2   ? CUDA_R_8F_E5M2
                                 : x->fp8 == MODE__FP8_E4M3 ? CUDA_R_8F_E4M3
                                                            : wide,
                          in_b = x->fp8 ? CUDA_R_8F_E4M3 : wide;
-    const cublasComputeType_t how = s->tf32 && !x->bf16 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+    const cublasComputeType_t how = s->tf32 && !x->bf16 && !x->f16 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
     const cublasOperation_t op_b = x->b_turned ? CUBLAS_OP_T : CUBLAS_OP_N,
                             op_a = x->a_turned ? CUBLAS_OP_T : CUBLAS_OP_N;
     const cublasLtEpilogue_t bias = CUBLASLT_EPILOGUE_BIAS;

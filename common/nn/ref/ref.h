@@ -86,6 +86,8 @@ void mode__ref_nearest_rows(struct mode_backend *, struct mode_tensor *id, struc
                             bool cosine);
 void mode__ref_costs(struct mode_backend *, struct mode_tensor *cost, const struct mode_tensor *x,
                      const struct mode_tensor *c, bool cosine);
+void mode__ref_group_rows(struct mode_backend *, struct mode_tensor *first, struct mode_tensor *members,
+                          const struct mode_tensor *id);
 void mode__ref_group_means(struct mode_backend *, struct mode_tensor *means, const struct mode_tensor *x,
                            const struct mode_tensor *first, const struct mode_tensor *members, bool unit);
 

@@ -2,13 +2,16 @@
  *
  * Strict where the library may be lenient: shapes, leading dimensions, types, the size of attributes, and that pointers
  * are as aligned as the heuristic was told. 8-bit operands: as Hopper wants them, summed over their inner dimensions,
- * sizes multiples of 16, one of the two at least E4M3. Algorithm 0 sums k in order; 1 in two parts, added in the workspace; others
- * do not exist. Products whose leading dimensions are no multiples of 4 bytes are refused, so that callers show
- * what they do then. */
+ * sizes multiples of 16, one of the two at least E4M3. fp16: into f32 alone, with the errors of a tensor core. Algorithm 0
+ * sums k in order; 1 in two parts, added in the workspace; others do not exist. Products whose leading dimensions are no
+ * multiples of 4 bytes are refused, so that callers show what they do then. */
 #include "emulator.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cublasLt.h>
 #include <cuda_bf16.h>
+#include <cuda_fp16.h>
 #include <cuda_fp8.h>
 
 struct mode_emu_lt {
@@ -47,6 +50,7 @@ float get(const void *x, const mode_emu_lt_layout &l, long long row, long long c
     long long i = l.order == CUBLASLT_ORDER_COL ? row + col * l.ld : row * l.ld + col;
     if (is_fp8(l.type))
         return mode_emu_fp8(((const __nv_fp8_storage_t *)x)[i], l.type == CUDA_R_8F_E4M3 ? __NV_E4M3 : __NV_E5M2);
+    if (l.type == CUDA_R_16F) return __half2float(((const __half *)x)[i]);
     return l.type == CUDA_R_32F ? ((const float *)x)[i] : __bfloat162float(((const __nv_bfloat16 *)x)[i]);
 }
 
@@ -66,9 +70,22 @@ float tf32(float x)
     return __uint_as_float(bits);
 }
 
+/* The numbers added up as a tensor core may do it: each cut, towards zero, to 23 binary digits behind the first one of
+ * the largest, and the result to f32. */
+float cut_sum(const double *x, int n)
+{
+    double most = 0, s = 0;
+    for (int i = 0; i < n; i++) most = std::max(most, std::fabs(x[i]));
+    if (most == 0) return 0;
+    const double unit = std::ldexp(1.0, std::ilogb(most) - 23);
+    for (int i = 0; i < n; i++) s += std::trunc(x[i] / unit) * unit;
+    float f = (float)s;
+    return std::fabs((double)f) > std::fabs(s) ? std::nextafter(f, 0.0f) : f;
+}
+
 bool fits(const mode_emu_lt_layout &l)
 {
-    return (l.type == CUDA_R_32F || l.type == CUDA_R_16BF || is_fp8(l.type)) && l.rows > 0 && l.cols > 0 &&
+    return (l.type == CUDA_R_32F || l.type == CUDA_R_16BF || l.type == CUDA_R_16F || is_fp8(l.type)) && l.rows > 0 && l.cols > 0 &&
            l.ld >= (l.order == CUBLASLT_ORDER_COL ? l.rows : l.cols);
 }
 
@@ -89,7 +106,7 @@ cublasStatus_t check(const mode_emu_lt_what &w, const mode_emu_lt_layout &a, con
                                                                    : CUBLAS_STATUS_SUCCESS;
     }
     if (w.scale_a || w.scale_b) return CUBLAS_STATUS_INVALID_VALUE;
-    if (a.type != b.type || c.type != d.type || (d.type == CUDA_R_16BF && a.type != CUDA_R_16BF) ||
+    if (a.type != b.type || c.type != d.type || d.type == CUDA_R_16F || (d.type == CUDA_R_16BF && a.type != CUDA_R_16BF) ||
         (w.compute == CUBLAS_COMPUTE_32F_FAST_TF32 && a.type != CUDA_R_32F))
         return CUBLAS_STATUS_NOT_SUPPORTED;
     for (const auto *l : {&a, &b, &d})
@@ -125,6 +142,18 @@ struct product {
     double sum(long long i, long long j, long long from, long long end) const
     {
         double s = 0;
+        if (al.type == CUDA_R_16F) {
+            enum { AT_A_TIME = 16 };
+            for (long long p = from; p < end; p += AT_A_TIME) {
+                double addends[AT_A_TIME + 1] = {s};
+                int n = 1;
+                for (long long q = p; q < std::min(end, p + AT_A_TIME); q++)
+                    addends[n++] = (double)(w.ta ? get(a, al, q, i) : get(a, al, i, q)) *
+                                   (w.tb ? get(b, bl, j, q) : get(b, bl, q, j));
+                s = cut_sum(addends, n);
+            }
+            return s;
+        }
         for (long long p = from; p < end; p++) {
             float x = w.ta ? get(a, al, p, i) : get(a, al, i, p), y = w.tb ? get(b, bl, j, p) : get(b, bl, p, j);
             s += w.compute == CUBLAS_COMPUTE_32F_FAST_TF32 ? (double)tf32(x) * tf32(y) : (double)x * y;

@@ -1,6 +1,7 @@
 /* Balanced assignment against the exact optimum of small cases, and its sizes for awkward n and k. */
 #include "base/rng.h"
 #include "cluster/balanced.h"
+#include "cluster/cheapest.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -34,7 +35,7 @@ static void fill(float *x, int64_t n, uint64_t stream)
 
 static struct mode_balanced_stats assign(int32_t *id, const float *x, int n, const float *c, int k, int d, double tol)
 {
-    const struct mode_cost cost = {be, MODE_METRIC_EUCLIDEAN, x, c, n, k, d};
+    const struct mode_cost cost = {be, MODE_METRIC_EUCLIDEAN, x, c, n, k, d, NULL};
     struct mode_balanced_stats s;
     struct mode_balanced_params p = MODE_BALANCED_PARAMS_DEFAULT;
     p.tolerance = tol;
@@ -167,7 +168,7 @@ static void test_candidate_lists_do_not_change_the_bound(void **state)
     for (int i = 0; i < N * D; i++) x[i] *= 0.2f; /* crowded in the middle: most are priced out of their first list */
     struct mode_balanced_params p = {.tolerance = 1e-5, .candidates = 64, .keep_bytes = 1 << 30};
     struct mode_balanced_stats s64, s2;
-    const struct mode_cost cost = {be, MODE_METRIC_EUCLIDEAN, x, c, N, K, D};
+    const struct mode_cost cost = {be, MODE_METRIC_EUCLIDEAN, x, c, N, K, D, NULL};
     assert_int_equal(mode_balanced_assign(id, NULL, &s64, &cost, &p, NULL), MODE_OK);
     check_sizes(id, N, K);
     p.candidates = 4;
@@ -180,6 +181,71 @@ static void test_candidate_lists_do_not_change_the_bound(void **state)
     free(c);
 }
 
+/* Costs that are not kept are made again, of some rows at a time: the same assignment, to the bit. */
+static void test_keeping_costs_does_not_show(void **state)
+{
+    (void)state;
+    enum { N = 30011, K = 70, D = 5 };
+    float *x = malloc(N * D * sizeof *x), *c = malloc(K * D * sizeof *c);
+    int32_t *id[2] = {malloc(N * sizeof **id), malloc(N * sizeof **id)};
+    double price[2][K] = {{0}};
+    struct mode_balanced_stats s[2];
+    fill(x, N * D, 11);
+    fill(c, K * D, 12);
+    for (int i = 0; i < N * D; i++) x[i] *= 0.3f;
+    for (int i = 0; i < 2; i++) { /* the second time the rows are also where a GPU's host would read them */
+        struct mode_balanced_params p = {.tolerance = 1e-3, .candidates = 4, .keep_bytes = i ? 0 : 1 << 30};
+        const struct mode_cost cost = {be, MODE_METRIC_EUCLIDEAN, x, c, N, K, D, i ? x : NULL};
+        assert_int_equal(mode_balanced_assign(id[i], price[i], &s[i], &cost, &p, NULL), MODE_OK);
+        check_sizes(id[i], N, K);
+    }
+    assert_true(s[0].refreshed > N); /* more than are remembered at a time */
+    assert_memory_equal(id[0], id[1], N * sizeof **id);
+    assert_memory_equal(price[0], price[1], sizeof price[0]);
+    assert_memory_equal(&s[0], &s[1], sizeof s[0]);
+    free(x);
+    free(c);
+    free(id[0]);
+    free(id[1]);
+}
+
+/* Against a sort: the same set, its ends in their places. */
+static void test_the_cheapest_are_those_of_a_sort(void **state)
+{
+    (void)state;
+    static const int shapes[][2] = {{1, 1},   {2, 2},    {70, 2},    {63, 32}, {64, 64},
+                                    {65, 64}, {300, 32}, {1024, 32}, {1025, 7}};
+    for (size_t t = 0; t < sizeof shapes / sizeof *shapes; t++)
+        for (uint64_t round = 0; round < 40; round++) {
+            const int k = shapes[t][0], want = shapes[t][1];
+            float *cost = malloc((size_t)k * sizeof *cost);
+            double *price = malloc((size_t)k * sizeof *price);
+            int *order = malloc((size_t)k * sizeof *order), found = 0;
+            void *room = malloc(mode__cheapest_room(k));
+            struct mode__candidate list[MODE__CHEAPEST_MOST];
+            struct mode_rng r = mode_rng_for(5, MODE_RNG_TEST, 900 + t, round);
+            for (int i = 0; i < k; i++) { /* every other round with few different sums */
+                cost[i] = round % 2 ? (float)mode_rng_below(&r, 5) : (float)fabs(mode_rng_normal(&r));
+                price[i] = round % 2 ? (double)mode_rng_below(&r, 3) : fabs(mode_rng_normal(&r));
+                int at = i;
+                for (; at > 0 && cost[order[at - 1]] + price[order[at - 1]] > cost[i] + price[i]; at--)
+                    order[at] = order[at - 1];
+                order[at] = i;
+            }
+            const double dearest = mode__cheapest(list, want, cost, price, k, room);
+            assert_int_equal(list[0].id, order[0]);
+            assert_int_equal(list[want - 1].id, order[want - 1]);
+            assert_true(dearest == cost[order[want - 1]] + price[order[want - 1]]);
+            for (int i = 0; i < want; i++)
+                for (int j = 0; j < want; j++) found += list[j].id == order[i] && list[j].cost == cost[order[i]];
+            assert_int_equal(found, want);
+            free(cost);
+            free(price);
+            free(order);
+            free(room);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -187,6 +253,8 @@ int main(void)
         cmocka_unit_test(test_sizes_differ_by_at_most_one),
         cmocka_unit_test(test_equal_rows_and_equal_centres_end),
         cmocka_unit_test(test_candidate_lists_do_not_change_the_bound),
+        cmocka_unit_test(test_keeping_costs_does_not_show),
+        cmocka_unit_test(test_the_cheapest_are_those_of_a_sort),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
