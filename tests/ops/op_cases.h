@@ -540,7 +540,8 @@ static void case_group_rows(struct op_run *r, const int64_t *s) /* n, groups, in
     for (int64_t i = 0; i < s[0]; i++) mode_f32(m)[i] = (float)((const int32_t *)hm.data)[i];
 }
 
-static void case_group_means(struct op_run *r, const int64_t *s) /* n, groups, d, unit, in the host's memory, cancelling */
+/* n, groups, d, unit, in the host's memory, cancelling */
+static void case_group_means(struct op_run *r, const int64_t *s)
 {
     struct mode_tensor x = mat(r, s[0], s[2]), first = index_of(r, s[1] + 1, s[0] + 1),
                        members = index_of(r, s[0], s[0]);
