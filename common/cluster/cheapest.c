@@ -10,7 +10,7 @@ enum { LANES = MODE__CHEAPEST_MOST };
 
 size_t mode__cheapest_room(int k)
 {
-    return ((size_t)k + LANES) * (sizeof(double) + sizeof(int32_t)); /* LANES: rows of lanes are made whole */
+    return ((size_t)k * (sizeof(double) + sizeof(int32_t)) + 63) / 64 * 64; /* threads have theirs side by side */
 }
 
 static int up_to(const double *v, int n, double most)
@@ -80,7 +80,7 @@ static int keep(double *v, int32_t *id, int k, double t)
 double mode__cheapest(struct mode__candidate *list, int want, const float *cost, const double *price, int k, void *room)
 {
     double *sum = room, least[LANES], below, most;
-    int32_t *id = (int32_t *)(sum + k + LANES);
+    int32_t *id = (int32_t *)(sum + k);
     add_prices(sum, least, cost, price, k);
     const int lanes = k < LANES ? k : LANES;
     cut(least, lanes, want < lanes ? want : lanes, &below, &most);

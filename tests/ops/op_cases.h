@@ -498,7 +498,7 @@ static void case_order(struct op_run *r, const int64_t *s) /* rows with centres 
 {
     struct mode_tensor x = mat(r, 1, s[2]), c = mat(r, s[1], s[2]), work = mat(r, 1, s[1]), id = index_of(r, 1, s[1]),
                        *ids = keep(r, vec(r, s[0]));
-    for (int64_t i = 0; i < s[2]; i++) mode_f32(&x)[i] = s[3] ? 1 : 0;
+    for (int64_t i = 0; i < s[2]; i++) mode_f32(&x)[i] = s[3] ? 17.0f / 3 : 0;
     for (int64_t i = 0; i < s[0]; i++) {
         for (int64_t j = 0; j < s[2]; j++) mode_f32(&c)[j] = (float)mode_rng_normal(&r->rng);
         for (int64_t k = 1; k < s[1]; k++) {
@@ -540,7 +540,8 @@ static void case_group_rows(struct op_run *r, const int64_t *s) /* n, groups, in
     for (int64_t i = 0; i < s[0]; i++) mode_f32(m)[i] = (float)((const int32_t *)hm.data)[i];
 }
 
-static void case_group_means(struct op_run *r, const int64_t *s) /* n, groups, d, unit, in the host's memory, cancelling */
+/* n, groups, d, unit, in the host's memory, cancelling */
+static void case_group_means(struct op_run *r, const int64_t *s)
 {
     struct mode_tensor x = mat(r, s[0], s[2]), first = index_of(r, s[1] + 1, s[0] + 1),
                        members = index_of(r, s[0], s[0]);
