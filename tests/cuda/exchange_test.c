@@ -56,10 +56,11 @@ static struct mode_ranks *join(struct mode_backend *be, int rank, const char *pl
 
 static void load(struct mode_clip *clip, int rank, int number)
 {
-    static float pixels[PAIRS * 3 * SIDE * SIDE]; /* stay until the step is done */
+    static float pixels[PAIRS * 3 * SIDE * SIDE]; /* all three stay until the step is done */
+    static int32_t ids[PAIRS * LONGEST], n_ids[PAIRS];
     struct mode_rng r = mode_rng_for(11, MODE_RNG_TEST, 7 + (uint64_t)rank, (uint64_t)number);
-    int32_t ids[PAIRS * LONGEST], n_ids[PAIRS], *id = ids;
     struct mode_error err;
+    int32_t *id = ids;
     for (int k = 0; k < PAIRS; k++) {
         n_ids[k] = 2 + (int32_t)mode_rng_below(&r, LONGEST - 1);
         for (int j = 0; j < n_ids[k] - 1; j++) *id++ = (int32_t)mode_rng_below(&r, VOCAB - 1);
