@@ -9,8 +9,8 @@
  *
  * Pointers are memory of the backend that the group was opened for, and the functions take their turn among its ops:
  * they see what ops before them wrote, ops after them see their results, the host does after mode_backend_sync. Between
- * mode_ranks_begin and _end they run beside the ops instead. A sum
- * is made in an order that does not change from call to call; on the sockets it is that of the ranks.
+ * mode_ranks_begin and _end they run beside the ops instead. A sum is made in an order that does not change from call
+ * to call; on the sockets it is that of the ranks.
  *
  * Threads: one caller. */
 #ifndef MODE_DIST_RANKS_H

@@ -1,0 +1,86 @@
+"""What a training step should take on an H200, by arithmetic: the table of docs/GPU.md. Nothing is measured.
+
+    python3 bench/gpu_arithmetic.py build/bin/mode [--configs ViT-B-32,...]
+
+Operations and bytes are those that `mode bench train --profile` counts from the shapes of a step of 8 pairs on the
+processor, in f32: scaled to the batch, and bytes halved where bf16 is kept. Products run at PRODUCT operations a second,
+attention at ATTENTION or at MEMORY bytes a second, whichever takes longer, all else at MEMORY, nothing beside anything.
+What ends or follows a product is not an op of its own there and is counted here: passes over the hidden layer for the
+activation, and over dy for the gradients of biases.
+"""
+import argparse
+import array
+import os
+import re
+import subprocess
+import tempfile
+
+PRODUCT, ATTENTION, MEMORY, PEAK = 650e12, 200e12, 4.3e12, 989e12
+HIDDEN_PASSES = 6  # z read, act(z) and its slope written; back: dy and slope read, dz written
+BIAS_WIDTHS = 9    # dy of the projections of attention (3 + 1), of the hidden layer (4) and of its end (1), read once
+PAIRS, WORDS = 8, 23  # texts of 25 tokens with the two ends
+# batch, pixels across, then tokens, width, blocks of the image tower and width, blocks of the text tower
+CONFIGS = {"ViT-B-32": (1024, 224, 50, 768, 12, 512, 12), "ViT-B-16": (512, 224, 197, 768, 12, 512, 12),
+           "ViT-L-14": (128, 224, 257, 1024, 24, 768, 12)}
+COLUMNS = ("model, batch", "tokens a text", "operations a pair", "products", "attention",
+           "activations, biases' gradients", "layer norms", "AdamW and the rest", "step", "pairs a second", "MFU")
+
+
+def profile(mode, config, size, dense):
+    """{op: (operations, bytes)} of a step, and tokens a text"""
+    with tempfile.TemporaryDirectory() as tmp:
+        with open(tmp + "/pixels", "wb") as f:
+            array.array("f", [0.5] * (PAIRS * 3 * size * size)).tofile(f)
+        with open(tmp + "/texts", "w") as f:
+            f.writelines(f"{' '.join(['a'] * WORDS)}\n" for _ in range(PAIRS))
+        run = subprocess.run([mode, "bench", "train", "--config", config, "--pixels", tmp + "/pixels", "--texts",
+                              tmp + "/texts", "--rounds", "1", "--profile", "--backend", "cpu"] +
+                             (["--no-savings"] if dense else []), stderr=subprocess.PIPE, check=True, text=True,
+                             stdout=subprocess.DEVNULL)
+    ops = {m[1]: (float(m[3]) * float(m[2]) * 1e9, float(m[4]) * float(m[2]) * 1e9) for m in
+           re.finditer(r"^(\w+) +\d+ +([\d.]+) +[\d.]+% +([\d.]+) +([\d.]+)$", run.stderr, re.M)}
+    return ops, float(re.search(r"([\d.]+) tokens a text", run.stderr)[1])
+
+
+def is_product(op):
+    return op.startswith(("linear", "project"))
+
+
+def row(mode, config, dense):
+    batch, size, image_tokens, width, blocks, text_width, text_blocks = CONFIGS[config]
+    ops, tokens = profile(mode, config, size, dense)
+    tokens = 77 if dense else tokens
+    scale = batch / PAIRS
+    attention_ops = [op for op in ops if op.startswith("attention")]
+    norms = [op for op in ops if op.startswith("layernorm")]
+    whole_model = ["adamw", "zero", "clamp"]  # of parameters in f32, whatever the batch
+    others = [op for op in ops if not is_product(op) and op not in attention_ops + norms + whole_model]
+    product = sum(n for op, (n, _) in ops.items() if is_product(op)) * scale
+    attention = sum(max(ops[op][0] * scale / ATTENTION, ops[op][1] * scale / 2 / MEMORY) for op in attention_ops)
+    last = 0 if dense else 1  # the last block has the pooled rows alone
+    hidden = 4 * batch * (image_tokens * width * (blocks - last) + tokens * text_width * (text_blocks - last))
+    passes = hidden * 2 * (HIDDEN_PASSES + BIAS_WIDTHS / 4) / MEMORY
+    norm = sum(ops[op][1] for op in norms) * scale / 2 / MEMORY
+    rest = (sum(ops[op][1] for op in whole_model) + ops["adamw"][1] / 14) / MEMORY  # its 28 bytes and a copy in bf16
+    rest += sum(ops[op][1] for op in others) * scale / 2 / MEMORY
+    step = product / PRODUCT + attention + passes + norm + rest
+    done = product + sum(ops[op][0] for op in attention_ops) * scale
+    ms = [f"{t * 1e3:.1f}" for t in (product / PRODUCT, attention, passes, norm, rest)]
+    return (f"{config}, {batch}", f"{tokens:.0f}", f"{done / batch / 1e9:.1f} GFLOP", ms[0] + " ms", *ms[1:],
+            f"{step * 1e3:.0f} ms", f"{batch / step:,.0f}", f"{done / step / PEAK * 100:.0f} %")
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("mode", help="the mode command")
+    p.add_argument("--configs", default=",".join(CONFIGS))
+    a = p.parse_args()
+    os.environ.setdefault("MODE_CLIP_MERGES", os.path.expanduser("~/.cache/mode/models/bpe_simple_vocab_16e6.txt.gz"))
+    print("| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|")
+    for config in a.configs.split(","):
+        for dense in (False, True):
+            print("| " + " | ".join(row(a.mode, config, dense)) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
