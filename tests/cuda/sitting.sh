@@ -1,0 +1,34 @@
+#!/bin/sh
+# sitting.sh BUILD OUT [SECONDS] - everything of BUILD (tests/cuda) that waits for a GPU, on one that is borrowed: the
+# tests, the speeds, the sanitizer, then the speeds of the other backends, each with its own limit and all of them
+# within SECONDS (default 780). What is printed goes to OUT/<step>.log, tables to OUT; one line of each step to stdout.
+# Goes on whatever fails. Ends with 1 when something is off, with 77 when there is no GPU.
+set -u
+build=$1 out=$2 end=$(($(date +%s) + ${3:-780}))
+here=$(dirname "$0") failed=
+mkdir -p "$out" || exit 1
+nvidia-smi >"$out/nvidia-smi.log" 2>&1 || { echo "no GPU: nvidia-smi says: $(tail -1 "$out/nvidia-smi.log")"; exit 77; }
+
+step() { # NAME LIMIT COMMAND...
+    name=$1 limit=$2 begun=$(date +%s)
+    shift 2
+    [ $((end - begun)) -ge "$limit" ] || limit=$((end - begun))
+    [ "$limit" -gt 0 ] || { echo "$name: no time was left"; failed="$failed $name"; return; }
+    timeout -k 5 "$limit" "$@" >"$out/$name.log" 2>&1
+    rc=$?
+    case $rc in
+    0) verdict=passed ;;
+    124 | 137) verdict="was stopped" failed="$failed $name" ;;
+    *) verdict="exit code $rc" failed="$failed $name" ;;
+    esac
+    echo "$name: $verdict, $(($(date +%s) - begun)) s: $(tail -1 "$out/$name.log")"
+}
+
+step cuda-test 120 "$build/cuda-test" "$out"
+step attention-test 60 "$build/attention-test" "$out"
+step towers-test 180 "$build/towers-test" "$out"
+step bench-bf16 200 "$build/cuda-bench" "$out" cuda-bf16
+step sanitize 180 "$here/sanitize.sh" "$build" "$out"
+step bench-rest 200 "$build/cuda-bench" "$out/rest" cuda-fp8 cuda-tf32 cuda
+[ -z "$failed" ] || { echo "OFF:$failed"; exit 1; }
+echo "all of it passed"
