@@ -37,7 +37,10 @@ wait_for() { # what, command...
 pid_of() { cat "$place/$1.pid" 2>/dev/null || echo 0; }
 child_of() { pgrep -P "$(pid_of "$1")" 2>/dev/null | head -n 1; }
 starts() { grep -c task_start "$storm/logs/$1.log" 2>/dev/null || true; }
-has_child() { [ -n "$(child_of "$1")" ] && [ "$(child_of "$1")" != "$2" ]; }
+has_child() { # what it finds is `child`: a process that has just been killed may be gone when asked for again
+    child=$(child_of "$1")
+    [ -n "$child" ] && [ "$child" != "$2" ]
+}
 has_started() { [ "$(starts "$1")" -gt "$2" ]; }
 is_back() { [ "$(pid_of "$1")" != "$2" ] && kill -0 "$(pid_of "$1")" 2>/dev/null; }
 n_checkpoints() { find "$storm/ckpt" -name '*.manifest' -newer "$work/mark" 2>/dev/null | wc -l; }
@@ -56,8 +59,7 @@ hit_child() { # kind
 }
 hold() { # kind, its former child: the next task will be held by a process that does nothing
     wait_for "a compute process of $1" has_child "$1" "$2"
-    held=$(child_of "$1")
-    kill -STOP "$held"
+    kill -STOP "$child"
 }
 
 "$bin/mode" up --workspace "$storm"
@@ -69,9 +71,9 @@ run=$!
 
 both() { # kind: its compute process, then its agent, each while it holds a task
     wait_for "a task of $1" has_started "$1" 0
-    before=$(starts "$1") child=$(child_of "$1")
+    before=$(starts "$1") former=$(child_of "$1")
     hit_child "$1"
-    hold "$1" "$child"
+    hold "$1" "$former"
     wait_for "the task of $1 to be tried again" has_started "$1" "$before"
     old=$(pid_of "$1")
     before=$(starts "$1") t=$(date +%s)
