@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 
 PRODUCT, ATTENTION, MEMORY, PEAK = 650e12, 200e12, 4.3e12, 989e12
-HIDDEN_PASSES = 6  # z read, act(z) and its slope written; back: dy and slope read, dz written
+HIDDEN_PASSES = 5  # z read, act(z) written; back: dy and z read, dz written
 BIAS_WIDTHS = 9    # dy of the projections of attention (3 + 1), of the hidden layer (4) and of its end (1), read once
 PAIRS, WORDS = 8, 23  # texts of 25 tokens with the two ends
 # batch, pixels across, then tokens, width, blocks of the image tower and width, blocks of the text tower

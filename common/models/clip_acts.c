@@ -74,7 +74,6 @@ static void place_cheap(struct clip_block_acts *b, struct clip_arena *a, const s
     b->ln_1 = act(a, s->rows, s->t->width);
     b->ln_2 = act(a, s->q, s->t->width);
     b->hidden = act(a, s->q, s->t->mlp);
-    b->slope = act(a, s->q, s->t->mlp);
 }
 
 static void place_pooled(struct clip_block_acts *b, struct clip_arena *a, const struct shape *s)
@@ -95,6 +94,7 @@ static void place_dear(struct clip_block_acts *b, struct clip_arena *a, const st
     b->lse = mat(a, s->q, s->t->heads);
     b->mid = act(a, s->q, d);
     b->stats_2 = mat(a, s->q, 2);
+    b->z = act(a, s->q, s->t->mlp);
     if (s->t->layer_scale) b->branch_1 = act(a, s->q, d);
     if (s->t->layer_scale) b->branch_2 = act(a, s->q, d);
     if (s->pooled) place_pooled(b, a, s);
@@ -105,7 +105,6 @@ static void place_kept(struct clip_block_acts *b, struct clip_arena *a, const st
 {
     if (b->policy != MODE_CLIP_CHECKPOINT) place_dear(b, a, s);
     if (b->policy == MODE_CLIP_KEEP) place_cheap(b, a, s);
-    if (b->policy == MODE_CLIP_LEAN) b->z = act(a, s->q, s->t->mlp);
     b->out = act(a, s->q, s->t->width);
 }
 

@@ -28,8 +28,7 @@ struct clip_tower {
 
 struct clip_block_acts {
     enum mode_clip_policy policy;
-    struct mode_tensor ln_1, stats_1, qkv, attn, lse, mid, ln_2, stats_2, slope, hidden, out;
-    struct mode_tensor z; /* of a lean block: hidden's argument, from which hidden and slope are made again */
+    struct mode_tensor ln_1, stats_1, qkv, attn, lse, mid, ln_2, stats_2, z, hidden, out; /* z: hidden's argument */
     struct mode_tensor branch_1, branch_2; /* with layer scale: the branches before it */
     /* last block with one query per sequence: the tensors above after qkv have B rows, kv takes its place */
     struct mode_tensor kv, ln_q, q, x_q;

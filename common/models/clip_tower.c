@@ -45,7 +45,6 @@ static struct clip_block_acts layer_acts(const struct mode_clip *clip, const str
     v.mid = with_rows(v.mid, q);
     v.ln_2 = with_rows(v.ln_2, q);
     v.stats_2 = with_rows(v.stats_2, q);
-    v.slope = with_rows(v.slope, q);
     v.hidden = with_rows(v.hidden, q);
     v.z = with_rows(v.z, q);
     v.out = with_rows(v.out, q);
@@ -93,18 +92,6 @@ static const struct mode_tensor *branch_back(struct mode_backend *be, struct mod
     return room;
 }
 
-/* act(ln_2 w^T + b) -> v->hidden, and for the way back its slope, or of a lean block its argument. */
-static void hidden_forward(struct mode_backend *be, const struct clip_block *w, struct clip_block_acts *v,
-                           struct mode_tensor *slope, enum mode_act act)
-{
-    if (v->policy != MODE_CLIP_LEAN) {
-        mode_linear_act(be, &v->hidden, slope, &v->ln_2, &w->fc_w->operand, &w->fc_b->operand, act);
-        return;
-    }
-    mode_linear(be, &v->z, &v->ln_2, &w->fc_w->operand, &w->fc_b->operand);
-    mode_activate(be, &v->hidden, NULL, &v->z, act);
-}
-
 /* x -> v->out. What is kept for the way back is NULL in inference. again: all but v->out, which is there. */
 static void block_forward(struct mode_clip *clip, const struct clip_tower *t, const struct clip_tower_acts *a,
                           const struct clip_block *w, struct clip_block_acts *v, const struct mode_tensor *x,
@@ -113,7 +100,7 @@ static void block_forward(struct mode_clip *clip, const struct clip_tower *t, co
     struct mode_backend *be = clip->be;
     struct mode_attention s = attention_of(clip, t, a, pooled);
     struct mode_tensor *stats_1 = a->keep ? &v->stats_1 : NULL, *stats_2 = a->keep ? &v->stats_2 : NULL;
-    struct mode_tensor *lse = a->keep ? &v->lse : NULL, *slope = a->keep ? &v->slope : NULL;
+    struct mode_tensor *lse = a->keep ? &v->lse : NULL, *z = a->keep ? &v->z : NULL;
     int64_t d = t->cfg.width;
     mode_layernorm(be, &v->ln_1, stats_1, x, &w->ln_1_w->value, &w->ln_1_b->value, t->cfg.ln_eps);
     if (pooled) { /* keys and values for all rows, the rest for the pooled ones */
@@ -131,7 +118,7 @@ static void block_forward(struct mode_clip *clip, const struct clip_tower *t, co
     }
     branch_forward(be, &v->mid, &v->branch_1, &v->attn, w->out_w, w->out_b, w->ls_1, x);
     mode_layernorm(be, &v->ln_2, stats_2, &v->mid, &w->ln_2_w->value, &w->ln_2_b->value, t->cfg.ln_eps);
-    hidden_forward(be, w, v, slope, t->cfg.act);
+    mode_linear_act(be, &v->hidden, z, &v->ln_2, &w->fc_w->operand, &w->fc_b->operand, t->cfg.act);
     if (!again || w->ls_2)
         branch_forward(be, &v->out, &v->branch_2, &v->hidden, w->proj_w, w->proj_b, w->ls_2, &v->mid);
 }
@@ -145,7 +132,7 @@ static void block_again(struct mode_clip *clip, const struct clip_tower *t, cons
     if (v->policy != MODE_CLIP_LEAN) return;
     mode_layernorm(be, &v->ln_1, &v->stats_1, x, &w->ln_1_w->value, &w->ln_1_b->value, t->cfg.ln_eps);
     mode_layernorm(be, &v->ln_2, &v->stats_2, &v->mid, &w->ln_2_w->value, &w->ln_2_b->value, t->cfg.ln_eps);
-    mode_activate(be, &v->hidden, &v->slope, &v->z, t->cfg.act);
+    mode_activate(be, &v->hidden, &v->z, t->cfg.act);
 }
 
 /* d: gradient of the block's output on the way in; a->d_x: gradient of x on the way out (d may be a->d_x). */
@@ -160,7 +147,7 @@ static void block_back(struct mode_clip *clip, const struct clip_tower *t, struc
     struct mode_tensor d_q_rows = with_rows(a->d_a, q), d_a = with_rows(a->d_a, r);
     const struct mode_tensor *dy = branch_back(be, &room, d, &v->branch_2, w->ls_2);
     mode_linear_back_act(be, &d_hidden, &w->proj_w->grad, &w->proj_b->grad, dy, &v->hidden, &w->proj_w->operand,
-                         &v->slope);
+                         &v->z, t->cfg.act);
     mode_linear_back(be, &d_q_rows, &w->fc_w->grad, &w->fc_b->grad, &d_hidden, &v->ln_2, &w->fc_w->operand);
     mode_layernorm_back(be, d, &w->ln_2_w->grad, &w->ln_2_b->grad, &d_q_rows, &v->mid, &v->stats_2, &w->ln_2_w->value,
                         d);

@@ -97,17 +97,17 @@ static bool is_index(const struct mode_tensor *t, int64_t n)
     return t->dtype == MODE_DTYPE_I32 && t->n_dims == 1 && t->dim[0] == n && t->data;
 }
 
-static void linear(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *slope,
+static void linear(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *z,
                    const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b,
                    const struct mode_tensor *add, enum mode_act act)
 {
     int64_t m = x->dim[0], k = x->dim[1], n = w->dim[0];
     MODE_ASSERT(is_act(be, x, 2) && is_rows(be, w, n, k) && is_rows(be, y, m, n));
     MODE_ASSERT(!b || (is_act(be, b, 1) && b->dim[0] == n));
-    MODE_ASSERT(!slope || is_rows(be, slope, m, n));
+    MODE_ASSERT(!z || (is_rows(be, z, m, n) && z->data != y->data));
     MODE_ASSERT(!add || is_rows(be, add, m, n));
     MODE_ASSERT(y->data != x->data);
-    CALL(linear, 2.0 * (double)m * (double)n * (double)k, y, slope, x, w, b, add, act);
+    CALL(linear, 2.0 * (double)m * (double)n * (double)k, y, z, x, w, b, add, act);
 }
 
 void mode_linear(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,
@@ -116,20 +116,18 @@ void mode_linear(struct mode_backend *be, struct mode_tensor *y, const struct mo
     linear(be, y, NULL, x, w, b, NULL, MODE_ACT_NONE);
 }
 
-void mode_linear_act(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *slope,
+void mode_linear_act(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *z,
                      const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b,
                      enum mode_act act)
 {
-    linear(be, y, slope, x, w, b, NULL, act);
+    linear(be, y, z, x, w, b, NULL, act);
 }
 
-void mode_activate(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *slope,
-                   const struct mode_tensor *z, enum mode_act act)
+void mode_activate(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *z, enum mode_act act)
 {
     int64_t m = z->dim[0], n = z->dim[1];
     MODE_ASSERT(is_act(be, z, 2) && is_rows(be, y, m, n) && y->data != z->data);
-    MODE_ASSERT(!slope || (is_rows(be, slope, m, n) && slope->data != z->data));
-    CALL(activate, mode_tensor_count(z), y, slope, z, act);
+    CALL(activate, mode_tensor_count(z), y, z, act);
 }
 
 void mode_linear_add(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,
@@ -141,19 +139,19 @@ void mode_linear_add(struct mode_backend *be, struct mode_tensor *y, const struc
 void mode_linear_back(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dw, struct mode_tensor *db,
                       const struct mode_tensor *dy, const struct mode_tensor *x, const struct mode_tensor *w)
 {
-    mode_linear_back_act(be, dx, dw, db, dy, x, w, NULL);
+    mode_linear_back_act(be, dx, dw, db, dy, x, w, NULL, MODE_ACT_NONE);
 }
 
 void mode_linear_back_act(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dw,
                           struct mode_tensor *db, const struct mode_tensor *dy, const struct mode_tensor *x,
-                          const struct mode_tensor *w, const struct mode_tensor *slope)
+                          const struct mode_tensor *w, const struct mode_tensor *z, enum mode_act act)
 {
     int64_t m = x->dim[0], k = x->dim[1], n = w->dim[0];
     MODE_ASSERT(is_act(be, x, 2) && is_rows(be, w, n, k) && is_rows(be, dy, m, n) && is_matrix(dw, n, k));
     MODE_ASSERT(!dx || is_rows(be, dx, m, k));
     MODE_ASSERT(!db || is_vector(db, n));
-    MODE_ASSERT(!slope || is_rows(be, slope, m, k));
-    CALL(linear_back, (dx ? 4.0 : 2.0) * (double)m * (double)n * (double)k, dx, dw, db, dy, x, w, slope);
+    MODE_ASSERT(z ? is_rows(be, z, m, k) && act != MODE_ACT_NONE : act == MODE_ACT_NONE);
+    CALL(linear_back, (dx ? 4.0 : 2.0) * (double)m * (double)n * (double)k, dx, dw, db, dy, x, w, z, act);
 }
 
 void mode_project(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,

@@ -59,13 +59,13 @@ struct mode_attention {
 struct mode_ops {
     const char *name;            /* "ref", "cpu" */
     enum mode_dtype activations; /* F32 or BF16 */
-    void (*linear)(struct mode_backend *, struct mode_tensor *y, struct mode_tensor *slope, const struct mode_tensor *x,
+    void (*linear)(struct mode_backend *, struct mode_tensor *y, struct mode_tensor *z, const struct mode_tensor *x,
                    const struct mode_tensor *w, const struct mode_tensor *b, const struct mode_tensor *add,
                    enum mode_act act);
     void (*linear_back)(struct mode_backend *, struct mode_tensor *dx, struct mode_tensor *dw, struct mode_tensor *db,
                         const struct mode_tensor *dy, const struct mode_tensor *x, const struct mode_tensor *w,
-                        const struct mode_tensor *slope);
-    void (*activate)(struct mode_backend *, struct mode_tensor *y, struct mode_tensor *slope,
+                        const struct mode_tensor *z, enum mode_act act);
+    void (*activate)(struct mode_backend *, struct mode_tensor *y,
                      const struct mode_tensor *z, enum mode_act act);
     void (*project)(struct mode_backend *, struct mode_tensor *y, const struct mode_tensor *x,
                     const struct mode_tensor *w);
@@ -133,24 +133,22 @@ struct mode_ops {
 /* y [m, n] = act(x [m, k] @ w [n, k]^T + b [n]); b may be NULL. */
 void mode_linear(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,
                  const struct mode_tensor *w, const struct mode_tensor *b);
-/* The same with an activation; slope [m, n] receives act'(its argument) for the way back (NULL: not wanted). */
-void mode_linear_act(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *slope,
+/* The same with an activation; z [m, n] receives its argument for the way back (NULL: not wanted). */
+void mode_linear_act(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *z,
                      const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b,
                      enum mode_act act);
-/* y [m, n] = act(z), slope = act'(z) (NULL: not wanted) for z [m, n] that mode_linear made: the same bytes as those of
- * mode_linear_act, so that z can be kept in the place of both. */
-void mode_activate(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *slope,
-                   const struct mode_tensor *z, enum mode_act act);
+/* y [m, n] = act(z) for z [m, n] of mode_linear_act or mode_linear: the same bytes, so that y need not be kept. */
+void mode_activate(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *z, enum mode_act act);
 /* y = x @ w^T + b + add [m, n]; y may be add. */
 void mode_linear_add(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,
                      const struct mode_tensor *w, const struct mode_tensor *b, const struct mode_tensor *add);
 /* dx = dy @ w; dw += dy^T @ x; db += sum of dy's rows. dx, db may be NULL. */
 void mode_linear_back(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dw, struct mode_tensor *db,
                       const struct mode_tensor *dy, const struct mode_tensor *x, const struct mode_tensor *w);
-/* The same where x = act(z) and slope [m, k] = act'(z): dx = (dy @ w) * slope is the gradient of z. */
+/* The same where x = act(z [m, k]): dx = (dy @ w) * act'(z) is the gradient of z. */
 void mode_linear_back_act(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dw,
                           struct mode_tensor *db, const struct mode_tensor *dy, const struct mode_tensor *x,
-                          const struct mode_tensor *w, const struct mode_tensor *slope);
+                          const struct mode_tensor *w, const struct mode_tensor *z, enum mode_act act);
 
 /* y [m, n] = x [m, k] @ w [k, n], and back (CLIP's two projections are stored this way round). */
 void mode_project(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,

@@ -167,18 +167,24 @@ static int check(const struct op_case *c, int number, struct mode_backend *cuda,
  * arithmetic of f32 take. */
 static int check_activations(struct mode_backend *be)
 {
-    enum { N = 256 };
+    enum { N = 256, ONES = 16 };
     int bad = 0;
     for (int act = MODE_ACT_GELU; act <= MODE_ACT_TANH; act++) {
         struct op_run r = {.be = be, .rng = mode_rng_for(7, MODE_RNG_TEST, 1, (uint64_t)act)};
-        struct mode_tensor z = acts(&r, N, N), y = acts(&r, N, N), slope = acts(&r, N, N);
+        struct mode_tensor z = acts(&r, N, N), y = acts(&r, N, N), slope = acts(&r, N, N), dw = mat(&r, ONES, N);
+        struct mode_tensor one = acts(&r, N, ONES), ones = acts(&r, ONES, N); /* a product of 1 everywhere */
         double worst = 0;
         for (int i = 0; i < N * N; i++) {
             float x = mode_bf16_to_f32((uint16_t)i);
             bool left_out = !isfinite(x) || (act != MODE_ACT_GELU && act != MODE_ACT_QUICK_GELU && fabsf(x) > 1e4f);
             ((uint16_t *)z.data)[i] = left_out ? 0 : (uint16_t)i;
         }
-        mode_activate(be, &y, &slope, &z, (enum mode_act)act);
+        for (int i = 0; i < N * ONES; i++) {
+            ((uint16_t *)one.data)[i] = mode_f32_to_bf16(i % ONES == 0);
+            ((uint16_t *)ones.data)[i] = mode_f32_to_bf16(i < N);
+        }
+        mode_activate(be, &y, &z, (enum mode_act)act);
+        mode_linear_back_act(be, &slope, &dw, NULL, &one, &y, &ones, &z, (enum mode_act)act);
         mode_backend_sync(be);
         for (int i = 0; i < N * N; i++) {
             double x = op_number(&z, i), phi = 0.5 * erfc(-x * M_SQRT1_2), want = x * phi,

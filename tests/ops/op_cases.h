@@ -164,28 +164,29 @@ static void case_linear(struct op_run *r, const int64_t *s) /* m, k, n, activati
 static void case_activate(struct op_run *r, const int64_t *s)
 {
     struct mode_tensor x = acts(r, s[0], s[1]), w = acts(r, s[2], s[1]), b = act_vec(r, s[2]), z = acts(r, s[0], s[2]);
-    struct mode_tensor *y = keep(r, acts(r, s[0], s[2])), *slope = keep(r, acts(r, s[0], s[2]));
-    struct mode_tensor want = acts(r, s[0], s[2]), want_slope = acts(r, s[0], s[2]), alone = acts(r, s[0], s[2]);
+    struct mode_tensor *y = keep(r, acts(r, s[0], s[2]));
+    struct mode_tensor want = acts(r, s[0], s[2]), want_z = acts(r, s[0], s[2]), alone = acts(r, s[0], s[2]);
     shrink(&w, s[1]);
-    mode_linear_act(r->be, &want, &want_slope, &x, &w, &b, (enum mode_act)s[3]);
+    mode_linear_act(r->be, &want, &want_z, &x, &w, &b, (enum mode_act)s[3]);
+    mode_linear_act(r->be, &alone, NULL, &x, &w, &b, (enum mode_act)s[3]);
     mode_linear(r->be, &z, &x, &w, &b);
-    mode_activate(r->be, y, slope, &z, (enum mode_act)s[3]);
-    mode_activate(r->be, &alone, NULL, &z, (enum mode_act)s[3]);
+    mode_activate(r->be, y, &z, (enum mode_act)s[3]);
     mode_backend_sync(r->be);
     MODE_ASSERT(memcmp(y->data, want.data, mode_tensor_bytes(y)) == 0);
-    MODE_ASSERT(memcmp(slope->data, want_slope.data, mode_tensor_bytes(slope)) == 0);
+    MODE_ASSERT(memcmp(z.data, want_z.data, mode_tensor_bytes(y)) == 0);
     MODE_ASSERT(memcmp(alone.data, want.data, mode_tensor_bytes(y)) == 0);
 }
 
-static void case_linear_back(struct op_run *r, const int64_t *s) /* m, k, n, with slope, only dw */
+static void case_linear_back(struct op_run *r, const int64_t *s) /* m, k, n, activation, only dw */
 {
     struct mode_tensor x = acts(r, s[0], s[1]), w = acts(r, s[2], s[1]), dy = acts(r, s[0], s[2]);
-    struct mode_tensor slope = acts(r, s[0], s[1]);
+    struct mode_tensor z = acts(r, s[0], s[1]);
     struct mode_tensor *dw = keep(r, mat(r, s[2], s[1])), *db = keep(r, vec(r, s[2]));
     if (s[4])
         mode_linear_back(r->be, NULL, dw, NULL, &dy, &x, &w);
     else
-        mode_linear_back_act(r->be, keep(r, acts(r, s[0], s[1])), dw, db, &dy, &x, &w, s[3] ? &slope : NULL);
+        mode_linear_back_act(r->be, keep(r, acts(r, s[0], s[1])), dw, db, &dy, &x, &w,
+                             s[3] != MODE_ACT_NONE ? &z : NULL, (enum mode_act)s[3]);
 }
 
 static void case_project(struct op_run *r, const int64_t *s)
@@ -591,7 +592,7 @@ static const struct op_case op_cases[] = {
     {"linear back", case_linear_back, {1999, 29, 401, 0, 0}, 2e-6},
     {"linear back", case_linear_back, {211, 521, 11, 0, 1}, 2e-6},
     {"linear back act", case_linear_back, {97, 61, 31, 1, 0}, 1e-6},
-    {"linear back act", case_linear_back, {385, 33, 5, 1, 0}, 1e-6},
+    {"linear back act", case_linear_back, {385, 33, 5, 2, 0}, 1e-6},
     {"project", case_project, {1, 3, 1}, 6e-7},
     {"project", case_project, {259, 47, 31}, 1e-6},
     {"layernorm", case_layernorm, {1, 5, 0}, 2e-6},
@@ -660,6 +661,8 @@ static const struct op_case op_cases[] = {
     {"group directions, large groups", case_group_means, {2560, 1, 33, 1, 0, 1}, 0},
     {"layernorm", case_layernorm, {5, 7, 1, 1}, 2e-6},
     {"layernorm", case_layernorm, {11, 100, 1}, 1e-6},
+    {"linear back act", case_linear_back, {33, 48, 24, 3, 0}, 1e-6},
+    {"linear back act", case_linear_back, {7, 33, 5, 4, 0}, 1e-6},
 };
 enum { N_OP_CASES = sizeof op_cases / sizeof *op_cases };
 

@@ -40,7 +40,7 @@ static void linear_setup(struct op_run *r, struct op *c)
     c->out = mat(r, 5, 3);
     c->extra[0] = mat(r, 5, 4); /* act(in[0]), made by a linear map with the identity */
     c->extra[1] = mat(r, 4, 4);
-    c->extra[2] = mat(r, 5, 4);
+    c->extra[2] = mat(r, 5, 4); /* in[0] again */
     for (int i = 0; i < 16; i++) mode_f32(&c->extra[1])[i] = i % 5 == 0;
 }
 
@@ -53,7 +53,7 @@ static void linear_forward(struct op_run *r, struct op *c)
 static void linear_back(struct op_run *r, struct op *c)
 {
     mode_linear_back_act(r->be, &c->grad[0], &c->grad[1], &c->grad[2], &c->dout, &c->extra[0], &c->in[1],
-                         c->option ? &c->extra[2] : NULL);
+                         c->option ? &c->extra[2] : NULL, (enum mode_act)c->option);
 }
 
 static void project_setup(struct op_run *r, struct op *c)

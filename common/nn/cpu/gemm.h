@@ -48,9 +48,9 @@ enum { SUPER = 4 * K_BLOCK, STRIP = 64 };
 /* What happens to rows i0..i1, columns j0..j1 of a finished product. */
 struct epilogue {
     const float *bias;  /* + bias [n]                       */
+    float *z;           /* keep the value [m, n]            */
     enum mode_act act;  /* act(value)                       */
-    float *slope;       /* keep act'(value) [m, n]          */
-    const float *times; /* * times [m, n]                   */
+    const float *back;  /* or value * act'(back [m, n])     */
     const float *add;   /* + add [m, n]                     */
 };
 

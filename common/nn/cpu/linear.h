@@ -52,9 +52,13 @@ INLINE void finish8(const struct epilogue *e, float *c, int64_t at, int64_t j, i
 {
     v8 slope, x = load_some(c + at + j, n);
     if (e->bias) x += load_some(e->bias + j, n);
-    x = act8(x, act, &slope);
-    if (e->slope) store_some(e->slope + at + j, slope, n);
-    if (e->times) x *= load_some(e->times + at + j, n);
+    if (e->z) store_some(e->z + at + j, x, n);
+    if (e->back) {
+        (void)act8(load_some(e->back + at + j, n), act, &slope);
+        x *= slope;
+    } else {
+        x = act8(x, act, &slope);
+    }
     if (e->add) x += load_some(e->add + at + j, n);
     store_some(c + at + j, x, n);
 }
@@ -78,16 +82,16 @@ static void finish_row(const struct epilogue *e, float *c, int64_t at, int64_t j
     }
 }
 
-static void cpu_linear(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *slope,
+static void cpu_linear(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *z,
                        const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b,
                        const struct mode_tensor *add, enum mode_act act)
 {
     int64_t m = x->dim[0], k = x->dim[1], n = w->dim[0];
     struct epilogue e = {.bias = b ? mode_f32(b) : NULL,
                          .act = act,
-                         .slope = slope ? mode_f32(slope) : NULL,
+                         .z = z ? mode_f32(z) : NULL,
                          .add = add && add->data != y->data ? mode_f32(add) : NULL};
-    bool any = b || slope || e.add || act != MODE_ACT_NONE;
+    bool any = b || z || e.add || act != MODE_ACT_NONE;
     gemm(be, mode_f32(y), NULL, m, n, k, (struct view){mode_f32(x), k, 1}, (struct view){mode_f32(w), 1, k},
               any ? &e : NULL, add && !e.add);
 }
@@ -112,10 +116,9 @@ static void activate_rows(void *ctx, int64_t item, int thread)
     }
 }
 
-static void cpu_activate(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *slope,
-                         const struct mode_tensor *z, enum mode_act act)
+static void cpu_activate(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *z, enum mode_act act)
 {
-    struct activation a = {.e = {.act = act, .slope = slope ? mode_f32(slope) : NULL},
+    struct activation a = {.e = {.act = act},
                            .y = mode_f32(y),
                            .z = mode_f32(z),
                            .m = z->dim[0],
@@ -126,14 +129,14 @@ static void cpu_activate(struct mode_backend *be, struct mode_tensor *y, struct 
 
 static void cpu_linear_back(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dw,
                             struct mode_tensor *db, const struct mode_tensor *dy, const struct mode_tensor *x,
-                            const struct mode_tensor *w, const struct mode_tensor *slope)
+                            const struct mode_tensor *w, const struct mode_tensor *z, enum mode_act act)
 {
     int64_t m = x->dim[0], k = x->dim[1], n = w->dim[0];
-    struct epilogue e = {.times = slope ? mode_f32(slope) : NULL};
+    struct epilogue e = {.act = act, .back = z ? mode_f32(z) : NULL};
     gemm_sum(be, mode_f32(dw), db ? mode_f32(db) : NULL, m, n, k, mode_f32(dy), mode_f32(x));
     if (dx)
         gemm(be, mode_f32(dx), NULL, m, k, n, (struct view){mode_f32(dy), n, 1}, (struct view){mode_f32(w), k, 1},
-                  slope ? &e : NULL, false);
+                  z ? &e : NULL, false);
 }
 
 static void cpu_project(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,

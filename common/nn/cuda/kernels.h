@@ -19,13 +19,11 @@
 extern "C" {
 #endif
 
-/* rows.cu: c [m, n] = act(c + bias) * times + add; slope receives act'(its argument). act: enum mode_act. Any of bias
- * [n], slope, times, add [m, n] may be NULL. */
-void mode__cuda_epilogue(cudaStream_t stream, bool bf16, void *c, int64_t m, int64_t n, const void *bias, int act,
-                         void *slope, const void *times, const void *add);
-/* y = act(z), slope (may be NULL) = act'(z), all [m, n]: as the epilogue makes them */
-void mode__cuda_activate(cudaStream_t stream, bool bf16, void *y, void *slope, const void *z, int64_t m, int64_t n,
-                         int act);
+/* rows.cu: c [m, n] = act(from + bias) + add; c may be from or add. act: enum mode_act. bias [n], add may be NULL. */
+void mode__cuda_epilogue(cudaStream_t stream, bool bf16, void *c, const void *from, int64_t m, int64_t n,
+                         const void *bias, int act, const void *add);
+/* dz *= act'(z), both [m, n] */
+void mode__cuda_activate_back(cudaStream_t stream, bool bf16, void *dz, const void *z, int64_t m, int64_t n, int act);
 /* out [n] += column sums of x [m, n]. work: mode__cuda_sum_work(m, n) floats */
 void mode__cuda_column_sums(cudaStream_t stream, bool bf16, float *out, float *work, const void *x, int64_t m,
                             int64_t n);

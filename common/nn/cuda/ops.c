@@ -35,13 +35,14 @@ static void launched(void)
     CUDA_OK(cudaGetLastError());
 }
 
-static void linear(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *slope,
+static void linear(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *z,
                    const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b,
                    const struct mode_tensor *add, enum mode_act act)
 {
     int64_t m = x->dim[0], k = x->dim[1], n = w->dim[0];
-    bool half = is_bf16(be), more = slope || act != MODE_ACT_NONE; /* add is then added after the activation */
-    const struct mode__product p = {.c = y->data,
+    bool half = is_bf16(be), more = z || act != MODE_ACT_NONE; /* add is then added after the activation */
+    void *argument = z ? z->data : y->data;
+    const struct mode__product p = {.c = argument,
                                     .a = x->data,
                                     .b = w->data,
                                     .b_turned = true,
@@ -55,15 +56,14 @@ static void linear(struct mode_backend *be, struct mode_tensor *y, struct mode_t
     MODE_ASSERT(!more || !add || add->data != y->data);
     if (m == 0) return;
     mode__cuda_product(be, &p);
-    if (more) mode__cuda_epilogue(stream_of(be), half, y->data, m, n, NULL, (int)act, at(slope), NULL, at(add));
+    if (more) mode__cuda_epilogue(stream_of(be), half, y->data, argument, m, n, NULL, (int)act, at(add));
     launched();
 }
 
-static void activate(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *slope,
-                     const struct mode_tensor *z, enum mode_act act)
+static void activate(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *z, enum mode_act act)
 {
     if (z->dim[0] == 0) return;
-    mode__cuda_activate(stream_of(be), is_bf16(be), y->data, at(slope), z->data, z->dim[0], z->dim[1], (int)act);
+    mode__cuda_epilogue(stream_of(be), is_bf16(be), y->data, z->data, z->dim[0], z->dim[1], NULL, (int)act, NULL);
     launched();
 }
 
@@ -101,7 +101,7 @@ static void times_weights(struct mode_backend *be, struct mode_tensor *y, const 
 
 static void linear_back(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dw, struct mode_tensor *db,
                         const struct mode_tensor *dy, const struct mode_tensor *x, const struct mode_tensor *w,
-                        const struct mode_tensor *slope)
+                        const struct mode_tensor *z, enum mode_act act)
 {
     int64_t m = x->dim[0], k = x->dim[1], n = w->dim[0];
     if (m == 0) return;
@@ -113,8 +113,7 @@ static void linear_back(struct mode_backend *be, struct mode_tensor *dx, struct 
     mode__beside_end(be, dy, x);
     mode__cuda_writes(be, &dx, 1); /* it may be x */
     if (dx) times_weights(be, dx, dy, w, false);
-    if (dx && slope)
-        mode__cuda_epilogue(stream_of(be), is_bf16(be), dx->data, m, k, NULL, MODE_ACT_NONE, NULL, slope->data, NULL);
+    if (dx && z) mode__cuda_activate_back(stream_of(be), is_bf16(be), dx->data, z->data, m, k, (int)act);
     launched();
 }
 

@@ -386,7 +386,7 @@ void mode__cuda_product(struct mode_backend *be, const struct mode__product *x)
         CUDA_OK(cudaMemcpyAsync(x->c, x->add, (size_t)(x->m * x->n) * (x->c_bf16 ? 2 : 4), cudaMemcpyDeviceToDevice,
                                 c->stream));
     mode__cuda_gemm(be, x);
-    if (x->bias) mode__cuda_epilogue(c->stream, x->c_bf16, x->c, x->m, x->n, x->bias, MODE_ACT_NONE, NULL, NULL, NULL);
+    if (x->bias) mode__cuda_epilogue(c->stream, x->c_bf16, x->c, x->c, x->m, x->n, x->bias, MODE_ACT_NONE, NULL);
 }
 
 void mode__cuda_dots(struct mode_backend *be, float *c, const float *a, const float *b, int64_t m, int64_t n, int64_t k)

@@ -57,15 +57,26 @@ template <typename T, int ACT> static __device__ inline float activate(float x, 
     }
 }
 
-template <typename T, int ACT, int V> static __device__ inline void activate_all(float (&x)[V], float (&slope)[V])
+/* x becomes act(x), slope act'(x). */
+template <typename T, int V> static __device__ inline void activate_all(float (&x)[V], float (&slope)[V], int act)
 {
-#pragma unroll
-    for (int v = 0; v < V; v++) x[v] = activate<T, ACT>(x[v], &slope[v]);
+#define ALL(act)                                                                                                       \
+    case act:                                                                                                          \
+        for (int v = 0; v < V; v++) x[v] = activate<T, act>(x[v], &slope[v]);                                          \
+        break
+    switch (act) {
+        ALL(MODE_ACT_GELU);
+        ALL(MODE_ACT_GELU_TANH);
+        ALL(MODE_ACT_QUICK_GELU);
+        ALL(MODE_ACT_TANH);
+    default:
+        for (int v = 0; v < V; v++) slope[v] = 1;
+    }
+#undef ALL
 }
 
 template <typename T, int V>
-static __global__ void epilogue(T *c, const T *from, int64_t count, int64_t n, const T *bias, int act, T *slope,
-                                const T *times, const T *add)
+static __global__ void epilogue(T *c, const T *from, int64_t count, int64_t n, const T *bias, int act, const T *add)
 {
     int64_t i = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * V;
     if (i >= count) return;
@@ -77,18 +88,7 @@ static __global__ void epilogue(T *c, const T *from, int64_t count, int64_t n, c
         if (act != MODE_ACT_NONE)
             for (int v = 0; v < V; v++) x[v] = stored<T>(x[v]);
     }
-    switch (act) {
-    case MODE_ACT_GELU: activate_all<T, MODE_ACT_GELU>(x, s); break;
-    case MODE_ACT_GELU_TANH: activate_all<T, MODE_ACT_GELU_TANH>(x, s); break;
-    case MODE_ACT_QUICK_GELU: activate_all<T, MODE_ACT_QUICK_GELU>(x, s); break;
-    case MODE_ACT_TANH: activate_all<T, MODE_ACT_TANH>(x, s); break;
-    default: activate_all<T, MODE_ACT_NONE>(x, s);
-    }
-    if (slope) store<V>(slope + i, s);
-    if (times) {
-        load<V>(y, times + i);
-        for (int v = 0; v < V; v++) x[v] *= y[v];
-    }
+    activate_all<T>(x, s, act);
     if (add) {
         load<V>(y, add + i);
         for (int v = 0; v < V; v++) x[v] += y[v];
@@ -96,23 +96,32 @@ static __global__ void epilogue(T *c, const T *from, int64_t count, int64_t n, c
     store<V>(c + i, x);
 }
 
-void mode__cuda_epilogue(cudaStream_t stream, bool bf16, void *c, int64_t m, int64_t n, const void *bias, int act,
-                         void *slope, const void *times, const void *add)
+void mode__cuda_epilogue(cudaStream_t stream, bool bf16, void *c, const void *from, int64_t m, int64_t n,
+                         const void *bias, int act, const void *add)
 {
-    BY_TYPE(bf16, BY_WIDTH(wide_rows(n, sizeof(T), (T *)c, (const T *)bias, (T *)slope, (const T *)times, (const T *)add),
+    BY_TYPE(bf16, BY_WIDTH(wide_rows(n, sizeof(T), (T *)c, (const T *)from, (const T *)bias, (const T *)add),
                            epilogue<T, V><<<blocks_of(m * n, THREADS * V), THREADS, 0, stream>>>(
-                               (T *)c, (const T *)c, m * n, n, (const T *)bias, act, (T *)slope, (const T *)times,
-                               (const T *)add)));
+                               (T *)c, (const T *)from, m * n, n, (const T *)bias, act, (const T *)add)));
 }
 
-/* The same kernel, so that it makes the same bytes. */
-void mode__cuda_activate(cudaStream_t stream, bool bf16, void *y, void *slope, const void *z, int64_t m, int64_t n,
-                         int act)
+template <typename T, int V>
+static __global__ void activate_back(T *dz, const T *z, int64_t count, int act)
 {
-    BY_TYPE(bf16, BY_WIDTH(wide_rows(n, sizeof(T), (T *)y, (T *)slope, (const T *)z),
-                           epilogue<T, V><<<blocks_of(m * n, THREADS * V), THREADS, 0, stream>>>(
-                               (T *)y, (const T *)z, m * n, n, (const T *)nullptr, act, (T *)slope, (const T *)nullptr,
-                               (const T *)nullptr)));
+    int64_t i = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * V;
+    if (i >= count) return;
+    float x[V], s[V], d[V];
+    load<V>(x, z + i);
+    load<V>(d, dz + i);
+    activate_all<T>(x, s, act);
+    for (int v = 0; v < V; v++) d[v] *= s[v];
+    store<V>(dz + i, d);
+}
+
+void mode__cuda_activate_back(cudaStream_t stream, bool bf16, void *dz, const void *z, int64_t m, int64_t n, int act)
+{
+    BY_TYPE(bf16, BY_WIDTH(wide_rows(n, sizeof(T), (T *)dz, (const T *)z),
+                           activate_back<T, V><<<blocks_of(m * n, THREADS * V), THREADS, 0, stream>>>(
+                               (T *)dz, (const T *)z, m * n, act)));
 }
 
 /* How many rows one partial sum covers: by shape alone. Wide rows have blocks enough, and sums that take room. */

@@ -47,33 +47,33 @@ static bool is_narrow(struct mode_backend *be, int64_t m, int64_t n, int64_t k)
     return fits;
 }
 
-void mode__ref_fp8_linear(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *slope,
+void mode__ref_fp8_linear(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *z,
                           const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b,
                           const struct mode_tensor *add, enum mode_act act)
 {
     if (!is_narrow(be, x->dim[0], w->dim[0], x->dim[1])) {
-        mode__ref_linear(be, y, slope, x, w, b, add, act);
+        mode__ref_linear(be, y, z, x, w, b, add, act);
         return;
     }
     struct mode_tensor x8 = narrowed(x, &E4M3), w8 = narrowed(w, &E4M3);
-    mode__ref_linear(be, y, slope, &x8, &w8, b, add, act);
+    mode__ref_linear(be, y, z, &x8, &w8, b, add, act);
     free(x8.data);
     free(w8.data);
 }
 
 void mode__ref_fp8_linear_back(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dw,
                                struct mode_tensor *db, const struct mode_tensor *dy, const struct mode_tensor *x,
-                               const struct mode_tensor *w, const struct mode_tensor *slope)
+                               const struct mode_tensor *w, const struct mode_tensor *z, enum mode_act act)
 {
     if (!dx || !is_narrow(be, x->dim[0], w->dim[0], x->dim[1])) {
-        mode__ref_linear_back(be, dx, dw, db, dy, x, w, slope);
+        mode__ref_linear_back(be, dx, dw, db, dy, x, w, z, act);
         return;
     }
     struct mode_tensor dy8 = narrowed(dy, &E5M2), w8 = narrowed(w, &E4M3), unused = *w;
     unused.dtype = MODE_DTYPE_F32;
     unused.data = mode_xcalloc((size_t)mode_tensor_count(w), sizeof(float));
-    mode__ref_linear_back(be, NULL, dw, db, dy, x, w, NULL); /* of the weights: not narrowed */
-    mode__ref_linear_back(be, dx, &unused, NULL, &dy8, x, &w8, slope);
+    mode__ref_linear_back(be, NULL, dw, db, dy, x, w, NULL, MODE_ACT_NONE); /* of the weights: not narrowed */
+    mode__ref_linear_back(be, dx, &unused, NULL, &dy8, x, &w8, z, act);
     free(dy8.data);
     free(w8.data);
     free(unused.data);

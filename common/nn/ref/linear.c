@@ -44,7 +44,7 @@ static double stored(double x, const struct mode_tensor *t)
     return t->dtype == MODE_DTYPE_BF16 ? mode_bf16_to_f32(mode_f32_to_bf16((float)x)) : (float)x;
 }
 
-void mode__ref_linear(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *slope,
+void mode__ref_linear(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *z,
                       const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b,
                       const struct mode_tensor *add, enum mode_act act)
 {
@@ -55,27 +55,22 @@ void mode__ref_linear(struct mode_backend *be, struct mode_tensor *y, struct mod
             double s = b ? mode__ref_get(b, j) : 0;
             for (int64_t l = 0; l < k; l++) s += mode__ref_get(x, i * k + l) * mode__ref_get(w, j * k + l);
             if (act != MODE_ACT_NONE) s = stored(s, y);
-            if (slope) mode__ref_put(slope, i * n + j, act_slope(s, act));
+            if (z) mode__ref_put(z, i * n + j, s);
             s = act_value(s, act);
             if (add) s += mode__ref_get(add, i * n + j);
             mode__ref_put(y, i * n + j, s);
         }
 }
 
-void mode__ref_activate(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *slope,
-                        const struct mode_tensor *z, enum mode_act act)
+void mode__ref_activate(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *z, enum mode_act act)
 {
     (void)be;
-    for (int64_t i = 0; i < mode_tensor_count(z); i++) {
-        double x = mode__ref_get(z, i);
-        if (slope) mode__ref_put(slope, i, act_slope(x, act));
-        mode__ref_put(y, i, act_value(x, act));
-    }
+    for (int64_t i = 0; i < mode_tensor_count(z); i++) mode__ref_put(y, i, act_value(mode__ref_get(z, i), act));
 }
 
 void mode__ref_linear_back(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dw,
                            struct mode_tensor *db, const struct mode_tensor *dy, const struct mode_tensor *x,
-                           const struct mode_tensor *w, const struct mode_tensor *slope)
+                           const struct mode_tensor *w, const struct mode_tensor *z, enum mode_act act)
 {
     int64_t m = x->dim[0], k = x->dim[1], n = w->dim[0];
     (void)be;
@@ -94,7 +89,7 @@ void mode__ref_linear_back(struct mode_backend *be, struct mode_tensor *dx, stru
         for (int64_t l = 0; l < k; l++) {
             double s = 0;
             for (int64_t j = 0; j < n; j++) s += mode__ref_get(dy, i * n + j) * mode__ref_get(w, j * k + l);
-            if (slope) s = stored(s, dx) * mode__ref_get(slope, i * k + l);
+            if (z) s = stored(s, dx) * act_slope(mode__ref_get(z, i * k + l), act);
             mode__ref_put(dx, i * k + l, s);
         }
 }

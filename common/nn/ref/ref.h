@@ -28,26 +28,25 @@ static inline void mode__ref_add(struct mode_tensor *t, int64_t i, double x)
 }
 
 /* linear.c */
-void mode__ref_linear(struct mode_backend *, struct mode_tensor *y, struct mode_tensor *slope,
+void mode__ref_linear(struct mode_backend *, struct mode_tensor *y, struct mode_tensor *z,
                       const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b,
                       const struct mode_tensor *add, enum mode_act act);
 void mode__ref_linear_back(struct mode_backend *, struct mode_tensor *dx, struct mode_tensor *dw,
                            struct mode_tensor *db, const struct mode_tensor *dy, const struct mode_tensor *x,
-                           const struct mode_tensor *w, const struct mode_tensor *slope);
-void mode__ref_activate(struct mode_backend *, struct mode_tensor *y, struct mode_tensor *slope,
-                        const struct mode_tensor *z, enum mode_act act);
+                           const struct mode_tensor *w, const struct mode_tensor *z, enum mode_act act);
+void mode__ref_activate(struct mode_backend *, struct mode_tensor *y, const struct mode_tensor *z, enum mode_act act);
 void mode__ref_project(struct mode_backend *, struct mode_tensor *y, const struct mode_tensor *x,
                        const struct mode_tensor *w);
 void mode__ref_project_back(struct mode_backend *, struct mode_tensor *dx, struct mode_tensor *dw,
                             const struct mode_tensor *dy, const struct mode_tensor *x, const struct mode_tensor *w);
 
 /* fp8.c: the same, in fp8 while mode_backend_narrow is on */
-void mode__ref_fp8_linear(struct mode_backend *, struct mode_tensor *y, struct mode_tensor *slope,
+void mode__ref_fp8_linear(struct mode_backend *, struct mode_tensor *y, struct mode_tensor *z,
                           const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b,
                           const struct mode_tensor *add, enum mode_act act);
 void mode__ref_fp8_linear_back(struct mode_backend *, struct mode_tensor *dx, struct mode_tensor *dw,
                                struct mode_tensor *db, const struct mode_tensor *dy, const struct mode_tensor *x,
-                               const struct mode_tensor *w, const struct mode_tensor *slope);
+                               const struct mode_tensor *w, const struct mode_tensor *z, enum mode_act act);
 
 /* rows.c */
 void mode__ref_scale(struct mode_backend *, struct mode_tensor *y, const struct mode_tensor *x,
