@@ -6,8 +6,8 @@
  * size is decided by the auction too: k - n mod k imaginary rows of no cost bid for one place in each centre.
  *
  * Source:  Bertsekas and Castanon, "The auction algorithm for the transportation problem" (1989); written
- * afresh. docs/decisions/0004-balanced-assignment.md says why. Threads: candidate lists are made in parallel;
- * the auction is sequential. Same bytes for any thread count. */
+ * afresh. docs/decisions/0004-balanced-assignment.md says why. Threads: one caller, which uses the pool for candidate
+ * lists and offers; places are given sequentially. Same bytes for any thread count. */
 #ifndef MODE_CLUSTER_BALANCED_H
 #define MODE_CLUSTER_BALANCED_H
 

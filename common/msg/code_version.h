@@ -9,11 +9,13 @@
 
 #include <stddef.h>
 #include <stdio.h>
+#include <string.h>
 
 /* "0.1.0/embed-1" */
 static inline void mode_code_version(char *text, size_t n, const char *service)
 {
-    snprintf(text, n, "%s/%s-1", MODE_VERSION, service);
+    int format = strcmp(service, "cluster") == 0 ? 2 : 1; /* 2: rows bid for centres in blocks */
+    snprintf(text, n, "%s/%s-%d", MODE_VERSION, service, format);
 }
 
 #endif
