@@ -99,6 +99,9 @@ enum mode_status mode_kmeans_train(float *centres, int32_t *id, struct mode_kmea
         s.objective = bs.objective / (double)n;
         if (it == 0) s.first_objective = s.objective;
         s.bound = bs.bound / (double)n;
+        s.epsilon = bs.epsilon;
+        s.bids += bs.bids;
+        s.refreshed += bs.refreshed;
         s.largest = bs.largest;
         s.smallest = bs.smallest;
         if (p->progress) p->progress(p->ctx, it + 1, p->iterations, s.objective);
