@@ -6,8 +6,8 @@
  * size is decided by the auction too: k - n mod k imaginary rows of no cost bid for one place in each centre.
  *
  * Source:  Bertsekas and Castanon, "The auction algorithm for the transportation problem" (1989); written
- * afresh. docs/decisions/0004-balanced-assignment.md says why. Threads: candidate lists are made in parallel;
- * the auction is sequential. Same bytes for any thread count. */
+ * afresh. docs/decisions/0004-balanced-assignment.md says why.
+ * Threads: uses the pool; same bytes for any thread count. */
 #ifndef MODE_CLUSTER_BALANCED_H
 #define MODE_CLUSTER_BALANCED_H
 
@@ -15,13 +15,12 @@
 
 struct mode_balanced_params {
     double tolerance;  /* epsilon at the end, as a share of the mean cost to the nearest centre, > 0 */
-    double start;      /* epsilon to begin with when start prices are good; 0: from the spread of costs */
     int candidates;    /* centres remembered per row, 2 .. 64; rows look beyond them when priced out */
     size_t keep_bytes; /* keep all n * k costs when they fit into this; otherwise measure rows again */
 };
 #define MODE_BALANCED_PARAMS_DEFAULT                                                                                   \
     {                                                                                                                  \
-        .tolerance = 1e-3, .start = 0, .candidates = 32, .keep_bytes = (size_t)2 << 30                                 \
+        .tolerance = 1e-3, .candidates = 32, .keep_bytes = (size_t)2 << 30                                             \
     }
 
 struct mode_balanced_stats {

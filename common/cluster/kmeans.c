@@ -88,11 +88,8 @@ enum mode_status mode_kmeans_train(float *centres, int32_t *id, struct mode_kmea
             st = MODE_FAIL(err, MODE_E_STOPPED, "k-means: stopped after %d iterations", it);
             goto out;
         }
-        /* prices of the last round are worth about as much as the centres have settled */
-        if (fell < 0.1 * before)
-            bp.start = 8 * fabs(fell) + 0.01 * before;
-        else
-            memset(price, 0, (size_t)p->k * sizeof *price);
+        /* prices help while centres hardly move; one that is too high makes all others rise to it */
+        if (!(fell < 0.01 * before)) memset(price, 0, (size_t)p->k * sizeof *price);
         if ((st = mode_balanced_assign(id, price, &bs, &cost, &bp, err))) goto out;
         mode_kmeans_move(be, centres, id, x, n, d, p->k, first, members, p->metric == MODE_METRIC_COSINE);
         s.iterations = it + 1;
