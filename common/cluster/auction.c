@@ -191,22 +191,36 @@ static int64_t run_round(struct mode__auction *a, int64_t m, bool keep)
     return a->left - left;
 }
 
-/* The first of the queue bids alone. */
-static void bid_alone(struct mode__auction *a)
+static void bid_alone(struct mode__auction *a, int k, struct mode__bid b)
 {
-    struct mode__bid b;
-    const int32_t row = queued(a, 0);
-    int k = bid_of(a, row, &b, false, false);
-    if (k < 0) {
-        mode__lists_again(a->lists, a->places.price, &row, 1);
-        a->refreshed++;
-        k = bid_of(a, row, &b, false, true);
-    }
     a->bids++;
-    dequeue(a, 1);
     int32_t loser = mode__places_put(&a->places, k, b);
     mode__seat_changed(&a->places, k);
     if (loser >= 0) enqueue(a, loser);
+}
+
+/* One row after another, each at the prices that the last one left. Who has to look beyond its list waits for the
+ * others: costs are made of many rows at a time. */
+static void bid_in_turn(struct mode__auction *a)
+{
+    struct mode__bid b;
+    int64_t waiting = 0;
+    while (a->left > 0 && a->bids < a->limit) {
+        const int32_t row = queued(a, 0);
+        dequeue(a, 1);
+        int k = bid_of(a, row, &b, false, false);
+        if (k < 0)
+            a->again[waiting++] = row;
+        else
+            bid_alone(a, k, b);
+    }
+    if (waiting == 0) return;
+    mode__lists_again(a->lists, a->places.price, a->again, waiting);
+    a->refreshed += waiting;
+    for (int64_t i = 0; i < waiting; i++) {
+        int k = bid_of(a, a->again[i], &b, false, true);
+        bid_alone(a, k, b);
+    }
 }
 
 static void imaginary_bids(struct mode__auction *a)
@@ -235,7 +249,8 @@ static void remember_places(void *ctx, int64_t item, int thread)
 void mode__auction_phase(struct mode__auction *a, double eps)
 {
     const int64_t all = a->n + a->places.imaginary;
-    int64_t limit = a->bids + 64 * all + 100000, most = a->n / 64 > ROUND_LEAST ? a->n / 64 : ROUND_LEAST;
+    const int64_t most = a->n / 64 > ROUND_LEAST ? a->n / 64 : ROUND_LEAST;
+    a->limit = a->bids + 64 * all + 100000;
     a->eps = eps;
     mode__places_empty(&a->places);
     for (int64_t i = 0; i < a->n; i++) a->queue[i] = (int32_t)i;
@@ -247,11 +262,11 @@ void mode__auction_phase(struct mode__auction *a, double eps)
         if (a->left > FEW)
             run_round(a, a->left < most ? a->left : most, false);
         else
-            for (int64_t i = a->left; i > 0; i--) bid_alone(a);
+            bid_in_turn(a);
         imaginary_bids(a);
-        if (a->bids >= limit) { /* many equal rows: coarser steps end the haggling; epsilon says so */
+        if (a->bids >= a->limit) { /* many equal rows: coarser steps end the haggling; epsilon says so */
             a->eps *= 2;
-            limit = a->bids + 64 * all + 100000;
+            a->limit = a->bids + 64 * all + 100000;
         }
     }
     mode_parallel_for(a->places.k, remember_places, a);
@@ -270,8 +285,14 @@ bool mode__auction_open(struct mode__auction *a, struct mode__lists *lists)
     a->start = malloc(parts * (size_t)lists->k * sizeof *a->start);
     a->again = malloc(n * sizeof *a->again);
     if (!a->place || !a->queue || !a->made || !a->to || !a->taken || !a->start || !a->again) return false;
-    memset(a->place, -1, n * sizeof *a->place);
     return true;
+}
+
+void mode__auction_begin(struct mode__auction *a, const double *price)
+{
+    a->bids = a->refreshed = 0;
+    for (int k = 0; k < a->places.k; k++) a->places.price[k] = price ? price[k] : 0;
+    for (int64_t i = 0; i < a->n; i++) a->place[i] = -1;
 }
 
 void mode__auction_clear(struct mode__auction *a)

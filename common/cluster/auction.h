@@ -13,13 +13,14 @@
 struct mode__auction {
     struct mode__lists *lists; /* borrowed */
     struct mode__places places;
-    int32_t *place; /* [n] the centre of every row at the end of a phase; -1: none yet */
-    double eps;     /* of the last phase */
-    int64_t bids, refreshed;
+    int32_t *place;          /* [n] the centre of every row at the end of a phase; -1: none yet */
+    double eps;              /* of the last phase */
+    int64_t bids, refreshed; /* bids made; lists made anew */
     /* inside */
     int64_t n, part; /* part: bids of an item of work */
     int32_t *queue;  /* [n] ring of rows without a place */
     int64_t head, left;
+    int64_t limit;           /* bids after which epsilon grows */
     int64_t standing;        /* imaginary rows without a seat */
     struct mode__bid *made;  /* [n] bids of a round, one for each row; who: the row */
     int32_t *to;             /* [n] for which centre; -1: its list has to be made anew */
@@ -31,6 +32,8 @@ struct mode__auction {
 /* false: no memory; clear it in either case. */
 bool mode__auction_open(struct mode__auction *a, struct mode__lists *lists);
 void mode__auction_clear(struct mode__auction *a);
+/* Nobody has a place; price [k], NULL: zeros. */
+void mode__auction_begin(struct mode__auction *a, const double *price);
 /* From the prices and the places there are: rows whose place is within epsilon of their best keep it. Raises epsilon
  * when there is no end to it otherwise. */
 void mode__auction_phase(struct mode__auction *a, double eps);

@@ -91,47 +91,67 @@ static void collect(const struct sums *sums, int32_t *id, struct mode_balanced_s
     s->bound += (double)p->imaginary * least_seat;
 }
 
-enum mode_status mode_balanced_assign(int32_t *id, double *price, struct mode_balanced_stats *stats,
-                                      const struct mode_cost *cost, const struct mode_balanced_params *params,
-                                      struct mode_error *err)
-{
-    enum mode_status st = MODE_OK;
-    const int64_t n = cost->n;
-    const int k = cost->k;
-    struct mode__lists l = {0};
-    struct mode__auction a = {0};
-    MODE_ASSERT(n >= 1 && n + k < INT32_MAX && params->candidates >= 2 && params->tolerance > 0);
-    const int want = params->candidates < MODE__CHEAPEST_MOST ? params->candidates : MODE__CHEAPEST_MOST;
-    struct sums sums = {&a, malloc((size_t)(n / MODE_ROWS_BLOCK + 1) * sizeof *sums.block)};
-    if (!sums.block || !mode__lists_open(&l, cost, want, params->keep_bytes) || !mode__auction_open(&a, &l)) {
-        st = MODE_FAIL(err, MODE_E_MEMORY, "balanced assignment: no memory for %lld rows and %d centres", (long long)n,
-                       k);
-        goto out;
-    }
-    if (price) memcpy(a.places.price, price, (size_t)k * sizeof *price);
-    mode__lists_make(&l, a.places.price);
+struct mode_balanced {
+    struct mode_balanced_params params;
+    struct mode__lists lists;
+    struct mode__auction auction;
+    struct sums sums;
+};
 
-    double nearest, spread;
-    add_all(&sums, reach_block, &nearest, &spread);
-    nearest /= (double)n;
-    spread /= (double)n;
-    const double fine = 1e-9 * spread + 1e-12, wanted = params->tolerance * nearest;
+enum mode_status mode_balanced_open(struct mode_balanced **out, int64_t n, int k, int d,
+                                    const struct mode_balanced_params *params, struct mode_error *err)
+{
+    MODE_ASSERT(n >= 1 && k >= 1 && d >= 1 && n + k < INT32_MAX && params->candidates >= 2 && params->tolerance > 0);
+    const int want = params->candidates < MODE__CHEAPEST_MOST ? params->candidates : MODE__CHEAPEST_MOST;
+    struct mode_balanced *b = *out = calloc(1, sizeof *b);
+    if (b) {
+        b->params = *params;
+        b->sums.a = &b->auction;
+        b->sums.block = malloc((size_t)(n / MODE_ROWS_BLOCK + 1) * sizeof *b->sums.block);
+    }
+    if (b && b->sums.block && mode__lists_open(&b->lists, n, k, d, want, params->keep_bytes) &&
+        mode__auction_open(&b->auction, &b->lists))
+        return MODE_OK;
+    mode_balanced_close(out);
+    return MODE_FAIL(err, MODE_E_MEMORY, "balanced assignment: no memory for %lld rows and %d centres", (long long)n,
+                     k);
+}
+
+void mode_balanced_close(struct mode_balanced **out)
+{
+    struct mode_balanced *b = *out;
+    if (!b) return;
+    mode__lists_clear(&b->lists);
+    mode__auction_clear(&b->auction);
+    free(b->sums.block);
+    free(b);
+    *out = NULL;
+}
+
+void mode_balanced_assign(struct mode_balanced *b, int32_t *id, double *price, struct mode_balanced_stats *stats,
+                          const struct mode_cost *cost)
+{
+    struct mode__auction *a = &b->auction;
+    double *now = a->places.price, nearest, spread;
+    MODE_ASSERT(cost->n == a->n && cost->k == a->places.k);
+    mode__auction_begin(a, price);
+    mode__lists_make(&b->lists, cost, now);
+
+    add_all(&b->sums, reach_block, &nearest, &spread);
+    nearest /= (double)a->n;
+    spread /= (double)a->n;
+    const double fine = 1e-9 * spread + 1e-12, wanted = b->params.tolerance * nearest;
     const double last = wanted > fine ? wanted : fine;
     for (double eps = spread / 20 > last ? spread / 20 : last;; eps = eps / 5 > last ? eps / 5 : last) {
-        mode__auction_phase(&a, eps);
-        if (a.eps > eps || eps <= last) break; /* had to be made coarser: finer would only haggle again */
+        mode__auction_phase(a, eps);
+        if (a->eps > eps || eps <= last) break; /* had to be made coarser: finer would only haggle again */
     }
     struct mode_balanced_stats s = {0};
-    collect(&sums, id, &s);
+    collect(&b->sums, id, &s);
     if (stats) *stats = s;
     if (price) {
-        double least = a.places.price[0];
-        for (int j = 1; j < k; j++) least = a.places.price[j] < least ? a.places.price[j] : least;
-        for (int j = 0; j < k; j++) price[j] = a.places.price[j] - least;
+        double least = now[0];
+        for (int j = 1; j < cost->k; j++) least = now[j] < least ? now[j] : least;
+        for (int j = 0; j < cost->k; j++) price[j] = now[j] - least;
     }
-out:
-    free(sums.block);
-    mode__lists_clear(&l);
-    mode__auction_clear(&a);
-    return st;
 }

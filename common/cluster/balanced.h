@@ -31,10 +31,15 @@ struct mode_balanced_stats {
     int64_t largest, smallest;
 };
 
-/* id [n] in [0, k). price [k]: start prices in, final prices out (for a warm start of nearby centres); NULL:
- * zeros. Errors: MODE_E_MEMORY. stats may be NULL. */
-enum mode_status mode_balanced_assign(int32_t *id, double *price, struct mode_balanced_stats *stats,
-                                      const struct mode_cost *cost, const struct mode_balanced_params *params,
-                                      struct mode_error *err);
+struct mode_balanced;
+
+/* Memory for assignments of n rows of d numbers to k centres. Errors: MODE_E_MEMORY. */
+enum mode_status mode_balanced_open(struct mode_balanced **b, int64_t n, int k, int d,
+                                    const struct mode_balanced_params *params, struct mode_error *err);
+void mode_balanced_close(struct mode_balanced **b);
+/* id [n] in [0, k). price [k]: start prices in, not negative; final prices out, for a start with centres that have
+ * hardly moved; NULL: zeros. stats may be NULL. cost has the sizes that b was opened for. */
+void mode_balanced_assign(struct mode_balanced *b, int32_t *id, double *price, struct mode_balanced_stats *stats,
+                          const struct mode_cost *cost);
 
 #endif

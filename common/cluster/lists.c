@@ -40,14 +40,15 @@ static void pick(struct picking p)
     mode_parallel_for((p.m + ITEM_ROWS - 1) / ITEM_ROWS, pick_item, &p);
 }
 
-void mode__lists_make(struct mode__lists *l, const double *price)
+void mode__lists_make(struct mode__lists *l, const struct mode_cost *cost, const double *price)
 {
+    l->cost = cost;
     for (int k = 0; k < l->k; k++) l->price[k] = (float)price[k];
     for (int64_t first = 0; first < l->n; first += COST_ROWS) {
-        float *cost = l->all ? l->all + first * l->k : l->scratch;
+        float *some = l->all ? l->all + first * l->k : l->scratch;
         const int64_t m = l->n - first < COST_ROWS ? l->n - first : COST_ROWS;
-        mode_cost_rows(l->cost, cost, first, m);
-        pick((struct picking){l, NULL, cost, first, m});
+        mode_cost_rows(cost, some, first, m);
+        pick((struct picking){l, NULL, some, first, m});
     }
 }
 
@@ -80,18 +81,18 @@ static void *pages(size_t bytes)
     return p;
 }
 
-bool mode__lists_open(struct mode__lists *l, const struct mode_cost *cost, int length, size_t keep_bytes)
+bool mode__lists_open(struct mode__lists *l, int64_t n, int k, int d, int length, size_t keep_bytes)
 {
-    const size_t n = (size_t)cost->n, k = (size_t)cost->k;
-    *l = (struct mode__lists){.cost = cost, .n = cost->n, .k = cost->k, .length = length < cost->k ? length : cost->k};
-    l->list = pages(n * (size_t)l->length * sizeof *l->list);
-    l->limit = malloc(n * sizeof *l->limit);
-    l->price = malloc(k * sizeof *l->price);
-    l->room = malloc((size_t)mode_parallel_threads() * mode__cheapest_room(cost->k));
-    if (n <= keep_bytes / sizeof *l->all / k) l->all = pages(n * k * sizeof *l->all);
+    *l = (struct mode__lists){.n = n, .k = k, .length = length < k ? length : k};
+    const size_t rows = (size_t)n, row = (size_t)k * sizeof *l->all;
+    l->list = pages(rows * (size_t)l->length * sizeof *l->list);
+    l->limit = malloc(rows * sizeof *l->limit);
+    l->price = malloc((size_t)k * sizeof *l->price);
+    l->room = malloc((size_t)mode_parallel_threads() * mode__cheapest_room(k));
+    if (rows <= keep_bytes / row) l->all = pages(rows * row);
     if (!l->all) {
-        l->scratch = pages(COST_ROWS * k * sizeof *l->scratch);
-        l->rows = malloc(COST_ROWS * (size_t)cost->d * sizeof *l->rows);
+        l->scratch = pages(COST_ROWS * row);
+        l->rows = malloc(COST_ROWS * (size_t)d * sizeof *l->rows);
     }
     return l->list && l->limit && l->price && l->room && (l->all || (l->scratch && l->rows));
 }

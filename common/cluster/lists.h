@@ -10,7 +10,7 @@
 #include "cluster/cost.h"
 
 struct mode__lists {
-    const struct mode_cost *cost; /* borrowed */
+    const struct mode_cost *cost; /* borrowed; set by mode__lists_make */
     int64_t n;
     int k, length;
     struct mode__candidate *list; /* [n, length] */
@@ -24,10 +24,10 @@ struct mode__lists {
 };
 
 /* false: no memory. Clear it in either case. */
-bool mode__lists_open(struct mode__lists *l, const struct mode_cost *cost, int length, size_t keep_bytes);
+bool mode__lists_open(struct mode__lists *l, int64_t n, int k, int d, int length, size_t keep_bytes);
 void mode__lists_clear(struct mode__lists *l);
 /* Of all rows at price [k]. */
-void mode__lists_make(struct mode__lists *l, const double *price);
+void mode__lists_make(struct mode__lists *l, const struct mode_cost *cost, const double *price);
 /* Of m rows once more. */
 void mode__lists_again(struct mode__lists *l, const double *price, const int32_t *row, int64_t m);
 
