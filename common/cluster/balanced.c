@@ -1,153 +1,157 @@
 #include "cluster/balanced.h"
 
+#include "base/parallel.h"
 #include "cluster/auction.h"
-#include "tensor/tensor.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-struct auction {
-    struct mode__seats seats;
-    struct mode__lists lists;
-    int64_t n, all;            /* rows; with the imaginary ones */
-    int32_t *queue;            /* [all] ring of those without a place */
-    struct mode__offer *offer; /* [MODE__OFFERS] */
-    double eps;
-    int64_t bids, refreshed;
+/* Two sums over rows, and over blocks of rows in their order: the same for any number of threads. */
+struct sums {
+    const struct mode__auction *a;
+    double (*block)[2];
 };
 
-/* Who bids, and what: a row what it offered, an imaginary row what it sees now. Returns who is without a place then. */
-static int32_t bid(struct auction *a, const struct mode__offer *f)
+static void add_block(const struct sums *s, int64_t item,
+                      void each(const struct mode__auction *a, int64_t row, double *sum))
 {
-    struct mode__bid b = {f->level, f->who};
-    int k = f->centre;
-    a->bids++;
-    if (f->who >= a->n) {
-        double best, next;
-        k = mode__seats_best(&a->seats, &best, &next);
-        b.level = best + (isfinite(next) ? next - best : 0) + a->eps;
-    } else if (f->state == MODE__OFFER_ANEW) {
-        a->refreshed++;
-    }
-    return mode__seats_bid(&a->seats, k, b);
+    const int64_t end = (item + 1) * MODE_ROWS_BLOCK < s->a->n ? (item + 1) * MODE_ROWS_BLOCK : s->a->n;
+    double sum[2] = {0};
+    for (int64_t i = item * MODE_ROWS_BLOCK; i < end; i++) each(s->a, i, sum);
+    memcpy(s->block[item], sum, sizeof sum);
 }
 
-/* One round at the current epsilon, from current prices, everyone without a place. */
-static void run_phase(struct auction *a)
+static void add_all(const struct sums *s, mode_item_fn *block, double *first, double *second)
 {
-    int64_t head = 0, left = a->all, limit = a->bids + 64 * a->all + 100000;
-    mode__seats_clear(&a->seats);
-    for (int64_t i = 0; i < a->all; i++) a->queue[i] = (int32_t)i;
-    while (left > 0) {
-        const int64_t block = left < MODE__OFFERS ? left : MODE__OFFERS;
-        for (int64_t i = 0; i < block; i++) {
-            a->offer[i].who = a->queue[head];
-            head = head + 1 == a->all ? 0 : head + 1;
-        }
-        left -= block;
-        mode__offers_make(a->offer, &a->lists, block, a->seats.price, a->eps);
-        for (int64_t i = 0; i < block; i++) {
-            int32_t loser = bid(a, &a->offer[i]);
-            if (loser < 0) continue;
-            int64_t tail = head + left++;
-            a->queue[tail >= a->all ? tail - a->all : tail] = loser;
-        }
-        if (a->bids >= limit) { /* many equal rows: coarser steps end the haggling; epsilon says so */
-            a->eps *= 2;
-            limit = a->bids + 64 * a->all + 100000;
-        }
+    const int64_t blocks = (s->a->n + MODE_ROWS_BLOCK - 1) / MODE_ROWS_BLOCK;
+    mode_parallel_for(blocks, block, (void *)(uintptr_t)s);
+    *first = *second = 0;
+    for (int64_t i = 0; i < blocks; i++) {
+        *first += s->block[i][0];
+        *second += s->block[i][1];
     }
 }
 
-static void collect(const struct auction *a, int32_t *id, struct mode_balanced_stats *s)
+/* The cost to the nearest centre, and how far the list reaches beyond. */
+static void add_reach(const struct mode__auction *a, int64_t row, double *sum)
 {
-    const struct mode__seats *seats = &a->seats;
-    const struct mode__lists *lists = &a->lists;
+    const struct mode__candidate *c = a->lists->list + row * a->lists->length;
+    sum[0] += c[0].cost;
+    sum[1] += fabs((double)c[a->lists->length - 1].cost - c[0].cost);
+}
+
+static void reach_block(void *ctx, int64_t item, int thread)
+{
+    (void)thread;
+    add_block(ctx, item, add_reach);
+}
+
+/* What the row costs where it is, and with the price where that is least. */
+static void add_result(const struct mode__auction *a, int64_t row, double *sum)
+{
+    const struct mode__lists *l = a->lists;
+    const struct mode__candidate *c = l->list + row * l->length;
+    double least = l->limit[row];
+    for (int j = 0; j < l->length; j++) {
+        double v = c[j].cost + a->places.price[c[j].id];
+        least = v < least ? v : least;
+        if (c[j].id == a->place[row]) sum[0] += c[j].cost; /* a row bids only for centres of its list */
+    }
+    sum[1] += least;
+}
+
+static void result_block(void *ctx, int64_t item, int thread)
+{
+    (void)thread;
+    add_block(ctx, item, add_result);
+}
+
+static void collect(const struct sums *sums, int32_t *id, struct mode_balanced_stats *s)
+{
+    const struct mode__auction *a = sums->a;
+    const struct mode__places *p = &a->places;
+    memcpy(id, a->place, (size_t)a->n * sizeof *id);
+    s->epsilon = a->eps;
+    s->bids = a->bids;
+    s->refreshed = a->refreshed;
     s->largest = 0;
     s->smallest = INT64_MAX;
-    for (int k = 0; k < seats->k; k++) {
-        int64_t rows = 0;
-        for (int64_t i = 0; i < seats->size[k]; i++) {
-            int32_t who = seats->heap[k * seats->cap + i].who;
-            if (who >= a->n) continue;
-            id[who] = k;
-            rows++;
-        }
-        if (rows > s->largest) s->largest = rows;
-        if (rows < s->smallest) s->smallest = rows;
-    }
-    s->objective = 0;
-    for (int64_t i = 0; i < a->n; i++) {
-        const struct mode__candidate *c = lists->cand + i * lists->wanted;
-        while (c->id != id[i]) c++; /* a row bids only for centres of its list */
-        s->objective += c->cost;
-    }
     /* any prices give a lower bound (linear programming duality): what everyone would pay for the best place,
      * less what the places take in */
     double least_seat = INFINITY;
-    s->bound = 0;
-    for (int64_t i = 0; i < a->n; i++) {
-        double best, next;
-        mode__lists_best(lists, i, seats->price, &best, &next);
-        s->bound += best < lists->limit[i] ? best : lists->limit[i];
+    add_all(sums, result_block, &s->objective, &s->bound);
+    for (int k = 0; k < p->k; k++) {
+        int64_t rows = p->size[k] - p->held[k];
+        if (rows > s->largest) s->largest = rows;
+        if (rows < s->smallest) s->smallest = rows;
+        s->bound -= (double)(a->n / p->k) * p->price[k] + (p->imaginary ? p->seat[k] : 0);
+        least_seat = p->seat[k] < least_seat ? p->seat[k] : least_seat;
     }
-    for (int k = 0; k < seats->k; k++) {
-        s->bound -= (double)(a->n / seats->k) * seats->price[k] + (seats->imaginary ? seats->seat[k] : 0);
-        least_seat = seats->seat[k] < least_seat ? seats->seat[k] : least_seat;
-    }
-    s->bound += (double)(a->all - a->n) * least_seat;
+    s->bound += (double)p->imaginary * least_seat;
 }
 
-enum mode_status mode_balanced_assign(int32_t *id, double *price, struct mode_balanced_stats *stats,
-                                      const struct mode_cost *cost, const struct mode_balanced_params *params,
-                                      struct mode_error *err)
-{
-    enum mode_status st = MODE_OK;
-    const int64_t n = cost->n, rest = n % cost->k;
-    const int k = cost->k;
-    MODE_ASSERT(n >= 1 && n + k < INT32_MAX && params->candidates >= 2 && params->tolerance > 0);
-    int want = params->candidates < MODE__CHEAPEST_MOST ? params->candidates : MODE__CHEAPEST_MOST;
-    if (want > k) want = k;
-    struct auction a = {.n = n, .all = n + (rest ? k - rest : 0)};
-    a.queue = malloc((size_t)a.all * sizeof *a.queue);
-    a.offer = malloc(MODE__OFFERS * sizeof *a.offer);
-    bool room = mode__seats_open(&a.seats, n, k);
-    if (!mode__lists_open(&a.lists, cost, want, params->keep_bytes) || !room || !a.queue || !a.offer) {
-        st = MODE_FAIL(err, MODE_E_MEMORY, "balanced assignment: no memory for %lld rows and %d centres", (long long)n,
-                       k);
-        goto out;
-    }
-    if (price) memcpy(a.seats.price, price, (size_t)k * sizeof *price);
-    mode__lists_make(&a.lists, a.seats.price);
+struct mode_balanced {
+    struct mode_balanced_params params;
+    struct mode__lists lists;
+    struct mode__auction auction;
+    struct sums sums;
+};
 
-    double nearest = 0, spread = 0;
-    for (int64_t i = 0; i < n; i++) {
-        const struct mode__candidate *c = a.lists.cand + i * want;
-        nearest += c[0].cost;
-        spread += fabs((double)c[want - 1].cost - c[0].cost);
+enum mode_status mode_balanced_open(struct mode_balanced **out, int64_t n, int k, int d,
+                                    const struct mode_balanced_params *params, struct mode_error *err)
+{
+    MODE_ASSERT(n >= 1 && k >= 1 && d >= 1 && n + k < INT32_MAX && params->candidates >= 2 && params->tolerance > 0);
+    const int want = params->candidates < MODE__CHEAPEST_MOST ? params->candidates : MODE__CHEAPEST_MOST;
+    struct mode_balanced *b = *out = calloc(1, sizeof *b);
+    if (b) {
+        b->params = *params;
+        b->sums.a = &b->auction;
+        b->sums.block = malloc((size_t)(n / MODE_ROWS_BLOCK + 1) * sizeof *b->sums.block);
     }
-    double last = params->tolerance * nearest / (double)n;
-    if (last < 1e-9 * (spread / (double)n) || !(last > 0)) last = 1e-9 * (spread / (double)n) + 1e-12;
-    double first = params->start > 0 ? params->start : spread / (double)n / 4;
-    for (a.eps = first > last ? first : last;;) {
-        double asked = a.eps;
-        run_phase(&a);
-        if (a.eps > asked || asked <= last) break; /* had to be made coarser: finer would only haggle again */
-        a.eps = asked / 5 > last ? asked / 5 : last;
+    if (b && b->sums.block && mode__lists_open(&b->lists, n, k, d, want, params->keep_bytes) &&
+        mode__auction_open(&b->auction, &b->lists))
+        return MODE_OK;
+    mode_balanced_close(out);
+    return MODE_FAIL(err, MODE_E_MEMORY, "balanced assignment: no memory for %lld rows and %d centres", (long long)n,
+                     k);
+}
+
+void mode_balanced_close(struct mode_balanced **out)
+{
+    struct mode_balanced *b = *out;
+    if (!b) return;
+    mode__lists_clear(&b->lists);
+    mode__auction_clear(&b->auction);
+    free(b->sums.block);
+    free(b);
+    *out = NULL;
+}
+
+void mode_balanced_assign(struct mode_balanced *b, int32_t *id, double *price, struct mode_balanced_stats *stats,
+                          const struct mode_cost *cost)
+{
+    struct mode__auction *a = &b->auction;
+    double *now = a->places.price, nearest, spread;
+    MODE_ASSERT(cost->n == a->n && cost->k == a->places.k);
+    mode__auction_begin(a, price);
+    mode__lists_make(&b->lists, cost, now);
+
+    add_all(&b->sums, reach_block, &nearest, &spread);
+    nearest /= (double)a->n;
+    spread /= (double)a->n;
+    const double fine = 1e-9 * spread + 1e-12, wanted = b->params.tolerance * nearest;
+    const double last = wanted > fine ? wanted : fine;
+    for (double eps = spread / 20 > last ? spread / 20 : last;; eps = eps / 5 > last ? eps / 5 : last) {
+        mode__auction_phase(a, eps);
+        if (a->eps > eps || eps <= last) break; /* had to be made coarser: finer would only haggle again */
     }
-    struct mode_balanced_stats s = {.epsilon = a.eps, .bids = a.bids, .refreshed = a.refreshed};
-    collect(&a, id, &s);
+    struct mode_balanced_stats s = {0};
+    collect(&b->sums, id, &s);
     if (stats) *stats = s;
     if (price) {
-        double least = a.seats.price[0];
-        for (int j = 1; j < k; j++) least = a.seats.price[j] < least ? a.seats.price[j] : least;
-        for (int j = 0; j < k; j++) price[j] = a.seats.price[j] - least;
+        double least = now[0];
+        for (int j = 1; j < cost->k; j++) least = now[j] < least ? now[j] : least;
+        for (int j = 0; j < cost->k; j++) price[j] = now[j] - least;
     }
-out:
-    mode__lists_close(&a.lists);
-    mode__seats_close(&a.seats);
-    free(a.queue);
-    free(a.offer);
-    return st;
 }

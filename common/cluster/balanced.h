@@ -6,8 +6,8 @@
  * size is decided by the auction too: k - n mod k imaginary rows of no cost bid for one place in each centre.
  *
  * Source:  Bertsekas and Castanon, "The auction algorithm for the transportation problem" (1989); written
- * afresh. docs/decisions/0004-balanced-assignment.md says why. Threads: one caller, which uses the pool for candidate
- * lists and offers; places are given sequentially. Same bytes for any thread count. */
+ * afresh. docs/decisions/0004-balanced-assignment.md says why.
+ * Threads: uses the pool; same bytes for any thread count. */
 #ifndef MODE_CLUSTER_BALANCED_H
 #define MODE_CLUSTER_BALANCED_H
 
@@ -15,13 +15,12 @@
 
 struct mode_balanced_params {
     double tolerance;  /* epsilon at the end, as a share of the mean cost to the nearest centre, > 0 */
-    double start;      /* epsilon to begin with when start prices are good; 0: from the spread of costs */
     int candidates;    /* centres remembered per row, 2 .. 64; rows look beyond them when priced out */
     size_t keep_bytes; /* keep all n * k costs when they fit into this; otherwise measure rows again */
 };
 #define MODE_BALANCED_PARAMS_DEFAULT                                                                                   \
     {                                                                                                                  \
-        .tolerance = 1e-3, .start = 0, .candidates = 32, .keep_bytes = (size_t)2 << 30                                 \
+        .tolerance = 1e-3, .candidates = 32, .keep_bytes = (size_t)2 << 30                                             \
     }
 
 struct mode_balanced_stats {
@@ -32,10 +31,15 @@ struct mode_balanced_stats {
     int64_t largest, smallest;
 };
 
-/* id [n] in [0, k). price [k]: start prices in, final prices out (for a warm start of nearby centres); NULL:
- * zeros. Errors: MODE_E_MEMORY. stats may be NULL. */
-enum mode_status mode_balanced_assign(int32_t *id, double *price, struct mode_balanced_stats *stats,
-                                      const struct mode_cost *cost, const struct mode_balanced_params *params,
-                                      struct mode_error *err);
+struct mode_balanced;
+
+/* Memory for assignments of n rows of d numbers to k centres. Errors: MODE_E_MEMORY. */
+enum mode_status mode_balanced_open(struct mode_balanced **b, int64_t n, int k, int d,
+                                    const struct mode_balanced_params *params, struct mode_error *err);
+void mode_balanced_close(struct mode_balanced **b);
+/* id [n] in [0, k). price [k]: start prices in, not negative; final prices out, for a start with centres that have
+ * hardly moved; NULL: zeros. stats may be NULL. cost has the sizes that b was opened for. */
+void mode_balanced_assign(struct mode_balanced *b, int32_t *id, double *price, struct mode_balanced_stats *stats,
+                          const struct mode_cost *cost);
 
 #endif

@@ -14,11 +14,10 @@ struct mode__candidate {
     int32_t id;
 };
 
-/* list [want] = the centres of smallest cost + price, in double, ties to the lower ids: the cheapest first, the dearest
+/* list [want] = the centres of smallest cost + price, in float, ties to the lower ids: the cheapest first, the dearest
  * last, between them in any order. Returns the dearest's cost + price. cost [k] and price [k] are not negative;
- * 1 <= want <= k, want <= MODE__CHEAPEST_MOST; room: mode__cheapest_room(k) bytes, aligned to 8. */
-double mode__cheapest(struct mode__candidate *list, int want, const float *cost, const double *price, int k,
-                      void *room);
+ * 1 <= want <= k, want <= MODE__CHEAPEST_MOST; room: mode__cheapest_room(k) bytes, aligned to 4. */
+float mode__cheapest(struct mode__candidate *list, int want, const float *cost, const float *price, int k, void *room);
 size_t mode__cheapest_room(int k);
 
 #endif

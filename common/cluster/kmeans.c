@@ -60,6 +60,8 @@ enum mode_status mode_kmeans_train(float *centres, int32_t *id, struct mode_kmea
             "k-means: %lld rows cannot fill %d centres, each needs at least one. HINT: ask for fewer centres",
             (long long)n, p->k);
     double *price = calloc((size_t)p->k, sizeof *price);
+    const struct mode_balanced_params bp = MODE_BALANCED_PARAMS_DEFAULT;
+    struct mode_balanced *balanced = NULL;
     struct mode_backend *own = NULL, *be = p->be;
     void *placed = NULL, *first = NULL, *members = NULL;
     const float *host = NULL;
@@ -72,6 +74,7 @@ enum mode_status mode_kmeans_train(float *centres, int32_t *id, struct mode_kmea
     if ((st = mode_backend_alloc(be, &first, ((size_t)p->k + 1) * sizeof(int32_t), err)) ||
         (st = mode_backend_alloc(be, &members, (size_t)n * sizeof(int32_t), err)))
         goto out;
+    if ((st = mode_balanced_open(&balanced, n, p->k, d, &bp, err))) goto out;
     if ((st = draw_start(centres, x, n, d, p, err))) goto out;
     if (mode_backend_is_device(be)) { /* every round reads all rows */
         size_t bytes = (size_t)n * (size_t)d * sizeof *x;
@@ -81,19 +84,15 @@ enum mode_status mode_kmeans_train(float *centres, int32_t *id, struct mode_kmea
     }
     double before = INFINITY, fell = INFINITY;
     for (int it = 0; it < p->iterations; it++) {
-        struct mode_balanced_params bp = MODE_BALANCED_PARAMS_DEFAULT;
         struct mode_balanced_stats bs;
         const struct mode_cost cost = {be, p->metric, x, centres, n, p->k, d, host};
         if (p->stopping && p->stopping(p->ctx)) {
             st = MODE_FAIL(err, MODE_E_STOPPED, "k-means: stopped after %d iterations", it);
             goto out;
         }
-        /* prices of the last round are worth about as much as the centres have settled */
-        if (fell < 0.1 * before)
-            bp.start = 8 * fabs(fell) + 0.01 * before;
-        else
-            memset(price, 0, (size_t)p->k * sizeof *price);
-        if ((st = mode_balanced_assign(id, price, &bs, &cost, &bp, err))) goto out;
+        /* prices help while centres hardly move; one that is too high makes all others rise to it */
+        if (!(fell < 0.01 * before)) memset(price, 0, (size_t)p->k * sizeof *price);
+        mode_balanced_assign(balanced, id, price, &bs, &cost);
         mode_kmeans_move(be, centres, id, x, n, d, p->k, first, members, p->metric == MODE_METRIC_COSINE);
         s.iterations = it + 1;
         s.objective = bs.objective / (double)n;
@@ -112,6 +111,7 @@ enum mode_status mode_kmeans_train(float *centres, int32_t *id, struct mode_kmea
     if (stats) *stats = s;
 out:
     free(price);
+    mode_balanced_close(&balanced);
     for (int i = 0; be && i < 3; i++) mode_backend_free(be, i == 0 ? placed : i == 1 ? first : members);
     mode_backend_close(&own);
     return st;

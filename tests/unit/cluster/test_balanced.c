@@ -33,13 +33,22 @@ static void fill(float *x, int64_t n, uint64_t stream)
     for (int64_t i = 0; i < n; i++) x[i] = (float)mode_rng_normal(&r);
 }
 
+static void assign_with(int32_t *id, double *price, struct mode_balanced_stats *s, const struct mode_cost *cost,
+                        const struct mode_balanced_params *p)
+{
+    struct mode_balanced *b;
+    assert_int_equal(mode_balanced_open(&b, cost->n, cost->k, cost->d, p, NULL), MODE_OK);
+    mode_balanced_assign(b, id, price, s, cost);
+    mode_balanced_close(&b);
+}
+
 static struct mode_balanced_stats assign(int32_t *id, const float *x, int n, const float *c, int k, int d, double tol)
 {
     const struct mode_cost cost = {be, MODE_METRIC_EUCLIDEAN, x, c, n, k, d, NULL};
     struct mode_balanced_stats s;
     struct mode_balanced_params p = MODE_BALANCED_PARAMS_DEFAULT;
     p.tolerance = tol;
-    assert_int_equal(mode_balanced_assign(id, NULL, &s, &cost, &p, NULL), MODE_OK);
+    assign_with(id, NULL, &s, &cost, &p);
     return s;
 }
 
@@ -169,11 +178,11 @@ static void test_candidate_lists_do_not_change_the_bound(void **state)
     struct mode_balanced_params p = {.tolerance = 1e-5, .candidates = 64, .keep_bytes = 1 << 30};
     struct mode_balanced_stats s64, s2;
     const struct mode_cost cost = {be, MODE_METRIC_EUCLIDEAN, x, c, N, K, D, NULL};
-    assert_int_equal(mode_balanced_assign(id, NULL, &s64, &cost, &p, NULL), MODE_OK);
+    assign_with(id, NULL, &s64, &cost, &p);
     check_sizes(id, N, K);
     p.candidates = 4;
     p.keep_bytes = 0; /* and measure rows again */
-    assert_int_equal(mode_balanced_assign(id, NULL, &s2, &cost, &p, NULL), MODE_OK);
+    assign_with(id, NULL, &s2, &cost, &p);
     check_sizes(id, N, K);
     assert_true(s2.refreshed > 0);
     assert_true(fabs(s2.objective - s64.objective) <= N * (s2.epsilon > s64.epsilon ? s2.epsilon : s64.epsilon) + 1e-3);
@@ -196,7 +205,7 @@ static void test_keeping_costs_does_not_show(void **state)
     for (int i = 0; i < 2; i++) { /* the second time the rows are also where a GPU's host would read them */
         struct mode_balanced_params p = {.tolerance = 1e-3, .candidates = 4, .keep_bytes = i ? 0 : 1 << 30};
         const struct mode_cost cost = {be, MODE_METRIC_EUCLIDEAN, x, c, N, K, D, i ? x : NULL};
-        assert_int_equal(mode_balanced_assign(id[i], price[i], &s[i], &cost, &p, NULL), MODE_OK);
+        assign_with(id[i], price[i], &s[i], &cost, &p);
         check_sizes(id[i], N, K);
     }
     assert_true(s[0].refreshed > N); /* more than are remembered at a time */
@@ -219,20 +228,20 @@ static void test_the_cheapest_are_those_of_a_sort(void **state)
         for (uint64_t round = 0; round < 40; round++) {
             const int k = shapes[t][0], want = shapes[t][1];
             float *cost = malloc((size_t)k * sizeof *cost);
-            double *price = malloc((size_t)k * sizeof *price);
+            float *price = malloc((size_t)k * sizeof *price);
             int *order = malloc((size_t)k * sizeof *order), found = 0;
             void *room = malloc(mode__cheapest_room(k));
             struct mode__candidate list[MODE__CHEAPEST_MOST];
             struct mode_rng r = mode_rng_for(5, MODE_RNG_TEST, 900 + t, round);
             for (int i = 0; i < k; i++) { /* every other round with few different sums */
                 cost[i] = round % 2 ? (float)mode_rng_below(&r, 5) : (float)fabs(mode_rng_normal(&r));
-                price[i] = round % 2 ? (double)mode_rng_below(&r, 3) : fabs(mode_rng_normal(&r));
+                price[i] = round % 2 ? (float)mode_rng_below(&r, 3) : (float)fabs(mode_rng_normal(&r));
                 int at = i;
                 for (; at > 0 && cost[order[at - 1]] + price[order[at - 1]] > cost[i] + price[i]; at--)
                     order[at] = order[at - 1];
                 order[at] = i;
             }
-            const double dearest = mode__cheapest(list, want, cost, price, k, room);
+            const float dearest = mode__cheapest(list, want, cost, price, k, room);
             assert_int_equal(list[0].id, order[0]);
             assert_int_equal(list[want - 1].id, order[want - 1]);
             assert_true(dearest == cost[order[want - 1]] + price[order[want - 1]]);
