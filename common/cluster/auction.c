@@ -11,10 +11,12 @@
 #include <string.h>
 
 enum {
-    PART_LEAST = 1024, /* bids of an item of work                                  */
-    PART_CENTRES = 8,  /* centres of an item of work                               */
-    FEW = 256,         /* of so many without a place each one bids alone           */
-    ROUND_LEAST = 1024 /* rows in a round                                          */
+    ITEM_ROWS = 256,   /* bids made in an item of work                       */
+    ITEM_CENTRES = 8,  /* centres in one                                     */
+    PART_LEAST = 1024, /* bids sorted in one                                 */
+    FEW = 256,         /* of so many without a place each one bids alone     */
+    IN_TURN = 1024,    /* bids of those who all want the same, one at a time */
+    ROUNDS = 16        /* all rows bid in at least so many                   */
 };
 
 /* Best centre of a row, its value, and the next best value. */
@@ -104,19 +106,16 @@ struct round {
     bool keep;
 };
 
-static int64_t part_end(const struct round *r, int64_t part)
-{
-    return (part + 1) * r->a->part < r->m ? (part + 1) * r->a->part : r->m;
-}
-
-static void make_bids(void *ctx, int64_t part, int thread)
+static void make_bids(void *ctx, int64_t item, int thread)
 {
     const struct round *r = ctx;
     struct mode__auction *a = r->a;
     (void)thread;
-    for (int64_t i = part * r->a->part; i < part_end(r, part); i++) {
-        a->made[i].who = queued(a, i);
-        a->to[i] = bid_of(a, a->made[i].who, &a->made[i], r->keep, false);
+    for (int64_t i = item * ITEM_ROWS; i < r->m && i < (item + 1) * ITEM_ROWS; i++) {
+        const int32_t row = queued(a, i);
+        a->made[i].who = row;
+        a->last[row] = a->rounds;
+        a->to[i] = bid_of(a, row, &a->made[i], r->keep, false);
     }
 }
 
@@ -131,6 +130,11 @@ static void look_again(struct round *r)
     a->refreshed += m;
     for (int64_t i = 0; i < r->m; i++)
         if (a->to[i] < 0) a->to[i] = bid_of(a, a->made[i].who, &a->made[i], r->keep, true);
+}
+
+static int64_t part_end(const struct round *r, int64_t part)
+{
+    return (part + 1) * r->a->part < r->m ? (part + 1) * r->a->part : r->m;
 }
 
 static void count_bids(void *ctx, int64_t part, int thread)
@@ -156,21 +160,23 @@ static void take_bids(void *ctx, int64_t item, int thread)
 {
     const struct round *r = ctx;
     struct mode__auction *a = r->a;
-    const int k_end = (int)(item + 1) * PART_CENTRES < a->places.k ? (int)(item + 1) * PART_CENTRES : a->places.k;
+    const int k_end = (int)(item + 1) * ITEM_CENTRES < a->places.k ? (int)(item + 1) * ITEM_CENTRES : a->places.k;
     const int32_t *end = a->start + ((r->m - 1) / a->part) * a->places.k;
     (void)thread;
-    for (int k = (int)item * PART_CENTRES; k < k_end; k++)
+    for (int k = (int)item * ITEM_CENTRES; k < k_end; k++)
         for (int64_t i = k > 0 ? end[k - 1] : 0; i < end[k]; i++)
             a->taken[i].who = mode__places_put(&a->places, k, a->taken[i]);
 }
 
-/* The first m of the queue, m > 0, bid at the same prices. Returns how many of them were outbid at once. */
+/* The first m of the queue, m > 0, bid at the same prices. Returns how many of them have no place after it. */
 static int64_t run_round(struct mode__auction *a, int64_t m, bool keep)
 {
     struct round r = {a, m, keep};
+    int64_t wasted = 0;
     const int k_all = a->places.k;
     const int64_t parts = (m + a->part - 1) / a->part;
-    mode_parallel_for(parts, make_bids, &r);
+    a->rounds++;
+    mode_parallel_for((m + ITEM_ROWS - 1) / ITEM_ROWS, make_bids, &r);
     look_again(&r);
     mode_parallel_for(parts, count_bids, &r);
     int32_t at = 0;
@@ -181,14 +187,18 @@ static int64_t run_round(struct mode__auction *a, int64_t m, bool keep)
             at += count;
         }
     mode_parallel_for(parts, sort_bids, &r);
-    mode_parallel_for((k_all + PART_CENTRES - 1) / PART_CENTRES, take_bids, &r);
+    mode_parallel_for((k_all + ITEM_CENTRES - 1) / ITEM_CENTRES, take_bids, &r);
     mode__seats_changed(&a->places);
     a->bids += m;
     dequeue(a, m);
-    int64_t left = a->left;
-    for (int64_t i = 0; i < m; i++)
-        if (a->taken[i].who >= 0) enqueue(a, a->taken[i].who);
-    return a->left - left;
+    for (int64_t i = 0; i < m; i++) {
+        const int32_t who = a->taken[i].who;
+        if (who < 0) continue;
+        wasted += who < a->n && a->last[who] == a->rounds;
+        enqueue(a, who);
+    }
+    a->wasted += wasted;
+    return wasted;
 }
 
 static void bid_alone(struct mode__auction *a, int k, struct mode__bid b)
@@ -199,13 +209,13 @@ static void bid_alone(struct mode__auction *a, int k, struct mode__bid b)
     if (loser >= 0) enqueue(a, loser);
 }
 
-/* One row after another, each at the prices that the last one left. Who has to look beyond its list waits for the
- * others: costs are made of many rows at a time. */
-static void bid_in_turn(struct mode__auction *a)
+/* `most` bids, one row after another, each at the prices that the last one left. Who has to look beyond its list waits
+ * for the others: costs are made of many rows at a time. */
+static void bid_in_turn(struct mode__auction *a, int64_t most)
 {
     struct mode__bid b;
     int64_t waiting = 0;
-    while (a->left > 0 && a->bids < a->limit) {
+    for (; a->left > 0 && most > 0; most--) {
         const int32_t row = queued(a, 0);
         dequeue(a, 1);
         int k = bid_of(a, row, &b, false, false);
@@ -215,9 +225,10 @@ static void bid_in_turn(struct mode__auction *a)
             bid_alone(a, k, b);
     }
     if (waiting == 0) return;
-    mode__lists_again(a->lists, a->places.price, a->again, waiting);
+    mode__lists_measure(a->lists, a->again, waiting);
     a->refreshed += waiting;
-    for (int64_t i = 0; i < waiting; i++) {
+    for (int64_t i = 0; i < waiting; i++) { /* each bid raises a price: the next list is made at the new ones */
+        mode__lists_renew(a->lists, a->places.price, a->again[i], i);
         int k = bid_of(a, a->again[i], &b, false, true);
         bid_alone(a, k, b);
     }
@@ -246,11 +257,26 @@ static void remember_places(void *ctx, int64_t item, int thread)
         if (p->bid[i].who < a->n) a->place[p->bid[i].who] = (int32_t)item;
 }
 
+/* As many as there can be without too many of them wanting the same places. */
+static void bid_together(struct mode__auction *a)
+{
+    const int64_t m = a->left < a->many ? a->left : a->many, wasted = run_round(a, m, false);
+    if (4 * wasted > m)
+        a->many = m / 2;
+    else if (16 * wasted < m && a->many < a->n / ROUNDS)
+        a->many *= 2;
+    if (a->many >= FEW) return;
+    bid_in_turn(a, IN_TURN);
+    a->many = FEW;
+}
+
+static void set_limit(struct mode__auction *a)
+{
+    a->limit = a->bids - a->wasted + 64 * (a->n + a->places.imaginary) + 100000;
+}
+
 void mode__auction_phase(struct mode__auction *a, double eps)
 {
-    const int64_t all = a->n + a->places.imaginary;
-    const int64_t most = a->n / 64 > ROUND_LEAST ? a->n / 64 : ROUND_LEAST;
-    a->limit = a->bids + 64 * all + 100000;
     a->eps = eps;
     mode__places_empty(&a->places);
     for (int64_t i = 0; i < a->n; i++) a->queue[i] = (int32_t)i;
@@ -258,15 +284,16 @@ void mode__auction_phase(struct mode__auction *a, double eps)
     a->left = a->n;
     a->standing = a->places.imaginary;
     if (a->place[0] >= 0) run_round(a, a->n, true);
+    set_limit(a);
     while (a->left > 0 || a->standing > 0) {
         if (a->left > FEW)
-            run_round(a, a->left < most ? a->left : most, false);
+            bid_together(a);
         else
-            bid_in_turn(a);
+            bid_in_turn(a, IN_TURN);
         imaginary_bids(a);
-        if (a->bids >= a->limit) { /* many equal rows: coarser steps end the haggling; epsilon says so */
+        if (a->bids - a->wasted >= a->limit) { /* many equal rows: coarser steps end the haggling; epsilon says so */
             a->eps *= 2;
-            a->limit = a->bids + 64 * all + 100000;
+            set_limit(a);
         }
     }
     mode_parallel_for(a->places.k, remember_places, a);
@@ -279,20 +306,22 @@ bool mode__auction_open(struct mode__auction *a, struct mode__lists *lists)
     if (!mode__places_open(&a->places, lists->n, lists->k)) return false;
     a->place = malloc(n * sizeof *a->place);
     a->queue = malloc(n * sizeof *a->queue);
+    a->last = malloc(n * sizeof *a->last);
     a->made = malloc(n * sizeof *a->made);
     a->to = malloc(n * sizeof *a->to);
     a->taken = malloc(n * sizeof *a->taken);
     a->start = malloc(parts * (size_t)lists->k * sizeof *a->start);
     a->again = malloc(n * sizeof *a->again);
-    if (!a->place || !a->queue || !a->made || !a->to || !a->taken || !a->start || !a->again) return false;
+    if (!a->place || !a->queue || !a->last || !a->made || !a->to || !a->taken || !a->start || !a->again) return false;
     return true;
 }
 
 void mode__auction_begin(struct mode__auction *a, const double *price)
 {
-    a->bids = a->refreshed = 0;
+    a->bids = a->refreshed = a->wasted = a->rounds = 0;
+    a->many = a->n / ROUNDS > FEW ? a->n / ROUNDS : FEW;
     for (int k = 0; k < a->places.k; k++) a->places.price[k] = price ? price[k] : 0;
-    for (int64_t i = 0; i < a->n; i++) a->place[i] = -1;
+    for (int64_t i = 0; i < a->n; i++) a->place[i] = a->last[i] = -1;
 }
 
 void mode__auction_clear(struct mode__auction *a)
@@ -300,6 +329,7 @@ void mode__auction_clear(struct mode__auction *a)
     mode__places_clear(&a->places);
     free(a->place);
     free(a->queue);
+    free(a->last);
     free(a->made);
     free(a->to);
     free(a->taken);

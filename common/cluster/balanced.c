@@ -7,6 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum {
+    FIRST = 8, /* epsilon begins as this part of what lists reach over */
+    FINER = 5  /* and is this part of the last in each later phase     */
+};
+
 /* Two sums over rows, and over blocks of rows in their order: the same for any number of threads. */
 struct sums {
     const struct mode__auction *a;
@@ -142,9 +147,11 @@ void mode_balanced_assign(struct mode_balanced *b, int32_t *id, double *price, s
     spread /= (double)a->n;
     const double fine = 1e-9 * spread + 1e-12, wanted = b->params.tolerance * nearest;
     const double last = wanted > fine ? wanted : fine;
-    for (double eps = spread / 20 > last ? spread / 20 : last;; eps = eps / 5 > last ? eps / 5 : last) {
+    double eps = spread / FIRST > last ? spread / FIRST : last;
+    for (int phase = 0;; phase++, eps = a->eps / FINER > last ? a->eps / FINER : last) {
         mode__auction_phase(a, eps);
-        if (a->eps > eps || eps <= last) break; /* had to be made coarser: finer would only haggle again */
+        /* had to be made coarser: finer would only haggle again; in the first phase it was too fine for bare prices */
+        if ((phase > 0 && a->eps > eps) || a->eps <= last) break;
     }
     struct mode_balanced_stats s = {0};
     collect(&b->sums, id, &s);

@@ -1,7 +1,7 @@
 /* balanced.h - give every row to one of k centres so that cluster sizes differ by at most one.
  *
  * Sizes are floor(n/k) or ceil(n/k), and n mod k clusters have the larger one, for every n and k (n < k: 0 or
- * 1). The total cost is within n * epsilon of the smallest possible: an auction in which rows bid for places,
+ * 1). The total cost is within (n + k) * epsilon of the smallest possible: an auction in which rows bid for places,
  * a centre's price is its lowest accepted bid, and epsilon shrinks in steps. Which centres get the larger
  * size is decided by the auction too: k - n mod k imaginary rows of no cost bid for one place in each centre.
  *
@@ -26,7 +26,7 @@ struct mode_balanced_params {
 struct mode_balanced_stats {
     double objective;        /* sum of costs                                   */
     double bound;            /* no balanced assignment has a smaller sum of costs: the final prices prove it */
-    double epsilon;          /* objective <= bound + n * epsilon (+ rounding of f32 costs) */
+    double epsilon;          /* objective <= bound + (n + k) * epsilon (+ rounding of f32 costs) */
     int64_t bids, refreshed; /* bids made; rows whose candidates were looked up anew */
     int64_t largest, smallest;
 };

@@ -37,7 +37,7 @@ struct mode_kmeans_stats {
     double objective;       /* mean cost of a row to its centre in the last round */
     double first_objective; /* the same in the first round */
     double bound;           /* no balanced assignment to the last round's centres has a smaller mean cost */
-    double epsilon;         /* objective <= bound + epsilon, but for the rounding of costs */
+    double epsilon;         /* objective <= bound + (1 + k / n) * epsilon, but for the rounding of costs */
     int64_t largest, smallest;
     int64_t bids, refreshed; /* of all rounds, see balanced.h */
 };

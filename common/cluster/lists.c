@@ -8,34 +8,46 @@
 #include <sys/mman.h>
 
 enum {
-    COST_ROWS = 8192, /* whose costs are made at a time                         */
-    ITEM_ROWS = 64,   /* lists in an item of work                               */
-    LEAST_ROWS = 8    /* fewer may be measured in another way, to other bits    */
+    ITEM_ROWS = 64, /* lists in an item of work                            */
+    LEAST_ROWS = 8  /* fewer may be measured in another way, to other bits */
 };
+
+/* At l->price. */
+static void pick(struct mode__lists *l, int64_t row, const float *cost, int thread)
+{
+    float dearest = mode__cheapest(l->list + row * l->length, l->length, cost, l->price, l->k,
+                                   l->room + (size_t)thread * mode__cheapest_room(l->k));
+    /* a sum in float is off by 2^-23 of itself at most, half of it the price's */
+    l->limit[row] = l->length == l->k ? INFINITY : dearest * (1 - 0x1p-21f);
+}
+
+static void take_prices(struct mode__lists *l, const double *price)
+{
+    for (int k = 0; k < l->k; k++) l->price[k] = (float)price[k];
+}
 
 struct picking {
     struct mode__lists *l;
     const int32_t *row; /* NULL: first, first + 1, ... */
-    const float *cost;  /* [m, k]; NULL: rows of l->all  */
     int64_t first, m;
 };
+
+static const float *costs_of(const struct mode__lists *l, int64_t row, int64_t at)
+{
+    return l->all ? l->all + row * l->k : l->scratch + at * l->k;
+}
 
 static void pick_item(void *ctx, int64_t item, int thread)
 {
     const struct picking *p = ctx;
-    struct mode__lists *l = p->l;
-    int64_t end = (item + 1) * ITEM_ROWS < p->m ? (item + 1) * ITEM_ROWS : p->m;
+    const int64_t end = (item + 1) * ITEM_ROWS < p->m ? (item + 1) * ITEM_ROWS : p->m;
     for (int64_t i = item * ITEM_ROWS; i < end; i++) {
         const int64_t row = p->row ? p->row[i] : p->first + i;
-        const float *cost = p->cost ? p->cost + i * l->k : l->all + row * l->k;
-        float dearest = mode__cheapest(l->list + row * l->length, l->length, cost, l->price, l->k,
-                                       l->room + (size_t)thread * mode__cheapest_room(l->k));
-        /* a sum in float is off by 2^-23 of itself at most, half of it the price's */
-        l->limit[row] = l->length == l->k ? INFINITY : dearest * (1 - 0x1p-21f);
+        pick(p->l, row, costs_of(p->l, row, i), thread);
     }
 }
 
-static void pick(struct picking p)
+static void pick_all(struct picking p)
 {
     mode_parallel_for((p.m + ITEM_ROWS - 1) / ITEM_ROWS, pick_item, &p);
 }
@@ -43,32 +55,38 @@ static void pick(struct picking p)
 void mode__lists_make(struct mode__lists *l, const struct mode_cost *cost, const double *price)
 {
     l->cost = cost;
-    for (int k = 0; k < l->k; k++) l->price[k] = (float)price[k];
-    for (int64_t first = 0; first < l->n; first += COST_ROWS) {
-        float *some = l->all ? l->all + first * l->k : l->scratch;
-        const int64_t m = l->n - first < COST_ROWS ? l->n - first : COST_ROWS;
-        mode_cost_rows(cost, some, first, m);
-        pick((struct picking){l, NULL, some, first, m});
+    take_prices(l, price);
+    for (int64_t first = 0; first < l->n; first += MODE__LISTS_MEASURED) {
+        const int64_t m = l->n - first < MODE__LISTS_MEASURED ? l->n - first : MODE__LISTS_MEASURED;
+        mode_cost_rows(cost, l->all ? l->all + first * l->k : l->scratch, first, m);
+        pick_all((struct picking){l, NULL, first, m});
     }
+}
+
+void mode__lists_measure(struct mode__lists *l, const int32_t *row, int64_t m)
+{
+    const int64_t d = l->cost->d, made = m < LEAST_ROWS ? LEAST_ROWS : m;
+    const float *x = l->cost->host ? l->cost->host : l->cost->x;
+    MODE_ASSERT(m >= 1 && m <= MODE__LISTS_MEASURED);
+    if (l->all) return;
+    for (int64_t i = 0; i < made; i++) memcpy(l->rows + i * d, x + row[i < m ? i : 0] * d, (size_t)d * sizeof *x);
+    const struct mode_cost some = {l->cost->be, l->cost->metric, l->rows, l->cost->c, made, l->k, l->cost->d, NULL};
+    mode_cost_rows(&some, l->scratch, 0, made);
+}
+
+void mode__lists_renew(struct mode__lists *l, const double *price, int32_t row, int64_t at)
+{
+    take_prices(l, price);
+    pick(l, row, costs_of(l, row, at), 0);
 }
 
 void mode__lists_again(struct mode__lists *l, const double *price, const int32_t *row, int64_t m)
 {
-    const int64_t d = l->cost->d;
-    const float *x = l->cost->host ? l->cost->host : l->cost->x;
-    for (int k = 0; k < l->k; k++) l->price[k] = (float)price[k];
-    if (l->all) {
-        pick((struct picking){l, row, NULL, 0, m});
-        return;
-    }
-    for (int64_t first = 0; first < m; first += COST_ROWS) {
-        const int64_t some = m - first < COST_ROWS ? m - first : COST_ROWS;
-        const int64_t made = some < LEAST_ROWS ? LEAST_ROWS : some;
-        for (int64_t i = 0; i < made; i++)
-            memcpy(l->rows + i * d, x + row[first + (i < some ? i : 0)] * d, (size_t)d * sizeof *x);
-        const struct mode_cost few = {l->cost->be, l->cost->metric, l->rows, l->cost->c, made, l->k, l->cost->d, NULL};
-        mode_cost_rows(&few, l->scratch, 0, made);
-        pick((struct picking){l, row + first, l->scratch, 0, some});
+    take_prices(l, price);
+    for (int64_t first = 0; first < m; first += MODE__LISTS_MEASURED) {
+        const int64_t some = m - first < MODE__LISTS_MEASURED ? m - first : MODE__LISTS_MEASURED;
+        mode__lists_measure(l, row + first, some);
+        pick_all((struct picking){l, row + first, 0, some});
     }
 }
 
@@ -91,8 +109,8 @@ bool mode__lists_open(struct mode__lists *l, int64_t n, int k, int d, int length
     l->room = malloc((size_t)mode_parallel_threads() * mode__cheapest_room(k));
     if (rows <= keep_bytes / row) l->all = pages(rows * row);
     if (!l->all) {
-        l->scratch = pages(COST_ROWS * row);
-        l->rows = malloc(COST_ROWS * (size_t)d * sizeof *l->rows);
+        l->scratch = pages(MODE__LISTS_MEASURED * row);
+        l->rows = malloc(MODE__LISTS_MEASURED * (size_t)d * sizeof *l->rows);
     }
     return l->list && l->limit && l->price && l->room && (l->all || (l->scratch && l->rows));
 }

@@ -9,6 +9,8 @@
 #include "cluster/cheapest.h"
 #include "cluster/cost.h"
 
+enum { MODE__LISTS_MEASURED = 8192 }; /* rows whose costs are made at a time */
+
 struct mode__lists {
     const struct mode_cost *cost; /* borrowed; set by mode__lists_make */
     int64_t n;
@@ -30,5 +32,9 @@ void mode__lists_clear(struct mode__lists *l);
 void mode__lists_make(struct mode__lists *l, const struct mode_cost *cost, const double *price);
 /* Of m rows once more. */
 void mode__lists_again(struct mode__lists *l, const double *price, const int32_t *row, int64_t m);
+/* The same in two steps, for lists at different prices: costs of 1 <= m <= MODE__LISTS_MEASURED rows, then the list of
+ * row[at]. */
+void mode__lists_measure(struct mode__lists *l, const int32_t *row, int64_t m);
+void mode__lists_renew(struct mode__lists *l, const double *price, int32_t row, int64_t at);
 
 #endif
