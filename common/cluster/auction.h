@@ -17,14 +17,14 @@ struct mode__auction {
     double eps;              /* of the last phase */
     int64_t bids, refreshed; /* bids made; lists made anew */
     /* inside */
-    int64_t n, part; /* part: bids of an item of work */
+    int64_t n, part; /* part: bids that are sorted in an item of work */
     int32_t *queue;  /* [n] ring of rows without a place */
     int64_t head, left;
-    int64_t wasted; /* bids, of all, that others of the same round outbid */
-    int64_t limit;  /* bids less these after which epsilon grows */
-    int64_t many;   /* rows that bid in a round */
-    int32_t *last;  /* [n] the last round in which the row bid */
-    int32_t rounds;
+    int64_t wasted;          /* bids, of all, that others of the same round outbid */
+    int64_t limit;           /* bids less these after which epsilon grows */
+    int64_t many;            /* rows that bid in a round */
+    int32_t *last;           /* [n] the last round in which the row bid */
+    int32_t rounds;          /* of this assignment */
     int64_t standing;        /* imaginary rows without a seat */
     struct mode__bid *made;  /* [n] bids of a round, one for each row; who: the row */
     int32_t *to;             /* [n] for which centre; -1: its list has to be made anew */

@@ -137,8 +137,8 @@ static int keep_plain(float *v, int32_t *id, int k, float t)
     return keep_rest(v, id, 0, k, t, 0);
 }
 
-static float choose_plain(struct mode__candidate *list, int want, const float *cost, const float *price, int k,
-                          void *room)
+float mode__cheapest_plain(struct mode__candidate *list, int want, const float *cost, const float *price, int k,
+                           void *room)
 {
     return choose(list, want, cost, price, k, room, keep_plain);
 }
@@ -157,5 +157,5 @@ float mode__cheapest(struct mode__candidate *list, int want, const float *cost, 
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi"))
         return choose_wide(list, want, cost, price, k, room);
 #endif
-    return choose_plain(list, want, cost, price, k, room);
+    return mode__cheapest_plain(list, want, cost, price, k, room);
 }

@@ -18,6 +18,9 @@ struct mode__candidate {
  * last, between them in any order. Returns the dearest's cost + price. cost [k] and price [k] are not negative;
  * 1 <= want <= k, want <= MODE__CHEAPEST_MOST; room: mode__cheapest_room(k) bytes, aligned to 4. */
 float mode__cheapest(struct mode__candidate *list, int want, const float *cost, const float *price, int k, void *room);
+/* The same bytes, as a processor without AVX2 makes them. */
+float mode__cheapest_plain(struct mode__candidate *list, int want, const float *cost, const float *price, int k,
+                           void *room);
 size_t mode__cheapest_room(int k);
 
 #endif

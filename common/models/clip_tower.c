@@ -146,8 +146,8 @@ static void block_back(struct mode_clip *clip, const struct clip_tower *t, struc
     struct mode_tensor d_hidden = with_rows(a->d_hidden, q), room = with_rows(a->d_branch, q);
     struct mode_tensor d_q_rows = with_rows(a->d_a, q), d_a = with_rows(a->d_a, r);
     const struct mode_tensor *dy = branch_back(be, &room, d, &v->branch_2, w->ls_2);
-    mode_linear_back_act(be, &d_hidden, &w->proj_w->grad, &w->proj_b->grad, dy, &v->hidden, &w->proj_w->operand,
-                         &v->z, t->cfg.act);
+    mode_linear_back_act(be, &d_hidden, &w->proj_w->grad, &w->proj_b->grad, dy, &v->hidden, &w->proj_w->operand, &v->z,
+                         t->cfg.act);
     mode_linear_back(be, &d_q_rows, &w->fc_w->grad, &w->fc_b->grad, &d_hidden, &v->ln_2, &w->fc_w->operand);
     mode_layernorm_back(be, d, &w->ln_2_w->grad, &w->ln_2_b->grad, &d_q_rows, &v->mid, &v->stats_2, &w->ln_2_w->value,
                         d);

@@ -97,9 +97,9 @@ static bool is_index(const struct mode_tensor *t, int64_t n)
     return t->dtype == MODE_DTYPE_I32 && t->n_dims == 1 && t->dim[0] == n && t->data;
 }
 
-static void linear(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *z,
-                   const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b,
-                   const struct mode_tensor *add, enum mode_act act)
+static void linear(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *z, const struct mode_tensor *x,
+                   const struct mode_tensor *w, const struct mode_tensor *b, const struct mode_tensor *add,
+                   enum mode_act act)
 {
     int64_t m = x->dim[0], k = x->dim[1], n = w->dim[0];
     MODE_ASSERT(is_act(be, x, 2) && is_rows(be, w, n, k) && is_rows(be, y, m, n));
@@ -116,9 +116,8 @@ void mode_linear(struct mode_backend *be, struct mode_tensor *y, const struct mo
     linear(be, y, NULL, x, w, b, NULL, MODE_ACT_NONE);
 }
 
-void mode_linear_act(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *z,
-                     const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b,
-                     enum mode_act act)
+void mode_linear_act(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *z, const struct mode_tensor *x,
+                     const struct mode_tensor *w, const struct mode_tensor *b, enum mode_act act)
 {
     linear(be, y, z, x, w, b, NULL, act);
 }
@@ -151,6 +150,7 @@ void mode_linear_back_act(struct mode_backend *be, struct mode_tensor *dx, struc
     MODE_ASSERT(!dx || is_rows(be, dx, m, k));
     MODE_ASSERT(!db || is_vector(db, n));
     MODE_ASSERT(z ? is_rows(be, z, m, k) && act != MODE_ACT_NONE : act == MODE_ACT_NONE);
+    MODE_ASSERT(!z || !dx || dx->data != z->data);
     CALL(linear_back, (dx ? 4.0 : 2.0) * (double)m * (double)n * (double)k, dx, dw, db, dy, x, w, z, act);
 }
 

@@ -65,8 +65,7 @@ struct mode_ops {
     void (*linear_back)(struct mode_backend *, struct mode_tensor *dx, struct mode_tensor *dw, struct mode_tensor *db,
                         const struct mode_tensor *dy, const struct mode_tensor *x, const struct mode_tensor *w,
                         const struct mode_tensor *z, enum mode_act act);
-    void (*activate)(struct mode_backend *, struct mode_tensor *y,
-                     const struct mode_tensor *z, enum mode_act act);
+    void (*activate)(struct mode_backend *, struct mode_tensor *y, const struct mode_tensor *z, enum mode_act act);
     void (*project)(struct mode_backend *, struct mode_tensor *y, const struct mode_tensor *x,
                     const struct mode_tensor *w);
     void (*project_back)(struct mode_backend *, struct mode_tensor *dx, struct mode_tensor *dw,
@@ -134,9 +133,8 @@ struct mode_ops {
 void mode_linear(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,
                  const struct mode_tensor *w, const struct mode_tensor *b);
 /* The same with an activation; z [m, n] receives its argument for the way back (NULL: not wanted). */
-void mode_linear_act(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *z,
-                     const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b,
-                     enum mode_act act);
+void mode_linear_act(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *z, const struct mode_tensor *x,
+                     const struct mode_tensor *w, const struct mode_tensor *b, enum mode_act act);
 /* y [m, n] = act(z) for z [m, n] of mode_linear_act or mode_linear: the same bytes, so that y need not be kept. */
 void mode_activate(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *z, enum mode_act act);
 /* y = x @ w^T + b + add [m, n]; y may be add. */
@@ -145,7 +143,7 @@ void mode_linear_add(struct mode_backend *be, struct mode_tensor *y, const struc
 /* dx = dy @ w; dw += dy^T @ x; db += sum of dy's rows. dx, db may be NULL. */
 void mode_linear_back(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dw, struct mode_tensor *db,
                       const struct mode_tensor *dy, const struct mode_tensor *x, const struct mode_tensor *w);
-/* The same where x = act(z [m, k]): dx = (dy @ w) * act'(z) is the gradient of z. */
+/* The same where x = act(z [m, k]): dx = (dy @ w) * act'(z) is the gradient of z; dx may be x, but not z. */
 void mode_linear_back_act(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dw,
                           struct mode_tensor *db, const struct mode_tensor *dy, const struct mode_tensor *x,
                           const struct mode_tensor *w, const struct mode_tensor *z, enum mode_act act);

@@ -206,7 +206,7 @@ static int check_activations(struct mode_backend *be)
             if (!(off_d <= worst)) worst = off_d;
         }
         table_row("%s\tactivation %d of every bf16 number\t\tdouble\t\t\t%.0f %%\t\t%s\n", mode_backend_name(be), act,
-            100 * worst, worst <= 1 ? "ok" : "OFF");
+                  100 * worst, worst <= 1 ? "ok" : "OFF");
         bad += !(worst <= 1);
         op_run_clear(&r);
     }

@@ -35,9 +35,9 @@ static void launched(void)
     CUDA_OK(cudaGetLastError());
 }
 
-static void linear(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *z,
-                   const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b,
-                   const struct mode_tensor *add, enum mode_act act)
+static void linear(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *z, const struct mode_tensor *x,
+                   const struct mode_tensor *w, const struct mode_tensor *b, const struct mode_tensor *add,
+                   enum mode_act act)
 {
     int64_t m = x->dim[0], k = x->dim[1], n = w->dim[0];
     bool half = is_bf16(be), more = z || act != MODE_ACT_NONE; /* add is then added after the activation */

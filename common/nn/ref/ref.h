@@ -28,9 +28,9 @@ static inline void mode__ref_add(struct mode_tensor *t, int64_t i, double x)
 }
 
 /* linear.c */
-void mode__ref_linear(struct mode_backend *, struct mode_tensor *y, struct mode_tensor *z,
-                      const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b,
-                      const struct mode_tensor *add, enum mode_act act);
+void mode__ref_linear(struct mode_backend *, struct mode_tensor *y, struct mode_tensor *z, const struct mode_tensor *x,
+                      const struct mode_tensor *w, const struct mode_tensor *b, const struct mode_tensor *add,
+                      enum mode_act act);
 void mode__ref_linear_back(struct mode_backend *, struct mode_tensor *dx, struct mode_tensor *dw,
                            struct mode_tensor *db, const struct mode_tensor *dy, const struct mode_tensor *x,
                            const struct mode_tensor *w, const struct mode_tensor *z, enum mode_act act);

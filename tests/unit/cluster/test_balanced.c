@@ -231,7 +231,7 @@ static void test_the_cheapest_are_those_of_a_sort(void **state)
             float *price = malloc((size_t)k * sizeof *price);
             int *order = malloc((size_t)k * sizeof *order), found = 0;
             void *room = malloc(mode__cheapest_room(k));
-            struct mode__candidate list[MODE__CHEAPEST_MOST];
+            struct mode__candidate list[MODE__CHEAPEST_MOST], plain[MODE__CHEAPEST_MOST];
             struct mode_rng r = mode_rng_for(5, MODE_RNG_TEST, 900 + t, round);
             for (int i = 0; i < k; i++) { /* every other round with few different sums */
                 cost[i] = round % 2 ? (float)mode_rng_below(&r, 5) : (float)fabs(mode_rng_normal(&r));
@@ -242,6 +242,8 @@ static void test_the_cheapest_are_those_of_a_sort(void **state)
                 order[at] = i;
             }
             const float dearest = mode__cheapest(list, want, cost, price, k, room);
+            assert_true(mode__cheapest_plain(plain, want, cost, price, k, room) == dearest);
+            assert_memory_equal(plain, list, (size_t)want * sizeof *list);
             assert_int_equal(list[0].id, order[0]);
             assert_int_equal(list[want - 1].id, order[want - 1]);
             assert_true(dearest == cost[order[want - 1]] + price[order[want - 1]]);
