@@ -415,6 +415,60 @@ static void pixels(const char *backend_name, int width, int height, int64_t roun
     mode_backend_close(&be);
 }
 
+static void draw_row(void *ctx, int64_t i, int thread)
+{
+    const struct mode_tensor *x = ctx;
+    struct mode_rng r = mode_rng_for(4, MODE_RNG_TEST, 0, (uint64_t)i);
+    (void)thread;
+    for (int64_t j = 0; j < x->dim[1]; j++) mode_f32(x)[i * x->dim[1] + j] = (float)(2 * mode_rng_uniform(&r) - 1);
+}
+
+/* An iteration of k-means, rows made ready before; the last pass is undone, so all ask the same. way:
+ * MODE_CUDA_NEAREST */
+static void kmeans(const char *backend_name, const char *way, int64_t n, int64_t k, int64_t d, int64_t rounds)
+{
+    enum { WORK_BYTES = 16 << 20 }; /* as cluster/nearest.c has it */
+    setenv("MODE_CUDA_NEAREST", way, 1);
+    struct mode_backend *be = backend(backend_name);
+    const size_t ready_bytes = mode_nearest_ready_bytes(be, n, d);
+    struct mode_error err;
+    void *at[8];
+    const size_t bytes[] = {(size_t)(n * d) * 4, (size_t)(k * d) * 4, (size_t)(k * d) * 4, WORK_BYTES, ready_bytes,
+                            (size_t)n * 4, (size_t)(k + 1) * 4, (size_t)n * 4};
+    double t[2][MAX_ROUNDS];
+    for (int i = 0; i < 8; i++) must(mode_backend_alloc(be, &at[i], bytes[i], &err), &err);
+    struct mode_tensor x = mode_tensor_2d(at[0], MODE_DTYPE_F32, n, d), c = mode_tensor_2d(at[1], MODE_DTYPE_F32, k, d),
+                       means = mode_tensor_2d(at[2], MODE_DTYPE_F32, k, d),
+                       work = mode_tensor_2d(at[3], MODE_DTYPE_F32, WORK_BYTES / 4 / k, k),
+                       ready = mode_tensor_1d(at[4], MODE_DTYPE_U8, (int64_t)ready_bytes),
+                       id = mode_tensor_1d(at[5], MODE_DTYPE_I32, n), first = mode_tensor_1d(at[6], MODE_DTYPE_I32, k + 1),
+                       members = mode_tensor_1d(at[7], MODE_DTYPE_I32, n);
+    mode_parallel_for(n, draw_row, &x);
+    memcpy(c.data, x.data, bytes[1]);
+    memcpy(means.data, x.data, bytes[1]);
+    mode_nearest_ready(be, &ready, &x);
+    for (int64_t i = -2; i < rounds; i++) {
+        double t0 = mode_clock_s();
+        mode_nearest_rows(be, &id, NULL, &work, &x, &ready, &c, false);
+        mode_backend_sync(be);
+        double t1 = mode_clock_s();
+        mode_group_rows(be, &first, &members, &id);
+        mode_group_means(be, &means, &x, &first, &members, false);
+        mode_backend_sync(be);
+        if (i < 0) continue;
+        t[0][i] = t1 - t0;
+        t[1][i] = mode_clock_s() - t1;
+    }
+    const double a = median(t[0], rounds), b = median(t[1], rounds), flops = 2.0 * (double)n * (double)k * (double)d;
+    table_row("k-means\t%lld x %lld x %lld\t%s, %s\tnearest %.2f ms, groups and means %.2f ms\t%.0f TFLOP/s\t%.1f %% of "
+              "the peak\n",
+              (long long)n, (long long)k, (long long)d, backend_name, way, 1e3 * a, 1e3 * b, 1e-12 * flops / (a + b),
+              100 * flops / (a + b) / PEAK);
+    for (int i = 0; i < 8; i++) mode_backend_free(be, at[i]);
+    mode_backend_close(&be);
+    unsetenv("MODE_CUDA_NEAREST");
+}
+
 /* GPU, driver, clocks and power by NVIDIA's own tool, where it is installed. */
 static void clocks(void)
 {
@@ -476,6 +530,8 @@ static void everything(const char *const *backends)
                 towers_run(runs[i].subject, &o, false);
             }
         }
+        for (int own = 0; own < 2 && strcmp(backends[b], "cuda-bf16") == 0; own++) /* alike on every backend */
+            kmeans(backends[b], own ? "own" : "library", 1 << 19, 1024, 768, 15);
         clocks();
     }
 }

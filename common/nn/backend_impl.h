@@ -100,6 +100,8 @@ struct mode__device {
     void (*uses)(struct mode_backend *be, struct mode_tensor *const *written, const struct mode_tensor *const *read,
                  int n);
     void (*note)(const struct mode_backend *be, FILE *out); /* below the profile */
+    size_t (*nearest_ready_bytes)(struct mode_backend *be, int64_t n, int64_t d);
+    void (*nearest_ready)(struct mode_backend *be, struct mode_tensor *ready, const struct mode_tensor *x);
 };
 
 /* Where ops run: branches, behind them what lies beside each, and last the exchanges of a group, which are no ops. */

@@ -513,12 +513,26 @@ void mode_zero(struct mode_backend *be, struct mode_tensor *x)
 }
 
 void mode_nearest_rows(struct mode_backend *be, struct mode_tensor *id, struct mode_tensor *distance,
-                       struct mode_tensor *work, const struct mode_tensor *x, const struct mode_tensor *c, bool cosine)
+                       struct mode_tensor *work, const struct mode_tensor *x, const struct mode_tensor *ready,
+                       const struct mode_tensor *c, bool cosine)
 {
     int64_t n = x->dim[0], d = x->dim[1], k = c->dim[0];
     MODE_ASSERT(is_f32(x, 2) && is_matrix(c, k, d) && is_index(id, n) && (!distance || is_vector(distance, n)));
     MODE_ASSERT(k > 0 && is_matrix(work, work->dim[0], k) && work->dim[0] > 0);
-    CALL(nearest_rows, 2.0 * (double)n * (double)k * (double)d, id, distance, work, x, c, cosine);
+    CALL(nearest_rows, 2.0 * (double)n * (double)k * (double)d, id, distance, work, x, ready, c, cosine);
+}
+
+size_t mode_nearest_ready_bytes(struct mode_backend *be, int64_t n, int64_t d)
+{
+    return be->kind ? be->kind->nearest_ready_bytes(be, n, d) : 0;
+}
+
+void mode_nearest_ready(struct mode_backend *be, struct mode_tensor *ready, const struct mode_tensor *x)
+{
+    MODE_ASSERT(is_f32(x, 2) && ready->dtype == MODE_DTYPE_U8 && ready->data && be->kind);
+    MODE_ASSERT(mode_tensor_bytes(ready) == mode_nearest_ready_bytes(be, x->dim[0], x->dim[1]));
+    be->kind->uses(be, &ready, &x, 1);
+    be->kind->nearest_ready(be, ready, x);
 }
 
 void mode_costs(struct mode_backend *be, struct mode_tensor *cost, const struct mode_tensor *x,

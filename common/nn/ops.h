@@ -119,8 +119,8 @@ struct mode_ops {
     void (*clamp)(struct mode_backend *, struct mode_tensor *x, float low, float high);
     void (*zero)(struct mode_backend *, struct mode_tensor *x);
     void (*nearest_rows)(struct mode_backend *, struct mode_tensor *id, struct mode_tensor *distance,
-                         struct mode_tensor *work, const struct mode_tensor *x, const struct mode_tensor *c,
-                         bool cosine);
+                         struct mode_tensor *work, const struct mode_tensor *x, const struct mode_tensor *ready,
+                         const struct mode_tensor *c, bool cosine);
     void (*costs)(struct mode_backend *, struct mode_tensor *cost, const struct mode_tensor *x,
                   const struct mode_tensor *c, bool cosine);
     void (*group_rows)(struct mode_backend *, struct mode_tensor *first, struct mode_tensor *members,
@@ -256,14 +256,21 @@ void mode_rounded(struct mode_backend *be, struct mode_tensor *copy, const struc
 void mode_clamp(struct mode_backend *be, struct mode_tensor *x, float low, float high);
 void mode_zero(struct mode_backend *be, struct mode_tensor *x);
 
-/* Clustering. The tensors of these four may lie in the host's own memory, too; mode_backend_sync before they are read.
+/* Clustering. The tensors of these may lie in the host's own memory, too; mode_backend_sync before they are read.
  *
  * id [n] i32: the nearest row of c [k, d] to each row of x [n, d]; distance [n] (may be NULL): L2, or 1 - x.c where
  * cosine is set (unit rows). Decided in double from the differences, added up in one order (nn/exact.c): the same bytes
  * on every backend, whatever the precision of its products. Ties go to the lower id. work [w, k]: scratch for w rows at
- * a time, in the backend's memory; w does not show in the result. */
+ * a time, in the backend's memory; w does not show in the result. ready: what mode_nearest_ready made of x, or NULL. */
 void mode_nearest_rows(struct mode_backend *be, struct mode_tensor *id, struct mode_tensor *distance,
-                       struct mode_tensor *work, const struct mode_tensor *x, const struct mode_tensor *c, bool cosine);
+                       struct mode_tensor *work, const struct mode_tensor *x, const struct mode_tensor *ready,
+                       const struct mode_tensor *c, bool cosine);
+/* For rows whose nearest centres are asked for more than once: ready [mode_nearest_ready_bytes(be, n, d)] u8, in the
+ * backend's memory, becomes what nearest_rows makes of x [n, d] before it looks at centres. Good for that backend and
+ * as long as x is the same; no byte of a result depends on it. Bytes: 0 where nothing is gained, and then there is
+ * nothing to call; on a GPU 2 a number, columns filled up to a multiple of 64, and 12 a row. */
+size_t mode_nearest_ready_bytes(struct mode_backend *be, int64_t n, int64_t d);
+void mode_nearest_ready(struct mode_backend *be, struct mode_tensor *ready, const struct mode_tensor *x);
 /* cost [n, k]: the squared L2 distance of every row of x [n, d] to every row of c [k, d], or 1 - x.c; never negative.
  */
 void mode_costs(struct mode_backend *be, struct mode_tensor *cost, const struct mode_tensor *x,

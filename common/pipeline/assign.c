@@ -21,10 +21,13 @@ static enum mode_status nearest_in_group(struct mode_backend *be, int32_t *id, f
         memcpy(fine + (size_t)k * (size_t)c->d, c->fine + (size_t)i * (size_t)c->d, (size_t)c->d * sizeof *fine);
         fine_id[k++] = i;
     }
-    enum mode_status st = mode_nearest(be, id, distance, c->metric, x, n, c->fine, c->m, c->d, err);
+    struct mode_nearest *rows;
+    enum mode_status st = mode_nearest_open(&rows, be, x, n, c->d, c->m, err);
+    if (!st) mode_nearest_again(rows, id, distance, c->metric, c->fine, c->m);
     *elsewhere = 0;
     for (int64_t i = 0; i < n && !st; i++) *elsewhere += c->fine_to_coarse[id[i]] != only;
-    if (!st) st = mode_nearest(be, id, distance, c->metric, x, n, fine, k, c->d, err);
+    if (!st) mode_nearest_again(rows, id, distance, c->metric, fine, k);
+    mode_nearest_close(&rows);
     for (int64_t i = 0; i < n && !st; i++) id[i] = fine_id[id[i]];
     free(fine_id);
     free(fine);

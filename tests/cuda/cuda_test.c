@@ -2,7 +2,8 @@
  * needed.
  *
  * Every case of tests/ops on "cuda" against "ref" and on "cuda-bf16" against "ref-bf16", clustering on "cuda-tf32" and
- * "cuda-fp8", too, linear maps on "cuda-fp8" against "ref-fp8", and more whose shapes meet the edges of the kernels;
+ * "cuda-fp8", too, and on "cuda" by our own kernel, linear maps on "cuda-fp8" against "ref-fp8", and more whose shapes
+ * meet the edges of the kernels;
  * cases of the size that models have against "cpu", whose own cases are proven against "ref"
  * (--small: not these, for the emulator); every case twice, byte by byte; products once more with measured algorithms.
  * Prints a table, and writes it to OUT/cuda_test.tsv. Ends with 1 when anything is off, with 77 when there is no GPU.
@@ -12,6 +13,9 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "nn/cuda/nearest.h"
+
+#include <cuda_runtime_api.h>
 
 /* The large cases' ways through the kernels at sizes that the reference and the emulator take in their stride: several
  * blocks a row of the grid, several chunks of a column sum, the widest heads, tails everywhere. */
@@ -238,23 +242,40 @@ static int check_fp8(int *n)
     return bad;
 }
 
-/* Clustering on the backends whose other products have fewer digits; how many cases are off. */
-static int check_clustering(struct mode_backend *ref, int *n)
+/* Clustering on a backend; how many cases are off. */
+static int check_clustering(const char *name, struct mode_backend *ref, int *n)
 {
-    static const char *const names[] = {"cuda-tf32", "cuda-fp8"};
+    struct mode_backend *cuda;
+    struct mode_error err;
     int bad = 0;
-    for (int b = 0; b < 2; b++) {
-        struct mode_backend *cuda;
-        struct mode_error err;
-        enum mode_status st = mode_backend_open(&cuda, names[b], &err);
-        if (st == MODE_E_DEVICE) continue; /* check_fp8 says why */
-        if (st) return bad + 1;
-        for (int i = 0; i < N_OP_CASES; i++)
-            if (strncmp(op_cases[i].name, "nearest", 7) == 0 || strncmp(op_cases[i].name, "group", 5) == 0)
-                bad += check(&op_cases[i], i, cuda, ref), ++*n;
-        mode_backend_close(&cuda);
-    }
+    enum mode_status st = mode_backend_open(&cuda, name, &err);
+    if (st == MODE_E_DEVICE) return 0; /* check_fp8 says why */
+    if (st) return 1;
+    for (int i = 0; i < N_OP_CASES; i++)
+        if (strncmp(op_cases[i].name, "nearest", 7) == 0 || strncmp(op_cases[i].name, "group", 5) == 0)
+            bad += check(&op_cases[i], i, cuda, ref), ++*n;
+    mode_backend_close(&cuda);
     return bad;
+}
+
+/* The same by our own kernel for nearest centres; a GPU of another kind is said to be one. */
+static int check_own_nearest(struct mode_backend *cuda, struct mode_backend *ref, int *n)
+{
+    int major, minor;
+    cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
+    cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0);
+    if (major != 9 || minor != 0) {
+        table_row("our own kernel for nearest centres is left out: it is for compute capability 9.0, this is %d.%d\n",
+                  major, minor);
+        return 0;
+    }
+    setenv("MODE_CUDA_NEAREST", "own", 1);
+    ++*n;
+    if (!mode__cuda_nearest_by_tiles(cuda, 1)) {
+        table_row("our own kernel for nearest centres has not proven itself\n");
+        return 1;
+    }
+    return check_clustering("cuda", ref, n);
 }
 
 int main(int argc, char **argv)
@@ -262,6 +283,7 @@ int main(int argc, char **argv)
     struct mode_backend *cuda, *bf16, *ref, *ref_bf16, *cpu;
     struct mode_error err;
     bool small = argc > 1 && strcmp(argv[1], "--small") == 0;
+    setenv("MODE_CUDA_NEAREST", "library", 1);
     const char *folder = argc > 1 + small ? argv[1 + small] : NULL;
     int bad = 0, n = 0;
     enum mode_status st = mode_backend_open(&cuda, "cuda", &err);
@@ -291,8 +313,9 @@ int main(int argc, char **argv)
     }
     bad += check_activations(bf16);
     n += MODE_ACT_TANH;
-    bad += check_clustering(ref, &n);
+    bad += check_clustering("cuda-tf32", ref, &n) + check_clustering("cuda-fp8", ref, &n);
     bad += check_fp8(&n);
+    bad += check_own_nearest(cuda, ref, &n); /* last: should it take the GPU with it, the rest has been said */
     table_row("%d of %d cases are off; %.1f s\n", bad, n, mode_clock_s() - t0);
     table_close();
     mode_backend_close(&cuda);

@@ -474,10 +474,44 @@ static void case_nearest(struct op_run *r, const int64_t *s) /* n, k, d, cosine,
     if (s[3]) unit_rows(&c);
     struct mode_tensor hx = outside(r, x, s[5]), hc = outside(r, c, s[5]), hid = outside(r, id, s[5]),
                        hd = outside(r, *distance, s[5]);
-    mode_nearest_rows(r->be, &hid, s[5] > 1 ? NULL : &hd, &work, &hx, &hc, s[3]);
+    mode_nearest_rows(r->be, &hid, s[5] > 1 ? NULL : &hd, &work, &hx, NULL, &hc, s[3]);
     mode_backend_sync(r->be);
     for (int64_t i = 0; i < s[0]; i++) mode_f32(ids)[i] = (float)((const int32_t *)hid.data)[i];
     if (s[5] <= 1) back_inside(distance, &hd);
+}
+
+/* Rows made ready where that is of use, and two sets of centres for them: n, k, d, cosine, in the host's memory. */
+static void case_nearest_again(struct op_run *r, const int64_t *s)
+{
+    const int64_t n = s[0], k = s[1], d = s[2], bytes = (int64_t)mode_nearest_ready_bytes(r->be, n, d);
+    struct mode_tensor x = mat(r, n, d), id = index_of(r, n, k), ready = mode_tensor_1d(NULL, MODE_DTYPE_U8, bytes);
+    if (s[3]) unit_rows(&x);
+    struct mode_tensor hx = outside(r, x, s[4]);
+    if (bytes > 0) ready.data = op_memory(r, (size_t)bytes);
+    if (bytes > 0) mode_nearest_ready(r->be, &ready, &hx);
+    for (int64_t some = k; some > 0; some -= k / 2 + 1) {
+        struct mode_tensor c = mat(r, some, d), work = mat(r, 100, some), *ids = keep(r, vec(r, n));
+        if (s[3]) unit_rows(&c);
+        mode_nearest_rows(r->be, &id, keep(r, vec(r, n)), &work, &hx, bytes > 0 ? &ready : NULL, &c, s[3]);
+        mode_backend_sync(r->be);
+        for (int64_t i = 0; i < n; i++) mode_f32(ids)[i] = (float)((const int32_t *)id.data)[i];
+    }
+}
+
+/* Centres in crowds which products in few digits cannot tell apart. */
+static void case_crowds(struct op_run *r, const int64_t *s) /* n, k, d, cosine, centres in a crowd */
+{
+    struct mode_tensor x = mat(r, s[0], s[2]), c = mat(r, s[1], s[2]), work = mat(r, 50, s[1]);
+    struct mode_tensor id = index_of(r, s[0], s[1]), *ids = keep(r, vec(r, s[0]));
+    for (int64_t i = 0; i < s[1]; i++) /* a crowd's centres lie apart from each other: in several tiles of a GPU */
+        for (int64_t j = 0; j < s[2]; j++) {
+            float *to = mode_f32(&c) + i * s[2] + j;
+            const int64_t crowds = s[1] / s[4];
+            if (i >= crowds) *to = mode_f32(&c)[i % crowds * s[2] + j] + ldexpf(*to, -16);
+        }
+    mode_nearest_rows(r->be, &id, keep(r, vec(r, s[0])), &work, &x, NULL, &c, s[3]);
+    mode_backend_sync(r->be);
+    for (int64_t i = 0; i < s[0]; i++) mode_f32(ids)[i] = (float)((const int32_t *)id.data)[i];
 }
 
 static void case_traps(struct op_run *r, const int64_t *s) /* traps, k, d, cosine; a row and its k centres each */
@@ -486,7 +520,7 @@ static void case_traps(struct op_run *r, const int64_t *s) /* traps, k, d, cosin
                        one = vec(r, 1), *ids = keep(r, vec(r, s[0])), *distance = keep(r, vec(r, s[0]));
     for (int64_t i = 0; i < s[0]; i++) {
         trap(mode_f32(&x), mode_f32(&c), s[1], s[2], (int)(i % (s[3] ? 3 : 2)), s[3], &r->rng);
-        mode_nearest_rows(r->be, &id, &one, &work, &x, &c, s[3]);
+        mode_nearest_rows(r->be, &id, &one, &work, &x, NULL, &c, s[3]);
         mode_backend_sync(r->be);
         mode_f32(ids)[i] = (float)((const int32_t *)id.data)[0];
         mode_f32(distance)[i] = mode_f32(&one)[0];
@@ -512,7 +546,7 @@ static void case_order(struct op_run *r, const int64_t *s) /* rows with centres 
                 to[at] = t;
             }
         }
-        mode_nearest_rows(r->be, &id, NULL, &work, &x, &c, s[3]);
+        mode_nearest_rows(r->be, &id, NULL, &work, &x, NULL, &c, s[3]);
         mode_backend_sync(r->be);
         mode_f32(ids)[i] = (float)((const int32_t *)id.data)[0];
     }
@@ -663,6 +697,13 @@ static const struct op_case op_cases[] = {
     {"layernorm", case_layernorm, {11, 100, 1}, 1e-6},
     {"linear back act", case_linear_back, {33, 48, 24, 3, 0}, 1e-6},
     {"linear back act", case_linear_back, {7, 33, 5, 4, 0}, 1e-6},
+    {"nearest", case_nearest, {258, 20, 2048, 0, 64, 0}, 0},
+    {"nearest again", case_nearest_again, {600, 300, 70, 0, 0}, 0},
+    {"nearest cosine again", case_nearest_again, {257, 513, 131, 1, 1}, 0},
+    {"nearest in crowds", case_crowds, {300, 700, 33, 0, 10}, 0},
+    {"nearest cosine in crowds", case_crowds, {270, 530, 20, 1, 53}, 0},
+    {"group rows", case_group_rows, {40000, 100, 1}, 0},
+    {"group rows", case_group_rows, {3000, 9000, 0}, 0},
 };
 enum { N_OP_CASES = sizeof op_cases / sizeof *op_cases };
 

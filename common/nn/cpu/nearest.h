@@ -116,9 +116,10 @@ static void measure(struct mode_backend *be, struct nearest *a)
 }
 
 static void cpu_nearest_rows(struct mode_backend *be, struct mode_tensor *id, struct mode_tensor *distance,
-                             struct mode_tensor *work, const struct mode_tensor *x, const struct mode_tensor *c,
-                             bool cosine)
+                             struct mode_tensor *work, const struct mode_tensor *x, const struct mode_tensor *ready,
+                             const struct mode_tensor *c, bool cosine)
 {
+    (void)ready;
     int64_t n = x->dim[0], d = x->dim[1], w = work->dim[0];
     struct nearest a = {.dot = mode_f32(work), .c = mode_f32(c), .k = c->dim[0], .d = d, .cosine = cosine};
     for (int64_t i = 0; i < n; i += w) {

@@ -1,5 +1,6 @@
 # mode_cuda_backend(TARGET): the cuda backend as a part of TARGET. The kernels are compiled for sm_90 (H100, H200) and as PTX
-# for what comes later; the runtime is linked in, cuBLAS is loaded when a GPU is first used.
+# for what comes later, those of *_hopper.cu for sm_90a alone, as their instructions are; the runtime is linked in, cuBLAS
+# is loaded when a GPU is first used.
 set(MODE_CUDA_DIR ${CMAKE_CURRENT_LIST_DIR})
 # cuDNN is loaded when it is used; to build against it takes its header, which comes apart from the toolkit
 macro(mode_cudnn_sources list)
@@ -31,15 +32,24 @@ macro(mode_cuda_backend target)
   file(GLOB mode_cuda_host CONFIGURE_DEPENDS ${MODE_CUDA_DIR}/*.c)
   mode_cudnn_sources(mode_cuda_host)
   mode_nccl_header()
+  set(mode_hopper_kernels ${mode_cuda_kernels})
+  list(FILTER mode_hopper_kernels INCLUDE REGEX "_hopper\\.cu$")
+  list(FILTER mode_cuda_kernels EXCLUDE REGEX "_hopper\\.cu$")
   add_library(mode_cuda_kernels OBJECT ${mode_cuda_kernels})
-  set_target_properties(mode_cuda_kernels PROPERTIES CUDA_STANDARD 17)
-  # decides in double as the host does
-  set_source_files_properties(${MODE_CUDA_DIR}/nearest.cu PROPERTIES COMPILE_OPTIONS -fmad=false)
-  target_include_directories(mode_cuda_kernels PRIVATE ${MODE_CUDA_DIR}/../..)
-  target_compile_options(mode_cuda_kernels PRIVATE -lineinfo --expt-extended-lambda -Xcompiler -Wall,-Wextra
-                         -Werror all-warnings)
+  add_library(mode_hopper_kernels OBJECT ${mode_hopper_kernels})
+  set_target_properties(mode_hopper_kernels PROPERTIES CUDA_ARCHITECTURES OFF)
+  target_compile_options(mode_hopper_kernels PRIVATE -gencode arch=compute_90a,code=sm_90a)
+  # decide in double as the host does
+  set_source_files_properties(${MODE_CUDA_DIR}/nearest.cu ${MODE_CUDA_DIR}/groups.cu PROPERTIES COMPILE_OPTIONS -fmad=false)
+  foreach(lib mode_cuda_kernels mode_hopper_kernels)
+    set_target_properties(${lib} PROPERTIES CUDA_STANDARD 17)
+    target_include_directories(${lib} PRIVATE ${MODE_CUDA_DIR}/../..)
+    target_compile_options(${lib} PRIVATE -lineinfo --expt-extended-lambda -Xcompiler -Wall,-Wextra
+                           -Werror all-warnings)
+  endforeach()
   set_target_properties(${target} PROPERTIES CUDA_ARCHITECTURES "${CMAKE_CUDA_ARCHITECTURES}")
-  target_sources(${target} PRIVATE ${mode_cuda_host} $<TARGET_OBJECTS:mode_cuda_kernels>)
+  target_sources(${target} PRIVATE ${mode_cuda_host} $<TARGET_OBJECTS:mode_cuda_kernels>
+                 $<TARGET_OBJECTS:mode_hopper_kernels>)
   target_include_directories(${target} SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
   target_compile_definitions(${target} PUBLIC MODE_CUDA=1)
   target_link_libraries(${target} PUBLIC CUDA::cudart_static ${CMAKE_DL_LIBS})

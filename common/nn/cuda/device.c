@@ -1,6 +1,7 @@
 #include "nn/cuda/cudnn_attention.h"
 #include "nn/cuda/exchanges.h"
 #include "nn/cuda/fp8.h"
+#include "nn/cuda/nearest.h"
 
 #include "base/str.h"
 
@@ -288,7 +289,9 @@ const struct mode__device mode__cuda_device = {.open = open_device,
                                                .branch = mode__cuda_branch,
                                                .join = mode__cuda_join,
                                                .uses = uses,
-                                               .note = note};
+                                               .note = note,
+                                               .nearest_ready_bytes = mode__cuda_nearest_ready_bytes,
+                                               .nearest_ready = mode__cuda_nearest_ready};
 
 /* cuBLAS counts columns first: there, our row-major c is its transpose, so c^T = op(b)^T op(a)^T. */
 void mode__cuda_gemm(struct mode_backend *be, const struct mode__product *x)

@@ -136,20 +136,37 @@ void mode__cuda_fp8_turn(cudaStream_t stream, uint8_t *to, float *back, const fl
 void mode__cuda_row_squares(cudaStream_t stream, float *squares, const float *x, int64_t m, int64_t d);
 /* dot [n, k] = x c^T becomes the costs of nn/ops.h. x_sq [n], c_sq [k]; both NULL: 1 - x.c */
 void mode__cuda_costs(cudaStream_t stream, float *dot, const float *x_sq, const float *c_sq, int64_t n, int64_t k);
-/* h [m, mode__cuda_halves_width(d)] = the rows of x [m, d] in fp16, each times a power of two, then zeros; of [m] */
+/* Rows in fp16, each times a power of two, for products. */
 struct mode__cuda_halved {
-    float back, size, off; /* h back is near x; |x| and |x - h back| are at most these */
+    float back, size, off; /* the row in fp16 times back is near x; |x| and |x - that| are at most these */
 };
-static inline int64_t mode__cuda_halves_width(int64_t d)
+/* How they lie: row after row, filled up with zeros to multiples of 16 bytes; or as tiles of 128 rows by 64 columns, 16
+ * KB each, as hopper.cuh has them, tiles of the same rows one behind another, both sizes filled up with zeros. */
+enum { MODE__CUDA_TILE_ROWS = 128, MODE__CUDA_ROW_PADDING = 256, MODE__CUDA_CENTRE_PADDING = 256 };
+static inline int64_t mode__cuda_halves_width(int64_t d, bool tiles)
 {
-    return (d + 7) / 8 * 8; /* rows begin at multiples of 16 bytes */
+    return tiles ? (d + 63) / 64 * 64 : (d + 7) / 8 * 8;
 }
-void mode__cuda_halves(cudaStream_t stream, void *h, struct mode__cuda_halved *of, const float *x, int64_t m,
-                       int64_t d);
-/* Centres [k, d] and their halves' `of` [k] become the terms of ranks, which differ from what is to be minimal, |x -
- * c|^2 or 1 - x.c, by the same for all centres: plus - back times (h of x).(h of c). */
+static inline int64_t mode__cuda_halves_rows(int64_t m, bool tiles)
+{
+    return tiles ? (m + MODE__CUDA_ROW_PADDING - 1) / MODE__CUDA_ROW_PADDING * MODE__CUDA_ROW_PADDING : m;
+}
+static inline size_t mode__cuda_halves_bytes(int64_t m, int64_t d, bool tiles)
+{
+    return (size_t)(mode__cuda_halves_rows(m, tiles) * mode__cuda_halves_width(d, tiles)) * 2;
+}
+/* h, of [m] from x [m, d]. largest: as mode__cuda_largest left it, for one power of two for all rows; NULL: each its
+ * own */
+void mode__cuda_halves(cudaStream_t stream, void *h, struct mode__cuda_halved *of, const float *x, int64_t m, int64_t d,
+                       const float *largest, bool tiles);
+/* largest [MODE__CUDA_PARTS]: of the magnitudes in that many parts of x [n] */
+enum { MODE__CUDA_PARTS = 64 };
+void mode__cuda_largest(cudaStream_t stream, float *largest, const float *x, int64_t n);
+/* Centres [k, d] and their halves' `of` [k], one power of two for all, become the terms of ranks, which differ from
+ * what is to be minimal, |x - c|^2 or 1 - x.c, by the same for all centres: plus - back times (h of x).(h of c), where
+ * times is most[2]. plus of what fills up k is infinite. */
 struct mode__cuda_centres {
-    float *plus, *times, *most; /* [k], [k], [2]: the largest size and off */
+    float *plus, *most; /* [k, filled up to MODE__CUDA_CENTRE_PADDING]; [3]: the largest size and off; times */
 };
 void mode__cuda_halved_centres(cudaStream_t stream, const struct mode__cuda_centres *c,
                                const struct mode__cuda_halved *of, const float *centres, int64_t k, int64_t d,
@@ -163,9 +180,32 @@ struct mode__cuda_nearest {
 };
 /* id [n], distance [n] (may be NULL): exact, from dot products that are not */
 void mode__cuda_nearest(cudaStream_t stream, int32_t *id, float *distance, const struct mode__cuda_nearest *a);
-/* first [k + 1] and members [n] of groups from id [n] in [0, k); keys: mode__cuda_sorted_bytes(n) */
-void mode__cuda_group_rows(cudaStream_t stream, int32_t *first, int32_t *members, void *keys, const int32_t *id,
+/* The same from what nearest_hopper.cu leaves in id: a centre, -m for the first m of the row's candidates, or
+ * MODE__CUDA_ANY_CENTRE; dot is not read. */
+enum { MODE__CUDA_CANDIDATES = 24, MODE__CUDA_ANY_CENTRE = -1 };
+void mode__cuda_measured(cudaStream_t stream, int32_t *id, float *distance, const int32_t *candidates,
+                         const struct mode__cuda_nearest *a);
+
+/* nearest_hopper.cu, for compute capability 9.0 alone: products of tiles x [n, d] and c [k, d], of which only that
+ * leaves the registers what may be nearest: state [n], candidates [n, MODE__CUDA_CANDIDATES]. patience: how often a
+ * thread asks a barrier in vain before it goes on all the same, below 0: never. most: clusters of two multiprocessors
+ * that take part; 0: as many as run at once. */
+struct mode__cuda_tiles {
+    const void *x, *c;
+    const struct mode__cuda_halved *x_of;
+    struct mode__cuda_centres centres;
+    int64_t n, k, d;
+    bool cosine;
+    int patience;
+};
+cudaError_t mode__cuda_nearest_tiles(cudaStream_t stream, int32_t *state, int32_t *candidates,
+                                     const struct mode__cuda_tiles *a, int most);
+
+/* groups.cu: first [k + 1] and members [n] of groups from id [n] in [0, k). work: mode__cuda_group_bytes(n, k), aligned
+ * to 8 */
+void mode__cuda_group_rows(cudaStream_t stream, int32_t *first, int32_t *members, void *work, const int32_t *id,
                            int64_t n, int64_t k);
+size_t mode__cuda_group_bytes(int64_t n, int64_t k);
 /* n: of members. sum [mode__cuda_mean_places(groups, n), d] is scratch */
 enum { MODE__CUDA_PIECE_ROWS = 256 };
 static inline int64_t mode__cuda_mean_places(int64_t groups, int64_t n)

@@ -40,73 +40,127 @@ static void *piece(struct room *r, size_t bytes)
 }
 
 struct rooms {
-    float *x, *c, *x_sq, *c_sq, *out, *distance;
-    int32_t *id;
+    float *x, *c, *x_sq, *c_sq, *out, *distance, *largest;
+    int32_t *id, *candidates;
     void *x_half, *c_half;
     struct mode__cuda_halved *x_of, *c_of;
     struct mode__cuda_centres centres;
 };
 
-static struct rooms rooms_of(struct mode_backend *be, int64_t rows, int64_t k, int64_t d, bool out)
+enum use { FOR_COSTS, BY_PRODUCTS, BY_TILES };
+
+/* rows: at a time. is_ready: their halves are there. */
+static struct rooms rooms_of(struct mode_backend *be, int64_t rows, int64_t k, int64_t d, enum use use, bool is_ready)
 {
     struct room r = {0};
     struct rooms a = {0};
-    const size_t half = (size_t)mode__cuda_halves_width(d) * 2;
+    const bool tiles = use == BY_TILES;
+    const size_t padded = (size_t)(k + MODE__CUDA_CENTRE_PADDING) * sizeof(float);
     for (int pass = 0; pass < 2; pass++) {
         a.x = piece(&r, (size_t)(rows * d) * sizeof *a.x);
         a.c = piece(&r, (size_t)(k * d) * sizeof *a.c);
-        if (out) {
+        if (use == FOR_COSTS) {
             a.x_sq = piece(&r, (size_t)rows * sizeof *a.x_sq);
             a.c_sq = piece(&r, (size_t)k * sizeof *a.c_sq);
             a.out = piece(&r, (size_t)(rows * k) * sizeof *a.out);
         } else {
             a.id = piece(&r, (size_t)rows * sizeof *a.id);
             a.distance = piece(&r, (size_t)rows * sizeof *a.distance);
-            a.x_half = piece(&r, (size_t)rows * half);
-            a.c_half = piece(&r, (size_t)k * half);
-            a.x_of = piece(&r, (size_t)rows * sizeof *a.x_of);
+            a.candidates = piece(&r, tiles ? (size_t)rows * MODE__CUDA_CANDIDATES * sizeof *a.candidates : 0);
+            a.x_half = piece(&r, is_ready ? 0 : mode__cuda_halves_bytes(rows, d, tiles));
+            a.x_of = piece(&r, is_ready ? 0 : (size_t)rows * sizeof *a.x_of);
+            a.c_half = piece(&r, mode__cuda_halves_bytes(k, d, tiles));
             a.c_of = piece(&r, (size_t)k * sizeof *a.c_of);
-            a.centres.plus = piece(&r, (size_t)k * sizeof *a.centres.plus);
-            a.centres.times = piece(&r, (size_t)k * sizeof *a.centres.times);
-            a.centres.most = piece(&r, 2 * sizeof *a.centres.most);
+            a.largest = piece(&r, MODE__CUDA_PARTS * sizeof *a.largest);
+            a.centres.plus = piece(&r, padded);
+            a.centres.most = piece(&r, 3 * sizeof *a.centres.most);
         }
         if (pass == 0) r = (struct room){mode__backend_work(be, r.used), 0};
     }
     return a;
 }
 
+/* Rows of a launch of tiles: so many for each cluster to come round to, that what is left for the last one is little.
+ */
+static int64_t tile_rows(bool is_ready)
+{
+    return (mode__cuda_multiprocessors() + 1) / 2 * (int64_t)MODE__CUDA_ROW_PADDING * (is_ready ? 8 : 2);
+}
+
+/* Rows made ready: what is known of each, then their halves. */
+static size_t ready_head(int64_t n)
+{
+    return ((size_t)n * sizeof(struct mode__cuda_halved) + 1023) / 1024 * 1024;
+}
+
+size_t mode__cuda_nearest_ready_bytes(struct mode_backend *be, int64_t n, int64_t d)
+{
+    return n == 0 ? 0 : ready_head(n) + mode__cuda_halves_bytes(n, d, mode__cuda_nearest_by_tiles(be, n));
+}
+
+static void *ready_halves(const struct mode_tensor *ready, int64_t n, int64_t first, int64_t d, bool tiles)
+{
+    return (char *)ready->data + ready_head(n) + (size_t)(first * mode__cuda_halves_width(d, tiles)) * 2;
+}
+
+void mode__cuda_nearest_ready(struct mode_backend *be, struct mode_tensor *ready, const struct mode_tensor *x)
+{
+    const int64_t n = x->dim[0], d = x->dim[1], most = tile_rows(true);
+    const bool here = on_device(x->data), tiles = mode__cuda_nearest_by_tiles(be, n);
+    const int64_t w = here || n < most ? n : most;
+    float *room = here ? NULL : mode__backend_work(be, (size_t)(w * d) * sizeof *room);
+    for (int64_t i = 0; i < n; i += w) {
+        const int64_t rows = w < n - i ? w : n - i;
+        mode__cuda_halves(
+            mode__cuda_of(be)->stream, ready_halves(ready, n, i, d, tiles), (struct mode__cuda_halved *)ready->data + i,
+            brought(be, mode_f32(x) + i * d, room, (size_t)(rows * d) * sizeof *room), rows, d, NULL, tiles);
+    }
+    CUDA_OK(cudaGetLastError());
+}
+
 /* Products of fp16 on every cuda backend: what they decide wrongly is decided again in double, so nothing shows but the
- * time (docs/decisions/0025-nearest-centres-on-gpus.md). A row is read once from where it lies; its halves, the
- * products and the rows that are measured come from the second cache, for which w (nn/ops.h) is to be chosen. */
+ * time (docs/decisions/0025-nearest-centres-on-gpus.md). By tiles (nearest_hopper.cu) ranks never leave registers; else
+ * cuBLASLt makes products, w rows at a time, and these, the rows' halves and the rows that are measured come from the
+ * second cache, for which w (nn/ops.h) is to be chosen. */
 void mode__cuda_op_nearest_rows(struct mode_backend *be, struct mode_tensor *id, struct mode_tensor *distance,
-                                struct mode_tensor *work, const struct mode_tensor *x, const struct mode_tensor *c,
-                                bool cosine)
+                                struct mode_tensor *work, const struct mode_tensor *x, const struct mode_tensor *ready,
+                                const struct mode_tensor *c, bool cosine)
 {
     cudaStream_t stream = mode__cuda_of(be)->stream;
-    int64_t n = x->dim[0], d = x->dim[1], k = c->dim[0], w = work->dim[0] < n ? work->dim[0] : n;
+    const int64_t n = x->dim[0], d = x->dim[1], k = c->dim[0];
     if (n == 0) return;
-    struct rooms r = rooms_of(be, w, k, d, false);
+    const bool tiles = mode__cuda_nearest_by_tiles(be, n);
+    const int64_t most = tiles ? tile_rows(ready) : work->dim[0], w = most < n ? most : n;
+    MODE_ASSERT(!ready || mode_tensor_bytes(ready) == mode__cuda_nearest_ready_bytes(be, n, d));
+    struct rooms r = rooms_of(be, w, k, d, tiles ? BY_TILES : BY_PRODUCTS, ready);
     bool id_here = on_device(id->data), distance_here = distance && on_device(distance->data);
-    struct mode__cuda_nearest a = {
-        .dot = mode_f32(work), .x_of = r.x_of, .centres = r.centres, .k = k, .d = d, .cosine = cosine};
+    struct mode__cuda_nearest a = {.dot = mode_f32(work), .centres = r.centres, .k = k, .d = d, .cosine = cosine};
+    struct mode__cuda_tiles t = {.c = r.c_half, .centres = r.centres, .k = k, .d = d, .cosine = cosine, .patience = -1};
     struct mode__product dots = {.c = mode_f32(work),
-                                 .a = r.x_half,
                                  .b = r.c_half,
                                  .b_turned = true,
                                  .n = k,
-                                 .k = mode__cuda_halves_width(d),
+                                 .k = mode__cuda_halves_width(d, false),
                                  .f16 = true};
     a.c = brought(be, c->data, r.c, (size_t)(k * d) * sizeof(float));
-    mode__cuda_halves(stream, r.c_half, r.c_of, a.c, k, d);
+    mode__cuda_largest(stream, r.largest, a.c, k * d);
+    mode__cuda_halves(stream, r.c_half, r.c_of, a.c, k, d, r.largest, tiles);
     mode__cuda_halved_centres(stream, &r.centres, r.c_of, a.c, k, d, cosine);
     for (int64_t i = 0; i < n; i += w) {
         int32_t *to_id = (int32_t *)id->data + i, *ids = id_here ? to_id : r.id;
         float *to = distance ? mode_f32(distance) + i : NULL, *distances = distance_here || !to ? to : r.distance;
-        a.n = dots.m = w < n - i ? w : n - i;
+        a.n = t.n = dots.m = w < n - i ? w : n - i;
         a.x = brought(be, mode_f32(x) + i * d, r.x, (size_t)(a.n * d) * sizeof(float));
-        mode__cuda_halves(stream, r.x_half, r.x_of, a.x, a.n, d);
-        mode__cuda_product(be, &dots);
-        mode__cuda_nearest(stream, ids, distances, &a);
+        a.x_of = t.x_of = ready ? (struct mode__cuda_halved *)ready->data + i : r.x_of;
+        dots.a = t.x = ready ? ready_halves(ready, n, i, d, tiles) : r.x_half;
+        if (!ready) mode__cuda_halves(stream, r.x_half, r.x_of, a.x, a.n, d, NULL, tiles);
+        if (tiles) {
+            CUDA_OK(mode__cuda_nearest_tiles(stream, ids, r.candidates, &t, 0));
+            mode__cuda_measured(stream, ids, distances, r.candidates, &a);
+        } else {
+            mode__cuda_product(be, &dots);
+            mode__cuda_nearest(stream, ids, distances, &a);
+        }
         CUDA_OK(cudaGetLastError());
         take_back(be, to_id, ids, (size_t)a.n * sizeof *ids);
         if (to) take_back(be, to, distances, (size_t)a.n * sizeof *to);
@@ -122,7 +176,7 @@ void mode__cuda_op_costs(struct mode_backend *be, struct mode_tensor *cost, cons
     bool here = on_device(cost->data);
     w = w < MIN_ROWS ? MIN_ROWS : w / MIN_ROWS * MIN_ROWS;
     w = w < n ? w : n;
-    struct rooms r = rooms_of(be, w, k, d, true);
+    struct rooms r = rooms_of(be, w, k, d, FOR_COSTS, false);
     const float *centres = brought(be, c->data, r.c, (size_t)(k * d) * sizeof(float));
     if (!cosine) mode__cuda_row_squares(stream, r.c_sq, centres, k, d);
     for (int64_t i = 0; i < n; i += w) {
@@ -146,7 +200,7 @@ void mode__cuda_op_group_rows(struct mode_backend *be, struct mode_tensor *first
     void *keys = NULL;
     int32_t *first_room = NULL, *member_room = NULL, *id_room = NULL;
     for (int pass = 0; pass < 2; pass++) {
-        keys = piece(&r, mode__cuda_sorted_bytes(n));
+        keys = piece(&r, mode__cuda_group_bytes(n, k));
         first_room = piece(&r, first_bytes);
         member_room = piece(&r, member_bytes);
         id_room = piece(&r, member_bytes);

@@ -1,21 +1,7 @@
-/* nearest.cu - nearest centres, costs and means of groups. Compiled without contraction to fused multiply-adds: what is
- * decided in double here takes the steps of nn/exact.c and comes to the same bits.
- *
- * How far products of fp16 can be from those of the rows. A row x is h + e, where h is the row in fp16 times a power of
- * two and e what is left, of which halves measures the length; c likewise is g + f, and C, F are the largest |c| and
- * |f|.
- *
- *     |x.c - h.g| = |e.c + h.f| <= |e| |c| + (|x| + |e|) |f| <= |e| (C + F) + |x| F        (Cauchy and Schwarz)
- *
- * Products of fp16 are exact in f32. A tensor core adds m of them to a sum at a time (m is 4 to 16), cuts each addend
- * to the 2^-23rd part of the largest one and the result to f32, towards zero: m + 2 errors of 2^-23 times at most |h|
- * |g| for m products, so 1.5 d 2^-23 |h| |g| or less for d; in any other order of f32 it is less. SUMS(d) allows 2 (d +
- * 16) 2^-23. A rank |c|^2 - 2 x.c is off by twice both; |c|^2 and the difference are rounded to f32 once each, and so
- * is the limit that is made from the smallest rank. Were the nearest centre's rank further above the smallest than two
- * ranks can be off together, then it would not be the nearest. Double's own rounding is a millionth of this. */
+/* nearest.cu - rows in fp16, nearest centres, costs. Compiled without contraction to fused multiply-adds: what is
+ * decided in double here takes the steps of nn/exact.c and comes to the same bits. */
+#include "nn/cuda/nearest.cuh"
 #include "nn/cuda/store.cuh"
-
-#include <cuda_fp16.h>
 
 enum { THREADS = 256, ROWS = THREADS / WARP };
 
@@ -62,56 +48,87 @@ static __device__ inline float power_of_two(int exponent)
     return __uint_as_float((unsigned)(exponent + 127) << 23);
 }
 
-/* One warp a row. Its largest number comes to lie between 2^14 and 2^15; lengths are rounded up. */
-template <int V>
-static __global__ void halves(__half *h, struct mode__cuda_halved *of, const float *x, int64_t m, int64_t d,
-                              int64_t wide)
+static __global__ void largest_parts(float *largest, const float *x, int64_t n)
+{
+    float most = 0;
+    for (int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x; i < n; i += (int64_t)MODE__CUDA_PARTS * THREADS)
+        most = fmaxf(most, fabsf(x[i]));
+    most = block_max(most);
+    if (threadIdx.x == 0) largest[blockIdx.x] = most;
+}
+
+void mode__cuda_largest(cudaStream_t stream, float *largest, const float *x, int64_t n)
+{
+    largest_parts<<<MODE__CUDA_PARTS, THREADS, 0, stream>>>(largest, x, n);
+}
+
+/* Where column j of row i lies. */
+template <bool TILES> static __device__ inline int64_t place_of(int64_t i, int64_t j, int64_t wide)
+{
+    if (!TILES) return i * wide + j;
+    const int64_t tile = i / MODE__CUDA_TILE_ROWS * (wide / 64) + j / 64, row = i % MODE__CUDA_TILE_ROWS;
+    return (tile * MODE__CUDA_TILE_ROWS + row) * 64 + ((j % 64 / 8) ^ (row % 8)) * 8 + j % 8;
+}
+
+/* One warp a row. Its largest number, or that of all rows, comes to lie between 2^14 and 2^15; lengths are rounded up.
+ */
+template <int V, bool TILES>
+static __global__ void halves(__half *h, struct mode__cuda_halved *of, const float *x, int64_t m, int64_t rows,
+                              int64_t d, int64_t wide, const float *largest)
 {
     int64_t i = (int64_t)blockIdx.x * ROWS + threadIdx.y;
-    if (i >= m) return;
+    if (i >= rows) return;
     const float *row = x + i * d;
+    const int64_t end = i < m ? d : 0;
     float most = 0, size = 0, off = 0, v[V];
-    for (int64_t j = threadIdx.x * V; j < d; j += WARP * V) {
+    for (int64_t j = threadIdx.x * V; j < end && !largest; j += WARP * V) {
         load<V>(v, row + j);
         for (int t = 0; t < V; t++) most = fmaxf(most, fabsf(v[t]));
     }
+    for (int t = threadIdx.x; t < MODE__CUDA_PARTS && largest; t += WARP) most = fmaxf(most, largest[t]);
     most = warp_max(most);
     int up = 141 - (int)(__float_as_uint(most) >> 23);
     up = most == 0 ? 0 : up > 126 ? 126 : up;
     const float scale = power_of_two(up), back = power_of_two(-up);
     for (int64_t j = threadIdx.x * V; j < wide; j += WARP * V) {
         for (int t = 0; t < V; t++) v[t] = 0;
-        if (j < d) load<V>(v, row + j);
+        if (j < end) load<V>(v, row + j);
         for (int t = 0; t < V; t++) {
             v[t] *= scale;
             float left = v[t] - stored<__half>(v[t]);
             size += v[t] * v[t];
             off += left * left;
         }
-        store<V>(h + i * wide + j, v);
+        store<V>(h + place_of<TILES>(i, j, wide), v);
     }
     size = warp_sum(size);
     off = warp_sum(off);
-    if (threadIdx.x == 0) of[i] = {back, 1.01f * sqrtf(size) * back, 1.01f * sqrtf(off) * back};
+    if (threadIdx.x == 0 && i < m) of[i] = {back, 1.01f * sqrtf(size) * back, 1.01f * sqrtf(off) * back};
 }
 
-void mode__cuda_halves(cudaStream_t stream, void *h, struct mode__cuda_halved *of, const float *x, int64_t m, int64_t d)
+void mode__cuda_halves(cudaStream_t stream, void *h, struct mode__cuda_halved *of, const float *x, int64_t m, int64_t d,
+                       const float *largest, bool tiles)
 {
     using T = float;
-    const int64_t wide = mode__cuda_halves_width(d);
+    const int64_t wide = mode__cuda_halves_width(d, tiles), rows = mode__cuda_halves_rows(m, tiles);
+    const unsigned blocks = blocks_of(rows, ROWS);
     __half *to = (__half *)h;
-    BY_WIDTH(wide_rows(d, sizeof(T), x),
-             halves<V><<<blocks_of(m, ROWS), dim3(WARP, ROWS), 0, stream>>>(to, of, x, m, d, wide));
+    if (tiles)
+        BY_WIDTH(wide_rows(d, sizeof(T), x),
+                 halves<V, true><<<blocks, dim3(WARP, ROWS), 0, stream>>>(to, of, x, m, rows, d, wide, largest));
+    else
+        BY_WIDTH(wide_rows(d, sizeof(T), x),
+                 halves<V, false><<<blocks, dim3(WARP, ROWS), 0, stream>>>(to, of, x, m, rows, d, wide, largest));
 }
 
 /* One block. */
 static __global__ void halved_centres(struct mode__cuda_centres c, const struct mode__cuda_halved *of, int64_t k,
-                                      bool cosine)
+                                      int64_t padded, bool cosine)
 {
     float size = 0, off = 0;
-    for (int64_t i = threadIdx.x; i < k; i += THREADS) {
-        c.times[i] = cosine ? of[i].back : 2 * of[i].back;
-        if (cosine) c.plus[i] = 0;
+    for (int64_t i = threadIdx.x; i < padded; i += THREADS) {
+        if (cosine || i >= k) c.plus[i] = i < k ? 0 : INFINITY;
+        if (i >= k) continue;
         size = fmaxf(size, of[i].size);
         off = fmaxf(off, of[i].off);
     }
@@ -120,22 +137,16 @@ static __global__ void halved_centres(struct mode__cuda_centres c, const struct 
     if (threadIdx.x > 0) return;
     c.most[0] = size;
     c.most[1] = off;
+    c.most[2] = cosine ? of[0].back : 2 * of[0].back;
 }
 
 void mode__cuda_halved_centres(cudaStream_t stream, const struct mode__cuda_centres *c,
                                const struct mode__cuda_halved *of, const float *centres, int64_t k, int64_t d,
                                bool cosine)
 {
+    const int64_t padded = ceil_div(k, MODE__CUDA_CENTRE_PADDING) * MODE__CUDA_CENTRE_PADDING;
     if (!cosine) mode__cuda_row_squares(stream, c->plus, centres, k, d);
-    halved_centres<<<1, THREADS, 0, stream>>>(*c, of, k, cosine);
-}
-
-/* Two ranks of row x can be off by less than this together; derived above. */
-static __device__ inline float margin_of(const struct mode__cuda_nearest &a, const struct mode__cuda_halved &x)
-{
-    const float most = a.centres.most[0], off = a.centres.most[1], sums = (float)(a.d + 16) * 0x1p-22f, u = 0x1p-24f;
-    const float size = x.size + x.off, dot = x.off * (most + off) + x.size * off + size * (most + off) * sums;
-    return 2.01f * (a.cosine ? dot + 4 * u * size * most : 2 * dot + 4 * u * (2 * size * most + most * most)) + 1e-36f;
+    halved_centres<<<1, THREADS, 0, stream>>>(*c, of, k, padded, cosine);
 }
 
 /* A row's smallest rank, whose it is, and the next one. */
@@ -191,6 +202,11 @@ static __device__ inline double exact_cost(const struct mode__cuda_nearest &a, c
     return warp_sum(s);
 }
 
+static __device__ inline float distance_of(double cost, bool cosine)
+{
+    return cost > 0 ? (float)(cosine ? cost : sqrt(cost)) : 0;
+}
+
 /* One warp a row. The smallest rank and the next one stay in registers; where these two are further apart than two
  * ranks can be off, the first has won, else every centre within that distance is measured in double, one after another.
  */
@@ -199,19 +215,17 @@ template <int V> static __global__ void nearest(int32_t *id, float *distance, st
     int64_t i = (int64_t)blockIdx.x * ROWS + threadIdx.y;
     const int lane = threadIdx.x;
     if (i >= a.n) return;
-    const float *dot = a.dot + i * a.k, *x = a.x + i * a.d, *plus = a.centres.plus, *times = a.centres.times;
-    const float back = a.x_of[i].back;
+    const float *dot = a.dot + i * a.k, *x = a.x + i * a.d, *plus = a.centres.plus;
+    const float times = a.x_of[i].back * a.centres.most[2];
     struct least l = {INFINITY, INFINITY, -1};
     for (int64_t k = lane * V; k < a.k; k += WARP * V) {
-        float p[V], t[V], v[V];
+        float p[V], v[V];
         load<V>(v, dot + k);
         load<V>(p, plus + k);
-        load<V>(t, times + k);
-        for (int j = 0; j < V; j++) take(&l, p[j] - back * t[j] * v[j], k + j);
+        for (int j = 0; j < V; j++) take(&l, p[j] - times * v[j], k + j);
     }
     l = joined(l);
-    float limit = l.rank + margin_of(a, a.x_of[i]);
-    if (!(fabsf(limit) < INFINITY)) limit = INFINITY; /* sums that overflow say nothing */
+    const float limit = limit_of(l.rank, margin_of(a.centres, a.x_of[i], a.d, a.cosine));
     double best = INFINITY;
     int32_t at = -1;
     if (l.next > limit) {
@@ -220,7 +234,7 @@ template <int V> static __global__ void nearest(int32_t *id, float *distance, st
     } else {
         for (int64_t first = 0; first < a.k; first += WARP) {
             int64_t k = first + lane;
-            unsigned near = __ballot_sync(ALL_LANES, k < a.k && !(plus[k] - back * times[k] * dot[k] > limit));
+            unsigned near = __ballot_sync(ALL_LANES, k < a.k && !(plus[k] - times * dot[k] > limit));
             for (; near; near &= near - 1) {
                 int64_t who = first + __ffs((int)near) - 1;
                 double cost = exact_cost(a, x, who);
@@ -232,108 +246,62 @@ template <int V> static __global__ void nearest(int32_t *id, float *distance, st
     }
     if (lane) return;
     id[i] = at;
-    if (distance) distance[i] = best > 0 ? (float)(a.cosine ? best : sqrt(best)) : 0;
+    if (distance) distance[i] = distance_of(best, a.cosine);
 }
 
 void mode__cuda_nearest(cudaStream_t stream, int32_t *id, float *distance, const struct mode__cuda_nearest *a)
 {
     using T = float;
-    BY_WIDTH(wide_rows(a->k, sizeof(T), a->dot, a->centres.plus, a->centres.times),
+    BY_WIDTH(wide_rows(a->k, sizeof(T), a->dot, a->centres.plus),
              nearest<V><<<blocks_of(a->n, ROWS), dim3(WARP, ROWS), 0, stream>>>(id, distance, *a));
 }
 
-/* Thread: a place among the sorted rows, or behind them; groups that begin there begin where the one before has ended.
- */
-static __global__ void group_edges(int32_t *first, int32_t *members, const unsigned long long *keys, int64_t n,
-                                   int64_t k)
+/* By the whole warp. state: as nearest_hopper.cu leaves it. */
+static __device__ inline void measure(int32_t *id, float *distance, const int32_t *candidates, int32_t state,
+                                      const struct mode__cuda_nearest &a, int64_t i)
 {
-    int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
-    if (i > n) return;
-    int64_t before = i > 0 ? (int64_t)(keys[i - 1] >> 32) : -1, here = i < n ? (int64_t)(keys[i] >> 32) : k;
-    for (int64_t group = before + 1; group <= here; group++) first[group] = (int32_t)i;
-    if (i < n) members[i] = (int32_t)keys[i];
-}
-
-void mode__cuda_group_rows(cudaStream_t stream, int32_t *first, int32_t *members, void *keys, const int32_t *id,
-                           int64_t n, int64_t k)
-{
-    const unsigned long long *sorted = (const unsigned long long *)keys;
-    mode__cuda_sorted(stream, keys, id, n);
-    group_edges<<<blocks_of(n + 1, THREADS), THREADS, 0, stream>>>(first, members, sorted, n, k);
-}
-
-enum { PIECE = MODE__CUDA_PIECE_ROWS };
-
-/* Pieces of a group's rows have places of their own, the groups' one behind another: a group of s rows has s / PIECE +
- * 1 places, of which it may leave the last one empty. */
-static __device__ inline int64_t place_of(const int32_t *first, int64_t group)
-{
-    return first[group] / PIECE + group;
-}
-
-/* Block: a piece, added up from 0 on in the order of its rows; a thread takes V columns at a time. */
-template <int V>
-static __global__ void piece_sums(double *sum, const float *x, const int32_t *first, const int32_t *members,
-                                  int64_t groups, int64_t d)
-{
-    __shared__ int32_t row[PIECE];
-    int64_t low = 0, high = groups - 1; /* the last group whose places begin here or before */
-    while (low < high) {
-        int64_t mid = (low + high + 1) / 2;
-        if (place_of(first, mid) <= blockIdx.x)
-            low = mid;
-        else
-            high = mid - 1;
+    const bool any = state == MODE__CUDA_ANY_CENTRE;
+    const int64_t n = any ? a.k : state < 0 ? -state : 1;
+    double best = INFINITY;
+    int32_t at = -1;
+    for (int64_t j = 0; j < n; j++) {
+        const int32_t who = any ? (int32_t)j : state < 0 ? candidates[i * MODE__CUDA_CANDIDATES + j] : state;
+        const double cost = exact_cost(a, a.x + i * a.d, who);
+        if (at >= 0 && !(cost < best || (cost == best && who < at))) continue;
+        best = cost;
+        at = who;
     }
-    int64_t begin = first[low] + (blockIdx.x - place_of(first, low)) * PIECE, left = first[low + 1] - begin;
-    int rows = left < PIECE ? (int)left : (int)PIECE;
-    if (rows <= 0) return;
-    if ((int)threadIdx.x < rows) row[threadIdx.x] = members[begin + threadIdx.x];
+    if (threadIdx.x > 0) return;
+    id[i] = at;
+    if (distance) distance[i] = distance_of(best, a.cosine);
+}
+
+/* Block: THREADS rows. Those that must be measured are picked out, in their order, and shared out among the warps. */
+static __global__ void measured(int32_t *id, float *distance, const int32_t *candidates, struct mode__cuda_nearest a)
+{
+    __shared__ int32_t state[THREADS];
+    __shared__ int32_t row[THREADS];
+    __shared__ int32_t before[ROWS];
+    const int lane = threadIdx.x, warp = threadIdx.y, t = warp * WARP + lane;
+    const int64_t first = (int64_t)blockIdx.x * THREADS;
+    const bool here = first + t < a.n;
+    state[t] = here ? id[first + t] : 0;
+    const bool open = here && (distance || state[t] < 0);
+    const unsigned all = __ballot_sync(ALL_LANES, open);
+    if (lane == 0) before[warp] = __popc(all);
     __syncthreads();
-    for (int64_t j = threadIdx.x * V; j < d; j += THREADS * V) {
-        double s[V];
-        for (int v = 0; v < V; v++) s[v] = 0;
-#pragma unroll 8
-        for (int i = 0; i < rows; i++) {
-            float a[V];
-            load<V>(a, x + row[i] * d + j);
-            for (int v = 0; v < V; v++) s[v] += a[v];
-        }
-        for (int v = 0; v < V; v++) sum[blockIdx.x * d + j + v] = s[v];
+    int at = __popc(all & ((1u << lane) - 1)), n = 0;
+    for (int w = 0; w < ROWS; w++) {
+        if (w < warp) at += before[w];
+        n += before[w];
     }
+    if (open) row[at] = t;
+    __syncthreads();
+    for (int j = warp; j < n; j += ROWS) measure(id, distance, candidates, state[row[j]], a, first + row[j]);
 }
 
-/* Block: a group. Its pieces in their order, at the place of the first one. */
-static __global__ void finish_means(float *means, double *sum, const int32_t *first, int64_t d, bool unit)
+void mode__cuda_measured(cudaStream_t stream, int32_t *id, float *distance, const int32_t *candidates,
+                         const struct mode__cuda_nearest *a)
 {
-    __shared__ double scale;
-    const int64_t group = blockIdx.x, rows = first[group + 1] - first[group], pieces = (rows + PIECE - 1) / PIECE;
-    double *total = sum + place_of(first, group) * d;
-    if (rows == 0) return;
-    for (int64_t j = threadIdx.x; j < d; j += THREADS) {
-        double s = 0;
-#pragma unroll 8
-        for (int64_t p = 0; p < pieces; p++) s += total[p * d + j];
-        total[j] = s;
-    }
-    __syncthreads();
-    if (threadIdx.x < WARP) {
-        double s = 0;
-        for (int64_t j = threadIdx.x; unit && j < d; j += WARP) s += total[j] * total[j];
-        s = warp_sum(s);
-        if (threadIdx.x == 0) scale = !unit ? 1.0 / (double)rows : s > 1e-24 ? 1 / sqrt(s) : 0;
-    }
-    __syncthreads();
-    if (scale == 0) return; /* rows that cancel have no direction */
-    for (int64_t j = threadIdx.x; j < d; j += THREADS) means[group * d + j] = (float)(total[j] * scale);
-}
-
-void mode__cuda_group_means(cudaStream_t stream, float *means, double *sum, const float *x, const int32_t *first,
-                            const int32_t *members, int64_t groups, int64_t n, int64_t d, bool unit)
-{
-    using T = float;
-    const unsigned places = (unsigned)mode__cuda_mean_places(groups, n);
-    BY_WIDTH(wide_rows(d, sizeof(T), x),
-             piece_sums<V><<<places, THREADS, 0, stream>>>(sum, x, first, members, groups, d));
-    finish_means<<<(unsigned)groups, THREADS, 0, stream>>>(means, sum, first, d, unit);
+    measured<<<blocks_of(a->n, THREADS), dim3(WARP, ROWS), 0, stream>>>(id, distance, candidates, *a);
 }

@@ -3,12 +3,13 @@
 #include <math.h>
 
 void mode__ref_nearest_rows(struct mode_backend *be, struct mode_tensor *id, struct mode_tensor *distance,
-                            struct mode_tensor *work, const struct mode_tensor *x, const struct mode_tensor *c,
-                            bool cosine)
+                            struct mode_tensor *work, const struct mode_tensor *x, const struct mode_tensor *ready,
+                            const struct mode_tensor *c, bool cosine)
 {
     int64_t d = x->dim[1];
     (void)be;
     (void)work;
+    (void)ready;
     for (int64_t i = 0; i < x->dim[0]; i++) {
         double best = INFINITY;
         for (int64_t j = 0; j < c->dim[0]; j++) {

@@ -81,8 +81,8 @@ void mode__ref_attention_back(struct mode_backend *, struct mode_tensor *dq, str
 
 /* nearest.c */
 void mode__ref_nearest_rows(struct mode_backend *, struct mode_tensor *id, struct mode_tensor *distance,
-                            struct mode_tensor *work, const struct mode_tensor *x, const struct mode_tensor *c,
-                            bool cosine);
+                            struct mode_tensor *work, const struct mode_tensor *x, const struct mode_tensor *ready,
+                            const struct mode_tensor *c, bool cosine);
 void mode__ref_costs(struct mode_backend *, struct mode_tensor *cost, const struct mode_tensor *x,
                      const struct mode_tensor *c, bool cosine);
 void mode__ref_group_rows(struct mode_backend *, struct mode_tensor *first, struct mode_tensor *members,

@@ -1,9 +1,10 @@
-/* blocks.cpp - the threads of a block as fibers of one host thread.
+/* blocks.cpp - the threads of a block, or of a cluster of blocks, as fibers of one host thread.
  *
  * DESIGN: each fiber has a stack of its own and runs until it has to wait: for the other threads of the block at a
- * barrier, for the lanes of its warp at a shuffle or vote, or for ever at its end. Then the next fiber of the queue of
- * those that can go on is switched to, directly. Who comes last to a meeting does its work and puts the others back
- * into the queue. An empty queue with threads that have not ended is a deadlock: the report names who waits where.
+ * barrier, for the lanes of its warp at a shuffle or vote, for what hopper.cpp says, or for ever at its end. Then the
+ * next fiber of the queue of those that can go on is switched to, directly. Who comes last to a meeting does its work
+ * and puts the others back into the queue. An empty queue with threads that have not ended is a deadlock: the report
+ * names who waits where.
  *
  * Order: blocks, and the threads at each start and after each meeting, come in an order drawn anew for every launch
  * ("shuffled", the default; MODE_EMULATOR_ORDER=forward or reverse for hunting). A result that depends on it, such as a
@@ -23,10 +24,10 @@
 namespace mode_emu
 {
 
-enum { WARP = 32, MOST_THREADS = 1024, UNUSED = 0xa5 };
+enum { WARP = 32, MOST_THREADS = 1024, MOST_BLOCKS = 8, UNUSED = 0xa5 };
 enum : size_t { STACK = 256 * 1024, GUARD = 4096, GAP = 128, ARENA = SHARED_MOST + 64 * 1024 };
 
-enum state { READY, AT_BARRIER, AT_WARP, ENDED };
+enum state { READY, AT_BARRIER, AT_CLUSTER, AT_WARP, ASLEEP, ENDED };
 
 struct fiber {
     thread_view view; /* first: `self` points to it */
@@ -43,32 +44,34 @@ struct fiber {
     unsigned mask;
     void *payload;
     void (*work)(void *const payload[WARP], unsigned present);
+    const void *bed; /* what it sleeps for */
 };
 
 thread_view *self;
-uint3 block_index;
 dim3 block_size, grid_size;
 
 static const grid *running;
 static fiber fibers[MOST_THREADS], outside; /* outside: who runs the grid */
-static int n_threads, n_alive, n_at_barrier;
+static int n_threads, n_alive, n_in_block;  /* of all blocks that run together, of them that go on; of each block */
 static bool stuck;
 static std::vector<int> queue; /* a ring of n_threads: who can go on */
 static size_t queue_first, queue_count;
 
-/* Barrier: the sum of what threads brought, and of those who came */
-static int barrier_sum, barrier_came, barrier_result, barrier_of;
-
-/* One block's shared memory. */
-static char *arena;
-static size_t arena_used, static_bytes;
 struct variable {
     const void *declaration;
     size_t bytes;
     void *data;
 };
-static std::vector<variable> variables;
-static void *dynamic_memory;
+struct block {
+    int alive, at_barrier;
+    int barrier_sum, barrier_came, barrier_result, barrier_of; /* what threads brought to the barrier; who came */
+    char *arena;                                               /* its shared memory */
+    size_t arena_used, static_bytes;
+    std::vector<variable> variables;
+    void *dynamic_memory;
+};
+static struct block blocks[MOST_BLOCKS]; /* those of the cluster that runs */
+static int at_cluster;
 
 static uint64_t random_state = 0x9e3779b97f4a7c15u;
 
@@ -107,10 +110,15 @@ static fiber *current()
     return (fiber *)self;
 }
 
+static struct block *its_block(const fiber *f)
+{
+    return &blocks[f->number / n_in_block];
+}
+
 static void report_place()
 {
-    fprintf(stderr, "emulator: kernel %s, block (%u, %u, %u)", running ? running->name : "(none)", block_index.x,
-            block_index.y, block_index.z);
+    const uint3 at = self ? self->block : uint3{0, 0, 0};
+    fprintf(stderr, "emulator: kernel %s, block (%u, %u, %u)", running ? running->name : "(none)", at.x, at.y, at.z);
     if (self && self != &outside.view)
         fprintf(stderr, ", thread (%u, %u, %u)", self->thread.x, self->thread.y, self->thread.z);
 }
@@ -203,6 +211,7 @@ static void make_ready(int i)
 /* This fiber waits, or has ended: on to the next one that can go on. */
 static void go_on()
 {
+    if (queue_count == 0) deliver_late();
     if (queue_count == 0) {
         stuck = n_alive > 0;
         switch_to(&outside);
@@ -229,40 +238,95 @@ static bool same_place(const place &a, const place &b)
            (a.file == b.file || strcmp(a.file, b.file) == 0);
 }
 
-/* The barrier opens when all threads that have not ended are there. ending: the caller will not go on */
-static void try_barrier(bool ending)
+/* The barrier of the block that f belongs to opens when all its threads that have not ended are there. ending: the
+ * caller, f, will not go on */
+static void try_barrier(fiber *f, bool ending)
 {
     int who[MOST_THREADS], n = 0;
     const place *first = nullptr;
-    if (n_at_barrier == 0 || n_at_barrier < n_alive) return;
-    for (int i = 0; i < n_threads; i++) {
-        fiber *f = &fibers[i];
-        if (f->state != AT_BARRIER) continue;
-        if (!first) first = &f->at;
-        if (!same_place(f->at, *first))
+    struct block *b = its_block(f);
+    const int from = f->number / n_in_block * n_in_block;
+    if (b->at_barrier == 0 || b->at_barrier < b->alive) return;
+    for (int i = from; i < from + n_in_block; i++) {
+        fiber *g = &fibers[i];
+        if (g->state != AT_BARRIER) continue;
+        if (!first) first = &g->at;
+        if (!same_place(g->at, *first))
             fault("threads wait at different barriers: %s at %s:%d and %s at %s:%d", first->what, first->file,
-                  first->line, f->at.what, f->at.file, f->at.line);
-        if (ending || f != current()) who[n++] = i;
+                  first->line, g->at.what, g->at.file, g->at.line);
+        if (ending || g != f) who[n++] = i;
     }
-    barrier_result = barrier_sum;
-    barrier_of = barrier_came;
-    barrier_sum = barrier_came = n_at_barrier = 0;
-    if (!ending) current()->state = READY;
+    b->barrier_result = b->barrier_sum;
+    b->barrier_of = b->barrier_came;
+    b->barrier_sum = b->barrier_came = b->at_barrier = 0;
+    if (!ending) f->state = READY;
     release(who, n);
 }
 
 int meet_block(place at, int value, bool *all)
 {
     fiber *f = current();
+    struct block *b = its_block(f);
     f->state = AT_BARRIER;
     f->at = at;
-    n_at_barrier++;
-    barrier_sum += value;
-    barrier_came++;
-    try_barrier(false);
+    b->at_barrier++;
+    b->barrier_sum += value;
+    b->barrier_came++;
+    try_barrier(f, false);
     if (f->state == AT_BARRIER) go_on();
-    if (all) *all = barrier_result == barrier_of;
-    return barrier_result;
+    if (all) *all = b->barrier_result == b->barrier_of;
+    return b->barrier_result;
+}
+
+static void try_cluster(const fiber *ending)
+{
+    int who[MOST_THREADS], n = 0;
+    if (at_cluster == 0 || at_cluster < n_alive) return;
+    at_cluster = 0;
+    for (int i = 0; i < n_threads; i++)
+        if (fibers[i].state == AT_CLUSTER && (ending || &fibers[i] != current())) who[n++] = i;
+    if (!ending) current()->state = READY;
+    release(who, n);
+}
+
+void meet_cluster(place at)
+{
+    fiber *f = current();
+    f->state = AT_CLUSTER;
+    f->at = at;
+    at_cluster++;
+    try_cluster(nullptr);
+    if (f->state == AT_CLUSTER) go_on();
+}
+
+void sleep_for(place at, const void *bed)
+{
+    fiber *f = current();
+    f->state = ASLEEP;
+    f->at = at;
+    f->bed = bed;
+    go_on();
+}
+
+bool is_slept_for(const void *bed)
+{
+    for (int i = 0; i < n_threads; i++)
+        if (fibers[i].state == ASLEEP && fibers[i].bed == bed) return true;
+    return false;
+}
+
+void let_others_go_on()
+{
+    make_ready(current()->number);
+    go_on();
+}
+
+void wake(const void *bed)
+{
+    int who[MOST_THREADS], n = 0;
+    for (int i = 0; i < n_threads; i++)
+        if (fibers[i].state == ASLEEP && fibers[i].bed == bed) who[n++] = i;
+    release(who, n);
 }
 
 /* Lanes of each warp that have not ended, and those that wait in a meeting of their warp */
@@ -331,20 +395,20 @@ static void cover(const void *p, size_t bytes, bool usable)
 #endif
 }
 
-static void *take_shared(size_t bytes)
+static void *take_shared(struct block *b, size_t bytes)
 {
-    char *p = arena + arena_used;
-    arena_used += (bytes + GAP - 1) / GAP * GAP + GAP;
-    if (arena_used > ARENA) fault("more than %zu bytes of shared memory", (size_t)SHARED_MOST);
+    char *p = b->arena + b->arena_used;
+    b->arena_used += (bytes + GAP - 1) / GAP * GAP + GAP;
+    if (b->arena_used > ARENA) fault("more than %zu bytes of shared memory", (size_t)SHARED_MOST);
     cover(p, bytes, true);
     memset(p, POISON, bytes);
     return p;
 }
 
-static void check_shared_gaps()
+static void check_shared_gaps(const struct block &b)
 {
     if (MODE_EMU_ASAN) return;
-    for (const variable &v : variables)
+    for (const variable &v : b.variables)
         for (size_t i = v.bytes; i < (v.bytes + GAP - 1) / GAP * GAP + GAP; i++)
             if (((const unsigned char *)v.data)[i] != UNUSED)
                 fault("wrote behind the end of %zu bytes of shared memory", v.bytes);
@@ -352,21 +416,38 @@ static void check_shared_gaps()
 
 void *shared_memory(const void *declaration, size_t bytes)
 {
-    for (const variable &v : variables)
+    struct block *b = its_block(current());
+    for (const variable &v : b->variables)
         if (v.declaration == declaration) return v.data;
-    static_bytes += bytes;
-    if (static_bytes > SHARED_DEFAULT)
-        fault("declares %zu bytes of shared memory; %zu is the most", static_bytes, (size_t)SHARED_DEFAULT);
-    if (static_bytes + running->shared > SHARED_MOST)
-        fault("needs %zu bytes of shared memory, declared and dynamic; %zu is the most", static_bytes + running->shared,
-              (size_t)SHARED_MOST);
-    variables.push_back({declaration, bytes, take_shared(bytes)});
-    return variables.back().data;
+    b->static_bytes += bytes;
+    if (b->static_bytes > SHARED_DEFAULT)
+        fault("declares %zu bytes of shared memory; %zu is the most", b->static_bytes, (size_t)SHARED_DEFAULT);
+    if (b->static_bytes + running->shared > SHARED_MOST)
+        fault("needs %zu bytes of shared memory, declared and dynamic; %zu is the most",
+              b->static_bytes + running->shared, (size_t)SHARED_MOST);
+    b->variables.push_back({declaration, bytes, take_shared(b, bytes)});
+    return b->variables.back().data;
 }
 
 void *dynamic_shared_memory()
 {
-    return dynamic_memory;
+    return its_block(current())->dynamic_memory;
+}
+
+uint32_t shared_offset(const void *p)
+{
+    const size_t at = (size_t)((const char *)p - its_block(current())->arena);
+    if ((const char *)p < its_block(current())->arena || at >= ARENA)
+        fault("%p is not in the block's shared memory", p);
+    return (uint32_t)at;
+}
+
+void *shared_at(uint32_t offset, int block)
+{
+    if (offset >= ARENA || block < 0 || block * n_in_block >= n_threads)
+        fault("no shared memory at %u of block %d of the cluster", offset, block);
+    if (blocks[block].alive == 0) fault("block %d of the cluster has ended", block);
+    return blocks[block].arena + offset;
 }
 
 /* ---- blocks ---- */
@@ -377,12 +458,14 @@ void mode_emu_begin()
     entered(nullptr);
     running->body();
     fiber *f = current();
-    if (f->view.copies) fault("the thread ends while %d of its copies are under way", f->view.copies);
+    if (f->view.copies) fault("the thread ends while %d of its copies and products are under way", f->view.copies);
     f->state = ENDED;
     n_alive--;
+    its_block(f)->alive--;
     alive_lanes[f->number / WARP] &= ~(1u << f->view.lane);
     if (n_alive > 0) {
-        try_barrier(true);
+        try_barrier(f, true);
+        try_cluster(f);
         /* those who wait for this lane in a meeting of their warp */
         int warp = f->number / WARP;
         for (int i = 0; i < WARP && warp * WARP + i < n_threads; i++) {
@@ -394,8 +477,9 @@ void mode_emu_begin()
     abort();
 }
 
-static void prepare(fiber *f, int i)
+static void prepare(fiber *f, int i, uint3 at)
 {
+    const unsigned t = (unsigned)(i % n_in_block);
     unsigned x = running->threads.x, y = running->threads.y;
     if (!f->stack) {
         char *p = (char *)mmap(nullptr, STACK + GUARD, PROT_READ | PROT_WRITE,
@@ -406,7 +490,7 @@ static void prepare(fiber *f, int i)
         }
         f->stack = p + GUARD;
     }
-    f->view = {{(unsigned)i % x, (unsigned)i / x % y, (unsigned)i / x / y}, i % WARP, 0};
+    f->view = {{t % x, t / x % y, t / x / y}, at, (int)t % WARP, i / n_in_block, 0};
     f->number = i;
     f->state = READY;
     f->fake_stack = nullptr;
@@ -434,7 +518,7 @@ static void report_deadlock()
     fprintf(stderr, ": deadlock: %d of %d threads wait for others that do not come\n", n_alive, n_threads);
     for (int i = 0; i < n_threads && shown < 8; i++) {
         const fiber *f = &fibers[i];
-        if (f->state != AT_BARRIER && f->state != AT_WARP) continue;
+        if (f->state == READY || f->state == ENDED) continue;
         if (i > 0 && fibers[i - 1].state == f->state && fibers[i - 1].at.line == f->at.line) continue;
         fprintf(stderr, "emulator:   from thread (%u, %u, %u) on: %s at %s:%d\n", f->view.thread.x, f->view.thread.y,
                 f->view.thread.z, f->at.what, f->at.file, f->at.line);
@@ -443,36 +527,47 @@ static void report_deadlock()
     abort();
 }
 
-static void run_block(const std::vector<int> &order)
+static void open_block(struct block *b)
 {
+    b->alive = n_in_block;
+    b->at_barrier = b->barrier_sum = b->barrier_came = 0;
+    b->variables.clear();
+    if (!b->arena) {
+        b->arena = (char *)aligned_alloc(1024, ARENA);
+        if (!b->arena) fault("no memory for a block's shared memory");
+        b->arena_used = ARENA;
+    }
+    cover(b->arena, b->arena_used, true);
+    memset(b->arena, UNUSED, b->arena_used);
+    cover(b->arena, ARENA, false);
+    b->arena_used = b->static_bytes = 0;
+    b->dynamic_memory = running->shared ? take_shared(b, running->shared) : nullptr;
+    if (running->shared) b->variables.push_back({&running->shared, running->shared, b->dynamic_memory});
+}
+
+/* The blocks of a cluster, together; most clusters are one block. */
+static void run_cluster(const std::vector<int> &order, const std::vector<uint3> &at)
+{
+    n_in_block = (int)(running->threads.x * running->threads.y * running->threads.z);
     n_threads = n_alive = (int)order.size();
-    n_at_barrier = barrier_sum = barrier_came = 0;
+    at_cluster = 0;
     queue.resize((size_t)n_threads);
     queue_first = queue_count = 0;
     stuck = false;
-    variables.clear();
-    if (!arena) {
-        arena = (char *)aligned_alloc(1024, ARENA);
-        if (!arena) fault("no memory for a block's shared memory");
-        arena_used = ARENA;
-    }
-    cover(arena, arena_used, true);
-    memset(arena, UNUSED, arena_used);
-    cover(arena, ARENA, false);
-    arena_used = static_bytes = 0;
-    dynamic_memory = running->shared ? take_shared(running->shared) : nullptr;
-    if (running->shared) variables.push_back({&running->shared, running->shared, dynamic_memory});
+    for (size_t i = 0; i < at.size(); i++) open_block(&blocks[i]);
     for (int i = 0; i < n_threads; i++) {
-        prepare(&fibers[i], i);
+        prepare(&fibers[i], i, at[(size_t)(i / n_in_block)]);
         if (i % WARP == 0) alive_lanes[i / WARP] = waiting_lanes[i / WARP] = 0;
         alive_lanes[i / WARP] |= 1u << i % WARP;
     }
     for (int i : order) make_ready(i);
     self = &outside.view;
+    outside.view.block = at[0];
     outside.state = READY;
     go_on();
     if (stuck) report_deadlock();
-    check_shared_gaps();
+    end_of_cluster();
+    for (size_t i = 0; i < at.size(); i++) check_shared_gaps(blocks[i]);
     self = nullptr;
 }
 
@@ -483,14 +578,15 @@ void run_grid(const grid &g)
     running = &g;
     block_size = g.threads;
     grid_size = g.blocks;
-    static std::vector<int> blocks, threads;
-    int n = (int)((uint64_t)g.blocks.x * g.blocks.y * g.blocks.z);
-    draw_order(blocks, n);
-    draw_order(threads, (int)(g.threads.x * g.threads.y * g.threads.z));
-    for (int b : blocks) {
-        unsigned i = (unsigned)b;
-        block_index = {i % g.blocks.x, i / g.blocks.x % g.blocks.y, i / g.blocks.x / g.blocks.y};
-        run_block(threads);
+    static std::vector<int> clusters, threads;
+    int n = (int)((uint64_t)g.blocks.x * g.blocks.y * g.blocks.z / g.cluster);
+    draw_order(clusters, n);
+    draw_order(threads, (int)(g.threads.x * g.threads.y * g.threads.z * g.cluster));
+    for (int c : clusters) {
+        std::vector<uint3> at;
+        for (unsigned i = (unsigned)c * g.cluster; i < (unsigned)(c + 1) * g.cluster; i++)
+            at.push_back({i % g.blocks.x, i / g.blocks.x % g.blocks.y, i / g.blocks.x / g.blocks.y});
+        run_cluster(threads, at);
     }
     running = nullptr;
 }

@@ -1,7 +1,7 @@
-# mode_emulate_cuda(): the library mode_emulated, the cuda backend on a machine without a GPU, and the program
-# cuda-emulator, which tests the emulator. The sources of common/nn/cuda are compiled unchanged, the kernels as C++ by
-# way of rewrite.sh; CUDA need not be installed. Link mode_emulated before the library with the other backends: it
-# brings nn/backend.c along.
+# mode_emulate_cuda(): the library mode_emulated, the cuda backend on a machine without a GPU, and the programs
+# cuda-emulator and cuda-emulator-hopper, which test the emulator. The sources of common/nn/cuda are compiled unchanged,
+# the kernels as C++ by way of rewrite.sh; CUDA need not be installed. Link mode_emulated before the library with the
+# other backends: it brings nn/backend.c along.
 set(MODE_EMULATOR_DIR ${CMAKE_CURRENT_LIST_DIR})
 function(mode_emulate_cuda)
   set(common ${MODE_EMULATOR_DIR}/../../../common)
@@ -10,8 +10,9 @@ function(mode_emulate_cuda)
   # a GPU takes 16 bytes at multiples of 16 alone, the host from anywhere
   set(aligned -fsanitize=alignment -fno-sanitize-recover=alignment)
   # streams, memory and blocks; and what is loaded in cuBLAS's place
-  add_library(mode_emulator SHARED ${MODE_EMULATOR_DIR}/blocks.cpp ${MODE_EMULATOR_DIR}/runtime.cpp
-              ${MODE_EMULATOR_DIR}/streams.cpp)
+  add_library(mode_emulator SHARED ${MODE_EMULATOR_DIR}/blocks.cpp ${MODE_EMULATOR_DIR}/hopper.cpp
+              ${MODE_EMULATOR_DIR}/runtime.cpp ${MODE_EMULATOR_DIR}/streams.cpp)
+  set_source_files_properties(${MODE_EMULATOR_DIR}/hopper.cpp PROPERTIES COMPILE_OPTIONS -O3) # products
   add_library(mode_emulated_blas SHARED ${MODE_EMULATOR_DIR}/blas.cpp)
   add_library(mode_emulated_lt SHARED ${MODE_EMULATOR_DIR}/lt.cpp)
   foreach(lib mode_emulated_blas mode_emulated_lt)
@@ -36,20 +37,26 @@ function(mode_emulate_cuda)
   target_link_options(mode_emulated_nccl PRIVATE -Wl,-Bsymbolic)
   target_link_libraries(mode_emulated_nccl PRIVATE mode_emulator)
 
-  mode_rewrite_kernel(${MODE_EMULATOR_DIR}/test_emulator.cu ${out}/test_emulator.cpp)
-  add_executable(cuda-emulator ${out}/test_emulator.cpp)
-  set_target_properties(cuda-emulator PROPERTIES CXX_STANDARD 20)
-  target_include_directories(cuda-emulator PRIVATE ${MODE_EMULATOR_DIR})
-  target_compile_options(cuda-emulator PRIVATE ${flags} ${aligned})
-  target_link_options(cuda-emulator PRIVATE ${aligned})
-  target_link_libraries(cuda-emulator PRIVATE mode_emulator)
+  foreach(test emulator hopper)
+    set(name cuda-emulator)
+    if(test STREQUAL "hopper")
+      set(name cuda-emulator-hopper)
+    endif()
+    mode_rewrite_kernel(${MODE_EMULATOR_DIR}/test_${test}.cu ${out}/test_${test}.cpp)
+    add_executable(${name} ${out}/test_${test}.cpp)
+    set_target_properties(${name} PROPERTIES CXX_STANDARD 20)
+    target_include_directories(${name} PRIVATE ${MODE_EMULATOR_DIR})
+    target_compile_options(${name} PRIVATE ${flags} ${aligned})
+    target_link_options(${name} PRIVATE ${aligned})
+    target_link_libraries(${name} PRIVATE mode_emulator)
+  endforeach()
 
   # build/emulator/nn/cuda/: the kernels (.cu as .cpp) and their headers after rewriting
   file(GLOB host CONFIGURE_DEPENDS ${common}/nn/cuda/*.c)
   list(FILTER host EXCLUDE REGEX "/cudnn(_absent)?\\.c$")
   list(APPEND host ${MODE_EMULATOR_DIR}/cudnn.c) # in its place
   file(GLOB kernels CONFIGURE_DEPENDS ${common}/nn/cuda/*.cu ${common}/nn/cuda/*.cuh)
-  list(FILTER kernels EXCLUDE REGEX "/ptx\\.cuh$") # include/nn/cuda/ptx.cuh has its instructions here
+  list(FILTER kernels EXCLUDE REGEX "/(ptx|hopper)\\.cuh$") # include/nn/cuda has their instructions here
   foreach(from ${kernels})
     get_filename_component(name ${from} NAME)
     string(REGEX REPLACE "\\.cu$" ".cpp" name ${name})

@@ -1,5 +1,5 @@
-/* emulator.h - between the parts of the emulator: blocks.cpp runs kernels, streams.cpp says when, runtime.cpp keeps
- * memory. */
+/* emulator.h - between the parts of the emulator: blocks.cpp runs kernels, hopper.cpp what goes on beside their threads,
+ * streams.cpp says when, runtime.cpp keeps memory. */
 #ifndef MODE_EMULATOR_H
 #define MODE_EMULATOR_H
 
@@ -24,9 +24,15 @@ struct grid {
     const char *name;
     dim3 blocks, threads;
     size_t shared;
+    unsigned cluster;           /* so many blocks, next to each other in x, run together */
     std::function<void()> body; /* what one thread does */
 };
 void run_grid(const grid &g); /* blocks.cpp */
+
+/* hopper.cpp, called by blocks.cpp. No thread can go on: what has been left to the last now happens. A cluster's
+ * threads have all ended. */
+void deliver_late();
+void end_of_cluster();
 
 /* Everything holds it, and one thread at a time runs what streams hold. */
 extern std::recursive_mutex lock; /* runtime.cpp */

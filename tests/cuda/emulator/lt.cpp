@@ -9,6 +9,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
+
 #include <cublasLt.h>
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -139,34 +141,43 @@ struct product {
     float alpha, beta;
     bool parts;
 
-    double sum(long long i, long long j, long long from, long long end) const
+    /* Operands as rows of k numbers. */
+    static std::vector<float> rows_of(const void *x, const mode_emu_lt_layout &l, bool turned)
+    {
+        const long long m = turned ? l.cols : l.rows, k = turned ? l.rows : l.cols;
+        std::vector<float> to((size_t)(m * k));
+        for (long long i = 0; i < m; i++)
+            for (long long p = 0; p < k; p++) to[(size_t)(i * k + p)] = turned ? get(x, l, p, i) : get(x, l, i, p);
+        return to;
+    }
+    double sum(const float *x, const float *y, long long k) const
     {
         double s = 0;
         if (al.type == CUDA_R_16F) {
             enum { AT_A_TIME = 16 };
-            for (long long p = from; p < end; p += AT_A_TIME) {
+            for (long long p = 0; p < k; p += AT_A_TIME) {
                 double addends[AT_A_TIME + 1] = {s};
                 int n = 1;
-                for (long long q = p; q < std::min(end, p + AT_A_TIME); q++)
-                    addends[n++] = (double)(w.ta ? get(a, al, q, i) : get(a, al, i, q)) *
-                                   (w.tb ? get(b, bl, j, q) : get(b, bl, q, j));
+                for (long long q = p; q < std::min(k, p + AT_A_TIME); q++) addends[n++] = (double)x[q] * y[q];
                 s = cut_sum(addends, n);
             }
             return s;
         }
-        for (long long p = from; p < end; p++) {
-            float x = w.ta ? get(a, al, p, i) : get(a, al, i, p), y = w.tb ? get(b, bl, j, p) : get(b, bl, p, j);
-            s += w.compute == CUBLAS_COMPUTE_32F_FAST_TF32 ? (double)tf32(x) * tf32(y) : (double)x * y;
-        }
+        if (w.compute == CUBLAS_COMPUTE_32F_FAST_TF32)
+            for (long long p = 0; p < k; p++) s += (double)tf32(x[p]) * tf32(y[p]);
+        else
+            for (long long p = 0; p < k; p++) s += (double)x[p] * y[p];
         return s;
     }
     void run() const
     {
-        long long k = w.ta ? al.rows : al.cols, half = parts ? k / 2 : k;
+        const std::vector<float> of_a = rows_of(a, al, w.ta), of_b = rows_of(b, bl, !w.tb);
+        const long long k = w.ta ? al.rows : al.cols, half = parts ? k / 2 : k;
         for (long long j = 0; j < dl.cols; j++)
             for (long long i = 0; i < dl.rows; i++) {
-                double s = sum(i, j, 0, half);
-                if (parts) s = (double)((float)s + (float)sum(i, j, half, k));
+                const float *x = of_a.data() + i * k, *y = of_b.data() + j * k;
+                double s = sum(x, y, half);
+                if (parts) s = (double)((float)s + (float)sum(x + half, y + half, k - half));
                 s *= alpha;
                 if (w.scale_a) s *= *(const float *)w.scale_a;
                 if (w.scale_b) s *= *(const float *)w.scale_b;

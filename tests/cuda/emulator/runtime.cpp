@@ -135,7 +135,7 @@ cudaError_t set_attribute(const void *function, cudaFuncAttribute attribute, int
 }
 
 void launch(const char *name, const void *function, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
-            std::function<void()> body, std::function<void()> recheck)
+            unsigned cluster, std::function<void()> body, std::function<void()> recheck)
 {
     locked l(lock);
     auto limit = shared_limits.find(function);
@@ -143,7 +143,8 @@ void launch(const char *name, const void *function, dim3 grid, dim3 block, size_
     uint64_t threads = (uint64_t)block.x * block.y * block.z;
     cudaError_t e = cudaSuccess;
     if (threads == 0 || threads > 1024 || block.z > 64 || grid.x == 0 || grid.y == 0 || grid.z == 0 ||
-        grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535)
+        grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535 || cluster == 0 || cluster > 8 || grid.x % cluster ||
+        threads * cluster > 1024) /* the last: the emulator's own limit */
         e = cudaErrorInvalidConfiguration;
     else if (shared > std::max(most, (size_t)SHARED_DEFAULT))
         e = cudaErrorInvalidValue;
@@ -160,7 +161,7 @@ void launch(const char *name, const void *function, dim3 grid, dim3 block, size_
         note(cudaErrorStreamCaptureInvalidated);
         return;
     }
-    struct grid g = {name, grid, block, shared, std::move(body)};
+    struct grid g = {name, grid, block, shared, cluster, std::move(body)};
     enqueue(stream, [g, recheck] {
         recheck(); /* a graph may be launched when memory of its capture is gone */
         run_grid(g);
@@ -226,6 +227,13 @@ cudaError_t cudaGetDevice(int *device)
     return cudaSuccess;
 }
 
+/* 132; MODE_EMULATOR_MULTIPROCESSORS=2: few, so that what is shared out among them comes round again */
+static int multiprocessors()
+{
+    const char *s = getenv("MODE_EMULATOR_MULTIPROCESSORS");
+    return s ? atoi(s) : 132;
+}
+
 /* 90; MODE_EMULATOR_CAPABILITY=86: an older GPU's */
 static int capability()
 {
@@ -243,7 +251,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
     p->sharedMemPerBlockOptin = SHARED_MOST;
     p->major = capability() / 10;
     p->minor = capability() % 10;
-    p->multiProcessorCount = 132;
+    p->multiProcessorCount = multiprocessors();
     p->l2CacheSize = 50 << 20;
     p->maxThreadsPerBlock = 1024;
     p->warpSize = 32;
@@ -256,7 +264,7 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, in
     if (device != 0) return note(cudaErrorInvalidDevice);
     switch (attribute) {
     case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = SHARED_MOST; break;
-    case cudaDevAttrMultiProcessorCount: *value = 132; break;
+    case cudaDevAttrMultiProcessorCount: *value = multiprocessors(); break;
     case cudaDevAttrComputeCapabilityMajor: *value = capability() / 10; break;
     case cudaDevAttrComputeCapabilityMinor: *value = capability() % 10; break;
     case cudaDevAttrManagedMemory:

@@ -29,6 +29,23 @@
 #define __align__(n) __attribute__((aligned(n)))
 #define __grid_constant__
 
+enum cudaLaunchAttributeID { cudaLaunchAttributeClusterDimension = 4 };
+struct cudaLaunchAttribute {
+    cudaLaunchAttributeID id;
+    struct {
+        struct {
+            unsigned x, y, z;
+        } clusterDim;
+    } val;
+};
+struct cudaLaunchConfig_t {
+    dim3 gridDim, blockDim;
+    size_t dynamicSmemBytes;
+    cudaStream_t stream;
+    cudaLaunchAttribute *attrs;
+    unsigned numAttrs;
+};
+
 namespace mode_emu {
 
 struct place {
@@ -38,12 +55,12 @@ struct place {
 
 /* What a thread of the device knows of itself. */
 struct thread_view {
-    uint3 thread;
-    int lane; /* in its warp */
-    int copies; /* under way (cuda_pipeline.h) */
+    uint3 thread, block;
+    int lane;   /* in its warp */
+    int rank;   /* of its block in the cluster */
+    int copies; /* under way (cuda_pipeline.h); and products (hopper.cpp) */
 };
 extern thread_view *self;
-extern uint3 block_index;
 extern dim3 block_size, grid_size;
 
 /* Report a fault of the running kernel and end the program. */
@@ -56,14 +73,24 @@ int meet_block(place at, int value, bool *all);
 /* All lanes of mask that have not ended meet; the last to come runs work(payload of every lane, which are there). */
 void meet_warp(place at, unsigned mask, void *payload, void (*work)(void *const payload[32], unsigned present));
 unsigned active_lanes();
+/* All threads of the cluster's blocks that have not ended meet. */
+void meet_cluster(place at);
+/* Until `wake` is called for the same bed. */
+void sleep_for(place at, const void *bed);
+void wake(const void *bed);
+bool is_slept_for(const void *bed);
+void let_others_go_on();
 
 /* The block's memory for one declaration of a shared variable; the same for all of its threads. */
 void *shared_memory(const void *declaration, size_t bytes);
 void *dynamic_shared_memory();
+/* Where p lies in the block's shared memory, and what lies there in a block of the cluster. */
+uint32_t shared_offset(const void *p);
+void *shared_at(uint32_t offset, int block);
 
-/* Put a kernel into the stream's queue. function: whose attributes are meant */
+/* Put a kernel into the stream's queue. function: whose attributes are meant; cluster: blocks that run together */
 void launch(const char *name, const void *function, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
-            std::function<void()> body, std::function<void()> recheck);
+            unsigned cluster, std::function<void()> body, std::function<void()> recheck);
 /* Pointers that kernels get are device, managed or pinned memory, or NULL. */
 void check_argument(const char *kernel, int number, const void *p);
 cudaError_t set_attribute(const void *function, cudaFuncAttribute attribute, int value);
@@ -82,21 +109,22 @@ template <typename... P> struct kernel {
         dim3 grid, block;
         size_t shared;
         cudaStream_t stream;
+        unsigned cluster;
         void operator()(P... p) const
         {
             int number = 0;
             (check(k.name, ++number, p), ...);
             launch(
-                k.name, (const void *)k.function, grid, block, shared, stream,
+                k.name, (const void *)k.function, grid, block, shared, stream, cluster,
                 [f = k.function, args = std::tuple<std::remove_const_t<P>...>(p...)] { std::apply(f, args); },
                 [name = k.name, args = std::tuple<std::remove_const_t<P>...>(p...)] {
                     std::apply([name](const auto &...a) { int i = 0; (check(name, ++i, a), ...); }, args);
                 });
         }
     };
-    call operator()(dim3 grid, dim3 block, size_t shared = 0, cudaStream_t stream = nullptr) const
+    call operator()(dim3 grid, dim3 block, size_t shared = 0, cudaStream_t stream = nullptr, unsigned cluster = 1) const
     {
-        return {*this, grid, block, shared, stream};
+        return {*this, grid, block, shared, stream, cluster};
     }
 };
 template <typename... P> kernel<P...> kernel_of(const char *name, void (*f)(P...))
@@ -168,6 +196,26 @@ static inline vote votes(place at, unsigned mask, int value)
     return v;
 }
 
+struct match {
+    int64_t value;
+    unsigned same;
+    static void work(void *const payload[32], unsigned present)
+    {
+        for (int i = 0; i < 32; i++) {
+            if (!(present >> i & 1)) continue;
+            match *m = (match *)payload[i];
+            for (int j = 0; j < 32; j++)
+                if (present >> j & 1 && ((const match *)payload[j])->value == m->value) m->same |= 1u << j;
+        }
+    }
+};
+static inline unsigned matches(place at, unsigned mask, int64_t value)
+{
+    match m = {value, 0};
+    meet_warp(at, mask, &m, match::work);
+    return m.same;
+}
+
 template <typename T> struct reduction {
     T value;
     T (*combine)(T, T);
@@ -195,9 +243,8 @@ template <typename T> T reduce(place at, unsigned mask, T x, T (*combine)(T, T))
 } // namespace mode_emu
 
 #define threadIdx (mode_emu::self->thread)
-#define blockIdx (mode_emu::block_index)
-#define blockDim (mode_emu::block_size)
-#define gridDim (mode_emu::grid_size)
+#define blockIdx (mode_emu::self->block)
+static const dim3 &blockDim [[maybe_unused]] = mode_emu::block_size, &gridDim [[maybe_unused]] = mode_emu::grid_size;
 static const int warpSize = 32;
 
 /* What rewrite.sh writes in place of kernel<<<...>>>, __shared__ and extern __shared__ */
@@ -234,6 +281,7 @@ static const int warpSize = 32;
         mode_emu::vote v = mode_emu::votes(MODE_EMU_AT("__all_sync"), mask, (x) != 0);                                 \
         return (int)(v.ballot == v.present);                                                                           \
     }())
+#define __match_any_sync(mask, x) mode_emu::matches(MODE_EMU_AT("__match_any_sync"), mask, (int64_t)(x))
 #define __activemask() mode_emu::active_lanes()
 #define MODE_EMU_REDUCE(name, T, mask, x, expression)                                                                  \
     mode_emu::reduce<T>(MODE_EMU_AT(name), mask, x, [](T a, T b) -> T { return expression; })
@@ -406,6 +454,28 @@ template <typename R, typename... P>
 static inline cudaError_t cudaFuncSetAttribute(R (*f)(P...), cudaFuncAttribute attribute, int value)
 {
     return mode_emu::set_attribute((const void *)f, attribute, value);
+}
+template <typename... P>
+static inline cudaError_t cudaOccupancyMaxActiveClusters(int *n, void (*)(P...), const cudaLaunchConfig_t *how)
+{
+    int multiprocessors;
+    cudaError_t e = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, 0);
+    *n = multiprocessors;
+    for (unsigned i = 0; i < how->numAttrs; i++) *n /= (int)how->attrs[i].val.clusterDim.x;
+    return e;
+}
+template <typename... P, typename... A>
+static inline cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *how, void (*f)(P...), A &&...a)
+{
+    unsigned cluster = 1;
+    for (unsigned i = 0; i < how->numAttrs; i++) {
+        if (how->attrs[i].id != cudaLaunchAttributeClusterDimension) return cudaErrorInvalidValue;
+        cluster = how->attrs[i].val.clusterDim.x;
+    }
+    cudaError_t before = cudaPeekAtLastError();
+    mode_emu::kernel_of("by cudaLaunchKernelEx", f)(how->gridDim, how->blockDim, how->dynamicSmemBytes, how->stream,
+                                                    cluster)(std::forward<A>(a)...);
+    return before == cudaSuccess ? cudaPeekAtLastError() : cudaSuccess;
 }
 template <typename T> static inline cudaError_t cudaMalloc(T **p, size_t bytes)
 {

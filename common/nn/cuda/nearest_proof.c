@@ -1,0 +1,122 @@
+/* Whether the kernel of nearest_hopper.cu is trusted: it was written without a GPU, so a process uses it only after it
+ * has given the right answers there.
+ *
+ * The problem: all centres are one vector of small integers but for one column each, and so is every row, like one of
+ * the centres. The right centre's rank is below every other one's by 1 or more and can be off by far less, and it is
+ * the smallest only if every column of every row and centre is read from where it lies and counted once. Products and
+ * their sums are integers: nothing is rounded. Two centres are equal. */
+#include "nn/cuda/nearest.h"
+
+#include "base/log.h"
+#include "nn/cuda/device.h"
+#include "nn/cuda/kernels.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Sizes: several rounds of every ring and loop of the kernel, none of them full. PATIENCE: so that a barrier which
+ * never opens is a wrong answer. */
+enum { N = 300, K = 300, D = 150, FEWEST_ROWS = 256, PATIENCE = 10000 };
+
+struct proof {
+    float x[N * D], c[K * D];
+    struct mode__cuda_halved x_of[N], c_of[K];
+    float plus[K + MODE__CUDA_CENTRE_PADDING], most[3], largest[MODE__CUDA_PARTS];
+    int32_t state[N], candidates[N * MODE__CUDA_CANDIDATES];
+};
+
+static int centre_of(int row)
+{
+    return (row * 37 + 11) % K;
+}
+
+static void make_centre(float *c, int k)
+{
+    if (k == K - 1) k = 0;
+    for (int j = 0; j < D; j++) c[j] = (float)(j * 7 % 3 - 1);
+    c[k % D] += (float)(k / D + 1);
+}
+
+/* Centre 0, which has a double, or another one. */
+static bool is_right(const struct proof *p, int row)
+{
+    const int want = centre_of(row);
+    const int32_t *two = p->candidates + (size_t)row * MODE__CUDA_CANDIDATES;
+    if (want > 0 && want < K - 1) return p->state[row] == want;
+    return p->state[row] == -2 && two[0] + two[1] == K - 1 && two[0] * two[1] == 0;
+}
+
+static cudaError_t ask(struct proof *p, void *x, void *c, cudaStream_t stream)
+{
+    const struct mode__cuda_tiles t = {
+        .x = x, .c = c, .x_of = p->x_of, .centres = {p->plus, p->most}, .n = N, .k = K, .d = D, .patience = PATIENCE};
+    for (int i = 0; i < K; i++) make_centre(p->c + i * D, i);
+    for (int i = 0; i < N; i++) make_centre(p->x + i * D, centre_of(i));
+    memset(p->state, 0xff, sizeof p->state);
+    mode__cuda_halves(stream, x, p->x_of, p->x, N, D, NULL, true);
+    mode__cuda_largest(stream, p->largest, p->c, K * D);
+    mode__cuda_halves(stream, c, p->c_of, p->c, K, D, p->largest, true);
+    mode__cuda_halved_centres(stream, &t.centres, p->c_of, p->c, K, D, false);
+    cudaError_t e = mode__cuda_nearest_tiles(stream, p->state, p->candidates, &t, 1); /* which comes round */
+    if (e == cudaSuccess) e = cudaGetLastError();
+    return e == cudaSuccess ? cudaStreamSynchronize(stream) : e;
+}
+
+static bool proves_itself(cudaStream_t stream)
+{
+    struct proof *p = NULL;
+    void *x = NULL, *c = NULL;
+    int wrong = 0;
+    cudaError_t e = cudaMallocManaged((void **)&p, sizeof *p, cudaMemAttachGlobal);
+    if (e == cudaSuccess) e = cudaMalloc(&x, mode__cuda_halves_bytes(N, D, true));
+    if (e == cudaSuccess) e = cudaMalloc(&c, mode__cuda_halves_bytes(K, D, true));
+    if (e == cudaSuccess) e = ask(p, x, c, stream);
+    for (int i = 0; i < N && e == cudaSuccess; i++) wrong += !is_right(p, i);
+    if (e != cudaSuccess)
+        mode_log_warn(
+            "nearest_by_library",
+            "nearest centres are found by cuBLASLt's products: our own kernel could not be tried: %s (if the GPU "
+            "does not go on after this, start again with MODE_CUDA_NEAREST=library)",
+            cudaGetErrorString(e));
+    else if (wrong > 0)
+        mode_log_warn("nearest_by_library",
+                      "nearest centres are found by cuBLASLt's products: our own kernel gave %d of %d wrong answers to "
+                      "a problem whose answers are known",
+                      wrong, (int)N);
+    (void)cudaGetLastError();
+    (void)cudaFree(x);
+    (void)cudaFree(c);
+    (void)cudaFree(p);
+    return e == cudaSuccess && wrong == 0;
+}
+
+static int attribute(enum cudaDeviceAttr which)
+{
+    int value = 0;
+    CUDA_OK(cudaDeviceGetAttribute(&value, which, 0));
+    return value;
+}
+
+int mode__cuda_multiprocessors(void)
+{
+    return attribute(cudaDevAttrMultiProcessorCount);
+}
+
+bool mode__cuda_nearest_by_tiles(struct mode_backend *be, int64_t n)
+{
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static enum { UNKNOWN, TRUSTED, NOT_TRUSTED } kernel;
+    const char *want = getenv("MODE_CUDA_NEAREST");
+    if (want && strcmp(want, "library") == 0) return false;
+    if (n < FEWEST_ROWS && !(want && strcmp(want, "own") == 0)) return false;
+    pthread_mutex_lock(&lock);
+    if (kernel == UNKNOWN)
+        kernel = attribute(cudaDevAttrComputeCapabilityMajor) == 9 &&
+                         attribute(cudaDevAttrComputeCapabilityMinor) == 0 && proves_itself(mode__cuda_of(be)->stream)
+                     ? TRUSTED
+                     : NOT_TRUSTED;
+    const bool trusted = kernel == TRUSTED;
+    pthread_mutex_unlock(&lock);
+    return trusted;
+}

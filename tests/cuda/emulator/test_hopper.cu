@@ -1,0 +1,225 @@
+/* test_hopper.cu - what compute capability 9.0 has beside the threads of a block (nn/cuda/hopper.cuh): a product by two
+ * blocks that share an operand, against plain loops, and the same with one mistake at a time. */
+#include "emulator.h"
+#include "mistakes.h"
+
+#include <cuda_fp16.h>
+#include <nn/cuda/hopper.cuh>
+
+#include <vector>
+
+enum {
+    STAGES = 2,
+    STEPS = 5,
+    WIDTH = 64 * STEPS,
+    M = 64,
+    N = 256,
+    BLOCKS = 2,
+    WARPGROUP = 128,
+    A_BYTES = M * 128,
+    B_BYTES = N * 128,
+    HALF_B = B_BYTES / BLOCKS
+};
+
+enum error {
+    NONE,
+    NO_SWIZZLE,         /* rows lie in shared memory as they are */
+    OTHER_SWIZZLE,      /* by the row's next bits */
+    NO_WAIT_FOR_COPY,   /* products of what has not come */
+    WRONG_PHASE,        /* the barrier asked for the phase before */
+    WRONG_BARRIER,      /* full in the place of empty: copies into what products still read */
+    EARLY_ARRIVAL,      /* a stage given back before its products are waited for */
+    ONE_WARP_ARRIVES,   /* for all four: the others may not have read */
+    NO_WAIT_FOR_RESULT, /* registers read under way */
+    TOUCHED,            /* registers written under way */
+    NO_FENCE,
+    THREE_WARPS,
+    OTHER_ROWS_BY_A_WARP,
+    TOO_MANY_BYTES,
+    TOO_FEW_BYTES,
+    TOO_MANY_ARRIVALS,
+    NO_BARRIER,
+    OFF_16_BYTES,
+    UNWAITED_COPY,
+    LEAVES_EARLY, /* a block, where another one has yet to arrive */
+    NO_COMMIT
+};
+
+struct room {
+    char a[STAGES][A_BYTES], b[STAGES][B_BYTES];
+    uint64_t full[STAGES], empty[STAGES], spare;
+};
+
+static __device__ void fetch(room *r, const char *a, const char *b, error e)
+{
+    const uint32_t rank = cluster_rank(),
+                   bytes = A_BYTES + B_BYTES + (e == TOO_MANY_BYTES ? 16 : 0) - (e == TOO_FEW_BYTES ? 16 : 0);
+    for (int s = 0; s < STEPS; s++) {
+        const int stage = s % STAGES;
+        barrier_passed(e == WRONG_BARRIER && s == 4 ? &r->full[stage] : &r->empty[stage],
+                       (uint32_t)(s / STAGES % 2 ^ 1));
+        barrier_expect(&r->full[stage], bytes);
+        if (e == TOO_MANY_ARRIVALS) barrier_arrive(&r->full[stage], rank);
+        bulk_copy(r->a[stage], a + ((int)rank * STEPS + s) * A_BYTES, A_BYTES, &r->full[stage]);
+        bulk_copy_to(r->b[stage] + rank * HALF_B, b + s * B_BYTES + (int)rank * HALF_B, HALF_B, &r->full[stage], 3);
+    }
+    if (e == OFF_16_BYTES) bulk_copy(r->a[0] + 8, a, 16, &r->full[0]);
+    if (e == UNWAITED_COPY) bulk_copy(r->a[0], a, 16, &r->spare);
+    if (e == NO_BARRIER) barrier_expect((uint64_t *)r->a[0], 0);
+}
+
+static __device__ void give_back(room *r, int stage, error e)
+{
+    const int lane = (int)threadIdx.x % 32;
+    if (e == ONE_WARP_ARRIVES && threadIdx.x / 32 % 4 != 3) return;
+    for (int i = 0; i < (e == ONE_WARP_ARRIVES ? 4 : 1); i++)
+        if (lane < BLOCKS) barrier_arrive(&r->empty[stage], (uint32_t)lane);
+    __syncwarp();
+}
+
+static __device__ void multiply(float *to, room *r, error e)
+{
+    float c[128];
+    const int t = (int)threadIdx.x % WARPGROUP, row = t / 32 * 16 + t % 32 / 4;
+    if (e == THREE_WARPS && t >= 96) return;
+    for (int i = 0; i < 128; i++) c[i] = 0;
+    for (int s = 0; s < STEPS; s++) {
+        const int stage = s % STAGES;
+        const bool late = e == NO_WAIT_FOR_COPY && s == 1;
+        const uint32_t parity = (uint32_t)(s / STAGES % 2 ^ (e == WRONG_PHASE && s == 4));
+        if (!late) barrier_passed(&r->full[stage], parity);
+        const uint64_t a = tile_operand(r->a[stage]), b = tile_operand(r->b[stage]);
+        if (e != NO_FENCE) products_begin();
+        for (int k = 0; k < 4; k++)
+            product_64_256(c, tile_columns(a, e == OTHER_ROWS_BY_A_WARP && t >= 96 ? k ^ 1 : k), tile_columns(b, k),
+                           s > 0 || k > 0);
+        if (e == TOUCHED && s == 2) c[5] = 1;
+        if (e != NO_COMMIT || s < STEPS - 1) products_commit();
+        products_wait_but_one();
+        if (late) products_wait(c);
+        if (late) barrier_passed(&r->full[stage], parity);
+        if (e == EARLY_ARRIVAL)
+            give_back(r, stage, e);
+        else if (s > 0)
+            give_back(r, (s - 1) % STAGES, e);
+    }
+    if (e == NO_WAIT_FOR_RESULT) to[0] = c[0] + c[64];
+    products_wait(c);
+    for (int i = 0; i < 128 && e != NO_WAIT_FOR_RESULT; i++)
+        to[(row + i % 4 / 2 * 8) * N + i / 4 * 8 + t % 4 * 2 + i % 2] = c[i];
+    for (int i = 0; i < 300 && e == LEAVES_EARLY && cluster_rank() == 0; i++) __syncwarp();
+    if (e != EARLY_ARRIVAL) give_back(r, (STEPS - 1) % STAGES, e);
+}
+
+static __global__ void product(float *c, const char *a, const char *b, error e)
+{
+    extern __shared__ char memory[];
+    room *r = (room *)(memory + (1024 - shared_address(memory) % 1024) % 1024);
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < STAGES; i++) {
+            barrier_init(&r->full[i], 1);
+            barrier_init(&r->empty[i], 4 * BLOCKS);
+        }
+        barrier_init(&r->spare, 1);
+        barriers_are_made();
+    }
+    cluster_meet();
+    if (threadIdx.x == 0) fetch(r, a, b, e);
+    __syncwarp();
+    if (threadIdx.x >= WARPGROUP) multiply(c + cluster_rank() * M * N, r, e);
+    if (e != LEAVES_EARLY) cluster_meet();
+}
+
+/* Number j of row r, rows of a or of b. */
+static int number(int r, int j, int which)
+{
+    return (r * (7 + which) + j * (3 + 2 * which) + r * j % 5) % 17 - 8;
+}
+
+/* Tiles of `rows` rows by 64 columns, one behind another. */
+static char *tiles(int rows, int first, int which, error e)
+{
+    __half *to;
+    CHECK(cudaMallocManaged((void **)&to, (size_t)rows * WIDTH * sizeof *to, cudaMemAttachGlobal) == cudaSuccess);
+    for (int r = 0; r < rows; r++)
+        for (int j = 0; j < WIDTH; j++) {
+            const int by = e == NO_SWIZZLE ? 0 : e == OTHER_SWIZZLE ? r / 2 % 8 : r % 8;
+            const int at = ((j / 64 * rows + r) * 8 + (j % 64 / 8 ^ by)) * 8 + j % 8;
+            to[at] = __float2half((float)number(first + r, j, which));
+        }
+    return (char *)to;
+}
+
+/* How many numbers of c are wrong; c is not a number where it was not written. */
+static int wrong(error e)
+{
+    float *c;
+    char *a;
+    int bad = 0;
+    CHECK(cudaMallocManaged((void **)&c, BLOCKS * M * N * sizeof *c, cudaMemAttachGlobal) == cudaSuccess);
+    CHECK(cudaMallocManaged((void **)&a, BLOCKS * STEPS * A_BYTES, cudaMemAttachGlobal) == cudaSuccess);
+    for (int i = 0; i < BLOCKS; i++) {
+        char *own = tiles(M, i * M, 0, e);
+        memcpy(a + i * STEPS * A_BYTES, own, STEPS * A_BYTES);
+        cudaFree(own);
+    }
+    char *b = tiles(N, 0, 1, e);
+    cudaLaunchAttribute cluster[1] = {};
+    cudaLaunchConfig_t how = {};
+    cluster[0].id = cudaLaunchAttributeClusterDimension;
+    cluster[0].val.clusterDim = {BLOCKS, 1, 1};
+    how.gridDim = dim3(BLOCKS);
+    how.blockDim = dim3(2 * WARPGROUP);
+    how.dynamicSmemBytes = sizeof(room) + 1024;
+    how.attrs = cluster;
+    how.numAttrs = 1;
+    CHECK(cudaFuncSetAttribute(product, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)how.dynamicSmemBytes) ==
+          cudaSuccess);
+    CHECK(cudaLaunchKernelEx(&how, product, c, (const char *)a, (const char *)b, e) == cudaSuccess);
+    cudaDeviceSynchronize();
+    for (int i = 0; i < BLOCKS * M; i++)
+        for (int j = 0; j < N; j++) {
+            int s = 0;
+            for (int k = 0; k < WIDTH; k++) s += number(i, k, 0) * number(j, k, 1);
+            bad += !(c[i * N + j] == (float)s);
+        }
+    for (void *p : {(void *)a, (void *)b, (void *)c}) cudaFree(p);
+    return bad;
+}
+
+/* More than once: what a race does depends on the order of threads. */
+template <error E> static void make()
+{
+    for (int i = 0; i < 30; i++)
+        if (wrong(E)) mode_emu::fault("wrong numbers");
+}
+
+static const mistake mistakes[] = {
+    {"an operand's rows as they are", make<NO_SWIZZLE>, "wrong numbers"},
+    {"an operand's rows in another order", make<OTHER_SWIZZLE>, "wrong numbers"},
+    {"products of what has not come", make<NO_WAIT_FOR_COPY>, "wrong numbers"},
+    {"a barrier asked for the phase before", make<WRONG_PHASE>, "bulk copies are under way"},
+    {"copies into what is still read", make<WRONG_BARRIER>, "wrong numbers"},
+    {"a stage given back too early", make<EARLY_ARRIVAL>, "wrong numbers"},
+    {"a stage given back by one warp for all", make<ONE_WARP_ARRIVES>, "wrong numbers"},
+    {"a product read under way", make<NO_WAIT_FOR_RESULT>, "wrong numbers"},
+    {"a product's registers written under way", make<TOUCHED>, "registers of products under way were written"},
+    {"a product without products_begin", make<NO_FENCE>, "without products_begin"},
+    {"a product by three warps", make<THREE_WARPS>, "deadlock"},
+    {"a product of other operands by one warp", make<OTHER_ROWS_BY_A_WARP>, "warps of one group bring different"},
+    {"a barrier that expects too many bytes", make<TOO_MANY_BYTES>, "deadlock"},
+    {"a barrier that expects too few bytes", make<TOO_FEW_BYTES>, "deadlock"},
+    {"an arrival too many", make<TOO_MANY_ARRIVALS>, "gets one more"},
+    {"a barrier that was not made", make<NO_BARRIER>, "there is no barrier"},
+    {"a bulk copy off 16 bytes", make<OFF_16_BYTES>, "is not of whole 16 aligned bytes"},
+    {"a bulk copy that nobody waits for", make<UNWAITED_COPY>, "bulk copies are under way"},
+    {"a block that leaves its cluster early", make<LEAVES_EARLY>, "of the cluster has ended"},
+    {"a product that was not committed", make<NO_COMMIT>, "of its copies and products are under way"},
+};
+
+int main()
+{
+    const int bad = missed(mistakes, sizeof mistakes / sizeof *mistakes);
+    for (int i = 0; i < 4; i++) CHECK(wrong(NONE) == 0); /* in several orders of threads */
+    return bad > 0;
+}

@@ -1,0 +1,120 @@
+/* Nearest centres by our own kernel for compute capability 9.0, on an emulated GPU: where it has to come round, where
+ * it must not be used, and that it is not trusted where products are wrong (MODE_EMULATOR_PRODUCTS=wrong). What the
+ * cases of tests/ops show is in cuda_test.c. */
+#include "base/rng.h"
+#include "cluster/nearest.h"
+#include "nn/cuda/nearest.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { N = 3000, K = 45, D = 24 };
+
+static struct mode_backend *open_one(const char *name)
+{
+    struct mode_backend *be;
+    struct mode_error err;
+    assert_int_equal(mode_backend_open(&be, name, &err), MODE_OK);
+    return be;
+}
+
+/* n rows of x to two sets of centres by name; again: made ready. */
+static void assign(int32_t *id, float *distance, const char *name, const float *x, int64_t n, const float *c,
+                   bool again)
+{
+    struct mode_backend *be = open_one(name);
+    struct mode_nearest *a;
+    struct mode_error err;
+    if (again) assert_int_equal(mode_nearest_open(&a, be, x, n, D, K, &err), MODE_OK);
+    for (int half = 0; half < 2; half++) {
+        int32_t *to = id + half * N;
+        float *far = distance + half * N;
+        const int k = half ? K / 3 : K;
+        if (again)
+            mode_nearest_again(a, to, far, MODE_METRIC_EUCLIDEAN, c + half * D, k);
+        else
+            assert_int_equal(mode_nearest(be, to, far, MODE_METRIC_EUCLIDEAN, x, n, c + half * D, k, D, &err), MODE_OK);
+    }
+    if (again) mode_nearest_close(&a);
+    mode_backend_close(&be);
+}
+
+/* Several launches, each of several rounds of its clusters, the last one of less; rows in the host's memory. */
+static void test_many_rows_come_to_the_bytes_of_the_reference(void **state)
+{
+    static float x[N * D], c[(K + 1) * D], want_far[2 * N], far[2 * N];
+    static int32_t want[2 * N], id[2 * N];
+    struct mode_rng rng = mode_rng_for(7, MODE_RNG_TEST, 2, 0);
+    static const int64_t rows[] = {N, 2304, 257, 0};
+    (void)state;
+    for (int i = 0; i < N * D; i++) x[i] = (float)mode_rng_normal(&rng);
+    for (int i = 0; i < (K + 1) * D; i++) c[i] = (float)mode_rng_normal(&rng);
+    assign(want, want_far, "ref", x, N, c, false);
+    for (int m = 0; m < 2; m++) {
+        setenv("MODE_EMULATOR_MULTIPROCESSORS", m ? "4" : "2", 1);
+        for (int again = 0; again < 2; again++)
+            for (int s = 0; s < 4; s++) {
+                memset(id, 0xff, sizeof id);
+                assign(id, far, "cuda", x, rows[s], c, again);
+                for (int half = 0; half < 2; half++) {
+                    assert_memory_equal(id + half * N, want + half * N, (size_t)rows[s] * sizeof *id);
+                    assert_memory_equal(far + half * N, want_far + half * N, (size_t)rows[s] * sizeof *far);
+                }
+            }
+    }
+    unsetenv("MODE_EMULATOR_MULTIPROCESSORS");
+}
+
+static void test_the_kernel_is_used_where_it_is_trusted_and_of_use(void **state)
+{
+    const char *products = getenv("MODE_EMULATOR_PRODUCTS");
+    const bool right = !products || strcmp(products, "wrong") != 0;
+    struct mode_backend *be = open_one("cuda");
+    (void)state;
+    assert_int_equal(mode__cuda_nearest_by_tiles(be, 100000), right);
+    assert_false(mode__cuda_nearest_by_tiles(be, 10));
+    setenv("MODE_CUDA_NEAREST", "own", 1);
+    assert_int_equal(mode__cuda_nearest_by_tiles(be, 10), right);
+    setenv("MODE_CUDA_NEAREST", "library", 1);
+    assert_false(mode__cuda_nearest_by_tiles(be, 100000));
+    unsetenv("MODE_CUDA_NEAREST");
+    mode_backend_close(&be);
+}
+
+/* No numbers at all, numbers that products cannot hold: the row, or all rows, are measured. */
+static void test_numbers_out_of_range_are_measured(void **state)
+{
+    enum { ROWS = 300 };
+    static const float scales[] = {0, 1e-38f, 1e-30f, 1e30f, 3e37f};
+    static float x[ROWS * D], c[K * D], far[2][ROWS];
+    static int32_t id[2][ROWS];
+    struct mode_rng rng = mode_rng_for(7, MODE_RNG_TEST, 2, 1);
+    struct mode_backend *be = open_one("cuda"), *ref = open_one("ref");
+    struct mode_error err;
+    (void)state;
+    for (int k = 0; k < 5; k++) {
+        for (int i = 0; i < ROWS * D; i++) x[i] = scales[i / D % 5] * (float)mode_rng_normal(&rng);
+        for (int i = 0; i < K * D; i++) c[i] = scales[k] * (float)mode_rng_normal(&rng);
+        for (int b = 0; b < 2; b++)
+            assert_int_equal(mode_nearest(b ? ref : be, id[b], far[b], MODE_METRIC_EUCLIDEAN, x, ROWS, c, K, D, &err),
+                             MODE_OK);
+        assert_memory_equal(id[0], id[1], sizeof id[0]);
+        assert_memory_equal(far[0], far[1], sizeof far[0]);
+    }
+    mode_backend_close(&be);
+    mode_backend_close(&ref);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_the_kernel_is_used_where_it_is_trusted_and_of_use),
+        cmocka_unit_test(test_many_rows_come_to_the_bytes_of_the_reference),
+        cmocka_unit_test(test_numbers_out_of_range_are_measured),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
