@@ -6,8 +6,9 @@
 PYTHON has torch for CUDA and open_clip. Both sides have random pixels and texts of the same lengths in memory: no
 loader, no decoding. Peers: bf16 or tf32 products (autocast, as open_clip's --precision amp_bf16), compiled by
 torch.compile (autotuned), cut: the context cut to the longest text of the batch, as its length buckets do; fused AdamW.
-Ours chooses its algorithms by the clock in the first step too (--measure); --fixed: by rule, as runs do, whose bytes must be
-the same each time. A round is one step on either side; wall time, the device waited for. Clocks and power are logged with each round.
+Ours chooses its algorithms by the clock in the first step too (--measure); --fixed: by rule, as runs without
+train.algorithms do. A round is one step on either side; wall time, the device waited for. Clocks and power are logged
+with each round.
 """
 import random
 import statistics

@@ -114,7 +114,25 @@ void mode_backend_sync(struct mode_backend *be)
 
 void mode_backend_measure(struct mode_backend *be, bool on)
 {
-    if (be->kind) be->kind->measure(be, on);
+    if (be->kind) be->kind->measure(be, on, on);
+}
+
+void mode_backend_measure_products(struct mode_backend *be, bool on)
+{
+    if (be->kind) be->kind->measure(be, on, false);
+}
+
+char *mode_backend_algorithms(struct mode_backend *be)
+{
+    return be->kind ? be->kind->algorithms(be) : NULL;
+}
+
+enum mode_status mode_backend_use_algorithms(struct mode_backend *be, const char *text, char *why_not, size_t size,
+                                             struct mode_error *err)
+{
+    if (be->kind) return be->kind->use_algorithms(be, text, why_not, size, err);
+    snprintf(why_not, size, "they are for a GPU; this is %s", mode_backend_name(be));
+    return MODE_OK;
 }
 
 void mode_backend_narrow(struct mode_backend *be, bool on)

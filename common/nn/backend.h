@@ -51,6 +51,15 @@ void mode_backend_sync(struct mode_backend *be);
  * on for a first step, which runs op by op. Faster, but what is chosen, and with it the last bits of results, may
  * differ from process to process. Off by default. */
 void mode_backend_measure(struct mode_backend *be, bool on);
+/* The same of matrix products alone: what is chosen can be kept, and chosen again. */
+void mode_backend_measure_products(struct mode_backend *be, bool on);
+/* The algorithms that were chosen so, as a text of a line each, to be freed; NULL from backends that have none. */
+char *mode_backend_algorithms(struct mode_backend *be);
+/* Products of the text's shapes, and of shapes like those, take its algorithms from now on, all others follow the rule:
+ * the same text, the same bytes. Where it is for another kind of GPU, another version of its library or another backend
+ * nothing changes, and why_not says so; else that is "". MODE_E_FORMAT: it is no such text. */
+enum mode_status mode_backend_use_algorithms(struct mode_backend *be, const char *text, char *why_not, size_t size,
+                                             struct mode_error *err);
 
 /* While on, linear maps (mode_linear..., not mode_project) may round x, w and dy to 8 bits: models say so of their
  * blocks. The gradient of w never does. Nothing to do but on "cuda-fp8" and "ref-fp8". Off by default. */

@@ -87,7 +87,10 @@ struct mode__device {
                               struct mode_error *err);
     const struct mode__staging_kind *staging;
     const struct mode__results_kind *results;
-    void (*measure)(struct mode_backend *be, bool on);
+    void (*measure)(struct mode_backend *be, bool products, bool attention);
+    char *(*algorithms)(struct mode_backend *be);
+    enum mode_status (*use_algorithms)(struct mode_backend *be, const char *text, char *why_not, size_t size,
+                                       struct mode_error *err);
     void (*repeat)(struct mode_backend *be, const struct mode_sequence *key, void (*ops)(void *ctx), void *ctx);
     void (*record)(struct mode_backend *be, bool on);
     void (*repeats)(const struct mode_backend *be, struct mode_backend_repeats *r);

@@ -124,9 +124,9 @@ static enum mode_status set_value(struct reader *r, const struct spec_key *key, 
         *(char **)field = mode_xstrdup(text);
         return MODE_OK;
     case PATH:
-        if (!*text) return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: %s is empty", r->what, line, key->path);
+        if (!*text && line > 0) return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: %s is empty", r->what, line, key->path);
         free(*(char **)field);
-        *(char **)field = absolute(r->spec, text);
+        *(char **)field = *text ? absolute(r->spec, text) : mode_xstrdup(""); /* that of a default */
         return MODE_OK;
     case LIST:
     case PATHS:
@@ -486,6 +486,8 @@ enum mode_status mode_spec_check(const struct mode_spec *spec, struct mode_error
                          spec->encoder.dir);
     if (!mode_file_exists(spec->tokenizer_merges))
         return MODE_FAIL(err, MODE_E_NOINPUT, "tokenizer.merges: %s does not exist", spec->tokenizer_merges);
+    if (spec->train.algorithms[0] && !mode_file_exists(spec->train.algorithms))
+        return MODE_FAIL(err, MODE_E_NOINPUT, "train.algorithms: %s does not exist", spec->train.algorithms);
     struct mode_spec_list tasks;
     enum mode_status st = mode_spec_tasks(spec, &tasks, err);
     if (!st) mode_spec_list_clear(&tasks);

@@ -57,6 +57,7 @@ struct mode_spec {
         double lr, beta1, beta2, eps, weight_decay, grad_clip_norm, out_ratio, scale_min, scale_max;
         uint64_t accumulate;              /* pieces in which a batch is computed; 1 = whole */
         bool checkpoint_activations;      /* recompute them on the way back */
+        char *algorithms;                 /* file of algorithms of matrix products; "": by rule */
         uint64_t seed_steps, total_steps; /* 0 = by epochs */
         double seed_epochs, epochs;       /* passes over the kept pairs */
         bool share_steps;                 /* expert_steps: share */

@@ -43,6 +43,7 @@
     X("train.grad_clip_norm", REAL, train.grad_clip_norm, "0", 0, 1e6, "cut the global norm of the gradient to this; 0 = no clipping") \
     X("train.accumulate", UINT, train.accumulate, "1", 1, 1e6, "pieces in which a batch is computed, one after another; exact") \
     X("train.checkpoint_activations", BOOL, train.checkpoint_activations, "false", 0, 0, "recompute all activations on the way back; else as the memory demands") \
+    X("train.algorithms", PATH, train.algorithms, "", 0, 0, "file that mode train --algorithms wrote on such a GPU: which algorithms make matrix products") \
     X("train.warmup_steps", UINT, train.warmup_steps, "2000", 0, 1e9, "linear warm-up") \
     X("train.seed", UINT, train.seed, "=seed", 0, 1e15, "of initialisation, order and crops") \
     X("train.seed_steps", UINT, train.seed_steps, "0", 0, 1e12, "steps of the seed model (the fork point); 0 = by epochs") \

@@ -35,6 +35,7 @@ struct training {
     bool told_why_not;
     struct mode_str rows; /* steps.jsonl so far */
     double *losses;       /* ring of the last MODE_TRAIN_FINAL_STEPS, slot step % that */
+    char *chosen;         /* algorithms, in the first step; NULL: by rule or by the spec */
     struct mode_train_result result;
 };
 
@@ -98,6 +99,8 @@ static void fingerprint(const struct training *t, char hex[MODE_DIGEST_HEX])
     /* what changes the bits; checkpointing activations does not */
     mode_str_printf(&text, "\n%a %lld %d %d", s->grad_clip_norm, (long long)(s->accumulate > 1 ? s->accumulate : 1),
                     s->dense_tokens, s->full_last_block);
+    const char *algorithms = t->chosen ? t->chosen : s->algorithms;
+    if (algorithms) mode_str_printf(&text, "\n%s", algorithms);
     mode_digest_bytes(text.data, text.len, hex);
     mode_str_clear(&text);
 }
@@ -264,6 +267,39 @@ static void tell_narrowed(const struct training *t)
     t->hooks->notice(t->hooks->ctx, text);
 }
 
+static bool chooses(const struct training *t)
+{
+    return t->hooks->chosen && !t->spec->algorithms;
+}
+
+/* Before the first step: where its algorithms come from. */
+static enum mode_status take_algorithms(struct training *t, struct mode_error *err)
+{
+    const struct mode_train_spec *s = t->spec;
+    char why_not[400], text[500];
+    enum mode_status st;
+    if (s->measure)
+        mode_backend_measure(t->be, true);
+    else
+        mode_backend_measure_products(t->be, chooses(t));
+    if (!s->algorithms) return MODE_OK;
+    if ((st = mode_backend_use_algorithms(t->be, s->algorithms, why_not, sizeof why_not, err)))
+        return mode_error_prefix(err, st, "training %s", s->name);
+    if (!why_not[0] || !t->hooks->notice) return MODE_OK;
+    snprintf(text, sizeof text, "algorithms are not those that were kept: %s", why_not);
+    t->hooks->notice(t->hooks->ctx, text);
+    return MODE_OK;
+}
+
+/* After the first step: what it has chosen stays. */
+static enum mode_status keep_algorithms(struct training *t, struct mode_error *err)
+{
+    mode_backend_measure(t->be, false);
+    if (!chooses(t)) return MODE_OK;
+    t->chosen = mode_backend_algorithms(t->be);
+    return t->chosen ? t->hooks->chosen(t->hooks->ctx, t->chosen, err) : MODE_OK;
+}
+
 static enum mode_status train_step(struct training *t, struct mode_train_progress *p, struct mode_error *err)
 {
     const struct mode_train_spec *s = t->spec;
@@ -298,7 +334,7 @@ static enum mode_status train_step(struct training *t, struct mode_train_progres
     if (!isfinite(norm))
         return MODE_FAIL(err, MODE_E_VALUE, "training %s: the gradients of step %llu have length %f", s->name,
                          (unsigned long long)t->step + 1, norm);
-    if (t->result.steps_run == 0) mode_backend_measure(t->be, false);
+    if (t->result.steps_run == 0 && (st = keep_algorithms(t, err))) return st;
     t->logit_scale = (double)mode_clip_train_logit_scale(t->clip);
     t->step++;
     add_row(t, loss, lr, norm);
@@ -395,7 +431,7 @@ static enum mode_status prepare(struct training *t, struct mode_error *err)
     mode_clip_set_group(t->clip, t->hooks->group);
     mode_clip_set_savings(t->clip, s->dense_tokens, s->full_last_block);
     mode_backend_record(t->be, !s->no_graphs);
-    mode_backend_measure(t->be, s->measure);
+    if ((st = take_algorithms(t, err))) return st;
     const struct mode_stream_options options = {.n_shards = s->n_shards,
                                                 .shards = s->shards,
                                                 .centres = s->centres,
@@ -467,5 +503,6 @@ out:
     mode_tokenizer_close(&t.tokenizer);
     mode_str_clear(&t.rows);
     free(t.losses);
+    free(t.chosen);
     return st;
 }

@@ -33,7 +33,10 @@
 struct mode_backend;
 struct mode_ranks;
 
-enum { MODE_TRAIN_FINAL_STEPS = 50 }; /* final_loss is the mean over this many */
+enum {
+    MODE_TRAIN_FINAL_STEPS = 50,         /* final_loss is the mean over this many */
+    MODE_TRAIN_ALGORITHMS_MOST = 1 << 20 /* bytes of a file of them */
+};
 
 struct mode_train_parent { /* the files of the model to go on from */
     const char *config;    /* its model_cfg must be ours */
@@ -57,6 +60,7 @@ struct mode_train_spec {
     bool no_streams;                    /* a device runs one op after another: the same bytes, later */
     bool no_graphs;                     /* a device runs every step op by op: the same bytes, later */
     bool measure;                       /* the first step chooses a device's algorithms by the clock: other bytes */
+    const char *algorithms;             /* mode_backend_use_algorithms; NULL: by rule, or by the hook `chosen` */
     uint64_t warmup_steps, total_steps; /* of the whole schedule                     */
     uint64_t start_step, end_step;      /* this training's part, start < end <= total */
     /* Step i has the learning rate of schedule position start + (i - start) * stride: 1 as a rule; above 1
@@ -94,6 +98,9 @@ struct mode_train_hooks {
     char *(*checkpoint_dir)(void *ctx, const char *name);
     enum mode_status (*checkpoint_done)(void *ctx, const char *name, struct mode_error *err);
     const char *resume_from; /* folder of a complete checkpoint, or NULL */
+    /* Where set, and the spec names none, a device's algorithms of matrix products are chosen by the clock in the first
+     * step and given to it: with them as its `algorithms` a training of this spec comes to the same bytes. */
+    enum mode_status (*chosen)(void *ctx, const char *algorithms, struct mode_error *err);
     /* Processes that train this model together, each with its part of every batch; NULL: this one alone. All call
      * mode_train with the same spec, outputs and kinds of hooks; the first writes the files, which any number of
      * processes can go on from. Results are those of one process but for rounding. */

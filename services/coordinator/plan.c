@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "base/str.h"
+#include "pipeline/train.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -255,6 +256,9 @@ enum mode_status plan_open(struct plan **out, struct mode_spec *spec, struct mod
     p->n_models = plan_experts(p) + 2;
     if ((st = world->encoder_id(&p->encoder_id, &p->spec, err))) goto out;
     if ((st = mode_digest_file(p->spec.tokenizer_merges, p->tokenizer_digest, &size, err))) goto out;
+    if (p->spec.train.algorithms[0] &&
+        (st = mode_file_read(p->spec.train.algorithms, MODE_TRAIN_ALGORITHMS_MOST, &p->algorithms, NULL, err)))
+        goto out;
     if ((st = look_at_tasks(p, world, err))) goto out;
     for (enum plan_stage s = 0; s < PLAN_STAGES; s++) add_stage(p, s);
     link_feeds(p);
@@ -287,6 +291,7 @@ void plan_close(struct plan **pp)
     free(p->node);
     free(p->todo);
     free(p->encoder_id);
+    free(p->algorithms);
     free(p->shard_end);
     index_clear(&p->by_key);
     mode_shards_clear(&p->shards);

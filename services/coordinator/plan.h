@@ -91,6 +91,7 @@ struct plan {
     uint32_t n_tasks, n_models; /* models: dense, seed, expert-0 ... */
     char *encoder_id;
     char tokenizer_digest[MODE_DIGEST_HEX];
+    char *algorithms; /* what is in train.algorithms, or NULL */
     struct plan_node *node;
     uint32_t n_nodes, first[PLAN_STAGES + 1]; /* nodes of stage s: [first[s], first[s + 1]) */
     struct index by_key;

@@ -257,6 +257,7 @@ static enum mode_status train_task(struct plan_spec *s, struct plan *p, const st
     r.accumulate = (uint32_t)spec->train.accumulate;
     r.precision = precision_of(spec);
     r.has_checkpoint_activations = r.checkpoint_activations = spec->train.checkpoint_activations;
+    r.algorithms = p->algorithms;
     if (expert) {
         r.has_expert = 1;
         r.expert = (int32_t)x->a;

@@ -28,7 +28,7 @@
 struct options {
     struct backend_options backend;
     struct ranks_options ranks;
-    const char *init, *config, *data, *text_keys, *blur_faces, *merges, *log, *out, *memory;
+    const char *init, *config, *data, *text_keys, *blur_faces, *merges, *log, *out, *memory, *algorithms;
     int64_t batch, steps, total_steps, warmup, seed, checkpoint_steps, threads;
     int64_t accumulate;
     double lr, beta1, beta2, eps, weight_decay, scale_min, scale_max, grad_clip_norm;
@@ -80,6 +80,9 @@ static const struct mode_option table[] = {
     MODE_OPT_FLAG(struct options, measure, "measure",
                   "on a GPU, choose algorithms by timing them in the first step: faster, and not the same bytes from run "
                   "to run"),
+    MODE_OPT_STR(struct options, algorithms, "algorithms", NULL, "FILE",
+                 "on a GPU, make matrix products as FILE says, or, if there is none yet, choose by timing in the first "
+                 "step and write it: the same FILE, the same bytes"),
     MODE_OPT_REAL(struct options, scale_min, "scale-min", "0.9", "X", "smallest area of a random crop"),
     MODE_OPT_REAL(struct options, scale_max, "scale-max", "1", "X", "largest area of a random crop"),
     MODE_OPT_INT(struct options, seed, "seed", "0", "N", "initial weights, order, crops, choice of captions"),
@@ -105,7 +108,7 @@ static const char prose[] =
     "understood in place of the options. One GPU each, by NCCL; no GPU has run this yet.";
 
 struct hook {
-    const char *out;
+    const char *out, *algorithms;
     char *newest; /* name of the newest complete checkpoint */
     double last_line;
     struct mode_train_memory memory;
@@ -133,6 +136,20 @@ static void on_notice(void *ctx, const char *text)
 {
     (void)ctx;
     fprintf(stderr, "%s\n", text);
+}
+
+static enum mode_status on_chosen(void *ctx, const char *algorithms, struct mode_error *err)
+{
+    const struct hook *h = ctx;
+    return mode_file_write_atomic(h->algorithms, algorithms, strlen(algorithms), err);
+}
+
+static enum mode_status on_chosen_elsewhere(void *ctx, const char *algorithms, struct mode_error *err)
+{
+    (void)ctx;
+    (void)algorithms;
+    (void)err;
+    return MODE_OK; /* the first process writes its own */
 }
 
 static bool on_stopping(void *ctx)
@@ -257,6 +274,8 @@ static enum mode_status check_options(const struct options *o, int n, struct mod
         return MODE_FAIL(err, MODE_E_USAGE, "--data, --out and --steps are needed");
     if (!o->init == !o->config)
         return MODE_FAIL(err, MODE_E_USAGE, "either --config (a new model) or --init (go on from a folder) is needed");
+    if (o->measure && o->algorithms)
+        return MODE_FAIL(err, MODE_E_USAGE, "--measure keeps nothing of what it chooses, --algorithms does: one of them");
     if (o->fresh_optimizer && !o->init) return MODE_FAIL(err, MODE_E_USAGE, "--fresh-optimizer goes with --init");
     if (o->batch < 1 || o->seed < 0 || o->warmup < 0 || o->total_steps < 0 || o->checkpoint_steps < 0 ||
         o->accumulate < 1)
@@ -340,6 +359,7 @@ static enum mode_status train(const struct options *o, const struct mode_train_s
                                            .checkpoint_dir = on_checkpoint_dir,
                                            .checkpoint_done = on_checkpoint_done,
                                            .resume_from = resume_from,
+                                           .chosen = !o->algorithms ? NULL : first ? on_chosen : on_chosen_elsewhere,
                                            .group = group};
     struct mode_train_result r;
     st = mode_train(&r, be, spec, &outputs, &hooks, err);
@@ -373,7 +393,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct hook hook = {0};
     struct mode_meeting *meeting = NULL;
     struct mode_backend *be = NULL;
-    char *model = NULL, *preprocess = NULL, *resume_from = NULL;
+    char *model = NULL, *preprocess = NULL, *resume_from = NULL, *algorithms = NULL;
     uint64_t start = 0;
     size_t memory = 0;
     int n = 0;
@@ -394,10 +414,14 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (o.threads > 0) mode_parallel_set_threads((int)o.threads);
     interrupt_catch();
     hook.out = o.out;
+    hook.algorithms = o.algorithms;
     if ((st = ranks_meet(&meeting, &o.backend, &o.ranks, err))) return st;
     const bool first = !meeting || meeting->rank == 0;
     if (first && ((st = check_out(&o, err)) || (st = mode_dir_make(o.out, err)))) goto out;
     if ((st = backend_open(&be, &o.backend, err))) goto out;
+    if (o.algorithms && mode_file_exists(o.algorithms) &&
+        (st = mode_file_read(o.algorithms, MODE_TRAIN_ALGORITHMS_MOST, &algorithms, NULL, err)))
+        goto out;
     if (meeting && (st = mode_meeting_barrier(meeting, err))) goto out; /* all are able to begin */
     if (o.resume && (st = find_checkpoint(&hook, &resume_from, err))) goto out;
     st = o.init ? find_parent(&files, &start, &o, err) : config_of_name(&model, &preprocess, o.config, err);
@@ -430,6 +454,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
                                          .no_graphs = o.no_graphs,
                                          .no_streams = o.no_streams,
                                          .measure = o.measure,
+                                         .algorithms = algorithms,
                                          .warmup_steps = (uint64_t)o.warmup,
                                          .total_steps = o.total_steps ? (uint64_t)o.total_steps : end,
                                          .start_step = start,
@@ -453,6 +478,7 @@ out:
     free(files.optimizer);
     free(hook.newest);
     free(resume_from);
+    free(algorithms);
     free(model);
     free(preprocess);
     return st;

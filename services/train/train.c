@@ -144,6 +144,7 @@ enum mode_status train_work(struct mode_job *job, struct mode_error *err)
                                    .grad_clip_norm = r->grad_clip_norm,
                                    .accumulate = r->accumulate,
                                    .checkpoint_activations = r->checkpoint_activations,
+                                   .algorithms = r->algorithms,
                                    .warmup_steps = r->warmup_steps,
                                    .total_steps = r->total_steps,
                                    .start_step = r->start_step,

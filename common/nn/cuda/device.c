@@ -241,14 +241,21 @@ static void unpin(void *data)
     if (cudaHostUnregister(data) != cudaSuccess) (void)cudaGetLastError(); /* it was not pinned */
 }
 
-static void measure(struct mode_backend *be, bool on)
+static void measure(struct mode_backend *be, bool products, bool attention)
 {
     struct mode__cuda *c = mode__cuda_of(be);
     MODE_ASSERT(!mode__cuda_forked(be));
-    mode__cuda_products_measure(c->products, on);
-    mode__attention_ways_measure(c->attention, on);
-    if (on) mode__graphs_drop(c->graphs);
-    c->measuring = on;
+    mode__cuda_products_measure(c->products, products);
+    mode__attention_ways_measure(c->attention, attention);
+    c->measuring = products || attention;
+    if (c->measuring) mode__graphs_drop(c->graphs);
+}
+
+static enum mode_status use_algorithms(struct mode_backend *be, const char *text, char *why_not, size_t size,
+                                       struct mode_error *err)
+{
+    mode__graphs_drop(mode__cuda_of(be)->graphs);
+    return mode__cuda_use_algorithms(be, text, why_not, size, err);
 }
 
 static void note(const struct mode_backend *be, FILE *out)
@@ -280,6 +287,8 @@ const struct mode__device mode__cuda_device = {.open = open_device,
                                                .staging = &mode__cuda_staging,
                                                .results = &mode__cuda_results,
                                                .measure = measure,
+                                               .algorithms = mode__cuda_algorithms,
+                                               .use_algorithms = use_algorithms,
                                                .repeat = mode__cuda_repeat,
                                                .record = mode__cuda_record,
                                                .repeats = mode__cuda_repeats,

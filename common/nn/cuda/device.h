@@ -102,6 +102,9 @@ void mode__cuda_products_close(struct mode__products **p);
 bool mode__cuda_products_by_lt(const struct mode__products *p);                        /* is there a cuBLASLt? */
 bool mode__cuda_product_by_lt(struct mode_backend *be, const struct mode__product *x); /* false: it refuses */
 void mode__cuda_products_measure(struct mode__products *p, bool on);
+char *mode__cuda_algorithms(struct mode_backend *be); /* nn/backend.h, as the next */
+enum mode_status mode__cuda_use_algorithms(struct mode_backend *be, const char *text, char *why_not, size_t size,
+                                           struct mode_error *err);
 int64_t mode__cuda_products_done(const struct mode__products *p);
 int64_t mode__cuda_products_refused(const struct mode__products *p); /* of these */
 

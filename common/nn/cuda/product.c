@@ -10,8 +10,8 @@
 
 #include "base/str.h"
 #include "nn/cuda/kernels.h"
+#include "nn/cuda/winners.h"
 
-#include <cublasLt.h>
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +19,7 @@
 #define LT_CALLS(X)                                                                                                    \
     X(cublasLtCreate)                                                                                                  \
     X(cublasLtDestroy)                                                                                                 \
+    X(cublasLtGetVersion)                                                                                              \
     X(cublasLtMatmul)                                                                                                  \
     X(cublasLtMatmulAlgoCheck)                                                                                         \
     X(cublasLtMatmulAlgoGetHeuristic)                                                                                  \
@@ -39,30 +40,20 @@ static struct {
 #undef X
 } lt;
 
-struct key { /* all that an algorithm depends on; compared as bytes */
-    int64_t m, n, k;
-    int32_t a_turned, b_turned, bf16, c_bf16, f16, fp8, bias, add;
-    int32_t align_a, align_b, align_c, align_d;
-};
-
 struct plan {
     bool used, refused;
-    struct key key;
+    struct mode__product_key key;
     cublasLtMatmulDesc_t what;
     cublasLtMatrixLayout_t a, b, c;
     cublasLtMatmulAlgo_t algo;
 };
 
 struct mode__products {
-    cublasLtHandle_t handle;        /* NULL: there is no cuBLASLt */
-    bool tf32, measuring, measured; /* measured: there are winners */
+    cublasLtHandle_t handle; /* NULL: there is no cuBLASLt */
+    bool tf32, measuring;
     int64_t done, refused;
     struct plan plans[PLANS];
-    struct winner { /* of measuring: the algorithm for row counts that are alike */
-        bool used;
-        struct key key;
-        cublasLtMatmulAlgo_t algo;
-    } winners[PLANS];
+    struct mode__winners *winners; /* for row counts that are alike */
 };
 
 static bool load_lt(void)
@@ -87,6 +78,7 @@ struct mode__products *mode__cuda_products_open(bool tf32)
 {
     struct mode__products *p = mode_xcalloc(1, sizeof *p);
     p->tf32 = tf32;
+    p->winners = mode__winners_new();
     if (!load_lt()) return p;
     if (lt.cublasLtCreate(&p->handle) != CUBLAS_STATUS_SUCCESS) p->handle = NULL;
     return p;
@@ -107,17 +99,77 @@ void mode__cuda_products_close(struct mode__products **products)
     if (!p) return;
     for (int i = 0; i < PLANS; i++) plan_clear(&p->plans[i]);
     if (p->handle) (void)lt.cublasLtDestroy(p->handle);
+    mode__winners_free(p->winners);
     free(p);
     *products = NULL;
+}
+
+static void forget_plans(struct mode__products *p)
+{
+    for (int i = 0; i < PLANS; i++) plan_clear(&p->plans[i]);
 }
 
 void mode__cuda_products_measure(struct mode__products *p, bool on)
 {
     p->measuring = on;
     if (!on) return;
-    p->measured = true;
-    for (int i = 0; i < PLANS; i++) plan_clear(&p->plans[i]); /* also what was met before is timed */
-    memset(p->winners, 0, sizeof p->winners);
+    forget_plans(p); /* also what was met before is timed */
+    mode__winners_free(p->winners);
+    p->winners = mode__winners_new();
+}
+
+enum { HEAD = 160 };
+
+/* What a text of algorithms is good for. */
+static void head_of(char head[HEAD], const struct mode_backend *be)
+{
+    struct cudaDeviceProp d;
+    memset(&d, 0, sizeof d);
+    (void)cudaGetDeviceProperties(&d, 0);
+    snprintf(head, HEAD, "%s, %.64s, %d multiprocessors, cuBLASLt %zu", mode_backend_name(be), d.name,
+             d.multiProcessorCount, lt.cublasLtGetVersion ? lt.cublasLtGetVersion() : 0);
+}
+
+static const char first_line[] = "mode-algorithms 1\n";
+
+char *mode__cuda_algorithms(struct mode_backend *be)
+{
+    char head[HEAD];
+    struct mode_str text = {0};
+    head_of(head, be);
+    mode_str_printf(&text, "%s%s\n", first_line, head);
+    mode__winners_print(mode__cuda_of(be)->products->winners, &text);
+    return text.data;
+}
+
+enum mode_status mode__cuda_use_algorithms(struct mode_backend *be, const char *text, char *why_not, size_t size,
+                                           struct mode_error *err)
+{
+    struct mode__products *p = mode__cuda_of(be)->products;
+    struct mode__winners *all = mode__winners_new();
+    char head[HEAD];
+    const char *of = text + strlen(first_line), *end;
+    enum mode_status st = MODE_OK;
+    if (strncmp(text, first_line, strlen(first_line)) != 0 || !(end = strchr(of, '\n')))
+        st = MODE_FAIL(
+            err, MODE_E_FORMAT,
+            "these are no algorithms that `mode train --algorithms` kept: the first line is \"%.*s\", not \"%.*s\"",
+            (int)strcspn(text, "\n") < 40 ? (int)strcspn(text, "\n") : 40, text, (int)strlen(first_line) - 1,
+            first_line);
+    if (!st) st = mode__winners_parse(all, end + 1, 3, err);
+    head_of(head, be);
+    why_not[0] = 0;
+    if (!st && (strlen(head) != (size_t)(end - of) || strncmp(of, head, strlen(head)) != 0)) {
+        snprintf(why_not, size, "they are for %.*s; this is %s", (int)(end - of) < HEAD ? (int)(end - of) : HEAD, of,
+                 head);
+    } else if (!st) {
+        forget_plans(p);
+        struct mode__winners *before = p->winners;
+        p->winners = all;
+        all = before;
+    }
+    mode__winners_free(all);
+    return st;
 }
 
 int64_t mode__cuda_products_refused(const struct mode__products *p)
@@ -137,9 +189,9 @@ static int32_t alignment(const void *p)
     return (int32_t)(a & (~a + 1));
 }
 
-static struct key key_of(const struct mode__product *x)
+static struct mode__product_key key_of(const struct mode__product *x)
 {
-    struct key k;
+    struct mode__product_key k;
     memset(&k, 0, sizeof k);
     k.m = x->m;
     k.n = x->n;
@@ -159,32 +211,14 @@ static struct key key_of(const struct mode__product *x)
     return k;
 }
 
-static size_t hash_of(const struct key *k)
+static struct plan *plan_of(struct mode__products *s, const struct mode__product_key *k)
 {
-    const unsigned char *p = (const unsigned char *)k;
-    uint64_t h = 14695981039346656037u; /* FNV-1a */
-    for (size_t i = 0; i < sizeof *k; i++) h = (h ^ p[i]) * 1099511628211u;
-    return (size_t)(h ^ h >> 32) % PLANS;
-}
-
-static struct plan *plan_of(struct mode__products *s, const struct key *k)
-{
-    size_t at = hash_of(k);
+    size_t at = mode__product_hash(k) % PLANS;
     for (size_t i = 0; i < PROBES; i++) {
         struct plan *p = &s->plans[(at + i) % PLANS];
         if (!p->used || memcmp(&p->key, k, sizeof *k) == 0) return p;
     }
     return &s->plans[at];
-}
-
-static struct winner *winner_of(struct mode__products *s, const struct key *k)
-{
-    size_t at = hash_of(k);
-    for (size_t i = 0; i < PROBES; i++) {
-        struct winner *w = &s->winners[(at + i) % PLANS];
-        if (!w->used || memcmp(&w->key, k, sizeof *k) == 0) return w;
-    }
-    return &s->winners[at];
 }
 
 /* Rows, and sums over rows, that differ by less than an eighth are alike. */
@@ -324,26 +358,25 @@ static bool choose(struct plan *p, struct mode__products *s, const struct mode__
                    const struct mode__lane *lane)
 {
     cublasLtMatmulHeuristicResult_t found[CANDIDATES], checked;
-    struct key like = p->key;
+    struct mode__product_key like = p->key;
     like.m = alike(like.m);
     if (x->a_turned) like.k = alike(like.k); /* k counts rows where gradients of weights are made */
-    struct winner *w = winner_of(s, &like);
-    bool known = s->measured && w->used && memcmp(&w->key, &like, sizeof like) == 0;
-    if (known && !lt.cublasLtMatmulAlgoCheck(s->handle, p->what, p->a, p->b, p->c, p->c, &w->algo, &checked) &&
+    const cublasLtMatmulAlgo_t *known = mode__winner(s->winners, &like);
+    if (known && !lt.cublasLtMatmulAlgoCheck(s->handle, p->what, p->a, p->b, p->c, p->c, known, &checked) &&
         checked.workspaceSize <= MODE__WORKSPACE) {
-        p->algo = w->algo;
+        p->algo = *known;
         return true;
     }
     int n = candidates(found, s->measuring && !known ? CANDIDATES : 1, s, p);
     if (n == 0) return false;
     p->algo = found[n > 1 ? fastest(s, p, x, found, n, lane) : 0].algo;
-    if (s->measuring && !known) *w = (struct winner){true, like, p->algo};
+    if (s->measuring && !known) mode__winner_set(s->winners, &like, &p->algo);
     return true;
 }
 
 static bool by_lt(struct mode__products *s, const struct mode__product *x, const struct mode__lane *lane)
 {
-    struct key key = key_of(x);
+    struct mode__product_key key = key_of(x);
     struct plan *p = plan_of(s, &key);
     if (!s->handle || !lane->workspace) return false;
     if (!p->used || memcmp(&p->key, &key, sizeof key) != 0) {

@@ -194,6 +194,11 @@ struct product {
 
 extern "C" {
 
+size_t cublasLtGetVersion(void)
+{
+    return 130000;
+}
+
 cublasStatus_t cublasLtCreate(cublasLtHandle_t *h)
 {
     *h = new mode_emu_lt();

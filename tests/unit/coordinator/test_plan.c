@@ -98,11 +98,11 @@ static void commit(const struct plan_node *x)
 }
 
 struct what { /* of the spec, each may be changed alone */
-    const char *captions_seed, *pooling, *fine, *lr, *batch, *router, *total, *added, *precision;
+    const char *captions_seed, *pooling, *fine, *lr, *batch, *router, *total, *added, *precision, *train;
 };
 #define AS_BEFORE                                                                                                      \
     {                                                                                                                  \
-        "1", "mean", "8", "1e-3", "100", "paper", "12", "", "f32"                                                      \
+        "1", "mean", "8", "1e-3", "100", "paper", "12", "", "f32", ""                                                  \
     }
 
 /* Do the whole run; executed[stage] = tasks that were not found done. */
@@ -115,9 +115,9 @@ static void run(unsigned executed[PLAN_STAGES], struct what w)
     char *text = mode_xasprintf(
         "name: x\nprecision: %s\ndata: {train: shards%s}\ncaptions: {seed: %s}\nencoder: {dir: enc, pooling: %s}\n"
         "cluster: {fine: %s, coarse: 2}\nmodel: ViT-B-32\ntokenizer: {merges: m.gz}\n"
-        "train: {lr: %s, batch: 100, seed_steps: 10, total_steps: %s}\n"
+        "train: {lr: %s, batch: 100, seed_steps: 10, total_steps: %s%s}\n"
         "evaluate: {tasks: tasks, batch: %s}\nensemble: {router: %s}\n",
-        w.precision, w.added, w.captions_seed, w.pooling, w.fine, w.lr, w.total, w.batch, w.router);
+        w.precision, w.added, w.captions_seed, w.pooling, w.fine, w.lr, w.total, w.train, w.batch, w.router);
     memset(executed, 0, PLAN_STAGES * sizeof *executed);
     if (mode_spec_parse(&spec, text, folder, "spec", &err)) fail_msg("%s", err.text);
     if (plan_open(&p, &spec, store, &world, &err)) fail_msg("%s", err.text);
@@ -170,6 +170,12 @@ static void test_a_changed_parameter_redoes_only_what_depends_on_it(void **state
     w = (struct what)AS_BEFORE;
     w.precision = "tf32";
     expect(w, (unsigned[]){0, 2, 2, 1, 0, 2, 1, 1, 2, 8, 1});
+    w = (struct what)AS_BEFORE;
+    w.train = ", algorithms: chosen.txt"; /* what is in the file counts */
+    put_file("chosen.txt", "one");
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 1, 1, 2, 8, 1});
+    put_file("chosen.txt", "other");
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 1, 1, 2, 8, 1});
 }
 
 static void test_added_data_touch_nothing_that_exists(void **state)

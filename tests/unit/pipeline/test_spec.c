@@ -51,6 +51,23 @@ static void test_defaults_and_paths(void **state)
     mode_spec_clear(&s);
 }
 
+static void test_what_may_be_left_out(void **state)
+{
+    (void)state;
+    struct mode_spec s;
+    struct mode_error err = {0};
+    if (parse(&s, &err,
+              "name: a\ndata: {train: [x]}\nencoder: {hub: org/name}\ntokenizer: {merges: m}\nmodel: ViT-B-32\n"
+              "train: {algorithms: a.txt}\n"))
+        fail_msg("%s", err.text);
+    assert_non_null(strstr(s.encoder.dir, "org"));
+    assert_string_equal(s.train.algorithms, "/home/x/a.txt");
+    mode_spec_clear(&s);
+    if (parse(&s, &err, MINIMAL)) fail_msg("%s", err.text);
+    assert_string_equal(s.train.algorithms, "");
+    mode_spec_clear(&s);
+}
+
 static void test_inline_model_keeps_its_types(void **state)
 {
     (void)state;
@@ -219,6 +236,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults_and_paths),
+        cmocka_unit_test(test_what_may_be_left_out),
         cmocka_unit_test(test_inline_model_keeps_its_types),
         cmocka_unit_test(test_mistakes_name_key_line_and_neighbour),
         cmocka_unit_test(test_schedule_in_epochs_and_steps),

@@ -1,0 +1,167 @@
+/* Algorithms of matrix products as a text: what was chosen is chosen again, in another backend and without the clock;
+ * what is for another GPU is left alone and said; what is no such text is an error. On an emulated GPU, whose cuBLASLt
+ * has two algorithms: number 0, which is the rule's, and number 1, which adds up k in two parts. */
+#include "base/rng.h"
+#include "base/str.h"
+#include "nn/backend.h"
+#include "nn/ops.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { M = 26, N = 16, K = 200, LESS = 25 /* alike, by less than an eighth */, FAR = 48 };
+
+static struct mode_backend *open_one(const char *name)
+{
+    struct mode_backend *be;
+    struct mode_error err;
+    assert_int_equal(mode_backend_open(&be, name, &err), MODE_OK);
+    return be;
+}
+
+static struct mode_tensor matrix(struct mode_backend *be, int64_t rows, int64_t cols)
+{
+    struct mode_rng rng = mode_rng_for(5, MODE_RNG_TEST, (uint64_t)rows, (uint64_t)cols);
+    struct mode_error err;
+    void *data;
+    assert_int_equal(mode_backend_alloc(be, &data, (size_t)(rows * cols) * sizeof(float), &err), MODE_OK);
+    for (int64_t i = 0; i < rows * cols; i++) ((float *)data)[i] = (float)mode_rng_normal(&rng);
+    return mode_tensor_2d(data, MODE_DTYPE_F32, rows, cols);
+}
+
+/* y [rows, N] = x w^T */
+static void multiply(struct mode_backend *be, float *to, int64_t rows)
+{
+    struct mode_tensor x = matrix(be, rows, K), w = matrix(be, N, K), y = matrix(be, rows, N);
+    mode_linear(be, &y, &x, &w, NULL);
+    mode_backend_sync(be);
+    memcpy(to, y.data, (size_t)(rows * N) * sizeof *to);
+    mode_backend_free(be, x.data);
+    mode_backend_free(be, w.data);
+    mode_backend_free(be, y.data);
+}
+
+/* What the clock chose for M rows; by number: another algorithm in its place. To be freed. */
+static char *chosen(const char *backend, int number)
+{
+    struct mode_backend *be = open_one(backend);
+    float y[M * N];
+    mode_backend_measure_products(be, true);
+    multiply(be, y, M);
+    mode_backend_measure_products(be, false);
+    char *text = mode_backend_algorithms(be), *last = text;
+    for (int line = 0; line < 2; line++) last = strchr(last, '\n') + 1;
+    assert_true(strlen(last) > 8 * 16 && !strchr(last, '\n')[1]); /* one product */
+    strchr(last, '\n')[-(6 * 17) - 1] = (char)('0' + number);     /* the second of 8 words */
+    mode_backend_close(&be);
+    return text;
+}
+
+static void by_text(float *y, char **back, const char *text, int64_t rows)
+{
+    struct mode_backend *be = open_one("cuda");
+    struct mode_error err;
+    char why_not[400];
+    multiply(be, y, rows); /* what was planned before is planned again */
+    assert_int_equal(mode_backend_use_algorithms(be, text, why_not, sizeof why_not, &err), MODE_OK);
+    assert_string_equal(why_not, "");
+    multiply(be, y, rows);
+    if (back) *back = mode_backend_algorithms(be);
+    mode_backend_close(&be);
+}
+
+static void test_what_was_chosen_is_chosen_again(void **state)
+{
+    static const int64_t rows[] = {M, LESS, FAR};
+    float rule[FAR * N], first[FAR * N], second[FAR * N];
+    char *text[] = {chosen("cuda", 0), chosen("cuda", 1)}, *back;
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        const size_t bytes = (size_t)(rows[i] * N) * sizeof *rule;
+        struct mode_backend *be = open_one("cuda");
+        multiply(be, rule, rows[i]);
+        mode_backend_close(&be);
+        by_text(first, NULL, text[0], rows[i]);
+        by_text(second, &back, text[1], rows[i]);
+        assert_memory_equal(first, rule, bytes);
+        assert_int_equal(memcmp(second, rule, bytes) != 0, rows[i] != FAR);
+        assert_string_equal(back, text[1]);
+        free(back);
+    }
+    free(text[0]);
+    free(text[1]);
+}
+
+static void test_what_is_for_another_gpu_is_said(void **state)
+{
+    static const char *const backends[] = {"cuda-tf32", "cpu"};
+    char *text = chosen("cuda", 1), *other = mode_xstrdup(text), why_not[400];
+    struct mode_error err;
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct mode_backend *be = open_one(backends[i]);
+        assert_int_equal(mode_backend_use_algorithms(be, text, why_not, sizeof why_not, &err), MODE_OK);
+        assert_non_null(strstr(why_not, "they are for "));
+        assert_non_null(strstr(why_not, i ? "cpu" : "this is cuda-tf32"));
+        mode_backend_close(&be);
+    }
+    float rule[M * N], y[M * N];
+    struct mode_backend *be = open_one("cuda");
+    strstr(other, "cuBLASLt ")[9] = '9';
+    multiply(be, rule, M);
+    assert_int_equal(mode_backend_use_algorithms(be, other, why_not, sizeof why_not, &err), MODE_OK);
+    assert_non_null(strstr(why_not, "cuBLASLt 9"));
+    multiply(be, y, M);
+    assert_memory_equal(y, rule, sizeof y);
+    mode_backend_close(&be);
+    free(text);
+    free(other);
+}
+
+/* Cut off anywhere, and with any one character another one: an error, or what is known to be of another GPU; never
+ * numbers out of their range. */
+static void test_what_is_no_such_text_is_an_error(void **state)
+{
+    struct mode_backend *be = open_one("cuda");
+    char *text = chosen("cuda", 1), *bad = mode_xstrdup(text), why_not[400];
+    const size_t size = strlen(text), head = (size_t)(strchr(strchr(text, '\n') + 1, '\n') + 1 - text);
+    struct mode_error err;
+    (void)state;
+    for (size_t n = 0; n < size; n++) {
+        memcpy(bad, text, n);
+        bad[n] = 0;
+        if (n == head) continue; /* no products, which is fine */
+        assert_int_equal(mode_backend_use_algorithms(be, bad, why_not, sizeof why_not, &err), MODE_E_FORMAT);
+    }
+    memcpy(bad, text, size + 1);
+    for (size_t n = 0; n < size; n++) {
+        static const char others[] = "\n-x ";
+        for (const char *c = others; *c; c++) {
+            bad[n] = *c;
+            enum mode_status st = mode_backend_use_algorithms(be, bad, why_not, sizeof why_not, &err);
+            if (text[n] != *c && n >= head) assert_int_equal(st, MODE_E_FORMAT);
+            if (text[n] != *c && n < head) assert_true(st == MODE_E_FORMAT || why_not[0]);
+            bad[n] = text[n];
+        }
+    }
+    assert_int_equal(mode_backend_use_algorithms(be, "ten lines\nof prose\n", why_not, sizeof why_not, &err),
+                     MODE_E_FORMAT);
+    assert_non_null(strstr(err.text, "\"ten lines\""));
+    free(text);
+    free(bad);
+    mode_backend_close(&be);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_was_chosen_is_chosen_again),
+        cmocka_unit_test(test_what_is_for_another_gpu_is_said),
+        cmocka_unit_test(test_what_is_no_such_text_is_an_error),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

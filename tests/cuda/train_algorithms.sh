@@ -1,0 +1,66 @@
+#!/bin/sh
+# train_algorithms.sh MODE CORPUS - `mode train --algorithms` on an emulated GPU: what the first step chose is kept, and a
+# training by it comes to the same bytes, also when it was stopped in between; other algorithms are another training.
+set -eu
+mode=$1 corpus=$2
+dir=$(mktemp -d /tmp/mode-algorithms-XXXXXX)
+trap 'rm -rf "$dir"' EXIT
+cd "$dir"
+fail() { echo "train_algorithms.sh: $1" >&2; tail -n 3 ./*.log >&2; exit 1; }
+
+export MODE_THREADS=1 MODE_CLIP_MERGES="${MODE_CLIP_MERGES:-${MODE_CACHE:-$HOME/.cache/mode}/models/bpe_simple_vocab_16e6.txt.gz}"
+[ -e "$MODE_CLIP_MERGES" ] || { echo "no merges file: set MODE_CLIP_MERGES (make models)"; exit 77; }
+"$corpus" corpus 40 20 >corpus.log
+cat >model.json <<'END'
+{"embed_dim": 16, "vision_cfg": {"image_size": 16, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8},
+ "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}}
+END
+train() { # out backend options...
+    out=$1 backend=$2
+    shift 2
+    "$mode" train --config model.json --data "corpus/train/0/0.tar::corpus/train/1/1.tar" --batch 8 --warmup 2 --seed 3 \
+        --backend "$backend" --out "$out" "$@" >"$out.log" 2>&1
+}
+same() { cmp -s "$1/open_clip_model.safetensors" "$2/open_clip_model.safetensors"; }
+number() { # every product by that algorithm
+    awk -v n="$1" 'NR > 2 {$17 = "000000000000000" n} {print}' kept.txt
+}
+
+train rule cuda --steps 4 || fail "by rule"
+train first cuda --steps 4 --algorithms kept.txt || fail "no training that chooses"
+[ "$(wc -l <kept.txt)" -gt 5 ] || fail "few algorithms were kept"
+train again cuda --steps 4 --algorithms kept.txt || fail "no training by what was kept"
+same first again || fail "by what was kept, other bytes"
+number 0 >zero.txt
+number 1 >one.txt
+train zero cuda --steps 4 --algorithms zero.txt || fail "by number 0"
+train one cuda --steps 4 --algorithms one.txt || fail "by number 1"
+same zero rule || fail "number 0 is the rule's, and comes to other bytes"
+! same one rule || fail "what the file says makes no difference"
+
+# stopped and gone on with
+train stopped cuda --steps 400 --algorithms one.txt --checkpoint-steps 1 &
+pid=$!
+n=0
+until [ -e stopped/checkpoints/latest ]; do
+    n=$((n + 1))
+    [ $n -lt 600 ] || fail "no checkpoint"
+    sleep 0.1
+done
+pkill -KILL -P $pid || true
+wait $pid || true
+code=0
+train stopped cuda --steps 400 --algorithms zero.txt --resume || code=$?
+[ $code != 0 ] || fail "a training goes on with other algorithms"
+grep -q 'a training with other parameters' stopped.log || fail "it does not say why it cannot go on"
+
+train cpu cpu --steps 1 --algorithms one.txt || fail "on a processor"
+grep -q 'algorithms are not those that were kept: they are for a GPU' cpu.log || fail "a processor does not say so"
+echo nonsense >one.txt
+code=0
+train bad cuda --steps 1 --algorithms one.txt || code=$?
+[ $code = 65 ] && grep -q 'the first line is "nonsense"' bad.log || fail "nonsense is taken (code $code)"
+code=0
+train both cuda --steps 1 --algorithms kept.txt --measure || code=$?
+[ $code = 2 ] || fail "--measure beside --algorithms: code $code"
+echo "train_algorithms.sh: kept, used again, refused"
