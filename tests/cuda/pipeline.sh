@@ -1,0 +1,46 @@
+#!/bin/sh
+# pipeline.sh BIN CORPUS - the services on an emulated GPU, in bf16: a run from shards to report; and the same with
+# workers that are killed in the midst of embedding and training: the same experts and results, to the byte.
+set -eu
+bin=$1 corpus=$2
+. "$(dirname "$0")/../tools/service-lib.sh"
+need_models
+export MODE_BACKEND=cuda MODE_THREADS=1 SEED_STEPS=8 TOTAL_STEPS=14
+
+"$corpus" "$work/calm" 100 50 >"$work/corpus.log"
+rm -r "$work/calm/eval/retrieval_shapes"
+spec "$work/calm"
+sed -i "1i precision: bf16" "$work/calm/run.yaml"
+cp -r "$work/calm" "$work/killed"
+
+run() { # workspace
+    "$bin/mode" up --workspace "$work/$1" >>"$work/run.log"
+    "$bin/mode" run "$work/$1/run.yaml" --workspace "$work/$1" --no-progress >>"$work/run.log" 2>&1
+}
+# The process that computes for a worker dies; the worker starts another one, which does the task again.
+kill_compute() { # worker task
+    n=0
+    until grep -q "$2 *started" "$work/run.log" && pkill -KILL -f "mode-$1 --compute .*$work/killed "; do
+        n=$((n + 1))
+        [ $n -lt 1200 ] || fail "no process of $1 to kill"
+        sleep 0.1
+    done
+}
+
+run calm || fail "the run"
+grep -q '"backends": "cuda-bf16"' "$work/calm/report/summary.json" || fail "summary.json does not say what computed"
+grep -q '"backends": "c[^u]' "$work/calm/report/summary.json" && fail "a stage was computed by a processor"
+"$bin/mode" down --workspace "$work/calm" >/dev/null
+: >"$work/run.log"
+run killed &
+pid=$!
+kill_compute embed embed
+kill_compute train train-seed
+sleep 3
+kill_compute train train-dense
+wait $pid || fail "the run whose workers were killed"
+[ "$(grep -c 'killed by signal 9' "$work/killed/logs/coordinator.log")" = 3 ] || fail "three processes were to be killed"
+(cd "$work/calm" && sha256sum report/result.csv experts/*/*) >"$work/sums"
+(cd "$work/killed" && sha256sum --quiet -c "$work/sums") || fail "killed workers changed bytes"
+[ "$(grep -c 'experts/expert' "$work/sums")" -ge 4 ] || fail "there are no experts"
+echo "pipeline.sh: on emulated GPUs, killed and not, the same bytes"
