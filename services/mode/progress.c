@@ -53,7 +53,7 @@ static void describe(struct mode_str *line, const Mode__Stage *s)
     if (s->quarantined) mode_str_printf(line, "  %llu given up", (unsigned long long)s->quarantined);
     if (s->done == s->total && s->rows_in > 0) {
         mode_str_printf(line, "  %llu rows", (unsigned long long)s->rows_out);
-        if (s->rejects) mode_str_printf(line, ", %llu rejected", (unsigned long long)s->rejects);
+        if (s->rejects) mode_str_printf(line, ", %llu left out", (unsigned long long)s->rejects);
     }
     if (s->message && *s->message && !s->leased && s->done < s->total) mode_str_printf(line, "  %s", s->message);
 }
