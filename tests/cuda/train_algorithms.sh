@@ -3,22 +3,11 @@
 # training by it comes to the same bytes, also when it was stopped in between; other algorithms are another training.
 set -eu
 mode=$1 corpus=$2
-dir=$(mktemp -d /tmp/mode-algorithms-XXXXXX)
-trap 'rm -rf "$dir"' EXIT
-cd "$dir"
-fail() { echo "train_algorithms.sh: $1" >&2; tail -n 3 ./*.log >&2; exit 1; }
-
-export MODE_THREADS=1 MODE_CLIP_MERGES="${MODE_CLIP_MERGES:-${MODE_CACHE:-$HOME/.cache/mode}/models/bpe_simple_vocab_16e6.txt.gz}"
-[ -e "$MODE_CLIP_MERGES" ] || { echo "no merges file: set MODE_CLIP_MERGES (make models)"; exit 77; }
-"$corpus" corpus 40 20 >corpus.log
-cat >model.json <<'END'
-{"embed_dim": 16, "vision_cfg": {"image_size": 16, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8},
- "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}}
-END
+. "$(dirname "$0")/small-training.sh"
 train() { # out backend options...
     out=$1 backend=$2
     shift 2
-    "$mode" train --config model.json --data "corpus/train/0/0.tar::corpus/train/1/1.tar" --batch 8 --warmup 2 --seed 3 \
+    "$mode" train --config model.json --data "$shards" --batch 8 --warmup 2 --seed 3 \
         --backend "$backend" --out "$out" "$@" >"$out.log" 2>&1
 }
 same() { cmp -s "$1/open_clip_model.safetensors" "$2/open_clip_model.safetensors"; }

@@ -3,23 +3,12 @@
 # to one stops both with a checkpoint, which one process goes on from; who is killed ends the other.
 set -eu
 mode=$1 corpus=$2
-dir=$(mktemp -d /tmp/mode-ranks-XXXXXX)
-trap 'rm -rf "$dir"' EXIT
-cd "$dir"
-fail() { echo "train_ranks.sh: $1" >&2; tail -n 3 ./*.log >&2; exit 1; }
-
-export MODE_THREADS=1 MODE_CLIP_MERGES="${MODE_CLIP_MERGES:-${MODE_CACHE:-$HOME/.cache/mode}/models/bpe_simple_vocab_16e6.txt.gz}"
-[ -e "$MODE_CLIP_MERGES" ] || { echo "no merges file: set MODE_CLIP_MERGES (make models)"; exit 77; }
-"$corpus" corpus 40 20 >corpus.log
-cat >model.json <<'END'
-{"embed_dim": 16, "vision_cfg": {"image_size": 16, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8},
- "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}}
-END
+. "$(dirname "$0")/small-training.sh"
 train() { # out rank steps; rank "": alone
     out=$1 rank=$2 steps=$3
     shift 3
     [ -z "$rank" ] || set -- "$@" --ranks 2 --rank "$rank" --rendezvous ./meet.sock
-    exec "$mode" train --config model.json --data "corpus/train/0/0.tar::corpus/train/1/1.tar" --batch 8 --warmup 2 --seed 3 \
+    exec "$mode" train --config model.json --data "$shards" --batch 8 --warmup 2 --seed 3 \
         --accumulate 2 --steps "$steps" --backend cuda --out "$out" "$@"
 }
 same() { # a's and b's steps.jsonl, each number within 2e-5
