@@ -297,7 +297,10 @@ static enum mode_status keep_algorithms(struct training *t, struct mode_error *e
     mode_backend_measure(t->be, false);
     if (!chooses(t)) return MODE_OK;
     t->chosen = mode_backend_algorithms(t->be);
-    return t->chosen ? t->hooks->chosen(t->hooks->ctx, t->chosen, err) : MODE_OK;
+    if (t->chosen) return t->hooks->chosen(t->hooks->ctx, t->chosen, err);
+    if (t->hooks->notice)
+        t->hooks->notice(t->hooks->ctx, "no algorithms were kept: a processor has none to choose from");
+    return MODE_OK;
 }
 
 static enum mode_status train_step(struct training *t, struct mode_train_progress *p, struct mode_error *err)

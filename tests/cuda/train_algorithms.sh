@@ -45,6 +45,8 @@ grep -q 'a training with other parameters' stopped.log || fail "it does not say 
 
 train cpu cpu --steps 1 --algorithms one.txt || fail "on a processor"
 grep -q 'algorithms are not those that were kept: they are for a GPU' cpu.log || fail "a processor does not say so"
+train none cpu --steps 1 --algorithms none.txt || fail "a processor that is to choose"
+grep -q 'no algorithms were kept' none.log && [ ! -e none.txt ] || fail "a processor does not say that it has none"
 echo nonsense >one.txt
 code=0
 train bad cuda --steps 1 --algorithms one.txt || code=$?

@@ -148,9 +148,10 @@ enum mode_status mode__cuda_use_algorithms(struct mode_backend *be, const char *
     struct mode__products *p = mode__cuda_of(be)->products;
     struct mode__winners *all = mode__winners_new();
     char head[HEAD];
-    const char *of = text + strlen(first_line), *end;
+    const bool is_one = strncmp(text, first_line, strlen(first_line)) == 0;
+    const char *of = is_one ? text + strlen(first_line) : text, *end = strchr(of, '\n');
     enum mode_status st = MODE_OK;
-    if (strncmp(text, first_line, strlen(first_line)) != 0 || !(end = strchr(of, '\n')))
+    if (!is_one || !end)
         st = MODE_FAIL(
             err, MODE_E_FORMAT,
             "these are no algorithms that `mode train --algorithms` kept: the first line is \"%.*s\", not \"%.*s\"",
