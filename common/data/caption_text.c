@@ -18,7 +18,9 @@ static enum mode_status parse_one(struct mode_text_key *k, const char *text, siz
         k->list = true;
         field -= 2;
     }
-    if (ext == 0 || ext >= sizeof k->ext || field >= sizeof k->field || (colon && field == 0))
+    static const char of_names[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.";
+    if (ext == 0 || ext >= sizeof k->ext || field >= sizeof k->field || (colon && field == 0) || *text == '.' ||
+        strspn(text, of_names) < ext)
         return MODE_FAIL(err, MODE_E_VALUE,
                          "caption selector \"%.*s\" is not understood; expected txt, json:<field> or json:<field>[]",
                          (int)n, text);

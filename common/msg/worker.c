@@ -2,6 +2,7 @@
  * process. */
 #include "msg/worker.h"
 
+#include "base/backend_name.h"
 #include "base/log.h"
 #include "base/options.h"
 #include "base/process.h"
@@ -110,7 +111,7 @@ static enum mode_status check(const struct options *o, struct mode_error *err)
     if (!(o->grace >= 0 && o->grace <= 86400))
         return MODE_FAIL(err, MODE_E_USAGE, "--grace: expected 0 to 86400 seconds");
     if (!(o->idle_exit >= 0)) return MODE_FAIL(err, MODE_E_USAGE, "--idle-exit: expected 0 or more seconds");
-    return MODE_OK;
+    return mode_check_backend_option(o->backend, err);
 }
 
 static int run(const char *word, const char *argv0, const struct options *o, const char *health_file,

@@ -1,5 +1,6 @@
 #include "nn/backend.h"
 
+#include "base/backend_name.h"
 #include "base/parallel.h"
 #include "base/str.h"
 #include "dist/meeting.h"
@@ -65,13 +66,12 @@ enum mode_status mode_backend_open(struct mode_backend **be, const char *name, s
     else
         ops = cpu_ops(name);
     *be = NULL;
-    if (!ops && (strcmp(name, "cuda") == 0 || strcmp(name, "cuda-tf32") == 0 || strcmp(name, "cuda-bf16") == 0 ||
-                 strcmp(name, "cuda-fp8") == 0))
+    if (!mode_is_backend_name(name))
+        return MODE_FAIL(err, MODE_E_VALUE, "backend \"%s\" is unknown; expected ref, cpu or cuda", name);
+    if (!ops && strncmp(name, "cuda", 4) == 0)
         return MODE_FAIL(err, MODE_E_DEVICE, "backend \"%s\": this program was built without CUDA (MODE_CUDA=ON)",
                          name);
-    if (!ops && (strcmp(name, "cpu-avx2") == 0 || strcmp(name, "cpu-avx512") == 0 || strcmp(name, "cpu-amx") == 0))
-        return MODE_FAIL(err, MODE_E_DEVICE, "backend \"%s\": this processor lacks those instructions", name);
-    if (!ops) return MODE_FAIL(err, MODE_E_VALUE, "backend \"%s\" is unknown; expected ref, cpu or cuda", name);
+    if (!ops) return MODE_FAIL(err, MODE_E_DEVICE, "backend \"%s\": this processor lacks those instructions", name);
     *be = mode_xcalloc(1, sizeof **be);
     (*be)->ops = ops;
     (*be)->kind = device_of(ops);

@@ -82,6 +82,21 @@ static enum mode_status check_config(json_t *config, const char *what, struct mo
     return MODE_OK;
 }
 
+/* What a model would not be made of is found here, before a run has begun. */
+static enum mode_status check_values(json_t *config, json_t *pre, const char *what, struct mode_error *err)
+{
+    struct mode_clip_config c;
+    struct mode_preprocess p;
+    struct mode_error why;
+    char *model = json_dumps(config, JSON_COMPACT), *preprocess = json_dumps(pre, JSON_COMPACT);
+    MODE_ASSERT(model && preprocess);
+    enum mode_status st = mode_clip_config_parse(&c, model, "model_cfg", &why);
+    if (!st) st = mode_clip_preprocess_parse(&p, preprocess, c.image_size, "preprocess_cfg", &why);
+    free(model);
+    free(preprocess);
+    return st ? MODE_FAIL(err, MODE_E_CONFIG, "%s: %s", what, why.text) : MODE_OK;
+}
+
 static json_t *published_config(const char *name)
 {
     char *text = mode_clip_config_by_name(name);
@@ -134,10 +149,19 @@ enum mode_status mode_model_config_read(char **model, char **preprocess, yaml_do
     }
     if (st) goto out;
     config = json_object_get(given, "model_cfg");
-    json_t *pre = json_object_get(given, "preprocess_cfg");
+    json_t *pre = json_object_get(given, "preprocess_cfg"), *value;
+    const char *key;
+    if (config) json_object_foreach(given, key, value)
+        {
+            if (!st && strcmp(key, "model_cfg") != 0 && strcmp(key, "preprocess_cfg") != 0)
+                st = MODE_FAIL(err, MODE_E_CONFIG, "%s: unknown key \"%s\" beside model_cfg; expected preprocess_cfg",
+                               where, key);
+        }
     json_incref(config ? config : (config = given));
     pre = json_is_object(pre) ? json_incref(pre) : default_preprocess();
-    if (!(st = check_config(config, where, err))) {
+    if (!st) st = check_config(config, where, err);
+    if (!st) st = check_values(config, pre, where, err);
+    if (!st) {
         free(*model);
         free(*preprocess);
         *model = json_dumps(config, JSON_COMPACT | JSON_REAL_PRECISION(15));

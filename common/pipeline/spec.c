@@ -145,7 +145,7 @@ static enum mode_status set_value(struct reader *r, const struct spec_key *key, 
         if (mode_parse_real(text, key->path, &x, &why))
             return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: %s", r->what, line, why.text);
         if (!(x >= key->min && x <= key->max))
-            return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: %s is %s, it must be between %g and %g", r->what, line,
+            return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: %s is %s, it must be between %.9g and %.9g", r->what, line,
                              key->path, text, key->min, key->max);
         *(double *)field = x;
         return MODE_OK;
@@ -199,6 +199,30 @@ static enum mode_status read_value(struct reader *r, const struct spec_key *key,
     return MODE_OK;
 }
 
+/* keys[i], which train.betas may have given before. */
+static enum mode_status read_key(struct reader *r, size_t i, yaml_node_t *node)
+{
+    if (r->given[i])
+        return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: %s is given twice, by train.betas too", r->what, line_of(node),
+                         keys[i].path);
+    r->given[i] = true;
+    return read_value(r, &keys[i], node);
+}
+
+/* [beta1, beta2], the way papers write it. */
+static enum mode_status read_betas(struct reader *r, yaml_node_t *node)
+{
+    enum mode_status st = MODE_OK;
+    if (node->type != YAML_SEQUENCE_NODE || node->data.sequence.items.top - node->data.sequence.items.start != 2)
+        return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: train.betas must be [beta1, beta2]", r->what, line_of(node));
+    for (int b = 0; b < 2 && !st; b++) {
+        size_t i = 0;
+        while (strcmp(keys[i].path, b ? "train.beta2" : "train.beta1") != 0) i++;
+        st = read_key(r, i, yaml_document_get_node(&r->doc, node->data.sequence.items.start[b]));
+    }
+    return st;
+}
+
 static bool is_section(const char *path)
 {
     size_t n = strlen(path);
@@ -220,25 +244,22 @@ static enum mode_status read_mapping(struct reader *r, yaml_node_t *node, const 
                 return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: the key \"%s\" was given before, in line %d", r->what,
                                  line_of(k), scalar(k), line_of(earlier));
         }
+        const size_t section = strcspn(scalar(k), ".");
+        if (scalar(k)[section])
+            return MODE_FAIL(r->err, MODE_E_CONFIG,
+                             "%s:%d: the key \"%s\" must stand within a section, as \"%s\" below \"%.*s\"", r->what,
+                             line_of(k), scalar(k), scalar(k) + section + 1, (int)section, scalar(k));
         char *path = mode_xasprintf("%s%s", prefix, scalar(k));
         size_t i = 0;
         while (i < N_KEYS && strcmp(keys[i].path, path) != 0) i++;
         if (i < N_KEYS) {
-            r->given[i] = true;
-            st = read_value(r, &keys[i], v);
+            st = read_key(r, i, v);
         } else if (strcmp(path, "model") == 0) {
             r->model_given = true;
             st = mode_model_config_read(&r->spec->model_config, &r->spec->preprocess_config, &r->doc, v,
                                         r->spec->folder, r->what, r->err);
-        } else if (strcmp(path, "train.betas") == 0 && v->type == YAML_SEQUENCE_NODE &&
-                   v->data.sequence.items.top - v->data.sequence.items.start == 2) {
-            /* [beta1, beta2], the way papers write it */
-            for (int b = 0; b < 2 && !st; b++) {
-                yaml_node_t *item = yaml_document_get_node(&r->doc, v->data.sequence.items.start[b]);
-                for (i = 0; strcmp(keys[i].path, b ? "train.beta2" : "train.beta1") != 0;) i++;
-                r->given[i] = true;
-                st = read_value(r, &keys[i], item);
-            }
+        } else if (strcmp(path, "train.betas") == 0) {
+            st = read_betas(r, v);
         } else if (*prefix == 0 && is_section(path)) {
             if (v->type != YAML_MAPPING_NODE) {
                 st = MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: %s must be a section with keys of its own", r->what,
@@ -307,10 +328,16 @@ static enum mode_status check_together(struct reader *r)
                          "config itself)",
                          r->what);
     if (given(r, "encoder.dir") == given(r, "encoder.hub"))
-        return MODE_FAIL(
-            r->err, MODE_E_CONFIG,
-            "%s: the key \"encoder.dir\" is missing (a folder), or \"encoder.hub\" (ORG/NAME); one of the two",
-            r->what);
+        return MODE_FAIL(r->err, MODE_E_CONFIG,
+                         "%s: %s: \"encoder.dir\" (a folder) or \"encoder.hub\" (ORG/NAME); expected one of the two",
+                         r->what, given(r, "encoder.dir") ? "both keys are given" : "a key is missing");
+    if (mode_text_keys_parse(&(struct mode_text_keys){0}, (const char *const *)s->captions.text_keys.item,
+                             s->captions.text_keys.n, &why))
+        return MODE_FAIL(r->err, MODE_E_CONFIG, "%s: captions.text_keys: %s", r->what, why.text);
+    if (s->train.accumulate > s->train.batch)
+        return MODE_FAIL(r->err, MODE_E_CONFIG,
+                         "%s: train.accumulate is %llu, more pieces than train.batch has pairs (%llu)", r->what,
+                         (unsigned long long)s->train.accumulate, (unsigned long long)s->train.batch);
     if (given(r, "encoder.hub")) {
         free(r->spec->encoder.dir);
         r->spec->encoder.dir = mode_hub_dir(s->encoder.hub);
@@ -367,6 +394,18 @@ enum mode_status mode_spec_parse(struct mode_spec *spec, const char *text, const
         goto out;
     }
     if ((st = read_mapping(&r, root, ""))) goto out;
+    yaml_document_t more;
+    if (yaml_parser_load(&parser, &more)) {
+        yaml_node_t *second = yaml_document_get_root_node(&more);
+        if (second)
+            st = MODE_FAIL(err, MODE_E_CONFIG, "%s:%d: a second document begins; a run spec is one", what,
+                           line_of(second));
+        yaml_document_delete(&more);
+    } else {
+        st = MODE_FAIL(err, MODE_E_CONFIG, "%s:%d: not YAML: %s", what, (int)parser.problem_mark.line + 1,
+                       parser.problem ? parser.problem : "cannot be read");
+    }
+    if (st) goto out;
     if ((st = set_defaults(&r))) goto out;
     st = check_together(&r);
 out:

@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "base/str.h"
+#include "nn/backend.h"
 #include "pipeline/train.h"
 
 #include <stdlib.h>
@@ -241,6 +242,14 @@ static enum mode_status look_at_shards(struct plan *p, struct mode_error *err)
     return st;
 }
 
+static enum mode_status read_algorithms(char **text, const char *path, struct mode_error *err)
+{
+    enum mode_status st = mode_file_read(path, MODE_TRAIN_ALGORITHMS_MOST, text, NULL, err);
+    if (!st && strncmp(*text, MODE_ALGORITHMS_FIRST_LINE, strlen(MODE_ALGORITHMS_FIRST_LINE)) != 0)
+        st = MODE_FAIL(err, MODE_E_CONFIG, "%s: is none that `mode train --algorithms` wrote", path);
+    return st ? mode_error_prefix(err, st, "train.algorithms") : MODE_OK;
+}
+
 enum mode_status plan_open(struct plan **out, struct mode_spec *spec, struct mode_store *store,
                            const struct plan_world *world, struct mode_error *err)
 {
@@ -254,11 +263,15 @@ enum mode_status plan_open(struct plan **out, struct mode_spec *spec, struct mod
     if ((st = mode_spec_check(&p->spec, err))) goto out;
     if ((st = look_at_shards(p, err))) goto out;
     p->n_models = plan_experts(p) + 2;
-    if ((st = world->encoder_id(&p->encoder_id, &p->spec, err))) goto out;
-    if ((st = mode_digest_file(p->spec.tokenizer_merges, p->tokenizer_digest, &size, err))) goto out;
-    if (p->spec.train.algorithms[0] &&
-        (st = mode_file_read(p->spec.train.algorithms, MODE_TRAIN_ALGORITHMS_MOST, &p->algorithms, NULL, err)))
+    if ((st = world->encoder_id(&p->encoder_id, &p->spec, err))) {
+        st = mode_error_prefix(err, st, "encoder");
         goto out;
+    }
+    if ((st = mode_digest_file(p->spec.tokenizer_merges, p->tokenizer_digest, &size, err))) {
+        st = mode_error_prefix(err, st, "tokenizer.merges");
+        goto out;
+    }
+    if (p->spec.train.algorithms[0] && (st = read_algorithms(&p->algorithms, p->spec.train.algorithms, err))) goto out;
     if ((st = look_at_tasks(p, world, err))) goto out;
     for (enum plan_stage s = 0; s < PLAN_STAGES; s++) add_stage(p, s);
     link_feeds(p);

@@ -132,15 +132,19 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         mode_options_help(table, "MODE_", usage, prose);
         return MODE_OK;
     }
+    struct mode_error why;
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
     if (st) return st;
     if (n_args == 0 || !o.out) return MODE_FAIL(err, MODE_E_USAGE, "usage: %s", usage);
     if (o.max_pixels < 1) return MODE_FAIL(err, MODE_E_USAGE, "--max-image-pixels: expected 1 or more");
     cwd = getcwd(NULL, 0);
     if (!cwd) return MODE_FAIL(err, MODE_E_IO, "the current folder cannot be named");
-    if ((st = mode_text_keys_parse(&co.keys, &o.text_key, 1, err)) ||
-        (o.blur_faces && (st = mode_face_key_parse(&co.blur, o.blur_faces, err))) ||
-        (st = mode_sources_expand(&shards, argv + 1, (size_t)n_args, cwd, err)) || (st = mode_dir_make(o.out, err)))
+    if (mode_text_keys_parse(&co.keys, &o.text_key, 1, &why))
+        st = MODE_FAIL(err, MODE_E_USAGE, "--text-key: %s", why.text);
+    else if (o.blur_faces && mode_face_key_parse(&co.blur, o.blur_faces, &why))
+        st = MODE_FAIL(err, MODE_E_USAGE, "--blur-faces: %s", why.text);
+    if (st || (st = mode_sources_expand(&shards, argv + 1, (size_t)n_args, cwd, err)) ||
+        (st = mode_dir_make(o.out, err)))
         goto out;
     struct shard_report r = {.verbose = o.verbose, .to_terminal = isatty(STDERR_FILENO), .n_shards = shards.n};
     co.ctx = &r;

@@ -69,7 +69,10 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
-    if (st || (st = mode_text_keys_parse(&keys, &o.text_key, 1, err))) return st;
+    struct mode_error why;
+    if (st) return st;
+    if (mode_text_keys_parse(&keys, &o.text_key, 1, &why))
+        return MODE_FAIL(err, MODE_E_USAGE, "--text-key: %s", why.text);
     if (n_args == 0) return MODE_FAIL(err, MODE_E_USAGE, "usage: %s", usage);
     if (o.first < 0 || o.first > UINT32_MAX) return MODE_FAIL(err, MODE_E_USAGE, "--first: expected 0 or more");
     for (int i = 1; !st && i <= n_args; i++) {

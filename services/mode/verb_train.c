@@ -276,6 +276,13 @@ static enum mode_status check_options(const struct options *o, int n, struct mod
         return MODE_FAIL(err, MODE_E_USAGE, "either --config (a new model) or --init (go on from a folder) is needed");
     if (o->measure && o->algorithms)
         return MODE_FAIL(err, MODE_E_USAGE, "--measure keeps nothing of what it chooses, --algorithms does: one of them");
+    struct mode_text_keys keys;
+    struct mode_text_key face;
+    struct mode_error why;
+    if (mode_text_keys_parse(&keys, &o->text_keys, 1, &why))
+        return MODE_FAIL(err, MODE_E_USAGE, "--text-keys: %s", why.text);
+    if (o->blur_faces && mode_face_key_parse(&face, o->blur_faces, &why))
+        return MODE_FAIL(err, MODE_E_USAGE, "--blur-faces: %s", why.text);
     if (o->fresh_optimizer && !o->init) return MODE_FAIL(err, MODE_E_USAGE, "--fresh-optimizer goes with --init");
     if (o->batch < 1 || o->seed < 0 || o->warmup < 0 || o->total_steps < 0 || o->checkpoint_steps < 0 ||
         o->accumulate < 1)
@@ -283,6 +290,12 @@ static enum mode_status check_options(const struct options *o, int n, struct mod
             err, MODE_E_USAGE,
             "--batch, --seed, --warmup, --total-steps, --checkpoint-steps: no negative numbers; --accumulate: "
             "at least 1");
+    const int64_t ranks = o->ranks.n > 0 ? o->ranks.n : 1;
+    if (o->batch % ranks != 0 || o->accumulate > o->batch / ranks)
+        return MODE_FAIL(err, MODE_E_USAGE,
+                         "--batch %lld cannot be shared by %lld processes (--ranks) in %lld pieces each (--accumulate): it "
+                         "must be a multiple of --ranks, and no piece empty",
+                         (long long)o->batch, (long long)ranks, (long long)o->accumulate);
     return MODE_OK;
 }
 

@@ -34,6 +34,10 @@ spec "$w"
 expect 69 'mode up' mode run "$w/run.yaml" --workspace "$w"
 expect 2 'unknown option' mode captions --nonsense
 expect 2 'unknown verb' mode nonsense
+expect 2 'no-such.* is unknown; expected auto' mode embed --encoder e --texts t --backend no-such
+expect 2 'no-such.* is unknown; expected auto' mode-embed --workspace "$w" --backend no-such
+expect 2 'text-key: caption selector "json:" is not understood' mode captions x.tar --out y --text-key json:
+expect 2 'batch 9 cannot be shared by 2' mode train --config ViT-B-32 --data x.tar --steps 1 --out y --batch 9 --ranks 2 --rank 0
 expect 66 'nowhere.tar' mode captions "$work/nowhere.tar" --out "$work/c"
 
 # an encoder folder with a file missing

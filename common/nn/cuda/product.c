@@ -130,7 +130,7 @@ static void head_of(char head[HEAD], const struct mode_backend *be)
              d.multiProcessorCount, lt.cublasLtGetVersion ? lt.cublasLtGetVersion() : 0);
 }
 
-static const char first_line[] = "mode-algorithms 1\n";
+static const char first_line[] = MODE_ALGORITHMS_FIRST_LINE;
 
 char *mode__cuda_algorithms(struct mode_backend *be)
 {

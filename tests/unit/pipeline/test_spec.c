@@ -77,11 +77,11 @@ static void test_inline_model_keeps_its_types(void **state)
               "name: a\ndata: {train: [x, y]}\nencoder: {dir: e}\ntokenizer: {merges: m}\n"
               "train: {betas: [0.8, 0.95], expert_steps: share}\n"
               "captions: {per_sample: all}\n"
-              "model: {embed_dim: 16, vision_cfg: {image_size: 32, mlp_ratio: 4.0, pool: \"3\"}, text_cfg: {width: "
+              "model: {embed_dim: 16, vision_cfg: {image_size: 32, mlp_ratio: 4.0, pool_type: \"tok\"}, text_cfg: {width: "
               "8}}\n"))
         fail_msg("%s", err.text);
     assert_string_equal(s.model_config,
-                        "{\"embed_dim\":16,\"vision_cfg\":{\"image_size\":32,\"mlp_ratio\":4.0,\"pool\":\"3\"},"
+                        "{\"embed_dim\":16,\"vision_cfg\":{\"image_size\":32,\"mlp_ratio\":4.0,\"pool_type\":\"tok\"},"
                         "\"text_cfg\":{\"width\":8}}");
     assert_true(s.train.beta1 == 0.8 && s.train.beta2 == 0.95 && s.train.share_steps && s.captions.all);
     assert_int_equal(s.data_train.n, 2);
@@ -111,6 +111,24 @@ static void test_mistakes_name_key_line_and_neighbour(void **state)
     refused("name: a\ndata: {train: a}\nencoder: {dir: e}\ntokenizer: {merges: m}\nmodel: ViT-Z\n", "ViT-Z",
             "ViT-B-32");
     refused("name: [\n", "run.yaml:2", "YAML");
+    refused(MINIMAL "---\nname: second\n", "run.yaml:8", "second document");
+    refused(MINIMAL "train.lr: 1e-3\n", "run.yaml:7", "as \"lr\" below \"train\"");
+    refused(MINIMAL "train: {betas: [0.9, 0.98], beta1: 0.5}\n", "train.beta1", "betas");
+    refused(MINIMAL "train: {betas: [0.9]}\n", "train.betas", "[beta1, beta2]");
+    refused(MINIMAL "train: {beta2: 1}\n", "train.beta2", "0.9999999");
+    refused(MINIMAL "train: {batch: 32, accumulate: 33}\n", "train.accumulate", "32");
+    refused(MINIMAL "captions: {text_keys: ['jsn:texts[]', 'foo bar']}\n", "captions.text_keys", "foo bar");
+    refused(MINIMAL "encoder: {hub: a/b, dir: e}\n", "run.yaml:7", "encoder");
+#define MODEL "name: a\ndata: {train: a}\nencoder: {dir: e}\ntokenizer: {merges: m}\nmodel: "
+    refused("name: a\ndata: {train: a}\nencoder: {dir: e, hub: a/b}\ntokenizer: {merges: m}\nmodel: ViT-B-32\n",
+            "both keys", "encoder.hub");
+    refused(MODEL "{embed_dim: 16, vision_cfg: {pool: \"3\"}, text_cfg: {width: 8}}\n", "run.yaml:5", "\"3\"");
+    refused(MODEL "{embed_dim: 16, vision_cfg: {image_size: 33, patch_size: 8}, text_cfg: {width: 8}}\n", "run.yaml:5",
+            "33");
+    refused(MODEL "{model_cfg: {embed_dim: 16, vision_cfg: {}, text_cfg: {}}, preproces_cfg: {}}\n", "run.yaml:5",
+            "preproces_cfg");
+    refused(MODEL "{model_cfg: {embed_dim: 16, vision_cfg: {}, text_cfg: {}}, preprocess_cfg: {meen: 1}}\n",
+            "run.yaml:5", "meen");
     refused("- a\n", "run.yaml", "keys");
 }
 
