@@ -56,9 +56,9 @@ enum mode_status mode_kmeans_train(float *centres, int32_t *id, struct mode_kmea
     MODE_ASSERT(p->k >= 1 && d >= 1 && p->iterations >= 1 && n < INT32_MAX - p->k);
     if (p->k > n)
         return MODE_FAIL(
-            err, MODE_E_VALUE,
-            "k-means: %lld rows cannot fill %d centres, each needs at least one. HINT: ask for fewer centres",
-            (long long)n, p->k);
+            err, MODE_E_VALUE, "k-means: %lld rows cannot fill %d centres, each needs at least one. HINT: %s",
+            (long long)n, p->k,
+            n ? "ask for fewer centres" : "no caption came here; `mode reconcile` tells what became of the samples");
     double *price = calloc((size_t)p->k, sizeof *price);
     const struct mode_balanced_params bp = MODE_BALANCED_PARAMS_DEFAULT;
     struct mode_balanced *balanced = NULL;

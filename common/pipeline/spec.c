@@ -543,6 +543,10 @@ enum mode_status mode_spec_steps(const struct mode_spec *spec, uint64_t n_pairs,
         *seed_steps = (uint64_t)llround(spec->train.seed_epochs * per_epoch);
         *total_steps = (uint64_t)llround(spec->train.epochs * per_epoch);
     }
+    if (n_pairs == 0)
+        return MODE_FAIL(err, MODE_E_CONFIG,
+                         "no pair was kept; `mode reconcile` tells what became of the samples. HINT: are the captions "
+                         "where captions.text_keys looks for them?");
     if (n_pairs < spec->train.batch)
         return MODE_FAIL(err, MODE_E_CONFIG, "only %llu pairs were kept, fewer than train.batch = %llu",
                          (unsigned long long)n_pairs, (unsigned long long)spec->train.batch);

@@ -208,7 +208,8 @@ static enum mode_status up(int argc, char **argv, struct mode_error *err)
     }
     if ((st = supervisor_find(&pid, workspace, err))) return st;
     if (pid) {
-        printf("it runs already: supervisor %ld, workspace %s\n", (long)pid, workspace);
+        printf("it runs already, with the options it was started with: supervisor %ld, workspace %s\n", (long)pid,
+               workspace);
         return MODE_OK;
     }
     double begun = mode_clock_s();
