@@ -122,15 +122,35 @@ static enum mode_status write_all(int fd, const char *path, const struct mode_fi
     return MODE_OK;
 }
 
-enum mode_status mode_file_write_parts(const char *path, const struct mode_file_part *parts, size_t n_parts,
-                                       struct mode_error *err)
+/* What a rename to path would replace: a file or nothing, or what a link leads to; never a device, a pipe, a folder. */
+static enum mode_status target_of(char **target, const char *path, struct mode_error *err)
+{
+    struct stat at;
+    *target = NULL;
+    if (lstat(path, &at) == 0 && S_ISLNK(at.st_mode)) {
+        if (!(*target = realpath(path, NULL)))
+            return MODE_FAIL(err, MODE_E_CREATE, "%s: the link leads nowhere: %s", path, strerror(errno));
+        if (stat(path, &at) != 0) at.st_mode = S_IFREG;
+    } else {
+        *target = mode_xstrdup(path);
+        if (lstat(path, &at) != 0) return MODE_OK;
+    }
+    if (S_ISREG(at.st_mode)) return MODE_OK;
+    free(*target);
+    *target = NULL;
+    return MODE_FAIL(err, MODE_E_CREATE, "%s: is %s; expected a file, or nothing, in its place", path,
+                     S_ISDIR(at.st_mode) ? "a folder" : "a device or a pipe");
+}
+
+static enum mode_status write_parts(const char *path, const struct mode_file_part *parts, size_t n_parts,
+                                    struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
     char *temp = mode_xasprintf("%s.tmp-XXXXXX", path);
     size_t written = 0;
     int fd = mkostemp(temp, O_CLOEXEC);
     if (fd < 0) {
-        st = MODE_FAIL(err, errno == ENOSPC ? MODE_E_IO : MODE_E_CREATE, "%s: cannot be created: %s", temp,
+        st = MODE_FAIL(err, errno == ENOSPC ? MODE_E_IO : MODE_E_CREATE, "%s: cannot be created: %s", path,
                        strerror(errno));
         free(temp);
         return st;
@@ -149,6 +169,16 @@ enum mode_status mode_file_write_parts(const char *path, const struct mode_file_
     else
         st = sync_parent(path, err);
     free(temp);
+    return st;
+}
+
+enum mode_status mode_file_write_parts(const char *path, const struct mode_file_part *parts, size_t n_parts,
+                                       struct mode_error *err)
+{
+    char *target;
+    enum mode_status st = target_of(&target, path, err);
+    if (!st) st = write_parts(target, parts, n_parts, err);
+    free(target);
     return st;
 }
 

@@ -2,8 +2,10 @@
 
 #include <archive.h>
 #include <archive_entry.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <zlib.h>
 
 enum {
     BLOCK = MODE_TAR_BLOCK,
@@ -64,53 +66,103 @@ static bool looks_like_tar(const uint8_t *p, size_t n)
     return all_zero(p, BLOCK) || checksum_ok(p);
 }
 
+/* Room behind what is unpacked; more than is allowed is an error. */
+static enum mode_status make_room(struct mode_tar_data *d, size_t *cap, const char *path, struct mode_error *err)
+{
+    uint64_t limit = d->file_size * MAX_RATIO;
+    if (limit > max_unpacked) limit = max_unpacked;
+    if (d->size > limit)
+        return MODE_FAIL(err, MODE_E_VALUE,
+                         "%s: unpacks to more than %llu bytes (at most %d times its size and 4 GiB are allowed). HINT: "
+                         "unpack it to a plain tar",
+                         path, (unsigned long long)limit, MAX_RATIO);
+    if (d->size < *cap) return MODE_OK;
+    *cap = *cap ? *cap * 2 : (size_t)1 << 20;
+    uint8_t *more = realloc(d->unpacked, *cap);
+    if (!more) return MODE_FAIL(err, MODE_E_MEMORY, "%s: no memory to unpack more than %zu bytes", path, d->size);
+    d->unpacked = more;
+    return MODE_OK;
+}
+
+/* gzip by zlib itself, which looks at checksums; libarchive does not. Members may follow each other, and zeros. */
+static enum mode_status unpack_gzip(struct mode_tar_data *d, const char *path, struct mode_error *err)
+{
+    enum mode_status st = MODE_OK;
+    const uint8_t *p = d->map.data, *end = p + d->map.size;
+    size_t cap = 0;
+    z_stream z = {0};
+    if (inflateInit2(&z, 15 + 16) != Z_OK) return MODE_FAIL(err, MODE_E_MEMORY, "%s: no memory to unpack", path);
+    for (int rc = Z_OK;;) {
+        if (rc == Z_STREAM_END) {
+            while (p < end && *p == 0) p++;
+            if (p == end) break;
+            inflateReset(&z);
+        }
+        if ((st = make_room(d, &cap, path, err))) break;
+        const size_t in = (size_t)(end - p) < UINT_MAX ? (size_t)(end - p) : UINT_MAX,
+                     out = cap - d->size < UINT_MAX ? cap - d->size : UINT_MAX;
+        z.next_in = (Bytef *)(uintptr_t)p;
+        z.avail_in = (uInt)in;
+        z.next_out = d->unpacked + d->size;
+        z.avail_out = (uInt)out;
+        rc = inflate(&z, Z_NO_FLUSH);
+        p += in - z.avail_in;
+        d->size += out - z.avail_out;
+        const bool stuck = rc == Z_BUF_ERROR || (rc == Z_OK && p == end && z.avail_out > 0);
+        if (rc != Z_STREAM_END && (rc != Z_OK || stuck)) {
+            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: is gzip and damaged at byte %zu: %s", path,
+                           (size_t)(p - (const uint8_t *)d->map.data),
+                           stuck   ? "it ends too early"
+                           : z.msg ? z.msg
+                                   : "?");
+            break;
+        }
+    }
+    inflateEnd(&z);
+    return st;
+}
+
+/* The name of the format whose first bytes these are, or NULL. */
+static const char *packed_as(const uint8_t *p, size_t n)
+{
+    static const struct {
+        const char *name, *head;
+        size_t n;
+    } of[] = {{"gzip", "\x1f\x8b", 2}, {"zstd", "\x28\xb5\x2f\xfd", 4}, {"bzip2", "BZh", 3}, {"xz", "\xfd\x37zXZ", 5}};
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++)
+        if (n >= of[i].n && memcmp(p, of[i].head, of[i].n) == 0) return of[i].name;
+    return NULL;
+}
+
 static enum mode_status unpack(struct mode_tar_data *d, const char *path, bool *known, struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
     struct archive_entry *entry;
     size_t cap = 0;
-    uint64_t limit = d->file_size * MAX_RATIO;
-    if (limit > max_unpacked) limit = max_unpacked;
+    const char *name = packed_as(d->map.data, d->map.size);
+    *known = name != NULL;
+    if (!name) return MODE_OK;
+    if (strcmp(name, "gzip") == 0) return unpack_gzip(d, path, err);
     struct archive *a = archive_read_new();
     if (!a) return MODE_FAIL(err, MODE_E_MEMORY, "%s: no memory to unpack", path);
-    archive_read_support_filter_gzip(a);
     archive_read_support_filter_zstd(a);
     archive_read_support_filter_xz(a);
     archive_read_support_filter_bzip2(a);
     archive_read_support_format_raw(a);
-    *known = false;
     if (archive_read_open_memory(a, d->map.data, d->map.size) != ARCHIVE_OK ||
         archive_read_next_header(a, &entry) != ARCHIVE_OK || archive_filter_count(a) < 2)
-        goto out; /* not compressed in a way we know */
-    *known = true;
-    for (;;) {
-        if (d->size == cap) {
-            cap = cap ? cap * 2 : (size_t)1 << 20;
-            uint8_t *more = realloc(d->unpacked, cap);
-            if (!more) {
-                st = MODE_FAIL(err, MODE_E_MEMORY, "%s: no memory to unpack more than %zu bytes", path, d->size);
-                break;
-            }
-            d->unpacked = more;
-        }
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: is %s and damaged: %s", path, name,
+                       archive_error_string(a) ? archive_error_string(a) : "it cannot be unpacked");
+    while (!st && !(st = make_room(d, &cap, path, err))) {
         const la_ssize_t n = archive_read_data(a, d->unpacked + d->size, cap - d->size);
         if (n == 0) break;
         if (n < 0) {
-            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: unpacking (%s) failed after %zu bytes: %s", path,
-                           archive_filter_name(a, 0), d->size, archive_error_string(a));
+            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: is %s and damaged: %s (%zu bytes were unpacked)", path, name,
+                           archive_error_string(a), d->size);
             break;
         }
         d->size += (size_t)n;
-        if (d->size > limit) {
-            st = MODE_FAIL(err, MODE_E_VALUE,
-                           "%s: unpacks to more than %llu bytes (at most %d times its size and 4 GiB are "
-                           "allowed). HINT: "
-                           "unpack it to a plain tar",
-                           path, (unsigned long long)limit, MAX_RATIO);
-            break;
-        }
     }
-out:
     archive_read_free(a);
     return st;
 }

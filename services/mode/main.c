@@ -2,11 +2,14 @@
  *
  * Results go to stdout, logs and progress to stderr. Exit codes: docs/FORMATS.md. */
 #include "base/log.h"
+#include "base/options.h"
 #include "base/version.h"
 #include "interrupt.h"
 #include "verb.h"
 
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* clang-format off */
@@ -58,24 +61,44 @@ static void help(void)
     printf("\n`mode <verb> --help` explains a verb; `mode --version` says what this is.\n");
 }
 
+/* What was printed may still wait in a buffer, and find no room. */
+static int end(int code)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout)) return code;
+    fprintf(stderr, "mode: writing stdout failed: %s\n", strerror(errno));
+    return code ? code : mode_status_exit_code(MODE_E_IO);
+}
+
+/* MODE_THREADS is no option of most verbs, but all of them follow it. */
+static bool threads_are_right(struct mode_error *err)
+{
+    const char *text = getenv("MODE_THREADS");
+    int64_t n;
+    return !text || !*text || mode_parse_int(text, "MODE_THREADS", 0, 1024, &n, err) == MODE_OK;
+}
+
 int main(int argc, char **argv)
 {
     struct mode_error err = {0};
     mode_log_open("mode");
     if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
         help();
-        return argc < 2 ? 2 : 0;
+        return end(argc < 2 ? 2 : 0);
     }
     if (strcmp(argv[1], "--version") == 0) {
         printf("mode %s\n", MODE_VERSION);
-        return 0;
+        return end(0);
+    }
+    if (!threads_are_right(&err)) {
+        fprintf(stderr, "mode: %s\n", err.text);
+        return mode_status_exit_code(MODE_E_CONFIG);
     }
     for (size_t i = 0; verbs[i]; i++) {
         if (strcmp(verbs[i]->name, argv[1]) != 0) continue;
         enum mode_status st = verbs[i]->run(argc - 1, argv + 1, &err);
         if (st && err.text[0]) fprintf(stderr, "mode %s: %s\n", argv[1], err.text);
         if (st == MODE_E_STOPPED && interrupt_signal()) return interrupt_exit();
-        return mode_status_exit_code(st);
+        return end(mode_status_exit_code(st));
     }
     fprintf(stderr, "mode: unknown verb \"%s\"; `mode --help` lists the verbs\n", argv[1]);
     return 2;

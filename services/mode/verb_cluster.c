@@ -58,7 +58,9 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
                          "expected 1 <= coarse <= fine <= 2^20, 1 to 100000 iterations, 0 to 2^24 rows per centre");
     if (o.grow && o.coarse != 1)
         return MODE_FAIL(err, MODE_E_USAGE, "--grow adds one coarse group at a time: give --coarse 1");
-    if ((st = mode_metric_parse(&p.step.metric, o.metric, err))) return st;
+    struct mode_error why;
+    if (mode_metric_parse(&p.step.metric, o.metric, &why))
+        return MODE_FAIL(err, MODE_E_USAGE, "--metric: %s", why.text);
     if (o.features && glob(o.features, 0, NULL, &found))
         return MODE_FAIL(err, MODE_E_NOINPUT, "no file matches \"%s\"", o.features);
     const char **paths = mode_xmalloc((found.gl_pathc + (size_t)n_args + 1) * sizeof *paths);

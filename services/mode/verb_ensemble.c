@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 struct options {
     const char *centres, *results, *words, *tasks, *router, *out, *captions, *assign, *shards, *train, *name;
@@ -172,6 +173,12 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
     if (st) return st;
     if (!o.results || !o.words || n_args > 0) return MODE_FAIL(err, MODE_E_USAGE, "give --results and --words");
+    enum mode_router router;
+    struct mode_error why;
+    struct stat at;
+    if (mode_router_parse(&router, o.router, &why)) return MODE_FAIL(err, MODE_E_USAGE, "--router: %s", why.text);
+    if (o.train && (stat(o.train, &at) != 0 || !S_ISDIR(at.st_mode)))
+        return MODE_FAIL(err, MODE_E_NOINPUT, "--train %s: is no folder", o.train);
     struct found *f = mode_xcalloc(1, sizeof *f);
     char *sentence = NULL, *csv = mode_path_join(o.out, "result.csv"), *summary = mode_path_join(o.out, "summary.json"),
          *report = mode_path_join(o.out, "report.html"), *weights = mode_path_join(o.out, "weights.json");

@@ -290,6 +290,12 @@ static enum mode_status check_options(const struct options *o, int n, struct mod
             err, MODE_E_USAGE,
             "--batch, --seed, --warmup, --total-steps, --checkpoint-steps: no negative numbers; --accumulate: "
             "at least 1");
+    if (o->total_steps && o->total_steps < o->steps)
+        return MODE_FAIL(err, MODE_E_USAGE, "--total-steps %lld: is less than --steps %lld", (long long)o->total_steps,
+                         (long long)o->steps);
+    if (!(o->scale_min > 0 && o->scale_min <= o->scale_max && o->scale_max <= 1))
+        return MODE_FAIL(err, MODE_E_USAGE, "--scale-min %g, --scale-max %g: expected 0 < min <= max <= 1", o->scale_min,
+                         o->scale_max);
     const int64_t ranks = o->ranks.n > 0 ? o->ranks.n : 1;
     if (o->batch % ranks != 0 || o->accumulate > o->batch / ranks)
         return MODE_FAIL(err, MODE_E_USAGE,

@@ -179,7 +179,9 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
     if (st) return st;
     bool every = strcmp(o.router, "all") == 0;
-    if (!every && (st = mode_router_parse(&router, o.router, err))) return st;
+    struct mode_error why;
+    if (!every && mode_router_parse(&router, o.router, &why))
+        return MODE_FAIL(err, MODE_E_USAGE, "--router: %s", why.text);
     if (n_args > 0 || (!o.words && (!o.encoder || !o.task == !o.classes)))
         return MODE_FAIL(err, MODE_E_USAGE,
                          "give --encoder with either --classes or --task, or --words with ready vectors");

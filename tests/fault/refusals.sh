@@ -34,8 +34,17 @@ spec "$w"
 expect 69 'mode up' mode run "$w/run.yaml" --workspace "$w"
 expect 2 'unknown option' mode captions --nonsense
 expect 2 'unknown verb' mode nonsense
-expect 2 'no-such.* is unknown; expected auto' mode embed --encoder e --texts t --backend no-such
-expect 2 'no-such.* is unknown; expected auto' mode-embed --workspace "$w" --backend no-such
+expect 2 'no-such.*unknown; expected auto' mode embed --encoder e --texts t --backend no-such
+expect 2 'no-such.*unknown; expected auto' mode-embed --workspace "$w" --backend no-such
+expect 78 'MODE_THREADS' env MODE_THREADS=abc mode experts --workspace "$w"
+expect 74 'writing stdout failed' sh -c 'mode --version >/dev/full'
+mkfifo "$work/pipe" && ln -s "$work/linked" "$work/link" && echo before >"$work/linked" && echo "a cat" >"$work/cat"
+expect 73 'is a device or a pipe' mode embed --encoder "$MODE_TEST_MODELS/encoder" --texts "$work/cat" --out "$work/pipe"
+expect 0 'vectors' mode embed --encoder "$MODE_TEST_MODELS/encoder" --texts "$work/cat" --out "$work/link"
+[ -p "$work/pipe" ] && [ -L "$work/link" ] && [ "$(wc -c <"$work/linked")" -gt 1000 ] || fail "a pipe or a link was replaced"
+expect 2 'router' mode ensemble --results x --words y --router no-such
+expect 2 'metric' mode cluster --features x --metric no-such
+expect 2 'total-steps 3: is less' mode train --config ViT-B-32 --data x.tar --steps 5 --total-steps 3 --out y
 expect 2 'text-key: caption selector "json:" is not understood' mode captions x.tar --out y --text-key json:
 expect 2 'batch 9 cannot be shared by 2' mode train --config ViT-B-32 --data x.tar --steps 1 --out y --batch 9 --ranks 2 --rank 0
 expect 66 'nowhere.tar' mode captions "$work/nowhere.tar" --out "$work/c"

@@ -215,11 +215,11 @@ static void test_malformed_pax_headers(void **state)
     }
 }
 
-static void compress(const void *data, size_t size)
+static void compress_as(int (*filter)(struct archive *), const void *data, size_t size)
 {
     struct archive *a = archive_write_new();
     struct archive_entry *e = archive_entry_new();
-    archive_write_add_filter_gzip(a);
+    filter(a);
     archive_write_set_format_raw(a);
     assert_int_equal(archive_write_open_filename(a, path), ARCHIVE_OK);
     archive_entry_set_filetype(e, AE_IFREG);
@@ -227,6 +227,89 @@ static void compress(const void *data, size_t size)
     assert_int_equal(archive_write_data(a, data, size), size);
     archive_entry_free(e);
     archive_write_free(a);
+}
+
+static void compress(const void *data, size_t size)
+{
+    compress_as(archive_write_add_filter_gzip, data, size);
+}
+
+/* Does the file at path unpack to the tar? An error is not silent. */
+static bool unpacks_to_tar(bool *failed)
+{
+    struct mode_tar_data d;
+    *failed = mode_tar_data_open(&d, path, &err) != MODE_OK;
+    if (*failed) return false;
+    const bool same = d.size == tar.len && memcmp(d.data, tar.data, tar.len) == 0;
+    mode_tar_data_close(&d);
+    return same;
+}
+
+static void test_damaged_compression_is_an_error(void **state)
+{
+    static const struct {
+        int (*filter)(struct archive *);
+        const char *name;
+    } of[] = {{archive_write_add_filter_gzip, "gzip"},
+              {archive_write_add_filter_xz, "xz"},
+              {archive_write_add_filter_bzip2, "bzip2"}};
+    bool failed;
+    (void)state;
+    mode_str_reset(&tar);
+    for (int i = 0; i < 3; i++) add("a.x", '0', NULL, 100);
+    finish();
+    for (size_t k = 0; k < sizeof of / sizeof *of; k++) {
+        char *packed, *bad;
+        size_t size;
+        compress_as(of[k].filter, tar.data, tar.len);
+        assert_true(unpacks_to_tar(&failed));
+        assert_int_equal(mode_file_read(path, 0, &packed, &size, &err), MODE_OK);
+        bad = malloc(2 * size + 3);
+        memcpy(bad, packed, size);
+        for (size_t i = 0; i < size; i++) { /* damaged: an error, or where nothing of the tar is (a time, a name) */
+            bad[i] ^= 4;
+            assert_int_equal(mode_file_write_atomic(path, bad, size, &err), MODE_OK);
+            if (!unpacks_to_tar(&failed) && !failed) fail_msg("%s: byte %zu", of[k].name, i);
+            bad[i] ^= 4;
+        }
+        for (size_t n = 8; n < size; n++) { /* cut */
+            assert_int_equal(mode_file_write_atomic(path, bad, n, &err), MODE_OK);
+            if (unpacks_to_tar(&failed) || !failed) fail_msg("%s: cut at %zu of %zu", of[k].name, n, size);
+            assert_non_null(strstr(err.text, of[k].name));
+        }
+        free(packed);
+        free(bad);
+    }
+}
+
+/* Members of gzip one behind another, and zeros behind them, as tapes and parallel packers leave them. */
+static void test_gzip_in_members(void **state)
+{
+    char *packed;
+    size_t size;
+    bool failed;
+    (void)state;
+    mode_str_reset(&tar);
+    add("a.x", '0', NULL, 100);
+    compress(tar.data, tar.len);
+    assert_int_equal(mode_file_read(path, 0, &packed, &size, &err), MODE_OK);
+    const size_t first = tar.len;
+    finish();
+    compress(tar.data + first, tar.len - first);
+    char *rest;
+    size_t rest_size;
+    assert_int_equal(mode_file_read(path, 0, &rest, &rest_size, &err), MODE_OK);
+    char *both = calloc(1, size + rest_size + 7);
+    memcpy(both, packed, size);
+    memcpy(both + size, rest, rest_size);
+    assert_int_equal(mode_file_write_atomic(path, both, size + rest_size + 7, &err), MODE_OK);
+    assert_true(unpacks_to_tar(&failed));
+    both[size + rest_size + 3] = 'x';
+    assert_int_equal(mode_file_write_atomic(path, both, size + rest_size + 7, &err), MODE_OK);
+    assert_true(!unpacks_to_tar(&failed) && failed);
+    free(packed);
+    free(rest);
+    free(both);
 }
 
 static void test_compressed(void **state)
@@ -295,6 +378,8 @@ int main(void)
         cmocka_unit_test(test_what_follows_the_end_mark_is_noticed),
         cmocka_unit_test(test_malformed_pax_headers),
         cmocka_unit_test(test_compressed),
+        cmocka_unit_test(test_damaged_compression_is_an_error),
+        cmocka_unit_test(test_gzip_in_members),
         cmocka_unit_test(test_writer),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
