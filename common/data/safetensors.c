@@ -151,9 +151,9 @@ enum mode_status mode_safetensors_open(struct mode_safetensors *f, const char *p
 {
     static const char lfs[] = "version https://git-lfs";
     json_t *header = NULL;
-    *f = (struct mode_safetensors){0};
+    *f = (struct mode_safetensors){.path = mode_xstrdup(path)};
     enum mode_status st = mode_file_map(path, &f->map, err);
-    if (st) return st;
+    if (st) goto out;
 
     const uint8_t *p = f->map.data;
     uint64_t n = 0;
@@ -213,6 +213,7 @@ void mode_safetensors_close(struct mode_safetensors *f)
     free(f->tensors);
     free(f->meta);
     mode_file_unmap(&f->map);
+    free(f->path);
     *f = (struct mode_safetensors){0};
 }
 
@@ -237,11 +238,11 @@ enum mode_status mode_safetensors_need(const struct mode_safetensors *f, const c
     char got[160];
     const struct mode_tensor *t = mode_safetensors_find(f, name);
     if (!t)
-        return MODE_FAIL(err, MODE_E_FORMAT, "tensor \"%s\" is missing (the file holds %zu tensors)", name,
+        return MODE_FAIL(err, MODE_E_FORMAT, "%s: tensor \"%s\" is missing (the file holds %zu tensors)", f->path, name,
                          f->n_tensors);
     if (t->dtype != dtype)
-        return MODE_FAIL(err, MODE_E_FORMAT, "tensor \"%s\" is %s, expected %s", name, mode_dtype_name(t->dtype),
-                         mode_dtype_name(dtype));
+        return MODE_FAIL(err, MODE_E_FORMAT, "%s: tensor \"%s\" is %s, expected %s", f->path, name,
+                         mode_dtype_name(t->dtype), mode_dtype_name(dtype));
     bool same = n_dims < 0 || n_dims == t->n_dims;
     for (int i = 0; same && i < n_dims; i++) same = dim[i] < 0 || dim[i] == t->dim[i];
     if (!same) {
@@ -253,7 +254,7 @@ enum mode_status mode_safetensors_need(const struct mode_safetensors *f, const c
             else
                 mode_str_printf(&want, "%lld", (long long)dim[i]);
         }
-        enum mode_status st = MODE_FAIL(err, MODE_E_FORMAT, "tensor \"%s\" is %s, expected [%s]", name,
+        enum mode_status st = MODE_FAIL(err, MODE_E_FORMAT, "%s: tensor \"%s\" is %s, expected [%s]", f->path, name,
                                         mode_tensor_shape_text(t, got, sizeof got), want.data ? want.data : "");
         mode_str_clear(&want);
         return st;

@@ -19,6 +19,7 @@
 #include "tensor/tensor.h"
 
 struct mode_safetensors {
+    char *path; /* for errors */
     struct mode_mapping map;
     size_t n_tensors;
     struct mode_tensor *tensors; /* in file order (ascending offset); data points into map, read-only,
