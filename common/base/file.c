@@ -126,16 +126,9 @@ static enum mode_status write_all(int fd, const char *path, const struct mode_fi
 static enum mode_status target_of(char **target, const char *path, struct mode_error *err)
 {
     struct stat at;
-    *target = NULL;
-    if (lstat(path, &at) == 0 && S_ISLNK(at.st_mode)) {
-        if (!(*target = realpath(path, NULL)))
-            return MODE_FAIL(err, MODE_E_CREATE, "%s: the link leads nowhere: %s", path, strerror(errno));
-        if (stat(path, &at) != 0) at.st_mode = S_IFREG;
-    } else {
-        *target = mode_xstrdup(path);
-        if (lstat(path, &at) != 0) return MODE_OK;
-    }
-    if (S_ISREG(at.st_mode)) return MODE_OK;
+    *target = lstat(path, &at) == 0 && S_ISLNK(at.st_mode) ? realpath(path, NULL) : mode_xstrdup(path);
+    if (!*target) return MODE_FAIL(err, MODE_E_CREATE, "%s: the link leads nowhere: %s", path, strerror(errno));
+    if (stat(*target, &at) != 0 || S_ISREG(at.st_mode)) return MODE_OK;
     free(*target);
     *target = NULL;
     return MODE_FAIL(err, MODE_E_CREATE, "%s: is %s; expected a file, or nothing, in its place", path,

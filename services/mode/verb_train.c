@@ -208,6 +208,18 @@ static enum mode_status config_of_name(char **model, char **preprocess, const ch
     return st;
 }
 
+/* --text-keys and --blur-faces; looked at before anything is done, too. */
+static enum mode_status take_selectors(struct mode_text_keys *keys, struct mode_text_key *blur, const struct options *o,
+                                       struct mode_error *err)
+{
+    struct mode_error why;
+    if (mode_text_keys_parse(keys, &o->text_keys, 1, &why))
+        return MODE_FAIL(err, MODE_E_USAGE, "--text-keys: %s", why.text);
+    if (o->blur_faces && mode_face_key_parse(blur, o->blur_faces, &why))
+        return MODE_FAIL(err, MODE_E_USAGE, "--blur-faces: %s", why.text);
+    return MODE_OK;
+}
+
 struct extraction {
     size_t shard, n_shards;
     uint64_t rejected;
@@ -245,8 +257,7 @@ static enum mode_status extract(struct mode_stream_shard *to, const struct mode_
     char *dir = mode_path_join(o->out, "captions");
     uint64_t kept = 0;
     enum mode_status st = mode_dir_make(dir, err);
-    if (!st) st = mode_text_keys_parse(&co.keys, &o->text_keys, 1, err);
-    if (!st && o->blur_faces) st = mode_face_key_parse(&co.blur, o->blur_faces, err);
+    if (!st) st = take_selectors(&co.keys, &co.blur, o, err);
     for (size_t i = 0; !st && i < shards->n; i++) {
         struct mode_captions c = {0};
         char *path = mode_xasprintf("%s/%04zu.bin", dir, i);
@@ -276,13 +287,8 @@ static enum mode_status check_options(const struct options *o, int n, struct mod
         return MODE_FAIL(err, MODE_E_USAGE, "either --config (a new model) or --init (go on from a folder) is needed");
     if (o->measure && o->algorithms)
         return MODE_FAIL(err, MODE_E_USAGE, "--measure keeps nothing of what it chooses, --algorithms does: one of them");
-    struct mode_text_keys keys;
-    struct mode_text_key face;
-    struct mode_error why;
-    if (mode_text_keys_parse(&keys, &o->text_keys, 1, &why))
-        return MODE_FAIL(err, MODE_E_USAGE, "--text-keys: %s", why.text);
-    if (o->blur_faces && mode_face_key_parse(&face, o->blur_faces, &why))
-        return MODE_FAIL(err, MODE_E_USAGE, "--blur-faces: %s", why.text);
+    enum mode_status st = take_selectors(&(struct mode_text_keys){0}, &(struct mode_text_key){0}, o, err);
+    if (st) return st;
     if (o->fresh_optimizer && !o->init) return MODE_FAIL(err, MODE_E_USAGE, "--fresh-optimizer goes with --init");
     if (o->batch < 1 || o->seed < 0 || o->warmup < 0 || o->total_steps < 0 || o->checkpoint_steps < 0 ||
         o->accumulate < 1)
