@@ -137,6 +137,14 @@ static uint64_t oom_kills(void)
     return n;
 }
 
+static void last_line(char *text, size_t size, const char *log, size_t n)
+{
+    while (n > 0 && log[n - 1] == '\n') n--;
+    size_t from = n;
+    while (from > 0 && log[from - 1] != '\n') from--;
+    snprintf(text, size, "%.*s", (int)(n - from), log + from);
+}
+
 /* The compute process is gone, or has to go. */
 static void process_died(struct agent *a, struct work *w, bool kill_it, uint64_t ooms_before, double now)
 {
@@ -182,6 +190,14 @@ static void process_died(struct agent *a, struct work *w, bool kill_it, uint64_t
         end.fail_class = MODE__FAIL_CLASS__FAIL_OOM;
         snprintf(end.text, sizeof end.text,
                  "the kernel killed the compute process: the container's memory limit was reached");
+    } else if (code == mode_status_exit_code(MODE_E_DEVICE)) {
+        uint8_t log[MODE_LOG_RING];
+        size_t n = mode_slot_log_tail(&w->proc, log, sizeof log);
+        end.fail_class = MODE__FAIL_CLASS__FAIL_DEVICE;
+        end.status = MODE_E_DEVICE;
+        last_line(end.text, sizeof end.text, (const char *)log, n);
+        /* what comes after it is to find the GPU again, and not to compute on the processor in its place */
+        if (strcmp(a->program.backend, "auto") == 0) a->program.backend = "cuda";
     } else if (code == 127) {
         end.fail_class = MODE__FAIL_CLASS__FAIL_CODE;
         snprintf(end.text, sizeof end.text, "the compute process could not be executed");

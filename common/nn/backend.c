@@ -92,6 +92,15 @@ void mode_backend_close(struct mode_backend **be)
     *be = NULL;
 }
 
+bool mode_backend_gpu_is_broken(void)
+{
+#if defined(MODE_CUDA)
+    return mode__cuda_device.is_broken();
+#else
+    return false;
+#endif
+}
+
 const char *mode_backend_name(const struct mode_backend *be)
 {
     return be->ops->name;

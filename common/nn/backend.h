@@ -35,6 +35,9 @@ struct mode_ranks;
 /* MODE_E_VALUE: no such backend; MODE_E_DEVICE: it is known, but this build or machine lacks it. */
 enum mode_status mode_backend_open(struct mode_backend **be, const char *name, struct mode_error *err);
 void mode_backend_close(struct mode_backend **be);
+/* Has this machine a GPU that cannot be opened because it has failed? Opening is refused then as where there is none. A
+ * GPU that fails while it computes ends the process, with a sentence and the exit code of MODE_E_DEVICE. */
+bool mode_backend_gpu_is_broken(void);
 /* "ref", "cpu-avx2", "cpu-plain", "cuda" ... */
 const char *mode_backend_name(const struct mode_backend *be);
 /* Does it compute apart from the host's processor, at the same time? */

@@ -33,7 +33,7 @@ enum mode_status mode_backend_choose(struct mode_backend **be, char why[MODE_BAC
         bool exact = strcmp(asked, "f32") == 0;
         enum mode_status st = mode_backend_open(be, gpu, &no_gpu);
         if (st == MODE_OK) return MODE_OK;
-        if (st != MODE_E_DEVICE || !exact) {
+        if (st != MODE_E_DEVICE || !exact || mode_backend_gpu_is_broken()) {
             if (err) *err = no_gpu;
             return st;
         }

@@ -8,10 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PAUSE_MS    10000 /* a gap between ticks longer than this was our own pause, not the workers' silence */
-#define BREAKER_MIN 50    /* outcomes before a stage's circuit breaker may open */
-#define BREAKER_MS  60000
-#define CORDON_MS   60000
+#define PAUSE_MS         10000 /* a gap between ticks longer than this was our own pause, not the workers' silence */
+#define BREAKER_MIN      50    /* outcomes before a stage's circuit breaker may open */
+#define BREAKER_MS       60000
+#define CORDON_MS        60000
+#define CORDON_DOUBLINGS 4
 
 /* What each class of failure costs: how often it may happen to one task, and how long to wait before the next
  * attempt (doubled each time, up to max). `guilt`: it speaks against the task or the code, not the surroundings. */
@@ -251,7 +252,10 @@ static void fail(struct core *c, uint32_t t, enum core_fail why, const char *tex
     if (w) w->n_failed++;
     count_outcome(c, task, p->guilt && why != CORE_FAIL_INPUT, now);
     size_t nodes = p->guilt && w ? add_guilty(task, w->node) : 2;
-    if (p->node && w) w->cordon_until_ms = now + CORDON_MS;
+    if (p->node && w) { /* or one that is broken for good takes every task first: it is always free */
+        w->cordon_until_ms = now + ((int64_t)CORDON_MS << w->n_cordons);
+        if (w->n_cordons < CORDON_DOUBLINGS) w->n_cordons++;
+    }
     uint16_t budget = p->budget;
     /* three crashes on one node may be the node: ask a second one first, where there is one */
     if ((why == CORE_FAIL_CRASH || why == CORE_FAIL_STALL) && nodes < 2 && several_nodes(c, task->service)) budget *= 2;
@@ -489,7 +493,10 @@ static void on_checked(struct core *c, const struct core_event *e, int64_t now)
     bool asked = e->session && e->session[0]; /* by a RESULT */
     if (e->ok) {
         if (asked) ack(c, e, task->state == CORE_COMMITTED ? CORE_ALREADY : CORE_COMMITTED_NOW);
-        if (task->state == CORE_LEASED && task->worker != CORE_NONE) c->worker[task->worker].n_done++;
+        if (task->state == CORE_LEASED && task->worker != CORE_NONE) {
+            c->worker[task->worker].n_done++;
+            c->worker[task->worker].n_cordons = 0;
+        }
         if (task->state == CORE_LEASED) count_outcome(c, task, false, now);
         core_task_commit(c, t);
         return;

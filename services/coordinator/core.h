@@ -106,6 +106,7 @@ struct core_worker {
     uint64_t incarnation; /* 0 = not said */
     int64_t since_ms, heard_ms;
     int64_t cordon_until_ms; /* no work before: its device or node failed */
+    int n_cordons;           /* without a task done in between, as far as they count */
     bool draining;
     uint64_t n_done, n_failed;
 };

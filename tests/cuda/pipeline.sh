@@ -1,6 +1,7 @@
 #!/bin/sh
 # pipeline.sh BIN CORPUS - the services on an emulated GPU, in bf16: a run from shards to report; and the same with
-# workers that are killed in the midst of embedding and training: the same experts and results, to the byte.
+# workers that are killed in the midst of embedding and training, and with a GPU that fails: the same experts and
+# results, to the byte.
 set -eu
 bin=$1 corpus=$2
 . "$(dirname "$0")/../tools/service-lib.sh"
@@ -13,8 +14,9 @@ spec "$work/calm"
 sed -i "1i precision: bf16" "$work/calm/run.yaml"
 cp -r "$work/calm" "$work/killed"
 
-run() { # workspace
-    "$bin/mode" up --workspace "$work/$1" >>"$work/run.log"
+run() { # workspace trainers
+    "$bin/mode" up --workspace "$work/$1" --workers "captions=1,embed=1,cluster=1,assign=1,train=$2,evaluate=1,ensemble=1" \
+        >>"$work/run.log"
     "$bin/mode" run "$work/$1/run.yaml" --workspace "$work/$1" --no-progress >>"$work/run.log" 2>&1
 }
 # The process that computes for a worker dies; the worker starts another one, which does the task again.
@@ -27,20 +29,25 @@ kill_compute() { # worker task
     done
 }
 
-run calm || fail "the run"
+run calm 1 || fail "the run"
 grep -q '"backends": "cuda-bf16"' "$work/calm/report/summary.json" || fail "summary.json does not say what computed"
 grep -q '"backends": "c[^u]' "$work/calm/report/summary.json" && fail "a stage was computed by a processor"
 "$bin/mode" down --workspace "$work/calm" >/dev/null
 : >"$work/run.log"
-run killed &
+export MODE_EMULATOR_FAULT="$work/fault"
+run killed 2 &
 pid=$!
 kill_compute embed embed
 kill_compute train train-seed
 sleep 3
 kill_compute train train-dense
+sleep 2
+echo 214 >"$work/fault"
 wait $pid || fail "the run whose workers were killed"
-[ "$(grep -c 'killed by signal 9' "$work/killed/logs/coordinator.log")" = 3 ] || fail "three processes were to be killed"
+log=$work/killed/logs/coordinator.log
+[ "$(grep -c 'killed by signal 9' "$log")" -ge 3 ] || fail "three processes were to be killed"
+[ "$(grep -c 'failed (device, .*the GPU failed: cudaErrorECCUncorrectable' "$log")" = 1 ] || fail "one GPU was to fail"
 (cd "$work/calm" && sha256sum report/result.csv experts/*/*) >"$work/sums"
 (cd "$work/killed" && sha256sum --quiet -c "$work/sums") || fail "killed workers changed bytes"
 [ "$(grep -c 'experts/expert' "$work/sums")" -ge 4 ] || fail "there are no experts"
-echo "pipeline.sh: on emulated GPUs, killed and not, the same bytes"
+echo "pipeline.sh: on emulated GPUs, killed, failed and not, the same bytes"

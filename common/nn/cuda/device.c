@@ -18,13 +18,6 @@ static struct {
 #undef X
 } blas;
 
-void mode__cuda_check(cudaError_t e, const char *call, const char *file, int line)
-{
-    if (e == cudaSuccess || mode__graphs_failed(e)) return;
-    fprintf(stderr, "%s:%d: %s: %s\n", file, line, call, cudaGetErrorString(e));
-    abort();
-}
-
 static enum mode_status load_blas(struct mode_error *err)
 {
     static const char *const names[] = {"libcublas.so.13", "libcublas.so.12", "libcublas.so", NULL};
@@ -177,6 +170,7 @@ static enum mode_status alloc_memory(struct mode_backend *be, void **data, size_
     (void)cudaGetLastError();
     if (*data) (void)cudaFree(*data);
     *data = NULL;
+    if (e != cudaErrorMemoryAllocation) return fail(err, "memory cannot be had", e);
     return MODE_FAIL(err, MODE_E_MEMORY,
                      "%.1f MiB of GPU memory are not to be had: %.1f of %.1f MiB are left. HINT: a smaller batch; in "
                      "training also --accumulate or --checkpoint-activations",
@@ -275,6 +269,7 @@ static void note(const struct mode_backend *be, FILE *out)
 
 const struct mode__device mode__cuda_device = {.open = open_device,
                                                .close = close_device,
+                                               .is_broken = mode__cuda_is_broken,
                                                .alloc = alloc_memory,
                                                .free = free_memory,
                                                .room = room,
@@ -316,5 +311,7 @@ void mode__cuda_gemm(struct mode_backend *be, const struct mode__product *x)
         x->a_turned ? CUBLAS_OP_T : CUBLAS_OP_N, (int)x->n, (int)x->m, (int)x->k, &one, x->b, in,
         (int)(x->b_turned ? x->k : x->n), x->a, in, (int)(x->a_turned ? x->m : x->k), &beta, x->c, out, (int)x->n, how,
         CUBLAS_GEMM_DEFAULT);
+    if (st != CUBLAS_STATUS_SUCCESS && !mode__graphs_capturing())
+        CUDA_OK(cudaStreamSynchronize(mode__cuda_of(be)->lane[be->lane].stream)); /* it may be the GPU */
     MODE_ASSERT(st == CUBLAS_STATUS_SUCCESS || mode__graphs_failed(cudaErrorStreamCaptureUnsupported));
 }

@@ -72,9 +72,10 @@ bool mode__beside_used(const struct mode_backend *be); /* was anything launched 
 /* Memory of the device that was taken, for mode_backend_room. */
 void mode__cuda_took(struct mode__cuda *c, void *data, size_t bytes);
 
-/* A call that may only fail by a bug of ours or a broken device: says which and ends the process. */
+/* A call that may only fail by a bug of ours or a broken GPU: says which and ends the process (fault.c). */
 #define CUDA_OK(call) mode__cuda_check((call), #call, __FILE__, __LINE__)
 void mode__cuda_check(cudaError_t e, const char *call, const char *file, int line);
+bool mode__cuda_is_broken(void); /* struct mode__device */
 
 /* c [m, n] = op(a) op(b) + add + bias, row-major; op turns round what is said to be turned: a is [m, k] or, turned,
  * lies as [k, m]; b is [k, n] or, turned, lies as [n, k]. Sums are f32; what is stored is rounded once. */

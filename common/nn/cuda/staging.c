@@ -34,9 +34,13 @@ static enum mode_status take_memory(struct mode_staging *s, struct mode_error *e
 {
     size_t left, total;
     mode_backend_room(s->be, &left, &total);
-    if (s->bytes > left || cudaMalloc(&s->device, s->bytes) != cudaSuccess) {
+    cudaError_t e = s->bytes > left ? cudaErrorMemoryAllocation : cudaMalloc(&s->device, s->bytes);
+    if (e != cudaSuccess) {
         (void)cudaGetLastError();
         s->device = NULL;
+        if (e != cudaErrorMemoryAllocation)
+            return MODE_FAIL(err, MODE_E_DEVICE, "backend \"cuda\": memory for decoded pictures cannot be had: %s",
+                             cudaGetErrorString(e));
         return MODE_FAIL(err, MODE_E_MEMORY,
                          "%.1f MiB of GPU memory for decoded pictures are not to be had: %.1f of %.1f MiB are left. "
                          "HINT: a smaller batch",

@@ -115,7 +115,7 @@ cublasStatus_t product(cublasHandle_t h, bool tf, cublasOperation_t ta, cublasOp
                   device ? 0 : *(const float *)beta};
         mode_emu::enqueue(h->stream, [g] { g.run(); });
     }
-    return CUBLAS_STATUS_SUCCESS;
+    return mode_emu::fault() == cudaSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_EXECUTION_FAILED;
 }
 
 } // namespace

@@ -38,6 +38,9 @@ void end_of_cluster();
 extern std::recursive_mutex lock; /* runtime.cpp */
 using locked = std::lock_guard<std::recursive_mutex>;
 cudaError_t note(cudaError_t e); /* for cudaGetLastError */
+/* runtime.cpp. The error by which the GPU has failed for good, or none; asked whenever a piece of work would run. */
+cudaError_t fault();
+cudaError_t fault_or(cudaError_t e);
 struct working {                 /* while it lives, memory of the device may be touched */
     working();
     ~working();

@@ -340,7 +340,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t what, const
                  *(const float *)beta,
                  algo->data[1] == 1};
     mode_emu::enqueue(stream, [p] { p.run(); });
-    return CUBLAS_STATUS_SUCCESS;
+    return mode_emu::fault() == cudaSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_EXECUTION_FAILED;
 }
 
 } // extern "C"

@@ -1,13 +1,18 @@
 /* runtime.cpp - CUDA's runtime on the host: memory of four kinds, launches, copies. Streams are streams.cpp's.
  *
  * Fresh memory is NaN. Memory of cudaMalloc is not the host's: under AddressSanitizer a host that touches it is
- * stopped. MODE_EMULATOR_MEMORY: bytes of the device (8 GiB unless said). */
+ * stopped. MODE_EMULATOR_MEMORY: bytes of the device (8 GiB unless said).
+ *
+ * MODE_EMULATOR_FAULT: a path. The process that finds a file there takes it away, and its GPU has failed by the error
+ * whose number is in the file: no work runs any more, and calls return the error for ever. */
 #include "emulator.h"
 
 #include <cstdlib>
 #include <map>
 #include <memory>
 #include <vector>
+
+#include <unistd.h>
 
 namespace mode_emu
 {
@@ -31,6 +36,25 @@ static size_t total_bytes()
 {
     const char *s = getenv("MODE_EMULATOR_MEMORY");
     return s ? strtoull(s, nullptr, 10) : (size_t)8 << 30;
+}
+
+cudaError_t fault()
+{
+    static const char *const path = getenv("MODE_EMULATOR_FAULT");
+    static cudaError_t failed;
+    int number = 0;
+    if (failed != cudaSuccess || !path) return failed;
+    FILE *f = fopen(path, "r");
+    if (!f) return cudaSuccess;
+    if (fscanf(f, "%d", &number) == 1 && unlink(path) == 0) failed = (cudaError_t)number; /* one process does */
+    fclose(f);
+    return failed;
+}
+
+cudaError_t fault_or(cudaError_t e)
+{
+    cudaError_t failed = fault();
+    return failed != cudaSuccess ? failed : e;
 }
 
 cudaError_t note(cudaError_t e)
@@ -80,6 +104,7 @@ static cudaError_t take(void **p, size_t bytes, enum cudaMemoryType type)
     locked l(lock);
     not_in_a_capture("memory is taken");
     *p = nullptr;
+    if (fault() != cudaSuccess) return fault();
     if (type == cudaMemoryTypeDevice && bytes > total_bytes() - std::min(total_bytes(), used_bytes))
         return note(cudaErrorMemoryAllocation);
     if (bytes == 0) return cudaSuccess;
@@ -183,6 +208,16 @@ const char *cudaGetErrorName(cudaError_t e)
     case cudaErrorInvalidConfiguration: return "cudaErrorInvalidConfiguration";
     case cudaErrorInvalidDevice: return "cudaErrorInvalidDevice";
     case cudaErrorNoDevice: return "cudaErrorNoDevice";
+    case cudaErrorECCUncorrectable: return "cudaErrorECCUncorrectable";
+    case cudaErrorNvlinkUncorrectable: return "cudaErrorNvlinkUncorrectable";
+    case cudaErrorOperatingSystem: return "cudaErrorOperatingSystem";
+    case cudaErrorIllegalAddress: return "cudaErrorIllegalAddress";
+    case cudaErrorHardwareStackError: return "cudaErrorHardwareStackError";
+    case cudaErrorSystemNotReady: return "cudaErrorSystemNotReady";
+    case cudaErrorSystemDriverMismatch: return "cudaErrorSystemDriverMismatch";
+    case cudaErrorMpsClientTerminated: return "cudaErrorMpsClientTerminated";
+    case cudaErrorExternalDevice: return "cudaErrorExternalDevice";
+    case cudaErrorUnknown: return "cudaErrorUnknown";
     case cudaErrorInvalidResourceHandle: return "cudaErrorInvalidResourceHandle";
     case cudaErrorNotReady: return "cudaErrorNotReady";
     case cudaErrorLaunchFailure: return "cudaErrorLaunchFailure";
@@ -202,18 +237,18 @@ cudaError_t cudaGetLastError(void)
     locked l(lock);
     cudaError_t e = last_error;
     last_error = cudaSuccess;
-    return e;
+    return fault_or(e);
 }
 
 cudaError_t cudaPeekAtLastError(void)
 {
-    return last_error;
+    return fault_or(last_error);
 }
 
 cudaError_t cudaGetDeviceCount(int *n)
 {
     *n = 1;
-    return cudaSuccess;
+    return fault();
 }
 
 cudaError_t cudaSetDevice(int device)
@@ -343,9 +378,10 @@ cudaError_t cudaMallocAsync(void **p, size_t bytes, cudaStream_t)
 static cudaError_t release(void *p, bool host)
 {
     locked l(lock);
-    if (!p) return cudaSuccess;
+    if (!p) return fault();
     not_in_a_capture("memory is given back");
     run_everything();
+    if (fault() != cudaSuccess) return fault();
     auto it = allocations.find((uintptr_t)p);
     if (it == allocations.end() || !it->second.base || (it->second.type == cudaMemoryTypeHost) != host)
         return note(cudaErrorInvalidValue);
@@ -389,7 +425,7 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaM
         auto staged = std::make_shared<std::vector<char>>((const char *)from, (const char *)from + bytes);
         enqueue(stream, [=] { memcpy(to, staged->data(), bytes); });
     }
-    return find(to) || is_captured(stream) ? cudaSuccess : cudaStreamSynchronize(stream);
+    return find(to) || is_captured(stream) ? fault() : cudaStreamSynchronize(stream);
 }
 
 cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t rows,

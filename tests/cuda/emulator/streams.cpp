@@ -149,7 +149,7 @@ static void move(cudaStream_t s)
 {
     piece_ref p = std::move(s->queue.front());
     s->queue.pop_front();
-    p->work();
+    if (fault() == cudaSuccess) p->work();
     p->done = true;
     p->work = nullptr;
     p->after.clear();
@@ -219,7 +219,7 @@ static cudaError_t wait(cudaStream_t s)
     run_until_empty(all_streams(), s);
     for (const piece_ref &p : s->held) run_until_done(p);
     s->held.clear();
-    return cudaSuccess;
+    return fault();
 }
 
 static double now_ms()
@@ -280,14 +280,14 @@ cudaError_t cudaDeviceSynchronize(void)
     locked l(lock);
     not_in_a_capture("the device is waited for");
     run_everything();
-    return cudaSuccess;
+    return fault();
 }
 
 cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest)
 {
     *least = 0;
     *greatest = -5;
-    return cudaSuccess;
+    return fault();
 }
 
 cudaError_t cudaStreamCreate(cudaStream_t *s)
@@ -376,7 +376,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t e)
     not_in_a_capture("an event is waited for");
     if (e->capture) stop("an event of a capture is waited for by the host");
     run_until_done(e->record);
-    return cudaSuccess;
+    return fault();
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t e)
@@ -461,7 +461,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t s)
 {
     auto g = std::make_shared<mode_emu_graph>(*exec); /* it may be destroyed before it has run */
     enqueue(s, [=] { run_graph(g); });
-    return cudaSuccess;
+    return fault();
 }
 
 cudaError_t cudaGraphDestroy(cudaGraph_t g)

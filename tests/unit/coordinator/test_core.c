@@ -227,6 +227,40 @@ static void test_breaker_stops_a_stage_whose_tasks_all_fail(void **state)
     core_clear(&c);
 }
 
+/* A worker whose device fails is left alone: a minute, then twice as long, at most sixteen; a task done is a new start.
+ * Its tasks lose nothing by it. */
+static void test_a_broken_device_is_asked_less_and_less(void **state)
+{
+    (void)state;
+    struct core c;
+    int64_t now = 10, pause = 0;
+    const int64_t minutes[] = {1, 2, 4, 8, 16, 16};
+    begin(&c, false, false);
+    want(&c, key_a, 0, false, 0);
+    hello(&c, session_1, "w1", 1, now);
+    for (size_t i = 0; i < sizeof minutes / sizeof *minutes; i++) {
+        const int64_t failed = now;
+        assert_int_equal(c.task[0].state, CORE_LEASED);
+        about(&c, CORE_EV_FAIL, session_1, key_a, c.task[0].fence, false, CORE_FAIL_DEVICE, now);
+        while (c.task[0].state != CORE_LEASED && now < failed + 3600000) {
+            now += 5000;
+            core_handle(&c, &(struct core_event){.type = CORE_EV_TICK}, now);
+            say(&c, CORE_EV_CREDIT, session_1, 1, now);
+        }
+        pause = now - failed;
+        assert_in_range(pause, minutes[i] * 60000, minutes[i] * 60000 + 5000);
+    }
+    about(&c, CORE_EV_RESULT, session_1, key_a, c.task[0].fence, false, 0, now);
+    about(&c, CORE_EV_CHECKED, session_1, key_a, c.task[0].fence, true, 0, now);
+    assert_int_equal(c.task[0].state, CORE_COMMITTED);
+    want(&c, key_b, 1, false, now);
+    say(&c, CORE_EV_CREDIT, session_1, 1, now);
+    assert_int_equal(c.task[1].state, CORE_LEASED);
+    about(&c, CORE_EV_FAIL, session_1, key_b, c.task[1].fence, false, CORE_FAIL_DEVICE, now);
+    assert_int_equal(c.worker[0].cordon_until_ms - now, 60000);
+    core_clear(&c);
+}
+
 /* With the mutant, an old attempt's word ends the newer attempt: the check is what prevents it. */
 static void test_old_fence_changes_nothing(void **state)
 {
@@ -376,6 +410,7 @@ int main(void)
         cmocka_unit_test(test_release_goes_to_the_head_without_guilt),
         cmocka_unit_test(test_own_pause_expires_nobody),
         cmocka_unit_test(test_breaker_stops_a_stage_whose_tasks_all_fail),
+        cmocka_unit_test(test_a_broken_device_is_asked_less_and_less),
         cmocka_unit_test(test_old_fence_changes_nothing),
         cmocka_unit_test(test_lost_result_costs_no_second_run),
         cmocka_unit_test(test_held_lease_survives_a_restart),

@@ -1,0 +1,58 @@
+#!/bin/sh
+# fault.sh MODE CORPUS - an emulated GPU that fails in the midst of `mode train`: one sentence, exit code 70, and nothing that was
+# computed after the fault is in a checkpoint: the training goes on to the bytes of one without a fault. A mistake of a
+# kernel is no fault of the GPU, and a GPU that has failed before the start is not one that is missing.
+set -eu
+mode=$1 corpus=$2
+. "$(dirname "$0")/small-training.sh"
+export MODE_EMULATOR_FAULT="$dir/fault"
+train() { # out options...
+    out=$1
+    shift
+    code=0
+    "$mode" train --config model.json --data "$shards" --batch 8 --warmup 2 --seed 3 --steps 12 --checkpoint-steps 1 \
+        --out "$out" "$@" >"$out.log" 2>&1 || code=$?
+    echo $code >"$out.code"
+}
+# The GPU of a training into `hit` fails so many seconds after its first checkpoint; false: that was too late.
+train_until() { # error seconds
+    rm -rf hit
+    train hit --backend cuda &
+    pid=$!
+    n=0
+    until [ -e hit/checkpoints/latest ]; do
+        n=$((n + 1))
+        [ $n -lt 6000 ] || fail "no checkpoint"
+        sleep 0.01
+    done
+    sleep "$2"
+    echo "$1" >fault
+    wait $pid
+    if [ -e fault ]; then rm fault; return 1; fi
+    ! [ -e hit/open_clip_model.safetensors ] || fail "a model was written by a GPU that had failed"
+    code=$(cat hit.code)
+}
+
+train calm --backend cuda
+[ $code = 0 ] || fail "without a fault: code $code"
+
+hits=0
+for wait in 0 0.05 0.1 0.2; do
+    train_until 214 $wait || continue
+    hits=$((hits + 1))
+    [ $code = 70 ] || fail "a GPU that fails: code $code, not 70"
+    [ "$(grep -c 'the GPU failed: cudaErrorECCUncorrectable' hit.log)" = 1 ] || fail "the fault is not said"
+    train hit --backend cuda --resume
+    [ $code = 0 ] || fail "gone on with: code $code"
+    cmp hit/open_clip_model.safetensors calm/open_clip_model.safetensors || fail "a fault changed bytes"
+done
+[ $hits -ge 2 ] || fail "$hits faults came in time"
+
+train_until 700 0 || fail "the mistake came too late"
+[ $code = 134 ] && grep -q 'bug: .*: cudaErrorIllegalAddress' hit.log || fail "a kernel that reads elsewhere: code $code"
+
+echo 214 >fault
+train begin --backend auto
+[ $code = 70 ] || fail "a GPU that has failed before, and \"auto\": code $code, not 70"
+grep -q 'cudaErrorECCUncorrectable' begin.log || fail "it does not say what is wrong with the GPU"
+echo "fault.sh: $hits faults: said, and nothing of them stays"
