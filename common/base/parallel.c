@@ -18,6 +18,7 @@ static struct {
     pthread_cond_t wake, idle;
     int threads; /* 0 = not started */
     int wanted;  /* mode_parallel_set_threads */
+    int sharers; /* mode_parallel_share */
     uint64_t round;
     int busy;
     mode_item_fn *fn;
@@ -83,6 +84,7 @@ static void pool_start(void)
 {
     int n = pool.wanted > 0 ? pool.wanted : threads_from_environment();
     int started = 1;
+    if (pool.sharers > 1) n /= pool.sharers;
     for (int t = 1; t < n; t++) {
         pthread_t id;
         if (pthread_create(&id, NULL, worker_main, (void *)(intptr_t)t) != 0) break; /* fewer threads, same bytes */
@@ -102,6 +104,12 @@ void mode_parallel_set_threads(int n)
 {
     MODE_ASSERT(pool.threads == 0);
     pool.wanted = n;
+}
+
+void mode_parallel_share(int n)
+{
+    MODE_ASSERT(pool.threads == 0);
+    pool.sharers = n;
 }
 
 void mode_parallel_for(int64_t n, mode_item_fn *fn, void *ctx)

@@ -19,6 +19,8 @@ typedef void mode_item_fn(void *ctx, int64_t item, int thread); /* thread in [0,
 int mode_parallel_threads(void);
 /* Override before first use (tests, --threads). Asserts that the pool has not started. */
 void mode_parallel_set_threads(int n);
+/* One of n processes that share the machine's processors: an n-th of the threads that it would have. As above. */
+void mode_parallel_share(int n);
 /* Run fn for item = 0 .. n-1, return when all are done. */
 void mode_parallel_for(int64_t n, mode_item_fn *fn, void *ctx);
 

@@ -3,13 +3,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <unistd.h>
 
-enum { MOST_GPUS = 64, MOST_SHARERS = 16 };
+enum { MOST_SHARERS = 16 };
 
 uint64_t mode_process_peak_rss(pid_t pid)
 {
@@ -23,24 +24,41 @@ uint64_t mode_process_peak_rss(pid_t pid)
     return (uint64_t)kib << 10;
 }
 
-enum mode_status mode_process_pick_gpu(int64_t index, struct mode_error *err)
+/* The name of the index-th GPU that is seen. */
+static enum mode_status name_of(char *one, size_t size, int64_t index, struct mode_error *err)
 {
     const char *seen = getenv("CUDA_VISIBLE_DEVICES"), *at = seen;
-    char one[128];
-    if (index == 0) return MODE_OK;
     if (index < 0) return MODE_FAIL(err, MODE_E_CONFIG, "device %lld: expected 0 or more", (long long)index);
     if (!seen) {
-        snprintf(one, sizeof one, "%lld", (long long)index);
-    } else {
-        for (int64_t i = 0; i < index && at; i++) at = (at = strchr(at, ',')) ? at + 1 : NULL;
-        if (!at || !*at || strcspn(at, ",") >= sizeof one)
-            return MODE_FAIL(err, MODE_E_CONFIG, "device %lld: CUDA_VISIBLE_DEVICES is \"%s\" and has no such entry",
-                             (long long)index, seen);
-        snprintf(one, sizeof one, "%.*s", (int)strcspn(at, ","), at);
+        snprintf(one, size, "%lld", (long long)index);
+        return MODE_OK;
     }
-    if (setenv("CUDA_VISIBLE_DEVICES", one, 1) != 0)
+    for (int64_t i = 0; i < index && at; i++) at = (at = strchr(at, ',')) ? at + 1 : NULL;
+    if (!at || !*at || strcspn(at, ",") >= size)
+        return MODE_FAIL(err, MODE_E_CONFIG, "device %lld: CUDA_VISIBLE_DEVICES is \"%s\" and has no such entry",
+                         (long long)index, seen);
+    snprintf(one, size, "%.*s", (int)strcspn(at, ","), at);
+    return MODE_OK;
+}
+
+enum mode_status mode_process_pick_gpus(const int64_t *index, int n, struct mode_error *err)
+{
+    char list[MODE_MOST_GPUS * 64] = "";
+    MODE_ASSERT(n >= 1 && n <= MODE_MOST_GPUS);
+    for (int i = 0; i < n; i++) {
+        size_t at = strlen(list);
+        if (i > 0) list[at++] = ',';
+        enum mode_status st = name_of(list + at, 63, index[i], err); /* "GPU-" and a UUID has 40 characters */
+        if (st) return st;
+    }
+    if (setenv("CUDA_VISIBLE_DEVICES", list, 1) != 0)
         return MODE_FAIL(err, MODE_E_MEMORY, "no memory for the environment variable CUDA_VISIBLE_DEVICES");
     return MODE_OK;
+}
+
+enum mode_status mode_process_pick_gpu(int64_t index, struct mode_error *err)
+{
+    return index == 0 ? MODE_OK : mode_process_pick_gpus(&index, 1, err);
 }
 
 static int64_t gpus_seen(void)
@@ -53,28 +71,43 @@ static int64_t gpus_seen(void)
         for (; *seen; seen++) n += *seen == ',';
         return n;
     }
-    for (int i = 0; i < MOST_GPUS; i++) {
+    for (int i = 0; i < MODE_MOST_GPUS; i++) {
         snprintf(path, sizeof path, "/dev/nvidia%d", i);
         n += access(path, F_OK) == 0;
     }
     return n;
 }
 
-enum mode_status mode_process_claim_gpu(int64_t *index, const char *dir, const char *kind, struct mode_error *err)
+static bool is_among(const int64_t *index, int n, int64_t gpu)
+{
+    for (int i = 0; i < n; i++)
+        if (index[i] == gpu) return true;
+    return false;
+}
+
+enum mode_status mode_process_claim_gpus(int64_t *index, int n, const char *dir, const char *kind,
+                                         struct mode_error *err)
 {
     char path[PATH_MAX];
-    int64_t n = gpus_seen();
-    *index = -1;
-    for (int64_t i = 0; i < n * MOST_SHARERS; i++) { /* every GPU once, then every GPU a second time, ... */
-        snprintf(path, sizeof path, "%s/gpu-%lld-%s-%lld.lock", dir, (long long)(i % n), kind, (long long)(i / n));
+    const int64_t seen = gpus_seen();
+    int got = 0;
+    index[0] = -1;
+    if (seen > 0 && seen < n)
+        return MODE_FAIL(err, MODE_E_CONFIG, "%d GPUs are asked for, and %lld can be seen", n, (long long)seen);
+    for (int64_t i = 0; i < seen * MOST_SHARERS; i++) { /* every GPU once, then every GPU a second time, ... */
+        if (is_among(index, got, i % seen)) continue;
+        snprintf(path, sizeof path, "%s/gpu-%lld-%s-%lld.lock", dir, (long long)(i % seen), kind,
+                 (long long)(i / seen));
         int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
         if (fd < 0) return MODE_FAIL(err, MODE_E_IO, "%s: %s", path, strerror(errno));
         if (flock(fd, LOCK_EX | LOCK_NB) == 0) { /* stays open: the kernel lets go when the process ends */
-            *index = i % n;
-            return MODE_OK;
+            index[got++] = i % seen;
+            if (got == n) return MODE_OK;
+        } else {
+            close(fd);
         }
-        close(fd);
     }
-    if (n > 0) *index = 0;
+    for (int64_t i = 0; seen > 0 && got < n; i++) /* more sharers than locks */
+        if (!is_among(index, got, i)) index[got++] = i;
     return MODE_OK;
 }

@@ -11,14 +11,19 @@
  */
 uint64_t mode_process_peak_rss(pid_t pid);
 
+enum { MODE_MOST_GPUS = 64 }; /* of a machine */
+
 /* Let this process and those it starts see GPU `index` alone, of those it sees now (CUDA_VISIBLE_DEVICES). 0 leaves
  * everything as it is: the first GPU is what is opened anyway. Before threads exist.
  * MODE_E_CONFIG: there are fewer in that list. */
 enum mode_status mode_process_pick_gpu(int64_t index, struct mode_error *err);
+/* The same of n of them, in that order; all are named. */
+enum mode_status mode_process_pick_gpus(const int64_t *index, int n, struct mode_error *err);
 
-/* *index: a GPU, of those that this process sees, which the fewest other processes of that kind on this machine have
- * taken by this function; theirs until they end. Locks are files in `dir`. *index is -1 where there is no GPU.
- * MODE_E_IO: dir cannot be written to. */
-enum mode_status mode_process_claim_gpu(int64_t *index, const char *dir, const char *kind, struct mode_error *err);
+/* index [n]: different GPUs, of those that this process sees, which the fewest other processes of that kind on this
+ * machine have taken by this function; theirs until they end. Locks are files in `dir`. index[0] is -1 where there is
+ * no GPU. MODE_E_IO: dir cannot be written to; MODE_E_CONFIG: there are GPUs, but fewer than n. */
+enum mode_status mode_process_claim_gpus(int64_t *index, int n, const char *dir, const char *kind,
+                                         struct mode_error *err);
 
 #endif

@@ -564,7 +564,8 @@ int mode_agent_run(const struct mode_agent_config *config, struct mode_store *st
     a->config = config;
     a->store = store;
     a->credit_sent = -1;
-    a->program = (struct mode_slot_program){config->argv0, mode_store_root(store), config->backend, config->threads};
+    a->program = (struct mode_slot_program){config->argv0, mode_store_root(store), config->backend, config->threads,
+                                             config->gpus};
     a->slots = mode_xcalloc((size_t)config->slots, sizeof *a->slots);
     MODE_ASSERT(getrandom(raw, sizeof raw, 0) == (ssize_t)sizeof raw);
     for (int i = 0; i < 16; i++) snprintf(a->session + 2 * i, 3, "%02x", raw[i]);

@@ -246,7 +246,7 @@ out:
 }
 
 void mode_compute_run(struct mode_compute_end *end, struct mode_store *store, const char *word, mode_work_fn *work,
-                      const char *backend, const struct mode_compute_job *task, struct mode_job_page *page,
+                      const char *backend, int gpus, const struct mode_compute_job *task, struct mode_job_page *page,
                       struct mode_job_kept *kept)
 {
     struct mode_error err = {0}, ignored;
@@ -257,6 +257,7 @@ void mode_compute_run(struct mode_compute_end *end, struct mode_store *store, co
     mode_job_init(&job, page);
     if (kept) job.kept = kept;
     job.backend = backend;
+    job.gpus = gpus;
     atomic_store(&page->done, 0);
     atomic_store(&page->total, 0);
     page->unit[0] = '\0';
@@ -277,7 +278,7 @@ void mode_compute_run(struct mode_compute_end *end, struct mode_store *store, co
     free(dir);
 }
 
-/* argv: <program> --compute <socket> <page> <pid of the agent> <threads> <workspace> <backend> */
+/* argv: <program> --compute <socket> <page> <pid of the agent> <threads> <workspace> <backend> <GPUs of a task> */
 int mode_compute_main(const char *word, mode_work_fn *work, int argc, char **argv)
 {
     struct mode_error err = {0};
@@ -286,7 +287,7 @@ int mode_compute_main(const char *word, mode_work_fn *work, int argc, char **arg
     struct mode_compute_end end;
     struct mode_job_kept kept = {0};
     sigset_t none;
-    if (argc != 8) {
+    if (argc != 9) {
         fprintf(stderr, "mode-%s: %s is for internal use\n", word, MODE_COMPUTE_FLAG);
         return 2;
     }
@@ -301,7 +302,9 @@ int mode_compute_main(const char *word, mode_work_fn *work, int argc, char **arg
     struct mode_job_page *page = mmap(NULL, sizeof *page, PROT_READ | PROT_WRITE, MAP_SHARED, page_fd, 0);
     MODE_ASSERT(page != MAP_FAILED);
     close(page_fd);
+    const int gpus = atoi(argv[8]);
     if (threads > 0) mode_parallel_set_threads(threads);
+    mode_parallel_share(gpus); /* with those it does tasks with */
     enum mode_status st = mode_store_open(&store, argv[6], &err);
     if (st) {
         mode_log_failure("fatal", &err);
@@ -311,7 +314,7 @@ int mode_compute_main(const char *word, mode_work_fn *work, int argc, char **arg
         ssize_t n = recv(sock, &task, sizeof task, 0);
         if (n < 0 && errno == EINTR) continue;
         if (n != (ssize_t)sizeof task) break; /* the agent closed its end */
-        mode_compute_run(&end, store, word, work, argv[7], &task, page, &kept);
+        mode_compute_run(&end, store, word, work, argv[7], gpus, &task, page, &kept);
         if (send(sock, &end, sizeof end, MSG_NOSIGNAL) != (ssize_t)sizeof end) break;
     }
     mode_job_drop(&kept);

@@ -14,7 +14,7 @@
 
 void mode_job_init(struct mode_job *job, struct mode_job_page *page)
 {
-    *job = (struct mode_job){.page = page, .kept = &job->kept_here, .backend = "cpu"};
+    *job = (struct mode_job){.page = page, .kept = &job->kept_here, .backend = "cpu", .team.size = 1};
     MODE_ASSERT(pthread_mutex_init(&job->lock, NULL) == 0);
 }
 
@@ -60,6 +60,12 @@ void mode_job_clear(struct mode_job *job)
     *job = (struct mode_job){0};
 }
 
+void mode_job_found_input(struct mode_job *job, const char *name)
+{
+    job->inputs = mode_xrealloc(job->inputs, (job->n_inputs + 1) * sizeof *job->inputs);
+    job->inputs[job->n_inputs++] = (struct mode_job_input_file){mode_xstrdup(name), mode_path_join(job->in_dir, name)};
+}
+
 /* Parts between '/', none of them empty or starting with '.'. */
 static bool input_name_valid(const char *name)
 {
@@ -82,13 +88,9 @@ enum mode_status mode_job_add_input(struct mode_job *job, const char *name, cons
     *slash = '/';
     if (!st && symlink(path, at) != 0)
         st = MODE_FAIL(err, MODE_E_CREATE, "%s: the input cannot be linked: %s", at, strerror(errno));
-    if (st) {
-        free(at);
-        return st;
-    }
-    job->inputs = mode_xrealloc(job->inputs, (job->n_inputs + 1) * sizeof *job->inputs);
-    job->inputs[job->n_inputs++] = (struct mode_job_input_file){mode_xstrdup(name), at};
-    return MODE_OK;
+    free(at);
+    if (!st) mode_job_found_input(job, name);
+    return st;
 }
 
 const uint8_t *mode_job_request(const struct mode_job *job, size_t *size)

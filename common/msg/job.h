@@ -59,6 +59,29 @@ const char *mode_job_backend(const struct mode_job *job);
 /* The backend that made the outputs, for the commit record: mode_backend_name. */
 void mode_job_made_on(struct mode_job *job, const char *backend);
 
+/* Several processes of this machine may do a task together, each with a GPU of its own: as many as the worker's option
+ * --gpus says, which is what mode_job_gpus returns (1 or more). Rank 0 has the job from the agent and starts the others,
+ * which run the same work function with the same request and inputs; what they count, note and say of their progress goes
+ * nowhere, and they write no outputs.
+ *
+ *     if (t->rank == 0 && !(st = mode_job_team_start(job, n, backend, err))) ...   // t = mode_job_team(job)
+ *     ... meet at t->place (dist/meeting.h), work ...
+ *     return mode_job_team_end(job, st, err); */
+struct mode_job_team {
+    int rank, size; /* 0 and 1 until a team is started */
+    char *place;
+    int *pid;        /* rank 0: [size] of those that run, else 0 */
+    int fallen, how; /* rank 0: who ended badly first, 0 = nobody; its wait status */
+};
+int mode_job_gpus(const struct mode_job *job);
+const struct mode_job_team *mode_job_team(const struct mode_job *job);
+/* Rank 0 alone. backend: the others' mode_job_backend. */
+enum mode_status mode_job_team_start(struct mode_job *job, int size, const char *backend, struct mode_error *err);
+/* The job, as a callback's context: true when waiting for the others makes no sense any more. */
+bool mode_job_team_broken(void *job);
+/* st: how the work ended here; returns how it ended for all. When others are gone, err says what became of the first. */
+enum mode_status mode_job_team_end(struct mode_job *job, enum mode_status st, struct mode_error *err);
+
 /* What the work function keeps for the next task of its process, such as a loaded model; NULL at first. It must not
  * show in any output: whether it is there depends on where tasks ran before. `drop` is called when something else is
  * kept, and at the end. */

@@ -71,6 +71,8 @@ struct mode_job {
     size_t n_inputs;
     char *in_dir, *out_dir; /* links to the inputs; where outputs are written */
     const char *backend;    /* of the worker's options */
+    int gpus;               /* likewise */
+    struct mode_job_team team;
     struct mode_job_page *page;
 
     pthread_mutex_t lock; /* guards what follows: work functions may use threads */
@@ -94,14 +96,16 @@ void mode_job_clear(struct mode_job *job);
 void mode_job_drop(struct mode_job_kept *kept);
 /* Link path as the input of that name below job->in_dir. Names like "captions/0007" make folders. */
 enum mode_status mode_job_add_input(struct mode_job *job, const char *name, const char *path, struct mode_error *err);
+/* The input of that name lies below job->in_dir. */
+void mode_job_found_input(struct mode_job *job, const char *name);
 /* By name, so that the order of calls from threads does not show. */
 void mode_job_sort_outputs(struct mode_job *job);
 
 /* ---- compute.c ---- */
-/* Do one task of the store from its key to its commit record. Never fails: what happened is in *end. backend: what the
- * work function is told to compute with. kept: from one task to the next, NULL = nothing is. */
+/* Do one task of the store from its key to its commit record. Never fails: what happened is in *end. backend, gpus: what
+ * the work function is told to compute with. kept: from one task to the next, NULL = nothing is. */
 void mode_compute_run(struct mode_compute_end *end, struct mode_store *store, const char *word, mode_work_fn *work,
-                      const char *backend, const struct mode_compute_job *task, struct mode_job_page *page,
+                      const char *backend, int gpus, const struct mode_compute_job *task, struct mode_job_page *page,
                       struct mode_job_kept *kept);
 /* The compute process: argv as made by mode_slot_start. */
 int mode_compute_main(const char *word, mode_work_fn *work, int argc, char **argv);
@@ -109,6 +113,11 @@ int mode_compute_main(const char *word, mode_work_fn *work, int argc, char **arg
 char *mode_job_folder(const struct mode_store *store, uint64_t fence, pid_t pid);
 Mode__FailClass mode_fail_class(enum mode_status st);
 #define MODE_COMPUTE_FLAG "--compute"
+
+/* ---- team.c ---- */
+/* Another process of a task's team: argv as made by mode_job_team_start. */
+int mode_beside_main(const char *word, mode_work_fn *work, int argc, char **argv);
+#define MODE_BESIDE_FLAG "--beside"
 
 /* ---- slot.c: the agent's side of one compute process ---- */
 enum { MODE_LOG_RING = 16 << 10 };
@@ -126,6 +135,7 @@ struct mode_slot {
 struct mode_slot_program { /* what every slot runs */
     const char *argv0, *workspace, *backend;
     int threads; /* 0 = default */
+    int gpus;
 };
 
 enum mode_status mode_slot_start(struct mode_slot *s, const struct mode_slot_program *program, struct mode_error *err);

@@ -35,7 +35,7 @@ static void become(int sock, int page_fd, int err_fd, char *const argv[], pid_t 
 enum mode_status mode_slot_start(struct mode_slot *s, const struct mode_slot_program *program, struct mode_error *err)
 {
     int pair[2] = {-1, -1}, pipe_fd[2] = {-1, -1}, page_fd = -1;
-    char sock_text[16], page_text[16], pid_text[16], threads_text[16];
+    char sock_text[16], page_text[16], pid_text[16], threads_text[16], gpus_text[16];
     enum mode_status st = MODE_OK;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0 || pipe2(pipe_fd, O_CLOEXEC) != 0 ||
         (page_fd = memfd_create("mode-job", MFD_CLOEXEC)) < 0 || ftruncate(page_fd, sizeof *s->page) != 0) {
@@ -51,6 +51,7 @@ enum mode_status mode_slot_start(struct mode_slot *s, const struct mode_slot_pro
     snprintf(page_text, sizeof page_text, "%d", PAGE_FD);
     snprintf(pid_text, sizeof pid_text, "%ld", (long)getpid());
     snprintf(threads_text, sizeof threads_text, "%d", program->threads);
+    snprintf(gpus_text, sizeof gpus_text, "%d", program->gpus);
     char *argv[] = {(char *)(uintptr_t)program->argv0,
                     (char *)(uintptr_t)MODE_COMPUTE_FLAG,
                     sock_text,
@@ -59,6 +60,7 @@ enum mode_status mode_slot_start(struct mode_slot *s, const struct mode_slot_pro
                     threads_text,
                     (char *)(uintptr_t)program->workspace,
                     (char *)(uintptr_t)program->backend,
+                    gpus_text,
                     NULL};
     pid_t agent = getpid(), pid = fork();
     if (pid == 0) become(pair[1], page_fd, pipe_fd[1], argv, agent);

@@ -24,13 +24,16 @@
 struct options {
     const char *coordinator, *workspace, *key_dir, *key_name, *server_key, *name, *node, *health_file, *backend,
         *gpu_locks;
-    int64_t slots, threads, incarnation, device;
+    int64_t slots, threads, incarnation, device, gpus;
     double grace, idle_exit;
 };
 
 enum { HEALTH_MAX_AGE_S = 15 };
 
 static const struct mode_option table[] = {
+    MODE_OPT_INT(struct options, gpus, "gpus", "1", "N",
+                 "GPUs that train one model together, each with a process of its own, where the batch can be\n"
+                 "shared so; --device N is the first of them"),
     MODE_OPT_STR(struct options, coordinator, "coordinator", NULL, "ENDPOINT",
                  "ipc:///path or tcp://host:port of its worker port; default: the socket in the workspace"),
     MODE_OPT_STR(struct options, workspace, "workspace", NULL, "DIR",
@@ -56,6 +59,12 @@ static const struct mode_option table[] = {
                  "kept fresh for healthcheck; else /tmp/mode-SERVICE-UID.health"),
     MODE_OPT_END};
 
+/* --gpus is for tasks that several processes can do together. */
+static const struct mode_option *options_of(const char *word)
+{
+    return table + (strcmp(word, "train") != 0);
+}
+
 static void help(const char *word)
 {
     char *usage = mode_xasprintf("mode-%s [healthcheck] [options]", word);
@@ -67,7 +76,7 @@ static void help(const char *word)
                                  "`healthcheck` exits 0 while the worker of\n"
                                  "this machine that writes the same health file is alive.",
                                  word);
-    mode_options_help(table, "MODE_", usage, prose);
+    mode_options_help(options_of(word), "MODE_", usage, prose);
     free(prose);
     free(usage);
 }
@@ -107,11 +116,27 @@ static enum mode_status check(const struct options *o, struct mode_error *err)
         return MODE_FAIL(err, MODE_E_USAGE, "--slots: %lld is out of range, expected 1 to %d", (long long)o->slots,
                          MODE_WIRE_MAX_SLOTS);
     if (o->threads < 0 || o->threads > 1024) return MODE_FAIL(err, MODE_E_USAGE, "--threads: expected 0 to 1024");
+    if (o->gpus < 0 || o->gpus > MODE_MOST_GPUS)
+        return MODE_FAIL(err, MODE_E_USAGE, "--gpus %lld: expected 1 to %d", (long long)o->gpus, MODE_MOST_GPUS);
+    if (o->gpus > 1 && (strcmp(o->backend, "auto") != 0 && strncmp(o->backend, "cuda", 4) != 0))
+        return MODE_FAIL(err, MODE_E_USAGE, "--gpus %lld: --backend %s is no GPU's", (long long)o->gpus, o->backend);
     if (o->incarnation < 0) return MODE_FAIL(err, MODE_E_USAGE, "--incarnation: expected 0 or more");
     if (!(o->grace >= 0 && o->grace <= 86400))
         return MODE_FAIL(err, MODE_E_USAGE, "--grace: expected 0 to 86400 seconds");
     if (!(o->idle_exit >= 0)) return MODE_FAIL(err, MODE_E_USAGE, "--idle-exit: expected 0 or more seconds");
     return mode_check_backend_option(o->backend, err);
+}
+
+/* For this process and its compute processes. gpu [n]: which; gpu[0] is -1 where there is none. */
+static enum mode_status pick_gpus(int64_t *gpu, int n, const char *word, const struct options *o, const char *backend,
+                                  struct mode_error *err)
+{
+    enum mode_status st = MODE_OK;
+    for (int i = 0; i < n; i++) gpu[i] = o->device + i;
+    if (o->device == 0 && o->gpu_locks && strncmp(backend, "cpu", 3) != 0)
+        st = mode_process_claim_gpus(gpu, n, o->gpu_locks, word, err);
+    if (st || gpu[0] < 0) return st;
+    return n == 1 ? mode_process_pick_gpu(gpu[0], err) : mode_process_pick_gpus(gpu, n, err);
 }
 
 static int run(const char *word, const char *argv0, const struct options *o, const char *health_file,
@@ -131,11 +156,9 @@ static int run(const char *word, const char *argv0, const struct options *o, con
          i++) /* batch systems send the user signals as a notice; a task's lease covers what follows */
         signal((int[]){SIGPIPE, SIGUSR1, SIGUSR2, SIGHUP}[i], SIG_IGN);
     setenv("OPENBLAS_NUM_THREADS", "1", 0); /* parallelism is ours; for the compute process, which is executed anew */
-    int64_t gpu = o->device;
-    enum mode_status st = MODE_OK;
-    if (gpu == 0 && o->gpu_locks && strncmp(backend, "cpu", 3) != 0)
-        st = mode_process_claim_gpu(&gpu, o->gpu_locks, word, err);
-    if (!st && gpu > 0) st = mode_process_pick_gpu(gpu, err); /* for the compute processes, too */
+    const int n_gpus = o->gpus > 1 ? (int)o->gpus : 1;
+    int64_t gpu[MODE_MOST_GPUS];
+    enum mode_status st = pick_gpus(gpu, n_gpus, word, o, backend, err);
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
@@ -163,11 +186,13 @@ static int run(const char *word, const char *argv0, const struct options *o, con
                                            .slots = (int)o->slots,
                                            .threads = (int)o->threads,
                                            .backend = backend,
+                                           .gpus = n_gpus,
                                            .grace_s = o->grace,
                                            .idle_exit_s = o->idle_exit,
                                            .health_file = health_file,
                                            .signal_fd = signal_fd};
-        if (o->gpu_locks && gpu >= 0) mode_log_info("gpu", "device=%lld", (long long)gpu);
+        if ((o->gpu_locks || n_gpus > 1) && gpu[0] >= 0)
+            mode_log_info("gpu", "CUDA_VISIBLE_DEVICES=%s gpus=%d", getenv("CUDA_VISIBLE_DEVICES"), n_gpus);
         code = mode_agent_run(&config, store, net);
     }
     mode_net_close(&net);
@@ -184,6 +209,7 @@ int mode_worker_main(const char *word, mode_work_fn *work, int argc, char **argv
     struct mode_error err = {0};
     int n_args = 0;
     if (argc > 1 && strcmp(argv[1], MODE_COMPUTE_FLAG) == 0) return mode_compute_main(word, work, argc, argv);
+    if (argc > 1 && strcmp(argv[1], MODE_BESIDE_FLAG) == 0) return mode_beside_main(word, work, argc, argv);
     mode_log_open(word);
     if (mode_options_wants_help(argc, argv)) {
         help(word);
@@ -193,7 +219,7 @@ int mode_worker_main(const char *word, mode_work_fn *work, int argc, char **argv
         printf("mode-%s %s\n", word, MODE_VERSION);
         return 0;
     }
-    enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, &err);
+    enum mode_status st = mode_options_parse(&o, options_of(word), "MODE_", argc, argv, &n_args, &err);
     bool health = !st && n_args == 1 && strcmp(argv[1], "healthcheck") == 0;
     if (!st && n_args > 0 && !health)
         st = MODE_FAIL(&err, MODE_E_USAGE, "\"%s\" is not a sub-command; --help explains", argv[1]);

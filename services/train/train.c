@@ -4,6 +4,8 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "dist/meeting.h"
+#include "dist/ranks.h"
 #include "nn/choice.h"
 #include "pipeline/checkpoint.h"
 #include "pipeline/train.h"
@@ -93,15 +95,52 @@ static enum mode_status check_tokenizer(const Mode__TrainRequest *r, struct mode
     return st;
 }
 
-static void report(struct mode_job *job, const struct mode_train_result *result)
+/* How many processes train it: as many as there are GPUs for, or fewer, so that they can share the batch. */
+static int team_of(const struct mode_job *job, const struct mode_backend *be, const Mode__TrainRequest *r)
+{
+    const int64_t pieces = r->accumulate > 1 ? r->accumulate : 1;
+    int n = mode_backend_is_device(be) ? mode_job_gpus(job) : 1;
+    while (n > 1 && (r->batch % n != 0 || r->batch / n < pieces)) n--;
+    if (n < mode_job_gpus(job))
+        mode_log_warn("fewer_gpus", "model=%s %d of the %d GPUs of --gpus train it: %s", r->name, n, mode_job_gpus(job),
+                      mode_backend_is_device(be) ? "the batch cannot be shared by more" : "the backend is no GPU's");
+    return n;
+}
+
+enum { MEET_S = 300 }; /* the others load CUDA and the store's files first */
+
+static enum mode_status join(struct mode_ranks **group, struct mode_job *job, struct mode_backend *be,
+                             const Mode__TrainRequest *r, struct mode_error *err)
+{
+    const struct mode_job_team *t = mode_job_team(job);
+    struct mode_meeting *meeting = NULL;
+    enum mode_status st = MODE_OK;
+    if (t->rank == 0) {
+        const int n = team_of(job, be, r);
+        if (n == 1) return MODE_OK;
+        if ((st = mode_job_team_start(job, n, mode_backend_name(be), err))) return st;
+    }
+    const struct mode_meeting_options o = {.rank = t->rank,
+                                           .size = t->size,
+                                           .place = t->place,
+                                           .timeout_s = MEET_S,
+                                           .stopping = mode_job_team_broken,
+                                           .ctx = job};
+    st = mode_meeting_open(&meeting, &o, err);
+    return st ? st : mode_backend_ranks(group, be, &meeting, err);
+}
+
+static void report(struct mode_job *job, const struct mode_train_result *result, int n_processes)
 {
     char *note = mode_xasprintf(
         "{\"final_loss\": %.6g, \"steps\": %llu, \"resumed_at\": %llu, \"seconds\": %.3f, \"data_seconds\": "
         "%.3f, "
-        "\"samples_seen\": %llu, \"in_cluster\": %llu, \"out_of_cluster\": %llu, \"parameters\": %zu}",
+        "\"samples_seen\": %llu, \"in_cluster\": %llu, \"out_of_cluster\": %llu, \"parameters\": %zu, \"processes\": "
+        "%d}",
         result->final_loss, (unsigned long long)result->steps_run, (unsigned long long)result->resumed_at,
         result->seconds, result->data_seconds, (unsigned long long)result->samples_seen,
-        (unsigned long long)result->in_cluster, (unsigned long long)result->out_of_cluster, result->parameters);
+        (unsigned long long)result->in_cluster, (unsigned long long)result->out_of_cluster, result->parameters,
+        n_processes);
     mode_job_note(job, note);
     free(note);
     /* own rows only: over all experts they sum to the rows of the run; the few shared ones are in the note */
@@ -122,14 +161,15 @@ enum mode_status train_work(struct mode_job *job, struct mode_error *err)
     enum mode_status st;
     if (!r) return MODE_FAIL(err, MODE_E_FORMAT, "the train request of %zu bytes cannot be unpacked", size);
     struct hook hook = {.job = job, .name = r->name, .last_log = mode_clock_s()};
-    const struct mode_train_hooks hooks = {.ctx = &hook,
-                                           .memory = on_memory,
-                                           .progress = on_progress,
-                                           .notice = on_notice,
-                                           .stopping = on_stopping,
-                                           .checkpoint_dir = on_checkpoint_dir,
-                                           .checkpoint_done = on_checkpoint_done,
-                                           .resume_from = mode_job_checkpoint_latest(job)};
+    const bool first = mode_job_team(job)->rank == 0;
+    struct mode_train_hooks hooks = {.ctx = &hook,
+                                     .memory = first ? on_memory : NULL,
+                                     .progress = first ? on_progress : NULL,
+                                     .notice = first ? on_notice : NULL,
+                                     .stopping = on_stopping,
+                                     .checkpoint_dir = on_checkpoint_dir,
+                                     .checkpoint_done = on_checkpoint_done,
+                                     .resume_from = mode_job_checkpoint_latest(job)};
     struct mode_train_spec spec = {.name = r->name,
                                    .model_config = r->model_config,
                                    .preprocess_config = r->preprocess_config,
@@ -173,14 +213,20 @@ enum mode_status train_work(struct mode_job *job, struct mode_error *err)
                                                .steps = mode_job_output(job, MODE_FILE_STEPS),
                                                .summary = mode_job_output(job, MODE_FILE_TRAIN)};
     if ((st = mode_backend_choose(&be, why, mode_job_backend(job), r->precision, err))) goto out;
-    mode_log_info("backend", "model=%s name=%s %s", r->name, mode_backend_name(be), why);
+    if ((st = join(&hooks.group, job, be, r, err))) goto out;
+    const int n_processes = hooks.group ? hooks.group->size : 1;
+    if (first)
+        mode_log_info("backend", "model=%s name=%s processes=%d %s", r->name, mode_backend_name(be), n_processes, why);
     mode_job_made_on(job, mode_backend_name(be));
-    if ((st = mode_train(&result, be, &spec, &outputs, &hooks, err))) goto out;
+    st = mode_train(&result, be, &spec, &outputs, &hooks, err);
+    mode_ranks_close(&hooks.group, st == MODE_OK || st == MODE_E_STOPPED);
+    if (st || !first) goto out;
     if (result.device_pixels)
         mode_log_info("device_pixels", "model=%s resized_by_host=%llu", r->name,
                       (unsigned long long)result.host_resized);
-    report(job, &result);
+    report(job, &result, n_processes);
 out:
+    st = mode_job_team_end(job, st, err);
     mode_backend_close(&be);
     free(shards);
     mode__train_request__free_unpacked(r, NULL);

@@ -229,7 +229,7 @@ static void test_encoder_is_kept_from_task_to_task(void **state)
         }
         if (i == 3) assert_int_equal(rename(away, encoder), 0);
         put_task(store, task.key, &r, world.captions[i % 3]);
-        mode_compute_run(&end, store, "embed", embed_work, "cpu", &task, &page, &kept);
+        mode_compute_run(&end, store, "embed", embed_work, "cpu", 1, &task, &page, &kept);
         if (i == 2) {
             assert_int_equal(end.status, MODE_E_NOINPUT);
             assert_null(kept.what); /* the one that is not wanted any more is not held on to */

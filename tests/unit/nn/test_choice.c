@@ -86,7 +86,7 @@ static void test_a_device_is_one_of_those_that_are_seen(void **state)
 static int64_t claim(const char *dir, const char *kind)
 {
     int64_t index;
-    assert_int_equal(mode_process_claim_gpu(&index, dir, kind, &err), MODE_OK);
+    assert_int_equal(mode_process_claim_gpus(&index, 1, dir, kind, &err), MODE_OK);
     return index;
 }
 
@@ -109,7 +109,31 @@ static void test_workers_of_a_kind_share_the_gpus_out(void **state)
     assert_int_equal(claim(dir, "embed"), 0); /* another kind */
     assert_int_equal(claim(dir, "train"), 2);
     assert_int_equal(claim(dir, "train"), 0); /* all have one: a second round */
-    assert_int_equal(mode_process_claim_gpu(&index, "/nonexistent", "train", &err), MODE_E_IO);
+    assert_int_equal(mode_process_claim_gpus(&index, 1, "/nonexistent", "train", &err), MODE_E_IO);
+    snprintf(command, sizeof command, "rm -r %s", dir);
+    assert_int_equal(system(command), 0);
+}
+
+/* A worker that takes several has different ones, also where they are the second to use them. */
+static void test_a_worker_may_take_several_gpus(void **state)
+{
+    char dir[] = "/tmp/gpus.XXXXXX", command[64];
+    int64_t a[2], b[2], c[3];
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    setenv("CUDA_VISIBLE_DEVICES", "4,5,6", 1);
+    assert_int_equal(mode_process_claim_gpus(a, 2, dir, "train", &err), MODE_OK);
+    assert_true(a[0] == 0 && a[1] == 1);
+    assert_int_equal(mode_process_claim_gpus(b, 2, dir, "train", &err), MODE_OK);
+    assert_true(b[0] == 2 && b[1] == 0);
+    assert_int_equal(mode_process_claim_gpus(c, 3, dir, "train", &err), MODE_OK);
+    assert_true(c[0] == 1 && c[1] == 2 && c[2] == 0);
+    assert_int_equal(mode_process_claim_gpus(&(int64_t[4]){0}[0], 4, dir, "train", &err), MODE_E_CONFIG);
+    assert_int_equal(mode_process_pick_gpus(b, 2, &err), MODE_OK);
+    assert_string_equal(getenv("CUDA_VISIBLE_DEVICES"), "6,4");
+    assert_int_equal(mode_process_pick_gpu(1, &err), MODE_OK);
+    assert_string_equal(getenv("CUDA_VISIBLE_DEVICES"), "4");
+    assert_int_equal(mode_process_pick_gpus(b, 2, &err), MODE_E_CONFIG);
     snprintf(command, sizeof command, "rm -r %s", dir);
     assert_int_equal(system(command), 0);
 }
@@ -117,6 +141,7 @@ static void test_workers_of_a_kind_share_the_gpus_out(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_worker_may_take_several_gpus),
         cmocka_unit_test(test_auto_takes_the_processor_and_says_why),
         cmocka_unit_test(test_a_lower_precision_is_never_computed_otherwise),
         cmocka_unit_test(test_no_task_is_computed_in_fp8),
