@@ -1,9 +1,11 @@
 /* mode ensemble - experts' scores and task words on disk to tables and a report. */
 #include "base/file.h"
 #include "base/options.h"
+#include "base/output.h"
 #include "base/str.h"
 #include "data/safetensors.h"
 #include "pipeline/ensemble_run.h"
+#include "ranges.h"
 #include "verb.h"
 
 #include <glob.h>
@@ -37,6 +39,8 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, name, "name", "ensemble", "TEXT", "title of the report"),
     MODE_OPT_INT(struct options, seed, "seed", "0", "N", "of the sample pictures"),
     MODE_OPT_END};
+
+static const struct option_range ranges[] = {RANGE_SEED, RANGE_END};
 
 enum { MAX_MODELS = 4096 };
 
@@ -172,7 +176,10 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
     if (st) return st;
-    if (!o.results || !o.words || n_args > 0) return MODE_FAIL(err, MODE_E_USAGE, "give --results and --words");
+    if (n_args > 0) return MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\"", argv[1]);
+    if ((st = option_needed(o.results, "--results DIR", err)) || (st = option_needed(o.words, "--words DIR", err)) ||
+        (st = ranges_check(&o, table, ranges, "MODE_", err)))
+        return st;
     enum mode_router router;
     struct mode_error why;
     struct stat at;
@@ -182,8 +189,13 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct found *f = mode_xcalloc(1, sizeof *f);
     char *sentence = NULL, *csv = mode_path_join(o.out, "result.csv"), *summary = mode_path_join(o.out, "summary.json"),
          *report = mode_path_join(o.out, "report.html"), *weights = mode_path_join(o.out, "weights.json");
+    const char *const names[] = {weights, summary, report, csv}; /* that of the result last */
+    struct mode_output_folder folder = {0};
+    struct mode_output_set set = {0};
     find_models(f, &o);
-    if ((st = find_tasks(f, &o, err)) || (st = find_shards(f, &o, err)) || (st = mode_dir_make(o.out, err))) goto out;
+    if ((st = find_tasks(f, &o, err)) || (st = find_shards(f, &o, err)) ||
+        (st = mode_output_folder_make(&folder, o.out, err)) || (st = mode_output_set_open(&set, names, 4, err)))
+        goto out;
     struct mode_ensemble_run r = {.run_name = o.name,
                                   .router = o.router,
                                   .seed = (uint64_t)o.seed,
@@ -196,10 +208,13 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
                                   .train = f->train,
                                   .task = f->task,
                                   .shard = f->shard};
-    struct mode_ensemble_outputs files = {csv, summary, report, weights};
-    if ((st = mode_ensemble_run(&r, &files, &sentence, err))) goto out;
+    const struct mode_ensemble_outputs files = {
+        .weights = set.aside[0], .summary = set.aside[1], .report = set.aside[2], .csv = set.aside[3]};
+    st = mode_ensemble_run(&r, &files, &sentence, err);
+    if ((st = mode_output_set_close(&set, st, err))) goto out;
     printf("%s\n%s\n%s\n", sentence, csv, report);
 out:
+    mode_output_folder_close(&folder, st != MODE_OK);
     clear(f);
     free(sentence);
     free(csv);
