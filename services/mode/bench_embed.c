@@ -46,6 +46,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (!st) st = option_needed(o.texts, "--texts FILE", err);
     if (!st) st = ranges_check(&o, table, bench_ranges, "MODE_", err);
     if (!st) st = pooling_check(&o.pooling, err);
+    if (!st) st = pooling_check_folder(&o.pooling, o.encoder, err);
     if (!st) st = backend_open(&be, &o.backend, err);
     if (!st) st = mode_text_encoder_open(&enc, be, o.encoder, o.pooling.name, (int)o.pooling.max_tokens, err);
     if (!st) st = bench_lines_read(&lines, o.texts, err);

@@ -85,6 +85,10 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     x = (struct texts){.t = t, .data = data, .context = (int)o.context};
     for (size_t i = 0; i < size; i++) x.n += data[i] == '\n';
     x.n += size > 0 && data[size - 1] != '\n';
+    if (x.n == 0) {
+        st = MODE_FAIL(err, MODE_E_VALUE, "%s: holds no text", o.texts);
+        goto out;
+    }
     x.begin = mode_xmalloc((x.n + 1) * sizeof *x.begin);
     x.begin[0] = 0;
     for (size_t i = 0, k = 0; k < x.n; i++)

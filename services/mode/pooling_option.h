@@ -17,5 +17,8 @@ struct pooling_options {
 
 /* What no encoder could take. E_USAGE. */
 enum mode_status pooling_check(const struct pooling_options *o, struct mode_error *err);
+/* What the encoder in dir does not take: texts longer than it has positions for. E_USAGE; other faults of the folder are
+ * found where it is opened. */
+enum mode_status pooling_check_folder(const struct pooling_options *o, const char *dir, struct mode_error *err);
 
 #endif

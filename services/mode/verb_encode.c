@@ -72,11 +72,16 @@ struct list {
 
 static enum mode_status read_list(struct list *l, const char *path, struct mode_error *err)
 {
+    size_t size;
     *l = (struct list){.path = path};
     if (!path) return MODE_OK;
-    enum mode_status st = mode_file_read(path, 0, &l->text, NULL, err);
-    if (!st) l->line = split_lines(l->text, &l->n);
-    return st;
+    enum mode_status st = mode_file_read(path, 0, &l->text, &size, err);
+    if (st) return st;
+    const char *zero = memchr(l->text, '\0', size);
+    if (zero)
+        return MODE_FAIL(err, MODE_E_FORMAT, "%s: byte %zu is zero: not a text", path, (size_t)(zero - l->text));
+    l->line = split_lines(l->text, &l->n);
+    return MODE_OK;
 }
 
 static float *rows_of(const struct list *l, const struct mode_clip *clip, struct mode_error *err)
