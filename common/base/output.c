@@ -35,7 +35,8 @@ static enum mode_status check_folder(struct stat *at, const char *dir, const cha
 {
     if (stat(dir, at) != 0)
         return MODE_FAIL(err, status_of(errno), "%s: cannot be created: folder %s: %s", path, dir, strerror(errno));
-    if (!S_ISDIR(at->st_mode)) return MODE_FAIL(err, MODE_E_CREATE, "%s: cannot be created: %s is no folder", path, dir);
+    if (!S_ISDIR(at->st_mode))
+        return MODE_FAIL(err, MODE_E_CREATE, "%s: cannot be created: %s is no folder", path, dir);
     if (faccessat(AT_FDCWD, dir, W_OK | X_OK, AT_EACCESS) != 0)
         return MODE_FAIL(err, status_of(errno), "%s: cannot be created: folder %s: %s", path, dir, strerror(errno));
     return MODE_OK;

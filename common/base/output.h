@@ -35,9 +35,9 @@ void mode_output_folder_close(struct mode_output_folder *f, bool remove);
 /* Files that are there all or not at all: written aside, then renamed, in their order. */
 struct mode_output_set {
     size_t n;
-    char **aside;        /* [n] where to write */
-    char **path;         /* [n] */
-    char mark[32];       /* what tells aside[i] from path[i]; in no sentence */
+    char **aside;  /* [n] where to write */
+    char **path;   /* [n] */
+    char mark[32]; /* what tells aside[i] from path[i]; in no sentence */
 };
 /* As mode_output_file, of all of them. */
 enum mode_status mode_output_set_open(struct mode_output_set *set, const char *const *paths, size_t n,

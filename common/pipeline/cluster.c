@@ -115,9 +115,9 @@ enum mode_status mode_cluster_run(struct mode_cluster_result *result, const char
     *result = (struct mode_cluster_result){0};
     struct input *in = mode_xcalloc(n_feats + 1, sizeof *in);
     if ((st = open_inputs(in, &rows, &d, &encoder_id, feat, n_feats, err))) goto out;
-    if (p->grow && ((st = mode_digest_file(p->grow, digest, NULL, err)) ||
-                    (st = mode_centres_load(&grown, p->grow, err)) ||
-                    (st = mode_centres_check_encoder(&grown, encoder_id, "the added data", err))))
+    if (p->grow &&
+        ((st = mode_digest_file(p->grow, digest, NULL, err)) || (st = mode_centres_load(&grown, p->grow, err)) ||
+         (st = mode_centres_check_encoder(&grown, encoder_id, "the added data", err))))
         goto out;
     uint64_t want = (uint64_t)p->sample_per_centre * (uint64_t)p->step.fine;
     if (want == 0 || want > rows) want = rows;

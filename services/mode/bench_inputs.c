@@ -105,7 +105,8 @@ void bench_floats_clear(struct bench_floats *f)
 enum mode_status bench_model_check(const char *model, const char *config, struct mode_error *err)
 {
     if (!model == !config)
-        return MODE_FAIL(err, MODE_E_USAGE, "either --model DIR or --config NAME is needed%s", model ? ", not both" : "");
+        return MODE_FAIL(err, MODE_E_USAGE, "either --model DIR or --config NAME is needed%s",
+                         model ? ", not both" : "");
     char *json = config ? mode_clip_config_by_name(config) : NULL;
     const bool known = json || !config;
     free(json);

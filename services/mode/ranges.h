@@ -3,7 +3,8 @@
  *     static const struct option_range ranges[] = {RANGE_FROM("batch", 1), RANGE("threads", 0, 1024), RANGE_END};
  *     if ((st = ranges_check(&o, table, ranges, "MODE_", err))) return st;
  *
- * The sentence names the option, what it may be and what was given: "--batch: 0 is out of range, expected 1 or more". */
+ * The sentence names the option, what it may be and what was given: "--batch: 0 is out of range, expected 1 or more".
+ */
 #ifndef MODE_SERVICES_MODE_RANGES_H
 #define MODE_SERVICES_MODE_RANGES_H
 

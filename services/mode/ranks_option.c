@@ -55,7 +55,8 @@ static enum mode_status pick_device(int64_t *device, int64_t rank, struct mode_e
 static enum mode_status check_place(const char *place, struct mode_error *err)
 {
     const char *colon = strrchr(place, ':');
-    if (strchr(place, '/') ? strlen(place) < sizeof((struct sockaddr_un *)0)->sun_path : colon && colon > place && colon[1])
+    if (strchr(place, '/') ? strlen(place) < sizeof((struct sockaddr_un *)0)->sun_path
+                           : colon && colon > place && colon[1])
         return MODE_OK;
     return MODE_FAIL(err, MODE_E_USAGE,
                      "--rendezvous: \"%s\" is neither a socket file's path (with a '/', of at most %zu bytes) nor "
@@ -76,9 +77,10 @@ enum mode_status ranks_find(struct ranks *r, struct backend_options *backend, co
         st = from_environment(&n, &rank, &place, err);
     if (st || n == 0 || n == 1) goto out;
     if (rank < 0 || rank >= n || !place)
-        st = MODE_FAIL(err, MODE_E_USAGE,
-                       "--ranks %lld needs --rank from 0 to %lld (got %lld) and --rendezvous, a path or HOST:PORT (got %s)",
-                       (long long)n, (long long)n - 1, (long long)rank, place ? place : "none");
+        st = MODE_FAIL(
+            err, MODE_E_USAGE,
+            "--ranks %lld needs --rank from 0 to %lld (got %lld) and --rendezvous, a path or HOST:PORT (got %s)",
+            (long long)n, (long long)n - 1, (long long)rank, place ? place : "none");
     else if (o->rendezvous && (st = check_place(place, err)))
         goto out;
     else if (strncmp(backend->name, "cuda", 4) != 0 && strcmp(backend->name, "auto") != 0)

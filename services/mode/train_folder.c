@@ -29,7 +29,8 @@ enum mode_status train_folder_open(struct train_folder *f, bool resume, struct m
         return MODE_FAIL(err, MODE_E_CREATE, "%s: exists already; a finished model is not overwritten", f->weights);
     if (!resume && interrupted)
         return MODE_FAIL(err, MODE_E_CREATE,
-                         "%s: holds an interrupted training: --resume goes on with it, or name another folder", f->path);
+                         "%s: holds an interrupted training: --resume goes on with it, or name another folder",
+                         f->path);
     if (resume && !interrupted)
         return MODE_FAIL(err, MODE_E_NOINPUT,
                          "--resume: %s holds no checkpoint of an interrupted training; without --resume one begins",

@@ -78,8 +78,7 @@ static enum mode_status read_list(struct list *l, const char *path, struct mode_
     enum mode_status st = mode_file_read(path, 0, &l->text, &size, err);
     if (st) return st;
     const char *zero = memchr(l->text, '\0', size);
-    if (zero)
-        return MODE_FAIL(err, MODE_E_FORMAT, "%s: byte %zu is zero: not a text", path, (size_t)(zero - l->text));
+    if (zero) return MODE_FAIL(err, MODE_E_FORMAT, "%s: byte %zu is zero: not a text", path, (size_t)(zero - l->text));
     l->line = split_lines(l->text, &l->n);
     return MODE_OK;
 }
@@ -152,8 +151,7 @@ static enum mode_status encode_images(const struct options *o, const struct list
     return st;
 }
 
-static enum mode_status encode(const struct options *o, struct list *images, struct list *texts,
-                               struct mode_error *err)
+static enum mode_status encode(const struct options *o, struct list *images, struct list *texts, struct mode_error *err)
 {
     struct mode_backend *be = NULL;
     struct mode_clip *clip = NULL;

@@ -155,7 +155,8 @@ static enum mode_status find_shards(struct found *f, const struct options *o, st
         return MODE_FAIL(err, MODE_E_USAGE, "--captions are %zu files, --assign %zu: expected as many of each",
                          f->captions.gl_pathc, f->assign.gl_pathc);
     if (o->shards && f->shards.gl_pathc != f->assign.gl_pathc)
-        return MODE_FAIL(err, MODE_E_USAGE, "--shards are %zu files, --captions and --assign %zu: expected as many of each",
+        return MODE_FAIL(err, MODE_E_USAGE,
+                         "--shards are %zu files, --captions and --assign %zu: expected as many of each",
                          f->shards.gl_pathc, f->assign.gl_pathc);
     f->shard = mode_xcalloc(f->captions.gl_pathc, sizeof *f->shard);
     for (size_t i = 0; i < f->captions.gl_pathc; i++)
@@ -215,8 +216,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     const char *const names[] = {weights, summary, report, csv}; /* that of the result last */
     struct mode_output_folder folder = {0};
     struct mode_output_set set = {0};
-    if ((st = find_models(f, &o, err)) || (st = find_tasks(f, &o, err)) ||
-        (st = find_shards(f, &o, err)) || (st = mode_output_folder_make(&folder, o.out, err)) || (st = mode_output_set_open(&set, names, 4, err)))
+    if ((st = find_models(f, &o, err)) || (st = find_tasks(f, &o, err)) || (st = find_shards(f, &o, err)) ||
+        (st = mode_output_folder_make(&folder, o.out, err)) || (st = mode_output_set_open(&set, names, 4, err)))
         goto out;
     struct mode_ensemble_run r = {.run_name = o.name,
                                   .router = o.router,

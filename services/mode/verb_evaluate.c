@@ -192,8 +192,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     for (size_t k = strlen(folder); k > 1 && folder[k - 1] == '/'; k--) folder[k - 1] = '\0';
     if (!o.name) o.name = mode_path_base(folder);
     task = mode_xcalloc((size_t)n, sizeof *task);
-    if ((o.out && (st = mode_output_folder_make(&out, o.out, err))) ||
-        (st = find_tasks(task, n, argv + 1, o.out, err)))
+    if ((o.out && (st = mode_output_folder_make(&out, o.out, err))) || (st = find_tasks(task, n, argv + 1, o.out, err)))
         goto out;
     if ((st = mode_tokenizer_open_clip(&tokenizer, o.merges, MODE_CLIP_CLEAN_OPENAI, err))) goto out;
     if ((st = backend_open(&be, &o.backend, err))) goto out;

@@ -35,7 +35,8 @@ struct options {
     int64_t batch, total_steps, warmup, seed, checkpoint_steps, threads;
     int64_t accumulate;
     double lr, beta1, beta2, eps, weight_decay, scale_min, scale_max, grad_clip_norm;
-    bool resume, fresh_optimizer, checkpoint_activations, dense_tokens, full_last_block, no_graphs, no_streams, measure, json;
+    bool resume, fresh_optimizer, checkpoint_activations, dense_tokens, full_last_block, no_graphs, no_streams, measure,
+        json;
 };
 
 static const struct mode_option table[] = {
@@ -80,9 +81,10 @@ static const struct mode_option table[] = {
     MODE_OPT_FLAG(struct options, no_streams, "no-streams",
                   "on a GPU, one op after another, not the two towers and gradients of weights side by side: the same "
                   "bytes, and less memory"),
-    MODE_OPT_FLAG(struct options, measure, "measure",
-                  "on a GPU, choose algorithms by timing them in the first step: faster, and not the same bytes from run "
-                  "to run"),
+    MODE_OPT_FLAG(
+        struct options, measure, "measure",
+        "on a GPU, choose algorithms by timing them in the first step: faster, and not the same bytes from run "
+        "to run"),
     MODE_OPT_STR(struct options, algorithms, "algorithms", NULL, "FILE",
                  "on a GPU, make matrix products as FILE says, or, if there is none yet, choose by timing in the first "
                  "step and write it: the same FILE, the same bytes"),
@@ -272,6 +274,15 @@ static enum mode_status extract(struct mode_stream_shard *to, struct train_folde
     return st;
 }
 
+static enum mode_status check_shares(const struct options *o, int ranks, struct mode_error *err)
+{
+    if (o->batch % ranks == 0 && o->accumulate <= o->batch / ranks) return MODE_OK;
+    return MODE_FAIL(err, MODE_E_USAGE,
+                     "--batch %lld cannot be shared by %d processes (--ranks) in %lld pieces each (--accumulate): it "
+                     "must be a multiple of --ranks, and no piece empty",
+                     (long long)o->batch, ranks, (long long)o->accumulate);
+}
+
 enum { MOST_STEPS = 1000000000 };
 
 static enum mode_status check_options(int64_t *steps, size_t *memory, const struct options *o, int n,
@@ -287,7 +298,8 @@ static enum mode_status check_options(int64_t *steps, size_t *memory, const stru
         return MODE_FAIL(err, MODE_E_USAGE, "either --config (a new model) or --init (go on from a folder) is needed%s",
                          o->init ? ", not both" : "");
     if (o->measure && o->algorithms)
-        return MODE_FAIL(err, MODE_E_USAGE, "--measure keeps nothing of what it chooses, --algorithms does: one of them");
+        return MODE_FAIL(err, MODE_E_USAGE,
+                         "--measure keeps nothing of what it chooses, --algorithms does: one of them");
     if (o->fresh_optimizer && !o->init) return MODE_FAIL(err, MODE_E_USAGE, "--fresh-optimizer goes with --init");
     if ((st = ranges_check(o, table, ranges, "MODE_", err)) || (st = backend_check(&o->backend, err)) ||
         (st = memory_option(memory, o->memory, err)) ||
@@ -298,16 +310,7 @@ static enum mode_status check_options(int64_t *steps, size_t *memory, const stru
                          (long long)*steps);
     if (o->scale_min > o->scale_max)
         return MODE_FAIL(err, MODE_E_USAGE, "--scale-min %g: is above --scale-max %g", o->scale_min, o->scale_max);
-    return MODE_OK;
-}
-
-static enum mode_status check_shares(const struct options *o, int ranks, struct mode_error *err)
-{
-    if (o->batch % ranks == 0 && o->accumulate <= o->batch / ranks) return MODE_OK;
-    return MODE_FAIL(err, MODE_E_USAGE,
-                     "--batch %lld cannot be shared by %d processes (--ranks) in %lld pieces each (--accumulate): it "
-                     "must be a multiple of --ranks, and no piece empty",
-                     (long long)o->batch, ranks, (long long)o->accumulate);
+    return check_shares(o, o->ranks.n > 0 ? (int)o->ranks.n : 1, err);
 }
 
 /* A merges file that is none is not to be found after the captions. */
@@ -372,7 +375,9 @@ static enum mode_status train(const struct options *o, const struct mode_train_s
                                            .checkpoint_dir = on_checkpoint_dir,
                                            .checkpoint_done = on_checkpoint_done,
                                            .resume_from = resume_from,
-                                           .chosen = !o->algorithms ? NULL : first ? on_chosen : on_chosen_elsewhere,
+                                           .chosen = !o->algorithms ? NULL
+                                                     : first        ? on_chosen
+                                                                    : on_chosen_elsewhere,
                                            .group = group};
     struct mode_train_result r;
     st = mode_train(&r, be, spec, outputs, &hooks, err);
@@ -431,7 +436,9 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     char *source = (char *)o.data;
     train_folder_name(&hook.folder, o.out);
     hook.algorithms = o.algorithms;
-    if ((st = check_shares(&o, ranks.size, err)) || (st = check_merges(&o, err))) goto out;
+    if ((st = check_shares(&o, ranks.size, err)) || /* WORLD_SIZE's, too */
+        (st = check_merges(&o, err)))
+        goto out;
     st = o.init ? find_parent(&files, &start, &o, err) : take_config(&model, &preprocess, o.config, err);
     if (st) goto out;
     const uint64_t end = start + (uint64_t)steps;

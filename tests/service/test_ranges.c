@@ -14,15 +14,14 @@ struct options {
     double lr, beta, scale;
 };
 
-static const struct mode_option table[] = {
-    MODE_OPT_INT(struct options, batch, "batch-size", "4", "N", ""),
-    MODE_OPT_INT(struct options, threads, "threads", NULL, "N", ""),
-    MODE_OPT_REAL(struct options, lr, "lr", "1", "X", ""),
-    MODE_OPT_REAL(struct options, beta, "beta", "0.5", "X", ""),
-    MODE_OPT_REAL(struct options, scale, "scale", "1", "X", ""),
-    MODE_OPT_END};
-static const struct option_range ranges[] = {RANGE_FROM("batch-size", 1), RANGE_THREADS,
-                                             RANGE_ABOVE("lr", 0),        RANGE_BELOW("beta", 0, 1),
+static const struct mode_option table[] = {MODE_OPT_INT(struct options, batch, "batch-size", "4", "N", ""),
+                                           MODE_OPT_INT(struct options, threads, "threads", NULL, "N", ""),
+                                           MODE_OPT_REAL(struct options, lr, "lr", "1", "X", ""),
+                                           MODE_OPT_REAL(struct options, beta, "beta", "0.5", "X", ""),
+                                           MODE_OPT_REAL(struct options, scale, "scale", "1", "X", ""),
+                                           MODE_OPT_END};
+static const struct option_range ranges[] = {RANGE_FROM("batch-size", 1),   RANGE_THREADS,
+                                             RANGE_ABOVE("lr", 0),          RANGE_BELOW("beta", 0, 1),
                                              RANGE_ABOVE_TO("scale", 0, 1), RANGE_END};
 
 /* What a command line of one option comes to; "" when it is fine. */

@@ -140,18 +140,19 @@ static void test_failures_leave_nothing(void **state)
     (void)state;
     assert_int_equal(sh(TRAIN "--steps 2 --out new/a --batch 200 >/dev/null 2>err.txt"), 65); /* after the captions */
     assert_int_equal(sh("grep -q 'needs as many pairs' err.txt && test ! -e new"), 0);
-    assert_int_equal(sh("mkdir mine && echo x >mine/steps.jsonl; " TRAIN
-                        "--steps 2 --out mine --batch 200 >/dev/null 2>&1"),
-                     65);
+    assert_int_equal(
+        sh("mkdir mine && echo x >mine/steps.jsonl; " TRAIN "--steps 2 --out mine --batch 200 >/dev/null 2>&1"), 65);
     assert_int_equal(sh("test \"$(ls mine)\" = steps.jsonl"), 0);
     assert_int_equal(sh(TRAIN "--steps 2 --out new --log no/log >out.txt 2>err.txt"), 73);
-    assert_int_equal(sh("grep -q 'no/log: cannot be created' err.txt && ! grep -q captions err.txt && test ! -e new"), 0);
+    assert_int_equal(sh("grep -q 'no/log: cannot be created' err.txt && ! grep -q captions err.txt && test ! -e new"),
+                     0);
     assert_int_equal(sh(TRAIN "--steps 2 --out new --resume 2>err.txt"), 66);
     assert_int_equal(sh("grep -q 'no checkpoint' err.txt && test ! -e new"), 0);
     /* killed in the midst of the captions, it begins anew */
-    assert_int_equal(sh("mkdir -p killed/captions killed/checkpoints/step-0000000001 && echo x >killed/captions/0000.bin; " TRAIN
-                        "--steps 2 --out killed >/dev/null 2>&1 && test ! -e killed/checkpoints"),
-                     0);
+    assert_int_equal(
+        sh("mkdir -p killed/captions killed/checkpoints/step-0000000001 && echo x >killed/captions/0000.bin; " TRAIN
+           "--steps 2 --out killed >/dev/null 2>&1 && test ! -e killed/checkpoints"),
+        0);
 }
 
 static bool gpu_is_here(void)
@@ -178,8 +179,8 @@ static void test_several_processes(void **state)
     assert_int_equal(sh(TRAIN "--steps 2 --out r --ranks 257 --rank 0 --rendezvous ./m 2>err.txt"), 2);
     assert_int_equal(sh("grep -q '257 is out of range, expected 0 to 256' err.txt"), 0);
     /* without a GPU it is over at once, for those who wait for this process, too (tests/cuda/train_ranks.sh) */
-    for (const char **env = (const char *[]){"true", "export WORLD_SIZE=2 RANK=1 MASTER_ADDR=127.0.0.1 MASTER_PORT=9",
-                                             NULL};
+    for (const char **env =
+             (const char *[]){"true", "export WORLD_SIZE=2 RANK=1 MASTER_ADDR=127.0.0.1 MASTER_PORT=9", NULL};
          *env; env++) {
         if (gpu_is_here()) continue;
         char *line = mode_xasprintf("%s; " TRAIN "--steps 2 --out r %s 2>err.txt", *env,
