@@ -5,6 +5,7 @@
 #include "base/options.h"
 #include "base/parallel.h"
 #include "base/str.h"
+#include "data/safetensors.h"
 #include "data/tokenizer.h"
 #include "dist/ranks.h"
 #include "interrupt.h"
@@ -12,14 +13,12 @@
 #include "models/clip_config.h"
 #include "models/clip_folder.h"
 #include "nn/backend.h"
-#include "pipeline/captions.h"
 #include "pipeline/checkpoint.h"
 #include "pipeline/model_config.h"
-#include "pipeline/sources.h"
 #include "pipeline/train.h"
 #include "ranges.h"
 #include "ranks_option.h"
-#include "train_folder.h"
+#include "train_captions.h"
 #include "verb.h"
 
 #include <jansson.h>
@@ -31,7 +30,8 @@
 struct options {
     struct backend_options backend;
     struct ranks_options ranks;
-    const char *init, *config, *data, *text_keys, *blur_faces, *merges, *log, *out, *memory, *algorithms, *steps;
+    struct train_captions_options captions;
+    const char *init, *config, *data, *merges, *log, *out, *memory, *algorithms, *steps;
     int64_t batch, total_steps, warmup, seed, checkpoint_steps, threads;
     int64_t accumulate;
     double lr, beta1, beta2, eps, weight_decay, scale_min, scale_max, grad_clip_norm;
@@ -45,10 +45,7 @@ static const struct mode_option table[] = {
                  "go on from this folder (open_clip's or Hugging Face's); from its moments and step if it has them"),
     MODE_OPT_FLAG(struct options, fresh_optimizer, "fresh-optimizer", "with --init: weights only, from step 0"),
     MODE_OPT_STR(struct options, data, "data", NULL, "SHARDS", "folder, {000..041}.tar, a::b, @list.txt"),
-    MODE_OPT_STR(struct options, text_keys, "text-keys", "txt;json:caption;json:texts[]", "LIST",
-                 "where captions are, in order of preference"),
-    MODE_OPT_STR(struct options, blur_faces, "blur-faces", NULL, "json:FIELD",
-                 "where the boxes of faces to blur are: json:face_bbox"),
+    TRAIN_CAPTIONS_OPTIONS(struct options),
     MERGES_OPTION(struct options, merges),
     MODE_OPT_STR(struct options, out, "out", NULL, "DIR", "the trained model: an open_clip folder"),
     MODE_OPT_STR(struct options, log, "log", NULL, "FILE", "a copy of steps.jsonl"),
@@ -202,78 +199,6 @@ static enum mode_status take_config(char **model, char **preprocess, const char 
     return st == MODE_E_CONFIG && !is_file ? MODE_E_USAGE : st;
 }
 
-/* --text-keys and --blur-faces; looked at before anything is done, too. */
-static enum mode_status take_selectors(struct mode_text_keys *keys, struct mode_text_key *blur, const struct options *o,
-                                       struct mode_error *err)
-{
-    struct mode_error why;
-    if (mode_text_keys_parse(keys, &o->text_keys, 1, &why))
-        return MODE_FAIL(err, MODE_E_USAGE, "--text-keys: %s", why.text);
-    if (o->blur_faces && mode_face_key_parse(blur, o->blur_faces, &why))
-        return MODE_FAIL(err, MODE_E_USAGE, "--blur-faces: %s", why.text);
-    return MODE_OK;
-}
-
-struct extraction {
-    size_t shard, n_shards;
-    uint64_t rejected;
-};
-
-static bool on_extracted(void *ctx, uint64_t done, uint64_t total)
-{
-    struct extraction *x = ctx;
-    if (isatty(2) || done == total)
-        fprintf(stderr, "captions of shard %zu of %zu: %llu of %llu samples%s", x->shard + 1, x->n_shards,
-                (unsigned long long)done, (unsigned long long)total, done == total ? "\n" : "\r");
-    return !interrupt_signal();
-}
-
-static void on_reject(void *ctx, uint32_t sample, enum mode_fate fate, const char *why)
-{
-    (void)sample;
-    (void)fate;
-    (void)why;
-    ((struct extraction *)ctx)->rejected++;
-}
-
-/* captions.bin of every shard, in <out>/captions; with --resume those that are there are taken as they are. Of several
- * processes only the first makes them.
- */
-static enum mode_status extract(struct mode_stream_shard *to, struct train_folder *folder,
-                                const struct mode_shards *shards, const struct options *o, bool first,
-                                struct mode_error *err)
-{
-    struct extraction x = {.n_shards = shards->n};
-    struct mode_captions_options co = {.limits = MODE_IMAGE_LIMITS_DEFAULT,
-                                       .seed = (uint64_t)o->seed,
-                                       .progress = on_extracted,
-                                       .reject = on_reject,
-                                       .ctx = &x};
-    char *dir = mode_path_join(o->out, "captions");
-    uint64_t kept = 0;
-    enum mode_status st = first ? mode_dir_make(dir, err) : MODE_OK;
-    if (!st) st = take_selectors(&co.keys, &co.blur, o, err);
-    for (size_t i = 0; !st && i < shards->n; i++) {
-        struct mode_captions c = {0};
-        char *path = train_folder_captions(folder, i);
-        folder->n_captions = i + 1;
-        x.shard = i;
-        co.shard_path = shards->shard[i].path;
-        co.shard_name = shards->shard[i].name;
-        co.shard_index = (uint32_t)i;
-        to[i] = (struct mode_stream_shard){.captions = path, .tar = shards->shard[i].path};
-        if (!first || (o->resume && mode_file_exists(path))) continue;
-        st = mode_captions_extract(&c, path, &co, err);
-        kept += c.n_rows;
-        mode_captions_clear(&c);
-    }
-    if (!st && first && !o->resume)
-        fprintf(stderr, "captions: %llu pairs, %llu samples not taken (`mode captions` tells why)\n",
-                (unsigned long long)kept, (unsigned long long)x.rejected);
-    free(dir);
-    return st;
-}
-
 static enum mode_status check_shares(const struct options *o, int ranks, struct mode_error *err)
 {
     if (o->batch % ranks == 0 && o->accumulate <= o->batch / ranks) return MODE_OK;
@@ -285,11 +210,9 @@ static enum mode_status check_shares(const struct options *o, int ranks, struct 
 
 enum { MOST_STEPS = 1000000000 };
 
-static enum mode_status check_options(int64_t *steps, size_t *memory, const struct options *o, int n,
-                                      struct mode_error *err)
+static enum mode_status check_options(int64_t *steps, size_t *memory, const struct options *o, struct mode_error *err)
 {
     enum mode_status st;
-    if (n) return MODE_FAIL(err, MODE_E_USAGE, "only options are taken; shards are named by --data");
     if ((st = option_needed(o->data, "--data SHARDS", err)) || (st = option_needed(o->out, "--out DIR", err)) ||
         (st = option_needed(o->steps, "--steps N", err)))
         return st;
@@ -303,7 +226,7 @@ static enum mode_status check_options(int64_t *steps, size_t *memory, const stru
     if (o->fresh_optimizer && !o->init) return MODE_FAIL(err, MODE_E_USAGE, "--fresh-optimizer goes with --init");
     if ((st = ranges_check(o, table, ranges, "MODE_", err)) || (st = backend_check(&o->backend, err)) ||
         (st = memory_option(memory, o->memory, err)) ||
-        (st = take_selectors(&(struct mode_text_keys){0}, &(struct mode_text_key){0}, o, err)))
+        (st = train_captions_selectors(&(struct mode_text_keys){0}, &(struct mode_text_key){0}, &o->captions, err)))
         return st;
     if (o->total_steps && o->total_steps < *steps)
         return MODE_FAIL(err, MODE_E_USAGE, "--total-steps %lld: is less than --steps %lld", (long long)o->total_steps,
@@ -328,11 +251,27 @@ struct parent_files {
     char *optimizer;
 };
 
+/* What of a damaged model is seen without reading all of it. */
+static enum mode_status check_parent(const struct mode_clip_files *f, struct mode_error *err)
+{
+    static const char kind[] = ".safetensors";
+    struct mode_clip_config config;
+    struct mode_safetensors weights = {0};
+    const size_t n = strlen(f->weights), k = strlen(kind);
+    enum mode_status st = mode_clip_config_parse(&config, f->model_cfg, f->config, err);
+    if (!st && n > k && strcmp(f->weights + n - k, kind) == 0) {
+        st = mode_safetensors_open(&weights, f->weights, err);
+        mode_safetensors_close(&weights);
+    }
+    return st;
+}
+
 /* --init's model, and where its schedule ended: there this one begins. */
 static enum mode_status find_parent(struct parent_files *p, uint64_t *step, const struct options *o,
                                     struct mode_error *err)
 {
     enum mode_status st = mode_clip_files_find(&p->model, o->init, err);
+    if (!st) st = check_parent(&p->model, err);
     if (st || o->fresh_optimizer) return st;
     p->optimizer = mode_path_join(o->init, MODE_FILE_CLIP_OPTIMIZER);
     if (mode_file_exists(p->optimizer)) return mode_checkpoint_step(step, p->optimizer, err);
@@ -431,7 +370,9 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     }
     /* first all that the command line and its inputs tell, then the GPU and the others, then the outputs */
     if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n, err)) ||
-        (st = check_options(&steps, &memory, &o, n, err)) || (st = ranks_find(&ranks, &o.backend, &o.ranks, err)))
+        (st = n ? MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\"; shards are named by --data", argv[1])
+                : check_options(&steps, &memory, &o, err)) ||
+        (st = ranks_find(&ranks, &o.backend, &o.ranks, err)))
         return st;
     char *source = (char *)o.data;
     train_folder_name(&hook.folder, o.out);
@@ -460,7 +401,9 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (meeting && (st = mode_meeting_barrier(meeting, err))) goto out; /* all are able to begin */
     if (o.resume && (st = train_folder_resume(&hook.folder, &resume_from, err))) goto out;
     stream = mode_xcalloc(shards.n, sizeof *stream);
-    if ((st = extract(stream, &hook.folder, &shards, &o, first, err))) goto out;
+    if ((st = train_captions_extract(stream, &hook.folder, &shards, &o.captions, (uint64_t)o.seed, o.resume, first,
+                                     err)))
+        goto out;
     if (meeting && (st = mode_meeting_barrier(meeting, err))) goto out;
 
     const struct mode_train_parent parent = {files.model.config, files.model.weights, files.optimizer};

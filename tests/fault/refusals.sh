@@ -122,6 +122,11 @@ mode embed --encoder "$MODE_TEST_MODELS/encoder" --texts "$work/cat" --backend c
     expect 70 'backend "cuda"' timeout 20 $training --steps 1 --out "$o/new" --ranks 2 --rank 0 --rendezvous "$o/meet" --backend cuda
 nothing
 expect 0 'step 2, final loss' $training --steps 2 --out "$o/model"
+cp -r "$o/model" "$o/damaged" && truncate -s 5000 "$o/damaged/open_clip_model.safetensors"
+going_on="mode train --data $w/train/0/0.tar --batch 8 --warmup 1 --steps 2 --out $o/new"
+early 65 'open_clip_model.safetensors.*truncated' $going_on --init "$o/damaged"
+early 66 'nowhere: is no folder of a CLIP model' $going_on --init "$o/nowhere"
+early 2 '--total-steps 3: --init .*model is at step 2, 2 more end at 4' $going_on --init "$o/model" --total-steps 3
 
 early 2 '--batch: 0 is out of range, expected 1 to' mode encode --model "$o/model" --texts "$work/texts" --out "$o/new" --batch 0
 early 65 'byte 3 is zero' sh -c "printf 'a c\\0t' >$o/zero; mode encode --model $o/model --texts $o/zero --out $o/new"
