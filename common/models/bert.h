@@ -25,6 +25,7 @@
 
 #include "base/error.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -33,6 +34,9 @@ struct mode_text_encoder;
 
 enum { MODE_TEXT_BATCH_TOKENS = 2048, MODE_ENCODER_ID = 64 /* bytes for an identity, NUL included */ };
 
+enum { MODE_ENCODER_FEWEST_TOKENS = 3 };
+/* Is it one of the three below? */
+bool mode_text_encoder_knows_pooling(const char *pooling);
 /* pooling: "pooler" | "cls" | "mean", or NULL = what 1_Pooling/config.json says, else "pooler".
  * max_tokens: longer texts are cut to so many tokens, special ones included (>= 3); 0 = what
  * sentence_bert_config.json says, else min(512, what the model has positions for). be is borrowed. */

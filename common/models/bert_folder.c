@@ -127,6 +127,12 @@ static bool pooling_of_name(enum mode__pooling *p, const char *name)
     return false;
 }
 
+bool mode_text_encoder_knows_pooling(const char *pooling)
+{
+    enum mode__pooling p;
+    return pooling_of_name(&p, pooling);
+}
+
 /* A folder whose vectors pass through more than pooling must not be taken for one without. */
 static enum mode_status check_modules(const char *dir, struct mode_error *err)
 {
@@ -196,7 +202,7 @@ out:
 enum mode_status mode__bert_choose(enum mode__pooling *p, int *max_tokens_out, const struct mode__bert_config *c,
                                    const char *dir, const char *pooling, int max_tokens, struct mode_error *err)
 {
-    enum { USUAL = 512, FEWEST = 3 };
+    enum { USUAL = 512, FEWEST = MODE_ENCODER_FEWEST_TOKENS };
     enum mode_status st = MODE_OK;
     if (!pooling)
         st = pooling_of_folder(p, dir, err);

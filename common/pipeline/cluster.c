@@ -111,9 +111,14 @@ enum mode_status mode_cluster_run(struct mode_cluster_result *result, const char
     int64_t d;
     uint64_t rows;
     const char *encoder_id = p->encoder_id;
+    char digest[MODE_DIGEST_HEX];
     *result = (struct mode_cluster_result){0};
     struct input *in = mode_xcalloc(n_feats + 1, sizeof *in);
     if ((st = open_inputs(in, &rows, &d, &encoder_id, feat, n_feats, err))) goto out;
+    if (p->grow &&
+        ((st = mode_digest_file(p->grow, digest, NULL, err)) || (st = mode_centres_load(&grown, p->grow, err)) ||
+         (st = mode_centres_check_encoder(&grown, encoder_id, "the added data", err))))
+        goto out;
     uint64_t want = (uint64_t)p->sample_per_centre * (uint64_t)p->step.fine;
     if (want == 0 || want > rows) want = rows;
     size_t bytes;
@@ -132,11 +137,8 @@ enum mode_status mode_cluster_run(struct mode_cluster_result *result, const char
     centres.encoder_id = mode_xstrdup(encoder_id);
     *result = (struct mode_cluster_result){rows, want, mode_xstrdup(centres.certificate)};
     if (p->grow) {
-        char digest[MODE_DIGEST_HEX];
         MODE_ASSERT(p->step.coarse == 1);
-        if ((st = mode_digest_file(p->grow, digest, NULL, err)) || (st = mode_centres_load(&grown, p->grow, err)) ||
-            (st = mode_centres_grow(&grown, digest, &centres, "the added data", err)))
-            goto out;
+        if ((st = mode_centres_grow(&grown, digest, &centres, "the added data", err))) goto out;
     }
     st = mode_centres_save(p->grow ? &grown : &centres, out_path, err);
 out:

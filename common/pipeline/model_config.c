@@ -114,43 +114,46 @@ static json_t *default_preprocess(void)
     return p;
 }
 
-enum mode_status mode_model_config_read(char **model, char **preprocess, yaml_document_t *doc, yaml_node_t *node,
-                                        const char *folder, const char *what, struct mode_error *err)
+/* *given: what a name, or a file whose name ends in .json, stands for. */
+static enum mode_status config_of_text(json_t **given, char **where, const char *text, const char *folder,
+                                       struct mode_error *err)
 {
-    json_t *config = NULL, *given = NULL;
-    enum mode_status st = MODE_OK;
-    char *where = mode_xasprintf("%s:%d: model", what, (int)node->start_mark.line + 1);
-    if (node->type == YAML_SCALAR_NODE) {
-        const char *text = (const char *)node->data.scalar.value;
-        size_t n = strlen(text);
-        if (n > 5 && strcmp(text + n - 5, ".json") == 0) {
-            char *path = text[0] == '/' ? mode_xstrdup(text) : mode_path_join(folder, text), *data = NULL;
-            size_t size;
-            json_error_t why;
-            if ((st = mode_file_read(path, 1u << 20, &data, &size, err))) {
-                st = mode_error_prefix(err, st, "%s", where);
-            } else if (!(given = json_loadb(data, size, JSON_REJECT_DUPLICATES, &why))) {
-                st = MODE_FAIL(err, MODE_E_CONFIG, "%s: %s:%d: not JSON: %s", where, path, why.line, why.text);
-            }
-            free(data);
-            free(path);
-        } else if (!(given = published_config(text))) {
-            struct mode_str names = {0};
-            for (size_t i = 0; mode_clip_config_name(i); i++)
-                mode_str_printf(&names, "%s%s", i ? ", " : "", mode_clip_config_name(i));
-            st = MODE_FAIL(err, MODE_E_CONFIG,
-                           "%s: \"%s\" is not known; known are %s, each also with -quickgelu; or give a path that "
-                           "ends in .json, or the config itself",
-                           where, text, names.data);
-            mode_str_clear(&names);
-        }
-    } else if (!(given = json_from_yaml(doc, node, 0))) {
-        st = MODE_FAIL(err, MODE_E_CONFIG, "%s: keys given twice, keys that are not texts or nested too deep", where);
+    const size_t n = strlen(text);
+    enum mode_status st;
+    if (n > 5 && strcmp(text + n - 5, ".json") == 0) {
+        char *path = text[0] == '/' || !folder ? mode_xstrdup(text) : mode_path_join(folder, text), *data = NULL;
+        size_t size = 0;
+        json_error_t why;
+        if ((st = mode_file_read(path, 1u << 20, &data, &size, err)))
+            st = mode_error_prefix(err, st, "%s", *where);
+        else if (!(*given = json_loadb(data, size, JSON_REJECT_DUPLICATES, &why)))
+            st = MODE_FAIL(err, MODE_E_CONFIG, "%s: %s:%d: not JSON: %s", *where, path, why.line, why.text);
+        char *inside = mode_xasprintf("%s: %s", *where, path);
+        free(*where);
+        *where = inside;
+        free(data);
+        free(path);
+        return st;
     }
-    if (st) goto out;
-    config = json_object_get(given, "model_cfg");
-    json_t *pre = json_object_get(given, "preprocess_cfg"), *value;
+    if ((*given = published_config(text))) return MODE_OK;
+    struct mode_str names = {0};
+    for (size_t i = 0; mode_clip_config_name(i); i++)
+        mode_str_printf(&names, "%s%s", i ? ", " : "", mode_clip_config_name(i));
+    st = MODE_FAIL(err, MODE_E_CONFIG,
+                   "%s: \"%s\" is not known; known are %s, each also with -quickgelu; or give a path that "
+                   "ends in .json%s",
+                   *where, text, names.data, folder ? ", or the config itself" : "");
+    mode_str_clear(&names);
+    return st;
+}
+
+/* given: taken over; where: what it is, for sentences. */
+static enum mode_status take_config(char **model, char **preprocess, json_t *given, const char *where,
+                                    struct mode_error *err)
+{
+    json_t *config = json_object_get(given, "model_cfg"), *pre = json_object_get(given, "preprocess_cfg"), *value;
     const char *key;
+    enum mode_status st = MODE_OK;
     if (config) json_object_foreach(given, key, value)
         {
             if (!st && strcmp(key, "model_cfg") != 0 && strcmp(key, "preprocess_cfg") != 0)
@@ -170,8 +173,32 @@ enum mode_status mode_model_config_read(char **model, char **preprocess, yaml_do
     }
     json_decref(pre);
     json_decref(config);
-out:
     json_decref(given);
+    return st;
+}
+
+enum mode_status mode_model_config_read(char **model, char **preprocess, yaml_document_t *doc, yaml_node_t *node,
+                                        const char *folder, const char *what, struct mode_error *err)
+{
+    json_t *given = NULL;
+    enum mode_status st = MODE_OK;
+    char *where = mode_xasprintf("%s:%d: model", what, (int)node->start_mark.line + 1);
+    if (node->type == YAML_SCALAR_NODE)
+        st = config_of_text(&given, &where, (const char *)node->data.scalar.value, folder, err);
+    else if (!(given = json_from_yaml(doc, node, 0)))
+        st = MODE_FAIL(err, MODE_E_CONFIG, "%s: keys given twice, keys that are not texts or nested too deep", where);
+    if (!st) st = take_config(model, preprocess, given, where, err);
+    free(where);
+    return st;
+}
+
+enum mode_status mode_model_config_named(char **model, char **preprocess, const char *text, const char *what,
+                                         struct mode_error *err)
+{
+    json_t *given = NULL;
+    char *where = mode_xstrdup(what);
+    enum mode_status st = config_of_text(&given, &where, text, NULL, err);
+    if (!st) st = take_config(model, preprocess, given, where, err);
     free(where);
     return st;
 }

@@ -13,5 +13,9 @@
 /* model, preprocess: compact JSON text, the caller frees. folder: relative paths start there; what: for errors. */
 enum mode_status mode_model_config_read(char **model, char **preprocess, yaml_document_t *doc, yaml_node_t *node,
                                         const char *folder, const char *what, struct mode_error *err);
+/* The same of a name or path on a command line: relative paths start in the current folder. Of the errors E_NOINPUT,
+ * E_PERM, E_IO: the file; E_CONFIG: what it holds, or no model has that name. */
+enum mode_status mode_model_config_named(char **model, char **preprocess, const char *text, const char *what,
+                                         struct mode_error *err);
 
 #endif

@@ -217,6 +217,7 @@ static enum mode_status save_checkpoint(const struct training *t, struct mode_er
     fingerprint(t, mark);
     if (!st) st = save_model(t, config, weights, optimizer, steps, err);
     if (!st) st = mode_file_write_atomic(state, mark, strlen(mark), err);
+    if (st) mode_dir_remove(dir, NULL); /* nobody can go on from half of one */
     if (!st) st = t->hooks->checkpoint_done(t->hooks->ctx, name, err);
     if (st) mode_error_prefix(err, st, "checkpoint of step %llu", (unsigned long long)t->step);
     free(dir);

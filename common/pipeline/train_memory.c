@@ -86,7 +86,7 @@ enum mode_status mode_train_memory_plan(struct mode_train_memory *m, struct mode
 {
     int64_t pieces = spec->accumulate > 1 ? spec->accumulate : 1;
     size_t side = (size_t)mode_clip_preprocess(clip)->size, held = mode_memory_held();
-    char remedy[200] = "a smaller batch or a smaller model";
+    char remedy[200] = "a smaller batch or a smaller model", more[64] = "";
     *m = (struct mode_train_memory){.device = mode_backend_is_device(be)};
     count(m, clip, own);
     const size_t parameters = m->model.parameters + m->model.copies;
@@ -107,11 +107,13 @@ enum mode_status mode_train_memory_plan(struct mode_train_memory *m, struct mode
         break;
     }
     (void)fit(m, clip, spec, own, (int64_t)tried);
+    if (spec->memory && needed <= room_of(m, be, 0)) /* the limit is the one that was given */
+        snprintf(more, sizeof more, "--memory %zum, or ", (needed >> 20) + 2);
     return MODE_FAIL(err, MODE_E_MEMORY,
                      "training %s: a batch of %lld takes %.1f MiB of the %s memory even where all activations are made "
-                     "again; there are %.1f MiB%s. HINT: %s",
+                     "again; there are %.1f MiB%s. HINT: %s%s",
                      spec->name, (long long)own, (double)needed / MIB, m->device ? "device's" : "host's",
-                     (double)m->room / MIB, spec->memory ? " (--memory)" : "", remedy);
+                     (double)m->room / MIB, spec->memory ? " (--memory)" : "", more, remedy);
 }
 
 static void row(FILE *out, const char *what, size_t bytes, const char *more)

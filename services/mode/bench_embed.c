@@ -5,22 +5,23 @@
 #include "bench_inputs.h"
 #include "models/bert.h"
 #include "nn/backend.h"
+#include "pooling_option.h"
 #include "verb.h"
 
 #include <stdlib.h>
 
 struct options {
     struct backend_options backend;
-    const char *encoder, *texts, *pooling;
-    int64_t rounds, max_tokens;
+    struct pooling_options pooling;
+    const char *encoder, *texts;
+    int64_t rounds;
     bool turns;
 };
 
 static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, encoder, "encoder", NULL, "DIR", "Hugging Face folder of a BERT-family encoder"),
     MODE_OPT_STR(struct options, texts, "texts", NULL, "FILE", "one text per line"),
-    MODE_OPT_STR(struct options, pooling, "pooling", NULL, "pooler|cls|mean", "default: what the folder says"),
-    MODE_OPT_INT(struct options, max_tokens, "max-tokens", "0", "N", "longer texts are cut; 0 = what the folder says"),
+    POOLING_OPTIONS(struct options),
     BENCH_ROUNDS_OPTION(struct options, rounds),
     BENCH_TURNS_OPTION(struct options, turns),
     BACKEND_OPTIONS(struct options),
@@ -40,10 +41,14 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
-    if (!st && (n_args > 0 || !o.encoder || !o.texts || o.rounds < 1 || o.max_tokens < 0 || o.max_tokens > 1 << 16))
-        st = MODE_FAIL(err, MODE_E_USAGE, "expected --encoder DIR, --texts FILE, --rounds of at least 1, no arguments");
+    if (!st && n_args > 0) st = MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\"", argv[1]);
+    if (!st) st = option_needed(o.encoder, "--encoder DIR", err);
+    if (!st) st = option_needed(o.texts, "--texts FILE", err);
+    if (!st) st = ranges_check(&o, table, bench_ranges, "MODE_", err);
+    if (!st) st = pooling_check(&o.pooling, err);
+    if (!st) st = pooling_check_folder(&o.pooling, o.encoder, err);
     if (!st) st = backend_open(&be, &o.backend, err);
-    if (!st) st = mode_text_encoder_open(&enc, be, o.encoder, o.pooling, (int)o.max_tokens, err);
+    if (!st) st = mode_text_encoder_open(&enc, be, o.encoder, o.pooling.name, (int)o.pooling.max_tokens, err);
     if (!st) st = bench_lines_read(&lines, o.texts, err);
     if (st) goto out;
     out = mode_xmalloc(lines.n * (size_t)mode_text_encoder_dim(enc) * sizeof *out);

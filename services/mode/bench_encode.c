@@ -44,9 +44,11 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
-    if (!st && (n_args > 0 || !o.pixels == !o.texts || o.rounds < 1))
-        st = MODE_FAIL(err, MODE_E_USAGE,
-                       "expected --pixels FILE or --texts FILE, --rounds of at least 1, no arguments");
+    if (!st && n_args > 0) st = MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\"", argv[1]);
+    if (!st && !o.pixels == !o.texts)
+        st = MODE_FAIL(err, MODE_E_USAGE, "either --pixels FILE or --texts FILE is needed");
+    if (!st) st = ranges_check(&o, table, bench_ranges, "MODE_", err);
+    if (!st) st = bench_model_check(o.model, o.config, err);
     if (!st) st = backend_open(&be, &o.backend, err);
     if (!st) st = bench_clip_open(&clip, be, o.model, o.config, err);
     if (!st && o.pixels) st = bench_floats_read(&px, o.pixels, bench_picture_floats(clip), err);

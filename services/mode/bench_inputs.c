@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+const struct option_range bench_ranges[] = {RANGE("rounds", 1, 1000000), RANGE_END};
+
 bool bench_turn(bool turns)
 {
     int c = '\n';
@@ -100,15 +102,34 @@ void bench_floats_clear(struct bench_floats *f)
     *f = (struct bench_floats){0};
 }
 
+enum mode_status bench_model_check(const char *model, const char *config, struct mode_error *err)
+{
+    if (!model == !config)
+        return MODE_FAIL(err, MODE_E_USAGE, "either --model DIR or --config NAME is needed%s",
+                         model ? ", not both" : "");
+    char *json = config ? mode_clip_config_by_name(config) : NULL;
+    const bool known = json || !config;
+    free(json);
+    if (known) return MODE_OK;
+    struct mode_str names = {0};
+    for (size_t i = 0; mode_clip_config_name(i); i++)
+        mode_str_printf(&names, "%s%s", i ? ", " : "", mode_clip_config_name(i));
+    enum mode_status st = MODE_FAIL(err, MODE_E_USAGE,
+                                    "--config: \"%.60s\" is not known; known are %s, each also with -quickgelu", config,
+                                    names.data);
+    mode_str_clear(&names);
+    return st;
+}
+
 enum mode_status bench_clip_open(struct mode_clip **clip, struct mode_backend *be, const char *model,
                                  const char *config, struct mode_error *err)
 {
     *clip = NULL;
-    if (!model == !config) return MODE_FAIL(err, MODE_E_USAGE, "either --model DIR or --config NAME is needed");
+    enum mode_status st = bench_model_check(model, config, err);
+    if (st) return st;
     if (model) return mode_clip_load(clip, be, model, err);
     char *json = mode_clip_config_by_name(config);
-    if (!json) return MODE_FAIL(err, MODE_E_USAGE, "--config: no model is called \"%.60s\"", config);
-    enum mode_status st = mode_clip_create(clip, be, json, NULL, 1, err);
+    st = mode_clip_create(clip, be, json, NULL, 1, err);
     free(json);
     return st;
 }

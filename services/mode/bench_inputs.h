@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/options.h"
+#include "ranges.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -13,6 +14,8 @@
     MODE_OPT_FLAG(type, field, "turns", "wait for a line on stdin before every round: bench/peers/ alternates so")
 #define BENCH_ROUNDS_OPTION(type, field)                                                                               \
     MODE_OPT_INT(type, field, "rounds", "5", "N", "rounds, after one that is not counted")
+
+extern const struct option_range bench_ranges[]; /* of --rounds */
 
 /* Before a round: wait for a line on stdin. False: stdin is at its end, no more rounds are wanted. */
 bool bench_turn(bool turns);
@@ -43,6 +46,8 @@ void bench_floats_clear(struct bench_floats *f);
 
 struct mode_clip;
 struct mode_backend;
+/* Is one of the two given, and does a model have that name? E_USAGE. */
+enum mode_status bench_model_check(const char *model, const char *config, struct mode_error *err);
 /* --model DIR, or --config NAME (one of open_clip's plain ViTs) with random weights. */
 enum mode_status bench_clip_open(struct mode_clip **clip, struct mode_backend *be, const char *model,
                                  const char *config, struct mode_error *err);

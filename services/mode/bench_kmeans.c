@@ -33,6 +33,9 @@ static const struct mode_option table[] = {
     BACKEND_OPTIONS(struct options),
     MODE_OPT_END};
 
+static const struct option_range ranges[] = {RANGE("width", 1, 1 << 20), RANGE("centres", 1, 1 << 24),
+                                             RANGE_FROM("peak", 0), RANGE_END};
+
 struct work {
     struct mode_backend *be;
     struct mode_nearest *rows; /* x, made ready once */
@@ -110,10 +113,10 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
-    if (!st && (n_args > 0 || !o.data || o.rounds < 1 || o.width < 1 || o.width > 1 << 20 || o.centres < 1 ||
-                o.centres > 1 << 24 || !(o.peak >= 0)))
-        st = MODE_FAIL(err, MODE_E_USAGE,
-                       "expected --data FILE, --rounds, --width and --centres of at least 1, no arguments");
+    if (!st && n_args > 0) st = MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\"", argv[1]);
+    if (!st) st = option_needed(o.data, "--data FILE", err);
+    if (!st) st = ranges_check(&o, table, bench_ranges, "MODE_", err);
+    if (!st) st = ranges_check(&o, table, ranges, "MODE_", err);
     if (!st) st = backend_open(&w.be, &o.backend, err);
     if (!st) st = bench_floats_read(&rows, o.data, o.width, err);
     if (!st && (rows.n < o.centres || rows.n > INT32_MAX / 2))

@@ -6,6 +6,7 @@
 #include "base/parallel.h"
 #include "base/str.h"
 #include "bench.h"
+#include "bench_inputs.h"
 #include "data/image.h"
 #include "nn/backend.h"
 #include "nn/ops.h"
@@ -34,6 +35,8 @@ static const struct mode_option table[] = {
     BACKEND_OPTIONS(struct options),
     MODE_OPT_INT(struct options, rounds, "rounds", "5", "N", "times over all pictures, after one that is not counted"),
     MODE_OPT_END};
+
+static const struct option_range ranges[] = {RANGE("size", 1, 4096), RANGE_END};
 
 struct pictures {
     struct mode_preprocess p;
@@ -134,9 +137,10 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
     if (st) return st;
-    if (n_args == 0) return MODE_FAIL(err, MODE_E_USAGE, "expected picture files");
-    if (o.rounds < 1 || o.size < 1 || o.size > 4096)
-        return MODE_FAIL(err, MODE_E_USAGE, "--rounds must be at least 1, --size 1 to 4096");
+    if (n_args == 0) return MODE_FAIL(err, MODE_E_USAGE, "picture files are needed");
+    if ((st = ranges_check(&o, table, bench_ranges, "MODE_", err)) ||
+        (st = ranges_check(&o, table, ranges, "MODE_", err)))
+        return st;
     if ((st = backend_open(&x.be, &o.backend, err))) return st;
     mode_preprocess_default(&x.p, (int)o.size);
     x.train = o.train;

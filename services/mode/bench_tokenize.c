@@ -4,6 +4,7 @@
 #include "base/parallel.h"
 #include "base/str.h"
 #include "bench.h"
+#include "bench_inputs.h"
 #include "data/tokenizer.h"
 #include "merges.h"
 #include "verb.h"
@@ -26,6 +27,8 @@ static const struct mode_option table[] = {
     MODE_OPT_INT(struct options, context, "context", "77", "N", "longest result"),
     MODE_OPT_INT(struct options, rounds, "rounds", "5", "N", "times over all texts, after one that is not counted"),
     MODE_OPT_END};
+
+static const struct option_range ranges[] = {RANGE("context", 2, MAX_CONTEXT), RANGE_END};
 
 struct texts {
     const struct mode_tokenizer *t;
@@ -50,7 +53,9 @@ static enum mode_status open_tokenizer(struct mode_tokenizer **t, struct options
     if (strncmp(o->tokenizer, "bert:", 5) == 0) return mode_tokenizer_open_bert(t, o->tokenizer + 5, err);
     bool hf = strcmp(o->clean, "hf") == 0;
     if (strcmp(o->tokenizer, "clip") != 0 || (!hf && strcmp(o->clean, "openai") != 0))
-        return MODE_FAIL(err, MODE_E_USAGE, "--tokenizer takes clip or bert:DIR, --clean takes openai or hf");
+        return MODE_FAIL(err, MODE_E_USAGE,
+                         "--tokenizer \"%s\" --clean \"%s\": expected clip or bert:DIR, and openai or hf", o->tokenizer,
+                         o->clean);
     enum mode_status st = merges_find(&o->merges, err);
     if (st) return st;
     return mode_tokenizer_open_clip(t, o->merges, hf ? MODE_CLIP_CLEAN_HF : MODE_CLIP_CLEAN_OPENAI, err);
@@ -70,15 +75,20 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
-    if (!st && (n_args > 0 || !o.texts)) st = MODE_FAIL(err, MODE_E_USAGE, "expected --texts FILE and no arguments");
-    if (!st && (o.rounds < 1 || o.context < 2 || o.context > MAX_CONTEXT))
-        st = MODE_FAIL(err, MODE_E_USAGE, "--rounds must be at least 1, --context 2 to %d", MAX_CONTEXT);
-    if (!st) st = mode_file_read(o.texts, 0, &data, &size, err);
+    if (!st && n_args > 0) st = MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\"", argv[1]);
+    if (!st) st = option_needed(o.texts, "--texts FILE", err);
+    if (!st) st = ranges_check(&o, table, bench_ranges, "MODE_", err);
+    if (!st) st = ranges_check(&o, table, ranges, "MODE_", err);
     if (!st) st = open_tokenizer(&t, &o, err);
+    if (!st) st = mode_file_read(o.texts, 0, &data, &size, err);
     if (st) goto out;
     x = (struct texts){.t = t, .data = data, .context = (int)o.context};
     for (size_t i = 0; i < size; i++) x.n += data[i] == '\n';
     x.n += size > 0 && data[size - 1] != '\n';
+    if (x.n == 0) {
+        st = MODE_FAIL(err, MODE_E_VALUE, "%s: holds no text", o.texts);
+        goto out;
+    }
     x.begin = mode_xmalloc((x.n + 1) * sizeof *x.begin);
     x.begin[0] = 0;
     for (size_t i = 0, k = 0; k < x.n; i++)

@@ -1,6 +1,5 @@
 /* mode bench train - whole training steps: forward, loss, backward, AdamW. */
 #include "backend_option.h"
-#include "base/memory.h"
 #include "base/process.h"
 #include "bench.h"
 #include "bench_inputs.h"
@@ -12,7 +11,6 @@
 #include "verb.h"
 
 #include <stdio.h>
-#include <string.h>
 #include <unistd.h>
 
 struct options {
@@ -38,14 +36,13 @@ static const struct mode_option table[] = {
     MODE_OPT_END};
 
 /* Policies for the batch, which is in memory already; and what that takes. */
-static enum mode_status plan(struct mode_clip *clip, struct mode_backend *be, const struct options *o, int64_t batch,
-                             struct mode_error *err)
+static enum mode_status plan(struct mode_clip *clip, struct mode_backend *be, const struct options *o, size_t memory,
+                             int64_t batch, struct mode_error *err)
 {
-    struct mode_train_spec spec = {.name = "bench", .checkpoint_activations = o->checkpoint_activations};
+    const struct mode_train_spec spec = {
+        .name = "bench", .checkpoint_activations = o->checkpoint_activations, .memory = memory};
     struct mode_train_memory m;
-    enum mode_status st = MODE_OK;
-    if (strcmp(o->memory, "auto") != 0) st = mode_parse_size(o->memory, "--memory", &spec.memory, err);
-    if (!st) st = mode_train_memory_plan(&m, clip, be, &spec, batch, 0, 0, err);
+    enum mode_status st = mode_train_memory_plan(&m, clip, be, &spec, batch, 0, 0, err);
     if (!st) mode_train_memory_print(&m, stderr);
     return st;
 }
@@ -59,7 +56,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct bench_texts texts = {0};
     struct mode_adamw opt = MODE_ADAMW_DEFAULT;
     struct mode_adamw_step *now = NULL;
-    size_t n_params = 0;
+    size_t n_params = 0, memory = 0;
     int n_args;
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(
@@ -70,8 +67,12 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
-    if (!st && (n_args > 0 || !o.pixels || !o.texts || o.rounds < 1))
-        st = MODE_FAIL(err, MODE_E_USAGE, "expected --pixels FILE, --texts FILE, --rounds of at least 1, no arguments");
+    if (!st && n_args > 0) st = MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\"", argv[1]);
+    if (!st) st = option_needed(o.pixels, "--pixels FILE", err);
+    if (!st) st = option_needed(o.texts, "--texts FILE", err);
+    if (!st) st = ranges_check(&o, table, bench_ranges, "MODE_", err);
+    if (!st) st = memory_option(&memory, o.memory, err);
+    if (!st) st = bench_model_check(o.model, o.config, err);
     if (!st) st = backend_open(&be, &o.backend, err);
     if (!st) st = bench_clip_open(&clip, be, o.model, o.config, err);
     if (!st) st = bench_floats_read(&px, o.pixels, bench_picture_floats(clip), err);
@@ -81,7 +82,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
                        (long long)texts.n);
     if (st) goto out;
     mode_clip_set_savings(clip, o.no_savings, o.no_savings);
-    if ((st = plan(clip, be, &o, px.n, err)) || (st = mode_clip_train_begin(clip, px.n, err))) goto out;
+    if ((st = plan(clip, be, &o, memory, px.n, err)) || (st = mode_clip_train_begin(clip, px.n, err))) goto out;
     if ((st = mode_adamw_begin(&now, be, err))) goto out;
     fprintf(stderr, "%lld pairs, %.1f tokens a text\n", (long long)px.n, (double)texts.tokens / (double)texts.n);
     struct mode_param *params = mode_clip_params(clip, &n_params);

@@ -3,9 +3,11 @@
 #include "base/str.h"
 #include "dist/ranks.h"
 #include "interrupt.h"
+#include "nn/backend.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/un.h>
 
 static bool on_stopping(void *ctx)
 {
@@ -49,23 +51,38 @@ static enum mode_status pick_device(int64_t *device, int64_t rank, struct mode_e
     return MODE_OK;
 }
 
-enum mode_status ranks_meet(struct mode_meeting **m, struct backend_options *backend, const struct ranks_options *o,
+/* The rest of what can be wrong with it, trying tells. */
+static enum mode_status check_place(const char *place, struct mode_error *err)
+{
+    const char *colon = strrchr(place, ':');
+    if (strchr(place, '/') ? strlen(place) < sizeof((struct sockaddr_un *)0)->sun_path
+                           : colon && colon > place && colon[1])
+        return MODE_OK;
+    return MODE_FAIL(err, MODE_E_USAGE,
+                     "--rendezvous: \"%s\" is neither a socket file's path (with a '/', of at most %zu bytes) nor "
+                     "HOST:PORT",
+                     place, sizeof((struct sockaddr_un *)0)->sun_path - 1);
+}
+
+enum mode_status ranks_find(struct ranks *r, struct backend_options *backend, const struct ranks_options *o,
                             struct mode_error *err)
 {
     int64_t n = o->n, rank = o->rank;
     char *place = o->rendezvous ? mode_xstrdup(o->rendezvous) : NULL;
     enum mode_status st = MODE_OK;
-    *m = NULL;
+    *r = (struct ranks){.size = 1};
     if (n == 0 && (rank >= 0 || place))
         st = MODE_FAIL(err, MODE_E_USAGE, "--rank and --rendezvous go with --ranks");
     else if (n == 0)
         st = from_environment(&n, &rank, &place, err);
     if (st || n == 0 || n == 1) goto out;
-    if (n < 0 || n > MODE_RANKS_MAX || rank < 0 || rank >= n || !place)
-        st = MODE_FAIL(err, MODE_E_USAGE,
-                       "--ranks %lld needs --rank from 0 to %lld and --rendezvous, a path or HOST:PORT, and is at most "
-                       "%d",
-                       (long long)n, (long long)n - 1, MODE_RANKS_MAX);
+    if (rank < 0 || rank >= n || !place)
+        st = MODE_FAIL(
+            err, MODE_E_USAGE,
+            "--ranks %lld needs --rank from 0 to %lld (got %lld) and --rendezvous, a path or HOST:PORT (got %s)",
+            (long long)n, (long long)n - 1, (long long)rank, place ? place : "none");
+    else if (o->rendezvous && (st = check_place(place, err)))
+        goto out;
     else if (strncmp(backend->name, "cuda", 4) != 0 && strcmp(backend->name, "auto") != 0)
         st = MODE_FAIL(
             err, MODE_E_USAGE,
@@ -74,10 +91,33 @@ enum mode_status ranks_meet(struct mode_meeting **m, struct backend_options *bac
             backend->name);
     if (st || (st = pick_device(&backend->device, rank, err))) goto out;
     if (strcmp(backend->name, "auto") == 0) backend->name = "cuda";
-    const struct mode_meeting_options meet = {
-        .rank = (int)rank, .size = (int)n, .place = place, .timeout_s = o->timeout_s, .stopping = on_stopping};
-    st = mode_meeting_open(m, &meet, err);
+    *r = (struct ranks){.rank = (int)rank, .size = (int)n, .place = place, .timeout_s = o->timeout_s};
+    place = NULL;
 out:
     free(place);
     return st;
+}
+
+enum mode_status ranks_meet(struct mode_meeting **m, struct mode_backend **be, const struct ranks *r,
+                            const struct backend_options *backend, struct mode_error *err)
+{
+    enum { MOMENT_S = 2 };
+    *m = NULL;
+    const enum mode_status st = backend_open(be, backend, err);
+    if (r->size == 1) return st;
+    const struct mode_meeting_options meet = {.rank = r->rank,
+                                              .size = r->size,
+                                              .place = r->place,
+                                              .timeout_s = st && r->timeout_s > MOMENT_S ? MOMENT_S : r->timeout_s,
+                                              .stopping = on_stopping};
+    if (!st) return mode_meeting_open(m, &meet, err);
+    (void)mode_meeting_open(m, &meet, NULL); /* who meets this process learns that it has ended */
+    mode_meeting_close(m);
+    return st;
+}
+
+void ranks_clear(struct ranks *r)
+{
+    free(r->place);
+    *r = (struct ranks){.size = 1};
 }

@@ -22,9 +22,23 @@ struct ranks_options {
         MODE_OPT_REAL(type, ranks.timeout_s, "rendezvous-timeout", "600", "S",                                         \
                       "with --ranks: seconds until all must have come")
 
-/* Meet the others. *m is NULL when this process is alone: neither --ranks nor WORLD_SIZE, RANK, MASTER_ADDR and
- * MASTER_PORT in the environment. With others the backend becomes a GPU's: --device, else LOCAL_RANK, else the rank. */
-enum mode_status ranks_meet(struct mode_meeting **m, struct backend_options *backend, const struct ranks_options *o,
+/* for the table of ranges.h */
+#define RANGES_RANKS RANGE("ranks", 0, MODE_RANKS_MAX), RANGE_FROM("rank", -1), RANGE_ABOVE("rendezvous-timeout", 0)
+
+struct ranks {
+    int rank, size; /* size 1: alone */
+    char *place;
+    double timeout_s;
+};
+
+/* Who is meant: the options, else WORLD_SIZE, RANK, MASTER_ADDR and MASTER_PORT in the environment, else one process
+ * alone. Of several, the backend becomes a GPU's: --device, else LOCAL_RANK, else the rank. */
+enum mode_status ranks_find(struct ranks *r, struct backend_options *backend, const struct ranks_options *o,
                             struct mode_error *err);
+/* Open the backend, then meet the others; *m is NULL for one process alone. A process that has no GPU says so to those
+ * who are there or come within a moment, and does not wait for them. */
+enum mode_status ranks_meet(struct mode_meeting **m, struct mode_backend **be, const struct ranks *r,
+                            const struct backend_options *backend, struct mode_error *err);
+void ranks_clear(struct ranks *r);
 
 #endif

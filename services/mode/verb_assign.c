@@ -1,6 +1,9 @@
 #include "backend_option.h"
 #include "base/options.h"
+#include "base/output.h"
+#include "cluster/centres.h"
 #include "pipeline/assign.h"
+#include "ranges.h"
 #include "verb.h"
 
 #include <stdio.h>
@@ -22,6 +25,21 @@ static const struct mode_option table[] = {
     MODE_OPT_FLAG(struct opts, json, "json", "print the result as JSON"),
     MODE_OPT_END};
 
+static const struct option_range ranges[] = {RANGE("only", MODE_ASSIGN_ANY, INT32_MAX), RANGE_END};
+
+/* --only is one of the groups of --centres. */
+static enum mode_status check_group(const struct opts *o, struct mode_error *err)
+{
+    struct mode_centres c = {0};
+    if (o->only == MODE_ASSIGN_ANY) return MODE_OK;
+    enum mode_status st = mode_centres_load(&c, o->centres, err);
+    if (!st && o->only >= c.n)
+        st = MODE_FAIL(err, MODE_E_USAGE, "--only: %lld is out of range, %s has the coarse groups 0 to %d",
+                       (long long)o->only, o->centres, c.n - 1);
+    mode_centres_clear(&c);
+    return st;
+}
+
 static enum mode_status run(int argc, char **argv, struct mode_error *err)
 {
     struct opts o = {0};
@@ -35,9 +53,12 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return MODE_OK;
     }
     if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err))) return st;
-    if (!o.features || n_args > 0) return MODE_FAIL(err, MODE_E_USAGE, "give the text vectors as --features FILE");
-    if (o.only < MODE_ASSIGN_ANY || o.only > INT32_MAX)
-        return MODE_FAIL(err, MODE_E_USAGE, "--only: a coarse group from 0 on, or -1");
+    if (n_args > 0)
+        return MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\": text vectors are --features FILE", argv[1]);
+    if ((st = option_needed(o.features, "--features FILE", err)) ||
+        (st = ranges_check(&o, table, ranges, "MODE_", err)) || (st = backend_check(&o.backend, err)) ||
+        (st = mode_output_file(o.out, err)) || (st = check_group(&o, err)))
+        return st;
     if (!(st = backend_open(&be, &o.backend, err)))
         st = mode_assign_run(&r, be, o.out, o.features, o.centres, NULL, (int32_t)o.only, err);
     mode_backend_close(&be);

@@ -1,7 +1,9 @@
 #include "backend_option.h"
 #include "base/options.h"
+#include "base/output.h"
 #include "base/str.h"
 #include "pipeline/cluster.h"
+#include "ranges.h"
 #include "verb.h"
 
 #include <glob.h>
@@ -31,9 +33,17 @@ static const struct mode_option table[] = {
     MODE_OPT_FLAG(struct opts, json, "json", "print the balance certificate as JSON"),
     MODE_OPT_END};
 
+static const struct option_range ranges[] = {RANGE("fine", 1, 1 << 20),
+                                             RANGE("coarse", 1, 1 << 20),
+                                             RANGE("sample-per-centre", 0, 1 << 24),
+                                             RANGE("fine-iterations", 1, 100000),
+                                             RANGE("coarse-iterations", 1, 100000),
+                                             RANGE_SEED,
+                                             RANGE_END};
+
 static void on_round(void *ctx, int iteration, int iterations, double objective)
 {
-    (void)ctx;
+    *(bool *)ctx = true;
     fprintf(stderr, "\rround %d of at most %d, mean cost %.6f ", iteration, iterations, objective);
 }
 
@@ -43,6 +53,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct mode_cluster_result r = {0};
     struct mode_cluster_params p = {.step = MODE_TWO_STEP_PARAMS_DEFAULT};
     glob_t found = {0};
+    bool rounds = false;
     int n_args;
     enum mode_status st;
     if (mode_options_wants_help(argc, argv)) {
@@ -52,36 +63,37 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return MODE_OK;
     }
     if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err))) return st;
-    if (o.fine < 1 || o.fine > 1 << 20 || o.coarse < 1 || o.coarse > o.fine || o.sample < 0 || o.sample > 1 << 24 ||
-        o.fine_iterations < 1 || o.fine_iterations > 100000 || o.coarse_iterations < 1 || o.coarse_iterations > 100000)
-        return MODE_FAIL(err, MODE_E_USAGE,
-                         "expected 1 <= coarse <= fine <= 2^20, 1 to 100000 iterations, 0 to 2^24 rows per centre");
+    if ((st = ranges_check(&o, table, ranges, "MODE_", err)) || (st = backend_check(&o.backend, err))) return st;
+    if (o.coarse > o.fine)
+        return MODE_FAIL(err, MODE_E_USAGE, "--coarse %lld: more groups than fine centres, --fine %lld",
+                         (long long)o.coarse, (long long)o.fine);
     if (o.grow && o.coarse != 1)
-        return MODE_FAIL(err, MODE_E_USAGE, "--grow adds one coarse group at a time: give --coarse 1");
+        return MODE_FAIL(err, MODE_E_USAGE, "--grow adds one coarse group at a time: give --coarse 1, not %lld",
+                         (long long)o.coarse);
     struct mode_error why;
     if (mode_metric_parse(&p.step.metric, o.metric, &why))
         return MODE_FAIL(err, MODE_E_USAGE, "--metric: %s", why.text);
+    if (!o.features && n_args == 0)
+        return MODE_FAIL(err, MODE_E_USAGE, "no text vectors: give --features GLOB or file names");
+    if ((st = mode_output_file(o.out, err))) return st;
     if (o.features && glob(o.features, 0, NULL, &found))
-        return MODE_FAIL(err, MODE_E_NOINPUT, "no file matches \"%s\"", o.features);
+        return MODE_FAIL(err, MODE_E_NOINPUT, "--features: no file matches \"%s\"", o.features);
     const char **paths = mode_xmalloc((found.gl_pathc + (size_t)n_args + 1) * sizeof *paths);
     size_t n = 0;
     for (size_t i = 0; i < found.gl_pathc; i++) paths[n++] = found.gl_pathv[i];
     for (int i = 1; i <= n_args; i++) paths[n++] = argv[i];
-    if (n == 0) {
-        st = MODE_FAIL(err, MODE_E_USAGE, "no text vectors: give --features GLOB or file names");
-        goto out;
-    }
     p.step.fine = (int)o.fine;
     p.step.coarse = (int)o.coarse;
     p.step.fine_iterations = (int)o.fine_iterations;
     p.step.coarse_iterations = (int)o.coarse_iterations;
     p.step.seed = (uint64_t)o.seed;
     p.step.progress = on_round;
+    p.step.ctx = &rounds;
     p.sample_per_centre = (int)o.sample;
     p.grow = o.grow;
     if ((st = backend_open(&p.step.be, &o.backend, err))) goto out;
     st = mode_cluster_run(&r, o.out, paths, n, &p, err);
-    fputc('\n', stderr);
+    if (rounds) fputc('\n', stderr);
     if (st) goto out;
     if (o.json)
         printf("{\"out\": \"%s\", \"rows\": %llu, \"sample\": %llu, \"certificate\": %s}\n", o.out,

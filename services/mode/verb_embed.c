@@ -1,9 +1,11 @@
 /* mode embed - texts to unit vectors. */
 #include "backend_option.h"
 #include "base/options.h"
+#include "base/output.h"
 #include "hub.h"
 #include "nn/backend.h"
 #include "pipeline/embed.h"
+#include "pooling_option.h"
 #include "verb.h"
 
 #include <inttypes.h>
@@ -12,8 +14,8 @@
 
 struct options {
     struct backend_options backend;
-    const char *encoder, *texts, *captions, *task, *pooling, *out;
-    int64_t max_tokens;
+    struct pooling_options pooling;
+    const char *encoder, *texts, *captions, *task, *out;
     bool json;
 };
 
@@ -23,9 +25,7 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, texts, "texts", NULL, "FILE", "one text per line"),
     MODE_OPT_STR(struct options, captions, "captions", NULL, "FILE", "captions.bin of `mode captions`"),
     MODE_OPT_STR(struct options, task, "task", NULL, "DIR", "evaluation task: a vector per class, or per caption"),
-    MODE_OPT_STR(struct options, pooling, "pooling", NULL, "pooler|cls|mean",
-                 "default: what the folder says, else pooler"),
-    MODE_OPT_INT(struct options, max_tokens, "max-tokens", "0", "N", "longer texts are cut; 0 = what the folder says"),
+    POOLING_OPTIONS(struct options),
     MODE_OPT_STR(struct options, out, "out", "feat.safetensors", "FILE", "feat [N, d] f32 (.safetensors, or .npy)"),
     BACKEND_OPTIONS(struct options),
     MODE_OPT_FLAG(struct options, json, "json", "print the result as JSON"),
@@ -59,11 +59,12 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (!o.encoder) return MODE_FAIL(err, MODE_E_USAGE, "--encoder DIR is needed; deploy/fetch-models.sh fetches one");
     if (!!o.texts + !!o.captions + !!o.task != 1)
         return MODE_FAIL(err, MODE_E_USAGE, "give exactly one of --texts, --captions, --task");
-    if (o.max_tokens < 0 || o.max_tokens > 1 << 16)
-        return MODE_FAIL(err, MODE_E_USAGE, "--max-tokens: %" PRId64 " is out of range, expected 0 to 65536",
-                         o.max_tokens);
-    if ((st = backend_open(&be, &o.backend, err)) || (st = mode_hub_find(&dir, o.encoder, err)) ||
-        (st = mode_text_encoder_open(&enc, be, dir, o.pooling, (int)o.max_tokens, err)))
+    if ((st = pooling_check(&o.pooling, err)) || (st = backend_check(&o.backend, err)) ||
+        (st = mode_output_file(o.out, err)))
+        return st;
+    if ((st = mode_hub_find(&dir, o.encoder, err)) || (st = pooling_check_folder(&o.pooling, dir, err)) ||
+        (st = backend_open(&be, &o.backend, err)) ||
+        (st = mode_text_encoder_open(&enc, be, dir, o.pooling.name, (int)o.pooling.max_tokens, err)))
         goto out;
     if (o.texts)
         st = mode_embed_lines(&rows, o.out, enc, o.texts, tick, NULL, err);

@@ -2,6 +2,7 @@
 #include "backend_option.h"
 #include "base/file.h"
 #include "base/options.h"
+#include "base/output.h"
 #include "base/parallel.h"
 #include "base/str.h"
 #include "data/npy.h"
@@ -10,6 +11,7 @@
 #include "models/clip.h"
 #include "nn/backend.h"
 #include "pipeline/encode.h"
+#include "ranges.h"
 #include "verb.h"
 
 #include <stdbool.h>
@@ -36,6 +38,11 @@ static const struct mode_option table[] = {
     MODE_OPT_INT(struct options, threads, "threads", NULL, "N", "threads (default: every processor)"),
     MODE_OPT_END};
 
+static const struct option_range ranges[] = {RANGE("batch", 1, 1 << 20), RANGE_THREADS, RANGE_END};
+
+#define IMAGES "image_features.npy"
+#define TEXTS  "text_features.npy"
+
 static const char prose[] = "Rows are in the order of the lines: [N, E] f32. A picture that cannot be read or decoded "
                             "is an error.";
 
@@ -56,36 +63,50 @@ static char **split_lines(char *text, int64_t *n)
     return lines;
 }
 
-static enum mode_status write_features(const char *dir, const char *name, float *data, int64_t n, int e,
-                                       struct mode_error *err)
+/* What is to be encoded, and where its vectors go. */
+struct list {
+    const char *path, *to;
+    char *text, **line;
+    int64_t n;
+};
+
+static enum mode_status read_list(struct list *l, const char *path, struct mode_error *err)
 {
-    char *path = mode_path_join(dir, name);
-    struct mode_tensor t = mode_tensor_2d(data, MODE_DTYPE_F32, n, e);
-    enum mode_status st = mode_npy_write(path, &t, err);
-    if (!st) printf("%s [%lld, %d]\n", path, (long long)n, e);
-    free(path);
-    return st;
+    size_t size;
+    *l = (struct list){.path = path};
+    if (!path) return MODE_OK;
+    enum mode_status st = mode_file_read(path, 0, &l->text, &size, err);
+    if (st) return st;
+    const char *zero = memchr(l->text, '\0', size);
+    if (zero) return MODE_FAIL(err, MODE_E_FORMAT, "%s: byte %zu is zero: not a text", path, (size_t)(zero - l->text));
+    l->line = split_lines(l->text, &l->n);
+    return MODE_OK;
 }
 
-static enum mode_status encode_texts(const struct options *o, struct mode_clip *clip, struct mode_error *err)
+static float *rows_of(const struct list *l, const struct mode_clip *clip, struct mode_error *err)
 {
-    struct mode_tokenizer *tokenizer = NULL;
-    char *text = NULL, **lines = NULL;
-    int64_t n = 0;
+    size_t bytes;
     float *out = NULL;
-    int e = mode_clip_embed_dim(clip);
-    enum mode_status st;
-    if ((st = mode_tokenizer_open_clip(&tokenizer, o->merges, MODE_CLIP_CLEAN_OPENAI, err))) goto out;
-    if ((st = mode_file_read(o->texts, 0, &text, NULL, err))) goto out;
-    lines = split_lines(text, &n);
-    out = mode_xmalloc((size_t)n * (size_t)e * sizeof *out);
-    if ((st = mode_encode_texts(clip, tokenizer, out, lines, n, o->batch, o->raw, NULL, err))) goto out;
-    st = write_features(o->out, "text_features.npy", out, n, e, err);
-out:
+    if (mode_mul_size((size_t)l->n + 1, (size_t)mode_clip_embed_dim(clip) * sizeof *out, &bytes)) out = malloc(bytes);
+    if (!out) MODE_FAIL(err, MODE_E_MEMORY, "%s: no memory for %lld vectors", l->path, (long long)l->n);
+    return out;
+}
+
+static enum mode_status write_features(const struct list *l, float *data, const struct mode_clip *clip,
+                                       struct mode_error *err)
+{
+    struct mode_tensor t = mode_tensor_2d(data, MODE_DTYPE_F32, l->n, mode_clip_embed_dim(clip));
+    return mode_npy_write(l->to, &t, err);
+}
+
+static enum mode_status encode_texts(const struct options *o, const struct list *l, struct mode_clip *clip,
+                                     const struct mode_tokenizer *tokenizer, struct mode_error *err)
+{
+    float *out = rows_of(l, clip, err);
+    if (!out) return MODE_E_MEMORY;
+    enum mode_status st = mode_encode_texts(clip, tokenizer, out, l->line, l->n, o->batch, o->raw, NULL, err);
+    if (!st) st = write_features(l, out, clip, err);
     free(out);
-    free(lines);
-    free(text);
-    mode_tokenizer_close(&tokenizer);
     return st;
 }
 
@@ -99,44 +120,65 @@ static void on_notice(void *ctx, const char *text)
 
 /* So many batches of files at a time are in memory. */
 enum { BATCHES = 16 };
-static enum mode_status encode_images(const struct options *o, struct mode_clip *clip, struct mode_error *err)
+static enum mode_status encode_images(const struct options *o, const struct list *l, struct mode_clip *clip,
+                                      struct mode_error *err)
 {
-    char *text = NULL, **lines = NULL;
-    int64_t n = 0;
-    int e = mode_clip_embed_dim(clip);
-    float *out = NULL;
+    const int64_t n = l->n, e = mode_clip_embed_dim(clip);
     bool told = false;
     const struct mode_encode_hook hook = {.ctx = &told, .notice = on_notice};
-    enum mode_status st = mode_file_read(o->images, 0, &text, NULL, err);
-    if (st) return st;
-    lines = split_lines(text, &n);
-    out = mode_xmalloc((size_t)n * (size_t)e * sizeof *out);
+    enum mode_status st = MODE_OK;
+    float *out = rows_of(l, clip, err);
+    if (!out) return MODE_E_MEMORY;
     const int64_t most = o->batch < n / BATCHES ? o->batch * BATCHES : n;
-    struct mode_encode_picture *p = mode_xcalloc((size_t)most, sizeof *p);
-    struct mode_mapping *map = mode_xcalloc((size_t)most, sizeof *map);
+    struct mode_encode_picture *p = mode_xcalloc((size_t)most + 1, sizeof *p);
+    struct mode_mapping *map = mode_xcalloc((size_t)most + 1, sizeof *map);
     for (int64_t at = 0; !st && at < n; at += most) {
         int64_t b = n - at < most ? n - at : most, open = 0;
         for (; !st && open < b; open += !st) {
-            if ((st = mode_file_map(lines[at + open], &map[open], err))) break;
-            p[open] = (struct mode_encode_picture){map[open].data, map[open].size, lines[at + open]};
+            if ((st = mode_file_map(l->line[at + open], &map[open], err))) {
+                mode_error_prefix(err, st, "%s, line %lld", l->path, (long long)(at + open + 1));
+                break;
+            }
+            p[open] = (struct mode_encode_picture){map[open].data, map[open].size, l->line[at + open]};
         }
         if (!st) st = mode_encode_pictures(clip, out + at * e, p, b, o->batch, o->raw, &hook, err);
         for (int64_t i = 0; i < open; i++) mode_file_unmap(&map[i]);
     }
-    if (!st) st = write_features(o->out, "image_features.npy", out, n, e, err);
+    if (!st) st = write_features(l, out, clip, err);
     free(p);
     free(map);
     free(out);
-    free(lines);
-    free(text);
+    return st;
+}
+
+static enum mode_status encode(const struct options *o, struct list *images, struct list *texts, struct mode_error *err)
+{
+    struct mode_backend *be = NULL;
+    struct mode_clip *clip = NULL;
+    struct mode_tokenizer *tokenizer = NULL;
+    enum mode_status st = MODE_OK;
+    if (texts->path && (st = mode_tokenizer_open_clip(&tokenizer, o->merges, MODE_CLIP_CLEAN_OPENAI, err))) goto out;
+    if ((st = backend_open(&be, &o->backend, err)) || (st = mode_clip_load(&clip, be, o->model, err))) goto out;
+    if (mode_clip_note(clip)[0]) fprintf(stderr, "%s: %s\n", o->model, mode_clip_note(clip));
+    if (images->path && (st = encode_images(o, images, clip, err))) goto out;
+    if (texts->path) st = encode_texts(o, texts, clip, tokenizer, err);
+    for (const struct list *l = images; !st && l; l = l == images ? texts : NULL)
+        if (l->path)
+            printf("%s/%s [%lld, %d]\n", o->out, l == images ? IMAGES : TEXTS, (long long)l->n,
+                   mode_clip_embed_dim(clip));
+out:
+    mode_clip_close(&clip);
+    mode_backend_close(&be);
+    mode_tokenizer_close(&tokenizer);
     return st;
 }
 
 static enum mode_status run(int argc, char **argv, struct mode_error *err)
 {
     struct options o = {0};
-    struct mode_backend *be = NULL;
-    struct mode_clip *clip = NULL;
+    struct list images = {0}, texts = {0};
+    struct mode_output_folder folder = {0};
+    struct mode_output_set set = {0};
     int n = 0;
     enum mode_status st;
     if (mode_options_wants_help(argc, argv)) {
@@ -144,19 +186,32 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return MODE_OK;
     }
     if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n, err))) return st;
-    if (!o.model || !o.out || (!o.images && !o.texts) || n || o.batch < 1)
-        return MODE_FAIL(err, MODE_E_USAGE, "--model, --out and --images or --texts are needed, nothing else");
-    if (o.texts && (st = merges_find(&o.merges, err))) return st;
+    if (n) return MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\"", argv[1]);
+    if ((st = option_needed(o.model, "--model DIR", err)) || (st = option_needed(o.out, "--out DIR", err)) ||
+        (st = option_needed(o.images ? o.images : o.texts, "--images FILE or --texts FILE", err)) ||
+        (st = ranges_check(&o, table, ranges, "MODE_", err)) || (st = backend_check(&o.backend, err)))
+        return st;
     if (o.threads > 0) mode_parallel_set_threads((int)o.threads);
-    if ((st = mode_dir_make(o.out, err))) goto out;
-    if ((st = backend_open(&be, &o.backend, err))) goto out;
-    if ((st = mode_clip_load(&clip, be, o.model, err))) goto out;
-    if (mode_clip_note(clip)[0]) fprintf(stderr, "%s: %s\n", o.model, mode_clip_note(clip));
-    if (o.images && (st = encode_images(&o, clip, err))) goto out;
-    if (o.texts) st = encode_texts(&o, clip, err);
+    char *path[] = {mode_path_join(o.out, IMAGES), mode_path_join(o.out, TEXTS)};
+    if ((o.texts && (st = merges_find(&o.merges, err))) || (st = read_list(&images, o.images, err)) ||
+        (st = read_list(&texts, o.texts, err)) || (st = mode_output_folder_make(&folder, o.out, err)))
+        goto out;
+    const char *const names[] = {path[o.images ? 0 : 1], path[1]};
+    const size_t n_names = o.images && o.texts ? 2 : 1;
+    if (!(st = mode_output_set_open(&set, names, n_names, err))) {
+        images.to = set.aside[0];
+        texts.to = set.aside[n_names - 1];
+        st = encode(&o, &images, &texts, err);
+        st = mode_output_set_close(&set, st, err);
+    }
 out:
-    mode_clip_close(&clip);
-    mode_backend_close(&be);
+    mode_output_folder_close(&folder, st != MODE_OK);
+    for (struct list *l = &images; l; l = l == &images ? &texts : NULL) {
+        free(l->line);
+        free(l->text);
+    }
+    free(path[0]);
+    free(path[1]);
     return st;
 }
 

@@ -1,16 +1,20 @@
 /* mode ensemble - experts' scores and task words on disk to tables and a report. */
 #include "base/file.h"
 #include "base/options.h"
+#include "base/output.h"
 #include "base/str.h"
 #include "data/safetensors.h"
 #include "pipeline/ensemble_run.h"
+#include "ranges.h"
 #include "verb.h"
 
+#include <errno.h>
 #include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 struct options {
     const char *centres, *results, *words, *tasks, *router, *out, *captions, *assign, *shards, *train, *name;
@@ -38,6 +42,8 @@ static const struct mode_option table[] = {
     MODE_OPT_INT(struct options, seed, "seed", "0", "N", "of the sample pictures"),
     MODE_OPT_END};
 
+static const struct option_range ranges[] = {RANGE_SEED, RANGE_END};
+
 enum { MAX_MODELS = 4096 };
 
 /* What was found on disk; freed together. */
@@ -57,8 +63,11 @@ static char *existing(char *path)
     return NULL;
 }
 
-static void find_models(struct found *f, const struct options *o)
+static enum mode_status find_models(struct found *f, const struct options *o, struct mode_error *err)
 {
+    bool curves = false;
+    if (access(o->results, R_OK | X_OK) != 0 && errno == EACCES)
+        return MODE_FAIL(err, MODE_E_PERM, "--results %s: %s", o->results, strerror(errno));
     for (int k = 0; k < MAX_MODELS; k++) {
         char *name = mode_xasprintf("expert-%d", k), *dir = mode_path_join(o->results, name);
         bool there = mode_file_exists(dir);
@@ -78,7 +87,12 @@ static void find_models(struct found *f, const struct options *o)
     for (int m = 0; m < f->n_models && o->train; m++) {
         f->steps[m] = existing(mode_xasprintf("%s/%s/steps.jsonl", o->train, f->model[m]));
         f->train[m] = existing(mode_xasprintf("%s/%s/train.json", o->train, f->model[m]));
+        curves = curves || f->steps[m];
     }
+    if (o->train && f->n_models > 0 && !curves)
+        return MODE_FAIL(err, MODE_E_NOINPUT, "--train %s: has no %s/steps.jsonl, nor another model's", o->train,
+                         f->model[0]);
+    return MODE_OK;
 }
 
 /* A task's kind is what its logits hold: targets, or the image of every text. */
@@ -120,16 +134,30 @@ static enum mode_status find_tasks(struct found *f, const struct options *o, str
     return MODE_OK;
 }
 
+static enum mode_status find_all(glob_t *found, const char *pattern, const char *option, struct mode_error *err)
+{
+    if (!pattern || glob(pattern, 0, NULL, found) == 0) return MODE_OK;
+    return MODE_FAIL(err, MODE_E_NOINPUT, "%s: no file matches \"%s\"", option, pattern);
+}
+
 static enum mode_status find_shards(struct found *f, const struct options *o, struct mode_error *err)
 {
     if (!o->captions && !o->assign && !o->shards) return MODE_OK;
-    if (!o->captions || !o->assign) return MODE_FAIL(err, MODE_E_USAGE, "--captions and --assign go together");
-    if (glob(o->captions, 0, NULL, &f->captions) || glob(o->assign, 0, NULL, &f->assign) ||
-        (o->shards && glob(o->shards, 0, NULL, &f->shards)))
-        return MODE_FAIL(err, MODE_E_NOINPUT, "--captions, --assign or --shards matches no file");
-    if (f->captions.gl_pathc != f->assign.gl_pathc || (o->shards && f->shards.gl_pathc != f->assign.gl_pathc))
-        return MODE_FAIL(err, MODE_E_USAGE, "%zu captions, %zu assignments, %zu shards: expected as many of each",
-                         f->captions.gl_pathc, f->assign.gl_pathc, f->shards.gl_pathc);
+    enum mode_status st;
+    if (!o->captions || !o->assign)
+        return MODE_FAIL(err, MODE_E_USAGE, "--captions and --assign go together%s; %s is missing",
+                         o->shards ? ", and --shards with them" : "", o->captions ? "--assign" : "--captions");
+    if ((st = find_all(&f->captions, o->captions, "--captions", err)) ||
+        (st = find_all(&f->assign, o->assign, "--assign", err)) ||
+        (st = find_all(&f->shards, o->shards, "--shards", err)))
+        return st;
+    if (f->captions.gl_pathc != f->assign.gl_pathc)
+        return MODE_FAIL(err, MODE_E_USAGE, "--captions are %zu files, --assign %zu: expected as many of each",
+                         f->captions.gl_pathc, f->assign.gl_pathc);
+    if (o->shards && f->shards.gl_pathc != f->assign.gl_pathc)
+        return MODE_FAIL(err, MODE_E_USAGE,
+                         "--shards are %zu files, --captions and --assign %zu: expected as many of each",
+                         f->shards.gl_pathc, f->assign.gl_pathc);
     f->shard = mode_xcalloc(f->captions.gl_pathc, sizeof *f->shard);
     for (size_t i = 0; i < f->captions.gl_pathc; i++)
         f->shard[i] = (struct mode_corpus_shard){f->captions.gl_pathv[i], f->assign.gl_pathv[i],
@@ -172,7 +200,10 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
     if (st) return st;
-    if (!o.results || !o.words || n_args > 0) return MODE_FAIL(err, MODE_E_USAGE, "give --results and --words");
+    if (n_args > 0) return MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\"", argv[1]);
+    if ((st = option_needed(o.results, "--results DIR", err)) || (st = option_needed(o.words, "--words DIR", err)) ||
+        (st = ranges_check(&o, table, ranges, "MODE_", err)))
+        return st;
     enum mode_router router;
     struct mode_error why;
     struct stat at;
@@ -182,8 +213,12 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct found *f = mode_xcalloc(1, sizeof *f);
     char *sentence = NULL, *csv = mode_path_join(o.out, "result.csv"), *summary = mode_path_join(o.out, "summary.json"),
          *report = mode_path_join(o.out, "report.html"), *weights = mode_path_join(o.out, "weights.json");
-    find_models(f, &o);
-    if ((st = find_tasks(f, &o, err)) || (st = find_shards(f, &o, err)) || (st = mode_dir_make(o.out, err))) goto out;
+    const char *const names[] = {weights, summary, report, csv}; /* that of the result last */
+    struct mode_output_folder folder = {0};
+    struct mode_output_set set = {0};
+    if ((st = find_models(f, &o, err)) || (st = find_tasks(f, &o, err)) || (st = find_shards(f, &o, err)) ||
+        (st = mode_output_folder_make(&folder, o.out, err)) || (st = mode_output_set_open(&set, names, 4, err)))
+        goto out;
     struct mode_ensemble_run r = {.run_name = o.name,
                                   .router = o.router,
                                   .seed = (uint64_t)o.seed,
@@ -196,10 +231,13 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
                                   .train = f->train,
                                   .task = f->task,
                                   .shard = f->shard};
-    struct mode_ensemble_outputs files = {csv, summary, report, weights};
-    if ((st = mode_ensemble_run(&r, &files, &sentence, err))) goto out;
+    const struct mode_ensemble_outputs files = {
+        .weights = set.aside[0], .summary = set.aside[1], .report = set.aside[2], .csv = set.aside[3]};
+    st = mode_ensemble_run(&r, &files, &sentence, err);
+    if ((st = mode_output_set_close(&set, st, err))) goto out;
     printf("%s\n%s\n%s\n", sentence, csv, report);
 out:
+    mode_output_folder_close(&folder, st != MODE_OK);
     clear(f);
     free(sentence);
     free(csv);

@@ -2,6 +2,7 @@
 #include "backend_option.h"
 #include "base/file.h"
 #include "base/options.h"
+#include "base/output.h"
 #include "base/parallel.h"
 #include "base/str.h"
 #include "data/tokenizer.h"
@@ -9,6 +10,7 @@
 #include "models/clip.h"
 #include "nn/backend.h"
 #include "pipeline/evaluate.h"
+#include "ranges.h"
 #include "tensor/tensor.h"
 #include "verb.h"
 
@@ -38,6 +40,8 @@ static const struct mode_option table[] = {
     MODE_OPT_FLAG(struct options, json, "json", "one CLIP_benchmark result object per task, one per line"),
     MODE_OPT_END};
 
+static const struct option_range ranges[] = {RANGE("batch", 1, 1 << 20), RANGE_THREADS, RANGE_END};
+
 static const char prose[] = "Zero-shot classification and retrieval. A task is a folder with classnames.txt,\n"
                             "zeroshot_classification_templates.txt and test/ (or dataset_type.txt = retrieval).\n"
                             "Metrics are fractions; \"-\" (null with --json) is what a task does not define.";
@@ -57,17 +61,64 @@ static void print_metrics(const char *task, const json_t *metrics)
     printf("\n");
 }
 
-static enum mode_status write_files(const char *dir, const struct mode_result *r, struct mode_error *err)
+/* A task, and where its result goes: looked at before any is computed. */
+struct task {
+    const char *dir;
+    char *name, *path[2]; /* of the two files in `folder`; NULL without --out */
+    struct mode_output_folder folder;
+};
+
+static enum mode_status find_task(struct task *t, const char *dir, const char *out, struct mode_error *err)
 {
-    char *folder = mode_path_join(dir, r->task_name), *logits = mode_path_join(folder, "logits.safetensors"),
-         *metrics = mode_path_join(folder, "metrics.json");
-    enum mode_status st = mode_dir_make(folder, err);
-    if (!st) st = mode_result_write_logits(logits, r, err);
-    if (!st) st = mode_result_write_metrics(metrics, r, err);
+    struct mode_evalset set = {0};
+    t->dir = dir;
+    enum mode_status st = mode_evalset_open(&set, dir, err);
+    if (st) return st;
+    t->name = mode_xstrdup(set.name);
+    mode_evalset_close(&set);
+    if (!out) return MODE_OK;
+    char *folder = mode_path_join(out, t->name);
+    t->path[0] = mode_path_join(folder, "logits.safetensors");
+    t->path[1] = mode_path_join(folder, "metrics.json");
+    st = mode_output_folder_make(&t->folder, folder, err);
+    for (int i = 0; !st && i < 2; i++) st = mode_output_file(t->path[i], err);
     free(folder);
-    free(logits);
-    free(metrics);
     return st;
+}
+
+static enum mode_status find_tasks(struct task *task, int n, char **dir, const char *out, struct mode_error *err)
+{
+    enum mode_status st = MODE_OK;
+    for (int i = 0; !st && i < n; i++) {
+        st = find_task(&task[i], dir[i], out, err);
+        for (int k = 0; !st && out && k < i; k++)
+            if (strcmp(task[k].name, task[i].name) == 0)
+                st = MODE_FAIL(err, MODE_E_USAGE, "%s and %s: two tasks called \"%s\" have one place in --out",
+                               task[k].dir, task[i].dir, task[i].name);
+    }
+    return st;
+}
+
+/* Folders of tasks that came to no result go. */
+static void free_tasks(struct task *task, int n)
+{
+    for (int i = 0; i < n; i++) {
+        mode_output_folder_close(&task[i].folder, true);
+        free(task[i].name);
+        free(task[i].path[0]);
+        free(task[i].path[1]);
+    }
+    free(task);
+}
+
+static enum mode_status write_files(const struct task *t, const struct mode_result *r, struct mode_error *err)
+{
+    struct mode_output_set set;
+    enum mode_status st = mode_output_set_open(&set, (const char *const *)t->path, 2, err);
+    if (st) return st;
+    st = mode_result_write_logits(set.aside[0], r, err);
+    if (!st) st = mode_result_write_metrics(set.aside[1], r, err);
+    return mode_output_set_close(&set, st, err);
 }
 
 static bool on_batch(void *ctx, uint64_t done, uint64_t total, const char *unit)
@@ -82,14 +133,14 @@ static void on_notice(void *ctx, const char *text)
     fprintf(stderr, "%s: %s\n", (const char *)ctx, text);
 }
 
-static enum mode_status one_task(const struct options *o, const char *dir, struct mode_clip *clip,
+static enum mode_status one_task(const struct options *o, const struct task *task, struct mode_clip *clip,
                                  const struct mode_tokenizer *tokenizer, struct mode_error *err)
 {
     struct mode_evalset set = {0};
     float *cosine = NULL;
     size_t bytes;
     json_t *json = NULL;
-    enum mode_status st = mode_evalset_open(&set, dir, err);
+    enum mode_status st = mode_evalset_open(&set, task->dir, err);
     if (st) goto out;
     if (!mode_mul_size((size_t)set.n_images, (size_t)mode_evaluate_columns(&set) * sizeof(float), &bytes) ||
         !(cosine = malloc(bytes ? bytes : 1))) {
@@ -107,7 +158,7 @@ static enum mode_status one_task(const struct options *o, const char *dir, struc
     } else
         print_metrics(set.name, json_object_get(json, "metrics"));
     fflush(stdout);
-    if (o->out) st = write_files(o->out, &r, err);
+    if (o->out) st = write_files(task, &r, err);
 out:
     json_decref(json);
     free(cosine);
@@ -121,6 +172,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct mode_backend *be = NULL;
     struct mode_clip *clip = NULL;
     struct mode_tokenizer *tokenizer = NULL;
+    struct mode_output_folder out = {0};
+    struct task *task = NULL;
     char *folder = NULL;
     int n = 0;
     enum mode_status st;
@@ -129,18 +182,26 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return MODE_OK;
     }
     if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n, err))) return st;
-    if (!o.model || n == 0) return MODE_FAIL(err, MODE_E_USAGE, "--model and at least one task folder are needed");
-    if ((st = merges_find(&o.merges, err))) return st;
+    if ((st = option_needed(o.model, "--model DIR", err)) ||
+        (st = option_needed(n ? argv[1] : NULL, "a task's folder", err)) ||
+        (st = ranges_check(&o, table, ranges, "MODE_", err)) || (st = backend_check(&o.backend, err)) ||
+        (st = merges_find(&o.merges, err)))
+        return st;
     if (o.threads > 0) mode_parallel_set_threads((int)o.threads);
     folder = mode_xstrdup(o.model);
     for (size_t k = strlen(folder); k > 1 && folder[k - 1] == '/'; k--) folder[k - 1] = '\0';
     if (!o.name) o.name = mode_path_base(folder);
+    task = mode_xcalloc((size_t)n, sizeof *task);
+    if ((o.out && (st = mode_output_folder_make(&out, o.out, err))) || (st = find_tasks(task, n, argv + 1, o.out, err)))
+        goto out;
     if ((st = mode_tokenizer_open_clip(&tokenizer, o.merges, MODE_CLIP_CLEAN_OPENAI, err))) goto out;
     if ((st = backend_open(&be, &o.backend, err))) goto out;
     if ((st = mode_clip_load(&clip, be, o.model, err))) goto out;
     if (mode_clip_note(clip)[0]) fprintf(stderr, "%s: %s\n", o.model, mode_clip_note(clip));
-    for (int i = 1; !st && i <= n; i++) st = one_task(&o, argv[i], clip, tokenizer, err);
+    for (int i = 0; !st && i < n; i++) st = one_task(&o, &task[i], clip, tokenizer, err);
 out:
+    if (task) free_tasks(task, n);
+    mode_output_folder_close(&out, st != MODE_OK);
     mode_clip_close(&clip);
     mode_backend_close(&be);
     mode_tokenizer_close(&tokenizer);

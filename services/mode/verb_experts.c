@@ -49,18 +49,20 @@ static enum mode_status experts(int argc, char **argv, struct mode_error *err)
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
     if (st) return st;
     if (n_args > 1 || (n_args == 1 && strcmp(argv[1], "list") != 0))
-        return MODE_FAIL(err, MODE_E_USAGE, "unknown argument \"%s\"; `mode experts --help`", argv[1]);
+        return MODE_FAIL(err, MODE_E_USAGE, "unknown argument \"%s\", expected list or nothing; `mode experts --help`",
+                         strcmp(argv[1], "list") == 0 ? argv[2] : argv[1]);
     char *path = mode_xasprintf("%s/experts/index.json", o.workspace);
     if (!mode_file_exists(path))
         st = MODE_FAIL(err, MODE_E_NOINPUT, "%s has no experts yet: no run has finished here", o.workspace);
     if (!st) st = mode_file_read(path, 64u << 20, &text, &size, err);
-    if (!st && o.json) {
-        fwrite(text, 1, size, stdout);
-        putchar('\n');
-    } else if (!st) {
+    if (!st) {
         json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &why);
         if (!root)
-            st = MODE_FAIL(err, MODE_E_FORMAT, "%s:%d: %s", path, why.line, why.text);
+            st = MODE_FAIL(err, MODE_E_FORMAT, "%s:%d: not JSON: %s", path, why.line, why.text);
+        else if (!json_is_array(json_object_get(root, "models")))
+            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: has no list \"models\"; a finished run writes one", path);
+        else if (o.json)
+            printf("%s\n", text);
         else
             print_models(root, o.workspace);
         json_decref(root);

@@ -5,18 +5,20 @@
 #include "base/options.h"
 #include "base/parallel.h"
 #include "base/str.h"
+#include "data/safetensors.h"
+#include "data/tokenizer.h"
 #include "dist/ranks.h"
 #include "interrupt.h"
 #include "merges.h"
 #include "models/clip_config.h"
 #include "models/clip_folder.h"
 #include "nn/backend.h"
-#include "pipeline/captions.h"
 #include "pipeline/checkpoint.h"
 #include "pipeline/model_config.h"
-#include "pipeline/sources.h"
 #include "pipeline/train.h"
+#include "ranges.h"
 #include "ranks_option.h"
+#include "train_captions.h"
 #include "verb.h"
 
 #include <jansson.h>
@@ -28,11 +30,13 @@
 struct options {
     struct backend_options backend;
     struct ranks_options ranks;
-    const char *init, *config, *data, *text_keys, *blur_faces, *merges, *log, *out, *memory, *algorithms;
-    int64_t batch, steps, total_steps, warmup, seed, checkpoint_steps, threads;
+    struct train_captions_options captions;
+    const char *init, *config, *data, *merges, *log, *out, *memory, *algorithms, *steps;
+    int64_t batch, total_steps, warmup, seed, checkpoint_steps, threads;
     int64_t accumulate;
     double lr, beta1, beta2, eps, weight_decay, scale_min, scale_max, grad_clip_norm;
-    bool resume, fresh_optimizer, checkpoint_activations, dense_tokens, full_last_block, no_graphs, no_streams, measure, json;
+    bool resume, fresh_optimizer, checkpoint_activations, dense_tokens, full_last_block, no_graphs, no_streams, measure,
+        json;
 };
 
 static const struct mode_option table[] = {
@@ -41,15 +45,12 @@ static const struct mode_option table[] = {
                  "go on from this folder (open_clip's or Hugging Face's); from its moments and step if it has them"),
     MODE_OPT_FLAG(struct options, fresh_optimizer, "fresh-optimizer", "with --init: weights only, from step 0"),
     MODE_OPT_STR(struct options, data, "data", NULL, "SHARDS", "folder, {000..041}.tar, a::b, @list.txt"),
-    MODE_OPT_STR(struct options, text_keys, "text-keys", "txt;json:caption;json:texts[]", "LIST",
-                 "where captions are, in order of preference"),
-    MODE_OPT_STR(struct options, blur_faces, "blur-faces", NULL, "json:FIELD",
-                 "where the boxes of faces to blur are: json:face_bbox"),
+    TRAIN_CAPTIONS_OPTIONS(struct options),
     MERGES_OPTION(struct options, merges),
     MODE_OPT_STR(struct options, out, "out", NULL, "DIR", "the trained model: an open_clip folder"),
     MODE_OPT_STR(struct options, log, "log", NULL, "FILE", "a copy of steps.jsonl"),
     MODE_OPT_INT(struct options, batch, "batch", "256", "N", "pairs in a step"),
-    MODE_OPT_INT(struct options, steps, "steps", NULL, "N", "steps to train now"),
+    MODE_OPT_STR(struct options, steps, "steps", NULL, "N", "steps to train now"),
     MODE_OPT_INT(struct options, total_steps, "total-steps", NULL, "N",
                  "of the whole schedule (default: to where "
                  "this training ends)"),
@@ -77,9 +78,10 @@ static const struct mode_option table[] = {
     MODE_OPT_FLAG(struct options, no_streams, "no-streams",
                   "on a GPU, one op after another, not the two towers and gradients of weights side by side: the same "
                   "bytes, and less memory"),
-    MODE_OPT_FLAG(struct options, measure, "measure",
-                  "on a GPU, choose algorithms by timing them in the first step: faster, and not the same bytes from run "
-                  "to run"),
+    MODE_OPT_FLAG(
+        struct options, measure, "measure",
+        "on a GPU, choose algorithms by timing them in the first step: faster, and not the same bytes from run "
+        "to run"),
     MODE_OPT_STR(struct options, algorithms, "algorithms", NULL, "FILE",
                  "on a GPU, make matrix products as FILE says, or, if there is none yet, choose by timing in the first "
                  "step and write it: the same FILE, the same bytes"),
@@ -95,21 +97,40 @@ static const struct mode_option table[] = {
     MODE_OPT_INT(struct options, threads, "threads", NULL, "N", "threads (default: every processor)"),
     MODE_OPT_END};
 
+static const struct option_range ranges[] = {RANGE("batch", 2, 1 << 24),
+                                             RANGE_FROM("total-steps", 0),
+                                             RANGE_ABOVE("lr", 0),
+                                             RANGE_FROM("warmup", 0),
+                                             RANGE_BELOW("beta1", 0, 1),
+                                             RANGE_BELOW("beta2", 0, 1),
+                                             RANGE_ABOVE("eps", 0),
+                                             RANGE_FROM("weight-decay", 0),
+                                             RANGE_FROM("grad-clip-norm", 0),
+                                             RANGE_FROM("accumulate", 1),
+                                             RANGE_ABOVE_TO("scale-min", 0, 1),
+                                             RANGE_ABOVE_TO("scale-max", 0, 1),
+                                             RANGE_SEED,
+                                             RANGE_FROM("checkpoint-steps", 0),
+                                             RANGES_RANKS,
+                                             RANGE_THREADS,
+                                             RANGE_END};
+
 static const char prose[] =
     "Trains a CLIP on all pairs of the shards. Captions are extracted first. The same options, data\n"
     "and seed give the same bytes; SIGINT and SIGTERM write a checkpoint (exit 130, 143) and --resume goes on from "
     "it.\n"
     "Experts are trained by `mode run`, which knows the clusters.\n\n"
     "Before the first step a table says what memory it takes at most. Activations are kept, block by block, as far as\n"
-    "--memory allows; a training that fits in no way is refused with the --accumulate that would.\n\n"
+    "--memory allows; a training that fits in no way is refused with the --accumulate or --memory that would.\n\n"
+    "After a failure --out holds nothing new, but for the newest checkpoint and what --resume needs with it.\n\n"
     "With --ranks N, N processes with the same options, told apart by --rank, train one model: --batch is that of all\n"
     "together, the result that of one process but for rounding, and any number of processes can --resume. Folders are\n"
     "the same for all of them; process 0 writes. WORLD_SIZE, RANK, LOCAL_RANK, MASTER_ADDR and MASTER_PORT are\n"
     "understood in place of the options. One GPU each, by NCCL; no GPU has run this yet.";
 
 struct hook {
-    const char *out, *algorithms;
-    char *newest; /* name of the newest complete checkpoint */
+    struct train_folder folder;
+    const char *algorithms;
     double last_line;
     struct mode_train_memory memory;
 };
@@ -160,172 +181,68 @@ static bool on_stopping(void *ctx)
 
 static char *on_checkpoint_dir(void *ctx, const char *name)
 {
-    struct hook *h = ctx;
-    return mode_xasprintf("%s/checkpoints/%s", h->out, name);
+    return train_folder_checkpoint(&((struct hook *)ctx)->folder, name);
 }
 
-/* Complete is what `latest` names; the one before it is removed. */
 static enum mode_status on_checkpoint_done(void *ctx, const char *name, struct mode_error *err)
 {
-    struct hook *h = ctx;
-    char *latest = mode_xasprintf("%s/checkpoints/latest", h->out);
-    enum mode_status st = mode_file_write_atomic(latest, name, strlen(name), err);
-    if (!st && h->newest && strcmp(h->newest, name) != 0) {
-        char *old = on_checkpoint_dir(h, h->newest);
-        st = mode_dir_remove(old, err);
-        free(old);
-    }
-    free(h->newest);
-    h->newest = mode_xstrdup(name);
-    free(latest);
-    return st;
+    return train_folder_checkpointed(&((struct hook *)ctx)->folder, name, err);
 }
 
-static enum mode_status find_checkpoint(struct hook *h, char **dir, struct mode_error *err)
+/* A name that nobody knows is a wrong option, a file with a wrong model a wrong configuration. */
+static enum mode_status take_config(char **model, char **preprocess, const char *name, struct mode_error *err)
 {
-    char *latest = mode_xasprintf("%s/checkpoints/latest", h->out);
-    enum mode_status st = mode_file_read(latest, 256, &h->newest, NULL, err);
-    if (st)
-        st = mode_error_prefix(err, st, "--resume: %s holds no checkpoint", h->out);
-    else
-        *dir = on_checkpoint_dir(h, h->newest);
-    free(latest);
-    return st;
+    const size_t n = strlen(name);
+    const bool is_file = n > 5 && strcmp(name + n - 5, ".json") == 0;
+    enum mode_status st = mode_model_config_named(model, preprocess, name, "--config", err);
+    if (st == MODE_E_CONFIG && !is_file && err) err->status = MODE_E_USAGE;
+    return st == MODE_E_CONFIG && !is_file ? MODE_E_USAGE : st;
 }
 
-static enum mode_status config_of_name(char **model, char **preprocess, const char *name, struct mode_error *err)
+static enum mode_status check_shares(const struct options *o, int ranks, struct mode_error *err)
 {
-    yaml_document_t doc;
-    char folder[4096];
-    if (!getcwd(folder, sizeof folder)) return MODE_FAIL(err, MODE_E_IO, "the current folder cannot be named");
-    if (!yaml_document_initialize(&doc, NULL, NULL, NULL, 1, 1))
-        return MODE_FAIL(err, MODE_E_MEMORY, "no memory for --config");
-    int id = yaml_document_add_scalar(&doc, NULL, (const yaml_char_t *)name, (int)strlen(name),
-                                      YAML_PLAIN_SCALAR_STYLE);
-    enum mode_status st = mode_model_config_read(model, preprocess, &doc, yaml_document_get_node(&doc, id), folder,
-                                                 "--config", err);
-    yaml_document_delete(&doc);
-    return st;
+    if (o->batch % ranks == 0 && o->accumulate <= o->batch / ranks) return MODE_OK;
+    return MODE_FAIL(err, MODE_E_USAGE,
+                     "--batch %lld cannot be shared by %d processes (--ranks) in %lld pieces each (--accumulate): it "
+                     "must be a multiple of --ranks, and no piece empty",
+                     (long long)o->batch, ranks, (long long)o->accumulate);
 }
 
-/* --text-keys and --blur-faces; looked at before anything is done, too. */
-static enum mode_status take_selectors(struct mode_text_keys *keys, struct mode_text_key *blur, const struct options *o,
-                                       struct mode_error *err)
-{
-    struct mode_error why;
-    if (mode_text_keys_parse(keys, &o->text_keys, 1, &why))
-        return MODE_FAIL(err, MODE_E_USAGE, "--text-keys: %s", why.text);
-    if (o->blur_faces && mode_face_key_parse(blur, o->blur_faces, &why))
-        return MODE_FAIL(err, MODE_E_USAGE, "--blur-faces: %s", why.text);
-    return MODE_OK;
-}
+enum { MOST_STEPS = 1000000000 };
 
-struct extraction {
-    size_t shard, n_shards;
-    uint64_t rejected;
-};
-
-static bool on_extracted(void *ctx, uint64_t done, uint64_t total)
+static enum mode_status check_options(int64_t *steps, size_t *memory, const struct options *o, struct mode_error *err)
 {
-    struct extraction *x = ctx;
-    if (isatty(2) || done == total)
-        fprintf(stderr, "captions of shard %zu of %zu: %llu of %llu samples%s", x->shard + 1, x->n_shards,
-                (unsigned long long)done, (unsigned long long)total, done == total ? "\n" : "\r");
-    return !interrupt_signal();
-}
-
-static void on_reject(void *ctx, uint32_t sample, enum mode_fate fate, const char *why)
-{
-    (void)sample;
-    (void)fate;
-    (void)why;
-    ((struct extraction *)ctx)->rejected++;
-}
-
-/* captions.bin of every shard, in <out>/captions; with --resume those that are there are taken as they are. Of several
- * processes only the first makes them.
- */
-static enum mode_status extract(struct mode_stream_shard *to, const struct mode_shards *shards, const struct options *o,
-                                bool first, struct mode_error *err)
-{
-    struct extraction x = {.n_shards = shards->n};
-    struct mode_captions_options co = {.limits = MODE_IMAGE_LIMITS_DEFAULT,
-                                       .seed = (uint64_t)o->seed,
-                                       .progress = on_extracted,
-                                       .reject = on_reject,
-                                       .ctx = &x};
-    char *dir = mode_path_join(o->out, "captions");
-    uint64_t kept = 0;
-    enum mode_status st = mode_dir_make(dir, err);
-    if (!st) st = take_selectors(&co.keys, &co.blur, o, err);
-    for (size_t i = 0; !st && i < shards->n; i++) {
-        struct mode_captions c = {0};
-        char *path = mode_xasprintf("%s/%04zu.bin", dir, i);
-        x.shard = i;
-        co.shard_path = shards->shard[i].path;
-        co.shard_name = shards->shard[i].name;
-        co.shard_index = (uint32_t)i;
-        to[i] = (struct mode_stream_shard){.captions = path, .tar = shards->shard[i].path};
-        if (!first || (o->resume && mode_file_exists(path))) continue;
-        st = mode_captions_extract(&c, path, &co, err);
-        kept += c.n_rows;
-        mode_captions_clear(&c);
-    }
-    if (!st && first && !o->resume)
-        fprintf(stderr, "captions: %llu pairs, %llu samples not taken (`mode captions` tells why)\n",
-                (unsigned long long)kept, (unsigned long long)x.rejected);
-    free(dir);
-    return st;
-}
-
-static enum mode_status check_options(const struct options *o, int n, struct mode_error *err)
-{
-    if (n) return MODE_FAIL(err, MODE_E_USAGE, "only options are taken; shards are named by --data");
-    if (!o->data || !o->out || o->steps < 1)
-        return MODE_FAIL(err, MODE_E_USAGE, "--data, --out and --steps are needed");
+    enum mode_status st;
+    if ((st = option_needed(o->data, "--data SHARDS", err)) || (st = option_needed(o->out, "--out DIR", err)) ||
+        (st = option_needed(o->steps, "--steps N", err)))
+        return st;
+    if ((st = option_count(steps, o->steps, "--steps", 1, MOST_STEPS, err))) return st;
     if (!o->init == !o->config)
-        return MODE_FAIL(err, MODE_E_USAGE, "either --config (a new model) or --init (go on from a folder) is needed");
+        return MODE_FAIL(err, MODE_E_USAGE, "either --config (a new model) or --init (go on from a folder) is needed%s",
+                         o->init ? ", not both" : "");
     if (o->measure && o->algorithms)
-        return MODE_FAIL(err, MODE_E_USAGE, "--measure keeps nothing of what it chooses, --algorithms does: one of them");
-    enum mode_status st = take_selectors(&(struct mode_text_keys){0}, &(struct mode_text_key){0}, o, err);
-    if (st) return st;
-    if (o->fresh_optimizer && !o->init) return MODE_FAIL(err, MODE_E_USAGE, "--fresh-optimizer goes with --init");
-    if (o->batch < 1 || o->seed < 0 || o->warmup < 0 || o->total_steps < 0 || o->checkpoint_steps < 0 ||
-        o->accumulate < 1)
-        return MODE_FAIL(
-            err, MODE_E_USAGE,
-            "--batch, --seed, --warmup, --total-steps, --checkpoint-steps: no negative numbers; --accumulate: "
-            "at least 1");
-    if (o->total_steps && o->total_steps < o->steps)
-        return MODE_FAIL(err, MODE_E_USAGE, "--total-steps %lld: is less than --steps %lld", (long long)o->total_steps,
-                         (long long)o->steps);
-    if (!(o->scale_min > 0 && o->scale_min <= o->scale_max && o->scale_max <= 1))
-        return MODE_FAIL(err, MODE_E_USAGE, "--scale-min %g, --scale-max %g: expected 0 < min <= max <= 1", o->scale_min,
-                         o->scale_max);
-    const int64_t ranks = o->ranks.n > 0 ? o->ranks.n : 1;
-    if (o->batch % ranks != 0 || o->accumulate > o->batch / ranks)
         return MODE_FAIL(err, MODE_E_USAGE,
-                         "--batch %lld cannot be shared by %lld processes (--ranks) in %lld pieces each (--accumulate): it "
-                         "must be a multiple of --ranks, and no piece empty",
-                         (long long)o->batch, (long long)ranks, (long long)o->accumulate);
-    return MODE_OK;
+                         "--measure keeps nothing of what it chooses, --algorithms does: one of them");
+    if (o->fresh_optimizer && !o->init) return MODE_FAIL(err, MODE_E_USAGE, "--fresh-optimizer goes with --init");
+    if ((st = ranges_check(o, table, ranges, "MODE_", err)) || (st = backend_check(&o->backend, err)) ||
+        (st = memory_option(memory, o->memory, err)) ||
+        (st = train_captions_selectors(&(struct mode_text_keys){0}, &(struct mode_text_key){0}, &o->captions, err)))
+        return st;
+    if (o->total_steps && o->total_steps < *steps)
+        return MODE_FAIL(err, MODE_E_USAGE, "--total-steps %lld: is less than --steps %lld", (long long)o->total_steps,
+                         (long long)*steps);
+    if (o->scale_min > o->scale_max)
+        return MODE_FAIL(err, MODE_E_USAGE, "--scale-min %g: is above --scale-max %g", o->scale_min, o->scale_max);
+    return check_shares(o, o->ranks.n > 0 ? (int)o->ranks.n : 1, err);
 }
 
-/* The folder must not hold another training; --resume needs one. */
-static enum mode_status check_out(const struct options *o, struct mode_error *err)
+/* A merges file that is none is not to be found after the captions. */
+static enum mode_status check_merges(struct options *o, struct mode_error *err)
 {
-    char *weights = mode_path_join(o->out, MODE_FILE_CLIP_WEIGHTS),
-         *checkpoints = mode_path_join(o->out, "checkpoints");
-    enum mode_status st = MODE_OK;
-    if (mode_file_exists(weights))
-        st = MODE_FAIL(err, MODE_E_CREATE, "%s: exists already; a finished model is not overwritten", weights);
-    else if (!o->resume && mode_file_exists(checkpoints))
-        st = MODE_FAIL(err, MODE_E_CREATE,
-                       "%s: holds an interrupted training: --resume goes on with it, or name another "
-                       "folder",
-                       o->out);
-    free(weights);
-    free(checkpoints);
+    struct mode_tokenizer *tokenizer = NULL;
+    enum mode_status st = merges_find(&o->merges, err);
+    if (!st) st = mode_tokenizer_open_clip(&tokenizer, o->merges, MODE_CLIP_CLEAN_OPENAI, err);
+    mode_tokenizer_close(&tokenizer);
     return st;
 }
 
@@ -334,11 +251,27 @@ struct parent_files {
     char *optimizer;
 };
 
+/* What of a damaged model is seen without reading all of it. */
+static enum mode_status check_parent(const struct mode_clip_files *f, struct mode_error *err)
+{
+    static const char kind[] = ".safetensors";
+    struct mode_clip_config config;
+    struct mode_safetensors weights = {0};
+    const size_t n = strlen(f->weights), k = strlen(kind);
+    enum mode_status st = mode_clip_config_parse(&config, f->model_cfg, f->config, err);
+    if (!st && n > k && strcmp(f->weights + n - k, kind) == 0) {
+        st = mode_safetensors_open(&weights, f->weights, err);
+        mode_safetensors_close(&weights);
+    }
+    return st;
+}
+
 /* --init's model, and where its schedule ended: there this one begins. */
 static enum mode_status find_parent(struct parent_files *p, uint64_t *step, const struct options *o,
                                     struct mode_error *err)
 {
     enum mode_status st = mode_clip_files_find(&p->model, o->init, err);
+    if (!st) st = check_parent(&p->model, err);
     if (st || o->fresh_optimizer) return st;
     p->optimizer = mode_path_join(o->init, MODE_FILE_CLIP_OPTIMIZER);
     if (mode_file_exists(p->optimizer)) return mode_checkpoint_step(step, p->optimizer, err);
@@ -372,10 +305,7 @@ static enum mode_status train(const struct options *o, const struct mode_train_s
     enum mode_status st = *meeting ? mode_backend_ranks(&group, be, meeting, err) : MODE_OK;
     const bool first = !group || group->rank == 0;
     if (st) return st;
-    char *path[] = {mode_path_join(o->out, MODE_FILE_CLIP_CONFIG), mode_path_join(o->out, MODE_FILE_CLIP_WEIGHTS),
-                    mode_path_join(o->out, MODE_FILE_CLIP_OPTIMIZER), mode_path_join(o->out, MODE_FILE_STEPS),
-                    mode_path_join(o->out, MODE_FILE_TRAIN)};
-    const struct mode_train_outputs outputs = {path[0], path[1], path[2], path[3], path[4]};
+    const struct mode_train_outputs *outputs = &hook->folder.outputs;
     const struct mode_train_hooks hooks = {.ctx = hook,
                                            .memory = first ? on_memory : NULL,
                                            .progress = first ? on_progress : NULL,
@@ -384,17 +314,16 @@ static enum mode_status train(const struct options *o, const struct mode_train_s
                                            .checkpoint_dir = on_checkpoint_dir,
                                            .checkpoint_done = on_checkpoint_done,
                                            .resume_from = resume_from,
-                                           .chosen = !o->algorithms ? NULL : first ? on_chosen : on_chosen_elsewhere,
+                                           .chosen = !o->algorithms ? NULL
+                                                     : first        ? on_chosen
+                                                                    : on_chosen_elsewhere,
                                            .group = group};
     struct mode_train_result r;
-    st = mode_train(&r, be, spec, &outputs, &hooks, err);
+    st = mode_train(&r, be, spec, outputs, &hooks, err);
     mode_ranks_close(&group, st == MODE_OK || st == MODE_E_STOPPED);
-    if (!st && first && o->log) st = mode_file_copy(outputs.steps, o->log, false, err);
-    if (!st && first) { /* nothing to go on with any more */
-        char *checkpoints = mode_path_join(o->out, "checkpoints");
-        st = mode_dir_remove(checkpoints, err);
-        free(checkpoints);
-    }
+    if (!st && first) st = train_folder_finish(&hook->folder, err);
+    if (!st && first && o->log && (st = mode_file_copy(outputs->steps, o->log, false, err)))
+        mode_error_prefix(err, st, "the model in %s is complete, --log is not", o->out);
     if (!st && first && o->json) print_json(o, spec, hook, &r);
     if (!st && first && !o->json)
         printf("%s: step %llu, final loss %.4f, %llu pairs in the pool, %.1f pairs/s (%.1f %% of the time "
@@ -405,7 +334,16 @@ static enum mode_status train(const struct options *o, const struct mode_train_s
     if (!st && first && r.device_pixels)
         fprintf(stderr, "pictures were resized by the device, %llu that found no room there by the host\n",
                 (unsigned long long)r.host_resized);
-    for (size_t i = 0; i < sizeof path / sizeof *path; i++) free(path[i]);
+    return st;
+}
+
+/* What only the first process writes can be written. */
+static enum mode_status open_outputs(struct hook *hook, const struct options *o, const char *algorithms,
+                                     struct mode_error *err)
+{
+    enum mode_status st = train_folder_open(&hook->folder, o->resume, err);
+    if (!st && o->log) st = mode_output_file(o->log, err);
+    if (!st && o->algorithms && !algorithms) st = mode_output_file(o->algorithms, err);
     return st;
 }
 
@@ -416,10 +354,12 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct mode_stream_shard *stream = NULL;
     struct parent_files files = {0};
     struct hook hook = {0};
+    struct ranks ranks = {.size = 1};
     struct mode_meeting *meeting = NULL;
     struct mode_backend *be = NULL;
     char *model = NULL, *preprocess = NULL, *resume_from = NULL, *algorithms = NULL;
     uint64_t start = 0;
+    int64_t steps = 0;
     size_t memory = 0;
     int n = 0;
     enum mode_status st;
@@ -428,37 +368,45 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
                           prose);
         return MODE_OK;
     }
-    if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n, err)) || (st = check_options(&o, n, err)) ||
-        (st = merges_find(&o.merges, err)))
+    /* first all that the command line and its inputs tell, then the GPU and the others, then the outputs */
+    if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n, err)) ||
+        (st = n ? MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\"; shards are named by --data", argv[1])
+                : check_options(&steps, &memory, &o, err)) ||
+        (st = ranks_find(&ranks, &o.backend, &o.ranks, err)))
         return st;
-    /* 0: no limit, as MODE_MEMORY says it to docker compose */
-    if (strcmp(o.memory, "auto") != 0 && strcmp(o.memory, "0") != 0 &&
-        mode_parse_size(o.memory, "--memory", &memory, NULL))
-        return MODE_FAIL(err, MODE_E_USAGE, "--memory \"%s\": expected auto, bytes, or a number and k, m, g or t",
-                         o.memory);
-    if (o.threads > 0) mode_parallel_set_threads((int)o.threads);
-    interrupt_catch();
-    hook.out = o.out;
+    char *source = (char *)o.data;
+    train_folder_name(&hook.folder, o.out);
     hook.algorithms = o.algorithms;
-    if ((st = ranks_meet(&meeting, &o.backend, &o.ranks, err))) return st;
-    const bool first = !meeting || meeting->rank == 0;
-    if (first && ((st = check_out(&o, err)) || (st = mode_dir_make(o.out, err)))) goto out;
-    if ((st = backend_open(&be, &o.backend, err))) goto out;
+    if ((st = check_shares(&o, ranks.size, err)) || /* WORLD_SIZE's, too */
+        (st = check_merges(&o, err)))
+        goto out;
+    st = o.init ? find_parent(&files, &start, &o, err) : take_config(&model, &preprocess, o.config, err);
+    if (st) goto out;
+    const uint64_t end = start + (uint64_t)steps;
+    if (o.total_steps && (uint64_t)o.total_steps < end) {
+        st = MODE_FAIL(err, MODE_E_USAGE, "--total-steps %lld: --init %s is at step %llu, %lld more end at %llu",
+                       (long long)o.total_steps, o.init, (unsigned long long)start, (long long)steps,
+                       (unsigned long long)end);
+        goto out;
+    }
+    if ((st = mode_sources_expand(&shards, &source, 1, ".", err))) goto out;
     if (o.algorithms && mode_file_exists(o.algorithms) &&
         (st = mode_file_read(o.algorithms, MODE_TRAIN_ALGORITHMS_MOST, &algorithms, NULL, err)))
         goto out;
+    if (o.threads > 0) mode_parallel_set_threads((int)o.threads);
+    interrupt_catch();
+    if ((st = ranks_meet(&meeting, &be, &ranks, &o.backend, err))) goto out;
+    const bool first = ranks.rank == 0;
+    if (first && (st = open_outputs(&hook, &o, algorithms, err))) goto out;
     if (meeting && (st = mode_meeting_barrier(meeting, err))) goto out; /* all are able to begin */
-    if (o.resume && (st = find_checkpoint(&hook, &resume_from, err))) goto out;
-    st = o.init ? find_parent(&files, &start, &o, err) : config_of_name(&model, &preprocess, o.config, err);
-    if (st) goto out;
-    char *source = (char *)o.data;
-    if ((st = mode_sources_expand(&shards, &source, 1, ".", err))) goto out;
+    if (o.resume && (st = train_folder_resume(&hook.folder, &resume_from, err))) goto out;
     stream = mode_xcalloc(shards.n, sizeof *stream);
-    if ((st = extract(stream, &shards, &o, first, err))) goto out;
+    if ((st = train_captions_extract(stream, &hook.folder, &shards, &o.captions, (uint64_t)o.seed, o.resume, first,
+                                     err)))
+        goto out;
     if (meeting && (st = mode_meeting_barrier(meeting, err))) goto out;
 
     const struct mode_train_parent parent = {files.model.config, files.model.weights, files.optimizer};
-    const uint64_t end = start + (uint64_t)o.steps;
     const struct mode_train_spec spec = {.name = "train",
                                          .model_config = o.init ? files.model.model_cfg : model,
                                          .preprocess_config = o.init ? files.model.preprocess_cfg : preprocess,
@@ -494,6 +442,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
                                          .parent = o.init ? &parent : NULL};
     st = train(&o, &spec, &hook, resume_from, be, &meeting, err);
 out:
+    train_folder_close(&hook.folder, st, err);
+    ranks_clear(&ranks);
     mode_meeting_close(&meeting);
     mode_backend_close(&be);
     for (size_t i = 0; stream && i < shards.n; i++) free((char *)stream[i].captions);
@@ -501,7 +451,6 @@ out:
     mode_shards_clear(&shards);
     mode_clip_files_clear(&files.model);
     free(files.optimizer);
-    free(hook.newest);
     free(resume_from);
     free(algorithms);
     free(model);

@@ -9,7 +9,7 @@ PATH=$bin:$PATH
 bye() { # what this script started beside the workspaces, also when it fails half-way
     kill ${coordinator:+"$coordinator"} ${worker:+"$worker"} $(cat "$work/redis.pid" 2>/dev/null) 2>/dev/null || true
     cleanup
-    rm -rf "$work" 2>/dev/null || { umount -l "$work/disk" "$work/small" 2>/dev/null || true; rm -rf "$work"; }
+    rm -rf "$work" 2>/dev/null || { umount -l "$work/disk" "$work/small" "$work/models/disk" 2>/dev/null || true; rm -rf "$work"; }
 }
 trap bye EXIT
 
@@ -85,6 +85,115 @@ if [ "$(id -u)" = 0 ] && mkdir "$work/small" && mount -t tmpfs -o size=64k tmpfs
 else
     full=
     echo "SKIPPED: a full disk (mounting a tmpfs is not permitted here)"
+fi
+
+# train, encode, embed, cluster, assign, evaluate, ensemble, bench: outputs and options are looked at before the work, and
+# nothing is left
+o=$work/models
+mkdir "$o"
+cat >"$o/model.json" <<'END'
+{"embed_dim": 16, "vision_cfg": {"image_size": 16, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8},
+ "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}}
+END
+export MODE_CLIP_MERGES="$MODE_TEST_MODELS/bpe_simple_vocab_16e6.txt.gz"
+nothing() { [ ! -e "$o/new" ] || fail "left behind: $(find "$o/new")"; }
+early() { # as expect; nothing may have been done before
+    expect "$@"
+    if grep -Eq 'captions of shard|round 1|texts$' "$work/out"; then fail "found only after the work: $*"; fi
+    nothing
+}
+training="mode train --config $o/model.json --data $w/train/0/0.tar --batch 8 --warmup 1 --text-keys json:texts[]"
+early 2 '--steps: 0 is out of range, expected 1 to' $training --steps 0 --out "$o/new"
+early 2 '--steps N is needed' $training --out "$o/new"
+early 2 '--threads: -1 is out of range, expected 0 to 1024' $training --steps 1 --out "$o/new" --threads -1
+early 2 '--beta1: 1 is out of range' $training --steps 1 --out "$o/new" --beta1 1
+early 78 'MODE_BATCH: 1 is out of range' env MODE_BATCH=1 mode train --config "$o/model.json" --data x.tar --steps 1 --out "$o/new"
+early 2 '--config: "no-such" is not known; known are ViT' $training --steps 1 --out "$o/new" --config no-such
+early 2 '--config: "no-such" is not known' mode bench encode --config no-such --texts "$work/texts"
+echo '{' >"$o/cut.json"
+early 78 "^mode train: --config: $o/cut.json:[0-9]+: not JSON" $training --steps 1 --out "$o/new" --config "$o/cut.json"
+early 66 "^mode train: --config: $o/none.json: cannot be opened" $training --steps 1 --out "$o/new" --config "$o/none.json"
+early 73 'no/log: cannot be created: folder .*no: No such file' $training --steps 1 --out "$o/new" --log "$o/no/log"
+early 73 'is not a folder' $training --steps 1 --out "$o/model.json"
+early 66 'nowhere: cannot be opened' $training --steps 1 --out "$o/new" --clip-merges "$o/nowhere"
+expect 70 'takes [0-9.]+ MiB .* there are 1.0 MiB .--memory.. HINT: --memory [0-9]+m' $training --steps 1 --out "$o/new/deep" --memory 1m
+nothing
+mode embed --encoder "$MODE_TEST_MODELS/encoder" --texts "$work/cat" --backend cuda --out "$o/gpu" >/dev/null 2>&1 || # no GPU here
+    expect 70 'backend "cuda"' timeout 20 $training --steps 1 --out "$o/new" --ranks 2 --rank 0 --rendezvous "$o/meet" --backend cuda
+nothing
+expect 0 'step 2, final loss' $training --steps 2 --out "$o/model"
+cp -r "$o/model" "$o/damaged" && truncate -s 5000 "$o/damaged/open_clip_model.safetensors"
+going_on="mode train --data $w/train/0/0.tar --batch 8 --warmup 1 --steps 2 --out $o/new"
+early 65 'open_clip_model.safetensors.*truncated' $going_on --init "$o/damaged"
+early 66 'nowhere: is no folder of a CLIP model' $going_on --init "$o/nowhere"
+early 2 '--total-steps 3: --init .*model is at step 2, 2 more end at 4' $going_on --init "$o/model" --total-steps 3
+
+early 2 '--batch: 0 is out of range, expected 1 to' mode encode --model "$o/model" --texts "$work/texts" --out "$o/new" --batch 0
+early 65 'byte 3 is zero' sh -c "printf 'a c\\0t' >$o/zero; mode encode --model $o/model --texts $o/zero --out $o/new"
+echo "$o/no.jpg" >"$o/pictures"
+expect 66 'pictures, line 1: .*no.jpg: cannot be opened' mode encode --model "$o/model" --images "$o/pictures" --texts "$work/texts" --out "$o/new/a"
+nothing
+mkdir -p "$o/taken/text_features.npy" "$o/taken/summary.json" "$o/taken/colour/metrics.json"
+early 73 'text_features.npy: is a folder' mode encode --model "$o/model" --texts "$work/texts" --out "$o/taken"
+
+early 2 '--pooling: "foo" is unknown' mode embed --encoder "$MODE_TEST_MODELS/encoder" --texts "$work/texts" --out "$o/new" --pooling foo
+early 2 'max_tokens is 9999, expected 3 to' mode embed --encoder "$MODE_TEST_MODELS/encoder" --texts "$work/texts" --out "$o/new" --max-tokens 9999
+early 73 'no/f.npy: cannot be created' mode embed --encoder "$MODE_TEST_MODELS/encoder" --texts "$work/texts" --out "$o/no/f.npy"
+early 2 '--fine: 0 is out of range, expected 1 to 1048576$' mode cluster --features "$work/mean.safetensors" --fine 0 --out "$o/new"
+early 2 '--coarse 5: more groups than fine centres, --fine 4' mode cluster --features "$work/mean.safetensors" --fine 4 --coarse 5
+early 73 'no/c: cannot be created' mode cluster --features "$work/mean.safetensors" --fine 4 --coarse 2 --out "$o/no/c"
+early 66 'nowhere: cannot be opened' mode cluster --features "$work/mean.safetensors" --fine 4 --coarse 1 --out "$o/new" --grow "$o/nowhere"
+early 73 'no/a: cannot be created' mode assign --features "$work/mean.safetensors" --centres "$work/centres.safetensors" --out "$o/no/a"
+early 2 '--only: 2 is out of range.*0 to 1' mode assign --features "$work/mean.safetensors" --centres "$work/centres.safetensors" --out "$o/new" --only 2
+
+evaluation="mode evaluate --model $o/model $w/eval/colour"
+early 73 'metrics.json: is a folder' $evaluation --out "$o/taken"
+early 66 'nowhere/' $evaluation "$o/nowhere" --out "$o/new/a"
+early 2 'two tasks called "colour"' $evaluation "$w/eval/colour/" --out "$o/new/a"
+expect 0 'colour' $evaluation --out "$o/results/expert-0"
+mkdir "$o/words"
+mode embed --encoder "$MODE_TEST_MODELS/encoder" --pooling mean --task "$w/eval/colour" --out "$o/words/colour.safetensors" >/dev/null 2>&1
+ensembling="mode ensemble --centres $work/centres.safetensors --results $o/results --words $o/words"
+mode cluster --features "$work/mean.safetensors" --fine 4 --coarse 1 --out "$work/centres.safetensors" >/dev/null 2>&1
+expect 73 'summary.json: is a folder' $ensembling --out "$o/taken"
+[ ! -e "$o/taken/result.csv" ] || fail "result.csv without summary.json"
+expect 66 'assign: no file matches' $ensembling --captions "$work/captions/*.bin" --assign "$o/none*" --out "$o/new"
+nothing
+expect 66 'train .*words: has no expert-0/steps.jsonl' $ensembling --train "$o/words" --out "$o/new"
+nothing
+expect 0 'report.html' $ensembling --out "$o/report/a"
+[ "$(ls "$o/report/a" | wc -l)" = 4 ] || fail "files of an ensemble: $(ls -A "$o/report/a")"
+mkdir -p "$o/ws/experts" && echo '{"models": 3}' >"$o/ws/experts/index.json"
+expect 65 'index.json: has no list "models"' mode experts --workspace "$o/ws" --json
+early 2 '--rounds: 0 is out of range' mode bench tokenize --texts "$work/texts" --rounds 0
+early 2 '--memory "1x"' mode bench train --config ViT-B-32 --pixels x --texts x --memory 1x
+
+if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then # who may not write there is told before anything is done
+    mkdir "$o/closed"
+    chmod 755 "$work" "$o" "$o/closed"
+    cp "$bin/mode" "$MODE_CLIP_MERGES" "$w/train/0/0.tar" "$o/"
+    nobody="setpriv --reuid 65534 --regid 65534 --clear-groups env MODE_CLIP_MERGES=$o/bpe_simple_vocab_16e6.txt.gz $o/mode"
+    early 77 'closed.*Permission denied' $nobody train --config "$o/model.json" --data "$o/0.tar" --steps 1 --out "$o/closed"
+    early 77 'closed/a.*Permission denied' $nobody train --config "$o/model.json" --data "$o/0.tar" --steps 1 --out "$o/closed/a"
+    early 77 'closed/f.*Permission denied' $nobody cluster --features "$work/mean.safetensors" --fine 4 --coarse 2 --out "$o/closed/f"
+    early 77 'closed.*Permission denied' $nobody encode --model "$o/model" --texts "$work/texts" --out "$o/closed"
+fi
+if [ "$full" ]; then # a full disk, with and without a checkpoint before; and an interrupted training
+    d=$o/disk
+    mkdir "$d" && mount -t tmpfs -o size=64m tmpfs "$d"
+    head -c $(($(df --output=avail -B1 "$d" | tail -n 1) - 5000000)) /dev/zero >"$d/filler"
+    expect 74 'open_clip_model.safetensors|optimizer.safetensors.*No space left' $training --steps 4 --out "$d/deep/m"
+    expect 74 'No space left' $training --steps 4 --checkpoint-steps 2 --out "$d/deep/m"
+    [ "$(ls -A "$d")" = filler ] || fail "left on the full disk: $(find "$d")"
+    head -c $(($(stat -c %s "$d/filler") - 25000000)) "$d/filler" >"$o/filler" && rm "$d/filler" && mv "$o/filler" "$d/filler"
+    expect 74 'No space left.*HINT: --resume goes on from its checkpoint step-0000000002' $training --steps 8 --checkpoint-steps 2 --out "$d/m"
+    [ "$(ls "$d/m" | tr '\n' ' ')" = "captions checkpoints " ] || fail "left of a training: $(find "$d/m")"
+    [ "$(ls "$d/m/checkpoints" | tr '\n' ' ')" = "latest step-0000000002 " ] || fail "left of checkpoints: $(find "$d/m")"
+    rm "$d/filler"
+    expect 0 'step 8, final loss' $training --steps 8 --checkpoint-steps 2 --out "$d/m" --resume
+    $training --steps 8 --out "$o/straight" >/dev/null 2>&1
+    cmp "$d/m/open_clip_model.safetensors" "$o/straight/open_clip_model.safetensors" || fail "a full disk changed a training"
+    umount "$d"
 fi
 
 # services that cannot start: no Redis, a port in use, a TCP port without keys

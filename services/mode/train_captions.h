@@ -1,0 +1,28 @@
+/* train_captions.h - what `mode train` does first: the pairs of every shard, as `mode captions` finds them. */
+#ifndef MODE_SERVICES_MODE_TRAIN_CAPTIONS_H
+#define MODE_SERVICES_MODE_TRAIN_CAPTIONS_H
+
+#include "pipeline/captions.h"
+#include "pipeline/sources.h"
+#include "train_folder.h"
+
+/* type has a struct train_captions_options named captions */
+struct train_captions_options {
+    const char *text_keys, *blur_faces;
+};
+#define TRAIN_CAPTIONS_OPTIONS(type)                                                                                   \
+    MODE_OPT_STR(type, captions.text_keys, "text-keys", "txt;json:caption;json:texts[]", "LIST",                       \
+                 "where captions are, in order of preference"),                                                        \
+        MODE_OPT_STR(type, captions.blur_faces, "blur-faces", NULL, "json:FIELD",                                      \
+                     "where the boxes of faces to blur are: json:face_bbox")
+
+/* E_USAGE; looked at before anything is done, too. */
+enum mode_status train_captions_selectors(struct mode_text_keys *keys, struct mode_text_key *blur,
+                                          const struct train_captions_options *o, struct mode_error *err);
+/* captions.bin of every shard into the folder; with resume those that are there are taken as they are. Of several
+ * processes only the first makes them. to [shards->n]: the caller frees the paths in it. */
+enum mode_status train_captions_extract(struct mode_stream_shard *to, struct train_folder *folder,
+                                        const struct mode_shards *shards, const struct train_captions_options *o,
+                                        uint64_t seed, bool resume, bool first, struct mode_error *err);
+
+#endif
