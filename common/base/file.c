@@ -13,16 +13,75 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static enum mode_status status_of_errno(int e)
+/* ---- faults ------------------------------------------------------------------------------------------------ */
+
+static enum mode_status status_of(int e, enum mode_status absent)
 {
     switch (e) {
     case ENOENT:
-    case ENOTDIR: return MODE_E_NOINPUT;
+    case ENOTDIR:
+    case EISDIR:
+    case ELOOP:
+    case ENXIO: /* a socket */
+    case ENAMETOOLONG:
+    case EEXIST:
+    case ENOTEMPTY: return absent;
     case EACCES:
-    case EPERM: return MODE_E_PERM;
+    case EPERM:
+    case EROFS: return MODE_E_PERM;
     default: return MODE_E_IO;
     }
 }
+
+enum mode_status mode_input_fail(struct mode_error *err, int e, const char *path, const char *doing)
+{
+    return MODE_FAIL(err, status_of(e, MODE_E_NOINPUT), "%s: cannot %s: %s", path, doing, strerror(e));
+}
+
+/* The folder that path lies in; the caller frees. */
+static char *folder_of(const char *path)
+{
+    char *dir = mode_xstrdup(path), *slash;
+    size_t n = strlen(dir);
+    while (n > 1 && dir[n - 1] == '/') dir[--n] = '\0';
+    slash = strrchr(dir, '/');
+    if (slash)
+        slash[slash == dir] = '\0';
+    else {
+        free(dir);
+        dir = mode_xstrdup(".");
+    }
+    return dir;
+}
+
+enum mode_status mode_output_fail(struct mode_error *err, int e, const char *path, const char *doing)
+{
+    enum mode_status st = status_of(e, MODE_E_CREATE);
+    char *dir = folder_of(path);
+    if (e == ENOENT && access(dir, F_OK) != 0)
+        MODE_FAIL(err, st, "%s: cannot %s: there is no folder %s", path, doing, dir);
+    else
+        MODE_FAIL(err, st, "%s: cannot %s: %s", path, doing, strerror(e));
+    free(dir);
+    return st;
+}
+
+enum mode_status mode_input_folder(const char *path, struct mode_error *err)
+{
+    struct stat sb;
+    if (stat(path, &sb) != 0) return mode_input_fail(err, errno, path, "be opened");
+    if (!S_ISDIR(sb.st_mode)) return MODE_FAIL(err, MODE_E_NOINPUT, "%s: is a file, a folder is needed", path);
+    if (access(path, R_OK | X_OK) != 0) return mode_input_fail(err, errno, path, "be read");
+    return MODE_OK;
+}
+
+static enum mode_status fail_not_a_file(const char *path, mode_t mode, struct mode_error *err)
+{
+    return MODE_FAIL(err, MODE_E_NOINPUT, "%s: is %s, a file is needed", path,
+                     S_ISDIR(mode) ? "a folder" : "a device or a pipe");
+}
+
+/* ---- reading ----------------------------------------------------------------------------------------------- */
 
 enum mode_status mode_file_read(const char *path, size_t max_bytes, char **data, size_t *size, struct mode_error *err)
 {
@@ -32,13 +91,13 @@ enum mode_status mode_file_read(const char *path, size_t max_bytes, char **data,
     size_t got = 0;
     if (max_bytes == 0) max_bytes = (size_t)1 << 30;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return MODE_FAIL(err, status_of_errno(errno), "%s: cannot be opened: %s", path, strerror(errno));
+    if (fd < 0) return mode_input_fail(err, errno, path, "be opened");
     if (fstat(fd, &sb) != 0) {
         st = MODE_FAIL(err, MODE_E_IO, "%s: cannot be examined: %s", path, strerror(errno));
         goto out;
     }
     if (S_ISDIR(sb.st_mode)) {
-        st = MODE_FAIL(err, MODE_E_NOINPUT, "%s: is a folder, a file is needed", path);
+        st = fail_not_a_file(path, sb.st_mode, err);
         goto out;
     }
     if ((uint64_t)sb.st_size > max_bytes) {
@@ -83,25 +142,19 @@ out:
 enum mode_status mode_file_sync(const char *path, struct mode_error *err)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return MODE_FAIL(err, status_of_errno(errno), "%s: cannot be opened: %s", path, strerror(errno));
+    if (fd < 0) return mode_input_fail(err, errno, path, "be opened");
     int rc = fsync(fd), e = errno;
     close(fd);
     if (rc != 0) return MODE_FAIL(err, MODE_E_IO, "%s: fsync failed: %s", path, strerror(e));
     return MODE_OK;
 }
 
+/* ---- writing ----------------------------------------------------------------------------------------------- */
+
 static enum mode_status sync_parent(const char *path, struct mode_error *err)
 {
-    char *dir = mode_xstrdup(path);
-    char *slash = strrchr(dir, '/');
-    enum mode_status st;
-    if (!slash)
-        st = mode_file_sync(".", err);
-    else {
-        if (slash == dir) slash++;
-        *slash = '\0';
-        st = mode_file_sync(dir, err);
-    }
+    char *dir = folder_of(path);
+    enum mode_status st = mode_file_sync(dir, err);
     free(dir);
     return st;
 }
@@ -127,12 +180,34 @@ static enum mode_status target_of(char **target, const char *path, struct mode_e
 {
     struct stat at;
     *target = lstat(path, &at) == 0 && S_ISLNK(at.st_mode) ? realpath(path, NULL) : mode_xstrdup(path);
-    if (!*target) return MODE_FAIL(err, MODE_E_CREATE, "%s: the link leads nowhere: %s", path, strerror(errno));
+    if (!*target) {
+        const int e = errno;
+        if (status_of(e, MODE_E_CREATE) != MODE_E_CREATE) return mode_output_fail(err, e, path, "be created");
+        return MODE_FAIL(err, MODE_E_CREATE, "%s: the link leads nowhere: %s", path, strerror(e));
+    }
     if (stat(*target, &at) != 0 || S_ISREG(at.st_mode)) return MODE_OK;
     free(*target);
     *target = NULL;
     return MODE_FAIL(err, MODE_E_CREATE, "%s: is %s; expected a file, or nothing, in its place", path,
                      S_ISDIR(at.st_mode) ? "a folder" : "a device or a pipe");
+}
+
+enum mode_status mode_output_file(const char *path, struct mode_error *err)
+{
+    char *target, *dir;
+    enum mode_status st = target_of(&target, path, err);
+    if (st) return st;
+    dir = folder_of(target);
+    struct stat sb;
+    if (stat(dir, &sb) != 0)
+        st = mode_output_fail(err, errno, path, "be created");
+    else if (!S_ISDIR(sb.st_mode))
+        st = mode_output_fail(err, ENOTDIR, path, "be created");
+    else if (access(dir, R_OK | W_OK | X_OK) != 0) /* it is read, to be flushed to disk */
+        st = mode_output_fail(err, errno, path, "be created");
+    free(dir);
+    free(target);
+    return st;
 }
 
 static enum mode_status write_parts(const char *path, const struct mode_file_part *parts, size_t n_parts,
@@ -143,8 +218,7 @@ static enum mode_status write_parts(const char *path, const struct mode_file_par
     size_t written = 0;
     int fd = mkostemp(temp, O_CLOEXEC);
     if (fd < 0) {
-        st = MODE_FAIL(err, errno == ENOSPC ? MODE_E_IO : MODE_E_CREATE, "%s: cannot be created: %s", path,
-                       strerror(errno));
+        st = mode_output_fail(err, errno, path, "be created");
         free(temp);
         return st;
     }
@@ -155,8 +229,7 @@ static enum mode_status write_parts(const char *path, const struct mode_file_par
     if (!st && fchmod(fd, 0644) != 0) st = MODE_FAIL(err, MODE_E_IO, "%s: chmod failed: %s", path, strerror(errno));
     if (!st && fsync(fd) != 0) st = MODE_FAIL(err, MODE_E_IO, "%s: fsync failed: %s", path, strerror(errno));
     if (close(fd) != 0 && !st) st = MODE_FAIL(err, MODE_E_IO, "%s: close failed: %s", path, strerror(errno));
-    if (!st && rename(temp, path) != 0)
-        st = MODE_FAIL(err, MODE_E_CREATE, "%s: rename failed: %s", path, strerror(errno));
+    if (!st && rename(temp, path) != 0) st = mode_output_fail(err, errno, path, "be created");
     if (st)
         unlink(temp);
     else
@@ -181,20 +254,21 @@ enum mode_status mode_file_write_atomic(const char *path, const void *data, size
     return mode_file_write_parts(path, &part, 1, err);
 }
 
-enum mode_status mode_dir_make(const char *path, struct mode_error *err)
+/* ---- folders ----------------------------------------------------------------------------------------------- */
+
+static enum mode_status make_folders(const char *path, int *n_made, struct mode_error *err)
 {
     char *p = mode_xstrdup(path);
     enum mode_status st = MODE_OK;
+    *n_made = 0;
     for (char *s = p + 1;; s++) {
         if (*s != '/' && *s != '\0') continue;
         char keep = *s;
         *s = '\0';
-        if (mkdir(p, 0777) != 0 && errno != EEXIST) {
-            st = MODE_FAIL(err,
-                           errno == EACCES                      ? MODE_E_PERM
-                           : errno == ENOSPC || errno == EDQUOT ? MODE_E_IO
-                                                                : MODE_E_CREATE,
-                           "%s: folder cannot be made: %s", p, strerror(errno));
+        if (mkdir(p, 0777) == 0)
+            ++*n_made;
+        else if (errno != EEXIST) {
+            st = mode_output_fail(err, errno, path, "be made");
             break;
         }
         *s = keep;
@@ -205,6 +279,47 @@ enum mode_status mode_dir_make(const char *path, struct mode_error *err)
         st = MODE_FAIL(err, MODE_E_CREATE, "%s: is not a folder", path);
     free(p);
     return st;
+}
+
+enum mode_status mode_dir_make(const char *path, struct mode_error *err)
+{
+    int n_made;
+    return make_folders(path, &n_made, err);
+}
+
+enum mode_status mode_output_folder(const char *path, int *n_made, struct mode_error *err)
+{
+    enum mode_status st = make_folders(path, n_made, err);
+    if (!st && access(path, R_OK | W_OK | X_OK) != 0) st = mode_output_fail(err, errno, path, "be written to");
+    if (st) mode_dir_unmake(path, *n_made);
+    return st;
+}
+
+void mode_dir_unmake(const char *path, int n_made)
+{
+    char *dir = mode_xstrdup(path);
+    while (n_made > 0) {
+        if (rmdir(dir) == 0)
+            n_made--;
+        else if (errno != ENOENT) /* it was not even made */
+            break;
+        char *up = folder_of(dir);
+        free(dir);
+        dir = up;
+    }
+    free(dir);
+}
+
+enum mode_status mode_dir_temporary(char **path, struct mode_error *err)
+{
+    const char *parent = getenv("TMPDIR");
+    if (!parent || !*parent) parent = "/tmp";
+    *path = mode_path_join(parent, "mode-XXXXXX");
+    if (mkdtemp(*path)) return MODE_OK;
+    const int e = errno;
+    free(*path);
+    *path = NULL;
+    return mode_output_fail(err, e, parent, "hold a temporary folder (TMPDIR)");
 }
 
 enum mode_status mode_dir_remove(const char *path, struct mode_error *err)
@@ -243,7 +358,7 @@ enum mode_status mode_file_copy(const char *src, const char *dst, bool use_link,
             if (rc != 0) unlink(temp);
             unlink(temp); /* rename does nothing when both names are one file already */
             free(temp);
-            if (rc != 0) return MODE_FAIL(err, MODE_E_CREATE, "%s: rename failed: %s", dst, strerror(e));
+            if (rc != 0) return mode_output_fail(err, e, dst, "be created");
             return MODE_OK;
         }
         free(temp);
@@ -267,11 +382,16 @@ enum mode_status mode_file_map(const char *path, struct mode_mapping *map, struc
 {
     struct stat sb;
     *map = (struct mode_mapping){0};
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return MODE_FAIL(err, status_of_errno(errno), "%s: cannot be opened: %s", path, strerror(errno));
-    if (fstat(fd, &sb) != 0 || !S_ISREG(sb.st_mode)) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe, which cannot be mapped, must not hang us */
+    if (fd < 0) return mode_input_fail(err, errno, path, "be opened");
+    if (fstat(fd, &sb) != 0) {
+        const int e = errno;
         close(fd);
-        return MODE_FAIL(err, MODE_E_NOINPUT, "%s: is not a regular file", path);
+        return mode_input_fail(err, e, path, "be examined");
+    }
+    if (!S_ISREG(sb.st_mode)) {
+        close(fd);
+        return fail_not_a_file(path, sb.st_mode, err);
     }
     map->size = (size_t)sb.st_size;
     if (map->size == 0)
@@ -331,8 +451,13 @@ enum mode_status mode_digest_file(const char *path, char hex[MODE_DIGEST_HEX], u
     enum mode_status st = MODE_OK;
     unsigned char md[32];
     uint64_t total = 0;
+    struct stat sb;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return MODE_FAIL(err, status_of_errno(errno), "%s: cannot be opened: %s", path, strerror(errno));
+    if (fd < 0) return mode_input_fail(err, errno, path, "be opened");
+    if (fstat(fd, &sb) == 0 && S_ISDIR(sb.st_mode)) {
+        close(fd);
+        return fail_not_a_file(path, sb.st_mode, err);
+    }
     char *buf = mode_xmalloc(CHUNK);
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
     MODE_ASSERT(ctx && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) == 1);
