@@ -17,7 +17,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* "<path>: cannot <doing>: <why>", by the errno e of an input or of an output that cannot be had; doing: "be opened". */
+/* "<path>: cannot <doing>: <why>", by the errno e of an input or of an output that cannot be had; doing: "be opened".
+ */
 enum mode_status mode_input_fail(struct mode_error *err, int e, const char *path, const char *doing);
 enum mode_status mode_output_fail(struct mode_error *err, int e, const char *path, const char *doing);
 /* An input folder: it is there, it is a folder, its files may be looked up and listed. */

@@ -191,8 +191,7 @@ static enum mode_status pack_picture(struct packer *p, const char *path, struct 
         free(text);
         return st;
     }
-    return bad_pair(p, &p->n->no_caption,
-                    MODE_FAIL(err, MODE_E_FORMAT, "%s: no .txt or .json beside it", path), err);
+    return bad_pair(p, &p->n->no_caption, MODE_FAIL(err, MODE_E_FORMAT, "%s: no .txt or .json beside it", path), err);
 }
 
 static bool is_picture_name(const char *name)
@@ -267,16 +266,19 @@ static enum mode_status pack_all(struct packer *p, const char *pairs, bool is_fo
 static enum mode_status take_their_places(const struct packer *p, const char *out, struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
-    uint64_t i = 0;
-    for (; !st && i < p->n->shards; i++) {
-        char *from = shard_path(p->out, i), *to = shard_path(out, i);
-        if (rename(from, to) != 0) st = mode_output_fail(err, errno, to, "be created");
+    uint64_t n = 0;
+    while (!st && n < p->n->shards) {
+        char *from = shard_path(p->out, n), *to = shard_path(out, n);
+        if (rename(from, to) == 0)
+            n++;
+        else
+            st = mode_output_fail(err, errno, to, "be created");
         free(from);
         free(to);
     }
     if (!st) return mode_file_sync(out, err);
-    while (i-- > 0) {
-        char *to = shard_path(out, i);
+    while (n > 0) {
+        char *to = shard_path(out, --n);
         unlink(to);
         free(to);
     }

@@ -60,8 +60,11 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
                   {"no_caption", n.no_caption},
                   {"bad_text", n.bad_text}};
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
-        printf(o.json ? "%s\"%s\": %llu" : "%s%-12s  %llu\n", !o.json ? "" : i ? ", " : "{", counts[i].name,
-               (unsigned long long)counts[i].n);
+        printf(o.json ? "%s\"%s\": %llu" : "%s%-12s  %llu\n",
+               !o.json ? ""
+               : i     ? ", "
+                       : "{",
+               counts[i].name, (unsigned long long)counts[i].n);
     if (o.json) printf("}\n");
     return MODE_OK;
 }
