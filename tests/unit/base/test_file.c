@@ -1,0 +1,152 @@
+/* One fault, one status: what a file that cannot be had, and a place that cannot be written, end with. */
+#include "base/file.h"
+
+#include "base/str.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static char root[] = "/tmp/mode-file-XXXXXX";
+static struct mode_error err;
+
+static char *in_root(const char *name)
+{
+    return mode_path_join(root, name);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    return mkdtemp(root) ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    return mode_dir_remove(root, NULL);
+}
+
+static void test_a_fault_has_one_status(void **state)
+{
+    (void)state;
+    static const struct {
+        int e;
+        enum mode_status in, out;
+    } cases[] = {{ENOENT, MODE_E_NOINPUT, MODE_E_CREATE},
+                 {ENOTDIR, MODE_E_NOINPUT, MODE_E_CREATE},
+                 {ELOOP, MODE_E_NOINPUT, MODE_E_CREATE},
+                 {EISDIR, MODE_E_NOINPUT, MODE_E_CREATE},
+                 {ENOTEMPTY, MODE_E_NOINPUT, MODE_E_CREATE},
+                 {EACCES, MODE_E_PERM, MODE_E_PERM},
+                 {EPERM, MODE_E_PERM, MODE_E_PERM},
+                 {EROFS, MODE_E_PERM, MODE_E_PERM},
+                 {ENOSPC, MODE_E_IO, MODE_E_IO},
+                 {EIO, MODE_E_IO, MODE_E_IO},
+                 {EDQUOT, MODE_E_IO, MODE_E_IO}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(mode_input_fail(&err, cases[i].e, "a", "be opened"), cases[i].in);
+        assert_int_equal(err.status, cases[i].in);
+        assert_int_equal(mode_output_fail(&err, cases[i].e, "a", "be created"), cases[i].out);
+        assert_int_equal(err.status, cases[i].out);
+    }
+    mode_output_fail(&err, ENOENT, "/no-such/a", "be created");
+    assert_string_equal(err.text, "/no-such/a: cannot be created: there is no folder /no-such");
+}
+
+static void test_inputs_of_the_wrong_kind(void **state)
+{
+    (void)state;
+    struct mode_mapping map;
+    char *data, hex[MODE_DIGEST_HEX], *pipe = in_root("pipe"), *file = in_root("file");
+    assert_int_equal(mkfifo(pipe, 0600), 0);
+    assert_int_equal(mode_file_write_atomic(file, "x", 1, &err), MODE_OK);
+    assert_int_equal(mode_file_read(root, 0, &data, NULL, &err), MODE_E_NOINPUT);
+    assert_int_equal(mode_file_map(root, &map, &err), MODE_E_NOINPUT);
+    assert_int_equal(mode_digest_file(root, hex, NULL, &err), MODE_E_NOINPUT);
+    assert_non_null(strstr(err.text, "is a folder, a file is needed"));
+    alarm(10);
+    assert_int_equal(mode_file_map(pipe, &map, &err), MODE_E_NOINPUT); /* and does not wait for a writer */
+    alarm(0);
+    assert_int_equal(mode_input_folder(file, &err), MODE_E_NOINPUT);
+    assert_int_equal(mode_input_folder(root, &err), MODE_OK);
+    unlink(pipe);
+    unlink(file);
+    free(pipe), free(file);
+}
+
+static void test_what_an_output_needs(void **state)
+{
+    (void)state;
+    char *file = in_root("out"), *below = in_root("out/x"), *nowhere = in_root("no/x"), *link = in_root("link");
+    assert_int_equal(mode_output_file(file, &err), MODE_OK);
+    assert_false(mode_file_exists(file));
+    assert_int_equal(mode_output_file(root, &err), MODE_E_CREATE);
+    assert_int_equal(mode_output_file(nowhere, &err), MODE_E_CREATE);
+    assert_int_equal(mode_file_write_atomic(file, "x", 1, &err), MODE_OK);
+    assert_int_equal(mode_output_file(file, &err), MODE_OK); /* may be replaced */
+    assert_int_equal(mode_output_file(below, &err), MODE_E_CREATE);
+    assert_int_equal(symlink("no/x", link), 0);
+    assert_int_equal(mode_output_file(link, &err), MODE_E_CREATE);
+    assert_int_equal(mode_output_file("relative", &err), MODE_OK);
+    unlink(link);
+    unlink(file);
+    free(file), free(below), free(nowhere), free(link);
+}
+
+static void test_folders_that_came_to_nothing(void **state)
+{
+    (void)state;
+    char *there = in_root("there"), *deep = in_root("there/a/b/c/"), *a = in_root("there/a"), *b = in_root("there/a/b");
+    char *file = in_root("there/a/file"), *below = in_root("there/a/file/d/e");
+    int n;
+    assert_int_equal(mode_output_folder(there, &n, &err), MODE_OK);
+    assert_int_equal(n, 1);
+    assert_int_equal(mode_output_folder(there, &n, &err), MODE_OK);
+    assert_int_equal(n, 0);
+    mode_dir_unmake(there, n);
+    assert_true(mode_file_exists(there));
+    assert_int_equal(mode_output_folder(deep, &n, &err), MODE_OK);
+    assert_int_equal(n, 3);
+    assert_int_equal(mode_file_write_atomic(file, "x", 1, &err), MODE_OK);
+    mode_dir_unmake(deep, n);
+    assert_true(mode_file_exists(a) && !mode_file_exists(b)); /* what is in use stays */
+    assert_int_equal(mode_output_folder(below, &n, &err), MODE_E_CREATE);
+    assert_int_equal(mode_output_folder(file, &n, &err), MODE_E_CREATE);
+    unlink(file);
+    assert_int_equal(mode_output_folder(deep, &n, &err), MODE_OK);
+    mode_dir_unmake(deep, n);
+    assert_true(mode_file_exists(a) && !mode_file_exists(b));
+    free(there), free(deep), free(a), free(b), free(file), free(below);
+}
+
+static void test_no_temporary_is_named(void **state)
+{
+    (void)state;
+    MODE_FAIL(&err, MODE_E_IO, "out.new-1234/x: writing failed");
+    mode_error_rename(&err, "out.new-1234", "out");
+    assert_string_equal(err.text, "out/x: writing failed");
+    mode_error_rename(&err, "other", "thing");
+    assert_string_equal(err.text, "out/x: writing failed");
+    mode_error_rename(NULL, "other", "thing");
+    char *long_name = mode_xasprintf("%0*d", (int)sizeof err.text, 0);
+    mode_error_rename(&err, "out", long_name);
+    assert_int_equal(strlen(err.text), sizeof err.text - 1);
+    free(long_name);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_fault_has_one_status), cmocka_unit_test(test_inputs_of_the_wrong_kind),
+        cmocka_unit_test(test_what_an_output_needs), cmocka_unit_test(test_folders_that_came_to_nothing),
+        cmocka_unit_test(test_no_temporary_is_named)};
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
