@@ -2,7 +2,6 @@
 
 #include "base/str.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
@@ -38,41 +37,16 @@ enum mode_status mode_input_fail(struct mode_error *err, int e, const char *path
     return MODE_FAIL(err, status_of(e, MODE_E_NOINPUT), "%s: cannot %s: %s", path, doing, strerror(e));
 }
 
-/* The folder that path lies in; the caller frees. */
-static char *folder_of(const char *path)
-{
-    char *dir = mode_xstrdup(path), *slash;
-    size_t n = strlen(dir);
-    while (n > 1 && dir[n - 1] == '/') dir[--n] = '\0';
-    slash = strrchr(dir, '/');
-    if (slash)
-        slash[slash == dir] = '\0';
-    else {
-        free(dir);
-        dir = mode_xstrdup(".");
-    }
-    return dir;
-}
-
 enum mode_status mode_output_fail(struct mode_error *err, int e, const char *path, const char *doing)
 {
     enum mode_status st = status_of(e, MODE_E_CREATE);
-    char *dir = folder_of(path);
+    char *dir = mode_path_folder(path);
     if (e == ENOENT && access(dir, F_OK) != 0)
         MODE_FAIL(err, st, "%s: cannot %s: there is no folder %s", path, doing, dir);
     else
         MODE_FAIL(err, st, "%s: cannot %s: %s", path, doing, strerror(e));
     free(dir);
     return st;
-}
-
-enum mode_status mode_input_folder(const char *path, struct mode_error *err)
-{
-    struct stat sb;
-    if (stat(path, &sb) != 0) return mode_input_fail(err, errno, path, "be opened");
-    if (!S_ISDIR(sb.st_mode)) return MODE_FAIL(err, MODE_E_NOINPUT, "%s: is a file, a folder is needed", path);
-    if (access(path, R_OK | X_OK) != 0) return mode_input_fail(err, errno, path, "be read");
-    return MODE_OK;
 }
 
 static enum mode_status fail_not_a_file(const char *path, mode_t mode, struct mode_error *err)
@@ -153,7 +127,7 @@ enum mode_status mode_file_sync(const char *path, struct mode_error *err)
 
 static enum mode_status sync_parent(const char *path, struct mode_error *err)
 {
-    char *dir = folder_of(path);
+    char *dir = mode_path_folder(path);
     enum mode_status st = mode_file_sync(dir, err);
     free(dir);
     return st;
@@ -197,7 +171,7 @@ enum mode_status mode_output_file(const char *path, struct mode_error *err)
     char *target, *dir;
     enum mode_status st = target_of(&target, path, err);
     if (st) return st;
-    dir = folder_of(target);
+    dir = mode_path_folder(target);
     struct stat sb;
     if (stat(dir, &sb) != 0)
         st = mode_output_fail(err, errno, path, "be created");
@@ -252,100 +226,6 @@ enum mode_status mode_file_write_atomic(const char *path, const void *data, size
 {
     struct mode_file_part part = {data, size};
     return mode_file_write_parts(path, &part, 1, err);
-}
-
-/* ---- folders ----------------------------------------------------------------------------------------------- */
-
-static enum mode_status make_folders(const char *path, int *n_made, struct mode_error *err)
-{
-    char *p = mode_xstrdup(path);
-    enum mode_status st = MODE_OK;
-    *n_made = 0;
-    for (char *s = p + 1;; s++) {
-        if (*s != '/' && *s != '\0') continue;
-        char keep = *s;
-        *s = '\0';
-        if (mkdir(p, 0777) == 0)
-            ++*n_made;
-        else if (errno != EEXIST) {
-            st = mode_output_fail(err, errno, path, "be made");
-            break;
-        }
-        *s = keep;
-        if (keep == '\0') break;
-    }
-    struct stat sb;
-    if (!st && (stat(path, &sb) != 0 || !S_ISDIR(sb.st_mode)))
-        st = MODE_FAIL(err, MODE_E_CREATE, "%s: is not a folder", path);
-    free(p);
-    return st;
-}
-
-enum mode_status mode_dir_make(const char *path, struct mode_error *err)
-{
-    int n_made;
-    return make_folders(path, &n_made, err);
-}
-
-enum mode_status mode_output_folder(const char *path, int *n_made, struct mode_error *err)
-{
-    enum mode_status st = make_folders(path, n_made, err);
-    if (!st && access(path, R_OK | W_OK | X_OK) != 0) st = mode_output_fail(err, errno, path, "be written to");
-    if (st) mode_dir_unmake(path, *n_made);
-    return st;
-}
-
-void mode_dir_unmake(const char *path, int n_made)
-{
-    char *dir = mode_xstrdup(path);
-    while (n_made > 0) {
-        if (rmdir(dir) == 0)
-            n_made--;
-        else if (errno != ENOENT) /* it was not even made */
-            break;
-        char *up = folder_of(dir);
-        free(dir);
-        dir = up;
-    }
-    free(dir);
-}
-
-enum mode_status mode_dir_temporary(char **path, struct mode_error *err)
-{
-    const char *parent = getenv("TMPDIR");
-    if (!parent || !*parent) parent = "/tmp";
-    *path = mode_path_join(parent, "mode-XXXXXX");
-    if (mkdtemp(*path)) return MODE_OK;
-    const int e = errno;
-    free(*path);
-    *path = NULL;
-    return mode_output_fail(err, e, parent, "hold a temporary folder (TMPDIR)");
-}
-
-enum mode_status mode_dir_remove(const char *path, struct mode_error *err)
-{
-    struct stat sb;
-    enum mode_status st = MODE_OK;
-    if (lstat(path, &sb) != 0) {
-        if (errno == ENOENT) return MODE_OK;
-        return MODE_FAIL(err, MODE_E_IO, "%s: cannot be examined: %s", path, strerror(errno));
-    }
-    if (!S_ISDIR(sb.st_mode)) {
-        if (unlink(path) != 0) return MODE_FAIL(err, MODE_E_IO, "%s: cannot be removed: %s", path, strerror(errno));
-        return MODE_OK;
-    }
-    DIR *d = opendir(path);
-    if (!d) return MODE_FAIL(err, MODE_E_IO, "%s: folder cannot be read: %s", path, strerror(errno));
-    for (struct dirent *e; !st && (e = readdir(d)) != NULL;) {
-        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
-        char *child = mode_path_join(path, e->d_name);
-        st = mode_dir_remove(child, err);
-        free(child);
-    }
-    closedir(d);
-    if (!st && rmdir(path) != 0)
-        st = MODE_FAIL(err, MODE_E_IO, "%s: folder cannot be removed: %s", path, strerror(errno));
-    return st;
 }
 
 enum mode_status mode_file_copy(const char *src, const char *dst, bool use_link, struct mode_error *err)
@@ -420,6 +300,21 @@ char *mode_path_join(const char *dir, const char *name)
 {
     size_t n = strlen(dir);
     return mode_xasprintf("%s%s%s", dir, n > 0 && dir[n - 1] == '/' ? "" : "/", name);
+}
+
+char *mode_path_folder(const char *path)
+{
+    char *dir = mode_xstrdup(path), *slash;
+    size_t n = strlen(dir);
+    while (n > 1 && dir[n - 1] == '/') dir[--n] = '\0';
+    slash = strrchr(dir, '/');
+    if (slash)
+        slash[slash == dir] = '\0';
+    else {
+        free(dir);
+        dir = mode_xstrdup(".");
+    }
+    return dir;
 }
 
 const char *mode_path_base(const char *path)

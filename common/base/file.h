@@ -63,6 +63,8 @@ void mode_file_unmap(struct mode_mapping *map);
 
 /* "dir/name"; the caller frees. */
 char *mode_path_join(const char *dir, const char *name);
+/* The folder that path lies in, "." where it names none; the caller frees. */
+char *mode_path_folder(const char *path);
 /* The part after the last '/'; borrowed from path. */
 const char *mode_path_base(const char *path);
 

@@ -119,12 +119,25 @@ static void test_folders_that_came_to_nothing(void **state)
     mode_dir_unmake(deep, n);
     assert_true(mode_file_exists(a) && !mode_file_exists(b)); /* what is in use stays */
     assert_int_equal(mode_output_folder(below, &n, &err), MODE_E_CREATE);
+    assert_int_equal(mode_output_folder("", &n, &err), MODE_E_CREATE);
     assert_int_equal(mode_output_folder(file, &n, &err), MODE_E_CREATE);
     unlink(file);
     assert_int_equal(mode_output_folder(deep, &n, &err), MODE_OK);
     mode_dir_unmake(deep, n);
     assert_true(mode_file_exists(a) && !mode_file_exists(b));
     free(there), free(deep), free(a), free(b), free(file), free(below);
+}
+
+static void test_the_folder_of_a_path(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {{"a", "."},   {"a/b", "a"}, {"a/b//", "a"}, {"/a", "/"},
+                                           {"/a/", "/"}, {"/", "/"},   {"", "."},      {"./a", "."}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *dir = mode_path_folder(cases[i][0]);
+        assert_string_equal(dir, cases[i][1]);
+        free(dir);
+    }
 }
 
 static void test_no_temporary_is_named(void **state)
@@ -146,7 +159,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_fault_has_one_status), cmocka_unit_test(test_inputs_of_the_wrong_kind),
-        cmocka_unit_test(test_what_an_output_needs), cmocka_unit_test(test_folders_that_came_to_nothing),
-        cmocka_unit_test(test_no_temporary_is_named)};
+        cmocka_unit_test(test_what_an_output_needs),   cmocka_unit_test(test_folders_that_came_to_nothing),
+        cmocka_unit_test(test_the_folder_of_a_path),   cmocka_unit_test(test_no_temporary_is_named)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
