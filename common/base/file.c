@@ -166,24 +166,6 @@ static enum mode_status target_of(char **target, const char *path, struct mode_e
                      S_ISDIR(at.st_mode) ? "a folder" : "a device or a pipe");
 }
 
-enum mode_status mode_output_file(const char *path, struct mode_error *err)
-{
-    char *target, *dir;
-    enum mode_status st = target_of(&target, path, err);
-    if (st) return st;
-    dir = mode_path_folder(target);
-    struct stat sb;
-    if (stat(dir, &sb) != 0)
-        st = mode_output_fail(err, errno, path, "be created");
-    else if (!S_ISDIR(sb.st_mode))
-        st = mode_output_fail(err, ENOTDIR, path, "be created");
-    else if (access(dir, R_OK | W_OK | X_OK) != 0) /* it is read, to be flushed to disk */
-        st = mode_output_fail(err, errno, path, "be created");
-    free(dir);
-    free(target);
-    return st;
-}
-
 static enum mode_status write_parts(const char *path, const struct mode_file_part *parts, size_t n_parts,
                                     struct mode_error *err)
 {

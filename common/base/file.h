@@ -23,9 +23,7 @@ enum mode_status mode_input_fail(struct mode_error *err, int e, const char *path
 enum mode_status mode_output_fail(struct mode_error *err, int e, const char *path, const char *doing);
 /* An input folder: it is there, it is a folder, its files may be looked up and listed. */
 enum mode_status mode_input_folder(const char *path, struct mode_error *err);
-/* What an output file needs, found out before the work: a folder that may be written, and a place where nothing is or
- * a file that may be replaced. Makes nothing. */
-enum mode_status mode_output_file(const char *path, struct mode_error *err);
+/* What an output needs is asked before the work: output.h. */
 
 /* Read a whole file of at most max_bytes (0 = 1 GiB) into *data (malloc'd, NUL-terminated for convenience, the
  * NUL not counted; the caller frees). MODE_E_NOINPUT if it does not exist, MODE_E_VALUE if larger. */
@@ -42,10 +40,6 @@ enum mode_status mode_file_write_parts(const char *path, const struct mode_file_
 enum mode_status mode_file_sync(const char *path, struct mode_error *err);
 /* mkdir -p; an existing folder is fine. */
 enum mode_status mode_dir_make(const char *path, struct mode_error *err);
-/* The same for a folder of outputs, which must be writable; after a failure nothing of it is left. n_made: how many
- * folders were made, for mode_dir_unmake when the outputs came to nothing: it removes those of them that are empty. */
-enum mode_status mode_output_folder(const char *path, int *n_made, struct mode_error *err);
-void mode_dir_unmake(const char *path, int n_made);
 /* A new empty folder of this process in TMPDIR (or /tmp); the name is the caller's, to remove and to free. */
 enum mode_status mode_dir_temporary(char **path, struct mode_error *err);
 /* rm -rf; a missing path is fine. */

@@ -17,18 +17,15 @@ enum mode_status mode_input_folder(const char *path, struct mode_error *err)
     return MODE_OK;
 }
 
-static enum mode_status make_folders(const char *path, int *n_made, struct mode_error *err)
+enum mode_status mode_dir_make(const char *path, struct mode_error *err)
 {
     char *p = mode_xstrdup(path);
     enum mode_status st = MODE_OK;
-    *n_made = 0;
     for (char *s = p + (*p != '\0');; s++) {
         if (*s != '/' && *s != '\0') continue;
         char keep = *s;
         *s = '\0';
-        if (mkdir(p, 0777) == 0)
-            ++*n_made;
-        else if (errno != EEXIST) {
+        if (mkdir(p, 0777) != 0 && errno != EEXIST) {
             st = mode_output_fail(err, errno, path, "be made");
             break;
         }
@@ -40,35 +37,6 @@ static enum mode_status make_folders(const char *path, int *n_made, struct mode_
         st = MODE_FAIL(err, MODE_E_CREATE, "%s: is not a folder", path);
     free(p);
     return st;
-}
-
-enum mode_status mode_dir_make(const char *path, struct mode_error *err)
-{
-    int n_made;
-    return make_folders(path, &n_made, err);
-}
-
-enum mode_status mode_output_folder(const char *path, int *n_made, struct mode_error *err)
-{
-    enum mode_status st = make_folders(path, n_made, err);
-    if (!st && access(path, R_OK | W_OK | X_OK) != 0) st = mode_output_fail(err, errno, path, "be written to");
-    if (st) mode_dir_unmake(path, *n_made);
-    return st;
-}
-
-void mode_dir_unmake(const char *path, int n_made)
-{
-    char *dir = mode_xstrdup(path);
-    while (n_made > 0) {
-        if (rmdir(dir) == 0)
-            n_made--;
-        else if (errno != ENOENT) /* it was not even made */
-            break;
-        char *up = mode_path_folder(dir);
-        free(dir);
-        dir = up;
-    }
-    free(dir);
 }
 
 enum mode_status mode_dir_temporary(char **path, struct mode_error *err)

@@ -1,6 +1,7 @@
 #include "pipeline/pack.h"
 
 #include "base/file.h"
+#include "base/output.h"
 #include "base/str.h"
 #include "data/image.h"
 #include "data/tar.h"
@@ -291,17 +292,17 @@ enum mode_status mode_pack(struct mode_pack_counts *n, const char *pairs, const 
     struct packer p = {.n = n, .per_shard = per_shard, .skip_bad = skip_bad};
     struct stat sb;
     enum mode_status st;
-    int n_made;
+    struct mode_output_folder folder;
     *n = (struct mode_pack_counts){0};
     if (stat(pairs, &sb) != 0) return mode_input_fail(err, errno, pairs, "be opened");
-    if ((st = mode_output_folder(out, &n_made, err))) return st;
+    if ((st = mode_output_folder_make(&folder, out, err))) return st;
     p.out = mode_path_join(out, partial);
     if (!(st = check_no_tars(out, err)) && !(st = mode_dir_remove(p.out, err)) && !(st = mode_dir_make(p.out, err)) &&
         !(st = pack_all(&p, pairs, S_ISDIR(sb.st_mode), err)))
         st = take_their_places(&p, out, err);
     if (st) mode_error_rename(err, p.out, out);
     mode_dir_remove(p.out, NULL);
-    if (st) mode_dir_unmake(out, n_made);
+    mode_output_folder_close(&folder, st != MODE_OK);
     free(p.out);
     return st;
 }

@@ -1,5 +1,6 @@
 /* mode captions - shards in, one captions.bin each out, every sample accounted for. */
 #include "base/options.h"
+#include "base/output.h"
 #include "base/str.h"
 #include "data/dali_index.h"
 #include "pipeline/captions.h"
@@ -151,7 +152,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct mode_captions_options co = {.limits = MODE_IMAGE_LIMITS_DEFAULT, .progress = progress, .reject = reject};
     json_t *list = NULL, *root = NULL;
     char *text = NULL, *summary = NULL, *cwd = NULL;
-    int n_args, n_made = 0;
+    struct mode_output_folder folder = {0};
+    int n_args;
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(table, "MODE_", usage, prose);
         return MODE_OK;
@@ -171,7 +173,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     else if (o.blur_faces && mode_face_key_parse(&co.blur, o.blur_faces, &why))
         st = MODE_FAIL(err, MODE_E_USAGE, "--blur-faces: %s", why.text);
     if (st || (st = expand(&shards, argv + 1, (size_t)n_args, cwd, err)) ||
-        (st = mode_output_folder(o.out, &n_made, err)) || (st = check_out(o.out, shards.n, err)))
+        (st = mode_output_folder_make(&folder, o.out, err)) || (st = check_out(o.out, shards.n, err)))
         goto out;
     summary = mode_path_join(o.out, "captions.json");
     unlink(summary); /* of an earlier run; from here to the end of this one the folder is not complete */
@@ -212,7 +214,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     else
         print_totals(&t, shards.n);
 out:
-    if (st) mode_dir_unmake(o.out, n_made);
+    mode_output_folder_close(&folder, st != MODE_OK);
     free(text);
     free(summary);
     free(cwd);

@@ -1,6 +1,7 @@
 /* mode preprocess - pictures to a model's input, for comparing with other pipelines. */
 #include "base/file.h"
 #include "base/options.h"
+#include "base/output.h"
 #include "base/parallel.h"
 #include "base/str.h"
 #include "data/image.h"

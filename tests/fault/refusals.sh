@@ -114,7 +114,7 @@ expect 73 'empty: is not a folder' mode pack --pairs "$f/pairs" --out "$f/empty"
 expect 73 'there is no folder .*none' mode convert "$f/model" "$f/none/out" --to open_clip
 expect 73 'folder: is there already' mode convert "$f/model" "$f/folder" --to open_clip
 expect 73 'folder: is a folder' mode preprocess "$f/picture.jpg" --out "$f/folder"
-expect 73 'there is no folder .*none' mode preprocess "$f/picture.jpg" --out "$f/none/x.npy"
+expect 73 'x.npy: cannot be created.*none' mode preprocess "$f/picture.jpg" --out "$f/none/x.npy"
 expect 73 'TMPDIR' env TMPDIR="$f/none" mode inspect "$f/shard.tar"
 expect 73 'TMPDIR' env TMPDIR="$f/none" mode weights --centres "$centres" --encoder "$enc" --classes "$f/words"
 [ ! -e "$f/out" ] && [ ! -e "$f/none" ] || fail "left behind: $(ls -d "$f/out" "$f/none" 2>/dev/null)"

@@ -82,50 +82,16 @@ static void test_inputs_of_the_wrong_kind(void **state)
     free(pipe), free(file);
 }
 
-static void test_what_an_output_needs(void **state)
+static void test_a_folder_that_cannot_be_made(void **state)
 {
     (void)state;
-    char *file = in_root("out"), *below = in_root("out/x"), *nowhere = in_root("no/x"), *link = in_root("link");
-    assert_int_equal(mode_output_file(file, &err), MODE_OK);
-    assert_false(mode_file_exists(file));
-    assert_int_equal(mode_output_file(root, &err), MODE_E_CREATE);
-    assert_int_equal(mode_output_file(nowhere, &err), MODE_E_CREATE);
+    char *file = in_root("file"), *below = in_root("file/d/e");
     assert_int_equal(mode_file_write_atomic(file, "x", 1, &err), MODE_OK);
-    assert_int_equal(mode_output_file(file, &err), MODE_OK); /* may be replaced */
-    assert_int_equal(mode_output_file(below, &err), MODE_E_CREATE);
-    assert_int_equal(symlink("no/x", link), 0);
-    assert_int_equal(mode_output_file(link, &err), MODE_E_CREATE);
-    assert_int_equal(mode_output_file("relative", &err), MODE_OK);
-    unlink(link);
+    assert_int_equal(mode_dir_make(file, &err), MODE_E_CREATE);
+    assert_int_equal(mode_dir_make(below, &err), MODE_E_CREATE);
+    assert_int_equal(mode_dir_make("", &err), MODE_E_CREATE);
     unlink(file);
-    free(file), free(below), free(nowhere), free(link);
-}
-
-static void test_folders_that_came_to_nothing(void **state)
-{
-    (void)state;
-    char *there = in_root("there"), *deep = in_root("there/a/b/c/"), *a = in_root("there/a"), *b = in_root("there/a/b");
-    char *file = in_root("there/a/file"), *below = in_root("there/a/file/d/e");
-    int n;
-    assert_int_equal(mode_output_folder(there, &n, &err), MODE_OK);
-    assert_int_equal(n, 1);
-    assert_int_equal(mode_output_folder(there, &n, &err), MODE_OK);
-    assert_int_equal(n, 0);
-    mode_dir_unmake(there, n);
-    assert_true(mode_file_exists(there));
-    assert_int_equal(mode_output_folder(deep, &n, &err), MODE_OK);
-    assert_int_equal(n, 3);
-    assert_int_equal(mode_file_write_atomic(file, "x", 1, &err), MODE_OK);
-    mode_dir_unmake(deep, n);
-    assert_true(mode_file_exists(a) && !mode_file_exists(b)); /* what is in use stays */
-    assert_int_equal(mode_output_folder(below, &n, &err), MODE_E_CREATE);
-    assert_int_equal(mode_output_folder("", &n, &err), MODE_E_CREATE);
-    assert_int_equal(mode_output_folder(file, &n, &err), MODE_E_CREATE);
-    unlink(file);
-    assert_int_equal(mode_output_folder(deep, &n, &err), MODE_OK);
-    mode_dir_unmake(deep, n);
-    assert_true(mode_file_exists(a) && !mode_file_exists(b));
-    free(there), free(deep), free(a), free(b), free(file), free(below);
+    free(file), free(below);
 }
 
 static void test_the_folder_of_a_path(void **state)
@@ -159,7 +125,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_fault_has_one_status), cmocka_unit_test(test_inputs_of_the_wrong_kind),
-        cmocka_unit_test(test_what_an_output_needs),   cmocka_unit_test(test_folders_that_came_to_nothing),
-        cmocka_unit_test(test_the_folder_of_a_path),   cmocka_unit_test(test_no_temporary_is_named)};
+        cmocka_unit_test(test_a_folder_that_cannot_be_made), cmocka_unit_test(test_the_folder_of_a_path),
+        cmocka_unit_test(test_no_temporary_is_named)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
