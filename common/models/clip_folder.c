@@ -52,7 +52,7 @@ enum mode_status mode_clip_files_find(struct mode_clip_files *f, const char *dir
     char *path = NULL;
     enum mode_status st = mode_input_folder(dir, err);
     *f = (struct mode_clip_files){0};
-    if (st) return st;
+    if (st && st != MODE_E_NOINPUT) return st;
     for (size_t i = 0; i < 2; i++) {
         path = mode_path_join(dir, configs[i]);
         if (mode_file_exists(path)) break;

@@ -105,7 +105,7 @@ for input in nothing folder; do
     expect 66 "$input" mode preprocess "$f/picture.jpg" --model "$f/$input" --out "$f/out"
     expect 66 "$input" mode verify "$f/$input"
 done
-expect 66 'empty: is a file, a folder is needed' mode verify "$f/empty"
+expect 66 'empty: is no folder of a CLIP model' mode verify "$f/empty"
 expect 66 'empty: is a file, a folder is needed' mode tokenize --tokenizer "bert:$f/empty"
 expect 66 'stdin: cannot be read' sh -c "mode tokenize <'$f/folder'"
 expect 66 'is a device or a pipe, a file is needed' mode inspect "$work/pipe"
