@@ -57,6 +57,16 @@ enum mode_status mode_error_prefix(struct mode_error *err, enum mode_status st, 
     return err->status;
 }
 
+void mode_error_rename(struct mode_error *err, const char *temporary, const char *name)
+{
+    char old[sizeof err->text];
+    const char *at = err ? strstr(err->text, temporary) : NULL;
+    if (!at) return;
+    memcpy(old, err->text, sizeof old);
+    const size_t before = (size_t)(at - err->text);
+    snprintf(err->text + before, sizeof err->text - before, "%s%s", name, old + before + strlen(temporary));
+}
+
 void mode_assert_failed(const char *expr, const char *file, int line)
 {
     void *frames[64];

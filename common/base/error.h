@@ -61,6 +61,9 @@ enum mode_status mode_error_set(struct mode_error *err, enum mode_status st, con
 enum mode_status mode_error_prefix(struct mode_error *err, enum mode_status st, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* In the text of err (may be NULL) the name of a temporary becomes that of what it was to be. */
+void mode_error_rename(struct mode_error *err, const char *temporary, const char *name);
+
 /* A bug of ours: prints expression, place and backtrace, and aborts. Always on; no side effects inside. */
 #define MODE_ASSERT(expr) ((expr) ? (void)0 : mode_assert_failed(#expr, __FILE__, __LINE__))
 void mode_assert_failed(const char *expr, const char *file, int line) __attribute__((noreturn));

@@ -2,7 +2,6 @@
 
 #include "base/str.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
@@ -13,16 +12,50 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static enum mode_status status_of_errno(int e)
+/* ---- faults ------------------------------------------------------------------------------------------------ */
+
+static enum mode_status status_of(int e, enum mode_status absent)
 {
     switch (e) {
     case ENOENT:
-    case ENOTDIR: return MODE_E_NOINPUT;
+    case ENOTDIR:
+    case EISDIR:
+    case ELOOP:
+    case ENXIO: /* a socket */
+    case ENAMETOOLONG:
+    case EEXIST:
+    case ENOTEMPTY: return absent;
     case EACCES:
-    case EPERM: return MODE_E_PERM;
+    case EPERM:
+    case EROFS: return MODE_E_PERM;
     default: return MODE_E_IO;
     }
 }
+
+enum mode_status mode_input_fail(struct mode_error *err, int e, const char *path, const char *doing)
+{
+    return MODE_FAIL(err, status_of(e, MODE_E_NOINPUT), "%s: cannot %s: %s", path, doing, strerror(e));
+}
+
+enum mode_status mode_output_fail(struct mode_error *err, int e, const char *path, const char *doing)
+{
+    enum mode_status st = status_of(e, MODE_E_CREATE);
+    char *dir = mode_path_folder(path);
+    if (e == ENOENT && access(dir, F_OK) != 0)
+        MODE_FAIL(err, st, "%s: cannot %s: there is no folder %s", path, doing, dir);
+    else
+        MODE_FAIL(err, st, "%s: cannot %s: %s", path, doing, strerror(e));
+    free(dir);
+    return st;
+}
+
+static enum mode_status fail_not_a_file(const char *path, mode_t mode, struct mode_error *err)
+{
+    return MODE_FAIL(err, MODE_E_NOINPUT, "%s: is %s, a file is needed", path,
+                     S_ISDIR(mode) ? "a folder" : "a device or a pipe");
+}
+
+/* ---- reading ----------------------------------------------------------------------------------------------- */
 
 enum mode_status mode_file_read(const char *path, size_t max_bytes, char **data, size_t *size, struct mode_error *err)
 {
@@ -32,13 +65,13 @@ enum mode_status mode_file_read(const char *path, size_t max_bytes, char **data,
     size_t got = 0;
     if (max_bytes == 0) max_bytes = (size_t)1 << 30;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return MODE_FAIL(err, status_of_errno(errno), "%s: cannot be opened: %s", path, strerror(errno));
+    if (fd < 0) return mode_input_fail(err, errno, path, "be opened");
     if (fstat(fd, &sb) != 0) {
         st = MODE_FAIL(err, MODE_E_IO, "%s: cannot be examined: %s", path, strerror(errno));
         goto out;
     }
     if (S_ISDIR(sb.st_mode)) {
-        st = MODE_FAIL(err, MODE_E_NOINPUT, "%s: is a folder, a file is needed", path);
+        st = fail_not_a_file(path, sb.st_mode, err);
         goto out;
     }
     if ((uint64_t)sb.st_size > max_bytes) {
@@ -83,25 +116,19 @@ out:
 enum mode_status mode_file_sync(const char *path, struct mode_error *err)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return MODE_FAIL(err, status_of_errno(errno), "%s: cannot be opened: %s", path, strerror(errno));
+    if (fd < 0) return mode_input_fail(err, errno, path, "be opened");
     int rc = fsync(fd), e = errno;
     close(fd);
     if (rc != 0) return MODE_FAIL(err, MODE_E_IO, "%s: fsync failed: %s", path, strerror(e));
     return MODE_OK;
 }
 
+/* ---- writing ----------------------------------------------------------------------------------------------- */
+
 static enum mode_status sync_parent(const char *path, struct mode_error *err)
 {
-    char *dir = mode_xstrdup(path);
-    char *slash = strrchr(dir, '/');
-    enum mode_status st;
-    if (!slash)
-        st = mode_file_sync(".", err);
-    else {
-        if (slash == dir) slash++;
-        *slash = '\0';
-        st = mode_file_sync(dir, err);
-    }
+    char *dir = mode_path_folder(path);
+    enum mode_status st = mode_file_sync(dir, err);
     free(dir);
     return st;
 }
@@ -127,7 +154,11 @@ static enum mode_status target_of(char **target, const char *path, struct mode_e
 {
     struct stat at;
     *target = lstat(path, &at) == 0 && S_ISLNK(at.st_mode) ? realpath(path, NULL) : mode_xstrdup(path);
-    if (!*target) return MODE_FAIL(err, MODE_E_CREATE, "%s: the link leads nowhere: %s", path, strerror(errno));
+    if (!*target) {
+        const int e = errno;
+        if (status_of(e, MODE_E_CREATE) != MODE_E_CREATE) return mode_output_fail(err, e, path, "be created");
+        return MODE_FAIL(err, MODE_E_CREATE, "%s: the link leads nowhere: %s", path, strerror(e));
+    }
     if (stat(*target, &at) != 0 || S_ISREG(at.st_mode)) return MODE_OK;
     free(*target);
     *target = NULL;
@@ -143,8 +174,7 @@ static enum mode_status write_parts(const char *path, const struct mode_file_par
     size_t written = 0;
     int fd = mkostemp(temp, O_CLOEXEC);
     if (fd < 0) {
-        st = MODE_FAIL(err, errno == ENOSPC ? MODE_E_IO : MODE_E_CREATE, "%s: cannot be created: %s", path,
-                       strerror(errno));
+        st = mode_output_fail(err, errno, path, "be created");
         free(temp);
         return st;
     }
@@ -155,8 +185,7 @@ static enum mode_status write_parts(const char *path, const struct mode_file_par
     if (!st && fchmod(fd, 0644) != 0) st = MODE_FAIL(err, MODE_E_IO, "%s: chmod failed: %s", path, strerror(errno));
     if (!st && fsync(fd) != 0) st = MODE_FAIL(err, MODE_E_IO, "%s: fsync failed: %s", path, strerror(errno));
     if (close(fd) != 0 && !st) st = MODE_FAIL(err, MODE_E_IO, "%s: close failed: %s", path, strerror(errno));
-    if (!st && rename(temp, path) != 0)
-        st = MODE_FAIL(err, MODE_E_CREATE, "%s: rename failed: %s", path, strerror(errno));
+    if (!st && rename(temp, path) != 0) st = mode_output_fail(err, errno, path, "be created");
     if (st)
         unlink(temp);
     else
@@ -181,58 +210,6 @@ enum mode_status mode_file_write_atomic(const char *path, const void *data, size
     return mode_file_write_parts(path, &part, 1, err);
 }
 
-enum mode_status mode_dir_make(const char *path, struct mode_error *err)
-{
-    char *p = mode_xstrdup(path);
-    enum mode_status st = MODE_OK;
-    for (char *s = p + 1;; s++) {
-        if (*s != '/' && *s != '\0') continue;
-        char keep = *s;
-        *s = '\0';
-        if (mkdir(p, 0777) != 0 && errno != EEXIST) {
-            st = MODE_FAIL(err,
-                           errno == EACCES                      ? MODE_E_PERM
-                           : errno == ENOSPC || errno == EDQUOT ? MODE_E_IO
-                                                                : MODE_E_CREATE,
-                           "%s: folder cannot be made: %s", p, strerror(errno));
-            break;
-        }
-        *s = keep;
-        if (keep == '\0') break;
-    }
-    struct stat sb;
-    if (!st && (stat(path, &sb) != 0 || !S_ISDIR(sb.st_mode)))
-        st = MODE_FAIL(err, MODE_E_CREATE, "%s: is not a folder", path);
-    free(p);
-    return st;
-}
-
-enum mode_status mode_dir_remove(const char *path, struct mode_error *err)
-{
-    struct stat sb;
-    enum mode_status st = MODE_OK;
-    if (lstat(path, &sb) != 0) {
-        if (errno == ENOENT) return MODE_OK;
-        return MODE_FAIL(err, MODE_E_IO, "%s: cannot be examined: %s", path, strerror(errno));
-    }
-    if (!S_ISDIR(sb.st_mode)) {
-        if (unlink(path) != 0) return MODE_FAIL(err, MODE_E_IO, "%s: cannot be removed: %s", path, strerror(errno));
-        return MODE_OK;
-    }
-    DIR *d = opendir(path);
-    if (!d) return MODE_FAIL(err, MODE_E_IO, "%s: folder cannot be read: %s", path, strerror(errno));
-    for (struct dirent *e; !st && (e = readdir(d)) != NULL;) {
-        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
-        char *child = mode_path_join(path, e->d_name);
-        st = mode_dir_remove(child, err);
-        free(child);
-    }
-    closedir(d);
-    if (!st && rmdir(path) != 0)
-        st = MODE_FAIL(err, MODE_E_IO, "%s: folder cannot be removed: %s", path, strerror(errno));
-    return st;
-}
-
 enum mode_status mode_file_copy(const char *src, const char *dst, bool use_link, struct mode_error *err)
 {
     if (use_link) {
@@ -243,7 +220,7 @@ enum mode_status mode_file_copy(const char *src, const char *dst, bool use_link,
             if (rc != 0) unlink(temp);
             unlink(temp); /* rename does nothing when both names are one file already */
             free(temp);
-            if (rc != 0) return MODE_FAIL(err, MODE_E_CREATE, "%s: rename failed: %s", dst, strerror(e));
+            if (rc != 0) return mode_output_fail(err, e, dst, "be created");
             return MODE_OK;
         }
         free(temp);
@@ -267,11 +244,16 @@ enum mode_status mode_file_map(const char *path, struct mode_mapping *map, struc
 {
     struct stat sb;
     *map = (struct mode_mapping){0};
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return MODE_FAIL(err, status_of_errno(errno), "%s: cannot be opened: %s", path, strerror(errno));
-    if (fstat(fd, &sb) != 0 || !S_ISREG(sb.st_mode)) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe, which cannot be mapped, must not hang us */
+    if (fd < 0) return mode_input_fail(err, errno, path, "be opened");
+    if (fstat(fd, &sb) != 0) {
+        const int e = errno;
         close(fd);
-        return MODE_FAIL(err, MODE_E_NOINPUT, "%s: is not a regular file", path);
+        return mode_input_fail(err, e, path, "be examined");
+    }
+    if (!S_ISREG(sb.st_mode)) {
+        close(fd);
+        return fail_not_a_file(path, sb.st_mode, err);
     }
     map->size = (size_t)sb.st_size;
     if (map->size == 0)
@@ -300,6 +282,21 @@ char *mode_path_join(const char *dir, const char *name)
 {
     size_t n = strlen(dir);
     return mode_xasprintf("%s%s%s", dir, n > 0 && dir[n - 1] == '/' ? "" : "/", name);
+}
+
+char *mode_path_folder(const char *path)
+{
+    char *dir = mode_xstrdup(path), *slash;
+    size_t n = strlen(dir);
+    while (n > 1 && dir[n - 1] == '/') dir[--n] = '\0';
+    slash = strrchr(dir, '/');
+    if (slash)
+        slash[slash == dir] = '\0';
+    else {
+        free(dir);
+        dir = mode_xstrdup(".");
+    }
+    return dir;
 }
 
 const char *mode_path_base(const char *path)
@@ -331,8 +328,13 @@ enum mode_status mode_digest_file(const char *path, char hex[MODE_DIGEST_HEX], u
     enum mode_status st = MODE_OK;
     unsigned char md[32];
     uint64_t total = 0;
+    struct stat sb;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return MODE_FAIL(err, status_of_errno(errno), "%s: cannot be opened: %s", path, strerror(errno));
+    if (fd < 0) return mode_input_fail(err, errno, path, "be opened");
+    if (fstat(fd, &sb) == 0 && S_ISDIR(sb.st_mode)) {
+        close(fd);
+        return fail_not_a_file(path, sb.st_mode, err);
+    }
     char *buf = mode_xmalloc(CHUNK);
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
     MODE_ASSERT(ctx && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) == 1);

@@ -1,7 +1,13 @@
 /* file.h - whole files, safe replacement, paths.
  *
  * Readers must never see half a file: mode_file_write_atomic writes a temporary beside the target, fsyncs it,
- * renames it over the target and fsyncs the folder. Errors name the path. */
+ * renames it over the target and fsyncs the folder. Errors name the path, once, and never the temporary's.
+ *
+ * One fault has one status, here and wherever else files are opened (docs/FORMATS.md, "Exit codes"):
+ *   permission denied, or a file system that is read-only        MODE_E_PERM, of an input as of an output
+ *   an input is not there, or a folder where a file is needed    MODE_E_NOINPUT
+ *   an output has no folder, or its place is taken               MODE_E_CREATE
+ *   no room, a device's failure                                  MODE_E_IO */
 #ifndef MODE_BASE_FILE_H
 #define MODE_BASE_FILE_H
 
@@ -10,6 +16,14 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+/* "<path>: cannot <doing>: <why>", by the errno e of an input or of an output that cannot be had; doing: "be opened".
+ */
+enum mode_status mode_input_fail(struct mode_error *err, int e, const char *path, const char *doing);
+enum mode_status mode_output_fail(struct mode_error *err, int e, const char *path, const char *doing);
+/* An input folder: it is there, it is a folder, its files may be looked up and listed. */
+enum mode_status mode_input_folder(const char *path, struct mode_error *err);
+/* What an output needs is asked before the work: output.h. */
 
 /* Read a whole file of at most max_bytes (0 = 1 GiB) into *data (malloc'd, NUL-terminated for convenience, the
  * NUL not counted; the caller frees). MODE_E_NOINPUT if it does not exist, MODE_E_VALUE if larger. */
@@ -26,6 +40,8 @@ enum mode_status mode_file_write_parts(const char *path, const struct mode_file_
 enum mode_status mode_file_sync(const char *path, struct mode_error *err);
 /* mkdir -p; an existing folder is fine. */
 enum mode_status mode_dir_make(const char *path, struct mode_error *err);
+/* A new empty folder of this process in TMPDIR (or /tmp); the name is the caller's, to remove and to free. */
+enum mode_status mode_dir_temporary(char **path, struct mode_error *err);
 /* rm -rf; a missing path is fine. */
 enum mode_status mode_dir_remove(const char *path, struct mode_error *err);
 /* Copy src to dst (atomic); hard-links when the filesystem allows and link is true. */
@@ -41,6 +57,8 @@ void mode_file_unmap(struct mode_mapping *map);
 
 /* "dir/name"; the caller frees. */
 char *mode_path_join(const char *dir, const char *name);
+/* The folder that path lies in, "." where it names none; the caller frees. */
+char *mode_path_folder(const char *path);
 /* The part after the last '/'; borrowed from path. */
 const char *mode_path_base(const char *path);
 

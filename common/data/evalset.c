@@ -237,8 +237,9 @@ static enum mode_status read_n_shards(const char *dir, int64_t *n, struct mode_e
 enum mode_status mode_evalset_open(struct mode_evalset *e, const char *dir, struct mode_error *err)
 {
     int64_t n_shards;
-    enum mode_status st;
+    enum mode_status st = mode_input_folder(dir, err);
     *e = (struct mode_evalset){0};
+    if (st) return st;
     char *name = mode_xstrdup(dir);
     for (size_t n = strlen(name); n > 1 && name[n - 1] == '/'; n--) name[n - 1] = '\0';
     e->name = mode_xstrdup(mode_path_base(name));
@@ -311,7 +312,8 @@ enum mode_status mode_evalset_digest(const char *dir, char hex[MODE_DIGEST_HEX],
     static const char *const words[] = {"dataset_type.txt", "classnames.txt", "zeroshot_classification_templates.txt"};
     struct mode_str sums = {0};
     int64_t n_shards;
-    enum mode_status st = read_n_shards(dir, &n_shards, err);
+    enum mode_status st = mode_input_folder(dir, err);
+    if (!st) st = read_n_shards(dir, &n_shards, err);
     for (size_t i = 0; !st && i < sizeof words / sizeof *words; i++)
         st = add_file_digest(&sums, dir, words[i], true, err);
     if (!st) st = add_file_digest(&sums, dir, "test/nshards.txt", false, err);

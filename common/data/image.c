@@ -52,6 +52,51 @@ const char *mode_image_looks_like(const uint8_t *data, size_t size)
     return "something else";
 }
 
+/* Segments and the coded data between them, up to EOI. That of a thumbnail lies within a segment, which is skipped. */
+static bool jpeg_is_whole(const uint8_t *data, size_t size)
+{
+    for (size_t at = 2; at < size;) {
+        const uint8_t *mark = memchr(data + at, 0xff, size - at);
+        if (!mark) return false;
+        at = (size_t)(mark - data) + 1;
+        while (at < size && data[at] == 0xff) at++;
+        if (size - at < 1) return false;
+        const uint8_t kind = data[at++];
+        if (kind == 0xd9) return true;
+        if (kind <= 0x01 || (kind >= 0xd0 && kind <= 0xd8)) continue; /* no segment: a coded 255, a restart */
+        if (size - at < 2) return false;
+        const size_t length = (size_t)data[at] << 8 | data[at + 1];
+        if (length > size - at) return false;
+        at += length < 2 ? 2 : length;
+    }
+    return false;
+}
+
+static bool png_is_whole(const uint8_t *data, size_t size)
+{
+    enum { LENGTH = 4, NAME = 4, CRC = 4 };
+    for (size_t at = 8; size - at >= LENGTH + NAME + CRC;) {
+        const uint64_t n = (uint64_t)data[at] << 24 | (uint64_t)data[at + 1] << 16 | (uint64_t)data[at + 2] << 8 |
+                           data[at + 3];
+        if (n > size - at - (LENGTH + NAME + CRC)) return false;
+        if (memcmp(data + at + LENGTH, "IEND", NAME) == 0) return true;
+        at += LENGTH + NAME + CRC + (size_t)n;
+    }
+    return false;
+}
+
+bool mode_image_is_whole(const uint8_t *data, size_t size)
+{
+    switch (mode_image_sniff(data, size)) {
+    case MODE_IMAGE_JPEG: return jpeg_is_whole(data, size);
+    case MODE_IMAGE_PNG: return png_is_whole(data, size);
+    case MODE_IMAGE_WEBP:
+        return ((uint64_t)data[7] << 24 | (uint64_t)data[6] << 16 | (uint64_t)data[5] << 8 | data[4]) <= size - 8;
+    case MODE_IMAGE_UNKNOWN: break;
+    }
+    return false;
+}
+
 enum mode_status mode_image_check(uint64_t width, uint64_t height, const struct mode_image_limits *limits,
                                   struct mode_error *err)
 {

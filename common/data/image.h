@@ -39,6 +39,10 @@ enum mode_image_type mode_image_sniff(const uint8_t *data, size_t size);
 /* What else it looks like ("a GIF", "a web page", ...), for sentences; never NULL. */
 const char *mode_image_looks_like(const uint8_t *data, size_t size);
 
+/* Whether the file goes on to its end mark (JPEG's EOI, PNG's IEND, the length in a WebP's header), from its structure
+ * alone: nothing is decoded. data must be one of the three types. */
+bool mode_image_is_whole(const uint8_t *data, size_t size);
+
 /* Width and height from the header only. */
 enum mode_status mode_image_header(const uint8_t *data, size_t size, int *width, int *height, struct mode_error *err);
 /* Decode JPEG (baseline, progressive, grey, CMYK, YCCK), PNG (palette, 16 bit, alpha dropped as Pillow's

@@ -1,3 +1,4 @@
+#include "base/file.h"
 #include "base/str.h"
 #include "data/tar.h"
 
@@ -29,7 +30,7 @@ enum mode_status mode_tar_writer_open(struct mode_tar_writer **w, const char *pa
             unlink(temp);
         }
         free(temp);
-        return MODE_FAIL(err, MODE_E_CREATE, "%s: cannot be created: %s", path, strerror(e));
+        return mode_output_fail(err, e, path, "be created");
     }
     *w = mode_xmalloc(sizeof **w);
     **w = (struct mode_tar_writer){.path = mode_xstrdup(path), .temp = temp, .file = file};
@@ -101,8 +102,7 @@ enum mode_status mode_tar_writer_finish(struct mode_tar_writer **w, struct mode_
     enum mode_status st = put(v, end, sizeof end, err);
     if (!st && (fflush(v->file) != 0 || fchmod(fileno(v->file), 0644) != 0 || fsync(fileno(v->file)) != 0))
         st = MODE_FAIL(err, MODE_E_IO, "%s: writing failed: %s", v->path, strerror(errno));
-    if (!st && rename(v->temp, v->path) != 0)
-        st = MODE_FAIL(err, MODE_E_CREATE, "%s: rename failed: %s", v->path, strerror(errno));
+    if (!st && rename(v->temp, v->path) != 0) st = mode_output_fail(err, errno, v->path, "be created");
     if (!st) {
         free(v->temp);
         v->temp = NULL;

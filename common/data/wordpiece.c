@@ -250,10 +250,10 @@ enum mode_status mode__wordpiece_open(struct mode_tokenizer *t, const char *dir,
     char *json = mode_path_join(dir, "tokenizer.json"), *txt = mode_path_join(dir, "vocab.txt");
     char *config_path = mode_path_join(dir, "tokenizer_config.json");
     json_t *config = NULL;
-    enum mode_status st = MODE_OK;
+    enum mode_status st = mode_input_folder(dir, err);
     t->wordpiece = mode_xcalloc(1, sizeof *t->wordpiece);
     t->wordpiece->cache = mode_word_cache_open();
-    if (mode_file_exists(config_path)) st = load_json(&config, config_path, err);
+    if (!st && mode_file_exists(config_path)) st = load_json(&config, config_path, err);
     if (st) goto out;
     if (mode_file_exists(json))
         st = open_tokenizer_json(t, json, config, err);

@@ -378,6 +378,12 @@ enum mode_status mode_clip_config_split(char **model_cfg, char **preprocess_cfg,
     *model_cfg = *preprocess_cfg = NULL;
     enum mode_status st = parse_object(&root, json, what, err);
     if (st) return st;
+    if (!json_object_get(root, "model_cfg") && json_object_get(root, "vision_cfg")) { /* open_clip's bare form */
+        *model_cfg = json_dumps(root, JSON_COMPACT);
+        MODE_ASSERT(*model_cfg);
+        json_decref(root);
+        return MODE_OK;
+    }
     if ((st = known_keys(root, keys, nothing, what, "file", err)) == MODE_OK &&
         (st = get_object(&model, root, "model_cfg", what, err)) == MODE_OK &&
         (!json_object_get(root, "preprocess_cfg") ||

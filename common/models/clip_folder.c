@@ -7,6 +7,7 @@
 #include "models/clip_impl.h"
 #include "models/clip_weights.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,8 +50,9 @@ enum mode_status mode_clip_files_find(struct mode_clip_files *f, const char *dir
 {
     static const char *const configs[] = {"open_clip_config.json", "config.json"};
     char *path = NULL;
-    enum mode_status st;
+    enum mode_status st = mode_input_folder(dir, err);
     *f = (struct mode_clip_files){0};
+    if (st && st != MODE_E_NOINPUT) return st;
     for (size_t i = 0; i < 2; i++) {
         path = mode_path_join(dir, configs[i]);
         if (mode_file_exists(path)) break;
@@ -137,24 +139,27 @@ enum mode_status mode_clip_convert(const char *out, const struct mode_clip_files
     struct mode_clip *clip = NULL;
     struct mode_weights w = {0};
     struct mode__clip_tensors t = {0};
-    char *temporary = mode_xasprintf("%s.new-XXXXXX", out);
+    size_t n = strlen(out);
+    while (n > 1 && out[n - 1] == '/') n--;
+    char *name = mode_xasprintf("%.*s", (int)n, out), *temporary = mode_xasprintf("%s.new-XXXXXX", name);
     bool made = false;
     struct stat s;
     if (note) *note = NULL;
     enum mode_status st = MODE_OK;
-    if (lstat(out, &s) == 0) st = MODE_FAIL(err, MODE_E_CREATE, "%s: is there already; nothing is written over", out);
+    if (lstat(name, &s) == 0) st = MODE_FAIL(err, MODE_E_CREATE, "%s: is there already; nothing is written over", name);
+    if (!st && !(made = mkdtemp(temporary))) st = mode_output_fail(err, errno, name, "be made");
     if (!st) st = mode__clip_describe(&clip, in, err);
     if (!st) st = mode_weights_open(&w, in->weights, err);
     if (!st) st = mode__clip_tensors_read(&t, clip->params, clip->n_params, &w, in->weights, err);
-    if (!st && !(made = mkdtemp(temporary)))
-        st = MODE_FAIL(err, MODE_E_CREATE, "%s: a folder cannot be made there", temporary);
     if (!st)
         st = format == MODE_CLIP_HF ? write_hf(temporary, clip, &t, merges, in->config, err)
                                     : write_open_clip(temporary, clip, &t, err);
-    if (!st && (chmod(temporary, 0777 & ~(mode_t)022) != 0 || rename(temporary, out) != 0))
-        st = MODE_FAIL(err, MODE_E_CREATE, "%s: the finished folder cannot be given this name", out);
+    if (!st && (chmod(temporary, 0777 & ~(mode_t)022) != 0 || rename(temporary, name) != 0))
+        st = mode_output_fail(err, errno, name, "be made");
+    if (st) mode_error_rename(err, temporary, name);
     if (st && made) mode_dir_remove(temporary, NULL);
     if (!st && note) *note = mode_xstrdup(w.note);
+    free(name);
     free(temporary);
     mode__clip_tensors_clear(&t);
     mode_weights_close(&w);

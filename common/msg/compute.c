@@ -235,7 +235,8 @@ static enum mode_status run(struct mode_compute_end *end, struct mode_store *sto
         goto out;
     }
     if ((st = work(job, err))) {
-        fail_class_is(end, st, mode_fail_class(st));
+        bool no_store = st == MODE_E_PERM && access(job->out_dir, W_OK) != 0; /* it became read-only: not the input */
+        fail_class_is(end, st, no_store ? MODE__FAIL_CLASS__FAIL_STORE : mode_fail_class(st));
         goto out;
     }
     st = publish(end, job, spec, task, began, err);

@@ -110,16 +110,13 @@ static enum mode_status inspect_shard(json_t **out, const char *path, const stru
                                       struct mode_error *err)
 {
     struct mode_captions c = {0};
-    const char *temp = getenv("TMPDIR");
-    char *dir = mode_path_join(temp && *temp ? temp : "/tmp", "mode-inspect-XXXXXX");
+    char *dir;
     struct mode_captions_options o = {.shard_path = path, .keys = *keys, .limits = MODE_IMAGE_LIMITS_DEFAULT};
-    if (!mkdtemp(dir)) {
-        enum mode_status failed = MODE_FAIL(err, MODE_E_CREATE, "%s: a temporary folder cannot be made", dir);
-        free(dir);
-        return failed;
-    }
+    enum mode_status st = mode_dir_temporary(&dir, err);
+    if (st) return st;
     char *file = mode_path_join(dir, "captions.bin");
-    enum mode_status st = mode_captions_extract(&c, file, &o, err);
+    st = mode_captions_extract(&c, file, &o, err);
+    if (st) mode_error_rename(err, dir, "a temporary folder (TMPDIR)");
     if (!st) {
         *out = captions_json(&c, first);
         st = add_members(*out, path, err);
@@ -178,7 +175,15 @@ static enum mode_status inspect_task(json_t **out, const char *dir, uint32_t fir
 {
     struct mode_evalset e;
     char digest[MODE_DIGEST_HEX], words[MODE_DIGEST_HEX];
-    enum mode_status st = mode_evalset_open(&e, dir, err);
+    char *n_shards = mode_path_join(dir, "test/nshards.txt");
+    enum mode_status st = mode_input_folder(dir, err);
+    if (!st && !mode_file_exists(n_shards))
+        st = MODE_FAIL(err, MODE_E_NOINPUT,
+                       "%s: is a folder, but no evaluation task: it has no test/nshards.txt. HINT: name the files in "
+                       "it",
+                       dir);
+    free(n_shards);
+    if (!st) st = mode_evalset_open(&e, dir, err);
     if (st) return st;
     if (!(st = mode_evalset_digest(dir, digest, err)) && !(st = mode_evalset_words_digest(dir, words, err))) {
         json_t *list = json_array();

@@ -1,6 +1,7 @@
 #include "pipeline/pack.h"
 
 #include "base/file.h"
+#include "base/output.h"
 #include "base/str.h"
 #include "data/image.h"
 #include "data/tar.h"
@@ -14,24 +15,28 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { MAX_DEPTH = 32, MAX_PICTURE = 64 << 20, MAX_TEXT = 1 << 20 };
 
+static const char partial[] = ".pack"; /* in the folder of the shards, until all of them are there */
+
 struct packer {
     struct mode_pack_counts *n;
-    const char *out;
+    char *out; /* where shards are made */
     uint32_t per_shard;
     bool skip_bad;
     struct mode_tar_writer *tar; /* NULL between shards */
 };
 
-/* A pair that cannot be packed: counted, or the end. */
-static enum mode_status bad_pair(struct packer *p, uint64_t *count, enum mode_status st, const char *what,
-                                 const char *why, struct mode_error *err)
+/* A pair that cannot be packed, as err says: counted, or the end. */
+static enum mode_status bad_pair(struct packer *p, uint64_t *count, enum mode_status st, struct mode_error *err)
 {
     ++*count;
-    return p->skip_bad ? MODE_OK
-                       : MODE_FAIL(err, st, "%s: %s. HINT: --skip-bad counts such pairs and goes on", what, why);
+    if (p->skip_bad) return MODE_OK;
+    size_t n = err ? strlen(err->text) : 0;
+    if (err) snprintf(err->text + n, sizeof err->text - n, ". HINT: --skip-bad counts such pairs and goes on");
+    return st;
 }
 
 static enum mode_status add_member(struct packer *p, const char *key, const char *ext, const void *data, size_t size,
@@ -43,6 +48,11 @@ static enum mode_status add_member(struct packer *p, const char *key, const char
     return st;
 }
 
+static char *shard_path(const char *dir, uint64_t shard)
+{
+    return mode_xasprintf("%s/%05llu.tar", dir, (unsigned long long)shard);
+}
+
 /* Members of a sample are sorted by extension: jpg < json < png < txt < webp. */
 static enum mode_status add_pair(struct packer *p, const uint8_t *image, size_t image_size, const char *image_ext,
                                  const char *text, size_t text_size, const char *text_ext, struct mode_error *err)
@@ -51,7 +61,7 @@ static enum mode_status add_pair(struct packer *p, const uint8_t *image, size_t 
     char key[32];
     const uint64_t shard = p->n->packed / p->per_shard, row = p->n->packed % p->per_shard;
     if (!p->tar) {
-        char *path = mode_xasprintf("%s/%05llu.tar", p->out, (unsigned long long)shard);
+        char *path = shard_path(p->out, shard);
         st = mode_tar_writer_open(&p->tar, path, err);
         free(path);
         if (st) return st;
@@ -85,14 +95,19 @@ static enum mode_status pack_one(struct packer *p, const char *picture, const ch
 {
     char *data = NULL;
     size_t size;
-    struct mode_error why;
-    if (mode_file_read(picture, MAX_PICTURE, &data, &size, &why))
-        return bad_pair(p, &p->n->no_file, MODE_E_NOINPUT, picture, why.text, err);
-    enum mode_status st;
-    const char *ext = extension_of((const uint8_t *)data, size);
-    if (!ext)
-        st = bad_pair(p, &p->n->not_an_image, MODE_E_FORMAT, picture, "neither JPEG, PNG nor WebP", err);
-    else
+    enum mode_status st = mode_file_read(picture, MAX_PICTURE, &data, &size, err);
+    if (st) return bad_pair(p, &p->n->no_file, st, err);
+    const uint8_t *bytes = (const uint8_t *)data;
+    const char *ext = extension_of(bytes, size);
+    if (!ext) {
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: not a JPEG, PNG or WebP picture but %s", picture,
+                       mode_image_looks_like(bytes, size));
+        st = bad_pair(p, &p->n->not_an_image, st, err);
+    } else if (!mode_image_is_whole(bytes, size)) {
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: the picture is cut: its %zu bytes end before the end mark of a %s",
+                       picture, size, ext);
+        st = bad_pair(p, &p->n->cut_image, st, err);
+    } else
         st = add_pair(p, (const uint8_t *)data, size, ext, text, text_size, text_ext, err);
     free(data);
     return st;
@@ -105,10 +120,11 @@ static enum mode_status pack_line(struct packer *p, const char *folder, char *li
     enum mode_status st;
     p->n->pairs++;
     if (!mode_utf8_is_text(line, strlen(line)))
-        return bad_pair(p, &p->n->bad_text, MODE_E_FORMAT, what, "the line is not UTF-8", err);
+        return bad_pair(p, &p->n->bad_text, MODE_FAIL(err, MODE_E_FORMAT, "%s: is not UTF-8", what), err);
     char *tab = strchr(line, '\t');
     if (!tab || tab[1 + strspn(tab + 1, " \t\r")] == '\0')
-        return bad_pair(p, &p->n->no_caption, MODE_E_FORMAT, what, "no tab and caption after the picture", err);
+        return bad_pair(p, &p->n->no_caption,
+                        MODE_FAIL(err, MODE_E_FORMAT, "%s: no tab and caption after the picture", what), err);
     *tab = '\0';
     char *captions = tab + 1;
     char *path = line[0] == '/' ? mode_xstrdup(line) : mode_path_join(folder, line);
@@ -132,7 +148,7 @@ static enum mode_status pack_line(struct packer *p, const char *folder, char *li
 static enum mode_status pack_list(struct packer *p, const char *list, struct mode_error *err)
 {
     FILE *f = fopen(list, "rb");
-    if (!f) return MODE_FAIL(err, MODE_E_NOINPUT, "%s: cannot be opened: %s", list, strerror(errno));
+    if (!f) return mode_input_fail(err, errno, list, "be opened");
     enum mode_status st = MODE_OK;
     char *line = NULL, *folder = mode_xstrdup(list), *slash = strrchr(folder, '/');
     size_t cap = 0;
@@ -166,22 +182,17 @@ static enum mode_status pack_picture(struct packer *p, const char *path, struct 
     p->n->pairs++;
     for (size_t i = 0; i < 2; i++) {
         size_t size;
-        struct mode_error why;
         char *beside = mode_xasprintf("%.*s.%s", (int)stem, path, exts[i]);
         const bool there = mode_file_exists(beside);
-        if (there) st = mode_file_read(beside, MAX_TEXT, &text, &size, &why);
+        if (there && !(st = mode_file_read(beside, MAX_TEXT, &text, &size, err)) && !mode_utf8_is_text(text, size))
+            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: is not UTF-8", beside);
         free(beside);
         if (!there) continue;
-        if (st)
-            st = bad_pair(p, &p->n->bad_text, st, path, why.text, err);
-        else if (!mode_utf8_is_text(text, size))
-            st = bad_pair(p, &p->n->bad_text, MODE_E_FORMAT, path, "its caption is not UTF-8", err);
-        else
-            st = pack_one(p, path, text, size, exts[i], err);
+        st = st ? bad_pair(p, &p->n->bad_text, st, err) : pack_one(p, path, text, size, exts[i], err);
         free(text);
         return st;
     }
-    return bad_pair(p, &p->n->no_caption, MODE_E_FORMAT, path, "no .txt or .json beside it", err);
+    return bad_pair(p, &p->n->no_caption, MODE_FAIL(err, MODE_E_FORMAT, "%s: no .txt or .json beside it", path), err);
 }
 
 static bool is_picture_name(const char *name)
@@ -210,7 +221,7 @@ static enum mode_status pack_folder(struct packer *p, const char *dir, int depth
     enum mode_status st = MODE_OK;
     if (depth > MAX_DEPTH) return MODE_FAIL(err, MODE_E_VALUE, "%s: folders nested deeper than %d", dir, MAX_DEPTH);
     const int n = scandir(dir, &list, skip_hidden, by_number);
-    if (n < 0) return MODE_FAIL(err, MODE_E_NOINPUT, "%s: folder cannot be read: %s", dir, strerror(errno));
+    if (n < 0) return mode_input_fail(err, errno, dir, "be read");
     for (int i = 0; i < n; i++) {
         struct stat sb;
         char *path = mode_path_join(dir, list[i]->d_name);
@@ -230,7 +241,7 @@ static enum mode_status check_no_tars(const char *out, struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
     DIR *d = opendir(out);
-    if (!d) return MODE_FAIL(err, MODE_E_CREATE, "%s: folder cannot be read: %s", out, strerror(errno));
+    if (!d) return mode_output_fail(err, errno, out, "be read");
     for (struct dirent *e; !st && (e = readdir(d));) {
         const size_t n = strlen(e->d_name);
         if (n > 4 && strcmp(e->d_name + n - 4, ".tar") == 0)
@@ -240,21 +251,58 @@ static enum mode_status check_no_tars(const char *out, struct mode_error *err)
     return st;
 }
 
+static enum mode_status pack_all(struct packer *p, const char *pairs, bool is_folder, struct mode_error *err)
+{
+    enum mode_status st = is_folder ? pack_folder(p, pairs, 0, err) : pack_list(p, pairs, err);
+    if (!st && p->tar) {
+        p->n->shards++;
+        st = mode_tar_writer_finish(&p->tar, err);
+    }
+    mode_tar_writer_close(&p->tar);
+    if (!st && p->n->pairs == 0) st = MODE_FAIL(err, MODE_E_NOINPUT, "%s: no pictures", pairs);
+    return st;
+}
+
+/* The finished shards get their places; if one cannot, none keeps its own. */
+static enum mode_status take_their_places(const struct packer *p, const char *out, struct mode_error *err)
+{
+    enum mode_status st = MODE_OK;
+    uint64_t n = 0;
+    while (!st && n < p->n->shards) {
+        char *from = shard_path(p->out, n), *to = shard_path(out, n);
+        if (rename(from, to) == 0)
+            n++;
+        else
+            st = mode_output_fail(err, errno, to, "be created");
+        free(from);
+        free(to);
+    }
+    if (!st) return mode_file_sync(out, err);
+    while (n > 0) {
+        char *to = shard_path(out, --n);
+        unlink(to);
+        free(to);
+    }
+    return st;
+}
+
 enum mode_status mode_pack(struct mode_pack_counts *n, const char *pairs, const char *out, uint32_t per_shard,
                            bool skip_bad, struct mode_error *err)
 {
-    struct packer p = {.n = n, .out = out, .per_shard = per_shard, .skip_bad = skip_bad};
+    struct packer p = {.n = n, .per_shard = per_shard, .skip_bad = skip_bad};
     struct stat sb;
     enum mode_status st;
+    struct mode_output_folder folder;
     *n = (struct mode_pack_counts){0};
-    if (stat(pairs, &sb) != 0) return MODE_FAIL(err, MODE_E_NOINPUT, "%s: %s", pairs, strerror(errno));
-    if ((st = mode_dir_make(out, err)) || (st = check_no_tars(out, err))) return st;
-    st = S_ISDIR(sb.st_mode) ? pack_folder(&p, pairs, 0, err) : pack_list(&p, pairs, err);
-    if (!st && p.tar) {
-        n->shards++;
-        st = mode_tar_writer_finish(&p.tar, err);
-    }
-    mode_tar_writer_close(&p.tar);
-    if (!st && n->pairs == 0) st = MODE_FAIL(err, MODE_E_NOINPUT, "%s: no pictures", pairs);
+    if (stat(pairs, &sb) != 0) return mode_input_fail(err, errno, pairs, "be opened");
+    if ((st = mode_output_folder_make(&folder, out, err))) return st;
+    p.out = mode_path_join(out, partial);
+    if (!(st = check_no_tars(out, err)) && !(st = mode_dir_remove(p.out, err)) && !(st = mode_dir_make(p.out, err)) &&
+        !(st = pack_all(&p, pairs, S_ISDIR(sb.st_mode), err)))
+        st = take_their_places(&p, out, err);
+    if (st) mode_error_rename(err, p.out, out);
+    mode_dir_remove(p.out, NULL);
+    mode_output_folder_close(&folder, st != MODE_OK);
+    free(p.out);
     return st;
 }

@@ -17,13 +17,15 @@
 enum { MODE_PACK_MAX_PER_SHARD = 1000000 };
 
 struct mode_pack_counts {
-    uint64_t pairs; /* lines of the list, or pictures found: packed + the four below */
-    uint64_t packed, no_file, not_an_image, no_caption, bad_text;
+    uint64_t pairs; /* lines of the list, or pictures found: packed + the five below */
+    uint64_t packed, no_file, not_an_image, cut_image, no_caption, bad_text;
     uint64_t shards;
 };
 
-/* out: a folder, made if missing; it must hold no tar yet. skip_bad false: the first bad pair is
- * MODE_E_FORMAT (or MODE_E_NOINPUT) naming it. */
+/* out: a folder, made if missing; it must hold no tar yet. All tars appear in it at the end, or none does: until then
+ * they are in its hidden folder .pack, which the next call removes where a kill left it. skip_bad false: the first bad
+ * pair is MODE_E_FORMAT (or what reading its file gave) naming it. cut_image: a picture file that ends before its end
+ * mark; a broken one that goes on to it is for `captions` to find, nothing is decoded here. */
 enum mode_status mode_pack(struct mode_pack_counts *n, const char *pairs, const char *out, uint32_t per_shard,
                            bool skip_bad, struct mode_error *err);
 

@@ -24,7 +24,7 @@ struct expansion {
 static enum mode_status add_shard(struct expansion *x, const char *path, const char *base)
 {
     struct stat st;
-    if (stat(path, &st) != 0) return MODE_FAIL(x->err, MODE_E_NOINPUT, "%s: no such shard (%s)", path, strerror(errno));
+    if (stat(path, &st) != 0) return mode_input_fail(x->err, errno, path, "be opened");
     if (!S_ISREG(st.st_mode)) return MODE_FAIL(x->err, MODE_E_NOINPUT, "%s: a shard must be a regular file", path);
     if (x->out->n == MAX_SHARDS) return MODE_FAIL(x->err, MODE_E_VALUE, "more than %d shards in one run", MAX_SHARDS);
     if (x->out->n == x->cap) {
@@ -76,7 +76,7 @@ static enum mode_status add_folder(struct expansion *x, const char *dir, const c
 {
     if (depth > MAX_DEPTH) return MODE_FAIL(x->err, MODE_E_VALUE, "%s: folders nested deeper than %d", dir, MAX_DEPTH);
     DIR *d = opendir(dir);
-    if (!d) return MODE_FAIL(x->err, MODE_E_NOINPUT, "%s: cannot read the folder: %s", dir, strerror(errno));
+    if (!d) return mode_input_fail(x->err, errno, dir, "be read");
     enum mode_status st = MODE_OK;
     struct dirent *e;
     while (!st && (e = readdir(d))) {
@@ -114,7 +114,10 @@ static enum mode_status add_pattern(struct expansion *x, const char *pattern, co
     glob_t g;
     int rc = glob(pattern, GLOB_NOSORT, NULL, &g);
     enum mode_status st = MODE_OK;
-    if (rc == GLOB_NOMATCH) return MODE_FAIL(x->err, MODE_E_NOINPUT, "%s: the pattern matches no file", pattern);
+    if (rc == GLOB_NOMATCH) {
+        if (*base && (st = mode_input_folder(base, x->err))) return st;
+        return MODE_FAIL(x->err, MODE_E_NOINPUT, "%s: the pattern matches no file", pattern);
+    }
     if (rc) return MODE_FAIL(x->err, MODE_E_IO, "%s: the pattern cannot be expanded (%d)", pattern, rc);
     for (size_t i = 0; i < g.gl_pathc && !st; i++) st = add_pattern(x, g.gl_pathv[i], base);
     globfree(&g);

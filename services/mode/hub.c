@@ -6,6 +6,7 @@
 #include "pipeline/hub.h"
 
 #include <curl/curl.h>
+#include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -62,7 +63,7 @@ static enum mode_status fetch(const struct fetch *f, const char *name, bool *the
     FILE *to = fopen(path, "wb");
     *there = false;
     if (!to) {
-        st = MODE_FAIL(err, MODE_E_CREATE, "%s: cannot be written", path);
+        st = mode_output_fail(err, errno, path, "be created");
         goto out;
     }
     for (int i = 0; i < TRIES; i++) {
@@ -159,8 +160,7 @@ static enum mode_status fetch_into(const char *dir, const char *id, struct mode_
     for (size_t n = strlen(base); n && base[n - 1] == '/'; n--) base[n - 1] = 0;
     f.endpoint = base;
     enum mode_status st = mode_dir_make(parent, err);
-    if (!st && !(made = mkdtemp(temporary)))
-        st = MODE_FAIL(err, MODE_E_CREATE, "%s: a folder cannot be made there", temporary);
+    if (!st && !(made = mkdtemp(temporary))) st = mode_output_fail(err, errno, dir, "be made");
     if (!st && !(f.curl = curl_easy_init())) st = MODE_FAIL(err, MODE_E_MEMORY, "libcurl will not start");
     if (!st) {
         fprintf(stderr, "%s: fetching from %s, once, into %s\n", id, f.endpoint, dir);
@@ -169,10 +169,11 @@ static enum mode_status fetch_into(const char *dir, const char *id, struct mode_
     if (!st && chmod(temporary, 0755) == 0 && rename(temporary, dir) != 0) {
         struct stat s; /* another process may have been faster: its folder is as good */
         if (stat(dir, &s) != 0)
-            st = MODE_FAIL(err, MODE_E_CREATE, "%s: the finished folder cannot be given this name", dir);
+            st = mode_output_fail(err, errno, dir, "be made");
         else
             mode_dir_remove(temporary, NULL);
     }
+    if (st) mode_error_rename(err, temporary, dir);
     if (st && made) mode_dir_remove(temporary, NULL);
     if (f.curl) curl_easy_cleanup(f.curl);
     free(base);
@@ -185,7 +186,7 @@ enum mode_status mode_hub_find(char **dir, const char *encoder, struct mode_erro
 {
     struct stat s;
     enum mode_status st = MODE_OK;
-    *dir = stat(encoder, &s) == 0 ? NULL : mode_hub_dir(encoder);
+    *dir = stat(encoder, &s) == 0 || errno == EACCES ? NULL : mode_hub_dir(encoder);
     if (!*dir) {
         *dir = mode_xstrdup(encoder);
         return MODE_OK;

@@ -1,5 +1,6 @@
 /* mode captions - shards in, one captions.bin each out, every sample accounted for. */
 #include "base/options.h"
+#include "base/output.h"
 #include "base/str.h"
 #include "data/dali_index.h"
 #include "pipeline/captions.h"
@@ -37,7 +38,8 @@ static const char usage[] = "mode captions SHARDS... --out DIR [options]";
 static const char prose[] =
     "Reads every sample of the shards, draws one caption for each, decodes its picture once, and writes what "
     "was kept.\n"
-    "SHARDS: folders, tars, patterns, '{000..999}.tar', a::b, @list.txt. Counts per fate: docs/FORMATS.md.";
+    "SHARDS: folders, tars, patterns, '{000..999}.tar', a::b, @list.txt. Counts per fate: docs/FORMATS.md.\n"
+    "captions.json is written last: a folder without it is not complete, and the same command makes it so.";
 
 struct totals {
     uint64_t samples, rows, fate[MODE_FATE_COUNT], duplicate_ext, ignored, n_cut, blurred;
@@ -119,6 +121,29 @@ static void print_totals(const struct totals *t, size_t n_shards)
     if (t->n_cut) printf("truncated shards     %llu\n", (unsigned long long)t->n_cut);
 }
 
+/* Sources that are wrong in themselves are wrong on this command line, not in a run spec. */
+static enum mode_status expand(struct mode_shards *shards, char *const *sources, size_t n, const char *cwd,
+                               struct mode_error *err)
+{
+    enum mode_status st = mode_sources_expand(shards, sources, n, cwd, err);
+    if (st == MODE_E_CONFIG) st = err->status = MODE_E_USAGE;
+    return st;
+}
+
+/* Files of an earlier run over more shards would pass for this one's. */
+static enum mode_status check_out(const char *out, size_t n_shards, struct mode_error *err)
+{
+    char *path = mode_xasprintf("%s/%05zu.captions.bin", out, n_shards);
+    enum mode_status st = MODE_OK;
+    if (mode_file_exists(path))
+        st = MODE_FAIL(err, MODE_E_CREATE,
+                       "%s: is there already, of a run over more than these %zu shards; give another "
+                       "folder",
+                       path, n_shards);
+    free(path);
+    return st;
+}
+
 static enum mode_status run(int argc, char **argv, struct mode_error *err)
 {
     struct options o = {0};
@@ -127,6 +152,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct mode_captions_options co = {.limits = MODE_IMAGE_LIMITS_DEFAULT, .progress = progress, .reject = reject};
     json_t *list = NULL, *root = NULL;
     char *text = NULL, *summary = NULL, *cwd = NULL;
+    struct mode_output_folder folder = {0};
     int n_args;
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(table, "MODE_", usage, prose);
@@ -135,17 +161,22 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct mode_error why;
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
     if (st) return st;
-    if (n_args == 0 || !o.out) return MODE_FAIL(err, MODE_E_USAGE, "usage: %s", usage);
-    if (o.max_pixels < 1) return MODE_FAIL(err, MODE_E_USAGE, "--max-image-pixels: expected 1 or more");
+    if (n_args == 0 || !o.out)
+        return MODE_FAIL(err, MODE_E_USAGE, "%s missing; usage: %s", o.out ? "SHARDS are" : "--out is", usage);
+    if (o.max_pixels < 1)
+        return MODE_FAIL(err, MODE_E_USAGE, "--max-image-pixels: %lld is out of range, expected 1 or more",
+                         (long long)o.max_pixels);
     cwd = getcwd(NULL, 0);
     if (!cwd) return MODE_FAIL(err, MODE_E_IO, "the current folder cannot be named");
     if (mode_text_keys_parse(&co.keys, &o.text_key, 1, &why))
         st = MODE_FAIL(err, MODE_E_USAGE, "--text-key: %s", why.text);
     else if (o.blur_faces && mode_face_key_parse(&co.blur, o.blur_faces, &why))
         st = MODE_FAIL(err, MODE_E_USAGE, "--blur-faces: %s", why.text);
-    if (st || (st = mode_sources_expand(&shards, argv + 1, (size_t)n_args, cwd, err)) ||
-        (st = mode_dir_make(o.out, err)))
+    if (st || (st = expand(&shards, argv + 1, (size_t)n_args, cwd, err)) ||
+        (st = mode_output_folder_make(&folder, o.out, err)) || (st = check_out(o.out, shards.n, err)))
         goto out;
+    summary = mode_path_join(o.out, "captions.json");
+    unlink(summary); /* of an earlier run; from here to the end of this one the folder is not complete */
     struct shard_report r = {.verbose = o.verbose, .to_terminal = isatty(STDERR_FILENO), .n_shards = shards.n};
     co.ctx = &r;
     co.seed = (uint64_t)o.seed;
@@ -177,13 +208,13 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     root = json_pack("{s:I, s:I, s:o, s:O}", "samples", (json_int_t)t.samples, "rows", (json_int_t)t.rows, "fates",
                      fates_json(t.fate), "shards", list);
     text = json_dumps(root, JSON_INDENT(1));
-    summary = mode_path_join(o.out, "captions.json");
     if ((st = mode_file_write_atomic(summary, text, strlen(text), err))) goto out;
     if (o.json)
         puts(text);
     else
         print_totals(&t, shards.n);
 out:
+    mode_output_folder_close(&folder, st != MODE_OK);
     free(text);
     free(summary);
     free(cwd);

@@ -7,6 +7,7 @@
 #include "models/clip_folder.h"
 #include "verb.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,10 +31,25 @@ static const char prose[] =
     "nothing of what they hold. OUT: a new folder that open_clip loads as local-dir:OUT, or transformers with\n"
     "CLIPModel.from_pretrained and CLIPProcessor. Numbers and their precision stay as they are, byte for byte.";
 
+/* A file that was named as the config: what is wrong in it is a wrong configuration, as in `mode train`. */
+static enum mode_status read_config(struct mode_clip_files *f, const char *path, struct mode_error *err)
+{
+    struct mode_clip_config c;
+    struct mode_preprocess p;
+    enum mode_status st = mode_clip_files_read(f, path, err);
+    if (!st) st = mode_clip_config_parse(&c, f->model_cfg, path, err);
+    if (!st) st = mode_clip_preprocess_parse(&p, f->preprocess_cfg, c.image_size, path, err);
+    if (st == MODE_E_FORMAT || st == MODE_E_VALUE) {
+        st = MODE_E_CONFIG;
+        if (err) err->status = st;
+    }
+    return st;
+}
+
 static enum mode_status find(struct mode_clip_files *f, const char *in, const char *config, struct mode_error *err)
 {
     struct stat s;
-    if (stat(in, &s) != 0) return MODE_FAIL(err, MODE_E_NOINPUT, "%s: does not exist", in);
+    if (stat(in, &s) != 0) return mode_input_fail(err, errno, in, "be opened");
     if (S_ISDIR(s.st_mode)) {
         if (config) return MODE_FAIL(err, MODE_E_USAGE, "--config goes with a file; %s is a folder with a config", in);
         return mode_clip_files_find(f, in, err);
@@ -45,7 +61,7 @@ static enum mode_status find(struct mode_clip_files *f, const char *in, const ch
     size_t n = strlen(config);
     enum mode_status st = MODE_OK;
     if (n > 5 && strcmp(config + n - 5, ".json") == 0) {
-        st = mode_clip_files_read(f, config, err);
+        st = read_config(f, config, err);
     } else {
         *f = (struct mode_clip_files){.config = mode_xstrdup(config), .model_cfg = mode_clip_config_by_name(config)};
         if (!f->model_cfg)
@@ -70,7 +86,9 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n, err);
     if (st) return st;
-    if (n != 2 || !o.to) return MODE_FAIL(err, MODE_E_USAGE, "%s", usage);
+    if (n != 2) return MODE_FAIL(err, MODE_E_USAGE, "expected two arguments, IN and OUT, got %d; usage: %s", n, usage);
+    if (!o.to)
+        return MODE_FAIL(err, MODE_E_USAGE, "--to is missing; expected --to hf (for transformers) or --to open_clip");
     bool hf = strcmp(o.to, "hf") == 0;
     if (!hf && strcmp(o.to, "open_clip") != 0)
         return MODE_FAIL(err, MODE_E_USAGE, "--to: \"%s\", expected open_clip or hf", o.to);

@@ -73,8 +73,10 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (st) return st;
     if (mode_text_keys_parse(&keys, &o.text_key, 1, &why))
         return MODE_FAIL(err, MODE_E_USAGE, "--text-key: %s", why.text);
-    if (n_args == 0) return MODE_FAIL(err, MODE_E_USAGE, "usage: %s", usage);
-    if (o.first < 0 || o.first > UINT32_MAX) return MODE_FAIL(err, MODE_E_USAGE, "--first: expected 0 or more");
+    if (n_args == 0) return MODE_FAIL(err, MODE_E_USAGE, "FILE is missing; usage: %s", usage);
+    if (o.first < 0 || o.first > UINT32_MAX)
+        return MODE_FAIL(err, MODE_E_USAGE, "--first: %lld is out of range, expected 0 to %lld", (long long)o.first,
+                         (long long)UINT32_MAX);
     for (int i = 1; !st && i <= n_args; i++) {
         json_t *v;
         if ((st = mode_inspect(&v, argv[i], &keys, (uint32_t)o.first, err))) break;

@@ -26,7 +26,9 @@ static const char usage[] = "mode pack --pairs list.tsv|folder --out DIR [option
 static const char prose[] =
     "Packs pictures, unchanged, with their captions into tar shards that MoDE, open_clip and webdataset "
     "read: one caption\n"
-    "becomes key.txt, several become the list `texts` of key.json. The same pairs give the same bytes.";
+    "becomes key.txt, several become the list `texts` of key.json. The same pairs give the same bytes. A picture file\n"
+    "that is cut short is a bad pair; pictures are not decoded, `mode captions` does that. The shards appear in DIR,\n"
+    "which may hold no tar yet, when all of them are done; after an error there are none.";
 
 static enum mode_status run(int argc, char **argv, struct mode_error *err)
 {
@@ -39,19 +41,31 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
     if (st) return st;
-    if (n_args || !o.pairs || !o.out) return MODE_FAIL(err, MODE_E_USAGE, "usage: %s", usage);
+    if (n_args || !o.pairs || !o.out)
+        return n_args ? MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\"; usage: %s", argv[1], usage)
+                      : MODE_FAIL(err, MODE_E_USAGE, "%s is missing; usage: %s", o.pairs ? "--out" : "--pairs", usage);
     if (o.per_shard < 1 || o.per_shard > MODE_PACK_MAX_PER_SHARD)
-        return MODE_FAIL(err, MODE_E_USAGE, "--per-shard: expected 1 to %d", MODE_PACK_MAX_PER_SHARD);
+        return MODE_FAIL(err, MODE_E_USAGE, "--per-shard: %lld is out of range, expected 1 to %d",
+                         (long long)o.per_shard, MODE_PACK_MAX_PER_SHARD);
     if ((st = mode_pack(&n, o.pairs, o.out, (uint32_t)o.per_shard, o.skip_bad, err))) return st;
-    printf(o.json ? "{\"pairs\": %llu, \"packed\": %llu, \"shards\": %llu, \"no_file\": %llu, "
-                    "\"not_an_image\": %llu, "
-                    "\"no_caption\": %llu, \"bad_text\": %llu}\n"
-                  : "pairs         %llu\npacked        %llu\nshards        %llu\nno_file       "
-                    "%llu\nnot_an_image  %llu\n"
-                    "no_caption    %llu\nbad_text      %llu\n",
-           (unsigned long long)n.pairs, (unsigned long long)n.packed, (unsigned long long)n.shards,
-           (unsigned long long)n.no_file, (unsigned long long)n.not_an_image, (unsigned long long)n.no_caption,
-           (unsigned long long)n.bad_text);
+    const struct {
+        const char *name;
+        uint64_t n;
+    } counts[] = {{"pairs", n.pairs},
+                  {"packed", n.packed},
+                  {"shards", n.shards},
+                  {"no_file", n.no_file},
+                  {"not_an_image", n.not_an_image},
+                  {"cut_image", n.cut_image},
+                  {"no_caption", n.no_caption},
+                  {"bad_text", n.bad_text}};
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
+        printf(o.json ? "%s\"%s\": %llu" : "%s%-12s  %llu\n",
+               !o.json ? ""
+               : i     ? ", "
+                       : "{",
+               counts[i].name, (unsigned long long)counts[i].n);
+    if (o.json) printf("}\n");
     return MODE_OK;
 }
 

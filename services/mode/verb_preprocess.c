@@ -1,6 +1,7 @@
 /* mode preprocess - pictures to a model's input, for comparing with other pipelines. */
 #include "base/file.h"
 #include "base/options.h"
+#include "base/output.h"
 #include "base/parallel.h"
 #include "base/str.h"
 #include "data/image.h"
@@ -53,7 +54,20 @@ static enum mode_status choose(int *out, const char *option, const char *value, 
 {
     for (*out = 0; names[*out]; ++*out)
         if (strcmp(names[*out], value) == 0) return MODE_OK;
-    return MODE_FAIL(err, MODE_E_USAGE, "--%s: \"%.40s\" is not one of those in --help", option, value);
+    struct mode_str known = {0};
+    for (int i = 0; names[i]; i++)
+        mode_str_printf(&known, "%s%s", i == 0 ? "" : names[i + 1] ? ", " : " or ", names[i]);
+    enum mode_status st = MODE_FAIL(err, MODE_E_USAGE, "--%s: \"%s\" is unknown; expected %s", option, value,
+                                    known.data);
+    mode_str_clear(&known);
+    return st;
+}
+
+static enum mode_status check_range(const char *option, int64_t value, int64_t min, int64_t max, struct mode_error *err)
+{
+    if (value >= min && value <= max) return MODE_OK;
+    return MODE_FAIL(err, MODE_E_USAGE, "--%s: %lld is out of range, expected %lld to %lld", option, (long long)value,
+                     (long long)min, (long long)max);
 }
 
 static enum mode_status settings_of_options(struct mode_preprocess *p, const struct options *o, struct mode_error *err)
@@ -61,8 +75,8 @@ static enum mode_status settings_of_options(struct mode_preprocess *p, const str
     static const char *const resizes[] = {"shortest", "longest", "squash", NULL}; /* enum mode_resize */
     static const char *const filters[] = {"bicubic", "bilinear", NULL};           /* enum mode_filter */
     enum mode_status st;
-    if (o->size < 1 || o->size > 4096) return MODE_FAIL(err, MODE_E_USAGE, "--size: expected 1 to 4096");
-    if (o->fill < 0 || o->fill > 255) return MODE_FAIL(err, MODE_E_USAGE, "--fill-color: expected 0 to 255");
+    if ((st = check_range("size", o->size, 1, 4096, err)) || (st = check_range("fill-color", o->fill, 0, 255, err)))
+        return st;
     mode_preprocess_default(p, (int)o->size);
     if ((st = choose(&p->resize_mode, "resize-mode", o->resize, resizes, err)) ||
         (st = choose(&p->filter, "interpolation", o->filter, filters, err)))
@@ -143,10 +157,13 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
     if (st) return st;
-    if (n_args == 0 || !o.out) return MODE_FAIL(err, MODE_E_USAGE, "usage: %s", usage);
-    if (o.threads < 0 || o.threads > 4096) return MODE_FAIL(err, MODE_E_USAGE, "--threads: expected 1 to 4096");
+    if (n_args == 0 || !o.out)
+        return MODE_FAIL(err, MODE_E_USAGE, "%s is missing; usage: %s", o.out ? "FILE" : "--out", usage);
+    if ((st = check_range("threads", o.threads, 0, 4096, err))) return st;
     if (o.threads) mode_parallel_set_threads((int)o.threads);
-    if ((st = o.model ? settings_of_model(&p, o.model, err) : settings_of_options(&p, &o, err))) return st;
+    if ((st = o.model ? settings_of_model(&p, o.model, err) : settings_of_options(&p, &o, err)) ||
+        (st = mode_output_file(o.out, err)))
+        return st;
     return all_files(&p, o.out, argv + 1, n_args, err);
 }
 

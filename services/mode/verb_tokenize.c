@@ -1,4 +1,5 @@
 /* mode tokenize - texts in, token ids out. */
+#include "base/file.h"
 #include "base/options.h"
 #include "base/str.h"
 #include "data/tokenizer.h"
@@ -22,8 +23,10 @@ static const struct mode_option table[] = {
     MERGES_OPTION(struct options, merges),
     MODE_OPT_STR(struct options, clean, "clean", "openai", "openai|hf",
                  "clip only: repair, unescape HTML, lower case, as open_clip; or Hugging Face's NFC and lower case"),
-    MODE_OPT_INT(struct options, context, "context", "0", "N",
-                 "longest result, special tokens included; 0 = 77 (clip), 512 (bert)"),
+    MODE_OPT_INT(
+        struct options, context, "context", "0", "N",
+        "longest result, special tokens included: 2 (clip with openai cleaning: 1, the end token) to 1048576; 0 = 77 "
+        "(clip), 512 (bert)"),
     MODE_OPT_FLAG(
         struct options, pad, "pad",
         "fill every result up to the context: with 0 (clip), <|endoftext|> (clip with hf cleaning), [PAD] (bert)"),
@@ -44,8 +47,9 @@ static enum mode_status open_tokenizer(struct mode_tokenizer **t, struct options
     /* one id is the end token for open_clip; Hugging Face always puts two */
     const bool is_openai = is_clip && strcmp(o->clean, "openai") == 0;
     if (o->context < (is_openai ? 1 : 2) || o->context > 1 << 20)
-        return MODE_FAIL(err, MODE_E_USAGE, "--context: %lld is out of range, expected %d to %d", (long long)o->context,
-                         is_openai ? 1 : 2, 1 << 20);
+        return MODE_FAIL(err, MODE_E_USAGE, "--context: %lld is out of range, expected %d to %d%s",
+                         (long long)o->context, is_openai ? 1 : 2, 1 << 20,
+                         is_openai ? "" : ": the start and the end token are always there");
     if (strncmp(o->tokenizer, bert, sizeof bert - 1) == 0)
         return mode_tokenizer_open_bert(t, o->tokenizer + sizeof bert - 1, err);
     if (!is_clip) return MODE_FAIL(err, MODE_E_USAGE, "--tokenizer: \"%s\" is neither clip nor bert:DIR", o->tokenizer);
@@ -96,9 +100,10 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         mode_str_add_cstr(&line_out, "]\n");
         if (fwrite(line_out.data, 1, line_out.len, stdout) != line_out.len) break;
     }
-    if (ferror(stdin) || fflush(stdout) != 0 || ferror(stdout))
-        st = MODE_FAIL(err, MODE_E_IO, "%s failed: %s", ferror(stdin) ? "reading stdin" : "writing stdout",
-                       strerror(errno));
+    if (ferror(stdin))
+        st = mode_input_fail(err, errno, "stdin", "be read");
+    else if (fflush(stdout) != 0 || ferror(stdout))
+        st = MODE_FAIL(err, MODE_E_IO, "writing stdout failed: %s", strerror(errno));
 out:
     free(line);
     free(ids);

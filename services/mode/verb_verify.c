@@ -4,6 +4,7 @@
 #include "base/parallel.h"
 #include "base/str.h"
 #include "merges.h"
+#include "models/clip_folder.h"
 #include "nn/backend.h"
 #include "pipeline/verify.h"
 #include "verb.h"
@@ -124,6 +125,15 @@ static void on_row(void *ctx, const struct mode_verify_row *row)
     }
 }
 
+/* That the model is there is known before the stored part is gone through. */
+static enum mode_status check_model(const char *dir, struct mode_error *err)
+{
+    struct mode_clip_files f;
+    enum mode_status st = mode_clip_files_find(&f, dir, err);
+    mode_clip_files_clear(&f);
+    return st;
+}
+
 static enum mode_status run(int argc, char **argv, struct mode_error *err)
 {
     struct options o = {0};
@@ -137,8 +147,13 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return MODE_OK;
     }
     if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n, err))) return st;
-    if (n > 1 || o.pairs < 2 || o.pairs > 64)
-        return MODE_FAIL(err, MODE_E_USAGE, "one model at most, and --pairs from 2 to 64");
+    if (n > 1) return MODE_FAIL(err, MODE_E_USAGE, "%d models, expected one at most", n);
+    if (o.pairs < 2 || o.pairs > 64)
+        return MODE_FAIL(err, MODE_E_USAGE, "--pairs: %lld is out of range, expected 2 to 64", (long long)o.pairs);
+    if (o.threads < 0 || o.threads > 4096)
+        return MODE_FAIL(err, MODE_E_USAGE, "--threads: %lld is out of range, expected 0 to 4096",
+                         (long long)o.threads);
+    if (n && (st = check_model(argv[1], err))) return st;
     if (o.threads > 0) mode_parallel_set_threads((int)o.threads);
     if ((st = backend_open(&be, &o.backend, err))) return st;
     const struct mode_verify_hooks hooks = {&r, on_begin, on_row};

@@ -5,6 +5,7 @@
 #include "base/str.h"
 #include "data/evalset.h"
 #include "data/safetensors.h"
+#include "data/utf8.h"
 #include "ensemble/router.h"
 #include "hub.h"
 #include "nn/backend.h"
@@ -12,6 +13,7 @@
 #include "verb.h"
 
 #include <jansson.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,10 +63,17 @@ static enum mode_status read_names(struct names *names, const struct options *o,
         for (int i = 0; i < names->n; i++) names->text[i] = mode_xstrdup(retrieval ? e.texts[i] : e.classes[i]);
     } else if (o->classes) {
         if ((st = mode_file_read(o->classes, 0, &data, &size, err))) goto out;
-        for (char *p = data, *save, *line = strtok_r(p, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+        if (!mode_utf8_is_text(data, size)) st = MODE_FAIL(err, MODE_E_FORMAT, "%s: is not UTF-8 text", o->classes);
+        for (char *rest = data, *line; !st && *rest && (line = strsep(&rest, "\n"));) {
+            if (!line[strspn(line, " \t\r")])
+                st = MODE_FAIL(err, MODE_E_FORMAT, "%s: line %d is blank; expected a word of the task on every line",
+                               o->classes, names->n + 1);
             names->text = mode_xrealloc(names->text, ((size_t)names->n + 1) * sizeof *names->text);
             names->text[names->n++] = mode_xstrdup(line);
+            if (!rest) break;
         }
+        if (!st && names->n == 0)
+            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: is empty; expected the task's words, one a line", o->classes);
     }
 out:
     mode_evalset_close(&e);
@@ -90,6 +99,11 @@ static enum mode_status embed(const char *out, const struct options *o, const st
     if (sscanf(c->encoder_id, "%*[^:]:%*[^:]:%15[a-z]:%d", pooling, &max_tokens) != 2) pooling[0] = 0, max_tokens = 0;
     if ((st = backend_open(&be, &o->backend, err))) goto out;
     if ((st = mode_hub_find(&dir, o->encoder, err))) goto out;
+    if ((o->pooling || o->max_tokens) &&
+        mode_text_encoder_id_of(dir, o->pooling, (int)o->max_tokens, NULL, NULL, NULL, err) == MODE_E_VALUE) {
+        st = MODE_E_USAGE;
+        goto out;
+    }
     if ((st = mode_text_encoder_open(&enc, be, dir,
                                      o->pooling   ? o->pooling
                                      : pooling[0] ? pooling
@@ -185,19 +199,19 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (n_args > 0 || (!o.words && (!o.encoder || !o.task == !o.classes)))
         return MODE_FAIL(err, MODE_E_USAGE,
                          "give --encoder with either --classes or --task, or --words with ready vectors");
+    if (o.max_tokens < 0 || o.max_tokens > INT_MAX)
+        return MODE_FAIL(err, MODE_E_USAGE, "--max-tokens: %lld is out of range, expected 0 (as the centres) or more",
+                         (long long)o.max_tokens);
     if ((st = mode_centres_load(&c, o.centres, err)) || (st = read_names(&names, &o, err))) goto out;
     if (!o.words) {
-        folder = mode_xasprintf("%s/mode-weights-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
-        if (!mkdtemp(folder)) {
-            st = MODE_FAIL(err, MODE_E_CREATE, "%s: a temporary folder cannot be made", folder);
-            goto out;
-        }
+        if ((st = mode_dir_temporary(&folder, err))) goto out;
         made = mode_path_join(folder, "words.safetensors");
         if ((st = embed(made, &o, &c, err))) goto out;
     }
     if ((st = near_of(&near, o.words ? o.words : made, &c, err))) goto out;
     print(&near, &names, every ? -1 : (int)router, o.json);
 out:
+    if (st && folder) mode_error_rename(err, folder, "a temporary folder (TMPDIR)");
     if (folder) mode_dir_remove(folder, NULL);
     free(folder);
     free(made);

@@ -74,11 +74,148 @@ expect 0 'no_image *1' mode captions "$work/no-pictures.tar" --out "$work/c3"
 head -c 30000 "$w/train/0/0.tar" >"$work/cut.tar"
 expect 0 'truncated *1' mode captions "$work/cut.tar" --text-key 'json:texts[]' --out "$work/c4"
 
+# faults of files end alike in every verb: an input that is not there or of the wrong kind 66, no permission 77 (of an
+# input as of an output), a place that cannot be written 73; nothing that was made on the way is left
+f=$work/files enc=$MODE_TEST_MODELS/encoder centres=$work/centres.safetensors
+mkdir -p "$f/folder" "$f/pairs"
+(cd "$f/pairs" && tar xf "$w/train/0/0.tar")
+cp "$w/train/0/0.tar" "$f/shard.tar"
+cp "$f/pairs/000000.jpg" "$f/picture.jpg"
+printf 'dog\ncat\n' >"$f/words"
+: >"$f/empty"
+cat >"$f/config.json" <<EOF
+{"embed_dim": 32, "vision_cfg": {"image_size": 32, "patch_size": 8, "width": 32, "layers": 1, "head_width": 16},
+ "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}}
+EOF
+sed 's/embed_dim/nonsense/' "$f/config.json" >"$f/odd.json"
+export MODE_CLIP_MERGES="$MODE_TEST_MODELS/bpe_simple_vocab_16e6.txt.gz"
+mode train --config "$f/config.json" --data "$f/shard.tar" --text-keys 'json:texts[]' --steps 1 --batch 8 --warmup 1 \
+    --out "$f/model" >/dev/null 2>&1
+for input in nothing folder; do
+    expect 66 "$input" mode captions "$f/$input" --out "$f/out"
+    expect 66 "$input" mode pack --pairs "$f/$input" --out "$f/out/deep"
+    expect 66 "$input" mode convert "$f/$input" "$f/out" --to open_clip
+    expect 66 "$input" mode weights --centres "$f/$input" --encoder "$enc" --classes "$f/words"
+    expect 66 "$input" mode weights --centres "$centres" --encoder "$enc" --classes "$f/$input"
+    expect 66 "$input" mode weights --centres "$centres" --encoder "$enc" --task "$f/$input"
+    expect 66 "$input" mode inspect "$f/$input"
+    expect 66 "$input" mode tokenize --clip-merges "$f/$input"
+    expect 66 "$input" mode tokenize --tokenizer "bert:$f/$input"
+    expect 66 "$input" mode preprocess "$f/$input" --out "$f/out"
+    expect 66 "$input" mode preprocess "$f/picture.jpg" --model "$f/$input" --out "$f/out"
+    expect 66 "$input" mode verify "$f/$input"
+done
+expect 66 'empty: is no folder of a CLIP model' mode verify "$f/empty"
+expect 66 'empty: is a file, a folder is needed' mode tokenize --tokenizer "bert:$f/empty"
+expect 66 'stdin: cannot be read' sh -c "mode tokenize <'$f/folder'"
+expect 66 'is a device or a pipe, a file is needed' mode inspect "$work/pipe"
+expect 73 'empty/out: cannot be made' mode captions "$f/shard.tar" --out "$f/empty/out"
+expect 73 'empty: is not a folder' mode pack --pairs "$f/pairs" --out "$f/empty"
+expect 73 'there is no folder .*none' mode convert "$f/model" "$f/none/out" --to open_clip
+expect 73 'folder: is there already' mode convert "$f/model" "$f/folder" --to open_clip
+expect 73 'folder: is a folder' mode preprocess "$f/picture.jpg" --out "$f/folder"
+expect 73 'x.npy: cannot be created.*none' mode preprocess "$f/picture.jpg" --out "$f/none/x.npy"
+expect 73 'TMPDIR' env TMPDIR="$f/none" mode inspect "$f/shard.tar"
+expect 73 'TMPDIR' env TMPDIR="$f/none" mode weights --centres "$centres" --encoder "$enc" --classes "$f/words"
+[ ! -e "$f/out" ] && [ ! -e "$f/none" ] || fail "left behind: $(ls -d "$f/out" "$f/none" 2>/dev/null)"
+if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
+    n=$work/nobody # what a user without rights may reach: the program and all that it is given
+    mkdir -p "$n/locked" "$n/open" "$n/secret/enc"
+    cp "$bin/mode" "$f/shard.tar" "$f/picture.jpg" "$f/words" "$centres" "$n/"
+    cp "$MODE_CLIP_MERGES" "$n/merges"
+    cp -r "$enc" "$n/enc"
+    cp -r "$f/model" "$f/pairs" "$n/"
+    cp -r "$f/model" "$n/secret.model"
+    cp "$n/shard.tar" "$n/secret.tar"
+    chmod -R a+rX "$n"
+    chmod 711 "$work"
+    chmod 777 "$n/open"
+    chmod 0 "$n/secret" "$n/secret.model" "$n/secret.tar"
+    denied() { # the path that must be named, and the command's words
+        words="$1.*Permission denied"
+        shift
+        expect 77 "$words" env MODE_CLIP_MERGES="$n/merges" \
+            setpriv --reuid 65534 --regid 65534 --clear-groups "$n/mode" "$@"
+    }
+    for input in secret secret.tar; do
+        denied $input captions "$n/$input" --out "$n/open/out"
+        denied $input pack --pairs "$n/$input" --out "$n/open/out"
+        denied $input inspect "$n/$input"
+        denied $input preprocess "$n/$input" --out "$n/open/out"
+        denied $input weights --centres "$n/$input" --encoder "$n/enc" --classes "$n/words"
+        denied $input weights --centres "$n/centres.safetensors" --encoder "$n/enc" --classes "$n/$input"
+        denied $input tokenize --clip-merges "$n/$input"
+    done
+    denied secret captions "$n/secret/*.tar" --out "$n/open/out"
+    denied secret tokenize --tokenizer "bert:$n/secret"
+    denied secret weights --centres "$n/centres.safetensors" --encoder "$n/enc" --task "$n/secret"
+    denied secret/enc weights --centres "$n/centres.safetensors" --encoder "$n/secret/enc" --classes "$n/words"
+    denied secret.model convert "$n/secret.model" "$n/open/out" --to hf
+    denied secret.model preprocess "$n/picture.jpg" --model "$n/secret.model" --out "$n/open/out"
+    denied secret.model verify "$n/secret.model"
+    for output in locked locked/a/b; do
+        denied $output captions "$n/shard.tar" --text-key 'json:texts[]' --out "$n/$output"
+        denied $output pack --pairs "$n/pairs" --out "$n/$output"
+    done
+    denied locked/out convert "$n/model" "$n/locked/out" --to hf
+    denied locked/x preprocess "$n/picture.jpg" --out "$n/locked/x"
+    [ -z "$(ls -A "$n/open" "$n/locked" | grep -v :)" ] || fail "left behind: $(ls -A "$n/open" "$n/locked")"
+else
+    echo "SKIPPED: files without permission (only root can become another user)"
+fi
+
+# what a config, words, sources and options must be
+echo '{' >"$f/damaged.json"
+weights=$f/model/open_clip_model.safetensors
+expect 0 'out/: open_clip folder' mode convert "$weights" "$f/out/" --config "$f/config.json" --to open_clip
+rm -r "$f/out"
+expect 78 'damaged.json' mode convert "$weights" "$f/out" --config "$f/damaged.json" --to hf
+expect 78 'odd.json.*nonsense' mode convert "$weights" "$f/out" --config "$f/odd.json" --to hf
+expect 2 'ViT-Z.*is no known model' mode convert "$weights" "$f/out" --config ViT-Z --to hf
+expect 2 'expected --to hf .*or --to open_clip' mode convert "$f/model" "$f/out"
+expect 2 'expected two arguments, IN and OUT, got 1' mode convert "$f/model" --to hf
+expect 65 'empty: is empty; expected the task' mode weights --centres "$centres" --encoder "$enc" --classes "$f/empty"
+printf 'dog\n\ncat\n' >"$f/gap"
+expect 65 'gap: line 2 is blank' mode weights --centres "$centres" --encoder "$enc" --classes "$f/gap"
+route="weights --centres $centres --encoder $enc --classes $f/words"
+expect 2 'pooling "sum" is unknown' mode $route --pooling sum
+expect 2 'max-tokens: -1 is out of range' mode $route --max-tokens -1
+picture="preprocess $f/picture.jpg --out $f/out"
+expect 2 'size: 0 is out of range, expected 1 to 4096' mode $picture --size 0
+expect 2 'fill-color: 300 is out of range, expected 0 to 255' mode $picture --fill-color 300
+expect 2 'resize-mode: "foo" is unknown; expected shortest, longest or squash' mode $picture --resize-mode foo
+expect 2 'context: 1 is out of range, expected 2 to .*start and the end' mode tokenize --clean hf --context 1
+expect 2 'threads: -1 is out of range' mode verify --threads -1
+expect 2 'per-shard: 0 is out of range' mode pack --pairs "$f/pairs" --out "$f/out" --per-shard 0
+expect 2 'a brace is not closed' mode captions "$f/{0..1.tar" --out "$f/out"
+expect 2 'this shard twice' mode captions "$f/shard.tar" "$f/shard.tar" --out "$f/out"
+
+# pack: a cut picture is named or counted, what fails half-way leaves nothing, and the same command goes through later
+head -c 700 "$f/picture.jpg" >"$f/pairs/000003.jpg"
+expect 65 '000003.jpg: the picture is cut' mode pack --pairs "$f/pairs" --out "$f/out" --per-shard 1
+[ ! -e "$f/out" ] || fail "left behind: $(ls -A "$f/out")"
+expect 0 '"cut_image": 1,' mode pack --pairs "$f/pairs" --out "$f/out" --skip-bad --json
+expect 73 'out: holds 00000.tar already' mode pack --pairs "$f/pairs" --out "$f/out" --skip-bad
+rm -r "$f/out"
+
+# captions: the file that says that a folder is complete is written last, and is the first to go
+captions="--text-key json:texts[] --out $f/out"
+expect 0 'rows *60' mode captions "$f/shard.tar" $captions
+expect 65 'text.tar' mode captions "$f/shard.tar" "$work/text.tar" $captions
+[ ! -e "$f/out/captions.json" ] || fail "captions.json of an earlier run was left"
+expect 0 'rows *120' mode captions "$f/shard.tar" "$w/train/1/1.tar" $captions
+expect 73 '00001.captions.bin: is there already' mode captions "$f/shard.tar" $captions
+[ -e "$f/out/captions.json" ] || fail "captions.json of the run that was not touched is gone"
+
 # a full disk: nothing half-written stays, and with room it works
 if [ "$(id -u)" = 0 ] && mkdir "$work/small" && mount -t tmpfs -o size=64k tmpfs "$work/small" 2>/dev/null; then
     head -c 60000 /dev/zero >"$work/small/filler"
     expect 74 'No space left' mode embed --encoder "$MODE_TEST_MODELS/encoder" --captions "$work/captions/00000.captions.bin" \
         --out "$work/small/g.safetensors"
+    expect 74 'shards/00000.tar: .*No space left' mode pack --pairs "$f/pairs" --skip-bad --out "$work/small/shards"
+    expect 74 'small/out/.*No space left' mode convert "$f/model" "$work/small/out" --to hf
+    expect 74 'x.npy: .*No space left' mode preprocess "$f/picture.jpg" --out "$work/small/x.npy"
+    expect 74 '00000.captions.bin: .*No space left' mode captions "$f/shard.tar" $captions --out "$work/small/out"
     [ "$(ls -A "$work/small")" = filler ] || fail "left on the full disk: $(ls -A "$work/small")"
     umount "$work/small"
     full=1

@@ -74,6 +74,38 @@ static void test_every_cut_is_noticed(void **state)
     }
 }
 
+/* From the structure alone; what stands behind the end mark does not matter, a thumbnail's end mark is not the end. */
+static void test_whole_files_are_told_from_cut_ones(void **state)
+{
+    (void)state;
+    static const uint8_t thumbnail[] = {0xff, 0xe1, 0, 8, 0xff, 0xd8, 0xff, 0xd9, 0, 0};
+    static const char riff[] = "RIFF\x10\0\0\0WEBPVP8 \4\0\0\0abc";
+    struct bytes webp = {.data = malloc(sizeof riff), .size = sizeof riff};
+    memcpy(webp.data, riff, sizeof riff);
+    struct bytes files[] = {fixture_jpeg(40, 24, 3, false, 3), fixture_jpeg(40, 24, 3, true, 3), fixture_png(40, 24, 3),
+                            webp};
+    for (size_t f = 0; f < sizeof files / sizeof *files; f++) {
+        uint8_t *more = calloc(1, files[f].size + sizeof thumbnail + 3);
+        memcpy(more, files[f].data, files[f].size);
+        assert_true(mode_image_is_whole(more, files[f].size));
+        assert_true(mode_image_is_whole(more, files[f].size + 3));
+        for (size_t n = 0; n < files[f].size; n++) {
+            uint8_t *exact = malloc(n ? n : 1);
+            memcpy(exact, files[f].data, n);
+            assert_false(mode_image_is_whole(exact, n));
+            free(exact);
+        }
+        if (f < 2) {
+            memcpy(more + 2, thumbnail, sizeof thumbnail);
+            memcpy(more + 2 + sizeof thumbnail, files[f].data + 2, files[f].size - 2);
+            assert_true(mode_image_is_whole(more, files[f].size + sizeof thumbnail));
+            assert_false(mode_image_is_whole(more, files[f].size / 2));
+        }
+        free(more);
+        free(files[f].data);
+    }
+}
+
 static void test_a_view_is_a_crop(void **state)
 {
     (void)state;
@@ -215,7 +247,7 @@ int main(void)
         cmocka_unit_test(test_limits_are_exact),        cmocka_unit_test(test_a_jpeg_of_many_scans_is_refused),
         cmocka_unit_test(test_every_cut_is_noticed),    cmocka_unit_test(test_a_view_is_a_crop),
         cmocka_unit_test(test_training_crops),          cmocka_unit_test(test_a_file_is_its_picture),
-        cmocka_unit_test(test_type_is_told_by_content),
+        cmocka_unit_test(test_type_is_told_by_content), cmocka_unit_test(test_whole_files_are_told_from_cut_ones),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -77,9 +78,23 @@ static void test_a_file_whose_part_is_no_object_is_refused(void **state)
     }
 }
 
+/* as in open_clip's own model_configs */
+static void test_a_bare_model_config_is_one(void **state)
+{
+    (void)state;
+    char *model, *preprocess;
+    assert_int_equal(
+        mode_clip_config_split(&model, &preprocess, "{\"embed_dim\": 8, \"vision_cfg\": {}}", "file", &err), MODE_OK);
+    assert_string_equal(model, "{\"embed_dim\":8,\"vision_cfg\":{}}");
+    assert_null(preprocess);
+    free(model);
+    assert_int_equal(mode_clip_config_split(&model, &preprocess, "{\"embed_dim\": 8}", "file", &err), MODE_E_FORMAT);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_what_is_read), cmocka_unit_test(test_what_is_refused),
-                                       cmocka_unit_test(test_a_file_whose_part_is_no_object_is_refused)};
+                                       cmocka_unit_test(test_a_file_whose_part_is_no_object_is_refused),
+                                       cmocka_unit_test(test_a_bare_model_config_is_one)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

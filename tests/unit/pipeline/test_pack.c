@@ -106,8 +106,11 @@ static void test_list(void **state)
     struct mode_pack_counts n;
     put("list.tsv", list, strlen(list));
     char *tsv = in_dir("list.tsv"), *out = in_dir("out-list");
-    assert_int_equal(mode_pack(&n, tsv, out, 100, false, &err), MODE_E_NOINPUT);
-    assert_non_null(strstr(err.text, "none.jpg"));
+    assert_int_equal(mode_pack(&n, tsv, out, 1, false, &err), MODE_E_NOINPUT);
+    const char *named = strstr(err.text, "none.jpg"); /* once */
+    assert_true(named && !strstr(named + 1, "none.jpg"));
+    assert_int_equal(n.shards, 2);
+    assert_false(mode_file_exists(out)); /* two shards were done, none is left, nor what was made for them */
     if (mode_pack(&n, tsv, out, 100, true, &err)) fail_msg("%s", err.text);
     assert_int_equal(n.pairs, 6);
     assert_int_equal(n.packed, 2);
@@ -123,6 +126,30 @@ static void test_list(void **state)
     mode_captions_clear(&c);
     free(tsv);
     free(out);
+}
+
+/* A file that ends before its end mark is a bad pair; a kill's leftovers do not stop the next attempt. */
+static void test_cut_pictures(void **state)
+{
+    (void)state;
+    static const char list[] = "whole.jpg\ta\ncut.jpg\tb\ncut.png\tc\nwhole.jpg\td\n";
+    struct mode_pack_counts n;
+    put("whole.jpg", jpeg.data, jpeg.size);
+    put("cut.jpg", jpeg.data, jpeg.size - 40);
+    put("cut.png", png.data, png.size - 30);
+    put("cut.tsv", list, strlen(list));
+    char *tsv = in_dir("cut.tsv"), *out = in_dir("out-cut"), *left = in_dir("out-cut/.pack"),
+         *tar = in_dir("out-cut/00000.tar");
+    assert_int_equal(mode_dir_make(left, &err), MODE_OK);
+    put("out-cut/.pack/00000.tar", "half", 4);
+    assert_int_equal(mode_pack(&n, tsv, out, 1, false, &err), MODE_E_FORMAT);
+    assert_non_null(strstr(err.text, "cut.jpg: the picture is cut"));
+    assert_true(mode_file_exists(out) && !mode_file_exists(left) && !mode_file_exists(tar));
+    if (mode_pack(&n, tsv, out, 10, true, &err)) fail_msg("%s", err.text);
+    assert_int_equal(n.cut_image, 2);
+    assert_int_equal(n.packed, 2);
+    assert_true(!mode_file_exists(left) && mode_file_exists(tar));
+    free(tsv), free(out), free(left), free(tar);
 }
 
 static void test_inspect(void **state)
@@ -177,10 +204,8 @@ static void test_dali_index(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_folder),
-        cmocka_unit_test(test_list),
-        cmocka_unit_test(test_inspect),
-        cmocka_unit_test(test_dali_index),
+        cmocka_unit_test(test_folder),  cmocka_unit_test(test_list),       cmocka_unit_test(test_cut_pictures),
+        cmocka_unit_test(test_inspect), cmocka_unit_test(test_dali_index),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
