@@ -285,7 +285,7 @@ early 2 '--only: 2 is out of range.*0 to 1' mode assign --features "$work/mean.s
 
 evaluation="mode evaluate --model $o/model $w/eval/colour"
 early 73 'metrics.json: is a folder' $evaluation --out "$o/taken"
-early 66 'nowhere/' $evaluation "$o/nowhere" --out "$o/new/a"
+early 66 'nowhere' $evaluation "$o/nowhere" --out "$o/new/a"
 early 2 'two tasks called "colour"' $evaluation "$w/eval/colour/" --out "$o/new/a"
 expect 0 'colour' $evaluation --out "$o/results/expert-0"
 mkdir "$o/words"
