@@ -12,19 +12,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static enum mode_status status_of(int e)
-{
-    return e == EACCES || e == EPERM || e == EROFS ? MODE_E_PERM : MODE_E_CREATE;
-}
-
-/* "dir" of "dir/name", "." of "name". */
-static char *folder_of(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    if (!slash) return mode_xstrdup(".");
-    return mode_xasprintf("%.*s", slash == path ? 1 : (int)(slash - path), path);
-}
-
 /* Somebody else's file, in a folder where everybody may write but remove only what is his (/tmp). */
 static bool is_kept_from_us(const struct stat *file, const struct stat *dir)
 {
@@ -34,11 +21,11 @@ static bool is_kept_from_us(const struct stat *file, const struct stat *dir)
 static enum mode_status check_folder(struct stat *at, const char *dir, const char *path, struct mode_error *err)
 {
     if (stat(dir, at) != 0)
-        return MODE_FAIL(err, status_of(errno), "%s: cannot be created: folder %s: %s", path, dir, strerror(errno));
+        return mode_output_fail(err, errno, path, "be created");
     if (!S_ISDIR(at->st_mode))
         return MODE_FAIL(err, MODE_E_CREATE, "%s: cannot be created: %s is no folder", path, dir);
     if (faccessat(AT_FDCWD, dir, W_OK | X_OK, AT_EACCESS) != 0)
-        return MODE_FAIL(err, status_of(errno), "%s: cannot be created: folder %s: %s", path, dir, strerror(errno));
+        return mode_output_fail(err, errno, path, "be created");
     return MODE_OK;
 }
 
@@ -53,11 +40,11 @@ static enum mode_status check_file(char **target, const char *path, struct mode_
     if (!*target) return MODE_FAIL(err, MODE_E_CREATE, "%s: the link leads nowhere: %s", path, strerror(errno));
     const bool there = stat(*target, &file) == 0;
     if (!there && errno != ENOENT)
-        return MODE_FAIL(err, status_of(errno), "%s: cannot be created: %s", path, strerror(errno));
+        return mode_output_fail(err, errno, path, "be created");
     if ((there && !S_ISREG(file.st_mode)) || path[n - 1] == '/')
         return MODE_FAIL(err, MODE_E_CREATE, "%s: is %s; expected a file, or nothing, in its place", path,
                          there && !S_ISDIR(file.st_mode) ? "a device or a pipe" : "a folder");
-    char *dir = folder_of(*target);
+    char *dir = mode_path_folder(*target);
     enum mode_status st = check_folder(&folder, dir, path, err);
     if (!st && there && is_kept_from_us(&file, &folder))
         st = MODE_FAIL(err, MODE_E_PERM, "%s: cannot be replaced: it is another user's", path);
@@ -91,7 +78,7 @@ enum mode_status mode_output_folder_make(struct mode_output_folder *f, const cha
     enum mode_status st = n == 0 ? MODE_FAIL(err, MODE_E_CREATE, "an output's name is empty; expected a folder's path")
                                  : mode_dir_make(f->path, err);
     if (!st && faccessat(AT_FDCWD, f->path, W_OK | X_OK, AT_EACCESS) != 0)
-        st = MODE_FAIL(err, status_of(errno), "%s: nothing can be created in this folder: %s", path, strerror(errno));
+        st = mode_output_fail(err, errno, path, "hold new files");
     if (st) mode_output_folder_close(f, true);
     return st;
 }
@@ -142,8 +129,8 @@ static void forget_mark(char *text, const char *mark)
 static enum mode_status put_in_place(const struct mode_output_set *set, size_t i, struct mode_error *err)
 {
     if (rename(set->aside[i], set->path[i]) != 0)
-        return MODE_FAIL(err, status_of(errno), "%s: cannot be created: %s", set->path[i], strerror(errno));
-    char *dir = folder_of(set->path[i]);
+        return mode_output_fail(err, errno, set->path[i], "be created");
+    char *dir = mode_path_folder(set->path[i]);
     enum mode_status st = mode_file_sync(dir, err);
     free(dir);
     return st;

@@ -1,5 +1,6 @@
 #include "pipeline/stream.h"
 
+#include "base/file.h"
 #include "base/parallel.h"
 #include "base/str.h"
 #include "cluster/centres.h"
@@ -75,8 +76,7 @@ static enum mode_status open_shard(struct shard *s, const struct mode_stream_sha
     s->tar = mode_xstrdup(from->tar);
     if ((st = mode_captions_load(&s->captions, from->captions, err))) return st;
     if (stat(from->tar, &sb) != 0)
-        return MODE_FAIL(err, errno == ENOENT ? MODE_E_NOINPUT : MODE_E_IO, "shard %s cannot be examined: %s",
-                         from->tar, strerror(errno));
+        return mode_input_fail(err, errno, from->tar, "be examined");
     if ((uint64_t)sb.st_size != s->captions.shard_size)
         return MODE_FAIL(err, MODE_E_VALUE,
                          "shard %s is %llu bytes, it was %llu when its captions were extracted: it has changed since",

@@ -250,7 +250,7 @@ early 2 '--config: "no-such" is not known' mode bench encode --config no-such --
 echo '{' >"$o/cut.json"
 early 78 "^mode train: --config: $o/cut.json:[0-9]+: not JSON" $training --steps 1 --out "$o/new" --config "$o/cut.json"
 early 66 "^mode train: --config: $o/none.json: cannot be opened" $training --steps 1 --out "$o/new" --config "$o/none.json"
-early 73 'no/log: cannot be created: folder .*no: No such file' $training --steps 1 --out "$o/new" --log "$o/no/log"
+early 73 'no/log: cannot be created: there is no folder .*no' $training --steps 1 --out "$o/new" --log "$o/no/log"
 early 73 'is not a folder' $training --steps 1 --out "$o/model.json"
 early 66 'nowhere: cannot be opened' $training --steps 1 --out "$o/new" --clip-merges "$o/nowhere"
 expect 70 'takes [0-9.]+ MiB .* there are 1.0 MiB .--memory.. HINT: --memory [0-9]+m' $training --steps 1 --out "$o/new/deep" --memory 1m

@@ -61,7 +61,7 @@ static void test_where_a_file_can_be(void **state)
     static const char *const good[] = {"new", "there", "folder/new", "link", "./new"};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) assert_int_equal(mode_output_file(good[i], NULL), MODE_OK);
     assert_int_not_equal(access("new", F_OK), 0); /* asking makes nothing */
-    refused(MODE_E_CREATE, "nowhere/new", "nowhere/new: cannot be created: folder nowhere: No such file");
+    refused(MODE_E_CREATE, "nowhere/new", "nowhere/new: cannot be created: there is no folder nowhere");
     refused(MODE_E_CREATE, "there/new", "there/new: cannot be created");
     refused(MODE_E_CREATE, "folder", "folder: is a folder; expected a file");
     refused(MODE_E_CREATE, "folder/", "is a folder");
