@@ -251,7 +251,11 @@ static void fail(struct core *c, uint32_t t, enum core_fail why, const char *tex
     if (w) w->n_failed++;
     count_outcome(c, task, p->guilt && why != CORE_FAIL_INPUT, now);
     size_t nodes = p->guilt && w ? add_guilty(task, w->node) : 2;
-    if (p->node && w) w->cordon_until_ms = now + CORDON_MS;
+    if (p->node && w) {
+        w->cordon_until_ms = now + CORDON_MS;
+        free(w->cordon_why);
+        w->cordon_why = mode_xstrdup(task->last_text);
+    }
     uint16_t budget = p->budget;
     /* three crashes on one node may be the node: ask a second one first, where there is one */
     if ((why == CORE_FAIL_CRASH || why == CORE_FAIL_STALL) && nodes < 2 && several_nodes(c, task->service)) budget *= 2;
@@ -287,6 +291,7 @@ static void remove_worker(struct core *c, uint32_t w)
     free(worker->name);
     free(worker->node);
     free(worker->build);
+    free(worker->cordon_why);
     *worker = (struct core_worker){0};
 }
 

@@ -404,6 +404,7 @@ static enum mode_status prepare(struct supervisor *s, struct mode_error *err)
     setenv("MODE_WORKSPACE", o->workspace, 1);
     setenv("MODE_COORDINATOR", endpoint, 1);
     setenv("MODE_SUPERVISED", o->workspace, 1);
+    setenv("MODE_SUPERVISED_WORKERS", o->workers, 1); /* for the coordinator, which says who is missing */
     unsetenv("MODE_WORKER_ENDPOINT"); /* private means private, whatever the caller's environment says */
     unsetenv("MODE_ADMIN_ENDPOINT");
     unsetenv("MODE_KEY_DIR");

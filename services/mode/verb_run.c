@@ -20,6 +20,7 @@
 
 #define SAY_AGAIN_S 30 /* that something is away */
 #define NOTES       16
+#define WAIT_LASTS_S 3.0 /* what is shorter need not be said */
 
 struct run_options {
     struct client_options client;
@@ -84,8 +85,14 @@ static enum mode_status outcome(const Mode__Run *run, struct mode_error *err)
     }
 }
 
+struct waiting { /* a stage for whose tasks there is no worker */
+    char cause[32]; /* as said, "" = nothing was said */
+    double gone_s;  /* it waits no more since; 0 = it waits */
+};
+
 struct watching {
     struct progress progress;
+    struct waiting waiting[PROGRESS_STAGES];
     bool show;
     double heard_s, ready_s, said_s; /* when the coordinator last answered, Redis was last there, we last said so */
     int64_t noted_ms;                /* time of the last note that was shown */
@@ -109,6 +116,28 @@ static void show_news(struct watching *w, const Mode__StatusReply *r, const Mode
     if (*message && run->state == MODE__RUN_STATE__RUN_RUNNING) {
         snprintf(line, sizeof line, "the run waits and tries again: %s", w->message);
         progress_say(&w->progress, line);
+    }
+}
+
+/* Once when a stage begins to wait for workers, or for another reason than before, and once when it goes on. */
+static void show_waits(struct watching *w, const Mode__Run *run)
+{
+    char line[100];
+    for (size_t i = 0; i < run->n_stages && i < PROGRESS_STAGES; i++) {
+        const Mode__Stage *s = run->stages[i];
+        struct waiting *x = &w->waiting[i];
+        if (s->wait) {
+            x->gone_s = 0;
+            if (s->wait->seconds < WAIT_LASTS_S || strcmp(x->cause, s->wait->cause) == 0) continue;
+            snprintf(x->cause, sizeof x->cause, "%s", s->wait->cause);
+            progress_say(&w->progress, s->wait->text);
+        } else if (x->cause[0] && (s->leased || s->done == s->total)) {
+            if (x->gone_s <= 0) x->gone_s = mode_clock_s();
+            if (s->leased && mode_clock_s() - x->gone_s < WAIT_LASTS_S) continue; /* perhaps it fails again at once */
+            snprintf(line, sizeof line, "%.64s goes on", s->name);
+            progress_say(&w->progress, line);
+            *x = (struct waiting){0};
+        }
     }
 }
 
@@ -165,6 +194,7 @@ static enum mode_status follow(struct client *c, const char *name, const struct 
             if (w.show) {
                 progress_show(&w.progress, run);
                 show_news(&w, reply, run);
+                show_waits(&w, run);
             }
             bool ended = run->state != MODE__RUN_STATE__RUN_RUNNING;
             if (ended) {

@@ -62,8 +62,9 @@ static void print_status(FILE *out, const Mode__StatusReply *r)
                 progress_time(text, sizeof text, x->eta_s);
                 fprintf(out, "  %s left", text);
             }
-            if (x->message && *x->message && x->done < x->total) fprintf(out, "  %s", x->message);
+            if (!x->wait && x->message && *x->message && x->done < x->total) fprintf(out, "  %s", x->message);
             fputc('\n', out);
+            if (x->wait) fprintf(out, "    WAITS %.0f s: %s\n", x->wait->seconds, x->wait->text);
         }
     }
     if (r->n_workers) fprintf(out, "\nworkers\n");
