@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "base/str.h"
+#include "msg/place.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,18 +49,6 @@ static void watch_door(struct server *s)
 
 /* ---------------------------------------------------------------------------------------------- sentences */
 
-/* Is the service among the workers that `mode up` keeps here ("captions=1,train=0")? */
-static bool is_supervised(const char *workers, const char *service)
-{
-    size_t n = strlen(service);
-    for (const char *at = workers; at; at = strchr(at, ',')) {
-        at += *at == ',';
-        if (strncmp(at, service, n) == 0 && (at[n] == '\0' || at[n] == ',' || (at[n] == '=' && atol(at + n + 1) > 0)))
-            return true;
-    }
-    return false;
-}
-
 static void add_start_hint(struct mode_str *out, const struct server *s, const char *service, const char *needs)
 {
     const char *root = mode_store_root(s->store), *workers = getenv("MODE_SUPERVISED_WORKERS");
@@ -73,7 +62,7 @@ static void add_start_hint(struct mode_str *out, const struct server *s, const c
                         ". HINT: start mode-%s where it sees the workspace (docs/OPERATIONS.md); with containers "
                         "`docker compose up -d --scale %s=1`",
                         service, service);
-    else if (workers && is_supervised(workers, service))
+    else if (workers && mode_place_workers(workers, service) > 0)
         mode_str_printf(out, ". HINT: `mode up` keeps one: %s/logs/%s.log tells why it is not here", root, service);
     else if (workers)
         mode_str_printf(out,

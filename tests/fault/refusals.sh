@@ -110,6 +110,17 @@ sed 's#train: train}#train: nothing-here}#' "$w/run.yaml" >"$w/bad.yaml"
 expect 66 'nothing-here' mode run "$w/bad.yaml" --workspace "$w"
 expect 0 'are fine' mode run "$w/run.yaml" --workspace "$w" --dry-run
 
+# keys that do not fit what they name are refused before anything runs
+sed 's/vocab_size: 49408/vocab_size: 49000/' "$w/run.yaml" >"$w/bad.yaml"
+expect 78 'model: text_cfg.vocab_size is 49000, expected at least 49408' mode run "$w/bad.yaml" --workspace "$w" --dry-run
+sed "s#merges: [^}]*#merges: $work/texts#" "$w/run.yaml" >"$w/bad.yaml"
+expect 78 'tokenizer.merges: .*texts: line 2' mode run "$w/bad.yaml" --workspace "$w" --dry-run
+head -c 1000 "$MODE_TEST_MODELS/bpe_simple_vocab_16e6.txt.gz" >"$work/cut.gz"
+sed "s#merges: [^}]*#merges: $work/cut.gz#" "$w/run.yaml" >"$w/bad.yaml"
+expect 78 'tokenizer.merges: .*cut.gz: unpacking fails' mode run "$w/bad.yaml" --workspace "$w" --dry-run
+sed 's/max_tokens: 32/max_tokens: 4000/' "$w/run.yaml" >"$w/bad.yaml"
+expect 78 'encoder.max_tokens: .*max_tokens is 4000, expected 3 to 512' mode run "$w/bad.yaml" --workspace "$w" --dry-run
+
 # a shard that is no tar ends the run with its name; without it the run goes through
 sed "s#train: train}#train: [train, $work/text.tar]}#; s/name: test/name: torn/" "$w/run.yaml" >"$w/bad.yaml"
 expect 65 'text.tar' mode run "$w/bad.yaml" --workspace "$w" --no-progress

@@ -63,7 +63,15 @@ static enum mode_status fake_digest(const char *dir, char hex[MODE_DIGEST_HEX], 
     return MODE_OK;
 }
 
-static const struct plan_world fake_world = {fake_encoder, fake_digest, fake_digest};
+static enum mode_status fake_ids(int64_t *n, const char *merges, struct mode_error *err)
+{
+    (void)merges;
+    (void)err;
+    *n = 49408;
+    return MODE_OK;
+}
+
+static const struct plan_world fake_world = {fake_encoder, fake_digest, fake_digest, fake_ids};
 
 static void start_redis(struct fake *f)
 {
