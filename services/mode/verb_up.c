@@ -6,6 +6,7 @@
 #include "base/str.h"
 #include "client.h"
 #include "msg/place.h"
+#include "msg/redis_url.h"
 #include "running.h"
 #include "supervisor.h"
 #include "verb.h"
@@ -235,6 +236,9 @@ static enum mode_status up(int argc, char **argv, struct mode_error *err)
     enum mode_status st = mode_options_parse(&o, up_table, "MODE_", argc, argv, &n_args, err);
     if (st) return st;
     if (n_args) return MODE_FAIL(err, MODE_E_USAGE, "unknown argument \"%s\"; `mode up --help`", argv[1]);
+    struct mode_redis_url redis = {0};
+    if (o.redis && mode_redis_url_parse(&redis, o.redis, err)) return err->status = MODE_E_USAGE;
+    mode_redis_url_clear(&redis);
     const char *redis_url = getenv("REDIS_URL");
     if (!o.redis && redis_url && *redis_url) o.redis = redis_url;
     if (o.workers && (st = supervisor_count_workers(&n_workers, o.workers, err))) return st;

@@ -90,9 +90,21 @@ fi
 # services that cannot start: no Redis, a port in use, a TCP port without keys
 expect 69 'Redis at 127.0.0.1.*cannot be reached' mode up --workspace "$work/b" --redis redis://127.0.0.1:1 --timeout-s 8
 gone "$work/b"
+expect 2 'Redis URL is "foo://x"' mode-coordinator --workspace "$w" --redis foo://x
+expect 78 'Redis URL is "foo://x"' env REDIS_URL=foo://x mode-coordinator --workspace "$w"
+expect 2 'Redis URL is "foo://x"' mode up --workspace "$work/b" --redis foo://x
+expect 2 'lease-ms is 100' mode-coordinator --workspace "$w" --lease-ms 100
+expect 73 "gpu-locks $work/no-locks: No such file" mode-train --workspace "$w" --gpu-locks "$work/no-locks"
+expect 73 "gpu-locks $work/texts: is not a folder" mode-train --workspace "$w" --gpu-locks "$work/texts"
 expect 78 'key' mode-coordinator --workspace "$w" --worker-endpoint 'tcp://127.0.0.1:0' --admin-endpoint 'tcp://127.0.0.1:0'
 mode up --workspace "$w" --http 127.0.0.1:18097 >/dev/null
-expect 0 'runs already' mode up --workspace "$w"
+expect 0 'runs already.*captions=1,embed=1.*127.0.0.1:18097' mode up --workspace "$w"
+expect 0 'runs already' mode up --workspace "$w" --workers ensemble,train,embed,cluster,assign,evaluate,captions=1
+expect 75 'runs already, with --workers captions=1,.*, not captions=1,train=2; nothing was changed.*mode down' \
+    mode up --workspace "$w" --workers captions=1,train=2
+expect 75 'with a Redis of its own, not this --redis and with --http 127.0.0.1:18097, not 127.0.0.1:1;' \
+    mode up --workspace "$w" --redis redis://127.0.0.1:1 --http 127.0.0.1:1
+expect 2 'is no kind of worker' mode up --workspace "$w" --workers trian=1
 expect 78 '18097.*taken' mode up --workspace "$work/second" --http 127.0.0.1:18097
 gone "$work/second"
 expect 78 'taken' mode-coordinator --workspace "$w" --redis redis://127.0.0.1:1
@@ -202,6 +214,17 @@ expect 65 "do not add up" mode reconcile torn --workspace "$w"
 expect 0 'run test .done.' mode reconcile --workspace "$w" # the latest, not the one that failed
 expect 65 "do not add up" mode reconcile --all --workspace "$w"
 expect 66 'no run "nobody"' mode reconcile nobody --workspace "$w"
+expect 66 'is no workspace.*HINT: --workspace' mode reconcile --workspace "$work/keys"
+expect 2 'is a workspace, a run.s name is wanted' mode reconcile "$w"
+commit=$w/commits/$(grep -A 1 '"label": "words/' "$w/runs/test/plan.json" | sed -n 's/.*"key": "\(.*\)".*/\1/p' | head -n 1)
+cp "$commit" "$work/commit"
+chmod u+w "$commit"
+byte=$(od -An -tu1 -j 100 -N 1 "$commit")
+printf "\\$(printf %o $((byte ^ 16)))" | dd of="$commit" bs=1 seek=100 conv=notrunc 2>/dev/null
+cmp -s "$commit" "$work/commit" && fail "no bit was flipped"
+expect 65 'words/.*damaged: ' mode reconcile test --workspace "$w" # one bit
+cp "$work/commit" "$commit"
+expect 0 'adds up' mode reconcile test --workspace "$w"
 expect 66 'no worker and no machine has that name' mode drain nobody --workspace "$w"
 mode down --workspace "$w" >/dev/null
 kill "$(cat "$work/redis.pid")"
