@@ -39,7 +39,8 @@ static const struct mode_option table[] = {
     MODE_OPT_FLAG(struct run_options, json, "json", "print the run's final state as JSON"),
     MODE_OPT_END};
 
-static enum mode_status submit(char **run, bool *created, struct client *c, const struct mode_spec *spec, bool dry,
+/* Warnings of the coordinator go to `warn` (NULL: nowhere). */
+static enum mode_status submit(char **run, struct client *c, const struct mode_spec *spec, bool dry, FILE *warn,
                                struct mode_error *err)
 {
     Mode__Envelope e;
@@ -65,8 +66,9 @@ static enum mode_status submit(char **run, bool *created, struct client *c, cons
     if (answer->msg->body_case != MODE__ENVELOPE__BODY_SUBMIT_REPLY) {
         st = MODE_FAIL(err, MODE_E_FORMAT, "the coordinator answered SUBMIT with something else");
     } else {
-        *run = mode_xstrdup(answer->msg->submit_reply->run);
-        *created = answer->msg->submit_reply->created;
+        const Mode__SubmitReply *r = answer->msg->submit_reply;
+        *run = mode_xstrdup(r->run);
+        for (size_t i = 0; warn && i < r->n_warnings; i++) fprintf(warn, "  %s\n", r->warnings[i]);
     }
     mode_envelope_free(&answer);
     return st;
@@ -221,7 +223,6 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     char *encoder = NULL;
     struct client *c = NULL;
     char *name = NULL;
-    bool created = false;
     int n_args;
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(
@@ -239,7 +240,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (spec.encoder.hub[0] && (st = mode_hub_find(&encoder, spec.encoder.hub, err))) goto out;
     if ((st = client_open(&c, &o.client, err))) goto out;
     interrupt_catch();
-    if ((st = submit(&name, &created, c, &spec, o.dry_run, err))) goto out;
+    if ((st = submit(&name, c, &spec, o.dry_run, o.quiet ? NULL : stderr, err))) goto out;
     if (o.dry_run) {
         printf("%s: the spec and its inputs are fine\n", spec.name);
         goto out;

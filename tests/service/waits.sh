@@ -34,6 +34,8 @@ spec "$w"
 mode up --workspace "$w" --workers captions=1,embed=1,cluster=1,assign=1,evaluate=1,ensemble=1 >/dev/null
 mode run "$w/run.yaml" --workspace "$w" --no-progress >"$work/out" 2>&1 &
 run=$!
+until_says 'no train worker is connected yet: train-seed will wait for one' "$work/out"
+once 'is connected yet' "$work/out"
 until_says 'train-seed: 1 task waits for a train worker, and none is connected. HINT: .mode-train --workspace' "$work/out"
 says 'mode up. with train=1' "$work/out"
 mode status --workspace "$w" >"$work/status"
