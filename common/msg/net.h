@@ -17,7 +17,7 @@ struct mode_net {
     struct mode_refused { /* guarded by lock, too */
         uint64_t n;
         char address[64];
-    } refused[3]; /* by enum mode_role */
+    } refused[3];      /* by enum mode_role */
     void *zap_control; /* PAIR to the thread; NULL = not started */
 };
 

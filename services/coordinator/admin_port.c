@@ -33,8 +33,8 @@ static void reject(struct server *s, const struct mode_packet *p, const Mode__En
     reply(s, p, to, &e);
 }
 
-/* Kinds of workers that the run will need and that are not here: better said now than when a stage gets there, which may
- * be days later. The texts are the caller's to free. */
+/* Kinds of workers that the run will need and that are not here: better said now than when a stage gets there, which
+ * may be days later. The texts are the caller's to free. */
 static char **missing_workers(size_t *n, const struct server *s, const Mode__Run *run)
 {
     char **text = mode_xcalloc(run->n_stages + 1, sizeof *text);

@@ -241,8 +241,8 @@ void core_task_commit(struct core *c, uint32_t task);
 /* Another epoch from now on; leases stay. */
 void core_set_epoch(struct core *c, uint32_t epoch, int64_t now_ms);
 
-/* Meaningful where a task of that service is READY or in RETRY_WAIT. NONE also while nothing is handed out at all (Redis
- * is away, held leases may still come back after a start). */
+/* Meaningful where a task of that service is READY or in RETRY_WAIT. NONE also while nothing is handed out at all
+ * (Redis is away, held leases may still come back after a start). */
 struct core_wait core_wait(const struct core *c, const char *service, int64_t now_ms);
 
 void core_handle(struct core *c, const struct core_event *e, int64_t now_ms);

@@ -27,7 +27,8 @@ struct redis {
 static enum mode_status lost(struct redis *r, struct mode_error *err, const char *doing)
 {
     enum mode_status st = MODE_FAIL(err, MODE_E_PEER, "Redis at %s: connection lost while %s: %s",
-                                    r->at.path ? r->at.path : r->at.host, doing, r->c && r->c->err ? r->c->errstr : "closed");
+                                    r->at.path ? r->at.path : r->at.host, doing,
+                                    r->c && r->c->err ? r->c->errstr : "closed");
     redisFree(r->c);
     r->c = NULL;
     r->queued = 0;
@@ -120,7 +121,8 @@ enum mode_status redis_connect(struct redis *r, bool *fresh, struct mode_error *
     enum mode_status st;
     if (r->c) redisFree(r->c);
     r->queued = 0;
-    r->c = r->at.path ? redisConnectUnixWithTimeout(r->at.path, timeout) : redisConnectWithTimeout(r->at.host, r->at.port, timeout);
+    r->c = r->at.path ? redisConnectUnixWithTimeout(r->at.path, timeout)
+                      : redisConnectWithTimeout(r->at.host, r->at.port, timeout);
     if (!r->c || r->c->err) {
         st = MODE_FAIL(err, MODE_E_PEER, "Redis at %s%s cannot be reached: %s", r->at.path ? r->at.path : r->at.host,
                        r->at.path ? "" : " (check host and port)", r->c ? r->c->errstr : "out of memory");

@@ -71,7 +71,7 @@ struct server {
         char service[32], name[128], why[320]; /* service "": not known */
     } turned[SERVER_TURNED];
     uint64_t n_turned, n_keys_refused;
-    struct server_wait { /* of core.pool[i] */
+    struct server_wait {           /* of core.pool[i] */
         int64_t since_ms, gone_ms; /* tasks wait since; do not any more since. 0 = not */
         enum core_wait_cause said; /* in the log */
     } * wait;

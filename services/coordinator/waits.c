@@ -53,10 +53,11 @@ static void add_start_hint(struct mode_str *out, const struct server *s, const c
 {
     const char *root = mode_store_root(s->store), *workers = getenv("MODE_SUPERVISED_WORKERS");
     if (needs)
-        mode_str_printf(out,
-                        ". HINT: start mode-%s on a machine that has one (docs/OPERATIONS.md, \"Several machines\"), or set "
-                        "precision: f32 in the spec",
-                        service);
+        mode_str_printf(
+            out,
+            ". HINT: start mode-%s on a machine that has one (docs/OPERATIONS.md, \"Several machines\"), or set "
+            "precision: f32 in the spec",
+            service);
     else if (strncmp(mode_socket_endpoint(s->workers), "tcp:", 4) == 0)
         mode_str_printf(out,
                         ". HINT: start mode-%s where it sees the workspace (docs/OPERATIONS.md); with containers "

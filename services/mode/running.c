@@ -42,10 +42,11 @@ enum mode_status running_read(struct running *r, const char *workspace, struct m
         r->redis = value_of(text, "redis=");
         r->http = value_of(text, "http=");
         if (!r->workers || !r->redis || !r->http)
-            st = MODE_FAIL(err, MODE_E_TEMP,
-                           "a supervisor runs here, and %s does not say with what options (another version wrote it, or "
-                           "it starts just now). HINT: try again, or `mode down --workspace %s` first",
-                           path, workspace);
+            st = MODE_FAIL(
+                err, MODE_E_TEMP,
+                "a supervisor runs here, and %s does not say with what options (another version wrote it, or "
+                "it starts just now). HINT: try again, or `mode down --workspace %s` first",
+                path, workspace);
     }
     free(text);
     free(path);

@@ -18,8 +18,8 @@ enum mode_status running_say(int fd, pid_t pid, const struct supervisor_options 
 /* MODE_E_TEMP: the file holds no options (yet; or another version wrote it). */
 enum mode_status running_read(struct running *r, const char *workspace, struct mode_error *err);
 void running_clear(struct running *r);
-/* MODE_OK when it was started with what is asked for; NULL = that is not asked for. Otherwise MODE_E_TEMP with what differs
- * and what helps. */
+/* MODE_OK when it was started with what is asked for; NULL = that is not asked for. Otherwise MODE_E_TEMP with what
+ * differs and what helps. */
 enum mode_status running_is_asked(const struct running *r, const char *workspace, const char *workers,
                                   const char *redis, const char *http, struct mode_error *err);
 

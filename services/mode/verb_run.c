@@ -18,8 +18,8 @@
 #include <sys/random.h>
 #include <time.h>
 
-#define SAY_AGAIN_S 30 /* that something is away */
-#define NOTES       16
+#define SAY_AGAIN_S  30 /* that something is away */
+#define NOTES        16
 #define WAIT_LASTS_S 3.0 /* what is shorter need not be said */
 
 struct run_options {
@@ -87,7 +87,7 @@ static enum mode_status outcome(const Mode__Run *run, struct mode_error *err)
     }
 }
 
-struct waiting { /* a stage for whose tasks there is no worker */
+struct waiting {    /* a stage for whose tasks there is no worker */
     char cause[32]; /* as said, "" = nothing was said */
     double gone_s;  /* it waits no more since; 0 = it waits */
 };
