@@ -236,6 +236,8 @@ static enum mode_status up(int argc, char **argv, struct mode_error *err)
     enum mode_status st = mode_options_parse(&o, up_table, "MODE_", argc, argv, &n_args, err);
     if (st) return st;
     if (n_args) return MODE_FAIL(err, MODE_E_USAGE, "unknown argument \"%s\"; `mode up --help`", argv[1]);
+    if (o.timeout_s < 0 || o.timeout_s > 86400)
+        return MODE_FAIL(err, MODE_E_USAGE, "--timeout-s %lld: expected 0 to 86400", (long long)o.timeout_s);
     struct mode_redis_url redis = {0};
     if (o.redis && mode_redis_url_parse(&redis, o.redis, err)) return err->status = MODE_E_USAGE;
     mode_redis_url_clear(&redis);
@@ -272,6 +274,10 @@ static enum mode_status down(int argc, char **argv, struct mode_error *err)
     enum mode_status st = mode_options_parse(&o, down_table, "MODE_", argc, argv, &n_args, err);
     if (st) return st;
     if (n_args) return MODE_FAIL(err, MODE_E_USAGE, "unknown argument \"%s\"; `mode down --help`", argv[1]);
+    if (o.timeout_s < 0 || o.timeout_s > 86400)
+        return MODE_FAIL(err, MODE_E_USAGE, "--timeout-s %lld: expected 0 to 86400", (long long)o.timeout_s);
+    if (o.timeout_s < 0 || o.timeout_s > 86400)
+        return MODE_FAIL(err, MODE_E_USAGE, "--timeout-s %lld: expected 0 to 86400", (long long)o.timeout_s);
     if (!realpath(o.workspace, workspace))
         return MODE_FAIL(err, MODE_E_NOINPUT, "the workspace %s: %s", o.workspace, strerror(errno));
     if ((st = supervisor_find(&first, workspace, err))) return st;

@@ -87,6 +87,14 @@ else
     echo "SKIPPED: a full disk (mounting a tmpfs is not permitted here)"
 fi
 
+# numbers and names out of range, before anything is made
+expect 2 'timeout-s -1: expected 0' mode up --workspace "$work/b" --timeout-s -1
+expect 2 'patience-s -3: expected 0' mode run "$w/run.yaml" --workspace "$w" --patience-s -3
+expect 2 'grace-s -1: expected 0' mode drain x --workspace "$w" --grace-s -1
+expect 2 '"a b" is not a name for a key' mode keys "$work/no-keys" --worker 'a b'
+expect 73 'is not a folder' mode keys "$work/no-keys" --worker w --out "$work/texts"
+[ ! -e "$work/no-keys" ] || fail "a refused mode keys made keys"
+
 # services that cannot start: no Redis, a port in use, a TCP port without keys
 expect 69 'Redis at 127.0.0.1.*cannot be reached' mode up --workspace "$work/b" --redis redis://127.0.0.1:1 --timeout-s 8
 gone "$work/b"
