@@ -25,6 +25,15 @@ static bool name_valid(const char *name)
     return true;
 }
 
+enum mode_status mode_keys_check_name(const char *name, struct mode_error *err)
+{
+    if (name_valid(name) && strcmp(name, "server") != 0) return MODE_OK;
+    return MODE_FAIL(err, MODE_E_VALUE,
+                     "\"%.80s\" is not a name for a key: letters, digits, '-', '_', '.' (not first), at most %d, not "
+                     "\"server\"",
+                     name, MAX_NAME);
+}
+
 static bool key_text_valid(const char *s)
 {
     uint8_t raw[32];
@@ -108,12 +117,8 @@ enum mode_status mode_keys_add(const char *dir, const char *name, enum mode_role
     int fd = -1;
     struct mode_keypair pair;
     struct mode_allow_list list = {0};
-    if (!name_valid(name) || strcmp(name, "server") == 0)
-        return MODE_FAIL(
-            err, MODE_E_VALUE,
-            "\"%.80s\" is not a name for a key: letters, digits, '-', '_', '.', at most %d, not \"server\"", name,
-            MAX_NAME);
-    enum mode_status st = mode_keys_generate(dir, err);
+    enum mode_status st = mode_keys_check_name(name, err);
+    if (!st) st = mode_keys_generate(dir, err);
     if (!st) st = lock_folder(dir, &fd, err);
     if (st) return st;
     char *allow = mode_path_join(dir, "allow"), *old = NULL;

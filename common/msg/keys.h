@@ -28,6 +28,8 @@ struct mode_keypair {
 /* Make folder dir with the server's pair and an empty allow list if they are missing; existing keys are kept.
  */
 enum mode_status mode_keys_generate(const char *dir, struct mode_error *err);
+/* MODE_E_VALUE when it cannot be the name of a key. */
+enum mode_status mode_keys_check_name(const char *name, struct mode_error *err);
 /* Make <name>.key/.pub and add name to the allow list. An existing name keeps its pair. Names: letters,
  * digits, '-', '_', '.', at most 63 characters, not "server". */
 enum mode_status mode_keys_add(const char *dir, const char *name, enum mode_role role, struct mode_error *err);

@@ -14,6 +14,10 @@ struct mode_net {
     struct mode_allow_list allow;
     bool has_allow;
     pthread_t zap_thread;
+    struct mode_refused { /* guarded by lock, too */
+        uint64_t n;
+        char address[64];
+    } refused[3];      /* by enum mode_role */
     void *zap_control; /* PAIR to the thread; NULL = not started */
 };
 

@@ -50,6 +50,21 @@ enum mode_status mode_place_endpoint(char **endpoint, const char *workspace, con
     return MODE_OK;
 }
 
+int64_t mode_place_workers(const char *list, const char *kind)
+{
+    size_t n = strlen(kind);
+    int64_t sum = 0;
+    for (const char *at = list; at; at = strchr(at, ',')) {
+        at += *at == ',';
+        if (strncmp(at, kind, n) != 0) continue;
+        if (at[n] == '=')
+            sum += atol(at + n + 1);
+        else
+            sum += at[n] == '\0' || at[n] == ',';
+    }
+    return sum;
+}
+
 enum mode_status mode_place_make(const char *workspace, struct mode_error *err)
 {
     char *dir;

@@ -7,6 +7,8 @@
 
 #include "base/error.h"
 
+#include <stdint.h>
+
 /* Path of a name ("worker.sock", "admin.sock", "redis.sock", "supervisor.pid") for the workspace; malloc'd. The
  * workspace must exist. */
 enum mode_status mode_place_path(char **path, const char *workspace, const char *name, struct mode_error *err);
@@ -14,5 +16,8 @@ enum mode_status mode_place_path(char **path, const char *workspace, const char 
 enum mode_status mode_place_endpoint(char **endpoint, const char *workspace, const char *name, struct mode_error *err);
 /* Make the folder (0700) that the paths are in. MODE_E_PERM when it belongs to somebody else. */
 enum mode_status mode_place_make(const char *workspace, struct mode_error *err);
+
+/* How many workers of that kind a list like "captions=2,embed" (--workers of `mode up`) has. */
+int64_t mode_place_workers(const char *list, const char *kind);
 
 #endif

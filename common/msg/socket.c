@@ -94,6 +94,15 @@ bool mode_net_allowed(struct mode_net *net, const char *name)
     return yes;
 }
 
+uint64_t mode_net_refused(struct mode_net *net, enum mode_role role, char address[64])
+{
+    pthread_mutex_lock(&net->lock);
+    uint64_t n = net->refused[role].n;
+    memcpy(address, net->refused[role].address, 64);
+    pthread_mutex_unlock(&net->lock);
+    return n;
+}
+
 /* ---- options ---- */
 
 static void set_int(void *s, int option, int value)

@@ -36,6 +36,9 @@ enum mode_status mode_net_allow(struct mode_net *net, const char *allow_path, st
  * list. */
 bool mode_net_allowed(struct mode_net *net, const char *name);
 
+/* How many clients had a key that is not in the list in this role, and where the last one came from ("" = none). */
+uint64_t mode_net_refused(struct mode_net *net, enum mode_role role, char address[64]);
+
 struct mode_endpoint {
     const char *endpoint;   /* ipc://path or tcp://host:port; bind: tcp://interface:port, port "*" = any free one */
     enum mode_wire wire;    /* limits; and on a server with CURVE: which role is let in */

@@ -27,6 +27,18 @@ static json_t *text(const char *s)
     return t ? t : json_string("(not UTF-8)");
 }
 
+static json_t *wait_json(const Mode__Wait *w)
+{
+    json_t *o = json_object();
+    put(o, "cause", text(w->cause));
+    put(o, "tasks", json_integer((json_int_t)w->tasks));
+    put(o, "workers", json_integer((json_int_t)w->workers));
+    put(o, "seconds", json_real(w->seconds));
+    put(o, "text", text(w->text));
+    if (w->needs) put(o, "needs", text(w->needs));
+    return o;
+}
+
 static json_t *stage_json(const Mode__Stage *s)
 {
     json_t *o = json_object();
@@ -55,6 +67,7 @@ static json_t *stage_json(const Mode__Stage *s)
     if (s->has_live_rate) put(o, "live_rate", json_real(s->live_rate));
     if (s->has_eta_s) put(o, "eta_s", json_real(s->eta_s));
     if (s->message) put(o, "message", text(s->message));
+    if (s->wait) put(o, "wait", wait_json(s->wait));
     return o;
 }
 

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -108,6 +109,21 @@ static int healthcheck(const char *path)
     return 0;
 }
 
+/* Also where no GPU is seen: the next machine has one. */
+static enum mode_status check_gpu_locks(const char *dir, struct mode_error *err)
+{
+    struct stat s;
+    if (stat(dir, &s) != 0)
+        return MODE_FAIL(err, errno == EACCES ? MODE_E_PERM : MODE_E_CREATE,
+                         "--gpu-locks %s: %s; expected a folder that is there and is the same one for all workers of "
+                         "this machine",
+                         dir, strerror(errno));
+    if (!S_ISDIR(s.st_mode)) return MODE_FAIL(err, MODE_E_CREATE, "--gpu-locks %s: is not a folder", dir);
+    if (access(dir, W_OK | X_OK) != 0)
+        return MODE_FAIL(err, MODE_E_PERM, "--gpu-locks %s: no files can be made in it: %s", dir, strerror(errno));
+    return MODE_OK;
+}
+
 static enum mode_status check(const struct options *o, struct mode_error *err)
 {
     if (!o->workspace)
@@ -124,6 +140,10 @@ static enum mode_status check(const struct options *o, struct mode_error *err)
     if (!(o->grace >= 0 && o->grace <= 86400))
         return MODE_FAIL(err, MODE_E_USAGE, "--grace: expected 0 to 86400 seconds");
     if (!(o->idle_exit >= 0)) return MODE_FAIL(err, MODE_E_USAGE, "--idle-exit: expected 0 or more seconds");
+    if (o->gpu_locks) {
+        enum mode_status st = check_gpu_locks(o->gpu_locks, err);
+        if (st) return st;
+    }
     return mode_check_backend_option(o->backend, err);
 }
 

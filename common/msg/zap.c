@@ -3,6 +3,7 @@
  * list. */
 #include "msg/net.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zmq.h>
@@ -59,7 +60,12 @@ static bool decide(struct mode_net *net, const struct request *r, char name[64])
     pthread_mutex_lock(&net->lock);
     const struct mode_allow_entry *e = mode_allow_find(&net->allow, key);
     bool yes = e && e->role == role;
-    if (yes) memcpy(name, e->name, 64);
+    if (yes) {
+        memcpy(name, e->name, 64);
+    } else {
+        net->refused[role].n++;
+        snprintf(net->refused[role].address, sizeof net->refused[role].address, "%.63s", r->frame[3]);
+    }
     pthread_mutex_unlock(&net->lock);
     return yes;
 }

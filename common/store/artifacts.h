@@ -8,7 +8,7 @@
  *     store-id                   32 hex digits, drawn when the store was made
  *     blobs/<2 hex>/<digest>     files, named by the SHA-256 of their bytes
  *     tasks/<key>                packed mode.TaskSpec; key = SHA-256 of these bytes
- *     commits/<key>              packed mode.Commit: created once, never changed
+ *     commits/<key>              packed mode.Commit, sealed with its digest: created once, never changed
  *     ckpt/<key>/<fence>/<name>/ checkpoints; <name>.manifest beside the folder makes one complete
  *     epochs/<n>                 one per start of a coordinator
  *     tmp/                       everything unfinished, on the same filesystem
@@ -88,7 +88,8 @@ enum mode_status mode_store_task_get(struct mode_store *store, Mode__TaskSpec **
  * ours or the earlier one; free with mode__commit__free_unpacked(*winner, NULL). */
 enum mode_status mode_store_commit_create(struct mode_store *store, bool *created, Mode__Commit **winner,
                                           const Mode__Commit *commit, struct mode_error *err);
-/* MODE_E_NOINPUT if there is none. */
+/* MODE_E_NOINPUT if there is none, MODE_E_FORMAT if a bit of it is not what was written (records of versions without a
+ * seal: only where it shows). */
 enum mode_status mode_store_commit_get(struct mode_store *store, Mode__Commit **commit, const char *key,
                                        struct mode_error *err);
 bool mode_store_commit_exists(struct mode_store *store, const char *key);

@@ -85,6 +85,38 @@ out:
 
 /* ---- commits ---- */
 
+/* A record begins with mode.Commit.form and ends with mode.Commit.seal, the digest of all bytes before it. Records of
+ * versions without seals begin with field 1, the key: no damage to one bit and no cut makes one look like the other. */
+enum { FORM_TAG = 15 << 3, FORM = 1, HEAD = 2, SEAL_TAG = 14 << 3 | 2, SEAL_DIGITS = 64, SEAL = 2 + SEAL_DIGITS };
+enum { KEY_TAG = 1 << 3 | 2 };
+
+static uint8_t *pack_sealed(const Mode__Commit *c, size_t *size)
+{
+    char digest[MODE_DIGEST_HEX];
+    MODE_ASSERT(!c->seal && !c->has_form);
+    size_t n = HEAD + mode__commit__get_packed_size(c);
+    uint8_t *data = mode_xmalloc(n + SEAL);
+    data[0] = FORM_TAG;
+    data[1] = FORM;
+    mode__commit__pack(c, data + HEAD);
+    mode_digest_bytes(data, n, digest);
+    data[n] = SEAL_TAG;
+    data[n + 1] = SEAL_DIGITS;
+    memcpy(data + n + 2, digest, SEAL_DIGITS);
+    *size = n + SEAL;
+    return data;
+}
+
+static bool is_whole(const uint8_t *data, size_t size)
+{
+    char digest[MODE_DIGEST_HEX];
+    if (size && data[0] == KEY_TAG) return true; /* of a version without seals */
+    if (size < HEAD + SEAL || data[0] != FORM_TAG || data[1] != FORM) return false;
+    mode_digest_bytes(data, size - SEAL, digest);
+    const uint8_t *end = data + size - SEAL;
+    return end[0] == SEAL_TAG && end[1] == SEAL_DIGITS && memcmp(end + 2, digest, SEAL_DIGITS) == 0;
+}
+
 enum mode_status mode_store_commit_get(struct mode_store *s, Mode__Commit **commit, const char *key,
                                        struct mode_error *err)
 {
@@ -95,13 +127,17 @@ enum mode_status mode_store_commit_get(struct mode_store *s, Mode__Commit **comm
     if (st) return st;
     char *path = mode_store_path(s, "commits", key);
     if ((st = mode_file_read(path, MODE_STORE_MAX_RECORD, &data, &size, err))) goto out;
+    bool whole = is_whole((const uint8_t *)data, size);
     Mode__Commit *c = mode__commit__unpack(NULL, size, (const uint8_t *)data);
-    if (!c || strcmp(c->key, key) != 0) {
+    if (!whole || !c || strcmp(c->key, key) != 0) {
         st = MODE_FAIL(err, MODE_E_FORMAT,
                        "%s: damaged: %s. HINT: this file was not written by MoDE or the disk changed it; "
                        "remove it and the "
                        "task is done again",
-                       path, c ? "it is the record of another task" : "it is not a packed mode.Commit");
+                       path,
+                       !c       ? "it is not a packed mode.Commit"
+                       : !whole ? "its bytes do not match the digest at its end"
+                                : "it is the record of another task");
         if (c) mode__commit__free_unpacked(c, NULL);
     } else
         *commit = c;
@@ -138,10 +174,9 @@ enum mode_status mode_store_commit_create(struct mode_store *s, bool *created, M
             goto out;
         }
     }
-    size_t size = mode__commit__get_packed_size(commit);
+    size_t size;
+    data = pack_sealed(commit, &size);
     if ((st = check_size(size, path, err))) goto out;
-    data = mode_xmalloc(size);
-    mode__commit__pack(commit, data);
     st = mode_store_put_once(s, created, path, data, size, err);
     if (!st && (winner || !*created)) {
         Mode__Commit *c;

@@ -2,6 +2,7 @@
 #include "server.h"
 
 #include "base/log.h"
+#include "base/str.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,6 +33,25 @@ static void reject(struct server *s, const struct mode_packet *p, const Mode__En
     reply(s, p, to, &e);
 }
 
+/* Kinds of workers that the run will need and that are not here: better said now than when a stage gets there, which
+ * may be days later. The texts are the caller's to free. */
+static char **missing_workers(size_t *n, const struct server *s, const Mode__Run *run)
+{
+    char **text = mode_xcalloc(run->n_stages + 1, sizeof *text);
+    *n = 0;
+    for (size_t i = 0; i < run->n_stages; i++) {
+        const Mode__Stage *x = run->stages[i];
+        bool here = x->done == x->total;
+        for (uint32_t w = 0; w < s->core.n_workers && !here; w++)
+            here = s->core.worker[w].session[0] && strcmp(s->core.worker[w].service, x->service) == 0;
+        for (size_t j = 0; j < i && !here; j++) /* said of an earlier stage */
+            here = strcmp(run->stages[j]->service, x->service) == 0 && run->stages[j]->done < run->stages[j]->total;
+        if (!here)
+            text[(*n)++] = mode_xasprintf("no %s worker is connected yet: %s will wait for one", x->service, x->name);
+    }
+    return text;
+}
+
 static void on_submit(struct server *s, const struct mode_packet *p, const Mode__Envelope *m)
 {
     const Mode__Submit *q = m->submit;
@@ -55,6 +75,7 @@ static void on_submit(struct server *s, const struct mode_packet *p, const Mode_
     Mode__Envelope e;
     Mode__SubmitReply r = MODE__SUBMIT_REPLY__INIT;
     struct status_memory *memory = NULL;
+    char **warning = NULL;
     mode_envelope_init(&e, &s->message_id, MODE__ENVELOPE__BODY_SUBMIT_REPLY);
     r.run = run ? run->name : "";
     r.created = created;
@@ -66,10 +87,14 @@ static void on_submit(struct server *s, const struct mode_packet *p, const Mode_
         Mode__StatusReply *status = status_build(&memory, s, run->name, false, 0);
         r.stages = status->runs[0]->stages;
         r.n_stages = status->runs[0]->n_stages;
+        warning = missing_workers(&r.n_warnings, s, status->runs[0]);
+        r.warnings = warning;
     }
     e.submit_reply = &r;
     reply(s, p, m, &e);
     status_free(&memory);
+    for (size_t i = 0; i < r.n_warnings; i++) free(warning[i]);
+    free(warning);
 }
 
 static void on_status(struct server *s, const struct mode_packet *p, const Mode__Envelope *m)

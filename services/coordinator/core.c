@@ -255,6 +255,8 @@ static void fail(struct core *c, uint32_t t, enum core_fail why, const char *tex
     if (p->node && w) { /* or one that is broken for good takes every task first: it is always free */
         w->cordon_until_ms = now + ((int64_t)CORDON_MS << w->n_cordons);
         if (w->n_cordons < CORDON_DOUBLINGS) w->n_cordons++;
+        free(w->cordon_why);
+        w->cordon_why = mode_xstrdup(task->last_text);
     }
     uint16_t budget = p->budget;
     /* three crashes on one node may be the node: ask a second one first, where there is one */
@@ -291,6 +293,7 @@ static void remove_worker(struct core *c, uint32_t w)
     free(worker->name);
     free(worker->node);
     free(worker->build);
+    free(worker->cordon_why);
     *worker = (struct core_worker){0};
 }
 

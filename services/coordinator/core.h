@@ -107,6 +107,7 @@ struct core_worker {
     int64_t since_ms, heard_ms;
     int64_t cordon_until_ms; /* no work before: its device or node failed */
     int n_cordons;           /* without a task done in between, as far as they count */
+    char *cordon_why;        /* owned; the sentence of that failure */
     bool draining;
     uint64_t n_done, n_failed;
 };
@@ -176,6 +177,23 @@ struct core_action {
     char text[480];
 };
 
+/* What keeps tasks of one service that may be taken from being taken, when it is not that their workers are busy. */
+enum core_wait_cause {
+    CORE_WAIT_NONE,
+    CORE_WAIT_NO_WORKER, /* none is connected                                                    */
+    CORE_WAIT_HELD_BACK, /* every one is cordoned or draining                                    */
+    CORE_WAIT_NOT_READY, /* those that may work offer nothing and have nothing: no compute process */
+    CORE_WAIT_BREAKER,   /* the service's circuit breaker is open                                */
+};
+const char *core_wait_name(enum core_wait_cause cause); /* "no_worker" */
+
+struct core_wait {
+    enum core_wait_cause cause;
+    uint32_t workers, cordoned, draining; /* connected ones of that service; a drained one is not counted as cordoned */
+    uint32_t first;                       /* one of those the cause speaks of, or CORE_NONE */
+    int64_t until_ms;                     /* when the first cordon ends, or the breaker closes; else 0 */
+};
+
 struct core_heap {
     uint32_t *item;
     size_t n, cap;
@@ -223,6 +241,10 @@ void core_task_restore(struct core *c, uint32_t task, enum core_state state, uin
 void core_task_commit(struct core *c, uint32_t task);
 /* Another epoch from now on; leases stay. */
 void core_set_epoch(struct core *c, uint32_t epoch, int64_t now_ms);
+
+/* Meaningful where a task of that service is READY or in RETRY_WAIT. NONE also while nothing is handed out at all
+ * (Redis is away, held leases may still come back after a start). */
+struct core_wait core_wait(const struct core *c, const char *service, int64_t now_ms);
 
 void core_handle(struct core *c, const struct core_event *e, int64_t now_ms);
 /* When core_handle(TICK) is next needed. */

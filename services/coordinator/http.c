@@ -61,6 +61,11 @@ static void metrics(const struct server *s, struct page *page)
                         "mode_workers{role=\"%s\",state=\"busy\"} %u\nmode_workers{role=\"%s\",state=\"idle\"} %u\n",
                         s->core.pool[p].service, busy, s->core.pool[p].service, idle);
     }
+    metric(out, "waiting_seconds", "gauge",
+           "How long tasks of a queue wait for workers that are missing or held back.");
+    for (size_t p = 0; p < s->core.n_pools; p++)
+        mode_str_printf(out, "mode_waiting_seconds{queue=\"%s\"} %.3f\n", s->core.pool[p].service,
+                        server_waits_since_s(s, s->core.pool[p].service));
     metric(out, "handouts_total", "counter", "Tasks handed to workers.");
     mode_str_printf(out, "mode_handouts_total %llu\n", (unsigned long long)s->n_handouts);
     metric(out, "zmq_messages_total", "counter", "Messages received.");

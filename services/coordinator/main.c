@@ -12,6 +12,7 @@
 #include "base/options.h"
 #include "base/str.h"
 #include "msg/place.h"
+#include "msg/redis_url.h"
 
 #include <curl/curl.h>
 #include <stdio.h>
@@ -93,6 +94,7 @@ int main(int argc, char **argv)
 {
     struct server_options o = {0};
     struct mode_error err = {0};
+    struct mode_redis_url redis = {0};
     int n_args;
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(table, "MODE_", "mode-coordinator [healthcheck] [options]",
@@ -102,14 +104,19 @@ int main(int argc, char **argv)
     }
     mode_log_open("coordinator");
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, &err);
+    if (!st && o.redis_url && mode_redis_url_parse(&redis, o.redis_url, &err)) st = err.status = MODE_E_USAGE;
+    mode_redis_url_clear(&redis);
     if (!st && !o.redis_url) o.redis_url = getenv("REDIS_URL");
     bool check = !st && n_args == 1 && strcmp(argv[1], "healthcheck") == 0;
     if (!st && n_args && !check) st = MODE_FAIL(&err, MODE_E_USAGE, "unknown argument \"%s\"; see --help", argv[1]);
     if (!st && (o.heartbeat_ms < 50 || o.lease_ms < 4 * o.heartbeat_ms || o.lease_ms > 3600000))
-        st = MODE_FAIL(&err, MODE_E_CONFIG,
-                       "--lease-ms must be at least four times --heartbeat-ms (at least 50) and at "
-                       "most an hour");
-    if (!st && o.keep_checkpoints_s < 0) st = MODE_FAIL(&err, MODE_E_CONFIG, "--keep-checkpoints-s is negative");
+        st = MODE_FAIL(&err, MODE_E_USAGE,
+                       "--lease-ms is %lld and --heartbeat-ms %lld; expected --heartbeat-ms of at least 50 and "
+                       "--lease-ms of at least four times that and at most 3600000",
+                       (long long)o.lease_ms, (long long)o.heartbeat_ms);
+    if (!st && o.keep_checkpoints_s < 0)
+        st = MODE_FAIL(&err, MODE_E_USAGE, "--keep-checkpoints-s is %lld, expected 0 or more",
+                       (long long)o.keep_checkpoints_s);
     if (st || check) {
         if (!st) st = healthcheck(&o, &err);
         if (st) fprintf(stderr, "mode-coordinator: %s\n", err.text);

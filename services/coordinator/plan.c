@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "base/str.h"
+#include "models/clip_config.h"
 #include "nn/backend.h"
 #include "pipeline/train.h"
 
@@ -242,6 +243,27 @@ static enum mode_status look_at_shards(struct plan *p, struct mode_error *err)
     return st;
 }
 
+/* A wrong merges file, or a model without rows for all of its ids, would be found only when training begins. */
+static enum mode_status look_at_tokenizer(struct plan *p, const struct plan_world *world, struct mode_error *err)
+{
+    struct mode_clip_config model;
+    const char *merges = p->spec.tokenizer_merges;
+    int64_t n_ids;
+    uint64_t size;
+    struct mode_error why;
+    enum mode_status st = mode_digest_file(merges, p->tokenizer_digest, &size, &why);
+    if (!st) st = world->tokenizer_ids(&n_ids, merges, &why);
+    if (st == MODE_E_FORMAT) st = MODE_E_CONFIG; /* there is a file, but the spec must name another */
+    if (st) return MODE_FAIL(err, st, "tokenizer.merges: %s", why.text);
+    if ((st = mode_clip_config_parse(&model, p->spec.model_config, "model", err))) return st;
+    if (model.vocab_size < n_ids)
+        return MODE_FAIL(err, MODE_E_CONFIG,
+                         "model: text_cfg.vocab_size is %lld, expected at least %lld: so many ids has the tokenizer of "
+                         "tokenizer.merges (%s)",
+                         (long long)model.vocab_size, (long long)n_ids, merges);
+    return MODE_OK;
+}
+
 static enum mode_status read_algorithms(char **text, const char *path, struct mode_error *err)
 {
     enum mode_status st = mode_file_read(path, MODE_TRAIN_ALGORITHMS_MOST, text, NULL, err);
@@ -255,7 +277,6 @@ enum mode_status plan_open(struct plan **out, struct mode_spec *spec, struct mod
 {
     struct plan *p = mode_xcalloc(1, sizeof *p);
     enum mode_status st;
-    uint64_t size;
     *out = NULL;
     p->spec = *spec;
     *spec = (struct mode_spec){0};
@@ -263,14 +284,8 @@ enum mode_status plan_open(struct plan **out, struct mode_spec *spec, struct mod
     if ((st = mode_spec_check(&p->spec, err))) goto out;
     if ((st = look_at_shards(p, err))) goto out;
     p->n_models = plan_experts(p) + 2;
-    if ((st = world->encoder_id(&p->encoder_id, &p->spec, err))) {
-        st = mode_error_prefix(err, st, "encoder");
-        goto out;
-    }
-    if ((st = mode_digest_file(p->spec.tokenizer_merges, p->tokenizer_digest, &size, err))) {
-        st = mode_error_prefix(err, st, "tokenizer.merges");
-        goto out;
-    }
+    if ((st = world->encoder_id(&p->encoder_id, &p->spec, err))) goto out;
+    if ((st = look_at_tokenizer(p, world, err))) goto out;
     if (p->spec.train.algorithms[0] && (st = read_algorithms(&p->algorithms, p->spec.train.algorithms, err))) goto out;
     if ((st = look_at_tasks(p, world, err))) goto out;
     for (enum plan_stage s = 0; s < PLAN_STAGES; s++) add_stage(p, s);

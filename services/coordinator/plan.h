@@ -76,10 +76,12 @@ struct plan_task { /* an evaluation task */
 
 /* What the plan asks about the world outside the store; tests put in their own. */
 struct plan_world {
-    /* the encoder's identity; "auto" pooling and 0 max_tokens of the spec are resolved in it */
+    /* the encoder's identity; "auto" pooling and 0 max_tokens of the spec are resolved in it. Errors name the key */
     enum mode_status (*encoder_id)(char **id, struct mode_spec *spec, struct mode_error *err);
     enum mode_status (*task_digest)(const char *dir, char hex[MODE_DIGEST_HEX], struct mode_error *err);
     enum mode_status (*words_digest)(const char *dir, char hex[MODE_DIGEST_HEX], struct mode_error *err);
+    /* ids of the tokenizer that this merges file makes; MODE_E_FORMAT when it is none */
+    enum mode_status (*tokenizer_ids)(int64_t *n, const char *merges, struct mode_error *err);
 };
 
 struct plan {

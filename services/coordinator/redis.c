@@ -4,6 +4,7 @@
 #include "base/options.h"
 #include "base/process.h"
 #include "base/str.h"
+#include "msg/redis_url.h"
 #include "redis_functions.h"
 
 #include <hiredis/hiredis.h>
@@ -17,9 +18,7 @@
 
 struct redis {
     redisContext *c;
-    char *host, *password; /* host: NULL = unix socket */
-    char *path;
-    int port, db;
+    struct mode_redis_url at;
     char prefix[32];
     char run_id[64];
     size_t queued;
@@ -28,7 +27,8 @@ struct redis {
 static enum mode_status lost(struct redis *r, struct mode_error *err, const char *doing)
 {
     enum mode_status st = MODE_FAIL(err, MODE_E_PEER, "Redis at %s: connection lost while %s: %s",
-                                    r->path ? r->path : r->host, doing, r->c && r->c->err ? r->c->errstr : "closed");
+                                    r->at.path ? r->at.path : r->at.host, doing,
+                                    r->c && r->c->err ? r->c->errstr : "closed");
     redisFree(r->c);
     r->c = NULL;
     r->queued = 0;
@@ -38,49 +38,17 @@ static enum mode_status lost(struct redis *r, struct mode_error *err, const char
 enum mode_status redis_open(struct redis **out, const char *url, const char *store_id, struct mode_error *err)
 {
     struct redis *r = mode_xcalloc(1, sizeof *r);
-    enum mode_status st = MODE_OK;
     *out = NULL;
     snprintf(r->prefix, sizeof r->prefix, "mode:%.12s:", store_id);
     const char *password_file = getenv("REDIS_PASSWORD_FILE");
-    if (strncmp(url, "unix://", 7) == 0 && url[7] == '/') {
-        r->path = mode_xstrdup(url + 7);
-        r->path[strcspn(r->path, "?")] = 0;
-    } else if (strncmp(url, "redis://", 8) == 0) {
-        const char *rest = url + 8, *at = strrchr(rest, '@');
-        if (at) {
-            const char *colon = memchr(rest, ':', (size_t)(at - rest));
-            const char *from = colon ? colon + 1 : rest;
-            r->password = mode_xasprintf("%.*s", (int)(at - from), from);
-            rest = at + 1;
-        }
-        size_t n = strcspn(rest, ":/");
-        int64_t port = 6379, db = 0;
-        r->host = mode_xasprintf("%.*s", (int)n, rest);
-        rest += n;
-        if (*rest == ':') {
-            n = strcspn(++rest, "/");
-            char *digits = mode_xasprintf("%.*s", (int)n, rest);
-            st = mode_parse_int(digits, "the port", 1, 65535, &port, err);
-            free(digits);
-            rest += n;
-        }
-        if (!st && *rest == '/' && rest[1]) st = mode_parse_int(rest + 1, "the database", 0, 1 << 20, &db, err);
-        r->port = (int)port;
-        r->db = (int)db;
-        if (st || !r->host[0]) st = MODE_E_CONFIG;
-    } else {
-        st = MODE_E_CONFIG;
-    }
-    if (st) {
-        st = MODE_FAIL(err, MODE_E_CONFIG,
-                       "the Redis URL is not redis://[:password@]host[:port][/db] or unix:///path/to/socket");
-    } else if (password_file && *password_file) {
+    enum mode_status st = mode_redis_url_parse(&r->at, url, err);
+    if (!st && password_file && *password_file) {
         char *text = NULL;
         size_t size;
         if (!(st = mode_file_read(password_file, 4096, &text, &size, err))) {
             text[strcspn(text, "\r\n")] = 0;
-            free(r->password);
-            r->password = mode_xstrdup(text);
+            free(r->at.password);
+            r->at.password = mode_xstrdup(text);
         }
         free(text);
     }
@@ -97,9 +65,7 @@ void redis_close(struct redis **rp)
     *rp = NULL;
     if (!r) return;
     if (r->c) redisFree(r->c);
-    free(r->host);
-    free(r->password);
-    free(r->path);
+    mode_redis_url_clear(&r->at);
     free(r);
 }
 
@@ -125,7 +91,7 @@ static redisReply *command(struct redis *r, enum mode_status *st, const char *do
     }
     if (reply->type == REDIS_REPLY_ERROR) {
         *st = MODE_FAIL(err, strncmp(reply->str, "LOADING", 7) == 0 ? MODE_E_PEER : MODE_E_CONFIG,
-                        "Redis at %s refused while %s: %s", r->path ? r->path : r->host, doing, reply->str);
+                        "Redis at %s refused while %s: %s", r->at.path ? r->at.path : r->at.host, doing, reply->str);
         if (strncmp(reply->str, "STALE_LEADER", 12) == 0) *st = err ? (err->status = MODE_E_TEMP) : MODE_E_TEMP;
         freeReplyObject(reply);
         return NULL;
@@ -155,22 +121,23 @@ enum mode_status redis_connect(struct redis *r, bool *fresh, struct mode_error *
     enum mode_status st;
     if (r->c) redisFree(r->c);
     r->queued = 0;
-    r->c = r->path ? redisConnectUnixWithTimeout(r->path, timeout) : redisConnectWithTimeout(r->host, r->port, timeout);
+    r->c = r->at.path ? redisConnectUnixWithTimeout(r->at.path, timeout)
+                      : redisConnectWithTimeout(r->at.host, r->at.port, timeout);
     if (!r->c || r->c->err) {
-        st = MODE_FAIL(err, MODE_E_PEER, "Redis at %s%s cannot be reached: %s", r->path ? r->path : r->host,
-                       r->path ? "" : " (check host and port)", r->c ? r->c->errstr : "out of memory");
+        st = MODE_FAIL(err, MODE_E_PEER, "Redis at %s%s cannot be reached: %s", r->at.path ? r->at.path : r->at.host,
+                       r->at.path ? "" : " (check host and port)", r->c ? r->c->errstr : "out of memory");
         if (r->c) redisFree(r->c);
         r->c = NULL;
         return st;
     }
     redisSetTimeout(r->c, timeout);
-    if (r->password && *r->password) {
-        const char *auth[] = {"AUTH", r->password};
+    if (r->at.password && *r->at.password) {
+        const char *auth[] = {"AUTH", r->at.password};
         if ((st = simple(r, "authenticating", err, 2, auth))) goto out;
     }
-    if (r->db) {
+    if (r->at.db) {
         char db[16];
-        snprintf(db, sizeof db, "%d", r->db);
+        snprintf(db, sizeof db, "%d", r->at.db);
         const char *select[] = {"SELECT", db};
         if ((st = simple(r, "choosing the database", err, 2, select))) goto out;
     }
@@ -317,7 +284,7 @@ uint64_t redis_peak_memory(struct redis *r)
     struct mode_error ignored = {0};
     enum mode_status st;
     if (!r->c || r->queued) return 0;
-    if (r->path && getsockopt(r->c->fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) == 0 && peer.pid > 0) {
+    if (r->at.path && getsockopt(r->c->fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) == 0 && peer.pid > 0) {
         uint64_t peak = mode_process_peak_rss(peer.pid);
         if (peak) return peak;
     }

@@ -243,6 +243,8 @@ enum mode_status server_open(struct server *s, const struct server_options *o, s
     /* the worker port is also the lock: a second coordinator of this workspace fails here, before it takes an epoch */
     if ((st = bind_one(&s->workers, s, o, o->worker_endpoint, "worker.sock", MODE_WIRE_WORKER, err))) return st;
     if ((st = bind_one(&s->admins, s, o, o->admin_endpoint, "admin.sock", MODE_WIRE_ADMIN, err))) return st;
+    char nobody[64]; /* the sockets' tests of themselves were refused, as they must be */
+    s->n_keys_refused = mode_net_refused(s->net, MODE_ROLE_WORKER, nobody);
     if ((st = mode_store_epoch_take(s->store, &s->epoch, err))) return st;
     uint64_t swept;
     if ((st = mode_store_sweep_tmp(s->store, 24 * 3600, &swept, err))) return st;
@@ -279,6 +281,8 @@ void server_close(struct server *s)
     s->allow_list = NULL;
     free(s->route);
     s->route = NULL;
+    free(s->wait);
+    s->wait = NULL;
 }
 
 bool server_lets_in(const struct server *s, const struct mode_packet *p)
@@ -353,6 +357,7 @@ enum mode_status server_run(struct server *s, struct mode_error *err)
         server_settle(s);
         http_run(s);
         sweep_checkpoints(s, server_now_ms());
+        server_watch_waits(s, server_now_ms());
         if (!st && s->stale)
             st = MODE_FAIL(err, MODE_E_TEMP, "another coordinator has taken over this workspace (its epoch is higher)");
     }

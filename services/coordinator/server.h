@@ -14,6 +14,7 @@
 #include "store/artifacts.h"
 
 struct MHD_Daemon;
+struct mode_str;
 
 struct server_options {
     const char *workspace, *worker_endpoint, *admin_endpoint, *redis_url, *key_dir, *allow_list, *http;
@@ -22,6 +23,7 @@ struct server_options {
 };
 
 #define SERVER_NOTES    64
+#define SERVER_TURNED   8
 #define SERVER_MAX_HELD 256 /* leases in a HELLO: four times the most slots of a worker */
 
 struct server_route {
@@ -64,6 +66,17 @@ struct server {
         char text[480];
     } note[SERVER_NOTES];
     uint64_t n_notes;
+    struct server_turned { /* workers that were not let in: perhaps the ones that tasks wait for */
+        int64_t at_ms;
+        char service[32], name[128], why[320]; /* service "": not known */
+    } turned[SERVER_TURNED];
+    uint64_t n_turned, n_keys_refused;
+    struct server_wait {           /* of core.pool[i] */
+        int64_t since_ms, gone_ms; /* tasks wait since; do not any more since. 0 = not */
+        enum core_wait_cause said; /* in the log */
+    } * wait;
+    size_t n_waits;
+    int64_t waits_ms; /* when the next look at them is due */
     uint64_t n_messages[2], n_bad_messages, n_handouts, n_recorded, n_refused;
 };
 
@@ -87,6 +100,13 @@ void server_admin_message(struct server *s, const struct mode_packet *p);       
 enum mode_status server_redis_tick(struct server *s, int64_t now_ms, struct mode_error *err); /* redis_link.c */
 void server_redis_away(struct server *s, const struct mode_error *err);
 void server_restore(void *server, uint32_t task);
+
+/* waits.c. text: "train-seed: 1 task waits for a train worker ..."; needs (or NULL): what it must have. */
+void server_turned_away(struct server *s, const char *service, const char *name, const char *why);
+void server_wait_text(struct mode_str *text, const struct server *s, const char *stage, const char *service,
+                      const char *needs, uint64_t tasks, const struct core_wait *w);
+double server_waits_since_s(const struct server *s, const char *service);
+void server_watch_waits(struct server *s, int64_t now_ms);
 
 /* status.c: the answer to STATUS; free with status_free. */
 struct status_memory;

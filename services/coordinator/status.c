@@ -71,6 +71,34 @@ static void add_node(Mode__Stage *s, const struct server *sv, const struct run *
     }
 }
 
+/* What a worker must have for tasks of this stage, beside the service's name. */
+static const char *needs_of(struct status_memory *m, const struct run *run, enum plan_stage stage)
+{
+    const char *service = plan_stage_service(stage), *precision = run->plan->spec.precision;
+    bool computes = strcmp(service, "embed") == 0 || strcmp(service, "train") == 0 || strcmp(service, "evaluate") == 0;
+    if (!computes || strcmp(precision, "f32") == 0) return NULL;
+    return keep(m, mode_xasprintf("a GPU (precision %s)", precision));
+}
+
+static Mode__Wait *build_wait(struct status_memory *m, const struct server *sv, const struct run *run,
+                              enum plan_stage stage, uint64_t tasks)
+{
+    const char *service = plan_stage_service(stage), *needs = needs_of(m, run, stage);
+    struct core_wait w = core_wait(&sv->core, service, server_now_ms());
+    struct mode_str text = {0};
+    if (!tasks || !w.cause || run->state != MODE__RUN_STATE__RUN_RUNNING) return NULL;
+    Mode__Wait *wait = keep(m, mode_xmalloc(sizeof *wait));
+    mode__wait__init(wait);
+    server_wait_text(&text, sv, plan_stage_name(stage), service, needs, tasks, &w);
+    wait->cause = (char *)core_wait_name(w.cause);
+    wait->tasks = tasks;
+    wait->workers = w.workers;
+    wait->seconds = server_waits_since_s(sv, service);
+    wait->text = keep(m, text.data);
+    wait->needs = (char *)needs;
+    return wait;
+}
+
 static Mode__Stage *build_stage(struct status_memory *m, const struct server *sv, const struct run *run,
                                 enum plan_stage stage)
 {
@@ -93,6 +121,7 @@ static Mode__Stage *build_stage(struct status_memory *m, const struct server *sv
         s->has_eta_s = 1;
         s->eta_s = per_task * ((double)s->total - s->done_units) / (double)s->leased;
     }
+    s->wait = build_wait(m, sv, run, stage, s->ready);
     return s;
 }
 

@@ -147,6 +147,13 @@ static void remember_route(struct server *s, uint32_t w)
     s->route[w] = s->current;
 }
 
+/* A worker that will not come in: who looks for the reason why its tasks wait finds it in `mode status`. */
+static void turn_away(struct server *s, const Mode__Hello *h, Mode__RejectCode code, const char *why)
+{
+    reject(s, code, why);
+    server_turned_away(s, h->service, h->name, why);
+}
+
 static void on_hello(struct server *s, const Mode__Hello *h)
 {
     char text[300];
@@ -154,13 +161,13 @@ static void on_hello(struct server *s, const Mode__Hello *h)
     if (strcmp(h->store_id, mode_store_id(s->store)) != 0) {
         snprintf(text, sizeof text, "your workspace is another store (%.12s...) than the coordinator's (%.12s...)",
                  h->store_id, mode_store_id(s->store));
-        reject(s, MODE__REJECT_CODE__REJECT_STORE, text);
+        turn_away(s, h, MODE__REJECT_CODE__REJECT_STORE, text);
         return;
     }
     size_t n = strlen(MODE_VERSION); /* what follows, a service's own number, is judged per task by the worker */
     if (strncmp(h->code_version, MODE_VERSION, n) != 0 || isalnum((unsigned char)h->code_version[n])) {
         snprintf(text, sizeof text, "you are version %.100s, the tasks here are for %s", h->code_version, MODE_VERSION);
-        reject(s, MODE__REJECT_CODE__REJECT_CODE, text);
+        turn_away(s, h, MODE__REJECT_CODE__REJECT_CODE, text);
         return;
     }
     if (strlen(h->session) != CORE_SESSION - 1) {
@@ -190,6 +197,8 @@ static void on_hello(struct server *s, const Mode__Hello *h)
     if (w != CORE_NONE) {
         remember_route(s, w);
         if (!known) mode_log_info("worker", "name=%s service=%s slots=%u", h->name, h->service, h->slots);
+    } else {
+        server_turned_away(s, h->service, h->name, "another worker with its name is alive");
     }
     server_settle(s);
 }
@@ -279,7 +288,9 @@ void server_worker_message(struct server *s, const struct mode_packet *p)
     memcpy(s->current.bytes, p->route, p->n_route);
     s->current.n = p->n_route;
     if (!server_lets_in(s, p)) {
-        reject(s, MODE__REJECT_CODE__REJECT_PERMISSION, "its key was taken out of the allow list");
+        static const char why[] = "its key was taken out of the allow list";
+        reject(s, MODE__REJECT_CODE__REJECT_PERMISSION, why);
+        server_turned_away(s, "", p->user, why);
         return;
     }
     if (mode_envelope_unpack(&in, p->data, p->size, MODE_WIRE_WORKER, &err)) {

@@ -1,8 +1,9 @@
-/* world.c - what the plans ask about the encoder and the evaluation tasks. */
+/* world.c - what the plans ask about the encoder, the tokenizer and the evaluation tasks. */
 #include "server.h"
 
 #include "base/str.h"
 #include "data/evalset.h"
+#include "data/tokenizer.h"
 #include "models/bert.h"
 
 #include <stdlib.h>
@@ -13,9 +14,12 @@ static enum mode_status encoder_id(char **id, struct mode_spec *spec, struct mod
     char text[MODE_ENCODER_ID];
     const char *pooling = strcmp(spec->encoder.pooling, "auto") == 0 ? NULL : spec->encoder.pooling;
     int max_tokens;
+    struct mode_error why;
     enum mode_status st = mode_text_encoder_id_of(spec->encoder.dir, pooling, (int)spec->encoder.max_tokens, text,
-                                                  &pooling, &max_tokens, err);
-    if (st) return st;
+                                                  &pooling, &max_tokens, &why);
+    if (st == MODE_E_VALUE && spec->encoder.max_tokens) /* the encoder is well, the key does not fit it */
+        return MODE_FAIL(err, MODE_E_CONFIG, "encoder.max_tokens: %s", why.text);
+    if (st) return MODE_FAIL(err, st, "encoder: %s", why.text);
     *id = mode_xstrdup(text);
     free(spec->encoder.pooling);
     spec->encoder.pooling = mode_xstrdup(pooling);
@@ -23,8 +27,19 @@ static enum mode_status encoder_id(char **id, struct mode_spec *spec, struct mod
     return MODE_OK;
 }
 
+static enum mode_status tokenizer_ids(int64_t *n, const char *merges, struct mode_error *err)
+{
+    struct mode_tokenizer *t = NULL;
+    enum mode_status st = mode_tokenizer_open_clip(&t, merges, MODE_CLIP_CLEAN_OPENAI, err);
+    if (st) return st;
+    *n = mode_tokenizer_vocab_size(t);
+    mode_tokenizer_close(&t);
+    return MODE_OK;
+}
+
 const struct plan_world server_world = {
     .encoder_id = encoder_id,
     .task_digest = mode_evalset_digest,
     .words_digest = mode_evalset_words_digest,
+    .tokenizer_ids = tokenizer_ids,
 };

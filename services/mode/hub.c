@@ -175,6 +175,10 @@ static enum mode_status fetch_into(const char *dir, const char *id, struct mode_
     }
     if (st) mode_error_rename(err, temporary, dir);
     if (st && made) mode_dir_remove(temporary, NULL);
+    if (st && rmdir(parent) == 0) { /* hub/ORG and hub/, where nothing else is in them */
+        *strrchr(parent, '/') = 0;
+        rmdir(parent);
+    }
     if (f.curl) curl_easy_cleanup(f.curl);
     free(base);
     free(parent);

@@ -55,11 +55,7 @@ static bool open_output(struct reader *r, const char *label, Mode__Commit **comm
         if (strcmp(text_of(node, "label"), label) != 0) continue;
         const char *key = text_of(node, "key");
         enum mode_status st = mode_key_valid(key) ? mode_store_commit_get(r->store, commit, key, &err) : MODE_E_NOINPUT;
-        if (st == MODE_E_NOINPUT && r->l->open) return false; /* yet */
-        if (st) {
-            problem(r->l, "%s has no commit record%s%s", label, err.text[0] ? ": " : "", err.text);
-            return false;
-        }
+        if (st) return false; /* read_all has looked at every commit and noted what is missing or damaged */
         for (size_t o = 0; output && o < (*commit)->n_outputs; o++)
             if (strcmp((*commit)->outputs[o]->name, output) == 0 &&
                 mode_store_blob_path(r->store, path, (*commit)->outputs[o]->digest, (*commit)->outputs[o]->size,
@@ -206,11 +202,17 @@ static void read_all(struct reader *r)
     json_array_foreach(json_object_get(r->plan, "nodes"), i, node)
     {
         const char *key = text_of(node, "key");
+        struct mode_error err = {0};
+        Mode__Commit *commit = NULL;
+        enum mode_status st = mode_key_valid(key) ? mode_store_commit_get(r->store, &commit, key, &err)
+                                                  : MODE_E_NOINPUT; /* not known yet */
         l->n_tasks++;
-        if (mode_key_valid(key) && mode_store_commit_exists(r->store, key))
-            l->n_done++;
-        else if (!l->open)
+        l->n_done += st == MODE_OK;
+        if (st && st != MODE_E_NOINPUT)
+            problem(l, "%s: %s", text_of(node, "label"), err.text);
+        else if (st && !l->open)
             problem(l, "%s is not done", text_of(node, "label"));
+        if (commit) mode__commit__free_unpacked(commit, NULL);
     }
     read_centres(r);
     for (size_t s = 0; s < l->shards; s++) read_captions(r, s);

@@ -55,7 +55,10 @@ static void describe(struct mode_str *line, const Mode__Stage *s)
         mode_str_printf(line, "  %llu rows", (unsigned long long)s->rows_out);
         if (s->rejects) mode_str_printf(line, ", %llu left out", (unsigned long long)s->rejects);
     }
-    if (s->message && *s->message && !s->leased && s->done < s->total) mode_str_printf(line, "  %s", s->message);
+    if (s->wait)
+        mode_str_printf(line, "  waits for a worker (%s)", s->service);
+    else if (s->message && *s->message && !s->leased && s->done < s->total)
+        mode_str_printf(line, "  %s", s->message);
 }
 
 static int width_of(FILE *out)

@@ -6,6 +6,7 @@
 #include "base/options.h"
 #include "base/str.h"
 #include "msg/place.h"
+#include "running.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -66,6 +67,11 @@ static void add_arg(struct child *c, char *arg)
 }
 
 static const char *const kinds[] = {"captions", "embed", "cluster", "assign", "train", "evaluate", "ensemble", NULL};
+
+const char *supervisor_kind(int i)
+{
+    return kinds[i];
+}
 
 /* Calls add (when given) for each worker of "captions=2,embed=1". */
 static enum mode_status each_worker(const char *workers, void (*add)(struct supervisor *, const char *, int),
@@ -404,6 +410,7 @@ static enum mode_status prepare(struct supervisor *s, struct mode_error *err)
     setenv("MODE_WORKSPACE", o->workspace, 1);
     setenv("MODE_COORDINATOR", endpoint, 1);
     setenv("MODE_SUPERVISED", o->workspace, 1);
+    setenv("MODE_SUPERVISED_WORKERS", o->workers, 1); /* for the coordinator, which says who is missing */
     unsetenv("MODE_WORKER_ENDPOINT"); /* private means private, whatever the caller's environment says */
     unsetenv("MODE_ADMIN_ENDPOINT");
     unsetenv("MODE_KEY_DIR");
@@ -457,10 +464,7 @@ enum mode_status supervisor_run(const struct supervisor_options *o, struct mode_
     if (!st) st = sweep(&n_killed, o->workspace, err); /* of a supervisor that was killed */
     if (!st) st = prepare(&s, err);
     if (st) goto out;
-    if (ftruncate(lock, 0) != 0 || dprintf(lock, "%ld\n", (long)getpid()) < 0) {
-        st = MODE_FAIL(err, MODE_E_IO, "%s: %s", pid_path, strerror(errno));
-        goto out;
-    }
+    if ((st = running_say(lock, getpid(), o, pid_path, err))) goto out;
     if ((wakes = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0) {
         st = MODE_FAIL(err, MODE_E_IO, "eventfd: %s", strerror(errno));
         goto out;

@@ -5,7 +5,8 @@
  * pauses. When the supervisor itself is killed the kernel sends its children SIGTERM. Nothing here is needed for
  * correctness: whatever is killed whenever, the store has the truth.
  *
- * The lock on <place>/supervisor.pid says whether it runs; the file's text is its pid. */
+ * The lock on <place>/supervisor.pid says whether it runs; the file's text is its pid and what it was started with
+ * (running.h). */
 #ifndef MODE_SERVICES_MODE_SUPERVISOR_H
 #define MODE_SERVICES_MODE_SUPERVISOR_H
 
@@ -32,6 +33,8 @@ enum mode_status supervisor_find(pid_t *pid, const char *workspace, struct mode_
 enum mode_status supervisor_sweep(int *n_killed, const char *workspace, struct mode_error *err);
 /* Last line of a log, for the sentence that says what went wrong; "" without one. */
 void supervisor_last_line(char *out, size_t n, const char *workspace, const char *name);
+/* The i-th kind of worker; NULL past the last. */
+const char *supervisor_kind(int i);
 /* How many workers the text asks for; MODE_E_USAGE for unknown kinds and bad numbers. */
 enum mode_status supervisor_count_workers(int *n, const char *workers, struct mode_error *err);
 

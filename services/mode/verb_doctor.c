@@ -9,6 +9,7 @@
 #include "store/artifacts.h"
 #include "verb.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -77,22 +78,50 @@ static void look_at_coordinator(int count[DOCTOR_VERDICTS], const struct client_
     client_close(&c);
 }
 
+/* The nearest folder at or above path that is there; the caller frees. */
+static char *existing_folder(const char *path)
+{
+    char *base = mode_xstrdup(path), *slash;
+    while (!mode_file_exists(base) && (slash = strrchr(base, '/')) && slash != base) *slash = 0;
+    if (mode_file_exists(base)) return base;
+    free(base);
+    return mode_xstrdup(path[0] == '/' ? "/" : ".");
+}
+
+/* What is no workspace yet is left as it was: a store is made and removed again where the workspace would be. */
 static void look_at_workspace(int count[DOCTOR_VERDICTS], const char *workspace)
 {
     struct mode_store *store = NULL;
     struct mode_error err = {0};
-    if (mode_store_open(&store, workspace, &err)) {
-        doctor_say(count, DOCTOR_BAD, "workspace", "%s", err.text);
-        return;
+    char *id = mode_path_join(workspace, "store-id"), *base = existing_folder(workspace), *probe = NULL;
+    bool exists = mode_file_exists(id);
+    enum mode_status st = MODE_OK;
+    if (!exists) {
+        probe = mode_path_join(base, ".mode-doctor-XXXXXX");
+        if (!mkdtemp(probe)) {
+            st = MODE_FAIL(&err, MODE_E_CREATE, "%s: nothing can be made in %s: %s", workspace, base, strerror(errno));
+            free(probe);
+            probe = NULL;
+        }
     }
-    uint64_t free_bytes = mode_store_free_bytes(store);
-    doctor_say(count, DOCTOR_OK, "workspace", "%s: writable, files appear once (link)", workspace);
-    doctor_say(count,
-               free_bytes < (uint64_t)1 << 30    ? DOCTOR_BAD
-               : free_bytes < (uint64_t)10 << 30 ? DOCTOR_WARN
-                                                 : DOCTOR_OK,
-               "disk", "%.1f GB free", (double)free_bytes / 1e9);
+    if (!st) st = mode_store_open(&store, exists ? workspace : probe, &err);
+    if (st) {
+        doctor_say(count, DOCTOR_BAD, "workspace", "%s", err.text);
+    } else {
+        uint64_t free_bytes = mode_store_free_bytes(store);
+        doctor_say(count, DOCTOR_OK, "workspace", "%s: %swritable, files appear once (link)", workspace,
+                   exists ? "" : "not made yet (`mode up` makes it); ");
+        doctor_say(count,
+                   free_bytes < (uint64_t)1 << 30    ? DOCTOR_BAD
+                   : free_bytes < (uint64_t)10 << 30 ? DOCTOR_WARN
+                                                     : DOCTOR_OK,
+                   "disk", "%.1f GB free", (double)free_bytes / 1e9);
+    }
     mode_store_close(&store);
+    if (probe) mode_dir_remove(probe, NULL);
+    free(probe);
+    free(base);
+    free(id);
 }
 
 static void look_at_machine(int count[DOCTOR_VERDICTS])

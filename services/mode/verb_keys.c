@@ -58,6 +58,10 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (o.worker && o.admin) return MODE_FAIL(err, MODE_E_USAGE, "--worker and --admin are two calls");
     const char *dir = argv[1], *name = o.worker ? o.worker : o.admin;
     if (o.out && !name) return MODE_FAIL(err, MODE_E_USAGE, "--out needs --worker NAME or --admin NAME");
+    if (name && mode_keys_check_name(name, err)) return err->status = MODE_E_USAGE;
+    struct stat s; /* before any key is made */
+    if (o.out && stat(o.out, &s) == 0 && !S_ISDIR(s.st_mode))
+        return MODE_FAIL(err, MODE_E_CREATE, "--out %s: is not a folder", o.out);
     if ((st = mode_keys_generate(dir, err))) return st;
     if (name && (st = mode_keys_add(dir, name, o.worker ? MODE_ROLE_WORKER : MODE_ROLE_ADMIN, err))) return st;
     if (o.out && (st = carry_away(dir, o.out, name, err))) return st;

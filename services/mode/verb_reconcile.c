@@ -97,6 +97,23 @@ static int by_interest(const void *a, const void *b)
     return (x->created_ms < y->created_ms) - (x->created_ms > y->created_ms);
 }
 
+/* A folder without a store is not a workspace without runs: the name of the run, or nothing, was given in its place. */
+static enum mode_status check_workspace(const char *workspace, const char *run, struct mode_error *err)
+{
+    char *id = mode_path_join(workspace, "store-id"), *id_of_run = run ? mode_path_join(run, "store-id") : NULL;
+    enum mode_status st = MODE_OK;
+    if (run && mode_file_exists(id_of_run))
+        st = MODE_FAIL(err, MODE_E_USAGE, "%s is a workspace, a run's name is wanted. HINT: --workspace %s", run, run);
+    else if (!mode_file_exists(id))
+        st = MODE_FAIL(err, MODE_E_NOINPUT,
+                       "%s is no workspace (it has no file store-id). HINT: --workspace DIR, the DIR that `mode up` "
+                       "was given",
+                       workspace);
+    free(id);
+    free(id_of_run);
+    return st;
+}
+
 static struct candidate *list(int *n_runs, const char *workspace)
 {
     char *dir = mode_path_join(workspace, "runs");
@@ -133,6 +150,7 @@ static enum mode_status reconcile(int argc, char **argv, struct mode_error *err)
     if (st) return st;
     if (n_args > 1 || (n_args && o.all))
         return MODE_FAIL(err, MODE_E_USAGE, "at most one run, or --all, is wanted; `mode reconcile --help`");
+    if ((st = check_workspace(o.workspace, n_args ? argv[1] : NULL, err))) return st;
     if (n_args) {
         run = mode_xcalloc(1, sizeof *run);
         n_runs = look(run, o.workspace, argv[1]);

@@ -18,8 +18,9 @@
 #include <sys/random.h>
 #include <time.h>
 
-#define SAY_AGAIN_S 30 /* that something is away */
-#define NOTES       16
+#define SAY_AGAIN_S  30 /* that something is away */
+#define NOTES        16
+#define WAIT_LASTS_S 3.0 /* what is shorter need not be said */
 
 struct run_options {
     struct client_options client;
@@ -38,7 +39,8 @@ static const struct mode_option table[] = {
     MODE_OPT_FLAG(struct run_options, json, "json", "print the run's final state as JSON"),
     MODE_OPT_END};
 
-static enum mode_status submit(char **run, bool *created, struct client *c, const struct mode_spec *spec, bool dry,
+/* Warnings of the coordinator go to `warn` (NULL: nowhere). */
+static enum mode_status submit(char **run, struct client *c, const struct mode_spec *spec, bool dry, FILE *warn,
                                struct mode_error *err)
 {
     Mode__Envelope e;
@@ -64,8 +66,9 @@ static enum mode_status submit(char **run, bool *created, struct client *c, cons
     if (answer->msg->body_case != MODE__ENVELOPE__BODY_SUBMIT_REPLY) {
         st = MODE_FAIL(err, MODE_E_FORMAT, "the coordinator answered SUBMIT with something else");
     } else {
-        *run = mode_xstrdup(answer->msg->submit_reply->run);
-        *created = answer->msg->submit_reply->created;
+        const Mode__SubmitReply *r = answer->msg->submit_reply;
+        *run = mode_xstrdup(r->run);
+        for (size_t i = 0; warn && i < r->n_warnings; i++) fprintf(warn, "  %s\n", r->warnings[i]);
     }
     mode_envelope_free(&answer);
     return st;
@@ -84,8 +87,14 @@ static enum mode_status outcome(const Mode__Run *run, struct mode_error *err)
     }
 }
 
+struct waiting {    /* a stage for whose tasks there is no worker */
+    char cause[32]; /* as said, "" = nothing was said */
+    double gone_s;  /* it waits no more since; 0 = it waits */
+};
+
 struct watching {
     struct progress progress;
+    struct waiting waiting[PROGRESS_STAGES];
     bool show;
     double heard_s, ready_s, said_s; /* when the coordinator last answered, Redis was last there, we last said so */
     int64_t noted_ms;                /* time of the last note that was shown */
@@ -109,6 +118,28 @@ static void show_news(struct watching *w, const Mode__StatusReply *r, const Mode
     if (*message && run->state == MODE__RUN_STATE__RUN_RUNNING) {
         snprintf(line, sizeof line, "the run waits and tries again: %s", w->message);
         progress_say(&w->progress, line);
+    }
+}
+
+/* Once when a stage begins to wait for workers, or for another reason than before, and once when it goes on. */
+static void show_waits(struct watching *w, const Mode__Run *run)
+{
+    char line[100];
+    for (size_t i = 0; i < run->n_stages && i < PROGRESS_STAGES; i++) {
+        const Mode__Stage *s = run->stages[i];
+        struct waiting *x = &w->waiting[i];
+        if (s->wait) {
+            x->gone_s = 0;
+            if (s->wait->seconds < WAIT_LASTS_S || strcmp(x->cause, s->wait->cause) == 0) continue;
+            snprintf(x->cause, sizeof x->cause, "%s", s->wait->cause);
+            progress_say(&w->progress, s->wait->text);
+        } else if (x->cause[0] && (s->leased || s->done == s->total)) {
+            if (x->gone_s <= 0) x->gone_s = mode_clock_s();
+            if (s->leased && mode_clock_s() - x->gone_s < WAIT_LASTS_S) continue; /* perhaps it fails again at once */
+            snprintf(line, sizeof line, "%.64s goes on", s->name);
+            progress_say(&w->progress, line);
+            *x = (struct waiting){0};
+        }
     }
 }
 
@@ -165,6 +196,7 @@ static enum mode_status follow(struct client *c, const char *name, const struct 
             if (w.show) {
                 progress_show(&w.progress, run);
                 show_news(&w, reply, run);
+                show_waits(&w, run);
             }
             bool ended = run->state != MODE__RUN_STATE__RUN_RUNNING;
             if (ended) {
@@ -191,7 +223,6 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     char *encoder = NULL;
     struct client *c = NULL;
     char *name = NULL;
-    bool created = false;
     int n_args;
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(
@@ -205,11 +236,13 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
     if (st) return st;
     if (n_args != 1) return MODE_FAIL(err, MODE_E_USAGE, "one spec file is wanted; `mode run --help`");
+    if (o.patience_s < 0)
+        return MODE_FAIL(err, MODE_E_USAGE, "--patience-s %lld: expected 0 or more", (long long)o.patience_s);
     if ((st = mode_spec_load(&spec, argv[1], err))) goto out;
     if (spec.encoder.hub[0] && (st = mode_hub_find(&encoder, spec.encoder.hub, err))) goto out;
     if ((st = client_open(&c, &o.client, err))) goto out;
     interrupt_catch();
-    if ((st = submit(&name, &created, c, &spec, o.dry_run, err))) goto out;
+    if ((st = submit(&name, c, &spec, o.dry_run, o.quiet ? NULL : stderr, err))) goto out;
     if (o.dry_run) {
         printf("%s: the spec and its inputs are fine\n", spec.name);
         goto out;

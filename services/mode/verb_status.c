@@ -62,8 +62,9 @@ static void print_status(FILE *out, const Mode__StatusReply *r)
                 progress_time(text, sizeof text, x->eta_s);
                 fprintf(out, "  %s left", text);
             }
-            if (x->message && *x->message && x->done < x->total) fprintf(out, "  %s", x->message);
+            if (!x->wait && x->message && *x->message && x->done < x->total) fprintf(out, "  %s", x->message);
             fputc('\n', out);
+            if (x->wait) fprintf(out, "    WAITS %.0f s: %s\n", x->wait->seconds, x->wait->text);
         }
     }
     if (r->n_workers) fprintf(out, "\nworkers\n");
@@ -209,7 +210,7 @@ static enum mode_status drain(int argc, char **argv, struct mode_error *err)
     if (!st && n_args != 1)
         st = MODE_FAIL(err, MODE_E_USAGE, "one worker or machine is wanted; `mode status` lists them");
     if (!st && (o.grace_s < 0 || o.grace_s > 86400))
-        st = MODE_FAIL(err, MODE_E_USAGE, "--grace-s must be between 0 and 86400");
+        st = MODE_FAIL(err, MODE_E_USAGE, "--grace-s %lld: expected 0 to 86400", (long long)o.grace_s);
     if (!st) {
         q.verb = MODE__VERB__VERB_DRAIN;
         q.worker = argv[1];

@@ -6,6 +6,8 @@
 #include "base/str.h"
 #include "client.h"
 #include "msg/place.h"
+#include "msg/redis_url.h"
+#include "running.h"
 #include "supervisor.h"
 #include "verb.h"
 
@@ -20,6 +22,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#define ONE_OF_EACH "captions=1,embed=1,cluster=1,assign=1,train=1,evaluate=1,ensemble=1"
+
 struct up_options {
     const char *workspace, *workers, *redis, *http;
     int64_t timeout_s;
@@ -28,9 +32,9 @@ struct up_options {
 
 static const struct mode_option up_table[] = {
     MODE_OPT_STR(struct up_options, workspace, "workspace", ".", "DIR", "the workspace; made when missing"),
-    MODE_OPT_STR(struct up_options, workers, "workers",
-                 "captions=1,embed=1,cluster=1,assign=1,train=1,evaluate=1,ensemble=1", "LIST",
-                 "how many workers of which kind; one not named is not started"),
+    MODE_OPT_STR(struct up_options, workers, "workers", NULL, "LIST",
+                 "how many workers of which kind (train=2,embed=1); one not named is not started. None given: one of "
+                 "each"),
     MODE_OPT_STR(struct up_options, redis, "redis", NULL, "URL", "use this Redis (also REDIS_URL) and start none"),
     MODE_OPT_STR(struct up_options, http, "http", NULL, "HOST:PORT",
                  "the coordinator's status, metrics and health, e.g. 127.0.0.1:8080"),
@@ -174,6 +178,45 @@ static enum mode_status wait_ready(pid_t supervisor, const char *workspace, int 
     return st;
 }
 
+/* It runs already: is it what is asked for, and is it well? Nothing is changed. */
+static enum mode_status find_again(pid_t pid, const struct up_options *o, const char *workspace, struct mode_error *err)
+{
+    struct running r;
+    int n_workers = 0;
+    enum mode_status st = running_read(&r, workspace, err);
+    if (st) return st;
+    st = running_is_asked(&r, workspace, o->workers, o->redis, o->http, err);
+    if (!st) st = supervisor_count_workers(&n_workers, r.workers, err);
+    if (!st && (st = wait_ready(pid, workspace, n_workers, o->timeout_s, err)))
+        st = mode_error_prefix(err, st, "it runs already, but");
+    if (!st)
+        printf("it runs already, with the options it was started with: supervisor %ld, --workers %s%s%s, workspace "
+               "%s\n",
+               (long)pid, r.workers, r.http[0] ? ", --http " : "", r.http, workspace);
+    running_clear(&r);
+    return st;
+}
+
+static enum mode_status start(const struct up_options *o, const char *workspace, const char *bin,
+                              struct mode_error *err)
+{
+    double begun = mode_clock_s();
+    int n_workers;
+    pid_t pid;
+    enum mode_status st = look_first(o, bin, &n_workers, err);
+    if (!st) st = launch(&pid, o, workspace, bin, err);
+    if (st) return st;
+    if ((st = wait_ready(pid, workspace, n_workers, o->timeout_s, err))) {
+        if (waitpid(pid, NULL, WNOHANG) == 0) { /* nothing half-started stays behind */
+            kill(pid, SIGTERM);
+            waitpid(pid, NULL, 0);
+        }
+        return st;
+    }
+    printf("up in %.1f s: coordinator and %d workers, workspace %s\n", mode_clock_s() - begun, n_workers, workspace);
+    return MODE_OK;
+}
+
 static enum mode_status up(int argc, char **argv, struct mode_error *err)
 {
     struct up_options o = {0};
@@ -184,45 +227,36 @@ static enum mode_status up(int argc, char **argv, struct mode_error *err)
         mode_options_help(up_table, "MODE_", "mode up [options]",
                           "Starts a private Redis, the coordinator and workers for a workspace, in the background.\n"
                           "What dies is started again. Logs: <workspace>/logs. `mode down` stops everything.\n"
-                          "Exit: 0 all are ready (or ran already), 69 not in time, 78 something is missing.");
+                          "Where it runs already nothing is changed: it says with what options, and is refused when\n"
+                          "those given here are others.\n"
+                          "Exit: 0 all are ready, 69 not in time, 75 it runs with other options, 78 something is\n"
+                          "missing.");
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, up_table, "MODE_", argc, argv, &n_args, err);
     if (st) return st;
     if (n_args) return MODE_FAIL(err, MODE_E_USAGE, "unknown argument \"%s\"; `mode up --help`", argv[1]);
+    if (o.timeout_s < 0 || o.timeout_s > 86400)
+        return MODE_FAIL(err, MODE_E_USAGE, "--timeout-s %lld: expected 0 to 86400", (long long)o.timeout_s);
+    struct mode_redis_url redis = {0};
+    if (o.redis && mode_redis_url_parse(&redis, o.redis, err)) return err->status = MODE_E_USAGE;
+    mode_redis_url_clear(&redis);
     const char *redis_url = getenv("REDIS_URL");
     if (!o.redis && redis_url && *redis_url) o.redis = redis_url;
+    if (o.workers && (st = supervisor_count_workers(&n_workers, o.workers, err))) return st;
     if ((st = mode_dir_make(o.workspace, err))) return st;
     if (!realpath(o.workspace, workspace)) return MODE_FAIL(err, MODE_E_IO, "%s: %s", o.workspace, strerror(errno));
     if ((st = own_folder(bin, err))) return st;
     if ((st = mode_place_make(workspace, err))) return st;
+    if (!o.supervise && (st = supervisor_find(&pid, workspace, err))) return st;
+    if (!o.supervise && pid) return find_again(pid, &o, workspace, err);
+    if (!o.workers) o.workers = ONE_OF_EACH;
+    if (!o.supervise) return start(&o, workspace, bin, err);
+    struct supervisor_options s = {
+        .workspace = workspace, .bin = bin, .redis_url = o.redis, .http = o.http ? o.http : "", .workers = o.workers};
     if ((st = look_first(&o, bin, &n_workers, err))) return st;
-    if (o.supervise) {
-        struct supervisor_options s = {.workspace = workspace,
-                                       .bin = bin,
-                                       .redis_url = o.redis,
-                                       .http = o.http ? o.http : "",
-                                       .workers = o.workers};
-        mode_log_open("supervisor");
-        return supervisor_run(&s, err);
-    }
-    if ((st = supervisor_find(&pid, workspace, err))) return st;
-    if (pid) {
-        printf("it runs already, with the options it was started with: supervisor %ld, workspace %s\n", (long)pid,
-               workspace);
-        return MODE_OK;
-    }
-    double begun = mode_clock_s();
-    if ((st = launch(&pid, &o, workspace, bin, err))) return st;
-    if ((st = wait_ready(pid, workspace, n_workers, o.timeout_s, err))) {
-        if (waitpid(pid, NULL, WNOHANG) == 0) { /* nothing half-started stays behind */
-            kill(pid, SIGTERM);
-            waitpid(pid, NULL, 0);
-        }
-        return st;
-    }
-    printf("up in %.1f s: coordinator and %d workers, workspace %s\n", mode_clock_s() - begun, n_workers, workspace);
-    return MODE_OK;
+    mode_log_open("supervisor");
+    return supervisor_run(&s, err);
 }
 
 static enum mode_status down(int argc, char **argv, struct mode_error *err)
@@ -240,6 +274,10 @@ static enum mode_status down(int argc, char **argv, struct mode_error *err)
     enum mode_status st = mode_options_parse(&o, down_table, "MODE_", argc, argv, &n_args, err);
     if (st) return st;
     if (n_args) return MODE_FAIL(err, MODE_E_USAGE, "unknown argument \"%s\"; `mode down --help`", argv[1]);
+    if (o.timeout_s < 0 || o.timeout_s > 86400)
+        return MODE_FAIL(err, MODE_E_USAGE, "--timeout-s %lld: expected 0 to 86400", (long long)o.timeout_s);
+    if (o.timeout_s < 0 || o.timeout_s > 86400)
+        return MODE_FAIL(err, MODE_E_USAGE, "--timeout-s %lld: expected 0 to 86400", (long long)o.timeout_s);
     if (!realpath(o.workspace, workspace))
         return MODE_FAIL(err, MODE_E_NOINPUT, "the workspace %s: %s", o.workspace, strerror(errno));
     if ((st = supervisor_find(&first, workspace, err))) return st;

@@ -333,12 +333,32 @@ if [ "$full" ]; then # a full disk, with and without a checkpoint before; and an
     umount "$d"
 fi
 
+# numbers and names out of range, before anything is made
+expect 2 'timeout-s -1: expected 0' mode up --workspace "$work/b" --timeout-s -1
+expect 2 'patience-s -3: expected 0' mode run "$w/run.yaml" --workspace "$w" --patience-s -3
+expect 2 'grace-s -1: expected 0' mode drain x --workspace "$w" --grace-s -1
+expect 2 '"a b" is not a name for a key' mode keys "$work/no-keys" --worker 'a b'
+expect 73 'is not a folder' mode keys "$work/no-keys" --worker w --out "$work/texts"
+[ ! -e "$work/no-keys" ] || fail "a refused mode keys made keys"
+
 # services that cannot start: no Redis, a port in use, a TCP port without keys
 expect 69 'Redis at 127.0.0.1.*cannot be reached' mode up --workspace "$work/b" --redis redis://127.0.0.1:1 --timeout-s 8
 gone "$work/b"
+expect 2 'Redis URL is "foo://x"' mode-coordinator --workspace "$w" --redis foo://x
+expect 78 'Redis URL is "foo://x"' env REDIS_URL=foo://x mode-coordinator --workspace "$w"
+expect 2 'Redis URL is "foo://x"' mode up --workspace "$work/b" --redis foo://x
+expect 2 'lease-ms is 100' mode-coordinator --workspace "$w" --lease-ms 100
+expect 73 "gpu-locks $work/no-locks: No such file" mode-train --workspace "$w" --gpu-locks "$work/no-locks"
+expect 73 "gpu-locks $work/texts: is not a folder" mode-train --workspace "$w" --gpu-locks "$work/texts"
 expect 78 'key' mode-coordinator --workspace "$w" --worker-endpoint 'tcp://127.0.0.1:0' --admin-endpoint 'tcp://127.0.0.1:0'
 mode up --workspace "$w" --http 127.0.0.1:18097 >/dev/null
-expect 0 'runs already' mode up --workspace "$w"
+expect 0 'runs already.*captions=1,embed=1.*127.0.0.1:18097' mode up --workspace "$w"
+expect 0 'runs already' mode up --workspace "$w" --workers ensemble,train,embed,cluster,assign,evaluate,captions=1
+expect 75 'runs already, with --workers captions=1,.*, not captions=1,train=2; nothing was changed.*mode down' \
+    mode up --workspace "$w" --workers captions=1,train=2
+expect 75 'with a Redis of its own, not this --redis and with --http 127.0.0.1:18097, not 127.0.0.1:1;' \
+    mode up --workspace "$w" --redis redis://127.0.0.1:1 --http 127.0.0.1:1
+expect 2 'is no kind of worker' mode up --workspace "$w" --workers trian=1
 expect 78 '18097.*taken' mode up --workspace "$work/second" --http 127.0.0.1:18097
 gone "$work/second"
 expect 78 'taken' mode-coordinator --workspace "$w" --redis redis://127.0.0.1:1
@@ -355,6 +375,17 @@ expect 66 'enc/model.safetensors' mode run "$w/bad.yaml" --workspace "$w"
 sed 's#train: train}#train: nothing-here}#' "$w/run.yaml" >"$w/bad.yaml"
 expect 66 'nothing-here' mode run "$w/bad.yaml" --workspace "$w"
 expect 0 'are fine' mode run "$w/run.yaml" --workspace "$w" --dry-run
+
+# keys that do not fit what they name are refused before anything runs
+sed 's/vocab_size: 49408/vocab_size: 49000/' "$w/run.yaml" >"$w/bad.yaml"
+expect 78 'model: text_cfg.vocab_size is 49000, expected at least 49408' mode run "$w/bad.yaml" --workspace "$w" --dry-run
+sed "s#merges: [^}]*#merges: $work/texts#" "$w/run.yaml" >"$w/bad.yaml"
+expect 78 'tokenizer.merges: .*texts: line 2' mode run "$w/bad.yaml" --workspace "$w" --dry-run
+head -c 1000 "$MODE_TEST_MODELS/bpe_simple_vocab_16e6.txt.gz" >"$work/cut.gz"
+sed "s#merges: [^}]*#merges: $work/cut.gz#" "$w/run.yaml" >"$w/bad.yaml"
+expect 78 'tokenizer.merges: .*cut.gz: unpacking fails' mode run "$w/bad.yaml" --workspace "$w" --dry-run
+sed 's/max_tokens: 32/max_tokens: 4000/' "$w/run.yaml" >"$w/bad.yaml"
+expect 78 'encoder.max_tokens: .*max_tokens is 4000, expected 3 to 512' mode run "$w/bad.yaml" --workspace "$w" --dry-run
 
 # a shard that is no tar ends the run with its name; without it the run goes through
 sed "s#train: train}#train: [train, $work/text.tar]}#; s/name: test/name: torn/" "$w/run.yaml" >"$w/bad.yaml"
@@ -437,6 +468,17 @@ expect 65 "do not add up" mode reconcile torn --workspace "$w"
 expect 0 'run test .done.' mode reconcile --workspace "$w" # the latest, not the one that failed
 expect 65 "do not add up" mode reconcile --all --workspace "$w"
 expect 66 'no run "nobody"' mode reconcile nobody --workspace "$w"
+expect 66 'is no workspace.*HINT: --workspace' mode reconcile --workspace "$work/keys"
+expect 2 'is a workspace, a run.s name is wanted' mode reconcile "$w"
+commit=$w/commits/$(grep -A 1 '"label": "words/' "$w/runs/test/plan.json" | sed -n 's/.*"key": "\(.*\)".*/\1/p' | head -n 1)
+cp "$commit" "$work/commit"
+chmod u+w "$commit"
+byte=$(od -An -tu1 -j 100 -N 1 "$commit")
+printf "\\$(printf %o $((byte ^ 16)))" | dd of="$commit" bs=1 seek=100 conv=notrunc 2>/dev/null
+cmp -s "$commit" "$work/commit" && fail "no bit was flipped"
+expect 65 'words/.*damaged: ' mode reconcile test --workspace "$w" # one bit
+cp "$work/commit" "$commit"
+expect 0 'adds up' mode reconcile test --workspace "$w"
 expect 66 'no worker and no machine has that name' mode drain nobody --workspace "$w"
 mode down --workspace "$w" >/dev/null
 kill "$(cat "$work/redis.pid")"

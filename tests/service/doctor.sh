@@ -25,6 +25,15 @@ if ! ldconfig -p | grep -q 'libcuda\.so\.1'; then
     [ "$(grep -c -i 'gpu\|cublas\|cudnn\|nccl' "$dir/out")" -eq 1 ] || { echo "doctor: more than one line"; bad=1; }
 fi
 
+# a folder that is no workspace stays as it was, one that is not there is not made
+"$bin/mode" doctor --workspace "$dir/ws" >"$dir/out" 2>&1
+expect '^ok +workspace +.*/ws: not made yet .*writable' "no workspace yet"
+"$bin/mode" doctor --workspace "$dir/no/where" >"$dir/out" 2>&1
+expect '^ok +workspace +.*/no/where: not made yet' "no folder yet"
+[ -z "$(ls -A "$dir/ws")" ] && [ ! -e "$dir/no" ] || { echo "doctor: something was left: $(ls -A "$dir/ws" "$dir")"; bad=1; }
+"$bin/mode" doctor --workspace "$dir/out" >"$dir/out2" 2>&1
+grep -q '^BAD   workspace .*nothing can be made in' "$dir/out2" || { echo "doctor: a file as workspace"; cat "$dir/out2"; bad=1; }
+
 library libcuda.so.1 <<'C'
 #include <stdlib.h>
 #include <stdio.h>

@@ -40,10 +40,12 @@ refused() { # CODE WORDS ARGUMENT
     "$bin/mode" embed --encoder "$3" --texts texts --out x.npy >log 2>&1 || code=$?
     [ $code -eq "$1" ] && grep -q "$2" log || fail "--encoder $3: exit $code: $(cat log); expected $1, \"$2\""
     [ -z "$(find cache -name '*.new-*')" ] || fail "--encoder $3: half a folder is left"
+    [ ! -e "cache/models/hub/${3%/*}" ] || [ -n "$(ls "cache/models/hub/${3%/*}")" ] || fail "--encoder $3: an empty folder is left"
 }
 refused 66 "has no config.json" org/no-config
 refused 66 "has no model.safetensors" org/no-weights
 refused 66 "has no config.json" org/no-model
+refused 66 "has no config.json" nobody/no-model
 kill $server
 requests=$(wc -l <requests)
 "$bin/mode" embed --encoder org/encoder --texts texts --out again.npy >/dev/null 2>&1 || fail "the cache without a network"

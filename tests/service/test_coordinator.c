@@ -41,6 +41,8 @@ struct fake {
     uint64_t id;
     unsigned executed, n_sessions;
     const char *poison; /* label that always fails with INPUT */
+    const char *absent; /* service whose worker does not come */
+    const char *no_gpu; /* service whose worker fails every task with DEVICE */
     double beat_s;
 };
 
@@ -61,7 +63,15 @@ static enum mode_status fake_digest(const char *dir, char hex[MODE_DIGEST_HEX], 
     return MODE_OK;
 }
 
-static const struct plan_world fake_world = {fake_encoder, fake_digest, fake_digest};
+static enum mode_status fake_ids(int64_t *n, const char *merges, struct mode_error *err)
+{
+    (void)merges;
+    (void)err;
+    *n = 49408;
+    return MODE_OK;
+}
+
+static const struct plan_world fake_world = {fake_encoder, fake_digest, fake_digest, fake_ids};
 
 static void start_redis(struct fake *f)
 {
@@ -199,13 +209,14 @@ static void do_task(struct fake *f, int i, const Mode__Assign *a)
 {
     struct mode_error err = {0};
     Mode__Envelope e;
-    if (f->poison && a->label && strcmp(a->label, f->poison) == 0) {
+    bool no_gpu = f->no_gpu && strcmp(services[i], f->no_gpu) == 0;
+    if (no_gpu || (f->poison && a->label && strcmp(a->label, f->poison) == 0)) {
         Mode__Fail m = MODE__FAIL__INIT;
         mode_envelope_init(&e, &f->id, MODE__ENVELOPE__BODY_FAIL);
         m.key = a->key;
         m.fence = a->fence;
-        m.class_ = MODE__FAIL_CLASS__FAIL_INPUT;
-        m.text = "shard 1.tar is torn at byte 512";
+        m.class_ = no_gpu ? MODE__FAIL_CLASS__FAIL_DEVICE : MODE__FAIL_CLASS__FAIL_INPUT;
+        m.text = no_gpu ? "there is no GPU here" : "shard 1.tar is torn at byte 512";
         e.fail = &m;
         send_to(f, i, &e);
         return;
@@ -260,6 +271,7 @@ static void workers_turn(struct fake *f)
     if (beat) f->beat_s = mode_clock_s();
     for (int i = 0; i < SERVICES; i++) {
         struct mode_packet p = {0};
+        if (f->absent && strcmp(services[i], f->absent) == 0) continue;
         while (mode_socket_recv(f->socket[i], &p, &err) == MODE_OK && p.data) {
             struct mode_envelope *in;
             assert_int_equal(mode_envelope_unpack(&in, p.data, p.size, MODE_WIRE_WORKER, &err), MODE_OK);
@@ -685,6 +697,94 @@ static void test_given_up_is_remembered_over_a_restart(void **state)
     tear_down(f);
 }
 
+/* What STATUS says of that stage's wait; text "" = it waits for nobody. */
+static void wait_of(struct fake *f, const char *run, const char *stage, char cause[32], uint64_t *tasks, char *needs,
+                    char text[1000])
+{
+    Mode__Envelope e;
+    Mode__Status q = MODE__STATUS__INIT;
+    mode_envelope_init(&e, &f->id, MODE__ENVELOPE__BODY_STATUS);
+    q.run = (char *)run;
+    e.status = &q;
+    struct mode_envelope *answer = ask(f, &e);
+    const Mode__Run *r = answer->msg->status_reply->runs[0];
+    cause[0] = text[0] = needs[0] = 0;
+    for (size_t i = 0; i < r->n_stages; i++) {
+        const Mode__Wait *w = r->stages[i]->wait;
+        if (!w || strcmp(r->stages[i]->name, stage) != 0) continue;
+        snprintf(cause, 32, "%s", w->cause);
+        snprintf(text, 1000, "%s", w->text);
+        snprintf(needs, 64, "%s", w->needs ? w->needs : "");
+        *tasks = w->tasks;
+    }
+    mode_envelope_free(&answer);
+}
+
+/* Work until the stage waits (or, cause "", does not). */
+static void work_until(struct fake *f, const char *run, const char *stage, const char *want, uint64_t *tasks,
+                       char *needs, char text[1000])
+{
+    double until = mode_clock_s() + 30;
+    char cause[32];
+    do {
+        if (mode_clock_s() > until) fail_msg("%s: the cause of its wait is \"%s\", not \"%s\"", stage, cause, want);
+        for (int i = 0; i < 50; i++) {
+            workers_turn(f);
+            nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+        }
+        wait_of(f, run, stage, cause, tasks, needs, text);
+    } while (strcmp(cause, want) != 0);
+}
+
+/* Nothing waits silently: STATUS says for whom, why and what helps, and no more once it goes on. */
+static void test_says_for_whom_tasks_wait(void **state)
+{
+    (void)state;
+    struct fake *f = set_up();
+    struct summary s;
+    char *text = spec_text("seven", "paper", "1e-3"), *gpu = mode_xasprintf("%sprecision: bf16\n", text);
+    char said[1000], needs[64];
+    uint64_t tasks;
+    f->absent = "train";
+    assert_true(submit(f, gpu));
+    work_until(f, "seven", "train-seed", "no_worker", &tasks, needs, said);
+    assert_int_equal(tasks, 1);
+    assert_string_equal(needs, "a GPU (precision bf16)");
+    assert_non_null(strstr(said, "train-seed: 1 task waits for a train worker with a GPU (precision bf16), and none is "
+                                 "connected"));
+    assert_non_null(strstr(said, "precision: f32"));
+    f->absent = NULL;
+    f->no_gpu = "train";
+    work_until(f, "seven", "train-seed", "held_back", &tasks, needs, said);
+    assert_non_null(strstr(said, "cordoned"));
+    assert_non_null(strstr(said, "there is no GPU here"));
+    for (int i = 0; i < SERVICES; i++) /* a worker that can: it comes from elsewhere */
+        if (strcmp(services[i], "train") == 0) {
+            snprintf(f->session[i], sizeof f->session[i], "%032x", ++f->n_sessions);
+            f->welcomed[i] = false;
+        }
+    f->no_gpu = NULL;
+    work_until(f, "seven", "train-seed", "", &tasks, needs, said);
+    work(f, &s, "seven", UINT32_MAX);
+    assert_int_equal(s.state, MODE__RUN_STATE__RUN_DONE);
+
+    f->absent = "ensemble"; /* nothing is special about it: how to start one is said */
+    char *other = spec_text("seven", "uniform", "1e-3"), *other_gpu = mode_xasprintf("%sprecision: bf16\n", other);
+    int status;
+    stop(&f->coordinator, SIGKILL, &status); /* which forgets the ensemble worker that was here */
+    start_coordinator(f);
+    assert_true(submit(f, other_gpu));
+    work_until(f, "seven", "ensemble", "no_worker", &tasks, needs, said);
+    assert_string_equal(needs, "");
+    assert_non_null(strstr(said, "ensemble: 1 task waits for an ensemble worker, and none is connected. HINT: "
+                                 "`mode-ensemble --workspace"));
+    free(text);
+    free(gpu);
+    free(other);
+    free(other_gpu);
+    tear_down(f);
+}
+
 static void test_wrong_spec_is_refused_in_a_sentence(void **state)
 {
     (void)state;
@@ -704,6 +804,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_bad_input_ends_the_run_with_its_reason),
         cmocka_unit_test(test_checkpoints_are_swept_at_the_start),
         cmocka_unit_test(test_given_up_is_remembered_over_a_restart),
+        cmocka_unit_test(test_says_for_whom_tasks_wait),
         cmocka_unit_test(test_wrong_spec_is_refused_in_a_sentence),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

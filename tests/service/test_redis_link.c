@@ -161,6 +161,11 @@ static void test_wrong_urls_are_refused(void **state)
     struct redis *r;
     struct mode_error err = {0};
     assert_int_equal(redis_open(&r, "http://x", "id", &err), MODE_E_CONFIG);
+    assert_non_null(strstr(err.text, "\"http://x\"")); /* what was given */
+    assert_int_equal(redis_open(&r, "redis://:secret@host:port", "id", &err), MODE_E_CONFIG);
+    assert_null(strstr(err.text, "secret"));
+    assert_non_null(strstr(err.text, "@host:port"));
+    assert_int_equal(redis_open(&r, "redis://:1", "id", &err), MODE_E_CONFIG);
     assert_int_equal(redis_open(&r, "redis://host:99999", "id", &err), MODE_E_CONFIG);
     assert_int_equal(redis_open(&r, "unix://relative", "id", &err), MODE_E_CONFIG);
     assert_int_equal(redis_open(&r, "redis://:secret@host:6380/2", "id", &err), MODE_OK);

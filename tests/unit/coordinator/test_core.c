@@ -398,12 +398,60 @@ static void test_a_name_is_not_taken_over_without_proof(void **state)
     }
 }
 
+/* What a person is told of tasks that wait: nothing while workers are merely busy. */
+static void test_says_what_ready_tasks_wait_for(void **state)
+{
+    (void)state;
+    struct core c;
+    begin(&c, false, false);
+    want(&c, key_a, 0, false, 0);
+    want(&c, key_b, 1, false, 0);
+    struct core_wait w = core_wait(&c, "embed", 5);
+    assert_int_equal(w.cause, CORE_WAIT_NO_WORKER);
+    assert_int_equal(w.workers, 0);
+    hello_as(&c, session_1, "w1", 0, 10); /* no credit: its compute process is not there yet */
+    w = core_wait(&c, "embed", 10);
+    assert_int_equal(w.cause, CORE_WAIT_NOT_READY);
+    assert_int_equal(w.first, 0);
+    say(&c, CORE_EV_CREDIT, session_1, 1, 11);
+    assert_int_equal(c.task[0].state, CORE_LEASED);
+    assert_int_equal(core_wait(&c, "embed", 12).cause, CORE_WAIT_NONE); /* key_b waits for its turn */
+    assert_int_equal(core_wait(&c, "train", 12).cause, CORE_WAIT_NO_WORKER);
+    about(&c, CORE_EV_FAIL, session_1, key_a, c.task[0].fence, false, CORE_FAIL_DEVICE, 20);
+    w = core_wait(&c, "embed", 20);
+    assert_int_equal(w.cause, CORE_WAIT_HELD_BACK);
+    assert_int_equal(w.cordoned, 1);
+    assert_int_equal(w.until_ms, 60020);
+    assert_string_equal(c.worker[w.first].cordon_why, "because");
+    assert_int_equal(core_wait(&c, "embed", 60020).cause, CORE_WAIT_NOT_READY); /* it said no credit since */
+    hello(&c, session_2, "w2", 2, 30);
+    assert_int_equal(core_wait(&c, "embed", 30).cause, CORE_WAIT_NONE);
+    say(&c, CORE_EV_DRAIN, session_2, 0, 40); /* its tasks go on, others get no worker */
+    w = core_wait(&c, "embed", 40);
+    assert_int_equal(w.cause, CORE_WAIT_HELD_BACK);
+    assert_int_equal(w.draining, 1);
+    assert_int_equal(w.cordoned, 1);
+    assert_int_equal(w.workers, 2);
+    assert_int_equal(w.first, 0);
+    c.dispatch = false; /* Redis is away: that is what they wait for */
+    assert_int_equal(core_wait(&c, "embed", 40).cause, CORE_WAIT_NONE);
+    c.dispatch = true;
+    c.settled_ms = 100;
+    assert_int_equal(core_wait(&c, "train", 40).cause, CORE_WAIT_NONE);
+    c.pool[0].broken_until_ms = 500;
+    w = core_wait(&c, "embed", 100);
+    assert_int_equal(w.cause, CORE_WAIT_BREAKER);
+    assert_int_equal(w.until_ms, 500);
+    core_clear(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_next_incarnation_frees_the_leases_of_the_dead_one),
         cmocka_unit_test(test_a_name_is_not_taken_over_without_proof),
         cmocka_unit_test(test_hands_out_no_more_than_the_credit),
+        cmocka_unit_test(test_says_what_ready_tasks_wait_for),
         cmocka_unit_test(test_done_only_when_the_commit_exists),
         cmocka_unit_test(test_three_crashes_are_the_end_and_input_errors_at_once),
         cmocka_unit_test(test_one_node_alone_cannot_condemn_a_task),

@@ -1,6 +1,7 @@
 /* The planner: which tasks follow from which inputs and parameters. Tasks are "done" by committing made-up outputs that
  * depend on the task's key alone. */
 #include "plan.h"
+#include "server.h"
 
 #include "base/str.h"
 
@@ -29,7 +30,15 @@ static enum mode_status fake_digest(const char *dir, char hex[MODE_DIGEST_HEX], 
     return MODE_OK;
 }
 
-static const struct plan_world world = {fake_encoder, fake_digest, fake_digest};
+static enum mode_status fake_ids(int64_t *n, const char *merges, struct mode_error *err)
+{
+    (void)merges;
+    (void)err;
+    *n = 49408;
+    return MODE_OK;
+}
+
+static const struct plan_world world = {fake_encoder, fake_digest, fake_digest, fake_ids};
 
 static void put_file(const char *name, const char *text)
 {
@@ -250,6 +259,32 @@ static void test_what_is_behind_a_lost_task_is_lost_and_comes_back(void **state)
     plan_close(&p);
 }
 
+/* What training would find out much later is refused by the key when the run is submitted. */
+static void refused(const char *key, const char *words, const char *model)
+{
+    struct mode_spec spec;
+    struct mode_error err = {0};
+    struct plan *p;
+    struct plan_world real = world;
+    char *text = mode_xasprintf("name: z\ndata: {train: shards}\nencoder: {dir: enc}\nmodel: %s\n"
+                                "tokenizer: {merges: m.gz}\n",
+                                model);
+    if (strcmp(key, "tokenizer.merges") == 0) real.tokenizer_ids = server_world.tokenizer_ids;
+    if (mode_spec_parse(&spec, text, folder, "spec", &err)) fail_msg("%s", err.text);
+    assert_int_equal(plan_open(&p, &spec, store, &real, &err), MODE_E_CONFIG);
+    if (strncmp(err.text, key, strlen(key)) != 0 || !strstr(err.text, words)) fail_msg("%s", err.text);
+    free(text);
+}
+
+static void test_what_does_not_fit_together_is_refused_by_its_key(void **state)
+{
+    (void)state;
+    refused("tokenizer.merges", "m.gz: line 2", "ViT-B-32"); /* it holds the word "merges" */
+    refused("model", "vocab_size is 49407, expected at least 49408",
+            "{embed_dim: 32, vision_cfg: {image_size: 32, patch_size: 8, width: 32, layers: 1, head_width: 16}, "
+            "text_cfg: {context_length: 77, vocab_size: 49407, width: 32, heads: 2, layers: 1}}");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -257,6 +292,7 @@ int main(void)
         cmocka_unit_test(test_added_data_touch_nothing_that_exists),
         cmocka_unit_test(test_a_changed_shard_redoes_what_saw_it),
         cmocka_unit_test(test_what_is_behind_a_lost_task_is_lost_and_comes_back),
+        cmocka_unit_test(test_what_does_not_fit_together_is_refused_by_its_key),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

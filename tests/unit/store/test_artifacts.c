@@ -320,6 +320,38 @@ static void test_commits_name_published_blobs_only_and_torn_records_are_reported
     free(path);
 }
 
+/* Every single bit of a commit record counts; a record of a version that did not seal them is still read. */
+static void test_a_flipped_bit_of_a_commit_is_noticed(void **state)
+{
+    struct fixture *f = *state;
+    Mode__Commit *got;
+    char key[MODE_DIGEST_HEX], *data;
+    size_t size;
+    bool created;
+    mode_digest_bytes("flip", 4, key);
+    Mode__Commit c = commit_of(key, 1, NULL, 0);
+    c.note = "{\"loss\": 0.5}";
+    assert_int_equal(mode_store_commit_create(f->store, &created, NULL, &c, &f->err), MODE_OK);
+    assert_int_equal(mode_store_commit_get(f->store, &got, key, &f->err), MODE_OK);
+    mode__commit__free_unpacked(got, NULL);
+    char *path = mode_xasprintf("%s/commits/%s", f->dir, key);
+    assert_int_equal(mode_file_read(path, 1 << 20, &data, &size, &f->err), MODE_OK);
+    for (size_t bit = 0; bit < 8 * size; bit++) {
+        data[bit / 8] ^= (char)(1 << bit % 8);
+        assert_int_equal(mode_file_write_atomic(path, data, size, &f->err), MODE_OK);
+        if (mode_store_commit_get(f->store, &got, key, &f->err) != MODE_E_FORMAT)
+            fail_msg("bit %zu of %zu bytes flipped, and the record is read", bit, size);
+        data[bit / 8] ^= (char)(1 << bit % 8);
+    }
+    assert_int_equal(mode_file_write_atomic(path, data + 2, size - 68, &f->err), MODE_OK);
+    assert_int_equal(mode_store_commit_get(f->store, &got, key, &f->err), MODE_OK);
+    assert_string_equal(got->note, c.note);
+    assert_null(got->seal);
+    mode__commit__free_unpacked(got, NULL);
+    free(path);
+    free(data);
+}
+
 /* Kill publishers at random instants; afterwards every blob is whole and every commit's outputs are there. */
 static void test_killed_publishers_leave_nothing_torn(void **state)
 {
@@ -651,6 +683,7 @@ int main(void)
         T(test_tasks_are_named_by_their_bytes),
         T(test_concurrent_committers_have_one_winner),
         T(test_commits_name_published_blobs_only_and_torn_records_are_reported),
+        T(test_a_flipped_bit_of_a_commit_is_noticed),
         T(test_killed_publishers_leave_nothing_torn),
         T(test_a_full_disk_is_a_sentence_and_tears_nothing),
         T(test_a_file_size_limit_is_a_sentence_and_tears_nothing),
