@@ -13,8 +13,8 @@
 enum mode_status running_say(int fd, pid_t pid, const struct supervisor_options *o, const char *path,
                              struct mode_error *err)
 {
-    if (ftruncate(fd, 0) == 0 && dprintf(fd, "%ld\nworkers=%s\nredis=%s\nhttp=%s\n", (long)pid, o->workers,
-                                         o->redis_url ? o->redis_url : "", o->http) > 0)
+    if (ftruncate(fd, 0) == 0 && dprintf(fd, "%ld\nworkers=%s\nredis=%s\nhttp=%s\ngpus=%d\n", (long)pid, o->workers,
+                                         o->redis_url ? o->redis_url : "", o->http, o->gpus) > 0)
         return MODE_OK;
     return MODE_FAIL(err, MODE_E_IO, "%s: %s", path, strerror(errno));
 }
@@ -41,7 +41,10 @@ enum mode_status running_read(struct running *r, const char *workspace, struct m
         r->workers = value_of(text, "workers=");
         r->redis = value_of(text, "redis=");
         r->http = value_of(text, "http=");
-        if (!r->workers || !r->redis || !r->http)
+        char *gpus = value_of(text, "gpus=");
+        r->gpus = gpus ? atoi(gpus) : 0;
+        free(gpus);
+        if (!r->workers || !r->redis || !r->http || r->gpus == 0)
             st = MODE_FAIL(
                 err, MODE_E_TEMP,
                 "a supervisor runs here, and %s does not say with what options (another version wrote it, or "
@@ -70,7 +73,7 @@ static bool same_workers(const char *a, const char *b)
 }
 
 enum mode_status running_is_asked(const struct running *r, const char *workspace, const char *workers,
-                                  const char *redis, const char *http, struct mode_error *err)
+                                  const char *redis, const char *http, int gpus, struct mode_error *err)
 {
     struct mode_str differs = {0};
     if (workers && !same_workers(workers, r->workers))
@@ -81,6 +84,8 @@ enum mode_status running_is_asked(const struct running *r, const char *workspace
     if (http && strcmp(http, r->http) != 0)
         mode_str_printf(&differs, "%s %s%s, not %s", differs.len ? " and" : "",
                         r->http[0] ? "with --http " : "without --http", r->http, http);
+    if (gpus && gpus != r->gpus)
+        mode_str_printf(&differs, "%s with --gpus %d, not %d", differs.len ? " and" : "", r->gpus, gpus);
     enum mode_status st = MODE_OK;
     if (differs.len)
         st = MODE_FAIL(err, MODE_E_TEMP,

@@ -2,7 +2,7 @@
  * what it is asked for.
  *
  * Lines of the pid file (private to the user: a URL of Redis may hold a password): the pid, then `workers=`, `redis=`
- * (empty: its own) and `http=` (empty: none). */
+ * (empty: its own), `http=` (empty: none) and `gpus=`. */
 #ifndef MODE_SERVICES_MODE_RUNNING_H
 #define MODE_SERVICES_MODE_RUNNING_H
 
@@ -10,6 +10,7 @@
 
 struct running {
     char *workers, *redis, *http;
+    int gpus;
 };
 
 /* Write pid and options into the pid file. */
@@ -18,9 +19,9 @@ enum mode_status running_say(int fd, pid_t pid, const struct supervisor_options 
 /* MODE_E_TEMP: the file holds no options (yet; or another version wrote it). */
 enum mode_status running_read(struct running *r, const char *workspace, struct mode_error *err);
 void running_clear(struct running *r);
-/* MODE_OK when it was started with what is asked for; NULL = that is not asked for. Otherwise MODE_E_TEMP with what
- * differs and what helps. */
+/* MODE_OK when it was started with what is asked for; NULL or 0 = that is not asked for. Otherwise MODE_E_TEMP with
+ * what differs and what helps. */
 enum mode_status running_is_asked(const struct running *r, const char *workspace, const char *workers,
-                                  const char *redis, const char *http, struct mode_error *err);
+                                  const char *redis, const char *http, int gpus, struct mode_error *err);
 
 #endif

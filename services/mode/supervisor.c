@@ -116,6 +116,7 @@ static void add_worker(struct supervisor *s, const char *kind, int i)
     gethostname(host, sizeof host - 1);
     add_arg(c, mode_xasprintf("--name=%s@%s", c->name, host)); /* the same after every start */
     add_arg(c, mode_xasprintf("--gpu-locks=%s", s->place));
+    if (strcmp(kind, "train") == 0) add_arg(c, mode_xasprintf("--gpus=%d", s->o->gpus));
 }
 
 static void add_redis(struct supervisor *s)

@@ -20,6 +20,7 @@ struct supervisor_options {
     const char *bin;       /* folder of the executables */
     const char *redis_url; /* NULL: a private Redis is started too */
     const char *http;      /* for the coordinator; "" = none */
+    int gpus;              /* of each train worker */
     const char *workers;   /* "captions=1,embed=1,..." */
 };
 

@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/options.h"
+#include "base/process.h"
 #include "base/str.h"
 #include "client.h"
 #include "msg/place.h"
@@ -26,7 +27,7 @@
 
 struct up_options {
     const char *workspace, *workers, *redis, *http;
-    int64_t timeout_s;
+    int64_t gpus, timeout_s;
     bool supervise;
 };
 
@@ -38,6 +39,8 @@ static const struct mode_option up_table[] = {
     MODE_OPT_STR(struct up_options, redis, "redis", NULL, "URL", "use this Redis (also REDIS_URL) and start none"),
     MODE_OPT_STR(struct up_options, http, "http", NULL, "HOST:PORT",
                  "the coordinator's status, metrics and health, e.g. 127.0.0.1:8080"),
+    MODE_OPT_INT(struct up_options, gpus, "gpus", NULL, "N",
+                 "GPUs with which a train worker trains one model (mode-train --gpus); none given: 1"),
     MODE_OPT_INT(struct up_options, timeout_s, "timeout-s", "30", "S", "how long to wait until all are ready"),
     MODE_OPT_FLAG(struct up_options, supervise, "supervise", "be the supervisor and stay in the foreground"),
     MODE_OPT_END};
@@ -115,6 +118,12 @@ static enum mode_status launch(pid_t *pid, const struct up_options *o, const cha
         argv[n++] = "--http";
         argv[n++] = (char *)o->http;
     }
+    char gpus[24];
+    if (o->gpus) {
+        snprintf(gpus, sizeof gpus, "%lld", (long long)o->gpus);
+        argv[n++] = "--gpus";
+        argv[n++] = gpus;
+    }
     *pid = fork();
     if (*pid < 0) {
         st = MODE_FAIL(err, MODE_E_TEMP, "fork: %s", strerror(errno));
@@ -185,14 +194,14 @@ static enum mode_status find_again(pid_t pid, const struct up_options *o, const 
     int n_workers = 0;
     enum mode_status st = running_read(&r, workspace, err);
     if (st) return st;
-    st = running_is_asked(&r, workspace, o->workers, o->redis, o->http, err);
+    st = running_is_asked(&r, workspace, o->workers, o->redis, o->http, (int)o->gpus, err);
     if (!st) st = supervisor_count_workers(&n_workers, r.workers, err);
     if (!st && (st = wait_ready(pid, workspace, n_workers, o->timeout_s, err)))
         st = mode_error_prefix(err, st, "it runs already, but");
     if (!st)
-        printf("it runs already, with the options it was started with: supervisor %ld, --workers %s%s%s, workspace "
-               "%s\n",
-               (long)pid, r.workers, r.http[0] ? ", --http " : "", r.http, workspace);
+        printf("it runs already, with the options it was started with: supervisor %ld, --workers %s%s%s, --gpus %d, "
+               "workspace %s\n",
+               (long)pid, r.workers, r.http[0] ? ", --http " : "", r.http, r.gpus, workspace);
     running_clear(&r);
     return st;
 }
@@ -238,6 +247,8 @@ static enum mode_status up(int argc, char **argv, struct mode_error *err)
     if (n_args) return MODE_FAIL(err, MODE_E_USAGE, "unknown argument \"%s\"; `mode up --help`", argv[1]);
     if (o.timeout_s < 0 || o.timeout_s > 86400)
         return MODE_FAIL(err, MODE_E_USAGE, "--timeout-s %lld: expected 0 to 86400", (long long)o.timeout_s);
+    if (o.gpus < 0 || o.gpus > MODE_MOST_GPUS)
+        return MODE_FAIL(err, MODE_E_USAGE, "--gpus %lld: expected 1 to %d", (long long)o.gpus, MODE_MOST_GPUS);
     struct mode_redis_url redis = {0};
     if (o.redis && mode_redis_url_parse(&redis, o.redis, err)) return err->status = MODE_E_USAGE;
     mode_redis_url_clear(&redis);
@@ -252,8 +263,12 @@ static enum mode_status up(int argc, char **argv, struct mode_error *err)
     if (!o.supervise && pid) return find_again(pid, &o, workspace, err);
     if (!o.workers) o.workers = ONE_OF_EACH;
     if (!o.supervise) return start(&o, workspace, bin, err);
-    struct supervisor_options s = {
-        .workspace = workspace, .bin = bin, .redis_url = o.redis, .http = o.http ? o.http : "", .workers = o.workers};
+    struct supervisor_options s = {.workspace = workspace,
+                                   .bin = bin,
+                                   .redis_url = o.redis,
+                                   .http = o.http ? o.http : "",
+                                   .workers = o.workers,
+                                   .gpus = o.gpus ? (int)o.gpus : 1};
     if ((st = look_first(&o, bin, &n_workers, err))) return st;
     mode_log_open("supervisor");
     return supervisor_run(&s, err);
@@ -274,8 +289,6 @@ static enum mode_status down(int argc, char **argv, struct mode_error *err)
     enum mode_status st = mode_options_parse(&o, down_table, "MODE_", argc, argv, &n_args, err);
     if (st) return st;
     if (n_args) return MODE_FAIL(err, MODE_E_USAGE, "unknown argument \"%s\"; `mode down --help`", argv[1]);
-    if (o.timeout_s < 0 || o.timeout_s > 86400)
-        return MODE_FAIL(err, MODE_E_USAGE, "--timeout-s %lld: expected 0 to 86400", (long long)o.timeout_s);
     if (o.timeout_s < 0 || o.timeout_s > 86400)
         return MODE_FAIL(err, MODE_E_USAGE, "--timeout-s %lld: expected 0 to 86400", (long long)o.timeout_s);
     if (!realpath(o.workspace, workspace))

@@ -13,7 +13,7 @@ spec "$work/alone"
 for w in calm storm; do cp -r "$work/alone" "$work/$w"; done
 
 run() { # workspace, trainers, GPUs of each
-    MODE_GPUS=$3 "$bin/mode" up --workspace "$work/$1" \
+    "$bin/mode" up --workspace "$work/$1" --gpus "$3" \
         --workers "captions=1,embed=1,cluster=1,assign=1,train=$2,evaluate=1,ensemble=1" >>"$work/$1.log"
     "$bin/mode" run "$work/$1/run.yaml" --workspace "$work/$1" --no-progress >>"$work/$1.log" 2>&1
     "$bin/mode" down --workspace "$work/$1" >/dev/null

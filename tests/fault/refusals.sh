@@ -334,6 +334,8 @@ if [ "$full" ]; then # a full disk, with and without a checkpoint before; and an
 fi
 
 # numbers and names out of range, before anything is made
+expect 2 'gpus 99: expected 1 to 64' mode up --workspace "$work/b" --gpus 99
+expect 2 'gpus 2: --backend cpu is no GPU' "$bin/mode-train" --workspace "$work/b" --gpus 2 --backend cpu
 expect 2 'timeout-s -1: expected 0' mode up --workspace "$work/b" --timeout-s -1
 expect 2 'patience-s -3: expected 0' mode run "$w/run.yaml" --workspace "$w" --patience-s -3
 expect 2 'grace-s -1: expected 0' mode drain x --workspace "$w" --grace-s -1
@@ -354,6 +356,7 @@ expect 78 'key' mode-coordinator --workspace "$w" --worker-endpoint 'tcp://127.0
 mode up --workspace "$w" --http 127.0.0.1:18097 >/dev/null
 expect 0 'runs already.*captions=1,embed=1.*127.0.0.1:18097' mode up --workspace "$w"
 expect 0 'runs already' mode up --workspace "$w" --workers ensemble,train,embed,cluster,assign,evaluate,captions=1
+expect 75 'runs already, with --gpus 1, not 2; nothing was changed' mode up --workspace "$w" --gpus 2
 expect 75 'runs already, with --workers captions=1,.*, not captions=1,train=2; nothing was changed.*mode down' \
     mode up --workspace "$w" --workers captions=1,train=2
 expect 75 'with a Redis of its own, not this --redis and with --http 127.0.0.1:18097, not 127.0.0.1:1;' \
