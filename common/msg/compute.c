@@ -309,7 +309,7 @@ int mode_compute_main(const char *word, mode_work_fn *work, int argc, char **arg
     enum mode_status st = mode_store_open(&store, argv[6], &err);
     if (st) {
         mode_log_failure("fatal", &err);
-        return mode_status_exit_code(st);
+        return 1; /* 70 says that a GPU failed */
     }
     for (;;) {
         ssize_t n = recv(sock, &task, sizeof task, 0);

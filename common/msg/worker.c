@@ -179,6 +179,7 @@ static int run(const char *word, const char *argv0, const struct options *o, con
     const int n_gpus = o->gpus > 1 ? (int)o->gpus : 1;
     int64_t gpu[MODE_MOST_GPUS];
     enum mode_status st = pick_gpus(gpu, n_gpus, word, o, backend, err);
+    const bool none = n_gpus > 1 && gpu[0] < 0;
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
@@ -206,13 +207,14 @@ static int run(const char *word, const char *argv0, const struct options *o, con
                                            .slots = (int)o->slots,
                                            .threads = (int)o->threads,
                                            .backend = backend,
-                                           .gpus = n_gpus,
+                                           .gpus = none ? 1 : n_gpus,
                                            .grace_s = o->grace,
                                            .idle_exit_s = o->idle_exit,
                                            .health_file = health_file,
                                            .signal_fd = signal_fd};
         if ((o->gpu_locks || n_gpus > 1) && gpu[0] >= 0)
             mode_log_info("gpu", "CUDA_VISIBLE_DEVICES=%s gpus=%d", getenv("CUDA_VISIBLE_DEVICES"), n_gpus);
+        if (none) mode_log_warn("fewer_gpus", "--gpus %d: this machine shows no GPU", n_gpus);
         code = mode_agent_run(&config, store, net);
     }
     mode_net_close(&net);

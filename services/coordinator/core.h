@@ -245,6 +245,8 @@ void core_set_epoch(struct core *c, uint32_t epoch, int64_t now_ms);
 /* Meaningful where a task of that service is READY or in RETRY_WAIT. NONE also while nothing is handed out at all
  * (Redis is away, held leases may still come back after a start). */
 struct core_wait core_wait(const struct core *c, const char *service, int64_t now_ms);
+/* Tasks of a pool that are ready or wait for another try. */
+uint64_t core_waiting(const struct core *c, size_t pool);
 
 void core_handle(struct core *c, const struct core_event *e, int64_t now_ms);
 /* When core_handle(TICK) is next needed. */

@@ -48,3 +48,14 @@ struct core_wait core_wait(const struct core *c, const char *service, int64_t no
     }
     return wait;
 }
+
+uint64_t core_waiting(const struct core *c, size_t pool)
+{
+    const struct core_pool *p = &c->pool[pool];
+    uint64_t n = p->ready.n;
+    for (uint32_t i = 0; i < c->n_active; i++) {
+        const struct core_task *t = &c->task[c->active[i]];
+        n += t->state == CORE_RETRY_WAIT && strcmp(t->service, p->service) == 0;
+    }
+    return n;
+}

@@ -176,11 +176,5 @@ void server_watch_waits(struct server *s, int64_t now)
         s->wait = mode_xrealloc(s->wait, c->n_pools * sizeof *s->wait);
         while (s->n_waits < c->n_pools) s->wait[s->n_waits++] = (struct server_wait){0};
     }
-    for (size_t i = 0; i < c->n_pools; i++) {
-        uint64_t tasks = 0;
-        for (uint32_t t = 0; t < c->n_tasks; t++)
-            tasks += (c->task[t].state == CORE_READY || c->task[t].state == CORE_RETRY_WAIT) &&
-                     strcmp(c->task[t].service, c->pool[i].service) == 0;
-        watch_pool(s, i, tasks, now);
-    }
+    for (size_t i = 0; i < c->n_pools; i++) watch_pool(s, i, core_waiting(c, i), now);
 }

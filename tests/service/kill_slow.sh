@@ -34,7 +34,7 @@ wait_for() { # what, command...
     done
     fail "waited 60 s in vain for $what"
 }
-pid_of() { cat "$place/$1.pid" 2>/dev/null || echo 0; }
+pid_of() { head -n 1 "$place/$1.pid" 2>/dev/null || echo 0; }
 child_of() { pgrep -P "$(pid_of "$1")" 2>/dev/null | head -n 1; }
 starts() { grep -c task_start "$storm/logs/$1.log" 2>/dev/null || true; }
 has_child() { # what it finds is `child`: a process that has just been killed may be gone when asked for again
