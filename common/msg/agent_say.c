@@ -135,13 +135,13 @@ void mode_agent_say_progress(struct agent *a, double now)
         char *unit = units[p.n_tasks];
         touch_folder(a, w);
         mode__task_progress__init(t);
-        memcpy(unit, w->proc.page->unit, sizeof units[0]);
-        unit[sizeof units[0] - 1] = '\0';
-        mode_agent_make_utf8(unit);
         t->key = w->job.key;
         t->fence = w->job.fence;
         t->done = atomic_load(&w->proc.page->done);
         t->total = atomic_load(&w->proc.page->total);
+        memcpy(unit, w->proc.page->unit, sizeof units[0]); /* after the numbers: theirs or a later one */
+        unit[sizeof units[0] - 1] = '\0';
+        mode_agent_make_utf8(unit);
         t->unit = unit;
         t->has_rate = t->has_seconds = t->has_rss_bytes = 1;
         t->rate = rate_of(w, now, t->done);

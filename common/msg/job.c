@@ -188,12 +188,12 @@ void mode_job_progress(struct mode_job *job, uint64_t done, uint64_t total, cons
     struct mode_job_page *p = job->page;
     if (!unit) unit = "";
     pthread_mutex_lock(&job->lock);
-    bool changed = atomic_load(&p->done) != done || atomic_load(&p->total) != total ||
-                   strncmp(p->unit, unit, sizeof p->unit - 1) != 0;
+    bool other_unit = strncmp(p->unit, unit, sizeof p->unit - 1) != 0;
+    bool changed = atomic_load(&p->done) != done || atomic_load(&p->total) != total || other_unit;
     if (changed) {
+        if (other_unit) snprintf(p->unit, sizeof p->unit, "%s", unit); /* which empties it first; before the numbers */
         atomic_store(&p->done, done);
         atomic_store(&p->total, total);
-        snprintf(p->unit, sizeof p->unit, "%s", unit);
         atomic_fetch_add(&p->changes, 1);
     }
     pthread_mutex_unlock(&job->lock);
