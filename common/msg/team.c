@@ -90,9 +90,11 @@ enum mode_status mode_job_team_start(struct mode_job *job, int size, const char 
     return st;
 }
 
-/* What the exit code of a process says; the first of those that share it. */
+/* What the exit code of a process says. A GPU that failed there shares its code with memory that is too small, which
+ * process 0 would have found, too. */
 static enum mode_status status_of(int exit_code)
 {
+    if (exit_code == mode_status_exit_code(MODE_E_DEVICE)) return MODE_E_DEVICE;
     for (int st = MODE_E_VALUE; st <= MODE_E_GENERIC; st++)
         if (mode_status_exit_code((enum mode_status)st) == exit_code) return (enum mode_status)st;
     return MODE_E_GENERIC;

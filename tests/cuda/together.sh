@@ -48,13 +48,15 @@ until_steps seed
 pkill -KILL -f "mode-train --compute .*$work/storm " || fail "no process of rank 0"
 begun=0
 until_steps expert-0
-echo 214 >"$work/fault"
+echo 214 --beside >"$work/fault.new" # of rank 1; pipeline.sh has that of rank 0
+mv "$work/fault.new" "$work/fault"
 wait $pid || fail "the run whose processes were killed"
 log=$work/storm/logs/coordinator.log
 grep -q 'train/seed failed (other, .*process 1 of the 2 that do this task together was killed by signal 9' "$log" ||
     fail "the end of rank 1 is not told"
 grep -q 'train/seed failed (crash, .*killed by signal 9' "$log" || fail "the end of rank 0 is not told"
-grep -q 'failed (device, .*\(GPU failed\|process 1 of the 2 .* code 70\)' "$log" || fail "the GPU that failed is not told"
+grep -q 'failed (device, .*process 1 of the 2 .* code 70' "$log" || fail "the GPU that failed is not told"
+grep -q 'the GPU failed: cudaErrorECCUncorrectable' "$work"/storm/logs/train*.log || fail "process 1 does not say what failed"
 (cd "$work/calm" && sha256sum report/result.csv experts/*/*) >"$work/sums"
 (cd "$work/storm" && sha256sum --quiet -c "$work/sums") || fail "killed processes changed bytes"
 ! pgrep -f "mode-train .*$work/" >/dev/null || fail "processes are left"

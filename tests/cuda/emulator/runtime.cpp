@@ -4,12 +4,15 @@
  * stopped. MODE_EMULATOR_MEMORY: bytes of the device (8 GiB unless said).
  *
  * MODE_EMULATOR_FAULT: a path. The process that finds a file there takes it away, and its GPU has failed by the error
- * whose number is in the file: no work runs any more, and calls return the error for ever. */
+ * whose number is in the file: no work runs any more, and calls return the error for ever. A word behind the number:
+ * a process whose first argument that is. */
 #include "emulator.h"
 
 #include <cstdlib>
+#include <fstream>
 #include <map>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include <unistd.h>
@@ -38,15 +41,27 @@ static size_t total_bytes()
     return s ? strtoull(s, nullptr, 10) : (size_t)8 << 30;
 }
 
+static std::string first_argument()
+{
+    std::string part;
+    std::ifstream f("/proc/self/cmdline");
+    std::getline(f, part, '\0');
+    std::getline(f, part, '\0');
+    return part;
+}
+
 cudaError_t fault()
 {
     static const char *const path = getenv("MODE_EMULATOR_FAULT");
     static cudaError_t failed;
     int number = 0;
+    char word[64] = "";
     if (failed != cudaSuccess || !path) return failed;
     FILE *f = fopen(path, "r");
     if (!f) return cudaSuccess;
-    if (fscanf(f, "%d", &number) == 1 && unlink(path) == 0) failed = (cudaError_t)number; /* one process does */
+    int n = fscanf(f, "%d %63s", &number, word);
+    if (n >= 1 && (n == 1 || first_argument() == word) && unlink(path) == 0) /* one process does */
+        failed = (cudaError_t)number;
     fclose(f);
     return failed;
 }
