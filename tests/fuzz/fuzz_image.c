@@ -39,6 +39,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const enum mode_status head = mode_image_header(data, size, &w, &h, &err);
     if (head) refused(head, &err);
     memset(&err, 0, sizeof err);
+    const bool whole = mode_image_is_whole(data, size);
     const enum mode_status st = mode_image_decode(&im, data, size, &limits, &err);
     mode_preprocess_default(&p, S);
     if (st) {
@@ -48,6 +49,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     if (head || im.width != w || im.height != h) abort();
+    if (!whole && mode_image_sniff(data, size) == MODE_IMAGE_JPEG) abort(); /* mode pack would refuse it */
     p.resize_mode = (int)(size % 3);
     p.filter = (int)(size % 2);
     same(&f, &im, &p, NULL);
