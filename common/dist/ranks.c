@@ -35,6 +35,11 @@ enum mode_status mode_ranks_broadcast(struct mode_ranks *g, void *data, size_t n
     return n ? g->ops->broadcast(g, data, n, dtype, err) : MODE_OK;
 }
 
+enum mode_status mode_ranks_check(struct mode_ranks *g, struct mode_error *err)
+{
+    return g->ops->check ? g->ops->check(g, err) : MODE_OK;
+}
+
 enum mode_status mode_ranks_parcels(struct mode_ranks *g, int n, int *first, struct mode_error *err)
 {
     *first = 0;

@@ -36,6 +36,7 @@ struct mode_ranks_ops { /* a transport; dtype is F32, F64 or U8, sums are of F32
                                    struct mode_error *err);
     enum mode_status (*broadcast)(struct mode_ranks *g, void *data, size_t n, enum mode_dtype dtype,
                                   struct mode_error *err);
+    enum mode_status (*check)(struct mode_ranks *g, struct mode_error *err); /* NULL: the functions above say it all */
     void (*close)(struct mode_ranks *g, bool in_order);
     /* Exchanges beside the ops, below; all four NULL: every exchange is done when its function returns. */
     enum mode_status (*parcels)(struct mode_ranks *g, int n, int *first, struct mode_error *err);
@@ -56,6 +57,9 @@ enum mode_status mode_ranks_all_gather(struct mode_ranks *g, void *out, const vo
 /* out [n]: the sum over all processes of row `rank` of in [size, n]. out may be that row; the others may change. */
 enum mode_status mode_ranks_reduce_scatter(struct mode_ranks *g, void *out, const void *in, size_t n,
                                            enum mode_dtype dtype, struct mode_error *err);
+/* After a mode_backend_sync, before the host believes what was exchanged: MODE_E_PEER when a process has ended, because
+ * exchanges that were under way have been broken off then, and what they wrote is nothing. */
+enum mode_status mode_ranks_check(struct mode_ranks *g, struct mode_error *err);
 /* data [n] becomes the sum over all processes, the same bits everywhere. */
 enum mode_status mode_ranks_all_reduce(struct mode_ranks *g, void *data, size_t n, enum mode_dtype dtype,
                                        struct mode_error *err);

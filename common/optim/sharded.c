@@ -280,6 +280,7 @@ enum mode_status mode_sharded_save_moments(struct mode_sharded *s, float *m, flo
         enum mode_status st = share(s, s->flat.grads, err);
         if (st) return st;
         mode_backend_sync(s->be);
+        if ((st = mode_ranks_check(s->group, err))) return st;
         if (to[k]) memcpy(to[k], s->flat.grads, s->flat.n * sizeof(float));
     }
     return MODE_OK;

@@ -71,6 +71,7 @@ enum mode_status mode_together_begin(struct mode_together *t, const char *text, 
     enum mode_status st = mode_ranks_all_gather(g, t->texts, own, TEXT, MODE_DTYPE_U8, err);
     if (st) return st;
     mode_backend_sync(t->be);
+    if ((st = mode_ranks_check(g, err))) return st;
     for (int r = 1; r < g->size; r++)
         if (memcmp(t->texts, t->texts + r * TEXT, TEXT) != 0)
             return MODE_FAIL(err, MODE_E_VALUE,
@@ -127,6 +128,11 @@ double mode_together_norm(const struct mode_together *t)
     return mode_adamw_norm(t->now);
 }
 
+enum mode_status mode_together_check(struct mode_together *t, struct mode_error *err)
+{
+    return t->group ? mode_ranks_check(t->group, err) : MODE_OK;
+}
+
 enum mode_status mode_together_any(struct mode_together *t, bool *flag, struct mode_error *err)
 {
     if (!t->group) return MODE_OK;
@@ -134,7 +140,8 @@ enum mode_status mode_together_any(struct mode_together *t, bool *flag, struct m
     *t->number = *flag;
     enum mode_status st = mode_ranks_all_reduce(t->group, t->number, 1, MODE_DTYPE_F64, err);
     mode_backend_sync(t->be);
-    *flag = *t->number > 0;
+    if (!st) st = mode_ranks_check(t->group, err);
+    if (!st) *flag = *t->number > 0;
     return st;
 }
 

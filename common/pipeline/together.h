@@ -31,6 +31,8 @@ enum mode_status mode_together_begin(struct mode_together *t, const char *text, 
 void mode_together_tell(struct mode_together *t, const struct mode_adamw *options, int64_t step);
 enum mode_status mode_together_step(struct mode_together *t, const char **why_not, struct mode_error *err);
 double mode_together_norm(const struct mode_together *t);
+/* After a mode_backend_sync: MODE_E_PEER when another process has ended, and what was computed since may be nothing. */
+enum mode_status mode_together_check(struct mode_together *t, struct mode_error *err);
 /* *flag becomes true when it is anywhere. Also a place where all wait for all. */
 enum mode_status mode_together_any(struct mode_together *t, bool *flag, struct mode_error *err);
 /* checkpoint.h; the first process writes, every one reads. */

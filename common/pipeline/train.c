@@ -328,8 +328,7 @@ static enum mode_status train_step(struct training *t, struct mode_train_progres
     tell_why_not(t, why_not);
     tell_narrowed(t);
     double loss = mode_clip_train_loss(t->clip), norm = mode_together_norm(t->together); /* the step's one wait */
-    if (!isfinite(loss) || !isfinite(norm)) /* or did another process end in the midst of the step? */
-        if ((st = mode_together_any(t->together, &(bool){false}, err))) return st;
+    if ((st = mode_together_check(t->together, err))) return st;
     if (!isfinite(loss))
         return MODE_FAIL(err, MODE_E_VALUE,
                          "training %s: the loss of step %llu is %f (lr %g, logit scale %g). HINT: a "

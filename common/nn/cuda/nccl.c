@@ -171,6 +171,12 @@ static enum mode_status broadcast(struct mode_ranks *g, void *data, size_t n, en
     COLLECTIVE(data, 1, data, 1, nccl.ncclBroadcast(data, data, n, type_of(dtype), 0, x->comm, s));
 }
 
+/* Who waits on the stream is let go by the abort, which comes after the news. */
+static enum mode_status check(struct mode_ranks *g, struct mode_error *err)
+{
+    return done(g, ncclSuccess, err);
+}
+
 static struct mode_backend *backend_of(const struct mode_ranks *g)
 {
     return ((struct nccl_ranks *)g->self)->be;
@@ -215,7 +221,7 @@ static void close_ranks(struct mode_ranks *g, bool in_order)
     free(x);
 }
 
-static const struct mode_ranks_ops nccl_ops = {"NCCL",      all_gather, reduce_scatter, all_reduce, broadcast,
+static const struct mode_ranks_ops nccl_ops = {"NCCL",      all_gather, reduce_scatter, all_reduce, broadcast, check,
                                                close_ranks, parcels,    made,           begin,      end};
 
 /* What NCCL takes of the GPU's memory is no longer there for a model. */
