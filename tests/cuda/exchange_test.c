@@ -311,9 +311,43 @@ static void test_what_has_nothing_in_common_does_not_wait(void **state)
     run(overtakes);
 }
 
+/* Process 1 ends before it has given its number: the wait of process 0 ends, with nothing that it could believe. */
+static int ends_in_the_midst(int rank, int size, const char *place, void *ctx)
+{
+    struct mode_backend *be;
+    struct mode_error err;
+    void *memory;
+    (void)ctx;
+    OK(mode_backend_open(&be, "cuda", &err));
+    OK(mode_backend_alloc(be, &memory, (size_t)size * sizeof(double), &err));
+    struct mode_ranks *g = join(be, rank, place);
+    double *sum = memory;
+    *sum = 1;
+    OK(mode_ranks_all_reduce(g, sum, 1, MODE_DTYPE_F64, &err));
+    mode_backend_sync(be);
+    OK(mode_ranks_check(g, &err));
+    int wrong = *sum != size;
+    if (rank == 1) _exit(wrong);
+    const enum mode_status asked = mode_ranks_all_reduce(g, sum, 1, MODE_DTYPE_F64, &err);
+    mode_backend_sync(be); /* asked or not, it comes back */
+    wrong += asked != MODE_OK && asked != MODE_E_PEER;
+    wrong += mode_ranks_check(g, &err) != MODE_E_PEER;
+    mode_ranks_close(&g, false);
+    mode_backend_free(be, memory);
+    mode_backend_close(&be);
+    return wrong;
+}
+
+static void test_what_was_broken_off_is_not_believed(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 10; i++) run(ends_in_the_midst);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_was_broken_off_is_not_believed),
         cmocka_unit_test(test_what_has_nothing_in_common_does_not_wait),
         cmocka_unit_test(test_every_order_of_streams_gives_the_same_bytes),
         cmocka_unit_test(test_every_tower_and_steps_in_pieces),
