@@ -149,8 +149,7 @@ static enum mode_status write_all(int fd, const char *path, const struct mode_fi
     return MODE_OK;
 }
 
-/* What a rename to path would replace: a file or nothing, or what a link leads to; never a device, a pipe, a folder. */
-static enum mode_status target_of(char **target, const char *path, struct mode_error *err)
+enum mode_status mode_output_target(char **target, const char *path, struct mode_error *err)
 {
     struct stat at;
     *target = lstat(path, &at) == 0 && S_ISLNK(at.st_mode) ? realpath(path, NULL) : mode_xstrdup(path);
@@ -198,7 +197,7 @@ enum mode_status mode_file_write_parts(const char *path, const struct mode_file_
                                        struct mode_error *err)
 {
     char *target;
-    enum mode_status st = target_of(&target, path, err);
+    enum mode_status st = mode_output_target(&target, path, err);
     if (!st) st = write_parts(target, parts, n_parts, err);
     free(target);
     return st;

@@ -23,7 +23,10 @@ enum mode_status mode_input_fail(struct mode_error *err, int e, const char *path
 enum mode_status mode_output_fail(struct mode_error *err, int e, const char *path, const char *doing);
 /* An input folder: it is there, it is a folder, its files may be looked up and listed. */
 enum mode_status mode_input_folder(const char *path, struct mode_error *err);
-/* What an output needs is asked before the work: output.h. */
+/* *target: what a rename to path would replace, a file or nothing, or what a link leads to; the caller frees.
+ * MODE_E_CREATE: a device, a pipe or a folder is there. What else an output needs is asked before the work: output.h.
+ */
+enum mode_status mode_output_target(char **target, const char *path, struct mode_error *err);
 
 /* Read a whole file of at most max_bytes (0 = 1 GiB) into *data (malloc'd, NUL-terminated for convenience, the
  * NUL not counted; the caller frees). MODE_E_NOINPUT if it does not exist, MODE_E_VALUE if larger. */

@@ -20,12 +20,10 @@ static bool is_kept_from_us(const struct stat *file, const struct stat *dir)
 
 static enum mode_status check_folder(struct stat *at, const char *dir, const char *path, struct mode_error *err)
 {
-    if (stat(dir, at) != 0)
-        return mode_output_fail(err, errno, path, "be created");
+    if (stat(dir, at) != 0) return mode_output_fail(err, errno, path, "be created");
     if (!S_ISDIR(at->st_mode))
         return MODE_FAIL(err, MODE_E_CREATE, "%s: cannot be created: %s is no folder", path, dir);
-    if (faccessat(AT_FDCWD, dir, W_OK | X_OK, AT_EACCESS) != 0)
-        return mode_output_fail(err, errno, path, "be created");
+    if (faccessat(AT_FDCWD, dir, W_OK | X_OK, AT_EACCESS) != 0) return mode_output_fail(err, errno, path, "be created");
     return MODE_OK;
 }
 
@@ -36,16 +34,14 @@ static enum mode_status check_file(char **target, const char *path, struct mode_
     const size_t n = strlen(path);
     *target = NULL;
     if (n == 0) return MODE_FAIL(err, MODE_E_CREATE, "an output's name is empty; expected a file's path");
-    *target = lstat(path, &file) == 0 && S_ISLNK(file.st_mode) ? realpath(path, NULL) : mode_xstrdup(path);
-    if (!*target) return MODE_FAIL(err, MODE_E_CREATE, "%s: the link leads nowhere: %s", path, strerror(errno));
+    enum mode_status st = mode_output_target(target, path, err);
+    if (st) return st;
     const bool there = stat(*target, &file) == 0;
-    if (!there && errno != ENOENT)
-        return mode_output_fail(err, errno, path, "be created");
-    if ((there && !S_ISREG(file.st_mode)) || path[n - 1] == '/')
-        return MODE_FAIL(err, MODE_E_CREATE, "%s: is %s; expected a file, or nothing, in its place", path,
-                         there && !S_ISDIR(file.st_mode) ? "a device or a pipe" : "a folder");
+    if (!there && errno != ENOENT) return mode_output_fail(err, errno, path, "be created");
+    if (path[n - 1] == '/')
+        return MODE_FAIL(err, MODE_E_CREATE, "%s: is a folder; expected a file, or nothing, in its place", path);
     char *dir = mode_path_folder(*target);
-    enum mode_status st = check_folder(&folder, dir, path, err);
+    st = check_folder(&folder, dir, path, err);
     if (!st && there && is_kept_from_us(&file, &folder))
         st = MODE_FAIL(err, MODE_E_PERM, "%s: cannot be replaced: it is another user's", path);
     free(dir);
@@ -128,8 +124,7 @@ static void forget_mark(char *text, const char *mark)
 
 static enum mode_status put_in_place(const struct mode_output_set *set, size_t i, struct mode_error *err)
 {
-    if (rename(set->aside[i], set->path[i]) != 0)
-        return mode_output_fail(err, errno, set->path[i], "be created");
+    if (rename(set->aside[i], set->path[i]) != 0) return mode_output_fail(err, errno, set->path[i], "be created");
     char *dir = mode_path_folder(set->path[i]);
     enum mode_status st = mode_file_sync(dir, err);
     free(dir);
