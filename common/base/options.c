@@ -147,7 +147,11 @@ void mode_options_help(const struct mode_option *table, const char *env_prefix, 
     for (; table->type != MODE_OPTION_END; table++) {
         env_name(name, sizeof name, env_prefix, table->name);
         snprintf(left, sizeof left, "--%s%s%s", table->name, table->meta ? " " : "", table->meta ? table->meta : "");
-        printf("  %-26s %s", left, table->help);
+        printf("  %-26s ", left);
+        for (const char *c = table->help; *c; c++) {
+            putchar(*c);
+            if (*c == '\n') printf("%-29s", "");
+        }
         if (table->value) printf(" (default %s)", table->value);
         printf(" [%s]\n", name);
     }
