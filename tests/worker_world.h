@@ -456,8 +456,8 @@ static inline pid_t child_of(pid_t parent)
 static inline bool worker_main(int *code, int argc, char **argv)
 {
     bool worker = argc > 1 && strcmp(argv[1], "worker") == 0, compute = argc > 1 && strcmp(argv[1], "--compute") == 0;
-    if (worker) *code = mode_worker_main("test", test_work, argc - 1, argv + 1);
-    if (compute) *code = mode_worker_main("test", test_work, argc, argv);
+    if (worker) *code = mode_worker_main("test", test_work, NULL, argc - 1, argv + 1);
+    if (compute) *code = mode_worker_main("test", test_work, NULL, argc, argv);
     return worker || compute;
 }
 

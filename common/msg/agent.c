@@ -576,9 +576,9 @@ int mode_agent_run(const struct mode_agent_config *config, struct mode_store *st
         fatal(a, &err);
     else
         mode_log_info("ready",
-                      "name=%s coordinator=%s workspace=%s slots=%d threads=%d backend=%s version=%s session=%.8s",
+                      "name=%s coordinator=%s workspace=%s slots=%d threads=%d backend=%s device=\"%s\" version=%s session=%.8s",
                       config->name, config->coordinator.endpoint, mode_store_root(store), config->slots,
-                      config->threads, config->backend, MODE_VERSION, a->session);
+                      config->threads, config->backend, config->device, MODE_VERSION, a->session);
     while (!a->done) turn(a);
     for (int i = 0; i < config->slots; i++) mode_slot_close(&a->slots[i].proc);
     while (a->n_reports > 0) forget_report(a, &a->reports[0]);

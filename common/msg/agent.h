@@ -13,6 +13,7 @@ struct mode_agent_config {
     uint64_t incarnation; /* 0 = none; see Hello */
     int slots, threads;
     const char *backend; /* what work functions are told to compute with */
+    const char *device;  /* what that is, for people; "" = not known */
     int gpus;            /* that one task may take, each with a process of its own: 1 or more */
     double grace_s;      /* how long running tasks may take to stop after SIGTERM */
     double idle_exit_s;  /* exit after so long without a task; 0 = never */

@@ -45,7 +45,8 @@ void mode_agent_say_hello(struct agent *a, double now)
     Mode__Hello h = MODE__HELLO__INIT;
     Mode__Lease leases[MODE_WIRE_MAX_SLOTS + MAX_REPORTS], *held[MODE_WIRE_MAX_SLOTS + MAX_REPORTS];
     char cpus[32], memory[32], code[128];
-    Mode__Label labels[2] = {MODE__LABEL__INIT, MODE__LABEL__INIT}, *label_at[2] = {&labels[0], &labels[1]};
+    Mode__Label labels[3] = {MODE__LABEL__INIT, MODE__LABEL__INIT, MODE__LABEL__INIT},
+                *label_at[3] = {&labels[0], &labels[1], &labels[2]};
     mode_envelope_init(&e, &a->counter, MODE__ENVELOPE__BODY_HELLO);
     snprintf(cpus, sizeof cpus, "%ld", sysconf(_SC_NPROCESSORS_ONLN));
     snprintf(memory, sizeof memory, "%lld", (long long)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE) >> 20);
@@ -53,6 +54,8 @@ void mode_agent_say_hello(struct agent *a, double now)
     labels[0].value = cpus;
     labels[1].name = "memory_mib";
     labels[1].value = memory;
+    labels[2].name = "device";
+    labels[2].value = (char *)(uintptr_t)c->device;
     for (int i = 0; i < c->slots; i++)
         if (a->slots[i].busy) {
             mode__lease__init(&leases[h.n_held]);
@@ -78,7 +81,7 @@ void mode_agent_say_hello(struct agent *a, double now)
     h.slots = (uint32_t)c->slots;
     h.store_id = (char *)(uintptr_t)mode_store_id(a->store);
     h.labels = label_at;
-    h.n_labels = 2;
+    h.n_labels = c->device[0] ? 3 : 2;
     h.held = held;
     h.has_pid = 1;
     h.pid = (uint64_t)getpid();

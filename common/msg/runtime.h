@@ -119,6 +119,16 @@ Mode__FailClass mode_fail_class(enum mode_status st);
 int mode_beside_main(const char *word, mode_work_fn *work, int argc, char **argv);
 #define MODE_BESIDE_FLAG "--beside"
 
+/* ---- look.c ---- */
+enum { MODE_DEVICE_TEXT = 400 };
+/* What the n GPUs from the first on are (n = 1: or whatever else the backend is), by a process for each; "" when a signal
+ * arrived at signal_fd, which is left there. Errors: what the look says; MODE_E_DEVICE: it broke off, or took too long. */
+enum mode_status mode_worker_look(char text[MODE_DEVICE_TEXT], const char *argv0, const char *backend, int n,
+                                  int signal_fd, struct mode_error *err);
+/* That process: argv as made by mode_worker_look. */
+int mode_look_main(const char *word, mode_look_fn *look, int argc, char **argv);
+#define MODE_LOOK_FLAG "--look"
+
 /* ---- slot.c: the agent's side of one compute process ---- */
 enum { MODE_LOG_RING = 16 << 10 };
 

@@ -119,6 +119,7 @@ char *mode_status_json(const Mode__StatusReply *r)
         put(o, "heard_s", json_real(w->heard_s));
         put(o, "done", json_integer((json_int_t)w->done));
         put(o, "failed", json_integer((json_int_t)w->failed));
+        for (size_t k = 0; k < w->n_labels; k++) put(o, w->labels[k]->name, text(w->labels[k]->value));
         for (size_t t = 0; t < w->n_tasks; t++) json_array_append_new(tasks, task_json(w->tasks[t]));
         put(o, "tasks", tasks);
         json_array_append_new(workers, o);

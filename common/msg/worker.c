@@ -159,10 +159,10 @@ static enum mode_status pick_gpus(int64_t *gpu, int n, const char *word, const s
     return n == 1 ? mode_process_pick_gpu(gpu[0], err) : mode_process_pick_gpus(gpu, n, err);
 }
 
-static int run(const char *word, const char *argv0, const struct options *o, const char *health_file,
+static int run(const char *word, const char *argv0, bool looks, const struct options *o, const char *health_file,
                struct mode_error *err)
 {
-    char host[128] = "localhost";
+    char host[128] = "localhost", device[MODE_DEVICE_TEXT] = "";
     sigset_t set;
     struct mode_store *store = NULL;
     struct mode_net *net = NULL;
@@ -186,6 +186,7 @@ static int run(const char *word, const char *argv0, const struct options *o, con
     sigprocmask(SIG_BLOCK, &set, NULL); /* before any thread exists */
     int code, signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
     if (!st && signal_fd < 0) st = MODE_FAIL(err, MODE_E_GENERIC, "no descriptor for signals: %s", strerror(errno));
+    if (!st && looks) st = mode_worker_look(device, argv0, backend, none ? 1 : n_gpus, signal_fd, err);
     if (!st) st = mode_store_open(&store, o->workspace, err);
     if (!st && !o->coordinator) st = mode_place_endpoint(&here, o->workspace, "worker.sock", err);
     if (!st) st = mode_net_open(&net, err);
@@ -207,6 +208,7 @@ static int run(const char *word, const char *argv0, const struct options *o, con
                                            .slots = (int)o->slots,
                                            .threads = (int)o->threads,
                                            .backend = backend,
+                                           .device = device,
                                            .gpus = none ? 1 : n_gpus,
                                            .grace_s = o->grace,
                                            .idle_exit_s = o->idle_exit,
@@ -225,13 +227,14 @@ static int run(const char *word, const char *argv0, const struct options *o, con
     return code;
 }
 
-int mode_worker_main(const char *word, mode_work_fn *work, int argc, char **argv)
+int mode_worker_main(const char *word, mode_work_fn *work, mode_look_fn *look, int argc, char **argv)
 {
     struct options o = {0};
     struct mode_error err = {0};
     int n_args = 0;
     if (argc > 1 && strcmp(argv[1], MODE_COMPUTE_FLAG) == 0) return mode_compute_main(word, work, argc, argv);
     if (argc > 1 && strcmp(argv[1], MODE_BESIDE_FLAG) == 0) return mode_beside_main(word, work, argc, argv);
+    if (look && argc > 1 && strcmp(argv[1], MODE_LOOK_FLAG) == 0) return mode_look_main(word, look, argc, argv);
     mode_log_open(word);
     if (mode_options_wants_help(argc, argv)) {
         help(word);
@@ -252,7 +255,7 @@ int mode_worker_main(const char *word, mode_work_fn *work, int argc, char **argv
     }
     char *health_file = o.health_file ? mode_xstrdup(o.health_file)
                                       : mode_xasprintf("/tmp/mode-%s-%ld.health", word, (long)getuid());
-    int code = health ? healthcheck(health_file) : run(word, argv[0], &o, health_file, &err);
+    int code = health ? healthcheck(health_file) : run(word, argv[0], look != NULL, &o, health_file, &err);
     free(health_file);
     return code;
 }

@@ -106,6 +106,14 @@ const char *mode_backend_name(const struct mode_backend *be)
     return be->ops->name;
 }
 
+void mode_backend_describe(const struct mode_backend *be, char *text, size_t size)
+{
+    if (be->kind)
+        be->kind->describe(be, text, size);
+    else
+        snprintf(text, size, "%s", mode_backend_name(be));
+}
+
 enum mode_dtype mode_backend_activations(const struct mode_backend *be)
 {
     return be->ops->activations;

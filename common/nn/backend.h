@@ -40,6 +40,8 @@ void mode_backend_close(struct mode_backend **be);
 bool mode_backend_gpu_is_broken(void);
 /* "ref", "cpu-avx2", "cpu-plain", "cuda" ... */
 const char *mode_backend_name(const struct mode_backend *be);
+/* For people: "NVIDIA H200, 140 GiB"; of a processor the name. */
+void mode_backend_describe(const struct mode_backend *be, char *text, size_t size);
 /* Does it compute apart from the host's processor, at the same time? */
 bool mode_backend_is_device(const struct mode_backend *be);
 /* How activations are stored: F32 or BF16 (nn/ops.h says which tensors these are). */

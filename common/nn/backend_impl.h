@@ -75,6 +75,7 @@ struct mode__results_kind {
 struct mode__device {
     enum mode_status (*open)(struct mode_backend *be, struct mode_error *err); /* sets be->device */
     void (*close)(struct mode_backend *be);
+    void (*describe)(const struct mode_backend *be, char *text, size_t size);
     bool (*is_broken)(void); /* one is there, and its driver says that it has failed */
     enum mode_status (*alloc)(struct mode_backend *be, void **data, size_t bytes, struct mode_error *err);
     void (*free)(struct mode_backend *be, void *data);

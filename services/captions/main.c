@@ -3,5 +3,5 @@
 
 int main(int argc, char **argv)
 {
-    return mode_worker_main("captions", captions_work, argc, argv);
+    return mode_worker_main("captions", captions_work, NULL, argc, argv);
 }

@@ -293,6 +293,7 @@ static void remove_worker(struct core *c, uint32_t w)
     free(worker->name);
     free(worker->node);
     free(worker->build);
+    free(worker->device);
     free(worker->cordon_why);
     *worker = (struct core_worker){0};
 }
@@ -415,6 +416,7 @@ static void on_hello(struct core *c, const struct core_event *e, int64_t now)
                                             .name = mode_xstrdup(e->name),
                                             .node = mode_xstrdup(e->node),
                                             .build = mode_xstrdup(e->build),
+                                            .device = mode_xstrdup(e->device ? e->device : ""),
                                             .slots = e->n,
                                             .incarnation = e->incarnation,
                                             .since_ms = now};

@@ -101,7 +101,7 @@ struct core_task {
 
 struct core_worker {
     char session[CORE_SESSION]; /* "" = free slot */
-    char *service, *code, *name, *node, *build;
+    char *service, *code, *name, *node, *build, *device;
     uint32_t slots, credit, held;
     uint64_t incarnation; /* 0 = not said */
     int64_t since_ms, heard_ms;
@@ -114,7 +114,7 @@ struct core_worker {
 
 enum core_event_type {
     CORE_EV_TICK,
-    CORE_EV_HELLO,      /* session, service, code, name, node, build, slots, incarnation, held[] */
+    CORE_EV_HELLO,      /* session, service, code, name, node, build, device, slots, incarnation, held[] */
     CORE_EV_CREDIT,     /* session, n                                              */
     CORE_EV_ASSIGN_ACK, /* session, key, fence, ok                                 */
     CORE_EV_PROGRESS,   /* session; key, fence, done, ... (key "" = only alive)    */
@@ -136,7 +136,7 @@ struct core_event {
     enum core_event_type type;
     const char *session, *key;
     uint64_t fence;
-    const char *service, *code, *name, *node, *build;
+    const char *service, *code, *name, *node, *build, *device;
     uint32_t n; /* slots, credit, grace */
     uint64_t incarnation;
     const struct core_lease *held;

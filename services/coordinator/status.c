@@ -182,6 +182,14 @@ static Mode__Worker *build_worker(struct status_memory *m, const struct server *
     r->done = x->n_done;
     r->failed = x->n_failed;
     r->build = x->build;
+    if (x->device[0]) { /* no more than this is kept of what it said of itself */
+        Mode__Label *device = keep(m, mode_xmalloc(sizeof *device));
+        mode__label__init(device);
+        device->name = "device";
+        device->value = x->device;
+        r->labels = keep(m, mode_xmalloc(sizeof *r->labels));
+        r->labels[r->n_labels++] = device;
+    }
     r->up_s = (double)(now - x->since_ms) / 1000;
     r->tasks = keep(m, mode_xmalloc((x->held + 1) * sizeof *r->tasks));
     for (uint32_t i = 0; i < sv->core.n_active && r->n_tasks < x->held; i++)

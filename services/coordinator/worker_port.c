@@ -158,6 +158,9 @@ static void on_hello(struct server *s, const Mode__Hello *h)
 {
     char text[300];
     struct core_lease *lease;
+    const char *device = "";
+    for (size_t i = 0; i < h->n_labels; i++)
+        if (strcmp(h->labels[i]->name, "device") == 0) device = h->labels[i]->value;
     if (strcmp(h->store_id, mode_store_id(s->store)) != 0) {
         snprintf(text, sizeof text, "your workspace is another store (%.12s...) than the coordinator's (%.12s...)",
                  h->store_id, mode_store_id(s->store));
@@ -187,6 +190,7 @@ static void on_hello(struct server *s, const Mode__Hello *h)
                            .name = h->name,
                            .node = h->node,
                            .build = h->build,
+                           .device = device,
                            .n = h->slots,
                            .incarnation = h->has_incarnation ? h->incarnation : 0,
                            .held = lease,

@@ -3,5 +3,5 @@
 
 int main(int argc, char **argv)
 {
-    return mode_worker_main("ensemble", ensemble_work, argc, argv);
+    return mode_worker_main("ensemble", ensemble_work, NULL, argc, argv);
 }

@@ -5,8 +5,9 @@
  * task. */
 #include "evaluate.h"
 #include "msg/worker.h"
+#include "nn/look.h"
 
 int main(int argc, char **argv)
 {
-    return mode_worker_main("evaluate", evaluate_work, argc, argv);
+    return mode_worker_main("evaluate", evaluate_work, mode_backend_look, argc, argv);
 }

@@ -1,12 +1,10 @@
 /* What of NVIDIA is on this machine. Everything is looked up at run time, so this works in a program that was built
  * without CUDA, too; the few numbers below are those of cuda.h, whose meaning NVIDIA keeps. */
-#include "base/rng.h"
 #include "base/str.h"
 #include "doctor.h"
-#include "nn/ops.h"
+#include "nn/look.h"
 
 #include <dlfcn.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -155,63 +153,17 @@ static void look_at_nccl(int count[])
 
 /* ---- does it compute? ------------------------------------------------------------------------------------------ */
 
-enum { ROWS = 96, IN = 80, OUT = 64 };
-
-struct trial {
-    struct mode_tensor x, w, y, z, g, b; /* y = x w^T by the product, z = layernorm(y) by a kernel */
-};
-
-static enum mode_status run_trial(struct trial *t, struct mode_backend *be, struct mode_error *err)
-{
-    const int64_t dim[6][2] = {{ROWS, IN}, {OUT, IN}, {ROWS, OUT}, {ROWS, OUT}, {1, OUT}, {1, OUT}};
-    struct mode_tensor *at[6] = {&t->x, &t->w, &t->y, &t->z, &t->g, &t->b};
-    for (uint64_t i = 0; i < 6; i++) {
-        void *data;
-        enum mode_status st = mode_backend_alloc(be, &data, (size_t)(dim[i][0] * dim[i][1]) * sizeof(float), err);
-        if (st) return st;
-        *at[i] = i < 4 ? mode_tensor_2d(data, MODE_DTYPE_F32, dim[i][0], dim[i][1])
-                       : mode_tensor_1d(data, MODE_DTYPE_F32, dim[i][1]);
-        struct mode_rng rng = mode_rng_for(1, MODE_RNG_KMEANS, i, 0);
-        for (int64_t k = 0; k < mode_tensor_count(at[i]); k++) mode_f32(at[i])[k] = (float)mode_rng_normal(&rng);
-    }
-    mode_linear(be, &t->y, &t->x, &t->w, NULL);
-    mode_layernorm(be, &t->z, NULL, &t->y, &t->g, &t->b, 1e-5f);
-    mode_backend_sync(be);
-    return MODE_OK;
-}
-
-static double distance(const struct mode_tensor *a, const struct mode_tensor *b)
-{
-    double d = 0, s = 0;
-    for (int64_t i = 0; i < mode_tensor_count(a); i++) {
-        double x = mode_f32(a)[i], y = mode_f32(b)[i];
-        d += (x - y) * (x - y);
-        s += y * y;
-    }
-    return sqrt(d / s); /* NaN stays NaN, and is over any limit */
-}
-
 /* In a process of its own: a broken device ends it. Writes one line "<verdict> <text>". The memory goes with it. */
 static void compute(int out)
 {
-    struct mode_backend *gpu, *cpu;
     struct mode_error err = {0};
-    struct trial a = {0}, b = {0};
-    enum mode_status st = mode_backend_open(&gpu, "cuda", &err);
-    if (st) {
-        dprintf(out, "%d %s", DOCTOR_WARN, err.text);
-        return;
-    }
-    if ((st = mode_backend_open(&cpu, "cpu", &err)) || (st = run_trial(&a, gpu, &err)) ||
-        (st = run_trial(&b, cpu, &err))) {
-        dprintf(out, "%d %s", DOCTOR_BAD, err.text);
-        return;
-    }
-    double product = distance(&a.y, &b.y), kernel = distance(&a.z, &b.z);
-    bool good = product < 1e-5 && kernel < 1e-5;
-    dprintf(out, "%d a product and a kernel differ from the processor's by %.1e and %.1e%s",
-            good ? DOCTOR_OK : DOCTOR_BAD, product, kernel,
-            good ? "" : ", expected below 1e-5; do not use this GPU before `make cuda-test` passes");
+    double product, kernel;
+    enum mode_status st = mode_gpu_trial(&product, &kernel, &err);
+    if (st)
+        dprintf(out, "%d %s", st == MODE_E_DEVICE ? DOCTOR_WARN : DOCTOR_BAD, err.text);
+    else
+        dprintf(out, "%d a product and a kernel differ from the processor's by %.1e and %.1e", DOCTOR_OK, product,
+                kernel);
 }
 
 /* The line of `compute`, malloc'd. Before anything here has opened the driver: children cannot use it afterwards. */

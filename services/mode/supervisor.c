@@ -45,7 +45,8 @@ struct supervisor {
     struct child *child;
     size_t n;
     bool stopping;
-    const struct child *hopeless; /* says of itself that starting it again is no use */
+    const struct child *hopeless; /* says of itself that starting it again is no use, and with what code */
+    enum mode_status why;
 };
 
 static struct child *add_child(struct supervisor *s, char *name)
@@ -233,8 +234,12 @@ static void died(struct supervisor *s, struct child *c, int status)
     else
         mode_log_warn("died", "name=%s pid=%ld exit=%d again_in=%.1fs (its log: %s)", c->name, (long)pid,
                       WEXITSTATUS(status), c->pause_s, c->log);
-    if (c->starts == 1 && WIFEXITED(status) && WEXITSTATUS(status) == mode_status_exit_code(MODE_E_CONFIG))
+    const int code = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
+    if (c->starts == 1 &&
+        (code == mode_status_exit_code(MODE_E_CONFIG) || code == mode_status_exit_code(MODE_E_DEVICE))) {
         s->hopeless = c;
+        s->why = code == mode_status_exit_code(MODE_E_CONFIG) ? MODE_E_CONFIG : MODE_E_DEVICE;
+    }
     if (strcmp(c->name, "redis") == 0 && !WIFSIGNALED(status) && c->deaths == DAMAGED_AFTER) put_redis_aside(s);
 }
 
@@ -283,6 +288,14 @@ static void stop_all(struct supervisor *s)
 
 /* ---------------------------------------------------------------------------------------------- life */
 
+/* Without the time, the level and the like that our own programs put before a sentence. */
+static const char *sentence_of(const char *line)
+{
+    const char *at = strstr(line, " status=E_"), *place = at ? strstr(at, " at=") : NULL;
+    const char *end = place ? strchr(place + 1, ' ') : NULL;
+    return end ? end + 1 : line;
+}
+
 void supervisor_last_line(char *out, size_t n, const char *workspace, const char *name)
 {
     char *path = mode_xasprintf("%s/logs/%s.log", workspace, name), *text = NULL;
@@ -292,7 +305,7 @@ void supervisor_last_line(char *out, size_t n, const char *workspace, const char
     if (!mode_file_read(path, 64u << 20, &text, &size, &ignored) && size) {
         while (size && (text[size - 1] == '\n' || text[size - 1] == ' ')) text[--size] = 0;
         const char *line = strrchr(text, '\n');
-        snprintf(out, n, "%s", line ? line + 1 : text);
+        snprintf(out, n, "%s", sentence_of(line ? line + 1 : text));
     }
     free(text);
     free(path);
@@ -495,7 +508,7 @@ enum mode_status supervisor_run(const struct supervisor_options *o, struct mode_
     if (s.hopeless && !stop_asked) {
         char line[400];
         supervisor_last_line(line, sizeof line, o->workspace, s.hopeless->name);
-        st = MODE_FAIL(err, MODE_E_CONFIG, "%s cannot be started like this: %s", s.hopeless->name, line);
+        st = MODE_FAIL(err, s.why, "%s cannot be started like this: %s", s.hopeless->name, line);
     }
 out:
     wake_fd = -1;

@@ -72,6 +72,8 @@ static void print_status(FILE *out, const Mode__StatusReply *r)
         const Mode__Worker *w = r->workers[i];
         fprintf(out, "  %-28s %-9s %llu done, %llu failed", w->name, w->state, (unsigned long long)w->done,
                 (unsigned long long)w->failed);
+        for (size_t k = 0; k < w->n_labels; k++)
+            if (strcmp(w->labels[k]->name, "device") == 0) fprintf(out, "  [%s]", w->labels[k]->value);
         for (size_t t = 0; t < w->n_tasks; t++)
             fprintf(out, "  %s %llu/%llu %s", w->tasks[t]->label, (unsigned long long)w->tasks[t]->done,
                     (unsigned long long)w->tasks[t]->total, w->tasks[t]->unit);

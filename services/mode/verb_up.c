@@ -160,10 +160,12 @@ static enum mode_status wait_ready(pid_t supervisor, const char *workspace, int 
         bool ready = false;
         if (waitpid(supervisor, &status, WNOHANG) == supervisor) {
             supervisor_last_line(line, sizeof line, workspace, "supervisor");
-            bool config = WIFEXITED(status) && WEXITSTATUS(status) == mode_status_exit_code(MODE_E_CONFIG);
+            int code = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
+            st = code == mode_status_exit_code(MODE_E_CONFIG)   ? MODE_E_CONFIG
+                 : code == mode_status_exit_code(MODE_E_DEVICE) ? MODE_E_DEVICE
+                                                                : MODE_E_PEER;
             client_close(&c);
-            return MODE_FAIL(err, config ? MODE_E_CONFIG : MODE_E_PEER, "nothing runs: %s",
-                             strncmp(line, "mode up: ", 9) == 0 ? line + 9 : line);
+            return MODE_FAIL(err, st, "nothing runs: %s", strncmp(line, "mode up: ", 9) == 0 ? line + 9 : line);
         }
         bool redis = true;
         if (!client_status(&answer, c, "", true, 1, 1000, &ignored)) {
@@ -233,13 +235,14 @@ static enum mode_status up(int argc, char **argv, struct mode_error *err)
     char workspace[PATH_MAX], bin[PATH_MAX];
     pid_t pid;
     if (mode_options_wants_help(argc, argv)) {
-        mode_options_help(up_table, "MODE_", "mode up [options]",
-                          "Starts a private Redis, the coordinator and workers for a workspace, in the background.\n"
-                          "What dies is started again. Logs: <workspace>/logs. `mode down` stops everything.\n"
-                          "Where it runs already nothing is changed: it says with what options, and is refused when\n"
-                          "those given here are others.\n"
-                          "Exit: 0 all are ready, 69 not in time, 75 it runs with other options, 78 something is\n"
-                          "missing.");
+        mode_options_help(
+            up_table, "MODE_", "mode up [options]",
+            "Starts a private Redis, the coordinator and workers for a workspace, in the background.\n"
+            "What dies is started again. Logs: <workspace>/logs. `mode down` stops everything.\n"
+            "Where it runs already nothing is changed: it says with what options, and is refused when\n"
+            "those given here are others.\n"
+            "Exit: 0 all are ready, 69 not in time, 70 a GPU cannot be used, 75 it runs with other options,\n"
+            "78 something is missing.");
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, up_table, "MODE_", argc, argv, &n_args, err);

@@ -6,9 +6,10 @@
  * State: a checkpoint every checkpoint_steps steps; a restart goes on from the newest, to the same bytes. With --gpus N, N processes
  *        train a model together. */
 #include "msg/worker.h"
+#include "nn/look.h"
 #include "train.h"
 
 int main(int argc, char **argv)
 {
-    return mode_worker_main("train", train_work, argc, argv);
+    return mode_worker_main("train", train_work, mode_backend_look, argc, argv);
 }

@@ -1,7 +1,7 @@
 #!/bin/sh
 # pipeline.sh BIN CORPUS - the services on an emulated GPU, in bf16: a run from shards to report; and the same with
 # workers that are killed in the midst of embedding and training, and with a GPU that fails: the same experts and
-# results, to the byte.
+# results, to the byte. Where a GPU has failed before, or computes wrong, no worker starts.
 set -eu
 bin=$1 corpus=$2
 . "$(dirname "$0")/../tools/service-lib.sh"
@@ -13,6 +13,18 @@ rm -r "$work/calm/eval/retrieval_shapes"
 spec "$work/calm"
 sed -i "1i precision: bf16" "$work/calm/run.yaml"
 cp -r "$work/calm" "$work/killed"
+
+up_refused() { # pattern, what it shows, environment
+    pattern=$1 what=$2 code=0
+    shift 2
+    env "$@" "$bin/mode" up --workspace "$work/refused" >"$work/refused.log" 2>&1 || code=$?
+    [ $code = 70 ] && grep -q "nothing runs: .* cannot be started like this: $pattern" "$work/refused.log" ||
+        fail "$what: code $code, $(cat "$work/refused.log")"
+}
+echo 214 >"$work/fault"
+up_refused '.*cudaErrorECCUncorrectable' "a GPU that has failed" "MODE_EMULATOR_FAULT=$work/fault" MODE_BACKEND=auto
+rm -f "$work/fault"
+up_refused 'emulated GPU, .* GiB: a product and a kernel differ' "a GPU that computes wrong" MODE_EMULATOR_PRODUCTS=off
 
 run() { # workspace trainers
     "$bin/mode" up --workspace "$work/$1" --workers "captions=1,embed=1,cluster=1,assign=1,train=$2,evaluate=1,ensemble=1" \
@@ -32,6 +44,7 @@ kill_compute() { # worker task
 run calm 1 || fail "the run"
 grep -q '"backends": "cuda-bf16"' "$work/calm/report/summary.json" || fail "summary.json does not say what computed"
 grep -q '"backends": "c[^u]' "$work/calm/report/summary.json" && fail "a stage was computed by a processor"
+"$bin/mode" status --workspace "$work/calm" | grep -q 'train@.*\[emulated GPU, .* GiB\]' || fail "mode status does not say what a worker computes with"
 "$bin/mode" down --workspace "$work/calm" >/dev/null
 : >"$work/run.log"
 export MODE_EMULATOR_FAULT="$work/fault"

@@ -344,6 +344,10 @@ expect 73 'is not a folder' mode keys "$work/no-keys" --worker w --out "$work/te
 [ ! -e "$work/no-keys" ] || fail "a refused mode keys made keys"
 
 # services that cannot start: no Redis, a port in use, a TCP port without keys
+if ! ldconfig -p | grep -q 'libcuda\.so\.1'; then
+    expect 70 'nothing runs: .* cannot be started like this: backend "cuda"' env MODE_BACKEND=cuda mode up --workspace "$work/b"
+    expect 70 'backend "cuda"' mode-embed --workspace "$work/b" --backend cuda
+fi
 expect 69 'Redis at 127.0.0.1.*cannot be reached' mode up --workspace "$work/b" --redis redis://127.0.0.1:1 --timeout-s 8
 gone "$work/b"
 expect 2 'Redis URL is "foo://x"' mode-coordinator --workspace "$w" --redis foo://x

@@ -252,6 +252,13 @@ static enum mode_status use_algorithms(struct mode_backend *be, const char *text
     return mode__cuda_use_algorithms(be, text, why_not, size, err);
 }
 
+static void describe(const struct mode_backend *be, char *text, size_t size)
+{
+    struct cudaDeviceProp d;
+    CUDA_OK(cudaGetDeviceProperties(&d, 0));
+    snprintf(text, size, "%s, %.0f GiB", d.name, (double)mode__cuda_of(be)->memory / (1 << 30));
+}
+
 static void note(const struct mode_backend *be, FILE *out)
 {
     const struct mode__products *p = mode__cuda_of(be)->products;
@@ -269,6 +276,7 @@ static void note(const struct mode_backend *be, FILE *out)
 
 const struct mode__device mode__cuda_device = {.open = open_device,
                                                .close = close_device,
+                                               .describe = describe,
                                                .is_broken = mode__cuda_is_broken,
                                                .alloc = alloc_memory,
                                                .free = free_memory,
