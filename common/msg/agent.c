@@ -565,7 +565,7 @@ int mode_agent_run(const struct mode_agent_config *config, struct mode_store *st
     a->store = store;
     a->credit_sent = -1;
     a->program = (struct mode_slot_program){config->argv0, mode_store_root(store), config->backend, config->threads,
-                                             config->gpus};
+                                            config->gpus};
     a->slots = mode_xcalloc((size_t)config->slots, sizeof *a->slots);
     MODE_ASSERT(getrandom(raw, sizeof raw, 0) == (ssize_t)sizeof raw);
     for (int i = 0; i < 16; i++) snprintf(a->session + 2 * i, 3, "%02x", raw[i]);
@@ -575,10 +575,11 @@ int mode_agent_run(const struct mode_agent_config *config, struct mode_store *st
     if (st)
         fatal(a, &err);
     else
-        mode_log_info("ready",
-                      "name=%s coordinator=%s workspace=%s slots=%d threads=%d backend=%s device=\"%s\" version=%s session=%.8s",
-                      config->name, config->coordinator.endpoint, mode_store_root(store), config->slots,
-                      config->threads, config->backend, config->device, MODE_VERSION, a->session);
+        mode_log_info(
+            "ready",
+            "name=%s coordinator=%s workspace=%s slots=%d threads=%d backend=%s device=\"%s\" version=%s session=%.8s",
+            config->name, config->coordinator.endpoint, mode_store_root(store), config->slots, config->threads,
+            config->backend, config->device, MODE_VERSION, a->session);
     while (!a->done) turn(a);
     for (int i = 0; i < config->slots; i++) mode_slot_close(&a->slots[i].proc);
     while (a->n_reports > 0) forget_report(a, &a->reports[0]);

@@ -102,8 +102,8 @@ void mode_job_found_input(struct mode_job *job, const char *name);
 void mode_job_sort_outputs(struct mode_job *job);
 
 /* ---- compute.c ---- */
-/* Do one task of the store from its key to its commit record. Never fails: what happened is in *end. backend, gpus: what
- * the work function is told to compute with. kept: from one task to the next, NULL = nothing is. */
+/* Do one task of the store from its key to its commit record. Never fails: what happened is in *end. backend, gpus:
+ * what the work function is told to compute with. kept: from one task to the next, NULL = nothing is. */
 void mode_compute_run(struct mode_compute_end *end, struct mode_store *store, const char *word, mode_work_fn *work,
                       const char *backend, int gpus, const struct mode_compute_job *task, struct mode_job_page *page,
                       struct mode_job_kept *kept);
@@ -121,8 +121,9 @@ int mode_beside_main(const char *word, mode_work_fn *work, int argc, char **argv
 
 /* ---- look.c ---- */
 enum { MODE_DEVICE_TEXT = 400 };
-/* What the n GPUs from the first on are (n = 1: or whatever else the backend is), by a process for each; "" when a signal
- * arrived at signal_fd, which is left there. Errors: what the look says; MODE_E_DEVICE: it broke off, or took too long. */
+/* What the n GPUs from the first on are (n = 1: or whatever else the backend is), by a process for each; "" when a
+ * signal arrived at signal_fd, which is left there. Errors: what the look says; MODE_E_DEVICE: it broke off, or took
+ * too long. */
 enum mode_status mode_worker_look(char text[MODE_DEVICE_TEXT], const char *argv0, const char *backend, int n,
                                   int signal_fd, struct mode_error *err);
 /* That process: argv as made by mode_worker_look. */

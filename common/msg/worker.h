@@ -21,14 +21,15 @@
 
 #include <stddef.h>
 
-/* What --backend `backend` is on this machine, as a text for people, or why it cannot be used (nn/look.h). It is called in
- * a process of its own, before the worker asks for tasks: where it fails, the worker ends with its sentence and code. */
+/* What --backend `backend` is on this machine, as a text for people, or why it cannot be used (nn/look.h). It is called
+ * in a process of its own, before the worker asks for tasks: where it fails, the worker ends with its sentence and
+ * code. */
 typedef enum mode_status mode_look_fn(char *text, size_t size, const char *backend, struct mode_error *err);
 
-/* look: NULL where work computes on the processor alone. Options and environment: `mode-<word> --help`. `mode-<word> healthcheck` exits 0 when the agent that keeps
- * the health file fresh is alive, 1 otherwise. Returns the exit code. SIGTERM, SIGINT: take nothing more,
- * give back what runs within the grace, exit 143 or 130; the second signal exits at once. A DRAIN by the
- * coordinator lets running tasks finish and exits 0. */
+/* look: NULL where work computes on the processor alone. Options and environment: `mode-<word> --help`. `mode-<word>
+ * healthcheck` exits 0 when the agent that keeps the health file fresh is alive, 1 otherwise. Returns the exit code.
+ * SIGTERM, SIGINT: take nothing more, give back what runs within the grace, exit 143 or 130; the second signal exits at
+ * once. A DRAIN by the coordinator lets running tasks finish and exits 0. */
 int mode_worker_main(const char *word, mode_work_fn *work, mode_look_fn *look, int argc, char **argv);
 
 /* Run a work function here and now, without services, store or second process: for tests and the `mode`

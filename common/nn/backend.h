@@ -119,8 +119,8 @@ void mode_backend_join(struct mode_backend *be);
 enum mode_status mode_backend_alloc(struct mode_backend *be, void **data, size_t bytes, struct mode_error *err);
 void mode_backend_free(struct mode_backend *be, void *data);
 
-/* Lists (offsets, ids, rows): memory of mode_backend_alloc, all of one piece, which the host writes and both read; no op
- * writes there. A device then keeps a copy for either side. written: after the host has, before ops read it; what it
+/* Lists (offsets, ids, rows): memory of mode_backend_alloc, all of one piece, which the host writes and both read; no
+ * op writes there. A device then keeps a copy for either side. written: after the host has, before ops read it; what it
  * wrote is on its way at once. Without either an op finds the same numbers, later. Nothing to do on other backends. */
 void mode_backend_lists(struct mode_backend *be, void *data, size_t bytes);
 void mode_backend_written(struct mode_backend *be, const void *data, size_t bytes);

@@ -5,9 +5,10 @@
 
 #include "nn/backend.h"
 
-/* A small product (rows of 80 numbers) and a layer norm on backend "cuda", in f32, against the processor's: the relative
- * distances of the results (Euclidean length of the difference by that of the processor's) in *product and *kernel, NaN
- * where the GPU made NaN. Errors: MODE_E_DEVICE: no GPU that can be used; over MODE_LOOK_LIMIT, or NaN: MODE_E_VALUE. */
+/* A small product (rows of 80 numbers) and a layer norm on backend "cuda", in f32, against the processor's: the
+ * relative distances of the results (Euclidean length of the difference by that of the processor's) in *product and
+ * *kernel, NaN where the GPU made NaN. Errors: MODE_E_DEVICE: no GPU that can be used; over MODE_LOOK_LIMIT, or NaN:
+ * MODE_E_VALUE. */
 #define MODE_LOOK_LIMIT 1e-5
 enum mode_status mode_gpu_trial(double *product, double *kernel, struct mode_error *err);
 

@@ -3,8 +3,8 @@
  * In:    TrainRequest (proto/train.proto), caption files, for an expert assignments and centres, for a
  *        continuation the parent's files.
  * Out:   open_clip_config.json, open_clip_model.safetensors, optimizer.safetensors, steps.jsonl, train.json.
- * State: a checkpoint every checkpoint_steps steps; a restart goes on from the newest, to the same bytes. With --gpus N, N processes
- *        train a model together. */
+ * State: a checkpoint every checkpoint_steps steps; a restart goes on from the newest, to the same bytes. With --gpus
+ * N, N processes train a model together. */
 #include "msg/worker.h"
 #include "nn/look.h"
 #include "train.h"
