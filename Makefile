@@ -59,19 +59,22 @@ tsan: deps-test models ## the threaded tests under ThreadSanitizer
 
 # on a machine with a GPU; needs CUDA, CMake and a compiler only. OUT: a folder for the table
 .PHONY: cuda-test cuda-sanitize cuda-bench
+# compute capabilities of the GPUs here, "90" or "80;90"; empty where there are none: then sm_90 and PTX
+CUDA_ARCHITECTURES = $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | tr -d . | grep -x '[0-9]*' | sort -u | paste -sd ';')
+CUDA_BUILD = cmake -S tests/cuda -B build-cuda $(if $(CUDA_ARCHITECTURES),'-DCMAKE_CUDA_ARCHITECTURES=$(CUDA_ARCHITECTURES)') >/dev/null && cmake --build build-cuda -j$(JOBS)
 cuda-test: ## the cuda backend against the reference (needs an NVIDIA GPU). OUT=folder for the tables
-	@cmake -S tests/cuda -B build-cuda >/dev/null && cmake --build build-cuda -j$(JOBS) --target gpu-tests >/dev/null
+	@$(CUDA_BUILD) --target gpu-tests >/dev/null
 	@tests/cuda/run.sh build-cuda $(OUT)
 cuda-sanitize: ## the same, less of it, under compute-sanitizer (needs an NVIDIA GPU). OUT=folder for its reports
-	@cmake -S tests/cuda -B build-cuda >/dev/null && cmake --build build-cuda -j$(JOBS) --target gpu-tests >/dev/null
+	@$(CUDA_BUILD) --target gpu-tests >/dev/null
 	@tests/cuda/sanitize.sh build-cuda $(OUT)
 cuda-bench: ## speed of the cuda backend (needs an NVIDIA GPU). OUT=folder for the table
-	@cmake -S tests/cuda -B build-cuda >/dev/null && cmake --build build-cuda -j$(JOBS) --target cuda-bench >/dev/null
+	@$(CUDA_BUILD) --target cuda-bench >/dev/null
 	@build-cuda/cuda-bench $(OUT)
 
 .PHONY: cudnn-plans
 cudnn-plans: ## cuDNN's plans for attention on an H100, made without a GPU (needs nvcc and cuDNN; two minutes)
-	@cmake -S tests/cuda -B build-cuda >/dev/null && cmake --build build-cuda -j$(JOBS) --target cudnn-plans no_driver >/dev/null
+	@$(CUDA_BUILD) --target cudnn-plans no_driver >/dev/null
 	@build-cuda/cudnn-plans build-cuda/libno_driver.so || [ $$? = 77 ]
 
 .PHONY: cuda-emulate

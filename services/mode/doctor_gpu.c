@@ -75,8 +75,8 @@ static void look_at_device(int count[], const struct driver *d, int i)
     if (e)
         doctor_say(count, DOCTOR_BAD, what, "%s: cannot be opened: %s. Does another process hold it alone?", name,
                    explain(d, e));
-    else if (major < 9)
-        doctor_say(count, DOCTOR_WARN, what, "%s, compute capability %d.%d: the kernels here need 9.0 or newer", name,
+    else if (major < 8)
+        doctor_say(count, DOCTOR_WARN, what, "%s, compute capability %d.%d: the kernels here need 8.0 or newer", name,
                    major, minor);
     else if (!managed)
         doctor_say(count, DOCTOR_WARN, what,

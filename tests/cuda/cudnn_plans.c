@@ -1,4 +1,5 @@
-/* cudnn-plans [no_driver library] - makes every attention plan of our models for an H100, on a machine without a GPU.
+/* cudnn-plans [no_driver library [GPU]] - makes every attention plan of our models for a GPU (h100; a100, rtx3090,
+ * rtx4090), on a machine without one.
  *
  * cuDNN takes a description of a device in the place of a device: it checks each graph, chooses an engine, and compiles
  * its kernels. Nothing is run, so no number is checked here (tests/ops/test_attention_graph.c does that for the graph).
@@ -12,16 +13,32 @@
 #include <stdio.h>
 #include <string.h>
 
-/* An H100 (SXM) in cuDNN's words, from NVIDIA's public tables; %zu: cuDNN's version */
-static const char h100[] =
-    "{\"schemaVersion\":1,\"cudnnVersion\":%zu,\"maxGridSize\":[2147483647,65535,65535],\"maxBlockSize\":[1024,1024,64]"
-    ","
-    "\"regsPerBlock\":65536,\"multiProcessorCount\":132,\"warpSize\":32,\"maxSharedMemoryPerBlock\":49152,"
-    "\"maxSharedMemoryPerBlockOptin\":232448,\"reservedSharedMemoryPerBlock\":1024,\"maxRegistersPerSM\":65536,"
-    "\"maxCtasPerSM\":32,\"maxThreadsPerBlock\":1024,\"maxThreadsPerSM\":2048,\"pciDeviceId\":0,\"isTccDriver\":0,"
-    "\"supportCoopLaunch\":1,\"totalGlobalMem\":85000000000,\"smClockRateKHz\":1980000,\"memClockRateKHz\":2619000,"
-    "\"l2CacheSize\":52428800,\"cudaDeviceId\":0,\"deviceVer\":900,\"driverVer\":13000,"
-    "\"deviceName\":\"NVIDIA H100 80GB HBM3\"}";
+/* GPUs in cuDNN's words, from NVIDIA's public tables. */
+static const struct gpu {
+    const char *key, *name;
+    int capability, multiprocessors, shared_optin, blocks,
+        threads; /* the last three: of a multiprocessor, or of a block */
+    long l2, memory, clock, memory_clock;
+} gpus[] = {
+    {"h100", "NVIDIA H100 80GB HBM3", 90, 132, 232448, 32, 2048, 52428800, 85000000000, 1980000, 2619000},
+    {"a100", "NVIDIA A100-SXM4-80GB", 80, 108, 166912, 32, 2048, 41943040, 85000000000, 1410000, 1593000},
+    {"rtx3090", "NVIDIA GeForce RTX 3090", 86, 82, 101376, 16, 1536, 6291456, 25000000000, 1695000, 9751000},
+    {"rtx4090", "NVIDIA GeForce RTX 4090", 89, 128, 101376, 24, 1536, 75497472, 25000000000, 2520000, 10501000},
+};
+
+static void describe(char *out, size_t size, const struct gpu *g, size_t cudnn)
+{
+    snprintf(out, size,
+             "{\"schemaVersion\":1,\"cudnnVersion\":%zu,\"maxGridSize\":[2147483647,65535,65535],"
+             "\"maxBlockSize\":[1024,1024,64],\"regsPerBlock\":65536,\"multiProcessorCount\":%d,\"warpSize\":32,"
+             "\"maxSharedMemoryPerBlock\":49152,\"maxSharedMemoryPerBlockOptin\":%d,"
+             "\"reservedSharedMemoryPerBlock\":1024,\"maxRegistersPerSM\":65536,\"maxCtasPerSM\":%d,"
+             "\"maxThreadsPerBlock\":1024,\"maxThreadsPerSM\":%d,\"pciDeviceId\":0,\"isTccDriver\":0,"
+             "\"supportCoopLaunch\":1,\"totalGlobalMem\":%ld,\"smClockRateKHz\":%ld,\"memClockRateKHz\":%ld,"
+             "\"l2CacheSize\":%ld,\"cudaDeviceId\":0,\"deviceVer\":%d,\"driverVer\":13000,\"deviceName\":\"%s\"}",
+             cudnn, g->multiprocessors, g->shared_optin, g->blocks, g->threads, g->memory, g->clock, g->memory_clock,
+             g->l2, 10 * g->capability, g->name);
+}
 
 static const struct {
     const char *name;
@@ -85,12 +102,20 @@ int main(int argc, char **argv)
         return 77;
     }
     memcpy(&version, &f, sizeof f);
-    snprintf(device, sizeof device, h100, version());
+    const char *key = argc > 2 ? argv[2] : "h100";
+    const struct gpu *gpu = NULL;
+    for (size_t i = 0; i < sizeof gpus / sizeof *gpus; i++)
+        if (strcmp(gpus[i].key, key) == 0) gpu = &gpus[i];
+    if (!gpu) {
+        fprintf(stderr, "cudnn-plans: GPU \"%s\" is unknown; there are h100, a100, rtx3090 and rtx4090\n", key);
+        return 2;
+    }
+    describe(device, sizeof device, gpu, version());
     if (mode__cudnn_open(&dnn, device, &err)) {
         fprintf(stderr, "cudnn-plans: %s\n", err.text);
         return 1;
     }
-    printf("cuDNN %zu, plans for an H100 that is only described\n", mode__cudnn_version(dnn));
+    printf("cuDNN %zu, plans for a GPU that is only described: %s\n", mode__cudnn_version(dnn), gpu->name);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         bad += one(dnn, cases[i].name, cases[i].s, false, true, kernel);
         bad += one(dnn, cases[i].name, cases[i].s, true, true, kernel);

@@ -55,4 +55,12 @@ echo 214 >fault
 train begin --backend auto
 [ $code = 70 ] || fail "a GPU that has failed before, and \"auto\": code $code, not 70"
 grep -q 'cudaErrorECCUncorrectable' begin.log || fail "it does not say what is wrong with the GPU"
+rm -f fault
+
+# a GPU that this program has no kernels for is not one that has failed
+export MODE_EMULATOR_CAPABILITY=75
+train old --backend cuda
+[ $code = 70 ] && grep -q 'no kernels for emulated GPU, compute capability 7.5; expected 8.0 or newer' old.log || fail "an old GPU: code $code"
+train old --backend auto
+[ $code = 0 ] || fail "an old GPU, and \"auto\": code $code"
 echo "fault.sh: $hits faults: said, and nothing of them stays"

@@ -43,7 +43,7 @@ int cuDriverGetVersion(int *v) { *v = 13020; return 0; }
 int cuDeviceGetCount(int *n) { *n = 2; return 0; }
 int cuDeviceGet(int *d, int i) { *d = i; return 0; }
 int cuDeviceGetName(char *s, int n, int d) { snprintf(s, n, "Stand-in %c", 'A' + d); return 0; }
-int cuDeviceGetAttribute(int *v, int a, int d) { *v = a == 75 ? (d && is("FAKE_OLD") ? 8 : 9) : a == 89; return 0; }
+int cuDeviceGetAttribute(int *v, int a, int d) { *v = a == 75 ? (d && is("FAKE_OLD") ? 7 : 9) : a == 89; return 0; }
 int cuDeviceTotalMem_v2(size_t *v, int d) { *v = 80000000000; return 0; }
 int cuDevicePrimaryCtxRetain(void **c, int d) { *c = &cuInit; return d && is("FAKE_BUSY") ? 46 : 0; }
 int cuCtxSetCurrent(void *c) { return 0; }
@@ -75,7 +75,7 @@ env A=1 LD_LIBRARY_PATH="$dir/lib" "$bin/mode" doctor --gpus >"$dir/out" 2>&1 ||
 expect '^ok +cublas' "GPUs alone"
 grep -q redis "$dir/out" && { echo "doctor --gpus: looked at Redis"; bad=1; }
 doctor FAKE_OLD=1 0
-expect '^warn +gpu 1 .*8\.0: the kernels here need 9\.0' "an old device"
+expect '^warn +gpu 1 .*7\.0: the kernels here need 8\.0' "an old device"
 doctor FAKE_BUSY=1 78
 expect '^BAD +gpu 1 .*cannot be opened: device is busy' "a device that is taken"
 doctor FAKE_CUDNN=1 78

@@ -24,8 +24,8 @@ struct mode__cuda_attention {
     bool causal, bf16, one_query; /* one_query: each sequence has one */
 };
 
-enum { MODE__ATTENTION_SHORT = 96 }; /* rows of a sequence that one block takes on the way back */
-bool mode__cuda_attention_is_short(const struct mode__cuda_attention *a); /* is every sequence, bf16? */
+enum { MODE__ATTENTION_SHORT = 96 }; /* rows of a sequence that one block takes on the way back, at most */
+bool mode__cuda_attention_is_short(const struct mode__cuda_attention *a); /* does one take every sequence's, bf16? */
 
 /* out [rows_q, heads * dh], lse [rows_q, heads] or NULL */
 void mode__cuda_attention(cudaStream_t stream, void *out, float *lse, const struct mode__cuda_attention *a);

@@ -119,10 +119,15 @@ static __global__ void __launch_bounds__(MOST_WARPS *WARP, D <= 5 ? 2 : 1)
     write<D>(out + (q_from + mine) * ld + p.h * dh, ld, q_n - mine, y.o, times, dh, wide_out);
 }
 
+static size_t bytes_of(int warps, int row)
+{
+    return (size_t)warps * UNIT * 3 * (size_t)row * sizeof(bf16);
+}
+
 void mode__cuda_attention_bf16(cudaStream_t stream, void *out, float *lse, const struct mode__cuda_attention *a)
 {
     bool wide = wide_heads<bf16>(a), wide_out = wide_rows(a->dh, sizeof(bf16), (const bf16 *)out);
-    struct cut cut = cut_of(a->longest, MOST_WARPS);
-    BY_UNITS(a->dh, launch_units(stream, forward<D>, a, cut, 3 * cut.warps * UNIT * ROW<D> * sizeof(bf16), (bf16 *)out,
-                                 lse, *a, cut.parts, wide, wide_out));
+    struct cut cut = cut_of(a->longest, warps_that_fit(bytes_of(1, row_of_head(a->dh)), MOST_WARPS));
+    BY_UNITS(a->dh, launch_units(stream, forward<D>, a, cut, bytes_of(cut.warps, ROW<D>), (bf16 *)out, lse, *a,
+                                 cut.parts, wide, wide_out));
 }

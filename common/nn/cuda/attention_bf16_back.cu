@@ -224,14 +224,19 @@ static __global__ void __launch_bounds__(LONG_WARPS *WARP, D <= 5 ? 3 : 2)
     }
 }
 
-static size_t bytes_of(struct cut cut, int row)
+static size_t bytes_of(int warps, int row)
 {
-    return (size_t)cut.warps * UNIT * (4 * (size_t)row * sizeof(bf16) + 2 * sizeof(float));
+    return (size_t)warps * UNIT * (4 * (size_t)row * sizeof(bf16) + 2 * sizeof(float));
+}
+
+static int warps_for(int64_t dh, int most)
+{
+    return warps_that_fit(bytes_of(1, row_of_head(dh)), most);
 }
 
 bool mode__cuda_attention_is_short(const struct mode__cuda_attention *a)
 {
-    return a->bf16 && a->q_offsets == a->kv_offsets && a->longest <= MODE__ATTENTION_SHORT;
+    return a->bf16 && a->q_offsets == a->kv_offsets && a->longest <= UNIT * warps_for(a->dh, SHORT_WARPS);
 }
 
 void mode__cuda_attention_back_bf16(cudaStream_t stream, void *dq, void *dkv, const float *delta, const void *dout,
@@ -243,13 +248,13 @@ void mode__cuda_attention_back_bf16(cudaStream_t stream, void *dq, void *dkv, co
                               (bf16 *)dkv);
     if (mode__cuda_attention_is_short(a)) {
         struct cut cut = cut_of(a->longest, SHORT_WARPS);
-        BY_UNITS(a->dh, launch_units(stream, back_short<D>, a, cut, bytes_of(cut, ROW<D>), (bf16 *)dq, (bf16 *)dkv, go,
+        BY_UNITS(a->dh, launch_units(stream, back_short<D>, a, cut, bytes_of(cut.warps, ROW<D>), (bf16 *)dq, (bf16 *)dkv, go,
                                      y, lse, *a, wide, wide_out));
         return;
     }
-    struct cut cut = cut_of(a->longest, LONG_WARPS);
-    BY_UNITS(a->dh, launch_units(stream, back<D, false>, a, cut, bytes_of(cut, ROW<D>), (bf16 *)dq, go, lse, delta, *a,
+    struct cut cut = cut_of(a->longest, warps_for(a->dh, LONG_WARPS));
+    BY_UNITS(a->dh, launch_units(stream, back<D, false>, a, cut, bytes_of(cut.warps, ROW<D>), (bf16 *)dq, go, lse, delta, *a,
                                  cut.parts, wide, wide_out));
-    BY_UNITS(a->dh, launch_units(stream, back<D, true>, a, cut, bytes_of(cut, ROW<D>), (bf16 *)dkv, go, lse, delta, *a,
+    BY_UNITS(a->dh, launch_units(stream, back<D, true>, a, cut, bytes_of(cut.warps, ROW<D>), (bf16 *)dkv, go, lse, delta, *a,
                                  cut.parts, wide, wide_out));
 }

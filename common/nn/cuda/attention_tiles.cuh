@@ -230,4 +230,20 @@ static void launch_units(cudaStream_t stream, void (*kernel)(A...), const struct
         }                                                                                                              \
     } while (0)
 
+static inline int row_of_head(int64_t dh)
+{
+    int row = 0;
+    BY_UNITS(dh, row = ROW<D>);
+    return row;
+}
+
+/* Of `most` warps, each with so many bytes of shared memory, those that a block may have. GPUs but the large ones have
+ * 99 KiB to a block, which heads of over 128 channels fill sooner. */
+static inline int warps_that_fit(size_t bytes, int most)
+{
+    int room = 0;
+    if (cudaDeviceGetAttribute(&room, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0) != cudaSuccess) return most;
+    return (int)min((size_t)most, (size_t)room / bytes);
+}
+
 #endif

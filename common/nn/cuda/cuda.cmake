@@ -1,6 +1,6 @@
-# mode_cuda_backend(TARGET): the cuda backend as a part of TARGET. The kernels are compiled for sm_90 (H100, H200) and as PTX
-# for what comes later, those of *_hopper.cu for sm_90a alone, as their instructions are; the runtime is linked in, cuBLAS
-# is loaded when a GPU is first used.
+# mode_cuda_backend(TARGET): the cuda backend as a part of TARGET. The kernels are compiled for CMAKE_CUDA_ARCHITECTURES, else
+# for sm_80 (A100), sm_86 and sm_89 (RTX 30 and 40, A10, L40), sm_90 (H100, H200) and as PTX for what comes later, those of
+# *_hopper.cu for sm_90a alone, as their instructions are; the runtime is linked in, cuBLAS is loaded when a GPU is first used.
 set(MODE_CUDA_DIR ${CMAKE_CURRENT_LIST_DIR})
 # cuDNN is loaded when it is used; to build against it takes its header, which comes apart from the toolkit
 macro(mode_cudnn_sources list)
@@ -22,7 +22,7 @@ macro(mode_nccl_header)
 endmacro()
 macro(mode_cuda_backend target)
   if(NOT CMAKE_CUDA_ARCHITECTURES)
-    set(CMAKE_CUDA_ARCHITECTURES 90)
+    set(CMAKE_CUDA_ARCHITECTURES 80-real 86-real 89-real 90)
   endif()
   enable_language(CUDA)
   # a project that asks for CMake 3.25 makes CMake 3.25.1 mark a library as deprecated that CUDA 13 no longer has: an error

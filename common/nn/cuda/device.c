@@ -1,6 +1,7 @@
 #include "nn/cuda/cudnn_attention.h"
 #include "nn/cuda/exchanges.h"
 #include "nn/cuda/fp8.h"
+#include "nn/cuda/kernels.h"
 #include "nn/cuda/nearest.h"
 
 #include "base/str.h"
@@ -104,6 +105,19 @@ static void close_device(struct mode_backend *be)
     be->device = NULL;
 }
 
+static enum mode_status find_kernels(struct mode_error *err)
+{
+    struct cudaDeviceProp d;
+    const cudaError_t e = mode__cuda_has_kernels();
+    if (e == cudaSuccess) return MODE_OK;
+    if (e != cudaErrorNoKernelImageForDevice || cudaGetDeviceProperties(&d, 0) != cudaSuccess)
+        return fail(err, "no usable GPU", e);
+    return MODE_FAIL(err, MODE_E_DEVICE,
+                     "backend \"cuda\": this program has no kernels for %s, compute capability %d.%d; expected 8.0 or "
+                     "newer, as far as it was built for (cmake -DCMAKE_CUDA_ARCHITECTURES=%d%d)",
+                     d.name, d.major, d.minor, d.major, d.minor);
+}
+
 static enum mode_status open_device(struct mode_backend *be, struct mode_error *err)
 {
     struct mode__cuda *c = be->device = mode_xcalloc(1, sizeof *c);
@@ -117,7 +131,7 @@ static enum mode_status open_device(struct mode_backend *be, struct mode_error *
     else if ((e = cudaDeviceGetAttribute(&managed, cudaDevAttrConcurrentManagedAccess, 0)) != cudaSuccess || !managed)
         st = MODE_FAIL(err, MODE_E_DEVICE,
                        "backend \"cuda\": this GPU cannot share memory with the host while it works");
-    else if (!(st = load_blas(err)))
+    else if (!(st = find_kernels(err)) && !(st = load_blas(err)))
         st = mode__lane_open(be, 0, err);
     c->stream = c->lane[0].stream;
     if (!st) c->graphs = mode__graphs_open();

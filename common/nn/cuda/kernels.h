@@ -84,6 +84,8 @@ void mode__cuda_image_tokens(cudaStream_t stream, bool bf16, void *x, const void
 void mode__cuda_image_tokens_back(cudaStream_t stream, bool bf16, void *dpatch, float *dcls, float *dpos,
                                   const void *dx, int64_t n, int64_t tokens, int64_t d);
 
+/* loss.cu: has this program kernels for this GPU? cudaErrorNoKernelImageForDevice: no */
+cudaError_t mode__cuda_has_kernels(void);
 /* loss.cu: over rows of cosines [rows, n] at a time. Forward: row [rows] and col [n] become the log-sum-exps of logits;
  * add: col keeps what earlier rows gave. */
 void mode__cuda_contrastive(cudaStream_t stream, double *row, double *col, const float *cosines,

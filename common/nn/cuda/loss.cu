@@ -102,3 +102,11 @@ void mode__cuda_contrastive_end(cudaStream_t stream, double *loss, float *dlogit
 {
     finish<<<1, THREADS, 0, stream>>>(loss, dlogit_scale, part, slope, m, n);
 }
+
+cudaError_t mode__cuda_has_kernels(void)
+{
+    struct cudaFuncAttributes a;
+    cudaError_t e = cudaFuncGetAttributes(&a, finish);
+    if (e != cudaSuccess) (void)cudaGetLastError();
+    return e == cudaErrorInvalidDeviceFunction ? cudaErrorNoKernelImageForDevice : e;
+}

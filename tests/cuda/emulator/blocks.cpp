@@ -422,9 +422,9 @@ void *shared_memory(const void *declaration, size_t bytes)
     b->static_bytes += bytes;
     if (b->static_bytes > SHARED_DEFAULT)
         fault("declares %zu bytes of shared memory; %zu is the most", b->static_bytes, (size_t)SHARED_DEFAULT);
-    if (b->static_bytes + running->shared > SHARED_MOST)
+    if (b->static_bytes + running->shared > shared_most())
         fault("needs %zu bytes of shared memory, declared and dynamic; %zu is the most",
-              b->static_bytes + running->shared, (size_t)SHARED_MOST);
+              b->static_bytes + running->shared, shared_most());
     b->variables.push_back({declaration, bytes, take_shared(b, bytes)});
     return b->variables.back().data;
 }

@@ -1,5 +1,5 @@
-/* emulator.h - between the parts of the emulator: blocks.cpp runs kernels, hopper.cpp what goes on beside their threads,
- * streams.cpp says when, runtime.cpp keeps memory. */
+/* emulator.h - between the parts of the emulator: blocks.cpp runs kernels, hopper.cpp what goes on beside their
+ * threads, streams.cpp says when, runtime.cpp keeps memory. */
 #ifndef MODE_EMULATOR_H
 #define MODE_EMULATOR_H
 
@@ -15,10 +15,13 @@
 #define MODE_EMU_ASAN 0
 #endif
 
-namespace mode_emu {
+namespace mode_emu
+{
 
-enum : size_t { SHARED_DEFAULT = 48 * 1024, SHARED_MOST = 227 * 1024 };
-enum : unsigned char { POISON = 0xff }; /* floats are NaN, integers -1 */
+enum : size_t { SHARED_DEFAULT = 48 * 1024, SHARED_MOST = 227 * 1024 }; /* of any GPU */
+size_t shared_most();                                                   /* runtime.cpp: of this one */
+int capability();                                                       /* runtime.cpp: 10 * major + minor */
+enum : unsigned char { POISON = 0xff };                                 /* floats are NaN, integers -1 */
 
 struct grid {
     const char *name;
@@ -41,7 +44,7 @@ cudaError_t note(cudaError_t e); /* for cudaGetLastError */
 /* runtime.cpp. The error by which the GPU has failed for good, or none; asked whenever a piece of work would run. */
 cudaError_t fault();
 cudaError_t fault_or(cudaError_t e);
-struct working {                 /* while it lives, memory of the device may be touched */
+struct working { /* while it lives, memory of the device may be touched */
     working();
     ~working();
 };

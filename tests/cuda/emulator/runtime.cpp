@@ -165,11 +165,24 @@ void check_argument(const char *kernel, int number, const void *p)
     abort();
 }
 
+/* 90; MODE_EMULATOR_CAPABILITY=86: an older GPU's */
+int capability()
+{
+    const char *s = getenv("MODE_EMULATOR_CAPABILITY");
+    return s ? atoi(s) : 90;
+}
+
+size_t shared_most()
+{
+    const int c = capability();
+    return (c == 80 ? 163 : c / 10 == 8 || c / 10 == 12 ? 99 : 227) * 1024;
+}
+
 cudaError_t set_attribute(const void *function, cudaFuncAttribute attribute, int value)
 {
     locked l(lock);
     if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
-    if (value < 0 || (size_t)value > SHARED_MOST) return note(cudaErrorInvalidValue);
+    if (value < 0 || (size_t)value > shared_most()) return note(cudaErrorInvalidValue);
     shared_limits[function] = (size_t)value;
     return cudaSuccess;
 }
@@ -221,6 +234,8 @@ const char *cudaGetErrorName(cudaError_t e)
     case cudaErrorInvalidValue: return "cudaErrorInvalidValue";
     case cudaErrorMemoryAllocation: return "cudaErrorMemoryAllocation";
     case cudaErrorInvalidConfiguration: return "cudaErrorInvalidConfiguration";
+    case cudaErrorNoKernelImageForDevice: return "cudaErrorNoKernelImageForDevice";
+    case cudaErrorInvalidDeviceFunction: return "cudaErrorInvalidDeviceFunction";
     case cudaErrorInvalidDevice: return "cudaErrorInvalidDevice";
     case cudaErrorNoDevice: return "cudaErrorNoDevice";
     case cudaErrorECCUncorrectable: return "cudaErrorECCUncorrectable";
@@ -284,13 +299,6 @@ static int multiprocessors()
     return s ? atoi(s) : 132;
 }
 
-/* 90; MODE_EMULATOR_CAPABILITY=86: an older GPU's */
-static int capability()
-{
-    const char *s = getenv("MODE_EMULATOR_CAPABILITY");
-    return s ? atoi(s) : 90;
-}
-
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
 {
     if (device != 0) return note(cudaErrorInvalidDevice);
@@ -298,7 +306,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
     snprintf(p->name, sizeof p->name, "emulated GPU");
     p->totalGlobalMem = total_bytes();
     p->sharedMemPerBlock = SHARED_DEFAULT;
-    p->sharedMemPerBlockOptin = SHARED_MOST;
+    p->sharedMemPerBlockOptin = shared_most();
     p->major = capability() / 10;
     p->minor = capability() % 10;
     p->multiProcessorCount = multiprocessors();
@@ -313,7 +321,7 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, in
 {
     if (device != 0) return note(cudaErrorInvalidDevice);
     switch (attribute) {
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = SHARED_MOST; break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = (int)shared_most(); break;
     case cudaDevAttrMultiProcessorCount: *value = multiprocessors(); break;
     case cudaDevAttrComputeCapabilityMajor: *value = capability() / 10; break;
     case cudaDevAttrComputeCapabilityMinor: *value = capability() % 10; break;

@@ -455,6 +455,17 @@ static inline cudaError_t cudaFuncSetAttribute(R (*f)(P...), cudaFuncAttribute a
 {
     return mode_emu::set_attribute((const void *)f, attribute, value);
 }
+struct cudaFuncAttributes {
+    int numRegs;
+};
+template <typename R, typename... P>
+static inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *a, R (*)(P...))
+{
+    *a = {};
+    int major = 0;
+    cudaError_t e = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
+    return e ? e : major < 8 ? cudaErrorNoKernelImageForDevice : cudaSuccess; /* as what cuda.cmake makes */
+}
 template <typename... P>
 static inline cudaError_t cudaOccupancyMaxActiveClusters(int *n, void (*)(P...), const cudaLaunchConfig_t *how)
 {
