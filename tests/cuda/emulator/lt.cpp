@@ -2,10 +2,12 @@
  *
  * Strict where the library may be lenient: shapes, leading dimensions, types, the size of attributes, and that pointers
  * are as aligned as the heuristic was told. 8-bit operands: as Hopper wants them, summed over their inner dimensions,
- * sizes multiples of 16, one of the two at least E4M3. fp16: into f32 alone, with the errors of a tensor core. Algorithm 0
+ * sizes multiples of 16, one of the two at least E4M3. Sums have the errors of sums.h, of fp16 (into f32 alone) the
+ * largest that a tensor core may make. Algorithm 0
  * sums k in order; 1 in two parts, added in the workspace; others do not exist. Products whose leading dimensions are no
  * multiples of 4 bytes are refused, so that callers show what they do then. */
 #include "emulator.h"
+#include "sums.h"
 
 #include <algorithm>
 #include <cmath>
@@ -81,8 +83,7 @@ float cut_sum(const double *x, int n)
     if (most == 0) return 0;
     const double unit = std::ldexp(1.0, std::ilogb(most) - 23);
     for (int i = 0; i < n; i++) s += std::trunc(x[i] / unit) * unit;
-    float f = (float)s;
-    return std::fabs((double)f) > std::fabs(s) ? std::nextafter(f, 0.0f) : f;
+    return mode_emu::cut_to_f32(s);
 }
 
 bool fits(const mode_emu_lt_layout &l)
@@ -142,19 +143,20 @@ struct product {
     bool parts;
 
     /* Operands as rows of k numbers. */
-    static std::vector<float> rows_of(const void *x, const mode_emu_lt_layout &l, bool turned)
+    static std::vector<float> rows_of(const void *x, const mode_emu_lt_layout &l, bool turned, bool rounded)
     {
         const long long m = turned ? l.cols : l.rows, k = turned ? l.rows : l.cols;
         std::vector<float> to((size_t)(m * k));
         for (long long i = 0; i < m; i++)
             for (long long p = 0; p < k; p++) to[(size_t)(i * k + p)] = turned ? get(x, l, p, i) : get(x, l, i, p);
+        for (float &v : to) v = rounded ? tf32(v) : v;
         return to;
     }
     double sum(const float *x, const float *y, long long k) const
     {
-        double s = 0;
+        enum { AT_A_TIME = 16 };
         if (al.type == CUDA_R_16F) {
-            enum { AT_A_TIME = 16 };
+            double s = 0;
             for (long long p = 0; p < k; p += AT_A_TIME) {
                 double addends[AT_A_TIME + 1] = {s};
                 int n = 1;
@@ -163,15 +165,13 @@ struct product {
             }
             return s;
         }
-        if (w.compute == CUBLAS_COMPUTE_32F_FAST_TF32)
-            for (long long p = 0; p < k; p++) s += (double)tf32(x[p]) * tf32(y[p]);
-        else
-            for (long long p = 0; p < k; p++) s += (double)x[p] * y[p];
-        return s;
+        if (al.type == CUDA_R_32F && w.compute != CUBLAS_COMPUTE_32F_FAST_TF32) return mode_emu::sum_in_f32(x, y, k);
+        return mode_emu::sum_by_tensor_core(x, y, k, AT_A_TIME);
     }
     void run() const
     {
-        const std::vector<float> of_a = rows_of(a, al, w.ta), of_b = rows_of(b, bl, !w.tb);
+        const bool tf = w.compute == CUBLAS_COMPUTE_32F_FAST_TF32;
+        const std::vector<float> of_a = rows_of(a, al, w.ta, tf), of_b = rows_of(b, bl, !w.tb, tf);
         const long long k = w.ta ? al.rows : al.cols, half = parts ? k / 2 : k;
         for (long long j = 0; j < dl.cols; j++)
             for (long long i = 0; i < dl.rows; i++) {
