@@ -3,13 +3,14 @@
  * Strict where the library may be lenient: shapes, leading dimensions, types, the size of attributes, and that pointers
  * are as aligned as the heuristic was told. 8-bit operands: as Hopper wants them, summed over their inner dimensions,
  * sizes multiples of 16, one of the two at least E4M3. Sums have the errors of sums.h, of fp16 (into f32 alone) the
- * largest that a tensor core may make. Algorithm 0
- * sums k in order; 1 in two parts, added in the workspace; others do not exist. Products whose leading dimensions are no
- * multiples of 4 bytes are refused, so that callers show what they do then. */
+ * largest that a tensor core may make. Two streams' products in one workspace at a time are found. Algorithm 0 sums k in
+ * order; 1 in two parts, added in the workspace; others do not exist. Products whose leading dimensions are no multiples
+ * of 4 bytes are refused, so that callers show what they do then. */
 #include "emulator.h"
 #include "sums.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <vector>
 
@@ -326,7 +327,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t what, const
     for (int i = 0; i < 2 && is_fp8(a_layout->type); i++)
         if ((uintptr_t)at[i] % 16) return CUBLAS_STATUS_INVALID_VALUE;
     for (int i = 0; i < 7; i++) mode_emu::check_argument("cublasLtMatmul", i + 1, at[i]);
-    if (algo->data[1] == 1) mode_emu::check_argument("cublasLtMatmul", 8, workspace);
+    if (workspace) mode_emu::check_argument("cublasLtMatmul", 8, workspace);
+    if ((uintptr_t)workspace % 256) return CUBLAS_STATUS_INVALID_VALUE;
     product p = {*what,
                  *a_layout,
                  *b_layout,
@@ -339,7 +341,18 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t what, const
                  *(const float *)alpha,
                  *(const float *)beta,
                  algo->data[1] == 1};
-    mode_emu::enqueue(stream, [p] { p.run(); });
+    /* a product may leave things in its workspace from one kernel to the next */
+    static std::atomic<uint64_t> last;
+    const uint64_t mine = ++last;
+    uint64_t *mark = workspace_bytes >= sizeof *mark ? (uint64_t *)workspace : nullptr;
+    if (mark) mode_emu::enqueue(stream, [mark, mine] { *mark = mine; });
+    mode_emu::enqueue(stream, [p, mark, mine] {
+        if (mark && *mark != mine) {
+            fprintf(stderr, "emulator: two streams' products use one workspace at a time\n");
+            abort();
+        }
+        p.run();
+    });
     return mode_emu::fault() == cudaSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_EXECUTION_FAILED;
 }
 
