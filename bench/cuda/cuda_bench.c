@@ -277,21 +277,30 @@ static void towers_run(const char *subject, const struct options *o, bool lines)
     mode_backend_close(&w.be);
 }
 
+static void draw_row(void *ctx, int64_t i, int thread)
+{
+    const struct mode_tensor *x = ctx;
+    const int64_t cols = x->dim[1], at = i * cols;
+    struct mode_rng r = mode_rng_for(2, MODE_RNG_TEST, (uint64_t)cols, (uint64_t)i);
+    (void)thread;
+    for (int64_t j = 0; j < cols; j++) {
+        float v = (float)(2 * mode_rng_uniform(&r) - 1);
+        if (x->dtype == MODE_DTYPE_BF16)
+            ((uint16_t *)x->data)[at + j] = mode_f32_to_bf16(v);
+        else
+            mode_f32(x)[at + j] = v;
+    }
+}
+
 /* As products read and write them on this backend, or f32: gradients of parameters. */
 static struct mode_tensor random_matrix(struct mode_backend *be, enum mode_dtype dtype, int64_t rows, int64_t cols)
 {
-    struct mode_rng r = mode_rng_for(2, MODE_RNG_TEST, (uint64_t)rows, (uint64_t)cols);
     struct mode_error err;
     void *data;
     must(mode_backend_alloc(be, &data, (size_t)(rows * cols) * mode_dtype_size(dtype), &err), &err);
-    for (int64_t i = 0; i < rows * cols; i++) {
-        float x = (float)(2 * mode_rng_uniform(&r) - 1);
-        if (dtype == MODE_DTYPE_BF16)
-            ((uint16_t *)data)[i] = mode_f32_to_bf16(x);
-        else
-            ((float *)data)[i] = x;
-    }
-    return mode_tensor_2d(data, dtype, rows, cols);
+    struct mode_tensor x = mode_tensor_2d(data, dtype, rows, cols);
+    mode_parallel_for(rows, draw_row, &x);
+    return x;
 }
 
 /* y = x w^T, the gradient of w, the gradient of x: TFLOP/s of each */
@@ -359,12 +368,24 @@ static void norm(const char *backend_name, int64_t m, int64_t d, int64_t rounds)
     mode_backend_close(&be);
 }
 
+struct decoded {
+    uint8_t *rgb;
+    int64_t bytes; /* of each */
+};
+
+static void draw_bytes(void *ctx, int64_t i, int thread)
+{
+    const struct decoded *d = ctx;
+    struct mode_rng r = mode_rng_for(3, MODE_RNG_TEST, (uint64_t)d->bytes, (uint64_t)i);
+    (void)thread;
+    for (int64_t j = 0; j < d->bytes; j++) d->rgb[i * d->bytes + j] = (uint8_t)mode_rng_u32(&r);
+}
+
 /* Decoded pictures of width x height to the patches of 224 x 224: pictures a second, once they are in the GPU's memory. */
 static void pixels(const char *backend_name, int width, int height, int64_t rounds)
 {
     enum { BATCH = 256, SIDE = 224, PATCH = 32 };
     struct mode_backend *be = backend(backend_name);
-    struct mode_rng r = mode_rng_for(3, MODE_RNG_TEST, (uint64_t)width, (uint64_t)height);
     struct mode_taps across, down;
     struct mode_error err;
     must(mode_taps_make(&across, width, 0, width, SIDE, 0, SIDE, MODE_FILTER_BICUBIC, &err), &err);
@@ -376,7 +397,7 @@ static void pixels(const char *backend_name, int width, int height, int64_t roun
     must(mode_backend_alloc(be, &memory, (size_t)(rgb + BATCH * each), &err), &err);
     struct mode_pixels_window *table = memory, *windows = mode_xmalloc(BATCH * sizeof *windows);
     uint8_t *bytes = memory;
-    for (int64_t i = 0; i < BATCH * each; i++) bytes[rgb + i] = (uint8_t)mode_rng_u32(&r);
+    mode_parallel_for(BATCH, draw_bytes, &(struct decoded){bytes + rgb, each});
     mode_pixels_taps((int32_t *)(void *)(bytes + to_x), SIDE, across.n_max, across.first, across.n, across.k, 0);
     mode_pixels_taps((int32_t *)(void *)(bytes + to_y), SIDE, down.n_max, down.first, down.n, down.k, 0);
     for (int64_t i = 0; i < BATCH; i++)
@@ -413,14 +434,6 @@ static void pixels(const char *backend_name, int width, int height, int64_t roun
     mode_backend_free(be, cols.data);
     mode_backend_free(be, memory);
     mode_backend_close(&be);
-}
-
-static void draw_row(void *ctx, int64_t i, int thread)
-{
-    const struct mode_tensor *x = ctx;
-    struct mode_rng r = mode_rng_for(4, MODE_RNG_TEST, 0, (uint64_t)i);
-    (void)thread;
-    for (int64_t j = 0; j < x->dim[1]; j++) mode_f32(x)[i * x->dim[1] + j] = (float)(2 * mode_rng_uniform(&r) - 1);
 }
 
 /* An iteration of k-means, rows made ready before; the last pass is undone, so all ask the same. way:
@@ -515,23 +528,23 @@ static void everything(const char *const *backends)
         norm(backends[b], 51200, 768, 15); /* B/32, batch 1024 */
         norm(backends[b], 65792, 1024, 15); /* L/14, batch 256 */
         norm(backends[b], 65792, 1280, 15); /* H/14 */
-        for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
-            struct options o = {.config = runs[i].config,
-                                .backend = backends[b],
-                                .batch = runs[i].batch,
-                                .tokens = runs[i].tokens,
-                                .rounds = strcmp(backends[b], "cuda-bf16") == 0 ? 15 : 5};
-            towers_run(runs[i].subject, &o, false);
-            if (strcmp(backends[b], "cuda-bf16") != 0 || strcmp(runs[i].subject, "train") != 0) continue;
-            for (int way = 1; way < 5; way++) { /* without graphs, without streams, without both; by the clock */
-                o.no_graphs = way & 1;
-                o.no_streams = way & 2;
-                o.measure = way & 4;
-                towers_run(runs[i].subject, &o, false);
+        const bool half = strcmp(backends[b], "cuda-bf16") == 0;
+        enum { WAYS = 5 }; /* as it is; without graphs, without streams, without both; by the clock */
+        for (int way = 0; way < (half ? WAYS : 1); way++) { /* what is asked for first comes first */
+            for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
+                const struct options o = {.config = runs[i].config,
+                                          .backend = backends[b],
+                                          .batch = runs[i].batch,
+                                          .tokens = runs[i].tokens,
+                                          .rounds = half ? 15 : 5,
+                                          .no_graphs = way & 1,
+                                          .no_streams = way & 2,
+                                          .measure = way & 4};
+                if (way == 0 || strcmp(runs[i].subject, "train") == 0) towers_run(runs[i].subject, &o, false);
             }
+            for (int own = 0; own < 2 && half && way == 0; own++) /* alike on every backend */
+                kmeans(backends[b], own ? "own" : "library", 1 << 19, 1024, 768, 15);
         }
-        for (int own = 0; own < 2 && strcmp(backends[b], "cuda-bf16") == 0; own++) /* alike on every backend */
-            kmeans(backends[b], own ? "own" : "library", 1 << 19, 1024, 768, 15);
         clocks();
     }
 }

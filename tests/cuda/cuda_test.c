@@ -6,8 +6,9 @@
  * meet the edges of the kernels;
  * cases of the size that models have against "cpu", whose own cases are proven against "ref"
  * (--small: not these, for the emulator); every case twice, byte by byte; products once more with measured algorithms.
- * Prints a table, and writes it to OUT/cuda_test.tsv. Ends with 1 when anything is off, with 77 when there is no GPU.
- */
+ * MODE_CUDA_NEAREST=library: not by our own kernel.
+ * Prints a table, and writes it to OUT/cuda_test.tsv: small cases of all backends first, for a test that is cut short.
+ * Ends with 1 when anything is off, with 77 when there is no GPU. */
 #include "cuda/table.h"
 #include "ops/op_cases.h"
 
@@ -23,7 +24,7 @@ static const struct op_case small_cases[] = {
     {"linear add", case_linear, {65, 96, 257, MODE_ACT_NONE, 1}, 1e-6},
     {"linear gelu", case_linear, {130, 48, 96, MODE_ACT_GELU, 0}, 1e-6},
     {"linear back act", case_linear_back, {70, 65, 33, 1, 0}, 1e-6},
-    {"linear back", case_linear_back, {16900, 3, 5, 0, 0}, 2e-6}, /* chunks of more than 64 rows */
+    {"linear back", case_linear_back, {16900, 3, 5, 0, 0}, 4e-6}, /* chunks of more than 64 rows */
     {"layernorm", case_layernorm, {9, 1664, 0}, 1e-6},
     {"layernorm", case_layernorm, {257, 33, 1}, 1e-6},
     {"attention", case_attention, {9, 50, 3, 64, 0}, 2e-6},
@@ -126,7 +127,7 @@ static const struct op_case large_cases[] = {
     {"l2norm", case_l2norm, {4096, 512}, 3e-6},
     {"contrastive", case_contrastive, {2048, 512, 46}, 2e-5},
     {"contrastive", case_contrastive, {1000, 512, 27}, 1e-5},
-    {"adamw", case_adamw, {38000001, 3}, 1e-6},
+    {"adamw", case_adamw, {3000001, 3}, 1e-6},
 };
 enum { N_LARGE = sizeof large_cases / sizeof *large_cases };
 
@@ -138,6 +139,16 @@ static bool same_bytes(const struct op_run *a, const struct op_run *b)
     return same;
 }
 
+/* Tensor cores cut a sum, towards zero, whenever they have added products to it, so long sums come out small: 2.4e-9 of
+ * them for each product, when products of random signs are added 8 at a time. Of what is stored in f32 gradients of
+ * weights show it. */
+static double limit_of(const struct op_case *c, const struct mode_backend *be, const struct mode_tensor *result)
+{
+    const bool over_rows = c->run == case_linear_back || c->run == case_project;
+    const bool cut = mode_backend_activations(be) == MODE_DTYPE_BF16 && result->dtype == MODE_DTYPE_F32 && over_rows;
+    return op_tolerance(c, result) + (cut ? 4e-9 * (double)c->s[0] : 0);
+}
+
 static int check(const struct op_case *c, int number, struct mode_backend *cuda, struct mode_backend *truth)
 {
     bool rounded = mode_backend_activations(cuda) == MODE_DTYPE_BF16; /* what "cpu" is given then, too */
@@ -146,7 +157,7 @@ static int check(const struct op_case *c, int number, struct mode_backend *cuda,
     double share = 0, worst = 0, allowed = c->tolerance; /* of the result that uses up most of what it is allowed */
     int64_t at;
     for (int i = 0; i < b.n_out; i++) {
-        double d = op_distance(&a.out[i], &b.out[i], &at), limit = op_tolerance(c, &a.out[i]);
+        double d = op_distance(&a.out[i], &b.out[i], &at), limit = limit_of(c, cuda, &a.out[i]);
         double used = limit > 0 ? d / limit : d > 0 ? INFINITY : 0;
         if (used < share) continue;
         share = used;
@@ -283,6 +294,8 @@ int main(int argc, char **argv)
     struct mode_backend *cuda, *bf16, *ref, *ref_bf16, *cpu;
     struct mode_error err;
     bool small = argc > 1 && strcmp(argv[1], "--small") == 0;
+    const char *nearest = getenv("MODE_CUDA_NEAREST");
+    const bool by_own = !nearest || strcmp(nearest, "library") != 0;
     setenv("MODE_CUDA_NEAREST", "library", 1);
     const char *folder = argc > 1 + small ? argv[1 + small] : NULL;
     int bad = 0, n = 0;
@@ -303,19 +316,21 @@ int main(int argc, char **argv)
         struct mode_backend *be = half ? bf16 : cuda, *truth = half ? ref_bf16 : ref;
         for (int i = 0; i < N_OP_CASES; i++, n++) bad += check(&op_cases[i], i, be, truth);
         for (int i = 0; i < N_SMALL; i++, n++) bad += check(&small_cases[i], N_OP_CASES + i, be, truth);
-        for (int i = 0; i < N_LARGE && !small; i++, n++) bad += check(&large_cases[i], i, be, cpu);
         mode_backend_profile(be, true);
         mode_backend_measure(be, true);
         for (int i = 0; i < N_OP_CASES; i++)
             if (strncmp(op_cases[i].name, "linear", 6) == 0) bad += check(&op_cases[i], i, be, truth), n++;
         mode_backend_measure(be, false);
         mode_backend_profile_print(be, stdout);
+        mode_backend_profile(be, false);
     }
     bad += check_activations(bf16);
     n += MODE_ACT_TANH;
     bad += check_clustering("cuda-tf32", ref, &n) + check_clustering("cuda-fp8", ref, &n);
     bad += check_fp8(&n);
-    bad += check_own_nearest(cuda, ref, &n); /* last: should it take the GPU with it, the rest has been said */
+    for (int i = 0; i < N_LARGE && !small; i++, n += 2)
+        bad += check(&large_cases[i], i, cuda, cpu) + check(&large_cases[i], i, bf16, cpu);
+    if (by_own) bad += check_own_nearest(cuda, ref, &n); /* last: should it take the GPU with it, the rest has been said */
     table_row("%d of %d cases are off; %.1f s\n", bad, n, mode_clock_s() - t0);
     table_close();
     mode_backend_close(&cuda);

@@ -6,6 +6,7 @@
 #ifndef MODE_TESTS_OPS_OP_CASES_H
 #define MODE_TESTS_OPS_OP_CASES_H
 
+#include "base/parallel.h"
 #include "base/rng.h"
 #include "base/str.h"
 #include "data/resize_taps.h"
@@ -39,12 +40,43 @@ static inline void *op_memory(struct op_run *r, size_t bytes)
     return r->memory[r->n++];
 }
 
+/* Normal numbers: few from the run's generator; of many each piece from one of its own, by all threads. */
+struct op_draw {
+    double *to;
+    int64_t n;
+    uint64_t seed;
+};
+enum { OP_MANY = 1 << 21, OP_PIECE = 1 << 14 };
+
+static inline void op_draw_piece(void *ctx, int64_t piece, int thread)
+{
+    const struct op_draw *d = ctx;
+    struct mode_rng r = mode_rng_for(d->seed, MODE_RNG_TEST, 1, (uint64_t)piece);
+    (void)thread;
+    for (int64_t i = piece * OP_PIECE; i < d->n && i < (piece + 1) * OP_PIECE; i++) d->to[i] = mode_rng_normal(&r);
+}
+
+/* n of them, which the caller frees. */
+static inline double *op_normals(struct op_run *r, int64_t n)
+{
+    struct op_draw d = {mode_xmalloc((size_t)(n + 1) * sizeof *d.to), n, 0};
+    if (n < OP_MANY) {
+        for (int64_t i = 0; i < n; i++) d.to[i] = mode_rng_normal(&r->rng);
+        return d.to;
+    }
+    d.seed = mode_rng_u64(&r->rng);
+    mode_parallel_for((n + OP_PIECE - 1) / OP_PIECE, op_draw_piece, &d);
+    return d.to;
+}
+
 static inline struct mode_tensor noise(struct op_run *r, int n_dims, const int64_t *dim, double scale)
 {
     struct mode_tensor t = mode_tensor_make(NULL, MODE_DTYPE_F32, n_dims, dim);
     int64_t n = mode_tensor_count(&t);
+    double *x = op_normals(r, n);
     t.data = op_memory(r, (size_t)n * sizeof(float));
-    for (int64_t i = 0; i < n; i++) mode_f32(&t)[i] = (float)(scale * mode_rng_normal(&r->rng));
+    for (int64_t i = 0; i < n; i++) mode_f32(&t)[i] = (float)(scale * x[i]);
+    free(x);
     return t;
 }
 
@@ -53,15 +85,17 @@ static inline struct mode_tensor act_noise(struct op_run *r, int n_dims, const i
 {
     struct mode_tensor t = mode_tensor_make(NULL, mode_backend_activations(r->be), n_dims, dim);
     int64_t n = mode_tensor_count(&t);
+    double *all = op_normals(r, n);
     t.data = op_memory(r, mode_tensor_bytes(&t));
     for (int64_t i = 0; i < n; i++) {
-        float x = (float)mode_rng_normal(&r->rng);
+        float x = (float)all[i];
         if (r->rounded) x = mode_bf16_to_f32(mode_f32_to_bf16(x));
         if (t.dtype == MODE_DTYPE_BF16)
             ((uint16_t *)t.data)[i] = mode_f32_to_bf16(x);
         else
             mode_f32(&t)[i] = x;
     }
+    free(all);
     return t;
 }
 

@@ -12,6 +12,7 @@
 #include "nn/cuda/kernels.h"
 
 #include <pthread.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,12 +54,16 @@ static cudaError_t ask(struct proof *p, void *x, void *c, cudaStream_t stream)
         .x = x, .c = c, .x_of = p->x_of, .centres = {p->plus, p->most}, .n = N, .k = K, .d = D, .patience = PATIENCE};
     for (int i = 0; i < K; i++) make_centre(p->c + i * D, i);
     for (int i = 0; i < N; i++) make_centre(p->x + i * D, centre_of(i));
-    memset(p->state, 0xff, sizeof p->state);
+    /* by the GPU, whose pages results are then: a thread that waits for a page keeps others waiting, and those have but
+     * so much patience */
+    const size_t results = sizeof *p - offsetof(struct proof, state);
+    cudaError_t e = cudaMemsetAsync(p->state, 0xff, results, stream);
+    if (e != cudaSuccess) return e;
     mode__cuda_halves(stream, x, p->x_of, p->x, N, D, NULL, true);
     mode__cuda_largest(stream, p->largest, p->c, K * D);
     mode__cuda_halves(stream, c, p->c_of, p->c, K, D, p->largest, true);
     mode__cuda_halved_centres(stream, &t.centres, p->c_of, p->c, K, D, false);
-    cudaError_t e = mode__cuda_nearest_tiles(stream, p->state, p->candidates, &t, 1); /* which comes round */
+    e = mode__cuda_nearest_tiles(stream, p->state, p->candidates, &t, 1); /* which comes round */
     if (e == cudaSuccess) e = cudaGetLastError();
     return e == cudaSuccess ? cudaStreamSynchronize(stream) : e;
 }

@@ -1,5 +1,6 @@
-/* blas.cpp - cuBLAS's matrix products in plain loops, summed in double; columns first, as there. */
+/* blas.cpp - cuBLAS's matrix products in plain loops, summed as sums.h says; columns first, as there. */
 #include "emulator.h"
+#include "sums.h"
 
 #include <cublas_v2.h>
 #include <cuda_bf16.h>
@@ -42,6 +43,10 @@ float tf32(float x)
     return __uint_as_float(bits);
 }
 
+using mode_emu::sum_by_tensor_core;
+using mode_emu::sum_in_f32;
+enum { AT_A_TIME = 16 }; /* products on a tensor core */
+
 struct gemm {
     bool ta, tb, rounded;
     int m, n, k, lda, ldb, ldc;
@@ -66,12 +71,8 @@ struct gemm {
         for (int j = 0; j < n; j++)
             for (int i = 0; i < m; i++) {
                 const float *u = &x[(size_t)i * k], *v = &y[(size_t)j * k];
-                double s[4] = {0, 0, 0, 0};
-                int p = 0;
-                for (; p + 4 <= k; p += 4)
-                    for (int q = 0; q < 4; q++) s[q] += (double)u[p + q] * v[p + q];
-                for (; p < k; p++) s[0] += (double)u[p] * v[p];
-                double sum = scale * (s[0] + s[1] + s[2] + s[3]);
+                const bool wide = a_type == CUDA_R_32F && !rounded;
+                double sum = scale * (wide ? sum_in_f32(u, v, k) : sum_by_tensor_core(u, v, k, AT_A_TIME));
                 long long at = i + (long long)j * ldc;
                 put(c, c_type, at, keep == 0 ? sum : sum + keep * get(c, c_type, at)); /* with 0, c is not read */
             }

@@ -2,12 +2,15 @@
  *
  * Strict where the library may be lenient: shapes, leading dimensions, types, the size of attributes, and that pointers
  * are as aligned as the heuristic was told. 8-bit operands: as Hopper wants them, summed over their inner dimensions,
- * sizes multiples of 16, one of the two at least E4M3. fp16: into f32 alone, with the errors of a tensor core. Algorithm 0
- * sums k in order; 1 in two parts, added in the workspace; others do not exist. Products whose leading dimensions are no
- * multiples of 4 bytes are refused, so that callers show what they do then. */
+ * sizes multiples of 16, one of the two at least E4M3. Sums have the errors of sums.h, of fp16 (into f32 alone) the
+ * largest that a tensor core may make. Two streams' products in one workspace at a time are found. Algorithm 0 sums k in
+ * order; 1 in two parts, added in the workspace; others do not exist. Products whose leading dimensions are no multiples
+ * of 4 bytes are refused, so that callers show what they do then. */
 #include "emulator.h"
+#include "sums.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -83,8 +86,7 @@ float cut_sum(const double *x, int n)
     if (most == 0) return 0;
     const double unit = std::ldexp(1.0, std::ilogb(most) - 23);
     for (int i = 0; i < n; i++) s += std::trunc(x[i] / unit) * unit;
-    float f = (float)s;
-    return std::fabs((double)f) > std::fabs(s) ? std::nextafter(f, 0.0f) : f;
+    return mode_emu::cut_to_f32(s);
 }
 
 bool fits(const mode_emu_lt_layout &l)
@@ -147,19 +149,20 @@ struct product {
     bool parts;
 
     /* Operands as rows of k numbers. */
-    static std::vector<float> rows_of(const void *x, const mode_emu_lt_layout &l, bool turned)
+    static std::vector<float> rows_of(const void *x, const mode_emu_lt_layout &l, bool turned, bool rounded)
     {
         const long long m = turned ? l.cols : l.rows, k = turned ? l.rows : l.cols;
         std::vector<float> to((size_t)(m * k));
         for (long long i = 0; i < m; i++)
             for (long long p = 0; p < k; p++) to[(size_t)(i * k + p)] = turned ? get(x, l, p, i) : get(x, l, i, p);
+        for (float &v : to) v = rounded ? tf32(v) : v;
         return to;
     }
     double sum(const float *x, const float *y, long long k) const
     {
-        double s = 0;
+        enum { AT_A_TIME = 16 };
         if (al.type == CUDA_R_16F) {
-            enum { AT_A_TIME = 16 };
+            double s = 0;
             for (long long p = 0; p < k; p += AT_A_TIME) {
                 double addends[AT_A_TIME + 1] = {s};
                 int n = 1;
@@ -168,15 +171,13 @@ struct product {
             }
             return s;
         }
-        if (w.compute == CUBLAS_COMPUTE_32F_FAST_TF32)
-            for (long long p = 0; p < k; p++) s += (double)tf32(x[p]) * tf32(y[p]);
-        else
-            for (long long p = 0; p < k; p++) s += (double)x[p] * y[p];
-        return s;
+        if (al.type == CUDA_R_32F && w.compute != CUBLAS_COMPUTE_32F_FAST_TF32) return mode_emu::sum_in_f32(x, y, k);
+        return mode_emu::sum_by_tensor_core(x, y, k, AT_A_TIME);
     }
     void run() const
     {
-        const std::vector<float> of_a = rows_of(a, al, w.ta), of_b = rows_of(b, bl, !w.tb);
+        const bool tf = w.compute == CUBLAS_COMPUTE_32F_FAST_TF32;
+        const std::vector<float> of_a = rows_of(a, al, w.ta, tf), of_b = rows_of(b, bl, !w.tb, tf);
         const long long k = w.ta ? al.rows : al.cols, half = parts ? k / 2 : k;
         for (long long j = 0; j < dl.cols; j++)
             for (long long i = 0; i < dl.rows; i++) {
@@ -331,7 +332,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t what, const
     for (int i = 0; i < 2 && is_fp8(a_layout->type); i++)
         if ((uintptr_t)at[i] % 16) return CUBLAS_STATUS_INVALID_VALUE;
     for (int i = 0; i < 7; i++) mode_emu::check_argument("cublasLtMatmul", i + 1, at[i]);
-    if (algo->data[1] == 1) mode_emu::check_argument("cublasLtMatmul", 8, workspace);
+    if (workspace) mode_emu::check_argument("cublasLtMatmul", 8, workspace);
+    if ((uintptr_t)workspace % 256) return CUBLAS_STATUS_INVALID_VALUE;
     product p = {*what,
                  *a_layout,
                  *b_layout,
@@ -344,7 +346,18 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t what, const
                  *(const float *)alpha,
                  *(const float *)beta,
                  algo->data[1] == 1};
-    mode_emu::enqueue(stream, [p] { p.run(); });
+    /* a product may leave things in its workspace from one kernel to the next */
+    static std::atomic<uint64_t> last;
+    const uint64_t mine = ++last;
+    uint64_t *mark = workspace_bytes >= sizeof *mark ? (uint64_t *)workspace : nullptr;
+    if (mark) mode_emu::enqueue(stream, [mark, mine] { *mark = mine; });
+    mode_emu::enqueue(stream, [p, mark, mine] {
+        if (mark && *mark != mine) {
+            fprintf(stderr, "emulator: two streams' products use one workspace at a time\n");
+            abort();
+        }
+        p.run();
+    });
     return mode_emu::fault() == cudaSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_EXECUTION_FAILED;
 }
 

@@ -442,13 +442,17 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaM
 {
     locked l(lock);
     if (bytes == 0) return cudaSuccess;
-    if (find(from) || is_captured(stream)) { /* a graph reads when it runs */
+    if (is_captured(stream) && (!find(from) || !find(to))) {
+        fprintf(stderr, "emulator: memory of the host that is not pinned is copied in a capture\n");
+        abort();
+    }
+    if (find(from)) {
         enqueue(stream, [=] { memcpy(to, from, bytes); });
     } else {
         auto staged = std::make_shared<std::vector<char>>((const char *)from, (const char *)from + bytes);
         enqueue(stream, [=] { memcpy(to, staged->data(), bytes); });
     }
-    return find(to) || is_captured(stream) ? fault() : cudaStreamSynchronize(stream);
+    return find(to) ? fault() : cudaStreamSynchronize(stream);
 }
 
 cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t rows,
@@ -487,6 +491,7 @@ cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t strea
 cudaError_t cudaMemPrefetchAsync(const void *p, size_t, struct cudaMemLocation, unsigned, cudaStream_t)
 {
     locked l(lock);
+    not_in_a_capture("pages are sent or advice on them is given");
     const auto *a = find(p);
     return a && a->second.type == cudaMemoryTypeManaged ? cudaSuccess : note(cudaErrorInvalidValue);
 }

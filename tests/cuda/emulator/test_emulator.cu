@@ -267,13 +267,25 @@ static void launches_a_graph_of_lost_memory()
     cudaFree(x);
     cudaGraphLaunch(exec, s);
 }
-static void changes_what_a_graph_has_yet_to_copy()
+static void copies_what_is_not_pinned_in_a_capture()
 {
     float *x = numbers(64), from = 1;
+    cudaMemcpyAsync(x, &from, sizeof from, cudaMemcpyDefault, capturing());
+}
+static void sends_pages_in_a_capture()
+{
+    float *x = numbers(64);
+    cudaMemPrefetchAsync(x, 64 * sizeof *x, {cudaMemLocationTypeDevice, 0}, 0, capturing());
+}
+static void changes_what_a_graph_has_yet_to_copy()
+{
+    float *x = numbers(64), *from;
+    CHECK(cudaMallocHost((void **)&from, sizeof *from) == cudaSuccess);
+    *from = 1;
     cudaStream_t s = capturing();
-    cudaMemcpyAsync(x, &from, sizeof from, cudaMemcpyDefault, s);
+    cudaMemcpyAsync(x, from, sizeof *from, cudaMemcpyDefault, s);
     cudaGraphExec_t exec = captured(s);
-    from = 2;
+    *from = 2;
     cudaGraphLaunch(exec, s);
     cudaStreamSynchronize(s);
     if (x[0] != 1) mode_emu::fault("another number");
@@ -510,6 +522,8 @@ static const mistake mistakes[] = {
     {"the device waited for in a capture", waits_for_all_in_a_capture, "the device is waited for while"},
     {"an event waited for in a capture", waits_for_an_event_in_a_capture, "an event is waited for while"},
     {"the default stream in a capture", forgets_the_stream_in_a_capture, "the default stream is used while"},
+    {"memory that is not pinned copied in a capture", copies_what_is_not_pinned_in_a_capture, "not pinned is copied"},
+    {"pages sent in a capture", sends_pages_in_a_capture, "pages are sent"},
     {"a capture taken for a run", reads_what_was_only_captured, "nothing ran"},
     {"a graph's result read before waiting", reads_a_graph_s_result_before_waiting, "too early"},
     {"a graph of memory that is gone", launches_a_graph_of_lost_memory, "argument 1 points to memory that the device"},
