@@ -100,6 +100,13 @@ static void add_needs(struct plan *p, uint32_t node, uint32_t first, uint32_t n)
     x->n_missing = x->n_needs;
 }
 
+static void set_state(struct plan *p, struct plan_node *x, enum plan_state state)
+{
+    p->n_in[x->state]--;
+    p->n_in[state]++;
+    x->state = state;
+}
+
 static void add_shard_needs(struct plan *p, uint32_t node, enum plan_stage stage, struct plan_shards s)
 {
     for (int i = 0; i < 2; i++) add_needs(p, node, p->first[stage] + s.from[i], s.to[i] - s.from[i]);
@@ -290,6 +297,7 @@ enum mode_status plan_open(struct plan **out, struct mode_spec *spec, struct mod
     if ((st = look_at_tasks(p, world, err))) goto out;
     for (enum plan_stage s = 0; s < PLAN_STAGES; s++) add_stage(p, s);
     link_feeds(p);
+    p->n_in[PLAN_WAITING] = p->n_nodes;
     p->todo = mode_xmalloc(p->n_nodes * sizeof *p->todo);
     for (uint32_t n = 0; n < p->n_nodes; n++)
         if (!p->node[n].n_missing) p->todo[p->n_todo++] = n;
@@ -336,10 +344,16 @@ static enum mode_status finish(struct plan *p, uint32_t node, bool cached, struc
     enum mode_status st = mode_store_commit_get(p->store, &x->commit, x->key, err);
     if (st) return st;
     if (x->state == PLAN_LOST) plan_revive(p, node);
-    x->state = PLAN_DONE;
+    set_state(p, x, PLAN_DONE);
     x->cached = cached;
     p->n_done[x->stage]++;
     p->n_cached[x->stage] += cached;
+    struct plan_sum *sum = &p->sum[x->stage];
+    sum->rows_in += x->commit->rows_in;
+    sum->rows_out += x->commit->rows_out;
+    for (size_t i = 0; i < x->commit->n_rejects; i++) sum->rejects += x->commit->rejects[i]->n;
+    sum->seconds += x->commit->seconds;
+    if (!cached && x->commit->attempt > 1) sum->retries += x->commit->attempt - 1;
     for (uint32_t i = 0; i < x->n_feeds; i++)
         if (--p->node[x->feeds[i]].n_missing == 0) p->todo[p->n_todo++] = x->feeds[i];
     return MODE_OK;
@@ -366,26 +380,27 @@ static enum mode_status open_node(struct plan *p, uint32_t node, bool *live, str
         p->node[twin].same = node;
     }
     if (committed) return finish(p, node, true, err);
-    x->state = p->node[twin == INDEX_NONE ? node : twin].state;
-    if (twin == INDEX_NONE) x->state = PLAN_LIVE;
+    set_state(p, x, twin == INDEX_NONE ? PLAN_LIVE : p->node[twin].state);
     *live = twin == INDEX_NONE;
     return MODE_OK;
 }
 
+bool plan_more(const struct plan *p)
+{
+    return p->todo_at < p->n_todo;
+}
+
 enum mode_status plan_next(struct plan *p, uint32_t *node, struct mode_error *err)
 {
+    uint32_t n = p->todo[p->todo_at];
+    bool live = false;
     *node = PLAN_NONE;
-    while (p->todo_at < p->n_todo) {
-        uint32_t n = p->todo[p->todo_at];
-        bool live;
-        if (p->node[n].state == PLAN_WAITING) {
-            enum mode_status st = open_node(p, n, &live, err);
-            if (st) return st; /* the node stays at the head: the caller may try again */
-            if (live) *node = n;
-        }
-        p->todo_at++;
-        if (*node != PLAN_NONE) return MODE_OK;
+    if (p->node[n].state == PLAN_WAITING) {
+        enum mode_status st = open_node(p, n, &live, err);
+        if (st) return st; /* the node stays at the head */
     }
+    p->todo_at++;
+    if (live) *node = n;
     return MODE_OK;
 }
 
@@ -403,8 +418,7 @@ void plan_lost(struct plan *p, uint32_t node)
 {
     struct plan_node *x = &p->node[node];
     if (x->state == PLAN_LOST || x->state == PLAN_DONE) return;
-    x->state = PLAN_LOST;
-    p->n_lost[x->stage]++;
+    set_state(p, x, PLAN_LOST);
     for (uint32_t i = 0; i < x->n_feeds; i++) plan_lost(p, x->feeds[i]);
     if (x->same != PLAN_NONE) plan_lost(p, x->same);
 }
@@ -415,8 +429,7 @@ void plan_revive(struct plan *p, uint32_t node)
     if (x->state != PLAN_LOST) return;
     for (uint32_t i = 0; i < x->n_needs; i++)
         if (p->node[x->needs[i]].state == PLAN_LOST) return; /* still behind another lost one */
-    x->state = x->key[0] ? PLAN_LIVE : PLAN_WAITING;
-    p->n_lost[x->stage]--;
+    set_state(p, x, x->key[0] ? PLAN_LIVE : PLAN_WAITING);
     for (uint32_t i = 0; i < x->n_feeds; i++) plan_revive(p, x->feeds[i]);
     if (x->same != PLAN_NONE) plan_revive(p, x->same);
 }
@@ -428,20 +441,12 @@ uint32_t plan_find(const struct plan *p, const char *key)
 
 bool plan_finished(const struct plan *p)
 {
-    uint32_t n = 0;
-    for (int s = 0; s < PLAN_STAGES; s++) n += p->n_done[s];
-    return n == p->n_nodes;
+    return p->n_in[PLAN_DONE] == p->n_nodes;
 }
 
 bool plan_stuck(const struct plan *p)
 {
-    bool lost = false;
-    if (p->todo_at < p->n_todo) return false;
-    for (uint32_t n = 0; n < p->n_nodes; n++) {
-        if (p->node[n].state == PLAN_LIVE) return false;
-        if (p->node[n].state == PLAN_LOST) lost = true;
-    }
-    return lost;
+    return !plan_more(p) && !p->n_in[PLAN_LIVE] && p->n_in[PLAN_LOST];
 }
 
 const Mode__Blob *plan_output(const struct plan_node *n, const char *name)

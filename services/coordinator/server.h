@@ -45,6 +45,8 @@ struct server {
     bool redis_seen; /* was connected once: a changed run_id means that it may have forgotten */
     bool restoring;  /* loading runs at the start: ask Redis what it remembers */
     bool stop, stale;
+    bool more;                            /* the runs have tasks to hand over that this turn had no time for */
+    double turn_until_s;                  /* so long does a turn hand tasks over */
     char *allow_list;                     /* NULL = no TCP port */
     bool keys_changed;                    /* the list was read again: a connected peer may not be in it any more */
     int64_t keep_checkpoints_s, sweep_ms; /* when the next sweep of ckpt/ is due */

@@ -32,21 +32,13 @@ void status_free(struct status_memory **mp)
     free(m);
 }
 
-static void add_node(Mode__Stage *s, const struct server *sv, const struct run *run, uint32_t n, double *seconds,
-                     double *fractions, double *spread)
+/* A node that is not done. */
+static void add_node(Mode__Stage *s, const struct server *sv, const struct run *run, uint32_t n, double *fractions,
+                     double *spread)
 {
     const struct plan_node *x = &run->plan->node[n];
     const struct core_task *t = run->core_task[n] == CORE_NONE ? NULL : &sv->core.task[run->core_task[n]];
     if (t && t->attempt > 1) s->retries += t->attempt - 1;
-    if (x->state == PLAN_DONE) {
-        s->done++;
-        s->cached += x->cached;
-        s->rows_in += x->commit->rows_in;
-        s->rows_out += x->commit->rows_out;
-        for (size_t i = 0; i < x->commit->n_rejects; i++) s->rejects += x->commit->rejects[i]->n;
-        *seconds += x->commit->seconds;
-        return;
-    }
     if (t && t->last_text && t->last_text[0] && t->state != CORE_LEASED) s->message = t->last_text;
     if (t && t->state == CORE_QUARANTINED)
         s->quarantined++;
@@ -103,18 +95,28 @@ static Mode__Stage *build_stage(struct status_memory *m, const struct server *sv
                                 enum plan_stage stage)
 {
     Mode__Stage *s = keep(m, mode_xmalloc(sizeof *s));
-    double seconds = 0, fractions = 0, spread = 0;
+    double fractions = 0, spread = 0;
     mode__stage__init(s);
     s->name = (char *)plan_stage_name(stage);
     s->service = (char *)plan_stage_service(stage);
     s->has_retries = s->has_rows_in = s->has_rows_out = s->has_rejects = s->has_done_units = 1;
     s->has_live_done = s->has_live_total = s->has_mean_task_s = 1;
     const struct plan *p = run->plan;
-    for (uint32_t n = p->first[stage]; n < p->first[stage + 1]; n++)
-        add_node(s, sv, run, n, &seconds, &fractions, &spread);
+    const struct plan_sum *sum = &p->sum[stage];
     s->total = p->first[stage + 1] - p->first[stage];
+    s->done = p->n_done[stage];
+    s->cached = p->n_cached[stage];
+    s->rows_in = sum->rows_in;
+    s->rows_out = sum->rows_out;
+    s->rejects = sum->rejects;
+    s->retries = sum->retries;
+    for (uint32_t n = p->first[stage], left = (uint32_t)(s->total - s->done); left; n++) {
+        if (p->node[n].state == PLAN_DONE) continue;
+        add_node(s, sv, run, n, &fractions, &spread);
+        left--;
+    }
     s->done_units = (double)s->done + fractions;
-    if (s->done) s->mean_task_s = seconds / (double)s->done;
+    if (s->done) s->mean_task_s = sum->seconds / (double)s->done;
     /* how long a task takes: from the running ones if they tell, else from those that are done */
     double per_task = spread > 0 && s->leased ? spread / (double)s->leased : s->mean_task_s;
     if (per_task > 0 && s->leased) {
