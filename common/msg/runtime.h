@@ -7,6 +7,7 @@
 #define MODE_MSG_RUNTIME_H
 
 #include "base/file.h"
+#include "base/index.h"
 #include "msg/envelope.h"
 #include "msg/job.h"
 #include "msg/worker.h"
@@ -69,9 +70,10 @@ struct mode_job {
     size_t request_size;
     struct mode_job_input_file *inputs;
     size_t n_inputs;
-    char *in_dir, *out_dir; /* links to the inputs; where outputs are written */
-    const char *backend;    /* of the worker's options */
-    int gpus;               /* likewise */
+    struct mode_index input_at; /* of a name: training has two inputs for each of many shards */
+    char *in_dir, *out_dir;     /* links to the inputs; where outputs are written */
+    const char *backend;        /* of the worker's options */
+    int gpus;                   /* likewise */
     struct mode_job_team team;
     struct mode_job_page *page;
 
@@ -102,8 +104,8 @@ void mode_job_found_input(struct mode_job *job, const char *name);
 void mode_job_sort_outputs(struct mode_job *job);
 
 /* ---- compute.c ---- */
-/* Do one task of the store from its key to its commit record. Never fails: what happened is in *end. backend, gpus: what
- * the work function is told to compute with. kept: from one task to the next, NULL = nothing is. */
+/* Do one task of the store from its key to its commit record. Never fails: what happened is in *end. backend, gpus:
+ * what the work function is told to compute with. kept: from one task to the next, NULL = nothing is. */
 void mode_compute_run(struct mode_compute_end *end, struct mode_store *store, const char *word, mode_work_fn *work,
                       const char *backend, int gpus, const struct mode_compute_job *task, struct mode_job_page *page,
                       struct mode_job_kept *kept);

@@ -20,7 +20,7 @@
 #ifndef MODE_COORDINATOR_PLAN_H
 #define MODE_COORDINATOR_PLAN_H
 
-#include "index.h"
+#include "base/index.h"
 #include "pipeline/sources.h"
 #include "pipeline/spec.h"
 #include "store/artifacts.h"
@@ -59,9 +59,9 @@ struct plan_node {
     char *label;               /* "captions/0007" */
     char key[MODE_DIGEST_HEX]; /* "" while unknown */
     enum plan_state state;
-    bool cached;
-    uint32_t n_missing; /* inputs not done */
-    uint32_t *needs;    /* nodes, in the order of the inputs */
+    bool cached, counted; /* counted: an assignment whose commit record says how many pairs each expert gets */
+    uint32_t n_missing;   /* inputs not done */
+    uint32_t *needs;      /* nodes, in the order of the inputs */
     uint32_t n_needs;
     uint32_t *feeds; /* nodes that need it */
     uint32_t n_feeds;
@@ -103,17 +103,20 @@ struct plan {
     char *algorithms; /* what is in train.algorithms, or NULL */
     struct plan_node *node;
     uint32_t n_nodes, first[PLAN_STAGES + 1]; /* nodes of stage s: [first[s], first[s + 1]) */
-    struct index by_key;
+    struct mode_index by_key;
     uint32_t *todo, n_todo, todo_at; /* nodes whose inputs are done, to be looked at by plan_next */
     uint32_t n_done[PLAN_STAGES], n_cached[PLAN_STAGES];
     uint32_t n_in[PLAN_LOST + 1]; /* nodes in each state */
     struct plan_sum sum[PLAN_STAGES];
+    uint64_t *pairs; /* [plan_experts] of the assignments that are counted */
 };
 
 /* Takes over the spec (also after a failure). Looks at every input: MODE_E_NOINPUT, MODE_E_CONFIG with a sentence. */
 enum mode_status plan_open(struct plan **out, struct mode_spec *spec, struct mode_store *store,
                            const struct plan_world *world, struct mode_error *err);
 void plan_close(struct plan **p);
+/* Of a plan that is finished: forgets the nodes, keeps what is counted. */
+void plan_forget_nodes(struct plan *p);
 
 /* Nodes wait to be looked at by plan_next. */
 bool plan_more(const struct plan *p);

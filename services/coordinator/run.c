@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <jansson.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -375,6 +376,10 @@ static void advance(struct runs *r, size_t i, run_wanted_fn *wanted, void *ctx, 
         if (!st) {
             close_run(r, run, MODE__RUN_STATE__RUN_DONE, "");
             let_go(r, run, now_ms);
+            plan_forget_nodes(run->plan);
+            free(run->core_task);
+            run->core_task = NULL;
+            malloc_trim(0); /* of a large run that is hundreds of MB, which the next one may be days away from */
         }
     } else if (!st && plan_stuck(run->plan)) {
         char *why = first_loss(r, run);

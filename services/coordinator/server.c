@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/process.h"
 #include "base/str.h"
 #include "msg/place.h"
 
@@ -236,6 +237,7 @@ enum mode_status server_open(struct server *s, const struct server_options *o, s
     *s = (struct server){.http_fd = -1, .started_s = mode_clock_s(), .keep_checkpoints_s = o->keep_checkpoints_s};
     signal(SIGPIPE, SIG_IGN); /* a peer that is gone is an error to be handled, not a death */
     signal(SIGHUP, SIG_IGN);  /* until there is a list to read again */
+    s->most_files = mode_process_raise_files();
     options.heartbeat_ms = (uint32_t)o->heartbeat_ms;
     options.lease_ms = (uint32_t)o->lease_ms;
     if ((st = mode_store_open(&s->store, o->workspace, err))) return st;

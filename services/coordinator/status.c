@@ -156,7 +156,7 @@ static Mode__TaskRow *build_task(struct status_memory *m, const struct server *s
     mode__task_row__init(row);
     row->key = t->key;
     row->run = t->run;
-    row->service = t->service;
+    row->service = (char *)t->service;
     row->label = t->label;
     row->attempt = t->attempt;
     row->done = t->done;
@@ -168,6 +168,7 @@ static Mode__TaskRow *build_task(struct status_memory *m, const struct server *s
     return row;
 }
 
+/* Without its tasks. */
 static Mode__Worker *build_worker(struct status_memory *m, const struct server *sv, uint32_t w, int64_t now)
 {
     const struct core_worker *x = &sv->core.worker[w];
@@ -186,10 +187,43 @@ static Mode__Worker *build_worker(struct status_memory *m, const struct server *
     r->build = x->build;
     r->up_s = (double)(now - x->since_ms) / 1000;
     r->tasks = keep(m, mode_xmalloc((x->held + 1) * sizeof *r->tasks));
-    for (uint32_t i = 0; i < sv->core.n_active && r->n_tasks < x->held; i++)
-        if (sv->core.task[sv->core.active[i]].worker == w)
-            r->tasks[r->n_tasks++] = build_task(m, sv, sv->core.active[i]);
     return r;
+}
+
+static void build_workers(struct status_memory *m, Mode__StatusReply *r, const struct server *s)
+{
+    const struct core *c = &s->core;
+    int64_t now = server_now_ms();
+    Mode__Worker **of = mode_xcalloc(c->n_workers + 1, sizeof(Mode__Worker *));
+    r->workers = keep(m, mode_xmalloc((c->n_workers + 1) * sizeof *r->workers));
+    for (uint32_t w = 0; w < c->n_workers; w++)
+        if (c->worker[w].session[0]) r->workers[r->n_workers++] = of[w] = build_worker(m, s, w, now);
+    for (uint32_t i = 0; i < c->n_active; i++) {
+        uint32_t w = c->task[c->active[i]].worker;
+        if (w != CORE_NONE && of[w] && of[w]->n_tasks < c->worker[w].held)
+            of[w]->tasks[of[w]->n_tasks++] = build_task(m, s, c->active[i]);
+    }
+    free(of);
+}
+
+void status_fit(Mode__StatusReply *r, size_t most)
+{
+    enum { LEAST = 2, COUNTS = 24 }; /* bytes that are around a message within another; of the two counts, at most */
+    size_t size = mode__status_reply__get_packed_size(r) + COUNTS;
+    for (size_t i = r->n_workers; i-- > 0 && size > most;) {
+        Mode__Worker *w = r->workers[i];
+        if (!w->n_tasks) continue;
+        for (size_t t = 0; t < w->n_tasks; t++) size -= protobuf_c_message_get_packed_size(&w->tasks[t]->base) + LEAST;
+        r->has_tasks_left_out = 1;
+        r->tasks_left_out += w->n_tasks;
+        w->n_tasks = 0;
+    }
+    while (r->n_workers && (size > most || r->n_workers > MODE_WIRE_MAX_REPEATED)) {
+        size -= protobuf_c_message_get_packed_size(&r->workers[--r->n_workers]->base) + LEAST;
+        r->has_workers_left_out = 1;
+        r->workers_left_out++;
+    }
+    if (r->n_runs > MODE_WIRE_MAX_REPEATED) r->n_runs = MODE_WIRE_MAX_REPEATED; /* the newest */
 }
 
 Mode__StatusReply *status_build(struct status_memory **memory, const struct server *s, const char *run, bool workers,
@@ -209,11 +243,7 @@ Mode__StatusReply *status_build(struct status_memory **memory, const struct serv
     for (size_t i = s->runs.n; i-- > 0;)
         if (!run || !*run || strcmp(run, s->runs.run[i]->name) == 0)
             r->runs[r->n_runs++] = build_run(m, s, s->runs.run[i]);
-    if (workers) {
-        r->workers = keep(m, mode_xmalloc((s->core.n_workers + 1) * sizeof *r->workers));
-        for (uint32_t w = 0; w < s->core.n_workers; w++)
-            if (s->core.worker[w].session[0]) r->workers[r->n_workers++] = build_worker(m, s, w, server_now_ms());
-    }
+    if (workers) build_workers(m, r, s);
     uint64_t have = s->n_notes < SERVER_NOTES ? s->n_notes : SERVER_NOTES;
     if (notes > have) notes = (uint32_t)have;
     r->notes = keep(m, mode_xmalloc((notes + 1) * sizeof *r->notes));
