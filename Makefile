@@ -82,6 +82,13 @@ cuda-emulate: deps-test build ## the cuda backend's kernels on the host, without
 	@for orders in "shuffled late" "forward shuffled" "reverse 3210"; do set -- $$orders; echo "threads $$1, streams $$2"; \
 	  (cd $(BUILD) && MODE_EMULATOR_ORDER=$$1 MODE_EMULATOR_STREAMS=$$2 ctest -j$(JOBS) --no-tests=error --output-on-failure -L cuda) || exit 1; done
 
+.PHONY: scale
+SHARDS ?= 10000
+WORKERS ?= 210
+scale: deps-test models build ## how far one coordinator goes: SHARDS tiny shards, WORKERS made-up workers (minutes)
+	@cmake --build $(BUILD) -j$(JOBS) --target mode-test-crowd >/dev/null
+	@bench/scale/scale.sh $(BUILD) $(BUILD)/scale $(SHARDS) $(WORKERS)
+
 .PHONY: avx512-check
 avx512-check: ## the AVX-512 kernels on an emulated processor (needs bochs; some minutes)
 	@cmake -S . -B $(BUILD) >/dev/null && cmake --build $(BUILD) -j$(JOBS) --target mode-test-avx512 >/dev/null

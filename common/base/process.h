@@ -11,6 +11,12 @@
  */
 uint64_t mode_process_peak_rss(pid_t pid);
 
+/* Let this process have as many files and connections open as it may (the hard limit, at most 65,536); how many that
+ * is. */
+uint64_t mode_process_raise_files(void);
+/* How many it has open now; 0 = not known. */
+uint64_t mode_process_open_files(void);
+
 enum { MODE_MOST_GPUS = 64 }; /* of a machine */
 
 /* Let this process and those it starts see GPU `index` alone, of those it sees now (CUDA_VISIBLE_DEVICES). 0 leaves

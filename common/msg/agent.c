@@ -295,7 +295,6 @@ static void on_reject(struct agent *a, const Mode__Reject *r, double now)
             a->hello_at = now;
         }
         return;
-    case MODE__REJECT_CODE__REJECT_LIMIT:
     case MODE__REJECT_CODE__REJECT_STARTING:
     case MODE__REJECT_CODE__REJECT_INTERNAL:
         mode_log_warn("rejected", "%s", r->text);
@@ -310,13 +309,17 @@ static void on_reject(struct agent *a, const Mode__Reject *r, double now)
         mode_log_warn("rejected", "name=%s %s", a->config->name, r->text);
         a->hello_at = now + HELLO_AGAIN_S;
         return;
+    case MODE__REJECT_CODE__REJECT_LIMIT: /* staying would keep the connection that there is no room for */
     case MODE__REJECT_CODE__REJECT_VERSION:
     case MODE__REJECT_CODE__REJECT_STORE:
     case MODE__REJECT_CODE__REJECT_CODE:
     case MODE__REJECT_CODE__REJECT_PERMISSION: break;
     default: mode_log_warn("rejected", "%s", r->text); return;
     }
-    MODE_FAIL(&err, r->code == MODE__REJECT_CODE__REJECT_PERMISSION ? MODE_E_PERM : MODE_E_CONFIG,
+    MODE_FAIL(&err,
+              r->code == MODE__REJECT_CODE__REJECT_PERMISSION ? MODE_E_PERM
+              : r->code == MODE__REJECT_CODE__REJECT_LIMIT    ? MODE_E_TEMP
+                                                              : MODE_E_CONFIG,
               "the coordinator does not take this worker: %s", r->text);
     fatal(a, &err);
 }

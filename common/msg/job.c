@@ -47,6 +47,7 @@ void mode_job_clear(struct mode_job *job)
         free(job->outputs[i].path);
     }
     for (size_t i = 0; i < job->n_rejects; i++) free(job->rejects[i].reason);
+    mode_index_clear(&job->input_at);
     free(job->inputs);
     free(job->outputs);
     free(job->rejects);
@@ -62,8 +63,11 @@ void mode_job_clear(struct mode_job *job)
 
 void mode_job_found_input(struct mode_job *job, const char *name)
 {
-    job->inputs = mode_xrealloc(job->inputs, (job->n_inputs + 1) * sizeof *job->inputs);
-    job->inputs[job->n_inputs++] = (struct mode_job_input_file){mode_xstrdup(name), mode_path_join(job->in_dir, name)};
+    if ((job->n_inputs & (job->n_inputs - 1)) == 0)
+        job->inputs = mode_xrealloc(job->inputs, (job->n_inputs ? 2 * job->n_inputs : 1) * sizeof *job->inputs);
+    struct mode_job_input_file *in = &job->inputs[job->n_inputs];
+    *in = (struct mode_job_input_file){mode_xstrdup(name), mode_path_join(job->in_dir, name)};
+    mode_index_put(&job->input_at, in->name, (uint32_t)job->n_inputs++);
 }
 
 /* Parts between '/', none of them empty or starting with '.'. */
@@ -101,9 +105,8 @@ const uint8_t *mode_job_request(const struct mode_job *job, size_t *size)
 
 const char *mode_job_input(const struct mode_job *job, const char *name)
 {
-    for (size_t i = 0; i < job->n_inputs; i++)
-        if (strcmp(job->inputs[i].name, name) == 0) return job->inputs[i].path;
-    return NULL;
+    uint32_t i = mode_index_get(&job->input_at, name);
+    return i == MODE_INDEX_NONE ? NULL : job->inputs[i].path;
 }
 
 bool mode_job_input_at(const struct mode_job *job, size_t i, const char **name, const char **path)

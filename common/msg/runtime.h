@@ -7,6 +7,7 @@
 #define MODE_MSG_RUNTIME_H
 
 #include "base/file.h"
+#include "base/index.h"
 #include "msg/envelope.h"
 #include "msg/job.h"
 #include "msg/worker.h"
@@ -69,9 +70,10 @@ struct mode_job {
     size_t request_size;
     struct mode_job_input_file *inputs;
     size_t n_inputs;
-    char *in_dir, *out_dir; /* links to the inputs; where outputs are written */
-    const char *backend;    /* of the worker's options */
-    int gpus;               /* likewise */
+    struct mode_index input_at; /* of a name: training has two inputs for each of many shards */
+    char *in_dir, *out_dir;     /* links to the inputs; where outputs are written */
+    const char *backend;        /* of the worker's options */
+    int gpus;                   /* likewise */
     struct mode_job_team team;
     struct mode_job_page *page;
 

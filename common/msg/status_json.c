@@ -134,6 +134,8 @@ char *mode_status_json(const Mode__StatusReply *r)
     }
     put(root, "runs", runs);
     put(root, "workers", workers);
+    if (r->has_workers_left_out) put(root, "workers_left_out", json_integer((json_int_t)r->workers_left_out));
+    if (r->has_tasks_left_out) put(root, "tasks_left_out", json_integer((json_int_t)r->tasks_left_out));
     put(root, "notes", notes);
     char *out = json_dumps(root, JSON_INDENT(2));
     MODE_ASSERT(out);

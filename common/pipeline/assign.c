@@ -86,3 +86,23 @@ out:
     free(distance);
     return st;
 }
+
+enum mode_status mode_assign_count(uint64_t *count, const char *path, const struct mode_centres *c,
+                                   struct mode_error *err)
+{
+    struct mode_safetensors f = {0};
+    const struct mode_tensor *id;
+    enum mode_status st = mode_safetensors_open(&f, path, err);
+    if (st) return st;
+    st = mode_safetensors_need(&f, "fine_id", MODE_DTYPE_I32, 1, (int64_t[]){-1}, &id, err);
+    for (int64_t r = 0; !st && r < id->dim[0]; r++) {
+        int32_t fine;
+        memcpy(&fine, (const char *)id->data + 4 * r, 4);
+        if (fine < 0 || fine >= c->m)
+            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: row %lld has fine id %d of %d", path, (long long)r, fine, c->m);
+        else
+            count[c->fine_to_coarse[fine]]++;
+    }
+    mode_safetensors_close(&f);
+    return st;
+}

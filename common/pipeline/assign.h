@@ -8,6 +8,7 @@
 #ifndef MODE_PIPELINE_ASSIGN_H
 #define MODE_PIPELINE_ASSIGN_H
 
+#include "cluster/centres.h"
 #include "nn/backend.h"
 
 #include <stdint.h>
@@ -25,5 +26,9 @@ struct mode_assign_result {
 enum mode_status mode_assign_run(struct mode_assign_result *result, struct mode_backend *be, const char *out_path,
                                  const char *feat_path, const char *centres_path, const char *encoder_id, int32_t only,
                                  struct mode_error *err);
+
+/* Adds the rows of each coarse group to count [centres->n]. MODE_E_FORMAT: no assignment, or of other centres. */
+enum mode_status mode_assign_count(uint64_t *count, const char *assign_path, const struct mode_centres *centres,
+                                   struct mode_error *err);
 
 #endif

@@ -8,34 +8,43 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct input {
-    struct mode_safetensors file;
-    const struct mode_tensor *feat;
-    bool open;
-};
-
-static enum mode_status open_inputs(struct input *in, uint64_t *rows, int64_t *width, const char **encoder_id,
-                                    const char *const *feat, size_t n, struct mode_error *err)
+/* A file of vectors [rows, width]; -1: any. */
+static enum mode_status open_input(struct mode_safetensors *f, const struct mode_tensor **feat, int64_t rows,
+                                   int64_t width, const char *path, struct mode_error *err)
 {
-    enum mode_status st;
+    enum mode_status st = mode_safetensors_open(f, path, err);
+    if (st) return st;
+    if ((st = mode_safetensors_need(f, "feat", MODE_DTYPE_F32, 2, (int64_t[]){rows, width}, feat, err)))
+        mode_safetensors_close(f);
+    return st;
+}
+
+/* Looks at every file and closes it again: of many shards together there are more than a process may map. n_rows [n].
+ */
+static enum mode_status look_at_inputs(int64_t *n_rows, uint64_t *rows, int64_t *width, char **encoder_id,
+                                       const char *const *path, size_t n, struct mode_error *err)
+{
+    enum mode_status st = MODE_OK;
     *rows = 0;
     *width = -1;
-    for (size_t i = 0; i < n; i++) {
-        if ((st = mode_safetensors_open(&in[i].file, feat[i], err))) return st;
-        in[i].open = true;
-        int64_t dim[2] = {-1, *width};
-        if ((st = mode_safetensors_need(&in[i].file, "feat", MODE_DTYPE_F32, 2, dim, &in[i].feat, err))) return st;
-        const char *id = mode_safetensors_meta(&in[i].file, "encoder_id");
-        if (!id) return MODE_FAIL(err, MODE_E_FORMAT, "%s: metadata \"encoder_id\" is missing", feat[i]);
-        if (!*encoder_id) *encoder_id = id;
-        if (strcmp(id, *encoder_id) != 0)
-            return MODE_FAIL(err, MODE_E_VALUE,
-                             "%s: vectors of encoder \"%s\", expected \"%s\"; vectors of different encoders "
-                             "cannot be clustered together",
-                             feat[i], id, *encoder_id);
-        *width = in[i].feat->dim[1];
-        *rows += (uint64_t)in[i].feat->dim[0];
+    for (size_t i = 0; i < n && !st; i++) {
+        struct mode_safetensors f = {0};
+        const struct mode_tensor *feat;
+        if ((st = open_input(&f, &feat, -1, *width, path[i], err))) return st;
+        const char *id = mode_safetensors_meta(&f, "encoder_id");
+        if (id && !*encoder_id) *encoder_id = mode_xstrdup(id);
+        if (!id)
+            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: metadata \"encoder_id\" is missing", path[i]);
+        else if (strcmp(id, *encoder_id) != 0)
+            st = MODE_FAIL(err, MODE_E_VALUE,
+                           "%s: vectors of encoder \"%s\", expected \"%s\"; vectors of different encoders "
+                           "cannot be clustered together",
+                           path[i], id, *encoder_id);
+        *width = feat->dim[1];
+        *rows += (uint64_t)(n_rows[i] = feat->dim[0]);
+        mode_safetensors_close(&f);
     }
+    if (st) return st;
     if (*width < 1) return MODE_FAIL(err, MODE_E_VALUE, "clustering: no text vectors given");
     return MODE_OK;
 }
@@ -80,20 +89,26 @@ static void draw_sample(struct ticket *t, uint64_t want, uint64_t rows, uint64_t
     qsort(t, want, sizeof *t, by_row);
 }
 
-/* Rows of the sample from the mapped files, each file's checked by itself so that errors name it. */
-static enum mode_status gather(float *x, const struct ticket *t, uint64_t n, const struct input *in, size_t n_in,
-                               int64_t d, const char *const *names, struct mode_error *err)
+/* Rows of the sample, each file's checked by itself so that errors name it. */
+static enum mode_status gather(float *x, const struct ticket *t, uint64_t n, const int64_t *n_rows, size_t n_files,
+                               int64_t d, const char *const *path, struct mode_error *err)
 {
     uint64_t first = 0, done = 0;
     int64_t *number = mode_xmalloc((size_t)(n + 1) * sizeof *number);
     enum mode_status st = MODE_OK;
-    for (size_t i = 0; i < n_in && !st; i++) {
-        uint64_t end = first + (uint64_t)in[i].feat->dim[0], start = done;
-        for (; done < n && t[done].row < end; done++) {
-            number[done] = (int64_t)(t[done].row - first);
-            memcpy(x + (int64_t)done * d, mode_f32(in[i].feat) + number[done] * d, (size_t)d * sizeof *x);
+    for (size_t i = 0; i < n_files && !st; i++) {
+        uint64_t end = first + (uint64_t)n_rows[i], start = done;
+        if (done < n && t[done].row < end) {
+            struct mode_safetensors f = {0};
+            const struct mode_tensor *feat;
+            if ((st = open_input(&f, &feat, n_rows[i], d, path[i], err))) break;
+            for (; done < n && t[done].row < end; done++) {
+                number[done] = (int64_t)(t[done].row - first);
+                memcpy(x + (int64_t)done * d, mode_f32(feat) + number[done] * d, (size_t)d * sizeof *x);
+            }
+            mode_safetensors_close(&f);
         }
-        st = mode_rows_check(x + (int64_t)start * d, (int64_t)(done - start), (int)d, true, number + start, names[i],
+        st = mode_rows_check(x + (int64_t)start * d, (int64_t)(done - start), (int)d, true, number + start, path[i],
                              err);
         first = end;
     }
@@ -110,11 +125,11 @@ enum mode_status mode_cluster_run(struct mode_cluster_result *result, const char
     float *x = NULL;
     int64_t d;
     uint64_t rows;
-    const char *encoder_id = p->encoder_id;
+    char *encoder_id = p->encoder_id ? mode_xstrdup(p->encoder_id) : NULL;
     char digest[MODE_DIGEST_HEX];
     *result = (struct mode_cluster_result){0};
-    struct input *in = mode_xcalloc(n_feats + 1, sizeof *in);
-    if ((st = open_inputs(in, &rows, &d, &encoder_id, feat, n_feats, err))) goto out;
+    int64_t *n_rows = mode_xcalloc(n_feats + 1, sizeof *n_rows);
+    if ((st = look_at_inputs(n_rows, &rows, &d, &encoder_id, feat, n_feats, err))) goto out;
     if (p->grow &&
         ((st = mode_digest_file(p->grow, digest, NULL, err)) || (st = mode_centres_load(&grown, p->grow, err)) ||
          (st = mode_centres_check_encoder(&grown, encoder_id, "the added data", err))))
@@ -132,7 +147,7 @@ enum mode_status mode_cluster_run(struct mode_cluster_result *result, const char
         goto out;
     }
     draw_sample(t, want, rows, p->step.seed);
-    if ((st = gather(x, t, want, in, n_feats, d, feat, err))) goto out;
+    if ((st = gather(x, t, want, n_rows, n_feats, d, feat, err))) goto out;
     if ((st = mode_two_step_train(&centres, x, (int64_t)want, (int)d, &p->step, err))) goto out;
     centres.encoder_id = mode_xstrdup(encoder_id);
     *result = (struct mode_cluster_result){rows, want, mode_xstrdup(centres.certificate)};
@@ -142,11 +157,10 @@ enum mode_status mode_cluster_run(struct mode_cluster_result *result, const char
     }
     st = mode_centres_save(p->grow ? &grown : &centres, out_path, err);
 out:
-    for (size_t i = 0; i < n_feats; i++)
-        if (in[i].open) mode_safetensors_close(&in[i].file);
     mode_centres_clear(&centres);
     mode_centres_clear(&grown);
-    free(in);
+    free(encoder_id);
+    free(n_rows);
     free(t);
     free(x);
     return st;

@@ -102,12 +102,10 @@ static int by_draw(const void *a, const void *b)
 }
 
 /* The pictures are an illustration: one that cannot be read is counted and the next is taken. */
-static void take_pictures(struct reading *r, const struct mode_corpus_shard *shard, int n_shards)
+static void take_pictures(struct reading *r, const struct mode_corpus_shard *shard)
 {
     struct mode_corpus *c = r->c;
     struct mode_error ignored;
-    struct mode_tar_data *tar = mode_xcalloc((size_t)n_shards + 1, sizeof *tar);
-    bool *tried = mode_xcalloc((size_t)n_shards + 1, sizeof *tried);
     int most = 360 / c->n; /* keeps the page under 2 MB */
     most = most < 1 ? 1 : most > MODE_CORPUS_PICTURES ? MODE_CORPUS_PICTURES : most;
     qsort(r->shown, (size_t)c->m, sizeof *r->shown, by_draw);
@@ -116,22 +114,18 @@ static void take_pictures(struct reading *r, const struct mode_corpus_shard *sha
         if (!s->caption || !shard[s->shard].tar) continue;
         struct mode_corpus_expert *e = &c->expert[r->centres->fine_to_coarse[s->fine]];
         if (e->n_pictures == most) continue;
-        struct mode_tar_data *t = &tar[s->shard];
-        if (!tried[s->shard] && mode_tar_data_open(t, shard[s->shard].tar, &ignored)) *t = (struct mode_tar_data){0};
-        tried[s->shard] = true;
+        struct mode_tar_data t = {0}; /* one at a time: a compressed one is unpacked to memory */
+        if (mode_tar_data_open(&t, shard[s->shard].tar, &ignored)) t = (struct mode_tar_data){0};
         struct mode_corpus_picture *p = &e->picture[e->n_pictures];
-        bool inside = t->data && t->size == s->tar_size && s->offset <= t->size && s->size <= t->size - s->offset;
-        if (inside && mode_corpus_thumbnail(p, t->data + s->offset, s->size, &ignored) == MODE_OK) {
+        bool inside = t.data && t.size == s->tar_size && s->offset <= t.size && s->size <= t.size - s->offset;
+        if (inside && mode_corpus_thumbnail(p, t.data + s->offset, s->size, &ignored) == MODE_OK) {
             p->caption = mode_xstrdup(s->caption);
             e->n_pictures++;
         } else {
             c->pictures_unreadable++;
         }
+        if (t.data) mode_tar_data_close(&t);
     }
-    for (int i = 0; i < n_shards; i++)
-        if (tar[i].data) mode_tar_data_close(&tar[i]);
-    free(tar);
-    free(tried);
 }
 
 enum mode_status mode_corpus_open(struct mode_corpus *c, const struct mode_corpus_shard *shard, int n_shards,
@@ -151,7 +145,7 @@ enum mode_status mode_corpus_open(struct mode_corpus *c, const struct mode_corpu
     for (int i = 0; i < n_shards && !st; i++) st = read_shard(&r, &shard[i], i, err);
     if (!st) {
         for (int e = 0; e < c->n; e++) mode_word_table_top(&r.words, e, &c->expert[e]);
-        take_pictures(&r, shard, n_shards);
+        take_pictures(&r, shard);
     }
     mode_word_table_clear(&r.words);
     for (int i = 0; i < c->m; i++) free(r.shown[i].caption);

@@ -39,18 +39,49 @@ void mode_corpus_words(const char *caption, void (*fn)(void *ctx, const char *wo
     }
 }
 
-static void grow(struct mode_word_table *t)
+static void rehash(struct mode_word_table *t, const struct mode_word_entry *old, size_t n)
 {
-    size_t cap = t->cap ? t->cap * 2 : 4096;
-    struct mode_word_entry *old = t->entry;
-    t->entry = mode_xcalloc(cap, sizeof *t->entry);
-    for (size_t i = 0; i < t->cap; i++) {
+    for (size_t i = 0; i < n; i++) {
         if (!old[i].text) continue;
-        size_t at = (size_t)old[i].hash & (cap - 1);
-        while (t->entry[at].text) at = (at + 1) & (cap - 1);
+        size_t at = (size_t)old[i].hash & (t->cap - 1);
+        while (t->entry[at].text) at = (at + 1) & (t->cap - 1);
         t->entry[at] = old[i];
     }
-    t->cap = cap;
+}
+
+static void grow(struct mode_word_table *t)
+{
+    size_t n = t->cap;
+    struct mode_word_entry *old = t->entry;
+    t->cap = n ? 2 * n : 4096;
+    t->entry = mode_xcalloc(t->cap, sizeof *t->entry);
+    rehash(t, old, n);
+    free(old);
+}
+
+static int64_t captions_of(const struct mode_word_entry *e, int n)
+{
+    int64_t sum = 0;
+    for (int c = 0; c < n; c++) sum += e->count[c];
+    return sum;
+}
+
+/* The number of different words grows with the captions for ever, most of them in one caption only, and none of those
+ * is ever shown: words in at most `least` captions so far are forgotten, and counted from nothing when they come again.
+ */
+static void prune(struct mode_word_table *t)
+{
+    struct mode_word_entry *old = t->entry;
+    for (int64_t least = 1; t->used > MODE_WORDS_MOST / 2; least++)
+        for (size_t i = 0; i < t->cap; i++) {
+            if (!old[i].text || captions_of(&old[i], t->n) > least) continue;
+            free(old[i].text);
+            free(old[i].count);
+            old[i].text = NULL;
+            t->used--;
+        }
+    t->entry = mode_xcalloc(t->cap, sizeof *t->entry); /* those that are left have other places now */
+    rehash(t, old, t->cap);
     free(old);
 }
 
@@ -63,6 +94,7 @@ static void add_word(void *ctx, const char *word, size_t len)
 {
     struct add *a = ctx;
     struct mode_word_table *t = a->t;
+    if (t->used == MODE_WORDS_MOST) prune(t);
     if (t->used * 2 >= t->cap) grow(t);
     uint64_t hash = XXH64(word, len, 0);
     size_t at = (size_t)hash & (t->cap - 1);
@@ -121,8 +153,7 @@ void mode_word_table_top(const struct mode_word_table *t, int expert, struct mod
     for (size_t i = 0; i < t->cap; i++) {
         const struct mode_word_entry *e = &t->entry[i];
         if (!e->text || e->count[expert] < 2 || is_filler(e->text)) continue;
-        double all = 0, score = (double)e->count[expert];
-        for (int c = 0; c < t->n; c++) all += (double)e->count[c];
+        double all = (double)captions_of(e, t->n), score = (double)e->count[expert];
         if (t->n > 1) score = log_odds((double)e->count[expert], (double)t->total[expert], all, all_total, 500);
         if (score <= 0) continue;
         int at = out->n_words;

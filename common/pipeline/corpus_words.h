@@ -4,6 +4,8 @@
 
 #include "pipeline/corpus.h"
 
+enum { MODE_WORDS_MOST = 1 << 19 }; /* different words that are counted at a time: a few hundred MB with 64 experts */
+
 struct mode_word_entry {
     char *text;
     uint64_t hash;

@@ -35,7 +35,7 @@
 
 struct mode_store;
 
-#define MODE_STORE_MAX_RECORD ((size_t)16 << 20) /* bytes of a packed task, commit or manifest */
+#define MODE_STORE_MAX_RECORD ((size_t)128 << 20) /* bytes of a packed task, commit or manifest */
 
 /* Open the store in folder root, making what is missing. Proves that create-once works on this filesystem
  * (MODE_E_CONFIG otherwise). An existing folder that holds other things beside is fine. */

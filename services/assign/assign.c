@@ -8,6 +8,27 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+/* How many pairs each expert gets: the coordinator plans with it, and need not open every shard's file. */
+static enum mode_status note(struct mode_job *job, const struct mode_assign_result *result, const char *assign,
+                             const char *centres, bool only, struct mode_error *err)
+{
+    struct mode_centres c = {0};
+    struct mode_str text = {0};
+    enum mode_status st = mode_centres_load(&c, centres, err);
+    uint64_t *pairs = mode_xcalloc((size_t)c.n + 1, sizeof *pairs);
+    if (!st) st = mode_assign_count(pairs, assign, &c, err);
+    mode_str_add_char(&text, '{');
+    if (only) mode_str_printf(&text, "\"nearer_to_other_experts\": %" PRIu64 ", ", result->nearer_elsewhere);
+    mode_str_add_cstr(&text, "\"pairs\": [");
+    for (int k = 0; k < c.n; k++) mode_str_printf(&text, "%s%" PRIu64, k ? ", " : "", pairs[k]);
+    mode_str_add_cstr(&text, "]}");
+    if (!st) mode_job_note(job, text.data);
+    mode_str_clear(&text);
+    free(pairs);
+    mode_centres_clear(&c);
+    return st;
+}
+
 enum mode_status assign_work(struct mode_job *job, struct mode_error *err)
 {
     size_t size;
@@ -31,11 +52,9 @@ enum mode_status assign_work(struct mode_job *job, struct mode_error *err)
         goto out;
     }
     mode_job_count_rows(job, result.rows, result.rows);
-    if (r->only_coarse != MODE_ASSIGN_ANY) {
-        char *note = mode_xasprintf("{\"nearer_to_other_experts\": %" PRIu64 "}", result.nearer_elsewhere);
-        mode_job_note(job, note);
-        free(note);
-    }
+    if ((st = note(job, &result, mode_job_output(job, "assign.safetensors"), centres, r->only_coarse != MODE_ASSIGN_ANY,
+                   err)))
+        goto out;
     mode_job_progress(job, 1, 1, "shards");
 out:
     mode_backend_close(&be);

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { ENVELOPE_BYTES = 1 << 10 }; /* more than an envelope takes beside its body */
+
 static void reply(struct server *s, const struct mode_packet *p, const Mode__Envelope *to, Mode__Envelope *e)
 {
     struct mode_error err = {0};
@@ -110,6 +112,7 @@ static void on_status(struct server *s, const struct mode_packet *p, const Mode_
     }
     mode_envelope_init(&e, &s->message_id, MODE__ENVELOPE__BODY_STATUS_REPLY);
     e.status_reply = status_build(&memory, s, q->run, q->has_workers && q->workers, q->has_notes ? q->notes : 0);
+    status_fit(e.status_reply, MODE_WIRE_ADMIN_MAX - ENVELOPE_BYTES);
     reply(s, p, m, &e);
     status_free(&memory);
 }

@@ -211,7 +211,7 @@ static bool several_nodes(const struct core *c, const char *service)
 
 static size_t add_guilty(struct core_task *task, const char *node)
 {
-    uint64_t h = index_hash(node) | 1;
+    uint64_t h = mode_index_hash(node) | 1;
     for (size_t i = 0; i < CORE_GUILTY_NODES; i++) {
         if (task->guilty[i] == h) break;
         if (!task->guilty[i]) {
@@ -623,7 +623,7 @@ uint32_t core_task_want(struct core *c, const char *key, const char *service, co
         }
         t = c->n_tasks++;
         c->task[t] = (struct core_task){.key = mode_xstrdup(key),
-                                        .service = mode_xstrdup(service),
+                                        .service = pool_of(c, service)->service,
                                         .label = mode_xstrdup(label),
                                         .run = mode_xstrdup(run),
                                         .order = order,
@@ -631,7 +631,7 @@ uint32_t core_task_want(struct core *c, const char *key, const char *service, co
                                         .worker = CORE_NONE,
                                         .active_at = CORE_NONE,
                                         .state = CORE_CANCELLED};
-        index_put(&c->by_key, c->task[t].key, t);
+        mode_index_put(&c->by_key, c->task[t].key, t);
         make_ready(c, t, false);
     } else if (c->task[t].state == CORE_CANCELLED || (retry && c->task[t].state == CORE_QUARANTINED)) {
         reset_budgets(&c->task[t]);
@@ -691,7 +691,7 @@ void core_set_epoch(struct core *c, uint32_t epoch, int64_t now)
 
 uint32_t core_find_task(const struct core *c, const char *key)
 {
-    return index_get(&c->by_key, key);
+    return mode_index_get(&c->by_key, key);
 }
 
 uint32_t core_find_worker(const struct core *c, const char *session)
@@ -715,7 +715,6 @@ void core_clear(struct core *c)
 {
     for (uint32_t i = 0; i < c->n_tasks; i++) {
         free(c->task[i].key);
-        free(c->task[i].service);
         free(c->task[i].label);
         free(c->task[i].run);
         free(c->task[i].last_text);
@@ -731,6 +730,6 @@ void core_clear(struct core *c)
     free(c->worker);
     free(c->pool);
     free(c->action);
-    index_clear(&c->by_key);
+    mode_index_clear(&c->by_key);
     *c = (struct core){0};
 }

@@ -18,7 +18,7 @@
 #ifndef MODE_COORDINATOR_CORE_H
 #define MODE_COORDINATOR_CORE_H
 
-#include "index.h"
+#include "base/index.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -73,10 +73,11 @@ struct core_options {
 #define CORE_NONE         UINT32_MAX
 
 struct core_task {
-    char *key;                   /* owned, as the next three                      */
-    char *service, *label, *run; /* owned; run: the first that wanted it, for log lines */
-    uint64_t order;              /* smaller first                                 */
-    uint64_t stall_ms;           /* 0 = progress may stand still for ever         */
+    char *key;           /* owned, as the next two                        */
+    char *label, *run;   /* run: the first that wanted it, for log lines  */
+    const char *service; /* the pool's own                                */
+    uint64_t order;      /* smaller first                                 */
+    uint64_t stall_ms;   /* 0 = progress may stand still for ever         */
     enum core_state state;
     uint32_t wanted;  /* runs that want it                             */
     uint32_t attempt; /* hand-outs so far                              */
@@ -206,7 +207,7 @@ struct core {
     bool dispatch;      /* the server may switch hand-outs off (Redis away) */
     struct core_task *task;
     uint32_t n_tasks, cap_tasks;
-    struct index by_key;
+    struct mode_index by_key;
     uint32_t *active; /* tasks LEASED or in RETRY_WAIT: what a tick looks at */
     uint32_t n_active, cap_active;
     int64_t ticked_ms;

@@ -38,14 +38,17 @@ static void metrics(const struct server *s, struct page *page)
     metric(out, "epoch", "gauge", "Epoch of this coordinator.");
     mode_str_printf(out, "mode_epoch %llu\n", (unsigned long long)s->epoch);
     metric(out, "tasks", "gauge", "Tasks known to this coordinator by queue and state.");
-    for (size_t p = 0; p < s->core.n_pools; p++) {
-        uint64_t n[6] = {0};
-        for (uint32_t t = 0; t < s->core.n_tasks; t++)
-            if (strcmp(s->core.task[t].service, s->core.pool[p].service) == 0) n[s->core.task[t].state]++;
+    uint64_t(*n)[6] = mode_xcalloc(s->core.n_pools + 1, sizeof *n);
+    for (uint32_t t = 0; t < s->core.n_tasks; t++) {
+        size_t p = 0;
+        while (s->core.pool[p].service != s->core.task[t].service) p++;
+        n[p][s->core.task[t].state]++;
+    }
+    for (size_t p = 0; p < s->core.n_pools; p++)
         for (int i = 0; i < 6; i++)
             mode_str_printf(out, "mode_tasks{queue=\"%s\",state=\"%s\"} %llu\n", s->core.pool[p].service, states[i],
-                            (unsigned long long)n[i]);
-    }
+                            (unsigned long long)n[p][i]);
+    free(n);
     metric(out, "workers", "gauge", "Connected workers by role and state.");
     for (size_t p = 0; p < s->core.n_pools; p++) {
         unsigned busy = 0, idle = 0;

@@ -6,6 +6,7 @@
 #include "nn/backend.h"
 #include "pipeline/train.h"
 
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -98,6 +99,13 @@ static void add_needs(struct plan *p, uint32_t node, uint32_t first, uint32_t n)
     x->needs = mode_xrealloc(x->needs, (x->n_needs + (size_t)n) * sizeof *x->needs);
     for (uint32_t i = 0; i < n; i++) x->needs[x->n_needs++] = first + i;
     x->n_missing = x->n_needs;
+}
+
+static void set_state(struct plan *p, struct plan_node *x, enum plan_state state)
+{
+    p->n_in[x->state]--;
+    p->n_in[state]++;
+    x->state = state;
 }
 
 static void add_shard_needs(struct plan *p, uint32_t node, enum plan_stage stage, struct plan_shards s)
@@ -243,6 +251,20 @@ static enum mode_status look_at_shards(struct plan *p, struct mode_error *err)
     return st;
 }
 
+/* A training names every shard and two files of each in its record. That it has room is better known now than when all
+ * is embedded. */
+static enum mode_status check_record(const struct plan *p, size_t most, struct mode_error *err)
+{
+    enum { INPUT = 64 + 40 }; /* bytes of one: digest, size, "captions/0007" and what is around them */
+    size_t bytes = 1 << 20;
+    for (size_t i = 0; i < p->shards.n; i++) bytes += strlen(p->shards.shard[i].path) + 4 + 2 * INPUT;
+    if (bytes <= most) return MODE_OK;
+    return MODE_FAIL(err, MODE_E_CONFIG,
+                     "data.train: %zu shards; the record of a training that names them all would have some %zu MiB, at "
+                     "most %zu are allowed. HINT: fewer, larger shards",
+                     p->shards.n, bytes >> 20, most >> 20);
+}
+
 /* A wrong merges file, or a model without rows for all of its ids, would be found only when training begins. */
 static enum mode_status look_at_tokenizer(struct plan *p, const struct plan_world *world, struct mode_error *err)
 {
@@ -283,13 +305,16 @@ enum mode_status plan_open(struct plan **out, struct mode_spec *spec, struct mod
     p->store = store;
     if ((st = mode_spec_check(&p->spec, err))) goto out;
     if ((st = look_at_shards(p, err))) goto out;
+    if ((st = check_record(p, MODE_STORE_MAX_RECORD, err))) goto out;
     p->n_models = plan_experts(p) + 2;
+    p->pairs = mode_xcalloc(plan_experts(p), sizeof *p->pairs);
     if ((st = world->encoder_id(&p->encoder_id, &p->spec, err))) goto out;
     if ((st = look_at_tokenizer(p, world, err))) goto out;
     if (p->spec.train.algorithms[0] && (st = read_algorithms(&p->algorithms, p->spec.train.algorithms, err))) goto out;
     if ((st = look_at_tasks(p, world, err))) goto out;
     for (enum plan_stage s = 0; s < PLAN_STAGES; s++) add_stage(p, s);
     link_feeds(p);
+    p->n_in[PLAN_WAITING] = p->n_nodes;
     p->todo = mode_xmalloc(p->n_nodes * sizeof *p->todo);
     for (uint32_t n = 0; n < p->n_nodes; n++)
         if (!p->node[n].n_missing) p->todo[p->n_todo++] = n;
@@ -300,34 +325,54 @@ out:
     return st;
 }
 
-void plan_close(struct plan **pp)
+void plan_forget_nodes(struct plan *p)
 {
-    struct plan *p = *pp;
-    *pp = NULL;
-    if (!p) return;
     for (uint32_t n = 0; n < p->n_nodes; n++) {
         free(p->node[n].label);
         free(p->node[n].needs);
         free(p->node[n].feeds);
         if (p->node[n].commit) mode__commit__free_unpacked(p->node[n].commit, NULL);
     }
+    free(p->node);
+    free(p->todo);
+    mode_index_clear(&p->by_key);
+    p->node = NULL;
+    p->todo = NULL;
+    p->n_nodes = p->n_todo = p->todo_at = 0;
+}
+
+void plan_close(struct plan **pp)
+{
+    struct plan *p = *pp;
+    *pp = NULL;
+    if (!p) return;
+    plan_forget_nodes(p);
     for (uint32_t t = 0; t < p->n_tasks; t++) {
         free(p->task[t].name);
         free(p->task[t].dir);
     }
     free(p->task);
-    free(p->node);
-    free(p->todo);
+    free(p->pairs);
     free(p->encoder_id);
     free(p->algorithms);
     free(p->shard_end);
-    index_clear(&p->by_key);
     mode_shards_clear(&p->shards);
     mode_spec_clear(&p->spec);
     free(p);
 }
 
 /* ---------------------------------------------------------------------------------------------- unfolding */
+
+/* "pairs" of an assignment's note; false where there is none: it was made by an earlier version. */
+static bool count_pairs(struct plan *p, const char *note)
+{
+    json_t *o = note ? json_loads(note, 0, NULL) : NULL, *pairs = json_object_get(o, "pairs");
+    size_t n = json_array_size(pairs);
+    bool good = n && n <= plan_experts(p);
+    for (size_t k = 0; k < n && good; k++) p->pairs[k] += (uint64_t)json_integer_value(json_array_get(pairs, k));
+    json_decref(o);
+    return good;
+}
 
 static enum mode_status finish(struct plan *p, uint32_t node, bool cached, struct mode_error *err)
 {
@@ -336,10 +381,17 @@ static enum mode_status finish(struct plan *p, uint32_t node, bool cached, struc
     enum mode_status st = mode_store_commit_get(p->store, &x->commit, x->key, err);
     if (st) return st;
     if (x->state == PLAN_LOST) plan_revive(p, node);
-    x->state = PLAN_DONE;
+    set_state(p, x, PLAN_DONE);
     x->cached = cached;
     p->n_done[x->stage]++;
     p->n_cached[x->stage] += cached;
+    struct plan_sum *sum = &p->sum[x->stage];
+    sum->rows_in += x->commit->rows_in;
+    sum->rows_out += x->commit->rows_out;
+    for (size_t i = 0; i < x->commit->n_rejects; i++) sum->rejects += x->commit->rejects[i]->n;
+    sum->seconds += x->commit->seconds;
+    if (!cached && x->commit->attempt > 1) sum->retries += x->commit->attempt - 1;
+    if (x->stage == PLAN_ASSIGN) x->counted = count_pairs(p, x->commit->note);
     for (uint32_t i = 0; i < x->n_feeds; i++)
         if (--p->node[x->feeds[i]].n_missing == 0) p->todo[p->n_todo++] = x->feeds[i];
     return MODE_OK;
@@ -357,35 +409,36 @@ static enum mode_status open_node(struct plan *p, uint32_t node, bool *live, str
     if (!committed) st = mode_store_task_put(p->store, x->key, &spec.msg, err);
     plan_spec_clear(&spec);
     if (st) return st;
-    uint32_t twin = index_get(&p->by_key, x->key);
-    if (twin == node) twin = INDEX_NONE; /* a second look, after the store failed */
-    if (twin == INDEX_NONE) {
-        index_put(&p->by_key, x->key, node);
+    uint32_t twin = mode_index_get(&p->by_key, x->key);
+    if (twin == node) twin = MODE_INDEX_NONE; /* a second look, after the store failed */
+    if (twin == MODE_INDEX_NONE) {
+        mode_index_put(&p->by_key, x->key, node);
     } else { /* the same work under two names: it is run once */
         x->same = p->node[twin].same;
         p->node[twin].same = node;
     }
     if (committed) return finish(p, node, true, err);
-    x->state = p->node[twin == INDEX_NONE ? node : twin].state;
-    if (twin == INDEX_NONE) x->state = PLAN_LIVE;
-    *live = twin == INDEX_NONE;
+    set_state(p, x, twin == MODE_INDEX_NONE ? PLAN_LIVE : p->node[twin].state);
+    *live = twin == MODE_INDEX_NONE;
     return MODE_OK;
+}
+
+bool plan_more(const struct plan *p)
+{
+    return p->todo_at < p->n_todo;
 }
 
 enum mode_status plan_next(struct plan *p, uint32_t *node, struct mode_error *err)
 {
+    uint32_t n = p->todo[p->todo_at];
+    bool live = false;
     *node = PLAN_NONE;
-    while (p->todo_at < p->n_todo) {
-        uint32_t n = p->todo[p->todo_at];
-        bool live;
-        if (p->node[n].state == PLAN_WAITING) {
-            enum mode_status st = open_node(p, n, &live, err);
-            if (st) return st; /* the node stays at the head: the caller may try again */
-            if (live) *node = n;
-        }
-        p->todo_at++;
-        if (*node != PLAN_NONE) return MODE_OK;
+    if (p->node[n].state == PLAN_WAITING) {
+        enum mode_status st = open_node(p, n, &live, err);
+        if (st) return st; /* the node stays at the head */
     }
+    p->todo_at++;
+    if (live) *node = n;
     return MODE_OK;
 }
 
@@ -403,8 +456,7 @@ void plan_lost(struct plan *p, uint32_t node)
 {
     struct plan_node *x = &p->node[node];
     if (x->state == PLAN_LOST || x->state == PLAN_DONE) return;
-    x->state = PLAN_LOST;
-    p->n_lost[x->stage]++;
+    set_state(p, x, PLAN_LOST);
     for (uint32_t i = 0; i < x->n_feeds; i++) plan_lost(p, x->feeds[i]);
     if (x->same != PLAN_NONE) plan_lost(p, x->same);
 }
@@ -415,33 +467,24 @@ void plan_revive(struct plan *p, uint32_t node)
     if (x->state != PLAN_LOST) return;
     for (uint32_t i = 0; i < x->n_needs; i++)
         if (p->node[x->needs[i]].state == PLAN_LOST) return; /* still behind another lost one */
-    x->state = x->key[0] ? PLAN_LIVE : PLAN_WAITING;
-    p->n_lost[x->stage]--;
+    set_state(p, x, x->key[0] ? PLAN_LIVE : PLAN_WAITING);
     for (uint32_t i = 0; i < x->n_feeds; i++) plan_revive(p, x->feeds[i]);
     if (x->same != PLAN_NONE) plan_revive(p, x->same);
 }
 
 uint32_t plan_find(const struct plan *p, const char *key)
 {
-    return index_get(&p->by_key, key);
+    return mode_index_get(&p->by_key, key);
 }
 
 bool plan_finished(const struct plan *p)
 {
-    uint32_t n = 0;
-    for (int s = 0; s < PLAN_STAGES; s++) n += p->n_done[s];
-    return n == p->n_nodes;
+    return p->n_in[PLAN_DONE] == p->n_nodes;
 }
 
 bool plan_stuck(const struct plan *p)
 {
-    bool lost = false;
-    if (p->todo_at < p->n_todo) return false;
-    for (uint32_t n = 0; n < p->n_nodes; n++) {
-        if (p->node[n].state == PLAN_LIVE) return false;
-        if (p->node[n].state == PLAN_LOST) lost = true;
-    }
-    return lost;
+    return !plan_more(p) && !p->n_in[PLAN_LIVE] && p->n_in[PLAN_LOST];
 }
 
 const Mode__Blob *plan_output(const struct plan_node *n, const char *name)

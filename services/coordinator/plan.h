@@ -12,14 +12,15 @@
  *                                                 words/t ------------------------^
  *
  *     plan_open(&plan, &spec, store, &world, &err);
- *     while (plan_next(plan, &node, &err) == MODE_OK && node != PLAN_NONE) ...  // to be run: plan_node(plan,
- * node)->key plan_done(plan, node, &err);                                              // its commit record exists
+ *     while (plan_more(plan) && plan_next(plan, &node, &err) == MODE_OK)
+ *         if (node != PLAN_NONE) ...                                    // to be run: plan->node[node].key
+ *     plan_done(plan, node, &err);                                      // its commit record exists
  *
  * Threads: one caller. */
 #ifndef MODE_COORDINATOR_PLAN_H
 #define MODE_COORDINATOR_PLAN_H
 
-#include "index.h"
+#include "base/index.h"
 #include "pipeline/sources.h"
 #include "pipeline/spec.h"
 #include "store/artifacts.h"
@@ -58,14 +59,20 @@ struct plan_node {
     char *label;               /* "captions/0007" */
     char key[MODE_DIGEST_HEX]; /* "" while unknown */
     enum plan_state state;
-    bool cached;
-    uint32_t n_missing; /* inputs not done */
-    uint32_t *needs;    /* nodes, in the order of the inputs */
+    bool cached, counted; /* counted: an assignment whose commit record says how many pairs each expert gets */
+    uint32_t n_missing;   /* inputs not done */
+    uint32_t *needs;      /* nodes, in the order of the inputs */
     uint32_t n_needs;
     uint32_t *feeds; /* nodes that need it */
     uint32_t n_feeds;
     uint32_t same;        /* another node of this plan with the same key, or PLAN_NONE */
     Mode__Commit *commit; /* when DONE */
+};
+
+struct plan_sum { /* over the commit records of a stage's done nodes */
+    uint64_t rows_in, rows_out, rejects;
+    uint64_t retries; /* attempts beyond the first, of those that were not found done */
+    double seconds;
 };
 
 struct plan_task { /* an evaluation task */
@@ -96,18 +103,25 @@ struct plan {
     char *algorithms; /* what is in train.algorithms, or NULL */
     struct plan_node *node;
     uint32_t n_nodes, first[PLAN_STAGES + 1]; /* nodes of stage s: [first[s], first[s + 1]) */
-    struct index by_key;
+    struct mode_index by_key;
     uint32_t *todo, n_todo, todo_at; /* nodes whose inputs are done, to be looked at by plan_next */
-    uint32_t n_done[PLAN_STAGES], n_cached[PLAN_STAGES], n_lost[PLAN_STAGES];
+    uint32_t n_done[PLAN_STAGES], n_cached[PLAN_STAGES];
+    uint32_t n_in[PLAN_LOST + 1]; /* nodes in each state */
+    struct plan_sum sum[PLAN_STAGES];
+    uint64_t *pairs; /* [plan_experts] of the assignments that are counted */
 };
 
 /* Takes over the spec (also after a failure). Looks at every input: MODE_E_NOINPUT, MODE_E_CONFIG with a sentence. */
 enum mode_status plan_open(struct plan **out, struct mode_spec *spec, struct mode_store *store,
                            const struct plan_world *world, struct mode_error *err);
 void plan_close(struct plan **p);
+/* Of a plan that is finished: forgets the nodes, keeps what is counted. */
+void plan_forget_nodes(struct plan *p);
 
-/* The next node that must be run: its TaskSpec is stored and its key set, its state LIVE. Nodes that are committed
- * already are counted as done on the way. PLAN_NONE: none at present. */
+/* Nodes wait to be looked at by plan_next. */
+bool plan_more(const struct plan *p);
+/* Looks at one of them: when it must be run its TaskSpec is stored and its key set, its state LIVE. PLAN_NONE: it is
+ * committed already and counted as done. After a failure the same one is looked at again. */
 enum mode_status plan_next(struct plan *p, uint32_t *node, struct mode_error *err);
 /* The node's commit record exists: what needed it may go on. All nodes of its key are done. */
 enum mode_status plan_done(struct plan *p, uint32_t node, struct mode_error *err);

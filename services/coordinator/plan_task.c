@@ -4,8 +4,8 @@
 #include "base/str.h"
 #include "base/version.h"
 #include "cluster/centres.h"
-#include "data/safetensors.h"
 #include "msg/code_version.h"
+#include "pipeline/assign.h"
 #include "proto/assign.pb-c.h"
 #include "proto/captions.pb-c.h"
 #include "proto/cluster.pb-c.h"
@@ -60,6 +60,14 @@ static enum mode_status add_output(struct plan_spec *s, const struct plan_node *
     }
     add_input(s, blob->digest, blob->size, name);
     return MODE_OK;
+}
+
+static enum mode_status output_path(char **path, const struct plan *p, const struct plan_node *from, const char *output,
+                                    struct mode_error *err)
+{
+    const Mode__Blob *blob = plan_output(from, output);
+    if (!blob) return MODE_FAIL(err, MODE_E_FORMAT, "the commit record of %s has no %s", from->label, output);
+    return mode_store_blob_path(p->store, path, blob->digest, blob->size, err);
 }
 
 static struct plan_shards all_shards(const struct plan *p)
@@ -176,44 +184,33 @@ static enum mode_status assign_task(struct plan_spec *s, const struct plan *p, c
     return st ? st : add_output(s, centres, "centres.safetensors", mode_xstrdup("centres"), err);
 }
 
-/* Pairs assigned to coarse group k, over the shards it may have pairs in. */
-static enum mode_status pool_size(uint64_t *out, struct plan *p, int32_t k, struct mode_error *err)
+/* Pairs assigned to coarse group k, over the shards it may have pairs in. Commit records say it; where one does not,
+ * the assignment itself is read. */
+static enum mode_status pool_size(uint64_t *out, struct plan *p, uint32_t k, struct mode_error *err)
 {
     struct mode_centres centres = {0};
-    struct mode_safetensors file = {0};
-    char *path = NULL;
-    const struct plan_node *from = &p->node[plan_centres_node(p, (uint32_t)k)];
-    const Mode__Blob *blob = plan_output(from, "centres.safetensors");
-    if (!blob) return MODE_FAIL(err, MODE_E_FORMAT, "the commit record of %s has no centres.safetensors", from->label);
-    enum mode_status st = mode_store_blob_path(p->store, &path, blob->digest, blob->size, err);
-    if (!st) st = mode_centres_load(&centres, path, err);
-    free(path);
-    *out = 0;
-    struct plan_shards shards = plan_expert_shards(p, (uint32_t)k);
+    enum mode_status st = MODE_OK;
+    uint64_t *pairs = NULL;
+    struct plan_shards shards = plan_expert_shards(p, k);
+    *out = p->pairs[k];
     for (uint32_t at = 0; at < plan_shards_count(shards) && !st; at++) {
         uint32_t i = at < shards.to[0] ? at : shards.from[1] + at - shards.to[0];
         const struct plan_node *x = &p->node[p->first[PLAN_ASSIGN] + i];
-        const struct mode_tensor *id = NULL;
-        path = NULL;
-        if (!(blob = plan_output(x, "assign.safetensors")))
-            st = MODE_FAIL(err, MODE_E_FORMAT, "the commit record of %s has no assign.safetensors", x->label);
-        if (!st) st = mode_store_blob_path(p->store, &path, blob->digest, blob->size, err);
-        if (!st) st = mode_safetensors_open(&file, path, err);
-        if (!st) {
-            st = mode_safetensors_need(&file, "fine_id", MODE_DTYPE_I32, 1, (int64_t[]){-1}, &id, err);
-            for (int64_t r = 0; !st && r < id->dim[0]; r++) {
-                int32_t fine;
-                memcpy(&fine, (const char *)id->data + 4 * r, 4);
-                if (fine < 0 || fine >= centres.m)
-                    st = MODE_FAIL(err, MODE_E_FORMAT, "%s: row %lld has fine id %d of %d", path, (long long)r, fine,
-                                   centres.m);
-                else if (centres.fine_to_coarse[fine] == k)
-                    ++*out;
-            }
-            mode_safetensors_close(&file);
+        char *path = NULL;
+        if (x->counted) continue;
+        if (!pairs) {
+            if ((st = output_path(&path, p, &p->node[plan_centres_node(p, k)], "centres.safetensors", err))) break;
+            st = mode_centres_load(&centres, path, err);
+            pairs = mode_xcalloc((size_t)centres.n + k + 1, sizeof *pairs);
+            free(path);
+            path = NULL;
         }
+        if (!st) st = output_path(&path, p, x, "assign.safetensors", err);
+        if (!st) st = mode_assign_count(pairs, path, &centres, err);
         free(path);
     }
+    if (pairs) *out += pairs[k];
+    free(pairs);
     mode_centres_clear(&centres);
     return st;
 }
@@ -264,7 +261,7 @@ static enum mode_status train_task(struct plan_spec *s, struct plan *p, const st
     }
     if (expert && spec->train.share_steps) {
         uint64_t pool = 0, rest = total_steps - seed_steps;
-        if ((st = pool_size(&pool, p, r.expert, err))) goto out;
+        if ((st = pool_size(&pool, p, x->a, err))) goto out;
         uint64_t own = (uint64_t)llround((double)rest * (double)pool / (double)kept);
         if (own < 1) own = 1;
         if (own > rest) own = rest;

@@ -8,12 +8,14 @@
 #include <dirent.h>
 #include <errno.h>
 #include <jansson.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define STORE_RETRY_S 5.0
-#define PLAN_SAVE_S   5.0 /* at most so often while it unfolds */
+#define STORE_RETRY_S  5.0
+#define PLAN_SAVE_S    5.0  /* at most so often while it unfolds */
+#define PLAN_SAVE_PART 50.0 /* and at most such a part of the time: of large runs it is megabytes */
 
 static void run_free(struct run *run)
 {
@@ -59,32 +61,51 @@ static enum mode_status run_save(const struct runs *r, const struct run *run, bo
     return st;
 }
 
+/* s as JSON; false when it is not UTF-8. */
+static bool add_string(struct mode_str *out, const char *s)
+{
+    json_t *j = json_string(s);
+    if (!j) return false;
+    char *text = json_dumps(j, JSON_ENCODE_ANY);
+    mode_str_add_cstr(out, text);
+    free(text);
+    json_decref(j);
+    return true;
+}
+
 /* runs/<name>/plan.json: which task key is what, as far as is known, for whoever reads the store without a coordinator.
  */
 static void save_plan(const struct runs *r, struct run *run)
 {
     struct mode_error problem = {0}, *err = &problem;
     const struct plan *p = run->plan;
-    json_t *nodes = json_array(), *shards = json_array();
-    for (uint32_t n = 0; n < p->n_nodes; n++)
-        json_array_append_new(nodes, json_pack("{s:s, s:s, s:s, s:b}", "stage", plan_stage_name(p->node[n].stage),
-                                               "label", p->node[n].label, "key", p->node[n].key, "done",
-                                               p->node[n].state == PLAN_DONE));
-    for (size_t i = 0; i < p->shards.n; i++) json_array_append_new(shards, json_string(p->shards.shard[i].path));
-    json_t *ends = json_array(); /* shards before the first are of data.train, then come those of each addition */
-    for (uint32_t j = 0; j <= p->n_added; j++) json_array_append_new(ends, json_integer(p->shard_end[j]));
-    json_t *root = json_pack("{s:i, s:o, s:o, s:o}", "experts", (int)plan_experts(p), "shards", shards, "shard_end",
-                             ends, "nodes", nodes);
+    const double began = mode_clock_s();
+    struct mode_str text = {0};
+    bool good = true;
+    mode_str_printf(&text, "{\n \"experts\": %u,\n \"shards\": [", plan_experts(p));
+    for (size_t i = 0; i < p->shards.n; i++) {
+        mode_str_add_cstr(&text, i ? ",\n  " : "\n  ");
+        good &= add_string(&text, p->shards.shard[i].path);
+    }
+    mode_str_add_cstr(&text, "\n ],\n \"shard_end\": ["); /* of data.train, then of each addition */
+    for (uint32_t j = 0; j <= p->n_added; j++) mode_str_printf(&text, "%s%u", j ? ", " : "", p->shard_end[j]);
+    mode_str_add_cstr(&text, "],\n \"nodes\": [");
+    for (uint32_t n = 0; n < p->n_nodes; n++) {
+        const struct plan_node *x = &p->node[n];
+        mode_str_printf(&text, "%s{\"stage\": \"%s\", \"label\": ", n ? ",\n  " : "\n  ", plan_stage_name(x->stage));
+        good &= add_string(&text, x->label);
+        mode_str_printf(&text, ", \"key\": \"%s\", \"done\": %s}", x->key, x->state == PLAN_DONE ? "true" : "false");
+    }
+    mode_str_add_cstr(&text, "\n ]\n}\n");
     char *dir = run_folder(r, run->name), *file = mode_path_join(dir, "plan.json");
-    char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
-    enum mode_status st = text ? mode_file_write_atomic(file, text, strlen(text), err)
+    enum mode_status st = good ? mode_file_write_atomic(file, text.data, text.len, err)
                                : MODE_FAIL(err, MODE_E_VALUE, "%s: a shard's path is not UTF-8", run->name);
-    json_decref(root);
-    free(text);
+    mode_str_clear(&text);
     free(file);
     free(dir);
     run->plan_news = false;
     run->plan_saved_s = mode_clock_s();
+    run->plan_cost_s = run->plan_saved_s - began;
     if (st) mode_log_failure("plan_not_saved", err);
 }
 
@@ -327,13 +348,20 @@ static enum mode_status catch_up(struct runs *r, struct run *run, struct mode_er
     return st;
 }
 
-static void advance(struct runs *r, size_t i, run_wanted_fn *wanted, void *ctx, int64_t now_ms)
+static bool save_is_due(const struct run *run)
+{
+    double pause = PLAN_SAVE_PART * run->plan_cost_s;
+    return run->plan_news && mode_clock_s() - run->plan_saved_s > (pause > PLAN_SAVE_S ? pause : PLAN_SAVE_S);
+}
+
+static void advance(struct runs *r, size_t i, run_wanted_fn *wanted, void *ctx, int64_t now_ms, double until_s)
 {
     struct run *run = r->run[i];
     struct mode_error err = {0};
     uint32_t n;
     enum mode_status st = run->retry_at_s > 0 ? catch_up(r, run, &err) : MODE_OK;
-    while (!st && !(st = plan_next(run->plan, &n, &err)) && n != PLAN_NONE) {
+    while (!st && plan_more(run->plan) && mode_clock_s() < until_s) {
+        if ((st = plan_next(run->plan, &n, &err)) || n == PLAN_NONE) continue;
         const struct plan_node *x = &run->plan->node[n];
         uint64_t order = (uint64_t)(i & 0xffff) << 40 | (uint64_t)n;
         uint32_t t = core_task_want(r->core, x->key, plan_stage_service(x->stage), x->label, run->name, order,
@@ -341,13 +369,17 @@ static void advance(struct runs *r, size_t i, run_wanted_fn *wanted, void *ctx, 
         run->core_task[n] = t;
         run->plan_news = true;
         if (wanted) wanted(ctx, t);
-        if ((st = tell_plan(r, run, n, &err))) break;
+        st = tell_plan(r, run, n, &err);
     }
     if (!st && plan_finished(run->plan)) {
         st = materialise(run->plan, r->peaks, mode_store_root(r->store), &err);
         if (!st) {
             close_run(r, run, MODE__RUN_STATE__RUN_DONE, "");
             let_go(r, run, now_ms);
+            plan_forget_nodes(run->plan);
+            free(run->core_task);
+            run->core_task = NULL;
+            malloc_trim(0); /* of a large run that is hundreds of MB, which the next one may be days away from */
         }
     } else if (!st && plan_stuck(run->plan)) {
         char *why = first_loss(r, run);
@@ -356,15 +388,19 @@ static void advance(struct runs *r, size_t i, run_wanted_fn *wanted, void *ctx, 
         let_go(r, run, now_ms);
     }
     if (st) problem(r, run, st, &err, now_ms);
-    if (run->plan_news && mode_clock_s() - run->plan_saved_s > PLAN_SAVE_S) save_plan(r, run);
+    if (save_is_due(run)) save_plan(r, run);
 }
 
-void runs_advance(struct runs *r, run_wanted_fn *wanted, void *ctx, int64_t now_ms)
+bool runs_advance(struct runs *r, run_wanted_fn *wanted, void *ctx, int64_t now_ms, double until_s)
 {
-    for (size_t i = 0; i < r->n; i++)
-        if (r->run[i]->plan && r->run[i]->state == MODE__RUN_STATE__RUN_RUNNING &&
-            mode_clock_s() >= r->run[i]->retry_at_s)
-            advance(r, i, wanted, ctx, now_ms);
+    bool more = false;
+    for (size_t i = 0; i < r->n; i++) {
+        struct run *run = r->run[i];
+        if (!run->plan || run->state != MODE__RUN_STATE__RUN_RUNNING || mode_clock_s() < run->retry_at_s) continue;
+        advance(r, i, wanted, ctx, now_ms, until_s);
+        more |= run->state == MODE__RUN_STATE__RUN_RUNNING && run->retry_at_s <= 0 && plan_more(run->plan);
+    }
+    return more;
 }
 
 void runs_ended(struct runs *r, uint32_t task)

@@ -20,13 +20,13 @@ struct run {
     int64_t created_ms, finished_ms; /* wall clock, for people */
     double started_s;                /* monotonic, since this coordinator runs it */
     char *message;
-    struct plan *plan;   /* NULL for runs that had ended when the coordinator started */
-    uint32_t *core_task; /* [plan->n_nodes]; CORE_NONE = not handed over */
-    bool let_go;         /* it has ended: its tasks are not wanted by it any more */
-    bool retry;          /* a person submitted it: quarantined tasks get another chance */
-    double retry_at_s;   /* the store failed: not before */
-    bool plan_news;      /* tasks became known since plan.json was written */
-    double plan_saved_s;
+    struct plan *plan;                /* NULL for runs that had ended when the coordinator started */
+    uint32_t *core_task;              /* [plan->n_nodes]; CORE_NONE = not handed over */
+    bool let_go;                      /* it has ended: its tasks are not wanted by it any more */
+    bool retry;                       /* a person submitted it: quarantined tasks get another chance */
+    double retry_at_s;                /* the store failed: not before */
+    bool plan_news;                   /* tasks became known since plan.json was written */
+    double plan_saved_s, plan_cost_s; /* when, and how long it took */
 };
 
 struct runs {
@@ -51,8 +51,9 @@ struct run *runs_find(const struct runs *r, const char *name);
  * of that name with another spec is unfinished. dry: check only; *out is then NULL and *tasks says how many. */
 enum mode_status runs_submit(struct run **out, bool *created, uint32_t *tasks, struct runs *r, const char *text,
                              const char *folder, const char *idempotency, bool dry, struct mode_error *err);
-/* Hand over what became possible, close what is finished. */
-void runs_advance(struct runs *r, run_wanted_fn *wanted, void *ctx, int64_t now_ms);
+/* Hand over what became possible, close what is finished. A task that is handed over costs a synced file, and there may
+ * be a hundred thousand of them: at until_s (mode_clock_s) it stops and returns true when there are more. */
+bool runs_advance(struct runs *r, run_wanted_fn *wanted, void *ctx, int64_t now_ms, double until_s);
 /* The core ended a task. */
 void runs_ended(struct runs *r, uint32_t task);
 void run_cancel(struct runs *r, struct run *run, int64_t now_ms);

@@ -3,10 +3,12 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/process.h"
 #include "base/str.h"
 #include "msg/place.h"
 
 #include <errno.h>
+#include <math.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -20,6 +22,7 @@
 #define MESSAGES_A_TURN    256
 #define FIRST_REDIS_WAIT_S 3.0
 #define SWEEP_MS           3600000
+#define HANDOVER_S         0.05 /* of a turn at most: a large run must not keep everybody else waiting */
 
 int64_t server_now_ms(void)
 {
@@ -122,7 +125,7 @@ static void settle_round(struct server *s)
 void server_settle(struct server *s)
 {
     do {
-        runs_advance(&s->runs, server_restore, s, server_now_ms());
+        s->more = runs_advance(&s->runs, server_restore, s, server_now_ms(), s->turn_until_s);
         if (s->core.n_actions) settle_round(s);
     } while (s->core.n_actions && !s->stale);
 }
@@ -234,6 +237,7 @@ enum mode_status server_open(struct server *s, const struct server_options *o, s
     *s = (struct server){.http_fd = -1, .started_s = mode_clock_s(), .keep_checkpoints_s = o->keep_checkpoints_s};
     signal(SIGPIPE, SIG_IGN); /* a peer that is gone is an error to be handled, not a death */
     signal(SIGHUP, SIG_IGN);  /* until there is a list to read again */
+    s->most_files = mode_process_raise_files();
     options.heartbeat_ms = (uint32_t)o->heartbeat_ms;
     options.lease_ms = (uint32_t)o->lease_ms;
     if ((st = mode_store_open(&s->store, o->workspace, err))) return st;
@@ -255,7 +259,7 @@ enum mode_status server_open(struct server *s, const struct server_options *o, s
         return st;
     s->runs.peaks = &s->peaks;
     s->restoring = true;
-    runs_advance(&s->runs, server_restore, s, server_now_ms());
+    runs_advance(&s->runs, server_restore, s, server_now_ms(), HUGE_VAL);
     s->restoring = false;
     core_actions_clear(&s->core); /* nobody is connected; the state as a whole is written to Redis next */
     if (s->core.n_tasks) s->core.settled_ms = server_now_ms() + options.settle_ms;
@@ -336,12 +340,13 @@ enum mode_status server_run(struct server *s, struct mode_error *err)
                                  {.socket = mode_socket_handle(s->admins), .events = ZMQ_POLLIN},
                                  {.fd = signals, .events = ZMQ_POLLIN},
                                  {.fd = s->http_fd, .events = ZMQ_POLLIN}};
-        int64_t now = server_now_ms(), next = core_next_tick_ms(&s->core, now);
+        int64_t now = server_now_ms(), next = s->more ? now : core_next_tick_ms(&s->core, now);
         if (!s->core.dispatch && s->redis_retry_ms < next) next = s->redis_retry_ms;
         if (zmq_poll(item, s->http_fd >= 0 ? 4 : 3, next > now ? (long)(next - now) : 0) < 0 && errno != EINTR) {
             st = MODE_FAIL(err, MODE_E_IO, "zmq_poll: %s", zmq_strerror(errno));
             break;
         }
+        s->turn_until_s = mode_clock_s() + HANDOVER_S;
         uint64_t asked;
         if (read(signals, &asked, sizeof asked) == (ssize_t)sizeof asked) {
             if (stop_asked) s->stop = true;

@@ -45,6 +45,8 @@ struct server {
     bool redis_seen; /* was connected once: a changed run_id means that it may have forgotten */
     bool restoring;  /* loading runs at the start: ask Redis what it remembers */
     bool stop, stale;
+    bool more;                            /* the runs have tasks to hand over that this turn had no time for */
+    double turn_until_s;                  /* so long does a turn hand tasks over */
     char *allow_list;                     /* NULL = no TCP port */
     bool keys_changed;                    /* the list was read again: a connected peer may not be in it any more */
     int64_t keep_checkpoints_s, sweep_ms; /* when the next sweep of ckpt/ is due */
@@ -76,7 +78,9 @@ struct server {
         enum core_wait_cause said; /* in the log */
     } * wait;
     size_t n_waits;
-    int64_t waits_ms; /* when the next look at them is due */
+    int64_t waits_ms;      /* when the next look at them is due */
+    uint64_t most_files;   /* that this process may have open; 0 = not known */
+    int64_t files_said_ms; /* not said before that they are too few */
     uint64_t n_messages[2], n_bad_messages, n_handouts, n_recorded, n_refused;
 };
 
@@ -112,6 +116,8 @@ void server_watch_waits(struct server *s, int64_t now_ms);
 struct status_memory;
 Mode__StatusReply *status_build(struct status_memory **memory, const struct server *s, const char *run, bool workers,
                                 uint32_t notes);
+/* Leaves out as many running tasks, then workers, from the end as keep it within `most` packed bytes. */
+void status_fit(Mode__StatusReply *reply, size_t most);
 void status_free(struct status_memory **memory);
 
 /* http.c; address "host:port" or "" for none */

@@ -32,21 +32,13 @@ void status_free(struct status_memory **mp)
     free(m);
 }
 
-static void add_node(Mode__Stage *s, const struct server *sv, const struct run *run, uint32_t n, double *seconds,
-                     double *fractions, double *spread)
+/* A node that is not done. */
+static void add_node(Mode__Stage *s, const struct server *sv, const struct run *run, uint32_t n, double *fractions,
+                     double *spread)
 {
     const struct plan_node *x = &run->plan->node[n];
     const struct core_task *t = run->core_task[n] == CORE_NONE ? NULL : &sv->core.task[run->core_task[n]];
     if (t && t->attempt > 1) s->retries += t->attempt - 1;
-    if (x->state == PLAN_DONE) {
-        s->done++;
-        s->cached += x->cached;
-        s->rows_in += x->commit->rows_in;
-        s->rows_out += x->commit->rows_out;
-        for (size_t i = 0; i < x->commit->n_rejects; i++) s->rejects += x->commit->rejects[i]->n;
-        *seconds += x->commit->seconds;
-        return;
-    }
     if (t && t->last_text && t->last_text[0] && t->state != CORE_LEASED) s->message = t->last_text;
     if (t && t->state == CORE_QUARANTINED)
         s->quarantined++;
@@ -103,18 +95,28 @@ static Mode__Stage *build_stage(struct status_memory *m, const struct server *sv
                                 enum plan_stage stage)
 {
     Mode__Stage *s = keep(m, mode_xmalloc(sizeof *s));
-    double seconds = 0, fractions = 0, spread = 0;
+    double fractions = 0, spread = 0;
     mode__stage__init(s);
     s->name = (char *)plan_stage_name(stage);
     s->service = (char *)plan_stage_service(stage);
     s->has_retries = s->has_rows_in = s->has_rows_out = s->has_rejects = s->has_done_units = 1;
     s->has_live_done = s->has_live_total = s->has_mean_task_s = 1;
     const struct plan *p = run->plan;
-    for (uint32_t n = p->first[stage]; n < p->first[stage + 1]; n++)
-        add_node(s, sv, run, n, &seconds, &fractions, &spread);
+    const struct plan_sum *sum = &p->sum[stage];
     s->total = p->first[stage + 1] - p->first[stage];
+    s->done = p->n_done[stage];
+    s->cached = p->n_cached[stage];
+    s->rows_in = sum->rows_in;
+    s->rows_out = sum->rows_out;
+    s->rejects = sum->rejects;
+    s->retries = sum->retries;
+    for (uint32_t n = p->first[stage], left = (uint32_t)(s->total - s->done); left; n++) {
+        if (p->node[n].state == PLAN_DONE) continue;
+        add_node(s, sv, run, n, &fractions, &spread);
+        left--;
+    }
     s->done_units = (double)s->done + fractions;
-    if (s->done) s->mean_task_s = seconds / (double)s->done;
+    if (s->done) s->mean_task_s = sum->seconds / (double)s->done;
     /* how long a task takes: from the running ones if they tell, else from those that are done */
     double per_task = spread > 0 && s->leased ? spread / (double)s->leased : s->mean_task_s;
     if (per_task > 0 && s->leased) {
@@ -154,7 +156,7 @@ static Mode__TaskRow *build_task(struct status_memory *m, const struct server *s
     mode__task_row__init(row);
     row->key = t->key;
     row->run = t->run;
-    row->service = t->service;
+    row->service = (char *)t->service;
     row->label = t->label;
     row->attempt = t->attempt;
     row->done = t->done;
@@ -166,6 +168,7 @@ static Mode__TaskRow *build_task(struct status_memory *m, const struct server *s
     return row;
 }
 
+/* Without its tasks. */
 static Mode__Worker *build_worker(struct status_memory *m, const struct server *sv, uint32_t w, int64_t now)
 {
     const struct core_worker *x = &sv->core.worker[w];
@@ -192,10 +195,43 @@ static Mode__Worker *build_worker(struct status_memory *m, const struct server *
     }
     r->up_s = (double)(now - x->since_ms) / 1000;
     r->tasks = keep(m, mode_xmalloc((x->held + 1) * sizeof *r->tasks));
-    for (uint32_t i = 0; i < sv->core.n_active && r->n_tasks < x->held; i++)
-        if (sv->core.task[sv->core.active[i]].worker == w)
-            r->tasks[r->n_tasks++] = build_task(m, sv, sv->core.active[i]);
     return r;
+}
+
+static void build_workers(struct status_memory *m, Mode__StatusReply *r, const struct server *s)
+{
+    const struct core *c = &s->core;
+    int64_t now = server_now_ms();
+    Mode__Worker **of = mode_xcalloc(c->n_workers + 1, sizeof(Mode__Worker *));
+    r->workers = keep(m, mode_xmalloc((c->n_workers + 1) * sizeof *r->workers));
+    for (uint32_t w = 0; w < c->n_workers; w++)
+        if (c->worker[w].session[0]) r->workers[r->n_workers++] = of[w] = build_worker(m, s, w, now);
+    for (uint32_t i = 0; i < c->n_active; i++) {
+        uint32_t w = c->task[c->active[i]].worker;
+        if (w != CORE_NONE && of[w] && of[w]->n_tasks < c->worker[w].held)
+            of[w]->tasks[of[w]->n_tasks++] = build_task(m, s, c->active[i]);
+    }
+    free(of);
+}
+
+void status_fit(Mode__StatusReply *r, size_t most)
+{
+    enum { LEAST = 2, COUNTS = 24 }; /* bytes that are around a message within another; of the two counts, at most */
+    size_t size = mode__status_reply__get_packed_size(r) + COUNTS;
+    for (size_t i = r->n_workers; i-- > 0 && size > most;) {
+        Mode__Worker *w = r->workers[i];
+        if (!w->n_tasks) continue;
+        for (size_t t = 0; t < w->n_tasks; t++) size -= protobuf_c_message_get_packed_size(&w->tasks[t]->base) + LEAST;
+        r->has_tasks_left_out = 1;
+        r->tasks_left_out += w->n_tasks;
+        w->n_tasks = 0;
+    }
+    while (r->n_workers && (size > most || r->n_workers > MODE_WIRE_MAX_REPEATED)) {
+        size -= protobuf_c_message_get_packed_size(&r->workers[--r->n_workers]->base) + LEAST;
+        r->has_workers_left_out = 1;
+        r->workers_left_out++;
+    }
+    if (r->n_runs > MODE_WIRE_MAX_REPEATED) r->n_runs = MODE_WIRE_MAX_REPEATED; /* the newest */
 }
 
 Mode__StatusReply *status_build(struct status_memory **memory, const struct server *s, const char *run, bool workers,
@@ -215,11 +251,7 @@ Mode__StatusReply *status_build(struct status_memory **memory, const struct serv
     for (size_t i = s->runs.n; i-- > 0;)
         if (!run || !*run || strcmp(run, s->runs.run[i]->name) == 0)
             r->runs[r->n_runs++] = build_run(m, s, s->runs.run[i]);
-    if (workers) {
-        r->workers = keep(m, mode_xmalloc((s->core.n_workers + 1) * sizeof *r->workers));
-        for (uint32_t w = 0; w < s->core.n_workers; w++)
-            if (s->core.worker[w].session[0]) r->workers[r->n_workers++] = build_worker(m, s, w, server_now_ms());
-    }
+    if (workers) build_workers(m, r, s);
     uint64_t have = s->n_notes < SERVER_NOTES ? s->n_notes : SERVER_NOTES;
     if (notes > have) notes = (uint32_t)have;
     r->notes = keep(m, mode_xmalloc((notes + 1) * sizeof *r->notes));

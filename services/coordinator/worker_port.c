@@ -2,6 +2,7 @@
 #include "server.h"
 
 #include "base/log.h"
+#include "base/process.h"
 #include "base/str.h"
 #include "base/version.h"
 
@@ -154,6 +155,19 @@ static void turn_away(struct server *s, const Mode__Hello *h, Mode__RejectCode c
     server_turned_away(s, h->service, h->name, why);
 }
 
+/* Every worker is an open file here. Without some to spare commit records could not be read, nor people answered. */
+static bool have_room(const struct server *s, char *why, size_t size)
+{
+    enum { SPARE = 64 };
+    uint64_t open = mode_process_open_files();
+    if (!s->most_files || open + SPARE <= s->most_files) return true;
+    snprintf(why, size,
+             "%llu of the %llu files that the coordinator may have open are open. HINT: raise its limit (ulimit -Hn, "
+             "LimitNOFILE=, docker's --ulimit nofile) and start it again, or start fewer workers with more --slots",
+             (unsigned long long)open, (unsigned long long)s->most_files);
+    return false;
+}
+
 static void on_hello(struct server *s, const Mode__Hello *h)
 {
     char text[300];
@@ -178,6 +192,12 @@ static void on_hello(struct server *s, const Mode__Hello *h)
         return;
     }
     bool known = core_find_worker(&s->core, h->session) != CORE_NONE;
+    if (!known && !have_room(s, text, sizeof text)) {
+        turn_away(s, h, MODE__REJECT_CODE__REJECT_LIMIT, text);
+        if (server_now_ms() >= s->files_said_ms) server_note(s, "warn", "refused", "%s: %s", h->name, text);
+        s->files_said_ms = server_now_ms() + 60000; /* they come again and again */
+        return;
+    }
     lease = mode_xcalloc(h->n_held + 1, sizeof *lease);
     for (size_t i = 0; i < h->n_held && i < SERVER_MAX_HELD; i++) {
         snprintf(lease[i].key, sizeof lease[i].key, "%s", h->held[i]->key);

@@ -1,6 +1,7 @@
 #include "ledger.h"
 
 #include "base/file.h"
+#include "base/index.h"
 #include "base/str.h"
 #include "cluster/centres.h"
 #include "data/safetensors.h"
@@ -17,6 +18,7 @@ struct reader {
     struct ledger *l;
     struct mode_store *store;
     json_t *plan;
+    struct mode_index by_label; /* of the plan's nodes */
     struct mode_centres centres;
     bool have_centres;
     uint64_t *kept; /* [shards] */
@@ -46,28 +48,24 @@ static const char *text_of(json_t *node, const char *field)
 static bool open_output(struct reader *r, const char *label, Mode__Commit **commit, char **path, const char *output)
 {
     struct mode_error err = {0};
-    size_t i;
-    json_t *node;
+    uint32_t at = mode_index_get(&r->by_label, label);
     *commit = NULL;
     *path = NULL;
-    json_array_foreach(json_object_get(r->plan, "nodes"), i, node)
-    {
-        if (strcmp(text_of(node, "label"), label) != 0) continue;
-        const char *key = text_of(node, "key");
-        enum mode_status st = mode_key_valid(key) ? mode_store_commit_get(r->store, commit, key, &err) : MODE_E_NOINPUT;
-        if (st) return false; /* read_all has looked at every commit and noted what is missing or damaged */
-        for (size_t o = 0; output && o < (*commit)->n_outputs; o++)
-            if (strcmp((*commit)->outputs[o]->name, output) == 0 &&
-                mode_store_blob_path(r->store, path, (*commit)->outputs[o]->digest, (*commit)->outputs[o]->size,
-                                     &err)) {
-                problem(r->l, "%s: %s", label, err.text);
-                return false;
-            }
-        if (output && !*path) problem(r->l, "%s: its commit record names no %s", label, output);
-        return !output || *path;
+    if (at == MODE_INDEX_NONE) {
+        problem(r->l, "the plan has no task %s", label);
+        return false;
     }
-    problem(r->l, "the plan has no task %s", label);
-    return false;
+    const char *key = text_of(json_array_get(json_object_get(r->plan, "nodes"), at), "key");
+    enum mode_status st = mode_key_valid(key) ? mode_store_commit_get(r->store, commit, key, &err) : MODE_E_NOINPUT;
+    if (st) return false; /* read_all has looked at every commit and noted what is missing or damaged */
+    for (size_t o = 0; output && o < (*commit)->n_outputs; o++)
+        if (strcmp((*commit)->outputs[o]->name, output) == 0 &&
+            mode_store_blob_path(r->store, path, (*commit)->outputs[o]->digest, (*commit)->outputs[o]->size, &err)) {
+            problem(r->l, "%s: %s", label, err.text);
+            return false;
+        }
+    if (output && !*path) problem(r->l, "%s: its commit record names no %s", label, output);
+    return !output || *path;
 }
 
 static void close_output(Mode__Commit *commit, char *path)
@@ -206,6 +204,7 @@ static void read_all(struct reader *r)
         Mode__Commit *commit = NULL;
         enum mode_status st = mode_key_valid(key) ? mode_store_commit_get(r->store, &commit, key, &err)
                                                   : MODE_E_NOINPUT; /* not known yet */
+        mode_index_put(&r->by_label, text_of(node, "label"), (uint32_t)i);
         l->n_tasks++;
         l->n_done += st == MODE_OK;
         if (st && st != MODE_E_NOINPUT)
@@ -270,6 +269,7 @@ enum mode_status ledger_read(struct ledger *l, const char *workspace, const char
     read_all(&r);
 out:
     if (r.have_centres) mode_centres_clear(&r.centres);
+    mode_index_clear(&r.by_label);
     mode_store_close(&r.store);
     json_decref(r.plan);
     free(r.kept);

@@ -79,6 +79,9 @@ static void print_status(FILE *out, const Mode__StatusReply *r)
                     (unsigned long long)w->tasks[t]->total, w->tasks[t]->unit);
         fputc('\n', out);
     }
+    if (r->tasks_left_out || r->workers_left_out)
+        fprintf(out, "  (and %llu more workers and %llu more running tasks: /status of --http lists them all)\n",
+                (unsigned long long)r->workers_left_out, (unsigned long long)r->tasks_left_out);
     if (r->n_notes) fprintf(out, "\n");
     for (size_t i = 0; i < r->n_notes; i++) {
         when(text, sizeof text, r->notes[i]->unix_ms);

@@ -182,6 +182,13 @@ static void assign_all(void)
         if (mode_job_run_local(&report, assign_work, packed, size, in, 2, out, &err)) fail_msg("%s", err.text);
         assert_int_equal(report.rows_in, ROWS);
         assert_int_equal(report.rows_out, ROWS);
+        json_t *note = json_loads(report.note, 0, NULL), *pairs = json_object_get(note, "pairs"), *x;
+        json_int_t sum = 0;
+        size_t k;
+        assert_true(json_array_size(pairs) > 1); /* of every expert; the coordinator plans with them */
+        json_array_foreach(pairs, k, x) sum += json_integer_value(x);
+        assert_int_equal(sum, ROWS);
+        json_decref(note);
         free(report.note);
         assert_int_equal(mode_job_run_local(NULL, assign_work, packed, size, in, 1, out, &err),
                          MODE_E_VALUE); /* no centres */

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -44,6 +45,7 @@ struct fake {
     const char *absent; /* service whose worker does not come */
     const char *no_gpu; /* service whose worker fails every task with DEVICE */
     double beat_s;
+    rlim_t most_files; /* of the coordinator; 0 = as many as we may have */
 };
 
 /* ---------------------------------------------------------------------------------------------- processes */
@@ -95,6 +97,8 @@ static void start_redis(struct fake *f)
 static void start_coordinator(struct fake *f)
 {
     if ((f->coordinator = fork()) == 0) {
+        struct rlimit files = {f->most_files, f->most_files};
+        if (f->most_files && setrlimit(RLIMIT_NOFILE, &files) != 0) _exit(126);
         execl("/proc/self/exe", "service-coordinator", "--coordinator", f->root, (char *)NULL);
         _exit(127);
     }
@@ -697,6 +701,97 @@ static void test_given_up_is_remembered_over_a_restart(void **state)
     tear_down(f);
 }
 
+static bool has_note(struct fake *f, const char *words)
+{
+    Mode__Envelope e;
+    Mode__Status q = MODE__STATUS__INIT;
+    bool found = false;
+    mode_envelope_init(&e, &f->id, MODE__ENVELOPE__BODY_STATUS);
+    q.run = "";
+    q.has_notes = 1;
+    q.notes = 64;
+    e.status = &q;
+    struct mode_envelope *answer = ask(f, &e);
+    const Mode__StatusReply *r = answer->msg->status_reply;
+    for (size_t i = 0; i < r->n_notes; i++) found |= strstr(r->notes[i]->text, words) != NULL;
+    mode_envelope_free(&answer);
+    return found;
+}
+
+static void work_a_while(struct fake *f, int ms)
+{
+    for (int i = 0; i < ms; i++) {
+        workers_turn(f);
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+}
+
+/* Another worker of captions says HELLO; returns the case of the answer. */
+static int knock(struct fake *f, struct mode_socket **out, const char *endpoint)
+{
+    struct mode_error err = {0};
+    struct mode_endpoint at = {.endpoint = endpoint, .wire = MODE_WIRE_WORKER};
+    struct mode_socket *ours = f->socket[0];
+    char session[33];
+    int answer = 0;
+    assert_int_equal(mode_socket_connect(out, f->net, &at, &err), MODE_OK);
+    memcpy(session, f->session[0], sizeof session);
+    f->socket[0] = *out;
+    snprintf(f->session[0], sizeof f->session[0], "%032x", ++f->n_sessions);
+    for (int ms = 0; ms < 5000 && !answer; ms++) {
+        struct mode_packet p = {0};
+        struct mode_envelope *in;
+        if (ms % 100 == 0) say_hello(f, 0);
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+        if (mode_socket_recv(*out, &p, &err) || !p.data) continue;
+        assert_int_equal(mode_envelope_unpack(&in, p.data, p.size, MODE_WIRE_WORKER, &err), MODE_OK);
+        answer = (int)in->msg->body_case;
+        mode_envelope_free(&in);
+        mode_packet_clear(&p);
+    }
+    f->socket[0] = ours;
+    memcpy(f->session[0], session, sizeof session);
+    return answer;
+}
+
+/* Before its files run out the coordinator turns workers away and says why. Those that are in do their work, people are
+ * answered, and when some have gone others may come. */
+static void test_workers_are_turned_away_before_the_files_run_out(void **state)
+{
+    (void)state;
+    enum { CROWD = 90 };
+    struct fake *f = set_up();
+    struct summary s;
+    struct mode_error err = {0};
+    struct mode_socket *crowd[CROWD];
+    char *text = spec_text("eight", "paper", "1e-3"), *endpoint;
+    int status, n = 0;
+    stop(&f->coordinator, SIGTERM, &status);
+    f->most_files = 128;
+    start_coordinator(f);
+    work_a_while(f, 500); /* our own workers come in first */
+    assert_int_equal(mode_place_endpoint(&endpoint, f->root, "worker.sock", &err), MODE_OK);
+    int answer = MODE__ENVELOPE__BODY_WELCOME;
+    for (; n < CROWD && answer == MODE__ENVELOPE__BODY_WELCOME; n++) {
+        answer = knock(f, &crowd[n], endpoint);
+        work_a_while(f, 20);
+    }
+    assert_int_equal(answer, MODE__ENVELOPE__BODY_REJECT);
+    assert_in_range(n, 20, CROWD - 1);
+    assert_true(has_note(f, "of the 128 files that the coordinator may have open"));
+    assert_true(submit(f, text));
+    work(f, &s, "eight", UINT32_MAX);
+    assert_int_equal(s.state, MODE__RUN_STATE__RUN_DONE);
+    assert_int_equal(f->executed, ALL);
+    while (n > 0) mode_socket_close(&crowd[--n]);
+    work_a_while(f, 500);
+    assert_int_equal(knock(f, &crowd[0], endpoint), MODE__ENVELOPE__BODY_WELCOME);
+    mode_socket_close(&crowd[0]);
+    free(text);
+    free(endpoint);
+    tear_down(f);
+}
+
 /* What STATUS says of that stage's wait; text "" = it waits for nobody. */
 static void wait_of(struct fake *f, const char *run, const char *stage, char cause[32], uint64_t *tasks, char *needs,
                     char text[1000])
@@ -728,10 +823,7 @@ static void work_until(struct fake *f, const char *run, const char *stage, const
     char cause[32];
     do {
         if (mode_clock_s() > until) fail_msg("%s: the cause of its wait is \"%s\", not \"%s\"", stage, cause, want);
-        for (int i = 0; i < 50; i++) {
-            workers_turn(f);
-            nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-        }
+        work_a_while(f, 50);
         wait_of(f, run, stage, cause, tasks, needs, text);
     } while (strcmp(cause, want) != 0);
 }
@@ -804,6 +896,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_bad_input_ends_the_run_with_its_reason),
         cmocka_unit_test(test_checkpoints_are_swept_at_the_start),
         cmocka_unit_test(test_given_up_is_remembered_over_a_restart),
+        cmocka_unit_test(test_workers_are_turned_away_before_the_files_run_out),
         cmocka_unit_test(test_says_for_whom_tasks_wait),
         cmocka_unit_test(test_wrong_spec_is_refused_in_a_sentence),
     };

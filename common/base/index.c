@@ -1,4 +1,4 @@
-#include "index.h"
+#include "base/index.h"
 
 #include "base/str.h"
 
@@ -6,22 +6,22 @@
 #include <string.h>
 #include <xxhash.h>
 
-uint64_t index_hash(const char *key)
+uint64_t mode_index_hash(const char *key)
 {
     return XXH3_64bits(key, strlen(key));
 }
 
-static size_t find(const struct index *x, const char *key)
+static size_t find(const struct mode_index *x, const char *key)
 {
-    size_t i = (size_t)index_hash(key) & (x->cap - 1);
+    size_t i = (size_t)mode_index_hash(key) & (x->cap - 1);
     while (x->slot[i].key && strcmp(x->slot[i].key, key) != 0) i = (i + 1) & (x->cap - 1);
     return i;
 }
 
-void index_put(struct index *x, const char *key, uint32_t value)
+void mode_index_put(struct mode_index *x, const char *key, uint32_t value)
 {
     if (2 * (x->n + 1) > x->cap) {
-        struct index bigger = {.cap = x->cap ? 2 * x->cap : 64};
+        struct mode_index bigger = {.cap = x->cap ? 2 * x->cap : 64};
         bigger.slot = mode_xcalloc(bigger.cap, sizeof *bigger.slot);
         for (size_t i = 0; i < x->cap; i++)
             if (x->slot[i].key) bigger.slot[find(&bigger, x->slot[i].key)] = x->slot[i];
@@ -31,18 +31,18 @@ void index_put(struct index *x, const char *key, uint32_t value)
     }
     size_t i = find(x, key);
     if (!x->slot[i].key) x->n++;
-    x->slot[i] = (struct index_slot){key, value};
+    x->slot[i] = (struct mode_index_slot){key, value};
 }
 
-uint32_t index_get(const struct index *x, const char *key)
+uint32_t mode_index_get(const struct mode_index *x, const char *key)
 {
-    if (!x->cap) return INDEX_NONE;
+    if (!x->cap) return MODE_INDEX_NONE;
     size_t i = find(x, key);
-    return x->slot[i].key ? x->slot[i].value : INDEX_NONE;
+    return x->slot[i].key ? x->slot[i].value : MODE_INDEX_NONE;
 }
 
-void index_clear(struct index *x)
+void mode_index_clear(struct mode_index *x)
 {
     free(x->slot);
-    *x = (struct index){0};
+    *x = (struct mode_index){0};
 }

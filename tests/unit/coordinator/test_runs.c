@@ -1,0 +1,140 @@
+/* Runs of many shards: what becomes possible is handed over in parts, and what is written about a run can be read. */
+#include "run.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/str.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { SHARDS = 300 };
+
+static char folder[] = "/tmp/mode-runs-XXXXXX";
+static struct mode_store *store;
+static struct core core;
+static struct runs runs;
+
+static enum mode_status fake_encoder(char **id, struct mode_spec *spec, struct mode_error *err)
+{
+    (void)spec;
+    (void)err;
+    *id = mode_xstrdup("bert:test");
+    return MODE_OK;
+}
+
+static enum mode_status fake_digest(const char *dir, char hex[MODE_DIGEST_HEX], struct mode_error *err)
+{
+    (void)err;
+    mode_digest_bytes(dir, strlen(dir), hex);
+    return MODE_OK;
+}
+
+static enum mode_status fake_ids(int64_t *n, const char *merges, struct mode_error *err)
+{
+    (void)merges;
+    (void)err;
+    *n = 49408;
+    return MODE_OK;
+}
+
+static const struct plan_world world = {fake_encoder, fake_digest, fake_digest, fake_ids};
+
+static void put_file(const char *name)
+{
+    struct mode_error err = {0};
+    char *path = mode_path_join(folder, name), *dir = mode_xstrdup(path);
+    *strrchr(dir, '/') = 0;
+    assert_int_equal(mode_dir_make(dir, &err), MODE_OK);
+    assert_int_equal(mode_file_write_atomic(path, name, strlen(name), &err), MODE_OK);
+    free(path);
+    free(dir);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    struct mode_error err = {0};
+    const struct core_options options = CORE_OPTIONS_DEFAULT;
+    char name[64];
+    mode_log_set_level(MODE_LOG_ERROR);
+    if (!mkdtemp(folder)) return 1;
+    for (int i = 0; i < SHARDS; i++) {
+        snprintf(name, sizeof name, "shards/a \"quoted\" one %03d.tar", i);
+        put_file(name);
+    }
+    put_file("enc/config.json");
+    put_file("m.gz");
+    core_init(&core, &options, 1, 0);
+    return mode_store_open(&store, folder, &err) || runs_load(&runs, store, &core, &world, 0, &err);
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    struct mode_error err = {0};
+    runs_clear(&runs);
+    core_clear(&core);
+    mode_store_close(&store);
+    return mode_dir_remove(folder, &err) != MODE_OK;
+}
+
+static void test_tasks_are_handed_over_in_parts(void **state)
+{
+    (void)state;
+    struct run *run;
+    bool created;
+    uint32_t tasks;
+    struct mode_error err = {0};
+    if (runs_submit(&run, &created, &tasks, &runs,
+                    "name: many\ndata: {train: shards}\nencoder: {dir: enc}\nmodel: ViT-B-32\n"
+                    "tokenizer: {merges: m.gz}\n",
+                    folder, "1", false, &err))
+        fail_msg("%s", err.text);
+    assert_true(runs_advance(&runs, NULL, NULL, 0, mode_clock_s() - 1)); /* no time: there is more to do */
+    assert_int_equal(core.n_tasks, 0);
+    int turns = 0;
+    while (runs_advance(&runs, NULL, NULL, 0, mode_clock_s() + 1e-4)) turns++;
+    assert_true(turns > 2);
+    assert_int_equal(core.n_tasks, SHARDS);
+    assert_int_equal(run->plan->n_in[PLAN_LIVE], SHARDS);
+    assert_false(runs_advance(&runs, NULL, NULL, 0, HUGE_VAL)); /* all wait for workers */
+    assert_int_equal(core.n_tasks, SHARDS);
+}
+
+static void test_plan_of_a_run_is_written(void **state)
+{
+    (void)state;
+    struct run *run = runs_find(&runs, "many");
+    run_cancel(&runs, run, 0); /* which writes it */
+    char *path = mode_xasprintf("%s/runs/many/plan.json", folder);
+    json_t *o = json_load_file(path, JSON_REJECT_DUPLICATES, NULL), *node;
+    assert_non_null(o);
+    assert_int_equal(json_integer_value(json_object_get(o, "experts")), 4);
+    assert_int_equal(json_array_size(json_object_get(o, "shards")), SHARDS);
+    assert_string_equal(json_string_value(json_array_get(json_object_get(o, "shards"), 7)),
+                        run->plan->shards.shard[7].path);
+    assert_int_equal(json_array_size(json_object_get(o, "shard_end")), 1);
+    assert_int_equal(json_array_size(json_object_get(o, "nodes")), run->plan->n_nodes);
+    node = json_array_get(json_object_get(o, "nodes"), 5);
+    assert_string_equal(json_string_value(json_object_get(node, "stage")), "captions");
+    assert_string_equal(json_string_value(json_object_get(node, "label")), "captions/0005");
+    assert_string_equal(json_string_value(json_object_get(node, "key")), run->plan->node[5].key);
+    assert_true(json_is_false(json_object_get(node, "done")));
+    json_decref(o);
+    free(path);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_tasks_are_handed_over_in_parts),
+                                       cmocka_unit_test(test_plan_of_a_run_is_written)};
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
