@@ -63,7 +63,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return MODE_OK;
     }
     if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err))) return st;
-    if ((st = ranges_check(&o, table, ranges, "MODE_", err)) || (st = backend_check(&o.backend, err))) return st;
+    if ((st = ranges_check(&o, table, ranges, err)) || (st = backend_check(&o.backend, err))) return st;
     if (o.coarse > o.fine)
         return MODE_FAIL(err, MODE_E_USAGE, "--coarse %lld: more groups than fine centres, --fine %lld",
                          (long long)o.coarse, (long long)o.fine);

@@ -189,7 +189,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (n) return MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\"", argv[1]);
     if ((st = option_needed(o.model, "--model DIR", err)) || (st = option_needed(o.out, "--out DIR", err)) ||
         (st = option_needed(o.images ? o.images : o.texts, "--images FILE or --texts FILE", err)) ||
-        (st = ranges_check(&o, table, ranges, "MODE_", err)) || (st = backend_check(&o.backend, err)))
+        (st = ranges_check(&o, table, ranges, err)) || (st = backend_check(&o.backend, err)))
         return st;
     if (o.threads > 0) mode_parallel_set_threads((int)o.threads);
     char *path[] = {mode_path_join(o.out, IMAGES), mode_path_join(o.out, TEXTS)};

@@ -184,7 +184,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n, err))) return st;
     if ((st = option_needed(o.model, "--model DIR", err)) ||
         (st = option_needed(n ? argv[1] : NULL, "a task's folder", err)) ||
-        (st = ranges_check(&o, table, ranges, "MODE_", err)) || (st = backend_check(&o.backend, err)) ||
+        (st = ranges_check(&o, table, ranges, err)) || (st = backend_check(&o.backend, err)) ||
         (st = merges_find(&o.merges, err)))
         return st;
     if (o.threads > 0) mode_parallel_set_threads((int)o.threads);

@@ -224,7 +224,7 @@ static enum mode_status check_options(int64_t *steps, size_t *memory, const stru
         return MODE_FAIL(err, MODE_E_USAGE,
                          "--measure keeps nothing of what it chooses, --algorithms does: one of them");
     if (o->fresh_optimizer && !o->init) return MODE_FAIL(err, MODE_E_USAGE, "--fresh-optimizer goes with --init");
-    if ((st = ranges_check(o, table, ranges, "MODE_", err)) || (st = backend_check(&o->backend, err)) ||
+    if ((st = ranges_check(o, table, ranges, err)) || (st = backend_check(&o->backend, err)) ||
         (st = memory_option(memory, o->memory, err)) ||
         (st = train_captions_selectors(&(struct mode_text_keys){0}, &(struct mode_text_key){0}, &o->captions, err)))
         return st;

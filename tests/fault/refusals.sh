@@ -47,6 +47,7 @@ expect 2 'metric' mode cluster --features x --metric no-such
 expect 2 'total-steps 3: is less' mode train --config ViT-B-32 --data x.tar --steps 5 --total-steps 3 --out y
 expect 2 'text-key: caption selector "json:" is not understood' mode captions x.tar --out y --text-key json:
 expect 2 'batch 9 cannot be shared by 2' mode train --config ViT-B-32 --data x.tar --steps 1 --out y --batch 9 --ranks 2 --rank 0
+expect 2 'rendezvous: "host:x" is neither' mode train --config ViT-B-32 --data x.tar --steps 1 --out y --batch 8 --ranks 2 --rank 0 --rendezvous host:x
 expect 66 'nowhere.tar' mode captions "$work/nowhere.tar" --out "$work/c"
 
 # an encoder folder with a file missing
@@ -343,12 +344,36 @@ expect 2 '"a b" is not a name for a key' mode keys "$work/no-keys" --worker 'a b
 expect 73 'is not a folder' mode keys "$work/no-keys" --worker w --out "$work/texts"
 [ ! -e "$work/no-keys" ] || fail "a refused mode keys made keys"
 
-# services that cannot start: no Redis, a port in use, a TCP port without keys
-expect 69 'Redis at 127.0.0.1.*cannot be reached' mode up --workspace "$work/b" --redis redis://127.0.0.1:1 --timeout-s 8
-gone "$work/b"
+# services that cannot start: an address or another option that is none, no Redis, a port in use, a TCP port without keys
 expect 2 'Redis URL is "foo://x"' mode-coordinator --workspace "$w" --redis foo://x
 expect 78 'Redis URL is "foo://x"' env REDIS_URL=foo://x mode-coordinator --workspace "$w"
 expect 2 'Redis URL is "foo://x"' mode up --workspace "$work/b" --redis foo://x
+expect 78 'REDIS_URL: the Redis URL is "foo://x"' env REDIS_URL=foo://x mode up --workspace "$work/b"
+for bad in foo 127.0.0.1 127.0.0.1:0 127.0.0.1:8080x nowhere:8080; do # said by mode up itself: nothing is started or made
+    expect 2 "^mode up: --http: \"$bad\" is not an IPv4 address" mode up --workspace "$work/b" --http $bad
+done
+expect 2 '^mode-coordinator: --http: "foo" is not' mode-coordinator --workspace "$w" --http foo
+expect 78 '^mode up: MODE_HTTP: "foo" is not' env MODE_HTTP=foo mode up --workspace "$work/b"
+expect 78 '^mode up: MODE_BACKEND: "gpu" is unknown; expected auto' env MODE_BACKEND=gpu mode up --workspace "$work/b"
+expect 78 '^mode up: MODE_SLOTS: 99 is out of range, expected 1 to' env MODE_SLOTS=99 mode up --workspace "$work/b"
+expect 2 '^mode up: --gpus 2: --backend cpu is no GPU' env MODE_BACKEND=cpu mode up --workspace "$work/b" --gpus 2
+expect 2 '^mode up: --workers: "x" is not a whole number' mode up --workspace "$work/b" --workers train=x
+for bad in foo tcp://host tcp://:1 tcp://host:x tcp://host:70000; do
+    expect 2 "^mode-coordinator: --worker-endpoint: \"$bad\" is not an endpoint; expected ipc:///path or tcp://host:port" \
+        mode-coordinator --workspace "$w" --worker-endpoint $bad
+    expect 2 "^mode-captions: --coordinator: \"$bad\" is not an endpoint" mode-captions --workspace "$w" --coordinator $bad
+    expect 2 "^mode status: --coordinator-admin: \"$bad\" is not an endpoint" mode status --coordinator-admin $bad
+    expect 2 "^mode doctor: --coordinator-admin: \"$bad\" is not an endpoint" mode doctor --coordinator-admin $bad
+    expect 2 "^mode run: --coordinator-admin: \"$bad\" is not an endpoint" mode run no.yaml --coordinator-admin $bad
+done
+expect 2 '^mode-coordinator: --admin-endpoint: ipc://x: an ipc endpoint is' mode-coordinator --workspace "$w" --admin-endpoint ipc://x
+expect 78 '^mode-coordinator: MODE_ADMIN_ENDPOINT: "foo" is not an endpoint' env MODE_ADMIN_ENDPOINT=foo mode-coordinator --workspace "$w"
+expect 78 '^mode-captions: MODE_COORDINATOR: "foo" is not' env MODE_COORDINATOR=foo mode-captions --workspace "$w"
+expect 78 '^mode watch: MODE_COORDINATOR_ADMIN: "foo" is not' env MODE_COORDINATOR_ADMIN=foo mode watch
+expect 78 '^mode embed: MODE_POOLING: "foo" is unknown' env MODE_POOLING=foo mode embed --encoder e --texts t --out o
+[ ! -e "$work/b" ] || fail "a refused mode up made $work/b"
+expect 69 'Redis at 127.0.0.1.*cannot be reached' mode up --workspace "$work/b" --redis redis://127.0.0.1:1 --timeout-s 8
+gone "$work/b"
 expect 2 'lease-ms is 100' mode-coordinator --workspace "$w" --lease-ms 100
 expect 73 "gpu-locks $work/no-locks: No such file" mode-train --workspace "$w" --gpu-locks "$work/no-locks"
 expect 73 "gpu-locks $work/texts: is not a folder" mode-train --workspace "$w" --gpu-locks "$work/texts"
