@@ -21,7 +21,7 @@ struct options {
 
 static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, out, "out", NULL, "FILE", "[N, 3, S, S] float32, as .npy"),
-    MODE_OPT_STR(struct options, model, "model", NULL, "DIR", "model folder: its size and its preprocess_cfg"),
+    MODE_OPT_STR(struct options, model, "model", NULL, "DIR", "model folder: its size and its preprocess_cfg (weights are not needed)"),
     MODE_OPT_INT(struct options, size, "size", "224", "S", "without --model: input side, pixels"),
     MODE_OPT_STR(struct options, resize, "resize-mode", "shortest", "NAME",
                  "without --model: shortest | longest | squash"),
@@ -42,7 +42,7 @@ static enum mode_status settings_of_model(struct mode_preprocess *p, const char 
 {
     struct mode_clip_files f;
     struct mode_clip_config c;
-    enum mode_status st = mode_clip_files_find(&f, dir, err);
+    enum mode_status st = mode_clip_files_find_config(&f, dir, err);
     if (!st) st = mode_clip_config_parse(&c, f.model_cfg, f.config, err);
     if (!st) st = mode_clip_preprocess_parse(p, f.preprocess_cfg, c.image_size, f.config, err);
     mode_clip_files_clear(&f);

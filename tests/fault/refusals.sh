@@ -106,6 +106,11 @@ for input in nothing folder; do
     expect 66 "$input" mode preprocess "$f/picture.jpg" --model "$f/$input" --out "$f/out"
     expect 66 "$input" mode verify "$f/$input"
 done
+mkdir "$f/config-alone" # preprocessing needs no weights, a model does
+cp "$f/model/open_clip_config.json" "$f/config-alone/"
+expect 66 'there is no open_clip_model.safetensors' mode verify "$f/config-alone"
+for model in model config-alone; do expect 0 '' mode preprocess "$f/picture.jpg" --model "$f/$model" --out "$f/$model.npy"; done
+cmp "$f/model.npy" "$f/config-alone.npy" || fail "without weights a picture is prepared in another way"
 expect 66 'empty: is no folder of a CLIP model' mode verify "$f/empty"
 expect 66 'empty: is a file, a folder is needed' mode tokenize --tokenizer "bert:$f/empty"
 expect 66 'stdin: cannot be read' sh -c "mode tokenize <'$f/folder'"
