@@ -91,7 +91,9 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     p.step.ctx = &rounds;
     p.sample_per_centre = (int)o.sample;
     p.grow = o.grow;
-    if ((st = backend_open(&p.step.be, &o.backend, err))) goto out;
+    paths[n] = o.grow;
+    if ((st = mode_output_apart(o.out, paths, n + 1, err)) || (st = backend_open(&p.step.be, &o.backend, err)))
+        goto out;
     st = mode_cluster_run(&r, o.out, paths, n, &p, err);
     if (rounds) fputc('\n', stderr);
     if (st) goto out;

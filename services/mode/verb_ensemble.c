@@ -165,6 +165,19 @@ static enum mode_status find_shards(struct found *f, const struct options *o, st
     return MODE_OK;
 }
 
+static enum mode_status check_outputs(const char *const *path, size_t n, const struct found *f, const char *centres,
+                                      struct mode_error *err)
+{
+    const glob_t *const lists[] = {&f->captions, &f->assign, &f->shards};
+    enum mode_status st = MODE_OK;
+    for (size_t i = 0; !st && i < n; i++) {
+        st = mode_output_apart(path[i], &centres, 1, err);
+        for (size_t k = 0; !st && k < 3; k++)
+            st = mode_output_apart(path[i], (const char *const *)lists[k]->gl_pathv, lists[k]->gl_pathc, err);
+    }
+    return st;
+}
+
 static void clear(struct found *f)
 {
     for (size_t t = 0; f->task && t < f->tasks.gl_pathc; t++) {
@@ -217,7 +230,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct mode_output_folder folder = {0};
     struct mode_output_set set = {0};
     if ((st = find_models(f, &o, err)) || (st = find_tasks(f, &o, err)) || (st = find_shards(f, &o, err)) ||
-        (st = mode_output_folder_make(&folder, o.out, err)) || (st = mode_output_set_open(&set, names, 4, err)))
+        (st = check_outputs(names, 4, f, o.centres, err)) || (st = mode_output_folder_make(&folder, o.out, err)) ||
+        (st = mode_output_set_open(&set, names, 4, err)))
         goto out;
     struct mode_ensemble_run r = {.run_name = o.name,
                                   .router = o.router,

@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/options.h"
+#include "base/output.h"
 #include "base/parallel.h"
 #include "base/str.h"
 #include "data/safetensors.h"
@@ -341,7 +342,11 @@ static enum mode_status train(const struct options *o, const struct mode_train_s
 static enum mode_status open_outputs(struct hook *hook, const struct options *o, const char *algorithms,
                                      struct mode_error *err)
 {
-    enum mode_status st = train_folder_open(&hook->folder, o->resume, err);
+    const char *const inputs[] = {o->init, o->config, o->data, o->merges, algorithms ? o->algorithms : NULL};
+    const size_t n = sizeof inputs / sizeof *inputs;
+    enum mode_status st = mode_output_apart(o->out, inputs, n, err);
+    if (!st && o->log) st = mode_output_apart(o->log, inputs, n, err);
+    if (!st) st = train_folder_open(&hook->folder, o->resume, err);
     if (!st && o->log) st = mode_output_file(o->log, err);
     if (!st && o->algorithms && !algorithms) st = mode_output_file(o->algorithms, err);
     return st;

@@ -109,7 +109,7 @@ done
 mkdir "$f/config-alone" # preprocessing needs no weights, a model does
 cp "$f/model/open_clip_config.json" "$f/config-alone/"
 expect 66 'there is no open_clip_model.safetensors' mode verify "$f/config-alone"
-for model in model config-alone; do expect 0 '' mode preprocess "$f/picture.jpg" --model "$f/$model" --out "$f/$model.npy"; done
+for model in model config-alone; do mode preprocess "$f/picture.jpg" --model "$f/$model" --out "$f/$model.npy"; done
 cmp "$f/model.npy" "$f/config-alone.npy" || fail "without weights a picture is prepared in another way"
 expect 66 'empty: is no folder of a CLIP model' mode verify "$f/empty"
 expect 66 'empty: is a file, a folder is needed' mode tokenize --tokenizer "bert:$f/empty"
@@ -257,7 +257,7 @@ echo '{' >"$o/cut.json"
 early 78 "^mode train: --config: $o/cut.json:[0-9]+: not JSON" $training --steps 1 --out "$o/new" --config "$o/cut.json"
 early 66 "^mode train: --config: $o/none.json: cannot be opened" $training --steps 1 --out "$o/new" --config "$o/none.json"
 early 73 'no/log: cannot be created: there is no folder .*no' $training --steps 1 --out "$o/new" --log "$o/no/log"
-early 73 'is not a folder' $training --steps 1 --out "$o/model.json"
+early 73 'is not a folder' $training --steps 1 --out "$work/texts"
 early 66 'nowhere: cannot be opened' $training --steps 1 --out "$o/new" --clip-merges "$o/nowhere"
 expect 70 'takes [0-9.]+ MiB .* there are 1.0 MiB .--memory.. HINT: --memory [0-9]+m' $training --steps 1 --out "$o/new/deep" --memory 1m
 nothing
@@ -308,6 +308,38 @@ expect 0 'report.html' $ensembling --out "$o/report/a"
 [ "$(ls "$o/report/a" | wc -l)" = 4 ] || fail "files of an ensemble: $(ls -A "$o/report/a")"
 mkdir -p "$o/ws/experts" && echo '{"models": 3}' >"$o/ws/experts/index.json"
 expect 65 'index.json: has no list "models"' mode experts --workspace "$o/ws" --json
+
+# an output that is one of the command's own inputs, by whatever path, or that would be mixed with them: nothing is touched
+i=$work/inputs
+mkdir -p "$i/shards" "$i/tasks"
+cp "$work/texts" "$work/mean.safetensors" "$work/centres.safetensors" "$work/captions/00000.captions.bin" "$f/picture.jpg" "$i/"
+cp -r "$o/model" "$i/model" && cp -r "$w/eval/colour" "$i/tasks/" && cp "$f/shard.tar" "$i/shards/"
+ln "$i/texts" "$i/hard" && ln -s texts "$i/soft" && ln -s model "$i/model-link"
+(cd "$i" && find . -type f -exec sha256sum {} + | sort) >"$work/before"
+enc=$MODE_TEST_MODELS/encoder
+for out in texts hard soft ./shards/../texts; do
+    early 73 "$out: is an input of this command .*texts" mode embed --encoder "$enc" --texts "$i/texts" --out "$i/$out"
+done
+task=$(ls "$i/tasks/colour"/*.txt | head -n 1)
+early 73 'is a file of the input folder .*colour' mode embed --encoder "$enc" --task "$i/tasks/colour" --out "$task"
+early 73 'captions.bin: is an input' mode embed --encoder "$enc" --captions "$i/00000.captions.bin" --out "$i/00000.captions.bin"
+early 73 'mean.safetensors: is an input' mode cluster --features "$i/mean*" --fine 4 --coarse 2 --out "$i/mean.safetensors"
+early 73 'centres.safetensors: is an input' mode cluster --features "$i/mean*" --fine 4 --coarse 1 --grow "$i/centres.safetensors" --out "$i/centres.safetensors"
+early 73 'mean.safetensors: is an input' mode assign --features "$i/mean.safetensors" --centres "$i/centres.safetensors" --out "$i/mean.safetensors"
+early 73 'centres.safetensors: is an input' mode assign --features "$i/mean.safetensors" --centres "$i/centres.safetensors" --out "$i/centres.safetensors"
+early 73 'picture.jpg: is an input' mode preprocess "$i/picture.jpg" --out "$i/picture.jpg"
+early 73 'open_clip_config.json: is a file of the input folder' mode preprocess "$i/picture.jpg" --model "$i/model" --out "$i/model/open_clip_config.json"
+early 73 'shards: is an input' mode captions "$i/shards" --out "$i/shards"
+early 73 'shards: is an input' mode pack --pairs "$i/shards" --out "$i/shards"
+early 73 'model: is an input' mode encode --model "$i/model-link" --texts "$i/texts" --out "$i/model"
+early 73 'colour: is an input' mode evaluate --model "$i/model" "$i/tasks/colour" --out "$i/tasks"
+early 73 'model: is an input' mode evaluate --model "$i/model" "$i/tasks/colour" --out "$i/model"
+early 73 'model-link: is an input' $going_on --init "$i/model" --out "$i/model-link"
+early 73 'open_clip_config.json: is a file of the input folder' $going_on --init "$i/model" --log "$i/model/open_clip_config.json"
+ln -sf "$work/centres.safetensors" "$o/report/a/result.csv"
+early 73 'result.csv: is an input' $ensembling --out "$o/report/a"
+early 73 'tasks: is an input' mode keys "$i/tasks" --worker w --out "$i/tasks"
+(cd "$i" && find . -type f -exec sha256sum {} + | sort) | cmp - "$work/before" || fail "an input was touched"
 early 2 '--rounds: 0 is out of range' mode bench tokenize --texts "$work/texts" --rounds 0
 early 2 '--memory "1x"' mode bench train --config ViT-B-32 --pixels x --texts x --memory 1x
 
