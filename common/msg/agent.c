@@ -196,6 +196,9 @@ static void process_died(struct agent *a, struct work *w, bool kill_it, uint64_t
         end.fail_class = MODE__FAIL_CLASS__FAIL_DEVICE;
         end.status = MODE_E_DEVICE;
         last_line(end.text, sizeof end.text, (const char *)log, n); /* what the process said of it */
+        if (!end.text[0])
+            snprintf(end.text, sizeof end.text,
+                     "the compute process ended with code %d, as when a GPU fails, and said nothing", code);
         /* what comes after it is to find the GPU again, and not to compute on the processor in its place */
         if (strcmp(a->program.backend, "auto") == 0) a->program.backend = "cuda";
     } else if (code == 127) {
@@ -565,7 +568,7 @@ int mode_agent_run(const struct mode_agent_config *config, struct mode_store *st
     a->store = store;
     a->credit_sent = -1;
     a->program = (struct mode_slot_program){config->argv0, mode_store_root(store), config->backend, config->threads,
-                                             config->gpus};
+                                            config->gpus};
     a->slots = mode_xcalloc((size_t)config->slots, sizeof *a->slots);
     MODE_ASSERT(getrandom(raw, sizeof raw, 0) == (ssize_t)sizeof raw);
     for (int i = 0; i < 16; i++) snprintf(a->session + 2 * i, 3, "%02x", raw[i]);
