@@ -305,7 +305,7 @@ static enum mode_status down(int argc, char **argv, struct mode_error *err)
     if (o.timeout_s < 0 || o.timeout_s > 86400)
         return MODE_FAIL(err, MODE_E_USAGE, "--timeout-s %lld: expected 0 to 86400", (long long)o.timeout_s);
     if (!realpath(o.workspace, workspace))
-        return MODE_FAIL(err, MODE_E_NOINPUT, "the workspace %s: %s", o.workspace, strerror(errno));
+        return mode_error_prefix(err, mode_input_fail(err, errno, o.workspace, "be opened"), "the workspace");
     if ((st = supervisor_find(&first, workspace, err))) return st;
     if (first && kill(first, SIGTERM) != 0 && errno != ESRCH)
         return MODE_FAIL(err, MODE_E_PERM, "the supervisor %ld cannot be stopped: %s", (long)first, strerror(errno));

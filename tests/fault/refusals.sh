@@ -115,6 +115,26 @@ expect 66 'empty: is no folder of a CLIP model' mode verify "$f/empty"
 expect 66 'empty: is a file, a folder is needed' mode tokenize --tokenizer "bert:$f/empty"
 expect 66 'stdin: cannot be read' sh -c "mode tokenize <'$f/folder'"
 expect 66 'is a device or a pipe, a file is needed' mode inspect "$work/pipe"
+# a pipe that somebody writes to is read to its end, one that nobody writes to does not hold anybody up
+pipe='pipe: is a pipe that nobody writes to'
+expect 66 "$pipe" mode embed --encoder "$enc" --texts "$work/pipe" --out "$f/out"
+expect 66 "$pipe" mode pack --pairs "$work/pipe" --out "$f/out"
+expect 66 "$pipe" mode tokenize --clip-merges "$work/pipe"
+expect 66 "$pipe" mode captions "@$work/pipe" --out "$f/out"
+expect 66 "$pipe" mode weights --centres "$centres" --encoder "$enc" --classes "$work/pipe"
+expect 66 "$pipe" mode run "$work/pipe" --workspace "$w"
+expect 66 'pipe: is a device or a pipe' mode cluster --features "$work/mean.safetensors" --fine 4 --coarse 1 --grow "$work/pipe" --out "$f/out"
+expect 0 'out: 2 vectors' sh -c "(sleep 0.5; echo a cat; sleep 0.5; echo a dog) | mode embed --encoder '$enc' --texts /dev/stdin --out '$f/out'"
+rm "$f/out"
+expect 0 'packed *1$' sh -c "printf '%s\ta cat\n' '$f/picture.jpg' | mode pack --pairs /dev/stdin --out '$f/out'"
+rm -r "$f/out"
+for option in results words tasks train; do
+    expect 66 "^mode ensemble: --$option: .*empty: is a file, a folder is needed" mode ensemble --centres "$centres" --results "$f/folder" \
+        --words "$f/folder" --$option "$f/empty" --out "$f/out"
+done
+for verb in status watch down experts reconcile; do expect 66 'empty: is a file, a folder is needed' mode $verb --workspace "$f/empty"; done
+expect 78 "empty: expected a CURVE key" mode status --coordinator-admin tcp://127.0.0.1:1 --key-dir "$f" --server-key "$f/empty"
+expect 78 "$f/empty: a run spec is a list of keys" mode run "$f/empty" --workspace "$w"
 expect 73 'empty/out: cannot be made' mode captions "$f/shard.tar" --out "$f/empty/out"
 expect 73 'empty: is not a folder' mode pack --pairs "$f/pairs" --out "$f/empty"
 expect 73 'there is no folder .*none' mode convert "$f/model" "$f/none/out" --to open_clip
@@ -159,6 +179,9 @@ if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
     denied secret.model convert "$n/secret.model" "$n/open/out" --to hf
     denied secret.model preprocess "$n/picture.jpg" --model "$n/secret.model" --out "$n/open/out"
     denied secret.model verify "$n/secret.model"
+    for verb in status experts reconcile down; do denied secret $verb --workspace "$n/secret"; done
+    denied secret ensemble --centres "$n/centres.safetensors" --results "$n/open" --words "$n/open" --train "$n/secret" --out "$n/open/out"
+    denied secret train --config ViT-B-32 --data "$n/shard.tar" --steps 1 --batch 8 --resume --out "$n/secret" --backend cpu
     for output in locked locked/a/b; do
         denied $output captions "$n/shard.tar" --text-key 'json:texts[]' --out "$n/$output"
         denied $output pack --pairs "$n/pairs" --out "$n/$output"
@@ -301,6 +324,8 @@ mode cluster --features "$work/mean.safetensors" --fine 4 --coarse 1 --out "$wor
 expect 73 'summary.json: is a folder' $ensembling --out "$o/taken"
 [ ! -e "$o/taken/result.csv" ] || fail "result.csv without summary.json"
 expect 66 'assign: no file matches' $ensembling --captions "$work/captions/*.bin" --assign "$o/none*" --out "$o/new"
+nothing
+expect 66 'train: is a folder, a file is needed' $ensembling --captions "$work/captions/00000.captions.bin" --assign "$work/mean.safetensors" --shards "$w/train" --out "$o/new"
 nothing
 expect 66 'train .*words: has no expert-0/steps.jsonl' $ensembling --train "$o/words" --out "$o/new"
 nothing
