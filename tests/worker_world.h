@@ -71,6 +71,7 @@ static inline enum mode_status test_work(struct mode_job *job, struct mode_error
         abort();
     }
     if (strcmp(what, "exit") == 0) exit(5);
+    if (strcmp(what, "exit 70") == 0) exit(70);
     if (strcmp(what, "stall") == 0)
         for (;;) sleep(1);
     if (strcmp(what, "stubborn") == 0)

@@ -15,9 +15,9 @@ bool mode_is_backend_name(const char *name)
 enum mode_status mode_check_backend_option(const char *name, struct mode_error *err)
 {
     if (strcmp(name, "auto") == 0 || mode_is_backend_name(name)) return MODE_OK;
-    return MODE_FAIL(err, MODE_E_USAGE,
-                     "backend \"%.40s\" (--backend or MODE_BACKEND) is unknown; expected auto, cpu, cpu-amx, cuda, "
-                     "cuda-tf32, cuda-bf16, cuda-fp8 "
-                     "or ref",
-                     name);
+    return MODE_FAIL(
+        err, MODE_E_USAGE,
+        "--backend: \"%.40s\" is unknown; expected auto, cpu, cpu-amx, cuda, cuda-tf32, cuda-bf16, cuda-fp8 "
+        "or ref",
+        name);
 }

@@ -64,7 +64,7 @@ enum mode_status mode_file_read(const char *path, size_t max_bytes, char **data,
     char *buf = NULL;
     size_t got = 0;
     if (max_bytes == 0) max_bytes = (size_t)1 << 30;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* nobody may be at the other end of a pipe */
     if (fd < 0) return mode_input_fail(err, errno, path, "be opened");
     if (fstat(fd, &sb) != 0) {
         st = MODE_FAIL(err, MODE_E_IO, "%s: cannot be examined: %s", path, strerror(errno));
@@ -92,8 +92,13 @@ enum mode_status mode_file_read(const char *path, size_t max_bytes, char **data,
         }
         ssize_t n = read(fd, buf + got, cap - 1 - got);
         if (n < 0 && errno == EINTR) continue;
+        if (n < 0 && errno == EAGAIN && fcntl(fd, F_SETFL, 0) == 0) continue; /* somebody is: wait for what he writes */
         if (n < 0) {
             st = MODE_FAIL(err, MODE_E_IO, "%s: reading failed at byte %zu: %s", path, got, strerror(errno));
+            goto out;
+        }
+        if (n == 0 && got == 0 && S_ISFIFO(sb.st_mode)) {
+            st = MODE_FAIL(err, MODE_E_NOINPUT, "%s: is a pipe that nobody writes to", path);
             goto out;
         }
         if (n == 0) break;
@@ -328,9 +333,9 @@ enum mode_status mode_digest_file(const char *path, char hex[MODE_DIGEST_HEX], u
     unsigned char md[32];
     uint64_t total = 0;
     struct stat sb;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return mode_input_fail(err, errno, path, "be opened");
-    if (fstat(fd, &sb) == 0 && S_ISDIR(sb.st_mode)) {
+    if (fstat(fd, &sb) == 0 && !S_ISREG(sb.st_mode)) {
         close(fd);
         return fail_not_a_file(path, sb.st_mode, err);
     }

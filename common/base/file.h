@@ -29,7 +29,8 @@ enum mode_status mode_input_folder(const char *path, struct mode_error *err);
 enum mode_status mode_output_target(char **target, const char *path, struct mode_error *err);
 
 /* Read a whole file of at most max_bytes (0 = 1 GiB) into *data (malloc'd, NUL-terminated for convenience, the
- * NUL not counted; the caller frees). MODE_E_NOINPUT if it does not exist, MODE_E_VALUE if larger. */
+ * NUL not counted; the caller frees). MODE_E_NOINPUT if it does not exist, MODE_E_VALUE if larger. A pipe is read to
+ * its end; one that nobody writes to is MODE_E_NOINPUT. */
 enum mode_status mode_file_read(const char *path, size_t max_bytes, char **data, size_t *size, struct mode_error *err);
 enum mode_status mode_file_write_atomic(const char *path, const void *data, size_t size, struct mode_error *err);
 /* The same for a file made of several pieces, written one after another (no copy of a large whole). */

@@ -86,6 +86,14 @@ static const struct mode_option *option_find(const struct mode_option *table, co
     return NULL;
 }
 
+/* argv[from] becomes argv[to]; what was between moves up by one. */
+static void to_front(char **argv, int to, int from)
+{
+    char *a = argv[from];
+    memmove(argv + to + 1, argv + to, (size_t)(from - to) * sizeof *argv);
+    argv[to] = a;
+}
+
 enum mode_status mode_options_parse(void *out, const struct mode_option *table, const char *env_prefix, int argc,
                                     char **argv, int *n_args, struct mode_error *err)
 {
@@ -102,11 +110,11 @@ enum mode_status mode_options_parse(void *out, const struct mode_option *table, 
     for (int i = 1; i < argc; i++) {
         char *a = argv[i];
         if (a[0] != '-' || a[1] == '\0') {
-            argv[++n] = a;
+            to_front(argv, ++n, i);
             continue;
         }
         if (strcmp(a, "--") == 0) {
-            while (++i < argc) argv[++n] = argv[i];
+            while (++i < argc) to_front(argv, ++n, i);
             break;
         }
         if (a[1] != '-') return MODE_FAIL(err, MODE_E_USAGE, "unknown option %s; --help lists them", a);
@@ -130,6 +138,30 @@ enum mode_status mode_options_parse(void *out, const struct mode_option *table, 
     }
     *n_args = n;
     return MODE_OK;
+}
+
+enum mode_status mode_option_wrong(struct mode_error *err, const char *name)
+{
+    mode_error_prefix(err, MODE_E_USAGE, "--%s", name);
+    if (err) err->status = MODE_E_USAGE;
+    return MODE_E_USAGE;
+}
+
+enum mode_status mode_options_blame(enum mode_status st, struct mode_error *err, const char *env_prefix, int argc,
+                                    char **argv)
+{
+    char name[128], variable[128], text[sizeof err->text];
+    const size_t n = strncmp(err->text, "--", 2) == 0
+                         ? 2 + strspn(err->text + 2, "abcdefghijklmnopqrstuvwxyz0123456789-")
+                         : 0;
+    if (st != MODE_E_USAGE || n < 3 || n >= sizeof name) return st;
+    snprintf(name, sizeof name, "%.*s", (int)n, err->text);
+    for (int i = 1; i < argc; i++)
+        if (strncmp(argv[i], name, n) == 0 && (argv[i][n] == '\0' || argv[i][n] == '=')) return st;
+    env_name(variable, sizeof variable, env_prefix, name + 2);
+    if (!getenv(variable)) return st;
+    snprintf(text, sizeof text, "%s", err->text + n);
+    return MODE_FAIL(err, MODE_E_CONFIG, "%s%s", variable, text);
 }
 
 bool mode_options_wants_help(int argc, char **argv)

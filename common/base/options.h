@@ -59,10 +59,17 @@ struct mode_option {
     }
 
 /* Fill *out from defaults, environment (names prefixed with env_prefix, e.g. "MODE_") and argv[1..argc-1].
- * Positional arguments are moved, in order, to the front of argv: argv[1..*n_args]. Strings are borrowed from
- * argv, the environment or the table. --help is not handled here: see mode_options_wants_help. */
+ * Positional arguments are moved, in order, to the front of argv: argv[1..*n_args]; the rest follows. Strings are
+ * borrowed from argv, the environment or the table. --help is not handled here: see mode_options_wants_help. */
 enum mode_status mode_options_parse(void *out, const struct mode_option *table, const char *env_prefix, int argc,
                                     char **argv, int *n_args, struct mode_error *err);
+/* What an error said of an option's value becomes "--NAME: <it>", MODE_E_USAGE; returns that. */
+enum mode_status mode_option_wrong(struct mode_error *err, const char *name);
+/* A value that is wrong may be the environment's. When a MODE_E_USAGE begins with the --NAME of an option that is not
+ * in argv (after mode_options_parse) and whose environment twin is set, it becomes a MODE_E_CONFIG of the twin's name.
+ * Returns the status; any other than MODE_E_USAGE is left alone. */
+enum mode_status mode_options_blame(enum mode_status st, struct mode_error *err, const char *env_prefix, int argc,
+                                    char **argv);
 bool mode_options_wants_help(int argc, char **argv);
 /* Usage text on stdout: the usage line, the prose, then a row per option with default and environment twin. */
 void mode_options_help(const struct mode_option *table, const char *env_prefix, const char *usage, const char *prose);

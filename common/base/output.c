@@ -56,6 +56,35 @@ enum mode_status mode_output_file(const char *path, struct mode_error *err)
     return st;
 }
 
+static bool is_same(const struct stat *a, const struct stat *b)
+{
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+enum mode_status mode_output_apart(const char *out, const char *const *inputs, size_t n, struct mode_error *err)
+{
+    struct stat to, folder = {0}, in;
+    enum mode_status st = MODE_OK;
+    char *real = stat(out, &to) == 0 ? realpath(out, NULL) : NULL;
+    if (!real) return MODE_OK;
+    char *dir = mode_path_folder(real);
+    const bool in_folder = S_ISREG(to.st_mode) && stat(dir, &folder) == 0;
+    for (size_t i = 0; !st && i < n; i++) {
+        if (!inputs[i] || stat(inputs[i], &in) != 0) continue;
+        if (is_same(&in, &to))
+            st = MODE_FAIL(err, MODE_E_CREATE, "%s: is an input of this command (%s); the output needs another place",
+                           out, inputs[i]);
+        else if (in_folder && is_same(&in, &folder))
+            st = MODE_FAIL(
+                err, MODE_E_CREATE,
+                "%s: is a file of the input folder %s, which it would replace; the output needs another place", out,
+                inputs[i]);
+    }
+    free(dir);
+    free(real);
+    return st;
+}
+
 enum mode_status mode_output_folder_make(struct mode_output_folder *f, const char *path, struct mode_error *err)
 {
     struct stat at;

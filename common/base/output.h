@@ -23,6 +23,10 @@
  * folder's, a device's or a pipe's. A link means what it leads to. */
 enum mode_status mode_output_file(const char *path, struct mode_error *err);
 
+/* out is none of the command's inputs (paths of files or folders, NULL: none), also by another path or a link, and no
+ * file that lies in a folder of them. What is not there is no matter. E_CREATE. */
+enum mode_status mode_output_apart(const char *out, const char *const *inputs, size_t n, struct mode_error *err);
+
 struct mode_output_folder {
     char *path;
     size_t there; /* so many bytes of path name what was there before */

@@ -16,9 +16,10 @@ static struct {
     pthread_mutex_t caller; /* one job at a time */
     pthread_mutex_t lock;
     pthread_cond_t wake, idle;
-    int threads; /* 0 = not started */
-    int wanted;  /* mode_parallel_set_threads */
-    int sharers; /* mode_parallel_share */
+    int threads;        /* 0 = not started */
+    int wanted;         /* mode_parallel_set_threads */
+    atomic_int sharers; /* mode_parallel_share; 0 = nobody else */
+    int active;         /* threads that take part in this round */
     uint64_t round;
     int busy;
     mode_item_fn *fn;
@@ -54,6 +55,7 @@ static void *worker_main(void *arg)
     for (;;) {
         while (pool.round == seen) pthread_cond_wait(&pool.wake, &pool.lock);
         seen = pool.round;
+        if (thread >= pool.active) continue;
         mode_item_fn *fn = pool.fn;
         void *ctx = pool.ctx;
         int64_t n = pool.n;
@@ -84,7 +86,6 @@ static void pool_start(void)
 {
     int n = pool.wanted > 0 ? pool.wanted : threads_from_environment();
     int started = 1;
-    if (pool.sharers > 1) n /= pool.sharers;
     for (int t = 1; t < n; t++) {
         pthread_t id;
         if (pthread_create(&id, NULL, worker_main, (void *)(intptr_t)t) != 0) break; /* fewer threads, same bytes */
@@ -97,7 +98,8 @@ static void pool_start(void)
 int mode_parallel_threads(void)
 {
     pthread_once(&pool.once, pool_start);
-    return pool.threads;
+    const int sharers = atomic_load(&pool.sharers), n = sharers > 1 ? pool.threads / sharers : pool.threads;
+    return n > 1 ? n : 1;
 }
 
 void mode_parallel_set_threads(int n)
@@ -108,8 +110,7 @@ void mode_parallel_set_threads(int n)
 
 void mode_parallel_share(int n)
 {
-    MODE_ASSERT(pool.threads == 0);
-    pool.sharers = n;
+    atomic_store(&pool.sharers, n);
 }
 
 void mode_parallel_for(int64_t n, mode_item_fn *fn, void *ctx)
@@ -128,6 +129,7 @@ void mode_parallel_for(int64_t n, mode_item_fn *fn, void *ctx)
     pool.fn = fn;
     pool.ctx = ctx;
     pool.n = n;
+    pool.active = threads;
     pool.busy = threads - 1;
     atomic_store(&pool.next, 0);
     pool.round++;

@@ -15,11 +15,12 @@
 typedef void mode_item_fn(void *ctx, int64_t item, int thread); /* thread in [0, mode_parallel_threads()) */
 
 /* Threads in the pool, the caller included: MODE_THREADS, else OMP_NUM_THREADS, else the processors this
- * process may run on. Constant for the life of the process. */
+ * process may run on; of these the share of mode_parallel_share. */
 int mode_parallel_threads(void);
 /* Override before first use (tests, --threads). Asserts that the pool has not started. */
 void mode_parallel_set_threads(int n);
-/* One of n processes that share the machine's processors: an n-th of the threads that it would have. As above. */
+/* From here on this is one of n processes that share the machine's processors: an n-th of the threads take part (at
+ * least one). For tasks that several processes do; 1: alone again. Nobody may be in the pool. */
 void mode_parallel_share(int n);
 /* Run fn for item = 0 .. n-1, return when all are done. */
 void mode_parallel_for(int64_t n, mode_item_fn *fn, void *ctx);

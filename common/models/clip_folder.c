@@ -46,7 +46,7 @@ enum mode_status mode_clip_files_read(struct mode_clip_files *f, const char *con
     return st;
 }
 
-enum mode_status mode_clip_files_find(struct mode_clip_files *f, const char *dir, struct mode_error *err)
+enum mode_status mode_clip_files_find_config(struct mode_clip_files *f, const char *dir, struct mode_error *err)
 {
     static const char *const configs[] = {"open_clip_config.json", "config.json"};
     char *path = NULL;
@@ -65,6 +65,12 @@ enum mode_status mode_clip_files_find(struct mode_clip_files *f, const char *dir
                          dir);
     st = mode_clip_files_read(f, path, err);
     free(path);
+    return st;
+}
+
+enum mode_status mode_clip_files_find(struct mode_clip_files *f, const char *dir, struct mode_error *err)
+{
+    enum mode_status st = mode_clip_files_find_config(f, dir, err);
     if (st) return st;
     f->weights = mode_weights_in(dir);
     if (!f->weights)

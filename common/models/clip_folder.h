@@ -21,13 +21,14 @@ struct mode_clip_files {
 };
 /* E_NOINPUT: neither kind of config, or no weights beside it. */
 enum mode_status mode_clip_files_find(struct mode_clip_files *f, const char *dir, struct mode_error *err);
-/* Only the config (of either kind) and its preprocessing; weights stays NULL. */
+/* Only the config (of either kind) and its preprocessing; weights stays NULL: of a folder, of a config by its path. */
+enum mode_status mode_clip_files_find_config(struct mode_clip_files *f, const char *dir, struct mode_error *err);
 enum mode_status mode_clip_files_read(struct mode_clip_files *f, const char *config_path, struct mode_error *err);
 void mode_clip_files_clear(struct mode_clip_files *f);
 
 /* Write the model into a new folder, complete or not at all. merges: CLIP's merges file for Hugging Face's tokenizer
- * files, NULL (and a vocabulary smaller than CLIP's) leaves them out. note (may be NULL): "" or what was left aside; the caller frees.
- * E_CREATE: out is there already; E_VALUE: the format cannot express the model. */
+ * files, NULL (and a vocabulary smaller than CLIP's) leaves them out. note (may be NULL): "" or what was left aside;
+ * the caller frees. E_CREATE: out is there already; E_VALUE: the format cannot express the model. */
 enum mode_status mode_clip_convert(const char *out, const struct mode_clip_files *in, enum mode_clip_format format,
                                    const char *merges, char **note, struct mode_error *err);
 

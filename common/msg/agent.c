@@ -196,6 +196,9 @@ static void process_died(struct agent *a, struct work *w, bool kill_it, uint64_t
         end.fail_class = MODE__FAIL_CLASS__FAIL_DEVICE;
         end.status = MODE_E_DEVICE;
         last_line(end.text, sizeof end.text, (const char *)log, n); /* what the process said of it */
+        if (!end.text[0])
+            snprintf(end.text, sizeof end.text,
+                     "the compute process ended with code %d, as when a GPU fails, and said nothing", code);
         /* what comes after it is to find the GPU again, and not to compute on the processor in its place */
         if (strcmp(a->program.backend, "auto") == 0) a->program.backend = "cuda";
     } else if (code == 127) {

@@ -305,7 +305,6 @@ int mode_compute_main(const char *word, mode_work_fn *work, int argc, char **arg
     close(page_fd);
     const int gpus = atoi(argv[8]);
     if (threads > 0) mode_parallel_set_threads(threads);
-    mode_parallel_share(gpus); /* with those it does tasks with */
     enum mode_status st = mode_store_open(&store, argv[6], &err);
     if (st) {
         mode_log_failure("fatal", &err);

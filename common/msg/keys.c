@@ -151,7 +151,7 @@ static enum mode_status read_key_text(char key[MODE_KEY_Z85], const char *path, 
     if (st) return st;
     text[strcspn(text, " \t\r\n")] = '\0';
     if (!key_text_valid(text)) /* the text may be a secret: it is not shown */
-        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: expected a CURVE key, 40 characters of Z85", path);
+        st = MODE_FAIL(err, MODE_E_CONFIG, "%s: expected a CURVE key, 40 characters of Z85", path);
     else
         memcpy(key, text, MODE_KEY_Z85);
     free(text);

@@ -16,8 +16,9 @@
 static enum mode_status folder(char **out, const char *workspace, struct mode_error *err)
 {
     char real[PATH_MAX];
-    if (!realpath(workspace, real))
-        return MODE_FAIL(err, MODE_E_NOINPUT, "the workspace %s: %s", workspace, strerror(errno));
+    enum mode_status st = mode_input_folder(workspace, err);
+    if (!st && !realpath(workspace, real)) st = mode_input_fail(err, errno, workspace, "be opened");
+    if (st) return mode_error_prefix(err, st, "the workspace");
     if (strlen(real) + strlen("/run") <= MAX_FOLDER) {
         *out = mode_path_join(real, "run");
         return MODE_OK;

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/str.h"
+#include "msg/address.h"
 #include "msg/net.h"
 
 #include <errno.h>
@@ -127,21 +128,11 @@ static void set_common(void *s, enum mode_wire wire, int hwm)
     set_int(s, ZMQ_TCP_MAXRT, 30000);
 }
 
-static enum mode_status check_endpoint(const struct mode_endpoint *e, struct mode_error *err)
+static enum mode_status check_endpoint(const struct mode_endpoint *e, bool listens, struct mode_error *err)
 {
     const char *at = e->endpoint;
-    if (strncmp(at, "ipc://", 6) == 0) {
-        size_t n = strlen(at + 6), most = sizeof((struct sockaddr_un *)0)->sun_path - 1;
-        if (at[6] != '/' || n > most)
-            return MODE_FAIL(err, MODE_E_CONFIG,
-                             "%s: an ipc endpoint is ipc:// and an absolute path of at most %zu bytes, this "
-                             "one has %zu. HINT: "
-                             "use a shorter folder",
-                             at, most, n);
-        return MODE_OK;
-    }
-    if (strncmp(at, "tcp://", 6) != 0 || !strchr(at + 6, ':'))
-        return MODE_FAIL(err, MODE_E_CONFIG, "\"%s\" is not an endpoint; expected ipc:///path or tcp://host:port", at);
+    enum mode_status st = mode_endpoint_check(at, listens, err);
+    if (st || strncmp(at, "ipc:", 4) == 0) return st;
     if (!e->key_dir)
         return MODE_FAIL(
             err, MODE_E_CONFIG,
@@ -211,7 +202,7 @@ enum mode_status mode_socket_bind(struct mode_socket **out, struct mode_net *net
     char actual[512];
     size_t n = sizeof actual;
     *out = NULL;
-    enum mode_status st = check_endpoint(e, err);
+    enum mode_status st = check_endpoint(e, true, err);
     if (st) return st;
     struct mode_socket *s = socket_new(net, e, true);
     bool ipc = strncmp(e->endpoint, "ipc://", 6) == 0;
@@ -308,7 +299,7 @@ enum mode_status mode_socket_connect(struct mode_socket **out, struct mode_net *
 {
     struct mode_keypair pair;
     *out = NULL;
-    enum mode_status st = check_endpoint(e, err);
+    enum mode_status st = check_endpoint(e, false, err);
     if (st) return st;
     struct mode_socket *s = socket_new(net, e, false);
     if (s->curve) {

@@ -79,6 +79,7 @@ enum mode_status mode_job_team_start(struct mode_job *job, int size, const char 
     if (!st) st = mode_place_path(&t->place, mode_store_root(job->store), name, err);
     free(name);
     if (st) return st;
+    mode_parallel_share(size);
     (void)mode_job_checkpoint_latest(job); /* looked for once, for all */
     t->size = size;
     t->pid = mode_xcalloc((size_t)size, sizeof *t->pid);
@@ -166,6 +167,7 @@ enum mode_status mode_job_team_end(struct mode_job *job, enum mode_status st, st
     free(t->place);
     free(t->pid);
     *t = (struct mode_job_team){.size = 1};
+    mode_parallel_share(1);
     return st;
 }
 

@@ -8,6 +8,7 @@
 #include "base/process.h"
 #include "base/str.h"
 #include "base/version.h"
+#include "msg/address.h"
 #include "msg/agent.h"
 #include "msg/place.h"
 #include "msg/runtime.h"
@@ -126,20 +127,28 @@ static enum mode_status check_gpu_locks(const char *dir, struct mode_error *err)
 
 static enum mode_status check(const struct options *o, struct mode_error *err)
 {
+    if (o->coordinator && *o->coordinator && mode_endpoint_check(o->coordinator, false, err))
+        return mode_option_wrong(err, "coordinator");
     if (!o->workspace)
         return MODE_FAIL(err, MODE_E_USAGE, "where is the workspace? Give --workspace DIR (MODE_WORKSPACE)");
     if (o->slots < 1 || o->slots > MODE_WIRE_MAX_SLOTS)
         return MODE_FAIL(err, MODE_E_USAGE, "--slots: %lld is out of range, expected 1 to %d", (long long)o->slots,
                          MODE_WIRE_MAX_SLOTS);
-    if (o->threads < 0 || o->threads > 1024) return MODE_FAIL(err, MODE_E_USAGE, "--threads: expected 0 to 1024");
+    if (o->threads < 0 || o->threads > 1024)
+        return MODE_FAIL(err, MODE_E_USAGE, "--threads: %lld is out of range, expected 0 to 1024",
+                         (long long)o->threads);
     if (o->gpus < 0 || o->gpus > MODE_MOST_GPUS)
         return MODE_FAIL(err, MODE_E_USAGE, "--gpus %lld: expected 1 to %d", (long long)o->gpus, MODE_MOST_GPUS);
     if (o->gpus > 1 && (strcmp(o->backend, "auto") != 0 && strncmp(o->backend, "cuda", 4) != 0))
         return MODE_FAIL(err, MODE_E_USAGE, "--gpus %lld: --backend %s is no GPU's", (long long)o->gpus, o->backend);
-    if (o->incarnation < 0) return MODE_FAIL(err, MODE_E_USAGE, "--incarnation: expected 0 or more");
+    if (o->incarnation < 0)
+        return MODE_FAIL(err, MODE_E_USAGE, "--incarnation: %lld is out of range, expected 0 or more",
+                         (long long)o->incarnation);
     if (!(o->grace >= 0 && o->grace <= 86400))
-        return MODE_FAIL(err, MODE_E_USAGE, "--grace: expected 0 to 86400 seconds");
-    if (!(o->idle_exit >= 0)) return MODE_FAIL(err, MODE_E_USAGE, "--idle-exit: expected 0 or more seconds");
+        return MODE_FAIL(err, MODE_E_USAGE, "--grace: %g is out of range, expected 0 to 86400 seconds", o->grace);
+    if (!(o->idle_exit >= 0))
+        return MODE_FAIL(err, MODE_E_USAGE, "--idle-exit: %g is out of range, expected 0 or more seconds",
+                         o->idle_exit);
     if (o->gpu_locks) {
         enum mode_status st = check_gpu_locks(o->gpu_locks, err);
         if (st) return st;
@@ -188,7 +197,7 @@ static int run(const char *word, const char *argv0, bool looks, const struct opt
     if (!st && signal_fd < 0) st = MODE_FAIL(err, MODE_E_GENERIC, "no descriptor for signals: %s", strerror(errno));
     if (!st && looks) st = mode_worker_look(device, argv0, backend, none ? 1 : n_gpus, signal_fd, err);
     if (!st) st = mode_store_open(&store, o->workspace, err);
-    if (!st && !o->coordinator) st = mode_place_endpoint(&here, o->workspace, "worker.sock", err);
+    if (!st && !(o->coordinator && *o->coordinator)) st = mode_place_endpoint(&here, o->workspace, "worker.sock", err);
     if (!st) st = mode_net_open(&net, err);
     if (st) {
         mode_log_failure("fatal", err);
@@ -227,6 +236,17 @@ static int run(const char *word, const char *argv0, bool looks, const struct opt
     return code;
 }
 
+enum mode_status mode_worker_check_environment(const char *word, int64_t gpus, struct mode_error *err)
+{
+    struct options o = {0};
+    int n_args;
+    enum mode_status st = mode_options_parse(&o, options_of(word), "MODE_", 0, NULL, &n_args, err);
+    o.workspace = ".";
+    o.coordinator = o.gpu_locks = NULL;
+    o.gpus = gpus;
+    return st ? st : check(&o, err);
+}
+
 int mode_worker_main(const char *word, mode_work_fn *work, mode_look_fn *look, int argc, char **argv)
 {
     struct options o = {0};
@@ -248,7 +268,7 @@ int mode_worker_main(const char *word, mode_work_fn *work, mode_look_fn *look, i
     bool health = !st && n_args == 1 && strcmp(argv[1], "healthcheck") == 0;
     if (!st && n_args > 0 && !health)
         st = MODE_FAIL(&err, MODE_E_USAGE, "\"%s\" is not a sub-command; --help explains", argv[1]);
-    if (!st && !health) st = check(&o, &err);
+    if (!st && !health) st = mode_options_blame(check(&o, &err), &err, "MODE_", argc, argv);
     if (st) {
         fprintf(stderr, "mode-%s: %s\n", word, err.text);
         return mode_status_exit_code(st);

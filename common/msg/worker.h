@@ -31,6 +31,9 @@ typedef enum mode_status mode_look_fn(char *text, size_t size, const char *backe
  * SIGTERM, SIGINT: take nothing more, give back what runs within the grace, exit 143 or 130; the second signal exits at
  * once. A DRAIN by the coordinator lets running tasks finish and exits 0. */
 int mode_worker_main(const char *word, mode_work_fn *work, mode_look_fn *look, int argc, char **argv);
+/* Would a worker take what the environment says, when --workspace, --coordinator, --gpu-locks and --gpus are given? For
+ * who starts workers. MODE_E_USAGE (of mode_options_blame's kind) or MODE_E_CONFIG. */
+enum mode_status mode_worker_check_environment(const char *word, int64_t gpus, struct mode_error *err);
 
 /* Run a work function here and now, without services, store or second process: for tests and the `mode`
  * command. Inputs are plain files under the names the service knows; outputs appear as out_dir/<name>, only

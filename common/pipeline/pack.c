@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 enum { MAX_DEPTH = 32, MAX_PICTURE = 64 << 20, MAX_TEXT = 1 << 20 };
+static const size_t MAX_LIST = (size_t)1 << 36;
 
 static const char partial[] = ".pack"; /* in the folder of the shards, until all of them are there */
 
@@ -147,27 +148,25 @@ static enum mode_status pack_line(struct packer *p, const char *folder, char *li
 
 static enum mode_status pack_list(struct packer *p, const char *list, struct mode_error *err)
 {
-    FILE *f = fopen(list, "rb");
-    if (!f) return mode_input_fail(err, errno, list, "be opened");
-    enum mode_status st = MODE_OK;
-    char *line = NULL, *folder = mode_xstrdup(list), *slash = strrchr(folder, '/');
-    size_t cap = 0;
+    char *text = NULL;
+    enum mode_status st = mode_file_read(list, MAX_LIST, &text, NULL, err);
+    if (st) return st;
+    char *folder = mode_xstrdup(list), *slash = strrchr(folder, '/');
     if (slash)
         *slash = '\0';
     else
         strcpy(folder, ".");
     uint64_t number = 0;
-    for (ssize_t n; !st && (n = getline(&line, &cap, f)) >= 0;) {
+    for (char *rest = text, *line; !st && (line = strsep(&rest, "\n"));) {
+        size_t n = strlen(line);
         number++;
-        while (n > 0 && (line[n - 1] == '\n' || line[n - 1] == '\r')) line[--n] = '\0';
+        while (n > 0 && line[n - 1] == '\r') line[--n] = '\0';
         if (n == 0 || line[0] == '#') continue;
         char *what = mode_xasprintf("%s, line %llu", list, (unsigned long long)number);
         st = pack_line(p, folder, line, what, err);
         free(what);
     }
-    if (!st && ferror(f)) st = MODE_FAIL(err, MODE_E_IO, "%s: reading failed: %s", list, strerror(errno));
-    fclose(f);
-    free(line);
+    free(text);
     free(folder);
     return st;
 }

@@ -428,7 +428,7 @@ enum mode_status mode_spec_load(struct mode_spec *spec, const char *path, struct
         st = MODE_FAIL(err, MODE_E_IO, "%s: %s", path, strerror(errno));
     } else {
         *strrchr(real, '/') = 0;
-        st = mode_spec_parse(spec, text, real[0] ? real : "/", mode_path_base(path), err);
+        st = mode_spec_parse(spec, text, real[0] ? real : "/", path, err);
     }
     free(text);
     return st;

@@ -2,14 +2,12 @@
 #include "server.h"
 
 #include "base/file.h"
-#include "base/options.h"
 #include "base/str.h"
 #include "base/version.h"
+#include "msg/address.h"
 #include "msg/status_json.h"
 
-#include <arpa/inet.h>
 #include <microhttpd.h>
-#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -167,19 +165,10 @@ static enum MHD_Result answer(void *self, struct MHD_Connection *c, const char *
 enum mode_status http_open(struct server *s, const char *address, struct mode_error *err)
 {
     if (!address || !*address) return MODE_OK;
-    const char *colon = strrchr(address, ':');
-    int64_t port;
-    struct in_addr ip;
-    char *host = colon ? mode_xasprintf("%.*s", (int)(colon - address), address) : mode_xstrdup("");
-    bool good = colon && inet_pton(AF_INET, strcmp(host, "localhost") == 0 ? "127.0.0.1" : host, &ip) == 1;
-    free(host);
-    if (!good)
-        return MODE_FAIL(err, MODE_E_CONFIG,
-                         "the HTTP address \"%s\" is not an IPv4 address and a port (127.0.0.1:8080)", address);
-    enum mode_status st = mode_parse_int(colon + 1, "the HTTP port", 1, 65535, &port, err);
+    struct sockaddr_in at;
+    enum mode_status st = mode_http_address(&at, address, err);
     if (st) return st;
-    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr = ip};
-    s->http = MHD_start_daemon(MHD_USE_EPOLL, (uint16_t)port, NULL, NULL, answer, s, MHD_OPTION_SOCK_ADDR,
+    s->http = MHD_start_daemon(MHD_USE_EPOLL, ntohs(at.sin_port), NULL, NULL, answer, s, MHD_OPTION_SOCK_ADDR,
                                (struct sockaddr *)&at, MHD_OPTION_CONNECTION_LIMIT, 64u, MHD_OPTION_CONNECTION_TIMEOUT,
                                10u, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)32768, MHD_OPTION_END);
     if (!s->http)

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/options.h"
 #include "base/str.h"
+#include "msg/address.h"
 #include "msg/place.h"
 #include "msg/redis_url.h"
 
@@ -41,15 +42,11 @@ static const struct mode_option table[] = {
 /* Where HTTP is on it needs no key, unlike the admin port between machines. */
 static enum mode_status ask_http(const char *address, struct mode_error *err)
 {
-    const char *port = strrchr(address, ':');
     char url[64];
     long code = 0;
     CURL *curl = curl_easy_init();
-    if (!curl || !port) {
-        if (curl) curl_easy_cleanup(curl);
-        return MODE_FAIL(err, MODE_E_CONFIG, "cannot ask %s", address);
-    }
-    snprintf(url, sizeof url, "http://127.0.0.1:%.8s/readyz", port + 1);
+    if (!curl) return MODE_FAIL(err, MODE_E_MEMORY, "libcurl will not start");
+    snprintf(url, sizeof url, "http://127.0.0.1%.8s/readyz", strrchr(address, ':'));
     curl_easy_setopt(curl, CURLOPT_URL, url);
     curl_easy_setopt(curl, CURLOPT_NOBODY, 1L);
     curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, 3000L);
@@ -90,11 +87,40 @@ static enum mode_status healthcheck(const struct server_options *o, struct mode_
     return st;
 }
 
+static bool is_given(const char *text)
+{
+    return text && *text;
+}
+
+static enum mode_status check(const struct server_options *o, struct mode_error *err)
+{
+    struct mode_redis_url redis = {0};
+    if (is_given(o->redis_url) && mode_redis_url_parse(&redis, o->redis_url, err))
+        return o->redis_url == getenv("REDIS_URL") ? mode_error_prefix(err, MODE_E_CONFIG, "REDIS_URL")
+                                                   : mode_option_wrong(err, "redis");
+    mode_redis_url_clear(&redis);
+    if (is_given(o->http) && mode_http_address(NULL, o->http, err)) return mode_option_wrong(err, "http");
+    if (is_given(o->worker_endpoint) && mode_endpoint_check(o->worker_endpoint, true, err))
+        return mode_option_wrong(err, "worker-endpoint");
+    if (is_given(o->admin_endpoint) && mode_endpoint_check(o->admin_endpoint, true, err))
+        return mode_option_wrong(err, "admin-endpoint");
+    if (o->heartbeat_ms < 50)
+        return MODE_FAIL(err, MODE_E_USAGE, "--heartbeat-ms: %lld is out of range, expected 50 or more",
+                         (long long)o->heartbeat_ms);
+    if (o->lease_ms < 4 * o->heartbeat_ms || o->lease_ms > 3600000)
+        return MODE_FAIL(err, MODE_E_USAGE,
+                         "--lease-ms is %lld, expected at least four times --heartbeat-ms (%lld) and at most 3600000",
+                         (long long)o->lease_ms, (long long)o->heartbeat_ms);
+    if (o->keep_checkpoints_s < 0)
+        return MODE_FAIL(err, MODE_E_USAGE, "--keep-checkpoints-s is %lld, expected 0 or more",
+                         (long long)o->keep_checkpoints_s);
+    return MODE_OK;
+}
+
 int main(int argc, char **argv)
 {
     struct server_options o = {0};
     struct mode_error err = {0};
-    struct mode_redis_url redis = {0};
     int n_args;
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(table, "MODE_", "mode-coordinator [healthcheck] [options]",
@@ -104,20 +130,11 @@ int main(int argc, char **argv)
     }
     mode_log_open("coordinator");
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, &err);
-    if (!st && o.redis_url && mode_redis_url_parse(&redis, o.redis_url, &err)) st = err.status = MODE_E_USAGE;
-    mode_redis_url_clear(&redis);
-    if (!st && !o.redis_url) o.redis_url = getenv("REDIS_URL");
-    bool check = !st && n_args == 1 && strcmp(argv[1], "healthcheck") == 0;
-    if (!st && n_args && !check) st = MODE_FAIL(&err, MODE_E_USAGE, "unknown argument \"%s\"; see --help", argv[1]);
-    if (!st && (o.heartbeat_ms < 50 || o.lease_ms < 4 * o.heartbeat_ms || o.lease_ms > 3600000))
-        st = MODE_FAIL(&err, MODE_E_USAGE,
-                       "--lease-ms is %lld and --heartbeat-ms %lld; expected --heartbeat-ms of at least 50 and "
-                       "--lease-ms of at least four times that and at most 3600000",
-                       (long long)o.lease_ms, (long long)o.heartbeat_ms);
-    if (!st && o.keep_checkpoints_s < 0)
-        st = MODE_FAIL(&err, MODE_E_USAGE, "--keep-checkpoints-s is %lld, expected 0 or more",
-                       (long long)o.keep_checkpoints_s);
-    if (st || check) {
+    bool ask = !st && n_args == 1 && strcmp(argv[1], "healthcheck") == 0;
+    if (!st && n_args && !ask) st = MODE_FAIL(&err, MODE_E_USAGE, "unknown argument \"%s\"; see --help", argv[1]);
+    if (!o.redis_url) o.redis_url = getenv("REDIS_URL");
+    if (!st) st = mode_options_blame(check(&o, &err), &err, "MODE_", argc, argv);
+    if (st || ask) {
         if (!st) st = healthcheck(&o, &err);
         if (st) fprintf(stderr, "mode-coordinator: %s\n", err.text);
         return mode_status_exit_code(st);

@@ -44,7 +44,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (!st && n_args > 0) st = MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\"", argv[1]);
     if (!st) st = option_needed(o.encoder, "--encoder DIR", err);
     if (!st) st = option_needed(o.texts, "--texts FILE", err);
-    if (!st) st = ranges_check(&o, table, bench_ranges, "MODE_", err);
+    if (!st) st = ranges_check(&o, table, bench_ranges, err);
     if (!st) st = pooling_check(&o.pooling, err);
     if (!st) st = pooling_check_folder(&o.pooling, o.encoder, err);
     if (!st) st = backend_open(&be, &o.backend, err);

@@ -47,7 +47,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (!st && n_args > 0) st = MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\"", argv[1]);
     if (!st && !o.pixels == !o.texts)
         st = MODE_FAIL(err, MODE_E_USAGE, "either --pixels FILE or --texts FILE is needed");
-    if (!st) st = ranges_check(&o, table, bench_ranges, "MODE_", err);
+    if (!st) st = ranges_check(&o, table, bench_ranges, err);
     if (!st) st = bench_model_check(o.model, o.config, err);
     if (!st) st = backend_open(&be, &o.backend, err);
     if (!st) st = bench_clip_open(&clip, be, o.model, o.config, err);

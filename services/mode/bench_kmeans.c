@@ -115,8 +115,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
     if (!st && n_args > 0) st = MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\"", argv[1]);
     if (!st) st = option_needed(o.data, "--data FILE", err);
-    if (!st) st = ranges_check(&o, table, bench_ranges, "MODE_", err);
-    if (!st) st = ranges_check(&o, table, ranges, "MODE_", err);
+    if (!st) st = ranges_check(&o, table, bench_ranges, err);
+    if (!st) st = ranges_check(&o, table, ranges, err);
     if (!st) st = backend_open(&w.be, &o.backend, err);
     if (!st) st = bench_floats_read(&rows, o.data, o.width, err);
     if (!st && (rows.n < o.centres || rows.n > INT32_MAX / 2))

@@ -138,9 +138,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
     if (st) return st;
     if (n_args == 0) return MODE_FAIL(err, MODE_E_USAGE, "picture files are needed");
-    if ((st = ranges_check(&o, table, bench_ranges, "MODE_", err)) ||
-        (st = ranges_check(&o, table, ranges, "MODE_", err)))
-        return st;
+    if ((st = ranges_check(&o, table, bench_ranges, err)) || (st = ranges_check(&o, table, ranges, err))) return st;
     if ((st = backend_open(&x.be, &o.backend, err))) return st;
     mode_preprocess_default(&x.p, (int)o.size);
     x.train = o.train;

@@ -77,8 +77,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
     if (!st && n_args > 0) st = MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\"", argv[1]);
     if (!st) st = option_needed(o.texts, "--texts FILE", err);
-    if (!st) st = ranges_check(&o, table, bench_ranges, "MODE_", err);
-    if (!st) st = ranges_check(&o, table, ranges, "MODE_", err);
+    if (!st) st = ranges_check(&o, table, bench_ranges, err);
+    if (!st) st = ranges_check(&o, table, ranges, err);
     if (!st) st = open_tokenizer(&t, &o, err);
     if (!st) st = mode_file_read(o.texts, 0, &data, &size, err);
     if (st) goto out;

@@ -70,7 +70,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (!st && n_args > 0) st = MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\"", argv[1]);
     if (!st) st = option_needed(o.pixels, "--pixels FILE", err);
     if (!st) st = option_needed(o.texts, "--texts FILE", err);
-    if (!st) st = ranges_check(&o, table, bench_ranges, "MODE_", err);
+    if (!st) st = ranges_check(&o, table, bench_ranges, err);
     if (!st) st = memory_option(&memory, o.memory, err);
     if (!st) st = bench_model_check(o.model, o.config, err);
     if (!st) st = backend_open(&be, &o.backend, err);

@@ -1,6 +1,7 @@
 #include "client.h"
 
 #include "base/str.h"
+#include "msg/address.h"
 #include "msg/place.h"
 
 #include <stdlib.h>
@@ -14,11 +15,19 @@ struct client {
     uint64_t id;
 };
 
+enum mode_status client_check(const struct client_options *o, struct mode_error *err)
+{
+    return o->admin && *o->admin && mode_endpoint_check(o->admin, false, err)
+               ? mode_option_wrong(err, "coordinator-admin")
+               : MODE_OK;
+}
+
 enum mode_status client_open(struct client **out, const struct client_options *o, struct mode_error *err)
 {
-    struct client *c = mode_xcalloc(1, sizeof *c);
-    enum mode_status st = MODE_OK;
     *out = NULL;
+    enum mode_status st = client_check(o, err);
+    if (st) return st;
+    struct client *c = mode_xcalloc(1, sizeof *c);
     c->workspace = o->workspace;
     if (o->admin && *o->admin)
         c->endpoint = mode_xstrdup(o->admin);

@@ -20,6 +20,8 @@ struct client_options {
 
 struct client;
 
+/* MODE_E_USAGE: --coordinator-admin is not an endpoint. client_open asks the same. */
+enum mode_status client_check(const struct client_options *o, struct mode_error *err);
 enum mode_status client_open(struct client **out, const struct client_options *o, struct mode_error *err);
 void client_close(struct client **c);
 /* The workspace as given. */

@@ -195,7 +195,13 @@ enum mode_status mode_hub_find(char **dir, const char *encoder, struct mode_erro
         *dir = mode_xstrdup(encoder);
         return MODE_OK;
     }
-    if (stat(*dir, &s) != 0) st = fetch_into(*dir, encoder, err);
+    const char *endpoint = getenv("HF_ENDPOINT");
+    if (stat(*dir, &s) != 0 && endpoint && *endpoint && strncmp(endpoint, "http://", 7) != 0 &&
+        strncmp(endpoint, "https://", 8) != 0)
+        st = MODE_FAIL(err, MODE_E_CONFIG,
+                       "HF_ENDPOINT: \"%.200s\" is not an address; expected http:// or https:// and a host", endpoint);
+    else if (stat(*dir, &s) != 0)
+        st = fetch_into(*dir, encoder, err);
     if (st) {
         free(*dir);
         *dir = NULL;

@@ -95,7 +95,7 @@ int main(int argc, char **argv)
     }
     for (size_t i = 0; verbs[i]; i++) {
         if (strcmp(verbs[i]->name, argv[1]) != 0) continue;
-        enum mode_status st = verbs[i]->run(argc - 1, argv + 1, &err);
+        enum mode_status st = mode_options_blame(verbs[i]->run(argc - 1, argv + 1, &err), &err, "MODE_", argc, argv);
         if (st && err.text[0]) fprintf(stderr, "mode %s: %s\n", argv[1], err.text);
         if (st == MODE_E_STOPPED && interrupt_signal()) return interrupt_exit();
         return end(mode_status_exit_code(st));

@@ -1,6 +1,5 @@
 #include "ranges.h"
 
-#include <ctype.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,19 +24,8 @@ static void describe(char *text, size_t size, const struct option_range *r)
                  r->above_min ? "" : " or more", r->below_max ? "less than" : "at most", r->max);
 }
 
-/* Does the option have what its environment twin says? */
-static bool is_from_environment(const struct mode_option *o, double value, const char *env_prefix, char name[128])
-{
-    size_t n = (size_t)snprintf(name, 128, "%s", env_prefix);
-    for (const char *c = o->name; *c && n + 1 < 128; c++)
-        name[n++] = *c == '-' ? '_' : (char)toupper((unsigned char)*c);
-    name[n] = '\0';
-    const char *text = getenv(name);
-    return text && strtod(text, NULL) == value;
-}
-
 enum mode_status ranges_check(const void *options, const struct mode_option *table, const struct option_range *ranges,
-                              const char *env_prefix, struct mode_error *err)
+                              struct mode_error *err)
 {
     for (const struct option_range *r = ranges; r->name; r++) {
         const struct mode_option *o = find(table, r->name);
@@ -47,15 +35,13 @@ enum mode_status ranges_check(const void *options, const struct mode_option *tab
         const double value = whole ? (double)n : *(const double *)(const void *)field;
         const bool low = r->above_min ? !(value > r->min) : !(value >= r->min),
                    high = r->below_max ? !(value < r->max) : !(value <= r->max);
-        char expected[96], name[128], got[32];
+        char expected[96], got[32];
         if (!low && !high) continue;
         describe(expected, sizeof expected, r);
         if (whole)
             snprintf(got, sizeof got, "%lld", (long long)n);
         else
             snprintf(got, sizeof got, "%g", value);
-        if (is_from_environment(o, value, env_prefix, name))
-            return MODE_FAIL(err, MODE_E_CONFIG, "%s: %s is out of range, expected %s", name, got, expected);
         return MODE_FAIL(err, MODE_E_USAGE, "--%s: %s is out of range, expected %s", r->name, got, expected);
     }
     return MODE_OK;

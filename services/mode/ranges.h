@@ -1,7 +1,7 @@
 /* ranges.h - which numbers an option may be, said where the verb's options are and checked before it does anything.
  *
  *     static const struct option_range ranges[] = {RANGE_FROM("batch", 1), RANGE("threads", 0, 1024), RANGE_END};
- *     if ((st = ranges_check(&o, table, ranges, "MODE_", err))) return st;
+ *     if ((st = ranges_check(&o, table, ranges, err))) return st;
  *
  * The sentence names the option, what it may be and what was given: "--batch: 0 is out of range, expected 1 or more".
  */
@@ -48,9 +48,9 @@ struct option_range {
 #define RANGE_THREADS RANGE("threads", 0, 1024)
 #define RANGE_SEED    RANGE_FROM("seed", 0)
 
-/* MODE_E_USAGE, or MODE_E_CONFIG where the environment has set the option. */
+/* MODE_E_USAGE (mode_options_blame says whether the environment's). */
 enum mode_status ranges_check(const void *options, const struct mode_option *table, const struct option_range *ranges,
-                              const char *env_prefix, struct mode_error *err);
+                              struct mode_error *err);
 /* One of the verb's options that must be given: "--model DIR is needed". */
 enum mode_status option_needed(const char *value, const char *name, struct mode_error *err);
 

@@ -55,8 +55,9 @@ static enum mode_status pick_device(int64_t *device, int64_t rank, struct mode_e
 static enum mode_status check_place(const char *place, struct mode_error *err)
 {
     const char *colon = strrchr(place, ':');
+    int64_t port;
     if (strchr(place, '/') ? strlen(place) < sizeof((struct sockaddr_un *)0)->sun_path
-                           : colon && colon > place && colon[1])
+                           : colon && colon > place && !mode_parse_int(colon + 1, "the port", 1, 65535, &port, NULL))
         return MODE_OK;
     return MODE_FAIL(err, MODE_E_USAGE,
                      "--rendezvous: \"%s\" is neither a socket file's path (with a '/', of at most %zu bytes) nor "

@@ -87,8 +87,7 @@ static enum mode_status each_worker(const char *workers, void (*add)(struct supe
         int k = 0;
         if (equals) {
             *equals = 0;
-            if (mode_parse_int(equals + 1, "the number of workers", 0, 256, &count, err))
-                st = err->status = MODE_E_USAGE;
+            if (mode_parse_int(equals + 1, "--workers", 0, 256, &count, err)) st = err->status = MODE_E_USAGE;
         }
         while (kinds[k] && strcmp(kinds[k], part) != 0) k++;
         if (!st && !kinds[k])
@@ -428,6 +427,8 @@ static enum mode_status prepare(struct supervisor *s, struct mode_error *err)
     unsetenv("MODE_WORKER_ENDPOINT"); /* private means private, whatever the caller's environment says */
     unsetenv("MODE_ADMIN_ENDPOINT");
     unsetenv("MODE_KEY_DIR");
+    unsetenv("MODE_ALLOW_LIST");
+    unsetenv("MODE_REDIS"); /* REDIS_URL says what was chosen */
     if (o->redis_url)
         setenv("REDIS_URL", o->redis_url, 1);
     else

@@ -22,6 +22,8 @@ void train_folder_name(struct train_folder *f, const char *path)
 
 enum mode_status train_folder_open(struct train_folder *f, bool resume, struct mode_error *err)
 {
+    enum mode_status st = resume ? mode_input_folder(f->path, err) : MODE_OK;
+    if (st) return mode_error_prefix(err, st, "--resume");
     char *latest = mode_path_join(f->path, "checkpoints/latest");
     const bool interrupted = mode_file_exists(latest);
     free(latest);
@@ -35,7 +37,7 @@ enum mode_status train_folder_open(struct train_folder *f, bool resume, struct m
         return MODE_FAIL(err, MODE_E_NOINPUT,
                          "--resume: %s holds no checkpoint of an interrupted training; without --resume one begins",
                          f->path);
-    enum mode_status st = mode_output_folder_make(&f->made, f->path, err);
+    st = mode_output_folder_make(&f->made, f->path, err);
     if (st) return st;
     const char *const all[] = {f->config, f->weights, f->optimizer, f->steps, f->summary};
     for (size_t i = 0; !st && i < sizeof all / sizeof *all; i++) {

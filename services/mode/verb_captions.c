@@ -173,6 +173,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     else if (o.blur_faces && mode_face_key_parse(&co.blur, o.blur_faces, &why))
         st = MODE_FAIL(err, MODE_E_USAGE, "--blur-faces: %s", why.text);
     if (st || (st = expand(&shards, argv + 1, (size_t)n_args, cwd, err)) ||
+        (st = mode_output_apart(o.out, (const char *const *)argv + 1, (size_t)n_args, err)) ||
         (st = mode_output_folder_make(&folder, o.out, err)) || (st = check_out(o.out, shards.n, err)))
         goto out;
     summary = mode_path_join(o.out, "captions.json");

@@ -63,7 +63,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return MODE_OK;
     }
     if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err))) return st;
-    if ((st = ranges_check(&o, table, ranges, "MODE_", err)) || (st = backend_check(&o.backend, err))) return st;
+    if ((st = ranges_check(&o, table, ranges, err)) || (st = backend_check(&o.backend, err))) return st;
     if (o.coarse > o.fine)
         return MODE_FAIL(err, MODE_E_USAGE, "--coarse %lld: more groups than fine centres, --fine %lld",
                          (long long)o.coarse, (long long)o.fine);
@@ -91,7 +91,9 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     p.step.ctx = &rounds;
     p.sample_per_centre = (int)o.sample;
     p.grow = o.grow;
-    if ((st = backend_open(&p.step.be, &o.backend, err))) goto out;
+    paths[n] = o.grow;
+    if ((st = mode_output_apart(o.out, paths, n + 1, err)) || (st = backend_open(&p.step.be, &o.backend, err)))
+        goto out;
     st = mode_cluster_run(&r, o.out, paths, n, &p, err);
     if (rounds) fputc('\n', stderr);
     if (st) goto out;

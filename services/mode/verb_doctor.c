@@ -175,6 +175,7 @@ static enum mode_status doctor(int argc, char **argv, struct mode_error *err)
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
     if (st) return st;
     if (n_args) return MODE_FAIL(err, MODE_E_USAGE, "unknown argument \"%s\"; `mode doctor --help`", argv[1]);
+    if ((st = client_check(&o.client, err))) return st;
     if (o.gpus) {
         doctor_gpus(count);
         goto out;

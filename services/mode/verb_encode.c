@@ -189,7 +189,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (n) return MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\"", argv[1]);
     if ((st = option_needed(o.model, "--model DIR", err)) || (st = option_needed(o.out, "--out DIR", err)) ||
         (st = option_needed(o.images ? o.images : o.texts, "--images FILE or --texts FILE", err)) ||
-        (st = ranges_check(&o, table, ranges, "MODE_", err)) || (st = backend_check(&o.backend, err)))
+        (st = ranges_check(&o, table, ranges, err)) || (st = backend_check(&o.backend, err)))
         return st;
     if (o.threads > 0) mode_parallel_set_threads((int)o.threads);
     char *path[] = {mode_path_join(o.out, IMAGES), mode_path_join(o.out, TEXTS)};
@@ -198,7 +198,10 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         goto out;
     const char *const names[] = {path[o.images ? 0 : 1], path[1]};
     const size_t n_names = o.images && o.texts ? 2 : 1;
-    if (!(st = mode_output_set_open(&set, names, n_names, err))) {
+    const char *const inputs[] = {o.model, o.images, o.texts, o.merges};
+    st = mode_output_apart(o.out, inputs, 4, err);
+    for (size_t i = 0; !st && i < n_names; i++) st = mode_output_apart(names[i], inputs, 4, err);
+    if (!st && !(st = mode_output_set_open(&set, names, n_names, err))) {
         images.to = set.aside[0];
         texts.to = set.aside[n_names - 1];
         st = encode(&o, &images, &texts, err);

@@ -66,8 +66,13 @@ static char *existing(char *path)
 static enum mode_status find_models(struct found *f, const struct options *o, struct mode_error *err)
 {
     bool curves = false;
-    if (access(o->results, R_OK | X_OK) != 0 && errno == EACCES)
-        return MODE_FAIL(err, MODE_E_PERM, "--results %s: %s", o->results, strerror(errno));
+    const struct {
+        const char *option, *dir;
+    } in[] = {{"--results", o->results}, {"--words", o->words}, {"--tasks", o->tasks}, {"--train", o->train}};
+    for (size_t i = 0; i < sizeof in / sizeof *in; i++) {
+        enum mode_status st = in[i].dir ? mode_input_folder(in[i].dir, err) : MODE_OK;
+        if (st) return mode_error_prefix(err, st, "%s", in[i].option);
+    }
     for (int k = 0; k < MAX_MODELS; k++) {
         char *name = mode_xasprintf("expert-%d", k), *dir = mode_path_join(o->results, name);
         bool there = mode_file_exists(dir);
@@ -158,11 +163,29 @@ static enum mode_status find_shards(struct found *f, const struct options *o, st
         return MODE_FAIL(err, MODE_E_USAGE,
                          "--shards are %zu files, --captions and --assign %zu: expected as many of each",
                          f->shards.gl_pathc, f->assign.gl_pathc);
+    for (size_t i = 0; i < f->shards.gl_pathc; i++) {
+        struct mode_mapping map;
+        if ((st = mode_file_map(f->shards.gl_pathv[i], &map, err))) return st;
+        mode_file_unmap(&map);
+    }
     f->shard = mode_xcalloc(f->captions.gl_pathc, sizeof *f->shard);
     for (size_t i = 0; i < f->captions.gl_pathc; i++)
         f->shard[i] = (struct mode_corpus_shard){f->captions.gl_pathv[i], f->assign.gl_pathv[i],
                                                  o->shards ? f->shards.gl_pathv[i] : NULL};
     return MODE_OK;
+}
+
+static enum mode_status check_outputs(const char *const *path, size_t n, const struct found *f, const char *centres,
+                                      struct mode_error *err)
+{
+    const glob_t *const lists[] = {&f->captions, &f->assign, &f->shards};
+    enum mode_status st = MODE_OK;
+    for (size_t i = 0; !st && i < n; i++) {
+        st = mode_output_apart(path[i], &centres, 1, err);
+        for (size_t k = 0; !st && k < 3; k++)
+            st = mode_output_apart(path[i], (const char *const *)lists[k]->gl_pathv, lists[k]->gl_pathc, err);
+    }
+    return st;
 }
 
 static void clear(struct found *f)
@@ -202,14 +225,11 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (st) return st;
     if (n_args > 0) return MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\"", argv[1]);
     if ((st = option_needed(o.results, "--results DIR", err)) || (st = option_needed(o.words, "--words DIR", err)) ||
-        (st = ranges_check(&o, table, ranges, "MODE_", err)))
+        (st = ranges_check(&o, table, ranges, err)))
         return st;
     enum mode_router router;
     struct mode_error why;
-    struct stat at;
     if (mode_router_parse(&router, o.router, &why)) return MODE_FAIL(err, MODE_E_USAGE, "--router: %s", why.text);
-    if (o.train && (stat(o.train, &at) != 0 || !S_ISDIR(at.st_mode)))
-        return MODE_FAIL(err, MODE_E_NOINPUT, "--train %s: is no folder", o.train);
     struct found *f = mode_xcalloc(1, sizeof *f);
     char *sentence = NULL, *csv = mode_path_join(o.out, "result.csv"), *summary = mode_path_join(o.out, "summary.json"),
          *report = mode_path_join(o.out, "report.html"), *weights = mode_path_join(o.out, "weights.json");
@@ -217,7 +237,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct mode_output_folder folder = {0};
     struct mode_output_set set = {0};
     if ((st = find_models(f, &o, err)) || (st = find_tasks(f, &o, err)) || (st = find_shards(f, &o, err)) ||
-        (st = mode_output_folder_make(&folder, o.out, err)) || (st = mode_output_set_open(&set, names, 4, err)))
+        (st = check_outputs(names, 4, f, o.centres, err)) || (st = mode_output_folder_make(&folder, o.out, err)) ||
+        (st = mode_output_set_open(&set, names, 4, err)))
         goto out;
     struct mode_ensemble_run r = {.run_name = o.name,
                                   .router = o.router,

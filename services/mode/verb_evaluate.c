@@ -80,7 +80,8 @@ static enum mode_status find_task(struct task *t, const char *dir, const char *o
     char *folder = mode_path_join(out, t->name);
     t->path[0] = mode_path_join(folder, "logits.safetensors");
     t->path[1] = mode_path_join(folder, "metrics.json");
-    st = mode_output_folder_make(&t->folder, folder, err);
+    st = mode_output_apart(folder, &dir, 1, err);
+    if (!st) st = mode_output_folder_make(&t->folder, folder, err);
     for (int i = 0; !st && i < 2; i++) st = mode_output_file(t->path[i], err);
     free(folder);
     return st;
@@ -184,7 +185,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n, err))) return st;
     if ((st = option_needed(o.model, "--model DIR", err)) ||
         (st = option_needed(n ? argv[1] : NULL, "a task's folder", err)) ||
-        (st = ranges_check(&o, table, ranges, "MODE_", err)) || (st = backend_check(&o.backend, err)) ||
+        (st = ranges_check(&o, table, ranges, err)) || (st = backend_check(&o.backend, err)) ||
         (st = merges_find(&o.merges, err)))
         return st;
     if (o.threads > 0) mode_parallel_set_threads((int)o.threads);
@@ -192,7 +193,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     for (size_t k = strlen(folder); k > 1 && folder[k - 1] == '/'; k--) folder[k - 1] = '\0';
     if (!o.name) o.name = mode_path_base(folder);
     task = mode_xcalloc((size_t)n, sizeof *task);
-    if ((o.out && (st = mode_output_folder_make(&out, o.out, err))) || (st = find_tasks(task, n, argv + 1, o.out, err)))
+    if ((o.out && (st = mode_output_apart(o.out, &o.model, 1, err))) ||
+        (o.out && (st = mode_output_folder_make(&out, o.out, err))) || (st = find_tasks(task, n, argv + 1, o.out, err)))
         goto out;
     if ((st = mode_tokenizer_open_clip(&tokenizer, o.merges, MODE_CLIP_CLEAN_OPENAI, err))) goto out;
     if ((st = backend_open(&be, &o.backend, err))) goto out;

@@ -52,7 +52,8 @@ static enum mode_status experts(int argc, char **argv, struct mode_error *err)
         return MODE_FAIL(err, MODE_E_USAGE, "unknown argument \"%s\", expected list or nothing; `mode experts --help`",
                          strcmp(argv[1], "list") == 0 ? argv[2] : argv[1]);
     char *path = mode_xasprintf("%s/experts/index.json", o.workspace);
-    if (!mode_file_exists(path))
+    st = mode_input_folder(o.workspace, err);
+    if (!st && !mode_file_exists(path))
         st = MODE_FAIL(err, MODE_E_NOINPUT, "%s has no experts yet: no run has finished here", o.workspace);
     if (!st) st = mode_file_read(path, 64u << 20, &text, &size, err);
     if (!st) {

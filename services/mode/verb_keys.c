@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/options.h"
+#include "base/output.h"
 #include "base/str.h"
 #include "msg/keys.h"
 
@@ -62,6 +63,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct stat s; /* before any key is made */
     if (o.out && stat(o.out, &s) == 0 && !S_ISDIR(s.st_mode))
         return MODE_FAIL(err, MODE_E_CREATE, "--out %s: is not a folder", o.out);
+    if (o.out && (st = mode_output_apart(o.out, &dir, 1, err))) return st;
     if ((st = mode_keys_generate(dir, err))) return st;
     if (name && (st = mode_keys_add(dir, name, o.worker ? MODE_ROLE_WORKER : MODE_ROLE_ADMIN, err))) return st;
     if (o.out && (st = carry_away(dir, o.out, name, err))) return st;

@@ -1,5 +1,6 @@
 /* mode pack - pictures and captions in, webdataset shards out. */
 #include "base/options.h"
+#include "base/output.h"
 #include "pipeline/pack.h"
 #include "verb.h"
 
@@ -47,7 +48,9 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (o.per_shard < 1 || o.per_shard > MODE_PACK_MAX_PER_SHARD)
         return MODE_FAIL(err, MODE_E_USAGE, "--per-shard: %lld is out of range, expected 1 to %d",
                          (long long)o.per_shard, MODE_PACK_MAX_PER_SHARD);
-    if ((st = mode_pack(&n, o.pairs, o.out, (uint32_t)o.per_shard, o.skip_bad, err))) return st;
+    if ((st = mode_output_apart(o.out, &o.pairs, 1, err)) ||
+        (st = mode_pack(&n, o.pairs, o.out, (uint32_t)o.per_shard, o.skip_bad, err)))
+        return st;
     const struct {
         const char *name;
         uint64_t n;

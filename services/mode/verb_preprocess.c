@@ -21,7 +21,8 @@ struct options {
 
 static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, out, "out", NULL, "FILE", "[N, 3, S, S] float32, as .npy"),
-    MODE_OPT_STR(struct options, model, "model", NULL, "DIR", "model folder: its size and its preprocess_cfg"),
+    MODE_OPT_STR(struct options, model, "model", NULL, "DIR",
+                 "model folder: its size and its preprocess_cfg (weights are not needed)"),
     MODE_OPT_INT(struct options, size, "size", "224", "S", "without --model: input side, pixels"),
     MODE_OPT_STR(struct options, resize, "resize-mode", "shortest", "NAME",
                  "without --model: shortest | longest | squash"),
@@ -42,7 +43,7 @@ static enum mode_status settings_of_model(struct mode_preprocess *p, const char 
 {
     struct mode_clip_files f;
     struct mode_clip_config c;
-    enum mode_status st = mode_clip_files_find(&f, dir, err);
+    enum mode_status st = mode_clip_files_find_config(&f, dir, err);
     if (!st) st = mode_clip_config_parse(&c, f.model_cfg, f.config, err);
     if (!st) st = mode_clip_preprocess_parse(p, f.preprocess_cfg, c.image_size, f.config, err);
     mode_clip_files_clear(&f);
@@ -162,7 +163,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if ((st = check_range("threads", o.threads, 0, 4096, err))) return st;
     if (o.threads) mode_parallel_set_threads((int)o.threads);
     if ((st = o.model ? settings_of_model(&p, o.model, err) : settings_of_options(&p, &o, err)) ||
-        (st = mode_output_file(o.out, err)))
+        (st = mode_output_file(o.out, err)) || (st = mode_output_apart(o.out, &o.model, 1, err)) ||
+        (st = mode_output_apart(o.out, (const char *const *)argv + 1, (size_t)n_args, err)))
         return st;
     return all_files(&p, o.out, argv + 1, n_args, err);
 }

@@ -104,7 +104,7 @@ static enum mode_status check_workspace(const char *workspace, const char *run, 
     enum mode_status st = MODE_OK;
     if (run && mode_file_exists(id_of_run))
         st = MODE_FAIL(err, MODE_E_USAGE, "%s is a workspace, a run's name is wanted. HINT: --workspace %s", run, run);
-    else if (!mode_file_exists(id))
+    else if (!(st = mode_input_folder(workspace, err)) && !mode_file_exists(id))
         st = MODE_FAIL(err, MODE_E_NOINPUT,
                        "%s is no workspace (it has no file store-id). HINT: --workspace DIR, the DIR that `mode up` "
                        "was given",

@@ -238,6 +238,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (n_args != 1) return MODE_FAIL(err, MODE_E_USAGE, "one spec file is wanted; `mode run --help`");
     if (o.patience_s < 0)
         return MODE_FAIL(err, MODE_E_USAGE, "--patience-s %lld: expected 0 or more", (long long)o.patience_s);
+    if ((st = client_check(&o.client, err))) return st;
     if ((st = mode_spec_load(&spec, argv[1], err))) goto out;
     if (spec.encoder.hub[0] && (st = mode_hub_find(&encoder, spec.encoder.hub, err))) goto out;
     if ((st = client_open(&c, &o.client, err))) goto out;

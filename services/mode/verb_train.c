@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/options.h"
+#include "base/output.h"
 #include "base/parallel.h"
 #include "base/str.h"
 #include "data/safetensors.h"
@@ -224,7 +225,7 @@ static enum mode_status check_options(int64_t *steps, size_t *memory, const stru
         return MODE_FAIL(err, MODE_E_USAGE,
                          "--measure keeps nothing of what it chooses, --algorithms does: one of them");
     if (o->fresh_optimizer && !o->init) return MODE_FAIL(err, MODE_E_USAGE, "--fresh-optimizer goes with --init");
-    if ((st = ranges_check(o, table, ranges, "MODE_", err)) || (st = backend_check(&o->backend, err)) ||
+    if ((st = ranges_check(o, table, ranges, err)) || (st = backend_check(&o->backend, err)) ||
         (st = memory_option(memory, o->memory, err)) ||
         (st = train_captions_selectors(&(struct mode_text_keys){0}, &(struct mode_text_key){0}, &o->captions, err)))
         return st;
@@ -341,7 +342,11 @@ static enum mode_status train(const struct options *o, const struct mode_train_s
 static enum mode_status open_outputs(struct hook *hook, const struct options *o, const char *algorithms,
                                      struct mode_error *err)
 {
-    enum mode_status st = train_folder_open(&hook->folder, o->resume, err);
+    const char *const inputs[] = {o->init, o->config, o->data, o->merges, algorithms ? o->algorithms : NULL};
+    const size_t n = sizeof inputs / sizeof *inputs;
+    enum mode_status st = mode_output_apart(o->out, inputs, n, err);
+    if (!st && o->log) st = mode_output_apart(o->log, inputs, n, err);
+    if (!st) st = train_folder_open(&hook->folder, o->resume, err);
     if (!st && o->log) st = mode_output_file(o->log, err);
     if (!st && o->algorithms && !algorithms) st = mode_output_file(o->algorithms, err);
     return st;

@@ -6,8 +6,10 @@
 #include "base/process.h"
 #include "base/str.h"
 #include "client.h"
+#include "msg/address.h"
 #include "msg/place.h"
 #include "msg/redis_url.h"
+#include "msg/worker.h"
 #include "running.h"
 #include "supervisor.h"
 #include "verb.h"
@@ -228,6 +230,24 @@ static enum mode_status start(const struct up_options *o, const char *workspace,
     return MODE_OK;
 }
 
+/* What is handed on to others, or is found by them in the environment, before any of them is started. */
+static enum mode_status check(const struct up_options *o, struct mode_error *err)
+{
+    struct mode_redis_url redis = {0};
+    int n_workers;
+    if (o->timeout_s < 0 || o->timeout_s > 86400)
+        return MODE_FAIL(err, MODE_E_USAGE, "--timeout-s %lld: expected 0 to 86400", (long long)o->timeout_s);
+    if (o->gpus < 0 || o->gpus > MODE_MOST_GPUS)
+        return MODE_FAIL(err, MODE_E_USAGE, "--gpus %lld: expected 1 to %d", (long long)o->gpus, MODE_MOST_GPUS);
+    if (o->http && *o->http && mode_http_address(NULL, o->http, err)) return mode_option_wrong(err, "http");
+    if (o->redis && mode_redis_url_parse(&redis, o->redis, err))
+        return o->redis == getenv("REDIS_URL") ? mode_error_prefix(err, MODE_E_CONFIG, "REDIS_URL")
+                                               : mode_option_wrong(err, "redis");
+    mode_redis_url_clear(&redis);
+    enum mode_status st = o->workers ? supervisor_count_workers(&n_workers, o->workers, err) : MODE_OK;
+    return st ? st : mode_worker_check_environment("train", o->gpus, err);
+}
+
 static enum mode_status up(int argc, char **argv, struct mode_error *err)
 {
     struct up_options o = {0};
@@ -248,16 +268,9 @@ static enum mode_status up(int argc, char **argv, struct mode_error *err)
     enum mode_status st = mode_options_parse(&o, up_table, "MODE_", argc, argv, &n_args, err);
     if (st) return st;
     if (n_args) return MODE_FAIL(err, MODE_E_USAGE, "unknown argument \"%s\"; `mode up --help`", argv[1]);
-    if (o.timeout_s < 0 || o.timeout_s > 86400)
-        return MODE_FAIL(err, MODE_E_USAGE, "--timeout-s %lld: expected 0 to 86400", (long long)o.timeout_s);
-    if (o.gpus < 0 || o.gpus > MODE_MOST_GPUS)
-        return MODE_FAIL(err, MODE_E_USAGE, "--gpus %lld: expected 1 to %d", (long long)o.gpus, MODE_MOST_GPUS);
-    struct mode_redis_url redis = {0};
-    if (o.redis && mode_redis_url_parse(&redis, o.redis, err)) return err->status = MODE_E_USAGE;
-    mode_redis_url_clear(&redis);
     const char *redis_url = getenv("REDIS_URL");
     if (!o.redis && redis_url && *redis_url) o.redis = redis_url;
-    if (o.workers && (st = supervisor_count_workers(&n_workers, o.workers, err))) return st;
+    if ((st = check(&o, err))) return st;
     if ((st = mode_dir_make(o.workspace, err))) return st;
     if (!realpath(o.workspace, workspace)) return MODE_FAIL(err, MODE_E_IO, "%s: %s", o.workspace, strerror(errno));
     if ((st = own_folder(bin, err))) return st;
@@ -295,7 +308,7 @@ static enum mode_status down(int argc, char **argv, struct mode_error *err)
     if (o.timeout_s < 0 || o.timeout_s > 86400)
         return MODE_FAIL(err, MODE_E_USAGE, "--timeout-s %lld: expected 0 to 86400", (long long)o.timeout_s);
     if (!realpath(o.workspace, workspace))
-        return MODE_FAIL(err, MODE_E_NOINPUT, "the workspace %s: %s", o.workspace, strerror(errno));
+        return mode_error_prefix(err, mode_input_fail(err, errno, o.workspace, "be opened"), "the workspace");
     if ((st = supervisor_find(&first, workspace, err))) return st;
     if (first && kill(first, SIGTERM) != 0 && errno != ESRCH)
         return MODE_FAIL(err, MODE_E_PERM, "the supervisor %ld cannot be stopped: %s", (long)first, strerror(errno));

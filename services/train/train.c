@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/parallel.h"
 #include "base/str.h"
 #include "dist/meeting.h"
 #include "dist/ranks.h"
@@ -216,7 +217,8 @@ enum mode_status train_work(struct mode_job *job, struct mode_error *err)
     if ((st = join(&hooks.group, job, be, r, err))) goto out;
     const int n_processes = hooks.group ? hooks.group->size : 1;
     if (first)
-        mode_log_info("backend", "model=%s name=%s processes=%d %s", r->name, mode_backend_name(be), n_processes, why);
+        mode_log_info("backend", "model=%s name=%s processes=%d threads=%d %s", r->name, mode_backend_name(be),
+                      n_processes, mode_parallel_threads(), why);
     mode_job_made_on(job, mode_backend_name(be));
     st = mode_train(&result, be, &spec, &outputs, &hooks, err);
     mode_ranks_close(&hooks.group, st == MODE_OK || st == MODE_E_STOPPED);

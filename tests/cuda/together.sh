@@ -32,11 +32,14 @@ until_steps() { # model: its training has begun once more
     sleep 0.5
 }
 
-run alone 1 1 || fail "the run by one process a model"
+sed -i 's/{batch: 32,/{batch: 32, accumulate: 17,/' "$work/alone/run.yaml" # pieces that two cannot share: one trains, with all threads
+run alone 1 2 || fail "the run by one process a model"
 run calm 1 2 || fail "the run by two processes a model"
 losses alone >"$work/losses"
 losses calm | cmp -s - "$work/losses" && [ "$(wc -l <"$work/losses")" = 4 ] || fail "two processes have other losses than one"
-[ "$(grep -c 'backend model=.* processes=2' "$work"/calm/logs/train.log)" = 4 ] || fail "models were not trained by two"
+[ "$(grep -c 'backend model=.* processes=2 threads=1 ' "$work"/calm/logs/train.log)" = 4 ] || fail "models were not trained by two"
+[ "$(grep -c 'backend model=.* processes=1 threads=2 ' "$work"/alone/logs/train.log)" = 4 ] || fail "models were not trained by one"
+[ "$(grep -c 'fewer_gpus .*1 of the 2 GPUs' "$work"/alone/logs/train.log)" = 4 ] || fail "nobody says that one trains"
 
 export MODE_EMULATOR_FAULT="$work/fault"
 run storm 2 2 &

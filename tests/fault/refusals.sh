@@ -47,6 +47,7 @@ expect 2 'metric' mode cluster --features x --metric no-such
 expect 2 'total-steps 3: is less' mode train --config ViT-B-32 --data x.tar --steps 5 --total-steps 3 --out y
 expect 2 'text-key: caption selector "json:" is not understood' mode captions x.tar --out y --text-key json:
 expect 2 'batch 9 cannot be shared by 2' mode train --config ViT-B-32 --data x.tar --steps 1 --out y --batch 9 --ranks 2 --rank 0
+expect 2 'rendezvous: "host:x" is neither' mode train --config ViT-B-32 --data x.tar --steps 1 --out y --batch 8 --ranks 2 --rank 0 --rendezvous host:x
 expect 66 'nowhere.tar' mode captions "$work/nowhere.tar" --out "$work/c"
 
 # an encoder folder with a file missing
@@ -105,10 +106,35 @@ for input in nothing folder; do
     expect 66 "$input" mode preprocess "$f/picture.jpg" --model "$f/$input" --out "$f/out"
     expect 66 "$input" mode verify "$f/$input"
 done
+mkdir "$f/config-alone" # preprocessing needs no weights, a model does
+cp "$f/model/open_clip_config.json" "$f/config-alone/"
+expect 66 'there is no open_clip_model.safetensors' mode verify "$f/config-alone"
+for model in model config-alone; do mode preprocess "$f/picture.jpg" --model "$f/$model" --out "$f/$model.npy"; done
+cmp "$f/model.npy" "$f/config-alone.npy" || fail "without weights a picture is prepared in another way"
 expect 66 'empty: is no folder of a CLIP model' mode verify "$f/empty"
 expect 66 'empty: is a file, a folder is needed' mode tokenize --tokenizer "bert:$f/empty"
 expect 66 'stdin: cannot be read' sh -c "mode tokenize <'$f/folder'"
 expect 66 'is a device or a pipe, a file is needed' mode inspect "$work/pipe"
+# a pipe that somebody writes to is read to its end, one that nobody writes to does not hold anybody up
+pipe='pipe: is a pipe that nobody writes to'
+expect 66 "$pipe" mode embed --encoder "$enc" --texts "$work/pipe" --out "$f/out"
+expect 66 "$pipe" mode pack --pairs "$work/pipe" --out "$f/out"
+expect 66 "$pipe" mode tokenize --clip-merges "$work/pipe"
+expect 66 "$pipe" mode captions "@$work/pipe" --out "$f/out"
+expect 66 "$pipe" mode weights --centres "$centres" --encoder "$enc" --classes "$work/pipe"
+expect 66 "$pipe" mode run "$work/pipe" --workspace "$w"
+expect 66 'pipe: is a device or a pipe' mode cluster --features "$work/mean.safetensors" --fine 4 --coarse 1 --grow "$work/pipe" --out "$f/out"
+expect 0 'out: 2 vectors' sh -c "(sleep 0.5; echo a cat; sleep 0.5; echo a dog) | mode embed --encoder '$enc' --texts /dev/stdin --out '$f/out'"
+rm "$f/out"
+expect 0 'packed *1$' sh -c "printf '%s\ta cat\n' '$f/picture.jpg' | mode pack --pairs /dev/stdin --out '$f/out'"
+rm -r "$f/out"
+for option in results words tasks train; do
+    expect 66 "^mode ensemble: --$option: .*empty: is a file, a folder is needed" mode ensemble --centres "$centres" --results "$f/folder" \
+        --words "$f/folder" --$option "$f/empty" --out "$f/out"
+done
+for verb in status watch down experts reconcile; do expect 66 'empty: is a file, a folder is needed' mode $verb --workspace "$f/empty"; done
+expect 78 "empty: expected a CURVE key" mode status --coordinator-admin tcp://127.0.0.1:1 --key-dir "$f" --server-key "$f/empty"
+expect 78 "$f/empty: a run spec is a list of keys" mode run "$f/empty" --workspace "$w"
 expect 73 'empty/out: cannot be made' mode captions "$f/shard.tar" --out "$f/empty/out"
 expect 73 'empty: is not a folder' mode pack --pairs "$f/pairs" --out "$f/empty"
 expect 73 'there is no folder .*none' mode convert "$f/model" "$f/none/out" --to open_clip
@@ -153,6 +179,9 @@ if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
     denied secret.model convert "$n/secret.model" "$n/open/out" --to hf
     denied secret.model preprocess "$n/picture.jpg" --model "$n/secret.model" --out "$n/open/out"
     denied secret.model verify "$n/secret.model"
+    for verb in status experts reconcile down; do denied secret $verb --workspace "$n/secret"; done
+    denied secret ensemble --centres "$n/centres.safetensors" --results "$n/open" --words "$n/open" --train "$n/secret" --out "$n/open/out"
+    denied secret train --config ViT-B-32 --data "$n/shard.tar" --steps 1 --batch 8 --resume --out "$n/secret" --backend cpu
     for output in locked locked/a/b; do
         denied $output captions "$n/shard.tar" --text-key 'json:texts[]' --out "$n/$output"
         denied $output pack --pairs "$n/pairs" --out "$n/$output"
@@ -251,7 +280,7 @@ echo '{' >"$o/cut.json"
 early 78 "^mode train: --config: $o/cut.json:[0-9]+: not JSON" $training --steps 1 --out "$o/new" --config "$o/cut.json"
 early 66 "^mode train: --config: $o/none.json: cannot be opened" $training --steps 1 --out "$o/new" --config "$o/none.json"
 early 73 'no/log: cannot be created: there is no folder .*no' $training --steps 1 --out "$o/new" --log "$o/no/log"
-early 73 'is not a folder' $training --steps 1 --out "$o/model.json"
+early 73 'is not a folder' $training --steps 1 --out "$work/texts"
 early 66 'nowhere: cannot be opened' $training --steps 1 --out "$o/new" --clip-merges "$o/nowhere"
 expect 70 'takes [0-9.]+ MiB .* there are 1.0 MiB .--memory.. HINT: --memory [0-9]+m' $training --steps 1 --out "$o/new/deep" --memory 1m
 nothing
@@ -296,12 +325,46 @@ expect 73 'summary.json: is a folder' $ensembling --out "$o/taken"
 [ ! -e "$o/taken/result.csv" ] || fail "result.csv without summary.json"
 expect 66 'assign: no file matches' $ensembling --captions "$work/captions/*.bin" --assign "$o/none*" --out "$o/new"
 nothing
+expect 66 'train: is a folder, a file is needed' $ensembling --captions "$work/captions/00000.captions.bin" --assign "$work/mean.safetensors" --shards "$w/train" --out "$o/new"
+nothing
 expect 66 'train .*words: has no expert-0/steps.jsonl' $ensembling --train "$o/words" --out "$o/new"
 nothing
 expect 0 'report.html' $ensembling --out "$o/report/a"
 [ "$(ls "$o/report/a" | wc -l)" = 4 ] || fail "files of an ensemble: $(ls -A "$o/report/a")"
 mkdir -p "$o/ws/experts" && echo '{"models": 3}' >"$o/ws/experts/index.json"
 expect 65 'index.json: has no list "models"' mode experts --workspace "$o/ws" --json
+
+# an output that is one of the command's own inputs, by whatever path, or that would be mixed with them: nothing is touched
+i=$work/inputs
+mkdir -p "$i/shards" "$i/tasks"
+cp "$work/texts" "$work/mean.safetensors" "$work/centres.safetensors" "$work/captions/00000.captions.bin" "$f/picture.jpg" "$i/"
+cp -r "$o/model" "$i/model" && cp -r "$w/eval/colour" "$i/tasks/" && cp "$f/shard.tar" "$i/shards/"
+ln "$i/texts" "$i/hard" && ln -s texts "$i/soft" && ln -s model "$i/model-link"
+(cd "$i" && find . -type f -exec sha256sum {} + | sort) >"$work/before"
+enc=$MODE_TEST_MODELS/encoder
+for out in texts hard soft ./shards/../texts; do
+    early 73 "$out: is an input of this command .*texts" mode embed --encoder "$enc" --texts "$i/texts" --out "$i/$out"
+done
+task=$(ls "$i/tasks/colour"/*.txt | head -n 1)
+early 73 'is a file of the input folder .*colour' mode embed --encoder "$enc" --task "$i/tasks/colour" --out "$task"
+early 73 'captions.bin: is an input' mode embed --encoder "$enc" --captions "$i/00000.captions.bin" --out "$i/00000.captions.bin"
+early 73 'mean.safetensors: is an input' mode cluster --features "$i/mean*" --fine 4 --coarse 2 --out "$i/mean.safetensors"
+early 73 'centres.safetensors: is an input' mode cluster --features "$i/mean*" --fine 4 --coarse 1 --grow "$i/centres.safetensors" --out "$i/centres.safetensors"
+early 73 'mean.safetensors: is an input' mode assign --features "$i/mean.safetensors" --centres "$i/centres.safetensors" --out "$i/mean.safetensors"
+early 73 'centres.safetensors: is an input' mode assign --features "$i/mean.safetensors" --centres "$i/centres.safetensors" --out "$i/centres.safetensors"
+early 73 'picture.jpg: is an input' mode preprocess "$i/picture.jpg" --out "$i/picture.jpg"
+early 73 'open_clip_config.json: is a file of the input folder' mode preprocess "$i/picture.jpg" --model "$i/model" --out "$i/model/open_clip_config.json"
+early 73 'shards: is an input' mode captions "$i/shards" --out "$i/shards"
+early 73 'shards: is an input' mode pack --pairs "$i/shards" --out "$i/shards"
+early 73 'model: is an input' mode encode --model "$i/model-link" --texts "$i/texts" --out "$i/model"
+early 73 'colour: is an input' mode evaluate --model "$i/model" "$i/tasks/colour" --out "$i/tasks"
+early 73 'model: is an input' mode evaluate --model "$i/model" "$i/tasks/colour" --out "$i/model"
+early 73 'model-link: is an input' $going_on --init "$i/model" --out "$i/model-link"
+early 73 'open_clip_config.json: is a file of the input folder' $going_on --init "$i/model" --log "$i/model/open_clip_config.json"
+ln -sf "$work/centres.safetensors" "$o/report/a/result.csv"
+early 73 'result.csv: is an input' $ensembling --out "$o/report/a"
+early 73 'tasks: is an input' mode keys "$i/tasks" --worker w --out "$i/tasks"
+(cd "$i" && find . -type f -exec sha256sum {} + | sort) | cmp - "$work/before" || fail "an input was touched"
 early 2 '--rounds: 0 is out of range' mode bench tokenize --texts "$work/texts" --rounds 0
 early 2 '--memory "1x"' mode bench train --config ViT-B-32 --pixels x --texts x --memory 1x
 
@@ -343,16 +406,40 @@ expect 2 '"a b" is not a name for a key' mode keys "$work/no-keys" --worker 'a b
 expect 73 'is not a folder' mode keys "$work/no-keys" --worker w --out "$work/texts"
 [ ! -e "$work/no-keys" ] || fail "a refused mode keys made keys"
 
-# services that cannot start: no Redis, a port in use, a TCP port without keys
+# services that cannot start: an address or another option that is none, no Redis, a port in use, a TCP port without keys
 if ! ldconfig -p | grep -q 'libcuda\.so\.1'; then
     expect 70 'nothing runs: .* cannot be started like this: backend "cuda"' env MODE_BACKEND=cuda mode up --workspace "$work/b"
     expect 70 'backend "cuda"' mode-embed --workspace "$work/b" --backend cuda
 fi
-expect 69 'Redis at 127.0.0.1.*cannot be reached' mode up --workspace "$work/b" --redis redis://127.0.0.1:1 --timeout-s 8
-gone "$work/b"
 expect 2 'Redis URL is "foo://x"' mode-coordinator --workspace "$w" --redis foo://x
 expect 78 'Redis URL is "foo://x"' env REDIS_URL=foo://x mode-coordinator --workspace "$w"
 expect 2 'Redis URL is "foo://x"' mode up --workspace "$work/b" --redis foo://x
+expect 78 'REDIS_URL: the Redis URL is "foo://x"' env REDIS_URL=foo://x mode up --workspace "$work/b"
+for bad in foo 127.0.0.1 127.0.0.1:0 127.0.0.1:8080x nowhere:8080; do # said by mode up itself: nothing is started or made
+    expect 2 "^mode up: --http: \"$bad\" is not an IPv4 address" mode up --workspace "$work/b" --http $bad
+done
+expect 2 '^mode-coordinator: --http: "foo" is not' mode-coordinator --workspace "$w" --http foo
+expect 78 '^mode up: MODE_HTTP: "foo" is not' env MODE_HTTP=foo mode up --workspace "$work/b"
+expect 78 '^mode up: MODE_BACKEND: "gpu" is unknown; expected auto' env MODE_BACKEND=gpu mode up --workspace "$work/b"
+expect 78 '^mode up: MODE_SLOTS: 99 is out of range, expected 1 to' env MODE_SLOTS=99 mode up --workspace "$work/b"
+expect 2 '^mode up: --gpus 2: --backend cpu is no GPU' env MODE_BACKEND=cpu mode up --workspace "$work/b" --gpus 2
+expect 2 '^mode up: --workers: "x" is not a whole number' mode up --workspace "$work/b" --workers train=x
+for bad in foo tcp://host tcp://:1 tcp://host:x tcp://host:70000; do
+    expect 2 "^mode-coordinator: --worker-endpoint: \"$bad\" is not an endpoint; expected ipc:///path or tcp://host:port" \
+        mode-coordinator --workspace "$w" --worker-endpoint $bad
+    expect 2 "^mode-captions: --coordinator: \"$bad\" is not an endpoint" mode-captions --workspace "$w" --coordinator $bad
+    expect 2 "^mode status: --coordinator-admin: \"$bad\" is not an endpoint" mode status --coordinator-admin $bad
+    expect 2 "^mode doctor: --coordinator-admin: \"$bad\" is not an endpoint" mode doctor --coordinator-admin $bad
+    expect 2 "^mode run: --coordinator-admin: \"$bad\" is not an endpoint" mode run no.yaml --coordinator-admin $bad
+done
+expect 2 '^mode-coordinator: --admin-endpoint: ipc://x: an ipc endpoint is' mode-coordinator --workspace "$w" --admin-endpoint ipc://x
+expect 78 '^mode-coordinator: MODE_ADMIN_ENDPOINT: "foo" is not an endpoint' env MODE_ADMIN_ENDPOINT=foo mode-coordinator --workspace "$w"
+expect 78 '^mode-captions: MODE_COORDINATOR: "foo" is not' env MODE_COORDINATOR=foo mode-captions --workspace "$w"
+expect 78 '^mode watch: MODE_COORDINATOR_ADMIN: "foo" is not' env MODE_COORDINATOR_ADMIN=foo mode watch
+expect 78 '^mode embed: MODE_POOLING: "foo" is unknown' env MODE_POOLING=foo mode embed --encoder e --texts t --out o
+[ ! -e "$work/b" ] || fail "a refused mode up made $work/b"
+expect 69 'Redis at 127.0.0.1.*cannot be reached' mode up --workspace "$work/b" --redis redis://127.0.0.1:1 --timeout-s 8
+gone "$work/b"
 expect 2 'lease-ms is 100' mode-coordinator --workspace "$w" --lease-ms 100
 expect 73 "gpu-locks $work/no-locks: No such file" mode-train --workspace "$w" --gpu-locks "$work/no-locks"
 expect 73 "gpu-locks $work/texts: is not a folder" mode-train --workspace "$w" --gpu-locks "$work/texts"

@@ -52,6 +52,9 @@ requests=$(wc -l <requests)
 cmp hub.npy again.npy
 [ "$requests" -eq "$(wc -l <requests)" ] || fail "the hub was asked again"
 refused 69 "HINT: without a network" org/other
+endpoint=$HF_ENDPOINT HF_ENDPOINT=hub.example
+refused 78 'HF_ENDPOINT: "hub.example" is not an address; expected http' org/other
+HF_ENDPOINT=$endpoint
 # a folder of that name wins
 mkdir -p org && ln -s "$encoder" org/other
 "$bin/mode" embed --encoder org/other --texts texts --out x.npy >/dev/null 2>&1 || fail "a folder wins over the hub"

@@ -32,7 +32,8 @@ static enum mode_status check(char *option, struct mode_error *err)
     int n;
     *err = (struct mode_error){0};
     enum mode_status st = mode_options_parse(&o, table, "TEST_", option ? 2 : 1, argv, &n, err);
-    return st ? st : ranges_check(&o, table, ranges, "TEST_", err);
+    if (!st) st = ranges_check(&o, table, ranges, err);
+    return mode_options_blame(st, err, "TEST_", option ? 2 : 1, argv);
 }
 
 static void test_each_kind_of_range(void **state)

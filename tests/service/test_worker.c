@@ -54,6 +54,11 @@ static void test_a_crash_is_reported_with_the_last_words(void **state)
     start_task(f, key, "exit", 10000); /* a new compute process is there */
     fail = expect_fail(f, key, MODE__FAIL_CLASS__FAIL_CRASH);
     assert_int_equal(fail->exit_code, 5);
+    assert_string_equal(fail->text, "the compute process exited with code 5 in the middle of the task");
+    acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_NOTED);
+    start_task(f, key, "exit 70", 10000); /* without a word */
+    fail = expect_fail(f, key, MODE__FAIL_CLASS__FAIL_DEVICE);
+    assert_string_equal(fail->text, "the compute process ended with code 70, as when a GPU fails, and said nothing");
     acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_NOTED);
     a_task_is_done(f);
 }

@@ -89,12 +89,47 @@ static void test_wrong_words_are_refused_by_name(void **state)
     unsetenv("TESTOPT_LR");
 }
 
+static void test_what_is_wrong_is_blamed_on_who_said_it(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *option, *text;
+        enum mode_status st, blamed;
+        const char *says;
+    } cases[] = {
+        {"--raw", "--model-dir: \"x\" is unknown", MODE_E_USAGE, MODE_E_CONFIG, "TESTOPT_MODEL_DIR: \"x\" is unknown"},
+        {"--model-dir=x", "--model-dir: \"x\" is unknown", MODE_E_USAGE, MODE_E_USAGE, "--model-dir: \"x\" is unknown"},
+        {"--model-dirs", "--model-dir \"x\"", MODE_E_USAGE, MODE_E_CONFIG, "TESTOPT_MODEL_DIR \"x\""},
+        {"--raw", "--batch: 3 is odd", MODE_E_USAGE, MODE_E_USAGE, "--batch: 3 is odd"}, /* not set: its default */
+        {"--raw", "--model-dir: gone", MODE_E_NOINPUT, MODE_E_NOINPUT, "--model-dir: gone"},
+        {"--raw", "-- is missing", MODE_E_USAGE, MODE_E_USAGE, "-- is missing"},
+    };
+    setenv("TESTOPT_MODEL_DIR", "x", 1);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct opts o;
+        struct mode_error err = {0};
+        int n;
+        const char *argv[] = {"verb", cases[i].option, "pos", "other"};
+        if (i != 2) assert_int_equal(parse(&o, &n, &err, 4, argv), MODE_OK); /* which moves them */
+        MODE_FAIL(&err, cases[i].st, "%s", cases[i].text);
+        assert_int_equal(mode_options_blame(cases[i].st, &err, "TESTOPT_", 4, (char **)(size_t)argv), cases[i].blamed);
+        assert_string_equal(err.text, cases[i].says);
+        assert_int_equal(err.status, cases[i].blamed);
+    }
+    unsetenv("TESTOPT_MODEL_DIR");
+    struct mode_error err = {.status = MODE_E_FORMAT, .text = "\"x\" is no URL"};
+    assert_int_equal(mode_option_wrong(&err, "redis"), MODE_E_USAGE);
+    assert_int_equal(err.status, MODE_E_USAGE);
+    assert_string_equal(err.text, "--redis: \"x\" is no URL");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fields_without_a_default_are_cleared),
         cmocka_unit_test(test_a_flag_beats_the_environment_and_that_the_default),
         cmocka_unit_test(test_wrong_words_are_refused_by_name),
+        cmocka_unit_test(test_what_is_wrong_is_blamed_on_who_said_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

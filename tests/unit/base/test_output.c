@@ -163,6 +163,42 @@ static void test_files_come_all_or_none(void **state)
     assert_true(set.n == 0 && strstr(err.text, "taken: is a folder"));
 }
 
+static void test_an_output_is_no_input(void **state)
+{
+    (void)state;
+    assert_int_equal(mkdir("apart", 0755) | mkdir("apart/data", 0755) | mkdir("apart/out", 0755), 0);
+    put("apart/in", "x");
+    put("apart/data/part", "x");
+    put("apart/out/old", "x");
+    assert_int_equal(symlink("in", "apart/to-in") | link("apart/in", "apart/hard") | symlink("data", "apart/to-data"),
+                     0);
+    assert_int_equal(symlink("../data/part", "apart/out/to-part"), 0);
+    const char *const inputs[] = {"apart/in", NULL, "apart/data", "apart/missing"};
+    static const struct {
+        const char *out, *says; /* NULL: fine */
+    } cases[] = {
+        {"apart/in", "apart/in: is an input"},
+        {"apart/../apart/./in", "is an input of this command (apart/in)"},
+        {"apart/to-in", "(apart/in)"},
+        {"apart/hard", "(apart/in)"},
+        {"apart/data", "(apart/data)"},
+        {"apart/to-data/", "(apart/data)"},
+        {"apart/data/part", "apart/data/part: is a file of the input folder apart/data"},
+        {"apart/to-data/part", "of the input folder apart/data"},
+        {"apart/out/to-part", "of the input folder apart/data"},
+        {"apart/missing", NULL},
+        {"apart/data/new", NULL}, /* replaces nothing */
+        {"apart/out/old", NULL},
+        {"apart/out", NULL},
+        {"apart", NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct mode_error err = {0};
+        assert_int_equal(mode_output_apart(cases[i].out, inputs, 4, &err), cases[i].says ? MODE_E_CREATE : MODE_OK);
+        if (cases[i].says) assert_non_null(strstr(err.text, cases[i].says));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -170,6 +206,7 @@ int main(void)
         cmocka_unit_test(test_where_we_may_not_write),
         cmocka_unit_test(test_a_folder_made_for_nothing_goes),
         cmocka_unit_test(test_files_come_all_or_none),
+        cmocka_unit_test(test_an_output_is_no_input),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

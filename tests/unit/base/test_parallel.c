@@ -1,0 +1,47 @@
+/* The pool: every item is done once, by threads of its share alone. */
+#include "base/parallel.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+enum { THREADS = 4, ITEMS = 200 };
+
+struct seen {
+    atomic_int done[ITEMS], by[THREADS + 1];
+};
+
+static void one_item(void *ctx, int64_t item, int thread)
+{
+    struct seen *s = ctx;
+    atomic_fetch_add(&s->done[item], 1);
+    atomic_fetch_add(&s->by[thread >= 0 && thread < THREADS ? thread : THREADS], 1);
+    usleep(100); /* so that all who may take part do */
+}
+
+static void test_a_share_of_the_threads_takes_part(void **state)
+{
+    (void)state;
+    static const struct {
+        int sharers, threads;
+    } cases[] = {{0, 4}, {2, 2}, {1, 4}, {3, 1}, {9, 1}, {1, 4}, {2, 2}};
+    mode_parallel_set_threads(THREADS);
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        struct seen s = {0};
+        if (cases[c].sharers) mode_parallel_share(cases[c].sharers);
+        assert_int_equal(mode_parallel_threads(), cases[c].threads);
+        mode_parallel_for(ITEMS, one_item, &s);
+        for (int i = 0; i < ITEMS; i++) assert_int_equal(s.done[i], 1);
+        for (int t = 0; t <= THREADS; t++) assert_int_equal(s.by[t] > 0, t < cases[c].threads);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_a_share_of_the_threads_takes_part)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
