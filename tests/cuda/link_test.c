@@ -36,6 +36,7 @@ static struct group join(int rank, const char *place)
     struct mode_error err;
     struct group g;
     void *memory;
+    alarm(SOON_S); /* who waits for ever is seen */
     OK(mode_backend_open(&g.be, "cuda", &err));
     OK(mode_backend_alloc(g.be, &memory, sizeof *g.sum, &err));
     OK(mode_meeting_open(&m, &o, &err));

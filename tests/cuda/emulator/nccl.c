@@ -75,8 +75,10 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t *comm, int size, ncclUniqueId id,
 ncclResult_t ncclCommAbort(ncclComm_t comm)
 {
     if (atomic_exchange(&comm->aborted, true)) stop(comm, "it is aborted twice");
-    if (is_so("slow")) usleep(SLOW_US);
-    if (atomic_load(&comm->inside)) stop(comm, "it is freed while a call is under way");
+    for (int i = 0; i < 2; i++) {
+        if (atomic_load(&comm->inside)) stop(comm, "it is freed while a call is under way");
+        if (i == 0 && is_so("slow")) usleep(SLOW_US);
+    }
     comm->left = left_behind;
     left_behind = comm;
     for (int r = 0; r < comm->size; r++)
