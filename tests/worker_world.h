@@ -72,6 +72,10 @@ static inline enum mode_status test_work(struct mode_job *job, struct mode_error
     }
     if (strcmp(what, "exit") == 0) exit(5);
     if (strcmp(what, "exit 70") == 0) exit(70);
+    if (strcmp(what, "gpu") == 0 || strcmp(what, "peer") == 0) { /* as nn/cuda ends a process */
+        fprintf(stderr, "the %s failed\n", what);
+        _exit(mode_status_exit_code(what[0] == 'g' ? MODE_E_DEVICE : MODE_E_PEER));
+    }
     if (strcmp(what, "stall") == 0)
         for (;;) sleep(1);
     if (strcmp(what, "stubborn") == 0)

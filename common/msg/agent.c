@@ -190,11 +190,11 @@ static void process_died(struct agent *a, struct work *w, bool kill_it, uint64_t
         end.fail_class = MODE__FAIL_CLASS__FAIL_OOM;
         snprintf(end.text, sizeof end.text,
                  "the kernel killed the compute process: the container's memory limit was reached");
-    } else if (code == mode_status_exit_code(MODE_E_DEVICE)) {
-        uint8_t log[MODE_LOG_RING];
+    } else if (code == mode_status_exit_code(MODE_E_DEVICE) || code == mode_status_exit_code(MODE_E_PEER)) {
+        uint8_t log[MODE_LOG_RING]; /* a GPU of its own, or a process that does the task with it, took it along */
         size_t n = mode_slot_log_tail(&w->proc, log, sizeof log);
-        end.fail_class = MODE__FAIL_CLASS__FAIL_DEVICE;
-        end.status = MODE_E_DEVICE;
+        end.status = code == mode_status_exit_code(MODE_E_PEER) ? MODE_E_PEER : MODE_E_DEVICE;
+        end.fail_class = mode_fail_class(end.status);
         last_line(end.text, sizeof end.text, (const char *)log, n); /* what the process said of it */
         if (!end.text[0])
             snprintf(end.text, sizeof end.text,

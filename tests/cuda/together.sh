@@ -1,6 +1,6 @@
 #!/bin/sh
 # together.sh BIN CORPUS - runs whose models are trained by two processes each, with an emulated GPU each (--gpus 2): the losses are
-# those of one process; and it is the same bytes when a process of either rank is killed in the midst, or its GPU fails.
+# those of one process; and it is the same bytes when a process of either rank is killed in the midst, its GPU fails or its links.
 set -eu
 bin=$1 corpus=$2
 . "$(dirname "$0")/../tools/service-lib.sh"
@@ -41,7 +41,7 @@ losses calm | cmp -s - "$work/losses" && [ "$(wc -l <"$work/losses")" = 4 ] || f
 [ "$(grep -c 'backend model=.* processes=1 threads=2 ' "$work"/alone/logs/train.log)" = 4 ] || fail "models were not trained by one"
 [ "$(grep -c 'fewer_gpus .*1 of the 2 GPUs' "$work"/alone/logs/train.log)" = 4 ] || fail "nobody says that one trains"
 
-export MODE_EMULATOR_FAULT="$work/fault"
+export MODE_EMULATOR_FAULT="$work/fault" MODE_EMULATOR_LINK="$work/link"
 run storm 2 2 &
 pid=$!
 begun=0
@@ -49,6 +49,9 @@ until_steps seed
 pkill -KILL -f "mode-train --beside .*$work/storm " || fail "no process of rank 1"
 until_steps seed
 pkill -KILL -f "mode-train --compute .*$work/storm " || fail "no process of rank 0"
+until_steps seed
+echo "2 0" >"$work/link.new"
+mv "$work/link.new" "$work/link"
 begun=0
 until_steps expert-0
 echo 214 --beside >"$work/fault.new" # of rank 1; pipeline.sh has that of rank 0
@@ -58,6 +61,8 @@ log=$work/storm/logs/coordinator.log
 grep -q 'train/seed failed (other, .*process 1 of the 2 that do this task together was killed by signal 9' "$log" ||
     fail "the end of rank 1 is not told"
 grep -q 'train/seed failed (crash, .*killed by signal 9' "$log" || fail "the end of rank 0 is not told"
+grep -q 'train/seed failed (device, .*failed in process 0 of 2; NCCL says: unhandled system error' "$log" ||
+    fail "the link that failed is not told"
 grep -q 'failed (device, .*process 1 of the 2 .* code 70' "$log" || fail "the GPU that failed is not told"
 grep -q 'the GPU failed: cudaErrorECCUncorrectable' "$work"/storm/logs/train*.log || fail "process 1 does not say what failed"
 (cd "$work/calm" && sha256sum report/result.csv experts/*/*) >"$work/sums"

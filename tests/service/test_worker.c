@@ -60,6 +60,14 @@ static void test_a_crash_is_reported_with_the_last_words(void **state)
     fail = expect_fail(f, key, MODE__FAIL_CLASS__FAIL_DEVICE);
     assert_string_equal(fail->text, "the compute process ended with code 70, as when a GPU fails, and said nothing");
     acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_NOTED);
+    start_task(f, key, "gpu", 10000);
+    fail = expect_fail(f, key, MODE__FAIL_CLASS__FAIL_DEVICE);
+    assert_string_equal(fail->text, "the gpu failed");
+    acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_NOTED);
+    start_task(f, key, "peer", 10000);
+    fail = expect_fail(f, key, MODE__FAIL_CLASS__FAIL_STORE);
+    assert_string_equal(fail->text, "the peer failed");
+    acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_NOTED);
     a_task_is_done(f);
 }
 

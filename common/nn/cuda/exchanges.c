@@ -165,6 +165,7 @@ cudaStream_t mode__exchange_enter(struct mode_backend *be)
 {
     struct mode__cuda *c = mode__cuda_of(be);
     struct mode__exchanges *x = c->exchanges;
+    MODE_ASSERT(!mode__graphs_capturing()); /* a graph that holds a communicator outlives its abort */
     if (x->now >= 0) return own_stream(be);
     CUDA_OK(cudaEventRecord(x->turn, c->stream));
     CUDA_OK(cudaStreamWaitEvent(own_stream(be), x->turn, 0));

@@ -1,7 +1,8 @@
 /* exchanges.h - the stream of a group's exchanges, and what waits for what. Inside nn/cuda only.
  *
- *     cudaStream_t s = mode__exchange_enter(be);                 // in its turn, or beside the ops between begin and
- * end result = ncclAllGather(in, out, n, type, comm, s); mode__exchange_leave(be, out, out_bytes, in, in_bytes);
+ *     cudaStream_t s = mode__exchange_enter(be); // in its turn, or beside the ops between begin and end
+ *     result = ncclAllGather(in, out, n, type, comm, s);
+ *     mode__exchange_leave(be, out, out_bytes, in, in_bytes);
  *
  * Until it is opened, mode__exchanges_used and _done do nothing. */
 #ifndef MODE_NN_CUDA_EXCHANGES_H

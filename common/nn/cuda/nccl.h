@@ -1,5 +1,6 @@
-/* nccl.h - the few of NCCL's declarations that nccl.c uses: its header's where that is found, else these, which NCCL
- * keeps as they are from version to version. The library is loaded at run time. Inside nn/cuda only. */
+/* nccl.h - the few of NCCL's functions that are used, and their declarations: its header's where that is found, else
+ * these, which NCCL keeps as they are from version to version. The library is loaded at run time. Inside nn/cuda only.
+ */
 #ifndef MODE_NN_CUDA_NCCL_H
 #define MODE_NN_CUDA_NCCL_H
 
@@ -8,13 +9,17 @@
 
 #if defined(MODE_NCCL_HEADER) /* set by cuda.cmake */
 #include <nccl.h>
+_Static_assert(ncclSuccess == 0 && ncclInProgress == 7 && ncclSum == 0 && ncclUint8 == 1 && ncclFloat32 == 7 &&
+                   ncclFloat64 == 8 && sizeof(ncclUniqueId) == 128 && offsetof(ncclConfig_t, magic) == 8 &&
+                   offsetof(ncclConfig_t, maxCTAs) == 28 && offsetof(ncclConfig_t, netName) == 32,
+               "NCCL's declarations are not those below");
 #else
 #include <limits.h>
 typedef struct ncclComm *ncclComm_t;
 typedef struct {
     char internal[128];
 } ncclUniqueId;
-typedef enum { ncclSuccess = 0 } ncclResult_t;
+typedef enum { ncclSuccess = 0, ncclInProgress = 7 } ncclResult_t; /* all others are errors */
 typedef enum { ncclSum = 0 } ncclRedOp_t;
 typedef enum { ncclUint8 = 1, ncclFloat32 = 7, ncclFloat64 = 8 } ncclDataType_t;
 ncclResult_t ncclGetUniqueId(ncclUniqueId *id);
@@ -32,7 +37,9 @@ typedef struct { /* as it was in NCCL 2.18; `size` and `version` tell newer libr
 ncclResult_t ncclCommInitRankConfig(ncclComm_t *comm, int size, ncclUniqueId id, int rank, ncclConfig_t *config);
 ncclResult_t ncclCommAbort(ncclComm_t comm);
 ncclResult_t ncclCommDestroy(ncclComm_t comm);
+ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *result);
 const char *ncclGetErrorString(ncclResult_t result);
+const char *ncclGetLastError(ncclComm_t comm);
 ncclResult_t ncclAllGather(const void *in, void *out, size_t n, ncclDataType_t type, ncclComm_t comm, cudaStream_t s);
 ncclResult_t ncclReduceScatter(const void *in, void *out, size_t n, ncclDataType_t type, ncclRedOp_t op,
                                ncclComm_t comm, cudaStream_t s);
@@ -41,4 +48,22 @@ ncclResult_t ncclAllReduce(const void *in, void *out, size_t n, ncclDataType_t t
 ncclResult_t ncclBroadcast(const void *in, void *out, size_t n, ncclDataType_t type, int root, ncclComm_t comm,
                            cudaStream_t s);
 #endif
+
+/* All are in NCCL 2.14. */
+#define MODE__NCCL_CALLS(X)                                                                                            \
+    X(ncclGetUniqueId)                                                                                                 \
+    X(ncclCommInitRankConfig)                                                                                          \
+    X(ncclCommAbort)                                                                                                   \
+    X(ncclCommDestroy)                                                                                                 \
+    X(ncclCommGetAsyncError)                                                                                           \
+    X(ncclGetErrorString)                                                                                              \
+    X(ncclGetLastError) X(ncclAllGather) X(ncclReduceScatter) X(ncclAllReduce) X(ncclBroadcast)
+
+struct mode__nccl {
+#define X(name) __typeof__(&name) name;
+    MODE__NCCL_CALLS(X)
+#undef X
+};
+extern struct mode__nccl mode__nccl; /* nccl.c: filled when a group begins */
+
 #endif

@@ -1,11 +1,18 @@
 /* nccl.c - what is loaded in NCCL's place where GPUs are emulated: the few functions that nn/cuda/nccl.c uses, between
  * processes of one machine, over the sockets of a meeting. A call puts a piece of work into its stream, which reads,
  * exchanges and writes when it runs. As NCCL it notices no death: it waits until it is aborted from another thread, and
- * then changes nothing. Stricter than NCCL: a communicator that is used from two streams, and processes whose calls
- * differ, are mistakes that end the process. */
+ * then changes nothing. Stricter than NCCL: a communicator that is used from two streams, after its end or while it is
+ * aborted, and processes whose calls differ, are mistakes that end the process.
+ *
+ * MODE_EMULATOR_LINK: a path. Who calls an exchange and finds a file there with its rank takes it away, and its links
+ * have failed: "<number of an ncclResult_t> <rank>": it waits as for the dead, and who asks is told; with a third word,
+ * the call itself returns the error.
+ * MODE_EMULATOR_NCCL=slow: calls take their time. =waits: the first exchange waits for the others before it returns, as
+ * one that has to connect. =dies: process 1 ends while the communicator is made. */
 #include "nn/cuda/nccl.h"
 #include "base/str.h"
 #include "dist/meeting.h"
+#include "dist/ranks.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -15,16 +22,30 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { OTHER_ERROR = 6 };
+enum { OTHER_ERROR = 3, SLOW_US = 20000 };
 
 struct ncclComm {
     struct mode_meeting *meeting;
     int rank, size;
     cudaStream_t stream; /* of all calls */
     long calls;
+    atomic_int inside; /* calls under way */
     atomic_bool aborted;
-    ncclComm_t left; /* the one that was aborted before this one */
+    _Atomic(int) failed; /* the links, with this ncclResult_t; 0: they have not */
+    ncclComm_t left;     /* the one that was aborted before this one */
 };
+
+static void stop(const struct ncclComm *c, const char *what)
+{
+    fprintf(stderr, "emulated NCCL, process %d, call %ld: %s\n", c->rank, c->calls, what);
+    abort();
+}
+
+static bool is_so(const char *how)
+{
+    const char *s = getenv("MODE_EMULATOR_NCCL");
+    return s && strcmp(s, how) == 0;
+}
 
 static ncclComm_t left_behind; /* aborted, perhaps still waited in: their memory is left to the process */
 
@@ -46,15 +67,20 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t *comm, int size, ncclUniqueId id,
     c->rank = rank;
     c->size = size;
     *comm = c;
+    if (rank == 1 && is_so("dies")) _exit(3);
     return mode_meeting_open(&c->meeting, &o, &err) ? (ncclResult_t)OTHER_ERROR : ncclSuccess;
 }
 
 /* Whoever waits in a call returns. */
 ncclResult_t ncclCommAbort(ncclComm_t comm)
 {
+    if (atomic_exchange(&comm->aborted, true)) stop(comm, "it is aborted twice");
+    for (int i = 0; i < 2; i++) {
+        if (atomic_load(&comm->inside)) stop(comm, "it is freed while a call is under way");
+        if (i == 0 && is_so("slow")) usleep(SLOW_US);
+    }
     comm->left = left_behind;
     left_behind = comm;
-    atomic_store(&comm->aborted, true);
     for (int r = 0; r < comm->size; r++)
         if (comm->meeting->fd[r] >= 0) (void)shutdown(comm->meeting->fd[r], SHUT_RDWR);
     return ncclSuccess;
@@ -62,14 +88,34 @@ ncclResult_t ncclCommAbort(ncclComm_t comm)
 
 ncclResult_t ncclCommDestroy(ncclComm_t comm)
 {
+    if (atomic_load(&comm->aborted)) stop(comm, "it is destroyed after its abort");
     mode_meeting_close(&comm->meeting);
     free(comm);
     return ncclSuccess;
 }
 
+ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *result)
+{
+    if (atomic_load(&comm->aborted)) stop(comm, "it is asked after its abort");
+    *result = (ncclResult_t)atomic_load(&comm->failed);
+    return ncclSuccess;
+}
+
 const char *ncclGetErrorString(ncclResult_t result)
 {
-    return result == ncclSuccess ? "no error" : "an emulated call was aborted";
+    switch ((int)result) {
+    case 0: return "no error";
+    case 1: return "unhandled cuda error";
+    case 2: return "unhandled system error";
+    case 6: return "remote process exited or there was a network error";
+    default: return "internal error";
+    }
+}
+
+const char *ncclGetLastError(ncclComm_t comm)
+{
+    (void)comm;
+    return "an emulated link\nhas failed";
 }
 
 static size_t size_of(ncclDataType_t type)
@@ -90,19 +136,13 @@ struct call {
     size_t n;
 };
 
-static void stop(const char *what, const struct call *c)
-{
-    fprintf(stderr, "emulated NCCL, process %d, call %ld: %s\n", c->comm->rank, c->what.number, what);
-    abort();
-}
-
 /* all [size, bytes]; the own row is at `in`. A process that has ended is waited for, as by NCCL, until the abort. */
 static bool gather(ncclComm_t comm, void *all, const void *in, size_t bytes)
 {
     struct mode_error err;
     if (atomic_load(&comm->aborted)) return false;
     memmove((char *)all + (size_t)comm->rank * bytes, in, bytes);
-    if (mode_meeting_all_gather(comm->meeting, all, bytes, &err) == MODE_OK) return true;
+    if (!atomic_load(&comm->failed) && mode_meeting_all_gather(comm->meeting, all, bytes, &err) == MODE_OK) return true;
     while (!atomic_load(&comm->aborted)) usleep(1000);
     return false;
 }
@@ -112,7 +152,7 @@ static bool all_agree(const struct call *c)
     struct what *all = mode_xcalloc((size_t)c->comm->size, sizeof *all);
     bool ok = gather(c->comm, all, &c->what, sizeof *all);
     for (int r = 0; r < c->comm->size && ok; r++)
-        if (memcmp(&all[r], &c->what, sizeof *all) != 0) stop("another process is at another call", c);
+        if (memcmp(&all[r], &c->what, sizeof *all) != 0) stop(c->comm, "another process is at another call");
     free(all);
     return ok;
 }
@@ -155,16 +195,44 @@ static void run(void *ctx)
     free(c);
 }
 
+/* Have the links failed? What a call says of it. */
+static ncclResult_t look_for_failure(ncclComm_t comm)
+{
+    const char *path = getenv("MODE_EMULATOR_LINK");
+    FILE *f = path ? fopen(path, "r") : NULL;
+    int result = 0, rank = -1;
+    char word[16];
+    if (!f) return ncclSuccess;
+    const int n = fscanf(f, "%d %d %15s", &result, &rank, word);
+    fclose(f);
+    if (n < 2 || rank != comm->rank || unlink(path)) return ncclSuccess;
+    atomic_store(&comm->failed, result);
+    return n == 3 ? (ncclResult_t)result : ncclSuccess;
+}
+
 static ncclResult_t put(enum kind kind, const void *in, void *out, size_t n, ncclDataType_t type, ncclComm_t comm,
                         cudaStream_t s)
 {
-    struct call *c = mode_xcalloc(1, sizeof *c);
     const long bytes = (long)(n * size_of(type));
-    *c = (struct call){
-        .comm = comm, .in = in, .out = out, .what = {++comm->calls, bytes, (int)kind, (int)type}, .n = n};
-    if (comm->stream && comm->stream != s) stop("one communicator serves two streams", c);
+    ncclResult_t result = ncclSuccess;
+    atomic_fetch_add(&comm->inside, 1);
+    if (atomic_load(&comm->aborted)) stop(comm, "it is used after its abort");
+    if (is_so("slow")) usleep(SLOW_US);
+    if (++comm->calls == 1 && is_so("waits")) {
+        char here[MODE_RANKS_MAX] = {0};
+        if (!gather(comm, here, here, 1)) result = (ncclResult_t)OTHER_ERROR;
+    }
+    if (result == ncclSuccess) result = look_for_failure(comm);
+    if (comm->stream && comm->stream != s) stop(comm, "one communicator serves two streams");
     comm->stream = s;
-    return cudaLaunchHostFunc(s, run, c) == cudaSuccess ? ncclSuccess : (ncclResult_t)OTHER_ERROR;
+    if (result == ncclSuccess) {
+        struct call *c = mode_xcalloc(1, sizeof *c);
+        *c = (struct call){
+            .comm = comm, .in = in, .out = out, .what = {comm->calls, bytes, (int)kind, (int)type}, .n = n};
+        if (cudaLaunchHostFunc(s, run, c) != cudaSuccess) result = (ncclResult_t)OTHER_ERROR;
+    }
+    atomic_fetch_sub(&comm->inside, 1);
+    return result;
 }
 
 ncclResult_t ncclAllGather(const void *in, void *out, size_t n, ncclDataType_t type, ncclComm_t comm, cudaStream_t s)

@@ -1,0 +1,85 @@
+#!/bin/sh
+# train_link.sh MODE CORPUS - `mode train` by two processes with an emulated GPU each, whose link fails in the midst: one says what NCCL
+# said (70), the other who broke off (69), and --resume goes on to the bytes of a training that was not hit. A process that
+# is stopped is waited for, and named after a minute.
+set -eu
+mode=$1 corpus=$2
+. "$(dirname "$0")/small-training.sh"
+train() { # out rank options...
+    out=$1 rank=$2
+    shift 2
+    exec "$mode" train --config model.json --data "$shards" --batch 8 --warmup 2 --seed 3 --steps 12 \
+        --checkpoint-steps 1 --backend cuda --out "$out" --ranks 2 --rank "$rank" --rendezvous "./$out.sock" "$@"
+}
+start() { # out options...: both processes, $zero and $one
+    out=$1
+    shift
+    (train "$out" 0 "$@") >"$out-0.log" 2>&1 &
+    zero=$!
+    (train "$out" 1 "$@") >"$out-1.log" 2>&1 &
+    one=$!
+}
+both() { # how they end: $codes
+    code0=0 code1=0
+    wait $zero || code0=$?
+    wait $one || code1=$?
+    codes="$code0 $code1"
+}
+until_checkpoint() { # out
+    n=0
+    until [ -e "$1/checkpoints/latest" ]; do
+        n=$((n + 1))
+        [ $n -lt 6000 ] || fail "no checkpoint in $1"
+        sleep 0.01
+    done
+}
+
+# meanwhile, one that is stopped
+start slow
+slow_zero=$zero slow_one=$one
+trap 'kill -KILL $slow_zero $slow_one 2>/dev/null || :; rm -rf "$dir"' EXIT
+until_checkpoint slow
+kill -STOP $slow_one
+
+start calm
+both
+[ "$codes" = "0 0" ] || fail "without a failure: codes $codes"
+
+export MODE_EMULATOR_LINK="$dir/link"
+hits=0
+for rank in 0 1; do
+    for wait in 0 0.1; do
+        rm -rf hit
+        start hit
+        until_checkpoint hit
+        sleep $wait
+        echo "2 $rank" >link
+        both
+        if [ -e link ]; then rm link; continue; fi
+        hits=$((hits + 1))
+        [ "$codes" = "$([ $rank = 0 ] && echo 70 69 || echo 69 70)" ] || fail "the link of process $rank fails: codes $codes"
+        [ "$(grep -c "failed in process $rank of 2; NCCL says: unhandled system error" "hit-$rank.log")" = 1 ] ||
+            fail "process $rank does not say what failed"
+        [ "$(grep -c "process $rank of 2 has broken off" "hit-$((1 - rank)).log")" = 1 ] ||
+            fail "process $((1 - rank)) does not say who has broken off"
+        ! [ -e hit/open_clip_model.safetensors ] || fail "a model was written"
+        start hit --resume
+        both
+        [ "$codes" = "0 0" ] || fail "gone on with: codes $codes"
+        cmp hit/open_clip_model.safetensors calm/open_clip_model.safetensors || fail "a failure changed bytes"
+    done
+done
+[ $hits -ge 2 ] || fail "$hits failures came in time"
+
+n=0
+until grep -q 'process 1 of 2 has begun no exchange for 60 s, and process 0 is ahead' slow-0.log; do
+    n=$((n + 1))
+    [ $n -lt 1200 ] || fail "the process that was stopped is not named"
+    sleep 0.1
+done
+kill -CONT $slow_one
+zero=$slow_zero one=$slow_one
+both
+[ "$codes" = "0 0" ] || fail "stopped and gone on: codes $codes"
+cmp slow/open_clip_model.safetensors calm/open_clip_model.safetensors || fail "a process that was stopped changed bytes"
+echo "train_link.sh: $hits failures: said, and nothing of them stays; a process that is stopped is named"
