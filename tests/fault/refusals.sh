@@ -408,8 +408,8 @@ expect 73 'is not a folder' mode keys "$work/no-keys" --worker w --out "$work/te
 
 # services that cannot start: an address or another option that is none, no Redis, a port in use, a TCP port without keys
 if ! ldconfig -p | grep -q 'libcuda\.so\.1'; then
-    expect 70 'nothing runs: .* cannot be started like this: backend "cuda"' env MODE_BACKEND=cuda mode up --workspace "$work/b"
-    expect 70 'backend "cuda"' mode-embed --workspace "$work/b" --backend cuda
+    expect 70 'nothing runs: .* cannot be started like this: backend "cuda"' env MODE_BACKEND=cuda mode up --workspace "$work/no-gpu"
+    expect 70 'backend "cuda"' mode-embed --workspace "$work/no-gpu" --backend cuda
 fi
 expect 2 'Redis URL is "foo://x"' mode-coordinator --workspace "$w" --redis foo://x
 expect 78 'Redis URL is "foo://x"' env REDIS_URL=foo://x mode-coordinator --workspace "$w"
