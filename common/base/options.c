@@ -43,6 +43,7 @@ static enum mode_status option_set(void *out, const struct mode_option *o, const
     case MODE_OPTION_INT: st = mode_parse_int(text, what, INT64_MIN, INT64_MAX, (int64_t *)field, err); break;
     case MODE_OPTION_REAL: st = mode_parse_real(text, what, (double *)field, err); break;
     case MODE_OPTION_FLAG:
+    case MODE_OPTION_BARE:
         if (strcmp(text, "1") == 0 || strcmp(text, "true") == 0)
             *(bool *)field = true;
         else if (strcmp(text, "0") == 0 || strcmp(text, "false") == 0)
@@ -67,9 +68,15 @@ static void option_clear(void *out, const struct mode_option *o)
     case MODE_OPTION_STR: *(const char **)field = NULL; break;
     case MODE_OPTION_INT: *(int64_t *)field = 0; break;
     case MODE_OPTION_REAL: *(double *)field = 0; break;
-    case MODE_OPTION_FLAG: *(bool *)field = false; break;
+    case MODE_OPTION_FLAG:
+    case MODE_OPTION_BARE: *(bool *)field = false; break;
     case MODE_OPTION_END: break;
     }
+}
+
+static bool is_flag(const struct mode_option *o)
+{
+    return o->type == MODE_OPTION_FLAG || o->type == MODE_OPTION_BARE;
 }
 
 static void env_name(char *buf, size_t size, const char *prefix, const char *name)
@@ -104,7 +111,7 @@ enum mode_status mode_options_parse(void *out, const struct mode_option *table, 
         option_clear(out, o);
         if (o->value && (st = option_set(out, o, o->value, o->name, MODE_E_CONFIG, err))) return st;
         env_name(name, sizeof name, env_prefix, o->name);
-        const char *v = getenv(name);
+        const char *v = o->type == MODE_OPTION_BARE ? NULL : getenv(name);
         if (v && (st = option_set(out, o, v, name, MODE_E_CONFIG, err))) return st;
     }
     for (int i = 1; i < argc; i++) {
@@ -124,11 +131,11 @@ enum mode_status mode_options_parse(void *out, const struct mode_option *table, 
         const char *value = eq ? eq + 1 : NULL;
         if (!o && !eq && strncmp(flag, "no-", 3) == 0) {
             o = option_find(table, flag + 3, len - 3);
-            if (o && o->type != MODE_OPTION_FLAG) o = NULL;
+            if (o && !is_flag(o)) o = NULL;
             value = "0";
         }
         if (!o) return MODE_FAIL(err, MODE_E_USAGE, "unknown option %s; --help lists them", a);
-        if (!value && o->type == MODE_OPTION_FLAG) value = "1";
+        if (!value && is_flag(o)) value = "1";
         if (!value) {
             if (i + 1 >= argc) return MODE_FAIL(err, MODE_E_USAGE, "--%s needs a value (%s)", o->name, o->meta);
             value = argv[++i];
@@ -185,6 +192,6 @@ void mode_options_help(const struct mode_option *table, const char *env_prefix, 
             if (*c == '\n') printf("%-29s", "");
         }
         if (table->value) printf(" (default %s)", table->value);
-        printf(" [%s]\n", name);
+        printf(table->type == MODE_OPTION_BARE ? "\n" : " [%s]\n", name);
     }
 }

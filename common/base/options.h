@@ -19,7 +19,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum mode_option_type { MODE_OPTION_END, MODE_OPTION_STR, MODE_OPTION_INT, MODE_OPTION_REAL, MODE_OPTION_FLAG };
+enum mode_option_type {
+    MODE_OPTION_END,
+    MODE_OPTION_STR,
+    MODE_OPTION_INT,
+    MODE_OPTION_REAL,
+    MODE_OPTION_FLAG,
+    MODE_OPTION_BARE
+};
 
 struct mode_option {
     enum mode_option_type type;
@@ -45,6 +52,11 @@ struct mode_option {
 #define MODE_OPT_FLAG(type, field, name, help)                                                                         \
     {                                                                                                                  \
         MODE_OPTION_FLAG, name, offsetof(type, field), NULL, NULL, help                                                \
+    }
+/* A flag of the command line alone: where another program or verb has an option of this name that takes a value. */
+#define MODE_OPT_BARE(type, field, name, help)                                                                         \
+    {                                                                                                                  \
+        MODE_OPTION_BARE, name, offsetof(type, field), NULL, NULL, help                                                \
     }
 /* --backend and --device, the same words in every program that computes: a const char * and an int64_t. */
 #define MODE_OPT_BACKEND(type, backend, device)                                                                        \

@@ -18,7 +18,7 @@ struct options {
 };
 
 static const struct mode_option table[] = {
-    MODE_OPT_STR(struct options, model, "model", NULL, "DIR", "an open_clip folder"),
+    MODE_OPT_STR(struct options, model, "model", NULL, "DIR", "folder of open_clip or Hugging Face"),
     MODE_OPT_STR(struct options, config, "config", NULL, "NAME", "instead: ViT-B-32, ... with random weights"),
     MODE_OPT_STR(struct options, pixels, "pixels", NULL, "FILE", "float32 [N, 3, S, S], raw: pictures, preprocessed"),
     MODE_OPT_STR(struct options, texts, "texts", NULL, "FILE", "instead: one text per line"),

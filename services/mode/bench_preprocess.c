@@ -28,7 +28,7 @@ struct options {
 
 static const struct mode_option table[] = {
     MODE_OPT_INT(struct options, size, "size", "224", "S", "input side, pixels"),
-    MODE_OPT_FLAG(struct options, train, "train",
+    MODE_OPT_BARE(struct options, train, "train",
                   "the training transform (random crops of 0.9 to 1) instead of evaluation"),
     MODE_OPT_FLAG(struct options, decode, "decode",
                   "stop where a GPU would take over: decoded and packed, not resized"),

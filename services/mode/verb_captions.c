@@ -5,6 +5,7 @@
 #include "data/dali_index.h"
 #include "pipeline/captions.h"
 #include "pipeline/sources.h"
+#include "ranges.h"
 #include "verb.h"
 
 #include <jansson.h>
@@ -27,12 +28,15 @@ static const struct mode_option table[] = {
                  "where the boxes of faces to blur in training are: json:face_bbox"),
     MODE_OPT_FLAG(struct options, all, "all", "every usable caption makes a pair of its own, none is drawn"),
     MODE_OPT_INT(struct options, seed, "seed", "0", "N", "of the choice among several captions"),
-    MODE_OPT_INT(struct options, max_pixels, "max-image-pixels", "64000000", "N", "a larger picture is not taken"),
+    MODE_OPT_INT(struct options, max_pixels, "max-image-pixels", "64000000", "N",
+                 "a picture of more pixels is not taken"),
     MODE_OPT_FLAG(struct options, strict, "strict", "repeated extensions and returning keys are errors"),
     MODE_OPT_FLAG(struct options, idx, "idx", "write 00000.idx ... as well: DALI's index of all samples of a shard"),
     MODE_OPT_FLAG(struct options, verbose, "verbose", "say of each sample that is not taken why"),
     MODE_OPT_FLAG(struct options, json, "json", "print the counts as JSON"),
     MODE_OPT_END};
+
+static const struct option_range ranges[] = {RANGE_SEED, RANGE_FROM("max-image-pixels", 1), RANGE_END};
 
 static const char usage[] = "mode captions SHARDS... --out DIR [options]";
 static const char prose[] =
@@ -163,9 +167,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (st) return st;
     if (n_args == 0 || !o.out)
         return MODE_FAIL(err, MODE_E_USAGE, "%s missing; usage: %s", o.out ? "SHARDS are" : "--out is", usage);
-    if (o.max_pixels < 1)
-        return MODE_FAIL(err, MODE_E_USAGE, "--max-image-pixels: %lld is out of range, expected 1 or more",
-                         (long long)o.max_pixels);
+    if ((st = ranges_check(&o, table, ranges, err))) return st;
     cwd = getcwd(NULL, 0);
     if (!cwd) return MODE_FAIL(err, MODE_E_IO, "the current folder cannot be named");
     if (mode_text_keys_parse(&co.keys, &o.text_key, 1, &why))

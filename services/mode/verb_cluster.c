@@ -57,7 +57,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     int n_args;
     enum mode_status st;
     if (mode_options_wants_help(argc, argv)) {
-        mode_options_help(table, "MODE_", "mode cluster --features 'feat*.safetensors' [options] [FILE...]",
+        mode_options_help(table, "MODE_", "mode cluster (--features 'feat*.safetensors' | FILE...) [options]",
                           "Find balanced fine centres of text vectors and group them into coarse clusters, "
                           "one per expert.");
         return MODE_OK;

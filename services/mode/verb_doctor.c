@@ -26,7 +26,7 @@ struct doctor_options {
 static const struct mode_option table[] = {
     CLIENT_OPTIONS(struct doctor_options),
     MODE_OPT_STR(struct doctor_options, spec, "spec", NULL, "FILE", "also look at the inputs of this run spec"),
-    MODE_OPT_FLAG(struct doctor_options, gpus, "gpus", "look at GPUs and nothing else"), MODE_OPT_END};
+    MODE_OPT_BARE(struct doctor_options, gpus, "gpus", "look at GPUs and nothing else"), MODE_OPT_END};
 
 void doctor_say(int count[DOCTOR_VERDICTS], enum doctor_verdict v, const char *what, const char *fmt, ...)
 {

@@ -29,8 +29,8 @@ struct options {
 };
 
 static const struct mode_option table[] = {
-    MODE_OPT_STR(struct options, model, "model", NULL, "DIR", "open_clip folder"),
-    MODE_OPT_FLAG(struct options, task, "task", "may stand before the tasks: --task DIR DIR"),
+    MODE_OPT_STR(struct options, model, "model", NULL, "DIR", "folder of open_clip or Hugging Face"),
+    MODE_OPT_BARE(struct options, task, "task", "may stand before the tasks: --task DIR DIR"),
     MODE_OPT_STR(struct options, name, "name", NULL, "NAME", "what results call the model (the folder's name)"),
     MERGES_OPTION(struct options, merges),
     MODE_OPT_INT(struct options, batch, "batch", "256", "N", "images or texts in a batch"),

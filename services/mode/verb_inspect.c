@@ -1,6 +1,7 @@
 /* mode inspect - what is in a file. */
 #include "base/options.h"
 #include "pipeline/inspect.h"
+#include "ranges.h"
 #include "verb.h"
 
 #include <stdio.h>
@@ -17,7 +18,9 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, text_key, "text-key", MODE_TEXT_KEYS_DEFAULT, "LIST", "shards: where captions are"),
     MODE_OPT_FLAG(struct options, json, "json", "print JSON, one object a file"), MODE_OPT_END};
 
-static const char usage[] = "mode inspect FILE...";
+static const struct option_range ranges[] = {RANGE("first", 0, UINT32_MAX), RANGE_END};
+
+static const char usage[] = "mode inspect FILE... [options]";
 static const char prose[] =
     "Says what a file holds and what is odd about it: a tar shard (every picture is decoded), a "
     "captions.bin, a\n"
@@ -74,9 +77,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (mode_text_keys_parse(&keys, &o.text_key, 1, &why))
         return MODE_FAIL(err, MODE_E_USAGE, "--text-key: %s", why.text);
     if (n_args == 0) return MODE_FAIL(err, MODE_E_USAGE, "FILE is missing; usage: %s", usage);
-    if (o.first < 0 || o.first > UINT32_MAX)
-        return MODE_FAIL(err, MODE_E_USAGE, "--first: %lld is out of range, expected 0 to %lld", (long long)o.first,
-                         (long long)UINT32_MAX);
+    if ((st = ranges_check(&o, table, ranges, err))) return st;
     for (int i = 1; !st && i <= n_args; i++) {
         json_t *v;
         if ((st = mode_inspect(&v, argv[i], &keys, (uint32_t)o.first, err))) break;

@@ -2,6 +2,7 @@
 #include "base/options.h"
 #include "base/output.h"
 #include "pipeline/pack.h"
+#include "ranges.h"
 #include "verb.h"
 
 #include <stdio.h>
@@ -22,6 +23,8 @@ static const struct mode_option table[] = {
                   "count pairs that lack a readable picture or a caption, instead of stopping"),
     MODE_OPT_FLAG(struct options, json, "json", "print the counts as JSON"),
     MODE_OPT_END};
+
+static const struct option_range ranges[] = {RANGE("per-shard", 1, MODE_PACK_MAX_PER_SHARD), RANGE_END};
 
 static const char usage[] = "mode pack --pairs list.tsv|folder --out DIR [options]";
 static const char prose[] =
@@ -45,10 +48,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (n_args || !o.pairs || !o.out)
         return n_args ? MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\"; usage: %s", argv[1], usage)
                       : MODE_FAIL(err, MODE_E_USAGE, "%s is missing; usage: %s", o.pairs ? "--out" : "--pairs", usage);
-    if (o.per_shard < 1 || o.per_shard > MODE_PACK_MAX_PER_SHARD)
-        return MODE_FAIL(err, MODE_E_USAGE, "--per-shard: %lld is out of range, expected 1 to %d",
-                         (long long)o.per_shard, MODE_PACK_MAX_PER_SHARD);
-    if ((st = mode_output_apart(o.out, &o.pairs, 1, err)) ||
+    if ((st = ranges_check(&o, table, ranges, err)) || (st = mode_output_apart(o.out, &o.pairs, 1, err)) ||
         (st = mode_pack(&n, o.pairs, o.out, (uint32_t)o.per_shard, o.skip_bad, err)))
         return st;
     const struct {

@@ -8,6 +8,7 @@
 #include "data/npy.h"
 #include "models/clip_config.h"
 #include "models/clip_folder.h"
+#include "ranges.h"
 #include "verb.h"
 
 #include <stdio.h>
@@ -31,6 +32,9 @@ static const struct mode_option table[] = {
                  "without --model: borders that longest leaves, 0 to 255"),
     MODE_OPT_INT(struct options, threads, "threads", NULL, "N", "threads (default: every processor)"),
     MODE_OPT_END};
+
+static const struct option_range ranges[] = {RANGE("size", 1, 4096), RANGE("fill-color", 0, 255), RANGE_THREADS,
+                                             RANGE_END};
 
 static const char usage[] = "mode preprocess FILE... --out x.npy [options]";
 static const char prose[] =
@@ -64,20 +68,11 @@ static enum mode_status choose(int *out, const char *option, const char *value, 
     return st;
 }
 
-static enum mode_status check_range(const char *option, int64_t value, int64_t min, int64_t max, struct mode_error *err)
-{
-    if (value >= min && value <= max) return MODE_OK;
-    return MODE_FAIL(err, MODE_E_USAGE, "--%s: %lld is out of range, expected %lld to %lld", option, (long long)value,
-                     (long long)min, (long long)max);
-}
-
 static enum mode_status settings_of_options(struct mode_preprocess *p, const struct options *o, struct mode_error *err)
 {
     static const char *const resizes[] = {"shortest", "longest", "squash", NULL}; /* enum mode_resize */
     static const char *const filters[] = {"bicubic", "bilinear", NULL};           /* enum mode_filter */
     enum mode_status st;
-    if ((st = check_range("size", o->size, 1, 4096, err)) || (st = check_range("fill-color", o->fill, 0, 255, err)))
-        return st;
     mode_preprocess_default(p, (int)o->size);
     if ((st = choose(&p->resize_mode, "resize-mode", o->resize, resizes, err)) ||
         (st = choose(&p->filter, "interpolation", o->filter, filters, err)))
@@ -160,7 +155,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (st) return st;
     if (n_args == 0 || !o.out)
         return MODE_FAIL(err, MODE_E_USAGE, "%s is missing; usage: %s", o.out ? "FILE" : "--out", usage);
-    if ((st = check_range("threads", o.threads, 0, 4096, err))) return st;
+    if ((st = ranges_check(&o, table, ranges, err))) return st;
     if (o.threads) mode_parallel_set_threads((int)o.threads);
     if ((st = o.model ? settings_of_model(&p, o.model, err) : settings_of_options(&p, &o, err)) ||
         (st = mode_output_file(o.out, err)) || (st = mode_output_apart(o.out, &o.model, 1, err)) ||

@@ -148,6 +148,7 @@ static enum mode_status watch(int argc, char **argv, struct mode_error *err)
         }
         fflush(stdout);
         mode_envelope_free(&answer);
+        if (st) break;
         nanosleep(&(struct timespec){.tv_sec = terminal ? 1 : 10}, NULL);
     }
     client_close(&c);

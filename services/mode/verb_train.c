@@ -90,7 +90,7 @@ static const struct mode_option table[] = {
     MODE_OPT_REAL(struct options, scale_max, "scale-max", "1", "X", "largest area of a random crop"),
     MODE_OPT_INT(struct options, seed, "seed", "0", "N", "initial weights, order, crops, choice of captions"),
     MODE_OPT_INT(struct options, checkpoint_steps, "checkpoint-steps", "1000", "N",
-                 "resumable checkpoint every N steps"),
+                 "resumable checkpoint every N steps; 0: only when stopped"),
     MODE_OPT_FLAG(struct options, resume, "resume", "go on with the training that was interrupted in --out"),
     BACKEND_OPTIONS(struct options),
     RANKS_OPTIONS(struct options),

@@ -7,6 +7,7 @@
 #include "models/clip_folder.h"
 #include "nn/backend.h"
 #include "pipeline/verify.h"
+#include "ranges.h"
 #include "verb.h"
 
 #include <math.h>
@@ -30,12 +31,14 @@ static const struct mode_option table[] = {
     MODE_OPT_INT(struct options, threads, "threads", NULL, "N", "threads (default: every processor)"),
     MODE_OPT_END};
 
+static const struct option_range ranges[] = {RANGE("pairs", 2, 64), RANGE_THREADS, RANGE_END};
+
 static const char prose[] =
     "Without Python, network or data: CLIP's tokenizer and the preprocessing of pictures against stored results of\n"
     "open_clip and Pillow; tiny models of every kind against stored float64 results of PyTorch, stage by stage, with\n"
-    "loss and gradients; then the weights in MODEL (an open_clip folder; none: the stored part alone) in float32\n"
-    "against a second, independent implementation in double. Prints the worst error of each stage, where it is, the\n"
-    "tolerance and the share of it that is used. Exit code 1 when anything is over its tolerance.";
+    "loss and gradients; then the weights in MODEL (a folder of open_clip or Hugging Face; none: the stored part\n"
+    "alone) in float32 against a second, independent implementation in double. Prints the worst error of each stage,\n"
+    "where it is, the tolerance and the share of it that is used. Exit code 1 when anything is over its tolerance.";
 
 struct stage { /* the worst of one stage of one part */
     char *name, *tensor;
@@ -148,11 +151,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     }
     if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n, err))) return st;
     if (n > 1) return MODE_FAIL(err, MODE_E_USAGE, "%d models, expected one at most", n);
-    if (o.pairs < 2 || o.pairs > 64)
-        return MODE_FAIL(err, MODE_E_USAGE, "--pairs: %lld is out of range, expected 2 to 64", (long long)o.pairs);
-    if (o.threads < 0 || o.threads > 4096)
-        return MODE_FAIL(err, MODE_E_USAGE, "--threads: %lld is out of range, expected 0 to 4096",
-                         (long long)o.threads);
+    if ((st = ranges_check(&o, table, ranges, err))) return st;
     if (n && (st = check_model(argv[1], err))) return st;
     if (o.threads > 0) mode_parallel_set_threads((int)o.threads);
     if ((st = backend_open(&be, &o.backend, err))) return st;

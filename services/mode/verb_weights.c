@@ -184,10 +184,11 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     enum mode_router router = MODE_ROUTER_SHARE;
     int n_args;
     if (mode_options_wants_help(argc, argv)) {
-        mode_options_help(table, "MODE_",
-                          "mode weights --centres FILE --encoder DIR (--classes FILE | --task DIR) [options]",
-                          "The weight of every expert for a task, from the task's own words; and which fine "
-                          "centre each word is nearest to.");
+        mode_options_help(
+            table, "MODE_",
+            "mode weights --centres FILE (--encoder DIR (--classes FILE | --task DIR) | --words FILE) [options]",
+            "The weight of every expert for a task, from the task's own words; and which fine "
+            "centre each word is nearest to.");
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);

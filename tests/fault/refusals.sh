@@ -215,6 +215,8 @@ expect 2 'fill-color: 300 is out of range, expected 0 to 255' mode $picture --fi
 expect 2 'resize-mode: "foo" is unknown; expected shortest, longest or squash' mode $picture --resize-mode foo
 expect 2 'context: 1 is out of range, expected 2 to .*start and the end' mode tokenize --clean hf --context 1
 expect 2 'threads: -1 is out of range' mode verify --threads -1
+expect 2 'seed: -1 is out of range, expected 0 or more' mode captions "$f/shard.tar" --out "$f/out" --seed -1
+expect 66 'no-task: cannot be opened' env MODE_TASK=x mode evaluate --model "$f/model" "$f/no-task" # not its --task
 expect 2 'per-shard: 0 is out of range' mode pack --pairs "$f/pairs" --out "$f/out" --per-shard 0
 expect 2 'a brace is not closed' mode captions "$f/{0..1.tar" --out "$f/out"
 expect 2 'this shard twice' mode captions "$f/shard.tar" "$f/shard.tar" --out "$f/out"
@@ -452,6 +454,7 @@ expect 75 'runs already, with --workers captions=1,.*, not captions=1,train=2; n
     mode up --workspace "$w" --workers captions=1,train=2
 expect 75 'with a Redis of its own, not this --redis and with --http 127.0.0.1:18097, not 127.0.0.1:1;' \
     mode up --workspace "$w" --redis redis://127.0.0.1:1 --http 127.0.0.1:1
+expect 66 'there is no run "nobody" here' timeout 4 mode watch nobody --workspace "$w"
 expect 2 'is no kind of worker' mode up --workspace "$w" --workers trian=1
 expect 78 '18097.*taken' mode up --workspace "$work/second" --http 127.0.0.1:18097
 gone "$work/second"

@@ -71,8 +71,8 @@ expect '^ok +cublas +13\.1\.0' "cuBLAS"
 expect '^ok +cudnn +9\.19\.0' "cuDNN"
 expect '^ok +nccl +2\.28\.9' "NCCL"
 expect '^warn +computing +' "a stand-in computes nothing, which is said"
-env A=1 LD_LIBRARY_PATH="$dir/lib" "$bin/mode" doctor --gpus >"$dir/out" 2>&1 || bad=1
-expect '^ok +cublas' "GPUs alone"
+env MODE_GPUS=4 LD_LIBRARY_PATH="$dir/lib" "$bin/mode" doctor --gpus >"$dir/out" 2>&1 || bad=1
+expect '^ok +cublas' "GPUs alone, also where the environment says with how many a worker trains"
 grep -q redis "$dir/out" && { echo "doctor --gpus: looked at Redis"; bad=1; }
 doctor FAKE_OLD=1 0
 expect '^warn +gpu 1 .*7\.0: the kernels here need 8\.0' "an old device"

@@ -13,12 +13,14 @@ struct opts {
     const char *model;
     int64_t batch;
     double lr;
-    bool raw;
+    bool raw, bare;
 };
 static const struct mode_option table[] = {MODE_OPT_STR(struct opts, model, "model-dir", NULL, "DIR", "a folder"),
                                            MODE_OPT_INT(struct opts, batch, "batch", "256", "N", "pairs"),
                                            MODE_OPT_REAL(struct opts, lr, "lr", "5e-4", "X", "rate"),
-                                           MODE_OPT_FLAG(struct opts, raw, "raw", "not normalised"), MODE_OPT_END};
+                                           MODE_OPT_FLAG(struct opts, raw, "raw", "not normalised"),
+                                           MODE_OPT_BARE(struct opts, bare, "bare", "no twin"),
+                                           MODE_OPT_END};
 
 static enum mode_status parse(struct opts *o, int *n, struct mode_error *err, int argc, const char **argv)
 {
@@ -63,6 +65,13 @@ static void test_a_flag_beats_the_environment_and_that_the_default(void **state)
     assert_int_equal(parse(&o, &n, NULL, 3, off), MODE_OK);
     assert_int_equal(o.batch, 7);
     assert_false(o.raw);
+    setenv("TESTOPT_BARE", "no flag's value", 1); /* another program's */
+    const char *bare[] = {"verb", "--bare"};
+    assert_int_equal(parse(&o, &n, NULL, 1, bare), MODE_OK);
+    assert_false(o.bare);
+    assert_int_equal(parse(&o, &n, NULL, 2, bare), MODE_OK);
+    assert_true(o.bare);
+    unsetenv("TESTOPT_BARE");
     unsetenv("TESTOPT_BATCH");
     unsetenv("TESTOPT_MODEL_DIR");
 }
