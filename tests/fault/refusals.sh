@@ -567,7 +567,7 @@ expect 65 "do not add up" mode reconcile --all --workspace "$w"
 expect 66 'no run "nobody"' mode reconcile nobody --workspace "$w"
 expect 66 'is no workspace.*HINT: --workspace' mode reconcile --workspace "$work/keys"
 expect 2 'is a workspace, a run.s name is wanted' mode reconcile "$w"
-commit=$w/commits/$(grep -A 1 '"label": "words/' "$w/runs/test/plan.json" | sed -n 's/.*"key": "\(.*\)".*/\1/p' | head -n 1)
+commit=$w/commits/$(sed -n 's/.*"label": "words\/.*"key": "\([^"]*\)".*/\1/p' "$w/runs/test/plan.json" | head -n 1)
 cp "$commit" "$work/commit"
 chmod u+w "$commit"
 byte=$(od -An -tu1 -j 100 -N 1 "$commit")
