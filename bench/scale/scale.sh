@@ -45,7 +45,10 @@ answers() { # until the coordinator answers; prints seconds
     since "$t"
 }
 wait_done() { # stage, tasks
-    until n=$(of "$1") && [ "${n:-0}" -ge "$2" ]; do sleep 0.5; done
+    until n=$(of "$1") && [ "${n:-0}" -ge "$2" ]; do
+        kill -0 $crowd_pid || { echo "the workers are gone" >&2; exit 1; }
+        sleep 0.5
+    done
 }
 
 redis-server --port 0 --unixsocket "$out/redis.sock" --dir "$out" --save '' --appendonly no --daemonize no >/dev/null &

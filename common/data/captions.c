@@ -63,32 +63,56 @@ static const char *string_at(const uint8_t *strings, uint64_t strings_size, uint
     return s;
 }
 
-static enum mode_status load_sample(struct mode_captions *c, struct mode_sample *s, uint32_t i, const uint8_t *r,
-                                    const uint8_t *strings, uint64_t strings_size, const char *path,
-                                    struct mode_error *err)
+/* Where the parts of a mapped file are. */
+static const uint8_t *record_of(const struct mode_captions *c, uint32_t i)
 {
-    const uint32_t fate = get32(r + 48);
-    s->image_offset = get64(r);
-    s->image_size = get64(r + 8);
-    s->width = get32(r + 32);
-    s->height = get32(r + 36);
-    s->caption_index = get32(r + 40);
-    s->caption_count = get32(r + 44);
-    s->key = string_at(strings, strings_size, get64(r + 16), get32(r + 52));
-    s->n_boxes = get32(r + 60);
-    s->caption = string_at(strings, strings_size, get64(r + 24), get32(r + 56));
+    return (const uint8_t *)c->map.data + HEADER_BYTES + (size_t)i * RECORD_BYTES;
+}
+
+static const char *strings_of(const struct mode_captions *c)
+{
+    return (const char *)record_of(c, c->n_samples) + (size_t)c->n_boxes * BOX_BYTES;
+}
+
+struct mode_sample mode_captions_sample(const struct mode_captions *c, uint32_t i)
+{
+    if (c->samples) return c->samples[i];
+    const uint8_t *r = record_of(c, i);
+    const char *strings = strings_of(c);
+    struct mode_sample s = {.image_offset = get64(r),
+                            .image_size = get64(r + 8),
+                            .width = get32(r + 32),
+                            .height = get32(r + 36),
+                            .caption_index = get32(r + 40),
+                            .caption_count = get32(r + 44),
+                            .fate = (uint8_t)get32(r + 48),
+                            .n_boxes = get32(r + 60),
+                            .key = strings + get64(r + 16),
+                            .caption = strings + get64(r + 24)};
+    if (s.n_boxes) s.boxes = c->boxes + c->box_at[i];
+    return s;
+}
+
+/* Sample i of the file, before anybody asks for it. */
+static enum mode_status check_sample(const struct mode_captions *c, uint32_t i, const uint8_t *strings,
+                                     uint64_t strings_size, const char *path, struct mode_error *err)
+{
+    const uint8_t *r = record_of(c, i);
+    const uint32_t fate = get32(r + 48), index = get32(r + 40), count = get32(r + 44);
+    const uint64_t offset = get64(r), size = get64(r + 8);
+    const char *key = string_at(strings, strings_size, get64(r + 16), get32(r + 52)),
+               *caption = string_at(strings, strings_size, get64(r + 24), get32(r + 56));
     if (fate >= MODE_FATE_COUNT)
         return MODE_FAIL(err, MODE_E_FORMAT, "%s: sample %u has fate %u, the last known is %d", path, i, fate,
                          MODE_FATE_COUNT - 1);
-    s->fate = (uint8_t)fate;
-    if (!s->key || !s->caption)
+    if (!key || !caption)
         return MODE_FAIL(err, MODE_E_FORMAT, "%s: the %s of sample %u lies outside the strings or is not text", path,
-                         s->key ? "caption" : "key", i);
-    if (s->image_offset > c->data_size || s->image_size > c->data_size - s->image_offset)
-        return MODE_FAIL(
-            err, MODE_E_FORMAT, "%s: the image of sample %u lies at byte %llu, %llu bytes; the tar has %llu", path, i,
-            (unsigned long long)s->image_offset, (unsigned long long)s->image_size, (unsigned long long)c->data_size);
-    if (fate == MODE_FATE_KEPT && (s->image_size == 0 || s->caption[0] == '\0' || s->caption_index >= s->caption_count))
+                         key ? "caption" : "key", i);
+    if (offset > c->data_size || size > c->data_size - offset)
+        return MODE_FAIL(err, MODE_E_FORMAT,
+                         "%s: the image of sample %u lies at byte %llu, %llu bytes; the tar has %llu", path, i,
+                         (unsigned long long)offset, (unsigned long long)size, (unsigned long long)c->data_size);
+    if (fate == MODE_FATE_KEPT && (size == 0 || caption[0] == '\0' || index >= count))
         return MODE_FAIL(err, MODE_E_FORMAT, "%s: sample %u is kept but lacks an image or a caption", path, i);
     return MODE_OK;
 }
@@ -139,28 +163,30 @@ enum mode_status mode_captions_load(struct mode_captions *c, const char *path, s
         goto out;
     }
     c->shard_name = mode_xstrdup(name);
-    c->samples = mode_xcalloc(n_samples, sizeof *c->samples);
     c->rows = mode_xcalloc(n_samples, sizeof *c->rows);
-    c->boxes = mode_xcalloc(n_boxes, sizeof *c->boxes);
+    if (n_boxes) {
+        c->boxes = mode_xcalloc(n_boxes, sizeof *c->boxes);
+        c->box_at = mode_xcalloc(n_samples, sizeof *c->box_at);
+    }
     c->n_samples = n_samples;
     for (uint32_t i = 0; i < n_boxes; i++) {
         const uint8_t *b = boxes + (size_t)i * BOX_BYTES;
         c->boxes[i] = (struct mode_box){get32(b), get32(b + 4), get32(b + 8), get32(b + 12)};
     }
     for (uint32_t i = 0; i < n_samples; i++) {
-        struct mode_sample *s = &c->samples[i];
-        if ((st = load_sample(c, s, i, records + (size_t)i * RECORD_BYTES, strings, strings_size, path, err))) goto out;
-        if (s->n_boxes > n_boxes - c->n_boxes) {
-            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: sample %u has %u boxes, %u are left of %u", path, i, s->n_boxes,
+        if ((st = check_sample(c, i, strings, strings_size, path, err))) goto out;
+        const uint32_t boxes_here = get32(record_of(c, i) + 60), fate = get32(record_of(c, i) + 48);
+        if (boxes_here > n_boxes - c->n_boxes) {
+            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: sample %u has %u boxes, %u are left of %u", path, i, boxes_here,
                            n_boxes - c->n_boxes, n_boxes);
             goto out;
         }
-        if (s->n_boxes) s->boxes = c->boxes + c->n_boxes;
-        c->n_boxes += s->n_boxes;
-        c->fate_count[s->fate]++;
-        if (s->fate != MODE_FATE_KEPT) continue;
+        if (n_boxes) c->box_at[i] = c->n_boxes;
+        c->n_boxes += boxes_here;
+        c->fate_count[fate]++;
+        if (fate != MODE_FATE_KEPT) continue;
         c->rows[c->n_rows++] = i;
-        c->n_blurred += s->n_boxes > 0;
+        c->n_blurred += boxes_here > 0;
     }
     if (c->n_boxes != n_boxes)
         st = MODE_FAIL(err, MODE_E_FORMAT, "%s: %u boxes, the samples have %u", path, n_boxes, c->n_boxes);
@@ -172,9 +198,9 @@ out:
 void mode_captions_clear(struct mode_captions *c)
 {
     free(c->shard_name);
-    free(c->samples);
     free(c->rows);
     free(c->boxes);
+    free(c->box_at);
     mode_file_unmap(&c->map);
     *c = (struct mode_captions){0};
 }
@@ -196,7 +222,7 @@ enum mode_status mode_captions_save(const struct mode_captions *c, const char *p
     mode_str_add(&file, head, sizeof head);
     add_string(&strings, head + 80, head + 88, c->shard_name);
     for (uint32_t i = 0; i < c->n_samples; i++) {
-        const struct mode_sample *s = &c->samples[i];
+        const struct mode_sample sample = mode_captions_sample(c, i), *s = &sample;
         memset(record, 0, sizeof record);
         put64(record, s->image_offset);
         put64(record + 8, s->image_size);

@@ -60,10 +60,12 @@ struct mode_captions {
     uint64_t data_size;          /* bytes of the tar within it: more than shard_size when it is compressed; image
                                     offsets count in these (data/tar.h: mode_tar_data) */
     uint32_t n_samples;          /* all samples of the shard, in tar order    */
-    struct mode_sample *samples; /* [n_samples]                           */
+    struct mode_sample *samples; /* [n_samples] to be saved; NULL in a loaded one: mode_captions_sample reads the file,
+                                    so that training can have those of hundreds of millions of pairs open */
     uint32_t n_rows;             /* kept samples                              */
-    uint32_t *rows;              /* [n_rows] index into samples, ascending    */
+    uint32_t *rows;              /* [n_rows] numbers of samples, ascending    */
     struct mode_box *boxes;      /* of all samples, one after another         */
+    uint32_t *box_at;            /* [n_samples] the first of each; NULL: there are none */
     uint32_t n_boxes;
     uint32_t n_blurred;                                /* rows with boxes                           */
     uint64_t fate_count[MODE_FATE_COUNT];              /* sums to n_samples            */
@@ -76,10 +78,11 @@ void mode_captions_clear(struct mode_captions *c);
 /* Write c (map and fate_count unused) to path: same contents, same bytes. */
 enum mode_status mode_captions_save(const struct mode_captions *c, const char *path, struct mode_error *err);
 
-/* Sample of row i. */
-static inline const struct mode_sample *mode_captions_row(const struct mode_captions *c, uint32_t i)
+/* Sample i, of row i; its texts and boxes belong to c. */
+struct mode_sample mode_captions_sample(const struct mode_captions *c, uint32_t i);
+static inline struct mode_sample mode_captions_row(const struct mode_captions *c, uint32_t i)
 {
-    return &c->samples[c->rows[i]];
+    return mode_captions_sample(c, c->rows[i]);
 }
 
 #endif

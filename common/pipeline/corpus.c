@@ -85,7 +85,8 @@ static enum mode_status read_shard(struct reading *r, const struct mode_corpus_s
                            r->c->m - 1);
             goto out;
         }
-        read_row(r, mode_captions_row(&cap, i), number, cap.data_size, fine, mode_f32(distance)[i]);
+        const struct mode_sample sample = mode_captions_row(&cap, i);
+        read_row(r, &sample, number, cap.data_size, fine, mode_f32(distance)[i]);
     }
     r->c->samples += cap.n_samples;
     for (int k = 0; k < MODE_FATE_COUNT; k++) r->c->fate[k] += (int64_t)cap.fate_count[k];

@@ -60,7 +60,7 @@ enum mode_status mode_embed_captions(uint64_t *rows, const char *out_path, struc
     enum mode_status st = mode_digest_file(captions_path, digest, NULL, err);
     if (st || (st = mode_captions_load(&c, captions_path, err))) return st;
     const char **texts = mode_xcalloc((size_t)c.n_rows + 1, sizeof *texts);
-    for (uint32_t i = 0; i < c.n_rows; i++) texts[i] = mode_captions_row(&c, i)->caption;
+    for (uint32_t i = 0; i < c.n_rows; i++) texts[i] = mode_captions_row(&c, i).caption;
     st = encode_and_save(rows, out_path, enc, texts, c.n_rows, captions_path, digest, tick, ctx, err);
     free(texts);
     mode_captions_clear(&c);

@@ -40,7 +40,7 @@ static json_t *captions_json(const struct mode_captions *c, uint32_t first)
     uint32_t width[2] = {UINT32_MAX, 0}, height[2] = {UINT32_MAX, 0};
     uint64_t caption_bytes = 0, choices = 0;
     for (uint32_t i = 0; i < c->n_rows; i++) {
-        const struct mode_sample *s = mode_captions_row(c, i);
+        const struct mode_sample sample = mode_captions_row(c, i), *s = &sample;
         if (s->width < width[0]) width[0] = s->width;
         if (s->width > width[1]) width[1] = s->width;
         if (s->height < height[0]) height[0] = s->height;
@@ -55,7 +55,7 @@ static json_t *captions_json(const struct mode_captions *c, uint32_t first)
         json_object_set_new(o, "caption_bytes_mean", json_real((double)caption_bytes / c->n_rows));
     }
     for (uint32_t i = 0; i < c->n_samples && i < first; i++) {
-        const struct mode_sample *s = &c->samples[i];
+        const struct mode_sample sample = mode_captions_sample(c, i), *s = &sample;
         json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:[I,I], s:I, s:I}", "key", s->key, "fate",
                                               mode_fate_name((enum mode_fate)s->fate), "caption", s->caption, "size",
                                               (json_int_t)s->width, (json_int_t)s->height, "image_offset",

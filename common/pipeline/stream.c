@@ -75,8 +75,7 @@ static enum mode_status open_shard(struct shard *s, const struct mode_stream_sha
     s->first_row = first_row;
     s->tar = mode_xstrdup(from->tar);
     if ((st = mode_captions_load(&s->captions, from->captions, err))) return st;
-    if (stat(from->tar, &sb) != 0)
-        return mode_input_fail(err, errno, from->tar, "be examined");
+    if (stat(from->tar, &sb) != 0) return mode_input_fail(err, errno, from->tar, "be examined");
     if ((uint64_t)sb.st_size != s->captions.shard_size)
         return MODE_FAIL(err, MODE_E_VALUE,
                          "shard %s is %llu bytes, it was %llu when its captions were extracted: it has changed since",
@@ -235,8 +234,8 @@ double mode_stream_window_bytes(const struct mode_stream *s)
     for (size_t i = 0; i < s->n_shards; i++) {
         const struct mode_captions *c = &s->shards[i].captions;
         for (uint32_t k = 0; k < c->n_rows; k++) {
-            const struct mode_sample *m = mode_captions_row(c, k);
-            bytes += 3.0 * m->width * m->height;
+            const struct mode_sample m = mode_captions_row(c, k);
+            bytes += 3.0 * m.width * m.height;
         }
         rows += c->n_rows;
     }
@@ -288,7 +287,8 @@ static enum mode_status make_pixels(const struct mode_batch *b, int64_t i, const
     const uint32_t row = s->rows[i], epoch = s->epochs[i];
     const size_t pixels = (size_t)3 * (size_t)s->preprocess.size * (size_t)s->preprocess.size;
     const struct shard *shard = shard_of(s, row);
-    const struct mode_sample *m = mode_captions_row(&shard->captions, (uint32_t)(row - shard->first_row));
+    const struct mode_sample sample = mode_captions_row(&shard->captions, (uint32_t)(row - shard->first_row)),
+                             *m = &sample;
     const struct mode_image_limits limits = {.max_pixels = (uint64_t)m->width * m->height,
                                              .max_side = m->width > m->height ? m->width : m->height,
                                              .max_bytes = m->image_size};
@@ -340,7 +340,7 @@ static void fill_item(void *ctx, int64_t i, int thread)
         return;
     }
     const struct shard *shard = shard_of(s, s->rows[i]);
-    const char *caption = mode_captions_row(&shard->captions, (uint32_t)(s->rows[i] - shard->first_row))->caption;
+    const char *caption = mode_captions_row(&shard->captions, (uint32_t)(s->rows[i] - shard->first_row)).caption;
     b->n_ids[i] = mode_tokenizer_encode(s->tokenizer, caption, strlen(caption), b->ids + i * s->context, s->context);
 }
 

@@ -173,9 +173,10 @@ static void test_captions_files(void **state)
         }
         accepted++;
         size_t n_bytes = strlen(c.shard_name);
-        for (uint32_t i = 0; i < c.n_samples; i++) n_bytes += strlen(c.samples[i].key) + strlen(c.samples[i].caption);
+        for (uint32_t i = 0; i < c.n_samples; i++)
+            n_bytes += strlen(mode_captions_sample(&c, i).key) + strlen(mode_captions_sample(&c, i).caption);
         assert_true(n_bytes <= n * c.n_samples + n); /* every string lies in the file (and may be shared) */
-        for (uint32_t i = 0; i < c.n_rows; i++) assert_int_equal(mode_captions_row(&c, i)->fate, MODE_FATE_KEPT);
+        for (uint32_t i = 0; i < c.n_rows; i++) assert_int_equal(mode_captions_row(&c, i).fate, MODE_FATE_KEPT);
         mode_captions_clear(&c);
     }
     assert_true(accepted > 100 && refused > 1000);

@@ -89,7 +89,7 @@ static void test_captions(void **state)
     assert_int_equal(report.rows_out, WORLD_ROWS);
     free(report.note);
     world_ok(mode_captions_load(&c, world.captions[0], &err), &err);
-    for (uint32_t i = 0; i < c.n_rows; i++) texts[i] = mode_captions_row(&c, i)->caption;
+    for (uint32_t i = 0; i < c.n_rows; i++) texts[i] = mode_captions_row(&c, i).caption;
     encode(want, texts, c.n_rows);
     world_ok(mode_digest_file(world.captions[0], digest, NULL, &err), &err);
     check_rows(want, c.n_rows, 0, digest);

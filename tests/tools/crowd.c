@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/process.h"
 #include "base/rng.h"
 #include "base/str.h"
 #include "base/version.h"
@@ -408,6 +409,7 @@ static int work(int argc, char **argv)
     c.task_s = 1e-3 * atof(argv[6]);
     double until = mode_clock_s() + atof(argv[7]);
     MODE_ASSERT(c.slots >= 1 && c.slots <= MAX_SLOTS && n_kinds);
+    mode_process_raise_files(); /* half a dozen for each */
     must(mode_store_open(&c.store, argv[2], &err));
     must(mode_place_endpoint(&place, argv[2], "worker.sock", &err));
     at.endpoint = argc > 8 ? argv[8] : place;

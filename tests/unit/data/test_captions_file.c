@@ -85,10 +85,10 @@ static void test_round_trip(void **state)
     assert_int_equal(c.warn_duplicate_ext, 2);
     assert_int_equal(c.warn_ignored_members, 5);
     assert_int_equal(c.shard_size, 4096);
-    const struct mode_sample *s = mode_captions_row(&c, 1);
+    struct mode_sample sample = mode_captions_row(&c, 1), *s = &sample;
     assert_string_equal(s->key, "a/002");
     assert_int_equal(s->image_offset, 2048);
-    s = mode_captions_row(&c, 0);
+    sample = mode_captions_row(&c, 0);
     assert_string_equal(s->caption, "a caf\xc3\xa9");
     assert_int_equal(s->caption_index, 1);
     assert_int_equal(s->height, 5);
@@ -110,10 +110,10 @@ static void test_boxes(void **state)
     assert_int_equal(mode_captions_load(&c, file, &err), MODE_OK);
     assert_int_equal(c.n_boxes, 2);
     assert_int_equal(c.n_blurred, 1);
-    assert_int_equal(mode_captions_row(&c, 0)->n_boxes, 0);
-    assert_int_equal(mode_captions_row(&c, 1)->n_boxes, 2);
-    assert_memory_equal(mode_captions_row(&c, 1)->boxes, boxes, sizeof boxes);
-    assert_string_equal(mode_captions_row(&c, 1)->caption, "x");
+    assert_int_equal(mode_captions_row(&c, 0).n_boxes, 0);
+    assert_int_equal(mode_captions_row(&c, 1).n_boxes, 2);
+    assert_memory_equal(mode_captions_row(&c, 1).boxes, boxes, sizeof boxes);
+    assert_string_equal(mode_captions_row(&c, 1).caption, "x");
     mode_captions_clear(&c);
     /* what has boxes is not read by those who know of none, and the other way round nothing has changed */
     assert_int_equal(mode_file_read(file, 0, &data, &size, &err), MODE_OK);

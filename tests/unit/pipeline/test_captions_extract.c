@@ -209,24 +209,25 @@ static void test_each_fault_has_its_fate(void **state)
     struct mode_captions c = extract_ok(&o);
     assert_int_equal(c.n_samples, N_TEXT + N_PICTURES);
     for (uint32_t i = 0; i < N_TEXT; i++) {
-        assert_string_equal(c.samples[i].key, cases[i].key);
-        if (c.samples[i].fate != cases[i].fate)
-            fail_msg("%s: %s, expected %s", cases[i].key, mode_fate_name((enum mode_fate)c.samples[i].fate),
-                     mode_fate_name(cases[i].fate));
-        assert_string_equal(c.samples[i].caption, cases[i].caption);
+        assert_string_equal(mode_captions_sample(&c, i).key, cases[i].key);
+        if (mode_captions_sample(&c, i).fate != cases[i].fate)
+            fail_msg("%s: %s, expected %s", cases[i].key,
+                     mode_fate_name((enum mode_fate)mode_captions_sample(&c, i).fate), mode_fate_name(cases[i].fate));
+        assert_string_equal(mode_captions_sample(&c, i).caption, cases[i].caption);
     }
-    assert_int_equal(c.samples[4].caption_index, 3);
-    assert_int_equal(c.samples[4].caption_count, 4);
+    assert_int_equal(mode_captions_sample(&c, 4).caption_index, 3);
+    assert_int_equal(mode_captions_sample(&c, 4).caption_count, 4);
     for (uint32_t i = 0; i < N_PICTURES; i++)
-        if (c.samples[N_TEXT + i].fate != pictures[i].fate)
+        if (mode_captions_sample(&c, N_TEXT + i).fate != pictures[i].fate)
             fail_msg("%s: %s, expected %s", pictures[i].name,
-                     mode_fate_name((enum mode_fate)c.samples[N_TEXT + i].fate), mode_fate_name(pictures[i].fate));
+                     mode_fate_name((enum mode_fate)mode_captions_sample(&c, N_TEXT + i).fate),
+                     mode_fate_name(pictures[i].fate));
     assert_int_equal(heard.n, c.n_samples - c.n_rows);
 
     /* what the index points at is the picture */
     struct mode_tar_data d;
     assert_int_equal(mode_tar_data_open(&d, tar_path, &err), MODE_OK);
-    const struct mode_sample *s = mode_captions_row(&c, 0);
+    const struct mode_sample sample = mode_captions_row(&c, 0), *s = &sample;
     assert_int_equal(s->image_size, jpeg.size);
     assert_memory_equal(d.data + s->image_offset, jpeg.data, jpeg.size);
     assert_int_equal(s->width, 40);
@@ -259,7 +260,7 @@ static void test_large_png_header_is_refused_before_decoding(void **state)
     struct mode_captions_options o = defaults();
     struct mode_captions c = extract_ok(&o);
     assert_int_equal(c.fate_count[MODE_FATE_IMAGE_TOO_LARGE], 1);
-    assert_int_equal(c.samples[0].width, 10000);
+    assert_int_equal(mode_captions_sample(&c, 0).width, 10000);
     mode_captions_clear(&c);
 }
 
@@ -290,10 +291,10 @@ static void test_grouping(void **state)
     static const enum mode_fate fates[] = {MODE_FATE_KEPT, MODE_FATE_KEPT,     MODE_FATE_NO_CAPTION,
                                            MODE_FATE_KEPT, MODE_FATE_NO_IMAGE, MODE_FATE_DUPLICATE_KEY};
     assert_int_equal(c.n_samples, 6);
-    for (uint32_t i = 0; i < 6; i++) assert_int_equal(c.samples[i].fate, fates[i]);
-    assert_string_equal(c.samples[0].key, "d/a");
-    assert_string_equal(mode_captions_row(&c, 1)->caption, "other folder");
-    assert_string_equal(mode_captions_row(&c, 2)->caption, "second f");
+    for (uint32_t i = 0; i < 6; i++) assert_int_equal(mode_captions_sample(&c, i).fate, fates[i]);
+    assert_string_equal(mode_captions_sample(&c, 0).key, "d/a");
+    assert_string_equal(mode_captions_row(&c, 1).caption, "other folder");
+    assert_string_equal(mode_captions_row(&c, 2).caption, "second f");
     assert_int_equal(c.warn_duplicate_ext, 1);
     assert_int_equal(c.warn_ignored_members, 6);
     assert_int_equal(c.cut_at, 0);
@@ -409,7 +410,7 @@ static void test_the_draw_is_fixed_and_even(void **state)
     assert_int_equal(mode_digest_file(out_path, first, NULL, &err), MODE_OK);
     assert_int_equal(c.n_rows, N);
     for (uint32_t i = 0; i < N; i++) {
-        const struct mode_sample *s = mode_captions_row(&c, i);
+        const struct mode_sample sample = mode_captions_row(&c, i), *s = &sample;
         static const char *const words[] = {"zero", "", "two", "three"};
         assert_string_equal(s->caption, words[s->caption_index]);
         assert_int_equal(s->caption_count, 4);
@@ -425,7 +426,7 @@ static void test_the_draw_is_fixed_and_even(void **state)
     again = extract_ok(&o);
     int changed = 0;
     for (uint32_t i = 0; i < N; i++)
-        changed += mode_captions_row(&again, i)->caption_index != mode_captions_row(&c, i)->caption_index;
+        changed += mode_captions_row(&again, i).caption_index != mode_captions_row(&c, i).caption_index;
     assert_true(changed > 150);
     mode_captions_clear(&again);
     mode_captions_clear(&c);
@@ -451,11 +452,11 @@ static void test_all_captions_of_a_sample_are_pairs_of_their_own(void **state)
     static const char *const caption[] = {"zero", "two", "only one"};
     static const uint32_t index[] = {0, 2, 0};
     for (uint32_t i = 0; i < 3; i++) {
-        assert_string_equal(mode_captions_row(&c, i)->caption, caption[i]);
-        assert_int_equal(mode_captions_row(&c, i)->caption_index, index[i]);
+        assert_string_equal(mode_captions_row(&c, i).caption, caption[i]);
+        assert_int_equal(mode_captions_row(&c, i).caption_index, index[i]);
     }
-    assert_string_equal(mode_captions_row(&c, 1)->key, "a");
-    assert_true(mode_captions_row(&c, 0)->image_offset == mode_captions_row(&c, 1)->image_offset);
+    assert_string_equal(mode_captions_row(&c, 1).key, "a");
+    assert_true(mode_captions_row(&c, 0).image_offset == mode_captions_row(&c, 1).image_offset);
     mode_captions_clear(&c);
 }
 
@@ -531,12 +532,12 @@ static void test_boxes_of_faces_are_kept_with_the_sample(void **state)
     assert_int_equal(c.n_blurred, 3);
     for (uint32_t i = 0; i < 2; i++) {
         static const struct mode_box want[] = {{20, 15, 40, 30}, {0, 0, 10, 3}};
-        const struct mode_sample *s = mode_captions_row(&c, i);
+        const struct mode_sample sample = mode_captions_row(&c, i), *s = &sample;
         assert_int_equal(s->n_boxes, 2);
         assert_memory_equal(s->boxes, want, sizeof want);
     }
-    assert_int_equal(mode_captions_row(&c, 3)->n_boxes, 0);
-    assert_int_equal(mode_captions_row(&c, 4)->n_boxes, 1);
+    assert_int_equal(mode_captions_row(&c, 3).n_boxes, 0);
+    assert_int_equal(mode_captions_row(&c, 4).n_boxes, 1);
     mode_captions_clear(&c);
     assert_int_equal(mode_face_key_parse(&o.blur, "face_bbox", &err), MODE_E_VALUE);
     assert_int_equal(mode_face_key_parse(&o.blur, "json:a;json:b", &err), MODE_E_VALUE);

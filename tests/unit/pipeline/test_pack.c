@@ -80,12 +80,12 @@ static void test_folder(void **state)
     assert_int_equal(n.shards, 2);
     struct mode_captions c = captions_of("out-folder/00000.tar");
     assert_int_equal(c.n_rows, 2);
-    assert_string_equal(c.samples[0].caption, "two");
-    assert_string_equal(c.samples[1].caption, "ten");
-    assert_int_equal(c.samples[1].image_size, png.size);
+    assert_string_equal(mode_captions_sample(&c, 0).caption, "two");
+    assert_string_equal(mode_captions_sample(&c, 1).caption, "ten");
+    assert_int_equal(mode_captions_sample(&c, 1).image_size, png.size);
     mode_captions_clear(&c);
     c = captions_of("out-folder/00001.tar");
-    assert_string_equal(c.samples[0].caption, "sub one");
+    assert_string_equal(mode_captions_sample(&c, 0).caption, "sub one");
     mode_captions_clear(&c);
     assert_int_equal(mode_pack(&n, pics, out, 2, false, &err), MODE_E_CREATE); /* not over an older set */
     free(pics);
@@ -120,9 +120,10 @@ static void test_list(void **state)
     assert_int_equal(n.bad_text, 1);
     struct mode_captions c = captions_of("out-list/00000.tar");
     assert_int_equal(c.n_rows, 2);
-    assert_string_equal(c.samples[0].caption, "one caption");
-    assert_int_equal(c.samples[1].caption_count, 2);
-    assert_string_equal(c.samples[1].caption, c.samples[1].caption_index ? "second" : "first \"quoted\"");
+    assert_string_equal(mode_captions_sample(&c, 0).caption, "one caption");
+    assert_int_equal(mode_captions_sample(&c, 1).caption_count, 2);
+    assert_string_equal(mode_captions_sample(&c, 1).caption,
+                        mode_captions_sample(&c, 1).caption_index ? "second" : "first \"quoted\"");
     mode_captions_clear(&c);
     free(tsv);
     free(out);

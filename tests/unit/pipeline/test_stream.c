@@ -59,12 +59,16 @@ static void add_faces(struct mode_stream_shard *shards)
         struct mode_captions c;
         char *path = mode_xasprintf("%s.faces", world.captions[i]);
         assert_int_equal(mode_captions_load(&c, world.captions[i], NULL), MODE_OK);
+        struct mode_sample *samples = mode_xcalloc(c.n_samples, sizeof *samples);
         for (uint32_t k = 0; k < c.n_samples; k++) {
-            c.samples[k].boxes = &face;
-            c.samples[k].n_boxes = 1;
+            samples[k] = mode_captions_sample(&c, k);
+            samples[k].boxes = &face;
+            samples[k].n_boxes = 1;
         }
+        c.samples = samples;
         assert_int_equal(mode_captions_save(&c, path, NULL), MODE_OK);
         mode_captions_clear(&c);
+        free(samples);
         shards[i] = world.shards[i];
         shards[i].captions = path;
     }
@@ -109,7 +113,7 @@ static void check_batches(bool faces)
             int shard = (int)rows[i] / WORLD_ROWS;
             assert_int_equal(mode_captions_load(&c, world.captions[shard], NULL), MODE_OK);
             assert_int_equal(mode_tar_data_open(&tar, world.tar[shard], NULL), MODE_OK);
-            const struct mode_sample *m = mode_captions_row(&c, rows[i] % WORLD_ROWS);
+            const struct mode_sample sample = mode_captions_row(&c, rows[i] % WORLD_ROWS), *m = &sample;
             assert_int_equal(mode_image_decode(&im, tar.data + m->image_offset, m->image_size, &limits, NULL), MODE_OK);
             if (faces) assert_int_equal(mode_faces_blur(&im, &face, 1, NULL), MODE_OK);
             const struct mode_crop_draw draw = {
@@ -183,7 +187,7 @@ static void test_a_picture_that_went_bad_is_named(void **state)
     struct mode_captions c;
     struct mode_error err = {0};
     assert_int_equal(mode_captions_load(&c, world.captions[1], NULL), MODE_OK);
-    const struct mode_sample *m = mode_captions_row(&c, 5);
+    const struct mode_sample sample = mode_captions_row(&c, 5), *m = &sample;
     int fd = open(world.tar[1], O_RDWR);
     uint8_t keep[64], rubbish[64] = {0};
     assert_int_equal(pread(fd, keep, sizeof keep, (off_t)m->image_offset + 20), sizeof keep);
@@ -258,7 +262,7 @@ static void test_a_failure_ahead_waits_for_its_turn(void **state)
     uint8_t keep[64], rubbish[64] = {0};
     uint64_t bad = 0;
     assert_int_equal(mode_captions_load(&c, world.captions[1], NULL), MODE_OK);
-    off_t at = (off_t)mode_captions_row(&c, 5)->image_offset + 20;
+    off_t at = (off_t)mode_captions_row(&c, 5).image_offset + 20;
     int fd = open(world.tar[1], O_RDWR);
     assert_int_equal(pread(fd, keep, sizeof keep, at), sizeof keep);
     assert_int_equal(pwrite(fd, rubbish, sizeof rubbish, at), sizeof rubbish);
