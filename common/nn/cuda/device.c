@@ -165,16 +165,27 @@ void mode__cuda_took(struct mode__cuda *c, void *data, size_t bytes)
     c->taken[c->n_taken++] = (struct mode__cuda_taken){data, bytes};
 }
 
-/* Managed memory may be asked for beyond what the GPU has; pages would then travel in every step, so it is refused. */
+#if CUDART_VERSION >= 13000
+static const struct cudaMemLocation here = {.type = cudaMemLocationTypeDevice, .id = 0};
+#else
+enum { here = 0 };
+#define cudaMemPrefetchAsync(data, bytes, where, flags, stream) cudaMemPrefetchAsync(data, bytes, where, stream)
+#endif
+
+/* Managed memory may be asked for beyond what the GPU has; pages would then travel in every step, and may stop it, so it
+ * is refused: what this backend took counts, wherever its pages are now, and what others did since. */
 static enum mode_status alloc_memory(struct mode_backend *be, void **data, size_t bytes, struct mode_error *err)
 {
     struct mode__cuda *c = mode__cuda_of(be);
-    size_t left = room_left(c);
+    size_t left = room_left(c), free_now, total;
+    if (cudaMemGetInfo(&free_now, &total) == cudaSuccess && free_now < left) left = free_now;
     cudaError_t e = bytes > left ? cudaErrorMemoryAllocation : cudaSuccess;
     MODE_ASSERT(!mode__graphs_capturing()); /* a sequence takes its memory when it runs for the first time */
     *data = NULL;
     if (bytes == 0) bytes = 1;
     if (e == cudaSuccess) e = cudaMallocManaged(data, bytes, cudaMemAttachGlobal);
+    /* all pages at once, and not one fault after another */
+    if (e == cudaSuccess && cudaMemPrefetchAsync(*data, bytes, here, 0, c->stream) != cudaSuccess) (void)cudaGetLastError();
     if (e == cudaSuccess) e = cudaMemsetAsync(*data, 0, bytes, c->stream);
     if (e == cudaSuccess) e = cudaStreamSynchronize(c->stream);
     if (e == cudaSuccess) {
@@ -217,13 +228,6 @@ static void free_memory(struct mode_backend *be, void *data)
     mode__graphs_drop(c->graphs); /* they may hold pointers into it */
     CUDA_OK(cudaFree(data));
 }
-
-#if CUDART_VERSION >= 13000
-static const struct cudaMemLocation here = {.type = cudaMemLocationTypeDevice, .id = 0};
-#else
-enum { here = 0 };
-#define cudaMemPrefetchAsync(data, bytes, where, flags, stream) cudaMemPrefetchAsync(data, bytes, where, stream)
-#endif
 
 /* Pages with a copy on either side: the checks of ops read lists on the host while kernels read them, and would take
  * the pages away from each other. Advice: what the driver makes of it changes no byte. */
