@@ -45,9 +45,9 @@ step() { # NAME LIMIT COMMAND...
     echo "$name: $verdict, $(($(date +%s) - begun)) s: $(tail -1 "$out/$name.log")"
 }
 
-step cuda-test 120 "$build/cuda-test" "$out"
+step cuda-test 150 "$build/cuda-test" "$out"
 step attention-test 90 "$build/attention-test" "$out"
-step towers-test 150 "$build/towers-test" "$out"
+step towers-test 120 "$build/towers-test" "$out"
 step bench-bf16 200 "$build/cuda-bench" "$out" cuda-bf16
 step sanitize 150 "$here/sanitize.sh" "$build" "$out"
 step bench-rest 200 "$build/cuda-bench" "$out/rest" cuda-fp8 cuda-tf32 cuda
