@@ -1,5 +1,6 @@
 /* The coordinator as a process, a real Redis, and workers that only pretend: the whole graph of a run over real sockets
  * and a real store, with processes killed on the way. Skipped, loudly, where redis-server is not installed. */
+#include "plan_world.h"
 #include "server.h"
 
 #include "base/clock.h"
@@ -49,31 +50,6 @@ struct fake {
 };
 
 /* ---------------------------------------------------------------------------------------------- processes */
-
-static enum mode_status fake_encoder(char **id, struct mode_spec *spec, struct mode_error *err)
-{
-    (void)spec;
-    (void)err;
-    *id = mode_xstrdup("bert:test");
-    return MODE_OK;
-}
-
-static enum mode_status fake_digest(const char *dir, char hex[MODE_DIGEST_HEX], struct mode_error *err)
-{
-    (void)err;
-    mode_digest_bytes(dir, strlen(dir), hex);
-    return MODE_OK;
-}
-
-static enum mode_status fake_ids(int64_t *n, const char *merges, struct mode_error *err)
-{
-    (void)merges;
-    (void)err;
-    *n = 49408;
-    return MODE_OK;
-}
-
-static const struct plan_world fake_world = {fake_encoder, fake_digest, fake_digest, fake_ids};
 
 static void start_redis(struct fake *f)
 {
@@ -402,13 +378,7 @@ static void work(struct fake *f, struct summary *s, const char *run, unsigned ex
 
 static void write_file(const char *root, const char *name, const char *text)
 {
-    struct mode_error err = {0};
-    char *path = mode_path_join(root, name), *dir = mode_xstrdup(path);
-    *strrchr(dir, '/') = 0;
-    assert_int_equal(mode_dir_make(dir, &err), MODE_OK);
-    assert_int_equal(mode_file_write_atomic(path, text, strlen(text), &err), MODE_OK);
-    free(path);
-    free(dir);
+    assert_int_equal(put_file_in(root, name, text), MODE_OK);
 }
 
 static bool have_redis(void)

@@ -1,6 +1,7 @@
 /* The planner: which tasks follow from which inputs and parameters. Tasks are "done" by committing made-up outputs that
  * depend on the task's key alone. */
 #include "plan.h"
+#include "plan_world.h"
 #include "server.h"
 
 #include "base/str.h"
@@ -17,39 +18,9 @@
 static char folder[] = "/tmp/mode-plan-XXXXXX";
 static struct mode_store *store;
 
-static enum mode_status fake_encoder(char **id, struct mode_spec *spec, struct mode_error *err)
-{
-    (void)err;
-    *id = mode_xasprintf("bert:%s", spec->encoder.pooling);
-    return MODE_OK;
-}
-
-static enum mode_status fake_digest(const char *dir, char hex[MODE_DIGEST_HEX], struct mode_error *err)
-{
-    (void)err;
-    mode_digest_bytes(dir, strlen(dir), hex);
-    return MODE_OK;
-}
-
-static enum mode_status fake_ids(int64_t *n, const char *merges, struct mode_error *err)
-{
-    (void)merges;
-    (void)err;
-    *n = 49408;
-    return MODE_OK;
-}
-
-static const struct plan_world world = {fake_encoder, fake_digest, fake_digest, fake_ids};
-
 static void put_file(const char *name, const char *text)
 {
-    struct mode_error err = {0};
-    char *path = mode_path_join(folder, name), *dir = mode_xstrdup(path);
-    *strrchr(dir, '/') = 0;
-    assert_int_equal(mode_dir_make(dir, &err), MODE_OK);
-    assert_int_equal(mode_file_write_atomic(path, text, strlen(text), &err), MODE_OK);
-    free(path);
-    free(dir);
+    assert_int_equal(put_file_in(folder, name, text), MODE_OK);
 }
 
 static int set_up(void **state)
@@ -133,7 +104,7 @@ static void run(unsigned executed[PLAN_STAGES], struct what w)
         w.precision, w.added, w.captions_seed, w.pooling, w.fine, w.lr, w.total, w.train, w.batch, w.router);
     memset(executed, 0, PLAN_STAGES * sizeof *executed);
     if (mode_spec_parse(&spec, text, folder, "spec", &err)) fail_msg("%s", err.text);
-    if (plan_open(&p, &spec, store, &world, &err)) fail_msg("%s", err.text);
+    if (plan_open(&p, &spec, store, &fake_world, &err)) fail_msg("%s", err.text);
     while (plan_more(p)) {
         if (plan_next(p, &n, &err)) fail_msg("%s", err.text);
         if (n == PLAN_NONE) continue;
@@ -213,7 +184,7 @@ static void test_added_data_touch_nothing_that_exists(void **state)
                                      "model: ViT-B-32\ntokenizer: {merges: m.gz}\nevaluate: {tasks: tasks}\n",
                                      folder, "spec", &err),
                      MODE_OK);
-    assert_int_not_equal(plan_open(&p, &spec, store, &world, &err), MODE_OK); /* a shard of the first data again */
+    assert_int_not_equal(plan_open(&p, &spec, store, &fake_world, &err), MODE_OK); /* a shard of the first data again */
     assert_non_null(strstr(err.text, "1.tar"));
 }
 
@@ -244,7 +215,7 @@ static void test_what_is_behind_a_lost_task_is_lost_and_comes_back(void **state)
                                      "model: ViT-B-32\ntokenizer: {merges: m.gz}\n",
                                      folder, "spec", &err),
                      MODE_OK);
-    assert_int_equal(plan_open(&p, &spec, store, &world, &err), MODE_OK);
+    assert_int_equal(plan_open(&p, &spec, store, &fake_world, &err), MODE_OK);
     while (plan_more(p)) {
         assert_int_equal(plan_next(p, &n, &err), MODE_OK);
         if (n == PLAN_NONE) continue; /* the words of an evaluation are done: an earlier test made them */
@@ -281,7 +252,7 @@ static void test_shares_are_planned_from_the_commit_records(void **state)
                                     500 + noted);
         assign_note = noted ? "{\"pairs\": [300, 200]}" : NULL;
         assert_int_equal(mode_spec_parse(&spec, text, folder, "spec", &err), MODE_OK);
-        assert_int_equal(plan_open(&p, &spec, store, &world, &err), MODE_OK);
+        assert_int_equal(plan_open(&p, &spec, store, &fake_world, &err), MODE_OK);
         enum mode_status st = MODE_OK;
         while (!st && plan_more(p)) {
             if ((st = plan_next(p, &n, &err)) || n == PLAN_NONE) continue;
@@ -311,7 +282,7 @@ static void refused(const char *key, const char *words, const char *model)
     struct mode_spec spec;
     struct mode_error err = {0};
     struct plan *p;
-    struct plan_world real = world;
+    struct plan_world real = fake_world;
     char *text = mode_xasprintf("name: z\ndata: {train: shards}\nencoder: {dir: enc}\nmodel: %s\n"
                                 "tokenizer: {merges: m.gz}\n",
                                 model);

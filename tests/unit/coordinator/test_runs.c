@@ -1,5 +1,6 @@
 /* Runs of many shards: what becomes possible is handed over in parts, and what is written about a run can be read. */
 #include "run.h"
+#include "plan_world.h"
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -22,40 +23,9 @@ static struct mode_store *store;
 static struct core core;
 static struct runs runs;
 
-static enum mode_status fake_encoder(char **id, struct mode_spec *spec, struct mode_error *err)
-{
-    (void)spec;
-    (void)err;
-    *id = mode_xstrdup("bert:test");
-    return MODE_OK;
-}
-
-static enum mode_status fake_digest(const char *dir, char hex[MODE_DIGEST_HEX], struct mode_error *err)
-{
-    (void)err;
-    mode_digest_bytes(dir, strlen(dir), hex);
-    return MODE_OK;
-}
-
-static enum mode_status fake_ids(int64_t *n, const char *merges, struct mode_error *err)
-{
-    (void)merges;
-    (void)err;
-    *n = 49408;
-    return MODE_OK;
-}
-
-static const struct plan_world world = {fake_encoder, fake_digest, fake_digest, fake_ids};
-
 static void put_file(const char *name)
 {
-    struct mode_error err = {0};
-    char *path = mode_path_join(folder, name), *dir = mode_xstrdup(path);
-    *strrchr(dir, '/') = 0;
-    assert_int_equal(mode_dir_make(dir, &err), MODE_OK);
-    assert_int_equal(mode_file_write_atomic(path, name, strlen(name), &err), MODE_OK);
-    free(path);
-    free(dir);
+    assert_int_equal(put_file_in(folder, name, name), MODE_OK);
 }
 
 static int set_up(void **state)
@@ -73,7 +43,7 @@ static int set_up(void **state)
     put_file("enc/config.json");
     put_file("m.gz");
     core_init(&core, &options, 1, 0);
-    return mode_store_open(&store, folder, &err) || runs_load(&runs, store, &core, &world, 0, &err);
+    return mode_store_open(&store, folder, &err) || runs_load(&runs, store, &core, &fake_world, 0, &err);
 }
 
 static int tear_down(void **state)

@@ -1,0 +1,48 @@
+/* plan_world.h - a planner's outside world for tests: an encoder and evaluation tasks are what their paths say, so that
+ * no model has to be there. For a test of the coordinator. */
+#ifndef MODE_TESTS_PLAN_WORLD_H
+#define MODE_TESTS_PLAN_WORLD_H
+
+#include "base/str.h"
+#include "plan.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static inline enum mode_status fake_encoder(char **id, struct mode_spec *spec, struct mode_error *err)
+{
+    (void)err;
+    *id = mode_xasprintf("bert:%s", spec->encoder.pooling);
+    return MODE_OK;
+}
+
+static inline enum mode_status fake_digest(const char *dir, char hex[MODE_DIGEST_HEX], struct mode_error *err)
+{
+    (void)err;
+    mode_digest_bytes(dir, strlen(dir), hex);
+    return MODE_OK;
+}
+
+static inline enum mode_status fake_ids(int64_t *n, const char *merges, struct mode_error *err)
+{
+    (void)merges;
+    (void)err;
+    *n = 49408;
+    return MODE_OK;
+}
+
+static const struct plan_world fake_world = {fake_encoder, fake_digest, fake_digest, fake_ids};
+
+/* folder/name, with what folders it lies in. */
+static inline enum mode_status put_file_in(const char *folder, const char *name, const char *text)
+{
+    struct mode_error err = {0};
+    char *path = mode_path_join(folder, name), *dir = mode_path_folder(path);
+    enum mode_status st = mode_dir_make(dir, &err);
+    if (!st) st = mode_file_write_atomic(path, text, strlen(text), &err);
+    free(path);
+    free(dir);
+    return st;
+}
+
+#endif
