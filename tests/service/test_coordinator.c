@@ -2,6 +2,7 @@
  * and a real store, with processes killed on the way. Skipped, loudly, where redis-server is not installed. */
 #include "plan_world.h"
 #include "server.h"
+#include "service_outputs.h"
 
 #include "base/clock.h"
 #include "base/file.h"
@@ -163,25 +164,6 @@ static void say_credit(struct fake *f, int i)
     c.n = 1;
     e.credit = &c;
     send_to(f, i, &e);
-}
-
-static const char *const *outputs_of(const char *service)
-{
-    static const char *const captions[] = {"captions.bin", NULL}, *const feat[] = {"feat.safetensors", NULL},
-                             *const centres[] = {"centres.safetensors", NULL},
-                             *const assign[] = {"assign.safetensors", NULL},
-                             *const train[] = {"open_clip_config.json",
-                                               "open_clip_model.safetensors",
-                                               "optimizer.safetensors",
-                                               "steps.jsonl",
-                                               "train.json",
-                                               NULL},
-                             *const evaluate[] = {"logits.safetensors", "metrics.json", NULL},
-                             *const ensemble[] = {"result.csv", "summary.json", "report.html", "weights.json", NULL};
-    static const char *const *const all[] = {captions, feat, centres, assign, train, evaluate, ensemble};
-    int i = 0;
-    while (strcmp(services[i], service) != 0) i++;
-    return all[i];
 }
 
 /* Outputs are a function of the task alone, as real ones are. */

@@ -19,6 +19,7 @@
 #include "msg/place.h"
 #include "msg/socket.h"
 #include "pipeline/report.h"
+#include "service_outputs.h"
 #include "store/artifacts.h"
 #include "tiny_bert.h"
 
@@ -167,29 +168,6 @@ static void say_result(struct crowd *c, struct member *w, struct held *h)
     m.rows_in = m.rows_out = 10000;
     e.result = &m;
     send_to(c, w, &e);
-}
-
-static const char *const *outputs_of(const char *service)
-{
-    static const char *const captions[] = {"captions.bin", NULL}, *const feat[] = {"feat.safetensors", NULL},
-                             *const centres[] = {"centres.safetensors", NULL},
-                             *const assign[] = {"assign.safetensors", NULL},
-                             *const train[] = {"open_clip_config.json",
-                                               "open_clip_model.safetensors",
-                                               "optimizer.safetensors",
-                                               "steps.jsonl",
-                                               "train.json",
-                                               NULL},
-                             *const evaluate[] = {"logits.safetensors", "metrics.json", NULL},
-                             *const ensemble[] = {"result.csv", "summary.json", "report.html", "weights.json", NULL};
-    static const struct {
-        const char *service;
-        const char *const *names;
-    } all[] = {{"captions", captions}, {"embed", feat},        {"cluster", centres},  {"assign", assign},
-               {"train", train},       {"evaluate", evaluate}, {"ensemble", ensemble}};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        if (strcmp(all[i].service, service) == 0) return all[i].names;
-    return captions;
 }
 
 /* A commit record, not synced and unsealed as those of old versions were: this tool must be fast, not safe. Files that
