@@ -22,8 +22,9 @@ static struct {
 static enum mode_status load_blas(struct mode_error *err)
 {
     static const char *const names[] = {"libcublas.so.13", "libcublas.so.12", "libcublas.so", NULL};
+    static bool is_loaded;
     void *lib = NULL;
-    if (blas.cublasCreate_v2) return MODE_OK;
+    if (is_loaded) return MODE_OK;
     for (int i = 0; names[i] && !lib; i++) lib = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
     if (!lib)
         return MODE_FAIL(err, MODE_E_DEVICE,
@@ -38,6 +39,7 @@ static enum mode_status load_blas(struct mode_error *err)
     }
     BLAS_CALLS(X)
 #undef X
+    is_loaded = true;
     return MODE_OK;
 }
 

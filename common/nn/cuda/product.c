@@ -59,8 +59,9 @@ struct mode__products {
 static bool load_lt(void)
 {
     static const char *const names[] = {"libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so", NULL};
+    static bool is_loaded;
     void *lib = NULL;
-    if (lt.cublasLtCreate) return true;
+    if (is_loaded) return true;
     for (int i = 0; names[i] && !lib; i++) lib = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
     if (!lib) return false;
 #define X(name)                                                                                                        \
@@ -71,7 +72,7 @@ static bool load_lt(void)
     }
     LT_CALLS(X)
 #undef X
-    return true;
+    return is_loaded = true;
 }
 
 struct mode__products *mode__cuda_products_open(bool tf32)
