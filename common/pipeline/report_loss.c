@@ -70,8 +70,8 @@ void mode_report_loss(struct mode_str *s, const struct mode_report *r)
                         LEFT, py, RIGHT, LEFT - 8, py + 4, v);
     }
     for (double v = 0; v <= last; v += xtick)
-        mode_str_printf(s, "<text class=soft x=\"%.1f\" y=\"%d\" text-anchor=middle>%.0f</text>\n",
-                        LEFT + (RIGHT - LEFT) * v / last, BOTTOM + 20, v);
+        mode_str_printf(s, "<text class=soft x=\"%.1f\" y=\"%d\" text-anchor=%s>%.0f</text>\n",
+                        LEFT + (RIGHT - LEFT) * v / last, BOTTOM + 20, v > 0.97 * last ? "end" : "middle", v);
     mode_str_printf(s, "<text class=soft x=\"%d\" y=\"%d\" text-anchor=end>optimizer steps</text>\n", RIGHT,
                     BOTTOM + 36);
     for (int i = 0; i < r->n_curves; i++) {

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WIDTH = 1010, HEIGHT = 560, MARGIN = 46, ROUNDS = 400 };
+enum { WIDTH = 1010, HEIGHT = 560, MARGIN = 46, MOST_NAMES = 16, ROUNDS = 400 };
 
 /* Leading principal direction of the rows of x [m, d] (mean 0), orthogonal to `not_this` when given. */
 static void principal(double *v, const double *x, int m, int d, const double *not_this)
@@ -101,15 +101,17 @@ void mode_report_map(struct mode_str *s, const struct mode_report *r)
         l[1] += xy[2 * i + 1];
         l[2] += 1;
     }
+    const bool names = c->n <= MOST_NAMES; /* words of more would only cover the map and each other */
+    const double high = names ? 18 : 15, wide = names ? 240 : 22;
     for (int k = 0; k < c->n; k++) {
         double x = label[3 * k] / label[3 * k + 2], y = label[3 * k + 1] / label[3 * k + 2];
         for (int o = 0; o < k; o++) /* labels of neighbours must not lie on each other */
-            if (fabs(label[3 * o + 1] - y) < 18 && fabs(label[3 * o] - x) < 240) y = label[3 * o + 1] + 18;
+            if (fabs(label[3 * o + 1] - y) < high && fabs(label[3 * o] - x) < wide) y = label[3 * o + 1] + high;
         label[3 * k] = x;
         label[3 * k + 1] = y;
-        mode_str_printf(s, "<text class=halo x=\"%.1f\" y=\"%.1f\" text-anchor=middle font-weight=600>Expert %d", x, y,
-                        k);
-        for (int w = 0; r->corpus && w < 3 && w < r->corpus->expert[k].n_words; w++) {
+        mode_str_printf(s, "<text class=halo x=\"%.1f\" y=\"%.1f\" text-anchor=middle font-weight=600>%s%d", x, y,
+                        names ? "Expert " : "", k);
+        for (int w = 0; names && r->corpus && w < 3 && w < r->corpus->expert[k].n_words; w++) {
             mode_str_add_cstr(s, w ? ", " : ": ");
             mode_str_add_html(s, r->corpus->expert[k].word[w].text);
         }

@@ -4,6 +4,7 @@
 #include "picture_fixture.h"
 #include "pipeline/captions.h"
 
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -543,6 +544,43 @@ static void test_boxes_of_faces_are_kept_with_the_sample(void **state)
     assert_int_equal(mode_face_key_parse(&o.blur, "json:a;json:b", &err), MODE_E_VALUE);
 }
 
+/* A shard of more than 5 GiB, nearly all of it a hole: what lies behind is found where it is. */
+static void test_places_beyond_four_gib(void **state)
+{
+    (void)state;
+    const off_t hole = (off_t)5 << 30;
+    struct mode_captions_options o = defaults();
+    struct mode_captions c;
+    char *data;
+    size_t size;
+    begin();
+    add_text("big.bin", "x");
+    add_jpeg("a.jpg");
+    add_text("a.txt", "far away");
+    end();
+    assert_int_equal(mode_file_read(tar_path, 0, &data, &size, &err), MODE_OK);
+    unsigned sum = 0;
+    snprintf(data + 124, 12, "%011llo", (unsigned long long)hole); /* big.bin has 5 GiB */
+    memset(data + 148, ' ', 8);
+    for (int i = 0; i < 512; i++) sum += (unsigned char)data[i];
+    snprintf(data + 148, 8, "%06o", sum);
+    int fd = open(tar_path, O_WRONLY | O_TRUNC);
+    assert_true(fd >= 0);
+    assert_int_equal(pwrite(fd, data, 512, 0), 512);
+    assert_int_equal(pwrite(fd, data + 1024, size - 1024, 512 + hole), size - 1024);
+    close(fd);
+    if (mode_captions_extract(&c, out_path, &o, &err)) fail_msg("%s", err.text);
+    assert_int_equal(c.n_samples, 2);
+    assert_int_equal(c.n_rows, 1);
+    const struct mode_sample far = mode_captions_row(&c, 0);
+    assert_string_equal(far.caption, "far away");
+    assert_int_equal(far.image_offset, 512 + hole + 512);
+    assert_int_equal(far.image_size, jpeg.size);
+    assert_int_equal(c.shard_size, 512 + hole + (off_t)size - 1024);
+    mode_captions_clear(&c);
+    free(data);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -557,6 +595,7 @@ int main(void)
         cmocka_unit_test(test_a_shard_changed_since_planning_is_an_error),
         cmocka_unit_test(test_selectors),
         cmocka_unit_test(test_boxes_of_faces_are_kept_with_the_sample),
+        cmocka_unit_test(test_places_beyond_four_gib),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
