@@ -1,10 +1,10 @@
-/* attention-test [--small] [OUT] - our attention kernels, f32 and bf16, against "ref" and "ref-bf16": head widths of all our
- * models and others, sequences of 1 to 257 rows on both sides of every border of blocks and tiles and mixtures of odd
- * lengths, causal or not, one query to each sequence, keys of other tensors, sequences without a query, rows that begin
- * off a multiple of 16 bytes. Every case twice, byte by byte; outputs start as noise, and what a case does not name
- * must stay. Then the same by cuDNN where it can, whose plans take half a second each (--small: not these). Runs on a
- * GPU, and on the emulator of tests/cuda/emulator. Prints a table, and writes it to OUT/attention_test.tsv. Ends with 1
- * when anything is off, with 77 when there is no GPU. */
+/* attention-test [--small] [OUT] - our attention kernels, f32 and bf16, against "ref" and "ref-bf16": head widths of
+ * all our models and others, sequences of 1 to 257 rows on both sides of every border of blocks and tiles and mixtures
+ * of odd lengths, causal or not, one query to each sequence, keys of other tensors, sequences without a query, rows
+ * that begin off a multiple of 16 bytes. Every case twice, byte by byte; outputs start as noise, and what a case does
+ * not name must stay. Then the same by cuDNN where it can, whose plans take half a second each (--small: not these).
+ * Runs on a GPU, and on the emulator of tests/cuda/emulator. Prints a table, and writes it to OUT/attention_test.tsv.
+ * Ends with 1 when anything is off, with 77 when there is no GPU. */
 #include "cuda/table.h"
 #include "nn/cuda/cudnn_attention.h"
 

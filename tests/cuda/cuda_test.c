@@ -330,7 +330,8 @@ int main(int argc, char **argv)
     bad += check_fp8(&n);
     for (int i = 0; i < N_LARGE && !small; i++, n += 2)
         bad += check(&large_cases[i], i, cuda, cpu) + check(&large_cases[i], i, bf16, cpu);
-    if (by_own) bad += check_own_nearest(cuda, ref, &n); /* last: should it take the GPU with it, the rest has been said */
+    if (by_own)
+        bad += check_own_nearest(cuda, ref, &n); /* last: should it take the GPU with it, the rest has been said */
     table_row("%d of %d cases are off; %.1f s\n", bad, n, mode_clock_s() - t0);
     table_close();
     mode_backend_close(&cuda);

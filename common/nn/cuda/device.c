@@ -174,8 +174,8 @@ enum { here = 0 };
 #define cudaMemPrefetchAsync(data, bytes, where, flags, stream) cudaMemPrefetchAsync(data, bytes, where, stream)
 #endif
 
-/* Managed memory may be asked for beyond what the GPU has; pages would then travel in every step, and may stop it, so it
- * is refused: what this backend took counts, wherever its pages are now, and what others did since. */
+/* Managed memory may be asked for beyond what the GPU has; pages would then travel in every step, and may stop it, so
+ * it is refused: what this backend took counts, wherever its pages are now, and what others did since. */
 static enum mode_status alloc_memory(struct mode_backend *be, void **data, size_t bytes, struct mode_error *err)
 {
     struct mode__cuda *c = mode__cuda_of(be);
@@ -187,7 +187,8 @@ static enum mode_status alloc_memory(struct mode_backend *be, void **data, size_
     if (bytes == 0) bytes = 1;
     if (e == cudaSuccess) e = cudaMallocManaged(data, bytes, cudaMemAttachGlobal);
     /* all pages at once, and not one fault after another */
-    if (e == cudaSuccess && cudaMemPrefetchAsync(*data, bytes, here, 0, c->stream) != cudaSuccess) (void)cudaGetLastError();
+    if (e == cudaSuccess && cudaMemPrefetchAsync(*data, bytes, here, 0, c->stream) != cudaSuccess)
+        (void)cudaGetLastError();
     if (e == cudaSuccess) e = cudaMemsetAsync(*data, 0, bytes, c->stream);
     if (e == cudaSuccess) e = cudaStreamSynchronize(c->stream);
     if (e == cudaSuccess) {

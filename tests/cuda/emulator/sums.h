@@ -1,13 +1,14 @@
 /* sums.h - sums of products with the errors that the libraries' kernels make: in f32 each product is rounded, and the
- * sum after it; a tensor core adds some products at once and cuts what comes out to f32, towards zero, so that long sums
- * come out small. */
+ * sum after it; a tensor core adds some products at once and cuts what comes out to f32, towards zero, so that long
+ * sums come out small. */
 #ifndef MODE_EMULATOR_SUMS_H
 #define MODE_EMULATOR_SUMS_H
 
 #include <algorithm>
 #include <cmath>
 
-namespace mode_emu {
+namespace mode_emu
+{
 
 static inline float sum_in_f32(const float *x, const float *y, long long k)
 {
