@@ -447,8 +447,9 @@ static void on_hello(struct core *c, const struct core_event *e, int64_t now)
             }
             task->heard_ms = task->moved_ms = now;
             kept = true;
-        } else if (task && (task->state == CORE_READY || task->state == CORE_RETRY_WAIT) && fence >= task->fence) {
-            lease(c, t, w, fence, now); /* Redis forgot it, the worker did not */
+        } else if (task && (task->state == CORE_READY || task->state == CORE_RETRY_WAIT) && fence >= task->fence &&
+                   fence > task->over) { /* what is over it only has to say again: that must not count again */
+            lease(c, t, w, fence, now);  /* Redis forgot it, the worker did not */
             if (!task->attempt) task->attempt = 1;
             record(c, t);
             kept = true;
@@ -564,6 +565,7 @@ void core_handle(struct core *c, const struct core_event *e, int64_t now)
     case CORE_EV_FAIL:
         if (holds(c, e, &t)) {
             ack(c, e, CORE_NOTED);
+            c->task[t].over = e->fence;
             fail(c, t, e->fail == CORE_FAIL_NONE ? CORE_FAIL_OTHER : e->fail, e->text, now);
         } else {
             ack(c, e, CORE_STALE);
@@ -572,6 +574,7 @@ void core_handle(struct core *c, const struct core_event *e, int64_t now)
     case CORE_EV_RELEASE:
         if (holds(c, e, &t)) {
             ack(c, e, CORE_NOTED);
+            c->task[t].over = e->fence;
             make_ready(c, t, true);
         } else {
             ack(c, e, CORE_STALE);
@@ -670,6 +673,7 @@ void core_task_restore(struct core *c, uint32_t t, enum core_state state, uint32
         lease(c, t, CORE_NONE, fence, now);
     } else if (state == CORE_RETRY_WAIT) {
         set_state(c, t, CORE_RETRY_WAIT);
+        task->over = fence;
         task->not_before_ms = now + 1000;
     } else if (state == CORE_QUARANTINED) {
         end(c, t, CORE_QUARANTINED);

@@ -84,8 +84,9 @@ struct core_task {
     uint16_t failures[CORE_FAIL_COUNT];
     uint64_t guilty[CORE_GUILTY_NODES]; /* hashes of nodes where it crashed or stalled */
     uint64_t fence;                     /* of the latest hand-out                        */
-    uint32_t worker;                    /* index while LEASED; CORE_NONE: not heard of since the restart */
-    int64_t heard_ms, moved_ms;         /* last heartbeat; last change of `done`         */
+    uint64_t over;              /* of the latest hand-out whose worker said that it has ended without a result */
+    uint32_t worker;            /* index while LEASED; CORE_NONE: not heard of since the restart */
+    int64_t heard_ms, moved_ms; /* last heartbeat; last change of `done`         */
     int64_t not_before_ms;
     int64_t leased_ms;
     uint64_t done, total;

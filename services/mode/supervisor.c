@@ -205,12 +205,20 @@ static void put_redis_aside(struct supervisor *s)
 {
     char *dir = mode_path_join(s->o->workspace, "redis");
     char *aside = mode_xasprintf("%s/redis.damaged-%lld", s->o->workspace, (long long)mode_clock_wall_ms() / 1000);
-    struct mode_error err = {0};
-    if (rename(dir, aside) == 0 && mode_dir_make(dir, &err) == MODE_OK)
+    if (rename(dir, aside) == 0)
         mode_log_warn("redis_damaged", "Redis died %d times at its start; its data were moved to %s and are rebuilt",
                       DAMAGED_AFTER, aside);
     free(dir);
     free(aside);
+}
+
+/* Somebody may have removed it: Redis would not start for ever. */
+static void make_redis_folder(struct supervisor *s)
+{
+    char *dir = mode_path_join(s->o->workspace, "redis");
+    struct mode_error err = {0};
+    if (mode_dir_make(dir, &err)) mode_log_failure("redis_folder", &err);
+    free(dir);
 }
 
 static void died(struct supervisor *s, struct child *c, int status)
@@ -239,7 +247,9 @@ static void died(struct supervisor *s, struct child *c, int status)
         s->hopeless = c;
         s->why = code == mode_status_exit_code(MODE_E_CONFIG) ? MODE_E_CONFIG : MODE_E_DEVICE;
     }
-    if (strcmp(c->name, "redis") == 0 && !WIFSIGNALED(status) && c->deaths == DAMAGED_AFTER) put_redis_aside(s);
+    if (strcmp(c->name, "redis") != 0) return;
+    if (!WIFSIGNALED(status) && c->deaths == DAMAGED_AFTER) put_redis_aside(s);
+    make_redis_folder(s);
 }
 
 static void reap(struct supervisor *s)

@@ -339,6 +339,42 @@ static void test_held_lease_survives_a_restart(void **state)
     }
 }
 
+/* A worker that hears nothing (the coordinator stood still, say) repeats its failure and its HELLO, which names what it
+ * has reports of. All that comes in at once; the one failure counts once. */
+static void test_a_failure_that_is_said_again_counts_once(void **state)
+{
+    (void)state;
+    struct core c;
+    begin(&c, false, false);
+    want(&c, key_a, 0, false, 0);
+    hello(&c, session_1, "w1", 1, 0);
+    uint64_t fence = c.task[0].fence;
+    struct core_lease held = {.fence = fence};
+    snprintf(held.key, sizeof held.key, "%s", key_a);
+    for (int i = 0; i < 4; i++) {
+        core_actions_clear(&c);
+        about(&c, CORE_EV_FAIL, session_1, key_a, fence, false, CORE_FAIL_CRASH, 20000);
+        assert_non_null(find(&c, CORE_ACT_ACK));
+        assert_int_equal(find(&c, CORE_ACT_ACK)->verdict, i ? CORE_STALE : CORE_NOTED);
+        core_handle(&c,
+                    &(struct core_event){.type = CORE_EV_HELLO,
+                                         .session = session_1,
+                                         .service = "embed",
+                                         .code = "v",
+                                         .name = "w1",
+                                         .node = "w1",
+                                         .build = "v",
+                                         .n = 1,
+                                         .held = &held,
+                                         .n_held = 1},
+                    20000);
+        assert_non_null(find(&c, CORE_ACT_DROPPED));
+        assert_int_equal(c.task[0].state, CORE_RETRY_WAIT);
+        assert_int_equal(c.task[0].failures[CORE_FAIL_CRASH], 1);
+    }
+    core_clear(&c);
+}
+
 /* A worker that was started again says so: what its dead predecessor held is free at once, and only that. */
 static void test_next_incarnation_frees_the_leases_of_the_dead_one(void **state)
 {
@@ -448,6 +484,7 @@ static void test_says_what_ready_tasks_wait_for(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_failure_that_is_said_again_counts_once),
         cmocka_unit_test(test_next_incarnation_frees_the_leases_of_the_dead_one),
         cmocka_unit_test(test_a_name_is_not_taken_over_without_proof),
         cmocka_unit_test(test_hands_out_no_more_than_the_credit),
