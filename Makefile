@@ -82,12 +82,18 @@ cuda-emulate: deps-test build ## the cuda backend's kernels on the host, without
 	@for orders in "shuffled late" "forward shuffled" "reverse 3210"; do set -- $$orders; echo "threads $$1, streams $$2"; \
 	  (cd $(BUILD) && MODE_EMULATOR_ORDER=$$1 MODE_EMULATOR_STREAMS=$$2 ctest -j$(JOBS) --no-tests=error --output-on-failure -L cuda) || exit 1; done
 
-.PHONY: scale
+.PHONY: scale scale-memory soak
 SHARDS ?= 10000
 WORKERS ?= 210
 scale: deps-test models build ## how far one coordinator goes: SHARDS tiny shards, WORKERS made-up workers (minutes)
 	@cmake --build $(BUILD) -j$(JOBS) --target mode-test-crowd >/dev/null
 	@bench/scale/scale.sh $(BUILD) $(BUILD)/scale $(SHARDS) $(WORKERS)
+scale-memory: deps-test models build ## memory and disk of every step, a caption (minutes)
+	@cmake --build $(BUILD) -j$(JOBS) --target mode-test-crowd >/dev/null
+	@bench/scale/memory.sh $(BUILD) $(BUILD)/scale-memory
+SOAK_SECONDS ?= 1200
+soak: deps-test models build ## runs while everything is being killed, stopped and wiped, for SOAK_SECONDS
+	@python3 bench/scale/soak.py $(BUILD) $(BUILD)/soak $(SOAK_SECONDS)
 
 .PHONY: avx512-check
 avx512-check: ## the AVX-512 kernels on an emulated processor (needs bochs; some minutes)

@@ -4,6 +4,7 @@
 # anything. In the midst the coordinator is killed and started again. Prints one line for each figure. `make scale`.
 set -eu
 bin=$1/bin out=$2 shards=${3:-10000} workers=${4:-210} slots=${5:-2} task_ms=${6:-100}
+port=18399
 merges=${MODE_CLIP_MERGES:-$HOME/.cache/mode/models/bpe_simple_vocab_16e6.txt.gz}
 [ -s "$merges" ] || { echo "SKIPPED: CLIP's merges are needed: make models" >&2; exit 77; }
 mkdir -p "$out" && out=$(cd "$out" && pwd) && w=$out/w
@@ -36,9 +37,11 @@ stage() { status | python3 -c 'import json, sys
 for s in json.load(sys.stdin)["runs"][0]["stages"]: print(s["name"], s["done"], s["total"])'; }
 of() { stage | awk -v s="$1" '$1 == s {print $2}'; }
 coordinator() {
-    "$bin/mode-coordinator" --workspace "$w" --redis "unix://$out/redis.sock" >>"$w/logs/coordinator.log" 2>&1 &
+    "$bin/mode-coordinator" --workspace "$w" --redis "unix://$out/redis.sock" --http 127.0.0.1:$port >>"$w/logs/coordinator.log" 2>&1 &
     pid=$!
 }
+handouts() { python3 -c 'import sys, urllib.request as u
+print([l.split()[1] for l in u.urlopen(sys.argv[1]).read().decode().split("\n") if l.startswith("mode_handouts_total ")][0])' http://127.0.0.1:$port/metrics 2>/dev/null || echo 0; }
 answers() { # until the coordinator answers; prints seconds
     t=$(now)
     until "$bin/mode-coordinator" healthcheck --workspace "$w" 2>/dev/null; do sleep 0.05; done
@@ -73,7 +76,6 @@ status >"$out/status.json"
 say "mode status --json, s" "$(since "$t2")"
 say "its size, bytes" "$(wc -c <"$out/status.json")"
 say "Redis: memory" "$(info used_memory_human), at most $(info used_memory_peak_human)"
-before=$(of embed)
 say "coordinator: CPU seconds so far" "$(cpu $pid)"
 first_cpu=$(cpu $pid)
 kill -9 $pid
@@ -81,8 +83,8 @@ wait $pid 2>/dev/null || true
 t2=$(now)
 coordinator
 say "killed; answers again after, s" "$(answers)"
-until n=$(of embed) && [ "${n:-0}" -gt "$((before + workers * slots + 10))" ]; do sleep 0.1; done
-say "killed; new tasks are done after, s" "$(since "$t2")"
+while [ "$(handouts)" = 0 ]; do sleep 0.05; done
+say "killed; hands out tasks again after, s" "$(since "$t2")"
 for s in embed assign; do
     wait_done $s "$shards"
     say "$s done after, s" "$(since "$t")"
