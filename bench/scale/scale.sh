@@ -44,7 +44,10 @@ handouts() { python3 -c 'import sys, urllib.request as u
 print([l.split()[1] for l in u.urlopen(sys.argv[1]).read().decode().split("\n") if l.startswith("mode_handouts_total ")][0])' http://127.0.0.1:$port/metrics 2>/dev/null || echo 0; }
 answers() { # until the coordinator answers; prints seconds
     t=$(now)
-    until "$bin/mode-coordinator" healthcheck --workspace "$w" 2>/dev/null; do sleep 0.05; done
+    until "$bin/mode-coordinator" healthcheck --workspace "$w" 2>/dev/null; do
+        kill -0 $pid 2>/dev/null || { tail -n 1 "$w/logs/coordinator.log" >&2; exit 1; }
+        sleep 0.05
+    done
     since "$t"
 }
 wait_done() { # stage, tasks
