@@ -62,7 +62,15 @@ def pids(ws):
         found.append((name, pid))
         if name not in ("supervisor", "redis", "coordinator"):
             found += [(f"compute of {name}", int(c)) for c in children]
-    return found
+    return [(name, pid) for name, pid in found if ours(ws, pid)]
+
+
+def ours(ws, pid):
+    """A pid file may be older than the process that has the number now."""
+    try:
+        return ws.encode() in open(f"/proc/{pid}/cmdline", "rb").read()
+    except OSError:
+        return False
 
 
 def send(pid, sig):
@@ -116,7 +124,8 @@ def storm(ws, number):
             break
         time.sleep(rng.uniform(0.05, 1.5))
         for pid in [p for p, until in stopped.items() if time.time() > until]:
-            send(pid, signal.SIGCONT)
+            if ours(ws, pid):
+                send(pid, signal.SIGCONT)
             del stopped[pid]
         if time.time() < calm_at:
             hit(ws, stopped, log)
