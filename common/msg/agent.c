@@ -197,8 +197,8 @@ static void process_died(struct agent *a, struct work *w, bool kill_it, uint64_t
         end.fail_class = mode_fail_class(end.status);
         last_line(end.text, sizeof end.text, (const char *)log, n); /* what the process said of it */
         if (!end.text[0])
-            snprintf(end.text, sizeof end.text,
-                     "the compute process ended with code %d, as when a GPU fails, and said nothing", code);
+            snprintf(end.text, sizeof end.text, "the compute process ended with code %d, as when %s, and said nothing",
+                     code, end.status == MODE_E_PEER ? "one that does the task with it is gone" : "a GPU fails");
         /* what comes after it is to find the GPU again, and not to compute on the processor in its place */
         if (strcmp(a->program.backend, "auto") == 0) a->program.backend = "cuda";
     } else if (code == 127) {

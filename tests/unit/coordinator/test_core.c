@@ -46,6 +46,23 @@ static void hello_as(struct core *c, const char *session, const char *name, uint
                 now);
 }
 
+/* w1 of session_1 comes (again) and has something of a lease. */
+static void hello_holding(struct core *c, const char *node, const struct core_lease *held, int64_t now)
+{
+    core_handle(c,
+                &(struct core_event){.type = CORE_EV_HELLO,
+                                     .session = session_1,
+                                     .service = "embed",
+                                     .code = "v",
+                                     .name = "w1",
+                                     .node = node,
+                                     .build = "v",
+                                     .n = 1,
+                                     .held = held,
+                                     .n_held = 1},
+                now);
+}
+
 static void hello(struct core *c, const char *session, const char *name, uint32_t slots, int64_t now)
 {
     core_handle(c,
@@ -320,18 +337,7 @@ static void test_held_lease_survives_a_restart(void **state)
         c.settled_ms = 2000;
         uint32_t t = want(&c, key_a, 0, false, 0);
         if (!forgotten) core_task_restore(&c, t, CORE_LEASED, 1, fence, failures, 0);
-        core_handle(&c,
-                    &(struct core_event){.type = CORE_EV_HELLO,
-                                         .session = session_1,
-                                         .service = "embed",
-                                         .code = "v",
-                                         .name = "w1",
-                                         .node = "n",
-                                         .build = "v",
-                                         .n = 1,
-                                         .held = &held,
-                                         .n_held = 1},
-                    100);
+        hello_holding(&c, "n", &held, 100);
         assert_non_null(find(&c, CORE_ACT_KEPT));
         assert_int_equal(c.task[t].state, CORE_LEASED);
         assert_true(c.task[t].fence == fence);
@@ -356,18 +362,7 @@ static void test_a_failure_that_is_said_again_counts_once(void **state)
         about(&c, CORE_EV_FAIL, session_1, key_a, fence, false, CORE_FAIL_CRASH, 20000);
         assert_non_null(find(&c, CORE_ACT_ACK));
         assert_int_equal(find(&c, CORE_ACT_ACK)->verdict, i ? CORE_STALE : CORE_NOTED);
-        core_handle(&c,
-                    &(struct core_event){.type = CORE_EV_HELLO,
-                                         .session = session_1,
-                                         .service = "embed",
-                                         .code = "v",
-                                         .name = "w1",
-                                         .node = "w1",
-                                         .build = "v",
-                                         .n = 1,
-                                         .held = &held,
-                                         .n_held = 1},
-                    20000);
+        hello_holding(&c, "w1", &held, 20000);
         assert_non_null(find(&c, CORE_ACT_DROPPED));
         assert_int_equal(c.task[0].state, CORE_RETRY_WAIT);
         assert_int_equal(c.task[0].failures[CORE_FAIL_CRASH], 1);
