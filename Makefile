@@ -39,7 +39,7 @@ build: configure ## compile programs and tests
 .PHONY: test unit ops golden service fault slow
 test: deps-test models build lint-deps ## build and run every quick test
 	@cd $(BUILD) && ctest -j$(JOBS) --no-tests=error --output-on-failure -LE slow
-unit ops golden service fault slow: build ## one kind of test
+unit ops golden service fault slow: models build ## one kind of test
 	@cd $(BUILD) && ctest -j$(JOBS) --no-tests=error --output-on-failure -L $@
 
 # against PyTorch, open_clip and transformers in a Python environment of their own; minutes to hours, not part of `test`
@@ -129,4 +129,4 @@ format: ## clang-format over our sources
 lint-deps: ## check which folder may include which
 	@tests/check-dependencies.sh
 clean: ## remove build folders
-	@rm -rf build build-asan build-tsan
+	@rm -rf $(BUILD) build-asan build-tsan build-cuda build-fuzz

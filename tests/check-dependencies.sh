@@ -26,12 +26,11 @@ offence() { echo "$1"; bad=1; }
 for dir in common/*/; do
     folder=$(basename "$dir")
     ok=" $folder $(allowed "$folder") "
-    for f in $(find "$dir" -name '*.[ch]'); do
+    for f in $(find "$dir" -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh'); do
         for inc in $(sed -n 's/^#include "\([a-z_]*\)\/.*/\1/p' "$f"); do
             case $ok in
             *" $inc "*) ;;
-            *) [ "$folder" = optim ] && [ "$inc" = models ] && continue # the parameter list is the models'
-               offence "$f includes $inc/...: common/$folder may include only:$ok" ;;
+            *) offence "$f includes $inc/...: common/$folder may include only:$ok" ;;
             esac
         done
     done

@@ -14,15 +14,16 @@
 
 #include <stdint.h>
 
-enum mode_rng_purpose {                       /* numbers are fixed: changing one changes every run's bytes */
-                        MODE_RNG_CAPTION = 1, /* which caption of a sample                    */
-                        MODE_RNG_SAMPLE = 2,  /* which vectors the clustering sees            */
-                        MODE_RNG_KMEANS = 3,  /* initial centres, refills                     */
-                        MODE_RNG_OUT = 4,     /* out-of-cluster pairs                         */
-                        MODE_RNG_ORDER = 5,   /* order of samples in an epoch                 */
-                        MODE_RNG_CROP = 6,    /* random resized crop                          */
-                        MODE_RNG_INIT = 7,    /* initial weights                              */
-                        MODE_RNG_TEST = 99
+/* The numbers are fixed: changing one changes every run's bytes. */
+enum mode_rng_purpose {
+    MODE_RNG_CAPTION = 1, /* which caption of a sample     */
+    MODE_RNG_SAMPLE = 2,  /* which vectors clustering sees */
+    MODE_RNG_KMEANS = 3,  /* initial centres, refills      */
+    MODE_RNG_OUT = 4,     /* out-of-cluster pairs          */
+    MODE_RNG_ORDER = 5,   /* order of samples in an epoch  */
+    MODE_RNG_CROP = 6,    /* random resized crop           */
+    MODE_RNG_INIT = 7,    /* initial weights               */
+    MODE_RNG_TEST = 99
 };
 
 struct mode_rng {
@@ -32,8 +33,7 @@ struct mode_rng {
     int left; /* unused numbers in out */
 };
 
-/* Generator for one item: a and b name it (epoch, sample), each taken modulo 2^48 and 2^32 respectively:
- * a in [0, 2^32), b in [0, 2^48). */
+/* Generator for one item: a and b name it (epoch, sample), taken modulo 2^32 and 2^48. */
 struct mode_rng mode_rng_for(uint64_t seed, enum mode_rng_purpose purpose, uint64_t a, uint64_t b);
 
 uint32_t mode_rng_u32(struct mode_rng *r);

@@ -8,13 +8,17 @@
  *     mode_router_weights(weight, &near, MODE_ROUTER_REFERENCE, &params);       // [n], sums to 1
  *
  * With d the L2 distance of a word to its nearest fine centre and k words:
- *   paper         softmax of  sum exp(-d^2 / lambda), lambda / ln k above 200 words, and the sum multiplied
- * by exp(0.5 - sqrt k) below 10 words reference     softmax of (sum exp((a - d) b)) / 8, a = exp(0.5 - sqrt
- * k) below 10 words else 0, b = 5 log10(max(10, k - 200)) uniform       1 / n coarse-centre like paper, with
- * the coarse centres in place of the fine ones share         softmax of share / tau, share = this expert's
- * part of  sum exp(-(d - min d) / scale): does not depend on how far the words lie from all centres, nor on
- * how many they are; experts that no word of a small task (< 10 words) lies near are left out An expert
- * without a match has sum 0 and keeps its place. The order of words does not matter, to the bit.
+ *   paper          softmax of  sum exp(-d^2 / lambda), lambda / ln k above 200 words, and the sum multiplied by
+ *                  exp(0.5 - sqrt k) below 10 words
+ *   reference      softmax of  (sum exp((a - d) b)) / 8, a = exp(0.5 - sqrt k) below 10 words, else 0,
+ *                  b = 5 log10(max(10, k - 200))
+ *   uniform        1 / n
+ *   coarse-centre  like paper, with the coarse centres in place of the fine ones
+ *   share          softmax of  share / tau, share = this expert's part of  sum exp(-(d - min d) / scale): does not
+ *                  depend on how far the words lie from all centres, nor on how many they are; experts that no word
+ *                  of a small task (< 10 words) lies near are left out
+ *
+ * An expert without a match has sum 0 and keeps its place. The order of words does not matter, to the bit.
  *
  * Source:  MoDE (arXiv:2404.16030) section 3.3 and appendix; `reference` is the released code's formula.
  * Threads: pure; an open struct is read-only. */

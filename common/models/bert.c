@@ -239,16 +239,6 @@ const char *mode_text_encoder_id(const struct mode_text_encoder *enc)
     return enc->id;
 }
 
-const char *mode_text_encoder_pooling(const struct mode_text_encoder *enc)
-{
-    return mode__pooling_name(enc->pooling);
-}
-
-int mode_text_encoder_max_tokens(const struct mode_text_encoder *enc)
-{
-    return enc->max_tokens;
-}
-
 /* ---- texts to batches ------------------------------------------------------------------------------------ */
 
 struct window {

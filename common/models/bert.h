@@ -44,9 +44,7 @@ enum mode_status mode_text_encoder_open(struct mode_text_encoder **enc, struct m
                                         const char *pooling, int max_tokens, struct mode_error *err);
 void mode_text_encoder_close(struct mode_text_encoder **enc);
 int mode_text_encoder_dim(const struct mode_text_encoder *enc);
-const char *mode_text_encoder_id(const struct mode_text_encoder *enc);      /* borrowed */
-const char *mode_text_encoder_pooling(const struct mode_text_encoder *enc); /* as resolved */
-int mode_text_encoder_max_tokens(const struct mode_text_encoder *enc);      /* as resolved */
+const char *mode_text_encoder_id(const struct mode_text_encoder *enc); /* borrowed */
 
 /* The identity a folder would have, and what NULL and 0 resolve to, without building the model (reads the files
  * once for their digests). Any output may be NULL. pooling_out holds "pooler", "cls" or "mean" (static). */

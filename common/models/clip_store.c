@@ -147,7 +147,3 @@ const char *mode_clip_model_cfg(const struct mode_clip *clip)
     return clip->model_cfg;
 }
 
-const char *mode_clip_preprocess_cfg(const struct mode_clip *clip)
-{
-    return clip->preprocess_cfg;
-}

@@ -93,11 +93,6 @@ void mode_clip_set_savings(struct mode_clip *clip, bool dense_tokens, bool full_
     mode__clip_acts_free(&clip->infer, clip->be);
 }
 
-void mode_clip_set_dense(struct mode_clip *clip, bool dense)
-{
-    mode_clip_set_savings(clip, dense, dense);
-}
-
 void mode_clip_set_memory(struct mode_clip *clip, int64_t accumulate, bool checkpoint)
 {
     MODE_ASSERT(!clip->train && accumulate >= 1);
@@ -168,13 +163,6 @@ void mode_clip_memory(struct mode_clip_memory *m, const struct mode_clip *clip, 
                                    .again = mode__clip_again(clip)};
     memcpy(m->kept, a.kept, sizeof m->kept);
     m->total = fits ? 2 * values + m->moments + m->copies + m->activations + m->turns + m->workspace : SIZE_MAX;
-}
-
-size_t mode_clip_train_bytes(const struct mode_clip *clip, int64_t batch)
-{
-    struct mode_clip_memory m;
-    mode_clip_memory(&m, clip, batch);
-    return m.total == SIZE_MAX ? SIZE_MAX : m.total - m.parameters - m.copies - m.workspace;
 }
 
 enum mode_status mode_clip_train_begin(struct mode_clip *clip, int64_t batch, struct mode_error *err)

@@ -37,9 +37,8 @@ struct mode_clip_config;
 /* The same from numbers: a model that has no texts, so that it cannot be saved. Needs neither JSON nor files. */
 enum mode_status mode_clip_create_plain(struct mode_clip **clip, struct mode_backend *be,
                                         const struct mode_clip_config *cfg, uint64_t seed, struct mode_error *err);
-/* The JSON texts as given (or as found in the checkpoint); preprocess may be NULL. Borrowed. */
+/* The JSON text as given (or as found in the checkpoint). Borrowed. */
 const char *mode_clip_model_cfg(const struct mode_clip *clip);
-const char *mode_clip_preprocess_cfg(const struct mode_clip *clip);
 
 /* Every parameter, in a fixed order, under open_clip's names. grad, m, v have memory after train_begin. */
 struct mode_param *mode_clip_params(struct mode_clip *clip, size_t *n);
@@ -50,7 +49,6 @@ void mode_clip_refresh(struct mode_clip *clip);
 
 /* The exact savings off, both or one; before train_begin. Results agree within rounding. dense_tokens: texts are
  * computed at their full context; their last block then is, too. */
-void mode_clip_set_dense(struct mode_clip *clip, bool dense);
 void mode_clip_set_savings(struct mode_clip *clip, bool dense_tokens, bool full_last_block);
 /* Less memory for more time; before train_begin.
  * accumulate: a step is done in that many pieces, one after another: first the features of all, then the loss over
@@ -117,9 +115,8 @@ struct mode_clip_memory { /* bytes; SIZE_MAX: not representable */
 /* What training with batches of up to `batch` pairs will take, parameters and their copies included. Untouched memory
  * of shorter texts is never paged in. */
 void mode_clip_memory(struct mode_clip_memory *m, const struct mode_clip *clip, int64_t batch);
-/* Of that, what train_begin takes: all but the parameters and their copies. */
-size_t mode_clip_train_bytes(const struct mode_clip *clip, int64_t batch);
-/* Takes them; nothing is allocated in a step. Moments begin at zero. Called once. E_MEMORY. */
+/* Takes all of that but the parameters and their copies; nothing is allocated in a step. Moments begin at zero.
+ * Called once. E_MEMORY. */
 enum mode_status mode_clip_train_begin(struct mode_clip *clip, int64_t batch, struct mode_error *err);
 /* The inputs of a step of b pairs (1 <= b <= batch) to their places, and everything the host has to do for it; waits
  * for the step before. pixels [b, 3, S, S] f32, to stay as they are until the next mode_backend_sync; ids: texts one

@@ -35,9 +35,8 @@ int mode_worker_main(const char *word, mode_work_fn *work, mode_look_fn *look, i
  * who starts workers. MODE_E_USAGE (of mode_options_blame's kind) or MODE_E_CONFIG. */
 enum mode_status mode_worker_check_environment(const char *word, int64_t gpus, struct mode_error *err);
 
-/* Run a work function here and now, without services, store or second process: for tests and the `mode`
- * command. Inputs are plain files under the names the service knows; outputs appear as out_dir/<name>, only
- * on success. */
+/* Run a work function here and now, without services, store or second process: what tests of services do.
+ * Inputs are plain files under the names the service knows; outputs appear as out_dir/<name>, only on success. */
 struct mode_local_input {
     const char *name, *path;
 };

@@ -50,11 +50,6 @@ static struct piece piece_of(const struct mode_sharded *s, size_t b)
     return (struct piece){at, (left < s->bucket ? left : s->bucket) / size, b * (s->bucket / size)};
 }
 
-size_t mode_sharded_bytes(size_t n, int size)
-{
-    return 2 * sizeof(float) * (round_up(n, ALIGN * (size_t)size) / (size_t)size);
-}
-
 struct span { /* of floats in the blocks */
     size_t from, to;
 };

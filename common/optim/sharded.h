@@ -25,8 +25,6 @@ enum mode_status mode_sharded_open(struct mode_sharded **s, struct mode_backend 
                                    const struct mode_param *params, size_t n_params, const struct mode_flat *flat,
                                    size_t bucket, struct mode_error *err);
 void mode_sharded_close(struct mode_sharded **s);
-/* Bytes of moments that a process of so many keeps. */
-size_t mode_sharded_bytes(size_t n, int size);
 
 /* Weights of all processes become rank 0's. */
 enum mode_status mode_sharded_broadcast(struct mode_sharded *s, struct mode_error *err);

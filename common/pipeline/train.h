@@ -17,7 +17,7 @@
  * train.json: what was trained on what, and final_loss, the mean over the last 50 steps. Clock times are in
  * neither: both are the same bytes every time. They are in struct mode_train_result.
  *
- * Source:  MoDE (arXiv:2404.16030) section 3.2; recipe: docs/MODEL.md.
+ * Source:  MoDE (arXiv:2404.16030) section 3.2; recipe: docs/RUN.md, docs/decisions/0006.
  * Threads: one caller; uses the pool of threads. */
 #ifndef MODE_PIPELINE_TRAIN_H
 #define MODE_PIPELINE_TRAIN_H

@@ -59,12 +59,6 @@ struct mode_tensor mode_tensor_2d(void *data, enum mode_dtype dtype, int64_t a, 
     return mode_tensor_make(data, dtype, 2, dim);
 }
 
-struct mode_tensor mode_tensor_3d(void *data, enum mode_dtype dtype, int64_t a, int64_t b, int64_t c)
-{
-    int64_t dim[3] = {a, b, c};
-    return mode_tensor_make(data, dtype, 3, dim);
-}
-
 int64_t mode_tensor_count(const struct mode_tensor *t)
 {
     int64_t n = 1;

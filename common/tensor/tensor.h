@@ -37,7 +37,6 @@ const char *mode_dtype_name(enum mode_dtype dtype); /* safetensors' spelling: "F
 struct mode_tensor mode_tensor_make(void *data, enum mode_dtype dtype, int n_dims, const int64_t *dim);
 struct mode_tensor mode_tensor_1d(void *data, enum mode_dtype dtype, int64_t a);
 struct mode_tensor mode_tensor_2d(void *data, enum mode_dtype dtype, int64_t a, int64_t b);
-struct mode_tensor mode_tensor_3d(void *data, enum mode_dtype dtype, int64_t a, int64_t b, int64_t c);
 int64_t mode_tensor_count(const struct mode_tensor *t); /* elements */
 size_t mode_tensor_bytes(const struct mode_tensor *t);
 /* "[512, 768]" into buf; returns buf. */

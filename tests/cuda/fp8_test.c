@@ -312,7 +312,7 @@ static struct training train(const char *backend, bool dense, enum mode_clip_pol
     blocks.image[policy] = blocks.text[policy] = 2;
     opt.lr = 1e-3;
     ok(mode_clip_create_plain(&t.clip, t.be, &small, 5, &err));
-    mode_clip_set_dense(t.clip, dense);
+    mode_clip_set_savings(t.clip, dense, dense);
     mode_clip_set_blocks(t.clip, &blocks);
     mode_backend_record(t.be, graphs);
     ok(mode_clip_train_begin(t.clip, PAIRS, &err));

@@ -4,7 +4,7 @@
 
 For experts/dense and experts/expert-0: open_clip.create_model_from_pretrained('local-dir:...'), 64 pictures of the
 evaluation sets and some prompts through both. Three things must hold:
-- the preprocessed pixels are the same bytes (needs Pillow before 13, docs/decisions/0030-pictures-as-pillow-12.md);
+- the preprocessed pixels are the same bytes (needs Pillow before 13, docs/decisions/0007-pictures-as-pillow-12.md);
 - no component of a unit feature differs by more than 1e-5;
 - measured against open_clip's model in float64, our error is at most twice that of open_clip in float32 (+ 2e-7).
 """

@@ -36,7 +36,7 @@ static void check(const char *variant, const char *backend, bool dense)
     if (mode_backend_open(&be, backend, &err) || mode_clip_load(&clip, be, dir, &err) ||
         mode_safetensors_open(&f, step, &err))
         fail_msg("%s", err.text);
-    mode_clip_set_dense(clip, dense);
+    mode_clip_set_savings(clip, dense, dense);
     const struct mode_tensor *pixels = mode_safetensors_find(&f, "pixels"), *padded = mode_safetensors_find(&f, "ids");
     const struct mode_tensor *n_ids = mode_safetensors_find(&f, "n_ids");
     int64_t b = pixels->dim[0], e = mode_clip_embed_dim(clip);

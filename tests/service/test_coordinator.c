@@ -372,7 +372,7 @@ static struct fake *set_up(void)
 {
     if (!have_redis()) {
         print_message("SKIPPED: redis-server is not installed; the coordinator was NOT tested\n");
-        skip();
+        exit(77);
     }
     struct fake *f = calloc(1, sizeof *f);
     struct mode_error err = {0};

@@ -4,8 +4,8 @@
  *     mode-test-crowd shards FROM.tar DIR N      DIR/<i/1000>/<i>.tar: N hard links to one tar
  *     mode-test-crowd encoder DIR                a BERT of two tiny layers (tests/tiny_bert.h)
  *     mode-test-crowd work WORKSPACE KINDS WORKERS SLOTS TASK_MS SECONDS [ENDPOINT KEYS NAME]
- *                                                KINDS: "captions,embed" or "all"; worker i is of kind i modulo their
- * number
+ *                                                KINDS: "captions,embed" or "all"; worker i is of kind
+ *                                                i modulo their number
  *
  * `work` ends after SECONDS or with SIGTERM, and says what became of its workers: tasks done by each kind, the least
  * and the most by one worker, heartbeats that nobody answered within two seconds, and workers that were turned away. */

@@ -1,7 +1,7 @@
 /* attention_graph.h - softmax attention, forward and back, as a list of small operations on strided tensors.
  *
  * The list is the one text of the mathematics that cuDNN is asked for: cudnn.c turns each row into a descriptor, and
- * tests/unit/test_attention_graph.c executes the same rows in plain C against the reference backend. Masks, scale,
+ * tests/ops/test_attention_graph.c executes the same rows in plain C against the reference backend. Masks, scale,
  * statistics, transposes and strides are thereby checked without a GPU.
  *
  *     struct mode__graph g;

@@ -57,7 +57,7 @@ static struct mode_clip *begin(struct mode_backend *be, const struct scene *s)
     struct mode_clip_blocks blocks = {0};
     char *cfg = variant(s->kind);
     ok(mode_clip_create(&clip, be, cfg, NULL, 5, &err), &err);
-    mode_clip_set_dense(clip, s->dense);
+    mode_clip_set_savings(clip, s->dense, s->dense);
     mode_clip_set_memory(clip, s->pieces, false);
     blocks.image[s->policy] = blocks.text[s->policy] = 3;
     mode_clip_set_blocks(clip, &blocks);
