@@ -312,10 +312,11 @@ enum mode_status mode_backend_ranks(struct mode_ranks **g, struct mode_backend *
 void mode_backend_profile(struct mode_backend *be, bool on)
 {
     be->profile = on;
+    if (be->kind) be->kind->clock_read(be);
     memset(be->time, 0, sizeof be->time);
 }
 
-void mode_backend_profile_print(const struct mode_backend *be, FILE *out)
+void mode_backend_profile_print(struct mode_backend *be, FILE *out)
 {
     static const char *const names[MODE__N_OPS] = {
 #define X(name) #name,
@@ -323,10 +324,11 @@ void mode_backend_profile_print(const struct mode_backend *be, FILE *out)
 #undef X
     };
     double total = 0;
+    if (be->kind) be->kind->clock_read(be);
     bool done[MODE__N_OPS] = {false};
     for (int i = 0; i < MODE__N_OPS; i++) total += be->time[i].seconds;
-    fprintf(out, "%-18s %8s %10s %6s %9s %8s   (%s, %d threads)\n", "op", "calls", "seconds", "share", "GFLOP/s",
-            "GB/s", be->ops->name, mode_parallel_threads());
+    fprintf(out, "%-18s %8s %10s %6s %9s %8s%s   (%s, %d threads)\n", "op", "calls", "seconds", "share", "GFLOP/s",
+            "GB/s", be->kind ? " products" : "", be->ops->name, mode_parallel_threads());
     for (int n = 0; n < MODE__N_OPS; n++) {
         int top = -1;
         for (int i = 0; i < MODE__N_OPS; i++)
@@ -334,21 +336,27 @@ void mode_backend_profile_print(const struct mode_backend *be, FILE *out)
         done[top] = true;
         const struct mode__op_time *t = &be->time[top];
         if (t->calls == 0) continue;
-        fprintf(out, "%-18s %8ld %10.4f %5.1f%% %9.1f %8.1f\n", names[top], t->calls, t->seconds,
+        fprintf(out, "%-18s %8ld %10.4f %5.1f%% %9.1f %8.1f", names[top], t->calls, t->seconds,
                 100.0 * t->seconds / total, t->flops / t->seconds * 1e-9, t->bytes / t->seconds * 1e-9);
+        if (t->products > 0) fprintf(out, " %7.1f%%", 100.0 * t->products / t->seconds); /* of the op's seconds */
+        fprintf(out, "\n");
     }
     fprintf(out, "%-18s %8s %10.4f\n", "all", "", total);
     if (be->kind) be->kind->note(be, out);
 }
 
-void mode_backend_profile_sums(const struct mode_backend *be, struct mode_backend_sums *sums)
+void mode_backend_profile_sums(struct mode_backend *be, struct mode_backend_sums *sums)
 {
     *sums = (struct mode_backend_sums){0};
+    if (be->kind) be->kind->clock_read(be);
     for (int i = 0; i < MODE__N_OPS; i++) {
         bool product = i == MODE__OP_linear || i == MODE__OP_linear_back || i == MODE__OP_project ||
                        i == MODE__OP_project_back;
         bool attention = i == MODE__OP_attention || i == MODE__OP_attention_back;
-        *(product ? &sums->products : attention ? &sums->attention : &sums->rest) += be->time[i].seconds;
+        const struct mode__op_time *t = &be->time[i];
+        const double products = be->kind ? t->products : product ? t->seconds : 0;
+        sums->products += products;
+        *(attention ? &sums->attention : &sums->rest) += t->seconds - products;
         if (product || attention || i == MODE__OP_contrastive) sums->flops += be->time[i].flops;
     }
 }

@@ -144,15 +144,15 @@ enum mode_status mode_backend_reserve(struct mode_backend *be, size_t bytes, str
 enum mode_status mode_backend_ranks(struct mode_ranks **g, struct mode_backend *be, struct mode_meeting **m,
                                     struct mode_error *err);
 
-/* Count calls and seconds of every op from now on (each is waited for, so that the time is its own); print them, the
+/* Count calls and seconds of every op from now on: one after another, on a GPU by its own clock; print them, the
  * dearest first, with operations and bytes a second: those of its shapes, each tensor read or written once. */
 void mode_backend_profile(struct mode_backend *be, bool on);
-void mode_backend_profile_print(const struct mode_backend *be, FILE *out);
-/* The same in four numbers: seconds of products, of attention, of all else; floating point operations of products,
- * attention and loss by their shapes. */
+void mode_backend_profile_print(struct mode_backend *be, FILE *out);
+/* The same in four numbers: seconds of products (on a GPU without what goes with them: activations, biases' gradients),
+ * of attention, of all else; floating point operations of products, attention and loss by their shapes. */
 struct mode_backend_sums {
     double products, attention, rest, flops;
 };
-void mode_backend_profile_sums(const struct mode_backend *be, struct mode_backend_sums *sums);
+void mode_backend_profile_sums(struct mode_backend *be, struct mode_backend_sums *sums);
 
 #endif

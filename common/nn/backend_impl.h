@@ -105,6 +105,10 @@ struct mode__device {
     void (*uses)(struct mode_backend *be, struct mode_tensor *const *written, const struct mode_tensor *const *read,
                  int n);
     void (*note)(const struct mode_backend *be, FILE *out); /* below the profile */
+    /* A profile's clock: around an op; what it has timed, added to be->time. */
+    void (*clock_begin)(struct mode_backend *be, enum mode__op op);
+    void (*clock_end)(struct mode_backend *be);
+    void (*clock_read)(struct mode_backend *be);
     size_t (*nearest_ready_bytes)(struct mode_backend *be, int64_t n, int64_t d);
     void (*nearest_ready)(struct mode_backend *be, struct mode_tensor *ready, const struct mode_tensor *x);
 };
@@ -127,7 +131,7 @@ struct mode_backend {
     } narrow; /* mode_backend_narrow */
     bool profile;
     struct mode__op_time {
-        double seconds, flops, bytes;
+        double seconds, products, flops, bytes; /* products: of the seconds, where the device tells them apart */
         long calls;
     } time[MODE__N_OPS];
 };

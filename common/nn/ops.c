@@ -39,7 +39,7 @@
 /* The same for ops that read parts of a tensor, or what is no tensor. */
 #define CALL_MOVING(op, n_flops, n_bytes, ...)                                                                         \
     do {                                                                                                               \
-        double t0_ = be->profile ? mode_clock_s() : 0;                                                                 \
+        double t0_ = be->profile ? clock_begin(be, MODE__OP_##op) : 0;                                                 \
         if (be->kind) {                                                                                                \
             struct mode_tensor *const written_[] = {EACH(WRITTEN, __VA_ARGS__)};                                       \
             const struct mode_tensor *const read_[] = {EACH(READ, __VA_ARGS__)};                                       \
@@ -49,10 +49,20 @@
         if (be->profile) note(be, MODE__OP_##op, t0_, (double)(n_flops), (double)(n_bytes));                           \
     } while (0)
 
+/* On a device ops are timed by its own clock, on the host by the host's. */
+static double clock_begin(struct mode_backend *be, enum mode__op op)
+{
+    if (!be->kind) return mode_clock_s();
+    be->kind->clock_begin(be, op);
+    return 0;
+}
+
 static void note(struct mode_backend *be, enum mode__op op, double since, double flops, double bytes)
 {
-    mode_backend_sync(be);
-    be->time[op].seconds += mode_clock_s() - since;
+    if (be->kind)
+        be->kind->clock_end(be);
+    else
+        be->time[op].seconds += mode_clock_s() - since;
     be->time[op].flops += flops;
     be->time[op].bytes += bytes;
     be->time[op].calls++;

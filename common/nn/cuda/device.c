@@ -1,3 +1,4 @@
+#include "nn/cuda/clock.h"
 #include "nn/cuda/cudnn_attention.h"
 #include "nn/cuda/exchanges.h"
 #include "nn/cuda/fp8.h"
@@ -100,6 +101,7 @@ static void close_device(struct mode_backend *be)
     mode__attention_ways_close(&c->attention);
     mode__cuda_products_close(&c->products);
     mode__streams_close(&c->streams);
+    mode__clock_close(&c->clock);
     mode__exchanges_close(be);
     for (int i = 0; i < MODE__LANES; i++) mode__lane_close(&c->lane[i]);
     free(c->taken);
@@ -323,6 +325,9 @@ const struct mode__device mode__cuda_device = {.open = open_device,
                                                .join = mode__cuda_join,
                                                .uses = uses,
                                                .note = note,
+                                               .clock_begin = mode__cuda_clock_begin,
+                                               .clock_end = mode__cuda_clock_end,
+                                               .clock_read = mode__cuda_clock_read,
                                                .nearest_ready_bytes = mode__cuda_nearest_ready_bytes,
                                                .nearest_ready = mode__cuda_nearest_ready};
 

@@ -6,6 +6,7 @@
  * measuring is on, the fastest of up to CANDIDATES, timed once for all row counts that are alike. Algorithms that add
  * up parts of k in an order which is not fixed are left out: parts may only be added in f32 in the workspace, in a step
  * of its own. */
+#include "nn/cuda/clock.h"
 #include "nn/cuda/fp8.h"
 
 #include "base/str.h"
@@ -399,10 +400,19 @@ bool mode__cuda_products_by_lt(const struct mode__products *p)
     return p->handle;
 }
 
+static bool timed_by_lt(struct mode_backend *be, const struct mode__product *x)
+{
+    struct mode__cuda *c = mode__cuda_of(be);
+    mode__clock_product_begin(be);
+    bool done = by_lt(c->products, x, &c->lane[be->lane]);
+    mode__clock_product_end(be);
+    return done;
+}
+
 bool mode__cuda_product_by_lt(struct mode_backend *be, const struct mode__product *x)
 {
     struct mode__cuda *c = mode__cuda_of(be);
-    if (!by_lt(c->products, x, &c->lane[be->lane])) return false;
+    if (!timed_by_lt(be, x)) return false;
     c->products->done++;
     return true;
 }
@@ -415,12 +425,14 @@ void mode__cuda_product(struct mode_backend *be, const struct mode__product *x)
     if (x->m == 0 || x->n == 0) return;
     if (be->narrow.on && !x->a_turned && mode__cuda_product_fp8(be, x)) return;
     s->done++;
-    if (by_lt(s, x, &c->lane[be->lane])) return;
+    if (timed_by_lt(be, x)) return;
     s->refused++;
     if (x->add && x->add != x->c)
         CUDA_OK(cudaMemcpyAsync(x->c, x->add, (size_t)(x->m * x->n) * (x->c_bf16 ? 2 : 4), cudaMemcpyDeviceToDevice,
                                 c->stream));
+    mode__clock_product_begin(be);
     mode__cuda_gemm(be, x);
+    mode__clock_product_end(be);
     if (x->bias) mode__cuda_epilogue(c->stream, x->c_bf16, x->c, x->c, x->m, x->n, x->bias, MODE_ACT_NONE, NULL);
 }
 
