@@ -75,17 +75,17 @@ static void test_outcomes_follow_the_definitions(void **state)
     float r[] = {.9f, .8f, .1f, .2f, .3f, .6f};
     int32_t image[] = {0, 1, 1};
     mode_outcome_make(&o, MODE_MEASURE_IMAGE_RECALL_1, r, image, 2, 3); /* texts find images 0, 0, 1 */
-    assert_true(o.n == 3 && o.hit[0] && !o.hit[1] && o.hit[2]);
+    assert_true(o.n == 3 && o.value[0] > 0 && o.value[1] <= 0 && o.value[2] > 0);
     mode_outcome_clear(&o);
     mode_outcome_make(&o, MODE_MEASURE_TEXT_RECALL_1, r, image, 2, 3); /* images find texts 0, 2 */
-    assert_true(o.n == 2 && o.hit[0] && o.hit[1]);
+    assert_true(o.n == 2 && o.value[0] > 0 && o.value[1] > 0);
     mode_outcome_clear(&o);
 }
 
 static struct mode_outcome made(int n, int hits_from, int hits_to)
 {
-    struct mode_outcome o = {.n = n, .hit = calloc((size_t)n, 1), .n_strata = 1};
-    for (int i = hits_from; i < hits_to; i++) o.hit[i] = 1;
+    struct mode_outcome o = {.n = n, .value = calloc((size_t)n, sizeof(double)), .n_strata = 1};
+    for (int i = hits_from; i < hits_to; i++) o.value[i] = 1;
     return o;
 }
 
