@@ -2,13 +2,14 @@
 
 #include "base/options.h"
 #include "base/str.h"
+#include "data/npy.h"
 #include "data/samples.h"
 #include "data/utf8.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_WORDS_FILE = 64 << 20, MAX_SHARDS = 100000, MAX_IMAGES = 10000000 };
+enum { MAX_WORDS_FILE = 64 << 20 };
 
 static bool is_blank(char c)
 {
@@ -38,19 +39,20 @@ static char **split_lines(char *text, size_t size, int *n)
     return lines;
 }
 
-static void free_lines(char **lines, int n)
+void mode_evalset_words_free(char **lines, int n)
 {
     for (int i = 0; i < n; i++) free(lines[i]);
     free(lines);
 }
 
-/* dir/name as lines: at least one, none blank, UTF-8. */
-static enum mode_status read_words(const char *dir, const char *name, char ***lines, int *n, struct mode_error *err)
+enum mode_status mode_evalset_words_read(char ***lines, int *n, const char *path, struct mode_error *err)
 {
-    char *path = mode_path_join(dir, name), *text = NULL;
+    char *text = NULL;
     size_t size;
     enum mode_status st = mode_file_read(path, MAX_WORDS_FILE, &text, &size, err);
-    if (st) goto out;
+    if (st) return st;
+    *lines = NULL;
+    *n = 0;
     if (!mode_utf8_is_text(text, size)) {
         st = MODE_FAIL(err, MODE_E_FORMAT, "%s: not UTF-8 text", path);
         goto out;
@@ -61,27 +63,65 @@ static enum mode_status read_words(const char *dir, const char *name, char ***li
         if ((*lines)[i][0] == '\0') st = MODE_FAIL(err, MODE_E_FORMAT, "%s: line %d is blank", path, i + 1);
 out:
     free(text);
+    return st;
+}
+
+enum mode_status mode_evalset_templates_read(char ***lines, int *n, const char *path, struct mode_error *err)
+{
+    enum mode_status st = mode_evalset_words_read(lines, n, path, err);
+    for (int i = 0; !st && i < *n; i++)
+        if (!strstr((*lines)[i], "{c}"))
+            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: line %d has no {c} for the class name", path, i + 1);
+    return st;
+}
+
+static enum mode_status read_words(const char *dir, const char *name, char ***lines, int *n, struct mode_error *err)
+{
+    char *path = mode_path_join(dir, name);
+    enum mode_status st = mode_evalset_words_read(lines, n, path, err);
+    free(path);
+    return st;
+}
+
+static const char *const kinds[] = {[MODE_TASK_CLASSIFICATION] = "classification",
+                                    [MODE_TASK_RETRIEVAL] = "retrieval",
+                                    [MODE_TASK_MULTILABEL] = "multilabel",
+                                    [MODE_TASK_OTHER] = "other"};
+
+const char *mode_task_kind_name(enum mode_task_kind kind)
+{
+    return kinds[kind];
+}
+
+enum mode_task_kind mode_task_kind_parse(const char *name)
+{
+    enum mode_task_kind k = MODE_TASK_CLASSIFICATION;
+    while (k < MODE_TASK_OTHER && strcmp(kinds[k], name) != 0) k++;
+    return k;
+}
+
+enum mode_status mode_evalset_kind(enum mode_task_kind *kind, char **word, const char *dir, struct mode_error *err)
+{
+    static const char name[] = "dataset_type.txt";
+    char **lines = NULL;
+    int n = 0;
+    char *path = mode_path_join(dir, name);
+    enum mode_status st = mode_file_exists(path) ? read_words(dir, name, &lines, &n, err) : MODE_OK;
+    if (!st) *kind = n ? mode_task_kind_parse(lines[0]) : MODE_TASK_CLASSIFICATION;
+    if (!st && word) *word = mode_xstrdup(n ? lines[0] : mode_task_kind_name(*kind));
+    mode_evalset_words_free(lines, n);
     free(path);
     return st;
 }
 
 static enum mode_status read_kind(struct mode_evalset *e, const char *dir, struct mode_error *err)
 {
-    char **lines = NULL;
-    int n = 0;
-    char *path = mode_path_join(dir, "dataset_type.txt");
-    enum mode_status st = MODE_OK;
-    e->kind = MODE_TASK_CLASSIFICATION;
-    if (!mode_file_exists(path)) goto out;
-    if ((st = read_words(dir, "dataset_type.txt", &lines, &n, err))) goto out;
-    if (strcmp(lines[0], "retrieval") == 0)
-        e->kind = MODE_TASK_RETRIEVAL;
-    else if (strcmp(lines[0], "classification") != 0)
-        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: task type \"%s\", expected classification or retrieval", path,
-                       lines[0]);
-out:
-    free_lines(lines, n);
-    free(path);
+    char *word = NULL;
+    enum mode_status st = mode_evalset_kind(&e->kind, &word, dir, err);
+    if (!st && e->kind == MODE_TASK_OTHER)
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s/dataset_type.txt: task type \"%s\", expected " MODE_TASK_KINDS, dir,
+                       word);
+    free(word);
     return st;
 }
 
@@ -95,10 +135,7 @@ static enum mode_status read_templates(struct mode_evalset *e, const char *dir, 
         e->templates[0] = mode_xstrdup("{c}");
         e->n_templates = 1;
     } else
-        st = read_words(dir, name, &e->templates, &e->n_templates, err);
-    for (int i = 0; !st && i < e->n_templates; i++)
-        if (!strstr(e->templates[i], "{c}"))
-            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: line %d has no {c} for the class name", path, i + 1);
+        st = mode_evalset_templates_read(&e->templates, &e->n_templates, path, err);
     free(path);
     return st;
 }
@@ -167,27 +204,36 @@ static enum mode_status add_texts(struct mode_evalset *e, const uint8_t *p, uint
     return taken ? MODE_OK : MODE_FAIL(err, MODE_E_FORMAT, "%s: no caption", what);
 }
 
+/* What goes with picture number n_images: its label or labels, or its captions. */
+static enum mode_status read_answer(struct mode_evalset *e, const uint8_t *p, uint64_t n, const char *what,
+                                    struct mode_error *err)
+{
+    if (e->kind == MODE_TASK_RETRIEVAL) return add_texts(e, p, n, what, err);
+    size_t per = e->kind == MODE_TASK_MULTILABEL ? (size_t)e->n_classes : 1;
+    e->label = grow(e->label, e->n_images, per * sizeof *e->label);
+    int32_t *label = e->label + (size_t)e->n_images * per;
+    if (e->kind == MODE_TASK_CLASSIFICATION) return read_label(e, label, p, n, what, err);
+    return mode_npy_read_flags(label, e->n_classes, p, (size_t)n, what, err);
+}
+
 static enum mode_status add_sample(struct mode_evalset *e, const struct mode_tar_data *d,
                                    const struct mode_sample_list *s, const struct mode_group *g, const char *path,
                                    struct mode_error *err)
 {
     const struct mode_member *image = mode_group_image(s, g);
-    const char *ext = e->kind == MODE_TASK_CLASSIFICATION ? "cls" : "txt";
-    const struct mode_member *words = mode_group_member(s, g, ext);
-    int32_t label = 0;
+    const char *ext = e->kind == MODE_TASK_RETRIEVAL ? "txt" : e->kind == MODE_TASK_MULTILABEL ? "npy" : "cls";
+    const struct mode_member *answer = mode_group_member(s, g, ext);
     enum mode_status st;
     char *key = mode_utf8_cleaned(g->key, strlen(g->key));
     char *what = mode_xasprintf("%s, sample %.200s", path, key);
-    if (!image || !words)
+    if (!image || !answer)
         st = MODE_FAIL(err, MODE_E_FORMAT, "%s: no %s", what, image ? ext : "picture");
     else if (g->again)
         st = MODE_FAIL(err, MODE_E_FORMAT, "%s: its key was seen earlier in the tar", what);
-    else if (e->n_images == MAX_IMAGES)
-        st = MODE_FAIL(err, MODE_E_VALUE, "%s: more than %d pictures in one task", what, MAX_IMAGES);
-    else if (e->kind == MODE_TASK_CLASSIFICATION)
-        st = read_label(e, &label, d->data + words->offset, words->size, what, err);
+    else if (e->n_images == MODE_EVALSET_MAX_IMAGES)
+        st = MODE_FAIL(err, MODE_E_VALUE, "%s: more than %d pictures in one task", what, MODE_EVALSET_MAX_IMAGES);
     else
-        st = add_texts(e, d->data + words->offset, words->size, what, err);
+        st = read_answer(e, d->data + answer->offset, answer->size, what, err);
     free(what);
     if (st) {
         free(key);
@@ -196,11 +242,9 @@ static enum mode_status add_sample(struct mode_evalset *e, const struct mode_tar
     e->image = grow(e->image, e->n_images, sizeof *e->image);
     e->image_size = grow(e->image_size, e->n_images, sizeof *e->image_size);
     e->image_key = grow(e->image_key, e->n_images, sizeof *e->image_key);
-    e->label = grow(e->label, e->n_images, sizeof *e->label);
     e->image[e->n_images] = d->data + image->offset;
     e->image_size[e->n_images] = (size_t)image->size;
-    e->image_key[e->n_images] = key;
-    e->label[e->n_images++] = label;
+    e->image_key[e->n_images++] = key;
     return MODE_OK;
 }
 
@@ -225,12 +269,12 @@ static enum mode_status read_n_shards(const char *dir, int64_t *n, struct mode_e
     char **lines = NULL;
     int n_lines = 0;
     enum mode_status st = read_words(dir, "test/nshards.txt", &lines, &n_lines, err);
-    if (!st && mode_parse_int(lines[0], "test/nshards.txt", 1, MAX_SHARDS, n, err)) {
+    if (!st && mode_parse_int(lines[0], "test/nshards.txt", 1, MODE_EVALSET_MAX_SHARDS, n, err)) {
         st = MODE_E_FORMAT;
         if (err) err->status = st;
         mode_error_prefix(err, st, "%s", dir);
     }
-    free_lines(lines, n_lines);
+    mode_evalset_words_free(lines, n_lines);
     return st;
 }
 
@@ -247,8 +291,7 @@ enum mode_status mode_evalset_open(struct mode_evalset *e, const char *dir, stru
     if ((st = read_kind(e, dir, err)) || (st = read_templates(e, dir, err)) ||
         (st = read_n_shards(dir, &n_shards, err)))
         goto out;
-    if (e->kind == MODE_TASK_CLASSIFICATION &&
-        (st = read_words(dir, "classnames.txt", &e->classes, &e->n_classes, err)))
+    if (e->kind != MODE_TASK_RETRIEVAL && (st = read_words(dir, "classnames.txt", &e->classes, &e->n_classes, err)))
         goto out;
     e->tars = mode_xcalloc((size_t)n_shards, sizeof *e->tars);
     for (int i = 0; !st && i < n_shards; i++) {
@@ -265,10 +308,10 @@ out:
 void mode_evalset_close(struct mode_evalset *e)
 {
     free(e->name);
-    free_lines(e->classes, e->n_classes);
-    free_lines(e->templates, e->n_templates);
-    free_lines(e->texts, e->n_texts);
-    free_lines(e->image_key, e->n_images);
+    mode_evalset_words_free(e->classes, e->n_classes);
+    mode_evalset_words_free(e->templates, e->n_templates);
+    mode_evalset_words_free(e->texts, e->n_texts);
+    mode_evalset_words_free(e->image_key, e->n_images);
     free(e->image);
     free(e->image_size);
     free(e->label);
@@ -339,7 +382,7 @@ enum mode_status mode_evalset_words_digest(const char *dir, char hex[MODE_DIGEST
     struct mode_str words = {0};
     enum mode_status st = mode_evalset_open(&e, dir, err);
     if (st) return st;
-    mode_str_add_cstr(&words, e.kind == MODE_TASK_RETRIEVAL ? "retrieval\n" : "classification\n");
+    mode_str_printf(&words, "%s\n", mode_task_kind_name(e.kind));
     add_word_list(&words, "classes", e.classes, e.n_classes);
     add_word_list(&words, "templates", e.templates, e.n_templates);
     add_word_list(&words, "texts", e.texts, e.n_texts);

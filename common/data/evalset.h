@@ -1,7 +1,7 @@
 /* evalset.h - an evaluation task as CLIP_benchmark lays it out on disk.
  *
  *     <dir>/classnames.txt, zeroshot_classification_templates.txt ({c}), [dataset_type.txt],
- *     <dir>/test/nshards.txt, <dir>/test/0.tar ...: s0000000.cls + .jpg|.png|.webp, or .txt + picture.
+ *     <dir>/test/nshards.txt, <dir>/test/0.tar ...: s0000000.cls + .jpg|.png|.webp, or .txt or .npy + picture.
  *
  * Threads: an open set is read-only. */
 #ifndef MODE_DATA_EVALSET_H
@@ -14,7 +14,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum mode_task_kind { MODE_TASK_CLASSIFICATION = 1, MODE_TASK_RETRIEVAL = 2 };
+enum mode_task_kind {
+    MODE_TASK_CLASSIFICATION = 1,
+    MODE_TASK_RETRIEVAL = 2,
+    MODE_TASK_MULTILABEL = 3, /* a picture may have several classes, or none */
+    MODE_TASK_OTHER = 4       /* a word that we do not know: cannot be evaluated */
+};
+#define MODE_TASK_KINDS "classification, multilabel or retrieval" /* those that can, for sentences */
+const char *mode_task_kind_name(enum mode_task_kind kind);        /* "classification" */
+enum mode_task_kind mode_task_kind_parse(const char *name);
+
+enum { MODE_EVALSET_MAX_SHARDS = 100000, MODE_EVALSET_MAX_IMAGES = 10000000 };
 
 struct mode_evalset {
     char *name; /* base name of dir */
@@ -27,7 +37,7 @@ struct mode_evalset {
     const uint8_t **image; /* [n_images] file bytes, borrowed from the tars */
     size_t *image_size;
     char **image_key;
-    int32_t *label; /* [n_images], classification  */
+    int32_t *label; /* classification: [n_images]; multilabel: [n_images, n_classes], 0 or 1 */
     int n_texts;    /* retrieval: all captions in tar order */
     char **texts;
     int32_t *image_of_text; /* [n_texts]                  */
@@ -35,6 +45,13 @@ struct mode_evalset {
     struct mode_tar_data *tars;
 };
 
+/* The lines of a file of words, stripped: at least one, none blank, UTF-8; templates: with {c} in each. Free with
+ * mode_evalset_words_free. */
+enum mode_status mode_evalset_words_read(char ***lines, int *n, const char *path, struct mode_error *err);
+enum mode_status mode_evalset_templates_read(char ***lines, int *n, const char *path, struct mode_error *err);
+void mode_evalset_words_free(char **lines, int n);
+/* What dataset_type.txt says; absent: classification. *word (may be NULL; the caller frees): as it is there. */
+enum mode_status mode_evalset_kind(enum mode_task_kind *kind, char **word, const char *dir, struct mode_error *err);
 /* Every sample must be whole: a missing picture, label or caption, a label out of range, a cut or damaged tar
  * are MODE_E_FORMAT naming the file and the sample; a task's score must not depend on what got lost. Pictures
  * are not decoded. A retrieval task without templates has the one template "{c}". */

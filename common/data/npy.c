@@ -3,6 +3,10 @@
 #include "base/file.h"
 #include "base/str.h"
 
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
 static const char *npy_descr(enum mode_dtype dtype)
 {
     switch (dtype) {
@@ -40,4 +44,90 @@ enum mode_status mode_npy_write(const char *path, const struct mode_tensor *t, s
     enum mode_status st = mode_file_write_parts(path, parts, 3, err);
     mode_str_clear(&dict);
     return st;
+}
+
+/* What follows `'key':` in the header, blanks skipped; NULL when it is not there. */
+static const char *value_of(const char *header, const char *key)
+{
+    const char *p = strstr(header, key);
+    if (!p) return NULL;
+    p += strlen(key);
+    p += strspn(p, " ");
+    return *p == ':' ? p + 1 + strspn(p + 1, " ") : NULL;
+}
+
+/* The one dimension of "(20,)"; -1: there are none, or several. */
+static int64_t length_of(const char *shape)
+{
+    char *end;
+    if (!shape || *shape != '(' || shape[1] < '0' || shape[1] > '9') return -1;
+    long long n = strtoll(shape + 1, &end, 10);
+    end += strspn(end, " ");
+    if (*end != ',') return -1;
+    end += 1 + strspn(end + 1, " ");
+    return *end == ')' ? n : -1;
+}
+
+/* How the number one is written in an element: `size` bytes, the last ones first for big_endian. */
+static bool one_of(uint8_t one[8], size_t *size, bool *big_endian, const char *descr)
+{
+    static const struct {
+        char name[3];
+        uint8_t size, top[2]; /* the most significant two bytes of 1, where it is a float */
+    } type[] = {{"b1", 1, {0}}, {"i1", 1, {0}},          {"u1", 1, {0}},          {"i2", 2, {0}},
+                {"u2", 2, {0}}, {"i4", 4, {0}},          {"u4", 4, {0}},          {"i8", 8, {0}},
+                {"u8", 8, {0}}, {"f2", 2, {0x3c, 0x00}}, {"f4", 4, {0x3f, 0x80}}, {"f8", 8, {0x3f, 0xf0}}};
+    if (!descr || (*descr != '\'' && *descr != '"') || !strchr("<>|=", descr[1]) || !descr[1]) return false;
+    *big_endian = descr[1] == '>';
+    for (size_t i = 0; i < sizeof type / sizeof *type; i++) {
+        if (strncmp(descr + 2, type[i].name, 2) != 0 || descr[4] != descr[0]) continue;
+        *size = type[i].size;
+        memset(one, 0, 8);
+        if (descr[2] == 'f') {
+            one[*size - 1] = type[i].top[0];
+            one[*size - 2] = type[i].top[1];
+        } else
+            one[0] = 1;
+        return true;
+    }
+    return false;
+}
+
+enum mode_status mode_npy_read_flags(int32_t *out, int64_t n, const uint8_t *data, size_t size, const char *what,
+                                     struct mode_error *err)
+{
+    enum { MOST_HEADER = 4096 };
+    static const uint8_t zero[8] = {0};
+    char header[MOST_HEADER + 1];
+    uint8_t one[8], element[8];
+    size_t width, begin = 10, length;
+    bool big_endian;
+    if (size < 12 || memcmp(data, "\x93NUMPY", 6) != 0 || data[6] < 1 || data[6] > 3)
+        return MODE_FAIL(err, MODE_E_FORMAT, "%s: the labels are no NumPy file", what);
+    length = (size_t)data[8] | (size_t)data[9] << 8;
+    if (data[6] > 1) {
+        length |= (size_t)data[10] << 16 | (size_t)data[11] << 24;
+        begin = 12;
+    }
+    if (length > MOST_HEADER || length > size - begin)
+        return MODE_FAIL(err, MODE_E_FORMAT, "%s: the NumPy file of the labels is cut in its header", what);
+    memcpy(header, data + begin, length);
+    header[length] = '\0';
+    if (!one_of(one, &width, &big_endian, value_of(header, "'descr'")))
+        return MODE_FAIL(err, MODE_E_FORMAT, "%s: the NumPy file of the labels holds no bool, integers or floats",
+                         what);
+    int64_t there = length_of(value_of(header, "'shape'"));
+    if (there != n)
+        return MODE_FAIL(err, MODE_E_FORMAT, "%s: the labels are %s, expected a list of %lld, one per class", what,
+                         there < 0 ? "no list" : "a list of another length", (long long)n);
+    if ((size - begin - length) / width < (size_t)n)
+        return MODE_FAIL(err, MODE_E_FORMAT, "%s: the NumPy file of the labels is cut", what);
+    for (int64_t i = 0; i < n; i++) {
+        const uint8_t *p = data + begin + length + (size_t)i * width;
+        for (size_t k = 0; k < width; k++) element[k] = big_endian ? p[width - 1 - k] : p[k];
+        out[i] = memcmp(element, one, width) == 0;
+        if (!out[i] && memcmp(element, zero, width) != 0)
+            return MODE_FAIL(err, MODE_E_FORMAT, "%s: label %lld is neither 0 nor 1", what, (long long)i);
+    }
+    return MODE_OK;
 }

@@ -4,6 +4,7 @@
 #include "base/str.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
 const int mode_recall_k[MODE_RECALL_COUNT] = {1, 5, 10};
@@ -104,6 +105,57 @@ enum mode_status mode_classification_measure(struct mode_classification_metrics 
     out->roc_auc = c == 2 ? roc_auc(scores, target, n) : NAN;
     free(seen);
     free(hit);
+    return MODE_OK;
+}
+
+struct ranked {
+    float score;
+    int64_t image;
+};
+
+static int compare_ranked(const void *a, const void *b)
+{
+    const struct ranked *x = a, *y = b;
+    if (x->score != y->score) return x->score < y->score ? 1 : -1;
+    return (x->image > y->image) - (x->image < y->image);
+}
+
+void mode_class_precisions(double *precision, const float *scores, const int32_t *target, int64_t n, int64_t c,
+                           int64_t k)
+{
+    struct ranked *r = mode_xmalloc((size_t)n * sizeof *r);
+    int64_t positives = 0;
+    for (int64_t i = 0; i < n; i++) r[i] = (struct ranked){scores[i * c + k], i};
+    qsort(r, (size_t)n, sizeof *r, compare_ranked);
+    for (int64_t i = 0; i < n; i++) {
+        bool positive = target[r[i].image * c + k] == 1;
+        positives += positive;
+        precision[r[i].image] = positive ? (double)positives / (double)(i + 1) : 0;
+    }
+    free(r);
+}
+
+enum mode_status mode_mean_average_precision(double *out, const float *scores, const int32_t *target, int64_t n,
+                                             int64_t c, struct mode_error *err)
+{
+    enum mode_status st;
+    if ((st = check_scores(scores, n, c, err))) return st;
+    for (int64_t i = 0; i < n * c; i++)
+        if (target[i] != 0 && target[i] != 1)
+            return MODE_FAIL(err, MODE_E_VALUE, "target of row %lld, column %lld is %d, expected 0 or 1",
+                             (long long)(i / c), (long long)(i % c), target[i]);
+    double *precision = mode_xmalloc((size_t)n * sizeof *precision);
+    *out = 0;
+    for (int64_t k = 0; k < c; k++) {
+        double sum = 0, positives = 0;
+        mode_class_precisions(precision, scores, target, n, c, k);
+        for (int64_t i = 0; i < n; i++) {
+            sum += precision[i];
+            positives += target[i * c + k];
+        }
+        if (positives > 0) *out += sum / positives / (double)c;
+    }
+    free(precision);
     return MODE_OK;
 }
 

@@ -8,9 +8,9 @@
  *     st = mode_classification_measure(&m, cosine, target, n, c, &err);   // m.acc1
  *
  * Dimensions: N images, C classes or texts; scores [N, C] f32 row-major, on the host.
- * Source:  CLIP_benchmark's definitions of acc1, acc5, mean_per_class_recall and recall@k; ROC-AUC and the
- * mean of top-1 and top-5 as the 26-task CLIP evaluation uses them. Threads: pure; large retrieval matrices
- * use the pool. */
+ * Source:  CLIP_benchmark's definitions of acc1, acc5, mean_per_class_recall, mean_average_precision and recall@k;
+ * ROC-AUC and the mean of top-1 and top-5 as the 26-task CLIP evaluation uses them. Threads: pure; large retrieval
+ * matrices use the pool. */
 #ifndef MODE_ENSEMBLE_METRICS_H
 #define MODE_ENSEMBLE_METRICS_H
 
@@ -30,6 +30,16 @@ struct mode_classification_metrics {
  * (the sentence names row and column); out is then undefined. */
 enum mode_status mode_classification_measure(struct mode_classification_metrics *out, const float *scores,
                                              const int32_t *target, int64_t n, int64_t c, struct mode_error *err);
+
+/* Several classes may be right for a picture: target [N, C], each 0 or 1. The images are ranked once per class; the
+ * class's average precision is the mean of the precisions at its positives, and *out the mean over all C classes. A
+ * class without a positive counts 0, as CLIP_benchmark has it. Errors as above. */
+enum mode_status mode_mean_average_precision(double *out, const float *scores, const int32_t *target, int64_t n,
+                                             int64_t c, struct mode_error *err);
+/* The precisions of class k: precision [N] is for a positive the share of positives among the images that rank no
+ * lower, for others 0. */
+void mode_class_precisions(double *precision, const float *scores, const int32_t *target, int64_t n, int64_t c,
+                           int64_t k);
 
 enum { MODE_RECALL_1, MODE_RECALL_5, MODE_RECALL_10, MODE_RECALL_COUNT };
 extern const int mode_recall_k[MODE_RECALL_COUNT]; /* 1, 5, 10 */

@@ -2,16 +2,62 @@
 
 #include "base/error.h"
 #include "base/str.h"
+#include "ensemble/metrics.h"
 
+#include <ctype.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 const char *mode_measure_name(enum mode_measure measure)
 {
     static const char *const names[] = {"acc1", "mean_per_class_recall", "image_retrieval_recall@1",
-                                        "text_retrieval_recall@1"};
+                                        "text_retrieval_recall@1", "mean_average_precision"};
     return names[measure];
+}
+
+/* The letters and digits of a task's name, small, without where it is from ("wds", "vtab") and which part it is
+ * ("test"). buf holds 64 bytes; longer names are none of those we look for. */
+static const char *bare_name(char *buf, const char *task)
+{
+    static const char *const before[] = {"wds", "vtab"};
+    const char *base = strrchr(task, '/') ? strrchr(task, '/') + 1 : task;
+    size_t n = 0;
+    for (const char *p = base; *p && n < 63; p++)
+        if (isalnum((unsigned char)*p)) buf[n++] = (char)tolower((unsigned char)*p);
+    buf[n] = '\0';
+    if (n > 4 && strcmp(buf + n - 4, "test") == 0) buf[n - 4] = '\0';
+    for (size_t i = 0; i < sizeof before / sizeof *before; i++)
+        if (strncmp(buf, before[i], strlen(before[i])) == 0) buf += strlen(before[i]);
+    return buf;
+}
+
+static bool is_judged_per_class(const char *task)
+{
+    static const char *const names[] = {"fgvcaircraft",    "aircraft",   "pets",    "oxfordpets", "oxfordiiitpet",
+                                        "oxfordiiitpets",  "caltech101", "flowers", "flowers102", "oxfordflowers",
+                                        "oxfordflowers102"};
+    char buf[64];
+    const char *name = bare_name(buf, task);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(name, names[i]) == 0) return true;
+    return false;
+}
+
+int mode_measures_of(enum mode_measure out[MODE_MEASURES_MOST], enum mode_task_kind kind, const char *task)
+{
+    switch (kind) {
+    case MODE_TASK_RETRIEVAL:
+        out[0] = MODE_MEASURE_TEXT_RECALL_1;
+        out[1] = MODE_MEASURE_IMAGE_RECALL_1;
+        return 2;
+    case MODE_TASK_MULTILABEL: out[0] = MODE_MEASURE_MEAN_AVERAGE_PRECISION; return 1;
+    case MODE_TASK_CLASSIFICATION:
+    case MODE_TASK_OTHER: break;
+    }
+    out[0] = is_judged_per_class(task) ? MODE_MEASURE_MEAN_PER_CLASS : MODE_MEASURE_ACC1;
+    return 1;
 }
 
 static int64_t best_in_row(const float *row, int64_t n)
@@ -22,23 +68,47 @@ static int64_t best_in_row(const float *row, int64_t n)
     return best;
 }
 
+/* The samples are the positives, class by class; the classes are the strata. */
+static void make_precisions(struct mode_outcome *o, const float *scores, const int32_t *target, int64_t rows,
+                            int64_t cols)
+{
+    *o = (struct mode_outcome){.n_strata = (int)cols};
+    for (int64_t i = 0; i < rows * cols; i++) o->n += target[i] == 1;
+    o->value = mode_xmalloc(((size_t)o->n + 1) * sizeof *o->value);
+    o->stratum = mode_xmalloc(((size_t)o->n + 1) * sizeof *o->stratum);
+    double *precision = mode_xmalloc(((size_t)rows + 1) * sizeof *precision);
+    for (int64_t k = 0, at = 0; k < cols; k++) {
+        mode_class_precisions(precision, scores, target, rows, cols, k);
+        for (int64_t r = 0; r < rows; r++) {
+            if (target[r * cols + k] != 1) continue;
+            o->value[at] = precision[r];
+            o->stratum[at++] = (int32_t)k;
+        }
+    }
+    free(precision);
+}
+
 void mode_outcome_make(struct mode_outcome *o, enum mode_measure measure, const float *scores, const int32_t *truth,
                        int64_t rows, int64_t cols)
 {
+    if (measure == MODE_MEASURE_MEAN_AVERAGE_PRECISION) {
+        make_precisions(o, scores, truth, rows, cols);
+        return;
+    }
     *o = (struct mode_outcome){.n = measure == MODE_MEASURE_IMAGE_RECALL_1 ? cols : rows, .n_strata = 1};
-    o->hit = mode_xcalloc((size_t)o->n + 1, 1);
+    o->value = mode_xcalloc((size_t)o->n + 1, sizeof *o->value);
     if (measure == MODE_MEASURE_IMAGE_RECALL_1) {
         int64_t *best = mode_xcalloc((size_t)cols + 1, sizeof *best);
         for (int64_t r = 1; r < rows; r++)
             for (int64_t q = 0; q < cols; q++)
                 if (scores[r * cols + q] > scores[best[q] * cols + q]) best[q] = r;
-        for (int64_t q = 0; q < cols; q++) o->hit[q] = best[q] == truth[q];
+        for (int64_t q = 0; q < cols; q++) o->value[q] = best[q] == truth[q];
         free(best);
         return;
     }
     for (int64_t r = 0; r < rows; r++) {
         int64_t best = best_in_row(scores + r * cols, cols);
-        o->hit[r] = measure == MODE_MEASURE_TEXT_RECALL_1 ? truth[best] == r : truth[r] == best;
+        o->value[r] = measure == MODE_MEASURE_TEXT_RECALL_1 ? truth[best] == r : truth[r] == best;
     }
     if (measure == MODE_MEASURE_MEAN_PER_CLASS) { /* strata: the classes that occur, numbered afresh */
         int32_t *number = mode_xmalloc((size_t)cols * sizeof *number);
@@ -55,7 +125,7 @@ void mode_outcome_make(struct mode_outcome *o, enum mode_measure measure, const 
 
 void mode_outcome_clear(struct mode_outcome *o)
 {
-    free(o->hit);
+    free(o->value);
     free(o->stratum);
     *o = (struct mode_outcome){0};
 }
@@ -66,7 +136,7 @@ static double stratified(const struct mode_outcome *a, const struct mode_outcome
     double *sum = mode_xcalloc((size_t)a->n_strata * 3 + 3, sizeof *sum), *square = sum + a->n_strata,
            *count = square + a->n_strata, mean = 0, var = 0;
     for (int64_t i = 0; i < a->n; i++) {
-        double v = (double)a->hit[i] - (b ? b->hit[i] : 0);
+        double v = a->value[i] - (b ? b->value[i] : 0);
         int s = a->stratum ? a->stratum[i] : 0;
         sum[s] += v;
         square[s] += v * v;
@@ -97,9 +167,29 @@ double mode_outcome_difference(const struct mode_outcome *a, const struct mode_o
     return stratified(a, b, error);
 }
 
+/* Expected average precision of a random order of n images, p of them positive. A positive at rank i has i - 1 others
+ * before it, of which (p - 1) / (n - 1) are positive on average: the mean over i of (1 + (i - 1)(p - 1)/(n - 1)) / i.
+ */
+static double random_precision(double p, int64_t n)
+{
+    double h = 0;
+    if (p < 1) return 0;
+    for (int64_t i = n; i > 0; i--) h += 1 / (double)i;
+    return n == 1 ? 1 : ((p - 1) / (double)(n - 1) * ((double)n - h) + h) / (double)n;
+}
+
 double mode_measure_chance(enum mode_measure measure, const int32_t *truth, int64_t rows, int64_t cols)
 {
     if (rows < 1 || cols < 1) return 0;
+    if (measure == MODE_MEASURE_MEAN_AVERAGE_PRECISION) {
+        double sum = 0;
+        for (int64_t k = 0; k < cols; k++) {
+            double positives = 0;
+            for (int64_t r = 0; r < rows; r++) positives += truth[r * cols + k];
+            sum += random_precision(positives, rows);
+        }
+        return sum / (double)cols;
+    }
     if (measure == MODE_MEASURE_MEAN_PER_CLASS) return 1.0 / (double)cols;
     if (measure == MODE_MEASURE_IMAGE_RECALL_1) return 1.0 / (double)rows;
     if (measure == MODE_MEASURE_TEXT_RECALL_1) return 1.0 / (double)rows; /* mean over images of texts_i / cols */

@@ -1,32 +1,43 @@
 /* outcome.h - what a model got right, sample by sample, so that two models can be compared fairly.
  *
- * A metric here is a weighted mean over samples of 0 or 1. Two models answer the same samples, so the
- * standard error of their difference comes from the differences sample by sample: much smaller than from two
- * separate proportions, and the one to believe.
+ * A metric here is a weighted mean over samples of a value in [0, 1]: 0 or 1, or a precision. Two models answer the
+ * same samples, so the standard error of their difference comes from the differences sample by sample: much smaller
+ * than from two separate proportions, and the one to believe. Precisions of one class hang together, since they come
+ * from one ranking; their errors are taken as if they did not.
  *
  * Equal scores: the lower index wins, as in metrics.h.
  * Threads: pure. */
 #ifndef MODE_ENSEMBLE_OUTCOME_H
 #define MODE_ENSEMBLE_OUTCOME_H
 
+#include "data/evalset.h"
+
 #include <stdint.h>
 
 enum mode_measure {
-    MODE_MEASURE_ACC1,           /* sample = image: is the best class its own?                    */
-    MODE_MEASURE_MEAN_PER_CLASS, /* the same, every class that occurs counts alike                */
-    MODE_MEASURE_IMAGE_RECALL_1, /* sample = text: is the best image its own?                     */
-    MODE_MEASURE_TEXT_RECALL_1   /* sample = image: is the best text one of its own?              */
+    MODE_MEASURE_ACC1,                  /* sample = image: is the best class its own?                    */
+    MODE_MEASURE_MEAN_PER_CLASS,        /* the same, every class that occurs counts alike                */
+    MODE_MEASURE_IMAGE_RECALL_1,        /* sample = text: is the best image its own?                     */
+    MODE_MEASURE_TEXT_RECALL_1,         /* sample = image: is the best text one of its own?              */
+    MODE_MEASURE_MEAN_AVERAGE_PRECISION /* sample = image and a class it has: the precision there; classes count alike
+                                         */
 };
 const char *mode_measure_name(enum mode_measure measure); /* "acc1", "image_retrieval_recall@1" */
+/* What results of a task are judged by, in order; returns how many (1 or 2). Of a classification task its name decides:
+ * for aircraft, pets, Caltech-101 and flowers the mean per class is customary, for all others accuracy. Names are those
+ * of CLIP_benchmark in any spelling: "vtab/pets", "wds_vtab-pets", "wds_fgvc_aircraft_test", "Flowers102". */
+enum { MODE_MEASURES_MOST = 2 };
+int mode_measures_of(enum mode_measure out[MODE_MEASURES_MOST], enum mode_task_kind kind, const char *task);
 
 struct mode_outcome {
     int64_t n;
-    unsigned char *hit; /* [n], owned */
-    int n_strata;       /* strata have equal weight, samples in a stratum too */
-    int32_t *stratum;   /* [n], owned; NULL: one */
+    double *value;    /* [n] in [0, 1], owned */
+    int n_strata;     /* strata have equal weight, samples in a stratum too */
+    int32_t *stratum; /* [n], owned; NULL: one. A stratum without samples counts 0 */
 };
 
-/* scores [rows, cols]; truth: target [rows], or image_of_text [cols] for the recalls. */
+/* scores [rows, cols]; truth: target [rows], image_of_text [cols] for the recalls, target [rows, cols] of 0 and 1 for
+ * the average precision. */
 void mode_outcome_make(struct mode_outcome *o, enum mode_measure measure, const float *scores, const int32_t *truth,
                        int64_t rows, int64_t cols);
 void mode_outcome_clear(struct mode_outcome *o);
@@ -35,7 +46,7 @@ double mode_outcome_mean(const struct mode_outcome *o, double *error);
 /* Mean of a less mean of b, same samples; *error is the standard error of the difference. */
 double mode_outcome_difference(const struct mode_outcome *a, const struct mode_outcome *b, double *error);
 /* What the best answer that ignores its input scores: the most frequent class (acc1), 1 / classes (mean per
- * class), 1 / images, or the mean share of an image's texts among all. */
+ * class), 1 / images, the mean share of an image's texts among all, or the expected precision of a random order. */
 double mode_measure_chance(enum mode_measure measure, const int32_t *truth, int64_t rows, int64_t cols);
 
 #endif

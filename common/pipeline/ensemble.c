@@ -3,8 +3,8 @@
 #include "base/file.h"
 #include "base/str.h"
 #include "data/safetensors.h"
-#include "ensemble/metrics.h"
 #include "ensemble/mix.h"
+#include "pipeline/result.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -33,7 +33,7 @@ static void scores_close(struct scores *s)
 static enum mode_status scores_open(struct scores *s, const struct mode_ensemble_source *t, int n_models,
                                     struct mode_error *err)
 {
-    bool retrieval = t->kind == MODE_TASK_RETRIEVAL;
+    bool retrieval = t->kind == MODE_TASK_RETRIEVAL, multilabel = t->kind == MODE_TASK_MULTILABEL;
     enum mode_status st;
     *s = (struct scores){.n_models = n_models, .rows = -1, .cols = -1};
     s->file = mode_xcalloc((size_t)n_models, sizeof *s->file);
@@ -49,9 +49,12 @@ static enum mode_status scores_open(struct scores *s, const struct mode_ensemble
         s->rows = cosine->dim[0];
         s->cols = cosine->dim[1];
         if (s->rows < 1 || s->cols < 1) return MODE_FAIL(err, MODE_E_FORMAT, "%s: no scores", path);
-        int64_t n = retrieval ? s->cols : s->rows, limit = retrieval ? s->rows : s->cols;
-        if ((st = mode_safetensors_need(&s->file[m], retrieval ? "image_of_text" : "target", MODE_DTYPE_I32, 1, &n,
-                                        &truth, err)))
+        int64_t shape[2] = {retrieval ? s->cols : s->rows, s->cols}, n = shape[0] * (multilabel ? s->cols : 1),
+                limit = multilabel  ? 2
+                        : retrieval ? s->rows
+                                    : s->cols;
+        if ((st = mode_safetensors_need(&s->file[m], retrieval ? "image_of_text" : "target", MODE_DTYPE_I32,
+                                        multilabel ? 2 : 1, shape, &truth, err)))
             return st;
         s->cosine[m] = cosine->data;
         for (int64_t i = 0; i < s->rows * s->cols; i++)
@@ -72,50 +75,16 @@ static enum mode_status scores_open(struct scores *s, const struct mode_ensemble
     return MODE_OK;
 }
 
-/* Tasks whose customary metric is not plain accuracy, by the last part of their name. */
-static enum mode_measure measure_of(const char *task)
-{
-    static const char *const per_class[] = {"fgvc_aircraft", "pets", "caltech101", "flowers"};
-    const char *base = strrchr(task, '/') ? strrchr(task, '/') + 1 : task;
-    if (strncmp(base, "vtab_", 5) == 0) base += 5;
-    for (size_t i = 0; i < sizeof per_class / sizeof *per_class; i++)
-        if (strcmp(base, per_class[i]) == 0) return MODE_MEASURE_MEAN_PER_CLASS;
-    return MODE_MEASURE_ACC1;
-}
-
-static void set_number(json_t *o, const char *key, double x)
-{
-    json_object_set_new(o, key, isfinite(x) ? json_real(x) : json_null());
-}
-
-/* by_query: scores that rank images for texts; by_task: those that rank texts for images. */
+/* by_query: scores that rank images for texts; by_task: all others. */
 static enum mode_status metrics_of(json_t **out, enum mode_task_kind kind, const float *by_query, const float *by_task,
                                    const struct scores *s, struct mode_error *err)
 {
-    enum mode_status st;
-    json_t *o = *out = json_object();
-    if (kind == MODE_TASK_CLASSIFICATION) {
-        struct mode_classification_metrics m;
-        if ((st = mode_classification_measure(&m, by_task, s->truth, s->rows, s->cols, err))) return st;
-        set_number(o, "acc1", m.acc1);
-        set_number(o, "acc5", m.acc5);
-        set_number(o, "mean_per_class_recall", m.mean_per_class_recall);
-        set_number(o, "mean_top1_top5", m.mean_top1_top5);
-        if (s->cols == 2) set_number(o, "roc_auc", m.roc_auc);
-        return MODE_OK;
-    }
-    double image[MODE_RECALL_COUNT], text[MODE_RECALL_COUNT];
-    if ((st = mode_image_recall(image, by_query, s->truth, s->rows, s->cols, err)) ||
-        (st = mode_text_recall(text, by_task, s->truth, s->rows, s->cols, err)))
-        return st;
-    for (int k = 0; k < MODE_RECALL_COUNT; k++) {
-        char key[48];
-        snprintf(key, sizeof key, "image_retrieval_recall@%d", mode_recall_k[k]);
-        set_number(o, key, image[k]);
-        snprintf(key, sizeof key, "text_retrieval_recall@%d", mode_recall_k[k]);
-        set_number(o, key, text[k]);
-    }
-    return MODE_OK;
+    const struct mode_result r = {.kind = kind,
+                                  .n = s->rows,
+                                  .c = s->cols,
+                                  .cosine = kind == MODE_TASK_RETRIEVAL ? by_query : by_task,
+                                  .truth = s->truth};
+    return mode_result_metrics(out, &r, by_task, err);
 }
 
 static enum mode_status open_words(struct mode_ensemble_task *t, const struct mode_ensemble_source *src,
@@ -143,9 +112,8 @@ static struct mode_ensemble_row *add_row(struct mode_ensemble *e, int task, enum
     const char *name = e->task[task].name;
     struct mode_ensemble_row *r = &e->row[e->n_rows++];
     *r = (struct mode_ensemble_row){.task = task, .measure = measure};
-    r->dataset = measure == MODE_MEASURE_ACC1 || measure == MODE_MEASURE_MEAN_PER_CLASS
-                     ? mode_xstrdup(name)
-                     : mode_xasprintf("%s %s", name, mode_measure_name(measure));
+    r->dataset = e->task[task].kind == MODE_TASK_RETRIEVAL ? mode_xasprintf("%s %s", name, mode_measure_name(measure))
+                                                           : mode_xstrdup(name);
     r->n_classes = measure == MODE_MEASURE_IMAGE_RECALL_1 ? s->rows : s->cols;
     r->chance = mode_measure_chance(measure, s->truth, s->rows, s->cols);
     r->model = mode_xcalloc((size_t)e->n_models, sizeof *r->model);
@@ -172,10 +140,10 @@ static enum mode_status run_task(struct mode_ensemble *e, int task, const struct
     t->n_columns = s.cols;
     t->model_metrics = mode_xcalloc((size_t)e->n_models, sizeof(json_t *));
     if ((st = open_words(t, src, e, err))) goto out;
-    struct mode_ensemble_row *image = NULL,
-                             *main = add_row(e, task, retrieval ? MODE_MEASURE_TEXT_RECALL_1 : measure_of(src->name),
-                                             &s);
-    if (retrieval) image = add_row(e, task, MODE_MEASURE_IMAGE_RECALL_1, &s);
+    enum mode_measure measure[MODE_MEASURES_MOST];
+    int n_measures = mode_measures_of(measure, src->kind, src->name);
+    struct mode_ensemble_row *main = add_row(e, task, measure[0], &s),
+                             *image = n_measures > 1 ? add_row(e, task, measure[1], &s) : NULL;
     for (int m = 0; m < e->n_models; m++) {
         if ((st = metrics_of(&t->model_metrics[m], src->kind, s.cosine[m], s.cosine[m], &s, err))) goto out;
         mode_outcome_make(&main->model[m], main->measure, s.cosine[m], s.truth, s.rows, s.cols);
@@ -236,7 +204,7 @@ enum mode_status mode_ensemble_open(struct mode_ensemble *e, const struct mode_e
                          spec->n_models, e->n - 1);
     if (spec->n_tasks < 1) return MODE_FAIL(err, MODE_E_VALUE, "ensemble: no evaluation task");
     e->task = mode_xcalloc((size_t)spec->n_tasks, sizeof *e->task);
-    e->row = mode_xcalloc((size_t)spec->n_tasks * 2, sizeof *e->row);
+    e->row = mode_xcalloc((size_t)spec->n_tasks * MODE_MEASURES_MOST, sizeof *e->row);
     for (int t = 0; t < spec->n_tasks; t++) {
         e->n_tasks = t + 1;
         if ((st = run_task(e, t, &spec->task[t], err))) return st;

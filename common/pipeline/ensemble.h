@@ -4,8 +4,7 @@
  * metrics. Retrieval: texts for an image are ranked with the task's weights, images for a text with that
  * text's own.
  *
- * A task gives one measure (classification: acc1, or the mean per class where that is the task's customary
- * metric) or two (retrieval: recall@1 in both directions). result.csv has a row per measure.
+ * A task gives one measure or two (mode_measures_of); result.csv has a row per measure.
  *
  * Models come in a fixed order: expert-0 .. expert-(n-1), then dense, then seed where they were evaluated.
  * Threads: a finished struct is read-only. */
@@ -80,7 +79,7 @@ enum mode_status mode_ensemble_open(struct mode_ensemble *e, const struct mode_e
 void mode_ensemble_close(struct mode_ensemble *e);
 
 /* result.csv: unnamed index, dataset, num_classes, expert-0.., expert-max, all_unit, ensemble, then dense and
- * seed where evaluated; percent with four decimals; last row `average`. Same inputs, same bytes. */
+ * seed where evaluated, metric; percent with four decimals; last row `average`. Same inputs, same bytes. */
 enum mode_status mode_ensemble_write_csv(const struct mode_ensemble *e, const char *path, struct mode_error *err);
 /* weights.json: every task, every router: weights and entropy; every word: nearest fine centre, expert,
  * distance. */

@@ -67,7 +67,9 @@ enum mode_status mode_ensemble_run(const struct mode_ensemble_run *run, const st
                                  .ensemble = &e,
                                  .corpus = run->n_shards > 0 ? &corpus : NULL,
                                  .curve = curve,
-                                 .n_curves = n_curves};
+                                 .n_curves = n_curves,
+                                 .skipped = run->skipped,
+                                 .n_skipped = run->n_skipped};
     if ((st = mode_ensemble_write_csv(&e, out->csv, err)) ||
         (st = mode_ensemble_write_weights(&e, out->weights, err)) ||
         (st = mode_summary_write(&report, out->summary, err)) || (st = mode_report_write(&report, out->report, err)))

@@ -21,6 +21,8 @@ struct mode_ensemble_run {
     const char *const *steps, *const *train; /* [n_models] steps.jsonl, train.json; entries, or all, may be NULL */
     const struct mode_ensemble_run_task *task;
     const struct mode_corpus_shard *shard; /* 0 shards: no corpus sections */
+    const char *const *skipped;            /* [n_skipped] sentences: tasks that were left out, and why */
+    int n_skipped;
     void (*progress)(void *ctx, int done, int total);
     void *ctx;
 };

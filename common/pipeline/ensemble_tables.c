@@ -35,7 +35,7 @@ enum mode_status mode_ensemble_write_csv(const struct mode_ensemble *e, const ch
     for (int c = 0; c < e->n; c++) mode_str_printf(&s, ",expert-%d", c);
     mode_str_add_cstr(&s, ",expert-max,all_unit,ensemble");
     for (int m = e->n; m < e->n_models; m++) mode_str_printf(&s, ",%s", e->model[m]);
-    mode_str_add_cstr(&s, "\n");
+    mode_str_add_cstr(&s, ",metric\n");
     for (int r = 0; r < e->n_rows; r++) {
         const struct mode_ensemble_row *row = &e->row[r];
         double *value = mode_xcalloc((size_t)n_values, sizeof *value), *v = value, top = -1;
@@ -55,12 +55,12 @@ enum mode_status mode_ensemble_write_csv(const struct mode_ensemble *e, const ch
             sum[i] += value[i];
         }
         sum[n_values] += (double)row->n_classes;
-        mode_str_add_cstr(&s, "\n");
+        mode_str_printf(&s, ",%s\n", mode_measure_name(row->measure));
         free(value);
     }
     mode_str_printf(&s, "%d,average,%.4f", e->n_rows, sum[n_values] / e->n_rows);
     for (int i = 0; i < n_values; i++) mode_str_printf(&s, ",%.4f", sum[i] / e->n_rows);
-    mode_str_add_cstr(&s, "\n");
+    mode_str_add_cstr(&s, ",\n");
     enum mode_status st = mode_file_write_atomic(path, s.data, s.len, err);
     mode_str_clear(&s);
     free(sum);
@@ -98,7 +98,7 @@ enum mode_status mode_ensemble_write_weights(const struct mode_ensemble *e, cons
         const struct mode_ensemble_task *x = &e->task[t];
         json_t *o = json_object(), *routers = json_object(), *words = json_array();
         json_object_set_new(o, "task", text(x->name));
-        json_object_set_new(o, "kind", json_string(x->kind == MODE_TASK_RETRIEVAL ? "retrieval" : "classification"));
+        json_object_set_new(o, "kind", json_string(mode_task_kind_name(x->kind)));
         for (int r = 0; r < MODE_ROUTER_COUNT; r++) {
             json_t *w = json_object();
             json_object_set_new(w, "weights", numbers(x->weight[r], e->n));

@@ -191,9 +191,9 @@ static enum mode_status inspect_task(json_t **out, const char *dir, uint32_t fir
             json_array_append_new(list, json_string(e.classes[i]));
         for (int i = 0; i < e.n_texts && (uint32_t)i < first; i++) json_array_append_new(list, json_string(e.texts[i]));
         *out = json_pack("{s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:s, s:s, s:o}", "name", e.name, "task",
-                         e.kind == MODE_TASK_RETRIEVAL ? "retrieval" : "classification", "images", e.n_images,
-                         "classes", e.n_classes, "templates", e.n_templates, "texts", e.n_texts, "shards", e.n_tars,
-                         "digest", digest, "words_digest", words, "first", list);
+                         mode_task_kind_name(e.kind), "images", e.n_images, "classes", e.n_classes, "templates",
+                         e.n_templates, "texts", e.n_texts, "shards", e.n_tars, "digest", digest, "words_digest", words,
+                         "first", list);
     }
     mode_evalset_close(&e);
     return st;

@@ -3,9 +3,10 @@
 #include "base/file.h"
 #include "base/output.h"
 #include "base/str.h"
+#include "data/evalset.h"
 #include "data/image.h"
-#include "data/tar.h"
 #include "data/utf8.h"
+#include "pipeline/pack_impl.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -20,18 +21,7 @@
 enum { MAX_DEPTH = 32, MAX_PICTURE = 64 << 20, MAX_TEXT = 1 << 20 };
 static const size_t MAX_LIST = (size_t)1 << 36;
 
-static const char partial[] = ".pack"; /* in the folder of the shards, until all of them are there */
-
-struct packer {
-    struct mode_pack_counts *n;
-    char *out; /* where shards are made */
-    uint32_t per_shard;
-    bool skip_bad;
-    struct mode_tar_writer *tar; /* NULL between shards */
-};
-
-/* A pair that cannot be packed, as err says: counted, or the end. */
-static enum mode_status bad_pair(struct packer *p, uint64_t *count, enum mode_status st, struct mode_error *err)
+enum mode_status mode__pack_bad(struct mode__packer *p, uint64_t *count, enum mode_status st, struct mode_error *err)
 {
     ++*count;
     if (p->skip_bad) return MODE_OK;
@@ -40,8 +30,8 @@ static enum mode_status bad_pair(struct packer *p, uint64_t *count, enum mode_st
     return st;
 }
 
-static enum mode_status add_member(struct packer *p, const char *key, const char *ext, const void *data, size_t size,
-                                   struct mode_error *err)
+static enum mode_status add_member(struct mode__packer *p, const char *key, const char *ext, const void *data,
+                                   size_t size, struct mode_error *err)
 {
     char *name = mode_xasprintf("%s.%s", key, ext);
     enum mode_status st = mode_tar_writer_add(p->tar, name, data, size, err);
@@ -49,25 +39,36 @@ static enum mode_status add_member(struct packer *p, const char *key, const char
     return st;
 }
 
-static char *shard_path(const char *dir, uint64_t shard)
+static char *shard_path(const char *dir, uint64_t shard, bool of_task)
 {
-    return mode_xasprintf("%s/%05llu.tar", dir, (unsigned long long)shard);
+    return mode_xasprintf(of_task ? "%s/%llu.tar" : "%s/%05llu.tar", dir, (unsigned long long)shard);
 }
 
-/* Members of a sample are sorted by extension: jpg < json < png < txt < webp. */
-static enum mode_status add_pair(struct packer *p, const uint8_t *image, size_t image_size, const char *image_ext,
+/* The tar that the next pair goes into is open, and the pair has a key. */
+static enum mode_status begin_pair(struct mode__packer *p, char key[32], struct mode_error *err)
+{
+    const uint64_t shard = p->n->packed / p->per_shard, row = p->n->packed % p->per_shard;
+    if (p->of_task)
+        snprintf(key, 32, "s%07llu", (unsigned long long)p->n->packed);
+    else
+        snprintf(key, 32, "%05llu%06llu", (unsigned long long)shard, (unsigned long long)row);
+    if (p->tar) return MODE_OK;
+    if (p->of_task && shard == MODE_EVALSET_MAX_SHARDS)
+        return MODE_FAIL(err, MODE_E_VALUE, "a task of more than %d shards cannot be read. HINT: a larger --per-shard",
+                         MODE_EVALSET_MAX_SHARDS);
+    char *path = shard_path(p->out, shard, p->of_task);
+    enum mode_status st = mode_tar_writer_open(&p->tar, path, err);
+    free(path);
+    return st;
+}
+
+/* Members of a sample are sorted by extension: cls < jpg < json < png < txt < webp. */
+static enum mode_status add_pair(struct mode__packer *p, const uint8_t *image, size_t image_size, const char *image_ext,
                                  const char *text, size_t text_size, const char *text_ext, struct mode_error *err)
 {
-    enum mode_status st = MODE_OK;
     char key[32];
-    const uint64_t shard = p->n->packed / p->per_shard, row = p->n->packed % p->per_shard;
-    if (!p->tar) {
-        char *path = shard_path(p->out, shard);
-        st = mode_tar_writer_open(&p->tar, path, err);
-        free(path);
-        if (st) return st;
-    }
-    snprintf(key, sizeof key, "%05llu%06llu", (unsigned long long)shard, (unsigned long long)row);
+    enum mode_status st = begin_pair(p, key, err);
+    if (st) return st;
     const bool text_first = strcmp(text_ext, image_ext) < 0;
     if (text_first) st = add_member(p, key, text_ext, text, text_size, err);
     if (!st) st = add_member(p, key, image_ext, image, image_size, err);
@@ -91,23 +92,23 @@ static const char *extension_of(const uint8_t *data, size_t size)
     return NULL;
 }
 
-static enum mode_status pack_one(struct packer *p, const char *picture, const char *text, size_t text_size,
-                                 const char *text_ext, struct mode_error *err)
+enum mode_status mode__pack_one(struct mode__packer *p, const char *picture, const char *text, size_t text_size,
+                                const char *text_ext, struct mode_error *err)
 {
     char *data = NULL;
     size_t size;
     enum mode_status st = mode_file_read(picture, MAX_PICTURE, &data, &size, err);
-    if (st) return bad_pair(p, &p->n->no_file, st, err);
+    if (st) return mode__pack_bad(p, &p->n->no_file, st, err);
     const uint8_t *bytes = (const uint8_t *)data;
     const char *ext = extension_of(bytes, size);
     if (!ext) {
         st = MODE_FAIL(err, MODE_E_FORMAT, "%s: not a JPEG, PNG or WebP picture but %s", picture,
                        mode_image_looks_like(bytes, size));
-        st = bad_pair(p, &p->n->not_an_image, st, err);
+        st = mode__pack_bad(p, &p->n->not_an_image, st, err);
     } else if (!mode_image_is_whole(bytes, size)) {
         st = MODE_FAIL(err, MODE_E_FORMAT, "%s: the picture is cut: its %zu bytes end before the end mark of a %s",
                        picture, size, ext);
-        st = bad_pair(p, &p->n->cut_image, st, err);
+        st = mode__pack_bad(p, &p->n->cut_image, st, err);
     } else
         st = add_pair(p, (const uint8_t *)data, size, ext, text, text_size, text_ext, err);
     free(data);
@@ -115,22 +116,22 @@ static enum mode_status pack_one(struct packer *p, const char *picture, const ch
 }
 
 /* One line of the list: the picture is packed with its captions. line is cut up. */
-static enum mode_status pack_line(struct packer *p, const char *folder, char *line, const char *what,
+static enum mode_status pack_line(struct mode__packer *p, const char *folder, char *line, const char *what,
                                   struct mode_error *err)
 {
     enum mode_status st;
     p->n->pairs++;
     if (!mode_utf8_is_text(line, strlen(line)))
-        return bad_pair(p, &p->n->bad_text, MODE_FAIL(err, MODE_E_FORMAT, "%s: is not UTF-8", what), err);
+        return mode__pack_bad(p, &p->n->bad_text, MODE_FAIL(err, MODE_E_FORMAT, "%s: is not UTF-8", what), err);
     char *tab = strchr(line, '\t');
     if (!tab || tab[1 + strspn(tab + 1, " \t\r")] == '\0')
-        return bad_pair(p, &p->n->no_caption,
-                        MODE_FAIL(err, MODE_E_FORMAT, "%s: no tab and caption after the picture", what), err);
+        return mode__pack_bad(p, &p->n->no_caption,
+                              MODE_FAIL(err, MODE_E_FORMAT, "%s: no tab and caption after the picture", what), err);
     *tab = '\0';
     char *captions = tab + 1;
     char *path = line[0] == '/' ? mode_xstrdup(line) : mode_path_join(folder, line);
     if (!strchr(captions, '\t'))
-        st = pack_one(p, path, captions, strlen(captions), "txt", err);
+        st = mode__pack_one(p, path, captions, strlen(captions), "txt", err);
     else {
         json_t *texts = json_array();
         char *save = NULL;
@@ -138,7 +139,7 @@ static enum mode_status pack_line(struct packer *p, const char *folder, char *li
             json_array_append_new(texts, json_string(c));
         json_t *root = json_pack("{s:o}", "texts", texts);
         char *text = json_dumps(root, JSON_COMPACT);
-        st = pack_one(p, path, text, strlen(text), "json", err);
+        st = mode__pack_one(p, path, text, strlen(text), "json", err);
         free(text);
         json_decref(root);
     }
@@ -146,7 +147,7 @@ static enum mode_status pack_line(struct packer *p, const char *folder, char *li
     return st;
 }
 
-static enum mode_status pack_list(struct packer *p, const char *list, struct mode_error *err)
+static enum mode_status pack_list(struct mode__packer *p, const char *list, struct mode_error *err)
 {
     char *text = NULL;
     enum mode_status st = mode_file_read(list, MAX_LIST, &text, NULL, err);
@@ -172,8 +173,9 @@ static enum mode_status pack_list(struct packer *p, const char *list, struct mod
 }
 
 /* The picture at path, with the caption beside it. */
-static enum mode_status pack_picture(struct packer *p, const char *path, struct mode_error *err)
+static enum mode_status pack_picture(struct mode__packer *p, const char *path, const void *ctx, struct mode_error *err)
 {
+    (void)ctx;
     static const char *const exts[] = {"txt", "json"};
     const size_t stem = (size_t)(strrchr(path, '.') - path);
     enum mode_status st = MODE_OK;
@@ -187,14 +189,15 @@ static enum mode_status pack_picture(struct packer *p, const char *path, struct 
             st = MODE_FAIL(err, MODE_E_FORMAT, "%s: is not UTF-8", beside);
         free(beside);
         if (!there) continue;
-        st = st ? bad_pair(p, &p->n->bad_text, st, err) : pack_one(p, path, text, size, exts[i], err);
+        st = st ? mode__pack_bad(p, &p->n->bad_text, st, err) : mode__pack_one(p, path, text, size, exts[i], err);
         free(text);
         return st;
     }
-    return bad_pair(p, &p->n->no_caption, MODE_FAIL(err, MODE_E_FORMAT, "%s: no .txt or .json beside it", path), err);
+    return mode__pack_bad(p, &p->n->no_caption, MODE_FAIL(err, MODE_E_FORMAT, "%s: no .txt or .json beside it", path),
+                          err);
 }
 
-static bool is_picture_name(const char *name)
+bool mode__pack_is_picture_name(const char *name)
 {
     static const char *const exts[] = {".jpg", ".jpeg", ".png", ".webp"};
     const char *dot = strrchr(name, '.');
@@ -214,7 +217,8 @@ static int by_number(const struct dirent **a, const struct dirent **b)
     return c ? c : strcmp((*a)->d_name, (*b)->d_name);
 }
 
-static enum mode_status pack_folder(struct packer *p, const char *dir, int depth, struct mode_error *err)
+enum mode_status mode__pack_folder(struct mode__packer *p, const char *dir, int depth, mode__pack_picture_fn *picture,
+                                   const void *ctx, struct mode_error *err)
 {
     struct dirent **list;
     enum mode_status st = MODE_OK;
@@ -225,9 +229,9 @@ static enum mode_status pack_folder(struct packer *p, const char *dir, int depth
         struct stat sb;
         char *path = mode_path_join(dir, list[i]->d_name);
         if (!st && stat(path, &sb) == 0 && S_ISDIR(sb.st_mode))
-            st = pack_folder(p, path, depth + 1, err);
-        else if (!st && is_picture_name(list[i]->d_name))
-            st = pack_picture(p, path, err);
+            st = mode__pack_folder(p, path, depth + 1, picture, ctx, err);
+        else if (!st && mode__pack_is_picture_name(list[i]->d_name))
+            st = picture(p, path, ctx, err);
         free(path);
         free(list[i]);
     }
@@ -250,25 +254,25 @@ static enum mode_status check_no_tars(const char *out, struct mode_error *err)
     return st;
 }
 
-static enum mode_status pack_all(struct packer *p, const char *pairs, bool is_folder, struct mode_error *err)
+enum mode_status mode__pack_finish(struct mode__packer *p, enum mode_status st, const char *source,
+                                   struct mode_error *err)
 {
-    enum mode_status st = is_folder ? pack_folder(p, pairs, 0, err) : pack_list(p, pairs, err);
     if (!st && p->tar) {
         p->n->shards++;
         st = mode_tar_writer_finish(&p->tar, err);
     }
     mode_tar_writer_close(&p->tar);
-    if (!st && p->n->pairs == 0) st = MODE_FAIL(err, MODE_E_NOINPUT, "%s: no pictures", pairs);
+    if (!st && p->n->pairs == 0) st = MODE_FAIL(err, MODE_E_NOINPUT, "%s: no pictures", source);
     return st;
 }
 
 /* The finished shards get their places; if one cannot, none keeps its own. */
-static enum mode_status take_their_places(const struct packer *p, const char *out, struct mode_error *err)
+static enum mode_status take_their_places(const struct mode__packer *p, const char *out, struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
     uint64_t n = 0;
     while (!st && n < p->n->shards) {
-        char *from = shard_path(p->out, n), *to = shard_path(out, n);
+        char *from = shard_path(p->out, n, false), *to = shard_path(out, n, false);
         if (rename(from, to) == 0)
             n++;
         else
@@ -278,7 +282,7 @@ static enum mode_status take_their_places(const struct packer *p, const char *ou
     }
     if (!st) return mode_file_sync(out, err);
     while (n > 0) {
-        char *to = shard_path(out, --n);
+        char *to = shard_path(out, --n, false);
         unlink(to);
         free(to);
     }
@@ -288,17 +292,19 @@ static enum mode_status take_their_places(const struct packer *p, const char *ou
 enum mode_status mode_pack(struct mode_pack_counts *n, const char *pairs, const char *out, uint32_t per_shard,
                            bool skip_bad, struct mode_error *err)
 {
-    struct packer p = {.n = n, .per_shard = per_shard, .skip_bad = skip_bad};
+    struct mode__packer p = {.n = n, .per_shard = per_shard, .skip_bad = skip_bad};
     struct stat sb;
     enum mode_status st;
     struct mode_output_folder folder;
     *n = (struct mode_pack_counts){0};
     if (stat(pairs, &sb) != 0) return mode_input_fail(err, errno, pairs, "be opened");
     if ((st = mode_output_folder_make(&folder, out, err))) return st;
-    p.out = mode_path_join(out, partial);
-    if (!(st = check_no_tars(out, err)) && !(st = mode_dir_remove(p.out, err)) && !(st = mode_dir_make(p.out, err)) &&
-        !(st = pack_all(&p, pairs, S_ISDIR(sb.st_mode), err)))
-        st = take_their_places(&p, out, err);
+    p.out = mode_path_join(out, MODE__PACK_PARTIAL);
+    if (!(st = check_no_tars(out, err)) && !(st = mode_dir_remove(p.out, err)) && !(st = mode_dir_make(p.out, err))) {
+        st = S_ISDIR(sb.st_mode) ? mode__pack_folder(&p, pairs, 0, pack_picture, NULL, err) : pack_list(&p, pairs, err);
+        st = mode__pack_finish(&p, st, pairs, err);
+    }
+    if (!st) st = take_their_places(&p, out, err);
     if (st) mode_error_rename(err, p.out, out);
     mode_dir_remove(p.out, NULL);
     mode_output_folder_close(&folder, st != MODE_OK);

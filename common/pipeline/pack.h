@@ -1,4 +1,5 @@
-/* pack.h - a list or folder of pictures and captions to webdataset shards.
+/* pack.h - a list or folder of pictures and captions to webdataset shards; pictures in class folders, or COCO's
+ * captions, to an evaluation task.
  *
  * A list: one pair a line, "picture<TAB>caption[<TAB>caption...]", paths relative to the list's folder; "#"
  * begins a comment line. A folder: every .jpg .jpeg .png .webp below it in name order; the caption is the
@@ -28,5 +29,22 @@ struct mode_pack_counts {
  * mark; a broken one that goes on to it is for `captions` to find, nothing is decoded here. */
 enum mode_status mode_pack(struct mode_pack_counts *n, const char *pairs, const char *out, uint32_t per_shard,
                            bool skip_bad, struct mode_error *err);
+
+struct mode_pack_task {
+    /* A folder with one folder per class, below which its pictures are: a classification task. Classes are in the byte
+     * order of the folders' names, or in the order of the numbers where all names are numbers. Or COCO's captions, JSON
+     * with `images` (id, file_name) and `annotations` (image_id, caption): a retrieval task. */
+    const char *source;
+    const char *class_names; /* classification: a file, one a line in the order of the folders; NULL: the folders' names
+                                with blanks for "_" */
+    const char *templates;   /* classification: a file, one a line, with {c}; NULL: MODE_PACK_TEMPLATE */
+    const char *pictures;    /* retrieval: the folder of the pictures; NULL: that of the JSON file */
+};
+#define MODE_PACK_TEMPLATE "a photo of a {c}."
+
+/* out: the task's folder, made if missing, with no task in it; evalset.h says what will be there. It all appears at the
+ * end, test/ last, or nothing does. Same inputs, same bytes. One picture is in memory at a time, and the words. */
+enum mode_status mode_pack_task(struct mode_pack_counts *n, const struct mode_pack_task *task, const char *out,
+                                uint32_t per_shard, bool skip_bad, struct mode_error *err);
 
 #endif

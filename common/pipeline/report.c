@@ -117,7 +117,8 @@ void mode_report_verdict(struct mode_str *s, const struct mode_report *r)
            "sample by sample; "
            "&ldquo;beats&rdquo; and &ldquo;is worse&rdquo; mean a difference of more than two of them. A "
            "classification task is one row "
-           "(accuracy), a retrieval task two (recall at 1, both ways); all rows count alike. Task tables and "
+           "(accuracy, or the mean per class or average precision where it says so), a retrieval task two (recall at "
+           "1, both ways); all rows count alike. Task tables and "
            "every figure: "
            "<code>result.csv</code>, <code>summary.json</code>, <code>weights.json</code>.</p>\n</section>\n");
 }

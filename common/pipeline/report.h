@@ -38,6 +38,8 @@ struct mode_report {
     const struct mode_corpus *corpus; /* NULL: no captions were given; those sections are left out */
     const struct mode_curve *curve;   /* [n_curves] */
     int n_curves;
+    const char *const *skipped; /* [n_skipped] sentences: tasks that were left out, and why */
+    int n_skipped;
 };
 
 enum mode_status mode_report_write(const struct mode_report *r, const char *path, struct mode_error *err);

@@ -25,11 +25,12 @@ static void draw_row(struct mode_str *s, const struct mode_ensemble *e, const st
 {
     char buf[16];
     const struct mode_outcome *mine = &row->router[e->router];
-    static const char *const what[] = {"", "mean per class, ", "image for a text, ", "text for an image, "};
+    static const char *const what[] = {"accuracy", "mean per class", "image for a text", "text for an image",
+                                       "mean average precision"};
     mode_str_printf(s, "<text x=\"0\" y=\"%.1f\">", y + 13);
     mode_str_add_html(s, e->task[row->task].name);
     mode_str_printf(
-        s, "</text><text class=soft x=\"0\" y=\"%.1f\" font-size=\"10.5\">%s%lld answers, %lld samples</text>\n",
+        s, "</text><text class=soft x=\"0\" y=\"%.1f\" font-size=\"10.5\">%s, %lld answers, %lld samples</text>\n",
         y + 27, what[row->measure], (long long)row->n_classes, (long long)mine->n);
     bar(s, mine, y + 4, 10, "xe");
     if (e->dense >= 0) bar(s, &row->model[e->dense], y + 16, 7, "xd");
@@ -62,7 +63,7 @@ static void draw_row(struct mode_str *s, const struct mode_ensemble *e, const st
 static void numbers(struct mode_str *s, const struct mode_ensemble *e)
 {
     mode_str_add_cstr(s, "<details><summary>All numbers</summary><div "
-                         "class=card><table><tr><th>task</th><th>without looking</th>");
+                         "class=card><table><tr><th>task</th><th>metric</th><th>without looking</th>");
     for (int m = 0; m < e->n_models; m++) mode_str_printf(s, "<th>%s</th>", e->model[m]);
     mode_str_add_cstr(s, "<th>plain average</th><th>ensemble</th></tr>\n");
     for (int r = 0; r < e->n_rows; r++) {
@@ -72,7 +73,7 @@ static void numbers(struct mode_str *s, const struct mode_ensemble *e)
         for (int m = 0; m < e->n_models; m++) top = fmax(top, 100 * mode_outcome_mean(&row->model[m], NULL));
         mode_str_add_cstr(s, "<tr><td>");
         mode_str_add_html(s, row->dataset);
-        mode_str_printf(s, "</td><td>%.1f</td>", 100 * row->chance);
+        mode_str_printf(s, "</td><td>%s</td><td>%.1f</td>", mode_measure_name(row->measure), 100 * row->chance);
         for (int m = 0; m < e->n_models; m++) {
             double v = 100 * mode_outcome_mean(&row->model[m], NULL);
             mode_str_printf(s, "<td%s>%.1f</td>", v >= top ? " class=best" : "", v);
@@ -80,7 +81,7 @@ static void numbers(struct mode_str *s, const struct mode_ensemble *e)
         mode_str_printf(s, "<td%s>%.1f</td><td%s>%.1f</td></tr>\n", unit >= top ? " class=best" : "", unit,
                         mine >= top ? " class=best" : "", mine);
     }
-    mode_str_add_cstr(s, "<tr class=sum><td>average</td><td></td>");
+    mode_str_add_cstr(s, "<tr class=sum><td>average</td><td></td><td></td>");
     for (int m = 0; m < e->n_models; m++) mode_str_printf(s, "<td>%.2f</td>", mode_ensemble_model_average(e, m));
     mode_str_printf(s, "<td>%.2f</td><td>%.2f</td></tr>\n</table></div></details>\n",
                     mode_ensemble_router_average(e, MODE_ROUTER_UNIFORM), mode_ensemble_router_average(e, e->router));
@@ -115,5 +116,10 @@ void mode_report_tasks(struct mode_str *s, const struct mode_report *r)
     for (int i = 0; i < e->n_rows; i++) draw_row(s, e, &e->row[i], TOP + i * ROW);
     mode_str_add_cstr(s, "</svg>\n");
     numbers(s, e);
+    for (int i = 0; i < r->n_skipped; i++) {
+        mode_str_add_cstr(s, "<p class=note>Not evaluated: ");
+        mode_str_add_html(s, r->skipped[i]);
+        mode_str_add_cstr(s, ".</p>\n");
+    }
     mode_str_add_cstr(s, "</div></section>\n");
 }

@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "data/safetensors.h"
 #include "ensemble/metrics.h"
+#include "ensemble/outcome.h"
 
 #include <math.h>
 #include <stdbool.h>
@@ -45,19 +46,41 @@ static enum mode_status add_retrieval(json_t *metrics, const struct mode_result 
     return MODE_OK;
 }
 
-enum mode_status mode_result_json(json_t **out, const struct mode_result *r, const float *text_cosine,
-                                  struct mode_error *err)
+static enum mode_status add_multilabel(json_t *metrics, const struct mode_result *r, struct mode_error *err)
+{
+    double map;
+    enum mode_status st = mode_mean_average_precision(&map, r->cosine, r->truth, r->n, r->c, err);
+    if (!st) set_number(metrics, "mean_average_precision", map);
+    return st;
+}
+
+enum mode_status mode_result_metrics(json_t **out, const struct mode_result *r, const float *text_cosine,
+                                     struct mode_error *err)
 {
     json_t *metrics = json_object();
-    bool retrieval = r->kind == MODE_TASK_RETRIEVAL;
-    enum mode_status st = retrieval ? add_retrieval(metrics, r, text_cosine, err) : add_classification(metrics, r, err);
+    enum mode_status st = r->kind == MODE_TASK_RETRIEVAL    ? add_retrieval(metrics, r, text_cosine, err)
+                          : r->kind == MODE_TASK_MULTILABEL ? add_multilabel(metrics, r, err)
+                                                            : add_classification(metrics, r, err);
+    *out = st ? NULL : metrics;
+    if (st) json_decref(metrics);
+    return st;
+}
+
+enum mode_status mode_result_json(json_t **out, const struct mode_result *r, struct mode_error *err)
+{
+    enum mode_measure measure[MODE_MEASURES_MOST];
+    json_t *metrics, *names = json_array();
+    enum mode_status st = mode_result_metrics(&metrics, r, NULL, err);
     if (st) {
-        json_decref(metrics);
+        json_decref(names);
         return mode_error_prefix(err, st, "task %s, model %s", r->task_name, r->model_name);
     }
-    *out = json_pack("{s:s, s:s, s:s, s:s, s:o, s:s}", "dataset", r->task_name, "model", r->model_name, "pretrained",
-                     "", "task", retrieval ? "zeroshot_retrieval" : "zeroshot_classification", "metrics", metrics,
-                     "language", "en");
+    int n = mode_measures_of(measure, r->kind, r->task_name);
+    for (int i = 0; i < n; i++) json_array_append_new(names, json_string(mode_measure_name(measure[i])));
+    *out = json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:s}", "dataset", r->task_name, "model", r->model_name,
+                     "pretrained", "", "task",
+                     r->kind == MODE_TASK_RETRIEVAL ? "zeroshot_retrieval" : "zeroshot_classification", "metrics",
+                     metrics, "main_metrics", names, "language", "en");
     if (!*out) return MODE_FAIL(err, MODE_E_VALUE, "task or model name \"%s\" is not UTF-8", r->task_name);
     return MODE_OK;
 }
@@ -65,7 +88,7 @@ enum mode_status mode_result_json(json_t **out, const struct mode_result *r, con
 enum mode_status mode_result_write_metrics(const char *path, const struct mode_result *r, struct mode_error *err)
 {
     json_t *o = NULL;
-    enum mode_status st = mode_result_json(&o, r, NULL, err);
+    enum mode_status st = mode_result_json(&o, r, err);
     if (st) return st;
     char *text = json_dumps(o, JSON_INDENT(2) | JSON_REAL_PRECISION(12));
     json_decref(o);
@@ -80,7 +103,8 @@ enum mode_status mode_result_write_logits(const char *path, const struct mode_re
     bool retrieval = r->kind == MODE_TASK_RETRIEVAL;
     struct mode_tensor t[] = {mode_tensor_2d((void *)r->cosine, MODE_DTYPE_F32, r->n, r->c),
                               mode_tensor_1d((void *)r->truth, MODE_DTYPE_I32, retrieval ? r->c : r->n)};
-    const struct mode_meta meta[] = {{(char *)"kind", (char *)(retrieval ? "retrieval" : "classification")},
+    if (r->kind == MODE_TASK_MULTILABEL) t[1] = mode_tensor_2d((void *)r->truth, MODE_DTYPE_I32, r->n, r->c);
+    const struct mode_meta meta[] = {{(char *)"kind", (char *)mode_task_kind_name(r->kind)},
                                      {(char *)"model", (char *)r->model_name},
                                      {(char *)"task", (char *)r->task_name}};
     t[0].name = "cosine";

@@ -1,12 +1,14 @@
 /* result.h - scores of a task as files: logits.safetensors, and metrics.json as CLIP_benchmark writes it.
  *
- * logits.safetensors: cosine [N, C] f32 (no logit scale); classification: target [N] i32; retrieval:
- * image_of_text [C] i32; metadata: task, kind, model.
+ * logits.safetensors: cosine [N, C] f32 (no logit scale); classification: target [N] i32; multilabel: target
+ * [N, C] i32; retrieval: image_of_text [C] i32; metadata: task, kind, model.
  *
- * metrics.json: {"dataset", "model", "pretrained", "task", "metrics", "language"}; metrics are fractions.
+ * metrics.json: {"dataset", "model", "pretrained", "task", "metrics", "main_metrics", "language"}; metrics are
+ * fractions, main_metrics the names of those that result.csv takes.
  * zeroshot_classification: acc1, acc5, mean_per_class_recall, mean_top1_top5, roc_auc (the last only with two
- * classes). zeroshot_retrieval: image_retrieval_recall@K and text_retrieval_recall@K for K = 1, 5, 10. What
- * is undefined (acc5 below 5 classes) is null, which JSON knows, and not the bare NaN that Python writes.
+ * classes); of a multilabel task mean_average_precision alone. zeroshot_retrieval: image_retrieval_recall@K and
+ * text_retrieval_recall@K for K = 1, 5, 10. What is undefined (acc5 below 5 classes) is null, which JSON knows, and not
+ * the bare NaN that Python writes.
  *
  * Source:  CLIP_benchmark's result format.
  * Threads: pure. */
@@ -25,13 +27,16 @@ struct mode_result {
     enum mode_task_kind kind;
     int64_t n, c;         /* images; classes or texts */
     const float *cosine;  /* [N, C]                                                           */
-    const int32_t *truth; /* classification: target [N]; retrieval: image_of_text [C]         */
+    const int32_t *truth; /* classification: target [N]; multilabel: target [N, C]; retrieval: image_of_text [C] */
 };
 
-/* The result object; the caller decrefs. For retrieval text_cosine [N, C] may hold other scores for ranking
+/* The object `metrics` alone; the caller decrefs. For retrieval text_cosine [N, C] may hold other scores for ranking
  * texts (an ensemble weights the directions differently); NULL = cosine. */
-enum mode_status mode_result_json(json_t **out, const struct mode_result *r, const float *text_cosine,
-                                  struct mode_error *err);
+enum mode_status mode_result_metrics(json_t **out, const struct mode_result *r, const float *text_cosine,
+                                     struct mode_error *err);
+
+/* The result object; the caller decrefs. */
+enum mode_status mode_result_json(json_t **out, const struct mode_result *r, struct mode_error *err);
 enum mode_status mode_result_write_metrics(const char *path, const struct mode_result *r, struct mode_error *err);
 enum mode_status mode_result_write_logits(const char *path, const struct mode_result *r, struct mode_error *err);
 

@@ -4,6 +4,8 @@
 #include "base/options.h"
 #include "base/str.h"
 #include "data/caption_text.h"
+#include "data/evalset.h"
+#include "data/utf8.h"
 #include "pipeline/hub.h"
 #include "pipeline/model_config.h"
 #include "pipeline/spec_keys.h"
@@ -469,44 +471,81 @@ static bool is_task(const char *dir)
     return yes;
 }
 
-enum mode_status mode_spec_tasks(const struct mode_spec *spec, struct mode_spec_list *out, struct mode_error *err)
+/* The tasks right inside dir, by name. */
+static enum mode_status tasks_within(const char *dir, struct mode_spec_list *out, struct mode_spec_list *skipped,
+                                     struct mode_error *err)
 {
-    *out = (struct mode_spec_list){0};
+    DIR *d = opendir(dir);
+    if (!d) return MODE_FAIL(err, MODE_E_NOINPUT, "evaluate.tasks: %s: %s", dir, strerror(errno));
+    struct mode_spec_list found = {0};
+    struct dirent *e;
     enum mode_status st = MODE_OK;
+    size_t first = out->n;
+    while ((e = readdir(d))) {
+        char *sub = mode_path_join(dir, e->d_name);
+        if (e->d_name[0] != '.' && is_task(sub))
+            list_add(&found, sub);
+        else
+            free(sub);
+    }
+    closedir(d);
+    if (found.n) qsort(found.item, found.n, sizeof *found.item, by_text);
+    for (size_t i = 0; i < found.n; i++) {
+        enum mode_task_kind kind = MODE_TASK_OTHER;
+        char *word = NULL;
+        if (!st) st = mode_evalset_kind(&kind, &word, found.item[i], err);
+        if (kind != MODE_TASK_OTHER)
+            list_add(out, mode_xstrdup(found.item[i]));
+        else if (!st && skipped) {
+            char *text = mode_xasprintf("the task %s is left out: its dataset_type.txt says \"%s\", and what can be "
+                                        "evaluated is " MODE_TASK_KINDS,
+                                        found.item[i], word);
+            list_add(skipped, mode_utf8_cleaned(text, strlen(text)));
+            free(text);
+        }
+        free(word);
+    }
+    if (!st && found.n == 0)
+        st = MODE_FAIL(err, MODE_E_NOINPUT,
+                       "evaluate.tasks: %s is no CLIP_benchmark folder (it has no test/nshards.txt) and holds none",
+                       dir);
+    if (!st && out->n == first)
+        st = MODE_FAIL(err, MODE_E_NOINPUT,
+                       "evaluate.tasks: %s: none of its %zu tasks can be evaluated: dataset_type.txt of each says "
+                       "something else than " MODE_TASK_KINDS,
+                       dir, found.n);
+    mode_spec_list_clear(&found);
+    return st;
+}
+
+enum mode_status mode_spec_tasks(const struct mode_spec *spec, struct mode_spec_list *out,
+                                 struct mode_spec_list *skipped, struct mode_error *err)
+{
+    enum mode_status st = MODE_OK;
+    *out = (struct mode_spec_list){0};
+    if (skipped) *skipped = (struct mode_spec_list){0};
     for (size_t i = 0; i < spec->evaluate.tasks.n && !st; i++) {
         const char *dir = spec->evaluate.tasks.item[i];
-        if (is_task(dir)) {
+        if (is_task(dir))
             list_add(out, mode_xstrdup(dir));
-            continue;
-        }
-        DIR *d = opendir(dir);
-        if (!d) {
-            st = MODE_FAIL(err, MODE_E_NOINPUT, "evaluate.tasks: %s: %s", dir, strerror(errno));
-            break;
-        }
-        size_t first = out->n;
-        struct dirent *e;
-        while ((e = readdir(d))) {
-            char *sub = mode_path_join(dir, e->d_name);
-            if (e->d_name[0] != '.' && is_task(sub))
-                list_add(out, sub);
-            else
-                free(sub);
-        }
-        closedir(d);
-        if (out->n > first) qsort(out->item + first, out->n - first, sizeof *out->item, by_text);
-        if (out->n == first)
-            st = MODE_FAIL(err, MODE_E_NOINPUT,
-                           "evaluate.tasks: %s is no CLIP_benchmark folder (it has no test/nshards.txt) and holds none",
-                           dir);
+        else
+            st = tasks_within(dir, out, skipped, err);
     }
     for (size_t i = 0; i < out->n && !st; i++)
         for (size_t j = 0; j < i && !st; j++)
             if (strcmp(mode_path_base(out->item[i]), mode_path_base(out->item[j])) == 0)
                 st = MODE_FAIL(err, MODE_E_CONFIG, "evaluate.tasks: %s and %s have the same name", out->item[j],
                                out->item[i]);
-    if (st) mode_spec_list_clear(out);
+    if (st) {
+        mode_spec_list_clear(out);
+        if (skipped) mode_spec_list_clear(skipped);
+    }
     return st;
+}
+
+void mode_spec_list_copy(struct mode_spec_list *to, const struct mode_spec_list *from)
+{
+    for (size_t i = 0; i < from->n; i++) list_add(to, mode_xstrdup(from->item[i]));
 }
 
 void mode_spec_list_clear(struct mode_spec_list *list)
@@ -528,7 +567,7 @@ enum mode_status mode_spec_check(const struct mode_spec *spec, struct mode_error
     if (spec->train.algorithms[0] && !mode_file_exists(spec->train.algorithms))
         return MODE_FAIL(err, MODE_E_NOINPUT, "train.algorithms: %s does not exist", spec->train.algorithms);
     struct mode_spec_list tasks;
-    enum mode_status st = mode_spec_tasks(spec, &tasks, err);
+    enum mode_status st = mode_spec_tasks(spec, &tasks, NULL, err);
     if (!st) mode_spec_list_clear(&tasks);
     return st;
 }

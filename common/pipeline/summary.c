@@ -51,7 +51,7 @@ static json_t *tasks_of(const struct mode_ensemble *e)
         const struct mode_ensemble_task *x = &e->task[t];
         json_t *o = json_object(), *models = json_object(), *routers = json_object();
         json_object_set_new(o, "task", json_string(x->name));
-        json_object_set_new(o, "kind", json_string(x->kind == MODE_TASK_RETRIEVAL ? "retrieval" : "classification"));
+        json_object_set_new(o, "kind", json_string(mode_task_kind_name(x->kind)));
         json_object_set_new(o, "images", json_integer(x->n_images));
         json_object_set_new(o, x->kind == MODE_TASK_RETRIEVAL ? "texts" : "classes", json_integer(x->n_columns));
         for (int m = 0; m < e->n_models; m++) json_object_set(models, e->model[m], x->model_metrics[m]);
@@ -150,6 +150,11 @@ enum mode_status mode_summary_write(const struct mode_report *r, const char *pat
     json_object_set_new(o, "routers", routers_of(e));
     json_object_set_new(o, "rows", rows_of(e));
     json_object_set_new(o, "tasks", tasks_of(e));
+    if (r->n_skipped) {
+        json_t *skipped = json_array();
+        for (int i = 0; i < r->n_skipped; i++) json_array_append_new(skipped, json_string(r->skipped[i]));
+        json_object_set_new(o, "skipped", skipped);
+    }
     json_object_set_new(o, "experts_added", json_integer(mode_centres_added(&e->centres)));
     json_object_set_new(o, "certificate", json_loads(e->centres.certificate, 0, NULL));
     if (r->corpus) json_object_set_new(o, "ledger", ledger_of(r->corpus));

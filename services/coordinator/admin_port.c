@@ -36,11 +36,9 @@ static void reject(struct server *s, const struct mode_packet *p, const Mode__En
 }
 
 /* Kinds of workers that the run will need and that are not here: better said now than when a stage gets there, which
- * may be days later. The texts are the caller's to free. */
-static char **missing_workers(size_t *n, const struct server *s, const Mode__Run *run)
+ * may be days later. */
+static void add_missing_workers(struct mode_spec_list *warnings, const struct server *s, const Mode__Run *run)
 {
-    char **text = mode_xcalloc(run->n_stages + 1, sizeof *text);
-    *n = 0;
     for (size_t i = 0; i < run->n_stages; i++) {
         const Mode__Stage *x = run->stages[i];
         bool here = x->done == x->total;
@@ -48,10 +46,11 @@ static char **missing_workers(size_t *n, const struct server *s, const Mode__Run
             here = s->core.worker[w].session[0] && strcmp(s->core.worker[w].service, x->service) == 0;
         for (size_t j = 0; j < i && !here; j++) /* said of an earlier stage */
             here = strcmp(run->stages[j]->service, x->service) == 0 && run->stages[j]->done < run->stages[j]->total;
-        if (!here)
-            text[(*n)++] = mode_xasprintf("no %s worker is connected yet: %s will wait for one", x->service, x->name);
+        if (here) continue;
+        char *text = mode_xasprintf("no %s worker is connected yet: %s will wait for one", x->service, x->name);
+        mode_spec_list_copy(warnings, &(struct mode_spec_list){.item = &text, .n = 1});
+        free(text);
     }
-    return text;
 }
 
 static void on_submit(struct server *s, const struct mode_packet *p, const Mode__Envelope *m)
@@ -61,23 +60,24 @@ static void on_submit(struct server *s, const struct mode_packet *p, const Mode_
     struct run *run;
     bool created;
     uint32_t tasks;
+    struct mode_spec_list warnings = {0};
     char *text = strndup((const char *)q->spec.data, q->spec.len);
     MODE_ASSERT(text);
     enum mode_status st = MODE_OK;
     if (strlen(text) != q->spec.len) st = MODE_FAIL(&err, MODE_E_CONFIG, "the spec is not a text: it has a NUL byte");
     if (!st)
-        st = runs_submit(&run, &created, &tasks, &s->runs, text, q->base_dir ? q->base_dir : "/", q->idempotency,
-                         q->has_dry_run && q->dry_run, &err);
+        st = runs_submit(&run, &created, &tasks, &warnings, &s->runs, text, q->base_dir ? q->base_dir : "/",
+                         q->idempotency, q->has_dry_run && q->dry_run, &err);
     free(text);
     if (st) {
         reject(s, p, m, st == MODE_E_TEMP ? MODE__REJECT_CODE__REJECT_STATE : MODE__REJECT_CODE__REJECT_SPEC, st,
                err.text);
+        mode_spec_list_clear(&warnings);
         return;
     }
     Mode__Envelope e;
     Mode__SubmitReply r = MODE__SUBMIT_REPLY__INIT;
     struct status_memory *memory = NULL;
-    char **warning = NULL;
     mode_envelope_init(&e, &s->message_id, MODE__ENVELOPE__BODY_SUBMIT_REPLY);
     r.run = run ? run->name : "";
     r.created = created;
@@ -89,14 +89,14 @@ static void on_submit(struct server *s, const struct mode_packet *p, const Mode_
         Mode__StatusReply *status = status_build(&memory, s, run->name, false, 0);
         r.stages = status->runs[0]->stages;
         r.n_stages = status->runs[0]->n_stages;
-        warning = missing_workers(&r.n_warnings, s, status->runs[0]);
-        r.warnings = warning;
+        add_missing_workers(&warnings, s, status->runs[0]);
     }
+    r.warnings = warnings.item;
+    r.n_warnings = warnings.n;
     e.submit_reply = &r;
     reply(s, p, m, &e);
     status_free(&memory);
-    for (size_t i = 0; i < r.n_warnings; i++) free(warning[i]);
-    free(warning);
+    mode_spec_list_clear(&warnings);
 }
 
 static void on_status(struct server *s, const struct mode_packet *p, const Mode__Envelope *m)

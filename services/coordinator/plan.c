@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "base/str.h"
+#include "data/evalset.h"
 #include "models/clip_config.h"
 #include "nn/backend.h"
 #include "pipeline/train.h"
@@ -206,7 +207,7 @@ static void link_feeds(struct plan *p)
 static enum mode_status look_at_tasks(struct plan *p, const struct plan_world *world, struct mode_error *err)
 {
     struct mode_spec_list dirs;
-    enum mode_status st = mode_spec_tasks(&p->spec, &dirs, err);
+    enum mode_status st = mode_spec_tasks(&p->spec, &dirs, &p->skipped, err);
     if (st) return st;
     p->task = mode_xcalloc(dirs.n + 1, sizeof *p->task);
     for (size_t i = 0; i < dirs.n && !st; i++) {
@@ -215,15 +216,9 @@ static enum mode_status look_at_tasks(struct plan *p, const struct plan_world *w
         size_t n = strlen(t->dir);
         while (n > 1 && t->dir[n - 1] == '/') t->dir[--n] = 0;
         t->name = mode_xstrdup(mode_path_base(t->dir));
-        char *type = mode_path_join(t->dir, "dataset_type.txt"), *text = NULL;
-        size_t size;
-        t->kind = "classification";
-        if (mode_file_exists(type)) {
-            if (!(st = mode_file_read(type, 4096, &text, &size, err)) && strncmp(text, "retrieval", 9) == 0)
-                t->kind = "retrieval";
-            free(text);
-        }
-        free(type);
+        enum mode_task_kind kind;
+        st = mode_evalset_kind(&kind, NULL, t->dir, err);
+        if (!st) t->kind = mode_task_kind_name(kind);
         if (!st) st = world->task_digest(t->dir, t->digest, err);
         if (!st) st = world->words_digest(t->dir, t->words_digest, err);
         if (st) st = mode_error_prefix(err, st, "evaluation task %s", t->name);
@@ -352,6 +347,7 @@ void plan_close(struct plan **pp)
         free(p->task[t].dir);
     }
     free(p->task);
+    mode_spec_list_clear(&p->skipped);
     free(p->pairs);
     free(p->encoder_id);
     free(p->algorithms);

@@ -77,7 +77,7 @@ struct plan_sum { /* over the commit records of a stage's done nodes */
 
 struct plan_task { /* an evaluation task */
     char *name, *dir;
-    const char *kind; /* classification | retrieval */
+    const char *kind; /* classification | multilabel | retrieval */
     char digest[MODE_DIGEST_HEX], words_digest[MODE_DIGEST_HEX];
 };
 
@@ -97,7 +97,8 @@ struct plan {
     struct mode_shards shards;    /* of data.train, then of each source of data.added */
     uint32_t n_added, *shard_end; /* [n_added + 1]: base shards end at [0], those of addition j at [j + 1] */
     struct plan_task *task;
-    uint32_t n_tasks, n_models; /* models: dense, seed, expert-0 ... */
+    struct mode_spec_list skipped; /* sentences: tasks that are left out, and why */
+    uint32_t n_tasks, n_models;    /* models: dense, seed, expert-0 ... */
     char *encoder_id;
     char tokenizer_digest[MODE_DIGEST_HEX];
     char *algorithms; /* what is in train.algorithms, or NULL */

@@ -358,6 +358,8 @@ static enum mode_status ensemble_task(struct plan_spec *s, struct plan *p, struc
     r.n_shard_paths = p->shards.n;
     r.spec_yaml = p->spec.text;
     r.seed = p->spec.seed;
+    r.skipped = p->skipped.item;
+    r.n_skipped = p->skipped.n;
     set_request(s, &r);
     free(r.shard_paths);
     free(task);

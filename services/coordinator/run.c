@@ -163,10 +163,12 @@ static void remove_run(struct runs *r, struct run *run)
     run_free(run);
 }
 
-enum mode_status runs_submit(struct run **out, bool *created, uint32_t *tasks, struct runs *r, const char *text,
-                             const char *folder, const char *idempotency, bool dry, struct mode_error *err)
+enum mode_status runs_submit(struct run **out, bool *created, uint32_t *tasks, struct mode_spec_list *warnings,
+                             struct runs *r, const char *text, const char *folder, const char *idempotency, bool dry,
+                             struct mode_error *err)
 {
     struct mode_spec spec;
+    *warnings = (struct mode_spec_list){0};
     *out = NULL;
     *created = false;
     *tasks = 0;
@@ -184,6 +186,7 @@ enum mode_status runs_submit(struct run **out, bool *created, uint32_t *tasks, s
     }
     if (old && !dry && same && (open || strcmp(old->idempotency, idempotency) == 0)) {
         mode_spec_clear(&spec);
+        if (old->plan) mode_spec_list_copy(warnings, &old->plan->skipped);
         *out = old;
         return MODE_OK;
     }
@@ -199,6 +202,7 @@ enum mode_status runs_submit(struct run **out, bool *created, uint32_t *tasks, s
     run->retry = true;
     if ((st = make_plan(r, run, err))) goto out;
     *tasks = run->plan->n_nodes;
+    mode_spec_list_copy(warnings, &run->plan->skipped);
     if (dry) goto out;
     if ((st = run_save(r, run, true, err))) goto out;
     save_plan(r, run);

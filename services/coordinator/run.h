@@ -48,9 +48,11 @@ void runs_clear(struct runs *r);
 struct run *runs_find(const struct runs *r, const char *name);
 
 /* Accept a spec. *created false: the same run is there already and goes on (or has ended well). MODE_E_TEMP: a run
- * of that name with another spec is unfinished. dry: check only; *out is then NULL and *tasks says how many. */
-enum mode_status runs_submit(struct run **out, bool *created, uint32_t *tasks, struct runs *r, const char *text,
-                             const char *folder, const char *idempotency, bool dry, struct mode_error *err);
+ * of that name with another spec is unfinished. dry: check only; *out is then NULL and *tasks says how many. warnings:
+ * what whoever submits should know; the caller clears. */
+enum mode_status runs_submit(struct run **out, bool *created, uint32_t *tasks, struct mode_spec_list *warnings,
+                             struct runs *r, const char *text, const char *folder, const char *idempotency, bool dry,
+                             struct mode_error *err);
 /* Hand over what became possible, close what is finished. A task that is handed over costs a synced file, and there may
  * be a hundred thousand of them: at until_s (mode_clock_s) it stops and returns true when there are more. */
 bool runs_advance(struct runs *r, run_wanted_fn *wanted, void *ctx, int64_t now_ms, double until_s);

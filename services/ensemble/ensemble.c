@@ -64,16 +64,11 @@ static enum mode_status read_tasks(struct plan *p, const Mode__EnsembleRequest *
     for (size_t t = 0; t < r->n_tasks; t++) {
         const Mode__EnsembleTask *x = r->tasks[t];
         const char **logits = p->logits + t * (size_t)p->n_models;
-        bool retrieval = strcmp(x->kind, "retrieval") == 0;
-        if (!retrieval && strcmp(x->kind, "classification") != 0)
-            return MODE_FAIL(err, MODE_E_VALUE,
-                             "ensemble: task %s is of kind \"%s\", expected classification or retrieval", x->name,
-                             x->kind);
-        p->task[t] = (struct mode_ensemble_run_task){.name = x->name,
-                                                     .dir = x->dir,
-                                                     .logits = logits,
-                                                     .kind = retrieval ? MODE_TASK_RETRIEVAL
-                                                                       : MODE_TASK_CLASSIFICATION};
+        enum mode_task_kind kind = mode_task_kind_parse(x->kind);
+        if (kind == MODE_TASK_OTHER)
+            return MODE_FAIL(err, MODE_E_VALUE, "ensemble: task %s is of kind \"%s\", expected " MODE_TASK_KINDS,
+                             x->name, x->kind);
+        p->task[t] = (struct mode_ensemble_run_task){.name = x->name, .dir = x->dir, .logits = logits, .kind = kind};
         if ((st = need(job, &p->task[t].words, "words", x->name, NULL, err))) return st;
         for (int m = 0; m < p->n_models; m++)
             if ((st = need(job, &logits[m], "logits", p->model[m], x->name, err))) return st;
@@ -125,6 +120,8 @@ enum mode_status ensemble_work(struct mode_job *job, struct mode_error *err)
                                     .centres = mode_job_input(job, "centres"),
                                     .n_tasks = (int)r->n_tasks,
                                     .n_shards = (int)r->n_shard_paths,
+                                    .skipped = (const char *const *)r->skipped,
+                                    .n_skipped = (int)r->n_skipped,
                                     .progress = on_task,
                                     .ctx = job};
     if (!run.centres) {

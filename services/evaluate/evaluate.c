@@ -40,7 +40,7 @@ static enum mode_status check_digests(const Mode__EvaluateRequest *r, struct mod
 static enum mode_status write_outputs(struct mode_job *job, const struct mode_result *result, struct mode_error *err)
 {
     json_t *o = NULL;
-    enum mode_status st = mode_result_json(&o, result, NULL, err);
+    enum mode_status st = mode_result_json(&o, result, err);
     if (st) return st;
     char *note = json_dumps(json_object_get(o, "metrics"), JSON_COMPACT | JSON_REAL_PRECISION(6));
     mode_job_note(job, note);

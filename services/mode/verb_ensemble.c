@@ -100,13 +100,16 @@ static enum mode_status find_models(struct found *f, const struct options *o, st
     return MODE_OK;
 }
 
-/* A task's kind is what its logits hold: targets, or the image of every text. */
+/* A task's kind is what its logits hold: one target or several of every image, or the image of every text. */
 static enum mode_status kind_of(enum mode_task_kind *kind, const char *path, struct mode_error *err)
 {
     struct mode_safetensors f;
     enum mode_status st = mode_safetensors_open(&f, path, err);
     if (st) return st;
-    *kind = mode_safetensors_find(&f, "image_of_text") ? MODE_TASK_RETRIEVAL : MODE_TASK_CLASSIFICATION;
+    const struct mode_tensor *target = mode_safetensors_find(&f, "target");
+    *kind = mode_safetensors_find(&f, "image_of_text") ? MODE_TASK_RETRIEVAL
+            : target && target->n_dims == 2            ? MODE_TASK_MULTILABEL
+                                                       : MODE_TASK_CLASSIFICATION;
     mode_safetensors_close(&f);
     return MODE_OK;
 }

@@ -42,9 +42,11 @@ static const struct mode_option table[] = {
 
 static const struct option_range ranges[] = {RANGE("batch", 1, 1 << 20), RANGE_THREADS, RANGE_END};
 
-static const char prose[] = "Zero-shot classification and retrieval. A task is a folder with classnames.txt,\n"
-                            "zeroshot_classification_templates.txt and test/ (or dataset_type.txt = retrieval).\n"
-                            "Metrics are fractions; \"-\" (null with --json) is what a task does not define.";
+static const char prose[] =
+    "Zero-shot classification, of several labels too, and retrieval. A task is a folder with\n"
+    "classnames.txt, zeroshot_classification_templates.txt and test/, or dataset_type.txt =\n"
+    "retrieval (docs/FORMATS.md; `mode pack --task` makes one of class folders or COCO's captions).\n"
+    "Metrics are fractions; \"-\" (null with --json) is what a task does not define.";
 
 static void print_metrics(const char *task, const json_t *metrics)
 {
@@ -151,7 +153,7 @@ static enum mode_status one_task(const struct options *o, const struct task *tas
     const struct mode_encode_hook hook = {.ctx = set.name, .more = isatty(2) ? on_batch : NULL, .notice = on_notice};
     if ((st = mode_evaluate(cosine, clip, tokenizer, &set, o->batch, &hook, err))) goto out;
     struct mode_result r = mode_evaluate_result(&set, cosine, o->name);
-    if ((st = mode_result_json(&json, &r, NULL, err))) goto out;
+    if ((st = mode_result_json(&json, &r, err))) goto out;
     if (o->json) {
         char *line = json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(12));
         printf("%s\n", line);

@@ -1,4 +1,4 @@
-/* mode pack - pictures and captions in, webdataset shards out. */
+/* mode pack - pictures and captions in, webdataset shards out; or labelled pictures in, an evaluation task out. */
 #include "base/options.h"
 #include "base/output.h"
 #include "pipeline/pack.h"
@@ -6,8 +6,10 @@
 #include "verb.h"
 
 #include <stdio.h>
+#include <sys/stat.h>
 
 struct options {
+    struct mode_pack_task task;
     const char *pairs, *out;
     int64_t per_shard;
     bool skip_bad, json;
@@ -17,8 +19,19 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, pairs, "pairs", NULL, "FILE|DIR",
                  "lines of picture, tab, caption [, tab, caption ...]; or a folder of pictures with .txt or "
                  ".json beside them"),
-    MODE_OPT_STR(struct options, out, "out", NULL, "DIR", "where to put 00000.tar, 00001.tar, ..."),
-    MODE_OPT_INT(struct options, per_shard, "per-shard", "1000", "N", "pairs in a shard"),
+    MODE_OPT_STR(struct options, task.source, "task", NULL, "DIR|FILE",
+                 "instead of --pairs, to make an evaluation task: a folder with one folder of pictures per class; or "
+                 "captions as COCO has them, JSON with `images` and `annotations`, for retrieval"),
+    MODE_OPT_STR(
+        struct options, task.class_names, "class-names", NULL, "FILE",
+        "with --task DIR: one name a line in the order of the folders (default: their names, \"_\" as a blank)"),
+    MODE_OPT_STR(struct options, task.templates, "templates", NULL, "FILE",
+                 "with --task DIR: one a line, {c} for the class (default: " MODE_PACK_TEMPLATE ")"),
+    MODE_OPT_STR(struct options, task.pictures, "pictures", NULL, "DIR",
+                 "with --task FILE: where its pictures are (default: where it is)"),
+    MODE_OPT_STR(struct options, out, "out", NULL, "DIR",
+                 "where to put 00000.tar, 00001.tar, ...; or the task, which is called as this folder"),
+    MODE_OPT_INT(struct options, per_shard, "per-shard", "1000", "N", "pairs, or pictures of a task, in a shard"),
     MODE_OPT_FLAG(struct options, skip_bad, "skip-bad",
                   "count pairs that lack a readable picture or a caption, instead of stopping"),
     MODE_OPT_FLAG(struct options, json, "json", "print the counts as JSON"),
@@ -26,13 +39,49 @@ static const struct mode_option table[] = {
 
 static const struct option_range ranges[] = {RANGE("per-shard", 1, MODE_PACK_MAX_PER_SHARD), RANGE_END};
 
-static const char usage[] = "mode pack --pairs list.tsv|folder --out DIR [options]";
+static const char usage[] = "mode pack --pairs list.tsv|folder --out DIR [options]; or --task folder|captions.json";
 static const char prose[] =
     "Packs pictures, unchanged, with their captions into tar shards that MoDE, open_clip and webdataset "
     "read: one caption\n"
     "becomes key.txt, several become the list `texts` of key.json. The same pairs give the same bytes. A picture file\n"
     "that is cut short is a bad pair; pictures are not decoded, `mode captions` does that. The shards appear in DIR,\n"
-    "which may hold no tar yet, when all of them are done; after an error there are none.";
+    "which may hold no tar yet, when all of them are done; after an error there are none.\n"
+    "With --task, DIR becomes a task for `mode evaluate`, in CLIP_benchmark's layout. Classes are in the order of "
+    "their\n"
+    "folders' names (of the bytes, as `LC_ALL=C ls` has it), or of the numbers where all names are numbers.";
+
+/* One kind of input, and no options of the other. Of a source that is not there packing says so. */
+static enum mode_status check_options(const struct options *o, struct mode_error *err)
+{
+    struct stat sb;
+    const bool task = o->task.source, there = task && stat(o->task.source, &sb) == 0,
+               folder = task && (!there || S_ISDIR(sb.st_mode)), file = task && (!there || !S_ISDIR(sb.st_mode));
+    const struct {
+        const char *option, *value, *with;
+        bool fits;
+    } only[] = {{"class-names", o->task.class_names, "--task DIR", folder},
+                {"templates", o->task.templates, "--task DIR", folder},
+                {"pictures", o->task.pictures, "--task FILE", file}};
+    if (!o->pairs == !o->task.source)
+        return MODE_FAIL(err, MODE_E_USAGE,
+                         o->pairs ? "--pairs and --task do not go together; usage: %s"
+                                  : "--pairs or --task is missing; usage: %s",
+                         usage);
+    if (!o->out) return MODE_FAIL(err, MODE_E_USAGE, "--out is missing; usage: %s", usage);
+    for (size_t i = 0; i < sizeof only / sizeof *only; i++)
+        if (only[i].value && !only[i].fits)
+            return MODE_FAIL(err, MODE_E_USAGE, "--%s goes with %s only", only[i].option, only[i].with);
+    return MODE_OK;
+}
+
+static enum mode_status pack(struct mode_pack_counts *n, const struct options *o, struct mode_error *err)
+{
+    const char *in[] = {o->pairs ? o->pairs : o->task.source, o->task.class_names, o->task.templates, o->task.pictures};
+    enum mode_status st = mode_output_apart(o->out, in, sizeof in / sizeof *in, err);
+    if (st) return st;
+    if (o->pairs) return mode_pack(n, o->pairs, o->out, (uint32_t)o->per_shard, o->skip_bad, err);
+    return mode_pack_task(n, &o->task, o->out, (uint32_t)o->per_shard, o->skip_bad, err);
+}
 
 static enum mode_status run(int argc, char **argv, struct mode_error *err)
 {
@@ -45,11 +94,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
     if (st) return st;
-    if (n_args || !o.pairs || !o.out)
-        return n_args ? MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\"; usage: %s", argv[1], usage)
-                      : MODE_FAIL(err, MODE_E_USAGE, "%s is missing; usage: %s", o.pairs ? "--out" : "--pairs", usage);
-    if ((st = ranges_check(&o, table, ranges, err)) || (st = mode_output_apart(o.out, &o.pairs, 1, err)) ||
-        (st = mode_pack(&n, o.pairs, o.out, (uint32_t)o.per_shard, o.skip_bad, err)))
+    if (n_args) return MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\"; usage: %s", argv[1], usage);
+    if ((st = check_options(&o, err)) || (st = ranges_check(&o, table, ranges, err)) || (st = pack(&n, &o, err)))
         return st;
     const struct {
         const char *name;
@@ -72,4 +118,4 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     return MODE_OK;
 }
 
-const struct mode_verb mode_verb_pack = {"pack", "pack pictures and captions into shards", run};
+const struct mode_verb mode_verb_pack = {"pack", "pack pictures and captions into shards, or a task", run};

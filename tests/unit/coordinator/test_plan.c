@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <unistd.h>
+
 #include <cmocka.h>
 
 static char folder[] = "/tmp/mode-plan-XXXXXX";
@@ -35,6 +37,8 @@ static int set_up(void **state)
     put_file("newer/c.tar", "c");
     put_file("tasks/t0/test/nshards.txt", "1");
     put_file("tasks/t1/test/nshards.txt", "1");
+    put_file("tasks/t2/test/nshards.txt", "1"); /* of a kind that nobody here evaluates: it makes no tasks */
+    put_file("tasks/t2/dataset_type.txt", "captioning\n");
     put_file("enc/config.json", "{}");
     put_file("m.gz", "merges");
     return mode_store_open(&store, folder, &err) != MODE_OK;
@@ -127,6 +131,44 @@ static void expect(struct what w, const unsigned want[PLAN_STAGES])
         if (got[s] != want[s]) fail_msg("%s: %u tasks, expected %u", plan_stage_name(s), got[s], want[s]);
     run(got, w); /* and once done it is found again, whole */
     for (enum plan_stage s = 0; s < PLAN_STAGES; s++) assert_int_equal(got[s], 0);
+}
+
+static void test_a_task_of_an_unknown_kind_is_left_out_of_its_folder(void **state)
+{
+    (void)state;
+    static const char *const tasks[] = {"tasks", "tasks/t2", "others"};
+    struct mode_error err = {0};
+    put_file("others/t2/test/nshards.txt", "1");
+    put_file("others/t2/dataset_type.txt", "captioning\n");
+    put_file("tasks/t1/dataset_type.txt", "multilabel\n");
+    for (int i = 0; i < 3; i++) {
+        struct mode_spec spec;
+        struct plan *p;
+        char *text = mode_xasprintf("name: y\ndata: {train: shards}\nencoder: {dir: enc}\nmodel: ViT-B-32\n"
+                                    "tokenizer: {merges: m.gz}\nevaluate: {tasks: %s}\n",
+                                    tasks[i]);
+        if (mode_spec_parse(&spec, text, folder, "spec", &err)) fail_msg("%s", err.text);
+        enum mode_status st = plan_open(&p, &spec, store, &fake_world, &err);
+        free(text);
+        if (i == 2) { /* nothing is left */
+            assert_int_equal(st, MODE_E_NOINPUT);
+            assert_non_null(strstr(err.text, "none of its 1 tasks can be evaluated"));
+            continue;
+        }
+        if (st) fail_msg("%s", err.text);
+        assert_int_equal(p->n_tasks, i ? 1 : 2);
+        assert_int_equal(p->skipped.n, !i); /* one that is named stays: whoever opens it refuses it */
+        if (i == 0) {
+            assert_non_null(
+                strstr(p->skipped.item[0], "tasks/t2 is left out: its dataset_type.txt says \"captioning\""));
+            assert_string_equal(p->task[0].kind, "classification");
+            assert_string_equal(p->task[1].kind, "multilabel");
+        }
+        plan_close(&p);
+    }
+    char *type = mode_path_join(folder, "tasks/t1/dataset_type.txt");
+    assert_int_equal(unlink(type), 0);
+    free(type);
 }
 
 static void test_a_changed_parameter_redoes_only_what_depends_on_it(void **state)
@@ -305,6 +347,7 @@ static void test_what_does_not_fit_together_is_refused_by_its_key(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_task_of_an_unknown_kind_is_left_out_of_its_folder),
         cmocka_unit_test(test_a_changed_parameter_redoes_only_what_depends_on_it),
         cmocka_unit_test(test_added_data_touch_nothing_that_exists),
         cmocka_unit_test(test_a_changed_shard_redoes_what_saw_it),

@@ -1,6 +1,6 @@
 /* Runs of many shards: what becomes possible is handed over in parts, and what is written about a run can be read. */
-#include "run.h"
 #include "plan_world.h"
+#include "run.h"
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -63,11 +63,13 @@ static void test_tasks_are_handed_over_in_parts(void **state)
     bool created;
     uint32_t tasks;
     struct mode_error err = {0};
-    if (runs_submit(&run, &created, &tasks, &runs,
+    struct mode_spec_list warnings;
+    if (runs_submit(&run, &created, &tasks, &warnings, &runs,
                     "name: many\ndata: {train: shards}\nencoder: {dir: enc}\nmodel: ViT-B-32\n"
                     "tokenizer: {merges: m.gz}\n",
                     folder, "1", false, &err))
         fail_msg("%s", err.text);
+    assert_int_equal(warnings.n, 0);
     assert_true(runs_advance(&runs, NULL, NULL, 0, mode_clock_s() - 1)); /* no time: there is more to do */
     assert_int_equal(core.n_tasks, 0);
     int turns = 0;

@@ -1,6 +1,7 @@
 /* Evaluation tasks as folders: read whole or refused with the place named. */
 #include "base/str.h"
 #include "data/evalset.h"
+#include "data/npy.h"
 #include "picture_fixture.h"
 
 #include <setjmp.h>
@@ -118,6 +119,109 @@ static void test_retrieval(void **state)
     assert_string_not_equal(a, b);
 }
 
+/* A NumPy file of such a list, as it lies in a tar. */
+static struct bytes npy(int version, const char *descr, const char *shape, const void *data, size_t size)
+{
+    const int prefix = version > 1 ? 12 : 10;
+    char *dict = mode_xasprintf("{'descr': '%s', 'fortran_order': False, 'shape': %s, }", descr, shape);
+    struct bytes b = {.size = 128 + size, .data = calloc(1, 128 + size)};
+    assert_non_null(b.data);
+    memcpy(b.data, "\x93NUMPY", 6);
+    b.data[6] = (uint8_t)version;
+    b.data[8] = (uint8_t)(128 - prefix);
+    memset(b.data + prefix, ' ', (size_t)(128 - prefix));
+    memcpy(b.data + prefix, dict, strlen(dict));
+    b.data[127] = '\n';
+    memcpy(b.data + 128, data, size);
+    free(dict);
+    return b;
+}
+
+static void test_flags_of_every_type(void **state)
+{
+    (void)state;
+    static const int8_t i1[] = {0, 1, 1};
+    static const int64_t i8[] = {0, 1, 1}, two[] = {0, 1, 2}, minus[] = {0, 1, -1};
+    static const float f4[] = {0, 1, 1}, half[] = {0, 1, 0.5f};
+    static const double f8[] = {0, 1, 1};
+    static const uint8_t f2[] = {0, 0, 0, 0x3c, 0, 0x3c}, big[] = {0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1};
+    static const struct {
+        const char *descr, *shape;
+        const void *data;
+        size_t size;
+        int version;
+        const char *refused;
+    } c[] = {{"|b1", "(3,)", i1, 3, 1, NULL},
+             {"|u1", "(3,)", i1, 3, 1, NULL},
+             {"<i8", "(3,)", i8, 24, 1, NULL},
+             {"<f2", "(3,)", f2, 6, 2, NULL},
+             {"<f4", "(3,)", f4, 12, 3, NULL},
+             {"<f8", "(3,)", f8, 24, 1, NULL},
+             {">u4", "(3,)", big, 12, 1, NULL},
+             {"<i8", "(3,)", two, 24, 1, "label 2 is neither 0 nor 1"},
+             {"<i8", "(3,)", minus, 24, 1, "label 2 is neither 0 nor 1"},
+             {"<f4", "(3,)", half, 12, 1, "label 2 is neither 0 nor 1"},
+             {"<i8", "(4,)", i8, 24, 1, "another length, expected a list of 3"},
+             {"<i8", "(3, 1)", i8, 24, 1, "no list"},
+             {"<i8", "()", i8, 24, 1, "no list"},
+             {"<i8", "(3,)", i8, 23, 1, "is cut"},
+             {"|O", "(3,)", i8, 24, 1, "no bool, integers or floats"},
+             {"<i8", "(3,)", i8, 24, 9, "no NumPy file"}};
+    for (size_t i = 0; i < sizeof c / sizeof *c; i++) {
+        int32_t out[3] = {7, 7, 7};
+        struct bytes b = npy(c[i].version, c[i].descr, c[i].shape, c[i].data, c[i].size);
+        enum mode_status st = mode_npy_read_flags(out, 3, b.data, b.size, "it", &err);
+        if (!c[i].refused && (st || out[0] != 0 || out[1] != 1 || out[2] != 1))
+            fail_msg("%s: %s", c[i].descr, err.text);
+        if (c[i].refused && (st != MODE_E_FORMAT || !strstr(err.text, c[i].refused)))
+            fail_msg("\"%s\" lacks \"%s\"", err.text, c[i].refused);
+        for (size_t n = 0; n < 128; n++) /* cut anywhere: refused, and nothing else is read */
+            assert_int_equal(mode_npy_read_flags(out, 3, b.data, n, "it", &err), MODE_E_FORMAT);
+        free(b.data);
+    }
+}
+
+static void test_multilabel(void **state)
+{
+    (void)state;
+    static const uint8_t labels[2][3] = {{1, 0, 1}, {0, 0, 0}};
+    struct mode_evalset e;
+    struct mode_tar_writer *w;
+    char words[MODE_DIGEST_HEX], one[MODE_DIGEST_HEX], *path = mode_xasprintf("%s/test/0.tar", task), name[32];
+    put("dataset_type.txt", "multilabel\n");
+    put("classnames.txt", "cat\ndog\nwolf\n");
+    put("zeroshot_classification_templates.txt", "a photo of a {c}.\n");
+    put("test/nshards.txt", "1");
+    assert_int_equal(mode_tar_writer_open(&w, path, &err), MODE_OK);
+    for (int i = 0; i < 2; i++) {
+        struct bytes b = npy(1, "|u1", "(3,)", labels[i], 3);
+        snprintf(name, sizeof name, "s%07d.jpg", i);
+        assert_int_equal(mode_tar_writer_add(w, name, jpeg.data, jpeg.size, &err), MODE_OK);
+        snprintf(name, sizeof name, "s%07d.npy", i);
+        assert_int_equal(mode_tar_writer_add(w, name, b.data, b.size, &err), MODE_OK);
+        free(b.data);
+    }
+    assert_int_equal(mode_tar_writer_finish(&w, &err), MODE_OK);
+    if (mode_evalset_open(&e, task, &err)) fail_msg("%s", err.text);
+    assert_int_equal(e.kind, MODE_TASK_MULTILABEL);
+    assert_int_equal(e.n_images, 2);
+    static const int32_t want[] = {1, 0, 1, 0, 0, 0};
+    assert_memory_equal(e.label, want, sizeof want);
+    mode_evalset_close(&e);
+    assert_int_equal(mode_evalset_words_digest(task, words, &err), MODE_OK);
+    put("classnames.txt", "cat\ndog\n"); /* three labels, two classes */
+    assert_int_equal(mode_evalset_open(&e, task, &err), MODE_E_FORMAT);
+    assert_non_null(strstr(err.text, "s0000000: the labels are a list of another length, expected a list of 2"));
+    put("classnames.txt", "cat\ndog\nwolf\n");
+    put_tar(0, "cls", "0", "2");
+    assert_int_equal(mode_evalset_open(&e, task, &err), MODE_E_FORMAT);
+    assert_non_null(strstr(err.text, "no npy"));
+    put("dataset_type.txt", "classification\n");
+    assert_int_equal(mode_evalset_words_digest(task, one, &err), MODE_OK); /* the same words, another question */
+    assert_string_not_equal(words, one);
+    free(path);
+}
+
 static void test_digests(void **state)
 {
     (void)state;
@@ -169,8 +273,8 @@ static void test_what_is_not_whole_is_refused(void **state)
     put("test/nshards.txt", "many");
     refused(MODE_E_FORMAT, "nshards");
     put_classification();
-    put("dataset_type.txt", "multilabel");
-    refused(MODE_E_FORMAT, "multilabel");
+    put("dataset_type.txt", "captioning");
+    refused(MODE_E_FORMAT, "task type \"captioning\", expected classification, multilabel or retrieval");
     put_classification();
     char *path = mode_path_join(task, "test/1.tar");
     assert_int_equal(truncate(path, 1024), 0);
@@ -183,6 +287,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_classification),
         cmocka_unit_test(test_retrieval),
+        cmocka_unit_test(test_flags_of_every_type),
+        cmocka_unit_test(test_multilabel),
         cmocka_unit_test(test_digests),
         cmocka_unit_test(test_what_is_not_whole_is_refused),
     };

@@ -54,6 +54,57 @@ static void test_hand_checked_roc_auc(void **state)
     assert_true(isnan(m.roc_auc));
 }
 
+static void test_hand_checked_average_precision(void **state)
+{
+    (void)state;
+    /* class 0 ranks images 1+ 0- 3+ 2-: (1/1 + 2/3) / 2; class 1 ranks 0+ and then the rest; class 2 has none */
+    const float scores[] = {0.5f, 0.9f, 0.1f, 0.9f, 0.2f, 0.7f, 0.1f, 0.1f, 0.9f, 0.4f, 0.3f, 0.3f};
+    const int32_t target[] = {0, 1, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0};
+    double map, precision[4];
+    assert_int_equal(mode_mean_average_precision(&map, scores, target, 4, 3, NULL), MODE_OK);
+    assert_near(map, ((1 + 2.0 / 3) / 2 + 1 + 0) / 3);
+    mode_class_precisions(precision, scores, target, 4, 3, 0);
+    assert_true(precision[0] <= 0 && precision[2] <= 0);
+    assert_near(precision[1], 1);
+    assert_near(precision[3], 2.0 / 3);
+    const float flat[4] = {0}; /* equal scores: the lower index first */
+    const int32_t last[] = {0, 0, 0, 1}, all[] = {1, 1, 1, 1}, two[] = {0, 0, 0, 2};
+    struct mode_error err;
+    assert_int_equal(mode_mean_average_precision(&map, flat, last, 4, 1, NULL), MODE_OK);
+    assert_near(map, 0.25);
+    assert_int_equal(mode_mean_average_precision(&map, flat, all, 4, 1, NULL), MODE_OK);
+    assert_near(map, 1);
+    assert_int_equal(mode_mean_average_precision(&map, flat, two, 4, 1, &err), MODE_E_VALUE);
+    assert_non_null(strstr(err.text, "row 3, column 0 is 2"));
+    const float bad[4] = {0, NAN, 0, 0};
+    assert_int_equal(mode_mean_average_precision(&map, bad, all, 4, 1, &err), MODE_E_VALUE);
+}
+
+static uint32_t drawn; /* the generator of tests/golden/average_precision.py */
+
+static uint32_t draw(void)
+{
+    drawn = (drawn * 1103515245u + 12345u) & 0x7fffffffu;
+    return drawn >> 8;
+}
+
+static void test_average_precision_is_that_of_the_definition(void **state)
+{
+    (void)state;
+    enum { ROWS = 200, CLASSES = 6 };
+    static float scores[ROWS * CLASSES];
+    static int32_t target[ROWS * CLASSES];
+    double map;
+    drawn = 1;
+    for (int i = 0; i < ROWS * CLASSES; i++) {
+        const int k = i % CLASSES;
+        scores[i] = (float)((int32_t)draw() - (1 << 22));
+        target[i] = draw() % (uint32_t)(k + 2) == 0 && k < CLASSES - 1;
+    }
+    assert_int_equal(mode_mean_average_precision(&map, scores, target, ROWS, CLASSES, NULL), MODE_OK);
+    assert_near(map, 0.275676741916315); /* tests/golden/average_precision.py */
+}
+
 static void test_hand_checked_retrieval(void **state)
 {
     (void)state;
@@ -166,9 +217,14 @@ static void test_agrees_with_sorting(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_hand_checked_classification), cmocka_unit_test(test_equal_scores_go_to_the_lower_index),
-        cmocka_unit_test(test_hand_checked_roc_auc),        cmocka_unit_test(test_hand_checked_retrieval),
-        cmocka_unit_test(test_bad_input_is_refused),        cmocka_unit_test(test_agrees_with_sorting),
+        cmocka_unit_test(test_hand_checked_classification),
+        cmocka_unit_test(test_equal_scores_go_to_the_lower_index),
+        cmocka_unit_test(test_hand_checked_roc_auc),
+        cmocka_unit_test(test_hand_checked_average_precision),
+        cmocka_unit_test(test_average_precision_is_that_of_the_definition),
+        cmocka_unit_test(test_hand_checked_retrieval),
+        cmocka_unit_test(test_bad_input_is_refused),
+        cmocka_unit_test(test_agrees_with_sorting),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

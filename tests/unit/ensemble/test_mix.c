@@ -75,17 +75,89 @@ static void test_outcomes_follow_the_definitions(void **state)
     float r[] = {.9f, .8f, .1f, .2f, .3f, .6f};
     int32_t image[] = {0, 1, 1};
     mode_outcome_make(&o, MODE_MEASURE_IMAGE_RECALL_1, r, image, 2, 3); /* texts find images 0, 0, 1 */
-    assert_true(o.n == 3 && o.hit[0] && !o.hit[1] && o.hit[2]);
+    assert_true(o.n == 3 && o.value[0] > 0 && o.value[1] <= 0 && o.value[2] > 0);
     mode_outcome_clear(&o);
     mode_outcome_make(&o, MODE_MEASURE_TEXT_RECALL_1, r, image, 2, 3); /* images find texts 0, 2 */
-    assert_true(o.n == 2 && o.hit[0] && o.hit[1]);
+    assert_true(o.n == 2 && o.value[0] > 0 && o.value[1] > 0);
     mode_outcome_clear(&o);
+}
+
+static void test_a_task_is_judged_by_its_customary_metric(void **state)
+{
+    (void)state;
+    static const char *const per_class[] = {"wds_fgvc_aircraft",
+                                            "wds_vtab-pets",
+                                            "wds_vtab-caltech101",
+                                            "wds_vtab-flowers",
+                                            "wds_fgvc_aircraft_test",
+                                            "wds_vtab-pets_test",
+                                            "fgvc_aircraft",
+                                            "vtab/pets",
+                                            "wds/vtab/caltech101",
+                                            "vtab_flowers",
+                                            "vtab-flowers",
+                                            "pets",
+                                            "caltech101",
+                                            "flowers",
+                                            "FGVCAircraft",
+                                            "OxfordPets",
+                                            "Caltech-101",
+                                            "Flowers102",
+                                            "oxford_flowers102"};
+    static const char *const others[] = {"wds_imagenet1k",
+                                         "wds_cars",
+                                         "wds_vtab-cifar100",
+                                         "petshop",
+                                         "test",
+                                         "wds",
+                                         "",
+                                         "caltech256",
+                                         "wds_vtab-eurosat_test",
+                                         "flowers/wds_mnist",
+                                         "a-name-that-is-longer-than-any-of-those-we-know-and-ends-in-vtab-pets"};
+    enum mode_measure m[MODE_MEASURES_MOST];
+    for (size_t i = 0; i < sizeof per_class / sizeof *per_class; i++)
+        if (mode_measures_of(m, MODE_TASK_CLASSIFICATION, per_class[i]) != 1 || m[0] != MODE_MEASURE_MEAN_PER_CLASS)
+            fail_msg("%s", per_class[i]);
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (mode_measures_of(m, MODE_TASK_CLASSIFICATION, others[i]) != 1 || m[0] != MODE_MEASURE_ACC1)
+            fail_msg("%s", others[i]);
+    assert_int_equal(mode_measures_of(m, MODE_TASK_MULTILABEL, "wds_voc2007_multilabel"), 1);
+    assert_string_equal(mode_measure_name(m[0]), "mean_average_precision");
+    assert_int_equal(mode_measures_of(m, MODE_TASK_RETRIEVAL, "wds_flickr8k"), 2);
+    assert_string_equal(mode_measure_name(m[0]), "text_retrieval_recall@1");
+    assert_string_equal(mode_measure_name(m[1]), "image_retrieval_recall@1");
+}
+
+static void test_precisions_are_outcomes_too(void **state)
+{
+    (void)state;
+    /* 4 images, 3 classes; the same as in test_metrics.c: precisions 1, 2/3 of class 0, 1 of class 1, class 2 has none
+     */
+    const float s[] = {0.5f, 0.9f, 0.1f, 0.9f, 0.2f, 0.7f, 0.1f, 0.1f, 0.9f, 0.4f, 0.3f, 0.3f},
+                t[] = {0.9f, 0.9f, 0.1f, 0.5f, 0.2f, 0.7f, 0.1f, 0.1f, 0.9f, 0.4f, 0.3f, 0.3f};
+    const int32_t target[] = {0, 1, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0};
+    struct mode_outcome a, b;
+    double error;
+    mode_outcome_make(&a, MODE_MEASURE_MEAN_AVERAGE_PRECISION, s, target, 4, 3);
+    mode_outcome_make(&b, MODE_MEASURE_MEAN_AVERAGE_PRECISION, t, target, 4, 3); /* class 0: 0- 1+ 3+ 2-: 1/2, 2/3 */
+    assert_int_equal(a.n, 3);
+    assert_true(fabs(mode_outcome_mean(&a, &error) - (5.0 / 6 + 1) / 3) < 1e-12);
+    assert_true(error > 0);
+    assert_true(fabs(mode_outcome_difference(&a, &b, &error) - (0.5 + 0) / 2 / 3) < 1e-12);
+    mode_outcome_clear(&a);
+    mode_outcome_clear(&b);
+    /* a random order of 3 images, 2 of them positive: (1 + 1)/2, (1 + 2/3)/2 and (1/2 + 2/3)/2 are equally likely */
+    const int32_t two[] = {1, 0, 1};
+    assert_true(fabs(mode_measure_chance(MODE_MEASURE_MEAN_AVERAGE_PRECISION, two, 3, 1) -
+                     (1 + 5.0 / 6 + 7.0 / 12) / 3) < 1e-12);
+    assert_true(fabs(mode_measure_chance(MODE_MEASURE_MEAN_AVERAGE_PRECISION, two, 1, 3) - 2.0 / 3) < 1e-12);
 }
 
 static struct mode_outcome made(int n, int hits_from, int hits_to)
 {
-    struct mode_outcome o = {.n = n, .hit = calloc((size_t)n, 1), .n_strata = 1};
-    for (int i = hits_from; i < hits_to; i++) o.hit[i] = 1;
+    struct mode_outcome o = {.n = n, .value = calloc((size_t)n, sizeof(double)), .n_strata = 1};
+    for (int i = hits_from; i < hits_to; i++) o.value[i] = 1;
     return o;
 }
 
@@ -133,6 +205,8 @@ int main(void)
         cmocka_unit_test(test_one_hot_weights_give_that_expert_bit_for_bit),
         cmocka_unit_test(test_columns_have_weights_of_their_own),
         cmocka_unit_test(test_outcomes_follow_the_definitions),
+        cmocka_unit_test(test_a_task_is_judged_by_its_customary_metric),
+        cmocka_unit_test(test_precisions_are_outcomes_too),
         cmocka_unit_test(test_verdict_needs_two_standard_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,7 +5,9 @@
 #include "base/str.h"
 #include "data/safetensors.h"
 #include "data/tar.h"
+#include "ensemble/metrics.h"
 #include "pipeline/ensemble_run.h"
+#include "pipeline/result.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -298,12 +300,113 @@ static void test_result_csv_is_this_to_the_byte(void **state)
     if (run("", "reference", &err)) fail_msg("%s", err.text);
     char *csv = text_of("result.csv");
     assert_string_equal(
-        csv, ",dataset,num_classes,expert-0,expert-1,expert-max,all_unit,ensemble,dense,seed\n"
-             "0,flags,4,100.0000,80.0000,100.0000,86.6667,86.6667,60.0000,40.0000\n"
-             "1,pairs text_retrieval_recall@1,20,66.6667,53.3333,66.6667,66.6667,66.6667,40.0000,33.3333\n"
-             "2,pairs image_retrieval_recall@1,30,100.0000,80.0000,100.0000,100.0000,100.0000,60.0000,45.0000\n"
-             "3,average,18.0000,88.8889,71.1111,88.8889,84.4444,84.4444,53.3333,39.4444\n");
+        csv,
+        ",dataset,num_classes,expert-0,expert-1,expert-max,all_unit,ensemble,dense,seed,metric\n"
+        "0,flags,4,100.0000,80.0000,100.0000,86.6667,86.6667,60.0000,40.0000,acc1\n"
+        "1,pairs "
+        "text_retrieval_recall@1,20,66.6667,53.3333,66.6667,66.6667,66.6667,40.0000,33.3333,text_retrieval_recall@1\n"
+        "2,pairs "
+        "image_retrieval_recall@1,30,100.0000,80.0000,100.0000,100.0000,100.0000,60.0000,45.0000,image_retrieval_"
+        "recall@1\n"
+        "3,average,18.0000,88.8889,71.1111,88.8889,84.4444,84.4444,53.3333,39.4444,\n");
     free(csv);
+}
+
+/* A multilabel task of its own, and one whose name asks for the mean per class: scores as those of "flags", of which
+ * image i has classes i and, every third one, also i + 1. */
+static void test_several_labels_and_the_mean_per_class(void **state)
+{
+    (void)state;
+    enum { TASKS = 2 };
+    static const char *const skipped[] = {"the task <films> is left out"};
+    struct mode_error err;
+    int32_t target[IMAGES * CLASSES] = {0};
+    const char *logits[TASKS][MODELS];
+    char *words = at("words-flags"), *centres = at("centres");
+    float *cosine[N];
+    for (int i = 0; i < IMAGES; i++) {
+        target[i * CLASSES + i % CLASSES] = 1;
+        if (i % 3 == 0) target[i * CLASSES + (i + 1) % CLASSES] = 1;
+    }
+    for (int m = 0; m < MODELS; m++) {
+        struct mode_safetensors f;
+        char *from = at("logits-%s-flags", models[m]), *to = at("logits-%s-scenes", models[m]);
+        assert_int_equal(mode_safetensors_open(&f, from, &err), MODE_OK);
+        const struct mode_result r = {.task_name = "scenes",
+                                      .model_name = models[m],
+                                      .kind = MODE_TASK_MULTILABEL,
+                                      .n = IMAGES,
+                                      .c = CLASSES,
+                                      .cosine = mode_safetensors_find(&f, "cosine")->data,
+                                      .truth = target};
+        if (mode_result_write_logits(to, &r, &err)) fail_msg("%s", err.text);
+        if (m < N) {
+            cosine[m] = malloc(sizeof(float) * IMAGES * CLASSES);
+            memcpy(cosine[m], r.cosine, sizeof(float) * IMAGES * CLASSES);
+        }
+        mode_safetensors_close(&f);
+        logits[0][m] = to;
+        logits[1][m] = from;
+    }
+    const struct mode_ensemble_run_task task[TASKS] = {
+        {.name = "scenes", .kind = MODE_TASK_MULTILABEL, .words = words, .logits = logits[0]},
+        {.name = "wds_vtab-pets", .kind = MODE_TASK_CLASSIFICATION, .words = words, .logits = logits[1]}};
+    char *out[] = {at("result-s.csv"), at("summary-s.json"), at("report-s.html"), at("weights-s.json")};
+    const struct mode_ensemble_outputs outputs = {out[0], out[1], out[2], out[3]};
+    const struct mode_ensemble_run r = {.run_name = "s",
+                                        .router = "reference",
+                                        .centres = centres,
+                                        .n_models = MODELS,
+                                        .n_tasks = TASKS,
+                                        .model = models,
+                                        .task = task,
+                                        .skipped = skipped,
+                                        .n_skipped = 1};
+    if (mode_ensemble_run(&r, &outputs, NULL, &err)) fail_msg("%s", err.text);
+
+    /* the ensemble's own figure from weights.json and the experts' scores */
+    json_t *summary = json_load_file(out[1], 0, NULL), *weights = json_load_file(out[3], 0, NULL);
+    const json_t *w = json_object_get(
+        json_object_get(json_object_get(json_array_get(json_object_get(weights, "tasks"), 0), "routers"), "reference"),
+        "weights");
+    float mixed[IMAGES * CLASSES];
+    for (int i = 0; i < IMAGES * CLASSES; i++) {
+        double sum = 0;
+        for (int k = 0; k < N; k++) sum += json_real_value(json_array_get(w, (size_t)k)) * (double)cosine[k][i];
+        mixed[i] = (float)sum;
+    }
+    double want, of_expert;
+    assert_int_equal(mode_mean_average_precision(&want, mixed, target, IMAGES, CLASSES, &err), MODE_OK);
+    assert_int_equal(mode_mean_average_precision(&of_expert, cosine[1], target, IMAGES, CLASSES, &err), MODE_OK);
+    assert_true(want > of_expert && want < 1);
+    json_t *row = json_array_get(json_object_get(summary, "rows"), 0),
+           *metrics = json_array_get(json_object_get(summary, "tasks"), 0);
+    assert_string_equal(json_string_value(json_object_get(row, "metric")), "mean_average_precision");
+    assert_string_equal(json_string_value(json_object_get(metrics, "kind")), "multilabel");
+    double got = json_real_value(
+        json_object_get(json_object_get(json_object_get(row, "ensembles"), "reference"), "value"));
+    assert_true(fabs(got - want) < 1e-9);
+    got = json_real_value(
+        json_object_get(json_object_get(json_object_get(metrics, "ensembles"), "reference"), "mean_average_precision"));
+    assert_true(fabs(got - want) < 1e-9);
+    got = json_real_value(json_object_get(json_object_get(json_object_get(row, "models"), "expert-1"), "value"));
+    assert_true(fabs(got - of_expert) < 1e-9);
+    assert_string_equal(
+        json_string_value(json_object_get(json_array_get(json_object_get(summary, "rows"), 1), "metric")),
+        "mean_per_class_recall");
+    assert_string_equal(json_string_value(json_array_get(json_object_get(summary, "skipped"), 0)), skipped[0]);
+
+    char *csv = text_of("result-s.csv"), *html = text_of("report-s.html");
+    assert_non_null(strstr(csv, ",mean_average_precision\n1,wds_vtab-pets,"));
+    assert_non_null(strstr(csv, ",mean_per_class_recall\n2,average,"));
+    assert_non_null(strstr(html, "mean average precision, 4 answers"));
+    assert_non_null(strstr(html, "Not evaluated: the task &lt;films&gt; is left out."));
+    json_decref(summary);
+    json_decref(weights);
+    for (int m = 0; m < MODELS; m++) free((char *)logits[0][m]), free((char *)logits[1][m]);
+    for (int i = 0; i < 4; i++) free(out[i]);
+    for (int k = 0; k < N; k++) free(cosine[k]);
+    free(words), free(centres), free(csv), free(html);
 }
 
 static void test_same_inputs_give_the_same_bytes(void **state)
@@ -443,6 +546,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_result_csv_is_this_to_the_byte),
+        cmocka_unit_test(test_several_labels_and_the_mean_per_class),
         cmocka_unit_test(test_same_inputs_give_the_same_bytes),
         cmocka_unit_test(test_report_shows_hostile_text_as_text),
         cmocka_unit_test(test_models_are_shown_seed_dense_experts),

@@ -2,6 +2,7 @@
 #include "base/file.h"
 #include "base/str.h"
 #include "data/dali_index.h"
+#include "data/evalset.h"
 #include "picture_fixture.h"
 #include "pipeline/captions.h"
 #include "pipeline/inspect.h"
@@ -153,6 +154,191 @@ static void test_cut_pictures(void **state)
     free(tsv), free(out), free(left), free(tar);
 }
 
+static void put_in(const char *folder, const char *name, const void *data, size_t size)
+{
+    char *sub = in_dir(folder), *path = mode_xasprintf("%s/%s", folder, name);
+    assert_int_equal(mode_dir_make(sub, &err), MODE_OK);
+    put(path, data, size);
+    free(sub);
+    free(path);
+}
+
+static void put_words(const char *name, const char *text)
+{
+    put(name, text, strlen(text));
+}
+
+static void task_refused(const struct mode_pack_task *t, bool skip_bad, enum mode_status st, const char *hint)
+{
+    struct mode_pack_counts n;
+    char *out = in_dir("no-task");
+    assert_int_equal(mode_pack_task(&n, t, out, 10, skip_bad, &err), st);
+    if (!strstr(err.text, hint)) fail_msg("\"%s\" lacks \"%s\"", err.text, hint);
+    if (strstr(err.text, ".pack")) fail_msg("\"%s\" names a place of its own", err.text);
+    assert_false(mode_file_exists(out));
+    free(out);
+}
+
+static void assert_text(const char *name, const char *want)
+{
+    char *path = in_dir(name), *text;
+    if (mode_file_read(path, 0, &text, NULL, &err)) fail_msg("%s", err.text);
+    assert_string_equal(text, want);
+    free(text);
+    free(path);
+}
+
+static void test_class_folders_become_a_task(void **state)
+{
+    (void)state;
+    struct mode_pack_counts n;
+    struct mode_evalset e;
+    char *source = in_dir("classes"), *out = in_dir("task-c"), *again = in_dir("task-d"), *names = in_dir("names.txt"),
+         *templates = in_dir("templates.txt");
+    struct mode_pack_task t = {.source = source};
+    char a[MODE_DIGEST_HEX], b[MODE_DIGEST_HEX];
+    assert_int_equal(mode_dir_make(source, &err), MODE_OK);
+    task_refused(&t, true, MODE_E_NOINPUT, "classes: holds no folder; expected one per class");
+    put_in("classes/grey_wolf", "b.JPEG", jpeg.data, jpeg.size);
+    put_in("classes/grey_wolf/more", "a.png", png.data, png.size);
+    put_in("classes/Zebra", "1.jpg", jpeg.data, jpeg.size);
+    put_in("classes/.hidden", "1.jpg", jpeg.data, jpeg.size);
+    put_in("classes", "list.csv", "x", 1);
+    if (mode_pack_task(&n, &t, out, 2, false, &err)) fail_msg("%s", err.text);
+    assert_int_equal(n.packed, 3);
+    assert_int_equal(n.shards, 2);
+    assert_text("task-c/classnames.txt", "Zebra\ngrey wolf\n"); /* by bytes: capitals first */
+    assert_text("task-c/zeroshot_classification_templates.txt", "a photo of a {c}.\n");
+    assert_text("task-c/dataset_type.txt", "classification\n");
+    assert_text("task-c/test/nshards.txt", "2\n");
+    if (mode_evalset_open(&e, out, &err)) fail_msg("%s", err.text);
+    static const int32_t labels[] = {0, 1, 1};
+    assert_int_equal(e.n_images, 3);
+    assert_memory_equal(e.label, labels, sizeof labels);
+    assert_string_equal(e.image_key[2], "s0000002");
+    assert_int_equal(e.image_size[0], jpeg.size);
+    assert_int_equal(e.image_size[2], png.size); /* after b.JPEG: of the folder below */
+    mode_evalset_close(&e);
+    if (mode_pack_task(&n, &t, again, 2, false, &err)) fail_msg("%s", err.text);
+    assert_int_equal(mode_evalset_digest(out, a, &err) | mode_evalset_digest(again, b, &err), MODE_OK);
+    assert_string_equal(a, b);
+    assert_int_equal(mode_pack_task(&n, &t, out, 2, false, &err), MODE_E_CREATE); /* not over an older one */
+    assert_non_null(strstr(err.text, "task-c: holds dataset_type.txt already"));
+
+    t.class_names = names;
+    t.templates = templates;
+    put_words("names.txt", "striped horse\nwolf\n");
+    put_words("templates.txt", "a {c}\nthe {c}, seen from afar\n");
+    assert_int_equal(mode_dir_remove(again, &err), MODE_OK);
+    if (mode_pack_task(&n, &t, again, 2, false, &err)) fail_msg("%s", err.text);
+    assert_text("task-d/classnames.txt", "striped horse\nwolf\n");
+    assert_text("task-d/zeroshot_classification_templates.txt", "a {c}\nthe {c}, seen from afar\n");
+    put_words("names.txt", "wolf\n");
+    task_refused(&t, true, MODE_E_FORMAT, "names.txt: 1 class names, but");
+    put_words("names.txt", "horse\nwolf\n");
+    put_words("templates.txt", "a {}\n");
+    task_refused(&t, true, MODE_E_FORMAT, "templates.txt: line 1 has no {c}");
+    t.templates = NULL;
+    put_in("classes/wolf3", "cut.jpg", jpeg.data, jpeg.size - 30);
+    put_words("names.txt", "a\nb\nc\n");
+    task_refused(&t, false, MODE_E_FORMAT, "wolf3/cut.jpg: the picture is cut");
+    assert_int_equal(mode_dir_remove(again, &err), MODE_OK);
+    if (mode_pack_task(&n, &t, again, 2, true, &err)) fail_msg("%s", err.text);
+    assert_int_equal(n.cut_image, 1);
+    assert_text("task-d/classnames.txt", "a\nb\nc\n");
+    char *cut = in_dir("classes/wolf3/cut.jpg");
+    assert_int_equal(unlink(cut), 0);
+    task_refused(&t, false, MODE_E_FORMAT, "wolf3: no .jpg, .jpeg, .png or .webp in the folder of a class");
+    put_in("classes", "stray.jpg", jpeg.data, jpeg.size);
+    task_refused(&t, true, MODE_E_FORMAT, "stray.jpg: is a picture beside the classes' folders");
+    free(cut), free(source), free(out), free(again), free(names), free(templates);
+}
+
+static void test_folders_named_by_numbers(void **state)
+{
+    (void)state;
+    struct mode_pack_counts n;
+    char *source = in_dir("numbers"), *out = in_dir("task-n"), *synsets = in_dir("synsets");
+    const struct mode_pack_task t = {.source = source}, of_words = {.source = synsets};
+    put_in("numbers/10", "1.jpg", jpeg.data, jpeg.size);
+    put_in("numbers/9", "1.jpg", jpeg.data, jpeg.size);
+    put_in("numbers/007", "1.jpg", jpeg.data, jpeg.size);
+    if (mode_pack_task(&n, &t, out, 10, false, &err)) fail_msg("%s", err.text);
+    assert_text("task-n/classnames.txt", "007\n9\n10\n");
+    put_in("synsets/n01440764", "1.jpg", jpeg.data, jpeg.size);
+    task_refused(&of_words, false, MODE_E_USAGE, "folders like n01440764 are named by numbers that say nothing");
+    free(source), free(out), free(synsets);
+}
+
+static void test_coco_captions_become_a_task(void **state)
+{
+    (void)state;
+    static const char good[] =
+        "{\"info\": {}, \"images\": [{\"id\": 77, \"file_name\": \"p2.jpg\"}, {\"id\": -5, \"file_name\": "
+        "\"sub/p1.png\"}],\n \"annotations\": [{\"id\": 1, \"image_id\": -5, \"caption\": \"of five\"},\n"
+        "{\"image_id\": 77, \"caption\": \" two \\n\\u00e9 \\n\"}, {\"image_id\": -5, \"caption\": \"again\"}]}";
+    static const struct {
+        const char *text, *hint;
+    } bad[] = {
+        {"[1", "no JSON, line 1"},
+        {"[]", "no list \"images\"; expected COCO's captions"},
+        {"{\"images\": []}", "no list \"annotations\""},
+        {"{\"images\": [{\"id\": \"x\", \"file_name\": \"a\"}]}", "item 0 of \"images\" lacks an integer \"id\""},
+        {"{\"images\": [], \"annotations\": [{\"image_id\": 3, \"caption\": \"c\"}]}",
+         "item 0 of \"annotations\" is about image 3"},
+        {"{\"images\": [{\"id\": 1, \"file_name\": \"a\"}, {\"id\": 1, \"file_name\": \"b\"}], \"annotations\": []}",
+         "two of \"images\" have the id 1"},
+        {"{\"images\": [{\"id\": 1, \"file_name\": \"p2.jpg\"}], \"annotations\": []}", "p2.jpg has no caption"},
+        {"{\"images\": [{\"id\": 1, \"file_name\": \"p2.jpg\"}], \"annotations\": [{\"image_id\": 1, \"caption\": "
+         "\" \\n\"}]}",
+         "p2.jpg has a blank caption"},
+        {"{\"images\": [{\"id\": 1, \"file_name\": \"none.jpg\"}], \"annotations\": [{\"image_id\": 1, \"caption\": "
+         "\"c\"}]}",
+         "none.jpg"},
+        {"{\"images\": [{\"id\": 1, \"file_name\": \"../p2.jpg\"}], \"annotations\": [{\"image_id\": 1, \"caption\": "
+         "\"c\"}]}",
+         "leads out of the pictures' folder"},
+        {"{\"images\": [], \"annotations\": []}", "no pictures"},
+    };
+    struct mode_pack_counts n;
+    struct mode_evalset e;
+    char *source = in_dir("captions.json"), *pics = in_dir("pics"), *out = in_dir("task-r"),
+         *beside = in_dir("pics/c.json"), *other = in_dir("task-s");
+    struct mode_pack_task t = {.source = source, .pictures = pics};
+    char a[MODE_DIGEST_HEX], b[MODE_DIGEST_HEX];
+    put_words("captions.json", good);
+    if (mode_pack_task(&n, &t, out, 10, false, &err)) fail_msg("%s", err.text);
+    assert_int_equal(n.packed, 2);
+    if (mode_evalset_open(&e, out, &err)) fail_msg("%s", err.text);
+    assert_int_equal(e.kind, MODE_TASK_RETRIEVAL);
+    assert_int_equal(e.n_texts, 3);
+    assert_string_equal(e.texts[0], "two \n\xc3\xa9");
+    assert_string_equal(e.texts[1], "of five");
+    assert_string_equal(e.texts[2], "again");
+    static const int32_t of[] = {0, 1, 1};
+    assert_memory_equal(e.image_of_text, of, sizeof of);
+    assert_int_equal(e.image_size[1], png.size);
+    mode_evalset_close(&e);
+    put_words("pics/c.json", good); /* the pictures lie where the file does */
+    t = (struct mode_pack_task){.source = beside};
+    if (mode_pack_task(&n, &t, other, 10, false, &err)) fail_msg("%s", err.text);
+    assert_int_equal(mode_evalset_digest(out, a, &err) | mode_evalset_digest(other, b, &err), MODE_OK);
+    assert_string_equal(a, b);
+    t = (struct mode_pack_task){.source = source, .pictures = pics};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        put_words("captions.json", bad[i].text);
+        char *no = in_dir("no-task");
+        enum mode_status st = mode_pack_task(&n, &t, no, 10, false, &err);
+        if (!st || !strstr(err.text, bad[i].hint)) fail_msg("\"%s\" lacks \"%s\"", err.text, bad[i].hint);
+        assert_false(mode_file_exists(no));
+        free(no);
+    }
+    put_words("captions.json", bad[8].text);
+    task_refused(&t, true, MODE_E_FORMAT, "no picture could be packed");
+    assert_int_equal(unlink(beside), 0);
+    free(source), free(pics), free(out), free(beside), free(other);
+}
+
 static void test_inspect(void **state)
 {
     (void)state;
@@ -205,8 +391,14 @@ static void test_dali_index(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_folder),  cmocka_unit_test(test_list),       cmocka_unit_test(test_cut_pictures),
-        cmocka_unit_test(test_inspect), cmocka_unit_test(test_dali_index),
+        cmocka_unit_test(test_folder),
+        cmocka_unit_test(test_list),
+        cmocka_unit_test(test_cut_pictures),
+        cmocka_unit_test(test_class_folders_become_a_task),
+        cmocka_unit_test(test_folders_named_by_numbers),
+        cmocka_unit_test(test_coco_captions_become_a_task),
+        cmocka_unit_test(test_inspect),
+        cmocka_unit_test(test_dali_index),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1,0 +1,402 @@
+/* Pictures in class folders, or COCO's captions, to a task as CLIP_benchmark lays it out. */
+#include "base/file.h"
+#include "base/output.h"
+#include "base/str.h"
+#include "data/evalset.h"
+#include "data/utf8.h"
+#include "pipeline/pack_impl.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const size_t MAX_JSON = (size_t)1 << 28; /* COCO's captions of all training pictures are a third of it */
+
+/* The files of a task, in the order in which they take their places: with test/ it is one. */
+static const char *const parts[] = {"dataset_type.txt", "classnames.txt", "zeroshot_classification_templates.txt",
+                                    "test"};
+enum { TYPE, NAMES, TEMPLATES, TEST, PARTS };
+
+static enum mode_status write_lines(const char *dir, const char *name, char *const *lines, int n,
+                                    struct mode_error *err)
+{
+    struct mode_str s = {0};
+    char *path = mode_path_join(dir, name);
+    for (int i = 0; i < n; i++) mode_str_printf(&s, "%s\n", lines[i]);
+    enum mode_status st = mode_file_write_atomic(path, s.data, s.len, err);
+    mode_str_clear(&s);
+    free(path);
+    return st;
+}
+
+/* ----------------------------------------------------------------------------------------------- class folders */
+
+struct classes {
+    char **folder; /* [n] names, sorted */
+    char **name;   /* [n] as a model is asked for them */
+    int n;
+    char **template;
+    int n_templates;
+};
+
+static bool is_number(const char *s)
+{
+    return *s && strspn(s, "0123456789") == strlen(s);
+}
+
+/* ImageNet's numbers of words: n01440764 */
+static bool is_synset(const char *s)
+{
+    return strlen(s) == 9 && *s == 'n' && is_number(s + 1);
+}
+
+static int by_bytes(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static int by_number(const void *a, const void *b)
+{
+    const char *x = *(char *const *)a, *y = *(char *const *)b, *p = x + strspn(x, "0"), *q = y + strspn(y, "0");
+    if (strlen(p) != strlen(q)) return strlen(p) < strlen(q) ? -1 : 1;
+    const int c = strcmp(p, q);
+    return c ? c : strcmp(x, y);
+}
+
+static bool all(char *const *names, int n, bool (*is)(const char *))
+{
+    for (int i = 0; i < n; i++)
+        if (!is(names[i])) return false;
+    return true;
+}
+
+static enum mode_status find_folders(struct classes *c, const char *dir, struct mode_error *err)
+{
+    enum mode_status st = MODE_OK;
+    DIR *d = opendir(dir);
+    if (!d) return mode_input_fail(err, errno, dir, "be read");
+    for (struct dirent *e; !st && (e = readdir(d));) {
+        struct stat sb;
+        if (e->d_name[0] == '.') continue;
+        char *path = mode_path_join(dir, e->d_name);
+        if (stat(path, &sb) == 0 && S_ISDIR(sb.st_mode)) {
+            c->folder = mode_xrealloc(c->folder, ((size_t)c->n + 1) * sizeof *c->folder);
+            c->folder[c->n++] = mode_xstrdup(e->d_name);
+        } else if (mode__pack_is_picture_name(e->d_name))
+            st = MODE_FAIL(err, MODE_E_FORMAT,
+                           "%s: is a picture beside the classes' folders; expected it in one of them", path);
+        free(path);
+    }
+    closedir(d);
+    if (st) return st;
+    if (c->n == 0)
+        return MODE_FAIL(err, MODE_E_NOINPUT, "%s: holds no folder; expected one per class, with its pictures", dir);
+    qsort(c->folder, (size_t)c->n, sizeof *c->folder, all(c->folder, c->n, is_number) ? by_number : by_bytes);
+    return MODE_OK;
+}
+
+static enum mode_status name_classes(struct classes *c, const struct mode_pack_task *t, struct mode_error *err)
+{
+    enum mode_status st;
+    if (t->class_names) {
+        int n;
+        if ((st = mode_evalset_words_read(&c->name, &n, t->class_names, err)) || n != c->n) {
+            if (!st)
+                st = MODE_FAIL(err, MODE_E_FORMAT,
+                               "%s: %d class names, but %s holds %d folders (%s to %s); expected one name for each",
+                               t->class_names, n, t->source, c->n, c->folder[0], c->folder[c->n - 1]);
+            mode_evalset_words_free(c->name, n);
+            c->name = NULL;
+        }
+        return st;
+    }
+    if (all(c->folder, c->n, is_synset))
+        return MODE_FAIL(err, MODE_E_USAGE,
+                         "%s: folders like %s are named by numbers that say nothing to a model. HINT: --class-names "
+                         "FILE, one name a line in the order of the folders",
+                         t->source, c->folder[0]);
+    c->name = mode_xcalloc((size_t)c->n, sizeof *c->name);
+    for (int i = 0; i < c->n; i++) {
+        char *name = c->name[i] = mode_xstrdup(c->folder[i]);
+        for (char *p = name; *p; p++)
+            if (*p == '_') *p = ' ';
+        if (!mode_utf8_is_text(name, strlen(name)) || strpbrk(name, "\r\n") || !name[strspn(name, " \t")])
+            return MODE_FAIL(err, MODE_E_FORMAT,
+                             "%s: the name of folder %d is no line of UTF-8 text. HINT: --class-names FILE", t->source,
+                             i + 1);
+    }
+    return MODE_OK;
+}
+
+static enum mode_status pack_labelled(struct mode__packer *p, const char *path, const void *ctx, struct mode_error *err)
+{
+    const char *label = ctx;
+    p->n->pairs++;
+    return mode__pack_one(p, path, label, strlen(label), "cls", err);
+}
+
+static enum mode_status pack_classes(struct mode__packer *p, const struct mode_pack_task *t, const char *dir,
+                                     struct mode_error *err)
+{
+    struct classes c = {0};
+    enum mode_status st;
+    if ((st = find_folders(&c, t->source, err)) || (st = name_classes(&c, t, err))) goto out;
+    if (t->templates) {
+        if ((st = mode_evalset_templates_read(&c.template, &c.n_templates, t->templates, err))) goto out;
+    } else {
+        c.template = mode_xmalloc(sizeof *c.template);
+        c.template[c.n_templates++] = mode_xstrdup(MODE_PACK_TEMPLATE);
+    }
+    if ((st = write_lines(dir, parts[NAMES], c.name, c.n, err)) ||
+        (st = write_lines(dir, parts[TEMPLATES], c.template, c.n_templates, err)))
+        goto out;
+    for (int i = 0; !st && i < c.n; i++) {
+        char label[16], *folder = mode_path_join(t->source, c.folder[i]);
+        const uint64_t before = p->n->pairs;
+        snprintf(label, sizeof label, "%d", i);
+        st = mode__pack_folder(p, folder, 1, pack_labelled, label, err);
+        if (!st && p->n->pairs == before && !p->skip_bad)
+            st = MODE_FAIL(err, MODE_E_FORMAT,
+                           "%s: no .jpg, .jpeg, .png or .webp in the folder of a class. HINT: --skip-bad keeps a class "
+                           "without pictures",
+                           folder);
+        free(folder);
+    }
+out:
+    mode_evalset_words_free(c.folder, c.n);
+    if (c.name) mode_evalset_words_free(c.name, c.n);
+    mode_evalset_words_free(c.template, c.n_templates);
+    return st;
+}
+
+/* ---------------------------------------------------------------------------------------------- COCO's captions */
+
+struct coco {
+    const char *path; /* for sentences */
+    size_t n;
+    struct coco_image {
+        json_int_t id;
+        size_t at; /* in `images` */
+    } * image;     /* [n] by id */
+    size_t *first; /* [n + 1] of image number i its captions are caption[first[i]] .. */
+    const char **caption;
+};
+
+static int by_id(const void *a, const void *b)
+{
+    const struct coco_image *x = a, *y = b;
+    return (x->id > y->id) - (x->id < y->id);
+}
+
+/* The list `name`, and that every item of it has an integer and a text under these keys. */
+static enum mode_status need_list(const json_t **list, const char *path, const json_t *root, const char *name,
+                                  const char *number, const char *text, struct mode_error *err)
+{
+    *list = json_object_get(root, name);
+    if (!json_is_array(*list))
+        return MODE_FAIL(err, MODE_E_FORMAT,
+                         "%s: no list \"%s\"; expected COCO's captions: {\"images\": [{\"id\", \"file_name\"}], "
+                         "\"annotations\": [{\"image_id\", \"caption\"}]}",
+                         path, name);
+    for (size_t i = 0; i < json_array_size(*list); i++) {
+        const json_t *item = json_array_get(*list, i);
+        if (!json_is_integer(json_object_get(item, number)) || !json_is_string(json_object_get(item, text)))
+            return MODE_FAIL(err, MODE_E_FORMAT, "%s: item %zu of \"%s\" lacks an integer \"%s\" or a text \"%s\"",
+                             path, i, name, number, text);
+    }
+    return MODE_OK;
+}
+
+static enum mode_status read_coco(struct coco *c, const json_t *images, const json_t *notes, struct mode_error *err)
+{
+    const size_t n_notes = json_array_size(notes);
+    c->n = json_array_size(images);
+    c->image = mode_xcalloc(c->n + 1, sizeof *c->image);
+    c->first = mode_xcalloc(c->n + 2, sizeof *c->first);
+    c->caption = mode_xcalloc(n_notes + 1, sizeof *c->caption);
+    size_t *of = mode_xcalloc(n_notes + 1, sizeof *of); /* the image of each annotation */
+    enum mode_status st = MODE_OK;
+    for (size_t i = 0; i < c->n; i++)
+        c->image[i] = (struct coco_image){json_integer_value(json_object_get(json_array_get(images, i), "id")), i};
+    qsort(c->image, c->n, sizeof *c->image, by_id);
+    for (size_t i = 1; !st && i < c->n; i++)
+        if (c->image[i].id == c->image[i - 1].id)
+            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: two of \"images\" have the id %lld", c->path,
+                           (long long)c->image[i].id);
+    for (size_t k = 0; !st && k < n_notes; k++) {
+        const struct coco_image key = {json_integer_value(json_object_get(json_array_get(notes, k), "image_id")), 0},
+                                *hit = bsearch(&key, c->image, c->n, sizeof key, by_id);
+        if (!hit)
+            st = MODE_FAIL(err, MODE_E_FORMAT,
+                           "%s: item %zu of \"annotations\" is about image %lld, which \"images\" does "
+                           "not have",
+                           c->path, k, (long long)key.id);
+        else
+            c->first[(of[k] = hit->at) + 2]++;
+    }
+    for (size_t i = 2; i < c->n + 2; i++) c->first[i] += c->first[i - 1];
+    for (size_t k = 0; !st && k < n_notes; k++) /* first[i + 1] moves to where image i ends, and i + 1 begins */
+        c->caption[c->first[of[k] + 1]++] = json_string_value(json_object_get(json_array_get(notes, k), "caption"));
+    free(of);
+    return st;
+}
+
+/* A caption as a line: without blanks around it, a line end within it as the characters \n. False: it is blank. */
+static bool add_line(struct mode_str *s, const char *text)
+{
+    static const char blank[] = " \t\r\n\v\f";
+    text += strspn(text, blank);
+    size_t n = strlen(text);
+    while (n > 0 && strchr(blank, text[n - 1])) n--;
+    for (size_t i = 0; i < n; i++)
+        if (text[i] == '\n')
+            mode_str_add_cstr(s, "\\n");
+        else
+            mode_str_add_char(s, text[i]);
+    mode_str_add_char(s, '\n');
+    return n > 0;
+}
+
+static bool leaves_folder(const char *path)
+{
+    const size_t n = strlen(path);
+    return path[0] == '/' || strncmp(path, "../", 3) == 0 || strstr(path, "/../") ||
+           (n >= 2 && strcmp(path + n - 2, "..") == 0);
+}
+
+static enum mode_status pack_captioned(struct mode__packer *p, const struct coco *c, size_t i, const char *file,
+                                       const char *folder, struct mode_error *err)
+{
+    struct mode_str text = {0};
+    size_t blank = 0;
+    enum mode_status st;
+    p->n->pairs++;
+    for (size_t k = c->first[i]; k < c->first[i + 1]; k++) blank += !add_line(&text, c->caption[k]);
+    if (c->first[i] == c->first[i + 1] || blank) {
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: the image %s has %s", c->path, file,
+                       blank ? "a blank caption" : "no caption");
+        st = mode__pack_bad(p, &p->n->no_caption, st, err);
+    } else if (leaves_folder(file)) {
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: the file name %s leads out of the pictures' folder", c->path, file);
+    } else {
+        char *path = mode_path_join(folder, file);
+        st = mode__pack_one(p, path, text.data, text.len, "txt", err);
+        free(path);
+    }
+    mode_str_clear(&text);
+    return st;
+}
+
+static enum mode_status pack_coco(struct mode__packer *p, const struct mode_pack_task *t, struct mode_error *err)
+{
+    struct coco c = {.path = t->source};
+    const json_t *images, *notes;
+    json_error_t why;
+    char *text = NULL, *folder = mode_xstrdup(t->pictures ? t->pictures : t->source), *slash = strrchr(folder, '/');
+    size_t size;
+    json_t *root = NULL;
+    enum mode_status st = t->pictures ? mode_input_folder(t->pictures, err) : MODE_OK;
+    if (!t->pictures && slash) *slash = '\0';
+    if (st || (st = mode_file_read(t->source, MAX_JSON, &text, &size, err))) goto out;
+    root = json_loadb(text, size, 0, &why);
+    free(text);
+    text = NULL;
+    if (!root) {
+        st = MODE_FAIL(err, MODE_E_FORMAT,
+                       "%s: no JSON, line %d: %s; expected a folder of class folders, or COCO's captions", t->source,
+                       why.line, why.text);
+        goto out;
+    }
+    if ((st = need_list(&images, t->source, root, "images", "id", "file_name", err)) ||
+        (st = need_list(&notes, t->source, root, "annotations", "image_id", "caption", err)) ||
+        (st = read_coco(&c, images, notes, err)))
+        goto out;
+    for (size_t i = 0; !st && i < c.n; i++)
+        st = pack_captioned(p, &c, i, json_string_value(json_object_get(json_array_get(images, i), "file_name")),
+                            t->pictures || slash ? folder : ".", err);
+out:
+    json_decref(root);
+    free(text);
+    free(folder);
+    free(c.image);
+    free(c.first);
+    free(c.caption);
+    return st;
+}
+
+/* ---------------------------------------------------------------------------------------------------- the task */
+
+static enum mode_status check_no_task(const char *out, struct mode_error *err)
+{
+    enum mode_status st = MODE_OK;
+    for (int i = 0; !st && i < PARTS; i++) {
+        char *path = mode_path_join(out, parts[i]);
+        if (mode_file_exists(path))
+            st = MODE_FAIL(err, MODE_E_CREATE, "%s: holds %s already; give an empty folder", out, parts[i]);
+        free(path);
+    }
+    return st;
+}
+
+static enum mode_status take_their_places(const char *from_dir, const char *out, struct mode_error *err)
+{
+    enum mode_status st = MODE_OK;
+    int n = 0;
+    for (; !st && n < PARTS; n++) {
+        char *from = mode_path_join(from_dir, parts[n]), *to = mode_path_join(out, parts[n]);
+        if (mode_file_exists(from) && rename(from, to) != 0) st = mode_output_fail(err, errno, to, "be created");
+        free(from);
+        free(to);
+    }
+    if (!st) return mode_file_sync(out, err);
+    for (n--; n-- > 0;) { /* those before the one that failed, which are files: test/ is the last */
+        char *to = mode_path_join(out, parts[n]);
+        unlink(to);
+        free(to);
+    }
+    return st;
+}
+
+static enum mode_status pack_into(struct mode__packer *p, const struct mode_pack_task *t, const char *dir,
+                                  struct mode_error *err)
+{
+    struct stat sb;
+    char count[24], *lines[] = {NULL};
+    if (stat(t->source, &sb) != 0) return mode_input_fail(err, errno, t->source, "be opened");
+    const bool folders = S_ISDIR(sb.st_mode);
+    enum mode_status st = folders ? pack_classes(p, t, dir, err) : pack_coco(p, t, err);
+    if ((st = mode__pack_finish(p, st, t->source, err))) return st;
+    if (p->n->packed == 0) return MODE_FAIL(err, MODE_E_FORMAT, "%s: no picture could be packed", t->source);
+    snprintf(count, sizeof count, "%llu", (unsigned long long)p->n->shards);
+    lines[0] = count;
+    if ((st = write_lines(p->out, "nshards.txt", lines, 1, err))) return st;
+    char kind[] = "classification", other[] = "retrieval";
+    lines[0] = folders ? kind : other;
+    return write_lines(dir, parts[TYPE], lines, 1, err);
+}
+
+enum mode_status mode_pack_task(struct mode_pack_counts *n, const struct mode_pack_task *task, const char *out,
+                                uint32_t per_shard, bool skip_bad, struct mode_error *err)
+{
+    struct mode_output_folder folder;
+    *n = (struct mode_pack_counts){0};
+    enum mode_status st = mode_output_folder_make(&folder, out, err);
+    if (st) return st;
+    char *dir = mode_path_join(out, MODE__PACK_PARTIAL);
+    struct mode__packer p = {
+        .n = n, .out = mode_path_join(dir, parts[TEST]), .per_shard = per_shard, .skip_bad = skip_bad, .of_task = true};
+    if (!(st = check_no_task(out, err)) && !(st = mode_dir_remove(dir, err)) && !(st = mode_dir_make(p.out, err)) &&
+        !(st = pack_into(&p, task, dir, err)))
+        st = take_their_places(dir, out, err);
+    if (st) mode_error_rename(err, dir, out);
+    mode_dir_remove(dir, NULL);
+    mode_output_folder_close(&folder, st != MODE_OK);
+    free(p.out);
+    free(dir);
+    return st;
+}
