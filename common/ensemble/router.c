@@ -161,3 +161,18 @@ double mode_weights_entropy(const double *weight, int n)
         if (weight[i] > 0) h -= weight[i] * log(weight[i]);
     return h;
 }
+
+void mode_weights_keep_top(double *weight, int n, int top)
+{
+    bool *kept = mode_xcalloc((size_t)n + 1, sizeof *kept);
+    double sum = 0;
+    for (int k = 0; k < top && k < n; k++) {
+        int best = -1;
+        for (int c = 0; c < n; c++)
+            if (!kept[c] && (best < 0 || weight[c] > weight[best])) best = c;
+        kept[best] = true;
+        sum += weight[best];
+    }
+    for (int c = 0; c < n; c++) weight[c] = kept[c] ? weight[c] / sum : 0;
+    free(kept);
+}

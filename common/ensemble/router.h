@@ -83,6 +83,8 @@ void mode_router_weights(double *weight, const struct mode_near *near, enum mode
  * number of words. */
 void mode_router_query_weights(double *weight, const struct mode_near *near, enum mode_router router,
                                const struct mode_router_params *params);
+/* weight [n]: only the `top` >= 1 greatest stay (of equal ones the first), and sum to 1 again. */
+void mode_weights_keep_top(double *weight, int n, int top);
 /* In nats: 0 for one expert alone, ln n for all alike. */
 double mode_weights_entropy(const double *weight, int n);
 

@@ -7,8 +7,22 @@
 #include "data/safetensors.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum mode_status mode_text_encoder_open_as(struct mode_text_encoder **enc, struct mode_backend *be, const char *dir,
+                                           const char *encoder_id, const char *pooling, int max_tokens,
+                                           struct mode_error *err)
+{
+    char its_pooling[16];
+    int its_tokens;
+    if (sscanf(encoder_id, "%*[^:]:%*[^:]:%15[a-z]:%d", its_pooling, &its_tokens) == 2) {
+        if (!pooling) pooling = its_pooling;
+        if (max_tokens == 0) max_tokens = its_tokens;
+    }
+    return mode_text_encoder_open(enc, be, dir, pooling, max_tokens, err);
+}
 
 static enum mode_status save(const char *out_path, const float *x, size_t n, const struct mode_text_encoder *enc,
                              const char *source, struct mode_error *err)
@@ -146,6 +160,16 @@ static enum mode_status encode_classes(float *out, struct mode_text_encoder *enc
     return st;
 }
 
+enum mode_status mode_embed_words(float **x, struct mode_text_encoder *enc, const struct mode_evalset *e,
+                                  mode_encode_tick_fn *tick, void *ctx, struct mode_error *err)
+{
+    bool is_retrieval = e->kind == MODE_TASK_RETRIEVAL;
+    size_t n = (size_t)(is_retrieval ? e->n_texts : e->n_classes);
+    if (!(*x = rows_alloc(n, enc, e->name, err))) return MODE_E_MEMORY;
+    if (is_retrieval) return mode_text_encoder_encode(enc, *x, (const char *const *)e->texts, n, tick, ctx, err);
+    return encode_classes(*x, enc, e, tick, ctx, err);
+}
+
 enum mode_status mode_embed_task(uint64_t *rows, const char *out_path, struct mode_text_encoder *enc,
                                  const char *task_dir, const char *words_digest, mode_encode_tick_fn *tick, void *ctx,
                                  struct mode_error *err)
@@ -159,14 +183,8 @@ enum mode_status mode_embed_task(uint64_t *rows, const char *out_path, struct mo
         return MODE_FAIL(err, MODE_E_VALUE, "%s: its words changed since the run was planned: digest %s, expected %s",
                          task_dir, digest, words_digest);
     if ((st = mode_evalset_open(&e, task_dir, err))) return st;
-    bool is_retrieval = e.kind == MODE_TASK_RETRIEVAL;
-    size_t n = (size_t)(is_retrieval ? e.n_texts : e.n_classes);
-    if (!(x = rows_alloc(n, enc, task_dir, err)))
-        st = MODE_E_MEMORY;
-    else if (is_retrieval)
-        st = mode_text_encoder_encode(enc, x, (const char *const *)e.texts, n, tick, ctx, err);
-    else
-        st = encode_classes(x, enc, &e, tick, ctx, err);
+    size_t n = (size_t)(e.kind == MODE_TASK_RETRIEVAL ? e.n_texts : e.n_classes);
+    st = mode_embed_words(&x, enc, &e, tick, ctx, err);
     if (!st) st = save(out_path, x, n, enc, digest, err);
     if (!st && rows) *rows = n;
     free(x);

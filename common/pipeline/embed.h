@@ -14,7 +14,13 @@
 #ifndef MODE_PIPELINE_EMBED_H
 #define MODE_PIPELINE_EMBED_H
 
+#include "data/evalset.h"
 #include "models/bert.h"
+
+/* mode_text_encoder_open with the pooling and length of whoever made encoder_id (of centres), unless others are given. */
+enum mode_status mode_text_encoder_open_as(struct mode_text_encoder **enc, struct mode_backend *be, const char *dir,
+                                           const char *encoder_id, const char *pooling, int max_tokens,
+                                           struct mode_error *err);
 
 enum mode_status mode_embed_captions(uint64_t *rows, const char *out_path, struct mode_text_encoder *enc,
                                      const char *captions_path, mode_encode_tick_fn *tick, void *ctx,
@@ -23,6 +29,10 @@ enum mode_status mode_embed_captions(uint64_t *rows, const char *out_path, struc
 enum mode_status mode_embed_task(uint64_t *rows, const char *out_path, struct mode_text_encoder *enc,
                                  const char *task_dir, const char *words_digest, mode_encode_tick_fn *tick, void *ctx,
                                  struct mode_error *err);
+/* The same vectors of words that are at hand: classes and templates, or texts. *x [N, d], the caller frees it, also after
+ * a failure. */
+enum mode_status mode_embed_words(float **x, struct mode_text_encoder *enc, const struct mode_evalset *e,
+                                  mode_encode_tick_fn *tick, void *ctx, struct mode_error *err);
 enum mode_status mode_embed_lines(uint64_t *rows, const char *out_path, struct mode_text_encoder *enc,
                                   const char *text_path, mode_encode_tick_fn *tick, void *ctx, struct mode_error *err);
 

@@ -1,6 +1,8 @@
 #include "pipeline/encode.h"
 
+#include "base/file.h"
 #include "base/parallel.h"
+#include "base/str.h"
 #include "data/image.h"
 #include "data/tokenizer.h"
 #include "models/clip.h"
@@ -10,6 +12,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { FILE_BATCHES = 16 }; /* of picture files that are mapped at a time */
 
 static enum mode_status tell(const struct mode_encode_hook *hook, int64_t done, int64_t total, const char *unit,
                              struct mode_error *err)
@@ -200,5 +204,31 @@ enum mode_status mode_encode_pictures(struct mode_clip *clip, float *out, const 
         st = tell(hook, at + b, n, "pictures", err);
     }
     close_slots(&x);
+    return st;
+}
+
+enum mode_status mode_encode_picture_files(struct mode_clip *clip, float *out, char *const *paths, int64_t n,
+                                           int64_t batch, bool raw, const struct mode_encode_hook *hook,
+                                           int64_t *failed, struct mode_error *err)
+{
+    const int64_t e = mode_clip_embed_dim(clip), most = batch < n / FILE_BATCHES ? batch * FILE_BATCHES : n;
+    struct mode_encode_picture *p = mode_xcalloc((size_t)most + 1, sizeof *p);
+    struct mode_mapping *map = mode_xcalloc((size_t)most + 1, sizeof *map);
+    enum mode_status st = MODE_OK;
+    if (failed) *failed = n;
+    for (int64_t at = 0; !st && at < n; at += most) {
+        const int64_t b = n - at < most ? n - at : most;
+        int64_t open = 0;
+        for (; !st && open < b; open += !st) {
+            st = mode_file_map(paths[at + open], &map[open], err);
+            if (st && failed) *failed = at + open;
+            if (st) break;
+            p[open] = (struct mode_encode_picture){map[open].data, map[open].size, paths[at + open]};
+        }
+        if (!st) st = mode_encode_pictures(clip, out + at * e, p, b, batch, raw, hook, err);
+        for (int64_t i = 0; i < open; i++) mode_file_unmap(&map[i]);
+    }
+    free(p);
+    free(map);
     return st;
 }

@@ -37,5 +37,10 @@ struct mode_encode_picture {
 enum mode_status mode_encode_pictures(struct mode_clip *clip, float *out, const struct mode_encode_picture *pictures,
                                       int64_t n, int64_t batch, bool raw, const struct mode_encode_hook *hook,
                                       struct mode_error *err);
+/* The same of files, a few batches of which are mapped at a time. *failed (may be NULL): the index of the file that could
+ * not be read, n where it is another failure. */
+enum mode_status mode_encode_picture_files(struct mode_clip *clip, float *out, char *const *paths, int64_t n,
+                                           int64_t batch, bool raw, const struct mode_encode_hook *hook,
+                                           int64_t *failed, struct mode_error *err);
 
 #endif

@@ -58,9 +58,17 @@ static enum mode_status class_vectors(float *out, struct mode_clip *clip, const 
     return st;
 }
 
-/* cosine [n, c] of unit rows; on the host's processor, whatever made the features */
-static enum mode_status cosines(float *cosine, const float *images, int64_t n, const float *texts, int64_t c, int64_t e,
-                                struct mode_error *err)
+enum mode_status mode_evaluate_texts(float *out, struct mode_clip *clip, const struct mode_tokenizer *tokenizer,
+                                     const struct mode_evalset *e, int64_t batch, const struct mode_encode_hook *hook,
+                                     struct mode_error *err)
+{
+    if (e->kind == MODE_TASK_RETRIEVAL)
+        return mode_encode_texts(clip, tokenizer, out, e->texts, e->n_texts, batch, false, hook, err);
+    return class_vectors(out, clip, tokenizer, e, batch, hook, err);
+}
+
+enum mode_status mode_evaluate_cosines(float *cosine, const float *images, int64_t n, const float *texts, int64_t c,
+                                       int64_t e, struct mode_error *err)
 {
     struct mode_backend *be;
     struct mode_tensor y = mode_tensor_2d(cosine, MODE_DTYPE_F32, n, c),
@@ -89,16 +97,13 @@ enum mode_status mode_evaluate(float *cosine, struct mode_clip *clip, const stru
     }
     for (int64_t i = 0; i < n; i++)
         pictures[i] = (struct mode_encode_picture){set->image[i], set->image_size[i], set->image_key[i]};
-    if (set->kind == MODE_TASK_RETRIEVAL)
-        st = mode_encode_texts(clip, tokenizer, texts, set->texts, c, batch, false, hook, err);
-    else
-        st = class_vectors(texts, clip, tokenizer, set, batch, hook, err);
+    st = mode_evaluate_texts(texts, clip, tokenizer, set, batch, hook, err);
     if (!st) st = mode_encode_pictures(clip, images, pictures, n, batch, false, hook, err);
     if (st) {
         st = mode_error_prefix(err, st, "task %s", set->name);
         goto out;
     }
-    st = cosines(cosine, images, n, texts, c, e, err);
+    st = mode_evaluate_cosines(cosine, images, n, texts, c, e, err);
 out:
     free(pictures);
     free(images);

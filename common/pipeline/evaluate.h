@@ -20,6 +20,13 @@
 #include <stdint.h>
 
 int64_t mode_evaluate_columns(const struct mode_evalset *e);
+/* The two halves of mode_evaluate. out [C, E]: the set's texts. cosine [n, c] of unit rows of E numbers, on the host's
+ * processor, whatever made the features. */
+enum mode_status mode_evaluate_texts(float *out, struct mode_clip *clip, const struct mode_tokenizer *tokenizer,
+                                     const struct mode_evalset *e, int64_t batch, const struct mode_encode_hook *hook,
+                                     struct mode_error *err);
+enum mode_status mode_evaluate_cosines(float *cosine, const float *images, int64_t n, const float *texts, int64_t c,
+                                       int64_t e, struct mode_error *err);
 /* hook may be NULL; it is told texts first, then pictures. A picture that does not decode is an error: a task
  * with a hole would have another result and nobody would know. */
 enum mode_status mode_evaluate(float *cosine, struct mode_clip *clip, const struct mode_tokenizer *tokenizer,

@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/str.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -72,12 +73,57 @@ static enum mode_status write_index(struct plan *p, const char *dir, struct mode
                                         "seconds", x->commit->seconds, "note", note ? note : json_null()));
         free(name);
     }
-    json_t *root = json_pack("{s:s, s:o}", "run", p->spec.name, "models", models);
+    json_t *root = json_pack("{s:s, s:s, s:s, s:s, s:o}", "run", p->spec.name, "router", p->spec.router, "encoder",
+                             p->spec.encoder.dir, "clip_merges", p->spec.tokenizer_merges, "models", models);
     char *text = json_dumps(root, JSON_INDENT(2)), *path = mode_path_join(dir, "index.json");
     enum mode_status st = mode_file_write_atomic(path, text, strlen(text), err);
     free(path);
     free(text);
     json_decref(root);
+    return st;
+}
+
+/* The centres of all experts, by which words are routed to them. */
+static enum mode_status copy_centres(struct plan *p, const char *dir, struct mode_error *err)
+{
+    static const char name[] = "centres.safetensors";
+    const struct plan_node *x = &p->node[plan_centres_node(p, plan_experts(p) - 1)];
+    const Mode__Blob *blob = plan_output(x, name);
+    char *from = NULL, *to = mode_path_join(dir, name);
+    enum mode_status st = blob ? mode_store_blob_path(p->store, &from, blob->digest, blob->size, err)
+                               : MODE_FAIL(err, MODE_E_FORMAT, "the commit record of %s has no %s", x->label, name);
+    if (!st) st = mode_file_copy(from, to, true, err);
+    free(from);
+    free(to);
+    return st;
+}
+
+static bool is_model_of(const struct plan *p, const char *name)
+{
+    bool found = false;
+    for (uint32_t m = 0; m < p->n_models && !found; m++) {
+        char *one = plan_model_name(m);
+        found = strcmp(one, name) == 0;
+        free(one);
+    }
+    return found;
+}
+
+/* Experts of an earlier run with more of them: what they are made of stays in the store, and that run, submitted again,
+ * makes their folders again. */
+static enum mode_status remove_others(const struct plan *p, const char *dir, struct mode_error *err)
+{
+    DIR *d = opendir(dir);
+    enum mode_status st = MODE_OK;
+    if (!d) return MODE_FAIL(err, MODE_E_NOINPUT, "%s cannot be read: %s", dir, strerror(errno));
+    for (struct dirent *e; !st && (e = readdir(d)) != NULL;) {
+        size_t digits = strncmp(e->d_name, "expert-", 7) == 0 ? strspn(e->d_name + 7, "0123456789") : 0;
+        if (digits == 0 || e->d_name[7 + digits] || is_model_of(p, e->d_name)) continue;
+        char *path = mode_path_join(dir, e->d_name);
+        st = mode_dir_remove(path, err);
+        free(path);
+    }
+    closedir(d);
     return st;
 }
 
@@ -153,6 +199,8 @@ enum mode_status materialise(struct plan *p, const struct peaks *peaks, const ch
         st = make_folder(p, &p->node[plan_model_node(p, m)], experts, name, expert, NULL, err);
         free(name);
     }
+    if (!st) st = copy_centres(p, experts, err);
+    if (!st) st = remove_others(p, experts, err);
     if (!st) st = write_index(p, experts, err);
     if (!st) st = make_report(p, peaks, workspace, err);
     free(experts);

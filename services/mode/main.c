@@ -38,6 +38,7 @@
     X(evaluate) \
     X(weights) \
     X(ensemble) \
+    X(predict) \
     X(bench) \
     X(verify) \
     X(keys)

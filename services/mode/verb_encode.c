@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "data/npy.h"
 #include "data/tokenizer.h"
+#include "lines.h"
 #include "merges.h"
 #include "models/clip.h"
 #include "nn/backend.h"
@@ -46,56 +47,32 @@ static const struct option_range ranges[] = {RANGE("batch", 1, 1 << 20), RANGE_T
 static const char prose[] = "Rows are in the order of the lines: [N, E] f32. A picture that cannot be read or decoded "
                             "is an error.";
 
-/* Cuts text (kept alive by the caller) into its lines; a final line without newline counts. */
-static char **split_lines(char *text, int64_t *n)
-{
-    char **lines = NULL;
-    *n = 0;
-    while (*text) {
-        char *end = strchr(text, '\n'), *next = end ? end + 1 : text + strlen(text);
-        if (end) *end = '\0';
-        size_t len = strlen(text);
-        if (len && text[len - 1] == '\r') text[len - 1] = '\0';
-        lines = mode_xrealloc(lines, (size_t)(*n + 1) * sizeof *lines);
-        lines[(*n)++] = text;
-        text = next;
-    }
-    return lines;
-}
-
 /* What is to be encoded, and where its vectors go. */
 struct list {
     const char *path, *to;
-    char *text, **line;
-    int64_t n;
+    struct lines in;
 };
 
 static enum mode_status read_list(struct list *l, const char *path, struct mode_error *err)
 {
-    size_t size;
-    *l = (struct list){.path = path};
-    if (!path) return MODE_OK;
-    enum mode_status st = mode_file_read(path, 0, &l->text, &size, err);
-    if (st) return st;
-    const char *zero = memchr(l->text, '\0', size);
-    if (zero) return MODE_FAIL(err, MODE_E_FORMAT, "%s: byte %zu is zero: not a text", path, (size_t)(zero - l->text));
-    l->line = split_lines(l->text, &l->n);
-    return MODE_OK;
+    l->path = path;
+    return path ? lines_read(&l->in, path, err) : MODE_OK;
 }
 
 static float *rows_of(const struct list *l, const struct mode_clip *clip, struct mode_error *err)
 {
     size_t bytes;
     float *out = NULL;
-    if (mode_mul_size((size_t)l->n + 1, (size_t)mode_clip_embed_dim(clip) * sizeof *out, &bytes)) out = malloc(bytes);
-    if (!out) MODE_FAIL(err, MODE_E_MEMORY, "%s: no memory for %lld vectors", l->path, (long long)l->n);
+    if (mode_mul_size((size_t)l->in.n + 1, (size_t)mode_clip_embed_dim(clip) * sizeof *out, &bytes))
+        out = malloc(bytes);
+    if (!out) MODE_FAIL(err, MODE_E_MEMORY, "%s: no memory for %lld vectors", l->path, (long long)l->in.n);
     return out;
 }
 
 static enum mode_status write_features(const struct list *l, float *data, const struct mode_clip *clip,
                                        struct mode_error *err)
 {
-    struct mode_tensor t = mode_tensor_2d(data, MODE_DTYPE_F32, l->n, mode_clip_embed_dim(clip));
+    struct mode_tensor t = mode_tensor_2d(data, MODE_DTYPE_F32, l->in.n, mode_clip_embed_dim(clip));
     return mode_npy_write(l->to, &t, err);
 }
 
@@ -104,7 +81,7 @@ static enum mode_status encode_texts(const struct options *o, const struct list 
 {
     float *out = rows_of(l, clip, err);
     if (!out) return MODE_E_MEMORY;
-    enum mode_status st = mode_encode_texts(clip, tokenizer, out, l->line, l->n, o->batch, o->raw, NULL, err);
+    enum mode_status st = mode_encode_texts(clip, tokenizer, out, l->in.line, l->in.n, o->batch, o->raw, NULL, err);
     if (!st) st = write_features(l, out, clip, err);
     free(out);
     return st;
@@ -118,35 +95,18 @@ static void on_notice(void *ctx, const char *text)
     *told = true;
 }
 
-/* So many batches of files at a time are in memory. */
-enum { BATCHES = 16 };
 static enum mode_status encode_images(const struct options *o, const struct list *l, struct mode_clip *clip,
                                       struct mode_error *err)
 {
-    const int64_t n = l->n, e = mode_clip_embed_dim(clip);
     bool told = false;
     const struct mode_encode_hook hook = {.ctx = &told, .notice = on_notice};
-    enum mode_status st = MODE_OK;
+    int64_t failed;
     float *out = rows_of(l, clip, err);
     if (!out) return MODE_E_MEMORY;
-    const int64_t most = o->batch < n / BATCHES ? o->batch * BATCHES : n;
-    struct mode_encode_picture *p = mode_xcalloc((size_t)most + 1, sizeof *p);
-    struct mode_mapping *map = mode_xcalloc((size_t)most + 1, sizeof *map);
-    for (int64_t at = 0; !st && at < n; at += most) {
-        int64_t b = n - at < most ? n - at : most, open = 0;
-        for (; !st && open < b; open += !st) {
-            if ((st = mode_file_map(l->line[at + open], &map[open], err))) {
-                mode_error_prefix(err, st, "%s, line %lld", l->path, (long long)(at + open + 1));
-                break;
-            }
-            p[open] = (struct mode_encode_picture){map[open].data, map[open].size, l->line[at + open]};
-        }
-        if (!st) st = mode_encode_pictures(clip, out + at * e, p, b, o->batch, o->raw, &hook, err);
-        for (int64_t i = 0; i < open; i++) mode_file_unmap(&map[i]);
-    }
+    enum mode_status st = mode_encode_picture_files(clip, out, l->in.line, l->in.n, o->batch, o->raw, &hook, &failed,
+                                                    err);
+    if (st && failed < l->in.n) mode_error_prefix(err, st, "%s, line %lld", l->path, (long long)failed + 1);
     if (!st) st = write_features(l, out, clip, err);
-    free(p);
-    free(map);
     free(out);
     return st;
 }
@@ -164,7 +124,7 @@ static enum mode_status encode(const struct options *o, struct list *images, str
     if (texts->path) st = encode_texts(o, texts, clip, tokenizer, err);
     for (const struct list *l = images; !st && l; l = l == images ? texts : NULL)
         if (l->path)
-            printf("%s/%s [%lld, %d]\n", o->out, l == images ? IMAGES : TEXTS, (long long)l->n,
+            printf("%s/%s [%lld, %d]\n", o->out, l == images ? IMAGES : TEXTS, (long long)l->in.n,
                    mode_clip_embed_dim(clip));
 out:
     mode_clip_close(&clip);
@@ -209,10 +169,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     }
 out:
     mode_output_folder_close(&folder, st != MODE_OK);
-    for (struct list *l = &images; l; l = l == &images ? &texts : NULL) {
-        free(l->line);
-        free(l->text);
-    }
+    lines_free(&images.in);
+    lines_free(&texts.in);
     free(path[0]);
     free(path[1]);
     return st;

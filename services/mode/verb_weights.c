@@ -93,10 +93,8 @@ static enum mode_status embed(const char *out, const struct options *o, const st
 {
     struct mode_backend *be = NULL;
     struct mode_text_encoder *enc = NULL;
-    char pooling[16] = "", *dir = NULL;
-    int max_tokens = 0;
+    char *dir = NULL;
     enum mode_status st;
-    if (sscanf(c->encoder_id, "%*[^:]:%*[^:]:%15[a-z]:%d", pooling, &max_tokens) != 2) pooling[0] = 0, max_tokens = 0;
     if ((st = backend_open(&be, &o->backend, err))) goto out;
     if ((st = mode_hub_find(&dir, o->encoder, err))) goto out;
     if ((o->pooling || o->max_tokens) &&
@@ -104,12 +102,7 @@ static enum mode_status embed(const char *out, const struct options *o, const st
         st = MODE_E_USAGE;
         goto out;
     }
-    if ((st = mode_text_encoder_open(&enc, be, dir,
-                                     o->pooling   ? o->pooling
-                                     : pooling[0] ? pooling
-                                                  : NULL,
-                                     o->max_tokens > 0 ? (int)o->max_tokens : max_tokens, err)))
-        goto out;
+    if ((st = mode_text_encoder_open_as(&enc, be, dir, c->encoder_id, o->pooling, (int)o->max_tokens, err))) goto out;
     if (o->task)
         st = mode_embed_task(NULL, out, enc, o->task, NULL, NULL, NULL, err);
     else

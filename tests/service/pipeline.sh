@@ -44,6 +44,27 @@ t=$(date +%s)
 [ "$(ls "$work/a/commits" | wc -l)" = "$before" ] || fail "a finished run made new commits"
 cp "$work/a/report/result.csv" "$work/one.csv"
 
+# the experts on pictures of one's own: those of a task, by its words alone, score what the report says of the ensemble
+mkdir "$work/own"
+tar -xf "$work/a/eval/colour/test/0.tar" -C "$work/own"
+find "$work/own" -name '*.jpg' | sort >"$work/own.txt"
+"$bin/mode" predict --workspace "$work/a" --classes "$work/a/eval/colour/classnames.txt" --top 1 --images "$work/own.txt" \
+    --templates "$work/a/eval/colour/zeroshot_classification_templates.txt" >"$work/own.tsv" 2>"$work/own.weights" || fail "predict"
+grep -q 'expert-[01] [01]\.' "$work/own.weights" || fail "predict does not say how the experts are weighted"
+right=0
+while IFS="$(printf '\t')" read -r picture _ class; do
+    label=$(cat "${picture%.jpg}.cls")
+    if [ "$(sed -n "$((label + 1))p" "$work/a/eval/colour/classnames.txt")" = "$class" ]; then right=$((right + 1)); fi
+done <"$work/own.tsv"
+awk -F, -v right="$right" -v all="$(wc -l <"$work/own.txt")" 'NR == 1 { for (i = 1; i <= NF; i++) if ($i == "ensemble") at = i }
+    $2 == "colour" { d = $at - 100 * right / all; found = d < 0.01 && d > -0.01 } END { exit !found }' "$work/a/report/result.csv" ||
+    fail "predict finds $right classes, which is not what the ensemble's row of colour says"
+sed 3q "$work/a/eval/colour/classnames.txt" >"$work/queries.txt"
+"$bin/mode" predict --experts "$work/a/experts" --queries "$work/queries.txt" --top-experts 1 --json --images "$work/own.txt" \
+    >"$work/own.json" 2>/dev/null || fail "predict of queries"
+[ "$(grep -c '"weights": \[\(1.0, 0.0\|0.0, 1.0\)\]' "$work/own.json")" = 3 ] || fail "one expert of two has not all the weight"
+[ "$(grep -c '"best": \[{"picture"' "$work/own.json")" = 3 ] || fail "three queries have not three answers"
+
 # another router: only the ensemble is redone
 sed 's/router: .*/router: uniform}/' "$work/a/run.yaml" >"$work/a/run2.yaml"
 "$bin/mode" run "$work/a/run2.yaml" --workspace "$work/a" --no-progress 2>>"$work/run.log" || fail "run with another router"

@@ -216,6 +216,18 @@ static void test_words_find_their_centres_and_experts(void **state)
     mode_near_close(&near);
 }
 
+static void test_only_the_greatest_weights_stay(void **state)
+{
+    (void)state;
+    double w[] = {0.1, 0.3, 0.3, 0.2, 0.1};
+    mode_weights_keep_top(w, 5, 9);
+    assert_true(fabs(w[0] - 0.1) < 1e-15 && fabs(w[4] - 0.1) < 1e-15);
+    mode_weights_keep_top(w, 5, 3);
+    assert_true(w[0] == 0 && w[4] == 0 && fabs(w[1] - 0.375) < 1e-15 && fabs(w[3] - 0.25) < 1e-15);
+    mode_weights_keep_top(w, 5, 1);
+    assert_true(w[1] == 1 && w[2] == 0 && w[3] == 0);
+}
+
 static void test_names_are_read_back(void **state)
 {
     (void)state;
@@ -238,6 +250,7 @@ int main(void)
         cmocka_unit_test(test_experts_which_tie_share_alike),
         cmocka_unit_test(test_share_does_not_depend_on_a_common_distance),
         cmocka_unit_test(test_words_find_their_centres_and_experts),
+        cmocka_unit_test(test_only_the_greatest_weights_stay),
         cmocka_unit_test(test_names_are_read_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

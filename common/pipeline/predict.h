@@ -1,0 +1,52 @@
+/* predict.h - the ensemble on pictures of one's own.
+ *
+ * The words decide how the experts are weighted (ensemble/router.h), as they do in a run's report: class names with
+ * their templates are one task; queries are a task each. Experts whose weight is 0 are not opened. A score is the
+ * weighted sum of the experts' cosines, without any logit scale (ensemble/mix.h).
+ *
+ *     st = mode_predict(&p, &spec, &err);           // p.score [n_pictures, p.columns]
+ *     mode_prediction_clear(&p);
+ *
+ * Dimensions: n experts, C columns: classes or queries.
+ * Source:  MoDE (arXiv:2404.16030) section 3.3.
+ * Threads: one caller per backend. */
+#ifndef MODE_PIPELINE_PREDICT_H
+#define MODE_PIPELINE_PREDICT_H
+
+#include "base/error.h"
+#include "data/evalset.h"
+#include "ensemble/router.h"
+#include "pipeline/encode.h"
+
+#include <stdint.h>
+
+struct mode_backend;
+
+struct mode_predict_spec {
+    struct mode_backend *be;
+    const char *experts; /* a run's experts/: centres.safetensors, expert-0, expert-1, ... */
+    const char *encoder; /* folder of the encoder that the centres were made with */
+    const char *merges;  /* CLIP's merges file */
+    const struct mode_evalset
+        *words;           /* classes and templates, or texts (kind retrieval): queries; pictures are not its */
+    char *const *picture; /* [n_pictures] paths */
+    int64_t n_pictures;
+    enum mode_router router;
+    int top_experts; /* only so many, those of the greatest weights, which then sum to 1; 0: all. An approximation */
+    int64_t batch;   /* pictures or texts at a time */
+    const struct mode_encode_hook *hook; /* may be NULL */
+};
+
+struct mode_prediction {
+    int n;           /* experts */
+    int64_t columns; /* classes or queries */
+    double *weight;  /* classes: [n]; queries: [columns, n] */
+    float *score;    /* [n_pictures, columns] */
+};
+
+/* MODE_E_NOINPUT, MODE_E_FORMAT: a file, named; MODE_E_VALUE: another encoder than the centres'; MODE_E_MEMORY. Clear
+ * also after a failure. */
+enum mode_status mode_predict(struct mode_prediction *p, const struct mode_predict_spec *spec, struct mode_error *err);
+void mode_prediction_clear(struct mode_prediction *p);
+
+#endif

@@ -1,0 +1,18 @@
+/* lines.h - a text file as its lines. */
+#ifndef MODE_SERVICES_MODE_LINES_H
+#define MODE_SERVICES_MODE_LINES_H
+
+#include "base/error.h"
+
+#include <stdint.h>
+
+struct lines {
+    char *text, **line; /* line[i] points into text */
+    int64_t n;
+};
+
+/* A final line without newline counts; "\r\n" is an end, too. MODE_E_FORMAT: a zero byte. Free also after a failure. */
+enum mode_status lines_read(struct lines *l, const char *path, struct mode_error *err);
+void lines_free(struct lines *l);
+
+#endif
