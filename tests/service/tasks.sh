@@ -11,7 +11,7 @@ mode() { "$bin/mode" "$@"; }
 
 corpus "$work/a" 120 60
 eval=$work/a/eval
-SEED_STEPS=15 TOTAL_STEPS=25 spec "$work/a"
+SEED_STEPS=120 TOTAL_STEPS=200 spec "$work/a"
 
 # the pictures of two tasks as people have them: class folders; a JSON file; and labels of which a picture has several
 python3 - "$eval" "$work" <<'END'
@@ -68,7 +68,7 @@ mode pack --task "$work/captions.json" --pictures "$work/val2014" --out "$eval/w
 mkdir -p "$eval/films/test"
 echo 1 >"$eval/films/test/nshards.txt"
 echo captioning >"$eval/films/dataset_type.txt"
-mode inspect "$eval/scenes" --json | grep -q '"task": "multilabel"' || fail "inspect of a multilabel task"
+mode inspect "$eval/scenes" --json | grep -q '"task": *"multilabel"' || fail "inspect of a multilabel task"
 
 # a run: what is left out is said at once and in the report; every row says its metric
 mode up --workspace "$work/a"
@@ -76,7 +76,7 @@ left_out='films is left out: its dataset_type.txt says "captioning"'
 mode run "$work/a/run.yaml" --workspace "$work/a" --dry-run 2>&1 | grep -q "$left_out" || fail "--dry-run is silent about films"
 mode run "$work/a/run.yaml" --workspace "$work/a" --no-progress 2>"$work/run.log" >"$work/table" || fail "the run"
 grep -q "$left_out" "$work/run.log" || fail "mode run is silent about films"
-grep -q 'films is left out: its dataset_type.txt says &quot;captioning&quot;\|films is left out: its dataset_type.txt says "captioning"' \
+grep -q "Not evaluated: .*films is left out" \
     "$work/a/report/report.html" || fail "the report is silent about films"
 csv=$work/a/report/result.csv
 cat "$csv"
