@@ -29,7 +29,7 @@ enum { MODE_EVALSET_MAX_SHARDS = 100000, MODE_EVALSET_MAX_IMAGES = 10000000 };
 struct mode_evalset {
     char *name; /* base name of dir */
     enum mode_task_kind kind;
-    int n_classes;         /* classification */
+    int n_classes;         /* 0 for retrieval */
     char **classes;        /* [n_classes]    */
     int n_templates;       /* >= 1 */
     char **templates;      /* with {c}       */
