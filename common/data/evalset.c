@@ -108,17 +108,17 @@ enum mode_status mode_evalset_kind(enum mode_task_kind *kind, char **word, const
     char *path = mode_path_join(dir, name);
     enum mode_status st = mode_file_exists(path) ? read_words(dir, name, &lines, &n, err) : MODE_OK;
     if (!st) *kind = n ? mode_task_kind_parse(lines[0]) : MODE_TASK_CLASSIFICATION;
-    if (!st && word) *word = mode_xstrdup(n ? lines[0] : mode_task_kind_name(*kind));
+    if (!st) *word = mode_xstrdup(n ? lines[0] : mode_task_kind_name(*kind));
     mode_evalset_words_free(lines, n);
     free(path);
     return st;
 }
 
-static enum mode_status read_kind(struct mode_evalset *e, const char *dir, struct mode_error *err)
+enum mode_status mode_evalset_known_kind(enum mode_task_kind *kind, const char *dir, struct mode_error *err)
 {
     char *word = NULL;
-    enum mode_status st = mode_evalset_kind(&e->kind, &word, dir, err);
-    if (!st && e->kind == MODE_TASK_OTHER)
+    enum mode_status st = mode_evalset_kind(kind, &word, dir, err);
+    if (!st && *kind == MODE_TASK_OTHER)
         st = MODE_FAIL(err, MODE_E_FORMAT, "%s/dataset_type.txt: task type \"%s\", expected " MODE_TASK_KINDS, dir,
                        word);
     free(word);
@@ -288,7 +288,7 @@ enum mode_status mode_evalset_open(struct mode_evalset *e, const char *dir, stru
     for (size_t n = strlen(name); n > 1 && name[n - 1] == '/'; n--) name[n - 1] = '\0';
     e->name = mode_xstrdup(mode_path_base(name));
     free(name);
-    if ((st = read_kind(e, dir, err)) || (st = read_templates(e, dir, err)) ||
+    if ((st = mode_evalset_known_kind(&e->kind, dir, err)) || (st = read_templates(e, dir, err)) ||
         (st = read_n_shards(dir, &n_shards, err)))
         goto out;
     if (e->kind != MODE_TASK_RETRIEVAL && (st = read_words(dir, "classnames.txt", &e->classes, &e->n_classes, err)))

@@ -29,7 +29,7 @@ enum { MODE_EVALSET_MAX_SHARDS = 100000, MODE_EVALSET_MAX_IMAGES = 10000000 };
 struct mode_evalset {
     char *name; /* base name of dir */
     enum mode_task_kind kind;
-    int n_classes;         /* classification */
+    int n_classes;         /* 0 for retrieval */
     char **classes;        /* [n_classes]    */
     int n_templates;       /* >= 1 */
     char **templates;      /* with {c}       */
@@ -50,8 +50,10 @@ struct mode_evalset {
 enum mode_status mode_evalset_words_read(char ***lines, int *n, const char *path, struct mode_error *err);
 enum mode_status mode_evalset_templates_read(char ***lines, int *n, const char *path, struct mode_error *err);
 void mode_evalset_words_free(char **lines, int n);
-/* What dataset_type.txt says; absent: classification. *word (may be NULL; the caller frees): as it is there. */
+/* What dataset_type.txt says; absent: classification. *word (the caller frees): as it is there. */
 enum mode_status mode_evalset_kind(enum mode_task_kind *kind, char **word, const char *dir, struct mode_error *err);
+/* The same for a task that is to be evaluated: MODE_TASK_OTHER is MODE_E_FORMAT. */
+enum mode_status mode_evalset_known_kind(enum mode_task_kind *kind, const char *dir, struct mode_error *err);
 /* Every sample must be whole: a missing picture, label or caption, a label out of range, a cut or damaged tar
  * are MODE_E_FORMAT naming the file and the sample; a task's score must not depend on what got lost. Pictures
  * are not decoded. A retrieval task without templates has the one template "{c}". */

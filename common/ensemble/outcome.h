@@ -19,8 +19,7 @@ enum mode_measure {
     MODE_MEASURE_MEAN_PER_CLASS,        /* the same, every class that occurs counts alike                */
     MODE_MEASURE_IMAGE_RECALL_1,        /* sample = text: is the best image its own?                     */
     MODE_MEASURE_TEXT_RECALL_1,         /* sample = image: is the best text one of its own?              */
-    MODE_MEASURE_MEAN_AVERAGE_PRECISION /* sample = image and a class it has: the precision there; classes count alike
-                                         */
+    MODE_MEASURE_MEAN_AVERAGE_PRECISION /* sample = image and a class it has; classes count alike     */
 };
 const char *mode_measure_name(enum mode_measure measure); /* "acc1", "image_retrieval_recall@1" */
 /* What results of a task are judged by, in order; returns how many (1 or 2). Of a classification task its name decides:

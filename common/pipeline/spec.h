@@ -77,7 +77,7 @@ void mode_spec_clear(struct mode_spec *spec);
 /* The folders of the evaluation tasks: entries of evaluate.tasks that are CLIP_benchmark folders, and the
  * CLIP_benchmark folders right inside those that are not, by name. Two of the same base name: MODE_E_CONFIG. A task of
  * a kind that cannot be evaluated is left out where it was only found in a folder, with a sentence in `skipped` (may be
- * NULL); one that is named stays, for whoever opens it to refuse. Both lists are the caller's to clear. */
+ * NULL); one that is named stays, to be refused (mode_evalset_known_kind). Both lists are the caller's to clear. */
 enum mode_status mode_spec_tasks(const struct mode_spec *spec, struct mode_spec_list *out,
                                  struct mode_spec_list *skipped, struct mode_error *err);
 void mode_spec_list_clear(struct mode_spec_list *list);

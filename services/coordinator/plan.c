@@ -217,7 +217,7 @@ static enum mode_status look_at_tasks(struct plan *p, const struct plan_world *w
         while (n > 1 && t->dir[n - 1] == '/') t->dir[--n] = 0;
         t->name = mode_xstrdup(mode_path_base(t->dir));
         enum mode_task_kind kind;
-        st = mode_evalset_kind(&kind, NULL, t->dir, err);
+        st = mode_evalset_known_kind(&kind, t->dir, err);
         if (!st) t->kind = mode_task_kind_name(kind);
         if (!st) st = world->task_digest(t->dir, t->digest, err);
         if (!st) st = world->words_digest(t->dir, t->words_digest, err);

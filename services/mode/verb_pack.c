@@ -39,7 +39,7 @@ static const struct mode_option table[] = {
 
 static const struct option_range ranges[] = {RANGE("per-shard", 1, MODE_PACK_MAX_PER_SHARD), RANGE_END};
 
-static const char usage[] = "mode pack --pairs list.tsv|folder --out DIR [options]; or --task folder|captions.json";
+static const char usage[] = "mode pack (--pairs list.tsv|folder | --task folder|captions.json) --out DIR [options]";
 static const char prose[] =
     "Packs pictures, unchanged, with their captions into tar shards that MoDE, open_clip and webdataset "
     "read: one caption\n"

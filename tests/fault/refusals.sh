@@ -228,6 +228,17 @@ expect 65 '000003.jpg: the picture is cut' mode pack --pairs "$f/pairs" --out "$
 expect 0 '"cut_image": 1,' mode pack --pairs "$f/pairs" --out "$f/out" --skip-bad --json
 expect 73 'out: holds 00000.tar already' mode pack --pairs "$f/pairs" --out "$f/out" --skip-bad
 rm -r "$f/out"
+mkdir -p "$f/classes/red"
+expect 2 'pairs and --task do not go together' mode pack --pairs "$f/pairs" --task "$f/pairs" --out "$f/out"
+expect 2 'pairs or --task is missing' mode pack --out "$f/out"
+expect 2 'pictures goes with --task FILE only' mode pack --task "$f/pairs" --pictures "$f/pairs" --out "$f/out"
+expect 2 'class-names goes with --task DIR only' mode pack --task "$f/damaged.json" --class-names "$f/words" --out "$f/out"
+expect 66 'no-file: cannot be opened' mode pack --task "$f/no-file" --out "$f/out"
+expect 65 'damaged.json: no JSON, line' mode pack --task "$f/damaged.json" --out "$f/out"
+expect 65 'is a picture beside the classes' mode pack --task "$f/pairs" --out "$f/out"
+expect 73 'classes: is an input' mode pack --task "$f/classes" --out "$f/classes"
+expect 73 'colour: holds .* already' mode pack --task "$f/damaged.json" --out "$w/eval/colour"
+[ ! -e "$f/out" ] || fail "left behind: $(ls -A "$f/out")"
 
 # captions: the file that says that a folder is complete is written last, and is the first to go
 captions="--text-key json:texts[] --out $f/out"

@@ -11,7 +11,7 @@ mode() { "$bin/mode" "$@"; }
 
 corpus "$work/a" 120 60
 eval=$work/a/eval
-SEED_STEPS=15 TOTAL_STEPS=25 spec "$work/a"
+SEED_STEPS=120 TOTAL_STEPS=200 spec "$work/a"
 
 # the pictures of two tasks as people have them: class folders; a JSON file; and labels of which a picture has several
 python3 - "$eval" "$work" <<'END'
@@ -68,7 +68,7 @@ mode pack --task "$work/captions.json" --pictures "$work/val2014" --out "$eval/w
 mkdir -p "$eval/films/test"
 echo 1 >"$eval/films/test/nshards.txt"
 echo captioning >"$eval/films/dataset_type.txt"
-mode inspect "$eval/scenes" --json | grep -q '"task": "multilabel"' || fail "inspect of a multilabel task"
+mode inspect "$eval/scenes" --json | grep -q '"task": *"multilabel"' || fail "inspect of a multilabel task"
 
 # a run: what is left out is said at once and in the report; every row says its metric
 mode up --workspace "$work/a"
@@ -76,7 +76,7 @@ left_out='films is left out: its dataset_type.txt says "captioning"'
 mode run "$work/a/run.yaml" --workspace "$work/a" --dry-run 2>&1 | grep -q "$left_out" || fail "--dry-run is silent about films"
 mode run "$work/a/run.yaml" --workspace "$work/a" --no-progress 2>"$work/run.log" >"$work/table" || fail "the run"
 grep -q "$left_out" "$work/run.log" || fail "mode run is silent about films"
-grep -q 'films is left out: its dataset_type.txt says &quot;captioning&quot;\|films is left out: its dataset_type.txt says "captioning"' \
+grep -q "Not evaluated: .*films is left out" \
     "$work/a/report/report.html" || fail "the report is silent about films"
 csv=$work/a/report/result.csv
 cat "$csv"
@@ -95,7 +95,7 @@ grep -q 'films.*"captioning", expected classification, multilabel or retrieval' 
 mode down --workspace "$work/a"
 
 # the packed tasks score as those that they were taken from; the average precision is that of the definition
-mode evaluate --model "$work/a/experts/dense" --merges "$MODE_TEST_MODELS/bpe_simple_vocab_16e6.txt.gz" --out "$work/scores" \
+mode evaluate --model "$work/a/experts/dense" --clip-merges "$MODE_TEST_MODELS/bpe_simple_vocab_16e6.txt.gz" --out "$work/scores" \
     "$eval/colour" "$eval/wds_vtab-pets" "$eval/retrieval_shapes" "$eval/wds_coco" "$eval/scenes" || fail "mode evaluate"
 python3 - "$work/scores" "$csv" <<'END'
 import csv, json, pathlib, struct, sys
@@ -104,8 +104,8 @@ scores, table = pathlib.Path(sys.argv[1]), list(csv.DictReader(open(sys.argv[2])
 def result(task):
     return json.loads((scores / task / "metrics.json").read_text())
 
-def near(a, b, what):
-    if abs(a - b) > 1e-5:
+def near(a, b, what, most=1e-5):
+    if abs(a - b) > most:
         sys.exit(f"{what}: {a} and {b}")
 
 for ours, theirs in (("wds_vtab-pets", "colour"), ("wds_coco", "retrieval_shapes")):
@@ -139,6 +139,6 @@ for k in range(classes):
         total += (now - recall) * sum(chosen) / len(chosen) / classes
         recall = now
 near(scenes["metrics"]["mean_average_precision"], total, "average precision by its definition")
-near(float(next(r for r in table if r["dataset"] == "scenes")["dense"]), 100 * total, "result.csv of scenes")
+near(float(next(r for r in table if r["dataset"] == "scenes")["dense"]), 100 * total, "result.csv of scenes", 1e-4)
 END
 echo "tasks: ok"

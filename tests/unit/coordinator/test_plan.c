@@ -155,15 +155,17 @@ static void test_a_task_of_an_unknown_kind_is_left_out_of_its_folder(void **stat
             assert_non_null(strstr(err.text, "none of its 1 tasks can be evaluated"));
             continue;
         }
-        if (st) fail_msg("%s", err.text);
-        assert_int_equal(p->n_tasks, i ? 1 : 2);
-        assert_int_equal(p->skipped.n, !i); /* one that is named stays: whoever opens it refuses it */
-        if (i == 0) {
-            assert_non_null(
-                strstr(p->skipped.item[0], "tasks/t2 is left out: its dataset_type.txt says \"captioning\""));
-            assert_string_equal(p->task[0].kind, "classification");
-            assert_string_equal(p->task[1].kind, "multilabel");
+        if (i == 1) { /* named, it is refused */
+            assert_int_equal(st, MODE_E_FORMAT);
+            assert_non_null(strstr(err.text, "task type \"captioning\", expected classification, multilabel or"));
+            continue;
         }
+        if (st) fail_msg("%s", err.text);
+        assert_int_equal(p->n_tasks, 2);
+        assert_int_equal(p->skipped.n, 1);
+        assert_non_null(strstr(p->skipped.item[0], "tasks/t2 is left out: its dataset_type.txt says \"captioning\""));
+        assert_string_equal(p->task[0].kind, "classification");
+        assert_string_equal(p->task[1].kind, "multilabel");
         plan_close(&p);
     }
     char *type = mode_path_join(folder, "tasks/t1/dataset_type.txt");
