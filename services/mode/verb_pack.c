@@ -6,17 +6,23 @@
 #include "verb.h"
 
 #include <stdio.h>
+#include <string.h>
 
 struct options {
-    const char *pairs, *out;
+    const char *pairs, *out, *img_key, *caption_key, *separator;
     int64_t per_shard;
     bool skip_bad, json;
 };
 
 static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, pairs, "pairs", NULL, "FILE|DIR",
-                 "lines of picture, tab, caption [, tab, caption ...]; or a folder of pictures with .txt or "
-                 ".json beside them"),
+                 "lines of picture, tab, caption [, tab, caption ...]; a CSV file with a header, as open_clip takes\n"
+                 "it; or a folder of pictures with .txt or .json beside them"),
+    MODE_OPT_STR(struct options, img_key, "csv-img-key", MODE_PAIRS_IMG_KEY, "NAME",
+                 "the pictures' column in the header"),
+    MODE_OPT_STR(struct options, caption_key, "csv-caption-key", MODE_PAIRS_CAPTION_KEY, "NAME",
+                 "the captions' column in the header"),
+    MODE_OPT_STR(struct options, separator, "csv-separator", "\\t", "C", "one character, or \\t"),
     MODE_OPT_STR(struct options, out, "out", NULL, "DIR", "where to put 00000.tar, 00001.tar, ..."),
     MODE_OPT_INT(struct options, per_shard, "per-shard", "1000", "N", "pairs in a shard"),
     MODE_OPT_FLAG(struct options, skip_bad, "skip-bad",
@@ -30,14 +36,25 @@ static const char usage[] = "mode pack --pairs list.tsv|folder --out DIR [option
 static const char prose[] =
     "Packs pictures, unchanged, with their captions into tar shards that MoDE, open_clip and webdataset "
     "read: one caption\n"
-    "becomes key.txt, several become the list `texts` of key.json. The same pairs give the same bytes. A picture file\n"
+    "becomes key.txt, several become the list `texts` of key.json. A list whose first line names the two columns is\n"
+    "CSV (quotes as in RFC 4180; other columns are left aside); with another separator than a tab and two columns\n"
+    "it needs no such line. The same pairs give the same bytes. A picture file\n"
     "that is cut short is a bad pair; pictures are not decoded, `mode captions` does that. The shards appear in DIR,\n"
     "which may hold no tar yet, when all of them are done; after an error there are none.";
+
+static enum mode_status separator_of(char *c, const char *text, struct mode_error *err)
+{
+    *c = strcmp(text, "\\t") == 0 ? '\t' : text[0];
+    if ((*c == '\t' || !text[0] || !text[1]) && *c && !strchr("\"\r\n", *c) && *c > 0) return MODE_OK;
+    return MODE_FAIL(err, MODE_E_USAGE,
+                     "--csv-separator: \"%s\", expected one character, neither a quote nor a line end, or \\t", text);
+}
 
 static enum mode_status run(int argc, char **argv, struct mode_error *err)
 {
     struct options o = {0};
     struct mode_pack_counts n;
+    char separator;
     int n_args;
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(table, "MODE_", usage, prose);
@@ -49,8 +66,11 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return n_args ? MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\"; usage: %s", argv[1], usage)
                       : MODE_FAIL(err, MODE_E_USAGE, "%s is missing; usage: %s", o.pairs ? "--out" : "--pairs", usage);
     if ((st = ranges_check(&o, table, ranges, err)) || (st = mode_output_apart(o.out, &o.pairs, 1, err)) ||
-        (st = mode_pack(&n, o.pairs, o.out, (uint32_t)o.per_shard, o.skip_bad, err)))
+        (st = separator_of(&separator, o.separator, err)))
         return st;
+    const struct mode_pack_options pack = {
+        .per_shard = (uint32_t)o.per_shard, .skip_bad = o.skip_bad, .list = {o.img_key, o.caption_key, separator}};
+    if ((st = mode_pack(&n, o.pairs, o.out, &pack, err))) return st;
     const struct {
         const char *name;
         uint64_t n;
