@@ -11,11 +11,6 @@
 
 #include "base/error.h"
 
-/* What an option for it says. */
-#define HUB_ENCODER_HELP                                                                                               \
-    "Hugging Face folder of a BERT-family sentence encoder, or its ORG/NAME[@REVISION] on the hub\n"                   \
-    "(fetched once from HF_ENDPOINT, else https://huggingface.co; HF_TOKEN, HF_HUB_OFFLINE, HF_HOME)"
-
 /* The encoder's place in MODE's cache, where it is fetched to when it is not there yet. id must be such a name. E_PEER:
  * the hub cannot be reached; E_PERM: it shows the model not to everybody; E_NOINPUT: it has no such model, or one
  * without a file that is needed, or nothing may be asked. */

@@ -34,13 +34,12 @@ static const struct option_range ranges[] = {RANGE("per-shard", 1, MODE_PACK_MAX
 
 static const char usage[] = "mode pack --pairs list.tsv|folder --out DIR [options]";
 static const char prose[] =
-    "Packs pictures, unchanged, with their captions into tar shards that MoDE, open_clip and webdataset "
-    "read: one caption\n"
-    "becomes key.txt, several become the list `texts` of key.json. A list whose first line names the two columns is\n"
-    "CSV (quotes as in RFC 4180; other columns are left aside); with another separator than a tab and two columns\n"
-    "it needs no such line. The same pairs give the same bytes. A picture file\n"
-    "that is cut short is a bad pair; pictures are not decoded, `mode captions` does that. The shards appear in DIR,\n"
-    "which may hold no tar yet, when all of them are done; after an error there are none.";
+    "Packs pictures, unchanged, with their captions into tar shards that MoDE, open_clip and webdataset read: one\n"
+    "caption becomes key.txt, several become the list `texts` of key.json. The same pairs give the same bytes.\n"
+    "A list whose first line names both columns is CSV (quotes as in RFC 4180; other columns are left aside); with\n"
+    "another separator than a tab and two columns it needs no such line. A picture file that is cut short is a bad\n"
+    "pair; pictures are not decoded, `mode captions` does that. The shards appear in DIR, which may hold no tar yet,\n"
+    "when all of them are done; after an error there are none.";
 
 static enum mode_status separator_of(char *c, const char *text, struct mode_error *err)
 {
