@@ -16,7 +16,7 @@ build="gcc libc6-dev make cmake pkg-config protobuf-c-compiler protobuf-compiler
  libopenblas-pthread-dev zlib1g-dev"
 run="libprotobuf-c1 libzmq5 libhiredis0.14 libarchive13 libjansson4 libmicrohttpd12 libcurl4
  libyaml-0-2 libjpeg62-turbo libspng0 libwebp7 libutf8proc2 libxxhash0 libssl3 libsodium23
- libopenblas0-pthread zlib1g"
+ libopenblas0-pthread zlib1g ca-certificates"
 render="librsvg2-dev libcairo2-dev libharfbuzz-dev libxml2-dev"
 render_run="librsvg2-2 libcairo2 libharfbuzz0b libxml2"
 models="python3-pip ca-certificates"

@@ -94,7 +94,7 @@ def main():
     with tempfile.TemporaryDirectory() as tmp:
         if "captions" in a.what:
             n = sum(m.name.endswith(".jpg") for s in shards for m in peers.tarfile.open(s))
-            cmd = [a.mode, "captions", "::".join(shards), "--text-key", "json:texts[]", "--out", tmp + "/captions"]
+            cmd = [a.mode, "captions", "::".join(shards), "--text-keys", "json:texts[]", "--out", tmp + "/captions"]
             table.group("captions; ours decodes every picture", lambda: ours(cmd, n),
                         {"tarfile + json + Pillow, every picture decoded": lambda: peer("captions", data, "decode"),
                          "tarfile + json, no picture looked at": lambda: peer("captions", data)})

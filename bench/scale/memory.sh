@@ -38,7 +38,7 @@ row() { # step, bytes of 10 shards, of 100
 }
 echo "step       100,000 (without files)      1,000,000 (without files)    a caption more"
 for n in 10 100; do
-    eval "captions_$n='$(peak "$bin/mode" captions shards-$n --out captions-$n --text-key 'json:texts[]')'"
+    eval "captions_$n='$(peak "$bin/mode" captions shards-$n --out captions-$n --text-keys 'json:texts[]')'"
     ls captions-$n/*.captions.bin | head -n $n >list-$n
 done
 row captions "$captions_10" "$captions_100"

@@ -1,5 +1,7 @@
 #include "base/options.h"
 
+#include "base/str.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <math.h>
@@ -93,6 +95,25 @@ static const struct mode_option *option_find(const struct mode_option *table, co
     return NULL;
 }
 
+/* flag: without dashes, perhaps with "=value". */
+static enum mode_status fail_unknown(const struct mode_option *table, const char *flag, size_t n,
+                                     struct mode_error *err)
+{
+    enum { NEAR = 2 };
+    char *name = mode_xasprintf("%.*s", (int)n, flag);
+    const struct mode_option *best = NULL;
+    size_t least = NEAR + 1;
+    for (; table->type != MODE_OPTION_END; table++) {
+        const size_t d = mode_str_distance(name, table->name);
+        if (d >= least || d >= n) continue;
+        least = d;
+        best = table;
+    }
+    free(name);
+    return best ? MODE_FAIL(err, MODE_E_USAGE, "unknown option --%s; is --%s meant? --help lists all", flag, best->name)
+                : MODE_FAIL(err, MODE_E_USAGE, "unknown option --%s; --help lists them", flag);
+}
+
 /* argv[from] becomes argv[to]; what was between moves up by one. */
 static void to_front(char **argv, int to, int from)
 {
@@ -134,7 +155,7 @@ enum mode_status mode_options_parse(void *out, const struct mode_option *table, 
             if (o && !is_flag(o)) o = NULL;
             value = "0";
         }
-        if (!o) return MODE_FAIL(err, MODE_E_USAGE, "unknown option %s; --help lists them", a);
+        if (!o) return fail_unknown(table, flag, len, err);
         if (!value && is_flag(o)) value = "1";
         if (!value) {
             if (i + 1 >= argc) return MODE_FAIL(err, MODE_E_USAGE, "--%s needs a value (%s)", o->name, o->meta);
@@ -191,7 +212,7 @@ void mode_options_help(const struct mode_option *table, const char *env_prefix, 
             putchar(*c);
             if (*c == '\n') printf("%-29s", "");
         }
-        if (table->value) printf(" (default %s)", table->value);
+        if (table->value && strcmp(table->value, "-1") != 0) printf(" (default %s)", table->value);
         printf(table->type == MODE_OPTION_BARE ? "\n" : " [%s]\n", name);
     }
 }

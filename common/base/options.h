@@ -32,7 +32,7 @@ struct mode_option {
     enum mode_option_type type;
     const char *name;  /* kebab-case, without the dashes         */
     size_t offset;     /* of the field in the caller's struct: const char * | int64_t | double | bool */
-    const char *value; /* default as text; NULL = none (NULL, 0, 0.0, false) */
+    const char *value; /* default as text; NULL = none (NULL, 0, 0.0, false); -1 = none where 0 is a choice */
     const char *meta;  /* "DIR", "N": what help shows for the value */
     const char *help;
 };

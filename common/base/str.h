@@ -27,6 +27,10 @@ void mode_str_add_html(struct mode_str *s, const char *text);
 void mode_str_reset(struct mode_str *s); /* empty, keeps the memory */
 void mode_str_clear(struct mode_str *s); /* empty, frees */
 
+/* How many letters of one must be added, taken away or changed to make the other, for a "did you mean"; SIZE_MAX for
+ * texts over 63 bytes. */
+size_t mode_str_distance(const char *a, const char *b);
+
 /* Allocation that aborts on exhaustion, for sizes chosen by us. Sizes chosen by a file or a peer go through
  * malloc and MODE_E_MEMORY. */
 void *mode_xmalloc(size_t n);

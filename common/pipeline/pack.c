@@ -19,7 +19,6 @@
 #include <unistd.h>
 
 enum { MAX_DEPTH = 32, MAX_PICTURE = 64 << 20, MAX_TEXT = 1 << 20 };
-static const size_t MAX_LIST = (size_t)1 << 36;
 
 enum mode_status mode__pack_bad(struct mode__packer *p, uint64_t *count, enum mode_status st, struct mode_error *err)
 {
@@ -115,27 +114,17 @@ enum mode_status mode__pack_one(struct mode__packer *p, const char *picture, con
     return st;
 }
 
-/* One line of the list: the picture is packed with its captions. line is cut up. */
-static enum mode_status pack_line(struct mode__packer *p, const char *folder, char *line, const char *what,
+static enum mode_status pack_pair(struct mode__packer *p, const char *folder, const struct mode_pair *pair,
                                   struct mode_error *err)
 {
     enum mode_status st;
-    p->n->pairs++;
-    if (!mode_utf8_is_text(line, strlen(line)))
-        return mode__pack_bad(p, &p->n->bad_text, MODE_FAIL(err, MODE_E_FORMAT, "%s: is not UTF-8", what), err);
-    char *tab = strchr(line, '\t');
-    if (!tab || tab[1 + strspn(tab + 1, " \t\r")] == '\0')
-        return mode__pack_bad(p, &p->n->no_caption,
-                              MODE_FAIL(err, MODE_E_FORMAT, "%s: no tab and caption after the picture", what), err);
-    *tab = '\0';
-    char *captions = tab + 1;
-    char *path = line[0] == '/' ? mode_xstrdup(line) : mode_path_join(folder, line);
-    if (!strchr(captions, '\t'))
-        st = mode__pack_one(p, path, captions, strlen(captions), "txt", err);
+    char *path = pair->picture[0] == '/' ? mode_xstrdup(pair->picture) : mode_path_join(folder, pair->picture);
+    if (!pair->many)
+        st = mode__pack_one(p, path, pair->captions, strlen(pair->captions), "txt", err);
     else {
         json_t *texts = json_array();
         char *save = NULL;
-        for (char *c = strtok_r(captions, "\t", &save); c; c = strtok_r(NULL, "\t", &save))
+        for (char *c = strtok_r(pair->captions, "\t", &save); c; c = strtok_r(NULL, "\t", &save))
             json_array_append_new(texts, json_string(c));
         json_t *root = json_pack("{s:o}", "texts", texts);
         char *text = json_dumps(root, JSON_COMPACT);
@@ -147,27 +136,30 @@ static enum mode_status pack_line(struct mode__packer *p, const char *folder, ch
     return st;
 }
 
-static enum mode_status pack_list(struct mode__packer *p, const char *list, struct mode_error *err)
+static enum mode_status pack_list(struct mode__packer *p, const char *list, const struct mode_pairs_options *o,
+                                  struct mode_error *err)
 {
-    char *text = NULL;
-    enum mode_status st = mode_file_read(list, MAX_LIST, &text, NULL, err);
+    struct mode_pairs l;
+    struct mode_pair pair;
+    bool got = true;
+    enum mode_status st = mode_pairs_open(&l, list, o, err);
     if (st) return st;
-    char *folder = mode_xstrdup(list), *slash = strrchr(folder, '/');
-    if (slash)
-        *slash = '\0';
-    else
-        strcpy(folder, ".");
-    uint64_t number = 0;
-    for (char *rest = text, *line; !st && (line = strsep(&rest, "\n"));) {
-        size_t n = strlen(line);
-        number++;
-        while (n > 0 && line[n - 1] == '\r') line[--n] = '\0';
-        if (n == 0 || line[0] == '#') continue;
-        char *what = mode_xasprintf("%s, line %llu", list, (unsigned long long)number);
-        st = pack_line(p, folder, line, what, err);
-        free(what);
+    char *folder = mode_path_folder(list);
+    while (!(st = mode_pairs_next(&l, &pair, &got, err)) && got) {
+        const uint64_t lost = p->n->no_file;
+        p->n->pairs++;
+        if (pair.fault)
+            st = mode__pack_bad(p, pair.fault == MODE_PAIR_NO_CAPTION ? &p->n->no_caption : &p->n->bad_text,
+                                MODE_E_FORMAT, err);
+        else
+            st = pack_pair(p, folder, &pair, err);
+        if (!st) continue;
+        if (p->n->no_file > lost && p->n->pairs == 1 && !l.is_csv)
+            mode_error_prefix(err, st, "%s, line %llu, which is no header with the columns \"%s\" and \"%s\"", list,
+                              (unsigned long long)pair.line, l.o.img_key, l.o.caption_key);
+        break;
     }
-    free(text);
+    mode_pairs_close(&l);
     free(folder);
     return st;
 }
@@ -289,10 +281,10 @@ static enum mode_status take_their_places(const struct mode__packer *p, const ch
     return st;
 }
 
-enum mode_status mode_pack(struct mode_pack_counts *n, const char *pairs, const char *out, uint32_t per_shard,
-                           bool skip_bad, struct mode_error *err)
+enum mode_status mode_pack(struct mode_pack_counts *n, const char *pairs, const char *out,
+                           const struct mode_pack_options *o, struct mode_error *err)
 {
-    struct mode__packer p = {.n = n, .per_shard = per_shard, .skip_bad = skip_bad};
+    struct mode__packer p = {.n = n, .per_shard = o->per_shard, .skip_bad = o->skip_bad};
     struct stat sb;
     enum mode_status st;
     struct mode_output_folder folder;
@@ -301,7 +293,8 @@ enum mode_status mode_pack(struct mode_pack_counts *n, const char *pairs, const 
     if ((st = mode_output_folder_make(&folder, out, err))) return st;
     p.out = mode_path_join(out, MODE__PACK_PARTIAL);
     if (!(st = check_no_tars(out, err)) && !(st = mode_dir_remove(p.out, err)) && !(st = mode_dir_make(p.out, err))) {
-        st = S_ISDIR(sb.st_mode) ? mode__pack_folder(&p, pairs, 0, pack_picture, NULL, err) : pack_list(&p, pairs, err);
+        st = S_ISDIR(sb.st_mode) ? mode__pack_folder(&p, pairs, 0, pack_picture, NULL, err)
+                                 : pack_list(&p, pairs, &o->list, err);
         st = mode__pack_finish(&p, st, pairs, err);
     }
     if (!st) st = take_their_places(&p, out, err);

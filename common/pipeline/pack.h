@@ -1,34 +1,37 @@
 /* pack.h - a list or folder of pictures and captions to webdataset shards; pictures in class folders, or COCO's
  * captions, to an evaluation task.
  *
- * A list: one pair a line, "picture<TAB>caption[<TAB>caption...]", paths relative to the list's folder; "#"
- * begins a comment line. A folder: every .jpg .jpeg .png .webp below it in name order; the caption is the
- * .txt beside it, or its .json as it is. Pictures are copied byte for byte under the extension their content
- * has.
+ * A list, plain or CSV: see pairs.h; paths are relative to the list's folder. A folder: every .jpg .jpeg .png .webp
+ * below it in name order; the caption is the .txt beside it, or its .json as it is. Pictures are copied byte for byte
+ * under the extension their content has.
  *
  * Threads: pure, but for the files. */
 #ifndef MODE_PIPELINE_PACK_H
 #define MODE_PIPELINE_PACK_H
 
-#include "base/error.h"
-
-#include <stdbool.h>
-#include <stdint.h>
+#include "pipeline/pairs.h"
 
 enum { MODE_PACK_MAX_PER_SHARD = 1000000 };
 
 struct mode_pack_counts {
-    uint64_t pairs; /* lines of the list, or pictures found: packed + the five below */
+    uint64_t pairs; /* pairs of the list, or pictures found: packed + the five below */
     uint64_t packed, no_file, not_an_image, cut_image, no_caption, bad_text;
     uint64_t shards;
 };
 
+struct mode_pack_options {
+    uint32_t per_shard;
+    bool skip_bad;
+    struct mode_pairs_options list;
+};
+
 /* out: a folder, made if missing; it must hold no tar yet. All tars appear in it at the end, or none does: until then
  * they are in its hidden folder .pack, which the next call removes where a kill left it. skip_bad false: the first bad
- * pair is MODE_E_FORMAT (or what reading its file gave) naming it. cut_image: a picture file that ends before its end
- * mark; a broken one that goes on to it is for `captions` to find, nothing is decoded here. */
-enum mode_status mode_pack(struct mode_pack_counts *n, const char *pairs, const char *out, uint32_t per_shard,
-                           bool skip_bad, struct mode_error *err);
+ * pair is MODE_E_FORMAT (or what reading its file gave) naming it. bad_text: not UTF-8, or a record of other columns
+ * than the list's. cut_image: a picture file that ends before its end mark; a broken one that goes on to it is for
+ * `captions` to find, nothing is decoded here. */
+enum mode_status mode_pack(struct mode_pack_counts *n, const char *pairs, const char *out,
+                           const struct mode_pack_options *o, struct mode_error *err);
 
 struct mode_pack_task {
     /* A folder with one folder per class, below which its pictures are: a classification task. Classes are in the byte

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 
 #define MAX_SHARDS 2000000
@@ -198,6 +199,55 @@ static enum mode_status add_list(struct expansion *x, const char *path, int dept
     return st;
 }
 
+static int hex(char c)
+{
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
+}
+
+/* *path: what a source's file: address means on this machine, the caller frees; NULL: it is none, but a plain path. */
+static enum mode_status path_of_url(char **path, const char *source, struct mode_error *err)
+{
+    enum { SCHEME = 5 };
+    static const char local[] = "localhost/", patterns[] = "*?[{}\\/";
+    *path = NULL;
+    if (strncasecmp(source, "file:", SCHEME) != 0) return MODE_OK;
+    const char *from = source + SCHEME;
+    if (strncmp(from, "//", 2) == 0) {
+        from += 2;
+        if (strncasecmp(from, local, sizeof local - 1) == 0) from += sizeof local - 2;
+    }
+    if (*from != '/')
+        return MODE_FAIL(err, MODE_E_CONFIG,
+                         "%s: is no file on this machine; expected file:///PATH, an absolute path after three slashes",
+                         source);
+    char *to = *path = mode_xmalloc(strlen(from) + 1);
+    for (; *from; from++) {
+        if (*from != '%') {
+            *to++ = *from;
+            continue;
+        }
+        const int high = hex(from[1]), low = high < 0 ? -1 : hex(from[2]);
+        const char c = (char)(16 * high + low);
+        if (low < 0 || !c || strchr(patterns, c)) {
+            free(*path);
+            *path = NULL;
+            return low < 0 ? MODE_FAIL(err, MODE_E_CONFIG, "%s: \"%.3s\" is no byte; expected %% and two hex digits",
+                                       source, from)
+                           : MODE_FAIL(
+                                 err, MODE_E_CONFIG,
+                                 "%s: %.3s stands for a sign that cannot be part of a name here (a NUL, or one of %s)",
+                                 source, from, patterns);
+        }
+        *to++ = c;
+        from += 2;
+    }
+    *to = '\0';
+    return MODE_OK;
+}
+
 static enum mode_status add_source(struct expansion *x, const char *source, const char *folder, int depth)
 {
     if (depth > MAX_DEPTH) return MODE_FAIL(x->err, MODE_E_VALUE, "%s: lists nested too deep", source);
@@ -208,13 +258,19 @@ static enum mode_status add_source(struct expansion *x, const char *source, cons
         free(head);
         return st ? st : add_source(x, join + 2, folder, depth + 1);
     }
-    if (strncmp(source, "pipe:", 5) == 0 || strstr(source, "://"))
-        return MODE_FAIL(x->err, MODE_E_CONFIG, "%s: only local files and folders can be read", source);
     bool list = source[0] == '@';
     const char *rest = source + list;
-    char *path = rest[0] == '/' ? mode_xstrdup(rest) : mode_path_join(folder, rest);
+    char *path;
+    enum mode_status st = path_of_url(&path, rest, x->err);
+    if (st) return st;
+    if (!path && (strncmp(rest, "pipe:", 5) == 0 || strstr(rest, "://")))
+        return MODE_FAIL(
+            x->err, MODE_E_CONFIG,
+            "%s: only local files and folders can be read, by path or as file:///PATH. HINT: copy the shards "
+            "to this machine, or mount the place where they are",
+            source);
+    if (!path) path = rest[0] == '/' ? mode_xstrdup(rest) : mode_path_join(folder, rest);
     size_t first = x->out->n;
-    enum mode_status st;
     if (list) {
         st = add_list(x, path, depth);
     } else {

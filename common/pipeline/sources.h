@@ -2,9 +2,10 @@
  *
  * A source is a folder (every *.tar below it), a file, a shell pattern ("shards/?/[0-9]*.tar"), a brace range
  * ("{00000..00041}.tar", inclusive at both ends, zeros kept; "{a,b}"), several of these joined by "::", or
- * "@list.txt" (one source a line). The list is in the order of the sources; within a source by number-aware name
- * order ("2.tar" before "10.tar"), the same on every machine. A shard named twice, a source that matches
- * nothing and a named shard that does not exist are errors: nothing is left out silently.
+ * "@list.txt" (one source a line). A path may be written as file:/PATH, file:///PATH or file://localhost/PATH, with %XX
+ * for bytes that are no part of a pattern; other addresses are MODE_E_CONFIG. The list is in the order of the sources;
+ * within a source by number-aware name order ("2.tar" before "10.tar"), the same on every machine. A shard named twice,
+ * a source that matches nothing and a named shard that does not exist are errors: nothing is left out silently.
  *
  * Source: WebDataset / open_clip habits for --train-data.
  * Threads: pure. */

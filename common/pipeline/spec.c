@@ -6,7 +6,7 @@
 #include "data/caption_text.h"
 #include "data/evalset.h"
 #include "data/utf8.h"
-#include "pipeline/hub.h"
+#include "pipeline/cache.h"
 #include "pipeline/model_config.h"
 #include "pipeline/spec_keys.h"
 
@@ -57,35 +57,14 @@ static const char *scalar(const yaml_node_t *node)
     return (const char *)node->data.scalar.value;
 }
 
-/* Edit distance, for the "did you mean". */
-static size_t distance(const char *a, const char *b)
-{
-    size_t na = strlen(a), nb = strlen(b);
-    if (na > 63 || nb > 63) return SIZE_MAX;
-    size_t row[64];
-    for (size_t j = 0; j <= nb; j++) row[j] = j;
-    for (size_t i = 1; i <= na; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= nb; j++) {
-            size_t best = diagonal + (a[i - 1] != b[j - 1]);
-            if (row[j] + 1 < best) best = row[j] + 1;
-            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
-            diagonal = row[j];
-            row[j] = best;
-        }
-    }
-    return row[nb];
-}
-
 static enum mode_status fail_unknown(struct reader *r, const char *path, int line)
 {
     char best[64] = "model";
-    size_t best_distance = distance(path, best);
+    size_t best_distance = mode_str_distance(path, best);
     const char *tail = strrchr(path, '.');
     tail = tail ? tail + 1 : path;
     for (size_t i = 0; i < N_KEYS; i++) {
-        size_t d = distance(path, keys[i].path);
+        size_t d = mode_str_distance(path, keys[i].path);
         const char *key_tail = strrchr(keys[i].path, '.');
         /* the right key in the wrong section is the commonest mistake but one */
         if (key_tail && strcmp(key_tail + 1, tail) == 0 && d > 1) d = 1;
@@ -95,7 +74,7 @@ static enum mode_status fail_unknown(struct reader *r, const char *path, int lin
         }
         char section[64];
         snprintf(section, sizeof section, "%.*s", (int)strcspn(keys[i].path, "."), keys[i].path);
-        if ((d = distance(path, section)) < best_distance) {
+        if ((d = mode_str_distance(path, section)) < best_distance) {
             best_distance = d;
             snprintf(best, sizeof best, "%s", section);
         }
@@ -342,10 +321,15 @@ static enum mode_status check_together(struct reader *r)
                          (unsigned long long)s->train.accumulate, (unsigned long long)s->train.batch);
     if (given(r, "encoder.hub")) {
         free(r->spec->encoder.dir);
-        r->spec->encoder.dir = mode_hub_dir(s->encoder.hub);
+        r->spec->encoder.dir = mode_cache_hub(s->encoder.hub);
         if (!s->encoder.dir)
-            return MODE_FAIL(r->err, MODE_E_CONFIG, "%s: encoder.hub is \"%s\", expected ORG/NAME", r->what,
-                             s->encoder.hub);
+            return MODE_FAIL(r->err, MODE_E_CONFIG, "%s: encoder.hub is \"%s\", expected ORG/NAME or ORG/NAME@REVISION",
+                             r->what, s->encoder.hub);
+    }
+    if (!given(r, "tokenizer.merges")) {
+        free(r->spec->tokenizer_merges);
+        r->spec->tokenizer_merges = mode_cache_merges();
+        r->spec->merges_by_default = true;
     }
     if (s->cluster.coarse > s->cluster.fine)
         return MODE_FAIL(r->err, MODE_E_CONFIG,
@@ -559,9 +543,23 @@ enum mode_status mode_spec_check(const struct mode_spec *spec, struct mode_error
     char *config = mode_path_join(spec->encoder.dir, "config.json");
     bool encoder = mode_file_exists(config);
     free(config);
+    if (!encoder && spec->encoder.hub[0])
+        return MODE_FAIL(err, MODE_E_NOINPUT,
+                         "encoder.hub: %s is not where the coordinator looks for it, %s. HINT: `mode run`, the "
+                         "coordinator and the workers must have the same MODE_CACHE (or HOME)",
+                         spec->encoder.hub, spec->encoder.dir);
     if (!encoder)
         return MODE_FAIL(err, MODE_E_NOINPUT, "encoder.dir: %s holds no Hugging Face encoder (config.json is missing)",
                          spec->encoder.dir);
+    if (!mode_file_exists(spec->tokenizer_merges) && spec->merges_by_default) {
+        char *models = mode_path_folder(spec->tokenizer_merges);
+        enum mode_status none = MODE_FAIL(err, MODE_E_NOINPUT,
+                                          "tokenizer.merges: the run file names none, and %s does not exist. HINT: "
+                                          "deploy/fetch-models.sh %s (containers: docker compose run --rm models)",
+                                          spec->tokenizer_merges, models);
+        free(models);
+        return none;
+    }
     if (!mode_file_exists(spec->tokenizer_merges))
         return MODE_FAIL(err, MODE_E_NOINPUT, "tokenizer.merges: %s does not exist", spec->tokenizer_merges);
     if (spec->train.algorithms[0] && !mode_file_exists(spec->train.algorithms))

@@ -52,6 +52,7 @@ struct mode_spec {
     char *model_config;      /* open_clip model_cfg, JSON text */
     char *preprocess_config; /* open_clip preprocess_cfg, JSON text */
     char *tokenizer_merges;  /* bpe_simple_vocab_16e6.txt.gz */
+    bool merges_by_default;  /* it is the cache's */
     struct {
         uint64_t batch, warmup_steps, seed, checkpoint_steps;
         double lr, beta1, beta2, eps, weight_decay, grad_clip_norm, out_ratio, scale_min, scale_max;

@@ -22,7 +22,7 @@
     X("captions.strict", BOOL, captions.strict, "false", 0, 0, "duplicate keys are errors") \
     X("captions.max_image_pixels", UINT, captions.max_image_pixels, "64000000", 1, 1e12, "larger pictures are rejected") \
     X("encoder.dir", PATH, encoder.dir, "", 0, 0, "Hugging Face folder of the text encoder; this or encoder.hub") \
-    X("encoder.hub", STR, encoder.hub, "", 0, 0, "the text encoder's ORG/NAME on the hub; `mode run` fetches it once") \
+    X("encoder.hub", STR, encoder.hub, "", 0, 0, "the text encoder's ORG/NAME[@REVISION] on the hub; `mode run` fetches it once") \
     X("encoder.pooling", WORD, encoder.pooling, "auto", 0, 0, "auto|pooler|cls|mean: which vector of the encoder; auto = what its folder says") \
     X("encoder.max_tokens", UINT, encoder.max_tokens, "0", 0, 8192, "longer texts are cut; 0 = what its folder says") \
     X("cluster.fine", UINT, cluster.fine, "1024", 1, 1e6, "m, fine centres") \
@@ -33,7 +33,7 @@
     X("cluster.added_fine", UINT, cluster.added_fine, "0", 0, 1e6, "fine centres of each added source; 0 = fine / coarse") \
     X("cluster.fine_iterations", UINT, cluster.fine_iterations, "50", 1, 1e5, "at most, fine step") \
     X("cluster.coarse_iterations", UINT, cluster.coarse_iterations, "100", 1, 1e5, "at most, coarse step") \
-    X("tokenizer.merges", PATH, tokenizer_merges, NULL, 0, 0, "bpe_simple_vocab_16e6.txt.gz") \
+    X("tokenizer.merges", PATH, tokenizer_merges, "", 0, 0, "bpe_simple_vocab_16e6.txt.gz; empty = the one in the cache") \
     X("train.batch", UINT, train.batch, "256", 2, 1e6, "pairs per step") \
     X("train.lr", REAL, train.lr, "5e-4", 1e-12, 1e3, "peak learning rate") \
     X("train.beta1", REAL, train.beta1, "0.9", 0, 0.999999, "AdamW") \

@@ -3,7 +3,8 @@
 #include "base/file.h"
 #include "base/str.h"
 #include "data/weights.h"
-#include "pipeline/hub.h"
+#include "hub_snapshot.h"
+#include "pipeline/cache.h"
 
 #include <curl/curl.h>
 #include <errno.h>
@@ -11,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -19,7 +21,10 @@ static const curl_off_t MAX_BYTES = (curl_off_t)16 << 30;
 
 struct fetch {
     CURL *curl;
-    const char *endpoint, *id, *dir;
+    const char *endpoint, *id, *revision, *dir, *token; /* token: NULL = none */
+    struct mode_hub_id name;
+    struct hub_snapshot snapshot;
+    bool offline;
 };
 
 static bool is_transient(CURLcode rc, long code)
@@ -47,21 +52,42 @@ static CURLcode attempt(const struct fetch *f, const char *url, FILE *to, long *
     curl_easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, (long)SLOW_BYTES);
     curl_easy_setopt(c, CURLOPT_MAXFILESIZE_LARGE, MAX_BYTES);
     curl_easy_setopt(c, CURLOPT_USERAGENT, "mode");
+    if (f->token) { /* libcurl sends it to the first host alone: CURLOPT_UNRESTRICTED_AUTH stays off */
+        curl_easy_setopt(c, CURLOPT_HTTPAUTH, (long)CURLAUTH_BEARER);
+        curl_easy_setopt(c, CURLOPT_XOAUTH2_BEARER, f->token);
+    }
     CURLcode rc = curl_easy_perform(c);
     *code = 0;
     curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, code);
     return rc;
 }
 
-/* Fetch one file. *there: whether the hub has it; absent is no failure. */
-static enum mode_status fetch(const struct fetch *f, const char *name, bool *there, struct mode_error *err)
+static enum mode_status said_no(const struct fetch *f, const char *url, long code, struct mode_error *err)
 {
-    char *url = mode_xasprintf("%s/%s/resolve/main/%s", f->endpoint, f->id, name), *path = mode_path_join(f->dir, name);
+    if (code != 401 && code != 403) return MODE_FAIL(err, MODE_E_PEER, "%s: HTTP %ld", url, code);
+    return MODE_FAIL(err, MODE_E_PERM, "%s: HTTP %ld: there is no such model, or not for everybody. HINT: %s", url,
+                     code,
+                     f->token ? "HF_TOKEN is set, but that token may not read it, or is no longer valid"
+                              : "HF_TOKEN, a token of an account that may read it");
+}
+
+/* A name of a branch may have slashes; in an address they would be folders. */
+static char *address(const struct fetch *f, const char *name)
+{
+    struct mode_str url = {0};
+    mode_str_printf(&url, "%s/%s/resolve/", f->endpoint, f->name.repo);
+    for (const char *c = f->revision; *c; c++) mode_str_printf(&url, *c == '/' ? "%%2F" : "%c", *c);
+    mode_str_printf(&url, "/%s", name);
+    return url.data;
+}
+
+static enum mode_status download(const struct fetch *f, const char *name, enum hub_file *file, struct mode_error *err)
+{
+    char *url = address(f, name), *path = mode_path_join(f->dir, name);
     enum mode_status st = MODE_OK;
     CURLcode rc = CURLE_OK;
     long code = 0;
     FILE *to = fopen(path, "wb");
-    *there = false;
     if (!to) {
         st = mode_output_fail(err, errno, path, "be created");
         goto out;
@@ -77,7 +103,7 @@ static enum mode_status fetch(const struct fetch *f, const char *name, bool *the
     struct stat s;
     if (!rc && stat(path, &s) == 0) {
         fprintf(stderr, "%s: %s, %lld bytes\n", f->id, name, (long long)s.st_size);
-        *there = true;
+        *file = HUB_FILE_THERE;
         st = mode_file_sync(path, err);
     } else {
         unlink(path);
@@ -89,10 +115,8 @@ static enum mode_status fetch(const struct fetch *f, const char *name, bool *the
                 "%s: %s. HINT: without a network put the model's folder in the place of its name; a mirror is "
                 "named by HF_ENDPOINT",
                 url, curl_easy_strerror(rc));
-        else if (code == 401 || code == 403)
-            st = MODE_FAIL(err, MODE_E_PERM, "%s: HTTP %ld: there is no such model, or not for everybody", url, code);
         else if (code != 404)
-            st = MODE_FAIL(err, MODE_E_PEER, "%s: HTTP %ld", url, code);
+            st = said_no(f, url, code, err);
     }
 out:
     free(url);
@@ -100,21 +124,74 @@ out:
     return st;
 }
 
-/* The first of the names (ended by NULL) that the hub has; needed: none is a failure. */
-static enum mode_status fetch_one_of(const struct fetch *f, const char *const *names, const char **got, bool needed,
+/* A file of the snapshot, which is a link to where Hugging Face keeps it. */
+static enum mode_status take(const struct fetch *f, const char *name, struct mode_error *err)
+{
+    char *link = mode_path_join(f->snapshot.dir, name), *to = mode_path_join(f->dir, name),
+         *from = realpath(link, NULL);
+    enum mode_status st = from ? mode_file_copy(from, to, true, err) : mode_input_fail(err, errno, link, "be opened");
+    if (!st) fprintf(stderr, "%s: %s, from the snapshot\n", f->id, name);
+    free(link);
+    free(to);
+    free(from);
+    return st;
+}
+
+/* One file, from the snapshot or the hub; *file says whether there is one. */
+static enum mode_status fetch(const struct fetch *f, const char *name, enum hub_file *file, struct mode_error *err)
+{
+    *file = hub_snapshot_look(&f->snapshot, name);
+    if (*file == HUB_FILE_THERE) return take(f, name, err);
+    if (*file == HUB_FILE_NONE || f->offline) return MODE_OK;
+    *file = HUB_FILE_NONE;
+    return download(f, name, file, err);
+}
+
+/* The first of the names (ended by NULL) that there is. */
+static enum mode_status fetch_one_of(const struct fetch *f, const char *const *names, const char **got,
                                      struct mode_error *err)
 {
-    bool there = false;
+    enum hub_file file = HUB_FILE_NONE;
     enum mode_status st = MODE_OK;
     *got = NULL;
-    for (size_t i = 0; !st && !there && names[i]; i++) {
-        st = fetch(f, names[i], &there, err);
-        if (there) *got = names[i];
+    for (size_t i = 0; !st && file != HUB_FILE_THERE && names[i]; i++) {
+        st = fetch(f, names[i], &file, err);
+        if (file == HUB_FILE_THERE) *got = names[i];
     }
-    if (!st && needed && !there)
-        st = MODE_FAIL(err, MODE_E_NOINPUT,
-                       "%s/%s: has no %s%s: not a sentence encoder that can be used, or no model at all", f->endpoint,
-                       f->id, names[0], names[1] ? " (nor the other usual names)" : "");
+    if (st || *got) return st;
+    const char *others = names[1] ? " (nor the other usual names)" : "";
+    if (f->offline)
+        return MODE_FAIL(err, MODE_E_NOINPUT, "%s: has no %s%s, and nothing is fetched, for HF_HUB_OFFLINE is set",
+                         f->snapshot.dir, names[0], others);
+    return MODE_FAIL(err, MODE_E_NOINPUT,
+                     "%s/%s: has no %s%s: not a sentence encoder that can be used, or no model at all%s%s", f->endpoint,
+                     f->name.repo, names[0], others, strcmp(f->revision, "main") ? ", or not of the revision " : "",
+                     strcmp(f->revision, "main") ? f->revision : "");
+}
+
+/* What a model may do without, and the folder says other things without it. */
+static enum mode_status fetch_rest(const struct fetch *f, bool whole_tokenizer, struct mode_error *err)
+{
+    static const struct {
+        const char *name;
+        bool of_tokenizer; /* tokenizer.json says it, too */
+    } rest[] = {{"vocab.txt", true},
+                {"tokenizer_config.json", true},
+                {"modules.json", false},
+                {"sentence_bert_config.json", false},
+                {"1_Pooling/config.json", false}};
+    enum mode_status st = MODE_OK;
+    for (size_t i = 0; !st && i < sizeof rest / sizeof *rest; i++) {
+        enum hub_file file;
+        if (i == 0 && !whole_tokenizer) continue; /* that is the tokenizer */
+        st = fetch(f, rest[i].name, &file, err);
+        if (!st && file == HUB_FILE_UNKNOWN && !(whole_tokenizer && rest[i].of_tokenizer))
+            st = MODE_FAIL(
+                err, MODE_E_NOINPUT,
+                "%s: has no %s, and HF_HUB_OFFLINE forbids to ask whether the model has one. HINT: where this "
+                "folder is all of the model, name the folder itself in the place of %s",
+                f->snapshot.dir, rest[i].name, f->id);
+    }
     return st;
 }
 
@@ -124,23 +201,19 @@ static enum mode_status fetch_all(const struct fetch *f, struct mode_error *err)
                              *const weights[] = {"model.safetensors", "model.safetensors.index.json",
                                                  "pytorch_model.bin", "pytorch_model.bin.index.json", NULL},
                              *const tokenizer[] = {"tokenizer.json", "vocab.txt", NULL};
-    static const char *const rest[] = {"vocab.txt", "tokenizer_config.json", "modules.json",
-                                       "sentence_bert_config.json", "1_Pooling/config.json"};
     const char *got, *tokens;
     char *pooling = mode_path_join(f->dir, "1_Pooling"), *path = NULL, *parts = NULL, *part;
-    bool there;
     enum mode_status st;
-    if ((st = mode_dir_make(pooling, err)) || (st = fetch_one_of(f, config, &got, true, err)) ||
-        (st = fetch_one_of(f, tokenizer, &tokens, true, err)) || (st = fetch_one_of(f, weights, &got, true, err)))
+    if ((st = mode_dir_make(pooling, err)) || (st = fetch_one_of(f, config, &got, err)) ||
+        (st = fetch_one_of(f, tokenizer, &tokens, err)) || (st = fetch_one_of(f, weights, &got, err)))
         goto out;
     path = mode_path_join(f->dir, got);
     if ((st = mode_weights_parts(&parts, path, err))) goto out;
     for (char *left = parts; !st && (part = strsep(&left, "\n")) && *part;) {
         const char *const only[] = {part, NULL};
-        st = fetch_one_of(f, only, &got, true, err);
+        st = fetch_one_of(f, only, &got, err);
     }
-    for (size_t i = 0; !st && i < sizeof rest / sizeof *rest; i++)
-        if (strcmp(rest[i], tokens) != 0) st = fetch(f, rest[i], &there, err);
+    if (!st) st = fetch_rest(f, tokens == tokenizer[0], err);
     if (!st) rmdir(pooling); /* stays when something is in it */
 out:
     free(pooling);
@@ -149,22 +222,19 @@ out:
     return st;
 }
 
-static enum mode_status fetch_into(const char *dir, const char *id, struct mode_error *err)
+/* dir is made, complete or not at all. */
+static enum mode_status fetch_into(struct fetch *f, const char *dir, struct mode_error *err)
 {
-    const char *endpoint = getenv("HF_ENDPOINT");
-    char *parent = mode_xstrdup(dir), *temporary = mode_xasprintf("%s.new-XXXXXX", dir), *base = NULL;
-    struct fetch f = {.id = id, .dir = temporary};
+    char *parent = mode_path_folder(dir), *temporary = mode_xasprintf("%s.new-XXXXXX", dir);
     bool made = false;
-    *strrchr(parent, '/') = 0;
-    base = mode_xstrdup(endpoint && *endpoint ? endpoint : "https://huggingface.co");
-    for (size_t n = strlen(base); n && base[n - 1] == '/'; n--) base[n - 1] = 0;
-    f.endpoint = base;
+    f->dir = temporary;
     enum mode_status st = mode_dir_make(parent, err);
     if (!st && !(made = mkdtemp(temporary))) st = mode_output_fail(err, errno, dir, "be made");
-    if (!st && !(f.curl = curl_easy_init())) st = MODE_FAIL(err, MODE_E_MEMORY, "libcurl will not start");
+    if (!st && !(f->curl = curl_easy_init())) st = MODE_FAIL(err, MODE_E_MEMORY, "libcurl will not start");
     if (!st) {
-        fprintf(stderr, "%s: fetching from %s, once, into %s\n", id, f.endpoint, dir);
-        st = fetch_all(&f, err);
+        fprintf(stderr, "%s: fetching from %s, once, into %s\n", f->id, f->snapshot.dir ? f->snapshot.dir : f->endpoint,
+                dir);
+        st = fetch_all(f, err);
     }
     if (!st && chmod(temporary, 0755) == 0 && rename(temporary, dir) != 0) {
         struct stat s; /* another process may have been faster: its folder is as good */
@@ -179,29 +249,82 @@ static enum mode_status fetch_into(const char *dir, const char *id, struct mode_
         *strrchr(parent, '/') = 0;
         rmdir(parent);
     }
-    if (f.curl) curl_easy_cleanup(f.curl);
-    free(base);
+    if (f->curl) curl_easy_cleanup(f->curl);
     free(parent);
     free(temporary);
+    return st;
+}
+
+/* As huggingface_hub reads its switches. */
+static bool is_on(const char *name)
+{
+    static const char *const words[] = {"1", "on", "yes", "true"};
+    const char *value = getenv(name);
+    for (size_t i = 0; value && i < sizeof words / sizeof *words; i++)
+        if (strcasecmp(value, words[i]) == 0) return true;
+    return false;
+}
+
+static enum mode_status read_environment(struct fetch *f, struct mode_error *err)
+{
+    f->endpoint = getenv("HF_ENDPOINT");
+    if (!f->endpoint || !*f->endpoint) f->endpoint = "https://huggingface.co";
+    if (strncmp(f->endpoint, "http://", 7) != 0 && strncmp(f->endpoint, "https://", 8) != 0)
+        return MODE_FAIL(err, MODE_E_CONFIG,
+                         "HF_ENDPOINT: \"%.200s\" is not an address; expected http:// or https:// and a host",
+                         f->endpoint);
+    f->token = getenv("HF_TOKEN");
+    if (f->token && !*f->token) f->token = NULL;
+    for (const char *c = f->token; c && *c; c++)
+        if (*c <= ' ' || *c > '~') /* it becomes a line of a request; it is never shown */
+            return MODE_FAIL(err, MODE_E_CONFIG,
+                             "HF_TOKEN: character %td is none of a token; expected letters, digits and signs, without "
+                             "spaces or line ends",
+                             c - f->token + 1);
+    f->offline = is_on("HF_HUB_OFFLINE");
+    return MODE_OK;
+}
+
+enum mode_status mode_hub_fetch(const char *id, struct mode_error *err)
+{
+    struct stat s;
+    char *dir = mode_cache_hub(id), *endpoint = NULL;
+    struct fetch f = {.id = id};
+    enum mode_status st = MODE_OK;
+    if (stat(dir, &s) == 0 || (st = read_environment(&f, err))) goto out;
+    mode_hub_id_parse(&f.name, id);
+    hub_snapshot_find(&f.snapshot, &f.name);
+    /* what a snapshot lacks must be of its commit, not of what the name means today */
+    f.revision = f.snapshot.commit ? f.snapshot.commit : f.name.revision;
+    endpoint = mode_xstrdup(f.endpoint);
+    for (size_t n = strlen(endpoint); n && endpoint[n - 1] == '/'; n--) endpoint[n - 1] = 0;
+    f.endpoint = endpoint;
+    if (f.offline && !f.snapshot.dir)
+        st = MODE_FAIL(
+            err, MODE_E_NOINPUT,
+            "%s: is neither in MODE's cache (%s) nor in Hugging Face's (%s), and nothing is fetched, for "
+            "HF_HUB_OFFLINE is set. HINT: fetch it once where there is a network, or put the model's folder in "
+            "the place of its name",
+            id, dir, f.snapshot.cache);
+    else
+        st = fetch_into(&f, dir, err);
+out:
+    hub_snapshot_clear(&f.snapshot);
+    mode_hub_id_clear(&f.name);
+    free(endpoint);
+    free(dir);
     return st;
 }
 
 enum mode_status mode_hub_find(char **dir, const char *encoder, struct mode_error *err)
 {
     struct stat s;
-    enum mode_status st = MODE_OK;
-    *dir = stat(encoder, &s) == 0 || errno == EACCES ? NULL : mode_hub_dir(encoder);
+    *dir = stat(encoder, &s) == 0 || errno == EACCES ? NULL : mode_cache_hub(encoder);
     if (!*dir) {
         *dir = mode_xstrdup(encoder);
         return MODE_OK;
     }
-    const char *endpoint = getenv("HF_ENDPOINT");
-    if (stat(*dir, &s) != 0 && endpoint && *endpoint && strncmp(endpoint, "http://", 7) != 0 &&
-        strncmp(endpoint, "https://", 8) != 0)
-        st = MODE_FAIL(err, MODE_E_CONFIG,
-                       "HF_ENDPOINT: \"%.200s\" is not an address; expected http:// or https:// and a host", endpoint);
-    else if (stat(*dir, &s) != 0)
-        st = fetch_into(*dir, encoder, err);
+    enum mode_status st = mode_hub_fetch(encoder, err);
     if (st) {
         free(*dir);
         *dir = NULL;

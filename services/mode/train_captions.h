@@ -11,7 +11,7 @@ struct train_captions_options {
     const char *text_keys, *blur_faces;
 };
 #define TRAIN_CAPTIONS_OPTIONS(type)                                                                                   \
-    MODE_OPT_STR(type, captions.text_keys, "text-keys", "txt;json:caption;json:texts[]", "LIST",                       \
+    MODE_OPT_STR(type, captions.text_keys, "text-keys", MODE_TEXT_KEYS_DEFAULT, "LIST",                                \
                  "where captions are, in order of preference"),                                                        \
         MODE_OPT_STR(type, captions.blur_faces, "blur-faces", NULL, "json:FIELD",                                      \
                      "where the boxes of faces to blur are: json:face_bbox")

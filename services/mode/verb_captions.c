@@ -15,14 +15,14 @@
 #include <unistd.h>
 
 struct options {
-    const char *out, *text_key, *blur_faces;
+    const char *out, *text_keys, *blur_faces;
     int64_t seed, max_pixels;
     bool all, strict, idx, json, verbose;
 };
 
 static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, out, "out", NULL, "DIR", "where to put 00000.captions.bin ... and captions.json"),
-    MODE_OPT_STR(struct options, text_key, "text-key", MODE_TEXT_KEYS_DEFAULT, "LIST",
+    MODE_OPT_STR(struct options, text_keys, "text-keys", MODE_TEXT_KEYS_DEFAULT, "LIST",
                  "where captions are, in order of preference"),
     MODE_OPT_STR(struct options, blur_faces, "blur-faces", NULL, "json:FIELD",
                  "where the boxes of faces to blur in training are: json:face_bbox"),
@@ -170,8 +170,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if ((st = ranges_check(&o, table, ranges, err))) return st;
     cwd = getcwd(NULL, 0);
     if (!cwd) return MODE_FAIL(err, MODE_E_IO, "the current folder cannot be named");
-    if (mode_text_keys_parse(&co.keys, &o.text_key, 1, &why))
-        st = MODE_FAIL(err, MODE_E_USAGE, "--text-key: %s", why.text);
+    if (mode_text_keys_parse(&co.keys, &o.text_keys, 1, &why))
+        st = MODE_FAIL(err, MODE_E_USAGE, "--text-keys: %s", why.text);
     else if (o.blur_faces && mode_face_key_parse(&co.blur, o.blur_faces, &why))
         st = MODE_FAIL(err, MODE_E_USAGE, "--blur-faces: %s", why.text);
     if (st || (st = expand(&shards, argv + 1, (size_t)n_args, cwd, err)) ||

@@ -8,14 +8,14 @@
 #include <stdlib.h>
 
 struct options {
-    const char *text_key;
+    const char *text_keys;
     int64_t first;
     bool json;
 };
 
 static const struct mode_option table[] = {
     MODE_OPT_INT(struct options, first, "first", "3", "N", "samples, tensors or words to show"),
-    MODE_OPT_STR(struct options, text_key, "text-key", MODE_TEXT_KEYS_DEFAULT, "LIST", "shards: where captions are"),
+    MODE_OPT_STR(struct options, text_keys, "text-keys", MODE_TEXT_KEYS_DEFAULT, "LIST", "shards: where captions are"),
     MODE_OPT_FLAG(struct options, json, "json", "print JSON, one object a file"), MODE_OPT_END};
 
 static const struct option_range ranges[] = {RANGE("first", 0, UINT32_MAX), RANGE_END};
@@ -74,8 +74,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
     struct mode_error why;
     if (st) return st;
-    if (mode_text_keys_parse(&keys, &o.text_key, 1, &why))
-        return MODE_FAIL(err, MODE_E_USAGE, "--text-key: %s", why.text);
+    if (mode_text_keys_parse(&keys, &o.text_keys, 1, &why))
+        return MODE_FAIL(err, MODE_E_USAGE, "--text-keys: %s", why.text);
     if (n_args == 0) return MODE_FAIL(err, MODE_E_USAGE, "FILE is missing; usage: %s", usage);
     if ((st = ranges_check(&o, table, ranges, err))) return st;
     for (int i = 1; !st && i <= n_args; i++) {

@@ -6,19 +6,25 @@
 #include "verb.h"
 
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 
 struct options {
     struct mode_pack_task task;
-    const char *pairs, *out;
+    const char *pairs, *out, *img_key, *caption_key, *separator;
     int64_t per_shard;
     bool skip_bad, json;
 };
 
 static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, pairs, "pairs", NULL, "FILE|DIR",
-                 "lines of picture, tab, caption [, tab, caption ...]; or a folder of pictures with .txt or "
-                 ".json beside them"),
+                 "lines of picture, tab, caption [, tab, caption ...]; a CSV file with a header, as open_clip takes\n"
+                 "it; or a folder of pictures with .txt or .json beside them"),
+    MODE_OPT_STR(struct options, img_key, "csv-img-key", MODE_PAIRS_IMG_KEY, "NAME",
+                 "the pictures' column in the header"),
+    MODE_OPT_STR(struct options, caption_key, "csv-caption-key", MODE_PAIRS_CAPTION_KEY, "NAME",
+                 "the captions' column in the header"),
+    MODE_OPT_STR(struct options, separator, "csv-separator", "\\t", "C", "one character, or \\t"),
     MODE_OPT_STR(struct options, task.source, "task", NULL, "DIR|FILE",
                  "instead of --pairs, to make an evaluation task: a folder with one folder of pictures per class; or "
                  "captions as COCO has them, JSON with `images` and `annotations`, for retrieval"),
@@ -41,14 +47,22 @@ static const struct option_range ranges[] = {RANGE("per-shard", 1, MODE_PACK_MAX
 
 static const char usage[] = "mode pack (--pairs list.tsv|folder | --task folder|captions.json) --out DIR [options]";
 static const char prose[] =
-    "Packs pictures, unchanged, with their captions into tar shards that MoDE, open_clip and webdataset "
-    "read: one caption\n"
-    "becomes key.txt, several become the list `texts` of key.json. The same pairs give the same bytes. A picture file\n"
-    "that is cut short is a bad pair; pictures are not decoded, `mode captions` does that. The shards appear in DIR,\n"
-    "which may hold no tar yet, when all of them are done; after an error there are none.\n"
-    "With --task, DIR becomes a task for `mode evaluate`, in CLIP_benchmark's layout. Classes are in the order of "
-    "their\n"
-    "folders' names (of the bytes, as `LC_ALL=C ls` has it), or of the numbers where all names are numbers.";
+    "Packs pictures, unchanged, with their captions into tar shards that MoDE, open_clip and webdataset read: one\n"
+    "caption becomes key.txt, several become the list `texts` of key.json. The same pairs give the same bytes.\n"
+    "A list whose first line names both columns is CSV (quotes as in RFC 4180; other columns are left aside); with\n"
+    "another separator than a tab and two columns it needs no such line. A picture file that is cut short is a bad\n"
+    "pair; pictures are not decoded, `mode captions` does that. The shards appear in DIR, which may hold no tar yet,\n"
+    "when all of them are done; after an error there are none.\n"
+    "With --task, DIR becomes a task for `mode evaluate`, in CLIP_benchmark's layout. Classes are in the order of\n"
+    "their folders' names (of the bytes, as `LC_ALL=C ls` has it), or of the numbers where all names are numbers.";
+
+static enum mode_status separator_of(char *c, const char *text, struct mode_error *err)
+{
+    *c = strcmp(text, "\\t") == 0 ? '\t' : text[0];
+    if ((*c == '\t' || !text[0] || !text[1]) && *c && !strchr("\"\r\n", *c) && *c > 0) return MODE_OK;
+    return MODE_FAIL(err, MODE_E_USAGE,
+                     "--csv-separator: \"%s\", expected one character, neither a quote nor a line end, or \\t", text);
+}
 
 /* One kind of input, and no options of the other. Of a source that is not there packing says so. */
 static enum mode_status check_options(const struct options *o, struct mode_error *err)
@@ -74,19 +88,23 @@ static enum mode_status check_options(const struct options *o, struct mode_error
     return MODE_OK;
 }
 
-static enum mode_status pack(struct mode_pack_counts *n, const struct options *o, struct mode_error *err)
+static enum mode_status pack(struct mode_pack_counts *n, const struct options *o, char separator,
+                             struct mode_error *err)
 {
     const char *in[] = {o->pairs ? o->pairs : o->task.source, o->task.class_names, o->task.templates, o->task.pictures};
+    const struct mode_pack_options pairs = {
+        .per_shard = (uint32_t)o->per_shard, .skip_bad = o->skip_bad, .list = {o->img_key, o->caption_key, separator}};
     enum mode_status st = mode_output_apart(o->out, in, sizeof in / sizeof *in, err);
     if (st) return st;
-    if (o->pairs) return mode_pack(n, o->pairs, o->out, (uint32_t)o->per_shard, o->skip_bad, err);
-    return mode_pack_task(n, &o->task, o->out, (uint32_t)o->per_shard, o->skip_bad, err);
+    if (o->pairs) return mode_pack(n, o->pairs, o->out, &pairs, err);
+    return mode_pack_task(n, &o->task, o->out, pairs.per_shard, o->skip_bad, err);
 }
 
 static enum mode_status run(int argc, char **argv, struct mode_error *err)
 {
     struct options o = {0};
     struct mode_pack_counts n;
+    char separator;
     int n_args;
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(table, "MODE_", usage, prose);
@@ -95,7 +113,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
     if (st) return st;
     if (n_args) return MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\"; usage: %s", argv[1], usage);
-    if ((st = check_options(&o, err)) || (st = ranges_check(&o, table, ranges, err)) || (st = pack(&n, &o, err)))
+    if ((st = check_options(&o, err)) || (st = ranges_check(&o, table, ranges, err)) ||
+        (st = separator_of(&separator, o.separator, err)) || (st = pack(&n, &o, separator, err)))
         return st;
     const struct {
         const char *name;

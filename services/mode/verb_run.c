@@ -220,7 +220,6 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
 {
     struct run_options o = {0};
     struct mode_spec spec = {0};
-    char *encoder = NULL;
     struct client *c = NULL;
     char *name = NULL;
     int n_args;
@@ -240,7 +239,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return MODE_FAIL(err, MODE_E_USAGE, "--patience-s %lld: expected 0 or more", (long long)o.patience_s);
     if ((st = client_check(&o.client, err))) return st;
     if ((st = mode_spec_load(&spec, argv[1], err))) goto out;
-    if (spec.encoder.hub[0] && (st = mode_hub_find(&encoder, spec.encoder.hub, err))) goto out;
+    if (spec.encoder.hub[0] && (st = mode_hub_fetch(spec.encoder.hub, err))) goto out;
     if ((st = client_open(&c, &o.client, err))) goto out;
     interrupt_catch();
     if ((st = submit(&name, c, &spec, o.dry_run, o.quiet ? NULL : stderr, err))) goto out;
@@ -257,7 +256,6 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
 out:
     client_close(&c);
     mode_spec_clear(&spec);
-    free(encoder);
     free(name);
     return st;
 }

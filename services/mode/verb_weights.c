@@ -32,7 +32,7 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, task, "task", NULL, "DIR",
                  "or an evaluation task: class names with templates, or captions"),
     MODE_OPT_STR(struct options, encoder, "encoder", NULL, "DIR",
-                 "the encoder the centres were made with (to embed the words)"),
+                 "the encoder the centres were made with (to embed the words); or its ORG/NAME[@REVISION]"),
     MODE_OPT_STR(struct options, words, "words", NULL, "FILE",
                  "or the words' vectors (feat.safetensors of `mode embed`)"),
     MODE_OPT_STR(struct options, router, "router", "paper", "NAME",

@@ -33,6 +33,9 @@ spec "$w"
 # the command line, without services
 expect 69 'mode up' mode run "$w/run.yaml" --workspace "$w"
 expect 2 'unknown option' mode captions --nonsense
+expect 2 'unknown option --text-key; is --text-keys meant' mode captions x.tar --text-key txt --out y
+expect 0 'which of them this is, from 0 .MODE_RANK.$' mode train --help
+expect 2 'csv-separator: ",,", expected one character' mode pack --pairs x --out y --csv-separator ,,
 expect 2 'unknown verb' mode nonsense
 expect 2 'no-such.*unknown; expected auto' mode embed --encoder e --texts t --backend no-such
 expect 2 'no-such.*unknown; expected auto' mode-embed --workspace "$w" --backend no-such
@@ -45,7 +48,7 @@ expect 0 'vectors' mode embed --encoder "$MODE_TEST_MODELS/encoder" --texts "$wo
 expect 2 'router' mode ensemble --results x --words y --router no-such
 expect 2 'metric' mode cluster --features x --metric no-such
 expect 2 'total-steps 3: is less' mode train --config ViT-B-32 --data x.tar --steps 5 --total-steps 3 --out y
-expect 2 'text-key: caption selector "json:" is not understood' mode captions x.tar --out y --text-key json:
+expect 2 'text-keys: caption selector "json:" is not understood' mode captions x.tar --out y --text-keys json:
 expect 2 'batch 9 cannot be shared by 2' mode train --config ViT-B-32 --data x.tar --steps 1 --out y --batch 9 --ranks 2 --rank 0
 expect 2 'rendezvous: "host:x" is neither' mode train --config ViT-B-32 --data x.tar --steps 1 --out y --batch 8 --ranks 2 --rank 0 --rendezvous host:x
 expect 66 'nowhere.tar' mode captions "$work/nowhere.tar" --out "$work/c"
@@ -57,7 +60,7 @@ echo "a red square" >"$work/texts"
 expect 66 'model.safetensors' mode embed --encoder "$work/enc" --texts "$work/texts" --out "$work/f.npy"
 
 # vectors of one encoder and centres of another
-mode captions "$w/train" --text-key 'json:texts[]' --out "$work/captions" >/dev/null 2>&1
+mode captions "$w/train" --text-keys 'json:texts[]' --out "$work/captions" >/dev/null 2>&1
 for pooling in mean cls; do
     mode embed --encoder "$MODE_TEST_MODELS/encoder" --pooling $pooling --captions "$work/captions/00000.captions.bin" \
         --out "$work/$pooling.safetensors" >/dev/null 2>&1
@@ -73,7 +76,7 @@ expect 0 'samples *0' mode captions "$work/empty.tar" --out "$work/c2"
 (cd "$work" && echo hello >only.txt && tar cf no-pictures.tar only.txt)
 expect 0 'no_image *1' mode captions "$work/no-pictures.tar" --out "$work/c3"
 head -c 30000 "$w/train/0/0.tar" >"$work/cut.tar"
-expect 0 'truncated *1' mode captions "$work/cut.tar" --text-key 'json:texts[]' --out "$work/c4"
+expect 0 'truncated *1' mode captions "$work/cut.tar" --text-keys 'json:texts[]' --out "$work/c4"
 
 # faults of files end alike in every verb: an input that is not there or of the wrong kind 66, no permission 77 (of an
 # input as of an output), a place that cannot be written 73; nothing that was made on the way is left
@@ -183,7 +186,7 @@ if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
     denied secret ensemble --centres "$n/centres.safetensors" --results "$n/open" --words "$n/open" --train "$n/secret" --out "$n/open/out"
     denied secret train --config ViT-B-32 --data "$n/shard.tar" --steps 1 --batch 8 --resume --out "$n/secret" --backend cpu
     for output in locked locked/a/b; do
-        denied $output captions "$n/shard.tar" --text-key 'json:texts[]' --out "$n/$output"
+        denied $output captions "$n/shard.tar" --text-keys 'json:texts[]' --out "$n/$output"
         denied $output pack --pairs "$n/pairs" --out "$n/$output"
     done
     denied locked/out convert "$n/model" "$n/locked/out" --to hf
@@ -241,7 +244,7 @@ expect 73 'colour: holds .* already' mode pack --task "$f/damaged.json" --out "$
 [ ! -e "$f/out" ] || fail "left behind: $(ls -A "$f/out")"
 
 # captions: the file that says that a folder is complete is written last, and is the first to go
-captions="--text-key json:texts[] --out $f/out"
+captions="--text-keys json:texts[] --out $f/out"
 expect 0 'rows *60' mode captions "$f/shard.tar" $captions
 expect 65 'text.tar' mode captions "$f/shard.tar" "$work/text.tar" $captions
 [ ! -e "$f/out/captions.json" ] || fail "captions.json of an earlier run was left"

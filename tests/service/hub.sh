@@ -1,6 +1,7 @@
 #!/bin/sh
-# hub.sh BIN - a text encoder by its ORG/NAME: fetched once from a server on this machine, used without it afterwards,
-# and a sentence for everything that can be missing. Needs the fetched encoder (MODE_TEST_MODELS) and python3.
+# hub.sh BIN - a text encoder by its ORG/NAME[@REVISION]: fetched once from a server on this machine, used without it
+# afterwards; with a token, which goes to that server alone; out of Hugging Face's cache; and a sentence for everything
+# that can be missing. Needs the fetched encoder (MODE_TEST_MODELS) and python3.
 set -eu
 bin=$1
 . "$(dirname "$0")/../tools/service-lib.sh"
@@ -9,24 +10,55 @@ command -v python3 >/dev/null || { echo "hub.sh: python3 is not here: skipped" >
 
 encoder=$MODE_TEST_MODELS/encoder
 files=$work/site/org/encoder/resolve/main
+cd "$work"
 mkdir -p "$files/1_Pooling" "$work/site/org/no-weights/resolve/main" "$work/site/org/no-config"
 for f in config.json model.safetensors tokenizer.json vocab.txt modules.json 1_Pooling/config.json; do
     ln -s "$encoder/$f" "$files/$f"
 done
 cp "$encoder/config.json" "$encoder/tokenizer.json" "$work/site/org/no-weights/resolve/main/"
-# a free port, said by the server itself
-python3 -u -c '
-import functools, http.server, sys
-h = functools.partial(http.server.SimpleHTTPRequestHandler, directory=sys.argv[1])
-s = http.server.ThreadingHTTPServer(("127.0.0.1", 0), h)
-print(s.server_address[1], flush=True)
-s.serve_forever()' "$work/site" >"$work/port" 2>"$work/requests" &
+# two servers on free ports: the hub, and where it sends people for the weights of org/gated. What each was asked with
+# which token is in requests-0 and requests-1
+cat >server.py <<'END'
+import functools, http.server, sys, threading
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    def do_GET(self):
+        token = self.headers.get("Authorization", "-")
+        with open("requests-%d" % self.server.number, "a") as f:
+            print(self.path, token, file=f)
+        if self.path.startswith("/org/gated/") and self.server.number == 0:
+            if token != "Bearer hf_secret":
+                return self.send_error(401)
+            if self.path.endswith(".safetensors"):
+                self.send_response(302)
+                self.send_header("Location", "http://localhost:%d%s" % (servers[1].server_address[1], self.path))
+                self.send_header("Content-Length", "0")
+                return self.end_headers()
+            if "tokenizer.json" in self.path: # a renamed model: the same host
+                self.send_response(307)
+                self.send_header("Location", self.path.replace("gated", "encoder"))
+                self.send_header("Content-Length", "0")
+                return self.end_headers()
+        super().do_GET()
+
+servers = []
+for number in 0, 1:
+    s = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory="site"))
+    s.number = number
+    servers.append(s)
+    threading.Thread(target=s.serve_forever).start()
+print(servers[0].server_address[1], flush=True)
+END
+ln -s encoder site/org/gated
+: >requests-0
+: >requests-1
+python3 -u server.py >port 2>server.log &
 server=$!
 trap 'kill $server 2>/dev/null || true; rm -rf "$work"' EXIT
-for _ in 1 2 3 4 5 6 7 8 9 10; do [ -s "$work/port" ] && break; sleep 0.3; done
-export HF_ENDPOINT="http://127.0.0.1:$(cat "$work/port")/" MODE_CACHE="$work/cache" no_proxy=127.0.0.1
-printf 'a cat\nTwo dogs\n' >"$work/texts"
-cd "$work"
+for _ in 1 2 3 4 5 6 7 8 9 10; do [ -s port ] && break; sleep 0.3; done
+export HF_ENDPOINT="http://127.0.0.1:$(cat "$work/port")/" MODE_CACHE="$work/cache" HF_HOME="$work/hf" no_proxy=127.0.0.1,localhost
+unset HF_TOKEN HF_HUB_CACHE HF_HUB_OFFLINE
+printf 'a cat\nTwo dogs\n' >texts
 
 "$bin/mode" embed --encoder org/encoder --texts texts --out hub.npy 2>log || fail "fetching: $(cat log)"
 grep -q "org/encoder: model.safetensors" log || fail "nothing is said of what is fetched"
@@ -40,17 +72,97 @@ refused() { # CODE WORDS ARGUMENT
     "$bin/mode" embed --encoder "$3" --texts texts --out x.npy >log 2>&1 || code=$?
     [ $code -eq "$1" ] && grep -q "$2" log || fail "--encoder $3: exit $code: $(cat log); expected $1, \"$2\""
     [ -z "$(find cache -name '*.new-*')" ] || fail "--encoder $3: half a folder is left"
-    [ ! -e "cache/models/hub/${3%/*}" ] || [ -n "$(ls "cache/models/hub/${3%/*}")" ] || fail "--encoder $3: an empty folder is left"
+    [ ! -e "cache/models/hub/${3%%/*}" ] || [ -n "$(ls "cache/models/hub/${3%%/*}")" ] || fail "--encoder $3: an empty folder is left"
 }
 refused 66 "has no config.json" org/no-config
 refused 66 "has no model.safetensors" org/no-weights
 refused 66 "has no config.json" org/no-model
 refused 66 "has no config.json" nobody/no-model
+
+embed() { # ENCODER WHAT
+    "$bin/mode" embed --encoder "$1" --texts texts --out again.npy >log 2>&1 || fail "$2: $(cat log)"
+    cmp hub.npy again.npy || fail "$2: other vectors"
+}
+asked() { wc -l <requests-0; }
+
+# revisions lie beside each other; main is no other one
+cp -r site/org/encoder/resolve/main site/org/encoder/resolve/v1
+mkdir -p site/org/encoder/resolve/refs/pr && cp -r site/org/encoder/resolve/main site/org/encoder/resolve/refs/pr/1
+before=$(asked)
+embed org/encoder@main "the revision main"
+[ "$before" -eq "$(asked)" ] || fail "main was fetched again"
+embed org/encoder@v1 "a tag"
+embed org/encoder@refs/pr/1 "a revision with slashes"
+grep -q '^/org/encoder/resolve/refs%2Fpr%2F1/config.json' requests-0 || fail "slashes of a revision are folders: $(cat requests-0)"
+[ -s cache/models/hub/org/encoder@v1/config.json ] && [ -s 'cache/models/hub/org/encoder@refs%2Fpr%2F1/config.json' ] || fail "places of revisions"
+refused 66 "has no config.json.*of the revision v2" org/encoder@v2
+
+# a token opens what is closed, goes to the hub alone, and is never shown
+refused 77 "HINT: HF_TOKEN, a token" org/gated
+HF_TOKEN=hf_wrong; export HF_TOKEN
+refused 77 "HF_TOKEN is set, but" org/gated
+HF_TOKEN="hf_sec
+X-Other: yes"
+refused 78 "HF_TOKEN: character 7 is none of a token" org/gated
+HF_TOKEN=hf_secret
+embed org/gated "a closed model"
+grep -q 'hf_' log && fail "the token is shown: $(cat log)"
+grep -rq hf_secret cache && fail "the token is kept"
+grep -q '^/org/gated/resolve/main/model.safetensors Bearer hf_secret' requests-0 || fail "the hub got no token"
+grep -q '^/org/encoder/resolve/main/tokenizer.json Bearer hf_secret' requests-0 || fail "a redirect on the hub lost the token"
+grep -q '^/org/gated/resolve/main/model.safetensors -$' requests-1 || fail "the other host got a token: $(cat requests-1)"
+unset HF_TOKEN
+
+# Hugging Face's own cache: a whole snapshot needs no network
+commit=0123456789abcdef0123456789abcdef01234567
+snapshot() { # NAME FILE...
+    model=hf/hub/models--org--$1
+    shift
+    mkdir -p "$model/refs" "$model/snapshots/$commit/1_Pooling" "$model/blobs"
+    printf %s $commit >"$model/refs/main"
+    for f in "$@"; do
+        cp "$encoder/$f" "$model/blobs/$(basename "$f")-of-$(dirname "$f" | tr -d ./)"
+        ln -s "$work/$model/blobs/$(basename "$f")-of-$(dirname "$f" | tr -d ./)" "$model/snapshots/$commit/$f"
+    done
+}
+all="config.json model.safetensors tokenizer.json modules.json sentence_bert_config.json 1_Pooling/config.json"
+snapshot whole $all
+before=$(asked)
+export HF_HUB_OFFLINE=1
+embed org/whole "a snapshot, offline"
+embed org/whole@$commit "a snapshot by its commit"
+[ "$before" -eq "$(asked)" ] || fail "the hub was asked for what a snapshot has"
+[ ! -L cache/models/hub/org/whole/model.safetensors ] || fail "a link into Hugging Face's cache"
+rm -r hf/hub/models--org--whole
+embed org/whole "after Hugging Face's cache was emptied"
+refused 66 "neither in MODE's cache.*nor in Hugging Face's.*HF_HUB_OFFLINE" org/nothing
+# without modules.json nobody knows how the vectors are pooled
+snapshot part config.json model.safetensors tokenizer.json
+refused 66 "has no modules.json, and HF_HUB_OFFLINE forbids" org/part
+snapshot empty tokenizer.json
+refused 66 "has no config.json, and nothing is fetched" org/empty
+# where all was downloaded, or the hub was asked, it is known
+snapshot plain config.json model.safetensors tokenizer.json
+touch hf/hub/models--org--plain/snapshots/$commit/.gitattributes
+"$bin/mode" embed --encoder org/plain --texts texts --out x.npy >log 2>&1 || fail "a whole snapshot: $(cat log)"
+snapshot asked config.json model.safetensors tokenizer.json
+for f in modules.json sentence_bert_config.json 1_Pooling/config.json; do
+    mkdir -p "$(dirname hf/hub/models--org--asked/.no_exist/$commit/$f)" && touch hf/hub/models--org--asked/.no_exist/$commit/$f
+done
+"$bin/mode" embed --encoder org/asked --texts texts --out x.npy >log 2>&1 || fail "a snapshot whose gaps are known: $(cat log)"
+unset HF_HUB_OFFLINE
+# with a network the gaps are filled, out of the same commit; refs/main may be older than the hub's
+mkdir -p site/org/part/resolve && cp -r site/org/encoder/resolve/main site/org/part/resolve/$commit
+embed org/part "a snapshot with gaps"
+grep -q 'org/part: model.safetensors, from the snapshot' log || fail "fetched what was there: $(cat log)"
+grep -q "^/org/part/resolve/$commit/modules.json" requests-0 || fail "another commit: $(grep part requests-0)"
+grep -q "^/org/part/resolve/$commit/model.safetensors" requests-0 && fail "the weights were fetched again"
+snapshot moved $all
+HF_HUB_CACHE=$work/hf/hub HF_HOME=/nowhere HF_HUB_OFFLINE=true "$bin/mode" embed --encoder org/moved --texts texts --out x.npy >log 2>&1 ||
+    fail "HF_HUB_CACHE: $(cat log)"
+
 kill $server
-requests=$(wc -l <requests)
-"$bin/mode" embed --encoder org/encoder --texts texts --out again.npy >/dev/null 2>&1 || fail "the cache without a network"
-cmp hub.npy again.npy
-[ "$requests" -eq "$(wc -l <requests)" ] || fail "the hub was asked again"
+embed org/encoder "the cache without a network"
 refused 69 "HINT: without a network" org/other
 endpoint=$HF_ENDPOINT HF_ENDPOINT=hub.example
 refused 78 'HF_ENDPOINT: "hub.example" is not an address; expected http' org/other

@@ -85,7 +85,10 @@ static void test_wrong_words_are_refused_by_name(void **state)
     const char *unknown[] = {"verb", "--batsh", "3"}, *number[] = {"verb", "--batch", "3x"},
                *missing[] = {"verb", "--lr"}, *no_text[] = {"verb", "--no-model-dir"};
     assert_int_equal(parse(&o, &n, &err, 3, unknown), MODE_E_USAGE);
-    assert_non_null(strstr(err.text, "--batsh"));
+    assert_non_null(strstr(err.text, "--batsh; is --batch meant?"));
+    const char *far[] = {"verb", "--nothing=1"};
+    assert_int_equal(parse(&o, &n, &err, 2, far), MODE_E_USAGE);
+    assert_string_equal(err.text, "unknown option --nothing=1; --help lists them");
     assert_int_equal(parse(&o, &n, &err, 3, number), MODE_E_USAGE);
     assert_non_null(strstr(err.text, "--batch"));
     assert_non_null(strstr(err.text, "3x"));

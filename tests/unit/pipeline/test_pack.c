@@ -57,6 +57,13 @@ static int teardown(void **state)
     return mode_dir_remove(dir, NULL);
 }
 
+static enum mode_status pack(struct mode_pack_counts *n, const char *pairs, const char *out, uint32_t per_shard,
+                             bool skip_bad)
+{
+    const struct mode_pack_options o = {.per_shard = per_shard, .skip_bad = skip_bad};
+    return mode_pack(n, pairs, out, &o, &err);
+}
+
 static struct mode_captions captions_of(const char *tar)
 {
     struct mode_captions c;
@@ -75,7 +82,7 @@ static void test_folder(void **state)
     (void)state;
     struct mode_pack_counts n;
     char *pics = in_dir("pics"), *out = in_dir("out-folder");
-    if (mode_pack(&n, pics, out, 2, false, &err)) fail_msg("%s", err.text);
+    if (pack(&n, pics, out, 2, false)) fail_msg("%s", err.text);
     assert_int_equal(n.pairs, 3);
     assert_int_equal(n.packed, 3);
     assert_int_equal(n.shards, 2);
@@ -88,7 +95,7 @@ static void test_folder(void **state)
     c = captions_of("out-folder/00001.tar");
     assert_string_equal(mode_captions_sample(&c, 0).caption, "sub one");
     mode_captions_clear(&c);
-    assert_int_equal(mode_pack(&n, pics, out, 2, false, &err), MODE_E_CREATE); /* not over an older set */
+    assert_int_equal(pack(&n, pics, out, 2, false), MODE_E_CREATE); /* not over an older set */
     free(pics);
     free(out);
 }
@@ -107,12 +114,12 @@ static void test_list(void **state)
     struct mode_pack_counts n;
     put("list.tsv", list, strlen(list));
     char *tsv = in_dir("list.tsv"), *out = in_dir("out-list");
-    assert_int_equal(mode_pack(&n, tsv, out, 1, false, &err), MODE_E_NOINPUT);
+    assert_int_equal(pack(&n, tsv, out, 1, false), MODE_E_NOINPUT);
     const char *named = strstr(err.text, "none.jpg"); /* once */
     assert_true(named && !strstr(named + 1, "none.jpg"));
     assert_int_equal(n.shards, 2);
     assert_false(mode_file_exists(out)); /* two shards were done, none is left, nor what was made for them */
-    if (mode_pack(&n, tsv, out, 100, true, &err)) fail_msg("%s", err.text);
+    if (pack(&n, tsv, out, 100, true)) fail_msg("%s", err.text);
     assert_int_equal(n.pairs, 6);
     assert_int_equal(n.packed, 2);
     assert_int_equal(n.no_file, 1);
@@ -130,6 +137,111 @@ static void test_list(void **state)
     free(out);
 }
 
+/* The captions of a list that is packed, "|" between them; *n is filled. */
+static char *captions_of_list(struct mode_pack_counts *n, const char *list, size_t size,
+                              const struct mode_pairs_options *o, bool skip_bad)
+{
+    const struct mode_pack_options pack = {.per_shard = 100, .skip_bad = skip_bad, .list = *o};
+    char *file = in_dir("list.csv"), *out = in_dir("out-csv");
+    struct mode_str all = {0};
+    assert_int_equal(mode_dir_remove(out, &err), MODE_OK);
+    put("list.csv", list, size);
+    if (mode_pack(n, file, out, &pack, &err)) fail_msg("%s", err.text);
+    struct mode_captions c = captions_of("out-csv/00000.tar");
+    for (uint32_t i = 0; i < c.n_rows; i++)
+        mode_str_printf(&all, "%s%s", i ? "|" : "", mode_captions_sample(&c, i).caption);
+    mode_captions_clear(&c);
+    free(file);
+    free(out);
+    return all.data;
+}
+
+static void packs(const char *list, const struct mode_pairs_options *o, const char *captions)
+{
+    struct mode_pack_counts n;
+    char *got = captions_of_list(&n, list, strlen(list), o, false);
+    assert_string_equal(got, captions);
+    assert_int_equal(n.pairs, n.packed);
+    free(got);
+}
+
+/* refused, with skip_bad too, in a sentence that has both parts */
+static void refuses(const char *list, size_t size, const struct mode_pairs_options *o, const char *part,
+                    const char *part2)
+{
+    struct mode_pack_counts n;
+    char *file = in_dir("list.csv"), *out = in_dir("out-refused");
+    put("list.csv", list, size);
+    for (int skip_bad = 0; skip_bad < 2; skip_bad++) {
+        const struct mode_pack_options pack = {.per_shard = 1, .skip_bad = skip_bad, .list = *o};
+        assert_int_equal(mode_pack(&n, file, out, &pack, &err), MODE_E_FORMAT);
+        if (!strstr(err.text, part) || !strstr(err.text, part2))
+            fail_msg("\"%s\" lacks \"%s\" or \"%s\"", err.text, part, part2);
+        assert_false(mode_file_exists(out));
+    }
+    free(file);
+    free(out);
+}
+
+#define P "pics/p2.jpg"
+
+static void test_csv(void **state)
+{
+    (void)state;
+    const struct mode_pairs_options plain = {0}, comma = {.separator = ','},
+                                    named = {.img_key = "image", .caption_key = "text", .separator = ';'};
+    /* open_clip's own defaults */
+    packs("filepath\ttitle\n" P "\tone\n" P "\ttwo\n", &plain, "one|two");
+    packs("\xef\xbb\xbf"
+          "filepath\ttitle\r\n" P "\tone\r\n\r\n" P "\t#two",
+          &plain, "one|#two");
+    packs("# of us\n\nid\ttitle\tlicence\tfilepath\n7\tone\tCC0\t" P "\n", &plain, "one");
+    /* quotes: separators, quotes and line ends within; and a letter where a field does not begin with one */
+    packs("filepath,title\n" P ",\"a, \"\"b\"\"\nc\"\n\"" P "\",a 5\" pipe\n", &comma, "a, \"b\"\nc|a 5\" pipe");
+    packs("filepath\ttitle\n" P "\t\"quoted\"\n", &plain, "quoted");
+    packs(P "\t\"quoted\" and more\n", &plain, "\"quoted\" and more"); /* a plain list has no quotes */
+    packs(P ",\"one\ntwo\"\n" P ",three\n", &comma, "one\ntwo|three");
+    packs("text;image\none;" P "\n", &named, "one");
+    packs("\"image\";\"text\"\n" P ";one\n", &named, "one");
+
+    struct mode_pack_counts n;
+    static const char odd[] = "filepath,title\n" P ",one\n" P "\n" P ",a,b\n" P ",\" \n\"\n" P ",caf\xe9\nnone.jpg,x\n";
+    char *got = captions_of_list(&n, odd, strlen(odd), &comma, true);
+    assert_string_equal(got, "one");
+    assert_int_equal(n.pairs, 6);
+    assert_int_equal(n.bad_text, 3);
+    assert_int_equal(n.no_caption, 1);
+    assert_int_equal(n.no_file, 1);
+    free(got);
+}
+
+static void test_csv_that_cannot_be_understood(void **state)
+{
+    (void)state;
+    const struct mode_pairs_options plain = {0}, comma = {.separator = ','}, named = {.img_key = "image"};
+#define REFUSES(list, o, part, part2) refuses(list, sizeof list - 1, o, part, part2)
+    REFUSES("filepath\tcaption\n" P "\tone\n", &plain, "line 1: expected a header", "\"filepath\", \"caption\"");
+    REFUSES("filepath,title\n" P ",one\n", &plain, "line 1: expected a header", "--csv-separator ','");
+    REFUSES("\n" P "\tone\n", &named, "line 2: expected a header", "\"image\" (picture)");
+    REFUSES(P ",one,two\n", &comma, "got 3", "without a header there must be two columns");
+    REFUSES("filepath,title,title\n" P ",a,b\n", &comma, "line 1", "\"title\" twice");
+    REFUSES("filepath\ttitle\ttitle\n" P "\ta\tb\n", &plain, "line 1", "\"title\" twice");
+    REFUSES("filepath,title\n" P ",\"a\nb\"c\n", &comma, "list.csv, line 3: \"c\" after the quote", "field 2");
+    REFUSES("filepath,title\n" P ",a\n" P ",\"b\n" P ",c\n", &comma, "line 3: the quote that begins field 2",
+            "never closed");
+    REFUSES("filepath,title\n" P ",a\0b\n", &comma, "line 2: holds a NUL", "UTF-8");
+    REFUSES(P "\ta\n" P "\ta\0b\n", &plain, "line 2: holds a NUL", "UTF-8");
+
+    /* a header of other names is taken for a pair: the sentence says so */
+    struct mode_pack_counts n;
+    char *file = in_dir("list.csv"), *out = in_dir("out-refused");
+    put("list.csv", "image\tcaption\n", 14);
+    assert_int_equal(pack(&n, file, out, 1, false), MODE_E_NOINPUT);
+    assert_non_null(strstr(err.text, "line 1, which is no header with the columns \"filepath\" and \"title\""));
+    free(file);
+    free(out);
+}
+
 /* A file that ends before its end mark is a bad pair; a kill's leftovers do not stop the next attempt. */
 static void test_cut_pictures(void **state)
 {
@@ -144,10 +256,10 @@ static void test_cut_pictures(void **state)
          *tar = in_dir("out-cut/00000.tar");
     assert_int_equal(mode_dir_make(left, &err), MODE_OK);
     put("out-cut/.pack/00000.tar", "half", 4);
-    assert_int_equal(mode_pack(&n, tsv, out, 1, false, &err), MODE_E_FORMAT);
+    assert_int_equal(pack(&n, tsv, out, 1, false), MODE_E_FORMAT);
     assert_non_null(strstr(err.text, "cut.jpg: the picture is cut"));
     assert_true(mode_file_exists(out) && !mode_file_exists(left) && !mode_file_exists(tar));
-    if (mode_pack(&n, tsv, out, 10, true, &err)) fail_msg("%s", err.text);
+    if (pack(&n, tsv, out, 10, true)) fail_msg("%s", err.text);
     assert_int_equal(n.cut_image, 2);
     assert_int_equal(n.packed, 2);
     assert_true(!mode_file_exists(left) && mode_file_exists(tar));
@@ -346,7 +458,7 @@ static void test_inspect(void **state)
     struct mode_text_keys keys;
     char *pics = in_dir("pics"), *out = in_dir("out-inspect"), *tar = in_dir("out-inspect/00000.tar");
     json_t *v;
-    assert_int_equal(mode_pack(&n, pics, out, 10, false, &err), MODE_OK);
+    assert_int_equal(pack(&n, pics, out, 10, false), MODE_OK);
     assert_int_equal(mode_text_keys_parse(&keys, NULL, 0, &err), MODE_OK);
     if (mode_inspect(&v, tar, &keys, 2, &err)) fail_msg("%s", err.text);
     assert_string_equal(json_string_value(json_object_get(v, "kind")), "shard");
@@ -372,7 +484,7 @@ static void test_dali_index(void **state)
     struct mode_sample_list s;
     char *pics = in_dir("pics"), *out = in_dir("out-dali"), *tar = in_dir("out-dali/00000.tar"), *idx = in_dir("0.idx");
     char *text, want[256];
-    assert_int_equal(mode_pack(&n, pics, out, 1, false, &err), MODE_OK);
+    assert_int_equal(pack(&n, pics, out, 1, false), MODE_OK);
     assert_int_equal(mode_tar_data_open(&d, tar, &err), MODE_OK);
     assert_int_equal(mode_samples_list(&s, &d, tar, &err), MODE_OK);
     assert_int_equal(mode_dali_index_write(idx, &s, &err), MODE_OK);
@@ -397,6 +509,8 @@ int main(void)
         cmocka_unit_test(test_class_folders_become_a_task),
         cmocka_unit_test(test_folders_named_by_numbers),
         cmocka_unit_test(test_coco_captions_become_a_task),
+        cmocka_unit_test(test_csv),
+        cmocka_unit_test(test_csv_that_cannot_be_understood),
         cmocka_unit_test(test_inspect),
         cmocka_unit_test(test_dali_index),
     };

@@ -68,6 +68,56 @@ static void test_what_may_be_left_out(void **state)
     mode_spec_clear(&s);
 }
 
+static void test_what_lies_in_the_cache(void **state)
+{
+    (void)state;
+    struct mode_spec s;
+    struct mode_error err = {0};
+#define HUB "name: a\ndata: {train: [x]}\nmodel: ViT-B-32\nencoder: {hub: "
+    setenv("MODE_CACHE", "/cache", 1);
+    if (parse(&s, &err, HUB "org/name}\n")) fail_msg("%s", err.text);
+    assert_string_equal(s.encoder.dir, "/cache/models/hub/org/name");
+    assert_string_equal(s.tokenizer_merges, "/cache/models/bpe_simple_vocab_16e6.txt.gz");
+    assert_int_equal(mode_spec_check(&s, &err), MODE_E_NOINPUT);
+    assert_non_null(strstr(err.text, "encoder.hub: org/name is not where"));
+    assert_non_null(strstr(err.text, "MODE_CACHE"));
+    mode_spec_clear(&s);
+    static const char *const same[] = {"org/name@main", "org/name@v1.0", "org/name@refs/pr/1"},
+                             *const place[] = {"org/name", "org/name@v1.0", "org/name@refs%2Fpr%2F1"};
+    for (size_t i = 0; i < 3; i++) {
+        char *text = mode_xasprintf(HUB "%s}\n", same[i]), *dir = mode_xasprintf("/cache/models/hub/%s", place[i]);
+        if (parse(&s, &err, text)) fail_msg("%s", err.text);
+        assert_string_equal(s.encoder.dir, dir);
+        mode_spec_clear(&s);
+        free(text);
+        free(dir);
+    }
+    static const char *const bad[] = {"name",        "org/name@", "org/name@../x",   "org/name@a//b", "org/name@/a",
+                                      "org/name@-x", "org/na me", "org/name@a/../b", "o@r/name",      "org/name@a?b"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char *text = mode_xasprintf(HUB "'%s'}\n", bad[i]);
+        refused(text, bad[i], "expected ORG/NAME or ORG/NAME@REVISION");
+        free(text);
+    }
+    unsetenv("MODE_CACHE");
+    setenv("HOME", "/home/x", 1);
+    char *dir = mode_xasprintf("/tmp/mode-spec-cache-XXXXXX"), *config = NULL;
+    assert_non_null(mkdtemp(dir));
+    config = mode_path_join(dir, "config.json");
+    assert_int_equal(mode_file_write_atomic(config, "{}", 2, &err), MODE_OK);
+    char *text = mode_xasprintf("name: a\ndata: {train: [x]}\nmodel: ViT-B-32\nencoder: {dir: %s}\n", dir);
+    if (parse(&s, &err, text)) fail_msg("%s", err.text);
+    assert_string_equal(s.tokenizer_merges, "/home/x/.cache/mode/models/bpe_simple_vocab_16e6.txt.gz");
+    assert_int_equal(mode_spec_check(&s, &err), MODE_E_NOINPUT);
+    assert_non_null(strstr(err.text, "the run file names none, and /home/x/.cache"));
+    assert_non_null(strstr(err.text, "deploy/fetch-models.sh /home/x/.cache/mode/models"));
+    mode_spec_clear(&s);
+    assert_int_equal(mode_dir_remove(dir, &err), MODE_OK);
+    free(text);
+    free(config);
+    free(dir);
+}
+
 static void test_inline_model_keeps_its_types(void **state)
 {
     (void)state;
@@ -77,7 +127,8 @@ static void test_inline_model_keeps_its_types(void **state)
               "name: a\ndata: {train: [x, y]}\nencoder: {dir: e}\ntokenizer: {merges: m}\n"
               "train: {betas: [0.8, 0.95], expert_steps: share}\n"
               "captions: {per_sample: all}\n"
-              "model: {embed_dim: 16, vision_cfg: {image_size: 32, mlp_ratio: 4.0, pool_type: \"tok\"}, text_cfg: {width: "
+              "model: {embed_dim: 16, vision_cfg: {image_size: 32, mlp_ratio: 4.0, pool_type: \"tok\"}, text_cfg: "
+              "{width: "
               "8}}\n"))
         fail_msg("%s", err.text);
     assert_string_equal(s.model_config,
@@ -190,6 +241,7 @@ static int make_shards(void **state)
     static const char *const names[] = {"a/2.tar",   "a/10.tar",  "a/b/1.tar", "00000.tar",
                                         "00001.tar", "00002.tar", "a/x.txt"};
     struct mode_error err = {0};
+    strcpy(folder + sizeof folder - 7, "XXXXXX");
     if (!mkdtemp(folder)) return 1;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         char *path = mode_path_join(folder, names[i]), *dir = mode_xstrdup(path);
@@ -247,12 +299,50 @@ static void test_sources(void **state)
     not_found("*.tgz", MODE_E_NOINPUT, "matches no file");
     not_found("a::a/2.tar", MODE_E_CONFIG, "twice");
     not_found("{1..", MODE_E_CONFIG, "closed");
-    not_found("s3://bucket/x.tar", MODE_E_CONFIG, "local");
+    not_found("s3://bucket/x.tar", MODE_E_CONFIG, "HINT: copy the shards");
+    not_found("pipe:cat x.tar", MODE_E_CONFIG, "local");
+}
+
+static void expand_url(const char *scheme, const char *rest, const char *names)
+{
+    char *source = mode_xasprintf("%s%s%s", scheme, folder, rest);
+    expand(source, names);
+    free(source);
+}
+
+static void test_sources_as_addresses(void **state)
+{
+    (void)state;
+    struct mode_error err;
+    expand_url("file://", "/a", "2.tar 10.tar b/1.tar ");
+    expand_url("file:", "/{00000..00002}.tar", "00000.tar 00001.tar 00002.tar ");
+    expand_url("FILE://localhost", "/0000[12].tar", "00001.tar 00002.tar ");
+    expand_url("file://", "/%61/%32%2etar", "2.tar ");
+    expand_url("@file://", "/list.txt", "10.tar 00001.tar ");
+    char *named = mode_path_join(folder, "a b,c%.tar"), *list = mode_path_join(folder, "of addresses.txt");
+    char *lines = mode_xasprintf("file://%s/a%%20b%%2Cc%%25.tar\nfile:%s/a/{2,10}.tar::00000.tar\n", folder, folder);
+    assert_int_equal(mode_file_write_atomic(named, "x", 1, &err), MODE_OK);
+    assert_int_equal(mode_file_write_atomic(list, lines, strlen(lines), &err), MODE_OK);
+    expand("@of addresses.txt", "a b,c%.tar 2.tar 10.tar 00000.tar ");
+    expand_url("@file://", "/of%20addresses.txt", "a b,c%.tar 2.tar 10.tar 00000.tar ");
+    not_found("file://elsewhere/x.tar", MODE_E_CONFIG, "expected file:///PATH");
+    not_found("file:x.tar", MODE_E_CONFIG, "expected file:///PATH");
+    not_found("file:///a%2", MODE_E_CONFIG, "\"%2\" is no byte");
+    not_found("file:///a%zz", MODE_E_CONFIG, "two hex digits");
+    not_found("file:///a%00", MODE_E_CONFIG, "%00 stands for");
+    not_found("file:///a%2Fb", MODE_E_CONFIG, "%2F stands for");
+    not_found("file:///%7B0..1}.tar", MODE_E_CONFIG, "%7B stands for");
+    not_found("file:///nowhere/x.tar", MODE_E_NOINPUT, "/nowhere/x.tar");
+    not_found("@hf://x/list.txt", MODE_E_CONFIG, "local");
+    free(named);
+    free(list);
+    free(lines);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_lies_in_the_cache),
         cmocka_unit_test(test_defaults_and_paths),
         cmocka_unit_test(test_what_may_be_left_out),
         cmocka_unit_test(test_inline_model_keeps_its_types),
@@ -260,6 +350,7 @@ int main(void)
         cmocka_unit_test(test_schedule_in_epochs_and_steps),
         cmocka_unit_test(test_every_key_is_documented_with_its_default),
         cmocka_unit_test_setup_teardown(test_sources, make_shards, remove_shards),
+        cmocka_unit_test_setup_teardown(test_sources_as_addresses, make_shards, remove_shards),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
