@@ -250,7 +250,9 @@ enum mode_status mode_board_add(struct mode_board *b, const char *row, const str
     struct mode_scalar s[SCALARS];
     uint64_t step;
     size_t n = row_scalars(s, &step, row, strcspn(row, "\n"));
-    MODE_ASSERT(n > 0 && n + 4 <= SCALARS);
+    if (n == 0) /* a logit scale that is no number; the next loss will be none either, and ends the training */
+        return MODE_FAIL(err, MODE_E_FORMAT, "%s: the row of a step is no JSON: %.200s", b->path, row);
+    MODE_ASSERT(n + 4 <= SCALARS);
     s[n++] = (struct mode_scalar){"train/samples_per_second", pace->samples_per_second};
     s[n++] = (struct mode_scalar){"train/samples_per_second_per_gpu", pace->samples_per_second / pace->processes};
     s[n++] = (struct mode_scalar){"train/data_time", pace->data_seconds};

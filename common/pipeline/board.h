@@ -41,7 +41,7 @@ struct mode_board;
  * MODE_E_TEMP: a later attempt writes there. */
 enum mode_status mode_board_open(struct mode_board **b, const struct mode_board_place *place, uint64_t first,
                                  const char *rows, struct mode_error *err);
-/* row: the step's line of steps.jsonl. */
+/* row: the step's line of steps.jsonl. MODE_E_FORMAT: it is not JSON, because a number in it is none. */
 enum mode_status mode_board_add(struct mode_board *b, const char *row, const struct mode_board_pace *pace,
                                 struct mode_error *err);
 void mode_board_close(struct mode_board **b); /* what was written stays */

@@ -158,6 +158,8 @@ static void test_another_training_s_file_is_replaced(void **state)
     struct mode_board *b;
     ok(mode_board_open(&b, &place, 1, NULL, &err), &err);
     ok(mode_board_add(b, row, &pace, &err), &err);
+    assert_int_equal(mode_board_add(b, "{\"step\": 2, \"loss\": 5, \"logit_scale\": nan}\n", &pace, &err),
+                     MODE_E_FORMAT);
     mode_board_close(&b);
     const struct mode_scalar result = {"val/x", 0.5};
     ok(mode_board_results(&place, 1, &result, 1, &err), &err);
