@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <cmocka.h>
 
@@ -127,7 +128,8 @@ static inline struct read_event *reader_parse(size_t *n, const void *data, size_
     return all;
 }
 
-/* The only event file of a folder whose name ends so, NULL when there is none; the caller frees. */
+/* The only event file of a folder whose name ends so and that is not empty, NULL when there is none; the caller frees.
+ */
 static inline char *reader_find(const char *dir, const char *ending)
 {
     DIR *d = opendir(dir);
@@ -135,8 +137,14 @@ static inline char *reader_find(const char *dir, const char *ending)
     for (struct dirent *e; d && (e = readdir(d));) {
         const size_t n = strlen(e->d_name), k = strlen(ending);
         if (!strstr(e->d_name, "tfevents") || n < k || strcmp(e->d_name + n - k, ending) != 0) continue;
-        assert_null(found);
-        found = mode_path_join(dir, e->d_name);
+        struct stat s;
+        char *path = mode_path_join(dir, e->d_name);
+        assert_int_equal(stat(path, &s), 0);
+        assert_true(s.st_size == 0 || !found);
+        if (s.st_size > 0)
+            found = path;
+        else
+            free(path);
     }
     if (d) closedir(d);
     return found;

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define PREFIX "events.out.tfevents."
@@ -99,20 +100,35 @@ static char *new_name(const struct listing *l, const struct mode_board_place *pl
     return mode_xasprintf(PREFIX "%010" PRId64 ".%s.%016" PRIx64 ".%s", now, host, place->fence, kind);
 }
 
-/* Every file of these kinds but that one; what cannot be removed stays. */
-static void remove_others(const char *dir, const char *keep, bool train)
+/* A reader that is in the file goes on to the next one only when it finds this name again. An attempt that is over
+ * writes on into the file that had it, which nobody sees. */
+static void make_empty(const char *dir, const char *path)
+{
+    char *aside = mode_path_join(dir, ASIDE "empty");
+    const int fd = open(aside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd >= 0) close(fd);
+    if (fd < 0 || rename(aside, path) != 0) unlink(path);
+    free(aside);
+}
+
+/* Every file of these kinds but that one becomes empty, or goes when it is; what cannot be changed stays. */
+static void retire_others(const char *dir, const char *keep, bool train)
 {
     DIR *d = opendir(dir);
     if (!d) return;
     for (const struct dirent *e; (e = readdir(d));) {
         struct name n = {0};
+        struct stat s;
+        const bool litter = strncmp(e->d_name, ASIDE, sizeof ASIDE - 1) == 0;
         if (strcmp(e->d_name, keep) == 0) continue;
-        if (strncmp(e->d_name, ASIDE, sizeof ASIDE - 1) == 0 || parse_name(&n, e->d_name, val_kind) ||
-            (train && parse_name(&n, e->d_name, train_kind))) {
-            char *path = mode_path_join(dir, e->d_name);
+        if (!litter && !parse_name(&n, e->d_name, val_kind) && !(train && parse_name(&n, e->d_name, train_kind)))
+            continue;
+        char *path = mode_path_join(dir, e->d_name);
+        if (litter || (stat(path, &s) == 0 && s.st_size == 0))
             unlink(path);
-            free(path);
-        }
+        else
+            make_empty(dir, path);
+        free(path);
     }
     closedir(d);
 }
@@ -177,7 +193,7 @@ static enum mode_status read_old(char **data, size_t *size, const char *dir, con
     return st == MODE_E_NOINPUT ? MODE_OK : st;
 }
 
-/* The new file, whole, and the older ones are gone. */
+/* The new file, whole, and what the older ones held is gone. */
 static enum mode_status put_file(char **path, const struct mode_board_place *place, const struct listing *l,
                                  const char *kind, const struct mode_str *data, struct mode_error *err)
 {
@@ -185,7 +201,7 @@ static enum mode_status put_file(char **path, const struct mode_board_place *pla
     *path = mode_path_join(place->dir, name);
     enum mode_status st = mode_file_write_atomic(aside, data->data, data->len, err);
     if (!st && rename(aside, *path) != 0) st = mode_output_fail(err, errno, *path, "be created");
-    if (!st) remove_others(place->dir, name, kind == train_kind);
+    if (!st) retire_others(place->dir, name, kind == train_kind);
     free(name);
     free(aside);
     return st;

@@ -3,10 +3,11 @@
  * A folder belongs to one model. The process that trains it writes one file there, a record per optimizer step, each
  * with one write(2), so that a reader sees whole steps. What a record says of a step but its wall time and its pace
  * follows from the step's row of steps.jsonl. Whoever goes on with a training (or begins it anew) makes a new file with
- * the steps done so far, each once, and takes the older one away: what was done after the checkpoint and is done again
- * is in no file twice, and no reader sees steps go back within a file. Records of the older file that say what the rows
- * say are kept as they are; others are made from the rows, without a pace. The file begins with a session_log START,
- * at which a TensorBoard that has the older file in its memory forgets it.
+ * the steps done so far, each once, and empties the older one: what was done after the checkpoint and is done again is
+ * there once, and steps never go back within a file. (Empty, and not gone: TensorBoard goes on from a file to the next
+ * one only while it finds it. The next attempt removes it.) Records of the older file that say what the rows say are
+ * kept as they are; others are made from the rows, without a pace. The file begins with a session_log START, at which a
+ * TensorBoard that has the older file in its memory forgets it.
  *
  *     events.out.tfevents.<seconds since 1970>.<host>.<fence, 16 hex>.train
  *     events.out.tfevents.<seconds since 1970>.<host>.<fence, 16 hex>.val      results of evaluations

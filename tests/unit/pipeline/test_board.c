@@ -86,6 +86,15 @@ static struct read_event *expect_steps(const char *dir, uint64_t last)
     return e;
 }
 
+static int files_in(const char *dir)
+{
+    DIR *d = opendir(dir);
+    int n = 0;
+    for (const struct dirent *e; (e = readdir(d));) n += strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0;
+    closedir(d);
+    return n;
+}
+
 static void test_a_step_has_open_clip_s_tags(void **state)
 {
     (void)state;
@@ -121,6 +130,8 @@ static void test_steps_that_are_done_again_are_there_once(void **state)
     }
     char *last = reader_find(dir, ".train");
     assert_true(strcmp(first, last) < 0); /* TensorBoard reads files in this order */
+    assert_int_equal(files_in(dir),
+                     2); /* and the second attempt's: emptied, for who reads it now; the first's is gone */
     free(first);
     free(last);
     free(before);
@@ -178,8 +189,15 @@ static void test_an_attempt_that_is_over_writes_nothing(void **state)
     struct mode_error err = {0};
     struct mode_board *b;
     char *dir = mode_path_join(root, "fence");
-    const struct mode_board_place late = {dir, 4};
+    char *row = row_of(1, loss_of(1));
+    const struct mode_board_place early = {dir, 3}, late = {dir, 4};
+    struct mode_board *hung;
+    ok(mode_board_open(&hung, &early, 1, NULL, &err), &err);
     train(dir, 5, 1, 4);
+    ok(mode_board_add(hung, row, &pace, &err), &err); /* it does not know yet that its lease is lost */
+    free(expect_steps(dir, 4));
+    mode_board_close(&hung);
+    free(row);
     assert_int_equal(mode_board_open(&b, &late, 1, NULL, &err), MODE_E_TEMP);
     assert_null(b);
     free(expect_steps(dir, 4));
