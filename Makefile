@@ -118,6 +118,9 @@ parity-images: build ## pictures against Pillow, torchvision and open_clip on th
 .PHONY: parity-weights
 parity-weights: models programs ## checkpoints to and from open_clip, torch and transformers: bytes and features (Python, minutes)
 	@$$(tests/golden/venv.sh) tests/golden/check_weights.py $(BUILD)/bin/mode
+.PHONY: parity-tensorboard
+parity-tensorboard: models build ## curves of a training that goes on, is killed and resumed, in TensorBoard (Python). RUN: runs/<name> of a workspace, too
+	@$$(tests/golden/venv.sh tensorboard) tests/golden/check_tensorboard.py $(BUILD)/bin $(RUN)
 
 .PHONY: demo
 demo: deps-demo programs ## the whole pipeline on real data on this machine (DEMO_DIR, DEMO_PROFILE=full|smoke)

@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -90,6 +91,15 @@ static inline enum mode_status test_work(struct mode_job *job, struct mode_error
             usleep(10000);
         }
         return put(job, "out", "slow", err);
+    }
+    if (strcmp(what, "train") == 0 || strcmp(what, "diverge") == 0) {
+        for (uint64_t i = 1; i < 150 && !mode_job_stopping(job); i++) {
+            const struct mode_job_train_step s = {what[0] == 't' ? 5.0 / (double)i : NAN, 1e-3, 14.5, 800};
+            mode_job_train_step(job, &s);
+            mode_job_progress(job, i, 150, "steps");
+            usleep(10000);
+        }
+        return put(job, "out", mode_job_run_dir(job), err);
     }
     if (strcmp(what, "brief") == 0) {
         for (uint64_t i = 0; i < 150; i++) {

@@ -244,7 +244,7 @@ static void on_assign(struct agent *a, const Mode__Assign *as, double now)
     snprintf(w->job.worker, sizeof w->job.worker, "%s", a->config->name);
     w->stall_ms = as->stall_ms;
     snprintf(w->label, sizeof w->label, "%s", as->label ? as->label : "");
-    snprintf(w->run, sizeof w->run, "%s", as->run ? as->run : "");
+    snprintf(w->job.run, sizeof w->job.run, "%s", as->run ? as->run : "");
     w->why = WHY_NONE;
     w->kill_at = 0;
     w->n_samples = 0;
@@ -252,14 +252,15 @@ static void on_assign(struct agent *a, const Mode__Assign *as, double now)
     w->changes = atomic_load(&w->proc.page->changes);
     atomic_store(&w->proc.page->done, 0);
     atomic_store(&w->proc.page->total, 0);
+    atomic_store(&w->proc.page->trains, false);
     if (mode_slot_give(&w->proc, &w->job, &err)) { /* it died just now */
         mode_agent_say_assign_ack(a, as, err.text);
         return;
     }
     w->busy = true;
     mode_agent_say_assign_ack(a, as, NULL);
-    mode_log_info("task_start", "key=%.12s label=%s run=%s attempt=%u fence=%016" PRIx64, w->job.key, w->label, w->run,
-                  w->job.attempt, w->job.fence);
+    mode_log_info("task_start", "key=%.12s label=%s run=%s attempt=%u fence=%016" PRIx64, w->job.key, w->label,
+                  w->job.run, w->job.attempt, w->job.fence);
 }
 
 /* ---- receiving ---- */

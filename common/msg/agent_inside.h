@@ -22,7 +22,7 @@ struct work { /* a slot and the task in it */
     bool busy;
     struct mode_compute_job job;
     uint64_t stall_ms;
-    char label[128], run[128];
+    char label[128];
     double began, changed_at;
     uint64_t changes;
     enum why why; /* it was told to end because of this */

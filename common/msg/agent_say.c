@@ -7,6 +7,7 @@
 #include "msg/code_version.h"
 
 #include <fcntl.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -124,11 +125,24 @@ static void touch_folder(const struct agent *a, const struct work *w)
     free(dir);
 }
 
+/* The newest step of a training, if there is one that can be sent: a message with a number that is none is refused. */
+static bool train_step(Mode__TrainStep *s, struct mode_job_page *page)
+{
+    mode__train_step__init(s);
+    if (!atomic_load(&page->trains)) return false;
+    s->loss = atomic_load(&page->loss);
+    s->lr = atomic_load(&page->lr);
+    s->logit_scale = atomic_load(&page->logit_scale);
+    s->samples_per_s = atomic_load(&page->samples_per_s);
+    return isfinite(s->loss) && isfinite(s->lr) && isfinite(s->logit_scale) && isfinite(s->samples_per_s);
+}
+
 void mode_agent_say_progress(struct agent *a, double now)
 {
     Mode__Envelope e;
     Mode__Progress p = MODE__PROGRESS__INIT;
     Mode__TaskProgress items[MODE_WIRE_MAX_SLOTS], *at[MODE_WIRE_MAX_SLOTS];
+    Mode__TrainStep steps[MODE_WIRE_MAX_SLOTS];
     char units[MODE_WIRE_MAX_SLOTS][sizeof a->slots->proc.page->unit];
     mode_envelope_init(&e, &a->counter, MODE__ENVELOPE__BODY_PROGRESS);
     for (int i = 0; i < a->config->slots; i++) {
@@ -150,6 +164,7 @@ void mode_agent_say_progress(struct agent *a, double now)
         t->rate = rate_of(w, now, t->done);
         t->seconds = now - w->began;
         t->rss_bytes = mode_slot_rss(&w->proc);
+        if (train_step(&steps[p.n_tasks], w->proc.page)) t->train = &steps[p.n_tasks];
         at[p.n_tasks++] = t;
     }
     p.tasks = at;

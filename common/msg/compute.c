@@ -221,6 +221,8 @@ static enum mode_status run(struct mode_compute_end *end, struct mode_store *sto
     job->store = store;
     job->key = task->key;
     job->fence = task->fence;
+    if (task->run[0] && task->run[0] != '.' && !strchr(task->run, '/')) /* it came over the wire */
+        job->run_dir = mode_xasprintf("%s/runs/%s", mode_store_root(store), task->run);
     job->request = spec->request.data;
     job->request_size = spec->request.len;
     *dir = mode_job_folder(store, task->fence, getpid());

@@ -53,6 +53,7 @@ void mode_job_clear(struct mode_job *job)
     free(job->rejects);
     free(job->in_dir);
     free(job->out_dir);
+    free(job->run_dir);
     free(job->note);
     free(job->made_on);
     free(job->ckpt_latest);
@@ -200,6 +201,26 @@ void mode_job_progress(struct mode_job *job, uint64_t done, uint64_t total, cons
         atomic_fetch_add(&p->changes, 1);
     }
     pthread_mutex_unlock(&job->lock);
+}
+
+void mode_job_train_step(struct mode_job *job, const struct mode_job_train_step *s)
+{
+    struct mode_job_page *p = job->page;
+    atomic_store(&p->loss, s->loss);
+    atomic_store(&p->lr, s->lr);
+    atomic_store(&p->logit_scale, s->logit_scale);
+    atomic_store(&p->samples_per_s, s->samples_per_s);
+    atomic_store(&p->trains, true);
+}
+
+const char *mode_job_run_dir(const struct mode_job *job)
+{
+    return job->run_dir;
+}
+
+uint64_t mode_job_fence(const struct mode_job *job)
+{
+    return job->fence;
 }
 
 bool mode_job_stopping(const struct mode_job *job)

@@ -48,6 +48,16 @@ enum mode_status mode_job_checkpoint_done(struct mode_job *job, const char *name
 /* Progress: done of total `unit`s; feeds the lease's stall clock, so call it at least every few seconds. */
 void mode_job_progress(struct mode_job *job, uint64_t done, uint64_t total, const char *unit);
 bool mode_job_stopping(const struct mode_job *job);
+/* How a training does, for people: the newest step. Before mode_job_progress of that step. */
+struct mode_job_train_step {
+    double loss, lr, logit_scale, samples_per_s;
+};
+void mode_job_train_step(struct mode_job *job, const struct mode_job_train_step *s);
+/* Folder of the run that wanted the task first, <workspace>/runs/<name>, for what people look at while it goes on and
+ * no output depends on; NULL in a local run or when it is not known. And the fence of this attempt, which is higher
+ * than that of every earlier one. */
+const char *mode_job_run_dir(const struct mode_job *job);
+uint64_t mode_job_fence(const struct mode_job *job);
 /* Counts for the commit record. */
 void mode_job_count_rows(struct mode_job *job, uint64_t rows_in, uint64_t rows_out);
 void mode_job_count_reject(struct mode_job *job, const char *reason, uint64_t n);
@@ -60,9 +70,9 @@ const char *mode_job_backend(const struct mode_job *job);
 void mode_job_made_on(struct mode_job *job, const char *backend);
 
 /* Several processes of this machine may do a task together, each with a GPU of its own: as many as the worker's option
- * --gpus says, which is what mode_job_gpus returns (1 or more). Rank 0 has the job from the agent and starts the others,
- * which run the same work function with the same request and inputs; what they count, note and say of their progress goes
- * nowhere, and they write no outputs.
+ * --gpus says, which is what mode_job_gpus returns (1 or more). Rank 0 has the job from the agent and starts the
+ * others, which run the same work function with the same request and inputs; what they count, note and say of their
+ * progress goes nowhere, and they write no outputs.
  *
  *     if (t->rank == 0 && !(st = mode_job_team_start(job, n, backend, err))) ...   // t = mode_job_team(job)
  *     ... meet at t->place (dist/meeting.h), work ...
@@ -79,7 +89,8 @@ const struct mode_job_team *mode_job_team(const struct mode_job *job);
 enum mode_status mode_job_team_start(struct mode_job *job, int size, const char *backend, struct mode_error *err);
 /* The job, as a callback's context: true when waiting for the others makes no sense any more. */
 bool mode_job_team_broken(void *job);
-/* st: how the work ended here; returns how it ended for all. When others are gone, err says what became of the first. */
+/* st: how the work ended here; returns how it ended for all. When others are gone, err says what became of the first.
+ */
 enum mode_status mode_job_team_end(struct mode_job *job, enum mode_status st, struct mode_error *err);
 
 /* What the work function keeps for the next task of its process, such as a loaded model; NULL at first. It must not

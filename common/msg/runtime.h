@@ -23,18 +23,21 @@ struct mode_job_page {
     atomic_uint_fast64_t changes; /* bumped whenever progress differs from before: what the stall clock watches */
     atomic_bool holding;          /* waits before publishing because of hold */
     char unit[32];                /* display only */
+    atomic_bool trains;           /* the next four are of a step; display only */
+    _Atomic double loss, lr, logit_scale, samples_per_s;
 
     atomic_uint_fast64_t stop_fence; /* stop the job of this fence */
     atomic_bool hold;                /* the lease may be lost: do not publish for now */
 };
 
-enum { MODE_WORKER_NAME = 200 };
+enum { MODE_WORKER_NAME = 200, MODE_RUN_NAME = 128 };
 
 struct mode_compute_job { /* agent -> compute */
     char key[MODE_DIGEST_HEX];
     uint64_t fence;
     uint32_t attempt;
     char worker[MODE_WORKER_NAME];
+    char run[MODE_RUN_NAME]; /* that wanted it first; "" = not known */
 };
 
 struct mode_compute_end { /* compute -> agent */
@@ -72,6 +75,7 @@ struct mode_job {
     size_t n_inputs;
     struct mode_index input_at; /* of a name: training has two inputs for each of many shards */
     char *in_dir, *out_dir;     /* links to the inputs; where outputs are written */
+    char *run_dir;              /* or NULL */
     const char *backend;        /* of the worker's options */
     int gpus;                   /* likewise */
     struct mode_job_team team;

@@ -71,10 +71,21 @@ static json_t *stage_json(const Mode__Stage *s)
     return o;
 }
 
+static json_t *train_json(const Mode__TrainStep *s)
+{
+    json_t *o = json_object();
+    put(o, "loss", json_real(s->loss));
+    put(o, "lr", json_real(s->lr));
+    put(o, "logit_scale", json_real(s->logit_scale));
+    put(o, "samples_per_s", json_real(s->samples_per_s));
+    return o;
+}
+
 static json_t *task_json(const Mode__TaskRow *t)
 {
     json_t *o = json_object();
     put(o, "key", text(t->key));
+    put(o, "run", text(t->run));
     put(o, "label", text(t->label));
     put(o, "attempt", json_integer(t->attempt));
     put(o, "done", json_integer((json_int_t)t->done));
@@ -82,6 +93,7 @@ static json_t *task_json(const Mode__TaskRow *t)
     put(o, "unit", text(t->unit));
     put(o, "rate", json_real(t->rate));
     put(o, "seconds", json_real(t->seconds));
+    if (t->train) put(o, "train", train_json(t->train));
     return o;
 }
 

@@ -34,8 +34,9 @@ struct training {
     double logit_scale;             /* exp, after them */
     bool told_why_not;
     struct mode_str rows; /* steps.jsonl so far */
-    double *losses;       /* ring of the last MODE_TRAIN_FINAL_STEPS, slot step % that */
-    char *chosen;         /* algorithms, in the first step; NULL: by rule or by the spec */
+    struct mode_board *board;
+    double *losses; /* ring of the last MODE_TRAIN_FINAL_STEPS, slot step % that */
+    char *chosen;   /* algorithms, in the first step; NULL: by rule or by the spec */
     struct mode_train_result result;
 };
 
@@ -229,6 +230,21 @@ static enum mode_status save_checkpoint(const struct training *t, struct mode_er
     return st;
 }
 
+static void end_board(struct training *t, const struct mode_error *why)
+{
+    char text[400];
+    mode_board_close(&t->board);
+    snprintf(text, sizeof text, "the training goes on without its curve for TensorBoard: %.300s", why->text);
+    if (t->hooks->notice) t->hooks->notice(t->hooks->ctx, text);
+}
+
+static void open_board(struct training *t)
+{
+    struct mode_error err;
+    if (!t->hooks->board || !mode_together_first(t->together)) return;
+    if (mode_board_open(&t->board, t->hooks->board, t->spec->start_step + 1, t->rows.data, &err)) end_board(t, &err);
+}
+
 static void add_row(struct training *t, double loss, double lr, double norm)
 {
     /* the loss as it is written, so that a resumed training averages the same numbers */
@@ -340,6 +356,7 @@ static enum mode_status train_step(struct training *t, struct mode_train_progres
     if (t->result.steps_run == 0 && (st = keep_algorithms(t, err))) return st;
     t->logit_scale = (double)mode_clip_train_logit_scale(t->clip);
     t->step++;
+    const size_t row = t->rows.len;
     add_row(t, loss, lr, norm);
     double now = mode_clock_s();
     t->result.seconds += now - began;
@@ -355,6 +372,10 @@ static enum mode_status train_step(struct training *t, struct mode_train_progres
                                       .samples_per_second = (double)s->batch / (now - began),
                                       .data_seconds = filled - began,
                                       .step_seconds = now - began};
+    const struct mode_board_pace pace = {p->samples_per_second, p->data_seconds, p->step_seconds,
+                                         t->hooks->group ? t->hooks->group->size : 1};
+    struct mode_error no_board;
+    if (t->board && mode_board_add(t->board, t->rows.data + row, &pace, &no_board)) end_board(t, &no_board);
     return MODE_OK;
 }
 
@@ -472,6 +493,7 @@ static enum mode_status prepare(struct training *t, struct mode_error *err)
     if (t->hooks->resume_from && (st = load_checkpoint(t, t->hooks->resume_from, err))) return st;
     t->result.resumed_at = t->step;
     if ((st = agree(t, err))) return st;
+    open_board(t);
     mode_backend_sync(t->be);
     t->logit_scale = (double)mode_clip_logit_scale(t->clip);
     return mode_ahead_open(&t->ahead, t->stream, t->be, memory.pictures > 0, t->own, options.preprocess.size,
@@ -504,6 +526,7 @@ out:
     mode_together_close(&t.together);
     mode_clip_close(&t.clip);
     mode_tokenizer_close(&t.tokenizer);
+    mode_board_close(&t.board);
     mode_str_clear(&t.rows);
     free(t.losses);
     free(t.chosen);

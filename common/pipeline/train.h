@@ -23,6 +23,7 @@
 #define MODE_PIPELINE_TRAIN_H
 
 #include "base/error.h"
+#include "pipeline/board.h"
 #include "pipeline/stream.h"
 #include "pipeline/train_memory.h"
 
@@ -98,6 +99,9 @@ struct mode_train_hooks {
     char *(*checkpoint_dir)(void *ctx, const char *name);
     enum mode_status (*checkpoint_done)(void *ctx, const char *name, struct mode_error *err);
     const char *resume_from; /* folder of a complete checkpoint, or NULL */
+    /* Where the curve is written for TensorBoard while it trains, by the first process; NULL: nowhere. When it cannot
+     * be written any more a notice says so, and the training goes on. */
+    const struct mode_board_place *board;
     /* Where set, and the spec names none, a device's algorithms of matrix products are chosen by the clock in the first
      * step and given to it: with them as its `algorithms` a training of this spec comes to the same bytes. */
     enum mode_status (*chosen)(void *ctx, const char *algorithms, struct mode_error *err);

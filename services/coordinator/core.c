@@ -162,6 +162,7 @@ static void set_state(struct core *c, uint32_t t, enum core_state state)
         task->checking = false;
         task->done = task->total = 0;
         task->rate = 0;
+        task->train.known = false;
     }
     task->state = state;
     set_active(c, t, state == CORE_LEASED || state == CORE_RETRY_WAIT);
@@ -476,6 +477,7 @@ static void on_progress(struct core *c, const struct core_event *e, int64_t now)
     task->rate = e->rate;
     task->seconds = e->seconds;
     task->rss_bytes = e->rss_bytes;
+    task->train = e->train;
     snprintf(task->unit, sizeof task->unit, "%s", e->unit ? e->unit : "");
 }
 

@@ -72,6 +72,11 @@ struct core_options {
 #define CORE_GUILTY_NODES 4
 #define CORE_NONE         UINT32_MAX
 
+struct core_train_step { /* the newest of a training that goes on */
+    bool known;
+    double loss, lr, logit_scale, samples_per_s;
+};
+
 struct core_task {
     char *key;           /* owned, as the next two                        */
     char *label, *run;   /* run: the first that wanted it, for log lines  */
@@ -93,6 +98,7 @@ struct core_task {
     double rate, seconds;
     uint64_t rss_bytes;
     char unit[24];
+    struct core_train_step train;
     enum core_fail last_fail;
     char *last_text;
     bool urgent;        /* released: head of the queue                   */
@@ -147,6 +153,7 @@ struct core_event {
     uint64_t done, total, rss_bytes;
     double rate, seconds;
     const char *unit;
+    struct core_train_step train;
     enum core_fail fail;
     const char *text;
 };

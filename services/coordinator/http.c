@@ -24,6 +24,43 @@ static void metric(struct mode_str *out, const char *name, const char *type, con
     mode_str_printf(out, "# HELP mode_%s %s\n# TYPE mode_%s %s\n", name, help, name, type);
 }
 
+enum train_value { TRAIN_STEP, TRAIN_LOSS, TRAIN_LR, TRAIN_SCALE, TRAIN_PACE };
+
+static double train_value(const struct core_task *t, enum train_value v)
+{
+    switch (v) {
+    case TRAIN_LOSS: return t->train.loss;
+    case TRAIN_LR: return t->train.lr;
+    case TRAIN_SCALE: return t->train.logit_scale;
+    case TRAIN_PACE: return t->train.samples_per_s;
+    default: return (double)t->done;
+    }
+}
+
+/* Names of runs and models need no escapes. */
+void http_train_metrics(struct mode_str *out, const struct core *c)
+{
+    static const struct {
+        enum train_value value;
+        const char *name, *help;
+    } list[] = {{TRAIN_STEP, "train_step", "Steps done of a training that goes on, counted from where it began."},
+                {TRAIN_LOSS, "train_loss", "Loss of the newest step of a training that goes on."},
+                {TRAIN_LR, "train_learning_rate", "Learning rate of that step."},
+                {TRAIN_SCALE, "train_logit_scale", "Logit scale (not its logarithm) after that step."},
+                {TRAIN_PACE, "train_samples_per_second", "Pairs per second in that step."}};
+    static const char stage[] = "train/";
+    for (size_t k = 0; k < sizeof list / sizeof *list; k++) {
+        metric(out, list[k].name, "gauge", list[k].help);
+        for (uint32_t i = 0; i < c->n_active; i++) {
+            const struct core_task *t = &c->task[c->active[i]];
+            const bool named = strncmp(t->label, stage, sizeof stage - 1) == 0;
+            if (!t->train.known) continue;
+            mode_str_printf(out, "mode_%s{run=\"%s\",model=\"%s\"} %.9g\n", list[k].name, t->run,
+                            t->label + (named ? sizeof stage - 1 : 0), train_value(t, list[k].value));
+        }
+    }
+}
+
 static void metrics(const struct server *s, struct page *page)
 {
     static const char *const states[] = {"pending", "leased", "retry", "done", "dead", "cancelled"};
@@ -67,6 +104,7 @@ static void metrics(const struct server *s, struct page *page)
     for (size_t p = 0; p < s->core.n_pools; p++)
         mode_str_printf(out, "mode_waiting_seconds{queue=\"%s\"} %.3f\n", s->core.pool[p].service,
                         server_waits_since_s(s, s->core.pool[p].service));
+    http_train_metrics(out, &s->core);
     metric(out, "handouts_total", "counter", "Tasks handed to workers.");
     mode_str_printf(out, "mode_handouts_total %llu\n", (unsigned long long)s->n_handouts);
     metric(out, "zmq_messages_total", "counter", "Messages received.");

@@ -378,6 +378,7 @@ static void advance(struct runs *r, size_t i, run_wanted_fn *wanted, void *ctx, 
     if (!st && plan_finished(run->plan)) {
         st = materialise(run->plan, r->peaks, mode_store_root(r->store), &err);
         if (!st) {
+            board_complete(run->plan, mode_store_root(r->store));
             close_run(r, run, MODE__RUN_STATE__RUN_DONE, "");
             let_go(r, run, now_ms);
             plan_forget_nodes(run->plan);

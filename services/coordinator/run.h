@@ -64,5 +64,8 @@ void run_cancel(struct runs *r, struct run *run, int64_t now_ms);
  * tasks and of the processes around them are put into the report. */
 enum mode_status materialise(struct plan *plan, const struct peaks *peaks, const char *workspace,
                              struct mode_error *err);
+/* board.c: runs/<name>/tensorboard of a finished plan: every model's steps, those trained for another run too, and what
+ * it scored. For people alone: what goes wrong is logged. */
+void board_complete(struct plan *plan, const char *workspace);
 
 #endif

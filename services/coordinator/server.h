@@ -124,6 +124,8 @@ void status_free(struct status_memory **memory);
 enum mode_status http_open(struct server *s, const char *address, struct mode_error *err);
 void http_run(struct server *s);
 void http_close(struct server *s);
+/* The part of /metrics about trainings that go on: as many series of each as tasks train, none of those that ended. */
+void http_train_metrics(struct mode_str *out, const struct core *c);
 
 /* What the plans ask about the world, for real. */
 extern const struct plan_world server_world;

@@ -165,6 +165,14 @@ static Mode__TaskRow *build_task(struct status_memory *m, const struct server *s
     row->rate = t->rate;
     row->seconds = t->seconds;
     row->fence = t->fence;
+    if (t->train.known) {
+        row->train = keep(m, mode_xmalloc(sizeof *row->train));
+        mode__train_step__init(row->train);
+        row->train->loss = t->train.loss;
+        row->train->lr = t->train.lr;
+        row->train->logit_scale = t->train.logit_scale;
+        row->train->samples_per_s = t->train.samples_per_s;
+    }
     return row;
 }
 

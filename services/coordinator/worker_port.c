@@ -241,6 +241,10 @@ static void on_progress(struct server *s, const char *session, uint64_t id, cons
         e.rate = t->rate;
         e.seconds = t->seconds;
         e.rss_bytes = t->rss_bytes;
+        e.train = (struct core_train_step){0};
+        if (t->train)
+            e.train = (struct core_train_step){true, t->train->loss, t->train->lr, t->train->logit_scale,
+                                               t->train->samples_per_s};
         core_handle(&s->core, &e, server_now_ms());
     }
     server_settle(s);

@@ -36,6 +36,14 @@ static void when(char *out, size_t n, int64_t unix_ms)
     strftime(out, n, "%H:%M:%S", localtime_r(&t, &tm));
 }
 
+static void print_train_step(FILE *out, const Mode__TaskRow *t)
+{
+    if (!t->train) return;
+    fprintf(out, "    %s of %s: step %llu of %llu, loss %.4f, lr %.3g, logit scale %.2f, %.1f pairs/s\n", t->label,
+            t->run, (unsigned long long)t->done, (unsigned long long)t->total, t->train->loss, t->train->lr,
+            t->train->logit_scale, t->train->samples_per_s);
+}
+
 static void print_status(FILE *out, const Mode__StatusReply *r)
 {
     char text[32];
@@ -78,6 +86,7 @@ static void print_status(FILE *out, const Mode__StatusReply *r)
             fprintf(out, "  %s %llu/%llu %s", w->tasks[t]->label, (unsigned long long)w->tasks[t]->done,
                     (unsigned long long)w->tasks[t]->total, w->tasks[t]->unit);
         fputc('\n', out);
+        for (size_t t = 0; t < w->n_tasks; t++) print_train_step(out, w->tasks[t]);
     }
     if (r->tasks_left_out || r->workers_left_out)
         fprintf(out, "  (and %llu more workers and %llu more running tasks: /status of --http lists them all)\n",

@@ -32,7 +32,7 @@ struct options {
     struct backend_options backend;
     struct ranks_options ranks;
     struct train_captions_options captions;
-    const char *init, *config, *data, *merges, *log, *out, *memory, *algorithms, *steps;
+    const char *init, *config, *data, *merges, *log, *tensorboard, *out, *memory, *algorithms, *steps;
     int64_t batch, total_steps, warmup, seed, checkpoint_steps, threads;
     int64_t accumulate;
     double lr, beta1, beta2, eps, weight_decay, scale_min, scale_max, grad_clip_norm;
@@ -50,6 +50,8 @@ static const struct mode_option table[] = {
     MERGES_OPTION(struct options, merges),
     MODE_OPT_STR(struct options, out, "out", NULL, "DIR", "the trained model: an open_clip folder"),
     MODE_OPT_STR(struct options, log, "log", NULL, "FILE", "a copy of steps.jsonl"),
+    MODE_OPT_STR(struct options, tensorboard, "tensorboard", NULL, "DIR",
+                 "write the curve there while it trains, for TensorBoard; a folder for this training alone"),
     MODE_OPT_INT(struct options, batch, "batch", "256", "N", "pairs in a step"),
     MODE_OPT_STR(struct options, steps, "steps", NULL, "N", "steps to train now"),
     MODE_OPT_INT(struct options, total_steps, "total-steps", NULL, "N",
@@ -123,7 +125,9 @@ static const char prose[] =
     "Experts are trained by `mode run`, which knows the clusters.\n\n"
     "Before the first step a table says what memory it takes at most. Activations are kept, block by block, as far as\n"
     "--memory allows; a training that fits in no way is refused with the --accumulate or --memory that would.\n\n"
-    "After a failure --out holds nothing new, but for the newest checkpoint and what --resume needs with it.\n\n"
+    "After a failure --out holds nothing new, but for the newest checkpoint and what --resume needs with it. The curve "
+    "of\n"
+    "--tensorboard stays; --resume goes on with it, and steps that are done again are there once.\n\n"
     "With --ranks N, N processes with the same options, told apart by --rank, train one model: --batch is that of all\n"
     "together, the result that of one process but for rounding, and any number of processes can --resume. Folders are\n"
     "the same for all of them; process 0 writes. WORLD_SIZE, RANK, LOCAL_RANK, MASTER_ADDR and MASTER_PORT are\n"
@@ -131,6 +135,7 @@ static const char prose[] =
 
 struct hook {
     struct train_folder folder;
+    struct mode_output_folder tensorboard;
     const char *algorithms;
     double last_line;
     struct mode_train_memory memory;
@@ -307,6 +312,7 @@ static enum mode_status train(const struct options *o, const struct mode_train_s
     const bool first = !group || group->rank == 0;
     if (st) return st;
     const struct mode_train_outputs *outputs = &hook->folder.outputs;
+    const struct mode_board_place board = {.dir = o->tensorboard};
     const struct mode_train_hooks hooks = {.ctx = hook,
                                            .memory = first ? on_memory : NULL,
                                            .progress = first ? on_progress : NULL,
@@ -315,6 +321,7 @@ static enum mode_status train(const struct options *o, const struct mode_train_s
                                            .checkpoint_dir = on_checkpoint_dir,
                                            .checkpoint_done = on_checkpoint_done,
                                            .resume_from = resume_from,
+                                           .board = o->tensorboard ? &board : NULL,
                                            .chosen = !o->algorithms ? NULL
                                                      : first        ? on_chosen
                                                                     : on_chosen_elsewhere,
@@ -346,8 +353,11 @@ static enum mode_status open_outputs(struct hook *hook, const struct options *o,
     const size_t n = sizeof inputs / sizeof *inputs;
     enum mode_status st = mode_output_apart(o->out, inputs, n, err);
     if (!st && o->log) st = mode_output_apart(o->log, inputs, n, err);
+    if (!st && o->tensorboard) st = mode_output_apart(o->tensorboard, inputs, n, err);
+    if (!st && o->tensorboard && !o->resume) st = mode_board_unused(o->tensorboard, err);
     if (!st) st = train_folder_open(&hook->folder, o->resume, err);
     if (!st && o->log) st = mode_output_file(o->log, err);
+    if (!st && o->tensorboard) st = mode_output_folder_make(&hook->tensorboard, o->tensorboard, err);
     if (!st && o->algorithms && !algorithms) st = mode_output_file(o->algorithms, err);
     return st;
 }
@@ -448,6 +458,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     st = train(&o, &spec, &hook, resume_from, be, &meeting, err);
 out:
     train_folder_close(&hook.folder, st, err);
+    mode_output_folder_close(&hook.tensorboard, st != MODE_OK);
     ranks_clear(&ranks);
     mode_meeting_close(&meeting);
     mode_backend_close(&be);

@@ -3,6 +3,7 @@
  * In:    TrainRequest (proto/train.proto), caption files, for an expert assignments and centres, for a
  *        continuation the parent's files.
  * Out:   open_clip_config.json, open_clip_model.safetensors, optimizer.safetensors, steps.jsonl, train.json.
+ *        Beside them, for people: the curve in the run's folder, runs/<name>/tensorboard/<model> (pipeline/board.h).
  * State: a checkpoint every checkpoint_steps steps; a restart goes on from the newest, to the same bytes. With --gpus
  * N, N processes train a model together. */
 #include "msg/worker.h"

@@ -26,6 +26,8 @@ static void on_progress(void *ctx, const struct mode_train_progress *p)
 {
     struct hook *h = ctx;
     double now = mode_clock_s();
+    const struct mode_job_train_step step = {p->loss, p->lr, p->logit_scale, p->samples_per_second};
+    mode_job_train_step(h->job, &step);
     mode_job_progress(h->job, p->step - p->start_step, p->end_step - p->start_step, "steps");
     if (p->step != p->end_step && now - h->last_log < 30) return;
     h->last_log = now;
@@ -131,6 +133,13 @@ static enum mode_status join(struct mode_ranks **group, struct mode_job *job, st
     return st ? st : mode_backend_ranks(group, be, &meeting, err);
 }
 
+/* <run>/tensorboard/<model>, or NULL: the caller frees. */
+static char *board_dir(const struct mode_job *job, const char *model)
+{
+    const char *run = mode_job_run_dir(job);
+    return run && model[0] != '.' && !strchr(model, '/') ? mode_xasprintf("%s/tensorboard/%s", run, model) : NULL;
+}
+
 static void report(struct mode_job *job, const struct mode_train_result *result, int n_processes)
 {
     char *note = mode_xasprintf(
@@ -163,6 +172,8 @@ enum mode_status train_work(struct mode_job *job, struct mode_error *err)
     if (!r) return MODE_FAIL(err, MODE_E_FORMAT, "the train request of %zu bytes cannot be unpacked", size);
     struct hook hook = {.job = job, .name = r->name, .last_log = mode_clock_s()};
     const bool first = mode_job_team(job)->rank == 0;
+    char *dir = board_dir(job, r->name);
+    const struct mode_board_place board = {dir, mode_job_fence(job)};
     struct mode_train_hooks hooks = {.ctx = &hook,
                                      .memory = first ? on_memory : NULL,
                                      .progress = first ? on_progress : NULL,
@@ -170,7 +181,8 @@ enum mode_status train_work(struct mode_job *job, struct mode_error *err)
                                      .stopping = on_stopping,
                                      .checkpoint_dir = on_checkpoint_dir,
                                      .checkpoint_done = on_checkpoint_done,
-                                     .resume_from = mode_job_checkpoint_latest(job)};
+                                     .resume_from = mode_job_checkpoint_latest(job),
+                                     .board = dir ? &board : NULL};
     struct mode_train_spec spec = {.name = r->name,
                                    .model_config = r->model_config,
                                    .preprocess_config = r->preprocess_config,
@@ -230,6 +242,7 @@ enum mode_status train_work(struct mode_job *job, struct mode_error *err)
 out:
     st = mode_job_team_end(job, st, err);
     mode_backend_close(&be);
+    free(dir);
     free(shards);
     mode__train_request__free_unpacked(r, NULL);
     return st;

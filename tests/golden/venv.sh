@@ -1,13 +1,31 @@
 #!/bin/sh
-# venv.sh - make (once) the Python environment with the oracles and peers: PyTorch, open_clip, transformers, Pillow,
-# faiss. Tests and benches only; the product needs no Python. Outside the tree: MODE_ORACLE_VENV, default
-# ~/.cache/mode/oracle. Prints the path of its python. Some GB: torch brings CUDA wheels along.
+# venv.sh [oracle|tensorboard] - make (once) a Python environment and print the path of its python. Tests and benches only;
+# the product needs no Python. Outside the tree: MODE_ORACLE_VENV, default ~/.cache/mode/oracle, MODE_TENSORBOARD_VENV.
+#   oracle        the oracles and peers: PyTorch, open_clip, transformers, Pillow, faiss. Some GB: torch brings CUDA
+#                 wheels along
+#   tensorboard   TensorBoard alone
 set -eu
-venv=${MODE_ORACLE_VENV:-${HOME:-/tmp}/.cache/mode/oracle}
+what=${1:-oracle}
+case $what in
+oracle)
+    venv=${MODE_ORACLE_VENV:-}
+    packages="torch torchvision open_clip_torch transformers ftfy pillow<13 numpy faiss-cpu psutil"
+    ;;
+tensorboard)
+    venv=${MODE_TENSORBOARD_VENV:-}
+    packages="tensorboard setuptools<81"
+    ;;
+*)
+    echo "venv.sh: unknown environment \"$what\"; there are oracle, tensorboard" >&2
+    exit 2
+    ;;
+esac
+venv=${venv:-${HOME:-/tmp}/.cache/mode/$what}
 if [ ! -e "$venv/.complete" ]; then
     command -v python3 >/dev/null || { echo "venv.sh: python3 is missing: apt-get install python3 python3-venv" >&2; exit 69; }
     python3 -m venv "$venv" >&2
-    "$venv/bin/pip" install -q torch torchvision open_clip_torch transformers ftfy 'pillow<13' numpy faiss-cpu psutil >&2
+    # shellcheck disable=SC2086 -- a list
+    "$venv/bin/pip" install -q $packages >&2
     touch "$venv/.complete"
 fi
 echo "$venv/bin/python"

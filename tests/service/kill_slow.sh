@@ -130,6 +130,9 @@ cat "$work/run.log"
 if pgrep -f "$storm" >/dev/null; then fail "processes are left after mode down: $(pgrep -af "$storm")"; fi
 cmp "$work/calm/report/result.csv" "$storm/report/result.csv" || fail "result.csv differs"
 for m in seed dense expert-0 expert-1; do
+    # a curve is as long as its steps are many: none is there twice, none is missing or lost its pace
+    [ "$(cat "$work/calm/runs/test/tensorboard/$m"/*.train | wc -c)" = "$(cat "$storm/runs/test/tensorboard/$m"/*.train | wc -c)" ] ||
+        fail "the curve of $m differs"
     cmp "$work/calm/experts/$m/open_clip_model.safetensors" "$storm/experts/$m/open_clip_model.safetensors" || fail "$m differs"
 done
 echo "kill: ok"

@@ -29,6 +29,20 @@ for s in captions train-seed train-experts ensemble; do
 done
 grep -q '"backends": "c' "$work/a/report/summary.json" || fail "summary.json does not say what computed a stage"
 
+# curves: of every model one file of its steps and one of its results
+curves() { # model kind
+    find "$work/a/runs/test/tensorboard/$1" -name "events.out.tfevents.*.$2" | sort
+}
+for m in seed dense expert-0 expert-1; do
+    for kind in train val; do
+        [ "$(curves $m $kind | wc -l)" = 1 ] || fail "$m has no curve ($kind), or several"
+    done
+done
+[ "$(curves '' train | wc -l)" = 4 ] || fail "curves of no model: $(curves '' train)"
+grep -qa train/samples_per_second "$(curves dense train)" || fail "the curve of dense has no pace: it was not written while it trained"
+curves '' train >"$work/curves"
+curves '' val >>"$work/curves"
+
 # the ledger: 240 pairs + 10 planted samples, every fate named
 "$bin/mode" reconcile --workspace "$work/a" >"$work/ledger" || fail "reconcile"
 cat "$work/ledger"
@@ -43,6 +57,7 @@ t=$(date +%s)
 [ $(($(date +%s) - t)) -lt 10 ] || fail "a finished run took $(($(date +%s) - t)) s the second time"
 [ "$(ls "$work/a/commits" | wc -l)" = "$before" ] || fail "a finished run made new commits"
 cp "$work/a/report/result.csv" "$work/one.csv"
+{ curves '' train; curves '' val; } | cmp -s - "$work/curves" || fail "a finished run wrote its curves anew"
 
 # the experts on pictures of one's own: those of a task, by its words alone, score what the report says of the ensemble
 mkdir "$work/own"
@@ -65,10 +80,14 @@ sed 3q "$work/a/eval/colour/classnames.txt" >"$work/queries.txt"
 [ "$(grep -c '"weights": \[\(1.0, 0.0\|0.0, 1.0\)\]' "$work/own.json")" = 3 ] || fail "one expert of two has not all the weight"
 [ "$(grep -c '"best": \[{"picture"' "$work/own.json")" = 3 ] || fail "three queries have not three answers"
 
-# another router: only the ensemble is redone
-sed 's/router: .*/router: uniform}/' "$work/a/run.yaml" >"$work/a/run2.yaml"
+# another router: only the ensemble is redone; under another name: its models have their curves there, too
+sed 's/router: .*/router: uniform}/; s/^name: .*/name: twin/' "$work/a/run.yaml" >"$work/a/run2.yaml"
 "$bin/mode" run "$work/a/run2.yaml" --workspace "$work/a" --no-progress 2>>"$work/run.log" || fail "run with another router"
 [ "$(ls "$work/a/commits" | wc -l)" = $((before + 1)) ] || fail "another router made $(($(ls "$work/a/commits" | wc -l) - before)) new commits, 1 expected"
+for m in seed dense expert-0 expert-1; do
+    set -- "$work/a/runs/twin/tensorboard/$m"/events.out.tfevents.*
+    [ $# = 2 ] || fail "$m has no curve in the run that found it trained: $*"
+done
 "$bin/mode" status --workspace "$work/a" --json >/dev/null || fail "status --json"
 
 # data that come later: one more expert, the others keep every byte, nothing of theirs is done again
@@ -82,6 +101,7 @@ sed 's/^data: .*/data: {train: train, added: [later]}/' "$work/a/run.yaml" >"$wo
 [ -s "$work/a/experts/expert-2/open_clip_model.safetensors" ] || fail "added data made no expert-2"
 head -1 "$work/a/report/result.csv" | grep -q ',expert-2,expert-max' || fail "result.csv has no expert-2"
 grep -q '"experts_added": 1' "$work/a/report/summary.json" || fail "summary.json does not say that an expert was added"
+[ "$(curves expert-2 train | wc -l)$(curves expert-2 val | wc -l)" = 11 ] || fail "added data made no curve of expert-2"
 # captions, embed and assign of 2 shards, growing the centres, training, 3 tasks to evaluate, the router
 [ $(($(ls "$work/a/commits" | wc -l) - before)) -le 12 ] || fail "added data made $(($(ls "$work/a/commits" | wc -l) - before)) new commits"
 "$bin/mode" reconcile --workspace "$work/a" >"$work/ledger3" || { cat "$work/ledger3"; fail "reconcile with added data"; }

@@ -1,6 +1,7 @@
 /* mode train, encode, evaluate as a person types them: exit codes, files, interruption. */
 #include "clip_world.h"
 #include "nn/backend.h"
+#include "tfevents_reader.h"
 
 #include <jansson.h>
 #include <setjmp.h>
@@ -121,6 +122,54 @@ static void test_a_terminated_training_resumes_to_the_same_bytes(void **state)
                      0);
 }
 
+/* Two folders of curves tell the same of every step but when and how fast it was; last: of them. */
+static void expect_same_curve(const char *a, const char *b, uint64_t last)
+{
+    char *dir[2] = {mode_path_join(world.dir, a), mode_path_join(world.dir, b)};
+    struct read_event *e[2];
+    size_t n[2];
+    for (int i = 0; i < 2; i++) e[i] = reader_load(&n[i], dir[i], ".train");
+    assert_int_equal(n[0], last + 2);
+    assert_int_equal(n[1], last + 2);
+    for (uint64_t s = 1; s <= last; s++) {
+        const struct read_event *x = &e[0][s + 1], *y = &e[1][s + 1];
+        assert_int_equal(x->step, s);
+        assert_int_equal(y->step, s);
+        for (const char **tag = (const char *[]){"train/loss", "train/lr", "train/scale", NULL}; *tag; tag++)
+            assert_true(*reader_value_of(x, *tag) == *reader_value_of(y, *tag));
+        assert_true(*reader_value_of(y, "train/samples_per_second") > 0);
+    }
+    for (int i = 0; i < 2; i++) {
+        free(dir[i]);
+        free(e[i]);
+    }
+}
+
+static void test_a_killed_training_s_curve_goes_on(void **state)
+{
+    (void)state;
+    assert_int_equal(sh(TRAIN "--steps 200 --out even --tensorboard curves/even >/dev/null 2>&1"), 0);
+    /* a folder is for one training, and that is said before anything is done */
+    assert_int_equal(sh(TRAIN "--steps 200 --out late --tensorboard curves/even 2>err.txt"), 73);
+    assert_int_equal(sh("test ! -e late && grep -q 'curves/even: holds event files already' err.txt"), 0);
+    /* killed between two checkpoints, more than once: steps are done again */
+    for (int i = 0; i < 3; i++) {
+        setenv("RESUME", i ? "--resume" : "", 1);
+        assert_int_equal(sh("rm -f mark; test -e hit/checkpoints/latest && cp hit/checkpoints/latest mark;" TRAIN
+                            "--steps 200 --checkpoint-steps 30 --out hit --tensorboard curves/hit $RESUME >/dev/null"
+                            " 2>&1 & p=$!;"
+                            "for i in $(seq 3000); do test -e hit/checkpoints/latest &&"
+                            " ! cmp -s hit/checkpoints/latest mark && break; sleep 0.005; done;"
+                            "sleep 0.03; kill -KILL $p; wait $p"),
+                         137);
+    }
+    assert_int_equal(sh(TRAIN "--steps 200 --out hit --tensorboard curves/hit --resume >/dev/null 2>err.txt"), 0);
+    expect_same_curve("curves/even", "curves/hit", 200);
+    assert_int_equal(sh("cmp even/open_clip_model.safetensors hit/open_clip_model.safetensors && cmp even/steps.jsonl "
+                        "hit/steps.jsonl"),
+                     0);
+}
+
 static void test_wrong_command_lines(void **state)
 {
     (void)state;
@@ -199,6 +248,7 @@ int main(void)
         cmocka_unit_test(test_train_encode_evaluate),
         cmocka_unit_test(test_going_on_from_a_trained_model),
         cmocka_unit_test(test_a_terminated_training_resumes_to_the_same_bytes),
+        cmocka_unit_test(test_a_killed_training_s_curve_goes_on),
         cmocka_unit_test(test_wrong_command_lines),
         cmocka_unit_test(test_failures_leave_nothing),
         cmocka_unit_test(test_several_processes),

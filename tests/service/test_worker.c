@@ -144,6 +144,66 @@ static void test_heartbeats_carry_progress(void **state)
     assert_true(rate);
 }
 
+/* Follows a task until it is done; how many of its heartbeats told a step, and the loss of the last. */
+static int steps_told(struct fixture *f, const char *kind, double *loss)
+{
+    char key[MODE_DIGEST_HEX];
+    const double until = mode_clock_s() + 20;
+    int told = 0, beats = 0, body;
+    start_task(f, key, kind, 10000);
+    while ((body = step(f, 50)) != MODE__ENVELOPE__BODY_RESULT) {
+        assert_true(mode_clock_s() < until);
+        if (body != MODE__ENVELOPE__BODY_PROGRESS || f->last->msg->progress->n_tasks == 0) continue;
+        const Mode__TaskProgress *t = f->last->msg->progress->tasks[0];
+        assert_string_equal(t->key, key);
+        beats++;
+        if (!t->train) continue;
+        told++;
+        assert_true(t->train->loss > 0 && t->train->loss <= *loss);
+        *loss = t->train->loss;
+        assert_true(t->train->lr == 1e-3 && t->train->logit_scale == 14.5 && t->train->samples_per_s == 800);
+    }
+    assert_true(beats >= 2);
+    acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_COMMITTED);
+    return told;
+}
+
+static void test_heartbeats_of_a_training_tell_its_newest_step(void **state)
+{
+    struct fixture *f = *state;
+    double loss = 5;
+    assert_true(steps_told(f, "train", &loss) >= 2);
+    assert_true(loss < 1);
+    assert_int_equal(steps_told(f, "brief", &loss), 0);   /* what another task said is not this one's */
+    assert_int_equal(steps_told(f, "diverge", &loss), 0); /* no message with a number that is none */
+}
+
+/* What is in the first output of a task that runs, once it is done; the caller frees. */
+static char *first_output(struct fixture *f, const char *key)
+{
+    char *path, *text;
+    Mode__Commit *c;
+    assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_RESULT, 10000));
+    assert_int_equal(mode_store_commit_get(f->store, &c, key, &f->err), MODE_OK);
+    assert_int_equal(mode_store_blob_path(f->store, &path, c->outputs[0]->digest, c->outputs[0]->size, &f->err),
+                     MODE_OK);
+    assert_int_equal(mode_file_read(path, 0, &text, NULL, &f->err), MODE_OK);
+    free(path);
+    mode__commit__free_unpacked(c, NULL);
+    return text;
+}
+
+static void test_a_task_knows_its_run_s_folder(void **state)
+{
+    struct fixture *f = *state;
+    char key[MODE_DIGEST_HEX], *text, *want = mode_path_join(mode_store_root(f->store), "runs/r1");
+    start_task(f, key, "train", 10000);
+    text = first_output(f, key);
+    assert_string_equal(text, want);
+    free(want);
+    free(text);
+}
+
 static void test_cancel_stops_a_task_within_its_grace(void **state)
 {
     struct fixture *f = *state;
@@ -208,20 +268,13 @@ static void test_a_new_attempt_goes_on_from_the_checkpoint(void **state)
 {
     struct fixture *f = *state;
     char key[MODE_DIGEST_HEX], *path, *text;
-    Mode__Commit *c;
     start_task(f, key, "checkpoint", 10000);
     expect_fail(f, key, MODE__FAIL_CLASS__FAIL_CRASH);
     acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_NOTED);
     start_task(f, key, "checkpoint", 10000);
-    assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_RESULT, 10000));
-    assert_int_equal(mode_store_commit_get(f->store, &c, key, &f->err), MODE_OK);
-    assert_int_equal(mode_store_blob_path(f->store, &path, c->outputs[0]->digest, c->outputs[0]->size, &f->err),
-                     MODE_OK);
-    assert_int_equal(mode_file_read(path, 0, &text, NULL, &f->err), MODE_OK);
+    text = first_output(f, key);
     assert_string_equal(text, "resumed");
     free(text);
-    free(path);
-    mode__commit__free_unpacked(c, NULL);
     assert_int_equal(mode_store_checkpoint_latest(f->store, &path, key, NULL, &f->err), MODE_OK);
     assert_null(path); /* gone with the commit */
 }
@@ -302,6 +355,8 @@ int main(int argc, char **argv)
         T(test_failures_have_their_class),
         T(test_standing_still_is_noticed),
         T(test_heartbeats_carry_progress),
+        T(test_heartbeats_of_a_training_tell_its_newest_step),
+        T(test_a_task_knows_its_run_s_folder),
         T(test_cancel_stops_a_task_within_its_grace),
         T(test_sigterm_gives_the_task_back),
         T(test_drain_lets_the_task_finish),

@@ -5,6 +5,7 @@
 #include "nn/backend.h"
 #include "pipeline/checkpoint.h"
 #include "pipeline/train.h"
+#include "tfevents_reader.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -77,11 +78,19 @@ struct stopper {
     uint64_t stop_at, seen; /* steps */
     int checkpoints;
     char *last; /* folder of the newest complete checkpoint */
+    const struct mode_board_place *board;
+    int notices;
 };
 
 static void on_progress(void *ctx, const struct mode_train_progress *p)
 {
     ((struct stopper *)ctx)->seen = p->step;
+}
+
+static void on_notice(void *ctx, const char *text)
+{
+    (void)text;
+    ((struct stopper *)ctx)->notices++;
 }
 
 static bool on_stopping(void *ctx)
@@ -117,10 +126,12 @@ static enum mode_status train(const char *run, const struct mode_train_spec *spe
     const struct mode_train_outputs outputs = {path[0], path[1], path[2], path[3], path[4]};
     const struct mode_train_hooks hooks = {.ctx = stopper,
                                            .progress = on_progress,
+                                           .notice = on_notice,
                                            .stopping = on_stopping,
                                            .checkpoint_dir = on_dir,
                                            .checkpoint_done = on_done,
-                                           .resume_from = resume_from};
+                                           .resume_from = resume_from,
+                                           .board = stopper->board};
     enum mode_status st = mode_train(result, be, spec, &outputs, &hooks, err);
     for (int i = 0; i < N_FILES; i++) free(path[i]);
     free(dir);
@@ -165,6 +176,70 @@ static void test_an_interrupted_training_ends_with_the_same_bytes(void **state)
     free(third.last);
 }
 
+static json_t *row_of(const char *run, int line);
+static double number(const json_t *o, const char *key);
+
+/* A row of steps.jsonl and the event of its step: one series. */
+static void expect_curve(const char *dir, const char *run, uint64_t first, uint64_t last)
+{
+    size_t n;
+    struct read_event *e = reader_load(&n, dir, ".train");
+    assert_int_equal(n, last - first + 3);
+    for (uint64_t i = 0; i <= last - first; i++) {
+        json_t *row = row_of(run, (int)i);
+        const struct read_event *x = &e[i + 2];
+        assert_int_equal(x->step, first + i);
+        assert_int_equal(json_integer_value(json_object_get(row, "step")), first + i);
+        assert_true(*reader_value_of(x, "train/loss") == (float)number(row, "loss"));
+        assert_true(*reader_value_of(x, "train/lr") == (float)number(row, "lr"));
+        assert_true(*reader_value_of(x, "train/scale") == (float)number(row, "logit_scale"));
+        assert_true(*reader_value_of(x, "train/samples_per_second") > 0);
+        json_decref(row);
+    }
+    free(e);
+}
+
+/* Killed: the training is stopped at step 6 and goes on from the checkpoint of step 4, so steps 5 and 6 are done twice.
+ */
+static void test_a_curve_has_every_step_once(void **state)
+{
+    (void)state;
+    struct mode_error err = {0};
+    struct mode_train_spec spec = spec_of(0, TOTAL, NULL);
+    struct mode_train_result r;
+    char *straight = file_of("board", "straight"), *killed = file_of("board", "killed"), *four;
+    const struct mode_board_place a = {straight, 1}, b = {killed, 1}, c = {killed, 2};
+    struct stopper whole = {.board = &a}, first = {.stop_at = 6, .board = &b}, second = {.board = &c};
+    world_ok(train("curve", &spec, &whole, NULL, &r, &err), &err);
+    expect_curve(straight, "curve", 1, TOTAL);
+    assert_int_equal(train("killed", &spec, &first, NULL, &r, &err), MODE_E_STOPPED);
+    four = file_of("killed", "ckpt/step-0000000004");
+    world_ok(train("killed", &spec, &second, four, &r, &err), &err);
+    assert_int_equal(r.resumed_at, 4);
+    expect_curve(killed, "curve", 1, TOTAL); /* the other training's rows */
+    for (int i = 0; i < N_FILES; i++) {
+        assert_true(same_file("curve", "killed", files[i]));
+        assert_true(same_file("curve", "whole", files[i])); /* that one had no curve */
+    }
+    assert_int_equal(whole.notices + second.notices, 0);
+
+    /* where none can be written the training goes on without, and says so once */
+    char *file = file_of("curve", MODE_FILE_STEPS);
+    const struct mode_board_place no = {file, 1};
+    struct stopper none = {.board = &no};
+    world_ok(train("none", &spec, &none, NULL, &r, &err), &err);
+    assert_int_equal(none.notices, 1);
+    assert_true(same_file("curve", "none", MODE_FILE_CLIP_WEIGHTS));
+    free(file);
+    free(none.last);
+    free(whole.last);
+    free(first.last);
+    free(second.last);
+    free(four);
+    free(straight);
+    free(killed);
+}
+
 struct inside {
     enum mode_status st;
     struct mode_error err;
@@ -188,9 +263,6 @@ static void test_the_number_of_threads_does_not_show(void **state)
     world_ok(x.st, &x.err);
     for (int i = 0; i < N_FILES; i++) assert_true(same_file("whole", "serial", files[i]));
 }
-
-static json_t *row_of(const char *run, int line);
-static double number(const json_t *o, const char *key);
 
 /* In pieces, clipped, and with less memory: the losses of one piece, to the bit again after an interruption in the
  * middle of an epoch, and checkpointing activations does not show. */
@@ -389,8 +461,9 @@ int main(void)
     mode_parallel_set_threads(3);
     const struct CMUnitTest tests[] = {/* in this order: later ones compare with the files of earlier ones */
                                        cmocka_unit_test(test_an_interrupted_training_ends_with_the_same_bytes),
+                                       cmocka_unit_test(test_a_curve_has_every_step_once),
                                        cmocka_unit_test(test_the_number_of_threads_does_not_show),
-        cmocka_unit_test(test_accumulation_and_clipping_resume_to_the_same_bytes),
+                                       cmocka_unit_test(test_accumulation_and_clipping_resume_to_the_same_bytes),
                                        cmocka_unit_test(test_a_continuation_goes_on_where_the_seed_ended),
                                        cmocka_unit_test(test_a_continuation_never_starts_from_something_else),
                                        cmocka_unit_test(test_a_loss_that_is_not_finite_ends_the_training),

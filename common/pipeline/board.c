@@ -1,0 +1,343 @@
+#include "pipeline/board.h"
+
+#include "base/clock.h"
+#include "base/file.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define PREFIX "events.out.tfevents."
+#define ASIDE  ".new-" /* of a file that is being made: TensorBoard reads whatever has "tfevents" in its name */
+
+static const char train_kind[] = "train", val_kind[] = "val";
+
+struct mode_board {
+    char *path;
+    int fd;
+    struct mode_str record;
+};
+
+/* ---- names ---- */
+
+struct name {
+    char *file; /* "" = none */
+    int64_t seconds;
+    uint64_t fence;
+};
+
+/* <prefix><seconds>.<host>.<16 hex>.<kind> */
+static bool parse_name(struct name *n, const char *file, const char *kind)
+{
+    char *end;
+    if (strncmp(file, PREFIX, sizeof PREFIX - 1) != 0) return false;
+    n->seconds = strtoll(file + sizeof PREFIX - 1, &end, 10);
+    const size_t tail = strlen(kind) + 1, left = strlen(end);
+    if (left < tail + 18 || end[left - tail] != '.' || strcmp(end + left - tail + 1, kind) != 0) return false;
+    const char *fence = end + left - tail - 17;
+    if (fence[0] != '.' || strspn(fence + 1, "0123456789abcdef") != 16) return false;
+    n->fence = strtoull(fence + 1, NULL, 16);
+    return true;
+}
+
+struct listing {
+    struct name train, val; /* the newest of each */
+    int64_t newest_s;       /* of all event files */
+    bool any;
+};
+
+static void take(struct name *best, const struct name *n, const char *file)
+{
+    if (best->file && n->seconds < best->seconds) return;
+    free(best->file);
+    *best = *n;
+    best->file = mode_xstrdup(file);
+}
+
+static enum mode_status list(struct listing *l, const char *dir, struct mode_error *err)
+{
+    DIR *d = opendir(dir);
+    *l = (struct listing){0};
+    if (!d) return errno == ENOENT ? MODE_OK : mode_output_fail(err, errno, dir, "be listed");
+    for (const struct dirent *e; (e = readdir(d));) {
+        struct name n = {0};
+        if (!strstr(e->d_name, "tfevents")) continue;
+        l->any = true;
+        if (strncmp(e->d_name, PREFIX, sizeof PREFIX - 1) == 0) {
+            const int64_t s = strtoll(e->d_name + sizeof PREFIX - 1, NULL, 10);
+            if (s > l->newest_s) l->newest_s = s;
+        }
+        if (parse_name(&n, e->d_name, train_kind)) take(&l->train, &n, e->d_name);
+        if (parse_name(&n, e->d_name, val_kind)) take(&l->val, &n, e->d_name);
+    }
+    closedir(d);
+    return MODE_OK;
+}
+
+static void listing_clear(struct listing *l)
+{
+    free(l->train.file);
+    free(l->val.file);
+}
+
+/* A name that sorts behind all that are there, whatever the clocks of other machines say. */
+static char *new_name(const struct listing *l, const struct mode_board_place *place, const char *kind)
+{
+    char host[64] = "";
+    int64_t now = mode_clock_wall_ms() / 1000;
+    if (gethostname(host, sizeof host - 1) != 0 || !host[0]) snprintf(host, sizeof host, "host");
+    for (char *c = host; *c; c++)
+        if (!isalnum((unsigned char)*c)) *c = '-';
+    if (now <= l->newest_s) now = l->newest_s + 1;
+    return mode_xasprintf(PREFIX "%010" PRId64 ".%s.%016" PRIx64 ".%s", now, host, place->fence, kind);
+}
+
+/* A reader that is in the file goes on to the next one only when it finds this name again. An attempt that is over
+ * writes on into the file that had it, which nobody sees. */
+static void make_empty(const char *dir, const char *path)
+{
+    char *aside = mode_path_join(dir, ASIDE "empty");
+    const int fd = open(aside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd >= 0) close(fd);
+    if (fd < 0 || rename(aside, path) != 0) unlink(path);
+    free(aside);
+}
+
+/* Every file of these kinds but that one becomes empty, or goes when it is; what cannot be changed stays. */
+static void retire_others(const char *dir, const char *keep, bool train)
+{
+    DIR *d = opendir(dir);
+    if (!d) return;
+    for (const struct dirent *e; (e = readdir(d));) {
+        struct name n = {0};
+        struct stat s;
+        const bool litter = strncmp(e->d_name, ASIDE, sizeof ASIDE - 1) == 0;
+        if (strcmp(e->d_name, keep) == 0) continue;
+        if (!litter && !parse_name(&n, e->d_name, val_kind) && !(train && parse_name(&n, e->d_name, train_kind)))
+            continue;
+        char *path = mode_path_join(dir, e->d_name);
+        if (litter || (stat(path, &s) == 0 && s.st_size == 0))
+            unlink(path);
+        else
+            make_empty(dir, path);
+        free(path);
+    }
+    closedir(d);
+}
+
+/* ---- rows ---- */
+
+enum { SCALARS = 8 };
+
+static double wall_s(void)
+{
+    return (double)mode_clock_wall_ms() / 1000;
+}
+
+/* What a row of steps.jsonl says; how many, 0: it is none. */
+static size_t row_scalars(struct mode_scalar s[SCALARS], uint64_t *step, const char *row, size_t size)
+{
+    static const struct {
+        const char *key, *tag;
+    } what[] = {
+        {"loss", "train/loss"}, {"lr", "train/lr"}, {"logit_scale", "train/scale"}, {"grad_norm", "train/grad_norm"}};
+    json_t *o = json_loadb(row, size, 0, NULL);
+    size_t n = 0;
+    *step = (uint64_t)json_integer_value(json_object_get(o, "step"));
+    for (size_t i = 0; i < sizeof what / sizeof *what; i++) {
+        const json_t *x = json_object_get(o, what[i].key);
+        if (json_is_number(x)) s[n++] = (struct mode_scalar){what[i].tag, json_number_value(x)};
+    }
+    json_decref(o);
+    return *step ? n : 0;
+}
+
+/* The file of these rows: of `old`, the bytes of an earlier one, what says the same. */
+static void add_rows(struct mode_str *out, const char *rows, const char *old, size_t n_old)
+{
+    struct mode_tfevent e = {0};
+    bool have = true;
+    size_t at = 0;
+    for (const char *line = rows, *end; line && *line && (end = strchr(line, '\n')); line = end + 1) {
+        struct mode_scalar s[SCALARS];
+        uint64_t step;
+        const size_t n = row_scalars(s, &step, line, (size_t)(end - line));
+        if (!n) continue;
+        while (have && (!e.summary || e.step < step)) have = mode_tfevents_next(&e, old, n_old, &at);
+        if (have && e.step == step && mode_tfevents_says(&e, s, n))
+            mode_str_add(out, e.record, e.size);
+        else
+            mode_tfevents_scalars(out, wall_s(), step, s, n);
+    }
+}
+
+/* ---- files ---- */
+
+static enum mode_status read_old(char **data, size_t *size, const char *dir, const struct name *name,
+                                 struct mode_error *err)
+{
+    *data = NULL;
+    *size = 0;
+    if (!name->file) return MODE_OK;
+    char *path = mode_path_join(dir, name->file);
+    enum mode_status st = mode_file_read(path, 0, data, size, err);
+    free(path);
+    return st == MODE_E_NOINPUT ? MODE_OK : st;
+}
+
+/* The new file, whole, and what the older ones held is gone. */
+static enum mode_status put_file(char **path, const struct mode_board_place *place, const struct listing *l,
+                                 const char *kind, const struct mode_str *data, struct mode_error *err)
+{
+    char *name = new_name(l, place, kind), *aside = mode_xasprintf("%s/" ASIDE "%016" PRIx64, place->dir, place->fence);
+    *path = mode_path_join(place->dir, name);
+    enum mode_status st = mode_file_write_atomic(aside, data->data, data->len, err);
+    if (!st && rename(aside, *path) != 0) st = mode_output_fail(err, errno, *path, "be created");
+    if (!st) retire_others(place->dir, name, kind == train_kind);
+    free(name);
+    free(aside);
+    return st;
+}
+
+static enum mode_status begin(struct listing *l, const struct mode_board_place *place, struct mode_error *err)
+{
+    enum mode_status st = mode_dir_make(place->dir, err);
+    if (!st) st = list(l, place->dir, err);
+    if (!st && l->train.file && l->train.fence > place->fence)
+        st = MODE_FAIL(err, MODE_E_TEMP, "%s: a later attempt writes its curve there", place->dir);
+    return st;
+}
+
+/* *path: the new file of those steps, alone in its folder; or, where `keep` and it would be no other one, NULL. */
+static enum mode_status make_file(char **path, const struct mode_board_place *place, uint64_t first, const char *rows,
+                                  bool keep, struct mode_error *err)
+{
+    struct listing l = {0};
+    struct mode_str head = {0}, steps = {0};
+    char *old = NULL;
+    size_t n_old = 0;
+    *path = NULL;
+    enum mode_status st = begin(&l, place, err);
+    if (!st) st = read_old(&old, &n_old, place->dir, &l.train, err);
+    if (st) goto out;
+    mode_tfevents_version(&head, wall_s());
+    mode_tfevents_start(&head, wall_s(), first);
+    add_rows(&steps, rows, old, n_old);
+    if (keep && n_old == head.len + steps.len && steps.len && memcmp(old + head.len, steps.data, steps.len) == 0)
+        goto out;
+    mode_str_add(&head, steps.data ? steps.data : "", steps.len);
+    st = put_file(path, place, &l, train_kind, &head, err);
+out:
+    listing_clear(&l);
+    mode_str_clear(&head);
+    mode_str_clear(&steps);
+    free(old);
+    return st;
+}
+
+enum mode_status mode_board_open(struct mode_board **b, const struct mode_board_place *place, uint64_t first,
+                                 const char *rows, struct mode_error *err)
+{
+    char *path;
+    *b = NULL;
+    enum mode_status st = make_file(&path, place, first, rows, false, err);
+    const int fd = st ? -1 : open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+    if (!st && fd < 0) st = mode_output_fail(err, errno, path, "be opened");
+    if (st) {
+        free(path);
+        return st;
+    }
+    *b = mode_xmalloc(sizeof **b);
+    **b = (struct mode_board){.path = path, .fd = fd};
+    return MODE_OK;
+}
+
+enum mode_status mode_board_add(struct mode_board *b, const char *row, const struct mode_board_pace *pace,
+                                struct mode_error *err)
+{
+    struct mode_scalar s[SCALARS];
+    uint64_t step;
+    size_t n = row_scalars(s, &step, row, strcspn(row, "\n"));
+    if (n == 0) /* a logit scale that is no number; the next loss will be none either, and ends the training */
+        return MODE_FAIL(err, MODE_E_FORMAT, "%s: the row of a step is no JSON: %.200s", b->path, row);
+    MODE_ASSERT(n + 4 <= SCALARS);
+    s[n++] = (struct mode_scalar){"train/samples_per_second", pace->samples_per_second};
+    s[n++] = (struct mode_scalar){"train/samples_per_second_per_gpu", pace->samples_per_second / pace->processes};
+    s[n++] = (struct mode_scalar){"train/data_time", pace->data_seconds};
+    s[n++] = (struct mode_scalar){"train/batch_time", pace->step_seconds};
+    mode_str_reset(&b->record);
+    mode_tfevents_scalars(&b->record, wall_s(), step, s, n);
+    const ssize_t w = write(b->fd, b->record.data, b->record.len);
+    if (w == (ssize_t)b->record.len) return MODE_OK;
+    return MODE_FAIL(err, MODE_E_IO, "%s: writing failed: %s", b->path, w < 0 ? strerror(errno) : "no room");
+}
+
+void mode_board_close(struct mode_board **b)
+{
+    if (!*b) return;
+    close((*b)->fd);
+    mode_str_clear(&(*b)->record);
+    free((*b)->path);
+    free(*b);
+    *b = NULL;
+}
+
+enum mode_status mode_board_complete(uint64_t *last, const struct mode_board_place *place, const char *rows,
+                                     struct mode_error *err)
+{
+    struct mode_scalar s[SCALARS];
+    const size_t size = strlen(rows), head = strcspn(rows, "\n");
+    uint64_t first;
+    const char *tail = rows + (size ? size - 1 : 0); /* the line before the last newline */
+    while (tail > rows && tail[-1] != '\n') tail--;
+    if (!row_scalars(s, &first, rows, head) || !row_scalars(s, last, tail, strcspn(tail, "\n")))
+        return MODE_FAIL(err, MODE_E_FORMAT, "%s: the model's rows are no steps", place->dir);
+    char *path;
+    enum mode_status st = make_file(&path, place, first, rows, true, err);
+    free(path);
+    return st;
+}
+
+enum mode_status mode_board_results(const struct mode_board_place *place, uint64_t step, const struct mode_scalar *s,
+                                    size_t n, struct mode_error *err)
+{
+    struct listing l = {0};
+    struct mode_str now = {0};
+    struct mode_tfevent e = {0};
+    char *old = NULL, *path = NULL;
+    size_t n_old = 0, at = 0;
+    enum mode_status st = begin(&l, place, err);
+    if (!st) st = read_old(&old, &n_old, place->dir, &l.val, err);
+    if (st) goto out;
+    mode_tfevents_version(&now, wall_s());
+    mode_tfevents_scalars(&now, wall_s(), step, s, n);
+    while (!e.summary && mode_tfevents_next(&e, old, n_old, &at)) continue;
+    if (n_old == now.len && e.step == step && mode_tfevents_says(&e, s, n)) goto out;
+    st = put_file(&path, place, &l, val_kind, &now, err);
+out:
+    listing_clear(&l);
+    mode_str_clear(&now);
+    free(old);
+    free(path);
+    return st;
+}
+
+enum mode_status mode_board_unused(const char *dir, struct mode_error *err)
+{
+    struct listing l;
+    enum mode_status st = list(&l, dir, err);
+    if (!st && l.any)
+        st = MODE_FAIL(err, MODE_E_CREATE,
+                       "%s: holds event files already, and a folder is for one training. HINT: name another folder",
+                       dir);
+    listing_clear(&l);
+    return st;
+}

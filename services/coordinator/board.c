@@ -1,0 +1,111 @@
+/* board.c - the curves of a finished run: <workspace>/runs/<name>/tensorboard/<model>. Workers wrote them while they
+ * trained; here what another run trained is added, the results of evaluations, and models of an earlier spec go. */
+#include "run.h"
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "pipeline/board.h"
+#include "pipeline/checkpoint.h"
+
+#include <dirent.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct results {
+    struct mode_scalar *s;
+    size_t n;
+};
+
+static void add(struct results *r, char *tag, double value)
+{
+    r->s = mode_xrealloc(r->s, (r->n + 1) * sizeof *r->s);
+    r->s[r->n++] = (struct mode_scalar){tag, value};
+}
+
+/* Accuracies have open_clip's names ("imagenet-zeroshot-val-top1"), other metrics their own. */
+static void add_metrics(struct results *r, const json_t *result)
+{
+    const char *task = json_string_value(json_object_get(result, "dataset")), *key;
+    json_t *value;
+    json_object_foreach(json_object_get(result, "metrics"), key, value)
+    {
+        const char *name = strcmp(key, "acc1") == 0   ? "zeroshot-val-top1"
+                           : strcmp(key, "acc5") == 0 ? "zeroshot-val-top5"
+                                                      : key;
+        if (task && json_is_number(value)) add(r, mode_xasprintf("val/%s-%s", task, name), json_number_value(value));
+    }
+}
+
+/* The output of that name of a committed node; the caller frees. */
+static enum mode_status read_output(char **data, const struct plan *p, const struct plan_node *x, const char *name,
+                                    struct mode_error *err)
+{
+    const Mode__Blob *blob = plan_output(x, name);
+    char *path = NULL;
+    if (!blob) return MODE_FAIL(err, MODE_E_FORMAT, "the commit record of %s has no %s", x->label, name);
+    enum mode_status st = mode_store_blob_path(p->store, &path, blob->digest, blob->size, err);
+    if (!st) st = mode_file_read(path, 0, data, NULL, err);
+    free(path);
+    return st;
+}
+
+static enum mode_status model(const struct plan *p, const struct mode_board_place *place, uint32_t m,
+                              const struct plan_node *trained, struct mode_error *err)
+{
+    struct results r = {0};
+    char *text = NULL;
+    uint64_t last = 0;
+    enum mode_status st = read_output(&text, p, trained, MODE_FILE_STEPS, err);
+    if (!st) st = mode_board_complete(&last, place, text, err);
+    free(text);
+    for (uint32_t n = p->first[PLAN_EVALUATE]; !st && n < p->first[PLAN_EVALUATE + 1]; n++) {
+        if (p->node[n].a != m || (st = read_output(&text, p, &p->node[n], "metrics.json", err))) continue;
+        json_t *result = json_loads(text, 0, NULL);
+        add_metrics(&r, result);
+        json_decref(result);
+        free(text);
+    }
+    if (!st && r.n) st = mode_board_results(place, last, r.s, r.n, err);
+    for (size_t i = 0; i < r.n; i++) free((char *)r.s[i].tag);
+    free(r.s);
+    return st;
+}
+
+/* Models that the run has no more. */
+static void remove_others(const struct plan *p, const char *dir)
+{
+    DIR *d = opendir(dir);
+    if (!d) return;
+    for (const struct dirent *e; (e = readdir(d));) {
+        bool ours = e->d_name[0] == '.';
+        for (uint32_t m = 0; m < p->n_models && !ours; m++) {
+            char *name = plan_model_name(m);
+            ours = strcmp(name, e->d_name) == 0;
+            free(name);
+        }
+        if (ours) continue;
+        char *path = mode_path_join(dir, e->d_name);
+        mode_dir_remove(path, NULL);
+        free(path);
+    }
+    closedir(d);
+}
+
+void board_complete(struct plan *p, const char *workspace)
+{
+    char *dir = mode_xasprintf("%s/runs/%s/tensorboard", workspace, p->spec.name);
+    for (uint32_t m = 0; m < p->n_models; m++) {
+        const struct plan_node *x = &p->node[plan_model_node(p, m)];
+        struct mode_error err = {0};
+        char *name = plan_model_name(m), *path = mode_path_join(dir, name);
+        const struct mode_board_place place = {path, x->commit->fence};
+        if (model(p, &place, m, x, &err))
+            mode_log_warn("curve_not_written", "run=%s model=%s %s", p->spec.name, name, err.text);
+        free(name);
+        free(path);
+    }
+    remove_others(p, dir);
+    free(dir);
+}
