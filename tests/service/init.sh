@@ -6,7 +6,7 @@ set -eu
 bin=$1
 . "$(dirname "$0")/../tools/service-lib.sh"
 need_models
-SEED_STEPS=60 TOTAL_STEPS=80
+SEED_STEPS=150 TOTAL_STEPS=200
 
 w=$work/w storm=$work/storm
 merges=$MODE_TEST_MODELS/bpe_simple_vocab_16e6.txt.gz
@@ -18,8 +18,8 @@ printf '%s' '{"embed_dim": 32, "vision_cfg": {"image_size": 32, "patch_size": 8,
  "head_width": 16}, "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}}' \
     >"$work/model.json"
 "$bin/mode" train --config "$work/model.json" --data "$w/train" --text-keys 'json:texts[]' --steps 4 --batch 32 \
-    --warmup 2 --merges "$merges" --out "$work/given" 2>"$work/run.log" || fail "mode train"
-"$bin/mode" convert "$work/given" "$work/hf" --to hf --merges "$merges" || fail "mode convert"
+    --warmup 2 --clip-merges "$merges" --out "$work/given" 2>"$work/run.log" || fail "mode train"
+"$bin/mode" convert "$work/given" "$work/hf" --to hf --clip-merges "$merges" || fail "mode convert"
 
 with() { # name, the model, what else sed is told: a spec that leaves it to the folder to say which model it is
     sed -e "s/^name: .*/name: $1/" -e "s#^  {batch: 32,#  {init: $2, batch: 32,#" -e '/^model:/d' -e '/^  embed_dim:/d' \
@@ -30,7 +30,7 @@ commits() { ls "$w/commits" | wc -l; }
 train_of() { pgrep -P "$(head -n 1 "$1/run/train.pid")" 2>/dev/null | head -n 1; }
 
 with steps "$work/hf"
-with fork "$work/hf" "s/seed_steps: 60/seed_steps: 0/"
+with fork "$work/hf" "s/seed_steps: 150/seed_steps: 0/"
 cp -r "$w" "$storm"
 "$bin/mode" doctor --workspace "$w" --spec "$w/steps.yaml" | grep -q '^ok *inputs' || fail "mode doctor --spec"
 "$bin/mode" up --workspace "$w"
@@ -44,7 +44,7 @@ for r in steps fork; do
     "$bin/mode" experts list --workspace "$w" | grep -q '^seed ' || fail "no seed among the experts of $r"
     head -n 1 "$work/$r.csv" | grep -q ',seed' || fail "the seed of $r was not evaluated"
 done
-grep -q 'from step 0 to 60' "$work/steps.html" || fail "the report does not say that the seed began with a model"
+grep -q 'from step 0 to 150' "$work/steps.html" || fail "the report does not say that the seed began with a model"
 grep -q 'as it was given' "$work/fork.html" || fail "the report does not say that the seed is the given model"
 cmp "$w/experts/seed/open_clip_model.safetensors" "$work/given/open_clip_model.safetensors" ||
     fail "the seed of 0 steps is not the given model"
@@ -74,7 +74,7 @@ done
 
 # data that came later fork from the given model, too
 before=$(commits)
-with later "$work/hf" "s/seed_steps: 60/seed_steps: 0/; s/^data: .*/data: {train: train, added: [later]}/"
+with later "$work/hf" "s/seed_steps: 150/seed_steps: 0/; s/^data: .*/data: {train: train, added: [later]}/"
 go "$w" later || fail "the run with added data"
 (cd "$w/experts" && sha256sum --quiet -c "$work/fork.sums") || fail "added data changed an expert that was there"
 [ -s "$w/experts/expert-2/open_clip_model.safetensors" ] || fail "added data made no expert-2"
@@ -82,12 +82,12 @@ go "$w" later || fail "the run with added data"
 [ $(($(commits) - before)) -le 12 ] || fail "added data made $(($(commits) - before)) new commits"
 
 # a folder with moments: the fork is at its step
-with moments "$work/given" "s/seed_steps: 60/seed_steps: 4/"
+with moments "$work/given" "s/seed_steps: 150/seed_steps: 4/"
 go "$w" moments || fail "the run with moments"
 "$bin/mode" experts list --workspace "$w" --json | tr -d ' \n' >"$work/index"
 grep -q '"name":"seed"[^}]*"note":{"init":"[0-9a-f]*","step":4}' "$work/index" ||
     { cat "$work/index"; fail "the seed is not at step 4"; }
-tr -d ' \n' <"$w/report/summary.json" | grep -q '"start_step":4,"end_step":80' || fail "dense does not begin at step 4"
+tr -d ' \n' <"$w/report/summary.json" | grep -q '"start_step":4,"end_step":200' || fail "dense does not begin at step 4"
 
 # moved: it is taken in again, and the report, which shows the spec, is made again; nothing is trained
 mv "$work/hf" "$work/moved"
@@ -130,7 +130,7 @@ named file "$work/moved/model.safetensors"
 refuse 78 'train.init: .*moved/model.safetensors: tensor .*the config makes it' "$w/file.yaml"
 with nowhere "$work/nowhere"
 refuse 66 'train.init: .*nowhere' "$w/nowhere.yaml"
-with beyond "$work/given" "s/seed_steps: 60/seed_steps: 3/"
+with beyond "$work/given" "s/seed_steps: 150/seed_steps: 3/"
 refuse 78 'train.init: .*given is at step 4' "$w/beyond.yaml"
 ("$bin/mode" doctor --workspace "$w" --spec "$w/width.yaml" || true) | grep -q '^BAD *inputs *train.init' ||
     fail "mode doctor does not see another model"
