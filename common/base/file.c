@@ -362,3 +362,12 @@ enum mode_status mode_digest_file(const char *path, char hex[MODE_DIGEST_HEX], u
     if (size) *size = total;
     return MODE_OK;
 }
+
+enum mode_status mode_digest_line(struct mode_str *lines, const char *dir, const char *name, struct mode_error *err)
+{
+    char hex[MODE_DIGEST_HEX], *path = mode_path_join(dir, name);
+    enum mode_status st = mode_digest_file(path, hex, NULL, err);
+    if (!st) mode_str_printf(lines, "%s %s\n", name, hex);
+    free(path);
+    return st;
+}

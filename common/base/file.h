@@ -70,5 +70,8 @@ const char *mode_path_base(const char *path);
 #define MODE_DIGEST_HEX 65
 void mode_digest_bytes(const void *data, size_t size, char hex[MODE_DIGEST_HEX]);
 enum mode_status mode_digest_file(const char *path, char hex[MODE_DIGEST_HEX], uint64_t *size, struct mode_error *err);
+/* Adds the line "<name> <digest>" of a folder's file: several files are identified by the digest of such lines. */
+struct mode_str;
+enum mode_status mode_digest_line(struct mode_str *lines, const char *dir, const char *name, struct mode_error *err);
 
 #endif

@@ -165,6 +165,17 @@ char *mode_weights_in(const char *dir)
     return NULL;
 }
 
+enum mode_status mode_weights_digests(struct mode_str *lines, const char *path, struct mode_error *err)
+{
+    char *dir = mode_path_folder(path), *list = NULL, *part;
+    enum mode_status st = mode_digest_line(lines, dir, mode_path_base(path), err);
+    if (!st) st = mode_weights_parts(&list, path, err);
+    for (char *rest = list; !st && (part = strsep(&rest, "\n")) && *part;) st = mode_digest_line(lines, dir, part, err);
+    free(list);
+    free(dir);
+    return st;
+}
+
 const char *mode_weights_bare_name(const char *name)
 {
     static const char *const wrappers[] = {"module.", "_orig_mod."};

@@ -12,6 +12,7 @@
 #ifndef MODE_DATA_WEIGHTS_H
 #define MODE_DATA_WEIGHTS_H
 
+#include "base/str.h"
 #include "data/safetensors.h"
 #include "data/torch_file.h"
 
@@ -39,6 +40,9 @@ char *mode_weights_in(const char *dir);
 
 /* The names of an index's parts, one a line, each once; empty for a file that is no index. The caller frees. */
 enum mode_status mode_weights_parts(char **names, const char *path, struct mode_error *err);
+
+/* What identifies a checkpoint: a line "<name> <digest>" of the file and of every part it was cut into. */
+enum mode_status mode_weights_digests(struct mode_str *lines, const char *path, struct mode_error *err);
 
 /* The name without the wrappers PyTorch puts before it ("module.", "_orig_mod."). */
 const char *mode_weights_bare_name(const char *name);

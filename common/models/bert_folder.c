@@ -234,28 +234,6 @@ char *mode__bert_weights(const char *dir)
     return path ? path : mode_path_join(dir, "model.safetensors");
 }
 
-/* "<name> <digest>" of one file of the folder. */
-static enum mode_status add_digest(struct mode_str *all, const char *dir, const char *name, struct mode_error *err)
-{
-    char hex[MODE_DIGEST_HEX], *path = mode_path_join(dir, name);
-    enum mode_status st = mode_digest_file(path, hex, NULL, err);
-    if (!st) mode_str_printf(all, "%s %s\n", name, hex);
-    free(path);
-    return st;
-}
-
-/* The weights, with every part they were cut into. */
-static enum mode_status add_weights(struct mode_str *all, const char *dir, struct mode_error *err)
-{
-    char *path = mode__bert_weights(dir), *list = NULL, *part;
-    enum mode_status st = add_digest(all, dir, mode_path_base(path), err);
-    if (!st) st = mode_weights_parts(&list, path, err);
-    for (char *rest = list; !st && (part = strsep(&rest, "\n")) && *part;) st = add_digest(all, dir, part, err);
-    free(list);
-    free(path);
-    return st;
-}
-
 enum mode_status mode__bert_identity(char id[MODE_ENCODER_ID], const char *dir, enum mode__pooling p, int max_tokens,
                                      struct mode_error *err)
 {
@@ -263,12 +241,14 @@ enum mode_status mode__bert_identity(char id[MODE_ENCODER_ID], const char *dir, 
     static const char *const names[] = {"tokenizer.json", "vocab.txt", "tokenizer_config.json"};
     struct mode_str all = {0};
     bool whole = false;
-    enum mode_status st = add_digest(&all, dir, "config.json", err);
-    if (!st) st = add_weights(&all, dir, err);
+    char *weights = mode__bert_weights(dir);
+    enum mode_status st = mode_digest_line(&all, dir, "config.json", err);
+    if (!st) st = mode_weights_digests(&all, weights, err);
+    free(weights);
     for (size_t i = 0; !st && i < 3 && !whole; i++) {
         char *path = mode_path_join(dir, names[i]);
         if (mode_file_exists(path)) {
-            st = add_digest(&all, dir, names[i], err);
+            st = mode_digest_line(&all, dir, names[i], err);
             whole = i == 0;
         }
         free(path);

@@ -99,26 +99,21 @@ static enum mode_status write_text(const char *dir, const char *name, const char
     return st;
 }
 
-static enum mode_status write_tensors(const char *dir, const char *name, const struct mode__clip_tensors *t,
-                                      struct mode_error *err)
+static enum mode_status write_tensors(const char *path, const struct mode__clip_tensors *t, struct mode_error *err)
 {
     const struct mode_meta meta = {.key = "format", .value = "pt"};
-    char *path = mode_path_join(dir, name);
-    enum mode_status st = mode_safetensors_write(path, t->list, t->n, &meta, 1, err);
-    free(path);
-    return st;
+    return mode_safetensors_write(path, t->list, t->n, &meta, 1, err);
 }
 
 static enum mode_status write_hf(const char *dir, const struct mode_clip *clip, const struct mode__clip_tensors *t,
                                  const char *merges, const char *what, struct mode_error *err)
 {
     struct mode__clip_tensors theirs = {0};
-    char *config = NULL, *preprocess = NULL;
+    char *config = NULL, *preprocess = NULL, *weights = mode_path_join(dir, "model.safetensors");
     enum mode_status st;
     if (!(st = mode__clip_hf_config_write(&config, &clip->cfg, what, err)) &&
         !(st = mode__clip_hf_preprocess_write(&preprocess, &clip->preprocess, what, err)) &&
-        !(st = mode__clip_tensors_to_hf(&theirs, t, what, err)) &&
-        !(st = write_tensors(dir, "model.safetensors", &theirs, err)) &&
+        !(st = mode__clip_tensors_to_hf(&theirs, t, what, err)) && !(st = write_tensors(weights, &theirs, err)) &&
         !(st = write_text(dir, "config.json", config, err)) &&
         !(st = write_text(dir, "preprocessor_config.json", preprocess, err)) && merges &&
         clip->cfg.vocab_size >= CLIP_VOCABULARY)
@@ -126,25 +121,78 @@ static enum mode_status write_hf(const char *dir, const struct mode_clip *clip, 
     mode__clip_tensors_clear(&theirs);
     free(config);
     free(preprocess);
+    free(weights);
     return st;
 }
 
-static enum mode_status write_open_clip(const char *dir, const struct mode_clip *clip,
+static enum mode_status write_open_clip(const char *config_path, const char *weights_path, const struct mode_clip *clip,
                                         const struct mode__clip_tensors *t, struct mode_error *err)
 {
     char *config = mode__clip_config_text(clip);
-    enum mode_status st = write_tensors(dir, "open_clip_model.safetensors", t, err);
-    if (!st) st = write_text(dir, "open_clip_config.json", config, err);
+    enum mode_status st = write_tensors(weights_path, t, err);
+    if (!st) st = mode_file_write_atomic(config_path, config, strlen(config), err);
     free(config);
+    return st;
+}
+
+/* A model as it lies in its files: names, shapes and borrowed numbers. */
+struct opened {
+    struct mode_clip *clip;
+    struct mode_weights w;
+    struct mode__clip_tensors t;
+};
+
+static enum mode_status open_files(struct opened *o, const struct mode_clip_files *f, struct mode_error *err)
+{
+    *o = (struct opened){0};
+    enum mode_status st = mode__clip_describe(&o->clip, f, err);
+    if (!st) st = mode_weights_open(&o->w, f->weights, err);
+    return st ? st : mode__clip_tensors_read(&o->t, o->clip->params, o->clip->n_params, &o->w, f->weights, err);
+}
+
+static void close_files(struct opened *o)
+{
+    mode__clip_tensors_clear(&o->t);
+    mode_weights_close(&o->w);
+    mode_clip_close(&o->clip);
+}
+
+enum mode_status mode_clip_files_check(const struct mode_clip_files *f, struct mode_error *err)
+{
+    struct opened o;
+    enum mode_status st = open_files(&o, f, err);
+    close_files(&o);
+    return st;
+}
+
+enum mode_status mode_clip_files_copy(const char *config_path, const char *weights_path,
+                                      const struct mode_clip_files *f, char **note, struct mode_error *err)
+{
+    struct opened o;
+    if (note) *note = NULL;
+    enum mode_status st = open_files(&o, f, err);
+    if (!st) st = write_open_clip(config_path, weights_path, o.clip, &o.t, err);
+    if (!st && note) *note = mode_xstrdup(o.w.note);
+    close_files(&o);
+    return st;
+}
+
+static enum mode_status write_folder(const char *dir, const struct opened *o, enum mode_clip_format format,
+                                     const char *merges, const char *what, struct mode_error *err)
+{
+    if (format == MODE_CLIP_HF) return write_hf(dir, o->clip, &o->t, merges, what, err);
+    char *config = mode_path_join(dir, "open_clip_config.json"),
+         *weights = mode_path_join(dir, "open_clip_model.safetensors");
+    enum mode_status st = write_open_clip(config, weights, o->clip, &o->t, err);
+    free(config);
+    free(weights);
     return st;
 }
 
 enum mode_status mode_clip_convert(const char *out, const struct mode_clip_files *in, enum mode_clip_format format,
                                    const char *merges, char **note, struct mode_error *err)
 {
-    struct mode_clip *clip = NULL;
-    struct mode_weights w = {0};
-    struct mode__clip_tensors t = {0};
+    struct opened o = {0};
     size_t n = strlen(out);
     while (n > 1 && out[n - 1] == '/') n--;
     char *name = mode_xasprintf("%.*s", (int)n, out), *temporary = mode_xasprintf("%s.new-XXXXXX", name);
@@ -154,21 +202,15 @@ enum mode_status mode_clip_convert(const char *out, const struct mode_clip_files
     enum mode_status st = MODE_OK;
     if (lstat(name, &s) == 0) st = MODE_FAIL(err, MODE_E_CREATE, "%s: is there already; nothing is written over", name);
     if (!st && !(made = mkdtemp(temporary))) st = mode_output_fail(err, errno, name, "be made");
-    if (!st) st = mode__clip_describe(&clip, in, err);
-    if (!st) st = mode_weights_open(&w, in->weights, err);
-    if (!st) st = mode__clip_tensors_read(&t, clip->params, clip->n_params, &w, in->weights, err);
-    if (!st)
-        st = format == MODE_CLIP_HF ? write_hf(temporary, clip, &t, merges, in->config, err)
-                                    : write_open_clip(temporary, clip, &t, err);
+    if (!st) st = open_files(&o, in, err);
+    if (!st) st = write_folder(temporary, &o, format, merges, in->config, err);
     if (!st && (chmod(temporary, 0777 & ~(mode_t)022) != 0 || rename(temporary, name) != 0))
         st = mode_output_fail(err, errno, name, "be made");
     if (st) mode_error_rename(err, temporary, name);
     if (st && made) mode_dir_remove(temporary, NULL);
-    if (!st && note) *note = mode_xstrdup(w.note);
+    if (!st && note) *note = mode_xstrdup(o.w.note);
     free(name);
     free(temporary);
-    mode__clip_tensors_clear(&t);
-    mode_weights_close(&w);
-    mode_clip_close(&clip);
+    close_files(&o);
     return st;
 }

@@ -26,6 +26,12 @@ enum mode_status mode_clip_files_find_config(struct mode_clip_files *f, const ch
 enum mode_status mode_clip_files_read(struct mode_clip_files *f, const char *config_path, struct mode_error *err);
 void mode_clip_files_clear(struct mode_clip_files *f);
 
+/* Whether the weights are those of the config, tensor by tensor: E_FORMAT, E_SHAPE. No number is looked at. */
+enum mode_status mode_clip_files_check(const struct mode_clip_files *f, struct mode_error *err);
+/* The model as open_clip's two files, wherever these lie; note: as below. */
+enum mode_status mode_clip_files_copy(const char *config_path, const char *weights_path,
+                                      const struct mode_clip_files *f, char **note, struct mode_error *err);
+
 /* Write the model into a new folder, complete or not at all. merges: CLIP's merges file for Hugging Face's tokenizer
  * files, NULL (and a vocabulary smaller than CLIP's) leaves them out. note (may be NULL): "" or what was left aside;
  * the caller frees. E_CREATE: out is there already; E_VALUE: the format cannot express the model. */

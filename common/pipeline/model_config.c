@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/str.h"
 #include "models/clip_config.h"
+#include "models/clip_folder.h"
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -189,6 +190,25 @@ enum mode_status mode_model_config_read(char **model, char **preprocess, yaml_do
         st = MODE_FAIL(err, MODE_E_CONFIG, "%s: keys given twice, keys that are not texts or nested too deep", where);
     if (!st) st = take_config(model, preprocess, given, where, err);
     free(where);
+    return st;
+}
+
+enum mode_status mode_model_config_found(char **model, char **preprocess, const char *dir, const char *what,
+                                         struct mode_error *err)
+{
+    struct mode_clip_files f;
+    enum mode_status st = mode_clip_files_find_config(&f, dir, err);
+    if (st) {
+        st = mode_error_prefix(err, st, "%s", what);
+    } else {
+        json_t *given = json_pack("{s:o*, s:o*}", "model_cfg", json_loads(f.model_cfg, 0, NULL), "preprocess_cfg",
+                                  f.preprocess_cfg ? json_loads(f.preprocess_cfg, 0, NULL) : NULL);
+        MODE_ASSERT(given);
+        char *where = mode_xasprintf("%s: %s", what, f.config);
+        st = take_config(model, preprocess, given, where, err);
+        free(where);
+    }
+    mode_clip_files_clear(&f);
     return st;
 }
 

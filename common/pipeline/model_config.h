@@ -17,5 +17,8 @@ enum mode_status mode_model_config_read(char **model, char **preprocess, yaml_do
  * E_PERM, E_IO: the file; E_CONFIG: what it holds, or no model has that name. */
 enum mode_status mode_model_config_named(char **model, char **preprocess, const char *text, const char *what,
                                          struct mode_error *err);
+/* That of a folder of a CLIP model (models/clip_folder.h), for a run that begins with it and names no other. */
+enum mode_status mode_model_config_found(char **model, char **preprocess, const char *dir, const char *what,
+                                         struct mode_error *err);
 
 #endif

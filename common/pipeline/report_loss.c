@@ -30,6 +30,29 @@ static int smooth(const struct mode_curve *c, double last, double *x, double *y)
     return n;
 }
 
+/* Where the seed came from, if not from random weights. */
+static void add_origin(struct mode_str *s, const struct mode_report *r)
+{
+    for (int i = 0; i < r->n_curves; i++) {
+        const struct mode_curve *c = &r->curve[i];
+        const char *init = json_string_value(json_object_get(c->train, "init"));
+        double start = mode_curve_number(c, "start_step"), end = mode_curve_number(c, "end_step");
+        if (!init || strcmp(c->model, "seed") != 0) continue;
+        if (end > start)
+            mode_str_printf(s,
+                            "<p class=lead>The seed began with the model of <code>train.init</code>, not with random "
+                            "weights, and was trained from step %.0f to %.0f. That model&rsquo;s weights: <code>",
+                            start, end);
+        else
+            mode_str_printf(s,
+                            "<p class=lead>The seed is the model of <code>train.init</code> as it was given, at step "
+                            "%.0f; it was not trained here. Its weights: <code>",
+                            start);
+        mode_str_add_html(s, init);
+        mode_str_add_cstr(s, "</code></p>\n");
+    }
+}
+
 void mode_report_loss(struct mode_str *s, const struct mode_report *r)
 {
     double x[POINTS], y[POINTS], last = 1, lo = INFINITY, hi = -INFINITY;
@@ -53,8 +76,11 @@ void mode_report_loss(struct mode_str *s, const struct mode_report *r)
                          "averaged over neighbouring steps. The experts and the dense "
                          "model go on from the same seed model. An expert&rsquo;s batches hold pairs of one "
                          "kind, which are harder to tell apart: its loss is not comparable with the "
-                         "dense model&rsquo;s.</p>\n<div class=card><div class=key>");
+                         "dense model&rsquo;s.</p>\n");
+    add_origin(s, r);
+    mode_str_add_cstr(s, "<div class=card><div class=key>");
     for (int i = 0; i < r->n_curves; i++) {
+        if (!r->curve[i].n) continue; /* a seed that was not trained */
         int m = model_index(r->ensemble, r->curve[i].model);
         mode_str_printf(s, "<span class=\"%s\"><i class=chip></i>",
                         m < 0 ? "xs" : mode_report_colour(r->ensemble, m, buf));
@@ -75,6 +101,7 @@ void mode_report_loss(struct mode_str *s, const struct mode_report *r)
     mode_str_printf(s, "<text class=soft x=\"%d\" y=\"%d\" text-anchor=end>optimizer steps</text>\n", RIGHT,
                     BOTTOM + 36);
     for (int i = 0; i < r->n_curves; i++) {
+        if (!r->curve[i].n) continue;
         int m = model_index(r->ensemble, r->curve[i].model), n = smooth(&r->curve[i], last, x, y);
         const char *colour = m < 0 ? "xs" : mode_report_colour(r->ensemble, m, buf);
         bool started = false;
@@ -103,7 +130,10 @@ void mode_report_loss(struct mode_str *s, const struct mode_report *r)
         mode_str_printf(s, "</td><td>%.0f to %.0f</td><td>", mode_curve_number(c, "start_step"),
                         mode_curve_number(c, "end_step"));
         mode_report_count(s, (int64_t)mode_curve_number(c, "samples_seen"));
-        mode_str_printf(s, "</td><td>%.4f</td></tr>\n", mode_curve_number(c, "final_loss"));
+        if (c->n)
+            mode_str_printf(s, "</td><td>%.4f</td></tr>\n", mode_curve_number(c, "final_loss"));
+        else
+            mode_str_add_cstr(s, "</td><td></td></tr>\n");
     }
     mode_str_add_cstr(s, "</table></details></div></section>\n");
 }

@@ -7,6 +7,7 @@
 #include "data/evalset.h"
 #include "data/utf8.h"
 #include "pipeline/cache.h"
+#include "pipeline/given.h"
 #include "pipeline/model_config.h"
 #include "pipeline/spec_keys.h"
 
@@ -17,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <yaml.h>
 
 #define MAX_SPEC_BYTES (1u << 20)
@@ -288,6 +290,52 @@ static bool given(const struct reader *r, const char *path)
     return false;
 }
 
+/* A model that is not named is that of the folder which the run begins with. */
+static enum mode_status take_model_of_init(struct reader *r)
+{
+    struct mode_spec *s = r->spec;
+    struct stat sb;
+    if (!s->train.init[0] || (stat(s->train.init, &sb) == 0 && !S_ISDIR(sb.st_mode)))
+        return MODE_FAIL(r->err, MODE_E_CONFIG,
+                         "%s: the key \"model\" is missing (an open_clip model config: its name, its JSON file or the "
+                         "config itself)%s",
+                         r->what, s->train.init[0] ? "; train.init is a file of weights, which does not say it" : "");
+    char *what = mode_xasprintf("%s: train.init", r->what);
+    enum mode_status st = mode_model_config_found(&s->model_config, &s->preprocess_config, s->train.init, what, r->err);
+    free(what);
+    return st;
+}
+
+/* The fork point. Only a model that is given may lie there untrained, and only where the spec says so: a key that was
+ * forgotten is no 0. */
+static enum mode_status check_schedule(struct reader *r)
+{
+    const struct mode_spec *s = r->spec;
+    const bool steps = given(r, "train.seed_steps") || given(r, "train.total_steps");
+    const bool epochs = given(r, "train.seed_epochs") || given(r, "train.epochs");
+    const bool init = s->train.init[0];
+    const char *hint = init ? "" : ". HINT: only with train.init, a model to begin with, may it be 0";
+    if (steps && epochs)
+        return MODE_FAIL(r->err, MODE_E_CONFIG,
+                         "%s: the schedule is given in steps (seed_steps, total_steps) and in epochs (seed_epochs, "
+                         "epochs); give one of the two",
+                         r->what);
+    const bool begun = s->train.seed_steps > 0 || (init && given(r, "train.seed_steps"));
+    if (steps && !(begun && s->train.total_steps > s->train.seed_steps))
+        return MODE_FAIL(r->err, MODE_E_CONFIG,
+                         "%s: train.seed_steps is %llu and train.total_steps %llu; both are needed and the fork point "
+                         "must lie before the end%s",
+                         r->what, (unsigned long long)s->train.seed_steps, (unsigned long long)s->train.total_steps,
+                         begun ? "" : hint);
+    const bool started = s->train.seed_epochs > 0 || init;
+    if (!steps && !(started && s->train.epochs > s->train.seed_epochs))
+        return MODE_FAIL(r->err, MODE_E_CONFIG,
+                         "%s: train.seed_epochs is %g and train.epochs %g; the fork point must lie after the start and "
+                         "before the end%s",
+                         r->what, s->train.seed_epochs, s->train.epochs, started ? "" : hint);
+    return MODE_OK;
+}
+
 static enum mode_status check_together(struct reader *r)
 {
     const struct mode_spec *s = r->spec;
@@ -303,11 +351,8 @@ static enum mode_status check_together(struct reader *r)
     if (s->blur_faces[0] && mode_face_key_parse(&key, s->blur_faces, &why))
         return MODE_FAIL(r->err, MODE_E_CONFIG, "%s: data.blur_faces: %s", r->what, why.text);
     if (s->data_train.n == 0) return MODE_FAIL(r->err, MODE_E_CONFIG, "%s: data.train names no source", r->what);
-    if (!r->model_given)
-        return MODE_FAIL(r->err, MODE_E_CONFIG,
-                         "%s: the key \"model\" is missing (an open_clip model config: its name, its JSON file or the "
-                         "config itself)",
-                         r->what);
+    enum mode_status st = r->model_given ? MODE_OK : take_model_of_init(r);
+    if (st) return st;
     if (given(r, "encoder.dir") == given(r, "encoder.hub"))
         return MODE_FAIL(r->err, MODE_E_CONFIG,
                          "%s: %s: \"encoder.dir\" (a folder) or \"encoder.hub\" (ORG/NAME); expected one of the two",
@@ -335,23 +380,7 @@ static enum mode_status check_together(struct reader *r)
         return MODE_FAIL(r->err, MODE_E_CONFIG,
                          "%s: cluster.coarse is %llu and cluster.fine %llu; there cannot be more groups than centres",
                          r->what, (unsigned long long)s->cluster.coarse, (unsigned long long)s->cluster.fine);
-    bool steps = given(r, "train.seed_steps") || given(r, "train.total_steps");
-    bool epochs = given(r, "train.seed_epochs") || given(r, "train.epochs");
-    if (steps && epochs)
-        return MODE_FAIL(r->err, MODE_E_CONFIG,
-                         "%s: the schedule is given in steps (seed_steps, total_steps) and in epochs (seed_epochs, "
-                         "epochs); give one of the two",
-                         r->what);
-    if (steps && (s->train.seed_steps == 0 || s->train.total_steps <= s->train.seed_steps))
-        return MODE_FAIL(r->err, MODE_E_CONFIG,
-                         "%s: train.seed_steps is %llu and train.total_steps %llu; both are needed and the fork point "
-                         "must lie before the end",
-                         r->what, (unsigned long long)s->train.seed_steps, (unsigned long long)s->train.total_steps);
-    if (!steps && !(s->train.seed_epochs > 0 && s->train.epochs > s->train.seed_epochs))
-        return MODE_FAIL(r->err, MODE_E_CONFIG,
-                         "%s: train.seed_epochs is %g and train.epochs %g; the fork point must lie after the start and "
-                         "before the end",
-                         r->what, s->train.seed_epochs, s->train.epochs);
+    if ((st = check_schedule(r))) return st;
     if (s->train.scale_min > s->train.scale_max)
         return MODE_FAIL(r->err, MODE_E_CONFIG, "%s: train.scale_min %g is larger than train.scale_max %g", r->what,
                          s->train.scale_min, s->train.scale_max);
@@ -567,18 +596,25 @@ enum mode_status mode_spec_check(const struct mode_spec *spec, struct mode_error
     struct mode_spec_list tasks;
     enum mode_status st = mode_spec_tasks(spec, &tasks, NULL, err);
     if (!st) mode_spec_list_clear(&tasks);
-    return st;
+    if (st || !spec->train.init[0]) return st;
+    struct mode_given init;
+    st = mode_given_find(&init, spec->train.init, false, err);
+    if (!st) st = mode_given_agree(&init, spec->model_config, spec->preprocess_config, err);
+    mode_given_clear(&init);
+    return st ? mode_error_prefix(err, st, "train.init") : MODE_OK;
 }
 
-enum mode_status mode_spec_steps(const struct mode_spec *spec, uint64_t n_pairs, uint64_t *seed_steps,
-                                 uint64_t *total_steps, struct mode_error *err)
+enum mode_status mode_spec_steps(const struct mode_spec *spec, uint64_t n_pairs, uint64_t given_steps,
+                                 uint64_t *seed_steps, uint64_t *total_steps, struct mode_error *err)
 {
     *seed_steps = spec->train.seed_steps;
     *total_steps = spec->train.total_steps;
+    bool no_seed = *seed_steps == 0;
     if (!*total_steps) {
         double per_epoch = (double)n_pairs / (double)spec->train.batch;
         *seed_steps = (uint64_t)llround(spec->train.seed_epochs * per_epoch);
         *total_steps = (uint64_t)llround(spec->train.epochs * per_epoch);
+        no_seed = !(spec->train.seed_epochs > 0);
     }
     if (n_pairs == 0)
         return MODE_FAIL(err, MODE_E_CONFIG,
@@ -587,12 +623,18 @@ enum mode_status mode_spec_steps(const struct mode_spec *spec, uint64_t n_pairs,
     if (n_pairs < spec->train.batch)
         return MODE_FAIL(err, MODE_E_CONFIG, "only %llu pairs were kept, fewer than train.batch = %llu",
                          (unsigned long long)n_pairs, (unsigned long long)spec->train.batch);
-    if (*seed_steps < 1 || *seed_steps >= *total_steps)
+    if ((*seed_steps < 1 && !no_seed) || *seed_steps >= *total_steps) /* 0 that was asked for is no rounding */
         return MODE_FAIL(
             err, MODE_E_CONFIG,
             "the schedule has %llu seed steps of %llu in all (%llu kept pairs, batch %llu); the fork point "
             "must lie after the start and before the end",
             (unsigned long long)*seed_steps, (unsigned long long)*total_steps, (unsigned long long)n_pairs,
             (unsigned long long)spec->train.batch);
+    if (*seed_steps < given_steps)
+        return MODE_FAIL(err, MODE_E_CONFIG,
+                         "train.init: %s is at step %llu of its schedule, beyond the fork point (%llu); expected "
+                         "train.seed_steps of at least that. HINT: the weights' file itself, in place of the folder, "
+                         "begins at step 0 with new moments",
+                         spec->train.init, (unsigned long long)given_steps, (unsigned long long)*seed_steps);
     return MODE_OK;
 }

@@ -8,7 +8,8 @@
  * docs/RUN.md explains every key. Unknown keys are errors that name the key, its line and the nearest known key;
  * so are keys given twice, values of the wrong kind and values out of range (all MODE_E_CONFIG). Relative paths
  * are relative to the folder of the spec file and are absolute here. Nothing is read but the spec and, when
- * `model` is a path, that file: mode_spec_check looks whether the inputs exist.
+ * `model` is a path, that file, or, when it is left out, the config of train.init's folder: mode_spec_check looks
+ * whether the inputs exist.
  *
  * Threads: pure; a spec belongs to one caller. */
 #ifndef MODE_PIPELINE_SPEC_H
@@ -59,7 +60,8 @@ struct mode_spec {
         uint64_t accumulate;              /* pieces in which a batch is computed; 1 = whole */
         bool checkpoint_activations;      /* recompute them on the way back */
         char *algorithms;                 /* file of algorithms of matrix products; "": by rule */
-        uint64_t seed_steps, total_steps; /* 0 = by epochs */
+        char *init;                       /* a model to begin with (given.h); "": random weights */
+        uint64_t seed_steps, total_steps; /* total 0 = by epochs */
         double seed_epochs, epochs;       /* passes over the kept pairs */
         bool share_steps;                 /* expert_steps: share */
     } train;
@@ -83,11 +85,13 @@ enum mode_status mode_spec_tasks(const struct mode_spec *spec, struct mode_spec_
                                  struct mode_spec_list *skipped, struct mode_error *err);
 void mode_spec_list_clear(struct mode_spec_list *list);
 void mode_spec_list_copy(struct mode_spec_list *to, const struct mode_spec_list *from); /* to: cleared */
-/* MODE_E_NOINPUT with a sentence when the encoder, the tokenizer or a task's folder is not there. */
+/* MODE_E_NOINPUT with a sentence when the encoder, the tokenizer, a task's folder or the model to begin with is not
+ * there; MODE_E_CONFIG when that is another model. */
 enum mode_status mode_spec_check(const struct mode_spec *spec, struct mode_error *err);
-/* The schedule in optimizer steps for n_pairs kept pairs. MODE_E_CONFIG when it has no step to train, or the fork
- * point is not before the end. */
-enum mode_status mode_spec_steps(const struct mode_spec *spec, uint64_t n_pairs, uint64_t *seed_steps,
-                                 uint64_t *total_steps, struct mode_error *err);
+/* The schedule in optimizer steps for n_pairs kept pairs. given_steps: those behind the model of train.init.
+ * MODE_E_CONFIG when it has no step to train, or the fork point is not before the end, or the given model is beyond it.
+ */
+enum mode_status mode_spec_steps(const struct mode_spec *spec, uint64_t n_pairs, uint64_t given_steps,
+                                 uint64_t *seed_steps, uint64_t *total_steps, struct mode_error *err);
 
 #endif

@@ -421,6 +421,7 @@ static enum mode_status write_summary(const struct training *t, const char *path
                           (json_int_t)r->parameters, "final_loss", r->final_loss, "start_lr", lr_of(s, s->start_step),
                           "end_lr", lr_of(s, s->end_step - 1));
     MODE_ASSERT(o);
+    if (s->init) json_object_set_new(o, "init", json_string(s->init));
     char *text = json_dumps(o, JSON_INDENT(2) | JSON_REAL_PRECISION(10));
     json_decref(o);
     MODE_ASSERT(text);

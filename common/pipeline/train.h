@@ -74,6 +74,8 @@ struct mode_train_spec {
     const struct mode_stream_shard *shards;
     const char *centres;                    /* NULL for MODE_POOL_ALL */
     const struct mode_train_parent *parent; /* NULL: random init, start_step 0 */
+    const char
+        *init; /* digest of the weights that the run began with in the place of random ones, for train.json; NULL */
 };
 
 struct mode_train_outputs { /* paths to write */

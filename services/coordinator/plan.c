@@ -17,12 +17,12 @@ static const struct {
     const char *name, *service;
     uint64_t stall_ms;
 } stages[PLAN_STAGES] = {
-    [PLAN_CAPTIONS] = {"captions", "captions", 300000},  [PLAN_EMBED] = {"embed", "embed", 300000},
-    [PLAN_WORDS] = {"words", "embed", 300000},           [PLAN_CLUSTER] = {"cluster", "cluster", 900000},
-    [PLAN_GROW] = {"grow", "cluster", 900000},           [PLAN_ASSIGN] = {"assign", "assign", 300000},
-    [PLAN_SEED] = {"train-seed", "train", 600000},       [PLAN_DENSE] = {"train-dense", "train", 600000},
-    [PLAN_EXPERTS] = {"train-experts", "train", 600000}, [PLAN_EVALUATE] = {"evaluate", "evaluate", 300000},
-    [PLAN_ENSEMBLE] = {"ensemble", "ensemble", 300000},
+    [PLAN_CAPTIONS] = {"captions", "captions", 300000}, [PLAN_EMBED] = {"embed", "embed", 300000},
+    [PLAN_WORDS] = {"words", "embed", 300000},          [PLAN_CLUSTER] = {"cluster", "cluster", 900000},
+    [PLAN_GROW] = {"grow", "cluster", 900000},          [PLAN_ASSIGN] = {"assign", "assign", 300000},
+    [PLAN_INIT] = {"train-init", "train", 600000},      [PLAN_SEED] = {"train-seed", "train", 600000},
+    [PLAN_DENSE] = {"train-dense", "train", 600000},    [PLAN_EXPERTS] = {"train-experts", "train", 600000},
+    [PLAN_EVALUATE] = {"evaluate", "evaluate", 300000}, [PLAN_ENSEMBLE] = {"ensemble", "ensemble", 300000},
 };
 
 const char *plan_stage_name(enum plan_stage s)
@@ -152,6 +152,9 @@ static void add_stage(struct plan *p, enum plan_stage s)
             add_needs(p, n, j ? n - 1 : first[PLAN_CLUSTER], 1);
         }
         break;
+    case PLAN_INIT: /* needs nothing: what is wrong with the model shows at once */
+        if (p->init_digest[0]) add_node(p, s, 0, 0, mode_xstrdup("train/init"));
+        break;
     case PLAN_SEED:
     case PLAN_DENSE:
     case PLAN_EXPERTS: {
@@ -166,7 +169,10 @@ static void add_stage(struct plan *p, enum plan_stage s)
                 add_shard_needs(p, n, PLAN_ASSIGN, shards);
                 add_needs(p, n, plan_centres_node(p, k), 1);
             }
-            if (s != PLAN_SEED) add_needs(p, n, first[PLAN_SEED], 1);
+            if (s != PLAN_SEED)
+                add_needs(p, n, first[PLAN_SEED], 1);
+            else
+                add_needs(p, n, first[PLAN_INIT], first[PLAN_SEED] - first[PLAN_INIT]);
         }
         break;
     }
@@ -289,6 +295,16 @@ static enum mode_status read_algorithms(char **text, const char *path, struct mo
     return st ? mode_error_prefix(err, st, "train.algorithms") : MODE_OK;
 }
 
+/* That it is beyond the fork point shows now, where the schedule is in steps. */
+static enum mode_status look_at_init(struct plan *p, const struct plan_world *world, struct mode_error *err)
+{
+    if (!p->spec.train.init[0]) return MODE_OK;
+    enum mode_status st = world->init(p->init_digest, &p->init_step, &p->spec, err);
+    if (st) return mode_error_prefix(err, st, "train.init");
+    if (!p->spec.train.total_steps || p->init_step <= p->spec.train.seed_steps) return MODE_OK;
+    return mode_spec_steps(&p->spec, UINT64_MAX, p->init_step, &(uint64_t){0}, &(uint64_t){0}, err);
+}
+
 enum mode_status plan_open(struct plan **out, struct mode_spec *spec, struct mode_store *store,
                            const struct plan_world *world, struct mode_error *err)
 {
@@ -306,6 +322,7 @@ enum mode_status plan_open(struct plan **out, struct mode_spec *spec, struct mod
     if ((st = world->encoder_id(&p->encoder_id, &p->spec, err))) goto out;
     if ((st = look_at_tokenizer(p, world, err))) goto out;
     if (p->spec.train.algorithms[0] && (st = read_algorithms(&p->algorithms, p->spec.train.algorithms, err))) goto out;
+    if ((st = look_at_init(p, world, err))) goto out;
     if ((st = look_at_tasks(p, world, err))) goto out;
     for (enum plan_stage s = 0; s < PLAN_STAGES; s++) add_stage(p, s);
     link_feeds(p);

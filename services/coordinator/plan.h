@@ -11,6 +11,8 @@
  *         '-> train/seed --> train/dense, train/expert-k -> evaluate/model/task -> ensemble
  *                                                 words/t ------------------------^
  *
+ * With train.init there is train/init -> train/seed. Where the seed is not trained any further both are one task.
+ *
  *     plan_open(&plan, &spec, store, &world, &err);
  *     while (plan_more(plan) && plan_next(plan, &node, &err) == MODE_OK)
  *         if (node != PLAN_NONE) ...                                    // to be run: plan->node[node].key
@@ -32,6 +34,7 @@ enum plan_stage {
     PLAN_CLUSTER,
     PLAN_GROW,
     PLAN_ASSIGN,
+    PLAN_INIT,
     PLAN_SEED,
     PLAN_DENSE,
     PLAN_EXPERTS,
@@ -89,6 +92,9 @@ struct plan_world {
     enum mode_status (*words_digest)(const char *dir, char hex[MODE_DIGEST_HEX], struct mode_error *err);
     /* ids of the tokenizer that this merges file makes; MODE_E_FORMAT when it is none */
     enum mode_status (*tokenizer_ids)(int64_t *n, const char *merges, struct mode_error *err);
+    /* the model of train.init: its files' digest, the steps behind it. Whether it is whole is seen, too */
+    enum mode_status (*init)(char hex[MODE_DIGEST_HEX], uint64_t *step, const struct mode_spec *spec,
+                             struct mode_error *err);
 };
 
 struct plan {
@@ -101,7 +107,9 @@ struct plan {
     uint32_t n_tasks, n_models;    /* models: dense, seed, expert-0 ... */
     char *encoder_id;
     char tokenizer_digest[MODE_DIGEST_HEX];
-    char *algorithms; /* what is in train.algorithms, or NULL */
+    char *algorithms;                  /* what is in train.algorithms, or NULL */
+    char init_digest[MODE_DIGEST_HEX]; /* of train.init, or "" */
+    uint64_t init_step;                /* steps of the schedule behind it */
     struct plan_node *node;
     uint32_t n_nodes, first[PLAN_STAGES + 1]; /* nodes of stage s: [first[s], first[s + 1]) */
     struct mode_index by_key;

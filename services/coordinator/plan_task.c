@@ -6,6 +6,7 @@
 #include "cluster/centres.h"
 #include "msg/code_version.h"
 #include "pipeline/assign.h"
+#include "pipeline/checkpoint.h"
 #include "proto/assign.pb-c.h"
 #include "proto/captions.pb-c.h"
 #include "proto/cluster.pb-c.h"
@@ -215,6 +216,20 @@ static enum mode_status pool_size(uint64_t *out, struct plan *p, uint32_t k, str
     return st;
 }
 
+/* What a training would be told is empty here: none of it may move the key. */
+static void init_task(struct plan_spec *s, const struct plan *p)
+{
+    Mode__TrainRequest r = MODE__TRAIN_REQUEST__INIT;
+    char name[] = "seed", nothing[] = "";
+    r.name = name;
+    r.model_config = p->spec.model_config;
+    r.preprocess_config = p->spec.preprocess_config;
+    r.tokenizer_path = r.tokenizer_digest = nothing;
+    r.init_path = p->spec.train.init;
+    r.init_digest = (char *)p->init_digest;
+    set_request(s, &r);
+}
+
 static enum mode_status train_task(struct plan_spec *s, struct plan *p, const struct plan_node *x,
                                    struct mode_error *err)
 {
@@ -224,8 +239,15 @@ static enum mode_status train_task(struct plan_spec *s, struct plan *p, const st
     enum mode_status st;
     /* of data.train alone: added data must not change the schedule of what exists */
     for (uint32_t i = 0; i < p->shard_end[0]; i++) kept += p->node[p->first[PLAN_CAPTIONS] + i].commit->rows_out;
-    if ((st = mode_spec_steps(spec, kept, &seed_steps, &total_steps, err))) return st;
+    if ((st = mode_spec_steps(spec, kept, p->init_step, &seed_steps, &total_steps, err))) return st;
     bool seed = x->stage == PLAN_SEED, expert = x->stage == PLAN_EXPERTS;
+    const struct plan_node *init = p->init_digest[0] ? &p->node[p->first[PLAN_INIT]] : NULL;
+    const Mode__Blob *weights = init ? plan_output(init, MODE_FILE_CLIP_WEIGHTS) : NULL;
+    if (seed && init && seed_steps == p->init_step) { /* the given model is the fork point */
+        init_task(s, p);
+        return MODE_OK;
+    }
+    if (init && !weights) return MODE_FAIL(err, MODE_E_FORMAT, "the commit record of %s has no weights", init->label);
     char *name = plan_model_name(expert ? x->a + 2 : seed);
     r.name = name;
     r.model_config = spec->model_config;
@@ -241,7 +263,7 @@ static enum mode_status train_task(struct plan_spec *s, struct plan *p, const st
     r.weight_decay = spec->train.weight_decay;
     r.warmup_steps = spec->train.warmup_steps;
     r.total_steps = total_steps;
-    r.start_step = seed ? 0 : seed_steps;
+    r.start_step = seed ? p->init_step : seed_steps;
     r.end_step = seed ? seed_steps : total_steps;
     r.out_ratio = spec->train.out_ratio;
     r.checkpoint_steps = spec->train.checkpoint_steps;
@@ -255,6 +277,7 @@ static enum mode_status train_task(struct plan_spec *s, struct plan *p, const st
     r.precision = precision_of(spec);
     r.has_checkpoint_activations = r.checkpoint_activations = spec->train.checkpoint_activations;
     r.algorithms = p->algorithms;
+    if (init) r.init = weights->digest;
     if (expert) {
         r.has_expert = 1;
         r.expert = (int32_t)x->a;
@@ -281,8 +304,8 @@ static enum mode_status train_task(struct plan_spec *s, struct plan *p, const st
         if ((st = add_shards(s, p, shards, PLAN_ASSIGN, "assign.safetensors", "assign", err))) goto out;
         if ((st = add_output(s, centres, "centres.safetensors", mode_xstrdup("centres"), err))) goto out;
     }
-    if (!seed) {
-        const Mode__Commit *parent = p->node[p->first[PLAN_SEED]].commit;
+    if (!seed || init) {
+        const Mode__Commit *parent = seed ? init->commit : p->node[p->first[PLAN_SEED]].commit;
         for (size_t i = 0; i < parent->n_outputs; i++)
             add_input(s, parent->outputs[i]->digest, parent->outputs[i]->size,
                       mode_xasprintf("parent/%s", parent->outputs[i]->name));
@@ -383,6 +406,10 @@ enum mode_status plan_task_spec(struct plan_spec *s, struct plan *p, uint32_t no
     case PLAN_CLUSTER:
     case PLAN_GROW: st = cluster_task(s, p, x, err); break;
     case PLAN_ASSIGN: st = assign_task(s, p, x, err); break;
+    case PLAN_INIT:
+        init_task(s, p);
+        st = MODE_OK;
+        break;
     case PLAN_SEED:
     case PLAN_DENSE:
     case PLAN_EXPERTS: st = train_task(s, p, x, err); break;

@@ -5,6 +5,7 @@
 #include "data/evalset.h"
 #include "data/tokenizer.h"
 #include "models/bert.h"
+#include "pipeline/given.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -37,9 +38,26 @@ static enum mode_status tokenizer_ids(int64_t *n, const char *merges, struct mod
     return MODE_OK;
 }
 
+static enum mode_status init(char hex[MODE_DIGEST_HEX], uint64_t *step, const struct mode_spec *spec,
+                             struct mode_error *err)
+{
+    struct mode_given g;
+    enum mode_status st = mode_given_find(&g, spec->train.init, false, err);
+    if (!st) st = mode_given_agree(&g, spec->model_config, spec->preprocess_config, err);
+    if (!st && ((st = mode_clip_files_check(&g.files, err)) == MODE_E_SHAPE || st == MODE_E_FORMAT)) {
+        st = MODE_E_CONFIG; /* there is a model, but the spec must name another */
+        err->status = st;
+    }
+    if (!st) st = mode_given_digest(&g, hex, err);
+    *step = g.step;
+    mode_given_clear(&g);
+    return st;
+}
+
 const struct plan_world server_world = {
     .encoder_id = encoder_id,
     .task_digest = mode_evalset_digest,
     .words_digest = mode_evalset_words_digest,
     .tokenizer_ids = tokenizer_ids,
+    .init = init,
 };

@@ -155,8 +155,8 @@ static void look_at_spec(int count[DOCTOR_VERDICTS], const char *path)
     if (mode_spec_check(&spec, &err))
         doctor_say(count, DOCTOR_BAD, "inputs", "%s", err.text);
     else
-        doctor_say(count, DOCTOR_OK, "inputs", "the encoder, the merges and the evaluation tasks of %s are there",
-                   spec.name);
+        doctor_say(count, DOCTOR_OK, "inputs", "the encoder, the merges%s and the evaluation tasks of %s are there",
+                   spec.train.init[0] ? ", the model to begin with" : "", spec.name);
     mode_spec_clear(&spec);
 }
 

@@ -6,15 +6,13 @@
 #include "base/output.h"
 #include "base/parallel.h"
 #include "base/str.h"
-#include "data/safetensors.h"
 #include "data/tokenizer.h"
 #include "dist/ranks.h"
 #include "interrupt.h"
 #include "merges.h"
-#include "models/clip_config.h"
-#include "models/clip_folder.h"
 #include "nn/backend.h"
 #include "pipeline/checkpoint.h"
+#include "pipeline/given.h"
 #include "pipeline/model_config.h"
 #include "pipeline/train.h"
 #include "ranges.h"
@@ -252,39 +250,15 @@ static enum mode_status check_merges(struct options *o, struct mode_error *err)
     return st;
 }
 
-struct parent_files {
-    struct mode_clip_files model;
-    char *optimizer;
-};
-
-/* What of a damaged model is seen without reading all of it. */
-static enum mode_status check_parent(const struct mode_clip_files *f, struct mode_error *err)
-{
-    static const char kind[] = ".safetensors";
-    struct mode_clip_config config;
-    struct mode_safetensors weights = {0};
-    const size_t n = strlen(f->weights), k = strlen(kind);
-    enum mode_status st = mode_clip_config_parse(&config, f->model_cfg, f->config, err);
-    if (!st && n > k && strcmp(f->weights + n - k, kind) == 0) {
-        st = mode_safetensors_open(&weights, f->weights, err);
-        mode_safetensors_close(&weights);
-    }
-    return st;
-}
-
 /* --init's model, and where its schedule ended: there this one begins. */
-static enum mode_status find_parent(struct parent_files *p, uint64_t *step, const struct options *o,
-                                    struct mode_error *err)
+static enum mode_status find_parent(struct mode_given *g, const struct options *o, struct mode_error *err)
 {
-    enum mode_status st = mode_clip_files_find(&p->model, o->init, err);
-    if (!st) st = check_parent(&p->model, err);
-    if (st || o->fresh_optimizer) return st;
-    p->optimizer = mode_path_join(o->init, MODE_FILE_CLIP_OPTIMIZER);
-    if (mode_file_exists(p->optimizer)) return mode_checkpoint_step(step, p->optimizer, err);
-    fprintf(stderr, "--init %s: holds no " MODE_FILE_CLIP_OPTIMIZER ": begins at step 0 with new moments\n", o->init);
-    free(p->optimizer);
-    p->optimizer = NULL;
-    return MODE_OK;
+    enum mode_status st = mode_input_folder(o->init, err);
+    if (!st) st = mode_given_find(g, o->init, o->fresh_optimizer, err);
+    if (!st && !g->optimizer && !o->fresh_optimizer)
+        fprintf(stderr, "--init %s: holds no " MODE_FILE_CLIP_OPTIMIZER ": begins at step 0 with new moments\n",
+                o->init);
+    return st;
 }
 
 static void print_json(const struct options *o, const struct mode_train_spec *spec, const struct hook *hook,
@@ -367,13 +341,12 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct options o = {0};
     struct mode_shards shards = {0};
     struct mode_stream_shard *stream = NULL;
-    struct parent_files files = {0};
+    struct mode_given given = {0};
     struct hook hook = {0};
     struct ranks ranks = {.size = 1};
     struct mode_meeting *meeting = NULL;
     struct mode_backend *be = NULL;
     char *model = NULL, *preprocess = NULL, *resume_from = NULL, *algorithms = NULL;
-    uint64_t start = 0;
     int64_t steps = 0;
     size_t memory = 0;
     int n = 0;
@@ -395,9 +368,9 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if ((st = check_shares(&o, ranks.size, err)) || /* WORLD_SIZE's, too */
         (st = check_merges(&o, err)))
         goto out;
-    st = o.init ? find_parent(&files, &start, &o, err) : take_config(&model, &preprocess, o.config, err);
+    st = o.init ? find_parent(&given, &o, err) : take_config(&model, &preprocess, o.config, err);
     if (st) goto out;
-    const uint64_t end = start + (uint64_t)steps;
+    const uint64_t start = given.step, end = start + (uint64_t)steps;
     if (o.total_steps && (uint64_t)o.total_steps < end) {
         st = MODE_FAIL(err, MODE_E_USAGE, "--total-steps %lld: --init %s is at step %llu, %lld more end at %llu",
                        (long long)o.total_steps, o.init, (unsigned long long)start, (long long)steps,
@@ -421,10 +394,10 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         goto out;
     if (meeting && (st = mode_meeting_barrier(meeting, err))) goto out;
 
-    const struct mode_train_parent parent = {files.model.config, files.model.weights, files.optimizer};
+    const struct mode_train_parent parent = {given.files.config, given.files.weights, given.optimizer};
     const struct mode_train_spec spec = {.name = "train",
-                                         .model_config = o.init ? files.model.model_cfg : model,
-                                         .preprocess_config = o.init ? files.model.preprocess_cfg : preprocess,
+                                         .model_config = o.init ? given.files.model_cfg : model,
+                                         .preprocess_config = o.init ? given.files.preprocess_cfg : preprocess,
                                          .tokenizer = o.merges,
                                          .seed = (uint64_t)o.seed,
                                          .batch = o.batch,
@@ -465,8 +438,7 @@ out:
     for (size_t i = 0; stream && i < shards.n; i++) free((char *)stream[i].captions);
     free(stream);
     mode_shards_clear(&shards);
-    mode_clip_files_clear(&files.model);
-    free(files.optimizer);
+    mode_given_clear(&given);
     free(resume_from);
     free(algorithms);
     free(model);

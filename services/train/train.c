@@ -9,6 +9,7 @@
 #include "dist/ranks.h"
 #include "nn/choice.h"
 #include "pipeline/checkpoint.h"
+#include "pipeline/given.h"
 #include "pipeline/train.h"
 #include "proto/train.pb-c.h"
 
@@ -158,6 +159,32 @@ static void report(struct mode_job *job, const struct mode_train_result *result,
     mode_job_count_reject(job, "other_cluster", result->outside);
 }
 
+/* A seed that is there: in our form, so that all that comes later finds it as if it had been trained here. */
+static enum mode_status take_given(struct mode_job *job, const Mode__TrainRequest *r,
+                                   const struct mode_train_outputs *outputs, struct mode_error *err)
+{
+    struct mode_given g = {0};
+    char hex[MODE_DIGEST_HEX], *left = NULL, *note = NULL;
+    enum mode_status st = mode_given_find(&g, r->init_path, false, err);
+    if (!st) st = mode_given_agree(&g, r->model_config, r->preprocess_config, err);
+    if (!st) st = mode_given_take(&g, outputs, &left, err);
+    if (!st) st = mode_given_digest(&g, hex, err); /* after it was read: what was read is what was planned */
+    if (!st && strcmp(hex, r->init_digest) != 0)
+        st = MODE_FAIL(err, MODE_E_VALUE,
+                       "%s: has digest %s, the task was planned with %s; it has changed since. HINT: submit the run "
+                       "again to begin with what is there now",
+                       r->init_path, hex, r->init_digest);
+    if (st) goto out;
+    if (left[0]) mode_log_info("notice", "model=%s %s: %s", r->name, r->init_path, left);
+    note = mode_xasprintf("{\"init\": \"%s\", \"step\": %llu}", hex, (unsigned long long)g.step);
+    mode_job_note(job, note);
+out:
+    free(left);
+    free(note);
+    mode_given_clear(&g);
+    return st;
+}
+
 enum mode_status train_work(struct mode_job *job, struct mode_error *err)
 {
     size_t size;
@@ -208,23 +235,29 @@ enum mode_status train_work(struct mode_job *job, struct mode_error *err)
                                    .out_ratio = r->out_ratio,
                                    .scale_min = r->scale_min,
                                    .scale_max = r->scale_max,
-                                   .n_shards = r->n_shard_paths};
-    if ((st = check_tokenizer(r, err))) goto out;
-    shards = mode_xcalloc(r->n_shard_paths, sizeof *shards);
-    if ((st = gather_shards(shards, job, r, err))) goto out;
-    spec.shards = shards;
-    if (r->expert >= 0 && (st = need_input(&spec.centres, job, "centres", err))) goto out;
-    if (r->start_step > 0) {
-        if ((st = need_input(&parent.config, job, "parent/" MODE_FILE_CLIP_CONFIG, err))) goto out;
-        if ((st = need_input(&parent.weights, job, "parent/" MODE_FILE_CLIP_WEIGHTS, err))) goto out;
-        if ((st = need_input(&parent.optimizer, job, "parent/" MODE_FILE_CLIP_OPTIMIZER, err))) goto out;
-        spec.parent = &parent;
-    }
+                                   .n_shards = r->n_shard_paths,
+                                   .init = r->init};
     const struct mode_train_outputs outputs = {.config = mode_job_output(job, MODE_FILE_CLIP_CONFIG),
                                                .weights = mode_job_output(job, MODE_FILE_CLIP_WEIGHTS),
                                                .optimizer = mode_job_output(job, MODE_FILE_CLIP_OPTIMIZER),
                                                .steps = mode_job_output(job, MODE_FILE_STEPS),
                                                .summary = mode_job_output(job, MODE_FILE_TRAIN)};
+    if (r->init_path) {
+        st = take_given(job, r, &outputs, err);
+        goto out;
+    }
+    if ((st = check_tokenizer(r, err))) goto out;
+    shards = mode_xcalloc(r->n_shard_paths, sizeof *shards);
+    if ((st = gather_shards(shards, job, r, err))) goto out;
+    spec.shards = shards;
+    if (r->expert >= 0 && (st = need_input(&spec.centres, job, "centres", err))) goto out;
+    if (r->start_step > 0 || r->init) {
+        if ((st = need_input(&parent.config, job, "parent/" MODE_FILE_CLIP_CONFIG, err))) goto out;
+        if ((st = need_input(&parent.weights, job, "parent/" MODE_FILE_CLIP_WEIGHTS, err))) goto out;
+        if (r->start_step > 0 && (st = need_input(&parent.optimizer, job, "parent/" MODE_FILE_CLIP_OPTIMIZER, err)))
+            goto out;
+        spec.parent = &parent;
+    }
     if ((st = mode_backend_choose(&be, why, mode_job_backend(job), r->precision, err))) goto out;
     if ((st = join(&hooks.group, job, be, r, err))) goto out;
     const int n_processes = hooks.group ? hooks.group->size : 1;

@@ -7,6 +7,7 @@
 #include "evaluate.h"
 #include "msg/worker.h"
 #include "pipeline/checkpoint.h"
+#include "pipeline/given.h"
 #include "proto/evaluate.pb-c.h"
 #include "proto/train.pb-c.h"
 #include "train.h"
@@ -170,6 +171,94 @@ static void test_seed_then_expert_then_evaluation(void **state)
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
 
+static void given_parents(struct mode_local_input *in, size_t *n, char *const file[3], bool optimizer)
+{
+    in[(*n)++] = (struct mode_local_input){"parent/" MODE_FILE_CLIP_CONFIG, file[0]};
+    in[(*n)++] = (struct mode_local_input){"parent/" MODE_FILE_CLIP_WEIGHTS, file[1]};
+    if (optimizer) in[(*n)++] = (struct mode_local_input){"parent/" MODE_FILE_CLIP_OPTIMIZER, file[2]};
+}
+
+/* A model is taken in as it was planned or not at all; trainings go on from it, at its step. */
+static void test_a_given_model_is_taken_in_and_gone_on_from(void **state)
+{
+    (void)state;
+    static const char *const files[] = {MODE_FILE_CLIP_CONFIG, MODE_FILE_CLIP_WEIGHTS, MODE_FILE_CLIP_OPTIMIZER,
+                                        MODE_FILE_TRAIN, MODE_FILE_STEPS};
+    struct mode_error err = {0};
+    struct mode_local_report report = {0};
+    struct mode_local_input in[MAX_INPUTS];
+    struct mode_given g;
+    char merges[MODE_DIGEST_HEX], digest[MODE_DIGEST_HEX], weights[MODE_DIGEST_HEX], nothing[] = "", name[] = "seed",
+                                                                                     expert[] = "expert-0";
+    char *elsewhere = mode_path_join(world.dir, "elsewhere"), *taken = mode_path_join(world.dir, "taken"),
+         *on = mode_path_join(world.dir, "on"), *given[3], *out[5], *made[5];
+    for (int i = 0; i < 5; i++) {
+        if (i < 3) given[i] = mode_path_join(elsewhere, files[i]);
+        out[i] = mode_path_join(taken, files[i]);
+        made[i] = mode_path_join(on, files[i]);
+    }
+    world_ok(mode_dir_make(elsewhere, &err), &err);
+    world_ok(mode_dir_make(taken, &err), &err);
+    world_ok(mode_dir_make(on, &err), &err);
+    world_ok(mode_digest_file(world.merges, merges, NULL, &err), &err);
+    Mode__TrainRequest r = request_of(name, 0, 3, -1, merges);
+    size_t n = shard_inputs(in, false);
+    world_ok(run_train(&r, in, n, elsewhere, &report, &err), &err);
+    free(report.note);
+
+    for (int moments = 1; moments >= 0; moments--) {
+        if (!moments) assert_int_equal(unlink(given[2]), 0);
+        const uint64_t step = moments ? 3 : 0;
+        world_ok(mode_given_find(&g, elsewhere, false, &err), &err);
+        world_ok(mode_given_digest(&g, digest, &err), &err);
+        mode_given_clear(&g);
+        Mode__TrainRequest take = MODE__TRAIN_REQUEST__INIT;
+        take.name = name;
+        take.model_config = r.model_config;
+        take.preprocess_config = r.preprocess_config;
+        take.tokenizer_path = take.tokenizer_digest = nothing;
+        take.init_path = elsewhere;
+        take.init_digest = merges; /* of other files than those that are there */
+        assert_int_equal(run_train(&take, NULL, 0, taken, NULL, &err), MODE_E_VALUE);
+        assert_non_null(strstr(err.text, "it has changed since"));
+        take.init_digest = digest;
+        report = (struct mode_local_report){0};
+        world_ok(run_train(&take, NULL, 0, taken, &report, &err), &err);
+        assert_true(report.rows_in == 0 && report.rows_out == 0 && strstr(report.note, digest));
+        free(report.note);
+        world_ok(mode_digest_file(out[1], weights, NULL, &err), &err);
+        json_t *train = json_load_file(out[3], 0, NULL);
+        assert_string_equal(json_string_value(json_object_get(train, "init")), weights);
+        assert_int_equal(json_integer_value(json_object_get(train, "end_step")), step);
+        json_decref(train);
+
+        /* the seed goes on, and an expert forks where nothing was trained in between */
+        for (int k = 0; k < 2; k++) {
+            Mode__TrainRequest next = request_of(k ? expert : name, step, step + 2, k - 1, merges);
+            next.init = weights;
+            n = shard_inputs(in, k == 1);
+            if (k) in[n++] = (struct mode_local_input){"centres", world.centres};
+            assert_int_equal(run_train(&next, in, n, on, NULL, &err), MODE_E_VALUE); /* never from random weights */
+            assert_non_null(strstr(err.text, "parent"));
+            given_parents(in, &n, out, moments);
+            world_ok(run_train(&next, in, n, on, &report, &err), &err);
+            free(report.note);
+            train = json_load_file(made[3], 0, NULL);
+            assert_string_equal(json_string_value(json_object_get(train, "init")), weights);
+            assert_int_equal(json_integer_value(json_object_get(train, "start_step")), step);
+            json_decref(train);
+        }
+    }
+    for (int i = 0; i < 5; i++) {
+        if (i < 3) free(given[i]);
+        free(out[i]);
+        free(made[i]);
+    }
+    free(elsewhere);
+    free(taken);
+    free(on);
+}
+
 static void test_nonsense_is_refused(void **state)
 {
     (void)state;
@@ -186,6 +275,7 @@ int main(void)
     mode_parallel_set_threads(2);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_seed_then_expert_then_evaluation),
+        cmocka_unit_test(test_a_given_model_is_taken_in_and_gone_on_from),
         cmocka_unit_test(test_nonsense_is_refused),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -54,6 +54,27 @@ static int tear_down(void **state)
 
 static const char *assign_note = "{\"pairs\": [300, 200, 0, 0]}"; /* of every shard */
 
+static Mode__TrainRequest *request_of(const struct plan_node *x)
+{
+    struct mode_error err = {0};
+    Mode__TaskSpec *task;
+    assert_int_equal(mode_store_task_get(store, &task, x->key, &err), MODE_OK);
+    Mode__TrainRequest *r = mode__train_request__unpack(NULL, task->request.len, task->request.data);
+    mode__task_spec__free_unpacked(task, NULL);
+    assert_non_null(r);
+    return r;
+}
+
+/* What a task makes depends on all that its key depends on; a model that is taken in is the same wherever it lay. */
+static char *outcome(const struct plan_node *x)
+{
+    if (x->stage != PLAN_INIT) return mode_xstrdup(x->key);
+    Mode__TrainRequest *r = request_of(x);
+    char *bytes = mode_xstrdup(r->init_digest);
+    mode__train_request__free_unpacked(r, NULL);
+    return bytes;
+}
+
 static void commit(const struct plan_node *x)
 {
     static const char *const all[] = {"captions.bin",          "feat.safetensors",
@@ -66,7 +87,9 @@ static void commit(const struct plan_node *x)
     Mode__Commit c = MODE__COMMIT__INIT;
     Mode__Blob blob[N], *blobs[N];
     char digest[MODE_DIGEST_HEX];
-    assert_int_equal(mode_store_put_bytes(store, digest, x->key, strlen(x->key), &err), MODE_OK);
+    char *bytes = outcome(x);
+    assert_int_equal(mode_store_put_bytes(store, digest, bytes, strlen(bytes), &err), MODE_OK);
+    free(bytes);
     for (int i = 0; i < N; i++) {
         mode__blob__init(&blob[i]);
         blob[i].name = (char *)(uintptr_t)all[i];
@@ -86,11 +109,11 @@ static void commit(const struct plan_node *x)
 }
 
 struct what { /* of the spec, each may be changed alone */
-    const char *captions_seed, *pooling, *fine, *lr, *batch, *router, *total, *added, *precision, *train;
+    const char *captions_seed, *pooling, *fine, *lr, *batch, *router, *total, *added, *precision, *train, *seed_steps;
 };
 #define AS_BEFORE                                                                                                      \
     {                                                                                                                  \
-        "1", "mean", "8", "1e-3", "100", "paper", "12", "", "f32", ""                                                  \
+        "1", "mean", "8", "1e-3", "100", "paper", "12", "", "f32", "", "10"                                            \
     }
 
 /* Do the whole run; executed[stage] = tasks that were not found done. */
@@ -103,9 +126,10 @@ static void run(unsigned executed[PLAN_STAGES], struct what w)
     char *text = mode_xasprintf(
         "name: x\nprecision: %s\ndata: {train: shards%s}\ncaptions: {seed: %s}\nencoder: {dir: enc, pooling: %s}\n"
         "cluster: {fine: %s, coarse: 2}\nmodel: ViT-B-32\ntokenizer: {merges: m.gz}\n"
-        "train: {lr: %s, batch: 100, seed_steps: 10, total_steps: %s%s}\n"
+        "train: {lr: %s, batch: 100, seed_steps: %s, total_steps: %s%s}\n"
         "evaluate: {tasks: tasks, batch: %s}\nensemble: {router: %s}\n",
-        w.precision, w.added, w.captions_seed, w.pooling, w.fine, w.lr, w.total, w.train, w.batch, w.router);
+        w.precision, w.added, w.captions_seed, w.pooling, w.fine, w.lr, w.seed_steps, w.total, w.train, w.batch,
+        w.router);
     memset(executed, 0, PLAN_STAGES * sizeof *executed);
     if (mode_spec_parse(&spec, text, folder, "spec", &err)) fail_msg("%s", err.text);
     if (plan_open(&p, &spec, store, &fake_world, &err)) fail_msg("%s", err.text);
@@ -122,7 +146,7 @@ static void run(unsigned executed[PLAN_STAGES], struct what w)
     free(text);
 }
 
-/* order of stages: captions embed words cluster grow assign seed dense experts evaluate ensemble */
+/* order of stages: captions embed words cluster grow assign init seed dense experts evaluate ensemble */
 static void expect(struct what w, const unsigned want[PLAN_STAGES])
 {
     unsigned got[PLAN_STAGES];
@@ -177,33 +201,33 @@ static void test_a_changed_parameter_redoes_only_what_depends_on_it(void **state
 {
     (void)state;
     struct what w = AS_BEFORE;
-    expect(w, (unsigned[]){2, 2, 2, 1, 0, 2, 1, 1, 2, 8, 1});
+    expect(w, (unsigned[]){2, 2, 2, 1, 0, 2, 0, 1, 1, 2, 8, 1});
     w.router = "uniform";
-    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1});
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1});
     w = (struct what)AS_BEFORE;
     w.batch = "7"; /* of the evaluation */
-    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 1});
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 1});
     w = (struct what)AS_BEFORE;
     w.lr = "2e-3";
-    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 1, 1, 2, 8, 1});
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 8, 1});
     w = (struct what)AS_BEFORE;
     w.fine = "6"; /* other groups: the seed and the dense model do not know them */
-    expect(w, (unsigned[]){0, 0, 0, 1, 0, 2, 0, 0, 2, 4, 1});
+    expect(w, (unsigned[]){0, 0, 0, 1, 0, 2, 0, 0, 0, 2, 4, 1});
     w = (struct what)AS_BEFORE;
     w.pooling = "cls";
-    expect(w, (unsigned[]){0, 2, 2, 1, 0, 2, 0, 0, 2, 4, 1});
+    expect(w, (unsigned[]){0, 2, 2, 1, 0, 2, 0, 0, 0, 2, 4, 1});
     w = (struct what)AS_BEFORE;
     w.captions_seed = "2";
-    expect(w, (unsigned[]){2, 2, 0, 1, 0, 2, 1, 1, 2, 8, 1});
+    expect(w, (unsigned[]){2, 2, 0, 1, 0, 2, 0, 1, 1, 2, 8, 1});
     w = (struct what)AS_BEFORE;
     w.precision = "tf32";
-    expect(w, (unsigned[]){0, 2, 2, 1, 0, 2, 1, 1, 2, 8, 1});
+    expect(w, (unsigned[]){0, 2, 2, 1, 0, 2, 0, 1, 1, 2, 8, 1});
     w = (struct what)AS_BEFORE;
     w.train = ", algorithms: chosen.txt"; /* what is in the file counts */
     put_file("chosen.txt", "mode-algorithms 1\none");
-    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 1, 1, 2, 8, 1});
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 8, 1});
     put_file("chosen.txt", "mode-algorithms 1\nother");
-    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 1, 1, 2, 8, 1});
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 8, 1});
 }
 
 static void test_added_data_touch_nothing_that_exists(void **state)
@@ -214,11 +238,11 @@ static void test_added_data_touch_nothing_that_exists(void **state)
     w.captions_seed = "77"; /* a run of its own */
     run(got, w);
     w.added = ", added: [new]"; /* two shards, one expert, two tasks to evaluate it on */
-    expect(w, (unsigned[]){2, 2, 0, 0, 1, 2, 0, 0, 1, 2, 1});
+    expect(w, (unsigned[]){2, 2, 0, 0, 1, 2, 0, 0, 0, 1, 2, 1});
     w.added = ", added: [new, newer]";
-    expect(w, (unsigned[]){1, 1, 0, 0, 1, 1, 0, 0, 1, 2, 1});
+    expect(w, (unsigned[]){1, 1, 0, 0, 1, 1, 0, 0, 0, 1, 2, 1});
     w.added = ", added: [new]"; /* the way back */
-    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0});
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0});
 
     struct mode_spec spec;
     struct mode_error err = {0};
@@ -302,13 +326,10 @@ static void test_shares_are_planned_from_the_commit_records(void **state)
             if ((st = plan_next(p, &n, &err)) || n == PLAN_NONE) continue;
             commit(&p->node[n]);
             if (p->node[n].stage == PLAN_EXPERTS) {
-                Mode__TaskSpec *task;
-                assert_int_equal(mode_store_task_get(store, &task, p->node[n].key, &err), MODE_OK);
-                Mode__TrainRequest *r = mode__train_request__unpack(NULL, task->request.len, task->request.data);
+                Mode__TrainRequest *r = request_of(&p->node[n]);
                 assert_int_equal(r->start_step, 10);
                 assert_int_equal(r->end_step, p->node[n].a ? 10 + 40 : 10 + 60); /* 600 and 400 of 1,000 pairs */
                 mode__train_request__free_unpacked(r, NULL);
-                mode__task_spec__free_unpacked(task, NULL);
             }
             assert_int_equal(plan_done(p, n, &err), MODE_OK);
         }
@@ -320,6 +341,100 @@ static void test_shares_are_planned_from_the_commit_records(void **state)
     assign_note = "{\"pairs\": [300, 200, 0, 0]}";
 }
 
+/* train.init: the bytes count and not the path; without steps of its own the seed is that model. */
+static void test_a_given_model_is_where_the_seed_begins(void **state)
+{
+    (void)state;
+    unsigned got[PLAN_STAGES];
+    struct what w = AS_BEFORE;
+    w.captions_seed = "88"; /* a run of its own */
+    run(got, w);
+    w.train = ", init: given.bin";
+    put_file("given.bin", "0 one");
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 8, 1});
+    put_file("given.bin", "0 other");
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 8, 1});
+    w.lr = "2e-3"; /* it is not taken in again */
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 8, 1});
+    w.lr = "1e-3";
+    put_file("elsewhere/given.bin", "0 other");
+    w.train = ", init: elsewhere/given.bin";
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1});
+
+    w.train = ", init: given.bin";
+    w.seed_steps = "0"; /* the model that was taken in is the seed */
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 8, 1});
+    w.lr = "3e-3"; /* nor is its evaluation done again */
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 6, 1});
+    w.added = ", added: [newer]";
+    expect(w, (unsigned[]){1, 1, 0, 0, 1, 1, 0, 0, 0, 1, 2, 1});
+    w.added = "";
+    put_file("given.bin", "0 a third");
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 1, 0, 1, 2, 8, 1});
+    put_file("given.bin", "10 with moments");
+    w.seed_steps = "10";
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 1, 0, 1, 2, 8, 1});
+}
+
+/* What the tasks are told; the seed of 0 steps is the task that takes the model in. */
+static void test_requests_of_a_run_that_begins_with_a_model(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *given, *seed_steps;
+        uint64_t init_step, fork;
+    } cases[] = {{"0 x", "5", 0, 5}, {"0 x", "0", 0, 0}, {"4 x", "5", 4, 5}, {"5 x", "5", 5, 5}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct mode_spec spec;
+        struct mode_error err = {0};
+        struct plan *p;
+        uint32_t n;
+        put_file("given.bin", cases[i].given);
+        char *text = mode_xasprintf("name: z\nseed: 600\ndata: {train: shards}\nencoder: {dir: enc}\nmodel: ViT-B-32\n"
+                                    "tokenizer: {merges: m.gz}\ncluster: {fine: 8, coarse: 2}\n"
+                                    "train: {batch: 100, init: given.bin, seed_steps: %s, total_steps: 9}\n",
+                                    cases[i].seed_steps);
+        assert_int_equal(mode_spec_parse(&spec, text, folder, "spec", &err), MODE_OK);
+        assert_int_equal(plan_open(&p, &spec, store, &fake_world, &err), MODE_OK);
+        while (plan_more(p)) {
+            assert_int_equal(plan_next(p, &n, &err), MODE_OK);
+            if (n == PLAN_NONE) continue;
+            commit(&p->node[n]);
+            assert_int_equal(plan_done(p, n, &err), MODE_OK);
+        }
+        const struct plan_node *init = &p->node[p->first[PLAN_INIT]], *seed = &p->node[p->first[PLAN_SEED]],
+                               *dense = &p->node[p->first[PLAN_DENSE]];
+        const bool trained = cases[i].fork > cases[i].init_step;
+        assert_int_equal(strcmp(init->key, seed->key) != 0, trained);
+        Mode__TrainRequest *r = request_of(init);
+        assert_string_equal(r->init_digest, p->init_digest);
+        assert_string_equal(mode_path_base(r->init_path), "given.bin");
+        assert_int_equal(r->n_shard_paths, 0);
+        mode__train_request__free_unpacked(r, NULL);
+        for (int k = 0; k < 2; k++) {
+            const struct plan_node *x = k ? dense : seed;
+            if (!k && !trained) continue;
+            r = request_of(x);
+            assert_null(r->init_path);
+            assert_string_equal(r->init, plan_output(init, "open_clip_model.safetensors")->digest);
+            assert_int_equal(r->start_step, k ? cases[i].fork : cases[i].init_step);
+            assert_int_equal(r->end_step, k ? 9 : cases[i].fork);
+            mode__train_request__free_unpacked(r, NULL);
+            Mode__TaskSpec *task;
+            bool found = false;
+            assert_int_equal(mode_store_task_get(store, &task, x->key, &err), MODE_OK);
+            for (size_t j = 0; j < task->n_inputs; j++)
+                found |= strcmp(task->inputs[j]->name, "parent/open_clip_model.safetensors") == 0 &&
+                         strcmp(task->inputs[j]->digest,
+                                plan_output(k ? seed : init, "open_clip_model.safetensors")->digest) == 0;
+            assert_true(found);
+            mode__task_spec__free_unpacked(task, NULL);
+        }
+        plan_close(&p);
+        free(text);
+    }
+}
+
 /* What training would find out much later is refused by the key when the run is submitted. */
 static void refused(const char *key, const char *words, const char *model)
 {
@@ -327,9 +442,10 @@ static void refused(const char *key, const char *words, const char *model)
     struct mode_error err = {0};
     struct plan *p;
     struct plan_world real = fake_world;
-    char *text = mode_xasprintf("name: z\ndata: {train: shards}\nencoder: {dir: enc}\nmodel: %s\n"
-                                "tokenizer: {merges: m.gz}\n",
-                                model);
+    char *text = mode_xasprintf(
+        "name: z\ndata: {train: shards}\nencoder: {dir: enc}\nmodel: %s\n"
+        "tokenizer: {merges: m.gz}\n%s",
+        model, strcmp(key, "train.init") == 0 ? "train: {init: given.bin, seed_steps: 2, total_steps: 5}\n" : "");
     if (strcmp(key, "tokenizer.merges") == 0) real.tokenizer_ids = server_world.tokenizer_ids;
     if (mode_spec_parse(&spec, text, folder, "spec", &err)) fail_msg("%s", err.text);
     assert_int_equal(plan_open(&p, &spec, store, &real, &err), MODE_E_CONFIG);
@@ -341,6 +457,8 @@ static void test_what_does_not_fit_together_is_refused_by_its_key(void **state)
 {
     (void)state;
     refused("tokenizer.merges", "m.gz: line 2", "ViT-B-32"); /* it holds the word "merges" */
+    put_file("given.bin", "3 x");
+    refused("train.init", "given.bin is at step 3 of its schedule, beyond the fork point (2)", "ViT-B-32");
     refused("model", "vocab_size is 49407, expected at least 49408",
             "{embed_dim: 32, vision_cfg: {image_size: 32, patch_size: 8, width: 32, layers: 1, head_width: 16}, "
             "text_cfg: {context_length: 77, vocab_size: 49407, width: 32, heads: 2, layers: 1}}");
@@ -355,6 +473,8 @@ int main(void)
         cmocka_unit_test(test_a_changed_shard_redoes_what_saw_it),
         cmocka_unit_test(test_what_is_behind_a_lost_task_is_lost_and_comes_back),
         cmocka_unit_test(test_shares_are_planned_from_the_commit_records),
+        cmocka_unit_test(test_a_given_model_is_where_the_seed_begins),
+        cmocka_unit_test(test_requests_of_a_run_that_begins_with_a_model),
         cmocka_unit_test(test_what_does_not_fit_together_is_refused_by_its_key),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -190,15 +190,46 @@ static void test_schedule_in_epochs_and_steps(void **state)
     struct mode_error err = {0};
     uint64_t seed, total;
     assert_int_equal(parse(&s, &err, MINIMAL "train: {batch: 100, seed_epochs: 3, epochs: 4}\n"), MODE_OK);
-    assert_int_equal(mode_spec_steps(&s, 1050, &seed, &total, &err), MODE_OK);
+    assert_int_equal(mode_spec_steps(&s, 1050, 0, &seed, &total, &err), MODE_OK);
     assert_int_equal(seed, 32); /* 31.5 rounds away from zero */
     assert_int_equal(total, 42);
-    assert_int_equal(mode_spec_steps(&s, 99, &seed, &total, &err), MODE_E_CONFIG);
+    assert_int_equal(mode_spec_steps(&s, 99, 0, &seed, &total, &err), MODE_E_CONFIG);
     mode_spec_clear(&s);
     assert_int_equal(parse(&s, &err, MINIMAL "train: {batch: 100, seed_steps: 3, total_steps: 5}\n"), MODE_OK);
-    assert_int_equal(mode_spec_steps(&s, 1050, &seed, &total, &err), MODE_OK);
+    assert_int_equal(mode_spec_steps(&s, 1050, 0, &seed, &total, &err), MODE_OK);
     assert_true(seed == 3 && total == 5);
     mode_spec_clear(&s);
+}
+
+/* With a model to begin with the fork point may be at 0, where the spec says so; a model with steps behind it must not
+ * be beyond it. */
+static void test_schedule_of_a_given_model(void **state)
+{
+    (void)state;
+    struct mode_spec s;
+    struct mode_error err = {0};
+    uint64_t seed, total;
+    if (parse(&s, &err, MINIMAL "train: {init: m.pt, batch: 100, seed_steps: 0, total_steps: 5}\n"))
+        fail_msg("%s", err.text);
+    assert_string_equal(s.train.init, "/home/x/m.pt");
+    assert_int_equal(mode_spec_steps(&s, 1050, 0, &seed, &total, &err), MODE_OK);
+    assert_true(seed == 0 && total == 5);
+    assert_int_equal(mode_spec_steps(&s, 1050, 1, &seed, &total, &err), MODE_E_CONFIG);
+    assert_non_null(strstr(err.text, "/home/x/m.pt is at step 1"));
+    mode_spec_clear(&s);
+    if (parse(&s, &err, MINIMAL "train: {init: m.pt, batch: 100, seed_epochs: 0, epochs: 2}\n"))
+        fail_msg("%s", err.text);
+    assert_int_equal(mode_spec_steps(&s, 1050, 0, &seed, &total, &err), MODE_OK);
+    assert_true(seed == 0 && total == 21);
+    mode_spec_clear(&s);
+    assert_int_equal(parse(&s, &err, MINIMAL "train: {init: m.pt, batch: 100, seed_epochs: 0.01, epochs: 2}\n"),
+                     MODE_OK);
+    assert_int_equal(mode_spec_steps(&s, 1050, 0, &seed, &total, &err), MODE_E_CONFIG); /* rounded, not asked for */
+    mode_spec_clear(&s);
+    refused(MINIMAL "train: {init: m.pt, total_steps: 5}\n", "train.seed_steps is 0", "both are needed");
+    refused(MINIMAL "train: {seed_steps: 0, total_steps: 5}\n", "both are needed", "HINT: only with train.init");
+    refused(MINIMAL "train: {seed_epochs: 0, epochs: 5}\n", "after the start", "HINT: only with train.init");
+    refused(MINIMAL "train: {init: m.pt, seed_steps: 5, total_steps: 5}\n", "before the end", "5");
 }
 
 /* docs/RUN.md and the table of keys must say the same. */
@@ -348,6 +379,7 @@ int main(void)
         cmocka_unit_test(test_inline_model_keeps_its_types),
         cmocka_unit_test(test_mistakes_name_key_line_and_neighbour),
         cmocka_unit_test(test_schedule_in_epochs_and_steps),
+        cmocka_unit_test(test_schedule_of_a_given_model),
         cmocka_unit_test(test_every_key_is_documented_with_its_default),
         cmocka_unit_test_setup_teardown(test_sources, make_shards, remove_shards),
         cmocka_unit_test_setup_teardown(test_sources_as_addresses, make_shards, remove_shards),
