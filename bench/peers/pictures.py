@@ -1,8 +1,12 @@
-"""Pictures and captions that benches make, of no one's photographs: the spectrum of photographs, JPEGs of their sizes."""
+"""Pictures and captions that benches make, of no one's photographs: the spectrum of photographs, JPEGs of their sizes.
+
+    PYTHON bench/peers/pictures.py FOLDER [500x375 1024x768]     the shards that bench_cuda_loader.py takes
+"""
 import io
 import multiprocessing
 import os
 import random
+import sys
 import tarfile
 
 import numpy as np
@@ -39,7 +43,7 @@ def caption(draw):
     return " ".join(draw.choices(WORDS, k=draw.randint(6, 34)))
 
 
-def shards(folder, w, h, n_pictures, n_samples, per_shard=1024):
+def shards(folder, w, h, n_pictures=1024, n_samples=16384, per_shard=1024):
     """Tars of n_samples pairs, .jpg and .txt, of n_pictures pictures that come again with other captions. Their paths; what
     a call before has made is taken as it is. Also: the mean size of a picture in bytes."""
     done = os.path.join(folder, f"{w}x{h}-{n_pictures}-{n_samples}-{per_shard}")
@@ -47,7 +51,7 @@ def shards(folder, w, h, n_pictures, n_samples, per_shard=1024):
     if not os.path.isdir(done):
         with multiprocessing.get_context("spawn").Pool(len(os.sched_getaffinity(0))) as pool:
             made = pool.map(jpeg, [(w, h, i) for i in range(n_pictures)], chunksize=4)
-        draw, half_done = random.Random(1), done + ".part"
+        draw, half_done = random.Random(w), done + ".part"
         os.makedirs(half_done, exist_ok=True)
         for s, path in enumerate(paths):
             with tarfile.open(os.path.join(half_done, os.path.basename(path)), "w") as tar:
@@ -60,3 +64,9 @@ def shards(folder, w, h, n_pictures, n_samples, per_shard=1024):
     with tarfile.open(paths[0]) as tar:
         sizes = [m.size for m in tar if m.name.endswith(".jpg")]
     return paths, sum(sizes) / len(sizes)
+
+
+if __name__ == "__main__":
+    for kind in sys.argv[2:] or ["500x375", "1024x768"]:
+        made, size = shards(sys.argv[1], *map(int, kind.split("x")))
+        print(f"{len(made)} shards, pictures of {size / 1e3:.0f} KB: {os.path.dirname(made[0])}")
