@@ -559,13 +559,13 @@ static void everything(const char *const *backends)
     } runs[] = {{"train", "ViT-B-32", 1024, 77},  {"train", "ViT-B-32", 1024, 22}, {"train", "ViT-B-16", 512, 77},
                 {"train", "ViT-B-16", 512, 22},   {"train", "ViT-L-14", 128, 77},  {"train", "ViT-L-14", 128, 22},
                 {"encode", "ViT-B-32", 1024, 22}, {"encode", "ViT-L-14", 256, 22}};
-    static const struct options ways[] = {{.measure_products = true},
-                                          {.measure_products = true, .no_savings = true},
+    static const struct options ways[] = {/* tokens: of texts of that length alone */
+                                          {.measure_products = true},
+                                          {.measure_products = true, .no_savings = true, .tokens = CONTEXT},
                                           {0},
                                           {.measure = true},
-                                          {.no_graphs = true},
-                                          {.no_streams = true},
-                                          {.no_graphs = true, .no_streams = true}};
+                                          {.no_graphs = true, .tokens = 22},
+                                          {.no_streams = true, .tokens = 22}};
     clocks();
     for (int b = 0; backends[b]; b++) {
         struct mode_backend *be;
@@ -589,6 +589,7 @@ static void everything(const char *const *backends)
             for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
                 const bool train = strcmp(runs[i].subject, "train") == 0;
                 struct options o = ways[way];
+                if (o.tokens && o.tokens != runs[i].tokens) continue;
                 o.config = runs[i].config;
                 o.backend = backends[b];
                 o.batch = runs[i].batch;
@@ -596,7 +597,7 @@ static void everything(const char *const *backends)
                 o.rounds = half ? 15 : 5;
                 o.keeps_profile = way == 0;
                 if (!train) o.measure_products = false; /* what encodes does so by rule */
-                if (train ? !o.no_savings || o.tokens == CONTEXT : way == 0) towers_run(runs[i].subject, &o, false);
+                if (train || way == 0) towers_run(runs[i].subject, &o, false);
             }
             for (int own = 0; own < 2 && half && way == 0; own++) /* alike on every backend */
                 kmeans(backends[b], own ? "own" : "library", 1 << 19, 1024, 768, 15);
