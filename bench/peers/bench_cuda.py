@@ -29,7 +29,6 @@ CONTEXT = 77
 
 def peer(torch, open_clip, a, subject, how, config, pixels, ids):
     """A function that begins one step, or encodes the batch."""
-    from open_clip.loss import ClipLoss
     device = turns.device(torch, a)
     turns.tf32(torch, "f32" not in how)
     torch.backends.cudnn.benchmark = True
@@ -46,18 +45,8 @@ def peer(torch, open_clip, a, subject, how, config, pixels, ids):
             with torch.inference_mode(), amp:
                 net(x, normalize=True).float().cpu()
         return step
-    opt = torch.optim.AdamW(model.parameters(), lr=5e-4, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.2, fused=True)
-    loss_of = ClipLoss()
-
-    def step():
-        with amp:
-            loss = loss_of(*net(x, y)[:3])
-        opt.zero_grad()
-        loss.backward()
-        opt.step()
-        with torch.no_grad():
-            model.logit_scale.clamp_(0, 4.6052)
-    return step
+    step = turns.training(torch, model, net, amp)
+    return lambda: step(x, y)
 
 
 def lengths_of(a, draw):

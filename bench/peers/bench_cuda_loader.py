@@ -95,8 +95,7 @@ def fed(torch, batches, device):
 
 class Peer:
     def __init__(self, torch, open_clip, a, how, config, shards, ids):
-        from open_clip.loss import ClipLoss
-        self.torch, self.a, self.wait = torch, a, turns.waiting(torch, a)
+        self.a, self.wait = a, turns.waiting(torch, a)
         turns.tf32(torch, True)
         torch.backends.cudnn.benchmark = True
         decode = decoder(torch, open_clip, how, config["vision_cfg"]["image_size"])
@@ -104,25 +103,13 @@ class Peer:
         self.batches = fed(torch, self.loader, a.device)
         model = open_clip.CLIP(**{**config, "text_cfg": {**config["text_cfg"], "context_length": ids.shape[1]}}).to(a.device)
         net = torch.compile(model, mode="max-autotune-no-cudagraphs") if a.device == "cuda" else model
-        opt = torch.optim.AdamW(model.parameters(), lr=5e-4, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.2, fused=True)
-        loss_of = ClipLoss()
-
-        def step():
-            x, y = next(self.batches)
-            with torch.autocast(a.device, torch.bfloat16):
-                loss = loss_of(*net(x, y)[:3])
-            opt.zero_grad()
-            loss.backward()
-            opt.step()
-            with torch.no_grad():
-                model.logit_scale.clamp_(0, 4.6052)
-        self.step = step
+        self.step = turns.training(torch, model, net, torch.autocast(a.device, torch.bfloat16))
         self.steps(2)
         self.rest()
 
     def steps(self, n):
         for _ in range(n):
-            self.step()
+            self.step(*next(self.batches))
         self.wait()
 
     def round(self):

@@ -8,6 +8,7 @@ a peer, which is waited for at the round's end alone, runs ahead of its device a
 it does in use: once a step of training.
 """
 import argparse
+import contextlib
 import json
 import math
 import os
@@ -55,6 +56,24 @@ def tf32(torch, on):
 def waiting(torch, a):
     """What waits for the peer's device."""
     return torch.cuda.synchronize if a.device == "cuda" else lambda: None
+
+
+def training(torch, model, net, amp=None):
+    """A function of pixels and ids that begins one step of open_clip's model, of which net is the compiled form: loss,
+    backward, AdamW (fused)."""
+    from open_clip.loss import ClipLoss
+    opt = torch.optim.AdamW(model.parameters(), lr=5e-4, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.2, fused=True)
+    loss_of = ClipLoss()
+
+    def step(x, y):
+        with amp or contextlib.nullcontext():
+            loss = loss_of(*net(x, y)[:3])
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(0, 4.6052)
+    return step
 
 
 def begin(a):
