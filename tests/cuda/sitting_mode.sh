@@ -66,7 +66,7 @@ train)
         losses $on >$on.txt
     done
     near "losses, cuda and cpu" 1e-4 cuda.txt cpu.txt || fail "losses of cuda"
-    near "losses, cuda-bf16 and cpu" 0.02 cuda-bf16.txt cpu.txt || fail "losses of cuda-bf16"
+    near "losses, cuda-bf16 and cpu" 0.05 cuda-bf16.txt cpu.txt || fail "losses of cuda-bf16"
     train plain cuda-bf16 --steps 8 --no-graphs --no-streams || fail "train without graphs and streams"
     same plain cuda-bf16 || fail "graphs and streams change bytes"
     echo "the same bytes with graphs and streams and without"
