@@ -27,6 +27,7 @@ import tarfile
 import tempfile
 import time
 
+import pictures
 import turns
 
 PREFETCH, SHORT = 2, 12
@@ -73,7 +74,8 @@ def batches_of(torch, shards, ids, decode, a):
                 rows = torch.randint(len(shards.at), (a.batch,))
                 yield torch.stack([decode(shards.jpeg(int(i))) for i in rows]), ids[rows]
     return iter(torch.utils.data.DataLoader(Batches(), batch_size=None, num_workers=a.workers, prefetch_factor=PREFETCH,
-                                            persistent_workers=True, pin_memory=a.device == "cuda"))
+                                            persistent_workers=True, pin_memory=a.device == "cuda",
+                                            multiprocessing_context="fork"))
 
 
 def fed(torch, batches, device):
@@ -93,17 +95,19 @@ def fed(torch, batches, device):
         ready = (x - mean) / std if x.dtype == torch.uint8 else x, now[1]
 
 
+def trainer(torch, open_clip, a, config):
+    """A function of pixels and ids that begins one step; one for all peers, so it is compiled once."""
+    turns.tf32(torch, True)
+    torch.backends.cudnn.benchmark = True
+    model = open_clip.CLIP(**{**config, "text_cfg": {**config["text_cfg"], "context_length": pictures.LONGEST}}).to(a.device)
+    net = torch.compile(model, mode="max-autotune-no-cudagraphs") if a.device == "cuda" else model
+    return turns.training(torch, model, net, torch.autocast(a.device, torch.bfloat16))
+
+
 class Peer:
-    def __init__(self, torch, open_clip, a, how, config, shards, ids):
-        self.a, self.wait = a, turns.waiting(torch, a)
-        turns.tf32(torch, True)
-        torch.backends.cudnn.benchmark = True
-        decode = decoder(torch, open_clip, how, config["vision_cfg"]["image_size"])
-        self.loader = batches_of(torch, shards, ids, decode, a)
-        self.batches = fed(torch, self.loader, a.device)
-        model = open_clip.CLIP(**{**config, "text_cfg": {**config["text_cfg"], "context_length": ids.shape[1]}}).to(a.device)
-        net = torch.compile(model, mode="max-autotune-no-cudagraphs") if a.device == "cuda" else model
-        self.step = turns.training(torch, model, net, torch.autocast(a.device, torch.bfloat16))
+    def __init__(self, torch, a, loader, step):
+        self.a, self.loader, self.step, self.wait = a, loader, step, turns.waiting(torch, a)
+        self.batches = fed(torch, loader, a.device)
         self.steps(2)
         self.rest()
 
@@ -166,23 +170,23 @@ class Ours:
 
 
 def room(a, size):
-    """Batches of floats that wait lie in shared memory."""
-    want, v = a.workers * (PREFETCH + 1) * a.batch * 3 * size * size * 4, os.statvfs("/dev/shm")
+    """Batches that wait, of floats or of bytes, lie in shared memory."""
+    each = sum(4 if how == "pillow" else 1 for how in a.peers.split(","))
+    want, v = a.workers * (PREFETCH + 1) * a.batch * 3 * size * size * each, os.statvfs("/dev/shm")
     if want > v.f_bavail * v.f_frsize:
         sys.exit(f"/dev/shm has {v.f_bavail * v.f_frsize / 2**30:.1f} GiB free, the peer's batches take {want / 2**30:.1f}. "
                  "HINT: mount -o remount,size=..., or fewer --workers, or a smaller --batch")
 
 
-def kind(torch, open_clip, a, config, w, h, clocks, tmp):
-    import pictures
+def kind(torch, open_clip, a, edge, step, w, h, clocks, tmp):
     paths, size = pictures.shards(a.folder, w, h, a.pictures, a.samples)
     peers, ours = {}, Ours(a, paths, tmp)
     if torch:
         shards = Shards(paths)
-        ids = open_clip.SimpleTokenizer()(shards.texts)
-        ids = ids[:, :int((ids != 0).sum(1).max())].contiguous()
-        for how in a.peers.split(","):
-            peers[how] = Peer(torch, open_clip, a, how, config, shards, ids)
+        ids = open_clip.SimpleTokenizer(context_length=pictures.LONGEST)(shards.texts)
+        loaders = {how: batches_of(torch, shards, ids, decoder(torch, open_clip, how, edge), a) for how in a.peers.split(",")}
+        for how, loader in loaders.items():
+            peers[how] = Peer(torch, a, loader, step)
     rates = {name: [] for name in ["ours", *peers]}
     for i in range(a.rounds):
         for name, side in [("ours", ours), *peers.items()]:
@@ -219,7 +223,7 @@ def main():
     turns.device_argument(p, "cuda")
     p.set_defaults(rounds=3, seconds=10)
     a = p.parse_args()
-    torch = open_clip = config = None
+    torch = open_clip = step = side = None
     if a.peers != "none":
         torch = turns.begin(a)
         turns.device(torch, a)
@@ -229,14 +233,16 @@ def main():
                 config = json.load(f)
         else:
             config = open_clip.get_model_config(a.config)
-        room(a, config["vision_cfg"]["image_size"])
+        side = config["vision_cfg"]["image_size"]
+        room(a, side)
+        step = trainer(torch, open_clip, a, config)
     clocks = turns.Clocks()
     print(f"training {a.config} from JPEG, batch {a.batch}, {a.backend}; {a.workers} processes of the peer, {turns.processors()} "
           f"processors, {a.rounds} rounds in turns of {a.seconds:g} s, medians\n\n"
           "| pictures | peer | ours, pairs/s | peer, pairs/s | **ratio** | lowest, highest |\n|---|---|---|---|---|---|", flush=True)
     for text in a.kinds.split(","):
         with tempfile.TemporaryDirectory() as tmp:
-            kind(torch, open_clip, a, config, *map(int, text.split("x")), clocks, tmp)
+            kind(torch, open_clip, a, side, step, *map(int, text.split("x")), clocks, tmp)
     clocks.close()
 
 

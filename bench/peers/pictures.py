@@ -38,9 +38,12 @@ def jpeg(job):
     return out.getvalue()
 
 
+LONGEST = 36
+
+
 def caption(draw):
-    """8 to 36 tokens with the two at the ends."""
-    return " ".join(draw.choices(WORDS, k=draw.randint(6, 34)))
+    """8 to LONGEST tokens with the two at the ends."""
+    return " ".join(draw.choices(WORDS, k=draw.randint(6, LONGEST - 2)))
 
 
 def shards(folder, w, h, n_pictures=1024, n_samples=16384, per_shard=1024):

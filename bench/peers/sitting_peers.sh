@@ -6,7 +6,7 @@
 # (that, 3 GB of shards) is in SCRATCH (/tmp/mode-peers). MODE_TEST_MODELS: the folder of `make models`. LENGTHS: a file of
 # `mode tokenize --lengths` in the place of 22 tokens.
 #
-#   train-b32 shards loader embed kmeans train-l14 train-b16 dense-b32 nothing-saved encode fp8
+#   train-b32 shards loader-500x375 loader-1024x768 embed kmeans train-l14 train-b16 dense-b32 nothing-saved encode fp8
 set -u
 build=$(cd "$1" && pwd) bin=$(cd "$2" && pwd) out=$3 end=$(($(date +%s) + ${4:-780}))
 shift $(($# > 4 ? 4 : $#))
@@ -34,8 +34,10 @@ best=bf16+compiled+cut,bf16+compiled
 
 train train-b32 200 ViT-B-32 "$batch" $lengths --peers $best
 step shards 90 "$python" "$here/pictures.py" "$scratch/shards"
-step loader 300 "$python" "$here/bench_cuda_loader.py" "$bin/mode" --batch "$batch" --backend "$backend" --device "$device" \
-    --folder "$scratch/shards"
+for kind in 500x375 1024x768; do
+    step loader-$kind 240 "$python" "$here/bench_cuda_loader.py" "$bin/mode" --batch "$batch" --backend "$backend" --device "$device" \
+        --folder "$scratch/shards" --kinds $kind --seconds 8
+done
 step embed 150 "$python" "$here/bench_embed.py" "$bin/mode" "$MODE_TEST_MODELS/encoder" "$scratch"/shards/*/*.tar --texts 32768 \
     --device "$device" --backend "$backend" --batch 400 --batch-tokens 16384 --peers arrival,sorted+bf16+compiled,sorted+bf16+compiled+ids,sorted+bf16
 step kmeans 90 "$python" "$here/bench_cuda_kmeans.py" "$bin/mode" --rows 1048576 --centres 1024 --width 768 --backend "$backend" --device "$device"
