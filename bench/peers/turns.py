@@ -207,7 +207,8 @@ def compare(what, cmd, peers, n, rounds, threads, clocks=None, seconds=0, wait=l
     print(f"{what}; {threads} thread(s) each, {rounds} rounds in turns{f' of {seconds:g} s' if seconds else ''}, medians\n\n"
           f"| peer | ours, {head} ms/item | peer, {head} ms/item | **{head} ratio** | lowest, highest | {other} ratio |\n"
           "|---|---|---|---|---|---|", flush=True)
-    ours, medians = Ours(cmd, rounds * len(peers), seconds), {}
+    ours, medians = Ours(cmd, 1 + rounds * len(peers), seconds), {}
+    ours.round()  # not beside the peer's warm-up: either side may be choosing algorithms by the clock
     for name, work in peers.items():
         for _ in range(2):
             peer_round(work, n, 1, wait)
