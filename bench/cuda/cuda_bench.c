@@ -1,21 +1,30 @@
 /* cuda-bench - how fast the cuda backend is on this machine; no library but CUDA's is needed.
  *
  *     cuda-bench [OUT [BACKEND...]]    every subject below; a table on stdout and in OUT/cuda_bench.tsv
- *     cuda-bench train|encode [options]
+ *     cuda-bench train|encode|sweep [options]
  *         --config ViT-B-32|ViT-B-16|ViT-L-14  --backend cuda|cuda-tf32|cuda-fp8...  --batch B  --rounds N  --profile
- *         --tokens MEAN                lengths of texts: MEAN - 14 to MEAN + 14, 77: no padding and no savings
- *         --lengths FILE               instead: one number of tokens per line, as many as the batch has pairs
+ *         --tokens MEAN                lengths of texts: MEAN - 14 to MEAN + 14, 77: no padding
+ *         --lengths FILE               instead: one number of tokens per line, as `mode tokenize --lengths` prints; of
+ *                                      more or fewer lines than the batch has pairs, lines evenly spread over the file
+ *         --seconds S                  a round is as many steps as take so long, one by default
+ *         --no-savings                 padding and whole last blocks are computed, too
  *         --no-graphs                  steps of train run op by op, not as a recorded CUDA graph
  *         --no-streams                 one op after another, not towers and gradients of weights side by side
- *         --measure                    algorithms by the clock, not by cuBLASLt's and our rules
+ *         --measure-products           algorithms of products by the clock, as runs with train.algorithms have them
+ *         --measure                    ways of attention by the clock, too, which no run can keep
  *         --turns                      wait for a line on stdin before every round: bench/peers/bench_cuda.py
  *
- * A round of train is a whole step: forward, loss, backward, AdamW. Inputs are random, none are zero (a GPU that
- * multiplies zeros draws less power and runs faster); pixels lie in the GPU's memory, as the peers' do. One JSON line per
- * round, as `mode bench` prints. OUT/cuda_bench_profiles.txt has every op of a step: calls, time, TFLOP/s, GB/s.
- * FLOPs are those that were executed, from the shapes of the products and of attention; MFU is their share of
- * 989 TFLOP/s, an H100's and H200's dense bf16 peak by NVIDIA's data sheet. Medians of the rounds: 15 of bf16, which is
- * measured first, 5 of the others. */
+ * A step of train is forward, loss, backward, AdamW, and one wait, as in use. Inputs are random, none are zero (a GPU
+ * that multiplies zeros draws less power and runs faster); pixels lie in the GPU's memory, as the peers' do. One JSON
+ * line per round, as `mode bench` prints. sweep: steps of train from half of --batch to --batch, in sixteenths, pairs a
+ * second of each: how many rows fill waves of tiles is a matter of several per cent.
+ *
+ * Without a subject training comes first as it is at its best in use: algorithms of products by the clock, every exact
+ * saving. Texts of 77 tokens are "dense tokens", where the last blocks alone save something; "nothing saved" is beside.
+ * OUT/cuda_bench_profiles.txt has every op of these steps: calls, time, TFLOP/s, GB/s. FLOPs are those that were
+ * executed, from the shapes of the products and of attention; MFU is their share of 989 TFLOP/s, an H100's and H200's
+ * dense bf16 peak by NVIDIA's data sheet, the share of k-means that of 788 TFLOP/s: what an H200's products of
+ * 8192 x 8192 x 8192 reach. Medians of the rounds: 15 of bf16, which is measured first, 5 of the others. */
 #include "cuda/table.h"
 
 #include "base/clock.h"
@@ -37,12 +46,14 @@
 #include <string.h>
 
 enum { CONTEXT = 77, VOCAB = 49408, START = 49406, END = 49407, SPREAD = 14, MAX_ROUNDS = 1000 };
-static const double PEAK = 989e12;
+static const double PEAK = 989e12, PRODUCTS_PEAK = 788e12;
 
 struct options {
     const char *config, *backend, *lengths;
     int64_t batch, tokens, rounds;
-    bool turns, profile, no_graphs, no_streams, measure;
+    double seconds;
+    bool turns, profile, no_savings, no_graphs, no_streams, measure_products, measure;
+    bool keeps_profile; /* in the file of them, where there is a folder for it */
 };
 
 static const struct tower {
@@ -93,7 +104,8 @@ static struct mode_clip_config config_of(const char *name)
         return (struct mode_clip_config){
             .embed_dim = t->embed,
             .image = {t->width, t->width / 64, t->layers, 4 * t->width, MODE_ACT_GELU, 1e-5f, false, 0},
-            .text = {t->text_width, t->text_width / 64, t->text_layers, 4 * t->text_width, MODE_ACT_GELU, 1e-5f, false, 0},
+            .text = {t->text_width, t->text_width / 64, t->text_layers, 4 * t->text_width, MODE_ACT_GELU, 1e-5f, false,
+                     0},
             .image_size = 224,
             .patch_size = t->patch,
             .context_length = CONTEXT,
@@ -112,13 +124,24 @@ struct inputs {
     int64_t tokens;
 };
 
+/* Of a file of n numbers those of lines i n / batch: all in their order, where there are as many. */
 static void lengths_from(int32_t *n_ids, int64_t batch, const char *path)
 {
     FILE *f = fopen(path, "r");
+    int32_t *all = NULL;
+    int64_t n = 0, room = 0;
+    int got;
     if (!f) die("the file of --lengths cannot be opened");
-    for (int64_t i = 0; i < batch; i++)
-        if (fscanf(f, "%d", &n_ids[i]) != 1 || n_ids[i] < 3 || n_ids[i] > CONTEXT)
-            die("--lengths: expected as many numbers from 3 to 77 as --batch says");
+    for (int32_t x; (got = fscanf(f, "%d", &x)) == 1;) {
+        if (x < 2 || x > CONTEXT)
+            die("--lengths: expected numbers of tokens from 2 to 77, as `mode tokenize --lengths` prints");
+        if (n == room) all = mode_xrealloc(all, (size_t)(room = 2 * room + 1024) * sizeof *all);
+        all[n++] = x;
+    }
+    if (got != EOF || n == 0)
+        die("--lengths: expected one number of tokens in each line, as `mode tokenize --lengths` prints");
+    for (int64_t i = 0; i < batch; i++) n_ids[i] = all[i * n / batch];
+    free(all);
     fclose(f);
 }
 
@@ -144,8 +167,9 @@ static struct inputs draw(const struct options *o, struct mode_backend *be)
     in.pixels = pixels;
     mode_parallel_for(o->batch, draw_picture, in.pixels);
     for (int64_t i = 0; i < o->batch; i++)
-        in.n_ids[i] = o->tokens == CONTEXT ? CONTEXT
-                                           : (int32_t)(o->tokens - SPREAD + (int64_t)mode_rng_below(&r, 2 * SPREAD + 1));
+        in.n_ids[i] = o->tokens == CONTEXT
+                          ? CONTEXT
+                          : (int32_t)(o->tokens - SPREAD + (int64_t)mode_rng_below(&r, 2 * SPREAD + 1));
     if (o->lengths) lengths_from(in.n_ids, o->batch, o->lengths);
     for (int64_t i = 0; i < o->batch; i++) {
         in.ids[at++] = START;
@@ -209,7 +233,13 @@ static void encode(struct work *w)
     must(mode_clip_encode_images(w->clip, w->features, w->in.pixels, w->o->batch, 0, &err), &err);
 }
 
-static FILE *profiles; /* of every run, where there is a folder for tables */
+static FILE *profiles; /* of the runs that keep theirs, where there is a folder for tables */
+
+static void choose(const struct options *o, struct mode_backend *be)
+{
+    if (o->measure) mode_backend_measure(be, true);
+    if (o->measure_products) mode_backend_measure_products(be, true);
+}
 
 /* Rounds of train or encode; a JSON line each, or one row of the table. */
 static void towers_run(const char *subject, const struct options *o, bool lines)
@@ -226,26 +256,30 @@ static void towers_run(const char *subject, const struct options *o, bool lines)
     w.in = draw(o, w.be);
     must(mode_clip_create_plain(&w.clip, w.be, &cfg, 1, &err), &err);
     w.features = mode_xmalloc((size_t)(o->batch * cfg.embed_dim) * sizeof(float));
+    mode_clip_set_savings(w.clip, o->no_savings, o->no_savings);
     if (train) {
-        bool dense = o->tokens == CONTEXT && !o->lengths;
-        mode_clip_set_savings(w.clip, dense, dense);
         mode_backend_record(w.be, !o->no_graphs);
         if (o->no_streams) mode_clip_set_branches(w.clip, false);
         must(mode_clip_train_begin(w.clip, o->batch, &err), &err);
         must(mode_adamw_begin(&w.now, w.be, &err), &err);
         w.params = mode_clip_params(w.clip, &w.n_params);
     }
-    mode_backend_measure(w.be, o->measure);
+    choose(o, w.be);
     one(&w); /* plans are made, memory is touched */
     mode_backend_measure(w.be, false);
     for (int i = 0; i < 2; i++) one(&w);
     for (; rounds < o->rounds && turn(o); rounds++) {
-        double t0 = mode_clock_s();
-        one(&w);
-        seconds[rounds] = mode_clock_s() - t0;
+        double t0 = mode_clock_s(), all;
+        int64_t times = 0;
+        do {
+            one(&w);
+            times++;
+        } while ((all = mode_clock_s() - t0) < o->seconds);
+        seconds[rounds] = all / (double)times;
         if (lines)
-            printf("{\"subject\":\"%s\",\"items\":%lld,\"unit\":\"pairs\",\"seconds\":%.6f,\"cpu\":%.6f,\"threads\":1}\n",
-                   subject, (long long)o->batch, seconds[rounds], seconds[rounds]);
+            printf(
+                "{\"subject\":\"%s\",\"items\":%lld,\"unit\":\"pairs\",\"seconds\":%.6f,\"cpu\":%.6f,\"threads\":1}\n",
+                subject, (long long)(times * o->batch), all, all);
         fflush(stdout);
     }
     mode_backend_repeats(w.be, &repeats);
@@ -253,7 +287,7 @@ static void towers_run(const char *subject, const struct options *o, bool lines)
     one(&w);
     mode_backend_profile_sums(w.be, &sums);
     if (o->profile) mode_backend_profile_print(w.be, stderr);
-    if (profiles && !o->no_graphs && !o->no_streams && !o->measure) {
+    if (profiles && o->keeps_profile) {
         fprintf(profiles, "%s %s, batch %lld, %lld tokens a text, %s\n", subject, o->config, (long long)o->batch,
                 (long long)o->tokens, o->backend);
         mode_backend_profile_print(w.be, profiles);
@@ -263,11 +297,21 @@ static void towers_run(const char *subject, const struct options *o, bool lines)
     if (!lines) {
         double s = median(seconds, rounds), busy = sums.products + sums.attention + sums.rest;
         table_row("%s\t%s %lld x %.1f tokens\t%s\t%.2f ms\t%.0f /s\t%.1f TFLOP/s\t%.1f %%\t", subject, o->config,
-            (long long)o->batch, (double)w.in.tokens / (double)o->batch, o->backend, 1e3 * s, (double)o->batch / s,
-            1e-12 * sums.flops / s, 100 * sums.flops / s / PEAK);
-        table_row("%s%s%s; op by op: products %.0f %%, attention %.0f %%, rest %.0f %%; all together %.2f times a step\n",
-            repeats.why_not[0] ? repeats.why_not : repeats.replayed ? "graph" : "no graph",
-            train && !o->no_streams ? ", streams" : "", o->measure ? ", measured" : "",
+                  (long long)o->batch, (double)w.in.tokens / (double)o->batch, o->backend, 1e3 * s,
+                  (double)o->batch / s, 1e-12 * sums.flops / s, 100 * sums.flops / s / PEAK);
+        table_row(
+            "%s%s%s%s; op by op: products %.0f %%, attention %.0f %%, rest %.0f %%; all together %.2f times a step\n",
+            repeats.why_not[0] ? repeats.why_not
+            : repeats.replayed ? "graph"
+                               : "no graph",
+            train && !o->no_streams ? ", streams" : "",
+            o->measure            ? ", all by the clock"
+            : o->measure_products ? ", products by the clock"
+                                  : ", by rule",
+            o->no_savings          ? ", nothing saved"
+            : o->tokens != CONTEXT ? ""
+            : o->lengths || !train ? ""
+                                   : ", dense tokens",
             100 * sums.products / busy, 100 * sums.attention / busy, 100 * sums.rest / busy, busy / s);
     }
     free(w.features);
@@ -331,15 +375,17 @@ static void product(const char *name, const char *backend_name, int64_t m, int64
     }
     double s[3];
     for (int i = 0; i < 3; i++) s[i] = median(t[i], rounds);
-    table_row("product\t%s %lld x %lld x %lld\t%s\t%.3f ms\tforward %.0f\tweights' gradient %.0f\tboth gradients %.0f TFLOP/s\n",
-        name, (long long)m, (long long)n, (long long)k, backend_name, 1e3 * s[0], 1e-12 * flops / s[0],
-        1e-12 * flops / s[1], 2e-12 * flops / s[2]);
+    table_row("product\t%s %lld x %lld x %lld\t%s\t%.3f ms\tforward %.0f\tweights' gradient %.0f\tboth gradients %.0f "
+              "TFLOP/s\n",
+              name, (long long)m, (long long)n, (long long)k, backend_name, 1e3 * s[0], 1e-12 * flops / s[0],
+              1e-12 * flops / s[1], 2e-12 * flops / s[2]);
     struct mode_tensor *all[] = {&x, &w, &y, &dw, &dx};
     for (int i = 0; i < 5; i++) mode_backend_free(be, all[i]->data);
     mode_backend_close(&be);
 }
 
-/* A layer norm over m rows of d numbers, forward and back with a residual's gradient, against the bytes they must move. */
+/* A layer norm over m rows of d numbers, forward and back with a residual's gradient, against the bytes they must move.
+ */
 static void norm(const char *backend_name, int64_t m, int64_t d, int64_t rounds)
 {
     struct mode_backend *be = backend(backend_name);
@@ -360,7 +406,8 @@ static void norm(const char *backend_name, int64_t m, int64_t d, int64_t rounds)
             mode_backend_sync(be);
             if (i >= 0) t[k][i] = mode_clock_s() - t0;
         }
-    const double bytes = (double)(m * d) * (double)mode_dtype_size(act), s[] = {median(t[0], rounds), median(t[1], rounds)};
+    const double bytes = (double)(m * d) * (double)mode_dtype_size(act),
+                 s[] = {median(t[0], rounds), median(t[1], rounds)};
     table_row("layernorm\t%lld x %lld\t%s\tforward %.3f ms, %.0f GB/s\tback %.3f ms, %.0f GB/s\n", (long long)m,
               (long long)d, backend_name, 1e3 * s[0], 2e-9 * bytes / s[0], 1e3 * s[1], 4e-9 * bytes / s[1]);
     struct mode_tensor *taken[] = {&x, &y, &dy, &dx, &stats, &all};
@@ -381,7 +428,8 @@ static void draw_bytes(void *ctx, int64_t i, int thread)
     for (int64_t j = 0; j < d->bytes; j++) d->rgb[i * d->bytes + j] = (uint8_t)mode_rng_u32(&r);
 }
 
-/* Decoded pictures of width x height to the patches of 224 x 224: pictures a second, once they are in the GPU's memory. */
+/* Decoded pictures of width x height to the patches of 224 x 224: pictures a second, once they are in the GPU's memory.
+ */
 static void pixels(const char *backend_name, int width, int height, int64_t rounds)
 {
     enum { BATCH = 256, SIDE = 224, PATCH = 32 };
@@ -413,10 +461,8 @@ static void pixels(const char *backend_name, int width, int height, int64_t roun
     struct mode_tensor levels = random_matrix(be, MODE_DTYPE_F32, 3, 256);
     struct mode_tensor cols = random_matrix(be, mode_backend_activations(be), BATCH * (SIDE / PATCH) * (SIDE / PATCH),
                                             3 * PATCH * PATCH);
-    const struct mode_pictures pictures = {.windows = windows,
-                                           .bytes = memory,
-                                           .n_bytes = (size_t)(rgb + BATCH * each),
-                                           .levels = mode_f32(&levels)};
+    const struct mode_pictures pictures = {
+        .windows = windows, .bytes = memory, .n_bytes = (size_t)(rgb + BATCH * each), .levels = mode_f32(&levels)};
     double t[MAX_ROUNDS];
     for (int64_t i = -2; i < rounds; i++) {
         double t0 = mode_clock_s();
@@ -446,15 +492,16 @@ static void kmeans(const char *backend_name, const char *way, int64_t n, int64_t
     const size_t ready_bytes = mode_nearest_ready_bytes(be, n, d);
     struct mode_error err;
     void *at[8];
-    const size_t bytes[] = {(size_t)(n * d) * 4, (size_t)(k * d) * 4, (size_t)(k * d) * 4, WORK_BYTES, ready_bytes,
-                            (size_t)n * 4, (size_t)(k + 1) * 4, (size_t)n * 4};
+    const size_t bytes[] = {(size_t)(n * d) * 4, (size_t)(k * d) * 4, (size_t)(k * d) * 4, WORK_BYTES,
+                            ready_bytes,         (size_t)n * 4,       (size_t)(k + 1) * 4, (size_t)n * 4};
     double t[2][MAX_ROUNDS];
     for (int i = 0; i < 8; i++) must(mode_backend_alloc(be, &at[i], bytes[i], &err), &err);
     struct mode_tensor x = mode_tensor_2d(at[0], MODE_DTYPE_F32, n, d), c = mode_tensor_2d(at[1], MODE_DTYPE_F32, k, d),
                        means = mode_tensor_2d(at[2], MODE_DTYPE_F32, k, d),
                        work = mode_tensor_2d(at[3], MODE_DTYPE_F32, WORK_BYTES / 4 / k, k),
                        ready = mode_tensor_1d(at[4], MODE_DTYPE_U8, (int64_t)ready_bytes),
-                       id = mode_tensor_1d(at[5], MODE_DTYPE_I32, n), first = mode_tensor_1d(at[6], MODE_DTYPE_I32, k + 1),
+                       id = mode_tensor_1d(at[5], MODE_DTYPE_I32, n),
+                       first = mode_tensor_1d(at[6], MODE_DTYPE_I32, k + 1),
                        members = mode_tensor_1d(at[7], MODE_DTYPE_I32, n);
     mode_parallel_for(n, draw_row, &x);
     memcpy(c.data, x.data, bytes[1]);
@@ -473,10 +520,11 @@ static void kmeans(const char *backend_name, const char *way, int64_t n, int64_t
         t[1][i] = mode_clock_s() - t1;
     }
     const double a = median(t[0], rounds), b = median(t[1], rounds), flops = 2.0 * (double)n * (double)k * (double)d;
-    table_row("k-means\t%lld x %lld x %lld\t%s, %s\tnearest %.2f ms, groups and means %.2f ms\t%.0f TFLOP/s\t%.1f %% of "
-              "the peak\n",
-              (long long)n, (long long)k, (long long)d, backend_name, way, 1e3 * a, 1e3 * b, 1e-12 * flops / (a + b),
-              100 * flops / (a + b) / PEAK);
+    table_row(
+        "k-means\t%lld x %lld x %lld\t%s, %s\tnearest %.2f ms, groups and means %.2f ms\t%.0f TFLOP/s\t%.1f %% of "
+        "%g TFLOP/s\n",
+        (long long)n, (long long)k, (long long)d, backend_name, way, 1e3 * a, 1e3 * b, 1e-12 * flops / (a + b),
+        100 * flops / (a + b) / PRODUCTS_PEAK, 1e-12 * PRODUCTS_PEAK);
     for (int i = 0; i < 8; i++) mode_backend_free(be, at[i]);
     mode_backend_close(&be);
     unsetenv("MODE_CUDA_NEAREST");
@@ -508,9 +556,16 @@ static void everything(const char *const *backends)
     static const struct {
         const char *subject, *config;
         int64_t batch, tokens;
-    } runs[] = {{"train", "ViT-B-32", 1024, 77}, {"train", "ViT-B-32", 1024, 22},  {"train", "ViT-B-16", 512, 77},
-                {"train", "ViT-B-16", 512, 22},  {"train", "ViT-L-14", 128, 77},   {"train", "ViT-L-14", 128, 22},
+    } runs[] = {{"train", "ViT-B-32", 1024, 77},  {"train", "ViT-B-32", 1024, 22}, {"train", "ViT-B-16", 512, 77},
+                {"train", "ViT-B-16", 512, 22},   {"train", "ViT-L-14", 128, 77},  {"train", "ViT-L-14", 128, 22},
                 {"encode", "ViT-B-32", 1024, 22}, {"encode", "ViT-L-14", 256, 22}};
+    static const struct options ways[] = {/* tokens: of texts of that length alone */
+                                          {.measure_products = true},
+                                          {.measure_products = true, .no_savings = true, .tokens = CONTEXT},
+                                          {0},
+                                          {.measure = true},
+                                          {.no_graphs = true, .tokens = 22},
+                                          {.no_streams = true, .tokens = 22}};
     clocks();
     for (int b = 0; backends[b]; b++) {
         struct mode_backend *be;
@@ -525,22 +580,24 @@ static void everything(const char *const *backends)
         pixels(backends[b], 1024, 768, 15);
         for (size_t i = 0; i < sizeof products / sizeof *products; i++)
             product(products[i].name, backends[b], products[i].m, products[i].n, products[i].k, 15);
-        norm(backends[b], 51200, 768, 15); /* B/32, batch 1024 */
+        norm(backends[b], 51200, 768, 15);  /* B/32, batch 1024 */
         norm(backends[b], 65792, 1024, 15); /* L/14, batch 256 */
         norm(backends[b], 65792, 1280, 15); /* H/14 */
         const bool half = strcmp(backends[b], "cuda-bf16") == 0;
-        enum { WAYS = 5 }; /* as it is; without graphs, without streams, without both; by the clock */
+        enum { WAYS = sizeof ways / sizeof *ways };
         for (int way = 0; way < (half ? WAYS : 1); way++) { /* what is asked for first comes first */
             for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
-                const struct options o = {.config = runs[i].config,
-                                          .backend = backends[b],
-                                          .batch = runs[i].batch,
-                                          .tokens = runs[i].tokens,
-                                          .rounds = half ? 15 : 5,
-                                          .no_graphs = way & 1,
-                                          .no_streams = way & 2,
-                                          .measure = way & 4};
-                if (way == 0 || strcmp(runs[i].subject, "train") == 0) towers_run(runs[i].subject, &o, false);
+                const bool train = strcmp(runs[i].subject, "train") == 0;
+                struct options o = ways[way];
+                if (o.tokens && o.tokens != runs[i].tokens) continue;
+                o.config = runs[i].config;
+                o.backend = backends[b];
+                o.batch = runs[i].batch;
+                o.tokens = runs[i].tokens;
+                o.rounds = half ? 15 : 5;
+                o.keeps_profile = way == 0;
+                if (!train) o.measure_products = false; /* what encodes does so by rule */
+                if (train || way == 0) towers_run(runs[i].subject, &o, false);
             }
             for (int own = 0; own < 2 && half && way == 0; own++) /* alike on every backend */
                 kmeans(backends[b], own ? "own" : "library", 1 << 19, 1024, 768, 15);
@@ -549,24 +606,36 @@ static void everything(const char *const *backends)
     }
 }
 
+static void sweep(struct options o)
+{
+    const int64_t most = o.batch;
+    clocks();
+    for (int64_t part = 8; part <= 16; part++) {
+        o.batch = most * part / 16;
+        if (o.batch >= 2) towers_run("train", &o, false);
+    }
+    clocks();
+}
+
 static void one_subject(int argc, char **argv)
 {
     struct options o = {.config = "ViT-B-32", .backend = "cuda", .batch = 256, .tokens = 22, .rounds = 10};
+    const char *seconds = "0";
     for (int i = 2; i < argc; i++) {
         const struct {
             const char *name;
             const char **text;
             int64_t *number;
-        } known[] = {{"--config", &o.config, NULL},  {"--backend", &o.backend, NULL}, {"--lengths", &o.lengths, NULL},
-                     {"--batch", NULL, &o.batch},    {"--tokens", NULL, &o.tokens},   {"--rounds", NULL, &o.rounds}};
+        } known[] = {{"--config", &o.config, NULL}, {"--backend", &o.backend, NULL}, {"--lengths", &o.lengths, NULL},
+                     {"--batch", NULL, &o.batch},   {"--tokens", NULL, &o.tokens},   {"--rounds", NULL, &o.rounds},
+                     {"--seconds", &seconds, NULL}};
         size_t k = 0;
         const struct {
             const char *name;
             bool *on;
-        } flags[] = {{"--turns", &o.turns},
-                     {"--profile", &o.profile},
-                     {"--no-graphs", &o.no_graphs},
-                     {"--no-streams", &o.no_streams},
+        } flags[] = {{"--turns", &o.turns},           {"--profile", &o.profile},
+                     {"--no-savings", &o.no_savings}, {"--no-graphs", &o.no_graphs},
+                     {"--no-streams", &o.no_streams}, {"--measure-products", &o.measure_products},
                      {"--measure", &o.measure}};
         enum { FLAGS = sizeof flags / sizeof *flags };
         size_t flag = 0;
@@ -584,16 +653,23 @@ static void one_subject(int argc, char **argv)
     if (o.batch < 2 || o.rounds < 1 || o.rounds > MAX_ROUNDS ||
         (o.tokens != CONTEXT && (o.tokens < SPREAD + 3 || o.tokens > CONTEXT - SPREAD)))
         die("--batch of at least 2, --rounds 1 to 1000, --tokens 17 to 63 or 77 are meant");
-    towers_run(argv[1], &o, true);
+    o.seconds = atof(seconds);
+    if (!(o.seconds >= 0)) die("--seconds of 0 or more are meant");
+    if (strcmp(argv[1], "sweep") == 0)
+        sweep(o);
+    else
+        towers_run(argv[1], &o, true);
 }
 
 int main(int argc, char **argv)
 {
     static const char *const backends[] = {"cuda-bf16", "cuda-fp8", "cuda-tf32", "cuda", NULL};
-    if (argc > 1 && (strcmp(argv[1], "train") == 0 || strcmp(argv[1], "encode") == 0)) {
-        one_subject(argc, argv);
-        return 0;
-    }
+    static const char *const subjects[] = {"train", "encode", "sweep", NULL};
+    for (int i = 0; argc > 1 && subjects[i]; i++)
+        if (strcmp(argv[1], subjects[i]) == 0) {
+            one_subject(argc, argv);
+            return 0;
+        }
     struct mode_backend *gpu = backend("cuda"); /* is there one? */
     mode_backend_close(&gpu);
     if (!table_open(argc > 1 ? argv[1] : NULL, "cuda_bench.tsv")) return 1;

@@ -1,28 +1,37 @@
 """`cuda-bench train|encode` (make cuda-bench builds it) against open_clip on the same GPU, in turns.
 
     PYTHON bench/peers/bench_cuda.py build-cuda/cuda-bench [train] [encode] [--config ViT-B-32] [--batch 1024]
-        [--tokens 22] [--fixed] [--backend cuda-bf16] [--peers bf16,bf16+compiled,bf16+compiled+cut] [--device cuda]
+        [--tokens 22 | --lengths FILE] [--algorithms products] [--no-savings] [--backend cuda-bf16] [--seconds 1]
+        [--peers bf16,bf16+compiled,bf16+compiled+cut] [--device cuda]
 
 PYTHON has torch for CUDA and open_clip. Both sides have random pixels and texts of the same lengths in memory: no
-loader, no decoding. Peers: bf16 or tf32 products (autocast, as open_clip's --precision amp_bf16), compiled by
-torch.compile (autotuned), cut: the context cut to the longest text of the batch, as its length buckets do; fused AdamW.
-Ours chooses its algorithms by the clock in the first step too (--measure); --fixed: by rule, as runs without
-train.algorithms do. A round is one step on either side; wall time, the device waited for. Clocks and power are logged
-with each round.
+loader, no decoding. --lengths: a count of tokens a line, as `mode tokenize --lengths` prints of real captions, of which
+a batch is drawn. Peers: bf16 or tf32 products (autocast, as open_clip's --precision amp_bf16; what stays f32 is
+multiplied in TF32, as open_clip's training has it; f32: nothing is), compiled by torch.compile (autotuned), cut: the
+context cut to the longest text of the batch, as its length buckets do; fused AdamW.
+
+Ours trains with algorithms of products that the clock chose in the first step, as runs with train.algorithms do;
+--algorithms rule: as runs without do; all: attention's ways by the clock, too, which no run can keep. It encodes by rule,
+as everything that encodes does. --no-savings: ours computes padding and whole last blocks. A round is as many steps as
+fill --seconds; the peer is waited for at its end, ours waits once a step, as training does. Wall time; clocks and power
+are logged with each round.
 """
 import random
 import statistics
+import sys
 import tempfile
 
 import turns
 
 SPREAD = 14  # of text lengths around --tokens, as in bench/cuda/cuda_bench.c
+CONTEXT = 77
 
 
 def peer(torch, open_clip, a, subject, how, config, pixels, ids):
-    """A function that does one round and waits for the device."""
-    from open_clip.loss import ClipLoss
-    device, wait = turns.device(torch, a), turns.waiting(torch, a)
+    """A function that begins one step, or encodes the batch."""
+    device = turns.device(torch, a)
+    turns.tf32(torch, "f32" not in how)
+    torch.backends.cudnn.benchmark = True
     context = int((ids != 0).sum(1).max()) if "cut" in how else config["text_cfg"]["context_length"]
     model = open_clip.CLIP(**{**config, "text_cfg": {**config["text_cfg"], "context_length": context}}).to(device)
     x, y = pixels.to(device), ids[:, :context].contiguous().to(device)
@@ -36,19 +45,19 @@ def peer(torch, open_clip, a, subject, how, config, pixels, ids):
             with torch.inference_mode(), amp:
                 net(x, normalize=True).float().cpu()
         return step
-    opt = torch.optim.AdamW(model.parameters(), lr=5e-4, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.2, fused=True)
-    loss_of = ClipLoss()
+    step = turns.training(torch, model, net, amp)
+    return lambda: step(x, y)
 
-    def step():
-        with amp:
-            loss = loss_of(*net(x, y)[:3])
-        opt.zero_grad()
-        loss.backward()
-        opt.step()
-        with torch.no_grad():
-            model.logit_scale.clamp_(0, 4.6052)
-        wait()
-    return step
+
+def lengths_of(a, draw):
+    """Tokens of each text of the batch."""
+    if not a.lengths:
+        return [CONTEXT if a.tokens == CONTEXT else a.tokens + draw.randint(-SPREAD, SPREAD) for _ in range(a.batch)]
+    with open(a.lengths) as f:
+        counts = [int(line) for line in f]
+    if not counts or not all(2 <= n <= CONTEXT for n in counts):
+        sys.exit(f"{a.lengths}: expected a number of tokens from 2 to {CONTEXT} in each line, as `mode tokenize --lengths` prints")
+    return [draw.choice(counts) for _ in range(a.batch)]
 
 
 def main():
@@ -57,20 +66,22 @@ def main():
     p.add_argument("--config", default="ViT-B-32")
     p.add_argument("--batch", type=int, default=1024)
     p.add_argument("--tokens", type=int, default=22, help="mean length of texts; 77: no padding")
-    p.add_argument("--fixed", action="store_true", help="ours with algorithms that do not depend on the clock")
+    p.add_argument("--lengths", help="instead: a file with one number of tokens a line")
+    p.add_argument("--algorithms", default="products", choices=["products", "rule", "all"], help="of ours: by the clock or not")
+    p.add_argument("--no-savings", action="store_true", help="ours computes what could be left out exactly, too")
     p.add_argument("--backend", default="cuda-bf16")
     p.add_argument("--peers", default="bf16,bf16+compiled,bf16+compiled+cut")
     turns.device_argument(p, "cuda")
-    p.set_defaults(threads=turns.processors())
     a = p.parse_args()
     torch = turns.begin(a)
+    wait = turns.waiting(torch, a)
     turns.device(torch, a)
     import open_clip
     config = open_clip.get_model_config(a.config)
     size, draw = config["vision_cfg"]["image_size"], random.Random(1)
     pixels = 4 * torch.rand(a.batch, 3, size, size) - 2
-    lengths = [77 if a.tokens == 77 else a.tokens + draw.randint(-SPREAD, SPREAD) for _ in range(a.batch)]
-    ids = torch.zeros(a.batch, 77, dtype=torch.long)
+    lengths = lengths_of(a, draw)
+    ids = torch.zeros(a.batch, CONTEXT, dtype=torch.long)
     for row, n in zip(ids, lengths):
         row[:n] = torch.tensor([49406] + [draw.randrange(1, 49406) for _ in range(n - 2)] + [49407])
     clocks = turns.Clocks()
@@ -78,14 +89,18 @@ def main():
         f.writelines(f"{n}\n" for n in lengths)
         f.flush()
         for subject in a.subjects:
-            cmd = [a.mode, subject, "--config", a.config, "--backend", a.backend, "--batch", str(a.batch), "--tokens",
-                   str(a.tokens)] + (["--lengths", f.name] if a.tokens != 77 else []) + ([] if a.fixed else ["--measure"])
-            what = f"{subject} {a.config}, batch {a.batch}, {statistics.mean(lengths):.1f} tokens a text, {a.backend}"
+            by = "rule" if subject == "encode" else a.algorithms
+            cmd = [a.mode, subject, "--config", a.config, "--backend", a.backend, "--batch", str(a.batch), "--lengths", f.name]
+            cmd += {"rule": [], "products": ["--measure-products"], "all": ["--measure"]}[by]
+            cmd += ["--no-savings"] if a.no_savings else []
+            what = (f"{subject} {a.config}, batch {a.batch}, {statistics.mean(lengths):.1f} tokens a text, {a.backend}, ours with "
+                    f"algorithms by {'rule' if by == 'rule' else 'the clock: ' + by}{', nothing saved' if a.no_savings else ''}")
             for how in a.peers.split(","):  # one at a time: each holds weights, gradients and moments
                 if subject == "encode" and "cut" in how:
                     continue
                 turns.compare(what, cmd, {f"open_clip, {how}": peer(torch, open_clip, a, subject, how.split("+"), config,
-                                                                     pixels, ids)}, a.batch, a.rounds, a.threads, clocks)
+                                                                     pixels, ids)}, a.batch, a.rounds, a.threads, clocks,
+                              a.seconds, wait)
                 torch.cuda.empty_cache()
     clocks.close()
 

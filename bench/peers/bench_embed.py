@@ -7,9 +7,17 @@
 Peers, in inference mode, batches padded to their longest text, fp32 unless something else is said. arrival: in order of
 arrival, --batch texts at a time, as scripts do it; sorted: by length, which wastes little on padding, as many texts as
 fit into --batch-tokens where that is said, as servers do it; compiled: by torch.compile; bf16: weights and activations,
-attention by PyTorch's fused kernels (SDPA) in either case; ids: texts were tokenized beforehand, which ours never are.
-With --device cuda wall time is compared, the vectors being on the host at its end, and clocks are logged.
+attention by PyTorch's fused kernels (SDPA) in either case; tf32: products of f32 in TF32, which PyTorch does only when
+it is told to; ids: texts were tokenized beforehand, which ours never are. Where it sorts, a thread tokenizes the batches
+that follow while the device computes, by the tokenizers library alone, which shares each batch out among --threads;
+transformers' own call around it takes longer than the model does on a GPU.
+With --device cuda wall time is compared, the vectors being on the host at its end, clocks are logged, and either side
+has every processor where --threads does not say something else.
 """
+import collections
+import concurrent.futures
+import copy
+import itertools
 import tempfile
 
 import turns
@@ -29,6 +37,19 @@ def batches(lengths, most, tokens):
         at = end
 
 
+def ahead(pool, f, inputs, n):
+    """f of each input, in their order, n of them begun before they are asked for."""
+    inputs, begun = iter(inputs), collections.deque()
+    begun.extend(pool.submit(f, x) for x in itertools.islice(inputs, n))
+    while begun:
+        done = begun.popleft().result()
+        begun.extend(pool.submit(f, x) for x in itertools.islice(inputs, 1))
+        yield done
+
+
+AHEAD = 4
+
+
 def main():
     p = turns.arguments(__doc__)
     p.add_argument("encoder")
@@ -42,7 +63,7 @@ def main():
     a = p.parse_args()
     torch = turns.begin(a)
     from transformers import AutoModel, AutoTokenizer
-    device = turns.device(torch, a)
+    device, wait = turns.device(torch, a), turns.waiting(torch, a)
     texts = turns.captions(a.shards, a.texts)
     tokenizer = AutoTokenizer.from_pretrained(a.encoder)
     length_of = {t: min(128, len(ids)) for t, ids in zip(texts, tokenizer(texts)["input_ids"])}
@@ -50,21 +71,34 @@ def main():
     def tokens_of(rows):
         return tokenizer(rows, padding=True, truncation=True, max_length=128, return_tensors="pt")
 
+    quick = copy.deepcopy(tokenizer.backend_tokenizer)
+    quick.enable_truncation(128)
+    quick.enable_padding(pad_id=tokenizer.pad_token_id, pad_token=tokenizer.pad_token)
+
+    def tokens_quickly(rows):
+        found = quick.encode_batch_fast(rows)
+        x = {"input_ids": torch.tensor([e.ids for e in found]), "attention_mask": torch.tensor([e.attention_mask for e in found])}
+        return {k: v.pin_memory() for k, v in x.items()} if device == "cuda" else x
+
     def peer(how):
         model = AutoModel.from_pretrained(a.encoder, dtype=torch.bfloat16 if "bf16" in how else torch.float32).to(device).eval()
         net = torch.compile(model, dynamic=True) if "compiled" in how else model
         is_sorted = "sorted" in how
         rows = sorted(texts, key=length_of.get, reverse=True) if is_sorted else texts
         cut = list(batches([length_of[t] for t in rows], a.batch, a.batch_tokens if is_sorted else 0))
-        before = [tokens_of(rows[i:j]) for i, j in cut] if "ids" in how else None
+        pieces = [rows[i:j] for i, j in cut]
+        before = [tokens_quickly(piece) for piece in pieces] if "ids" in how else None
+        pool = concurrent.futures.ThreadPoolExecutor(1) if is_sorted and a.threads > 1 else None
+        read = tokens_quickly if is_sorted else tokens_of
 
         def run():
             out = []
+            turns.tf32(torch, "tf32" in how)
             with torch.inference_mode():
                 if is_sorted:
                     sorted(texts, key=len, reverse=True)  # a part of the work
-                for b, (i, j) in enumerate(cut):
-                    x = (before[b] if before else tokens_of(rows[i:j])).to(device)
+                for x in before or (ahead(pool, read, pieces, AHEAD) if pool else map(read, pieces)):
+                    x = {k: v.to(device, non_blocking=True) for k, v in x.items()}
                     h = net(**x).last_hidden_state
                     mask = x["attention_mask"].unsqueeze(-1).to(h.dtype)
                     out.append(torch.nn.functional.normalize(((h * mask).sum(1) / mask.sum(1)).float(), dim=-1))
@@ -79,7 +113,7 @@ def main():
                tmp + "/texts", "--backend", a.backend]
         turns.compare(f"embedding {a.texts} texts of {sum(lengths) / len(lengths):.1f} tokens (longest {max(lengths)}), "
                       f"{a.backend}", cmd, {f"transformers, {how}": peer(how.split("+")) for how in a.peers.split(",")},
-                      a.texts, a.rounds, a.threads, clocks)
+                      a.texts, a.rounds, a.threads, clocks, a.seconds if clocks else 0, wait)
     if clocks:
         clocks.close()
 

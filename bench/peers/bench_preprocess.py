@@ -17,28 +17,16 @@ import sys
 import tempfile
 import time
 
-import numpy as np
 import open_clip.transform
 import torch
 import torchvision.transforms.v2 as v2
 from PIL import Image
 from torchvision.io import ImageReadMode, decode_jpeg
 
+from pictures import photograph
+
 torch.set_num_threads(1)
 MEAN, STD = open_clip.transform.OPENAI_DATASET_MEAN, open_clip.transform.OPENAI_DATASET_STD
-
-
-def photograph(w, h, seed):
-    """Noise of every scale, weaker the finer it is, colours less than light."""
-    rng = np.random.default_rng(seed)
-    out, n = np.full((h, w, 3), 120, np.float32), 4
-    while n < 2 * max(w, h):
-        light, colour = (rng.normal(0, 1, (max(2, n * h // max(w, h)), max(2, n * w // max(w, h)), c)) for c in (1, 3))
-        layer = (0.8 * light + 0.3 * colour).astype(np.float32)
-        for c in range(3):
-            out[..., c] += 60 * (4 / n) ** 0.7 * np.asarray(Image.fromarray(layer[..., c]).resize((w, h), Image.BICUBIC))
-        n *= 2
-    return Image.fromarray(np.clip(out, 0, 255).astype(np.uint8))
 
 
 def peers(size, train):

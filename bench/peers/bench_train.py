@@ -29,7 +29,6 @@ def main():
     a = p.parse_args()
     torch = turns.begin(a)
     import open_clip
-    from open_clip.loss import ClipLoss
     config = open_clip.get_model_config(a.config)
     size = config["vision_cfg"]["image_size"]
     pixels = torch.randn(a.batch, 3, size, size)
@@ -44,18 +43,8 @@ def main():
         x, y = pixels, ids[:, :context].contiguous()
         if "channels_last" in how:
             model, x = model.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
-        opt = torch.optim.AdamW(model.parameters(), lr=5e-4, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.2, fused=True)
-        net, loss_of = torch.compile(model) if "compiled" in how else model, ClipLoss()
-
-        def step():
-            out = net(x, y)
-            loss = loss_of(*out[:3])
-            opt.zero_grad()
-            loss.backward()
-            opt.step()
-            with torch.no_grad():
-                model.logit_scale.clamp_(0, 4.6052)
-        return step
+        step = turns.training(torch, model, torch.compile(model) if "compiled" in how else model)
+        return lambda: step(x, y)
 
     with tempfile.TemporaryDirectory() as tmp:
         pixels.numpy().tofile(tmp + "/pixels")

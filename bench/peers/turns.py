@@ -2,9 +2,15 @@
 
 Both keep their models loaded, both get the same inputs; of each round processor time and wall time are taken. On a
 machine that others use, trust the ratio of processor times with one thread. A ratio over 1 is ours being faster.
+
+Where a device computes a round is as many times the work as fill --seconds: so the device's power and clocks settle, and
+a peer, which is waited for at the round's end alone, runs ahead of its device as it does in use. Ours waits as often as
+it does in use: once a step of training.
 """
 import argparse
+import contextlib
 import json
+import math
 import os
 import random
 import statistics
@@ -22,12 +28,14 @@ def arguments(doc):
     p = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("mode", help="the mode command")
     p.add_argument("--rounds", type=int, default=5)
-    p.add_argument("--threads", type=int, default=1, help="of either side")
+    p.add_argument("--threads", type=int, help="of either side (default: 1; beside a GPU every processor)")
+    p.set_defaults(seconds=0)
     return p
 
 
 def device_argument(p, default):
     p.add_argument("--device", default=default, choices=["cuda", "cpu"], help="of the peer; ours is told by --backend")
+    p.add_argument("--seconds", type=float, default=1, help="of a round at least, where a device computes")
 
 
 def device(torch, a):
@@ -35,11 +43,14 @@ def device(torch, a):
     if a.device == "cuda" and not torch.cuda.is_available():
         sys.exit("PyTorch finds no usable GPU here. HINT: --device cpu puts the processor in its place, which proves that "
                  "this runs, and nothing else")
-    if a.device == "cuda":
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-        if hasattr(torch.backends.cuda, "enable_cudnn_sdp"):
-            torch.backends.cuda.enable_cudnn_sdp(True)
+    if a.device == "cuda" and hasattr(torch.backends.cuda, "enable_cudnn_sdp"):
+        torch.backends.cuda.enable_cudnn_sdp(True)
     return a.device
+
+
+def tf32(torch, on):
+    """Products of f32: in TF32, or in f32, which is PyTorch's default. Of all the process: each round says it again."""
+    torch.set_float32_matmul_precision("high" if on else "highest")
 
 
 def waiting(torch, a):
@@ -47,10 +58,29 @@ def waiting(torch, a):
     return torch.cuda.synchronize if a.device == "cuda" else lambda: None
 
 
+def training(torch, model, net, amp=None):
+    """A function of pixels and ids that begins one step of open_clip's model, of which net is the compiled form: loss,
+    backward, AdamW (fused)."""
+    from open_clip.loss import ClipLoss
+    opt = torch.optim.AdamW(model.parameters(), lr=5e-4, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.2, fused=True)
+    loss_of = ClipLoss()
+
+    def step(x, y):
+        with amp or contextlib.nullcontext():
+            loss = loss_of(*net(x, y)[:3])
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(0, 4.6052)
+    return step
+
+
 def begin(a):
     """Before torch is imported: the environment of both sides. The malloc settings are read at a process's start."""
     if any(os.environ.get(k) != v for k, v in PEER_ENV.items()):
         os.execve(sys.executable, [sys.executable] + sys.argv, {**os.environ, **PEER_ENV})
+    a.threads = a.threads or (processors() if getattr(a, "device", "cpu") == "cuda" else 1)
     os.environ.update(MODE_THREADS=str(a.threads), OMP_NUM_THREADS=str(a.threads), RAYON_NUM_THREADS=str(a.threads),
                       TOKENIZERS_PARALLELISM="true" if a.threads > 1 else "false")
     import torch
@@ -81,9 +111,9 @@ def write_lines(path, texts):
 
 
 class Ours:
-    def __init__(self, cmd, rounds):
-        self.p = subprocess.Popen(cmd + ["--turns", "--rounds", str(rounds)], stdin=subprocess.PIPE,
-                                  stdout=subprocess.PIPE, text=True)
+    def __init__(self, cmd, rounds, seconds=0):
+        self.p = subprocess.Popen(cmd + ["--turns", "--rounds", str(rounds)] + (["--seconds", str(seconds)] if seconds else []),
+                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def round(self):
         self.p.stdin.write("\n")
@@ -100,25 +130,48 @@ class Ours:
 
 
 class Clocks:
-    """What nvidia-smi says of the first GPU, ten times a second, by a process beside; the last of it is logged with each
-    round, taken while or just after it ran."""
-    SMI = ["nvidia-smi", "-i", os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0], "--format=csv,noheader"]
+    """What nvidia-smi says of the first GPU, ten times a second, by a process beside. Of each round: mean and lowest clock
+    of its multiprocessors, mean and highest power, and why the clock was held down, if it was."""
+    SMI = ["nvidia-smi", "-i", os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0], "--format=csv,noheader,nounits"]
+    # by the names of newer drivers, then of older ones; without "instant" power is a mean of a second
+    ASKED = ["clocks.sm,power.draw.instant,temperature.gpu,clocks_event_reasons.active",
+             "clocks.sm,power.draw,temperature.gpu,clocks_throttle_reasons.active"]
+    REASONS = {0x4: "power cap", 0x8: "slowdown by hardware", 0x20: "thermal slowdown by software",
+               0x40: "thermal slowdown by hardware", 0x80: "power brake"}
 
     def __init__(self):
-        self.last, self.p = "clocks are not known", None
-        try:
-            print(subprocess.run(self.SMI + ["--query-gpu=name,driver_version,clocks.max.sm,power.limit"],
-                                 capture_output=True, text=True, check=True).stdout.strip() + "\n", flush=True)
-            self.p = subprocess.Popen(self.SMI + ["--query-gpu=clocks.sm,clocks.mem,power.draw,temperature.gpu", "-lms", "100"],
-                                      stdout=subprocess.PIPE, text=True)
-        except (OSError, subprocess.CalledProcessError):
+        self.rows, self.p = [], None
+        asked = next((q for q in self.ASKED if self._once(q)), None)
+        if not asked:
             print("(no nvidia-smi: clocks are not known)\n", flush=True)
             return
+        print(self._once("name,driver_version,clocks.max.sm,power.limit") + "\n", flush=True)
+        self.p = subprocess.Popen(self.SMI + ["--query-gpu=" + asked, "-lms", "100"], stdout=subprocess.PIPE, text=True)
         threading.Thread(target=self._read, daemon=True).start()
+
+    def _once(self, what):
+        try:
+            return subprocess.run(self.SMI + ["--query-gpu=" + what], capture_output=True, text=True, check=True).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            return ""
 
     def _read(self):
         for line in self.p.stdout:
-            self.last = line.strip()
+            try:
+                sm, power, warm, why = line.split(", ")
+                self.rows.append((time.perf_counter(), float(sm), float(power), float(warm), int(why, 16)))
+            except ValueError:  # "[N/A]"
+                continue
+
+    def between(self, begun, ended):
+        """A clause about the time between two of time.perf_counter()."""
+        rows = [r for r in list(self.rows) if begun <= r[0] <= ended]
+        if not rows:
+            return "clocks are not known"
+        held = {name for r in rows for bit, name in self.REASONS.items() if r[4] & bit}
+        return (f"SM {statistics.mean(r[1] for r in rows):.0f} MHz, lowest {min(r[1] for r in rows):.0f}, "
+                f"{statistics.mean(r[2] for r in rows):.0f} W, highest {max(r[2] for r in rows):.0f}, "
+                f"{max(r[3] for r in rows):.0f} C, held down by: {', '.join(sorted(held)) or 'nothing'}")
 
     def close(self):
         if self.p:
@@ -126,38 +179,49 @@ class Clocks:
             self.p.wait()
 
 
-def peer_round(work, n):
+def peer_round(work, n, times=1, wait=lambda: None):
+    """(processor, wall) seconds for one item, of work done so many times, n items each, and one wait."""
     cpu, wall = time.process_time(), time.perf_counter()
-    work()
-    return (time.process_time() - cpu) / n, (time.perf_counter() - wall) / n
+    for _ in range(times):
+        work()
+    wait()
+    return (time.process_time() - cpu) / (n * times), (time.perf_counter() - wall) / (n * times)
+
+
+def times_of(work, n, seconds, wait):
+    """How often work fits into so many seconds."""
+    return max(1, math.ceil(seconds / (n * peer_round(work, n, 2, wait)[1]))) if seconds else 1
 
 
 def processors():
     return len(os.sched_getaffinity(0))
 
 
-def compare(what, cmd, peers, n, rounds, threads, clocks=None):
-    """peers: {name: function that does n items once}; each is warmed up, then rounds in turns; prints a table. The ratio
-    is of processor time or, where the work is a device's, which `clocks` says, of wall time; then every round is logged
-    on stderr with the clocks. Returns {name: (ours, peer)}: medians of the seconds for one item."""
+def compare(what, cmd, peers, n, rounds, threads, clocks=None, seconds=0, wait=lambda: None):
+    """peers: {name: function that begins n items' work}; each is warmed up, then rounds in turns; prints a table. A round
+    is the work once or, with `seconds`, as often as fills them; `wait` ends it. The ratio is of processor time or, where
+    the work is a device's, which `clocks` says, of wall time; then every round is logged on stderr with the clocks.
+    Returns {name: (ours, peer)}: medians of the seconds for one item."""
     k = 1 if clocks else 0
     head, other = ("wall", "CPU") if clocks else ("CPU", "wall")
-    print(f"{what}; {threads} thread(s) each, {rounds} rounds in turns, medians\n\n"
+    print(f"{what}; {threads} thread(s) each, {rounds} rounds in turns{f' of {seconds:g} s' if seconds else ''}, medians\n\n"
           f"| peer | ours, {head} ms/item | peer, {head} ms/item | **{head} ratio** | lowest, highest | {other} ratio |\n"
           "|---|---|---|---|---|---|", flush=True)
-    ours, medians = Ours(cmd, rounds * len(peers)), {}
+    ours, medians = Ours(cmd, 1 + rounds * len(peers), seconds), {}
+    ours.round()  # not beside the peer's warm-up: either side may be choosing algorithms by the clock
     for name, work in peers.items():
-        work()
-        work()
-        rows = []
+        for _ in range(2):
+            peer_round(work, n, 1, wait)
+        times, rows = times_of(work, n, seconds, wait), []
         for i in range(rounds):
+            begun = time.perf_counter()
             o = ours.round()
-            beside = clocks and clocks.last
-            p = peer_round(work, n)
+            between = time.perf_counter()
+            p = peer_round(work, n, times, wait)
             rows.append((o, p))
             if clocks:
-                print(f"{name}, round {i + 1}: ours {1e3 * o[1]:.4f} ms/item ({beside}), peer {1e3 * p[1]:.4f} "
-                      f"({clocks.last})", file=sys.stderr, flush=True)
+                print(f"{name}, round {i + 1}: ours {1e3 * o[1]:.4f} ms/item ({clocks.between(begun, between)}), "
+                      f"peer {1e3 * p[1]:.4f} ({clocks.between(between, time.perf_counter())})", file=sys.stderr, flush=True)
         ratios = [sorted(p[c] / o[c] for o, p in rows) for c in (k, 1 - k)]
         o, p = medians[name] = [statistics.median(r[side][k] for r in rows) for side in (0, 1)]
         print(f"| {name} | {1e3 * o:.3f} | {1e3 * p:.3f} | **{statistics.median(ratios[0]):.2f}** | {ratios[0][0]:.2f}, "

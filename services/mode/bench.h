@@ -8,6 +8,7 @@
 #ifndef MODE_SERVICES_MODE_BENCH_H
 #define MODE_SERVICES_MODE_BENCH_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct bench_clock {
@@ -18,5 +19,7 @@ struct bench_clock {
 struct bench_clock bench_now(void);
 /* The line of a round that took n_items through from `since` until now. */
 void bench_print(const char *subject, const char *unit, int64_t n_items, struct bench_clock since);
+/* Is a round that began at `since` to do its work once more? So until it has taken --seconds. */
+bool bench_goes_on(struct bench_clock since, double seconds);
 
 #endif

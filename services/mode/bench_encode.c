@@ -14,6 +14,7 @@ struct options {
     struct backend_options backend;
     const char *model, *config, *pixels, *texts, *merges;
     int64_t rounds;
+    double seconds;
     bool turns;
 };
 
@@ -24,7 +25,7 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, texts, "texts", NULL, "FILE", "instead: one text per line"),
     MERGES_OPTION(struct options, merges),
     BENCH_ROUNDS_OPTION(struct options, rounds),
-    BENCH_TURNS_OPTION(struct options, turns),
+    BENCH_TURNS_OPTIONS(struct options),
     BACKEND_OPTIONS(struct options),
     MODE_OPT_END};
 
@@ -47,7 +48,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (!st && n_args > 0) st = MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\"", argv[1]);
     if (!st && !o.pixels == !o.texts)
         st = MODE_FAIL(err, MODE_E_USAGE, "either --pixels FILE or --texts FILE is needed");
-    if (!st) st = ranges_check(&o, table, bench_ranges, err);
+    if (!st) st = ranges_check(&o, table, bench_turns_ranges, err);
     if (!st) st = bench_model_check(o.model, o.config, err);
     if (!st) st = backend_open(&be, &o.backend, err);
     if (!st) st = bench_clip_open(&clip, be, o.model, o.config, err);
@@ -58,9 +59,13 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     out = mode_xmalloc((size_t)n * (size_t)mode_clip_embed_dim(clip) * sizeof *out);
     for (int64_t round = 0; !st && round <= o.rounds && (round == 0 || bench_turn(o.turns)); round++) {
         struct bench_clock since = bench_now();
-        st = o.pixels ? mode_clip_encode_images(clip, out, px.data, n, 0, err)
-                      : mode_clip_encode_texts(clip, out, texts.ids, texts.n_ids, n, 0, err);
-        if (!st && round > 0) bench_print("encode", o.pixels ? "pictures" : "texts", n, since);
+        int64_t items = 0;
+        do {
+            st = o.pixels ? mode_clip_encode_images(clip, out, px.data, n, 0, err)
+                          : mode_clip_encode_texts(clip, out, texts.ids, texts.n_ids, n, 0, err);
+            items += n;
+        } while (!st && round > 0 && bench_goes_on(since, o.seconds));
+        if (!st && round > 0) bench_print("encode", o.pixels ? "pictures" : "texts", items, since);
     }
 out:
     free(out);

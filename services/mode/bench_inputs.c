@@ -11,7 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-const struct option_range bench_ranges[] = {RANGE("rounds", 1, 1000000), RANGE_END};
+#define ROUNDS RANGE("rounds", 1, 1000000)
+const struct option_range bench_ranges[] = {ROUNDS, RANGE_END};
+const struct option_range bench_turns_ranges[] = {ROUNDS, RANGE("seconds", 0, 3600), RANGE_END};
 
 bool bench_turn(bool turns)
 {

@@ -10,12 +10,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define BENCH_TURNS_OPTION(type, field)                                                                                \
-    MODE_OPT_FLAG(type, field, "turns", "wait for a line on stdin before every round: bench/peers/ alternates so")
+/* type has a bool turns and a double seconds */
+#define BENCH_TURNS_OPTIONS(type)                                                                                      \
+    MODE_OPT_FLAG(type, turns, "turns", "wait for a line on stdin before every round: bench/peers/ alternates so"),    \
+        MODE_OPT_REAL(type, seconds, "seconds", "0", "S",                                                              \
+                      "a round is the work again and again until so many are over")
 #define BENCH_ROUNDS_OPTION(type, field)                                                                               \
     MODE_OPT_INT(type, field, "rounds", "5", "N", "rounds, after one that is not counted")
 
-extern const struct option_range bench_ranges[]; /* of --rounds */
+extern const struct option_range bench_ranges[];       /* of --rounds */
+extern const struct option_range bench_turns_ranges[]; /* of --rounds and --seconds */
 
 /* Before a round: wait for a line on stdin. False: stdin is at its end, no more rounds are wanted. */
 bool bench_turn(bool turns);

@@ -17,7 +17,8 @@ struct options {
     struct backend_options backend;
     const char *model, *config, *pixels, *texts, *merges, *memory;
     int64_t rounds;
-    bool turns, profile, no_savings, checkpoint_activations;
+    double seconds;
+    bool turns, profile, no_savings, checkpoint_activations, measure, measure_products;
 };
 
 static const struct mode_option table[] = {
@@ -27,8 +28,12 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, texts, "texts", NULL, "FILE", "one text per line, as many as pictures"),
     MERGES_OPTION(struct options, merges),
     BENCH_ROUNDS_OPTION(struct options, rounds),
-    BENCH_TURNS_OPTION(struct options, turns),
+    BENCH_TURNS_OPTIONS(struct options),
     MODE_OPT_FLAG(struct options, no_savings, "no-savings", "compute padding and whole last blocks, too"),
+    MODE_OPT_FLAG(struct options, measure_products, "measure-products",
+                  "on a GPU, algorithms of products by the clock, as trainings with --algorithms and runs with "
+                  "train.algorithms have them"),
+    MODE_OPT_FLAG(struct options, measure, "measure", "ways of attention, too: as of mode train"),
     MODE_OPT_STR(struct options, memory, "memory", "auto", "BYTES", "as of mode train"),
     MODE_OPT_FLAG(struct options, checkpoint_activations, "checkpoint-activations", "as of mode train"),
     MODE_OPT_FLAG(struct options, profile, "profile", "print the time of every operation to stderr"),
@@ -57,6 +62,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct mode_adamw opt = MODE_ADAMW_DEFAULT;
     struct mode_adamw_step *now = NULL;
     size_t n_params = 0, memory = 0;
+    int64_t step = 0;
     int n_args;
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(
@@ -70,7 +76,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (!st && n_args > 0) st = MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\"", argv[1]);
     if (!st) st = option_needed(o.pixels, "--pixels FILE", err);
     if (!st) st = option_needed(o.texts, "--texts FILE", err);
-    if (!st) st = ranges_check(&o, table, bench_ranges, err);
+    if (!st) st = ranges_check(&o, table, bench_turns_ranges, err);
     if (!st) st = memory_option(&memory, o.memory, err);
     if (!st) st = bench_model_check(o.model, o.config, err);
     if (!st) st = backend_open(&be, &o.backend, err);
@@ -88,13 +94,19 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct mode_param *params = mode_clip_params(clip, &n_params);
     for (int64_t round = 0; round <= o.rounds && (round == 0 || bench_turn(o.turns)); round++) {
         struct bench_clock since = bench_now();
+        int64_t items = 0;
         double loss;
         if (round == 1) mode_backend_profile(be, o.profile);
-        if ((st = mode_clip_train_step(clip, &loss, px.data, texts.ids, texts.n_ids, px.n, err))) goto out;
-        mode_adamw_tell(now, &opt, round + 1);
-        mode_adamw_update(be, params, n_params, now);
-        mode_clip_clamp(clip);
-        if (round > 0) bench_print("train", "pairs", px.n, since);
+        if (o.measure_products) mode_backend_measure_products(be, round == 0);
+        if (o.measure) mode_backend_measure(be, round == 0);
+        do {
+            if ((st = mode_clip_train_step(clip, &loss, px.data, texts.ids, texts.n_ids, px.n, err))) goto out;
+            mode_adamw_tell(now, &opt, ++step);
+            mode_adamw_update(be, params, n_params, now);
+            mode_clip_clamp(clip);
+            items += px.n;
+        } while (round > 0 && bench_goes_on(since, o.seconds));
+        if (round > 0) bench_print("train", "pairs", items, since);
         fprintf(stderr, "loss %.6f\n", loss);
     }
     if (o.profile) mode_backend_profile_print(be, stderr);

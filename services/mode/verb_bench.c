@@ -47,6 +47,11 @@ void bench_print(const char *subject, const char *unit, int64_t n_items, struct 
     fflush(stdout);
 }
 
+bool bench_goes_on(struct bench_clock since, double length)
+{
+    return bench_now().wall - since.wall < length;
+}
+
 static void help(void)
 {
     printf(

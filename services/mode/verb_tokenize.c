@@ -14,7 +14,7 @@
 struct options {
     const char *tokenizer, *merges, *clean;
     int64_t context;
-    bool pad;
+    bool pad, lengths;
 };
 
 static const struct mode_option table[] = {
@@ -30,6 +30,8 @@ static const struct mode_option table[] = {
     MODE_OPT_FLAG(
         struct options, pad, "pad",
         "fill every result up to the context: with 0 (clip), <|endoftext|> (clip with hf cleaning), [PAD] (bert)"),
+    MODE_OPT_FLAG(struct options, lengths, "lengths",
+                  "print how many ids each text has, special tokens included, and not the ids"),
     MODE_OPT_END};
 
 static const char usage[] = "mode tokenize [options] < texts > ids";
@@ -69,6 +71,16 @@ static void add_number(struct mode_str *s, int32_t id)
     mode_str_add(s, digits + n, sizeof digits - (size_t)n);
 }
 
+static void add_ids(struct mode_str *s, const int32_t *ids, int n, int all, int32_t pad)
+{
+    mode_str_add_char(s, '[');
+    for (int i = 0; i < all; i++) {
+        if (i) mode_str_add_char(s, ',');
+        add_number(s, i < n ? ids[i] : pad);
+    }
+    mode_str_add_char(s, ']');
+}
+
 static enum mode_status run(int argc, char **argv, struct mode_error *err)
 {
     struct options o = {0};
@@ -85,6 +97,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
     if (!st && n_args > 0)
         st = MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\": texts come from stdin", argv[1]);
+    if (!st && o.lengths && o.pad)
+        st = MODE_FAIL(err, MODE_E_USAGE, "--lengths counts ids, --pad makes all results equally long: one of them");
     if (!st) st = open_tokenizer(&t, &o, err);
     if (st) goto out;
     ids = mode_xmalloc((size_t)o.context * sizeof *ids);
@@ -92,12 +106,11 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         if (len > 0 && line[len - 1] == '\n') len--;
         int n = mode_tokenizer_encode(t, line, (size_t)len, ids, (int)o.context);
         mode_str_reset(&line_out);
-        mode_str_add_char(&line_out, '[');
-        for (int i = 0; i < (o.pad ? (int)o.context : n); i++) {
-            if (i) mode_str_add_char(&line_out, ',');
-            add_number(&line_out, i < n ? ids[i] : mode_tokenizer_pad_id(t));
-        }
-        mode_str_add_cstr(&line_out, "]\n");
+        if (o.lengths)
+            add_number(&line_out, n);
+        else
+            add_ids(&line_out, ids, n, o.pad ? (int)o.context : n, mode_tokenizer_pad_id(t));
+        mode_str_add_char(&line_out, '\n');
         if (fwrite(line_out.data, 1, line_out.len, stdout) != line_out.len) break;
     }
     if (ferror(stdin))

@@ -217,6 +217,8 @@ expect 2 'size: 0 is out of range, expected 1 to 4096' mode $picture --size 0
 expect 2 'fill-color: 300 is out of range, expected 0 to 255' mode $picture --fill-color 300
 expect 2 'resize-mode: "foo" is unknown; expected shortest, longest or squash' mode $picture --resize-mode foo
 expect 2 'context: 1 is out of range, expected 2 to .*start and the end' mode tokenize --clean hf --context 1
+expect 2 'lengths counts ids, --pad makes all results equally long' mode tokenize --lengths --pad
+[ "$(printf 'a\n\n' | mode tokenize --lengths | tr '\n' ' ')" = "3 2 " ] || fail "mode tokenize --lengths: not the number of ids"
 expect 2 'threads: -1 is out of range' mode verify --threads -1
 expect 2 'seed: -1 is out of range, expected 0 or more' mode captions "$f/shard.tar" --out "$f/out" --seed -1
 expect 66 'no-task: cannot be opened' env MODE_TASK=x mode evaluate --model "$f/model" "$f/no-task" # not its --task
@@ -383,6 +385,7 @@ early 73 'tasks: is an input' mode keys "$i/tasks" --worker w --out "$i/tasks"
 (cd "$i" && find . -type f -exec sha256sum {} + | sort) | cmp - "$work/before" || fail "an input was touched"
 early 2 '--rounds: 0 is out of range' mode bench tokenize --texts "$work/texts" --rounds 0
 early 2 '--memory "1x"' mode bench train --config ViT-B-32 --pixels x --texts x --memory 1x
+early 2 '--seconds: -1 is out of range, expected 0 to 3600' mode bench train --config ViT-B-32 --pixels x --texts x --seconds -1
 
 if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then # who may not write there is told before anything is done
     mkdir "$o/closed"

@@ -3,7 +3,8 @@
  * DESIGN: what cuBLASLt needs for a product (descriptors and the algorithm) is a plan, made when a product is first met
  * and kept in a table, at the place its shape hashes to or one of the next: packed texts bring new row counts with
  * every batch, old ones are overwritten when these are taken. The algorithm is the first that the heuristic names; when
- * measuring is on, the fastest of up to CANDIDATES, timed once for all row counts that are alike. Algorithms that add
+ * measuring is on, the fastest of up to CANDIDATES, timed once for all row counts that are alike, each run with the
+ * cache full of something else, as it is in a step, where what an op reads was written long before. Algorithms that add
  * up parts of k in an order which is not fixed are left out: parts may only be added in f32 in the workspace, in a step
  * of its own. */
 #include "nn/cuda/clock.h"
@@ -33,7 +34,7 @@
     X(cublasLtMatrixLayoutCreate)                                                                                      \
     X(cublasLtMatrixLayoutDestroy)
 
-enum { CANDIDATES = 16, PLANS = 2048, PROBES = 16, TIMED_RUNS = 5 };
+enum { CANDIDATES = 32, PLANS = 2048, PROBES = 16, TIMED_RUNS = 5 };
 
 static struct {
 #define X(name) __typeof__(&name) name;
@@ -318,41 +319,69 @@ static cublasStatus_t run(const struct mode__products *s, const struct plan *p, 
                              p->c, algo, lane->workspace, MODE__WORKSPACE, lane->stream);
 }
 
-/* Milliseconds of one run of an algorithm into `to`; infinite when it fails. */
-static float time_of(const struct mode__products *s, const struct plan *p, const struct mode__product *x, void *to,
-                     const cublasLtMatmulAlgo_t *algo, cudaEvent_t *mark, const struct mode__lane *lane)
+/* What a race takes: memory for the results, and more than the cache holds, to be written between the runs. */
+struct track {
+    void *to, *flood;
+    size_t flood_bytes;
+    cudaEvent_t mark[2];
+};
+
+static bool track_open(struct track *t, size_t bytes)
 {
-    float ms = 0;
-    if (run(s, p, x, to, algo, lane) || cudaEventRecord(mark[0], lane->stream)) return 1e30f;
-    for (int i = 0; i < TIMED_RUNS; i++)
-        if (run(s, p, x, to, algo, lane)) return 1e30f;
-    if (cudaEventRecord(mark[1], lane->stream) || cudaEventSynchronize(mark[1]) ||
-        cudaEventElapsedTime(&ms, mark[0], mark[1]))
-        return 1e30f;
-    return ms / TIMED_RUNS;
+    struct cudaDeviceProp d;
+    int device = 0;
+    memset(&d, 0, sizeof d);
+    *t = (struct track){0};
+    if (cudaGetDevice(&device) || cudaGetDeviceProperties(&d, device)) return false;
+    t->flood_bytes = 2 * (size_t)d.l2CacheSize;
+    if (cudaMalloc(&t->flood, t->flood_bytes)) t->flood = NULL; /* rather a race in a warm cache than none */
+    return !cudaMalloc(&t->to, bytes) && !cudaEventCreate(&t->mark[0]) && !cudaEventCreate(&t->mark[1]);
+}
+
+static void track_close(struct track *t)
+{
+    for (int i = 0; i < 2; i++)
+        if (t->mark[i]) (void)cudaEventDestroy(t->mark[i]);
+    if (t->to) (void)cudaFree(t->to);
+    if (t->flood) (void)cudaFree(t->flood);
+    (void)cudaGetLastError(); /* no memory for measuring is no error */
+}
+
+/* Milliseconds of TIMED_RUNS runs of an algorithm, after one that does not count, or of fewer that took `most` already;
+ * infinite when it fails. While the device writes the flood the host hands over what follows it, so the time between
+ * the marks is the product's alone. */
+static float time_of(const struct mode__products *s, const struct plan *p, const struct mode__product *x,
+                     const struct track *t, const cublasLtMatmulAlgo_t *algo, float most, const struct mode__lane *lane)
+{
+    float sum = 0, ms = 0;
+    if (run(s, p, x, t->to, algo, lane)) return 1e30f;
+    for (int i = 0; i < TIMED_RUNS && sum < most; i++) {
+        if ((t->flood && cudaMemsetAsync(t->flood, i, t->flood_bytes, lane->stream)) ||
+            cudaEventRecord(t->mark[0], lane->stream) || run(s, p, x, t->to, algo, lane) ||
+            cudaEventRecord(t->mark[1], lane->stream) || cudaEventSynchronize(t->mark[1]) ||
+            cudaEventElapsedTime(&ms, t->mark[0], t->mark[1]))
+            return 1e30f;
+        sum += ms;
+    }
+    return sum;
 }
 
 /* The fastest of the candidates, found by running them into memory of their own. */
 static int fastest(const struct mode__products *s, const struct plan *p, const struct mode__product *x,
                    const cublasLtMatmulHeuristicResult_t *found, int n, const struct mode__lane *lane)
 {
-    size_t bytes = (size_t)(x->m * x->n) * (x->c_bf16 ? 2 : 4);
-    cudaEvent_t mark[2] = {NULL, NULL};
-    void *to = NULL;
+    struct track track;
     float best_ms = 1e30f;
     int best = 0;
-    bool ok = !cudaMalloc(&to, bytes) && !cudaEventCreate(&mark[0]) && !cudaEventCreate(&mark[1]);
+    bool ok = track_open(&track, (size_t)(x->m * x->n) * (x->c_bf16 ? 2 : 4));
     for (int i = 0; ok && i < n; i++) {
-        float ms = time_of(s, p, x, to, &found[i].algo, mark, lane);
+        float ms = time_of(s, p, x, &track, &found[i].algo, best_ms, lane);
         if (ms < best_ms) {
             best_ms = ms;
             best = i;
         }
     }
-    for (int i = 0; i < 2; i++)
-        if (mark[i]) (void)cudaEventDestroy(mark[i]);
-    if (to) (void)cudaFree(to);
-    (void)cudaGetLastError(); /* no memory for measuring is no error */
+    track_close(&track);
     return best;
 }
 
