@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <yaml.h>
 
 #define MAX_SPEC_BYTES (1u << 20)
@@ -366,6 +367,10 @@ static enum mode_status check_together(struct reader *r)
                          "%s: train.seed_epochs is %g and train.epochs %g; the fork point must lie after the start and "
                          "before the end",
                          r->what, s->train.seed_epochs, s->train.epochs);
+    r->spec->train.warmup_given = given(r, "train.warmup_steps");
+    uint64_t warmup;
+    if (steps && mode_spec_warmup(s, s->train.total_steps, &warmup, &why))
+        return MODE_FAIL(r->err, MODE_E_CONFIG, "%s: %s", r->what, why.text);
     if (s->train.scale_min > s->train.scale_max)
         return MODE_FAIL(r->err, MODE_E_CONFIG, "%s: train.scale_min %g is larger than train.scale_max %g", r->what,
                          s->train.scale_min, s->train.scale_max);
@@ -461,6 +466,12 @@ static int by_text(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
+static bool is_folder(const char *path)
+{
+    struct stat s;
+    return stat(path, &s) == 0 && S_ISDIR(s.st_mode);
+}
+
 static bool is_task(const char *dir)
 {
     char *nshards = mode_path_join(dir, "test/nshards.txt");
@@ -469,36 +480,42 @@ static bool is_task(const char *dir)
     return yes;
 }
 
+/* The tasks at dir and below, in no order. A task holds no others. */
+static enum mode_status find_tasks(struct mode_spec_list *out, const char *dir, int depth, struct mode_error *err)
+{
+    enum mode_status st = MODE_OK;
+    struct dirent *e;
+    if (is_task(dir)) {
+        list_add(out, mode_xstrdup(dir));
+        return MODE_OK;
+    }
+    if (depth > MODE_SPEC_TASKS_DEPTH) return MODE_OK;
+    DIR *d = opendir(dir);
+    if (!d) return mode_error_prefix(err, mode_input_fail(err, errno, dir, "be read"), "evaluate.tasks");
+    while (!st && (e = readdir(d))) {
+        char *sub = e->d_name[0] == '.' ? NULL : mode_path_join(dir, e->d_name);
+        if (sub && is_folder(sub)) st = find_tasks(out, sub, depth + 1, err);
+        free(sub);
+    }
+    closedir(d);
+    return st;
+}
+
 enum mode_status mode_spec_tasks(const struct mode_spec *spec, struct mode_spec_list *out, struct mode_error *err)
 {
     *out = (struct mode_spec_list){0};
     enum mode_status st = MODE_OK;
     for (size_t i = 0; i < spec->evaluate.tasks.n && !st; i++) {
         const char *dir = spec->evaluate.tasks.item[i];
-        if (is_task(dir)) {
-            list_add(out, mode_xstrdup(dir));
-            continue;
-        }
-        DIR *d = opendir(dir);
-        if (!d) {
-            st = MODE_FAIL(err, MODE_E_NOINPUT, "evaluate.tasks: %s: %s", dir, strerror(errno));
-            break;
-        }
         size_t first = out->n;
-        struct dirent *e;
-        while ((e = readdir(d))) {
-            char *sub = mode_path_join(dir, e->d_name);
-            if (e->d_name[0] != '.' && is_task(sub))
-                list_add(out, sub);
-            else
-                free(sub);
-        }
-        closedir(d);
+        if ((st = find_tasks(out, dir, 1, err))) break;
         if (out->n > first) qsort(out->item + first, out->n - first, sizeof *out->item, by_text);
         if (out->n == first)
-            st = MODE_FAIL(err, MODE_E_NOINPUT,
-                           "evaluate.tasks: %s is no CLIP_benchmark folder (it has no test/nshards.txt) and holds none",
-                           dir);
+            st = MODE_FAIL(
+                err, MODE_E_NOINPUT,
+                "evaluate.tasks: %s is no CLIP_benchmark folder (it has no test/nshards.txt) and holds none, "
+                "%d folders deep",
+                dir, MODE_SPEC_TASKS_DEPTH);
     }
     for (size_t i = 0; i < out->n && !st; i++)
         for (size_t j = 0; j < i && !st; j++)
@@ -558,4 +575,17 @@ enum mode_status mode_spec_steps(const struct mode_spec *spec, uint64_t n_pairs,
             (unsigned long long)*seed_steps, (unsigned long long)*total_steps, (unsigned long long)n_pairs,
             (unsigned long long)spec->train.batch);
     return MODE_OK;
+}
+
+enum mode_status mode_spec_warmup(const struct mode_spec *spec, uint64_t total_steps, uint64_t *warmup,
+                                  struct mode_error *err)
+{
+    const uint64_t most = mode_warmup_most(total_steps);
+    *warmup = spec->train.warmup_steps;
+    if (!spec->train.warmup_given && *warmup > most) *warmup = most;
+    if (*warmup == 0 || *warmup < total_steps) return MODE_OK;
+    return MODE_FAIL(err, MODE_E_CONFIG,
+                     "train.warmup_steps is %llu and the schedule has %llu steps: the learning rate would rise to its "
+                     "end. HINT: leave the key out (2000, at most a tenth of the schedule), or give less",
+                     (unsigned long long)*warmup, (unsigned long long)total_steps);
 }
