@@ -14,7 +14,7 @@
 /* "0.1.0/embed-1" */
 static inline void mode_code_version(char *text, size_t n, const char *service)
 {
-    int format = strcmp(service, "cluster") == 0 ? 2 : 1; /* 2: rows bid for centres many at a time */
+    int format = strcmp(service, "cluster") == 0 ? 3 : 1; /* 3: frequent captions fill one centre, no group is bare */
     snprintf(text, n, "%s/%s-%d", MODE_VERSION, service, format);
 }
 

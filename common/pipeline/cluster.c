@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/rng.h"
 #include "base/str.h"
+#include "cluster/equal_rows.h"
 #include "data/safetensors.h"
 
 #include <stdlib.h>
@@ -116,11 +117,41 @@ static enum mode_status gather(float *x, const struct ticket *t, uint64_t n, con
     return st;
 }
 
+/* Leaves out what would only make centres at one place: copies of rows that are too frequent. step->fine becomes the
+ * number of rows that differ where those are fewer. */
+static enum mode_status thin_out(struct mode_equal_rows *equal, struct mode_two_step_params *step, float *x,
+                                 uint64_t rows, int64_t d, struct mode_error *err)
+{
+    enum mode_status st = mode_equal_rows_cap(equal, x, (int64_t)rows, (int)d, step->fine, err);
+    if (st || rows == 0) return st;
+    if (equal->different < step->coarse)
+        return MODE_FAIL(err, MODE_E_VALUE,
+                         "clustering: the %llu captions of the sample are %lld different ones, too few for %d coarse "
+                         "groups. HINT: fewer groups (cluster.coarse)",
+                         (unsigned long long)rows, (long long)equal->different, step->coarse);
+    if (equal->different < step->fine) step->fine = (int)equal->different;
+    return MODE_OK;
+}
+
+/* What was left out belongs to the certificate: balance holds for what was counted. */
+static void note_thinning(struct mode_centres *c, const struct mode_equal_rows *equal, uint64_t drawn, int asked)
+{
+    if (!equal->most && c->m == asked) return;
+    char *with = mode_xasprintf("%.*s, \"sample\": {\"rows\": %llu, \"different\": %lld, \"most_copies\": %lld, "
+                                "\"centres_asked\": %d}}",
+                                (int)strlen(c->certificate) - 1, c->certificate, (unsigned long long)drawn,
+                                (long long)equal->different, (long long)equal->most, asked);
+    free(c->certificate);
+    c->certificate = with;
+}
+
 enum mode_status mode_cluster_run(struct mode_cluster_result *result, const char *out_path, const char *const *feat,
                                   size_t n_feats, const struct mode_cluster_params *p, struct mode_error *err)
 {
     enum mode_status st;
     struct mode_centres centres = {0}, grown = {0};
+    struct mode_two_step_params step = p->step;
+    struct mode_equal_rows equal;
     struct ticket *t = NULL;
     float *x = NULL;
     int64_t d;
@@ -148,9 +179,12 @@ enum mode_status mode_cluster_run(struct mode_cluster_result *result, const char
     }
     draw_sample(t, want, rows, p->step.seed);
     if ((st = gather(x, t, want, n_rows, n_feats, d, feat, err))) goto out;
-    if ((st = mode_two_step_train(&centres, x, (int64_t)want, (int)d, &p->step, err))) goto out;
+    if ((st = thin_out(&equal, &step, x, want, d, err))) goto out;
+    if ((st = mode_two_step_train(&centres, x, equal.rows, (int)d, &step, err))) goto out;
+    note_thinning(&centres, &equal, want, p->step.fine);
     centres.encoder_id = mode_xstrdup(encoder_id);
-    *result = (struct mode_cluster_result){rows, want, mode_xstrdup(centres.certificate)};
+    *result = (struct mode_cluster_result){rows, want, (uint64_t)equal.rows, step.fine,
+                                           mode_xstrdup(centres.certificate)};
     if (p->grow) {
         MODE_ASSERT(p->step.coarse == 1);
         if ((st = mode_centres_grow(&grown, digest, &centres, "the added data", err))) goto out;

@@ -13,15 +13,18 @@ struct mode_cluster_params {
 };
 
 struct mode_cluster_result {
-    uint64_t rows;     /* of all inputs     */
-    uint64_t sample;   /* clustered         */
-    char *certificate; /* JSON; owned     */
+    uint64_t rows;     /* of all inputs */
+    uint64_t drawn;    /* into the sample */
+    uint64_t sample;   /* of those clustered: without copies of captions that are too frequent (equal_rows.h) */
+    int fine;          /* centres made: those asked for, or as many as captions differ */
+    char *certificate; /* JSON; owned */
 };
 
 /* feat [n_feats]: feat.safetensors files in shard order ("feat" [N, d] f32 unit rows). The sample is a
  * function of the seed and the rows' numbers over all files alone. The caller clears result, also after a
- * failure. Errors: MODE_E_FORMAT, MODE_E_VALUE (encoders differ; a row not finite or not unit; fewer rows
- * than centres). */
+ * failure. Where fewer captions of the sample differ than params->step.fine, each is a fine centre. Errors:
+ * MODE_E_FORMAT, MODE_E_VALUE (encoders differ; a row not finite or not unit; no row; fewer captions that differ than
+ * coarse groups). */
 enum mode_status mode_cluster_run(struct mode_cluster_result *result, const char *out_path, const char *const *feat,
                                   size_t n_feats, const struct mode_cluster_params *params, struct mode_error *err);
 void mode_cluster_result_clear(struct mode_cluster_result *result);

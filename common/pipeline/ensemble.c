@@ -202,9 +202,8 @@ enum mode_status mode_ensemble_open(struct mode_ensemble *e, const struct mode_e
         return MODE_FAIL(err, MODE_E_VALUE,
                          "ensemble: %d models; expected expert-0 to expert-%d, and perhaps dense and seed",
                          spec->n_models, e->n - 1);
-    if (spec->n_tasks < 1) return MODE_FAIL(err, MODE_E_VALUE, "ensemble: no evaluation task");
-    e->task = mode_xcalloc((size_t)spec->n_tasks, sizeof *e->task);
-    e->row = mode_xcalloc((size_t)spec->n_tasks * MODE_MEASURES_MOST, sizeof *e->row);
+    e->task = mode_xcalloc((size_t)spec->n_tasks + 1, sizeof *e->task);
+    e->row = mode_xcalloc((size_t)spec->n_tasks * MODE_MEASURES_MOST + 1, sizeof *e->row);
     for (int t = 0; t < spec->n_tasks; t++) {
         e->n_tasks = t + 1;
         if ((st = run_task(e, t, &spec->task[t], err))) return st;

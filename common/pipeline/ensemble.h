@@ -31,7 +31,7 @@ struct mode_ensemble_spec {
     const char *const *model; /* [n_models] names; the first n are the experts, n = coarse groups of the centres */
     int n_models;
     const struct mode_ensemble_source *task;
-    int n_tasks;
+    int n_tasks;             /* 0: no rows, nothing is compared, averages mean nothing */
     enum mode_router router; /* the one result.csv's `ensemble` column uses */
     struct mode_router_params params;
     void (*progress)(void *ctx, int done, int total); /* tasks; may be NULL */
@@ -79,7 +79,8 @@ enum mode_status mode_ensemble_open(struct mode_ensemble *e, const struct mode_e
 void mode_ensemble_close(struct mode_ensemble *e);
 
 /* result.csv: unnamed index, dataset, num_classes, expert-0.., expert-max, all_unit, ensemble, then dense and
- * seed where evaluated, metric; percent with four decimals; last row `average`. Same inputs, same bytes. */
+ * seed where evaluated, metric; percent with four decimals; last row `average` (none where there are no tasks). Same
+ * inputs, same bytes. */
 enum mode_status mode_ensemble_write_csv(const struct mode_ensemble *e, const char *path, struct mode_error *err);
 /* weights.json: every task, every router: weights and entropy; every word: nearest fine centre, expert,
  * distance. */

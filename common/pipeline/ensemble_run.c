@@ -74,7 +74,7 @@ enum mode_status mode_ensemble_run(const struct mode_ensemble_run *run, const st
         (st = mode_ensemble_write_weights(&e, out->weights, err)) ||
         (st = mode_summary_write(&report, out->summary, err)) || (st = mode_report_write(&report, out->report, err)))
         goto out;
-    if (sentence) {
+    if (sentence && e.n_rows) {
         struct mode_comparison c[3];
         int best;
         mode_ensemble_compare(&e, e.router, c, &best);

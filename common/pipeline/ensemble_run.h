@@ -31,7 +31,7 @@ struct mode_ensemble_outputs {
     const char *csv, *summary, *report, *weights;
 };
 
-/* sentence (malloc'd, may be NULL): the first verdict. */
+/* sentence (malloc'd, may be NULL): the first verdict; it stays as it was where there is no task to judge by. */
 enum mode_status mode_ensemble_run(const struct mode_ensemble_run *run, const struct mode_ensemble_outputs *out,
                                    char **sentence, struct mode_error *err);
 

@@ -58,9 +58,11 @@ enum mode_status mode_ensemble_write_csv(const struct mode_ensemble *e, const ch
         mode_str_printf(&s, ",%s\n", mode_measure_name(row->measure));
         free(value);
     }
-    mode_str_printf(&s, "%d,average,%.4f", e->n_rows, sum[n_values] / e->n_rows);
-    for (int i = 0; i < n_values; i++) mode_str_printf(&s, ",%.4f", sum[i] / e->n_rows);
-    mode_str_add_cstr(&s, ",\n");
+    if (e->n_rows) {
+        mode_str_printf(&s, "%d,average,%.4f", e->n_rows, sum[n_values] / e->n_rows);
+        for (int i = 0; i < n_values; i++) mode_str_printf(&s, ",%.4f", sum[i] / e->n_rows);
+        mode_str_add_cstr(&s, ",\n");
+    }
     enum mode_status st = mode_file_write_atomic(path, s.data, s.len, err);
     mode_str_clear(&s);
     free(sum);

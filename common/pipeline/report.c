@@ -66,14 +66,11 @@ static int above_chance(const struct mode_ensemble *e, int model)
     return n;
 }
 
-void mode_report_verdict(struct mode_str *s, const struct mode_report *r)
+static void sentences(struct mode_str *s, const struct mode_ensemble *e)
 {
-    const struct mode_ensemble *e = r->ensemble;
     struct mode_comparison c[3];
     int best, n = mode_ensemble_compare(e, e->router, c, &best);
-    char value[64], note[128];
     static const char *const word[] = {"worse", "even", "better"};
-    mode_str_add_cstr(s, "<section class=verdict>\n");
     for (int i = 0; i < n; i++) {
         int v = mode_comparison_verdict(&c[i]);
         char *sentence = mode_comparison_sentence(&c[i]);
@@ -90,7 +87,14 @@ void mode_report_verdict(struct mode_str *s, const struct mode_report *r)
             "<p class=note>%d of the %d experts (from expert-%d on) came later, with data of their own, which "
             "the dense model has not seen: it is no baseline for this ensemble.</p>\n",
             added, e->centres.n, e->centres.n - added);
-    mode_str_add_cstr(s, "<div class=tiles>\n");
+}
+
+static void score_tiles(struct mode_str *s, const struct mode_ensemble *e)
+{
+    struct mode_comparison c[3];
+    int best;
+    char value[64], note[128];
+    mode_ensemble_compare(e, e->router, c, &best);
     snprintf(value, sizeof value, "%.2f", mode_ensemble_router_average(e, e->router));
     snprintf(note, sizeof note, "router %s, mean over %d rows", mode_router_name(e->router), e->n_rows);
     tile(s, "ensemble", value, note);
@@ -102,6 +106,20 @@ void mode_report_verdict(struct mode_str *s, const struct mode_report *r)
     snprintf(value, sizeof value, "%.2f", mode_ensemble_model_average(e, best));
     snprintf(note, sizeof note, "expert %d", best);
     tile(s, "best single expert", value, note);
+}
+
+void mode_report_verdict(struct mode_str *s, const struct mode_report *r)
+{
+    const struct mode_ensemble *e = r->ensemble;
+    char value[64], note[128];
+    mode_str_add_cstr(s, "<section class=verdict>\n");
+    if (e->n_rows)
+        sentences(s, e);
+    else
+        mode_str_add_cstr(s, "<p class=first>The run names no evaluation task: the experts are trained, and nothing is "
+                             "measured.</p>\n");
+    mode_str_add_cstr(s, "<div class=tiles>\n");
+    if (e->n_rows) score_tiles(s, e);
     if (r->corpus) {
         struct mode_str count = {0};
         mode_report_count(&count, r->corpus->rows);
@@ -112,8 +130,13 @@ void mode_report_verdict(struct mode_str *s, const struct mode_report *r)
     snprintf(value, sizeof value, "%d", e->n);
     snprintf(note, sizeof note, "trained apart from one another");
     tile(s, "experts", value, note);
+    mode_str_add_cstr(s, "</div>\n");
+    if (!e->n_rows) {
+        mode_str_add_cstr(s, "</section>\n");
+        return;
+    }
     mode_str_add_cstr(
-        s, "</div>\n<p class=note>Numbers are percent. &plusmn; is one standard error, from paired differences "
+        s, "<p class=note>Numbers are percent. &plusmn; is one standard error, from paired differences "
            "sample by sample; "
            "&ldquo;beats&rdquo; and &ldquo;is worse&rdquo; mean a difference of more than two of them. A "
            "classification task is one row "
@@ -138,10 +161,10 @@ enum mode_status mode_report_write(const struct mode_report *r, const char *path
     mode_str_add_html(&s, r->run_name);
     mode_str_add_cstr(&s, "</h1></header>\n<main>\n");
     mode_report_verdict(&s, r);
-    mode_report_tasks(&s, r);
+    if (r->ensemble->n_rows) mode_report_tasks(&s, r);
     mode_report_experts(&s, r);
     mode_report_map(&s, r);
-    mode_report_router(&s, r);
+    if (r->ensemble->n_rows) mode_report_router(&s, r);
     mode_report_loss(&s, r);
     mode_report_ledger(&s, r);
     mode_str_add_cstr(&s, MODE_REPORT_COST_MARK);

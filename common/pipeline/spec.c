@@ -333,6 +333,11 @@ static enum mode_status check_schedule(struct reader *r)
                          "%s: train.seed_epochs is %g and train.epochs %g; the fork point must lie after the start and "
                          "before the end%s",
                          r->what, s->train.seed_epochs, s->train.epochs, started ? "" : hint);
+    r->spec->train.warmup_given = given(r, "train.warmup_steps");
+    uint64_t warmup;
+    struct mode_error why;
+    if (steps && mode_spec_warmup(s, s->train.total_steps, &warmup, &why))
+        return MODE_FAIL(r->err, MODE_E_CONFIG, "%s: %s", r->what, why.text);
     return MODE_OK;
 }
 
@@ -476,6 +481,12 @@ static int by_text(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
+static bool is_folder(const char *path)
+{
+    struct stat s;
+    return stat(path, &s) == 0 && S_ISDIR(s.st_mode);
+}
+
 static bool is_task(const char *dir)
 {
     char *nshards = mode_path_join(dir, "test/nshards.txt");
@@ -484,24 +495,34 @@ static bool is_task(const char *dir)
     return yes;
 }
 
-/* The tasks right inside dir, by name. */
+/* The tasks at dir and below, in no order. A task holds no others. */
+static enum mode_status find_tasks(struct mode_spec_list *out, const char *dir, int depth, struct mode_error *err)
+{
+    enum mode_status st = MODE_OK;
+    struct dirent *e;
+    if (is_task(dir)) {
+        list_add(out, mode_xstrdup(dir));
+        return MODE_OK;
+    }
+    if (depth > MODE_SPEC_TASKS_DEPTH) return MODE_OK;
+    DIR *d = opendir(dir);
+    if (!d) return mode_error_prefix(err, mode_input_fail(err, errno, dir, "be read"), "evaluate.tasks");
+    while (!st && (e = readdir(d))) {
+        char *sub = e->d_name[0] == '.' ? NULL : mode_path_join(dir, e->d_name);
+        if (sub && is_folder(sub)) st = find_tasks(out, sub, depth + 1, err);
+        free(sub);
+    }
+    closedir(d);
+    return st;
+}
+
+/* The tasks below dir, by path. */
 static enum mode_status tasks_within(const char *dir, struct mode_spec_list *out, struct mode_spec_list *skipped,
                                      struct mode_error *err)
 {
-    DIR *d = opendir(dir);
-    if (!d) return MODE_FAIL(err, MODE_E_NOINPUT, "evaluate.tasks: %s: %s", dir, strerror(errno));
     struct mode_spec_list found = {0};
-    struct dirent *e;
-    enum mode_status st = MODE_OK;
     size_t first = out->n;
-    while ((e = readdir(d))) {
-        char *sub = mode_path_join(dir, e->d_name);
-        if (e->d_name[0] != '.' && is_task(sub))
-            list_add(&found, sub);
-        else
-            free(sub);
-    }
-    closedir(d);
+    enum mode_status st = find_tasks(&found, dir, 1, err);
     if (found.n) qsort(found.item, found.n, sizeof *found.item, by_text);
     for (size_t i = 0; i < found.n; i++) {
         enum mode_task_kind kind = MODE_TASK_OTHER;
@@ -520,8 +541,9 @@ static enum mode_status tasks_within(const char *dir, struct mode_spec_list *out
     }
     if (!st && found.n == 0)
         st = MODE_FAIL(err, MODE_E_NOINPUT,
-                       "evaluate.tasks: %s is no CLIP_benchmark folder (it has no test/nshards.txt) and holds none",
-                       dir);
+                       "evaluate.tasks: %s is no CLIP_benchmark folder (it has no test/nshards.txt) and holds none, "
+                       "%d folders deep",
+                       dir, MODE_SPEC_TASKS_DEPTH);
     if (!st && out->n == first)
         st = MODE_FAIL(err, MODE_E_NOINPUT,
                        "evaluate.tasks: %s: none of its %zu tasks can be evaluated: dataset_type.txt of each says "
@@ -637,4 +659,17 @@ enum mode_status mode_spec_steps(const struct mode_spec *spec, uint64_t n_pairs,
                          "begins at step 0 with new moments",
                          spec->train.init, (unsigned long long)given_steps, (unsigned long long)*seed_steps);
     return MODE_OK;
+}
+
+enum mode_status mode_spec_warmup(const struct mode_spec *spec, uint64_t total_steps, uint64_t *warmup,
+                                  struct mode_error *err)
+{
+    const uint64_t most = mode_warmup_most(total_steps);
+    *warmup = spec->train.warmup_steps;
+    if (!spec->train.warmup_given && *warmup > most) *warmup = most;
+    if (*warmup == 0 || *warmup < total_steps) return MODE_OK;
+    return MODE_FAIL(err, MODE_E_CONFIG,
+                     "train.warmup_steps is %llu and the schedule has %llu steps: the learning rate would rise to its "
+                     "end. HINT: leave the key out (2000, at most a tenth of the schedule), or give less",
+                     (unsigned long long)*warmup, (unsigned long long)total_steps);
 }

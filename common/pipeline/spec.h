@@ -56,6 +56,7 @@ struct mode_spec {
     bool merges_by_default;  /* it is the cache's */
     struct {
         uint64_t batch, warmup_steps, seed, checkpoint_steps;
+        bool warmup_given;
         double lr, beta1, beta2, eps, weight_decay, grad_clip_norm, out_ratio, scale_min, scale_max;
         uint64_t accumulate;              /* pieces in which a batch is computed; 1 = whole */
         bool checkpoint_activations;      /* recompute them on the way back */
@@ -78,9 +79,11 @@ enum mode_status mode_spec_parse(struct mode_spec *spec, const char *text, const
                                  struct mode_error *err);
 void mode_spec_clear(struct mode_spec *spec);
 /* The folders of the evaluation tasks: entries of evaluate.tasks that are CLIP_benchmark folders, and the
- * CLIP_benchmark folders right inside those that are not, by name. Two of the same base name: MODE_E_CONFIG. A task of
- * a kind that cannot be evaluated is left out where it was only found in a folder, with a sentence in `skipped` (may be
+ * CLIP_benchmark folders below those that are not, by path, down to MODE_SPEC_TASKS_DEPTH folders. Two of the same base
+ * name: MODE_E_CONFIG. One that cannot be read is an error, too (MODE_E_PERM, MODE_E_IO): it may hold tasks. A task of a
+ * kind that cannot be evaluated is left out where it was only found in a folder, with a sentence in `skipped` (may be
  * NULL); one that is named stays, to be refused (mode_evalset_known_kind). Both lists are the caller's to clear. */
+enum { MODE_SPEC_TASKS_DEPTH = 4 };
 enum mode_status mode_spec_tasks(const struct mode_spec *spec, struct mode_spec_list *out,
                                  struct mode_spec_list *skipped, struct mode_error *err);
 void mode_spec_list_clear(struct mode_spec_list *list);
@@ -93,5 +96,15 @@ enum mode_status mode_spec_check(const struct mode_spec *spec, struct mode_error
  */
 enum mode_status mode_spec_steps(const struct mode_spec *spec, uint64_t n_pairs, uint64_t given_steps,
                                  uint64_t *seed_steps, uint64_t *total_steps, struct mode_error *err);
+
+/* Steps of warm-up of a schedule of total_steps: train.warmup_steps; where the spec does not give it, at most a tenth
+ * of the schedule. MODE_E_CONFIG when it does not end before the schedule. */
+enum mode_status mode_spec_warmup(const struct mode_spec *spec, uint64_t total_steps, uint64_t *warmup,
+                                  struct mode_error *err);
+/* A tenth of a schedule: what a warm-up is at most where nobody says how long it is. */
+static inline uint64_t mode_warmup_most(uint64_t total_steps)
+{
+    return total_steps / 10;
+}
 
 #endif

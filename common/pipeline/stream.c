@@ -13,24 +13,30 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* A compressed shard has no place to read from: it is kept unpacked, all of them together within this. */
-#define MAX_UNPACKED_BYTES ((uint64_t)2 << 30)
+/* A compressed shard has no place to read from: it is kept unpacked, in memory until all together are over this, the
+ * others in a file. */
+#define IN_MEMORY_BYTES ((uint64_t)2 << 30)
 
 struct shard {
     struct mode_captions captions;
     char *tar;
     struct mode_tar_data unpacked; /* of a compressed shard only */
-    uint64_t first_row;            /* number of its row 0 among the rows of all shards */
+    bool spilled;                  /* it lies in the stream's file instead, from spill_at on */
+    uint64_t spill_at;
+    uint64_t first_row; /* number of its row 0 among the rows of all shards */
 };
 
 struct mode_stream {
     struct shard *shards;
     size_t n_shards;
+    uint64_t in_memory, spilled; /* bytes of unpacked shards */
+    int spill;                   /* a file without a name, or -1 */
     struct mode_pool pool;
     double scale_min, scale_max;
     uint64_t seed;
@@ -83,22 +89,59 @@ static enum mode_status open_shard(struct shard *s, const struct mode_stream_sha
     return MODE_OK;
 }
 
-static enum mode_status unpack_shard(struct shard *s, uint64_t *total, struct mode_error *err)
+/* A file in that folder that has no name any more: it goes with the process, however that ends. */
+static enum mode_status open_spill(int *fd, const char *folder, struct mode_error *err)
 {
+    char *path = mode_path_join(folder, "unpacked-XXXXXX");
+    enum mode_status st = MODE_OK;
+    *fd = mkostemp(path, O_CLOEXEC);
+    if (*fd < 0)
+        st = mode_output_fail(err, errno, path, "be created");
+    else
+        unlink(path);
+    free(path);
+    return st;
+}
+
+static enum mode_status spill(struct mode_stream *s, struct shard *shard, const char *folder, struct mode_error *err)
+{
+    const struct mode_tar_data *d = &shard->unpacked;
+    size_t done = 0;
+    enum mode_status st = s->spill < 0 ? open_spill(&s->spill, folder, err) : MODE_OK;
+    if (st) return st;
+    while (done < d->size) {
+        ssize_t n = pwrite(s->spill, d->data + done, d->size - done, (off_t)(s->spilled + done));
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0)
+            return MODE_FAIL(
+                err, MODE_E_IO,
+                "shard %s: %zu bytes unpacked, after %llu of other compressed shards, cannot be written to "
+                "%s: %s. HINT: unpack the shards to plain tars, which are read where they lie",
+                shard->tar, d->size, (unsigned long long)(s->in_memory + s->spilled), folder,
+                n < 0 ? strerror(errno) : "no room");
+        done += (size_t)n;
+    }
+    shard->spilled = true;
+    shard->spill_at = s->spilled;
+    s->spilled += d->size;
+    mode_tar_data_close(&shard->unpacked);
+    return MODE_OK;
+}
+
+static enum mode_status unpack_shard(struct mode_stream *s, struct shard *shard, const struct mode_stream_options *o,
+                                     struct mode_error *err)
+{
+    const uint64_t size = shard->captions.data_size, most = o->in_memory ? o->in_memory : IN_MEMORY_BYTES;
     enum mode_status st;
-    if (s->captions.data_size == s->captions.shard_size) return MODE_OK; /* a plain tar */
-    *total += s->captions.data_size;
-    if (*total > MAX_UNPACKED_BYTES)
-        return MODE_FAIL(err, MODE_E_VALUE,
-                         "shard %s: the compressed shards are over %llu bytes unpacked, at most that much is kept in "
-                         "memory. HINT: unpack them to plain tars",
-                         s->tar, (unsigned long long)MAX_UNPACKED_BYTES);
-    if ((st = mode_tar_data_open(&s->unpacked, s->tar, err))) return st;
-    if (s->unpacked.size != s->captions.data_size)
+    if (size == shard->captions.shard_size) return MODE_OK; /* a plain tar */
+    if ((st = mode_tar_data_open(&shard->unpacked, shard->tar, err))) return st;
+    if (shard->unpacked.size != size)
         return MODE_FAIL(err, MODE_E_VALUE,
                          "shard %s unpacks to %zu bytes, it was %llu when its captions were extracted: it has changed "
                          "since",
-                         s->tar, s->unpacked.size, (unsigned long long)s->captions.data_size);
+                         shard->tar, shard->unpacked.size, (unsigned long long)size);
+    if (s->in_memory + size > most) return spill(s, shard, o->scratch ? o->scratch : ".", err);
+    s->in_memory += size;
     return MODE_OK;
 }
 
@@ -160,9 +203,10 @@ enum mode_status mode_stream_open(struct mode_stream **stream, const struct mode
 {
     enum mode_status st = MODE_OK;
     int32_t *coarse = NULL;
-    uint64_t n_rows = 0, unpacked = 0;
+    uint64_t n_rows = 0;
     struct mode_stream *s = mode_xcalloc(1, sizeof *s);
     *stream = NULL;
+    s->spill = -1;
     s->scale_min = o->scale_min;
     s->scale_max = o->scale_max;
     s->seed = o->seed;
@@ -180,7 +224,7 @@ enum mode_status mode_stream_open(struct mode_stream **stream, const struct mode
     for (size_t i = 0; i < o->n_shards; i++) {
         struct shard *shard = &s->shards[s->n_shards++];
         if ((st = open_shard(shard, &o->shards[i], n_rows, err))) goto out;
-        if ((st = unpack_shard(shard, &unpacked, err))) goto out;
+        if ((st = unpack_shard(s, shard, o, err))) goto out;
         n_rows += shard->captions.n_rows;
     }
     if (o->expert != MODE_POOL_ALL) {
@@ -210,6 +254,7 @@ void mode_stream_close(struct mode_stream **stream)
         mode_tar_data_close(&s->shards[i].unpacked);
         free(s->shards[i].tar);
     }
+    if (s->spill >= 0) close(s->spill);
     free(s->shards);
     mode_pool_clear(&s->pool);
     free(s->rows);
@@ -256,19 +301,20 @@ static const struct shard *shard_of(const struct mode_stream *s, uint64_t row)
     return &s->shards[lo];
 }
 
-static enum mode_status read_member(uint8_t *data, const struct shard *s, const struct mode_sample *m,
-                                    struct mode_error *err)
+static enum mode_status read_member(uint8_t *data, const struct mode_stream *stream, const struct shard *s,
+                                    const struct mode_sample *m, struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
     uint64_t got = 0;
+    const uint64_t at = m->image_offset + (s->spilled ? s->spill_at : 0);
     if (s->unpacked.data) { /* captions_load checked that members lie inside */
         memcpy(data, s->unpacked.data + m->image_offset, m->image_size);
         return MODE_OK;
     }
-    int fd = open(s->tar, O_RDONLY | O_CLOEXEC);
+    int fd = s->spilled ? stream->spill : open(s->tar, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return MODE_FAIL(err, MODE_E_IO, "it cannot be opened: %s", strerror(errno));
     while (got < m->image_size) {
-        ssize_t n = pread(fd, data + got, m->image_size - got, (off_t)(m->image_offset + got));
+        ssize_t n = pread(fd, data + got, m->image_size - got, (off_t)(at + got));
         if (n < 0 && errno == EINTR) continue;
         if (n <= 0) {
             st = MODE_FAIL(err, MODE_E_IO, "reading stopped after %llu bytes: %s", (unsigned long long)got,
@@ -277,7 +323,7 @@ static enum mode_status read_member(uint8_t *data, const struct shard *s, const 
         }
         got += (uint64_t)n;
     }
-    close(fd);
+    if (!s->spilled) close(fd);
     return st;
 }
 
@@ -298,7 +344,7 @@ static enum mode_status make_pixels(const struct mode_batch *b, int64_t i, const
     uint8_t *data = malloc(m->image_size ? m->image_size : 1);
     if (!data)
         st = MODE_FAIL(err, MODE_E_MEMORY, "no memory for %llu bytes", (unsigned long long)m->image_size);
-    else if (!(st = read_member(data, shard, m, err))) {
+    else if (!(st = read_member(data, s, shard, m, err))) {
         const struct mode_picture file = {
             .data = data, .size = m->image_size, .limits = &limits, .blur = m->boxes, .n_blur = m->n_boxes};
         st = b->windows ? mode_windows_add(b->windows, i, &file, &draw, err)

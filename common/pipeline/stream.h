@@ -2,8 +2,8 @@
  *
  * The rows of all caption files, in shard order, are the rows of the pool (pool.h). A batch is read anew
  * every time: pictures by pread at their place in the tar, decoded, randomly cropped; captions tokenised.
- * Nothing but the order of the epoch is kept, so memory does not grow with the pictures, and a batch is a
- * function of (seed, pool, step, batch) whatever the number of threads.
+ * Nothing but the order of the epoch is kept (and compressed shards, unpacked), so memory does not grow with the
+ * pictures, and a batch is a function of (seed, pool, step, batch) whatever the number of threads.
  *
  *     mode_stream_open(&stream, &options, &err);
  *     mode_batch_init(&batch, 256, size, context);
@@ -44,6 +44,10 @@ struct mode_stream_options {
     struct mode_preprocess preprocess;
     int context;                            /* T */
     const struct mode_tokenizer *tokenizer; /* borrowed until close */
+    /* Of compressed shards, which are unpacked when the stream is opened, what is over in_memory bytes (0: 2 GiB) goes
+     * to a file without a name in the folder scratch (NULL: the current one). */
+    const char *scratch;
+    uint64_t in_memory;
     /* Batches are part `part` of `parts` equal ones of a step's pairs; parts 0: whole steps. */
     int part, parts;
 };

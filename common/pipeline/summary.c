@@ -131,16 +131,12 @@ static json_t *ledger_of(const struct mode_corpus *c)
     return o;
 }
 
-enum mode_status mode_summary_write(const struct mode_report *r, const char *path, struct mode_error *err)
+static void add_averages(json_t *o, const struct mode_ensemble *e)
 {
-    const struct mode_ensemble *e = r->ensemble;
     struct mode_comparison c[3];
     int best;
+    json_t *averages = json_object();
     mode_ensemble_compare(e, e->router, c, &best);
-    json_t *o = json_object(), *averages = json_object(), *train = json_object();
-    json_object_set_new(o, "run", json_string(r->run_name));
-    json_object_set_new(o, "router", json_string(mode_router_name(e->router)));
-    json_object_set_new(o, "experts", json_integer(e->n));
     json_object_set_new(o, "best_single_expert", json_string(e->model[best]));
     for (int m = 0; m < e->n_models; m++)
         json_object_set_new(averages, e->model[m], real(mode_ensemble_model_average(e, m)));
@@ -148,6 +144,16 @@ enum mode_status mode_summary_write(const struct mode_report *r, const char *pat
     json_object_set_new(averages, "ensemble", real(mode_ensemble_router_average(e, e->router)));
     json_object_set_new(o, "averages", averages);
     json_object_set_new(o, "routers", routers_of(e));
+}
+
+enum mode_status mode_summary_write(const struct mode_report *r, const char *path, struct mode_error *err)
+{
+    const struct mode_ensemble *e = r->ensemble;
+    json_t *o = json_object(), *train = json_object();
+    json_object_set_new(o, "run", json_string(r->run_name));
+    json_object_set_new(o, "router", json_string(mode_router_name(e->router)));
+    json_object_set_new(o, "experts", json_integer(e->n));
+    if (e->n_rows) add_averages(o, e);
     json_object_set_new(o, "rows", rows_of(e));
     json_object_set_new(o, "tasks", tasks_of(e));
     if (r->n_skipped) {

@@ -28,6 +28,7 @@ struct training {
     struct mode_together *together;
     int64_t own; /* pairs of a batch that are this process's */
     struct mode_stream *stream;
+    char *scratch; /* folder of the outputs */
     struct mode_ahead *ahead;
     const struct mode_batch *batch; /* of the step being done */
     uint64_t step;                  /* steps done */
@@ -468,6 +469,7 @@ static enum mode_status prepare(struct training *t, struct mode_error *err)
                                                 .preprocess = *mode_clip_preprocess(t->clip),
                                                 .context = mode_clip_context(t->clip),
                                                 .tokenizer = t->tokenizer,
+                                                .scratch = t->scratch,
                                                 .part = t->hooks->group ? t->hooks->group->rank : 0,
                                                 .parts = t->hooks->group ? t->hooks->group->size : 1};
     if ((st = mode_stream_open(&t->stream, &options, err))) return st;
@@ -511,6 +513,7 @@ enum mode_status mode_train(struct mode_train_result *result, struct mode_backen
     t.losses = mode_xcalloc(MODE_TRAIN_FINAL_STEPS, sizeof *t.losses);
     int size = t.hooks->group ? t.hooks->group->size : 1;
     t.own = spec->batch / size;
+    t.scratch = mode_path_folder(outputs->summary);
     if ((st = check_spec(spec, size, err))) goto out;
     if ((st = prepare(&t, err))) goto out;
     if ((st = run(&t, err))) goto out;
@@ -530,6 +533,7 @@ out:
     mode_board_close(&t.board);
     mode_str_clear(&t.rows);
     free(t.losses);
+    free(t.scratch);
     free(t.chosen);
     return st;
 }

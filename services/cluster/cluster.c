@@ -67,7 +67,8 @@ enum mode_status cluster_work(struct mode_job *job, struct mode_error *err)
     mode_job_made_on(job, mode_backend_name(p.step.be));
     if ((st = mode_cluster_run(&result, mode_job_output(job, "centres.safetensors"), feat, n, &p, err))) goto out;
     mode_job_count_rows(job, result.rows, result.sample);
-    if (result.rows > result.sample) mode_job_count_reject(job, "not_sampled", result.rows - result.sample);
+    if (result.rows > result.drawn) mode_job_count_reject(job, "not_sampled", result.rows - result.drawn);
+    if (result.drawn > result.sample) mode_job_count_reject(job, "too_frequent", result.drawn - result.sample);
     mode_job_note(job, result.certificate);
 out:
     mode_backend_close(&p.step.be);

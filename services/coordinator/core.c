@@ -79,8 +79,7 @@ static void ack(struct core *c, const struct core_event *e, enum core_verdict ve
     c->action[c->n_actions - 1].verdict = verdict;
 }
 
-static void note(struct core *c, uint32_t task, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-static void note(struct core *c, uint32_t task, const char *fmt, ...)
+void core_note(struct core *c, uint32_t task, const char *fmt, ...)
 {
     struct core_action *a = act(c, CORE_ACT_NOTE, task);
     va_list ap;
@@ -232,8 +231,8 @@ static void count_outcome(struct core *c, struct core_task *task, bool failed, i
     p->failures += failed;
     if (p->attempts >= BREAKER_MIN && 5 * p->failures > p->attempts && now >= p->broken_until_ms) {
         p->broken_until_ms = now + BREAKER_MS;
-        note(c, CORE_NONE, "%s: %llu of the last %llu tasks failed; handing out no more of them for %d s", p->service,
-             (unsigned long long)p->failures, (unsigned long long)p->attempts, BREAKER_MS / 1000);
+        core_note(c, CORE_NONE, "%s: %llu of the last %llu tasks failed; handing out no more of them for %d s",
+                  p->service, (unsigned long long)p->failures, (unsigned long long)p->attempts, BREAKER_MS / 1000);
         p->attempts = p->failures = 0;
     } else if (p->attempts >= 4 * BREAKER_MIN) {
         p->attempts /= 2;
@@ -263,8 +262,8 @@ static void fail(struct core *c, uint32_t t, enum core_fail why, const char *tex
     /* three crashes on one node may be the node: ask a second one first, where there is one */
     if ((why == CORE_FAIL_CRASH || why == CORE_FAIL_STALL) && nodes < 2 && several_nodes(c, task->service)) budget *= 2;
     if (task->failures[why] >= budget) {
-        note(c, t, "%s is quarantined after %u x %s: %.320s", task->label, (unsigned)task->failures[why], p->name,
-             task->last_text);
+        core_note(c, t, "%s is quarantined after %u x %s: %.320s", task->label, (unsigned)task->failures[why], p->name,
+                  task->last_text);
         end(c, t, CORE_QUARANTINED);
         return;
     }
@@ -272,8 +271,8 @@ static void fail(struct core *c, uint32_t t, enum core_fail why, const char *tex
     for (int i = 1; i < task->failures[why] && wait < p->max_wait_ms; i++) wait *= 2;
     if (wait > p->max_wait_ms) wait = p->max_wait_ms;
     if (why != CORE_FAIL_LEASE_LOST)
-        note(c, t, "%s failed (%s, attempt %u), next try in %lld s: %.320s", task->label, p->name, task->attempt,
-             (long long)(wait + 999) / 1000, task->last_text);
+        core_note(c, t, "%s failed (%s, attempt %u), next try in %lld s: %.320s", task->label, p->name, task->attempt,
+                  (long long)(wait + 999) / 1000, task->last_text);
     if (wait == 0) {
         make_ready(c, t, false);
         return;

@@ -246,6 +246,8 @@ void core_task_unwant(struct core *c, uint32_t task, int64_t now_ms);
  * expires. */
 void core_task_restore(struct core *c, uint32_t task, enum core_state state, uint32_t attempt, uint64_t fence,
                        const uint16_t failures[CORE_FAIL_COUNT], int64_t now_ms);
+/* A warning for people, among those that the core has itself. task: what it is about, or CORE_NONE. */
+void core_note(struct core *c, uint32_t task, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* A commit record is there. */
 void core_task_commit(struct core *c, uint32_t task);
 /* Another epoch from now on; leases stay. */

@@ -189,7 +189,7 @@ static enum mode_status make_report(struct plan *p, const struct peaks *peaks, c
     return st;
 }
 
-enum mode_status materialise(struct plan *p, const struct peaks *peaks, const char *workspace, struct mode_error *err)
+enum mode_status materialise_experts(struct plan *p, const char *workspace, struct mode_error *err)
 {
     static const char *const expert[] = {"open_clip_config.json", "open_clip_model.safetensors", NULL};
     char *experts = mode_path_join(workspace, "experts");
@@ -202,7 +202,12 @@ enum mode_status materialise(struct plan *p, const struct peaks *peaks, const ch
     if (!st) st = copy_centres(p, experts, err);
     if (!st) st = remove_others(p, experts, err);
     if (!st) st = write_index(p, experts, err);
-    if (!st) st = make_report(p, peaks, workspace, err);
     free(experts);
     return st;
+}
+
+enum mode_status materialise(struct plan *p, const struct peaks *peaks, const char *workspace, struct mode_error *err)
+{
+    enum mode_status st = materialise_experts(p, workspace, err);
+    return st ? st : make_report(p, peaks, workspace, err);
 }

@@ -114,8 +114,7 @@ static void add_shard_needs(struct plan *p, uint32_t node, enum plan_stage stage
     for (int i = 0; i < 2; i++) add_needs(p, node, p->first[stage] + s.from[i], s.to[i] - s.from[i]);
 }
 
-/* Shards of data.train belong to the clustering; those of an addition to its expert. */
-static uint32_t expert_of_shard(const struct plan *p, uint32_t shard)
+uint32_t plan_shard_expert(const struct plan *p, uint32_t shard)
 {
     uint32_t j = 0;
     while (shard >= p->shard_end[j]) j++;
@@ -135,7 +134,7 @@ static void add_stage(struct plan *p, enum plan_stage s)
             if (s == PLAN_EMBED) add_needs(p, n, first[PLAN_CAPTIONS] + i, 1);
             if (s == PLAN_ASSIGN) {
                 add_needs(p, n, first[PLAN_EMBED] + i, 1);
-                add_needs(p, n, plan_centres_node(p, expert_of_shard(p, i)), 1);
+                add_needs(p, n, plan_centres_node(p, plan_shard_expert(p, i)), 1);
             }
         }
         break;
@@ -319,6 +318,8 @@ enum mode_status plan_open(struct plan **out, struct mode_spec *spec, struct mod
     if ((st = check_record(p, MODE_STORE_MAX_RECORD, err))) goto out;
     p->n_models = plan_experts(p) + 2;
     p->pairs = mode_xcalloc(plan_experts(p), sizeof *p->pairs);
+    p->n_assigned = mode_xcalloc(p->n_added + 1, sizeof *p->n_assigned);
+    p->all_counted = true;
     if ((st = world->encoder_id(&p->encoder_id, &p->spec, err))) goto out;
     if ((st = look_at_tokenizer(p, world, err))) goto out;
     if (p->spec.train.algorithms[0] && (st = read_algorithms(&p->algorithms, p->spec.train.algorithms, err))) goto out;
@@ -366,8 +367,10 @@ void plan_close(struct plan **pp)
     free(p->task);
     mode_spec_list_clear(&p->skipped);
     free(p->pairs);
+    free(p->n_assigned);
     free(p->encoder_id);
     free(p->algorithms);
+    free(p->warning);
     free(p->shard_end);
     mode_shards_clear(&p->shards);
     mode_spec_clear(&p->spec);
@@ -375,17 +378,6 @@ void plan_close(struct plan **pp)
 }
 
 /* ---------------------------------------------------------------------------------------------- unfolding */
-
-/* "pairs" of an assignment's note; false where there is none: it was made by an earlier version. */
-static bool count_pairs(struct plan *p, const char *note)
-{
-    json_t *o = note ? json_loads(note, 0, NULL) : NULL, *pairs = json_object_get(o, "pairs");
-    size_t n = json_array_size(pairs);
-    bool good = n && n <= plan_experts(p);
-    for (size_t k = 0; k < n && good; k++) p->pairs[k] += (uint64_t)json_integer_value(json_array_get(pairs, k));
-    json_decref(o);
-    return good;
-}
 
 static enum mode_status finish(struct plan *p, uint32_t node, bool cached, struct mode_error *err)
 {
@@ -404,10 +396,10 @@ static enum mode_status finish(struct plan *p, uint32_t node, bool cached, struc
     for (size_t i = 0; i < x->commit->n_rejects; i++) sum->rejects += x->commit->rejects[i]->n;
     sum->seconds += x->commit->seconds;
     if (!cached && x->commit->attempt > 1) sum->retries += x->commit->attempt - 1;
-    if (x->stage == PLAN_ASSIGN) x->counted = count_pairs(p, x->commit->note);
+    if (x->stage == PLAN_ASSIGN) x->counted = plan_count_pairs(p, x->commit->note);
     for (uint32_t i = 0; i < x->n_feeds; i++)
         if (--p->node[x->feeds[i]].n_missing == 0) p->todo[p->n_todo++] = x->feeds[i];
-    return MODE_OK;
+    return x->stage == PLAN_ASSIGN ? plan_check_pools(p, x->a, err) : MODE_OK;
 }
 
 static enum mode_status open_node(struct plan *p, uint32_t node, bool *live, struct mode_error *err)
@@ -498,6 +490,11 @@ bool plan_finished(const struct plan *p)
 bool plan_stuck(const struct plan *p)
 {
     return !plan_more(p) && !p->n_in[PLAN_LIVE] && p->n_in[PLAN_LOST];
+}
+
+bool plan_trained(const struct plan *p)
+{
+    return p->n_done[PLAN_SEED] + p->n_done[PLAN_DENSE] + p->n_done[PLAN_EXPERTS] == p->n_models;
 }
 
 const Mode__Blob *plan_output(const struct plan_node *n, const char *name)

@@ -110,6 +110,7 @@ struct plan {
     char *algorithms;                  /* what is in train.algorithms, or NULL */
     char init_digest[MODE_DIGEST_HEX]; /* of train.init, or "" */
     uint64_t init_step;                /* steps of the schedule behind it */
+    char *warning;    /* of something that is allowed and odd; whoever says it takes it */
     struct plan_node *node;
     uint32_t n_nodes, first[PLAN_STAGES + 1]; /* nodes of stage s: [first[s], first[s + 1]) */
     struct mode_index by_key;
@@ -117,7 +118,9 @@ struct plan {
     uint32_t n_done[PLAN_STAGES], n_cached[PLAN_STAGES];
     uint32_t n_in[PLAN_LOST + 1]; /* nodes in each state */
     struct plan_sum sum[PLAN_STAGES];
-    uint64_t *pairs; /* [plan_experts] of the assignments that are counted */
+    uint64_t *pairs;      /* [plan_experts] of the assignments that are counted */
+    uint32_t *n_assigned; /* [n_added + 1] shards of each source whose assignment is done */
+    bool all_counted;     /* all of these are counted */
 };
 
 /* Takes over the spec (also after a failure). Looks at every input: MODE_E_NOINPUT, MODE_E_CONFIG with a sentence. */
@@ -132,7 +135,9 @@ bool plan_more(const struct plan *p);
 /* Looks at one of them: when it must be run its TaskSpec is stored and its key set, its state LIVE. PLAN_NONE: it is
  * committed already and counted as done. After a failure the same one is looked at again. */
 enum mode_status plan_next(struct plan *p, uint32_t *node, struct mode_error *err);
-/* The node's commit record exists: what needed it may go on. All nodes of its key are done. */
+/* The node's commit record exists: what needed it may go on. All nodes of its key are done. MODE_E_VALUE: it is, and
+ * the run makes no sense any more, because an expert has too few pairs. plan_next says so too, of what it finds
+ * committed. */
 enum mode_status plan_done(struct plan *p, uint32_t node, struct mode_error *err);
 /* It will not be done: neither will anything behind it. */
 void plan_lost(struct plan *p, uint32_t node);
@@ -141,6 +146,7 @@ void plan_revive(struct plan *p, uint32_t node);
 uint32_t plan_find(const struct plan *p, const char *key); /* PLAN_NONE */
 bool plan_finished(const struct plan *p);                  /* every node is DONE */
 bool plan_stuck(const struct plan *p);                     /* some are LOST and nothing is LIVE or to do */
+bool plan_trained(const struct plan *p);                   /* every model is */
 /* Name of the i-th model: "dense", "seed", "expert-0". The caller frees. */
 char *plan_model_name(uint32_t model);
 /* The node that trains the i-th model. */
@@ -157,6 +163,19 @@ struct plan_shards plan_expert_shards(const struct plan *p, uint32_t expert); /*
 uint32_t plan_shards_count(struct plan_shards s);
 /* The node whose centres this expert belongs to; the last of all for plan_experts - 1. */
 uint32_t plan_centres_node(const struct plan *p, uint32_t expert);
+
+/* The expert that a shard of an addition belongs to; 0 for those of data.train. */
+uint32_t plan_shard_expert(const struct plan *p, uint32_t shard);
+
+/* plan_pools.c: "pairs" of an assignment's note into plan->pairs; false where there is none: it was made by an earlier
+ * version. */
+bool plan_count_pairs(struct plan *p, const char *note);
+/* Pairs assigned to coarse group k, over the shards it may have pairs in. Commit records say it; where one does not,
+ * the assignment itself is read. */
+enum mode_status plan_pool_size(uint64_t *out, struct plan *p, uint32_t k, struct mode_error *err);
+/* A shard was assigned. When it was the last of its source: has every expert of that source pairs of its own, and with
+ * those from outside a batch of them? MODE_E_VALUE with a sentence. Training would say so after the seed is trained. */
+enum mode_status plan_check_pools(struct plan *p, uint32_t shard, struct mode_error *err);
 
 /* plan_task.c: the TaskSpec of a node whose inputs are all done, as packed bytes are keyed; free with plan_spec_clear.
  */

@@ -3,9 +3,7 @@
 
 #include "base/str.h"
 #include "base/version.h"
-#include "cluster/centres.h"
 #include "msg/code_version.h"
-#include "pipeline/assign.h"
 #include "pipeline/checkpoint.h"
 #include "proto/assign.pb-c.h"
 #include "proto/captions.pb-c.h"
@@ -61,14 +59,6 @@ static enum mode_status add_output(struct plan_spec *s, const struct plan_node *
     }
     add_input(s, blob->digest, blob->size, name);
     return MODE_OK;
-}
-
-static enum mode_status output_path(char **path, const struct plan *p, const struct plan_node *from, const char *output,
-                                    struct mode_error *err)
-{
-    const Mode__Blob *blob = plan_output(from, output);
-    if (!blob) return MODE_FAIL(err, MODE_E_FORMAT, "the commit record of %s has no %s", from->label, output);
-    return mode_store_blob_path(p->store, path, blob->digest, blob->size, err);
 }
 
 static struct plan_shards all_shards(const struct plan *p)
@@ -185,37 +175,6 @@ static enum mode_status assign_task(struct plan_spec *s, const struct plan *p, c
     return st ? st : add_output(s, centres, "centres.safetensors", mode_xstrdup("centres"), err);
 }
 
-/* Pairs assigned to coarse group k, over the shards it may have pairs in. Commit records say it; where one does not,
- * the assignment itself is read. */
-static enum mode_status pool_size(uint64_t *out, struct plan *p, uint32_t k, struct mode_error *err)
-{
-    struct mode_centres centres = {0};
-    enum mode_status st = MODE_OK;
-    uint64_t *pairs = NULL;
-    struct plan_shards shards = plan_expert_shards(p, k);
-    *out = p->pairs[k];
-    for (uint32_t at = 0; at < plan_shards_count(shards) && !st; at++) {
-        uint32_t i = at < shards.to[0] ? at : shards.from[1] + at - shards.to[0];
-        const struct plan_node *x = &p->node[p->first[PLAN_ASSIGN] + i];
-        char *path = NULL;
-        if (x->counted) continue;
-        if (!pairs) {
-            if ((st = output_path(&path, p, &p->node[plan_centres_node(p, k)], "centres.safetensors", err))) break;
-            st = mode_centres_load(&centres, path, err);
-            pairs = mode_xcalloc((size_t)centres.n + k + 1, sizeof *pairs);
-            free(path);
-            path = NULL;
-        }
-        if (!st) st = output_path(&path, p, x, "assign.safetensors", err);
-        if (!st) st = mode_assign_count(pairs, path, &centres, err);
-        free(path);
-    }
-    if (pairs) *out += pairs[k];
-    free(pairs);
-    mode_centres_clear(&centres);
-    return st;
-}
-
 /* What a training would be told is empty here: none of it may move the key. */
 static void init_task(struct plan_spec *s, const struct plan *p)
 {
@@ -235,11 +194,13 @@ static enum mode_status train_task(struct plan_spec *s, struct plan *p, const st
 {
     const struct mode_spec *spec = &p->spec;
     Mode__TrainRequest r = MODE__TRAIN_REQUEST__INIT;
-    uint64_t kept = 0, seed_steps, total_steps;
+    uint64_t kept = 0, seed_steps, total_steps, warmup;
     enum mode_status st;
     /* of data.train alone: added data must not change the schedule of what exists */
     for (uint32_t i = 0; i < p->shard_end[0]; i++) kept += p->node[p->first[PLAN_CAPTIONS] + i].commit->rows_out;
-    if ((st = mode_spec_steps(spec, kept, p->init_step, &seed_steps, &total_steps, err))) return st;
+    if ((st = mode_spec_steps(spec, kept, p->init_step, &seed_steps, &total_steps, err)) ||
+        (st = mode_spec_warmup(spec, total_steps, &warmup, err)))
+        return st;
     bool seed = x->stage == PLAN_SEED, expert = x->stage == PLAN_EXPERTS;
     const struct plan_node *init = p->init_digest[0] ? &p->node[p->first[PLAN_INIT]] : NULL;
     const Mode__Blob *weights = init ? plan_output(init, MODE_FILE_CLIP_WEIGHTS) : NULL;
@@ -248,6 +209,11 @@ static enum mode_status train_task(struct plan_spec *s, struct plan *p, const st
         return MODE_OK;
     }
     if (init && !weights) return MODE_FAIL(err, MODE_E_FORMAT, "the commit record of %s has no weights", init->label);
+    if (seed && warmup > seed_steps && !p->warning)
+        p->warning = mode_xasprintf(
+            "train.warmup_steps %llu reaches past the fork at step %llu: the experts begin with "
+            "a learning rate that still rises",
+            (unsigned long long)warmup, (unsigned long long)seed_steps);
     char *name = plan_model_name(expert ? x->a + 2 : seed);
     r.name = name;
     r.model_config = spec->model_config;
@@ -261,7 +227,7 @@ static enum mode_status train_task(struct plan_spec *s, struct plan *p, const st
     r.beta2 = spec->train.beta2;
     r.eps = spec->train.eps;
     r.weight_decay = spec->train.weight_decay;
-    r.warmup_steps = spec->train.warmup_steps;
+    r.warmup_steps = warmup;
     r.total_steps = total_steps;
     r.start_step = seed ? p->init_step : seed_steps;
     r.end_step = seed ? seed_steps : total_steps;
@@ -284,7 +250,7 @@ static enum mode_status train_task(struct plan_spec *s, struct plan *p, const st
     }
     if (expert && spec->train.share_steps) {
         uint64_t pool = 0, rest = total_steps - seed_steps;
-        if ((st = pool_size(&pool, p, x->a, err))) goto out;
+        if ((st = plan_pool_size(&pool, p, x->a, err))) goto out;
         uint64_t own = (uint64_t)llround((double)rest * (double)pool / (double)kept);
         if (own < 1) own = 1;
         if (own > rest) own = rest;

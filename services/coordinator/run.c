@@ -318,6 +318,23 @@ static char *first_loss(const struct runs *r, const struct run *run)
                           first->last_text ? first->last_text : core_fail_name(first->last_fail));
 }
 
+/* Tasks were given up. Models that are all trained are handed over all the same: evaluation is what can be done again
+ * from them. The report stays that of the run before. */
+static void fail_run(struct runs *r, struct run *run)
+{
+    struct mode_error err = {0};
+    char *why = first_loss(r, run), *more = NULL;
+    if (plan_trained(run->plan)) {
+        if (materialise_experts(run->plan, mode_store_root(r->store), &err))
+            mode_log_failure("experts_not_made", &err);
+        else
+            more = mode_xasprintf("%s. All models are trained; they are in experts/", why);
+    }
+    close_run(r, run, MODE__RUN_STATE__RUN_FAILED, more ? more : why);
+    free(why);
+    free(more);
+}
+
 static void problem(struct runs *r, struct run *run, enum mode_status st, const struct mode_error *err, int64_t now_ms)
 {
     if (st == MODE_E_IO || st == MODE_E_TEMP || st == MODE_E_PEER) { /* the store: try again */
@@ -326,6 +343,7 @@ static void problem(struct runs *r, struct run *run, enum mode_status st, const 
         run->retry_at_s = mode_clock_s() + STORE_RETRY_S;
         return;
     }
+    run->failed = st;
     close_run(r, run, MODE__RUN_STATE__RUN_FAILED, err->text);
     let_go(r, run, now_ms);
 }
@@ -365,7 +383,13 @@ static void advance(struct runs *r, size_t i, run_wanted_fn *wanted, void *ctx, 
     uint32_t n;
     enum mode_status st = run->retry_at_s > 0 ? catch_up(r, run, &err) : MODE_OK;
     while (!st && plan_more(run->plan) && mode_clock_s() < until_s) {
-        if ((st = plan_next(run->plan, &n, &err)) || n == PLAN_NONE) continue;
+        st = plan_next(run->plan, &n, &err);
+        if (run->plan->warning) {
+            core_note(r->core, CORE_NONE, "run %s: %s", run->name, run->plan->warning);
+            free(run->plan->warning);
+            run->plan->warning = NULL;
+        }
+        if (st || n == PLAN_NONE) continue;
         const struct plan_node *x = &run->plan->node[n];
         uint64_t order = (uint64_t)(i & 0xffff) << 40 | (uint64_t)n;
         uint32_t t = core_task_want(r->core, x->key, plan_stage_service(x->stage), x->label, run->name, order,
@@ -387,9 +411,7 @@ static void advance(struct runs *r, size_t i, run_wanted_fn *wanted, void *ctx, 
             malloc_trim(0); /* of a large run that is hundreds of MB, which the next one may be days away from */
         }
     } else if (!st && plan_stuck(run->plan)) {
-        char *why = first_loss(r, run);
-        close_run(r, run, MODE__RUN_STATE__RUN_FAILED, why);
-        free(why);
+        fail_run(r, run);
         let_go(r, run, now_ms);
     }
     if (st) problem(r, run, st, &err, now_ms);
@@ -408,7 +430,7 @@ bool runs_advance(struct runs *r, run_wanted_fn *wanted, void *ctx, int64_t now_
     return more;
 }
 
-void runs_ended(struct runs *r, uint32_t task)
+void runs_ended(struct runs *r, uint32_t task, int64_t now_ms)
 {
     const struct core_task *t = &r->core->task[task];
     for (size_t i = 0; i < r->n; i++) {
@@ -418,7 +440,7 @@ void runs_ended(struct runs *r, uint32_t task)
         if (n == PLAN_NONE) continue;
         struct mode_error err = {0};
         enum mode_status st = run->core_task[n] == task ? tell_plan(r, run, n, &err) : MODE_OK;
-        if (st) problem(r, run, st, &err, 0);
+        if (st) problem(r, run, st, &err, now_ms);
     }
 }
 

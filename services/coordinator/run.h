@@ -20,6 +20,7 @@ struct run {
     int64_t created_ms, finished_ms; /* wall clock, for people */
     double started_s;                /* monotonic, since this coordinator runs it */
     char *message;
+    enum mode_status failed;          /* why it is FAILED, where that is no task's doing; not kept over a restart */
     struct plan *plan;                /* NULL for runs that had ended when the coordinator started */
     uint32_t *core_task;              /* [plan->n_nodes]; CORE_NONE = not handed over */
     bool let_go;                      /* it has ended: its tasks are not wanted by it any more */
@@ -57,13 +58,15 @@ enum mode_status runs_submit(struct run **out, bool *created, uint32_t *tasks, s
  * be a hundred thousand of them: at until_s (mode_clock_s) it stops and returns true when there are more. */
 bool runs_advance(struct runs *r, run_wanted_fn *wanted, void *ctx, int64_t now_ms, double until_s);
 /* The core ended a task. */
-void runs_ended(struct runs *r, uint32_t task);
+void runs_ended(struct runs *r, uint32_t task, int64_t now_ms);
 void run_cancel(struct runs *r, struct run *run, int64_t now_ms);
 
 /* materialise.c: <workspace>/report and <workspace>/experts from the commits of a finished plan; time and memory of its
  * tasks and of the processes around them are put into the report. */
 enum mode_status materialise(struct plan *plan, const struct peaks *peaks, const char *workspace,
                              struct mode_error *err);
+/* Of a plan whose models are all trained, whatever became of the rest: the experts alone. */
+enum mode_status materialise_experts(struct plan *plan, const char *workspace, struct mode_error *err);
 /* board.c: runs/<name>/tensorboard of a finished plan: every model's steps, those trained for another run too, and what
  * it scored. For people alone: what goes wrong is logged. */
 void board_complete(struct plan *plan, const char *workspace);

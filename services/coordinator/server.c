@@ -111,7 +111,7 @@ static void settle_round(struct server *s)
                             server_now_ms());
             }
             break;
-        case CORE_ACT_ENDED: runs_ended(&s->runs, a->task); break;
+        case CORE_ACT_ENDED: runs_ended(&s->runs, a->task, server_now_ms()); break;
         case CORE_ACT_NOTE: server_note(s, "warn", "task", "%s", a->text); break;
         case CORE_ACT_RECORD:
         case CORE_ACT_CHECK: break;

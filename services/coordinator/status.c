@@ -141,6 +141,8 @@ static Mode__Run *build_run(struct status_memory *m, const struct server *sv, co
     r->has_elapsed_s = 1;
     r->elapsed_s = (double)((run->finished_ms ? run->finished_ms : mode_clock_wall_ms()) - run->created_ms) / 1000;
     r->message = run->message;
+    r->has_status = run->failed != MODE_OK;
+    r->status = (uint32_t)run->failed;
     if (run->plan) {
         r->stages = keep(m, mode_xmalloc(PLAN_STAGES * sizeof *r->stages));
         for (enum plan_stage s = 0; s < PLAN_STAGES; s++)

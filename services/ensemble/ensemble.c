@@ -48,7 +48,8 @@ static void read_models(struct plan *p, const Mode__EnsembleRequest *r, const st
     p->train = mode_xcalloc(r->experts + 3, sizeof *p->train);
     for (uint32_t k = 0; k < r->experts; k++) p->model[p->n_models++] = mode_xasprintf("expert-%u", k);
     for (int i = 0; i < 2; i++)
-        if (find(job, "logits", others[i], r->tasks[0]->name)) p->model[p->n_models++] = mode_xstrdup(others[i]);
+        if (r->n_tasks ? find(job, "logits", others[i], r->tasks[0]->name) : find(job, "train", others[i], NULL))
+            p->model[p->n_models++] = mode_xstrdup(others[i]);
     for (int m = 0; m < p->n_models; m++) {
         p->steps[m] = find(job, "steps", p->model[m], NULL);
         p->train[m] = find(job, "train", p->model[m], NULL);
@@ -59,8 +60,8 @@ static enum mode_status read_tasks(struct plan *p, const Mode__EnsembleRequest *
                                    struct mode_error *err)
 {
     enum mode_status st;
-    p->task = mode_xcalloc(r->n_tasks, sizeof *p->task);
-    p->logits = mode_xcalloc(r->n_tasks * (size_t)p->n_models, sizeof *p->logits);
+    p->task = mode_xcalloc(r->n_tasks + 1, sizeof *p->task);
+    p->logits = mode_xcalloc(r->n_tasks * (size_t)p->n_models + 1, sizeof *p->logits);
     for (size_t t = 0; t < r->n_tasks; t++) {
         const Mode__EnsembleTask *x = r->tasks[t];
         const char **logits = p->logits + t * (size_t)p->n_models;
@@ -107,10 +108,8 @@ enum mode_status ensemble_work(struct mode_job *job, struct mode_error *err)
     enum mode_status st;
     Mode__EnsembleRequest *r = mode__ensemble_request__unpack(NULL, size, packed);
     if (!r) return MODE_FAIL(err, MODE_E_FORMAT, "ensemble: the request does not unpack (%zu bytes)", size);
-    if (r->experts < 1 || r->experts > MAX_EXPERTS || r->n_tasks < 1) {
-        st = MODE_FAIL(err, MODE_E_VALUE,
-                       "ensemble: %u experts and %zu tasks; expected 1 to %d experts and at least one task", r->experts,
-                       r->n_tasks, MAX_EXPERTS);
+    if (r->experts < 1 || r->experts > MAX_EXPERTS) {
+        st = MODE_FAIL(err, MODE_E_VALUE, "ensemble: %u experts, expected 1 to %d", r->experts, MAX_EXPERTS);
         goto out;
     }
     struct mode_ensemble_run run = {.run_name = r->run_name,
@@ -142,8 +141,10 @@ enum mode_status ensemble_work(struct mode_job *job, struct mode_error *err)
     if ((st = mode_ensemble_run(&run, &out, &sentence, err))) goto out;
     mode_job_count_rows(job, r->n_tasks, r->n_tasks);
     struct mode_str note = {0}; /* the sentence holds neither quotes nor backslashes */
-    mode_str_printf(&note, "{\"verdict\": \"%s\"}", sentence);
-    mode_job_note(job, note.data);
+    if (sentence) {
+        mode_str_printf(&note, "{\"verdict\": \"%s\"}", sentence);
+        mode_job_note(job, note.data);
+    }
     mode_str_clear(&note);
 out:
     for (int m = 0; p.model && m < p.n_models; m++) free(p.model[m]);

@@ -69,6 +69,11 @@ uint64_t *client_message_id(struct client *c)
     return &c->id;
 }
 
+enum mode_status client_told(bool told, uint32_t status)
+{
+    return told && status > MODE_OK && status <= MODE_E_GENERIC ? (enum mode_status)status : MODE_E_GENERIC;
+}
+
 enum mode_status client_ask(struct mode_envelope **answer, struct client *c, Mode__Envelope *e, int timeout_ms,
                             struct mode_error *err)
 {
@@ -83,9 +88,7 @@ enum mode_status client_ask(struct mode_envelope **answer, struct client *c, Mod
                          c->endpoint, c->workspace);
     if (st || (*answer)->msg->body_case != MODE__ENVELOPE__BODY_REJECT) return st;
     const Mode__Reject *r = (*answer)->msg->reject;
-    st = r->has_status && r->status > MODE_OK && r->status <= MODE_E_GENERIC ? (enum mode_status)r->status
-                                                                             : MODE_E_GENERIC;
-    st = MODE_FAIL(err, st, "%s", r->text);
+    st = MODE_FAIL(err, client_told(r->has_status, r->status), "%s", r->text);
     mode_envelope_free(answer);
     return st;
 }

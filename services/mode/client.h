@@ -26,6 +26,9 @@ enum mode_status client_open(struct client **out, const struct client_options *o
 void client_close(struct client **c);
 /* The workspace as given. */
 const char *client_workspace(const struct client *c);
+/* The status that the coordinator says something failed with; MODE_E_GENERIC where it says none, or one we do not know.
+ */
+enum mode_status client_told(bool told, uint32_t status);
 /* Ask; a Reject becomes an error with its sentence and status. MODE_E_PEER: nobody answers (with a hint). */
 enum mode_status client_ask(struct mode_envelope **answer, struct client *c, Mode__Envelope *e, int timeout_ms,
                             struct mode_error *err);

@@ -59,7 +59,7 @@ static void print_table(char *text)
         }
         n_rows++;
     }
-    for (size_t r = 0; r < n_rows; r++) {
+    for (size_t r = 0; n_rows > 1 && r < n_rows; r++) { /* columns alone are no result */
         for (int c = 0; c < row[r].n; c++) {
             shorten(cell, sizeof cell, row[r].field[c]);
             printf(c == 0 ? "%-*s" : "  %*s", width[c], cell);

@@ -101,8 +101,11 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         printf("{\"out\": \"%s\", \"rows\": %llu, \"sample\": %llu, \"certificate\": %s}\n", o.out,
                (unsigned long long)r.rows, (unsigned long long)r.sample, r.certificate);
     else
-        printf("%s: %lld fine centres in %lld groups from %llu of %llu rows\n%s\n", o.out, (long long)o.fine,
-               (long long)o.coarse, (unsigned long long)r.sample, (unsigned long long)r.rows, r.certificate);
+        printf("%s: %d fine centres in %lld groups from %llu of %llu rows\n%s\n", o.out, r.fine, (long long)o.coarse,
+               (unsigned long long)r.sample, (unsigned long long)r.rows, r.certificate);
+    if (r.fine < o.fine)
+        fprintf(stderr, "%d fine centres, not %lld: so many captions of the sample differ\n", r.fine,
+                (long long)o.fine);
 out:
     mode_backend_close(&p.step.be);
     mode_cluster_result_clear(&r);

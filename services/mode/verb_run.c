@@ -82,8 +82,8 @@ static enum mode_status outcome(const Mode__Run *run, struct mode_error *err)
     case MODE__RUN_STATE__RUN_DONE: return MODE_OK;
     case MODE__RUN_STATE__RUN_CANCELLED: return MODE_FAIL(err, MODE_E_GENERIC, "the run %s was cancelled", run->name);
     default:
-        return MODE_FAIL(err, quarantined ? MODE_E_VALUE : MODE_E_GENERIC, "the run %s failed: %s", run->name,
-                         run->message ? run->message : "");
+        return MODE_FAIL(err, quarantined ? MODE_E_VALUE : client_told(run->has_status, run->status),
+                         "the run %s failed: %s", run->name, run->message ? run->message : "");
     }
 }
 
@@ -228,8 +228,9 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
             table, "MODE_", "mode run SPEC.yaml [options]",
             "Submits a run to the coordinator of the workspace and shows it until it ends. What is done\n"
             "already is not done again. Ctrl-C leaves it running. docs/RUN.md explains the spec.\n"
-            "Exit: 0 done, 1 cancelled, 65 some tasks were given up, 66 an input is missing, 69 no coordinator,\n"
-            "75 a run of that name goes on with another spec, 78 wrong spec, 130 after Ctrl-C.");
+            "Exit: 0 done, 1 cancelled, 65 some tasks were given up or an expert gets too few pairs, 66 an input is\n"
+            "missing, 69 no coordinator, 75 a run of that name goes on with another spec, 78 wrong spec, 130 after "
+            "Ctrl-C.");
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);

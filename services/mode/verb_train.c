@@ -14,6 +14,7 @@
 #include "pipeline/checkpoint.h"
 #include "pipeline/given.h"
 #include "pipeline/model_config.h"
+#include "pipeline/spec.h"
 #include "pipeline/train.h"
 #include "ranges.h"
 #include "ranks_option.h"
@@ -30,8 +31,8 @@ struct options {
     struct backend_options backend;
     struct ranks_options ranks;
     struct train_captions_options captions;
-    const char *init, *config, *data, *merges, *log, *tensorboard, *out, *memory, *algorithms, *steps;
-    int64_t batch, total_steps, warmup, seed, checkpoint_steps, threads;
+    const char *init, *config, *data, *merges, *log, *tensorboard, *out, *memory, *algorithms, *steps, *warmup;
+    int64_t batch, total_steps, seed, checkpoint_steps, threads;
     int64_t accumulate;
     double lr, beta1, beta2, eps, weight_decay, scale_min, scale_max, grad_clip_norm;
     bool resume, fresh_optimizer, checkpoint_activations, dense_tokens, full_last_block, no_graphs, no_streams, measure,
@@ -56,7 +57,8 @@ static const struct mode_option table[] = {
                  "of the whole schedule (default: to where "
                  "this training ends)"),
     MODE_OPT_REAL(struct options, lr, "lr", "5e-4", "X", "peak learning rate"),
-    MODE_OPT_INT(struct options, warmup, "warmup", "2000", "N", "steps of linear warm-up"),
+    MODE_OPT_STR(struct options, warmup, "warmup", NULL, "N",
+                 "steps of linear warm-up, fewer than the schedule has (default: 2000, at most a tenth of it)"),
     MODE_OPT_REAL(struct options, beta1, "beta1", "0.9", "X", "AdamW"),
     MODE_OPT_REAL(struct options, beta2, "beta2", "0.98", "X", "AdamW"),
     MODE_OPT_REAL(struct options, eps, "eps", "1e-6", "X", "AdamW"),
@@ -101,7 +103,6 @@ static const struct mode_option table[] = {
 static const struct option_range ranges[] = {RANGE("batch", 2, 1 << 24),
                                              RANGE_FROM("total-steps", 0),
                                              RANGE_ABOVE("lr", 0),
-                                             RANGE_FROM("warmup", 0),
                                              RANGE_BELOW("beta1", 0, 1),
                                              RANGE_BELOW("beta2", 0, 1),
                                              RANGE_ABOVE("eps", 0),
@@ -212,7 +213,20 @@ static enum mode_status check_shares(const struct options *o, int ranks, struct 
                      (long long)o->batch, ranks, (long long)o->accumulate);
 }
 
-enum { MOST_STEPS = 1000000000 };
+enum { MOST_STEPS = 1000000000, WARMUP = 2000 };
+
+/* --warmup, in a schedule of that many steps. */
+static enum mode_status find_warmup(int64_t *warmup, const struct options *o, uint64_t total, struct mode_error *err)
+{
+    const uint64_t most = mode_warmup_most(total);
+    *warmup = most < WARMUP ? (int64_t)most : WARMUP;
+    enum mode_status st = o->warmup ? option_count(warmup, o->warmup, "--warmup", 0, MOST_STEPS, err) : MODE_OK;
+    if (st || *warmup == 0 || (uint64_t)*warmup < total) return st;
+    return MODE_FAIL(err, MODE_E_USAGE,
+                     "--warmup %lld: the schedule has %llu steps, so the learning rate would rise to its end. HINT: "
+                     "leave it out (2000, at most a tenth of the schedule), or give less",
+                     (long long)*warmup, (unsigned long long)total);
+}
 
 static enum mode_status check_options(int64_t *steps, size_t *memory, const struct options *o, struct mode_error *err)
 {
@@ -347,7 +361,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct mode_meeting *meeting = NULL;
     struct mode_backend *be = NULL;
     char *model = NULL, *preprocess = NULL, *resume_from = NULL, *algorithms = NULL;
-    int64_t steps = 0;
+    int64_t steps = 0, warmup;
     size_t memory = 0;
     int n = 0;
     enum mode_status st;
@@ -377,7 +391,9 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
                        (unsigned long long)end);
         goto out;
     }
-    if ((st = mode_sources_expand(&shards, &source, 1, ".", err))) goto out;
+    const uint64_t total = o.total_steps ? (uint64_t)o.total_steps : end;
+    if ((st = find_warmup(&warmup, &o, total, err)) || (st = mode_sources_expand(&shards, &source, 1, ".", err)))
+        goto out;
     if (o.algorithms && mode_file_exists(o.algorithms) &&
         (st = mode_file_read(o.algorithms, MODE_TRAIN_ALGORITHMS_MOST, &algorithms, NULL, err)))
         goto out;
@@ -416,8 +432,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
                                          .no_streams = o.no_streams,
                                          .measure = o.measure,
                                          .algorithms = algorithms,
-                                         .warmup_steps = (uint64_t)o.warmup,
-                                         .total_steps = o.total_steps ? (uint64_t)o.total_steps : end,
+                                         .warmup_steps = (uint64_t)warmup,
+                                         .total_steps = total,
                                          .start_step = start,
                                          .end_step = end,
                                          .schedule_stride = 1,

@@ -93,7 +93,7 @@ cat >"$f/config.json" <<EOF
 EOF
 sed 's/embed_dim/nonsense/' "$f/config.json" >"$f/odd.json"
 export MODE_CLIP_MERGES="$MODE_TEST_MODELS/bpe_simple_vocab_16e6.txt.gz"
-mode train --config "$f/config.json" --data "$f/shard.tar" --text-keys 'json:texts[]' --steps 1 --batch 8 --warmup 1 \
+mode train --config "$f/config.json" --data "$f/shard.tar" --text-keys 'json:texts[]' --steps 1 --batch 8 --warmup 0 \
     --out "$f/model" >/dev/null 2>&1
 for input in nothing folder; do
     expect 66 "$input" mode captions "$f/$input" --out "$f/out"
@@ -286,10 +286,12 @@ early() { # as expect; nothing may have been done before
     if grep -Eq 'captions of shard|round 1|texts$' "$work/out"; then fail "found only after the work: $*"; fi
     nothing
 }
-training="mode train --config $o/model.json --data $w/train/0/0.tar --batch 8 --warmup 1 --text-keys json:texts[]"
+training="mode train --config $o/model.json --data $w/train/0/0.tar --batch 8 --warmup 0 --text-keys json:texts[]"
 early 2 '--steps: 0 is out of range, expected 1 to' $training --steps 0 --out "$o/new"
 early 2 '--steps N is needed' $training --out "$o/new"
 early 2 '--threads: -1 is out of range, expected 0 to 1024' $training --steps 1 --out "$o/new" --threads -1
+early 2 '--warmup 8: the schedule has 8 steps' $training --steps 8 --out "$o/new" --warmup 8
+early 2 '--warmup: -1 is out of range' $training --steps 8 --out "$o/new" --warmup -1
 early 2 '--beta1: 1 is out of range' $training --steps 1 --out "$o/new" --beta1 1
 early 78 'MODE_BATCH: 1 is out of range' env MODE_BATCH=1 mode train --config "$o/model.json" --data x.tar --steps 1 --out "$o/new"
 early 2 '--config: "no-such" is not known; known are ViT' $training --steps 1 --out "$o/new" --config no-such

@@ -106,6 +106,46 @@ grep -q '"experts_added": 1' "$work/a/report/summary.json" || fail "summary.json
 [ $(($(ls "$work/a/commits" | wc -l) - before)) -le 12 ] || fail "added data made $(($(ls "$work/a/commits" | wc -l) - before)) new commits"
 "$bin/mode" reconcile --workspace "$work/a" >"$work/ledger3" || { cat "$work/ledger3"; fail "reconcile with added data"; }
 
+# no evaluation task: the same models, found done, and a report of what there is
+rm -r "$work/a/experts" "$work/a/report"
+before=$(ls "$work/a/commits" | wc -l)
+sed '/^evaluate:/d' "$work/a/run.yaml" >"$work/a/run4.yaml"
+"$bin/mode" run "$work/a/run4.yaml" --workspace "$work/a" --no-progress 2>>"$work/run.log" >"$work/no-tasks" || fail "run without evaluate.tasks"
+[ "$(ls "$work/a/commits" | wc -l)" = $((before + 1)) ] || fail "no evaluation task made $(($(ls "$work/a/commits" | wc -l) - before)) new commits, 1 expected"
+(cd "$work/a/experts" && sha256sum --quiet -c "$work/old-experts") || fail "the experts of a run without tasks"
+grep -q 'nothing is measured' "$work/a/report/report.html" || fail "the report does not say that nothing is measured"
+grep -q '<h2>Training</h2>' "$work/a/report/report.html" || fail "the report of a run without tasks has no curves"
+grep -q '<h2>Ledger of samples</h2>' "$work/a/report/report.html" || fail "the report of a run without tasks has no ledger"
+grep -q '"reconciles": true' "$work/a/report/summary.json" || fail "summary.json of a run without tasks has no ledger"
+grep -q 'report: ' "$work/no-tasks" || fail "mode run did not say where the report is"
+"$bin/mode" reconcile --workspace "$work/a" >/dev/null || fail "reconcile of a run without tasks"
+
+# an evaluation that is given up: the models are trained, and handed over
+rm -r "$work/a/experts"
+mkdir "$work/a/broken" && cp -r "$work/a/eval/"* "$work/a/broken/"
+shard=$work/a/broken/colour/test/0.tar
+block=$(tar -tRf "$shard" | sed -n 's/^block \([0-9]*\): .*\.jpg$/\1/p' | head -1)
+dd if=/dev/zero of="$shard" bs=512 seek=$((block + 1)) count=1 conv=notrunc 2>/dev/null # of its first picture
+sed 's/^evaluate: .*/evaluate: {tasks: broken}/' "$work/a/run.yaml" >"$work/a/run5.yaml"
+rc=0
+"$bin/mode" run "$work/a/run5.yaml" --workspace "$work/a" --no-progress 2>"$work/given-up" || rc=$?
+[ $rc = 65 ] || { cat "$work/given-up"; fail "a run with a broken evaluation task ended with $rc"; }
+grep -q 'All models are trained; they are in experts/' "$work/given-up" || { cat "$work/given-up"; fail "the message does not name the experts"; }
+(cd "$work/a/experts" && sha256sum --quiet -c "$work/old-experts") || fail "the experts of a run whose evaluation was given up"
+grep -q 'nothing is measured' "$work/a/report/report.html" || fail "a run that failed replaced the report"
+
+# what training would find too late: an expert without a batch of pairs, a warm-up as long as the schedule
+refuse() { # exit code, words, sed script
+    sed "$3" "$work/a/run.yaml" >"$work/a/run6.yaml"
+    rc=0
+    "$bin/mode" run "$work/a/run6.yaml" --workspace "$work/a" --no-progress 2>"$work/refused" || rc=$?
+    if [ $rc != "$1" ] || ! grep -q "$2" "$work/refused"; then cat "$work/refused"; fail "$3 ended with $rc, expected $1 and: $2"; fi
+}
+refuse 65 'expert [01] gets [0-9]* of the 242 pairs, .*too few for train.batch = 230' 's/batch: 32/batch: 230/'
+refuse 78 'train.warmup_steps is 50 and the schedule has 50 steps' 's/warmup_steps: 5/warmup_steps: 50/'
+refuse 78 'train.warmup_steps is 30 and the schedule has 30 steps' \
+    's/warmup_steps: 5, seed_steps: 30, total_steps: 50/warmup_steps: 30, seed_epochs: 2, epochs: 4/'
+
 # a worker from elsewhere comes and is sent home
 "$bin/mode-captions" --workspace "$work/a" --name extra 2>"$work/extra.log" &
 extra=$!

@@ -179,6 +179,9 @@ static void test_wrong_command_lines(void **state)
     assert_int_equal(sh("$M encode --model nowhere --texts x --out y 2>/dev/null"), 66);
     assert_int_equal(sh("$M evaluate --model model --task nowhere 2>/dev/null"), 66);
     assert_int_equal(sh(TRAIN "--steps 1 --out x --bogus 2>/dev/null"), 2);
+    assert_int_equal(sh(TRAIN "--steps 3 --out x 2>err.txt"), 2); /* it would be warming up to the end */
+    assert_int_equal(sh("grep -q -- '--warmup 3: the schedule has 3 steps' err.txt"), 0);
+    assert_int_equal(sh("MODE_WARMUP=9 $M train --config model.json --data 0.tar --steps 9 --out x 2>err.txt"), 78);
     assert_int_equal(sh("$M train --config ViT-Z-99 --data 0.tar --steps 1 --out x 2>/dev/null"), 2);
     assert_int_equal(sh("test ! -e x && test ! -e y"), 0);
 }
@@ -187,20 +190,20 @@ static void test_wrong_command_lines(void **state)
 static void test_failures_leave_nothing(void **state)
 {
     (void)state;
-    assert_int_equal(sh(TRAIN "--steps 2 --out new/a --batch 200 >/dev/null 2>err.txt"), 65); /* after the captions */
+    assert_int_equal(sh(TRAIN "--steps 4 --out new/a --batch 200 >/dev/null 2>err.txt"), 65); /* after the captions */
     assert_int_equal(sh("grep -q 'needs as many pairs' err.txt && test ! -e new"), 0);
     assert_int_equal(
-        sh("mkdir mine && echo x >mine/steps.jsonl; " TRAIN "--steps 2 --out mine --batch 200 >/dev/null 2>&1"), 65);
+        sh("mkdir mine && echo x >mine/steps.jsonl; " TRAIN "--steps 4 --out mine --batch 200 >/dev/null 2>&1"), 65);
     assert_int_equal(sh("test \"$(ls mine)\" = steps.jsonl"), 0);
-    assert_int_equal(sh(TRAIN "--steps 2 --out new --log no/log >out.txt 2>err.txt"), 73);
+    assert_int_equal(sh(TRAIN "--steps 4 --out new --log no/log >out.txt 2>err.txt"), 73);
     assert_int_equal(sh("grep -q 'no/log: cannot be created' err.txt && ! grep -q captions err.txt && test ! -e new"),
                      0);
-    assert_int_equal(sh(TRAIN "--steps 2 --out new --resume 2>err.txt"), 66);
+    assert_int_equal(sh(TRAIN "--steps 4 --out new --resume 2>err.txt"), 66);
     assert_int_equal(sh("grep -q -- '--resume: new' err.txt && test ! -e new"), 0);
     /* killed in the midst of the captions, it begins anew */
     assert_int_equal(
         sh("mkdir -p killed/captions killed/checkpoints/step-0000000001 && echo x >killed/captions/0000.bin; " TRAIN
-           "--steps 2 --out killed >/dev/null 2>&1 && test ! -e killed/checkpoints"),
+           "--steps 4 --out killed >/dev/null 2>&1 && test ! -e killed/checkpoints"),
         0);
 }
 
@@ -216,23 +219,23 @@ static bool gpu_is_here(void)
 static void test_several_processes(void **state)
 {
     (void)state;
-    assert_int_equal(sh(TRAIN "--steps 2 --out r --ranks 2 2>err.txt"), 2);
+    assert_int_equal(sh(TRAIN "--steps 4 --out r --ranks 2 2>err.txt"), 2);
     assert_int_equal(sh("grep -q 'needs --rank from 0 to 1' err.txt"), 0);
-    assert_int_equal(sh(TRAIN "--steps 2 --out r --rank 0 2>err.txt"), 2);
-    assert_int_equal(sh(TRAIN "--steps 2 --out r --ranks 2 --rank 0 --rendezvous ./m --backend cpu 2>err.txt"), 2);
+    assert_int_equal(sh(TRAIN "--steps 4 --out r --rank 0 2>err.txt"), 2);
+    assert_int_equal(sh(TRAIN "--steps 4 --out r --ranks 2 --rank 0 --rendezvous ./m --backend cpu 2>err.txt"), 2);
     assert_int_equal(sh("grep -q 'on GPUs only' err.txt"), 0);
-    assert_int_equal(sh("export WORLD_SIZE=2 RANK=1; " TRAIN "--steps 2 --out r 2>err.txt"), 78);
+    assert_int_equal(sh("export WORLD_SIZE=2 RANK=1; " TRAIN "--steps 4 --out r 2>err.txt"), 78);
     assert_int_equal(sh("grep -q 'MASTER_PORT is not set' err.txt"), 0);
-    assert_int_equal(sh(TRAIN "--steps 2 --out r --ranks 2 --rank 0 --rendezvous m 2>err.txt"), 2);
+    assert_int_equal(sh(TRAIN "--steps 4 --out r --ranks 2 --rank 0 --rendezvous m 2>err.txt"), 2);
     assert_int_equal(sh("grep -q 'neither a socket file' err.txt"), 0);
-    assert_int_equal(sh(TRAIN "--steps 2 --out r --ranks 257 --rank 0 --rendezvous ./m 2>err.txt"), 2);
+    assert_int_equal(sh(TRAIN "--steps 4 --out r --ranks 257 --rank 0 --rendezvous ./m 2>err.txt"), 2);
     assert_int_equal(sh("grep -q '257 is out of range, expected 0 to 256' err.txt"), 0);
     /* without a GPU it is over at once, for those who wait for this process, too (tests/cuda/train_ranks.sh) */
     for (const char **env =
              (const char *[]){"true", "export WORLD_SIZE=2 RANK=1 MASTER_ADDR=127.0.0.1 MASTER_PORT=9", NULL};
          *env; env++) {
         if (gpu_is_here()) continue;
-        char *line = mode_xasprintf("%s; " TRAIN "--steps 2 --out r %s 2>err.txt", *env,
+        char *line = mode_xasprintf("%s; " TRAIN "--steps 4 --out r %s 2>err.txt", *env,
                                     **env == 't' ? "--ranks 2 --rank 0 --rendezvous ./m" : "");
         time_t began = time(NULL);
         assert_int_equal(sh(line), 70);

@@ -149,6 +149,78 @@ static void test_coarse_groups_are_even_and_complete(void **state)
     free(x);
 }
 
+/* Rows of few tight topics and centres that do not divide them evenly: balance makes centres between topics, to which
+ * no row is nearest. Every group must be nearest to some row all the same. */
+static void test_every_group_has_rows_that_are_nearest_to_it(void **state)
+{
+    (void)state;
+    static const int shapes[][4] = {/* topics, rows, m, n */ {2, 30, 3, 3},
+                                    {3, 60, 4, 4},
+                                    {2, 60, 6, 5},
+                                    {3, 90, 8, 8},
+                                    {5, 200, 12, 6},
+                                    {4, 120, 9, 3},
+                                    {2, 50, 25, 5},
+                                    {1, 20, 20, 20}};
+    int grouped_anew = 0, moved = 0;
+    for (int t = 0; t < (int)(sizeof shapes / sizeof *shapes) * 8; t++) {
+        const int topics = shapes[t % 8][0], n = shapes[t % 8][1];
+        struct mode_centres c;
+        struct mode_two_step_params p = MODE_TWO_STEP_PARAMS_DEFAULT;
+        struct mode_error err;
+        float *x = malloc(sizeof *x * (size_t)n * D);
+        int32_t *id = malloc(sizeof *id * (size_t)n);
+        for (int i = 0; i < n; i++) {
+            struct mode_rng r = mode_rng_for(9, MODE_RNG_TEST, 300 + (uint64_t)t, (uint64_t)i);
+            double s = 0;
+            for (int j = 0; j < D; j++) {
+                x[i * D + j] = (float)((j == i % topics) + 1e-3 * mode_rng_normal(&r));
+                s += (double)x[i * D + j] * x[i * D + j];
+            }
+            for (int j = 0; j < D; j++) x[i * D + j] /= (float)sqrt(s);
+        }
+        p.fine = shapes[t % 8][2];
+        p.coarse = shapes[t % 8][3];
+        p.seed = (uint64_t)t;
+        p.metric = t / 8 % 2 ? MODE_METRIC_COSINE : MODE_METRIC_EUCLIDEAN;
+        if (mode_two_step_train(&c, x, n, D, &p, &err)) fail_msg("%s", err.text);
+        assert_int_equal(mode_nearest(NULL, id, NULL, p.metric, x, n, c.fine, c.m, D, &err), MODE_OK);
+        int64_t rows_of[20] = {0};
+        for (int i = 0; i < n; i++) rows_of[c.fine_to_coarse[id[i]]]++;
+        for (int k = 0; k < c.n; k++)
+            if (!rows_of[k]) fail_msg("case %d: no row is nearest to group %d", t, k);
+        char level[64];
+        snprintf(level, sizeof level, "\"coarse\": {\"rows\": %d,", c.m);
+        grouped_anew += !strstr(c.certificate, level);
+        bool on_row = false; /* a centre that was moved is a row, bit for bit */
+        for (int k = 0; k < c.m && c.m < n; k++)
+            for (int i = 0; i < n; i++) on_row |= memcmp(c.fine + k * D, x + i * D, sizeof *x * D) == 0;
+        moved += on_row;
+        mode_centres_clear(&c);
+        free(x);
+        free(id);
+    }
+    assert_true(grouped_anew > 0 && moved > 0); /* or the test looks at nothing */
+}
+
+static void test_too_few_different_rows_are_refused(void **state)
+{
+    (void)state;
+    struct mode_centres c;
+    struct mode_error err;
+    struct mode_two_step_params p = MODE_TWO_STEP_PARAMS_DEFAULT;
+    float x[12 * D] = {0};
+    p.fine = 6;
+    p.coarse = 3;
+    for (int i = 0; i < 12; i++) x[i * D + i % 2] = 1; /* two different ones */
+    for (int metric = 1; metric <= 2; metric++) {
+        p.metric = (enum mode_metric)metric;
+        assert_int_equal(mode_two_step_train(&c, x, 12, D, &p, &err), MODE_E_VALUE);
+        assert_non_null(strstr(err.text, "too few of the 12 rows differ"));
+        mode_centres_clear(&c);
+    }
+}
+
 static void test_centres_file_gives_back_what_was_saved(void **state)
 {
     (void)state;
@@ -241,6 +313,8 @@ int main(void)
         cmocka_unit_test(test_separated_topics_are_found),
         cmocka_unit_test(test_train_refuses_what_it_cannot_do),
         cmocka_unit_test(test_coarse_groups_are_even_and_complete),
+        cmocka_unit_test(test_every_group_has_rows_that_are_nearest_to_it),
+        cmocka_unit_test(test_too_few_different_rows_are_refused),
         cmocka_unit_test(test_centres_file_gives_back_what_was_saved),
         cmocka_unit_test(test_nearest_equals_a_plain_loop),
     };

@@ -52,7 +52,7 @@ static int tear_down(void **state)
     return mode_dir_remove(folder, &err) != MODE_OK;
 }
 
-static const char *assign_note = "{\"pairs\": [300, 200, 0, 0]}"; /* of every shard */
+static const char *assign_note = "{\"pairs\": [300, 200]}"; /* of every shard of data.train */
 
 static Mode__TrainRequest *request_of(const struct plan_node *x)
 {
@@ -75,7 +75,17 @@ static char *outcome(const struct plan_node *x)
     return bytes;
 }
 
-static void commit(const struct plan_node *x)
+/* Of a shard of an addition: all pairs are the new expert's. The caller frees. */
+static char *added_note(uint32_t expert)
+{
+    struct mode_str s = {0};
+    mode_str_add_cstr(&s, "{\"pairs\": [");
+    for (uint32_t k = 0; k < expert; k++) mode_str_add_cstr(&s, "0, ");
+    mode_str_add_cstr(&s, "500]}");
+    return s.data;
+}
+
+static void commit(const struct plan *p, const struct plan_node *x)
 {
     static const char *const all[] = {"captions.bin",          "feat.safetensors",
                                       "centres.safetensors",   "assign.safetensors",
@@ -104,8 +114,10 @@ static void commit(const struct plan_node *x)
     c.n_outputs = N;
     c.rows_in = c.rows_out = 500;
     c.worker = "w";
-    if (x->stage == PLAN_ASSIGN) c.note = (char *)(uintptr_t)assign_note;
+    char *note = x->stage == PLAN_ASSIGN && plan_shard_expert(p, x->a) ? added_note(plan_shard_expert(p, x->a)) : NULL;
+    if (x->stage == PLAN_ASSIGN) c.note = note ? note : (char *)(uintptr_t)assign_note;
     assert_int_equal(mode_store_commit_create(store, &created, NULL, &c, &err), MODE_OK);
+    free(note);
 }
 
 struct what { /* of the spec, each may be changed alone */
@@ -137,7 +149,7 @@ static void run(unsigned executed[PLAN_STAGES], struct what w)
         if (plan_next(p, &n, &err)) fail_msg("%s", err.text);
         if (n == PLAN_NONE) continue;
         executed[p->node[n].stage]++;
-        commit(&p->node[n]);
+        commit(p, &p->node[n]);
         if (plan_done(p, n, &err)) fail_msg("%s", err.text);
     }
     assert_true(plan_finished(p));
@@ -324,7 +336,7 @@ static void test_shares_are_planned_from_the_commit_records(void **state)
         enum mode_status st = MODE_OK;
         while (!st && plan_more(p)) {
             if ((st = plan_next(p, &n, &err)) || n == PLAN_NONE) continue;
-            commit(&p->node[n]);
+            commit(p, &p->node[n]);
             if (p->node[n].stage == PLAN_EXPERTS) {
                 Mode__TrainRequest *r = request_of(&p->node[n]);
                 assert_int_equal(r->start_step, 10);
@@ -338,7 +350,105 @@ static void test_shares_are_planned_from_the_commit_records(void **state)
         plan_close(&p);
         free(text);
     }
-    assign_note = "{\"pairs\": [300, 200, 0, 0]}";
+    assign_note = "{\"pairs\": [300, 200]}";
+}
+
+/* Runs the plan of the spec, with that note of every assignment, until something says no. */
+static enum mode_status run_until(struct plan **p, const char *text, const char *note, struct mode_error *err)
+{
+    struct mode_spec spec;
+    enum mode_status st;
+    uint32_t n;
+    const char *keep = assign_note;
+    if (mode_spec_parse(&spec, text, folder, "spec", err)) fail_msg("%s", err->text);
+    if (plan_open(p, &spec, store, &fake_world, err)) fail_msg("%s", err->text);
+    assign_note = note;
+    for (st = MODE_OK; !st && plan_more(*p);) {
+        if ((st = plan_next(*p, &n, err)) || n == PLAN_NONE) continue;
+        commit(*p, &(*p)->node[n]);
+        st = plan_done(*p, n, err);
+    }
+    assign_note = keep;
+    return st;
+}
+
+/* An expert that training would find without a batch of pairs is found as soon as its pairs are counted. */
+static void test_pools_are_checked_when_all_is_assigned(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *note, *added, *batch, *words;
+    } cases[] = {
+        {"{\"pairs\": [500, 0]}", "", "100", "expert 1 gets 0 of the 1000 pairs, and 100 of the others"},
+        {"{\"pairs\": [480, 20]}", "", "200",
+         "expert 1 gets 40 of the 1000 pairs, and 96 of the others an epoch: too few "
+         "for train.batch = 200. HINT: a smaller train.batch, or fewer experts"},
+        {"{\"pairs\": [480, 20]}", "", "136", NULL},
+        {"{\"pairs\": [500, 500]}", ", added: [newer]", "600", NULL},
+        {"{\"pairs\": [500, 500]}", ", added: [newer]", "601", "expert 2 gets 500 of the 1500 pairs"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct mode_error err = {0};
+        struct plan *p;
+        char *text = mode_xasprintf(
+            "name: z\nseed: %zu\ndata: {train: shards%s}\nencoder: {dir: enc}\nmodel: ViT-B-32\n"
+            "tokenizer: {merges: m.gz}\ncluster: {fine: 8, coarse: 2}\n"
+            "train: {batch: %s, out_ratio: 0.1, seed_steps: 10, total_steps: 110}\n",
+            700 + i, cases[i].added, cases[i].batch);
+        enum mode_status st = run_until(&p, text, cases[i].note, &err);
+        assert_int_equal(st, cases[i].words ? MODE_E_VALUE : MODE_OK);
+        if (cases[i].words && !strstr(err.text, cases[i].words)) fail_msg("%s", err.text);
+        if (cases[i].words && !*cases[i].added) assert_int_equal(p->n_done[PLAN_EXPERTS], 0);
+        assert_int_equal(plan_trained(p), !cases[i].words);
+        plan_close(&p);
+        if (cases[i].words) { /* submitted again: what is committed says the same */
+            assert_int_equal(run_until(&p, text, cases[i].note, &err), MODE_E_VALUE);
+            plan_close(&p);
+        }
+        free(text);
+    }
+}
+
+/* The warm-up that is sent: never longer than the schedule, and said where it reaches past the fork. */
+static void test_a_warm_up_past_the_fork_is_said(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *train;
+        uint64_t warmup;
+        bool said;
+    } cases[] = {{"seed_steps: 10, total_steps: 110", 11, true},
+                 {"seed_steps: 20, total_steps: 110", 11, false},
+                 {"seed_steps: 10, total_steps: 110, warmup_steps: 109", 109, true}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct mode_error err = {0};
+        struct plan *p;
+        Mode__TaskSpec *task;
+        char *text = mode_xasprintf(
+            "name: z\nseed: %zu\ndata: {train: shards}\nencoder: {dir: enc}\nmodel: ViT-B-32\n"
+            "tokenizer: {merges: m.gz}\ncluster: {fine: 8, coarse: 2}\ntrain: {batch: 100, %s}\n",
+            800 + i, cases[i].train);
+        if (run_until(&p, text, assign_note, &err)) fail_msg("%s", err.text);
+        assert_int_equal(mode_store_task_get(store, &task, p->node[p->first[PLAN_SEED]].key, &err), MODE_OK);
+        Mode__TrainRequest *r = mode__train_request__unpack(NULL, task->request.len, task->request.data);
+        assert_int_equal(r->warmup_steps, cases[i].warmup);
+        mode__train_request__free_unpacked(r, NULL);
+        mode__task_spec__free_unpacked(task, NULL);
+        assert_int_equal(p->warning != NULL, cases[i].said);
+        if (p->warning) assert_non_null(strstr(p->warning, "past the fork at step 10"));
+        plan_close(&p);
+        free(text);
+    }
+    struct mode_error err = {0};
+    struct plan *p;
+    assert_int_equal(run_until(&p,
+                               "name: z\ndata: {train: shards}\nencoder: {dir: enc}\nmodel: ViT-B-32\n"
+                               "tokenizer: {merges: m.gz}\ntrain: {batch: 100, seed_epochs: 1, epochs: 2, "
+                               "warmup_steps: 20}\n",
+                               assign_note, &err),
+                     MODE_E_CONFIG); /* 20 steps, which is known only when the pairs are counted */
+    assert_non_null(strstr(err.text, "train.warmup_steps is 20"));
+    plan_close(&p);
 }
 
 /* train.init: the bytes count and not the path; without steps of its own the seed is that model. */
@@ -399,7 +509,7 @@ static void test_requests_of_a_run_that_begins_with_a_model(void **state)
         while (plan_more(p)) {
             assert_int_equal(plan_next(p, &n, &err), MODE_OK);
             if (n == PLAN_NONE) continue;
-            commit(&p->node[n]);
+            commit(p, &p->node[n]);
             assert_int_equal(plan_done(p, n, &err), MODE_OK);
         }
         const struct plan_node *init = &p->node[p->first[PLAN_INIT]], *seed = &p->node[p->first[PLAN_SEED]],
@@ -475,6 +585,8 @@ int main(void)
         cmocka_unit_test(test_shares_are_planned_from_the_commit_records),
         cmocka_unit_test(test_a_given_model_is_where_the_seed_begins),
         cmocka_unit_test(test_requests_of_a_run_that_begins_with_a_model),
+        cmocka_unit_test(test_pools_are_checked_when_all_is_assigned),
+        cmocka_unit_test(test_a_warm_up_past_the_fork_is_said),
         cmocka_unit_test(test_what_does_not_fit_together_is_refused_by_its_key),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

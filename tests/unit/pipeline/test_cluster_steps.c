@@ -140,10 +140,13 @@ static void test_bad_vectors_are_named(void **state)
     assert_non_null(strstr(err.text, "bad: row 33"));
     assert_int_equal(mode_cluster_run(&r, out, mixed, 2, &p, &err), MODE_E_VALUE);
     assert_non_null(strstr(err.text, "encoder \"f\""));
-    p.step.fine = 101;
-    assert_int_equal(mode_cluster_run(&r, out, both, 1, &p, &err), MODE_E_VALUE);
     assert_int_equal(mode_cluster_run(&r, out, both, 0, &p, &err), MODE_E_VALUE);
     assert_false(mode_file_exists(out));
+    p.step.fine = 101; /* of 100 rows: each is a centre */
+    assert_int_equal(mode_cluster_run(&r, out, both, 1, &p, &err), MODE_OK);
+    assert_int_equal(r.fine, 100);
+    assert_non_null(strstr(r.certificate, "\"centres_asked\": 101"));
+    mode_cluster_result_clear(&r);
     p.step.fine = 4;
     assert_int_equal(mode_cluster_run(&r, out, both, 1, &p, &err), MODE_OK);
     mode_cluster_result_clear(&r);
@@ -157,6 +160,128 @@ static void test_bad_vectors_are_named(void **state)
     free(bad);
     free(foreign);
     free(out);
+}
+
+/* Rows 0 .. n-1 of the corpus, row k so often that its number is times(k), in an order that is mixed. */
+static char *write_repeated(const char *name, int different, int (*times)(int k), int *rows)
+{
+    static uint32_t order[1 << 16];
+    uint32_t n = 0;
+    for (int k = 0; k < different; k++)
+        for (int i = 0; i < times(k); i++) order[n++] = (uint32_t)k;
+    struct mode_rng r = mode_rng_for(3, MODE_RNG_TEST, 7, (uint64_t)different);
+    mode_rng_shuffle_u32(&r, order, n);
+    float *y = malloc(sizeof *y * n * D);
+    for (uint32_t i = 0; i < n; i++) memcpy(y + (size_t)i * D, x + (size_t)order[i] * D, sizeof *y * D);
+    char *path = mode_path_join(dir, name), key[] = "encoder_id", id[] = "e";
+    struct mode_tensor t = mode_tensor_2d(y, MODE_DTYPE_F32, n, D);
+    struct mode_meta meta = {key, id};
+    t.name = "feat";
+    assert_int_equal(mode_safetensors_write(path, &t, 1, &meta, 1, NULL), MODE_OK);
+    free(y);
+    *rows = (int)n;
+    return path;
+}
+
+static int forty(int k)
+{
+    (void)k;
+    return 40;
+}
+
+static int zipf(int k)
+{
+    return 3000 / (k + 1) > 0 ? 3000 / (k + 1) : 1;
+}
+
+static int one_for_all(int k)
+{
+    return k == 0 ? 5000 : 1;
+}
+
+/* Common captions: every expert has pairs, equal captions have one expert, and no centre is the copy of another. */
+static void check_repeated(const char *path, int rows, int fine, int coarse, int want_fine, int least_share)
+{
+    struct mode_cluster_params p = {.step = MODE_TWO_STEP_PARAMS_DEFAULT};
+    struct mode_cluster_result r;
+    struct mode_assign_result assigned;
+    struct mode_centres c;
+    struct mode_error err;
+    uint64_t pairs[64] = {0};
+    char *out = mode_path_join(dir, "repeated"), *ids = mode_path_join(dir, "repeated-ids");
+    p.step.fine = fine;
+    p.step.coarse = coarse;
+    if (mode_cluster_run(&r, out, &path, 1, &p, &err)) fail_msg("%s", err.text);
+    assert_int_equal(r.fine, want_fine);
+    assert_int_equal(r.drawn, rows);
+    assert_true(r.sample <= r.drawn);
+    assert_non_null(strstr(r.certificate, "\"most_copies\": "));
+    assert_int_equal(mode_centres_load(&c, out, &err), MODE_OK);
+    assert_int_equal(c.m, want_fine);
+    assert_int_equal(c.sample_size, r.sample);
+    for (int i = 0; i < c.m; i++)
+        for (int j = 0; j < i; j++) assert_memory_not_equal(c.fine + i * D, c.fine + j * D, sizeof *c.fine * D);
+    assert_int_equal(mode_assign_run(&assigned, NULL, ids, path, out, "e", MODE_ASSIGN_ANY, &err), MODE_OK);
+    assert_int_equal(mode_assign_count(pairs, ids, &c, &err), MODE_OK);
+    for (int k = 0; k < coarse; k++)
+        if (pairs[k] < (uint64_t)least_share) fail_msg("expert %d has %llu pairs", k, (unsigned long long)pairs[k]);
+    mode_centres_clear(&c);
+    mode_cluster_result_clear(&r);
+    free(out);
+    free(ids);
+}
+
+static void test_common_captions_leave_no_expert_without_pairs(void **state)
+{
+    (void)state;
+    int rows;
+    char *path = write_repeated("ten", 10, forty, &rows);
+    check_repeated(path, rows, 64, 8, 10, 40);
+    check_repeated(path, rows, 64, 10, 10, 40);
+    struct mode_cluster_params p = {.step = MODE_TWO_STEP_PARAMS_DEFAULT};
+    struct mode_cluster_result r;
+    struct mode_error err;
+    p.step.fine = 64;
+    p.step.coarse = 16;
+    assert_int_equal(mode_cluster_run(&r, "/nowhere", (const char *const *)&path, 1, &p, &err), MODE_E_VALUE);
+    assert_non_null(strstr(err.text, "the 400 captions of the sample are 10 different ones, too few for 16 coarse"));
+    free(path);
+    path = write_repeated("zipf", 1400, zipf, &rows);
+    check_repeated(path, rows, 256, 16, 256, 100);
+    free(path);
+    path = write_repeated("one", 300, one_for_all, &rows);
+    check_repeated(path, rows, 64, 16, 64, 4);
+    free(path);
+}
+
+/* A second source may have fewer captions than the first has centres: it gets as many as it has captions. */
+static void test_a_small_source_is_added(void **state)
+{
+    (void)state;
+    struct mode_cluster_params p = {.step = MODE_TWO_STEP_PARAMS_DEFAULT};
+    struct mode_cluster_result r;
+    struct mode_centres c;
+    struct mode_error err;
+    char *old = write_feat("base", 0, 600, "e"), *few = write_feat("few", 600, 5, "e");
+    char *first = mode_path_join(dir, "base-centres"), *grown = mode_path_join(dir, "few-centres");
+    p.step.fine = 12;
+    p.step.coarse = 3;
+    assert_int_equal(mode_cluster_run(&r, first, (const char *const *)&old, 1, &p, &err), MODE_OK);
+    assert_null(strstr(r.certificate, "\"sample\"")); /* nothing was left out: as ever */
+    mode_cluster_result_clear(&r);
+    p.step.fine = 256;
+    p.step.coarse = 1;
+    p.grow = first;
+    if (mode_cluster_run(&r, grown, (const char *const *)&few, 1, &p, &err)) fail_msg("%s", err.text);
+    assert_int_equal(r.fine, 5);
+    mode_cluster_result_clear(&r);
+    assert_int_equal(mode_centres_load(&c, grown, &err), MODE_OK);
+    assert_true(c.m == 17 && c.n == 4);
+    mode_centres_clear(&c);
+    free(old);
+    free(few);
+    free(first);
+    free(grown);
 }
 
 static void test_groups_are_added_without_moving_what_is_there(void **state)
@@ -238,6 +363,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sharding_changes_nothing),
         cmocka_unit_test(test_bad_vectors_are_named),
+        cmocka_unit_test(test_common_captions_leave_no_expert_without_pairs),
+        cmocka_unit_test(test_a_small_source_is_added),
         cmocka_unit_test(test_groups_are_added_without_moving_what_is_there),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

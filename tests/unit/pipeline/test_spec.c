@@ -232,6 +232,40 @@ static void test_schedule_of_a_given_model(void **state)
     refused(MINIMAL "train: {init: m.pt, seed_steps: 5, total_steps: 5}\n", "before the end", "5");
 }
 
+static uint64_t warmup_of(const char *train, uint64_t total)
+{
+    struct mode_spec s;
+    struct mode_error err = {0};
+    uint64_t warmup = 0;
+    char *text = mode_xasprintf(MINIMAL "train: {%s}\n", train);
+    if (parse(&s, &err, text) || mode_spec_warmup(&s, total, &warmup, &err)) fail_msg("%s", err.text);
+    mode_spec_clear(&s);
+    free(text);
+    return warmup;
+}
+
+static void test_a_warm_up_ends_before_the_schedule(void **state)
+{
+    (void)state;
+    struct mode_spec s;
+    struct mode_error err = {0};
+    uint64_t warmup;
+    assert_int_equal(warmup_of("batch: 2", 390624), 2000);
+    assert_int_equal(warmup_of("batch: 2", 20000), 2000);
+    assert_int_equal(warmup_of("batch: 2", 8000), 800); /* nobody asked for 2000 */
+    assert_int_equal(warmup_of("batch: 2", 8), 0);
+    assert_int_equal(warmup_of("warmup_steps: 2000", 2001), 2000);
+    assert_int_equal(warmup_of("warmup_steps: 0", 1), 0);
+    refused(MINIMAL "train: {warmup_steps: 50, seed_steps: 30, total_steps: 50}\n", "train.warmup_steps is 50",
+            "50 steps");
+    refused(MINIMAL "train: {warmup_steps: 2000, seed_steps: 30, total_steps: 50}\n", "train.warmup_steps is 2000",
+            "HINT");
+    assert_int_equal(parse(&s, &err, MINIMAL "train: {warmup_steps: 42, epochs: 33}\n"), MODE_OK);
+    assert_int_equal(mode_spec_warmup(&s, 42, &warmup, &err), MODE_E_CONFIG); /* known when pairs are counted */
+    assert_int_equal(mode_spec_warmup(&s, 43, &warmup, &err), MODE_OK);
+    mode_spec_clear(&s);
+}
+
 /* docs/RUN.md and the table of keys must say the same. */
 static void test_every_key_is_documented_with_its_default(void **state)
 {
@@ -370,6 +404,60 @@ static void test_sources_as_addresses(void **state)
     free(lines);
 }
 
+/* ---------------------------------------------------------------------------------------------- tasks */
+
+static int make_tasks(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"eval/flags",     "eval/vtab/pets", "eval/vtab/birds", "eval/flags/inner",
+                                        "eval/1/2/3/far", "eval/1/2/3/4/x", "twice/a/pets",    "twice/b/pets"};
+    struct mode_error err = {0};
+    strcpy(folder, "/tmp/mode-spec-XXXXXX");
+    if (!mkdtemp(folder)) return 1;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char *dir = mode_xasprintf("%s/%s/test", folder, names[i]), *file = mode_path_join(dir, "nshards.txt");
+        if (mode_dir_make(dir, &err) || mode_file_write_atomic(file, "1", 1, &err)) return 1;
+        free(dir);
+        free(file);
+    }
+    return 0;
+}
+
+static enum mode_status tasks_of(char **found, const char *entries, struct mode_error *err)
+{
+    struct mode_spec s;
+    struct mode_spec_list list;
+    struct mode_str names = {0};
+    char *text = mode_xasprintf(MINIMAL "evaluate: {tasks: [%s]}\n", entries);
+    if (mode_spec_parse(&s, text, folder, "run.yaml", err)) fail_msg("%s", err->text);
+    enum mode_status st = mode_spec_tasks(&s, &list, NULL, err);
+    for (size_t i = 0; !st && i < list.n; i++) mode_str_printf(&names, "%s ", list.item[i] + strlen(folder) + 1);
+    if (!st) mode_spec_list_clear(&list);
+    mode_spec_clear(&s);
+    free(text);
+    *found = names.data;
+    return st;
+}
+
+static void test_tasks_are_found_below_a_folder_that_holds_others(void **state)
+{
+    (void)state;
+    struct mode_error err = {0};
+    char *found;
+    if (tasks_of(&found, "eval", &err)) fail_msg("%s", err.text);
+    assert_string_equal(found, "eval/1/2/3/far eval/flags eval/vtab/birds eval/vtab/pets "); /* at most four down */
+    free(found);
+    if (tasks_of(&found, "eval/vtab, eval/flags", &err)) fail_msg("%s", err.text);
+    assert_string_equal(found, "eval/vtab/birds eval/vtab/pets eval/flags ");
+    free(found);
+    assert_int_equal(tasks_of(&found, "twice", &err), MODE_E_CONFIG);
+    assert_non_null(strstr(err.text, "same name"));
+    assert_int_equal(tasks_of(&found, "eval/flags/test", &err), MODE_E_NOINPUT);
+    assert_non_null(strstr(err.text, "holds none"));
+    assert_int_equal(tasks_of(&found, "nowhere", &err), MODE_E_NOINPUT);
+    assert_non_null(strstr(err.text, "evaluate.tasks"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -383,6 +471,9 @@ int main(void)
         cmocka_unit_test(test_every_key_is_documented_with_its_default),
         cmocka_unit_test_setup_teardown(test_sources, make_shards, remove_shards),
         cmocka_unit_test_setup_teardown(test_sources_as_addresses, make_shards, remove_shards),
+        cmocka_unit_test(test_a_warm_up_ends_before_the_schedule),
+        cmocka_unit_test_setup_teardown(test_tasks_are_found_below_a_folder_that_holds_others, make_tasks,
+                                        remove_shards),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

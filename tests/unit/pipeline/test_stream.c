@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/stat.h>
 
 #include <cmocka.h>
 
@@ -249,6 +250,65 @@ static void test_batches_read_ahead_are_the_same(void **state)
     mode_stream_close(&other);
 }
 
+/* Compressed shards that are too much for memory are read from a file that nobody sees: the same batches. */
+static void test_unpacked_shards_go_to_a_file(void **state)
+{
+    (void)state;
+    struct mode_stream_options o = options_of(MODE_POOL_ALL);
+    struct mode_stream_shard packed[WORLD_SHARDS];
+    struct mode_batch want = {0}, got = {0};
+    struct mode_error err = {0};
+    struct mode_stream *s = NULL;
+    uint64_t first = 0;
+    assert_int_equal(mode_batch_init(&want, BATCH, SIDE, CONTEXT, &err), MODE_OK);
+    assert_int_equal(mode_batch_init(&got, BATCH, SIDE, CONTEXT, &err), MODE_OK);
+    for (int i = 0; i < WORLD_SHARDS; i++) {
+        struct mode_captions c;
+        char *tar = mode_xasprintf("%s.gz", world.tar[i]), *captions = mode_xasprintf("%s.gz", world.captions[i]);
+        char *command = mode_xasprintf("gzip -c '%s' >'%s'", world.tar[i], tar), *text;
+        size_t size;
+        assert_int_equal(system(command), 0);
+        assert_int_equal(mode_file_read(tar, 0, &text, &size, &err), MODE_OK);
+        assert_int_equal(mode_captions_load(&c, world.captions[i], &err), MODE_OK);
+        if (i == 0) first = c.data_size;
+        c.shard_size = size;
+        assert_int_equal(mode_captions_save(&c, captions, &err), MODE_OK);
+        mode_captions_clear(&c);
+        packed[i] = (struct mode_stream_shard){.captions = captions, .tar = tar};
+        free(command);
+        free(text);
+    }
+    char *scratch = mode_path_join(world.dir, "scratch");
+    assert_int_equal(mode_dir_make(scratch, &err), MODE_OK);
+    const uint64_t in_memory[] = {0, 1, first}; /* all, none, the first */
+    for (size_t k = 0; k < 3; k++)
+        for (uint64_t step = 0; step < 9; step += 4) {
+            o = options_of(MODE_POOL_ALL);
+            assert_int_equal(mode_stream_open(&s, &o, &err), MODE_OK);
+            assert_int_equal(mode_stream_fill(s, &want, step, &err), MODE_OK);
+            mode_stream_close(&s);
+            o.shards = packed;
+            o.in_memory = in_memory[k];
+            o.scratch = scratch;
+            if (mode_stream_open(&s, &o, &err)) fail_msg("%s", err.text);
+            assert_int_equal(mode_stream_fill(s, &got, step, &err), MODE_OK);
+            assert_true(same_batch(&got, &want));
+            assert_int_equal(rmdir(scratch) | mkdir(scratch, 0700), 0); /* it is empty */
+            mode_stream_close(&s);
+        }
+    o.in_memory = 1;
+    o.scratch = "/nowhere";
+    assert_int_equal(mode_stream_open(&s, &o, &err), MODE_E_CREATE);
+    assert_non_null(strstr(err.text, "/nowhere"));
+    for (int i = 0; i < WORLD_SHARDS; i++) {
+        free((char *)(uintptr_t)packed[i].captions);
+        free((char *)(uintptr_t)packed[i].tar);
+    }
+    free(scratch);
+    mode_batch_clear(&want);
+    mode_batch_clear(&got);
+}
+
 static void test_a_failure_ahead_waits_for_its_turn(void **state)
 {
     (void)state;
@@ -322,6 +382,7 @@ int main(void)
         cmocka_unit_test(test_the_number_of_threads_does_not_show),
         cmocka_unit_test(test_a_picture_that_went_bad_is_named),
         cmocka_unit_test(test_batches_read_ahead_are_the_same),
+        cmocka_unit_test(test_unpacked_shards_go_to_a_file),
         cmocka_unit_test(test_a_failure_ahead_waits_for_its_turn),
         cmocka_unit_test(test_what_does_not_belong_together_is_refused),
     };
