@@ -289,9 +289,9 @@ void server_close(struct server *s)
     s->wait = NULL;
 }
 
-bool server_lets_in(const struct server *s, const struct mode_packet *p)
+bool server_lets_in(const struct server *s, struct mode_socket *port, const struct mode_packet *p)
 {
-    return !s->keys_changed || !p->user[0] || mode_net_allowed(s->net, p->user);
+    return !s->keys_changed || mode_packet_allowed(port, p);
 }
 
 static enum mode_status receive(struct server *s, struct mode_socket *socket,

@@ -96,7 +96,7 @@ void server_note(struct server *s, const char *level, const char *event, const c
     __attribute__((format(printf, 4, 5)));
 int64_t server_now_ms(void);
 /* A key that was taken back may still have its connection; its owner is told, its leases run out. */
-bool server_lets_in(const struct server *s, const struct mode_packet *p);
+bool server_lets_in(const struct server *s, struct mode_socket *port, const struct mode_packet *p);
 void server_worker_message(struct server *s, const struct mode_packet *p); /* worker_port.c */
 bool server_send_assign(struct server *s, const struct core_action *a);
 void server_send_action(struct server *s, const struct core_action *a);
