@@ -32,7 +32,7 @@ enum {
     FAILED_HANDSHAKES = 3, /* at first contact, without a reason given: then it is no coincidence */
     SELF_TEST_MS = 5000,
     CONNECT_MS = 10000, /* the system alone goes on with one attempt for two minutes, with ever longer pauses */
-    NOBODY_MS = 5000 /* a question waits no longer for somebody to listen; for the answer as long as was asked for */
+    NOBODY_MS = 5000    /* a question waits no longer for somebody to listen; for the answer as long as was asked for */
 };
 
 struct mode_socket {
@@ -427,7 +427,8 @@ out:
 
 int mode_socket_return_ms(const struct mode_socket *s)
 {
-    return (strncmp(s->endpoint, "ipc:", 4) == 0 ? RECONNECT_IPC_MS : RECONNECT_TCP_MS) + HANDSHAKE_MS;
+    /* the pause before the attempt, and the attempt */
+    return strncmp(s->endpoint, "ipc:", 4) == 0 ? RECONNECT_IPC_MS + 1000 : RECONNECT_TCP_MS + CONNECT_MS;
 }
 
 /* ---- messages ---- */

@@ -2,6 +2,7 @@
 #include "server.h"
 
 #include "base/file.h"
+#include "base/process.h"
 #include "base/str.h"
 #include "base/version.h"
 #include "msg/address.h"
@@ -12,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 struct page {
     unsigned status;
@@ -22,6 +24,32 @@ struct page {
 static void metric(struct mode_str *out, const char *name, const char *type, const char *help)
 {
     mode_str_printf(out, "# HELP mode_%s %s\n# TYPE mode_%s %s\n", name, help, name, type);
+}
+
+static void count_workers(struct mode_str *out, const struct core *c, const char *service)
+{
+    unsigned busy = 0, idle = 0;
+    for (uint32_t w = 0; w < c->n_workers; w++) {
+        if (!c->worker[w].session[0] || strcmp(c->worker[w].service, service) != 0) continue;
+        if (c->worker[w].held)
+            busy++;
+        else
+            idle++;
+    }
+    mode_str_printf(out, "mode_workers{role=\"%s\",state=\"busy\"} %u\nmode_workers{role=\"%s\",state=\"idle\"} %u\n",
+                    service, busy, service, idle);
+}
+
+/* The first of a kind that has never had a task. */
+static bool is_new_kind(const struct core *c, uint32_t worker)
+{
+    const char *service = c->worker[worker].service;
+    if (!c->worker[worker].session[0]) return false;
+    for (size_t p = 0; p < c->n_pools; p++)
+        if (strcmp(c->pool[p].service, service) == 0) return false;
+    for (uint32_t w = 0; w < worker; w++)
+        if (c->worker[w].session[0] && strcmp(c->worker[w].service, service) == 0) return false;
+    return true;
 }
 
 static void metrics(const struct server *s, struct page *page)
@@ -48,20 +76,9 @@ static void metrics(const struct server *s, struct page *page)
                             (unsigned long long)n[p][i]);
     free(n);
     metric(out, "workers", "gauge", "Connected workers by role and state.");
-    for (size_t p = 0; p < s->core.n_pools; p++) {
-        unsigned busy = 0, idle = 0;
-        for (uint32_t w = 0; w < s->core.n_workers; w++) {
-            const struct core_worker *x = &s->core.worker[w];
-            if (!x->session[0] || strcmp(x->service, s->core.pool[p].service) != 0) continue;
-            if (x->held)
-                busy++;
-            else
-                idle++;
-        }
-        mode_str_printf(out,
-                        "mode_workers{role=\"%s\",state=\"busy\"} %u\nmode_workers{role=\"%s\",state=\"idle\"} %u\n",
-                        s->core.pool[p].service, busy, s->core.pool[p].service, idle);
-    }
+    for (size_t p = 0; p < s->core.n_pools; p++) count_workers(out, &s->core, s->core.pool[p].service);
+    for (uint32_t w = 0; w < s->core.n_workers; w++)
+        if (is_new_kind(&s->core, w)) count_workers(out, &s->core, s->core.worker[w].service);
     metric(out, "waiting_seconds", "gauge",
            "How long tasks of a queue wait for workers that are missing or held back.");
     for (size_t p = 0; p < s->core.n_pools; p++)
@@ -85,9 +102,9 @@ static void metrics(const struct server *s, struct page *page)
         mode_str_printf(out, "# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total %.3f\n",
                         (double)(use.ru_utime.tv_sec + use.ru_stime.tv_sec) +
                             (double)(use.ru_utime.tv_usec + use.ru_stime.tv_usec) * 1e-6);
-        mode_str_printf(out, "# TYPE process_resident_memory_bytes gauge\nprocess_resident_memory_bytes %lld\n",
-                        (long long)use.ru_maxrss * 1024);
     }
+    mode_str_printf(out, "# TYPE process_resident_memory_bytes gauge\nprocess_resident_memory_bytes %llu\n",
+                    (unsigned long long)mode_process_rss(getpid()));
 }
 
 static void health(struct page *page, bool good, const char *why)

@@ -51,6 +51,16 @@ static enum mode_status write_all(struct server *s, struct mode_error *err)
     return st;
 }
 
+static void watch_memory(struct server *s)
+{
+    bool full = redis_is_full(s->redis);
+    if (full && !s->redis_full)
+        server_note(s, "warn", "redis_full",
+                    "Redis is full: new tasks are not written to it until there is room. Work goes on, and is found in "
+                    "the workspace after a restart. HINT: give it more memory (CONFIG SET maxmemory)");
+    s->redis_full = full;
+}
+
 enum mode_status server_redis_tick(struct server *s, int64_t now_ms, struct mode_error *err)
 {
     struct mode_error problem = {0};
@@ -58,6 +68,7 @@ enum mode_status server_redis_tick(struct server *s, int64_t now_ms, struct mode
         if (now_ms < s->redis_ping_ms) return MODE_OK;
         s->redis_ping_ms = now_ms + PING_MS;
         if (redis_ping(s->redis, &problem)) server_redis_away(s, &problem);
+        watch_memory(s);
         peaks_measure(&s->peaks, s->redis);
         return MODE_OK;
     }

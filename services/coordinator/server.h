@@ -42,6 +42,7 @@ struct server {
     struct MHD_Daemon *http;
     int http_fd; /* readable when HTTP has work; -1 = none */
     uint64_t epoch, message_id;
+    bool redis_full; /* that was said */
     bool redis_seen; /* was connected once: a changed run_id means that it may have forgotten */
     bool restoring;  /* loading runs at the start: ask Redis what it remembers */
     bool stop, stale;
@@ -49,7 +50,7 @@ struct server {
     double turn_until_s;                  /* so long does a turn hand tasks over */
     char *allow_list;                     /* NULL = no TCP port */
     bool keys_changed;                    /* the list was read again: a connected peer may not be in it any more */
-    int64_t keep_checkpoints_s, sweep_ms; /* when the next sweep of ckpt/ is due */
+    int64_t keep_checkpoints_s, sweep_ms; /* when the next sweep of ckpt/ and tmp/ is due */
     int64_t redis_retry_ms, redis_pause_ms, redis_ping_ms;
     double started_s;
     char redis_problem[400];    /* "" = none */
@@ -81,6 +82,7 @@ struct server {
     int64_t waits_ms;      /* when the next look at them is due */
     uint64_t most_files;   /* that this process may have open; 0 = not known */
     int64_t files_said_ms; /* not said before that they are too few */
+    uint32_t n_last_words; /* files of them written */
     uint64_t n_messages[2], n_bad_messages, n_handouts, n_recorded, n_refused;
 };
 

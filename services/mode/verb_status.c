@@ -78,6 +78,7 @@ static void print_status(FILE *out, const Mode__StatusReply *r)
             fprintf(out, "  %s %llu/%llu %s", w->tasks[t]->label, (unsigned long long)w->tasks[t]->done,
                     (unsigned long long)w->tasks[t]->total, w->tasks[t]->unit);
         fputc('\n', out);
+        if (w->why) fprintf(out, "    %s\n", w->why);
     }
     if (r->tasks_left_out || r->workers_left_out)
         fprintf(out, "  (and %llu more workers and %llu more running tasks: /status of --http lists them all)\n",

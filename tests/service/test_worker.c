@@ -8,7 +8,7 @@ static void test_a_task_is_done(void **state)
     a_task_is_done(f);
     /* nothing is left behind */
     uint64_t removed;
-    assert_int_equal(mode_store_sweep_tmp(f->store, 0, &removed, &f->err), MODE_OK);
+    assert_int_equal(mode_store_sweep_tmp(f->store, 0, &removed, NULL, NULL, &f->err), MODE_OK);
     assert_int_equal(removed, 0);
     /* the same task once more: reported, not computed again */
     char key[MODE_DIGEST_HEX];
@@ -82,6 +82,17 @@ static void test_failures_have_their_class(void **state)
     acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_NOTED);
     start_task(f, key, "full", 10000);
     expect_fail(f, key, MODE__FAIL_CLASS__FAIL_STORE);
+    acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_NOTED);
+    static const char *const absent[] = {"gone", "hidden"};
+    for (int i = 0; i < 2; i++) {
+        start_task(f, key, absent[i], 10000);
+        expect_fail(f, key, MODE__FAIL_CLASS__FAIL_ABSENT);
+        acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_NOTED);
+    }
+    start_task(f, key, "cut", 10000);
+    fail = expect_fail(f, key, MODE__FAIL_CLASS__FAIL_STORE);
+    assert_int_equal(fail->signal, SIGBUS);
+    assert_non_null(strstr(fail->text, "a file was cut, or its disk failed, while it was read"));
     acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_NOTED);
     make_task(f, key, "count", "embed", CODE);
     wait_credit(f, 1);
