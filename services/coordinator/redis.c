@@ -22,7 +22,7 @@ struct redis {
     char prefix[32];
     char run_id[64];
     size_t queued;
-    bool full;
+    uint64_t n_left_out;
 };
 
 static enum mode_status lost(struct redis *r, struct mode_error *err, const char *doing)
@@ -75,9 +75,9 @@ bool redis_is_up(const struct redis *r)
     return r->c != NULL;
 }
 
-bool redis_is_full(const struct redis *r)
+uint64_t redis_left_out(const struct redis *r)
 {
-    return r->full;
+    return r->n_left_out;
 }
 
 size_t redis_queued(const struct redis *r)
@@ -258,7 +258,7 @@ enum mode_status redis_flush(struct redis *r, bool *ok, size_t *n_refused, bool 
         if (redisGetReply(r->c, (void **)&reply) != REDIS_OK || !reply) return lost(r, err, "recording transitions");
         r->queued--;
         bool left_out = is_oom(reply), accepted = reply->type != REDIS_REPLY_ERROR || left_out;
-        r->full = left_out;
+        r->n_left_out += left_out;
         if (ok) ok[i] = accepted;
         if (!accepted) {
             bool ours = strncmp(reply->str, "BAD_STATE", 9) == 0 || strncmp(reply->str, "STALE_FENCE", 11) == 0;
@@ -313,10 +313,14 @@ enum mode_status redis_register(struct redis *r, const char *registry, const cha
     char name[64];
     snprintf(name, sizeof name, "%s%s", r->prefix, registry);
     const char *set[] = {"HSET", name, field, value}, *del[] = {"HDEL", name, field};
-    enum mode_status st = simple(r, "writing a registry", err, value ? 4 : 3, value ? set : del);
-    if (st != MODE_E_PEER || !r->c) return st;
-    r->full = true; /* for people only: left out */
-    return MODE_OK;
+    struct mode_error why;
+    enum mode_status st = simple(r, "writing a registry", &why, value ? 4 : 3, value ? set : del);
+    if (st == MODE_E_PEER && r->c) { /* full; it is for people only: left out */
+        r->n_left_out++;
+        return MODE_OK;
+    }
+    if (st) *err = why;
+    return st;
 }
 
 enum mode_status redis_ping(struct redis *r, struct mode_error *err)

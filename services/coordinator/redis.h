@@ -42,10 +42,10 @@ struct redis_move {
 };
 void redis_move(struct redis *r, uint64_t epoch, const struct redis_move *move);
 /* ok[i] (may be NULL): the i-th queued transition was accepted. *stale: the epoch is not the leader's any more.
- * A task that nobody ever had is left out when Redis is full, which counts as accepted: see redis_is_full.
+ * A task that nobody ever had is left out when Redis is full, which counts as accepted: see redis_left_out.
  * n_refused counts BAD_STATE and STALE_FENCE. MODE_E_PEER: the connection is gone. */
 enum mode_status redis_flush(struct redis *r, bool *ok, size_t *n_refused, bool *stale, struct mode_error *err);
-bool redis_is_full(const struct redis *r); /* the latest transition was left out */
+uint64_t redis_left_out(const struct redis *r); /* so much was, because it was full */
 size_t redis_queued(const struct redis *r);
 
 /* What is remembered of a task: false in *found when nothing is. */

@@ -23,6 +23,7 @@
 #define MESSAGES_A_TURN    256
 #define FIRST_REDIS_WAIT_S 3.0
 #define SWEEP_MS           3600000
+#define LEFTOVER_S         (24 * 3600)
 #define HANDOVER_S         0.05 /* of a turn at most: a large run must not keep everybody else waiting */
 
 int64_t server_now_ms(void)
@@ -223,13 +224,17 @@ static void sweep(struct server *s, int64_t now_ms)
 {
     uint64_t n;
     struct mode_error err = {0};
-    if (now_ms < s->sweep_ms || now_ms < s->core.returning_ms) return; /* who is in work may not have said so yet */
-    s->sweep_ms = now_ms + SWEEP_MS;
-    if (mode_store_sweep_tmp(s->store, 24 * 3600, &n, is_in_work, s, &err)) mode_log_failure("sweep", &err);
-    if (n) mode_log_info("swept", "%llu leftovers of processes that are gone", (unsigned long long)n);
-    if (mode_store_checkpoint_sweep(s->store, &n, is_wanted, s, (uint64_t)s->keep_checkpoints_s, &err))
-        mode_log_failure("sweep", &err);
-    if (n) mode_log_info("swept", "checkpoints of %llu tasks that nobody wants any more", (unsigned long long)n);
+    if (now_ms >= s->sweep_ms) {
+        s->sweep_ms = now_ms + SWEEP_MS;
+        if (mode_store_checkpoint_sweep(s->store, &n, is_wanted, s, (uint64_t)s->keep_checkpoints_s, &err))
+            mode_log_failure("sweep", &err);
+        if (n) mode_log_info("swept", "checkpoints of %llu tasks that nobody wants any more", (unsigned long long)n);
+    }
+    if (now_ms >= s->tmp_ms && now_ms >= s->core.returning_ms) { /* by then who is in work has said so */
+        s->tmp_ms = now_ms + SWEEP_MS;
+        if (mode_store_sweep_tmp(s->store, LEFTOVER_S, &n, is_in_work, s, &err)) mode_log_failure("sweep", &err);
+        if (n) mode_log_info("swept", "%llu leftovers of processes that are gone", (unsigned long long)n);
+    }
 }
 
 /* What SIGHUP asks for. A list that cannot be read leaves the old one in force. */

@@ -42,16 +42,16 @@ struct server {
     struct MHD_Daemon *http;
     int http_fd; /* readable when HTTP has work; -1 = none */
     uint64_t epoch, message_id;
-    bool redis_full; /* that was said */
     bool redis_seen; /* was connected once: a changed run_id means that it may have forgotten */
     bool restoring;  /* loading runs at the start: ask Redis what it remembers */
     bool stop, stale;
-    bool more;                            /* the runs have tasks to hand over that this turn had no time for */
-    double turn_until_s;                  /* so long does a turn hand tasks over */
-    char *allow_list;                     /* NULL = no TCP port */
-    bool keys_changed;                    /* the list was read again: a connected peer may not be in it any more */
-    int64_t keep_checkpoints_s, sweep_ms; /* when the next sweep of ckpt/ and tmp/ is due */
-    int64_t redis_retry_ms, redis_pause_ms, redis_ping_ms;
+    bool more;           /* the runs have tasks to hand over that this turn had no time for */
+    double turn_until_s; /* so long does a turn hand tasks over */
+    char *allow_list;    /* NULL = no TCP port */
+    bool keys_changed;   /* the list was read again: a connected peer may not be in it any more */
+    int64_t keep_checkpoints_s, sweep_ms, tmp_ms; /* when the next sweep of ckpt/, of tmp/ is due */
+    int64_t redis_retry_ms, redis_pause_ms, redis_ping_ms, full_said_ms; /* the last: not said before that it is full */
+    uint64_t n_left_out;                                                 /* of redis_left_out, at the last look */
     double started_s;
     char redis_problem[400];    /* "" = none */
     struct server_route *route; /* of core.worker[i] */

@@ -707,6 +707,7 @@ static void test_a_full_redis_stops_nothing(void **state)
     start_coordinator(f);
     work(f, &s, "full", UINT32_MAX);
     assert_int_equal(s.state, MODE__RUN_STATE__RUN_DONE);
+    work_a_while(f, 2500); /* it looks every two seconds */
     assert_true(has_note(f, "Redis is full: new tasks are not written to it"));
     free(data);
     free(text);
@@ -742,7 +743,6 @@ static void test_checkpoints_are_swept_at_the_start(void **state)
     }
     start_coordinator(f);
     work(f, &s, "six", f->executed + 1);
-    work_a_while(f, 4000); /* who holds what has had time to say it */
     for (int k = 0; k < 3; k++) {
         dir = mode_xasprintf("%s/ckpt/%s", f->root, keys[k]);
         assert_int_equal(mode_file_exists(dir), k == 1);

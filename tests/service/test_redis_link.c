@@ -182,9 +182,9 @@ static void test_full_is_no_dead_end(void **state)
     assert_int_equal(redis_remembers(r, &found, &err), MODE_OK);
     assert_true(found);
     assert_int_equal(redis_lead(r, 41, &err), MODE_OK);
-    assert_false(redis_is_full(r));
+    assert_int_equal(redis_left_out(r), 0);
     assert_true(move(r, 41, &u, CORE_READY, 0, false, &stale)); /* as far as the coordinator is concerned */
-    assert_true(redis_is_full(r));
+    assert_int_equal(redis_left_out(r), 1);
     assert_int_equal(redis_recall(r, &m, &found, "k5", &err), MODE_OK);
     assert_false(found);
     u.attempt = t.attempt = 1;
@@ -197,6 +197,7 @@ static void test_full_is_no_dead_end(void **state)
     assert_int_equal(redis_recall(r, &m, &found, "k4", &err), MODE_OK);
     assert_false(found);
     assert_int_equal(redis_register(r, "runs", "a", "b", &err), MODE_OK);
+    assert_int_equal(redis_left_out(r), 2);
     redis_close(&r);
     stop_server();
     char *data = mode_path_join(folder, "appendonlydir");
