@@ -14,28 +14,16 @@
 
 enum { MOST_SHARERS = 16 };
 
-/* A line "NAME: N kB" of what the kernel says of it, in bytes. */
-static uint64_t memory_of(pid_t pid, const char *name)
+uint64_t mode_process_peak_rss(pid_t pid)
 {
     char path[64], line[256];
     unsigned long long kib = 0;
-    size_t n = strlen(name);
     snprintf(path, sizeof path, "/proc/%ld/status", (long)pid);
     FILE *f = fopen(path, "re");
     while (f && fgets(line, sizeof line, f))
-        if (strncmp(line, name, n) == 0 && sscanf(line + n, ": %llu kB", &kib) == 1) break;
+        if (sscanf(line, "VmHWM: %llu kB", &kib) == 1) break;
     if (f) fclose(f);
     return (uint64_t)kib << 10;
-}
-
-uint64_t mode_process_peak_rss(pid_t pid)
-{
-    return memory_of(pid, "VmHWM");
-}
-
-uint64_t mode_process_rss(pid_t pid)
-{
-    return memory_of(pid, "VmRSS");
 }
 
 uint64_t mode_process_raise_files(void)

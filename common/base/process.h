@@ -10,8 +10,6 @@
 /* Most resident memory the process ever had (VmHWM), bytes; 0 = not known: no such process, or not visible from here.
  */
 uint64_t mode_process_peak_rss(pid_t pid);
-/* What it has now (VmRSS). */
-uint64_t mode_process_rss(pid_t pid);
 
 /* Let this process have as many files and connections open as it may (the hard limit, at most 65,536); how many that
  * is. */

@@ -2,7 +2,7 @@
 #include "server.h"
 
 #include "base/file.h"
-#include "base/process.h"
+#include "base/memory.h"
 #include "base/str.h"
 #include "base/version.h"
 #include "msg/address.h"
@@ -13,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 struct page {
     unsigned status;
@@ -104,7 +103,7 @@ static void metrics(const struct server *s, struct page *page)
                             (double)(use.ru_utime.tv_usec + use.ru_stime.tv_usec) * 1e-6);
     }
     mode_str_printf(out, "# TYPE process_resident_memory_bytes gauge\nprocess_resident_memory_bytes %llu\n",
-                    (unsigned long long)mode_process_rss(getpid()));
+                    (unsigned long long)mode_memory_held());
 }
 
 static void health(struct page *page, bool good, const char *why)

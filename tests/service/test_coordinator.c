@@ -10,8 +10,10 @@
 #include "base/str.h"
 #include "msg/place.h"
 
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <jansson.h>
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -20,6 +22,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -53,6 +56,7 @@ struct fake {
     bool busy;             /* the first one has something in hand for long: */
     Mode__Assign busy_with;
     char busy_key[CORE_KEY], busy_label[64];
+    int http_port; /* of the coordinator; 0 = none */
     double beat_s;
     rlim_t most_files; /* of the coordinator; 0 = as many as we may have */
 };
@@ -83,17 +87,23 @@ static void start_coordinator(struct fake *f)
     if ((f->coordinator = fork()) == 0) {
         struct rlimit files = {f->most_files, f->most_files};
         if (f->most_files && setrlimit(RLIMIT_NOFILE, &files) != 0) _exit(126);
-        execl("/proc/self/exe", "service-coordinator", "--coordinator", f->root, (char *)NULL);
+        char http[32] = "";
+        if (f->http_port) snprintf(http, sizeof http, "127.0.0.1:%d", f->http_port);
+        execl("/proc/self/exe", "service-coordinator", "--coordinator", f->root, http, (char *)NULL);
         _exit(127);
     }
 }
 
-static int be_coordinator(const char *root)
+static int be_coordinator(const char *root, const char *http)
 {
     struct mode_error err = {0};
     struct server *s = calloc(1, sizeof *s);
-    struct server_options o = {
-        .workspace = root, .heartbeat_ms = 100, .lease_ms = 2000, .keep_checkpoints_s = 0, .world = &fake_world};
+    struct server_options o = {.workspace = root,
+                               .http = http,
+                               .heartbeat_ms = 100,
+                               .lease_ms = 2000,
+                               .keep_checkpoints_s = 0,
+                               .world = &fake_world};
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     mode_log_open("coordinator");
     mode_log_set_level(getenv("MODE_TEST_LOG") ? MODE_LOG_INFO : MODE_LOG_ERROR);
@@ -929,6 +939,60 @@ static void test_says_for_whom_tasks_wait(void **state)
     tear_down(f);
 }
 
+/* A port that was free a moment ago, and what the page there says; the caller frees. */
+static int free_port(void)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t n = sizeof at;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&at, n), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &n), 0);
+    close(fd);
+    return ntohs(at.sin_port);
+}
+
+static char *http_get(int port, const char *page)
+{
+    struct sockaddr_in at = {
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct mode_str text = {0};
+    char *ask = mode_xasprintf("GET %s HTTP/1.0\r\n\r\n", page), part[4096];
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&at, sizeof at), 0);
+    assert_int_equal(write(fd, ask, strlen(ask)), (ssize_t)strlen(ask));
+    for (ssize_t n; (n = read(fd, part, sizeof part)) > 0;) mode_str_add(&text, part, (size_t)n);
+    close(fd);
+    free(ask);
+    return text.data;
+}
+
+/* Workers that never had a task are counted, too: somebody watches whether they are there. */
+static void test_metrics_show_every_kind_of_worker(void **state)
+{
+    (void)state;
+    struct fake *f = set_up();
+    int status;
+    f->http_port = free_port();
+    f->blind = true;
+    stop(&f->coordinator, SIGKILL, &status);
+    start_coordinator(f);
+    for (int i = 0, n = 0; i < 5000 && n < WORKERS; i++) {
+        work_a_while(f, 1);
+        for (n = 0; n < WORKERS && f->welcomed[n]; n++) continue;
+    }
+    char *page = http_get(f->http_port, "/metrics");
+    for (int i = 0; i < SERVICES; i++) {
+        char *line = mode_xasprintf("\nmode_workers{role=\"%s\",state=\"idle\"} %d\n", services[i], i ? 1 : 2);
+        const char *at = strstr(page, line);
+        if (!at) fail_msg("no %s in %s", line, page);
+        assert_null(strstr(at + 1, line)); /* once */
+        free(line);
+    }
+    assert_non_null(strstr(page, "\nprocess_resident_memory_bytes "));
+    free(page);
+    tear_down(f);
+}
+
 static void test_wrong_spec_is_refused_in_a_sentence(void **state)
 {
     (void)state;
@@ -939,7 +1003,7 @@ static void test_wrong_spec_is_refused_in_a_sentence(void **state)
 
 int main(int argc, char **argv)
 {
-    if (argc == 3 && strcmp(argv[1], "--coordinator") == 0) return be_coordinator(argv[2]);
+    if (argc == 4 && strcmp(argv[1], "--coordinator") == 0) return be_coordinator(argv[2], argv[3]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_run_is_done_once_and_found_again),
         cmocka_unit_test(test_report_says_what_the_run_took),
@@ -952,6 +1016,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_given_up_is_remembered_over_a_restart),
         cmocka_unit_test(test_workers_are_turned_away_before_the_files_run_out),
         cmocka_unit_test(test_says_for_whom_tasks_wait),
+        cmocka_unit_test(test_metrics_show_every_kind_of_worker),
         cmocka_unit_test(test_wrong_spec_is_refused_in_a_sentence),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
