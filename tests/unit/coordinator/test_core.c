@@ -476,8 +476,7 @@ static void test_breaker_stops_a_stage_whose_tasks_all_fail(void **state)
         uint32_t t = 0;
         while (c.task[t].state != CORE_LEASED) t++;
         if (i == 3) {
-            about(&c, CORE_EV_RESULT, session_1, c.task[t].key, c.task[t].fence, false, 0, now);
-            about(&c, CORE_EV_CHECKED, session_1, c.task[t].key, c.task[t].fence, true, 0, now);
+            done(&c, session_1, t, now);
             say(&c, CORE_EV_CREDIT, session_1, 3, now);
             assert_int_equal(c.worker[0].held, 3);
             break;
