@@ -109,6 +109,17 @@ static inline enum mode_status test_work(struct mode_job *job, struct mode_error
         return put(job, "out", "brief", err);
     }
     if (strcmp(what, "bad") == 0) return MODE_FAIL(err, MODE_E_FORMAT, "3.tar: byte 512: not a tar header \xff\xfe");
+    if (strcmp(what, "gone") == 0) return MODE_FAIL(err, MODE_E_NOINPUT, "/data/3.tar: no such file");
+    if (strcmp(what, "hidden") == 0) return MODE_FAIL(err, MODE_E_PERM, "/data/3.tar: may not be read");
+    if (strcmp(what, "cut") == 0) { /* by somebody else, while it is read */
+        const char *path = mode_job_output(job, "mapped");
+        struct mode_mapping map;
+        enum mode_status st = mode_file_write_atomic(path, "bytes", 5, err);
+        if (!st) st = mode_file_map(path, &map, err);
+        if (!st && truncate(path, 0) != 0) st = MODE_FAIL(err, MODE_E_IO, "%s cannot be cut", path);
+        volatile uint8_t byte = st ? 0 : map.data[0]; /* does not return */
+        return st ? st : MODE_FAIL(err, MODE_E_GENERIC, "byte %d", byte);
+    }
     if (strcmp(what, "full") == 0) return MODE_FAIL(err, MODE_E_IO, "no space left");
     if (strcmp(what, "checkpoint") == 0) {
         const char *latest = mode_job_checkpoint_latest(job);

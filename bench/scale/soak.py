@@ -89,7 +89,7 @@ def hit(ws, stopped, log):
     name, pid = rng.choices(victims, weight)[0]
     what = rng.choice(["kill", "kill", "stop", "wipe" if name == "redis" else "kill"])
     if what == "stop" and name != "supervisor":
-        for_s = rng.choice([0.3, 1, 3, 7, 12])
+        for_s = rng.choice([0.3, 1, 3, 7, 12, 0.3, 1, 3, 7, 12, 45])  # now and then until every link is given up
         if send(pid, signal.SIGSTOP):
             stopped[pid] = time.time() + for_s
             log.append(f"stop {name} for {for_s} s")

@@ -186,6 +186,11 @@ static void process_died(struct agent *a, struct work *w, bool kill_it, uint64_t
         snprintf(end.text, sizeof end.text,
                  "progress stood still at %" PRIu64 " of %" PRIu64 " for more than %" PRIu64 " ms", done, total,
                  w->stall_ms);
+    } else if (sig == SIGBUS) { /* files are mapped: what read(2) would report comes as this */
+        end.fail_class = MODE__FAIL_CLASS__FAIL_STORE;
+        snprintf(end.text, sizeof end.text,
+                 "a file was cut, or its disk failed, while it was read (signal %d, SIGBUS) at %" PRIu64 " of %" PRIu64,
+                 sig, done, total);
     } else if (sig == SIGKILL && oom_kills() > ooms_before) {
         end.fail_class = MODE__FAIL_CLASS__FAIL_OOM;
         snprintf(end.text, sizeof end.text,

@@ -84,8 +84,6 @@ void mode_agent_say_hello(struct agent *a, double now)
     h.labels = label_at;
     h.n_labels = c->device[0] ? 3 : 2;
     h.held = held;
-    h.has_pid = 1;
-    h.pid = (uint64_t)getpid();
     h.has_incarnation = c->incarnation != 0;
     h.incarnation = c->incarnation;
     e.hello = &h;

@@ -30,10 +30,10 @@ Mode__FailClass mode_fail_class(enum mode_status st)
     case MODE_E_VALUE:
     case MODE_E_SHAPE:
     case MODE_E_FORMAT:
-    case MODE_E_NOINPUT:
-    case MODE_E_PERM:
     case MODE_E_CONFIG:
     case MODE_E_USAGE: return MODE__FAIL_CLASS__FAIL_INPUT;
+    case MODE_E_NOINPUT:
+    case MODE_E_PERM: return MODE__FAIL_CLASS__FAIL_ABSENT; /* the data may be mounted on every machine but this */
     case MODE_E_MEMORY: return MODE__FAIL_CLASS__FAIL_OOM;
     case MODE_E_DEVICE: return MODE__FAIL_CLASS__FAIL_DEVICE;
     case MODE_E_IO:
@@ -47,6 +47,12 @@ Mode__FailClass mode_fail_class(enum mode_status st)
 char *mode_job_folder(const struct mode_store *store, uint64_t fence, pid_t pid)
 {
     return mode_xasprintf("%s/job-%016" PRIx64 "-%ld", mode_store_tmp(store), fence, (long)pid);
+}
+
+uint64_t mode_job_folder_fence(const char *name)
+{
+    uint64_t fence = 0;
+    return sscanf(name, "job-%16" SCNx64 "-", &fence) == 1 ? fence : 0;
 }
 
 static void tick(void *ctx)

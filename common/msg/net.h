@@ -23,6 +23,7 @@ struct mode_net {
 
 #define MODE_ZAP_WORKER "mode-worker" /* ZAP domains: which port was asked, so which role is let in */
 #define MODE_ZAP_ADMIN  "mode-admin"
+#define MODE_ZAP_KEY    "Mode-Key" /* ZAP metadata: the client's public key, which every message of it then carries */
 
 enum mode_status mode_zap_start(struct mode_net *net, struct mode_error *err);
 void mode_zap_stop(struct mode_net *net);

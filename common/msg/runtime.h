@@ -117,6 +117,8 @@ void mode_compute_run(struct mode_compute_end *end, struct mode_store *store, co
 int mode_compute_main(const char *word, mode_work_fn *work, int argc, char **argv);
 /* The folder in tmp/ in which compute process pid does the task of this fence; malloc'd. */
 char *mode_job_folder(const struct mode_store *store, uint64_t fence, pid_t pid);
+/* Of which hand-out is an entry of tmp/ with this name? 0: of none. */
+uint64_t mode_job_folder_fence(const char *name);
 Mode__FailClass mode_fail_class(enum mode_status st);
 #define MODE_COMPUTE_FLAG "--compute"
 

@@ -20,6 +20,8 @@
 #include <zmq.h>
 
 enum {
+    RECONNECT_IPC_MS = 2000,
+    RECONNECT_TCP_MS = 30000, /* a fleet that comes back needs a third of a second of the server for every hundred */
     HEARTBEAT_MS = 5000,
     HEARTBEAT_TIMEOUT_MS = 15000,
     HEARTBEAT_TTL_MS = 20000,
@@ -27,9 +29,10 @@ enum {
     BACKLOG = 4096,
     HWM_SERVER = 256,
     HWM_CLIENT = 64,
-    FAILED_HANDSHAKES = 3, /* in a row, without a reason given: then it is no coincidence */
+    FAILED_HANDSHAKES = 3, /* at first contact, without a reason given: then it is no coincidence */
     SELF_TEST_MS = 5000,
-    NOBODY_MS = 5000 /* a question waits no longer for somebody to listen; for the answer as long as was asked for */
+    CONNECT_MS = 10000, /* the system alone goes on with one attempt for two minutes, with ever longer pauses */
+    NOBODY_MS = 5000    /* a question waits no longer for somebody to listen; for the answer as long as was asked for */
 };
 
 struct mode_socket {
@@ -42,6 +45,7 @@ struct mode_socket {
     int lock; /* of an ipc path, -1 = none */
     uint64_t dropped;
     int failed_handshakes;
+    bool met; /* a handshake succeeded on this endpoint: keys and kind of server are right */
 };
 
 /* ---- context ---- */
@@ -84,15 +88,6 @@ enum mode_status mode_net_allow(struct mode_net *net, const char *allow_path, st
     pthread_mutex_unlock(&net->lock);
     mode_allow_clear(&old);
     return mode_zap_start(net, err);
-}
-
-bool mode_net_allowed(struct mode_net *net, const char *name)
-{
-    pthread_mutex_lock(&net->lock);
-    bool yes = !net->has_allow;
-    for (size_t i = 0; !yes && i < net->allow.n; i++) yes = strcmp(net->allow.entries[i].name, name) == 0;
-    pthread_mutex_unlock(&net->lock);
-    return yes;
 }
 
 uint64_t mode_net_refused(struct mode_net *net, enum mode_role role, char address[64])
@@ -271,7 +266,8 @@ static enum mode_status client_open(struct mode_socket *s, const char *endpoint,
     set_int(s->zmq, ZMQ_IMMEDIATE, 1);
     set_int(s->zmq, ZMQ_LINGER, 1000);
     set_int(s->zmq, ZMQ_RECONNECT_IVL, 100 + random_below(200)); /* a fleet must not come back in step */
-    set_int(s->zmq, ZMQ_RECONNECT_IVL_MAX, ipc ? 2000 : 30000);
+    set_int(s->zmq, ZMQ_RECONNECT_IVL_MAX, ipc ? RECONNECT_IPC_MS : RECONNECT_TCP_MS);
+    set_int(s->zmq, ZMQ_CONNECT_TIMEOUT, CONNECT_MS);
     if (pair) {
         MODE_ASSERT(zmq_setsockopt(s->zmq, ZMQ_CURVE_SERVERKEY, s->server_public, MODE_KEY_Z85) == 0);
         MODE_ASSERT(zmq_setsockopt(s->zmq, ZMQ_CURVE_PUBLICKEY, pair->public_key, MODE_KEY_Z85) == 0);
@@ -347,7 +343,7 @@ enum mode_link mode_socket_link(struct mode_socket *s, struct mode_error *err)
 {
     unsigned event, value;
     while (next_event(s, &event, &value)) switch (event) {
-        case ZMQ_EVENT_HANDSHAKE_SUCCEEDED: s->failed_handshakes = 0; return MODE_LINK_UP;
+        case ZMQ_EVENT_HANDSHAKE_SUCCEEDED: s->met = true; return MODE_LINK_UP;
         case ZMQ_EVENT_DISCONNECTED: return MODE_LINK_DOWN;
         case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
             MODE_FAIL(err, MODE_E_PERM,
@@ -369,7 +365,9 @@ enum mode_link mode_socket_link(struct mode_socket *s, struct mode_error *err)
                                    : "is a MoDE coordinator listening there?");
             return MODE_LINK_REFUSED;
         case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-            if (++s->failed_handshakes < FAILED_HANDSHAKES) break;
+            /* A server that let us in once and now does not answer stands still or is being started: its kernel takes
+             * the connection, nobody shakes hands. That is a link that is down, for as long as it takes. */
+            if (s->met || ++s->failed_handshakes < FAILED_HANDSHAKES) break;
             MODE_FAIL(err, MODE_E_PERM, "%s: the other side hung up during %d handshakes in a row. HINT: %s",
                       s->endpoint, s->failed_handshakes,
                       s->curve ? "the server key may be another coordinator's (compare server.pub on both "
@@ -427,6 +425,12 @@ out:
     return st;
 }
 
+int mode_socket_return_ms(const struct mode_socket *s)
+{
+    /* the pause before the attempt, and the attempt */
+    return strncmp(s->endpoint, "ipc:", 4) == 0 ? RECONNECT_IPC_MS + 1000 : RECONNECT_TCP_MS + CONNECT_MS;
+}
+
 /* ---- messages ---- */
 
 const char *mode_socket_endpoint(const struct mode_socket *s)
@@ -449,6 +453,11 @@ uint64_t mode_socket_dropped(const struct mode_socket *s)
     return s->dropped;
 }
 
+static enum mode_role role_of(enum mode_wire wire)
+{
+    return wire == MODE_WIRE_ADMIN ? MODE_ROLE_ADMIN : MODE_ROLE_WORKER;
+}
+
 static bool has_more(zmq_msg_t *msg)
 {
     return zmq_msg_more(msg) != 0;
@@ -462,6 +471,16 @@ static void drain(void *zmq)
         more = zmq_msg_recv(&msg, zmq, 0) >= 0 && has_more(&msg);
         zmq_msg_close(&msg);
     }
+}
+
+bool mode_packet_allowed(struct mode_socket *s, const struct mode_packet *p)
+{
+    if (!s->server || !s->curve) return true;
+    pthread_mutex_lock(&s->net->lock);
+    const struct mode_allow_entry *e = mode_allow_find(&s->net->allow, p->key);
+    bool yes = e && e->role == role_of(s->wire) && strcmp(e->name, p->user) == 0;
+    pthread_mutex_unlock(&s->net->lock);
+    return yes;
 }
 
 void mode_packet_clear(struct mode_packet *p)
@@ -505,8 +524,10 @@ enum mode_status mode_socket_recv(struct mode_socket *s, struct mode_packet *p, 
             mode_packet_clear(p);
             continue;
         }
-        const char *user = s->server && s->curve ? zmq_msg_gets(msg, "User-Id") : NULL;
+        const char *user = s->server && s->curve ? zmq_msg_gets(msg, "User-Id") : NULL,
+                   *key = user ? zmq_msg_gets(msg, MODE_ZAP_KEY) : NULL;
         if (user) snprintf(p->user, sizeof p->user, "%s", user);
+        if (key) snprintf(p->key, sizeof p->key, "%s", key);
         p->data = zmq_msg_data(msg);
         p->size = zmq_msg_size(msg);
         return MODE_OK;

@@ -32,10 +32,6 @@ void mode_net_close(struct mode_net **net);
 /* (Re-)read the allow list and start the ZAP thread; call again to reload (SIGHUP). A list
  * that cannot be read leaves the old one in force. */
 enum mode_status mode_net_allow(struct mode_net *net, const char *allow_path, struct mode_error *err);
-/* Is this name in the list at present? For cutting sessions whose key was taken back. Always true without a
- * list. */
-bool mode_net_allowed(struct mode_net *net, const char *name);
-
 /* How many clients had a key that is not in the list in this role, and where the last one came from ("" = none). */
 uint64_t mode_net_refused(struct mode_net *net, enum mode_role role, char address[64]);
 
@@ -61,6 +57,8 @@ void mode_socket_close(struct mode_socket **s);
 enum mode_status mode_socket_self_test(struct mode_socket *s, struct mode_error *err);
 /* The endpoint really bound ("tcp://0.0.0.0:41234"); borrowed. */
 const char *mode_socket_endpoint(const struct mode_socket *s);
+/* So long may it take a client that lost its connection to this server to be back, once the server is. */
+int mode_socket_return_ms(const struct mode_socket *s);
 /* The zmq socket, for zmq_poll, and the monitor's (PAIR) of a connecting one. */
 void *mode_socket_handle(struct mode_socket *s);
 void *mode_socket_monitor(struct mode_socket *s);
@@ -69,7 +67,8 @@ void *mode_socket_monitor(struct mode_socket *s);
 struct mode_packet {
     uint8_t route[256]; /* server: whom to answer */
     size_t n_route;
-    char user[64]; /* server with CURVE: the allow list's name of the sender; "" otherwise */
+    char user[64];          /* server with CURVE: the allow list's name of the sender when it came; "" otherwise */
+    char key[MODE_KEY_Z85]; /* likewise: its public key */
     const uint8_t *data;
     size_t size;
     void *msg; /* owns data */
@@ -77,6 +76,9 @@ struct mode_packet {
 /* Does not block: MODE_OK with p->data NULL when nothing is there. Messages of a wrong shape are dropped and
  * counted. */
 enum mode_status mode_socket_recv(struct mode_socket *s, struct mode_packet *p, struct mode_error *err);
+/* Is the sender's key in the allow list at present, under the same name and in the role of this port? For cutting
+ * sessions whose key was taken back or replaced by another of that name. Always true without keys. */
+bool mode_packet_allowed(struct mode_socket *s, const struct mode_packet *p);
 void mode_packet_clear(struct mode_packet *p);
 uint64_t mode_socket_dropped(const struct mode_socket *s);
 
@@ -91,7 +93,7 @@ enum mode_link {
     MODE_LINK_UP,     /* a handshake succeeded: say HELLO */
     MODE_LINK_DOWN,   /* lost; ZeroMQ reconnects by itself */
     MODE_LINK_REFUSED /* err says why and it will not get better by waiting: key not allowed, server wants
-                         keys, wrong server key */
+                         keys, wrong server key. One that let us in before and hangs up now is merely down */
 };
 enum mode_link mode_socket_link(struct mode_socket *s, struct mode_error *err);
 

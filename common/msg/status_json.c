@@ -126,6 +126,7 @@ char *mode_status_json(const Mode__StatusReply *r)
         put(o, "service", text(w->service));
         put(o, "node", text(w->node));
         put(o, "state", text(w->state));
+        if (w->why) put(o, "why", text(w->why));
         put(o, "slots", json_integer(w->slots));
         put(o, "busy", json_integer(w->busy));
         put(o, "heard_s", json_real(w->heard_s));

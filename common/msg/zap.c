@@ -1,6 +1,6 @@
 /* The thread which ZeroMQ asks whether a CURVE client may come in (RFC 27, ZAP 1.0). It answers 200 or 400
  * and never a temporary 300, which leaves clients hanging. The user id it gives is the name in the allow
- * list. */
+ * list, the metadata the key: names stay when keys are replaced. */
 #include "msg/net.h"
 
 #include <stdio.h>
@@ -43,9 +43,8 @@ static void request_read(struct request *r, void *socket)
     if (r->n != FRAMES) r->whole = false;
 }
 
-static bool decide(struct mode_net *net, const struct request *r, char name[64])
+static bool decide(struct mode_net *net, const struct request *r, char name[64], char key[MODE_KEY_Z85])
 {
-    char key[MODE_KEY_Z85];
     enum mode_role role;
     name[0] = '\0';
     if (!r->whole || strcmp(r->frame[0], "1.0") != 0 || strcmp(r->frame[5], "CURVE") != 0 || r->size[6] != 32)
@@ -70,15 +69,29 @@ static bool decide(struct mode_net *net, const struct request *r, char name[64])
     return yes;
 }
 
-static void answer(void *socket, const struct request *r, bool yes, const char *name)
+/* One property of ZMTP metadata: length of its name in one byte, the name, length of its value in four, the value. */
+static size_t property(uint8_t *out, const char *name, const char *value)
 {
+    size_t n = strlen(name), v = strlen(value);
+    out[0] = (uint8_t)n;
+    memcpy(out + 1, name, n);
+    memset(out + 1 + n, 0, 3);
+    out[4 + n] = (uint8_t)v; /* ours are short */
+    memcpy(out + 5 + n, value, v);
+    return 5 + n + v;
+}
+
+static void answer(void *socket, const struct request *r, bool yes, const char *name, const char *key)
+{
+    uint8_t metadata[5 + sizeof MODE_ZAP_KEY + MODE_KEY_Z85];
+
     zmq_send(socket, "1.0", 3, ZMQ_SNDMORE);
     zmq_send(socket, r->frame[1], r->size[1], ZMQ_SNDMORE);
     zmq_send(socket, yes ? "200" : "400", 3, ZMQ_SNDMORE);
     const char *text = yes ? "OK" : "not allowed";
     zmq_send(socket, text, strlen(text), ZMQ_SNDMORE);
     zmq_send(socket, name, strlen(name), ZMQ_SNDMORE);
-    zmq_send(socket, "", 0, 0);
+    zmq_send(socket, metadata, yes ? property(metadata, MODE_ZAP_KEY, key) : 0, 0);
 }
 
 struct thread_args {
@@ -99,9 +112,10 @@ static void *zap_main(void *arg)
         if (items[1].revents) break;
         if (!items[0].revents) continue;
         struct request r;
-        char name[64];
+        char name[64], key[MODE_KEY_Z85] = "";
         request_read(&r, a.rep);
-        answer(a.rep, &r, decide(a.net, &r, name), name);
+        bool yes = decide(a.net, &r, name, key);
+        answer(a.rep, &r, yes, name, key);
     }
     zmq_close(a.rep);
     zmq_close(a.control);

@@ -537,21 +537,24 @@ int64_t mode_store_newest_mtime(const char *path, int depth)
 }
 
 enum mode_status mode_store_sweep_tmp(struct mode_store *s, uint64_t min_age_s, uint64_t *removed,
-                                      struct mode_error *err)
+                                      bool (*in_use)(void *ctx, const char *name), void *ctx, struct mode_error *err)
 {
     struct timespec now;
+    struct mode_error later;
     enum mode_status st = MODE_OK;
+    if (removed) *removed = 0;
     uint64_t n = 0;
     clock_gettime(CLOCK_REALTIME, &now);
     DIR *d = opendir(s->tmp);
     if (!d) return mode_store_fail(err, errno, s->tmp, "be read");
-    for (struct dirent *e; !st && (e = readdir(d)) != NULL;) {
+    for (struct dirent *e; (e = readdir(d)) != NULL;) {
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
         char *p = mode_path_join(s->tmp, e->d_name);
         int64_t t = mode_store_newest_mtime(p, 3);
-        if (t != INT64_MAX && t + (int64_t)min_age_s <= now.tv_sec) {
-            st = mode_dir_remove(p, err);
-            n += st == MODE_OK;
+        if (t != INT64_MAX && t + (int64_t)min_age_s <= now.tv_sec && !(in_use && in_use(ctx, e->d_name))) {
+            enum mode_status one = mode_dir_remove(p, st ? &later : err);
+            n += one == MODE_OK;
+            if (!st) st = one;
         }
         free(p);
     }

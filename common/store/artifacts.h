@@ -128,9 +128,9 @@ enum mode_status mode_store_checkpoint_sweep(struct mode_store *store, uint64_t 
                                              struct mode_error *err);
 
 /* ---- upkeep ---- */
-/* Remove what was left in tmp/ and not touched for min_age_s seconds; *removed (may be NULL) counts entries.
- */
+/* Remove what was left in tmp/, not touched for min_age_s seconds and not in_use(ctx, name) (may be NULL: nothing is);
+ * *removed (may be NULL) counts entries. What cannot be removed is passed over; the first of it is the error. */
 enum mode_status mode_store_sweep_tmp(struct mode_store *store, uint64_t min_age_s, uint64_t *removed,
-                                      struct mode_error *err);
+                                      bool (*in_use)(void *ctx, const char *name), void *ctx, struct mode_error *err);
 
 #endif

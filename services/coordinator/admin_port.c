@@ -177,7 +177,7 @@ void server_admin_message(struct server *s, const struct mode_packet *p)
         s->n_bad_messages++;
         return;
     }
-    if (!server_lets_in(s, p)) {
+    if (!server_lets_in(s, s->admins, p)) {
         reject(s, p, in->msg, MODE__REJECT_CODE__REJECT_PERMISSION, MODE_E_PERM,
                "this key was taken out of the allow list");
         mode_envelope_free(&in);

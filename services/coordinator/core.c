@@ -8,31 +8,34 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PAUSE_MS         10000 /* a gap between ticks longer than this was our own pause, not the workers' silence */
-#define BREAKER_MIN      50    /* outcomes before a stage's circuit breaker may open */
-#define BREAKER_MS       60000
-#define CORDON_MS        60000
-#define CORDON_DOUBLINGS 4
+#define PAUSE_MS       10000 /* a gap between ticks longer than this was our own pause, not the workers' silence */
+#define BREAKER_MIN    50    /* outcomes before a stage's circuit breaker may open */
+#define BREAKER_MS     60000
+#define CORDON_MS      60000
+#define IDLE_MS        60000 /* a worker that asks for nothing and has nothing for so long has no compute process */
+#define MOST_DOUBLINGS 4     /* of a cordon, of a breaker */
 
 /* What each class of failure costs: how often it may happen to one task, and how long to wait before the next
- * attempt (doubled each time, up to max). `guilt`: it speaks against the task or the code, not the surroundings. */
+ * attempt (doubled each time, up to max). `guilt`: it speaks against the task or the code, not the surroundings.
+ * `machine`: it may be the machine's own fault, so another one is asked before a task is given up. `node`: it is. */
 static const struct policy {
     const char *name;
     uint16_t budget;
     int64_t wait_ms, max_wait_ms;
-    bool guilt, node;
+    bool guilt, machine, node;
 } policy[CORE_FAIL_COUNT] = {
-    [CORE_FAIL_NONE] = {"none", 0, 0, 0, false, false},
-    [CORE_FAIL_CRASH] = {"crash", 3, 1000, 30000, true, false},
-    [CORE_FAIL_STALL] = {"stall", 3, 1000, 30000, true, false},
-    [CORE_FAIL_INPUT] = {"input", 1, 0, 0, true, false},
-    [CORE_FAIL_INTEGRITY] = {"integrity", 3, 5000, 60000, false, false},
-    [CORE_FAIL_OOM] = {"oom", 3, 5000, 60000, false, false},
-    [CORE_FAIL_DEVICE] = {"device", 100, 1000, 60000, false, true},
-    [CORE_FAIL_STORE] = {"store", 100, 2000, 60000, false, false},
-    [CORE_FAIL_CODE] = {"code", 5, 10000, 60000, true, true},
-    [CORE_FAIL_OTHER] = {"other", 3, 2000, 30000, true, false},
-    [CORE_FAIL_LEASE_LOST] = {"lease_lost", 100, 0, 0, false, false},
+    [CORE_FAIL_NONE] = {"none", 0, 0, 0, false, false, false},
+    [CORE_FAIL_CRASH] = {"crash", 3, 1000, 30000, true, true, false},
+    [CORE_FAIL_STALL] = {"stall", 3, 1000, 30000, true, true, false},
+    [CORE_FAIL_INPUT] = {"input", 1, 0, 0, true, false, false},
+    [CORE_FAIL_INTEGRITY] = {"integrity", 3, 5000, 60000, false, true, false},
+    [CORE_FAIL_OOM] = {"oom", 3, 5000, 60000, false, true, false},
+    [CORE_FAIL_DEVICE] = {"device", 100, 1000, 60000, false, false, true},
+    [CORE_FAIL_STORE] = {"store", 100, 2000, 60000, false, true, false},
+    [CORE_FAIL_CODE] = {"code", 5, 10000, 60000, true, true, true},
+    [CORE_FAIL_OTHER] = {"other", 3, 2000, 30000, true, true, false},
+    [CORE_FAIL_LEASE_LOST] = {"lease_lost", 100, 0, 0, false, false, false},
+    [CORE_FAIL_ABSENT] = {"absent", 1, 1000, 1000, true, true, false},
 };
 
 const char *core_fail_name(enum core_fail f)
@@ -198,45 +201,109 @@ static void lease(struct core *c, uint32_t t, uint32_t w, uint64_t fence, int64_
     if (w != CORE_NONE) c->worker[w].held++;
 }
 
-static bool several_nodes(const struct core *c, const char *service)
+/* Classes of failure of this task on that node, as bits. */
+static uint32_t guilt_of(const struct core_task *task, uint64_t node)
 {
-    const char *first = NULL;
+    for (size_t i = 0; i < CORE_NODES && task->guilt[i].node; i++)
+        if (task->guilt[i].node == node) return task->guilt[i].classes;
+    return 0;
+}
+
+/* Returns on how many nodes it failed so. */
+static size_t add_guilt(struct core_task *task, uint64_t node, enum core_fail why)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < CORE_NODES; i++) {
+        struct core_guilt *g = &task->guilt[i];
+        if (g->node && g->node != node) continue;
+        g->node = node;
+        g->classes |= 1u << why;
+        break;
+    }
+    for (size_t i = 0; i < CORE_NODES; i++) n += task->guilt[i].classes >> why & 1;
+    return n;
+}
+
+static bool is_of(const struct core_worker *w, const char *service)
+{
+    return w->session[0] && !w->draining && strcmp(w->service, service) == 0;
+}
+
+/* Does it take tasks, if perhaps not just now? */
+static bool takes_tasks(const struct core_worker *w, int64_t now)
+{
+    return w->held || now - w->offered_ms < IDLE_MS;
+}
+
+/* Is a worker connected where this task has not failed in this way? */
+static bool has_other_node(const struct core *c, const struct core_task *task, enum core_fail why, int64_t now)
+{
     for (uint32_t w = 0; w < c->n_workers; w++) {
-        if (!c->worker[w].session[0] || strcmp(c->worker[w].service, service) != 0) continue;
-        if (!first) first = c->worker[w].node;
-        if (strcmp(first, c->worker[w].node) != 0) return true;
+        const struct core_worker *x = &c->worker[w];
+        if (is_of(x, task->service) && takes_tasks(x, now) && !(guilt_of(task, x->node_hash) >> why & 1)) return true;
     }
     return false;
 }
 
-static size_t add_guilty(struct core_task *task, const char *node)
+static void open_breaker(struct core *c, struct core_pool *p, int64_t now)
 {
-    uint64_t h = mode_index_hash(node) | 1;
-    for (size_t i = 0; i < CORE_GUILTY_NODES; i++) {
-        if (task->guilty[i] == h) break;
-        if (!task->guilty[i]) {
-            task->guilty[i] = h;
-            break;
-        }
-    }
-    size_t n = 0;
-    while (n < CORE_GUILTY_NODES && task->guilty[n]) n++;
-    return n;
+    int64_t pause = (int64_t)BREAKER_MS << p->n_breaks;
+    p->broken_until_ms = now + pause;
+    if (p->n_breaks < MOST_DOUBLINGS) p->n_breaks++;
+    core_note(c, CORE_NONE, "%s: %llu of the last %llu tasks failed; handing out no more of them for %lld s, then one",
+              p->service, (unsigned long long)p->failures, (unsigned long long)p->attempts, (long long)pause / 1000);
+    p->attempts = p->failures = 0;
 }
 
-static void count_outcome(struct core *c, struct core_task *task, bool failed, int64_t now)
+static void count_outcome(struct core *c, uint32_t t, bool failed, int64_t now)
 {
-    struct core_pool *p = pool_of(c, task->service);
+    struct core_pool *p = pool_of(c, c->task[t].service);
     p->attempts++;
     p->failures += failed;
-    if (p->attempts >= BREAKER_MIN && 5 * p->failures > p->attempts && now >= p->broken_until_ms) {
-        p->broken_until_ms = now + BREAKER_MS;
-        core_note(c, CORE_NONE, "%s: %llu of the last %llu tasks failed; handing out no more of them for %d s",
-                  p->service, (unsigned long long)p->failures, (unsigned long long)p->attempts, BREAKER_MS / 1000);
-        p->attempts = p->failures = 0;
+    if (now < p->broken_until_ms) return;
+    if (p->n_breaks) { /* the one that was tried after a pause says whether it goes on */
+        if (!failed)
+            p->n_breaks = 0;
+        else if (p->probe == t && p->probe_fence == c->task[t].fence)
+            open_breaker(c, p, now);
+    } else if (p->attempts >= BREAKER_MIN && 5 * p->failures > p->attempts) {
+        open_breaker(c, p, now);
     } else if (p->attempts >= 4 * BREAKER_MIN) {
         p->attempts /= 2;
         p->failures /= 2;
+    }
+}
+
+static void cordon(struct core *c, struct core_worker *w, const char *why, const char *text, int64_t now)
+{
+    if (now < w->cordon_until_ms) return; /* what else it had in hand failed, too */
+    int64_t pause = (int64_t)CORDON_MS << w->n_cordons;
+    w->cordon_until_ms = now + pause;
+    if (w->n_cordons < MOST_DOUBLINGS) w->n_cordons++;
+    free(w->cordon_why);
+    w->cordon_why = mode_xstrdup(text);
+    core_note(
+        c, CORE_NONE,
+        "%.100s on %.60s gets no tasks for %lld s: %s. Then one is tried; when the worker is started again, it begins "
+        "anew. Last: %.160s",
+        w->name, w->node, (long long)pause / 1000, why, text);
+}
+
+/* One task after another fails there: is it the worker? Not if nobody of its kind does better. */
+static void count_failing(struct core *c, uint32_t w, uint32_t t, int64_t now)
+{
+    struct core_worker *x = &c->worker[w];
+    uint64_t h = mode_index_hash(c->task[t].key);
+    size_t i = 0;
+    while (i < x->n_failing && x->failing[i] != h) i++;
+    if (i == x->n_failing && i < CORE_FAILING) x->failing[x->n_failing++] = h;
+    if (x->n_failing < CORE_FAILING) return;
+    for (uint32_t o = 0; o < c->n_workers; o++) {
+        const struct core_worker *y = &c->worker[o];
+        if (o == w || !is_of(y, x->service) || now < y->cordon_until_ms || y->n_failing == CORE_FAILING) continue;
+        if (!takes_tasks(y, now)) continue;
+        cordon(c, x, "one task after another fails there, not so elsewhere", c->task[t].last_text, now);
+        return;
     }
 }
 
@@ -244,35 +311,42 @@ static void fail(struct core *c, uint32_t t, enum core_fail why, const char *tex
 {
     struct core_task *task = &c->task[t];
     const struct policy *p = &policy[why];
-    struct core_worker *w = task->worker == CORE_NONE ? NULL : &c->worker[task->worker];
+    uint32_t w = task->worker;
+    bool known = w != CORE_NONE;
+    size_t nodes = 0;
     if (task->failures[why] < UINT16_MAX) task->failures[why]++;
     task->last_fail = why;
     free(task->last_text);
     task->last_text = mode_xstrdup(text ? text : "");
-    if (w) w->n_failed++;
-    count_outcome(c, task, p->guilt && why != CORE_FAIL_INPUT, now);
-    size_t nodes = p->guilt && w ? add_guilty(task, w->node) : 2;
-    if (p->node && w) { /* or one that is broken for good takes every task first: it is always free */
-        w->cordon_until_ms = now + ((int64_t)CORDON_MS << w->n_cordons);
-        if (w->n_cordons < CORDON_DOUBLINGS) w->n_cordons++;
-        free(w->cordon_why);
-        w->cordon_why = mode_xstrdup(task->last_text);
+    count_outcome(c, t, p->guilt && why != CORE_FAIL_INPUT, now);
+    if (known) {
+        c->worker[w].n_failed++;
+        if (p->machine) {
+            nodes = add_guilt(task, c->worker[w].node_hash, why);
+            count_failing(c, w, t, now);
+        }
+        if (p->node) /* or one that is broken for good takes every task first: it is always free */
+            cordon(c, &c->worker[w], "it cannot do its tasks", task->last_text, now);
     }
-    uint16_t budget = p->budget;
-    /* three crashes on one node may be the node: ask a second one first, where there is one */
-    if ((why == CORE_FAIL_CRASH || why == CORE_FAIL_STALL) && nodes < 2 && several_nodes(c, task->service)) budget *= 2;
-    if (task->failures[why] >= budget) {
-        core_note(c, t, "%s is quarantined after %u x %s: %.320s", task->label, (unsigned)task->failures[why], p->name,
-                  task->last_text);
-        end(c, t, CORE_QUARANTINED);
-        return;
+    if (task->failures[why] >= p->budget) {
+        /* twice the budget bounds a task that fails in one way here and in another there */
+        if (p->machine && known && nodes < 2 && task->failures[why] < 2 * p->budget &&
+            has_other_node(c, task, why, now)) {
+            task->elsewhere = why;
+        } else {
+            core_note(c, t, "%s is quarantined after %u x %s%s: %.320s", task->label, (unsigned)task->failures[why],
+                      p->name, nodes > 1 ? " on different machines" : "", task->last_text);
+            end(c, t, CORE_QUARANTINED);
+            return;
+        }
     }
     int64_t wait = p->wait_ms;
     for (int i = 1; i < task->failures[why] && wait < p->max_wait_ms; i++) wait *= 2;
     if (wait > p->max_wait_ms) wait = p->max_wait_ms;
     if (why != CORE_FAIL_LEASE_LOST)
-        core_note(c, t, "%s failed (%s, attempt %u), next try in %lld s: %.320s", task->label, p->name, task->attempt,
-                  (long long)(wait + 999) / 1000, task->last_text);
+        core_note(c, t, "%s failed (%s, attempt %u%s%.60s), next try in %lld s%s: %.280s", task->label, p->name,
+                  task->attempt, known ? " on " : "", known ? c->worker[w].node : "", (long long)(wait + 999) / 1000,
+                  task->elsewhere ? " on another machine" : "", task->last_text);
     if (wait == 0) {
         make_ready(c, t, false);
         return;
@@ -300,44 +374,83 @@ static void remove_worker(struct core *c, uint32_t w)
 
 /* ---------------------------------------------------------------------------------------------- handing out */
 
-static uint32_t pick_worker(const struct core *c, const char *service, int64_t now)
+static uint32_t room_of(const struct core_worker *x, int64_t now)
 {
-    uint32_t best = CORE_NONE, best_free = 0;
+    if (now < x->cordon_until_ms || (x->n_cordons && x->held)) return 0; /* after a cordon: one task, and see */
+    uint32_t room = x->held < x->slots ? x->slots - x->held : 0;
+    return x->credit < room ? x->credit : room;
+}
+
+/* Whoever has most room, of those on whose node the task has not failed if there are such. */
+static uint32_t pick_worker(const struct core *c, const struct core_task *task, int64_t now)
+{
+    uint32_t best = CORE_NONE, best_room = 0;
+    bool best_clean = false, bound = task->elsewhere && has_other_node(c, task, task->elsewhere, now);
     for (uint32_t w = 0; w < c->n_workers; w++) {
         const struct core_worker *x = &c->worker[w];
-        if (!x->session[0] || x->draining || now < x->cordon_until_ms || strcmp(x->service, service) != 0) continue;
-        uint32_t room = x->held < x->slots ? x->slots - x->held : 0;
-        if (x->credit < room) room = x->credit;
-        if (room > best_free) {
-            best = w;
-            best_free = room;
-        }
+        if (!is_of(x, task->service)) continue;
+        uint32_t room = room_of(x, now), guilt = room ? guilt_of(task, x->node_hash) : 0;
+        if (!room || (bound && guilt >> task->elsewhere & 1)) continue;
+        if (best != CORE_NONE && (best_clean > !guilt || (best_clean == !guilt && best_room >= room))) continue;
+        best = w;
+        best_room = room;
+        best_clean = !guilt;
     }
     return best;
+}
+
+static bool anybody_has_room(const struct core *c, const char *service, int64_t now)
+{
+    for (uint32_t w = 0; w < c->n_workers; w++)
+        if (is_of(&c->worker[w], service) && room_of(&c->worker[w], now)) return true;
+    return false;
+}
+
+static void hand_out(struct core *c, uint32_t t, uint32_t w, int64_t now)
+{
+    uint64_t epoch = c->opt.no_epoch ? 0 : c->epoch;
+    lease(c, t, w, epoch << 32 | ++c->counter, now);
+    c->task[t].attempt++;
+    c->worker[w].credit--;
+    struct core_action *a = act(c, CORE_ACT_CLAIM, t);
+    snprintf(a->session, sizeof a->session, "%s", c->worker[w].session);
+}
+
+static bool probe_is_out(const struct core *c, const struct core_pool *p)
+{
+    const struct core_task *probe = p->probe_fence ? &c->task[p->probe] : NULL;
+    return probe && probe->state == CORE_LEASED && probe->fence == p->probe_fence;
+}
+
+static void dispatch_pool(struct core *c, struct core_pool *p, int64_t now)
+{
+    c->aside.n = 0;
+    while (p->ready.n && now >= p->broken_until_ms && !(p->n_breaks && probe_is_out(c, p))) {
+        uint32_t t = p->ready.item[0];
+        if (c->task[t].state != CORE_READY) {
+            heap_pop(c, &p->ready);
+            continue;
+        }
+        uint32_t w = pick_worker(c, &c->task[t], now);
+        if (w == CORE_NONE) { /* others need not wait until there is room where this one may go */
+            if (!c->task[t].elsewhere || !anybody_has_room(c, p->service, now)) break;
+            heap_push(c, &c->aside, heap_pop(c, &p->ready));
+            continue;
+        }
+        heap_pop(c, &p->ready);
+        hand_out(c, t, w, now);
+        if (p->n_breaks) {
+            p->probe = t;
+            p->probe_fence = c->task[t].fence;
+        }
+    }
+    for (size_t i = 0; i < c->aside.n; i++) heap_push(c, &p->ready, c->aside.item[i]);
 }
 
 static void dispatch(struct core *c, int64_t now)
 {
     if (!c->dispatch || now < c->settled_ms) return;
-    for (size_t i = 0; i < c->n_pools; i++) {
-        struct core_pool *p = &c->pool[i];
-        if (now < p->broken_until_ms) continue;
-        while (p->ready.n) {
-            if (c->task[p->ready.item[0]].state != CORE_READY) {
-                heap_pop(c, &p->ready);
-                continue;
-            }
-            uint32_t w = pick_worker(c, p->service, now);
-            if (w == CORE_NONE) break;
-            uint32_t t = heap_pop(c, &p->ready);
-            uint64_t epoch = c->opt.no_epoch ? 0 : c->epoch;
-            lease(c, t, w, epoch << 32 | ++c->counter, now);
-            c->task[t].attempt++;
-            c->worker[w].credit--;
-            struct core_action *a = act(c, CORE_ACT_CLAIM, t);
-            snprintf(a->session, sizeof a->session, "%s", c->worker[w].session);
-        }
-    }
+    for (size_t i = 0; i < c->n_pools; i++) dispatch_pool(c, &c->pool[i], now);
 }
 
 /* ---------------------------------------------------------------------------------------------- events */
@@ -352,13 +465,15 @@ static void on_tick(struct core *c, int64_t now)
             c->task[c->active[i]].moved_ms += gap;
         }
         for (uint32_t w = 0; w < c->n_workers; w++) c->worker[w].heard_ms += gap;
+        c->returning_ms = now + c->opt.return_ms; /* and their connections broke meanwhile */
     }
+    bool expires = now >= c->returning_ms;
     for (uint32_t i = c->n_active; i-- > 0;) { /* downwards: set_active moves the last into the gap */
         uint32_t t = c->active[i];
         struct core_task *task = &c->task[t];
         if (task->state == CORE_RETRY_WAIT) {
             if (now >= task->not_before_ms) make_ready(c, t, false);
-        } else if (now - task->heard_ms > c->opt.lease_ms && !task->checking) {
+        } else if (expires && now - task->heard_ms > c->opt.lease_ms && !task->checking) {
             if (c->opt.no_check_on_expiry) {
                 fail(c, t, CORE_FAIL_LEASE_LOST, "its worker fell silent", now);
                 continue;
@@ -374,7 +489,7 @@ static void on_tick(struct core *c, int64_t now)
             fail(c, t, CORE_FAIL_STALL, "its progress stood still", now);
         }
     }
-    for (uint32_t w = 0; w < c->n_workers; w++)
+    for (uint32_t w = 0; expires && w < c->n_workers; w++)
         if (c->worker[w].session[0] && now - c->worker[w].heard_ms > c->opt.lease_ms) remove_worker(c, w);
 }
 
@@ -417,9 +532,11 @@ static void on_hello(struct core *c, const struct core_event *e, int64_t now)
                                             .node = mode_xstrdup(e->node),
                                             .build = mode_xstrdup(e->build),
                                             .device = mode_xstrdup(e->device ? e->device : ""),
+                                            .node_hash = mode_index_hash(e->node) | 1, /* 0: none */
                                             .slots = e->n,
                                             .incarnation = e->incarnation,
-                                            .since_ms = now};
+                                            .since_ms = now,
+                                            .offered_ms = now};
         snprintf(c->worker[w].session, sizeof c->worker[w].session, "%s", e->session);
     }
     c->worker[w].heard_ms = now;
@@ -503,8 +620,9 @@ static void on_checked(struct core *c, const struct core_event *e, int64_t now)
         if (task->state == CORE_LEASED && task->worker != CORE_NONE) {
             c->worker[task->worker].n_done++;
             c->worker[task->worker].n_cordons = 0;
+            c->worker[task->worker].n_failing = 0;
         }
-        if (task->state == CORE_LEASED) count_outcome(c, task, false, now);
+        if (task->state == CORE_LEASED) count_outcome(c, t, false, now);
         core_task_commit(c, t);
         return;
     }
@@ -548,7 +666,10 @@ void core_handle(struct core *c, const struct core_event *e, int64_t now)
     switch (e->type) {
     case CORE_EV_TICK: on_tick(c, now); break;
     case CORE_EV_HELLO: on_hello(c, e, now); break;
-    case CORE_EV_CREDIT: c->worker[w].credit = e->n; break;
+    case CORE_EV_CREDIT:
+        c->worker[w].credit = e->n;
+        if (e->n) c->worker[w].offered_ms = now;
+        break;
     case CORE_EV_PROGRESS: on_progress(c, e, now); break;
     case CORE_EV_RESULT: on_result(c, e); break;
     case CORE_EV_CHECKED: on_checked(c, e, now); break;
@@ -612,7 +733,8 @@ int64_t core_next_tick_ms(const struct core *c, int64_t now)
 static void reset_budgets(struct core_task *task)
 {
     memset(task->failures, 0, sizeof task->failures);
-    memset(task->guilty, 0, sizeof task->guilty);
+    memset(task->guilt, 0, sizeof task->guilt);
+    task->elsewhere = CORE_FAIL_NONE;
     task->last_fail = CORE_FAIL_NONE;
 }
 
@@ -681,6 +803,12 @@ void core_task_restore(struct core *c, uint32_t t, enum core_state state, uint32
     }
 }
 
+void core_returning(struct core *c, bool remembered, int64_t now)
+{
+    c->returning_ms = now + c->opt.return_ms;
+    c->settled_ms = now + (remembered ? c->opt.settle_ms : c->opt.return_ms);
+}
+
 void core_task_commit(struct core *c, uint32_t t)
 {
     if (c->task[t].state == CORE_COMMITTED) return;
@@ -735,6 +863,7 @@ void core_clear(struct core *c)
     free(c->worker);
     free(c->pool);
     free(c->action);
+    free(c->aside.item);
     mode_index_clear(&c->by_key);
     *c = (struct core){0};
 }

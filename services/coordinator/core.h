@@ -10,6 +10,10 @@
  *       |        '--> QUARANTINED                   the class's budget is spent
  *     any that has not ended -> CANCELLED           no run wants it any more
  *
+ * A failure may be the machine's. Only the reader of a request can say that the request is wrong (INPUT): all else
+ * condemns a task when it has failed on two nodes, or when there is no second one. A worker where one task after
+ * another fails while others of its kind do well is cordoned: it gets none for a while, then one, and that decides.
+ *
  * Done means that a commit record exists: a RESULT, a lost lease and a late HELLO all lead to the action CHECK, and
  * only the answer to it (CORE_EV_CHECKED) ends a task. A fence is epoch << 32 | counter; the epoch comes from the
  * artifact store, so no fence is ever given twice, whatever Redis forgets.
@@ -34,7 +38,7 @@ enum core_state {
 };
 const char *core_state_name(enum core_state s); /* "ready" */
 
-/* Numbers as FailClass of proto/envelope.proto; LEASE_LOST is the coordinator's own. */
+/* Numbers as FailClass of proto/envelope.proto; LEASE_LOST is the coordinator's own. Redis keeps counts by place. */
 enum core_fail {
     CORE_FAIL_NONE,
     CORE_FAIL_CRASH,
@@ -47,6 +51,7 @@ enum core_fail {
     CORE_FAIL_CODE,
     CORE_FAIL_OTHER,
     CORE_FAIL_LEASE_LOST,
+    CORE_FAIL_ABSENT,
     CORE_FAIL_COUNT
 };
 const char *core_fail_name(enum core_fail f); /* "crash" */
@@ -58,19 +63,21 @@ struct core_options {
     uint32_t heartbeat_ms; /* how often a worker reports           */
     uint32_t lease_ms;     /* silence after which a lease is lost  */
     uint32_t grace_ms;     /* that CANCEL gives                    */
-    uint32_t settle_ms;    /* after a start: no expiry, no dispatch before held leases had time to come back */
+    uint32_t settle_ms;    /* after a start: no dispatch before                     */
+    uint32_t return_ms;    /* so long may a worker that lost its connection need to be back; no expiry meanwhile */
     /* mutations for the tests: each must be caught by the simulator */
     bool no_fence_check, no_epoch, no_check_on_expiry;
 };
 #define CORE_OPTIONS_DEFAULT                                                                                           \
     {                                                                                                                  \
-        .heartbeat_ms = 3000, .lease_ms = 30000, .grace_ms = 5000, .settle_ms = 2000                                   \
+        .heartbeat_ms = 3000, .lease_ms = 30000, .grace_ms = 5000, .settle_ms = 2000, .return_ms = 40000               \
     }
 
-#define CORE_KEY          65
-#define CORE_SESSION      33
-#define CORE_GUILTY_NODES 4
-#define CORE_NONE         UINT32_MAX
+#define CORE_KEY     65
+#define CORE_SESSION 33
+#define CORE_NODES   4 /* where a task failed, that are remembered */
+#define CORE_FAILING 3 /* different tasks in a row: then it is the worker, if others do well */
+#define CORE_NONE    UINT32_MAX
 
 struct core_train_step { /* the newest of a training that goes on */
     bool known;
@@ -87,8 +94,12 @@ struct core_task {
     uint32_t wanted;  /* runs that want it                             */
     uint32_t attempt; /* hand-outs so far                              */
     uint16_t failures[CORE_FAIL_COUNT];
-    uint64_t guilty[CORE_GUILTY_NODES]; /* hashes of nodes where it crashed or stalled */
-    uint64_t fence;                     /* of the latest hand-out                        */
+    struct core_guilt {
+        uint64_t node;          /* its hash                             */
+        uint32_t classes;       /* bits 1 << enum core_fail             */
+    } guilt[CORE_NODES];        /* nodes where it failed in a way that may be theirs */
+    enum core_fail elsewhere;   /* not NONE: next on a node where it has not failed in this way, if there is one */
+    uint64_t fence;             /* of the latest hand-out               */
     uint64_t over;              /* of the latest hand-out whose worker said that it has ended without a result */
     uint32_t worker;            /* index while LEASED; CORE_NONE: not heard of since the restart */
     int64_t heard_ms, moved_ms; /* last heartbeat; last change of `done`         */
@@ -110,12 +121,16 @@ struct core_task {
 struct core_worker {
     char session[CORE_SESSION]; /* "" = free slot */
     char *service, *code, *name, *node, *build, *device;
+    uint64_t node_hash;
     uint32_t slots, credit, held;
     uint64_t incarnation; /* 0 = not said */
     int64_t since_ms, heard_ms;
-    int64_t cordon_until_ms; /* no work before: its device or node failed */
-    int n_cordons;           /* without a task done in between, as far as they count */
-    char *cordon_why;        /* owned; the sentence of that failure */
+    int64_t offered_ms;             /* when it last asked for tasks; at first: when it came */
+    int64_t cordon_until_ms;        /* no work before: its device or node failed */
+    int n_cordons;                  /* without a task done in between, as far as they count; then one task at a time */
+    char *cordon_why;               /* owned; the sentence of that failure */
+    uint64_t failing[CORE_FAILING]; /* hashes of tasks that failed there since one was done */
+    size_t n_failing;
     bool draining;
     uint64_t n_done, n_failed;
 };
@@ -211,8 +226,9 @@ struct core_heap {
 struct core {
     struct core_options opt;
     uint32_t epoch, counter;
-    int64_t settled_ms; /* no expiry and no dispatch before     */
-    bool dispatch;      /* the server may switch hand-outs off (Redis away) */
+    int64_t settled_ms;   /* no dispatch before */
+    int64_t returning_ms; /* no expiry before: whoever holds a lease may be on the way back */
+    bool dispatch;        /* the server may switch hand-outs off (Redis away) */
     struct core_task *task;
     uint32_t n_tasks, cap_tasks;
     struct mode_index by_key;
@@ -226,10 +242,14 @@ struct core {
         struct core_heap ready;
         uint64_t attempts, failures; /* over the last hand-outs: the stage's circuit breaker */
         int64_t broken_until_ms;
+        int n_breaks;   /* without a task done in between: then one task at a time, too */
+        uint32_t probe; /* that one; meaningful with its fence */
+        uint64_t probe_fence;
     } * pool;
     size_t n_pools;
     struct core_action *action; /* of the last calls; the server empties it with core_actions_clear */
     size_t n_actions, cap_actions;
+    struct core_heap aside; /* scratch of a dispatch */
 };
 
 void core_init(struct core *c, const struct core_options *opt, uint32_t epoch, int64_t now_ms);
@@ -248,6 +268,10 @@ void core_task_restore(struct core *c, uint32_t task, enum core_state state, uin
                        const uint16_t failures[CORE_FAIL_COUNT], int64_t now_ms);
 /* A warning for people, among those that the core has itself. task: what it is about, or CORE_NONE. */
 void core_note(struct core *c, uint32_t task, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* After the tasks were restored, where there was a coordinator before this one: workers may come back with leases of
+ * it. remembered: the tasks that were restored as LEASED are all there can be, and the others may be handed out soon.
+ * Else none is before everybody had time to come back. */
+void core_returning(struct core *c, bool remembered, int64_t now_ms);
 /* A commit record is there. */
 void core_task_commit(struct core *c, uint32_t task);
 /* Another epoch from now on; leases stay. */

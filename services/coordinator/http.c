@@ -2,6 +2,7 @@
 #include "server.h"
 
 #include "base/file.h"
+#include "base/memory.h"
 #include "base/str.h"
 #include "base/version.h"
 #include "msg/address.h"
@@ -61,6 +62,32 @@ void http_train_metrics(struct mode_str *out, const struct core *c)
     }
 }
 
+static void count_workers(struct mode_str *out, const struct core *c, const char *service)
+{
+    unsigned busy = 0, idle = 0;
+    for (uint32_t w = 0; w < c->n_workers; w++) {
+        if (!c->worker[w].session[0] || strcmp(c->worker[w].service, service) != 0) continue;
+        if (c->worker[w].held)
+            busy++;
+        else
+            idle++;
+    }
+    mode_str_printf(out, "mode_workers{role=\"%s\",state=\"busy\"} %u\nmode_workers{role=\"%s\",state=\"idle\"} %u\n",
+                    service, busy, service, idle);
+}
+
+/* The first of a kind that has never had a task. */
+static bool is_new_kind(const struct core *c, uint32_t worker)
+{
+    const char *service = c->worker[worker].service;
+    if (!c->worker[worker].session[0]) return false;
+    for (size_t p = 0; p < c->n_pools; p++)
+        if (strcmp(c->pool[p].service, service) == 0) return false;
+    for (uint32_t w = 0; w < worker; w++)
+        if (c->worker[w].session[0] && strcmp(c->worker[w].service, service) == 0) return false;
+    return true;
+}
+
 static void metrics(const struct server *s, struct page *page)
 {
     static const char *const states[] = {"pending", "leased", "retry", "done", "dead", "cancelled"};
@@ -85,20 +112,9 @@ static void metrics(const struct server *s, struct page *page)
                             (unsigned long long)n[p][i]);
     free(n);
     metric(out, "workers", "gauge", "Connected workers by role and state.");
-    for (size_t p = 0; p < s->core.n_pools; p++) {
-        unsigned busy = 0, idle = 0;
-        for (uint32_t w = 0; w < s->core.n_workers; w++) {
-            const struct core_worker *x = &s->core.worker[w];
-            if (!x->session[0] || strcmp(x->service, s->core.pool[p].service) != 0) continue;
-            if (x->held)
-                busy++;
-            else
-                idle++;
-        }
-        mode_str_printf(out,
-                        "mode_workers{role=\"%s\",state=\"busy\"} %u\nmode_workers{role=\"%s\",state=\"idle\"} %u\n",
-                        s->core.pool[p].service, busy, s->core.pool[p].service, idle);
-    }
+    for (size_t p = 0; p < s->core.n_pools; p++) count_workers(out, &s->core, s->core.pool[p].service);
+    for (uint32_t w = 0; w < s->core.n_workers; w++)
+        if (is_new_kind(&s->core, w)) count_workers(out, &s->core, s->core.worker[w].service);
     metric(out, "waiting_seconds", "gauge",
            "How long tasks of a queue wait for workers that are missing or held back.");
     for (size_t p = 0; p < s->core.n_pools; p++)
@@ -123,9 +139,9 @@ static void metrics(const struct server *s, struct page *page)
         mode_str_printf(out, "# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total %.3f\n",
                         (double)(use.ru_utime.tv_sec + use.ru_stime.tv_sec) +
                             (double)(use.ru_utime.tv_usec + use.ru_stime.tv_usec) * 1e-6);
-        mode_str_printf(out, "# TYPE process_resident_memory_bytes gauge\nprocess_resident_memory_bytes %lld\n",
-                        (long long)use.ru_maxrss * 1024);
     }
+    mode_str_printf(out, "# TYPE process_resident_memory_bytes gauge\nprocess_resident_memory_bytes %llu\n",
+                    (unsigned long long)mode_memory_held());
 }
 
 static void health(struct page *page, bool good, const char *why)

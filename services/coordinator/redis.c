@@ -22,6 +22,7 @@ struct redis {
     char prefix[32];
     char run_id[64];
     size_t queued;
+    uint64_t n_left_out;
 };
 
 static enum mode_status lost(struct redis *r, struct mode_error *err, const char *doing)
@@ -74,9 +75,19 @@ bool redis_is_up(const struct redis *r)
     return r->c != NULL;
 }
 
+uint64_t redis_left_out(const struct redis *r)
+{
+    return r->n_left_out;
+}
+
 size_t redis_queued(const struct redis *r)
 {
     return r->queued;
+}
+
+static bool is_oom(const redisReply *reply)
+{
+    return reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "OOM", 3) == 0;
 }
 
 /* One command, one reply: NULL and err when the connection is gone or the server says no. */
@@ -90,8 +101,10 @@ static redisReply *command(struct redis *r, enum mode_status *st, const char *do
         return NULL;
     }
     if (reply->type == REDIS_REPLY_ERROR) {
-        *st = MODE_FAIL(err, strncmp(reply->str, "LOADING", 7) == 0 ? MODE_E_PEER : MODE_E_CONFIG,
-                        "Redis at %s refused while %s: %s", r->at.path ? r->at.path : r->at.host, doing, reply->str);
+        bool full = is_oom(reply), later = full || strncmp(reply->str, "LOADING", 7) == 0;
+        *st = MODE_FAIL(err, later ? MODE_E_PEER : MODE_E_CONFIG, "Redis at %s refused while %s: %s%s",
+                        r->at.path ? r->at.path : r->at.host, doing, reply->str,
+                        full ? " HINT: give it more memory (CONFIG SET maxmemory)" : "");
         if (strncmp(reply->str, "STALE_LEADER", 12) == 0) *st = err ? (err->status = MODE_E_TEMP) : MODE_E_TEMP;
         freeReplyObject(reply);
         return NULL;
@@ -113,6 +126,25 @@ static void info_field(char *out, size_t n, const char *info, const char *name)
     const char *at = strstr(info, name);
     out[0] = 0;
     if (at) snprintf(out, n, "%.*s", (int)strcspn(at + strlen(name), "\r\n"), at + strlen(name));
+}
+
+/* A full Redis takes no functions; it may have ours, of before. */
+static enum mode_status load_functions(struct redis *r, struct mode_error *err)
+{
+    const char *load[] = {"FUNCTION", "LOAD", "REPLACE", REDIS_FUNCTIONS},
+               *list[] = {"FUNCTION", "LIST", "LIBRARYNAME", REDIS_LIBRARY, "WITHCODE"};
+    struct mode_error ignored = {0};
+    enum mode_status st = simple(r, "loading the functions", err, 4, load), listed;
+    if (st != MODE_E_PEER || !r->c) return st;
+    redisReply *reply = command(r, &listed, "looking for the functions", &ignored, 5, list);
+    const redisReply *library = reply && reply->elements == 1 ? reply->element[0] : NULL;
+    for (size_t i = 0; library && i + 1 < library->elements; i += 2)
+        if (library->element[i]->type == REDIS_REPLY_STRING && library->element[i + 1]->type == REDIS_REPLY_STRING &&
+            strcmp(library->element[i]->str, "library_code") == 0 &&
+            strcmp(library->element[i + 1]->str, REDIS_FUNCTIONS) == 0)
+            st = MODE_OK;
+    if (reply) freeReplyObject(reply);
+    return st;
 }
 
 enum mode_status redis_connect(struct redis *r, bool *fresh, struct mode_error *err)
@@ -152,8 +184,7 @@ enum mode_status redis_connect(struct redis *r, bool *fresh, struct mode_error *
         st = MODE_FAIL(err, MODE_E_CONFIG, "Redis is version %s; 7.0 or newer is needed (Redis Functions)", version);
         goto out;
     }
-    const char *load[] = {"FUNCTION", "LOAD", "REPLACE", REDIS_FUNCTIONS};
-    if ((st = simple(r, "loading the functions", err, 4, load))) goto out;
+    if ((st = load_functions(r, err))) goto out;
     *fresh = strcmp(run_id, r->run_id) != 0;
     snprintf(r->run_id, sizeof r->run_id, "%s", run_id);
 out:
@@ -161,6 +192,18 @@ out:
         redisFree(r->c);
         r->c = NULL;
     }
+    return st;
+}
+
+enum mode_status redis_remembers(struct redis *r, bool *yes, struct mode_error *err)
+{
+    char key[64];
+    enum mode_status st;
+    snprintf(key, sizeof key, "%sepoch", r->prefix);
+    const char *argv[] = {"EXISTS", key};
+    redisReply *reply = command(r, &st, "asking what it knows", err, 2, argv);
+    *yes = reply && reply->type == REDIS_REPLY_INTEGER && reply->integer > 0;
+    if (reply) freeReplyObject(reply);
     return st;
 }
 
@@ -179,7 +222,8 @@ void redis_move(struct redis *r, uint64_t epoch, const struct redis_move *m)
 {
     if (!r->c) return;
     char text[N_KEYS + N_ARGS][160];
-    const char *argv[N_ARGV] = {"FCALL", "mode_move", "6"};
+    bool fresh = m->state == CORE_READY && !m->task->attempt;
+    const char *argv[N_ARGV] = {"FCALL", fresh ? "mode_admit" : "mode_move", "6"};
     snprintf(text[0], sizeof text[0], "%sepoch", r->prefix);
     snprintf(text[1], sizeof text[1], "%stask:%s", r->prefix, m->task->key);
     snprintf(text[2], sizeof text[2], "%sready:%.64s", r->prefix, m->task->service);
@@ -213,13 +257,14 @@ enum mode_status redis_flush(struct redis *r, bool *ok, size_t *n_refused, bool 
         redisReply *reply = NULL;
         if (redisGetReply(r->c, (void **)&reply) != REDIS_OK || !reply) return lost(r, err, "recording transitions");
         r->queued--;
-        bool accepted = reply->type != REDIS_REPLY_ERROR;
+        bool left_out = is_oom(reply), accepted = reply->type != REDIS_REPLY_ERROR || left_out;
+        r->n_left_out += left_out;
         if (ok) ok[i] = accepted;
         if (!accepted) {
             bool ours = strncmp(reply->str, "BAD_STATE", 9) == 0 || strncmp(reply->str, "STALE_FENCE", 11) == 0;
             if (strncmp(reply->str, "STALE_LEADER", 12) == 0) *stale = true;
             ++*n_refused;
-            if (!ours && !*stale) { /* out of memory, read-only, functions flushed: this server cannot be used now */
+            if (!ours && !*stale) { /* read-only, functions flushed: this server cannot be used now */
                 enum mode_status st = MODE_FAIL(err, MODE_E_PEER, "Redis refuses transitions: %s", reply->str);
                 freeReplyObject(reply);
                 redisFree(r->c);
@@ -268,7 +313,14 @@ enum mode_status redis_register(struct redis *r, const char *registry, const cha
     char name[64];
     snprintf(name, sizeof name, "%s%s", r->prefix, registry);
     const char *set[] = {"HSET", name, field, value}, *del[] = {"HDEL", name, field};
-    return value ? simple(r, "writing a registry", err, 4, set) : simple(r, "writing a registry", err, 3, del);
+    struct mode_error why;
+    enum mode_status st = simple(r, "writing a registry", &why, value ? 4 : 3, value ? set : del);
+    if (st == MODE_E_PEER && r->c) { /* full; it is for people only: left out */
+        r->n_left_out++;
+        return MODE_OK;
+    }
+    if (st) *err = why;
+    return st;
 }
 
 enum mode_status redis_ping(struct redis *r, struct mode_error *err)

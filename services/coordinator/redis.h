@@ -24,8 +24,11 @@ void redis_close(struct redis **r);
 bool redis_is_up(const struct redis *r);
 
 /* Connect, look at the server and load the functions. *fresh: its run_id is another than at the last time (or this
- * is the first), so it may have forgotten. MODE_E_PEER: not reachable; MODE_E_CONFIG: too old, or refuses. */
+ * is the first), so it may have forgotten. MODE_E_PEER: not reachable; MODE_E_CONFIG: too old, or refuses.
+ * One that is full and has not these very functions is not reachable, until it has room. */
 enum mode_status redis_connect(struct redis *r, bool *fresh, struct mode_error *err);
+/* Did any coordinator of this store lead it since it was last empty? */
+enum mode_status redis_remembers(struct redis *r, bool *yes, struct mode_error *err);
 /* Take leadership with this epoch. MODE_E_TEMP: another coordinator has a higher one. */
 enum mode_status redis_lead(struct redis *r, uint64_t epoch, struct mode_error *err);
 
@@ -39,8 +42,10 @@ struct redis_move {
 };
 void redis_move(struct redis *r, uint64_t epoch, const struct redis_move *move);
 /* ok[i] (may be NULL): the i-th queued transition was accepted. *stale: the epoch is not the leader's any more.
+ * A task that nobody ever had is left out when Redis is full, which counts as accepted: see redis_left_out.
  * n_refused counts BAD_STATE and STALE_FENCE. MODE_E_PEER: the connection is gone. */
 enum mode_status redis_flush(struct redis *r, bool *ok, size_t *n_refused, bool *stale, struct mode_error *err);
+uint64_t redis_left_out(const struct redis *r); /* so much was, because it was full */
 size_t redis_queued(const struct redis *r);
 
 /* What is remembered of a task: false in *found when nothing is. */

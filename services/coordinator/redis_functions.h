@@ -1,15 +1,20 @@
 /* redis_functions.h - the Redis Functions through which every transition goes (Redis 7, Lua).
  *
  * They check everything before they write anything, since writes before an error stay. The first check is the
- * epoch: a coordinator that was replaced changes nothing. Raise the number in the library's name when a function
- * changes. */
+ * epoch: a coordinator that was replaced changes nothing. The library's name stays when a function changes: Redis takes
+ * the name of a function once only, and LOAD REPLACE puts these in the place of another build's.
+ *
+ * When Redis is full (maxmemory) it refuses what has not the flag allow-oom. All have it but the admission of a task
+ * that nobody ever had: that is what makes the memory grow, and nothing is forgotten by leaving it out. What is handed
+ * out, ends or fails takes a known task's place or frees it. */
 #ifndef MODE_COORDINATOR_REDIS_FUNCTIONS_H
 #define MODE_COORDINATOR_REDIS_FUNCTIONS_H
 
 #define REDIS_LIBRARY "mode_1"
 
 /* mode_lead KEYS epoch | ARGV epoch             -> "OK", or error STALE_LEADER
- * mode_move KEYS epoch task ready inflight wait quarantined
+ * mode_admit, mode_move
+ *           KEYS epoch task ready inflight wait quarantined
  *           ARGV epoch key state fence attempt order until session failures sync service
  *                                               -> "OK", or error STALE_LEADER, BAD_STATE, STALE_FENCE
  *   sync "1": take the state over as it is (rebuilding), from whatever was there */
@@ -17,19 +22,19 @@
     "#!lua name=" REDIS_LIBRARY "\n"                                                                                   \
     "local allowed = {\n"                                                                                              \
     "  ready = {none=1, ready=1, leased=1, retry_wait=1, quarantined=1},\n"                                            \
-    "  leased = {ready=1, retry_wait=1, leased=1},\n"                                                                  \
+    "  leased = {none=1, ready=1, retry_wait=1, leased=1},\n"                                                          \
     "  retry_wait = {leased=1},\n"                                                                                     \
     "  quarantined = {leased=1, ready=1, retry_wait=1, quarantined=1},\n"                                              \
     "  committed = {none=1, ready=1, leased=1, retry_wait=1, quarantined=1},\n"                                        \
     "  cancelled = {none=1, ready=1, leased=1, retry_wait=1, quarantined=1},\n"                                        \
     "}\n"                                                                                                              \
-    "redis.register_function{function_name='mode_lead', callback=function(keys, args)\n"                               \
+    "redis.register_function{function_name='mode_lead', flags={'allow-oom'}, callback=function(keys, args)\n"          \
     "  local now = tonumber(redis.call('GET', keys[1]) or '0')\n"                                                      \
     "  if now > tonumber(args[1]) then return redis.error_reply('STALE_LEADER ' .. now) end\n"                         \
     "  redis.call('SET', keys[1], args[1])\n"                                                                          \
     "  return redis.status_reply('OK')\n"                                                                              \
     "end}\n"                                                                                                           \
-    "redis.register_function{function_name='mode_move', callback=function(keys, args)\n"                               \
+    "local function move(keys, args)\n"                                                                                \
     "  local leader = redis.call('GET', keys[1]) or '0'\n"                                                             \
     "  if tonumber(leader) ~= tonumber(args[1]) then return redis.error_reply('STALE_LEADER ' .. leader) end\n"        \
     "  local key, state, fence, sync = args[2], args[3], args[4], args[10] == '1'\n"                                   \
@@ -56,6 +61,8 @@
     "  elseif state == 'retry_wait' then redis.call('ZADD', keys[5], args[7], key)\n"                                  \
     "  else redis.call('SADD', keys[6], key) end\n"                                                                    \
     "  return redis.status_reply('OK')\n"                                                                              \
-    "end}\n"
+    "end\n"                                                                                                            \
+    "redis.register_function{function_name='mode_admit', callback=move}\n"                                             \
+    "redis.register_function{function_name='mode_move', flags={'allow-oom'}, callback=move}\n"
 
 #endif

@@ -11,6 +11,7 @@
 #define PAUSE_MAX_MS 5000
 #define PING_MS      2000
 #define BATCH        256
+#define FULL_SAID_MS 600000
 
 void server_redis_away(struct server *s, const struct mode_error *err)
 {
@@ -51,6 +52,18 @@ static enum mode_status write_all(struct server *s, struct mode_error *err)
     return st;
 }
 
+static void watch_memory(struct server *s, int64_t now_ms)
+{
+    uint64_t n = redis_left_out(s->redis);
+    if (n == s->n_left_out) return;
+    s->n_left_out = n;
+    if (now_ms >= s->full_said_ms)
+        server_note(s, "warn", "redis_full",
+                    "Redis is full: new tasks are not written to it until there is room. Work goes on, and is found in "
+                    "the workspace after a restart. HINT: give it more memory (CONFIG SET maxmemory)");
+    s->full_said_ms = now_ms + FULL_SAID_MS;
+}
+
 enum mode_status server_redis_tick(struct server *s, int64_t now_ms, struct mode_error *err)
 {
     struct mode_error problem = {0};
@@ -58,6 +71,7 @@ enum mode_status server_redis_tick(struct server *s, int64_t now_ms, struct mode
         if (now_ms < s->redis_ping_ms) return MODE_OK;
         s->redis_ping_ms = now_ms + PING_MS;
         if (redis_ping(s->redis, &problem)) server_redis_away(s, &problem);
+        watch_memory(s, now_ms);
         peaks_measure(&s->peaks, s->redis);
         return MODE_OK;
     }

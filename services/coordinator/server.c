@@ -6,6 +6,7 @@
 #include "base/process.h"
 #include "base/str.h"
 #include "msg/place.h"
+#include "msg/runtime.h"
 
 #include <errno.h>
 #include <math.h>
@@ -22,6 +23,7 @@
 #define MESSAGES_A_TURN    256
 #define FIRST_REDIS_WAIT_S 3.0
 #define SWEEP_MS           3600000
+#define LEFTOVER_S         (24 * 3600)
 #define HANDOVER_S         0.05 /* of a turn at most: a large run must not keep everybody else waiting */
 
 int64_t server_now_ms(void)
@@ -204,17 +206,35 @@ static bool is_wanted(void *server, const char *key)
     return t != CORE_NONE && c->task[t].wanted > 0;
 }
 
+/* A training may work for days and touch its folder at the end only. */
+static bool is_in_work(void *server, const char *name)
+{
+    const struct core *c = &((struct server *)server)->core;
+    uint64_t fence = mode_job_folder_fence(name);
+    for (uint32_t i = 0; fence && i < c->n_active; i++) {
+        const struct core_task *t = &c->task[c->active[i]];
+        if (t->state == CORE_LEASED && t->fence == fence) return true;
+    }
+    return false;
+}
+
 /* Nobody writes to what this removes: a committed task's checkpoints are never read again, and for one that no run
- * wants no worker has a lease. */
-static void sweep_checkpoints(struct server *s, int64_t now_ms)
+ * wants no worker has a lease. What cannot be removed (another user's, one that NFS keeps) is said and stays. */
+static void sweep(struct server *s, int64_t now_ms)
 {
     uint64_t n;
     struct mode_error err = {0};
-    if (now_ms < s->sweep_ms) return;
-    s->sweep_ms = now_ms + SWEEP_MS;
-    if (mode_store_checkpoint_sweep(s->store, &n, is_wanted, s, (uint64_t)s->keep_checkpoints_s, &err))
-        mode_log_failure("sweep", &err);
-    if (n) mode_log_info("swept", "checkpoints of %llu tasks that nobody wants any more", (unsigned long long)n);
+    if (now_ms >= s->sweep_ms) {
+        s->sweep_ms = now_ms + SWEEP_MS;
+        if (mode_store_checkpoint_sweep(s->store, &n, is_wanted, s, (uint64_t)s->keep_checkpoints_s, &err))
+            mode_log_failure("sweep", &err);
+        if (n) mode_log_info("swept", "checkpoints of %llu tasks that nobody wants any more", (unsigned long long)n);
+    }
+    if (now_ms >= s->tmp_ms && now_ms >= s->core.returning_ms) { /* by then who is in work has said so */
+        s->tmp_ms = now_ms + SWEEP_MS;
+        if (mode_store_sweep_tmp(s->store, LEFTOVER_S, &n, is_in_work, s, &err)) mode_log_failure("sweep", &err);
+        if (n) mode_log_info("swept", "%llu leftovers of processes that are gone", (unsigned long long)n);
+    }
 }
 
 /* What SIGHUP asks for. A list that cannot be read leaves the old one in force. */
@@ -228,6 +248,19 @@ static void read_allow_list_again(struct server *s)
     }
     s->keys_changed = true;
     server_note(s, "info", "allow_list", "%s was read again", s->allow_list);
+}
+
+/* Workers of the coordinator before this one are on the way, with what they hold. */
+static void let_workers_return(struct server *s)
+{
+    struct mode_error ignored = {0};
+    bool remembered = false;
+    if (redis_is_up(s->redis) && redis_remembers(s->redis, &remembered, &ignored)) remembered = false;
+    core_returning(&s->core, remembered, server_now_ms());
+    if (!remembered)
+        server_note(s, "info", "returning",
+                    "Redis does not say what workers hold: nothing is handed out for %u s, so that they can say it",
+                    s->core.opt.return_ms / 1000);
 }
 
 enum mode_status server_open(struct server *s, const struct server_options *o, struct mode_error *err)
@@ -250,8 +283,7 @@ enum mode_status server_open(struct server *s, const struct server_options *o, s
     char nobody[64]; /* the sockets' tests of themselves were refused, as they must be */
     s->n_keys_refused = mode_net_refused(s->net, MODE_ROLE_WORKER, nobody);
     if ((st = mode_store_epoch_take(s->store, &s->epoch, err))) return st;
-    uint64_t swept;
-    if ((st = mode_store_sweep_tmp(s->store, 24 * 3600, &swept, err))) return st;
+    options.return_ms = (uint32_t)mode_socket_return_ms(s->workers);
     core_init(&s->core, &options, (uint32_t)s->epoch, server_now_ms());
     s->core.dispatch = false;
     if ((st = first_redis(s, o, err))) return st;
@@ -262,7 +294,7 @@ enum mode_status server_open(struct server *s, const struct server_options *o, s
     runs_advance(&s->runs, server_restore, s, server_now_ms(), HUGE_VAL);
     s->restoring = false;
     core_actions_clear(&s->core); /* nobody is connected; the state as a whole is written to Redis next */
-    if (s->core.n_tasks) s->core.settled_ms = server_now_ms() + options.settle_ms;
+    if (s->core.n_tasks) let_workers_return(s);
     if ((st = server_redis_tick(s, server_now_ms(), err))) return st;
     if ((st = http_open(s, o->http, err))) return st;
     mode_log_info("ready", "epoch=%llu workers=%s admin=%s runs=%zu tasks=%u", (unsigned long long)s->epoch,
@@ -289,9 +321,9 @@ void server_close(struct server *s)
     s->wait = NULL;
 }
 
-bool server_lets_in(const struct server *s, const struct mode_packet *p)
+bool server_lets_in(const struct server *s, struct mode_socket *port, const struct mode_packet *p)
 {
-    return !s->keys_changed || !p->user[0] || mode_net_allowed(s->net, p->user);
+    return !s->keys_changed || mode_packet_allowed(port, p);
 }
 
 static enum mode_status receive(struct server *s, struct mode_socket *socket,
@@ -361,7 +393,7 @@ enum mode_status server_run(struct server *s, struct mode_error *err)
         if (!st) st = server_redis_tick(s, server_now_ms(), err);
         server_settle(s);
         http_run(s);
-        sweep_checkpoints(s, server_now_ms());
+        sweep(s, server_now_ms());
         server_watch_waits(s, server_now_ms());
         if (!st && s->stale)
             st = MODE_FAIL(err, MODE_E_TEMP, "another coordinator has taken over this workspace (its epoch is higher)");

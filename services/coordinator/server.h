@@ -45,12 +45,13 @@ struct server {
     bool redis_seen; /* was connected once: a changed run_id means that it may have forgotten */
     bool restoring;  /* loading runs at the start: ask Redis what it remembers */
     bool stop, stale;
-    bool more;                            /* the runs have tasks to hand over that this turn had no time for */
-    double turn_until_s;                  /* so long does a turn hand tasks over */
-    char *allow_list;                     /* NULL = no TCP port */
-    bool keys_changed;                    /* the list was read again: a connected peer may not be in it any more */
-    int64_t keep_checkpoints_s, sweep_ms; /* when the next sweep of ckpt/ is due */
-    int64_t redis_retry_ms, redis_pause_ms, redis_ping_ms;
+    bool more;           /* the runs have tasks to hand over that this turn had no time for */
+    double turn_until_s; /* so long does a turn hand tasks over */
+    char *allow_list;    /* NULL = no TCP port */
+    bool keys_changed;   /* the list was read again: a connected peer may not be in it any more */
+    int64_t keep_checkpoints_s, sweep_ms, tmp_ms; /* when the next sweep of ckpt/, of tmp/ is due */
+    int64_t redis_retry_ms, redis_pause_ms, redis_ping_ms, full_said_ms; /* the last: not said before that it is full */
+    uint64_t n_left_out;                                                 /* of redis_left_out, at the last look */
     double started_s;
     char redis_problem[400];    /* "" = none */
     struct server_route *route; /* of core.worker[i] */
@@ -81,6 +82,7 @@ struct server {
     int64_t waits_ms;      /* when the next look at them is due */
     uint64_t most_files;   /* that this process may have open; 0 = not known */
     int64_t files_said_ms; /* not said before that they are too few */
+    uint32_t n_last_words; /* files of them written */
     uint64_t n_messages[2], n_bad_messages, n_handouts, n_recorded, n_refused;
 };
 
@@ -96,7 +98,7 @@ void server_note(struct server *s, const char *level, const char *event, const c
     __attribute__((format(printf, 4, 5)));
 int64_t server_now_ms(void);
 /* A key that was taken back may still have its connection; its owner is told, its leases run out. */
-bool server_lets_in(const struct server *s, const struct mode_packet *p);
+bool server_lets_in(const struct server *s, struct mode_socket *port, const struct mode_packet *p);
 void server_worker_message(struct server *s, const struct mode_packet *p); /* worker_port.c */
 bool server_send_assign(struct server *s, const struct core_action *a);
 void server_send_action(struct server *s, const struct core_action *a);

@@ -191,6 +191,10 @@ static Mode__Worker *build_worker(struct status_memory *m, const struct server *
     r->busy = x->held;
     r->heard_s = (double)(now - x->heard_ms) / 1000;
     r->state = x->draining ? "draining" : now < x->cordon_until_ms ? "cordoned" : x->held ? "busy" : "idle";
+    if (!x->draining && now < x->cordon_until_ms)
+        r->why = keep(m, mode_xasprintf("no task for another %lld s, then one is tried; started again it begins anew. "
+                                        "Last failure: %.400s",
+                                        (long long)(x->cordon_until_ms - now + 999) / 1000, x->cordon_why));
     r->has_done = r->has_failed = r->has_up_s = 1;
     r->done = x->n_done;
     r->failed = x->n_failed;

@@ -1,6 +1,7 @@
 /* worker_port.c - the wire on one side, the core's events and actions on the other. */
 #include "server.h"
 
+#include "base/file.h"
 #include "base/log.h"
 #include "base/process.h"
 #include "base/str.h"
@@ -120,6 +121,7 @@ void server_send_action(struct server *s, const struct core_action *a)
         Mode__Drain m = MODE__DRAIN__INIT;
         mode_envelope_init(&e, &s->message_id, MODE__ENVELOPE__BODY_DRAIN);
         m.grace_ms = a->grace_ms;
+        m.reason = "`mode drain` takes it out of work";
         e.drain = &m;
         send_route(s, route_of(s, a->session), &e);
         break;
@@ -227,6 +229,53 @@ static void on_hello(struct server *s, const Mode__Hello *h)
     server_settle(s);
 }
 
+/* What a worker's log said when a task was given up for good lies beside the run's record, for whoever looks into it.
+ */
+static void keep_last_words(struct server *s, const Mode__Fail *m)
+{
+    enum { MOST_FILES = 100, LINE = 200 };
+    uint32_t t = core_find_task(&s->core, m->key);
+    if (!m->has_log_tail || !m->log_tail.len) return;
+    const struct run *run = runs_find(&s->runs, s->core.task[t].run);
+    if (!run || s->n_last_words >= MOST_FILES) return; /* the first ones tell as much as the others */
+    struct mode_error err = {0};
+    char *dir = mode_xasprintf("%s/runs/%s/failed", mode_store_root(s->store), run->name),
+         *path = mode_xasprintf("%s/%.16s.log", dir, m->key), line[LINE + 1];
+    const uint8_t *at = m->log_tail.data, *end = at + m->log_tail.len;
+    if (mode_dir_make(dir, &err) || mode_file_write_atomic(path, (const char *)at, m->log_tail.len, &err)) {
+        mode_log_failure("last_words", &err);
+    } else {
+        s->n_last_words++;
+        while (end > at && end[-1] == '\n') end--;
+        size_t n = 0;
+        while (n < LINE && end - n > at && end[-1 - (ptrdiff_t)n] != '\n') n++;
+        for (size_t i = 0; i < n; i++) line[i] = isprint(end[i - n]) ? (char)end[i - n] : '?'; /* whatever it wrote */
+        line[n] = '\0';
+        server_note(s, "warn", "last_words", "%s: the worker's last lines are in %s; the last one: %s",
+                    s->core.task[t].label, path, line);
+    }
+    free(dir);
+    free(path);
+}
+
+static bool is_given_up(const struct server *s, const char *key)
+{
+    uint32_t t = core_find_task(&s->core, key);
+    return t != CORE_NONE && s->core.task[t].state == CORE_QUARANTINED;
+}
+
+static void on_fail(struct server *s, const char *session, const Mode__Fail *m)
+{
+    bool was = is_given_up(s, m->key); /* it says so again until it is answered */
+    server_event(s, &(struct core_event){.type = CORE_EV_FAIL,
+                                         .session = session,
+                                         .key = m->key,
+                                         .fence = m->fence,
+                                         .fail = (enum core_fail)m->class_, /* the envelope lets no other number in */
+                                         .text = m->text});
+    if (!was && is_given_up(s, m->key)) keep_last_words(s, m);
+}
+
 static void on_progress(struct server *s, const char *session, uint64_t id, const Mode__Progress *m)
 {
     struct core_event e = {.type = CORE_EV_PROGRESS, .session = session, .key = ""};
@@ -291,13 +340,7 @@ static void dispatch_message(struct server *s, const Mode__Envelope *m)
         e.key = m->result->key;
         e.fence = m->result->fence;
         break;
-    case MODE__ENVELOPE__BODY_FAIL:
-        e.type = CORE_EV_FAIL;
-        e.key = m->fail->key;
-        e.fence = m->fail->fence;
-        e.fail = m->fail->class_ <= MODE__FAIL_CLASS__FAIL_OTHER ? (enum core_fail)m->fail->class_ : CORE_FAIL_OTHER;
-        e.text = m->fail->text;
-        break;
+    case MODE__ENVELOPE__BODY_FAIL: on_fail(s, session, m->fail); return;
     case MODE__ENVELOPE__BODY_RELEASE:
         e.type = CORE_EV_RELEASE;
         e.key = m->release->key;
@@ -315,7 +358,7 @@ void server_worker_message(struct server *s, const struct mode_packet *p)
     struct mode_error err = {0};
     memcpy(s->current.bytes, p->route, p->n_route);
     s->current.n = p->n_route;
-    if (!server_lets_in(s, p)) {
+    if (!server_lets_in(s, s->workers, p)) {
         static const char why[] = "its key was taken out of the allow list";
         reject(s, MODE__REJECT_CODE__REJECT_PERMISSION, why);
         server_turned_away(s, "", p->user, why);

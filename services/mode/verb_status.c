@@ -87,6 +87,7 @@ static void print_status(FILE *out, const Mode__StatusReply *r)
                     (unsigned long long)w->tasks[t]->total, w->tasks[t]->unit);
         fputc('\n', out);
         for (size_t t = 0; t < w->n_tasks; t++) print_train_step(out, w->tasks[t]);
+        if (w->why) fprintf(out, "    %s\n", w->why);
     }
     if (r->tasks_left_out || r->workers_left_out)
         fprintf(out, "  (and %llu more workers and %llu more running tasks: /status of --http lists them all)\n",

@@ -10,8 +10,10 @@
 #include "base/str.h"
 #include "msg/place.h"
 
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <jansson.h>
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -20,6 +22,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -30,22 +33,30 @@ enum { SHARDS = 3, TASKS = 2, EXPERTS = 2 };
 /* captions, embed, words, cluster, assign, seed, dense, experts, evaluations, ensemble */
 enum { ALL = SHARDS + SHARDS + TASKS + 1 + SHARDS + 1 + 1 + EXPERTS + (EXPERTS + 2) * TASKS + 1 };
 
-static const char *const services[] = {"captions", "embed", "cluster", "assign", "train", "evaluate", "ensemble"};
-enum { SERVICES = 7 };
+enum { SERVICES = 7, BLIND = SERVICES, WORKERS };
+static const char *const services[WORKERS] = {"captions", "embed",    "cluster",  "assign",
+                                              "train",    "evaluate", "ensemble", /* and one more: */ "captions"};
 
 struct fake {
     char *root, *inputs;
     pid_t redis, coordinator;
     struct mode_net *net;
     struct mode_store *store;
-    struct mode_socket *socket[SERVICES];
-    char session[SERVICES][33];
-    bool welcomed[SERVICES];
+    struct mode_socket *socket[WORKERS];
+    char session[WORKERS][33];
+    bool welcomed[WORKERS];
     uint64_t id;
     unsigned executed, n_sessions;
-    const char *poison; /* label that always fails with INPUT */
-    const char *absent; /* service whose worker does not come */
-    const char *no_gpu; /* service whose worker fails every task with DEVICE */
+    const char *poison;    /* label that always fails with INPUT */
+    const char *absent;    /* service whose worker does not come */
+    const char *no_gpu;    /* service whose worker fails every task with DEVICE */
+    const char *maxmemory; /* of Redis; NULL = as much as it wants */
+    bool blind;            /* a second captions worker is there, on a machine that does not see the data */
+    unsigned n_blind;      /* so many tasks failed there */
+    bool busy;             /* the first one has something in hand for long: */
+    Mode__Assign busy_with;
+    char busy_key[CORE_KEY], busy_label[64];
+    int http_port; /* of the coordinator; 0 = none */
     double beat_s;
     rlim_t most_files; /* of the coordinator; 0 = as many as we may have */
 };
@@ -63,7 +74,7 @@ static void start_redis(struct fake *f)
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (!freopen("/dev/null", "w", stdout)) _exit(1);
         execlp("redis-server", "redis-server", "--port", "0", "--unixsocket", sock, "--dir", dir, "--appendonly", "yes",
-               "--save", "", (char *)NULL);
+               "--save", "", "--maxmemory", f->maxmemory ? f->maxmemory : "0", (char *)NULL);
         _exit(127);
     }
     free(sock);
@@ -76,17 +87,23 @@ static void start_coordinator(struct fake *f)
     if ((f->coordinator = fork()) == 0) {
         struct rlimit files = {f->most_files, f->most_files};
         if (f->most_files && setrlimit(RLIMIT_NOFILE, &files) != 0) _exit(126);
-        execl("/proc/self/exe", "service-coordinator", "--coordinator", f->root, (char *)NULL);
+        char http[32] = "";
+        if (f->http_port) snprintf(http, sizeof http, "127.0.0.1:%d", f->http_port);
+        execl("/proc/self/exe", "service-coordinator", "--coordinator", f->root, http, (char *)NULL);
         _exit(127);
     }
 }
 
-static int be_coordinator(const char *root)
+static int be_coordinator(const char *root, const char *http)
 {
     struct mode_error err = {0};
     struct server *s = calloc(1, sizeof *s);
-    struct server_options o = {
-        .workspace = root, .heartbeat_ms = 100, .lease_ms = 2000, .keep_checkpoints_s = 0, .world = &fake_world};
+    struct server_options o = {.workspace = root,
+                               .http = http,
+                               .heartbeat_ms = 100,
+                               .lease_ms = 2000,
+                               .keep_checkpoints_s = 0,
+                               .world = &fake_world};
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     mode_log_open("coordinator");
     mode_log_set_level(getenv("MODE_TEST_LOG") ? MODE_LOG_INFO : MODE_LOG_ERROR);
@@ -113,7 +130,7 @@ static void connect_workers(struct fake *f)
     struct mode_error err = {0};
     char *endpoint;
     assert_int_equal(mode_place_endpoint(&endpoint, f->root, "worker.sock", &err), MODE_OK);
-    for (int i = 0; i < SERVICES; i++) {
+    for (int i = 0; i < WORKERS; i++) {
         struct mode_endpoint e = {.endpoint = endpoint, .wire = MODE_WIRE_WORKER};
         assert_int_equal(mode_socket_connect(&f->socket[i], f->net, &e, &err), MODE_OK);
         snprintf(f->session[i], sizeof f->session[i], "%032x", ++f->n_sessions);
@@ -138,7 +155,7 @@ static void say_hello(struct fake *f, int i)
     h.service = (char *)services[i];
     h.code_version = h.build = "0.1.0";
     h.name = f->session[i];
-    h.node = "here";
+    h.node = i == BLIND ? "there" : "here";
     h.slots = 1;
     h.store_id = (char *)mode_store_id(f->store);
     e.hello = &h;
@@ -171,14 +188,27 @@ static void do_task(struct fake *f, int i, const Mode__Assign *a)
 {
     struct mode_error err = {0};
     Mode__Envelope e;
-    bool no_gpu = f->no_gpu && strcmp(services[i], f->no_gpu) == 0;
-    if (no_gpu || (f->poison && a->label && strcmp(a->label, f->poison) == 0)) {
+    bool no_gpu = f->no_gpu && strcmp(services[i], f->no_gpu) == 0, blind = i == BLIND;
+    static const char log[] = "opening shard 1\nlast words \xff\n";
+    if (f->busy && i == 0) {
+        f->busy_with = *a;
+        snprintf(f->busy_key, sizeof f->busy_key, "%s", a->key);
+        snprintf(f->busy_label, sizeof f->busy_label, "%s", a->label);
+        return;
+    }
+    f->n_blind += blind;
+    if (blind || no_gpu || (f->poison && a->label && strcmp(a->label, f->poison) == 0)) {
         Mode__Fail m = MODE__FAIL__INIT;
         mode_envelope_init(&e, &f->id, MODE__ENVELOPE__BODY_FAIL);
         m.key = a->key;
         m.fence = a->fence;
-        m.class_ = no_gpu ? MODE__FAIL_CLASS__FAIL_DEVICE : MODE__FAIL_CLASS__FAIL_INPUT;
-        m.text = no_gpu ? "there is no GPU here" : "shard 1.tar is torn at byte 512";
+        m.class_ = no_gpu  ? MODE__FAIL_CLASS__FAIL_DEVICE
+                   : blind ? MODE__FAIL_CLASS__FAIL_ABSENT
+                           : MODE__FAIL_CLASS__FAIL_INPUT;
+        m.text = no_gpu ? "there is no GPU here" : blind ? "/data: no such folder" : "shard 1.tar is torn at byte 512";
+        m.has_log_tail = 1;
+        m.log_tail.data = (uint8_t *)(uintptr_t)log;
+        m.log_tail.len = sizeof log - 1;
         e.fail = &m;
         send_to(f, i, &e);
         return;
@@ -231,8 +261,9 @@ static void workers_turn(struct fake *f)
     struct mode_error err = {0};
     bool beat = mode_clock_s() - f->beat_s > 0.1;
     if (beat) f->beat_s = mode_clock_s();
-    for (int i = 0; i < SERVICES; i++) {
+    for (int i = 0; i < WORKERS; i++) {
         struct mode_packet p = {0};
+        if (i == BLIND && !f->blind) continue;
         if (f->absent && strcmp(services[i], f->absent) == 0) continue;
         while (mode_socket_recv(f->socket[i], &p, &err) == MODE_OK && p.data) {
             struct mode_envelope *in;
@@ -255,6 +286,12 @@ static void workers_turn(struct fake *f)
             }
             mode_envelope_free(&in);
             mode_packet_clear(&p);
+        }
+        if (i == 0 && !f->busy && f->busy_key[0]) {
+            f->busy_with.key = f->busy_key;
+            f->busy_with.label = f->busy_label;
+            do_task(f, i, &f->busy_with);
+            f->busy_key[0] = '\0';
         }
         if (!beat) continue;
         if (f->welcomed[i]) {
@@ -403,7 +440,7 @@ static void tear_down(struct fake *f)
 {
     struct mode_error err = {0};
     int status = 0;
-    for (int i = 0; i < SERVICES; i++) mode_socket_close(&f->socket[i]);
+    for (int i = 0; i < WORKERS; i++) mode_socket_close(&f->socket[i]);
     mode_net_close(&f->net);
     stop(&f->coordinator, SIGTERM, &status);
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
@@ -425,6 +462,31 @@ static void expect_file(const struct fake *f, const char *name)
 }
 
 /* ---------------------------------------------------------------------------------------------- tests */
+
+static bool has_note(struct fake *f, const char *words)
+{
+    Mode__Envelope e;
+    Mode__Status q = MODE__STATUS__INIT;
+    bool found = false;
+    mode_envelope_init(&e, &f->id, MODE__ENVELOPE__BODY_STATUS);
+    q.run = "";
+    q.has_notes = 1;
+    q.notes = 64;
+    e.status = &q;
+    struct mode_envelope *answer = ask(f, &e);
+    const Mode__StatusReply *r = answer->msg->status_reply;
+    for (size_t i = 0; i < r->n_notes; i++) found |= strstr(r->notes[i]->text, words) != NULL;
+    mode_envelope_free(&answer);
+    return found;
+}
+
+static void work_a_while(struct fake *f, int ms)
+{
+    for (int i = 0; i < ms; i++) {
+        workers_turn(f);
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+}
 
 static void test_run_is_done_once_and_found_again(void **state)
 {
@@ -578,6 +640,16 @@ static void test_bad_input_ends_the_run_with_its_reason(void **state)
     assert_int_equal(s.quarantined, 1);
     assert_non_null(strstr(s.message, "captions/0001"));
     assert_non_null(strstr(s.message, "torn at byte 512"));
+    assert_true(has_note(f, "captions/0001: the worker's last lines are in "));
+    assert_true(has_note(f, "the last one: last words ?"));
+    char *failed = mode_path_join(f->root, "runs/four/failed");
+    DIR *d = opendir(failed);
+    assert_non_null(d);
+    unsigned n_logs = 0;
+    for (struct dirent *e; (e = readdir(d)) != NULL;) n_logs += strstr(e->d_name, ".log") != NULL;
+    assert_int_equal(n_logs, 1);
+    closedir(d);
+    free(failed);
     f->poison = NULL; /* repaired: the same run goes on from there */
     unsigned before = f->executed;
     assert_true(submit(f, text));
@@ -585,6 +657,69 @@ static void test_bad_input_ends_the_run_with_its_reason(void **state)
     assert_int_equal(s.state, MODE__RUN_STATE__RUN_DONE);
     assert_int_equal(f->executed, ALL);
     assert_true(before > 0);
+    free(text);
+    tear_down(f);
+}
+
+/* One worker does not see the data, is always free and fails everything it gets; the other has a long task in hand. No
+ * task is given up for that. */
+static void test_a_blind_machine_condemns_nothing(void **state)
+{
+    (void)state;
+    struct fake *f = set_up();
+    struct summary s;
+    char *text = spec_text("blind", "paper", "1e-3");
+    f->blind = f->busy = true;
+    for (int i = 0; i < 5000 && !(f->welcomed[0] && f->welcomed[BLIND]); i++) work_a_while(f, 1);
+    assert_true(submit(f, text));
+    work_a_while(f, 1500);
+    assert_int_equal(f->n_blind, SHARDS - 1);
+    look(f, &s, "blind");
+    assert_int_equal(s.quarantined, 0);
+    assert_true(has_note(f, "failed (absent, attempt 1 on there), next try in 1 s on another machine: /data"));
+    f->busy = false;
+    work(f, &s, "blind", UINT32_MAX);
+    assert_int_equal(s.state, MODE__RUN_STATE__RUN_DONE);
+    assert_int_equal(f->executed, ALL);
+    assert_int_equal(f->n_blind, SHARDS - 1);
+    free(text);
+    tear_down(f);
+}
+
+/* Redis is full before the first task and stays so: it takes no functions at first, then whatever is needed. */
+static void test_a_full_redis_stops_nothing(void **state)
+{
+    (void)state;
+    struct fake *f = set_up();
+    struct summary s;
+    struct mode_error err = {0};
+    int status;
+    char *text = spec_text("full", "paper", "1e-3"), *data = mode_path_join(f->root, "redis");
+    stop(&f->coordinator, SIGKILL, &status);
+    stop(&f->redis, SIGKILL, &status);
+    assert_int_equal(mode_dir_remove(data, &err), MODE_OK);
+    f->maxmemory = "1";
+    start_redis(f);
+    start_coordinator(f);
+    assert_true(submit(f, text));
+    work_a_while(f, 1000); /* it lives and says what is missing */
+    assert_int_equal(f->executed, 0);
+    assert_true(has_note(f, "HINT: give it more memory"));
+    stop(&f->redis, SIGTERM, &status);
+    f->maxmemory = NULL;
+    start_redis(f); /* has room, and gets the functions */
+    work(f, &s, "full", 2);
+    stop(&f->redis, SIGTERM, &status);
+    f->maxmemory = "1";
+    start_redis(f);
+    work(f, &s, "full", 5);
+    stop(&f->coordinator, SIGKILL, &status);
+    start_coordinator(f);
+    work(f, &s, "full", UINT32_MAX);
+    assert_int_equal(s.state, MODE__RUN_STATE__RUN_DONE);
+    work_a_while(f, 2500); /* it looks every two seconds */
+    assert_true(has_note(f, "Redis is full: new tasks are not written to it"));
+    free(data);
     free(text);
     tear_down(f);
 }
@@ -651,31 +786,6 @@ static void test_given_up_is_remembered_over_a_restart(void **state)
     assert_non_null(strstr(s.message, "words/t0"));
     free(text);
     tear_down(f);
-}
-
-static bool has_note(struct fake *f, const char *words)
-{
-    Mode__Envelope e;
-    Mode__Status q = MODE__STATUS__INIT;
-    bool found = false;
-    mode_envelope_init(&e, &f->id, MODE__ENVELOPE__BODY_STATUS);
-    q.run = "";
-    q.has_notes = 1;
-    q.notes = 64;
-    e.status = &q;
-    struct mode_envelope *answer = ask(f, &e);
-    const Mode__StatusReply *r = answer->msg->status_reply;
-    for (size_t i = 0; i < r->n_notes; i++) found |= strstr(r->notes[i]->text, words) != NULL;
-    mode_envelope_free(&answer);
-    return found;
-}
-
-static void work_a_while(struct fake *f, int ms)
-{
-    for (int i = 0; i < ms; i++) {
-        workers_turn(f);
-        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-    }
 }
 
 /* Another worker of captions says HELLO; returns the case of the answer. */
@@ -829,6 +939,60 @@ static void test_says_for_whom_tasks_wait(void **state)
     tear_down(f);
 }
 
+/* A port that was free a moment ago, and what the page there says; the caller frees. */
+static int free_port(void)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t n = sizeof at;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&at, n), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &n), 0);
+    close(fd);
+    return ntohs(at.sin_port);
+}
+
+static char *http_get(int port, const char *page)
+{
+    struct sockaddr_in at = {
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct mode_str text = {0};
+    char *ask = mode_xasprintf("GET %s HTTP/1.0\r\n\r\n", page), part[4096];
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&at, sizeof at), 0);
+    assert_int_equal(write(fd, ask, strlen(ask)), (ssize_t)strlen(ask));
+    for (ssize_t n; (n = read(fd, part, sizeof part)) > 0;) mode_str_add(&text, part, (size_t)n);
+    close(fd);
+    free(ask);
+    return text.data;
+}
+
+/* Workers that never had a task are counted, too: somebody watches whether they are there. */
+static void test_metrics_show_every_kind_of_worker(void **state)
+{
+    (void)state;
+    struct fake *f = set_up();
+    int status;
+    f->http_port = free_port();
+    f->blind = true;
+    stop(&f->coordinator, SIGKILL, &status);
+    start_coordinator(f);
+    for (int i = 0, n = 0; i < 5000 && n < WORKERS; i++) {
+        work_a_while(f, 1);
+        for (n = 0; n < WORKERS && f->welcomed[n]; n++) continue;
+    }
+    char *page = http_get(f->http_port, "/metrics");
+    for (int i = 0; i < SERVICES; i++) {
+        char *line = mode_xasprintf("\nmode_workers{role=\"%s\",state=\"idle\"} %d\n", services[i], i ? 1 : 2);
+        const char *at = strstr(page, line);
+        if (!at) fail_msg("no %s in %s", line, page);
+        assert_null(strstr(at + 1, line)); /* once */
+        free(line);
+    }
+    assert_non_null(strstr(page, "\nprocess_resident_memory_bytes "));
+    free(page);
+    tear_down(f);
+}
+
 static void test_wrong_spec_is_refused_in_a_sentence(void **state)
 {
     (void)state;
@@ -839,17 +1003,20 @@ static void test_wrong_spec_is_refused_in_a_sentence(void **state)
 
 int main(int argc, char **argv)
 {
-    if (argc == 3 && strcmp(argv[1], "--coordinator") == 0) return be_coordinator(argv[2]);
+    if (argc == 4 && strcmp(argv[1], "--coordinator") == 0) return be_coordinator(argv[2], argv[3]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_run_is_done_once_and_found_again),
         cmocka_unit_test(test_report_says_what_the_run_took),
         cmocka_unit_test(test_killed_coordinator_goes_on),
         cmocka_unit_test(test_redis_killed_and_wiped_costs_nothing),
         cmocka_unit_test(test_bad_input_ends_the_run_with_its_reason),
+        cmocka_unit_test(test_a_blind_machine_condemns_nothing),
+        cmocka_unit_test(test_a_full_redis_stops_nothing),
         cmocka_unit_test(test_checkpoints_are_swept_at_the_start),
         cmocka_unit_test(test_given_up_is_remembered_over_a_restart),
         cmocka_unit_test(test_workers_are_turned_away_before_the_files_run_out),
         cmocka_unit_test(test_says_for_whom_tasks_wait),
+        cmocka_unit_test(test_metrics_show_every_kind_of_worker),
         cmocka_unit_test(test_wrong_spec_is_refused_in_a_sentence),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -21,14 +21,21 @@
 static char folder[] = "/tmp/mode-redis-XXXXXX", *url;
 static pid_t server;
 
-static void start_server(void)
+/* maxmemory in bytes, as text; "0" = any. */
+static void start_server_with(const char *maxmemory)
 {
     if ((server = fork()) == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (chdir(folder) != 0 || !freopen("/dev/null", "w", stdout)) _exit(1);
-        execlp("redis-server", "redis-server", "--port", "0", "--unixsocket", "s", "--save", "", (char *)NULL);
+        execlp("redis-server", "redis-server", "--port", "0", "--unixsocket", "s", "--save", "", "--appendonly", "yes",
+               "--maxmemory", maxmemory, (char *)NULL);
         _exit(127);
     }
+}
+
+static void start_server(void)
+{
+    start_server_with("0");
 }
 
 static void stop_server(void)
@@ -96,7 +103,7 @@ static void test_transitions_are_checked(void **state)
     t.failures[CORE_FAIL_CRASH] = 2;
     assert_true(fresh);
     assert_int_equal(redis_lead(r, 5, &err), MODE_OK);
-    assert_false(move(r, 5, &t, CORE_LEASED, 10, false, &stale)); /* never was ready */
+    assert_false(move(r, 5, &t, CORE_RETRY_WAIT, 10, false, &stale)); /* never was handed out */
     assert_false(stale);
     assert_true(move(r, 5, &t, CORE_READY, 0, false, &stale));
     assert_true(move(r, 5, &t, CORE_LEASED, 10, false, &stale));
@@ -155,6 +162,61 @@ static void test_lost_connection_is_never_used_again(void **state)
     redis_close(&r);
 }
 
+/* A full Redis goes on with what it has: what ends frees memory, what begins is a known task's, and a task that nobody
+ * had is left out. Without our functions it is of no use until it has room. */
+static void test_full_is_no_dead_end(void **state)
+{
+    (void)state;
+    bool fresh, found, stale;
+    struct mode_error err = {0};
+    struct redis_memory m;
+    struct redis *r = connected(&fresh);
+    struct core_task t = {.key = "k4", .service = "embed"}, u = {.key = "k5", .service = "embed"};
+    assert_int_equal(redis_lead(r, 40, &err), MODE_OK);
+    assert_true(move(r, 40, &t, CORE_READY, 0, false, &stale));
+    redis_close(&r);
+    kill(server, SIGTERM); /* it writes down what it has */
+    waitpid(server, NULL, 0);
+    start_server_with("1");
+    r = connected(&fresh);
+    assert_int_equal(redis_remembers(r, &found, &err), MODE_OK);
+    assert_true(found);
+    assert_int_equal(redis_lead(r, 41, &err), MODE_OK);
+    assert_int_equal(redis_left_out(r), 0);
+    assert_true(move(r, 41, &u, CORE_READY, 0, false, &stale)); /* as far as the coordinator is concerned */
+    assert_int_equal(redis_left_out(r), 1);
+    assert_int_equal(redis_recall(r, &m, &found, "k5", &err), MODE_OK);
+    assert_false(found);
+    u.attempt = t.attempt = 1;
+    assert_true(move(r, 41, &u, CORE_LEASED, 10, false, &stale));
+    assert_int_equal(redis_recall(r, &m, &found, "k5", &err), MODE_OK);
+    assert_true(found && m.state == CORE_LEASED);
+    assert_true(move(r, 41, &t, CORE_LEASED, 11, false, &stale));
+    assert_true(move(r, 41, &t, CORE_RETRY_WAIT, 11, false, &stale));
+    assert_true(move(r, 41, &t, CORE_COMMITTED, 11, false, &stale));
+    assert_int_equal(redis_recall(r, &m, &found, "k4", &err), MODE_OK);
+    assert_false(found);
+    assert_int_equal(redis_register(r, "runs", "a", "b", &err), MODE_OK);
+    assert_int_equal(redis_left_out(r), 2);
+    redis_close(&r);
+    stop_server();
+    char *data = mode_path_join(folder, "appendonlydir");
+    assert_int_equal(mode_dir_remove(data, &err), MODE_OK);
+    free(data);
+    start_server_with("1"); /* and empty */
+    assert_int_equal(redis_open(&r, url, "0123456789abcdef", &err), MODE_OK);
+    enum mode_status st = MODE_OK;
+    for (int i = 0; i < 500 && !strstr(err.text, "HINT: give it more memory"); i++) {
+        st = redis_connect(r, &fresh, &err);
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    }
+    assert_int_equal(st, MODE_E_PEER);
+    assert_non_null(strstr(err.text, "HINT: give it more memory"));
+    redis_close(&r);
+    stop_server();
+    start_server();
+}
+
 static void test_wrong_urls_are_refused(void **state)
 {
     (void)state;
@@ -178,6 +240,7 @@ int main(void)
         cmocka_unit_test(test_transitions_are_checked),
         cmocka_unit_test(test_replaced_coordinator_changes_nothing),
         cmocka_unit_test(test_lost_connection_is_never_used_again),
+        cmocka_unit_test(test_full_is_no_dead_end),
         cmocka_unit_test(test_wrong_urls_are_refused),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

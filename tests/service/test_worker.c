@@ -1,5 +1,7 @@
 /* The worker runtime, task by task: done, failed, cancelled, given back, held through a coordinator's restart. */
 #include "base/clock.h"
+#include "base/file.h"
+#include "msg/runtime.h"
 #include "worker_world.h"
 
 static void test_a_task_is_done(void **state)
@@ -8,7 +10,7 @@ static void test_a_task_is_done(void **state)
     a_task_is_done(f);
     /* nothing is left behind */
     uint64_t removed;
-    assert_int_equal(mode_store_sweep_tmp(f->store, 0, &removed, &f->err), MODE_OK);
+    assert_int_equal(mode_store_sweep_tmp(f->store, 0, &removed, NULL, NULL, &f->err), MODE_OK);
     assert_int_equal(removed, 0);
     /* the same task once more: reported, not computed again */
     char key[MODE_DIGEST_HEX];
@@ -17,6 +19,18 @@ static void test_a_task_is_done(void **state)
     assert_non_null(e);
     assert_true(e->result->already);
     assert_int_equal(e->result->rows_out, 7);
+}
+
+/* The coordinator's sweep tells by the name of a folder in tmp/ whether somebody works in it. */
+static void test_a_job_folder_names_its_hand_out(void **state)
+{
+    struct fixture *f = *state;
+    const uint64_t fence = (uint64_t)3 << 32 | 17;
+    char *dir = mode_job_folder(f->store, fence, 4711);
+    assert_true(mode_job_folder_fence(mode_path_base(dir)) == fence);
+    assert_true(mode_job_folder_fence("blob-1234") == 0);
+    assert_true(mode_job_folder_fence("job-") == 0);
+    free(dir);
 }
 
 static void test_results_and_failures_are_said_until_acknowledged(void **state)
@@ -82,6 +96,17 @@ static void test_failures_have_their_class(void **state)
     acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_NOTED);
     start_task(f, key, "full", 10000);
     expect_fail(f, key, MODE__FAIL_CLASS__FAIL_STORE);
+    acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_NOTED);
+    static const char *const absent[] = {"gone", "hidden"};
+    for (int i = 0; i < 2; i++) {
+        start_task(f, key, absent[i], 10000);
+        expect_fail(f, key, MODE__FAIL_CLASS__FAIL_ABSENT);
+        acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_NOTED);
+    }
+    start_task(f, key, "cut", 10000);
+    fail = expect_fail(f, key, MODE__FAIL_CLASS__FAIL_STORE);
+    assert_int_equal(fail->signal, SIGBUS);
+    assert_non_null(strstr(fail->text, "a file was cut, or its disk failed, while it was read"));
     acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_NOTED);
     make_task(f, key, "count", "embed", CODE);
     wait_credit(f, 1);
@@ -350,6 +375,7 @@ int main(int argc, char **argv)
     if (argc > 1) cmocka_set_test_filter(argv[1]);
     const struct CMUnitTest tests[] = {
         T(test_a_task_is_done),
+        T(test_a_job_folder_names_its_hand_out),
         T(test_results_and_failures_are_said_until_acknowledged),
         T(test_a_crash_is_reported_with_the_last_words),
         T(test_failures_have_their_class),

@@ -91,7 +91,7 @@ static void test_the_folder_of_a_long_task_is_not_swept(void **state)
     for (int i = 0; i < 3; i++) assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_PROGRESS, 5000));
     assert_int_equal(stat(dir, &sb), 0);
     assert_true(sb.st_mtim.tv_sec > 1000000000); /* touched by the heartbeat */
-    assert_int_equal(mode_store_sweep_tmp(f->store, 3600, &removed, &f->err), MODE_OK);
+    assert_int_equal(mode_store_sweep_tmp(f->store, 3600, &removed, NULL, NULL, &f->err), MODE_OK);
     assert_int_equal(removed, 0);
     free(dir);
 }

@@ -65,6 +65,9 @@ run=$!
 until_says 'embed: 2 tasks wait for an embed worker with a GPU .precision bf16.; the only one, embed@.*cordoned' "$work/out"
 says 'HINT: start mode-embed on a machine that has one .*precision: f32' "$work/out"
 until_says 'train-seed: 1 task waits for a train worker with a GPU .precision bf16., and none is connected' "$work/out"
+mode status --workspace "$w" >"$work/status"
+says 'embed@.* cordoned ' "$work/status"
+says '^    no task for another [0-9]+ s, then one is tried; started again it begins anew. Last failure: ' "$work/status"
 mode cancel gpu --workspace "$w" >/dev/null
 wait $run || true
 run=

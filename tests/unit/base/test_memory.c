@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <sys/mman.h>
+
 #include <cmocka.h>
 #include <unistd.h>
 
@@ -78,6 +80,20 @@ static void test_this_machine_has_memory_and_we_hold_some(void **state)
     assert_true(mode_memory_held() > 100000 && mode_memory_held() < SIZE_MAX / 2);
 }
 
+/* Now, not at most: what was given back is not held. */
+static void test_what_is_given_back_is_not_held(void **state)
+{
+    enum { BYTES = 64 << 20 };
+    (void)state;
+    size_t before = mode_memory_held();
+    void *p = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(p != MAP_FAILED);
+    memset(p, 1, BYTES);
+    assert_true(mode_memory_held() > before + BYTES / 2);
+    munmap(p, BYTES);
+    assert_true(mode_memory_held() < before + BYTES / 2);
+}
+
 static void test_sizes_are_read_strictly(void **state)
 {
     static const char *const bad[] = {"",          "0",  "-1", "8gb", "g", "1.5g", "99999999999999999999",
@@ -102,6 +118,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_least_of_all_limits_counts),
         cmocka_unit_test(test_this_machine_has_memory_and_we_hold_some),
+        cmocka_unit_test(test_what_is_given_back_is_not_held),
         cmocka_unit_test(test_sizes_are_read_strictly),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -10,6 +10,7 @@
 
 static const char key_a[] = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 static const char key_b[] = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+static const char busy[] = "cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc";
 static const char session_1[] = "11111111111111111111111111111111";
 static const char session_2[] = "22222222222222222222222222222222";
 
@@ -161,31 +162,246 @@ static void test_three_crashes_are_the_end_and_input_errors_at_once(void **state
     core_clear(&c);
 }
 
+/* Time passes; both workers are alive, and w1 takes whatever it gets. */
+static void pass(struct core *c, int64_t *now, int64_t ms)
+{
+    for (int64_t until = *now + ms; *now < until;) {
+        *now += 1000;
+        core_handle(c, &(struct core_event){.type = CORE_EV_TICK}, *now);
+        if (core_find_worker(c, session_2) != CORE_NONE) say(c, CORE_EV_PROGRESS, session_2, 0, *now);
+        if (core_find_worker(c, session_1) != CORE_NONE) say(c, CORE_EV_CREDIT, session_1, 1, *now);
+    }
+}
+
+static void done(struct core *c, const char *session, uint32_t t, int64_t now)
+{
+    about(c, CORE_EV_RESULT, session, c->task[t].key, c->task[t].fence, false, 0, now);
+    about(c, CORE_EV_CHECKED, session, c->task[t].key, c->task[t].fence, true, 0, now);
+    assert_int_equal(c->task[t].state, CORE_COMMITTED);
+}
+
 static void test_one_node_alone_cannot_condemn_a_task(void **state)
+{
+    (void)state;
+    static const struct {
+        enum core_fail why;
+        int budget;
+    } kind[] = {{CORE_FAIL_CRASH, 3}, {CORE_FAIL_STALL, 3}, {CORE_FAIL_ABSENT, 1}, {CORE_FAIL_OOM, 3}};
+    for (size_t k = 0; k < 2 * sizeof kind / sizeof *kind; k++) {
+        enum core_fail why = kind[k / 2].why;
+        bool leaves = k % 2;
+        struct core c;
+        int64_t now = 10;
+        begin(&c, false, false);
+        want(&c, key_a, 0, false, 0);
+        hello(&c, session_1, "w1", 1, now);
+        hello(&c, session_2, "w2", 1, now);
+        want(&c, busy, 0, false, now); /* the other one has something in hand */
+        assert_int_equal(c.task[1].worker, 1);
+        for (int i = 0; i < kind[k / 2].budget; i++) {
+            assert_int_equal(c.task[0].state, CORE_LEASED);
+            about(&c, CORE_EV_FAIL, session_1, key_a, c.task[0].fence, false, why, now);
+            pass(&c, &now, 65000);
+        }
+        assert_int_equal(c.task[0].state, CORE_READY); /* not again to w1, although it has room: */
+        want(&c, key_b, 9, false, now);
+        assert_int_equal(c.task[2].state, CORE_LEASED);
+        assert_int_equal(c.task[2].worker, 0);
+        done(&c, session_1, 2, now);
+        done(&c, session_2, 1, now);
+        if (leaves) { /* there is nobody else any more */
+            say(&c, CORE_EV_BYE, session_2, 0, now);
+            pass(&c, &now, 2000);
+            assert_int_equal(c.task[0].state, CORE_LEASED);
+            about(&c, CORE_EV_FAIL, session_1, key_a, c.task[0].fence, false, why, now);
+        } else {
+            say(&c, CORE_EV_CREDIT, session_2, 1, now);
+            assert_int_equal(c.task[0].state, CORE_LEASED);
+            assert_int_equal(c.task[0].worker, 1);
+            about(&c, CORE_EV_FAIL, session_2, key_a, c.task[0].fence, false, why, now);
+        }
+        assert_int_equal(c.task[0].state, CORE_QUARANTINED);
+        core_clear(&c);
+    }
+}
+
+static void test_alone_a_node_condemns_what_it_cannot_read(void **state)
+{
+    (void)state;
+    struct core c;
+    begin(&c, false, false);
+    want(&c, key_a, 0, false, 0);
+    hello(&c, session_1, "w1", 1, 10);
+    about(&c, CORE_EV_FAIL, session_1, key_a, c.task[0].fence, false, CORE_FAIL_ABSENT, 20);
+    assert_int_equal(c.task[0].state, CORE_QUARANTINED);
+    core_clear(&c);
+}
+
+/* One that asks for nothing is no second node: its compute process does not start, and the task would wait for ever. */
+static void test_a_worker_without_a_compute_process_is_not_waited_for(void **state)
 {
     (void)state;
     struct core c;
     int64_t now = 10;
-    int crashes = 0;
+    begin(&c, false, false);
+    want(&c, key_a, 0, false, 0);
+    hello(&c, session_1, "w1", 1, now);
+    hello_as(&c, session_2, "w2", 0, now);
+    about(&c, CORE_EV_FAIL, session_1, key_a, c.task[0].fence, false, CORE_FAIL_ABSENT, now);
+    pass(&c, &now, 50000);
+    assert_int_equal(c.task[0].state, CORE_READY); /* it may come */
+    pass(&c, &now, 20000);
+    assert_int_equal(c.task[0].state, CORE_LEASED);
+    about(&c, CORE_EV_FAIL, session_1, key_a, c.task[0].fence, false, CORE_FAIL_ABSENT, now);
+    assert_int_equal(c.task[0].state, CORE_QUARANTINED);
+    core_clear(&c);
+}
+
+/* What counts is how many fail in a row. */
+static void test_a_task_done_begins_the_count_anew(void **state)
+{
+    (void)state;
+    struct core c;
+    char key[CORE_KEY];
+    int64_t now = 10;
+    begin(&c, false, false);
+    hello(&c, session_1, "w1", 1, now);
+    for (unsigned i = 0; i < 20; i++) {
+        snprintf(key, sizeof key, "%064x", i);
+        uint32_t t = want(&c, key, i, false, now);
+        if (i == 0) hello(&c, session_2, "w2", 1, now);
+        if (i == 0) say(&c, CORE_EV_CREDIT, session_2, 0, now);
+        assert_int_equal(c.task[t].state, CORE_LEASED);
+        if (i % 3 == 2)
+            done(&c, session_1, t, now);
+        else
+            about(&c, CORE_EV_FAIL, session_1, key, c.task[t].fence, false, CORE_FAIL_ABSENT, now);
+        say(&c, CORE_EV_CREDIT, session_1, 1, now);
+        assert_int_equal(c.worker[0].cordon_until_ms, 0);
+    }
+    core_clear(&c);
+}
+
+/* A task that failed goes to somebody else when there is room, even before it must. */
+static void test_another_node_is_preferred_after_a_failure(void **state)
+{
+    (void)state;
+    struct core c;
+    int64_t now = 10;
+    begin(&c, false, false);
+    want(&c, key_a, 0, false, 0);
+    hello(&c, session_1, "w1", 2, now);
+    about(&c, CORE_EV_FAIL, session_1, key_a, c.task[0].fence, false, CORE_FAIL_CRASH, now);
+    hello(&c, session_2, "w2", 1, now);
+    say(&c, CORE_EV_CREDIT, session_1, 2, now);
+    pass(&c, &now, 2000);
+    assert_int_equal(c.task[0].state, CORE_LEASED);
+    assert_int_equal(c.task[0].worker, 1);
+    core_clear(&c);
+}
+
+/* w1 does not see the data, w2 is busy with one task for long: of a hundred tasks none is condemned, w1 is asked less
+ * and less, one task at a time, and all are done in the end. */
+static void test_a_worker_that_fails_everything_is_cordoned(void **state)
+{
+    (void)state;
+    enum { N = 100 };
+    struct core c;
+    char key[CORE_KEY];
+    int64_t now = 10;
+    unsigned failed = 0;
+    begin(&c, false, false);
+    hello(&c, session_2, "w2", 1, now);
+    for (unsigned i = 0; i < N; i++) {
+        snprintf(key, sizeof key, "%064x", i);
+        want(&c, key, i, false, now);
+    }
+    hello(&c, session_1, "w1", 2, now);
+    bool noted = false;
+    for (int64_t end = now + 10 * 60000; now < end;) {
+        unsigned held = 0;
+        core_actions_clear(&c);
+        for (uint32_t t = 0; t < N; t++) {
+            if (c.task[t].state != CORE_LEASED || c.worker[c.task[t].worker].name[1] != '1') continue;
+            assert_true(++held <= 1 || failed < CORE_FAILING);
+            about(&c, CORE_EV_FAIL, session_1, c.task[t].key, c.task[t].fence, false, CORE_FAIL_ABSENT, now);
+            failed++;
+        }
+        for (size_t i = 0; i < c.n_actions; i++)
+            noted |= c.action[i].type == CORE_ACT_NOTE && strstr(c.action[i].text, "w1 on w1 gets no tasks for 60 s");
+        pass(&c, &now, 1000);
+    }
+    assert_true(noted);
+    assert_in_range(failed, CORE_FAILING + 2, CORE_FAILING + 4); /* after 1, 2, 4 minutes, and what it had in hand */
+    uint32_t w1 = core_find_worker(&c, session_1);
+    assert_true(c.worker[w1].cordon_until_ms > now);
+    /* it is mended and started again: at once it is as good as any */
+    core_handle(&c, &(struct core_event){.type = CORE_EV_BYE, .session = session_1}, now);
+    hello(&c, session_1, "w1", 2, now);
+    w1 = core_find_worker(&c, session_1);
+    assert_int_equal(c.worker[w1].held, 2);
+    for (int i = 0; i < 3 * N; i++) {
+        for (uint32_t t = 0; t < N; t++)
+            if (c.task[t].state == CORE_LEASED) done(&c, c.worker[c.task[t].worker].session, t, now);
+        say(&c, CORE_EV_CREDIT, session_2, 1, now);
+        pass(&c, &now, 1000);
+    }
+    for (uint32_t t = 0; t < N; t++) assert_int_equal(c.task[t].state, CORE_COMMITTED);
+    core_clear(&c);
+}
+
+/* A task that fails in one way here and in another there ends, too. */
+static void test_failures_of_different_kinds_come_to_an_end(void **state)
+{
+    (void)state;
+    struct core c;
+    int64_t now = 10;
+    int failures = 0;
     begin(&c, false, false);
     want(&c, key_a, 0, false, 0);
     hello(&c, session_1, "w1", 1, now);
     hello(&c, session_2, "w2", 1, now);
-    say(&c, CORE_EV_CREDIT, session_2, 0, now); /* the other one is there and takes nothing */
-    while (c.task[0].state != CORE_QUARANTINED && crashes < 10) {
-        assert_int_equal(c.task[0].state, CORE_LEASED);
-        about(&c, CORE_EV_FAIL, session_1, key_a, c.task[0].fence, false, CORE_FAIL_CRASH, now);
-        crashes++;
-        for (int i = 0; i < 8; i++) {
-            now += 5000;
-            say(&c, CORE_EV_PROGRESS, session_2, 0, now);
-            say(&c, CORE_EV_CREDIT, session_1, 1, now);
-            core_handle(&c, &(struct core_event){.type = CORE_EV_TICK}, now);
-            if (c.task[0].state == CORE_LEASED) break;
+    for (; c.task[0].state != CORE_QUARANTINED && failures < 30; failures++) {
+        for (int i = 0; i < 3600 && c.task[0].state != CORE_LEASED; i++) {
+            pass(&c, &now, 1000);
+            say(&c, CORE_EV_CREDIT, session_2, 1, now);
         }
+        assert_int_equal(c.task[0].state, CORE_LEASED);
+        bool first = c.task[0].worker == 0;
+        about(&c, CORE_EV_FAIL, first ? session_1 : session_2, key_a, c.task[0].fence, false,
+              first ? CORE_FAIL_CRASH : CORE_FAIL_OOM, now);
     }
-    assert_int_equal(crashes, 6);
+    assert_true(failures < 14);
     core_clear(&c);
+}
+
+/* Nothing is known of the hand-outs of the coordinator before: everybody gets the time to come back and tell. */
+static void test_after_a_restart_leases_wait_for_their_holders(void **state)
+{
+    (void)state;
+    uint16_t failures[CORE_FAIL_COUNT] = {0};
+    for (int remembered = 0; remembered < 2; remembered++) {
+        struct core c;
+        struct core_options o = CORE_OPTIONS_DEFAULT;
+        int64_t now = 0, handed = 0, checked = 0;
+        core_init(&c, &o, 2, 0);
+        want(&c, key_a, 0, false, 0);
+        want(&c, key_b, 1, false, 0);
+        core_task_restore(&c, 0, CORE_LEASED, 1, (uint64_t)1 << 32 | 5, failures, 0);
+        core_returning(&c, remembered, 0);
+        hello(&c, session_2, "w2", 1, 0);
+        say(&c, CORE_EV_CREDIT, session_2, 1, 0);
+        core_actions_clear(&c);
+        while (now < 2 * o.return_ms) {
+            pass(&c, &now, 1000);
+            if (!handed && c.task[1].state == CORE_LEASED) handed = now;
+            if (!checked && find(&c, CORE_ACT_CHECK)) checked = now;
+        }
+        assert_in_range(checked, o.return_ms, o.return_ms + 1000);
+        assert_in_range(handed, remembered ? o.settle_ms : o.return_ms,
+                        (remembered ? o.settle_ms : o.return_ms) + 1000);
+        core_clear(&c);
+    }
 }
 
 static void test_release_goes_to_the_head_without_guilt(void **state)
@@ -216,6 +432,13 @@ static void test_own_pause_expires_nobody(void **state)
     core_handle(&c, &(struct core_event){.type = CORE_EV_TICK}, 3600 * 1000); /* the machine slept */
     assert_null(find(&c, CORE_ACT_CHECK));
     assert_int_equal(c.task[0].state, CORE_LEASED);
+    /* nor while its connection, which broke meanwhile, may be on the way back */
+    for (int64_t now = 0; now < c.opt.return_ms; now += 1000)
+        core_handle(&c, &(struct core_event){.type = CORE_EV_TICK}, 3600 * 1000 + now);
+    assert_null(find(&c, CORE_ACT_CHECK));
+    assert_int_not_equal(core_find_worker(&c, session_1), CORE_NONE);
+    core_handle(&c, &(struct core_event){.type = CORE_EV_TICK}, 3600 * 1000 + c.opt.return_ms);
+    assert_non_null(find(&c, CORE_ACT_CHECK));
     core_clear(&c);
 }
 
@@ -241,6 +464,27 @@ static void test_breaker_stops_a_stage_whose_tasks_all_fail(void **state)
         say(&c, CORE_EV_CREDIT, session_1, 1, now);
     }
     assert_in_range(handed, 50, 60);
+    /* then one is tried, and as it fails the pause grows; one that is done ends it */
+    int64_t now = 3000, opened = c.pool[0].broken_until_ms;
+    for (int i = 1; i <= 3; i++) {
+        say(&c, CORE_EV_CREDIT, session_1, 1, opened - 1);
+        assert_int_equal(c.worker[0].held, 0);
+        now = opened + 1000;
+        c.worker[0].slots = 3;
+        say(&c, CORE_EV_CREDIT, session_1, 3, now);
+        assert_int_equal(c.worker[0].held, 1);
+        uint32_t t = 0;
+        while (c.task[t].state != CORE_LEASED) t++;
+        if (i == 3) {
+            done(&c, session_1, t, now);
+            say(&c, CORE_EV_CREDIT, session_1, 3, now);
+            assert_int_equal(c.worker[0].held, 3);
+            break;
+        }
+        about(&c, CORE_EV_FAIL, session_1, c.task[t].key, c.task[t].fence, false, CORE_FAIL_OTHER, now);
+        opened = c.pool[0].broken_until_ms;
+        assert_int_equal(opened - now, 60000 << i);
+    }
     core_clear(&c);
 }
 
@@ -487,6 +731,13 @@ int main(void)
         cmocka_unit_test(test_done_only_when_the_commit_exists),
         cmocka_unit_test(test_three_crashes_are_the_end_and_input_errors_at_once),
         cmocka_unit_test(test_one_node_alone_cannot_condemn_a_task),
+        cmocka_unit_test(test_alone_a_node_condemns_what_it_cannot_read),
+        cmocka_unit_test(test_a_worker_without_a_compute_process_is_not_waited_for),
+        cmocka_unit_test(test_a_task_done_begins_the_count_anew),
+        cmocka_unit_test(test_another_node_is_preferred_after_a_failure),
+        cmocka_unit_test(test_a_worker_that_fails_everything_is_cordoned),
+        cmocka_unit_test(test_failures_of_different_kinds_come_to_an_end),
+        cmocka_unit_test(test_after_a_restart_leases_wait_for_their_holders),
         cmocka_unit_test(test_release_goes_to_the_head_without_guilt),
         cmocka_unit_test(test_own_pause_expires_nobody),
         cmocka_unit_test(test_breaker_stops_a_stage_whose_tasks_all_fail),

@@ -98,7 +98,6 @@ static void boot(struct sim *s)
     char key[CORE_KEY];
     core_clear(&s->core);
     core_init(&s->core, &s->opt, ++s->epoch, s->now);
-    s->core.settled_ms = s->now + s->opt.settle_ms;
     for (uint32_t t = 0; t < TASKS; t++) {
         task_key(key, t);
         uint32_t index = core_task_want(&s->core, key, "embed", key, "run", t, 0, false, s->now);
@@ -108,6 +107,7 @@ static void boot(struct sim *s)
         else if (r->known && r->state != CORE_COMMITTED)
             core_task_restore(&s->core, index, r->state, r->attempt, r->fence, r->failures, s->now);
     }
+    core_returning(&s->core, true, s->now);
     core_actions_clear(&s->core);
     memset(s->net, 0, sizeof s->net); /* the connections are gone */
     for (int w = 0; w < WORKERS; w++) s->worker[w].welcomed = false;
@@ -301,7 +301,8 @@ static void step(struct sim *s)
     for (uint32_t t = 0; t < s->core.n_tasks; t++) {
         const struct core_task *x = &s->core.task[t];
         if (x->state == CORE_COMMITTED && !s->committed_by[t]) s->broken = "done without a commit record";
-        if (x->state == CORE_LEASED && s->now - x->heard_ms > s->opt.lease_ms + 2000)
+        if (x->state == CORE_LEASED && s->now > s->core.returning_ms + 2000 &&
+            s->now - x->heard_ms > s->opt.lease_ms + 2000)
             s->broken = "leased to the silent";
         if (x->state == CORE_QUARANTINED) s->broken = "given up without anybody's guilt";
     }

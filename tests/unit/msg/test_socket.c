@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 #include <zmq.h>
 
@@ -178,6 +179,41 @@ static void test_strangers_are_refused_with_a_sentence(void **state)
     free(wrong);
 }
 
+/* A coordinator that stands still: connections are taken, nobody shakes hands, and the link fails again and again. Its
+ * clients know it and wait. */
+static void test_a_server_that_hangs_up_later_is_not_a_refusal(void **state)
+{
+    struct fixture *f = *state;
+    struct mode_socket *c;
+    struct mode_endpoint e = {.endpoint = f->ipc, .wire = MODE_WIRE_WORKER};
+    assert_int_equal(mode_socket_bind(&f->server, f->net, &e, &f->err), MODE_OK);
+    assert_int_equal(mode_socket_connect(&c, f->net, &e, &f->err), MODE_OK);
+    assert_int_equal(news(c, &f->err), MODE_LINK_UP);
+    mode_socket_close(&f->server);
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    snprintf(at.sun_path, sizeof at.sun_path, "%s", f->ipc + 6);
+    unlink(at.sun_path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0), hung_up = 0;
+    assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof at), 0);
+    assert_int_equal(listen(fd, 8), 0);
+    for (int i = 0; i < 1500 && hung_up < 6; i++) {
+        int peer = accept(fd, NULL, NULL);
+        if (peer >= 0) {
+            close(peer);
+            hung_up++;
+        }
+        enum mode_link l = mode_socket_link(c, &f->err);
+        assert_true(l == MODE_LINK_SAME || l == MODE_LINK_DOWN);
+        usleep(10000);
+    }
+    assert_int_equal(hung_up, 6);
+    close(fd);
+    unlink(at.sun_path);
+    assert_int_equal(mode_socket_bind(&f->server, f->net, &e, &f->err), MODE_OK);
+    assert_int_equal(news(c, &f->err), MODE_LINK_UP);
+    mode_socket_close(&c);
+}
+
 static void test_a_client_without_keys_is_told_so(void **state)
 {
     struct fixture *f = *state;
@@ -207,11 +243,9 @@ static void test_the_allow_list_is_reloaded(void **state)
     char *text;
     serve_tcp(f, MODE_WIRE_WORKER);
     assert_int_equal(try_tcp(f, f->keys, "w1", NULL), MODE_LINK_UP);
-    assert_true(mode_net_allowed(f->net, "w1"));
     assert_int_equal(mode_file_read(f->allow, 0, &text, NULL, &f->err), MODE_OK);
     assert_int_equal(mode_file_write_atomic(f->allow, "# nobody\n", 9, &f->err), MODE_OK);
     assert_int_equal(mode_net_allow(f->net, f->allow, &f->err), MODE_OK);
-    assert_false(mode_net_allowed(f->net, "w1"));
     assert_int_equal(try_tcp(f, f->keys, "w1", NULL), MODE_LINK_REFUSED);
     assert_int_equal(mode_file_write_atomic(f->allow, "worker w1 tooshort\n", 19, &f->err), MODE_OK);
     assert_int_equal(mode_net_allow(f->net, f->allow, &f->err), MODE_E_CONFIG);
@@ -220,6 +254,56 @@ static void test_the_allow_list_is_reloaded(void **state)
     assert_int_equal(mode_net_allow(f->net, f->allow, &f->err), MODE_OK);
     assert_int_equal(try_tcp(f, f->keys, "w1", NULL), MODE_LINK_UP);
     free(text);
+}
+
+/* What the server holds of a message that c sends. */
+static bool is_let_in(struct fixture *f, struct mode_socket *c)
+{
+    struct mode_packet p;
+    assert_int_equal(zmq_send(mode_socket_handle(c), "x", 1, 0), 1);
+    wait_readable(f->server);
+    assert_int_equal(mode_socket_recv(f->server, &p, &f->err), MODE_OK);
+    assert_non_null(p.data);
+    assert_string_equal(p.user, "w1");
+    bool yes = mode_packet_allowed(f->server, &p);
+    mode_packet_clear(&p);
+    return yes;
+}
+
+/* A session is as good as its key, not as its name: that may have another key by now. */
+static void test_a_replaced_key_ends_its_session(void **state)
+{
+    struct fixture *f = *state;
+    struct mode_socket *old, *new;
+    struct mode_keypair pair;
+    char *server = mode_path_join(f->keys, "server.pub");
+    serve_tcp(f, MODE_WIRE_WORKER);
+    struct mode_endpoint e = {.endpoint = mode_socket_endpoint(f->server),
+                              .wire = MODE_WIRE_WORKER,
+                              .key_dir = f->keys,
+                              .key_name = "w1",
+                              .server_pub = server};
+    assert_int_equal(mode_socket_connect(&old, f->net, &e, &f->err), MODE_OK);
+    assert_int_equal(news(old, &f->err), MODE_LINK_UP);
+    assert_true(is_let_in(f, old));
+    assert_int_equal(mode_keys_read(&pair, f->other_keys, "w1", &f->err), MODE_OK);
+    char *line = mode_xasprintf("worker w1 %s\n", pair.public_key);
+    assert_int_equal(mode_file_write_atomic(f->allow, line, strlen(line), &f->err), MODE_OK);
+    assert_int_equal(mode_net_allow(f->net, f->allow, &f->err), MODE_OK);
+    assert_false(is_let_in(f, old));
+    e.key_dir = f->other_keys;
+    assert_int_equal(mode_socket_connect(&new, f->net, &e, &f->err), MODE_OK);
+    assert_int_equal(news(new, &f->err), MODE_LINK_UP);
+    assert_true(is_let_in(f, new));
+    free(line); /* nor is the same key in another role let in */
+    line = mode_xasprintf("admin w1 %s\n", pair.public_key);
+    assert_int_equal(mode_file_write_atomic(f->allow, line, strlen(line), &f->err), MODE_OK);
+    assert_int_equal(mode_net_allow(f->net, f->allow, &f->err), MODE_OK);
+    assert_false(is_let_in(f, new));
+    mode_socket_close(&old);
+    mode_socket_close(&new);
+    free(line);
+    free(server);
 }
 
 static void test_endpoints_that_cannot_be(void **state)
@@ -356,8 +440,10 @@ int main(void)
         T(test_ipc_both_ways_and_private),
         T(test_tcp_with_keys_both_ways),
         T(test_strangers_are_refused_with_a_sentence),
+        T(test_a_server_that_hangs_up_later_is_not_a_refusal),
         T(test_a_client_without_keys_is_told_so),
         T(test_the_allow_list_is_reloaded),
+        T(test_a_replaced_key_ends_its_session),
         T(test_endpoints_that_cannot_be),
         T(test_garbage_and_oversize_do_not_get_through),
         T(test_raw_connections_do_no_harm),

@@ -414,10 +414,50 @@ static void test_killed_publishers_leave_nothing_torn(void **state)
         }
     assert_true(commits >= 25);
     uint64_t removed;
-    assert_int_equal(mode_store_sweep_tmp(f->store, 3600, &removed, &f->err), MODE_OK);
+    assert_int_equal(mode_store_sweep_tmp(f->store, 3600, &removed, NULL, NULL, &f->err), MODE_OK);
     assert_int_equal(removed, 0); /* too young */
-    assert_int_equal(mode_store_sweep_tmp(f->store, 0, &removed, &f->err), MODE_OK);
+    assert_int_equal(mode_store_sweep_tmp(f->store, 0, &removed, NULL, NULL, &f->err), MODE_OK);
     assert_true(removed > 0);
+}
+
+static bool is_in_use(void *name, const char *entry)
+{
+    return strcmp(entry, name) == 0;
+}
+
+/* What another user left cannot be removed: it is said and passed over. What somebody works in stays, too. */
+static void test_a_sweep_passes_over_what_it_cannot_remove(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const names[] = {"a", "b", "job-1", "stuck", "c", "d", "e"};
+    bool root = geteuid() == 0;
+    uint64_t removed;
+    const char *tmp = mode_store_tmp(f->store);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char *dir = mode_path_join(tmp, names[i]), *file = mode_path_join(dir, "x");
+        assert_int_equal(mode_dir_make(dir, &f->err), MODE_OK);
+        assert_int_equal(mode_file_write_atomic(file, "x", 1, &f->err), MODE_OK);
+        if (strcmp(names[i], "stuck") == 0) assert_int_equal(chmod(dir, root ? 0755 : 0500), 0);
+        if (root && strcmp(names[i], "stuck") != 0) assert_int_equal(chmod(dir, 0777), 0);
+        free(file);
+        free(dir);
+    }
+    if (root) { /* for whom nothing is in the way */
+        assert_int_equal(chmod(mode_store_root(f->store), 0755), 0);
+        assert_int_equal(chmod(tmp, 0777), 0);
+        assert_int_equal(seteuid(65534), 0);
+    }
+    enum mode_status st = mode_store_sweep_tmp(f->store, 0, &removed, is_in_use, (void *)(uintptr_t) "job-1", &f->err);
+    if (root) assert_int_equal(seteuid(0), 0);
+    assert_int_not_equal(st, MODE_OK);
+    assert_non_null(strstr(f->err.text, "stuck"));
+    assert_int_equal(removed, 5);
+    char *stuck = mode_path_join(tmp, "stuck"), *job = mode_path_join(tmp, "job-1");
+    assert_true(mode_file_exists(stuck));
+    assert_true(mode_file_exists(job));
+    chmod(stuck, 0700);
+    free(stuck);
+    free(job);
 }
 
 /* Everything the store can be asked to write, with only some bytes of space: says so, leaves nothing at a
@@ -445,7 +485,7 @@ static int fill_the_disk(const char *dir)
     if (mode_store_commit_create(store, &created, NULL, &c, &err) != MODE_OK || !created) return 7;
     if (mode_store_put_bytes(store, digest, big, 1 << 20, &err) != MODE_OK) return 8;
     uint64_t removed;
-    if (mode_store_sweep_tmp(store, 0, &removed, &err) != MODE_OK || removed != 0)
+    if (mode_store_sweep_tmp(store, 0, &removed, NULL, NULL, &err) != MODE_OK || removed != 0)
         return 9; /* cleaned up after itself */
     mode_store_close(&store);
     free(filler);
@@ -687,6 +727,7 @@ int main(void)
         T(test_killed_publishers_leave_nothing_torn),
         T(test_a_full_disk_is_a_sentence_and_tears_nothing),
         T(test_a_file_size_limit_is_a_sentence_and_tears_nothing),
+        T(test_a_sweep_passes_over_what_it_cannot_remove),
         T(test_epochs_never_repeat),
         T(test_checkpoints_are_whole_newest_first_and_fenced),
         T(test_checkpoints_that_nobody_wants_are_swept),
