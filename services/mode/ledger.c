@@ -1,11 +1,9 @@
 #include "ledger.h"
 
-#include "base/file.h"
-#include "base/index.h"
 #include "base/str.h"
 #include "cluster/centres.h"
 #include "data/safetensors.h"
-#include "store/artifacts.h"
+#include "run_record.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -16,14 +14,10 @@
 
 struct reader {
     struct ledger *l;
-    struct mode_store *store;
-    json_t *plan;
-    struct mode_index by_label; /* of the plan's nodes */
+    struct run_record run;
     struct mode_centres centres;
     bool have_centres;
     uint64_t *kept; /* [shards] */
-    size_t n_added; /* experts with data of their own; shard_end [n_added + 1]: see run.c of the coordinator */
-    json_t *shard_end;
 };
 
 static void problem(struct ledger *l, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -38,34 +32,14 @@ static void problem(struct ledger *l, const char *fmt, ...)
     l->n_problems++;
 }
 
-static const char *text_of(json_t *node, const char *field)
-{
-    const char *s = json_string_value(json_object_get(node, field));
-    return s ? s : "";
-}
-
-/* The node of that label, its commit and the path of one of its outputs; false after noting what is wrong. */
+/* A task's commit and the path of one of its outputs; false after noting what is wrong. */
 static bool open_output(struct reader *r, const char *label, Mode__Commit **commit, char **path, const char *output)
 {
     struct mode_error err = {0};
-    uint32_t at = mode_index_get(&r->by_label, label);
-    *commit = NULL;
-    *path = NULL;
-    if (at == MODE_INDEX_NONE) {
-        problem(r->l, "the plan has no task %s", label);
-        return false;
-    }
-    const char *key = text_of(json_array_get(json_object_get(r->plan, "nodes"), at), "key");
-    enum mode_status st = mode_key_valid(key) ? mode_store_commit_get(r->store, commit, key, &err) : MODE_E_NOINPUT;
-    if (st) return false; /* read_all has looked at every commit and noted what is missing or damaged */
-    for (size_t o = 0; output && o < (*commit)->n_outputs; o++)
-        if (strcmp((*commit)->outputs[o]->name, output) == 0 &&
-            mode_store_blob_path(r->store, path, (*commit)->outputs[o]->digest, (*commit)->outputs[o]->size, &err)) {
-            problem(r->l, "%s: %s", label, err.text);
-            return false;
-        }
-    if (output && !*path) problem(r->l, "%s: its commit record names no %s", label, output);
-    return !output || *path;
+    enum mode_status st = run_record_output(&r->run, commit, path, label, output, &err);
+    /* read_all has looked at every commit and noted what is missing or damaged */
+    if (st && (st == MODE_E_VALUE || *commit)) problem(r->l, "%s", err.text);
+    return !st;
 }
 
 static void close_output(Mode__Commit *commit, char *path)
@@ -146,8 +120,8 @@ static void read_centres(struct reader *r)
     struct mode_error err = {0};
     Mode__Commit *commit;
     char *path;
-    char label[64] = "cluster";
-    if (r->n_added) snprintf(label, sizeof label, "grow/%zu", r->n_added - 1);
+    char label[64];
+    run_record_centres_label(&r->run, label, sizeof label);
     if (open_output(r, label, &commit, &path, "centres.safetensors")) {
         if (mode_centres_load(&r->centres, path, &err))
             problem(r->l, "%s: %s", label, err.text);
@@ -163,11 +137,11 @@ static void read_centres(struct reader *r)
 static uint64_t kept_for(const struct reader *r, int k)
 {
     uint64_t sum = 0;
-    size_t base = (size_t)json_integer_value(json_array_get(r->shard_end, 0)), from = 0, to = 0;
-    int own = k - (r->l->n_experts - (int)r->n_added);
+    size_t base = (size_t)json_integer_value(json_array_get(r->run.shard_end, 0)), from = 0, to = 0;
+    int own = k - (r->l->n_experts - (int)r->run.n_added);
     if (own >= 0) {
-        from = (size_t)json_integer_value(json_array_get(r->shard_end, (size_t)own));
-        to = (size_t)json_integer_value(json_array_get(r->shard_end, (size_t)own + 1));
+        from = (size_t)json_integer_value(json_array_get(r->run.shard_end, (size_t)own));
+        to = (size_t)json_integer_value(json_array_get(r->run.shard_end, (size_t)own + 1));
     }
     for (size_t s = 0; s < r->l->shards; s++)
         if (s < base || (s >= from && s < to)) sum += r->kept[s];
@@ -197,20 +171,19 @@ static void read_all(struct reader *r)
     size_t i;
     json_t *node;
     uint64_t pools = 0, kept;
-    json_array_foreach(json_object_get(r->plan, "nodes"), i, node)
+    json_array_foreach(json_object_get(r->run.plan, "nodes"), i, node)
     {
-        const char *key = text_of(node, "key");
+        const char *key = run_record_text(node, "key");
         struct mode_error err = {0};
         Mode__Commit *commit = NULL;
-        enum mode_status st = mode_key_valid(key) ? mode_store_commit_get(r->store, &commit, key, &err)
+        enum mode_status st = mode_key_valid(key) ? mode_store_commit_get(r->run.store, &commit, key, &err)
                                                   : MODE_E_NOINPUT; /* not known yet */
-        mode_index_put(&r->by_label, text_of(node, "label"), (uint32_t)i);
         l->n_tasks++;
         l->n_done += st == MODE_OK;
         if (st && st != MODE_E_NOINPUT)
-            problem(l, "%s: %s", text_of(node, "label"), err.text);
+            problem(l, "%s: %s", run_record_text(node, "label"), err.text);
         else if (st && !l->open)
-            problem(l, "%s is not done", text_of(node, "label"));
+            problem(l, "%s is not done", run_record_text(node, "label"));
         if (commit) mode__commit__free_unpacked(commit, NULL);
     }
     read_centres(r);
@@ -235,46 +208,20 @@ enum mode_status ledger_read(struct ledger *l, const char *workspace, const char
                              struct mode_error *err)
 {
     struct reader r = {.l = l};
-    char *file = mode_xasprintf("%s/runs/%s/plan.json", workspace, run), *text = NULL;
-    size_t size;
-    json_error_t why;
     *l = (struct ledger){.open = open};
-    enum mode_status st = MODE_OK;
-    if (!mode_file_exists(file)) {
-        st = MODE_FAIL(err, MODE_E_NOINPUT, "%s has no run \"%s\" that was planned", workspace, run);
-        goto out;
-    }
-    if ((st = mode_file_read(file, 1u << 30, &text, &size, err))) goto out;
-    if (!(r.plan = json_loadb(text, size, JSON_REJECT_DUPLICATES, &why))) {
-        st = MODE_FAIL(err, MODE_E_FORMAT, "%s:%d: %s", file, why.line, why.text);
-        goto out;
-    }
-    json_int_t n = json_integer_value(json_object_get(r.plan, "experts"));
-    l->shards = json_array_size(json_object_get(r.plan, "shards"));
-    if (n < 1 || n > 10000) {
-        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: %lld experts", file, (long long)n);
-        goto out;
-    }
-    if ((st = mode_store_open(&r.store, workspace, err))) goto out;
-    l->n_experts = (int)n;
-    r.shard_end = json_object_get(r.plan, "shard_end");
-    r.n_added = json_array_size(r.shard_end) ? json_array_size(r.shard_end) - 1 : 0;
-    if (!json_array_size(r.shard_end) || r.n_added >= (size_t)n) {
-        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: shard_end does not fit %d experts", file, l->n_experts);
-        goto out;
-    }
-    l->pool = mode_xcalloc((size_t)n, sizeof *l->pool);
-    l->trained = mode_xcalloc((size_t)n, sizeof *l->trained);
+    enum mode_status st = run_record_open(&r.run, workspace, run, err);
+    if (st) goto out;
+    const size_t n = (size_t)r.run.n_experts;
+    l->n_experts = r.run.n_experts;
+    l->shards = r.run.n_shards;
+    l->pool = mode_xcalloc(n, sizeof *l->pool);
+    l->trained = mode_xcalloc(n, sizeof *l->trained);
     r.kept = mode_xcalloc(l->shards + 1, sizeof *r.kept);
     read_all(&r);
 out:
     if (r.have_centres) mode_centres_clear(&r.centres);
-    mode_index_clear(&r.by_label);
-    mode_store_close(&r.store);
-    json_decref(r.plan);
+    run_record_close(&r.run);
     free(r.kept);
-    free(text);
-    free(file);
     return st;
 }
 

@@ -23,6 +23,7 @@
     X(drain) \
     X(reconcile) \
     X(experts) \
+    X(pairs) \
     X(doctor) \
     X(pack) \
     X(inspect) \

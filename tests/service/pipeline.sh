@@ -50,6 +50,17 @@ for fate in no_caption empty_caption not_an_image bad_image image_too_large bad_
     grep -q "$fate" "$work/ledger" || fail "no fate $fate in the ledger"
 done
 
+# which pairs are whose: as many as the ledger says, each once, with the words of its sample
+"$bin/mode" pairs --workspace "$work/a" >"$work/pairs" || fail "pairs"
+for k in 0 1; do
+    [ "$("$bin/mode" pairs --workspace "$work/a" --expert $k --json | grep -c "\"expert\": $k")" = \
+        "$(awk -v e="expert-$k" '$1 == e { print $2 }' "$work/ledger")" ] || fail "pairs of expert-$k"
+done
+[ "$(cut -f2,3 "$work/pairs" | sort -u | wc -l)" = "$(awk '$1 == "kept" { print $2 }' "$work/ledger")" ] || fail "pairs lists a pair twice, or not"
+last=$(tail -1 "$work/pairs")
+tar -xOf "$(echo "$last" | cut -f2)" --wildcards "$(echo "$last" | cut -f3).*" | grep -aqF "$(echo "$last" | cut -f6)" ||
+    fail "the last pair's caption is not its sample's: $last"
+
 # again: nothing to do, under 10 s
 before=$(ls "$work/a/commits" | wc -l)
 t=$(date +%s)

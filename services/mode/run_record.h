@@ -1,0 +1,39 @@
+/* run_record.h - a run's tasks and what they made, read from the store alone: runs/<name>/plan.json and the commit
+ * records behind it (docs/FORMATS.md). */
+#ifndef MODE_SERVICES_MODE_RUN_RECORD_H
+#define MODE_SERVICES_MODE_RUN_RECORD_H
+
+#include "base/error.h"
+#include "base/index.h"
+#include "store/artifacts.h"
+
+#include <jansson.h>
+#include <stddef.h>
+
+struct run_record {
+    struct mode_store *store;
+    json_t *plan;
+    struct mode_index by_label; /* of plan's nodes */
+    int n_experts;
+    size_t n_shards;
+    size_t n_added;    /* experts with data of their own */
+    json_t *shard_end; /* [n_added + 1] where the shards of data.train, and of each addition, end; of plan */
+};
+
+/* MODE_E_NOINPUT: no such run, or not planned yet; MODE_E_FORMAT: plan.json is damaged. Close also after a failure. */
+enum mode_status run_record_open(struct run_record *r, const char *workspace, const char *run, struct mode_error *err);
+void run_record_close(struct run_record *r);
+
+/* A text of a node of the plan, "" where it has none: label, key, stage. */
+const char *run_record_text(const json_t *node, const char *field);
+const char *run_record_shard(const struct run_record *r, size_t shard); /* its path */
+/* The label of the task that made the centres of all experts. */
+void run_record_centres_label(const struct run_record *r, char *label, size_t size);
+
+/* Of the task with that label: its commit (the caller frees it) and the path of one of its outputs, whose digest is
+ * looked at (path may be NULL with no output). MODE_E_NOINPUT: it is not done; MODE_E_VALUE: the plan has no such task;
+ * MODE_E_FORMAT: no such output, or a damaged file. */
+enum mode_status run_record_output(const struct run_record *r, Mode__Commit **commit, char **path, const char *label,
+                                   const char *output, struct mode_error *err);
+
+#endif

@@ -1,0 +1,155 @@
+/* mode pairs - which pairs of the shards are which expert's. */
+#include "base/file.h"
+#include "base/options.h"
+#include "base/str.h"
+#include "cluster/centres.h"
+#include "data/captions.h"
+#include "data/safetensors.h"
+#include "ranges.h"
+#include "run_record.h"
+#include "verb.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct options {
+    const char *workspace, *run;
+    int64_t expert;
+    bool json;
+};
+
+enum { ALL = -1 };
+
+static const struct mode_option table[] = {
+    MODE_OPT_STR(struct options, workspace, "workspace", ".", "DIR", "the workspace"),
+    MODE_OPT_STR(struct options, run, "run", NULL, "NAME", "the run (default: the one that experts/ is of)"),
+    MODE_OPT_INT(struct options, expert, "expert", "-1", "N", "the pairs of expert-N alone (default: all pairs)"),
+    MODE_OPT_FLAG(struct options, json, "json", "one object a line, with the caption as it is"), MODE_OPT_END};
+
+static const struct option_range ranges[] = {RANGE_FROM("expert", ALL), RANGE_END};
+
+static const char prose[] =
+    "Lists the pairs of a run as they were assigned, shard by shard in the order of the shards: expert, path of\n"
+    "the shard, key of the sample in it, fine centre, distance to it, caption (tab-separated; tabs and line ends\n"
+    "of a caption as blanks). The pairs outside its group that an expert also sees (train.out_ratio) change with\n"
+    "every epoch and are not listed.";
+
+/* A caption may hold what ends a column or a line. */
+static void print_blank(const char *text)
+{
+    for (const char *c = text; *c; c++) putchar(*c == '\t' || *c == '\n' || *c == '\r' ? ' ' : *c);
+}
+
+static void print_pair(int expert, const char *shard, const struct mode_sample *s, int32_t fine, float distance,
+                       bool json)
+{
+    if (!json) {
+        printf("expert-%d\t%s\t%s\t%d\t%.6g\t", expert, shard, s->key, fine, (double)distance);
+        print_blank(s->caption);
+        putchar('\n');
+        return;
+    }
+    json_t *o = json_pack("{s:i, s:s, s:s, s:i, s:f, s:s}", "expert", expert, "shard", shard, "key", s->key, "fine",
+                          (int)fine, "distance", (double)distance, "caption", s->caption);
+    json_dumpf(o, stdout, JSON_REAL_PRECISION(9));
+    putchar('\n');
+    json_decref(o);
+}
+
+static enum mode_status print_shard(const struct run_record *r, size_t shard, const struct mode_centres *centres,
+                                    const struct options *o, struct mode_error *err)
+{
+    struct mode_captions captions = {0};
+    struct mode_safetensors f = {0};
+    const struct mode_tensor *fine, *distance;
+    Mode__Commit *commit = NULL, *also = NULL;
+    char *path = NULL, *assigned = NULL, label[64];
+    enum mode_status st;
+    snprintf(label, sizeof label, "captions/%04zu", shard);
+    if ((st = run_record_output(r, &commit, &path, label, "captions.bin", err)) ||
+        (st = mode_captions_load(&captions, path, err)))
+        goto out;
+    snprintf(label, sizeof label, "assign/%04zu", shard);
+    const int64_t dim[] = {captions.n_rows};
+    if ((st = run_record_output(r, &also, &assigned, label, "assign.safetensors", err)) ||
+        (st = mode_safetensors_open(&f, assigned, err)) ||
+        (st = mode_safetensors_need(&f, "fine_id", MODE_DTYPE_I32, 1, dim, &fine, err)) ||
+        (st = mode_safetensors_need(&f, "distance", MODE_DTYPE_F32, 1, dim, &distance, err)))
+        goto out;
+    for (uint32_t i = 0; i < captions.n_rows; i++) {
+        const int32_t id = ((const int32_t *)fine->data)[i];
+        if (id < 0 || id >= centres->m) {
+            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: row %u has fine id %d of %d", label, i, id, centres->m);
+            break;
+        }
+        const int expert = centres->fine_to_coarse[id];
+        if (o->expert != ALL && expert != o->expert) continue;
+        const struct mode_sample s = mode_captions_row(&captions, i);
+        print_pair(expert, run_record_shard(r, shard), &s, id, mode_f32(distance)[i], o->json);
+    }
+out:
+    mode_safetensors_close(&f);
+    mode_captions_clear(&captions);
+    if (commit) mode__commit__free_unpacked(commit, NULL);
+    if (also) mode__commit__free_unpacked(also, NULL);
+    free(path);
+    free(assigned);
+    return st;
+}
+
+static enum mode_status print_run(const char *run, const struct options *o, struct mode_error *err)
+{
+    struct run_record r;
+    struct mode_centres centres = {0};
+    Mode__Commit *commit = NULL;
+    char label[64], *path = NULL;
+    enum mode_status st = run_record_open(&r, o->workspace, run, err);
+    if (st) goto out;
+    if (o->expert >= r.n_experts) {
+        st = MODE_FAIL(err, MODE_E_USAGE, "--expert: %lld is out of range: run %s has expert-0 to expert-%d",
+                       (long long)o->expert, run, r.n_experts - 1);
+        goto out;
+    }
+    run_record_centres_label(&r, label, sizeof label);
+    if ((st = run_record_output(&r, &commit, &path, label, "centres.safetensors", err)) ||
+        (st = mode_centres_load(&centres, path, err)))
+        goto out;
+    for (size_t s = 0; !st && s < r.n_shards; s++) st = print_shard(&r, s, &centres, o, err);
+out:
+    mode_centres_clear(&centres);
+    if (commit) mode__commit__free_unpacked(commit, NULL);
+    free(path);
+    run_record_close(&r);
+    return st;
+}
+
+static enum mode_status run(int argc, char **argv, struct mode_error *err)
+{
+    struct options o = {0};
+    int n_args;
+    json_t *index = NULL;
+    if (mode_options_wants_help(argc, argv)) {
+        mode_options_help(table, "MODE_", "mode pairs [--expert N] [options]", prose);
+        return MODE_OK;
+    }
+    enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
+    if (st || (st = ranges_check(&o, table, ranges, err))) return st;
+    if (n_args) return MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\"", argv[1]);
+    if ((st = mode_input_folder(o.workspace, err))) return st;
+    const char *name = o.run;
+    if (!name) {
+        char *path = mode_path_join(o.workspace, "experts/index.json");
+        index = json_load_file(path, 0, NULL);
+        name = json_string_value(json_object_get(index, "run"));
+        if (!name)
+            st = MODE_FAIL(err, MODE_E_NOINPUT, "%s names no run; name one with --run (`mode status` lists them)",
+                           path);
+        free(path);
+    }
+    if (!st) st = print_run(name, &o, err);
+    json_decref(index);
+    return st;
+}
+
+const struct mode_verb mode_verb_pairs = {"pairs", "which pairs are which expert's", run};
