@@ -43,15 +43,15 @@ train stopped cuda --steps 400 --algorithms zero.txt --resume || code=$?
 [ $code != 0 ] || fail "a training goes on with other algorithms"
 grep -q 'a training with other parameters' stopped.log || fail "it does not say why it cannot go on"
 
-train cpu cpu --steps 1 --algorithms one.txt || fail "on a processor"
+train cpu cpu --steps 3 --algorithms one.txt || fail "on a processor"
 grep -q 'algorithms are not those that were kept: they are for a GPU' cpu.log || fail "a processor does not say so"
-train none cpu --steps 1 --algorithms none.txt || fail "a processor that is to choose"
+train none cpu --steps 3 --algorithms none.txt || fail "a processor that is to choose"
 grep -q 'no algorithms were kept' none.log && [ ! -e none.txt ] || fail "a processor does not say that it has none"
 echo nonsense >one.txt
 code=0
-train bad cuda --steps 1 --algorithms one.txt || code=$?
+train bad cuda --steps 3 --algorithms one.txt || code=$?
 [ $code = 65 ] && grep -q 'the first line is "nonsense"' bad.log || fail "nonsense is taken (code $code)"
 code=0
-train both cuda --steps 1 --algorithms kept.txt --measure || code=$?
+train both cuda --steps 3 --algorithms kept.txt --measure || code=$?
 [ $code = 2 ] || fail "--measure beside --algorithms: code $code"
 echo "train_algorithms.sh: kept, used again, refused"

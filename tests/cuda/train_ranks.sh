@@ -65,24 +65,24 @@ grep -q 'process 1 of 2 has ended' long-0.log || fail "process 0 does not say wh
 
 # who comes to nobody, or to one who may not begin, does not wait for ever
 code0=0
-(train nobody 1 2 --rendezvous-timeout 0.3) >nobody.log 2>&1 || code0=$?
+(train nobody 1 3 --rendezvous-timeout 0.3) >nobody.log 2>&1 || code0=$?
 [ "$code0" = 69 ] && grep -q 'process 0 of 2 did not answer' nobody.log || fail "alone as process 1: code $code0"
 code0=0
-(train nobody 0 2 --rendezvous-timeout 0.3) >nobody.log 2>&1 || code0=$?
+(train nobody 0 3 --rendezvous-timeout 0.3) >nobody.log 2>&1 || code0=$?
 [ "$code0" = 69 ] && grep -q '1 of 2 processes came' nobody.log && [ ! -e nobody ] || fail "alone as process 0: code $code0"
 mkdir full
 touch full/open_clip_model.safetensors
 code0=0 code1=0
-(train full 1 2) >full-1.log 2>&1 &
+(train full 1 3) >full-1.log 2>&1 &
 peer=$!
-(train full 0 2) >full-0.log 2>&1 || code0=$?
+(train full 0 3) >full-0.log 2>&1 || code0=$?
 wait $peer || code1=$?
 [ "$code0 $code1" = "73 69" ] && grep -q 'exists already' full-0.log && grep -q 'process 0 of 2 has ended' full-1.log ||
     fail "a folder that is full: codes $code0 and $code1"
 code0=0 code1=0 # process 0 has no GPU that can be used, and says so to 1 before it ends
-(train blind 1 2) >blind-1.log 2>&1 &
+(train blind 1 3) >blind-1.log 2>&1 &
 peer=$!
-(export MODE_EMULATOR_CAPABILITY=80; train blind 0 2 --backend cuda-fp8) >blind-0.log 2>&1 || code0=$?
+(export MODE_EMULATOR_CAPABILITY=80; train blind 0 3 --backend cuda-fp8) >blind-0.log 2>&1 || code0=$?
 wait $peer || code1=$?
 [ "$code0 $code1" = "70 69" ] && grep -q 'process 0 of 2 has ended' blind-1.log && [ ! -e blind ] ||
     fail "process 0 has no GPU: codes $code0 and $code1"
