@@ -128,7 +128,8 @@ def main():
                 shutil.rmtree(tmp + "/trained", ignore_errors=True)  # a finished model is not overwritten
                 return ours([a.mode, "train", "--config", tmp + "/model.json", "--data", "::".join(shards),
                              "--text-keys", "json:texts[]", "--batch", "256", "--steps", str(steps), "--lr", "1e-3",
-                             "--warmup", "100", "--total-steps", "1000", "--seed", "1", "--clip-merges", merges, "--out", tmp + "/trained"], 1)
+                             "--warmup", "100", "--total-steps", "1000", "--seed", "1", "--clip-merges", merges,
+                             "--out", tmp + "/trained"], 1)
 
             def our_train():  # captions extraction and start-up cancel out
                 long, short = train(a.steps + 2), train(2)
