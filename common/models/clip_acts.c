@@ -365,6 +365,7 @@ enum mode_status mode__clip_acts_new(struct clip_acts **acts, const struct mode_
     a->loss = loss;
     fill_lists(a, mode__clip_image_tokens(clip));
     mode_backend_written(clip->be, shared, a->shared.used);
+    mode_backend_sync(clip->be); /* texts are written there next */
     return MODE_OK;
 }
 

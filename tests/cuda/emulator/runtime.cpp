@@ -29,8 +29,8 @@ enum : size_t { EDGE = 256 }; /* bytes before and behind an allocation that must
 struct allocation {
     size_t bytes;
     enum cudaMemoryType type;
-    char *base;   /* NULL: registered memory of the host */
-    size_t pages; /* bytes from base on that are mapped for it alone; 0: it is the allocator's */
+    char *base;    /* NULL: registered memory of the host */
+    size_t mapped; /* bytes from base on, for it alone; 0: they are the allocator's */
 };
 
 std::recursive_mutex lock;
@@ -96,7 +96,10 @@ static void open_device_memory(bool open)
         else
             __asan_poison_memory_region((void *)p, a.bytes);
 #else
-        (void)mprotect(a.base, a.pages, open ? PROT_READ | PROT_WRITE : PROT_NONE);
+        if (mprotect(a.base, a.mapped, open ? PROT_READ | PROT_WRITE : PROT_NONE)) {
+            perror("emulator: memory of the device cannot be opened and closed");
+            abort();
+        }
 #endif
     }
 }
@@ -110,7 +113,7 @@ static void on_fault(int number, siginfo_t *info, void *context)
     static const char sentence[] = "emulator: the host touches memory of the device\n";
     const char *at = (const char *)info->si_addr;
     for (const auto &[p, a] : allocations)
-        if (a.pages && depth == 0 && at >= a.base && at < a.base + a.pages)
+        if (a.mapped && depth == 0 && at >= a.base && at < a.base + a.mapped)
             (void)!write(STDERR_FILENO, sentence, sizeof sentence - 1);
     (void)context;
     (void)number;
@@ -138,7 +141,7 @@ static bool take_bytes(allocation *a, size_t bytes)
         if (p == MAP_FAILED) return false;
         (void)madvise(p, bytes, MADV_HUGEPAGE); /* fewer pages to open and close */
         a->base = (char *)p;
-        a->pages = bytes;
+        a->mapped = bytes;
         return true;
     }
 #endif
@@ -208,10 +211,10 @@ static void give_back(void *p, const allocation &a)
 #endif
     if (a.type != cudaMemoryTypeHost) used_bytes -= a.bytes;
     char *base = a.base;
-    size_t pages = a.pages;
+    size_t mapped = a.mapped;
     allocations.erase((uintptr_t)p);
-    if (pages)
-        (void)munmap(base, pages);
+    if (mapped)
+        (void)munmap(base, mapped);
     else
         free(base);
 }
