@@ -141,7 +141,7 @@ static enum mode_status sync_parent(const char *path, struct mode_error *err)
 static enum mode_status write_all(int fd, const char *path, const struct mode_file_part *part, size_t before,
                                   struct mode_error *err)
 {
-    const char *p = part->data;
+    const char *p = part->fetch ? part->fetch(part->ctx, part->data, part->size) : part->data;
     for (size_t left = part->size; left > 0;) {
         ssize_t n = write(fd, p, left);
         if (n < 0 && errno == EINTR) continue;
@@ -210,7 +210,7 @@ enum mode_status mode_file_write_parts(const char *path, const struct mode_file_
 
 enum mode_status mode_file_write_atomic(const char *path, const void *data, size_t size, struct mode_error *err)
 {
-    struct mode_file_part part = {data, size};
+    const struct mode_file_part part = {.data = data, .size = size};
     return mode_file_write_parts(path, &part, 1, err);
 }
 

@@ -37,6 +37,9 @@ enum mode_status mode_file_write_atomic(const char *path, const void *data, size
 struct mode_file_part {
     const void *data; /* may be NULL when size is 0 */
     size_t size;
+    /* data lies where it cannot be read: fetch makes it readable until the next is fetched; NULL: it can */
+    const void *(*fetch)(void *ctx, const void *data, size_t size);
+    void *ctx;
 };
 enum mode_status mode_file_write_parts(const char *path, const struct mode_file_part *parts, size_t n_parts,
                                        struct mode_error *err);

@@ -20,7 +20,7 @@ struct mode_cost {
     const float *x, *c; /* [n, d], [k, d], borrowed */
     int64_t n;
     int k, d;
-    const float *host; /* x in the host's own memory, where x is a device's and slow to read there; NULL: it is not */
+    const float *host; /* x in the memory of the host, where x itself is a device's; NULL: it is not */
 };
 
 /* out [rows, k] for rows first .. first+rows-1; never negative. */

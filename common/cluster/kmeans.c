@@ -80,7 +80,8 @@ enum mode_status mode_kmeans_train(float *centres, int32_t *id, struct mode_kmea
         size_t bytes = (size_t)n * (size_t)d * sizeof *x;
         if ((st = mode_backend_alloc(be, &placed, bytes, err))) goto out;
         host = x;
-        x = memcpy(placed, x, bytes);
+        mode_backend_copy(be, placed, x, bytes);
+        x = placed;
     }
     double before = INFINITY, fell = INFINITY;
     for (int it = 0; it < p->iterations; it++) {

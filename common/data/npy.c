@@ -40,7 +40,9 @@ enum mode_status mode_npy_write(const char *path, const struct mode_tensor *t, s
 
     unsigned char head[MAGIC + LENGTH] = {
         0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, (unsigned char)(dict.len & 255), (unsigned char)(dict.len >> 8)};
-    struct mode_file_part parts[3] = {{head, sizeof head}, {dict.data, dict.len}, {t->data, mode_tensor_bytes(t)}};
+    struct mode_file_part parts[3] = {{.data = head, .size = sizeof head},
+                                      {.data = dict.data, .size = dict.len},
+                                      {.data = t->data, .size = mode_tensor_bytes(t)}};
     enum mode_status st = mode_file_write_parts(path, parts, 3, err);
     mode_str_clear(&dict);
     return st;

@@ -309,6 +309,14 @@ out:
 enum mode_status mode_safetensors_write(const char *path, const struct mode_tensor *tensors, size_t n_tensors,
                                         const struct mode_meta *meta, size_t n_meta, struct mode_error *err)
 {
+    return mode_safetensors_write_from(path, tensors, n_tensors, meta, n_meta, NULL, NULL, err);
+}
+
+enum mode_status mode_safetensors_write_from(const char *path, const struct mode_tensor *tensors, size_t n_tensors,
+                                             const struct mode_meta *meta, size_t n_meta,
+                                             const void *(*fetch)(void *ctx, const void *data, size_t size), void *ctx,
+                                             struct mode_error *err)
+{
     char *text = NULL;
     unsigned char length[LENGTH_BYTES];
     struct mode_str header = {0};
@@ -319,10 +327,10 @@ enum mode_status mode_safetensors_write(const char *path, const struct mode_tens
     for (int i = 0; i < LENGTH_BYTES; i++) length[i] = (unsigned char)((uint64_t)header.len >> (8 * i));
 
     struct mode_file_part *parts = mode_xcalloc(n_tensors + 2, sizeof *parts);
-    parts[0] = (struct mode_file_part){length, sizeof length};
-    parts[1] = (struct mode_file_part){header.data, header.len};
+    parts[0] = (struct mode_file_part){.data = length, .size = sizeof length};
+    parts[1] = (struct mode_file_part){.data = header.data, .size = header.len};
     for (size_t i = 0; i < n_tensors; i++)
-        parts[i + 2] = (struct mode_file_part){tensors[i].data, mode_tensor_bytes(&tensors[i])};
+        parts[i + 2] = (struct mode_file_part){tensors[i].data, mode_tensor_bytes(&tensors[i]), fetch, ctx};
     if (header.len > MAX_HEADER || n_tensors > MAX_TENSORS)
         st = MODE_FAIL(err, MODE_E_VALUE, "%s: %zu tensors with a header of %zu bytes: no reader of ours would take it",
                        path, n_tensors, header.len);

@@ -8,7 +8,7 @@
  *     st = mode_ranks_reduce_scatter(g, sum, parts, n, MODE_DTYPE_F32, &err);  // parts [size, n] -> sum [n]
  *
  * Pointers are memory of the backend that the group was opened for, and the functions take their turn among its ops:
- * they see what ops before them wrote, ops after them see their results, the host does after mode_backend_sync. Between
+ * they see what ops before them wrote, ops after them see their results, and so does mode_backend_copy. Between
  * mode_ranks_begin and _end they run beside the ops instead. A sum is made in an order that does not change from call
  * to call; on the sockets it is that of the ranks.
  *
@@ -60,7 +60,8 @@ enum mode_status mode_ranks_reduce_scatter(struct mode_ranks *g, void *out, cons
 /* After a mode_backend_sync, before the host believes what was exchanged: MODE_E_PEER when a process has ended, because
  * exchanges that were under way have been broken off then, and what they wrote is nothing. */
 enum mode_status mode_ranks_check(struct mode_ranks *g, struct mode_error *err);
-/* data [n] becomes the sum over all processes, the same bits everywhere. */
+/* data [n] becomes the sum over all processes, the same bits everywhere; it may be memory that both sides have, and is
+ * added up where the device has it. */
 enum mode_status mode_ranks_all_reduce(struct mode_ranks *g, void *data, size_t n, enum mode_dtype dtype,
                                        struct mode_error *err);
 /* data [n] becomes rank 0's. */

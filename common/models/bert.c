@@ -11,6 +11,8 @@
 #include "base/str.h"
 #include "data/tokenizer.h"
 #include "data/weights.h"
+#include "nn/mirror.h"
+#include "nn/ops.h"
 #include "tensor/half.h"
 
 #include <inttypes.h>
@@ -25,11 +27,12 @@ enum { WINDOW = 8192, TOKENIZE_BLOCK = 64, DEVICE_BATCH = 16, DEVICE_WINDOW = 4 
 struct loader {
     struct mode_text_encoder *enc;
     struct mode_weights file;
+    struct mode_mirror mirror; /* of the tensor that is loaded now */
     const char *path, *prefix; /* prefix: "" or "bert." */
 };
 
-/* Copy tensor <prefix><name> of shape [rows, cols] (cols 0: [rows]) to `to`. */
-static enum mode_status copy_tensor(struct loader *l, float *to, const char *name, int64_t rows, int64_t cols,
+/* Tensor <prefix><name> of shape [rows, cols] (cols 0: [rows]) to `to`, memory of the host. */
+static enum mode_status read_tensor(struct loader *l, float *to, const char *name, int64_t rows, int64_t cols,
                                     struct mode_error *err)
 {
     char full[160], got[160];
@@ -52,6 +55,16 @@ static enum mode_status copy_tensor(struct loader *l, float *to, const char *nam
         return MODE_FAIL(err, MODE_E_FORMAT, "%s: tensor %s is %s, expected F32, F16, BF16 or F64", l->path, full,
                          mode_dtype_name(t->dtype));
     return MODE_OK;
+}
+
+/* The same to `to`, memory of the backend. */
+static enum mode_status copy_tensor(struct loader *l, float *to, const char *name, int64_t rows, int64_t cols,
+                                    struct mode_error *err)
+{
+    float *here = mode_mirror_write(&l->mirror, to, (size_t)(rows * (cols ? cols : 1)) * sizeof *to);
+    enum mode_status st = read_tensor(l, here, name, rows, cols, err);
+    if (!st) mode_mirror_send(&l->mirror);
+    return st;
 }
 
 static float *take(struct mode_text_encoder *enc, int64_t n)
@@ -124,23 +137,27 @@ static enum mode_status load_embeddings(struct loader *l, struct mode_error *err
     int64_t d = c->width;
     float *types = mode_xmalloc((size_t)(c->types * d) * sizeof *types);
     enum mode_status st = load_matrix(l, &enc->words, "embeddings.word_embeddings.weight", c->vocab, d, err);
-    if (!st) st = load_matrix(l, &enc->positions, "embeddings.position_embeddings.weight", c->positions, d, err);
-    if (!st) st = copy_tensor(l, types, "embeddings.token_type_embeddings.weight", c->types, d, err);
+    enc->positions = mode_tensor_2d(take(enc, c->positions * d), MODE_DTYPE_F32, c->positions, d);
+    float *positions = mode_mirror_write(&l->mirror, enc->positions.data, mode_tensor_bytes(&enc->positions));
+    if (!st) st = read_tensor(l, positions, "embeddings.position_embeddings.weight", c->positions, d, err);
+    if (!st) st = read_tensor(l, types, "embeddings.token_type_embeddings.weight", c->types, d, err);
+    for (int64_t i = 0; !st && i < c->positions * d; i++) positions[i] += types[i % d];
+    if (!st) mode_mirror_send(&l->mirror);
     if (!st) st = load_vector(l, &enc->ln_w, "embeddings.LayerNorm.weight", d, err);
     if (!st) st = load_vector(l, &enc->ln_b, "embeddings.LayerNorm.bias", d, err);
-    for (int64_t i = 0; !st && i < c->positions * d; i++) mode_f32(&enc->positions)[i] += types[i % d];
     free(types);
     return st;
 }
 
 /* Let t point to a rounded copy of itself at *to. */
-static void round_tensor(struct mode_tensor *t, uint16_t **to)
+static void round_tensor(struct mode_backend *be, struct mode_tensor *t, uint16_t **to)
 {
-    int64_t n = mode_tensor_count(t);
-    for (int64_t i = 0; i < n; i++) (*to)[i] = mode_f32_to_bf16(mode_f32(t)[i]);
-    t->data = *to;
-    t->dtype = MODE_DTYPE_BF16;
-    *to += (n + 31) / 32 * 32;
+    struct mode_tensor rounded = *t;
+    rounded.data = *to;
+    rounded.dtype = MODE_DTYPE_BF16;
+    mode_rounded(be, &rounded, t);
+    *t = rounded;
+    *to += (mode_tensor_count(t) + 31) / 32 * 32;
 }
 
 static enum mode_status round_operands(struct mode_text_encoder *enc, bool has_pooler, struct mode_error *err)
@@ -154,10 +171,10 @@ static enum mode_status round_operands(struct mode_text_encoder *enc, bool has_p
         struct bert_layer *y = &enc->layers[i];
         struct mode_tensor *const read[] = {&y->qkv_w, &y->qkv_b, &y->out_w,  &y->out_b,
                                             &y->fc_w,  &y->fc_b,  &y->proj_w, &y->proj_b};
-        for (size_t k = 0; k < sizeof read / sizeof *read; k++) round_tensor(read[k], &to);
+        for (size_t k = 0; k < sizeof read / sizeof *read; k++) round_tensor(enc->be, read[k], &to);
     }
-    if (has_pooler) round_tensor(&enc->pooler_w, &to);
-    if (has_pooler) round_tensor(&enc->pooler_b, &to);
+    if (has_pooler) round_tensor(enc->be, &enc->pooler_w, &to);
+    if (has_pooler) round_tensor(enc->be, &enc->pooler_b, &to);
     return MODE_OK;
 }
 
@@ -166,7 +183,7 @@ static enum mode_status load_weights(struct mode_text_encoder *enc, const char *
     const struct mode__bert_config *c = &enc->c;
     int64_t d = c->width;
     char *path = mode__bert_weights(dir), name[64];
-    struct loader l = {.enc = enc, .path = path, .prefix = ""};
+    struct loader l = {.enc = enc, .mirror = {.be = enc->be}, .path = path, .prefix = ""};
     bool has_pooler = enc->pooling == MODE__POOLING_POOLER;
     enum mode_status st = mode_weights_open(&l.file, path, err);
     if (st) goto out;
@@ -196,6 +213,7 @@ static enum mode_status load_weights(struct mode_text_encoder *enc, const char *
     if (!st && has_pooler) st = load_vector(&l, &enc->pooler_b, "pooler.dense.bias", d, err);
     if (!st && mode_backend_activations(enc->be) == MODE_DTYPE_BF16) st = round_operands(enc, has_pooler, err);
 out:
+    mode_mirror_clear(&l.mirror);
     mode_weights_close(&l.file);
     free(path);
     return st;

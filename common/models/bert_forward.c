@@ -16,13 +16,16 @@ static size_t padded(size_t bytes)
     return (bytes + 63) / 64 * 64;
 }
 
+/* mode_backend_alloc, or what else gives memory of a backend. */
+typedef enum mode_status take_fn(struct mode_backend *be, void **data, size_t bytes, struct mode_error *err);
+
 /* One piece of memory for all of them. */
-static enum mode_status parts_alloc(void **block, struct mode_backend *be, const struct part *parts, int n,
-                                    struct mode_error *err)
+static enum mode_status parts_alloc(void **block, struct mode_backend *be, take_fn *take, const struct part *parts,
+                                    int n, struct mode_error *err)
 {
     size_t at = 0;
     for (int i = 0; i < n; i++) at += padded(parts[i].bytes);
-    enum mode_status st = mode_backend_alloc(be, block, at, err);
+    enum mode_status st = take(be, block, at, err);
     at = 0;
     for (int i = 0; i < n && !st; i++) {
         void *p = (char *)*block + at;
@@ -47,10 +50,9 @@ static enum mode_status slot_open(struct bert_slot *s, struct mode_backend *be, 
 {
     const struct part parts[] = {{&s->ids, rows * sizeof *s->ids}, {&s->offsets, (rows + 1) * sizeof *s->offsets}};
     void *lists = NULL;
-    enum mode_status st = parts_alloc(&lists, be, parts, 2, err);
+    enum mode_status st = parts_alloc(&lists, be, mode_backend_share, parts, 2, err);
     s->lists = lists;
     s->bytes = padded(parts[0].bytes) + padded(parts[1].bytes);
-    if (!st) mode_backend_lists(be, lists, s->bytes);
     return st ? st : mode_results_open(&s->out, be, rows * width * sizeof(float), err);
 }
 
@@ -68,13 +70,14 @@ enum mode_status mode__bert_acts_open(struct bert_acts *a, struct mode_backend *
                                  {&a->norm, rows * sizeof *a->norm}};
     void *own = NULL;
     a->rows = (int64_t)rows;
-    enum mode_status st = parts_alloc(&a->block, be, parts, (int)(sizeof parts / sizeof *parts), err);
-    if (!st) st = mode_backend_alloc(be, &own, (rows + 1) * sizeof *a->own, err);
+    enum mode_status st = parts_alloc(&a->block, be, mode_backend_alloc, parts, (int)(sizeof parts / sizeof *parts),
+                                      err);
+    if (!st) st = mode_backend_share(be, &own, (rows + 1) * sizeof *a->own, err);
     a->own = own;
     for (int i = 0; i < BERT_SLOTS && !st; i++) st = slot_open(&a->slot[i], be, rows, d, err);
     if (st) return mode_error_prefix(err, st, "text encoder: batches of %zu tokens", rows);
     for (size_t i = 0; i <= rows; i++) a->own[i] = (int32_t)i;
-    mode_backend_lists(be, a->own, (rows + 1) * sizeof *a->own);
+    mode_backend_written(be, a->own, (rows + 1) * sizeof *a->own);
     return MODE_OK;
 }
 

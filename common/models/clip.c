@@ -233,7 +233,7 @@ void mode_clip_close(struct mode_clip **clip)
 }
 
 struct draw {
-    struct mode_param *p;
+    float *to;
     struct clip_init init;
     uint64_t seed, index;
     int64_t cols, grid;
@@ -258,7 +258,7 @@ static void draw_row(void *ctx, int64_t row, int thread)
 {
     const struct draw *d = ctx;
     struct mode_rng r = mode_rng_for(d->seed, MODE_RNG_INIT, d->index, (uint64_t)row);
-    float *v = mode_f32(&d->p->value) + row * d->cols;
+    float *v = d->to + row * d->cols;
     (void)thread;
     if (d->init.kind == INIT_SINCOS) {
         sincos_row(v, row, d->grid, d->cols);
@@ -276,17 +276,20 @@ static void draw_row(void *ctx, int64_t row, int thread)
 
 void mode__clip_draw(struct mode_clip *clip, uint64_t seed)
 {
+    struct mode_mirror m = {.be = clip->be};
     for (size_t i = 0; i < clip->n_params; i++) {
         struct mode_param *p = &clip->params[i];
         int64_t rows = p->value.n_dims >= 2 ? p->value.dim[0] : 1;
-        struct draw d = {p,
+        struct draw d = {mode_mirror_write(&m, p->value.data, mode_tensor_bytes(&p->value)),
                          clip->init[i],
                          seed,
                          i,
                          mode_tensor_count(&p->value) / rows,
                          clip->cfg.image_size / clip->cfg.patch_size};
         mode_parallel_for(rows, draw_row, &d);
+        mode_mirror_send(&m);
     }
+    mode_mirror_clear(&m);
     mode_clip_refresh(clip);
 }
 
@@ -320,7 +323,9 @@ const struct mode_preprocess *mode_clip_preprocess(const struct mode_clip *clip)
 
 float mode_clip_logit_scale(const struct mode_clip *clip)
 {
-    return expf(mode_f32(&clip->logit_scale->value)[0]);
+    float log_scale;
+    mode_backend_copy(clip->be, &log_scale, clip->logit_scale->value.data, sizeof log_scale);
+    return expf(log_scale);
 }
 
 struct mode_param *mode_clip_params(struct mode_clip *clip, size_t *n)
@@ -358,8 +363,14 @@ static enum mode_status infer_begin(struct mode_clip *clip, struct mode_error *e
 static void take(struct mode_backend *be, float *out, const struct clip_tower_acts *t, int raw)
 {
     const struct mode_tensor *src = raw ? &t->emb : &t->unit;
-    mode_backend_sync(be);
-    MODE_ASSERT(mode_half_to_f32(out, src->data, src->dtype, (size_t)mode_tensor_count(src)));
+    struct mode_mirror m = {.be = be};
+    if (src->dtype == MODE_DTYPE_F32) {
+        mode_backend_copy(be, out, src->data, mode_tensor_bytes(src));
+        return;
+    }
+    const void *here = mode_mirror_read(&m, src->data, mode_tensor_bytes(src));
+    MODE_ASSERT(mode_half_to_f32(out, here, src->dtype, (size_t)mode_tensor_count(src)));
+    mode_mirror_clear(&m);
 }
 
 static enum mode_status encode_images(struct mode_clip *clip, float *out, struct clip_images from, int64_t b, int raw,

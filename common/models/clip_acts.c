@@ -351,7 +351,7 @@ enum mode_status mode__clip_acts_new(struct clip_acts **acts, const struct mode_
         st = MODE_FAIL(err, MODE_E_VALUE, "a batch of %lld is out of range for this model", (long long)batch);
     else
         st = mode_backend_alloc(clip->be, &base, a->arena.used, err);
-    if (!st) st = mode_backend_alloc(clip->be, &shared, a->shared.used, err);
+    if (!st) st = mode_backend_share(clip->be, &shared, a->shared.used, err);
     if (!st) st = mode_backend_alloc(clip->be, &loss, sizeof *a->loss, err);
     if (!st && train) st = mode_results_open(&a->told, clip->be, sizeof(struct clip_told), err);
     if (st) {
@@ -363,9 +363,9 @@ enum mode_status mode__clip_acts_new(struct clip_acts **acts, const struct mode_
     }
     (void)mode__clip_acts_plan(a, clip, batch, train, base, shared);
     a->loss = loss;
-    mode_backend_lists(clip->be, shared, a->shared.used);
     fill_lists(a, mode__clip_image_tokens(clip));
     mode_backend_written(clip->be, shared, a->shared.used);
+    mode_backend_sync(clip->be); /* texts are written there next */
     return MODE_OK;
 }
 

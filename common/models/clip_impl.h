@@ -6,6 +6,7 @@
 
 #include "models/clip_config.h"
 #include "models/clip_train.h"
+#include "nn/mirror.h"
 #include "nn/ops.h"
 #include "nn/results.h"
 
@@ -71,13 +72,13 @@ struct clip_told { /* what the host wants to know of a step */
 struct clip_acts {
     int64_t batch, micro; /* pairs of a step; of them together in the towers */
     struct clip_arena arena;
-    /* What the host writes before a step has memory of its own, which the device has a copy of (mode_backend_lists).
-     * Every piece has its lists, so that none waits for another to be done with them. */
+    /* What the host writes before a step lies in memory that both sides have (mode_backend_share). Every piece has its
+     * lists, so that none waits for another to be done with them. */
     struct clip_arena shared;
     int32_t *lists;                /* [pieces, lists_each]: offsets, pool and ids of texts */
     int64_t lists_each, text_rows; /* most rows of a piece's texts */
     int64_t pads, round;           /* texts that fill up; their rows make all texts' a multiple of it */
-    double *loss;                  /* memory of its own, which the host does not touch */
+    double *loss;                  /* memory of its own */
     struct mode_results *told;     /* struct clip_told of the last step; training alone */
     struct clip_pairs { /* some of a step's pairs; the caller's memory */
         struct clip_images images;

@@ -7,29 +7,7 @@
  *
  * Source: open_clip's local loss with gathered features and gradients, whose result is the same; there a process makes
  * its rows of both logit matrices, here one of them and its columns, with half the products. */
-#include "base/parallel.h"
 #include "models/clip_impl.h"
-
-#include <math.h>
-
-struct columns {
-    double *lse;        /* [n] */
-    const double *each; /* [size, n] */
-    int64_t n, size;
-};
-
-enum { COLUMNS = 1024 };
-
-static void join_columns(void *ctx, int64_t item, int thread)
-{
-    const struct columns *c = ctx;
-    int64_t end = (item + 1) * COLUMNS < c->n ? (item + 1) * COLUMNS : c->n;
-    (void)thread;
-    for (int64_t j = item * COLUMNS; j < end; j++) {
-        c->lse[j] = c->each[j];
-        for (int64_t r = 1; r < c->size; r++) c->lse[j] = mode_log_add(c->lse[j], c->each[r * c->n + j]);
-    }
-}
 
 enum mode_status mode__clip_gather_texts(struct mode_clip *clip, struct mode_error *err)
 {
@@ -66,9 +44,8 @@ enum mode_status mode__clip_loss(struct mode_clip *clip, struct mode_tensor *d_i
     mode_contrastive(clip->be, &a->lse_row, &a->lse_col, &logits, image, &a->texts, &scale);
     st = mode_ranks_all_gather(g, a->lse_cols, a->lse_col.data, (size_t)n, MODE_DTYPE_F64, err);
     if (st) return st;
-    mode_backend_sync(clip->be);
-    struct columns c = {a->lse_col.data, a->lse_cols, n, g->size};
-    mode_parallel_for((n + COLUMNS - 1) / COLUMNS, join_columns, &c);
+    struct mode_tensor columns = mode_tensor_2d(a->lse_cols, MODE_DTYPE_F64, g->size, n);
+    mode_join_columns(clip->be, &a->lse_col, &columns);
     mode_contrastive_back(clip->be, a->loss, d_image, &a->d_texts, &d_scale, &logits, image, &a->texts, &scale,
                           &a->lse_row, &a->lse_col, g->rank * b);
     /* the image tower's way back needs neither of these, nor does any op of this step the loss */

@@ -43,13 +43,16 @@ enum mode_status mode_clip_read_weights(struct mode_clip *c, const char *path, s
     struct mode_weights w;
     struct mode__clip_tensors t = {0};
     struct mode_str note = {0};
+    struct mode_mirror m = {.be = c->be};
     size_t n_of[MODE_DTYPE_BOOL + 1] = {0};
     enum mode_status st = mode_weights_open(&w, path, err);
     if (st) return st;
     if ((st = mode__clip_tensors_read(&t, c->params, c->n_params, &w, path, err))) goto out;
     for (size_t i = 0; i < t.n; i++) {
         struct mode_tensor *to = &c->params[i].value;
-        MODE_ASSERT(mode_half_to_f32(to->data, t.list[i].data, t.list[i].dtype, (size_t)mode_tensor_count(to)));
+        float *here = mode_mirror_write(&m, to->data, mode_tensor_bytes(to));
+        MODE_ASSERT(mode_half_to_f32(here, t.list[i].data, t.list[i].dtype, (size_t)mode_tensor_count(to)));
+        mode_mirror_send(&m);
         n_of[t.list[i].dtype]++;
     }
     mode_clip_refresh(c);
@@ -62,6 +65,7 @@ enum mode_status mode_clip_read_weights(struct mode_clip *c, const char *path, s
     free(c->note);
     c->note = note.data;
 out:
+    mode_mirror_clear(&m);
     mode__clip_tensors_clear(&t);
     mode_weights_close(&w);
     return st;
@@ -130,7 +134,10 @@ enum mode_status mode_clip_save(const struct mode_clip *clip, const char *config
     char *text = mode__clip_config_text(clip);
     for (size_t i = 0; i < clip->n_params; i++) list[i] = clip->params[i].value;
     struct mode_meta meta = {.key = "format", .value = "pt"};
-    enum mode_status st = mode_safetensors_write(weights_path, list, clip->n_params, &meta, 1, err);
+    struct mode_mirror m = {.be = clip->be};
+    enum mode_status st = mode_safetensors_write_from(weights_path, list, clip->n_params, &meta, 1, mode_mirror_fetch,
+                                                      &m, err);
+    mode_mirror_clear(&m);
     if (st == MODE_OK) st = mode_file_write_atomic(config_path, text, strlen(text), err);
     free(text);
     free(list);

@@ -322,7 +322,7 @@ enum mode_status mode_clip_train_step(struct mode_clip *clip, double *loss, cons
     return st;
 }
 
-/* Copies, since pages that the host reads would leave the device, and neighbours of the logit scale with it. */
+/* One wait for both, and for the step. */
 double mode_clip_train_loss(struct mode_clip *clip)
 {
     struct clip_acts *a = clip->train;

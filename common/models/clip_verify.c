@@ -12,7 +12,9 @@
 #include <string.h>
 
 struct check {
-    struct mode_clip *clip;
+    struct mode_clip *clip, *exact; /* exact: the same parameters in the host's memory */
+    struct mode_backend *host;      /* its backend, where it is another model */
+    struct mode_mirror mirror;
     mode_verify_fn *each;
     void *ctx;
     const char *stage;
@@ -28,10 +30,16 @@ double mode_verify_limit_gradient(int n_dims)
     return n_dims >= 2 ? 2e-5 : 1e-4;
 }
 
-/* n rows of `cols`; rows of exact are given by place (NULL: the same) */
-static void compare(const struct check *c, const char *tensor, const float *ours, const double *exact, int64_t n,
+static const float *seen(struct mode_mirror *m, const struct mode_tensor *t)
+{
+    return mode_mirror_read(m, t->data, mode_tensor_bytes(t));
+}
+
+/* n rows of `cols`, in the backend's memory; rows of exact are given by place (NULL: the same) */
+static void compare(struct check *c, const char *tensor, const struct mode_tensor *t, const double *exact, int64_t n,
                     int64_t cols, const int32_t *place, double tolerance)
 {
+    const float *ours = mode_mirror_read(&c->mirror, t->data, (size_t)(n * cols) * sizeof *ours);
     struct mode_verify_row row = {.stage = c->stage, .tensor = tensor, .tolerance = tolerance};
     double diff = 0, size = 0, worst = -1;
     for (int64_t i = 0; i < n * cols; i++) {
@@ -75,18 +83,18 @@ static void check_forward(struct check *c, const struct clip_tower *t, const str
     double end = mode_verify_limit_block(layers);
     for (int64_t i = 0; i < b; i++) pooled[i] = all[((const int32_t *)a->pool.data)[i]];
     c->stage = text ? "text tower" : "image tower";
-    compare(c, text ? "tokens + positions" : "patches + positions", mode_f32(&a->x), x->x, a->rows, d, all,
+    compare(c, text ? "tokens + positions" : "patches + positions", &a->x, x->x, a->rows, d, all,
             mode_verify_limit_block(0));
     for (int64_t i = 0; i < layers; i++) {
         char *name = mode_xasprintf("%stransformer.resblocks.%lld", prefix, (long long)i);
         bool few = i == layers - 1 && mode__clip_pooled_last(c->clip, t);
-        compare(c, name, mode_f32(&a->blocks[i].out), x->block[i], few ? b : a->rows, d, few ? pooled : all,
+        compare(c, name, &a->blocks[i].out, x->block[i], few ? b : a->rows, d, few ? pooled : all,
                 mode_verify_limit_block(i + 1));
         free(name);
     }
-    if (x->ln) compare(c, text ? "ln_final, pooled" : "ln_post, pooled", mode_f32(&a->ln), x->ln, b, d, NULL, end);
-    compare(c, "features", mode_f32(&a->emb), x->emb, b, e, NULL, end);
-    compare(c, "unit features", mode_f32(&a->unit), x->unit, b, e, NULL, end);
+    if (x->ln) compare(c, text ? "ln_final, pooled" : "ln_post, pooled", &a->ln, x->ln, b, d, NULL, end);
+    compare(c, "features", &a->emb, x->emb, b, e, NULL, end);
+    compare(c, "unit features", &a->unit, x->unit, b, e, NULL, end);
     free(all);
     free(pooled);
 }
@@ -97,7 +105,7 @@ static void check_exact(struct check *c, const struct clip_tower_acts *a, const 
     const double **block = mode_xcalloc((size_t)layers, sizeof *block);
     for (int64_t i = 0; i < layers; i++) block[i] = i + 1 < layers ? x->blocks[i + 1].x : x->out;
     const struct stages s = {x->rows, x->x, block, x->ln, x->emb, x->unit};
-    check_forward(c, x->t, a, &s);
+    check_forward(c, x->text ? &c->clip->text : &c->clip->image, a, &s);
     free(block);
 }
 
@@ -107,15 +115,16 @@ static void check_loss(struct check *c)
     struct clip_acts *a = c->clip->train;
     int64_t b = a->image.seqs, e = c->clip->cfg.embed_dim;
     const struct mode_tensor *d_scale = &c->clip->logit_scale->grad;
-    double log_scale = mode_f32(&c->clip->logit_scale->value)[0];
+    const float log_scale = *mode_f32(&c->exact->logit_scale->value);
     double *da = mode_xcalloc((size_t)(b * e), sizeof *da), *db = mode_xcalloc((size_t)(b * e), sizeof *db),
            exact_scale;
     double limit = mode_verify_limit_gradient(2) + 1e-6 * exp(log_scale);
+    struct mode_mirror image = {.be = c->clip->be}, text = image;
     struct mode_error err;
     MODE_ASSERT(!mode__clip_loss(c->clip, &a->image.d_unit, &a->text.d_unit, &a->image.unit, &a->text.unit, &err));
     double loss = mode_clip_train_loss(c->clip);
-    double exact = mode__clip_exact_loss(da, db, &exact_scale, mode_f32(&a->image.unit), mode_f32(&a->text.unit), b, e,
-                                         log_scale);
+    double exact = mode__clip_exact_loss(da, db, &exact_scale, seen(&image, &a->image.unit), seen(&text, &a->text.unit),
+                                         b, e, log_scale);
     c->stage = "loss";
     struct mode_verify_row row = {.stage = c->stage,
                                   .tensor = "loss",
@@ -125,18 +134,43 @@ static void check_loss(struct check *c)
                                   .exact = exact};
     if (!isfinite(row.error)) row.error = INFINITY;
     c->each(c->ctx, &row);
-    compare(c, "gradient of the image features", mode_f32(&a->image.d_unit), da, b, e, NULL, limit);
-    compare(c, "gradient of the text features", mode_f32(&a->text.d_unit), db, b, e, NULL, limit);
-    compare(c, "gradient of logit_scale", mode_f32(d_scale), &exact_scale, 1, 1, NULL, limit * 5);
+    compare(c, "gradient of the image features", &a->image.d_unit, da, b, e, NULL, limit);
+    compare(c, "gradient of the text features", &a->text.d_unit, db, b, e, NULL, limit);
+    compare(c, "gradient of logit_scale", d_scale, &exact_scale, 1, 1, NULL, limit * 5);
+    mode_mirror_clear(&image);
+    mode_mirror_clear(&text);
     free(da);
     free(db);
 }
 
+static void check_gradient(struct check *c, const struct mode_param *p, const double *grad)
+{
+    compare(c, p->name, &p->grad, grad, 1, mode_tensor_count(&p->grad), NULL,
+            mode_verify_limit_gradient(p->value.n_dims));
+}
+
 static void on_gradient(void *ctx, const struct mode_param *p, const double *grad)
 {
-    const struct check *c = ctx;
-    compare(c, p->name, mode_f32(&p->grad), grad, 1, mode_tensor_count(&p->grad), NULL,
-            mode_verify_limit_gradient(p->value.n_dims));
+    struct check *c = ctx;
+    check_gradient(c, &c->clip->params[p - c->exact->params], grad);
+}
+
+/* The model with its parameters where clip_exact.c can read them: itself, or of a device's a copy. */
+static enum mode_status open_exact(struct check *c, struct mode_error *err)
+{
+    c->exact = c->clip;
+    if (!mode_backend_is_device(c->clip->be)) return MODE_OK;
+    enum mode_status st = mode_backend_open(&c->host, "ref", err);
+    if (!st) st = mode__clip_new(&c->exact, c->host, &c->clip->cfg, err);
+    if (!st) mode_backend_copy(c->clip->be, c->exact->values, c->clip->values, c->clip->n_floats * sizeof(float));
+    return st;
+}
+
+static void close_exact(struct check *c)
+{
+    if (c->host && c->exact) mode_clip_close(&c->exact);
+    mode_backend_close(&c->host);
+    mode_mirror_clear(&c->mirror);
 }
 
 static enum mode_status check_f32(const struct mode_clip *clip, struct mode_error *err)
@@ -160,29 +194,34 @@ static void forward(struct mode_clip *clip, const float *pixels, const int32_t *
 enum mode_status mode_clip_verify(struct mode_clip *clip, const float *pixels, const int32_t *ids, const int32_t *n_ids,
                                   int64_t b, mode_verify_fn *each, void *ctx, struct mode_error *err)
 {
-    struct check c = {.clip = clip, .each = each, .ctx = ctx};
+    struct check c = {.clip = clip, .mirror = {.be = clip->be}, .each = each, .ctx = ctx};
+    struct mode_mirror d_unit = {.be = clip->be};
     struct clip_exact image = {0}, text = {0};
     enum mode_status st = check_f32(clip, err);
     if (!st) st = mode__clip_check_texts(clip, ids, n_ids, b, err);
     if (!st) mode_clip_set_padding(clip, false); /* every text is looked at */
     if (!st) st = mode_clip_train_begin(clip, b, err);
-    if (st) return st;
+    if (!st) st = open_exact(&c, err);
+    if (st) goto out;
     openblas_set_num_threads(1); /* the pool's threads are the only ones */
     forward(clip, pixels, ids, n_ids, b);
-    mode__clip_exact_image(&image, clip, pixels, b);
+    mode__clip_exact_image(&image, c.exact, pixels, b);
     check_exact(&c, &clip->train->image, &image);
-    mode__clip_exact_text(&text, clip, ids, n_ids, b);
+    mode__clip_exact_text(&text, c.exact, ids, n_ids, b);
     check_exact(&c, &clip->train->text, &text);
     check_loss(&c);
     mode__clip_text_back(clip, clip->train);
     mode__clip_image_back(clip, clip->train);
     c.stage = "image gradients";
-    mode__clip_exact_back(&image, mode_f32(&clip->train->image.d_unit), on_gradient, &c);
+    mode__clip_exact_back(&image, seen(&d_unit, &clip->train->image.d_unit), on_gradient, &c);
     c.stage = "text gradients";
-    mode__clip_exact_back(&text, mode_f32(&clip->train->text.d_unit), on_gradient, &c);
+    mode__clip_exact_back(&text, seen(&d_unit, &clip->train->text.d_unit), on_gradient, &c);
     mode__clip_exact_clear(&image);
     mode__clip_exact_clear(&text);
-    return MODE_OK;
+out:
+    mode_mirror_clear(&d_unit);
+    close_exact(&c);
+    return st;
 }
 
 /* ---- against stored vectors ------------------------------------------------------------------------------------ */
@@ -236,7 +275,7 @@ enum mode_status mode_clip_verify_stored(struct mode_clip *clip, const struct mo
                                          const float *pixels, const int32_t *ids, const int32_t *n_ids, int64_t b,
                                          mode_verify_fn *each, void *ctx, struct mode_error *err)
 {
-    struct check c = {.clip = clip, .each = each, .ctx = ctx};
+    struct check c = {.clip = clip, .mirror = {.be = clip->be}, .each = each, .ctx = ctx};
     struct stored s = {.f = f, .prefix = prefix};
     double loss = 0;
     enum mode_status st = check_f32(clip, err);
@@ -259,8 +298,9 @@ enum mode_status mode_clip_verify_stored(struct mode_clip *clip, const struct mo
     c.stage = "gradients";
     for (size_t i = 0; !s.st && i < clip->n_params; i++) {
         const struct mode_param *p = &clip->params[i];
-        if (!p->frozen) on_gradient(&c, p, widened(&s, mode_tensor_count(&p->grad), err, "grad.%s", p->name));
+        if (!p->frozen) check_gradient(&c, p, widened(&s, mode_tensor_count(&p->grad), err, "grad.%s", p->name));
     }
+    mode_mirror_clear(&c.mirror);
     for (size_t i = 0; i < s.n; i++) free(s.values[i]);
     return s.st;
 }

@@ -219,14 +219,27 @@ void mode_backend_free(struct mode_backend *be, void *data)
     (void)munmap((char *)data - PAGE, size);
 }
 
-void mode_backend_lists(struct mode_backend *be, void *data, size_t bytes)
+void mode_backend_copy(struct mode_backend *be, void *to, const void *from, size_t bytes)
 {
-    if (be->kind) be->kind->lists(be, data, bytes);
+    if (be->kind && bytes > 0)
+        be->kind->copy(be, to, from, bytes);
+    else if (bytes > 0)
+        memcpy(to, from, bytes);
+}
+
+enum mode_status mode_backend_share(struct mode_backend *be, void **data, size_t bytes, struct mode_error *err)
+{
+    return be->kind ? be->kind->share(be, data, bytes, err) : mode_backend_alloc(be, data, bytes, err);
 }
 
 void mode_backend_written(struct mode_backend *be, const void *data, size_t bytes)
 {
     if (be->kind && bytes > 0) be->kind->written(be, data, bytes);
+}
+
+void mode_backend_show(struct mode_backend *be, void *data, size_t bytes)
+{
+    if (be->kind && bytes > 0) be->kind->show(be, data, bytes);
 }
 
 void mode_backend_pin(struct mode_backend *be, void *data, size_t bytes)

@@ -115,15 +115,23 @@ void mode_backend_fork(struct mode_backend *be);
 void mode_backend_branch(struct mode_backend *be, int i);
 void mode_backend_join(struct mode_backend *be);
 
-/* Memory that both the device and the host can use, zeroed, aligned to 64 bytes. MODE_E_MEMORY. NULL may be freed. */
+/* The backend's memory (docs/decisions/0011-memory-of-gpus.md): zeroed, aligned to 64 bytes. A device's is its own: ops
+ * and mode_backend_copy get at it, the host never does. MODE_E_MEMORY. NULL may be freed. */
 enum mode_status mode_backend_alloc(struct mode_backend *be, void **data, size_t bytes, struct mode_error *err);
 void mode_backend_free(struct mode_backend *be, void *data);
+/* memcpy where one side or both may be the backend's memory: after all ops that were called before it, and done when it
+ * returns. Not within a sequence. */
+void mode_backend_copy(struct mode_backend *be, void *to, const void *from, size_t bytes);
 
-/* Lists (offsets, ids, rows): memory of mode_backend_alloc, all of one piece, which the host writes and both read; no
- * op writes there. A device then keeps a copy for either side. written: after the host has, before ops read it; what it
- * wrote is on its way at once. Without either an op finds the same numbers, later. Nothing to do on other backends. */
-void mode_backend_lists(struct mode_backend *be, void *data, size_t bytes);
+/* Small memory that both sides have (lists, what a step is told and what it tells), zeroed: data is the host's, and
+ * where a device has a copy of its own, the ops that take such memory (nn/ops.h) find it by that. Given back by
+ * mode_backend_free. Both of the following take their turn among the ops, wait for nothing and may be in a sequence,
+ * which does them every time; nothing to do where there is no copy.
+ *   written  after the host has, before ops read it. The host leaves it alone until the next mode_backend_sync.
+ *   show     what ops have made there so far: the host finds it after the next mode_backend_sync. */
+enum mode_status mode_backend_share(struct mode_backend *be, void **data, size_t bytes, struct mode_error *err);
 void mode_backend_written(struct mode_backend *be, const void *data, size_t bytes);
+void mode_backend_show(struct mode_backend *be, void *data, size_t bytes);
 
 /* Bytes of the device's own memory that this backend can still take, as far as was free when it was opened, and all
  * that the device has. SIZE_MAX twice: the host's processor, whose memory is taken page by page as it is touched. */

@@ -32,6 +32,7 @@
     X(l2norm)                                                                                                          \
     X(l2norm_back)                                                                                                     \
     X(contrastive)                                                                                                     \
+    X(join_columns)                                                                                                    \
     X(contrastive_back)                                                                                                \
     X(adamw)                                                                                                           \
     X(grad_squares)                                                                                                    \
@@ -71,7 +72,7 @@ struct mode__results_kind {
     void (*wait)(struct mode_results *r);
 };
 
-/* What a device other than the host's processor brings along; its memory can be read and written by the host too. */
+/* What a device other than the host's processor brings along. */
 struct mode__device {
     enum mode_status (*open)(struct mode_backend *be, struct mode_error *err); /* sets be->device */
     void (*close)(struct mode_backend *be);
@@ -81,8 +82,10 @@ struct mode__device {
     void (*free)(struct mode_backend *be, void *data);
     void (*room)(const struct mode_backend *be, size_t *left, size_t *total);
     void (*sync)(struct mode_backend *be);
-    void (*lists)(struct mode_backend *be, void *data, size_t bytes);
+    void (*copy)(struct mode_backend *be, void *to, const void *from, size_t bytes);
+    enum mode_status (*share)(struct mode_backend *be, void **data, size_t bytes, struct mode_error *err);
     void (*written)(struct mode_backend *be, const void *data, size_t bytes);
+    void (*show)(struct mode_backend *be, void *data, size_t bytes);
     void (*pin)(void *data, size_t bytes);
     void (*unpin)(void *data);
     enum mode_status (*ranks)(struct mode_ranks **g, struct mode_backend *be, struct mode_meeting *m,

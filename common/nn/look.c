@@ -2,6 +2,7 @@
 
 #include "base/rng.h"
 #include "nn/choice.h"
+#include "nn/mirror.h"
 #include "nn/ops.h"
 
 #include <math.h>
@@ -14,8 +15,9 @@ struct trial {
     void *data[TENSORS];
 };
 
-static enum mode_status run(struct trial *t, struct mode_backend *be, struct mode_error *err)
+static enum mode_status run(struct trial *t, struct mode_mirror *m, struct mode_error *err)
 {
+    struct mode_backend *be = m->be;
     const int64_t dim[TENSORS][2] = {{ROWS, IN}, {OUT, IN}, {1, OUT}, {1, OUT}, {ROWS, OUT}, {ROWS, OUT}};
     struct mode_tensor *at[TENSORS] = {&t->x, &t->w, &t->g, &t->b, &t->y, &t->z};
     for (uint64_t i = 0; i < TENSORS; i++) {
@@ -25,19 +27,22 @@ static enum mode_status run(struct trial *t, struct mode_backend *be, struct mod
         *at[i] = dim[i][0] > 1 ? mode_tensor_2d(t->data[i], MODE_DTYPE_F32, dim[i][0], dim[i][1])
                                : mode_tensor_1d(t->data[i], MODE_DTYPE_F32, dim[i][1]);
         struct mode_rng rng = mode_rng_for(1, MODE_RNG_KMEANS, i, 0);
-        for (size_t k = 0; k < n; k++) mode_f32(at[i])[k] = (float)mode_rng_normal(&rng);
+        float *to = mode_mirror_write(m, t->data[i], n * sizeof *to);
+        for (size_t k = 0; k < n; k++) to[k] = (float)mode_rng_normal(&rng);
+        mode_mirror_send(m);
     }
     mode_linear(be, &t->y, &t->x, &t->w, NULL);
     mode_layernorm(be, &t->z, NULL, &t->y, &t->g, &t->b, 1e-5f);
-    mode_backend_sync(be);
     return MODE_OK;
 }
 
-static double distance(const struct mode_tensor *a, const struct mode_tensor *b)
+/* b: the processor's */
+static double distance(struct mode_mirror *m, const struct mode_tensor *a, const struct mode_tensor *b)
 {
+    const float *here = mode_mirror_read(m, a->data, mode_tensor_bytes(a));
     double d = 0, s = 0;
     for (int64_t i = 0; i < mode_tensor_count(a); i++) {
-        double x = mode_f32(a)[i], y = mode_f32(b)[i];
+        double x = here[i], y = mode_f32(b)[i];
         d += (x - y) * (x - y);
         s += y * y;
     }
@@ -57,17 +62,19 @@ enum mode_status mode_gpu_trial(double *product, double *kernel, struct mode_err
     enum mode_status st = mode_backend_open(&gpu, "cuda", err);
     *product = *kernel = NAN;
     if (!st) st = mode_backend_open(&cpu, "cpu", err);
-    if (!st) st = run(&a, gpu, err);
-    if (!st) st = run(&b, cpu, err);
+    struct mode_mirror on_gpu = {.be = gpu}, on_cpu = {.be = cpu};
+    if (!st) st = run(&a, &on_gpu, err);
+    if (!st) st = run(&b, &on_cpu, err);
     if (!st) {
-        *product = distance(&a.y, &b.y);
-        *kernel = distance(&a.z, &b.z);
+        *product = distance(&on_gpu, &a.y, &b.y);
+        *kernel = distance(&on_gpu, &a.z, &b.z);
         if (!(*product < MODE_LOOK_LIMIT && *kernel < MODE_LOOK_LIMIT))
             st = MODE_FAIL(err, MODE_E_VALUE,
                            "a product and a kernel differ from the processor's by %.1e and %.1e, expected below %.0e; "
                            "do not use this GPU before `make cuda-test` passes",
                            *product, *kernel, MODE_LOOK_LIMIT);
     }
+    mode_mirror_clear(&on_gpu);
     close_trial(&a, &gpu);
     close_trial(&b, &cpu);
     return st;

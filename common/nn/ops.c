@@ -428,6 +428,14 @@ void mode_contrastive(struct mode_backend *be, struct mode_tensor *row, struct m
     CALL(contrastive, 2.0 * (double)m * (double)n * (double)e, row, col, work, a, b, logit_scale);
 }
 
+void mode_join_columns(struct mode_backend *be, struct mode_tensor *col, const struct mode_tensor *each)
+{
+    int64_t n = col->dim[0];
+    MODE_ASSERT(is_f64_vector(col, n) && each->dtype == MODE_DTYPE_F64 && each->n_dims == 2 && each->data);
+    MODE_ASSERT(each->dim[0] > 0 && each->dim[1] == n);
+    CALL(join_columns, mode_tensor_count(each), col, each);
+}
+
 void mode_contrastive_back(struct mode_backend *be, double *loss, struct mode_tensor *da, struct mode_tensor *db,
                            struct mode_tensor *dlogit_scale, struct mode_tensor *work, const struct mode_tensor *a,
                            const struct mode_tensor *b, const struct mode_tensor *logit_scale,

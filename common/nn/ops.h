@@ -21,6 +21,9 @@
  * Sequences of different lengths are packed: the rows of all of them one after another, and offsets [B + 1] i32
  * (offsets[0] = 0) says where each begins. So text needs no padding and no masks.
  *
+ * Tensors lie in the backend's memory (mode_backend_alloc). Lists (offsets, ids, rows) and what an update is told lie
+ * in memory that both sides have (mode_backend_share): the checks here read lists on the host.
+ *
  * Letters: m rows, k inputs, n outputs of a linear map; R packed rows, B sequences, D width, H heads.
  * Threads: one caller per backend. */
 #ifndef MODE_NN_OPS_H
@@ -109,6 +112,7 @@ struct mode_ops {
     void (*contrastive)(struct mode_backend *, struct mode_tensor *row, struct mode_tensor *col,
                         struct mode_tensor *work, const struct mode_tensor *a, const struct mode_tensor *b,
                         const struct mode_tensor *logit_scale);
+    void (*join_columns)(struct mode_backend *, struct mode_tensor *col, const struct mode_tensor *each);
     void (*contrastive_back)(struct mode_backend *, double *loss, struct mode_tensor *da, struct mode_tensor *db,
                              struct mode_tensor *dlogit_scale, struct mode_tensor *work, const struct mode_tensor *a,
                              const struct mode_tensor *b, const struct mode_tensor *logit_scale,
@@ -225,10 +229,13 @@ void mode_l2norm_back(struct mode_backend *be, struct mode_tensor *dx, const str
  * two calls; with less they are made once more on the way back.
  *
  * row [m] and col [n] (f64) receive the log-sum-exp of each row, and of each column over these m rows. Where others
- * hold the batch's other rows, col must become that over all of them (mode_log_add) before the way back. */
+ * hold the batch's other rows, col must become that over all of them (mode_join_columns) before the way back. */
 void mode_contrastive(struct mode_backend *be, struct mode_tensor *row, struct mode_tensor *col,
                       struct mode_tensor *work, const struct mode_tensor *a, const struct mode_tensor *b,
                       const struct mode_tensor *logit_scale);
+/* col [n] becomes the log-sum-exp of the columns of each [size, n]: log(e^a + e^b) of two numbers at a time, from the
+ * first row on. */
+void mode_join_columns(struct mode_backend *be, struct mode_tensor *col, const struct mode_tensor *each);
 /* loss and db [n, E] are overwritten by what these m rows contribute (all, when m is n), da [m, E] by its whole
  * gradient; dlogit_scale (a scalar parameter) is added to. loss lies in the backend's memory, as a tensor does. */
 void mode_contrastive_back(struct mode_backend *be, double *loss, struct mode_tensor *da, struct mode_tensor *db,
@@ -246,9 +253,10 @@ double mode_log_add(double a, double b);
  * clip_norm / (sqrt(squares) + 1e-6) where that is wanted and below 1; w *= 1 - lr * weight_decay where the parameter
  * decays; m, v: moving means of g and g^2; w -= lr * m^ / (sqrt(v^) + eps), m^ = m / fix1, v^ = v / fix2. On a bf16
  * backend the operand receives w rounded, where it has memory of its own. With clip_norm and squares that are not
- * finite nothing is changed. s lies in the backend's memory. */
+ * finite nothing is changed. s lies in memory that both sides have. */
 void mode_adamw(struct mode_backend *be, struct mode_param *p, size_t n, const struct mode_adamw_step *s);
-/* sum, in the backend's memory, becomes the sum of squares of the same parameters' gradients. */
+/* sum, in the backend's memory or in what both sides have, becomes the sum of squares of the same parameters'
+ * gradients. */
 void mode_grad_squares(struct mode_backend *be, double *sum, const struct mode_param *p, size_t n);
 /* copy (bf16) = x (f32), the same number of elements */
 void mode_rounded(struct mode_backend *be, struct mode_tensor *copy, const struct mode_tensor *x);
@@ -256,7 +264,8 @@ void mode_rounded(struct mode_backend *be, struct mode_tensor *copy, const struc
 void mode_clamp(struct mode_backend *be, struct mode_tensor *x, float low, float high);
 void mode_zero(struct mode_backend *be, struct mode_tensor *x);
 
-/* Clustering. The tensors of these may lie in the host's own memory, too; mode_backend_sync before they are read.
+/* Clustering. The tensors of these, lists too, lie in the backend's memory or in the host's own; mode_backend_sync
+ * before they are read.
  *
  * id [n] i32: the nearest row of c [k, d] to each row of x [n, d]; distance [n] (may be NULL): L2, or 1 - x.c where
  * cosine is set (unit rows). Decided in double from the differences, added up in one order (nn/exact.c): the same bytes

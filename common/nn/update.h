@@ -1,6 +1,6 @@
-/* update.h - what an update of parameters needs to know beyond the parameters themselves. It lies in the backend's
- * memory: the host writes it before a step, the ops of the step read and add to it, and nobody waits for anybody. Plain
- * C, which kernels include too. */
+/* update.h - what an update of parameters needs to know beyond the parameters themselves. It lies in memory that both
+ * sides have: the host writes it before a step, the ops of the step read and add to it, and nobody waits for anybody.
+ * Plain C, which kernels include too. */
 #ifndef MODE_NN_UPDATE_H
 #define MODE_NN_UPDATE_H
 

@@ -7,7 +7,7 @@
 enum mode_status mode_adamw_begin(struct mode_adamw_step **now, struct mode_backend *be, struct mode_error *err)
 {
     void *data;
-    enum mode_status st = mode_backend_alloc(be, &data, sizeof **now, err);
+    enum mode_status st = mode_backend_share(be, &data, sizeof **now, err);
     *now = data;
     return st;
 }
@@ -27,8 +27,10 @@ void mode_adamw_tell(struct mode_adamw_step *now, const struct mode_adamw *optio
 
 void mode_adamw_update(struct mode_backend *be, struct mode_param *params, size_t n, struct mode_adamw_step *now)
 {
+    mode_backend_written(be, now, sizeof *now);
     if (now->clip_norm > 0) mode_grad_squares(be, &now->squares, params, n);
     mode_adamw(be, params, n, now);
+    if (now->clip_norm > 0) mode_backend_show(be, &now->squares, sizeof now->squares);
 }
 
 double mode_adamw_norm(const struct mode_adamw_step *now)

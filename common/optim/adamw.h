@@ -1,7 +1,7 @@
 /* adamw.h - AdamW over a model's parameters, with decoupled weight decay where a parameter says so.
  *
  *     struct mode_adamw opt = MODE_ADAMW_DEFAULT;
- *     struct mode_adamw_step *now;                      // in the backend's memory
+ *     struct mode_adamw_step *now;                      // in memory that both sides have
  *     st = mode_adamw_begin(&now, be, &err);
  *     opt.lr = mode_schedule_lr(5e-4, step, 2000, total);
  *     mode_adamw_tell(now, &opt, step + 1);             // the host, before the ops of the step
@@ -30,7 +30,8 @@ struct mode_adamw {
 
 /* What an update reads and leaves. Given back by mode_backend_free. E_MEMORY. */
 enum mode_status mode_adamw_begin(struct mode_adamw_step **now, struct mode_backend *be, struct mode_error *err);
-/* The next update is that of this step, 1 being the first (bias correction). No update may be under way. */
+/* The next update is that of this step, 1 being the first (bias correction). No update may be under way: the host's
+ * numbers go to the device when the update comes to its turn. */
 void mode_adamw_tell(struct mode_adamw_step *now, const struct mode_adamw *options, int64_t step);
 /* One update of every parameter that is not frozen from its grad; gradients are not changed. Clipping multiplies by
  * clip_norm / (length + 1e-6) where that is below 1, as PyTorch's clip_grad_norm_ does; a length that is not finite

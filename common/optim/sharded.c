@@ -4,7 +4,6 @@
 #include "nn/ops.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 enum { ALIGN = 16, BUCKET = 8 << 20 }; /* floats */
 
@@ -253,10 +252,12 @@ static enum mode_status update_bucket(struct mode_sharded *s, size_t b, const st
 enum mode_status mode_sharded_update(struct mode_sharded *s, struct mode_adamw_step *now, struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
+    mode_backend_written(s->be, now, sizeof *now);
     if (now->clip_norm > 0) {
         const struct bucket *last = &s->buckets[s->n_buckets - 1];
         mode_grad_squares(s->be, &now->squares, s->parts, last->parts + last->n_parts);
         st = mode_ranks_all_reduce(s->group, &now->squares, 1, MODE_DTYPE_F64, err);
+        mode_backend_show(s->be, &now->squares, sizeof now->squares);
     }
     for (size_t b = 0; b < s->n_buckets && !st; b++) st = update_bucket(s, b, now, err);
     return st;
@@ -267,29 +268,28 @@ enum mode_status mode_sharded_save_moments(struct mode_sharded *s, float *m, flo
     const float *own[] = {s->m, s->v};
     float *to[] = {m, v};
     for (int k = 0; k < 2; k++) {
-        mode_backend_sync(s->be);
         for (size_t b = 0; b < s->n_buckets; b++) {
             struct piece x = piece_of(s, b);
-            memcpy(s->flat.grads + x.at + (size_t)s->group->rank * x.n, own[k] + x.own, x.n * sizeof(float));
+            mode_backend_copy(s->be, s->flat.grads + x.at + (size_t)s->group->rank * x.n, own[k] + x.own,
+                              x.n * sizeof(float));
         }
         enum mode_status st = share(s, s->flat.grads, err);
         if (st) return st;
         mode_backend_sync(s->be);
         if ((st = mode_ranks_check(s->group, err))) return st;
-        if (to[k]) memcpy(to[k], s->flat.grads, s->flat.n * sizeof(float));
+        if (to[k]) mode_backend_copy(s->be, to[k], s->flat.grads, s->flat.n * sizeof(float));
     }
     return MODE_OK;
 }
 
 void mode_sharded_load_moments(struct mode_sharded *s, const float *m, const float *v)
 {
-    mode_backend_sync(s->be);
     for (size_t b = 0; b < s->n_buckets; b++) {
         struct piece x = piece_of(s, b);
         size_t from = x.at + (size_t)s->group->rank * x.n, to = from + x.n;
         if (to > s->flat.n) to = s->flat.n;
         if (from >= to) continue;
-        memcpy(s->m + x.own, m + from, (to - from) * sizeof *m);
-        memcpy(s->v + x.own, v + from, (to - from) * sizeof *v);
+        mode_backend_copy(s->be, s->m + x.own, m + from, (to - from) * sizeof *m);
+        mode_backend_copy(s->be, s->v + x.own, v + from, (to - from) * sizeof *v);
     }
 }

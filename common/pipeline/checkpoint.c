@@ -3,6 +3,7 @@
 #include "base/options.h"
 #include "base/str.h"
 #include "data/safetensors.h"
+#include "nn/mirror.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,18 +16,23 @@ static enum mode_status check_count(const struct mode_safetensors *f, size_t n, 
     return MODE_FAIL(err, MODE_E_FORMAT, "%s: holds %zu tensors, the model needs exactly %zu", path, f->n_tensors, n);
 }
 
-static enum mode_status copy_tensor(struct mode_tensor *to, const struct mode_safetensors *f, const char *name,
-                                    struct mode_error *err)
+static enum mode_status copy_tensor(struct mode_backend *be, struct mode_tensor *to, const struct mode_safetensors *f,
+                                    const char *name, struct mode_error *err)
 {
     const struct mode_tensor *from;
     enum mode_status st = mode_safetensors_need(f, name, MODE_DTYPE_F32, to->n_dims, to->dim, &from, err);
-    if (!st) memcpy(to->data, from->data, mode_tensor_bytes(to));
+    if (!st && be)
+        mode_backend_copy(be, to->data, from->data, mode_tensor_bytes(to));
+    else if (!st)
+        memcpy(to->data, from->data, mode_tensor_bytes(to));
     return st;
 }
 
-enum mode_status mode_checkpoint_save_moments(const char *path, const struct mode_param *params, size_t n,
-                                              uint64_t step, struct mode_error *err)
+enum mode_status mode_checkpoint_save_moments(const char *path, struct mode_backend *be,
+                                              const struct mode_param *params, size_t n, uint64_t step,
+                                              struct mode_error *err)
 {
+    struct mode_mirror m = {.be = be};
     struct mode_tensor *t = mode_xcalloc(2 * n, sizeof *t);
     char number[32];
     snprintf(number, sizeof number, "%llu", (unsigned long long)step);
@@ -37,7 +43,8 @@ enum mode_status mode_checkpoint_save_moments(const char *path, const struct mod
         t[2 * i + 1] = params[i].v;
         t[2 * i + 1].name = mode_xasprintf("exp_avg_sq.%s", params[i].name);
     }
-    enum mode_status st = mode_safetensors_write(path, t, 2 * n, meta, 2, err);
+    enum mode_status st = mode_safetensors_write_from(path, t, 2 * n, meta, 2, be ? mode_mirror_fetch : NULL, &m, err);
+    mode_mirror_clear(&m);
     for (size_t i = 0; i < 2 * n; i++) free((char *)t[i].name);
     free(t);
     return st;
@@ -55,15 +62,15 @@ static enum mode_status read_step(uint64_t *step, const struct mode_safetensors 
     return MODE_OK;
 }
 
-enum mode_status mode_checkpoint_load_moments(struct mode_param *params, size_t n, uint64_t *step, const char *path,
-                                              struct mode_error *err)
+enum mode_status mode_checkpoint_load_moments(struct mode_backend *be, struct mode_param *params, size_t n,
+                                              uint64_t *step, const char *path, struct mode_error *err)
 {
     struct mode_safetensors f = {0};
     enum mode_status st = mode_safetensors_open(&f, path, err);
     if (st) return st;
     for (size_t i = 0; !st && i < n; i++) {
         char *m = mode_xasprintf("exp_avg.%s", params[i].name), *v = mode_xasprintf("exp_avg_sq.%s", params[i].name);
-        if (!(st = copy_tensor(&params[i].m, &f, m, err))) st = copy_tensor(&params[i].v, &f, v, err);
+        if (!(st = copy_tensor(be, &params[i].m, &f, m, err))) st = copy_tensor(be, &params[i].v, &f, v, err);
         free(m);
         free(v);
     }

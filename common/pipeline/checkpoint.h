@@ -10,6 +10,7 @@
 #define MODE_PIPELINE_CHECKPOINT_H
 
 #include "base/error.h"
+#include "nn/backend.h"
 #include "nn/param.h"
 
 #include <stddef.h>
@@ -22,11 +23,12 @@
 #define MODE_FILE_STEPS          "steps.jsonl"
 #define MODE_FILE_TRAIN          "train.json"
 
-/* The moments must be allocated. */
-enum mode_status mode_checkpoint_save_moments(const char *path, const struct mode_param *params, size_t n,
-                                              uint64_t step, struct mode_error *err);
-enum mode_status mode_checkpoint_load_moments(struct mode_param *params, size_t n, uint64_t *step, const char *path,
+/* The moments must be allocated: in be's memory, or in the host's own where be is NULL. */
+enum mode_status mode_checkpoint_save_moments(const char *path, struct mode_backend *be,
+                                              const struct mode_param *params, size_t n, uint64_t step,
                                               struct mode_error *err);
+enum mode_status mode_checkpoint_load_moments(struct mode_backend *be, struct mode_param *params, size_t n,
+                                              uint64_t *step, const char *path, struct mode_error *err);
 /* The step of an optimizer.safetensors. */
 enum mode_status mode_checkpoint_step(uint64_t *step, const char *path, struct mode_error *err);
 

@@ -64,16 +64,16 @@ enum mode_status mode_together_begin(struct mode_together *t, const char *text, 
 {
     struct mode_ranks *g = t->group;
     if (!g) return MODE_OK;
-    char *own = t->texts + g->rank * TEXT;
-    MODE_ASSERT(strlen(text) < TEXT);
-    memset(own, 0, TEXT);
-    strcpy(own, text);
+    char *own = t->texts + g->rank * TEXT, all[MODE_RANKS_MAX * TEXT] = {0};
+    MODE_ASSERT(strlen(text) < TEXT && g->size <= MODE_RANKS_MAX);
+    strcpy(all, text);
+    mode_backend_copy(t->be, own, all, TEXT);
     enum mode_status st = mode_ranks_all_gather(g, t->texts, own, TEXT, MODE_DTYPE_U8, err);
     if (st) return st;
-    mode_backend_sync(t->be);
+    mode_backend_copy(t->be, all, t->texts, (size_t)g->size * TEXT);
     if ((st = mode_ranks_check(g, err))) return st;
     for (int r = 1; r < g->size; r++)
-        if (memcmp(t->texts, t->texts + r * TEXT, TEXT) != 0)
+        if (memcmp(all, all + r * TEXT, TEXT) != 0)
             return MODE_FAIL(err, MODE_E_VALUE,
                              "process %d of %d was started with other options, other data or another step than process "
                              "0: all must be the same",
@@ -136,12 +136,12 @@ enum mode_status mode_together_check(struct mode_together *t, struct mode_error 
 enum mode_status mode_together_any(struct mode_together *t, bool *flag, struct mode_error *err)
 {
     if (!t->group) return MODE_OK;
-    mode_backend_sync(t->be);
-    *t->number = *flag;
+    double number = *flag;
+    mode_backend_copy(t->be, t->number, &number, sizeof number);
     enum mode_status st = mode_ranks_all_reduce(t->group, t->number, 1, MODE_DTYPE_F64, err);
-    mode_backend_sync(t->be);
+    mode_backend_copy(t->be, &number, t->number, sizeof number);
     if (!st) st = mode_ranks_check(t->group, err);
-    if (!st) *flag = *t->number > 0;
+    if (!st) *flag = number > 0;
     return st;
 }
 
@@ -163,11 +163,11 @@ enum mode_status mode_together_save_moments(struct mode_together *t, const char 
                                             struct mode_error *err)
 {
     float *moments = NULL;
-    if (!t->group) return mode_checkpoint_save_moments(path, t->params, t->n_params, step, err);
+    if (!t->group) return mode_checkpoint_save_moments(path, t->be, t->params, t->n_params, step, err);
     if (t->group->rank > 0) return mode_sharded_save_moments(t->sharded, NULL, NULL, err);
     struct mode_param *p = with_moments(&moments, t);
     enum mode_status st = mode_sharded_save_moments(t->sharded, moments, moments + mode_clip_flat(t->clip).n, err);
-    if (!st) st = mode_checkpoint_save_moments(path, p, t->n_params, step, err);
+    if (!st) st = mode_checkpoint_save_moments(path, NULL, p, t->n_params, step, err);
     free(moments);
     free(p);
     return st;
@@ -177,9 +177,9 @@ enum mode_status mode_together_load_moments(struct mode_together *t, uint64_t *s
                                             struct mode_error *err)
 {
     float *moments = NULL;
-    if (!t->group) return mode_checkpoint_load_moments(t->params, t->n_params, step, path, err);
+    if (!t->group) return mode_checkpoint_load_moments(t->be, t->params, t->n_params, step, path, err);
     struct mode_param *p = with_moments(&moments, t);
-    enum mode_status st = mode_checkpoint_load_moments(p, t->n_params, step, path, err);
+    enum mode_status st = mode_checkpoint_load_moments(NULL, p, t->n_params, step, path, err);
     if (!st) mode_sharded_load_moments(t->sharded, moments, moments + mode_clip_flat(t->clip).n);
     free(moments);
     free(p);

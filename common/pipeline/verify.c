@@ -7,6 +7,7 @@
 #include "data/tokenizer.h"
 #include "models/clip_train.h"
 #include "nn/backend.h"
+#include "nn/mirror.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -157,8 +158,9 @@ static struct mode_rng numbers_of(const char *name)
 }
 
 /* As in tests/golden/make_verify_goldens.py, to the bit. */
-static void draw(struct mode_param *p)
+static void draw(struct mode_mirror *m, struct mode_param *p)
 {
+    float *to = mode_mirror_write(m, p->value.data, mode_tensor_bytes(&p->value));
     struct mode_rng r = numbers_of(p->name);
     int64_t n = mode_tensor_count(&p->value);
     size_t len = strlen(p->name);
@@ -166,9 +168,9 @@ static void draw(struct mode_param *p)
     bool gain = (dims == 1 && len > 7 && strcmp(p->name + len - 7, ".weight") == 0) ||
                 (len > 6 && strcmp(p->name + len - 6, ".gamma") == 0);
     double span = dims < 2 ? 0.3 : 2.0 / sqrt((double)(n / p->value.dim[0]));
-    for (int64_t i = 0; i < n; i++)
-        mode_f32(&p->value)[i] = (float)((gain ? 1.0 : 0.0) + span * (2 * mode_rng_uniform(&r) - 1));
-    if (strcmp(p->name, "logit_scale") == 0) mode_f32(&p->value)[0] = 1.25f;
+    for (int64_t i = 0; i < n; i++) to[i] = (float)((gain ? 1.0 : 0.0) + span * (2 * mode_rng_uniform(&r) - 1));
+    if (strcmp(p->name, "logit_scale") == 0) to[0] = 1.25f;
+    mode_mirror_send(m);
 }
 
 static enum mode_status check_tiny(struct mode_backend *be, const struct mode_safetensors *f, int k, const char *model,
@@ -184,8 +186,10 @@ static enum mode_status check_tiny(struct mode_backend *be, const struct mode_sa
     enum mode_status st = mode_clip_create(&clip, be, model, NULL, 0, err);
     if (st) return st;
     struct mode_param *p = mode_clip_params(clip, &n);
+    struct mode_mirror m = {.be = be};
     for (size_t i = 0; i < n; i++)
-        if (!p[i].frozen) draw(&p[i]);
+        if (!p[i].frozen) draw(&m, &p[i]);
+    mode_mirror_clear(&m);
     for (size_t i = 0; i < sizeof pixels / sizeof *pixels; i++) pixels[i] = (float)(4 * mode_rng_uniform(&r) - 2);
     r = numbers_of("ids");
     for (int i = 0; i < PAIRS; i++)

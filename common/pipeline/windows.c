@@ -94,7 +94,9 @@ enum mode_status mode_windows_open(struct mode_windows **windows, struct mode_ba
         mode_windows_close(windows);
         return st;
     }
-    mode_preprocess_levels(p, w->levels);
+    float levels[3][256];
+    mode_preprocess_levels(p, levels);
+    mode_backend_copy(be, w->levels, levels, sizeof levels);
     return MODE_OK;
 }
 

@@ -11,7 +11,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 static const double H200_PRODUCTS = 788; /* TFLOP/s of bf16, 8192 x 8192 x 8192; the data sheet says 989 */
 
@@ -62,8 +61,8 @@ static enum mode_status take(struct work *w, const float *rows, struct mode_erro
     w->first = got[3];
     w->members = got[4];
     if (st) return st;
-    memcpy(w->x, rows, bytes[0]);
-    memcpy(w->centres, rows, bytes[1]);
+    mode_backend_copy(w->be, w->x, rows, bytes[0]);
+    mode_backend_copy(w->be, w->centres, rows, bytes[1]);
     return mode_nearest_open(&w->rows, w->be, w->x, w->n, w->d, w->k, err);
 }
 

@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { CC_MAJOR = 75, CC_MINOR = 76, MANAGED_ACCESS = 89, MAX_DEVICES = 64 };
+enum { CC_MAJOR = 75, CC_MINOR = 76, MAX_DEVICES = 64 };
 enum { CUDNN_OLDEST = 91501 }; /* 9.15.1: before it attention read out of bounds for some lengths */
 
 struct driver {
@@ -56,13 +56,13 @@ static const char *explain(const struct driver *d, int e)
 static void look_at_device(int count[], const struct driver *d, int i)
 {
     char name[128] = "?", what[16], memory[64] = "memory not known";
-    int dev, major = 0, minor = 0, managed = 0, e;
+    int dev, major = 0, minor = 0, e;
     size_t free_bytes = 0, total = 0;
     void *context = NULL;
     snprintf(what, sizeof what, "gpu %d", i);
     if ((e = d->device(&dev, i)) || (e = d->name(name, sizeof name, dev)) ||
         (e = d->attribute(&major, CC_MAJOR, dev)) || (e = d->attribute(&minor, CC_MINOR, dev)) ||
-        (e = d->attribute(&managed, MANAGED_ACCESS, dev)) || (e = d->total(&total, dev))) {
+        (e = d->total(&total, dev))) {
         doctor_say(count, DOCTOR_BAD, what, "%s: does not answer: %s", name, explain(d, e));
         return;
     }
@@ -78,10 +78,6 @@ static void look_at_device(int count[], const struct driver *d, int i)
     else if (major < 8)
         doctor_say(count, DOCTOR_WARN, what, "%s, compute capability %d.%d: the kernels here need 8.0 or newer", name,
                    major, minor);
-    else if (!managed)
-        doctor_say(count, DOCTOR_WARN, what,
-                   "%s, compute capability %d.%d: cannot share memory with the host while it works", name, major,
-                   minor);
     else
         doctor_say(count, total / 10 > free_bytes ? DOCTOR_WARN : DOCTOR_OK, what, "%s, compute capability %d.%d, %s",
                    name, major, minor, memory);

@@ -28,8 +28,11 @@ static struct mode_tensor matrix(struct mode_backend *be, int64_t rows, int64_t 
     struct mode_rng rng = mode_rng_for(5, MODE_RNG_TEST, (uint64_t)rows, (uint64_t)cols);
     struct mode_error err;
     void *data;
+    float *drawn = mode_xmalloc((size_t)(rows * cols) * sizeof *drawn);
     assert_int_equal(mode_backend_alloc(be, &data, (size_t)(rows * cols) * sizeof(float), &err), MODE_OK);
-    for (int64_t i = 0; i < rows * cols; i++) ((float *)data)[i] = (float)mode_rng_normal(&rng);
+    for (int64_t i = 0; i < rows * cols; i++) drawn[i] = (float)mode_rng_normal(&rng);
+    mode_backend_copy(be, data, drawn, (size_t)(rows * cols) * sizeof *drawn);
+    free(drawn);
     return mode_tensor_2d(data, MODE_DTYPE_F32, rows, cols);
 }
 
@@ -38,8 +41,7 @@ static void multiply(struct mode_backend *be, float *to, int64_t rows)
 {
     struct mode_tensor x = matrix(be, rows, K), w = matrix(be, N, K), y = matrix(be, rows, N);
     mode_linear(be, &y, &x, &w, NULL);
-    mode_backend_sync(be);
-    memcpy(to, y.data, (size_t)(rows * N) * sizeof *to);
+    mode_backend_copy(be, to, y.data, (size_t)(rows * N) * sizeof *to);
     mode_backend_free(be, x.data);
     mode_backend_free(be, w.data);
     mode_backend_free(be, y.data);

@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/rng.h"
+#include "base/str.h"
 #include "tensor/half.h"
 
 #include <math.h>
@@ -74,7 +75,7 @@ static const struct attention_case {
     {"long, heads of 256", 1, 100, 1, 256, 0, false, false, SELF},
     {"long rows off 16 bytes", 1, 130, 1, 61, 1, false, true, SELF},
 };
-enum { N_CASES = sizeof cases / sizeof *cases, OUTPUTS = 4 /* out, lse, dq, dkv */ };
+enum { N_CASES = sizeof cases / sizeof *cases, OUTPUTS = 4 /* out, lse, dq, dkv */, MEMORIES = 32 };
 
 static void put(struct mode_tensor *t, int64_t i, float x)
 {
@@ -89,19 +90,41 @@ static double get(const struct mode_tensor *t, int64_t i)
     return t->dtype == MODE_DTYPE_BF16 ? mode_bf16_to_f32(((const uint16_t *)t->data)[i]) : mode_f32(t)[i];
 }
 
-/* Memory of the device; given back all at once. */
+/* Memory of the host, lists that both sides have, and what is sent to the device; given back all at once. */
 struct pool {
     struct mode_backend *be;
     struct mode_rng rng;
-    void *memory[32];
-    int n;
+    void *here[MEMORIES], *there[MEMORIES];
+    int n_here, n_there;
 };
 
 static void *take(struct pool *p, size_t bytes)
 {
+    MODE_ASSERT(p->n_here < MEMORIES);
+    return p->here[p->n_here++] = mode_xcalloc(1, bytes + 1);
+}
+
+static int32_t *take_list(struct pool *p, size_t bytes)
+{
     struct mode_error err;
-    MODE_ASSERT(p->n < 32 && mode_backend_alloc(p->be, &p->memory[p->n], bytes, &err) == MODE_OK);
-    return p->memory[p->n++];
+    MODE_ASSERT(p->n_there < MEMORIES && !mode_backend_share(p->be, &p->there[p->n_there], bytes, &err));
+    return p->there[p->n_there++];
+}
+
+static struct mode_tensor sent(struct pool *p, const struct mode_tensor *t)
+{
+    struct mode_tensor there = *t;
+    struct mode_error err;
+    MODE_ASSERT(p->n_there < MEMORIES && !mode_backend_alloc(p->be, &there.data, mode_tensor_bytes(t), &err));
+    p->there[p->n_there++] = there.data;
+    mode_backend_copy(p->be, there.data, t->data, mode_tensor_bytes(t));
+    return there;
+}
+
+static void clear(struct pool *p)
+{
+    for (int i = 0; i < p->n_here; i++) free(p->here[i]);
+    for (int i = 0; i < p->n_there; i++) mode_backend_free(p->be, p->there[i]);
 }
 
 static struct mode_tensor noise(struct pool *p, enum mode_dtype dtype, int64_t rows, int64_t columns)
@@ -123,18 +146,20 @@ static struct mode_tensor copy(struct pool *p, const struct mode_tensor *t)
 static struct mode_tensor few(struct pool *p, int64_t n)
 {
     struct mode_tensor t = mode_tensor_1d(NULL, MODE_DTYPE_I32, n + 1);
-    int32_t *o = t.data = take(p, mode_tensor_bytes(&t));
+    int32_t *o = t.data = take_list(p, mode_tensor_bytes(&t));
     for (int64_t i = 0; i < n; i++) o[i + 1] = o[i] + (int32_t)(i % 3);
+    mode_backend_written(p->be, o, mode_tensor_bytes(&t));
     return t;
 }
 
 static struct mode_tensor offsets(struct pool *p, int64_t n, int64_t longest, bool mixed)
 {
     struct mode_tensor t = mode_tensor_1d(NULL, MODE_DTYPE_I32, n + 1);
-    int32_t *o = t.data = take(p, mode_tensor_bytes(&t));
+    int32_t *o = t.data = take_list(p, mode_tensor_bytes(&t));
     for (int64_t i = 0; i < n; i++)
         o[i + 1] = o[i] +
                    (int32_t)(mixed && i != n / 2 ? 1 + (int64_t)mode_rng_below(&p->rng, (uint64_t)longest) : longest);
+    mode_backend_written(p->be, o, mode_tensor_bytes(&t));
     return t;
 }
 
@@ -183,8 +208,10 @@ static void begin(struct pool *p, const struct problem *a, struct mode_tensor ou
 static void run_ours(struct pool *p, const struct attention_case *k, struct problem *a, struct mode_tensor out[OUTPUTS],
                      int64_t longest)
 {
-    struct mode__cuda_attention c = {.q = a->q.data,
-                                     .kv = a->kv.data,
+    struct mode_tensor q = sent(p, &a->q), kv = a->q.data == a->kv.data ? q : sent(p, &a->kv), dout = sent(p, &a->dout),
+                       there[OUTPUTS];
+    struct mode__cuda_attention c = {.q = q.data,
+                                     .kv = kv.data,
                                      .lq = a->q.dim[1],
                                      .lk = a->kv.dim[1],
                                      .q_at = a->s.q_at,
@@ -195,17 +222,18 @@ static void run_ours(struct pool *p, const struct attention_case *k, struct prob
                                      .rows_q = a->q.dim[0],
                                      .rows_k = a->kv.dim[0],
                                      .n_seq = a->qo.dim[0] - 1,
-                                     .q_offsets = a->qo.data,
-                                     .kv_offsets = a->ko.data,
+                                     .q_offsets = mode__cuda_shared(p->be, a->qo.data),
+                                     .kv_offsets = mode__cuda_shared(p->be, a->ko.data),
                                      .longest = k->longest,
                                      .one_query = k->form == ONE_QUERY || (k->form == SELF && k->longest == 1),
                                      .causal = a->s.causal,
                                      .bf16 = a->q.dtype == MODE_DTYPE_BF16};
     begin(p, a, out);
-    mode__attention_by_best(p->be, out[0].data, mode_f32(&out[1]), &c, longest);
-    mode__attention_back_by_best(p->be, out[2].data, out[3].data, a->dout.data, out[0].data, mode_f32(&out[1]), &c,
+    for (int i = 0; i < OUTPUTS; i++) there[i] = i == 3 && out[3].data == out[2].data ? there[2] : sent(p, &out[i]);
+    mode__attention_by_best(p->be, there[0].data, mode_f32(&there[1]), &c, longest);
+    mode__attention_back_by_best(p->be, there[2].data, there[3].data, dout.data, there[0].data, mode_f32(&there[1]), &c,
                                  longest);
-    mode_backend_sync(p->be);
+    for (int i = 0; i < OUTPUTS; i++) mode_backend_copy(p->be, out[i].data, there[i].data, mode_tensor_bytes(&out[i]));
 }
 
 static void run_reference(struct pool *p, struct mode_backend *ref, struct problem *a, struct mode_tensor out[OUTPUTS])
@@ -253,7 +281,7 @@ static int check(const struct attention_case *c, int number, struct mode_backend
     bool good = (same || how == MEASURED) && off[0] <= forward && off[1] <= 2e-6 && worst <= back;
     table_row("%s\t%s\t%.1e\t%.1e\t%.1e\t%s\t%s\n", c->name, way, off[0], off[1], worst,
               same ? "same bytes" : "BYTES DIFFER", good ? "ok" : "OFF");
-    for (int i = 0; i < p.n; i++) mode_backend_free(cuda, p.memory[i]);
+    clear(&p);
     return !good;
 }
 

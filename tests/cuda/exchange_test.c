@@ -130,10 +130,10 @@ static void train(struct outcome *o, const struct way *w, int rank, const char *
     mode_backend_sync(be);
     mode_backend_room(be, &after, &total);
     MODE_ASSERT(after == begun); /* no step takes memory */
-    memcpy(o->values, flat.values, flat.n * sizeof(float));
+    mode_backend_copy(be, o->values, flat.values, flat.n * sizeof(float));
     char *copies = (char *)o->copies;
     for (size_t i = 0; i < n; i++) {
-        memcpy(copies, p[i].operand.data, mode_tensor_bytes(&p[i].operand));
+        mode_backend_copy(be, copies, p[i].operand.data, mode_tensor_bytes(&p[i].operand));
         copies += mode_tensor_bytes(&p[i].operand);
     }
     mode_backend_free(be, now);
@@ -246,6 +246,17 @@ static void test_every_tower_and_steps_in_pieces(void **state)
     run(every_kind);
 }
 
+/* How many of n numbers are not x. */
+static int others(struct mode_backend *be, const double *at, int n, double x)
+{
+    double seen[RANKS];
+    int wrong = 0;
+    MODE_ASSERT(n <= RANKS);
+    mode_backend_copy(be, seen, at, (size_t)n * sizeof *seen);
+    for (int i = 0; i < n; i++) wrong += seen[i] != x;
+    return wrong;
+}
+
 /* Numbers that no op knows by a tensor show who comes first: an exchange does not wait for ops after those that made
  * its numbers, nor ops for an exchange that has nothing to do with them; but those that have do. */
 static int overtakes(int rank, int size, const char *place, void *ctx)
@@ -254,6 +265,7 @@ static int overtakes(int rank, int size, const char *place, void *ctx)
     struct mode_error err;
     void *memory;
     int parcel, wrong = 0;
+    const double three = 3;
     (void)ctx;
     setenv("MODE_EMULATOR_STREAMS", "1", 1); /* exchanges first */
     OK(mode_backend_open(&be, "cuda", &err));
@@ -265,41 +277,37 @@ static int overtakes(int rank, int size, const char *place, void *ctx)
     struct mode_tensor got = mode_tensor_1d(out, MODE_DTYPE_F32, 2 * size);
     const struct mode_param p = {.grad = grad};
 
-    for (int i = 0; i < 4; i++) mode_f32(&grad)[i] = 2;
-    *in = 3;
+    mode_backend_copy(be, grad.data, (const float[]){2, 2, 2, 2}, 4 * sizeof(float));
+    mode_backend_copy(be, in, &three, sizeof three);
     mode_ranks_made(g, parcel);
     mode_grad_squares(be, in, &p, 1); /* *in = 16 */
     mode_ranks_begin(g, parcel);
     OK(mode_ranks_all_gather(g, out, in, 1, MODE_DTYPE_F64, &err));
     mode_ranks_end(g);
-    mode_backend_sync(be);
-    for (int r = 0; r < size; r++) wrong += out[r] != 3;
-    wrong += *in != 16;
+    wrong += others(be, out, size, 3);
+    wrong += others(be, in, 1, 16);
 
     setenv("MODE_EMULATOR_STREAMS", "0", 1); /* ops first */
-    *in = 3;
+    mode_backend_copy(be, in, &three, sizeof three);
     mode_ranks_begin(g, parcel);
     OK(mode_ranks_all_gather(g, out, in, 1, MODE_DTYPE_F64, &err));
     mode_ranks_end(g);
     mode_grad_squares(be, in, &p, 1);
-    mode_backend_sync(be);
-    for (int r = 0; r < size; r++) wrong += out[r] != 16;
+    wrong += others(be, out, size, 16);
 
-    *in = 3;
+    mode_backend_copy(be, in, &three, sizeof three);
     mode_ranks_begin(g, parcel);
     OK(mode_ranks_all_gather(g, out, in, 1, MODE_DTYPE_F64, &err));
     mode_ranks_end(g);
     mode_zero(be, &got); /* what is gathered: waits */
     mode_grad_squares(be, in, &p, 1);
-    mode_backend_sync(be);
-    for (int r = 0; r < size; r++) wrong += out[r] != 0;
-    wrong += *in != 16;
+    wrong += others(be, out, size, 0);
+    wrong += others(be, in, 1, 16);
 
-    *in = 3;
+    mode_backend_copy(be, in, &three, sizeof three);
     OK(mode_ranks_all_gather(g, out, in, 1, MODE_DTYPE_F64, &err)); /* in its turn */
     mode_grad_squares(be, in, &p, 1);
-    mode_backend_sync(be);
-    for (int r = 0; r < size; r++) wrong += out[r] != 3;
+    wrong += others(be, out, size, 3);
     mode_backend_free(be, memory);
     mode_ranks_close(&g, true);
     mode_backend_close(&be);
@@ -322,12 +330,12 @@ static int ends_in_the_midst(int rank, int size, const char *place, void *ctx)
     OK(mode_backend_open(&be, "cuda", &err));
     OK(mode_backend_alloc(be, &memory, (size_t)size * sizeof(double), &err));
     struct mode_ranks *g = join(be, rank, place);
-    double *sum = memory;
-    *sum = 1;
+    double *sum = memory, one = 1;
+    mode_backend_copy(be, sum, &one, sizeof one);
     OK(mode_ranks_all_reduce(g, sum, 1, MODE_DTYPE_F64, &err));
     mode_backend_sync(be);
     OK(mode_ranks_check(g, &err));
-    int wrong = *sum != size;
+    int wrong = others(be, sum, 1, size);
     char *go = mode_xasprintf("%s.go", place); /* process 1 ends when 0 has believed what was before */
     if (rank == 0) close(open(go, O_CREAT | O_WRONLY, 0600));
     while (rank == 1 && unlink(go)) usleep(1000);

@@ -34,11 +34,10 @@ static struct mode_backend *open_backend(const char *name)
     return be;
 }
 
-static struct mode_tensor matrix(struct mode_backend *be, enum mode_dtype dtype, int64_t rows, int64_t cols)
+/* In the host's memory. */
+static struct mode_tensor matrix(enum mode_dtype dtype, int64_t rows, int64_t cols)
 {
-    void *data;
-    ok(mode_backend_alloc(be, &data, (size_t)(rows * cols) * mode_dtype_size(dtype), &err));
-    return mode_tensor_2d(data, dtype, rows, cols);
+    return mode_tensor_2d(mode_xcalloc((size_t)(rows * cols), mode_dtype_size(dtype)), dtype, rows, cols);
 }
 
 static void set(struct mode_tensor *t, int64_t i, double x)
@@ -63,15 +62,15 @@ static struct maps maps_of(const char *backend, int64_t m, int64_t n, int64_t k)
     struct maps a = {.be = open_backend(backend)};
     const enum mode_dtype half = MODE_DTYPE_BF16;
     struct mode_tensor *const drawn[] = {&a.x, &a.w, &a.b, &a.dy, &a.z};
-    a.x = matrix(a.be, half, m, k);
-    a.w = matrix(a.be, half, n, k);
-    a.b = matrix(a.be, half, 1, n);
-    a.dy = matrix(a.be, half, m, n);
-    a.z = matrix(a.be, half, m, k);
-    a.y = matrix(a.be, half, m, n);
-    a.dx = matrix(a.be, half, m, k);
-    a.dw = matrix(a.be, MODE_DTYPE_F32, n, k);
-    a.db = matrix(a.be, MODE_DTYPE_F32, 1, n);
+    a.x = matrix(half, m, k);
+    a.w = matrix(half, n, k);
+    a.b = matrix(half, 1, n);
+    a.dy = matrix(half, m, n);
+    a.z = matrix(half, m, k);
+    a.y = matrix(half, m, n);
+    a.dx = matrix(half, m, k);
+    a.dw = matrix(MODE_DTYPE_F32, n, k);
+    a.db = matrix(MODE_DTYPE_F32, 1, n);
     for (uint64_t t = 0; t < 5; t++) {
         struct mode_rng r = mode_rng_for(17, MODE_RNG_TEST, t, 0);
         for (int64_t i = 0; i < mode_tensor_count(drawn[t]); i++) set(drawn[t], i, mode_rng_normal(&r));
@@ -84,17 +83,28 @@ static struct maps maps_of(const char *backend, int64_t m, int64_t n, int64_t k)
 static void maps_clear(struct maps *a)
 {
     struct mode_tensor *const all[] = {&a->x, &a->w, &a->b, &a->dy, &a->z, &a->y, &a->dx, &a->dw, &a->db};
-    for (int i = 0; i < 9; i++) mode_backend_free(a->be, all[i]->data);
+    for (int i = 0; i < 9; i++) free(all[i]->data);
     mode_backend_close(&a->be);
 }
 
+/* In the backend's memory and back. */
 static void run(struct maps *a, bool narrow, bool bias)
 {
+    struct maps b = *a;
+    struct mode_tensor *const here[] = {&a->x, &a->w, &a->b, &a->dy, &a->z, &a->y, &a->dx, &a->dw, &a->db},
+                              *const there[] = {&b.x, &b.w, &b.b, &b.dy, &b.z, &b.y, &b.dx, &b.dw, &b.db};
+    for (int i = 0; i < 9; i++) {
+        ok(mode_backend_alloc(a->be, &there[i]->data, mode_tensor_bytes(here[i]), &err));
+        mode_backend_copy(a->be, there[i]->data, here[i]->data, mode_tensor_bytes(here[i]));
+    }
     mode_backend_narrow(a->be, narrow);
-    mode_linear(a->be, &a->y, &a->x, &a->w, bias ? &a->b : NULL);
-    mode_linear_back_act(a->be, &a->dx, &a->dw, &a->db, &a->dy, &a->x, &a->w, &a->z, MODE_ACT_QUICK_GELU);
+    mode_linear(a->be, &b.y, &b.x, &b.w, bias ? &b.b : NULL);
+    mode_linear_back_act(a->be, &b.dx, &b.dw, &b.db, &b.dy, &b.x, &b.w, &b.z, MODE_ACT_QUICK_GELU);
     mode_backend_narrow(a->be, false);
-    mode_backend_sync(a->be);
+    for (int i = 0; i < 9; i++) {
+        mode_backend_copy(a->be, here[i]->data, there[i]->data, mode_tensor_bytes(here[i]));
+        mode_backend_free(a->be, there[i]->data);
+    }
 }
 
 static double distance(const struct mode_tensor *a, const struct mode_tensor *b)

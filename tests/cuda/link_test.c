@@ -55,11 +55,12 @@ static void leave(struct group *g)
 /* Everyone's 1 added up, and whether to believe it. */
 static enum mode_status add_up(struct group *g, struct mode_error *err)
 {
-    *g->sum = 1;
+    double sum = 1;
+    mode_backend_copy(g->be, g->sum, &sum, sizeof sum);
     enum mode_status st = mode_ranks_all_reduce(g->ranks, g->sum, 1, MODE_DTYPE_F64, err);
-    mode_backend_sync(g->be);
+    mode_backend_copy(g->be, &sum, g->sum, sizeof sum);
     if (!st) st = mode_ranks_check(g->ranks, err);
-    return st ? st : *g->sum == RANKS ? MODE_OK : MODE_E_VALUE;
+    return st ? st : sum == RANKS ? MODE_OK : MODE_E_VALUE;
 }
 
 static void fail_link(const char *place, const char *text)

@@ -104,9 +104,9 @@ static inline void train_on(struct mode_backend *be, struct outcome *o, const st
     for (size_t i = 0; i < t.n; i++) {
         size_t n = (size_t)mode_tensor_count(&t.p[i].value);
         assert_true(at + n <= MAX_FLOATS);
-        memcpy(o->values + at, t.p[i].value.data, n * sizeof(float));
-        memcpy(o->m + at, t.p[i].m.data, n * sizeof(float));
-        memcpy(o->v + at, t.p[i].v.data, n * sizeof(float));
+        mode_backend_copy(be, o->values + at, t.p[i].value.data, n * sizeof(float));
+        mode_backend_copy(be, o->m + at, t.p[i].m.data, n * sizeof(float));
+        mode_backend_copy(be, o->v + at, t.p[i].v.data, n * sizeof(float));
         at += n;
     }
     mode_backend_repeats(be, &o->repeats);

@@ -159,14 +159,15 @@ static void linear_and_reuse(float dw[12], struct mode_backend *be, bool forked)
     struct mode_tensor x = mode_tensor_2d(f, MODE_DTYPE_F32, 5, 4), dy = mode_tensor_2d(f + 64, MODE_DTYPE_F32, 5, 3);
     struct mode_tensor w = mode_tensor_2d(f + 128, MODE_DTYPE_F32, 3, 4),
                        g = mode_tensor_2d(f + 192, MODE_DTYPE_F32, 3, 4);
-    for (int i = 0; i < 192; i++) f[i] = (float)(i % 7) - 2.5f;
+    float drawn[192];
+    for (int i = 0; i < 192; i++) drawn[i] = (float)(i % 7) - 2.5f;
+    mode_backend_copy(be, f, drawn, sizeof drawn);
     if (forked) mode_backend_fork(be);
     if (forked) mode_backend_branch(be, 1);
     mode_linear_back(be, &x, &g, NULL, &dy, &x, &w);
     mode_zero(be, &dy);
     if (forked) mode_backend_join(be);
-    mode_backend_sync(be);
-    memcpy(dw, g.data, 12 * sizeof(float));
+    mode_backend_copy(be, dw, g.data, 12 * sizeof(float));
     mode_backend_free(be, memory);
 }
 

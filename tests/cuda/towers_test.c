@@ -159,6 +159,14 @@ static void clear(struct batch *b)
     free(b->n_ids);
 }
 
+/* What the tensor holds; to be freed. */
+static float *seen(struct mode_backend *be, const struct mode_tensor *t)
+{
+    float *v = mode_xmalloc(mode_tensor_bytes(t) + 1);
+    mode_backend_copy(be, v, t->data, mode_tensor_bytes(t));
+    return v;
+}
+
 /* blocks: what is kept of them (NULL: everything). pieces: of a step; in several, blocks are made again.
  * branches: the towers side by side. spread: of
  * what is added to every weight. */
@@ -176,8 +184,10 @@ static struct mode_clip *make(struct mode_backend *be, const struct model *m, co
     struct mode_param *p = mode_clip_params(clip, &n);
     for (size_t i = 0; i < n && spread > 0; i++) {
         struct mode_rng r = mode_rng_for(3, MODE_RNG_TEST, 2, i);
-        for (int64_t j = 0; j < mode_tensor_count(&p[i].value); j++)
-            mode_f32(&p[i].value)[j] += spread * (float)mode_rng_normal(&r);
+        float *v = seen(be, &p[i].value);
+        for (int64_t j = 0; j < mode_tensor_count(&p[i].value); j++) v[j] += spread * (float)mode_rng_normal(&r);
+        mode_backend_copy(be, p[i].value.data, v, mode_tensor_bytes(&p[i].value));
+        free(v);
     }
     mode_clip_refresh(clip);
     return clip;
@@ -195,9 +205,16 @@ static double distance_of(const float *a, const float *b, int64_t n)
     return size > 0 ? sqrt(diff / size) : sqrt(diff);
 }
 
-static double distance(const struct mode_tensor *a, const struct mode_tensor *b)
+/* Of parameter i's gradients in two models. */
+static double distance(struct mode_clip *a, struct mode_clip *b, size_t i)
 {
-    return distance_of(mode_f32(a), mode_f32(b), mode_tensor_count(a));
+    size_t n;
+    const struct mode_tensor *x = &mode_clip_params(a, &n)[i].grad, *y = &mode_clip_params(b, &n)[i].grad;
+    float *v = seen(mode_clip_backend(a), x), *w = seen(mode_clip_backend(b), y);
+    double d = distance_of(v, w, mode_tensor_count(x));
+    free(v);
+    free(w);
+    return d;
 }
 
 /* What one backend makes of a batch; the gradients stay in the model. */
@@ -244,12 +261,11 @@ static void compare(const struct model *m, const char *how, const struct results
         l->features + (two ? 2 * distance_of(peer->texts, truth->texts, n) : 0), "");
     row(name, model, "loss", against, fabs(a->loss - truth->loss) / truth->loss,
         l->loss + (two ? 2 * fabs(peer->loss - truth->loss) / truth->loss : 0), "");
-    struct mode_param *p = mode_clip_params(a->clip, &n_params), *t = mode_clip_params(truth->clip, &n_params),
-                      *q = two ? mode_clip_params(peer->clip, &n_params) : NULL;
+    struct mode_param *p = mode_clip_params(a->clip, &n_params);
     for (size_t i = 0; i < n_params; i++) { /* of each kind the one that uses up most */
         int vector = p[i].value.n_dims < 2;
-        double d = distance(&p[i].grad, &t[i].grad),
-               limit = (vector ? l->vector : l->matrix) + (two ? 2 * distance(&q[i].grad, &t[i].grad) : 0);
+        double d = distance(a->clip, truth->clip, i),
+               limit = (vector ? l->vector : l->matrix) + (two ? 2 * distance(peer->clip, truth->clip, i) : 0);
         if (d / limit < off[vector] / allowed[vector]) continue;
         off[vector] = d;
         allowed[vector] = limit;
@@ -334,9 +350,15 @@ static bool same(const struct run *a, const struct run *b)
 {
     bool yes = memcmp(a->loss, b->loss, FEW * sizeof *a->loss) == 0 && a->n == b->n;
     for (size_t i = 0; yes && i < a->n; i++) {
-        size_t bytes = mode_tensor_bytes(&a->p[i].value);
-        yes = memcmp(a->p[i].value.data, b->p[i].value.data, bytes) == 0 &&
-              memcmp(a->p[i].m.data, b->p[i].m.data, bytes) == 0 && memcmp(a->p[i].v.data, b->p[i].v.data, bytes) == 0;
+        const struct mode_tensor *const x[] = {&a->p[i].value, &a->p[i].m, &a->p[i].v}, *const y[] = {&b->p[i].value,
+                                                                                                      &b->p[i].m,
+                                                                                                      &b->p[i].v};
+        for (int k = 0; k < 3; k++) {
+            float *v = seen(a->be, x[k]), *w = seen(b->be, y[k]);
+            yes &= memcmp(v, w, mode_tensor_bytes(x[k])) == 0;
+            free(v);
+            free(w);
+        }
     }
     return yes;
 }

@@ -43,7 +43,7 @@ int cuDriverGetVersion(int *v) { *v = 13020; return 0; }
 int cuDeviceGetCount(int *n) { *n = 2; return 0; }
 int cuDeviceGet(int *d, int i) { *d = i; return 0; }
 int cuDeviceGetName(char *s, int n, int d) { snprintf(s, n, "Stand-in %c", 'A' + d); return 0; }
-int cuDeviceGetAttribute(int *v, int a, int d) { *v = a == 75 ? (d && is("FAKE_OLD") ? 7 : 9) : a == 89; return 0; }
+int cuDeviceGetAttribute(int *v, int a, int d) { *v = a == 75 ? (d && is("FAKE_OLD") ? 7 : 9) : 0; return 0; }
 int cuDeviceTotalMem_v2(size_t *v, int d) { *v = 80000000000; return 0; }
 int cuDevicePrimaryCtxRetain(void **c, int d) { *c = &cuInit; return d && is("FAKE_BUSY") ? 46 : 0; }
 int cuCtxSetCurrent(void *c) { return 0; }

@@ -99,6 +99,32 @@ static void cpu_contrastive(struct mode_backend *be, struct mode_tensor *row, st
     }
 }
 
+struct loss_joined {
+    double *col;
+    const double *each;
+    int64_t size, n;
+};
+
+enum { JOINED_COLUMNS = 1024 };
+
+static void loss_join_block(void *ctx, int64_t item, int thread)
+{
+    const struct loss_joined *c = ctx;
+    int64_t end = (item + 1) * JOINED_COLUMNS < c->n ? (item + 1) * JOINED_COLUMNS : c->n;
+    (void)thread;
+    for (int64_t j = item * JOINED_COLUMNS; j < end; j++) {
+        c->col[j] = c->each[j];
+        for (int64_t i = 1; i < c->size; i++) c->col[j] = mode_log_add(c->col[j], c->each[i * c->n + j]);
+    }
+}
+
+static void cpu_join_columns(struct mode_backend *be, struct mode_tensor *col, const struct mode_tensor *each)
+{
+    struct loss_joined c = {col->data, each->data, each->dim[0], col->dim[0]};
+    (void)be;
+    mode_parallel_for(ceil_div(c.n, JOINED_COLUMNS), loss_join_block, &c);
+}
+
 static void cpu_contrastive_back(struct mode_backend *be, double *loss, struct mode_tensor *da, struct mode_tensor *db,
                                  struct mode_tensor *dlogit_scale, struct mode_tensor *work,
                                  const struct mode_tensor *a, const struct mode_tensor *b,

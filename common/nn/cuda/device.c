@@ -125,16 +125,13 @@ static enum mode_status find_kernels(struct mode_error *err)
 static enum mode_status open_device(struct mode_backend *be, struct mode_error *err)
 {
     struct mode__cuda *c = be->device = mode_xcalloc(1, sizeof *c);
-    int n = 0, managed = 0;
+    int n = 0;
     cudaError_t e = cudaGetDeviceCount(&n);
     enum mode_status st = MODE_OK;
     if (e != cudaSuccess)
         st = fail(err, "no usable GPU", e);
     else if (n == 0)
         st = MODE_FAIL(err, MODE_E_DEVICE, "backend \"cuda\": this machine has no GPU that the driver shows");
-    else if ((e = cudaDeviceGetAttribute(&managed, cudaDevAttrConcurrentManagedAccess, 0)) != cudaSuccess || !managed)
-        st = MODE_FAIL(err, MODE_E_DEVICE,
-                       "backend \"cuda\": this GPU cannot share memory with the host while it works");
     else if (!(st = find_kernels(err)) && !(st = load_blas(err)))
         st = mode__lane_open(be, 0, err);
     c->stream = c->lane[0].stream;
@@ -166,19 +163,24 @@ static void room(const struct mode_backend *be, size_t *left, size_t *total)
 void mode__cuda_took(struct mode__cuda *c, void *data, size_t bytes)
 {
     c->taken = mode_xrealloc(c->taken, (c->n_taken + 1) * sizeof *c->taken);
-    c->taken[c->n_taken++] = (struct mode__cuda_taken){data, bytes};
+    c->taken[c->n_taken++] = (struct mode__cuda_taken){.data = data, .bytes = bytes};
 }
 
-#if CUDART_VERSION >= 13000
-static const struct cudaMemLocation here = {.type = cudaMemLocationTypeDevice, .id = 0};
-#else
-enum { here = 0 };
-#define cudaMemPrefetchAsync(data, bytes, where, flags, stream) cudaMemPrefetchAsync(data, bytes, where, stream)
-#endif
+void *mode__cuda_shared(const struct mode_backend *be, const void *data)
+{
+    const struct mode__cuda *c = mode__cuda_of(be);
+    const char *p = data;
+    for (size_t i = 0; i < c->n_taken; i++) {
+        const struct mode__cuda_taken *t = &c->taken[i];
+        const char *host = t->host;
+        if (host && p >= host && p < host + t->bytes) return (char *)t->data + (p - host);
+    }
+    return NULL;
+}
 
-/* Managed memory may be asked for beyond what the GPU has; pages would then travel in every step, and may stop it, so
- * it is refused: what this backend took counts, wherever its pages are now, and what others did since. */
-static enum mode_status alloc_memory(struct mode_backend *be, void **data, size_t bytes, struct mode_error *err)
+/* Zeroed. What this backend took counts, and what others did since, so that there is as much as mode_backend_room says
+ * and no more. */
+static enum mode_status take_memory(struct mode_backend *be, void **data, size_t bytes, struct mode_error *err)
 {
     struct mode__cuda *c = mode__cuda_of(be);
     size_t left = room_left(c), free_now, total;
@@ -187,16 +189,10 @@ static enum mode_status alloc_memory(struct mode_backend *be, void **data, size_
     MODE_ASSERT(!mode__graphs_capturing()); /* a sequence takes its memory when it runs for the first time */
     *data = NULL;
     if (bytes == 0) bytes = 1;
-    if (e == cudaSuccess) e = cudaMallocManaged(data, bytes, cudaMemAttachGlobal);
-    /* all pages at once, and not one fault after another */
-    if (e == cudaSuccess && cudaMemPrefetchAsync(*data, bytes, here, 0, c->stream) != cudaSuccess)
-        (void)cudaGetLastError();
+    if (e == cudaSuccess) e = cudaMalloc(data, bytes);
     if (e == cudaSuccess) e = cudaMemsetAsync(*data, 0, bytes, c->stream);
     if (e == cudaSuccess) e = cudaStreamSynchronize(c->stream);
-    if (e == cudaSuccess) {
-        mode__cuda_took(c, *data, bytes);
-        return MODE_OK;
-    }
+    if (e == cudaSuccess) return MODE_OK;
     (void)cudaGetLastError();
     if (*data) (void)cudaFree(*data);
     *data = NULL;
@@ -205,6 +201,35 @@ static enum mode_status alloc_memory(struct mode_backend *be, void **data, size_
                      "%.1f MiB of GPU memory are not to be had: %.1f of %.1f MiB are left. HINT: a smaller batch; in "
                      "training also --accumulate or --checkpoint-activations",
                      (double)bytes / 1048576, (double)left / 1048576, (double)c->memory / 1048576);
+}
+
+static enum mode_status alloc_memory(struct mode_backend *be, void **data, size_t bytes, struct mode_error *err)
+{
+    enum mode_status st = take_memory(be, data, bytes, err);
+    if (!st) mode__cuda_took(mode__cuda_of(be), *data, bytes);
+    return st;
+}
+
+static enum mode_status share(struct mode_backend *be, void **host, size_t bytes, struct mode_error *err)
+{
+    struct mode__cuda *c = mode__cuda_of(be);
+    void *data;
+    *host = NULL;
+    enum mode_status st = take_memory(be, &data, bytes, err);
+    if (st) return st;
+    const cudaError_t e = cudaHostAlloc(host, bytes ? bytes : 1, cudaHostAllocDefault);
+    if (e != cudaSuccess) {
+        (void)cudaGetLastError();
+        (void)cudaFree(data);
+        *host = NULL;
+        return MODE_FAIL(err, e == cudaErrorMemoryAllocation ? MODE_E_MEMORY : MODE_E_DEVICE,
+                         "%.1f MiB of the host's memory for lists cannot be pinned: %s", (double)bytes / 1048576,
+                         cudaGetErrorString(e));
+    }
+    memset(*host, 0, bytes);
+    mode__cuda_took(c, data, bytes);
+    c->taken[c->n_taken - 1].host = *host;
+    return MODE_OK;
 }
 
 static void sync_device(struct mode_backend *be)
@@ -226,26 +251,37 @@ static void free_memory(struct mode_backend *be, void *data)
 {
     struct mode__cuda *c = mode__cuda_of(be);
     size_t i = 0;
-    while (i < c->n_taken && c->taken[i].data != data) i++;
+    while (i < c->n_taken && (c->taken[i].host ? c->taken[i].host : c->taken[i].data) != data) i++;
     MODE_ASSERT(i < c->n_taken);
+    const struct mode__cuda_taken t = c->taken[i];
     c->taken[i] = c->taken[--c->n_taken];
     sync_device(be);
     mode__graphs_drop(c->graphs); /* they may hold pointers into it */
-    CUDA_OK(cudaFree(data));
+    if (t.host) CUDA_OK(cudaFreeHost(t.host));
+    CUDA_OK(cudaFree(t.data));
 }
 
-/* Pages with a copy on either side: the checks of ops read lists on the host while kernels read them, and would take
- * the pages away from each other. Advice: what the driver makes of it changes no byte. */
-static void lists(struct mode_backend *be, void *data, size_t bytes)
+static void copy(struct mode_backend *be, void *to, const void *from, size_t bytes)
 {
-    (void)be;
-    if (cudaMemAdvise(data, bytes, cudaMemAdviseSetReadMostly, here) != cudaSuccess) (void)cudaGetLastError();
+    cudaStream_t stream = mode__cuda_of(be)->stream;
+    MODE_ASSERT(!mode__graphs_capturing());
+    sync_device(be);
+    CUDA_OK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream));
+    CUDA_OK(cudaStreamSynchronize(stream));
 }
 
 static void written(struct mode_backend *be, const void *data, size_t bytes)
 {
-    MODE_ASSERT(!mode__graphs_capturing());
-    if (cudaMemPrefetchAsync(data, bytes, here, 0, mode__cuda_of(be)->stream) != cudaSuccess) (void)cudaGetLastError();
+    void *here = mode__cuda_shared(be, data);
+    MODE_ASSERT(here);
+    CUDA_OK(cudaMemcpyAsync(here, data, bytes, cudaMemcpyHostToDevice, mode__cuda_of(be)->stream));
+}
+
+static void show(struct mode_backend *be, void *data, size_t bytes)
+{
+    const void *here = mode__cuda_shared(be, data);
+    MODE_ASSERT(here);
+    CUDA_OK(cudaMemcpyAsync(data, here, bytes, cudaMemcpyDeviceToHost, mode__cuda_of(be)->stream));
 }
 
 static void pin(void *data, size_t bytes)
@@ -305,8 +341,10 @@ const struct mode__device mode__cuda_device = {.open = open_device,
                                                .free = free_memory,
                                                .room = room,
                                                .sync = sync_device,
-                                               .lists = lists,
+                                               .copy = copy,
+                                               .share = share,
                                                .written = written,
+                                               .show = show,
                                                .pin = pin,
                                                .unpin = unpin,
                                                .ranks = mode__cuda_ranks,

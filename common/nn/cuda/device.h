@@ -1,7 +1,8 @@
 /* device.h - one GPU as a backend: its streams, its matrix products, where its memory comes from. Inside nn/cuda only.
  *
- * Memory is managed (cudaMallocManaged): models fill and read it on the host as on every backend, the driver moves
- * pages. Ops return before they are done; who reads a result on the host calls mode_backend_sync first.
+ * Memory is the GPU's own (cudaMalloc): the host never touches it, what it wants to write or read there is copied. What
+ * both sides have is twice there, in pinned memory of the host and in the GPU's; no kernel reads the host's. Ops return
+ * before they are done.
  * cuBLAS and cuBLASLt are loaded when the first backend is opened, the runtime is linked in and loads the driver
  * itself: the program starts where there is neither.
  *
@@ -40,7 +41,7 @@ struct mode__cuda {
     size_t room, memory; /* bytes that were free when it was opened; that the GPU has */
     size_t n_taken;
     struct mode__cuda_taken { /* of these, by this backend */
-        void *data;
+        void *data, *host;    /* host: what both sides have is there on the host; else NULL */
         size_t bytes;
     } * taken;
 };
@@ -72,6 +73,8 @@ bool mode__beside_used(const struct mode_backend *be); /* was anything launched 
 
 /* Memory of the device that was taken, for mode_backend_room. */
 void mode__cuda_took(struct mode__cuda *c, void *data, size_t bytes);
+/* Where the device has its copy of memory that both sides have; NULL: it is no such memory. */
+void *mode__cuda_shared(const struct mode_backend *be, const void *data);
 
 /* A call that may only fail by a bug of ours or a broken GPU: says which and ends the process (fault.c). */
 #define CUDA_OK(call) mode__cuda_check((call), #call, __FILE__, __LINE__)

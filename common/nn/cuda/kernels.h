@@ -1,6 +1,6 @@
 /* kernels.h - what runs on the GPU: launchers with C linkage, one per kernel or chain of kernels. Inside nn/cuda only.
  *
- * All pointers are device (or managed) memory, row-major; every launch goes to `stream` and returns at once. What is
+ * All pointers are device memory, row-major; every launch goes to `stream` and returns at once. What is
  * void * is an activation: bf16 where `bf16` is set, else f32; the other numbers are f32 unless said otherwise, and so
  * is all arithmetic. No atomics: sums are made in an order set by the shapes (of a table's gradient: by the ids) alone,
  * so the same inputs give the same bytes. Letters as in nn/ops.h. */
@@ -90,6 +90,8 @@ cudaError_t mode__cuda_has_kernels(void);
  * add: col keeps what earlier rows gave. */
 void mode__cuda_contrastive(cudaStream_t stream, double *row, double *col, const float *cosines,
                             const float *logit_scale, int64_t rows, int64_t n, bool add);
+/* col [n]: the log-sum-exp of the columns of each [size, n], all f64 */
+void mode__cuda_join_columns(cudaStream_t stream, double *col, const double *each, int64_t size, int64_t n);
 /* Back: cosines become the gradient by a b^T (exp(logit_scale) included). Row 0's pair is column `diagonal`. part and
  * slope [rows]: of each row, its share of 2 n times the loss and of logit_scale's gradient. */
 void mode__cuda_contrastive_back(cudaStream_t stream, float *cosines, double *part, double *slope, const double *row,

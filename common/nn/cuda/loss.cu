@@ -22,6 +22,12 @@ static __global__ void row_lse(double *row, const float *c, const float *logit_s
     if (threadIdx.x == 0) row[blockIdx.x] = top + log((double)sum);
 }
 
+static __device__ inline double log_add(double a, double b)
+{
+    double most = a > b ? a : b;
+    return most + log(exp(a - most) + exp(b - most));
+}
+
 /* col[j] the same down the columns, with what it is already when adding: a block 32 columns, ROWS rows at a time */
 static __global__ void __launch_bounds__(WARP *ROWS)
     col_lse(double *col, const float *c, const float *logit_scale, int64_t rows, int64_t n, bool add)
@@ -41,9 +47,18 @@ static __global__ void __launch_bounds__(WARP *ROWS)
     __syncthreads();
     if (threadIdx.y > 0 || j >= n) return;
     for (int k = 1; k < ROWS; k++) sum += part[k][threadIdx.x];
-    double lse = top + log((double)sum), before = add ? col[j] : lse;
-    double most = before > lse ? before : lse;
-    col[j] = add ? most + log(exp(before - most) + exp(lse - most)) : lse;
+    double lse = top + log((double)sum);
+    col[j] = add ? log_add(col[j], lse) : lse;
+}
+
+/* a thread a column */
+static __global__ void join(double *col, const double *each, int64_t size, int64_t n)
+{
+    int64_t j = (int64_t)blockIdx.x * THREADS + threadIdx.x;
+    if (j >= n) return;
+    double lse = each[j];
+    for (int64_t i = 1; i < size; i++) lse = log_add(lse, each[i * n + j]);
+    col[j] = lse;
 }
 
 /* c[i, :] becomes the gradient; part[i]: this row's share of the loss, slope[i]: of the gradient of logit_scale */
@@ -89,6 +104,11 @@ void mode__cuda_contrastive(cudaStream_t stream, double *row, double *col, const
 {
     row_lse<<<(unsigned)rows, THREADS, 0, stream>>>(row, cosines, logit_scale, n);
     col_lse<<<blocks_of(n, WARP), dim3(WARP, ROWS), 0, stream>>>(col, cosines, logit_scale, rows, n, add);
+}
+
+void mode__cuda_join_columns(cudaStream_t stream, double *col, const double *each, int64_t size, int64_t n)
+{
+    join<<<blocks_of(n, THREADS), THREADS, 0, stream>>>(col, each, size, n);
 }
 
 void mode__cuda_contrastive_back(cudaStream_t stream, float *cosines, double *part, double *slope, const double *row,

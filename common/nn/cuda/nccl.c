@@ -82,6 +82,8 @@ static enum mode_status reduce_scatter(struct mode_ranks *g, void *out, const vo
 static enum mode_status all_reduce(struct mode_ranks *g, void *data, size_t n, enum mode_dtype dtype,
                                    struct mode_error *err)
 {
+    void *here = mode__cuda_shared(((struct nccl_ranks *)g->self)->be, data);
+    if (here) data = here;
     COLLECTIVE(data, 1, data, 1, mode__nccl.ncclAllReduce(data, data, n, type_of(dtype), ncclSum, x->comm, s));
 }
 

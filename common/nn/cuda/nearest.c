@@ -10,7 +10,7 @@ static bool on_device(const void *p)
 {
     struct cudaPointerAttributes at;
     CUDA_OK(cudaPointerGetAttributes(&at, p));
-    return at.type == cudaMemoryTypeManaged || at.type == cudaMemoryTypeDevice;
+    return at.type == cudaMemoryTypeDevice;
 }
 
 /* p itself, or a copy of it in `room`, a part of the scratch. */

@@ -8,6 +8,7 @@
 #include "nn/cuda/nearest.h"
 
 #include "base/log.h"
+#include "base/str.h"
 #include "nn/cuda/device.h"
 #include "nn/cuda/kernels.h"
 
@@ -48,35 +49,41 @@ static bool is_right(const struct proof *p, int row)
     return p->state[row] == -2 && two[0] + two[1] == K - 1 && two[0] * two[1] == 0;
 }
 
-static cudaError_t ask(struct proof *p, void *x, void *c, cudaStream_t stream)
+/* p is the host's, here the GPU's. */
+static cudaError_t ask(struct proof *p, struct proof *here, void *x, void *c, cudaStream_t stream)
 {
-    const struct mode__cuda_tiles t = {
-        .x = x, .c = c, .x_of = p->x_of, .centres = {p->plus, p->most}, .n = N, .k = K, .d = D, .patience = PATIENCE};
+    const struct mode__cuda_tiles t = {.x = x,
+                                       .c = c,
+                                       .x_of = here->x_of,
+                                       .centres = {here->plus, here->most},
+                                       .n = N,
+                                       .k = K,
+                                       .d = D,
+                                       .patience = PATIENCE};
     for (int i = 0; i < K; i++) make_centre(p->c + i * D, i);
     for (int i = 0; i < N; i++) make_centre(p->x + i * D, centre_of(i));
-    /* by the GPU, whose pages results are then: a thread that waits for a page keeps others waiting, and those have but
-     * so much patience */
-    const size_t results = sizeof *p - offsetof(struct proof, state);
-    cudaError_t e = cudaMemsetAsync(p->state, 0xff, results, stream);
+    memset(p->state, 0xff, sizeof *p - offsetof(struct proof, state));
+    cudaError_t e = cudaMemcpyAsync(here, p, sizeof *p, cudaMemcpyHostToDevice, stream);
     if (e != cudaSuccess) return e;
-    mode__cuda_halves(stream, x, p->x_of, p->x, N, D, NULL, true);
-    mode__cuda_largest(stream, p->largest, p->c, K * D);
-    mode__cuda_halves(stream, c, p->c_of, p->c, K, D, p->largest, true);
-    mode__cuda_halved_centres(stream, &t.centres, p->c_of, p->c, K, D, false);
-    e = mode__cuda_nearest_tiles(stream, p->state, p->candidates, &t, 1); /* which comes round */
+    mode__cuda_halves(stream, x, here->x_of, here->x, N, D, NULL, true);
+    mode__cuda_largest(stream, here->largest, here->c, K * D);
+    mode__cuda_halves(stream, c, here->c_of, here->c, K, D, here->largest, true);
+    mode__cuda_halved_centres(stream, &t.centres, here->c_of, here->c, K, D, false);
+    e = mode__cuda_nearest_tiles(stream, here->state, here->candidates, &t, 1); /* which comes round */
     if (e == cudaSuccess) e = cudaGetLastError();
+    if (e == cudaSuccess) e = cudaMemcpyAsync(p, here, sizeof *p, cudaMemcpyDeviceToHost, stream);
     return e == cudaSuccess ? cudaStreamSynchronize(stream) : e;
 }
 
 static bool proves_itself(cudaStream_t stream)
 {
-    struct proof *p = NULL;
-    void *x = NULL, *c = NULL;
+    struct proof *p = mode_xcalloc(1, sizeof *p);
+    void *here = NULL, *x = NULL, *c = NULL;
     int wrong = 0;
-    cudaError_t e = cudaMallocManaged((void **)&p, sizeof *p, cudaMemAttachGlobal);
+    cudaError_t e = cudaMalloc(&here, sizeof *p);
     if (e == cudaSuccess) e = cudaMalloc(&x, mode__cuda_halves_bytes(N, D, true));
     if (e == cudaSuccess) e = cudaMalloc(&c, mode__cuda_halves_bytes(K, D, true));
-    if (e == cudaSuccess) e = ask(p, x, c, stream);
+    if (e == cudaSuccess) e = ask(p, here, x, c, stream);
     for (int i = 0; i < N && e == cudaSuccess; i++) wrong += !is_right(p, i);
     if (e != cudaSuccess)
         mode_log_warn(
@@ -92,7 +99,8 @@ static bool proves_itself(cudaStream_t stream)
     (void)cudaGetLastError();
     (void)cudaFree(x);
     (void)cudaFree(c);
-    (void)cudaFree(p);
+    (void)cudaFree(here);
+    free(p);
     return e == cudaSuccess && wrong == 0;
 }
 

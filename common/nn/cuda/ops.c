@@ -30,6 +30,14 @@ static void *at(const struct mode_tensor *t)
     return t ? t->data : NULL;
 }
 
+/* Lists are what both sides have: the checks of nn/ops.c read the host's, kernels the GPU's. */
+static const int32_t *list_of(const struct mode_backend *be, const struct mode_tensor *t)
+{
+    const int32_t *list = mode__cuda_shared(be, t->data);
+    MODE_ASSERT(list || t->dim[0] == 0);
+    return list;
+}
+
 static void launched(void)
 {
     CUDA_OK(cudaGetLastError());
@@ -157,8 +165,8 @@ static void layernorm_back(struct mode_backend *be, struct mode_tensor *dx, stru
     launched();
 }
 
-static struct mode__cuda_attention attention_of(const struct mode_tensor *q, const struct mode_tensor *kv,
-                                                const struct mode_attention *s)
+static struct mode__cuda_attention attention_of(const struct mode_backend *be, const struct mode_tensor *q,
+                                                const struct mode_tensor *kv, const struct mode_attention *s)
 {
     const int32_t *qo = s->q_offsets->data, *ko = s->kv_offsets->data;
     int64_t n_seq = s->q_offsets->dim[0] - 1, longest = 1;
@@ -181,8 +189,8 @@ static struct mode__cuda_attention attention_of(const struct mode_tensor *q, con
                                          .rows_q = q->dim[0],
                                          .rows_k = kv->dim[0],
                                          .n_seq = n_seq,
-                                         .q_offsets = qo,
-                                         .kv_offsets = ko,
+                                         .q_offsets = list_of(be, s->q_offsets),
+                                         .kv_offsets = list_of(be, s->kv_offsets),
                                          .longest = s->longest ? s->longest : longest,
                                          .one_query = one_query,
                                          .causal = s->causal,
@@ -192,7 +200,7 @@ static struct mode__cuda_attention attention_of(const struct mode_tensor *q, con
 static void attention(struct mode_backend *be, struct mode_tensor *out, struct mode_tensor *lse,
                       const struct mode_tensor *q, const struct mode_tensor *kv, const struct mode_attention *s)
 {
-    struct mode__cuda_attention a = attention_of(q, kv, s);
+    struct mode__cuda_attention a = attention_of(be, q, kv, s);
     if (a.rows_q == 0) return;
     mode__attention_by_best(be, out->data, data_of(lse), &a, s->longest);
 }
@@ -201,7 +209,7 @@ static void attention_back(struct mode_backend *be, struct mode_tensor *dq, stru
                            const struct mode_tensor *dout, const struct mode_tensor *out, const struct mode_tensor *lse,
                            const struct mode_tensor *q, const struct mode_tensor *kv, const struct mode_attention *s)
 {
-    struct mode__cuda_attention a = attention_of(q, kv, s);
+    struct mode__cuda_attention a = attention_of(be, q, kv, s);
     if (a.rows_q == 0) return;
     mode__attention_back_by_best(be, dq->data, dkv->data, dout->data, out->data, mode_f32(lse), &a, s->longest);
 }
@@ -210,8 +218,8 @@ static void embed(struct mode_backend *be, struct mode_tensor *x, const struct m
                   const struct mode_tensor *pos, const struct mode_tensor *ids, const struct mode_tensor *offsets)
 {
     if (x->dim[0] == 0) return;
-    mode__cuda_embed(stream_of(be), is_bf16(be), x->data, mode_f32(table), mode_f32(pos), ids->data, offsets->data,
-                     x->dim[0], offsets->dim[0] - 1, x->dim[1]);
+    mode__cuda_embed(stream_of(be), is_bf16(be), x->data, mode_f32(table), mode_f32(pos), list_of(be, ids),
+                     list_of(be, offsets), x->dim[0], offsets->dim[0] - 1, x->dim[1]);
     launched();
 }
 
@@ -220,8 +228,9 @@ static void embed_back(struct mode_backend *be, struct mode_tensor *dtable, stru
 {
     if (dx->dim[0] == 0) return;
     mode__cuda_embed_back(stream_of(be), is_bf16(be), mode_f32(dtable), mode_f32(dpos),
-                          mode__backend_work(be, mode__cuda_embed_work(dx->dim[0], dx->dim[1])), dx->data, ids->data,
-                          offsets->data, dx->dim[0], offsets->dim[0] - 1, dpos->dim[0], dx->dim[1]);
+                          mode__backend_work(be, mode__cuda_embed_work(dx->dim[0], dx->dim[1])), dx->data,
+                          list_of(be, ids), list_of(be, offsets), dx->dim[0], offsets->dim[0] - 1, dpos->dim[0],
+                          dx->dim[1]);
     launched();
 }
 
@@ -284,7 +293,7 @@ static void gather(struct mode_backend *be, struct mode_tensor *y, const struct 
                    const struct mode_tensor *rows)
 {
     if (rows->dim[0] == 0) return;
-    mode__cuda_gather(stream_of(be), is_bf16(be), y->data, x->data, rows->data, rows->dim[0], x->dim[1]);
+    mode__cuda_gather(stream_of(be), is_bf16(be), y->data, x->data, list_of(be, rows), rows->dim[0], x->dim[1]);
     launched();
 }
 
@@ -292,7 +301,7 @@ static void scatter_add(struct mode_backend *be, struct mode_tensor *x, const st
                         const struct mode_tensor *rows)
 {
     if (rows->dim[0] == 0) return;
-    mode__cuda_scatter_add(stream_of(be), is_bf16(be), x->data, y->data, rows->data, rows->dim[0], x->dim[1]);
+    mode__cuda_scatter_add(stream_of(be), is_bf16(be), x->data, y->data, list_of(be, rows), rows->dim[0], x->dim[1]);
     launched();
 }
 
@@ -318,7 +327,8 @@ static void mean_rows(struct mode_backend *be, struct mode_tensor *y, const stru
                       const struct mode_tensor *offsets, int64_t skip)
 {
     if (y->dim[0] == 0) return;
-    mode__cuda_mean_rows(stream_of(be), is_bf16(be), y->data, x->data, offsets->data, y->dim[0], x->dim[1], skip);
+    mode__cuda_mean_rows(stream_of(be), is_bf16(be), y->data, x->data, list_of(be, offsets), y->dim[0], x->dim[1],
+                         skip);
     launched();
 }
 
@@ -326,8 +336,8 @@ static void mean_rows_back(struct mode_backend *be, struct mode_tensor *dx, cons
                            const struct mode_tensor *offsets, int64_t skip)
 {
     if (dy->dim[0] == 0) return;
-    mode__cuda_mean_rows_back(stream_of(be), is_bf16(be), dx->data, dy->data, offsets->data, dy->dim[0], dx->dim[1],
-                              skip);
+    mode__cuda_mean_rows_back(stream_of(be), is_bf16(be), dx->data, dy->data, list_of(be, offsets), dy->dim[0],
+                              dx->dim[1], skip);
     launched();
 }
 
@@ -365,6 +375,13 @@ static void contrastive(struct mode_backend *be, struct mode_tensor *row, struct
         mode__cuda_contrastive(stream_of(be), (double *)row->data + i, col->data, mode_f32(work), mode_f32(logit_scale),
                                rows_at(work, a, i), n, i > 0);
     }
+    launched();
+}
+
+static void join_columns(struct mode_backend *be, struct mode_tensor *col, const struct mode_tensor *each)
+{
+    if (col->dim[0] == 0) return;
+    mode__cuda_join_columns(stream_of(be), col->data, each->data, each->dim[0], col->dim[0]);
     launched();
 }
 
@@ -406,9 +423,9 @@ static void zero(struct mode_backend *be, struct mode_tensor *x)
 #define OPS                                                                                                            \
     linear, linear_back, activate, project, project_back, layernorm, layernorm_back, attention, attention_back, embed, \
         embed_back, picture_patches, patches, image_tokens, image_tokens_back, gather, scatter_add, scale, scale_back, \
-        mean_rows, mean_rows_back, l2norm, l2norm_back, contrastive, contrastive_back, mode__cuda_op_adamw,            \
-        mode__cuda_op_grad_squares, mode__cuda_op_rounded, mode__cuda_op_clamp, zero, mode__cuda_op_nearest_rows,      \
-        mode__cuda_op_costs, mode__cuda_op_group_rows, mode__cuda_op_group_means
+        mean_rows, mean_rows_back, l2norm, l2norm_back, contrastive, join_columns, contrastive_back,                   \
+        mode__cuda_op_adamw, mode__cuda_op_grad_squares, mode__cuda_op_rounded, mode__cuda_op_clamp, zero,             \
+        mode__cuda_op_nearest_rows, mode__cuda_op_costs, mode__cuda_op_group_rows, mode__cuda_op_group_means
 
 const struct mode_ops mode__cuda_ops = {"cuda", MODE_DTYPE_F32, OPS},
                       mode__cuda_tf32_ops = {"cuda-tf32", MODE_DTYPE_F32, OPS},

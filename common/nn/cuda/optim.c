@@ -27,9 +27,11 @@ static struct mode__cuda_pieces next_pieces(struct mode_param *p, size_t n, size
 
 void mode__cuda_op_adamw(struct mode_backend *be, struct mode_param *p, size_t n, const struct mode_adamw_step *s)
 {
+    const struct mode_adamw_step *here = mode__cuda_shared(be, s);
+    MODE_ASSERT(here);
     for (size_t i = 0; i < n;) {
         struct mode__cuda_pieces all = next_pieces(p, n, &i);
-        if (all.n > 0) mode__cuda_adamw(mode__cuda_of(be)->stream, &all, s);
+        if (all.n > 0) mode__cuda_adamw(mode__cuda_of(be)->stream, &all, here);
     }
     CUDA_OK(cudaGetLastError());
 }
@@ -40,14 +42,14 @@ void mode__cuda_op_grad_squares(struct mode_backend *be, double *sum, const stru
     int64_t parts = 0, done = 0;
     for (size_t i = 0; i < n; i++)
         if (!p[i].frozen) parts += mode__cuda_square_parts(mode_tensor_count(&p[i].grad));
-    double *part = mode__backend_work(be, (size_t)(parts + 1) * sizeof *part);
+    double *part = mode__backend_work(be, (size_t)(parts + 1) * sizeof *part), *here = mode__cuda_shared(be, sum);
     for (size_t i = 0; i < n;) {
         struct mode__cuda_pieces all = next_pieces((struct mode_param *)(uintptr_t)p, n, &i);
         if (all.n == 0) continue;
         mode__cuda_squares(stream, part + done, &all);
         done += all.blocks;
     }
-    mode__cuda_add_up(stream, sum, part, done);
+    mode__cuda_add_up(stream, here ? here : sum, part, done);
     CUDA_OK(cudaGetLastError());
 }
 

@@ -28,6 +28,18 @@ void mode__ref_contrastive(struct mode_backend *be, struct mode_tensor *row, str
         }
 }
 
+void mode__ref_join_columns(struct mode_backend *be, struct mode_tensor *col, const struct mode_tensor *each)
+{
+    int64_t n = col->dim[0];
+    double *to = col->data;
+    (void)be;
+    for (int64_t i = 0; i < each->dim[0]; i++)
+        for (int64_t j = 0; j < n; j++) {
+            double lse = ((const double *)each->data)[i * n + j];
+            to[j] = i > 0 ? mode_log_add(to[j], lse) : lse;
+        }
+}
+
 void mode__ref_contrastive_back(struct mode_backend *be, double *loss, struct mode_tensor *da, struct mode_tensor *db,
                                 struct mode_tensor *dlogit_scale, struct mode_tensor *work, const struct mode_tensor *a,
                                 const struct mode_tensor *b, const struct mode_tensor *logit_scale,

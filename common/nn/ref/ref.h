@@ -112,6 +112,7 @@ void mode__ref_scatter_add(struct mode_backend *, struct mode_tensor *x, const s
 void mode__ref_contrastive(struct mode_backend *, struct mode_tensor *row, struct mode_tensor *col,
                            struct mode_tensor *work, const struct mode_tensor *a, const struct mode_tensor *b,
                            const struct mode_tensor *logit_scale);
+void mode__ref_join_columns(struct mode_backend *, struct mode_tensor *col, const struct mode_tensor *each);
 void mode__ref_contrastive_back(struct mode_backend *, double *loss, struct mode_tensor *da, struct mode_tensor *db,
                                 struct mode_tensor *dlogit_scale, struct mode_tensor *work, const struct mode_tensor *a,
                                 const struct mode_tensor *b, const struct mode_tensor *logit_scale,

@@ -1,13 +1,16 @@
 /* runtime.cpp - CUDA's runtime on the host: memory of four kinds, launches, copies. Streams are streams.cpp's.
  *
- * Fresh memory is NaN. Memory of cudaMalloc is not the host's: under AddressSanitizer a host that touches it is
- * stopped. MODE_EMULATOR_MEMORY: bytes of the device (8 GiB unless said).
+ * Fresh memory is NaN. Memory of cudaMalloc is not the host's: its pages may be touched only while a stream's work
+ * runs, a kernel, a copy or a library's call, and a host that touches them at another time ends with a sentence and a
+ * SIGSEGV (under AddressSanitizer, which keeps its own account of every byte, with its report). MODE_EMULATOR_MEMORY:
+ * bytes of the device (8 GiB unless said).
  *
  * MODE_EMULATOR_FAULT: a path. The process that finds a file there takes it away, and its GPU has failed by the error
  * whose number is in the file: no work runs any more, and calls return the error for ever. A word behind the number:
  * a process whose first argument that is. */
 #include "emulator.h"
 
+#include <csignal>
 #include <cstdlib>
 #include <fstream>
 #include <map>
@@ -15,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include <sys/mman.h>
 #include <unistd.h>
 
 namespace mode_emu
@@ -25,7 +29,8 @@ enum : size_t { EDGE = 256 }; /* bytes before and behind an allocation that must
 struct allocation {
     size_t bytes;
     enum cudaMemoryType type;
-    char *base; /* NULL: registered memory of the host */
+    char *base;    /* NULL: registered memory of the host */
+    size_t mapped; /* bytes from base on, for it alone; 0: they are the allocator's */
 };
 
 std::recursive_mutex lock;
@@ -83,16 +88,64 @@ cudaError_t note(cudaError_t e)
 /* Device memory is the host's only while a stream's work runs. */
 static void open_device_memory(bool open)
 {
-    (void)open;
+    for (const auto &[p, a] : allocations) {
+        if (a.type != cudaMemoryTypeDevice) continue;
 #if MODE_EMU_ASAN
-    for (const auto &[p, a] : allocations)
-        if (a.type == cudaMemoryTypeDevice) {
-            if (open)
-                __asan_unpoison_memory_region((void *)p, a.bytes);
-            else
-                __asan_poison_memory_region((void *)p, a.bytes);
+        if (open)
+            __asan_unpoison_memory_region((void *)p, a.bytes);
+        else
+            __asan_poison_memory_region((void *)p, a.bytes);
+#else
+        if (mprotect(a.base, a.mapped, open ? PROT_READ | PROT_WRITE : PROT_NONE)) {
+            perror("emulator: memory of the device cannot be opened and closed");
+            abort();
         }
 #endif
+    }
+}
+
+#if !MODE_EMU_ASAN
+/* Says what a SIGSEGV is about when it is about memory of the device, and leaves the rest to whoever was there. */
+static struct sigaction before;
+
+static void on_fault(int number, siginfo_t *info, void *context)
+{
+    static const char sentence[] = "emulator: the host touches memory of the device\n";
+    const char *at = (const char *)info->si_addr;
+    for (const auto &[p, a] : allocations)
+        if (a.mapped && depth == 0 && at >= a.base && at < a.base + a.mapped)
+            (void)!write(STDERR_FILENO, sentence, sizeof sentence - 1);
+    (void)context;
+    (void)number;
+    (void)sigaction(SIGSEGV, &before, nullptr); /* the same once more */
+}
+
+static void watch_faults()
+{
+    static bool watched;
+    struct sigaction action = {};
+    if (watched) return;
+    action.sa_sigaction = on_fault;
+    action.sa_flags = SA_SIGINFO;
+    watched = sigaction(SIGSEGV, &action, &before) == 0;
+}
+#endif
+
+/* Pages of its own for what is the device's; else the allocator's, at a multiple of 256. */
+static bool take_bytes(allocation *a, size_t bytes)
+{
+#if !MODE_EMU_ASAN
+    if (a->type == cudaMemoryTypeDevice) {
+        watch_faults();
+        void *p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (p == MAP_FAILED) return false;
+        (void)madvise(p, bytes, MADV_HUGEPAGE); /* fewer pages to open and close */
+        a->base = (char *)p;
+        a->mapped = bytes;
+        return true;
+    }
+#endif
+    return posix_memalign((void **)&a->base, EDGE, bytes) == 0;
 }
 
 working::working()
@@ -114,6 +167,12 @@ static const std::pair<const uintptr_t, allocation> *find(const void *p)
     return (uintptr_t)p <= it->first + it->second.bytes ? &*it : nullptr;
 }
 
+static bool is_device(const void *p)
+{
+    const auto *a = find(p);
+    return a && a->second.type != cudaMemoryTypeHost;
+}
+
 static cudaError_t take(void **p, size_t bytes, enum cudaMemoryType type)
 {
     locked l(lock);
@@ -123,9 +182,9 @@ static cudaError_t take(void **p, size_t bytes, enum cudaMemoryType type)
     if (type == cudaMemoryTypeDevice && bytes > total_bytes() - std::min(total_bytes(), used_bytes))
         return note(cudaErrorMemoryAllocation);
     if (bytes == 0) return cudaSuccess;
-    allocation a = {bytes, type, nullptr};
+    allocation a = {bytes, type, nullptr, 0};
     size_t edge = MODE_EMU_ASAN ? 0 : (size_t)EDGE; /* AddressSanitizer watches the edges itself */
-    if (posix_memalign((void **)&a.base, EDGE, bytes + 2 * edge)) return note(cudaErrorMemoryAllocation);
+    if (!take_bytes(&a, bytes + 2 * edge)) return note(cudaErrorMemoryAllocation);
     char *data = a.base + edge;
     memset(a.base, 0x5a, edge);
     memset(data + bytes, 0x5a, edge);
@@ -139,6 +198,7 @@ static cudaError_t take(void **p, size_t bytes, enum cudaMemoryType type)
 
 static void give_back(void *p, const allocation &a)
 {
+    working w;
 #if MODE_EMU_ASAN
     __asan_unpoison_memory_region(p, a.bytes);
 #else
@@ -151,8 +211,12 @@ static void give_back(void *p, const allocation &a)
 #endif
     if (a.type != cudaMemoryTypeHost) used_bytes -= a.bytes;
     char *base = a.base;
+    size_t mapped = a.mapped;
     allocations.erase((uintptr_t)p);
-    free(base);
+    if (mapped)
+        (void)munmap(base, mapped);
+    else
+        free(base);
 }
 
 /* ---- launches ---- */
@@ -160,8 +224,9 @@ static void give_back(void *p, const allocation &a)
 void check_argument(const char *kernel, int number, const void *p)
 {
     locked l(lock);
-    if (!p || find(p)) return;
-    fprintf(stderr, "emulator: kernel %s: argument %d points to memory that the device cannot see\n", kernel, number);
+    if (!p || is_device(p)) return;
+    fprintf(stderr, "emulator: kernel %s: argument %d points to memory that %s\n", kernel, number,
+            find(p) ? "is the host's: every access would cross the bus" : "the device cannot see");
     abort();
 }
 
@@ -313,7 +378,6 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
     p->l2CacheSize = 1 << 20; /* little: what measures floods it before every run */
     p->maxThreadsPerBlock = 1024;
     p->warpSize = 32;
-    p->managedMemory = p->concurrentManagedAccess = 1;
     return cudaSuccess;
 }
 
@@ -325,8 +389,6 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, in
     case cudaDevAttrMultiProcessorCount: *value = multiprocessors(); break;
     case cudaDevAttrComputeCapabilityMajor: *value = capability() / 10; break;
     case cudaDevAttrComputeCapabilityMinor: *value = capability() % 10; break;
-    case cudaDevAttrManagedMemory:
-    case cudaDevAttrConcurrentManagedAccess: *value = 1; break;
     default: return note(cudaErrorInvalidValue);
     }
     return cudaSuccess;
@@ -361,7 +423,7 @@ cudaError_t(cudaMalloc)(void **p, size_t bytes)
     return take(p, bytes, cudaMemoryTypeDevice);
 }
 
-/* As on a GPU, more than it has may be asked for. */
+/* For the tests of the emulator alone: the backend takes none. As on a GPU, more than it has may be asked for. */
 cudaError_t cudaMallocManaged(void **p, size_t bytes, unsigned)
 {
     if (bytes == 0) return note(cudaErrorInvalidValue);
@@ -382,7 +444,7 @@ cudaError_t cudaHostRegister(void *p, size_t bytes, unsigned)
 {
     locked l(lock);
     if (!p || bytes == 0) return note(cudaErrorInvalidValue);
-    allocations[(uintptr_t)p] = {bytes, cudaMemoryTypeHost, nullptr};
+    allocations[(uintptr_t)p] = {bytes, cudaMemoryTypeHost, nullptr, 0};
     return cudaSuccess;
 }
 
@@ -437,11 +499,19 @@ cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *a, const void
     return cudaSuccess;
 }
 
+static bool fits(enum cudaMemcpyKind kind, const void *to, const void *from)
+{
+    const bool into = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice,
+               out_of = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
+    return kind == cudaMemcpyDefault || (is_device(to) == into && is_device(from) == out_of);
+}
+
 /* Copies from and to memory that the runtime does not know are done with it when the call returns. */
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind, cudaStream_t stream)
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t stream)
 {
     locked l(lock);
     if (bytes == 0) return cudaSuccess;
+    if (!fits(kind, to, from)) return note(cudaErrorInvalidValue);
     if (is_captured(stream) && (!find(from) || !find(to))) {
         fprintf(stderr, "emulator: memory of the host that is not pinned is copied in a capture\n");
         abort();
@@ -463,10 +533,11 @@ cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_
     return cudaSuccess;
 }
 
-cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpyKind)
+cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind)
 {
     locked l(lock);
     not_in_a_capture("a synchronous copy is made");
+    if (bytes > 0 && !fits(kind, to, from)) return note(cudaErrorInvalidValue);
     run_everything();
     working w;
     memmove(to, from, bytes);
@@ -486,19 +557,6 @@ cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t strea
     if (!a || (uintptr_t)p + bytes > a->first + a->second.bytes) return note(cudaErrorInvalidValue);
     enqueue(stream, [=] { memset(p, value, bytes); });
     return cudaSuccess;
-}
-
-cudaError_t cudaMemPrefetchAsync(const void *p, size_t, struct cudaMemLocation, unsigned, cudaStream_t)
-{
-    locked l(lock);
-    not_in_a_capture("pages are sent or advice on them is given");
-    const auto *a = find(p);
-    return a && a->second.type == cudaMemoryTypeManaged ? cudaSuccess : note(cudaErrorInvalidValue);
-}
-
-cudaError_t cudaMemAdvise(const void *p, size_t, enum cudaMemoryAdvise, struct cudaMemLocation)
-{
-    return cudaMemPrefetchAsync(p, 0, {}, 0, nullptr);
 }
 
 } // extern "C"

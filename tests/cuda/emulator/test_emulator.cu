@@ -272,11 +272,6 @@ static void copies_what_is_not_pinned_in_a_capture()
     float *x = numbers(64), from = 1;
     cudaMemcpyAsync(x, &from, sizeof from, cudaMemcpyDefault, capturing());
 }
-static void sends_pages_in_a_capture()
-{
-    float *x = numbers(64);
-    cudaMemPrefetchAsync(x, 64 * sizeof *x, {cudaMemLocationTypeDevice, 0}, 0, capturing());
-}
 static void changes_what_a_graph_has_yet_to_copy()
 {
     float *x = numbers(64), *from;
@@ -489,16 +484,39 @@ static void runs_out_of_memory()
 }
 
 #if MODE_EMU_ASAN
-static void touches_device_memory_on_the_host()
+#define EDGE(words) "AddressSanitizer"
+#else
+#define EDGE(words) words
+#endif
+
+static void writes_device_memory_on_the_host()
 {
     float *x;
     CHECK(cudaMalloc(&x, 64) == cudaSuccess);
     x[0] = 1;
 }
-#define EDGE(words) "AddressSanitizer"
-#else
-#define EDGE(words) words
-#endif
+static void reads_device_memory_on_the_host()
+{
+    float *x;
+    CHECK(cudaMalloc(&x, 64 * sizeof *x) == cudaSuccess);
+    cudaMemset(x, 0, 64 * sizeof *x);
+    add_one<<<1, 64>>>(x, 64);
+    cudaDeviceSynchronize(); /* waiting is not enough */
+    if (x[3] == 1) fprintf(stderr, "read\n");
+}
+static void gives_pinned_memory_to_a_kernel()
+{
+    float *x;
+    CHECK(cudaMallocHost((void **)&x, 64 * sizeof *x) == cudaSuccess);
+    add_one<<<1, 64>>>(x, 64);
+}
+static void copies_in_the_wrong_direction()
+{
+    float *x, y = 0;
+    CHECK(cudaMalloc(&x, 64) == cudaSuccess);
+    if (cudaMemcpyAsync(x, &y, sizeof y, cudaMemcpyDeviceToHost, nullptr) == cudaErrorInvalidValue)
+        mode_emu::fault("refused");
+}
 
 static const mistake mistakes[] = {
     {"half a block at one barrier, half at another", makes_half_a_barrier, "different barriers"},
@@ -523,7 +541,6 @@ static const mistake mistakes[] = {
     {"an event waited for in a capture", waits_for_an_event_in_a_capture, "an event is waited for while"},
     {"the default stream in a capture", forgets_the_stream_in_a_capture, "the default stream is used while"},
     {"memory that is not pinned copied in a capture", copies_what_is_not_pinned_in_a_capture, "not pinned is copied"},
-    {"pages sent in a capture", sends_pages_in_a_capture, "pages are sent"},
     {"a capture taken for a run", reads_what_was_only_captured, "nothing ran"},
     {"a graph's result read before waiting", reads_a_graph_s_result_before_waiting, "too early"},
     {"a graph of memory that is gone", launches_a_graph_of_lost_memory, "argument 1 points to memory that the device"},
@@ -549,9 +566,10 @@ static const mistake mistakes[] = {
     {"a copy beside the thread read too early", reads_a_copy_before_waiting, "NaN"},
     {"a thread that ends before its copies", ends_before_its_copies, "of its copies and products are under way"},
     {"more memory than the device has", runs_out_of_memory, "refused"},
-#if MODE_EMU_ASAN
-    {"device memory touched by the host", touches_device_memory_on_the_host, "AddressSanitizer"},
-#endif
+    {"device memory written by the host", writes_device_memory_on_the_host, EDGE("the host touches memory of the")},
+    {"device memory read by the host", reads_device_memory_on_the_host, EDGE("the host touches memory of the")},
+    {"pinned memory in a kernel", gives_pinned_memory_to_a_kernel, "is the host's: every access would cross the bus"},
+    {"a copy in the wrong direction", copies_in_the_wrong_direction, "refused"},
 };
 
 /* ---- what is right ---- */

@@ -246,10 +246,10 @@ static void test_a_resumed_training_ends_at_the_same_bits(void **state)
         step_and_update(&a, i);
         if (i != 3) continue;
         ok(mode_clip_save(a.clip, config, weights, &err), &err);
-        ok(mode_checkpoint_save_moments(moments, a.p, a.n, 3, &err), &err);
+        ok(mode_checkpoint_save_moments(moments, a.be, a.p, a.n, 3, &err), &err);
     }
     ok(mode_clip_read_weights(b.clip, weights, &err), &err);
-    ok(mode_checkpoint_load_moments(b.p, b.n, &at, moments, &err), &err);
+    ok(mode_checkpoint_load_moments(b.be, b.p, b.n, &at, moments, &err), &err);
     assert_int_equal(at, 3);
     for (int i = 4; i <= 5; i++) step_and_update(&b, i);
     for (size_t i = 0; i < a.n; i++) {

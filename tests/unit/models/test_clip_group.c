@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/parallel.h"
 #include "base/rng.h"
+#include "base/str.h"
 #include "models/clip_train.h"
 #include "nn/backend.h"
 #include "optim/sharded.h"
@@ -121,8 +122,11 @@ static struct mode_clip *make(struct mode_backend *be, const struct scene *s, st
     struct mode_param *p = mode_clip_params(clip, &n);
     for (size_t i = 0; i < n; i++) { /* gradients of a fresh model are tiny in places */
         struct mode_rng r = mode_rng_for(3, MODE_RNG_TEST, 2, i);
-        for (int64_t j = 0; j < mode_tensor_count(&p[i].value); j++)
-            mode_f32(&p[i].value)[j] += 0.15f * (float)mode_rng_normal(&r);
+        float *v = mode_xmalloc(mode_tensor_bytes(&p[i].value));
+        mode_backend_copy(be, v, p[i].value.data, mode_tensor_bytes(&p[i].value));
+        for (int64_t j = 0; j < mode_tensor_count(&p[i].value); j++) v[j] += 0.15f * (float)mode_rng_normal(&r);
+        mode_backend_copy(be, p[i].value.data, v, mode_tensor_bytes(&p[i].value));
+        free(v);
     }
     mode_clip_set_memory(clip, s->accumulate, s->checkpoint);
     if (g) mode_clip_set_group(clip, g);
@@ -163,8 +167,7 @@ static int train_alone(int rank, int size, const char *place, void *ctx)
     note_shape(out, clip);
     options.clip_norm = t->scene.clip_norm;
     out->loss = step(clip, 0, 1, 0);
-    mode_backend_sync(be);
-    memcpy(out->grads, mode_clip_flat(clip).grads, out->n_floats * sizeof(float));
+    mode_backend_copy(be, out->grads, mode_clip_flat(clip).grads, out->n_floats * sizeof(float));
     for (int i = 0; i < steps_of(&t->scene); i++) {
         out->losses[i] = step(clip, 0, 1, (uint64_t)i);
         mode_adamw_tell(now, &options, i + 1);
@@ -174,10 +177,10 @@ static int train_alone(int rank, int size, const char *place, void *ctx)
     mode_backend_sync(be);
     out->norm = mode_adamw_norm(now);
     mode_backend_free(be, now);
-    memcpy(out->values, mode_clip_flat(clip).values, out->n_floats * sizeof(float));
+    mode_backend_copy(be, out->values, mode_clip_flat(clip).values, out->n_floats * sizeof(float));
     for (size_t i = 0; i < n; i++) {
-        memcpy(out->m + out->place[i], p[i].m.data, out->count[i] * sizeof(float));
-        memcpy(out->v + out->place[i], p[i].v.data, out->count[i] * sizeof(float));
+        mode_backend_copy(be, out->m + out->place[i], p[i].m.data, out->count[i] * sizeof(float));
+        mode_backend_copy(be, out->v + out->place[i], p[i].v.data, out->count[i] * sizeof(float));
     }
     mode_clip_close(&clip);
     mode_backend_close(&be);
@@ -212,13 +215,12 @@ static int train_together(int rank, int size, const char *place, void *ctx)
     struct mode_param *p = mode_clip_params(clip, &n);
     note_shape(out, clip);
     options.clip_norm = t->scene.clip_norm;
-    if (rank > 0) flat.values[3] += 1; /* rank 0's count */
+    if (rank > 0) mode_backend_copy(be, flat.values, flat.values + 16, 4 * sizeof(float)); /* rank 0's count */
     OK(mode_sharded_open(&s, be, g, p, n, &flat, t->scene.bucket, &err));
     OK(mode_sharded_broadcast(s, &err));
     out->loss = step(clip, rank, size, 0);
     OK(mode_ranks_all_reduce(g, flat.grads, flat.n, MODE_DTYPE_F32, &err));
-    mode_backend_sync(be);
-    memcpy(out->grads, flat.grads, flat.n * sizeof(float));
+    mode_backend_copy(be, out->grads, flat.grads, flat.n * sizeof(float));
     mode_clip_set_made(clip, mode_sharded_made, s); /* from now on buckets go while the way back goes on */
     for (int i = 0; i < steps_of(&t->scene); i++) {
         if (t->scene.die_at && i == t->scene.die_at && rank == t->scene.odd) mode_clip_set_made(clip, die, s);
@@ -240,7 +242,7 @@ static int train_together(int rank, int size, const char *place, void *ctx)
     mode_backend_sync(be);
     out->norm = mode_adamw_norm(now);
     mode_backend_free(be, now);
-    memcpy(out->values, flat.values, flat.n * sizeof(float));
+    mode_backend_copy(be, out->values, flat.values, flat.n * sizeof(float));
     OK(mode_sharded_save_moments(s, rank ? NULL : out->m, rank ? NULL : out->v, &err));
     mode_sharded_close(&s);
     mode_clip_close(&clip);

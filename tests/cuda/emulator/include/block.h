@@ -91,7 +91,7 @@ void *shared_at(uint32_t offset, int block);
 /* Put a kernel into the stream's queue. function: whose attributes are meant; cluster: blocks that run together */
 void launch(const char *name, const void *function, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
             unsigned cluster, std::function<void()> body, std::function<void()> recheck);
-/* Pointers that kernels get are device, managed or pinned memory, or NULL. */
+/* Pointers that kernels get are device (or managed) memory, or NULL. */
 void check_argument(const char *kernel, int number, const void *p);
 cudaError_t set_attribute(const void *function, cudaFuncAttribute attribute, int value);
 
