@@ -298,6 +298,8 @@ enum mode_status mode_board_complete(uint64_t *last, const struct mode_board_pla
     uint64_t first;
     const char *tail = rows + (size ? size - 1 : 0); /* the line before the last newline */
     while (tail > rows && tail[-1] != '\n') tail--;
+    *last = 0;
+    if (!size) return MODE_OK; /* a model that was given, and not trained */
     if (!row_scalars(s, &first, rows, head) || !row_scalars(s, last, tail, strcspn(tail, "\n")))
         return MODE_FAIL(err, MODE_E_FORMAT, "%s: the model's rows are no steps", place->dir);
     char *path;

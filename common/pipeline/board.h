@@ -48,7 +48,7 @@ enum mode_status mode_board_add(struct mode_board *b, const char *row, const str
 void mode_board_close(struct mode_board **b); /* what was written stays */
 
 /* Of a finished model: the folder holds these steps, and nothing is touched when it does already. *last: the last of
- * them. MODE_E_FORMAT: there are none. */
+ * them; 0 and no folder where a model was given and not trained. MODE_E_FORMAT: rows that are no steps. */
 enum mode_status mode_board_complete(uint64_t *last, const struct mode_board_place *place, const char *rows,
                                      struct mode_error *err);
 /* Results of the model of this step; nothing is touched when the folder says the same. */
