@@ -164,14 +164,16 @@ static std::vector<cudaStream_t> all_streams()
 
 static void run_until_empty(const std::vector<cudaStream_t> &all, cudaStream_t goal)
 {
+    if (goal->queue.empty()) return;
     working w;
     while (!goal->queue.empty()) move(choose(all, goal));
 }
 
 static void run_until_done(const piece_ref &p)
 {
+    if (!p || p->done) return;
     working w;
-    while (p && !p->done) move(choose(all_streams(), p->stream));
+    while (!p->done) move(choose(all_streams(), p->stream));
 }
 
 void run_everything()
