@@ -166,9 +166,9 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct mode_error why;
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
     if (st) return st;
-    if (n_args == 0 || !o.out)
-        return MODE_FAIL(err, MODE_E_USAGE, "%s missing; usage: %s", o.out ? "SHARDS are" : "--out is", usage);
-    if ((st = ranges_check(&o, table, ranges, err))) return st;
+    if ((st = option_needed(n_args ? argv[1] : NULL, "SHARDS", err)) || (st = option_needed(o.out, "--out DIR", err)) ||
+        (st = ranges_check(&o, table, ranges, err)))
+        return st;
     cwd = getcwd(NULL, 0);
     if (!cwd) return MODE_FAIL(err, MODE_E_IO, "the current folder cannot be named");
     if (mode_text_keys_parse(&co.keys, &o.text_keys, 1, &why))

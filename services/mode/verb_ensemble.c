@@ -227,9 +227,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
     if (st) return st;
-    if (n_args > 0) return MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\"", argv[1]);
-    if ((st = option_needed(o.results, "--results DIR", err)) || (st = option_needed(o.words, "--words DIR", err)) ||
-        (st = ranges_check(&o, table, ranges, err)))
+    if ((st = arguments_check(n_args, 0, argv, NULL, err)) || (st = option_needed(o.results, "--results DIR", err)) ||
+        (st = option_needed(o.words, "--words DIR", err)) || (st = ranges_check(&o, table, ranges, err)))
         return st;
     enum mode_router router;
     struct mode_error why;

@@ -374,9 +374,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     }
     /* first all that the command line and its inputs tell, then the GPU and the others, then the outputs */
     if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n, err)) ||
-        (st = n ? MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\"; shards are named by --data", argv[1])
-                : check_options(&steps, &memory, &o, err)) ||
-        (st = ranks_find(&ranks, &o.backend, &o.ranks, err)))
+        (st = arguments_check(n, 0, argv, "shards are named by --data", err)) ||
+        (st = check_options(&steps, &memory, &o, err)) || (st = ranks_find(&ranks, &o.backend, &o.ranks, err)))
         return st;
     char *source = (char *)o.data;
     train_folder_name(&hook.folder, o.out);

@@ -10,6 +10,7 @@
 #include "hub.h"
 #include "nn/backend.h"
 #include "pipeline/embed.h"
+#include "ranges.h"
 #include "verb.h"
 
 #include <jansson.h>
@@ -190,7 +191,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct mode_error why;
     if (!every && mode_router_parse(&router, o.router, &why))
         return MODE_FAIL(err, MODE_E_USAGE, "--router: %s", why.text);
-    if (n_args > 0 || (!o.words && (!o.encoder || !o.task == !o.classes)))
+    if ((st = arguments_check(n_args, 0, argv, NULL, err))) return st;
+    if (!o.words && (!o.encoder || !o.task == !o.classes))
         return MODE_FAIL(err, MODE_E_USAGE,
                          "give --encoder with either --classes or --task, or --words with ready vectors");
     if (o.max_tokens < 0 || o.max_tokens > INT_MAX)
