@@ -132,7 +132,7 @@ static const char prose[] =
     "With --ranks N, N processes with the same options, told apart by --rank, train one model: --batch is that of all\n"
     "together, the result that of one process but for rounding, and any number of processes can --resume. Folders are\n"
     "the same for all of them; process 0 writes. WORLD_SIZE, RANK, LOCAL_RANK, MASTER_ADDR and MASTER_PORT are\n"
-    "understood in place of the options. One GPU each, by NCCL; no GPU has run this yet.";
+    "understood in place of the options. One GPU each, by NCCL.";
 
 struct hook {
     struct train_folder folder;
