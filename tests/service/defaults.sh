@@ -21,6 +21,6 @@ for key in batch lr beta1 beta2 eps weight_decay grad_clip_norm accumulate check
     same train "$(echo $key | tr _ -)" train.$key
 done
 same evaluate batch evaluate.batch
-same ensemble router ensemble.router
+for verb in ensemble weights; do same $verb router ensemble.router; done
 for verb in captions cluster train ensemble; do same $verb seed seed; done
 exit $bad
