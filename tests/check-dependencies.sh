@@ -1,23 +1,26 @@
 #!/bin/sh
-# check-dependencies.sh - the rule of docs/ARCHITECTURE.md about which folder may include which, read off the
-# #include lines. Exit 1 and a line per offence when it is broken.
+# check-dependencies.sh - the table of docs/ARCHITECTURE.md about which folder may include which, read off the #include
+# lines; that the files which comments and pages name are there; that docs/OPERATIONS.md knows every variable of the
+# environment. Exit 1 and a line per offence.
 set -eu
 cd "$(dirname "$0")/.."
 
+# "| `common/a`, `b` | holds | base, c; b also d |" -> "a base c", "b base c d"
+rules=$(awk -F' *[|] *' '
+    /^\| `common\// {
+        names = $2; gsub(/`|common\/|,/, "", names)
+        n = split(names, name, " ")
+        split($4, part, "; ")
+        for (i = 1; i <= n; i++) {
+            may = part[1] == "all of the above" ? above : part[1] == "–" ? "" : part[1]
+            if (part[2] ~ "^" name[i] " also ") may = may " " substr(part[2], length(name[i] " also "))
+            gsub(/,/, "", may)
+            print name[i], may
+        }
+        for (i = 1; i <= n; i++) above = above " " name[i]
+    }' docs/ARCHITECTURE.md)
 allowed() { # folder -> folders of common/ it may include from (besides itself)
-    case $1 in
-    base) echo "" ;;
-    tensor) echo "base" ;;
-    dist) echo "base tensor" ;;
-    nn) echo "base tensor dist" ;;
-    data) echo "base tensor" ;;
-    models | optim | cluster) echo "base tensor dist nn data" ;;
-    ensemble) echo "base tensor nn data cluster" ;;
-    pipeline) echo "base tensor dist nn data models optim cluster ensemble" ;;
-    msg) echo "base tensor store proto" ;;
-    store) echo "base tensor proto" ;;
-    *) echo "unknown-folder" ;;
-    esac
+    echo "$rules" | awk -v folder="$1" '$1 == folder { $1 = ""; print; found = 1 } END { if (!found) print "unknown-folder" }'
 }
 
 bad=0
@@ -56,6 +59,19 @@ for f in proto/*.proto; do
         /^message /{m=$2; order[++n]=m; seen[m]=n}
         /^  (required|optional|repeated) [A-Z]/{if (m != "" && ($2 in seen) && seen[$2] >= seen[m]) {print file ": " m " contains " $2 " which is not defined before it: recursion is not allowed"; bad=1}}
         END{exit bad}' "$f" || bad=1
+done
+# what is named must be there; capitals are places for a name, as in bench_SUBJECT.py
+sources=$(find common services tests bench deploy docs proto -type f \( -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cpp' -o -name '*.sh' \
+    -o -name '*.py' -o -name '*.md' -o -name '*.proto' -o -name '*.yml' -o -name '*.cmake' -o -name CMakeLists.txt \))
+named=$(grep -noE '(^|[^A-Za-z0-9_./-])((docs|tests|bench|deploy|proto|services|common)/[a-z0-9_./-]+\.(cuh|cu|cpp|c|h|sh|py|proto|yml|cmake)|docs/[A-Za-z0-9_./-]+\.md|docs/decisions/[0-9]{4})([^A-Za-z0-9_]|$)' \
+    $sources README.md Makefile CMakeLists.txt docker-compose.yml | grep -v 'pb-c\.h' | sed -E 's/^([^:]*:[0-9]+):[^a-z]?([A-Za-z0-9_./-]*[A-Za-z0-9]).*/\1 \2/' | sort -u)
+while read -r where path; do
+    [ -e "$path" ] || [ -e "${where%/*}/$path" ] || ls -d "$path"-*.md >/dev/null 2>&1 || offence "$where names $path, which is not there"
+done <<END
+$named
+END
+for v in $(grep -rhoE 'getenv\("[A-Z_]+"\)' common services | sed 's/.*"\(.*\)".*/\1/' | sort -u); do
+    grep -q "^|.*\`$v\`" docs/OPERATIONS.md || offence "the environment in docs/OPERATIONS.md lacks $v"
 done
 [ $bad = 0 ] && echo "dependency rule: kept"
 exit $bad

@@ -1,10 +1,35 @@
-/* backend_name.h - the names of backends (nn/backend.h), also for who only passes them on. */
+/* backend_name.h - the names of backends (nn/backend.h), also for who only passes them on: one list of them all. */
 #ifndef MODE_BASE_BACKEND_NAME_H
 #define MODE_BASE_BACKEND_NAME_H
 
 #include "base/error.h"
 
 #include <stdbool.h>
+
+/* X(name, precision of its products, ops, for whom): ops is the middle of mode__..._ops; "cpu" is the best of the
+ * others. PEOPLE choose it by --backend; PROOF: a slow truth, or instructions that "cpu" finds by itself. */
+#define MODE_BACKENDS_CPU(X)                                                                                           \
+    X("cpu", "f32", , PEOPLE)                                                                                          \
+    X("cpu-plain", "f32", cpu_plain, PROOF)                                                                            \
+    X("cpu-avx2", "f32", cpu_avx2, PROOF)                                                                              \
+    X("cpu-avx512", "f32", cpu_avx512, PROOF)                                                                          \
+    X("cpu-amx", "f32", cpu_amx, PEOPLE)
+#define MODE_BACKENDS_CUDA(X)                                                                                          \
+    X("cuda", "f32", cuda, PEOPLE)                                                                                     \
+    X("cuda-tf32", "tf32", cuda_tf32, PEOPLE)                                                                          \
+    X("cuda-bf16", "bf16", cuda_bf16, PEOPLE)                                                                          \
+    X("cuda-fp8", "fp8", cuda_fp8, PEOPLE)
+#define MODE_BACKENDS_REF(X)                                                                                           \
+    X("ref", "f32", ref, PEOPLE)                                                                                       \
+    X("ref-bf16", "bf16", ref_bf16, PROOF)                                                                             \
+    X("ref-fp8", "fp8", ref_fp8, PROOF)
+#define MODE_BACKENDS(X) MODE_BACKENDS_CPU(X) MODE_BACKENDS_CUDA(X) MODE_BACKENDS_REF(X)
+
+#define MODE__BAR_PROOF(name)
+#define MODE__BAR_PEOPLE(name)                " | " name
+#define MODE__BAR(name, precision, ops, whom) MODE__BAR_##whom(name)
+/* What help says of --backend. */
+#define MODE_BACKENDS_HELP "auto (a GPU where one can be used)" MODE_BACKENDS(MODE__BAR)
 
 /* Is there a backend of that name, in this build and on this machine or another? */
 bool mode_is_backend_name(const char *name);

@@ -13,6 +13,7 @@
 #ifndef MODE_BASE_OPTIONS_H
 #define MODE_BASE_OPTIONS_H
 
+#include "base/backend_name.h"
 #include "base/error.h"
 
 #include <stdbool.h>
@@ -60,9 +61,7 @@ struct mode_option {
     }
 /* --backend and --device, the same words in every program that computes: a const char * and an int64_t. */
 #define MODE_OPT_BACKEND(type, backend, device)                                                                        \
-    MODE_OPT_STR(                                                                                                      \
-        type, backend, "backend", "auto", "NAME",                                                                      \
-        "auto (a GPU where one can be used) | cpu | cpu-amx | cuda | cuda-tf32 | cuda-bf16 | cuda-fp8 | ref"),         \
+    MODE_OPT_STR(type, backend, "backend", "auto", "NAME", MODE_BACKENDS_HELP),                                        \
         MODE_OPT_INT(type, device, "device", "0", "N",                                                                 \
                      "which of the GPUs that this process may see, from 0; above 0, auto insists on a GPU")
 #define MODE_OPT_END                                                                                                   \

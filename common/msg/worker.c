@@ -137,8 +137,9 @@ static enum mode_status check(const struct options *o, struct mode_error *err)
     if (o->threads < 0 || o->threads > 1024)
         return MODE_FAIL(err, MODE_E_USAGE, "--threads: %lld is out of range, expected 0 to 1024",
                          (long long)o->threads);
-    if (o->gpus < 0 || o->gpus > MODE_MOST_GPUS)
-        return MODE_FAIL(err, MODE_E_USAGE, "--gpus %lld: expected 1 to %d", (long long)o->gpus, MODE_MOST_GPUS);
+    if (o->gpus < 1 || o->gpus > MODE_MOST_GPUS)
+        return MODE_FAIL(err, MODE_E_USAGE, "--gpus: %lld is out of range, expected 1 to %d", (long long)o->gpus,
+                         MODE_MOST_GPUS);
     if (o->gpus > 1 && (strcmp(o->backend, "auto") != 0 && strncmp(o->backend, "cuda", 4) != 0))
         return MODE_FAIL(err, MODE_E_USAGE, "--gpus %lld: --backend %s is no GPU's", (long long)o->gpus, o->backend);
     if (o->incarnation < 0)

@@ -29,13 +29,19 @@ static const struct mode_ops *cpu_ops(const char *name)
     return any || strcmp(name, "cpu-plain") == 0 ? &mode__cpu_plain_ops : NULL;
 }
 
+#define OPS_OF(known, precision, ops, whom)                                                                            \
+    if (strcmp(name, known) == 0) return &mode__##ops##_ops;
+
+static const struct mode_ops *ref_ops(const char *name)
+{
+    MODE_BACKENDS_REF(OPS_OF)
+    return NULL;
+}
+
 static const struct mode_ops *cuda_ops(const char *name)
 {
 #if defined(MODE_CUDA)
-    if (strcmp(name, "cuda") == 0) return &mode__cuda_ops;
-    if (strcmp(name, "cuda-tf32") == 0) return &mode__cuda_tf32_ops;
-    if (strcmp(name, "cuda-bf16") == 0) return &mode__cuda_bf16_ops;
-    if (strcmp(name, "cuda-fp8") == 0) return &mode__cuda_fp8_ops;
+    MODE_BACKENDS_CUDA(OPS_OF)
 #endif
     (void)name;
     return NULL;
@@ -44,9 +50,7 @@ static const struct mode_ops *cuda_ops(const char *name)
 static const struct mode__device *device_of(const struct mode_ops *ops)
 {
 #if defined(MODE_CUDA)
-    if (ops == &mode__cuda_ops || ops == &mode__cuda_tf32_ops || ops == &mode__cuda_bf16_ops ||
-        ops == &mode__cuda_fp8_ops)
-        return &mode__cuda_device;
+    if (ops && strncmp(ops->name, "cuda", 4) == 0) return &mode__cuda_device;
 #endif
     (void)ops;
     return NULL;
@@ -54,17 +58,9 @@ static const struct mode__device *device_of(const struct mode_ops *ops)
 
 enum mode_status mode_backend_open(struct mode_backend **be, const char *name, struct mode_error *err)
 {
-    const struct mode_ops *ops = NULL;
-    if (strcmp(name, "ref") == 0)
-        ops = &mode__ref_ops;
-    else if (strcmp(name, "ref-bf16") == 0)
-        ops = &mode__ref_bf16_ops;
-    else if (strcmp(name, "ref-fp8") == 0)
-        ops = &mode__ref_fp8_ops;
-    else if (strncmp(name, "cuda", 4) == 0)
-        ops = cuda_ops(name);
-    else
-        ops = cpu_ops(name);
+    const struct mode_ops *ops = strncmp(name, "cuda", 4) == 0  ? cuda_ops(name)
+                                 : strncmp(name, "ref", 3) == 0 ? ref_ops(name)
+                                                                : cpu_ops(name);
     *be = NULL;
     if (!mode_is_backend_name(name))
         return MODE_FAIL(err, MODE_E_VALUE, "backend \"%s\" is unknown; expected ref, cpu or cuda", name);

@@ -14,7 +14,7 @@
  * (the residual stream too); sums, statistics, the loss, parameters, their gradients and the optimiser stay f32.
  *
  * "cuda-fp8" and its slow truth "ref-fp8" are an experiment (docs/decisions/0022-products-in-fp8.md): bf16, but for
- * products that mode_backend_narrow allows to be made of 8-bit numbers. No GPU has run it, and no run can ask for it.
+ * products that mode_backend_narrow allows to be made of 8-bit numbers. No run can ask for it.
  *
  * Threads: one caller per backend. */
 #ifndef MODE_NN_BACKEND_H

@@ -1,23 +1,28 @@
 #include "nn/choice.h"
 
+#include "base/backend_name.h"
+
 #include <stdio.h>
 #include <string.h>
 
 /* What the products of a backend of that name are rounded to. */
 static const char *precision_of(const char *name)
 {
-    if (strcmp(name, "cuda-tf32") == 0) return "tf32";
-    if (strcmp(name, "cuda-bf16") == 0 || strcmp(name, "ref-bf16") == 0) return "bf16";
-    if (strcmp(name, "cuda-fp8") == 0 || strcmp(name, "ref-fp8") == 0) return "fp8"; /* which no task can ask for */
+#define X(known, precision, ops, whom)                                                                                 \
+    if (strcmp(name, known) == 0) return precision;
+    MODE_BACKENDS(X)
+#undef X
     return "f32";
 }
 
 /* The GPU's backend for a precision, or NULL. */
 static const char *gpu_for(const char *precision)
 {
-    if (strcmp(precision, "f32") == 0) return "cuda";
-    if (strcmp(precision, "tf32") == 0) return "cuda-tf32";
-    if (strcmp(precision, "bf16") == 0) return "cuda-bf16";
+    if (strcmp(precision, "fp8") == 0) return NULL; /* which no task can ask for */
+#define X(name, its, ops, whom)                                                                                        \
+    if (strcmp(precision, its) == 0) return name;
+    MODE_BACKENDS_CUDA(X)
+#undef X
     return NULL;
 }
 

@@ -272,7 +272,7 @@ static enum mode_status set_defaults(struct reader *r)
             *(uint64_t *)(void *)((char *)r->spec + keys[i].offset) = r->spec->seed; /* `seed` comes first */
         } else if (keys[i].type == LIST || keys[i].type == PATHS) {
             char *words = mode_xstrdup(keys[i].value), *save = NULL;
-            for (char *w = strtok_r(words, " ", &save); w && !st; w = strtok_r(NULL, " ", &save))
+            for (char *w = strtok_r(words, ";", &save); w && !st; w = strtok_r(NULL, ";", &save))
                 st = set_value(r, &keys[i], w, 0);
             free(words);
         } else {

@@ -4,9 +4,13 @@
  * test compares the two. Sections ("train") are the parts of paths before the dot. "model" is read by its own
  * code. Types: STR, PATH (relative to the spec's folder), LIST (strings), PATHS, UINT, REAL, BOOL, WORD (help
  * begins with the allowed words, "a|b|c: ..."), EITHER (two such words; false is the first, true the second). A default
- * of "=seed" is the value of the key `seed`. */
+ * of "=seed" is the value of the key `seed`; the entries of a list's stand between ';'. What a verb has an option for,
+ * too, has its default in defaults.h. */
 #ifndef MODE_PIPELINE_SPEC_KEYS_H
 #define MODE_PIPELINE_SPEC_KEYS_H
+
+#include "data/caption_text.h"
+#include "pipeline/defaults.h"
 
 /* clang-format off */
 #define MODE_SPEC_KEYS(X) \
@@ -16,32 +20,32 @@
     X("data.train", LIST, data_train, NULL, 0, 0, "sources of training shards") \
     X("data.blur_faces", STR, blur_faces, "", 0, 0, "where the boxes of faces to blur are: json:face_bbox; empty = nothing is blurred") \
     X("data.added", LIST, data_added, "", 0, 0, "sources that came later: each makes one more expert") \
-    X("captions.text_keys", LIST, captions.text_keys, "txt json:caption json:texts[]", 0, 0, "where captions are, first that exists") \
+    X("captions.text_keys", LIST, captions.text_keys, MODE_TEXT_KEYS_DEFAULT, 0, 0, "where captions are, first that exists") \
     X("captions.seed", UINT, captions.seed, "=seed", 0, 1e15, "which of several captions is chosen") \
     X("captions.per_sample", EITHER, captions.all, "one", 0, 0, "one|all: how many of a sample's captions become pairs") \
     X("captions.strict", BOOL, captions.strict, "false", 0, 0, "duplicate keys are errors") \
-    X("captions.max_image_pixels", UINT, captions.max_image_pixels, "64000000", 1, 1e12, "larger pictures are rejected") \
+    X("captions.max_image_pixels", UINT, captions.max_image_pixels, MODE_DEFAULT_MAX_IMAGE_PIXELS, 1, 1e12, "larger pictures are rejected") \
     X("encoder.dir", PATH, encoder.dir, "", 0, 0, "Hugging Face folder of the text encoder; this or encoder.hub") \
     X("encoder.hub", STR, encoder.hub, "", 0, 0, "the text encoder's ORG/NAME[@REVISION] on the hub; `mode run` fetches it once") \
     X("encoder.pooling", WORD, encoder.pooling, "auto", 0, 0, "auto|pooler|cls|mean: which vector of the encoder; auto = what its folder says") \
     X("encoder.max_tokens", UINT, encoder.max_tokens, "0", 0, 8192, "longer texts are cut; 0 = what its folder says") \
-    X("cluster.fine", UINT, cluster.fine, "1024", 1, 1e6, "m, fine centres") \
-    X("cluster.coarse", UINT, cluster.coarse, "4", 1, 1e4, "n, coarse groups = experts") \
-    X("cluster.metric", WORD, cluster.metric, "euclidean", 0, 0, "euclidean|cosine: distance between vectors and centres") \
+    X("cluster.fine", UINT, cluster.fine, MODE_DEFAULT_FINE, 1, 1e6, "m, fine centres") \
+    X("cluster.coarse", UINT, cluster.coarse, MODE_DEFAULT_COARSE, 1, 1e4, "n, coarse groups = experts") \
+    X("cluster.metric", WORD, cluster.metric, MODE_DEFAULT_METRIC, 0, 0, "euclidean|cosine: distance between vectors and centres") \
     X("cluster.seed", UINT, cluster.seed, "=seed", 0, 1e15, "of the sample and the first centres") \
-    X("cluster.sample_per_centre", UINT, cluster.sample_per_centre, "2000", 0, 1e7, "captions sampled per fine centre; 0 = all") \
+    X("cluster.sample_per_centre", UINT, cluster.sample_per_centre, MODE_DEFAULT_SAMPLE_PER_CENTRE, 0, 1e7, "captions sampled per fine centre; 0 = all") \
     X("cluster.added_fine", UINT, cluster.added_fine, "0", 0, 1e6, "fine centres of each added source; 0 = fine / coarse") \
-    X("cluster.fine_iterations", UINT, cluster.fine_iterations, "50", 1, 1e5, "at most, fine step") \
-    X("cluster.coarse_iterations", UINT, cluster.coarse_iterations, "100", 1, 1e5, "at most, coarse step") \
+    X("cluster.fine_iterations", UINT, cluster.fine_iterations, MODE_DEFAULT_FINE_ITERATIONS, 1, 1e5, "at most, fine step") \
+    X("cluster.coarse_iterations", UINT, cluster.coarse_iterations, MODE_DEFAULT_COARSE_ITERATIONS, 1, 1e5, "at most, coarse step") \
     X("tokenizer.merges", PATH, tokenizer_merges, "", 0, 0, "bpe_simple_vocab_16e6.txt.gz; empty = the one in the cache") \
-    X("train.batch", UINT, train.batch, "256", 2, 1e6, "pairs per step") \
-    X("train.lr", REAL, train.lr, "5e-4", 1e-12, 1e3, "peak learning rate") \
-    X("train.beta1", REAL, train.beta1, "0.9", 0, 0.999999, "AdamW") \
-    X("train.beta2", REAL, train.beta2, "0.98", 0, 0.9999999, "AdamW") \
-    X("train.eps", REAL, train.eps, "1e-6", 1e-20, 1, "AdamW") \
-    X("train.weight_decay", REAL, train.weight_decay, "0.2", 0, 10, "AdamW, on tensors of two and more dimensions") \
-    X("train.grad_clip_norm", REAL, train.grad_clip_norm, "0", 0, 1e6, "cut the global norm of the gradient to this; 0 = no clipping") \
-    X("train.accumulate", UINT, train.accumulate, "1", 1, 1e6, "pieces in which a batch is computed, one after another; exact") \
+    X("train.batch", UINT, train.batch, MODE_DEFAULT_BATCH, 2, 1e6, "pairs per step") \
+    X("train.lr", REAL, train.lr, MODE_DEFAULT_LR, 1e-12, 1e3, "peak learning rate") \
+    X("train.beta1", REAL, train.beta1, MODE_DEFAULT_BETA1, 0, 0.999999, "AdamW") \
+    X("train.beta2", REAL, train.beta2, MODE_DEFAULT_BETA2, 0, 0.9999999, "AdamW") \
+    X("train.eps", REAL, train.eps, MODE_DEFAULT_EPS, 1e-20, 1, "AdamW") \
+    X("train.weight_decay", REAL, train.weight_decay, MODE_DEFAULT_WEIGHT_DECAY, 0, 10, "AdamW, on tensors of two and more dimensions") \
+    X("train.grad_clip_norm", REAL, train.grad_clip_norm, MODE_DEFAULT_GRAD_CLIP_NORM, 0, 1e6, "cut the global norm of the gradient to this; 0 = no clipping") \
+    X("train.accumulate", UINT, train.accumulate, MODE_DEFAULT_ACCUMULATE, 1, 1e6, "pieces in which a batch is computed, one after another; exact") \
     X("train.checkpoint_activations", BOOL, train.checkpoint_activations, "false", 0, 0, "recompute all activations on the way back; else as the memory demands") \
     X("train.algorithms", PATH, train.algorithms, "", 0, 0, "file that mode train --algorithms wrote on such a GPU: which algorithms make matrix products") \
     X("train.warmup_steps", UINT, train.warmup_steps, "2000", 0, 1e9, "linear warm-up; where it is not given, at most a tenth of the schedule") \
@@ -53,12 +57,12 @@
     X("train.epochs", REAL, train.epochs, "32", 0, 1e6, "passes over the kept pairs in all") \
     X("train.expert_steps", EITHER, train.share_steps, "same", 0, 0, "same|share: steps of an expert's continuation") \
     X("train.out_ratio", REAL, train.out_ratio, "0.02", 0, 1, "share of the pairs outside its clusters that an expert sees") \
-    X("train.checkpoint_steps", UINT, train.checkpoint_steps, "200", 1, 1e9, "a resumable checkpoint every so many steps") \
-    X("train.scale_min", REAL, train.scale_min, "0.9", 0.01, 1, "random crop: smallest share of the area") \
-    X("train.scale_max", REAL, train.scale_max, "1.0", 0.01, 1, "random crop: largest share of the area") \
+    X("train.checkpoint_steps", UINT, train.checkpoint_steps, MODE_DEFAULT_CHECKPOINT_STEPS, 1, 1e9, "a resumable checkpoint every so many steps") \
+    X("train.scale_min", REAL, train.scale_min, MODE_DEFAULT_SCALE_MIN, 0.01, 1, "random crop: smallest share of the area") \
+    X("train.scale_max", REAL, train.scale_max, MODE_DEFAULT_SCALE_MAX, 0.01, 1, "random crop: largest share of the area") \
     X("evaluate.tasks", PATHS, evaluate.tasks, "", 0, 0, "CLIP_benchmark folders, or folders of such folders") \
-    X("evaluate.batch", UINT, evaluate.batch, "64", 1, 1e5, "pictures at a time") \
-    X("ensemble.router", WORD, router, "paper", 0, 0, "paper|reference|uniform|coarse-centre|share: how experts are weighted")
+    X("evaluate.batch", UINT, evaluate.batch, MODE_DEFAULT_EVALUATE_BATCH, 1, 1e5, "pictures at a time") \
+    X("ensemble.router", WORD, router, MODE_DEFAULT_ROUTER, 0, 0, "paper|reference|uniform|coarse-centre|share: how experts are weighted")
 /* clang-format on */
 
 #endif

@@ -1,3 +1,8 @@
+/* captions - one shard's captions and sample index.
+ *
+ * In:    CaptionsRequest (proto/captions.proto); the tar is read where it lies.
+ * Out:   captions.bin.
+ * State: none. A restart repeats the shard. */
 #include "captions.h"
 #include "msg/worker.h"
 

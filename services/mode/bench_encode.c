@@ -45,9 +45,9 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
-    if (!st && n_args > 0) st = MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\"", argv[1]);
-    if (!st && !o.pixels == !o.texts)
-        st = MODE_FAIL(err, MODE_E_USAGE, "either --pixels FILE or --texts FILE is needed");
+    if (!st) st = arguments_check(n_args, 0, argv, NULL, err);
+    if (!st) st = option_needed(o.pixels ? o.pixels : o.texts, "--pixels FILE or --texts FILE", err);
+    if (!st && o.pixels && o.texts) st = MODE_FAIL(err, MODE_E_USAGE, "--pixels and --texts do not go together");
     if (!st) st = ranges_check(&o, table, bench_turns_ranges, err);
     if (!st) st = bench_model_check(o.model, o.config, err);
     if (!st) st = backend_open(&be, &o.backend, err);

@@ -75,7 +75,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
-    if (!st && n_args > 0) st = MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\"", argv[1]);
+    if (!st) st = arguments_check(n_args, 0, argv, NULL, err);
     if (!st) st = option_needed(o.texts, "--texts FILE", err);
     if (!st) st = ranges_check(&o, table, bench_ranges, err);
     if (!st) st = ranges_check(&o, table, ranges, err);

@@ -52,6 +52,13 @@ enum mode_status option_needed(const char *value, const char *name, struct mode_
     return value ? MODE_OK : MODE_FAIL(err, MODE_E_USAGE, "%s is needed; --help lists all options", name);
 }
 
+enum mode_status arguments_check(int n_args, int most, char **argv, const char *hint, struct mode_error *err)
+{
+    if (n_args <= most) return MODE_OK;
+    return MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\"; %s", argv[most + 1],
+                     hint ? hint : "--help lists all options");
+}
+
 enum mode_status option_count(int64_t *value, const char *text, const char *name, int64_t min, int64_t max,
                               struct mode_error *err)
 {

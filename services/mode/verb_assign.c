@@ -53,9 +53,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return MODE_OK;
     }
     if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err))) return st;
-    if (n_args > 0)
-        return MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\": text vectors are --features FILE", argv[1]);
-    if ((st = option_needed(o.features, "--features FILE", err)) || (st = ranges_check(&o, table, ranges, err)) ||
+    if ((st = arguments_check(n_args, 0, argv, "text vectors are --features FILE", err)) ||
+        (st = option_needed(o.features, "--features FILE", err)) || (st = ranges_check(&o, table, ranges, err)) ||
         (st = backend_check(&o.backend, err)) || (st = mode_output_file(o.out, err)) ||
         (st = mode_output_apart(o.out, (const char *const[]){o.features, o.centres}, 2, err)) ||
         (st = check_group(&o, err)))

@@ -4,6 +4,7 @@
 #include "base/str.h"
 #include "data/dali_index.h"
 #include "pipeline/captions.h"
+#include "pipeline/defaults.h"
 #include "pipeline/sources.h"
 #include "ranges.h"
 #include "verb.h"
@@ -28,7 +29,7 @@ static const struct mode_option table[] = {
                  "where the boxes of faces to blur in training are: json:face_bbox"),
     MODE_OPT_FLAG(struct options, all, "all", "every usable caption makes a pair of its own, none is drawn"),
     MODE_OPT_INT(struct options, seed, "seed", "0", "N", "of the choice among several captions"),
-    MODE_OPT_INT(struct options, max_pixels, "max-image-pixels", "64000000", "N",
+    MODE_OPT_INT(struct options, max_pixels, "max-image-pixels", MODE_DEFAULT_MAX_IMAGE_PIXELS, "N",
                  "a picture of more pixels is not taken"),
     MODE_OPT_FLAG(struct options, strict, "strict", "repeated extensions and returning keys are errors"),
     MODE_OPT_FLAG(struct options, idx, "idx", "write 00000.idx ... as well: DALI's index of all samples of a shard"),
@@ -165,9 +166,9 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct mode_error why;
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
     if (st) return st;
-    if (n_args == 0 || !o.out)
-        return MODE_FAIL(err, MODE_E_USAGE, "%s missing; usage: %s", o.out ? "SHARDS are" : "--out is", usage);
-    if ((st = ranges_check(&o, table, ranges, err))) return st;
+    if ((st = option_needed(n_args ? argv[1] : NULL, "SHARDS", err)) || (st = option_needed(o.out, "--out DIR", err)) ||
+        (st = ranges_check(&o, table, ranges, err)))
+        return st;
     cwd = getcwd(NULL, 0);
     if (!cwd) return MODE_FAIL(err, MODE_E_IO, "the current folder cannot be named");
     if (mode_text_keys_parse(&co.keys, &o.text_keys, 1, &why))

@@ -3,6 +3,7 @@
 #include "base/output.h"
 #include "base/str.h"
 #include "pipeline/cluster.h"
+#include "pipeline/defaults.h"
 #include "ranges.h"
 #include "verb.h"
 
@@ -20,13 +21,16 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct opts, features, "features", NULL, "GLOB",
                  "text vectors (feat.safetensors of `mode embed`), taken in the order of their names"),
     MODE_OPT_STR(struct opts, out, "out", "centres.safetensors", "FILE", "centres to write"),
-    MODE_OPT_INT(struct opts, fine, "fine", "1024", "M", "fine centres"),
-    MODE_OPT_INT(struct opts, coarse, "coarse", "4", "N", "coarse groups: one expert each"),
-    MODE_OPT_STR(struct opts, metric, "metric", "euclidean", "NAME", "euclidean | cosine"),
+    MODE_OPT_INT(struct opts, fine, "fine", MODE_DEFAULT_FINE, "M", "fine centres"),
+    MODE_OPT_INT(struct opts, coarse, "coarse", MODE_DEFAULT_COARSE, "N", "coarse groups: one expert each"),
+    MODE_OPT_STR(struct opts, metric, "metric", MODE_DEFAULT_METRIC, "NAME", "euclidean | cosine"),
     MODE_OPT_INT(struct opts, seed, "seed", "0", "N", "of the sample and the first centres"),
-    MODE_OPT_INT(struct opts, sample, "sample-per-centre", "0", "N", "rows sampled per fine centre; 0 = all rows"),
-    MODE_OPT_INT(struct opts, fine_iterations, "fine-iterations", "50", "N", "most rounds of the fine step"),
-    MODE_OPT_INT(struct opts, coarse_iterations, "coarse-iterations", "100", "N", "most rounds of the coarse step"),
+    MODE_OPT_INT(struct opts, sample, "sample-per-centre", MODE_DEFAULT_SAMPLE_PER_CENTRE, "N",
+                 "rows sampled per fine centre; 0 = all rows"),
+    MODE_OPT_INT(struct opts, fine_iterations, "fine-iterations", MODE_DEFAULT_FINE_ITERATIONS, "N",
+                 "most rounds of the fine step"),
+    MODE_OPT_INT(struct opts, coarse_iterations, "coarse-iterations", MODE_DEFAULT_COARSE_ITERATIONS, "N",
+                 "most rounds of the coarse step"),
     MODE_OPT_STR(struct opts, grow, "grow", NULL, "FILE",
                  "centres that keep their place: the inputs become one coarse group more (--coarse 1)"),
     BACKEND_OPTIONS(struct opts),

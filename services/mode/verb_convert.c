@@ -5,6 +5,7 @@
 #include "merges.h"
 #include "models/clip_config.h"
 #include "models/clip_folder.h"
+#include "ranges.h"
 #include "verb.h"
 
 #include <errno.h>
@@ -85,10 +86,10 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n, err);
-    if (st) return st;
-    if (n != 2) return MODE_FAIL(err, MODE_E_USAGE, "expected two arguments, IN and OUT, got %d; usage: %s", n, usage);
-    if (!o.to)
-        return MODE_FAIL(err, MODE_E_USAGE, "--to is missing; expected --to hf (for transformers) or --to open_clip");
+    if (st || (st = arguments_check(n, 2, argv, NULL, err)) ||
+        (st = option_needed(n == 2 ? argv[2] : NULL, n ? "OUT" : "IN", err)))
+        return st;
+    if ((st = option_needed(o.to, "--to hf (for transformers) or --to open_clip", err))) return st;
     bool hf = strcmp(o.to, "hf") == 0;
     if (!hf && strcmp(o.to, "open_clip") != 0)
         return MODE_FAIL(err, MODE_E_USAGE, "--to: \"%s\", expected open_clip or hf", o.to);

@@ -6,6 +6,7 @@
 #include "client.h"
 #include "doctor.h"
 #include "pipeline/spec.h"
+#include "ranges.h"
 #include "store/artifacts.h"
 #include "verb.h"
 
@@ -174,7 +175,7 @@ static enum mode_status doctor(int argc, char **argv, struct mode_error *err)
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
     if (st) return st;
-    if (n_args) return MODE_FAIL(err, MODE_E_USAGE, "unknown argument \"%s\"; `mode doctor --help`", argv[1]);
+    if ((st = arguments_check(n_args, 0, argv, NULL, err))) return st;
     if ((st = client_check(&o.client, err))) return st;
     if (o.gpus) {
         doctor_gpus(count);

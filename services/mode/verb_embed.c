@@ -6,6 +6,7 @@
 #include "nn/backend.h"
 #include "pipeline/embed.h"
 #include "pooling_option.h"
+#include "ranges.h"
 #include "verb.h"
 
 #include <inttypes.h>
@@ -55,9 +56,9 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
-    if (st) return st;
-    if (n_args > 0) return MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\"", argv[1]);
-    if (!o.encoder) return MODE_FAIL(err, MODE_E_USAGE, "--encoder DIR is needed; deploy/fetch-models.sh fetches one");
+    if (st || (st = arguments_check(n_args, 0, argv, NULL, err)) ||
+        (st = option_needed(o.encoder, "--encoder DIR (deploy/fetch-models.sh fetches one)", err)))
+        return st;
     if (!!o.texts + !!o.captions + !!o.task != 1)
         return MODE_FAIL(err, MODE_E_USAGE, "give exactly one of --texts, --captions, --task");
     if ((st = pooling_check(&o.pooling, err)) || (st = backend_check(&o.backend, err)) ||

@@ -146,8 +146,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return MODE_OK;
     }
     if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n, err))) return st;
-    if (n) return MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\"", argv[1]);
-    if ((st = option_needed(o.model, "--model DIR", err)) || (st = option_needed(o.out, "--out DIR", err)) ||
+    if ((st = arguments_check(n, 0, argv, NULL, err)) || (st = option_needed(o.model, "--model DIR", err)) ||
+        (st = option_needed(o.out, "--out DIR", err)) ||
         (st = option_needed(o.images ? o.images : o.texts, "--images FILE or --texts FILE", err)) ||
         (st = ranges_check(&o, table, ranges, err)) || (st = backend_check(&o.backend, err)))
         return st;

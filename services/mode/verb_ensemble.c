@@ -4,6 +4,7 @@
 #include "base/output.h"
 #include "base/str.h"
 #include "data/safetensors.h"
+#include "pipeline/defaults.h"
 #include "pipeline/ensemble_run.h"
 #include "ranges.h"
 #include "verb.h"
@@ -29,7 +30,7 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, words, "words", NULL, "DIR",
                  "DIR/<task>.safetensors: the tasks' words, of `mode embed --task`"),
     MODE_OPT_STR(struct options, tasks, "tasks", NULL, "DIR", "DIR/<task>: CLIP_benchmark folders, for class names"),
-    MODE_OPT_STR(struct options, router, "router", "paper", "NAME",
+    MODE_OPT_STR(struct options, router, "router", MODE_DEFAULT_ROUTER, "NAME",
                  "the one of result.csv: paper | reference | uniform | coarse-centre | share"),
     MODE_OPT_STR(struct options, out, "out", ".", "DIR",
                  "where result.csv, weights.json, summary.json and report.html go"),
@@ -226,9 +227,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
     if (st) return st;
-    if (n_args > 0) return MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\"", argv[1]);
-    if ((st = option_needed(o.results, "--results DIR", err)) || (st = option_needed(o.words, "--words DIR", err)) ||
-        (st = ranges_check(&o, table, ranges, err)))
+    if ((st = arguments_check(n_args, 0, argv, NULL, err)) || (st = option_needed(o.results, "--results DIR", err)) ||
+        (st = option_needed(o.words, "--words DIR", err)) || (st = ranges_check(&o, table, ranges, err)))
         return st;
     enum mode_router router;
     struct mode_error why;

@@ -9,6 +9,7 @@
 #include "merges.h"
 #include "models/clip.h"
 #include "nn/backend.h"
+#include "pipeline/defaults.h"
 #include "pipeline/evaluate.h"
 #include "ranges.h"
 #include "tensor/tensor.h"
@@ -33,7 +34,7 @@ static const struct mode_option table[] = {
     MODE_OPT_BARE(struct options, task, "task", "may stand before the tasks: --task DIR DIR"),
     MODE_OPT_STR(struct options, name, "name", NULL, "NAME", "what results call the model (the folder's name)"),
     MERGES_OPTION(struct options, merges),
-    MODE_OPT_INT(struct options, batch, "batch", "256", "N", "images or texts in a batch"),
+    MODE_OPT_INT(struct options, batch, "batch", MODE_DEFAULT_EVALUATE_BATCH, "N", "images or texts in a batch"),
     MODE_OPT_STR(struct options, out, "out", NULL, "DIR", "write DIR/<task>/metrics.json and logits.safetensors"),
     BACKEND_OPTIONS(struct options),
     MODE_OPT_INT(struct options, threads, "threads", NULL, "N", "threads (default: every processor)"),

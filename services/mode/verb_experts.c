@@ -2,6 +2,7 @@
 #include "base/file.h"
 #include "base/options.h"
 #include "base/str.h"
+#include "ranges.h"
 #include "verb.h"
 
 #include <jansson.h>
@@ -47,10 +48,8 @@ static enum mode_status experts(int argc, char **argv, struct mode_error *err)
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
-    if (st) return st;
-    if (n_args > 1 || (n_args == 1 && strcmp(argv[1], "list") != 0))
-        return MODE_FAIL(err, MODE_E_USAGE, "unknown argument \"%s\", expected list or nothing; `mode experts --help`",
-                         strcmp(argv[1], "list") == 0 ? argv[2] : argv[1]);
+    const int most = n_args > 0 && strcmp(argv[1], "list") == 0;
+    if (st || (st = arguments_check(n_args, most, argv, "expected list or nothing", err))) return st;
     char *path = mode_xasprintf("%s/experts/index.json", o.workspace);
     st = mode_input_folder(o.workspace, err);
     if (!st && !mode_file_exists(path))

@@ -76,8 +76,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (st) return st;
     if (mode_text_keys_parse(&keys, &o.text_keys, 1, &why))
         return MODE_FAIL(err, MODE_E_USAGE, "--text-keys: %s", why.text);
-    if (n_args == 0) return MODE_FAIL(err, MODE_E_USAGE, "FILE is missing; usage: %s", usage);
-    if ((st = ranges_check(&o, table, ranges, err))) return st;
+    if ((st = option_needed(n_args ? argv[1] : NULL, "FILE", err)) || (st = ranges_check(&o, table, ranges, err)))
+        return st;
     for (int i = 1; !st && i <= n_args; i++) {
         json_t *v;
         if ((st = mode_inspect(&v, argv[i], &keys, (uint32_t)o.first, err))) break;

@@ -1,4 +1,5 @@
 /* mode keys - the CURVE keys that workers and people on other machines need. */
+#include "ranges.h"
 #include "verb.h"
 
 #include "base/file.h"
@@ -55,7 +56,9 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return MODE_OK;
     }
     if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err))) return st;
-    if (n_args != 1) return MODE_FAIL(err, MODE_E_USAGE, "one folder is needed; mode keys --help");
+    if ((st = arguments_check(n_args, 1, argv, NULL, err)) ||
+        (st = option_needed(n_args ? argv[1] : NULL, "a folder for keys", err)))
+        return st;
     if (o.worker && o.admin) return MODE_FAIL(err, MODE_E_USAGE, "--worker and --admin are two calls");
     const char *dir = argv[1], *name = o.worker ? o.worker : o.admin;
     if (o.out && !name) return MODE_FAIL(err, MODE_E_USAGE, "--out needs --worker NAME or --admin NAME");

@@ -77,11 +77,9 @@ static enum mode_status check_options(const struct options *o, struct mode_error
                 {"templates", o->task.templates, "--task DIR", folder},
                 {"pictures", o->task.pictures, "--task FILE", file}};
     if (!o->pairs == !o->task.source)
-        return MODE_FAIL(err, MODE_E_USAGE,
-                         o->pairs ? "--pairs and --task do not go together; usage: %s"
-                                  : "--pairs or --task is missing; usage: %s",
-                         usage);
-    if (!o->out) return MODE_FAIL(err, MODE_E_USAGE, "--out is missing; usage: %s", usage);
+        return o->pairs ? MODE_FAIL(err, MODE_E_USAGE, "--pairs and --task do not go together")
+                        : option_needed(NULL, "--pairs DIR or --task DIR", err);
+    if (!o->out) return option_needed(o->out, "--out DIR", err);
     for (size_t i = 0; i < sizeof only / sizeof *only; i++)
         if (only[i].value && !only[i].fits)
             return MODE_FAIL(err, MODE_E_USAGE, "--%s goes with %s only", only[i].option, only[i].with);
@@ -111,9 +109,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
-    if (st) return st;
-    if (n_args) return MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\"; usage: %s", argv[1], usage);
-    if ((st = check_options(&o, err)) || (st = ranges_check(&o, table, ranges, err)) ||
+    if (st || (st = arguments_check(n_args, 0, argv, "pairs are named by --pairs, a task by --task", err)) ||
+        (st = check_options(&o, err)) || (st = ranges_check(&o, table, ranges, err)) ||
         (st = separator_of(&separator, o.separator, err)) || (st = pack(&n, &o, separator, err)))
         return st;
     const struct {

@@ -152,10 +152,9 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
-    if (st) return st;
-    if (n_args == 0 || !o.out)
-        return MODE_FAIL(err, MODE_E_USAGE, "%s is missing; usage: %s", o.out ? "FILE" : "--out", usage);
-    if ((st = ranges_check(&o, table, ranges, err))) return st;
+    if (st || (st = option_needed(n_args ? argv[1] : NULL, "FILE", err)) ||
+        (st = option_needed(o.out, "--out FILE", err)) || (st = ranges_check(&o, table, ranges, err)))
+        return st;
     if (o.threads) mode_parallel_set_threads((int)o.threads);
     if ((st = o.model ? settings_of_model(&p, o.model, err) : settings_of_options(&p, &o, err)) ||
         (st = mode_output_file(o.out, err)) || (st = mode_output_apart(o.out, &o.model, 1, err)) ||

@@ -4,6 +4,7 @@
 #include "base/str.h"
 #include "ledger.h"
 #include "msg/status_json.h"
+#include "ranges.h"
 #include "verb.h"
 
 #include <dirent.h>
@@ -148,9 +149,9 @@ static enum mode_status reconcile(int argc, char **argv, struct mode_error *err)
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
     if (st) return st;
-    if (n_args > 1 || (n_args && o.all))
-        return MODE_FAIL(err, MODE_E_USAGE, "at most one run, or --all, is wanted; `mode reconcile --help`");
-    if ((st = check_workspace(o.workspace, n_args ? argv[1] : NULL, err))) return st;
+    if ((st = arguments_check(n_args, o.all ? 0 : 1, argv, "one run, or --all", err)) ||
+        (st = check_workspace(o.workspace, n_args ? argv[1] : NULL, err)))
+        return st;
     if (n_args) {
         run = mode_xcalloc(1, sizeof *run);
         n_runs = look(run, o.workspace, argv[1]);

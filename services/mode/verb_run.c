@@ -8,6 +8,7 @@
 #include "msg/status_json.h"
 #include "pipeline/spec.h"
 #include "progress.h"
+#include "ranges.h"
 #include "results.h"
 #include "verb.h"
 
@@ -38,6 +39,8 @@ static const struct mode_option table[] = {
                  "how long the coordinator, or Redis behind it, may be away before this command ends (69)"),
     MODE_OPT_FLAG(struct run_options, json, "json", "print the run's final state as JSON"),
     MODE_OPT_END};
+
+static const struct option_range ranges[] = {RANGE_FROM("patience-s", 0), RANGE_END};
 
 /* Warnings of the coordinator go to `warn` (NULL: nowhere). */
 static enum mode_status submit(char **run, struct client *c, const struct mode_spec *spec, bool dry, FILE *warn,
@@ -234,11 +237,10 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
-    if (st) return st;
-    if (n_args != 1) return MODE_FAIL(err, MODE_E_USAGE, "one spec file is wanted; `mode run --help`");
-    if (o.patience_s < 0)
-        return MODE_FAIL(err, MODE_E_USAGE, "--patience-s %lld: expected 0 or more", (long long)o.patience_s);
-    if ((st = client_check(&o.client, err))) return st;
+    if (st || (st = arguments_check(n_args, 1, argv, NULL, err)) ||
+        (st = option_needed(n_args ? argv[1] : NULL, "SPEC.yaml", err)) ||
+        (st = ranges_check(&o, table, ranges, err)) || (st = client_check(&o.client, err)))
+        return st;
     if ((st = mode_spec_load(&spec, argv[1], err))) goto out;
     if (spec.encoder.hub[0] && (st = mode_hub_fetch(spec.encoder.hub, err))) goto out;
     if ((st = client_open(&c, &o.client, err))) goto out;

@@ -3,6 +3,7 @@
 #include "client.h"
 #include "msg/status_json.h"
 #include "progress.h"
+#include "ranges.h"
 #include "verb.h"
 
 #include <stdio.h>
@@ -28,6 +29,9 @@ static const struct mode_option drain_table[] = {
     MODE_OPT_INT(struct status_options, grace_s, "grace-s", "0", "S",
                  "then give back what still runs (training at its last checkpoint); 0 = let it finish"),
     MODE_OPT_END};
+
+static const struct option_range drain_ranges[] = {RANGE("grace-s", 0, 86400), RANGE_END};
+static const struct option_range no_ranges[] = {RANGE_END};
 
 static void when(char *out, size_t n, int64_t unix_ms)
 {
@@ -99,11 +103,16 @@ static void print_status(FILE *out, const Mode__StatusReply *r)
     }
 }
 
-static enum mode_status parse(struct status_options *o, const struct mode_option *table, int argc, char **argv,
-                              int *n_args, struct client **c, struct mode_error *err)
+/* needed: the one argument that the verb cannot do without, or NULL where it may have one. */
+static enum mode_status parse(struct status_options *o, const struct mode_option *table,
+                              const struct option_range *ranges, const char *needed, int argc, char **argv, int *n_args,
+                              struct client **c, struct mode_error *err)
 {
     *o = (struct status_options){0};
     enum mode_status st = mode_options_parse(o, table, "MODE_", argc, argv, n_args, err);
+    if (!st) st = arguments_check(*n_args, 1, argv, NULL, err);
+    if (!st && needed) st = option_needed(*n_args ? argv[1] : NULL, needed, err);
+    if (!st) st = ranges_check(o, table, ranges, err);
     return st ? st : client_open(c, &o->client, err);
 }
 
@@ -118,8 +127,7 @@ static enum mode_status status(int argc, char **argv, struct mode_error *err)
                           "Shows runs, workers and recent notes.");
         return MODE_OK;
     }
-    enum mode_status st = parse(&o, status_table, argc, argv, &n_args, &c, err);
-    if (!st && n_args > 1) st = MODE_FAIL(err, MODE_E_USAGE, "at most one run is wanted; `mode status --help`");
+    enum mode_status st = parse(&o, status_table, no_ranges, NULL, argc, argv, &n_args, &c, err);
     if (!st) st = client_status(&answer, c, n_args ? argv[1] : "", true, 10, 5000, err);
     if (!st && o.json) {
         char *json = mode_status_json(answer->msg->status_reply);
@@ -143,8 +151,7 @@ static enum mode_status watch(int argc, char **argv, struct mode_error *err)
                           "Shows what `mode status` shows, again and again, until Ctrl-C.");
         return MODE_OK;
     }
-    enum mode_status st = parse(&o, plain_table, argc, argv, &n_args, &c, err);
-    if (!st && n_args > 1) st = MODE_FAIL(err, MODE_E_USAGE, "at most one run is wanted; `mode watch --help`");
+    enum mode_status st = parse(&o, plain_table, no_ranges, NULL, argc, argv, &n_args, &c, err);
     bool terminal = isatty(STDOUT_FILENO);
     while (!st) {
         struct mode_envelope *answer = NULL;
@@ -193,8 +200,8 @@ static enum mode_status cancel(int argc, char **argv, struct mode_error *err)
                           "Ends a run. What is done stays done: `mode run` with the same spec goes on from there.");
         return MODE_OK;
     }
-    enum mode_status st = parse(&o, plain_table, argc, argv, &n_args, &c, err);
-    if (!st && n_args != 1) st = MODE_FAIL(err, MODE_E_USAGE, "one run is wanted; `mode status` lists the runs");
+    enum mode_status st = parse(&o, plain_table, no_ranges, "RUN (`mode status` lists them)", argc, argv, &n_args, &c,
+                                err);
     if (!st) {
         q.verb = MODE__VERB__VERB_CANCEL;
         q.run = argv[1];
@@ -222,11 +229,8 @@ static enum mode_status drain(int argc, char **argv, struct mode_error *err)
             "is wanted.) Exit: 66 nobody has that name.");
         return MODE_OK;
     }
-    enum mode_status st = parse(&o, drain_table, argc, argv, &n_args, &c, err);
-    if (!st && n_args != 1)
-        st = MODE_FAIL(err, MODE_E_USAGE, "one worker or machine is wanted; `mode status` lists them");
-    if (!st && (o.grace_s < 0 || o.grace_s > 86400))
-        st = MODE_FAIL(err, MODE_E_USAGE, "--grace-s %lld: expected 0 to 86400", (long long)o.grace_s);
+    enum mode_status st = parse(&o, drain_table, drain_ranges, "WORKER or MACHINE (`mode status` lists them)", argc,
+                                argv, &n_args, &c, err);
     if (!st) {
         q.verb = MODE__VERB__VERB_DRAIN;
         q.worker = argv[1];

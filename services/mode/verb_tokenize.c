@@ -4,6 +4,7 @@
 #include "base/str.h"
 #include "data/tokenizer.h"
 #include "merges.h"
+#include "ranges.h"
 #include "verb.h"
 
 #include <errno.h>
@@ -95,8 +96,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
-    if (!st && n_args > 0)
-        st = MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\": texts come from stdin", argv[1]);
+    if (!st) st = arguments_check(n_args, 0, argv, "texts come from stdin", err);
     if (!st && o.lengths && o.pad)
         st = MODE_FAIL(err, MODE_E_USAGE, "--lengths counts ids, --pad makes all results equally long: one of them");
     if (!st) st = open_tokenizer(&t, &o, err);

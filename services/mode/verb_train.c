@@ -12,6 +12,7 @@
 #include "merges.h"
 #include "nn/backend.h"
 #include "pipeline/checkpoint.h"
+#include "pipeline/defaults.h"
 #include "pipeline/given.h"
 #include "pipeline/model_config.h"
 #include "pipeline/spec.h"
@@ -51,22 +52,22 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, log, "log", NULL, "FILE", "a copy of steps.jsonl"),
     MODE_OPT_STR(struct options, tensorboard, "tensorboard", NULL, "DIR",
                  "write the curve there while it trains, for TensorBoard; a folder for this training alone"),
-    MODE_OPT_INT(struct options, batch, "batch", "256", "N", "pairs in a step"),
+    MODE_OPT_INT(struct options, batch, "batch", MODE_DEFAULT_BATCH, "N", "pairs in a step"),
     MODE_OPT_STR(struct options, steps, "steps", NULL, "N", "steps to train now"),
     MODE_OPT_INT(struct options, total_steps, "total-steps", NULL, "N",
                  "of the whole schedule (default: to where "
                  "this training ends)"),
-    MODE_OPT_REAL(struct options, lr, "lr", "5e-4", "X", "peak learning rate"),
+    MODE_OPT_REAL(struct options, lr, "lr", MODE_DEFAULT_LR, "X", "peak learning rate"),
     MODE_OPT_STR(struct options, warmup, "warmup", NULL, "N",
                  "steps of linear warm-up, fewer than the schedule has (default: 2000, at most a tenth of it)"),
-    MODE_OPT_REAL(struct options, beta1, "beta1", "0.9", "X", "AdamW"),
-    MODE_OPT_REAL(struct options, beta2, "beta2", "0.98", "X", "AdamW"),
-    MODE_OPT_REAL(struct options, eps, "eps", "1e-6", "X", "AdamW"),
-    MODE_OPT_REAL(struct options, weight_decay, "weight-decay", "0.2", "X",
+    MODE_OPT_REAL(struct options, beta1, "beta1", MODE_DEFAULT_BETA1, "X", "AdamW"),
+    MODE_OPT_REAL(struct options, beta2, "beta2", MODE_DEFAULT_BETA2, "X", "AdamW"),
+    MODE_OPT_REAL(struct options, eps, "eps", MODE_DEFAULT_EPS, "X", "AdamW"),
+    MODE_OPT_REAL(struct options, weight_decay, "weight-decay", MODE_DEFAULT_WEIGHT_DECAY, "X",
                   "AdamW, on tensors of 2 dimensions and more"),
-    MODE_OPT_REAL(struct options, grad_clip_norm, "grad-clip-norm", "0", "X",
+    MODE_OPT_REAL(struct options, grad_clip_norm, "grad-clip-norm", MODE_DEFAULT_GRAD_CLIP_NORM, "X",
                   "scale all gradients down to this length together; 0: never"),
-    MODE_OPT_INT(struct options, accumulate, "accumulate", "1", "N",
+    MODE_OPT_INT(struct options, accumulate, "accumulate", MODE_DEFAULT_ACCUMULATE, "N",
                  "do a step in N pieces: less memory, the same loss over the whole batch"),
     MODE_OPT_STR(struct options, memory, "memory", "auto", "BYTES",
                  "what the training may take, 12g for instance; auto: what is free. Activations are kept, or made "
@@ -88,10 +89,11 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, algorithms, "algorithms", NULL, "FILE",
                  "on a GPU, make matrix products as FILE says, or, if there is none yet, choose by timing in the first "
                  "step and write it: the same FILE, the same bytes"),
-    MODE_OPT_REAL(struct options, scale_min, "scale-min", "0.9", "X", "smallest area of a random crop"),
-    MODE_OPT_REAL(struct options, scale_max, "scale-max", "1", "X", "largest area of a random crop"),
+    MODE_OPT_REAL(struct options, scale_min, "scale-min", MODE_DEFAULT_SCALE_MIN, "X",
+                  "smallest area of a random crop"),
+    MODE_OPT_REAL(struct options, scale_max, "scale-max", MODE_DEFAULT_SCALE_MAX, "X", "largest area of a random crop"),
     MODE_OPT_INT(struct options, seed, "seed", "0", "N", "initial weights, order, crops, choice of captions"),
-    MODE_OPT_INT(struct options, checkpoint_steps, "checkpoint-steps", "1000", "N",
+    MODE_OPT_INT(struct options, checkpoint_steps, "checkpoint-steps", MODE_DEFAULT_CHECKPOINT_STEPS, "N",
                  "resumable checkpoint every N steps; 0: only when stopped"),
     MODE_OPT_FLAG(struct options, resume, "resume", "go on with the training that was interrupted in --out"),
     BACKEND_OPTIONS(struct options),
@@ -130,7 +132,7 @@ static const char prose[] =
     "With --ranks N, N processes with the same options, told apart by --rank, train one model: --batch is that of all\n"
     "together, the result that of one process but for rounding, and any number of processes can --resume. Folders are\n"
     "the same for all of them; process 0 writes. WORLD_SIZE, RANK, LOCAL_RANK, MASTER_ADDR and MASTER_PORT are\n"
-    "understood in place of the options. One GPU each, by NCCL; no GPU has run this yet.";
+    "understood in place of the options. One GPU each, by NCCL.";
 
 struct hook {
     struct train_folder folder;
@@ -372,9 +374,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     }
     /* first all that the command line and its inputs tell, then the GPU and the others, then the outputs */
     if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n, err)) ||
-        (st = n ? MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\"; shards are named by --data", argv[1])
-                : check_options(&steps, &memory, &o, err)) ||
-        (st = ranks_find(&ranks, &o.backend, &o.ranks, err)))
+        (st = arguments_check(n, 0, argv, "shards are named by --data", err)) ||
+        (st = check_options(&steps, &memory, &o, err)) || (st = ranks_find(&ranks, &o.backend, &o.ranks, err)))
         return st;
     char *source = (char *)o.data;
     train_folder_name(&hook.folder, o.out);

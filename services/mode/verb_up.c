@@ -10,6 +10,7 @@
 #include "msg/place.h"
 #include "msg/redis_url.h"
 #include "msg/worker.h"
+#include "ranges.h"
 #include "running.h"
 #include "supervisor.h"
 #include "verb.h"
@@ -28,8 +29,8 @@
 #define ONE_OF_EACH "captions=1,embed=1,cluster=1,assign=1,train=1,evaluate=1,ensemble=1"
 
 struct up_options {
-    const char *workspace, *workers, *redis, *http;
-    int64_t gpus, timeout_s;
+    const char *workspace, *workers, *redis, *http, *gpus; /* gpus as text: none given is not 0 */
+    int64_t timeout_s;
     bool supervise;
 };
 
@@ -41,11 +42,13 @@ static const struct mode_option up_table[] = {
     MODE_OPT_STR(struct up_options, redis, "redis", NULL, "URL", "use this Redis (also REDIS_URL) and start none"),
     MODE_OPT_STR(struct up_options, http, "http", NULL, "HOST:PORT",
                  "the coordinator's status, metrics and health, e.g. 127.0.0.1:8080"),
-    MODE_OPT_INT(struct up_options, gpus, "gpus", NULL, "N",
+    MODE_OPT_STR(struct up_options, gpus, "gpus", NULL, "N",
                  "GPUs with which a train worker trains one model (mode-train --gpus); none given: 1"),
     MODE_OPT_INT(struct up_options, timeout_s, "timeout-s", "30", "S", "how long to wait until all are ready"),
     MODE_OPT_FLAG(struct up_options, supervise, "supervise", "be the supervisor and stay in the foreground"),
     MODE_OPT_END};
+
+static const struct option_range ranges[] = {RANGE("timeout-s", 0, 86400), RANGE_END}; /* of both */
 
 struct down_options {
     const char *workspace;
@@ -120,11 +123,9 @@ static enum mode_status launch(pid_t *pid, const struct up_options *o, const cha
         argv[n++] = "--http";
         argv[n++] = (char *)o->http;
     }
-    char gpus[24];
     if (o->gpus) {
-        snprintf(gpus, sizeof gpus, "%lld", (long long)o->gpus);
         argv[n++] = "--gpus";
-        argv[n++] = gpus;
+        argv[n++] = (char *)o->gpus;
     }
     *pid = fork();
     if (*pid < 0) {
@@ -192,13 +193,14 @@ static enum mode_status wait_ready(pid_t supervisor, const char *workspace, int 
 }
 
 /* It runs already: is it what is asked for, and is it well? Nothing is changed. */
-static enum mode_status find_again(pid_t pid, const struct up_options *o, const char *workspace, struct mode_error *err)
+static enum mode_status find_again(pid_t pid, const struct up_options *o, int gpus, const char *workspace,
+                                   struct mode_error *err)
 {
     struct running r;
     int n_workers = 0;
     enum mode_status st = running_read(&r, workspace, err);
     if (st) return st;
-    st = running_is_asked(&r, workspace, o->workers, o->redis, o->http, (int)o->gpus, err);
+    st = running_is_asked(&r, workspace, o->workers, o->redis, o->http, gpus, err);
     if (!st) st = supervisor_count_workers(&n_workers, r.workers, err);
     if (!st && (st = wait_ready(pid, workspace, n_workers, o->timeout_s, err)))
         st = mode_error_prefix(err, st, "it runs already, but");
@@ -231,26 +233,27 @@ static enum mode_status start(const struct up_options *o, const char *workspace,
 }
 
 /* What is handed on to others, or is found by them in the environment, before any of them is started. */
-static enum mode_status check(const struct up_options *o, struct mode_error *err)
+static enum mode_status check(int64_t *gpus, const struct up_options *o, struct mode_error *err)
 {
     struct mode_redis_url redis = {0};
     int n_workers;
-    if (o->timeout_s < 0 || o->timeout_s > 86400)
-        return MODE_FAIL(err, MODE_E_USAGE, "--timeout-s %lld: expected 0 to 86400", (long long)o->timeout_s);
-    if (o->gpus < 0 || o->gpus > MODE_MOST_GPUS)
-        return MODE_FAIL(err, MODE_E_USAGE, "--gpus %lld: expected 1 to %d", (long long)o->gpus, MODE_MOST_GPUS);
+    enum mode_status st = ranges_check(o, up_table, ranges, err);
+    *gpus = 0; /* not given */
+    if (!st && o->gpus) st = option_count(gpus, o->gpus, "--gpus", 1, MODE_MOST_GPUS, err);
+    if (st) return st;
     if (o->http && *o->http && mode_http_address(NULL, o->http, err)) return mode_option_wrong(err, "http");
     if (o->redis && mode_redis_url_parse(&redis, o->redis, err))
         return o->redis == getenv("REDIS_URL") ? mode_error_prefix(err, MODE_E_CONFIG, "REDIS_URL")
                                                : mode_option_wrong(err, "redis");
     mode_redis_url_clear(&redis);
-    enum mode_status st = o->workers ? supervisor_count_workers(&n_workers, o->workers, err) : MODE_OK;
-    return st ? st : mode_worker_check_environment("train", o->gpus, err);
+    if (o->workers) st = supervisor_count_workers(&n_workers, o->workers, err);
+    return st ? st : mode_worker_check_environment("train", *gpus ? *gpus : 1, err);
 }
 
 static enum mode_status up(int argc, char **argv, struct mode_error *err)
 {
     struct up_options o = {0};
+    int64_t gpus;
     int n_args, n_workers;
     char workspace[PATH_MAX], bin[PATH_MAX];
     pid_t pid;
@@ -266,17 +269,16 @@ static enum mode_status up(int argc, char **argv, struct mode_error *err)
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, up_table, "MODE_", argc, argv, &n_args, err);
-    if (st) return st;
-    if (n_args) return MODE_FAIL(err, MODE_E_USAGE, "unknown argument \"%s\"; `mode up --help`", argv[1]);
+    if (st || (st = arguments_check(n_args, 0, argv, NULL, err))) return st;
     const char *redis_url = getenv("REDIS_URL");
     if (!o.redis && redis_url && *redis_url) o.redis = redis_url;
-    if ((st = check(&o, err))) return st;
+    if ((st = check(&gpus, &o, err))) return st;
     if ((st = mode_dir_make(o.workspace, err))) return st;
     if (!realpath(o.workspace, workspace)) return MODE_FAIL(err, MODE_E_IO, "%s: %s", o.workspace, strerror(errno));
     if ((st = own_folder(bin, err))) return st;
     if ((st = mode_place_make(workspace, err))) return st;
     if (!o.supervise && (st = supervisor_find(&pid, workspace, err))) return st;
-    if (!o.supervise && pid) return find_again(pid, &o, workspace, err);
+    if (!o.supervise && pid) return find_again(pid, &o, (int)gpus, workspace, err);
     if (!o.workers) o.workers = ONE_OF_EACH;
     if (!o.supervise) return start(&o, workspace, bin, err);
     struct supervisor_options s = {.workspace = workspace,
@@ -284,7 +286,7 @@ static enum mode_status up(int argc, char **argv, struct mode_error *err)
                                    .redis_url = o.redis,
                                    .http = o.http ? o.http : "",
                                    .workers = o.workers,
-                                   .gpus = o.gpus ? (int)o.gpus : 1};
+                                   .gpus = gpus ? (int)gpus : 1};
     if ((st = look_first(&o, bin, &n_workers, err))) return st;
     mode_log_open("supervisor");
     return supervisor_run(&s, err);
@@ -303,10 +305,8 @@ static enum mode_status down(int argc, char **argv, struct mode_error *err)
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, down_table, "MODE_", argc, argv, &n_args, err);
-    if (st) return st;
-    if (n_args) return MODE_FAIL(err, MODE_E_USAGE, "unknown argument \"%s\"; `mode down --help`", argv[1]);
-    if (o.timeout_s < 0 || o.timeout_s > 86400)
-        return MODE_FAIL(err, MODE_E_USAGE, "--timeout-s %lld: expected 0 to 86400", (long long)o.timeout_s);
+    if (st || (st = arguments_check(n_args, 0, argv, NULL, err)) || (st = ranges_check(&o, down_table, ranges, err)))
+        return st;
     if (!realpath(o.workspace, workspace))
         return mode_error_prefix(err, mode_input_fail(err, errno, o.workspace, "be opened"), "the workspace");
     if ((st = supervisor_find(&first, workspace, err))) return st;

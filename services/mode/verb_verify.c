@@ -150,8 +150,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return MODE_OK;
     }
     if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n, err))) return st;
-    if (n > 1) return MODE_FAIL(err, MODE_E_USAGE, "%d models, expected one at most", n);
-    if ((st = ranges_check(&o, table, ranges, err))) return st;
+    if ((st = arguments_check(n, 1, argv, "one model at a time", err)) || (st = ranges_check(&o, table, ranges, err)))
+        return st;
     if (n && (st = check_model(argv[1], err))) return st;
     if (o.threads > 0) mode_parallel_set_threads((int)o.threads);
     if ((st = backend_open(&be, &o.backend, err))) return st;

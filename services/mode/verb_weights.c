@@ -9,11 +9,12 @@
 #include "ensemble/router.h"
 #include "hub.h"
 #include "nn/backend.h"
+#include "pipeline/defaults.h"
 #include "pipeline/embed.h"
+#include "ranges.h"
 #include "verb.h"
 
 #include <jansson.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,13 +36,15 @@ static const struct mode_option table[] = {
                  "the encoder the centres were made with (to embed the words); or its ORG/NAME[@REVISION]"),
     MODE_OPT_STR(struct options, words, "words", NULL, "FILE",
                  "or the words' vectors (feat.safetensors of `mode embed`)"),
-    MODE_OPT_STR(struct options, router, "router", "paper", "NAME",
+    MODE_OPT_STR(struct options, router, "router", MODE_DEFAULT_ROUTER, "NAME",
                  "paper | reference | uniform | coarse-centre | share | all"),
     MODE_OPT_STR(struct options, pooling, "pooling", NULL, "NAME", "of the encoder; default: as the centres"),
     MODE_OPT_INT(struct options, max_tokens, "max-tokens", "0", "N", "of the encoder; 0 = as the centres"),
     BACKEND_OPTIONS(struct options),
     MODE_OPT_FLAG(struct options, json, "json", "print the result as JSON"),
     MODE_OPT_END};
+
+static const struct option_range ranges[] = {RANGE("max-tokens", 0, 1 << 16), RANGE_END};
 
 /* The words as text, for the table. Freed by free_names. */
 struct names {
@@ -185,17 +188,15 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
-    if (st) return st;
+    if (st || (st = arguments_check(n_args, 0, argv, NULL, err)) || (st = ranges_check(&o, table, ranges, err)))
+        return st;
     bool every = strcmp(o.router, "all") == 0;
     struct mode_error why;
     if (!every && mode_router_parse(&router, o.router, &why))
         return MODE_FAIL(err, MODE_E_USAGE, "--router: %s", why.text);
-    if (n_args > 0 || (!o.words && (!o.encoder || !o.task == !o.classes)))
+    if (!o.words && (!o.encoder || !o.task == !o.classes))
         return MODE_FAIL(err, MODE_E_USAGE,
                          "give --encoder with either --classes or --task, or --words with ready vectors");
-    if (o.max_tokens < 0 || o.max_tokens > INT_MAX)
-        return MODE_FAIL(err, MODE_E_USAGE, "--max-tokens: %lld is out of range, expected 0 (as the centres) or more",
-                         (long long)o.max_tokens);
     if ((st = mode_centres_load(&c, o.centres, err)) || (st = read_names(&names, &o, err))) goto out;
     if (!o.words) {
         if ((st = mode_dir_temporary(&folder, err))) goto out;

@@ -1,6 +1,8 @@
 /* Products in fp8 (docs/decisions/0022-products-in-fp8.md) on "cuda-fp8" and on its slow truth "ref-fp8": what a number
  * is rounded to, how far products come from those of bf16, what stays bf16, and ten steps of training. On a machine
  * without a GPU the kernels run on the host (emulator/). tests/cuda/cuda_test.c compares the two backends. */
+#include "drawn_pairs.h"
+
 #include "base/rng.h"
 #include "base/str.h"
 #include "models/clip_config.h"
@@ -281,17 +283,10 @@ static const struct mode_clip_config small = {.embed_dim = 32,
 static float pixels[PAIRS * 3 * SIDE * SIDE];
 static int32_t ids[PAIRS * LONGEST], n_ids[PAIRS];
 
-static int draw_pairs(void **state)
+static int setup(void **state)
 {
-    struct mode_rng r = mode_rng_for(21, MODE_RNG_TEST, 0, 0);
-    int32_t *id = ids;
     (void)state;
-    for (size_t i = 0; i < sizeof pixels / sizeof *pixels; i++) pixels[i] = (float)mode_rng_normal(&r);
-    for (int i = 0; i < PAIRS; i++) {
-        n_ids[i] = 2 + (int32_t)mode_rng_below(&r, LONGEST - 1);
-        for (int j = 0; j < n_ids[i] - 1; j++) *id++ = (int32_t)mode_rng_below(&r, VOCAB - 1);
-        *id++ = VOCAB - 1;
-    }
+    draw_pairs(pixels, sizeof pixels / sizeof *pixels, ids, n_ids, PAIRS, LONGEST, VOCAB);
     return 0;
 }
 
@@ -409,5 +404,5 @@ int main(void)
         cmocka_unit_test(test_graphs_and_policies_show_in_no_byte),
         cmocka_unit_test(test_an_older_gpu_is_refused),
     };
-    return cmocka_run_group_tests(tests, draw_pairs, NULL);
+    return cmocka_run_group_tests(tests, setup, NULL);
 }

@@ -1,13 +1,11 @@
 /* Commands on the cuda backend of a machine without a GPU: a training that moves between it and the cpu by its
  * checkpoints, graphs, pictures resized on the GPU, features, and memory that does not suffice. */
-#include "clip_world.h"
+#include "train_world.h"
 
 #include "models/clip_train.h"
 #include "nn/backend.h"
 #include "nn/pixels.h"
-#include "pipeline/checkpoint.h"
 #include "pipeline/encode.h"
-#include "pipeline/train.h"
 
 #include <fcntl.h>
 #include <jansson.h>
@@ -33,12 +31,8 @@ static int64_t accumulate = 1;
 static bool no_graphs, no_streams;
 
 struct run {
-    const char *name;
-    uint64_t stop_at, seen;
-    char *last; /* folder of the newest checkpoint */
+    struct world_training t;
     struct mode_train_memory memory;
-    char notice[256]; /* the last one */
-    int notices;
     struct mode_train_result result;
 };
 
@@ -47,84 +41,21 @@ static void on_memory(void *ctx, const struct mode_train_memory *m)
     ((struct run *)ctx)->memory = *m;
 }
 
-static void on_progress(void *ctx, const struct mode_train_progress *p)
-{
-    ((struct run *)ctx)->seen = p->step;
-}
-
-static void on_notice(void *ctx, const char *text)
-{
-    struct run *r = ctx;
-    r->notices++;
-    snprintf(r->notice, sizeof r->notice, "%s", text);
-}
-
-static bool on_stopping(void *ctx)
-{
-    const struct run *r = ctx;
-    return r->stop_at && r->seen >= r->stop_at;
-}
-
-static char *on_dir(void *ctx, const char *name)
-{
-    return mode_xasprintf("%s/%s/ckpt/%s", world.dir, ((struct run *)ctx)->name, name);
-}
-
-static enum mode_status on_done(void *ctx, const char *name, struct mode_error *err)
-{
-    struct run *r = ctx;
-    (void)err;
-    free(r->last);
-    r->last = on_dir(ctx, name);
-    return MODE_OK;
-}
-
 static enum mode_status train(struct run *r, const char *backend, uint64_t stop_at, struct mode_error *err)
 {
-    static const char *const files[] = {MODE_FILE_CLIP_CONFIG, MODE_FILE_CLIP_WEIGHTS, MODE_FILE_CLIP_OPTIMIZER,
-                                        MODE_FILE_STEPS, MODE_FILE_TRAIN};
-    const struct mode_train_spec spec = {.name = "seed",
-                                         .model_config = WORLD_MODEL,
-                                         .preprocess_config = WORLD_PREPROCESS,
-                                         .tokenizer = world.merges,
-                                         .seed = 5,
-                                         .batch = 10,
-                                         .accumulate = accumulate,
-                                         .no_graphs = no_graphs,
-                                         .no_streams = no_streams,
-                                         .lr = 1e-3,
-                                         .beta1 = 0.9,
-                                         .beta2 = 0.98,
-                                         .eps = 1e-6,
-                                         .weight_decay = 0.2,
-                                         .grad_clip_norm = 0.5,
-                                         .warmup_steps = 3,
-                                         .total_steps = TOTAL,
-                                         .end_step = TOTAL,
-                                         .schedule_stride = 1,
-                                         .expert = MODE_POOL_ALL,
-                                         .out_ratio = 0.1,
-                                         .scale_min = 0.8,
-                                         .scale_max = 1,
-                                         .n_shards = WORLD_SHARDS,
-                                         .shards = world.shards,
-                                         .centres = world.centres};
     struct mode_backend *be = open_backend(backend);
-    char *path[5], *dir = mode_xasprintf("%s/%s", world.dir, r->name), *from = r->last ? mode_xstrdup(r->last) : NULL;
-    r->stop_at = stop_at;
-    for (int i = 0; i < 5; i++) path[i] = mode_path_join(dir, files[i]);
-    world_ok(mode_dir_make(dir, err), err);
-    const struct mode_train_outputs outputs = {path[0], path[1], path[2], path[3], path[4]};
-    const struct mode_train_hooks hooks = {.ctx = r,
-                                           .memory = on_memory,
-                                           .progress = on_progress,
-                                           .notice = on_notice,
-                                           .stopping = on_stopping,
-                                           .checkpoint_dir = on_dir,
-                                           .checkpoint_done = on_done,
-                                           .resume_from = from};
-    enum mode_status st = mode_train(&r->result, be, &spec, &outputs, &hooks, err);
-    for (int i = 0; i < 5; i++) free(path[i]);
+    char *dir = mode_path_join(world.dir, r->t.run), *from = r->t.last ? mode_xstrdup(r->t.last) : NULL;
+    struct mode_train_spec spec = world_train_spec(&world, 10, TOTAL);
+    spec.accumulate = accumulate;
+    spec.no_graphs = no_graphs;
+    spec.no_streams = no_streams;
+    spec.grad_clip_norm = 0.5;
+    r->t.world = &world;
+    r->t.stop_at = stop_at;
+    struct mode_train_hooks hooks = world_train_hooks(&r->t);
+    hooks.memory = on_memory;
+    hooks.resume_from = from;
+    enum mode_status st = world_train(&r->result, dir, be, &spec, &hooks, err);
     free(dir);
     free(from);
     mode_backend_close(&be);
@@ -133,7 +64,7 @@ static enum mode_status train(struct run *r, const char *backend, uint64_t stop_
 
 static double loss_of(const struct run *r, int row)
 {
-    char *path = mode_xasprintf("%s/%s/%s", world.dir, r->name, MODE_FILE_STEPS), line[1024];
+    char *path = mode_xasprintf("%s/%s/%s", world.dir, r->t.run, MODE_FILE_STEPS), line[1024];
     FILE *f = fopen(path, "r");
     double loss = NAN;
     assert_non_null(f);
@@ -159,7 +90,7 @@ static double distance(const struct mode_tensor *a, const struct mode_tensor *b)
 
 static void test_a_training_moves_between_gpu_and_cpu(void **state)
 {
-    struct run stays = {.name = "stays"}, moves = {.name = "moves"};
+    struct run stays = {.t.run = "stays"}, moves = {.t.run = "moves"};
     struct mode_error err = {0};
     struct mode_safetensors a, b;
     (void)state;
@@ -186,8 +117,8 @@ static void test_a_training_moves_between_gpu_and_cpu(void **state)
     mode_safetensors_close(&b);
     free(x);
     free(y);
-    free(stays.last);
-    free(moves.last);
+    free(stays.t.last);
+    free(moves.t.last);
 }
 
 static void assert_same_files(const struct run *a, const struct run *b)
@@ -195,8 +126,8 @@ static void assert_same_files(const struct run *a, const struct run *b)
     static const char *const files[] = {MODE_FILE_CLIP_WEIGHTS, MODE_FILE_CLIP_OPTIMIZER, MODE_FILE_STEPS};
     struct mode_error err = {0};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-        char hex[2][MODE_DIGEST_HEX], *path[] = {mode_xasprintf("%s/%s/%s", world.dir, a->name, files[i]),
-                                                 mode_xasprintf("%s/%s/%s", world.dir, b->name, files[i])};
+        char hex[2][MODE_DIGEST_HEX], *path[] = {mode_xasprintf("%s/%s/%s", world.dir, a->t.run, files[i]),
+                                                 mode_xasprintf("%s/%s/%s", world.dir, b->t.run, files[i])};
         for (int k = 0; k < 2; k++) world_ok(mode_digest_file(path[k], hex[k], NULL, &err), &err);
         assert_string_equal(hex[0], hex[1]);
         for (int k = 0; k < 2; k++) free(path[k]);
@@ -207,8 +138,8 @@ static void assert_same_files(const struct run *a, const struct run *b)
  * not is said once. */
 static void test_graphs_show_in_no_file(void **state)
 {
-    struct run graphs = {.name = "graphs"}, plain = {.name = "plain"}, stopped = {.name = "stopped"},
-               refused = {.name = "refused"}, pieces = {.name = "pieces"}, stream = {.name = "stream"};
+    struct run graphs = {.t.run = "graphs"}, plain = {.t.run = "plain"}, stopped = {.t.run = "stopped"},
+               refused = {.t.run = "refused"}, pieces = {.t.run = "pieces"}, stream = {.t.run = "stream"};
     struct mode_error err = {0};
     (void)state;
     world_ok(train(&graphs, "cuda", 0, &err), &err);
@@ -228,23 +159,23 @@ static void test_graphs_show_in_no_file(void **state)
     assert_same_files(&graphs, &stream);
     assert_same_files(&graphs, &stopped);
     assert_same_files(&graphs, &refused);
-    assert_int_equal(graphs.notices + plain.notices + stopped.notices, 0);
-    assert_int_equal(refused.notices, 1);
-    if (!strstr(refused.notice, "does not record")) fail_msg("%s", refused.notice);
+    assert_int_equal(graphs.t.notices + plain.t.notices + stopped.t.notices, 0);
+    assert_int_equal(refused.t.notices, 1);
+    if (!strstr(refused.t.notice, "does not record")) fail_msg("%s", refused.t.notice);
     accumulate = 2;
     assert_int_equal(train(&pieces, "cuda", 3, &err), MODE_E_STOPPED);
     accumulate = 1;
-    assert_int_equal(pieces.notices, 1);
-    if (!strstr(pieces.notice, "in pieces")) fail_msg("%s", pieces.notice);
-    free(stopped.last);
-    free(pieces.last);
+    assert_int_equal(pieces.t.notices, 1);
+    if (!strstr(pieces.t.notice, "in pieces")) fail_msg("%s", pieces.t.notice);
+    free(stopped.t.last);
+    free(pieces.t.last);
 }
 
 /* Host and device make the same pixels, so all that is trained on them is the same: with pieces, and where there is no
  * room for the pictures, too. */
 static void test_it_does_not_show_where_pictures_are_resized(void **state)
 {
-    struct run there = {.name = "there"}, here = {.name = "here"};
+    struct run there = {.t.run = "there"}, here = {.t.run = "here"};
     struct mode_error err = {0};
     (void)state;
     for (accumulate = 1; accumulate <= 2; accumulate++) {
@@ -256,9 +187,9 @@ static void test_it_does_not_show_where_pictures_are_resized(void **state)
         assert_true(there.result.device_pixels);
         assert_int_equal(there.result.host_resized, 0);
         assert_same_files(&here, &there);
-        free(here.last);
-        free(there.last);
-        here.last = there.last = NULL;
+        free(here.t.last);
+        free(there.t.last);
+        here.t.last = there.t.last = NULL;
     }
     accumulate = 1;
 }
@@ -266,7 +197,7 @@ static void test_it_does_not_show_where_pictures_are_resized(void **state)
 /* A picture that went bad ends the training with the same sentence, and no worker hangs. */
 static void test_a_damaged_picture_is_told_as_on_the_host(void **state)
 {
-    struct run r = {.name = "damaged"};
+    struct run r = {.t.run = "damaged"};
     struct mode_error told[2] = {0};
     struct mode_captions c;
     uint8_t keep[64], rubbish[64] = {0};
@@ -280,8 +211,8 @@ static void test_a_damaged_picture_is_told_as_on_the_host(void **state)
         if (k == 0) setenv("MODE_CUDA_PIXELS", "host", 1);
         assert_int_equal(train(&r, "cuda", 0, &told[k]), MODE_E_FORMAT);
         assert_int_equal(r.result.device_pixels, k);
-        free(r.last);
-        r.last = NULL;
+        free(r.t.last);
+        r.t.last = NULL;
         unsetenv("MODE_CUDA_PIXELS");
     }
     assert_string_equal(told[0].text, told[1].text);
@@ -373,15 +304,15 @@ static void set_room(size_t bytes, const struct mode_train_memory *m)
 /* One step, and what was planned for it. */
 static enum mode_status first_step(struct run *r, struct mode_error *err)
 {
-    r->seen = 0;
-    free(r->last);
-    r->last = NULL;
+    r->t.seen = 0;
+    free(r->t.last);
+    r->t.last = NULL;
     return train(r, "cuda", 1, err);
 }
 
 static void test_towers_go_one_after_the_other_where_both_have_no_room(void **state)
 {
-    struct run r = {.name = "narrow"};
+    struct run r = {.t.run = "narrow"};
     struct mode_error err = {0};
     (void)state;
     setenv("MODE_CUDA_PIXELS", "host", 1); /* the model alone */
@@ -398,13 +329,13 @@ static void test_towers_go_one_after_the_other_where_both_have_no_room(void **st
     assert_true(!r.memory.model.branches && r.memory.total < both - 65536);
     unsetenv("MODE_EMULATOR_MEMORY");
     unsetenv("MODE_CUDA_PIXELS");
-    free(r.last);
+    free(r.t.last);
 }
 
 /* A GPU that is too small is said to be so before the first step, with a remedy that is one. */
 static void test_a_training_that_does_not_fit_is_refused_with_a_remedy(void **state)
 {
-    struct run r = {.name = "small"};
+    struct run r = {.t.run = "small"};
     struct mode_error err = {0};
     (void)state;
     setenv("MODE_CUDA_PIXELS", "host", 1); /* the model alone */
@@ -416,7 +347,7 @@ static void test_a_training_that_does_not_fit_is_refused_with_a_remedy(void **st
     const struct mode_train_memory m = r.memory;
     set_room(m.total - m.model.activations / 3, &m);
     assert_int_equal(first_step(&r, &err), MODE_E_MEMORY);
-    assert_int_equal(r.seen, 0);
+    assert_int_equal(r.t.seen, 0);
     if (!strstr(err.text, "--accumulate 2 (")) fail_msg("%s", err.text);
     accumulate = 2;
     assert_int_equal(train(&r, "cuda", 1, &err), MODE_E_STOPPED);
@@ -427,9 +358,9 @@ static void test_a_training_that_does_not_fit_is_refused_with_a_remedy(void **st
     setenv("MODE_EMULATOR_MEMORY", "1000000", 1); /* not even the parameters */
     assert_int_equal(train(&r, "cuda", 1, &err), MODE_E_MEMORY);
     unsetenv("MODE_EMULATOR_MEMORY");
-    assert_int_equal(r.notices, 1); /* of the pieces */
+    assert_int_equal(r.t.notices, 1); /* of the pieces */
     unsetenv("MODE_CUDA_PIXELS");
-    free(r.last);
+    free(r.t.last);
 }
 
 /* Pixels are copied to the device through its scratch: the plan has room for them, so that no step takes more. */
@@ -484,13 +415,13 @@ static void test_the_plan_has_room_for_attention(void **state)
  * is said; the files are the same. */
 static void test_the_plan_counts_the_pictures_of_a_step(void **state)
 {
-    struct run enough = {.name = "enough"}, little = {.name = "little"}, host = {.name = "host"};
+    struct run enough = {.t.run = "enough"}, little = {.t.run = "little"}, host = {.t.run = "host"};
     struct mode_error err = {0};
     (void)state;
     no_streams = true; /* or they would go first */
     assert_int_equal(train(&enough, "cuda", 1, &err), MODE_E_STOPPED);
-    free(enough.last);
-    enough.last = NULL;
+    free(enough.t.last);
+    enough.t.last = NULL;
     const struct mode_train_memory m = enough.memory;
     assert_true(m.pictures > 0 && m.total == m.model.total + m.pictures && m.model.workspace >= MODE_PIXELS_BETWEEN);
     const size_t room = m.total > 2 * m.pictures ? m.total : 2 * m.pictures;
@@ -498,18 +429,18 @@ static void test_the_plan_counts_the_pictures_of_a_step(void **state)
     world_ok(train(&enough, "cuda", 0, &err), &err);
     assert_true(enough.result.device_pixels && enough.memory.room < room + 256);
     assert_int_equal(enough.memory.total, m.total);
-    assert_int_equal(enough.notices, 0);
+    assert_int_equal(enough.t.notices, 0);
     set_room(room - (1 << 20), &m);
     world_ok(train(&little, "cuda", 0, &err), &err);
     unsetenv("MODE_EMULATOR_MEMORY");
     assert_false(little.result.device_pixels);
     assert_int_equal(little.memory.pictures, 0);
-    assert_int_equal(little.notices, 1);
-    if (!strstr(little.notice, "pictures are resized by the host: ")) fail_msg("%s", little.notice);
+    assert_int_equal(little.t.notices, 1);
+    if (!strstr(little.t.notice, "pictures are resized by the host: ")) fail_msg("%s", little.t.notice);
     setenv("MODE_CUDA_PIXELS", "host", 1); /* as one asked for: nothing is said */
     world_ok(train(&host, "cuda", 0, &err), &err);
     unsetenv("MODE_CUDA_PIXELS");
-    assert_int_equal(host.notices, 0);
+    assert_int_equal(host.t.notices, 0);
     assert_same_files(&enough, &little);
     assert_same_files(&enough, &host);
     no_streams = false;

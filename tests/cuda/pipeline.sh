@@ -52,10 +52,8 @@ run killed 2 &
 pid=$!
 kill_compute embed embed
 kill_compute train train-seed
-sleep 3
 kill_compute train train-dense
-sleep 2
-echo 214 >"$work/fault"
+echo 214 mode-train:--compute 30 >"$work/fault"
 wait $pid || fail "the run whose workers were killed"
 log=$work/killed/logs/coordinator.log
 [ "$(grep -c 'killed by signal 9' "$log")" -ge 3 ] || fail "three processes were to be killed"

@@ -21,15 +21,19 @@ run() { # workspace, trainers, GPUs of each
 losses() { # workspace: to the fourth digit
     grep -o '"final_loss": [0-9]*\.[0-9]\{4\}' "$work/$1/report/summary.json"
 }
-until_steps() { # model: its training has begun once more
-    n=0
-    until [ "$(cat "$work"/storm/logs/train*.log 2>/dev/null | grep -c "memory_plan model=$1 ")" -gt "$begun" ]; do
+until_said() { # words, logs...
+    words=$1 n=0
+    shift
+    until cat "$@" 2>/dev/null | grep -q "$words"; do
         n=$((n + 1))
-        [ $n -lt 1200 ] || fail "the training of $1 does not begin"
+        [ $n -lt 1200 ] || fail "nobody says \"$words\""
         sleep 0.1
     done
-    begun=$((begun + 1))
-    sleep 0.5
+}
+hit() { # fault | link, what befalls whom and when, what the coordinator is told of it
+    echo "$2" >"$work/$1.new"
+    mv "$work/$1.new" "$work/$1"
+    until_said "$3" "$log"
 }
 
 sed -i 's/{batch: 32,/{batch: 32, accumulate: 17,/' "$work/alone/run.yaml" # pieces that two cannot share: one trains, with all threads
@@ -44,26 +48,13 @@ losses calm | cmp -s - "$work/losses" && [ "$(wc -l <"$work/losses")" = 4 ] || f
 export MODE_EMULATOR_FAULT="$work/fault" MODE_EMULATOR_LINK="$work/link"
 run storm 2 2 &
 pid=$!
-begun=0
-until_steps seed
-pkill -KILL -f "mode-train --beside .*$work/storm " || fail "no process of rank 1"
-until_steps seed
-pkill -KILL -f "mode-train --compute .*$work/storm " || fail "no process of rank 0"
-until_steps seed
-echo "2 0" >"$work/link.new"
-mv "$work/link.new" "$work/link"
-begun=0
-until_steps expert-0
-echo 214 --beside >"$work/fault.new" # of rank 1; pipeline.sh has that of rank 0
-mv "$work/fault.new" "$work/fault"
-wait $pid || fail "the run whose processes were killed"
 log=$work/storm/logs/coordinator.log
-grep -q 'train/seed failed (other, .*process 1 of the 2 that do this task together was killed by signal 9' "$log" ||
-    fail "the end of rank 1 is not told"
-grep -q 'train/seed failed (crash, .*killed by signal 9' "$log" || fail "the end of rank 0 is not told"
-grep -q 'train/seed failed (device, .*failed in process 0 of 2; NCCL says: unhandled system error' "$log" ||
-    fail "the link that failed is not told"
-grep -q 'failed (device, .*process 1 of the 2 .* code 70' "$log" || fail "the GPU that failed is not told"
+hit fault '-9 mode-train:--beside 30' 'train/seed failed (other, .*process 1 of the 2 that do this task together was killed by signal 9'
+hit fault '-9 mode-train:--compute 30' 'train/seed failed (crash, .*killed by signal 9'
+hit link '2 0' 'train/seed failed (device, .*failed in process 0 of 2; NCCL says: unhandled system error'
+until_said 'memory_plan model=expert-0 ' "$work"/storm/logs/train*.log
+hit fault '214 mode-train:--beside 30' 'failed (device, .*process 1 of the 2 .* code 70' # rank 1's; pipeline.sh has rank 0's
+wait $pid || fail "the run whose processes were killed"
 grep -q 'the GPU failed: cudaErrorECCUncorrectable' "$work"/storm/logs/train*.log || fail "process 1 does not say what failed"
 (cd "$work/calm" && sha256sum report/result.csv experts/*/*) >"$work/sums"
 (cd "$work/storm" && sha256sum --quiet -c "$work/sums") || fail "killed processes changed bytes"

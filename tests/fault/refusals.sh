@@ -37,6 +37,16 @@ expect 2 'unknown option --text-key; is --text-keys meant' mode captions x.tar -
 expect 0 'which of them this is, from 0 .MODE_RANK.$' mode train --help
 expect 2 'csv-separator: ",,", expected one character' mode pack --pairs x --out y --csv-separator ,,
 expect 2 'unknown verb' mode nonsense
+# one argument too many, and one that is missing, have one sentence in every verb
+for verb in up down embed assign train encode tokenize ensemble weights pack doctor experts 'bench embed' 'bench train' \
+    'run a.yaml' 'status a' 'watch a' 'cancel a' 'drain a' 'verify a' 'reconcile a' 'convert a b' 'keys a'; do
+    expect 2 '^mode [a-z]*: unexpected argument "stray"; ' mode $verb stray
+done
+for missing in 'captions|SHARDS' 'captions a|--out DIR' 'preprocess|FILE' 'preprocess a|--out FILE' 'inspect|FILE' 'convert a b|--to hf' \
+    'convert|IN' 'convert a|OUT' 'embed|--encoder DIR' 'pack|--pairs DIR or --task DIR' 'pack --pairs a|--out DIR' 'run|SPEC.yaml' \
+    'cancel|RUN' 'drain|WORKER' 'keys|a folder'; do
+    expect 2 "^mode [a-z]*: ${missing#*|}.* is needed; --help lists all options" mode ${missing%|*}
+done
 expect 2 'no-such.*unknown; expected auto' mode embed --encoder e --texts t --backend no-such
 expect 2 'no-such.*unknown; expected auto' mode-embed --workspace "$w" --backend no-such
 expect 78 'MODE_THREADS' env MODE_THREADS=abc mode experts --workspace "$w"
@@ -418,11 +428,16 @@ if [ "$full" ]; then # a full disk, with and without a checkpoint before; and an
 fi
 
 # numbers and names out of range, before anything is made
-expect 2 'gpus 99: expected 1 to 64' mode up --workspace "$work/b" --gpus 99
+for n in 99 0; do
+    expect 2 "^mode up: --gpus: $n is out of range, expected 1 to 64" mode up --workspace "$work/b" --gpus $n
+done
+expect 2 '^mode up: --gpus: "x" is not a whole number' mode up --workspace "$work/b" --gpus x
+expect 2 'gpus: 0 is out of range, expected 1 to 64' "$bin/mode-train" --workspace "$work/b" --gpus 0
 expect 2 'gpus 2: --backend cpu is no GPU' "$bin/mode-train" --workspace "$work/b" --gpus 2 --backend cpu
-expect 2 'timeout-s -1: expected 0' mode up --workspace "$work/b" --timeout-s -1
-expect 2 'patience-s -3: expected 0' mode run "$w/run.yaml" --workspace "$w" --patience-s -3
-expect 2 'grace-s -1: expected 0' mode drain x --workspace "$w" --grace-s -1
+expect 2 'timeout-s: -1 is out of range, expected 0' mode up --workspace "$work/b" --timeout-s -1
+expect 2 'timeout-s: -1 is out of range, expected 0' mode down --workspace "$work/b" --timeout-s -1
+expect 2 'patience-s: -3 is out of range, expected 0' mode run "$w/run.yaml" --workspace "$w" --patience-s -3
+expect 2 'grace-s: -1 is out of range, expected 0' mode drain x --workspace "$w" --grace-s -1
 expect 2 '"a b" is not a name for a key' mode keys "$work/no-keys" --worker 'a b'
 expect 73 'is not a folder' mode keys "$work/no-keys" --worker w --out "$work/texts"
 [ ! -e "$work/no-keys" ] || fail "a refused mode keys made keys"

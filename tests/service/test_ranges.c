@@ -88,6 +88,12 @@ static void test_what_must_be_given(void **state)
     assert_int_equal(option_needed("x", "--model DIR", &err), MODE_OK);
     assert_int_equal(option_needed(NULL, "--model DIR", &err), MODE_E_USAGE);
     assert_non_null(strstr(err.text, "--model DIR is needed"));
+    char *argv[] = {"verb", "first", "second"};
+    assert_int_equal(arguments_check(2, 2, argv, NULL, &err), MODE_OK);
+    assert_int_equal(arguments_check(2, 1, argv, NULL, &err), MODE_E_USAGE);
+    assert_string_equal(err.text, "unexpected argument \"second\"; --help lists all options");
+    assert_int_equal(arguments_check(2, 0, argv, "texts come from stdin", &err), MODE_E_USAGE);
+    assert_string_equal(err.text, "unexpected argument \"first\"; texts come from stdin");
     assert_int_equal(option_count(&n, "12", "--steps", 1, 20, &err), MODE_OK);
     assert_true(n == 12);
     static const char *const bad[] = {"0", "21", "x", "", "1.5"};

@@ -1,4 +1,4 @@
-/* The cpu backend compiled for AVX2 and FMA (flags in CMakeLists.txt); chosen when opened, if the processor has
+/* The cpu backend compiled for AVX2 and FMA (flags in cpu.cmake); chosen when opened, if the processor has
  * them. Its twin is cpu_plain.c. */
 #if defined(__x86_64__)
 #define MODE_NN_CPU_TABLE mode__cpu_avx2_ops

@@ -1,5 +1,6 @@
-/* simd.h - eight floats at a time, in GCC's and clang's vector notation: the same text becomes AVX2 in cpu_avx2.c
- * and whatever the base instruction set has in cpu_plain.c. Only for files included there. */
+/* simd.h - eight floats at a time, in GCC's and clang's vector notation: the same text becomes AVX2 in
+ * cpu_avx2.c, and in cpu_avx512.c and cpu_amx.c but for the tiles of products (tile.h, amx.h), and whatever the base
+ * instruction set has in cpu_plain.c. Only for files included there. */
 #ifndef MODE_NN_CPU_SIMD_H
 #define MODE_NN_CPU_SIMD_H
 

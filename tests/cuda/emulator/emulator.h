@@ -42,7 +42,7 @@ extern std::recursive_mutex lock; /* runtime.cpp */
 using locked = std::lock_guard<std::recursive_mutex>;
 cudaError_t note(cudaError_t e); /* for cudaGetLastError */
 /* runtime.cpp. The error by which the GPU has failed for good, or none; asked whenever a piece of work would run. */
-cudaError_t fault();
+cudaError_t fault(bool is_work = false); /* is_work: a piece of a stream's work begins */
 cudaError_t fault_or(cudaError_t e);
 struct working { /* while it lives, memory of the device may be touched */
     working();

@@ -6,8 +6,10 @@
  * bytes of the device (8 GiB unless said).
  *
  * MODE_EMULATOR_FAULT: a path. The process that finds a file there takes it away, and its GPU has failed by the error
- * whose number is in the file: no work runs any more, and calls return the error for ever. A word behind the number:
- * a process whose first argument that is. */
+ * whose number is in the file: no work runs any more, and calls return the error for ever. -9: the process is killed by
+ * signal 9. What may stand behind the number says which process and when, without a clock: a word, the first argument
+ * of the process, or PROGRAM:ARGUMENT, or * for any; then how many pieces of work its streams begin before it takes the
+ * file; then a path, which must be there before the first of them is counted. */
 #include "emulator.h"
 
 #include <csignal>
@@ -46,29 +48,37 @@ static size_t total_bytes()
     return s ? strtoull(s, nullptr, 10) : (size_t)8 << 30;
 }
 
-static std::string first_argument()
+static bool is_this_process(const std::string &word)
 {
-    std::string part;
+    std::string program, argument;
     std::ifstream f("/proc/self/cmdline");
-    std::getline(f, part, '\0');
-    std::getline(f, part, '\0');
-    return part;
+    std::getline(f, program, '\0');
+    std::getline(f, argument, '\0');
+    return word == "*" || word == argument || word == program.substr(program.rfind('/') + 1) + ":" + argument;
 }
 
-cudaError_t fault()
+cudaError_t fault(bool is_work)
 {
     static const char *const path = getenv("MODE_EMULATOR_FAULT");
     static cudaError_t failed;
+    static long begun; /* pieces of work since the file is there */
     int number = 0;
-    char word[64] = "";
+    long before = 0;
+    char word[64] = "*", first[512] = "";
     if (failed != cudaSuccess || !path) return failed;
     FILE *f = fopen(path, "r");
-    if (!f) return cudaSuccess;
-    int n = fscanf(f, "%d %63s", &number, word);
-    if (n >= 1 && (n == 1 || first_argument() == word) && unlink(path) == 0) /* one process does */
-        failed = (cudaError_t)number;
+    if (!f) {
+        begun = 0;
+        return cudaSuccess;
+    }
+    int n = fscanf(f, "%d %63s %ld %511s", &number, word, &before, first);
     fclose(f);
-    return failed;
+    if (n < 1 || !is_this_process(word) || (*first && access(first, F_OK) != 0)) return cudaSuccess;
+    begun += is_work;
+    if (begun <= before && before > 0) return cudaSuccess;
+    if (unlink(path) != 0) return cudaSuccess; /* one process does */
+    if (number < 0) raise(-number);
+    return failed = (cudaError_t)number;
 }
 
 cudaError_t fault_or(cudaError_t e)

@@ -149,7 +149,7 @@ static void move(cudaStream_t s)
 {
     piece_ref p = std::move(s->queue.front());
     s->queue.pop_front();
-    if (fault() == cudaSuccess) p->work();
+    if (fault(true) == cudaSuccess) p->work();
     p->done = true;
     p->work = nullptr;
     p->after.clear();

@@ -2,6 +2,8 @@
  * moves both ways, a resumed training that ends at the same bits, the memory plan. */
 #include "models/clip_train.h"
 
+#include "drawn_pairs.h"
+
 #include "base/file.h"
 #include "base/rng.h"
 #include "base/str.h"
@@ -36,17 +38,10 @@ enum { PAIRS = 12, SIDE = 24, LONGEST = 9, VOCAB = 61, STEPS = 10 };
 static float pixels[PAIRS * 3 * SIDE * SIDE];
 static int32_t ids[PAIRS * LONGEST], n_ids[PAIRS];
 
-static int draw_pairs(void **state)
+static int setup(void **state)
 {
-    struct mode_rng r = mode_rng_for(21, MODE_RNG_TEST, 0, 0);
-    int32_t *id = ids;
     (void)state;
-    for (size_t i = 0; i < sizeof pixels / sizeof *pixels; i++) pixels[i] = (float)mode_rng_normal(&r);
-    for (int i = 0; i < PAIRS; i++) {
-        n_ids[i] = 2 + (int32_t)mode_rng_below(&r, LONGEST - 1);
-        for (int j = 0; j < n_ids[i] - 1; j++) *id++ = (int32_t)mode_rng_below(&r, VOCAB - 1);
-        *id++ = VOCAB - 1; /* the end token has the highest id */
-    }
+    draw_pairs(pixels, sizeof pixels / sizeof *pixels, ids, n_ids, PAIRS, LONGEST, VOCAB);
     return 0;
 }
 
@@ -308,5 +303,5 @@ int main(void)
         cmocka_unit_test(test_a_resumed_training_ends_at_the_same_bits),
         cmocka_unit_test(test_less_memory_gives_the_same_gradients),
     };
-    return cmocka_run_group_tests(tests, draw_pairs, NULL);
+    return cmocka_run_group_tests(tests, setup, NULL);
 }

@@ -1,6 +1,7 @@
 /* Which backend a name and a precision mean, on a machine or in a build without a GPU. */
 #include "nn/choice.h"
 
+#include "base/backend_name.h"
 #include "base/process.h"
 
 #include <setjmp.h>
@@ -65,6 +66,32 @@ static void test_no_task_is_computed_in_fp8(void **state)
     }
     assert_int_equal(choose(name, why, "ref-fp8", NULL), MODE_OK);
     assert_string_equal(name, "ref-fp8");
+}
+
+/* Each of the list opens under its own name, or is not of this machine or build; its products are as the list says. */
+static void test_every_name_of_the_list_is_known(void **state)
+{
+    static const struct {
+        const char *name, *precision;
+    } all[] = {
+#define X(name, precision, ops, whom) {name, precision},
+        MODE_BACKENDS(X)
+#undef X
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        char name[32], why[MODE_BACKEND_WHY];
+        const enum mode_status st = choose(name, why, all[i].name, NULL);
+        const bool here = strncmp(all[i].name, "ref", 3) == 0 || strcmp(all[i].name, "cpu-plain") == 0;
+        assert_int_equal(mode_check_backend_option(all[i].name, &err), MODE_OK);
+        assert_true(st == MODE_OK || (st == MODE_E_DEVICE && !here));
+        if (!st && strcmp(all[i].name, "cpu") != 0) assert_string_equal(name, all[i].name);
+        if (strcmp(all[i].precision, "fp8") == 0) continue;
+        if (!st) assert_int_equal(choose(name, why, all[i].name, all[i].precision), MODE_OK);
+    }
+    assert_int_equal(mode_check_backend_option("cuda-f64", &err), MODE_E_USAGE);
+    assert_non_null(strstr(err.text, "expected auto (a GPU where one can be used) | cpu | cpu-amx | cuda | "));
+    assert_null(strstr(err.text, "cpu-plain"));
 }
 
 static void test_a_device_is_one_of_those_that_are_seen(void **state)
@@ -146,6 +173,7 @@ int main(void)
         cmocka_unit_test(test_a_lower_precision_is_never_computed_otherwise),
         cmocka_unit_test(test_no_task_is_computed_in_fp8),
         cmocka_unit_test(test_workers_of_a_kind_share_the_gpus_out),
+        cmocka_unit_test(test_every_name_of_the_list_is_known),
         cmocka_unit_test(test_a_device_is_one_of_those_that_are_seen),
     };
     setenv("CUDA_VISIBLE_DEVICES", "", 1); /* also where there is a GPU */

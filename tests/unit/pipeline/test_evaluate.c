@@ -1,15 +1,13 @@
 /* Evaluation end to end on a small generated task: scores against a slow second implementation, the result's
  * JSON. */
-#include "clip_world.h"
+#include "train_world.h"
 
 #include "base/parallel.h"
 #include "data/evalset.h"
 #include "data/tokenizer.h"
 #include "models/clip.h"
 #include "nn/backend.h"
-#include "pipeline/checkpoint.h"
 #include "pipeline/evaluate.h"
-#include "pipeline/train.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -34,37 +32,15 @@ static int setup(void **state)
     (void)state;
     world_open(&world);
     model_dir = mode_path_join(world.dir, "model");
-    char *path[] = {mode_path_join(model_dir, MODE_FILE_CLIP_CONFIG), mode_path_join(model_dir, MODE_FILE_CLIP_WEIGHTS),
-                    mode_path_join(model_dir, MODE_FILE_CLIP_OPTIMIZER), mode_path_join(model_dir, MODE_FILE_STEPS),
-                    mode_path_join(model_dir, MODE_FILE_TRAIN)};
-    const struct mode_train_outputs outputs = {path[0], path[1], path[2], path[3], path[4]};
-    const struct mode_train_spec spec = {.name = "seed",
-                                         .model_config = WORLD_MODEL,
-                                         .preprocess_config = WORLD_PREPROCESS,
-                                         .tokenizer = world.merges,
-                                         .seed = 5,
-                                         .batch = 31,
-                                         .lr = 3e-3,
-                                         .beta1 = 0.9,
-                                         .beta2 = 0.98,
-                                         .eps = 1e-6,
-                                         .weight_decay = 0.1,
-                                         .warmup_steps = 5,
-                                         .total_steps = 60,
-                                         .end_step = 60,
-                                         .schedule_stride = 1,
-                                         .expert = MODE_POOL_ALL,
-                                         .scale_min = 0.8,
-                                         .scale_max = 1,
-                                         .n_shards = WORLD_SHARDS,
-                                         .shards = world.shards};
-    world_ok(mode_dir_make(model_dir, &err), &err);
+    struct mode_train_spec spec = world_train_spec(&world, 31, 60);
+    spec.lr = 3e-3;
+    spec.weight_decay = 0.1;
+    spec.warmup_steps = 5;
     world_ok(mode_backend_open(&be, "cpu", &err), &err);
-    world_ok(mode_train(NULL, be, &spec, &outputs, NULL, &err), &err);
-    world_ok(mode_clip_load_files(&clip, be, path[0], path[1], &err), &err);
+    world_ok(world_train(NULL, model_dir, be, &spec, NULL, &err), &err);
+    world_ok(mode_clip_load(&clip, be, model_dir, &err), &err);
     world_ok(mode_tokenizer_open_clip(&tokenizer, world.merges, MODE_CLIP_CLEAN_OPENAI, &err), &err);
     MODE_ASSERT(mode_clip_embed_dim(clip) <= MAX_E);
-    for (int i = 0; i < 5; i++) free(path[i]);
     return 0;
 }
 

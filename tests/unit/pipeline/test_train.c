@@ -1,10 +1,8 @@
 /* Training on a small world: resume, fork, errors. */
-#include "clip_world.h"
+#include "train_world.h"
 
 #include "base/parallel.h"
 #include "nn/backend.h"
-#include "pipeline/checkpoint.h"
-#include "pipeline/train.h"
 #include "tfevents_reader.h"
 
 #include <jansson.h>
@@ -16,12 +14,10 @@
 
 #include <cmocka.h>
 
-enum { BATCH = 10, FORK = 6, TOTAL = 12, N_FILES = 5 };
+enum { BATCH = 10, FORK = 6, TOTAL = 12 };
 
 static struct world world;
 static struct mode_backend *be;
-static const char *const files[N_FILES] = {MODE_FILE_CLIP_CONFIG, MODE_FILE_CLIP_WEIGHTS, MODE_FILE_CLIP_OPTIMIZER,
-                                           MODE_FILE_STEPS, MODE_FILE_TRAIN};
 
 static int setup(void **state)
 {
@@ -45,97 +41,33 @@ static char *file_of(const char *run, const char *file)
 
 static struct mode_train_spec spec_of(uint64_t start, uint64_t end, const struct mode_train_parent *parent)
 {
-    return (struct mode_train_spec){.name = "seed",
-                                    .model_config = WORLD_MODEL,
-                                    .preprocess_config = WORLD_PREPROCESS,
-                                    .tokenizer = world.merges,
-                                    .seed = 5,
-                                    .batch = BATCH,
-                                    .lr = 1e-3,
-                                    .beta1 = 0.9,
-                                    .beta2 = 0.98,
-                                    .eps = 1e-6,
-                                    .weight_decay = 0.2,
-                                    .warmup_steps = 3,
-                                    .total_steps = TOTAL,
-                                    .start_step = start,
-                                    .end_step = end,
-                                    .schedule_stride = 1,
-                                    .checkpoint_steps = 4,
-                                    .expert = MODE_POOL_ALL,
-                                    .out_ratio = 0.1,
-                                    .scale_min = 0.8,
-                                    .scale_max = 1,
-                                    .n_shards = WORLD_SHARDS,
-                                    .shards = world.shards,
-                                    .centres = world.centres,
-                                    .parent = parent};
+    struct mode_train_spec spec = world_train_spec(&world, BATCH, TOTAL);
+    spec.start_step = start;
+    spec.end_step = end;
+    spec.checkpoint_steps = 4;
+    spec.parent = parent;
+    return spec;
 }
 
-/* Stops after a given step, and remembers its checkpoints. */
 struct stopper {
-    const char *run;
-    uint64_t stop_at, seen; /* steps */
-    int checkpoints;
-    char *last; /* folder of the newest complete checkpoint */
+    struct world_training t;
     const struct mode_board_place *board;
-    int notices;
 };
-
-static void on_progress(void *ctx, const struct mode_train_progress *p)
-{
-    ((struct stopper *)ctx)->seen = p->step;
-}
-
-static void on_notice(void *ctx, const char *text)
-{
-    (void)text;
-    ((struct stopper *)ctx)->notices++;
-}
-
-static bool on_stopping(void *ctx)
-{
-    const struct stopper *s = ctx;
-    return s->stop_at && s->seen >= s->stop_at;
-}
-
-static char *on_dir(void *ctx, const char *name)
-{
-    return mode_xasprintf("%s/%s/ckpt/%s", world.dir, ((struct stopper *)ctx)->run, name);
-}
-
-static enum mode_status on_done(void *ctx, const char *name, struct mode_error *err)
-{
-    struct stopper *s = ctx;
-    (void)err;
-    free(s->last);
-    s->last = on_dir(ctx, name);
-    s->checkpoints++;
-    return MODE_OK;
-}
 
 static enum mode_status train(const char *run, const struct mode_train_spec *spec, struct stopper *stopper,
                               const char *resume_from, struct mode_train_result *result, struct mode_error *err)
 {
-    char *path[N_FILES], *dir = file_of(run, "");
+    char *dir = file_of(run, "");
     struct stopper own = {0};
     if (!stopper) stopper = &own;
-    stopper->run = run;
-    for (int i = 0; i < N_FILES; i++) path[i] = file_of(run, files[i]);
-    world_ok(mode_dir_make(dir, err), err);
-    const struct mode_train_outputs outputs = {path[0], path[1], path[2], path[3], path[4]};
-    const struct mode_train_hooks hooks = {.ctx = stopper,
-                                           .progress = on_progress,
-                                           .notice = on_notice,
-                                           .stopping = on_stopping,
-                                           .checkpoint_dir = on_dir,
-                                           .checkpoint_done = on_done,
-                                           .resume_from = resume_from,
-                                           .board = stopper->board};
-    enum mode_status st = mode_train(result, be, spec, &outputs, &hooks, err);
-    for (int i = 0; i < N_FILES; i++) free(path[i]);
+    stopper->t.world = &world;
+    stopper->t.run = run;
+    struct mode_train_hooks hooks = world_train_hooks(&stopper->t);
+    hooks.resume_from = resume_from;
+    hooks.board = stopper->board;
+    enum mode_status st = world_train(result, dir, be, spec, &hooks, err);
     free(dir);
-    if (stopper == &own) free(own.last);
+    if (stopper == &own) free(own.t.last);
     return st;
 }
 
@@ -154,26 +86,26 @@ static void test_an_interrupted_training_ends_with_the_same_bytes(void **state)
     struct mode_error err = {0};
     struct mode_train_spec spec = spec_of(0, TOTAL, NULL);
     struct mode_train_result r;
-    struct stopper whole = {0}, first = {.stop_at = 5}, second = {.stop_at = 9}, third = {0};
+    struct stopper whole = {0}, first = {.t.stop_at = 5}, second = {.t.stop_at = 9}, third = {0};
     world_ok(train("whole", &spec, &whole, NULL, &r, &err), &err);
-    assert_int_equal(whole.checkpoints, 2); /* after 4 and 8; not after the last */
+    assert_int_equal(whole.t.checkpoints, 2); /* after 4 and 8; not after the last */
     assert_int_equal(r.samples_seen, TOTAL * BATCH);
     assert_int_equal(train("pieces", &spec, &first, NULL, &r, &err), MODE_E_STOPPED);
-    assert_int_equal(first.seen, 5);
-    assert_int_equal(train("pieces", &spec, &second, first.last, &r, &err), MODE_E_STOPPED);
+    assert_int_equal(first.t.seen, 5);
+    assert_int_equal(train("pieces", &spec, &second, first.t.last, &r, &err), MODE_E_STOPPED);
     assert_int_equal(r.resumed_at, 5);
-    world_ok(train("pieces", &spec, &third, second.last, &r, &err), &err);
+    world_ok(train("pieces", &spec, &third, second.t.last, &r, &err), &err);
     assert_int_equal(r.resumed_at, 9);
     assert_int_equal(r.steps_run, TOTAL - 9);
-    for (int i = 0; i < N_FILES; i++) assert_true(same_file("whole", "pieces", files[i]));
+    for (int i = 0; i < WORLD_FILES; i++) assert_true(same_file("whole", "pieces", world_files[i]));
 
     spec.lr = 2e-3; /* a checkpoint of another training */
-    assert_int_equal(train("other", &spec, NULL, second.last, &r, &err), MODE_E_VALUE);
+    assert_int_equal(train("other", &spec, NULL, second.t.last, &r, &err), MODE_E_VALUE);
     assert_non_null(strstr(err.text, "other parameters"));
-    free(whole.last);
-    free(first.last);
-    free(second.last);
-    free(third.last);
+    free(whole.t.last);
+    free(first.t.last);
+    free(second.t.last);
+    free(third.t.last);
 }
 
 static json_t *row_of(const char *run, int line);
@@ -209,7 +141,7 @@ static void test_a_curve_has_every_step_once(void **state)
     struct mode_train_result r;
     char *straight = file_of("board", "straight"), *killed = file_of("board", "killed"), *four;
     const struct mode_board_place a = {straight, 1}, b = {killed, 1}, c = {killed, 2};
-    struct stopper whole = {.board = &a}, first = {.stop_at = 6, .board = &b}, second = {.board = &c};
+    struct stopper whole = {.board = &a}, first = {.t.stop_at = 6, .board = &b}, second = {.board = &c};
     world_ok(train("curve", &spec, &whole, NULL, &r, &err), &err);
     expect_curve(straight, "curve", 1, TOTAL);
     assert_int_equal(train("killed", &spec, &first, NULL, &r, &err), MODE_E_STOPPED);
@@ -217,24 +149,24 @@ static void test_a_curve_has_every_step_once(void **state)
     world_ok(train("killed", &spec, &second, four, &r, &err), &err);
     assert_int_equal(r.resumed_at, 4);
     expect_curve(killed, "curve", 1, TOTAL); /* the other training's rows */
-    for (int i = 0; i < N_FILES; i++) {
-        assert_true(same_file("curve", "killed", files[i]));
-        assert_true(same_file("curve", "whole", files[i])); /* that one had no curve */
+    for (int i = 0; i < WORLD_FILES; i++) {
+        assert_true(same_file("curve", "killed", world_files[i]));
+        assert_true(same_file("curve", "whole", world_files[i])); /* that one had no curve */
     }
-    assert_int_equal(whole.notices + second.notices, 0);
+    assert_int_equal(whole.t.notices + second.t.notices, 0);
 
     /* where none can be written the training goes on without, and says so once */
     char *file = file_of("curve", MODE_FILE_STEPS);
     const struct mode_board_place no = {file, 1};
     struct stopper none = {.board = &no};
     world_ok(train("none", &spec, &none, NULL, &r, &err), &err);
-    assert_int_equal(none.notices, 1);
+    assert_int_equal(none.t.notices, 1);
     assert_true(same_file("curve", "none", MODE_FILE_CLIP_WEIGHTS));
     free(file);
-    free(none.last);
-    free(whole.last);
-    free(first.last);
-    free(second.last);
+    free(none.t.last);
+    free(whole.t.last);
+    free(first.t.last);
+    free(second.t.last);
     free(four);
     free(straight);
     free(killed);
@@ -261,7 +193,7 @@ static void test_the_number_of_threads_does_not_show(void **state)
     assert_true(mode_parallel_threads() > 1);
     mode_parallel_for(1, train_in_item, &x); /* inside an item everything runs on one thread */
     world_ok(x.st, &x.err);
-    for (int i = 0; i < N_FILES; i++) assert_true(same_file("whole", "serial", files[i]));
+    for (int i = 0; i < WORLD_FILES; i++) assert_true(same_file("whole", "serial", world_files[i]));
 }
 
 /* In pieces, clipped, and with less memory: the losses of one piece, to the bit again after an interruption in the
@@ -271,15 +203,15 @@ static void test_accumulation_and_clipping_resume_to_the_same_bytes(void **state
     (void)state;
     struct mode_error err = {0};
     struct mode_train_spec spec = spec_of(0, TOTAL, NULL);
-    struct stopper first = {.stop_at = 5}, second = {0}, other = {0};
+    struct stopper first = {.t.stop_at = 5}, second = {0}, other = {0};
     spec.grad_clip_norm = 0.5;
     world_ok(train("clipped", &spec, NULL, NULL, NULL, &err), &err);
     spec.accumulate = 3;
     world_ok(train("accumulated", &spec, NULL, NULL, NULL, &err), &err);
     spec.checkpoint_activations = true;
     assert_int_equal(train("interrupted", &spec, &first, NULL, NULL, &err), MODE_E_STOPPED);
-    world_ok(train("interrupted", &spec, &second, first.last, NULL, &err), &err);
-    for (int i = 0; i < N_FILES; i++) assert_true(same_file("accumulated", "interrupted", files[i]));
+    world_ok(train("interrupted", &spec, &second, first.t.last, NULL, &err), &err);
+    for (int i = 0; i < WORLD_FILES; i++) assert_true(same_file("accumulated", "interrupted", world_files[i]));
     bool clipped = false;
     for (int i = 0; i < TOTAL; i++) {
         json_t *one = row_of("clipped", i), *pieces = row_of("accumulated", i), *free_row = row_of("whole", i);
@@ -295,12 +227,12 @@ static void test_accumulation_and_clipping_resume_to_the_same_bytes(void **state
     assert_true(clipped);
     assert_false(same_file("clipped", "whole", MODE_FILE_CLIP_WEIGHTS));
     spec.accumulate = 2;
-    assert_int_equal(train("other2", &spec, &other, first.last, NULL, &err), MODE_E_VALUE);
+    assert_int_equal(train("other2", &spec, &other, first.t.last, NULL, &err), MODE_E_VALUE);
     spec.accumulate = BATCH + 1;
     assert_int_equal(train("other3", &spec, &other, NULL, NULL, &err), MODE_E_VALUE);
-    free(first.last);
-    free(second.last);
-    free(other.last);
+    free(first.t.last);
+    free(second.t.last);
+    free(other.t.last);
 }
 
 static json_t *row_of(const char *run, int line)

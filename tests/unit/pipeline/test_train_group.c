@@ -1,14 +1,12 @@
 /* One training by several processes: the files of one process, from checkpoints of any number of them, and ends that
  * all come to together. */
-#include "clip_world.h"
 #include "socket_ranks.h"
+#include "train_world.h"
 
 #include "base/clock.h"
 #include "base/parallel.h"
 #include "data/safetensors.h"
 #include "nn/backend.h"
-#include "pipeline/checkpoint.h"
-#include "pipeline/train.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -20,13 +18,12 @@
 
 #include <cmocka.h>
 
-enum { BATCH = 12, TOTAL = 14, N_FILES = 5 };
+enum { BATCH = 12, TOTAL = 14 };
 
 static struct world world;
-static const char *const files[N_FILES] = {MODE_FILE_CLIP_CONFIG, MODE_FILE_CLIP_WEIGHTS, MODE_FILE_CLIP_OPTIMIZER,
-                                           MODE_FILE_STEPS, MODE_FILE_TRAIN};
 
-struct job { /* what the processes of a run do */
+struct job {                  /* what the processes of a run do */
+    struct world_training t;  /* of the process itself, as rank */
     const char *run, *resume; /* folders; resume may be NULL */
     uint64_t stop_at;         /* process `odd` is asked to stop after this step; 0: none */
     uint64_t die_at;          /* process `odd` is killed there */
@@ -35,35 +32,14 @@ struct job { /* what the processes of a run do */
     double odd_lr;    /* of process `odd`; 0: as the others */
     const char *says; /* what every message of an error holds */
     bool alone;
-    /* of the process itself */
     int rank;
-    uint64_t seen;
 };
 
 static void on_progress(void *ctx, const struct mode_train_progress *p)
 {
     struct job *j = ctx;
-    j->seen = p->step;
+    j->t.seen = p->step;
     if (j->rank == j->odd && j->die_at == p->step) raise(SIGKILL);
-}
-
-static bool on_stopping(void *ctx)
-{
-    const struct job *j = ctx;
-    return j->rank == j->odd && j->stop_at && j->seen >= j->stop_at;
-}
-
-static char *on_dir(void *ctx, const char *name)
-{
-    return mode_xasprintf("%s/%s/ckpt/%s", world.dir, ((struct job *)ctx)->run, name);
-}
-
-static enum mode_status on_done(void *ctx, const char *name, struct mode_error *err)
-{
-    (void)ctx;
-    (void)name;
-    (void)err;
-    return MODE_OK;
 }
 
 static int process(int rank, int size, const char *place, void *ctx)
@@ -72,48 +48,28 @@ static int process(int rank, int size, const char *place, void *ctx)
     struct mode_ranks *g = NULL;
     struct mode_backend *be;
     struct mode_error err = {0};
-    char *path[N_FILES], *resume = j.resume ? mode_xasprintf("%s/%s", world.dir, j.resume) : NULL;
+    char *dir = mode_path_join(world.dir, j.run), *resume = j.resume ? mode_path_join(world.dir, j.resume) : NULL;
+    const bool odd = rank == j.odd;
+    j.t = (struct world_training){.world = &world, .run = j.run, .stop_at = odd ? j.stop_at : 0};
     j.rank = rank;
     mode_parallel_set_threads(1);
-    for (int i = 0; i < N_FILES; i++) path[i] = mode_xasprintf("%s/%s/%s", world.dir, j.run, files[i]);
-    const struct mode_train_outputs outputs = {path[0], path[1], path[2], path[3], path[4]};
-    const struct mode_train_spec spec = {.name = "seed",
-                                         .model_config = WORLD_MODEL,
-                                         .preprocess_config = WORLD_PREPROCESS,
-                                         .tokenizer = world.merges,
-                                         .seed = 5,
-                                         .batch = j.batch ? j.batch : BATCH,
-                                         .lr = rank == j.odd && j.odd_lr > 0 ? j.odd_lr : 1e-3,
-                                         .beta1 = 0.9,
-                                         .beta2 = 0.98,
-                                         .eps = 1e-6,
-                                         .weight_decay = 0.2,
-                                         .grad_clip_norm = 1,
-                                         .accumulate = j.accumulate,
-                                         .warmup_steps = 3,
-                                         .total_steps = TOTAL,
-                                         .end_step = TOTAL,
-                                         .schedule_stride = 1,
-                                         .expert = MODE_POOL_ALL,
-                                         .out_ratio = 0.1,
-                                         .scale_min = 0.8,
-                                         .scale_max = 1,
-                                         .n_shards = WORLD_SHARDS,
-                                         .shards = world.shards};
+    struct mode_train_spec spec = world_train_spec(&world, j.batch ? j.batch : BATCH, TOTAL);
+    if (odd && j.odd_lr > 0) spec.lr = j.odd_lr;
+    spec.grad_clip_norm = 1;
+    spec.accumulate = j.accumulate;
+    spec.centres = NULL;
     enum mode_status st = mode_backend_open(&be, "cpu", &err);
     if (!st && !j.alone) st = socket_ranks_open(&g, rank, size, place, &err);
-    const struct mode_train_hooks hooks = {.ctx = &j,
-                                           .progress = on_progress,
-                                           .stopping = on_stopping,
-                                           .checkpoint_dir = on_dir,
-                                           .checkpoint_done = on_done,
-                                           .resume_from = resume,
-                                           .group = g};
-    if (!st) st = mode_train(NULL, be, &spec, &outputs, &hooks, &err);
+    struct mode_train_hooks hooks = world_train_hooks(&j.t);
+    hooks.progress = on_progress;
+    hooks.resume_from = resume;
+    hooks.group = g;
+    if (!st) st = world_train(NULL, dir, be, &spec, &hooks, &err);
     mode_ranks_close(&g, st == MODE_OK);
     mode_backend_close(&be);
-    for (int i = 0; i < N_FILES; i++) free(path[i]);
+    free(dir);
     free(resume);
+    free(j.t.last);
     if (st && (!j.says || !strstr(err.text, j.says))) {
         fprintf(stderr, "process %d of %d: %s\n", rank, size, err.text);
         return j.says ? 1 : mode_status_exit_code(st);
@@ -124,10 +80,6 @@ static int process(int rank, int size, const char *place, void *ctx)
 static void run(int size, struct job job, const int *expected)
 {
     int ended[MODE_RANKS_MAX];
-    char *dir = mode_path_join(world.dir, job.run);
-    struct mode_error err;
-    world_ok(mode_dir_make(dir, &err), &err);
-    free(dir);
     run_ranks(ended, size, process, &job);
     for (int r = 0; r < size; r++) assert_int_equal(ended[r], expected ? expected[r] : 0);
 }
@@ -232,9 +184,9 @@ static void test_several_processes_write_the_files_of_one(void **state)
     agrees_with_alone("four");
     run(3, (struct job){.run = "again"}, NULL);
     run(3, (struct job){.run = "once more"}, NULL);
-    for (int i = 0; i < N_FILES; i++) { /* the same number of processes: the same bytes */
-        char *a = mode_xasprintf("%s/again/%s", world.dir, files[i]), x[MODE_DIGEST_HEX], y[MODE_DIGEST_HEX];
-        char *b = mode_xasprintf("%s/once more/%s", world.dir, files[i]);
+    for (int i = 0; i < WORLD_FILES; i++) { /* the same number of processes: the same bytes */
+        char *a = mode_xasprintf("%s/again/%s", world.dir, world_files[i]), x[MODE_DIGEST_HEX], y[MODE_DIGEST_HEX];
+        char *b = mode_xasprintf("%s/once more/%s", world.dir, world_files[i]);
         assert_int_equal(mode_digest_file(a, x, NULL, NULL), MODE_OK);
         assert_int_equal(mode_digest_file(b, y, NULL, NULL), MODE_OK);
         assert_string_equal(x, y);
@@ -279,7 +231,8 @@ static void test_what_does_not_fit_is_refused(void **state)
     (void)state;
     run(3, (struct job){.run = "odd", .batch = 13, .says = "cannot be shared by 3 processes"}, refused);
     run(3, (struct job){.run = "odd", .accumulate = 5, .says = "no piece empty"}, refused);
-    run(3, (struct job){.run = "odd", .odd = 1, .odd_lr = 2e-3, .says = "process 1 of 3 was started with other options"},
+    run(3,
+        (struct job){.run = "odd", .odd = 1, .odd_lr = 2e-3, .says = "process 1 of 3 was started with other options"},
         refused);
 }
 

@@ -1,11 +1,9 @@
 /* The memory of a training: what is said before the first step holds at its peak, whatever is kept of the activations;
  * the files are the same bytes; what does not fit is refused with a remedy that is one. */
-#include "clip_world.h"
+#include "train_world.h"
 
 #include "base/process.h"
 #include "nn/backend.h"
-#include "pipeline/checkpoint.h"
-#include "pipeline/train.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -24,9 +22,7 @@ static const char MODEL[] =
     "{\"embed_dim\": 64, \"vision_cfg\": {\"image_size\": 64, \"layers\": 6, \"width\": 192, \"head_width\": 64,"
     " \"patch_size\": 8}, \"text_cfg\": {\"context_length\": 77, \"vocab_size\": 49408, \"width\": 128,"
     " \"heads\": 2, \"layers\": 6}}";
-enum { BATCH = 40, STEPS = 2, N_FILES = 5 };
-static const char *const files[N_FILES] = {MODE_FILE_CLIP_CONFIG, MODE_FILE_CLIP_WEIGHTS, MODE_FILE_CLIP_OPTIMIZER,
-                                           MODE_FILE_STEPS, MODE_FILE_TRAIN};
+enum { BATCH = 40, STEPS = 2 };
 
 static void on_memory(void *ctx, const struct mode_train_memory *m)
 {
@@ -38,39 +34,17 @@ static enum mode_status train(struct mode_train_memory *m, const char *out, size
 {
     struct world world;
     struct mode_backend *be;
-    char *path[N_FILES];
     world_open(&world);
     world_ok(mode_backend_open(&be, "cpu", err), err);
-    world_ok(mode_dir_make(out, err), err);
-    for (int i = 0; i < N_FILES; i++) path[i] = mode_path_join(out, files[i]);
-    const struct mode_train_outputs outputs = {path[0], path[1], path[2], path[3], path[4]};
     const struct mode_train_hooks hooks = {.ctx = m, .memory = on_memory};
-    const struct mode_train_spec spec = {.name = "seed",
-                                         .model_config = MODEL,
-                                         .preprocess_config = WORLD_PREPROCESS,
-                                         .tokenizer = world.merges,
-                                         .seed = 5,
-                                         .batch = BATCH,
-                                         .accumulate = pieces,
-                                         .lr = 1e-3,
-                                         .beta1 = 0.9,
-                                         .beta2 = 0.98,
-                                         .eps = 1e-6,
-                                         .weight_decay = 0.2,
-                                         .checkpoint_activations = checkpoint,
-                                         .memory = memory,
-                                         .dense_tokens = true, /* no memory that is planned stays untouched */
-                                         .warmup_steps = 1,
-                                         .total_steps = STEPS,
-                                         .end_step = STEPS,
-                                         .schedule_stride = 1,
-                                         .expert = MODE_POOL_ALL,
-                                         .scale_min = 0.8,
-                                         .scale_max = 1,
-                                         .n_shards = WORLD_SHARDS,
-                                         .shards = world.shards};
-    enum mode_status st = mode_train(NULL, be, &spec, &outputs, &hooks, err);
-    for (int i = 0; i < N_FILES; i++) free(path[i]);
+    struct mode_train_spec spec = world_train_spec(&world, BATCH, STEPS);
+    spec.model_config = MODEL;
+    spec.accumulate = pieces;
+    spec.checkpoint_activations = checkpoint;
+    spec.memory = memory;
+    spec.dense_tokens = true; /* no memory that is planned stays untouched */
+    spec.warmup_steps = 1;
+    enum mode_status st = world_train(NULL, out, be, &spec, &hooks, err);
     mode_backend_close(&be);
     world_close(&world);
     return st;
@@ -130,9 +104,10 @@ static void test_what_is_said_holds_and_shows_in_no_file(void **state)
     assert_true(some.kept > 0 && some.lean > 0 && lean.kept < some.kept && lean.lean > 0);
     assert_true(few.kept < lean.kept && few.kept + few.lean < 12);
     for (size_t k = 1; k < sizeof names / sizeof *names; k++)
-        for (int i = 0; i < N_FILES; i++) {
-            char a[MODE_DIGEST_HEX], b[MODE_DIGEST_HEX], *x = mode_xasprintf("%s/all/%s", root, files[i]),
-                                                         *y = mode_xasprintf("%s/%s/%s", root, names[k], files[i]);
+        for (int i = 0; i < WORLD_FILES; i++) {
+            char a[MODE_DIGEST_HEX], b[MODE_DIGEST_HEX],
+                *x = mode_xasprintf("%s/all/%s", root, world_files[i]),
+                *y = mode_xasprintf("%s/%s/%s", root, names[k], world_files[i]);
             struct mode_error err;
             world_ok(mode_digest_file(x, a, NULL, &err), &err);
             world_ok(mode_digest_file(y, b, NULL, &err), &err);

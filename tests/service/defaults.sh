@@ -1,0 +1,26 @@
+#!/bin/sh
+# defaults.sh BIN - a verb without options starts where a run without keys starts: what `mode VERB --help` gives as
+# default is what docs/RUN.md gives for the key of that name.
+set -eu
+bin=$1
+run=$(dirname "$0")/../../docs/RUN.md
+bad=0
+same() { # verb, option, key
+    of_verb=$("$bin/mode" "$1" --help | tr '\n' ' ' | sed 's/  --/\n--/g' | sed -n "s/^--$2 .*(default \(.*\)) \[MODE_.*/\1/p")
+    of_run=$(sed -n "s/^| \`$3\` | \([^|]*\) |.*/\1/p" "$run" | sed 's/["`]//g; s/^\[//; s/\]$//; s/, /;/g')
+    [ -n "$of_verb" ] && [ "$of_verb" = "$of_run" ] && return
+    echo "mode $1 --$2: default \"$of_verb\", of $3: \"$of_run\""
+    bad=1
+}
+for verb in captions train inspect; do same $verb text-keys captions.text_keys; done
+same captions max-image-pixels captions.max_image_pixels
+for key in fine coarse metric sample_per_centre fine_iterations coarse_iterations; do
+    same cluster "$(echo $key | tr _ -)" cluster.$key
+done
+for key in batch lr beta1 beta2 eps weight_decay grad_clip_norm accumulate checkpoint_steps scale_min scale_max; do
+    same train "$(echo $key | tr _ -)" train.$key
+done
+same evaluate batch evaluate.batch
+for verb in ensemble weights; do same $verb router ensemble.router; done
+for verb in captions cluster train ensemble; do same $verb seed seed; done
+exit $bad
