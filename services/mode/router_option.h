@@ -17,7 +17,7 @@ struct router_options {
         MODE_OPT_STR(type, router.params, "router-params", NULL, "TEXT",                                               \
                      "constants of the routers' formulas, such as \"lambda=0.1 tau=0.5\" (docs/RUN.md)"),              \
         MODE_OPT_INT(type, router.top, "top-experts", "-1", "N",                                                       \
-                     "keep so many experts, those of the greatest weights; 0 = all (approximate)")
+                     "keep only so many experts, those of the greatest weights (approximate); 0 = all")
 
 /* What cannot be a router, a constant or a number of experts: E_USAGE, with the option named. What is not given is left
  * as it is in *router, but *params, which are the defaults then. */
