@@ -31,7 +31,7 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, workspace, "workspace", ".", "DIR", "the workspace whose experts/ are used"),
     MODE_OPT_STR(struct options, experts, "experts", NULL, "DIR", "or such a folder, taken from a workspace"),
     MODE_OPT_STR(struct options, classes, "classes", NULL, "FILE",
-                 "class names, one a line: every picture is given one"),
+                 "class names, one a line (tabs between several of one class): every picture is given one"),
     MODE_OPT_STR(struct options, templates, "templates", NULL, "FILE",
                  "with --classes: texts with {c} for the class, one a line (default: {c} alone)"),
     MODE_OPT_STR(struct options, queries, "queries", NULL, "FILE",
@@ -90,7 +90,7 @@ static enum mode_status read_words(struct mode_evalset *e, const struct options 
     e->name = mode_xstrdup(o->classes ? o->classes : o->queries);
     e->kind = o->classes ? MODE_TASK_CLASSIFICATION : MODE_TASK_RETRIEVAL;
     if (o->queries) return mode_evalset_words_read(&e->texts, &e->n_texts, o->queries, err);
-    enum mode_status st = mode_evalset_words_read(&e->classes, &e->n_classes, o->classes, err);
+    enum mode_status st = mode_evalset_classes_read(e, o->classes, err);
     if (st) return st;
     if (o->templates) return mode_evalset_templates_read(&e->templates, &e->n_templates, o->templates, err);
     e->templates = mode_xmalloc(sizeof *e->templates);
