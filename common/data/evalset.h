@@ -1,6 +1,7 @@
 /* evalset.h - an evaluation task as CLIP_benchmark lays it out on disk.
  *
- *     <dir>/classnames.txt (a class a line, tabs between several names of it), zeroshot_classification_templates.txt ({c}), [dataset_type.txt],
+ *     <dir>/classnames.txt (a class a line, tabs between several names of it),
+ *     <dir>/zeroshot_classification_templates.txt ({c}), [dataset_type.txt],
  *     <dir>/test/nshards.txt, <dir>/test/0.tar ...: s0000000.cls + .jpg|.png|.webp, or .txt or .npy + picture.
  *
  * Threads: an open set is read-only. */

@@ -151,11 +151,12 @@ void mode_outcome_make(struct mode_outcome *o, enum mode_measure measure, const 
         free(best);
         return;
     }
-    for (int64_t r = 0; r < rows && measure == MODE_MEASURE_TOP1_TOP5; r++) {
-        int64_t rank = mode_score_rank(scores + r * cols, cols, 1, truth[r]);
-        o->value[r] = rank == 0 ? 1 : rank < TOP ? 0.5 : 0;
-    }
-    for (int64_t r = 0; r < rows && measure != MODE_MEASURE_TOP1_TOP5; r++) {
+    for (int64_t r = 0; r < rows; r++) {
+        if (measure == MODE_MEASURE_TOP1_TOP5) {
+            int64_t rank = mode_score_rank(scores + r * cols, cols, 1, truth[r]);
+            o->value[r] = rank == 0 ? 1 : rank < TOP ? 0.5 : 0;
+            continue;
+        }
         int64_t best = best_in_row(scores + r * cols, cols);
         o->value[r] = measure == MODE_MEASURE_TEXT_RECALL_1 ? truth[best] == r : truth[r] == best;
     }

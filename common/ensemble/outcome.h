@@ -55,8 +55,8 @@ double mode_outcome_mean(const struct mode_outcome *o, double *error);
 /* Mean of a less mean of b, same samples; *error is the standard error of the difference. */
 double mode_outcome_difference(const struct mode_outcome *a, const struct mode_outcome *b, double *error);
 /* What the best answer that ignores its input scores: the most frequent class (acc1; and the five most frequent, for
- * top-1 and top-5), 1 / classes (mean per class), 1 / images, the mean share of an image's texts among all, the expected
- * precision of a random order, or half the area. */
+ * top-1 and top-5), 1 / classes (mean per class), 1 / images, the mean share of an image's texts among all, the
+ * expected precision of a random order, or half the area. */
 double mode_measure_chance(enum mode_measure measure, const int32_t *truth, int64_t rows, int64_t cols);
 
 #endif

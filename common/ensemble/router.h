@@ -69,8 +69,8 @@ struct mode_router_params {
     {                                                                                                                  \
         MODE_ROUTER_PARAMS(MODE_ROUTER_PARAM_DEFAULT)                                                                  \
     }
-/* "lambda=0.1 tau=0.5": those constants, the defaults for all others; "" or NULL: the defaults. Blanks or commas between.
- * MODE_E_VALUE: a sentence that names the word, and what is known or expected. */
+/* "lambda=0.1 tau=0.5": those constants, the defaults for all others; "" or NULL: the defaults. Blanks or commas
+ * between. MODE_E_VALUE: a sentence that names the word, and what is known or expected. */
 enum mode_status mode_router_params_parse(struct mode_router_params *params, const char *text, struct mode_error *err);
 
 /* Every word's nearest centres. */

@@ -121,8 +121,8 @@ char *mode_comparison_sentence(const struct mode_comparison *c);
 
 /* How many rows are of the family. */
 int mode_ensemble_rows(const struct mode_ensemble *e, enum mode_family family);
-/* On the rows of the family: router's ensemble against dense (where evaluated), the plain average, and the expert that is
- * best on average: up to three comparisons into out[3]; returns how many, 0 without rows. *best: that expert. */
+/* On the rows of the family: router's ensemble against dense (where evaluated), the plain average, and the expert that
+ * is best on average: up to three comparisons into out[3]; returns how many, 0 without rows. *best: that expert. */
 int mode_ensemble_compare(const struct mode_ensemble *e, enum mode_family family, enum mode_router router,
                           struct mode_comparison out[3], int *best);
 /* Average over the family's rows in percent; NaN without rows. */
@@ -130,7 +130,9 @@ double mode_ensemble_model_average(const struct mode_ensemble *e, enum mode_fami
 double mode_ensemble_router_average(const struct mode_ensemble *e, enum mode_family family, enum mode_router router);
 /* Mean entropy of the router's weights over the family's tasks; NaN without tasks. */
 double mode_ensemble_entropy(const struct mode_ensemble *e, enum mode_family family, enum mode_router router);
+/* Are only top_experts in the router's weights? */
+bool mode_ensemble_is_approximate(const struct mode_ensemble *e, enum mode_router router);
 /* "The ensemble", or "The ensemble (approximate: 2 of 4 experts)"; malloc'd. */
-char *mode_ensemble_name(const struct mode_ensemble *e);
+char *mode_ensemble_name(const struct mode_ensemble *e, enum mode_router router);
 
 #endif

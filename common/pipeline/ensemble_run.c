@@ -80,7 +80,7 @@ enum mode_status mode_ensemble_run(const struct mode_ensemble_run *run, const st
         struct mode_comparison c[3];
         int best;
         if (!mode_ensemble_compare(&e, (enum mode_family)k, e.router, c, &best)) continue;
-        char *first = mode_comparison_sentence(&c[0]), *name = mode_ensemble_name(&e);
+        char *first = mode_comparison_sentence(&c[0]), *name = mode_ensemble_name(&e, e.router);
         *sentence = mode_xasprintf("%s %s.", name, first);
         free(first);
         free(name);

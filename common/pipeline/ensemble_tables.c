@@ -218,10 +218,16 @@ double mode_ensemble_entropy(const struct mode_ensemble *e, enum mode_family fam
     return s / mode_ensemble_rows(e, family);
 }
 
-char *mode_ensemble_name(const struct mode_ensemble *e)
+bool mode_ensemble_is_approximate(const struct mode_ensemble *e, enum mode_router router)
 {
-    return e->top_experts ? mode_xasprintf("The ensemble (approximate: %d of %d experts)", e->top_experts, e->n)
-                          : mode_xstrdup("The ensemble");
+    return e->top_experts > 0 && router != MODE_ROUTER_UNIFORM;
+}
+
+char *mode_ensemble_name(const struct mode_ensemble *e, enum mode_router router)
+{
+    return mode_ensemble_is_approximate(e, router)
+               ? mode_xasprintf("The ensemble (approximate: %d of %d experts)", e->top_experts, e->n)
+               : mode_xstrdup("The ensemble");
 }
 
 int mode_ensemble_compare(const struct mode_ensemble *e, enum mode_family family, enum mode_router router,
@@ -232,16 +238,18 @@ int mode_ensemble_compare(const struct mode_ensemble *e, enum mode_family family
         MODE_FAMILY_MAP(X)
 #undef X
     };
-    size_t all = (size_t)e->n_rows + 1;
-    const struct mode_outcome **mine = mode_xcalloc(all, sizeof *mine), **other[3];
+    const size_t all = (size_t)e->n_rows;
+    const struct mode_outcome **mine, **other[3];
     const char *than[3];
     int n = 0, n_rows = 0;
     *best = 0;
+    if (!mode_ensemble_rows(e, family)) return 0;
     for (int c = 1; c < e->n; c++)
         if (mode_ensemble_model_average(e, family, c) > mode_ensemble_model_average(e, family, *best)) *best = c;
     if (e->dense >= 0) than[n++] = "the dense model";
     than[n++] = "the plain average of the experts";
     than[n++] = "the best single expert";
+    mine = mode_xcalloc(all, sizeof *mine);
     for (int i = 0; i < n; i++) other[i] = mode_xcalloc(all, sizeof **other);
     for (int r = 0; r < e->n_rows; r++) {
         const struct mode_ensemble_row *row = &e->row[r];
@@ -252,10 +260,10 @@ int mode_ensemble_compare(const struct mode_ensemble *e, enum mode_family family
         other[n - 1][n_rows++] = &row->model[*best];
     }
     for (int i = 0; i < n; i++) {
-        if (n_rows) out[i] = mode_compare(than[i], mine, other[i], n_rows);
+        out[i] = mode_compare(than[i], mine, other[i], n_rows);
         out[i].rows = rows[family];
         free(other[i]);
     }
     free(mine);
-    return n_rows ? n : 0;
+    return n;
 }

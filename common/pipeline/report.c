@@ -72,7 +72,7 @@ static void sentences(struct mode_str *s, const struct mode_ensemble *e)
     static const char *const word[] = {"worse", "even", "better"};
     struct mode_comparison c[3 * MODE_FAMILY_COUNT];
     int best, n = 0;
-    char *name = mode_ensemble_name(e);
+    char *name = mode_ensemble_name(e, e->router);
     for (int k = 0; k < MODE_FAMILY_COUNT; k++)
         n += mode_ensemble_compare(e, (enum mode_family)k, e->router, c + n, &best);
     for (int i = 0; i < n; i++) {
@@ -100,7 +100,8 @@ static void score_tiles(struct mode_str *s, const struct mode_ensemble *e, enum 
     char value[64], note[128], some[64] = "";
     const char *what = mode_family_name(family);
     if (!mode_ensemble_compare(e, family, e->router, c, &best)) return;
-    if (e->top_experts) snprintf(some, sizeof some, ", approximate: %d of %d experts", e->top_experts, e->n);
+    if (mode_ensemble_is_approximate(e, e->router))
+        snprintf(some, sizeof some, ", approximate: %d of %d experts", e->top_experts, e->n);
     snprintf(value, sizeof value, "%.2f", mode_ensemble_router_average(e, family, e->router));
     snprintf(note, sizeof note, "router %s%s, mean over %d %s rows", mode_router_name(e->router), some, n_rows, what);
     tile(s, "ensemble", value, note);

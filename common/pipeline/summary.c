@@ -77,7 +77,7 @@ static json_t *routers_of(const struct mode_ensemble *e, enum mode_family family
         json_object_set_new(o, "mean_entropy", real(mode_ensemble_entropy(e, family, (enum mode_router)k)));
         for (int i = 0; i < n; i++) {
             json_t *j = json_object();
-            char *sentence = mode_comparison_sentence(&c[i]), *name = mode_ensemble_name(e);
+            char *sentence = mode_comparison_sentence(&c[i]), *name = mode_ensemble_name(e, (enum mode_router)k);
             json_object_set_new(j, "than", json_string(c[i].than));
             json_object_set_new(j, "difference", real(c[i].difference));
             json_object_set_new(j, "standard_error", real(c[i].error));

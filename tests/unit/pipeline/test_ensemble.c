@@ -516,6 +516,11 @@ static void test_fewer_experts_are_said_to_be_an_approximation(void **state)
     assert_int_equal(json_integer_value(json_object_get(summary, "top_experts")), 1);
     assert_non_null(strstr(html, "The ensemble (approximate: 1 of 2 experts) "));
     assert_non_null(strstr(html, "only the 1 greatest of 2 are kept"));
+    char *sentences = json_dumps(json_object_get(json_object_get(summary, "routers"), "share"), 0),
+         *plain = json_dumps(json_object_get(json_object_get(summary, "routers"), "uniform"), 0);
+    assert_non_null(strstr(sentences, "(approximate: 1 of 2 experts)"));
+    assert_null(strstr(plain, "approximate"));
+    free(sentences), free(plain);
     /* of every task one expert answers, so its row is that of an expert; the plain average is what it was */
     double mine = field(csv, "flags,", 6);
     assert_true(mine == field(csv, "flags,", 2) || mine == field(csv, "flags,", 3));
