@@ -66,6 +66,22 @@ out:
     return st;
 }
 
+enum mode_status mode_evalset_classes_read(struct mode_evalset *e, const char *path, struct mode_error *err)
+{
+    enum mode_status st = mode_evalset_words_read(&e->classes, &e->n_classes, path, err);
+    e->synonyms = mode_xcalloc((size_t)e->n_classes + 1, sizeof *e->synonyms);
+    for (int i = 0; !st && i < e->n_classes; i++) {
+        char *tab = strchr(e->classes[i], '\t');
+        if (tab && strstr(tab, "\t\t"))
+            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: line %d has two tabs in a row: a name of the class is missing",
+                           path, i + 1);
+        if (!tab) continue;
+        e->synonyms[i] = mode_xstrdup(tab + 1);
+        *tab = '\0';
+    }
+    return st;
+}
+
 enum mode_status mode_evalset_templates_read(char ***lines, int *n, const char *path, struct mode_error *err)
 {
     enum mode_status st = mode_evalset_words_read(lines, n, path, err);
@@ -291,8 +307,12 @@ enum mode_status mode_evalset_open(struct mode_evalset *e, const char *dir, stru
     if ((st = mode_evalset_known_kind(&e->kind, dir, err)) || (st = read_templates(e, dir, err)) ||
         (st = read_n_shards(dir, &n_shards, err)))
         goto out;
-    if (e->kind != MODE_TASK_RETRIEVAL && (st = read_words(dir, "classnames.txt", &e->classes, &e->n_classes, err)))
-        goto out;
+    if (e->kind != MODE_TASK_RETRIEVAL) {
+        char *path = mode_path_join(dir, "classnames.txt");
+        st = mode_evalset_classes_read(e, path, err);
+        free(path);
+        if (st) goto out;
+    }
     e->tars = mode_xcalloc((size_t)n_shards, sizeof *e->tars);
     for (int i = 0; !st && i < n_shards; i++) {
         char *path = mode_xasprintf("%s/test/%d.tar", dir, i);
@@ -309,6 +329,7 @@ void mode_evalset_close(struct mode_evalset *e)
 {
     free(e->name);
     mode_evalset_words_free(e->classes, e->n_classes);
+    if (e->synonyms) mode_evalset_words_free(e->synonyms, e->n_classes);
     mode_evalset_words_free(e->templates, e->n_templates);
     mode_evalset_words_free(e->texts, e->n_texts);
     mode_evalset_words_free(e->image_key, e->n_images);
@@ -321,15 +342,25 @@ void mode_evalset_close(struct mode_evalset *e)
     *e = (struct mode_evalset){0};
 }
 
-char *mode_evalset_prompt(const struct mode_evalset *e, int template_index, int class_index)
+int mode_evalset_n_prompts(const struct mode_evalset *e, int class_index)
 {
-    MODE_ASSERT(template_index >= 0 && template_index < e->n_templates);
     MODE_ASSERT(class_index >= 0 && class_index < e->n_classes);
+    int n_names = 1;
+    for (const char *p = e->synonyms ? e->synonyms[class_index] : NULL; p; n_names++)
+        if ((p = strchr(p, '\t'))) p++;
+    return n_names * e->n_templates;
+}
+
+char *mode_evalset_prompt(const struct mode_evalset *e, int prompt_index, int class_index)
+{
+    MODE_ASSERT(prompt_index >= 0 && prompt_index < mode_evalset_n_prompts(e, class_index));
     struct mode_str s = {0};
-    const char *p = e->templates[template_index];
+    const char *p = e->templates[prompt_index % e->n_templates], *name = e->classes[class_index];
+    for (int i = 0; i < prompt_index / e->n_templates; i++)
+        name = i ? strchr(name, '\t') + 1 : e->synonyms[class_index];
     for (const char *mark; (mark = strstr(p, "{c}")); p = mark + 3) {
         mode_str_add(&s, p, (size_t)(mark - p));
-        mode_str_add_cstr(&s, e->classes[class_index]);
+        mode_str_add(&s, name, strcspn(name, "\t"));
     }
     mode_str_add_cstr(&s, p);
     return s.data;
@@ -384,6 +415,8 @@ enum mode_status mode_evalset_words_digest(const char *dir, char hex[MODE_DIGEST
     if (st) return st;
     mode_str_printf(&words, "%s\n", mode_task_kind_name(e.kind));
     add_word_list(&words, "classes", e.classes, e.n_classes);
+    for (int i = 0; e.synonyms && i < e.n_classes; i++)
+        if (e.synonyms[i]) mode_str_printf(&words, "class %d %zu:%s\n", i, strlen(e.synonyms[i]), e.synonyms[i]);
     add_word_list(&words, "templates", e.templates, e.n_templates);
     add_word_list(&words, "texts", e.texts, e.n_texts);
     mode_digest_bytes(words.data, words.len, hex);

@@ -1,6 +1,7 @@
 /* evalset.h - an evaluation task as CLIP_benchmark lays it out on disk.
  *
- *     <dir>/classnames.txt, zeroshot_classification_templates.txt ({c}), [dataset_type.txt],
+ *     <dir>/classnames.txt (a class a line, tabs between several names of it),
+ *     <dir>/zeroshot_classification_templates.txt ({c}), [dataset_type.txt],
  *     <dir>/test/nshards.txt, <dir>/test/0.tar ...: s0000000.cls + .jpg|.png|.webp, or .txt or .npy + picture.
  *
  * Threads: an open set is read-only. */
@@ -30,7 +31,8 @@ struct mode_evalset {
     char *name; /* base name of dir */
     enum mode_task_kind kind;
     int n_classes;         /* 0 for retrieval */
-    char **classes;        /* [n_classes]    */
+    char **classes;        /* [n_classes]; of several names the first */
+    char **synonyms;       /* [n_classes] the other names, tabs between, or NULL; may be NULL itself */
     int n_templates;       /* >= 1 */
     char **templates;      /* with {c}       */
     int n_images;          /* in tar order over all shards */
@@ -50,6 +52,8 @@ struct mode_evalset {
 enum mode_status mode_evalset_words_read(char ***lines, int *n, const char *path, struct mode_error *err);
 enum mode_status mode_evalset_templates_read(char ***lines, int *n, const char *path, struct mode_error *err);
 void mode_evalset_words_free(char **lines, int n);
+/* Such a file of classes into e->classes and e->synonyms: a line may hold several names with tabs between. */
+enum mode_status mode_evalset_classes_read(struct mode_evalset *e, const char *path, struct mode_error *err);
 /* What dataset_type.txt says; absent: classification. *word (the caller frees): as it is there. */
 enum mode_status mode_evalset_kind(enum mode_task_kind *kind, char **word, const char *dir, struct mode_error *err);
 /* The same for a task that is to be evaluated: MODE_TASK_OTHER is MODE_E_FORMAT. */
@@ -59,8 +63,11 @@ enum mode_status mode_evalset_known_kind(enum mode_task_kind *kind, const char *
  * are not decoded. A retrieval task without templates has the one template "{c}". */
 enum mode_status mode_evalset_open(struct mode_evalset *e, const char *dir, struct mode_error *err);
 void mode_evalset_close(struct mode_evalset *e);
-/* The template with {c} replaced by the class; the caller frees. */
-char *mode_evalset_prompt(const struct mode_evalset *e, int template_index, int class_index);
+/* The prompts of a class: every template with every one of its names, name after name. A class's vector is the mean of
+ * theirs. */
+int mode_evalset_n_prompts(const struct mode_evalset *e, int class_index);
+/* Prompt 0 .. n_prompts - 1: the template with {c} replaced by the name; the caller frees. */
+char *mode_evalset_prompt(const struct mode_evalset *e, int prompt_index, int class_index);
 /* Digest over every file of the task (words, labels, pictures); and over its words alone: kind, class names
  * and templates, captions, in order. */
 enum mode_status mode_evalset_digest(const char *dir, char hex[MODE_DIGEST_HEX], struct mode_error *err);

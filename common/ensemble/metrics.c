@@ -30,8 +30,7 @@ static enum mode_status check_ids(const int32_t *id, int64_t n, int64_t end, con
     return MODE_OK;
 }
 
-/* How many of the n values (stride apart) come before value number `of`: larger, or equal and earlier. */
-static int64_t rank_of(const float *v, int64_t n, int64_t stride, int64_t of)
+int64_t mode_score_rank(const float *v, int64_t n, int64_t stride, int64_t of)
 {
     float x = v[of * stride];
     int64_t before = 0;
@@ -44,7 +43,8 @@ static int64_t rank_of(const float *v, int64_t n, int64_t stride, int64_t of)
 
 struct margin {
     double score;
-    int positive;
+    int64_t image;
+    bool positive;
 };
 
 static int compare_margin(const void *a, const void *b)
@@ -53,28 +53,41 @@ static int compare_margin(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+bool mode_auc_placements(double *placement, const float *scores, const int32_t *target, int64_t n)
+{
+    struct margin *m = mode_xmalloc((size_t)n * sizeof *m);
+    int64_t count[2] = {0}, below[2] = {0};
+    for (int64_t i = 0; i < n; i++) {
+        m[i] = (struct margin){(double)scores[2 * i + 1] - (double)scores[2 * i], i, target[i] == 1};
+        count[m[i].positive]++;
+    }
+    const bool both = count[0] > 0 && count[1] > 0;
+    qsort(m, (size_t)n, sizeof *m, compare_margin);
+    for (int64_t i = 0, end; both && i < n; i = end) {
+        int64_t alike[2] = {0};
+        for (end = i; end < n && m[end].score == m[i].score; end++) alike[m[end].positive]++;
+        const double beaten = ((double)below[0] + 0.5 * (double)alike[0]) / (double)count[0],
+                     beats = ((double)(count[1] - below[1]) - 0.5 * (double)alike[1]) / (double)count[1];
+        for (int64_t k = i; k < end; k++) placement[m[k].image] = m[k].positive ? beaten : beats;
+        for (int k = 0; k < 2; k++) below[k] += alike[k];
+    }
+    free(m);
+    return both;
+}
+
 /* Probability that a positive scores above a negative, ties counting half. */
 static double roc_auc(const float *scores, const int32_t *target, int64_t n)
 {
-    struct margin *m = mode_xmalloc((size_t)n * sizeof *m);
+    double *placement = mode_xmalloc((size_t)n * sizeof *placement), sum = 0;
     int64_t positives = 0;
-    double wins = 0, negatives_below = 0;
-    for (int64_t i = 0; i < n; i++) {
-        m[i] = (struct margin){(double)scores[2 * i + 1] - (double)scores[2 * i], target[i] == 1};
-        positives += m[i].positive;
+    const bool both = mode_auc_placements(placement, scores, target, n);
+    for (int64_t i = 0; both && i < n; i++) {
+        if (target[i] != 1) continue;
+        sum += placement[i];
+        positives++;
     }
-    qsort(m, (size_t)n, sizeof *m, compare_margin);
-    for (int64_t i = 0; i < n;) {
-        int64_t end = i, p = 0;
-        for (; end < n && m[end].score == m[i].score; end++) p += m[end].positive;
-        double q = (double)(end - i - p);
-        wins += (double)p * (negatives_below + 0.5 * q);
-        negatives_below += q;
-        i = end;
-    }
-    free(m);
-    if (positives == 0 || positives == n) return NAN;
-    return wins / ((double)positives * (double)(n - positives));
+    free(placement);
+    return both ? sum / (double)positives : NAN;
 }
 
 enum mode_status mode_classification_measure(struct mode_classification_metrics *out, const float *scores,
@@ -86,7 +99,7 @@ enum mode_status mode_classification_measure(struct mode_classification_metrics 
     if ((st = check_ids(target, n, c, "target", err))) return st;
     int64_t *seen = mode_xcalloc((size_t)c, sizeof *seen), *hit = mode_xcalloc((size_t)c, sizeof *hit);
     for (int64_t i = 0; i < n; i++) {
-        int64_t rank = rank_of(scores + i * c, c, 1, target[i]);
+        int64_t rank = mode_score_rank(scores + i * c, c, 1, target[i]);
         seen[target[i]]++;
         hit[target[i]] += rank == 0;
         top1 += rank == 0;
@@ -170,7 +183,7 @@ static void rank_image(void *ctx, int64_t text, int thread)
 {
     struct recall_job *j = ctx;
     (void)thread;
-    j->best[text] = rank_of(j->scores + text, j->n, j->c, j->image_of_text[text]);
+    j->best[text] = mode_score_rank(j->scores + text, j->n, j->c, j->image_of_text[text]);
 }
 
 static void rank_text(void *ctx, int64_t image, int thread)
@@ -181,7 +194,7 @@ static void rank_text(void *ctx, int64_t image, int thread)
     (void)thread;
     for (int64_t t = 0; t < j->c; t++) /* the best positive; of equal ones the first */
         if (j->image_of_text[t] == image && (best < 0 || row[t] > row[best])) best = t;
-    j->best[image] = best < 0 ? -1 : rank_of(row, j->c, 1, best);
+    j->best[image] = best < 0 ? -1 : mode_score_rank(row, j->c, 1, best);
 }
 
 static enum mode_status recall(double out[MODE_RECALL_COUNT], const float *scores, const int32_t *image_of_text,

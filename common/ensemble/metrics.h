@@ -16,7 +16,11 @@
 
 #include "base/error.h"
 
+#include <stdbool.h>
 #include <stdint.h>
+
+/* How many of the n values (stride apart) come before value number `of`: larger, or equal and earlier. */
+int64_t mode_score_rank(const float *v, int64_t n, int64_t stride, int64_t of);
 
 struct mode_classification_metrics {
     double acc1;
@@ -30,6 +34,12 @@ struct mode_classification_metrics {
  * (the sentence names row and column); out is then undefined. */
 enum mode_status mode_classification_measure(struct mode_classification_metrics *out, const float *scores,
                                              const int32_t *target, int64_t n, int64_t c, struct mode_error *err);
+
+/* What the area under the ROC curve is the mean of, scores [N, 2]: placement [N] is for a positive (target 1) the share
+ * of the negatives whose score[1] - score[0] is smaller, for a negative the share of the positives whose is larger;
+ * equal ones count half. The mean over the positives is the area, that over the negatives too. False, and nothing is
+ * written: one of the two does not occur. */
+bool mode_auc_placements(double *placement, const float *scores, const int32_t *target, int64_t n);
 
 /* Several classes may be right for a picture: target [N, C], each 0 or 1. The images are ranked once per class; the
  * class's average precision is the mean of the precisions at its positives, and *out the mean over all C classes. A

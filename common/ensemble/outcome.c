@@ -10,10 +10,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { TOP = 5 };
+
 const char *mode_measure_name(enum mode_measure measure)
 {
-    static const char *const names[] = {"acc1", "mean_per_class_recall", "image_retrieval_recall@1",
-                                        "text_retrieval_recall@1", "mean_average_precision"};
+    static const char *const names[] = {"acc1",
+                                        "mean_per_class_recall",
+                                        "image_retrieval_recall@1",
+                                        "text_retrieval_recall@1",
+                                        "mean_average_precision",
+                                        "mean_top1_top5",
+                                        "roc_auc"};
     return names[measure];
 }
 
@@ -33,19 +40,37 @@ static const char *bare_name(char *buf, const char *task)
     return buf;
 }
 
-static bool is_judged_per_class(const char *task)
+static enum mode_measure customary(const char *task)
 {
-    static const char *const names[] = {"fgvcaircraft",    "aircraft",   "pets",    "oxfordpets", "oxfordiiitpet",
-                                        "oxfordiiitpets",  "caltech101", "flowers", "flowers102", "oxfordflowers",
-                                        "oxfordflowers102"};
+    static const struct {
+        const char *name;
+        enum mode_measure measure;
+    } known[] = {{"fgvcaircraft", MODE_MEASURE_MEAN_PER_CLASS},
+                 {"aircraft", MODE_MEASURE_MEAN_PER_CLASS},
+                 {"pets", MODE_MEASURE_MEAN_PER_CLASS},
+                 {"oxfordpets", MODE_MEASURE_MEAN_PER_CLASS},
+                 {"oxfordiiitpet", MODE_MEASURE_MEAN_PER_CLASS},
+                 {"oxfordiiitpets", MODE_MEASURE_MEAN_PER_CLASS},
+                 {"caltech101", MODE_MEASURE_MEAN_PER_CLASS},
+                 {"flowers", MODE_MEASURE_MEAN_PER_CLASS},
+                 {"flowers102", MODE_MEASURE_MEAN_PER_CLASS},
+                 {"oxfordflowers", MODE_MEASURE_MEAN_PER_CLASS},
+                 {"oxfordflowers102", MODE_MEASURE_MEAN_PER_CLASS},
+                 {"kinetics700", MODE_MEASURE_TOP1_TOP5},
+                 {"kinetics7002020", MODE_MEASURE_TOP1_TOP5},
+                 {"kinetics700frames", MODE_MEASURE_TOP1_TOP5},
+                 {"k700", MODE_MEASURE_TOP1_TOP5},
+                 {"hatefulmemes", MODE_MEASURE_ROC_AUC},
+                 {"hatefulmeme", MODE_MEASURE_ROC_AUC}};
     char buf[64];
     const char *name = bare_name(buf, task);
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (strcmp(name, names[i]) == 0) return true;
-    return false;
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strcmp(name, known[i].name) == 0) return known[i].measure;
+    return MODE_MEASURE_ACC1;
 }
 
-int mode_measures_of(enum mode_measure out[MODE_MEASURES_MOST], enum mode_task_kind kind, const char *task)
+int mode_measures_of(enum mode_measure out[MODE_MEASURES_MOST], enum mode_task_kind kind, const char *task,
+                     int64_t n_classes)
 {
     switch (kind) {
     case MODE_TASK_RETRIEVAL:
@@ -56,7 +81,9 @@ int mode_measures_of(enum mode_measure out[MODE_MEASURES_MOST], enum mode_task_k
     case MODE_TASK_CLASSIFICATION:
     case MODE_TASK_OTHER: break;
     }
-    out[0] = is_judged_per_class(task) ? MODE_MEASURE_MEAN_PER_CLASS : MODE_MEASURE_ACC1;
+    out[0] = customary(task);
+    if ((out[0] == MODE_MEASURE_ROC_AUC && n_classes != 2) || (out[0] == MODE_MEASURE_TOP1_TOP5 && n_classes < TOP))
+        out[0] = MODE_MEASURE_ACC1;
     return 1;
 }
 
@@ -88,11 +115,29 @@ static void make_precisions(struct mode_outcome *o, const float *scores, const i
     free(precision);
 }
 
+/* The strata are the positives and the negatives. */
+static void make_placements(struct mode_outcome *o, const float *scores, const int32_t *target, int64_t rows)
+{
+    *o = (struct mode_outcome){.n = rows, .n_strata = 2, .is_area = true};
+    o->value = mode_xmalloc(((size_t)rows + 1) * sizeof *o->value);
+    o->stratum = mode_xcalloc((size_t)rows + 1, sizeof *o->stratum);
+    if (mode_auc_placements(o->value, scores, target, rows)) {
+        for (int64_t i = 0; i < rows; i++) o->stratum[i] = target[i] == 1;
+        return;
+    }
+    o->n_strata = 1;
+    for (int64_t i = 0; i < rows; i++) o->value[i] = 0.5;
+}
+
 void mode_outcome_make(struct mode_outcome *o, enum mode_measure measure, const float *scores, const int32_t *truth,
                        int64_t rows, int64_t cols)
 {
     if (measure == MODE_MEASURE_MEAN_AVERAGE_PRECISION) {
         make_precisions(o, scores, truth, rows, cols);
+        return;
+    }
+    if (measure == MODE_MEASURE_ROC_AUC) {
+        make_placements(o, scores, truth, rows);
         return;
     }
     *o = (struct mode_outcome){.n = measure == MODE_MEASURE_IMAGE_RECALL_1 ? cols : rows, .n_strata = 1};
@@ -107,6 +152,11 @@ void mode_outcome_make(struct mode_outcome *o, enum mode_measure measure, const 
         return;
     }
     for (int64_t r = 0; r < rows; r++) {
+        if (measure == MODE_MEASURE_TOP1_TOP5) {
+            int64_t rank = mode_score_rank(scores + r * cols, cols, 1, truth[r]);
+            o->value[r] = rank == 0 ? 1 : rank < TOP ? 0.5 : 0;
+            continue;
+        }
         int64_t best = best_in_row(scores + r * cols, cols);
         o->value[r] = measure == MODE_MEASURE_TEXT_RECALL_1 ? truth[best] == r : truth[r] == best;
     }
@@ -134,7 +184,8 @@ void mode_outcome_clear(struct mode_outcome *o)
 static double stratified(const struct mode_outcome *a, const struct mode_outcome *b, double *error)
 {
     double *sum = mode_xcalloc((size_t)a->n_strata * 3 + 3, sizeof *sum), *square = sum + a->n_strata,
-           *count = square + a->n_strata, mean = 0, var = 0;
+           *count = square + a->n_strata, mean = 0, var = 0,
+           share = a->is_area ? 1 : 1.0 / a->n_strata; /* of a stratum's error in that of the mean */
     for (int64_t i = 0; i < a->n; i++) {
         double v = a->value[i] - (b ? b->value[i] : 0);
         int s = a->stratum ? a->stratum[i] : 0;
@@ -149,7 +200,7 @@ static double stratified(const struct mode_outcome *a, const struct mode_outcome
         /* n - 1 where there is more than one; a class of one sample says nothing of its spread: take the most
          */
         spread = count[s] > 1 ? spread * count[s] / (count[s] - 1) : b ? 1 : 0.25;
-        var += (spread > 0 ? spread : 0) / count[s] / ((double)a->n_strata * a->n_strata);
+        var += (spread > 0 ? spread : 0) / count[s] * share * share;
     }
     free(sum);
     if (error) *error = sqrt(var);
@@ -193,11 +244,17 @@ double mode_measure_chance(enum mode_measure measure, const int32_t *truth, int6
     if (measure == MODE_MEASURE_MEAN_PER_CLASS) return 1.0 / (double)cols;
     if (measure == MODE_MEASURE_IMAGE_RECALL_1) return 1.0 / (double)rows;
     if (measure == MODE_MEASURE_TEXT_RECALL_1) return 1.0 / (double)rows; /* mean over images of texts_i / cols */
-    int64_t *count = mode_xcalloc((size_t)cols, sizeof *count), top = 0;
-    for (int64_t r = 0; r < rows; r++) {
-        count[truth[r]]++;
-        top = count[truth[r]] > top ? count[truth[r]] : top;
+    if (measure == MODE_MEASURE_ROC_AUC) return 0.5;
+    int64_t *count = mode_xcalloc((size_t)cols, sizeof *count), first = 0, five = 0;
+    for (int64_t r = 0; r < rows; r++) count[truth[r]]++;
+    for (int64_t k = 0; k < cols && k < TOP; k++) {
+        int64_t best = 0;
+        for (int64_t c = 1; c < cols; c++)
+            if (count[c] > count[best]) best = c;
+        if (k == 0) first = count[best];
+        five += count[best];
+        count[best] = 0;
     }
     free(count);
-    return (double)top / (double)rows;
+    return (double)(measure == MODE_MEASURE_TOP1_TOP5 ? first + five : 2 * first) / (double)rows / 2;
 }

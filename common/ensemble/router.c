@@ -1,10 +1,12 @@
 #include "ensemble/router.h"
 
+#include "base/options.h"
 #include "base/str.h"
 #include "cluster/cost.h"
 #include "cluster/nearest.h"
 
 #include <math.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,6 +31,43 @@ enum mode_status mode_router_parse(enum mode_router *router, const char *name, s
     }
     return MODE_FAIL(err, MODE_E_VALUE,
                      "router \"%.40s\" is not known; expected paper, reference, uniform, coarse-centre or share", name);
+}
+
+enum mode_status mode_router_params_parse(struct mode_router_params *params, const char *text, struct mode_error *err)
+{
+    static const struct {
+        const char *name;
+        size_t offset;
+        double least, most;
+    } known[] = {
+#define X(name, value, least, most, help) {#name, offsetof(struct mode_router_params, name), least, most},
+        MODE_ROUTER_PARAMS(X)
+#undef X
+    };
+    static const char all[] =
+#define X(name, value, least, most, help) " " #name
+        MODE_ROUTER_PARAMS(X);
+#undef X
+    enum { N_KNOWN = sizeof known / sizeof *known };
+    *params = (struct mode_router_params)MODE_ROUTER_PARAMS_DEFAULT;
+    char *copy = mode_xstrdup(text ? text : ""), *save = NULL;
+    enum mode_status st = MODE_OK;
+    for (char *w = strtok_r(copy, ", ", &save); w && !st; w = strtok_r(NULL, ", ", &save)) {
+        char *value = strchr(w, '=');
+        size_t i = 0, n = value ? (size_t)(value - w) : strlen(w);
+        while (i < N_KNOWN && !(strlen(known[i].name) == n && strncmp(known[i].name, w, n) == 0)) i++;
+        double x;
+        if (i == N_KNOWN || !value)
+            st = MODE_FAIL(err, MODE_E_VALUE,
+                           "\"%.40s\" is no constant of a router; expected NAME=NUMBER, NAME one of%s", w, all);
+        else if (!(st = mode_parse_real(value + 1, known[i].name, &x, err)) &&
+                 !(x >= known[i].least && x <= known[i].most))
+            st = MODE_FAIL(err, MODE_E_VALUE, "%s is %.40s, it must be between %g and %g", known[i].name, value + 1,
+                           known[i].least, known[i].most);
+        if (!st) *(double *)(void *)((char *)params + known[i].offset) = x;
+    }
+    free(copy);
+    return st;
 }
 
 enum mode_status mode_near_open(struct mode_near *near, const struct mode_centres *c, const float *words, int k,
@@ -116,7 +155,7 @@ static void route(double *w, const struct mode_near *near, int first, int k, boo
         softmax(w, n);
         return;
     case MODE_ROUTER_REFERENCE: {
-        double a = small ? few : 0, b = p->slope * log10(fmax(p->base, (double)(k - p->many)));
+        double a = small ? few : 0, b = p->slope * log10(fmax(p->base, k - p->many));
         for (int i = 0; i < k; i++)
             t[i] = (struct term){near->expert[first + i], exp((a - near->distance[first + i]) * b)};
         add_terms(w, n, t, k);

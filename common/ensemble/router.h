@@ -48,18 +48,30 @@ const char *mode_router_name(enum mode_router router);
 /* MODE_E_VALUE: the sentence lists the names. */
 enum mode_status mode_router_parse(enum mode_router *router, const char *name, struct mode_error *err);
 
+/* The constants of the formulas above: name, default, least, greatest, what it is. */
+#define MODE_ROUTER_PARAMS(X)                                                                                          \
+    X(few, 10, 0, 1e9, "fewer words than this are a small task")                                                       \
+    X(many, 200, 0, 1e9, "more words than this are a large one")                                                       \
+    X(lambda, 0.2, 1e-6, 1e6, "paper, coarse-centre: squared distances are divided by this")                           \
+    X(slope, 5, 1e-6, 1e6, "reference: factor of the logarithm")                                                       \
+    X(base, 10, 1, 1e9, "reference: least argument of the logarithm")                                                  \
+    X(divisor, 8, 1e-6, 1e6, "reference: sums are divided by this")                                                    \
+    X(scale, 0.2, 1e-6, 1e6, "share: distances beyond the least are divided by this")                                  \
+    X(tau, 0.25, 1e-6, 1e6, "share: temperature")
+
 struct mode_router_params {
-    int few, many;     /* fewer words than `few` is a small task; more than `many` a large one */
-    double lambda;     /* paper: squared distances are divided by this */
-    double slope;      /* reference: 5  */
-    double base;       /* reference: 10, the least argument of the logarithm */
-    double divisor;    /* reference: 8  */
-    double scale, tau; /* share */
+#define X(name, value, least, most, help) double name;
+    MODE_ROUTER_PARAMS(X)
+#undef X
 };
+#define MODE_ROUTER_PARAM_DEFAULT(name, value, least, most, help) .name = value,
 #define MODE_ROUTER_PARAMS_DEFAULT                                                                                     \
     {                                                                                                                  \
-        .few = 10, .many = 200, .lambda = 0.2, .slope = 5, .base = 10, .divisor = 8, .scale = 0.2, .tau = 0.25         \
+        MODE_ROUTER_PARAMS(MODE_ROUTER_PARAM_DEFAULT)                                                                  \
     }
+/* "lambda=0.1 tau=0.5": those constants, the defaults for all others; "" or NULL: the defaults. Blanks or commas
+ * between. MODE_E_VALUE: a sentence that names the word, and what is known or expected. */
+enum mode_status mode_router_params_parse(struct mode_router_params *params, const char *text, struct mode_error *err);
 
 /* Every word's nearest centres. */
 struct mode_near {

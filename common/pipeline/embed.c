@@ -141,19 +141,30 @@ static enum mode_status encode_classes(float *out, struct mode_text_encoder *enc
                                        mode_encode_tick_fn *tick, void *ctx, struct mode_error *err)
 {
     enum { GROUP = 64 };
-    size_t t = (size_t)e->n_templates, d = (size_t)mode_text_encoder_dim(enc), all = GROUP * t;
+    size_t d = (size_t)mode_text_encoder_dim(enc), most = 0, total = 0;
+    for (int k = 0; k < e->n_classes; k++) {
+        size_t n = (size_t)mode_evalset_n_prompts(e, k);
+        most = n > most ? n : most;
+        total += n;
+    }
+    const size_t all = GROUP * most;
     char **prompts = mode_xcalloc(all, sizeof *prompts);
     float *x = rows_alloc(all, enc, e->name, err);
     enum mode_status st = x ? MODE_OK : MODE_E_MEMORY;
-    struct part p = {.tick = tick, .ctx = ctx, .total = (size_t)e->n_classes * t};
+    struct part p = {.tick = tick, .ctx = ctx, .total = total};
     for (int first = 0; !st && first < e->n_classes; first += GROUP) {
-        size_t n = (size_t)(e->n_classes - first < GROUP ? e->n_classes - first : GROUP);
-        for (size_t i = 0; i < n * t; i++) prompts[i] = mode_evalset_prompt(e, (int)(i % t), first + (int)(i / t));
-        p.before = (size_t)first * t;
-        st = mode_text_encoder_encode(enc, x, (const char *const *)prompts, n * t, tick_part, &p, err);
-        for (size_t i = 0; !st && i < n; i++)
-            unit_mean(out + ((size_t)first + i) * d, x + i * t * d, e->n_templates, (int)d);
-        for (size_t i = 0; i < n * t; i++) free(prompts[i]);
+        const int end = e->n_classes - first < GROUP ? e->n_classes : first + GROUP;
+        size_t n = 0, at = 0;
+        for (int k = first; k < end; k++)
+            for (int i = 0; i < mode_evalset_n_prompts(e, k); i++) prompts[n++] = mode_evalset_prompt(e, i, k);
+        st = mode_text_encoder_encode(enc, x, (const char *const *)prompts, n, tick_part, &p, err);
+        for (int k = first; !st && k < end; k++) {
+            const int its = mode_evalset_n_prompts(e, k);
+            unit_mean(out + (size_t)k * d, x + at * d, its, (int)d);
+            at += (size_t)its;
+        }
+        p.before += n;
+        for (size_t i = 0; i < n; i++) free(prompts[i]);
     }
     free(x);
     free(prompts);

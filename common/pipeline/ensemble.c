@@ -114,6 +114,7 @@ static struct mode_ensemble_row *add_row(struct mode_ensemble *e, int task, enum
     *r = (struct mode_ensemble_row){.task = task, .measure = measure};
     r->dataset = e->task[task].kind == MODE_TASK_RETRIEVAL ? mode_xasprintf("%s %s", name, mode_measure_name(measure))
                                                            : mode_xstrdup(name);
+    r->family = e->task[task].kind == MODE_TASK_RETRIEVAL ? MODE_FAMILY_RETRIEVAL : MODE_FAMILY_CLASSIFICATION;
     r->n_classes = measure == MODE_MEASURE_IMAGE_RECALL_1 ? s->rows : s->cols;
     r->chance = mode_measure_chance(measure, s->truth, s->rows, s->cols);
     r->model = mode_xcalloc((size_t)e->n_models, sizeof *r->model);
@@ -141,7 +142,7 @@ static enum mode_status run_task(struct mode_ensemble *e, int task, const struct
     t->model_metrics = mode_xcalloc((size_t)e->n_models, sizeof(json_t *));
     if ((st = open_words(t, src, e, err))) goto out;
     enum mode_measure measure[MODE_MEASURES_MOST];
-    int n_measures = mode_measures_of(measure, src->kind, src->name);
+    int n_measures = mode_measures_of(measure, src->kind, src->name, s.cols);
     struct mode_ensemble_row *main = add_row(e, task, measure[0], &s),
                              *image = n_measures > 1 ? add_row(e, task, measure[1], &s) : NULL;
     for (int m = 0; m < e->n_models; m++) {
@@ -160,11 +161,14 @@ static enum mode_status run_task(struct mode_ensemble *e, int task, const struct
     for (int r = 0; r < MODE_ROUTER_COUNT; r++) {
         enum mode_router router = (enum mode_router)r;
         t->weight[r] = mode_xcalloc((size_t)e->n, sizeof(double));
+        const int top = router == MODE_ROUTER_UNIFORM ? 0 : e->top_experts; /* the plain average is that of all */
         mode_router_weights(t->weight[r], &t->near, router, &e->params);
+        if (top) mode_weights_keep_top(t->weight[r], e->n, top);
         t->entropy[r] = mode_weights_entropy(t->weight[r], e->n);
         mode_mix(by_task, s.cosine, t->weight[r], e->n, s.rows, s.cols);
         if (retrieval) {
             mode_router_query_weights(query_weight, &t->near, router, &e->params);
+            for (int64_t q = 0; top && q < s.cols; q++) mode_weights_keep_top(query_weight + q * e->n, e->n, top);
             mode_mix_columns(by_query, s.cosine, query_weight, e->n, s.rows, s.cols);
         }
         if ((st = metrics_of(&t->router_metrics[r], src->kind, by_query, by_task, &s, err))) goto out;
@@ -187,6 +191,7 @@ enum mode_status mode_ensemble_open(struct mode_ensemble *e, const struct mode_e
     enum mode_status st = mode_centres_load(&e->centres, spec->centres_path, err);
     if (st) return st;
     e->n = e->centres.n;
+    e->top_experts = spec->top_experts < e->n ? spec->top_experts : 0;
     e->model = mode_xcalloc((size_t)spec->n_models + 1, sizeof *e->model);
     for (int m = 0; m < spec->n_models; m++) {
         char expect[32];

@@ -42,10 +42,12 @@ enum mode_status mode_ensemble_run(const struct mode_ensemble_run *run, const st
                                       .n_models = run->n_models,
                                       .task = source,
                                       .n_tasks = run->n_tasks,
-                                      .params = MODE_ROUTER_PARAMS_DEFAULT,
+                                      .top_experts = run->top_experts,
                                       .progress = run->progress,
                                       .ctx = run->ctx};
-    if ((st = mode_router_parse(&spec.router, run->router, err))) goto out;
+    if ((st = mode_router_parse(&spec.router, run->router, err)) ||
+        (st = mode_router_params_parse(&spec.params, run->router_params, err)))
+        goto out;
     for (int t = 0; t < run->n_tasks; t++) {
         const struct mode_ensemble_run_task *x = &run->task[t];
         source[t] = (struct mode_ensemble_source){
@@ -74,13 +76,14 @@ enum mode_status mode_ensemble_run(const struct mode_ensemble_run *run, const st
         (st = mode_ensemble_write_weights(&e, out->weights, err)) ||
         (st = mode_summary_write(&report, out->summary, err)) || (st = mode_report_write(&report, out->report, err)))
         goto out;
-    if (sentence && e.n_rows) {
+    for (int k = 0; k < MODE_FAMILY_COUNT && sentence && !*sentence; k++) {
         struct mode_comparison c[3];
         int best;
-        mode_ensemble_compare(&e, e.router, c, &best);
-        char *first = mode_comparison_sentence(&c[0]);
-        *sentence = mode_xasprintf("The ensemble %s.", first);
+        if (!mode_ensemble_compare(&e, (enum mode_family)k, e.router, c, &best)) continue;
+        char *first = mode_comparison_sentence(&c[0]), *name = mode_ensemble_name(&e, e.router);
+        *sentence = mode_xasprintf("%s %s.", name, first);
         free(first);
+        free(name);
     }
 out:
     for (int i = 0; i < n_curves; i++) mode_curve_clear(&curve[i]);

@@ -14,6 +14,8 @@ struct mode_ensemble_run_task {
 
 struct mode_ensemble_run {
     const char *run_name, *router, *spec; /* spec: text for the report, or NULL */
+    const char *router_params;            /* mode_router_params_parse; NULL: the defaults */
+    int top_experts;                      /* as in mode_ensemble_spec */
     uint64_t seed;                        /* of the sample pictures */
     const char *centres;
     int n_models, n_tasks, n_shards;
@@ -31,7 +33,8 @@ struct mode_ensemble_outputs {
     const char *csv, *summary, *report, *weights;
 };
 
-/* sentence (malloc'd, may be NULL): the first verdict; it stays as it was where there is no task to judge by. */
+/* sentence (malloc'd, may be NULL): the first verdict, of classification tasks where there are any and then of
+ * retrieval; it stays as it was where there is no task to judge by. */
 enum mode_status mode_ensemble_run(const struct mode_ensemble_run *run, const struct mode_ensemble_outputs *out,
                                    char **sentence, struct mode_error *err);
 

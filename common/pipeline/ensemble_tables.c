@@ -29,7 +29,7 @@ static void add_field(struct mode_str *s, const char *text)
 enum mode_status mode_ensemble_write_csv(const struct mode_ensemble *e, const char *path, struct mode_error *err)
 {
     int extra = e->n_models - e->n, n_values = e->n + 3 + extra;
-    double *sum = mode_xcalloc((size_t)n_values + 1, sizeof *sum);
+    double *sums = mode_xcalloc(MODE_FAMILY_COUNT * ((size_t)n_values + 1), sizeof *sums);
     struct mode_str s = {0};
     mode_str_add_cstr(&s, ",dataset,num_classes");
     for (int c = 0; c < e->n; c++) mode_str_printf(&s, ",expert-%d", c);
@@ -38,7 +38,8 @@ enum mode_status mode_ensemble_write_csv(const struct mode_ensemble *e, const ch
     mode_str_add_cstr(&s, ",metric\n");
     for (int r = 0; r < e->n_rows; r++) {
         const struct mode_ensemble_row *row = &e->row[r];
-        double *value = mode_xcalloc((size_t)n_values, sizeof *value), *v = value, top = -1;
+        double *value = mode_xcalloc((size_t)n_values, sizeof *value), *v = value, top = -1,
+               *sum = sums + row->family * (n_values + 1);
         for (int c = 0; c < e->n; c++, v++) {
             *v = percent(&row->model[c]);
             top = *v > top ? *v : top;
@@ -58,14 +59,18 @@ enum mode_status mode_ensemble_write_csv(const struct mode_ensemble *e, const ch
         mode_str_printf(&s, ",%s\n", mode_measure_name(row->measure));
         free(value);
     }
-    if (e->n_rows) {
-        mode_str_printf(&s, "%d,average,%.4f", e->n_rows, sum[n_values] / e->n_rows);
-        for (int i = 0; i < n_values; i++) mode_str_printf(&s, ",%.4f", sum[i] / e->n_rows);
+    for (int k = MODE_FAMILY_COUNT - 1, line = e->n_rows; k >= 0; k--) { /* the reference's readers look at the last */
+        const int n_rows = mode_ensemble_rows(e, (enum mode_family)k);
+        const double *sum = sums + k * (n_values + 1);
+        if (!n_rows) continue;
+        mode_str_printf(&s, "%d,average%s,%.4f", line++, k == MODE_FAMILY_RETRIEVAL ? "_retrieval" : "",
+                        sum[n_values] / n_rows);
+        for (int i = 0; i < n_values; i++) mode_str_printf(&s, ",%.4f", sum[i] / n_rows);
         mode_str_add_cstr(&s, ",\n");
     }
     enum mode_status st = mode_file_write_atomic(path, s.data, s.len, err);
     mode_str_clear(&s);
-    free(sum);
+    free(sums);
     return st;
 }
 
@@ -95,6 +100,12 @@ enum mode_status mode_ensemble_write_weights(const struct mode_ensemble *e, cons
     json_object_set_new(all, "experts", json_integer(e->n));
     json_object_set_new(all, "router", json_string(mode_router_name(e->router)));
     json_object_set_new(all, "max_entropy", json_real(log(e->n)));
+    json_t *params = json_object();
+#define X(name, value, least, most, help) json_object_set_new(params, #name, json_real(e->params.name));
+    MODE_ROUTER_PARAMS(X)
+#undef X
+    json_object_set_new(all, "params", params);
+    json_object_set_new(all, "top_experts", json_integer(e->top_experts));
     json_object_set_new(all, "tasks", tasks);
     for (int t = 0; t < e->n_tasks; t++) {
         const struct mode_ensemble_task *x = &e->task[t];
@@ -130,7 +141,7 @@ enum mode_status mode_ensemble_write_weights(const struct mode_ensemble *e, cons
 struct mode_comparison mode_compare(const char *than, const struct mode_outcome *const *a,
                                     const struct mode_outcome *const *b, int n_rows)
 {
-    struct mode_comparison c = {.than = than, .n_rows = n_rows};
+    struct mode_comparison c = {.than = than, .rows = "rows", .n_rows = n_rows};
     double var = 0;
     for (int r = 0; r < n_rows; r++) {
         double error, d = 100 * mode_outcome_difference(a[r], b[r], &error);
@@ -162,43 +173,97 @@ char *mode_comparison_sentence(const struct mode_comparison *c)
                        : c->difference < 0 ? "is behind, but not distinguishable from,"
                                            : "equals";
     return mode_xasprintf(
-        "%s %s: %+.2f ± %.2f points (%.2f against %.2f; better on %d, equal on %d, worse on %d of %d rows)", verb,
-        c->than, c->difference, c->error, c->mine, c->other, c->wins, c->ties, c->losses, c->n_rows);
+        "%s %s: %+.2f ± %.2f points (%.2f against %.2f; better on %d, equal on %d, worse on %d of %d %s)", verb,
+        c->than, c->difference, c->error, c->mine, c->other, c->wins, c->ties, c->losses, c->n_rows, c->rows);
 }
 
-double mode_ensemble_model_average(const struct mode_ensemble *e, int model)
+const char *mode_family_name(enum mode_family family)
 {
-    double s = 0;
-    for (int r = 0; r < e->n_rows; r++) s += percent(&e->row[r].model[model]);
-    return s / e->n_rows;
+    static const char *const names[] = {
+#define X(name, text) text,
+        MODE_FAMILY_MAP(X)
+#undef X
+    };
+    return names[family];
 }
 
-double mode_ensemble_router_average(const struct mode_ensemble *e, enum mode_router router)
+int mode_ensemble_rows(const struct mode_ensemble *e, enum mode_family family)
 {
-    double s = 0;
-    for (int r = 0; r < e->n_rows; r++) s += percent(&e->row[r].router[router]);
-    return s / e->n_rows;
-}
-
-int mode_ensemble_compare(const struct mode_ensemble *e, enum mode_router router, struct mode_comparison out[3],
-                          int *best)
-{
-    size_t rows = (size_t)e->n_rows;
-    const struct mode_outcome **a = mode_xcalloc(rows, sizeof *a), **b = mode_xcalloc(rows, sizeof *b);
     int n = 0;
+    for (int r = 0; r < e->n_rows; r++) n += e->row[r].family == family;
+    return n;
+}
+
+double mode_ensemble_model_average(const struct mode_ensemble *e, enum mode_family family, int model)
+{
+    double s = 0;
+    for (int r = 0; r < e->n_rows; r++)
+        if (e->row[r].family == family) s += percent(&e->row[r].model[model]);
+    return s / mode_ensemble_rows(e, family);
+}
+
+double mode_ensemble_router_average(const struct mode_ensemble *e, enum mode_family family, enum mode_router router)
+{
+    double s = 0;
+    for (int r = 0; r < e->n_rows; r++)
+        if (e->row[r].family == family) s += percent(&e->row[r].router[router]);
+    return s / mode_ensemble_rows(e, family);
+}
+
+double mode_ensemble_entropy(const struct mode_ensemble *e, enum mode_family family, enum mode_router router)
+{
+    double s = 0;
+    for (int r = 0; r < e->n_rows; r++) /* a task's rows are as many as every other's of its family */
+        if (e->row[r].family == family) s += e->task[e->row[r].task].entropy[router];
+    return s / mode_ensemble_rows(e, family);
+}
+
+bool mode_ensemble_is_approximate(const struct mode_ensemble *e, enum mode_router router)
+{
+    return e->top_experts > 0 && router != MODE_ROUTER_UNIFORM;
+}
+
+char *mode_ensemble_name(const struct mode_ensemble *e, enum mode_router router)
+{
+    return mode_ensemble_is_approximate(e, router)
+               ? mode_xasprintf("The ensemble (approximate: %d of %d experts)", e->top_experts, e->n)
+               : mode_xstrdup("The ensemble");
+}
+
+int mode_ensemble_compare(const struct mode_ensemble *e, enum mode_family family, enum mode_router router,
+                          struct mode_comparison out[3], int *best)
+{
+    static const char *const rows[] = {
+#define X(name, text) text " rows",
+        MODE_FAMILY_MAP(X)
+#undef X
+    };
+    const size_t all = (size_t)e->n_rows;
+    const struct mode_outcome **mine, **other[3];
+    const char *than[3];
+    int n = 0, n_rows = 0;
     *best = 0;
+    if (!mode_ensemble_rows(e, family)) return 0;
     for (int c = 1; c < e->n; c++)
-        if (mode_ensemble_model_average(e, c) > mode_ensemble_model_average(e, *best)) *best = c;
-    for (int r = 0; r < e->n_rows; r++) a[r] = &e->row[r].router[router];
-    if (e->dense >= 0) {
-        for (int r = 0; r < e->n_rows; r++) b[r] = &e->row[r].model[e->dense];
-        out[n++] = mode_compare("the dense model", a, b, e->n_rows);
+        if (mode_ensemble_model_average(e, family, c) > mode_ensemble_model_average(e, family, *best)) *best = c;
+    if (e->dense >= 0) than[n++] = "the dense model";
+    than[n++] = "the plain average of the experts";
+    than[n++] = "the best single expert";
+    mine = mode_xcalloc(all, sizeof *mine);
+    for (int i = 0; i < n; i++) other[i] = mode_xcalloc(all, sizeof **other);
+    for (int r = 0; r < e->n_rows; r++) {
+        const struct mode_ensemble_row *row = &e->row[r];
+        if (row->family != family) continue;
+        mine[n_rows] = &row->router[router];
+        if (e->dense >= 0) other[0][n_rows] = &row->model[e->dense];
+        other[n - 2][n_rows] = &row->router[MODE_ROUTER_UNIFORM];
+        other[n - 1][n_rows++] = &row->model[*best];
     }
-    for (int r = 0; r < e->n_rows; r++) b[r] = &e->row[r].router[MODE_ROUTER_UNIFORM];
-    out[n++] = mode_compare("the plain average of the experts", a, b, e->n_rows);
-    for (int r = 0; r < e->n_rows; r++) b[r] = &e->row[r].model[*best];
-    out[n++] = mode_compare("the best single expert", a, b, e->n_rows);
-    free(a);
-    free(b);
+    for (int i = 0; i < n; i++) {
+        out[i] = mode_compare(than[i], mine, other[i], n_rows);
+        out[i].rows = rows[family];
+        free(other[i]);
+    }
+    free(mine);
     return n;
 }

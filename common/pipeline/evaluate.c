@@ -21,25 +21,29 @@ static enum mode_status class_vectors(float *out, struct mode_clip *clip, const 
                                       const struct mode_encode_hook *hook, struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
-    int e = mode_clip_embed_dim(clip), n_templates = set->n_templates;
+    int e = mode_clip_embed_dim(clip), most = 1;
+    for (int k = 0; k < set->n_classes; k++)
+        if (mode_evalset_n_prompts(set, k) > most) most = mode_evalset_n_prompts(set, k);
     if (mode_backend_is_device(mode_clip_backend(clip)) && batch < DEVICE_TEXTS) batch = DEVICE_TEXTS;
-    int group = (int)(batch / n_templates) + 1; /* classes */
-    char **prompts = mode_xcalloc((size_t)group * (size_t)n_templates, sizeof *prompts);
-    float *features = mode_xmalloc((size_t)group * (size_t)n_templates * (size_t)e * sizeof *features);
+    int group = (int)(batch / most) + 1; /* classes */
+    char **prompts = mode_xcalloc((size_t)group * (size_t)most, sizeof *prompts);
+    float *features = mode_xmalloc((size_t)group * (size_t)most * (size_t)e * sizeof *features);
     double *mean = mode_xmalloc((size_t)e * sizeof *mean);
     for (int first = 0; !st && first < set->n_classes; first += group) {
         int n = set->n_classes - first < group ? set->n_classes - first : group;
-        for (int i = 0; i < n * n_templates; i++)
-            prompts[i] = mode_evalset_prompt(set, i % n_templates, first + i / n_templates);
-        st = mode_encode_texts(clip, tokenizer, features, prompts, (int64_t)n * n_templates, batch, false, NULL, err);
-        for (int i = 0; i < n * n_templates; i++) free(prompts[i]);
+        int64_t n_prompts = 0, at = 0;
+        for (int k = first; k < first + n; k++)
+            for (int i = 0; i < mode_evalset_n_prompts(set, k); i++)
+                prompts[n_prompts++] = mode_evalset_prompt(set, i, k);
+        st = mode_encode_texts(clip, tokenizer, features, prompts, n_prompts, batch, false, NULL, err);
+        for (int64_t i = 0; i < n_prompts; i++) free(prompts[i]);
         for (int k = 0; !st && k < n; k++) {
+            const int its = mode_evalset_n_prompts(set, first + k);
             double norm = 0;
             for (int j = 0; j < e; j++) {
                 mean[j] = 0;
-                for (int t = 0; t < n_templates; t++)
-                    mean[j] += (double)features[((int64_t)k * n_templates + t) * e + j];
-                mean[j] /= n_templates;
+                for (int t = 0; t < its; t++) mean[j] += (double)features[(at + t) * e + j];
+                mean[j] /= its;
                 norm += mean[j] * mean[j];
             }
             norm = sqrt(norm);
@@ -47,6 +51,7 @@ static enum mode_status class_vectors(float *out, struct mode_clip *clip, const 
                 st = MODE_FAIL(err, MODE_E_VALUE, "task %s: the text features of class %s cancel out or are not finite",
                                set->name, set->classes[first + k]);
             for (int j = 0; j < e; j++) out[(int64_t)(first + k) * e + j] = (float)(mean[j] / norm);
+            at += its;
         }
         if (!st && hook && hook->more &&
             !hook->more(hook->ctx, (uint64_t)(first + n), (uint64_t)set->n_classes, "classes"))

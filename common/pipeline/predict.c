@@ -26,7 +26,6 @@ static enum mode_status weigh(struct mode_prediction *p, const struct mode_predi
     struct mode_centres c = {0};
     struct mode_text_encoder *enc = NULL;
     struct mode_near near = {0};
-    const struct mode_router_params params = MODE_ROUTER_PARAMS_DEFAULT;
     float *words = NULL;
     char *path = mode_path_join(s->experts, "centres.safetensors");
     enum mode_status st;
@@ -39,9 +38,9 @@ static enum mode_status weigh(struct mode_prediction *p, const struct mode_predi
     p->n = c.n;
     p->weight = mode_xcalloc((size_t)tasks_of(s, p) * (size_t)c.n, sizeof *p->weight);
     if (is_queries(s))
-        mode_router_query_weights(p->weight, &near, s->router, &params);
+        mode_router_query_weights(p->weight, &near, s->router, &s->params);
     else
-        mode_router_weights(p->weight, &near, s->router, &params);
+        mode_router_weights(p->weight, &near, s->router, &s->params);
     for (int64_t q = 0; s->top_experts > 0 && q < tasks_of(s, p); q++)
         mode_weights_keep_top(p->weight + q * p->n, p->n, s->top_experts);
 out:

@@ -32,6 +32,7 @@ struct mode_predict_spec {
     char *const *picture; /* [n_pictures] paths */
     int64_t n_pictures;
     enum mode_router router;
+    struct mode_router_params params;
     int top_experts; /* only so many, those of the greatest weights, which then sum to 1; 0: all. An approximation */
     int64_t batch;   /* pictures or texts at a time */
     const struct mode_encode_hook *hook; /* may be NULL */

@@ -56,10 +56,11 @@ static void tile(struct mode_str *s, const char *name, const char *value, const 
 }
 
 /* Above chance by more than two standard errors: on how many rows. */
-static int above_chance(const struct mode_ensemble *e, int model)
+static int above_chance(const struct mode_ensemble *e, enum mode_family family, int model)
 {
     int n = 0;
     for (int r = 0; r < e->n_rows; r++) {
+        if (e->row[r].family != family) continue;
         double error, v = mode_outcome_mean(&e->row[r].model[model], &error);
         n += v - e->row[r].chance > 2 * error;
     }
@@ -68,18 +69,21 @@ static int above_chance(const struct mode_ensemble *e, int model)
 
 static void sentences(struct mode_str *s, const struct mode_ensemble *e)
 {
-    struct mode_comparison c[3];
-    int best, n = mode_ensemble_compare(e, e->router, c, &best);
     static const char *const word[] = {"worse", "even", "better"};
+    struct mode_comparison c[3 * MODE_FAMILY_COUNT];
+    int best, n = 0;
+    char *name = mode_ensemble_name(e, e->router);
+    for (int k = 0; k < MODE_FAMILY_COUNT; k++)
+        n += mode_ensemble_compare(e, (enum mode_family)k, e->router, c + n, &best);
     for (int i = 0; i < n; i++) {
         int v = mode_comparison_verdict(&c[i]);
         char *sentence = mode_comparison_sentence(&c[i]);
-        mode_str_printf(s, "<p class=\"%s\"><i class=\"mark %s\"></i>The ensemble ", i == 0 ? "first" : "",
-                        word[v + 1]);
+        mode_str_printf(s, "<p class=\"%s\"><i class=\"mark %s\"></i>%s ", i == 0 ? "first" : "", word[v + 1], name);
         mode_str_add_html(s, sentence);
         mode_str_add_cstr(s, ".</p>\n");
         free(sentence);
     }
+    free(name);
     int added = mode_centres_added(&e->centres);
     if (added)
         mode_str_printf(
@@ -89,22 +93,26 @@ static void sentences(struct mode_str *s, const struct mode_ensemble *e)
             added, e->centres.n, e->centres.n - added);
 }
 
-static void score_tiles(struct mode_str *s, const struct mode_ensemble *e)
+static void score_tiles(struct mode_str *s, const struct mode_ensemble *e, enum mode_family family)
 {
     struct mode_comparison c[3];
-    int best;
-    char value[64], note[128];
-    mode_ensemble_compare(e, e->router, c, &best);
-    snprintf(value, sizeof value, "%.2f", mode_ensemble_router_average(e, e->router));
-    snprintf(note, sizeof note, "router %s, mean over %d rows", mode_router_name(e->router), e->n_rows);
+    int best, n_rows = mode_ensemble_rows(e, family);
+    char value[64], note[128], some[64] = "";
+    const char *what = mode_family_name(family);
+    if (!mode_ensemble_compare(e, family, e->router, c, &best)) return;
+    if (mode_ensemble_is_approximate(e, e->router))
+        snprintf(some, sizeof some, ", approximate: %d of %d experts", e->top_experts, e->n);
+    snprintf(value, sizeof value, "%.2f", mode_ensemble_router_average(e, family, e->router));
+    snprintf(note, sizeof note, "router %s%s, mean over %d %s rows", mode_router_name(e->router), some, n_rows, what);
     tile(s, "ensemble", value, note);
     if (e->dense >= 0) {
-        snprintf(value, sizeof value, "%.2f", mode_ensemble_model_average(e, e->dense));
-        snprintf(note, sizeof note, "above chance on %d of %d rows", above_chance(e, e->dense), e->n_rows);
+        snprintf(value, sizeof value, "%.2f", mode_ensemble_model_average(e, family, e->dense));
+        snprintf(note, sizeof note, "above chance on %d of %d %s rows", above_chance(e, family, e->dense), n_rows,
+                 what);
         tile(s, "dense model", value, note);
     }
-    snprintf(value, sizeof value, "%.2f", mode_ensemble_model_average(e, best));
-    snprintf(note, sizeof note, "expert %d", best);
+    snprintf(value, sizeof value, "%.2f", mode_ensemble_model_average(e, family, best));
+    snprintf(note, sizeof note, "expert %d, %s", best, what);
     tile(s, "best single expert", value, note);
 }
 
@@ -119,7 +127,7 @@ void mode_report_verdict(struct mode_str *s, const struct mode_report *r)
         mode_str_add_cstr(s, "<p class=first>The run names no evaluation task: the experts are trained, and nothing is "
                              "measured.</p>\n");
     mode_str_add_cstr(s, "<div class=tiles>\n");
-    if (e->n_rows) score_tiles(s, e);
+    for (int k = 0; k < MODE_FAMILY_COUNT; k++) score_tiles(s, e, (enum mode_family)k);
     if (r->corpus) {
         struct mode_str count = {0};
         mode_report_count(&count, r->corpus->rows);
@@ -140,8 +148,8 @@ void mode_report_verdict(struct mode_str *s, const struct mode_report *r)
            "sample by sample; "
            "&ldquo;beats&rdquo; and &ldquo;is worse&rdquo; mean a difference of more than two of them. A "
            "classification task is one row "
-           "(accuracy, or the mean per class or average precision where it says so), a retrieval task two (recall at "
-           "1, both ways); all rows count alike. Task tables and "
+           "(accuracy, or the measure that is customary where it says so), a retrieval task two (recall at "
+           "1, both ways); the two kinds are averaged apart, and all rows of a kind count alike. Task tables and "
            "every figure: "
            "<code>result.csv</code>, <code>summary.json</code>, <code>weights.json</code>.</p>\n</section>\n");
 }

@@ -3,22 +3,20 @@
 
 #include <math.h>
 
-static void comparison(struct mode_str *s, const struct mode_ensemble *e)
+static void comparison(struct mode_str *s, const struct mode_ensemble *e, enum mode_family family)
 {
     mode_str_printf(s,
-                    "<div class=card><table><tr><th>router</th><th>average</th>%s<th>against the plain "
+                    "<div class=card><table><tr><th>router</th><th>average, %s</th>%s<th>against the plain "
                     "average</th><th>mean entropy (%.2f = all alike)</th></tr>\n",
-                    e->dense >= 0 ? "<th>against dense</th>" : "", log(e->n));
+                    mode_family_name(family), e->dense >= 0 ? "<th>against dense</th>" : "", log(e->n));
     for (int r = 0; r < MODE_ROUTER_COUNT; r++) {
         struct mode_comparison c[3];
-        int best, n = mode_ensemble_compare(e, (enum mode_router)r, c, &best);
-        double entropy = 0;
-        for (int t = 0; t < e->n_tasks; t++) entropy += e->task[t].entropy[r] / e->n_tasks;
+        int best, n = mode_ensemble_compare(e, family, (enum mode_router)r, c, &best);
         mode_str_printf(s, "<tr><td%s>%s%s</td><td>%.2f</td>", (enum mode_router)r == e->router ? " class=best" : "",
                         mode_router_name((enum mode_router)r), (enum mode_router)r == e->router ? " (in use)" : "",
-                        mode_ensemble_router_average(e, (enum mode_router)r));
+                        mode_ensemble_router_average(e, family, (enum mode_router)r));
         for (int i = 0; i < n - 1; i++) mode_str_printf(s, "<td>%+.2f &plusmn; %.2f</td>", c[i].difference, c[i].error);
-        mode_str_printf(s, "<td>%.3f</td></tr>\n", entropy);
+        mode_str_printf(s, "<td>%.3f</td></tr>\n", mode_ensemble_entropy(e, family, (enum mode_router)r));
     }
     mode_str_add_cstr(s, "</table></div>\n");
 }
@@ -85,7 +83,13 @@ void mode_report_router(struct mode_str *s, const struct mode_report *r)
                     "expert. Below: what each router scores, and the weights of <b>%s</b>. Near-equal "
                     "weights mean the router hardly chooses.</p>\n",
                     mode_router_name(e->router));
-    comparison(s, e);
+    if (e->top_experts)
+        mode_str_printf(s,
+                        "<p class=note>Approximate: of every task&rsquo;s weights only the %d greatest of %d are kept, "
+                        "but for the plain average.</p>\n",
+                        e->top_experts, e->n);
+    for (int k = 0; k < MODE_FAMILY_COUNT; k++)
+        if (mode_ensemble_rows(e, (enum mode_family)k)) comparison(s, e, (enum mode_family)k);
     mode_str_add_cstr(s, "<div class=card>");
     heat(s, e, e->router);
     for (int i = 0; i < MODE_ROUTER_COUNT; i++) {

@@ -25,8 +25,9 @@ static void draw_row(struct mode_str *s, const struct mode_ensemble *e, const st
 {
     char buf[16];
     const struct mode_outcome *mine = &row->router[e->router];
-    static const char *const what[] = {"accuracy", "mean per class", "image for a text", "text for an image",
-                                       "mean average precision"};
+    static const char *const what[] = {"accuracy",          "mean per class",         "image for a text",
+                                       "text for an image", "mean average precision", "mean of top-1 and top-5",
+                                       "area under ROC"};
     mode_str_printf(s, "<text x=\"0\" y=\"%.1f\">", y + 13);
     mode_str_add_html(s, e->task[row->task].name);
     mode_str_printf(
@@ -81,10 +82,15 @@ static void numbers(struct mode_str *s, const struct mode_ensemble *e)
         mode_str_printf(s, "<td%s>%.1f</td><td%s>%.1f</td></tr>\n", unit >= top ? " class=best" : "", unit,
                         mine >= top ? " class=best" : "", mine);
     }
-    mode_str_add_cstr(s, "<tr class=sum><td>average</td><td></td><td></td>");
-    for (int m = 0; m < e->n_models; m++) mode_str_printf(s, "<td>%.2f</td>", mode_ensemble_model_average(e, m));
-    mode_str_printf(s, "<td>%.2f</td><td>%.2f</td></tr>\n</table></div></details>\n",
-                    mode_ensemble_router_average(e, MODE_ROUTER_UNIFORM), mode_ensemble_router_average(e, e->router));
+    for (int k = 0; k < MODE_FAMILY_COUNT; k++) {
+        const enum mode_family f = (enum mode_family)k;
+        if (!mode_ensemble_rows(e, f)) continue;
+        mode_str_printf(s, "<tr class=sum><td>average, %s</td><td></td><td></td>", mode_family_name(f));
+        for (int m = 0; m < e->n_models; m++) mode_str_printf(s, "<td>%.2f</td>", mode_ensemble_model_average(e, f, m));
+        mode_str_printf(s, "<td>%.2f</td><td>%.2f</td></tr>\n", mode_ensemble_router_average(e, f, MODE_ROUTER_UNIFORM),
+                        mode_ensemble_router_average(e, f, e->router));
+    }
+    mode_str_add_cstr(s, "</table></div></details>\n");
 }
 
 void mode_report_tasks(struct mode_str *s, const struct mode_report *r)

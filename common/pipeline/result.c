@@ -75,7 +75,7 @@ enum mode_status mode_result_json(json_t **out, const struct mode_result *r, str
         json_decref(names);
         return mode_error_prefix(err, st, "task %s, model %s", r->task_name, r->model_name);
     }
-    int n = mode_measures_of(measure, r->kind, r->task_name);
+    int n = mode_measures_of(measure, r->kind, r->task_name, r->c);
     for (int i = 0; i < n; i++) json_array_append_new(names, json_string(mode_measure_name(measure[i])));
     *out = json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:s}", "dataset", r->task_name, "model", r->model_name,
                      "pretrained", "", "task",

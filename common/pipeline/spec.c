@@ -6,6 +6,7 @@
 #include "data/caption_text.h"
 #include "data/evalset.h"
 #include "data/utf8.h"
+#include "ensemble/router.h"
 #include "pipeline/cache.h"
 #include "pipeline/given.h"
 #include "pipeline/model_config.h"
@@ -365,6 +366,9 @@ static enum mode_status check_together(struct reader *r)
     if (mode_text_keys_parse(&(struct mode_text_keys){0}, (const char *const *)s->captions.text_keys.item,
                              s->captions.text_keys.n, &why))
         return MODE_FAIL(r->err, MODE_E_CONFIG, "%s: captions.text_keys: %s", r->what, why.text);
+    struct mode_router_params params;
+    if (mode_router_params_parse(&params, s->router_params, &why))
+        return MODE_FAIL(r->err, MODE_E_CONFIG, "%s: ensemble.params: %s", r->what, why.text);
     if (s->train.accumulate > s->train.batch)
         return MODE_FAIL(r->err, MODE_E_CONFIG,
                          "%s: train.accumulate is %llu, more pieces than train.batch has pairs (%llu)", r->what,

@@ -70,7 +70,8 @@ struct mode_spec {
         struct mode_spec_list tasks; /* CLIP_benchmark folders */
         uint64_t batch;
     } evaluate;
-    char *router;
+    char *router, *router_params; /* params: mode_router_params_parse */
+    uint64_t top_experts;         /* 0: all */
 };
 
 enum mode_status mode_spec_load(struct mode_spec *spec, const char *path, struct mode_error *err);

@@ -62,7 +62,9 @@
     X("train.scale_max", REAL, train.scale_max, MODE_DEFAULT_SCALE_MAX, 0.01, 1, "random crop: largest share of the area") \
     X("evaluate.tasks", PATHS, evaluate.tasks, "", 0, 0, "CLIP_benchmark folders, or folders of such folders") \
     X("evaluate.batch", UINT, evaluate.batch, MODE_DEFAULT_EVALUATE_BATCH, 1, 1e5, "pictures at a time") \
-    X("ensemble.router", WORD, router, MODE_DEFAULT_ROUTER, 0, 0, "paper|reference|uniform|coarse-centre|share: how experts are weighted")
+    X("ensemble.router", WORD, router, MODE_DEFAULT_ROUTER, 0, 0, "paper|reference|uniform|coarse-centre|share: how experts are weighted") \
+    X("ensemble.params", STR, router_params, "", 0, 0, "constants of the routers' formulas: NAME=NUMBER, blanks between") \
+    X("ensemble.top_experts", UINT, top_experts, "0", 0, 4096, "so many experts at most answer a task, those of the greatest weights; 0 = all, anything else an approximation")
 /* clang-format on */
 
 #endif

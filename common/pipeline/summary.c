@@ -1,5 +1,6 @@
 /* summary.json: the report's numbers for scripts. */
 #include "base/file.h"
+#include "base/str.h"
 #include "pipeline/report_parts.h"
 
 #include <math.h>
@@ -64,21 +65,19 @@ static json_t *tasks_of(const struct mode_ensemble *e)
     return all;
 }
 
-static json_t *routers_of(const struct mode_ensemble *e)
+static json_t *routers_of(const struct mode_ensemble *e, enum mode_family family)
 {
     json_t *all = json_object();
     for (int k = 0; k < MODE_ROUTER_COUNT; k++) {
         static const char *const verdict[] = {"worse", "not_distinguishable", "better"};
         struct mode_comparison c[3];
-        int best, n = mode_ensemble_compare(e, (enum mode_router)k, c, &best);
+        int best, n = mode_ensemble_compare(e, family, (enum mode_router)k, c, &best);
         json_t *o = json_object(), *against = json_array();
-        double entropy = 0;
-        for (int t = 0; t < e->n_tasks; t++) entropy += e->task[t].entropy[k] / e->n_tasks;
-        json_object_set_new(o, "average", real(mode_ensemble_router_average(e, (enum mode_router)k)));
-        json_object_set_new(o, "mean_entropy", real(entropy));
+        json_object_set_new(o, "average", real(mode_ensemble_router_average(e, family, (enum mode_router)k)));
+        json_object_set_new(o, "mean_entropy", real(mode_ensemble_entropy(e, family, (enum mode_router)k)));
         for (int i = 0; i < n; i++) {
             json_t *j = json_object();
-            char *sentence = mode_comparison_sentence(&c[i]);
+            char *sentence = mode_comparison_sentence(&c[i]), *name = mode_ensemble_name(e, (enum mode_router)k);
             json_object_set_new(j, "than", json_string(c[i].than));
             json_object_set_new(j, "difference", real(c[i].difference));
             json_object_set_new(j, "standard_error", real(c[i].error));
@@ -86,9 +85,10 @@ static json_t *routers_of(const struct mode_ensemble *e)
             json_object_set_new(j, "ties", json_integer(c[i].ties));
             json_object_set_new(j, "losses", json_integer(c[i].losses));
             json_object_set_new(j, "verdict", json_string(verdict[mode_comparison_verdict(&c[i]) + 1]));
-            json_object_set_new(j, "sentence", json_sprintf("The ensemble %s.", sentence));
+            json_object_set_new(j, "sentence", json_sprintf("%s %s.", name, sentence));
             json_array_append_new(against, j);
             free(sentence);
+            free(name);
         }
         json_object_set_new(o, "against", against);
         json_object_set_new(all, mode_router_name((enum mode_router)k), o);
@@ -131,19 +131,27 @@ static json_t *ledger_of(const struct mode_corpus *c)
     return o;
 }
 
-static void add_averages(json_t *o, const struct mode_ensemble *e)
+/* The keys of classification are bare: it is the headline. */
+static void set_of(json_t *o, const char *key, enum mode_family family, json_t *value)
+{
+    char *name = mode_xasprintf("%s%s", key, family == MODE_FAMILY_RETRIEVAL ? "_retrieval" : "");
+    json_object_set_new(o, name, value);
+    free(name);
+}
+
+static void add_averages(json_t *o, const struct mode_ensemble *e, enum mode_family family)
 {
     struct mode_comparison c[3];
     int best;
+    if (!mode_ensemble_compare(e, family, e->router, c, &best)) return;
     json_t *averages = json_object();
-    mode_ensemble_compare(e, e->router, c, &best);
-    json_object_set_new(o, "best_single_expert", json_string(e->model[best]));
+    set_of(o, "best_single_expert", family, json_string(e->model[best]));
     for (int m = 0; m < e->n_models; m++)
-        json_object_set_new(averages, e->model[m], real(mode_ensemble_model_average(e, m)));
-    json_object_set_new(averages, "all_unit", real(mode_ensemble_router_average(e, MODE_ROUTER_UNIFORM)));
-    json_object_set_new(averages, "ensemble", real(mode_ensemble_router_average(e, e->router)));
-    json_object_set_new(o, "averages", averages);
-    json_object_set_new(o, "routers", routers_of(e));
+        json_object_set_new(averages, e->model[m], real(mode_ensemble_model_average(e, family, m)));
+    json_object_set_new(averages, "all_unit", real(mode_ensemble_router_average(e, family, MODE_ROUTER_UNIFORM)));
+    json_object_set_new(averages, "ensemble", real(mode_ensemble_router_average(e, family, e->router)));
+    set_of(o, "averages", family, averages);
+    set_of(o, "routers", family, routers_of(e, family));
 }
 
 enum mode_status mode_summary_write(const struct mode_report *r, const char *path, struct mode_error *err)
@@ -153,7 +161,8 @@ enum mode_status mode_summary_write(const struct mode_report *r, const char *pat
     json_object_set_new(o, "run", json_string(r->run_name));
     json_object_set_new(o, "router", json_string(mode_router_name(e->router)));
     json_object_set_new(o, "experts", json_integer(e->n));
-    if (e->n_rows) add_averages(o, e);
+    if (e->top_experts) json_object_set_new(o, "top_experts", json_integer(e->top_experts));
+    for (int k = 0; k < MODE_FAMILY_COUNT; k++) add_averages(o, e, (enum mode_family)k);
     json_object_set_new(o, "rows", rows_of(e));
     json_object_set_new(o, "tasks", tasks_of(e));
     if (r->n_skipped) {

@@ -73,8 +73,9 @@ static enum mode_status write_index(struct plan *p, const char *dir, struct mode
                                         "seconds", x->commit->seconds, "note", note ? note : json_null()));
         free(name);
     }
-    json_t *root = json_pack("{s:s, s:s, s:s, s:s, s:o}", "run", p->spec.name, "router", p->spec.router, "encoder",
-                             p->spec.encoder.dir, "clip_merges", p->spec.tokenizer_merges, "models", models);
+    json_t *root = json_pack("{s:s, s:s, s:s, s:I, s:s, s:s, s:o}", "run", p->spec.name, "router", p->spec.router,
+                             "router_params", p->spec.router_params, "top_experts", (json_int_t)p->spec.top_experts,
+                             "encoder", p->spec.encoder.dir, "clip_merges", p->spec.tokenizer_merges, "models", models);
     char *text = json_dumps(root, JSON_INDENT(2)), *path = mode_path_join(dir, "index.json");
     enum mode_status st = mode_file_write_atomic(path, text, strlen(text), err);
     free(path);

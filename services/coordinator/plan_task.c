@@ -340,6 +340,8 @@ static enum mode_status ensemble_task(struct plan_spec *s, struct plan *p, struc
     }
     r.run_name = p->spec.name;
     r.router = p->spec.router;
+    r.router_params = p->spec.router_params;
+    r.top_experts = (uint32_t)p->spec.top_experts;
     r.experts = plan_experts(p);
     r.tasks = tasks;
     r.n_tasks = p->n_tasks;

@@ -112,8 +112,14 @@ enum mode_status ensemble_work(struct mode_job *job, struct mode_error *err)
         st = MODE_FAIL(err, MODE_E_VALUE, "ensemble: %u experts, expected 1 to %d", r->experts, MAX_EXPERTS);
         goto out;
     }
+    if (r->top_experts > MAX_EXPERTS) {
+        st = MODE_FAIL(err, MODE_E_VALUE, "ensemble: top_experts is %u, expected 0 to %d", r->top_experts, MAX_EXPERTS);
+        goto out;
+    }
     struct mode_ensemble_run run = {.run_name = r->run_name,
                                     .router = r->router,
+                                    .router_params = r->router_params,
+                                    .top_experts = (int)r->top_experts,
                                     .spec = r->spec_yaml,
                                     .seed = r->seed,
                                     .centres = mode_job_input(job, "centres"),

@@ -7,6 +7,7 @@
 #include "pipeline/defaults.h"
 #include "pipeline/ensemble_run.h"
 #include "ranges.h"
+#include "router_option.h"
 #include "verb.h"
 
 #include <errno.h>
@@ -18,7 +19,8 @@
 #include <unistd.h>
 
 struct options {
-    const char *centres, *results, *words, *tasks, *router, *out, *captions, *assign, *shards, *train, *name;
+    struct router_options router;
+    const char *centres, *results, *words, *tasks, *out, *captions, *assign, *shards, *train, *name;
     int64_t seed;
 };
 
@@ -30,8 +32,8 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, words, "words", NULL, "DIR",
                  "DIR/<task>.safetensors: the tasks' words, of `mode embed --task`"),
     MODE_OPT_STR(struct options, tasks, "tasks", NULL, "DIR", "DIR/<task>: CLIP_benchmark folders, for class names"),
-    MODE_OPT_STR(struct options, router, "router", MODE_DEFAULT_ROUTER, "NAME",
-                 "the one of result.csv: paper | reference | uniform | coarse-centre | share"),
+    ROUTER_OPTIONS(struct options, MODE_DEFAULT_ROUTER,
+                   "the one of result.csv: paper | reference | uniform | coarse-centre | share"),
     MODE_OPT_STR(struct options, out, "out", ".", "DIR",
                  "where result.csv, weights.json, summary.json and report.html go"),
     MODE_OPT_STR(struct options, train, "train", NULL, "DIR",
@@ -231,8 +233,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         (st = option_needed(o.words, "--words DIR", err)) || (st = ranges_check(&o, table, ranges, err)))
         return st;
     enum mode_router router;
-    struct mode_error why;
-    if (mode_router_parse(&router, o.router, &why)) return MODE_FAIL(err, MODE_E_USAGE, "--router: %s", why.text);
+    struct mode_router_params params;
+    if ((st = router_check(&o.router, &router, &params, err))) return st;
     struct found *f = mode_xcalloc(1, sizeof *f);
     char *sentence = NULL, *csv = mode_path_join(o.out, "result.csv"), *summary = mode_path_join(o.out, "summary.json"),
          *report = mode_path_join(o.out, "report.html"), *weights = mode_path_join(o.out, "weights.json");
@@ -244,7 +246,9 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         (st = mode_output_set_open(&set, names, 4, err)))
         goto out;
     struct mode_ensemble_run r = {.run_name = o.name,
-                                  .router = o.router,
+                                  .router = o.router.name,
+                                  .router_params = o.router.params,
+                                  .top_experts = o.router.top > 0 ? (int)o.router.top : 0,
                                   .seed = (uint64_t)o.seed,
                                   .centres = o.centres,
                                   .n_models = f->n_models,

@@ -11,6 +11,7 @@
 #include "nn/backend.h"
 #include "pipeline/predict.h"
 #include "ranges.h"
+#include "router_option.h"
 #include "verb.h"
 
 #include <jansson.h>
@@ -20,8 +21,9 @@
 
 struct options {
     struct backend_options backend;
-    const char *workspace, *experts, *classes, *templates, *queries, *images, *router, *encoder, *merges;
-    int64_t top, top_experts, batch, threads;
+    struct router_options router;
+    const char *workspace, *experts, *classes, *templates, *queries, *images, *encoder, *merges;
+    int64_t top, batch, threads;
     bool json;
 };
 
@@ -29,17 +31,15 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, workspace, "workspace", ".", "DIR", "the workspace whose experts/ are used"),
     MODE_OPT_STR(struct options, experts, "experts", NULL, "DIR", "or such a folder, taken from a workspace"),
     MODE_OPT_STR(struct options, classes, "classes", NULL, "FILE",
-                 "class names, one a line: every picture is given one"),
+                 "class names, one a line (tabs between several of one class): every picture is given one"),
     MODE_OPT_STR(struct options, templates, "templates", NULL, "FILE",
                  "with --classes: texts with {c} for the class, one a line (default: {c} alone)"),
     MODE_OPT_STR(struct options, queries, "queries", NULL, "FILE",
                  "or texts, one a line: for each the nearest pictures"),
     MODE_OPT_STR(struct options, images, "images", NULL, "FILE", "more pictures: paths, one a line"),
     MODE_OPT_INT(struct options, top, "top", "5", "N", "so many classes of a picture, or pictures of a query"),
-    MODE_OPT_STR(struct options, router, "router", NULL, "NAME",
-                 "paper | reference | uniform | coarse-centre | share (default: the run's)"),
-    MODE_OPT_INT(struct options, top_experts, "top-experts", "0", "N",
-                 "use so many experts at most, those of the greatest weights; 0 = all (approximate, and faster)"),
+    ROUTER_OPTIONS(struct options, NULL,
+                   "paper | reference | uniform | coarse-centre | share (default: the run's, as of the next two)"),
     MODE_OPT_STR(struct options, encoder, "encoder", NULL, "DIR",
                  "the encoder the centres were made with (default: the run's)"),
     MODE_OPT_STR(struct options, merges, "clip-merges", NULL, "FILE",
@@ -50,8 +50,8 @@ static const struct mode_option table[] = {
     MODE_OPT_FLAG(struct options, json, "json", "one object a line: the weights, then every picture or query"),
     MODE_OPT_END};
 
-static const struct option_range ranges[] = {RANGE("batch", 1, 1 << 20), RANGE_FROM("top", 1),
-                                             RANGE_FROM("top-experts", 0), RANGE_THREADS, RANGE_END};
+static const struct option_range ranges[] = {RANGE("batch", 1, 1 << 20), RANGE_FROM("top", 1), RANGE_THREADS,
+                                             RANGE_END};
 
 static const char prose[] =
     "Scores pictures with the experts of a finished run, weighted by the words that are asked for. A score is\n"
@@ -61,7 +61,8 @@ static const char prose[] =
 /* What experts/index.json says of the run that made them. */
 struct run {
     json_t *index;
-    const char *router, *encoder, *merges; /* NULL: not said */
+    const char *encoder, *merges; /* NULL: not said */
+    struct router_options router;
 };
 
 static enum mode_status read_run(struct run *r, const char *experts, struct mode_error *err)
@@ -73,7 +74,10 @@ static enum mode_status read_run(struct run *r, const char *experts, struct mode
         st = MODE_FAIL(err, MODE_E_NOINPUT, "%s is not there; expected the experts/ of a finished run", path);
     else if (!(r->index = json_load_file(path, 0, &why)))
         st = MODE_FAIL(err, MODE_E_FORMAT, "%s:%d: not JSON: %s", path, why.line, why.text);
-    r->router = json_string_value(json_object_get(r->index, "router"));
+    const json_t *top = json_object_get(r->index, "top_experts");
+    r->router.name = json_string_value(json_object_get(r->index, "router"));
+    r->router.params = json_string_value(json_object_get(r->index, "router_params"));
+    r->router.top = json_is_integer(top) ? json_integer_value(top) : 0;
     r->encoder = json_string_value(json_object_get(r->index, "encoder"));
     r->merges = json_string_value(json_object_get(r->index, "clip_merges"));
     free(path);
@@ -86,7 +90,7 @@ static enum mode_status read_words(struct mode_evalset *e, const struct options 
     e->name = mode_xstrdup(o->classes ? o->classes : o->queries);
     e->kind = o->classes ? MODE_TASK_CLASSIFICATION : MODE_TASK_RETRIEVAL;
     if (o->queries) return mode_evalset_words_read(&e->texts, &e->n_texts, o->queries, err);
-    enum mode_status st = mode_evalset_words_read(&e->classes, &e->n_classes, o->classes, err);
+    enum mode_status st = mode_evalset_classes_read(e, o->classes, err);
     if (st) return st;
     if (o->templates) return mode_evalset_templates_read(&e->templates, &e->n_templates, o->templates, err);
     e->templates = mode_xmalloc(sizeof *e->templates);
@@ -197,19 +201,23 @@ static enum mode_status predict(const struct options *o, const char *experts, ch
                                   .words = &words,
                                   .picture = pictures,
                                   .n_pictures = n,
-                                  .top_experts = (int)o->top_experts,
+                                  .router = MODE_ROUTER_PAPER,
                                   .batch = o->batch,
                                   .hook = &hook};
     enum mode_status st = read_run(&r, experts, err);
     if (st) goto out;
     s.merges = o->merges ? o->merges : r.merges;
-    const char *router = o->router ? o->router : r.router, *encoder = o->encoder ? o->encoder : r.encoder;
+    const char *encoder = o->encoder ? o->encoder : r.encoder;
+    const struct router_options router = {.name = o->router.name ? o->router.name : r.router.name,
+                                          .params = o->router.params ? o->router.params : r.router.params,
+                                          .top = o->router.top >= 0 ? o->router.top : r.router.top};
     if ((!s.merges && (st = merges_find(&s.merges, err))) ||
         (st = option_needed(encoder, "--encoder DIR, which index.json of the experts does not name,", err)) ||
-        (st = mode_router_parse(&s.router, router ? router : "paper", err)) || (st = read_words(&words, o, err)) ||
+        (st = router_check(&router, &s.router, &s.params, err)) || (st = read_words(&words, o, err)) ||
         (st = mode_hub_find(&dir, encoder, err)) || (st = backend_open(&s.be, &o->backend, err)))
         goto out;
     s.encoder = dir;
+    s.top_experts = (int)router.top;
     if (!(st = mode_predict(&p, &s, err))) print(&p, &s, o);
 out:
     mode_prediction_clear(&p);
@@ -225,6 +233,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct options o = {0};
     struct lines list = {0};
     enum mode_router router;
+    struct mode_router_params params;
     int n_args;
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(table, "MODE_", "mode predict (--classes FILE | --queries FILE) [options] PICTURE...", prose);
@@ -236,9 +245,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return MODE_FAIL(err, MODE_E_USAGE, "give either --classes or --queries; `mode predict --help`");
     if (o.templates && !o.classes)
         return MODE_FAIL(err, MODE_E_USAGE, "--templates: only class names go into templates");
-    struct mode_error why;
-    if (o.router && mode_router_parse(&router, o.router, &why))
-        return MODE_FAIL(err, MODE_E_USAGE, "--router: %s", why.text);
+    if ((st = router_check(&o.router, &router, &params, err))) return st;
     if (n_args == 0 && !o.images)
         return MODE_FAIL(err, MODE_E_USAGE, "no picture: name some, or a list of them with --images FILE");
     if (o.threads > 0) mode_parallel_set_threads((int)o.threads);

@@ -12,6 +12,7 @@
 #include "pipeline/defaults.h"
 #include "pipeline/embed.h"
 #include "ranges.h"
+#include "router_option.h"
 #include "verb.h"
 
 #include <jansson.h>
@@ -22,9 +23,10 @@
 
 struct options {
     struct backend_options backend;
-    const char *centres, *encoder, *words, *classes, *task, *router, *pooling;
+    struct router_options router;
+    const char *centres, *encoder, *words, *classes, *task, *pooling;
     int64_t max_tokens;
-    bool json;
+    bool per_word, json;
 };
 
 static const struct mode_option table[] = {
@@ -36,8 +38,8 @@ static const struct mode_option table[] = {
                  "the encoder the centres were made with (to embed the words); or its ORG/NAME[@REVISION]"),
     MODE_OPT_STR(struct options, words, "words", NULL, "FILE",
                  "or the words' vectors (feat.safetensors of `mode embed`)"),
-    MODE_OPT_STR(struct options, router, "router", MODE_DEFAULT_ROUTER, "NAME",
-                 "paper | reference | uniform | coarse-centre | share | all"),
+    ROUTER_OPTIONS(struct options, MODE_DEFAULT_ROUTER, "paper | reference | uniform | coarse-centre | share | all"),
+    MODE_OPT_FLAG(struct options, per_word, "per-word", "every word is a task of its own, as a query is: its weights"),
     MODE_OPT_STR(struct options, pooling, "pooling", NULL, "NAME", "of the encoder; default: as the centres"),
     MODE_OPT_INT(struct options, max_tokens, "max-tokens", "0", "N", "of the encoder; 0 = as the centres"),
     BACKEND_OPTIONS(struct options),
@@ -132,33 +134,51 @@ static enum mode_status near_of(struct mode_near *near, const char *path, const 
     return st;
 }
 
-static void print(const struct mode_near *near, const struct names *names, int router, bool json)
+/* One line of weights, and the same as JSON. */
+static json_t *print_row(double *w, int n, int64_t top, const char *router, const char *word, bool json)
 {
-    struct mode_router_params p = MODE_ROUTER_PARAMS_DEFAULT;
-    double *w = mode_xcalloc((size_t)near->n, sizeof *w);
+    json_t *list = json_array();
+    if (top > 0) mode_weights_keep_top(w, n, top < n ? (int)top : n);
+    double entropy = mode_weights_entropy(w, n);
+    if (!json) printf("%-14s", router);
+    for (int e = 0; e < n; e++) {
+        if (!json) printf(" expert-%d %.4f ", e, w[e]);
+        json_array_append_new(list, json_real(w[e]));
+    }
+    if (!json) printf(" entropy %.4f%s%s\n", entropy, word ? "  " : "", word ? word : "");
+    return json_pack("{s:o, s:f}", "weights", list, "entropy", entropy);
+}
+
+static void print(const struct mode_near *near, const struct names *names, int router,
+                  const struct mode_router_params *p, const struct options *o)
+{
+    const int n_rows = o->per_word ? near->k : 1;
+    const bool json = o->json;
+    double *w = mode_xcalloc((size_t)near->n * (size_t)n_rows, sizeof *w);
     json_t *all = json_object(), *routers = json_object(), *words = json_array();
     for (int r = 0; r < MODE_ROUTER_COUNT; r++) {
+        const char *name = mode_router_name((enum mode_router)r);
         if (router >= 0 && r != router) continue;
-        mode_router_weights(w, near, (enum mode_router)r, &p);
-        double entropy = mode_weights_entropy(w, near->n);
-        json_t *list = json_array();
-        if (!json) printf("%-14s", mode_router_name((enum mode_router)r));
-        for (int e = 0; e < near->n; e++) {
-            if (!json) printf(" expert-%d %.4f ", e, w[e]);
-            json_array_append_new(list, json_real(w[e]));
+        if (!o->per_word) {
+            mode_router_weights(w, near, (enum mode_router)r, p);
+            json_object_set_new(routers, name, print_row(w, near->n, o->router.top, name, NULL, json));
+            continue;
         }
-        if (!json) printf(" entropy %.4f\n", entropy);
-        json_object_set_new(routers, mode_router_name((enum mode_router)r),
-                            json_pack("{s:o, s:f}", "weights", list, "entropy", entropy));
+        json_t *rows = json_array();
+        mode_router_query_weights(w, near, (enum mode_router)r, p);
+        for (int i = 0; i < near->k; i++)
+            json_array_append_new(rows, print_row(w + (int64_t)i * near->n, near->n, o->router.top, name,
+                                                  i < names->n ? names->text[i] : "", json));
+        json_object_set_new(routers, name, json_pack("{s:o}", "per_word", rows));
     }
     if (!json) printf("\n%8s  %8s  %9s  word\n", "fine", "expert", "distance");
     for (int i = 0; i < near->k; i++) {
         const char *word = i < names->n ? names->text[i] : "";
         if (!json) printf("%8d  %8d  %9.4f  %s\n", near->fine_id[i], near->expert[i], near->distance[i], word);
-        json_t *o = json_pack("{s:i, s:i, s:f}", "fine", near->fine_id[i], "expert", near->expert[i], "distance",
+        json_t *j = json_pack("{s:i, s:i, s:f}", "fine", near->fine_id[i], "expert", near->expert[i], "distance",
                               (double)near->distance[i]);
-        json_object_set_new(o, "word", json_string(word));
-        json_array_append_new(words, o);
+        json_object_set_new(j, "word", json_string(word));
+        json_array_append_new(words, j);
     }
     json_object_set_new(all, "routers", routers);
     json_object_set_new(all, "words", words);
@@ -190,10 +210,11 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
     if (st || (st = arguments_check(n_args, 0, argv, NULL, err)) || (st = ranges_check(&o, table, ranges, err)))
         return st;
-    bool every = strcmp(o.router, "all") == 0;
-    struct mode_error why;
-    if (!every && mode_router_parse(&router, o.router, &why))
-        return MODE_FAIL(err, MODE_E_USAGE, "--router: %s", why.text);
+    bool every = strcmp(o.router.name, "all") == 0;
+    struct mode_router_params params;
+    struct router_options checked = o.router;
+    if (every) checked.name = NULL;
+    if ((st = router_check(&checked, &router, &params, err))) return st;
     if (!o.words && (!o.encoder || !o.task == !o.classes))
         return MODE_FAIL(err, MODE_E_USAGE,
                          "give --encoder with either --classes or --task, or --words with ready vectors");
@@ -204,7 +225,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         if ((st = embed(made, &o, &c, err))) goto out;
     }
     if ((st = near_of(&near, o.words ? o.words : made, &c, err))) goto out;
-    print(&near, &names, every ? -1 : (int)router, o.json);
+    print(&near, &names, every ? -1 : (int)router, &params, &o);
 out:
     if (st && folder) mode_error_rename(err, folder, "a temporary folder (TMPDIR)");
     if (folder) mode_dir_remove(folder, NULL);

@@ -221,6 +221,9 @@ printf 'dog\n\ncat\n' >"$f/gap"
 expect 65 'gap: line 2 is blank' mode weights --centres "$centres" --encoder "$enc" --classes "$f/gap"
 route="weights --centres $centres --encoder $enc --classes $f/words"
 expect 2 'pooling "sum" is unknown' mode $route --pooling sum
+expect 2 '--router-params: "lamda=1" is no constant of a router; expected NAME=NUMBER' mode $route --router-params lamda=1
+expect 2 '--router-params: tau is 0, it must be between' mode ensemble --results x --words x --router-params tau=0
+expect 2 'top-experts: -2 is out of range' mode predict --classes x --top-experts -2 x.jpg
 expect 2 'max-tokens: -1 is out of range' mode $route --max-tokens -1
 picture="preprocess $f/picture.jpg --out $f/out"
 expect 2 'size: 0 is out of range, expected 1 to 4096' mode $picture --size 0

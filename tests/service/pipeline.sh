@@ -90,6 +90,12 @@ sed 3q "$work/a/eval/colour/classnames.txt" >"$work/queries.txt"
     >"$work/own.json" 2>/dev/null || fail "predict of queries"
 [ "$(grep -c '"weights": \[\(1.0, 0.0\|0.0, 1.0\)\]' "$work/own.json")" = 3 ] || fail "one expert of two has not all the weight"
 [ "$(grep -c '"best": \[{"picture"' "$work/own.json")" = 3 ] || fail "three queries have not three answers"
+encoder=$(sed -n 's/.*"encoder": "\(.*\)".*/\1/p' "$work/a/experts/index.json")
+"$bin/mode" weights --centres "$work/a/experts/centres.safetensors" --encoder "$encoder" --classes "$work/queries.txt" --router share \
+    --per-word >"$work/words.txt" || fail "weights --per-word"
+[ "$(grep -c '^share .*entropy' "$work/words.txt")" = 3 ] || fail "three words have not three rows of weights"
+"$bin/mode" weights --centres "$work/a/experts/centres.safetensors" --encoder "$encoder" --classes "$work/queries.txt" --router share \
+    --per-word --top-experts 1 --router-params tau=0.5 | grep '^share' | grep -qv ' 1.0000 .* entropy 0.0000' && fail "one expert of two has not all the weight of a word"
 
 # another router: only the ensemble is redone; under another name: its models have their curves there, too
 sed 's/router: .*/router: uniform}/; s/^name: .*/name: twin/' "$work/a/run.yaml" >"$work/a/run2.yaml"

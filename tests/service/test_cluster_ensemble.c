@@ -274,6 +274,7 @@ static void test_assign_and_ensemble_follow(void **state)
     task.kind = (char *)"classification";
     r.run_name = (char *)"run";
     r.router = (char *)"reference";
+    r.router_params = (char *)"slope=5";
     r.experts = COARSE;
     r.tasks = tasks;
     r.n_tasks = 1;

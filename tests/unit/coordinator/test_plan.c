@@ -216,6 +216,10 @@ static void test_a_changed_parameter_redoes_only_what_depends_on_it(void **state
     expect(w, (unsigned[]){2, 2, 2, 1, 0, 2, 0, 1, 1, 2, 8, 1});
     w.router = "uniform";
     expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1});
+    w.router = "paper, params: lambda=0.1, top_experts: 1";
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1});
+    w.router = "paper, params: lambda=0.1";
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1});
     w = (struct what)AS_BEFORE;
     w.batch = "7"; /* of the evaluation */
     expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 1});

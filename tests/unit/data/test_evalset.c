@@ -96,6 +96,40 @@ static void test_classification(void **state)
     mode_evalset_close(&e);
 }
 
+/* FER-2013's way: a class of several names has every template with every name. */
+static void test_a_class_may_have_several_names(void **state)
+{
+    (void)state;
+    struct mode_evalset e;
+    char one[MODE_DIGEST_HEX], two[MODE_DIGEST_HEX];
+    put_classification();
+    assert_int_equal(mode_evalset_words_digest(task, one, &err), MODE_OK);
+    put("classnames.txt", "cat\ntail wagger\tdog\tgood dog \ngrey  wolf\n");
+    assert_int_equal(mode_evalset_words_digest(task, two, &err), MODE_OK);
+    assert_string_not_equal(one, two);
+    if (mode_evalset_open(&e, task, &err)) fail_msg("%s", err.text);
+    assert_int_equal(e.n_classes, 3);
+    assert_string_equal(e.classes[1], "tail wagger");
+    static const char *const prompts[] = {"a photo of a tail wagger.", "tail wagger, or rather tail wagger",
+                                          "a photo of a dog.",         "dog, or rather dog",
+                                          "a photo of a good dog.",    "good dog, or rather good dog"};
+    assert_int_equal(mode_evalset_n_prompts(&e, 0), 2);
+    assert_int_equal(mode_evalset_n_prompts(&e, 1), 6);
+    for (int i = 0; i < 6; i++) {
+        char *p = mode_evalset_prompt(&e, i, 1);
+        assert_string_equal(p, prompts[i]);
+        free(p);
+    }
+    mode_evalset_close(&e);
+    put("classnames.txt", "cat\ntail wagger\tdog\tbad dog \ngrey  wolf\n");
+    assert_int_equal(mode_evalset_words_digest(task, one, &err), MODE_OK);
+    assert_string_not_equal(one, two);
+    put("classnames.txt", "cat\ndog\t\thound\ngrey  wolf\n");
+    assert_int_equal(mode_evalset_open(&e, task, &err), MODE_E_FORMAT);
+    assert_non_null(strstr(err.text, "line 2 has two tabs in a row"));
+    put_classification();
+}
+
 static void test_retrieval(void **state)
 {
     (void)state;
@@ -286,6 +320,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_classification),
+        cmocka_unit_test(test_a_class_may_have_several_names),
         cmocka_unit_test(test_retrieval),
         cmocka_unit_test(test_flags_of_every_type),
         cmocka_unit_test(test_multilabel),

@@ -228,6 +228,40 @@ static void test_only_the_greatest_weights_stay(void **state)
     assert_true(w[1] == 1 && w[2] == 0 && w[3] == 0);
 }
 
+static void test_constants_are_parameters(void **state)
+{
+    (void)state;
+    struct mode_router_params p;
+    struct mode_error err;
+    assert_int_equal(mode_router_params_parse(&p, NULL, &err), MODE_OK);
+    assert_memory_equal(&p, &defaults, sizeof p);
+    assert_int_equal(mode_router_params_parse(&p, " ,", &err), MODE_OK);
+    assert_memory_equal(&p, &defaults, sizeof p);
+    assert_int_equal(mode_router_params_parse(&p, "lambda=0.1, tau=5e-1 few=0", &err), MODE_OK);
+    assert_true(p.lambda == 0.1 && p.tau == 0.5 && p.few == 0 && p.many == defaults.many && p.slope == defaults.slope);
+    static const char *const wrong[][2] = {{"lamda=1", "\"lamda=1\" is no constant"},
+                                           {"lambda", "lambda slope base divisor scale tau"},
+                                           {"=1", "NAME=NUMBER"},
+                                           {"lambda=", "lambda"},
+                                           {"lambda=x", "lambda"},
+                                           {"tau=0.1 lambda=0", "lambda is 0, it must be between"},
+                                           {"tau=nan", "tau"}};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        if (mode_router_params_parse(&p, wrong[i][0], &err) != MODE_E_VALUE) fail_msg("%s was taken", wrong[i][0]);
+        if (!strstr(err.text, wrong[i][1])) fail_msg("%s: %s", wrong[i][0], err.text);
+    }
+    /* and they count: a wider lambda makes the paper's sums greater, so its weights less alike */
+    const int counts[] = {3, 1};
+    struct mode_near near = near_of(counts, 2, 0.7f);
+    double w[2], wide[2];
+    assert_int_equal(mode_router_params_parse(&p, "lambda=2 few=0", &err), MODE_OK);
+    mode_router_weights(w, &near, MODE_ROUTER_PAPER, &defaults);
+    mode_router_weights(wide, &near, MODE_ROUTER_PAPER, &p);
+    const double d2 = (double)0.7f * (double)0.7f;
+    assert_true(wide[0] > w[0] && fabs(log(wide[0] / wide[1]) - 2 * exp(-d2 / 2)) < 1e-12);
+    mode_near_close(&near);
+}
+
 static void test_names_are_read_back(void **state)
 {
     (void)state;
@@ -251,6 +285,7 @@ int main(void)
         cmocka_unit_test(test_share_does_not_depend_on_a_common_distance),
         cmocka_unit_test(test_words_find_their_centres_and_experts),
         cmocka_unit_test(test_only_the_greatest_weights_stay),
+        cmocka_unit_test(test_constants_are_parameters),
         cmocka_unit_test(test_names_are_read_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

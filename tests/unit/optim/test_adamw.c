@@ -124,12 +124,22 @@ static void test_schedule_warms_up_and_falls_to_zero(void **state)
     assert_true(mode_schedule_lr(8, 9, 0, 9) == 0);
 }
 
+/* 32 epochs of 400 million pairs at 32768 a step; the experts fork after 27 */
+static void test_the_papers_schedule_forks_at_a_seventeenth(void **state)
+{
+    (void)state;
+    const int64_t total = 390624, fork = 329589;
+    assert_true(fabs(mode_schedule_lr(5e-4, fork, 2000, total) - 2.98e-5) < 0.005e-5);
+    assert_true(fabs(mode_schedule_lr(4e-4, fork, 2000, total) - 2.39e-5) < 0.005e-5); /* ViT-L/14 */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_updates_follow_the_formula),
         cmocka_unit_test(test_a_row_without_gradient_still_decays_and_forgets),
         cmocka_unit_test(test_schedule_warms_up_and_falls_to_zero),
+        cmocka_unit_test(test_the_papers_schedule_forks_at_a_seventeenth),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -25,6 +25,8 @@ enum { M = 12, N = 2, D = 8, MODELS = 4, SHARDS = 2, SAMPLES = 40, IMAGES = 30, 
 static char dir[] = "/tmp/mode-ensemble-XXXXXX";
 static const char *const models[] = {"expert-0", "expert-1", "dense", "seed"};
 static float fine[M * D], coarse[N * D];
+static const char *router_params; /* of run(), with the next */
+static int top_experts;
 static char digest[MODE_DIGEST_HEX];
 
 static char *at(const char *fmt, ...)
@@ -260,6 +262,8 @@ static enum mode_status run(const char *suffix, const char *router, struct mode_
          *html = at("report%s.html", suffix), *weights = at("weights%s.json", suffix);
     struct mode_ensemble_run r = {.run_name = "a <b>run</b>",
                                   .router = router,
+                                  .router_params = router_params,
+                                  .top_experts = top_experts,
                                   .spec = "name: x\n",
                                   .seed = 1,
                                   .centres = centres,
@@ -308,7 +312,8 @@ static void test_result_csv_is_this_to_the_byte(void **state)
         "2,pairs "
         "image_retrieval_recall@1,30,100.0000,80.0000,100.0000,100.0000,100.0000,60.0000,45.0000,image_retrieval_"
         "recall@1\n"
-        "3,average,18.0000,88.8889,71.1111,88.8889,84.4444,84.4444,53.3333,39.4444,\n");
+        "3,average_retrieval,25.0000,83.3333,66.6667,83.3333,83.3333,83.3333,50.0000,39.1667,\n"
+        "4,average,4.0000,100.0000,80.0000,100.0000,86.6667,86.6667,60.0000,40.0000,\n");
     free(csv);
 }
 
@@ -409,6 +414,183 @@ static void test_several_labels_and_the_mean_per_class(void **state)
     free(words), free(centres), free(csv), free(html);
 }
 
+/* The 26 tasks of the MoDE paper, in its order, and the averages it states; retrieval beside them does not count. */
+static void test_the_average_is_that_of_the_paper(void **state)
+{
+    (void)state;
+    enum { TASKS = 26, SYSTEMS = 11 };
+    static const double percent[SYSTEMS][TASKS] = {
+        {65.5, 80.6, 91.3, 70.2, 63.4, 63.0, 70.7, 26.8, 52.8, 88.7, 91.9, 68.5, 41.5,
+         35.9, 95.4, 52.6, 64.2, 35.8, 30.7, 17.2, 55.5, 66.1, 45.4, 30.6, 56.4, 53.4},
+        {66.4, 82.3, 91.3, 70.9, 67.0, 63.7, 73.8, 30.1, 52.6, 89.9, 92.1, 69.2, 37.9,
+         33.2, 95.7, 53.5, 64.1, 35.2, 33.9, 17.1, 58.4, 66.6, 45.9, 30.0, 58.0, 54.5},
+        {70.8, 86.8, 90.1, 66.5, 70.8, 66.6, 74.1, 27.9, 55.9, 90.4, 93.8, 72.3, 47.8,
+         44.6, 97.2, 55.4, 68.8, 43.8, 33.4, 22.6, 52.9, 68.0, 49.5, 22.8, 54.8, 60.6},
+        {71.6, 87.8, 91.4, 68.9, 74.7, 67.2, 77.3, 32.6, 56.2, 91.3, 93.9, 74.9, 43.7,
+         46.6, 97.2, 54.4, 70.0, 44.0, 29.8, 22.9, 55.7, 68.6, 50.0, 29.7, 55.2, 58.0},
+        {67.6, 82.6, 95.2, 77.7, 67.8, 66.8, 77.2, 26.9, 58.9, 90.9, 92.5, 69.7, 42.7,
+         48.3, 96.3, 49.9, 66.5, 39.2, 29.3, 17.7, 50.0, 68.0, 47.6, 19.4, 53.5, 53.1},
+        {68.8, 85.8, 95.2, 79.0, 74.4, 67.5, 83.3, 29.5, 60.3, 91.9, 92.9, 72.1, 49.7,
+         46.9, 96.4, 50.3, 66.8, 51.6, 28.5, 19.6, 50.1, 68.4, 48.3, 21.6, 52.6, 52.2},
+        {70.7, 88.4, 96.1, 80.5, 80.8, 67.9, 87.1, 44.6, 59.9, 92.2, 93.2, 79.4, 50.1,
+         49.8, 97.1, 60.3, 67.7, 48.5, 26.1, 18.9, 55.3, 68.1, 48.3, 25.7, 54.1, 51.9},
+        {72.1, 88.3, 95.7, 79.0, 71.4, 68.5, 82.9, 30.3, 62.1, 91.7, 93.3, 73.9, 66.1,
+         47.0, 98.4, 51.1, 71.1, 46.6, 16.6, 22.7, 50.5, 73.0, 52.5, 30.8, 57.4, 59.0},
+        {74.2, 91.6, 96.5, 82.0, 80.9, 71.2, 88.9, 42.2, 63.0, 93.6, 93.6, 78.9, 66.8,
+         49.0, 98.5, 53.8, 71.5, 57.5, 32.4, 26.7, 61.7, 73.8, 53.9, 27.4, 57.0, 59.4},
+        {79.2, 93.4, 97.6, 84.2, 80.1, 73.8, 88.7, 44.6, 68.1, 94.7, 95.4, 81.8, 64.4,
+         55.1, 99.3, 59.2, 74.6, 56.3, 29.7, 34.0, 67.3, 81.6, 62.0, 25.9, 58.0, 66.7},
+        {79.4, 94.0, 97.8, 85.6, 83.5, 74.2, 91.2, 48.7, 69.1, 95.6, 95.6, 81.4, 71.4,
+         54.3, 99.3, 61.0, 76.5, 63.3, 34.7, 34.0, 70.9, 81.6, 62.2, 24.6, 55.7, 66.7}};
+    static const double stated[SYSTEMS] = {58.2, 59.0, 61.1, 62.1, 59.8, 61.7, 64.0, 63.5, 67.2, 69.8, 71.2};
+    struct mode_outcome model[TASKS + 1][SYSTEMS];
+    double value[TASKS + 1][SYSTEMS];
+    struct mode_ensemble_row row[TASKS + 1] = {0};
+    const struct mode_ensemble e = {.n = SYSTEMS, .n_models = SYSTEMS, .n_rows = TASKS + 1, .dense = -1, .row = row};
+    for (int t = 0; t <= TASKS; t++) {
+        row[t].family = t < TASKS ? MODE_FAMILY_CLASSIFICATION : MODE_FAMILY_RETRIEVAL;
+        row[t].model = model[t];
+        for (int m = 0; m < SYSTEMS; m++) {
+            value[t][m] = t < TASKS ? percent[m][t] / 100 : 0.5;
+            model[t][m] = (struct mode_outcome){.n = 1, .value = &value[t][m], .n_strata = 1};
+        }
+    }
+    assert_int_equal(mode_ensemble_rows(&e, MODE_FAMILY_CLASSIFICATION), TASKS);
+    for (int m = 0; m < SYSTEMS; m++) {
+        double average = mode_ensemble_model_average(&e, MODE_FAMILY_CLASSIFICATION, m);
+        if (!(fabs(average - stated[m]) < 0.05 + 1e-9))
+            fail_msg("system %d: %f, the paper says %f", m, average, stated[m]);
+        assert_true(fabs(mode_ensemble_model_average(&e, MODE_FAMILY_RETRIEVAL, m) - 50) < 1e-9);
+    }
+}
+
+/* Field number `at` of the line that begins "<n>,<name>". */
+static double field(const char *csv, const char *name, int at)
+{
+    const char *p = strstr(csv, name);
+    assert_non_null(p);
+    for (int i = 0; i < at; i++) p = strchr(p, ',') + 1;
+    return strtod(p, NULL);
+}
+
+static void test_uniform_is_all_unit(void **state)
+{
+    (void)state;
+    struct mode_error err;
+    if (run("-u", "uniform", &err)) fail_msg("%s", err.text);
+    char *csv = text_of("result-u.csv");
+    static const char *const rows[] = {"flags,", "pairs text", "pairs image", "average_retrieval,", "average,"};
+    for (int i = 0; i < 5; i++) /* name, classes, two experts, their best, all_unit, ensemble */
+        assert_true(field(csv, rows[i], 5) == field(csv, rows[i], 6));
+    free(csv);
+}
+
+static void test_fewer_experts_are_said_to_be_an_approximation(void **state)
+{
+    (void)state;
+    struct mode_error err;
+    top_experts = 1;
+    router_params = "lambda=0.1";
+    enum mode_status st = run("-t", "paper", &err);
+    top_experts = 0;
+    router_params = NULL;
+    if (st) fail_msg("%s", err.text);
+    char *weights_path = at("weights-t.json"), *summary_path = at("summary-t.json"), *html = text_of("report-t.html"),
+         *csv = text_of("result-t.csv");
+    json_t *weights = json_load_file(weights_path, 0, NULL), *summary = json_load_file(summary_path, 0, NULL), *task;
+    assert_int_equal(json_integer_value(json_object_get(weights, "top_experts")), 1);
+    assert_true(json_real_value(json_object_get(json_object_get(weights, "params"), "lambda")) == 0.1);
+    assert_true(json_real_value(json_object_get(json_object_get(weights, "params"), "tau")) == 0.25);
+    size_t i;
+    json_array_foreach(json_object_get(weights, "tasks"), i, task)
+    {
+        const char *name;
+        json_t *r;
+        json_object_foreach(json_object_get(task, "routers"), name, r)
+        {
+            double w = json_real_value(json_array_get(json_object_get(r, "weights"), 0));
+            bool uniform = strcmp(name, "uniform") == 0;
+            if (uniform ? w != 0.5 : w != 0 && w != 1) fail_msg("%s: %f", name, w);
+        }
+    }
+    assert_int_equal(json_integer_value(json_object_get(summary, "top_experts")), 1);
+    assert_non_null(strstr(html, "The ensemble (approximate: 1 of 2 experts) "));
+    assert_non_null(strstr(html, "only the 1 greatest of 2 are kept"));
+    char *sentences = json_dumps(json_object_get(json_object_get(summary, "routers"), "share"), 0),
+         *plain = json_dumps(json_object_get(json_object_get(summary, "routers"), "uniform"), 0);
+    assert_non_null(strstr(sentences, "(approximate: 1 of 2 experts)"));
+    assert_null(strstr(plain, "approximate"));
+    free(sentences), free(plain);
+    /* of every task one expert answers, so its row is that of an expert; the plain average is what it was */
+    double mine = field(csv, "flags,", 6);
+    assert_true(mine == field(csv, "flags,", 2) || mine == field(csv, "flags,", 3));
+    assert_true(fabs(field(csv, "flags,", 5) - 86.6667) < 1e-9);
+    json_decref(weights);
+    json_decref(summary);
+    free(weights_path), free(summary_path), free(html), free(csv);
+}
+
+/* Two classes and a name that asks for the area under the ROC curve. */
+static void test_hateful_memes_is_an_area(void **state)
+{
+    (void)state;
+    struct mode_error err;
+    int32_t target[IMAGES];
+    float x[N][IMAGES * 2];
+    const char *logits[N], *names[] = {"expert-0", "expert-1"};
+    char *words = at("words-memes"), *centres = at("centres");
+    make_words("memes", 2);
+    for (int i = 0; i < IMAGES; i++) target[i] = i % 3 == 0;
+    for (int m = 0; m < N; m++) {
+        for (int i = 0; i < IMAGES; i++) {
+            struct mode_rng r = mode_rng_for(6, MODE_RNG_TEST, (uint64_t)m, (uint64_t)i);
+            x[m][2 * i] = 0.9f; /* the first class is always the best: only the order of the margins says something */
+            x[m][2 * i + 1] = (float)(0.2 * mode_rng_uniform(&r)) + 0.1f * (float)(target[i] && m == 0);
+        }
+        char *path = at("logits-%s-memes", names[m]);
+        const struct mode_result r = {.task_name = "memes",
+                                      .model_name = names[m],
+                                      .kind = MODE_TASK_CLASSIFICATION,
+                                      .n = IMAGES,
+                                      .c = 2,
+                                      .cosine = x[m],
+                                      .truth = target};
+        if (mode_result_write_logits(path, &r, &err)) fail_msg("%s", err.text);
+        logits[m] = path;
+    }
+    const struct mode_ensemble_run_task task = {
+        .name = "HatefulMemes", .kind = MODE_TASK_CLASSIFICATION, .words = words, .logits = logits};
+    char *out[] = {at("result-h.csv"), at("summary-h.json"), at("report-h.html"), at("weights-h.json")};
+    const struct mode_ensemble_outputs outputs = {out[0], out[1], out[2], out[3]};
+    const struct mode_ensemble_run r = {.run_name = "h",
+                                        .router = "paper",
+                                        .centres = centres,
+                                        .n_models = N,
+                                        .n_tasks = 1,
+                                        .model = names,
+                                        .task = &task};
+    char *sentence = NULL;
+    if (mode_ensemble_run(&r, &outputs, &sentence, &err)) fail_msg("%s", err.text);
+    assert_non_null(strstr(sentence, "of 1 classification rows)"));
+    struct mode_classification_metrics m;
+    assert_int_equal(mode_classification_measure(&m, x[0], target, IMAGES, 2, &err), MODE_OK);
+    char *csv = text_of("result-h.csv"), *html = text_of("report-h.html");
+    assert_true(m.roc_auc > 0.7 && fabs(m.acc1 - 2.0 / 3) < 1e-9);
+    assert_true(fabs(field(csv, "HatefulMemes,", 2) - 100 * m.roc_auc) < 1e-4);
+    assert_true(fabs(field(csv, "average,", 2) - 100 * m.roc_auc) < 1e-4);
+    assert_non_null(strstr(csv, ",roc_auc\n1,average,"));
+    assert_null(strstr(csv, "average_retrieval"));
+    assert_non_null(strstr(html, "area under ROC, 2 answers"));
+    json_t *summary = json_load_file(out[1], 0, NULL);
+    json_t *row = json_array_get(json_object_get(summary, "rows"), 0);
+    assert_true(json_real_value(json_object_get(row, "chance")) == 0.5);
+    assert_null(json_object_get(summary, "averages_retrieval"));
+    json_decref(summary);
+    for (int k = 0; k < N; k++) free((char *)logits[k]);
+    for (int i = 0; i < 4; i++) free(out[i]);
+    free(words), free(centres), free(csv), free(html), free(sentence);
+}
+
 static void test_same_inputs_give_the_same_bytes(void **state)
 {
     (void)state;
@@ -482,6 +664,13 @@ static void test_summary_says_what_scripts_want(void **state)
     assert_true(fabs(json_real_value(json_object_get(dense, "value")) - 0.6) < 1e-9);
     assert_true(json_is_true(json_object_get(dense, "above_chance")));
     json_t *against = json_object_get(json_object_get(json_object_get(o, "routers"), "share"), "against");
+    assert_non_null(strstr(json_string_value(json_object_get(json_array_get(against, 0), "sentence")),
+                           "of 1 classification rows)"));
+    assert_true(fabs(json_real_value(json_object_get(json_object_get(o, "averages"), "dense")) - 60) < 1e-9);
+    assert_true(fabs(json_real_value(json_object_get(json_object_get(o, "averages_retrieval"), "dense")) - 50) < 1e-9);
+    assert_string_equal(json_string_value(json_object_get(o, "best_single_expert_retrieval")), "expert-0");
+    assert_non_null(json_object_get(json_object_get(o, "routers_retrieval"), "share"));
+    assert_null(json_object_get(o, "top_experts"));
     assert_string_equal(json_string_value(json_object_get(json_array_get(against, 0), "verdict")), "better");
     assert_non_null(json_object_get(json_object_get(o, "routers"), "reference"));
     json_decref(o);
@@ -547,6 +736,10 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_result_csv_is_this_to_the_byte),
         cmocka_unit_test(test_several_labels_and_the_mean_per_class),
+        cmocka_unit_test(test_the_average_is_that_of_the_paper),
+        cmocka_unit_test(test_uniform_is_all_unit),
+        cmocka_unit_test(test_fewer_experts_are_said_to_be_an_approximation),
+        cmocka_unit_test(test_hateful_memes_is_an_area),
         cmocka_unit_test(test_same_inputs_give_the_same_bytes),
         cmocka_unit_test(test_report_shows_hostile_text_as_text),
         cmocka_unit_test(test_models_are_shown_seed_dense_experts),

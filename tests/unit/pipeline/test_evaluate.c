@@ -116,17 +116,26 @@ static void test_classification(void **state)
     struct mode_error err = {0};
     struct mode_evalset set;
     char *dir = world_write_task(&world, false);
+    char *names = mode_path_join(dir, "classnames.txt"), *text;
+    size_t size;
+    world_ok(mode_file_read(names, 0, &text, &size, &err), &err);
+    char *second = strchr(strchr(text, '\n') + 1, '\n'); /* a second name for class 1 */
+    char *more = mode_xasprintf("%.*s\tdifferently called%s", (int)(second - text), text, second);
+    world_ok(mode_file_write_atomic(names, more, strlen(more), &err), &err);
+    free(names), free(text), free(more);
     float cosine[N * 4], other[N * 4];
     double texts[4][MAX_E] = {{0}};
     world_ok(mode_evalset_open(&set, dir, &err), &err);
     assert_int_equal(mode_evaluate_columns(&set), 4);
     world_ok(mode_evaluate(cosine, clip, tokenizer, &set, 256, NULL, &err), &err);
     for (int k = 0; k < 4; k++) {
-        for (int t = 0; t < 2; t++) {
+        const int its = mode_evalset_n_prompts(&set, k);
+        assert_int_equal(its, k == 1 ? 4 : 2);
+        for (int t = 0; t < its; t++) {
             char *prompt = mode_evalset_prompt(&set, t, k);
             double v[MAX_E];
             slow_text(v, prompt);
-            for (int j = 0; j < mode_clip_embed_dim(clip); j++) texts[k][j] += v[j] / 2;
+            for (int j = 0; j < mode_clip_embed_dim(clip); j++) texts[k][j] += v[j] / its;
             free(prompt);
         }
         to_unit(texts[k], mode_clip_embed_dim(clip));

@@ -46,6 +46,7 @@ static void test_defaults_and_paths(void **state)
     assert_int_equal(s.captions.text_keys.n, 3);
     assert_true(s.train.beta2 == 0.98 && s.train.out_ratio == 0.02 && !s.train.share_steps);
     assert_string_equal(s.router, "paper");
+    assert_true(s.router_params[0] == 0 && s.top_experts == 0);
     assert_non_null(strstr(s.model_config, "\"quick_gelu\":true"));
     assert_non_null(strstr(s.preprocess_config, "0.48145466"));
     mode_spec_clear(&s);
@@ -230,6 +231,20 @@ static void test_schedule_of_a_given_model(void **state)
     refused(MINIMAL "train: {seed_steps: 0, total_steps: 5}\n", "both are needed", "HINT: only with train.init");
     refused(MINIMAL "train: {seed_epochs: 0, epochs: 5}\n", "after the start", "HINT: only with train.init");
     refused(MINIMAL "train: {init: m.pt, seed_steps: 5, total_steps: 5}\n", "before the end", "5");
+}
+
+static void test_the_routers_constants_are_keys(void **state)
+{
+    (void)state;
+    struct mode_spec s;
+    struct mode_error err = {0};
+    if (parse(&s, &err, MINIMAL "ensemble: {params: lambda=0.1 tau=0.5, top_experts: 2}\n")) fail_msg("%s", err.text);
+    assert_string_equal(s.router_params, "lambda=0.1 tau=0.5");
+    assert_int_equal(s.top_experts, 2);
+    mode_spec_clear(&s);
+    refused(MINIMAL "ensemble: {params: lambda=0}\n", "ensemble.params: lambda is 0", "it must be between");
+    refused(MINIMAL "ensemble: {params: 0.1}\n", "ensemble.params: \"0.1\" is no constant", "few many lambda");
+    refused(MINIMAL "ensemble: {top_experts: -1}\n", "ensemble.top_experts", "-1");
 }
 
 static uint64_t warmup_of(const char *train, uint64_t total)
@@ -471,6 +486,7 @@ int main(void)
         cmocka_unit_test(test_every_key_is_documented_with_its_default),
         cmocka_unit_test_setup_teardown(test_sources, make_shards, remove_shards),
         cmocka_unit_test_setup_teardown(test_sources_as_addresses, make_shards, remove_shards),
+        cmocka_unit_test(test_the_routers_constants_are_keys),
         cmocka_unit_test(test_a_warm_up_ends_before_the_schedule),
         cmocka_unit_test_setup_teardown(test_tasks_are_found_below_a_folder_that_holds_others, make_tasks,
                                         remove_shards),
