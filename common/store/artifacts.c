@@ -248,12 +248,13 @@ static enum mode_status take_lock(struct mode_store *s, bool alone, struct mode_
     if (s->lock < 0) s->lock = open(path, O_RDONLY | O_CLOEXEC); /* another user's */
     int rc = s->lock < 0 ? -1 : flock(s->lock, (alone ? LOCK_EX : LOCK_SH) | LOCK_NB);
     if (rc != 0 && s->lock >= 0 && errno == EWOULDBLOCK)
-        st = alone ? MODE_FAIL(err, MODE_E_TEMP,
-                               "%s is in use: a coordinator, a worker or another command has it open. HINT: `mode down`, "
-                               "and stop workers on other machines; work goes on afterwards",
-                               s->root)
-                   : MODE_FAIL(err, MODE_E_TEMP, "%s: space is being freed here (`mode gc`). HINT: try again when it is done",
-                               s->root);
+        st = alone
+                 ? MODE_FAIL(err, MODE_E_TEMP,
+                             "%s is in use: a coordinator, a worker or another command has it open. HINT: `mode down`, "
+                             "and stop workers on other machines; work goes on afterwards",
+                             s->root)
+                 : MODE_FAIL(err, MODE_E_TEMP,
+                             "%s: space is being freed here (`mode gc`). HINT: try again when it is done", s->root);
     else if (rc != 0 && alone)
         st = MODE_FAIL(err, MODE_E_CONFIG, "%s: cannot be locked (%s), so nobody can tell whether it is in use", path,
                        strerror(errno));

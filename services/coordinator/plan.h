@@ -112,13 +112,13 @@ struct plan {
     char *algorithms;                  /* what is in train.algorithms, or NULL */
     char init_digest[MODE_DIGEST_HEX]; /* of train.init, or "" */
     uint64_t init_step;                /* steps of the schedule behind it */
-    char *warning;    /* of something that is allowed and odd; whoever says it takes it */
+    char *warning;                     /* of something that is allowed and odd; whoever says it takes it */
     struct plan_node *node;
     uint32_t n_nodes, first[PLAN_STAGES + 1]; /* nodes of stage s: [first[s], first[s + 1]) */
     struct mode_index by_key;
     uint32_t *todo, n_todo, todo_at, cap_todo; /* nodes whose inputs are done, to be looked at by plan_next */
-    uint32_t bad_node;                         /* set by whoever reads outputs of this plan and finds one damaged: whose, */
-    const Mode__Blob *bad;                     /* and which; NULL = none */
+    uint32_t bad_node;     /* set by whoever reads outputs of this plan and finds one damaged: whose, */
+    const Mode__Blob *bad; /* and which; NULL = none */
     uint32_t n_done[PLAN_STAGES], n_cached[PLAN_STAGES];
     uint32_t n_in[PLAN_LOST + 1]; /* nodes in each state */
     struct plan_sum sum[PLAN_STAGES];

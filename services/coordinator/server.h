@@ -19,9 +19,9 @@ struct mode_str;
 struct server_options {
     const char *workspace, *worker_endpoint, *admin_endpoint, *redis_url, *key_dir, *allow_list, *http;
     int64_t heartbeat_ms, lease_ms, keep_checkpoints_s;
-    int64_t min_free_mib;                                                         /* below 0: by the disk's size */
-    const struct plan_world *world;                                               /* NULL = server_world */
-    uint64_t (*look_at_disk)(const struct mode_store *store, uint64_t *size);     /* NULL = mode_store_free_bytes */
+    int64_t min_free_mib;                                                     /* below 0: by the disk's size */
+    const struct plan_world *world;                                           /* NULL = server_world */
+    uint64_t (*look_at_disk)(const struct mode_store *store, uint64_t *size); /* NULL = mode_store_free_bytes */
 };
 
 #define SERVER_NOTES    64
@@ -54,7 +54,7 @@ struct server {
     int64_t keep_checkpoints_s, sweep_ms, tmp_ms; /* when the next sweep of ckpt/, of tmp/ is due */
     int64_t redis_retry_ms, redis_pause_ms, redis_ping_ms, full_said_ms; /* the last: not said before that it is full */
     uint64_t n_left_out;                                                 /* of redis_left_out, at the last look */
-    int64_t min_free_mib, disk_ms; /* when the next look at the disk is due */
+    int64_t min_free_mib, disk_ms;                                       /* when the next look at the disk is due */
     uint64_t (*look_at_disk)(const struct mode_store *store, uint64_t *size);
     uint64_t free_bytes, floor_bytes; /* at the last look; with less than the floor nothing is handed out */
     double started_s;

@@ -26,11 +26,11 @@
 #define MAX_ARGS      32
 #define PAUSE_MIN_S   0.2
 #define PAUSE_MAX_S   10.0
-#define STEADY_S      30.0 /* alive so long: the next death counts as the first */
-#define GRACE_S       20.0 /* between SIGTERM and SIGKILL */
-#define LOGS_S        60.0 /* how often the logs are looked at */
+#define STEADY_S      30.0                 /* alive so long: the next death counts as the first */
+#define GRACE_S       20.0                 /* between SIGTERM and SIGKILL */
+#define LOGS_S        60.0                 /* how often the logs are looked at */
 #define LOG_BYTES     ((uint64_t)32 << 20) /* of one, and of what it was before; supervisor_last_line reads twice that */
-#define DAMAGED_AFTER 4    /* quick deaths of Redis in a row before its data are put aside */
+#define DAMAGED_AFTER 4                    /* quick deaths of Redis in a row before its data are put aside */
 
 struct child {
     char *name, *log, *pid_file;

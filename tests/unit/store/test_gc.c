@@ -79,8 +79,9 @@ static enum mode_gc_kind keeps_blob(void *ctx, const char *digest)
     if (w->end_after && --w->end_after == 0) _exit(9);
     for (int t = 0; t < 2; t++)
         if (strcmp(digest, w->blob[t]) == 0) return MODE_GC_KEPT;
-    return strcmp(digest, w->shared) == 0 ? MODE_GC_KEPT : strcmp(digest, w->blob[3]) == 0 ? MODE_GC_OPTIMIZER
-                                                                                           : MODE_GC_BLOBS;
+    return strcmp(digest, w->shared) == 0    ? MODE_GC_KEPT
+           : strcmp(digest, w->blob[3]) == 0 ? MODE_GC_OPTIMIZER
+                                             : MODE_GC_BLOBS;
 }
 
 static enum mode_status run_gc(struct world *w, struct mode_gc *gc, bool dry)
