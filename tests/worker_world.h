@@ -120,7 +120,8 @@ static inline enum mode_status test_work(struct mode_job *job, struct mode_error
         volatile uint8_t byte = st ? 0 : map.data[0]; /* does not return */
         return st ? st : MODE_FAIL(err, MODE_E_GENERIC, "byte %d", byte);
     }
-    if (strcmp(what, "full") == 0) return MODE_FAIL(err, MODE_E_IO, "no space left");
+    if (strcmp(what, "full") == 0) return MODE_FAIL(err, MODE_E_IO, "out/x: writing failed: %s", strerror(ENOSPC));
+    if (strcmp(what, "broken") == 0) return MODE_FAIL(err, MODE_E_IO, "out/x: writing failed: %s", strerror(EIO));
     if (strcmp(what, "checkpoint") == 0) {
         const char *latest = mode_job_checkpoint_latest(job);
         if (latest) {

@@ -205,6 +205,7 @@ void mode_agent_say_report(struct agent *a, struct report *r, double now)
         f.has_exit_code = r->exit_code != 0;
         f.exit_code = (uint32_t)r->exit_code;
         f.text = r->end.text;
+        if (f.class_ == MODE__FAIL_CLASS__FAIL_INTEGRITY && r->end.digest[0]) f.digest = r->end.digest;
         f.has_log_tail = r->n_log > 0;
         f.log_tail = (ProtobufCBinaryData){r->n_log, r->log};
         f.done = r->done;

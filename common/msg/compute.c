@@ -44,6 +44,12 @@ Mode__FailClass mode_fail_class(enum mode_status st)
     }
 }
 
+/* By the system's own words, which stand in the sentence of whatever could not be written. */
+static bool is_full(const struct mode_error *err)
+{
+    return strstr(err->text, strerror(ENOSPC)) || strstr(err->text, strerror(EDQUOT));
+}
+
 char *mode_job_folder(const struct mode_store *store, uint64_t fence, pid_t pid)
 {
     return mode_xasprintf("%s/job-%016" PRIx64 "-%ld", mode_store_tmp(store), fence, (long)pid);
@@ -72,7 +78,8 @@ static void reset_peak_rss(void)
     close(fd);
 }
 
-static enum mode_status fetch_inputs(struct mode_job *job, const Mode__TaskSpec *spec, struct mode_error *err)
+static enum mode_status fetch_inputs(struct mode_compute_end *end, struct mode_job *job, const Mode__TaskSpec *spec,
+                                     struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
     for (size_t i = 0; !st && i < spec->n_inputs; i++) {
@@ -81,9 +88,10 @@ static enum mode_status fetch_inputs(struct mode_job *job, const Mode__TaskSpec 
         st = mode_store_blob_path(job->store, &path, in->digest, in->size, err);
         if (st == MODE_E_FORMAT) /* wrong bytes: read once more before the alarm */
             st = mode_store_blob_path(job->store, &path, in->digest, in->size, err);
-        if (st)
+        if (st) {
             mode_error_prefix(err, st, "input %s", in->name);
-        else
+            snprintf(end->digest, sizeof end->digest, "%s", in->digest);
+        } else
             st = mode_job_add_input(job, in->name, path, err);
         free(path);
         tick(job->page);
@@ -238,7 +246,7 @@ static enum mode_status run(struct mode_compute_end *end, struct mode_store *sto
         fail_class_is(end, st, MODE__FAIL_CLASS__FAIL_STORE);
         goto out;
     }
-    if ((st = fetch_inputs(job, spec, err))) {
+    if ((st = fetch_inputs(end, job, spec, err))) {
         from_store(end, st);
         goto out;
     }
@@ -277,6 +285,8 @@ void mode_compute_run(struct mode_compute_end *end, struct mode_store *store, co
         end->seconds = mode_clock_s() - began;
         end->peak_rss_bytes = mode_process_peak_rss(getpid());
         snprintf(end->text, sizeof end->text, "%s", err.text[0] ? err.text : mode_status_name(end->status));
+        if (end->fail_class == MODE__FAIL_CLASS__FAIL_STORE && is_full(&err))
+            end->fail_class = MODE__FAIL_CLASS__FAIL_FULL;
         if (end->status == MODE_E_STOPPED && !mode_job_stopping(&job)) end->fail_class = MODE__FAIL_CLASS__FAIL_OTHER;
     } else if (mode_store_checkpoint_remove(store, task->key, &ignored) != MODE_OK)
         mode_log_failure("checkpoint_left",

@@ -48,6 +48,7 @@ struct mode_compute_end { /* compute -> agent */
     uint64_t rows_in, rows_out;
     double seconds;
     uint64_t peak_rss_bytes;
+    char digest[MODE_DIGEST_HEX]; /* of an input that is damaged or missing; "" = none */
     char text[1024];
 };
 

@@ -106,6 +106,7 @@ char *mode_status_json(const Mode__StatusReply *r)
     put(root, "ready", json_boolean(r->ready));
     put(root, "store", text(r->store));
     put(root, "store_free_bytes", json_integer((json_int_t)r->store_free_bytes));
+    if (r->paused) put(root, "paused", text(r->paused));
     for (size_t i = 0; i < r->n_runs; i++) {
         const Mode__Run *run = r->runs[i];
         json_t *o = json_object(), *stages = json_array();

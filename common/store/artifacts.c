@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/random.h>
 #include <sys/statvfs.h>
 #include <time.h>
@@ -237,20 +238,84 @@ out:
     return st;
 }
 
+/* A lock goes with the process that holds it, however that ends. Where there are none (a rare filesystem) everybody
+ * gets in, and nothing is ever freed. */
+static enum mode_status take_lock(struct mode_store *s, bool alone, struct mode_error *err)
+{
+    char *path = mode_path_join(s->root, "lock");
+    enum mode_status st = MODE_OK;
+    s->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (s->lock < 0) s->lock = open(path, O_RDONLY | O_CLOEXEC); /* another user's */
+    int rc = s->lock < 0 ? -1 : flock(s->lock, (alone ? LOCK_EX : LOCK_SH) | LOCK_NB);
+    if (rc != 0 && s->lock >= 0 && errno == EWOULDBLOCK)
+        st = alone
+                 ? MODE_FAIL(err, MODE_E_TEMP,
+                             "%s is in use: a coordinator, a worker or another command has it open. HINT: `mode down`, "
+                             "and stop workers on other machines; work goes on afterwards",
+                             s->root)
+                 : MODE_FAIL(err, MODE_E_TEMP,
+                             "%s: space is being freed here (`mode gc`). HINT: try again when it is done", s->root);
+    else if (rc != 0 && alone)
+        st = MODE_FAIL(err, MODE_E_CONFIG, "%s: cannot be locked (%s), so nobody can tell whether it is in use", path,
+                       strerror(errno));
+    s->alone = alone && !st;
+    free(path);
+    return st;
+}
+
+static struct mode_store *begin(const char *root, struct mode_error *err)
+{
+    char *real = realpath(root, NULL);
+    if (!real) {
+        mode_store_fail(err, errno, root, "be resolved");
+        return NULL;
+    }
+    struct mode_store *s = mode_xcalloc(1, sizeof *s);
+    s->root = real;
+    s->lock = -1;
+    s->tmp = mode_path_join(real, "tmp");
+    MODE_ASSERT(pthread_mutex_init(&s->mutex, NULL) == 0);
+    return s;
+}
+
+static enum mode_status open_existing(struct mode_store **out, const char *root, bool alone, struct mode_error *err)
+{
+    *out = NULL;
+    struct mode_store *s = begin(root, err);
+    if (!s) return MODE_E_NOINPUT;
+    char *id = mode_path_join(s->root, "store-id");
+    enum mode_status st = MODE_OK;
+    if (!mode_file_exists(id))
+        st = MODE_FAIL(err, MODE_E_NOINPUT, "%s is no workspace (it has no file store-id)", root);
+    if (!st) st = take_lock(s, alone, err);
+    if (!st) st = read_id(s, err);
+    if (st) mode_store_close(&s);
+    *out = s;
+    free(id);
+    return st;
+}
+
+enum mode_status mode_store_open_alone(struct mode_store **out, const char *root, struct mode_error *err)
+{
+    return open_existing(out, root, true, err);
+}
+
+enum mode_status mode_store_open_to_read(struct mode_store **out, const char *root, struct mode_error *err)
+{
+    return open_existing(out, root, false, err);
+}
+
 enum mode_status mode_store_open(struct mode_store **out, const char *root, struct mode_error *err)
 {
     static const char *const folders[] = {"blobs", "tasks", "commits", "ckpt", "epochs", "tmp"};
     enum mode_status st = mode_dir_make(root, err);
     *out = NULL;
     if (st) return st;
-    char *real = realpath(root, NULL);
-    if (!real) return mode_store_fail(err, errno, root, "be resolved");
-    struct mode_store *s = mode_xcalloc(1, sizeof *s);
-    s->root = real;
-    s->tmp = mode_path_join(real, "tmp");
-    MODE_ASSERT(pthread_mutex_init(&s->lock, NULL) == 0);
+    struct mode_store *s = begin(root, err);
+    if (!s) return MODE_E_NOINPUT;
+    st = take_lock(s, false, err);
     for (size_t i = 0; !st && i < sizeof folders / sizeof *folders; i++) {
-        char *p = mode_path_join(real, folders[i]);
+        char *p = mode_path_join(s->root, folders[i]);
         st = mode_dir_make(p, err);
         free(p);
     }
@@ -266,7 +331,8 @@ void mode_store_close(struct mode_store **store)
     struct mode_store *s = *store;
     *store = NULL;
     if (!s) return;
-    pthread_mutex_destroy(&s->lock);
+    pthread_mutex_destroy(&s->mutex);
+    if (s->lock >= 0) close(s->lock);
     free(s->table);
     free(s->root);
     free(s->tmp);
@@ -288,10 +354,12 @@ const char *mode_store_tmp(const struct mode_store *store)
     return store->tmp;
 }
 
-uint64_t mode_store_free_bytes(const struct mode_store *store)
+uint64_t mode_store_free_bytes(const struct mode_store *store, uint64_t *size)
 {
     struct statvfs v;
-    return statvfs(store->root, &v) == 0 ? (uint64_t)v.f_bavail * v.f_frsize : 0;
+    bool known = statvfs(store->root, &v) == 0;
+    if (size) *size = known ? (uint64_t)v.f_blocks * v.f_frsize : 0;
+    return known ? (uint64_t)v.f_bavail * v.f_frsize : 0;
 }
 
 /* ---- digests ---- */
@@ -316,17 +384,17 @@ static struct verified look_of(const char *digest, const struct stat *sb)
 
 static bool verified_has(struct mode_store *s, const struct verified *v)
 {
-    pthread_mutex_lock(&s->lock);
+    pthread_mutex_lock(&s->mutex);
     const struct verified *t = s->cap ? verified_slot(s->table, s->cap, v->digest) : NULL;
     bool yes = t && t->digest[0] && t->dev == v->dev && t->ino == v->ino && t->size == v->size &&
                t->mtime_ns == v->mtime_ns;
-    pthread_mutex_unlock(&s->lock);
+    pthread_mutex_unlock(&s->mutex);
     return yes;
 }
 
 static void verified_add(struct mode_store *s, const struct verified *v)
 {
-    pthread_mutex_lock(&s->lock);
+    pthread_mutex_lock(&s->mutex);
     if (2 * (s->n + 1) > s->cap) {
         size_t cap = s->cap ? 2 * s->cap : 64;
         struct verified *table = mode_xcalloc(cap, sizeof *table);
@@ -339,7 +407,7 @@ static void verified_add(struct mode_store *s, const struct verified *v)
     struct verified *t = verified_slot(s->table, s->cap, v->digest);
     s->n += t->digest[0] == '\0';
     *t = *v;
-    pthread_mutex_unlock(&s->lock);
+    pthread_mutex_unlock(&s->mutex);
 }
 
 /* Read fd from its start; digest it, and copy it to fd `to` unless that is negative. */
@@ -504,6 +572,33 @@ enum mode_status mode_store_blob_path(struct mode_store *s, char **path, const c
         free(p);
     else
         *path = p;
+    return st;
+}
+
+enum mode_status mode_store_blob_check(struct mode_store *s, bool *bad, const char *digest, uint64_t size,
+                                       struct mode_error *err)
+{
+    char got[MODE_DIGEST_HEX] = "", *path = blob_name(s, digest);
+    uint64_t got_size = 0;
+    enum mode_status st = MODE_OK;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    *bad = fd < 0 && errno == ENOENT;
+    if (fd < 0 && !*bad) st = mode_store_fail(err, errno, path, "be opened");
+    if (fd >= 0) {
+        st = mode_store_digest_fd(s, got, &got_size, fd, path, err);
+        *bad = !st && (got_size != size || strcmp(got, digest) != 0);
+        close(fd);
+    }
+    free(path);
+    return st;
+}
+
+enum mode_status mode_store_blob_discard(struct mode_store *s, const char *digest, struct mode_error *err)
+{
+    char *path = blob_name(s, digest);
+    enum mode_status st = MODE_OK;
+    if (unlink(path) != 0 && errno != ENOENT) st = mode_store_fail(err, errno, path, "be removed");
+    free(path);
     return st;
 }
 

@@ -12,6 +12,7 @@
  *     ckpt/<key>/<fence>/<name>/ checkpoints; <name>.manifest beside the folder makes one complete
  *     epochs/<n>                 one per start of a coordinator
  *     tmp/                       everything unfinished, on the same filesystem
+ *     lock                       held, shared, by everybody who has the store open, and by gc.h alone
  *
  *     struct mode_store *store;
  *     st = mode_store_open(&store, "/data/mode", &err);
@@ -40,14 +41,20 @@ struct mode_store;
 /* Open the store in folder root, making what is missing. Proves that create-once works on this filesystem
  * (MODE_E_CONFIG otherwise). An existing folder that holds other things beside is fine. */
 enum mode_status mode_store_open(struct mode_store **out, const char *root, struct mode_error *err);
+/* The same for whoever frees what others may be about to use: nobody else has it open, and nobody gets in before it is
+ * closed (both ways MODE_E_TEMP). MODE_E_NOINPUT where there is no store; MODE_E_CONFIG where the filesystem has no
+ * locks. Nothing is written: the disk may be full. */
+enum mode_status mode_store_open_alone(struct mode_store **out, const char *root, struct mode_error *err);
+/* The same beside others, for whoever only looks. */
+enum mode_status mode_store_open_to_read(struct mode_store **out, const char *root, struct mode_error *err);
 void mode_store_close(struct mode_store **store);
 const char *mode_store_root(const struct mode_store *store);
 /* Tells whether two processes see the same store. 32 hex digits. */
 const char *mode_store_id(const struct mode_store *store);
 /* <root>/tmp: work files go into a folder of one's own below, so that publishing is a link. */
 const char *mode_store_tmp(const struct mode_store *store);
-/* Free bytes of the store's filesystem for this user; 0 if unknown. */
-uint64_t mode_store_free_bytes(const struct mode_store *store);
+/* Free bytes of the store's filesystem for this user, and how many it has (may be NULL); 0 if unknown. */
+uint64_t mode_store_free_bytes(const struct mode_store *store, uint64_t *size);
 /* fn(ctx) is called at least once per 64 MiB read, written or hashed by the functions below, so that a caller
  * can show that it lives. One per store; set before use. */
 void mode_store_on_tick(struct mode_store *store, void (*fn)(void *ctx), void *ctx);
@@ -69,6 +76,11 @@ enum mode_status mode_store_put_bytes(struct mode_store *store, char digest[MODE
  * with digest "" unknown: pass UINT64_MAX to leave the size unchecked. */
 enum mode_status mode_store_blob_path(struct mode_store *store, char **path, const char *digest, uint64_t size,
                                       struct mode_error *err);
+/* *bad: there is none, or its bytes are not what its name says; they are digested now, whatever was seen before. */
+enum mode_status mode_store_blob_check(struct mode_store *store, bool *bad, const char *digest, uint64_t size,
+                                       struct mode_error *err);
+/* Remove a bad one, so that whoever publishes it again puts good bytes there. */
+enum mode_status mode_store_blob_discard(struct mode_store *store, const char *digest, struct mode_error *err);
 /* Is there a file of this name and size? No digest is checked. */
 bool mode_store_blob_exists(struct mode_store *store, const char *digest, uint64_t size);
 
@@ -93,6 +105,10 @@ enum mode_status mode_store_commit_create(struct mode_store *store, bool *create
 enum mode_status mode_store_commit_get(struct mode_store *store, Mode__Commit **commit, const char *key,
                                        struct mode_error *err);
 bool mode_store_commit_exists(struct mode_store *store, const char *key);
+/* Put a record aside, for people, under the name *aside (malloc'd): its task is not done any more. NULL: there is none.
+ */
+enum mode_status mode_store_commit_aside(struct mode_store *store, char **aside, const char *key,
+                                         struct mode_error *err);
 /* Call fn for every commit's key, in no particular order, until it returns a status other than MODE_OK. */
 enum mode_status mode_store_commit_each(struct mode_store *store,
                                         enum mode_status (*fn)(void *ctx, const char *key, struct mode_error *err),

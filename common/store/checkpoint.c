@@ -253,6 +253,22 @@ enum mode_status mode_store_checkpoint_remove(struct mode_store *s, const char *
     return st;
 }
 
+enum mode_status mode_store_checkpoints_drop(struct mode_store *s, const char *key, uint64_t *removed,
+                                             struct mode_error *err)
+{
+    enum mode_status st = MODE_OK;
+    /* out of sight in one step, then at leisure: a killed sweep leaves no half checkpoint to stumble over */
+    char *dir = mode_store_path(s, "ckpt", key), *aside = mode_xasprintf("%s/ckpt-%s-%ld", s->tmp, key, (long)getpid());
+    if (rename(dir, aside) == 0) {
+        if (removed) ++*removed;
+        st = mode_dir_remove(aside, err);
+    } else if (errno != ENOENT)
+        st = mode_store_fail(err, errno, dir, "be removed");
+    free(aside);
+    free(dir);
+    return st;
+}
+
 enum mode_status mode_store_checkpoint_sweep(struct mode_store *s, uint64_t *removed,
                                              bool (*wanted)(void *ctx, const char *key), void *ctx, uint64_t min_age_s,
                                              struct mode_error *err)
@@ -269,16 +285,8 @@ enum mode_status mode_store_checkpoint_sweep(struct mode_store *s, uint64_t *rem
         char *dir = mode_store_path(s, "ckpt", e->d_name);
         bool done = mode_store_commit_exists(s, e->d_name);
         int64_t t = done ? 0 : mode_store_newest_mtime(dir, 4);
-        if (done || (!wanted(ctx, e->d_name) && t != INT64_MAX && t + (int64_t)min_age_s <= now.tv_sec)) {
-            /* out of sight in one step, then at leisure: a killed sweep leaves no half checkpoint to stumble over */
-            char *aside = mode_xasprintf("%s/ckpt-%s-%ld", s->tmp, e->d_name, (long)getpid());
-            if (rename(dir, aside) == 0) {
-                ++*removed;
-                st = mode_dir_remove(aside, err);
-            } else if (errno != ENOENT)
-                st = mode_store_fail(err, errno, dir, "be removed");
-            free(aside);
-        }
+        if (done || (!wanted(ctx, e->d_name) && t != INT64_MAX && t + (int64_t)min_age_s <= now.tv_sec))
+            st = mode_store_checkpoints_drop(s, e->d_name, removed, err);
         free(dir);
     }
     if (d) closedir(d);

@@ -16,9 +16,11 @@ struct verified { /* a blob whose bytes were digested in this process, and what 
 struct mode_store {
     char *root, *tmp;
     char id[33];
+    int lock;   /* open file that says that we are here; -1: this filesystem has no locks */
+    bool alone; /* and that nobody else is */
     void (*tick)(void *ctx);
     void *tick_ctx;
-    pthread_mutex_t lock;   /* guards the table below */
+    pthread_mutex_t mutex;  /* guards the table below */
     struct verified *table; /* open addressing by digest; cap is a power of two or 0 */
     size_t n, cap;
 };
@@ -40,6 +42,9 @@ enum mode_status mode_store_temp(struct mode_store *s, char **path, const void *
 /* Give the synced file `from` the name `to` unless that exists; *created says which. The folder of `to` is
  * made if need be and fsynced in both cases. `from` keeps its name. */
 enum mode_status mode_store_link_once(bool *created, const char *from, const char *to, struct mode_error *err);
+/* Take the checkpoints of a task out of sight in one step, then remove them; *removed (may be NULL) grows by one. */
+enum mode_status mode_store_checkpoints_drop(struct mode_store *s, const char *key, uint64_t *removed,
+                                             struct mode_error *err);
 /* Create record `to` once from bytes. */
 enum mode_status mode_store_put_once(struct mode_store *s, bool *created, const char *to, const void *data, size_t size,
                                      struct mode_error *err);

@@ -156,6 +156,25 @@ bool mode_store_commit_exists(struct mode_store *s, const char *key)
     return yes;
 }
 
+enum mode_status mode_store_commit_aside(struct mode_store *s, char **aside, const char *key, struct mode_error *err)
+{
+    *aside = NULL;
+    enum mode_status st = check_key(key, err);
+    if (st) return st;
+    char *path = mode_store_path(s, "commits", key), *folder = mode_path_folder(path),
+         *to = mode_xasprintf("%s.damaged-%" PRId64, path, mode_clock_wall_ms());
+    if (rename(path, to) == 0) {
+        *aside = to;
+        to = NULL;
+        st = mode_file_sync(folder, err);
+    } else if (errno != ENOENT)
+        st = mode_store_fail(err, errno, path, "be put aside");
+    free(to);
+    free(folder);
+    free(path);
+    return st;
+}
+
 enum mode_status mode_store_commit_create(struct mode_store *s, bool *created, Mode__Commit **winner,
                                           const Mode__Commit *commit, struct mode_error *err)
 {

@@ -15,8 +15,8 @@
 #define IDLE_MS        60000 /* a worker that asks for nothing and has nothing for so long has no compute process */
 #define MOST_DOUBLINGS 4     /* of a cordon, of a breaker */
 
-/* What each class of failure costs: how often it may happen to one task, and how long to wait before the next
- * attempt (doubled each time, up to max). `guilt`: it speaks against the task or the code, not the surroundings.
+/* What each class of failure costs: how often it may happen to one task (0: as often as it will), and how long to wait
+ * before the next attempt (doubled each time, up to max). `guilt`: it speaks against the task or the code, not the surroundings.
  * `machine`: it may be the machine's own fault, so another one is asked before a task is given up. `node`: it is. */
 static const struct policy {
     const char *name;
@@ -36,6 +36,7 @@ static const struct policy {
     [CORE_FAIL_OTHER] = {"other", 3, 2000, 30000, true, true, false},
     [CORE_FAIL_LEASE_LOST] = {"lease_lost", 100, 0, 0, false, false, false},
     [CORE_FAIL_ABSENT] = {"absent", 1, 1000, 1000, true, true, false},
+    [CORE_FAIL_FULL] = {"full", 0, 2000, 60000, false, false, false},
 };
 
 const char *core_fail_name(enum core_fail f)
@@ -328,7 +329,7 @@ static void fail(struct core *c, uint32_t t, enum core_fail why, const char *tex
         if (p->node) /* or one that is broken for good takes every task first: it is always free */
             cordon(c, &c->worker[w], "it cannot do its tasks", task->last_text, now);
     }
-    if (task->failures[why] >= p->budget) {
+    if (p->budget && task->failures[why] >= p->budget) {
         /* twice the budget bounds a task that fails in one way here and in another there */
         if (p->machine && known && nodes < 2 && task->failures[why] < 2 * p->budget &&
             has_other_node(c, task, why, now)) {
@@ -449,7 +450,7 @@ static void dispatch_pool(struct core *c, struct core_pool *p, int64_t now)
 
 static void dispatch(struct core *c, int64_t now)
 {
-    if (!c->dispatch || now < c->settled_ms) return;
+    if (!c->dispatch || c->no_room || now < c->settled_ms) return;
     for (size_t i = 0; i < c->n_pools; i++) dispatch_pool(c, &c->pool[i], now);
 }
 
@@ -759,7 +760,8 @@ uint32_t core_task_want(struct core *c, const char *key, const char *service, co
                                         .state = CORE_CANCELLED};
         mode_index_put(&c->by_key, c->task[t].key, t);
         make_ready(c, t, false);
-    } else if (c->task[t].state == CORE_CANCELLED || (retry && c->task[t].state == CORE_QUARANTINED)) {
+    } else if (c->task[t].state == CORE_CANCELLED || c->task[t].state == CORE_COMMITTED ||
+               (retry && c->task[t].state == CORE_QUARANTINED)) {
         reset_budgets(&c->task[t]);
         make_ready(c, t, false);
     }

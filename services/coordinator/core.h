@@ -52,6 +52,7 @@ enum core_fail {
     CORE_FAIL_OTHER,
     CORE_FAIL_LEASE_LOST,
     CORE_FAIL_ABSENT,
+    CORE_FAIL_FULL,
     CORE_FAIL_COUNT
 };
 const char *core_fail_name(enum core_fail f); /* "crash" */
@@ -229,6 +230,7 @@ struct core {
     int64_t settled_ms;   /* no dispatch before */
     int64_t returning_ms; /* no expiry before: whoever holds a lease may be on the way back */
     bool dispatch;        /* the server may switch hand-outs off (Redis away) */
+    bool no_room;         /* likewise: every task writes, and the store's disk is nearly full */
     struct core_task *task;
     uint32_t n_tasks, cap_tasks;
     struct mode_index by_key;
@@ -256,8 +258,9 @@ void core_init(struct core *c, const struct core_options *opt, uint32_t epoch, i
 void core_clear(struct core *c);
 void core_actions_clear(struct core *c);
 
-/* A task somebody wants: returns its index; wanted grows by one. A CANCELLED task, and when retry also a
- * QUARANTINED one, becomes READY with fresh budgets. */
+/* A task somebody wants: returns its index; wanted grows by one. A CANCELLED task, one that was COMMITTED and has no
+ * record any more (whoever wants a task has looked), and when retry also a QUARANTINED one becomes READY with fresh
+ * budgets. */
 uint32_t core_task_want(struct core *c, const char *key, const char *service, const char *label, const char *run,
                         uint64_t order, uint64_t stall_ms, bool retry, int64_t now_ms);
 /* One run less wants it; at none it is CANCELLED unless it has ended. */
@@ -278,7 +281,7 @@ void core_task_commit(struct core *c, uint32_t task);
 void core_set_epoch(struct core *c, uint32_t epoch, int64_t now_ms);
 
 /* Meaningful where a task of that service is READY or in RETRY_WAIT. NONE also while nothing is handed out at all
- * (Redis is away, held leases may still come back after a start). */
+ * (Redis is away, the disk is nearly full, held leases may still come back after a start). */
 struct core_wait core_wait(const struct core *c, const char *service, int64_t now_ms);
 /* Tasks of a pool that are ready or wait for another try. */
 uint64_t core_waiting(const struct core *c, size_t pool);

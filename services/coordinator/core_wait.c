@@ -14,7 +14,7 @@ struct core_wait core_wait(const struct core *c, const char *service, int64_t no
     struct core_wait wait = {.first = CORE_NONE};
     uint32_t able = CORE_NONE, held_back = CORE_NONE;
     bool any_works = false; /* has a task or would take one: what is left waits for its turn */
-    if (!c->dispatch || now < c->settled_ms) return wait;
+    if (!c->dispatch || c->no_room || now < c->settled_ms) return wait;
     for (uint32_t w = 0; w < c->n_workers; w++) {
         const struct core_worker *x = &c->worker[w];
         if (!x->session[0] || strcmp(x->service, service) != 0) continue;

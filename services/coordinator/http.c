@@ -132,8 +132,10 @@ static void metrics(const struct server *s, struct page *page)
     mode_str_printf(out, "mode_bad_messages_total %llu\n", (unsigned long long)s->n_bad_messages);
     metric(out, "redis_refused_total", "counter", "Transitions that Redis did not accept.");
     mode_str_printf(out, "mode_redis_refused_total %llu\n", (unsigned long long)s->n_refused);
-    metric(out, "store_free_bytes", "gauge", "Free space of the workspace.");
-    mode_str_printf(out, "mode_store_free_bytes %llu\n", (unsigned long long)mode_store_free_bytes(s->store));
+    metric(out, "disk_free_bytes", "gauge", "Free space of the workspace.");
+    mode_str_printf(out, "mode_disk_free_bytes %llu\n", (unsigned long long)mode_store_free_bytes(s->store, NULL));
+    metric(out, "disk_floor_bytes", "gauge", "With less free space than this no task is handed out.");
+    mode_str_printf(out, "mode_disk_floor_bytes %llu\n", (unsigned long long)s->floor_bytes);
     struct rusage use;
     if (getrusage(RUSAGE_SELF, &use) == 0) {
         mode_str_printf(out, "# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total %.3f\n",
@@ -148,7 +150,7 @@ static void health(struct page *page, bool good, const char *why)
 {
     page->status = good ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE;
     page->type = "text/plain; charset=utf-8";
-    mode_str_printf(&page->body, "%s\n", good ? "ok" : why);
+    mode_str_printf(&page->body, "%s%s\n", good ? "ok" : "not ready: ", good ? "" : why);
 }
 
 static void status_page(const struct server *s, struct page *page)
@@ -168,7 +170,9 @@ static void route(const struct server *s, const char *url, struct page *page)
         health(page, true, ""); /* answering is the proof: the loop that does everything answers */
     } else if (strcmp(url, "/readyz") == 0 || strcmp(url, "/health") == 0 || strcmp(url, "/healthz") == 0 ||
                strcmp(url, "/startupz") == 0) {
-        health(page, s->core.dispatch, s->redis_problem[0] ? s->redis_problem : "starting");
+        char why[400] = "starting";
+        bool paused = server_paused(s, why, sizeof why);
+        health(page, s->core.dispatch && !paused, s->redis_problem[0] ? s->redis_problem : why);
     } else if (strcmp(url, "/metrics") == 0) {
         metrics(s, page);
     } else if (strcmp(url, "/status") == 0 || strcmp(url, "/status.json") == 0) {

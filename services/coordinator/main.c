@@ -37,6 +37,8 @@ static const struct mode_option table[] = {
                  "silence after which a task is given to another"),
     MODE_OPT_INT(struct server_options, keep_checkpoints_s, "keep-checkpoints-s", "86400", "S",
                  "how long checkpoints stay that no run wants any more (cancelled, replaced by another spec)"),
+    MODE_OPT_INT(struct server_options, min_free_mib, "min-free-mib", "-1", "MIB",
+                 "with less free space in the workspace no task is handed out; -1: 1 GiB, or 2 % of a small disk"),
     MODE_OPT_END};
 
 /* Where HTTP is on it needs no key, unlike the admin port between machines. */
@@ -81,6 +83,8 @@ static enum mode_status healthcheck(const struct server_options *o, struct mode_
     if (!st) st = mode_ask(&answer, net, &at, &e, 3000, err);
     if (!st && (answer->msg->body_case != MODE__ENVELOPE__BODY_STATUS_REPLY || !answer->msg->status_reply->ready))
         st = MODE_FAIL(err, MODE_E_PEER, "the coordinator is not ready: Redis does not answer");
+    if (!st && answer->msg->status_reply->paused)
+        st = MODE_FAIL(err, MODE_E_PEER, "the coordinator is not ready: %s", answer->msg->status_reply->paused);
     mode_envelope_free(&answer);
     mode_net_close(&net);
     free(endpoint);
@@ -111,6 +115,9 @@ static enum mode_status check(const struct server_options *o, struct mode_error 
         return MODE_FAIL(err, MODE_E_USAGE,
                          "--lease-ms is %lld, expected at least four times --heartbeat-ms (%lld) and at most 3600000",
                          (long long)o->lease_ms, (long long)o->heartbeat_ms);
+    if (o->min_free_mib < -1 || o->min_free_mib > INT32_MAX)
+        return MODE_FAIL(err, MODE_E_USAGE, "--min-free-mib is %lld, expected -1 to %d", (long long)o->min_free_mib,
+                         INT32_MAX);
     if (o->keep_checkpoints_s < 0)
         return MODE_FAIL(err, MODE_E_USAGE, "--keep-checkpoints-s is %lld, expected 0 or more",
                          (long long)o->keep_checkpoints_s);

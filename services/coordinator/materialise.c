@@ -26,6 +26,21 @@ static enum mode_status swap_in(const char *fresh, const char *final, struct mod
     return MODE_OK;
 }
 
+/* The path of a node's output. One that is damaged is remembered: it can be made again. */
+static enum mode_status output_path(char **path, struct plan *p, const struct plan_node *x, const char *name,
+                                    struct mode_error *err)
+{
+    const Mode__Blob *blob = plan_output(x, name);
+    *path = NULL;
+    if (!blob) return MODE_FAIL(err, MODE_E_FORMAT, "the commit record of %s has no %s", x->label, name);
+    enum mode_status st = mode_store_blob_path(p->store, path, blob->digest, blob->size, err);
+    if (st == MODE_E_FORMAT || st == MODE_E_NOINPUT) {
+        p->bad_node = (uint32_t)(x - p->node);
+        p->bad = blob;
+    }
+    return st;
+}
+
 /* The node's outputs of these names, as files of folder <parent>/<name>. With a cost they are copies, since people edit
  * reports, and the cost is put into them. */
 static enum mode_status make_folder(struct plan *p, const struct plan_node *x, const char *parent, const char *name,
@@ -36,12 +51,8 @@ static enum mode_status make_folder(struct plan *p, const struct plan_node *x, c
     enum mode_status st = mode_dir_remove(fresh, err);
     if (!st) st = mode_dir_make(fresh, err);
     for (; *files && !st; files++) {
-        const Mode__Blob *blob = plan_output(x, *files);
-        char *from = NULL, *to = mode_path_join(fresh, *files);
-        if (!blob)
-            st = MODE_FAIL(err, MODE_E_FORMAT, "the commit record of %s has no %s", x->label, *files);
-        else if (!(st = mode_store_blob_path(p->store, &from, blob->digest, blob->size, err)))
-            st = mode_file_copy(from, to, cost == NULL, err);
+        char *from, *to = mode_path_join(fresh, *files);
+        if (!(st = output_path(&from, p, x, *files, err))) st = mode_file_copy(from, to, cost == NULL, err);
         free(from);
         free(to);
     }
@@ -89,10 +100,8 @@ static enum mode_status copy_centres(struct plan *p, const char *dir, struct mod
 {
     static const char name[] = "centres.safetensors";
     const struct plan_node *x = &p->node[plan_centres_node(p, plan_experts(p) - 1)];
-    const Mode__Blob *blob = plan_output(x, name);
-    char *from = NULL, *to = mode_path_join(dir, name);
-    enum mode_status st = blob ? mode_store_blob_path(p->store, &from, blob->digest, blob->size, err)
-                               : MODE_FAIL(err, MODE_E_FORMAT, "the commit record of %s has no %s", x->label, name);
+    char *from, *to = mode_path_join(dir, name);
+    enum mode_status st = output_path(&from, p, x, name, err);
     if (!st) st = mode_file_copy(from, to, true, err);
     free(from);
     free(to);

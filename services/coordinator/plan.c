@@ -109,6 +109,16 @@ static void set_state(struct plan *p, struct plan_node *x, enum plan_state state
     x->state = state;
 }
 
+/* It comes into the list that plan_next works off. */
+static void look_at(struct plan *p, uint32_t node)
+{
+    if (p->n_todo == p->cap_todo) { /* nodes are looked at once, unless something is done again */
+        p->cap_todo += p->n_nodes;
+        p->todo = mode_xrealloc(p->todo, p->cap_todo * sizeof *p->todo);
+    }
+    p->todo[p->n_todo++] = node;
+}
+
 static void add_shard_needs(struct plan *p, uint32_t node, enum plan_stage stage, struct plan_shards s)
 {
     for (int i = 0; i < 2; i++) add_needs(p, node, p->first[stage] + s.from[i], s.to[i] - s.from[i]);
@@ -328,9 +338,8 @@ enum mode_status plan_open(struct plan **out, struct mode_spec *spec, struct mod
     for (enum plan_stage s = 0; s < PLAN_STAGES; s++) add_stage(p, s);
     link_feeds(p);
     p->n_in[PLAN_WAITING] = p->n_nodes;
-    p->todo = mode_xmalloc(p->n_nodes * sizeof *p->todo);
     for (uint32_t n = 0; n < p->n_nodes; n++)
-        if (!p->node[n].n_missing) p->todo[p->n_todo++] = n;
+        if (!p->node[n].n_missing) look_at(p, n);
     *out = p;
     return MODE_OK;
 out:
@@ -351,7 +360,7 @@ void plan_forget_nodes(struct plan *p)
     mode_index_clear(&p->by_key);
     p->node = NULL;
     p->todo = NULL;
-    p->n_nodes = p->n_todo = p->todo_at = 0;
+    p->n_nodes = p->n_todo = p->todo_at = p->cap_todo = 0;
 }
 
 void plan_close(struct plan **pp)
@@ -383,13 +392,20 @@ static enum mode_status finish(struct plan *p, uint32_t node, bool cached, struc
 {
     struct plan_node *x = &p->node[node];
     if (x->state == PLAN_DONE) return MODE_OK;
-    enum mode_status st = mode_store_commit_get(p->store, &x->commit, x->key, err);
+    Mode__Commit *commit;
+    enum mode_status st = mode_store_commit_get(p->store, &commit, x->key, err);
     if (st) return st;
+    if (x->commit) mode__commit__free_unpacked(x->commit, NULL);
+    x->commit = commit;
     if (x->state == PLAN_LOST) plan_revive(p, node);
     set_state(p, x, PLAN_DONE);
     x->cached = cached;
     p->n_done[x->stage]++;
     p->n_cached[x->stage] += cached;
+    for (uint32_t i = 0; i < x->n_feeds; i++)
+        if (--p->node[x->feeds[i]].n_missing == 0) look_at(p, x->feeds[i]);
+    if (x->summed) return MODE_OK;
+    x->summed = true;
     struct plan_sum *sum = &p->sum[x->stage];
     sum->rows_in += x->commit->rows_in;
     sum->rows_out += x->commit->rows_out;
@@ -397,8 +413,6 @@ static enum mode_status finish(struct plan *p, uint32_t node, bool cached, struc
     sum->seconds += x->commit->seconds;
     if (!cached && x->commit->attempt > 1) sum->retries += x->commit->attempt - 1;
     if (x->stage == PLAN_ASSIGN) x->counted = plan_count_pairs(p, x->commit->note);
-    for (uint32_t i = 0; i < x->n_feeds; i++)
-        if (--p->node[x->feeds[i]].n_missing == 0) p->todo[p->n_todo++] = x->feeds[i];
     return x->stage == PLAN_ASSIGN ? plan_check_pools(p, x->a, err) : MODE_OK;
 }
 
@@ -472,9 +486,36 @@ void plan_revive(struct plan *p, uint32_t node)
     if (x->state != PLAN_LOST) return;
     for (uint32_t i = 0; i < x->n_needs; i++)
         if (p->node[x->needs[i]].state == PLAN_LOST) return; /* still behind another lost one */
-    set_state(p, x, x->key[0] ? PLAN_LIVE : PLAN_WAITING);
+    set_state(p, x, x->key[0] && !x->n_missing ? PLAN_LIVE : PLAN_WAITING);
     for (uint32_t i = 0; i < x->n_feeds; i++) plan_revive(p, x->feeds[i]);
     if (x->same != PLAN_NONE) plan_revive(p, x->same);
+}
+
+void plan_undo(struct plan *p, uint32_t node)
+{
+    for (uint32_t n = plan_find(p, p->node[node].key), next; n != PLAN_NONE; n = next) {
+        struct plan_node *x = &p->node[n];
+        next = x->same;
+        x->same = PLAN_NONE; /* they find each other again when they are looked at */
+        if (x->state != PLAN_DONE) continue;
+        set_state(p, x, PLAN_WAITING);
+        p->n_done[x->stage]--;
+        p->n_cached[x->stage] -= x->cached;
+        x->cached = false;
+        x->n_redone++;
+        for (uint32_t i = 0; i < x->n_feeds; i++) p->node[x->feeds[i]].n_missing++;
+        look_at(p, n);
+    }
+}
+
+void plan_wait(struct plan *p, uint32_t node)
+{
+    for (uint32_t n = plan_find(p, p->node[node].key), next; n != PLAN_NONE; n = next) {
+        struct plan_node *x = &p->node[n];
+        next = x->same;
+        x->same = PLAN_NONE;
+        if (x->state == PLAN_LIVE) set_state(p, x, PLAN_WAITING);
+    }
 }
 
 uint32_t plan_find(const struct plan *p, const char *key)

@@ -62,6 +62,8 @@ struct plan_node {
     char *label;               /* "captions/0007" */
     char key[MODE_DIGEST_HEX]; /* "" while unknown */
     enum plan_state state;
+    bool summed;          /* was DONE once: is in the sums */
+    uint8_t n_redone;     /* times its outputs were found damaged */
     bool cached, counted; /* counted: an assignment whose commit record says how many pairs each expert gets */
     uint32_t n_missing;   /* inputs not done */
     uint32_t *needs;      /* nodes, in the order of the inputs */
@@ -69,7 +71,7 @@ struct plan_node {
     uint32_t *feeds; /* nodes that need it */
     uint32_t n_feeds;
     uint32_t same;        /* another node of this plan with the same key, or PLAN_NONE */
-    Mode__Commit *commit; /* when DONE */
+    Mode__Commit *commit; /* since it was DONE */
 };
 
 struct plan_sum { /* over the commit records of a stage's done nodes */
@@ -110,11 +112,13 @@ struct plan {
     char *algorithms;                  /* what is in train.algorithms, or NULL */
     char init_digest[MODE_DIGEST_HEX]; /* of train.init, or "" */
     uint64_t init_step;                /* steps of the schedule behind it */
-    char *warning;    /* of something that is allowed and odd; whoever says it takes it */
+    char *warning;                     /* of something that is allowed and odd; whoever says it takes it */
     struct plan_node *node;
     uint32_t n_nodes, first[PLAN_STAGES + 1]; /* nodes of stage s: [first[s], first[s + 1]) */
     struct mode_index by_key;
-    uint32_t *todo, n_todo, todo_at; /* nodes whose inputs are done, to be looked at by plan_next */
+    uint32_t *todo, n_todo, todo_at, cap_todo; /* nodes whose inputs are done, to be looked at by plan_next */
+    uint32_t bad_node;     /* set by whoever reads outputs of this plan and finds one damaged: whose, */
+    const Mode__Blob *bad; /* and which; NULL = none */
     uint32_t n_done[PLAN_STAGES], n_cached[PLAN_STAGES];
     uint32_t n_in[PLAN_LOST + 1]; /* nodes in each state */
     struct plan_sum sum[PLAN_STAGES];
@@ -143,6 +147,11 @@ enum mode_status plan_done(struct plan *p, uint32_t node, struct mode_error *err
 void plan_lost(struct plan *p, uint32_t node);
 /* A lost node goes on after all (retried): it and what was lost behind it is live or waiting again. */
 void plan_revive(struct plan *p, uint32_t node);
+/* An output of that done node, and of all of its key, turned out to be damaged, and its commit record is gone: it is done
+ * again. What it feeds and is done stays so; what is not known yet waits for it. */
+void plan_undo(struct plan *p, uint32_t node);
+/* A live node (and all of its key) whose input is being made again goes back to waiting for that. */
+void plan_wait(struct plan *p, uint32_t node);
 uint32_t plan_find(const struct plan *p, const char *key); /* PLAN_NONE */
 bool plan_finished(const struct plan *p);                  /* every node is DONE */
 bool plan_stuck(const struct plan *p);                     /* some are LOST and nothing is LIVE or to do */

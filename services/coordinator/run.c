@@ -82,7 +82,10 @@ static void save_plan(const struct runs *r, struct run *run)
     const double began = mode_clock_s();
     struct mode_str text = {0};
     bool good = true;
-    mode_str_printf(&text, "{\n \"experts\": %u,\n \"shards\": [", plan_experts(p));
+    /* a running coordinator may know of more tasks a moment later: whoever frees what no run needs must not go by it */
+    bool settled = run->state != MODE__RUN_STATE__RUN_RUNNING || (r->stopping && !plan_more(p));
+    mode_str_printf(&text, "{\n \"settled\": %s,\n \"experts\": %u,\n \"shards\": [", settled ? "true" : "false",
+                    plan_experts(p));
     for (size_t i = 0; i < p->shards.n; i++) {
         mode_str_add_cstr(&text, i ? ",\n  " : "\n  ");
         good &= add_string(&text, p->shards.shard[i].path);
@@ -294,6 +297,13 @@ enum mode_status runs_load(struct runs *r, struct mode_store *store, struct core
     return st;
 }
 
+void runs_save_plans(struct runs *r, bool stopping)
+{
+    r->stopping = stopping;
+    for (size_t i = 0; i < r->n; i++)
+        if (r->run[i]->plan && r->run[i]->state == MODE__RUN_STATE__RUN_RUNNING) save_plan(r, r->run[i]);
+}
+
 void runs_clear(struct runs *r)
 {
     for (size_t i = 0; i < r->n; i++) run_free(r->run[i]);
@@ -370,6 +380,61 @@ static enum mode_status catch_up(struct runs *r, struct run *run, struct mode_er
     return st;
 }
 
+/* An output of a done node is said to be damaged. When it is: its task is done again, to the same bytes. The record that
+ * says that it is done is put aside first: a blob that no record names may be missing. */
+static bool redo(struct runs *r, struct run *run, uint32_t n, const char *digest, uint64_t size, int64_t now_ms)
+{
+    enum { MOST = 3 }; /* times: then it is the disk, and a person must look */
+    const struct plan_node *x = &run->plan->node[n];
+    struct mode_error err = {0};
+    char *aside = NULL;
+    bool bad = false;
+    if (x->n_redone >= MOST) return false;
+    if (mode_store_blob_check(r->store, &bad, digest, size, &err) == MODE_OK && !bad) return false;
+    if (bad && !mode_store_commit_aside(r->store, &aside, x->key, &err))
+        mode_store_blob_discard(r->store, digest, &err);
+    if (err.text[0]) mode_log_failure("not_redone", &err);
+    if (!bad || err.text[0]) {
+        free(aside);
+        return false;
+    }
+    core_note(r->core, CORE_NONE, "blob %.16s of %s is damaged or gone: it is made again%s%s", digest, x->label,
+              aside ? "; its commit record was put aside as " : "", aside ? aside : "");
+    free(aside);
+    for (uint32_t i = plan_find(run->plan, x->key); i != PLAN_NONE; i = run->plan->node[i].same) {
+        if (run->core_task[i] != CORE_NONE) core_task_unwant(r->core, run->core_task[i], now_ms);
+        run->core_task[i] = CORE_NONE;
+    }
+    plan_undo(run->plan, n);
+    return true;
+}
+
+void runs_input_bad(struct runs *r, uint32_t task, const char *digest, int64_t now_ms)
+{
+    for (size_t k = 0; k < r->n; k++) {
+        struct run *run = r->run[k];
+        if (!run->plan || run->state != MODE__RUN_STATE__RUN_RUNNING) continue;
+        uint32_t n = plan_find(run->plan, r->core->task[task].key), from = PLAN_NONE;
+        if (n == PLAN_NONE || run->core_task[n] != task || run->plan->node[n].state != PLAN_LIVE) continue;
+        const struct plan_node *x = &run->plan->node[n];
+        uint64_t size = 0;
+        for (uint32_t i = 0; i < x->n_needs && from == PLAN_NONE; i++) {
+            const Mode__Commit *c = run->plan->node[x->needs[i]].commit;
+            for (size_t o = 0; c && o < c->n_outputs; o++)
+                if (strcmp(c->outputs[o]->digest, digest) == 0) {
+                    from = x->needs[i];
+                    size = c->outputs[o]->size;
+                }
+        }
+        if (from == PLAN_NONE) continue;
+        if (run->plan->node[from].state == PLAN_DONE && !redo(r, run, from, digest, size, now_ms)) continue;
+        run->core_task[n] = CORE_NONE;
+        plan_wait(run->plan, n);
+        run->plan_news = true;
+        core_task_unwant(r->core, task, now_ms);
+    }
+}
+
 static bool save_is_due(const struct run *run)
 {
     double pause = PLAN_SAVE_PART * run->plan_cost_s;
@@ -400,8 +465,12 @@ static void advance(struct runs *r, size_t i, run_wanted_fn *wanted, void *ctx, 
         st = tell_plan(r, run, n, &err);
     }
     if (!st && plan_finished(run->plan)) {
+        run->plan->bad = NULL;
         st = materialise(run->plan, r->peaks, mode_store_root(r->store), &err);
-        if (!st) {
+        const Mode__Blob *bad = run->plan->bad;
+        if (st && bad && redo(r, run, run->plan->bad_node, bad->digest, bad->size, now_ms)) {
+            st = MODE_OK; /* and then once more */
+        } else if (!st) {
             board_complete(run->plan, mode_store_root(r->store));
             close_run(r, run, MODE__RUN_STATE__RUN_DONE, "");
             let_go(r, run, now_ms);

@@ -37,6 +37,7 @@ struct runs {
     struct core *core;
     const struct plan_world *world;
     struct peaks *peaks; /* for the report */
+    bool stopping;       /* what is known now is all */
 };
 
 /* Called for every task that is handed to the core, so that the server may restore what Redis remembers. */
@@ -45,6 +46,8 @@ typedef void run_wanted_fn(void *ctx, uint32_t task);
 /* Read the workspace's runs. Unfinished ones are planned anew; one that cannot be is FAILED with the reason. */
 enum mode_status runs_load(struct runs *r, struct mode_store *store, struct core *core, const struct plan_world *world,
                            int64_t now_ms, struct mode_error *err);
+/* Write the plans of unfinished runs. stopping: nothing becomes known any more, so `mode gc` may go by them. */
+void runs_save_plans(struct runs *r, bool stopping);
 void runs_clear(struct runs *r);
 struct run *runs_find(const struct runs *r, const char *name);
 
@@ -59,6 +62,9 @@ enum mode_status runs_submit(struct run **out, bool *created, uint32_t *tasks, s
 bool runs_advance(struct runs *r, run_wanted_fn *wanted, void *ctx, int64_t now_ms, double until_s);
 /* The core ended a task. */
 void runs_ended(struct runs *r, uint32_t task, int64_t now_ms);
+/* A worker could not use an input of that task. When its blob is damaged or gone indeed, whoever made it makes it again,
+ * and the task waits for that; else nothing is done. The blob is read: for a large one that takes seconds. */
+void runs_input_bad(struct runs *r, uint32_t task, const char *digest, int64_t now_ms);
 void run_cancel(struct runs *r, struct run *run, int64_t now_ms);
 
 /* materialise.c: <workspace>/report and <workspace>/experts from the commits of a finished plan; time and memory of its

@@ -268,6 +268,8 @@ enum mode_status server_open(struct server *s, const struct server_options *o, s
     enum mode_status st;
     struct core_options options = CORE_OPTIONS_DEFAULT;
     *s = (struct server){.http_fd = -1, .started_s = mode_clock_s(), .keep_checkpoints_s = o->keep_checkpoints_s};
+    s->min_free_mib = o->min_free_mib;
+    s->look_at_disk = o->look_at_disk;
     signal(SIGPIPE, SIG_IGN); /* a peer that is gone is an error to be handled, not a death */
     signal(SIGHUP, SIG_IGN);  /* until there is a list to read again */
     s->most_files = mode_process_raise_files();
@@ -293,6 +295,7 @@ enum mode_status server_open(struct server *s, const struct server_options *o, s
     s->restoring = true;
     runs_advance(&s->runs, server_restore, s, server_now_ms(), HUGE_VAL);
     s->restoring = false;
+    runs_save_plans(&s->runs, false);
     core_actions_clear(&s->core); /* nobody is connected; the state as a whole is written to Redis next */
     if (s->core.n_tasks) let_workers_return(s);
     if ((st = server_redis_tick(s, server_now_ms(), err))) return st;
@@ -387,6 +390,7 @@ enum mode_status server_run(struct server *s, struct mode_error *err)
                 read_allow_list_again(s);
             }
         }
+        server_watch_disk(s, server_now_ms());
         server_event(s, &(struct core_event){.type = CORE_EV_TICK});
         st = receive(s, s->workers, server_worker_message, &s->n_messages[0], err);
         if (!st) st = receive(s, s->admins, server_admin_message, &s->n_messages[1], err);
@@ -403,6 +407,7 @@ enum mode_status server_run(struct server *s, struct mode_error *err)
     signal(SIGHUP, SIG_IGN);
     signal_fd = -1;
     close(signals);
+    if (!st) runs_save_plans(&s->runs, true);
     if (!st)
         mode_log_info("stopped", "epoch=%llu handouts=%llu", (unsigned long long)s->epoch,
                       (unsigned long long)s->n_handouts);

@@ -19,7 +19,9 @@ struct mode_str;
 struct server_options {
     const char *workspace, *worker_endpoint, *admin_endpoint, *redis_url, *key_dir, *allow_list, *http;
     int64_t heartbeat_ms, lease_ms, keep_checkpoints_s;
-    const struct plan_world *world; /* NULL = server_world */
+    int64_t min_free_mib;                                                     /* below 0: by the disk's size */
+    const struct plan_world *world;                                           /* NULL = server_world */
+    uint64_t (*look_at_disk)(const struct mode_store *store, uint64_t *size); /* NULL = mode_store_free_bytes */
 };
 
 #define SERVER_NOTES    64
@@ -52,6 +54,9 @@ struct server {
     int64_t keep_checkpoints_s, sweep_ms, tmp_ms; /* when the next sweep of ckpt/, of tmp/ is due */
     int64_t redis_retry_ms, redis_pause_ms, redis_ping_ms, full_said_ms; /* the last: not said before that it is full */
     uint64_t n_left_out;                                                 /* of redis_left_out, at the last look */
+    int64_t min_free_mib, disk_ms;                                       /* when the next look at the disk is due */
+    uint64_t (*look_at_disk)(const struct mode_store *store, uint64_t *size);
+    uint64_t free_bytes, floor_bytes; /* at the last look; with less than the floor nothing is handed out */
     double started_s;
     char redis_problem[400];    /* "" = none */
     struct server_route *route; /* of core.worker[i] */
@@ -113,6 +118,10 @@ void server_wait_text(struct mode_str *text, const struct server *s, const char 
                       const char *needs, uint64_t tasks, const struct core_wait *w);
 double server_waits_since_s(const struct server *s, const char *service);
 void server_watch_waits(struct server *s, int64_t now_ms);
+
+/* disk.c. Says why nothing is handed out; false: the disk is no reason. */
+void server_watch_disk(struct server *s, int64_t now_ms);
+bool server_paused(const struct server *s, char *text, size_t size);
 
 /* status.c: the answer to STATUS; free with status_free. */
 struct status_memory;

@@ -260,7 +260,9 @@ Mode__StatusReply *status_build(struct status_memory **memory, const struct serv
     r->ready = redis_is_up(s->redis);
     r->store = (char *)mode_store_root(s->store);
     r->has_store_free_bytes = 1;
-    r->store_free_bytes = mode_store_free_bytes(s->store);
+    r->store_free_bytes = mode_store_free_bytes(s->store, NULL);
+    char paused[400];
+    if (server_paused(s, paused, sizeof paused)) r->paused = keep(m, mode_xstrdup(paused));
     r->runs = keep(m, mode_xmalloc((s->runs.n + 1) * sizeof *r->runs));
     for (size_t i = s->runs.n; i-- > 0;)
         if (!run || !*run || strcmp(run, s->runs.run[i]->name) == 0)

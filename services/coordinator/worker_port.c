@@ -267,6 +267,8 @@ static bool is_given_up(const struct server *s, const char *key)
 static void on_fail(struct server *s, const char *session, const Mode__Fail *m)
 {
     bool was = is_given_up(s, m->key); /* it says so again until it is answered */
+    uint32_t t = core_find_task(&s->core, m->key);
+    bool held = t != CORE_NONE && s->core.task[t].state == CORE_LEASED && s->core.task[t].fence == m->fence;
     server_event(s, &(struct core_event){.type = CORE_EV_FAIL,
                                          .session = session,
                                          .key = m->key,
@@ -274,6 +276,10 @@ static void on_fail(struct server *s, const char *session, const Mode__Fail *m)
                                          .fail = (enum core_fail)m->class_, /* the envelope lets no other number in */
                                          .text = m->text});
     if (!was && is_given_up(s, m->key)) keep_last_words(s, m);
+    if (held && m->class_ == MODE__FAIL_CLASS__FAIL_INTEGRITY && m->digest) {
+        runs_input_bad(&s->runs, t, m->digest, server_now_ms());
+        server_settle(s);
+    }
 }
 
 static void on_progress(struct server *s, const char *session, uint64_t id, const Mode__Progress *m)

@@ -22,6 +22,7 @@
     X(cancel) \
     X(drain) \
     X(reconcile) \
+    X(gc) \
     X(experts) \
     X(pairs) \
     X(doctor) \

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/options.h"
 #include "base/str.h"
+#include "logs.h"
 #include "msg/place.h"
 #include "running.h"
 
@@ -25,9 +26,11 @@
 #define MAX_ARGS      32
 #define PAUSE_MIN_S   0.2
 #define PAUSE_MAX_S   10.0
-#define STEADY_S      30.0 /* alive so long: the next death counts as the first */
-#define GRACE_S       20.0 /* between SIGTERM and SIGKILL */
-#define DAMAGED_AFTER 4    /* quick deaths of Redis in a row before its data are put aside */
+#define STEADY_S      30.0                 /* alive so long: the next death counts as the first */
+#define GRACE_S       20.0                 /* between SIGTERM and SIGKILL */
+#define LOGS_S        60.0                 /* how often the logs are looked at */
+#define LOG_BYTES     ((uint64_t)32 << 20) /* of one, and of what it was before; supervisor_last_line reads twice that */
+#define DAMAGED_AFTER 4                    /* quick deaths of Redis in a row before its data are put aside */
 
 struct child {
     char *name, *log, *pid_file;
@@ -483,6 +486,7 @@ enum mode_status supervisor_run(const struct supervisor_options *o, struct mode_
     struct supervisor s = {.o = o};
     char *pid_path = NULL;
     int lock = -1, wakes = -1, n_killed;
+    double logs_at_s = 0;
     enum mode_status st = mode_place_make(o->workspace, err);
     if (!st) st = mode_place_path(&pid_path, o->workspace, "supervisor.pid", err);
     if (!st) st = lock_pid_file(&lock, pid_path, err);
@@ -500,8 +504,13 @@ enum mode_status supervisor_run(const struct supervisor_options *o, struct mode_
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGCHLD, &action, NULL);
     signal(SIGHUP, SIG_IGN);
+    char *logs = mode_path_join(o->workspace, "logs");
     while (!stop_asked && !s.hopeless) {
-        double now = mode_clock_s(), next = now + 3600;
+        double now = mode_clock_s(), next = now + LOGS_S;
+        if (now >= logs_at_s) {
+            logs_at_s = now + LOGS_S;
+            logs_rotate(logs, LOG_BYTES);
+        }
         for (size_t i = 0; i < s.n; i++) {
             struct child *c = &s.child[i];
             if (!c->pid && now >= c->start_at_s) start(&s, c);
@@ -513,6 +522,7 @@ enum mode_status supervisor_run(const struct supervisor_options *o, struct mode_
         if (read(wakes, &n_wakes, sizeof n_wakes) < 0 && errno != EAGAIN && errno != EINTR) stop_asked = 1;
         reap(&s);
     }
+    free(logs);
     mode_log_info("stopping", "children=%zu", s.n);
     stop_all(&s);
     mode_log_info("stopped", "workspace=%s", o->workspace);

@@ -109,7 +109,7 @@ static void look_at_workspace(int count[DOCTOR_VERDICTS], const char *workspace)
     if (st) {
         doctor_say(count, DOCTOR_BAD, "workspace", "%s", err.text);
     } else {
-        uint64_t free_bytes = mode_store_free_bytes(store);
+        uint64_t free_bytes = mode_store_free_bytes(store, NULL);
         doctor_say(count, DOCTOR_OK, "workspace", "%s: %swritable, files appear once (link)", workspace,
                    exists ? "" : "not made yet (`mode up` makes it); ");
         doctor_say(count,

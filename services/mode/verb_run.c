@@ -108,6 +108,7 @@ struct watching {
 static void show_news(struct watching *w, const Mode__StatusReply *r, const Mode__Run *run)
 {
     char line[600];
+    if (!w->noted_ms && r->paused) progress_say(&w->progress, r->paused); /* said to those before us, as a note */
     if (!w->noted_ms) w->noted_ms = run->created_unix_ms - 1;
     for (size_t i = 0; i < r->n_notes; i++) {
         if (r->notes[i]->unix_ms <= w->noted_ms) continue;

@@ -55,6 +55,7 @@ static void print_status(FILE *out, const Mode__StatusReply *r)
     fprintf(out, "coordinator %s, up %s, epoch %llu, %s; %.1f GB free in %s\n", r->version, text,
             (unsigned long long)r->epoch, r->ready ? "ready" : "NOT READY (Redis is away)",
             (double)r->store_free_bytes / 1e9, r->store ? r->store : "?");
+    if (r->paused) fprintf(out, "PAUSED: %s\n", r->paused);
     for (size_t i = 0; i < r->n_runs; i++) {
         const Mode__Run *run = r->runs[i];
         progress_time(text, sizeof text, run->elapsed_s);

@@ -23,6 +23,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -50,6 +51,9 @@ struct fake {
     const char *poison;    /* label that always fails with INPUT */
     const char *absent;    /* service whose worker does not come */
     const char *no_gpu;    /* service whose worker fails every task with DEVICE */
+    const char *flip;      /* label: the next of its outputs has a wrong byte once it is committed */
+    const char *lose;      /* label: likewise, it is gone */
+    unsigned n_bad;        /* so many tasks had an input that was damaged */
     const char *maxmemory; /* of Redis; NULL = as much as it wants */
     bool blind;            /* a second captions worker is there, on a machine that does not see the data */
     unsigned n_blind;      /* so many tasks failed there */
@@ -94,6 +98,18 @@ static void start_coordinator(struct fake *f)
     }
 }
 
+/* <root>/disk says how many bytes are free; without it there is room. */
+static uint64_t fake_disk(const struct mode_store *store, uint64_t *size)
+{
+    char *path = mode_path_join(mode_store_root(store), "disk"), *text = NULL;
+    uint64_t n = (uint64_t)1 << 39;
+    if (mode_file_read(path, 64, &text, NULL, NULL) == MODE_OK) n = strtoull(text, NULL, 10);
+    free(text);
+    free(path);
+    *size = (uint64_t)1 << 40;
+    return n;
+}
+
 static int be_coordinator(const char *root, const char *http)
 {
     struct mode_error err = {0};
@@ -103,6 +119,8 @@ static int be_coordinator(const char *root, const char *http)
                                .heartbeat_ms = 100,
                                .lease_ms = 2000,
                                .keep_checkpoints_s = 0,
+                               .min_free_mib = 100,
+                               .look_at_disk = fake_disk,
                                .world = &fake_world};
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     mode_log_open("coordinator");
@@ -183,6 +201,48 @@ static void say_credit(struct fake *f, int i)
     send_to(f, i, &e);
 }
 
+/* False: it says that one of its inputs is damaged. */
+static bool inputs_are_good(struct fake *f, int i, const Mode__Assign *a, const Mode__TaskSpec *spec)
+{
+    struct mode_error err = {0};
+    Mode__Envelope e;
+    Mode__Fail m = MODE__FAIL__INIT;
+    bool bad = false;
+    for (size_t k = 0; k < spec->n_inputs && !bad; k++) {
+        assert_int_equal(mode_store_blob_check(f->store, &bad, spec->inputs[k]->digest, spec->inputs[k]->size, &err),
+                         MODE_OK);
+        if (bad) m.digest = spec->inputs[k]->digest;
+    }
+    if (!bad) return true;
+    f->n_bad++;
+    mode_envelope_init(&e, &f->id, MODE__ENVELOPE__BODY_FAIL);
+    m.key = a->key;
+    m.fence = a->fence;
+    m.class_ = MODE__FAIL_CLASS__FAIL_INTEGRITY;
+    m.text = "damaged";
+    e.fail = &m;
+    send_to(f, i, &e);
+    return false;
+}
+
+/* What a disk may do to a file. */
+static void harm(struct fake *f, const Mode__Blob *b, bool whole)
+{
+    char *path = mode_xasprintf("%s/blobs/%.2s/%s", f->root, b->digest, b->digest);
+    if (whole) {
+        assert_int_equal(unlink(path), 0);
+    } else {
+        assert_int_equal(chmod(path, 0644), 0);
+        FILE *file = fopen(path, "r+b");
+        assert_non_null(file);
+        int c = fgetc(file);
+        rewind(file);
+        fputc(c ^ 1, file);
+        fclose(file);
+    }
+    free(path);
+}
+
 /* Outputs are a function of the task alone, as real ones are. */
 static void do_task(struct fake *f, int i, const Mode__Assign *a)
 {
@@ -215,8 +275,10 @@ static void do_task(struct fake *f, int i, const Mode__Assign *a)
     }
     Mode__TaskSpec *spec;
     assert_int_equal(mode_store_task_get(f->store, &spec, a->key, &err), MODE_OK);
-    for (size_t k = 0; k < spec->n_inputs; k++)
-        assert_true(mode_store_blob_exists(f->store, spec->inputs[k]->digest, spec->inputs[k]->size));
+    if (!inputs_are_good(f, i, a, spec)) {
+        mode__task_spec__free_unpacked(spec, NULL);
+        return;
+    }
     Mode__Commit c = MODE__COMMIT__INIT;
     Mode__Blob blob[8], *blobs[8];
     char digest[8][MODE_DIGEST_HEX], text[200];
@@ -245,6 +307,14 @@ static void do_task(struct fake *f, int i, const Mode__Assign *a)
     bool created;
     assert_int_equal(mode_store_commit_create(f->store, &created, NULL, &c, &err), MODE_OK);
     f->executed++;
+    if (f->flip && a->label && strcmp(a->label, f->flip) == 0) {
+        harm(f, c.outputs[1 % c.n_outputs], false);
+        f->flip = NULL;
+    }
+    if (f->lose && a->label && strcmp(a->label, f->lose) == 0) {
+        harm(f, c.outputs[0], true);
+        f->lose = NULL;
+    }
     Mode__Result m = MODE__RESULT__INIT;
     mode_envelope_init(&e, &f->id, MODE__ENVELOPE__BODY_RESULT);
     m.key = a->key;
@@ -993,6 +1063,93 @@ static void test_metrics_show_every_kind_of_worker(void **state)
     tear_down(f);
 }
 
+static unsigned count_aside(const struct fake *f)
+{
+    char *dir = mode_path_join(f->root, "commits");
+    DIR *d = opendir(dir);
+    unsigned n = 0;
+    for (struct dirent *e; (e = readdir(d));) n += strstr(e->d_name, ".damaged-") != NULL;
+    closedir(d);
+    free(dir);
+    return n;
+}
+
+/* A byte of a blob turns in mid-run: whoever made it makes it again, what needs it waits, and nothing else is redone. */
+static void test_a_damaged_blob_is_made_again(void **state)
+{
+    (void)state;
+    struct fake *f = set_up();
+    struct summary s;
+    char *text = spec_text("flip", "paper", "1e-3"), *other = spec_text("flip", "uniform", "1e-3");
+    f->flip = "captions/0001";
+    f->lose = "assign/0002"; /* which the experts and the ensemble read */
+    assert_true(submit(f, text));
+    work(f, &s, "flip", SHARDS + 1);
+    f->flip = "train/seed"; /* read by dense, experts and evaluations */
+    work(f, &s, "flip", UINT32_MAX);
+    assert_int_equal(s.state, MODE__RUN_STATE__RUN_DONE);
+    assert_int_equal(s.done, ALL);
+    assert_true(f->n_bad >= 3);
+    assert_int_equal(f->executed, ALL + 3);
+    assert_int_equal(count_aside(f), 3);
+    assert_true(has_note(f, "captions/0001 is damaged or gone: it is made again; its commit record was put aside as "));
+
+    f->flip = "ensemble"; /* nobody but the end of the run looks at this one */
+    assert_true(submit(f, other));
+    work(f, &s, "flip", UINT32_MAX);
+    assert_int_equal(s.state, MODE__RUN_STATE__RUN_DONE);
+    assert_int_equal(f->executed, ALL + 5);
+
+    assert_true(submit(f, text)); /* what was made again is found again */
+    work(f, &s, "flip", UINT32_MAX);
+    assert_int_equal(s.cached, ALL);
+    assert_int_equal(f->executed, ALL + 5);
+    free(text);
+    free(other);
+    tear_down(f);
+}
+
+static void test_a_nearly_full_disk_pauses(void **state)
+{
+    (void)state;
+    struct fake *f = set_up();
+    struct summary s;
+    int status;
+    char *text = spec_text("full", "paper", "1e-3"), *disk = mode_path_join(f->root, "disk");
+    write_file(f->root, "disk", "1000");
+    f->http_port = free_port();
+    stop(&f->coordinator, SIGKILL, &status);
+    start_coordinator(f);
+    assert_true(submit(f, text));
+    work_a_while(f, 1500);
+    assert_int_equal(f->executed, 0);
+    assert_true(has_note(f, "the workspace's disk has 1000 bytes free, at least 104857600 are wanted"));
+    char *page = http_get(f->http_port, "/readyz");
+    assert_non_null(strstr(page, "503"));
+    assert_non_null(strstr(page, "not ready: the workspace's disk has 1000 bytes free"));
+    free(page);
+    page = http_get(f->http_port, "/metrics");
+    assert_non_null(strstr(page, "\nmode_disk_free_bytes "));
+    assert_non_null(strstr(page, "\nmode_disk_floor_bytes 104857600\n"));
+    free(page);
+    page = http_get(f->http_port, "/status");
+    assert_non_null(strstr(page, "\"paused\": \"the workspace's disk has 1000 bytes free"));
+    free(page);
+    write_file(f->root, "disk", "110000000"); /* over the floor, but not by enough to begin again */
+    work_a_while(f, 1500);
+    assert_int_equal(f->executed, 0);
+    assert_int_equal(unlink(disk), 0);
+    work(f, &s, "full", UINT32_MAX);
+    assert_int_equal(s.state, MODE__RUN_STATE__RUN_DONE);
+    assert_true(has_note(f, "the workspace has room again"));
+    page = http_get(f->http_port, "/readyz");
+    assert_non_null(strstr(page, "200"));
+    free(page);
+    free(text);
+    free(disk);
+    tear_down(f);
+}
+
 static void test_wrong_spec_is_refused_in_a_sentence(void **state)
 {
     (void)state;
@@ -1017,6 +1174,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_workers_are_turned_away_before_the_files_run_out),
         cmocka_unit_test(test_says_for_whom_tasks_wait),
         cmocka_unit_test(test_metrics_show_every_kind_of_worker),
+        cmocka_unit_test(test_a_damaged_blob_is_made_again),
+        cmocka_unit_test(test_a_nearly_full_disk_pauses),
         cmocka_unit_test(test_wrong_spec_is_refused_in_a_sentence),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

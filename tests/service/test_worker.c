@@ -95,6 +95,9 @@ static void test_failures_have_their_class(void **state)
     assert_non_null(strstr(fail->text, "not a tar header ??"));
     acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_NOTED);
     start_task(f, key, "full", 10000);
+    expect_fail(f, key, MODE__FAIL_CLASS__FAIL_FULL);
+    acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_NOTED);
+    start_task(f, key, "broken", 10000);
     expect_fail(f, key, MODE__FAIL_CLASS__FAIL_STORE);
     acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_NOTED);
     static const char *const absent[] = {"gone", "hidden"};
@@ -132,6 +135,7 @@ static void test_failures_have_their_class(void **state)
     assign(f, key, 1, 0);
     fail = expect_fail(f, key, MODE__FAIL_CLASS__FAIL_INTEGRITY);
     assert_non_null(strstr(fail->text, "captions/0007"));
+    assert_string_equal(fail->digest, digest);
 }
 
 static void test_standing_still_is_noticed(void **state)

@@ -720,6 +720,63 @@ static void test_says_what_ready_tasks_wait_for(void **state)
     core_clear(&c);
 }
 
+/* A full disk is nobody's fault, however long it lasts. */
+static void test_a_full_disk_costs_nothing_but_time(void **state)
+{
+    (void)state;
+    struct core c;
+    begin(&c, false, false);
+    want(&c, key_a, 0, false, 0);
+    hello(&c, session_1, "w1", 1, 10);
+    int64_t now = 10;
+    for (int i = 0; i < 1000; i++) {
+        assert_int_equal(c.task[0].state, CORE_LEASED);
+        about(&c, CORE_EV_FAIL, session_1, key_a, c.task[0].fence, false, CORE_FAIL_FULL, now);
+        assert_int_equal(c.task[0].state, CORE_RETRY_WAIT);
+        assert_true(c.task[0].not_before_ms - now <= 60000);
+        core_actions_clear(&c);
+        for (int64_t until = now + 60000; now < until; now += 5000) say(&c, CORE_EV_CREDIT, session_1, 0, now);
+        say(&c, CORE_EV_CREDIT, session_1, 1, now);
+        core_handle(&c, &(struct core_event){.type = CORE_EV_TICK}, now);
+    }
+    assert_int_equal(c.worker[0].cordon_until_ms, 0);
+    assert_int_equal(c.task[0].guilt[0].node, 0);
+    core_clear(&c);
+}
+
+static void test_without_room_nothing_is_handed_out(void **state)
+{
+    (void)state;
+    struct core c;
+    begin(&c, false, false);
+    c.no_room = true;
+    want(&c, key_a, 0, false, 0);
+    hello(&c, session_1, "w1", 1, 10);
+    assert_int_equal(c.task[0].state, CORE_READY);
+    assert_int_equal(core_wait(&c, "train", 20).cause, CORE_WAIT_NONE); /* it waits for the disk, not for workers */
+    c.no_room = false;
+    core_handle(&c, &(struct core_event){.type = CORE_EV_TICK}, 20);
+    assert_int_equal(c.task[0].state, CORE_LEASED);
+    core_clear(&c);
+}
+
+/* Its record was put aside: whoever wants it has looked. */
+static void test_a_done_task_whose_record_is_gone_is_done_again(void **state)
+{
+    (void)state;
+    struct core c;
+    begin(&c, false, false);
+    uint32_t t = want(&c, key_a, 0, false, 0);
+    hello(&c, session_1, "w1", 1, 10);
+    core_task_commit(&c, t);
+    core_task_unwant(&c, t, 20);
+    say(&c, CORE_EV_CREDIT, session_1, 1, 20);
+    assert_int_equal(want(&c, key_a, 0, false, 30), t);
+    assert_int_equal(c.task[t].state, CORE_LEASED);
+    assert_int_equal(c.task[t].wanted, 1);
+    core_clear(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -745,6 +802,9 @@ int main(void)
         cmocka_unit_test(test_old_fence_changes_nothing),
         cmocka_unit_test(test_lost_result_costs_no_second_run),
         cmocka_unit_test(test_held_lease_survives_a_restart),
+        cmocka_unit_test(test_a_full_disk_costs_nothing_but_time),
+        cmocka_unit_test(test_without_room_nothing_is_handed_out),
+        cmocka_unit_test(test_a_done_task_whose_record_is_gone_is_done_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

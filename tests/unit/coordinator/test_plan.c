@@ -413,6 +413,83 @@ static void test_pools_are_checked_when_all_is_assigned(void **state)
     }
 }
 
+/* The outputs of one node after another are lost: it alone is done again (and what has its key), what waits for it waits,
+ * and nothing is counted twice. */
+static void test_what_is_undone_is_done_again_and_counted_once(void **state)
+{
+    (void)state;
+    struct mode_error err = {0};
+    struct plan *p;
+    put_file("given10", "10");
+    static const char text[] = "name: z\nseed: 900\ndata: {train: shards, added: [newer]}\nencoder: {dir: enc}\n"
+                               "model: ViT-B-32\ntokenizer: {merges: m.gz}\ncluster: {fine: 8, coarse: 2}\n"
+                               "train: {batch: 100, seed_steps: 10, total_steps: 110, init: given10}\n";
+    if (run_until(&p, text, assign_note, &err)) fail_msg("%s", err.text);
+    assert_true(plan_finished(p));
+    const struct plan_node *seed = &p->node[p->first[PLAN_SEED]], *init = &p->node[p->first[PLAN_INIT]];
+    assert_string_equal(seed->key, init->key); /* one task under two names */
+    const uint64_t pairs = p->pairs[0], rows = p->sum[PLAN_CAPTIONS].rows_out;
+    for (uint32_t n = 0; n < p->n_nodes; n++) {
+        const struct plan_node *x = &p->node[n];
+        char *aside = NULL;
+        uint32_t next, again = 0;
+        assert_int_equal(mode_store_commit_aside(store, &aside, x->key, &err), MODE_OK);
+        assert_non_null(aside);
+        free(aside);
+        plan_undo(p, n);
+        assert_false(plan_finished(p));
+        while (plan_more(p)) {
+            assert_int_equal(plan_next(p, &next, &err), MODE_OK);
+            if (next == PLAN_NONE) continue;
+            again++;
+            assert_string_equal(p->node[next].key, x->key);
+            commit(p, &p->node[next]);
+            assert_int_equal(plan_done(p, next, &err), MODE_OK);
+        }
+        assert_int_equal(again, 1);
+        assert_true(plan_finished(p));
+    }
+    assert_int_equal(p->pairs[0], pairs);
+    assert_int_equal(p->sum[PLAN_CAPTIONS].rows_out, rows);
+    plan_close(&p);
+
+    /* a consumer that was handed out goes back to waiting, and is looked at again after it */
+    struct mode_spec spec;
+    uint32_t n, embed = PLAN_NONE;
+    char *aside = NULL;
+    assert_int_equal(mode_spec_parse(&spec,
+                                     "name: y\nseed: 901\ndata: {train: shards}\nencoder: {dir: enc}\n"
+                                     "model: ViT-B-32\ntokenizer: {merges: m.gz}\n",
+                                     folder, "spec", &err),
+                     MODE_OK);
+    assert_int_equal(plan_open(&p, &spec, store, &fake_world, &err), MODE_OK);
+    while (embed == PLAN_NONE && plan_more(p)) {
+        assert_int_equal(plan_next(p, &n, &err), MODE_OK);
+        if (n == PLAN_NONE) continue;
+        if (p->node[n].stage == PLAN_EMBED) {
+            embed = n;
+        } else {
+            commit(p, &p->node[n]);
+            assert_int_equal(plan_done(p, n, &err), MODE_OK);
+        }
+    }
+    uint32_t captions = p->node[embed].needs[0];
+    assert_int_equal(mode_store_commit_aside(store, &aside, p->node[captions].key, &err), MODE_OK);
+    free(aside);
+    plan_undo(p, captions);
+    plan_wait(p, embed);
+    assert_int_equal(p->node[embed].state, PLAN_WAITING);
+    while (plan_more(p)) {
+        assert_int_equal(plan_next(p, &n, &err), MODE_OK);
+        assert_true(n != embed || p->node[captions].state == PLAN_DONE);
+        if (n != captions) continue;
+        commit(p, &p->node[n]);
+        assert_int_equal(plan_done(p, n, &err), MODE_OK);
+    }
+    assert_int_equal(p->node[embed].state, PLAN_LIVE);
+    plan_close(&p);
+}
+
 /* The warm-up that is sent: never longer than the schedule, and said where it reaches past the fork. */
 static void test_a_warm_up_past_the_fork_is_said(void **state)
 {
@@ -590,6 +667,7 @@ int main(void)
         cmocka_unit_test(test_a_given_model_is_where_the_seed_begins),
         cmocka_unit_test(test_requests_of_a_run_that_begins_with_a_model),
         cmocka_unit_test(test_pools_are_checked_when_all_is_assigned),
+        cmocka_unit_test(test_what_is_undone_is_done_again_and_counted_once),
         cmocka_unit_test(test_a_warm_up_past_the_fork_is_said),
         cmocka_unit_test(test_what_does_not_fit_together_is_refused_by_its_key),
     };

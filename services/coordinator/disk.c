@@ -1,0 +1,40 @@
+/* disk.c - nothing is handed out that would write to a full disk. */
+#include "server.h"
+
+#include <stdio.h>
+
+#define LOOK_MS    1000
+#define MOST_FLOOR ((uint64_t)1 << 30)
+#define PART       50 /* 2 % of a small disk are room enough to end in order */
+
+void server_watch_disk(struct server *s, int64_t now_ms)
+{
+    struct core *c = &s->core;
+    const bool was = c->no_room;
+    uint64_t size = 0;
+    if (now_ms < s->disk_ms) return;
+    s->disk_ms = now_ms + LOOK_MS;
+    s->free_bytes = (s->look_at_disk ? s->look_at_disk : mode_store_free_bytes)(s->store, &size);
+    if (!size) return; /* not known */
+    s->floor_bytes = size / PART < MOST_FLOOR ? size / PART : MOST_FLOOR;
+    if (s->min_free_mib >= 0) s->floor_bytes = (uint64_t)s->min_free_mib << 20;
+    c->no_room = s->free_bytes < s->floor_bytes + (was ? s->floor_bytes / 4 : 0); /* not to and fro */
+    if (c->no_room && !was) {
+        char text[300];
+        server_paused(s, text, sizeof text);
+        server_note(s, "warn", "disk_full", "%s", text);
+    } else if (was && !c->no_room) {
+        server_note(s, "info", "disk_room", "the workspace has room again (%.1f GB): tasks are handed out",
+                    (double)s->free_bytes / 1e9);
+    }
+}
+
+bool server_paused(const struct server *s, char *text, size_t size)
+{
+    if (!s->core.no_room) return false;
+    snprintf(text, size,
+             "the workspace's disk has %llu bytes free, at least %llu are wanted: no task is handed out until there is "
+             "room, what runs goes on. HINT: `mode gc` says what could be freed",
+             (unsigned long long)s->free_bytes, (unsigned long long)s->floor_bytes);
+    return true;
+}
