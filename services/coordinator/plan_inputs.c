@@ -41,12 +41,13 @@ static json_t *head_json(const struct plan *p)
     json_t *ends = json_array();
     for (uint32_t j = 0; j <= p->n_added; j++) json_array_append_new(ends, json_integer(p->shard_end[j]));
     mode_digest_bytes(p->spec.text, strlen(p->spec.text), spec);
-    json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:s, s:s?, s:s, s:I, s:o, s:o, s:o}", "version",
+    json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:I, s:o, s:o, s:o}", "version",
                           MODE_VERSION, "spec", spec, "encoder", p->encoder_id, "pooling", p->spec.encoder.pooling,
                           "max_tokens", (json_int_t)p->spec.encoder.max_tokens, "model", p->spec.model_config,
                           "preprocess", p->spec.preprocess_config, "tokenizer", p->tokenizer_digest, "algorithms",
-                          p->algorithms, "init", p->init_digest, "init_step", (json_int_t)p->init_step, "tasks",
-                          tasks_json(p), "skipped", strings_json(&p->skipped), "shard_end", ends);
+                          p->algorithms ? p->algorithms : "", "init", p->init_digest, "init_step",
+                          (json_int_t)p->init_step, "tasks", tasks_json(p), "skipped", strings_json(&p->skipped),
+                          "shard_end", ends);
     const size_t n_tasks = json_array_size(json_object_get(o, "tasks")),
                  n_skipped = json_array_size(json_object_get(o, "skipped"));
     if (o && n_tasks == p->n_tasks && n_skipped == p->skipped.n) return o;
@@ -185,11 +186,11 @@ static bool take_shards(struct plan *p, const json_t *list, const json_t *ends)
 
 static bool take(struct plan *p, json_t *o)
 {
-    const char *version, *of, *encoder, *pooling, *model, *preprocess, *tokenizer, *algorithms = NULL, *init;
+    const char *version, *of, *encoder, *pooling, *model, *preprocess, *tokenizer, *algorithms, *init;
     json_int_t max_tokens, init_step;
     json_t *tasks, *skipped, *ends, *shards;
     char spec[MODE_DIGEST_HEX], digest[DIGESTS_VALUE];
-    if (json_unpack(o, "{s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:s, s?s, s:s, s:I, s:o, s:o, s:o, s:o}", "version",
+    if (json_unpack(o, "{s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:I, s:o, s:o, s:o, s:o}", "version",
                     &version, "spec", &of, "encoder", &encoder, "pooling", &pooling, "max_tokens", &max_tokens, "model",
                     &model, "preprocess", &preprocess, "tokenizer", &tokenizer, "algorithms", &algorithms, "init",
                     &init, "init_step", &init_step, "tasks", &tasks, "skipped", &skipped, "shard_end", &ends, "shards",
@@ -203,7 +204,7 @@ static bool take(struct plan *p, json_t *o)
     memcpy(p->tokenizer_digest, digest, sizeof p->tokenizer_digest);
     p->init_step = (uint64_t)init_step;
     p->encoder_id = mode_xstrdup(encoder);
-    p->algorithms = algorithms ? mode_xstrdup(algorithms) : NULL;
+    p->algorithms = *algorithms ? mode_xstrdup(algorithms) : NULL;
     p->spec.encoder.max_tokens = (uint64_t)max_tokens;
     replace(&p->spec.encoder.pooling, pooling);
     replace(&p->spec.model_config, model);
