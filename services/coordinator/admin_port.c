@@ -142,7 +142,8 @@ void server_planned(struct server *s)
 {
     struct mode_error err = {0};
     planner_heard(s->runs.planner);
-    runs_planned(&s->runs);
+    planner_heard(s->runs.writer);
+    runs_planned(&s->runs, server_now_ms());
     for (size_t i = 0; i < s->runs.n; i++) {
         struct run *run = s->runs.run[i];
         if (run->registered) continue;
@@ -209,9 +210,7 @@ static void on_control(struct server *s, const struct mode_packet *p, const Mode
                    "there is no such run; `mode status` lists the runs");
             return;
         }
-        if (run->state == MODE__RUN_STATE__RUN_RUNNING) {
-            run_cancel(&s->runs, run, server_now_ms());
-        } else {
+        if (!run_cancel(&s->runs, run, server_now_ms())) {
             r.changed = 0;
             r.text = "the run had ended before";
         }

@@ -1,4 +1,4 @@
-#include "planner.h"
+#include "run.h"
 
 #include "base/str.h"
 
@@ -28,13 +28,27 @@ struct planner {
 static void job_free(struct planner_job *job)
 {
     plan_close(&job->plan);
+    peaks_clear(&job->results.peaks);
+    free(job->results.why);
     free(job->text);
     free(job->folder);
     free(job->inputs);
     free(job);
 }
 
-static void make(struct planner *p, struct planner_job *job)
+static void write_results(struct planner *p, struct planner_job *job)
+{
+    const struct planner_results *x = &job->results;
+    const char *workspace = mode_store_root(p->store);
+    if (x->why) {
+        job->st = materialise_experts(x->plan, workspace, &job->err);
+        return;
+    }
+    job->st = materialise(x->plan, &x->peaks, workspace, &job->err);
+    if (!job->st) board_complete(x->plan, workspace);
+}
+
+static void make_plan(struct planner *p, struct planner_job *job)
 {
     struct mode_spec spec;
     job->st = mode_spec_parse(&spec, job->text, job->folder, "spec.yaml", &job->err);
@@ -57,7 +71,10 @@ static void *work(void *self)
         if (!(p->first = job->next)) p->last = &p->first;
         bool wanted = !job->forgotten;
         pthread_mutex_unlock(&p->mutex);
-        if (wanted) make(p, job);
+        if (wanted && job->results.plan)
+            write_results(p, job);
+        else if (wanted)
+            make_plan(p, job);
         pthread_mutex_lock(&p->mutex);
         job->made = true;
         if (job->forgotten)
@@ -134,18 +151,32 @@ void planner_heard(struct planner *p)
     while (read(p->fd, &n, sizeof n) < 0 && errno == EINTR) continue;
 }
 
-struct planner_job *planner_ask(struct planner *p, const char *text, const char *folder, const char *inputs)
+static struct planner_job *ask(struct planner *p, struct planner_job *job)
 {
-    struct planner_job *job = mode_xcalloc(1, sizeof *job);
-    job->text = mode_xstrdup(text);
-    job->folder = mode_xstrdup(folder);
-    job->inputs = inputs ? mode_xstrdup(inputs) : NULL;
     pthread_mutex_lock(&p->mutex);
     *p->last = job;
     p->last = &job->next;
     pthread_cond_signal(&p->asked);
     pthread_mutex_unlock(&p->mutex);
     return job;
+}
+
+struct planner_job *planner_ask(struct planner *p, const char *text, const char *folder, const char *inputs)
+{
+    struct planner_job *job = mode_xcalloc(1, sizeof *job);
+    job->text = mode_xstrdup(text);
+    job->folder = mode_xstrdup(folder);
+    job->inputs = inputs ? mode_xstrdup(inputs) : NULL;
+    return ask(p, job);
+}
+
+struct planner_job *planner_ask_results(struct planner *p, struct plan *plan, const struct peaks *peaks, char *why)
+{
+    struct planner_job *job = mode_xcalloc(1, sizeof *job);
+    job->results = (struct planner_results){.plan = plan, .why = why};
+    for (int i = 0; peaks && i < peaks->n; i++)
+        peaks_note(&job->results.peaks, peaks->item[i].name, peaks->item[i].peak_rss_bytes);
+    return ask(p, job);
 }
 
 bool planner_made(struct planner *p, struct planner_job *job)
@@ -156,16 +187,18 @@ bool planner_made(struct planner *p, struct planner_job *job)
     return made;
 }
 
-void planner_forget(struct planner *p, struct planner_job **jp)
+bool planner_forget(struct planner *p, struct planner_job **jp)
 {
     struct planner_job *job = *jp;
     *jp = NULL;
-    if (!job) return;
+    if (!job) return false;
     pthread_mutex_lock(&p->mutex);
-    bool made = job->made;
+    const bool made = job->made, lent = !made && job->results.plan;
     job->forgotten = true;
+    if (lent) job->plan = job->results.plan;
     pthread_mutex_unlock(&p->mutex);
     if (made) job_free(job);
+    return lent;
 }
 
 void planner_reading(char *text, size_t size, struct planner *p)

@@ -1,8 +1,8 @@
-/* planner.h - plans are made in a thread of their own.
+/* planner.h - what takes long and is no decision: plans are made, and a run's results written, in a thread of its own.
  *
  * To plan is to look at every input: hundred thousand shards on a file server, tens of GB to be digested, perhaps a
- * mount that does not answer. The coordinator's loop asks, goes on with everything else, and takes the plan when
- * planner_fd says that one is made.
+ * mount that does not answer. To write results is to digest every model once more. The coordinator's loop asks, goes on
+ * with everything else, and takes what was made when planner_fd says so.
  *
  *     job = planner_ask(planner, spec_text, folder, NULL);
  *     ...
@@ -15,9 +15,16 @@
 #ifndef MODE_COORDINATOR_PLANNER_H
 #define MODE_COORDINATOR_PLANNER_H
 
+#include "peaks.h"
 #include "plan.h"
 
 struct planner;
+
+struct planner_results { /* of a plan whose nodes are done, or whose models are; it is only read meanwhile */
+    struct plan *plan;
+    struct peaks peaks;
+    char *why; /* the experts are all that there will be; NULL: all is there */
+};
 
 struct planner_job {
     char *text, *folder, *inputs;
@@ -25,6 +32,7 @@ struct planner_job {
     enum mode_status st;
     struct mode_error err;
     struct plan *plan; /* NULL: st and err say why not */
+    struct planner_results results;
     struct planner_job *next;
 };
 
@@ -37,9 +45,12 @@ void planner_heard(struct planner *p);
 
 /* text: of a spec that can be read. inputs: the file of an earlier planning (plan_open), or NULL. */
 struct planner_job *planner_ask(struct planner *p, const char *text, const char *folder, const char *inputs);
+/* why: NULL: materialise and board_complete; else the experts alone, and why, which it takes over. */
+struct planner_job *planner_ask_results(struct planner *p, struct plan *plan, const struct peaks *peaks, char *why);
 bool planner_made(struct planner *p, struct planner_job *job);
-/* The caller wants it no more, made or not; frees a plan that was not taken. */
-void planner_forget(struct planner *p, struct planner_job **job);
+/* The caller wants it no more, made or not; frees a plan that was not taken. true: results are being written, and the
+ * plan they are of is the planner's now. */
+bool planner_forget(struct planner *p, struct planner_job **job);
 /* What it reads at present, as digests_reading. */
 void planner_reading(char *text, size_t size, struct planner *p);
 

@@ -23,7 +23,7 @@
 static void run_free(struct runs *r, struct run *run)
 {
     if (!run) return;
-    planner_forget(r->planner, &run->job);
+    if (planner_forget(run->plan ? r->writer : r->planner, &run->job)) run->plan = NULL;
     plan_close(&run->plan);
     free(run->core_task);
     free(run->name);
@@ -333,24 +333,6 @@ static void take_planned(struct runs *r, struct run *run)
     planner_forget(r->planner, &run->job);
 }
 
-void runs_planned(struct runs *r)
-{
-    const double now = mode_clock_s();
-    for (size_t i = r->n_submissions; i-- > 0;) {
-        struct run_submission *s = r->submission[i];
-        if (s->ended && now - s->ended_s > SUBMISSION_S) drop_submission(r, i);
-    }
-    for (size_t i = 0; i < r->n_submissions; i++)
-        if (r->submission[i]->job && planner_made(r->planner, r->submission[i]->job))
-            take_submission(r, r->submission[i]);
-    for (size_t i = 0; i < r->n; i++) {
-        struct run *run = r->run[i];
-        if (run->job && planner_made(r->planner, run->job)) take_planned(r, run);
-        if (run->state == MODE__RUN_STATE__RUN_RUNNING && !run->plan && !run->job && now >= run->retry_at_s)
-            ask_plan(r, run);
-    }
-}
-
 bool runs_unplanned(const struct runs *r)
 {
     bool some = false;
@@ -361,7 +343,7 @@ bool runs_unplanned(const struct runs *r)
 bool runs_planning(const struct runs *r)
 {
     bool some = false;
-    for (size_t i = 0; i < r->n; i++) some |= r->run[i]->job != NULL;
+    for (size_t i = 0; i < r->n; i++) some |= r->run[i]->job && !r->run[i]->plan;
     return some;
 }
 
@@ -423,6 +405,7 @@ enum mode_status runs_load(struct runs *r, struct mode_store *store, struct core
     *r = (struct runs){.store = store, .core = core};
     char *dir = mode_xasprintf("%s/runs", mode_store_root(store));
     enum mode_status st = planner_open(&r->planner, store, world, err);
+    if (!st) st = planner_open(&r->writer, store, world, err);
     if (!st) st = mode_dir_make(dir, err);
     DIR *d = st ? NULL : opendir(dir);
     struct dirent *e;
@@ -445,6 +428,7 @@ void runs_clear(struct runs *r)
     for (size_t i = 0; i < r->n; i++) run_free(r, r->run[i]);
     while (r->n_submissions) drop_submission(r, r->n_submissions - 1);
     planner_close(&r->planner);
+    planner_close(&r->writer);
     free(r->submission);
     free(r->run);
     *r = (struct runs){0};
@@ -467,21 +451,23 @@ static char *first_loss(const struct runs *r, const struct run *run)
                           first->last_text ? first->last_text : core_fail_name(first->last_fail));
 }
 
+static void end_failed(struct runs *r, struct run *run, const char *why, int64_t now_ms)
+{
+    close_run(r, run, MODE__RUN_STATE__RUN_FAILED, why);
+    let_go(r, run, now_ms);
+}
+
 /* Tasks were given up. Models that are all trained are handed over all the same: evaluation is what can be done again
  * from them. The report stays that of the run before. */
-static void fail_run(struct runs *r, struct run *run)
+static void fail_run(struct runs *r, struct run *run, int64_t now_ms)
 {
-    struct mode_error err = {0};
-    char *why = first_loss(r, run), *more = NULL;
+    char *why = first_loss(r, run);
     if (plan_trained(run->plan)) {
-        if (materialise_experts(run->plan, mode_store_root(r->store), &err))
-            mode_log_failure("experts_not_made", &err);
-        else
-            more = mode_xasprintf("%s. All models are trained; they are in experts/", why);
+        run->job = planner_ask_results(r->writer, run->plan, NULL, why);
+        return;
     }
-    close_run(r, run, MODE__RUN_STATE__RUN_FAILED, more ? more : why);
+    end_failed(r, run, why, now_ms);
     free(why);
-    free(more);
 }
 
 static void problem(struct runs *r, struct run *run, enum mode_status st, const struct mode_error *err, int64_t now_ms)
@@ -493,8 +479,32 @@ static void problem(struct runs *r, struct run *run, enum mode_status st, const 
         return;
     }
     run->failed = st;
-    close_run(r, run, MODE__RUN_STATE__RUN_FAILED, err->text);
-    let_go(r, run, now_ms);
+    end_failed(r, run, err->text, now_ms);
+}
+
+/* The results of a run are written, or cannot be. */
+static void take_results(struct runs *r, struct run *run, int64_t now_ms)
+{
+    const struct planner_job *job = run->job;
+    const char *why = job->results.why;
+    if (why && job->st) {
+        mode_log_failure("experts_not_made", &job->err);
+        end_failed(r, run, why, now_ms);
+    } else if (why) {
+        char *more = mode_xasprintf("%s. All models are trained; they are in experts/", why);
+        end_failed(r, run, more, now_ms);
+        free(more);
+    } else if (job->st) {
+        problem(r, run, job->st, &job->err, now_ms);
+    } else {
+        close_run(r, run, MODE__RUN_STATE__RUN_DONE, "");
+        let_go(r, run, now_ms);
+        plan_forget_nodes(run->plan);
+        free(run->core_task);
+        run->core_task = NULL;
+        malloc_trim(0); /* of a large run that is hundreds of MB, which the next one may be days away from */
+    }
+    planner_forget(r->writer, &run->job);
 }
 
 /* The plan learns how the core's task of this node ended, if it did. */
@@ -517,6 +527,25 @@ static enum mode_status catch_up(struct runs *r, struct run *run, struct mode_er
         set_message(run, "");
     }
     return st;
+}
+
+void runs_planned(struct runs *r, int64_t now_ms)
+{
+    const double now = mode_clock_s();
+    for (size_t i = r->n_submissions; i-- > 0;) {
+        struct run_submission *s = r->submission[i];
+        if (s->ended && now - s->ended_s > SUBMISSION_S) drop_submission(r, i);
+    }
+    for (size_t i = 0; i < r->n_submissions; i++)
+        if (r->submission[i]->job && planner_made(r->planner, r->submission[i]->job))
+            take_submission(r, r->submission[i]);
+    for (size_t i = 0; i < r->n; i++) {
+        struct run *run = r->run[i];
+        if (run->job && run->plan && planner_made(r->writer, run->job)) take_results(r, run, now_ms);
+        if (run->job && !run->plan && planner_made(r->planner, run->job)) take_planned(r, run);
+        if (run->state == MODE__RUN_STATE__RUN_RUNNING && !run->plan && !run->job && now >= run->retry_at_s)
+            ask_plan(r, run);
+    }
 }
 
 static bool save_is_due(const struct run *run)
@@ -552,21 +581,10 @@ static void advance(struct runs *r, size_t i, run_wanted_fn *wanted, void *ctx, 
         st = tell_plan(r, run, n, &err);
     }
     if (!plan_more(run->plan)) run->restore = false;
-    if (!st && plan_finished(run->plan)) {
-        st = materialise(run->plan, r->peaks, mode_store_root(r->store), &err);
-        if (!st) {
-            board_complete(run->plan, mode_store_root(r->store));
-            close_run(r, run, MODE__RUN_STATE__RUN_DONE, "");
-            let_go(r, run, now_ms);
-            plan_forget_nodes(run->plan);
-            free(run->core_task);
-            run->core_task = NULL;
-            malloc_trim(0); /* of a large run that is hundreds of MB, which the next one may be days away from */
-        }
-    } else if (!st && plan_stuck(run->plan)) {
-        fail_run(r, run);
-        let_go(r, run, now_ms);
-    }
+    if (!st && plan_finished(run->plan))
+        run->job = planner_ask_results(r->writer, run->plan, r->peaks, NULL);
+    else if (!st && plan_stuck(run->plan))
+        fail_run(r, run, now_ms);
     if (st) problem(r, run, st, &err, now_ms);
     if (save_is_due(run)) save_plan(r, run);
 }
@@ -576,7 +594,8 @@ bool runs_advance(struct runs *r, run_wanted_fn *wanted, void *ctx, int64_t now_
     bool more = false;
     for (size_t i = 0; i < r->n; i++) {
         struct run *run = r->run[i];
-        if (!run->plan || run->state != MODE__RUN_STATE__RUN_RUNNING || mode_clock_s() < run->retry_at_s) continue;
+        if (!run->plan || run->job || run->state != MODE__RUN_STATE__RUN_RUNNING || mode_clock_s() < run->retry_at_s)
+            continue;
         advance(r, i, wanted, ctx, now_ms, until_s);
         more |= run->state == MODE__RUN_STATE__RUN_RUNNING && run->retry_at_s <= 0 && plan_more(run->plan);
     }
@@ -588,7 +607,8 @@ void runs_ended(struct runs *r, uint32_t task, int64_t now_ms)
     const struct core_task *t = &r->core->task[task];
     for (size_t i = 0; i < r->n; i++) {
         struct run *run = r->run[i];
-        if (!run->plan || run->state != MODE__RUN_STATE__RUN_RUNNING) continue;
+        if (!run->plan || run->job || run->state != MODE__RUN_STATE__RUN_RUNNING)
+            continue; /* with a job it has ended */
         uint32_t n = plan_find(run->plan, t->key);
         if (n == PLAN_NONE) continue;
         struct mode_error err = {0};
@@ -597,9 +617,11 @@ void runs_ended(struct runs *r, uint32_t task, int64_t now_ms)
     }
 }
 
-void run_cancel(struct runs *r, struct run *run, int64_t now_ms)
+bool run_cancel(struct runs *r, struct run *run, int64_t now_ms)
 {
+    if (run->state != MODE__RUN_STATE__RUN_RUNNING || (run->plan && run->job)) return false;
     planner_forget(r->planner, &run->job);
     close_run(r, run, MODE__RUN_STATE__RUN_CANCELLED, "cancelled");
     let_go(r, run, now_ms);
+    return true;
 }

@@ -25,7 +25,7 @@ struct run {
     double started_s;                /* monotonic, since this coordinator runs it */
     char *message;
     enum mode_status failed;          /* why it is FAILED, where that is no task's doing; not kept over a restart */
-    struct planner_job *job;          /* its plan is being made */
+    struct planner_job *job;          /* its plan is being made; with a plan: its results are being written */
     struct plan *plan;                /* NULL: not made yet, or it had ended when the coordinator started */
     uint32_t *core_task;              /* [plan->n_nodes]; CORE_NONE = not handed over */
     bool let_go;                      /* it has ended: its tasks are not wanted by it any more */
@@ -55,7 +55,7 @@ struct runs {
     size_t n;
     struct run_submission **submission;
     size_t n_submissions;
-    struct planner *planner;
+    struct planner *planner, *writer; /* of plans; of results, which need not wait for what a plan reads */
     struct mode_store *store;
     struct core *core;
     struct peaks *peaks; /* for the report */
@@ -76,9 +76,9 @@ struct run *runs_find(const struct runs *r, const char *name);
 struct run_submission *runs_submit(struct runs *r, const char *text, const char *folder, const char *idempotency,
                                    bool dry);
 struct run_submission *runs_submission(const struct runs *r, const char *idempotency); /* NULL: none, or long ago */
-/* Takes the plans that were made: submissions end, runs go on. A run that cannot be planned is FAILED with the reason,
+/* Takes what the planner made: submissions end, runs go on, or end with their results. A run that cannot be planned is FAILED with the reason,
  * but where an input is not there, or cannot be read at present, it is looked for again every ten seconds. */
-void runs_planned(struct runs *r);
+void runs_planned(struct runs *r, int64_t now_ms);
 /* Some unfinished run has no plan; plans of such runs are being made. */
 bool runs_unplanned(const struct runs *r);
 bool runs_planning(const struct runs *r);
@@ -87,7 +87,8 @@ bool runs_planning(const struct runs *r);
 bool runs_advance(struct runs *r, run_wanted_fn *wanted, void *ctx, int64_t now_ms, double until_s);
 /* The core ended a task. */
 void runs_ended(struct runs *r, uint32_t task, int64_t now_ms);
-void run_cancel(struct runs *r, struct run *run, int64_t now_ms);
+/* false: it has ended, or its results are being written. */
+bool run_cancel(struct runs *r, struct run *run, int64_t now_ms);
 
 /* materialise.c: <workspace>/report and <workspace>/experts from the commits of a finished plan; time and memory of its
  * tasks and of the processes around them are put into the report. */

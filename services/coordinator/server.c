@@ -391,10 +391,11 @@ enum mode_status server_run(struct server *s, struct mode_error *err)
                                  {.socket = mode_socket_handle(s->admins), .events = ZMQ_POLLIN},
                                  {.fd = signals, .events = ZMQ_POLLIN},
                                  {.fd = planner_fd(s->runs.planner), .events = ZMQ_POLLIN},
+                                 {.fd = planner_fd(s->runs.writer), .events = ZMQ_POLLIN},
                                  {.fd = s->http_fd, .events = ZMQ_POLLIN}};
         int64_t now = server_now_ms(), next = s->more ? now : next_turn_ms(s, now);
         if (s->starting) item[0].events = 0;
-        if (zmq_poll(item, s->http_fd >= 0 ? 5 : 4, next > now ? (long)(next - now) : 0) < 0 && errno != EINTR) {
+        if (zmq_poll(item, s->http_fd >= 0 ? 6 : 5, next > now ? (long)(next - now) : 0) < 0 && errno != EINTR) {
             st = MODE_FAIL(err, MODE_E_IO, "zmq_poll: %s", zmq_strerror(errno));
             break;
         }

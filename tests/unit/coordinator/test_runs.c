@@ -63,7 +63,7 @@ static const struct run_submission *submit(const char *text, const char *key, bo
 {
     const struct run_submission *x = runs_submit(&runs, text, folder, key, dry);
     double until = mode_clock_s() + 60;
-    while (!x->ended && mode_clock_s() < until) runs_planned(&runs);
+    while (!x->ended && mode_clock_s() < until) runs_planned(&runs, 0);
     assert_true(x->ended);
     return x;
 }
