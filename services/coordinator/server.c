@@ -264,6 +264,25 @@ static void let_workers_return(struct server *s)
                     s->core.opt.return_ms / 1000);
 }
 
+static bool is_task(void *server, const char *key)
+{
+    return core_find_task(&((struct server *)server)->core, key) != CORE_NONE;
+}
+
+/* What Redis remembers of tasks that no unfinished run has any more: another version plans others, a run's folder was
+ * removed while nobody was here. */
+static void forget_others(struct server *s)
+{
+    struct mode_error err = {0};
+    uint64_t n;
+    bool all = redis_is_up(s->redis) && s->redis_seen;
+    for (size_t i = 0; i < s->runs.n; i++)
+        all &= s->runs.run[i]->state != MODE__RUN_STATE__RUN_RUNNING || !s->runs.run[i]->restore;
+    if (!all) return; /* at the next start */
+    if (redis_forget(s->redis, s->epoch, is_task, s, &n, &err)) server_redis_away(s, &err);
+    if (n) mode_log_info("forgotten", "Redis remembered %llu tasks that no run has", (unsigned long long)n);
+}
+
 /* The unfinished runs have their plans: Redis gets the state as a whole, and workers are heard. One whose inputs take
  * longer goes on later, and what its workers held is then theirs no more. */
 static enum mode_status end_start(struct server *s, struct mode_error *err)
@@ -273,6 +292,7 @@ static enum mode_status end_start(struct server *s, struct mode_error *err)
     s->starting = false;
     if (s->core.n_tasks || runs_unplanned(&s->runs)) let_workers_return(s);
     enum mode_status st = server_redis_tick(s, server_now_ms(), err);
+    if (!st) forget_others(s);
     if (!st)
         mode_log_info("ready", "epoch=%llu workers=%s admin=%s runs=%zu tasks=%u", (unsigned long long)s->epoch,
                       mode_socket_endpoint(s->workers), mode_socket_endpoint(s->admins), s->runs.n, s->core.n_tasks);

@@ -1036,6 +1036,51 @@ static void age(const struct fake *f, const char *name, time_t when)
     free(path);
 }
 
+/* Evaluations are given up when all models are trained: the experts are handed over, and the reason is said. */
+static void test_trained_models_are_handed_over_all_the_same(void **state)
+{
+    (void)state;
+    struct fake *f = set_up();
+    struct summary s;
+    char *text = spec_text("nine", "paper", "1e-3");
+    f->poison = "evaluate/dense/t0";
+    assert_true(submit(f, text));
+    work(f, &s, "nine", UINT32_MAX);
+    assert_int_equal(s.state, MODE__RUN_STATE__RUN_FAILED);
+    assert_non_null(strstr(s.message, "evaluate/dense/t0"));
+    assert_non_null(strstr(s.message, "All models are trained; they are in experts/"));
+    expect_file(f, "experts/expert-1/open_clip_model.safetensors");
+    free(text);
+    tear_down(f);
+}
+
+/* What Redis remembers of a run whose folder was removed meanwhile is no one's. */
+static void test_a_run_that_was_removed_leaves_nothing_in_redis(void **state)
+{
+    (void)state;
+    struct fake *f = set_up();
+    struct summary s;
+    struct mode_error err = {0};
+    int status;
+    char *text = spec_text("ten", "paper", "1e-3"), *dir = mode_path_join(f->root, "runs/ten"), *sock, *any;
+    assert_int_equal(mode_place_path(&sock, f->root, "redis.sock", &err), MODE_OK);
+    any = mode_xasprintf("redis-cli -s %s KEYS 'mode:*:task:*' | grep -q task", sock);
+    assert_true(submit(f, text));
+    work(f, &s, "ten", 4);
+    stop(&f->coordinator, SIGKILL, &status);
+    assert_int_equal(system(any), 0);
+    assert_int_equal(mode_dir_remove(dir, &err), MODE_OK);
+    start_coordinator(f);
+    assert_false(has_note(f, "ten"));
+    work_a_while(f, 500);
+    assert_int_not_equal(system(any), 0);
+    free(text);
+    free(dir);
+    free(sock);
+    free(any);
+    tear_down(f);
+}
+
 /* A task of many GB is submitted: the coordinator says how far it is, answers everybody meanwhile, does its work, and
  * can be stopped. What it has read it knows, in the next spec and after a restart. */
 static void test_large_tasks_are_read_beside_all_else(void **state)
@@ -1171,6 +1216,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_workers_are_turned_away_before_the_files_run_out),
         cmocka_unit_test(test_says_for_whom_tasks_wait),
         cmocka_unit_test(test_metrics_show_every_kind_of_worker),
+        cmocka_unit_test(test_trained_models_are_handed_over_all_the_same),
+        cmocka_unit_test(test_a_run_that_was_removed_leaves_nothing_in_redis),
         cmocka_unit_test(test_large_tasks_are_read_beside_all_else),
         cmocka_unit_test(test_a_run_waits_for_its_data_after_a_restart),
         cmocka_unit_test(test_shards_that_come_later_are_no_part_of_a_run),
