@@ -1,5 +1,6 @@
 #include "base/file.h"
 
+#include "base/digest_watch.h"
 #include "base/str.h"
 
 #include <errno.h>
@@ -326,6 +327,13 @@ void mode_digest_bytes(const void *data, size_t size, char hex[MODE_DIGEST_HEX])
     to_hex(md, hex);
 }
 
+static _Thread_local struct mode_digest_watch *watched;
+
+void mode_digest_watch(struct mode_digest_watch *w)
+{
+    watched = w;
+}
+
 enum mode_status mode_digest_file(const char *path, char hex[MODE_DIGEST_HEX], uint64_t *size, struct mode_error *err)
 {
     enum { CHUNK = 1 << 20 };
@@ -352,6 +360,12 @@ enum mode_status mode_digest_file(const char *path, char hex[MODE_DIGEST_HEX], u
         if (n == 0) break;
         EVP_DigestUpdate(ctx, buf, (size_t)n);
         total += (uint64_t)n;
+        if (!watched) continue;
+        atomic_fetch_add(&watched->bytes, (uint64_t)n);
+        if (atomic_load(&watched->stop)) {
+            st = MODE_FAIL(err, MODE_E_STOPPED, "%s: reading it was stopped", path);
+            break;
+        }
     }
     EVP_DigestFinal_ex(ctx, md, NULL);
     EVP_MD_CTX_free(ctx);

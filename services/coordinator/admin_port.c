@@ -53,39 +53,25 @@ static void add_missing_workers(struct mode_spec_list *warnings, const struct se
     }
 }
 
-static void on_submit(struct server *s, const struct mode_packet *p, const Mode__Envelope *m)
+/* The answer to a submission that has ended. */
+static void answer_submit(struct server *s, const struct mode_packet *p, const Mode__Envelope *m,
+                          const struct run_submission *x)
 {
-    const Mode__Submit *q = m->submit;
-    struct mode_error err = {0};
-    struct run *run;
-    bool created;
-    uint32_t tasks;
-    struct mode_spec_list warnings = {0};
-    char *text = strndup((const char *)q->spec.data, q->spec.len);
-    MODE_ASSERT(text);
-    enum mode_status st = MODE_OK;
-    if (strlen(text) != q->spec.len) st = MODE_FAIL(&err, MODE_E_CONFIG, "the spec is not a text: it has a NUL byte");
-    if (!st)
-        st = runs_submit(&run, &created, &tasks, &warnings, &s->runs, text, q->base_dir ? q->base_dir : "/",
-                         q->idempotency, q->has_dry_run && q->dry_run, &err);
-    free(text);
-    if (st) {
-        reject(s, p, m, st == MODE_E_TEMP ? MODE__REJECT_CODE__REJECT_STATE : MODE__REJECT_CODE__REJECT_SPEC, st,
-               err.text);
-        mode_spec_list_clear(&warnings);
-        return;
-    }
     Mode__Envelope e;
     Mode__SubmitReply r = MODE__SUBMIT_REPLY__INIT;
     struct status_memory *memory = NULL;
+    struct mode_spec_list warnings = {0};
+    const struct run *run = x->run ? runs_find(&s->runs, x->run) : NULL;
+    if (x->st) {
+        reject(s, p, m, x->st == MODE_E_TEMP ? MODE__REJECT_CODE__REJECT_STATE : MODE__REJECT_CODE__REJECT_SPEC, x->st,
+               x->err.text);
+        return;
+    }
     mode_envelope_init(&e, &s->message_id, MODE__ENVELOPE__BODY_SUBMIT_REPLY);
-    r.run = run ? run->name : "";
-    r.created = created;
+    mode_spec_list_copy(&warnings, &x->warnings);
+    r.run = x->run ? x->run : "";
+    r.created = x->created;
     if (run) {
-        if (created) mode_log_info("run_accepted", "run=%s tasks=%u", run->name, run->plan->n_nodes);
-        if (created && redis_is_up(s->redis) && redis_register(s->redis, "runs", run->name, run->folder, &err))
-            server_redis_away(s, &err);
-        server_settle(s);
         Mode__StatusReply *status = status_build(&memory, s, run->name, false, 0);
         r.stages = status->runs[0]->stages;
         r.n_stages = status->runs[0]->n_stages;
@@ -97,6 +83,84 @@ static void on_submit(struct server *s, const struct mode_packet *p, const Mode_
     reply(s, p, m, &e);
     status_free(&memory);
     mode_spec_list_clear(&warnings);
+}
+
+/* "Ask again": the client does, with the same key, so that it knows that somebody is at it. */
+static void say_how_far(struct server *s, const struct mode_packet *p, const Mode__Envelope *m)
+{
+    char text[200] = "the coordinator ";
+    const size_t n = strlen(text);
+    planner_reading(text + n, sizeof text - n, s->runs.planner);
+    if (!text[n]) snprintf(text + n, sizeof text - n, "looks at the inputs");
+    reject(s, p, m, MODE__REJECT_CODE__REJECT_STARTING, MODE_E_TEMP, text);
+}
+
+static void on_submit(struct server *s, const struct mode_packet *p, const Mode__Envelope *m)
+{
+    const Mode__Submit *q = m->submit;
+    char *text = strndup((const char *)q->spec.data, q->spec.len);
+    MODE_ASSERT(text);
+    if (strlen(text) != q->spec.len) {
+        reject(s, p, m, MODE__REJECT_CODE__REJECT_SPEC, MODE_E_CONFIG, "the spec is not a text: it has a NUL byte");
+        free(text);
+        return;
+    }
+    const struct run_submission *x = runs_submit(&s->runs, text, q->base_dir ? q->base_dir : "/", q->idempotency,
+                                                 q->has_dry_run && q->dry_run);
+    free(text);
+    if (x->ended) {
+        answer_submit(s, p, m, x);
+    } else if (s->n_askers == SERVER_ASKERS) {
+        say_how_far(s, p, m);
+    } else {
+        struct server_asker *a = &s->asker[s->n_askers++];
+        memcpy(a->route.bytes, p->route, p->n_route);
+        a->route.n = p->n_route;
+        a->idempotency = mode_xstrdup(q->idempotency);
+        a->message = m->id;
+        a->since_ms = server_now_ms();
+    }
+}
+
+static bool answer_asker(struct server *s, const struct server_asker *a)
+{
+    const struct run_submission *x = runs_submission(&s->runs, a->idempotency);
+    struct mode_packet p = {.n_route = a->route.n};
+    Mode__Envelope m = MODE__ENVELOPE__INIT;
+    memcpy(p.route, a->route.bytes, a->route.n);
+    m.id = a->message;
+    if (x && x->ended)
+        answer_submit(s, &p, &m, x);
+    else if (!x || server_now_ms() - a->since_ms >= SERVER_SAY_MS)
+        say_how_far(s, &p, &m);
+    else
+        return false;
+    return true;
+}
+
+void server_planned(struct server *s)
+{
+    struct mode_error err = {0};
+    planner_heard(s->runs.planner);
+    planner_heard(s->runs.writer);
+    runs_planned(&s->runs, server_now_ms());
+    for (size_t i = 0; i < s->runs.n; i++) {
+        struct run *run = s->runs.run[i];
+        if (run->registered) continue;
+        run->registered = true; /* or when Redis is back, as all are */
+        mode_log_info("run_accepted", "run=%s tasks=%u", run->name, run->plan->n_nodes);
+        if (redis_is_up(s->redis) && redis_register(s->redis, "runs", run->name, run->folder, &err))
+            server_redis_away(s, &err);
+        server_settle(s);
+    }
+    size_t n = 0;
+    for (size_t i = 0; i < s->n_askers; i++) {
+        if (answer_asker(s, &s->asker[i]))
+            free(s->asker[i].idempotency);
+        else
+            s->asker[n++] = s->asker[i];
+    }
+    s->n_askers = n;
 }
 
 static void on_status(struct server *s, const struct mode_packet *p, const Mode__Envelope *m)
@@ -146,9 +210,7 @@ static void on_control(struct server *s, const struct mode_packet *p, const Mode
                    "there is no such run; `mode status` lists the runs");
             return;
         }
-        if (run->state == MODE__RUN_STATE__RUN_RUNNING) {
-            run_cancel(&s->runs, run, server_now_ms());
-        } else {
+        if (!run_cancel(&s->runs, run, server_now_ms())) {
             r.changed = 0;
             r.text = "the run had ended before";
         }

@@ -1,6 +1,7 @@
 #include "plan.h"
 
 #include "base/file.h"
+#include "base/log.h"
 #include "base/str.h"
 #include "data/evalset.h"
 #include "models/clip_config.h"
@@ -219,12 +220,15 @@ static void link_feeds(struct plan *p)
         }
 }
 
-static enum mode_status look_at_tasks(struct plan *p, const struct plan_world *world, struct mode_error *err)
+static enum mode_status look_at_tasks(struct plan *p, const struct plan_world *world, struct digests *d,
+                                      struct mode_error *err)
 {
     struct mode_spec_list dirs;
     enum mode_status st = mode_spec_tasks(&p->spec, &dirs, &p->skipped, err);
     if (st) return st;
     p->task = mode_xcalloc(dirs.n + 1, sizeof *p->task);
+    digests_begin(d, "the evaluation tasks");
+    for (size_t i = 0; i < dirs.n; i++) digests_expect(d, PLAN_DIGEST_TASK, dirs.item[i]);
     for (size_t i = 0; i < dirs.n && !st; i++) {
         struct plan_task *t = &p->task[p->n_tasks++];
         t->dir = mode_xstrdup(dirs.item[i]);
@@ -234,8 +238,8 @@ static enum mode_status look_at_tasks(struct plan *p, const struct plan_world *w
         enum mode_task_kind kind;
         st = mode_evalset_known_kind(&kind, t->dir, err);
         if (!st) t->kind = mode_task_kind_name(kind);
-        if (!st) st = world->task_digest(t->dir, t->digest, err);
-        if (!st) st = world->words_digest(t->dir, t->words_digest, err);
+        if (!st) st = world->task_digest(t->digest, d, t->dir, err);
+        if (!st) st = world->words_digest(t->words_digest, d, t->dir, err);
         if (st) st = mode_error_prefix(err, st, "evaluation task %s", t->name);
     }
     mode_spec_list_clear(&dirs);
@@ -305,36 +309,53 @@ static enum mode_status read_algorithms(char **text, const char *path, struct mo
 }
 
 /* That it is beyond the fork point shows now, where the schedule is in steps. */
-static enum mode_status look_at_init(struct plan *p, const struct plan_world *world, struct mode_error *err)
+static enum mode_status look_at_init(struct plan *p, const struct plan_world *world, struct digests *d,
+                                     struct mode_error *err)
 {
     if (!p->spec.train.init[0]) return MODE_OK;
-    enum mode_status st = world->init(p->init_digest, &p->init_step, &p->spec, err);
+    enum mode_status st = world->init(p->init_digest, &p->init_step, d, &p->spec, err);
     if (st) return mode_error_prefix(err, st, "train.init");
     if (!p->spec.train.total_steps || p->init_step <= p->spec.train.seed_steps) return MODE_OK;
     return mode_spec_steps(&p->spec, UINT64_MAX, p->init_step, &(uint64_t){0}, &(uint64_t){0}, err);
 }
 
+static enum mode_status look_at_inputs(struct plan *p, const struct plan_world *world, struct digests *d,
+                                       struct mode_error *err)
+{
+    enum mode_status st = mode_spec_check(&p->spec, err);
+    if (!st) st = look_at_shards(p, err);
+    if (!st) st = check_record(p, MODE_STORE_MAX_RECORD, err);
+    if (!st) st = world->encoder_id(&p->encoder_id, d, &p->spec, err);
+    if (!st) st = look_at_tokenizer(p, world, err);
+    if (!st && p->spec.train.algorithms[0]) st = read_algorithms(&p->algorithms, p->spec.train.algorithms, err);
+    if (!st) st = look_at_init(p, world, d, err);
+    if (!st) st = look_at_tasks(p, world, d, err);
+    digests_begin(d, NULL);
+    return st;
+}
+
 enum mode_status plan_open(struct plan **out, struct mode_spec *spec, struct mode_store *store,
-                           const struct plan_world *world, struct mode_error *err)
+                           const struct plan_world *world, struct digests *d, const char *inputs,
+                           struct mode_error *err)
 {
     struct plan *p = mode_xcalloc(1, sizeof *p);
+    struct mode_error why = {0};
     enum mode_status st;
     *out = NULL;
     p->spec = *spec;
     *spec = (struct mode_spec){0};
     p->store = store;
-    if ((st = mode_spec_check(&p->spec, err))) goto out;
-    if ((st = look_at_shards(p, err))) goto out;
-    if ((st = check_record(p, MODE_STORE_MAX_RECORD, err))) goto out;
+    if (inputs && plan_inputs_load(p, inputs, &why) == MODE_OK) {
+        p->kept_inputs = true;
+        if ((st = plan_inputs_find(p, err))) goto out;
+    } else {
+        if (inputs) mode_log_warn("planned_anew", "run=%s its inputs are looked at again: %s", p->spec.name, why.text);
+        if ((st = look_at_inputs(p, world, d, err))) goto out;
+    }
     p->n_models = plan_experts(p) + 2;
     p->pairs = mode_xcalloc(plan_experts(p), sizeof *p->pairs);
     p->n_assigned = mode_xcalloc(p->n_added + 1, sizeof *p->n_assigned);
     p->all_counted = true;
-    if ((st = world->encoder_id(&p->encoder_id, &p->spec, err))) goto out;
-    if ((st = look_at_tokenizer(p, world, err))) goto out;
-    if (p->spec.train.algorithms[0] && (st = read_algorithms(&p->algorithms, p->spec.train.algorithms, err))) goto out;
-    if ((st = look_at_init(p, world, err))) goto out;
-    if ((st = look_at_tasks(p, world, err))) goto out;
     for (enum plan_stage s = 0; s < PLAN_STAGES; s++) add_stage(p, s);
     link_feeds(p);
     p->n_in[PLAN_WAITING] = p->n_nodes;
@@ -369,19 +390,12 @@ void plan_close(struct plan **pp)
     *pp = NULL;
     if (!p) return;
     plan_forget_nodes(p);
-    for (uint32_t t = 0; t < p->n_tasks; t++) {
-        free(p->task[t].name);
-        free(p->task[t].dir);
-    }
-    free(p->task);
-    mode_spec_list_clear(&p->skipped);
+    plan_inputs_forget(p);
     free(p->pairs);
     free(p->n_assigned);
     free(p->encoder_id);
     free(p->algorithms);
     free(p->warning);
-    free(p->shard_end);
-    mode_shards_clear(&p->shards);
     mode_spec_clear(&p->spec);
     free(p);
 }

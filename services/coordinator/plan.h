@@ -13,7 +13,7 @@
  *
  * With train.init there is train/init -> train/seed. Where the seed is not trained any further both are one task.
  *
- *     plan_open(&plan, &spec, store, &world, &err);
+ *     plan_open(&plan, &spec, store, &world, digests, NULL, &err);
  *     while (plan_more(plan) && plan_next(plan, &node, &err) == MODE_OK)
  *         if (node != PLAN_NONE) ...                                    // to be run: plan->node[node].key
  *     plan_done(plan, node, &err);                                      // its commit record exists
@@ -23,6 +23,7 @@
 #define MODE_COORDINATOR_PLAN_H
 
 #include "base/index.h"
+#include "digests.h"
 #include "pipeline/sources.h"
 #include "pipeline/spec.h"
 #include "store/artifacts.h"
@@ -83,21 +84,26 @@ struct plan_sum { /* over the commit records of a stage's done nodes */
 struct plan_task { /* an evaluation task */
     char *name, *dir;
     const char *kind; /* classification | multilabel | retrieval */
-    char digest[MODE_DIGEST_HEX], words_digest[MODE_DIGEST_HEX];
+    char digest[DIGESTS_VALUE], words_digest[DIGESTS_VALUE];
 };
 
-/* What the plan asks about the world outside the store; tests put in their own. */
+/* What the plan asks about the world outside the store; tests put in their own. What was digested before is found in d.
+ */
 struct plan_world {
     /* the encoder's identity; "auto" pooling and 0 max_tokens of the spec are resolved in it. Errors name the key */
-    enum mode_status (*encoder_id)(char **id, struct mode_spec *spec, struct mode_error *err);
-    enum mode_status (*task_digest)(const char *dir, char hex[MODE_DIGEST_HEX], struct mode_error *err);
-    enum mode_status (*words_digest)(const char *dir, char hex[MODE_DIGEST_HEX], struct mode_error *err);
+    enum mode_status (*encoder_id)(char **id, struct digests *d, struct mode_spec *spec, struct mode_error *err);
+    enum mode_status (*task_digest)(char hex[DIGESTS_VALUE], struct digests *d, const char *dir,
+                                    struct mode_error *err);
+    enum mode_status (*words_digest)(char hex[DIGESTS_VALUE], struct digests *d, const char *dir,
+                                     struct mode_error *err);
     /* ids of the tokenizer that this merges file makes; MODE_E_FORMAT when it is none */
     enum mode_status (*tokenizer_ids)(int64_t *n, const char *merges, struct mode_error *err);
     /* the model of train.init: its files' digest, the steps behind it. Whether it is whole is seen, too */
-    enum mode_status (*init)(char hex[MODE_DIGEST_HEX], uint64_t *step, const struct mode_spec *spec,
+    enum mode_status (*init)(char hex[DIGESTS_VALUE], uint64_t *step, struct digests *d, const struct mode_spec *spec,
                              struct mode_error *err);
 };
+/* What a task's digest is called in d: how much there is to read is said before it is read. */
+#define PLAN_DIGEST_TASK "task"
 
 struct plan {
     struct mode_spec spec;
@@ -109,10 +115,11 @@ struct plan {
     uint32_t n_tasks, n_models;    /* models: dense, seed, expert-0 ... */
     char *encoder_id;
     char tokenizer_digest[MODE_DIGEST_HEX];
-    char *algorithms;                  /* what is in train.algorithms, or NULL */
-    char init_digest[MODE_DIGEST_HEX]; /* of train.init, or "" */
-    uint64_t init_step;                /* steps of the schedule behind it */
-    char *warning;                     /* of something that is allowed and odd; whoever says it takes it */
+    char *algorithms;                /* what is in train.algorithms, or NULL */
+    char init_digest[DIGESTS_VALUE]; /* of train.init, or "" */
+    uint64_t init_step;              /* steps of the schedule behind it */
+    bool kept_inputs;                /* they are those of the file it was opened with */
+    char *warning;                   /* of something that is allowed and odd; whoever says it takes it */
     struct plan_node *node;
     uint32_t n_nodes, first[PLAN_STAGES + 1]; /* nodes of stage s: [first[s], first[s + 1]) */
     struct mode_index by_key;
@@ -127,9 +134,13 @@ struct plan {
     bool all_counted;     /* all of these are counted */
 };
 
-/* Takes over the spec (also after a failure). Looks at every input: MODE_E_NOINPUT, MODE_E_CONFIG with a sentence. */
+/* Takes over the spec (also after a failure). Looks at every input: MODE_E_NOINPUT, MODE_E_CONFIG with a sentence.
+ * Nothing of the store is touched, so it may be called in another thread than what follows. inputs: the file of
+ * plan_inputs_save that says what the inputs were when the run was submitted; they are what they were then, and are only
+ * looked for. NULL, or a file that does not say it: they are looked at now. */
 enum mode_status plan_open(struct plan **out, struct mode_spec *spec, struct mode_store *store,
-                           const struct plan_world *world, struct mode_error *err);
+                           const struct plan_world *world, struct digests *d, const char *inputs,
+                           struct mode_error *err);
 void plan_close(struct plan **p);
 /* Of a plan that is finished: forgets the nodes, keeps what is counted. */
 void plan_forget_nodes(struct plan *p);
@@ -185,6 +196,15 @@ enum mode_status plan_pool_size(uint64_t *out, struct plan *p, uint32_t k, struc
 /* A shard was assigned. When it was the last of its source: has every expert of that source pairs of its own, and with
  * those from outside a batch of them? MODE_E_VALUE with a sentence. Training would say so after the seed is trained. */
 enum mode_status plan_check_pools(struct plan *p, uint32_t shard, struct mode_error *err);
+
+/* plan_inputs.c: all that a plan learned from outside the spec, as a file. MODE_E_VALUE: a path is not UTF-8. */
+enum mode_status plan_inputs_save(const struct plan *p, const char *path, struct mode_error *err);
+/* Into a plan that has its spec alone. MODE_E_NOINPUT: there is no such file; MODE_E_FORMAT: it is damaged, of another
+ * spec or another version. */
+enum mode_status plan_inputs_load(struct plan *p, const char *path, struct mode_error *err);
+void plan_inputs_forget(struct plan *p);
+/* Are they there still? MODE_E_NOINPUT, MODE_E_PERM, MODE_E_IO. What is in them is looked at by whoever reads them. */
+enum mode_status plan_inputs_find(const struct plan *p, struct mode_error *err);
 
 /* plan_task.c: the TaskSpec of a node whose inputs are all done, as packed bytes are keyed; free with plan_spec_clear.
  */

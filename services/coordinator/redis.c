@@ -307,6 +307,50 @@ enum mode_status redis_recall(struct redis *r, struct redis_memory *out, bool *f
     return MODE_OK;
 }
 
+/* As if it were cancelled now. */
+static enum mode_status forget(struct redis *r, uint64_t epoch, const char *name, const char *key,
+                               struct mode_error *err)
+{
+    const char *argv[] = {"HGET", name, "service"};
+    enum mode_status st;
+    size_t n_refused;
+    bool stale;
+    redisReply *reply = command(r, &st, "forgetting a task", err, 3, argv);
+    if (!reply) return st;
+    const struct core_task task = {.key = (char *)(uintptr_t)key,
+                                   .service = reply->type == REDIS_REPLY_STRING ? reply->str : ""};
+    redis_move(r, epoch, &(struct redis_move){.task = &task, .state = CORE_CANCELLED, .session = "", .sync = true});
+    st = redis_flush(r, NULL, &n_refused, &stale, err);
+    freeReplyObject(reply);
+    return st;
+}
+
+enum mode_status redis_forget(struct redis *r, uint64_t epoch, bool (*known)(void *ctx, const char *key), void *ctx,
+                              uint64_t *n, struct mode_error *err)
+{
+    enum { MOST = 10000 };
+    char cursor[32] = "0", match[96];
+    enum mode_status st = MODE_OK;
+    const int head = snprintf(match, sizeof match, "%stask:*", r->prefix) - 1;
+    *n = 0;
+    do {
+        const char *argv[] = {"SCAN", cursor, "MATCH", match, "COUNT", "1000"};
+        redisReply *reply = command(r, &st, "looking what it remembers", err, 6, argv);
+        if (!reply) return st;
+        const bool good = reply->type == REDIS_REPLY_ARRAY && reply->elements == 2 && reply->element[0]->str &&
+                          reply->element[1]->type == REDIS_REPLY_ARRAY;
+        snprintf(cursor, sizeof cursor, "%s", good ? reply->element[0]->str : "0");
+        for (size_t i = 0; good && !st && i < reply->element[1]->elements; i++) {
+            const char *name = reply->element[1]->element[i]->str;
+            if (!name || strlen(name) <= (size_t)head || known(ctx, name + head)) continue;
+            st = forget(r, epoch, name, name + head, err);
+            *n += !st;
+        }
+        freeReplyObject(reply);
+    } while (!st && strcmp(cursor, "0") != 0 && *n < MOST);
+    return st;
+}
+
 enum mode_status redis_register(struct redis *r, const char *registry, const char *field, const char *value,
                                 struct mode_error *err)
 {

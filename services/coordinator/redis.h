@@ -58,6 +58,10 @@ struct redis_memory {
 enum mode_status redis_recall(struct redis *r, struct redis_memory *out, bool *found, const char *key,
                               struct mode_error *err);
 
+/* Forgets tasks that known(ctx, key) does not know, some ten thousand at most; *n of them. Nothing may be queued. */
+enum mode_status redis_forget(struct redis *r, uint64_t epoch, bool (*known)(void *ctx, const char *key), void *ctx,
+                              uint64_t *n, struct mode_error *err);
+
 /* Set a field of one of the registries ("runs", "experts"); value NULL removes it. */
 enum mode_status redis_register(struct redis *r, const char *registry, const char *field, const char *value,
                                 struct mode_error *err);

@@ -107,18 +107,28 @@ enum mode_status server_redis_tick(struct server *s, int64_t now_ms, struct mode
     return MODE_OK;
 }
 
-/* A task that was wanted while the coordinator starts: what does Redis remember of it? */
+/* What Redis has of it already. */
+static void drop_records(struct core *c, uint32_t task)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < c->n_actions; i++)
+        if (c->action[i].type != CORE_ACT_RECORD || c->action[i].task != task) c->action[n++] = c->action[i];
+    c->n_actions = n;
+}
+
+/* A task of a run of an earlier coordinator, that is wanted for the first time: what does Redis remember of it? */
 void server_restore(void *server, uint32_t task)
 {
     struct server *s = server;
     struct redis_memory memory;
     struct mode_error err = {0};
     bool found;
-    if (!s->restoring || !redis_is_up(s->redis) || s->core.task[task].state != CORE_READY) return;
+    if (!redis_is_up(s->redis) || s->core.task[task].state != CORE_READY) return;
     if (redis_recall(s->redis, &memory, &found, s->core.task[task].key, &err)) {
         mode_log_failure("redis_recall", &err);
         return;
     }
     if (!found || (memory.state == CORE_READY && !memory.attempt)) return;
     core_task_restore(&s->core, task, memory.state, memory.attempt, memory.fence, memory.failures, server_now_ms());
+    drop_records(&s->core, task);
 }

@@ -12,14 +12,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define STORE_RETRY_S  5.0
+#define INPUT_RETRY_S  10.0
+#define SUBMISSION_S   60.0 /* so long is its end known to who asks again */
 #define PLAN_SAVE_S    5.0  /* at most so often while it unfolds */
 #define PLAN_SAVE_PART 50.0 /* and at most such a part of the time: of large runs it is megabytes */
 
-static void run_free(struct run *run)
+static void run_free(struct runs *r, struct run *run)
 {
     if (!run) return;
+    if (planner_forget(run->plan ? r->writer : r->planner, &run->job)) run->plan = NULL;
     plan_close(&run->plan);
     free(run->core_task);
     free(run->name);
@@ -41,6 +45,20 @@ static char *run_folder(const struct runs *r, const char *name)
     return mode_xasprintf("%s/runs/%s", mode_store_root(r->store), name);
 }
 
+/* An input whose path JSON cannot hold is looked at again when the coordinator starts. */
+static enum mode_status save_inputs(const struct runs *r, const struct run *run, struct mode_error *err)
+{
+    char *dir = run_folder(r, run->name), *path = mode_path_join(dir, "inputs.json");
+    enum mode_status st = plan_inputs_save(run->plan, path, err);
+    if (st == MODE_E_VALUE) {
+        mode_log_failure("inputs_not_kept", err);
+        st = unlink(path) == 0 || errno == ENOENT ? MODE_OK : mode_output_fail(err, errno, path, "be removed");
+    }
+    free(path);
+    free(dir);
+    return st;
+}
+
 static enum mode_status run_save(const struct runs *r, const struct run *run, bool with_spec, struct mode_error *err)
 {
     char *dir = run_folder(r, run->name), *spec = mode_path_join(dir, "spec.yaml"),
@@ -52,6 +70,7 @@ static enum mode_status run_save(const struct runs *r, const struct run *run, bo
     char *text = json ? json_dumps(json, JSON_INDENT(2)) : NULL;
     enum mode_status st = text ? mode_dir_make(dir, err) : MODE_FAIL(err, MODE_E_VALUE, "%s: not UTF-8", run->name);
     if (!st && with_spec) st = mode_file_write_atomic(spec, run->text, strlen(run->text), err);
+    if (!st && with_spec) st = save_inputs(r, run, err);
     if (!st) st = mode_file_write_atomic(file, text, strlen(text), err);
     json_decref(json);
     free(text);
@@ -139,16 +158,13 @@ struct run *runs_find(const struct runs *r, const char *name)
     return NULL;
 }
 
-static enum mode_status make_plan(struct runs *r, struct run *run, struct mode_error *err)
+static void take_plan(struct run *run, struct planner_job *job)
 {
-    struct mode_spec spec;
-    enum mode_status st = mode_spec_parse(&spec, run->text, run->folder, "spec.yaml", err);
-    if (st) return st;
-    if ((st = plan_open(&run->plan, &spec, r->store, r->world, err))) return st;
+    run->plan = job->plan;
+    job->plan = NULL;
     run->core_task = mode_xmalloc(run->plan->n_nodes * sizeof *run->core_task);
     for (uint32_t n = 0; n < run->plan->n_nodes; n++) run->core_task[n] = CORE_NONE;
     run->started_s = mode_clock_s();
-    return MODE_OK;
 }
 
 static void add_run(struct runs *r, struct run *run)
@@ -163,63 +179,180 @@ static void remove_run(struct runs *r, struct run *run)
     while (r->run[i] != run) i++;
     memmove(&r->run[i], &r->run[i + 1], (r->n - i - 1) * sizeof *r->run);
     r->n--;
-    run_free(run);
+    run_free(r, run);
 }
 
-enum mode_status runs_submit(struct run **out, bool *created, uint32_t *tasks, struct mode_spec_list *warnings,
-                             struct runs *r, const char *text, const char *folder, const char *idempotency, bool dry,
-                             struct mode_error *err)
+/* ---------------------------------------------------------------------------------------------- submissions */
+
+static void submission_free(struct runs *r, struct run_submission *s)
 {
-    struct mode_spec spec;
-    *warnings = (struct mode_spec_list){0};
-    *out = NULL;
-    *created = false;
-    *tasks = 0;
-    enum mode_status st = mode_spec_parse(&spec, text, folder, "spec", err);
-    if (st) return st;
-    struct run *old = runs_find(r, spec.name);
-    bool same = old && strcmp(old->text, text) == 0 && strcmp(old->folder, folder) == 0;
-    bool open = old && old->state == MODE__RUN_STATE__RUN_RUNNING;
-    if (open && !same && !dry) {
-        st = MODE_FAIL(err, MODE_E_TEMP,
-                       "the run %s is unfinished and has another spec; wait for it or `mode cancel %s`", spec.name,
-                       spec.name);
-        mode_spec_clear(&spec);
-        return st;
+    planner_forget(r->planner, &s->job);
+    mode_spec_list_clear(&s->warnings);
+    free(s->text);
+    free(s->folder);
+    free(s->idempotency);
+    free(s->run);
+    free(s);
+}
+
+static void end_submission(struct runs *r, struct run_submission *s)
+{
+    planner_forget(r->planner, &s->job);
+    s->ended = true;
+    s->ended_s = mode_clock_s();
+}
+
+/* There is a run of that name already, which is the answer: it is the same one, or in the way. */
+static bool is_there(struct runs *r, struct run_submission *s, const char *name)
+{
+    struct run *old = s->dry ? NULL : runs_find(r, name);
+    if (!old) return false;
+    bool same = strcmp(old->text, s->text) == 0 && strcmp(old->folder, s->folder) == 0;
+    bool open = old->state == MODE__RUN_STATE__RUN_RUNNING;
+    if (open && !same) {
+        s->st = MODE_FAIL(&s->err, MODE_E_TEMP,
+                          "the run %s is unfinished and has another spec; wait for it or `mode cancel %s`", name, name);
+        return true;
     }
-    if (old && !dry && same && (open || strcmp(old->idempotency, idempotency) == 0)) {
-        mode_spec_clear(&spec);
-        if (old->plan) mode_spec_list_copy(warnings, &old->plan->skipped);
-        *out = old;
-        return MODE_OK;
-    }
-    struct run *run = mode_xcalloc(1, sizeof *run);
-    run->name = mode_xstrdup(spec.name);
-    mode_spec_clear(&spec);
-    run->folder = mode_xstrdup(folder);
-    run->text = mode_xstrdup(text);
-    run->idempotency = mode_xstrdup(idempotency);
+    if (!same || (!open && strcmp(old->idempotency, s->idempotency) != 0)) return false;
+    if (old->plan) mode_spec_list_copy(&s->warnings, &old->plan->skipped);
+    s->run = mode_xstrdup(name);
+    return true;
+}
+
+static enum mode_status add_new_run(struct runs *r, struct run_submission *s)
+{
+    struct run *old = runs_find(r, s->job->plan->spec.name), *run = mode_xcalloc(1, sizeof *run);
+    run->name = mode_xstrdup(s->job->plan->spec.name);
+    run->folder = mode_xstrdup(s->folder);
+    run->text = mode_xstrdup(s->text);
+    run->idempotency = mode_xstrdup(s->idempotency);
     run->state = MODE__RUN_STATE__RUN_RUNNING;
     run->created_ms = mode_clock_wall_ms();
     run->message = mode_xstrdup("");
     run->retry = true;
-    if ((st = make_plan(r, run, err))) goto out;
-    *tasks = run->plan->n_nodes;
-    mode_spec_list_copy(warnings, &run->plan->skipped);
-    if (dry) goto out;
-    if ((st = run_save(r, run, true, err))) goto out;
+    take_plan(run, s->job);
+    enum mode_status st = run_save(r, run, true, &s->err);
+    if (st) {
+        run_free(r, run);
+        return st;
+    }
     save_plan(r, run);
     if (old) remove_run(r, old); /* it has ended: none of its tasks is wanted any more */
     add_run(r, run);
-    *out = run;
-    *created = true;
+    s->run = mode_xstrdup(run->name);
+    s->created = true;
     return MODE_OK;
-out:
-    run_free(run);
-    return st;
 }
 
-static enum mode_status load_one(struct runs *r, const char *name, int64_t now_ms, struct mode_error *err)
+static void take_submission(struct runs *r, struct run_submission *s)
+{
+    const struct planner_job *job = s->job;
+    s->err = job->err;
+    if ((s->st = job->st) == MODE_OK && !is_there(r, s, job->plan->spec.name)) { /* it may have come meanwhile */
+        s->tasks = job->plan->n_nodes;
+        mode_spec_list_copy(&s->warnings, &job->plan->skipped);
+        if (!s->dry) s->st = add_new_run(r, s);
+    }
+    end_submission(r, s);
+}
+
+struct run_submission *runs_submission(const struct runs *r, const char *idempotency)
+{
+    for (size_t i = 0; i < r->n_submissions; i++)
+        if (strcmp(r->submission[i]->idempotency, idempotency) == 0) return r->submission[i];
+    return NULL;
+}
+
+static void drop_submission(struct runs *r, size_t i)
+{
+    submission_free(r, r->submission[i]);
+    memmove(&r->submission[i], &r->submission[i + 1], (--r->n_submissions - i) * sizeof *r->submission);
+}
+
+struct run_submission *runs_submit(struct runs *r, const char *text, const char *folder, const char *idempotency,
+                                   bool dry)
+{
+    struct run_submission *s = runs_submission(r, idempotency);
+    struct mode_spec spec;
+    if (s && s->dry == dry && strcmp(s->text, text) == 0 && strcmp(s->folder, folder) == 0) return s;
+    for (size_t i = 0; s && i < r->n_submissions; i++)
+        if (r->submission[i] == s) drop_submission(r, i);
+    s = mode_xcalloc(1, sizeof *s);
+    s->text = mode_xstrdup(text);
+    s->folder = mode_xstrdup(folder);
+    s->idempotency = mode_xstrdup(idempotency);
+    s->dry = dry;
+    r->submission = mode_xrealloc(r->submission, (r->n_submissions + 1) * sizeof *r->submission);
+    r->submission[r->n_submissions++] = s;
+    if ((s->st = mode_spec_parse(&spec, text, folder, "spec", &s->err))) {
+        end_submission(r, s);
+        return s;
+    }
+    if (is_there(r, s, spec.name))
+        end_submission(r, s);
+    else
+        s->job = planner_ask(r->planner, text, folder, NULL);
+    mode_spec_clear(&spec);
+    return s;
+}
+
+/* ---------------------------------------------------------------------------------------------- plans that are made */
+
+static void ask_plan(struct runs *r, struct run *run)
+{
+    char *dir = run_folder(r, run->name), *inputs = mode_path_join(dir, "inputs.json");
+    run->retry_at_s = 0;
+    run->job = planner_ask(r->planner, run->text, run->folder, inputs);
+    free(inputs);
+    free(dir);
+}
+
+/* Of a run that was planned before: after a start of the machine its data may be mounted a little later. */
+static bool may_pass(enum mode_status st)
+{
+    return st == MODE_E_NOINPUT || st == MODE_E_IO || st == MODE_E_PERM || st == MODE_E_TEMP;
+}
+
+static void take_planned(struct runs *r, struct run *run)
+{
+    struct planner_job *job = run->job;
+    struct mode_error err = {0};
+    if (job->st == MODE_OK) {
+        take_plan(run, job);
+        if (!run->plan->kept_inputs && save_inputs(r, run, &err)) mode_log_failure("inputs_not_kept", &err);
+        set_message(run, "");
+        mode_log_info("run_resumed", "run=%s tasks=%u", run->name, run->plan->n_nodes);
+    } else if (may_pass(job->st)) {
+        if (strcmp(run->message, job->err.text) != 0)
+            core_note(r->core, CORE_NONE, "run %s waits and looks again every %.0f s: %s", run->name, INPUT_RETRY_S,
+                      job->err.text);
+        set_message(run, job->err.text);
+        run->retry_at_s = mode_clock_s() + INPUT_RETRY_S;
+    } else {
+        run->failed = job->st;
+        close_run(r, run, MODE__RUN_STATE__RUN_FAILED, job->err.text);
+    }
+    planner_forget(r->planner, &run->job);
+}
+
+bool runs_unplanned(const struct runs *r)
+{
+    bool some = false;
+    for (size_t i = 0; i < r->n; i++) some |= r->run[i]->state == MODE__RUN_STATE__RUN_RUNNING && !r->run[i]->plan;
+    return some;
+}
+
+bool runs_planning(const struct runs *r)
+{
+    bool some = false;
+    for (size_t i = 0; i < r->n; i++) some |= r->run[i]->job && !r->run[i]->plan;
+    return some;
+}
+
+/* ---------------------------------------------------------------------------------------------- a start */
+
+static enum mode_status load_one(struct runs *r, const char *name, struct mode_error *err)
 {
     char *dir = run_folder(r, name), *spec = mode_path_join(dir, "spec.yaml"), *file = mode_path_join(dir, "run.json");
     char *text = NULL, *data = NULL;
@@ -249,17 +382,11 @@ static enum mode_status load_one(struct runs *r, const char *name, int64_t now_m
     run->finished_ms = finished;
     run->message = mode_xstrdup(message);
     add_run(r, run);
-    if (run->state == MODE__RUN_STATE__RUN_RUNNING) {
-        struct mode_error problem = {0};
-        if (make_plan(r, run, &problem))
-            close_run(r, run, MODE__RUN_STATE__RUN_FAILED, problem.text);
-        else
-            mode_log_info("run_resumed", "run=%s tasks=%u", run->name, run->plan->n_nodes);
-    }
-    (void)now_ms;
+    run->restore = run->registered = true;
+    if (run->state == MODE__RUN_STATE__RUN_RUNNING) ask_plan(r, run);
     run = NULL;
 out:
-    run_free(run);
+    run_free(r, run);
     json_decref(json);
     free(text);
     free(data);
@@ -276,18 +403,20 @@ static int by_created(const void *a, const void *b)
 }
 
 enum mode_status runs_load(struct runs *r, struct mode_store *store, struct core *core, const struct plan_world *world,
-                           int64_t now_ms, struct mode_error *err)
+                           struct mode_error *err)
 {
-    *r = (struct runs){.store = store, .core = core, .world = world};
+    *r = (struct runs){.store = store, .core = core};
     char *dir = mode_xasprintf("%s/runs", mode_store_root(store));
-    enum mode_status st = mode_dir_make(dir, err);
+    enum mode_status st = planner_open(&r->planner, store, world, err);
+    if (!st) st = planner_open(&r->writer, store, world, err);
+    if (!st) st = mode_dir_make(dir, err);
     DIR *d = st ? NULL : opendir(dir);
     struct dirent *e;
     if (!st && !d) st = MODE_FAIL(err, MODE_E_IO, "%s: %s", dir, strerror(errno));
     while (d && (e = readdir(d))) {
         struct mode_error problem = {0};
         char *file = mode_xasprintf("%s/%s/run.json", dir, e->d_name);
-        if (e->d_name[0] != '.' && mode_file_exists(file) && load_one(r, e->d_name, now_ms, &problem))
+        if (e->d_name[0] != '.' && mode_file_exists(file) && load_one(r, e->d_name, &problem))
             mode_log_failure("run_not_loaded", &problem);
         free(file);
     }
@@ -306,7 +435,11 @@ void runs_save_plans(struct runs *r, bool stopping)
 
 void runs_clear(struct runs *r)
 {
-    for (size_t i = 0; i < r->n; i++) run_free(r->run[i]);
+    for (size_t i = 0; i < r->n; i++) run_free(r, r->run[i]);
+    while (r->n_submissions) drop_submission(r, r->n_submissions - 1);
+    planner_close(&r->planner);
+    planner_close(&r->writer);
+    free(r->submission);
     free(r->run);
     *r = (struct runs){0};
 }
@@ -328,21 +461,23 @@ static char *first_loss(const struct runs *r, const struct run *run)
                           first->last_text ? first->last_text : core_fail_name(first->last_fail));
 }
 
+static void end_failed(struct runs *r, struct run *run, const char *why, int64_t now_ms)
+{
+    close_run(r, run, MODE__RUN_STATE__RUN_FAILED, why);
+    let_go(r, run, now_ms);
+}
+
 /* Tasks were given up. Models that are all trained are handed over all the same: evaluation is what can be done again
  * from them. The report stays that of the run before. */
-static void fail_run(struct runs *r, struct run *run)
+static void fail_run(struct runs *r, struct run *run, int64_t now_ms)
 {
-    struct mode_error err = {0};
-    char *why = first_loss(r, run), *more = NULL;
+    char *why = first_loss(r, run);
     if (plan_trained(run->plan)) {
-        if (materialise_experts(run->plan, mode_store_root(r->store), &err))
-            mode_log_failure("experts_not_made", &err);
-        else
-            more = mode_xasprintf("%s. All models are trained; they are in experts/", why);
+        run->job = planner_ask_results(r->writer, run->plan, NULL, why);
+        return;
     }
-    close_run(r, run, MODE__RUN_STATE__RUN_FAILED, more ? more : why);
+    end_failed(r, run, why, now_ms);
     free(why);
-    free(more);
 }
 
 static void problem(struct runs *r, struct run *run, enum mode_status st, const struct mode_error *err, int64_t now_ms)
@@ -354,30 +489,7 @@ static void problem(struct runs *r, struct run *run, enum mode_status st, const 
         return;
     }
     run->failed = st;
-    close_run(r, run, MODE__RUN_STATE__RUN_FAILED, err->text);
-    let_go(r, run, now_ms);
-}
-
-/* The plan learns how the core's task of this node ended, if it did. */
-static enum mode_status tell_plan(struct runs *r, struct run *run, uint32_t n, struct mode_error *err)
-{
-    enum core_state state = r->core->task[run->core_task[n]].state;
-    if (state == CORE_COMMITTED) return plan_done(run->plan, n, err);
-    if (state == CORE_QUARANTINED || state == CORE_CANCELLED) plan_lost(run->plan, n);
-    return MODE_OK;
-}
-
-/* After the store failed: what ended meanwhile and could not be told to the plan. */
-static enum mode_status catch_up(struct runs *r, struct run *run, struct mode_error *err)
-{
-    enum mode_status st = MODE_OK;
-    for (uint32_t n = 0; n < run->plan->n_nodes && !st; n++)
-        if (run->core_task[n] != CORE_NONE && run->plan->node[n].state == PLAN_LIVE) st = tell_plan(r, run, n, err);
-    if (!st) {
-        run->retry_at_s = 0;
-        set_message(run, "");
-    }
-    return st;
+    end_failed(r, run, err->text, now_ms);
 }
 
 /* An output of a done node is said to be damaged. When it is: its task is done again, to the same bytes. The record that
@@ -409,6 +521,55 @@ static bool redo(struct runs *r, struct run *run, uint32_t n, const char *digest
     return true;
 }
 
+/* The results of a run are written, or cannot be. */
+static void take_results(struct runs *r, struct run *run, int64_t now_ms)
+{
+    const struct planner_job *job = run->job;
+    const char *why = job->results.why;
+    if (why && job->st) {
+        mode_log_failure("experts_not_made", &job->err);
+        end_failed(r, run, why, now_ms);
+    } else if (why) {
+        char *more = mode_xasprintf("%s. All models are trained; they are in experts/", why);
+        end_failed(r, run, more, now_ms);
+        free(more);
+    } else if (job->st) {
+        const Mode__Blob *bad = run->plan->bad; /* made again, and then the results once more */
+        if (!bad || !redo(r, run, run->plan->bad_node, bad->digest, bad->size, now_ms))
+            problem(r, run, job->st, &job->err, now_ms);
+    } else {
+        close_run(r, run, MODE__RUN_STATE__RUN_DONE, "");
+        let_go(r, run, now_ms);
+        plan_forget_nodes(run->plan);
+        free(run->core_task);
+        run->core_task = NULL;
+        malloc_trim(0); /* of a large run that is hundreds of MB, which the next one may be days away from */
+    }
+    planner_forget(r->writer, &run->job);
+}
+
+/* The plan learns how the core's task of this node ended, if it did. */
+static enum mode_status tell_plan(struct runs *r, struct run *run, uint32_t n, struct mode_error *err)
+{
+    enum core_state state = r->core->task[run->core_task[n]].state;
+    if (state == CORE_COMMITTED) return plan_done(run->plan, n, err);
+    if (state == CORE_QUARANTINED || state == CORE_CANCELLED) plan_lost(run->plan, n);
+    return MODE_OK;
+}
+
+/* After the store failed: what ended meanwhile and could not be told to the plan. */
+static enum mode_status catch_up(struct runs *r, struct run *run, struct mode_error *err)
+{
+    enum mode_status st = MODE_OK;
+    for (uint32_t n = 0; n < run->plan->n_nodes && !st; n++)
+        if (run->core_task[n] != CORE_NONE && run->plan->node[n].state == PLAN_LIVE) st = tell_plan(r, run, n, err);
+    if (!st) {
+        run->retry_at_s = 0;
+        set_message(run, "");
+    }
+    return st;
+}
+
 void runs_input_bad(struct runs *r, uint32_t task, const char *digest, int64_t now_ms)
 {
     for (size_t k = 0; k < r->n; k++) {
@@ -435,6 +596,25 @@ void runs_input_bad(struct runs *r, uint32_t task, const char *digest, int64_t n
     }
 }
 
+void runs_planned(struct runs *r, int64_t now_ms)
+{
+    const double now = mode_clock_s();
+    for (size_t i = r->n_submissions; i-- > 0;) {
+        struct run_submission *s = r->submission[i];
+        if (s->ended && now - s->ended_s > SUBMISSION_S) drop_submission(r, i);
+    }
+    for (size_t i = 0; i < r->n_submissions; i++)
+        if (r->submission[i]->job && planner_made(r->planner, r->submission[i]->job))
+            take_submission(r, r->submission[i]);
+    for (size_t i = 0; i < r->n; i++) {
+        struct run *run = r->run[i];
+        if (run->job && run->plan && planner_made(r->writer, run->job)) take_results(r, run, now_ms);
+        if (run->job && !run->plan && planner_made(r->planner, run->job)) take_planned(r, run);
+        if (run->state == MODE__RUN_STATE__RUN_RUNNING && !run->plan && !run->job && now >= run->retry_at_s)
+            ask_plan(r, run);
+    }
+}
+
 static bool save_is_due(const struct run *run)
 {
     double pause = PLAN_SAVE_PART * run->plan_cost_s;
@@ -457,31 +637,22 @@ static void advance(struct runs *r, size_t i, run_wanted_fn *wanted, void *ctx, 
         if (st || n == PLAN_NONE) continue;
         const struct plan_node *x = &run->plan->node[n];
         uint64_t order = (uint64_t)(i & 0xffff) << 40 | (uint64_t)n;
+        const bool dispatch = r->core->dispatch;
+        r->core->dispatch = dispatch && !run->restore; /* what is remembered of it comes first */
         uint32_t t = core_task_want(r->core, x->key, plan_stage_service(x->stage), x->label, run->name, order,
                                     plan_stage_stall_ms(x->stage), run->retry, now_ms);
         run->core_task[n] = t;
         run->plan_news = true;
-        if (wanted) wanted(ctx, t);
+        if (wanted && run->restore) wanted(ctx, t);
+        r->core->dispatch = dispatch;
         st = tell_plan(r, run, n, &err);
     }
+    if (!plan_more(run->plan)) run->restore = false;
     if (!st && plan_finished(run->plan)) {
         run->plan->bad = NULL;
-        st = materialise(run->plan, r->peaks, mode_store_root(r->store), &err);
-        const Mode__Blob *bad = run->plan->bad;
-        if (st && bad && redo(r, run, run->plan->bad_node, bad->digest, bad->size, now_ms)) {
-            st = MODE_OK; /* and then once more */
-        } else if (!st) {
-            board_complete(run->plan, mode_store_root(r->store));
-            close_run(r, run, MODE__RUN_STATE__RUN_DONE, "");
-            let_go(r, run, now_ms);
-            plan_forget_nodes(run->plan);
-            free(run->core_task);
-            run->core_task = NULL;
-            malloc_trim(0); /* of a large run that is hundreds of MB, which the next one may be days away from */
-        }
+        run->job = planner_ask_results(r->writer, run->plan, r->peaks, NULL);
     } else if (!st && plan_stuck(run->plan)) {
-        fail_run(r, run);
-        let_go(r, run, now_ms);
+        fail_run(r, run, now_ms);
     }
     if (st) problem(r, run, st, &err, now_ms);
     if (save_is_due(run)) save_plan(r, run);
@@ -492,7 +663,8 @@ bool runs_advance(struct runs *r, run_wanted_fn *wanted, void *ctx, int64_t now_
     bool more = false;
     for (size_t i = 0; i < r->n; i++) {
         struct run *run = r->run[i];
-        if (!run->plan || run->state != MODE__RUN_STATE__RUN_RUNNING || mode_clock_s() < run->retry_at_s) continue;
+        if (!run->plan || run->job || run->state != MODE__RUN_STATE__RUN_RUNNING || mode_clock_s() < run->retry_at_s)
+            continue;
         advance(r, i, wanted, ctx, now_ms, until_s);
         more |= run->state == MODE__RUN_STATE__RUN_RUNNING && run->retry_at_s <= 0 && plan_more(run->plan);
     }
@@ -504,7 +676,8 @@ void runs_ended(struct runs *r, uint32_t task, int64_t now_ms)
     const struct core_task *t = &r->core->task[task];
     for (size_t i = 0; i < r->n; i++) {
         struct run *run = r->run[i];
-        if (!run->plan || run->state != MODE__RUN_STATE__RUN_RUNNING) continue;
+        if (!run->plan || run->job || run->state != MODE__RUN_STATE__RUN_RUNNING)
+            continue; /* with a job it has ended */
         uint32_t n = plan_find(run->plan, t->key);
         if (n == PLAN_NONE) continue;
         struct mode_error err = {0};
@@ -513,8 +686,11 @@ void runs_ended(struct runs *r, uint32_t task, int64_t now_ms)
     }
 }
 
-void run_cancel(struct runs *r, struct run *run, int64_t now_ms)
+bool run_cancel(struct runs *r, struct run *run, int64_t now_ms)
 {
+    if (run->state != MODE__RUN_STATE__RUN_RUNNING || (run->plan && run->job)) return false;
+    planner_forget(r->planner, &run->job);
     close_run(r, run, MODE__RUN_STATE__RUN_CANCELLED, "cancelled");
     let_go(r, run, now_ms);
+    return true;
 }

@@ -9,7 +9,6 @@
 #include "msg/runtime.h"
 
 #include <errno.h>
-#include <math.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -24,6 +23,8 @@
 #define FIRST_REDIS_WAIT_S 3.0
 #define SWEEP_MS           3600000
 #define LEFTOVER_S         (24 * 3600)
+#define START_WAIT_S       60 /* for plans of unfinished runs; then those that have theirs go on */
+#define START_LOOK_MS      200
 #define HANDOVER_S         0.05 /* of a turn at most: a large run must not keep everybody else waiting */
 
 int64_t server_now_ms(void)
@@ -224,7 +225,7 @@ static void sweep(struct server *s, int64_t now_ms)
 {
     uint64_t n;
     struct mode_error err = {0};
-    if (now_ms >= s->sweep_ms) {
+    if (now_ms >= s->sweep_ms && !runs_unplanned(&s->runs)) { /* such a run says not yet what it wants */
         s->sweep_ms = now_ms + SWEEP_MS;
         if (mode_store_checkpoint_sweep(s->store, &n, is_wanted, s, (uint64_t)s->keep_checkpoints_s, &err))
             mode_log_failure("sweep", &err);
@@ -263,6 +264,42 @@ static void let_workers_return(struct server *s)
                     s->core.opt.return_ms / 1000);
 }
 
+static bool is_task(void *server, const char *key)
+{
+    return core_find_task(&((struct server *)server)->core, key) != CORE_NONE;
+}
+
+/* What Redis remembers of tasks that no unfinished run has any more: another version plans others, a run's folder was
+ * removed while nobody was here. */
+static void forget_others(struct server *s)
+{
+    struct mode_error err = {0};
+    uint64_t n;
+    bool all = redis_is_up(s->redis) && s->redis_seen;
+    for (size_t i = 0; i < s->runs.n; i++)
+        all &= s->runs.run[i]->state != MODE__RUN_STATE__RUN_RUNNING || !s->runs.run[i]->restore;
+    if (!all) return; /* at the next start */
+    if (redis_forget(s->redis, s->epoch, is_task, s, &n, &err)) server_redis_away(s, &err);
+    if (n) mode_log_info("forgotten", "Redis remembered %llu tasks that no run has", (unsigned long long)n);
+}
+
+/* The unfinished runs have their plans: Redis gets the state as a whole, and workers are heard. One whose inputs take
+ * longer goes on later, and what its workers held is then theirs no more. */
+static enum mode_status end_start(struct server *s, struct mode_error *err)
+{
+    const bool all = !runs_planning(&s->runs) && !s->more;
+    if (!all && mode_clock_s() < s->start_until_s) return MODE_OK;
+    s->starting = false;
+    runs_save_plans(&s->runs, false);
+    if (s->core.n_tasks || runs_unplanned(&s->runs)) let_workers_return(s);
+    enum mode_status st = server_redis_tick(s, server_now_ms(), err);
+    if (!st) forget_others(s);
+    if (!st)
+        mode_log_info("ready", "epoch=%llu workers=%s admin=%s runs=%zu tasks=%u", (unsigned long long)s->epoch,
+                      mode_socket_endpoint(s->workers), mode_socket_endpoint(s->admins), s->runs.n, s->core.n_tasks);
+    return st;
+}
+
 enum mode_status server_open(struct server *s, const struct server_options *o, struct mode_error *err)
 {
     enum mode_status st;
@@ -289,19 +326,11 @@ enum mode_status server_open(struct server *s, const struct server_options *o, s
     core_init(&s->core, &options, (uint32_t)s->epoch, server_now_ms());
     s->core.dispatch = false;
     if ((st = first_redis(s, o, err))) return st;
-    if ((st = runs_load(&s->runs, s->store, &s->core, o->world ? o->world : &server_world, server_now_ms(), err)))
-        return st;
+    if ((st = runs_load(&s->runs, s->store, &s->core, o->world ? o->world : &server_world, err))) return st;
     s->runs.peaks = &s->peaks;
-    s->restoring = true;
-    runs_advance(&s->runs, server_restore, s, server_now_ms(), HUGE_VAL);
-    s->restoring = false;
-    runs_save_plans(&s->runs, false);
-    core_actions_clear(&s->core); /* nobody is connected; the state as a whole is written to Redis next */
-    if (s->core.n_tasks) let_workers_return(s);
-    if ((st = server_redis_tick(s, server_now_ms(), err))) return st;
     if ((st = http_open(s, o->http, err))) return st;
-    mode_log_info("ready", "epoch=%llu workers=%s admin=%s runs=%zu tasks=%u", (unsigned long long)s->epoch,
-                  mode_socket_endpoint(s->workers), mode_socket_endpoint(s->admins), s->runs.n, s->core.n_tasks);
+    s->starting = true;
+    s->start_until_s = mode_clock_s() + START_WAIT_S;
     return MODE_OK;
 }
 
@@ -313,6 +342,7 @@ void server_close(struct server *s)
     mode_net_close(&s->net);
     redis_close(&s->redis);
     runs_clear(&s->runs);
+    while (s->n_askers) free(s->asker[--s->n_askers].idempotency);
     core_clear(&s->core);
     peaks_clear(&s->peaks);
     mode_store_close(&s->store);
@@ -359,6 +389,15 @@ static void on_signal(int sig)
     errno = saved;
 }
 
+/* When the loop must look again though nothing arrives. */
+static int64_t next_turn_ms(const struct server *s, int64_t now)
+{
+    int64_t next = s->starting ? now + START_LOOK_MS : core_next_tick_ms(&s->core, now);
+    if (!s->starting && !s->core.dispatch && s->redis_retry_ms < next) next = s->redis_retry_ms;
+    if (s->n_askers && next > now + SERVER_SAY_MS) next = now + SERVER_SAY_MS;
+    return next;
+}
+
 enum mode_status server_run(struct server *s, struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
@@ -374,10 +413,12 @@ enum mode_status server_run(struct server *s, struct mode_error *err)
         zmq_pollitem_t item[] = {{.socket = mode_socket_handle(s->workers), .events = ZMQ_POLLIN},
                                  {.socket = mode_socket_handle(s->admins), .events = ZMQ_POLLIN},
                                  {.fd = signals, .events = ZMQ_POLLIN},
+                                 {.fd = planner_fd(s->runs.planner), .events = ZMQ_POLLIN},
+                                 {.fd = planner_fd(s->runs.writer), .events = ZMQ_POLLIN},
                                  {.fd = s->http_fd, .events = ZMQ_POLLIN}};
-        int64_t now = server_now_ms(), next = s->more ? now : core_next_tick_ms(&s->core, now);
-        if (!s->core.dispatch && s->redis_retry_ms < next) next = s->redis_retry_ms;
-        if (zmq_poll(item, s->http_fd >= 0 ? 4 : 3, next > now ? (long)(next - now) : 0) < 0 && errno != EINTR) {
+        int64_t now = server_now_ms(), next = s->more ? now : next_turn_ms(s, now);
+        if (s->starting) item[0].events = 0;
+        if (zmq_poll(item, s->http_fd >= 0 ? 6 : 5, next > now ? (long)(next - now) : 0) < 0 && errno != EINTR) {
             st = MODE_FAIL(err, MODE_E_IO, "zmq_poll: %s", zmq_strerror(errno));
             break;
         }
@@ -391,12 +432,17 @@ enum mode_status server_run(struct server *s, struct mode_error *err)
             }
         }
         server_watch_disk(s, server_now_ms());
-        server_event(s, &(struct core_event){.type = CORE_EV_TICK});
-        st = receive(s, s->workers, server_worker_message, &s->n_messages[0], err);
+        server_planned(s);
+        if (!s->starting) {
+            server_event(s, &(struct core_event){.type = CORE_EV_TICK});
+            st = receive(s, s->workers, server_worker_message, &s->n_messages[0], err);
+        }
         if (!st) st = receive(s, s->admins, server_admin_message, &s->n_messages[1], err);
-        if (!st) st = server_redis_tick(s, server_now_ms(), err);
+        if (!st && !s->starting) st = server_redis_tick(s, server_now_ms(), err);
         server_settle(s);
         http_run(s);
+        if (!st && s->starting) st = end_start(s, err);
+        if (s->starting) continue;
         sweep(s, server_now_ms());
         server_watch_waits(s, server_now_ms());
         if (!st && s->stale)

@@ -1,6 +1,6 @@
 /* server.h - the coordinator process: sockets, Redis, store and clock around the pure core.
  *
- * One thread, one loop: messages in, core_handle, actions out. Every transition is recorded in Redis before a task
+ * One thread, one loop: messages in, core_handle, actions out; plans are made beside it (planner.h). Every transition is recorded in Redis before a task
  * is handed out; while Redis is away nothing is handed out, everything else goes on, and the tasks' state is written
  * to it anew when it is back. */
 #ifndef MODE_COORDINATOR_SERVER_H
@@ -26,7 +26,9 @@ struct server_options {
 
 #define SERVER_NOTES    64
 #define SERVER_TURNED   8
-#define SERVER_MAX_HELD 256 /* leases in a HELLO: four times the most slots of a worker */
+#define SERVER_ASKERS   64
+#define SERVER_SAY_MS   1000 /* a plan that takes longer: whoever submitted is told how far it is */
+#define SERVER_MAX_HELD 256  /* leases in a HELLO: four times the most slots of a worker */
 
 struct server_route {
     uint8_t bytes[256];
@@ -45,7 +47,8 @@ struct server {
     int http_fd; /* readable when HTTP has work; -1 = none */
     uint64_t epoch, message_id;
     bool redis_seen; /* was connected once: a changed run_id means that it may have forgotten */
-    bool restoring;  /* loading runs at the start: ask Redis what it remembers */
+    bool starting;   /* until the unfinished runs have their plans: people are answered, workers are not heard yet */
+    double start_until_s;
     bool stop, stale;
     bool more;           /* the runs have tasks to hand over that this turn had no time for */
     double turn_until_s; /* so long does a turn hand tasks over */
@@ -68,6 +71,13 @@ struct server {
         bool kept;
     } held[SERVER_MAX_HELD];
     size_t n_held;
+    struct server_asker { /* of a SUBMIT whose plan is being made */
+        struct server_route route;
+        char *idempotency;
+        uint64_t message; /* that it sent */
+        int64_t since_ms;
+    } asker[SERVER_ASKERS];
+    size_t n_askers;
     struct server_note {
         int64_t unix_ms;
         const char *level, *event;
@@ -107,7 +117,8 @@ bool server_lets_in(const struct server *s, struct mode_socket *port, const stru
 void server_worker_message(struct server *s, const struct mode_packet *p); /* worker_port.c */
 bool server_send_assign(struct server *s, const struct core_action *a);
 void server_send_action(struct server *s, const struct core_action *a);
-void server_admin_message(struct server *s, const struct mode_packet *p);                     /* admin_port.c */
+void server_admin_message(struct server *s, const struct mode_packet *p); /* admin_port.c */
+void server_planned(struct server *s);                                    /* likewise: plans that were made */
 enum mode_status server_redis_tick(struct server *s, int64_t now_ms, struct mode_error *err); /* redis_link.c */
 void server_redis_away(struct server *s, const struct mode_error *err);
 void server_restore(void *server, uint32_t task);

@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 struct client {
     struct mode_net *net;
@@ -74,7 +75,8 @@ enum mode_status client_told(bool told, uint32_t status)
     return told && status > MODE_OK && status <= MODE_E_GENERIC ? (enum mode_status)status : MODE_E_GENERIC;
 }
 
-enum mode_status client_ask(struct mode_envelope **answer, struct client *c, Mode__Envelope *e, int timeout_ms,
+/* A Reject is an answer here. */
+static enum mode_status ask(struct mode_envelope **answer, struct client *c, Mode__Envelope *e, int timeout_ms,
                             struct mode_error *err)
 {
     enum mode_status st = mode_ask(answer, c->net, &c->at, e, timeout_ms, err);
@@ -86,11 +88,40 @@ enum mode_status client_ask(struct mode_envelope **answer, struct client *c, Mod
     if (st == MODE_E_PEER)
         return MODE_FAIL(err, MODE_E_PEER, "no coordinator answers at %s. HINT: `mode up --workspace %s` starts one",
                          c->endpoint, c->workspace);
-    if (st || (*answer)->msg->body_case != MODE__ENVELOPE__BODY_REJECT) return st;
+    return st;
+}
+
+static enum mode_status check_answer(struct mode_envelope **answer, struct mode_error *err)
+{
+    if ((*answer)->msg->body_case != MODE__ENVELOPE__BODY_REJECT) return MODE_OK;
     const Mode__Reject *r = (*answer)->msg->reject;
-    st = MODE_FAIL(err, client_told(r->has_status, r->status), "%s", r->text);
+    enum mode_status st = MODE_FAIL(err, client_told(r->has_status, r->status), "%s", r->text);
     mode_envelope_free(answer);
     return st;
+}
+
+enum mode_status client_ask(struct mode_envelope **answer, struct client *c, Mode__Envelope *e, int timeout_ms,
+                            struct mode_error *err)
+{
+    enum mode_status st = ask(answer, c, e, timeout_ms, err);
+    return st ? st : check_answer(answer, err);
+}
+
+enum mode_status client_ask_on(struct mode_envelope **answer, struct client *c, Mode__Envelope *e, int timeout_ms,
+                               client_says_fn *says, void *ctx, struct mode_error *err)
+{
+    for (;;) {
+        enum mode_status st = ask(answer, c, e, timeout_ms, err);
+        if (st) return st;
+        const Mode__Envelope *m = (*answer)->msg;
+        if (m->body_case != MODE__ENVELOPE__BODY_REJECT || m->reject->code != MODE__REJECT_CODE__REJECT_STARTING)
+            return check_answer(answer, err);
+        bool on = says(ctx, m->reject->text);
+        if (!on) return check_answer(answer, err);
+        mode_envelope_free(answer);
+        nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
+        e->id = ++c->id;
+    }
 }
 
 enum mode_status client_status(struct mode_envelope **answer, struct client *c, const char *run, bool workers,

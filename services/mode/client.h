@@ -32,6 +32,12 @@ enum mode_status client_told(bool told, uint32_t status);
 /* Ask; a Reject becomes an error with its sentence and status. MODE_E_PEER: nobody answers (with a hint). */
 enum mode_status client_ask(struct mode_envelope **answer, struct client *c, Mode__Envelope *e, int timeout_ms,
                             struct mode_error *err);
+/* The same where the answer may take long: as long as the coordinator says that it is at it, says is told what it says
+ * (a sentence without its stop), and it is asked again, with the same message. says returns false to end that: the
+ * sentence is then the error. timeout_ms: without any answer. */
+typedef bool client_says_fn(void *ctx, const char *text);
+enum mode_status client_ask_on(struct mode_envelope **answer, struct client *c, Mode__Envelope *e, int timeout_ms,
+                               client_says_fn *says, void *ctx, struct mode_error *err);
 /* STATUS of one run ("" = all). */
 enum mode_status client_status(struct mode_envelope **answer, struct client *c, const char *run, bool workers,
                                uint32_t notes, int timeout_ms, struct mode_error *err);

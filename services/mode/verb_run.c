@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
+#include <unistd.h>
 
 #define SAY_AGAIN_S  30 /* that something is away */
 #define NOTES        16
@@ -42,6 +43,28 @@ static const struct mode_option table[] = {
 
 static const struct option_range ranges[] = {RANGE_FROM("patience-s", 0), RANGE_END};
 
+struct said { /* while the coordinator plans */
+    FILE *to; /* NULL: nowhere */
+    double at_s;
+    bool line; /* one is open, on a terminal */
+};
+
+/* On a terminal one line that changes, else a line now and then. Ctrl-C ends the waiting, not the planning. */
+static bool say_how_far(void *ctx, const char *text)
+{
+    struct said *s = ctx;
+    const bool terminal = s->to && isatty(fileno(s->to));
+    if (terminal) {
+        fprintf(s->to, "\r  %s\x1b[K", text);
+        s->line = true;
+    } else if (s->to && mode_clock_s() - s->at_s > SAY_AGAIN_S) {
+        fprintf(s->to, "  %s\n", text);
+        s->at_s = mode_clock_s();
+    }
+    if (s->to) fflush(s->to);
+    return !interrupt_signal();
+}
+
 /* Warnings of the coordinator go to `warn` (NULL: nowhere). */
 static enum mode_status submit(char **run, struct client *c, const struct mode_spec *spec, bool dry, FILE *warn,
                                struct mode_error *err)
@@ -62,9 +85,16 @@ static enum mode_status submit(char **run, struct client *c, const struct mode_s
     m.has_dry_run = 1;
     m.dry_run = dry;
     e.submit = &m;
-    /* planning looks at every input and digests the evaluation tasks: give it time. The same key asked twice is one
-     * submission, so a lost answer does no harm. */
-    enum mode_status st = client_ask(&answer, c, &e, 120000, err);
+    /* planning looks at every input and digests the evaluation tasks: it takes as long as it takes. The same key asked
+     * twice is one submission. */
+    struct said said = {.to = warn, .at_s = -SAY_AGAIN_S};
+    enum mode_status st = client_ask_on(&answer, c, &e, 120000, say_how_far, &said, err);
+    if (said.line) fprintf(warn, "\r\x1b[K");
+    if (st && interrupt_signal())
+        return MODE_FAIL(err, MODE_E_STOPPED,
+                         "interrupted while the coordinator looks at the inputs; it goes on and takes the run %s when "
+                         "that is done. `mode status` shows it then, `mode cancel %s` ends it",
+                         spec->name, spec->name);
     if (st) return st;
     if (answer->msg->body_case != MODE__ENVELOPE__BODY_SUBMIT_REPLY) {
         st = MODE_FAIL(err, MODE_E_FORMAT, "the coordinator answered SUBMIT with something else");

@@ -12,6 +12,7 @@
 
 #include <arpa/inet.h>
 #include <dirent.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <netinet/in.h>
 #include <setjmp.h>
@@ -62,7 +63,9 @@ struct fake {
     char busy_key[CORE_KEY], busy_label[64];
     int http_port; /* of the coordinator; 0 = none */
     double beat_s;
-    rlim_t most_files; /* of the coordinator; 0 = as many as we may have */
+    unsigned n_asked_again; /* of the last submission: so often was the answer that its inputs are being read */
+    char reading[200];      /* what was said of it last */
+    rlim_t most_files;      /* of the coordinator; 0 = as many as we may have */
 };
 
 /* ---------------------------------------------------------------------------------------------- processes */
@@ -110,10 +113,21 @@ static uint64_t fake_disk(const struct mode_store *store, uint64_t *size)
     return n;
 }
 
+/* A task that has pictures is digested as it would be in earnest. */
+static enum mode_status task_digest(char hex[DIGESTS_VALUE], struct digests *d, const char *dir, struct mode_error *err)
+{
+    char *tar = mode_path_join(dir, "test/0.tar");
+    bool there = mode_file_exists(tar);
+    free(tar);
+    return there ? server_world.task_digest(hex, d, dir, err) : fake_digest(hex, d, dir, err);
+}
+
 static int be_coordinator(const char *root, const char *http)
 {
     struct mode_error err = {0};
     struct server *s = calloc(1, sizeof *s);
+    struct plan_world world = fake_world;
+    world.task_digest = task_digest;
     struct server_options o = {.workspace = root,
                                .http = http,
                                .heartbeat_ms = 100,
@@ -121,7 +135,7 @@ static int be_coordinator(const char *root, const char *http)
                                .keep_checkpoints_s = 0,
                                .min_free_mib = 100,
                                .look_at_disk = fake_disk,
-                               .world = &fake_world};
+                               .world = &world};
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     mode_log_open("coordinator");
     mode_log_set_level(getenv("MODE_TEST_LOG") ? MODE_LOG_INFO : MODE_LOG_ERROR);
@@ -396,19 +410,39 @@ static char *spec_text(const char *name, const char *router, const char *lr)
                           name, EXPERTS, lr, router);
 }
 
-static bool submit(struct fake *f, const char *text)
+static struct mode_envelope *ask_submit(struct fake *f, const char *text, char *key)
 {
     Mode__Envelope e;
     Mode__Submit m = MODE__SUBMIT__INIT;
-    char key[33];
     mode_envelope_init(&e, &f->id, MODE__ENVELOPE__BODY_SUBMIT);
-    snprintf(key, sizeof key, "%032llx", (unsigned long long)f->id);
+    if (!*key) snprintf(key, 33, "%032llx", (unsigned long long)f->id);
     m.spec.data = (uint8_t *)(uintptr_t)text;
     m.spec.len = strlen(text);
     m.base_dir = f->inputs;
     m.idempotency = key;
     e.submit = &m;
-    struct mode_envelope *answer = ask(f, &e);
+    return ask(f, &e);
+}
+
+static bool is_reading(struct fake *f, const struct mode_envelope *answer)
+{
+    if (answer->msg->body_case != MODE__ENVELOPE__BODY_REJECT ||
+        answer->msg->reject->code != MODE__REJECT_CODE__REJECT_STARTING)
+        return false;
+    snprintf(f->reading, sizeof f->reading, "%s", answer->msg->reject->text);
+    f->n_asked_again++;
+    return true;
+}
+
+static bool submit(struct fake *f, const char *text)
+{
+    char key[33] = "";
+    f->n_asked_again = 0;
+    struct mode_envelope *answer = ask_submit(f, text, key);
+    while (is_reading(f, answer)) {
+        mode_envelope_free(&answer);
+        answer = ask_submit(f, text, key);
+    }
     bool good = answer->msg->body_case == MODE__ENVELOPE__BODY_SUBMIT_REPLY;
     if (!good && answer->msg->body_case == MODE__ENVELOPE__BODY_REJECT)
         print_message("%s\n", answer->msg->reject->text);
@@ -1150,6 +1184,170 @@ static void test_a_nearly_full_disk_pauses(void **state)
     tear_down(f);
 }
 
+static void age(const struct fake *f, const char *name, time_t when)
+{
+    char *path = mode_path_join(f->inputs, name);
+    const struct timespec t[] = {{.tv_sec = when}, {.tv_sec = when}};
+    assert_int_equal(utimensat(AT_FDCWD, path, t, 0), 0);
+    free(path);
+}
+
+/* Evaluations are given up when all models are trained: the experts are handed over, and the reason is said. */
+static void test_trained_models_are_handed_over_all_the_same(void **state)
+{
+    (void)state;
+    struct fake *f = set_up();
+    struct summary s;
+    char *text = spec_text("nine", "paper", "1e-3");
+    f->poison = "evaluate/dense/t0";
+    assert_true(submit(f, text));
+    work(f, &s, "nine", UINT32_MAX);
+    assert_int_equal(s.state, MODE__RUN_STATE__RUN_FAILED);
+    assert_non_null(strstr(s.message, "evaluate/dense/t0"));
+    assert_non_null(strstr(s.message, "All models are trained; they are in experts/"));
+    expect_file(f, "experts/expert-1/open_clip_model.safetensors");
+    free(text);
+    tear_down(f);
+}
+
+/* What Redis remembers of a run whose folder was removed meanwhile is no one's. */
+static void test_a_run_that_was_removed_leaves_nothing_in_redis(void **state)
+{
+    (void)state;
+    struct fake *f = set_up();
+    struct summary s;
+    struct mode_error err = {0};
+    int status;
+    char *text = spec_text("ten", "paper", "1e-3"), *dir = mode_path_join(f->root, "runs/ten"), *sock, *any;
+    assert_int_equal(mode_place_path(&sock, f->root, "redis.sock", &err), MODE_OK);
+    any = mode_xasprintf("redis-cli -s %s KEYS 'mode:*:task:*' | grep -q task", sock);
+    assert_true(submit(f, text));
+    work(f, &s, "ten", 4);
+    stop(&f->coordinator, SIGKILL, &status);
+    assert_int_equal(system(any), 0);
+    assert_int_equal(mode_dir_remove(dir, &err), MODE_OK);
+    start_coordinator(f);
+    assert_false(has_note(f, "ten"));
+    work_a_while(f, 500);
+    assert_int_not_equal(system(any), 0);
+    free(text);
+    free(dir);
+    free(sock);
+    free(any);
+    tear_down(f);
+}
+
+/* A task of many GB is submitted: the coordinator says how far it is, answers everybody meanwhile, does its work, and
+ * can be stopped. What it has read it knows, in the next spec and after a restart. */
+static void test_large_tasks_are_read_beside_all_else(void **state)
+{
+    (void)state;
+    enum { GB = 4, LONG_AGO = 1000000000 };
+    struct fake *f = set_up();
+    struct summary s;
+    int status;
+    char *text = spec_text("first", "paper", "1e-3"), *big = spec_text("big", "paper", "1e-3"),
+         *other = spec_text("big", "uniform", "1e-3"), *tar = mode_path_join(f->inputs, "tasks/t1/test/0.tar"), key[33];
+    assert_true(submit(f, text)); /* is at work */
+    assert_int_equal(f->n_asked_again, 0);
+    work(f, &s, "first", 2);
+    write_file(f->inputs, "tasks/t1/test/0.tar", "");
+    assert_int_equal(truncate(tar, (off_t)GB << 30), 0);
+    age(f, "tasks/t1/test/0.tar", LONG_AGO);
+    age(f, "tasks/t1/test/nshards.txt", LONG_AGO);
+
+    key[0] = '\0';
+    struct mode_envelope *answer = ask_submit(f, big, key);
+    assert_true(is_reading(f, answer));
+    mode_envelope_free(&answer);
+    assert_non_null(strstr(f->reading, "the coordinator reads the evaluation tasks: "));
+    assert_non_null(strstr(f->reading, " of 4.3 GB"));
+    double asked = mode_clock_s();
+    look(f, &s, "first");
+    if (mode_clock_s() - asked > 1) fail_msg("STATUS was answered after %.1f s", mode_clock_s() - asked);
+    unsigned before = f->executed;
+    work(f, &s, "first", before + 3); /* what was submitted before goes on */
+    stop(&f->coordinator, SIGTERM, &status);
+    asked = mode_clock_s() - asked;
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    if (asked > 4) fail_msg("it stopped after %.1f s", asked);
+
+    start_coordinator(f);
+    assert_true(submit(f, big)); /* from the beginning */
+    assert_true(f->n_asked_again > 0);
+    work(f, &s, "big", UINT32_MAX);
+    assert_int_equal(s.state, MODE__RUN_STATE__RUN_DONE);
+    assert_true(submit(f, other));
+    assert_int_equal(f->n_asked_again, 0);
+    work(f, &s, "big", f->executed);
+    stop(&f->coordinator, SIGKILL, &status);
+    start_coordinator(f);
+    work(f, &s, "big", UINT32_MAX);
+    assert_int_equal(s.state, MODE__RUN_STATE__RUN_DONE);
+    free(text);
+    free(big);
+    free(other);
+    free(tar);
+    tear_down(f);
+}
+
+/* The machine was started again and its data are not mounted yet: the run waits, says so, and goes on. */
+static void test_a_run_waits_for_its_data_after_a_restart(void **state)
+{
+    (void)state;
+    struct fake *f = set_up();
+    struct summary s;
+    int status;
+    char *text = spec_text("away", "paper", "1e-3"), *shards = mode_path_join(f->inputs, "shards"),
+         *away = mode_path_join(f->inputs, "elsewhere");
+    assert_true(submit(f, text));
+    work(f, &s, "away", 4);
+    stop(&f->coordinator, SIGKILL, &status);
+    assert_int_equal(rename(shards, away), 0);
+    start_coordinator(f);
+    work_a_while(f, 1500);
+    look(f, &s, "away");
+    assert_int_equal(s.state, MODE__RUN_STATE__RUN_RUNNING);
+    assert_non_null(strstr(s.message, "shards/0.tar"));
+    assert_true(has_note(f, "run away waits and looks again every 10 s: "));
+    assert_int_equal(rename(away, shards), 0);
+    work(f, &s, "away", UINT32_MAX);
+    assert_int_equal(s.state, MODE__RUN_STATE__RUN_DONE);
+    assert_int_equal(s.done, ALL);
+    assert_int_equal(f->executed, ALL);
+    free(text);
+    free(shards);
+    free(away);
+    tear_down(f);
+}
+
+/* A shard that came to a folder in the middle of a run is none of it, restart or not; a new submission has it. */
+static void test_shards_that_come_later_are_no_part_of_a_run(void **state)
+{
+    (void)state;
+    enum { MORE = 3 }; /* tasks of a shard: captions, embed, assign */
+    struct fake *f = set_up();
+    struct summary s;
+    int status;
+    char *text = spec_text("later", "paper", "1e-3");
+    assert_true(submit(f, text));
+    work(f, &s, "later", 4);
+    stop(&f->coordinator, SIGKILL, &status);
+    write_file(f->inputs, "shards/7.tar", "7");
+    start_coordinator(f);
+    work(f, &s, "later", UINT32_MAX);
+    assert_int_equal(s.state, MODE__RUN_STATE__RUN_DONE);
+    assert_int_equal(s.total, ALL);
+    assert_int_equal(f->executed, ALL);
+    assert_true(submit(f, text));
+    work(f, &s, "later", UINT32_MAX);
+    assert_int_equal(s.state, MODE__RUN_STATE__RUN_DONE);
+    assert_int_equal(s.total, ALL + MORE);
+    assert_int_equal(s.cached, 2 * SHARDS + TASKS); /* captions, embed, words of what was there */
+    free(text);
+    tear_down(f);
+}
+
 static void test_wrong_spec_is_refused_in_a_sentence(void **state)
 {
     (void)state;
@@ -1176,7 +1374,13 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_metrics_show_every_kind_of_worker),
         cmocka_unit_test(test_a_damaged_blob_is_made_again),
         cmocka_unit_test(test_a_nearly_full_disk_pauses),
+        cmocka_unit_test(test_trained_models_are_handed_over_all_the_same),
+        cmocka_unit_test(test_a_run_that_was_removed_leaves_nothing_in_redis),
+        cmocka_unit_test(test_large_tasks_are_read_beside_all_else),
+        cmocka_unit_test(test_a_run_waits_for_its_data_after_a_restart),
+        cmocka_unit_test(test_shards_that_come_later_are_no_part_of_a_run),
         cmocka_unit_test(test_wrong_spec_is_refused_in_a_sentence),
     };
+    cmocka_set_test_filter(argc == 2 ? argv[1] : NULL); /* "*large*": those alone */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -140,6 +140,45 @@ static void test_replaced_coordinator_changes_nothing(void **state)
     redis_close(&young);
 }
 
+static bool is_mine(void *ctx, const char *key)
+{
+    ++*(int *)ctx;
+    return strcmp(key, "mine") == 0;
+}
+
+static void test_tasks_of_nobody_are_forgotten(void **state)
+{
+    (void)state;
+    enum { OTHERS = 3000 }; /* more than one look finds */
+    bool fresh, found, stale;
+    int n_asked = 0;
+    uint64_t n;
+    struct mode_error err = {0};
+    struct redis_memory m;
+    struct redis *r = connected(&fresh);
+    char key[32],
+        *count = mode_xasprintf("[ \"$(redis-cli -s %s/s --raw ZCARD mode:0123456789ab:ready:assign)\" = 1 ]", folder);
+    struct core_task t = {.key = key, .service = "assign"};
+    assert_int_equal(redis_lead(r, 25, &err), MODE_OK);
+    for (int i = 0; i < OTHERS; i++) {
+        snprintf(key, sizeof key, "other%d", i);
+        assert_true(move(r, 25, &t, CORE_READY, 0, false, &stale));
+    }
+    snprintf(key, sizeof key, "mine");
+    assert_true(move(r, 25, &t, CORE_READY, 0, false, &stale));
+    if (redis_forget(r, 25, is_mine, &n_asked, &n, &err)) fail_msg("%s", err.text);
+    assert_true(n >= OTHERS && n_asked > OTHERS);
+    assert_int_equal(redis_recall(r, &m, &found, "mine", &err), MODE_OK);
+    assert_true(found);
+    assert_int_equal(redis_recall(r, &m, &found, "other7", &err), MODE_OK);
+    assert_false(found);
+    assert_int_equal(system(count), 0); /* nor is it in a queue */
+    if (redis_forget(r, 25, is_mine, &n_asked, &n, &err)) fail_msg("%s", err.text);
+    assert_int_equal(n, 0);
+    free(count);
+    redis_close(&r);
+}
+
 static void test_lost_connection_is_never_used_again(void **state)
 {
     (void)state;
@@ -239,6 +278,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_transitions_are_checked),
         cmocka_unit_test(test_replaced_coordinator_changes_nothing),
+        cmocka_unit_test(test_tasks_of_nobody_are_forgotten),
         cmocka_unit_test(test_lost_connection_is_never_used_again),
         cmocka_unit_test(test_full_is_no_dead_end),
         cmocka_unit_test(test_wrong_urls_are_refused),

@@ -144,7 +144,7 @@ static void run(unsigned executed[PLAN_STAGES], struct what w)
         w.router);
     memset(executed, 0, PLAN_STAGES * sizeof *executed);
     if (mode_spec_parse(&spec, text, folder, "spec", &err)) fail_msg("%s", err.text);
-    if (plan_open(&p, &spec, store, &fake_world, &err)) fail_msg("%s", err.text);
+    if (plan_open(&p, &spec, store, &fake_world, NULL, NULL, &err)) fail_msg("%s", err.text);
     while (plan_more(p)) {
         if (plan_next(p, &n, &err)) fail_msg("%s", err.text);
         if (n == PLAN_NONE) continue;
@@ -184,7 +184,7 @@ static void test_a_task_of_an_unknown_kind_is_left_out_of_its_folder(void **stat
                                     "tokenizer: {merges: m.gz}\nevaluate: {tasks: %s}\n",
                                     tasks[i]);
         if (mode_spec_parse(&spec, text, folder, "spec", &err)) fail_msg("%s", err.text);
-        enum mode_status st = plan_open(&p, &spec, store, &fake_world, &err);
+        enum mode_status st = plan_open(&p, &spec, store, &fake_world, NULL, NULL, &err);
         free(text);
         if (i == 2) { /* nothing is left */
             assert_int_equal(st, MODE_E_NOINPUT);
@@ -268,7 +268,8 @@ static void test_added_data_touch_nothing_that_exists(void **state)
                                      "model: ViT-B-32\ntokenizer: {merges: m.gz}\nevaluate: {tasks: tasks}\n",
                                      folder, "spec", &err),
                      MODE_OK);
-    assert_int_not_equal(plan_open(&p, &spec, store, &fake_world, &err), MODE_OK); /* a shard of the first data again */
+    assert_int_not_equal(plan_open(&p, &spec, store, &fake_world, NULL, NULL, &err),
+                         MODE_OK); /* a shard of the first data again */
     assert_non_null(strstr(err.text, "1.tar"));
 }
 
@@ -299,7 +300,7 @@ static void test_what_is_behind_a_lost_task_is_lost_and_comes_back(void **state)
                                      "model: ViT-B-32\ntokenizer: {merges: m.gz}\n",
                                      folder, "spec", &err),
                      MODE_OK);
-    assert_int_equal(plan_open(&p, &spec, store, &fake_world, &err), MODE_OK);
+    assert_int_equal(plan_open(&p, &spec, store, &fake_world, NULL, NULL, &err), MODE_OK);
     while (plan_more(p)) {
         assert_int_equal(plan_next(p, &n, &err), MODE_OK);
         if (n == PLAN_NONE) continue; /* the words of an evaluation are done: an earlier test made them */
@@ -336,7 +337,7 @@ static void test_shares_are_planned_from_the_commit_records(void **state)
                                     500 + noted);
         assign_note = noted ? "{\"pairs\": [300, 200]}" : NULL;
         assert_int_equal(mode_spec_parse(&spec, text, folder, "spec", &err), MODE_OK);
-        assert_int_equal(plan_open(&p, &spec, store, &fake_world, &err), MODE_OK);
+        assert_int_equal(plan_open(&p, &spec, store, &fake_world, NULL, NULL, &err), MODE_OK);
         enum mode_status st = MODE_OK;
         while (!st && plan_more(p)) {
             if ((st = plan_next(p, &n, &err)) || n == PLAN_NONE) continue;
@@ -365,7 +366,7 @@ static enum mode_status run_until(struct plan **p, const char *text, const char 
     uint32_t n;
     const char *keep = assign_note;
     if (mode_spec_parse(&spec, text, folder, "spec", err)) fail_msg("%s", err->text);
-    if (plan_open(p, &spec, store, &fake_world, err)) fail_msg("%s", err->text);
+    if (plan_open(p, &spec, store, &fake_world, NULL, NULL, err)) fail_msg("%s", err->text);
     assign_note = note;
     for (st = MODE_OK; !st && plan_more(*p);) {
         if ((st = plan_next(*p, &n, err)) || n == PLAN_NONE) continue;
@@ -586,7 +587,7 @@ static void test_requests_of_a_run_that_begins_with_a_model(void **state)
                                     "train: {batch: 100, init: given.bin, seed_steps: %s, total_steps: 9}\n",
                                     cases[i].seed_steps);
         assert_int_equal(mode_spec_parse(&spec, text, folder, "spec", &err), MODE_OK);
-        assert_int_equal(plan_open(&p, &spec, store, &fake_world, &err), MODE_OK);
+        assert_int_equal(plan_open(&p, &spec, store, &fake_world, NULL, NULL, &err), MODE_OK);
         while (plan_more(p)) {
             assert_int_equal(plan_next(p, &n, &err), MODE_OK);
             if (n == PLAN_NONE) continue;
@@ -639,7 +640,7 @@ static void refused(const char *key, const char *words, const char *model)
         model, strcmp(key, "train.init") == 0 ? "train: {init: given.bin, seed_steps: 2, total_steps: 5}\n" : "");
     if (strcmp(key, "tokenizer.merges") == 0) real.tokenizer_ids = server_world.tokenizer_ids;
     if (mode_spec_parse(&spec, text, folder, "spec", &err)) fail_msg("%s", err.text);
-    assert_int_equal(plan_open(&p, &spec, store, &real, &err), MODE_E_CONFIG);
+    assert_int_equal(plan_open(&p, &spec, store, &real, NULL, NULL, &err), MODE_E_CONFIG);
     if (strncmp(err.text, key, strlen(key)) != 0 || !strstr(err.text, words)) fail_msg("%s", err.text);
     free(text);
 }
@@ -655,9 +656,107 @@ static void test_what_does_not_fit_together_is_refused_by_its_key(void **state)
             "text_cfg: {context_length: 77, vocab_size: 49407, width: 32, heads: 2, layers: 1}}");
 }
 
+/* One that was planned before, with what inputs.json says. */
+static enum mode_status open_kept(struct plan **p, const char *text, const char *inputs, struct mode_error *err)
+{
+    struct mode_spec spec;
+    if (mode_spec_parse(&spec, text, folder, "spec", err)) fail_msg("%s", err->text);
+    return plan_open(p, &spec, store, &fake_world, NULL, inputs, err);
+}
+
+static void expect_same_inputs(const struct plan *p, const struct plan *q)
+{
+    assert_int_equal(p->n_nodes, q->n_nodes);
+    assert_int_equal(p->shards.n, q->shards.n);
+    for (size_t i = 0; i < p->shards.n; i++) {
+        assert_string_equal(p->shards.shard[i].path, q->shards.shard[i].path);
+        assert_string_equal(p->shards.shard[i].name, q->shards.shard[i].name);
+        assert_true(p->shards.shard[i].size == q->shards.shard[i].size);
+        assert_true(p->shards.shard[i].mtime_ns == q->shards.shard[i].mtime_ns);
+    }
+    for (uint32_t j = 0; j <= p->n_added; j++) assert_int_equal(p->shard_end[j], q->shard_end[j]);
+    for (uint32_t t = 0; t < p->n_tasks; t++) {
+        assert_string_equal(p->task[t].dir, q->task[t].dir);
+        assert_string_equal(p->task[t].name, q->task[t].name);
+        assert_string_equal(p->task[t].kind, q->task[t].kind);
+        assert_string_equal(p->task[t].digest, q->task[t].digest);
+        assert_string_equal(p->task[t].words_digest, q->task[t].words_digest);
+    }
+    assert_int_equal(p->skipped.n, q->skipped.n);
+    assert_string_equal(p->encoder_id, q->encoder_id);
+    assert_string_equal(p->tokenizer_digest, q->tokenizer_digest);
+    assert_string_equal(p->init_digest, q->init_digest);
+    assert_true(p->init_step == q->init_step);
+    assert_string_equal(p->spec.model_config, q->spec.model_config);
+}
+
+/* A coordinator that starts again in the middle of a run: shards that came, a task that came, a merges file and a model
+ * that were written anew make no other run of it. What is gone is an error, and said as such. */
+static void test_a_run_keeps_the_inputs_it_was_planned_from(void **state)
+{
+    (void)state;
+    struct mode_error err = {0};
+    struct plan *p, *q;
+    char *inputs = mode_path_join(folder, "inputs.json"), *shard = mode_path_join(folder, "kept/1.tar"), *moved;
+    static const char text[] =
+        "name: kept\ndata: {train: kept, added: [new]}\nencoder: {dir: enc}\ncluster: {fine: 4, coarse: 2}\n"
+        "model: ViT-B-32\ntokenizer: {merges: m.gz}\nevaluate: {tasks: kept-tasks}\n"
+        "train: {batch: 100, init: kept.bin, seed_steps: 5, total_steps: 9}\n";
+    put_file("kept/0.tar", "0");
+    put_file("kept/1.tar", "1");
+    put_file("kept.bin", "3 x");
+    put_file("kept-tasks/a/test/nshards.txt", "1");
+    put_file("kept-tasks/b/test/nshards.txt", "1");
+    put_file("kept-tasks/b/dataset_type.txt", "captioning\n");
+    if (open_kept(&p, text, NULL, &err)) fail_msg("%s", err.text);
+    assert_false(p->kept_inputs);
+    if (plan_inputs_save(p, inputs, &err)) fail_msg("%s", err.text);
+    put_file("kept/2.tar", "2");
+    put_file("kept/1.tar", "another one");
+    put_file("kept-tasks/c/test/nshards.txt", "1");
+    put_file("kept.bin", "4 y");
+    put_file("m.gz", "others");
+    if (open_kept(&q, text, inputs, &err)) fail_msg("%s", err.text);
+    assert_true(q->kept_inputs);
+    expect_same_inputs(p, q);
+    assert_int_equal(q->skipped.n, 1);
+    plan_close(&q);
+
+    moved = mode_xasprintf("%s.away", shard); /* for a while */
+    assert_int_equal(rename(shard, moved), 0);
+    assert_int_equal(open_kept(&q, text, inputs, &err), MODE_E_NOINPUT);
+    assert_non_null(strstr(err.text, "kept/1.tar"));
+    assert_int_equal(rename(moved, shard), 0);
+    if (open_kept(&q, text, inputs, &err)) fail_msg("%s", err.text);
+    plan_close(&q);
+
+    /* of another spec, damaged, gone: all is looked at again */
+    char *other = mode_xasprintf("%s# another\n", text);
+    if (open_kept(&q, other, inputs, &err)) fail_msg("%s", err.text);
+    assert_false(q->kept_inputs);
+    assert_int_equal(q->shards.n, p->shards.n + 1);
+    plan_close(&q);
+    put_file("inputs.json", "{\"version\": 3}");
+    if (open_kept(&q, text, inputs, &err)) fail_msg("%s", err.text);
+    assert_false(q->kept_inputs);
+    plan_close(&q);
+    assert_int_equal(unlink(inputs), 0);
+    if (open_kept(&q, text, inputs, &err)) fail_msg("%s", err.text);
+    assert_int_equal(q->shards.n, p->shards.n + 1);
+    assert_string_not_equal(q->tokenizer_digest, p->tokenizer_digest);
+    plan_close(&q);
+    plan_close(&p);
+    put_file("m.gz", "merges");
+    free(other);
+    free(moved);
+    free(shard);
+    free(inputs);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_run_keeps_the_inputs_it_was_planned_from),
         cmocka_unit_test(test_a_task_of_an_unknown_kind_is_left_out_of_its_folder),
         cmocka_unit_test(test_a_changed_parameter_redoes_only_what_depends_on_it),
         cmocka_unit_test(test_added_data_touch_nothing_that_exists),

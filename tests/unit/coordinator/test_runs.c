@@ -43,7 +43,7 @@ static int set_up(void **state)
     put_file("enc/config.json");
     put_file("m.gz");
     core_init(&core, &options, 1, 0);
-    return mode_store_open(&store, folder, &err) || runs_load(&runs, store, &core, &fake_world, 0, &err);
+    return mode_store_open(&store, folder, &err) || runs_load(&runs, store, &core, &fake_world, &err);
 }
 
 static int tear_down(void **state)
@@ -56,20 +56,39 @@ static int tear_down(void **state)
     return mode_dir_remove(folder, &err) != MODE_OK;
 }
 
+#define REST "data: {train: shards}\nencoder: {dir: enc}\nmodel: ViT-B-32\ntokenizer: {merges: m.gz}\n"
+static const char spec[] = "name: many\n" REST, other[] = "name: many\nseed: 7\n" REST;
+
+static const struct run_submission *submit(const char *text, const char *key, bool dry)
+{
+    const struct run_submission *x = runs_submit(&runs, text, folder, key, dry);
+    double until = mode_clock_s() + 60;
+    while (!x->ended && mode_clock_s() < until) runs_planned(&runs, 0);
+    assert_true(x->ended);
+    return x;
+}
+
 static void test_tasks_are_handed_over_in_parts(void **state)
 {
     (void)state;
-    struct run *run;
-    bool created;
-    uint32_t tasks;
-    struct mode_error err = {0};
-    struct mode_spec_list warnings;
-    if (runs_submit(&run, &created, &tasks, &warnings, &runs,
-                    "name: many\ndata: {train: shards}\nencoder: {dir: enc}\nmodel: ViT-B-32\n"
-                    "tokenizer: {merges: m.gz}\n",
-                    folder, "1", false, &err))
-        fail_msg("%s", err.text);
-    assert_int_equal(warnings.n, 0);
+    const struct run_submission *x = submit(spec, "1", false);
+    if (x->st) fail_msg("%s", x->err.text);
+    assert_true(x->created);
+    assert_int_equal(x->warnings.n, 0);
+    struct run *run = runs_find(&runs, x->run);
+    assert_int_equal(x->tasks, run->plan->n_nodes);
+    assert_ptr_equal(runs_submit(&runs, spec, folder, "1", false), x); /* asked again */
+    x = submit(spec, "2", false);                                      /* by another: the same run */
+    assert_int_equal(x->st, MODE_OK);
+    assert_false(x->created);
+    assert_string_equal(x->run, "many");
+    x = submit(other, "3", false);
+    assert_int_equal(x->st, MODE_E_TEMP);
+    x = submit(other, "4", true); /* only a look */
+    assert_int_equal(x->st, MODE_OK);
+    assert_int_equal(x->tasks, run->plan->n_nodes);
+    assert_null(x->run);
+    assert_int_equal(runs.n, 1);
     assert_true(runs_advance(&runs, NULL, NULL, 0, mode_clock_s() - 1)); /* no time: there is more to do */
     assert_int_equal(core.n_tasks, 0);
     int turns = 0;
