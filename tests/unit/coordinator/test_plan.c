@@ -463,7 +463,7 @@ static void test_what_is_undone_is_done_again_and_counted_once(void **state)
                                      "model: ViT-B-32\ntokenizer: {merges: m.gz}\n",
                                      folder, "spec", &err),
                      MODE_OK);
-    assert_int_equal(plan_open(&p, &spec, store, &fake_world, &err), MODE_OK);
+    assert_int_equal(plan_open(&p, &spec, store, &fake_world, NULL, NULL, &err), MODE_OK);
     while (embed == PLAN_NONE && plan_more(p)) {
         assert_int_equal(plan_next(p, &n, &err), MODE_OK);
         if (n == PLAN_NONE) continue;
