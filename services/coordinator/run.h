@@ -68,7 +68,7 @@ typedef void run_wanted_fn(void *ctx, uint32_t task);
 
 /* Read the workspace's runs. Unfinished ones are planned anew, in the planner's thread. */
 enum mode_status runs_load(struct runs *r, struct mode_store *store, struct core *core, const struct plan_world *world,
-                            struct mode_error *err);
+                           struct mode_error *err);
 /* Write the plans of unfinished runs. stopping: nothing becomes known any more, so `mode gc` may go by them. */
 void runs_save_plans(struct runs *r, bool stopping);
 void runs_clear(struct runs *r);

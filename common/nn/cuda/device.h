@@ -38,7 +38,7 @@ struct mode__cuda {
     struct mode__attention_ways *attention;
     struct mode__graphs *graphs;
     struct mode__clock *clock; /* clock.h; NULL: nothing was timed */
-    size_t room, memory; /* bytes that were free when it was opened; that the GPU has */
+    size_t room, memory;       /* bytes that were free when it was opened; that the GPU has */
     size_t n_taken;
     struct mode__cuda_taken { /* of these, by this backend */
         void *data, *host;    /* host: what both sides have is there on the host; else NULL */
