@@ -162,10 +162,14 @@ static struct inputs draw(const struct options *o, struct mode_backend *be)
     int64_t at = 0;
     struct inputs in = {NULL, mode_xmalloc((size_t)(o->batch * CONTEXT) * sizeof(int32_t)),
                         mode_xmalloc((size_t)o->batch * sizeof(int32_t)), 0};
+    const size_t bytes = (size_t)(o->batch * PICTURE) * sizeof(float);
+    float *drawn = mode_xmalloc(bytes);
     void *pixels;
-    must(mode_backend_alloc(be, &pixels, (size_t)(o->batch * PICTURE) * sizeof(float), &err), &err);
+    must(mode_backend_alloc(be, &pixels, bytes, &err), &err);
+    mode_parallel_for(o->batch, draw_picture, drawn);
+    mode_backend_copy(be, pixels, drawn, bytes);
+    free(drawn);
     in.pixels = pixels;
-    mode_parallel_for(o->batch, draw_picture, in.pixels);
     for (int64_t i = 0; i < o->batch; i++)
         in.n_ids[i] = o->tokens == CONTEXT
                           ? CONTEXT
@@ -340,10 +344,13 @@ static void draw_row(void *ctx, int64_t i, int thread)
 static struct mode_tensor random_matrix(struct mode_backend *be, enum mode_dtype dtype, int64_t rows, int64_t cols)
 {
     struct mode_error err;
-    void *data;
-    must(mode_backend_alloc(be, &data, (size_t)(rows * cols) * mode_dtype_size(dtype), &err), &err);
-    struct mode_tensor x = mode_tensor_2d(data, dtype, rows, cols);
+    struct mode_tensor x = mode_tensor_2d(NULL, dtype, rows, cols);
+    void *data, *drawn = x.data = mode_xmalloc(mode_tensor_bytes(&x));
+    must(mode_backend_alloc(be, &data, mode_tensor_bytes(&x), &err), &err);
     mode_parallel_for(rows, draw_row, &x);
+    mode_backend_copy(be, data, drawn, mode_tensor_bytes(&x));
+    free(drawn);
+    x.data = data;
     return x;
 }
 
@@ -443,13 +450,13 @@ static void pixels(const char *backend_name, int width, int height, int64_t roun
                   rgb = to_y + (int64_t)mode_pixels_taps_bytes(SIDE, down.n_max), each = (int64_t)width * height * 3;
     void *memory;
     must(mode_backend_alloc(be, &memory, (size_t)(rgb + BATCH * each), &err), &err);
-    struct mode_pixels_window *table = memory, *windows = mode_xmalloc(BATCH * sizeof *windows);
-    uint8_t *bytes = memory;
+    uint8_t *bytes = mode_xmalloc((size_t)(rgb + BATCH * each));
+    struct mode_pixels_window *windows = (void *)bytes; /* the table */
     mode_parallel_for(BATCH, draw_bytes, &(struct decoded){bytes + rgb, each});
     mode_pixels_taps((int32_t *)(void *)(bytes + to_x), SIDE, across.n_max, across.first, across.n, across.k, 0);
     mode_pixels_taps((int32_t *)(void *)(bytes + to_y), SIDE, down.n_max, down.first, down.n, down.k, 0);
     for (int64_t i = 0; i < BATCH; i++)
-        windows[i] = table[i] = (struct mode_pixels_window){.rgb = rgb + i * each,
+        windows[i] = (struct mode_pixels_window){.rgb = rgb + i * each,
                                                             .across = to_x,
                                                             .down = to_y,
                                                             .width = width,
@@ -458,6 +465,7 @@ static void pixels(const char *backend_name, int width, int height, int64_t roun
                                                             .down_most = down.n_max,
                                                             .n_x = SIDE,
                                                             .n_y = SIDE};
+    mode_backend_copy(be, memory, bytes, (size_t)(rgb + BATCH * each));
     struct mode_tensor levels = random_matrix(be, MODE_DTYPE_F32, 3, 256);
     struct mode_tensor cols = random_matrix(be, mode_backend_activations(be), BATCH * (SIDE / PATCH) * (SIDE / PATCH),
                                             3 * PATCH * PATCH);
@@ -475,7 +483,7 @@ static void pixels(const char *backend_name, int width, int height, int64_t roun
               SIDE, backend_name, 1e3 * s, BATCH / s, 1e-9 * (double)(BATCH * each) / s);
     mode_taps_clear(&across);
     mode_taps_clear(&down);
-    free(windows);
+    free(bytes);
     mode_backend_free(be, levels.data);
     mode_backend_free(be, cols.data);
     mode_backend_free(be, memory);
@@ -503,9 +511,12 @@ static void kmeans(const char *backend_name, const char *way, int64_t n, int64_t
                        id = mode_tensor_1d(at[5], MODE_DTYPE_I32, n),
                        first = mode_tensor_1d(at[6], MODE_DTYPE_I32, k + 1),
                        members = mode_tensor_1d(at[7], MODE_DTYPE_I32, n);
-    mode_parallel_for(n, draw_row, &x);
-    memcpy(c.data, x.data, bytes[1]);
-    memcpy(means.data, x.data, bytes[1]);
+    struct mode_tensor drawn = mode_tensor_2d(mode_xmalloc(bytes[0]), MODE_DTYPE_F32, n, d);
+    mode_parallel_for(n, draw_row, &drawn);
+    mode_backend_copy(be, x.data, drawn.data, bytes[0]);
+    mode_backend_copy(be, c.data, drawn.data, bytes[1]);
+    mode_backend_copy(be, means.data, drawn.data, bytes[1]);
+    free(drawn.data);
     mode_nearest_ready(be, &ready, &x);
     for (int64_t i = -2; i < rounds; i++) {
         double t0 = mode_clock_s();
