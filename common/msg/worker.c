@@ -239,7 +239,7 @@ static int run(const char *word, const char *argv0, bool looks, const struct opt
 
 enum mode_status mode_worker_check_environment(const char *word, int64_t gpus, struct mode_error *err)
 {
-    struct options o = {0};
+    struct options o = {.gpus = 1}; /* where the option is not one of the word's */
     int n_args;
     enum mode_status st = mode_options_parse(&o, options_of(word), "MODE_", 0, NULL, &n_args, err);
     o.workspace = ".";
@@ -250,7 +250,7 @@ enum mode_status mode_worker_check_environment(const char *word, int64_t gpus, s
 
 int mode_worker_main(const char *word, mode_work_fn *work, mode_look_fn *look, int argc, char **argv)
 {
-    struct options o = {0};
+    struct options o = {.gpus = 1}; /* where the option is not one of the word's */
     struct mode_error err = {0};
     int n_args = 0;
     if (argc > 1 && strcmp(argv[1], MODE_COMPUTE_FLAG) == 0) return mode_compute_main(word, work, argc, argv);
