@@ -42,7 +42,7 @@ static enum mode_status init(char hex[MODE_DIGEST_HEX], uint64_t *step, const st
                              struct mode_error *err)
 {
     struct mode_given g;
-    enum mode_status st = mode_given_find(&g, spec->train.init, false, err);
+    enum mode_status st = mode_given_find(&g, spec->train.init, err);
     if (!st) st = mode_given_agree(&g, spec->model_config, spec->preprocess_config, err);
     if (!st && ((st = mode_clip_files_check(&g.files, err)) == MODE_E_SHAPE || st == MODE_E_FORMAT)) {
         st = MODE_E_CONFIG; /* there is a model, but the spec must name another */

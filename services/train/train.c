@@ -156,7 +156,7 @@ static enum mode_status take_given(struct mode_job *job, const Mode__TrainReques
 {
     struct mode_given g = {0};
     char hex[MODE_DIGEST_HEX], *left = NULL, *note = NULL;
-    enum mode_status st = mode_given_find(&g, r->init_path, false, err);
+    enum mode_status st = mode_given_find(&g, r->init_path, err);
     if (!st) st = mode_given_agree(&g, r->model_config, r->preprocess_config, err);
     if (!st) st = mode_given_take(&g, outputs, &left, err);
     if (!st) st = mode_given_digest(&g, hex, err); /* after it was read: what was read is what was planned */

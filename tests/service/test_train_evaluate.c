@@ -209,7 +209,7 @@ static void test_a_given_model_is_taken_in_and_gone_on_from(void **state)
     for (int moments = 1; moments >= 0; moments--) {
         if (!moments) assert_int_equal(unlink(given[2]), 0);
         const uint64_t step = moments ? 3 : 0;
-        world_ok(mode_given_find(&g, elsewhere, false, &err), &err);
+        world_ok(mode_given_find(&g, elsewhere, &err), &err);
         world_ok(mode_given_digest(&g, digest, &err), &err);
         mode_given_clear(&g);
         Mode__TrainRequest take = MODE__TRAIN_REQUEST__INIT;
