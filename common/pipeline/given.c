@@ -28,24 +28,28 @@ static enum mode_status check_headers(const struct mode_clip_files *f, struct mo
     return st;
 }
 
-enum mode_status mode_given_find(struct mode_given *g, const char *path, bool weights_alone, struct mode_error *err)
+enum mode_status mode_given_find_folder(struct mode_given *g, const char *dir, bool weights_alone,
+                                        struct mode_error *err)
 {
-    struct stat s;
-    enum mode_status st = MODE_OK;
-    *g = (struct mode_given){0};
-    if (stat(path, &s) != 0) return mode_input_fail(err, errno, path, "be opened");
-    g->folder = S_ISDIR(s.st_mode);
-    if (g->folder)
-        st = mode_clip_files_find(&g->files, path, err);
-    else
-        g->files.weights = mode_xstrdup(path);
+    *g = (struct mode_given){.folder = true};
+    enum mode_status st = mode_clip_files_find(&g->files, dir, err);
     if (!st) st = check_headers(&g->files, err);
-    if (st || !g->folder || weights_alone) return st;
-    g->optimizer = mode_path_join(path, MODE_FILE_CLIP_OPTIMIZER);
+    if (st || weights_alone) return st;
+    g->optimizer = mode_path_join(dir, MODE_FILE_CLIP_OPTIMIZER);
     if (mode_file_exists(g->optimizer)) return mode_checkpoint_step(&g->step, g->optimizer, err);
     free(g->optimizer);
     g->optimizer = NULL;
     return MODE_OK;
+}
+
+enum mode_status mode_given_find(struct mode_given *g, const char *path, struct mode_error *err)
+{
+    struct stat s;
+    *g = (struct mode_given){0};
+    if (stat(path, &s) != 0) return mode_input_fail(err, errno, path, "be opened");
+    if (S_ISDIR(s.st_mode)) return mode_given_find_folder(g, path, false, err);
+    g->files.weights = mode_xstrdup(path);
+    return check_headers(&g->files, err);
 }
 
 void mode_given_clear(struct mode_given *g)

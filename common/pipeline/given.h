@@ -1,7 +1,7 @@
 /* given.h - a model that a training begins with in the place of random weights: `train.init` of a run, --init of
  * `mode train`.
  *
- *     st = mode_given_find(&g, path, false, &err);
+ *     st = mode_given_find(&g, path, &err);
  *     if (!st) st = mode_given_agree(&g, model_config, preprocess_config, &err);
  *     if (!st) st = mode_given_take(&g, &outputs, &note, &err);
  *     mode_given_clear(&g);
@@ -28,9 +28,11 @@ struct mode_given {
     uint64_t step;                /* steps of the schedule behind it; 0 without an optimizer */
 };
 
-/* Opens no more than configs and headers. weights_alone: an optimizer that is there is not looked at. Clear also after
- * a failure. */
-enum mode_status mode_given_find(struct mode_given *g, const char *path, bool weights_alone, struct mode_error *err);
+/* Opens no more than configs and headers. Clear also after a failure. */
+enum mode_status mode_given_find(struct mode_given *g, const char *path, struct mode_error *err);
+/* Only a folder will do. weights_alone: an optimizer that is there is not looked at. */
+enum mode_status mode_given_find_folder(struct mode_given *g, const char *dir, bool weights_alone,
+                                        struct mode_error *err);
 void mode_given_clear(struct mode_given *g);
 /* That it is this model; E_CONFIG names the file, what was expected and what is there. Afterwards its configs are these
  * texts. What a folder says of pictures must be the same, too, since the model has learned from such pictures. */

@@ -624,7 +624,7 @@ enum mode_status mode_spec_check(const struct mode_spec *spec, struct mode_error
     if (!st) mode_spec_list_clear(&tasks);
     if (st || !spec->train.init[0]) return st;
     struct mode_given init;
-    st = mode_given_find(&init, spec->train.init, false, err);
+    st = mode_given_find(&init, spec->train.init, err);
     if (!st) st = mode_given_agree(&init, spec->model_config, spec->preprocess_config, err);
     mode_given_clear(&init);
     return st ? mode_error_prefix(err, st, "train.init") : MODE_OK;

@@ -269,8 +269,7 @@ static enum mode_status check_merges(struct options *o, struct mode_error *err)
 /* --init's model, and where its schedule ended: there this one begins. */
 static enum mode_status find_parent(struct mode_given *g, const struct options *o, struct mode_error *err)
 {
-    enum mode_status st = mode_input_folder(o->init, err);
-    if (!st) st = mode_given_find(g, o->init, o->fresh_optimizer, err);
+    enum mode_status st = mode_given_find_folder(g, o->init, o->fresh_optimizer, err);
     if (!st && !g->optimizer && !o->fresh_optimizer)
         fprintf(stderr, "--init %s: holds no " MODE_FILE_CLIP_OPTIMIZER ": begins at step 0 with new moments\n",
                 o->init);

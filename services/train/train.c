@@ -165,15 +165,15 @@ static enum mode_status take_given(struct mode_job *job, const Mode__TrainReques
 {
     struct mode_given g = {0};
     char hex[MODE_DIGEST_HEX], *left = NULL, *note = NULL;
-    enum mode_status st = mode_given_find(&g, r->init_path, false, err);
+    enum mode_status st = mode_given_find(&g, r->init_path, err);
     if (!st) st = mode_given_agree(&g, r->model_config, r->preprocess_config, err);
     if (!st) st = mode_given_take(&g, outputs, &left, err);
     if (!st) st = mode_given_digest(&g, hex, err); /* after it was read: what was read is what was planned */
     if (!st && strcmp(hex, r->init_digest) != 0)
         st = MODE_FAIL(err, MODE_E_VALUE,
-                       "%s: has digest %s, the task was planned with %s; it has changed since. HINT: submit the run "
-                       "again to begin with what is there now",
-                       r->init_path, hex, r->init_digest);
+                       "%s: has changed since the run was planned: its digest was %.12s and is %.12s. HINT: submit the "
+                       "run again to begin with what is there now",
+                       r->init_path, r->init_digest, hex);
     if (st) goto out;
     if (left[0]) mode_log_info("notice", "model=%s %s: %s", r->name, r->init_path, left);
     note = mode_xasprintf("{\"init\": \"%s\", \"step\": %llu}", hex, (unsigned long long)g.step);

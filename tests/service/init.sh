@@ -115,10 +115,11 @@ with changes "$work/other"
 touch_weights '\002'
 kill -CONT "$held"
 for _ in $(seq 1 600); do
-    ! "$bin/mode" status --workspace "$w" | grep -q 'changes.*running' || { sleep 0.1; continue; }
-    break
+    ! grep -q 'run_ended run=changes' "$w/logs/coordinator.log" || break
+    sleep 0.1
 done
-grep -q 'train/init .*has changed since' "$w/logs/coordinator.log" || fail "a model that changed was taken in"
+grep -q 'run_ended run=changes .*train/init: .*has changed since' "$w/logs/coordinator.log" ||
+    fail "a model that changed was taken in"
 
 # another model, none, one that is beyond the fork point
 named() { # name, the model: a spec that says itself which model it is, and a wider one

@@ -209,7 +209,7 @@ static void test_a_given_model_is_taken_in_and_gone_on_from(void **state)
     for (int moments = 1; moments >= 0; moments--) {
         if (!moments) assert_int_equal(unlink(given[2]), 0);
         const uint64_t step = moments ? 3 : 0;
-        world_ok(mode_given_find(&g, elsewhere, false, &err), &err);
+        world_ok(mode_given_find(&g, elsewhere, &err), &err);
         world_ok(mode_given_digest(&g, digest, &err), &err);
         mode_given_clear(&g);
         Mode__TrainRequest take = MODE__TRAIN_REQUEST__INIT;
@@ -220,7 +220,7 @@ static void test_a_given_model_is_taken_in_and_gone_on_from(void **state)
         take.init_path = elsewhere;
         take.init_digest = merges; /* of other files than those that are there */
         assert_int_equal(run_train(&take, NULL, 0, taken, NULL, &err), MODE_E_VALUE);
-        assert_non_null(strstr(err.text, "it has changed since"));
+        assert_non_null(strstr(err.text, "has changed since the run was planned"));
         take.init_digest = digest;
         report = (struct mode_local_report){0};
         world_ok(run_train(&take, NULL, 0, taken, &report, &err), &err);

@@ -71,7 +71,7 @@ static void taken(char hex[3][MODE_DIGEST_HEX], const char *path)
     for (int i = 0; i < 5; i++) at[i] = in(out, files[i]);
     const struct mode_train_outputs outputs = {
         .config = at[0], .weights = at[1], .optimizer = at[3], .steps = at[4], .summary = at[2]};
-    world_ok(mode_given_find(&g, path, false, &err), &err);
+    world_ok(mode_given_find(&g, path, &err), &err);
     world_ok(mode_given_agree(&g, WORLD_MODEL, WORLD_PREPROCESS, &err), &err);
     world_ok(mode_given_take(&g, &outputs, &note, &err), &err);
     assert_string_equal(note, "");
@@ -109,7 +109,7 @@ static void compared(const char *path, const char *from, const char *to, const c
     const char *at = strstr(WORLD_MODEL, from);
     assert_non_null(at);
     char *model = mode_xasprintf("%.*s%s%s", (int)(at - WORLD_MODEL), WORLD_MODEL, to, at + strlen(from));
-    world_ok(mode_given_find(&g, path, false, &err), &err);
+    world_ok(mode_given_find(&g, path, &err), &err);
     enum mode_status st = mode_given_agree(&g, model, WORLD_PREPROCESS, &err);
     assert_int_equal(st, refusal ? MODE_E_CONFIG : MODE_OK);
     if (refusal && !(strstr(err.text, refusal) && strstr(err.text, "config.json"))) fail_msg("%s", err.text);
@@ -134,12 +134,12 @@ static void test_another_network_is_refused_by_what_differs(void **state)
         compared(path, "{\"embed", "{\"quick_gelu\": true, \"embed", "quick_gelu is false, expected true");
         compared(path, "{\"embed", "{\"init_logit_scale\": 1, \"custom_text\": true, \"embed", NULL);
     }
-    world_ok(mode_given_find(&g, hf, false, &err), &err);
+    world_ok(mode_given_find(&g, hf, &err), &err);
     assert_int_equal(mode_given_agree(&g, WORLD_MODEL, "{\"mean\": [0.5, 0.5, 0.5]}", &err), MODE_E_CONFIG);
     if (!strstr(err.text, "mean is 0.481455")) fail_msg("%s", err.text);
     mode_given_clear(&g);
     /* a file does not say what it is; its shapes do */
-    world_ok(mode_given_find(&g, weights, false, &err), &err);
+    world_ok(mode_given_find(&g, weights, &err), &err);
     world_ok(mode_given_agree(&g,
                               "{\"embed_dim\": 32, \"vision_cfg\": {\"image_size\": 16, \"patch_size\": 8}, "
                               "\"text_cfg\": {\"width\": 32}}",
@@ -154,7 +154,7 @@ static void digest_of(char hex[MODE_DIGEST_HEX], const char *path)
 {
     struct mode_error err = {0};
     struct mode_given g;
-    world_ok(mode_given_find(&g, path, false, &err), &err);
+    world_ok(mode_given_find(&g, path, &err), &err);
     world_ok(mode_given_agree(&g, WORLD_MODEL, WORLD_PREPROCESS, &err), &err);
     world_ok(mode_given_digest(&g, hex, &err), &err);
     mode_given_clear(&g);
@@ -194,13 +194,13 @@ static void test_identity_is_what_is_read(void **state)
     world_ok(mode_safetensors_write(optimizer, &t, 1, &meta, 1, &err), &err);
     digest_of(b, moved);
     assert_string_not_equal(a, b);
-    world_ok(mode_given_find(&g, moved, false, &err), &err);
+    world_ok(mode_given_find(&g, moved, &err), &err);
     assert_true(g.step == 7 && g.optimizer);
     mode_given_clear(&g);
-    world_ok(mode_given_find(&g, moved, true, &err), &err);
+    world_ok(mode_given_find_folder(&g, moved, true, &err), &err);
     assert_true(g.step == 0 && !g.optimizer);
     mode_given_clear(&g);
-    world_ok(mode_given_find(&g, file, false, &err), &err);
+    world_ok(mode_given_find(&g, file, &err), &err);
     assert_true(g.step == 0 && !g.optimizer);
     mode_given_clear(&g);
     digest_of(a, weights);
@@ -231,7 +231,7 @@ static void test_a_folder_says_which_model_it_is(void **state)
         struct mode_given g;
         char *model = NULL, *preprocess = NULL;
         world_ok(mode_model_config_found(&model, &preprocess, k ? hf : ours, "train.init", &err), &err);
-        world_ok(mode_given_find(&g, ours, false, &err), &err);
+        world_ok(mode_given_find(&g, ours, &err), &err);
         world_ok(mode_given_agree(&g, model, preprocess, &err), &err);
         mode_given_clear(&g);
         free(model);
