@@ -74,6 +74,7 @@ static enum mode_status init(char hex[DIGESTS_VALUE], uint64_t *step, struct dig
 {
     static const char given[] = "init";
     struct mode_given g;
+    struct digests_look look;
     enum mode_status st = mode_given_find(&g, spec->train.init, err);
     if (!st) st = mode_given_agree(&g, spec->model_config, spec->preprocess_config, err);
     if (!st && ((st = mode_clip_files_check(&g.files, err)) == MODE_E_SHAPE || st == MODE_E_FORMAT)) {

@@ -214,8 +214,8 @@ rm -r "$f/out"
 expect 78 'damaged.json' mode convert "$weights" "$f/out" --config "$f/damaged.json" --to hf
 expect 78 'odd.json.*nonsense' mode convert "$weights" "$f/out" --config "$f/odd.json" --to hf
 expect 2 'ViT-Z.*is no known model' mode convert "$weights" "$f/out" --config ViT-Z --to hf
-expect 2 'expected --to hf .*or --to open_clip' mode convert "$f/model" "$f/out"
-expect 2 'expected two arguments, IN and OUT, got 1' mode convert "$f/model" --to hf
+expect 2 'to hf .*or --to open_clip.* is needed' mode convert "$f/model" "$f/out"
+expect 2 'OUT is needed' mode convert "$f/model" --to hf
 expect 65 'empty: is empty; expected the task' mode weights --centres "$centres" --encoder "$enc" --classes "$f/empty"
 printf 'dog\n\ncat\n' >"$f/gap"
 expect 65 'gap: line 2 is blank' mode weights --centres "$centres" --encoder "$enc" --classes "$f/gap"
@@ -248,7 +248,7 @@ expect 73 'out: holds 00000.tar already' mode pack --pairs "$f/pairs" --out "$f/
 rm -r "$f/out"
 mkdir -p "$f/classes/red"
 expect 2 'pairs and --task do not go together' mode pack --pairs "$f/pairs" --task "$f/pairs" --out "$f/out"
-expect 2 'pairs or --task is missing' mode pack --out "$f/out"
+expect 2 'pairs DIR or --task DIR is needed' mode pack --out "$f/out"
 expect 2 'pictures goes with --task FILE only' mode pack --task "$f/pairs" --pictures "$f/pairs" --out "$f/out"
 expect 2 'class-names goes with --task DIR only' mode pack --task "$f/damaged.json" --class-names "$f/words" --out "$f/out"
 expect 66 'no-file: cannot be opened' mode pack --task "$f/no-file" --out "$f/out"
@@ -324,7 +324,7 @@ expect 0 'step 2, final loss' $training --steps 2 --out "$o/model"
 cp -r "$o/model" "$o/damaged" && truncate -s 5000 "$o/damaged/open_clip_model.safetensors"
 going_on="mode train --data $w/train/0/0.tar --batch 8 --warmup 1 --steps 2 --out $o/new"
 early 65 'open_clip_model.safetensors.*truncated' $going_on --init "$o/damaged"
-early 66 'nowhere: cannot be opened' $going_on --init "$o/nowhere"
+early 66 'nowhere: is no folder of a CLIP model' $going_on --init "$o/nowhere"
 early 2 '--total-steps 3: --init .*model is at step 2, 2 more end at 4' $going_on --init "$o/model" --total-steps 3
 
 early 2 '--batch: 0 is out of range, expected 1 to' mode encode --model "$o/model" --texts "$work/texts" --out "$o/new" --batch 0
