@@ -46,5 +46,5 @@ for name in cut.jpg page.jpg empty.png; do grep -q "$name: " err || fail "$name 
 expect 66 'nowhere.jpg: .*No such file' nowhere.jpg
 expect 2 'size' --size 0 00.jpg
 expect 2 'interpolation.*lanczos' --interpolation lanczos 00.jpg
-expect 2 'usage' --size 32
+expect 2 'FILE is needed' --size 32
 echo "pictures: good"
