@@ -97,6 +97,11 @@ void mode_router_query_weights(double *weight, const struct mode_near *near, enu
                                const struct mode_router_params *params);
 /* weight [n]: only the `top` >= 1 greatest stay (of equal ones the first), and sum to 1 again. */
 void mode_weights_keep_top(double *weight, int n, int top);
+/* Of a router's weights so many are to stay; 0: all. The plain average is that of all experts. */
+static inline int mode_router_top(enum mode_router router, int top)
+{
+    return router == MODE_ROUTER_UNIFORM ? 0 : top;
+}
 /* In nats: 0 for one expert alone, ln n for all alike. */
 double mode_weights_entropy(const double *weight, int n);
 

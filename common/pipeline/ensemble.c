@@ -161,7 +161,7 @@ static enum mode_status run_task(struct mode_ensemble *e, int task, const struct
     for (int r = 0; r < MODE_ROUTER_COUNT; r++) {
         enum mode_router router = (enum mode_router)r;
         t->weight[r] = mode_xcalloc((size_t)e->n, sizeof(double));
-        const int top = router == MODE_ROUTER_UNIFORM ? 0 : e->top_experts; /* the plain average is that of all */
+        const int top = mode_router_top(router, e->top_experts);
         mode_router_weights(t->weight[r], &t->near, router, &e->params);
         if (top) mode_weights_keep_top(t->weight[r], e->n, top);
         t->entropy[r] = mode_weights_entropy(t->weight[r], e->n);

@@ -220,7 +220,7 @@ double mode_ensemble_entropy(const struct mode_ensemble *e, enum mode_family fam
 
 bool mode_ensemble_is_approximate(const struct mode_ensemble *e, enum mode_router router)
 {
-    return e->top_experts > 0 && router != MODE_ROUTER_UNIFORM;
+    return mode_router_top(router, e->top_experts) > 0;
 }
 
 char *mode_ensemble_name(const struct mode_ensemble *e, enum mode_router router)

@@ -41,8 +41,8 @@ static enum mode_status weigh(struct mode_prediction *p, const struct mode_predi
         mode_router_query_weights(p->weight, &near, s->router, &s->params);
     else
         mode_router_weights(p->weight, &near, s->router, &s->params);
-    for (int64_t q = 0; s->top_experts > 0 && q < tasks_of(s, p); q++)
-        mode_weights_keep_top(p->weight + q * p->n, p->n, s->top_experts);
+    const int top = mode_router_top(s->router, s->top_experts);
+    for (int64_t q = 0; top > 0 && q < tasks_of(s, p); q++) mode_weights_keep_top(p->weight + q * p->n, p->n, top);
 out:
     mode_near_close(&near);
     free(words);

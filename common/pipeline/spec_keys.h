@@ -48,7 +48,7 @@
     X("train.accumulate", UINT, train.accumulate, MODE_DEFAULT_ACCUMULATE, 1, 1e6, "pieces in which a batch is computed, one after another; exact") \
     X("train.checkpoint_activations", BOOL, train.checkpoint_activations, "false", 0, 0, "recompute all activations on the way back; else as the memory demands") \
     X("train.algorithms", PATH, train.algorithms, "", 0, 0, "file that mode train --algorithms wrote on such a GPU: which algorithms make matrix products") \
-    X("train.warmup_steps", UINT, train.warmup_steps, "2000", 0, 1e9, "linear warm-up; where it is not given, at most a tenth of the schedule") \
+    X("train.warmup_steps", UINT, train.warmup_steps, MODE_DEFAULT_WARMUP_STEPS, 0, 1e9, "linear warm-up; where it is not given, at most a tenth of the schedule") \
     X("train.seed", UINT, train.seed, "=seed", 0, 1e15, "of initialisation, order and crops") \
     X("train.init", PATH, train.init, "", 0, 0, "folder or file of a CLIP model that the seed begins with; none = random weights") \
     X("train.seed_steps", UINT, train.seed_steps, "0", 0, 1e12, "steps of the seed model (the fork point); 0 = by epochs, or with init none") \

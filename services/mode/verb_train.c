@@ -59,7 +59,8 @@ static const struct mode_option table[] = {
                  "this training ends)"),
     MODE_OPT_REAL(struct options, lr, "lr", MODE_DEFAULT_LR, "X", "peak learning rate"),
     MODE_OPT_STR(struct options, warmup, "warmup", NULL, "N",
-                 "steps of linear warm-up, fewer than the schedule has (default: 2000, at most a tenth of it)"),
+                 "steps of linear warm-up, fewer than the schedule has (default: " MODE_DEFAULT_WARMUP_STEPS
+                 ", at most a tenth of it)"),
     MODE_OPT_REAL(struct options, beta1, "beta1", MODE_DEFAULT_BETA1, "X", "AdamW"),
     MODE_OPT_REAL(struct options, beta2, "beta2", MODE_DEFAULT_BETA2, "X", "AdamW"),
     MODE_OPT_REAL(struct options, eps, "eps", MODE_DEFAULT_EPS, "X", "AdamW"),
@@ -215,18 +216,19 @@ static enum mode_status check_shares(const struct options *o, int ranks, struct 
                      (long long)o->batch, ranks, (long long)o->accumulate);
 }
 
-enum { MOST_STEPS = 1000000000, WARMUP = 2000 };
+enum { MOST_STEPS = 1000000000 };
 
 /* --warmup, in a schedule of that many steps. */
 static enum mode_status find_warmup(int64_t *warmup, const struct options *o, uint64_t total, struct mode_error *err)
 {
-    const uint64_t most = mode_warmup_most(total);
-    *warmup = most < WARMUP ? (int64_t)most : WARMUP;
+    const int64_t most = (int64_t)mode_warmup_most(total);
+    *warmup = strtoll(MODE_DEFAULT_WARMUP_STEPS, NULL, 10);
+    if (most < *warmup) *warmup = most;
     enum mode_status st = o->warmup ? option_count(warmup, o->warmup, "--warmup", 0, MOST_STEPS, err) : MODE_OK;
     if (st || *warmup == 0 || (uint64_t)*warmup < total) return st;
     return MODE_FAIL(err, MODE_E_USAGE,
                      "--warmup %lld: the schedule has %llu steps, so the learning rate would rise to its end. HINT: "
-                     "leave it out (2000, at most a tenth of the schedule), or give less",
+                     "leave it out (" MODE_DEFAULT_WARMUP_STEPS ", at most a tenth of the schedule), or give less",
                      (long long)*warmup, (unsigned long long)total);
 }
 

@@ -157,17 +157,18 @@ static void print(const struct mode_near *near, const struct names *names, int r
     double *w = mode_xcalloc((size_t)near->n * (size_t)n_rows, sizeof *w);
     json_t *all = json_object(), *routers = json_object(), *words = json_array();
     for (int r = 0; r < MODE_ROUTER_COUNT; r++) {
+        const int64_t top = mode_router_top((enum mode_router)r, (int)o->router.top);
         const char *name = mode_router_name((enum mode_router)r);
         if (router >= 0 && r != router) continue;
         if (!o->per_word) {
             mode_router_weights(w, near, (enum mode_router)r, p);
-            json_object_set_new(routers, name, print_row(w, near->n, o->router.top, name, NULL, json));
+            json_object_set_new(routers, name, print_row(w, near->n, top, name, NULL, json));
             continue;
         }
         json_t *rows = json_array();
         mode_router_query_weights(w, near, (enum mode_router)r, p);
         for (int i = 0; i < near->k; i++)
-            json_array_append_new(rows, print_row(w + (int64_t)i * near->n, near->n, o->router.top, name,
+            json_array_append_new(rows, print_row(w + (int64_t)i * near->n, near->n, top, name,
                                                   i < names->n ? names->text[i] : "", json));
         json_object_set_new(routers, name, json_pack("{s:o}", "per_word", rows));
     }

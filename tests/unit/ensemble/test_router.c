@@ -226,6 +226,8 @@ static void test_only_the_greatest_weights_stay(void **state)
     assert_true(w[0] == 0 && w[4] == 0 && fabs(w[1] - 0.375) < 1e-15 && fabs(w[3] - 0.25) < 1e-15);
     mode_weights_keep_top(w, 5, 1);
     assert_true(w[1] == 1 && w[2] == 0 && w[3] == 0);
+    assert_int_equal(mode_router_top(MODE_ROUTER_UNIFORM, 2), 0); /* the plain average is that of all */
+    assert_int_equal(mode_router_top(MODE_ROUTER_PAPER, 2), 2);
 }
 
 static void test_constants_are_parameters(void **state)
