@@ -26,6 +26,7 @@ same one two || fail "two processes have other losses than one"
 [ ! -s two-1.log ] || fail "process 1 has something to say"
 
 end() { # signal: 1 gets it in the midst of a long training; codes of 0 and 1
+    : >long-0.log # no step of the training before may be taken for one of this
     (train long 0 500) >long-0.log 2>&1 &
     zero=$!
     (train long 1 500) >long-1.log 2>&1 &
