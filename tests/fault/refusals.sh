@@ -8,7 +8,7 @@ need_models
 PATH=$bin:$PATH
 bye() { # what this script started beside the workspaces, also when it fails half-way
     kill ${coordinator:+"$coordinator"} ${worker:+"$worker"} $(cat "$work/redis.pid" 2>/dev/null) 2>/dev/null || true
-    cleanup
+    cleanup 2>/dev/null # what is mounted there is busy
     rm -rf "$work" 2>/dev/null || { umount -l "$work/disk" "$work/small" "$work/models/disk" 2>/dev/null || true; rm -rf "$work"; }
 }
 trap bye EXIT
@@ -618,8 +618,9 @@ mode down --workspace "$w" >/dev/null
 kill "$(cat "$work/redis.pid")"
 gone "$w"
 
-# the disk gets full in mid-run: it says so, tries again, and ends well when there is room
+# the disk gets full in mid-run: who writes or who hands out tasks says so, whoever sees it first; it ends well when there is room
 if [ "$full" ]; then
+    said='disk is full|No space left|no task is handed out until there is room'
     d=$work/disk
     mkdir "$d"
     mount -t tmpfs -o size=256m tmpfs "$d"
@@ -629,12 +630,12 @@ if [ "$full" ]; then
     mode run "$d/run.yaml" --workspace "$d" --no-progress >"$work/out" 2>&1 &
     run=$!
     for _ in $(seq 1 600); do
-        if grep -Eq 'disk is full|No space left' "$work/out"; then break; fi
+        if grep -Eq "$said" "$work/out"; then break; fi
         kill -0 $run 2>/dev/null || break
         sleep 0.05
     done
-    grep -Eq 'disk is full|No space left' "$work/out" || { cat "$work/out"; fail "nobody says that the disk is full"; }
-    sed -n "s#$work/##g; /No space left\\|disk is full/p" "$work/out"
+    grep -Eq "$said" "$work/out" || { cat "$work/out"; fail "nobody says that the disk is full"; }
+    sed "s#$work/##g" "$work/out" | grep -E "$said"
     rm "$d/filler"
     rc=0
     wait $run || rc=$?
