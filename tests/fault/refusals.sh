@@ -8,7 +8,7 @@ need_models
 PATH=$bin:$PATH
 bye() { # what this script started beside the workspaces, also when it fails half-way
     kill ${coordinator:+"$coordinator"} ${worker:+"$worker"} $(cat "$work/redis.pid" 2>/dev/null) 2>/dev/null || true
-    cleanup 2>/dev/null # what is mounted there is busy
+    cleanup 2>/dev/null || true # what is mounted there is busy
     rm -rf "$work" 2>/dev/null || { umount -l "$work/disk" "$work/small" "$work/models/disk" 2>/dev/null || true; rm -rf "$work"; }
 }
 trap bye EXIT
