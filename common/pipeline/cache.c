@@ -61,13 +61,13 @@ void mode_hub_id_clear(struct mode_hub_id *id)
     *id = (struct mode_hub_id){0};
 }
 
-char *mode_cache_hub(const char *text)
+char *mode_cache_hub(enum mode_hub_kind kind, const char *text)
 {
     struct mode_hub_id id;
     if (!mode_hub_id_parse(&id, text)) return NULL;
     char *models = mode_cache_models();
     struct mode_str path = {0};
-    mode_str_printf(&path, "%s/hub/%s", models, id.repo);
+    mode_str_printf(&path, "%s/%s/%s", models, kind == MODE_HUB_CLIP ? "hub-clip" : "hub", id.repo);
     if (strcmp(id.revision, "main") != 0) {
         mode_str_add_char(&path, '@');
         for (const char *c = id.revision; *c; c++)
@@ -79,4 +79,10 @@ char *mode_cache_hub(const char *text)
     free(models);
     mode_hub_id_clear(&id);
     return path.data;
+}
+
+const char *mode_hub_name(const char *text)
+{
+    const size_t n = sizeof MODE_HUB_PREFIX - 1;
+    return strncmp(text, MODE_HUB_PREFIX, n) == 0 ? text + n : NULL;
 }

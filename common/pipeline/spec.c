@@ -89,7 +89,7 @@ static enum mode_status fail_unknown(struct reader *r, const char *path, int lin
 
 static char *absolute(const struct mode_spec *spec, const char *path)
 {
-    return path[0] == '/' ? mode_xstrdup(path) : mode_path_join(spec->folder, path);
+    return path[0] == '/' || mode_hub_name(path) ? mode_xstrdup(path) : mode_path_join(spec->folder, path);
 }
 
 static void list_add(struct mode_spec_list *list, char *item)
@@ -291,18 +291,35 @@ static bool given(const struct reader *r, const char *path)
     return false;
 }
 
+static enum mode_status fail_cache(const char *key, const char *id, const char *dir, struct mode_error *err)
+{
+    return MODE_FAIL(err, MODE_E_NOINPUT,
+                     "%s: %s is not where the coordinator looks for it, %s. HINT: `mode run`, the coordinator and the "
+                     "workers must have the same MODE_CACHE (or HOME)",
+                     key, id, dir);
+}
+
+static enum mode_status check_init_fetched(const struct mode_spec *s, struct mode_error *err)
+{
+    return !s->train.init_hub || mode_file_exists(s->train.init)
+               ? MODE_OK
+               : fail_cache("train.init", s->train.init_hub, s->train.init, err);
+}
+
 /* A model that is not named is that of the folder which the run begins with. */
 static enum mode_status take_model_of_init(struct reader *r)
 {
     struct mode_spec *s = r->spec;
     struct stat sb;
+    enum mode_status st = check_init_fetched(s, r->err);
+    if (st) return st;
     if (!s->train.init[0] || (stat(s->train.init, &sb) == 0 && !S_ISDIR(sb.st_mode)))
         return MODE_FAIL(r->err, MODE_E_CONFIG,
                          "%s: the key \"model\" is missing (an open_clip model config: its name, its JSON file or the "
                          "config itself)%s",
                          r->what, s->train.init[0] ? "; train.init is a file of weights, which does not say it" : "");
     char *what = mode_xasprintf("%s: train.init", r->what);
-    enum mode_status st = mode_model_config_found(&s->model_config, &s->preprocess_config, s->train.init, what, r->err);
+    st = mode_model_config_found(&s->model_config, &s->preprocess_config, s->train.init, what, r->err);
     free(what);
     return st;
 }
@@ -342,6 +359,38 @@ static enum mode_status check_schedule(struct reader *r)
     return MODE_OK;
 }
 
+/* Where what is named on the hub lies, or will. */
+static enum mode_status place_in_cache(struct reader *r)
+{
+    struct mode_spec *s = r->spec;
+    const char *init = mode_hub_name(s->train.init);
+    if (given(r, "encoder.hub")) {
+        free(s->encoder.dir);
+        s->encoder.dir = mode_cache_hub(MODE_HUB_ENCODER, s->encoder.hub);
+        if (!s->encoder.dir)
+            return MODE_FAIL(r->err, MODE_E_CONFIG, "%s: encoder.hub is \"%s\", expected ORG/NAME or ORG/NAME@REVISION",
+                             r->what, s->encoder.hub);
+    }
+    if (!init) return MODE_OK;
+    char *dir = mode_cache_hub(MODE_HUB_CLIP, init);
+    if (!dir)
+        return MODE_FAIL(r->err, MODE_E_CONFIG,
+                         "%s: train.init is \"%s\", expected a path, " MODE_HUB_PREFIX "ORG/NAME or " MODE_HUB_PREFIX
+                         "ORG/NAME@REVISION",
+                         r->what, s->train.init);
+    s->train.init_hub = mode_xstrdup(init);
+    free(s->train.init);
+    s->train.init = dir;
+    return MODE_OK;
+}
+
+static enum mode_status fetch_named(const struct reader *r, mode_spec_fetch_fn *fetch)
+{
+    const struct mode_spec *s = r->spec;
+    enum mode_status st = s->encoder.hub[0] ? fetch(MODE_HUB_ENCODER, s->encoder.hub, r->err) : MODE_OK;
+    return st || !s->train.init_hub ? st : fetch(MODE_HUB_CLIP, s->train.init_hub, r->err);
+}
+
 static enum mode_status check_together(struct reader *r)
 {
     const struct mode_spec *s = r->spec;
@@ -357,8 +406,6 @@ static enum mode_status check_together(struct reader *r)
     if (s->blur_faces[0] && mode_face_key_parse(&key, s->blur_faces, &why))
         return MODE_FAIL(r->err, MODE_E_CONFIG, "%s: data.blur_faces: %s", r->what, why.text);
     if (s->data_train.n == 0) return MODE_FAIL(r->err, MODE_E_CONFIG, "%s: data.train names no source", r->what);
-    enum mode_status st = r->model_given ? MODE_OK : take_model_of_init(r);
-    if (st) return st;
     if (given(r, "encoder.dir") == given(r, "encoder.hub"))
         return MODE_FAIL(r->err, MODE_E_CONFIG,
                          "%s: %s: \"encoder.dir\" (a folder) or \"encoder.hub\" (ORG/NAME); expected one of the two",
@@ -373,13 +420,8 @@ static enum mode_status check_together(struct reader *r)
         return MODE_FAIL(r->err, MODE_E_CONFIG,
                          "%s: train.accumulate is %llu, more pieces than train.batch has pairs (%llu)", r->what,
                          (unsigned long long)s->train.accumulate, (unsigned long long)s->train.batch);
-    if (given(r, "encoder.hub")) {
-        free(r->spec->encoder.dir);
-        r->spec->encoder.dir = mode_cache_hub(s->encoder.hub);
-        if (!s->encoder.dir)
-            return MODE_FAIL(r->err, MODE_E_CONFIG, "%s: encoder.hub is \"%s\", expected ORG/NAME or ORG/NAME@REVISION",
-                             r->what, s->encoder.hub);
-    }
+    enum mode_status st = place_in_cache(r);
+    if (st) return st;
     if (!given(r, "tokenizer.merges")) {
         free(r->spec->tokenizer_merges);
         r->spec->tokenizer_merges = mode_cache_merges();
@@ -396,8 +438,8 @@ static enum mode_status check_together(struct reader *r)
     return MODE_OK;
 }
 
-enum mode_status mode_spec_parse(struct mode_spec *spec, const char *text, const char *folder, const char *what,
-                                 struct mode_error *err)
+static enum mode_status parse(struct mode_spec *spec, const char *text, const char *folder, const char *what,
+                              mode_spec_fetch_fn *fetch, struct mode_error *err)
 {
     *spec = (struct mode_spec){.folder = mode_xstrdup(folder), .text = mode_xstrdup(text)};
     struct reader r = {.spec = spec, .what = what, .err = err};
@@ -431,7 +473,8 @@ enum mode_status mode_spec_parse(struct mode_spec *spec, const char *text, const
     }
     if (st) goto out;
     if ((st = set_defaults(&r))) goto out;
-    st = check_together(&r);
+    if ((st = check_together(&r)) || (fetch && (st = fetch_named(&r, fetch)))) goto out;
+    if (!r.model_given) st = take_model_of_init(&r);
 out:
     if (have_doc) yaml_document_delete(&r.doc);
     yaml_parser_delete(&parser);
@@ -439,7 +482,14 @@ out:
     return st;
 }
 
-enum mode_status mode_spec_load(struct mode_spec *spec, const char *path, struct mode_error *err)
+enum mode_status mode_spec_parse(struct mode_spec *spec, const char *text, const char *folder, const char *what,
+                                 struct mode_error *err)
+{
+    return parse(spec, text, folder, what, NULL, err);
+}
+
+enum mode_status mode_spec_load(struct mode_spec *spec, const char *path, mode_spec_fetch_fn *fetch,
+                                struct mode_error *err)
 {
     char *text = NULL, real[PATH_MAX];
     size_t size;
@@ -452,7 +502,7 @@ enum mode_status mode_spec_load(struct mode_spec *spec, const char *path, struct
         st = MODE_FAIL(err, MODE_E_IO, "%s: %s", path, strerror(errno));
     } else {
         *strrchr(real, '/') = 0;
-        st = mode_spec_parse(spec, text, real[0] ? real : "/", path, err);
+        st = parse(spec, text, real[0] ? real : "/", path, fetch, err);
     }
     free(text);
     return st;
@@ -477,6 +527,7 @@ void mode_spec_clear(struct mode_spec *s)
     free(s->text);
     free(s->model_config);
     free(s->preprocess_config);
+    free(s->train.init_hub);
     *s = (struct mode_spec){0};
 }
 
@@ -598,11 +649,7 @@ enum mode_status mode_spec_check(const struct mode_spec *spec, struct mode_error
     char *config = mode_path_join(spec->encoder.dir, "config.json");
     bool encoder = mode_file_exists(config);
     free(config);
-    if (!encoder && spec->encoder.hub[0])
-        return MODE_FAIL(err, MODE_E_NOINPUT,
-                         "encoder.hub: %s is not where the coordinator looks for it, %s. HINT: `mode run`, the "
-                         "coordinator and the workers must have the same MODE_CACHE (or HOME)",
-                         spec->encoder.hub, spec->encoder.dir);
+    if (!encoder && spec->encoder.hub[0]) return fail_cache("encoder.hub", spec->encoder.hub, spec->encoder.dir, err);
     if (!encoder)
         return MODE_FAIL(err, MODE_E_NOINPUT, "encoder.dir: %s holds no Hugging Face encoder (config.json is missing)",
                          spec->encoder.dir);
@@ -624,6 +671,7 @@ enum mode_status mode_spec_check(const struct mode_spec *spec, struct mode_error
     if (!st) mode_spec_list_clear(&tasks);
     if (st || !spec->train.init[0]) return st;
     struct mode_given init;
+    if ((st = check_init_fetched(spec, err))) return st;
     st = mode_given_find(&init, spec->train.init, err);
     if (!st) st = mode_given_agree(&init, spec->model_config, spec->preprocess_config, err);
     mode_given_clear(&init);

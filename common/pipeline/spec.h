@@ -1,7 +1,7 @@
 /* spec.h - a run, as a person writes it: one YAML file.
  *
  *     struct mode_spec spec;
- *     st = mode_spec_load(&spec, "run.yaml", &err);
+ *     st = mode_spec_load(&spec, "run.yaml", NULL, &err);
  *     ...
  *     mode_spec_clear(&spec);
  *
@@ -16,6 +16,7 @@
 #define MODE_PIPELINE_SPEC_H
 
 #include "base/error.h"
+#include "pipeline/cache.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -62,6 +63,7 @@ struct mode_spec {
         bool checkpoint_activations;      /* recompute them on the way back */
         char *algorithms;                 /* file of algorithms of matrix products; "": by rule */
         char *init;                       /* a model to begin with (given.h); "": random weights */
+        char *init_hub;                   /* NULL, or ORG/NAME on the hub: init is where it lies in the cache */
         uint64_t seed_steps, total_steps; /* total 0 = by epochs */
         double seed_epochs, epochs;       /* passes over the kept pairs */
         bool share_steps;                 /* expert_steps: share */
@@ -74,7 +76,11 @@ struct mode_spec {
     uint64_t top_experts;         /* 0: all */
 };
 
-enum mode_status mode_spec_load(struct mode_spec *spec, const char *path, struct mode_error *err);
+/* fetch: called for what the spec names on the hub, when all else in it is right (services/mode/hub.h); NULL: it must
+ * be in the cache. */
+typedef enum mode_status mode_spec_fetch_fn(enum mode_hub_kind kind, const char *id, struct mode_error *err);
+enum mode_status mode_spec_load(struct mode_spec *spec, const char *path, mode_spec_fetch_fn *fetch,
+                                struct mode_error *err);
 /* text: YAML, NUL-terminated; folder: absolute; what: how errors call the text ("run.yaml"). */
 enum mode_status mode_spec_parse(struct mode_spec *spec, const char *text, const char *folder, const char *what,
                                  struct mode_error *err);

@@ -50,7 +50,7 @@
     X("train.algorithms", PATH, train.algorithms, "", 0, 0, "file that mode train --algorithms wrote on such a GPU: which algorithms make matrix products") \
     X("train.warmup_steps", UINT, train.warmup_steps, MODE_DEFAULT_WARMUP_STEPS, 0, 1e9, "linear warm-up; where it is not given, at most a tenth of the schedule") \
     X("train.seed", UINT, train.seed, "=seed", 0, 1e15, "of initialisation, order and crops") \
-    X("train.init", PATH, train.init, "", 0, 0, "folder or file of a CLIP model that the seed begins with; none = random weights") \
+    X("train.init", PATH, train.init, "", 0, 0, "folder or file of a CLIP model that the seed begins with, or hf-hub:ORG/NAME; none = random weights") \
     X("train.seed_steps", UINT, train.seed_steps, "0", 0, 1e12, "steps of the seed model (the fork point); 0 = by epochs, or with init none") \
     X("train.total_steps", UINT, train.total_steps, "0", 0, 1e12, "steps of the whole schedule; 0 = by epochs") \
     X("train.seed_epochs", REAL, train.seed_epochs, "27", 0, 1e6, "passes over the kept pairs before the fork") \

@@ -20,6 +20,7 @@ enum { CONNECT_SECONDS = 15, SLOW_SECONDS = 60, SLOW_BYTES = 1000, MAX_REDIRECTS
 static const curl_off_t MAX_BYTES = (curl_off_t)16 << 30;
 
 struct fetch {
+    enum mode_hub_kind kind;
     CURL *curl;
     const char *endpoint, *id, *revision, *dir, *token; /* token: NULL = none */
     struct mode_hub_id name;
@@ -163,63 +164,83 @@ static enum mode_status fetch_one_of(const struct fetch *f, const char *const *n
     if (f->offline)
         return MODE_FAIL(err, MODE_E_NOINPUT, "%s: has no %s%s, and nothing is fetched, for HF_HUB_OFFLINE is set",
                          f->snapshot.dir, names[0], others);
-    return MODE_FAIL(err, MODE_E_NOINPUT,
-                     "%s/%s: has no %s%s: not a sentence encoder that can be used, or no model at all%s%s", f->endpoint,
-                     f->name.repo, names[0], others, strcmp(f->revision, "main") ? ", or not of the revision " : "",
-                     strcmp(f->revision, "main") ? f->revision : "");
+    return MODE_FAIL(
+        err, MODE_E_NOINPUT, "%s/%s: has no %s%s: not %s that can be used, or no model at all%s%s", f->endpoint,
+        f->name.repo, names[0], others, f->kind == MODE_HUB_CLIP ? "a CLIP model" : "a sentence encoder",
+        strcmp(f->revision, "main") ? ", or not of the revision " : "", strcmp(f->revision, "main") ? f->revision : "");
 }
 
 /* What a model may do without, and the folder says other things without it. */
-static enum mode_status fetch_rest(const struct fetch *f, bool whole_tokenizer, struct mode_error *err)
+static enum mode_status fetch_if_there(const struct fetch *f, const char *name, struct mode_error *err)
 {
-    static const struct {
-        const char *name;
-        bool of_tokenizer; /* tokenizer.json says it, too */
-    } rest[] = {{"vocab.txt", true},
-                {"tokenizer_config.json", true},
-                {"modules.json", false},
-                {"sentence_bert_config.json", false},
-                {"1_Pooling/config.json", false}};
-    enum mode_status st = MODE_OK;
-    for (size_t i = 0; !st && i < sizeof rest / sizeof *rest; i++) {
-        enum hub_file file;
-        if (i == 0 && !whole_tokenizer) continue; /* that is the tokenizer */
-        st = fetch(f, rest[i].name, &file, err);
-        if (!st && file == HUB_FILE_UNKNOWN && !(whole_tokenizer && rest[i].of_tokenizer))
-            st = MODE_FAIL(
-                err, MODE_E_NOINPUT,
-                "%s: has no %s, and HF_HUB_OFFLINE forbids to ask whether the model has one. HINT: where this "
-                "folder is all of the model, name the folder itself in the place of %s",
-                f->snapshot.dir, rest[i].name, f->id);
-    }
-    return st;
+    enum hub_file file;
+    enum mode_status st = fetch(f, name, &file, err);
+    if (st || file != HUB_FILE_UNKNOWN) return st;
+    return MODE_FAIL(err, MODE_E_NOINPUT,
+                     "%s: has no %s, and HF_HUB_OFFLINE forbids to ask whether the model has one. HINT: where this "
+                     "folder is all of the model, name the folder itself in the place of %s",
+                     f->snapshot.dir, name, f->id);
 }
 
-static enum mode_status fetch_all(const struct fetch *f, struct mode_error *err)
+/* The first of these files, and where it is a list of others, those. */
+static enum mode_status fetch_weights(const struct fetch *f, const char *const *names, struct mode_error *err)
 {
-    static const char *const config[] = {"config.json", NULL},
-                             *const weights[] = {"model.safetensors", "model.safetensors.index.json",
-                                                 "pytorch_model.bin", "pytorch_model.bin.index.json", NULL},
-                             *const tokenizer[] = {"tokenizer.json", "vocab.txt", NULL};
-    const char *got, *tokens;
-    char *pooling = mode_path_join(f->dir, "1_Pooling"), *path = NULL, *parts = NULL, *part;
-    enum mode_status st;
-    if ((st = mode_dir_make(pooling, err)) || (st = fetch_one_of(f, config, &got, err)) ||
-        (st = fetch_one_of(f, tokenizer, &tokens, err)) || (st = fetch_one_of(f, weights, &got, err)))
-        goto out;
+    const char *got;
+    char *path = NULL, *parts = NULL, *part;
+    enum mode_status st = fetch_one_of(f, names, &got, err);
+    if (st) return st;
     path = mode_path_join(f->dir, got);
-    if ((st = mode_weights_parts(&parts, path, err))) goto out;
+    st = mode_weights_parts(&parts, path, err);
     for (char *left = parts; !st && (part = strsep(&left, "\n")) && *part;) {
         const char *const only[] = {part, NULL};
         st = fetch_one_of(f, only, &got, err);
     }
-    if (!st) st = fetch_rest(f, tokens == tokenizer[0], err);
-    if (!st) rmdir(pooling); /* stays when something is in it */
-out:
-    free(pooling);
     free(path);
     free(parts);
     return st;
+}
+
+static const char *const hf_weights[] = {"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
+                                         "pytorch_model.bin.index.json", NULL};
+
+static enum mode_status fetch_encoder(const struct fetch *f, struct mode_error *err)
+{
+    static const char *const config[] = {"config.json", NULL},
+                             *const tokenizer[] = {"tokenizer.json", "vocab.txt", NULL},
+                             *const of_tokenizer[] = {"vocab.txt", "tokenizer_config.json"},
+                             *const rest[] = {"modules.json", "sentence_bert_config.json", "1_Pooling/config.json"};
+    const char *got;
+    enum hub_file file;
+    char *pooling = mode_path_join(f->dir, "1_Pooling");
+    enum mode_status st;
+    if ((st = mode_dir_make(pooling, err)) || (st = fetch_one_of(f, config, &got, err)) ||
+        (st = fetch_one_of(f, tokenizer, &got, err)))
+        goto out;
+    const bool whole_tokenizer = got == tokenizer[0]; /* it says what these say, too */
+    if ((st = fetch_weights(f, hf_weights, err))) goto out;
+    if (whole_tokenizer)
+        for (int i = 0; !st && i < 2; i++) st = fetch(f, of_tokenizer[i], &file, err);
+    else
+        st = fetch_if_there(f, of_tokenizer[1], err);
+    for (size_t i = 0; !st && i < sizeof rest / sizeof *rest; i++) st = fetch_if_there(f, rest[i], err);
+    if (!st) rmdir(pooling); /* stays when something is in it */
+out:
+    free(pooling);
+    return st;
+}
+
+/* As open_clip writes it where it is there so, else as transformers does. */
+static enum mode_status fetch_clip(const struct fetch *f, struct mode_error *err)
+{
+    static const char *const config[] = {"open_clip_config.json", "config.json", NULL},
+                             *const weights[] = {"open_clip_model.safetensors", "open_clip_pytorch_model.safetensors",
+                                                 "open_clip_pytorch_model.bin", NULL};
+    const char *got;
+    enum mode_status st = fetch_one_of(f, config, &got, err);
+    if (st) return st;
+    if (got == config[0]) return fetch_weights(f, weights, err);
+    if ((st = fetch_weights(f, hf_weights, err))) return st;
+    return fetch_if_there(f, "preprocessor_config.json", err);
 }
 
 /* dir is made, complete or not at all. */
@@ -234,7 +255,7 @@ static enum mode_status fetch_into(struct fetch *f, const char *dir, struct mode
     if (!st) {
         fprintf(stderr, "%s: fetching from %s, once, into %s\n", f->id, f->snapshot.dir ? f->snapshot.dir : f->endpoint,
                 dir);
-        st = fetch_all(f, err);
+        st = f->kind == MODE_HUB_CLIP ? fetch_clip(f, err) : fetch_encoder(f, err);
     }
     if (!st && chmod(temporary, 0755) == 0 && rename(temporary, dir) != 0) {
         struct stat s; /* another process may have been faster: its folder is as good */
@@ -285,11 +306,11 @@ static enum mode_status read_environment(struct fetch *f, struct mode_error *err
     return MODE_OK;
 }
 
-enum mode_status mode_hub_fetch(const char *id, struct mode_error *err)
+enum mode_status mode_hub_fetch(enum mode_hub_kind kind, const char *id, struct mode_error *err)
 {
     struct stat s;
-    char *dir = mode_cache_hub(id), *endpoint = NULL;
-    struct fetch f = {.id = id};
+    char *dir = mode_cache_hub(kind, id), *endpoint = NULL;
+    struct fetch f = {.kind = kind, .id = id};
     enum mode_status st = MODE_OK;
     if (stat(dir, &s) == 0 || (st = read_environment(&f, err))) goto out;
     mode_hub_id_parse(&f.name, id);
@@ -316,18 +337,35 @@ out:
     return st;
 }
 
-enum mode_status mode_hub_find(char **dir, const char *encoder, struct mode_error *err)
+enum mode_status mode_hub_encoder(char **dir, const char *encoder, struct mode_error *err)
 {
     struct stat s;
-    *dir = stat(encoder, &s) == 0 || errno == EACCES ? NULL : mode_cache_hub(encoder);
+    const char *id = mode_hub_name(encoder);
+    if (!id && stat(encoder, &s) != 0 && errno != EACCES) id = encoder;
+    *dir = id ? mode_cache_hub(MODE_HUB_ENCODER, id) : NULL;
     if (!*dir) {
         *dir = mode_xstrdup(encoder);
         return MODE_OK;
     }
-    enum mode_status st = mode_hub_fetch(encoder, err);
+    enum mode_status st = mode_hub_fetch(MODE_HUB_ENCODER, id, err);
     if (st) {
         free(*dir);
         *dir = NULL;
     }
     return st;
+}
+
+enum mode_status mode_hub_clip(const char **model, char **place, struct mode_error *err)
+{
+    const char *id = *model ? mode_hub_name(*model) : NULL;
+    *place = NULL;
+    if (!id) return MODE_OK;
+    char *dir = mode_cache_hub(MODE_HUB_CLIP, id);
+    if (!dir)
+        return MODE_FAIL(err, MODE_E_USAGE,
+                         "\"%.200s\" is no name on the hub; expected " MODE_HUB_PREFIX "ORG/NAME or " MODE_HUB_PREFIX
+                         "ORG/NAME@REVISION",
+                         *model);
+    *model = *place = dir;
+    return mode_hub_fetch(MODE_HUB_CLIP, id, err);
 }

@@ -2,6 +2,7 @@
 #include "base/file.h"
 #include "base/options.h"
 #include "base/str.h"
+#include "hub.h"
 #include "merges.h"
 #include "models/clip_config.h"
 #include "models/clip_folder.h"
@@ -26,7 +27,8 @@ static const struct mode_option table[] = {
 
 static const char usage[] = "mode convert IN OUT --to open_clip|hf [options]";
 static const char prose[] =
-    "IN: an open_clip folder, a Hugging Face folder of a CLIPModel, or, with --config, a file: .safetensors, or .pt "
+    "IN: an open_clip folder, a Hugging Face folder of a CLIPModel, one of these on the hub as hf-hub:ORG/NAME, or,\n"
+    "with --config, a file: .safetensors, or .pt "
     "and\n"
     ".bin of torch.save (training checkpoints and TorchScript archives too), which are read by a program that can run\n"
     "nothing of what they hold. OUT: a new folder that open_clip loads as local-dir:OUT, or transformers with\n"
@@ -79,7 +81,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
 {
     struct options o = {0};
     struct mode_clip_files f = {0};
-    char *note = NULL;
+    char *note = NULL, *fetched = NULL;
     int n;
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(table, "MODE_", usage, prose);
@@ -94,11 +96,14 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (!hf && strcmp(o.to, "open_clip") != 0)
         return MODE_FAIL(err, MODE_E_USAGE, "--to: \"%s\", expected open_clip or hf", o.to);
     if (hf && (st = merges_find(&o.merges, err))) return st;
-    st = find(&f, argv[1], o.config, err);
+    const char *in = argv[1];
+    st = mode_hub_clip(&in, &fetched, err);
+    if (!st) st = find(&f, in, o.config, err);
     if (!st) st = mode_clip_convert(argv[2], &f, hf ? MODE_CLIP_HF : MODE_CLIP_OPEN_CLIP, o.merges, &note, err);
     if (!st && note[0]) fprintf(stderr, "%s: %s\n", f.weights, note);
     if (!st) printf("%s: %s folder of %s\n", argv[2], hf ? "Hugging Face" : "open_clip", f.weights);
     free(note);
+    free(fetched);
     mode_clip_files_clear(&f);
     return st;
 }

@@ -149,7 +149,7 @@ static void look_at_spec(int count[DOCTOR_VERDICTS], const char *path)
 {
     struct mode_spec spec;
     struct mode_error err = {0};
-    if (mode_spec_load(&spec, path, &err)) {
+    if (mode_spec_load(&spec, path, NULL, &err)) {
         doctor_say(count, DOCTOR_BAD, "spec", "%s", err.text);
         return;
     }

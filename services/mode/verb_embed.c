@@ -65,7 +65,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         (st = mode_output_file(o.out, err)))
         return st;
     const char *const inputs[] = {o.texts, o.captions, o.task, o.encoder};
-    if ((st = mode_output_apart(o.out, inputs, 4, err)) || (st = mode_hub_find(&dir, o.encoder, err)) ||
+    if ((st = mode_output_apart(o.out, inputs, 4, err)) || (st = mode_hub_encoder(&dir, o.encoder, err)) ||
         (st = pooling_check_folder(&o.pooling, dir, err)) || (st = backend_open(&be, &o.backend, err)) ||
         (st = mode_text_encoder_open(&enc, be, dir, o.pooling.name, (int)o.pooling.max_tokens, err)))
         goto out;

@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "data/npy.h"
 #include "data/tokenizer.h"
+#include "hub.h"
 #include "lines.h"
 #include "merges.h"
 #include "models/clip.h"
@@ -28,7 +29,8 @@ struct options {
 };
 
 static const struct mode_option table[] = {
-    MODE_OPT_STR(struct options, model, "model", NULL, "DIR", "folder of open_clip or Hugging Face"),
+    MODE_OPT_STR(struct options, model, "model", NULL, "DIR",
+                 "folder of open_clip or Hugging Face, or hf-hub:ORG/NAME"),
     MODE_OPT_STR(struct options, images, "images", NULL, "FILE", "paths of pictures, one per line"),
     MODE_OPT_STR(struct options, texts, "texts", NULL, "FILE", "texts, one per line (UTF-8)"),
     MODE_OPT_STR(struct options, out, "out", NULL, "DIR", "where image_features.npy and text_features.npy go"),
@@ -139,6 +141,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct list images = {0}, texts = {0};
     struct mode_output_folder folder = {0};
     struct mode_output_set set = {0};
+    char *fetched = NULL;
     int n = 0;
     enum mode_status st;
     if (mode_options_wants_help(argc, argv)) {
@@ -153,8 +156,9 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return st;
     if (o.threads > 0) mode_parallel_set_threads((int)o.threads);
     char *path[] = {mode_path_join(o.out, IMAGES), mode_path_join(o.out, TEXTS)};
-    if ((o.texts && (st = merges_find(&o.merges, err))) || (st = read_list(&images, o.images, err)) ||
-        (st = read_list(&texts, o.texts, err)) || (st = mode_output_folder_make(&folder, o.out, err)))
+    if ((o.texts && (st = merges_find(&o.merges, err))) || (st = mode_hub_clip(&o.model, &fetched, err)) ||
+        (st = read_list(&images, o.images, err)) || (st = read_list(&texts, o.texts, err)) ||
+        (st = mode_output_folder_make(&folder, o.out, err)))
         goto out;
     const char *const names[] = {path[o.images ? 0 : 1], path[1]};
     const size_t n_names = o.images && o.texts ? 2 : 1;
@@ -173,6 +177,7 @@ out:
     lines_free(&texts.in);
     free(path[0]);
     free(path[1]);
+    free(fetched);
     return st;
 }
 

@@ -6,6 +6,7 @@
 #include "base/parallel.h"
 #include "base/str.h"
 #include "data/tokenizer.h"
+#include "hub.h"
 #include "merges.h"
 #include "models/clip.h"
 #include "nn/backend.h"
@@ -30,7 +31,8 @@ struct options {
 };
 
 static const struct mode_option table[] = {
-    MODE_OPT_STR(struct options, model, "model", NULL, "DIR", "folder of open_clip or Hugging Face"),
+    MODE_OPT_STR(struct options, model, "model", NULL, "DIR",
+                 "folder of open_clip or Hugging Face, or hf-hub:ORG/NAME"),
     MODE_OPT_BARE(struct options, task, "task", "may stand before the tasks: --task DIR DIR"),
     MODE_OPT_STR(struct options, name, "name", NULL, "NAME", "what results call the model (the folder's name)"),
     MERGES_OPTION(struct options, merges),
@@ -178,7 +180,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct mode_tokenizer *tokenizer = NULL;
     struct mode_output_folder out = {0};
     struct task *task = NULL;
-    char *folder = NULL;
+    char *folder = NULL, *fetched = NULL;
     int n = 0;
     enum mode_status st;
     if (mode_options_wants_help(argc, argv)) {
@@ -192,6 +194,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         (st = merges_find(&o.merges, err)))
         return st;
     if (o.threads > 0) mode_parallel_set_threads((int)o.threads);
+    if ((st = mode_hub_clip(&o.model, &fetched, err))) goto out;
     folder = mode_xstrdup(o.model);
     for (size_t k = strlen(folder); k > 1 && folder[k - 1] == '/'; k--) folder[k - 1] = '\0';
     if (!o.name) o.name = mode_path_base(folder);
@@ -211,6 +214,7 @@ out:
     mode_backend_close(&be);
     mode_tokenizer_close(&tokenizer);
     free(folder);
+    free(fetched);
     return st;
 }
 

@@ -214,7 +214,7 @@ static enum mode_status predict(const struct options *o, const char *experts, ch
     if ((!s.merges && (st = merges_find(&s.merges, err))) ||
         (st = option_needed(encoder, "--encoder DIR, which index.json of the experts does not name,", err)) ||
         (st = router_check(&router, &s.router, &s.params, err)) || (st = read_words(&words, o, err)) ||
-        (st = mode_hub_find(&dir, encoder, err)) || (st = backend_open(&s.be, &o->backend, err)))
+        (st = mode_hub_encoder(&dir, encoder, err)) || (st = backend_open(&s.be, &o->backend, err)))
         goto out;
     s.encoder = dir;
     s.top_experts = (int)router.top;

@@ -272,8 +272,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         (st = option_needed(n_args ? argv[1] : NULL, "SPEC.yaml", err)) ||
         (st = ranges_check(&o, table, ranges, err)) || (st = client_check(&o.client, err)))
         return st;
-    if ((st = mode_spec_load(&spec, argv[1], err))) goto out;
-    if (spec.encoder.hub[0] && (st = mode_hub_fetch(spec.encoder.hub, err))) goto out;
+    if ((st = mode_spec_load(&spec, argv[1], mode_hub_fetch, err))) goto out;
     if ((st = client_open(&c, &o.client, err))) goto out;
     interrupt_catch();
     if ((st = submit(&name, c, &spec, o.dry_run, o.quiet ? NULL : stderr, err))) goto out;

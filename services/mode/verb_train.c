@@ -8,6 +8,7 @@
 #include "base/str.h"
 #include "data/tokenizer.h"
 #include "dist/ranks.h"
+#include "hub.h"
 #include "interrupt.h"
 #include "merges.h"
 #include "nn/backend.h"
@@ -43,7 +44,8 @@ struct options {
 static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, config, "config", NULL, "MODEL", "new model: ViT-B-32, ... or an open_clip JSON file"),
     MODE_OPT_STR(struct options, init, "init", NULL, "DIR",
-                 "go on from this folder (open_clip's or Hugging Face's); from its moments and step if it has them"),
+                 "go on from this folder (open_clip's or Hugging Face's) or hf-hub:ORG/NAME; from its moments and step "
+                 "if it has them"),
     MODE_OPT_FLAG(struct options, fresh_optimizer, "fresh-optimizer", "with --init: weights only, from step 0"),
     MODE_OPT_STR(struct options, data, "data", NULL, "SHARDS", "folder, {000..041}.tar, a::b, @list.txt"),
     TRAIN_CAPTIONS_OPTIONS(struct options),
@@ -363,7 +365,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct ranks ranks = {.size = 1};
     struct mode_meeting *meeting = NULL;
     struct mode_backend *be = NULL;
-    char *model = NULL, *preprocess = NULL, *resume_from = NULL, *algorithms = NULL;
+    char *model = NULL, *preprocess = NULL, *resume_from = NULL, *algorithms = NULL, *fetched = NULL;
     int64_t steps = 0, warmup;
     size_t memory = 0;
     int n = 0;
@@ -382,7 +384,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     train_folder_name(&hook.folder, o.out);
     hook.algorithms = o.algorithms;
     if ((st = check_shares(&o, ranks.size, err)) || /* WORLD_SIZE's, too */
-        (st = check_merges(&o, err)))
+        (st = check_merges(&o, err)) || (st = mode_hub_clip(&o.init, &fetched, err)))
         goto out;
     st = o.init ? find_parent(&given, &o, err) : take_config(&model, &preprocess, o.config, err);
     if (st) goto out;
@@ -461,6 +463,7 @@ out:
     free(algorithms);
     free(model);
     free(preprocess);
+    free(fetched);
     return st;
 }
 

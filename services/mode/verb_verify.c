@@ -3,6 +3,7 @@
 #include "base/options.h"
 #include "base/parallel.h"
 #include "base/str.h"
+#include "hub.h"
 #include "merges.h"
 #include "models/clip_folder.h"
 #include "nn/backend.h"
@@ -143,6 +144,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct report r = {0};
     struct mode_backend *be = NULL;
     struct mode_error no_merges = {0};
+    char *fetched = NULL;
     int n = 0;
     enum mode_status st;
     if (mode_options_wants_help(argc, argv)) {
@@ -152,9 +154,10 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n, err))) return st;
     if ((st = arguments_check(n, 1, argv, "one model at a time", err)) || (st = ranges_check(&o, table, ranges, err)))
         return st;
-    if (n && (st = check_model(argv[1], err))) return st;
+    const char *model = n ? argv[1] : NULL;
+    if ((st = mode_hub_clip(&model, &fetched, err)) || (model && (st = check_model(model, err)))) goto out;
     if (o.threads > 0) mode_parallel_set_threads((int)o.threads);
-    if ((st = backend_open(&be, &o.backend, err))) return st;
+    if ((st = backend_open(&be, &o.backend, err))) goto out;
     const struct mode_verify_hooks hooks = {&r, on_begin, on_row};
     r.all = o.all;
     printf("backend %s, %d threads\n  %-16s %5s  %9s  %9s  %8s  worst\n", mode_backend_name(be),
@@ -166,16 +169,18 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         st = mode_verify_tokenizer(o.merges, &hooks, err);
     if (!st) st = mode_verify_preprocessing(&hooks, err);
     if (!st) st = mode_verify_reference(be, &hooks, err);
-    if (!st && n) st = mode_verify_model(be, argv[1], o.pairs, &hooks, err);
+    if (!st && model) st = mode_verify_model(be, model, o.pairs, &hooks, err);
     flush(&r);
-    mode_backend_close(&be);
-    if (st) return st;
+    if (st) goto out;
     printf("%lld comparisons, %lld over their tolerance; the nearest to it uses %.1f %%\n", (long long)r.tensors,
            (long long)r.over, r.share);
     if (r.over)
-        return MODE_FAIL(err, MODE_E_GENERIC, "%lld of %lld comparisons are over", (long long)r.over,
-                         (long long)r.tensors);
-    return MODE_OK;
+        st = MODE_FAIL(err, MODE_E_GENERIC, "%lld of %lld comparisons are over", (long long)r.over,
+                       (long long)r.tensors);
+out:
+    mode_backend_close(&be);
+    free(fetched);
+    return st;
 }
 
 const struct mode_verb mode_verb_verify = {"verify", "prove what this machine computes, stage by stage", run};

@@ -101,7 +101,7 @@ static enum mode_status embed(const char *out, const struct options *o, const st
     char *dir = NULL;
     enum mode_status st;
     if ((st = backend_open(&be, &o->backend, err))) goto out;
-    if ((st = mode_hub_find(&dir, o->encoder, err))) goto out;
+    if ((st = mode_hub_encoder(&dir, o->encoder, err))) goto out;
     if ((o->pooling || o->max_tokens) &&
         mode_text_encoder_id_of(dir, o->pooling, (int)o->max_tokens, NULL, NULL, NULL, err) == MODE_E_VALUE) {
         st = MODE_E_USAGE;

@@ -1,7 +1,7 @@
 #!/bin/sh
-# hub.sh BIN - a text encoder by its ORG/NAME[@REVISION]: fetched once from a server on this machine, used without it
-# afterwards; with a token, which goes to that server alone; out of Hugging Face's cache; and a sentence for everything
-# that can be missing. Needs the fetched encoder (MODE_TEST_MODELS) and python3.
+# hub.sh BIN - a text encoder by its ORG/NAME[@REVISION], a CLIP model by hf-hub:ORG/NAME: fetched once from a server on
+# this machine, used without it afterwards; with a token, which goes to that server alone; out of Hugging Face's cache;
+# and a sentence for everything that can be missing. Needs the fetched encoder (MODE_TEST_MODELS) and python3.
 set -eu
 bin=$1
 . "$(dirname "$0")/../tools/service-lib.sh"
@@ -54,7 +54,7 @@ ln -s encoder site/org/gated
 : >requests-1
 python3 -u server.py >port 2>server.log &
 server=$!
-trap 'kill $server 2>/dev/null || true; rm -rf "$work"' EXIT
+trap 'kill $server 2>/dev/null || true; cleanup' EXIT
 for _ in 1 2 3 4 5 6 7 8 9 10; do [ -s port ] && break; sleep 0.3; done
 export HF_ENDPOINT="http://127.0.0.1:$(cat "$work/port")/" MODE_CACHE="$work/cache" HF_HOME="$work/hf" no_proxy=127.0.0.1,localhost
 unset HF_TOKEN HF_HUB_CACHE HF_HUB_OFFLINE
@@ -160,6 +160,58 @@ grep -q "^/org/part/resolve/$commit/model.safetensors" requests-0 && fail "the w
 snapshot moved $all
 HF_HUB_CACHE=$work/hf/hub HF_HOME=/nowhere HF_HUB_OFFLINE=true "$bin/mode" embed --encoder org/moved --texts texts --out x.npy >log 2>&1 ||
     fail "HF_HUB_CACHE: $(cat log)"
+
+# CLIP models: as open_clip writes them or as transformers does; only the files of one way are fetched
+corpus "$work/corpus" 40 20 >/dev/null
+cat >model.json <<'END'
+{"embed_dim": 16, "vision_cfg": {"image_size": 16, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8},
+ "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}}
+END
+"$bin/mode" train --config model.json --data corpus/train --batch 8 --steps 1 --out clip >/dev/null 2>&1
+"$bin/mode" convert clip clip-hf --to hf >/dev/null
+mkdir -p site/org/clip site/org/clip-hf site/org/no-clip/resolve/main
+mkdir site/org/clip/resolve site/org/clip-hf/resolve
+cp -r clip site/org/clip/resolve/main
+cp clip-hf/* site/org/clip/resolve/main/
+cp -r clip-hf site/org/clip-hf/resolve/main
+echo '{}' >site/org/no-clip/resolve/main/config.json
+"$bin/mode" evaluate --model clip --task corpus/eval/* --json --name m >folder.json
+for m in clip clip-hf; do
+    "$bin/mode" evaluate --model hf-hub:org/$m --task corpus/eval/* --json --name m >hub.json 2>log || fail "hf-hub:org/$m: $(cat log)"
+    cmp folder.json hub.json || fail "hf-hub:org/$m: other results than from the folder"
+done
+[ "$(ls cache/models/hub-clip/org/clip | tr '\n' ' ')" = "open_clip_config.json open_clip_model.safetensors " ] || fail "fetched of clip: $(ls cache/models/hub-clip/org/clip)"
+[ "$(ls cache/models/hub-clip/org/clip-hf | tr '\n' ' ')" = "config.json model.safetensors preprocessor_config.json " ] ||
+    fail "fetched of clip-hf: $(ls cache/models/hub-clip/org/clip-hf)"
+"$bin/mode" convert hf-hub:org/clip-hf back --to open_clip >/dev/null
+cmp back/open_clip_model.safetensors clip/open_clip_model.safetensors || fail "converted from the hub: other weights"
+echo a cat >words
+"$bin/mode" encode --model hf-hub:org/clip --texts words --out features >/dev/null
+"$bin/mode" train --init hf-hub:org/clip-hf --data corpus/train --batch 8 --steps 1 --out more >/dev/null 2>log || fail "--init: $(cat log)"
+refused_model() { # CODE WORDS MODEL
+    code=0
+    "$bin/mode" verify "$3" >log 2>&1 || code=$?
+    [ $code -eq "$1" ] && grep -q "$2" log || fail "$3: exit $code: $(cat log); expected $1, \"$2\""
+}
+refused_model 66 "has no model.safetensors (nor the other usual names): not a CLIP model" hf-hub:org/no-clip
+refused_model 66 "has no open_clip_config.json (nor the other usual names)" hf-hub:org/nothing
+refused_model 2 '"hf-hub:clip" is no name on the hub; expected hf-hub:ORG/NAME' hf-hub:clip
+refused_model 66 "org/clip: " org/clip # a path is a path
+before=$(asked)
+spec "$work/corpus"
+sed -e "s#^  {batch: 32,#  {init: 'hf-hub:org/clip@main', batch: 32,#" -e '/^model:/d' -e '/^  embed_dim:/d' -e '/^  vision_cfg:/d' \
+    -e '/^  text_cfg:/d' -e "s#{dir: [^,]*encoder,#{hub: org/encoder,#" corpus/run.yaml >corpus/hub.yaml
+sed 's#hf-hub:org/clip@main#hf-hub:org#' corpus/hub.yaml >corpus/bad.yaml
+"$bin/mode" up --workspace corpus >/dev/null
+"$bin/mode" run corpus/hub.yaml --workspace corpus --dry-run >log 2>&1 || fail "a run: $(cat log)"
+grep -q 'are fine' log || fail "a run: $(cat log)"
+[ "$before" -eq "$(asked)" ] || fail "fetched again"
+code=0
+"$bin/mode" run corpus/bad.yaml --workspace corpus --dry-run >log 2>&1 || code=$?
+[ $code = 78 ] && grep -q 'train.init is "hf-hub:org", expected a path, hf-hub:ORG/NAME' log || fail "a bad name: $code: $(cat log)"
+"$bin/mode" down --workspace corpus >/dev/null
+(MODE_CACHE=$work/elsewhere "$bin/mode" doctor --workspace corpus --spec corpus/hub.yaml || true) >log 2>&1
+grep -q 'train.init: org/clip@main is not where the coordinator looks for it, .*elsewhere.*same MODE_CACHE' log || fail "another cache: $(cat log)"
 
 kill $server
 embed org/encoder "the cache without a network"
