@@ -1,6 +1,7 @@
 #!/bin/sh
 # defaults.sh BIN - a verb without options starts where a run without keys starts: what `mode VERB --help` gives as
-# default is what docs/RUN.md gives for the key of that name.
+# default is what docs/RUN.md gives for the key of that name; and open_clip's options have become keys and options that
+# there are.
 set -eu
 bin=$1
 run=$(dirname "$0")/../../docs/RUN.md
@@ -23,4 +24,13 @@ done
 same evaluate batch evaluate.batch
 for verb in ensemble weights; do same $verb router ensemble.router; done
 for verb in captions cluster train ensemble; do same $verb seed seed; done
+# what docs/FROM_OPEN_CLIP.md names in the place of open_clip's options is there
+page=$(dirname "$run")/FROM_OPEN_CLIP.md
+cells() { sed -n 's/^| .*`--.*/&/p' "$page" | cut -d '|' -f "$1" | grep -oE "$2"; }
+for key in $(cells 3 '[a-z]+\.[a-z_0-9]+' | sort -u); do
+    grep -q "^| \`$key\` |" "$run" || { echo "$page: no key $key in $run"; bad=1; }
+done
+for option in $(cells 4 '\-\-[a-z0-9-]+' | sort -u); do
+    "$bin/mode" train --help | grep -q -e "^  $option " || { echo "$page: no option $option of mode train"; bad=1; }
+done
 exit $bad
