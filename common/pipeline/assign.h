@@ -1,4 +1,4 @@
-/* pipeline/assign.h - text vectors of one shard to fine ids.
+/* pipeline/assign.h - text vectors of one shard, or its captions, to fine ids.
  *
  * assign.safetensors: fine_id [N] i32, distance [N] f32 (L2, or 1 - cosine with cosine centres), metadata
  * encoder_id, centres (digest of the centres file), metric. Row i is row i of the shard's captions.bin. Only
@@ -9,6 +9,7 @@
 #define MODE_PIPELINE_ASSIGN_H
 
 #include "cluster/centres.h"
+#include "models/bert.h"
 #include "nn/backend.h"
 
 #include <stdint.h>
@@ -26,6 +27,13 @@ struct mode_assign_result {
 enum mode_status mode_assign_run(struct mode_assign_result *result, struct mode_backend *be, const char *out_path,
                                  const char *feat_path, const char *centres_path, const char *encoder_id, int32_t only,
                                  struct mode_error *err);
+
+/* The same of captions.bin: vectors are made by enc, on its backend and be's, and written nowhere. The same bytes as by
+ * way of feat.safetensors. tick and ctx as in mode_text_encoder_encode. */
+enum mode_status mode_assign_captions(struct mode_assign_result *result, struct mode_backend *be, const char *out_path,
+                                      struct mode_text_encoder *enc, const char *captions_path,
+                                      const char *centres_path, int32_t only, mode_encode_tick_fn *tick, void *ctx,
+                                      struct mode_error *err);
 
 /* Adds the rows of each coarse group to count [centres->n]. MODE_E_FORMAT: no assignment, or of other centres. */
 enum mode_status mode_assign_count(uint64_t *count, const char *assign_path, const struct mode_centres *centres,

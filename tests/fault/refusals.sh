@@ -77,6 +77,15 @@ for pooling in mean cls; do
 done
 mode cluster --features "$work/mean.safetensors" --fine 4 --coarse 2 --out "$work/centres.safetensors" >/dev/null 2>&1
 expect 65 'encoder' mode assign --features "$work/cls.safetensors" --centres "$work/centres.safetensors" --out "$work/assign"
+# captions are assigned as their vectors are
+captions="--captions $work/captions/00000.captions.bin --encoder $MODE_TEST_MODELS/encoder"
+expect 0 'rows assigned' mode assign --features "$work/mean.safetensors" --centres "$work/centres.safetensors" --out "$work/ids-1"
+expect 0 'rows assigned' mode assign $captions --centres "$work/centres.safetensors" --out "$work/ids-2"
+cmp "$work/ids-1" "$work/ids-2" || fail "captions and their vectors are assigned differently"
+expect 2 'either --features, or --captions' mode assign $captions --features "$work/mean.safetensors"
+expect 2 '--encoder DIR is needed' mode assign --captions "$work/captions/00000.captions.bin"
+expect 2 '--features FILE or --captions FILE is needed' mode assign
+expect 66 'nothing.bin: ' mode assign --captions "$work/nothing.bin" --encoder "$MODE_TEST_MODELS/encoder" --centres "$work/centres.safetensors"
 
 # tars: not one, empty, without pictures, cut
 echo "not a tar" >"$work/text.tar"
