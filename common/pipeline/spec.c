@@ -363,7 +363,10 @@ static enum mode_status check_schedule(struct reader *r)
 static enum mode_status place_in_cache(struct reader *r)
 {
     struct mode_spec *s = r->spec;
-    const char *init = mode_hub_name(s->train.init);
+    const char *init = mode_hub_name(s->train.init), *encoder = mode_hub_name(s->encoder.dir);
+    if (encoder)
+        return MODE_FAIL(r->err, MODE_E_CONFIG, "%s: encoder.dir is \"%s\", expected a folder. HINT: encoder.hub: %s",
+                         r->what, s->encoder.dir, encoder);
     if (given(r, "encoder.hub")) {
         free(s->encoder.dir);
         s->encoder.dir = mode_cache_hub(MODE_HUB_ENCODER, s->encoder.hub);

@@ -83,6 +83,10 @@ static void test_what_lies_in_the_cache(void **state)
     assert_non_null(strstr(err.text, "encoder.hub: org/name is not where"));
     assert_non_null(strstr(err.text, "MODE_CACHE"));
     mode_spec_clear(&s);
+    if (parse(&s, &err, HUB "org/name}\ntrain: {init: 'hf-hub:org/clip@v1'}\n")) fail_msg("%s", err.text);
+    assert_string_equal(s.train.init, "/cache/models/hub-clip/org/clip@v1");
+    assert_string_equal(s.train.init_hub, "org/clip@v1");
+    mode_spec_clear(&s);
     static const char *const same[] = {"org/name@main", "org/name@v1.0", "org/name@refs/pr/1"},
                              *const place[] = {"org/name", "org/name@v1.0", "org/name@refs%2Fpr%2F1"};
     for (size_t i = 0; i < 3; i++) {
@@ -171,6 +175,9 @@ static void test_mistakes_name_key_line_and_neighbour(void **state)
     refused(MINIMAL "train: {batch: 32, accumulate: 33}\n", "train.accumulate", "32");
     refused(MINIMAL "captions: {text_keys: ['jsn:texts[]', 'foo bar']}\n", "captions.text_keys", "foo bar");
     refused(MINIMAL "encoder: {hub: a/b, dir: e}\n", "run.yaml:7", "encoder");
+    refused(MINIMAL "train: {init: 'hf-hub:clip'}\n", "train.init is \"hf-hub:clip\"", "hf-hub:ORG/NAME");
+    refused("name: a\ndata: {train: a}\nencoder: {dir: 'hf-hub:a/b'}\nmodel: ViT-B-32\n", "encoder.dir is",
+            "encoder.hub: a/b");
 #define MODEL "name: a\ndata: {train: a}\nencoder: {dir: e}\ntokenizer: {merges: m}\nmodel: "
     refused("name: a\ndata: {train: a}\nencoder: {dir: e, hub: a/b}\ntokenizer: {merges: m}\nmodel: ViT-B-32\n",
             "both keys", "encoder.hub");
