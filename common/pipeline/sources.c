@@ -330,7 +330,10 @@ static enum mode_status add_source(struct expansion *x, const char *source, cons
     char *path;
     enum mode_status st = path_of_url(&path, rest, x->err);
     if (st) return st;
-    if (!path && !list && mode_remote_is(rest)) path = mode_xstrdup(rest);
+    if (!path && !list && mode_remote_is(rest)) {
+        path = mode_xstrdup(rest);
+        for (char *c = path; *c != ':'; c++) *c |= 0x20; /* one way to write a scheme, so that names begin after it */
+    }
     if (!path && (st = refuse_other(source, rest, x->err))) return st;
     if (!path) path = rest[0] == '/' ? mode_xstrdup(rest) : mode_path_join(folder, rest);
     size_t first = x->out->n;

@@ -90,7 +90,6 @@ enum mode_status mode_remote_address(char **address, char **query, const char *t
     if (st) return st;
     const char *mark = mode_remote_is_s3(text) ? NULL : strchr(text, '?');
     *address = mark ? mode_xasprintf("%.*s", (int)(mark - text), text) : mode_xstrdup(text);
-    for (char *c = *address; *c != ':'; c++) *c |= 0x20;
     if (mark && mark[1]) *query = mode_xstrdup(mark + 1);
     return MODE_OK;
 }

@@ -21,7 +21,7 @@
 bool mode_remote_is(const char *path);
 bool mode_remote_is_s3(const char *address);
 
-/* What a person wrote: *address, with its scheme in small letters, and *query, what was after "?", or NULL.
+/* What a person wrote: *address, and *query, what was after "?", or NULL.
  * MODE_E_CONFIG: a password in it, a folder, a pattern, signs that no address has. The sentence shows no secret. */
 enum mode_status mode_remote_address(char **address, char **query, const char *text, struct mode_error *err);
 /* A text for people: without what is after "?" of an http address, and without user and password. */

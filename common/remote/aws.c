@@ -41,7 +41,9 @@ char *mode_aws_ini(const char *text, const char *section, const char *key)
             continue;
         }
         const char *equals = inside ? memchr(line, '=', (size_t)(end - line)) : NULL, *name_end = equals;
-        if (!equals || !is(trim(line, &name_end), name_end, key)) continue;
+        if (!equals) continue;
+        const char *name = trim(line, &name_end);
+        if (!is(name, name_end, key)) continue;
         const char *from = trim(equals + 1, &end);
         free(value);
         value = mode_xasprintf("%.*s", (int)(end - from), from);
