@@ -294,7 +294,8 @@ static enum mode_status refuse_other(const char *source, const char *rest, struc
     const bool pipe = strncmp(rest, "pipe:", 5) == 0;
     if (!pipe && !strstr(rest, "://")) return MODE_OK;
     if (strncmp(rest, "hf://", 5) == 0)
-        hint = "https://huggingface.co/datasets/ORG/NAME/resolve/main/FILE.tar, with HF_TOKEN where it is not for everybody";
+        hint = "https://huggingface.co/datasets/ORG/NAME/resolve/main/FILE.tar, with HF_TOKEN where it is not for "
+               "everybody";
     else if (strncmp(rest, "gs://", 5) == 0)
         hint = "https://storage.googleapis.com/BUCKET/KEY, of a public bucket or presigned";
     else if (source != rest)

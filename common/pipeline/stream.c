@@ -47,9 +47,9 @@ struct mode_stream {
     uint64_t part, parts;
     bool (*fetching)(void *ctx, uint64_t done, uint64_t total);
     void *fetching_ctx;
-    pthread_mutex_t lock;            /* over calls of it */
-    uint64_t fetched, remote_bytes;  /* of shards of other machines */
-    uint32_t *rows, *epochs; /* of the batch being filled */
+    pthread_mutex_t lock;           /* over calls of it */
+    uint64_t fetched, remote_bytes; /* of shards of other machines */
+    uint32_t *rows, *epochs;        /* of the batch being filled */
     int64_t cap;
 };
 

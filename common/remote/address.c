@@ -9,8 +9,10 @@
 #include <strings.h>
 
 static const char pin_mark[] = "#bytes=";
-static const char *const marks[] = {
-    [MODE_REMOTE_BYTES] = "", [MODE_REMOTE_ETAG] = ",etag=", [MODE_REMOTE_WEAK] = ",weak=", [MODE_REMOTE_TIME] = ",time="};
+static const char *const marks[] = {[MODE_REMOTE_BYTES] = "",
+                                    [MODE_REMOTE_ETAG] = ",etag=",
+                                    [MODE_REMOTE_WEAK] = ",weak=",
+                                    [MODE_REMOTE_TIME] = ",time="};
 
 /* Bytes of the scheme with its "://", 0: none of ours. */
 static size_t scheme(const char *path)

@@ -108,12 +108,14 @@ static enum mode_status check(const struct mode_aws *a, const struct files *f, s
 {
     enum mode_status st = MODE_OK;
     if (from_environment("AWS_PROFILE") && !a->id && !is_there(f))
-        return MODE_FAIL(err, MODE_E_CONFIG, "AWS_PROFILE: there is no profile \"%.100s\" in ~/.aws/credentials or "
-                                             "~/.aws/config (or the files that AWS_SHARED_CREDENTIALS_FILE and "
-                                             "AWS_CONFIG_FILE name)",
+        return MODE_FAIL(err, MODE_E_CONFIG,
+                         "AWS_PROFILE: there is no profile \"%.100s\" in ~/.aws/credentials or "
+                         "~/.aws/config (or the files that AWS_SHARED_CREDENTIALS_FILE and "
+                         "AWS_CONFIG_FILE name)",
                          f->profile);
     if (!a->id != !a->secret)
-        return MODE_FAIL(err, MODE_E_CONFIG, "%s is set and %s is not; a key for S3 has both (or none, for what is public)",
+        return MODE_FAIL(err, MODE_E_CONFIG,
+                         "%s is set and %s is not; a key for S3 has both (or none, for what is public)",
                          a->id ? "AWS_ACCESS_KEY_ID" : "AWS_SECRET_ACCESS_KEY",
                          a->id ? "AWS_SECRET_ACCESS_KEY" : "AWS_ACCESS_KEY_ID");
     if ((st = check_value(a->id, "AWS_ACCESS_KEY_ID", err)) ||
@@ -122,7 +124,8 @@ static enum mode_status check(const struct mode_aws *a, const struct files *f, s
         return st;
     if (a->endpoint && ((strncmp(a->endpoint, "http://", 7) != 0 && strncmp(a->endpoint, "https://", 8) != 0) ||
                         strpbrk(a->endpoint, "?#@ \"\\")))
-        return MODE_FAIL(err, MODE_E_CONFIG, "AWS_ENDPOINT_URL is not the address of a store; expected https://HOST[:PORT]");
+        return MODE_FAIL(err, MODE_E_CONFIG,
+                         "AWS_ENDPOINT_URL is not the address of a store; expected https://HOST[:PORT]");
     return MODE_OK;
 }
 
@@ -138,7 +141,8 @@ enum mode_status mode_aws_find(struct mode_aws *a, struct mode_error *err)
                *endpoint = from_environment("AWS_ENDPOINT_URL_S3");
     struct files f = {0};
     *a = (struct mode_aws){0};
-    enum mode_status st = read_file(&f.credentials, from_environment("AWS_SHARED_CREDENTIALS_FILE"), "credentials", err);
+    enum mode_status st = read_file(&f.credentials, from_environment("AWS_SHARED_CREDENTIALS_FILE"), "credentials",
+                                    err);
     if (!st) st = read_file(&f.config, from_environment("AWS_CONFIG_FILE"), "config", err);
     if (st) goto out;
     f.profile = mode_xstrdup(profile ? profile : "default");

@@ -39,9 +39,9 @@ struct response {
 };
 
 struct transfer {
-    const char *address;                     /* shown */
+    const char *address;                      /* shown */
     const struct mode_remote_version *wanted; /* NULL: whichever is there */
-    uint64_t at, to;                         /* [at, to) is still to come */
+    uint64_t at, to;                          /* [at, to) is still to come */
     mode_remote_sink *sink;
     void *ctx;
     const struct mode_remote_watch *watch;
@@ -68,8 +68,9 @@ static enum mode_status read_token(struct mode_remote_link *l, struct mode_error
     if (!token || !*token) return MODE_OK;
     for (const char *c = token; *c; c++)
         if (*c <= ' ' || *c > '~')
-            return MODE_FAIL(err, MODE_E_CONFIG, "HF_TOKEN: character %td is none of a token; expected letters, digits "
-                                                 "and signs, without spaces or line ends",
+            return MODE_FAIL(err, MODE_E_CONFIG,
+                             "HF_TOKEN: character %td is none of a token; expected letters, digits "
+                             "and signs, without spaces or line ends",
                              c - token + 1);
     l->token = mode_xstrdup(token);
     return MODE_OK;
@@ -164,7 +165,8 @@ static size_t on_header(char *line, size_t size, size_t count, void *ctx)
     else if (header_is(line, n, "x-amz-bucket-region", value, sizeof r->region))
         snprintf(r->region, sizeof r->region, "%.63s", value);
     else if (header_is(line, n, "x-amz-server-side-encryption-customer-algorithm", value, sizeof value) ||
-             (header_is(line, n, "x-amz-server-side-encryption", value, sizeof value) && strncmp(value, "aws:", 4) == 0))
+             (header_is(line, n, "x-amz-server-side-encryption", value, sizeof value) &&
+              strncmp(value, "aws:", 4) == 0))
         r->encrypted = true;
     else if (header_is(line, n, "content-md5", value, sizeof value))
         take_md5(r->md5, value);
@@ -269,6 +271,13 @@ static void add_header(struct target *t, const char *name, const char *value)
     free(line);
 }
 
+/* libcurl names no port that goes without saying, and what is signed must be what is sent. */
+static void drop_usual_port(char *host, bool tls)
+{
+    char *port = strrchr(host, ':');
+    if (port && strcmp(port, tls ? ":443" : ":80") == 0) *port = '\0';
+}
+
 /* Amazon's buckets are hosts, unless a dot in the name keeps the certificate from fitting; other stores' are folders. */
 static char *s3_url(char **host, char **path, const struct mode_aws *a, const char *bucket, size_t n, const char *key)
 {
@@ -283,6 +292,7 @@ static char *s3_url(char **host, char **path, const struct mode_aws *a, const ch
         if (!endpoint) endpoint = amazon;
         const char *at = strstr(endpoint, "://") + 3, *slash = strchrnul(at, '/');
         *host = mode_xasprintf("%.*s", (int)(slash - at), at);
+        drop_usual_port(*host, strncmp(endpoint, "https:", 6) == 0);
         *path = mode_xasprintf("%s/%.*s/%s", slash, (int)n, bucket, escaped);
         url = mode_xasprintf("%.*s%s", (int)(slash - endpoint), endpoint, *path);
     }
@@ -509,8 +519,7 @@ static enum mode_status given_up(const struct transfer *t, CURLcode rc, int trie
 
 /* Once, and again while it may pass. Done when this returns MODE_OK: t->r is the answer, whatever its code. */
 static enum mode_status insist(struct mode_remote_link *l, struct transfer *t, const char *address, const char *method,
-                               bool ranged, bool (*done)(const struct transfer *t, CURLcode rc),
-                               struct mode_error *err)
+                               bool ranged, bool (*done)(const struct transfer *t, CURLcode rc), struct mode_error *err)
 {
     char range[64], *etag = NULL;
     enum mode_status st = MODE_OK;
@@ -533,7 +542,7 @@ static enum mode_status insist(struct mode_remote_link *l, struct transfer *t, c
             const bool cut = !rc && t->r.code / 100 == 2; /* it ended before its time, and was not said to */
             if (!cut && !may_pass(rc, t->r.code))
                 st = rc && rc != CURLE_WRITE_ERROR && t->r.code / 100 != 4 ? given_up(t, rc, tries, err)
-                                                                            : refused(l, t, err);
+                                                                           : refused(l, t, err);
             else if (tries == TRIES)
                 st = given_up(t, rc, tries, err);
             else

@@ -44,8 +44,8 @@ static enum mode_status read_limit(uint64_t *bytes, struct mode_error *err)
     for (const char *u = units; unit && u <= unit; u++) x *= 1024;
     if (unit) end++;
     if (end == text || *end || !(x >= 1 && x < 1e18))
-        return MODE_FAIL(err, MODE_E_CONFIG, "MODE_SHARD_CACHE_BYTES: \"%.40s\" is no number of bytes; expected such as 200G",
-                         text);
+        return MODE_FAIL(err, MODE_E_CONFIG,
+                         "MODE_SHARD_CACHE_BYTES: \"%.40s\" is no number of bytes; expected such as 200G", text);
     *bytes = (uint64_t)x;
     return MODE_OK;
 }
@@ -206,8 +206,9 @@ static enum mode_status no_room(const struct fetch *f, const struct contents *c,
                          "%s: %llu bytes find no room in %s, which may have %llu, beside %zu that are in use. HINT: "
                          "MODE_SHARD_CACHE_BYTES, fewer workers, or a larger disk by MODE_SHARD_CACHE",
                          f->address, want, f->dir, (unsigned long long)limit, c->n_busy);
-    return MODE_FAIL(err, MODE_E_IO, "%s: %llu bytes cannot be kept in %s: %s (%llu bytes are free, %llu stay free). "
-                                     "HINT: MODE_SHARD_CACHE names another folder",
+    return MODE_FAIL(err, MODE_E_IO,
+                     "%s: %llu bytes cannot be kept in %s: %s (%llu bytes are free, %llu stay free). "
+                     "HINT: MODE_SHARD_CACHE names another folder",
                      f->address, want, f->dir, strerror(ENOSPC), (unsigned long long)c->free,
                      (unsigned long long)c->floor);
 }

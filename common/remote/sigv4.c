@@ -66,7 +66,8 @@ static void add_names(struct mode_str *out, const struct pair *p, size_t n)
 
 char *mode_sigv4_canonical(const struct mode_sigv4_request *r)
 {
-    struct pair *query = sorted(r->query, r->n_query, query_pair), *header = sorted(r->header, r->n_header, header_pair);
+    struct pair *query = sorted(r->query, r->n_query, query_pair),
+                *header = sorted(r->header, r->n_header, header_pair);
     struct mode_str out = {0};
     mode_str_printf(&out, "%s\n%s\n", r->method, r->path);
     for (size_t i = 0; i < r->n_query; i++)

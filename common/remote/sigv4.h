@@ -13,9 +13,9 @@ struct mode_sigv4_pair {
 };
 
 struct mode_sigv4_request {
-    const char *method;                   /* "GET" */
-    const char *path;                     /* as it is sent: escaped once, begins with "/" */
-    const struct mode_sigv4_pair *query;  /* neither escaped nor sorted */
+    const char *method;                  /* "GET" */
+    const char *path;                    /* as it is sent: escaped once, begins with "/" */
+    const struct mode_sigv4_pair *query; /* neither escaped nor sorted */
     size_t n_query;
     const struct mode_sigv4_pair *header; /* every one that is signed, host and x-amz-date among them */
     size_t n_header;

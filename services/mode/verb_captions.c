@@ -168,7 +168,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct options o = {0};
     struct mode_shards shards = {0};
     struct totals t = {0};
-    struct mode_captions_options co = {.limits = MODE_IMAGE_LIMITS_DEFAULT, .progress = progress, .reject = reject, .fetching = fetching};
+    struct mode_captions_options co = {
+        .limits = MODE_IMAGE_LIMITS_DEFAULT, .progress = progress, .reject = reject, .fetching = fetching};
     json_t *list = NULL, *root = NULL;
     char *text = NULL, *summary = NULL, *cwd = NULL;
     struct mode_output_folder folder = {0};

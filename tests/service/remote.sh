@@ -161,6 +161,16 @@ size=$(stat -c %s site/d/00000.tar)
 MODE_SHARD_CACHE="$work/small" MODE_SHARD_CACHE_BYTES=$((size * 5 / 2)) captions out "$at/plain/d/{00000..$last}.tar" || fail "a small folder: $(cat log)"
 same "a small folder"
 [ "$(find small -type f ! -name lock | wc -l)" -le 2 ] || fail "too much is kept: $(ls -l small)"
+# what somebody holds stays, though it is the oldest
+rm -rf out
+oldest=$(ls -tr small/[0-9a-f]* | head -n 1)
+python3 -c 'import fcntl, sys, time; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_SH); print(flush=True); time.sleep(60)' "$oldest" >held &
+holder=$!
+for _ in 1 2 3 4 5 6 7 8 9 10; do [ -s held ] && break; sleep 0.3; done
+MODE_SHARD_CACHE="$work/small" MODE_SHARD_CACHE_BYTES=$((size * 5 / 2)) captions out "$at/plain/d/{00000..$last}.tar" || fail "beside a shard that is held: $(cat log)"
+kill $holder
+[ -e "$oldest" ] || fail "a shard went away under its reader"
+same "beside a shard that is held"
 rm -rf out small
 MODE_SHARD_CACHE_BYTES=1000 refused 78 "MODE_SHARD_CACHE_BYTES" "$at/plain/d/00000.tar"
 MODE_SHARD_CACHE_BYTES=lots refused 78 'MODE_SHARD_CACHE_BYTES: "lots" is no number' "$at/plain/d/00000.tar"

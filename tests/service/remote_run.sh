@@ -1,7 +1,7 @@
 #!/bin/sh
 # remote_run.sh BIN - a whole run whose shards are behind http://: the bytes of the run of local ones, though the server
 # refuses, cuts and trickles, processes are killed while they fetch, and the folder of shards holds two of four. Then a shard
-# that changes after the run was planned. Needs the fetched encoder (MODE_TEST_MODELS) and python3.
+# that changes after the run was planned, and a server that falls silent. Needs the fetched encoder (MODE_TEST_MODELS) and python3.
 set -eu
 bin=$1
 . "$(dirname "$0")/../tools/service-lib.sh"
@@ -93,5 +93,23 @@ code=0
 wait $run || code=$?
 [ $code = 65 ] || fail "a shard that changed: exit $code: $(cat moved.log)"
 grep -q "$at/3/3.tar: has changed since the run was planned" moved.log || fail "a shard that changed: $(cat moved.log)"
+
+# a server that says nothing more: a worker hears at once that it is to stop
+rm -rf cache
+echo 'stall /train/' >faults
+sed -e 's/^name: .*/name: stuck/' -e 's/^captions: {/captions: {seed: 7, /' "$far/run.yaml" >"$far/stuck.yaml"
+"$bin/mode" run "$far/stuck.yaml" --workspace "$far" --no-progress 2>stuck.log &
+run=$!
+for _ in $(seq 100); do
+    [ "$(parts)" -gt 0 ] && break
+    sleep 0.1
+done
+[ "$(parts)" -gt 0 ] || fail "nobody fetches"
+"$bin/mode" cancel stuck --workspace "$far" >/dev/null || fail "cancel"
+code=0
+wait $run || code=$?
+[ $code = 1 ] || fail "a cancelled run: exit $code"
+began=$(date +%s)
 "$bin/mode" down --workspace "$far"
+[ $(($(date +%s) - began)) -le 8 ] || fail "a worker that fetches was waited for $(($(date +%s) - began)) s"
 echo "remote_run: ok"

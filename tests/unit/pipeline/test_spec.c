@@ -392,17 +392,18 @@ static void test_sources_of_other_machines(void **state)
     (void)state;
     struct mode_shards s;
     struct mode_error err = {0};
-    char *sources[] = {(char *)(uintptr_t) "HTTPS://h/d{1,2}/{08..10}.tar::s3://bucket/k/{a,b}.tar", (char *)(uintptr_t) "@signed.txt"};
+    char *sources[] = {(char *)(uintptr_t) "HTTPS://h/d{1,2}/{08..10}.tar::s3://bucket/k/{a,b}.tar",
+                       (char *)(uintptr_t) "@signed.txt"};
     char *list = mode_path_join(folder, "signed.txt"), *cache = mode_path_join(folder, "cache");
     static const char lines[] = "https://h/x/2.tar?KEY=1\nhttps://h/x/10.tar?KEY=2\n";
     setenv("MODE_CACHE", cache, 1);
     assert_int_equal(mode_file_write_atomic(list, lines, sizeof lines - 1, &err), MODE_OK);
     if (mode_sources_expand(&s, sources, 2, folder, &err)) fail_msg("%s", err.text);
-    static const char *const want[][2] = {
-        {"https://h/d1/08.tar", "d1/08.tar"}, {"https://h/d1/09.tar", "d1/09.tar"}, {"https://h/d1/10.tar", "d1/10.tar"},
-        {"https://h/d2/08.tar", "d2/08.tar"}, {"https://h/d2/09.tar", "d2/09.tar"}, {"https://h/d2/10.tar", "d2/10.tar"},
-        {"s3://bucket/k/a.tar", "a.tar"},     {"s3://bucket/k/b.tar", "b.tar"},     {"https://h/x/2.tar", "2.tar"},
-        {"https://h/x/10.tar", "10.tar"}};
+    static const char *const want[][2] = {{"https://h/d1/08.tar", "d1/08.tar"}, {"https://h/d1/09.tar", "d1/09.tar"},
+                                          {"https://h/d1/10.tar", "d1/10.tar"}, {"https://h/d2/08.tar", "d2/08.tar"},
+                                          {"https://h/d2/09.tar", "d2/09.tar"}, {"https://h/d2/10.tar", "d2/10.tar"},
+                                          {"s3://bucket/k/a.tar", "a.tar"},     {"s3://bucket/k/b.tar", "b.tar"},
+                                          {"https://h/x/2.tar", "2.tar"},       {"https://h/x/10.tar", "10.tar"}};
     assert_int_equal(s.n, sizeof want / sizeof *want);
     for (size_t i = 0; i < s.n; i++) {
         assert_string_equal(s.shard[i].path, want[i][0]);

@@ -85,8 +85,9 @@ static void test_pins(void **state)
     goes_round("http://h/a", &(struct mode_remote_version){1, MODE_REMOTE_TIME, "99"}, "http://h/a#bytes=1,time=99");
     goes_round("http://h/a", &(struct mode_remote_version){UINT64_MAX, MODE_REMOTE_BYTES, ""},
                "http://h/a#bytes=18446744073709551615");
-    static const char *const bad[] = {"https://h/a.tar",           "https://h/a#bytes=",        "https://h/a#bytes=7,etag=",
-                                      "https://h/a#bytes=7,etag=%2", "https://h/a#bytes=7,new=1", "/a#bytes=7"};
+    static const char *const bad[] = {
+        "https://h/a.tar",           "https://h/a#bytes=", "https://h/a#bytes=7,etag=", "https://h/a#bytes=7,etag=%2",
+        "https://h/a#bytes=7,new=1", "/a#bytes=7"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         assert_int_equal(mode_remote_unpin(&a, &v, bad[i], &err), MODE_E_VALUE);
         assert_null(a);

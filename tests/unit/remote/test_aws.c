@@ -10,11 +10,10 @@
 
 #include <cmocka.h>
 
-static const char *const variables[] = {"AWS_ACCESS_KEY_ID",   "AWS_SECRET_ACCESS_KEY",
-                                        "AWS_SESSION_TOKEN",   "AWS_REGION",
-                                        "AWS_DEFAULT_REGION",  "AWS_ENDPOINT_URL_S3",
-                                        "AWS_ENDPOINT_URL",    "AWS_PROFILE",
-                                        "AWS_CONFIG_FILE",     "AWS_SHARED_CREDENTIALS_FILE"};
+static const char *const variables[] = {
+    "AWS_ACCESS_KEY_ID",  "AWS_SECRET_ACCESS_KEY",      "AWS_SESSION_TOKEN", "AWS_REGION",
+    "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL_S3",        "AWS_ENDPOINT_URL",  "AWS_PROFILE",
+    "AWS_CONFIG_FILE",    "AWS_SHARED_CREDENTIALS_FILE"};
 static char *home;
 
 static int begin(void **state)
@@ -48,8 +47,8 @@ static void finds(const char *id, const char *secret, const char *token, const c
     struct mode_aws a;
     struct mode_error err;
     if (mode_aws_find(&a, &err)) fail_msg("%s", err.text);
-    const char *const got[] = {a.id, a.secret, a.token, a.region, a.endpoint},
-                     *const want[] = {id, secret, token, region, endpoint};
+    const char *const got[] = {a.id, a.secret, a.token, a.region, a.endpoint}, *const want[] = {id, secret, token,
+                                                                                                region, endpoint};
     for (int i = 0; i < 5; i++) {
         assert_int_equal(!got[i], !want[i]);
         if (want[i]) assert_string_equal(got[i], want[i]);
@@ -72,8 +71,8 @@ static void test_ini(void **state)
     (void)state;
     static const char text[] = "key = outside\n[a]\nKEY= one \r\n# key = no\n; key = no\n  key = indented\n[b ]\nkey = "
                                "two=2\nkey=\nother\n[ c ]\r\nkey = first\nkey\t=\tlast\t\n[broken\nkey = no\n[d]";
-    static const char *const want[][3] = {{"a", "key", "one"}, {"b", "key", ""},    {"c", "key", "last"},
-                                          {"d", "key", NULL},  {"a", "k", NULL},    {"", "key", NULL},
+    static const char *const want[][3] = {{"a", "key", "one"},  {"b", "key", ""},       {"c", "key", "last"},
+                                          {"d", "key", NULL},   {"a", "k", NULL},       {"", "key", NULL},
                                           {"b", "other", NULL}, {"broken", "key", NULL}};
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
         char *got = mode_aws_ini(text, want[i][0], want[i][1]);
@@ -92,7 +91,8 @@ static void test_where_keys_are_found(void **state)
     finds(NULL, NULL, NULL, "us-east-1", NULL);
     put("credentials", "[default]\naws_access_key_id = D\naws_secret_access_key = DS\n[lab]\naws_access_key_id=L\n"
                        "aws_secret_access_key=LS\naws_session_token=LT\n");
-    put("config", "[default]\nregion = eu-west-1\n[profile lab]\nregion = eu-north-1\nendpoint_url = http://lab:9000/\n");
+    put("config",
+        "[default]\nregion = eu-west-1\n[profile lab]\nregion = eu-north-1\nendpoint_url = http://lab:9000/\n");
     finds("D", "DS", NULL, "eu-west-1", NULL);
     setenv("AWS_PROFILE", "lab", 1);
     finds("L", "LS", "LT", "eu-north-1", "http://lab:9000");

@@ -15,8 +15,8 @@
 static const char no_body[] = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 static const struct mode_sigv4_key general = {"AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "us-east-1",
                                               "service"},
-                                   s3 = {"AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "us-east-1",
-                                         "s3"};
+                                   s3 = {"AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+                                         "us-east-1", "s3"};
 
 static void signs(const struct mode_sigv4_request *r, const struct mode_sigv4_key *key, const char *time,
                   const char *names, const char *signature)
