@@ -3,6 +3,7 @@
 #include "base/str.h"
 
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -93,6 +94,17 @@ enum mode_status mode_remote_address(char **address, char **query, const char *t
     const char *mark = mode_remote_is_s3(text) ? NULL : strchr(text, '?');
     *address = mark ? mode_xasprintf("%.*s", (int)(mark - text), text) : mode_xstrdup(text);
     if (mark && mark[1]) *query = mode_xstrdup(mark + 1);
+    return MODE_OK;
+}
+
+enum mode_status mode_remote_word(const char *value, const char *name, struct mode_error *err)
+{
+    for (const char *c = value; c && *c; c++)
+        if (*c <= ' ' || *c > '~')
+            return MODE_FAIL(err, MODE_E_CONFIG,
+                             "%s: character %td is none of a token or a key; expected letters, digits and signs, "
+                             "without spaces or line ends",
+                             name, c - value + 1);
     return MODE_OK;
 }
 

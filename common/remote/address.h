@@ -46,6 +46,9 @@ size_t mode_remote_pin_at(const char *path);
 /* Bytes of a pinned shard; 0: not pinned. */
 uint64_t mode_remote_bytes(const char *pinned);
 
+/* What becomes part of a request's line must be one word: MODE_E_CONFIG with the variable's name, never with its value.
+ * NULL is one. */
+enum mode_status mode_remote_word(const char *value, const char *name, struct mode_error *err);
 /* %XX for what is no letter, digit, "-", ".", "_" or "~"; slashes: "/" stays. */
 char *mode_remote_escape(const char *text, bool slashes);
 

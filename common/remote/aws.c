@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "base/str.h"
+#include "remote/address.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -92,18 +93,6 @@ static char *look_up(const struct files *f, const char *key)
     return value;
 }
 
-/* What becomes a line of a request must be one line. */
-static enum mode_status check_value(const char *value, const char *name, struct mode_error *err)
-{
-    for (const char *c = value; c && *c; c++)
-        if (*c <= ' ' || *c > '~')
-            return MODE_FAIL(err, MODE_E_CONFIG,
-                             "%s: character %td is none of such a value; expected letters, digits and signs, without "
-                             "spaces or line ends",
-                             name, c - value + 1);
-    return MODE_OK;
-}
-
 static enum mode_status check(const struct mode_aws *a, const struct files *f, struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
@@ -118,9 +107,10 @@ static enum mode_status check(const struct mode_aws *a, const struct files *f, s
                          "%s is set and %s is not; a key for S3 has both (or none, for what is public)",
                          a->id ? "AWS_ACCESS_KEY_ID" : "AWS_SECRET_ACCESS_KEY",
                          a->id ? "AWS_SECRET_ACCESS_KEY" : "AWS_ACCESS_KEY_ID");
-    if ((st = check_value(a->id, "AWS_ACCESS_KEY_ID", err)) ||
-        (st = check_value(a->secret, "AWS_SECRET_ACCESS_KEY", err)) ||
-        (st = check_value(a->token, "AWS_SESSION_TOKEN", err)) || (st = check_value(a->region, "AWS_REGION", err)))
+    if ((st = mode_remote_word(a->id, "AWS_ACCESS_KEY_ID", err)) ||
+        (st = mode_remote_word(a->secret, "AWS_SECRET_ACCESS_KEY", err)) ||
+        (st = mode_remote_word(a->token, "AWS_SESSION_TOKEN", err)) ||
+        (st = mode_remote_word(a->region, "AWS_REGION", err)))
         return st;
     if (a->endpoint && ((strncmp(a->endpoint, "http://", 7) != 0 && strncmp(a->endpoint, "https://", 8) != 0) ||
                         strpbrk(a->endpoint, "?#@ \"\\")))

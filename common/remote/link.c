@@ -66,12 +66,8 @@ static enum mode_status read_token(struct mode_remote_link *l, struct mode_error
     l->endpoint = mode_xstrdup(endpoint && *endpoint ? endpoint : "https://huggingface.co");
     for (size_t n = strlen(l->endpoint); n && l->endpoint[n - 1] == '/';) l->endpoint[--n] = '\0';
     if (!token || !*token) return MODE_OK;
-    for (const char *c = token; *c; c++)
-        if (*c <= ' ' || *c > '~')
-            return MODE_FAIL(err, MODE_E_CONFIG,
-                             "HF_TOKEN: character %td is none of a token; expected letters, digits "
-                             "and signs, without spaces or line ends",
-                             c - token + 1);
+    enum mode_status st = mode_remote_word(token, "HF_TOKEN", err);
+    if (st) return st;
     l->token = mode_xstrdup(token);
     return MODE_OK;
 }
