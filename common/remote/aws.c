@@ -171,3 +171,34 @@ void mode_aws_clear(struct mode_aws *a)
     free(a->endpoint);
     *a = (struct mode_aws){0};
 }
+
+/* libcurl names no port that goes without saying, and what is signed must be what is sent. */
+static void drop_usual_port(char *host, bool tls)
+{
+    char *port = strrchr(host, ':');
+    if (port && strcmp(port, tls ? ":443" : ":80") == 0) *port = '\0';
+}
+
+/* Amazon's buckets are hosts, unless a dot in the name keeps the certificate from fitting; other stores' are folders. */
+char *mode_aws_url(char **host, char **path, const struct mode_aws *a, const char *address)
+{
+    const char *bucket = strstr(address, "://") + 3, *slash = strchr(bucket, '/'), *endpoint = a->endpoint;
+    const int n = (int)(slash - bucket);
+    char *key = mode_remote_escape(slash + 1, true), *amazon = mode_xasprintf("https://s3.%s.amazonaws.com", a->region),
+         *url;
+    if (!endpoint && !memchr(bucket, '.', (size_t)n)) {
+        *host = mode_xasprintf("%.*s.s3.%s.amazonaws.com", n, bucket, a->region);
+        *path = mode_xasprintf("/%s", key);
+        url = mode_xasprintf("https://%s%s", *host, *path);
+    } else {
+        if (!endpoint) endpoint = amazon;
+        const char *at = strstr(endpoint, "://") + 3, *folder = strchrnul(at, '/');
+        *host = mode_xasprintf("%.*s", (int)(folder - at), at);
+        drop_usual_port(*host, strncmp(endpoint, "https:", 6) == 0);
+        *path = mode_xasprintf("%s/%.*s/%s", folder, n, bucket, key);
+        url = mode_xasprintf("%.*s%s", (int)(folder - endpoint), endpoint, *path);
+    }
+    free(amazon);
+    free(key);
+    return url;
+}

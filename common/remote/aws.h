@@ -25,6 +25,10 @@ struct mode_aws {
 enum mode_status mode_aws_find(struct mode_aws *a, struct mode_error *err);
 void mode_aws_clear(struct mode_aws *a);
 
+/* Where s3://BUCKET/KEY is asked for, and what of that is signed: *host as it is sent, *path escaped. The caller frees
+ * all three. */
+char *mode_aws_url(char **host, char **path, const struct mode_aws *a, const char *address);
+
 /* The value of key below [section], without blanks around it; NULL: there is none. The last one counts; lines that
  * begin with a blank, "#" or ";" are passed over. The caller frees. */
 char *mode_aws_ini(const char *text, const char *section, const char *key);

@@ -14,8 +14,9 @@
 #include <strings.h>
 #include <time.h>
 
-enum { CONNECT_SECONDS = 15, SLOW_SECONDS = 60, SLOW_BYTES = 1000, MAX_REDIRECTS = 5, TRIES = 6 };
-enum { FIRST_PAUSE_MS = 500, SLICE_MS = 100, MOST_RETRY_AFTER_S = 60, MOST_SAID = 4096 };
+/* six tries that bring nothing end well before a task is taken for one that hangs (five minutes) */
+enum { CONNECT_SECONDS = 15, SLOW_SECONDS = 30, SLOW_BYTES = 1000, MAX_REDIRECTS = 5, TRIES = 6 };
+enum { FIRST_PAUSE_MS = 500, SLICE_MS = 100, MOST_RETRY_AFTER_S = 30, MOST_SAID = 4096 };
 
 static const char no_body[] = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"; /* SHA-256 of "" */
 
@@ -267,36 +268,6 @@ static void add_header(struct target *t, const char *name, const char *value)
     free(line);
 }
 
-/* libcurl names no port that goes without saying, and what is signed must be what is sent. */
-static void drop_usual_port(char *host, bool tls)
-{
-    char *port = strrchr(host, ':');
-    if (port && strcmp(port, tls ? ":443" : ":80") == 0) *port = '\0';
-}
-
-/* Amazon's buckets are hosts, unless a dot in the name keeps the certificate from fitting; other stores' are folders. */
-static char *s3_url(char **host, char **path, const struct mode_aws *a, const char *bucket, size_t n, const char *key)
-{
-    char *escaped = mode_remote_escape(key, true), *url;
-    const char *endpoint = a->endpoint;
-    char *amazon = mode_xasprintf("https://s3.%s.amazonaws.com", a->region);
-    if (!endpoint && !memchr(bucket, '.', n)) {
-        *host = mode_xasprintf("%.*s.s3.%s.amazonaws.com", (int)n, bucket, a->region);
-        *path = mode_xasprintf("/%s", escaped);
-        url = mode_xasprintf("https://%s%s", *host, *path);
-    } else {
-        if (!endpoint) endpoint = amazon;
-        const char *at = strstr(endpoint, "://") + 3, *slash = strchrnul(at, '/');
-        *host = mode_xasprintf("%.*s", (int)(slash - at), at);
-        drop_usual_port(*host, strncmp(endpoint, "https:", 6) == 0);
-        *path = mode_xasprintf("%s/%.*s/%s", slash, (int)n, bucket, escaped);
-        url = mode_xasprintf("%.*s%s", (int)(slash - endpoint), endpoint, *path);
-    }
-    free(amazon);
-    free(escaped);
-    return url;
-}
-
 static void sign(struct target *t, const struct mode_aws *a, const char *method, const char *host, const char *path,
                  const char *range)
 {
@@ -322,14 +293,13 @@ static void sign(struct target *t, const struct mode_aws *a, const char *method,
 static enum mode_status aim_s3(struct target *t, struct mode_remote_link *l, const char *address, const char *method,
                                const char *range, struct mode_error *err)
 {
-    const char *bucket = strstr(address, "://") + 3, *slash = strchr(bucket, '/');
     char *host, *path;
     if (!l->knows_aws) {
         enum mode_status st = mode_aws_find(&l->aws, err);
         if (st) return st;
         l->knows_aws = true;
     }
-    t->url = s3_url(&host, &path, &l->aws, bucket, (size_t)(slash - bucket), slash + 1);
+    t->url = mode_aws_url(&host, &path, &l->aws, address);
     if (l->aws.id) sign(t, &l->aws, method, host, path, range);
     free(host);
     free(path);

@@ -60,6 +60,9 @@ same "http again"
 [ "$(asked /plain/)" = "$shards" ] || fail "what was fetched was fetched again"
 [ -z "$(find cache/shards -name '*.part')" ] || fail "a part is left"
 
+"$bin/mode" inspect "$at/plain/d/00000.tar" --text-keys 'json:texts[]' | sed 1d >far.txt || fail "inspect"
+"$bin/mode" inspect site/d/00000.tar --text-keys 'json:texts[]' | sed 1d | cmp - far.txt || fail "inspect says other things"
+
 # on the way: refusals that pass, cut connections, no HEAD, no ranges, weak ETags, redirects, slowness
 printf '%s\n' '503 3 /d/00000' 'cut 4 /d/00001' 'nohead /d/00002' 'weak /d/00003' 'cut 1 /d/00003' >faults
 forget
@@ -70,10 +73,21 @@ printf '%s\n' 'norange /d/00000' 'cut 2 /d/00000' 'slow /d/00001' 'nohead /d/000
 forget
 captions out "$at/plain/d/{00000..$last}.tar" || fail "a server without ranges: $(cat log)"
 same "a server without ranges"
+printf '%s\n' 'noetag /d/00000' 'cut 1 /d/00000' 'bare /d/00001' 'cut 1 /d/00001' 'md5 /d/00002' 'wrong 1 /d/00002' >faults
+forget
+captions out "$at/plain/d/{00000..$last}.tar" || fail "other ways to tell versions: $(cat log)"
+same "other ways to tell versions"
+# a token goes to the host it is for, and not to where that sends us
 echo 'away /away/' >faults
 forget
-captions out "$at/away/d/{00000..$last}.tar" || fail "redirects: $(cat log)"
+HF_ENDPOINT=$at HF_TOKEN=hf_token captions out "$at/away/d/{00000..$last}.tar" || fail "redirects: $(cat log)"
 same redirects
+[ "$(grep -c '/away/.* Bearer_hf_token$' requests)" -ge "$shards" ] || fail "the hub got no token: $(cat requests)"
+grep -q '/plain/.*hf_token' requests && fail "another host got the token: $(cat requests)"
+forget
+HF_ENDPOINT=${at}0 HF_TOKEN=hf_token captions out "$at/plain/d/{00000..$last}.tar" || fail "no hub: $(cat log)"
+grep -q hf_token requests && fail "a host that is no hub got the token: $(cat requests)"
+HF_TOKEN="hf x" refused 78 "HF_TOKEN: character 3" "$at/plain/d/00000.tar"
 
 # what cannot be had
 : >faults

@@ -50,6 +50,7 @@ for _ in $(seq 200); do # a captions process that fetches, twice
     sleep 0.1
 done
 [ $killed -ge 2 ] || fail "nobody was killed while it fetched"
+kill -9 "$(head -n 1 "$far/run/coordinator.pid")" # the next one plans from inputs.json, and asks no server
 for _ in $(seq 600); do # and one that trains: with two shards of four it fetches all the time
     [ -n "$(find "$far/ckpt" -name '*.manifest' 2>/dev/null | head -n 1)" ] && break
     sleep 0.1
@@ -66,6 +67,7 @@ cmp near.pictures far.pictures || fail "the report shows other pictures"
 "$bin/mode" reconcile --workspace "$far" >/dev/null || fail "reconcile"
 grep -q '206 bytes=[1-9]' requests || fail "no killed download was gone on with"
 grep -q 'the folder of shards holds' "$far/logs/coordinator.log" || fail "nothing is said of a folder of shards that is too small"
+[ "$(grep -c ^HEAD requests)" = 4 ] || fail "servers were asked $(grep -c ^HEAD requests) times what they have, 4 shards were planned once"
 grep -q "\"$at/0/0.tar#bytes=$size,etag=" "$far/runs/test/inputs.json" || fail "inputs.json does not pin a shard"
 "$bin/mode" pairs --workspace "$far" | cut -f2 | grep -qx "$at/0/0.tar" || fail "mode pairs does not name a shard by its address"
 [ "$(find cache/shards -type f ! -name lock | wc -l)" -le 2 ] || fail "more is kept than may be: $(ls -l cache/shards)"

@@ -9,9 +9,12 @@ FOLDER/../faults, read anew for every request, one a line: NAME [NUMBER] PART-OF
     nohead   HEAD is refused, as by presigned addresses      norange  ranges are not known
     sign     403 without ?signature=right           weak     the ETag is a weak one
     away     redirects to the other host            wrong    one byte is another one
+    noetag   Last-Modified in the place of the ETag bare     neither
+    md5      Content-MD5 of the file
 
 Every request is a line of FOLDER/../requests: METHOD PATH STATUS RANGE AUTHORIZATION."""
 
+import base64
 import hashlib
 import hmac
 import http.server
@@ -131,6 +134,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.refuse(412)
         if "wrong" in now:
             data = bytes([data[0] ^ 1]) + data[1:]
+        md5 = base64.b64encode(hashlib.md5(open(os.path.join(ROOT, name), "rb").read()).digest()).decode()
         first, end, span = 0, len(data), self.headers.get("Range")
         if span and "norange" not in now:
             a, b = span.split("=")[1].split("-")
@@ -143,7 +147,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if ranged:
             self.send_header("Content-Range", "bytes %d-%d/%d" % (first, end - 1, len(data)))
         self.send_header("Content-Length", str(end - first))
-        self.send_header("ETag", etag)
+        if "md5" in now:
+            self.send_header("Content-MD5", md5)
+        if "noetag" in now:
+            self.send_header("Last-Modified", "Wed, 21 Oct 2015 07:28:00 GMT")
+        elif "bare" not in now:
+            self.send_header("ETag", etag)
         self.end_headers()
         if self.command == "HEAD":
             return

@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -125,10 +126,36 @@ static void test_what_is_no_key(void **state)
     refused("AWS_ENDPOINT_URL is not the address");
 }
 
+static void is_at(const char *endpoint, const char *address, const char *url, const char *host, const char *path)
+{
+    const struct mode_aws a = {.region = (char *)(uintptr_t) "eu-west-1", .endpoint = (char *)(uintptr_t)endpoint};
+    char *got_host, *got_path, *got = mode_aws_url(&got_host, &got_path, &a, address);
+    assert_string_equal(got, url);
+    assert_string_equal(got_host, host);
+    assert_string_equal(got_path, path);
+    free(got);
+    free(got_host);
+    free(got_path);
+}
+
+static void test_where_buckets_are(void **state)
+{
+    (void)state;
+    is_at(NULL, "s3://my-bucket/a/b +#?.tar", "https://my-bucket.s3.eu-west-1.amazonaws.com/a/b%20%2B%23%3F.tar",
+          "my-bucket.s3.eu-west-1.amazonaws.com", "/a/b%20%2B%23%3F.tar");
+    is_at(NULL, "s3://my.bucket/a//b.tar", "https://s3.eu-west-1.amazonaws.com/my.bucket/a//b.tar",
+          "s3.eu-west-1.amazonaws.com", "/my.bucket/a//b.tar");
+    is_at("http://minio:9000", "s3://b-1/k.tar", "http://minio:9000/b-1/k.tar", "minio:9000", "/b-1/k.tar");
+    is_at("https://store:443/v1/s3", "s3://b-1/k.tar", "https://store:443/v1/s3/b-1/k.tar", "store",
+          "/v1/s3/b-1/k.tar");
+    is_at("http://store:80", "s3://b-1/k.tar", "http://store:80/b-1/k.tar", "store", "/b-1/k.tar");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ini),
+        cmocka_unit_test(test_where_buckets_are),
         cmocka_unit_test_setup_teardown(test_where_keys_are_found, begin, end),
         cmocka_unit_test_setup_teardown(test_what_is_no_key, begin, end),
     };
