@@ -405,8 +405,11 @@ static enum mode_status read_member(uint8_t *data, struct mode_stream *stream, c
     struct mode_shard_file file = {.hold = stream->spill};
     if (!s->spilled && (st = hold(&file, stream, s, err))) return st;
     int fd = file.hold >= 0 ? file.hold : open(file.path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) mode_shard_release(&file);
-    if (fd < 0) return MODE_FAIL(err, MODE_E_IO, "it cannot be opened: %s", strerror(errno));
+    if (fd < 0) {
+        st = MODE_FAIL(err, MODE_E_IO, "it cannot be opened: %s", strerror(errno));
+        mode_shard_release(&file);
+        return st;
+    }
     while (got < m->image_size) {
         ssize_t n = pread(fd, data + got, m->image_size - got, (off_t)(at + got));
         if (n < 0 && errno == EINTR) continue;

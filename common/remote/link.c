@@ -474,9 +474,9 @@ static enum mode_status given_up(const struct transfer *t, CURLcode rc, int trie
         add_said(&why, &t->r);
     } else
         mode_str_add_cstr(&why, rc ? curl_easy_strerror(rc) : "the connection ends too early");
-    enum mode_status st = MODE_FAIL(
-        err, MODE_E_PEER, "%s: %s, %d time%s in a row%s", t->address, why.data, tries, tries == 1 ? "" : "s",
-        rc == CURLE_PEER_FAILED_VERIFICATION ? ". HINT: SSL_CERT_FILE names whom to trust" : "");
+    if (tries > 1) mode_str_printf(&why, ", %d times in a row", tries);
+    if (rc == CURLE_PEER_FAILED_VERIFICATION) mode_str_add_cstr(&why, ". HINT: SSL_CERT_FILE names whom to trust");
+    enum mode_status st = MODE_FAIL(err, MODE_E_PEER, "%s: %s", t->address, why.data);
     mode_str_clear(&why);
     return st;
 }
