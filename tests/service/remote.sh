@@ -190,9 +190,9 @@ MODE_SHARD_CACHE_BYTES=1000 refused 78 "MODE_SHARD_CACHE_BYTES" "$at/plain/d/000
 MODE_SHARD_CACHE_BYTES=lots refused 78 'MODE_SHARD_CACHE_BYTES: "lots" is no number' "$at/plain/d/00000.tar"
 
 # training reads them at random, also through a folder that holds two
-train() { # DATA OUT
+train() { # DATA OUT [STEPS [OPTION]]
     "$bin/mode" train --config "$work/model.json" --clip-merges "$MODE_CLIP_MERGES" --data "$1" --out "$2" --text-keys 'json:texts[]' \
-        --batch 16 --steps 4 --backend cpu >log 2>&1
+        --batch 16 --steps "${3:-4}" --backend cpu ${4:-} >log 2>&1
 }
 cat >model.json <<'END'
 {"embed_dim": 16, "vision_cfg": {"image_size": 32, "patch_size": 16, "width": 16, "layers": 1, "head_width": 16},
@@ -207,5 +207,27 @@ if [ -e "${MODE_CLIP_MERGES:-/nonexistent}" ]; then
     forget
     MODE_SHARD_CACHE_BYTES=$((size * 5 / 2)) train "$at/plain/d/{00000..$last}.tar" m-small || fail "train with a small folder: $(cat log)"
     cmp m-local/open_clip_model.safetensors m-small/open_clip_model.safetensors || fail "another model with a small folder"
+
+    # stopped while a step waits for a shard that does not come: the steps that are done are kept, and gone on with
+    train site/d m-long 20 || fail "train: $(cat log)"
+    forget
+    export MODE_SHARD_CACHE_BYTES=$((size * 5 / 2))
+    "$bin/mode" train --config model.json --clip-merges "$MODE_CLIP_MERGES" --data "$at/plain/d/{00000..$last}.tar" --out m-stopped \
+        --text-keys 'json:texts[]' --batch 16 --steps 20 --backend cpu >stopped.log 2>&1 &
+    trainer=$!
+    for _ in $(seq 100); do
+        grep -q '^step ' stopped.log && break
+        sleep 0.1
+    done
+    echo 'stall /d/' >faults
+    sleep 1.5
+    kill -TERM $trainer
+    code=0
+    wait $trainer || code=$?
+    [ $code = 143 ] || fail "a training that waits was stopped: exit $code: $(cat stopped.log)"
+    [ -n "$(ls m-stopped/checkpoints)" ] || fail "a training that waits left no checkpoint: $(cat stopped.log)"
+    : >faults
+    train "$at/plain/d/{00000..$last}.tar" m-stopped 20 --resume || fail "train --resume: $(cat log)"
+    cmp m-long/open_clip_model.safetensors m-stopped/open_clip_model.safetensors || fail "another model after a stop"
 fi
 echo "remote: ok"
