@@ -84,6 +84,13 @@ static void forget(struct contents *c)
     *c = (struct contents){0};
 }
 
+/* What it takes, promised room included. */
+static uint64_t on_disk(const struct stat *s)
+{
+    const uint64_t blocks = (uint64_t)s->st_blocks * 512, size = (uint64_t)s->st_size;
+    return blocks > size ? blocks : size;
+}
+
 /* Oldest first; without `but`, which is counted nowhere. */
 static enum mode_status list(struct contents *c, const char *dir, const char *but, struct mode_error *err)
 {
@@ -95,8 +102,7 @@ static enum mode_status list(struct contents *c, const char *dir, const char *bu
         struct stat s;
         if (!is_ours(e->d_name) || strcmp(e->d_name, but) == 0 || fstatat(dirfd(d), e->d_name, &s, 0) != 0) continue;
         if ((c->n & (c->n - 1)) == 0) c->entry = mode_xrealloc(c->entry, (c->n ? 2 * c->n : 1) * sizeof *c->entry);
-        const uint64_t blocks = (uint64_t)s.st_blocks * 512, size = (uint64_t)s.st_size;
-        c->entry[c->n] = (struct entry){mode_xstrdup(e->d_name), blocks > size ? blocks : size, s.st_mtim};
+        c->entry[c->n] = (struct entry){mode_xstrdup(e->d_name), on_disk(&s), s.st_mtim};
         c->bytes += c->entry[c->n++].bytes;
     }
     closedir(d);
@@ -170,9 +176,10 @@ static bool fits(const struct contents *c, uint64_t limit, uint64_t bytes, uint6
     return c->bytes + bytes <= limit && c->free >= to_write + c->floor;
 }
 
-/* Until it fits, or nothing is left that nobody has. */
+/* Until it fits, or nothing is left that nobody has. Nothing goes for what would not fit without it all. */
 static bool make_room(struct contents *c, const char *dir, uint64_t limit, uint64_t bytes, uint64_t to_write)
 {
+    if (bytes > limit || c->free + c->bytes < to_write + c->floor) return false;
     for (size_t i = 0; i < c->n && !fits(c, limit, bytes, to_write); i++) {
         if (!drop(dir, c->entry[i].name)) {
             c->n_busy++;
@@ -218,9 +225,12 @@ static enum mode_status reserve(const struct fetch *f, uint64_t have, struct mod
 {
     char *path = mode_path_join(f->dir, "lock");
     struct contents c = {0};
+    struct stat s;
     uint64_t limit = 0;
     const double until = mode_clock_s() + ROOM_WAIT_S;
     enum mode_status st = MODE_OK;
+    const uint64_t own = fstat(f->fd, &s) == 0 ? on_disk(&s) : have,
+                   to_write = own < f->version.bytes ? f->version.bytes - own : 0;
     for (bool done = false; !st && !done;) {
         int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
         if (fd < 0)
@@ -228,7 +238,7 @@ static enum mode_status reserve(const struct fetch *f, uint64_t have, struct mod
         else if (!(st = take_lock(fd, LOCK_EX, path, 0, f->watch, err)) && !(st = read_limit(&limit, err)) &&
                  !(st = list(&c, f->dir, f->name, err))) {
             limit = room_of(&c, limit);
-            done = make_room(&c, f->dir, limit, f->version.bytes, f->version.bytes - have);
+            done = make_room(&c, f->dir, limit, f->version.bytes, to_write);
             if (done && f->version.bytes && fallocate(f->fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)f->version.bytes) != 0 &&
                 (errno == ENOSPC || errno == EDQUOT))
                 done = false;

@@ -186,6 +186,11 @@ kill $holder
 [ -e "$oldest" ] || fail "a shard went away under its reader"
 same "beside a shard that is held"
 rm -rf out small
+captions out "$at/plain/d/00000.tar" || fail "$(cat log)"
+rm -rf out
+MODE_SHARD_CACHE_BYTES=1000 refused 78 "MODE_SHARD_CACHE_BYTES" "$at/plain/d/00001.tar"
+[ "$(find cache/shards -type f ! -name lock | wc -l)" = 1 ] || fail "what was there went for a shard that has no room anyway: $(ls cache/shards)"
+rm -r cache
 MODE_SHARD_CACHE_BYTES=1000 refused 78 "MODE_SHARD_CACHE_BYTES" "$at/plain/d/00000.tar"
 MODE_SHARD_CACHE_BYTES=lots refused 78 'MODE_SHARD_CACHE_BYTES: "lots" is no number' "$at/plain/d/00000.tar"
 
