@@ -49,6 +49,8 @@ enum mode_status mode_file_sync(const char *path, struct mode_error *err);
 enum mode_status mode_dir_make(const char *path, struct mode_error *err);
 /* A new empty folder of this process in TMPDIR (or /tmp); the name is the caller's, to remove and to free. */
 enum mode_status mode_dir_temporary(char **path, struct mode_error *err);
+/* What is fetched once lies there: $MODE_CACHE, else ~/.cache/mode; the caller frees. */
+char *mode_cache_folder(void);
 /* rm -rf; a missing path is fine. */
 enum mode_status mode_dir_remove(const char *path, struct mode_error *err);
 /* Copy src to dst (atomic); hard-links when the filesystem allows and link is true. */

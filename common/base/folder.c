@@ -39,6 +39,12 @@ enum mode_status mode_dir_make(const char *path, struct mode_error *err)
     return st;
 }
 
+char *mode_cache_folder(void)
+{
+    const char *cache = getenv("MODE_CACHE"), *home = getenv("HOME");
+    return cache && *cache ? mode_xstrdup(cache) : mode_xasprintf("%s/.cache/mode", home ? home : "");
+}
+
 enum mode_status mode_dir_temporary(char **path, struct mode_error *err)
 {
     const char *parent = getenv("TMPDIR");

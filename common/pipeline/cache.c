@@ -12,9 +12,9 @@ static const char known[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxy
 
 char *mode_cache_models(void)
 {
-    const char *cache = getenv("MODE_CACHE"), *home = getenv("HOME");
-    return cache && *cache ? mode_xasprintf("%s/models", cache)
-                           : mode_xasprintf("%s/.cache/mode/models", home ? home : "");
+    char *cache = mode_cache_folder(), *models = mode_path_join(cache, "models");
+    free(cache);
+    return models;
 }
 
 char *mode_cache_merges(void)

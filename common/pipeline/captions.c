@@ -5,6 +5,7 @@
 #include "data/face_boxes.h"
 #include "data/sample_json.h"
 #include "data/utf8.h"
+#include "remote/shards.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -168,10 +169,10 @@ static void one_sample(void *ctx, int64_t item, int thread)
     s->fate = (uint8_t)fate;
 }
 
-static enum mode_status check_unchanged(const struct mode_captions_options *o, struct mode_error *err)
+static enum mode_status check_unchanged(const struct mode_captions_options *o, const char *path, struct mode_error *err)
 {
     struct stat sb;
-    if (stat(o->shard_path, &sb) != 0) return MODE_OK; /* opening it says why */
+    if (stat(path, &sb) != 0) return MODE_OK; /* opening it says why */
     const uint64_t mtime = (uint64_t)sb.st_mtim.tv_sec * 1000000000u + (uint64_t)sb.st_mtim.tv_nsec;
     if (o->shard_size && (uint64_t)sb.st_size != o->shard_size)
         return MODE_FAIL(err, MODE_E_VALUE,
@@ -205,10 +206,14 @@ enum mode_status mode_captions_extract(struct mode_captions *c, const char *out_
     struct mode_sample_list list = {0};
     struct made made = {0};
     struct verdict *verdicts = NULL;
+    struct mode_shard_file shard;
     size_t n_done = 0;
     *c = (struct mode_captions){0};
-    enum mode_status st = check_unchanged(o, err);
-    if (st || (st = mode_tar_data_open(&data, o->shard_path, err)) ||
+    const struct mode_remote_watch watch = {.going = o->fetching, .ctx = o->ctx};
+    enum mode_status st = mode_shard_hold(&shard, o->shard_path, &watch, err);
+    if (st) return st;
+    st = check_unchanged(o, shard.path, err);
+    if (st || (st = mode_tar_data_open(&data, shard.path, err)) ||
         (st = mode_samples_list(&list, &data, o->shard_path, err)) ||
         (o->strict && (st = check_strict(&list, o->shard_path, err))))
         goto out;
@@ -239,7 +244,7 @@ enum mode_status mode_captions_extract(struct mode_captions *c, const char *out_
             goto out;
         }
     }
-    if ((st = check_unchanged(o, err))) goto out; /* nor while we read it */
+    if ((st = check_unchanged(o, shard.path, err))) goto out; /* nor while we read it */
 
     char *name = mode_utf8_cleaned(o->shard_name ? o->shard_name : mode_path_base(o->shard_path),
                                    strlen(o->shard_name ? o->shard_name : mode_path_base(o->shard_path)));
@@ -264,5 +269,7 @@ out:
     free(verdicts);
     mode_sample_list_clear(&list);
     mode_tar_data_close(&data);
+    if (st) mode_error_rename(err, shard.path, o->shard_path);
+    mode_shard_release(&shard);
     return st;
 }

@@ -19,7 +19,7 @@
 #include "data/image.h"
 
 struct mode_captions_options {
-    const char *shard_path;
+    const char *shard_path;  /* or its pinned address (remote/shards.h) */
     const char *shard_name;  /* as people call it; NULL: the path's last component */
     uint64_t shard_size;     /* bytes when planned, or 0: not checked              */
     uint64_t shard_mtime_ns; /* modification time when planned, or 0: not checked  */
@@ -35,12 +35,15 @@ struct mode_captions_options {
      * sample that is not kept, in tar order, with a sentence for people. */
     bool (*progress)(void *ctx, uint64_t done, uint64_t total);
     void (*reject)(void *ctx, uint32_t sample, enum mode_fate fate, const char *why);
+    /* While a shard of another machine is fetched, with bytes; may be NULL. false stops with MODE_E_STOPPED. */
+    bool (*fetching)(void *ctx, uint64_t done, uint64_t total);
     void *ctx;
 };
 
 /* Write the captions of a shard to out_path and load them into c (the caller clears it).
  * Errors: MODE_E_NOINPUT no such file, MODE_E_FORMAT no tar or a damaged one, MODE_E_VALUE changed since
- * planned, over a limit, or not strict enough for `strict`, MODE_E_STOPPED, MODE_E_MEMORY, MODE_E_IO. */
+ * planned, over a limit, or not strict enough for `strict`, MODE_E_STOPPED, MODE_E_MEMORY, MODE_E_IO; of a shard of
+ * another machine also those of mode_shard_hold. */
 enum mode_status mode_captions_extract(struct mode_captions *c, const char *out_path,
                                        const struct mode_captions_options *o, struct mode_error *err);
 

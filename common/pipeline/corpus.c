@@ -5,6 +5,7 @@
 #include "data/safetensors.h"
 #include "data/tar.h"
 #include "pipeline/corpus_words.h"
+#include "remote/shards.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -102,11 +103,40 @@ static int by_draw(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* The pictures are an illustration: one that cannot be read is counted and the next is taken. */
-static void take_pictures(struct reading *r, const struct mode_corpus_shard *shard)
+static bool is_inside(const struct candidate *s, uint64_t size)
+{
+    return size == s->tar_size && s->offset <= size && s->size <= size - s->offset;
+}
+
+/* *data: its bytes, the caller frees. Of a plain tar on another machine they alone are fetched. */
+static enum mode_status read_picture(uint8_t **data, const struct candidate *s, const char *tar, struct mode_error *err)
+{
+    struct mode_tar_data t = {0}; /* one at a time: a compressed one is unpacked to memory */
+    struct mode_shard_file file;
+    *data = NULL;
+    if (mode_remote_is(tar) && is_inside(s, mode_remote_bytes(tar))) {
+        *data = mode_xmalloc(s->size + 1);
+        return mode_shard_read(*data, tar, s->offset, s->size, NULL, err);
+    }
+    enum mode_status st = mode_shard_hold(&file, tar, NULL, err);
+    if (!st && !(st = mode_tar_data_open(&t, file.path, err))) {
+        if (is_inside(s, t.size)) {
+            *data = mode_xmalloc(s->size + 1);
+            memcpy(*data, t.data + s->offset, s->size);
+        } else
+            st = MODE_FAIL(err, MODE_E_VALUE, "%s: has changed", tar);
+        mode_tar_data_close(&t);
+    }
+    mode_shard_release(&file);
+    return st;
+}
+
+/* The pictures are an illustration: one that cannot be read is counted and the next is taken. But one that could be read
+ * a little later is waited for, or the report's bytes would tell of a network. */
+static enum mode_status take_pictures(struct reading *r, const struct mode_corpus_shard *shard, struct mode_error *err)
 {
     struct mode_corpus *c = r->c;
-    struct mode_error ignored;
+    struct mode_error why;
     int most = 360 / c->n; /* keeps the page under 2 MB */
     most = most < 1 ? 1 : most > MODE_CORPUS_PICTURES ? MODE_CORPUS_PICTURES : most;
     qsort(r->shown, (size_t)c->m, sizeof *r->shown, by_draw);
@@ -115,18 +145,22 @@ static void take_pictures(struct reading *r, const struct mode_corpus_shard *sha
         if (!s->caption || !shard[s->shard].tar) continue;
         struct mode_corpus_expert *e = &c->expert[r->centres->fine_to_coarse[s->fine]];
         if (e->n_pictures == most) continue;
-        struct mode_tar_data t = {0}; /* one at a time: a compressed one is unpacked to memory */
-        if (mode_tar_data_open(&t, shard[s->shard].tar, &ignored)) t = (struct mode_tar_data){0};
         struct mode_corpus_picture *p = &e->picture[e->n_pictures];
-        bool inside = t.data && t.size == s->tar_size && s->offset <= t.size && s->size <= t.size - s->offset;
-        if (inside && mode_corpus_thumbnail(p, t.data + s->offset, s->size, &ignored) == MODE_OK) {
+        uint8_t *data;
+        enum mode_status st = read_picture(&data, s, shard[s->shard].tar, &why);
+        const bool later = st == MODE_E_PEER || st == MODE_E_TEMP;
+        if (!st && mode_corpus_thumbnail(p, data, s->size, &why) == MODE_OK) {
             p->caption = mode_xstrdup(s->caption);
             e->n_pictures++;
         } else {
             c->pictures_unreadable++;
         }
-        if (t.data) mode_tar_data_close(&t);
+        free(data);
+        if (!later) continue;
+        if (err) *err = why;
+        return st;
     }
+    return MODE_OK;
 }
 
 enum mode_status mode_corpus_open(struct mode_corpus *c, const struct mode_corpus_shard *shard, int n_shards,
@@ -146,7 +180,7 @@ enum mode_status mode_corpus_open(struct mode_corpus *c, const struct mode_corpu
     for (int i = 0; i < n_shards && !st; i++) st = read_shard(&r, &shard[i], i, err);
     if (!st) {
         for (int e = 0; e < c->n; e++) mode_word_table_top(&r.words, e, &c->expert[e]);
-        take_pictures(&r, shard);
+        st = take_pictures(&r, shard, err);
     }
     mode_word_table_clear(&r.words);
     for (int i = 0; i < c->m; i++) free(r.shown[i].caption);

@@ -46,13 +46,14 @@ struct mode_corpus {
     int64_t pictures_unreadable;       /* drawn, but the shard or the picture could not be read */
 };
 
-/* One shard's files; tar may be NULL (no pictures). */
+/* One shard's files; tar may be NULL (no pictures), or a pinned address. */
 struct mode_corpus_shard {
     const char *captions, *assign, *tar;
 };
 
 /* centres_digest: of the centres file; assignments made with others are MODE_E_VALUE. Errors also: rows of
- * captions and assignment disagree, a fine id out of range. Clear also after a failure. */
+ * captions and assignment disagree, a fine id out of range; MODE_E_PEER: pictures cannot be fetched at present. Clear
+ * also after a failure. */
 enum mode_status mode_corpus_open(struct mode_corpus *c, const struct mode_corpus_shard *shard, int n_shards,
                                   const struct mode_centres *centres, const char *centres_digest, uint64_t seed,
                                   struct mode_error *err);

@@ -2,10 +2,14 @@
 
 #include "base/file.h"
 #include "base/str.h"
+#include "remote/link.h"
+#include "remote/queries.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <glob.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,14 +23,12 @@
 struct expansion {
     struct mode_shards *out;
     size_t cap;
+    bool in_list; /* a file of sources, which is nobody's business */
     struct mode_error *err;
 };
 
-static enum mode_status add_shard(struct expansion *x, const char *path, const char *base)
+static enum mode_status keep(struct expansion *x, const char *path, const char *base, uint64_t size, uint64_t mtime_ns)
 {
-    struct stat st;
-    if (stat(path, &st) != 0) return mode_input_fail(x->err, errno, path, "be opened");
-    if (!S_ISREG(st.st_mode)) return MODE_FAIL(x->err, MODE_E_NOINPUT, "%s: a shard must be a regular file", path);
     if (x->out->n == MAX_SHARDS) return MODE_FAIL(x->err, MODE_E_VALUE, "more than %d shards in one run", MAX_SHARDS);
     if (x->out->n == x->cap) {
         x->cap = x->cap ? 2 * x->cap : 64;
@@ -38,10 +40,36 @@ static enum mode_status add_shard(struct expansion *x, const char *path, const c
     x->out->shard[x->out->n++] = (struct mode_shard){
         .path = mode_xstrdup(path),
         .name = mode_xstrdup(*name ? name : mode_path_base(path)),
-        .size = (uint64_t)st.st_size,
-        .mtime_ns = (uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec,
+        .size = size,
+        .mtime_ns = mtime_ns,
     };
     return MODE_OK;
+}
+
+static enum mode_status add_shard(struct expansion *x, const char *path, const char *base)
+{
+    struct stat st;
+    if (stat(path, &st) != 0) return mode_input_fail(x->err, errno, path, "be opened");
+    if (!S_ISREG(st.st_mode)) return MODE_FAIL(x->err, MODE_E_NOINPUT, "%s: a shard must be a regular file", path);
+    return keep(x, path, base, (uint64_t)st.st_size,
+                (uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec);
+}
+
+static enum mode_status add_remote(struct expansion *x, const char *text, const char *base)
+{
+    char *address, *query;
+    enum mode_status st = mode_remote_address(&address, &query, text, x->err);
+    if (st) return st;
+    if (query && !x->in_list)
+        st = MODE_FAIL(x->err, MODE_E_CONFIG,
+                       "%s?...: what is after \"?\" may be a key, and a run's spec is kept and shown. HINT: write such "
+                       "addresses into a file, one a line, and name that: @FILE; or leave the query out",
+                       address);
+    if (!st) st = mode_remote_query_put(address, query, x->err);
+    if (!st) st = keep(x, address, base, 0, 0);
+    free(address);
+    free(query);
+    return st;
 }
 
 /* Digits compare as numbers, everything else as bytes; leading zeros break ties, so the order is total. */
@@ -108,6 +136,7 @@ static char *fixed_folder(const char *pattern)
 static enum mode_status add_pattern(struct expansion *x, const char *pattern, const char *base)
 {
     struct stat s;
+    if (mode_remote_is(pattern)) return add_remote(x, pattern, base);
     if (!strpbrk(pattern, "*?[")) {
         if (stat(pattern, &s) == 0 && S_ISDIR(s.st_mode)) return add_folder(x, pattern, pattern, 0);
         return add_shard(x, pattern, base);
@@ -133,20 +162,28 @@ static bool all_digits(const char *s, size_t n)
     return true;
 }
 
+static enum mode_status fail_braces(struct expansion *x, enum mode_status st, const char *pattern, const char *why)
+{
+    char *shown = mode_remote_shown(pattern);
+    MODE_FAIL(x->err, st, "%s: %s", shown, why);
+    free(shown);
+    return st;
+}
+
 /* Expand the first brace of pattern, and the rest by recursion. */
 static enum mode_status add_braces(struct expansion *x, const char *pattern, const char *base, int depth)
 {
     const char *open = strchr(pattern, '{');
     if (!open) return add_pattern(x, pattern, base);
-    if (depth > MAX_DEPTH) return MODE_FAIL(x->err, MODE_E_VALUE, "%s: too many braces", pattern);
+    if (depth > MAX_DEPTH) return fail_braces(x, MODE_E_VALUE, pattern, "too many braces");
     const char *close = open;
     for (int level = 0; *close; close++) {
         if (*close == '{') level++;
         if (*close == '}' && --level == 0) break;
     }
-    if (!*close) return MODE_FAIL(x->err, MODE_E_CONFIG, "%s: a brace is not closed", pattern);
+    if (!*close) return fail_braces(x, MODE_E_CONFIG, pattern, "a brace is not closed");
     const char *in = open + 1;
-    size_t n_in = (size_t)(close - in), n_head = (size_t)(open - pattern);
+    const size_t n_head = (size_t)(open - pattern);
     enum mode_status st = MODE_OK;
     const char *dots = strstr(in, "..");
     if (dots && dots < close && all_digits(in, (size_t)(dots - in)) &&
@@ -154,8 +191,7 @@ static enum mode_status add_braces(struct expansion *x, const char *pattern, con
         int width = in[0] == '0' ? (int)(dots - in) : 0;
         unsigned long long from = strtoull(in, NULL, 10), to = strtoull(dots + 2, NULL, 10);
         if (to < from || to - from >= MAX_SHARDS)
-            return MODE_FAIL(x->err, MODE_E_CONFIG, "%s: the range {%.*s} is empty or too long", pattern, (int)n_in,
-                             in);
+            return fail_braces(x, MODE_E_CONFIG, pattern, "its range {A..B} is empty or too long");
         for (unsigned long long i = from; i <= to && !st; i++) {
             char *one = mode_xasprintf("%.*s%0*llu%s", (int)n_head, pattern, width, i, close + 1);
             st = add_braces(x, one, base, depth + 1);
@@ -190,10 +226,13 @@ static enum mode_status add_list(struct expansion *x, const char *path, int dept
     char *slash = strrchr(folder, '/');
     if (slash) *slash = 0;
     char *save = NULL;
+    const bool outer = x->in_list;
+    x->in_list = true;
     for (char *line = strtok_r(text, "\r\n", &save); line && !st; line = strtok_r(NULL, "\r\n", &save)) {
         line += strspn(line, " \t");
         if (*line && *line != '#') st = add_source(x, line, folder, depth + 1);
     }
+    x->in_list = outer;
     free(folder);
     free(text);
     return st;
@@ -248,9 +287,38 @@ static enum mode_status path_of_url(char **path, const char *source, struct mode
     return MODE_OK;
 }
 
+/* Addresses that nothing here reads, with the way that there is. */
+static enum mode_status refuse_other(const char *source, const char *rest, struct mode_error *err)
+{
+    const char *hint = "copy the shards to this machine, or mount the place where they are";
+    const bool pipe = strncmp(rest, "pipe:", 5) == 0;
+    if (!pipe && !strstr(rest, "://")) return MODE_OK;
+    if (strncmp(rest, "hf://", 5) == 0)
+        hint = "https://huggingface.co/datasets/ORG/NAME/resolve/main/FILE.tar, with HF_TOKEN where it is not for "
+               "everybody";
+    else if (strncmp(rest, "gs://", 5) == 0)
+        hint = "https://storage.googleapis.com/BUCKET/KEY, of a public bucket or presigned";
+    else if (source != rest)
+        hint = "a list of sources is a file of this machine";
+    else if (pipe)
+        hint = "commands are not run; name what the command reads, as https:// or s3://";
+    char *shown = mode_remote_shown(source);
+    enum mode_status st = MODE_FAIL(err, MODE_E_CONFIG,
+                                    "%s: only local files and folders can be read, by path or as file:///PATH, and "
+                                    "https://, http:// and s3:// addresses of shards. HINT: %s",
+                                    shown, hint);
+    free(shown);
+    return st;
+}
+
 static enum mode_status add_source(struct expansion *x, const char *source, const char *folder, int depth)
 {
-    if (depth > MAX_DEPTH) return MODE_FAIL(x->err, MODE_E_VALUE, "%s: lists nested too deep", source);
+    if (depth > MAX_DEPTH) {
+        char *shown = mode_remote_shown(source);
+        enum mode_status deep = MODE_FAIL(x->err, MODE_E_VALUE, "%s: lists nested too deep", shown);
+        free(shown);
+        return deep;
+    }
     const char *join = strstr(source, "::");
     if (join) {
         char *head = mode_xasprintf("%.*s", (int)(join - source), source);
@@ -263,12 +331,11 @@ static enum mode_status add_source(struct expansion *x, const char *source, cons
     char *path;
     enum mode_status st = path_of_url(&path, rest, x->err);
     if (st) return st;
-    if (!path && (strncmp(rest, "pipe:", 5) == 0 || strstr(rest, "://")))
-        return MODE_FAIL(
-            x->err, MODE_E_CONFIG,
-            "%s: only local files and folders can be read, by path or as file:///PATH. HINT: copy the shards "
-            "to this machine, or mount the place where they are",
-            source);
+    if (!path && !list && mode_remote_is(rest)) {
+        path = mode_xstrdup(rest);
+        for (char *c = path; *c != ':'; c++) *c |= 0x20; /* one way to write a scheme, so that names begin after it */
+    }
+    if (!path && (st = refuse_other(source, rest, x->err))) return st;
     if (!path) path = rest[0] == '/' ? mode_xstrdup(rest) : mode_path_join(folder, rest);
     size_t first = x->out->n;
     if (list) {
@@ -307,6 +374,84 @@ enum mode_status mode_sources_expand(struct mode_shards *out, char *const *sourc
     }
     if (st) mode_shards_clear(out);
     return st;
+}
+
+/* ---------------------------------------------------------------------------------------------- servers */
+
+enum { ASK_AT_ONCE = 16 };
+
+struct looking {
+    struct mode_shards *shards;
+    atomic_size_t next;
+    pthread_mutex_t lock; /* over what follows */
+    size_t failed;        /* the first shard that has an error: which is told does not depend on timing */
+    struct mode_error err;
+};
+
+static void fail_at(struct looking *l, size_t i, const struct mode_error *err)
+{
+    pthread_mutex_lock(&l->lock);
+    if (i < l->failed) {
+        l->failed = i;
+        l->err = *err;
+    }
+    pthread_mutex_unlock(&l->lock);
+}
+
+static bool goes_on(struct looking *l)
+{
+    pthread_mutex_lock(&l->lock);
+    const bool good = l->failed == SIZE_MAX;
+    pthread_mutex_unlock(&l->lock);
+    return good;
+}
+
+static void *look(void *ctx)
+{
+    struct looking *l = ctx;
+    struct mode_remote_link *link = NULL;
+    struct mode_error err = {0};
+    enum mode_status st = mode_remote_link_open(&link, &err);
+    for (size_t i; (i = atomic_fetch_add(&l->next, 1)) < l->shards->n && goes_on(l);) {
+        struct mode_shard *s = &l->shards->shard[i];
+        struct mode_remote_version v;
+        if (!mode_remote_is(s->path)) continue;
+        if (!st) st = mode_remote_look(&v, link, s->path, NULL, &err);
+        if (st) {
+            fail_at(l, i, &err);
+            break;
+        }
+        char *address = s->path;
+        s->path = mode_remote_pin(address, &v);
+        s->size = v.bytes;
+        free(address);
+    }
+    mode_remote_link_close(&link);
+    return NULL;
+}
+
+enum mode_status mode_shards_look(struct mode_shards *s, struct mode_error *err)
+{
+    struct looking l = {.shards = s, .lock = PTHREAD_MUTEX_INITIALIZER, .failed = SIZE_MAX};
+    pthread_t thread[ASK_AT_ONCE];
+    size_t n_remote = 0;
+    int n = 0;
+    for (size_t i = 0; i < s->n; i++) n_remote += mode_remote_is(s->shard[i].path);
+    if (!n_remote) return MODE_OK;
+    while (n < ASK_AT_ONCE - 1 && (size_t)n + 1 < n_remote && pthread_create(&thread[n], NULL, look, &l) == 0) n++;
+    look(&l);
+    while (n) pthread_join(thread[--n], NULL);
+    pthread_mutex_destroy(&l.lock);
+    if (l.failed == SIZE_MAX) return MODE_OK;
+    if (err) *err = l.err;
+    return l.err.status;
+}
+
+uint64_t mode_shards_remote_bytes(const struct mode_shards *s)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < s->n; i++) bytes += mode_remote_bytes(s->shard[i].path);
+    return bytes;
 }
 
 void mode_shards_clear(struct mode_shards *s)

@@ -9,6 +9,7 @@
 #include "data/tar.h"
 #include "data/tokenizer.h"
 #include "pipeline/windows.h"
+#include "remote/shards.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -44,7 +45,11 @@ struct mode_stream {
     int context;
     const struct mode_tokenizer *tokenizer;
     uint64_t part, parts;
-    uint32_t *rows, *epochs; /* of the batch being filled */
+    bool (*fetching)(void *ctx, uint64_t done, uint64_t total);
+    void *fetching_ctx;
+    pthread_mutex_t lock;           /* over calls of it */
+    uint64_t fetched, remote_bytes; /* of shards of other machines */
+    uint32_t *rows, *epochs;        /* of the batch being filled */
     int64_t cap;
 };
 
@@ -81,12 +86,88 @@ static enum mode_status open_shard(struct shard *s, const struct mode_stream_sha
     s->first_row = first_row;
     s->tar = mode_xstrdup(from->tar);
     if ((st = mode_captions_load(&s->captions, from->captions, err))) return st;
-    if (stat(from->tar, &sb) != 0) return mode_input_fail(err, errno, from->tar, "be examined");
-    if ((uint64_t)sb.st_size != s->captions.shard_size)
+    const bool remote = mode_remote_is(from->tar);
+    if (!remote && stat(from->tar, &sb) != 0) return mode_input_fail(err, errno, from->tar, "be examined");
+    const uint64_t size = remote ? mode_remote_bytes(from->tar) : (uint64_t)sb.st_size;
+    if (size != s->captions.shard_size)
         return MODE_FAIL(err, MODE_E_VALUE,
                          "shard %s is %llu bytes, it was %llu when its captions were extracted: it has changed since",
-                         from->tar, (unsigned long long)sb.st_size, (unsigned long long)s->captions.shard_size);
+                         from->tar, (unsigned long long)size, (unsigned long long)s->captions.shard_size);
     return MODE_OK;
+}
+
+/* One shard on its way: what it adds to the bytes that the stream has fetched. */
+struct on_its_way {
+    struct mode_stream *stream;
+    uint64_t seen;
+};
+
+static bool on_fetched(void *ctx, uint64_t done, uint64_t total)
+{
+    struct on_its_way *w = ctx;
+    struct mode_stream *s = w->stream;
+    (void)total;
+    if (!s->fetching) return true;
+    pthread_mutex_lock(&s->lock);
+    if (done > w->seen) {
+        s->fetched += done - w->seen;
+        w->seen = done;
+    }
+    const bool goes_on = s->fetching(s->fetching_ctx, s->fetched, s->remote_bytes);
+    pthread_mutex_unlock(&s->lock);
+    return goes_on;
+}
+
+static enum mode_status hold(struct mode_shard_file *file, struct mode_stream *s, const struct shard *shard,
+                             struct mode_error *err)
+{
+    struct on_its_way way = {.stream = s};
+    const struct mode_remote_watch watch = {.going = on_fetched, .ctx = &way};
+    return mode_shard_hold(file, shard->tar, &watch, err);
+}
+
+struct fetching {
+    struct mode_stream *stream;
+    pthread_mutex_t lock; /* over what follows */
+    int64_t failed;       /* the first shard that has an error, or how many there are */
+    struct mode_error err;
+};
+
+static void fetch_one(void *ctx, int64_t i, int thread)
+{
+    struct fetching *f = ctx;
+    struct mode_stream *s = f->stream;
+    struct mode_shard_file file;
+    struct mode_error err = {0};
+    (void)thread;
+    pthread_mutex_lock(&f->lock);
+    const bool in_vain = f->failed < (int64_t)s->n_shards;
+    pthread_mutex_unlock(&f->lock);
+    if (in_vain || !mode_remote_is(s->shards[i].tar)) return;
+    if (hold(&file, s, &s->shards[i], &err)) {
+        pthread_mutex_lock(&f->lock);
+        if (i < f->failed) {
+            f->failed = i;
+            f->err = err;
+        }
+        pthread_mutex_unlock(&f->lock);
+    }
+    mode_shard_release(&file);
+}
+
+/* Before the first step, so that no step waits for them; unless they would only push each other out. */
+static enum mode_status fetch_shards(struct mode_stream *s, struct mode_error *err)
+{
+    struct fetching f = {.stream = s, .lock = PTHREAD_MUTEX_INITIALIZER, .failed = (int64_t)s->n_shards};
+    uint64_t room = 0;
+    for (size_t i = 0; i < s->n_shards; i++) s->remote_bytes += mode_remote_bytes(s->shards[i].tar);
+    enum mode_status st = s->remote_bytes ? mode_shard_room(&room, err) : MODE_OK;
+    if (st || s->remote_bytes > room) return st;
+    mode_parallel_for((int64_t)s->n_shards, fetch_one, &f);
+    pthread_mutex_destroy(&f.lock);
+    if (f.failed == (int64_t)s->n_shards) return MODE_OK;
+    if (err) *err = f.err;
+    return f.err.status;
 }
 
 /* A file in that folder that has no name any more: it goes with the process, however that ends. */
@@ -134,7 +215,11 @@ static enum mode_status unpack_shard(struct mode_stream *s, struct shard *shard,
     const uint64_t size = shard->captions.data_size, most = o->in_memory ? o->in_memory : IN_MEMORY_BYTES;
     enum mode_status st;
     if (size == shard->captions.shard_size) return MODE_OK; /* a plain tar */
-    if ((st = mode_tar_data_open(&shard->unpacked, shard->tar, err))) return st;
+    struct mode_shard_file file;
+    if ((st = hold(&file, s, shard, err))) return st;
+    if ((st = mode_tar_data_open(&shard->unpacked, file.path, err))) mode_error_rename(err, file.path, shard->tar);
+    mode_shard_release(&file);
+    if (st) return st;
     if (shard->unpacked.size != size)
         return MODE_FAIL(err, MODE_E_VALUE,
                          "shard %s unpacks to %zu bytes, it was %llu when its captions were extracted: it has changed "
@@ -207,6 +292,9 @@ enum mode_status mode_stream_open(struct mode_stream **stream, const struct mode
     struct mode_stream *s = mode_xcalloc(1, sizeof *s);
     *stream = NULL;
     s->spill = -1;
+    s->fetching = o->fetching;
+    s->fetching_ctx = o->ctx;
+    pthread_mutex_init(&s->lock, NULL);
     s->scale_min = o->scale_min;
     s->scale_max = o->scale_max;
     s->seed = o->seed;
@@ -224,9 +312,11 @@ enum mode_status mode_stream_open(struct mode_stream **stream, const struct mode
     for (size_t i = 0; i < o->n_shards; i++) {
         struct shard *shard = &s->shards[s->n_shards++];
         if ((st = open_shard(shard, &o->shards[i], n_rows, err))) goto out;
-        if ((st = unpack_shard(s, shard, o, err))) goto out;
         n_rows += shard->captions.n_rows;
     }
+    if ((st = fetch_shards(s, err))) goto out;
+    for (size_t i = 0; i < s->n_shards; i++)
+        if ((st = unpack_shard(s, &s->shards[i], o, err))) goto out;
     if (o->expert != MODE_POOL_ALL) {
         coarse = malloc((n_rows ? n_rows : 1) * sizeof *coarse);
         if (!coarse) {
@@ -257,6 +347,7 @@ void mode_stream_close(struct mode_stream **stream)
     if (s->spill >= 0) close(s->spill);
     free(s->shards);
     mode_pool_clear(&s->pool);
+    pthread_mutex_destroy(&s->lock);
     free(s->rows);
     free(s->epochs);
     free(s);
@@ -301,7 +392,7 @@ static const struct shard *shard_of(const struct mode_stream *s, uint64_t row)
     return &s->shards[lo];
 }
 
-static enum mode_status read_member(uint8_t *data, const struct mode_stream *stream, const struct shard *s,
+static enum mode_status read_member(uint8_t *data, struct mode_stream *stream, const struct shard *s,
                                     const struct mode_sample *m, struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
@@ -311,8 +402,14 @@ static enum mode_status read_member(uint8_t *data, const struct mode_stream *str
         memcpy(data, s->unpacked.data + m->image_offset, m->image_size);
         return MODE_OK;
     }
-    int fd = s->spilled ? stream->spill : open(s->tar, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return MODE_FAIL(err, MODE_E_IO, "it cannot be opened: %s", strerror(errno));
+    struct mode_shard_file file = {.hold = stream->spill};
+    if (!s->spilled && (st = hold(&file, stream, s, err))) return st;
+    int fd = file.hold >= 0 ? file.hold : open(file.path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        st = MODE_FAIL(err, MODE_E_IO, "it cannot be opened: %s", strerror(errno));
+        mode_shard_release(&file);
+        return st;
+    }
     while (got < m->image_size) {
         ssize_t n = pread(fd, data + got, m->image_size - got, (off_t)(at + got));
         if (n < 0 && errno == EINTR) continue;
@@ -323,11 +420,12 @@ static enum mode_status read_member(uint8_t *data, const struct mode_stream *str
         }
         got += (uint64_t)n;
     }
-    if (!s->spilled) close(fd);
+    if (fd != file.hold) close(fd);
+    if (!s->spilled) mode_shard_release(&file);
     return st;
 }
 
-static enum mode_status make_pixels(const struct mode_batch *b, int64_t i, const struct mode_stream *s,
+static enum mode_status make_pixels(const struct mode_batch *b, int64_t i, struct mode_stream *s,
                                     struct mode_error *err)
 {
     const uint32_t row = s->rows[i], epoch = s->epochs[i];
@@ -350,7 +448,7 @@ static enum mode_status make_pixels(const struct mode_batch *b, int64_t i, const
         st = b->windows ? mode_windows_add(b->windows, i, &file, &draw, err)
                         : mode_preprocess_train_file(&s->preprocess, &file, &draw, b->pixels + (size_t)i * pixels, err);
     }
-    if (st)
+    if (st && st != MODE_E_STOPPED && st != MODE_E_PEER)
         st = mode_error_prefix(err, st,
                                "shard %s, sample %s, picture of %llu bytes at byte %llu: it was readable when captions "
                                "were extracted and is not now",
@@ -372,7 +470,7 @@ struct fill {
 static void fill_item(void *ctx, int64_t i, int thread)
 {
     struct fill *f = ctx;
-    const struct mode_stream *s = f->stream;
+    struct mode_stream *s = f->stream;
     struct mode_batch *b = f->batch;
     struct mode_error err = {0};
     (void)thread;

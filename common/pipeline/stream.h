@@ -21,6 +21,7 @@
 #include "data/image.h"
 #include "pipeline/pool.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -29,7 +30,7 @@ struct mode_windows;
 
 struct mode_stream_shard {
     const char *captions; /* captions.bin                                  */
-    const char *tar;      /* the shard it was made from                    */
+    const char *tar;      /* the shard it was made from, or its pinned address */
     const char *assign;   /* assign.safetensors; not read for a dense pool */
 };
 
@@ -50,6 +51,11 @@ struct mode_stream_options {
     uint64_t in_memory;
     /* Batches are part `part` of `parts` equal ones of a step's pairs; parts 0: whole steps. */
     int part, parts;
+    /* While shards of other machines are fetched, which happens when the stream is opened, as far as they all fit into
+     * the folder of shards, and when a batch needs one that is not there: bytes fetched so far, bytes of all. Called in
+     * any thread, one call at a time; false stops with MODE_E_STOPPED. May be NULL. */
+    bool (*fetching)(void *ctx, uint64_t done, uint64_t total);
+    void *ctx;
 };
 
 struct mode_batch {
@@ -67,8 +73,8 @@ void mode_batch_clear(struct mode_batch *b);
 struct mode_stream;
 
 /* Errors: whatever reading the files says; MODE_E_FORMAT when an assignment is not of its caption file, or
- * not of these centres; MODE_E_VALUE when a shard's size has changed, or the expert is none of the centres'.
- */
+ * not of these centres; MODE_E_VALUE when a shard's size has changed, or the expert is none of the centres';
+ * of shards of other machines those of mode_shard_hold. */
 enum mode_status mode_stream_open(struct mode_stream **stream, const struct mode_stream_options *options,
                                   struct mode_error *err);
 void mode_stream_close(struct mode_stream **stream);

@@ -380,13 +380,25 @@ static enum mode_status train_step(struct training *t, struct mode_train_progres
     return MODE_OK;
 }
 
+/* A stop was heard while a batch waited for a shard: the steps that are done are kept, as after a stop between two. */
+static void keep_steps(const struct training *t)
+{
+    struct mode_error stopped_all_the_same;
+    const uint64_t every = t->spec->checkpoint_steps;
+    if (!t->hooks->group && t->step > t->result.resumed_at && !(every && t->step % every == 0))
+        (void)save_checkpoint(t, &stopped_all_the_same);
+}
+
 static enum mode_status run(struct training *t, struct mode_error *err)
 {
     const struct mode_train_spec *s = t->spec;
     enum mode_status st;
     while (t->step < s->end_step) {
         struct mode_train_progress p;
-        if ((st = train_step(t, &p, err))) return st;
+        if ((st = train_step(t, &p, err))) {
+            if (st == MODE_E_STOPPED) keep_steps(t);
+            return st;
+        }
         if (t->hooks->progress) t->hooks->progress(t->hooks->ctx, &p);
         bool last = t->step == s->end_step, stop = t->hooks->stopping && t->hooks->stopping(t->hooks->ctx);
         if ((st = mode_together_any(t->together, &stop, err))) return st;
@@ -470,6 +482,8 @@ static enum mode_status prepare(struct training *t, struct mode_error *err)
                                                 .context = mode_clip_context(t->clip),
                                                 .tokenizer = t->tokenizer,
                                                 .scratch = t->scratch,
+                                                .fetching = t->hooks->fetching,
+                                                .ctx = t->hooks->ctx,
                                                 .part = t->hooks->group ? t->hooks->group->rank : 0,
                                                 .parts = t->hooks->group ? t->hooks->group->size : 1};
     if ((st = mode_stream_open(&t->stream, &options, err))) return st;

@@ -96,6 +96,8 @@ struct mode_train_hooks {
     void (*progress)(void *ctx, const struct mode_train_progress *p); /* after every step */
     void (*notice)(void *ctx, const char *text);                      /* a sentence for the log */
     bool (*stopping)(void *ctx);                                      /* asked after every step */
+    /* While shards of other machines are fetched (stream.h); false: stop, which is a stop between two steps. */
+    bool (*fetching)(void *ctx, uint64_t done, uint64_t total);
     /* Folder to make for the checkpoint called name, malloc'd; and: its files are written, keep it. Both or
      * none. Without them a stop loses the training. */
     char *(*checkpoint_dir)(void *ctx, const char *name);

@@ -17,6 +17,13 @@ static bool progress(void *ctx, uint64_t done, uint64_t total)
     return !mode_job_stopping(r->job);
 }
 
+static bool fetching(void *ctx, uint64_t done, uint64_t total)
+{
+    struct reporter *r = ctx;
+    mode_job_progress(r->job, done, total, "bytes of the shard");
+    return !mode_job_stopping(r->job);
+}
+
 /* The first of each fate and every 1000th are worth a person's attention, the others a debugger's. */
 static void reject(void *ctx, uint32_t sample, enum mode_fate fate, const char *why)
 {
@@ -48,6 +55,7 @@ enum mode_status captions_work(struct mode_job *job, struct mode_error *err)
                                       .strict = q->strict,
                                       .progress = progress,
                                       .reject = reject,
+                                      .fetching = fetching,
                                       .ctx = &r};
     if (q->max_image_pixels) o.limits.max_pixels = q->max_image_pixels;
     if ((st = mode_text_keys_parse(&o.keys, (const char *const *)q->text_keys, q->n_text_keys, err)) ||

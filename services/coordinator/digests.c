@@ -224,7 +224,9 @@ void digests_reading(char *text, size_t size, struct digests *d)
     const char *reads = atomic_load(&d->reads);
     uint64_t of = atomic_load(&d->expected), bytes = atomic_load(&d->watch.bytes);
     text[0] = '\0';
-    if (reads)
+    if (reads && !of)
+        snprintf(text, size, "reads %s", reads);
+    else if (reads)
         snprintf(text, size, "reads %s: %.1f of %.1f GB", reads, (double)(bytes < of ? bytes : of) * 1e-9,
                  (double)of * 1e-9);
 }

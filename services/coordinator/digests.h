@@ -46,7 +46,7 @@ void digests_watch(struct digests *d);
 /* It begins to read something ("the evaluation tasks"; static), of which so much is not known yet; NULL: nothing. */
 void digests_begin(struct digests *d, const char *reads);
 void digests_expect(struct digests *d, const char *what, const char *path);
-/* "reads the evaluation tasks: 3.1 of 20.0 GB"; "" while it reads nothing. */
+/* "reads the evaluation tasks: 3.1 of 20.0 GB", without the numbers where nobody knows them; "" while it reads nothing. */
 void digests_reading(char *text, size_t size, struct digests *d);
 /* What is being digested ends with MODE_E_STOPPED, and so does what comes after it. */
 void digests_stop(struct digests *d);

@@ -7,6 +7,7 @@
 #include "models/clip_config.h"
 #include "nn/backend.h"
 #include "pipeline/train.h"
+#include "remote/shards.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -246,8 +247,24 @@ static enum mode_status look_at_tasks(struct plan *p, const struct plan_world *w
     return st;
 }
 
+/* Training reads at random: what the folder of shards cannot hold would be fetched again and again. Workers may have
+ * other folders than this machine; their sentence would come too late. */
+static enum mode_status check_room(struct plan *p, struct mode_error *err)
+{
+    const uint64_t bytes = mode_shards_remote_bytes(&p->shards);
+    uint64_t room = 0;
+    enum mode_status st = bytes ? mode_shard_room(&room, err) : MODE_OK;
+    if (!st && bytes > room)
+        p->warning = mode_xasprintf(
+            "the shards of other machines have %.1f GB, and the folder of shards holds %.1f GB at most: training reads "
+            "at random and would fetch them again and again. HINT: MODE_SHARD_CACHE_BYTES, a larger disk by "
+            "MODE_SHARD_CACHE, or a copy of the shards",
+            (double)bytes / 1e9, (double)room / 1e9);
+    return st;
+}
+
 /* One list of all shards, so that a shard given twice is noticed across the sources, and where each source ends. */
-static enum mode_status look_at_shards(struct plan *p, struct mode_error *err)
+static enum mode_status look_at_shards(struct plan *p, struct digests *d, struct mode_error *err)
 {
     const struct mode_spec_list *train = &p->spec.data_train, *added = &p->spec.data_added;
     char **source = mode_xmalloc((train->n + added->n + 1) * sizeof *source);
@@ -262,7 +279,10 @@ static enum mode_status look_at_shards(struct plan *p, struct mode_error *err)
         p->shard_end[j] = (uint32_t)p->shards.n;
     }
     free(source);
-    return st;
+    if (st) return st;
+    digests_begin(d, "the shards' addresses");
+    st = mode_shards_look(&p->shards, err);
+    return st ? st : check_room(p, err);
 }
 
 /* A training names every shard and two files of each in its record. That it has room is better known now than when all
@@ -323,7 +343,7 @@ static enum mode_status look_at_inputs(struct plan *p, const struct plan_world *
                                        struct mode_error *err)
 {
     enum mode_status st = mode_spec_check(&p->spec, err);
-    if (!st) st = look_at_shards(p, err);
+    if (!st) st = look_at_shards(p, d, err);
     if (!st) st = check_record(p, MODE_STORE_MAX_RECORD, err);
     if (!st) st = world->encoder_id(&p->encoder_id, d, &p->spec, err);
     if (!st) st = look_at_tokenizer(p, world, err);

@@ -9,6 +9,7 @@
 #include "base/str.h"
 #include "base/version.h"
 #include "data/evalset.h"
+#include "remote/address.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -55,10 +56,11 @@ static json_t *head_json(const struct plan *p)
     return NULL;
 }
 
-/* A line for each shard, since there may be two million: [path, where its name begins in it, bytes, mtime in ns]. */
+/* A line for each shard, since there may be two million: [path, where its name begins in it, bytes, mtime in ns]. The
+ * name of a shard of another machine ends where its address says the version. */
 static bool add_shard(struct mode_str *out, const struct mode_shard *s, const char *before)
 {
-    json_t *line = json_pack("[s, I, I, I]", s->path, (json_int_t)(strlen(s->path) - strlen(s->name)),
+    json_t *line = json_pack("[s, I, I, I]", s->path, (json_int_t)(mode_remote_pin_at(s->path) - strlen(s->name)),
                              (json_int_t)s->size, (json_int_t)s->mtime_ns);
     if (!line) return false;
     char *text = json_dumps(line, JSON_COMPACT);
@@ -166,10 +168,11 @@ static bool take_shards(struct plan *p, const json_t *list, const json_t *ends)
         const char *path;
         json_int_t name, size, mtime;
         if (json_unpack(x, "[s, I, I, I]", &path, &name, &size, &mtime) != 0 || name < 0 ||
-            (size_t)name >= strlen(path))
+            (size_t)name >= mode_remote_pin_at(path))
             return false;
+        const size_t n_name = mode_remote_pin_at(path) - (size_t)name;
         p->shards.shard[i] = (struct mode_shard){.path = mode_xstrdup(path),
-                                                 .name = mode_xstrdup(path + name),
+                                                 .name = mode_xasprintf("%.*s", (int)n_name, path + name),
                                                  .size = (uint64_t)size,
                                                  .mtime_ns = (uint64_t)mtime};
         p->shards.n++;
@@ -253,6 +256,7 @@ enum mode_status plan_inputs_find(const struct plan *p, struct mode_error *err)
     if (!st && p->init_digest[0]) st = look_for(p->spec.train.init, "train.init", err);
     for (uint32_t t = 0; t < p->n_tasks && !st; t++)
         st = look_for_in(p->task[t].dir, "test/nshards.txt", "evaluation task", err);
-    for (size_t i = 0; i < p->shards.n && !st; i++) st = look_for(p->shards.shard[i].path, "shard", err);
+    for (size_t i = 0; i < p->shards.n && !st; i++)
+        if (!mode_remote_is(p->shards.shard[i].path)) st = look_for(p->shards.shard[i].path, "shard", err);
     return st;
 }

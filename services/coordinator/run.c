@@ -308,10 +308,10 @@ static void ask_plan(struct runs *r, struct run *run)
     free(dir);
 }
 
-/* Of a run that was planned before: after a start of the machine its data may be mounted a little later. */
+/* Of a run that was planned before: after a start of the machine its data may be mounted, or reached, a little later. */
 static bool may_pass(enum mode_status st)
 {
-    return st == MODE_E_NOINPUT || st == MODE_E_IO || st == MODE_E_PERM || st == MODE_E_TEMP;
+    return st == MODE_E_PEER || st == MODE_E_NOINPUT || st == MODE_E_IO || st == MODE_E_PERM || st == MODE_E_TEMP;
 }
 
 static void take_planned(struct runs *r, struct run *run)

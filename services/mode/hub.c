@@ -5,6 +5,7 @@
 #include "data/weights.h"
 #include "hub_snapshot.h"
 #include "pipeline/cache.h"
+#include "remote/address.h"
 
 #include <curl/curl.h>
 #include <errno.h>
@@ -296,12 +297,8 @@ static enum mode_status read_environment(struct fetch *f, struct mode_error *err
                          f->endpoint);
     f->token = getenv("HF_TOKEN");
     if (f->token && !*f->token) f->token = NULL;
-    for (const char *c = f->token; c && *c; c++)
-        if (*c <= ' ' || *c > '~') /* it becomes a line of a request; it is never shown */
-            return MODE_FAIL(err, MODE_E_CONFIG,
-                             "HF_TOKEN: character %td is none of a token; expected letters, digits and signs, without "
-                             "spaces or line ends",
-                             c - f->token + 1);
+    enum mode_status st = mode_remote_word(f->token, "HF_TOKEN", err);
+    if (st) return st;
     f->offline = is_on("HF_HUB_OFFLINE");
     return MODE_OK;
 }

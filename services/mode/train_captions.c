@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "base/options.h"
+#include "fetching.h"
 #include "interrupt.h"
 
 #include <stdio.h>
@@ -33,6 +34,14 @@ static bool on_extracted(void *ctx, uint64_t done, uint64_t total)
     return !interrupt_signal();
 }
 
+static bool on_fetching(void *ctx, uint64_t done, uint64_t total)
+{
+    char what[64];
+    const struct extraction *x = ctx;
+    snprintf(what, sizeof what, "shard %zu of %zu", x->shard + 1, x->n_shards);
+    return fetching_show(what, done, total);
+}
+
 static void on_reject(void *ctx, uint32_t sample, enum mode_fate fate, const char *why)
 {
     (void)sample;
@@ -46,8 +55,12 @@ enum mode_status train_captions_extract(struct mode_stream_shard *to, struct tra
                                         uint64_t seed, bool resume, bool first, struct mode_error *err)
 {
     struct extraction x = {.n_shards = shards->n};
-    struct mode_captions_options co = {
-        .limits = MODE_IMAGE_LIMITS_DEFAULT, .seed = seed, .progress = on_extracted, .reject = on_reject, .ctx = &x};
+    struct mode_captions_options co = {.limits = MODE_IMAGE_LIMITS_DEFAULT,
+                                       .seed = seed,
+                                       .progress = on_extracted,
+                                       .reject = on_reject,
+                                       .fetching = on_fetching,
+                                       .ctx = &x};
     char *dir = mode_path_join(folder->path, "captions");
     uint64_t kept = 0;
     enum mode_status st = first ? mode_dir_make(dir, err) : MODE_OK;

@@ -3,10 +3,12 @@
 #include "base/output.h"
 #include "base/str.h"
 #include "data/dali_index.h"
+#include "fetching.h"
 #include "pipeline/captions.h"
 #include "pipeline/defaults.h"
 #include "pipeline/sources.h"
 #include "ranges.h"
+#include "remote/shards.h"
 #include "verb.h"
 
 #include <jansson.h>
@@ -43,7 +45,8 @@ static const char usage[] = "mode captions SHARDS... --out DIR [options]";
 static const char prose[] =
     "Reads every sample of the shards, draws one caption for each, decodes its picture once, and writes what "
     "was kept.\n"
-    "SHARDS: folders, tars, patterns, '{000..999}.tar', a::b, @list.txt. Counts per fate: docs/FORMATS.md.\n"
+    "SHARDS: folders, tars, patterns, '{000..999}.tar', https:// and s3:// addresses,\n"
+    "a::b, @list.txt. Counts per fate: docs/FORMATS.md.\n"
     "captions.json is written last: a folder without it is not complete, and the same command makes it so.";
 
 struct totals {
@@ -63,6 +66,14 @@ static bool progress(void *ctx, uint64_t done, uint64_t total)
         fprintf(stderr, "\rshard %zu of %zu: sample %llu of %llu ", r->shard + 1, r->n_shards, (unsigned long long)done,
                 (unsigned long long)total);
     return true;
+}
+
+static bool fetching(void *ctx, uint64_t done, uint64_t total)
+{
+    char what[64];
+    const struct shard_report *r = ctx;
+    snprintf(what, sizeof what, "shard %zu of %zu", r->shard + 1, r->n_shards);
+    return fetching_show(what, done, total);
 }
 
 static void reject(void *ctx, uint32_t sample, enum mode_fate fate, const char *why)
@@ -101,15 +112,18 @@ static json_t *shard_json(const char *file, const struct mode_captions *c)
 
 static enum mode_status write_dali_index(const char *out, size_t shard, const char *tar, struct mode_error *err)
 {
-    struct mode_tar_data d;
+    struct mode_tar_data d = {0};
     struct mode_sample_list s = {0};
     char *path = mode_xasprintf("%s/%05zu.idx", out, shard);
-    enum mode_status st = mode_tar_data_open(&d, tar, err);
+    struct mode_shard_file file;
+    enum mode_status st = mode_shard_hold(&file, tar, NULL, err);
+    if (!st) st = mode_tar_data_open(&d, file.path, err);
     if (!st && d.compressed) st = MODE_FAIL(err, MODE_E_VALUE, "%s: DALI reads no compressed tars", tar);
     if (!st) st = mode_samples_list(&s, &d, tar, err);
     if (!st) st = mode_dali_index_write(path, &s, err);
     mode_sample_list_clear(&s);
     mode_tar_data_close(&d);
+    mode_shard_release(&file);
     free(path);
     return st;
 }
@@ -154,7 +168,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct options o = {0};
     struct mode_shards shards = {0};
     struct totals t = {0};
-    struct mode_captions_options co = {.limits = MODE_IMAGE_LIMITS_DEFAULT, .progress = progress, .reject = reject};
+    struct mode_captions_options co = {
+        .limits = MODE_IMAGE_LIMITS_DEFAULT, .progress = progress, .reject = reject, .fetching = fetching};
     json_t *list = NULL, *root = NULL;
     char *text = NULL, *summary = NULL, *cwd = NULL;
     struct mode_output_folder folder = {0};
@@ -175,7 +190,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         st = MODE_FAIL(err, MODE_E_USAGE, "--text-keys: %s", why.text);
     else if (o.blur_faces && mode_face_key_parse(&co.blur, o.blur_faces, &why))
         st = MODE_FAIL(err, MODE_E_USAGE, "--blur-faces: %s", why.text);
-    if (st || (st = expand(&shards, argv + 1, (size_t)n_args, cwd, err)) ||
+    if (st || (st = expand(&shards, argv + 1, (size_t)n_args, cwd, err)) || (st = mode_shards_look(&shards, err)) ||
         (st = mode_output_apart(o.out, (const char *const *)argv + 1, (size_t)n_args, err)) ||
         (st = mode_output_folder_make(&folder, o.out, err)) || (st = check_out(o.out, shards.n, err)))
         goto out;

@@ -1,5 +1,7 @@
 /* mode inspect - what is in a file. */
+#include "base/file.h"
 #include "base/options.h"
+#include "fetching.h"
 #include "pipeline/inspect.h"
 #include "ranges.h"
 #include "verb.h"
@@ -22,7 +24,7 @@ static const struct option_range ranges[] = {RANGE("first", 0, UINT32_MAX), RANG
 
 static const char usage[] = "mode inspect FILE... [options]";
 static const char prose[] =
-    "Says what a file holds and what is odd about it: a tar shard (every picture is decoded), a "
+    "Says what a file holds and what is odd about it: a tar shard (every picture is decoded; also by its address), a "
     "captions.bin, a\n"
     "safetensors file, a picture, or the folder of an evaluation task. The kind is told by content.";
 
@@ -80,7 +82,14 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return st;
     for (int i = 1; !st && i <= n_args; i++) {
         json_t *v;
-        if ((st = mode_inspect(&v, argv[i], &keys, (uint32_t)o.first, err))) break;
+        struct mode_shard_file file;
+        if (!(st = fetching_file(&file, argv[i], err)) &&
+            (st = mode_inspect(&v, file.path, &keys, (uint32_t)o.first, err)))
+            mode_error_rename(err, file.path, argv[i]);
+        mode_shard_release(&file);
+        if (st) break;
+        if (mode_remote_is(argv[i]) && json_object_get(v, "shard")) /* not as its copy is called */
+            json_object_set_new(v, "shard", json_string(mode_path_base(argv[i])));
         json_object_set_new(v, "file", json_string(argv[i]));
         if (o.json) {
             char *text = json_dumps(v, JSON_COMPACT | JSON_REAL_PRECISION(6));

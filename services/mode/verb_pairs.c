@@ -6,6 +6,7 @@
 #include "data/captions.h"
 #include "data/safetensors.h"
 #include "ranges.h"
+#include "remote/address.h"
 #include "run_record.h"
 #include "verb.h"
 
@@ -64,7 +65,7 @@ static enum mode_status print_shard(const struct run_record *r, size_t shard, co
     struct mode_safetensors f = {0};
     const struct mode_tensor *fine, *distance;
     Mode__Commit *commit = NULL, *also = NULL;
-    char *path = NULL, *assigned = NULL, label[64];
+    char *path = NULL, *assigned = NULL, *tar = NULL, label[64];
     enum mode_status st;
     snprintf(label, sizeof label, "captions/%04zu", shard);
     if ((st = run_record_output(r, &commit, &path, label, "captions.bin", err)) ||
@@ -77,6 +78,7 @@ static enum mode_status print_shard(const struct run_record *r, size_t shard, co
         (st = mode_safetensors_need(&f, "fine_id", MODE_DTYPE_I32, 1, dim, &fine, err)) ||
         (st = mode_safetensors_need(&f, "distance", MODE_DTYPE_F32, 1, dim, &distance, err)))
         goto out;
+    tar = mode_xasprintf("%.*s", (int)mode_remote_pin_at(run_record_shard(r, shard)), run_record_shard(r, shard));
     for (uint32_t i = 0; i < captions.n_rows; i++) {
         const int32_t id = ((const int32_t *)fine->data)[i];
         if (id < 0 || id >= centres->m) {
@@ -86,7 +88,7 @@ static enum mode_status print_shard(const struct run_record *r, size_t shard, co
         const int expert = centres->fine_to_coarse[id];
         if (o->expert != ALL && expert != o->expert) continue;
         const struct mode_sample s = mode_captions_row(&captions, i);
-        print_pair(expert, run_record_shard(r, shard), &s, id, mode_f32(distance)[i], o->json);
+        print_pair(expert, tar, &s, id, mode_f32(distance)[i], o->json);
     }
 out:
     mode_safetensors_close(&f);
@@ -95,6 +97,7 @@ out:
     if (also) mode__commit__free_unpacked(also, NULL);
     free(path);
     free(assigned);
+    free(tar);
     return st;
 }
 

@@ -8,6 +8,7 @@
 #include "base/str.h"
 #include "data/tokenizer.h"
 #include "dist/ranks.h"
+#include "fetching.h"
 #include "hub.h"
 #include "interrupt.h"
 #include "merges.h"
@@ -47,7 +48,8 @@ static const struct mode_option table[] = {
                  "go on from this folder (open_clip's or Hugging Face's) or hf-hub:ORG/NAME; from its moments and step "
                  "if it has them"),
     MODE_OPT_FLAG(struct options, fresh_optimizer, "fresh-optimizer", "with --init: weights only, from step 0"),
-    MODE_OPT_STR(struct options, data, "data", NULL, "SHARDS", "folder, {000..041}.tar, a::b, @list.txt"),
+    MODE_OPT_STR(struct options, data, "data", NULL, "SHARDS",
+                 "folder, {000..041}.tar, https://, s3://, a::b, @list.txt"),
     TRAIN_CAPTIONS_OPTIONS(struct options),
     MERGES_OPTION(struct options, merges),
     MODE_OPT_STR(struct options, out, "out", NULL, "DIR", "the trained model: an open_clip folder"),
@@ -189,6 +191,20 @@ static bool on_stopping(void *ctx)
     return interrupt_signal() != 0;
 }
 
+static bool on_fetching(void *ctx, uint64_t done, uint64_t total)
+{
+    (void)ctx;
+    return fetching_show("the shards", done, total);
+}
+
+static bool on_fetching_elsewhere(void *ctx, uint64_t done, uint64_t total)
+{
+    (void)ctx;
+    (void)done;
+    (void)total;
+    return !interrupt_signal();
+}
+
 static char *on_checkpoint_dir(void *ctx, const char *name)
 {
     return train_folder_checkpoint(&((struct hook *)ctx)->folder, name);
@@ -311,6 +327,7 @@ static enum mode_status train(const struct options *o, const struct mode_train_s
                                            .progress = first ? on_progress : NULL,
                                            .notice = first ? on_notice : NULL,
                                            .stopping = on_stopping,
+                                           .fetching = first ? on_fetching : on_fetching_elsewhere,
                                            .checkpoint_dir = on_checkpoint_dir,
                                            .checkpoint_done = on_checkpoint_done,
                                            .resume_from = resume_from,
@@ -396,7 +413,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         goto out;
     }
     const uint64_t total = o.total_steps ? (uint64_t)o.total_steps : end;
-    if ((st = find_warmup(&warmup, &o, total, err)) || (st = mode_sources_expand(&shards, &source, 1, ".", err)))
+    if ((st = find_warmup(&warmup, &o, total, err)) || (st = mode_sources_expand(&shards, &source, 1, ".", err)) ||
+        (st = mode_shards_look(&shards, err)))
         goto out;
     if (o.algorithms && mode_file_exists(o.algorithms) &&
         (st = mode_file_read(o.algorithms, MODE_TRAIN_ALGORITHMS_MOST, &algorithms, NULL, err)))

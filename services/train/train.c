@@ -57,6 +57,13 @@ static bool on_stopping(void *ctx)
     return mode_job_stopping(((struct hook *)ctx)->job);
 }
 
+static bool on_fetching(void *ctx, uint64_t done, uint64_t total)
+{
+    struct mode_job *job = ((struct hook *)ctx)->job;
+    mode_job_progress(job, done, total, "bytes of the shards");
+    return !mode_job_stopping(job);
+}
+
 static char *on_checkpoint_dir(void *ctx, const char *name)
 {
     return mode_path_join(mode_job_checkpoint_mine(((struct hook *)ctx)->job), name);
@@ -206,6 +213,7 @@ enum mode_status train_work(struct mode_job *job, struct mode_error *err)
                                      .progress = first ? on_progress : NULL,
                                      .notice = first ? on_notice : NULL,
                                      .stopping = on_stopping,
+                                     .fetching = on_fetching,
                                      .checkpoint_dir = on_checkpoint_dir,
                                      .checkpoint_done = on_checkpoint_done,
                                      .resume_from = mode_job_checkpoint_latest(job),

@@ -386,8 +386,44 @@ static void test_sources(void **state)
     not_found("*.tgz", MODE_E_NOINPUT, "matches no file");
     not_found("a::a/2.tar", MODE_E_CONFIG, "twice");
     not_found("{1..", MODE_E_CONFIG, "closed");
-    not_found("s3://bucket/x.tar", MODE_E_CONFIG, "HINT: copy the shards");
-    not_found("pipe:cat x.tar", MODE_E_CONFIG, "local");
+    not_found("ftp://host/x.tar", MODE_E_CONFIG, "HINT: copy the shards");
+    not_found("pipe:cat x.tar", MODE_E_CONFIG, "commands are not run");
+    not_found("gs://bucket/x.tar", MODE_E_CONFIG, "https://storage.googleapis.com/");
+    not_found("hf://datasets/x.tar", MODE_E_CONFIG, "https://huggingface.co/datasets/");
+    not_found("@https://h/list.txt", MODE_E_CONFIG, "a file of this machine");
+}
+
+/* What expanding alone says of shards on other machines: nobody is asked yet. */
+static void test_sources_of_other_machines(void **state)
+{
+    (void)state;
+    struct mode_shards s;
+    struct mode_error err = {0};
+    char *sources[] = {(char *)(uintptr_t) "HTTPS://h/d{1,2}/{08..10}.tar::s3://bucket/k/{a,b}.tar",
+                       (char *)(uintptr_t) "@signed.txt"};
+    char *list = mode_path_join(folder, "signed.txt"), *cache = mode_path_join(folder, "cache");
+    static const char lines[] = "https://h/x/2.tar?KEY=1\nhttps://h/x/10.tar?KEY=2\n";
+    setenv("MODE_CACHE", cache, 1);
+    assert_int_equal(mode_file_write_atomic(list, lines, sizeof lines - 1, &err), MODE_OK);
+    if (mode_sources_expand(&s, sources, 2, folder, &err)) fail_msg("%s", err.text);
+    static const char *const want[][2] = {{"https://h/d1/08.tar", "d1/08.tar"}, {"https://h/d1/09.tar", "d1/09.tar"},
+                                          {"https://h/d1/10.tar", "d1/10.tar"}, {"https://h/d2/08.tar", "d2/08.tar"},
+                                          {"https://h/d2/09.tar", "d2/09.tar"}, {"https://h/d2/10.tar", "d2/10.tar"},
+                                          {"s3://bucket/k/a.tar", "a.tar"},     {"s3://bucket/k/b.tar", "b.tar"},
+                                          {"https://h/x/2.tar", "2.tar"},       {"https://h/x/10.tar", "10.tar"}};
+    assert_int_equal(s.n, sizeof want / sizeof *want);
+    for (size_t i = 0; i < s.n; i++) {
+        assert_string_equal(s.shard[i].path, want[i][0]);
+        assert_string_equal(s.shard[i].name, want[i][1]);
+    }
+    mode_shards_clear(&s);
+    not_found("https://h/x.tar?KEY=1", MODE_E_CONFIG, "https://h/x.tar?...: what is after");
+    not_found("https://h/{1..x.tar?KEY=1", MODE_E_CONFIG, "https://h/{1..x.tar: a brace is not closed");
+    not_found("https://h/{3..1}.tar?KEY=1", MODE_E_CONFIG, "https://h/{3..1}.tar: its range");
+    not_found("https://h/x.tar::https://h/x.tar", MODE_E_CONFIG, "twice");
+    unsetenv("MODE_CACHE");
+    free(list);
+    free(cache);
 }
 
 static void expand_url(const char *scheme, const char *rest, const char *names)
@@ -492,6 +528,7 @@ int main(void)
         cmocka_unit_test(test_schedule_of_a_given_model),
         cmocka_unit_test(test_every_key_is_documented_with_its_default),
         cmocka_unit_test_setup_teardown(test_sources, make_shards, remove_shards),
+        cmocka_unit_test_setup_teardown(test_sources_of_other_machines, make_shards, remove_shards),
         cmocka_unit_test_setup_teardown(test_sources_as_addresses, make_shards, remove_shards),
         cmocka_unit_test(test_the_routers_constants_are_keys),
         cmocka_unit_test(test_a_warm_up_ends_before_the_schedule),

@@ -1,0 +1,32 @@
+/* Any bytes as a file of AWS's profiles: looking a key up ends; what is found is one line without blanks around it, and
+ * is found again when it is written down. */
+#include "base/str.h"
+#include "remote/aws.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static const char *const sections[] = {"default", "profile lab", ""}, *const keys[] = {"region", "a", ""};
+    struct mode_str text = {0};
+    mode_str_add(&text, data, size);
+    for (size_t s = 0; s < 3; s++)
+        for (size_t k = 0; text.data && k < 3; k++) {
+            char *value = mode_aws_ini(text.data, sections[s], keys[k]);
+            if (!value) continue;
+            const size_t n = strlen(value);
+            if (strchr(value, '\n') || (n && (strchr(" \t\r", value[0]) || strchr(" \t\r", value[n - 1])))) abort();
+            char *written = mode_xasprintf("[default]\nregion=%s\n", value),
+                 *again = mode_aws_ini(written, "default", "region");
+            if (!again || strcmp(again, value) != 0) abort();
+            free(written);
+            free(again);
+            free(value);
+        }
+    mode_str_clear(&text);
+    return 0;
+}

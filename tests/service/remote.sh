@@ -1,0 +1,238 @@
+#!/bin/sh
+# remote.sh BIN - shards behind http:// and in an S3 store: the bytes of local ones, fetched once, whatever the server does
+# to them on the way; a sentence for what cannot be had; no secret anywhere; a folder of shards that is too small; processes
+# that are killed. Needs python3, for a server on this machine.
+set -eu
+bin=$1
+. "$(dirname "$0")/../tools/service-lib.sh"
+command -v python3 >/dev/null || { echo "remote.sh: python3 is not here: skipped" >&2; exit 77; }
+server_py=$(cd "$(dirname "$0")/../tools" && pwd)/shard_server.py
+
+cd "$work"
+corpus "$work/c" 160 40
+mkdir -p site/d site/bucket site/public
+for f in c/train/*/*.tar; do cp "$f" "site/d/0000$(basename "$f")"; done
+shards=$(ls site/d | wc -l)
+last=$(printf %05d $((shards - 1)))
+cp site/d/00000.tar "site/bucket/key with +.tar"
+cp site/d/00001.tar site/public/b.tar
+: >requests
+: >faults
+python3 -u "$server_py" site >port 2>server.log &
+server=$!
+trap 'kill $server 2>/dev/null || true; cleanup' EXIT
+for _ in 1 2 3 4 5 6 7 8 9 10; do [ -s port ] && break; sleep 0.3; done
+at=http://127.0.0.1:$(cat port)
+export MODE_CACHE="$work/cache" HOME="$work" no_proxy=127.0.0.1,localhost
+unset MODE_SHARD_CACHE MODE_SHARD_CACHE_BYTES HF_TOKEN HF_ENDPOINT AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN \
+    AWS_REGION AWS_DEFAULT_REGION AWS_PROFILE AWS_ENDPOINT_URL_S3 AWS_ENDPOINT_URL
+
+captions() { # OUT SOURCE...
+    out=$1
+    shift
+    "$bin/mode" captions "$@" --text-keys 'json:texts[]' --out "$out" >log 2>&1
+}
+asked() { grep -c "^GET $1" requests || true; }
+forget() {
+    rm -rf cache out
+    : >requests
+}
+same() { # WHAT: out/ is what the local shards give
+    for f in local/*.captions.bin; do cmp "$f" "out/${f#local/}" || fail "$1: other captions"; done
+    cmp local/captions.json out/captions.json || fail "$1: other counts"
+}
+refused() { # CODE WORDS SOURCE
+    code=0
+    captions out "$3" || code=$?
+    [ $code -eq "$1" ] && grep -q "$2" log || fail "$3: exit $code: $(cat log); expected $1, \"$2\""
+    grep -Eq ':SECRET|=SECRET|wrongsecret|secret/of|AKIDTEST|Signature=' log && fail "$3: a secret is shown: $(cat log)"
+    rm -rf out
+}
+
+# the same bytes, each shard fetched once and then no more
+captions local site/d || fail "local: $(cat log)"
+captions out "$at/plain/d/{00000..$last}.tar" || fail "http: $(cat log)"
+same http
+[ "$(asked /plain/)" = "$shards" ] || fail "$(asked /plain/) requests for $shards shards: $(cat requests)"
+rm -r out
+captions out "$at/plain/d/{00000..$last}.tar" --idx || fail "http again: $(cat log)"
+same "http again"
+[ "$(asked /plain/)" = "$shards" ] || fail "what was fetched was fetched again"
+[ -z "$(find cache/shards -name '*.part')" ] || fail "a part is left"
+
+"$bin/mode" inspect "$at/plain/d/00000.tar" --text-keys 'json:texts[]' | sed 1d >far.txt || fail "inspect"
+"$bin/mode" inspect site/d/00000.tar --text-keys 'json:texts[]' | sed 1d | cmp - far.txt || fail "inspect says other things"
+
+# on the way: refusals that pass, cut connections, no HEAD, no ranges, weak ETags, redirects, slowness
+printf '%s\n' '503 3 /d/00000' 'cut 4 /d/00001' 'nohead /d/00002' 'weak /d/00003' 'cut 1 /d/00003' >faults
+forget
+captions out "$at/plain/d/{00000..$last}.tar" || fail "faults that pass: $(cat log)"
+same "faults that pass"
+grep -q '^GET /plain/d/00001.tar 206 bytes=[1-9]' requests || fail "a cut connection was not gone on with: $(cat requests)"
+printf '%s\n' 'norange /d/00000' 'cut 2 /d/00000' 'slow /d/00001' 'nohead /d/00000' >faults
+forget
+captions out "$at/plain/d/{00000..$last}.tar" || fail "a server without ranges: $(cat log)"
+same "a server without ranges"
+printf '%s\n' 'noetag /d/00000' 'cut 1 /d/00000' 'bare /d/00001' 'cut 1 /d/00001' 'md5 /d/00002' 'wrong 1 /d/00002' >faults
+forget
+captions out "$at/plain/d/{00000..$last}.tar" || fail "other ways to tell versions: $(cat log)"
+same "other ways to tell versions"
+# a token goes to the host it is for, and not to where that sends us
+echo 'away /away/' >faults
+forget
+HF_ENDPOINT=$at HF_TOKEN=hf_token captions out "$at/away/d/{00000..$last}.tar" || fail "redirects: $(cat log)"
+same redirects
+[ "$(grep -c '/away/.* Bearer_hf_token$' requests)" -ge "$shards" ] || fail "the hub got no token: $(cat requests)"
+grep -q '/plain/.*hf_token' requests && fail "another host got the token: $(cat requests)"
+forget
+HF_ENDPOINT=${at}0 HF_TOKEN=hf_token captions out "$at/plain/d/{00000..$last}.tar" || fail "no hub: $(cat log)"
+grep -q hf_token requests && fail "a host that is no hub got the token: $(cat requests)"
+HF_TOKEN="hf x" refused 78 "HF_TOKEN: character 3" "$at/plain/d/00000.tar"
+
+# what cannot be had
+: >faults
+forget
+refused 66 "/plain/d/none.tar: HTTP 404.*: there is no such shard" "$at/plain/d/none.tar"
+echo '403 /d/00000' >faults
+refused 77 "/plain/d/00000.tar: HTTP 403: it may not be read" "$at/plain/d/00000.tar"
+echo '503 /d/00000' >faults
+(refused 69 "connect" http://127.0.0.1:1/x.tar) &
+nobody=$!
+"$bin/mode" captions "$at/plain/d/00000.tar" --out busy >busy.log 2>&1 && fail "a server that is always busy"
+grep -q "HTTP 503, 6 times in a row" busy.log || fail "a server that is always busy: $(cat busy.log)"
+wait $nobody || fail "a server that is not there"
+: >faults
+refused 2 "user or a password" "http://me:SECRET@127.0.0.1:1/x.tar"
+refused 2 "what is after" "$at/plain/d/00000.tar?signature=SECRET"
+
+# presigned addresses: in a list alone; kept for their owner alone
+echo 'sign /d/' >faults
+i=0
+while [ $i -lt "$shards" ]; do
+    printf '%s/plain/d/%05d.tar?signature=right\n' "$at" $i
+    i=$((i + 1))
+done >signed.txt
+captions out @signed.txt || fail "presigned: $(cat log)"
+same presigned
+for f in cache/queries/*; do [ "$(stat -c %a "$f")" = 600 ] || fail "$f: others may read it"; done
+grep -rq signature= out cache/shards && fail "a query is kept where it is seen"
+rm -rf out cache/shards
+sed 's/right/SECRET/' signed.txt >old.txt
+refused 77 "presigned address may be too old" @old.txt
+: >faults
+
+# S3: signed as its own side computes it; a key of the files; anonymous; keys that are wrong or none
+forget
+export AWS_ENDPOINT_URL="$at/s3" AWS_REGION=eu-test-1
+refused 77 "HTTP 403; the store says AccessDenied: it may not be read without a key" "s3://bucket/key with +.tar"
+captions out s3://public/b.tar || fail "anonymous: $(cat log)"
+captions s3-local site/public/b.tar
+cmp s3-local/00000.captions.bin out/00000.captions.bin || fail "anonymous: other captions"
+rm -rf out s3-local
+mkdir .aws
+printf '[lab]\naws_access_key_id = AKIDTEST\naws_secret_access_key = secret/of+the=test\naws_session_token = token+of/test==\n' >.aws/credentials
+AWS_PROFILE=lab captions out "s3://bucket/key with +.tar" || fail "S3: $(cat log)"
+captions s3-local "site/bucket/key with +.tar"
+cmp s3-local/00000.captions.bin out/00000.captions.bin || fail "S3: other captions"
+rm -rf out s3-local
+AWS_ACCESS_KEY_ID=AKIDTEST AWS_SECRET_ACCESS_KEY=wrongsecret refused 77 "SignatureDoesNotMatch: it may not be read with this key" "s3://bucket/key with +.tar"
+AWS_PROFILE=lab refused 66 "NoSuchKey: there is no such shard" s3://bucket/none.tar
+AWS_PROFILE=nobody refused 78 'no profile "nobody"' s3://bucket/none.tar
+# one byte that is not what the store says: fetched again, then given up
+echo 'wrong 1 /s3/public/' >faults
+rm -rf cache
+captions out s3://public/b.tar || fail "a damaged download: $(cat log)"
+[ "$(asked /s3/public/)" = 2 ] || [ "$(asked /s3/public/)" = 3 ] || fail "$(asked /s3/public/) downloads, one was damaged: $(cat requests)"
+rm -rf out cache
+echo 'wrong /s3/public/' >faults
+refused 69 "other bytes arrive than the server says" s3://public/b.tar
+: >faults
+
+# killed in the midst, again and again: the next one goes on from there
+forget
+echo 'slow /d/' >faults
+for _ in 1 2 3; do
+    timeout -s KILL 1 "$bin/mode" captions "$at/plain/d/00000.tar" --out out >/dev/null 2>&1 || true
+    rm -rf out
+done
+grep -q '^GET /plain/d/00000.tar 206 bytes=[1-9]' requests || fail "nothing was gone on with: $(cat requests)"
+captions out "$at/plain/d/{00000..$last}.tar" || fail "after kills: $(cat log)"
+same "after kills"
+
+# several that want one shard: one fetches it
+forget
+for i in 1 2 3; do "$bin/mode" captions "$at/plain/d/00000.tar" --text-keys 'json:texts[]' --out "$work/o$i" >"$work/log$i" 2>&1 & done
+first=$!
+wait $first || fail "together: $(cat "$work"/log?)"
+for _ in 1 2 3 4 5 6 7 8 9 10; do [ -s o1/captions.json ] && [ -s o2/captions.json ] && break; sleep 0.3; done
+cmp o1/00000.captions.bin o2/00000.captions.bin && cmp o2/00000.captions.bin o3/00000.captions.bin || fail "together: other bytes"
+[ "$(asked /plain/)" = 1 ] || fail "$(asked /plain/) fetched one shard: $(cat requests)"
+: >faults
+
+# a folder of shards that holds two: the oldest goes; one that holds none
+forget
+size=$(stat -c %s site/d/00000.tar)
+MODE_SHARD_CACHE="$work/small" MODE_SHARD_CACHE_BYTES=$((size * 5 / 2)) captions out "$at/plain/d/{00000..$last}.tar" || fail "a small folder: $(cat log)"
+same "a small folder"
+[ "$(find small -type f ! -name lock | wc -l)" -le 2 ] || fail "too much is kept: $(ls -l small)"
+# what somebody holds stays, though it is the oldest
+rm -rf out
+oldest=$(ls -tr small/[0-9a-f]* | head -n 1)
+python3 -c 'import fcntl, sys, time; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_SH); print(flush=True); time.sleep(60)' "$oldest" >held &
+holder=$!
+for _ in 1 2 3 4 5 6 7 8 9 10; do [ -s held ] && break; sleep 0.3; done
+MODE_SHARD_CACHE="$work/small" MODE_SHARD_CACHE_BYTES=$((size * 5 / 2)) captions out "$at/plain/d/{00000..$last}.tar" || fail "beside a shard that is held: $(cat log)"
+kill $holder
+[ -e "$oldest" ] || fail "a shard went away under its reader"
+same "beside a shard that is held"
+rm -rf out small
+captions out "$at/plain/d/00000.tar" || fail "$(cat log)"
+rm -rf out
+MODE_SHARD_CACHE_BYTES=1000 refused 78 "MODE_SHARD_CACHE_BYTES" "$at/plain/d/00001.tar"
+[ "$(find cache/shards -type f ! -name lock | wc -l)" = 1 ] || fail "what was there went for a shard that has no room anyway: $(ls cache/shards)"
+rm -r cache
+MODE_SHARD_CACHE_BYTES=1000 refused 78 "MODE_SHARD_CACHE_BYTES" "$at/plain/d/00000.tar"
+MODE_SHARD_CACHE_BYTES=lots refused 78 'MODE_SHARD_CACHE_BYTES: "lots" is no number' "$at/plain/d/00000.tar"
+
+# training reads them at random, also through a folder that holds two
+train() { # DATA OUT [STEPS [OPTION]]
+    "$bin/mode" train --config "$work/model.json" --clip-merges "$MODE_CLIP_MERGES" --data "$1" --out "$2" --text-keys 'json:texts[]' \
+        --batch 16 --steps "${3:-4}" --backend cpu ${4:-} >log 2>&1
+}
+cat >model.json <<'END'
+{"embed_dim": 16, "vision_cfg": {"image_size": 32, "patch_size": 16, "width": 16, "layers": 1, "head_width": 16},
+ "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 1, "layers": 1}}
+END
+if [ -e "${MODE_CLIP_MERGES:-/nonexistent}" ]; then
+    train site/d m-local || fail "train: $(cat log)"
+    forget
+    train "$at/plain/d/{00000..$last}.tar" m-http || fail "train over http: $(cat log)"
+    cmp m-local/open_clip_model.safetensors m-http/open_clip_model.safetensors || fail "another model over http"
+    [ "$(asked /plain/)" = "$shards" ] || fail "training fetched shards more than once"
+    forget
+    MODE_SHARD_CACHE_BYTES=$((size * 5 / 2)) train "$at/plain/d/{00000..$last}.tar" m-small || fail "train with a small folder: $(cat log)"
+    cmp m-local/open_clip_model.safetensors m-small/open_clip_model.safetensors || fail "another model with a small folder"
+
+    # stopped while a step waits for a shard that does not come: the steps that are done are kept, and gone on with
+    train site/d m-long 20 || fail "train: $(cat log)"
+    forget
+    export MODE_SHARD_CACHE_BYTES=$((size * 5 / 2))
+    "$bin/mode" train --config model.json --clip-merges "$MODE_CLIP_MERGES" --data "$at/plain/d/{00000..$last}.tar" --out m-stopped \
+        --text-keys 'json:texts[]' --batch 16 --steps 20 --backend cpu >stopped.log 2>&1 &
+    trainer=$!
+    for _ in $(seq 100); do
+        grep -q '^step ' stopped.log && break
+        sleep 0.1
+    done
+    echo 'stall /d/' >faults
+    sleep 1.5
+    kill -TERM $trainer
+    code=0
+    wait $trainer || code=$?
+    [ $code = 143 ] || fail "a training that waits was stopped: exit $code: $(cat stopped.log)"
+    [ -n "$(ls m-stopped/checkpoints)" ] || fail "a training that waits left no checkpoint: $(cat stopped.log)"
+    : >faults
+    train "$at/plain/d/{00000..$last}.tar" m-stopped 20 --resume || fail "train --resume: $(cat log)"
+    cmp m-long/open_clip_model.safetensors m-stopped/open_clip_model.safetensors || fail "another model after a stop"
+fi
+echo "remote: ok"

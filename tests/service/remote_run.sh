@@ -1,0 +1,124 @@
+#!/bin/sh
+# remote_run.sh BIN - a whole run whose shards are behind http://: the bytes of the run of local ones, though the server
+# refuses, cuts and trickles, processes are killed while they fetch, and the folder of shards holds two of four. Then a shard
+# that changes after the run was planned, and a server that falls silent. Needs the fetched encoder (MODE_TEST_MODELS) and python3.
+set -eu
+bin=$1
+. "$(dirname "$0")/../tools/service-lib.sh"
+need_models
+command -v python3 >/dev/null || { echo "remote_run.sh: python3 is not here: skipped" >&2; exit 77; }
+server_py=$(cd "$(dirname "$0")/../tools" && pwd)/shard_server.py
+
+near=$work/near far=$work/far
+corpus "$near" 160 40
+mkdir "$far" && cp -r "$near/eval" "$far/eval"
+spec "$near"
+cd "$work"
+: >requests
+: >faults
+python3 -u "$server_py" "$near" >port 2>server.log &
+server=$!
+trap 'kill $server 2>/dev/null || true; cleanup' EXIT
+for _ in 1 2 3 4 5 6 7 8 9 10; do [ -s port ] && break; sleep 0.3; done
+at=http://127.0.0.1:$(cat port)/plain/train
+sed "s#^data: .*#data: {train: \"$at/{0/0,1/1,2/2,3/3}.tar\"}#" "$near/run.yaml" >"$far/run.yaml"
+export MODE_CACHE="$work/cache" no_proxy=127.0.0.1,localhost
+unset MODE_SHARD_CACHE MODE_SHARD_CACHE_BYTES HF_TOKEN
+
+go() { "$bin/mode" run "$1/$2.yaml" --workspace "$1" --no-progress 2>>"$work/run.log"; }
+sums() { (cd "$1" && sha256sum experts/*/*.safetensors experts/centres.safetensors report/result.csv report/weights.json); }
+pictures() { grep -o 'data:image/jpeg;base64,[^"]*' "$1/report/report.html" | sort; }
+child() { pgrep -P "$(head -n 1 "$far/run/$1.pid")" 2>/dev/null | head -n 1; }
+parts() { find cache/shards -name '*.part' 2>/dev/null | wc -l; }
+
+"$bin/mode" up --workspace "$near"
+go "$near" run || fail "the local run"
+"$bin/mode" down --workspace "$near"
+
+size=$(stat -c %s "$near/train/0/0.tar")
+printf '%s\n' '503 2 /train/0' 'cut 3 /train/1' 'slow 9 /train/' >faults
+MODE_SHARD_CACHE_BYTES=$((size * 5 / 2)) "$bin/mode" up --workspace "$far"
+go "$far" run &
+run=$!
+killed=0
+for _ in $(seq 200); do # a captions process that fetches, twice
+    if [ "$(parts)" -gt 0 ] && pid=$(child captions) && [ -n "$pid" ]; then
+        kill -9 "$pid" && killed=$((killed + 1))
+        sleep 1
+    fi
+    [ $killed -ge 2 ] && break
+    sleep 0.1
+done
+[ $killed -ge 2 ] || fail "nobody was killed while it fetched"
+heads=$(grep -c ^HEAD requests)
+kill -9 "$(head -n 1 "$far/run/coordinator.pid")" # the next one plans from inputs.json, and asks no server
+for _ in $(seq 600); do # and one that trains: with two shards of four it fetches all the time
+    [ -n "$(find "$far/ckpt" -name '*.manifest' 2>/dev/null | head -n 1)" ] && break
+    sleep 0.1
+done
+pid=$(child train) && kill -9 "$pid"
+wait $run || fail "the run over http"
+sums "$near" >near.sums
+sums "$far" >far.sums
+diff near.sums far.sums >&2 || fail "other bytes than those of the local run"
+pictures "$near" >near.pictures
+pictures "$far" >far.pictures
+[ -s near.pictures ] || fail "the report of the local run shows no pictures"
+cmp near.pictures far.pictures || fail "the report shows other pictures"
+"$bin/mode" reconcile --workspace "$far" >/dev/null || fail "reconcile"
+grep -q '206 bytes=[1-9]' requests || fail "no killed download was gone on with"
+grep -q 'the folder of shards holds' "$far/logs/coordinator.log" || fail "nothing is said of a folder of shards that is too small"
+[ "$(grep -c ^HEAD requests)" = "$heads" ] || fail "a coordinator that started again asked for the shards of a run that was planned"
+[ "$(grep -c run_resumed "$far/logs/coordinator.log")" = 1 ] || fail "the coordinator was not started again"
+grep -q "\"$at/0/0.tar#bytes=$size,etag=" "$far/runs/test/inputs.json" || fail "inputs.json does not pin a shard"
+"$bin/mode" pairs --workspace "$far" | cut -f2 | grep -qx "$at/0/0.tar" || fail "mode pairs does not name a shard by its address"
+[ "$(find cache/shards -type f ! -name lock | wc -l)" -le 2 ] || fail "more is kept than may be: $(ls -l cache/shards)"
+
+# planned anew, by presigned addresses: they are the same shards, nothing is done again, and the signature is seen nowhere
+commits=$(ls "$far/commits" | wc -l)
+gets=$(grep -c ^GET requests)
+for i in 0 1 2 3; do echo "$at/{$i/$i}.tar?signature=right"; done >signed.txt
+echo 'sign /train/' >faults
+rm -rf cache
+sed -e 's/^name: .*/name: twin/' -e "s#^data: .*#data: {train: \"@$work/signed.txt\"}#" "$far/run.yaml" >"$far/twin.yaml"
+go "$far" twin || fail "the same run under another name"
+[ "$(ls "$far/commits" | wc -l)" -le $((commits + 1)) ] || fail "another name made new commits"
+[ "$(grep -c ^GET requests)" -le $((gets + 360)) ] || fail "shards were fetched for what is done"
+grep -rl signature= "$far" && fail "the signature of a presigned address is kept"
+pictures "$far" | cmp - near.pictures || fail "the report shows other pictures, by presigned addresses"
+
+# a shard that changes between the plan and its captions
+rm -rf cache
+echo 'slow /train/' >faults
+sed -e 's/^name: .*/name: moved/' -e 's/^captions: {/captions: {seed: 5, /' "$far/run.yaml" >"$far/moved.yaml"
+"$bin/mode" run "$far/moved.yaml" --workspace "$far" --no-progress 2>moved.log &
+run=$!
+for _ in $(seq 100); do
+    [ -s "$far/runs/moved/inputs.json" ] && break
+    sleep 0.1
+done
+printf '%s\n' 'slow /train/' 'changed /train/3' >faults
+code=0
+wait $run || code=$?
+[ $code = 65 ] || fail "a shard that changed: exit $code: $(cat moved.log)"
+grep -q "$at/3/3.tar: has changed since the run was planned" moved.log || fail "a shard that changed: $(cat moved.log)"
+
+# a server that says nothing more: a worker hears at once that it is to stop
+rm -rf cache
+echo 'stall /train/' >faults
+sed -e 's/^name: .*/name: stuck/' -e 's/^captions: {/captions: {seed: 7, /' "$far/run.yaml" >"$far/stuck.yaml"
+"$bin/mode" run "$far/stuck.yaml" --workspace "$far" --no-progress 2>stuck.log &
+run=$!
+for _ in $(seq 100); do
+    [ "$(parts)" -gt 0 ] && break
+    sleep 0.1
+done
+[ "$(parts)" -gt 0 ] || fail "nobody fetches"
+"$bin/mode" cancel stuck --workspace "$far" >/dev/null || fail "cancel"
+code=0
+wait $run || code=$?
+[ $code = 1 ] || fail "a cancelled run: exit $code"
+began=$(date +%s)
+"$bin/mode" down --workspace "$far"
+[ $(($(date +%s) - began)) -le 8 ] || fail "a worker that fetches was waited for $(($(date +%s) - began)) s"
+echo "remote_run: ok"

@@ -1,0 +1,189 @@
+"""shard_server.py FOLDER - the files of FOLDER as an HTTP server and as an S3 store, with faults. Prints its port.
+
+/plain/PATH, /s3/BUCKET/KEY (signed by the key AKIDTEST, or anonymous below /s3/public/). What goes wrong is in the file
+FOLDER/../faults, read anew for every request, one a line: NAME [NUMBER] PART-OF-THE-PATH; with a number only so often.
+
+    503      answers 503                            cut      ends the connection in the middle of the body
+    slow     trickles                               stall    sends half and then nothing
+    404, 403 say so                                 changed  another ETag
+    nohead   HEAD is refused, as by presigned addresses      norange  ranges are not known
+    sign     403 without ?signature=right           weak     the ETag is a weak one
+    away     redirects to the other host            wrong    one byte is another one
+    noetag   Last-Modified in the place of the ETag bare     neither
+    md5      Content-MD5 of the file
+
+Every request is a line of FOLDER/../requests: METHOD PATH STATUS RANGE AUTHORIZATION."""
+
+import base64
+import hashlib
+import hmac
+import http.server
+import os
+import sys
+import threading
+import time
+import urllib.parse
+
+ROOT = os.path.abspath(sys.argv[1])
+PLACE = os.path.dirname(ROOT)
+KEY, SECRET, REGION, TOKEN = "AKIDTEST", "secret/of+the=test", "eu-test-1", "token+of/test=="
+LOCK = threading.Lock()
+COUNTS = {}
+
+
+def faults(path):
+    found = set()
+    try:
+        lines = open(os.path.join(PLACE, "faults")).read().splitlines()
+    except OSError:
+        return found
+    for line in lines:
+        words = line.split()
+        if len(words) < 2 or words[-1] not in path:
+            continue
+        if len(words) == 3:
+            with LOCK:
+                COUNTS[line] = COUNTS.get(line, 0) + 1
+                if COUNTS[line] > int(words[1]):
+                    continue
+        found.add(words[0])
+    return found
+
+
+def signature(method, path, headers, names, stamp, scope):
+    """Of AWS's signature version 4, from its text alone."""
+    lines = "".join("%s:%s\n" % (n, " ".join(headers[n].split())) for n in names)
+    canonical = "\n".join([method, path, "", lines, ";".join(names), headers["x-amz-content-sha256"]])
+    text = "\n".join(["AWS4-HMAC-SHA256", stamp, scope, hashlib.sha256(canonical.encode()).hexdigest()])
+    key = ("AWS4" + SECRET).encode()
+    for part in scope.split("/") + [text]:
+        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+    return key.hex()
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args):
+        pass
+
+    def said(self, status):
+        with LOCK, open(os.path.join(PLACE, "requests"), "a") as f:
+            print(self.command, self.path, status, self.headers.get("Range", "-"),
+                  self.headers.get("Authorization", "-").replace(" ", "_"), file=f)
+
+    def refuse(self, status, code=None):
+        body = ("<?xml?><Error><Code>%s</Code></Error>" % code).encode() if code else b""
+        self.said(status)
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def signed(self, path):
+        words = self.headers.get("Authorization", "").split(" ", 1)
+        if words[0] != "AWS4-HMAC-SHA256" or len(words) < 2:
+            return False
+        part = dict(w.strip().split("=", 1) for w in words[1].split(","))
+        key, scope = part["Credential"].split("/", 1)
+        headers = {k.lower(): v for k, v in self.headers.items()}
+        names = part["SignedHeaders"].split(";")
+        wanted = {"host", "x-amz-date", "x-amz-content-sha256", "x-amz-security-token"}
+        if key != KEY or not wanted <= set(names) or names != sorted(names) or headers["x-amz-security-token"] != TOKEN:
+            return False
+        stamp = headers["x-amz-date"]
+        if scope != "%s/%s/s3/aws4_request" % (stamp[:8], REGION):
+            return False
+        age = time.time() - time.mktime(time.strptime(stamp, "%Y%m%dT%H%M%SZ")) + time.timezone
+        return abs(age) < 900 and hmac.compare_digest(
+            part["Signature"], signature(self.command, path, headers, names, stamp, scope))
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def do_GET(self):
+        path, _, query = self.path.partition("?")
+        now = faults(path)
+        if path.startswith("/s3/") and not path.startswith("/s3/public/") and not self.signed(path):
+            return self.refuse(403, "SignatureDoesNotMatch" if "Authorization" in self.headers else "AccessDenied")
+        if "sign" in now and query != "signature=right":
+            return self.refuse(403)
+        if "nohead" in now and self.command == "HEAD":
+            return self.refuse(403)
+        for status in "503", "404", "403":
+            if status in now:
+                return self.refuse(int(status), "SlowDown" if status == "503" else None)
+        if "away" in now:
+            self.said(302)
+            self.send_response(302)
+            self.send_header("Location", "http://localhost:%d%s" % (self.server.server_address[1], path.replace("away", "plain")))
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
+        name = urllib.parse.unquote(path).split("/", 2)[-1]
+        try:
+            data = open(os.path.join(ROOT, name), "rb").read()
+        except OSError:
+            return self.refuse(404, "NoSuchKey")
+        etag = '"%s"' % (hashlib.md5(data).hexdigest() if path.startswith("/s3/") else "v1-%d" % len(data))
+        if "changed" in now:
+            etag = '"another"'
+        if "weak" in now:
+            etag = "W/" + etag
+        if self.headers.get("If-Match", etag) != etag:
+            return self.refuse(412)
+        if "wrong" in now:
+            data = bytes([data[0] ^ 1]) + data[1:]
+        md5 = base64.b64encode(hashlib.md5(open(os.path.join(ROOT, name), "rb").read()).digest()).decode()
+        first, end, span = 0, len(data), self.headers.get("Range")
+        if span and "norange" not in now:
+            a, b = span.split("=")[1].split("-")
+            first, end = int(a), min(int(b) + 1 if b else len(data), len(data))
+            if first >= len(data):
+                return self.refuse(416)
+        ranged = bool(span) and "norange" not in now
+        self.said(206 if ranged else 200)
+        self.send_response(206 if ranged else 200)
+        if ranged:
+            self.send_header("Content-Range", "bytes %d-%d/%d" % (first, end - 1, len(data)))
+        self.send_header("Content-Length", str(end - first))
+        if "md5" in now:
+            self.send_header("Content-MD5", md5)
+        if "noetag" in now:
+            self.send_header("Last-Modified", "Wed, 21 Oct 2015 07:28:00 GMT")
+        elif "bare" not in now:
+            self.send_header("ETag", etag)
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        body = data[first:end]
+        if "cut" in now and len(body) > 1:
+            self.wfile.write(body[:len(body) // 2])
+            self.wfile.flush()
+            self.close_connection = True
+            return self.connection.close()
+        if "stall" in now:
+            self.wfile.write(body[:len(body) // 2])
+            self.wfile.flush()
+            time.sleep(600)
+        step = max(1, len(body) // 20) if "slow" in now else len(body) or 1
+        try:
+            for at in range(0, len(body), step):
+                self.wfile.write(body[at:at + step])
+                if "slow" in now:
+                    self.wfile.flush()
+                    time.sleep(0.1)
+        except OSError:
+            pass
+
+
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        pass
+
+
+server = Server(("127.0.0.1", 0), Handler)
+print(server.server_address[1], flush=True)
+server.serve_forever()
