@@ -116,7 +116,10 @@ static enum mode_status read_picture(uint8_t **data, const struct candidate *s, 
     *data = NULL;
     if (mode_remote_is(tar) && is_inside(s, mode_remote_bytes(tar))) {
         *data = mode_xmalloc(s->size + 1);
-        return mode_shard_read(*data, tar, s->offset, s->size, NULL, err);
+        struct mode_remote_link *link = NULL;
+        enum mode_status st = mode_shard_read(*data, tar, s->offset, s->size, &link, NULL, err);
+        mode_remote_link_close(&link);
+        return st;
     }
     enum mode_status st = mode_shard_hold(&file, tar, NULL, err);
     if (!st && !(st = mode_tar_data_open(&t, file.path, err))) {

@@ -1,5 +1,6 @@
 #include "pipeline/stream.h"
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/parallel.h"
 #include "base/str.h"
@@ -49,7 +50,9 @@ struct mode_stream {
     void *fetching_ctx;
     pthread_mutex_t lock;           /* over calls of it */
     uint64_t fetched, remote_bytes; /* of shards of other machines */
-    uint32_t *rows, *epochs;        /* of the batch being filled */
+    struct mode_remote_link **link; /* NULL, or one of each thread: pictures alone are fetched */
+    int n_links;
+    uint32_t *rows, *epochs; /* of the batch being filled */
     int64_t cap;
 };
 
@@ -113,9 +116,28 @@ static bool on_fetched(void *ctx, uint64_t done, uint64_t total)
         s->fetched += done - w->seen;
         w->seen = done;
     }
-    const bool goes_on = s->fetching(s->fetching_ctx, s->fetched, s->remote_bytes);
+    const bool yes = s->fetching(s->fetching_ctx, s->fetched, s->remote_bytes);
     pthread_mutex_unlock(&s->lock);
-    return goes_on;
+    return yes;
+}
+
+/* A picture on its way: a word of it, and an ear for a stop, only when it is late. */
+struct wait {
+    struct mode_stream *stream;
+    double since;
+};
+
+static bool goes_on(void *ctx, uint64_t done, uint64_t total)
+{
+    const struct wait *w = ctx;
+    struct mode_stream *s = w->stream;
+    (void)done;
+    (void)total;
+    if (!s->fetching || mode_clock_s() - w->since < 1) return true;
+    pthread_mutex_lock(&s->lock);
+    const bool yes = s->fetching(s->fetching_ctx, s->fetched, s->remote_bytes);
+    pthread_mutex_unlock(&s->lock);
+    return yes;
 }
 
 static enum mode_status hold(struct mode_shard_file *file, struct mode_stream *s, const struct shard *shard,
@@ -155,14 +177,20 @@ static void fetch_one(void *ctx, int64_t i, int thread)
     mode_shard_release(&file);
 }
 
-/* Before the first step, so that no step waits for them; unless they would only push each other out. */
+/* Before the first step, so that no step waits for them. Where they would only push each other out, pictures are fetched
+ * one by one as steps want them. */
 static enum mode_status fetch_shards(struct mode_stream *s, struct mode_error *err)
 {
     struct fetching f = {.stream = s, .lock = PTHREAD_MUTEX_INITIALIZER, .failed = (int64_t)s->n_shards};
     uint64_t room = 0;
     for (size_t i = 0; i < s->n_shards; i++) s->remote_bytes += mode_remote_bytes(s->shards[i].tar);
     enum mode_status st = s->remote_bytes ? mode_shard_room(&room, err) : MODE_OK;
-    if (st || s->remote_bytes > room) return st;
+    if (st) return st;
+    if (s->remote_bytes > room) {
+        s->n_links = mode_parallel_threads();
+        s->link = mode_xcalloc((size_t)s->n_links, sizeof *s->link);
+        return MODE_OK;
+    }
     mode_parallel_for((int64_t)s->n_shards, fetch_one, &f);
     pthread_mutex_destroy(&f.lock);
     if (f.failed == (int64_t)s->n_shards) return MODE_OK;
@@ -345,6 +373,8 @@ void mode_stream_close(struct mode_stream **stream)
         free(s->shards[i].tar);
     }
     if (s->spill >= 0) close(s->spill);
+    for (int i = 0; i < s->n_links; i++) mode_remote_link_close(&s->link[i]);
+    free(s->link);
     free(s->shards);
     mode_pool_clear(&s->pool);
     pthread_mutex_destroy(&s->lock);
@@ -393,7 +423,7 @@ static const struct shard *shard_of(const struct mode_stream *s, uint64_t row)
 }
 
 static enum mode_status read_member(uint8_t *data, struct mode_stream *stream, const struct shard *s,
-                                    const struct mode_sample *m, struct mode_error *err)
+                                    const struct mode_sample *m, int thread, struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
     uint64_t got = 0;
@@ -401,6 +431,11 @@ static enum mode_status read_member(uint8_t *data, struct mode_stream *stream, c
     if (s->unpacked.data) { /* captions_load checked that members lie inside */
         memcpy(data, s->unpacked.data + m->image_offset, m->image_size);
         return MODE_OK;
+    }
+    if (stream->link && !s->spilled && mode_remote_is(s->tar)) {
+        struct wait wait = {stream, mode_clock_s()};
+        const struct mode_remote_watch watch = {.going = goes_on, .ctx = &wait};
+        return mode_shard_read(data, s->tar, at, m->image_size, &stream->link[thread], &watch, err);
     }
     struct mode_shard_file file = {.hold = stream->spill};
     if (!s->spilled && (st = hold(&file, stream, s, err))) return st;
@@ -425,7 +460,7 @@ static enum mode_status read_member(uint8_t *data, struct mode_stream *stream, c
     return st;
 }
 
-static enum mode_status make_pixels(const struct mode_batch *b, int64_t i, struct mode_stream *s,
+static enum mode_status make_pixels(const struct mode_batch *b, int64_t i, struct mode_stream *s, int thread,
                                     struct mode_error *err)
 {
     const uint32_t row = s->rows[i], epoch = s->epochs[i];
@@ -442,7 +477,7 @@ static enum mode_status make_pixels(const struct mode_batch *b, int64_t i, struc
     uint8_t *data = malloc(m->image_size ? m->image_size : 1);
     if (!data)
         st = MODE_FAIL(err, MODE_E_MEMORY, "no memory for %llu bytes", (unsigned long long)m->image_size);
-    else if (!(st = read_member(data, s, shard, m, err))) {
+    else if (!(st = read_member(data, s, shard, m, thread, err))) {
         const struct mode_picture file = {
             .data = data, .size = m->image_size, .limits = &limits, .blur = m->boxes, .n_blur = m->n_boxes};
         st = b->windows ? mode_windows_add(b->windows, i, &file, &draw, err)
@@ -473,8 +508,7 @@ static void fill_item(void *ctx, int64_t i, int thread)
     struct mode_stream *s = f->stream;
     struct mode_batch *b = f->batch;
     struct mode_error err = {0};
-    (void)thread;
-    if (make_pixels(b, i, s, &err)) {
+    if (make_pixels(b, i, s, thread, &err)) {
         pthread_mutex_lock(&f->lock);
         if (i < f->failed) {
             f->failed = i;

@@ -451,19 +451,17 @@ static bool take_piece(void *ctx, const void *data, size_t n, uint64_t at)
     return true;
 }
 
-enum mode_status mode_shard_read(void *data, const char *pinned, uint64_t at, size_t n,
+enum mode_status mode_shard_read(void *data, const char *pinned, uint64_t at, size_t n, struct mode_remote_link **link,
                                  const struct mode_remote_watch *w, struct mode_error *err)
 {
     char *dir = mode_shard_folder(), *copy = place(dir, pinned), md5[33];
-    struct mode_remote_link *link = NULL;
     struct piece p = {data, at};
     enum mode_status st = MODE_OK;
     int fd = open(copy, O_RDONLY | O_CLOEXEC);
     const bool here = fd >= 0 && pread(fd, data, n, (off_t)at) == (ssize_t)n;
-    if (!here && !(st = mode_remote_link_open(&link, err)))
-        st = mode_remote_get(link, pinned, at, at + n, take_piece, &p, md5, w, err);
+    if (!here && !*link) st = mode_remote_link_open(link, err);
+    if (!here && !st) st = mode_remote_get(*link, pinned, at, at + n, take_piece, &p, md5, w, err);
     if (fd >= 0) close(fd);
-    mode_remote_link_close(&link);
     free(copy);
     free(dir);
     return st;

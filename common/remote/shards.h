@@ -35,8 +35,9 @@ enum mode_status mode_shard_hold(struct mode_shard_file *f, const char *path, co
                                  struct mode_error *err);
 void mode_shard_release(struct mode_shard_file *f);
 
-/* n bytes at `at` of a pinned address: of its copy where that is here, else these bytes alone are fetched. */
-enum mode_status mode_shard_read(void *data, const char *pinned, uint64_t at, size_t n,
+/* n bytes at `at` of a pinned address: of its copy where that is here, else these bytes alone are fetched. *link is
+ * opened when it is NULL and first needed, and serves the next call, too; the caller closes it. */
+enum mode_status mode_shard_read(void *data, const char *pinned, uint64_t at, size_t n, struct mode_remote_link **link,
                                  const struct mode_remote_watch *w, struct mode_error *err);
 
 /* Bytes that the folder of shards may have, as things are now. MODE_E_CONFIG: MODE_SHARD_CACHE_BYTES is no number. */

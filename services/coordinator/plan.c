@@ -247,7 +247,7 @@ static enum mode_status look_at_tasks(struct plan *p, const struct plan_world *w
     return st;
 }
 
-/* Training reads at random: what the folder of shards cannot hold would be fetched again and again. Workers may have
+/* Training reads at random: where the folder of shards cannot hold all, it asks for picture by picture. Workers may have
  * other folders than this machine; their sentence would come too late. */
 static enum mode_status check_room(struct plan *p, struct mode_error *err)
 {
@@ -256,8 +256,8 @@ static enum mode_status check_room(struct plan *p, struct mode_error *err)
     enum mode_status st = bytes ? mode_shard_room(&room, err) : MODE_OK;
     if (!st && bytes > room)
         p->warning = mode_xasprintf(
-            "the shards of other machines have %.1f GB, and the folder of shards holds %.1f GB at most: training reads "
-            "at random and would fetch them again and again. HINT: MODE_SHARD_CACHE_BYTES, a larger disk by "
+            "the shards of other machines have %.1f GB, and the folder of shards holds %.1f GB at most: training will "
+            "ask for every picture by itself, each time. HINT: MODE_SHARD_CACHE_BYTES, a larger disk by "
             "MODE_SHARD_CACHE, or a copy of the shards",
             (double)bytes / 1e9, (double)room / 1e9);
     return st;

@@ -212,6 +212,10 @@ if [ -e "${MODE_CLIP_MERGES:-/nonexistent}" ]; then
     forget
     MODE_SHARD_CACHE_BYTES=$((size * 5 / 2)) train "$at/plain/d/{00000..$last}.tar" m-small || fail "train with a small folder: $(cat log)"
     cmp m-local/open_clip_model.safetensors m-small/open_clip_model.safetensors || fail "another model with a small folder"
+    # captions took every shard once; training asked for pictures, each by itself
+    whole=$(asked /plain/)
+    ranges=$(grep -cE 'GET /plain/[^ ]* 206 bytes=[0-9]+-[0-9]+ ' requests || true)
+    [ "$ranges" -ge 16 ] && [ "$ranges" -le 64 ] || fail "of 64 pictures in 4 steps $ranges were asked for by themselves ($whole requests in all)"
 
     # stopped while a step waits for a shard that does not come: the steps that are done are kept, and gone on with
     train site/d m-long 20 || fail "train: $(cat log)"
