@@ -445,7 +445,7 @@ static enum mode_status tasks_of(char **found, const char *entries, struct mode_
     struct mode_str names = {0};
     char *text = mode_xasprintf(MINIMAL "evaluate: {tasks: [%s]}\n", entries);
     if (mode_spec_parse(&s, text, folder, "run.yaml", err)) fail_msg("%s", err->text);
-    enum mode_status st = mode_spec_tasks(&s, &list, NULL, err);
+    enum mode_status st = mode_spec_tasks(&s.evaluate.tasks, "evaluate.tasks", &list, NULL, err);
     for (size_t i = 0; !st && i < list.n; i++) mode_str_printf(&names, "%s ", list.item[i] + strlen(folder) + 1);
     if (!st) mode_spec_list_clear(&list);
     mode_spec_clear(&s);
