@@ -43,7 +43,6 @@ struct training {
     uint64_t validated_at;   /* this one last */
     uint64_t saved_at;       /* step of the newest checkpoint of this process; 0: none */
     struct {                 /* while the first process evaluates */
-        double told_at;
         enum mode_status st; /* of telling the others that they have to wait */
         struct mode_error err;
     } wait;
@@ -426,19 +425,13 @@ static enum mode_status stopped(const struct training *t, struct mode_error *err
                      (unsigned long long)t->step, (unsigned long long)t->spec->end_step);
 }
 
-/* The others are told now and then that they have to wait, or they would say that this process hangs. */
-enum { WAIT_S = 10 };
-
+/* The others learn with every batch that they have to wait, or they would say that this process hangs. */
 static bool on_validating(void *ctx)
 {
     struct training *t = ctx;
-    const double now = mode_clock_s();
+    bool is_busy = true;
     if (t->hooks->validating) t->hooks->validating(t->hooks->ctx);
-    if (now - t->wait.told_at > WAIT_S) {
-        bool is_busy = true;
-        t->wait.told_at = now;
-        if ((t->wait.st = mode_together_any(t->together, &is_busy, &t->wait.err))) return false;
-    }
+    if ((t->wait.st = mode_together_any(t->together, &is_busy, &t->wait.err))) return false;
     return !(t->hooks->stopping && t->hooks->stopping(t->hooks->ctx));
 }
 
@@ -454,7 +447,6 @@ static enum mode_status evaluate(struct training *t, bool *stop, struct mode_err
     const struct mode_validation_hook hook = {t, on_validating, on_result};
     const size_t before = t->results.len;
     struct mode_error why;
-    t->wait.told_at = mode_clock_s();
     t->wait.st = MODE_OK;
     enum mode_status st = mode_validation_run(t->spec->validation, &t->results, t->clip, t->tokenizer, t->step, &hook,
                                               &why);

@@ -102,7 +102,7 @@ struct mode_train_hooks {
     void (*progress)(void *ctx, const struct mode_train_progress *p); /* after every step */
     void (*notice)(void *ctx, const char *text);                      /* a sentence for the log */
     void (*validated)(void *ctx, const struct mode_validation_result *r); /* after every task of a validation */
-    void (*validating)(void *ctx);                                        /* and every few seconds before that */
+    void (*validating)(void *ctx);                                        /* and every batch of it */
     bool (*stopping)(void *ctx);                                          /* asked after every step */
     /* Folder to make for the checkpoint called name, malloc'd; and: its files are written, keep it. Both or
      * none. Without them a stop loses the training. */
