@@ -273,7 +273,7 @@ static enum mode_status begin(struct listing *l, const struct mode_board_place *
 }
 
 /* *path: the new file of those steps, alone in its folder; or, where `keep` and it would be no other one, NULL. */
-static enum mode_status make_file(char **path, const struct mode_board_place *place, uint64_t first, const char *rows,
+static enum mode_status make_file(char **path, const struct mode_board_place *place, uint64_t start, const char *rows,
                                   bool keep, struct mode_error *err)
 {
     struct listing l = {0};
@@ -285,7 +285,7 @@ static enum mode_status make_file(char **path, const struct mode_board_place *pl
     if (!st) st = read_old(&old, &n_old, place->dir, &l.train, err);
     if (st) goto out;
     mode_tfevents_version(&head, wall_s());
-    mode_tfevents_start(&head, wall_s(), first);
+    mode_tfevents_start(&head, wall_s(), start);
     add_rows(&steps, rows, old, n_old);
     if (keep && n_old == head.len + steps.len && steps.len && memcmp(old + head.len, steps.data, steps.len) == 0)
         goto out;
@@ -342,7 +342,7 @@ static enum mode_status make_results(struct mode_board *b, const char *results, 
     return st;
 }
 
-enum mode_status mode_board_open(struct mode_board **b, const struct mode_board_place *place, uint64_t first,
+enum mode_status mode_board_open(struct mode_board **b, const struct mode_board_place *place, uint64_t start,
                                  const char *rows, const char *results, struct mode_error *err)
 {
     char *old = NULL;
@@ -351,7 +351,7 @@ enum mode_status mode_board_open(struct mode_board **b, const struct mode_board_
     **b = (struct mode_board){.dir = mode_xstrdup(place->dir), .train.fd = -1, .val.fd = -1};
     (*b)->place = (struct mode_board_place){(*b)->dir, place->fence};
     enum mode_status st = read_results(&old, &n_old, place, err); /* before they are retired */
-    if (!st) st = make_file(&(*b)->train.path, place, first, rows, false, err);
+    if (!st) st = make_file(&(*b)->train.path, place, start, rows, false, err);
     if (!st) st = open_series(&(*b)->train, err);
     if (!st && results && *results) st = make_results(*b, results, old, n_old, err);
     free(old);
@@ -415,7 +415,7 @@ enum mode_status mode_board_complete(uint64_t *last, const struct mode_board_pla
     if (!row_scalars(s, &first, rows, head) || !row_scalars(s, last, tail, strcspn(tail, "\n")))
         return MODE_FAIL(err, MODE_E_FORMAT, "%s: the model's rows are no steps", place->dir);
     char *path;
-    enum mode_status st = make_file(&path, place, first, rows, true, err);
+    enum mode_status st = make_file(&path, place, first - 1, rows, true, err);
     free(path);
     return st;
 }

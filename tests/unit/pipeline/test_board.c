@@ -61,7 +61,7 @@ static void train(const char *dir, uint64_t fence, uint64_t from, uint64_t to)
     struct mode_board *b;
     const struct mode_board_place place = {dir, fence};
     char *done = rows_of(1, from - 1);
-    ok(mode_board_open(&b, &place, 1, done, NULL, &err), &err);
+    ok(mode_board_open(&b, &place, 0, done, NULL, &err), &err);
     for (uint64_t i = from; i <= to; i++) {
         char *row = row_of(i, loss_of(i));
         ok(mode_board_add(b, row, &pace, &err), &err);
@@ -78,7 +78,7 @@ static struct read_event *expect_steps(const char *dir, uint64_t last)
     struct read_event *e = reader_load(&n, dir, ".train");
     assert_int_equal(n, last + 2);
     assert_string_equal(e[0].version, "brain.Event:2");
-    assert_true(e[1].start && e[1].step == 1);
+    assert_true(e[1].start && e[1].step == 0);
     for (uint64_t i = 1; i <= last; i++) {
         assert_int_equal(e[i + 1].step, i);
         assert_true(*reader_value_of(&e[i + 1], "train/loss") == (float)loss_of(i));
@@ -167,7 +167,7 @@ static void test_another_training_s_file_is_replaced(void **state)
     char *dir = mode_path_join(root, "other"), *row = row_of(1, 77);
     const struct mode_board_place place = {dir, 1};
     struct mode_board *b;
-    ok(mode_board_open(&b, &place, 1, NULL, NULL, &err), &err);
+    ok(mode_board_open(&b, &place, 0, NULL, NULL, &err), &err);
     ok(mode_board_add(b, row, &pace, &err), &err);
     assert_int_equal(mode_board_add(b, "{\"step\": 2, \"loss\": 5, \"logit_scale\": nan}\n", &pace, &err),
                      MODE_E_FORMAT);
@@ -192,13 +192,13 @@ static void test_an_attempt_that_is_over_writes_nothing(void **state)
     char *row = row_of(1, loss_of(1));
     const struct mode_board_place early = {dir, 3}, late = {dir, 4};
     struct mode_board *hung;
-    ok(mode_board_open(&hung, &early, 1, NULL, NULL, &err), &err);
+    ok(mode_board_open(&hung, &early, 0, NULL, NULL, &err), &err);
     train(dir, 5, 1, 4);
     ok(mode_board_add(hung, row, &pace, &err), &err); /* it does not know yet that its lease is lost */
     free(expect_steps(dir, 4));
     mode_board_close(&hung);
     free(row);
-    assert_int_equal(mode_board_open(&b, &late, 1, NULL, NULL, &err), MODE_E_TEMP);
+    assert_int_equal(mode_board_open(&b, &late, 0, NULL, NULL, &err), MODE_E_TEMP);
     assert_null(b);
     free(expect_steps(dir, 4));
     free(dir);
