@@ -420,27 +420,58 @@ enum mode_status mode_board_complete(uint64_t *last, const struct mode_board_pla
     return st;
 }
 
+/* What the file of results has of steps before that one; *is_next: nothing else, so that the next record may follow.
+ * Returns whether all that follows there is a record that says s, and is as long as n_record. */
+static bool says_already(struct mode_str *before, bool *is_next, const char *old, size_t n_old, uint64_t step,
+                         const struct mode_scalar *s, size_t n, size_t n_record)
+{
+    struct mode_tfevent e = {0};
+    size_t at = 0;
+    bool is_last = false;
+    while (mode_tfevents_next(&e, old, n_old, &at)) {
+        is_last = e.summary && e.step == step && mode_tfevents_says(&e, s, n);
+        if (e.summary && e.step < step) mode_str_add(before, e.record, e.size);
+    }
+    *is_next = n_old > 0 && n_old == before->len;
+    return is_last && n_old == before->len + n_record;
+}
+
+/* A reader that is in the file sees one point more. */
+static enum mode_status add_to_file(const char *dir, const struct name *name, const struct mode_str *record,
+                                    struct mode_error *err)
+{
+    struct mode_board b = {.record = *record};
+    struct series s = {.path = mode_path_join(dir, name->file), .fd = -1};
+    enum mode_status st = open_series(&s, err);
+    if (!st) st = write_record(&b, &s, err);
+    close_series(&s);
+    return st;
+}
+
 enum mode_status mode_board_results(const struct mode_board_place *place, uint64_t step, const struct mode_scalar *s,
                                     size_t n, struct mode_error *err)
 {
     struct listing l = {0};
-    struct mode_str now = {0};
-    struct mode_tfevent e = {0};
+    struct mode_str all = {0}, record = {0};
     char *old = NULL, *path = NULL;
-    size_t n_old = 0, at = 0;
+    size_t n_old = 0;
+    bool is_next;
     enum mode_status st = begin(&l, place, err);
     if (!st) st = read_old(&old, &n_old, place->dir, &l.val, err);
     if (st) goto out;
-    mode_tfevents_version(&now, wall_s());
-    while (mode_tfevents_next(&e, old, n_old, &at))
-        if (e.summary && e.step < step) mode_str_add(&now, e.record, e.size);
-    mode_tfevents_scalars(&now, wall_s(), step, s, n);
-    /* e: the last record */
-    if (n_old == now.len && e.summary && e.step == step && mode_tfevents_says(&e, s, n)) goto out;
-    st = put_file(&path, place, &l, val_kind, &now, err);
+    mode_tfevents_version(&all, wall_s());
+    mode_tfevents_scalars(&record, wall_s(), step, s, n);
+    if (says_already(&all, &is_next, old, n_old, step, s, n, record.len)) goto out;
+    if (is_next) {
+        st = add_to_file(place->dir, &l.val, &record, err);
+        goto out;
+    }
+    mode_str_add(&all, record.data, record.len);
+    st = put_file(&path, place, &l, val_kind, &all, err);
 out:
     listing_clear(&l);
-    mode_str_clear(&now);
+    mode_str_clear(&all);
+    mode_str_clear(&record);
     free(old);
     free(path);
     return st;

@@ -284,9 +284,11 @@ static void test_results_while_it_trains_are_there_once(void **state)
     /* the coordinator adds the last one, whatever was said of that step, and keeps the others */
     const struct mode_scalar last[] = {{"val/digits-zeroshot-val-top1", 0.12},
                                        {"val/signs-mean_average_precision", 0.5}};
+    char *grown = reader_find(dir, ".val");
     ok(mode_board_results(&place, 12, last, 2, &err), &err);
     free(expect_points(dir, (const uint64_t[]){0, 4, 8, 12}, 4));
     char *file = reader_find(dir, ".val");
+    assert_string_equal(grown, file); /* to the file that a reader is in */
     ok(mode_board_results(&place, 12, last, 2, &err), &err);
     char *again = reader_find(dir, ".val");
     assert_string_equal(file, again);
@@ -296,7 +298,7 @@ static void test_results_while_it_trains_are_there_once(void **state)
     ok(mode_board_open(&b, &place, 0, NULL, "", &err), &err);
     assert_null(reader_find(dir, ".val"));
     mode_board_close(&b);
-    char *all[] = {dir, point[0], point[1], point[2], point[3], known, rows, file, again};
+    char *all[] = {dir, point[0], point[1], point[2], point[3], known, rows, file, again, grown};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
     free(before);
     free(after);
