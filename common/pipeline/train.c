@@ -311,11 +311,13 @@ static void tell_why_not(struct training *t, const char *why)
 }
 
 /* After the first step of all: what an experiment does, said once. */
-static void tell_narrowed(const struct training *t)
+static void tell_narrowed(const struct training *t, const struct mode_backend_narrowed *before)
 {
     struct mode_backend_narrowed n;
     char text[256];
     mode_backend_narrowed(t->be, &n);
+    n.made -= before->made;
+    n.left -= before->left;
     if (t->result.steps_run > 0 || n.made + n.left == 0 || !t->hooks->notice) return;
     snprintf(text, sizeof text,
              "experiment: of the blocks' products of a step %lld are made in fp8, %lld stay bf16 because a size is no "
@@ -329,16 +331,21 @@ static bool chooses(const struct training *t)
     return t->hooks->chosen && !t->spec->algorithms;
 }
 
-/* Before the first step: where its algorithms come from. */
+/* With the first step, so that what is evaluated before is not what is timed. */
+static void measure(const struct training *t)
+{
+    if (t->spec->measure)
+        mode_backend_measure(t->be, true);
+    else
+        mode_backend_measure_products(t->be, chooses(t));
+}
+
+/* Where algorithms come from that are not measured. */
 static enum mode_status take_algorithms(struct training *t, struct mode_error *err)
 {
     const struct mode_train_spec *s = t->spec;
     char why_not[400], text[500];
     enum mode_status st;
-    if (s->measure)
-        mode_backend_measure(t->be, true);
-    else
-        mode_backend_measure_products(t->be, chooses(t));
     if (!s->algorithms) return MODE_OK;
     if ((st = mode_backend_use_algorithms(t->be, s->algorithms, why_not, sizeof why_not, err)))
         return mode_error_prefix(err, st, "training %s", s->name);
@@ -366,6 +373,9 @@ static enum mode_status train_step(struct training *t, struct mode_train_progres
     enum mode_status st;
     const char *why_not;
     double began = mode_clock_s();
+    struct mode_backend_narrowed before;
+    mode_backend_narrowed(t->be, &before);
+    if (t->result.steps_run == 0) measure(t);
     if ((st = mode_ahead_next(t->ahead, &t->batch, err))) return st;
     double filled = mode_clock_s(), lr = lr_of(s, t->step);
     const struct mode_adamw update = {.lr = lr,
@@ -382,7 +392,7 @@ static enum mode_status train_step(struct training *t, struct mode_train_progres
     if (st) return st;
     if ((st = mode_together_step(t->together, &why_not, err))) return st;
     tell_why_not(t, why_not);
-    tell_narrowed(t);
+    tell_narrowed(t, &before);
     double loss = mode_clip_train_loss(t->clip), norm = mode_together_norm(t->together); /* the step's one wait */
     if ((st = mode_together_check(t->together, err))) return st;
     if (!isfinite(loss))
