@@ -269,6 +269,17 @@ static enum mode_status save_checkpoint(struct training *t, struct mode_error *e
     return st;
 }
 
+/* For people, and in every checkpoint: the training does not end where it cannot be written. */
+static void publish_results(struct training *t)
+{
+    struct mode_error err;
+    char text[400];
+    if (save_results(t, t->validation_path, &err) == MODE_OK) return;
+    t->validation_path = NULL;
+    snprintf(text, sizeof text, "the training goes on without a file of its validations: %.300s", err.text);
+    if (t->hooks->notice) t->hooks->notice(t->hooks->ctx, text);
+}
+
 static void end_board(struct training *t, const struct mode_error *why)
 {
     char text[400];
@@ -467,8 +478,9 @@ static enum mode_status evaluate(struct training *t, bool *stop, struct mode_err
         return mode_error_prefix(err, why.status, "training %s, validation after step %llu", t->spec->name,
                                  (unsigned long long)t->step);
     }
-    if (!*stop && (st = save_results(t, t->validation_path, err))) return st;
-    if (!*stop && t->board && mode_board_validated(t->board, t->results.data + before, &why)) end_board(t, &why);
+    if (*stop) return MODE_OK;
+    publish_results(t);
+    if (t->board && mode_board_validated(t->board, t->results.data + before, &why)) end_board(t, &why);
     return MODE_OK;
 }
 
@@ -616,7 +628,7 @@ static enum mode_status prepare(struct training *t, struct mode_error *err)
     if (t->hooks->resume_from && (st = load_checkpoint(t, t->hooks->resume_from, err))) return st;
     t->result.resumed_at = t->step;
     if ((st = agree(t, err))) return st;
-    if ((st = save_results(t, t->validation_path, err))) return st;
+    publish_results(t);
     open_board(t);
     mode_backend_sync(t->be);
     t->logit_scale = (double)mode_clip_logit_scale(t->clip);

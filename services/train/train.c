@@ -155,15 +155,16 @@ static char *board_dir(const struct mode_job *job, const char *model)
 }
 
 /* <run>/validation/<model>.jsonl, its folder made, or NULL: the caller frees. */
-static enum mode_status validation_path(char **path, const struct mode_job *job, const char *model,
-                                        struct mode_error *err)
+static char *validation_path(const struct mode_job *job, const char *model)
 {
-    const char *run = mode_job_run_dir(job);
-    char *dir = run ? mode_path_join(run, "validation") : NULL;
-    enum mode_status st = dir ? mode_dir_make(dir, err) : MODE_OK;
-    *path = dir && !st && !strchr(model, '/') ? mode_xasprintf("%s/%s.jsonl", dir, model) : NULL;
+    struct mode_error err;
+    char *dir = mode_path_join(mode_job_run_dir(job), "validation"), *path = NULL;
+    if (mode_dir_make(dir, &err))
+        mode_log_failure("validations_not_kept", &err);
+    else if (model[0] != '.' && !strchr(model, '/'))
+        path = mode_xasprintf("%s/%s.jsonl", dir, model);
     free(dir);
-    return st;
+    return path;
 }
 
 /* What the run wants to know of a model while it trains: no request says it, for no model depends on it. */
@@ -175,7 +176,8 @@ static enum mode_status open_validation(struct mode_validation **v, char **path,
     char *plan = mode_path_join(run, "validation.json");
     enum mode_status st = mode_validation_open_saved(v, plan, mode_job_team(job)->rank == 0, err);
     free(plan);
-    return st || !*v ? st : validation_path(path, job, r->name, err);
+    if (*v) *path = validation_path(job, r->name);
+    return st;
 }
 
 static void report(struct mode_job *job, const struct mode_train_result *result, int n_processes)

@@ -24,7 +24,7 @@ struct mode__attention_ways {
     struct mode__cudnn *dnn; /* NULL: none, or not tried yet */
     char absent[256];        /* why there is none */
     struct way way[2 * SHAPES];
-    int n, n_inference; /* at most SHAPES of inference, and of training, whose ways hang on no evaluation in between */
+    int n, n_inference;  /* at most SHAPES of inference, and of training, whose ways hang on no evaluation in between */
     long own, unplanned; /* calls that no shape of the table was asked for; and those beyond the table */
 };
 
