@@ -157,6 +157,7 @@ static void test_mistakes_name_key_line_and_neighbour(void **state)
     refused(MINIMAL "train: {seed_steps: 5, epochs: 3}\n", "steps", "epochs");
     refused(MINIMAL "train: {seed_steps: 9, total_steps: 9}\n", "fork", "9");
     refused(MINIMAL "train: {scale_min: 0.9, scale_max: 0.5}\n", "scale_min", "scale_max");
+    refused(MINIMAL "train: {evaluate_steps: 5}\n", "train.evaluate_steps", "evaluate.tasks");
     refused("name: demo\n", "data.train", "missing");
     refused("name: ../x\ndata: {train: a}\nencoder: {dir: e}\ntokenizer: {merges: m}\nmodel: ViT-B-32\n", "../x",
             "letters");
