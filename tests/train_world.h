@@ -99,9 +99,11 @@ static inline enum mode_status world_train(struct mode_train_result *result, con
 {
     char *path[WORLD_FILES];
     for (int i = 0; i < WORLD_FILES; i++) path[i] = mode_path_join(dir, world_files[i]);
-    const struct mode_train_outputs outputs = {path[0], path[1], path[2], path[3], path[4]};
+    char *validation = mode_path_join(dir, MODE_FILE_VALIDATION);
+    const struct mode_train_outputs outputs = {path[0], path[1], path[2], path[3], path[4], validation};
     enum mode_status st = mode_dir_make(dir, err);
     if (!st) st = mode_train(result, be, spec, &outputs, hooks, err);
+    free(validation);
     for (int i = 0; i < WORLD_FILES; i++) free(path[i]);
     return st;
 }

@@ -401,6 +401,17 @@ enum mode_status mode_evalset_digest(const char *dir, char hex[MODE_DIGEST_HEX],
     return st;
 }
 
+enum mode_status mode_evalset_unchanged(const char *dir, const char *digest, struct mode_error *err)
+{
+    char now[MODE_DIGEST_HEX];
+    enum mode_status st = mode_evalset_digest(dir, now, err);
+    if (st || strcmp(now, digest) == 0) return st;
+    return MODE_FAIL(err, MODE_E_VALUE,
+                     "evaluation task %s: has digest %s, it was planned with %s: its files have "
+                     "changed since",
+                     dir, now, digest);
+}
+
 static void add_word_list(struct mode_str *out, const char *what, char *const *words, int n)
 {
     mode_str_printf(out, "%s %d\n", what, n);

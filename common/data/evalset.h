@@ -72,5 +72,7 @@ char *mode_evalset_prompt(const struct mode_evalset *e, int prompt_index, int cl
  * and templates, captions, in order. */
 enum mode_status mode_evalset_digest(const char *dir, char hex[MODE_DIGEST_HEX], struct mode_error *err);
 enum mode_status mode_evalset_words_digest(const char *dir, char hex[MODE_DIGEST_HEX], struct mode_error *err);
+/* MODE_E_VALUE: the digest over every file is another one by now. */
+enum mode_status mode_evalset_unchanged(const char *dir, const char *digest, struct mode_error *err);
 
 #endif

@@ -12,7 +12,6 @@
 #include <string.h>
 
 enum { INIT_CONSTANT, INIT_NORMAL, INIT_UNIFORM, INIT_SINCOS };
-enum { INFER_BATCH = 64, DEVICE_BATCH = 1024 };
 static const double LOGIT_SCALE_MAX = 4.6051701859880914; /* ln 100 */
 
 int64_t mode__clip_image_tokens(const struct mode_clip *clip)
@@ -341,23 +340,48 @@ void mode_clip_clamp(struct mode_clip *clip)
 
 /* Pictures or texts at a time. The host's processor wants what its caches hold; a GPU enough for all of its
  * multiprocessors and for few waits, as long as it is no more than a quarter of its memory. */
+enum { HOST_BATCH = 64, DEVICE_BATCH = 1024 };
+
+static bool infer_fits(const struct mode_clip *clip, int64_t n, size_t bytes)
+{
+    struct clip_acts a = {0};
+    const bool fits = mode__clip_acts_plan(&a, clip, n, false, NULL, NULL) && a.arena.used <= bytes;
+    free(a.image.blocks);
+    free(a.text.blocks);
+    return fits;
+}
+
 static int64_t infer_batch(const struct mode_clip *clip)
 {
-    int64_t n = mode_backend_is_device(clip->be) ? DEVICE_BATCH : INFER_BATCH;
+    int64_t n = mode_backend_is_device(clip->be) ? DEVICE_BATCH : HOST_BATCH;
     size_t left, total;
     mode_backend_room(clip->be, &left, &total);
-    for (bool fits = false; n > INFER_BATCH && !fits; n = fits ? n : n / 2) {
-        struct clip_acts a = {0};
-        fits = mode__clip_acts_plan(&a, clip, n, false, NULL, NULL) && a.arena.used <= left / 4;
-        free(a.image.blocks);
-        free(a.text.blocks);
-    }
+    while (n > HOST_BATCH && !infer_fits(clip, n, left / 4)) n /= 2;
     return n;
 }
 
-static enum mode_status infer_begin(struct mode_clip *clip, struct mode_error *err)
+int64_t mode__clip_between_batch(const struct mode_clip *clip, int64_t micro)
 {
-    return clip->infer ? MODE_OK : mode__clip_acts_new(&clip->infer, clip, infer_batch(clip), false, err);
+    const int64_t most = mode_backend_is_device(clip->be) ? DEVICE_BATCH : HOST_BATCH;
+    return micro < most ? micro : most;
+}
+
+/* Between the steps of a training the memory of its activations is free, and its scratch does for no larger batch. */
+static enum mode_status infer_between(struct mode_clip *clip, struct mode_error *err)
+{
+    const struct clip_acts *train = clip->train;
+    const size_t side = (size_t)clip->cfg.image_size, scratch = mode__clip_workspace(clip, train->batch);
+    int64_t n = mode__clip_between_batch(clip, train->micro);
+    while (n > 1 && ((size_t)n * 3 * side * side * sizeof(float) > scratch || !infer_fits(clip, n, train->arena.used)))
+        n /= 2;
+    return mode__clip_acts_new(&clip->infer, clip, n, false, train, err);
+}
+
+enum mode_status mode__clip_infer_begin(struct mode_clip *clip, struct mode_error *err)
+{
+    if (clip->infer) return MODE_OK;
+    if (clip->train) return infer_between(clip, err);
+    return mode__clip_acts_new(&clip->infer, clip, infer_batch(clip), false, NULL, err);
 }
 
 static void take(struct mode_backend *be, float *out, const struct clip_tower_acts *t, int raw)
@@ -376,7 +400,7 @@ static void take(struct mode_backend *be, float *out, const struct clip_tower_ac
 static enum mode_status encode_images(struct mode_clip *clip, float *out, struct clip_images from, int64_t b, int raw,
                                       struct mode_error *err)
 {
-    enum mode_status st = infer_begin(clip, err);
+    enum mode_status st = mode__clip_infer_begin(clip, err);
     for (int64_t i = 0, n; st == MODE_OK && i < b; i += n) {
         n = b - i < clip->infer->batch ? b - i : clip->infer->batch;
         from.first = i;
@@ -403,7 +427,7 @@ enum mode_status mode_clip_encode_texts(struct mode_clip *clip, float *out, cons
                                         int64_t b, int raw, struct mode_error *err)
 {
     enum mode_status st = mode__clip_check_texts(clip, ids, n_ids, b, err);
-    if (st == MODE_OK) st = infer_begin(clip, err);
+    if (st == MODE_OK) st = mode__clip_infer_begin(clip, err);
     for (int64_t i = 0, n; st == MODE_OK && i < b; i += n) {
         n = b - i < clip->infer->batch ? b - i : clip->infer->batch;
         mode__clip_text_begin(clip, clip->infer, 0, ids, n_ids + i, n);

@@ -342,13 +342,15 @@ static void fill_lists(struct clip_acts *a, int64_t image_tokens)
 }
 
 enum mode_status mode__clip_acts_new(struct clip_acts **acts, const struct mode_clip *clip, int64_t batch, bool train,
-                                     struct mode_error *err)
+                                     const struct clip_acts *lender, struct mode_error *err)
 {
     struct clip_acts *a = *acts = mode_xcalloc(1, sizeof *a);
     void *base = NULL, *shared = NULL, *loss = NULL;
     enum mode_status st;
     if (!mode__clip_acts_plan(a, clip, batch, train, NULL, NULL))
         st = MODE_FAIL(err, MODE_E_VALUE, "a batch of %lld is out of range for this model", (long long)batch);
+    else if ((a->is_lent = lender && a->arena.used <= lender->arena.used))
+        st = MODE_OK;
     else
         st = mode_backend_alloc(clip->be, &base, a->arena.used, err);
     if (!st) st = mode_backend_share(clip->be, &shared, a->shared.used, err);
@@ -361,7 +363,7 @@ enum mode_status mode__clip_acts_new(struct clip_acts **acts, const struct mode_
         mode__clip_acts_free(acts, clip->be);
         return st;
     }
-    (void)mode__clip_acts_plan(a, clip, batch, train, base, shared);
+    (void)mode__clip_acts_plan(a, clip, batch, train, a->is_lent ? lender->arena.base : base, shared);
     a->loss = loss;
     fill_lists(a, mode__clip_image_tokens(clip));
     mode_backend_written(clip->be, shared, a->shared.used);
@@ -373,7 +375,7 @@ void mode__clip_acts_free(struct clip_acts **acts, struct mode_backend *be)
 {
     if (!*acts) return;
     mode_results_close(&(*acts)->told);
-    mode_backend_free(be, (*acts)->arena.base);
+    if (!(*acts)->is_lent) mode_backend_free(be, (*acts)->arena.base);
     mode_backend_free(be, (*acts)->shared.base);
     mode_backend_free(be, (*acts)->loss);
     free((*acts)->image.blocks);

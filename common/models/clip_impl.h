@@ -72,6 +72,7 @@ struct clip_told { /* what the host wants to know of a step */
 struct clip_acts {
     int64_t batch, micro; /* pairs of a step; of them together in the towers */
     struct clip_arena arena;
+    bool is_lent; /* the arena's memory is another one's */
     /* What the host writes before a step lies in memory that both sides have (mode_backend_share). Every piece has its
      * lists, so that none waits for another to be done with them. */
     struct clip_arena shared;
@@ -80,7 +81,7 @@ struct clip_acts {
     int64_t pads, round;           /* texts that fill up; their rows make all texts' a multiple of it */
     double *loss;                  /* memory of its own */
     struct mode_results *told;     /* struct clip_told of the last step; training alone */
-    struct clip_pairs { /* some of a step's pairs; the caller's memory */
+    struct clip_pairs {            /* some of a step's pairs; the caller's memory */
         struct clip_images images;
         const int32_t *ids, *n_ids;
         int64_t first, n;
@@ -140,6 +141,10 @@ int64_t mode__clip_image_tokens(const struct mode_clip *clip); /* class token in
 /* Parameters, their values zero (be NULL: without memory); no texts, no preprocessing. E_MEMORY. */
 enum mode_status mode__clip_new(struct mode_clip **clip, struct mode_backend *be, const struct mode_clip_config *cfg,
                                 struct mode_error *err);
+/* Takes what inference needs, unless it has been; between the steps of a training, what that can lend. */
+enum mode_status mode__clip_infer_begin(struct mode_clip *clip, struct mode_error *err);
+/* Pictures or texts at a time then, at most, of a training with so many of them together in the towers. */
+int64_t mode__clip_between_batch(const struct mode_clip *clip, int64_t micro);
 /* Random values, as mode_clip_create says. */
 void mode__clip_draw(struct mode_clip *clip, uint64_t seed);
 
@@ -162,14 +167,17 @@ size_t mode__clip_kept_bytes(const struct mode_clip *clip, const struct clip_tow
  * size_t). */
 bool mode__clip_acts_plan(struct clip_acts *a, const struct mode_clip *clip, int64_t batch, bool train, char *base,
                           char *shared);
+/* lender: whose memory this is in where it does, or NULL; the two are used by turns, and the lender goes last. */
 enum mode_status mode__clip_acts_new(struct clip_acts **a, const struct mode_clip *clip, int64_t batch, bool train,
-                                     struct mode_error *err);
+                                     const struct clip_acts *lender, struct mode_error *err);
 void mode__clip_acts_free(struct clip_acts **a, struct mode_backend *be);
 
 /* clip_plan.c: what is made again on the way back, as a share of the way in, by floating point operations. */
 double mode__clip_again(const struct mode_clip *clip);
 
-/* clip_train.c: on the last way back, nothing is added to the gradients of n parameters from p on any more. p may be
+/* clip_train.c: scratch of an op of a training, at most. */
+size_t mode__clip_workspace(const struct mode_clip *clip, int64_t batch);
+/* On the last way back, nothing is added to the gradients of n parameters from p on any more. p may be
  * NULL. */
 void mode__clip_made(struct mode_clip *clip, const struct mode_param *p, size_t n);
 

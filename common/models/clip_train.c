@@ -38,8 +38,7 @@ static size_t attention_scratch(const struct mode_clip *clip, const struct clip_
     return heads * (size_t)tokens * 2 * sizeof(float) + (half ? heads * (products > sums ? products : sums) : 0);
 }
 
-/* Of the running op, at most. */
-static size_t workspace(const struct mode_clip *clip, int64_t batch)
+size_t mode__clip_workspace(const struct mode_clip *clip, int64_t batch)
 {
     size_t widest = (size_t)batch * (clip->group ? (size_t)clip->group->size : 1),
            tokens = (size_t)mode__clip_image_tokens(clip);
@@ -80,7 +79,7 @@ static size_t branch_workspace(const struct mode_clip *clip, int64_t batch)
 
 static size_t workspaces(const struct mode_clip *clip, int64_t batch)
 {
-    size_t one = workspace(clip, batch);
+    size_t one = mode__clip_workspace(clip, batch);
     if (!clip->be || !clip->branches) return one;
     return one + mode_backend_branches_bytes(clip->be, branch_workspace(clip, batch), WORKSPACE_SUMS);
 }
@@ -177,9 +176,9 @@ enum mode_status mode_clip_train_begin(struct mode_clip *clip, int64_t batch, st
         if (!*kinds[k]) st = mode_backend_alloc(clip->be, &mem, (clip->n_floats + room) * sizeof(float), err);
         if (mem) *kinds[k] = mem;
     }
-    if (st == MODE_OK) st = mode__clip_acts_new(&clip->train, clip, batch, true, err);
+    if (st == MODE_OK) st = mode__clip_acts_new(&clip->train, clip, batch, true, NULL, err);
     if (st == MODE_OK && clip->group) st = mode_ranks_parcels(clip->group, PARCELS, &clip->parcels, err);
-    if (st == MODE_OK) st = mode_backend_reserve(clip->be, workspace(clip, batch), err);
+    if (st == MODE_OK) st = mode_backend_reserve(clip->be, mode__clip_workspace(clip, batch), err);
     if (st == MODE_OK && clip->branches)
         st = mode_backend_branches(clip->be, branch_workspace(clip, batch), WORKSPACE_SUMS, err);
     if (st) return st;
@@ -192,6 +191,22 @@ enum mode_status mode_clip_train_begin(struct mode_clip *clip, int64_t batch, st
         p->v.data = clip->vs + at;
     }
     return MODE_OK;
+}
+
+enum mode_status mode_clip_train_infer(struct mode_clip *clip, struct mode_error *err)
+{
+    MODE_ASSERT(clip->train);
+    return mode__clip_infer_begin(clip, err);
+}
+
+size_t mode_clip_train_infer_bytes(const struct mode_clip *clip, int64_t batch)
+{
+    struct clip_acts a = {0};
+    const int64_t micro = (batch + clip->accumulate - 1) / clip->accumulate;
+    const bool fits = mode__clip_acts_plan(&a, clip, mode__clip_between_batch(clip, micro), false, NULL, NULL);
+    free(a.image.blocks);
+    free(a.text.blocks);
+    return fits ? a.shared.used + sizeof *a.loss : 0;
 }
 
 /* The next n pairs after p. */

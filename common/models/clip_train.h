@@ -118,6 +118,12 @@ void mode_clip_memory(struct mode_clip_memory *m, const struct mode_clip *clip, 
 /* Takes all of that but the parameters and their copies; nothing is allocated in a step. Moments begin at zero.
  * Called once. E_MEMORY. */
 enum mode_status mode_clip_train_begin(struct mode_clip *clip, int64_t batch, struct mode_error *err);
+/* Inference between the steps (mode_clip_encode_images, _texts) is done in the memory of a step's activations, a few
+ * pictures or texts at a time, so that it needs hardly any of its own; this takes that, before the first step. Without
+ * it the first call does. A device's pixels come from the host: it has no room for pictures to resize. */
+enum mode_status mode_clip_train_infer(struct mode_clip *clip, struct mode_error *err);
+/* What it will take, at most, of a training with batches of up to `batch`. */
+size_t mode_clip_train_infer_bytes(const struct mode_clip *clip, int64_t batch);
 /* The inputs of a step of b pairs (1 <= b <= batch) to their places, and everything the host has to do for it; waits
  * for the step before. pixels [b, 3, S, S] f32, to stay as they are until the next mode_backend_sync; ids: texts one
  * after another, n_ids[i] tokens each, the end token last, no padding. E_VALUE: an id, a length or b is out of range.

@@ -203,6 +203,11 @@ void mode_job_progress(struct mode_job *job, uint64_t done, uint64_t total, cons
     pthread_mutex_unlock(&job->lock);
 }
 
+void mode_job_goes_on(struct mode_job *job)
+{
+    atomic_fetch_add(&job->page->changes, 1);
+}
+
 void mode_job_train_step(struct mode_job *job, const struct mode_job_train_step *s)
 {
     struct mode_job_page *p = job->page;

@@ -47,6 +47,8 @@ enum mode_status mode_job_checkpoint_done(struct mode_job *job, const char *name
 
 /* Progress: done of total `unit`s; feeds the lease's stall clock, so call it at least every few seconds. */
 void mode_job_progress(struct mode_job *job, uint64_t done, uint64_t total, const char *unit);
+/* It goes on, and no number shows it: the stall clock begins anew. */
+void mode_job_goes_on(struct mode_job *job);
 bool mode_job_stopping(const struct mode_job *job);
 /* How a training does, for people: the newest step. Before mode_job_progress of that step. */
 struct mode_job_train_step {

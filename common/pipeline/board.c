@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,8 +20,12 @@
 static const char train_kind[] = "train", val_kind[] = "val";
 
 struct mode_board {
-    char *path;
-    int fd;
+    struct mode_board_place place;
+    char *dir;
+    struct series { /* a file that grows */
+        char *path;
+        int fd; /* -1: there is none yet */
+    } train, val;
     struct mode_str record;
 };
 
@@ -179,6 +182,59 @@ static void add_rows(struct mode_str *out, const char *rows, const char *old, si
     }
 }
 
+/* ---- results ---- */
+
+/* Accuracies have open_clip's names ("imagenet-zeroshot-val-top1"), other metrics their own. */
+void mode_board_metrics(struct mode_board_scalars *all, const json_t *result)
+{
+    const char *task = json_string_value(json_object_get(result, "dataset")), *key;
+    json_t *value;
+    json_object_foreach(json_object_get(result, "metrics"), key, value)
+    {
+        const char *name = strcmp(key, "acc1") == 0   ? "zeroshot-val-top1"
+                           : strcmp(key, "acc5") == 0 ? "zeroshot-val-top5"
+                                                      : key;
+        if (!task || !json_is_number(value)) continue;
+        all->s = mode_xrealloc(all->s, (all->n + 1) * sizeof *all->s);
+        all->s[all->n++] = (struct mode_scalar){mode_xasprintf("val/%s-%s", task, name), json_number_value(value)};
+    }
+}
+
+void mode_board_scalars_clear(struct mode_board_scalars *all)
+{
+    for (size_t i = 0; i < all->n; i++) free((char *)all->s[i].tag);
+    free(all->s);
+    *all = (struct mode_board_scalars){0};
+}
+
+/* The records of lines of validation.jsonl, one for a step; where `old`, the bytes of an earlier file, says the same,
+ * its own. */
+static void add_results(struct mode_str *out, const char *lines, const char *old, size_t n_old)
+{
+    struct mode_tfevent e = {0};
+    struct mode_board_scalars s = {0};
+    uint64_t step = 0, next;
+    size_t at = 0;
+    bool have = true;
+    for (const char *line = lines, *end; line; line = end + 1) {
+        json_t *row = *line && (end = strchr(line, '\n')) ? json_loadb(line, (size_t)(end - line), 0, NULL) : NULL;
+        next = (uint64_t)json_integer_value(json_object_get(row, "step"));
+        if (s.n > 0 && (!row || next != step)) {
+            while (have && (!e.summary || e.step < step)) have = mode_tfevents_next(&e, old, n_old, &at);
+            if (have && e.step == step && mode_tfevents_says(&e, s.s, s.n))
+                mode_str_add(out, e.record, e.size);
+            else
+                mode_tfevents_scalars(out, wall_s(), step, s.s, s.n);
+            mode_board_scalars_clear(&s);
+        }
+        if (!row) break;
+        step = next;
+        mode_board_metrics(&s, row);
+        json_decref(row);
+    }
+    mode_board_scalars_clear(&s);
+}
+
 /* ---- files ---- */
 
 static enum mode_status read_old(char **data, size_t *size, const char *dir, const struct name *name,
@@ -217,7 +273,7 @@ static enum mode_status begin(struct listing *l, const struct mode_board_place *
 }
 
 /* *path: the new file of those steps, alone in its folder; or, where `keep` and it would be no other one, NULL. */
-static enum mode_status make_file(char **path, const struct mode_board_place *place, uint64_t first, const char *rows,
+static enum mode_status make_file(char **path, const struct mode_board_place *place, uint64_t start, const char *rows,
                                   bool keep, struct mode_error *err)
 {
     struct listing l = {0};
@@ -229,7 +285,7 @@ static enum mode_status make_file(char **path, const struct mode_board_place *pl
     if (!st) st = read_old(&old, &n_old, place->dir, &l.train, err);
     if (st) goto out;
     mode_tfevents_version(&head, wall_s());
-    mode_tfevents_start(&head, wall_s(), first);
+    mode_tfevents_start(&head, wall_s(), start);
     add_rows(&steps, rows, old, n_old);
     if (keep && n_old == head.len + steps.len && steps.len && memcmp(old + head.len, steps.data, steps.len) == 0)
         goto out;
@@ -243,21 +299,64 @@ out:
     return st;
 }
 
-enum mode_status mode_board_open(struct mode_board **b, const struct mode_board_place *place, uint64_t first,
-                                 const char *rows, struct mode_error *err)
+static enum mode_status open_series(struct series *s, struct mode_error *err)
 {
-    char *path;
-    *b = NULL;
-    enum mode_status st = make_file(&path, place, first, rows, false, err);
-    const int fd = st ? -1 : open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
-    if (!st && fd < 0) st = mode_output_fail(err, errno, path, "be opened");
-    if (st) {
-        free(path);
-        return st;
-    }
+    s->fd = open(s->path, O_WRONLY | O_APPEND | O_CLOEXEC);
+    return s->fd < 0 ? mode_output_fail(err, errno, s->path, "be opened") : MODE_OK;
+}
+
+/* b's record, and what b writes of it reaches a reader whole. */
+static enum mode_status write_record(const struct mode_board *b, const struct series *s, struct mode_error *err)
+{
+    const ssize_t w = write(s->fd, b->record.data, b->record.len);
+    if (w == (ssize_t)b->record.len) return MODE_OK;
+    return MODE_FAIL(err, MODE_E_IO, "%s: writing failed: %s", s->path, w < 0 ? strerror(errno) : "no room");
+}
+
+/* The bytes of the results that are there. */
+static enum mode_status read_results(char **old, size_t *n_old, const struct mode_board_place *place,
+                                     struct mode_error *err)
+{
+    struct listing l = {0};
+    *old = NULL;
+    *n_old = 0;
+    enum mode_status st = begin(&l, place, err);
+    if (!st) st = read_old(old, n_old, place->dir, &l.val, err);
+    listing_clear(&l);
+    return st;
+}
+
+/* A file of results, to be gone on with. */
+static enum mode_status make_results(struct mode_board *b, const char *results, const char *old, size_t n_old,
+                                     struct mode_error *err)
+{
+    struct listing l = {0};
+    struct mode_str data = {0};
+    enum mode_status st = begin(&l, &b->place, err);
+    mode_tfevents_version(&data, wall_s());
+    add_results(&data, results, old, n_old);
+    if (!st) st = put_file(&b->val.path, &b->place, &l, val_kind, &data, err);
+    if (!st) st = open_series(&b->val, err);
+    listing_clear(&l);
+    mode_str_clear(&data);
+    return st;
+}
+
+enum mode_status mode_board_open(struct mode_board **b, const struct mode_board_place *place, uint64_t start,
+                                 const char *rows, const char *results, struct mode_error *err)
+{
+    char *old = NULL;
+    size_t n_old = 0;
     *b = mode_xmalloc(sizeof **b);
-    **b = (struct mode_board){.path = path, .fd = fd};
-    return MODE_OK;
+    **b = (struct mode_board){.dir = mode_xstrdup(place->dir), .train.fd = -1, .val.fd = -1};
+    (*b)->place = (struct mode_board_place){(*b)->dir, place->fence};
+    enum mode_status st = read_results(&old, &n_old, place, err); /* before they are retired */
+    if (!st) st = make_file(&(*b)->train.path, place, start, rows, false, err);
+    if (!st) st = open_series(&(*b)->train, err);
+    if (!st && results && *results) st = make_results(*b, results, old, n_old, err);
+    free(old);
+    if (st) mode_board_close(b);
+    return st;
 }
 
 enum mode_status mode_board_add(struct mode_board *b, const char *row, const struct mode_board_pace *pace,
@@ -267,7 +366,7 @@ enum mode_status mode_board_add(struct mode_board *b, const char *row, const str
     uint64_t step;
     size_t n = row_scalars(s, &step, row, strcspn(row, "\n"));
     if (n == 0) /* a logit scale that is no number; the next loss will be none either, and ends the training */
-        return MODE_FAIL(err, MODE_E_FORMAT, "%s: the row of a step is no JSON: %.200s", b->path, row);
+        return MODE_FAIL(err, MODE_E_FORMAT, "%s: the row of a step is no JSON: %.200s", b->train.path, row);
     MODE_ASSERT(n + 4 <= SCALARS);
     s[n++] = (struct mode_scalar){"train/samples_per_second", pace->samples_per_second};
     s[n++] = (struct mode_scalar){"train/samples_per_second_per_gpu", pace->samples_per_second / pace->processes};
@@ -275,17 +374,30 @@ enum mode_status mode_board_add(struct mode_board *b, const char *row, const str
     s[n++] = (struct mode_scalar){"train/batch_time", pace->step_seconds};
     mode_str_reset(&b->record);
     mode_tfevents_scalars(&b->record, wall_s(), step, s, n);
-    const ssize_t w = write(b->fd, b->record.data, b->record.len);
-    if (w == (ssize_t)b->record.len) return MODE_OK;
-    return MODE_FAIL(err, MODE_E_IO, "%s: writing failed: %s", b->path, w < 0 ? strerror(errno) : "no room");
+    return write_record(b, &b->train, err);
+}
+
+enum mode_status mode_board_validated(struct mode_board *b, const char *results, struct mode_error *err)
+{
+    if (b->val.fd < 0) return make_results(b, results, NULL, 0, err);
+    mode_str_reset(&b->record);
+    add_results(&b->record, results, NULL, 0);
+    return write_record(b, &b->val, err);
+}
+
+static void close_series(struct series *s)
+{
+    if (s->fd >= 0) close(s->fd);
+    free(s->path);
 }
 
 void mode_board_close(struct mode_board **b)
 {
     if (!*b) return;
-    close((*b)->fd);
+    close_series(&(*b)->train);
+    close_series(&(*b)->val);
     mode_str_clear(&(*b)->record);
-    free((*b)->path);
+    free((*b)->dir);
     free(*b);
     *b = NULL;
 }
@@ -303,8 +415,36 @@ enum mode_status mode_board_complete(uint64_t *last, const struct mode_board_pla
     if (!row_scalars(s, &first, rows, head) || !row_scalars(s, last, tail, strcspn(tail, "\n")))
         return MODE_FAIL(err, MODE_E_FORMAT, "%s: the model's rows are no steps", place->dir);
     char *path;
-    enum mode_status st = make_file(&path, place, first, rows, true, err);
+    enum mode_status st = make_file(&path, place, first - 1, rows, true, err);
     free(path);
+    return st;
+}
+
+/* What the file of results has of steps before that one; *is_next: nothing else, so that the next record may follow.
+ * Returns whether all that follows there is a record that says s, and is as long as n_record. */
+static bool says_already(struct mode_str *before, bool *is_next, const char *old, size_t n_old, uint64_t step,
+                         const struct mode_scalar *s, size_t n, size_t n_record)
+{
+    struct mode_tfevent e = {0};
+    size_t at = 0;
+    bool is_last = false;
+    while (mode_tfevents_next(&e, old, n_old, &at)) {
+        is_last = e.summary && e.step == step && mode_tfevents_says(&e, s, n);
+        if (e.summary && e.step < step) mode_str_add(before, e.record, e.size);
+    }
+    *is_next = n_old > 0 && n_old == before->len;
+    return is_last && n_old == before->len + n_record;
+}
+
+/* A reader that is in the file sees one point more. */
+static enum mode_status add_to_file(const char *dir, const struct name *name, const struct mode_str *record,
+                                    struct mode_error *err)
+{
+    struct mode_board b = {.record = *record};
+    struct series s = {.path = mode_path_join(dir, name->file), .fd = -1};
+    enum mode_status st = open_series(&s, err);
+    if (!st) st = write_record(&b, &s, err);
+    close_series(&s);
     return st;
 }
 
@@ -312,21 +452,26 @@ enum mode_status mode_board_results(const struct mode_board_place *place, uint64
                                     size_t n, struct mode_error *err)
 {
     struct listing l = {0};
-    struct mode_str now = {0};
-    struct mode_tfevent e = {0};
+    struct mode_str all = {0}, record = {0};
     char *old = NULL, *path = NULL;
-    size_t n_old = 0, at = 0;
+    size_t n_old = 0;
+    bool is_next;
     enum mode_status st = begin(&l, place, err);
     if (!st) st = read_old(&old, &n_old, place->dir, &l.val, err);
     if (st) goto out;
-    mode_tfevents_version(&now, wall_s());
-    mode_tfevents_scalars(&now, wall_s(), step, s, n);
-    while (!e.summary && mode_tfevents_next(&e, old, n_old, &at)) continue;
-    if (n_old == now.len && e.step == step && mode_tfevents_says(&e, s, n)) goto out;
-    st = put_file(&path, place, &l, val_kind, &now, err);
+    mode_tfevents_version(&all, wall_s());
+    mode_tfevents_scalars(&record, wall_s(), step, s, n);
+    if (says_already(&all, &is_next, old, n_old, step, s, n, record.len)) goto out;
+    if (is_next) {
+        st = add_to_file(place->dir, &l.val, &record, err);
+        goto out;
+    }
+    mode_str_add(&all, record.data, record.len);
+    st = put_file(&path, place, &l, val_kind, &all, err);
 out:
     listing_clear(&l);
-    mode_str_clear(&now);
+    mode_str_clear(&all);
+    mode_str_clear(&record);
     free(old);
     free(path);
     return st;

@@ -160,7 +160,8 @@ static enum mode_status open_slots(struct pictures *x, const struct mode_encode_
     x->n = mode_backend_is_device(be) ? MOST_SLOTS : 1;
     const size_t each = x->n > 1 ? mode_windows_average(average_bytes(pictures, n), batch) : 0;
     char why[MODE_WINDOWS_WHY] = "";
-    const bool there = mode_windows_wanted(be) && mode_windows_fit(why, be, p, batch, each, x->n);
+    const bool there = !(hook && hook->no_room) && mode_windows_wanted(be) &&
+                       mode_windows_fit(why, be, p, batch, each, x->n);
     if (why[0] && hook && hook->notice) hook->notice(hook->ctx, why);
     for (int i = 0; i < x->n; i++) {
         struct slot *s = &x->slot[i];

@@ -19,6 +19,7 @@ struct mode_encode_hook {
     void *ctx;
     bool (*more)(void *ctx, uint64_t done, uint64_t total, const char *unit);
     void (*notice)(void *ctx, const char *text); /* a sentence for the log; may be NULL, as more */
+    bool no_room;                                /* a device's memory is another's: the host resizes pictures */
 };
 
 /* texts (UTF-8) -> out [N, E] f32, unit rows unless raw. batch texts at a time; hook may be NULL. */

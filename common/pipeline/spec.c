@@ -92,7 +92,7 @@ static char *absolute(const struct mode_spec *spec, const char *path)
     return path[0] == '/' || mode_hub_name(path) ? mode_xstrdup(path) : mode_path_join(spec->folder, path);
 }
 
-static void list_add(struct mode_spec_list *list, char *item)
+void mode_spec_list_add(struct mode_spec_list *list, char *item)
 {
     list->item = mode_xrealloc(list->item, (list->n + 1) * sizeof *list->item);
     list->item[list->n++] = item;
@@ -115,7 +115,7 @@ static enum mode_status set_value(struct reader *r, const struct spec_key *key, 
     case LIST:
     case PATHS:
         if (!*text) return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: %s has an empty entry", r->what, line, key->path);
-        list_add(field, key->type == PATHS ? absolute(r->spec, text) : mode_xstrdup(text));
+        mode_spec_list_add(field, key->type == PATHS ? absolute(r->spec, text) : mode_xstrdup(text));
         return MODE_OK;
     case UINT: {
         int64_t n;
@@ -435,6 +435,11 @@ static enum mode_status check_together(struct reader *r)
                          "%s: cluster.coarse is %llu and cluster.fine %llu; there cannot be more groups than centres",
                          r->what, (unsigned long long)s->cluster.coarse, (unsigned long long)s->cluster.fine);
     if ((st = check_schedule(r))) return st;
+    if (s->train.evaluate_steps > 0 && s->evaluate.tasks.n == 0)
+        return MODE_FAIL(r->err, MODE_E_CONFIG,
+                         "%s: train.evaluate_steps says how often models are evaluated while they train, and "
+                         "evaluate.tasks, which says on what, is not given",
+                         r->what);
     if (s->train.scale_min > s->train.scale_max)
         return MODE_FAIL(r->err, MODE_E_CONFIG, "%s: train.scale_min %g is larger than train.scale_max %g", r->what,
                          s->train.scale_min, s->train.scale_max);
@@ -559,7 +564,7 @@ static enum mode_status find_tasks(struct mode_spec_list *out, const char *dir, 
     enum mode_status st = MODE_OK;
     struct dirent *e;
     if (is_task(dir)) {
-        list_add(out, mode_xstrdup(dir));
+        mode_spec_list_add(out, mode_xstrdup(dir));
         return MODE_OK;
     }
     if (depth > MODE_SPEC_TASKS_DEPTH) return MODE_OK;
@@ -575,8 +580,8 @@ static enum mode_status find_tasks(struct mode_spec_list *out, const char *dir, 
 }
 
 /* The tasks below dir, by path. */
-static enum mode_status tasks_within(const char *dir, struct mode_spec_list *out, struct mode_spec_list *skipped,
-                                     struct mode_error *err)
+static enum mode_status tasks_within(const char *dir, const char *key, struct mode_spec_list *out,
+                                     struct mode_spec_list *skipped, struct mode_error *err)
 {
     struct mode_spec_list found = {0};
     size_t first = out->n;
@@ -587,48 +592,47 @@ static enum mode_status tasks_within(const char *dir, struct mode_spec_list *out
         char *word = NULL;
         if (!st) st = mode_evalset_kind(&kind, &word, found.item[i], err);
         if (kind != MODE_TASK_OTHER)
-            list_add(out, mode_xstrdup(found.item[i]));
+            mode_spec_list_add(out, mode_xstrdup(found.item[i]));
         else if (!st && skipped) {
             char *text = mode_xasprintf("the task %s is left out: its dataset_type.txt says \"%s\", and what can be "
                                         "evaluated is " MODE_TASK_KINDS,
                                         found.item[i], word);
-            list_add(skipped, mode_utf8_cleaned(text, strlen(text)));
+            mode_spec_list_add(skipped, mode_utf8_cleaned(text, strlen(text)));
             free(text);
         }
         free(word);
     }
     if (!st && found.n == 0)
         st = MODE_FAIL(err, MODE_E_NOINPUT,
-                       "evaluate.tasks: %s is no CLIP_benchmark folder (it has no test/nshards.txt) and holds none, "
+                       "%s: %s is no CLIP_benchmark folder (it has no test/nshards.txt) and holds none, "
                        "%d folders deep",
-                       dir, MODE_SPEC_TASKS_DEPTH);
+                       key, dir, MODE_SPEC_TASKS_DEPTH);
     if (!st && out->n == first)
         st = MODE_FAIL(err, MODE_E_NOINPUT,
-                       "evaluate.tasks: %s: none of its %zu tasks can be evaluated: dataset_type.txt of each says "
+                       "%s: %s: none of its %zu tasks can be evaluated: dataset_type.txt of each says "
                        "something else than " MODE_TASK_KINDS,
-                       dir, found.n);
+                       key, dir, found.n);
     mode_spec_list_clear(&found);
     return st;
 }
 
-enum mode_status mode_spec_tasks(const struct mode_spec *spec, struct mode_spec_list *out,
+enum mode_status mode_spec_tasks(const struct mode_spec_list *given, const char *key, struct mode_spec_list *out,
                                  struct mode_spec_list *skipped, struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
     *out = (struct mode_spec_list){0};
     if (skipped) *skipped = (struct mode_spec_list){0};
-    for (size_t i = 0; i < spec->evaluate.tasks.n && !st; i++) {
-        const char *dir = spec->evaluate.tasks.item[i];
+    for (size_t i = 0; i < given->n && !st; i++) {
+        const char *dir = given->item[i];
         if (is_task(dir))
-            list_add(out, mode_xstrdup(dir));
+            mode_spec_list_add(out, mode_xstrdup(dir));
         else
-            st = tasks_within(dir, out, skipped, err);
+            st = tasks_within(dir, key, out, skipped, err);
     }
     for (size_t i = 0; i < out->n && !st; i++)
         for (size_t j = 0; j < i && !st; j++)
             if (strcmp(mode_path_base(out->item[i]), mode_path_base(out->item[j])) == 0)
-                st = MODE_FAIL(err, MODE_E_CONFIG, "evaluate.tasks: %s and %s have the same name", out->item[j],
-                               out->item[i]);
+                st = MODE_FAIL(err, MODE_E_CONFIG, "%s: %s and %s have the same name", key, out->item[j], out->item[i]);
     if (st) {
         mode_spec_list_clear(out);
         if (skipped) mode_spec_list_clear(skipped);
@@ -638,7 +642,7 @@ enum mode_status mode_spec_tasks(const struct mode_spec *spec, struct mode_spec_
 
 void mode_spec_list_copy(struct mode_spec_list *to, const struct mode_spec_list *from)
 {
-    for (size_t i = 0; i < from->n; i++) list_add(to, mode_xstrdup(from->item[i]));
+    for (size_t i = 0; i < from->n; i++) mode_spec_list_add(to, mode_xstrdup(from->item[i]));
 }
 
 void mode_spec_list_clear(struct mode_spec_list *list)
@@ -670,7 +674,7 @@ enum mode_status mode_spec_check(const struct mode_spec *spec, struct mode_error
     if (spec->train.algorithms[0] && !mode_file_exists(spec->train.algorithms))
         return MODE_FAIL(err, MODE_E_NOINPUT, "train.algorithms: %s does not exist", spec->train.algorithms);
     struct mode_spec_list tasks;
-    enum mode_status st = mode_spec_tasks(spec, &tasks, NULL, err);
+    enum mode_status st = mode_spec_tasks(&spec->evaluate.tasks, "evaluate.tasks", &tasks, NULL, err);
     if (!st) mode_spec_list_clear(&tasks);
     if (st || !spec->train.init[0]) return st;
     struct mode_given init;

@@ -57,6 +57,7 @@ struct mode_spec {
     bool merges_by_default;  /* it is the cache's */
     struct {
         uint64_t batch, warmup_steps, seed, checkpoint_steps;
+        uint64_t evaluate_steps; /* 0: never while it trains */
         bool warmup_given;
         double lr, beta1, beta2, eps, weight_decay, grad_clip_norm, out_ratio, scale_min, scale_max;
         uint64_t accumulate;              /* pieces in which a batch is computed; 1 = whole */
@@ -85,14 +86,15 @@ enum mode_status mode_spec_load(struct mode_spec *spec, const char *path, mode_s
 enum mode_status mode_spec_parse(struct mode_spec *spec, const char *text, const char *folder, const char *what,
                                  struct mode_error *err);
 void mode_spec_clear(struct mode_spec *spec);
-/* The folders of the evaluation tasks: entries of evaluate.tasks that are CLIP_benchmark folders, and the
+/* The folders of the evaluation tasks: entries of `given`, which errors call key (evaluate.tasks), that are CLIP_benchmark folders, and the
  * CLIP_benchmark folders below those that are not, by path, down to MODE_SPEC_TASKS_DEPTH folders. Two of the same base
  * name: MODE_E_CONFIG. One that cannot be read is an error, too (MODE_E_PERM, MODE_E_IO): it may hold tasks. A task of a
  * kind that cannot be evaluated is left out where it was only found in a folder, with a sentence in `skipped` (may be
  * NULL); one that is named stays, to be refused (mode_evalset_known_kind). Both lists are the caller's to clear. */
 enum { MODE_SPEC_TASKS_DEPTH = 4 };
-enum mode_status mode_spec_tasks(const struct mode_spec *spec, struct mode_spec_list *out,
+enum mode_status mode_spec_tasks(const struct mode_spec_list *given, const char *key, struct mode_spec_list *out,
                                  struct mode_spec_list *skipped, struct mode_error *err);
+void mode_spec_list_add(struct mode_spec_list *list, char *item); /* takes item over */
 void mode_spec_list_clear(struct mode_spec_list *list);
 void mode_spec_list_copy(struct mode_spec_list *to, const struct mode_spec_list *from); /* to: cleared */
 /* MODE_E_NOINPUT with a sentence when the encoder, the tokenizer, a task's folder or the model to begin with is not

@@ -13,16 +13,19 @@
 #include "pipeline/checkpoint.h"
 #include "pipeline/together.h"
 
+#include <errno.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct training {
     struct mode_backend *be;
     const struct mode_train_spec *spec;
     const struct mode_train_hooks *hooks;
+    const char *validation_path; /* of its rows; NULL: nowhere */
     struct mode_tokenizer *tokenizer;
     struct mode_clip *clip;
     struct mode_together *together;
@@ -34,7 +37,15 @@ struct training {
     uint64_t step;                  /* steps done */
     double logit_scale;             /* exp, after them */
     bool told_why_not;
-    struct mode_str rows; /* steps.jsonl so far */
+    struct mode_str rows;    /* steps.jsonl so far */
+    struct mode_str results; /* validation.jsonl so far */
+    bool is_validated;       /* some step was, */
+    uint64_t validated_at;   /* this one last */
+    uint64_t saved_at;       /* step of the newest checkpoint of this process; 0: none */
+    struct {                 /* while the first process evaluates */
+        enum mode_status st; /* of telling the others that they have to wait */
+        struct mode_error err;
+    } wait;
     struct mode_board *board;
     double *losses; /* ring of the last MODE_TRAIN_FINAL_STEPS, slot step % that */
     char *chosen;   /* algorithms, in the first step; NULL: by rule or by the spec */
@@ -160,11 +171,25 @@ static enum mode_status parse_rows(struct training *t, const char *path, struct 
     return MODE_OK;
 }
 
+static enum mode_status load_results(struct training *t, const char *path, struct mode_error *err)
+{
+    char *text;
+    size_t size;
+    enum mode_status st = mode_file_read(path, 0, &text, &size, err);
+    if (st) return st;
+    mode_str_add(&t->results, text, size);
+    free(text);
+    t->is_validated = mode_validation_last(&t->validated_at, &t->results);
+    if (t->is_validated && t->validated_at <= t->step) return MODE_OK;
+    return MODE_FAIL(err, MODE_E_FORMAT, "%s: its last line is not the row of a step up to %llu", path,
+                     (unsigned long long)t->step);
+}
+
 static enum mode_status load_checkpoint(struct training *t, const char *dir, struct mode_error *err)
 {
     char *weights = mode_path_join(dir, MODE_FILE_CLIP_WEIGHTS), *steps = mode_path_join(dir, MODE_FILE_STEPS),
          *optimizer = mode_path_join(dir, MODE_FILE_CLIP_OPTIMIZER), *state = mode_path_join(dir, "fingerprint");
-    char *rows = NULL, *mark = NULL, want[MODE_DIGEST_HEX];
+    char *results = mode_path_join(dir, MODE_FILE_VALIDATION), *rows = NULL, *mark = NULL, want[MODE_DIGEST_HEX];
     size_t size = 0;
     enum mode_status st;
     fingerprint(t, want);
@@ -184,8 +209,10 @@ static enum mode_status load_checkpoint(struct training *t, const char *dir, str
     if ((st = mode_file_read(steps, 0, &rows, &size, err))) goto out;
     mode_str_reset(&t->rows);
     mode_str_add(&t->rows, rows, size);
-    st = parse_rows(t, steps, err);
+    if ((st = parse_rows(t, steps, err))) goto out;
+    if (mode_file_exists(results)) st = load_results(t, results, err);
 out:
+    free(results);
     free(weights);
     free(steps);
     free(optimizer);
@@ -205,7 +232,15 @@ static enum mode_status save_model(const struct training *t, const char *config,
     return st;
 }
 
-static enum mode_status save_checkpoint(const struct training *t, struct mode_error *err)
+/* No file where nothing was evaluated. */
+static enum mode_status save_results(const struct training *t, const char *path, struct mode_error *err)
+{
+    if (!path || !mode_together_first(t->together)) return MODE_OK;
+    if (t->results.len > 0) return mode_file_write_atomic(path, t->results.data, t->results.len, err);
+    return unlink(path) == 0 || errno == ENOENT ? MODE_OK : mode_output_fail(err, errno, path, "be removed");
+}
+
+static enum mode_status save_checkpoint(struct training *t, struct mode_error *err)
 {
     char name[40], mark[MODE_DIGEST_HEX];
     if (!t->hooks->checkpoint_dir) return MODE_OK;
@@ -214,21 +249,35 @@ static enum mode_status save_checkpoint(const struct training *t, struct mode_er
     char *dir = t->hooks->checkpoint_dir(t->hooks->ctx, name);
     char *config = mode_path_join(dir, MODE_FILE_CLIP_CONFIG), *weights = mode_path_join(dir, MODE_FILE_CLIP_WEIGHTS),
          *optimizer = mode_path_join(dir, MODE_FILE_CLIP_OPTIMIZER), *steps = mode_path_join(dir, MODE_FILE_STEPS),
-         *state = mode_path_join(dir, "fingerprint");
+         *results = mode_path_join(dir, MODE_FILE_VALIDATION), *state = mode_path_join(dir, "fingerprint");
     enum mode_status st = mode_dir_make(dir, err);
     fingerprint(t, mark);
     if (!st) st = save_model(t, config, weights, optimizer, steps, err);
+    if (!st) st = save_results(t, results, err);
     if (!st) st = mode_file_write_atomic(state, mark, strlen(mark), err);
     if (st) mode_dir_remove(dir, NULL); /* nobody can go on from half of one */
     if (!st) st = t->hooks->checkpoint_done(t->hooks->ctx, name, err);
     if (st) mode_error_prefix(err, st, "checkpoint of step %llu", (unsigned long long)t->step);
+    if (!st) t->saved_at = t->step;
     free(dir);
     free(config);
     free(weights);
     free(optimizer);
     free(steps);
+    free(results);
     free(state);
     return st;
+}
+
+/* For people, and in every checkpoint: the training does not end where it cannot be written. */
+static void publish_results(struct training *t)
+{
+    struct mode_error err;
+    char text[400];
+    if (save_results(t, t->validation_path, &err) == MODE_OK) return;
+    t->validation_path = NULL;
+    snprintf(text, sizeof text, "the training goes on without a file of its validations: %.300s", err.text);
+    if (t->hooks->notice) t->hooks->notice(t->hooks->ctx, text);
 }
 
 static void end_board(struct training *t, const struct mode_error *why)
@@ -243,7 +292,8 @@ static void open_board(struct training *t)
 {
     struct mode_error err;
     if (!t->hooks->board || !mode_together_first(t->together)) return;
-    if (mode_board_open(&t->board, t->hooks->board, t->spec->start_step + 1, t->rows.data, &err)) end_board(t, &err);
+    if (mode_board_open(&t->board, t->hooks->board, t->spec->start_step, t->rows.data, t->results.data, &err))
+        end_board(t, &err);
 }
 
 static void add_row(struct training *t, double loss, double lr, double norm)
@@ -272,11 +322,13 @@ static void tell_why_not(struct training *t, const char *why)
 }
 
 /* After the first step of all: what an experiment does, said once. */
-static void tell_narrowed(const struct training *t)
+static void tell_narrowed(const struct training *t, const struct mode_backend_narrowed *before)
 {
     struct mode_backend_narrowed n;
     char text[256];
     mode_backend_narrowed(t->be, &n);
+    n.made -= before->made;
+    n.left -= before->left;
     if (t->result.steps_run > 0 || n.made + n.left == 0 || !t->hooks->notice) return;
     snprintf(text, sizeof text,
              "experiment: of the blocks' products of a step %lld are made in fp8, %lld stay bf16 because a size is no "
@@ -290,16 +342,21 @@ static bool chooses(const struct training *t)
     return t->hooks->chosen && !t->spec->algorithms;
 }
 
-/* Before the first step: where its algorithms come from. */
+/* With the first step, so that what is evaluated before is not what is timed. */
+static void measure(const struct training *t)
+{
+    if (t->spec->measure)
+        mode_backend_measure(t->be, true);
+    else
+        mode_backend_measure_products(t->be, chooses(t));
+}
+
+/* Where algorithms come from that are not measured. */
 static enum mode_status take_algorithms(struct training *t, struct mode_error *err)
 {
     const struct mode_train_spec *s = t->spec;
     char why_not[400], text[500];
     enum mode_status st;
-    if (s->measure)
-        mode_backend_measure(t->be, true);
-    else
-        mode_backend_measure_products(t->be, chooses(t));
     if (!s->algorithms) return MODE_OK;
     if ((st = mode_backend_use_algorithms(t->be, s->algorithms, why_not, sizeof why_not, err)))
         return mode_error_prefix(err, st, "training %s", s->name);
@@ -327,6 +384,9 @@ static enum mode_status train_step(struct training *t, struct mode_train_progres
     enum mode_status st;
     const char *why_not;
     double began = mode_clock_s();
+    struct mode_backend_narrowed before;
+    mode_backend_narrowed(t->be, &before);
+    if (t->result.steps_run == 0) measure(t);
     if ((st = mode_ahead_next(t->ahead, &t->batch, err))) return st;
     double filled = mode_clock_s(), lr = lr_of(s, t->step);
     const struct mode_adamw update = {.lr = lr,
@@ -343,7 +403,7 @@ static enum mode_status train_step(struct training *t, struct mode_train_progres
     if (st) return st;
     if ((st = mode_together_step(t->together, &why_not, err))) return st;
     tell_why_not(t, why_not);
-    tell_narrowed(t);
+    tell_narrowed(t, &before);
     double loss = mode_clip_train_loss(t->clip), norm = mode_together_norm(t->together); /* the step's one wait */
     if ((st = mode_together_check(t->together, err))) return st;
     if (!isfinite(loss))
@@ -381,12 +441,81 @@ static enum mode_status train_step(struct training *t, struct mode_train_progres
 }
 
 /* A stop was heard while a batch waited for a shard: the steps that are done are kept, as after a stop between two. */
-static void keep_steps(const struct training *t)
+static void keep_steps(struct training *t)
 {
     struct mode_error stopped_all_the_same;
-    const uint64_t every = t->spec->checkpoint_steps;
-    if (!t->hooks->group && t->step > t->result.resumed_at && !(every && t->step % every == 0))
+    if (!t->hooks->group && t->step > t->result.resumed_at && t->saved_at != t->step)
         (void)save_checkpoint(t, &stopped_all_the_same);
+}
+
+static enum mode_status stopped(const struct training *t, struct mode_error *err)
+{
+    return MODE_FAIL(err, MODE_E_STOPPED, "training %s: stopped after step %llu of %llu", t->spec->name,
+                     (unsigned long long)t->step, (unsigned long long)t->spec->end_step);
+}
+
+/* The others learn with every batch that they have to wait, or they would say that this process hangs. */
+static bool on_validating(void *ctx)
+{
+    struct training *t = ctx;
+    bool is_busy = true;
+    if (t->hooks->validating) t->hooks->validating(t->hooks->ctx);
+    if ((t->wait.st = mode_together_any(t->together, &is_busy, &t->wait.err))) return false;
+    return !(t->hooks->stopping && t->hooks->stopping(t->hooks->ctx));
+}
+
+static void on_result(void *ctx, const struct mode_validation_result *r)
+{
+    const struct training *t = ctx;
+    if (t->hooks->validated) t->hooks->validated(t->hooks->ctx, r);
+}
+
+/* By the first process. *stop: it was asked to, and there are no results. */
+static enum mode_status evaluate(struct training *t, bool *stop, struct mode_error *err)
+{
+    const struct mode_validation_hook hook = {t, on_validating, on_result};
+    const size_t before = t->results.len;
+    struct mode_error why;
+    t->wait.st = MODE_OK;
+    enum mode_status st = mode_validation_run(t->spec->validation, &t->results, t->clip, t->tokenizer, t->step, &hook,
+                                              &why);
+    if (t->wait.st) why = t->wait.err;
+    *stop = st == MODE_E_STOPPED && !t->wait.st;
+    if (st && !*stop) {
+        if (err) *err = why;
+        return mode_error_prefix(err, why.status, "training %s, validation after step %llu", t->spec->name,
+                                 (unsigned long long)t->step);
+    }
+    if (*stop) return MODE_OK;
+    publish_results(t);
+    if (t->board && mode_board_validated(t->board, t->results.data + before, &why)) end_board(t, &why);
+    return MODE_OK;
+}
+
+/* How the model does after this step, where that is due and not known yet. */
+static enum mode_status validate(struct training *t, struct mode_error *err)
+{
+    const struct mode_train_spec *s = t->spec;
+    const double began = mode_clock_s();
+    bool stop = false, is_busy = true;
+    enum mode_status st = MODE_OK;
+    if (!s->validation || !mode_validation_due(s->validation, t->step, s->start_step, s->end_step) ||
+        (t->is_validated && t->validated_at >= t->step))
+        return MODE_OK;
+    if (mode_together_first(t->together)) st = evaluate(t, &stop, err);
+    while (!st && is_busy) {
+        is_busy = false;
+        st = mode_together_any(t->together, &is_busy, err);
+    }
+    if (!st) st = mode_together_any(t->together, &stop, err);
+    t->result.validation_seconds += mode_clock_s() - began;
+    if (st || !stop) {
+        t->is_validated = true;
+        t->validated_at = t->step;
+        return st;
+    }
+    if (t->saved_at != t->step && t->step > s->start_step && (st = save_checkpoint(t, err))) return st;
+    return stopped(t, err);
 }
 
 static enum mode_status run(struct training *t, struct mode_error *err)
@@ -395,6 +524,7 @@ static enum mode_status run(struct training *t, struct mode_error *err)
     enum mode_status st;
     while (t->step < s->end_step) {
         struct mode_train_progress p;
+        if ((st = validate(t, err))) return st;
         if ((st = train_step(t, &p, err))) {
             if (st == MODE_E_STOPPED) keep_steps(t);
             return st;
@@ -404,11 +534,9 @@ static enum mode_status run(struct training *t, struct mode_error *err)
         if ((st = mode_together_any(t->together, &stop, err))) return st;
         if (!last && (stop || (s->checkpoint_steps && t->step % s->checkpoint_steps == 0)))
             if ((st = save_checkpoint(t, err))) return st;
-        if (!last && stop)
-            return MODE_FAIL(err, MODE_E_STOPPED, "training %s: stopped after step %llu of %llu", s->name,
-                             (unsigned long long)t->step, (unsigned long long)s->end_step);
+        if (!last && stop) return stopped(t, err);
     }
-    return MODE_OK;
+    return validate(t, err);
 }
 
 static double final_loss(const struct training *t)
@@ -453,9 +581,11 @@ static int slots_of(const struct training *t)
 static enum mode_status agree(const struct training *t, struct mode_error *err)
 {
     char text[MODE_DIGEST_HEX + 48];
+    const uint64_t every = t->spec->validation ? mode_validation_every(t->spec->validation) : 0;
     fingerprint(t, text);
     size_t at = strlen(text);
-    snprintf(text + at, sizeof text - at, " %llu %d", (unsigned long long)t->step, t->hooks->checkpoint_dir != NULL);
+    snprintf(text + at, sizeof text - at, " %llu %d %llu", (unsigned long long)t->step,
+             t->hooks->checkpoint_dir != NULL, (unsigned long long)every);
     return mode_together_begin(t->together, text, err);
 }
 
@@ -494,6 +624,7 @@ static enum mode_status prepare(struct training *t, struct mode_error *err)
     if (st) return st;
     if (memory.why_host[0] && t->hooks->notice) t->hooks->notice(t->hooks->ctx, memory.why_host);
     if ((st = mode_clip_train_begin(t->clip, t->own, err))) return st;
+    if (s->validation && (st = mode_clip_train_infer(t->clip, err))) return st;
     if ((st = mode_together_open(&t->together, t->be, t->clip, t->hooks->group, err))) return st;
     const struct mode_param *params = mode_clip_params(t->clip, &n_params);
     for (size_t i = 0; i < n_params; i++) t->result.parameters += (size_t)mode_tensor_count(&params[i].value);
@@ -510,6 +641,7 @@ static enum mode_status prepare(struct training *t, struct mode_error *err)
     if (t->hooks->resume_from && (st = load_checkpoint(t, t->hooks->resume_from, err))) return st;
     t->result.resumed_at = t->step;
     if ((st = agree(t, err))) return st;
+    publish_results(t);
     open_board(t);
     mode_backend_sync(t->be);
     t->logit_scale = (double)mode_clip_logit_scale(t->clip);
@@ -523,7 +655,8 @@ enum mode_status mode_train(struct mode_train_result *result, struct mode_backen
 {
     enum mode_status st;
     static const struct mode_train_hooks no_hooks = {0};
-    struct training t = {.be = be, .spec = spec, .hooks = hooks ? hooks : &no_hooks};
+    struct training t = {
+        .be = be, .spec = spec, .hooks = hooks ? hooks : &no_hooks, .validation_path = outputs->validation};
     t.losses = mode_xcalloc(MODE_TRAIN_FINAL_STEPS, sizeof *t.losses);
     int size = t.hooks->group ? t.hooks->group->size : 1;
     t.own = spec->batch / size;
@@ -546,6 +679,7 @@ out:
     mode_tokenizer_close(&t.tokenizer);
     mode_board_close(&t.board);
     mode_str_clear(&t.rows);
+    mode_str_clear(&t.results);
     free(t.losses);
     free(t.scratch);
     free(t.chosen);

@@ -16,6 +16,7 @@
  *     samples_seen   by the whole lineage: step * batch
  * train.json: what was trained on what, and final_loss, the mean over the last 50 steps. Clock times are in
  * neither: both are the same bytes every time. They are in struct mode_train_result.
+ * validation.jsonl: how the model did on tasks meanwhile (validation.h), if it was asked to. Nothing else shows it.
  *
  * Source:  MoDE (arXiv:2404.16030) section 3.2; recipe: docs/RUN.md, docs/decisions/0006.
  * Threads: one caller; uses the pool of threads. */
@@ -26,6 +27,7 @@
 #include "pipeline/board.h"
 #include "pipeline/stream.h"
 #include "pipeline/train_memory.h"
+#include "pipeline/validation.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -76,10 +78,14 @@ struct mode_train_spec {
     const struct mode_train_parent *parent; /* NULL: random init, start_step 0 */
     const char
         *init; /* digest of the weights that the run began with in the place of random ones, for train.json; NULL */
+    const struct mode_validation
+        *validation; /* NULL: only what the training itself tells. Of several processes the first
+                                               * evaluates, and the others wait */
 };
 
 struct mode_train_outputs { /* paths to write */
     const char *config, *weights, *optimizer, *steps, *summary;
+    const char *validation; /* written after every validation, if there is one; NULL: nowhere */
 };
 
 struct mode_train_progress {
@@ -95,7 +101,9 @@ struct mode_train_hooks {
     void (*memory)(void *ctx, const struct mode_train_memory *m);     /* before any of it is taken but the parameters */
     void (*progress)(void *ctx, const struct mode_train_progress *p); /* after every step */
     void (*notice)(void *ctx, const char *text);                      /* a sentence for the log */
-    bool (*stopping)(void *ctx);                                      /* asked after every step */
+    void (*validated)(void *ctx, const struct mode_validation_result *r); /* after every task of a validation */
+    void (*validating)(void *ctx);                                        /* and every batch of it */
+    bool (*stopping)(void *ctx);                                          /* asked after every step */
     /* While shards of other machines are fetched (stream.h); false: stop, which is a stop between two steps. */
     bool (*fetching)(void *ctx, uint64_t done, uint64_t total);
     /* Folder to make for the checkpoint called name, malloc'd; and: its files are written, keep it. Both or
@@ -122,6 +130,7 @@ struct mode_train_result {
     size_t parameters;
     double final_loss;
     double seconds, data_seconds; /* of this process's steps */
+    double validation_seconds;    /* between them */
     uint64_t steps_run;
     bool device_pixels;    /* pictures were resized by the device */
     uint64_t host_resized; /* ... but for so many, which found no room there; batches read ahead included */

@@ -15,7 +15,7 @@ static const char *const policies[] = {"keep", "lean", "checkpoint"};
 /* What lies beside the model. */
 static size_t beside(const struct mode_train_memory *m)
 {
-    return m->device ? m->pictures : m->batch + m->program;
+    return m->lists + (m->device ? m->pictures : m->batch + m->program + m->validation);
 }
 
 static void count(struct mode_train_memory *m, const struct mode_clip *clip, int64_t own)
@@ -92,6 +92,8 @@ enum mode_status mode_train_memory_plan(struct mode_train_memory *m, struct mode
     const size_t parameters = m->model.parameters + m->model.copies;
     m->batch = (size_t)batches * (size_t)own *
                (3 * side * side * sizeof(float) + ((size_t)mode_clip_context(clip) + 1) * sizeof(int32_t));
+    if (spec->validation) m->validation = mode_validation_bytes(spec->validation, clip);
+    if (spec->validation) m->lists = mode_clip_train_infer_bytes(clip, own);
     m->program = m->device || held < parameters ? 0 : held - parameters;
     m->room = room_of(m, be, spec->memory);
     if (m->total == SIZE_MAX) return MODE_OK; /* train_begin says why */
@@ -149,6 +151,7 @@ void mode_train_memory_print(const struct mode_train_memory *m, FILE *out)
     row(out, "workspace", c->workspace, "");
     if (m->pictures) row(out, "pictures", m->pictures, "of the next batches, resized by the device");
     row(out, "batch", m->batch, host);
+    if (m->validation) row(out, "validation", m->validation + (m->device ? 0 : m->lists), host);
     if (!m->device) row(out, "program", m->program, "");
     snprintf(text, sizeof text, "of %.1f that are free; %.1f %% of the way in is made again", (double)m->room / MIB,
              100 * c->again);
@@ -182,6 +185,8 @@ char *mode_train_memory_json(const struct mode_train_memory *m)
                {"batch", m->batch},
                {"program", m->program},
                {"pictures", m->pictures},
+               {"validation", m->validation},
+               {"lists", m->lists},
                {"total", m->total},
                {"room", m->room}};
     json_t *o = json_object(), *blocks = json_object();

@@ -17,12 +17,15 @@ struct mode_train_spec;
 
 struct mode_train_memory { /* bytes */
     struct mode_clip_memory model;
-    size_t batch;    /* the host's: batches that are made ready */
-    size_t program;  /* the host's: what the process holds beside the model */
-    size_t pictures; /* the device's: the same batches as decoded, which it resizes; 0: pixels come from the host */
-    size_t total;    /* at most, where the model lies: model.total, and pictures; on the host batch and program */
-    size_t room;     /* there for it, what of it is taken already included; SIZE_MAX: not known */
-    bool device;     /* the model lies in a device's memory */
+    size_t batch;      /* the host's: batches that are made ready */
+    size_t program;    /* the host's: what the process holds beside the model */
+    size_t validation; /* the host's: features and scores of the largest task between steps, by the first process */
+    size_t pictures;   /* the device's: the same batches as decoded, which it resizes; 0: pixels come from the host */
+    size_t lists;      /* where the model lies: what else a validation takes */
+    size_t total;      /* at most, where the model lies: model.total, lists and pictures; on the host batch, program and
+                      * validation */
+    size_t room;       /* there for it, what of it is taken already included; SIZE_MAX: not known */
+    bool device;       /* the model lies in a device's memory */
     char why_host[MODE_WINDOWS_WHY]; /* "", or a sentence: why a device that could resize pictures does not */
 };
 

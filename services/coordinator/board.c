@@ -13,31 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct results {
-    struct mode_scalar *s;
-    size_t n;
-};
-
-static void add(struct results *r, char *tag, double value)
-{
-    r->s = mode_xrealloc(r->s, (r->n + 1) * sizeof *r->s);
-    r->s[r->n++] = (struct mode_scalar){tag, value};
-}
-
-/* Accuracies have open_clip's names ("imagenet-zeroshot-val-top1"), other metrics their own. */
-static void add_metrics(struct results *r, const json_t *result)
-{
-    const char *task = json_string_value(json_object_get(result, "dataset")), *key;
-    json_t *value;
-    json_object_foreach(json_object_get(result, "metrics"), key, value)
-    {
-        const char *name = strcmp(key, "acc1") == 0   ? "zeroshot-val-top1"
-                           : strcmp(key, "acc5") == 0 ? "zeroshot-val-top5"
-                                                      : key;
-        if (task && json_is_number(value)) add(r, mode_xasprintf("val/%s-%s", task, name), json_number_value(value));
-    }
-}
-
 /* The output of that name of a committed node; the caller frees. */
 static enum mode_status read_output(char **data, const struct plan *p, const struct plan_node *x, const char *name,
                                     struct mode_error *err)
@@ -54,7 +29,7 @@ static enum mode_status read_output(char **data, const struct plan *p, const str
 static enum mode_status model(const struct plan *p, const struct mode_board_place *place, uint32_t m,
                               const struct plan_node *trained, struct mode_error *err)
 {
-    struct results r = {0};
+    struct mode_board_scalars r = {0};
     char *text = NULL;
     uint64_t last = 0;
     enum mode_status st = read_output(&text, p, trained, MODE_FILE_STEPS, err);
@@ -63,13 +38,12 @@ static enum mode_status model(const struct plan *p, const struct mode_board_plac
     for (uint32_t n = p->first[PLAN_EVALUATE]; !st && n < p->first[PLAN_EVALUATE + 1]; n++) {
         if (p->node[n].a != m || (st = read_output(&text, p, &p->node[n], "metrics.json", err))) continue;
         json_t *result = json_loads(text, 0, NULL);
-        add_metrics(&r, result);
+        mode_board_metrics(&r, result);
         json_decref(result);
         free(text);
     }
     if (!st && r.n) st = mode_board_results(place, last, r.s, r.n, err);
-    for (size_t i = 0; i < r.n; i++) free((char *)r.s[i].tag);
-    free(r.s);
+    mode_board_scalars_clear(&r);
     return st;
 }
 

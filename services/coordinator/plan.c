@@ -225,7 +225,7 @@ static enum mode_status look_at_tasks(struct plan *p, const struct plan_world *w
                                       struct mode_error *err)
 {
     struct mode_spec_list dirs;
-    enum mode_status st = mode_spec_tasks(&p->spec, &dirs, &p->skipped, err);
+    enum mode_status st = mode_spec_tasks(&p->spec.evaluate.tasks, "evaluate.tasks", &dirs, &p->skipped, err);
     if (st) return st;
     p->task = mode_xcalloc(dirs.n + 1, sizeof *p->task);
     digests_begin(d, "the evaluation tasks");

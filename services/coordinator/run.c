@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "pipeline/validation.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -45,6 +46,34 @@ static char *run_folder(const struct runs *r, const char *name)
     return mode_xasprintf("%s/runs/%s", mode_store_root(r->store), name);
 }
 
+/* What workers evaluate models on while they train: of this plan, or none of an earlier spec. */
+static enum mode_status save_validation(const struct runs *r, const struct run *run, struct mode_error *err)
+{
+    const struct plan *p = run->plan;
+    char *dir = run_folder(r, run->name), *path = mode_path_join(dir, "validation.json"),
+         **dirs = mode_xcalloc(p->n_tasks + 1, sizeof *dirs);
+    const char **digests = mode_xcalloc(p->n_tasks + 1, sizeof *digests);
+    for (uint32_t t = 0; t < p->n_tasks; t++) {
+        dirs[t] = p->task[t].dir;
+        digests[t] = p->task[t].digest;
+    }
+    const struct mode_validation_options o = {.n = p->n_tasks,
+                                              .dir = dirs,
+                                              .digest = digests,
+                                              .every = p->spec.train.evaluate_steps,
+                                              .batch = (int64_t)p->spec.evaluate.batch};
+    enum mode_status st = MODE_OK;
+    if (o.every > 0 && o.n > 0)
+        st = mode_validation_save(&o, path, err);
+    else if (unlink(path) != 0 && errno != ENOENT)
+        st = mode_output_fail(err, errno, path, "be removed");
+    free(digests);
+    free(dirs);
+    free(path);
+    free(dir);
+    return st;
+}
+
 /* An input whose path JSON cannot hold is looked at again when the coordinator starts. */
 static enum mode_status save_inputs(const struct runs *r, const struct run *run, struct mode_error *err)
 {
@@ -54,9 +83,19 @@ static enum mode_status save_inputs(const struct runs *r, const struct run *run,
         mode_log_failure("inputs_not_kept", err);
         st = unlink(path) == 0 || errno == ENOENT ? MODE_OK : mode_output_fail(err, errno, path, "be removed");
     }
+    if (!st) st = save_validation(r, run, err);
     free(path);
     free(dir);
     return st;
+}
+
+/* Those of models of another spec. */
+static void remove_validations(const struct runs *r, const struct run *run)
+{
+    char *dir = run_folder(r, run->name), *results = mode_path_join(dir, "validation");
+    mode_dir_remove(results, NULL);
+    free(results);
+    free(dir);
 }
 
 static enum mode_status run_save(const struct runs *r, const struct run *run, bool with_spec, struct mode_error *err)
@@ -238,6 +277,7 @@ static enum mode_status add_new_run(struct runs *r, struct run_submission *s)
         return st;
     }
     save_plan(r, run);
+    if (old && strcmp(old->text, run->text) != 0) remove_validations(r, run);
     if (old) remove_run(r, old); /* it has ended: none of its tasks is wanted any more */
     add_run(r, run);
     s->run = mode_xstrdup(run->name);

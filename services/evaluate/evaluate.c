@@ -28,13 +28,7 @@ static enum mode_status check_digests(const Mode__EvaluateRequest *r, struct mod
     if (strcmp(digest, r->tokenizer_digest) != 0)
         return MODE_FAIL(err, MODE_E_VALUE, "%s: has digest %s, the task was planned with %s", r->tokenizer_path,
                          digest, r->tokenizer_digest);
-    if ((st = mode_evalset_digest(r->task_dir, digest, err))) return st;
-    if (strcmp(digest, r->task_digest) != 0)
-        return MODE_FAIL(err, MODE_E_VALUE,
-                         "evaluation task %s: has digest %s, it was planned with %s: its files have "
-                         "changed since",
-                         r->task_dir, digest, r->task_digest);
-    return MODE_OK;
+    return mode_evalset_unchanged(r->task_dir, r->task_digest, err);
 }
 
 static enum mode_status write_outputs(struct mode_job *job, const struct mode_result *result, struct mode_error *err)

@@ -16,8 +16,9 @@ void train_folder_name(struct train_folder *f, const char *path)
                                .weights = mode_path_join(path, MODE_FILE_CLIP_WEIGHTS),
                                .optimizer = mode_path_join(path, MODE_FILE_CLIP_OPTIMIZER),
                                .steps = mode_path_join(path, MODE_FILE_STEPS),
-                               .summary = mode_path_join(path, MODE_FILE_TRAIN)};
-    f->outputs = (struct mode_train_outputs){f->config, f->weights, f->optimizer, f->steps, f->summary};
+                               .summary = mode_path_join(path, MODE_FILE_TRAIN),
+                               .validation = mode_path_join(path, MODE_FILE_VALIDATION)};
+    f->outputs = (struct mode_train_outputs){f->config, f->weights, f->optimizer, f->steps, f->summary, f->validation};
 }
 
 enum mode_status train_folder_open(struct train_folder *f, bool resume, struct mode_error *err)
@@ -39,7 +40,7 @@ enum mode_status train_folder_open(struct train_folder *f, bool resume, struct m
                          f->path);
     st = mode_output_folder_make(&f->made, f->path, err);
     if (st) return st;
-    const char *const all[] = {f->config, f->weights, f->optimizer, f->steps, f->summary};
+    const char *const all[] = {f->config, f->weights, f->optimizer, f->steps, f->summary, f->validation};
     for (size_t i = 0; !st && i < sizeof all / sizeof *all; i++) {
         st = mode_output_file(all[i], err);
         f->before[i] = mode_file_exists(all[i]);
@@ -110,7 +111,7 @@ static void remove_captions(const struct train_folder *f)
 
 void train_folder_close(struct train_folder *f, enum mode_status st, struct mode_error *err)
 {
-    const char *const all[] = {f->config, f->weights, f->optimizer, f->steps, f->summary};
+    const char *const all[] = {f->config, f->weights, f->optimizer, f->steps, f->summary, f->validation};
     if (st && f->owned) {
         for (size_t i = 0; i < sizeof all / sizeof *all; i++)
             if (!f->before[i]) unlink(all[i]);
@@ -132,4 +133,5 @@ void train_folder_close(struct train_folder *f, enum mode_status st, struct mode
     free(f->optimizer);
     free(f->steps);
     free(f->summary);
+    free(f->validation);
 }

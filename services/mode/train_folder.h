@@ -16,8 +16,8 @@ struct train_folder {
     size_t n_captions; /* files of captions that are, or were to be, there */
     bool owned;        /* what is in it after a failure is ours to remove */
     bool progressed;   /* a checkpoint was made by this process */
-    bool before[5];    /* these of `outputs` were there, and stay */
-    char *config, *weights, *optimizer, *steps, *summary;
+    bool before[6];    /* these of `outputs` were there, and stay */
+    char *config, *weights, *optimizer, *steps, *summary, *validation;
     struct mode_train_outputs outputs; /* these */
 };
 

@@ -19,6 +19,7 @@
 #include "pipeline/model_config.h"
 #include "pipeline/spec.h"
 #include "pipeline/train.h"
+#include "pipeline/validation.h"
 #include "ranges.h"
 #include "ranks_option.h"
 #include "train_captions.h"
@@ -34,8 +35,8 @@ struct options {
     struct backend_options backend;
     struct ranks_options ranks;
     struct train_captions_options captions;
-    const char *init, *config, *data, *merges, *log, *tensorboard, *out, *memory, *algorithms, *steps, *warmup;
-    int64_t batch, total_steps, seed, checkpoint_steps, threads;
+    const char *init, *config, *data, *merges, *log, *tensorboard, *out, *memory, *algorithms, *steps, *warmup, *tasks;
+    int64_t batch, total_steps, seed, checkpoint_steps, evaluate_steps, threads;
     int64_t accumulate;
     double lr, beta1, beta2, eps, weight_decay, scale_min, scale_max, grad_clip_norm;
     bool resume, fresh_optimizer, checkpoint_activations, dense_tokens, full_last_block, no_graphs, no_streams, measure,
@@ -100,6 +101,10 @@ static const struct mode_option table[] = {
     MODE_OPT_INT(struct options, seed, "seed", "0", "N", "initial weights, order, crops, choice of captions"),
     MODE_OPT_INT(struct options, checkpoint_steps, "checkpoint-steps", MODE_DEFAULT_CHECKPOINT_STEPS, "N",
                  "resumable checkpoint every N steps; 0: only when stopped"),
+    MODE_OPT_STR(struct options, tasks, "tasks", NULL, "DIR[,DIR...]",
+                 "with --evaluate-steps: tasks as `mode evaluate` takes them, or folders of such"),
+    MODE_OPT_INT(struct options, evaluate_steps, "evaluate-steps", MODE_DEFAULT_EVALUATE_STEPS, "N",
+                 "evaluate the model on --tasks before the first step, every N steps and at the end; 0: never"),
     MODE_OPT_FLAG(struct options, resume, "resume", "go on with the training that was interrupted in --out"),
     BACKEND_OPTIONS(struct options),
     RANKS_OPTIONS(struct options),
@@ -120,6 +125,7 @@ static const struct option_range ranges[] = {RANGE("batch", 2, 1 << 24),
                                              RANGE_ABOVE_TO("scale-max", 0, 1),
                                              RANGE_SEED,
                                              RANGE_FROM("checkpoint-steps", 0),
+                                             RANGE_FROM("evaluate-steps", 0),
                                              RANGES_RANKS,
                                              RANGE_THREADS,
                                              RANGE_END};
@@ -134,6 +140,10 @@ static const char prose[] =
     "After a failure --out holds nothing new, but for the newest checkpoint and what --resume needs with it. The curve "
     "of\n"
     "--tensorboard stays; --resume goes on with it, and steps that are done again are there once.\n\n"
+    "With --tasks and --evaluate-steps the log says how the model does on these tasks meanwhile, so do "
+    "validation.jsonl "
+    "in\n"
+    "--out and the curve of --tensorboard: the numbers of `mode evaluate`. The model is the same bytes without.\n\n"
     "With --ranks N, N processes with the same options, told apart by --rank, train one model: --batch is that of all\n"
     "together, the result that of one process but for rounding, and any number of processes can --resume. Folders are\n"
     "the same for all of them; process 0 writes. WORLD_SIZE, RANK, LOCAL_RANK, MASTER_ADDR and MASTER_PORT are\n"
@@ -163,6 +173,13 @@ static void on_memory(void *ctx, const struct mode_train_memory *m)
 {
     ((struct hook *)ctx)->memory = *m;
     mode_train_memory_print(m, stderr);
+}
+
+static void on_validated(void *ctx, const struct mode_validation_result *r)
+{
+    (void)ctx;
+    fprintf(stderr, "step %llu: %s %s %.4f (%.1f s)\n", (unsigned long long)r->step, r->task, r->measure, r->value,
+            r->seconds);
 }
 
 static void on_notice(void *ctx, const char *text)
@@ -263,6 +280,11 @@ static enum mode_status check_options(int64_t *steps, size_t *memory, const stru
     if (o->measure && o->algorithms)
         return MODE_FAIL(err, MODE_E_USAGE,
                          "--measure keeps nothing of what it chooses, --algorithms does: one of them");
+    if (!o->tasks != !o->evaluate_steps)
+        return MODE_FAIL(
+            err, MODE_E_USAGE,
+            "--tasks DIR says on what the model is evaluated while it trains, --evaluate-steps N how often: "
+            "both are needed");
     if (o->fresh_optimizer && !o->init) return MODE_FAIL(err, MODE_E_USAGE, "--fresh-optimizer goes with --init");
     if ((st = ranges_check(o, table, ranges, err)) || (st = backend_check(&o->backend, err)) ||
         (st = memory_option(memory, o->memory, err)) ||
@@ -296,14 +318,34 @@ static enum mode_status find_parent(struct mode_given *g, const struct options *
     return st;
 }
 
+/* Looked at before anything is done. */
+static enum mode_status find_tasks(struct mode_validation **v, const struct options *o, struct mode_error *err)
+{
+    struct mode_spec_list dirs = {0}, tasks = {0};
+    char *list = mode_xstrdup(o->tasks), *rest = list;
+    for (char *dir; (dir = strsep(&rest, ","));) mode_spec_list_add(&dirs, mode_xstrdup(dir));
+    enum mode_status st = mode_spec_tasks(&dirs, "--tasks", &tasks, NULL, err);
+    const struct mode_validation_options options = {.n = tasks.n,
+                                                    .dir = tasks.item,
+                                                    .every = (uint64_t)o->evaluate_steps,
+                                                    .last = true,
+                                                    .batch = strtoll(MODE_DEFAULT_EVALUATE_BATCH, NULL, 10)};
+    if (!st) st = mode_validation_open(v, &options, err);
+    mode_spec_list_clear(&dirs);
+    mode_spec_list_clear(&tasks);
+    free(list);
+    return st;
+}
+
 static void print_json(const struct options *o, const struct mode_train_spec *spec, const struct hook *hook,
                        const struct mode_train_result *r)
 {
     char *memory = mode_train_memory_json(&hook->memory);
-    json_t *j = json_pack("{s:s, s:I, s:f, s:I, s:f, s:f, s:o}", "out", o->out, "step", (json_int_t)spec->end_step,
+    json_t *j = json_pack("{s:s, s:I, s:f, s:I, s:f, s:f, s:f, s:o}", "out", o->out, "step", (json_int_t)spec->end_step,
                           "final_loss", r->final_loss, "pairs", (json_int_t)r->rows, "pairs_per_second",
                           (double)r->steps_run * (double)spec->batch / r->seconds, "data_share",
-                          r->data_seconds / r->seconds, "memory", json_loads(memory, 0, NULL));
+                          r->data_seconds / r->seconds, "validation_seconds", r->validation_seconds, "memory",
+                          json_loads(memory, 0, NULL));
     MODE_ASSERT(j);
     json_dumpf(j, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
     putchar('\n');
@@ -326,6 +368,7 @@ static enum mode_status train(const struct options *o, const struct mode_train_s
                                            .memory = first ? on_memory : NULL,
                                            .progress = first ? on_progress : NULL,
                                            .notice = first ? on_notice : NULL,
+                                           .validated = first ? on_validated : NULL,
                                            .stopping = on_stopping,
                                            .fetching = first ? on_fetching : on_fetching_elsewhere,
                                            .checkpoint_dir = on_checkpoint_dir,
@@ -349,6 +392,8 @@ static enum mode_status train(const struct options *o, const struct mode_train_s
                "data)\n",
                o->out, (unsigned long long)spec->end_step, r.final_loss, (unsigned long long)r.rows,
                (double)r.steps_run * (double)spec->batch / r.seconds, 100 * r.data_seconds / r.seconds);
+    if (!st && first && spec->validation)
+        fprintf(stderr, "evaluating took %.1f s between the steps, which no pairs/s counts\n", r.validation_seconds);
     if (!st && first && r.device_pixels)
         fprintf(stderr, "pictures were resized by the device, %llu that found no room there by the host\n",
                 (unsigned long long)r.host_resized);
@@ -382,6 +427,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct ranks ranks = {.size = 1};
     struct mode_meeting *meeting = NULL;
     struct mode_backend *be = NULL;
+    struct mode_validation *validation = NULL;
     char *model = NULL, *preprocess = NULL, *resume_from = NULL, *algorithms = NULL, *fetched = NULL;
     int64_t steps = 0, warmup;
     size_t memory = 0;
@@ -401,7 +447,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     train_folder_name(&hook.folder, o.out);
     hook.algorithms = o.algorithms;
     if ((st = check_shares(&o, ranks.size, err)) || /* WORLD_SIZE's, too */
-        (st = check_merges(&o, err)) || (st = mode_hub_clip(&o.init, &fetched, err)))
+        (st = check_merges(&o, err)) || (o.tasks && (st = find_tasks(&validation, &o, err))) ||
+        (st = mode_hub_clip(&o.init, &fetched, err)))
         goto out;
     st = o.init ? find_parent(&given, &o, err) : take_config(&model, &preprocess, o.config, err);
     if (st) goto out;
@@ -465,6 +512,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
                                          .scale_max = o.scale_max,
                                          .n_shards = shards.n,
                                          .shards = stream,
+                                         .validation = validation,
                                          .parent = o.init ? &parent : NULL};
     st = train(&o, &spec, &hook, resume_from, be, &meeting, err);
 out:
@@ -477,6 +525,7 @@ out:
     free(stream);
     mode_shards_clear(&shards);
     mode_given_clear(&given);
+    mode_validation_close(&validation);
     free(resume_from);
     free(algorithms);
     free(model);

@@ -52,6 +52,19 @@ static void on_memory(void *ctx, const struct mode_train_memory *m)
     free(plan);
 }
 
+static void on_validated(void *ctx, const struct mode_validation_result *r)
+{
+    const struct hook *h = ctx;
+    mode_job_goes_on(h->job);
+    mode_log_info("validated", "model=%s step=%llu task=%s %s=%.4f seconds=%.1f", h->name, (unsigned long long)r->step,
+                  r->task, r->measure, r->value, r->seconds);
+}
+
+static void on_validating(void *ctx)
+{
+    mode_job_goes_on(((struct hook *)ctx)->job);
+}
+
 static bool on_stopping(void *ctx)
 {
     return mode_job_stopping(((struct hook *)ctx)->job);
@@ -148,15 +161,41 @@ static char *board_dir(const struct mode_job *job, const char *model)
     return run && model[0] != '.' && !strchr(model, '/') ? mode_xasprintf("%s/tensorboard/%s", run, model) : NULL;
 }
 
+/* <run>/validation/<model>.jsonl, its folder made, or NULL: the caller frees. */
+static char *validation_path(const struct mode_job *job, const char *model)
+{
+    struct mode_error err;
+    char *dir = mode_path_join(mode_job_run_dir(job), "validation"), *path = NULL;
+    if (mode_dir_make(dir, &err))
+        mode_log_failure("validations_not_kept", &err);
+    else if (model[0] != '.' && !strchr(model, '/'))
+        path = mode_xasprintf("%s/%s.jsonl", dir, model);
+    free(dir);
+    return path;
+}
+
+/* What the run wants to know of a model while it trains: no request says it, for no model depends on it. */
+static enum mode_status open_validation(struct mode_validation **v, char **path, const struct mode_job *job,
+                                        const Mode__TrainRequest *r, struct mode_error *err)
+{
+    const char *run = mode_job_run_dir(job);
+    if (!run || r->init_path) return MODE_OK;
+    char *plan = mode_path_join(run, "validation.json");
+    enum mode_status st = mode_validation_open_saved(v, plan, mode_job_team(job)->rank == 0, err);
+    free(plan);
+    if (*v) *path = validation_path(job, r->name);
+    return st;
+}
+
 static void report(struct mode_job *job, const struct mode_train_result *result, int n_processes)
 {
     char *note = mode_xasprintf(
         "{\"final_loss\": %.6g, \"steps\": %llu, \"resumed_at\": %llu, \"seconds\": %.3f, \"data_seconds\": "
-        "%.3f, "
+        "%.3f, \"validation_seconds\": %.3f, "
         "\"samples_seen\": %llu, \"in_cluster\": %llu, \"out_of_cluster\": %llu, \"parameters\": %zu, \"processes\": "
         "%d}",
         result->final_loss, (unsigned long long)result->steps_run, (unsigned long long)result->resumed_at,
-        result->seconds, result->data_seconds, (unsigned long long)result->samples_seen,
+        result->seconds, result->data_seconds, result->validation_seconds, (unsigned long long)result->samples_seen,
         (unsigned long long)result->in_cluster, (unsigned long long)result->out_of_cluster, result->parameters,
         n_processes);
     mode_job_note(job, note);
@@ -199,6 +238,8 @@ enum mode_status train_work(struct mode_job *job, struct mode_error *err)
     Mode__TrainRequest *r = mode__train_request__unpack(NULL, size, packed);
     struct mode_stream_shard *shards = NULL;
     struct mode_backend *be = NULL;
+    struct mode_validation *validation = NULL;
+    char *results = NULL;
     struct mode_train_parent parent = {0};
     struct mode_train_result result;
     char why[MODE_BACKEND_WHY];
@@ -212,6 +253,8 @@ enum mode_status train_work(struct mode_job *job, struct mode_error *err)
                                      .memory = first ? on_memory : NULL,
                                      .progress = first ? on_progress : NULL,
                                      .notice = first ? on_notice : NULL,
+                                     .validated = first ? on_validated : NULL,
+                                     .validating = first ? on_validating : NULL,
                                      .stopping = on_stopping,
                                      .fetching = on_fetching,
                                      .checkpoint_dir = on_checkpoint_dir,
@@ -245,16 +288,18 @@ enum mode_status train_work(struct mode_job *job, struct mode_error *err)
                                    .scale_max = r->scale_max,
                                    .n_shards = r->n_shard_paths,
                                    .init = r->init};
-    const struct mode_train_outputs outputs = {.config = mode_job_output(job, MODE_FILE_CLIP_CONFIG),
-                                               .weights = mode_job_output(job, MODE_FILE_CLIP_WEIGHTS),
-                                               .optimizer = mode_job_output(job, MODE_FILE_CLIP_OPTIMIZER),
-                                               .steps = mode_job_output(job, MODE_FILE_STEPS),
-                                               .summary = mode_job_output(job, MODE_FILE_TRAIN)};
+    struct mode_train_outputs outputs = {.config = mode_job_output(job, MODE_FILE_CLIP_CONFIG),
+                                         .weights = mode_job_output(job, MODE_FILE_CLIP_WEIGHTS),
+                                         .optimizer = mode_job_output(job, MODE_FILE_CLIP_OPTIMIZER),
+                                         .steps = mode_job_output(job, MODE_FILE_STEPS),
+                                         .summary = mode_job_output(job, MODE_FILE_TRAIN)};
     if (r->init_path) {
         st = take_given(job, r, &outputs, err);
         goto out;
     }
-    if ((st = check_tokenizer(r, err))) goto out;
+    if ((st = check_tokenizer(r, err)) || (st = open_validation(&validation, &results, job, r, err))) goto out;
+    spec.validation = validation;
+    outputs.validation = results;
     shards = mode_xcalloc(r->n_shard_paths, sizeof *shards);
     if ((st = gather_shards(shards, job, r, err))) goto out;
     spec.shards = shards;
@@ -283,6 +328,8 @@ enum mode_status train_work(struct mode_job *job, struct mode_error *err)
 out:
     st = mode_job_team_end(job, st, err);
     mode_backend_close(&be);
+    mode_validation_close(&validation);
+    free(results);
     free(dir);
     free(shards);
     mode__train_request__free_unpacked(r, NULL);

@@ -285,6 +285,61 @@ static int check(const struct attention_case *c, int number, struct mode_backend
     return !good;
 }
 
+/* A training meets its shapes after many of inference, as where it is evaluated between its steps: their number is
+ * limited, and its own have their places all the same. 1: not so. */
+static int many_shapes_of_inference(void)
+{
+    enum { MANY = 200, ROWS = 2, DH = 16, COLUMNS = 3 * DH };
+    struct mode_backend *be;
+    struct mode_error err;
+    void *qkv = NULL, *out = NULL, *lse = NULL, *list = NULL;
+    char *text = NULL;
+    size_t size;
+    int lines = 0;
+    if (mode_backend_open(&be, "cuda", &err) || mode_backend_alloc(be, &qkv, MANY * ROWS * COLUMNS * 2, &err) ||
+        mode_backend_alloc(be, &out, MANY * ROWS * DH * 2, &err) ||
+        mode_backend_alloc(be, &lse, MANY * ROWS * sizeof(float), &err) ||
+        mode_backend_share(be, &list, (MANY + 1) * sizeof(int32_t), &err)) {
+        fprintf(stderr, "attention-test: %s\n", err.text);
+        return 1;
+    }
+    for (int32_t i = 0; i <= MANY; i++) ((int32_t *)list)[i] = ROWS * i;
+    mode_backend_written(be, list, (MANY + 1) * sizeof(int32_t));
+    for (int64_t n = 1; n <= MANY + 1; n++) {
+        const int64_t sequences = n <= MANY ? n : MANY;
+        const struct mode__cuda_attention c = {.q = qkv,
+                                               .kv = qkv,
+                                               .lq = COLUMNS,
+                                               .lk = COLUMNS,
+                                               .k_at = DH,
+                                               .v_at = 2 * DH,
+                                               .heads = 1,
+                                               .dh = DH,
+                                               .rows_q = ROWS * sequences,
+                                               .rows_k = ROWS * sequences,
+                                               .n_seq = sequences,
+                                               .q_offsets = mode__cuda_shared(be, list),
+                                               .kv_offsets = mode__cuda_shared(be, list),
+                                               .longest = ROWS,
+                                               .bf16 = true};
+        mode__attention_by_best(be, out, n > MANY ? lse : NULL, &c, ROWS);
+    }
+    mode_backend_sync(be);
+    FILE *f = open_memstream(&text, &size);
+    mode__attention_ways_note(mode__cuda_of(be)->attention, f);
+    fclose(f);
+    for (const char *at = text; (at = strstr(at, "attention [")); at++) lines++;
+    const bool full = strstr(text, "128 shapes had been met before: 72 times") != NULL;
+    if (lines != 129 || !full) fprintf(stderr, "attention-test: %d shapes are known:\n%s", lines, text);
+    free(text);
+    mode_backend_free(be, qkv);
+    mode_backend_free(be, out);
+    mode_backend_free(be, lse);
+    mode_backend_free(be, list);
+    mode_backend_close(&be);
+    return lines != 129 || !full;
+}
+
 int main(int argc, char **argv)
 {
     struct mode_backend *cuda, *chooses, *ref, *ref_bf16;
@@ -314,6 +369,8 @@ int main(int argc, char **argv)
     for (int i = 1; i < N_CASES && !small; i += 5, n++) bad += check(&cases[i], i, chooses, ref_bf16, MEASURED);
     mode__attention_ways_note(mode__cuda_of(cuda)->attention, stdout);
     mode__attention_ways_note(mode__cuda_of(chooses)->attention, stdout);
+    bad += many_shapes_of_inference();
+    n++;
     table_row("%d of %d cases are off; %.1f s\n", bad, n, mode_clock_s() - t0);
     table_close();
     mode_backend_close(&cuda);

@@ -20,6 +20,13 @@ train first cuda --steps 4 --algorithms kept.txt || fail "no training that choos
 [ "$(wc -l <kept.txt)" -gt 5 ] || fail "few algorithms were kept"
 train again cuda --steps 4 --algorithms kept.txt || fail "no training by what was kept"
 same first again || fail "by what was kept, other bytes"
+# what is evaluated between the steps, and before the first one, chooses nothing
+tasks="--tasks corpus/eval --evaluate-steps 2"
+train seen cuda --steps 4 --algorithms kept.txt $tasks || fail "evaluated, by what was kept"
+same seen first || fail "evaluated in between, other bytes"
+train chose cuda --steps 4 --algorithms seen.txt $tasks || fail "evaluated, no training that chooses"
+awk '{NF = 15} {print}' kept.txt >shapes.txt
+awk '{NF = 15} {print}' seen.txt | cmp - shapes.txt || fail "algorithms of what was evaluated were kept"
 number 0 >zero.txt
 number 1 >one.txt
 train zero cuda --steps 4 --algorithms zero.txt || fail "by number 0"

@@ -18,12 +18,15 @@ same() { # a's and b's steps.jsonl, each number within 2e-5
 }
 
 (train one "" 3) >one.log 2>&1 || fail "one process"
-(train two 1 3) >two-1.log 2>&1 &
+# one of the two evaluates between the steps, the other one waits
+tasks="--tasks corpus/eval --evaluate-steps 1"
+(train two 1 3 $tasks) >two-1.log 2>&1 &
 peer=$!
-(train two 0 3) >two-0.log 2>&1 || fail "process 0 of 2"
+(train two 0 3 $tasks) >two-0.log 2>&1 || fail "process 0 of 2"
 wait $peer || fail "process 1 of 2"
 same one two || fail "two processes have other losses than one"
 [ ! -s two-1.log ] || fail "process 1 has something to say"
+[ "$(grep -c colour two/validation.jsonl)" = 4 ] && [ ! -e one/validation.jsonl ] || fail "not evaluated after every step"
 
 end() { # signal: 1 gets it in the midst of a long training; codes of 0 and 1
     : >long-0.log # no step of the training before may be taken for one of this

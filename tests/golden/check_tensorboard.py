@@ -170,8 +170,9 @@ def check_run(folder):
         mean = [v for _, v in loss[-50:]]
         say(abs(sum(mean) / len(mean) - trained["final_loss"]) < 1e-5, f"{name}: final loss {trained['final_loss']:.4f}")
         val = [t for t in acc.Tags()["scalars"] if t.startswith("val/")]
-        say(any(t.endswith("-zeroshot-val-top1") for t in val) and all(series(acc, t)[0][0] == steps[-1] and len(series(acc, t)) == 1
-                                                                    for t in val), f"{name}: {len(val)} results, at its last step")
+        points = [[s for s, _ in series(acc, t)] for t in val]  # more than one where it was evaluated while it trained
+        say(any(t.endswith("-zeroshot-val-top1") for t in val) and all(p == sorted(set(p)) and p[-1] == steps[-1] for p in points),
+            f"{name}: {len(val)} results, the last ones at its last step")
 
 
 if len(sys.argv) < 2:

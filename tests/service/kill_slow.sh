@@ -9,7 +9,7 @@ set -eu
 bin=$1
 . "$(dirname "$0")/../tools/service-lib.sh"
 need_models
-SEED_STEPS=150 TOTAL_STEPS=200
+SEED_STEPS=150 TOTAL_STEPS=200 EVALUATE_STEPS=7
 AGAIN_S=12 # an agent that was killed is back, and its task handed out again, long before its lease of 30 s is over
 
 for w in calm storm; do
@@ -133,6 +133,7 @@ for m in seed dense expert-0 expert-1; do
     # a curve is as long as its steps are many: none is there twice, none is missing or lost its pace
     [ "$(cat "$work/calm/runs/test/tensorboard/$m"/*.train | wc -c)" = "$(cat "$storm/runs/test/tensorboard/$m"/*.train | wc -c)" ] ||
         fail "the curve of $m differs"
+    cmp "$work/calm/runs/test/validation/$m.jsonl" "$storm/runs/test/validation/$m.jsonl" || fail "results of $m while it trained differ"
     cmp "$work/calm/experts/$m/open_clip_model.safetensors" "$storm/experts/$m/open_clip_model.safetensors" || fail "$m differs"
 done
 echo "kill: ok"

@@ -8,7 +8,7 @@ bin=$1
 need_models
 
 corpus "$work/a" 240 60 fault
-spec "$work/a"
+EVALUATE_STEPS=8 spec "$work/a"
 "$bin/mode" up --workspace "$work/a"
 "$bin/mode" run "$work/a/run.yaml" --workspace "$work/a" --no-progress 2>"$work/run.log" || fail "the run"
 for f in report/result.csv report/report.html report/summary.json experts/dense/open_clip_model.safetensors \
@@ -42,6 +42,17 @@ done
 grep -qa train/samples_per_second "$(curves dense train)" || fail "the curve of dense has no pace: it was not written while it trained"
 curves '' train >"$work/curves"
 curves '' val >>"$work/curves"
+
+# evaluated while they trained: at the beginning and every 8 steps, the end is the run's own evaluation
+points() { sed 's/.*"step": //; s/,.*//' "$work/a/runs/test/validation/$1.jsonl" | uniq | tr '\n' ' '; }
+[ "$(points seed)" = "0 8 16 24 " ] || fail "seed was evaluated after steps $(points seed)"
+[ "$(points dense)" = "30 32 40 48 " ] || fail "dense was evaluated after steps $(points dense)"
+tasks=$(find "$work/a/eval" -name nshards.txt | wc -l)
+[ "$(wc -l <"$work/a/runs/test/validation/dense.jsonl")" = $((4 * tasks)) ] || fail "dense was not evaluated on every task"
+# the model that the seed was in the end is the one that dense begins with
+[ "$(grep '"step": 30, "dataset": "colour"' "$work/a/runs/test/validation/dense.jsonl" | sed 's/.*"acc1": //; s/,.*//')" = \
+    "$("$bin/mode" evaluate --model "$work/a/experts/seed" "$work/a/eval/colour" --json 2>/dev/null | sed 's/.*"acc1"://; s/,.*//')" ] ||
+    fail "dense begins with other results than seed ends with"
 
 # the ledger: 240 pairs + 10 planted samples, every fate named
 "$bin/mode" reconcile --workspace "$work/a" >"$work/ledger" || fail "reconcile"
@@ -97,8 +108,8 @@ encoder=$(sed -n 's/.*"encoder": "\(.*\)".*/\1/p' "$work/a/experts/index.json")
 "$bin/mode" weights --centres "$work/a/experts/centres.safetensors" --encoder "$encoder" --classes "$work/queries.txt" --router share \
     --per-word --top-experts 1 --router-params tau=0.5 | grep '^share' | grep -qv ' 1.0000 .* entropy 0.0000' && fail "one expert of two has not all the weight of a word"
 
-# another router: only the ensemble is redone; under another name: its models have their curves there, too
-sed 's/router: .*/router: uniform}/; s/^name: .*/name: twin/' "$work/a/run.yaml" >"$work/a/run2.yaml"
+# another router, and evaluations at other steps: only the ensemble is redone; under another name: its models have their curves there, too
+sed 's/router: .*/router: uniform}/; s/^name: .*/name: twin/; s/evaluate_steps: 8/evaluate_steps: 4/' "$work/a/run.yaml" >"$work/a/run2.yaml"
 "$bin/mode" run "$work/a/run2.yaml" --workspace "$work/a" --no-progress 2>>"$work/run.log" || fail "run with another router"
 [ "$(ls "$work/a/commits" | wc -l)" = $((before + 1)) ] || fail "another router made $(($(ls "$work/a/commits" | wc -l) - before)) new commits, 1 expected"
 for m in seed dense expert-0 expert-1; do
@@ -126,7 +137,7 @@ grep -q '"experts_added": 1' "$work/a/report/summary.json" || fail "summary.json
 # no evaluation task: the same models, found done, and a report of what there is
 rm -r "$work/a/experts" "$work/a/report"
 before=$(ls "$work/a/commits" | wc -l)
-sed '/^evaluate:/d' "$work/a/run.yaml" >"$work/a/run4.yaml"
+sed '/^evaluate:/d; s/, evaluate_steps: 8//' "$work/a/run.yaml" >"$work/a/run4.yaml"
 "$bin/mode" run "$work/a/run4.yaml" --workspace "$work/a" --no-progress 2>>"$work/run.log" >"$work/no-tasks" || fail "run without evaluate.tasks"
 [ "$(ls "$work/a/commits" | wc -l)" = $((before + 1)) ] || fail "no evaluation task made $(($(ls "$work/a/commits" | wc -l) - before)) new commits, 1 expected"
 (cd "$work/a/experts" && sha256sum --quiet -c "$work/old-experts") || fail "the experts of a run without tasks"

@@ -122,6 +122,55 @@ static void test_a_terminated_training_resumes_to_the_same_bytes(void **state)
                      0);
 }
 
+/* Evaluated while it trains: the numbers of an evaluation, and of the model no other byte. */
+static void test_a_training_is_evaluated_on_the_way(void **state)
+{
+    (void)state;
+    free(world_write_task(&world, false));
+    free(world_write_task(&world, true));
+#define EVALUATED "--tasks colours,pairs --evaluate-steps 3 --tensorboard points "
+    assert_int_equal(sh(TRAIN "--steps 8 --out bare >/dev/null 2>&1"), 0);
+    assert_int_equal(sh(TRAIN "--steps 8 --out seen " EVALUATED ">out.txt 2>err.txt"), 0);
+    assert_int_equal(sh("for f in open_clip_config.json open_clip_model.safetensors optimizer.safetensors steps.jsonl "
+                        "train.json; do cmp bare/$f seen/$f || exit 1; done; test ! -e bare/validation.jsonl"),
+                     0);
+    assert_int_equal(sh("grep -q '^  validation  *[0-9]' err.txt && grep -q '^step 6: colours acc1 0' err.txt &&"
+                        "grep -q '^evaluating took .* no pairs/s counts' err.txt"),
+                     0);
+    assert_int_equal(sh("test \"$(sed 's/.*\"step\": //; s/,.*//' seen/validation.jsonl | tr '\\n' ' ')\" = "
+                        "'0 0 3 3 6 6 8 8 '"),
+                     0);
+    /* of both tasks what `mode evaluate` says of the model, to the last digit */
+    assert_int_equal(sh("$M evaluate --model seen colours pairs --json 2>/dev/null | sed 's/.*\"metrics\"://;"
+                        "s/,\"language.*//; s/ //g' >said.txt;"
+                        "tail -n 2 seen/validation.jsonl | sed 's/.*\"metrics\"://; s/}$//; s/ //g' | cmp - said.txt"),
+                     0);
+    /* stopped, it goes on with its points */
+    assert_int_equal(sh(TRAIN "--steps 60 --out seen-broken --tasks colours,pairs --evaluate-steps 3 >/dev/null "
+                              "2>broken.txt & p=$!;"
+                              "for i in $(seq 2000); do grep -q '^step 6: pairs' broken.txt && break; sleep 0.01; done;"
+                              "kill -TERM $p; wait $p"),
+                     143);
+    assert_int_equal(sh("test ! -e seen-broken/validation.jsonl"), 0);
+    assert_int_equal(sh(TRAIN "--steps 60 --out seen-broken --tasks colours,pairs --evaluate-steps 3 --resume "
+                              ">/dev/null 2>&1"),
+                     0);
+    assert_int_equal(sh(TRAIN "--steps 60 --out seen-long --tasks colours,pairs --evaluate-steps 3 >/dev/null 2>&1"),
+                     0);
+    assert_int_equal(sh("cmp seen-long/validation.jsonl seen-broken/validation.jsonl && "
+                        "test $(wc -l <seen-long/validation.jsonl) = 42"),
+                     0);
+    /* a bad task is said before anything is done */
+    assert_int_equal(sh(TRAIN "--steps 8 --out x --tasks colours 2>err.txt"), 2);
+    assert_int_equal(sh("grep -q 'both are needed' err.txt"), 0);
+    assert_int_equal(sh(TRAIN "--steps 8 --out x --tasks nowhere --evaluate-steps 3 2>err.txt"), 66);
+    assert_int_equal(sh("mkdir half && cp -r colours half && : >half/colours/classnames.txt;" TRAIN
+                        "--steps 8 --out x --tasks half --evaluate-steps 3 2>err.txt"),
+                     65);
+    assert_int_equal(sh("grep -q 'half/colours/classnames.txt' err.txt && ! grep -q captions err.txt && test ! -e x"),
+                     0);
+}
+
 /* Two folders of curves tell the same of every step but when and how fast it was; last: of them. */
 static void expect_same_curve(const char *a, const char *b, uint64_t last)
 {
@@ -252,6 +301,7 @@ int main(void)
         cmocka_unit_test(test_going_on_from_a_trained_model),
         cmocka_unit_test(test_a_terminated_training_resumes_to_the_same_bytes),
         cmocka_unit_test(test_a_killed_training_s_curve_goes_on),
+        cmocka_unit_test(test_a_training_is_evaluated_on_the_way),
         cmocka_unit_test(test_wrong_command_lines),
         cmocka_unit_test(test_failures_leave_nothing),
         cmocka_unit_test(test_several_processes),

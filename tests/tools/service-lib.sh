@@ -44,7 +44,7 @@ model:
 tokenizer: {merges: $MODE_TEST_MODELS/bpe_simple_vocab_16e6.txt.gz}
 train:
   {batch: 32, lr: 1e-3, warmup_steps: 5, seed_steps: ${SEED_STEPS:-30}, total_steps: ${TOTAL_STEPS:-50},
-   expert_steps: share, checkpoint_steps: 5}
+   expert_steps: share, checkpoint_steps: 5, evaluate_steps: ${EVALUATE_STEPS:-0}}
 evaluate: {tasks: eval}
 ensemble: {router: share}
 EOF

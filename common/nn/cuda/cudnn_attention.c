@@ -23,8 +23,8 @@ struct mode__attention_ways {
     bool measuring, measured, tried;
     struct mode__cudnn *dnn; /* NULL: none, or not tried yet */
     char absent[256];        /* why there is none */
-    struct way way[SHAPES];
-    int n;
+    struct way way[2 * SHAPES];
+    int n, n_inference;  /* at most SHAPES of inference, and of training, whose ways hang on no evaluation in between */
     long own, unplanned; /* calls that no shape of the table was asked for; and those beyond the table */
 };
 
@@ -137,7 +137,9 @@ static struct way *find(struct mode__attention_ways *w, const struct mode__atten
     *is_new = false;
     for (int i = 0; i < w->n; i++)
         if (w->way[i].back == back && w->way[i].training == training && is_same(&w->way[i].s, s)) return &w->way[i];
-    if (w->n == SHAPES) return NULL;
+    const bool infers = !back && !training;
+    if ((infers ? w->n_inference : w->n - w->n_inference) == SHAPES) return NULL;
+    w->n_inference += infers;
     struct way *x = &w->way[w->n++];
     *x = (struct way){.s = *s, .back = back, .training = training};
     *is_new = true;

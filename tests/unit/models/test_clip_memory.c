@@ -1,5 +1,6 @@
 /* Training takes its memory before the first step: every allocation of the process is counted, and steps with other
- * texts and other batch sizes than the first make none. */
+ * texts and other batch sizes than the first make none, nor does inference between them, which has the features of a
+ * model that is not being trained. */
 #include "base/rng.h"
 #include "models/clip_train.h"
 #include "nn/backend.h"
@@ -11,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 #include <sys/mman.h>
@@ -161,11 +163,101 @@ static void test_no_allocation_in_pieces_and_under_every_policy(void **state)
     no_allocation_after_the_first_step(1, &again);
 }
 
+static struct mode_adamw_step *begin(struct mode_clip **clip, struct mode_backend *be, int64_t accumulate,
+                                     const struct mode_clip_blocks *blocks)
+{
+    struct mode_adamw_step *now;
+    struct mode_error err;
+    assert_int_equal(mode_clip_create(clip, be, MODEL, NULL, 1, &err), MODE_OK);
+    mode_clip_set_memory(*clip, accumulate, false);
+    if (blocks) mode_clip_set_blocks(*clip, blocks);
+    assert_int_equal(mode_clip_train_begin(*clip, BATCH, &err), MODE_OK);
+    assert_int_equal(mode_adamw_begin(&now, be, &err), MODE_OK);
+    return now;
+}
+
+static void train(struct mode_clip *clip, struct mode_adamw_step *now, int step, struct data *d)
+{
+    const struct mode_adamw opt = MODE_ADAMW_DEFAULT;
+    struct mode_error err;
+    double loss;
+    size_t n;
+    struct mode_param *params = mode_clip_params(clip, &n);
+    draw(d, (uint64_t)step, CONTEXT);
+    assert_int_equal(mode_clip_train_step(clip, &loss, d->pixels, d->ids, d->n_ids, BATCH, &err), MODE_OK);
+    mode_adamw_tell(now, &opt, step + 1);
+    mode_adamw_update(mode_clip_backend(clip), params, n, now);
+    mode_clip_clamp(clip);
+}
+
+static void copy_weights(struct mode_clip *to, struct mode_clip *from)
+{
+    size_t n;
+    struct mode_param *a = mode_clip_params(to, &n);
+    const struct mode_param *b = mode_clip_params(from, &n);
+    for (size_t i = 0; i < n; i++) memcpy(a[i].value.data, b[i].value.data, mode_tensor_bytes(&b[i].value));
+    mode_clip_refresh(to);
+}
+
+enum { EMBED = 24 };
+struct features {
+    float image[BATCH * EMBED], text[BATCH * EMBED];
+};
+
+static void encode(struct features *f, struct mode_clip *clip, const struct data *d)
+{
+    struct mode_error err;
+    assert_int_equal(mode_clip_encode_images(clip, f->image, d->pixels, BATCH, 0, &err), MODE_OK);
+    assert_int_equal(mode_clip_encode_texts(clip, f->text, d->ids, d->n_ids, BATCH, 0, &err), MODE_OK);
+}
+
+static void inference_between_steps(int64_t accumulate, const struct mode_clip_blocks *blocks)
+{
+    static struct data d;
+    static struct features between, apart;
+    struct mode_backend *be;
+    struct mode_clip *clip, *plain, *other;
+    struct mode_error err;
+    size_t n;
+    assert_int_equal(mode_backend_open(&be, "cpu", &err), MODE_OK);
+    struct mode_adamw_step *now = begin(&clip, be, accumulate, blocks), *then = begin(&plain, be, accumulate, blocks);
+    assert_int_equal(mode_clip_create(&other, be, MODEL, NULL, 2, &err), MODE_OK);
+    assert_int_equal(mode_clip_train_infer(clip, &err), MODE_OK);
+    for (int step = 0; step < 3; step++) {
+        train(plain, then, step, &d);
+        train(clip, now, step, &d);
+        allocations = 0;
+        encode(&between, clip, &d);
+        assert_int_equal(allocations, 0);
+        copy_weights(other, clip);
+        encode(&apart, other, &d);
+        assert_memory_equal(&between, &apart, sizeof apart);
+    }
+    const struct mode_param *a = mode_clip_params(plain, &n), *b = mode_clip_params(clip, &n);
+    for (size_t i = 0; i < n; i++)
+        assert_memory_equal(a[i].value.data, b[i].value.data, mode_tensor_bytes(&a[i].value));
+    mode_backend_free(be, now);
+    mode_backend_free(be, then);
+    mode_clip_close(&clip);
+    mode_clip_close(&plain);
+    mode_clip_close(&other);
+    mode_backend_close(&be);
+}
+
+static void test_inference_between_steps(void **state)
+{
+    static const struct mode_clip_blocks again = {{0, 0, 3}, {0, 0, 2}};
+    (void)state;
+    inference_between_steps(1, NULL);
+    inference_between_steps(5, &again); /* less memory than all of them at a time need: one after another */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_no_allocation_in_a_step),
         cmocka_unit_test(test_no_allocation_in_pieces_and_under_every_policy),
+        cmocka_unit_test(test_inference_between_steps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -61,7 +61,7 @@ static void train(const char *dir, uint64_t fence, uint64_t from, uint64_t to)
     struct mode_board *b;
     const struct mode_board_place place = {dir, fence};
     char *done = rows_of(1, from - 1);
-    ok(mode_board_open(&b, &place, 1, done, &err), &err);
+    ok(mode_board_open(&b, &place, 0, done, NULL, &err), &err);
     for (uint64_t i = from; i <= to; i++) {
         char *row = row_of(i, loss_of(i));
         ok(mode_board_add(b, row, &pace, &err), &err);
@@ -78,7 +78,7 @@ static struct read_event *expect_steps(const char *dir, uint64_t last)
     struct read_event *e = reader_load(&n, dir, ".train");
     assert_int_equal(n, last + 2);
     assert_string_equal(e[0].version, "brain.Event:2");
-    assert_true(e[1].start && e[1].step == 1);
+    assert_true(e[1].start && e[1].step == 0);
     for (uint64_t i = 1; i <= last; i++) {
         assert_int_equal(e[i + 1].step, i);
         assert_true(*reader_value_of(&e[i + 1], "train/loss") == (float)loss_of(i));
@@ -167,7 +167,7 @@ static void test_another_training_s_file_is_replaced(void **state)
     char *dir = mode_path_join(root, "other"), *row = row_of(1, 77);
     const struct mode_board_place place = {dir, 1};
     struct mode_board *b;
-    ok(mode_board_open(&b, &place, 1, NULL, &err), &err);
+    ok(mode_board_open(&b, &place, 0, NULL, NULL, &err), &err);
     ok(mode_board_add(b, row, &pace, &err), &err);
     assert_int_equal(mode_board_add(b, "{\"step\": 2, \"loss\": 5, \"logit_scale\": nan}\n", &pace, &err),
                      MODE_E_FORMAT);
@@ -192,13 +192,13 @@ static void test_an_attempt_that_is_over_writes_nothing(void **state)
     char *row = row_of(1, loss_of(1));
     const struct mode_board_place early = {dir, 3}, late = {dir, 4};
     struct mode_board *hung;
-    ok(mode_board_open(&hung, &early, 1, NULL, &err), &err);
+    ok(mode_board_open(&hung, &early, 0, NULL, NULL, &err), &err);
     train(dir, 5, 1, 4);
     ok(mode_board_add(hung, row, &pace, &err), &err); /* it does not know yet that its lease is lost */
     free(expect_steps(dir, 4));
     mode_board_close(&hung);
     free(row);
-    assert_int_equal(mode_board_open(&b, &late, 1, NULL, &err), MODE_E_TEMP);
+    assert_int_equal(mode_board_open(&b, &late, 0, NULL, NULL, &err), MODE_E_TEMP);
     assert_null(b);
     free(expect_steps(dir, 4));
     free(dir);
@@ -239,6 +239,71 @@ static void test_a_finished_model_s_curve_is_made_whole_once(void **state)
     free(e);
 }
 
+static char *result_of(uint64_t step)
+{
+    return mode_xasprintf("{\"step\": %llu, \"dataset\": \"digits\", \"metrics\": {\"acc1\": %.2f, \"acc5\": null}}\n"
+                          "{\"step\": %llu, \"dataset\": \"signs\", \"metrics\": {\"mean_average_precision\": 0.5}}\n",
+                          (unsigned long long)step, (double)step / 100, (unsigned long long)step);
+}
+
+/* Points of these steps, each once, in order. */
+static struct read_event *expect_points(const char *dir, const uint64_t *step, size_t n)
+{
+    size_t there;
+    struct read_event *e = reader_load(&there, dir, ".val");
+    assert_int_equal(there, n + 1);
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(e[i + 1].step, step[i]);
+        assert_int_equal(e[i + 1].n, 2);
+        assert_true(*reader_value_of(&e[i + 1], "val/digits-zeroshot-val-top1") == (float)((double)step[i] / 100));
+        assert_true(*reader_value_of(&e[i + 1], "val/signs-mean_average_precision") == 0.5f);
+    }
+    return e;
+}
+
+static void test_results_while_it_trains_are_there_once(void **state)
+{
+    (void)state;
+    struct mode_error err = {0};
+    struct mode_board *b;
+    char *dir = mode_path_join(root, "points"), *point[] = {result_of(0), result_of(4), result_of(8), result_of(12)},
+         *known = mode_xasprintf("%s%s", point[0], point[1]), *rows = rows_of(1, 6);
+    struct mode_board_place place = {dir, 1};
+    ok(mode_board_open(&b, &place, 0, NULL, NULL, &err), &err);
+    for (int i = 0; i < 3; i++) ok(mode_board_validated(b, point[i], &err), &err);
+    mode_board_close(&b); /* killed; its checkpoint is of step 6 */
+    struct read_event *before = expect_points(dir, (const uint64_t[]){0, 4, 8}, 3), *after;
+    place.fence = 2;
+    ok(mode_board_open(&b, &place, 0, rows, known, &err), &err);
+    free(expect_points(dir, (const uint64_t[]){0, 4}, 2));
+    ok(mode_board_validated(b, point[2], &err), &err);
+    after = expect_points(dir, (const uint64_t[]){0, 4, 8}, 3);
+    for (int i = 1; i < 3; i++) assert_true(before[i].wall_s == after[i].wall_s); /* when they were made */
+    mode_board_close(&b);
+
+    /* the coordinator adds the last one, whatever was said of that step, and keeps the others */
+    const struct mode_scalar last[] = {{"val/digits-zeroshot-val-top1", 0.12},
+                                       {"val/signs-mean_average_precision", 0.5}};
+    char *grown = reader_find(dir, ".val");
+    ok(mode_board_results(&place, 12, last, 2, &err), &err);
+    free(expect_points(dir, (const uint64_t[]){0, 4, 8, 12}, 4));
+    char *file = reader_find(dir, ".val");
+    assert_string_equal(grown, file); /* to the file that a reader is in */
+    ok(mode_board_results(&place, 12, last, 2, &err), &err);
+    char *again = reader_find(dir, ".val");
+    assert_string_equal(file, again);
+
+    /* a training that begins anew forgets them */
+    place.fence = 3;
+    ok(mode_board_open(&b, &place, 0, NULL, "", &err), &err);
+    assert_null(reader_find(dir, ".val"));
+    mode_board_close(&b);
+    char *all[] = {dir, point[0], point[1], point[2], point[3], known, rows, file, again, grown};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+    free(before);
+    free(after);
+}
+
 static void test_a_folder_is_for_one_training(void **state)
 {
     (void)state;
@@ -259,6 +324,7 @@ int main(void)
                                        cmocka_unit_test(test_another_training_s_file_is_replaced),
                                        cmocka_unit_test(test_an_attempt_that_is_over_writes_nothing),
                                        cmocka_unit_test(test_a_finished_model_s_curve_is_made_whole_once),
+                                       cmocka_unit_test(test_results_while_it_trains_are_there_once),
                                        cmocka_unit_test(test_a_folder_is_for_one_training)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -161,6 +161,7 @@ static void test_mistakes_name_key_line_and_neighbour(void **state)
     refused(MINIMAL "train: {seed_steps: 5, epochs: 3}\n", "steps", "epochs");
     refused(MINIMAL "train: {seed_steps: 9, total_steps: 9}\n", "fork", "9");
     refused(MINIMAL "train: {scale_min: 0.9, scale_max: 0.5}\n", "scale_min", "scale_max");
+    refused(MINIMAL "train: {evaluate_steps: 5}\n", "train.evaluate_steps", "evaluate.tasks");
     refused("name: demo\n", "data.train", "missing");
     refused("name: ../x\ndata: {train: a}\nencoder: {dir: e}\ntokenizer: {merges: m}\nmodel: ViT-B-32\n", "../x",
             "letters");
@@ -488,7 +489,7 @@ static enum mode_status tasks_of(char **found, const char *entries, struct mode_
     struct mode_str names = {0};
     char *text = mode_xasprintf(MINIMAL "evaluate: {tasks: [%s]}\n", entries);
     if (mode_spec_parse(&s, text, folder, "run.yaml", err)) fail_msg("%s", err->text);
-    enum mode_status st = mode_spec_tasks(&s, &list, NULL, err);
+    enum mode_status st = mode_spec_tasks(&s.evaluate.tasks, "evaluate.tasks", &list, NULL, err);
     for (size_t i = 0; !st && i < list.n; i++) mode_str_printf(&names, "%s ", list.item[i] + strlen(folder) + 1);
     if (!st) mode_spec_list_clear(&list);
     mode_spec_clear(&s);

@@ -31,7 +31,7 @@ struct job {                  /* what the processes of a run do */
     int64_t batch, accumulate;
     double odd_lr;    /* of process `odd`; 0: as the others */
     const char *says; /* what every message of an error holds */
-    bool alone;
+    bool alone, validates;
     int rank;
 };
 
@@ -59,6 +59,11 @@ static int process(int rank, int size, const char *place, void *ctx)
     spec.accumulate = j.accumulate;
     spec.centres = NULL;
     enum mode_status st = mode_backend_open(&be, "cpu", &err);
+    char *task = mode_path_join(world.dir, "colours");
+    const struct mode_validation_options o = {.n = 1, .dir = &task, .every = 5, .last = true, .batch = 5};
+    struct mode_validation *v = NULL;
+    if (!st && j.validates) st = mode_validation_open(&v, &o, &err);
+    spec.validation = v;
     if (!st && !j.alone) st = socket_ranks_open(&g, rank, size, place, &err);
     struct mode_train_hooks hooks = world_train_hooks(&j.t);
     hooks.progress = on_progress;
@@ -67,6 +72,8 @@ static int process(int rank, int size, const char *place, void *ctx)
     if (!st) st = world_train(NULL, dir, be, &spec, &hooks, &err);
     mode_ranks_close(&g, st == MODE_OK);
     mode_backend_close(&be);
+    mode_validation_close(&v);
+    free(task);
     free(dir);
     free(resume);
     free(j.t.last);
@@ -88,6 +95,7 @@ static int setup(void **state)
 {
     (void)state;
     world_open(&world);
+    free(world_write_task(&world, false));
     run(1, (struct job){.run = "alone", .alone = true}, NULL);
     return 0;
 }
@@ -195,6 +203,36 @@ static void test_several_processes_write_the_files_of_one(void **state)
     }
 }
 
+static bool same_file(const char *a, const char *b, const char *file)
+{
+    char *x = text_of(a, file), *y = text_of(b, file);
+    const bool same = strcmp(x, y) == 0;
+    free(x);
+    free(y);
+    return same;
+}
+
+/* The first one evaluates, the others wait, and none of the training shows it. */
+static void test_one_evaluates_and_the_others_wait(void **state)
+{
+    const int stopped[] = {143, 143, 143};
+    (void)state;
+    run(3, (struct job){.run = "watched", .validates = true}, NULL);
+    run(3, (struct job){.run = "parts", .validates = true, .stop_at = 10, .odd = 1, .says = "after step 10"}, stopped);
+    run(3, (struct job){.run = "parts", .validates = true, .resume = "parts/ckpt/step-0000000010"}, NULL);
+    run(3, (struct job){.run = "unwatched"}, NULL);
+    for (int i = 0; i < 2; i++) assert_true(same_file(i ? "watched" : "parts", "unwatched", MODE_FILE_STEPS));
+    assert_true(same_file("watched", "parts", MODE_FILE_VALIDATION));
+    char *rows = text_of("watched", MODE_FILE_VALIDATION), *line = rows;
+    for (int step = 0; step < TOTAL + 5; step += 5, line = strchr(line, '\n') + 1) {
+        int said = -1;
+        assert_int_equal(sscanf(line, "{\"step\": %d, \"dataset\": \"colours\"", &said), 1);
+        assert_int_equal(said, step < TOTAL ? step : TOTAL);
+    }
+    assert_string_equal(line, "");
+    free(rows);
+}
+
 static void test_one_goes_on_from_many_and_many_from_one(void **state)
 {
     const int all_stopped[] = {143, 143, 143};
@@ -240,6 +278,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_several_processes_write_the_files_of_one),
+        cmocka_unit_test(test_one_evaluates_and_the_others_wait),
         cmocka_unit_test(test_one_goes_on_from_many_and_many_from_one),
         cmocka_unit_test(test_when_one_dies_the_others_end_at_once),
         cmocka_unit_test(test_what_does_not_fit_is_refused),
