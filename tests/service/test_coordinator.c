@@ -393,6 +393,34 @@ static void test_workers_are_turned_away_before_the_files_run_out(void **state)
     tear_down(f);
 }
 
+/* Not the version of its package, but the protocol that a worker speaks and the outputs that it makes decide. */
+static void test_a_worker_is_judged_by_its_numbers(void **state)
+{
+    (void)state;
+    struct fake *f = set_up();
+    struct mode_error err = {0};
+    struct mode_socket *other;
+    char *endpoint, ours[64];
+    assert_int_equal(mode_place_endpoint(&endpoint, f->root, "worker.sock", &err), MODE_OK);
+    assert_int_equal(knock(f, &other, endpoint), MODE__ENVELOPE__BODY_WELCOME);
+    mode_socket_close(&other);
+    f->claims = "captions-99";
+    assert_int_equal(knock(f, &other, endpoint), MODE__ENVELOPE__BODY_REJECT);
+    mode_socket_close(&other);
+    mode_code_version(ours, sizeof ours, "captions");
+    char *sentence = mode_xasprintf(
+        "you are version 9.9.9, which makes captions-99, the tasks here are for %s, of version %s", ours, mode_version);
+    assert_true(has_note(f, sentence));
+    f->claims = NULL;
+    f->protocol = MODE_WIRE_MAJOR + 1;
+    assert_int_equal(knock(f, &other, endpoint), MODE__ENVELOPE__BODY_REJECT);
+    mode_socket_close(&other);
+    assert_true(has_note(f, "protocol version 2.0, this build speaks 1.0"));
+    free(sentence);
+    free(endpoint);
+    tear_down(f);
+}
+
 /* What STATUS says of that stage's wait; text "" = it waits for nobody. */
 static void wait_of(struct fake *f, const char *run, const char *stage, char cause[32], uint64_t *tasks, char *needs,
                     char text[1000])
@@ -814,6 +842,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_large_tasks_are_read_beside_all_else),
         cmocka_unit_test(test_a_run_waits_for_its_data_after_a_restart),
         cmocka_unit_test(test_shards_that_come_later_are_no_part_of_a_run),
+        cmocka_unit_test(test_a_worker_is_judged_by_its_numbers),
         cmocka_unit_test(test_wrong_spec_is_refused_in_a_sentence),
     };
     cmocka_set_test_filter(argc == 2 ? argv[1] : NULL); /* "*large*": those alone */

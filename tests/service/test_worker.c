@@ -116,7 +116,7 @@ static void test_failures_have_their_class(void **state)
     assign(f, key, 1, 0);
     expect_fail(f, key, MODE__FAIL_CLASS__FAIL_CODE);
     acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_NOTED);
-    make_task(f, key, "count", "test", MODE_VERSION "/test-2");
+    make_task(f, key, "count", "test", "test-1");
     wait_credit(f, 1);
     assign(f, key, 1, 0);
     expect_fail(f, key, MODE__FAIL_CLASS__FAIL_CODE);
