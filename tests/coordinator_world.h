@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "base/version.h"
 #include "msg/code_version.h"
 #include "msg/place.h"
 

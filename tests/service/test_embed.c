@@ -1,5 +1,6 @@
 /* The work function of embed, as a worker calls it, with a tiny encoder: captions, classes, retrieval, refusals. */
 #include "clip_world.h"
+#include "held_outputs.h"
 #include "tiny_bert.h"
 
 #include "data/evalset.h"
@@ -88,6 +89,7 @@ static void test_captions(void **state)
     assert_int_equal(report.rows_in, WORLD_ROWS);
     assert_int_equal(report.rows_out, WORLD_ROWS);
     free(report.note);
+    held_file("embed", "captions/feat.safetensors", out_path, world.dir, 1e-5);
     world_ok(mode_captions_load(&c, world.captions[0], &err), &err);
     for (uint32_t i = 0; i < c.n_rows; i++) texts[i] = mode_captions_row(&c, i).caption;
     encode(want, texts, c.n_rows);
@@ -107,6 +109,7 @@ static void test_classes_are_unit_means_over_templates(void **state)
     world_ok(mode_evalset_words_digest(r.task_dir, digest, &err), &err);
     r.task_digest = digest;
     world_ok(run(&r, NULL, NULL, &err), &err);
+    held_file("embed", "words/feat.safetensors", out_path, world.dir, 1e-5);
     for (int c = 0; c < 4; c++) {
         prompts[2 * c] = mode_xasprintf("a %s square", world_colours[c]);
         prompts[2 * c + 1] = mode_xasprintf("a picture of %s", world_colours[c]);
@@ -140,6 +143,7 @@ static void test_retrieval_captions(void **state)
     r.task_dir = world_write_task(&world, true);
     world_ok(mode_evalset_words_digest(r.task_dir, digest, &err), &err);
     world_ok(run(&r, NULL, NULL, &err), &err);
+    held_file("embed", "retrieval/feat.safetensors", out_path, world.dir, 1e-5);
     world_ok(mode_evalset_open(&e, r.task_dir, &err), &err);
     assert_int_equal(e.n_texts, 24);
     float *want = malloc(24 * TINY_WIDTH * sizeof *want);
