@@ -42,10 +42,10 @@ static json_t *head_json(const struct plan *p)
     json_t *ends = json_array();
     for (uint32_t j = 0; j <= p->n_added; j++) json_array_append_new(ends, json_integer(p->shard_end[j]));
     mode_digest_bytes(p->spec.text, strlen(p->spec.text), spec);
-    json_t *o = json_pack("{s:i, s:s, s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:I, s:o, s:o, s:o}", "version",
-                          FORM, "spec", spec, "encoder", p->encoder_id, "pooling", p->spec.encoder.pooling,
-                          "max_tokens", (json_int_t)p->spec.encoder.max_tokens, "model", p->spec.model_config,
-                          "preprocess", p->spec.preprocess_config, "tokenizer", p->tokenizer_digest, "algorithms",
+    json_t *o = json_pack("{s:i, s:s, s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:I, s:o, s:o, s:o}", "version", FORM,
+                          "spec", spec, "encoder", p->encoder_id, "pooling", p->spec.encoder.pooling, "max_tokens",
+                          (json_int_t)p->spec.encoder.max_tokens, "model", p->spec.model_config, "preprocess",
+                          p->spec.preprocess_config, "tokenizer", p->tokenizer_digest, "algorithms",
                           p->algorithms ? p->algorithms : "", "init", p->init_digest, "init_step",
                           (json_int_t)p->init_step, "tasks", tasks_json(p), "skipped", strings_json(&p->skipped),
                           "shard_end", ends);
