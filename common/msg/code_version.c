@@ -30,8 +30,3 @@ void mode_code_version(char *text, size_t n, const char *service)
 {
     snprintf(text, n, "%s-%u", service, mode_code_number(service));
 }
-
-const char *mode_code_service(size_t i)
-{
-    return i < N ? table[i].service : NULL;
-}

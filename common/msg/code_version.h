@@ -3,8 +3,7 @@
  * Such a number is part of every task's key. Raise it when a service's outputs change for the same request and inputs:
  * its tasks, and all that depends on their outputs, are then done anew by whoever upgrades. What does not change an
  * output (speed, words, a new option that is off) leaves it alone: a key without need for a new one is a training that
- * is thrown away. tests/service/test_outputs.c holds every service to its number. The version of the package is in no
- * key. */
+ * is thrown away. tests/held_outputs.h holds every service to its number. The version of the package is in no key. */
 #ifndef MODE_MSG_CODE_VERSION_H
 #define MODE_MSG_CODE_VERSION_H
 
@@ -14,7 +13,5 @@
 unsigned mode_code_number(const char *service);
 /* "embed-1" */
 void mode_code_version(char *text, size_t n, const char *service);
-/* The services of the table in order; NULL past the end. */
-const char *mode_code_service(size_t i);
 
 #endif
