@@ -393,6 +393,37 @@ static void test_workers_are_turned_away_before_the_files_run_out(void **state)
     tear_down(f);
 }
 
+/* Whoever asks in another protocol is answered, so that it need not wait for nothing. */
+static void ask_in_another_protocol(struct fake *f)
+{
+    struct mode_error err = {0};
+    struct mode_socket *s;
+    struct mode_envelope *in = NULL;
+    char *endpoint;
+    assert_int_equal(mode_place_endpoint(&endpoint, f->root, "admin.sock", &err), MODE_OK);
+    struct mode_endpoint at = {.endpoint = endpoint, .wire = MODE_WIRE_ADMIN};
+    assert_int_equal(mode_socket_connect(&s, f->net, &at, &err), MODE_OK);
+    for (int ms = 0; ms < 5000 && !in; ms++) {
+        struct mode_packet p = {0};
+        Mode__Envelope e;
+        Mode__Status q = MODE__STATUS__INIT;
+        mode_envelope_init(&e, &f->id, MODE__ENVELOPE__BODY_STATUS);
+        e.status = &q;
+        e.major = MODE_WIRE_MAJOR + 1;
+        if (ms % 100 == 0) mode_socket_send(s, NULL, 0, &e, &err);
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+        if (mode_socket_recv(s, &p, &err) || !p.data) continue;
+        assert_int_equal(mode_envelope_unpack(&in, p.data, p.size, MODE_WIRE_ADMIN, &err), MODE_OK);
+        mode_packet_clear(&p);
+    }
+    assert_non_null(in);
+    assert_int_equal(in->msg->body_case, MODE__ENVELOPE__BODY_REJECT);
+    assert_int_equal(in->msg->reject->code, MODE__REJECT_CODE__REJECT_VERSION);
+    mode_envelope_free(&in);
+    mode_socket_close(&s);
+    free(endpoint);
+}
+
 /* Not the version of its package, but the protocol that a worker speaks and the outputs that it makes decide. */
 static void test_a_worker_is_judged_by_its_numbers(void **state)
 {
@@ -416,6 +447,8 @@ static void test_a_worker_is_judged_by_its_numbers(void **state)
     assert_int_equal(knock(f, &other, endpoint), MODE__ENVELOPE__BODY_REJECT);
     mode_socket_close(&other);
     assert_true(has_note(f, "protocol version 2.0, this build speaks 1.0"));
+    f->protocol = 0;
+    ask_in_another_protocol(f);
     free(sentence);
     free(endpoint);
     tear_down(f);
