@@ -11,6 +11,8 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "base/version.h"
+#include "msg/code_version.h"
 #include "msg/place.h"
 
 #include <arpa/inet.h>
@@ -52,6 +54,8 @@ struct fake {
     bool welcomed[WORKERS];
     uint64_t id;
     unsigned executed, n_sessions;
+    const char *claims;    /* the outputs that workers say they make; NULL: those of this build */
+    uint32_t protocol;     /* the major that workers speak; 0: this build's */
     const char *poison;    /* label that always fails with INPUT */
     const char *absent;    /* service whose worker does not come */
     const char *no_gpu;    /* service whose worker fails every task with DEVICE */
@@ -185,10 +189,14 @@ static void say_hello(struct fake *f, int i)
 {
     Mode__Envelope e;
     Mode__Hello h = MODE__HELLO__INIT;
+    char code[64];
     mode_envelope_init(&e, &f->id, MODE__ENVELOPE__BODY_HELLO);
+    if (f->protocol) e.major = f->protocol;
     h.session = f->session[i];
     h.service = (char *)services[i];
-    h.code_version = h.build = "0.1.0";
+    mode_code_version(code, sizeof code, services[i]);
+    h.code_version = f->claims ? (char *)f->claims : code;
+    h.build = "9.9.9"; /* which decides nothing */
     h.name = f->session[i];
     h.node = i == BLIND ? "there" : "here";
     h.slots = 1;

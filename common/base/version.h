@@ -1,7 +1,8 @@
-/* version.h - what this build calls itself; stored with everything it makes. */
+/* version.h - what this package calls itself: for people, in logs and `mode status`. Nothing is decided by it: what goes
+ * with what is said by the protocol's number (msg/envelope.h) and those of the services' outputs (msg/code_version.h). */
 #ifndef MODE_BASE_VERSION_H
 #define MODE_BASE_VERSION_H
 
-#define MODE_VERSION "0.1.0"
+extern const char mode_version[];
 
 #endif

@@ -390,6 +390,11 @@ static void receive(struct agent *a, double now)
         }
         if (!p.data) return;
         if (mode_envelope_unpack(&in, p.data, p.size, MODE_WIRE_WORKER, &err)) {
+            if (err.status == MODE_E_CONFIG) { /* of another protocol: it will not be another one the next time */
+                fatal(a, &err);
+                mode_packet_clear(&p);
+                return;
+            }
             mode_log_failure("bad_message", &err);
             a->ignored++;
         } else {
@@ -591,7 +596,7 @@ int mode_agent_run(const struct mode_agent_config *config, struct mode_store *st
             "ready",
             "name=%s coordinator=%s workspace=%s slots=%d threads=%d backend=%s device=\"%s\" version=%s session=%.8s",
             config->name, config->coordinator.endpoint, mode_store_root(store), config->slots, config->threads,
-            config->backend, config->device, MODE_VERSION, a->session);
+            config->backend, config->device, mode_version, a->session);
     while (!a->done) turn(a);
     for (int i = 0; i < config->slots; i++) mode_slot_close(&a->slots[i].proc);
     while (a->n_reports > 0) forget_report(a, &a->reports[0]);

@@ -76,7 +76,7 @@ void mode_agent_say_hello(struct agent *a, double now)
     h.service = (char *)(uintptr_t)c->word;
     mode_code_version(code, sizeof code, c->word);
     h.code_version = code;
-    h.build = MODE_VERSION;
+    h.build = (char *)(uintptr_t)mode_version;
     h.name = (char *)(uintptr_t)c->name;
     h.node = (char *)(uintptr_t)c->node;
     h.slots = (uint32_t)c->slots;

@@ -7,6 +7,7 @@
 #include "base/process.h"
 #include "base/str.h"
 #include "msg/code_version.h"
+#include "msg/envelope.h"
 #include "msg/runtime.h"
 
 #include <errno.h>
@@ -208,6 +209,8 @@ static enum mode_status run(struct mode_compute_end *end, struct mode_store *sto
     Mode__Commit *have;
     Mode__TaskSpec *spec = NULL;
     char code[128];
+    uint32_t field;
+    const char *of;
     double began = mode_clock_s();
     enum mode_status st = mode_store_commit_get(store, &have, task->key, err);
     if (st == MODE_OK) { /* an earlier attempt got that far and could not say so */
@@ -226,9 +229,15 @@ static enum mode_status run(struct mode_compute_end *end, struct mode_store *sto
         goto out;
     }
     mode_code_version(code, sizeof code, word);
-    if (strcmp(spec->code_version, code) != 0) { /* its bytes would be filed under another version's key */
+    field = mode_unknown_field(&spec->base, &of);
+    if (strcmp(spec->code_version, code) != 0) /* its bytes would be filed under another version's key */
         st = MODE_FAIL(err, MODE_E_VALUE, "task %s wants code version %s, this is %s. HINT: update this worker",
                        task->key, spec->code_version, code);
+    else if (field)
+        st = MODE_FAIL(err, MODE_E_VALUE,
+                       "task %s has field %u of %s, which this worker does not know. HINT: update this worker",
+                       task->key, field, of);
+    if (st) {
         fail_class_is(end, st, MODE__FAIL_CLASS__FAIL_CODE);
         goto out;
     }
@@ -252,7 +261,10 @@ static enum mode_status run(struct mode_compute_end *end, struct mode_store *sto
     }
     if ((st = work(job, err))) {
         bool no_store = st == MODE_E_PERM && access(job->out_dir, W_OK) != 0; /* it became read-only: not the input */
-        fail_class_is(end, st, no_store ? MODE__FAIL_CLASS__FAIL_STORE : mode_fail_class(st));
+        fail_class_is(end, st,
+                      no_store        ? MODE__FAIL_CLASS__FAIL_STORE
+                      : job->is_newer ? MODE__FAIL_CLASS__FAIL_CODE
+                                      : mode_fail_class(st));
         goto out;
     }
     st = publish(end, job, spec, task, began, err);

@@ -208,6 +208,26 @@ void mode_unpacked_free(struct mode_unpacked *u)
     *u = (struct mode_unpacked){0};
 }
 
+uint32_t mode_unknown_field(const ProtobufCMessage *m, const char **of)
+{
+    const ProtobufCMessageDescriptor *d = m->descriptor;
+    uint32_t found = 0;
+    *of = d->name;
+    if (m->n_unknown_fields) return m->unknown_fields[0].tag;
+    for (unsigned i = 0; !found && i < d->n_fields; i++) {
+        const ProtobufCFieldDescriptor *f = &d->fields[i];
+        const char *base = (const char *)m;
+        if (f->type != PROTOBUF_C_TYPE_MESSAGE || f->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) continue;
+        const bool many = f->label == PROTOBUF_C_LABEL_REPEATED;
+        const size_t n = many ? *(const size_t *)(const void *)(base + f->quantifier_offset) : 1;
+        const void *at = base + f->offset;
+        ProtobufCMessage *const *sub = many ? *(ProtobufCMessage * *const *)at : (ProtobufCMessage *const *)at;
+        for (size_t k = 0; !found && k < n; k++)
+            if (sub[k]) found = mode_unknown_field(sub[k], of);
+    }
+    return found;
+}
+
 /* ---- envelopes ---- */
 
 static size_t max_size(enum mode_wire wire)
@@ -287,7 +307,7 @@ enum mode_status mode_envelope_unpack(struct mode_envelope **out, const void *da
         st = MODE_FAIL(err, MODE_E_FORMAT, "a message that is not ours: magic %08x, expected %08x", e->magic,
                        MODE_WIRE_MAGIC);
     else if (e->major != MODE_WIRE_MAJOR)
-        st = MODE_FAIL(err, MODE_E_FORMAT,
+        st = MODE_FAIL(err, MODE_E_CONFIG,
                        "protocol version %u.%u, this build speaks %d.%d. HINT: coordinator and workers must be "
                        "of releases that fit; update the older one",
                        e->major, e->minor, MODE_WIRE_MAJOR, MODE_WIRE_MINOR);

@@ -54,9 +54,9 @@ void mode_envelope_init(Mode__Envelope *e, uint64_t *counter, Mode__Envelope__Bo
 /* *data is malloc'd. MODE_E_VALUE when it would be larger than the port allows. */
 enum mode_status mode_envelope_pack(uint8_t **data, size_t *size, const Mode__Envelope *e, enum mode_wire wire,
                                     struct mode_error *err);
-/* MODE_E_FORMAT: malformed, wrong magic, another major, a limit broken. MODE_E_MEMORY: over the budget. A
- * body we do not know is no error: body_case is then MODE__ENVELOPE__BODY__NOT_SET. *out is NULL after
- * failure. */
+/* MODE_E_FORMAT: malformed, wrong magic, a limit broken. MODE_E_CONFIG: another major: one side must be updated.
+ * MODE_E_MEMORY: over the budget. A body we do not know is no error: body_case is then MODE__ENVELOPE__BODY__NOT_SET,
+ * nor is a field. *out is NULL after failure. */
 enum mode_status mode_envelope_unpack(struct mode_envelope **out, const void *data, size_t size, enum mode_wire wire,
                                       struct mode_error *err);
 void mode_envelope_free(struct mode_envelope **e);
@@ -72,5 +72,8 @@ struct mode_unpacked {
 enum mode_status mode_unpack(struct mode_unpacked *out, const ProtobufCMessageDescriptor *type, const void *data,
                              size_t size, size_t budget, size_t max_string, struct mode_error *err);
 void mode_unpacked_free(struct mode_unpacked *u);
+/* The number of a field, of m or of a message within it (*of), that its sender knew and this build does not; 0: none.
+ * Most messages may be read all the same; a request that says more than its reader understands may not (msg/job.h). */
+uint32_t mode_unknown_field(const ProtobufCMessage *m, const char **of);
 
 #endif

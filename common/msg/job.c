@@ -3,6 +3,8 @@
 
 #include "base/log.h"
 #include "base/str.h"
+#include "base/version.h"
+#include "msg/envelope.h"
 #include "msg/runtime.h"
 
 #include <errno.h>
@@ -102,6 +104,26 @@ const uint8_t *mode_job_request(const struct mode_job *job, size_t *size)
 {
     *size = job->request_size;
     return job->request;
+}
+
+void *mode_job_unpack(struct mode_job *job, const ProtobufCMessageDescriptor *type, struct mode_error *err)
+{
+    const char *of;
+    ProtobufCMessage *m = protobuf_c_message_unpack(type, NULL, job->request_size, job->request);
+    if (!m) {
+        MODE_FAIL(err, MODE_E_FORMAT, "the request of %zu bytes is no %s", job->request_size, type->short_name);
+        return NULL;
+    }
+    uint32_t field = mode_unknown_field(m, &of);
+    if (!field) return m;
+    MODE_FAIL(
+        err, MODE_E_VALUE,
+        "the request has field %u of %s, which version %s does not know: it was made by a newer coordinator. HINT: "
+        "update this worker",
+        field, of, mode_version);
+    protobuf_c_message_free_unpacked(m, NULL);
+    job->is_newer = true;
+    return NULL;
 }
 
 const char *mode_job_input(const struct mode_job *job, const char *name)

@@ -6,8 +6,7 @@
  *
  *     enum mode_status embed_work(struct mode_job *job, struct mode_error *err)
  *     {
- *         size_t size;
- *         const uint8_t *packed = mode_job_request(job, &size);
+ *         Mode__EmbedRequest *request = mode_job_unpack(job, &mode__embed_request__descriptor, err);
  *         const char *captions = mode_job_input(job, "captions");      // path, or NULL
  *         const char *out = mode_job_output(job, "feat.safetensors");  // write here
  *         ...
@@ -29,6 +28,11 @@
 struct mode_job;
 
 const uint8_t *mode_job_request(const struct mode_job *job, size_t *size);
+/* The same, unpacked as a message of that type; free with its free_unpacked. NULL: it is none (MODE_E_FORMAT), or it has
+ * a field that this build does not know (MODE_E_VALUE): a newer coordinator asks for what would not be done here, and
+ * the outputs would be filed under the name of what was asked for. */
+struct ProtobufCMessageDescriptor;
+void *mode_job_unpack(struct mode_job *job, const struct ProtobufCMessageDescriptor *type, struct mode_error *err);
 /* Local path of the input of that name, NULL when the task has none; borrowed, valid for the job. It ends in the
  * name, so inputs "parent/a" and "parent/b" are files a and b of one folder. Read-only. */
 const char *mode_job_input(const struct mode_job *job, const char *name);

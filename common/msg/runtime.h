@@ -72,6 +72,7 @@ struct mode_job {
     struct mode_job_kept *kept, kept_here; /* kept: of the process, or kept_here in a local run */
     const uint8_t *request;
     size_t request_size;
+    bool is_newer; /* the request: it says more than this build understands */
     struct mode_job_input_file *inputs;
     size_t n_inputs;
     struct mode_index input_at; /* of a name: training has two inputs for each of many shards */

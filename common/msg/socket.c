@@ -593,12 +593,13 @@ enum mode_status mode_ask(struct mode_envelope **answer, struct mode_net *net, c
         struct mode_packet p = {0};
         while (!st && !*answer && !(st = mode_socket_recv(s, &p, err)) && p.data) {
             struct mode_envelope *in;
-            if (mode_envelope_unpack(&in, p.data, p.size, at->wire, &ignored) == MODE_OK) {
-                if (in->msg->reply_to == e->id)
-                    *answer = in;
-                else
-                    mode_envelope_free(&in);
-            }
+            enum mode_status got = mode_envelope_unpack(&in, p.data, p.size, at->wire, &ignored);
+            if (got == MODE_OK && in->msg->reply_to == e->id)
+                *answer = in;
+            else if (got == MODE_OK)
+                mode_envelope_free(&in);
+            else if (got == MODE_E_CONFIG) /* of another protocol, as will be all that it answers */
+                st = MODE_FAIL(err, got, "%s", ignored.text);
             mode_packet_clear(&p);
         }
     }

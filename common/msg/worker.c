@@ -262,7 +262,7 @@ int mode_worker_main(const char *word, mode_work_fn *work, mode_look_fn *look, i
         return 0;
     }
     if (argc == 2 && strcmp(argv[1], "--version") == 0) {
-        printf("mode-%s %s\n", word, MODE_VERSION);
+        printf("mode-%s %s\n", word, mode_version);
         return 0;
     }
     enum mode_status st = mode_options_parse(&o, options_of(word), "MODE_", argc, argv, &n_args, &err);

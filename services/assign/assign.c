@@ -31,14 +31,12 @@ static enum mode_status note(struct mode_job *job, const struct mode_assign_resu
 
 enum mode_status assign_work(struct mode_job *job, struct mode_error *err)
 {
-    size_t size;
-    const uint8_t *packed = mode_job_request(job, &size);
     const char *feat = mode_job_input(job, "feat"), *centres = mode_job_input(job, "centres");
     struct mode_assign_result result = {0};
     struct mode_backend *be = NULL;
     enum mode_status st;
-    Mode__AssignRequest *r = mode__assign_request__unpack(NULL, size, packed);
-    if (!r) return MODE_FAIL(err, MODE_E_FORMAT, "assign: the request does not unpack (%zu bytes)", size);
+    Mode__AssignRequest *r = mode_job_unpack(job, &mode__assign_request__descriptor, err);
+    if (!r) return err->status;
     if (!feat || !centres) {
         st = MODE_FAIL(err, MODE_E_VALUE, "assign: input \"%s\" is missing", feat ? "centres" : "feat");
         goto out;

@@ -36,13 +36,11 @@ static void reject(void *ctx, uint32_t sample, enum mode_fate fate, const char *
 
 enum mode_status captions_work(struct mode_job *job, struct mode_error *err)
 {
-    size_t size;
-    const uint8_t *packed = mode_job_request(job, &size);
     struct mode_captions c = {0};
     struct mode_str note = {0};
     enum mode_status st;
-    Mode__CaptionsRequest *q = mode__captions_request__unpack(NULL, size, packed);
-    if (!q) return MODE_FAIL(err, MODE_E_FORMAT, "the request of %zu bytes is no CaptionsRequest", size);
+    Mode__CaptionsRequest *q = mode_job_unpack(job, &mode__captions_request__descriptor, err);
+    if (!q) return err->status;
     struct reporter r = {.job = job};
     struct mode_captions_options o = {.shard_path = q->shard_path,
                                       .shard_name = q->shard_name,

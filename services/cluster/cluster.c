@@ -21,14 +21,13 @@ static bool asked_to_stop(void *ctx)
 
 enum mode_status cluster_work(struct mode_job *job, struct mode_error *err)
 {
-    size_t size, n = 0;
+    size_t n = 0;
     const char *name, *path, **feat = NULL;
-    const uint8_t *packed = mode_job_request(job, &size);
     struct mode_cluster_result result = {0};
     struct mode_cluster_params p = {.step = MODE_TWO_STEP_PARAMS_DEFAULT};
     enum mode_status st;
-    Mode__ClusterRequest *r = mode__cluster_request__unpack(NULL, size, packed);
-    if (!r) return MODE_FAIL(err, MODE_E_FORMAT, "cluster: the request does not unpack (%zu bytes)", size);
+    Mode__ClusterRequest *r = mode_job_unpack(job, &mode__cluster_request__descriptor, err);
+    if (!r) return err->status;
     if (r->fine < 1 || r->fine > 1 << 20 || r->coarse < 1 || r->coarse > r->fine || r->fine_iterations < 1 ||
         r->fine_iterations > 100000 || r->coarse_iterations < 1 || r->coarse_iterations > 100000 ||
         r->sample_per_centre > 1 << 24) {

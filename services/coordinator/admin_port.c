@@ -237,6 +237,10 @@ void server_admin_message(struct server *s, const struct mode_packet *p)
     struct mode_error err = {0};
     if (mode_envelope_unpack(&in, p->data, p->size, MODE_WIRE_ADMIN, &err)) {
         s->n_bad_messages++;
+        if (err.status == MODE_E_CONFIG) { /* of another protocol: whoever asks sees by any answer whose it is */
+            Mode__Envelope unread = MODE__ENVELOPE__INIT;
+            reject(s, p, &unread, MODE__REJECT_CODE__REJECT_VERSION, err.status, err.text);
+        }
         return;
     }
     if (!server_lets_in(s, s->admins, p)) {

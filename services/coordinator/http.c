@@ -94,7 +94,7 @@ static void metrics(const struct server *s, struct page *page)
     struct mode_str *out = &page->body;
     page->type = "text/plain; version=0.0.4; charset=utf-8";
     metric(out, "build_info", "gauge", "What this build is.");
-    mode_str_printf(out, "mode_build_info{version=\"%s\"} 1\n", MODE_VERSION);
+    mode_str_printf(out, "mode_build_info{version=\"%s\"} 1\n", mode_version);
     metric(out, "redis_up", "gauge", "Whether Redis answers.");
     mode_str_printf(out, "mode_redis_up %d\n", redis_is_up(s->redis));
     metric(out, "epoch", "gauge", "Epoch of this coordinator.");
@@ -182,7 +182,7 @@ static void route(const struct server *s, const char *url, struct page *page)
         mode_str_printf(&page->body,
                         "{\"service\": \"coordinator\", \"version\": \"%s\", \"epoch\": %llu, \"store_id\": \"%s\", "
                         "\"heartbeat_ms\": %u, \"lease_ms\": %u}\n",
-                        MODE_VERSION, (unsigned long long)s->epoch, mode_store_id(s->store), s->core.opt.heartbeat_ms,
+                        mode_version, (unsigned long long)s->epoch, mode_store_id(s->store), s->core.opt.heartbeat_ms,
                         s->core.opt.lease_ms);
     } else {
         page->status = MHD_HTTP_NOT_FOUND;

@@ -7,7 +7,6 @@
 
 #include "base/file.h"
 #include "base/str.h"
-#include "base/version.h"
 #include "data/evalset.h"
 #include "remote/address.h"
 
@@ -16,6 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+
+#define FORM 1 /* raised when a file that was written before would make another plan */
 
 /* ---------------------------------------------------------------------------------------------- writing */
 
@@ -42,10 +43,10 @@ static json_t *head_json(const struct plan *p)
     json_t *ends = json_array();
     for (uint32_t j = 0; j <= p->n_added; j++) json_array_append_new(ends, json_integer(p->shard_end[j]));
     mode_digest_bytes(p->spec.text, strlen(p->spec.text), spec);
-    json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:I, s:o, s:o, s:o}", "version",
-                          MODE_VERSION, "spec", spec, "encoder", p->encoder_id, "pooling", p->spec.encoder.pooling,
-                          "max_tokens", (json_int_t)p->spec.encoder.max_tokens, "model", p->spec.model_config,
-                          "preprocess", p->spec.preprocess_config, "tokenizer", p->tokenizer_digest, "algorithms",
+    json_t *o = json_pack("{s:i, s:s, s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:I, s:o, s:o, s:o}", "version", FORM,
+                          "spec", spec, "encoder", p->encoder_id, "pooling", p->spec.encoder.pooling, "max_tokens",
+                          (json_int_t)p->spec.encoder.max_tokens, "model", p->spec.model_config, "preprocess",
+                          p->spec.preprocess_config, "tokenizer", p->tokenizer_digest, "algorithms",
                           p->algorithms ? p->algorithms : "", "init", p->init_digest, "init_step",
                           (json_int_t)p->init_step, "tasks", tasks_json(p), "skipped", strings_json(&p->skipped),
                           "shard_end", ends);
@@ -189,18 +190,19 @@ static bool take_shards(struct plan *p, const json_t *list, const json_t *ends)
 
 static bool take(struct plan *p, json_t *o)
 {
-    const char *version, *of, *encoder, *pooling, *model, *preprocess, *tokenizer, *algorithms, *init;
+    const char *of, *encoder, *pooling, *model, *preprocess, *tokenizer, *algorithms, *init;
+    int version;
     json_int_t max_tokens, init_step;
     json_t *tasks, *skipped, *ends, *shards;
     char spec[MODE_DIGEST_HEX], digest[DIGESTS_VALUE];
-    if (json_unpack(o, "{s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:I, s:o, s:o, s:o, s:o}", "version",
+    if (json_unpack(o, "{s:i, s:s, s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:I, s:o, s:o, s:o, s:o}", "version",
                     &version, "spec", &of, "encoder", &encoder, "pooling", &pooling, "max_tokens", &max_tokens, "model",
                     &model, "preprocess", &preprocess, "tokenizer", &tokenizer, "algorithms", &algorithms, "init",
                     &init, "init_step", &init_step, "tasks", &tasks, "skipped", &skipped, "shard_end", &ends, "shards",
                     &shards) != 0)
         return false;
     mode_digest_bytes(p->spec.text, strlen(p->spec.text), spec);
-    if (strcmp(version, MODE_VERSION) != 0 || strcmp(of, spec) != 0 || !take_digest(digest, tokenizer) ||
+    if (version != FORM || strcmp(of, spec) != 0 || !take_digest(digest, tokenizer) ||
         (*init && !take_digest(p->init_digest, init)))
         return false;
     if (!take_shards(p, shards, ends) || !take_tasks(p, tasks) || !take_skipped(p, skipped)) return false;

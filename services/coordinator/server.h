@@ -125,6 +125,7 @@ void server_restore(void *server, uint32_t task);
 
 /* waits.c. text: "train-seed: 1 task waits for a train worker ..."; needs (or NULL): what it must have. */
 void server_turned_away(struct server *s, const char *service, const char *name, const char *why);
+bool server_turned_lately(const struct server *s, const char *name); /* it was said already */
 void server_wait_text(struct mode_str *text, const struct server *s, const char *stage, const char *service,
                       const char *needs, uint64_t tasks, const struct core_wait *w);
 double server_waits_since_s(const struct server *s, const char *service);

@@ -254,7 +254,7 @@ Mode__StatusReply *status_build(struct status_memory **memory, const struct serv
     struct status_memory *m = *memory = mode_xcalloc(1, sizeof *m);
     Mode__StatusReply *r = keep(m, mode_xmalloc(sizeof *r));
     mode__status_reply__init(r);
-    r->version = MODE_VERSION;
+    r->version = (char *)(uintptr_t)mode_version;
     r->epoch = s->epoch;
     r->uptime_s = mode_clock_s() - s->started_s;
     r->ready = redis_is_up(s->redis);

@@ -24,6 +24,15 @@ void server_turned_away(struct server *s, const char *service, const char *name,
     snprintf(t->why, sizeof t->why, "%s", why);
 }
 
+bool server_turned_lately(const struct server *s, const char *name)
+{
+    for (uint64_t i = 0; i < SERVER_TURNED && i < s->n_turned; i++) {
+        const struct server_turned *t = &s->turned[(s->n_turned - 1 - i) % SERVER_TURNED];
+        if (server_now_ms() - t->at_ms < RECENT_MS && strcmp(t->name, name) == 0) return true;
+    }
+    return false;
+}
+
 /* Who came last and was not let in; NULL: nobody lately. Of unknown service ("") it may have been one of ours. */
 static const struct server_turned *last_turned(const struct server *s, const char *service, int64_t now)
 {

@@ -6,6 +6,7 @@
 #include "base/process.h"
 #include "base/str.h"
 #include "base/version.h"
+#include "msg/code_version.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -157,6 +158,14 @@ static void turn_away(struct server *s, const Mode__Hello *h, Mode__RejectCode c
     server_turned_away(s, h->service, h->name, why);
 }
 
+/* Of another protocol: who it is is in a message that cannot be read. */
+static void turn_away_unread(struct server *s, const char *user, const char *why)
+{
+    const char *name = user[0] ? user : "a worker";
+    if (!server_turned_lately(s, name)) server_note(s, "warn", "refused", "%s was turned away: %s", name, why);
+    server_turned_away(s, "", name, why);
+}
+
 /* Every worker is an open file here. Without some to spare commit records could not be read, nor people answered. */
 static bool have_room(const struct server *s, char *why, size_t size)
 {
@@ -167,6 +176,19 @@ static bool have_room(const struct server *s, char *why, size_t size)
              "%llu of the %llu files that the coordinator may have open are open. HINT: raise its limit (ulimit -Hn, "
              "LimitNOFILE=, docker's --ulimit nofile) and start it again, or start fewer workers with more --slots",
              (unsigned long long)open, (unsigned long long)s->most_files);
+    return false;
+}
+
+/* Whatever package it is of: a worker makes the outputs that the tasks here are named by, or it does not. */
+static bool is_of_its_code(const Mode__Hello *h, char *why, size_t size)
+{
+    char wanted[128];
+    mode_code_version(wanted, sizeof wanted, h->service);
+    if (strcmp(h->code_version, wanted) == 0) return true;
+    snprintf(why, size,
+             "you are version %.32s, which makes %.64s, the tasks here are for %.64s, of version %s. HINT: update the "
+             "older one",
+             h->build, h->code_version, wanted, mode_version);
     return false;
 }
 
@@ -183,9 +205,9 @@ static void on_hello(struct server *s, const Mode__Hello *h)
         turn_away(s, h, MODE__REJECT_CODE__REJECT_STORE, text);
         return;
     }
-    size_t n = strlen(MODE_VERSION); /* what follows, a service's own number, is judged per task by the worker */
-    if (strncmp(h->code_version, MODE_VERSION, n) != 0 || isalnum((unsigned char)h->code_version[n])) {
-        snprintf(text, sizeof text, "you are version %.100s, the tasks here are for %s", h->code_version, MODE_VERSION);
+    if (!is_of_its_code(h, text, sizeof text)) {
+        if (!server_turned_lately(s, h->name))
+            server_note(s, "warn", "refused", "%s was turned away: %s", h->name, text);
         turn_away(s, h, MODE__REJECT_CODE__REJECT_CODE, text);
         return;
     }
@@ -372,7 +394,9 @@ void server_worker_message(struct server *s, const struct mode_packet *p)
     }
     if (mode_envelope_unpack(&in, p->data, p->size, MODE_WIRE_WORKER, &err)) {
         s->n_bad_messages++;
-        reject(s, MODE__REJECT_CODE__REJECT_BAD_MESSAGE, err.text);
+        bool protocol = err.status == MODE_E_CONFIG;
+        reject(s, protocol ? MODE__REJECT_CODE__REJECT_VERSION : MODE__REJECT_CODE__REJECT_BAD_MESSAGE, err.text);
+        if (protocol) turn_away_unread(s, p->user, err.text);
         return;
     }
     dispatch_message(s, in->msg);

@@ -72,15 +72,13 @@ static enum mode_status encoder_of(struct mode_text_encoder **enc, struct mode_j
 
 enum mode_status embed_work(struct mode_job *job, struct mode_error *err)
 {
-    size_t size;
-    const uint8_t *packed = mode_job_request(job, &size);
     const char *captions = mode_job_input(job, "captions"), *out = mode_job_output(job, "feat.safetensors");
     struct mode_text_encoder *enc = NULL;
     struct reporter r = {.job = job, .err = err};
     uint64_t rows = 0;
     enum mode_status st;
-    Mode__EmbedRequest *q = mode__embed_request__unpack(NULL, size, packed);
-    if (!q) return MODE_FAIL(err, MODE_E_FORMAT, "embed: the request does not unpack (%zu bytes)", size);
+    Mode__EmbedRequest *q = mode_job_unpack(job, &mode__embed_request__descriptor, err);
+    if (!q) return err->status;
     if (!captions == !q->task_dir) {
         st = MODE_FAIL(err, MODE_E_VALUE, "embed: the request must have either the input \"captions\" or a task_dir");
         goto out;

@@ -101,13 +101,11 @@ static enum mode_status read_shards(struct plan *p, const Mode__EnsembleRequest 
 
 enum mode_status ensemble_work(struct mode_job *job, struct mode_error *err)
 {
-    size_t size;
-    const uint8_t *packed = mode_job_request(job, &size);
     struct plan p = {0};
     char *sentence = NULL;
     enum mode_status st;
-    Mode__EnsembleRequest *r = mode__ensemble_request__unpack(NULL, size, packed);
-    if (!r) return MODE_FAIL(err, MODE_E_FORMAT, "ensemble: the request does not unpack (%zu bytes)", size);
+    Mode__EnsembleRequest *r = mode_job_unpack(job, &mode__ensemble_request__descriptor, err);
+    if (!r) return err->status;
     if (r->experts < 1 || r->experts > MAX_EXPERTS) {
         st = MODE_FAIL(err, MODE_E_VALUE, "ensemble: %u experts, expected 1 to %d", r->experts, MAX_EXPERTS);
         goto out;

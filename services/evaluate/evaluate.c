@@ -52,11 +52,10 @@ static void on_notice(void *ctx, const char *text)
 
 enum mode_status evaluate_work(struct mode_job *job, struct mode_error *err)
 {
-    size_t size, bytes;
-    const uint8_t *packed = mode_job_request(job, &size);
+    size_t bytes;
     const char *config = mode_job_input(job, MODE_FILE_CLIP_CONFIG),
                *weights = mode_job_input(job, MODE_FILE_CLIP_WEIGHTS);
-    Mode__EvaluateRequest *r = mode__evaluate_request__unpack(NULL, size, packed);
+    Mode__EvaluateRequest *r = mode_job_unpack(job, &mode__evaluate_request__descriptor, err);
     const struct mode_encode_hook hook = {.ctx = job, .more = on_batch, .notice = on_notice};
     struct mode_tokenizer *tokenizer = NULL;
     struct mode_backend *be = NULL;
@@ -64,7 +63,7 @@ enum mode_status evaluate_work(struct mode_job *job, struct mode_error *err)
     struct mode_evalset set = {0};
     float *cosine = NULL;
     enum mode_status st;
-    if (!r) return MODE_FAIL(err, MODE_E_FORMAT, "the evaluate request of %zu bytes cannot be unpacked", size);
+    if (!r) return err->status;
     if (!config || !weights) {
         st = MODE_FAIL(err, MODE_E_VALUE, "the evaluate task of model %s has no input \"%s\"", r->model_name,
                        config ? MODE_FILE_CLIP_WEIGHTS : MODE_FILE_CLIP_CONFIG);

@@ -89,7 +89,7 @@ int main(int argc, char **argv)
         return end(argc < 2 ? 2 : 0);
     }
     if (strcmp(argv[1], "--version") == 0) {
-        printf("mode %s\n", MODE_VERSION);
+        printf("mode %s\n", mode_version);
         return end(0);
     }
     if (!threads_are_right(&err)) {

@@ -87,6 +87,7 @@ static void print_status(FILE *out, const Mode__StatusReply *r)
                 (unsigned long long)w->failed);
         for (size_t k = 0; k < w->n_labels; k++)
             if (strcmp(w->labels[k]->name, "device") == 0) fprintf(out, "  [%s]", w->labels[k]->value);
+        if (w->build && strcmp(w->build, r->version) != 0) fprintf(out, "  version %s", w->build);
         for (size_t t = 0; t < w->n_tasks; t++)
             fprintf(out, "  %s %llu/%llu %s", w->tasks[t]->label, (unsigned long long)w->tasks[t]->done,
                     (unsigned long long)w->tasks[t]->total, w->tasks[t]->unit);

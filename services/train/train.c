@@ -233,9 +233,7 @@ out:
 
 enum mode_status train_work(struct mode_job *job, struct mode_error *err)
 {
-    size_t size;
-    const uint8_t *packed = mode_job_request(job, &size);
-    Mode__TrainRequest *r = mode__train_request__unpack(NULL, size, packed);
+    Mode__TrainRequest *r = mode_job_unpack(job, &mode__train_request__descriptor, err);
     struct mode_stream_shard *shards = NULL;
     struct mode_backend *be = NULL;
     struct mode_validation *validation = NULL;
@@ -244,7 +242,7 @@ enum mode_status train_work(struct mode_job *job, struct mode_error *err)
     struct mode_train_result result;
     char why[MODE_BACKEND_WHY];
     enum mode_status st;
-    if (!r) return MODE_FAIL(err, MODE_E_FORMAT, "the train request of %zu bytes cannot be unpacked", size);
+    if (!r) return err->status;
     struct hook hook = {.job = job, .name = r->name, .last_log = mode_clock_s()};
     const bool first = mode_job_team(job)->rank == 0;
     char *dir = board_dir(job, r->name);

@@ -6,6 +6,7 @@
 #include "captions.h"
 #include "data/captions.h"
 #include "data/tar.h"
+#include "held_outputs.h"
 #include "msg/worker.h"
 #include "picture_fixture.h"
 #include "proto/captions.pb-c.h"
@@ -99,6 +100,43 @@ static void test_a_shard(void **state)
     mode_captions_clear(&c);
 }
 
+/* Of pictures whose bytes are written here: what an encoder makes of them is another matter. */
+static void test_what_captions_makes_is_held_to_its_number(void **state)
+{
+    (void)state;
+    static const unsigned char png[] = {
+        0x89, 'P',  'N',  'G',  '\r', '\n', 0x1a, '\n', 0,    0,    0,    13,  'I',  'H',  'D',  'R',  0,
+        0,    0,    1,    0,    0,    0,    1,    8,    0,    0,    0,    0,   0x3a, 0x7e, 0x9b, 0x55, 0,
+        0,    0,    10,   'I',  'D',  'A',  'T',  0x78, 0xda, 0x63, 0x60, 0,   0,    0,    2,    0,    1,
+        0xe5, 0x27, 0xde, 0xfc, 0,    0,    0,    0,    'I',  'E',  'N',  'D', 0xae, 0x42, 0x60, 0x82};
+    struct mode_local_report report = {0};
+    struct mode_tar_writer *w;
+    struct mode_captions c;
+    char *was = tar;
+    tar = mode_path_join(dir, "held.tar");
+    assert_int_equal(mode_tar_writer_open(&w, tar, &err), MODE_OK);
+    for (int i = 0; i < 12; i++) {
+        char name[16];
+        const char *text =
+            i == 4   ? "{\"texts\": []}"
+            : i == 5 ? "{\"texts\": [[\"alt\", \"  \"]]}"
+                     : "{\"texts\": [[\"alt\", \"a \\u00e9t\\u00e9  sea\"], [\"alt\", \"b\"], [\"alt\", \"c\"]]}";
+        snprintf(name, sizeof name, "%d.json", i);
+        assert_int_equal(mode_tar_writer_add(w, name, text, strlen(text), &err), MODE_OK);
+        snprintf(name, sizeof name, "%d.png", i);
+        if (i != 6) assert_int_equal(mode_tar_writer_add(w, name, png, i == 7 ? 20 : sizeof png, &err), MODE_OK);
+    }
+    assert_int_equal(mode_tar_writer_finish(&w, &err), MODE_OK);
+    if (work(&report, 0, 600)) fail_msg("%s", err.text);
+    free(report.note);
+    assert_int_equal(mode_captions_load(&c, result, &err), MODE_OK);
+    assert_int_equal(c.n_rows, 8);
+    mode_captions_clear(&c);
+    held_file("captions", "captions.bin", result, dir, 0);
+    free(tar);
+    tar = was;
+}
+
 static void test_the_limit_of_the_request_holds(void **state)
 {
     (void)state;
@@ -130,6 +168,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_shard),
+        cmocka_unit_test(test_what_captions_makes_is_held_to_its_number),
         cmocka_unit_test(test_the_limit_of_the_request_holds),
         cmocka_unit_test(test_a_changed_shard_leaves_nothing),
         cmocka_unit_test(test_nonsense_requests),

@@ -10,6 +10,7 @@
 #include "data/safetensors.h"
 #include "data/tar.h"
 #include "ensemble.h"
+#include "held_outputs.h"
 #include "msg/worker.h"
 #include "proto/assign.pb-c.h"
 #include "proto/cluster.pb-c.h"
@@ -41,6 +42,13 @@ static char *numbered(const char *format, int i)
     char name[64];
     snprintf(name, sizeof name, "%s%d", format, i);
     return at(name);
+}
+
+static void hold(const char *service, const char *name, double tolerance)
+{
+    char *path = at(name);
+    held_file(service, name, path, dir, tolerance);
+    free(path);
 }
 
 static void unit(float *v, uint64_t a, uint64_t b)
@@ -147,6 +155,7 @@ static void test_cluster_counts_rows_and_notes_the_certificate(void **state)
     if (run_cluster(&report, &r, out, &err)) fail_msg("%s", err.text);
     assert_int_equal(report.rows_in, SHARDS * ROWS);
     assert_int_equal(report.rows_out, FINE * 20);
+    hold("cluster", "cluster/centres.safetensors", 1e-5);
     assert_int_equal(report.rejected, SHARDS * ROWS - FINE * 20);
     json_t *note = json_loads(report.note, 0, NULL);
     assert_int_equal(json_integer_value(json_object_get(json_object_get(note, "fine"), "largest")), 20);
@@ -182,6 +191,7 @@ static void assign_all(void)
         if (mode_job_run_local(&report, assign_work, packed, size, in, 2, out, &err)) fail_msg("%s", err.text);
         assert_int_equal(report.rows_in, ROWS);
         assert_int_equal(report.rows_out, ROWS);
+        if (s == 0) hold("assign", "assign0/assign.safetensors", 1e-5);
         json_t *note = json_loads(report.note, 0, NULL), *pairs = json_object_get(note, "pairs"), *x;
         json_int_t sum = 0;
         size_t k;
@@ -286,6 +296,9 @@ static void test_assign_and_ensemble_follow(void **state)
     if (mode_job_run_local(&report, ensemble_work, packed, size, in, n, out, &err)) fail_msg("%s", err.text);
     assert_non_null(strstr(report.note, "The ensemble beats the dense model"));
     free(report.note);
+    hold("ensemble", "ensemble/result.csv", 1e-6);
+    hold("ensemble", "ensemble/weights.json", 1e-5);
+    hold("ensemble", "ensemble/summary.json", 1e-5);
     char *path = at("ensemble/summary.json");
     json_t *o = json_load_file(path, 0, NULL);
     assert_true(json_is_true(json_object_get(json_object_get(o, "ledger"), "reconciles")));

@@ -393,6 +393,67 @@ static void test_workers_are_turned_away_before_the_files_run_out(void **state)
     tear_down(f);
 }
 
+/* Whoever asks in another protocol is answered, so that it need not wait for nothing. */
+static void ask_in_another_protocol(struct fake *f)
+{
+    struct mode_error err = {0};
+    struct mode_socket *s;
+    struct mode_envelope *in = NULL;
+    char *endpoint;
+    assert_int_equal(mode_place_endpoint(&endpoint, f->root, "admin.sock", &err), MODE_OK);
+    struct mode_endpoint at = {.endpoint = endpoint, .wire = MODE_WIRE_ADMIN};
+    assert_int_equal(mode_socket_connect(&s, f->net, &at, &err), MODE_OK);
+    for (int ms = 0; ms < 5000 && !in; ms++) {
+        struct mode_packet p = {0};
+        Mode__Envelope e;
+        Mode__Status q = MODE__STATUS__INIT;
+        mode_envelope_init(&e, &f->id, MODE__ENVELOPE__BODY_STATUS);
+        e.status = &q;
+        e.major = MODE_WIRE_MAJOR + 1;
+        if (ms % 100 == 0) mode_socket_send(s, NULL, 0, &e, &err);
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+        if (mode_socket_recv(s, &p, &err) || !p.data) continue;
+        assert_int_equal(mode_envelope_unpack(&in, p.data, p.size, MODE_WIRE_ADMIN, &err), MODE_OK);
+        mode_packet_clear(&p);
+    }
+    assert_non_null(in);
+    assert_int_equal(in->msg->body_case, MODE__ENVELOPE__BODY_REJECT);
+    assert_int_equal(in->msg->reject->code, MODE__REJECT_CODE__REJECT_VERSION);
+    mode_envelope_free(&in);
+    mode_socket_close(&s);
+    free(endpoint);
+}
+
+/* Not the version of its package, but the protocol that a worker speaks and the outputs that it makes decide. */
+static void test_a_worker_is_judged_by_its_numbers(void **state)
+{
+    (void)state;
+    struct fake *f = set_up();
+    struct mode_error err = {0};
+    struct mode_socket *other;
+    char *endpoint, ours[64];
+    assert_int_equal(mode_place_endpoint(&endpoint, f->root, "worker.sock", &err), MODE_OK);
+    assert_int_equal(knock(f, &other, endpoint), MODE__ENVELOPE__BODY_WELCOME);
+    mode_socket_close(&other);
+    f->claims = "captions-99";
+    assert_int_equal(knock(f, &other, endpoint), MODE__ENVELOPE__BODY_REJECT);
+    mode_socket_close(&other);
+    mode_code_version(ours, sizeof ours, "captions");
+    char *sentence = mode_xasprintf(
+        "you are version 9.9.9, which makes captions-99, the tasks here are for %s, of version %s", ours, mode_version);
+    assert_true(has_note(f, sentence));
+    f->claims = NULL;
+    f->protocol = MODE_WIRE_MAJOR + 1;
+    assert_int_equal(knock(f, &other, endpoint), MODE__ENVELOPE__BODY_REJECT);
+    mode_socket_close(&other);
+    assert_true(has_note(f, "protocol version 2.0, this build speaks 1.0"));
+    f->protocol = 0;
+    ask_in_another_protocol(f);
+    free(sentence);
+    free(endpoint);
+    tear_down(f);
+}
+
 /* What STATUS says of that stage's wait; text "" = it waits for nobody. */
 static void wait_of(struct fake *f, const char *run, const char *stage, char cause[32], uint64_t *tasks, char *needs,
                     char text[1000])
@@ -553,8 +614,8 @@ static void test_a_damaged_blob_is_made_again(void **state)
     f->flip = "captions/0001";
     f->lose = "assign/0002"; /* which the experts and the ensemble read */
     assert_true(submit(f, text));
-    work(f, &s, "flip", SHARDS + 1);
-    f->flip = "train/seed"; /* read by dense, experts and evaluations */
+    for (int ms = 0; ms < 30000 && f->flip; ms++) work_a_while(f, 1); /* before it is whole there is no seed */
+    f->flip = "train/seed";                                           /* read by dense, experts and evaluations */
     work(f, &s, "flip", UINT32_MAX);
     assert_int_equal(s.state, MODE__RUN_STATE__RUN_DONE);
     assert_int_equal(s.done, ALL);
@@ -814,6 +875,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_large_tasks_are_read_beside_all_else),
         cmocka_unit_test(test_a_run_waits_for_its_data_after_a_restart),
         cmocka_unit_test(test_shards_that_come_later_are_no_part_of_a_run),
+        cmocka_unit_test(test_a_worker_is_judged_by_its_numbers),
         cmocka_unit_test(test_wrong_spec_is_refused_in_a_sentence),
     };
     cmocka_set_test_filter(argc == 2 ? argv[1] : NULL); /* "*large*": those alone */

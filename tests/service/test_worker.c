@@ -116,7 +116,7 @@ static void test_failures_have_their_class(void **state)
     assign(f, key, 1, 0);
     expect_fail(f, key, MODE__FAIL_CLASS__FAIL_CODE);
     acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_NOTED);
-    make_task(f, key, "count", "test", MODE_VERSION "/test-2");
+    make_task(f, key, "count", "test", "test-1");
     wait_credit(f, 1);
     assign(f, key, 1, 0);
     expect_fail(f, key, MODE__FAIL_CLASS__FAIL_CODE);
@@ -293,6 +293,22 @@ static void test_drain_lets_the_task_finish(void **state)
     assert_int_equal(worker_exit(f), 0);
 }
 
+/* It will not be another one the next time. Checkpoints stay for whoever comes next. */
+static void test_a_coordinator_of_another_protocol_is_left(void **state)
+{
+    struct fixture *f = *state;
+    char key[MODE_DIGEST_HEX];
+    Mode__Envelope e;
+    Mode__Ping ping = MODE__PING__INIT;
+    start_task(f, key, "slow", 10000);
+    mode_envelope_init(&e, &f->counter, MODE__ENVELOPE__BODY_PING);
+    e.ping = &ping;
+    e.major = MODE_WIRE_MAJOR + 1;
+    send_to_worker(f, &e);
+    assert_int_equal(worker_exit(f), mode_status_exit_code(MODE_E_CONFIG));
+    assert_false(mode_store_commit_exists(f->store, key));
+}
+
 static void test_a_new_attempt_goes_on_from_the_checkpoint(void **state)
 {
     struct fixture *f = *state;
@@ -390,6 +406,7 @@ int main(int argc, char **argv)
         T(test_cancel_stops_a_task_within_its_grace),
         T(test_sigterm_gives_the_task_back),
         T(test_drain_lets_the_task_finish),
+        T(test_a_coordinator_of_another_protocol_is_left),
         T(test_a_new_attempt_goes_on_from_the_checkpoint),
         T(test_a_restarted_coordinator_finds_the_task_held),
         T(test_without_an_answer_nothing_is_published),

@@ -16,6 +16,7 @@
 #include "base/rng.h"
 #include "base/str.h"
 #include "base/version.h"
+#include "msg/code_version.h"
 #include "msg/place.h"
 #include "msg/socket.h"
 #include "pipeline/report.h"
@@ -103,6 +104,7 @@ static void say_hello(struct crowd *c, struct member *w, double now)
 {
     Mode__Envelope e;
     Mode__Hello h = MODE__HELLO__INIT;
+    char code[64];
     Mode__Lease lease[MAX_SLOTS], *held[MAX_SLOTS];
     mode_envelope_init(&e, &c->id, MODE__ENVELOPE__BODY_HELLO);
     for (int i = 0; i < w->n_held; i++) {
@@ -115,7 +117,9 @@ static void say_hello(struct crowd *c, struct member *w, double now)
     h.n_held = (size_t)w->n_held;
     h.session = w->session;
     h.service = (char *)(uintptr_t)w->kind;
-    h.code_version = h.build = MODE_VERSION;
+    mode_code_version(code, sizeof code, w->kind);
+    h.code_version = code;
+    h.build = (char *)(uintptr_t)mode_version;
     h.name = w->name;
     h.node = "crowd";
     h.slots = (uint32_t)c->slots;

@@ -1,5 +1,6 @@
 /* The planner: which tasks follow from which inputs and parameters. Tasks are "done" by committing made-up outputs that
  * depend on the task's key alone. */
+#include "held_outputs.h"
 #include "plan.h"
 #include "plan_world.h"
 #include "server.h"
@@ -7,12 +8,14 @@
 #include "base/str.h"
 #include "proto/train.pb-c.h"
 
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -753,6 +756,70 @@ static void test_a_run_keeps_the_inputs_it_was_planned_from(void **state)
     free(inputs);
 }
 
+/* Of all tasks of this spec, a line for each stage. */
+static void hold_keys(const char *text, const char *what)
+{
+    struct mode_spec spec;
+    struct mode_error err = {0};
+    struct plan *p;
+    uint32_t n;
+    struct mode_str bytes[PLAN_STAGES] = {{0}};
+    if (mode_spec_parse(&spec, text, folder, "spec", &err)) fail_msg("%s", err.text);
+    if (plan_open(&p, &spec, store, &fake_world, NULL, NULL, &err)) fail_msg("%s", err.text);
+    while (plan_more(p)) {
+        if (plan_next(p, &n, &err)) fail_msg("%s", err.text);
+        if (n == PLAN_NONE) continue;
+        const struct plan_node *x = &p->node[n];
+        Mode__TaskSpec *task;
+        assert_int_equal(mode_store_task_get(store, &task, x->key, &err), MODE_OK);
+        size_t size = mode__task_spec__get_packed_size(task);
+        uint8_t *packed = mode_xmalloc(size);
+        mode__task_spec__pack(task, packed);
+        mode_str_add(&bytes[x->stage], packed, size);
+        mode__task_spec__free_unpacked(task, NULL);
+        free(packed);
+        commit(p, x);
+        if (plan_done(p, n, &err)) fail_msg("%s", err.text);
+    }
+    for (enum plan_stage s = 0; s < PLAN_STAGES; s++) {
+        if (!bytes[s].len) fail_msg("no task of stage %s was found anew", plan_stage_name(s));
+        char *name = mode_xasprintf("%s/%s", what, plan_stage_name(s));
+        held_key(plan_stage_service(s), name, (const uint8_t *)bytes[s].data, bytes[s].len, folder);
+        mode_str_clear(&bytes[s]);
+        free(name);
+    }
+    plan_close(&p);
+}
+
+/* What a request says of the same spec is the same in every version, and so is all that was done for it. */
+static void test_the_bytes_that_keys_are_made_of(void **state)
+{
+    (void)state;
+    static const char *const shards[] = {"shards/0.tar", "shards/1.tar", "new/a.tar", "new/b.tar"};
+    const struct timespec then[2] = {{.tv_sec = 1700000000}, {.tv_sec = 1700000000}};
+    put_file("given.pt", "3");
+    for (int i = 0; i < 4; i++) {
+        char *shard = mode_path_join(folder, shards[i]);
+        assert_int_equal(utimensat(AT_FDCWD, shard, then, 0), 0);
+        free(shard);
+    }
+    hold_keys(
+        "name: keys\ndata: {train: shards, added: [new]}\nencoder: {dir: enc}\ncluster: {coarse: 2}\nmodel: ViT-B-32\n"
+        "tokenizer: {merges: m.gz}\ntrain: {init: given.pt, batch: 100, seed_steps: 10, total_steps: 12}\n"
+        "evaluate: {tasks: tasks}\n",
+        "key");
+    hold_keys("name: keys\nseed: 5\nprecision: bf16\n"
+              "data: {train: shards, added: [new], blur_faces: \"json:face_bbox\"}\n"
+              "captions: {text_keys: [txt], per_sample: all, strict: true}\n"
+              "encoder: {dir: enc, pooling: cls, max_tokens: 40}\n"
+              "cluster: {fine: 8, coarse: 2, metric: cosine, sample_per_centre: 9, added_fine: 2}\n"
+              "model: ViT-L-14-quickgelu\ntokenizer: {merges: m.gz}\n"
+              "train: {init: given.pt, batch: 100, seed_steps: 10, total_steps: 20, expert_steps: share, "
+              "grad_clip_norm: 1, accumulate: 2, checkpoint_activations: true, out_ratio: 0.1}\n"
+              "evaluate: {tasks: tasks, batch: 7}\nensemble: {router: share, params: tau=0.5, top_experts: 1}\n",
+              "key-of-options");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -767,6 +834,7 @@ int main(void)
         cmocka_unit_test(test_requests_of_a_run_that_begins_with_a_model),
         cmocka_unit_test(test_pools_are_checked_when_all_is_assigned),
         cmocka_unit_test(test_what_is_undone_is_done_again_and_counted_once),
+        cmocka_unit_test(test_the_bytes_that_keys_are_made_of),
         cmocka_unit_test(test_a_warm_up_past_the_fork_is_said),
         cmocka_unit_test(test_what_does_not_fit_together_is_refused_by_its_key),
     };

@@ -7,6 +7,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -411,6 +412,45 @@ static void test_asking_nobody_ends_in_time(void **state)
     assert_null(answer);
 }
 
+static void *answer_in_another_protocol(void *ctx)
+{
+    struct fixture *f = ctx;
+    struct mode_error err;
+    struct mode_packet p = {0};
+    Mode__Ping ping = MODE__PING__INIT;
+    Mode__Envelope e;
+    uint64_t counter = 0;
+    for (int i = 0; i < 500 && !p.data; i++) {
+        if (mode_socket_recv(f->server, &p, &err)) return NULL;
+        usleep(10000);
+    }
+    mode_envelope_init(&e, &counter, MODE__ENVELOPE__BODY_PING);
+    e.ping = &ping;
+    e.major = MODE_WIRE_MAJOR + 1;
+    mode_socket_send(f->server, p.route, p.n_route, &e, &err);
+    mode_packet_clear(&p);
+    return NULL;
+}
+
+static void test_an_answer_in_another_protocol_is_said(void **state)
+{
+    struct fixture *f = *state;
+    struct mode_envelope *answer;
+    struct mode_endpoint at = {.endpoint = f->ipc, .wire = MODE_WIRE_ADMIN};
+    Mode__Status status = MODE__STATUS__INIT;
+    Mode__Envelope e;
+    pthread_t server;
+    uint64_t counter = 0;
+    mode_envelope_init(&e, &counter, MODE__ENVELOPE__BODY_STATUS);
+    e.status = &status;
+    assert_int_equal(mode_socket_bind(&f->server, f->net, &at, &f->err), MODE_OK);
+    assert_int_equal(pthread_create(&server, NULL, answer_in_another_protocol, f), 0);
+    assert_int_equal(mode_ask(&answer, f->net, &at, &e, 5000, &f->err), MODE_E_CONFIG);
+    assert_non_null(strstr(f->err.text, "protocol version 2.0, this build speaks 1.0"));
+    assert_null(answer);
+    pthread_join(server, NULL);
+}
+
 static void test_secret_keys_stay_secret(void **state)
 {
     struct fixture *f = *state;
@@ -449,6 +489,7 @@ int main(void)
         T(test_garbage_and_oversize_do_not_get_through),
         T(test_raw_connections_do_no_harm),
         T(test_asking_nobody_ends_in_time),
+        T(test_an_answer_in_another_protocol_is_said),
         T(test_secret_keys_stay_secret),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -80,6 +80,18 @@ static bool same_file(const char *a, const char *b, const char *file)
     return ok && strcmp(dx, dy) == 0;
 }
 
+/* What a checkpoint says that it is of. Another version that says it in other words cannot go on from those that lie in
+ * a workspace when it is installed: days of work, in a task that then fails. */
+static void expect_fingerprint(const char *checkpoint)
+{
+    char *path = mode_path_join(checkpoint, "fingerprint"), *text = NULL;
+    struct mode_error err = {0};
+    world_ok(mode_file_read(path, 0, &text, NULL, &err), &err);
+    assert_string_equal(text, "c89b9964346f7ddd09c988b8eeb4314dc3481954d14c43f45c7c8c2daa2798b8");
+    free(text);
+    free(path);
+}
+
 static void test_an_interrupted_training_ends_with_the_same_bytes(void **state)
 {
     (void)state;
@@ -92,6 +104,7 @@ static void test_an_interrupted_training_ends_with_the_same_bytes(void **state)
     assert_int_equal(r.samples_seen, TOTAL * BATCH);
     assert_int_equal(train("pieces", &spec, &first, NULL, &r, &err), MODE_E_STOPPED);
     assert_int_equal(first.t.seen, 5);
+    expect_fingerprint(first.t.last);
     assert_int_equal(train("pieces", &spec, &second, first.t.last, &r, &err), MODE_E_STOPPED);
     assert_int_equal(r.resumed_at, 5);
     world_ok(train("pieces", &spec, &third, second.t.last, &r, &err), &err);

@@ -1,0 +1,3 @@
+#include "base/version.h"
+
+const char mode_version[] = "0.1.0";

@@ -1,0 +1,93 @@
+#!/bin/sh
+# upgrade.sh BIN - another version of the package, which speaks the same protocol and makes the same outputs, takes a
+# workspace over in the midst of a training: nothing is done again, what was under way goes on at its checkpoint, a
+# worker of the older version works beside the newer ones, data that come later add an expert and touch nothing else.
+# Then back to the older version. The other programs are those of tests/tools/other_version.c.
+set -eu
+bin=$1
+other=$(dirname "$bin")/other-version
+. "$(dirname "$0")/../tools/service-lib.sh"
+need_models
+worker=
+bye() {
+    kill ${worker:+"$worker"} 2>/dev/null || true
+    cleanup
+}
+trap bye EXIT
+SEED_STEPS=300 TOTAL_STEPS=320
+w=$work/a
+corpus "$w" 120 60
+corpus "$work/more" 80 40
+mv "$work/more/train" "$w/later"
+spec "$w"
+sed 's/^data: .*/data: {train: train, added: [later]}/' "$w/run.yaml" >"$w/added.yaml"
+
+run() { # programs, spec
+    "$1/mode" run "$w/$2.yaml" --workspace "$w" --no-progress 2>>"$work/run.log" >/dev/null || fail "run of $2"
+}
+records() { # of what is done; no record is ever written again
+    (cd "$w/commits" && ls -i)
+}
+models() {
+    sed -n 's/.*"digest": //p' "$w/experts/index.json"
+}
+status() { # programs
+    "$1/mode" status --workspace "$w" >"$work/status"
+}
+says() { # words, file
+    grep -Eq -e "$1" "$2" || { cat "$2" >&2; fail "nobody says \"$1\""; }
+}
+same() { # what, since when
+    records | cmp -s - "$work/$1" || fail "$2: something was done again"
+}
+
+[ "$("$bin/mode" --version)" != "$("$other/mode" --version)" ] || fail "both programs are $("$bin/mode" --version)"
+
+# the older version, until a model has a checkpoint
+"$bin/mode" up --workspace "$w" >/dev/null
+"$bin/mode" run "$w/run.yaml" --workspace "$w" --detach >/dev/null 2>>"$work/run.log"
+for _ in $(seq 1 600); do
+    if ls "$w"/ckpt/*/*/*.manifest >/dev/null 2>&1; then break; fi
+    sleep 0.1
+done
+"$bin/mode" down --workspace "$w" >/dev/null
+ls "$w"/ckpt/*/*/*.manifest >/dev/null 2>&1 || fail "no training was stopped in its midst"
+records >"$work/before"
+[ ! -e "$w/experts/index.json" ] || fail "the run was done before the upgrade"
+
+# the newer one: its workers for all but assignments, which are made by one of the older version
+"$other/mode" up --workspace "$w" --workers captions=1,embed=1,cluster=1,train=1,evaluate=1,ensemble=1 >/dev/null
+"$bin/mode-assign" --workspace "$w" 2>"$work/worker.log" &
+worker=$!
+run "$other" run
+records >"$work/done"
+while read -r line; do
+    grep -qxF "$line" "$work/done" || fail "the record $line is gone or another one"
+done <"$work/before"
+grep -o 'resumed_at[^,]*' "$w/experts/index.json" | grep -Evq ' (0|300)$' || fail "no training went on at its checkpoint"
+models >"$work/models"
+status "$other"
+says '^coordinator 9\.9\.9' "$work/status"
+says 'assign.* version 0' "$work/status"
+run "$other" run
+same done "a finished run beside the newer version"
+run "$other" added
+[ -s "$w/experts/expert-2/open_clip_model.safetensors" ] || fail "added data made no expert-2"
+[ "$(models | grep -c -x -F -f "$work/models")" = "$(wc -l <"$work/models")" ] || fail "added data changed a model"
+[ "$(models | wc -l)" = $(($(wc -l <"$work/models") + 1)) ] || fail "added data made more than one model"
+kill $worker
+wait $worker || true
+worker=
+records >"$work/all"
+"$other/mode" down --workspace "$w" >/dev/null
+
+# and back
+"$bin/mode" up --workspace "$w" >/dev/null
+run "$bin" run
+run "$bin" added
+same all "back to the older version"
+status "$bin"
+if grep -q ' version ' "$work/status"; then fail "workers are said to be of another version"; fi
+"$bin/mode" down --workspace "$w" >/dev/null
+"$bin/mode" reconcile --all --workspace "$w" >/dev/null || fail "reconcile after all"
+echo "upgrade: ok"
