@@ -1,4 +1,4 @@
-/* Products that end with an activation's slope: the clock's choice is kept, and a text brings it back, to the byte, for
+/* Products that end with an activation or its slope, by cuDNN: their numbers, and which way they take. The clock's choice is kept, and a text brings it back, to the byte, for
  * row counts that are alike; by rule nothing changes; where cuDNN is too old, takes nothing or fails, our way makes the
  * same bytes as ever and says so; recorded, it is what it was op by op. On an emulated GPU, whose cuDNN has two engines'
  * worth of candidates for such a product: knob 0, and knob 1, whose sums are larger. */
@@ -9,6 +9,7 @@
 #include "nn/ops.h"
 #include "tensor/half.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -253,9 +254,86 @@ static void test_recorded_it_is_what_it_was(void **state)
     mode_backend_close(&be);
 }
 
+static double rounded(double x)
+{
+    return mode_bf16_to_f32(mode_f32_to_bf16((float)x));
+}
+
+/* act(x) and its slope */
+static double function_of(double x, enum mode_act act, double *slope)
+{
+    double s = act == MODE_ACT_GELU ? 0.5 * erfc(-x * M_SQRT1_2) : 1 / (1 + exp(-1.702 * x));
+    *slope = s + x * (act == MODE_ACT_GELU ? exp(-0.5 * x * x) / sqrt(2 * M_PI) : 1.702 * s * (1 - s));
+    return x * s;
+}
+
+static double *numbers(struct mode_backend *be, const struct mode_tensor *t)
+{
+    const int64_t n = mode_tensor_count(t);
+    uint16_t *here = mode_xmalloc((size_t)n * 2);
+    double *x = mode_xmalloc((size_t)n * sizeof *x);
+    mode_backend_copy(be, here, t->data, (size_t)n * 2);
+    for (int64_t i = 0; i < n; i++) x[i] = mode_bf16_to_f32(here[i]);
+    free(here);
+    return x;
+}
+
+/* One row's numbers by cuDNN against sums in double here, rounded as they are stored. */
+static void check(struct mode_backend *be, enum mode_act act, int64_t rows)
+{
+    struct tensors t = make(be, rows);
+    struct mode_tensor v = matrix(be, N, K, 7), b = matrix(be, 1, N, 8), y = matrix(be, rows, N, 9),
+                       z = matrix(be, rows, N, 10), alone = matrix(be, rows, N, 11);
+    b = mode_tensor_1d(b.data, MODE_DTYPE_BF16, N);
+    mode_linear_act(be, &y, &z, &t.dy, &v, &b, act); /* dy [rows, K] as the input */
+    mode_linear_act(be, &alone, NULL, &t.dy, &v, &b, act);
+    mode_linear_back_act(be, &t.dz, &t.dw, NULL, &t.dy, &t.x, &t.w, &t.z, act);
+    double *dy = numbers(be, &t.dy), *w = numbers(be, &t.w), *at = numbers(be, &t.z), *got_dz = numbers(be, &t.dz),
+           *vv = numbers(be, &v), *bb = numbers(be, &b), *got_y = numbers(be, &y), *got_z = numbers(be, &z),
+           *got_alone = numbers(be, &alone), slope, nothing;
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < N; j++) {
+            double up = bb[j], down = 0;
+            for (int64_t p = 0; p < K; p++) {
+                up += dy[i * K + p] * vv[j * K + p];
+                down += dy[i * K + p] * w[p * N + j];
+            }
+            (void)function_of(at[i * N + j], act, &slope);
+            assert_true(fabs(got_dz[i * N + j] - down * slope) <= 0.004 * fabs(down * slope) + 1e-5);
+            assert_true(fabs(got_z[i * N + j] - up) <= 0.004 * fabs(up) + 1e-5);
+            const double want = function_of(got_z[i * N + j], act, &nothing);
+            assert_true(fabs(got_y[i * N + j] - rounded(want)) <= 0.004 * fabs(want) + 1e-5);
+            assert_true(got_alone[i * N + j] == got_y[i * N + j]);
+        }
+    double *all[] = {dy, w, at, got_dz, vv, bb, got_y, got_z, got_alone};
+    for (int i = 0; i < 9; i++) free(all[i]);
+    struct mode_tensor *more[] = {&v, &b, &y, &z, &alone};
+    for (int i = 0; i < 5; i++) mode_backend_free(be, more[i]->data);
+    clear(&t);
+}
+
+static void test_numbers_are_right(void **state)
+{
+    static const int64_t rows[] = {1, 37, 200};
+    struct mode_backend *be;
+    long failed;
+    (void)state;
+    setenv("MODE_CUDA_ACTIVATIONS", "cudnn", 1);
+    be = open_one();
+    unsetenv("MODE_CUDA_ACTIVATIONS");
+    for (int i = 0; i < 3; i++) {
+        check(be, MODE_ACT_GELU, rows[i]);
+        check(be, MODE_ACT_QUICK_GELU, rows[i]);
+    }
+    assert_int_equal(mode__product_ways_by_cudnn(be, &failed), 18); /* each of three products was cuDNN's */
+    assert_int_equal(failed, 0);
+    mode_backend_close(&be);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_numbers_are_right),
         cmocka_unit_test(test_the_clock_is_asked_once_and_its_choice_comes_back),
         cmocka_unit_test(test_a_text_for_another_cudnn_is_said),
         cmocka_unit_test(test_an_engine_that_is_not_there_is_counted),

@@ -30,12 +30,17 @@ static inline int64_t count(const struct mode__graph_tensor *t)
 }
 
 /* The number at [b, h, i, j]; a dimension of one stands for all. */
-static inline double at(const struct machine *m, int tensor, const int64_t place[4])
+static inline const double *from(const struct machine *m, int tensor, const int64_t place[4])
 {
     const struct mode__graph_tensor *t = &m->g->tensor[tensor];
     int64_t k = 0;
     for (int d = 0; d < 4; d++) k = k * t->dim[d] + (t->dim[d] == 1 ? 0 : place[d]);
-    return m->value[tensor][k];
+    return &m->value[tensor][k];
+}
+
+static inline double at(const struct machine *m, int tensor, const int64_t place[4])
+{
+    return *from(m, tensor, place);
 }
 
 static inline void place_of(const struct mode__graph_tensor *t, int64_t k, int64_t place[4])
@@ -100,8 +105,10 @@ static inline double product(const struct machine *m, const struct mode__graph_n
     double s = 0;
     if ((n->m >= 0 && p[2] >= at(m, n->m, p)) || (n->n >= 0 && p[3] >= at(m, n->n, p))) return 0;
     if (n->k >= 0) k = (int64_t)at(m, n->k, p);
-    for (int64_t i = 0; i < k; i++)
-        s += at(m, n->in[0], (int64_t[]){p[0], p[1], p[2], i}) * at(m, n->in[1], (int64_t[]){p[0], p[1], i, p[3]});
+    const double *a = from(m, n->in[0], (int64_t[]){p[0], p[1], p[2], 0}),
+                 *b = from(m, n->in[1], (int64_t[]){p[0], p[1], 0, p[3]});
+    const int64_t down = m->g->tensor[n->in[1]].dim[3];
+    for (int64_t i = 0; i < k; i++) s += a[i] * b[i * down];
     return s * (1 + m->off);
 }
 
