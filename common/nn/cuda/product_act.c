@@ -12,7 +12,7 @@
 #include <string.h>
 
 enum {
-    CANDIDATES = 4,  /* of cuDNN's in a race: each takes a second or two to compile */
+    CANDIDATES = 3,  /* of cuDNN's in a race: each takes a second or two to compile */
     FEW_ROWS = 2048, /* below which there is nothing to gain that would be worth it */
     TIMED_RUNS = 3
 };
@@ -196,15 +196,15 @@ static bool run_plan(struct mode_backend *be, struct way *x, const struct mode__
     return false;
 }
 
-static void run(struct mode_backend *be, struct way *x, const struct mode__product_act *job)
-{
-    if (!x->plan || !run_plan(be, x, job)) run_own(be, job);
-}
-
 static bool has_room(const struct mode_backend *be, const struct mode__cudnn_plan *plan)
 {
     const size_t work = mode__cudnn_plan_work(plan);
     return work == 0 || (work <= MODE__WORKSPACE && mode__cuda_of(be)->lane[be->lane].workspace);
+}
+
+static void run(struct mode_backend *be, struct way *x, const struct mode__product_act *job)
+{
+    if (!x->plan || !has_room(be, x->plan) || !run_plan(be, x, job)) run_own(be, job);
 }
 
 /* x's plan: `from` is the first candidate that may be taken; or what was chosen before. */

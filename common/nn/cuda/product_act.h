@@ -5,11 +5,11 @@
  *
  *   - by rule ours, until a GPU has shown that cuDNN's are right and faster;
  *   - back, by the clock while products are measured (mode_backend_measure_products): both are run, cuDNN's by up to
- *     four engines, and the fastest is kept for all row counts that are alike, with the algorithms of products
+ *     three candidates, and the fastest is kept for all row counts that are alike, with the algorithms of products
  *     (winners.h), so a training that is given them takes the same way without the clock;
  *   - MODE_CUDA_ACTIVATIONS=own or =cudnn in the environment overrules both. By cudnn alone products before an
  *     activation go there, too: mode_activate then makes other bytes from z than they did (nn/ops.h), and a training's
- *     bytes depend on what it keeps (decision 32).
+ *     bytes depend on what it keeps (decision 34).
  *
  * Only plans are made that give the same bytes each time. **The way through cuDNN has run on no GPU.** Threads: as the
  * backend. */
