@@ -152,6 +152,57 @@ static void test_the_clock_is_asked_once_and_its_choice_comes_back(void **state)
     }
 }
 
+/* One text after the other in one backend. */
+static void test_a_new_text_is_asked_for_what_was_met(void **state)
+{
+    static uint16_t dz[2][MOST], again[MOST];
+    struct mode_error err;
+    char why_not[400], *text[] = {text_with(ENGINE("00000000000169b8", "00000000")),
+                                  text_with(ENGINE("00000000000169b8", "00000001"))};
+    struct mode_backend *be;
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        be = open_one();
+        assert_int_equal(mode_backend_use_algorithms(be, text[i], why_not, sizeof why_not, &err), MODE_OK);
+        run(be, dz[i], M);
+        mode_backend_close(&be);
+    }
+    be = open_one();
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(mode_backend_use_algorithms(be, text[i % 2], why_not, sizeof why_not, &err), MODE_OK);
+        run(be, again, M);
+        assert_memory_equal(again, dz[i % 2], (size_t)M * N * 2);
+    }
+    mode_backend_close(&be);
+    free(text[0]);
+    free(text[1]);
+}
+
+/* Both times are in the profile, and the faster way is the one that is taken. */
+static void test_the_faster_way_is_taken(void **state)
+{
+    static uint16_t dz[MOST];
+    struct mode_backend *be = open_one();
+    char *text = NULL;
+    size_t size;
+    float dnn, own;
+    (void)state;
+    mode_backend_measure_products(be, true);
+    run(be, dz, M);
+    mode_backend_measure_products(be, false);
+    run(be, dz, M);
+    FILE *out = open_memstream(&text, &size);
+    mode__product_ways_note(be, out);
+    fclose(out);
+    const char *times = strstr(text, "; ");
+    assert_non_null(times);
+    assert_int_equal(sscanf(times, "; %f ms, our way %f ms", &dnn, &own), 2);
+    if (dnn != own) assert_int_equal(by_cudnn(be), dnn < own ? 2 : 0);
+    assert_int_equal(strstr(text, "]: cuDNN, 2 times") != NULL, by_cudnn(be) == 2);
+    free(text);
+    mode_backend_close(&be);
+}
+
 static void test_a_text_for_another_cudnn_is_said(void **state)
 {
     char *text = text_with(ENGINE("00000000000169b7", "00000000")), why_not[400];
@@ -206,11 +257,12 @@ static void test_without_a_cudnn_that_can_it_is_our_way(void **state)
         long failed;
         setenv("MODE_EMULATOR_CUDNN", cases[i].how, 1);
         be = open_one();
-        run(be, dz, M);
-        run(be, dz, M);
+        for (int times = 0; times < 2; times++) {
+            run(be, dz, M);
+            assert_int_equal(memcmp(dz, rule, (size_t)M * N * 2) == 0, cases[i].how[0] != 0);
+        }
         assert_int_equal(mode__product_ways_by_cudnn(be, &failed), cases[i].how[0] ? 0 : 2);
         assert_int_equal(failed, cases[i].failed);
-        assert_int_equal(memcmp(dz, rule, (size_t)M * N * 2) == 0, cases[i].how[0] != 0);
         FILE *out = open_memstream(&text, &size);
         mode__product_ways_note(be, out);
         fclose(out);
@@ -335,6 +387,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_numbers_are_right),
         cmocka_unit_test(test_the_clock_is_asked_once_and_its_choice_comes_back),
+        cmocka_unit_test(test_a_new_text_is_asked_for_what_was_met),
+        cmocka_unit_test(test_the_faster_way_is_taken),
         cmocka_unit_test(test_a_text_for_another_cudnn_is_said),
         cmocka_unit_test(test_an_engine_that_is_not_there_is_counted),
         cmocka_unit_test(test_without_a_cudnn_that_can_it_is_our_way),
