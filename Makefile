@@ -73,7 +73,7 @@ cuda-bench: ## speed of the cuda backend (needs an NVIDIA GPU). OUT=folder for t
 	@build-cuda/cuda-bench $(OUT)
 
 .PHONY: cudnn-plans
-cudnn-plans: ## cuDNN's plans for attention on an H100, made without a GPU (needs nvcc and cuDNN; two minutes)
+cudnn-plans: ## cuDNN's plans for attention and products on an H100, made without a GPU (needs nvcc and cuDNN; three minutes)
 	@$(CUDA_BUILD) --target cudnn-plans no_driver >/dev/null
 	@build-cuda/cudnn-plans build-cuda/libno_driver.so || [ $$? = 77 ]
 

@@ -12,6 +12,8 @@
  *         --no-streams                 one op after another, not towers and gradients of weights side by side
  *         --measure-products           algorithms of products by the clock, as runs with train.algorithms have them
  *         --measure                    ways of attention by the clock, too, which no run can keep
+ *         --activations own|cudnn      products that end with an activation's slope never or always by cuDNN, those that
+ *                                      end with an activation, too, not as the clock says (--measure-products)
  *         --turns                      wait for a line on stdin before every round: bench/peers/bench_cuda.py
  *
  * A step of train is forward, loss, backward, AdamW, and one wait, as in use. Inputs are random, none are zero (a GPU
@@ -49,7 +51,7 @@ enum { CONTEXT = 77, VOCAB = 49408, START = 49406, END = 49407, SPREAD = 14, MAX
 static const double PEAK = 989e12, PRODUCTS_PEAK = 788e12;
 
 struct options {
-    const char *config, *backend, *lengths;
+    const char *config, *backend, *lengths, *activations;
     int64_t batch, tokens, rounds;
     double seconds;
     bool turns, profile, no_savings, no_graphs, no_streams, measure_products, measure;
@@ -256,7 +258,9 @@ static void towers_run(const char *subject, const struct options *o, bool lines)
     struct mode_backend_repeats repeats;
     double seconds[MAX_ROUNDS];
     int64_t rounds = 0;
+    if (o->activations) (void)setenv("MODE_CUDA_ACTIVATIONS", o->activations, 1);
     struct work w = {.o = o, .be = backend(o->backend)};
+    if (o->activations) (void)unsetenv("MODE_CUDA_ACTIVATIONS");
     w.in = draw(o, w.be);
     must(mode_clip_create_plain(&w.clip, w.be, &cfg, 1, &err), &err);
     w.features = mode_xmalloc((size_t)(o->batch * cfg.embed_dim) * sizeof(float));
@@ -303,20 +307,21 @@ static void towers_run(const char *subject, const struct options *o, bool lines)
         table_row("%s\t%s %lld x %.1f tokens\t%s\t%.2f ms\t%.0f /s\t%.1f TFLOP/s\t%.1f %%\t", subject, o->config,
                   (long long)o->batch, (double)w.in.tokens / (double)o->batch, o->backend, 1e3 * s,
                   (double)o->batch / s, 1e-12 * sums.flops / s, 100 * sums.flops / s / PEAK);
-        table_row(
-            "%s%s%s%s; op by op: products %.0f %%, attention %.0f %%, rest %.0f %%; all together %.2f times a step\n",
-            repeats.why_not[0] ? repeats.why_not
-            : repeats.replayed ? "graph"
-                               : "no graph",
-            train && !o->no_streams ? ", streams" : "",
-            o->measure            ? ", all by the clock"
-            : o->measure_products ? ", products by the clock"
-                                  : ", by rule",
-            o->no_savings          ? ", nothing saved"
-            : o->tokens != CONTEXT ? ""
-            : o->lengths || !train ? ""
-                                   : ", dense tokens",
-            100 * sums.products / busy, 100 * sums.attention / busy, 100 * sums.rest / busy, busy / s);
+        table_row("%s%s%s%s%s%s; op by op: products %.0f %%, attention %.0f %%, rest %.0f %%; all together %.2f times "
+                  "a step\n",
+                  repeats.why_not[0] ? repeats.why_not
+                  : repeats.replayed ? "graph"
+                                     : "no graph",
+                  train && !o->no_streams ? ", streams" : "",
+                  o->measure            ? ", all by the clock"
+                  : o->measure_products ? ", products by the clock"
+                                        : ", by rule",
+                  o->activations ? ", activations " : "", o->activations ? o->activations : "",
+                  o->no_savings          ? ", nothing saved"
+                  : o->tokens != CONTEXT ? ""
+                  : o->lengths || !train ? ""
+                                         : ", dense tokens",
+                  100 * sums.products / busy, 100 * sums.attention / busy, 100 * sums.rest / busy, busy / s);
     }
     free(w.features);
     inputs_clear(&w.in, w.be);
@@ -575,6 +580,8 @@ static void everything(const char *const *backends)
                                           {.measure_products = true, .no_savings = true, .tokens = CONTEXT},
                                           {0},
                                           {.measure = true},
+                                          {.measure_products = true, .activations = "own", .tokens = 22},
+                                          {.measure_products = true, .activations = "cudnn", .tokens = 22},
                                           {.no_graphs = true, .tokens = 22},
                                           {.no_streams = true, .tokens = 22}};
     clocks();
@@ -637,9 +644,10 @@ static void one_subject(int argc, char **argv)
             const char *name;
             const char **text;
             int64_t *number;
-        } known[] = {{"--config", &o.config, NULL}, {"--backend", &o.backend, NULL}, {"--lengths", &o.lengths, NULL},
-                     {"--batch", NULL, &o.batch},   {"--tokens", NULL, &o.tokens},   {"--rounds", NULL, &o.rounds},
-                     {"--seconds", &seconds, NULL}};
+        } known[] = {{"--config", &o.config, NULL},   {"--backend", &o.backend, NULL},
+                     {"--lengths", &o.lengths, NULL}, {"--activations", &o.activations, NULL},
+                     {"--batch", NULL, &o.batch},     {"--tokens", NULL, &o.tokens},
+                     {"--rounds", NULL, &o.rounds},   {"--seconds", &seconds, NULL}};
         size_t k = 0;
         const struct {
             const char *name;

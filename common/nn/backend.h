@@ -58,7 +58,7 @@ void mode_backend_sync(struct mode_backend *be);
 void mode_backend_measure(struct mode_backend *be, bool on);
 /* The same of matrix products alone: what is chosen can be kept, and chosen again. */
 void mode_backend_measure_products(struct mode_backend *be, bool on);
-#define MODE_ALGORITHMS_FIRST_LINE "mode-algorithms 1\n"
+#define MODE_ALGORITHMS_FIRST_LINE "mode-algorithms 2\n"
 /* The algorithms that were chosen so, as a text of a line each, to be freed; NULL from backends that have none. */
 char *mode_backend_algorithms(struct mode_backend *be);
 /* Products of the text's shapes, and of shapes like those, take its algorithms from now on, all others follow the rule:

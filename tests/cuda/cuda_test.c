@@ -2,8 +2,8 @@
  * needed.
  *
  * Every case of tests/ops on "cuda" against "ref" and on "cuda-bf16" against "ref-bf16", clustering on "cuda-tf32" and
- * "cuda-fp8", too, and on "cuda" by our own kernel, linear maps on "cuda-fp8" against "ref-fp8", and more whose shapes
- * meet the edges of the kernels;
+ * "cuda-fp8", too, and on "cuda" by our own kernel, linear maps on "cuda-fp8" against "ref-fp8", products that end with
+ * an activation by cuDNN, and more whose shapes meet the edges of the kernels;
  * cases of the size that models have against "cpu", whose own cases are proven against "ref"
  * (--small: not these, for the emulator); every case twice, byte by byte; products once more with measured algorithms.
  * MODE_CUDA_NEAREST=library: not by our own kernel.
@@ -14,7 +14,9 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "nn/cuda/cudnn_attention.h"
 #include "nn/cuda/nearest.h"
+#include "nn/cuda/product_act.h"
 
 #include <cuda_runtime_api.h>
 
@@ -96,6 +98,18 @@ static const struct op_case fp8_cases[] = {
     {"linear back act", case_linear_back, {64, 40, 32, 1, 0}, 2e-6},
 };
 enum { N_FP8 = sizeof fp8_cases / sizeof *fp8_cases };
+
+/* Products that end with an activation or its slope; the last two with --small left out. */
+static const struct op_case act_cases[] = {
+    {"linear gelu", case_linear, {130, 48, 96, MODE_ACT_GELU, 0}, 1e-6},
+    {"linear quick gelu", case_linear, {33, 64, 72, MODE_ACT_QUICK_GELU, 0}, 1e-6},
+    {"linear back act", case_linear_back, {70, 64, 32, MODE_ACT_GELU, 0}, 1e-6},
+    {"linear back act", case_linear_back, {131, 144, 88, MODE_ACT_QUICK_GELU, 0}, 2e-6},
+    {"linear back act", case_linear_back, {1, 264, 136, MODE_ACT_QUICK_GELU, 0}, 2e-6},
+    {"linear gelu", case_linear, {3200, 768, 3072, MODE_ACT_GELU, 0}, 3e-6},
+    {"linear back act", case_linear_back, {3201, 3072, 768, MODE_ACT_GELU, 0}, 4e-6},
+};
+enum { N_ACT = sizeof act_cases / sizeof *act_cases, N_ACT_LARGE = 2 };
 
 /* Shapes of ViT-B/32 and its text tower at batch 64, of L/14's heads and rows, of lone long sums. */
 static const struct op_case large_cases[] = {
@@ -232,6 +246,31 @@ static int check_activations(struct mode_backend *be)
     return bad;
 }
 
+/* By cuDNN, which is asked by name; how many cases are off. A machine without it is said to be one. */
+static int check_products_by_cudnn(struct mode_backend *ref, struct mode_backend *cpu, bool small, int *n)
+{
+    struct mode_backend *be;
+    struct mode_error err;
+    int bad = 0;
+    long failed, by_cudnn;
+    setenv("MODE_CUDA_ACTIVATIONS", "cudnn", 1);
+    enum mode_status st = mode_backend_open(&be, "cuda-bf16", &err);
+    unsetenv("MODE_CUDA_ACTIVATIONS");
+    if (st) return 1;
+    if (!mode__attention_cudnn(mode__cuda_of(be)->attention)) {
+        table_row("products that end with an activation are left out: there is no cuDNN\n");
+        mode_backend_close(&be);
+        return 0;
+    }
+    for (int i = 0; i < N_ACT - (small ? N_ACT_LARGE : 0); i++, ++*n)
+        bad += check(&act_cases[i], i, be, i < N_ACT - N_ACT_LARGE ? ref : cpu);
+    by_cudnn = mode__product_ways_by_cudnn(be, &failed);
+    table_row("products by cuDNN: %ld, plans that failed: %ld\t%s\n", by_cudnn, failed, failed ? "OFF" : "ok");
+    mode__product_ways_note(be, stdout);
+    mode_backend_close(&be);
+    return bad + (failed != 0 || by_cudnn == 0);
+}
+
 /* With algorithms by rule and measured; how many cases are off. A GPU that makes no such products is said to be one. */
 static int check_fp8(int *n)
 {
@@ -332,6 +371,7 @@ int main(int argc, char **argv)
     n += MODE_ACT_TANH;
     bad += check_clustering("cuda-tf32", ref, &n) + check_clustering("cuda-fp8", ref, &n);
     bad += check_fp8(&n);
+    bad += check_products_by_cudnn(ref_bf16, cpu, small, &n);
     for (int i = 0; i < N_LARGE && !small; i++, n += 2)
         bad += check(&large_cases[i], i, cuda, cpu) + check(&large_cases[i], i, bf16, cpu);
     if (by_own)

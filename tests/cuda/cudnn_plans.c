@@ -1,11 +1,14 @@
-/* cudnn-plans [no_driver library [GPU]] - makes every attention plan of our models for a GPU (h100; a100, rtx3090,
- * rtx4090), on a machine without one.
+/* cudnn-plans [no_driver library [GPU]] - makes every attention plan of our models, and plans of products that end with
+ * an activation, for a GPU (h100; a100, rtx3090, rtx4090), on a machine without one.
  *
  * cuDNN takes a description of a device in the place of a device: it checks each graph, chooses an engine, and compiles
  * its kernels. Nothing is run, so no number is checked here (tests/ops/test_attention_graph.c does that for the graph).
+ * A product's first candidate is made twice, the second time from its engine and knobs alone, and must be the same.
  * Where there is no driver, the library named on the command line stands in for it. Ends with 1 when a plan is refused,
  * with 77 when there is no cuDNN. */
+#include "nn/cuda/attention_graph.h"
 #include "nn/cuda/cudnn.h"
+#include "nn/cuda/product_graph.h"
 
 #include "base/clock.h"
 
@@ -56,6 +59,52 @@ static const struct {
     {"BERT, packed", {.batch = 400, .tokens = 128, .heads = 12, .head_width = 64, .packed = true}},
 };
 
+/* Rows of images, of packed texts, of one sequence; hidden layers and widths */
+static const struct {
+    const char *name;
+    struct mode__product_shape s;
+} products[] = {
+    {"B/32 images", {51200, 3072, 768, MODE_ACT_GELU, .back = true}},
+    {"B/32 images", {51200, 3072, 768, MODE_ACT_QUICK_GELU, .back = true}},
+    {"texts, packed", {22531, 2048, 512, MODE_ACT_GELU, .back = true}},
+    {"texts, packed", {22531, 2048, 512, MODE_ACT_QUICK_GELU, .back = true}},
+    {"L/14 images", {65792, 4096, 1024, MODE_ACT_QUICK_GELU, .back = true}},
+    {"pooled rows", {1, 3072, 768, MODE_ACT_GELU, .back = true}},
+    {"B/32 images", {51200, 3072, 768, MODE_ACT_GELU, .keeps = true}},
+    {"texts, packed", {22531, 2048, 512, MODE_ACT_QUICK_GELU, .keeps = true}},
+    {"B/32 images, no z", {51200, 3072, 768, MODE_ACT_GELU}},
+};
+
+static int one_product(struct mode__cudnn *dnn, const char *name, const struct mode__product_shape *s,
+                       const char *(*kernel)(void))
+{
+    struct mode__graph g;
+    struct mode__cudnn_plan *plan = NULL, *again = NULL;
+    struct mode_error err;
+    char first[256] = "";
+    bool same = false;
+    double t0 = mode_clock_s();
+    mode__product_graph(&g, s);
+    enum mode_status st = mode__cudnn_plan(dnn, &plan, &g, true, 0, &err);
+    if (!st) snprintf(first, sizeof first, "%s", kernel ? kernel() : "");
+    double seconds = mode_clock_s() - t0;
+    const struct mode__cudnn_choice *choice = st ? NULL : mode__cudnn_plan_choice(plan);
+    if (choice && !mode__cudnn_plan_again(dnn, &again, &g, choice, &err))
+        same = !kernel || strcmp(first, kernel()) == 0;
+    printf("%s\t%lld x %lld, %lld\t%s%s%s\t%.1f s\t%s\n", name, (long long)s->m, (long long)s->n, (long long)s->k,
+           s->act == MODE_ACT_GELU ? "GELU" : "QuickGELU", s->back ? ", back" : "", s->keeps ? ", with z" : "", seconds,
+           st ? err.text : mode__cudnn_plan_text(plan));
+    if (!st)
+        printf("\t%zu bytes of scratch, %s, %s\n", mode__cudnn_plan_work(plan), first,
+               same     ? "made again"
+               : choice ? "NOT THE SAME AGAIN"
+                        : "CANNOT BE KEPT");
+    mode__cudnn_plan_free(dnn, &again);
+    mode__cudnn_plan_free(dnn, &plan);
+    fflush(stdout);
+    return !same;
+}
+
 static int one(struct mode__cudnn *dnn, const char *name, struct mode__attention_shape s, bool back, bool same_bytes,
                const char *(*kernel)(void))
 {
@@ -66,7 +115,7 @@ static int one(struct mode__cudnn *dnn, const char *name, struct mode__attention
     s.row = 3 * s.heads * s.head_width;
     s.same_bytes = same_bytes;
     back ? mode__attention_back_graph(&g, &s) : mode__attention_graph(&g, &s);
-    enum mode_status st = mode__cudnn_plan(dnn, &plan, &g, same_bytes, &err);
+    enum mode_status st = mode__cudnn_plan(dnn, &plan, &g, same_bytes, 0, &err);
     printf("%s\t%lld %lld %lld %lld\t%s%s\t%.1f s\t%s\n", name, (long long)s.batch, (long long)s.tokens,
            (long long)s.heads, (long long)s.head_width, back ? "back" : "forward", same_bytes ? ", same bytes" : "",
            mode_clock_s() - t0, st ? err.text : mode__cudnn_plan_text(plan));
@@ -116,6 +165,8 @@ int main(int argc, char **argv)
         return 1;
     }
     printf("cuDNN %zu, plans for a GPU that is only described: %s\n", mode__cudnn_version(dnn), gpu->name);
+    for (size_t i = 0; i < sizeof products / sizeof *products; i++, n++)
+        bad += one_product(dnn, products[i].name, &products[i].s, kernel);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         bad += one(dnn, cases[i].name, cases[i].s, false, true, kernel);
         bad += one(dnn, cases[i].name, cases[i].s, true, true, kernel);

@@ -12,7 +12,7 @@ train() { # out backend options...
 }
 same() { cmp -s "$1/open_clip_model.safetensors" "$2/open_clip_model.safetensors"; }
 number() { # every product by that algorithm
-    awk -v n="$1" 'NR > 2 {$17 = "000000000000000" n} {print}' kept.txt
+    awk -v n="$1" 'NR > 2 && $16 == 0 {$18 = "000000000000000" n} {print}' kept.txt
 }
 
 train rule cuda --steps 4 || fail "by rule"

@@ -1,8 +1,8 @@
-/* graph_machine.h - executes the operations of nn/cuda/attention_graph.h one by one, in double: what a plan means. */
+/* graph_machine.h - executes the operations of nn/cuda/graph.h one by one, in double: what a plan means. */
 #ifndef MODE_TESTS_OPS_GRAPH_MACHINE_H
 #define MODE_TESTS_OPS_GRAPH_MACHINE_H
 
-#include "nn/cuda/attention_graph.h"
+#include "nn/cuda/graph.h"
 
 #include "base/str.h"
 #include "tensor/half.h"
@@ -16,6 +16,7 @@ struct machine {
     void *memory[MODE__N_PLACES];
     double *value[MODE__GRAPH_TENSORS]; /* dense [dim] */
     bool round, half;                   /* numbers of type bf16 are rounded to it; and stored as such */
+    double quick, off;                  /* of QuickGELU, 0: ours; products are larger by this share */
 };
 
 static inline float to_bf16(double x)
@@ -29,12 +30,17 @@ static inline int64_t count(const struct mode__graph_tensor *t)
 }
 
 /* The number at [b, h, i, j]; a dimension of one stands for all. */
-static inline double at(const struct machine *m, int tensor, const int64_t place[4])
+static inline const double *from(const struct machine *m, int tensor, const int64_t place[4])
 {
     const struct mode__graph_tensor *t = &m->g->tensor[tensor];
     int64_t k = 0;
     for (int d = 0; d < 4; d++) k = k * t->dim[d] + (t->dim[d] == 1 ? 0 : place[d]);
-    return m->value[tensor][k];
+    return &m->value[tensor][k];
+}
+
+static inline double at(const struct machine *m, int tensor, const int64_t place[4])
+{
+    return *from(m, tensor, place);
 }
 
 static inline void place_of(const struct mode__graph_tensor *t, int64_t k, int64_t place[4])
@@ -99,9 +105,11 @@ static inline double product(const struct machine *m, const struct mode__graph_n
     double s = 0;
     if ((n->m >= 0 && p[2] >= at(m, n->m, p)) || (n->n >= 0 && p[3] >= at(m, n->n, p))) return 0;
     if (n->k >= 0) k = (int64_t)at(m, n->k, p);
-    for (int64_t i = 0; i < k; i++)
-        s += at(m, n->in[0], (int64_t[]){p[0], p[1], p[2], i}) * at(m, n->in[1], (int64_t[]){p[0], p[1], i, p[3]});
-    return s;
+    const double *a = from(m, n->in[0], (int64_t[]){p[0], p[1], p[2], 0}),
+                 *b = from(m, n->in[1], (int64_t[]){p[0], p[1], 0, p[3]});
+    const int64_t down = m->g->tensor[n->in[1]].dim[3];
+    for (int64_t i = 0; i < k; i++) s += a[i] * b[i * down];
+    return s * (1 + m->off);
 }
 
 static inline double over_row(const struct machine *m, const struct mode__graph_node *n, const int64_t p[4])
@@ -112,6 +120,23 @@ static inline double over_row(const struct machine *m, const struct mode__graph_
         s = n->op == MODE__ROW_MAX ? fmax(s, x) : s + x;
     }
     return s;
+}
+
+/* of the normal distribution below x */
+static inline double share(double x)
+{
+    return 0.5 * erfc(-x * M_SQRT1_2);
+}
+
+static inline double logistic(const struct machine *m, double x)
+{
+    return 1 / (1 + exp(-(m->quick != 0 ? m->quick : MODE__QUICK) * x));
+}
+
+static inline double quick_slope(const struct machine *m, double x)
+{
+    const double s = logistic(m, x);
+    return s + x * (m->quick != 0 ? m->quick : MODE__QUICK) * s * (1 - s);
 }
 
 static inline double element(const struct machine *m, const struct mode__graph_node *n, const int64_t p[4])
@@ -136,6 +161,10 @@ static inline double element(const struct machine *m, const struct mode__graph_n
     case MODE__ROW_SUM: return over_row(m, n, p);
     case MODE__TURN: return at(m, n->in[0], (int64_t[]){p[0], p[1], p[3], p[2]});
     case MODE__COPY: return a;
+    case MODE__GELU: return a * share(a);
+    case MODE__QUICK_GELU: return a * logistic(m, a);
+    case MODE__GELU_BACK: return b * (share(a) + a * exp(-0.5 * a * a) / sqrt(2 * M_PI));
+    case MODE__QUICK_GELU_BACK: return b * quick_slope(m, a);
     }
     return NAN;
 }

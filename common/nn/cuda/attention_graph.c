@@ -16,6 +16,7 @@ static struct maker start(struct mode__graph *g, const struct mode__attention_sh
 {
     struct maker m = {.g = g, .s = s};
     memset(g, 0, sizeof *g);
+    g->rank = 4;
     for (int i = 0; i < MODE__N_PLACES; i++) m.at[i] = MODE__NONE;
     return m;
 }

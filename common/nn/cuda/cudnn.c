@@ -8,7 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OLDEST = 91501, ALIGNMENT = 16, CONFIGS = 16, DESCRIPTORS = 3 * MODE__GRAPH_NODES + MODE__GRAPH_TENSORS };
+enum {
+    OLDEST = 91501,
+    ALIGNMENT = 16,
+    CONFIGS = 16,
+    DESCRIPTORS = 3 * MODE__GRAPH_NODES + MODE__GRAPH_TENSORS + MODE__CUDNN_KNOBS
+};
 
 #define CALLS(X)                                                                                                       \
     X(cudnnGetVersion)                                                                                                 \
@@ -37,6 +42,9 @@ struct mode__cudnn_plan {
     cudnnBackendDescriptor_t plan, part[DESCRIPTORS]; /* part: the graph; kept as long as the plan */
     int n_parts;
     int64_t work;
+    int candidate;
+    bool can_be_kept; /* choice is all of it */
+    struct mode__cudnn_choice choice;
     char text[64];
     /* what a run binds: identifiers are tensor indices + 1 */
     int n_bound;
@@ -166,7 +174,7 @@ static cudnnDataType_t type_of(enum mode__graph_type t)
     return types[t];
 }
 
-static cudnnBackendDescriptor_t tensor(struct build *b, const struct mode__graph_tensor *t, int64_t id,
+static cudnnBackendDescriptor_t tensor(struct build *b, const struct mode__graph_tensor *t, int rank, int64_t id,
                                        cudnnBackendDescriptor_t first)
 {
     static const char what[] = "a tensor";
@@ -175,8 +183,8 @@ static cudnnBackendDescriptor_t tensor(struct build *b, const struct mode__graph
     int64_t alignment = ALIGNMENT;
     bool is_virtual = t->place == MODE__INSIDE, by_value = t->place == MODE__SCALAR;
     set(b, d, CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &type, what);
-    set(b, d, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, 4, t->dim, what);
-    set(b, d, CUDNN_ATTR_TENSOR_STRIDES, CUDNN_TYPE_INT64, 4, t->stride, what);
+    set(b, d, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, rank, t->dim + 4 - rank, what);
+    set(b, d, CUDNN_ATTR_TENSOR_STRIDES, CUDNN_TYPE_INT64, rank, t->stride + 4 - rank, what);
     set(b, d, CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, 1, &id, what);
     set(b, d, CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, CUDNN_TYPE_INT64, 1, &alignment, what);
     if (is_virtual) set(b, d, CUDNN_ATTR_TENSOR_IS_VIRTUAL, CUDNN_TYPE_BOOLEAN, 1, &is_virtual, what);
@@ -201,6 +209,10 @@ static cudnnPointwiseMode_t pointwise_mode(enum mode__graph_op op)
     case MODE__NOT_LESS: return CUDNN_POINTWISE_CMP_GE;
     case MODE__AND: return CUDNN_POINTWISE_LOGICAL_AND;
     case MODE__SELECT: return CUDNN_POINTWISE_BINARY_SELECT;
+    case MODE__GELU: return CUDNN_POINTWISE_GELU_FWD;
+    case MODE__QUICK_GELU: return CUDNN_POINTWISE_SWISH_FWD;
+    case MODE__GELU_BACK: return CUDNN_POINTWISE_GELU_BWD;
+    case MODE__QUICK_GELU_BACK: return CUDNN_POINTWISE_SWISH_BWD;
     default: return CUDNN_POINTWISE_IDENTITY;
     }
 }
@@ -214,16 +226,23 @@ static cudnnBackendDescriptor_t pointwise(struct build *b, const struct mode__gr
     cudnnDataType_t type = g->tensor[n->out].type == MODE__TYPE_BF16 ? CUDNN_DATA_FLOAT
                                                                      : type_of(g->tensor[n->out].type);
     int64_t axis = n->op == MODE__ROW_INDEX ? 2 : 3;
+    const bool slope = n->op == MODE__GELU_BACK || n->op == MODE__QUICK_GELU_BACK;
+    const double quick = MODE__QUICK;
     set(b, how, CUDNN_ATTR_POINTWISE_MODE, CUDNN_TYPE_POINTWISE_MODE, 1, &mode, what);
     set(b, how, CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_TYPE_DATA_TYPE, 1, &type, what);
     if (mode == CUDNN_POINTWISE_GEN_INDEX) set(b, how, CUDNN_ATTR_POINTWISE_AXIS, CUDNN_TYPE_INT64, 1, &axis, what);
+    if (n->op == MODE__QUICK_GELU || n->op == MODE__QUICK_GELU_BACK)
+        set(b, how, CUDNN_ATTR_POINTWISE_SWISH_BETA, CUDNN_TYPE_DOUBLE, 1, &quick, what);
     finish(b, how, what);
     cudnnBackendDescriptor_t op = part(b, CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR, what);
     set_part(b, op, CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, how, what);
     set_part(b, op, CUDNN_ATTR_OPERATION_POINTWISE_XDESC, t[n->in[0]], what);
-    if (n->in[1] >= 0) set_part(b, op, CUDNN_ATTR_OPERATION_POINTWISE_BDESC, t[n->in[1]], what);
+    if (n->in[1] >= 0)
+        set_part(b, op, slope ? CUDNN_ATTR_OPERATION_POINTWISE_DYDESC : CUDNN_ATTR_OPERATION_POINTWISE_BDESC,
+                 t[n->in[1]], what);
     if (n->in[2] >= 0) set_part(b, op, CUDNN_ATTR_OPERATION_POINTWISE_TDESC, t[n->in[2]], what);
-    set_part(b, op, CUDNN_ATTR_OPERATION_POINTWISE_YDESC, t[n->out], what);
+    set_part(b, op, slope ? CUDNN_ATTR_OPERATION_POINTWISE_DXDESC : CUDNN_ATTR_OPERATION_POINTWISE_YDESC, t[n->out],
+             what);
     finish(b, op, what);
     return op;
 }
@@ -284,7 +303,7 @@ static cudnnBackendDescriptor_t operations(struct build *b, const struct mode__g
     for (int i = 0; i < g->n_tensors; i++) { /* lists of first elements come before the tensors that use them */
         int first = g->tensor[i].first;
         MODE_ASSERT(first < i);
-        t[i] = tensor(b, &g->tensor[i], i + 1, first >= 0 ? t[first] : NULL);
+        t[i] = tensor(b, &g->tensor[i], g->rank, i + 1, first >= 0 ? t[first] : NULL);
     }
     for (int i = 0; i < g->n_nodes; i++) {
         const struct mode__graph_node *n = &g->node[i];
@@ -322,9 +341,64 @@ static bool left_to_chance(const struct build *b, cudnnBackendDescriptor_t confi
     return false;
 }
 
-/* The plan of the first configuration which can be made into one. */
+/* The engine's number and knobs, so that the plan can be made again. */
+static void keep_choice(const struct build *b, cudnnBackendDescriptor_t config, int64_t engine)
+{
+    enum { ROOM = 4 * MODE__CUDNN_KNOBS };
+    struct mode__cudnn_plan *p = b->plan;
+    cudnnBackendDescriptor_t knob[ROOM] = {NULL};
+    int64_t n = 0, one;
+    cudnnStatus_t st = CUDNN_STATUS_SUCCESS;
+    p->choice = (struct mode__cudnn_choice){.engine = engine};
+    for (int i = 0; i < ROOM && !st; i++)
+        st = b->dnn->cudnnBackendCreateDescriptor(CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR, &knob[i]);
+    if (!st)
+        st = b->dnn->cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR,
+                                              ROOM, &n, knob);
+    p->can_be_kept = !st && n <= MODE__CUDNN_KNOBS;
+    for (int i = 0; i < n && p->can_be_kept; i++) {
+        cudnnBackendKnobType_t kind = CUDNN_KNOB_TYPE_COUNTS;
+        st = b->dnn->cudnnBackendGetAttribute(knob[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, CUDNN_TYPE_KNOB_TYPE, 1, &one,
+                                              &kind);
+        if (!st)
+            st = b->dnn->cudnnBackendGetAttribute(knob[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, CUDNN_TYPE_INT64, 1, &one,
+                                                  &p->choice.knob[i].value);
+        p->choice.knob[i].kind = kind;
+        p->choice.n_knobs = i + 1;
+        p->can_be_kept = !st;
+    }
+    for (int i = 0; i < ROOM; i++)
+        if (knob[i]) (void)b->dnn->cudnnBackendDestroyDescriptor(knob[i]);
+}
+
+/* A configuration as a plan; what cuDNN says. */
+static cudnnStatus_t realise(struct build *b, cudnnBackendDescriptor_t config)
+{
+    cudnnBackendDescriptor_t plan = NULL;
+    int64_t one = 0;
+    cudnnStatus_t st = b->dnn->cudnnBackendCreateDescriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, &plan);
+    if (!st)
+        st = b->dnn->cudnnBackendSetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG,
+                                              CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &config);
+    if (!st)
+        st = b->dnn->handle ? b->dnn->cudnnBackendSetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE,
+                                                               CUDNN_TYPE_HANDLE, 1, &b->dnn->handle)
+                            : b->dnn->cudnnBackendSetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP,
+                                                               CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &b->dnn->device);
+    if (!st) st = b->dnn->cudnnBackendFinalize(plan);
+    if (!st)
+        st = b->dnn->cudnnBackendGetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &one,
+                                              &b->plan->work);
+    if (!st)
+        b->plan->plan = plan;
+    else if (plan)
+        (void)b->dnn->cudnnBackendDestroyDescriptor(plan);
+    return st;
+}
+
+/* The plan of the first configuration, from number `from` on, which can be made into one. */
 static void choose(struct build *b, cudnnBackendDescriptor_t heuristic, cudnnBackendDescriptor_t config[CONFIGS],
-                   cudnnBackendDescriptor_t engine, bool same_bytes)
+                   cudnnBackendDescriptor_t engine, bool same_bytes, int from)
 {
     static const char what[] = "a plan";
     int64_t n = 0, chance = 0, number = -1;
@@ -334,42 +408,28 @@ static void choose(struct build *b, cudnnBackendDescriptor_t heuristic, cudnnBac
               b->dnn->cudnnBackendGetAttribute(heuristic, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR,
                                                CONFIGS, &n, config));
     if (b->status) return;
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t i = from; i < n; i++) {
         if (left_to_chance(b, config[i], engine, &number) && same_bytes) {
             chance++;
             continue;
         }
-        cudnnBackendDescriptor_t plan = NULL;
-        last = b->dnn->cudnnBackendCreateDescriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, &plan);
-        if (!last)
-            last = b->dnn->cudnnBackendSetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG,
-                                                    CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &config[i]);
-        if (!last)
-            last = b->dnn->handle ? b->dnn->cudnnBackendSetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE,
-                                                                     CUDNN_TYPE_HANDLE, 1, &b->dnn->handle)
-                                  : b->dnn->cudnnBackendSetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP,
-                                                                     CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &b->dnn->device);
-        if (!last) last = b->dnn->cudnnBackendFinalize(plan);
-        int64_t one = 0;
-        if (!last)
-            last = b->dnn->cudnnBackendGetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1,
-                                                    &one, &b->plan->work);
-        if (!last) {
-            b->plan->plan = plan;
-            snprintf(b->plan->text, sizeof b->plan->text, "engine %lld, candidate %lld of %lld", (long long)number,
-                     (long long)i + 1, (long long)n);
-            return;
-        }
-        if (plan) (void)b->dnn->cudnnBackendDestroyDescriptor(plan);
+        last = realise(b, config[i]);
+        if (last) continue;
+        b->plan->candidate = (int)i;
+        keep_choice(b, config[i], number);
+        snprintf(b->plan->text, sizeof b->plan->text, "engine %lld, candidate %lld of %lld", (long long)number,
+                 (long long)i + 1, (long long)n);
+        return;
     }
     check(b,
-          n == 0        ? "no engine takes the graph"
-          : chance == n ? "no engine gives the same bytes each time"
-                        : what,
+          n == 0               ? "no engine takes the graph"
+          : from >= n          ? "there are no more candidates"
+          : chance == n - from ? "no engine gives the same bytes each time"
+                               : what,
           last);
 }
 
-static void plan_graph(struct build *b, cudnnBackendDescriptor_t graph, bool same_bytes)
+static void plan_graph(struct build *b, cudnnBackendDescriptor_t graph, bool same_bytes, int from)
 {
     static const char what[] = "the choice of an engine";
     cudnnBackendHeurMode_t mode = CUDNN_HEUR_MODE_A;
@@ -381,19 +441,48 @@ static void plan_graph(struct build *b, cudnnBackendDescriptor_t graph, bool sam
     set(b, heuristic, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode, what);
     if (b->dnn->device) set_part(b, heuristic, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, b->dnn->device, what);
     finish(b, heuristic, what);
-    choose(b, heuristic, config, engine, same_bytes);
+    choose(b, heuristic, config, engine, same_bytes, from);
     for (int i = 0; i < CONFIGS; i++)
         if (config[i]) (void)b->dnn->cudnnBackendDestroyDescriptor(config[i]);
     if (engine) (void)b->dnn->cudnnBackendDestroyDescriptor(engine);
     if (heuristic) (void)b->dnn->cudnnBackendDestroyDescriptor(heuristic);
 }
 
-enum mode_status mode__cudnn_plan(struct mode__cudnn *dnn, struct mode__cudnn_plan **plan, const struct mode__graph *g,
-                                  bool same_bytes, struct mode_error *err)
+/* The plan that a choice says, whatever the heuristics would. */
+static void plan_choice(struct build *b, cudnnBackendDescriptor_t graph, const struct mode__cudnn_choice *choice)
+{
+    static const char what[] = "an engine that was chosen before";
+    cudnnBackendDescriptor_t knob[MODE__CUDNN_KNOBS], engine = part(b, CUDNN_BACKEND_ENGINE_DESCRIPTOR, what);
+    set_part(b, engine, CUDNN_ATTR_ENGINE_OPERATION_GRAPH, graph, what);
+    set(b, engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &choice->engine, what);
+    if (b->dnn->device) set_part(b, engine, CUDNN_ATTR_ENGINE_DEVICEPROP, b->dnn->device, what);
+    finish(b, engine, what);
+    for (int i = 0; i < choice->n_knobs; i++) {
+        cudnnBackendKnobType_t kind = (cudnnBackendKnobType_t)choice->knob[i].kind;
+        knob[i] = part(b, CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR, what);
+        set(b, knob[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, CUDNN_TYPE_KNOB_TYPE, 1, &kind, what);
+        set(b, knob[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, CUDNN_TYPE_INT64, 1, &choice->knob[i].value, what);
+        finish(b, knob[i], what);
+    }
+    cudnnBackendDescriptor_t config = part(b, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, what);
+    set_part(b, config, CUDNN_ATTR_ENGINECFG_ENGINE, engine, what);
+    if (choice->n_knobs)
+        set(b, config, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR, choice->n_knobs, knob, what);
+    finish(b, config, what);
+    if (!b->status) check(b, what, realise(b, config));
+    b->plan->choice = *choice;
+    b->plan->can_be_kept = true;
+    snprintf(b->plan->text, sizeof b->plan->text, "engine %lld, as it was chosen before", (long long)choice->engine);
+}
+
+static enum mode_status make_plan(struct mode__cudnn *dnn, struct mode__cudnn_plan **plan, const struct mode__graph *g,
+                                  bool same_bytes, int from, const struct mode__cudnn_choice *choice,
+                                  struct mode_error *err)
 {
     struct mode__cudnn_plan *p = *plan = mode_xcalloc(1, sizeof *p);
     struct build b = {.dnn = dnn, .plan = p};
-    plan_graph(&b, operations(&b, g), same_bytes);
+    cudnnBackendDescriptor_t graph = operations(&b, g);
+    choice ? plan_choice(&b, graph, choice) : plan_graph(&b, graph, same_bytes, from);
     for (int i = 0; i < g->n_tensors; i++) {
         if (g->tensor[i].place == MODE__INSIDE) continue;
         p->id[p->n_bound] = i + 1;
@@ -404,6 +493,19 @@ enum mode_status mode__cudnn_plan(struct mode__cudnn *dnn, struct mode__cudnn_pl
     enum mode_status st = fail(dnn, err, b.what, b.status);
     mode__cudnn_plan_free(dnn, plan);
     return st;
+}
+
+enum mode_status mode__cudnn_plan(struct mode__cudnn *dnn, struct mode__cudnn_plan **plan, const struct mode__graph *g,
+                                  bool same_bytes, int from, struct mode_error *err)
+{
+    return make_plan(dnn, plan, g, same_bytes, from, NULL, err);
+}
+
+enum mode_status mode__cudnn_plan_again(struct mode__cudnn *dnn, struct mode__cudnn_plan **plan,
+                                        const struct mode__graph *g, const struct mode__cudnn_choice *choice,
+                                        struct mode_error *err)
+{
+    return make_plan(dnn, plan, g, true, 0, choice, err);
 }
 
 void mode__cudnn_plan_free(struct mode__cudnn *dnn, struct mode__cudnn_plan **plan)
@@ -419,6 +521,16 @@ void mode__cudnn_plan_free(struct mode__cudnn *dnn, struct mode__cudnn_plan **pl
 size_t mode__cudnn_plan_work(const struct mode__cudnn_plan *plan)
 {
     return (size_t)plan->work;
+}
+
+int mode__cudnn_plan_candidate(const struct mode__cudnn_plan *plan)
+{
+    return plan->candidate;
+}
+
+const struct mode__cudnn_choice *mode__cudnn_plan_choice(const struct mode__cudnn_plan *plan)
+{
+    return plan->can_be_kept ? &plan->choice : NULL;
 }
 
 const char *mode__cudnn_plan_text(const struct mode__cudnn_plan *plan)

@@ -2,7 +2,7 @@
  *
  *     struct mode__cudnn *dnn;
  *     if (mode__cudnn_open(&dnn, NULL, &err) == MODE_OK) { ...plans... }     // no cuDNN: own kernels do the work
- *     st = mode__cudnn_plan(dnn, &plan, &graph, true, &err);
+ *     st = mode__cudnn_plan(dnn, &plan, &graph, true, 0, &err);
  *     mode__cudnn_run(dnn, plan, stream, pointers, work);
  *
  * A plan is what cuDNN makes of one struct mode__graph: chosen by its heuristics among the engines that take the graph,
@@ -16,7 +16,7 @@
 #define MODE_NN_CUDA_CUDNN_H
 
 #include "base/error.h"
-#include "nn/cuda/attention_graph.h"
+#include "nn/cuda/graph.h"
 
 #include <stddef.h>
 
@@ -32,9 +32,25 @@ size_t mode__cudnn_version(const struct mode__cudnn *dnn);
 
 /* same_bytes: no engine which says of itself that its sums come in any order. (cuDNN 9.19 says so of none for
  * attention, although a way back that adds dq up in memory has no order: the graph must be the one without such a sum,
- * see same_bytes of struct mode__attention_shape.) MODE_E_DEVICE: no engine takes the graph; err has cuDNN's reason. */
+ * see same_bytes of struct mode__attention_shape.) from: of the candidates, the likely fastest first, those before this
+ * number are left out. MODE_E_DEVICE: no engine takes the graph; err has cuDNN's reason. */
 enum mode_status mode__cudnn_plan(struct mode__cudnn *dnn, struct mode__cudnn_plan **plan, const struct mode__graph *g,
-                                  bool same_bytes, struct mode_error *err);
+                                  bool same_bytes, int from, struct mode_error *err);
+/* What makes a plan again, with the same version of cuDNN: an engine and what it was told. */
+enum { MODE__CUDNN_KNOBS = 6 };
+struct mode__cudnn_choice {
+    int64_t engine;
+    int n_knobs;
+    struct {
+        int64_t kind, value;
+    } knob[MODE__CUDNN_KNOBS];
+};
+enum mode_status mode__cudnn_plan_again(struct mode__cudnn *dnn, struct mode__cudnn_plan **plan,
+                                        const struct mode__graph *g, const struct mode__cudnn_choice *choice,
+                                        struct mode_error *err);
+int mode__cudnn_plan_candidate(const struct mode__cudnn_plan *plan); /* its number */
+const struct mode__cudnn_choice *
+mode__cudnn_plan_choice(const struct mode__cudnn_plan *plan); /* NULL: too many knobs */
 void mode__cudnn_plan_free(struct mode__cudnn *dnn, struct mode__cudnn_plan **plan);
 size_t mode__cudnn_plan_work(const struct mode__cudnn_plan *plan); /* bytes of scratch, to be aligned to 256 */
 /* What was chosen, of how many: "engine 8, candidate 1 of 3". */

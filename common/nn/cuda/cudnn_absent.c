@@ -20,13 +20,34 @@ size_t mode__cudnn_version(const struct mode__cudnn *dnn)
 }
 
 enum mode_status mode__cudnn_plan(struct mode__cudnn *dnn, struct mode__cudnn_plan **plan, const struct mode__graph *g,
-                                  bool same_bytes, struct mode_error *err)
+                                  bool same_bytes, int from, struct mode_error *err)
 {
     (void)g;
     (void)same_bytes;
+    (void)from;
     MODE_ASSERT(!dnn);
     *plan = NULL;
     return MODE_FAIL(err, MODE_E_DEVICE, "no cuDNN is open");
+}
+
+enum mode_status mode__cudnn_plan_again(struct mode__cudnn *dnn, struct mode__cudnn_plan **plan,
+                                        const struct mode__graph *g, const struct mode__cudnn_choice *choice,
+                                        struct mode_error *err)
+{
+    (void)choice;
+    return mode__cudnn_plan(dnn, plan, g, true, 0, err);
+}
+
+int mode__cudnn_plan_candidate(const struct mode__cudnn_plan *plan)
+{
+    MODE_ASSERT(!plan);
+    return 0;
+}
+
+const struct mode__cudnn_choice *mode__cudnn_plan_choice(const struct mode__cudnn_plan *plan)
+{
+    MODE_ASSERT(!plan);
+    return NULL;
 }
 
 void mode__cudnn_plan_free(struct mode__cudnn *dnn, struct mode__cudnn_plan **plan)

@@ -1,6 +1,7 @@
 #include "nn/cuda/cudnn_attention.h"
 
 #include "base/str.h"
+#include "nn/cuda/attention_graph.h"
 #include "nn/cuda/cudnn.h"
 
 #include <stdlib.h>
@@ -101,13 +102,18 @@ static void reason(struct way *x, const char *why)
     snprintf(x->why, sizeof x->why, "%.*s", (int)sizeof x->why - 1, why);
 }
 
-static bool has_cudnn(struct mode__attention_ways *w)
+struct mode__cudnn *mode__attention_cudnn(struct mode__attention_ways *w)
 {
     struct mode_error err;
     if (!w->tried && mode__cudnn_open(&w->dnn, NULL, &err))
         snprintf(w->absent, sizeof w->absent, "%.*s", (int)sizeof w->absent - 1, err.text);
     w->tried = true;
-    return w->dnn != NULL;
+    return w->dnn;
+}
+
+size_t mode__attention_cudnn_version(struct mode__attention_ways *w)
+{
+    return mode__attention_cudnn(w) ? mode__cudnn_version(w->dnn) : 0;
 }
 
 /* A plan for a new shape, where the rule or the measurement may want one. */
@@ -121,11 +127,11 @@ static void plan(struct mode__attention_ways *w, struct way *x)
         reason(x, "sequences so short fill a part of cuDNN's tiles, and are read once here");
     } else if (w->order == BY_RULE && !x->training && x->s.packed) {
         reason(x, "packed sequences in inference come in ever new numbers");
-    } else if (!has_cudnn(w)) {
+    } else if (!mode__attention_cudnn(w)) {
         reason(x, "there is no cuDNN");
     } else {
         x->back ? mode__attention_back_graph(&g, &x->s) : mode__attention_graph(&g, &x->s);
-        enum mode_status st = mode__cudnn_plan(w->dnn, &x->plan, &g, x->s.same_bytes, &err);
+        enum mode_status st = mode__cudnn_plan(w->dnn, &x->plan, &g, x->s.same_bytes, 0, &err);
         reason(x, st ? err.text : mode__cudnn_plan_text(x->plan));
     }
 }

@@ -23,10 +23,15 @@
 #include <stdio.h>
 
 struct mode__attention_ways;
+struct mode__cudnn;
 
 struct mode__attention_ways *mode__attention_ways_open(void); /* cuDNN is loaded when a shape asks for it */
 void mode__attention_ways_close(struct mode__attention_ways **w);
 void mode__attention_ways_measure(struct mode__attention_ways *w, bool on);
+/* The same cuDNN for others (product_act.h): opened when it is first asked for; NULL: there is none. And its version, 0:
+ * none. */
+struct mode__cudnn *mode__attention_cudnn(struct mode__attention_ways *w);
+size_t mode__attention_cudnn_version(struct mode__attention_ways *w);
 /* For the profile: a line for every shape met, with the way it takes and why. */
 void mode__attention_ways_note(const struct mode__attention_ways *w, FILE *out);
 

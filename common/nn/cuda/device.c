@@ -4,6 +4,7 @@
 #include "nn/cuda/fp8.h"
 #include "nn/cuda/kernels.h"
 #include "nn/cuda/nearest.h"
+#include "nn/cuda/product_act.h"
 
 #include "base/str.h"
 
@@ -98,6 +99,7 @@ static void close_device(struct mode_backend *be)
     for (int i = 0; i < MODE__LANES; i++)
         if (c->lane[i].stream) (void)cudaStreamSynchronize(c->lane[i].stream);
     mode__graphs_close(&c->graphs);
+    mode__product_ways_close(be);
     mode__attention_ways_close(&c->attention);
     mode__cuda_products_close(&c->products);
     mode__streams_close(&c->streams);
@@ -137,6 +139,7 @@ static enum mode_status open_device(struct mode_backend *be, struct mode_error *
     c->stream = c->lane[0].stream;
     if (!st) c->graphs = mode__graphs_open();
     if (!st) c->attention = mode__attention_ways_open();
+    if (!st) c->product_ways = mode__product_ways_open();
     if (!st) c->products = mode__cuda_products_open(is_tf32(be));
     if (!st) c->streams = mode__streams_open();
     if (!st && strcmp(be->ops->name, "cuda-fp8") == 0) st = mode__cuda_fp8_usable(be, err);
@@ -302,12 +305,14 @@ static void measure(struct mode_backend *be, bool products, bool attention)
     mode__attention_ways_measure(c->attention, attention);
     c->measuring = products || attention;
     if (c->measuring) mode__graphs_drop(c->graphs);
+    if (products) mode__product_ways_forget(be);
 }
 
 static enum mode_status use_algorithms(struct mode_backend *be, const char *text, char *why_not, size_t size,
                                        struct mode_error *err)
 {
     mode__graphs_drop(mode__cuda_of(be)->graphs);
+    mode__product_ways_forget(be);
     return mode__cuda_use_algorithms(be, text, why_not, size, err);
 }
 
@@ -325,6 +330,7 @@ static void note(const struct mode_backend *be, FILE *out)
         fprintf(out, "%lld of %lld products were refused by cuBLASLt and made by cuBLAS\n",
                 (long long)mode__cuda_products_refused(p), (long long)mode__cuda_products_done(p));
     mode__cuda_fp8_note(be, out);
+    mode__product_ways_note(be, out);
     mode__attention_ways_note(mode__cuda_of(be)->attention, out);
     struct mode_backend_repeats r;
     mode__cuda_repeats(be, &r);

@@ -36,6 +36,7 @@ struct mode__cuda {
     bool measuring;
     struct mode__products *products;
     struct mode__attention_ways *attention;
+    struct mode__product_ways *product_ways;
     struct mode__graphs *graphs;
     struct mode__clock *clock; /* clock.h; NULL: nothing was timed */
     size_t room, memory;       /* bytes that were free when it was opened; that the GPU has */

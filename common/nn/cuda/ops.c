@@ -4,6 +4,7 @@
 #include "nn/cuda/kernels.h"
 #include "nn/cuda/nearest.h"
 #include "nn/cuda/optim.h"
+#include "nn/cuda/product_act.h"
 
 static cudaStream_t stream_of(const struct mode_backend *be)
 {
@@ -48,23 +49,33 @@ static void linear(struct mode_backend *be, struct mode_tensor *y, struct mode_t
                    enum mode_act act)
 {
     int64_t m = x->dim[0], k = x->dim[1], n = w->dim[0];
-    bool half = is_bf16(be), more = z || act != MODE_ACT_NONE; /* add is then added after the activation */
-    void *argument = z ? z->data : y->data;
-    const struct mode__product p = {.c = argument,
+    bool half = is_bf16(be);
+    const struct mode__product_act with_act = {.result = y->data,
+                                               .z = at(z),
+                                               .factor = x->data,
+                                               .weight = w->data,
+                                               .bias = at(b),
+                                               .m = m,
+                                               .n = n,
+                                               .k = k,
+                                               .act = act};
+    const struct mode__product p = {.c = y->data,
                                     .a = x->data,
                                     .b = w->data,
                                     .b_turned = true,
                                     .m = m,
                                     .n = n,
                                     .k = k,
-                                    .add = more ? NULL : at(add),
+                                    .add = at(add),
                                     .bias = at(b),
                                     .bf16 = half,
                                     .c_bf16 = half};
-    MODE_ASSERT(!more || !add || add->data != y->data);
+    MODE_ASSERT(!add || (!z && act == MODE_ACT_NONE));
     if (m == 0) return;
-    mode__cuda_product(be, &p);
-    if (more) mode__cuda_epilogue(stream_of(be), half, y->data, argument, m, n, NULL, (int)act, at(add));
+    if (z || act != MODE_ACT_NONE)
+        mode__cuda_product_act(be, &with_act);
+    else
+        mode__cuda_product(be, &p);
     launched();
 }
 
@@ -120,8 +131,18 @@ static void linear_back(struct mode_backend *be, struct mode_tensor *dx, struct 
                                dy->data, m, n);
     mode__beside_end(be, dy, x);
     mode__cuda_writes(be, &dx, 1); /* it may be x */
-    if (dx) times_weights(be, dx, dy, w, false);
-    if (dx && z) mode__cuda_activate_back(stream_of(be), is_bf16(be), dx->data, z->data, m, k, (int)act);
+    if (dx && z)
+        mode__cuda_product_act(be, &(struct mode__product_act){.result = dx->data,
+                                                               .z = z->data,
+                                                               .factor = dy->data,
+                                                               .weight = w->data,
+                                                               .m = m,
+                                                               .n = k,
+                                                               .k = n,
+                                                               .act = act,
+                                                               .back = true});
+    else if (dx)
+        times_weights(be, dx, dy, w, false);
     launched();
 }
 

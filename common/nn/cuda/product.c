@@ -11,6 +11,7 @@
 #include "nn/cuda/fp8.h"
 
 #include "base/str.h"
+#include "nn/cuda/cudnn_attention.h"
 #include "nn/cuda/kernels.h"
 #include "nn/cuda/winners.h"
 
@@ -162,10 +163,14 @@ enum mode_status mode__cuda_use_algorithms(struct mode_backend *be, const char *
             first_line);
     if (!st) st = mode__winners_parse(all, end + 1, 3, err);
     head_of(head, be);
+    const size_t version = !st && mode__winners_cudnn(all) ? mode__attention_cudnn_version(mode__cuda_of(be)->attention)
+                                                           : 0;
     why_not[0] = 0;
     if (!st && (strlen(head) != (size_t)(end - of) || strncmp(of, head, strlen(head)) != 0)) {
         snprintf(why_not, size, "they are for %.*s; this is %s", (int)(end - of) < HEAD ? (int)(end - of) : HEAD, of,
                  head);
+    } else if (!st && mode__winners_cudnn(all) && mode__winners_cudnn(all) != version) {
+        snprintf(why_not, size, "they are for cuDNN %zu; here is %zu", mode__winners_cudnn(all), version);
     } else if (!st) {
         forget_plans(p);
         struct mode__winners *before = p->winners;
@@ -174,6 +179,21 @@ enum mode_status mode__cuda_use_algorithms(struct mode_backend *be, const char *
     }
     mode__winners_free(all);
     return st;
+}
+
+bool mode__products_measuring(const struct mode__products *p)
+{
+    return p->measuring;
+}
+
+const cublasLtMatmulAlgo_t *mode__product_kept(const struct mode__products *p, const struct mode__product_key *k)
+{
+    return mode__winner(p->winners, k);
+}
+
+void mode__product_keep(struct mode__products *p, const struct mode__product_key *k, const cublasLtMatmulAlgo_t *words)
+{
+    mode__winner_set(p->winners, k, words);
 }
 
 int64_t mode__cuda_products_refused(const struct mode__products *p)
@@ -226,7 +246,7 @@ static struct plan *plan_of(struct mode__products *s, const struct mode__product
 }
 
 /* Rows, and sums over rows, that differ by less than an eighth are alike. */
-static int64_t alike(int64_t rows)
+int64_t mode__product_alike(int64_t rows)
 {
     int64_t step = 1;
     while (step * 16 <= rows) step *= 2;
@@ -391,8 +411,8 @@ static bool choose(struct plan *p, struct mode__products *s, const struct mode__
 {
     cublasLtMatmulHeuristicResult_t found[CANDIDATES], checked;
     struct mode__product_key like = p->key;
-    like.m = alike(like.m);
-    if (x->a_turned) like.k = alike(like.k); /* k counts rows where gradients of weights are made */
+    like.m = mode__product_alike(like.m);
+    if (x->a_turned) like.k = mode__product_alike(like.k); /* k counts rows where gradients of weights are made */
     const cublasLtMatmulAlgo_t *known = mode__winner(s->winners, &like);
     if (known && !lt.cublasLtMatmulAlgoCheck(s->handle, p->what, p->a, p->b, p->c, p->c, known, &checked) &&
         checked.workspaceSize <= MODE__WORKSPACE) {

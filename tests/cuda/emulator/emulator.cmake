@@ -37,6 +37,16 @@ function(mode_emulate_cuda)
   target_link_options(mode_emulated_nccl PRIVATE -Wl,-Bsymbolic)
   target_link_libraries(mode_emulated_nccl PRIVATE mode_emulator)
 
+  # what is loaded in cuDNN's place, the same way
+  add_library(mode_emulated_cudnn SHARED ${MODE_EMULATOR_DIR}/cudnn.c ${common}/base/error.c ${common}/base/str.c)
+  set_target_properties(mode_emulated_cudnn PROPERTIES OUTPUT_NAME cudnn SUFFIX .so.9 C_VISIBILITY_PRESET default
+                        LIBRARY_OUTPUT_DIRECTORY ${out} BUILD_RPATH ${out})
+  target_include_directories(mode_emulated_cudnn PRIVATE ${MODE_EMULATOR_DIR}/include ${common} ${MODE_EMULATOR_DIR}/../..)
+  target_compile_definitions(mode_emulated_cudnn PRIVATE _GNU_SOURCE)
+  target_compile_options(mode_emulated_cudnn PRIVATE -O2)
+  target_link_options(mode_emulated_cudnn PRIVATE -Wl,-Bsymbolic)
+  target_link_libraries(mode_emulated_cudnn PRIVATE mode_emulator m)
+
   foreach(test emulator hopper)
     set(name cuda-emulator)
     if(test STREQUAL "hopper")
@@ -53,8 +63,7 @@ function(mode_emulate_cuda)
 
   # build/emulator/nn/cuda/: the kernels (.cu as .cpp) and their headers after rewriting
   file(GLOB host CONFIGURE_DEPENDS ${common}/nn/cuda/*.c)
-  list(FILTER host EXCLUDE REGEX "/cudnn(_absent)?\\.c$")
-  list(APPEND host ${MODE_EMULATOR_DIR}/cudnn.c) # in its place
+  list(FILTER host EXCLUDE REGEX "/cudnn_absent\\.c$") # include/ has cuDNN's header
   file(GLOB kernels CONFIGURE_DEPENDS ${common}/nn/cuda/*.cu ${common}/nn/cuda/*.cuh)
   list(FILTER kernels EXCLUDE REGEX "/(ptx|hopper)\\.cuh$") # include/nn/cuda has their instructions here
   foreach(from ${kernels})
@@ -71,7 +80,7 @@ function(mode_emulate_cuda)
   target_compile_options(mode_emulated PRIVATE $<$<COMPILE_LANGUAGE:CXX>:${flags};${aligned}>)
   target_link_options(mode_emulated INTERFACE ${aligned})
   target_link_libraries(mode_emulated PUBLIC mode_emulator ${CMAKE_DL_LIBS})
-  add_dependencies(mode_emulated mode_emulated_blas mode_emulated_lt mode_emulated_nccl)
+  add_dependencies(mode_emulated mode_emulated_blas mode_emulated_lt mode_emulated_nccl mode_emulated_cudnn)
   # the backend looks for libcublas.so.13 with dlopen; RPATH, unlike RUNPATH, is searched before LD_LIBRARY_PATH
   target_link_options(mode_emulated INTERFACE -Wl,--disable-new-dtags -Wl,-rpath,${out})
 endfunction()

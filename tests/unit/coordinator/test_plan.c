@@ -243,9 +243,9 @@ static void test_a_changed_parameter_redoes_only_what_depends_on_it(void **state
     expect(w, (unsigned[]){0, 2, 2, 1, 0, 2, 0, 1, 1, 2, 8, 1});
     w = (struct what)AS_BEFORE;
     w.train = ", algorithms: chosen.txt"; /* what is in the file counts */
-    put_file("chosen.txt", "mode-algorithms 1\none");
+    put_file("chosen.txt", "mode-algorithms 2\none");
     expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 8, 1});
-    put_file("chosen.txt", "mode-algorithms 1\nother");
+    put_file("chosen.txt", "mode-algorithms 2\nother");
     expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 8, 1});
 }
 
