@@ -1,6 +1,7 @@
 /* Every backend against the reference, every op, over shapes chosen to be awkward; and the same bytes whether one
  * thread works or three. */
 #include "op_cases.h"
+#include "oracle.h"
 
 #include "base/file.h"
 #include "base/parallel.h"
@@ -88,6 +89,28 @@ static void test_adamw_rounds_its_copy(void **state)
         op_run_clear(&r);
     }
     mode_backend_close(&be);
+}
+
+/* What models of full size are compared with is the reference, to the byte; products of whole blocks, of parts of them
+ * and of none are among the cases. */
+static void test_the_oracle_is_the_reference(void **state)
+{
+    static const char *const names[] = {"ref", "ref-bf16"};
+    (void)state;
+    for (int k = 0; k < 2; k++) {
+        struct mode_backend *ref = open_backend(names[k]), *be = oracle_open(names[k]);
+        for (int i = 0; i < N_OP_CASES; i++) {
+            struct op_run a = op_case_run(&op_cases[i], i, be), b = op_case_run(&op_cases[i], i, ref);
+            for (int j = 0; j < b.n_out; j++)
+                if (memcmp(a.out[j].data, b.out[j].data, mode_tensor_bytes(&b.out[j])) != 0)
+                    fail_msg("%s, %s: result %d has other bytes", names[k], op_cases[i].name, j);
+            assert_memory_equal(&a.scalar, &b.scalar, sizeof a.scalar);
+            op_run_clear(&a);
+            op_run_clear(&b);
+        }
+        mode_backend_close(&ref);
+        mode_backend_close(&be);
+    }
 }
 
 /* One per instruction set; skipped where this processor, or its system, lacks it. */
@@ -191,6 +214,7 @@ int main(void)
         cmocka_unit_test(test_amx_agrees_with_ref),
         cmocka_unit_test(test_ref_bf16_agrees_with_ref),
         cmocka_unit_test(test_adamw_rounds_its_copy),
+        cmocka_unit_test(test_the_oracle_is_the_reference),
         cmocka_unit_test(test_an_unknown_backend_is_refused_by_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
