@@ -47,18 +47,23 @@ typedef double oracle_four __attribute__((vector_size(32), aligned(8)));
 ORACLE_CLONES static void oracle_block(double *sums, int64_t n, const double *a, const double *b, int64_t k)
 {
     oracle_four c[ORACLE_ROWS][2];
+#pragma GCC unroll 4
     for (int i = 0; i < ORACLE_ROWS; i++)
+#pragma GCC unroll 2
         for (int h = 0; h < 2; h++) memcpy(&c[i][h], sums + i * n + 4 * h, sizeof c[i][h]);
     for (int64_t l = 0; l < k; l++) {
         oracle_four x, y;
         memcpy(&x, b + ORACLE_COLUMNS * l, sizeof x);
         memcpy(&y, b + ORACLE_COLUMNS * l + 4, sizeof y);
+#pragma GCC unroll 4 /* so that the sums stay in registers */
         for (int i = 0; i < ORACLE_ROWS; i++) {
             c[i][0] += a[i * k + l] * x;
             c[i][1] += a[i * k + l] * y;
         }
     }
+#pragma GCC unroll 4
     for (int i = 0; i < ORACLE_ROWS; i++)
+#pragma GCC unroll 2
         for (int h = 0; h < 2; h++) memcpy(sums + i * n + 4 * h, &c[i][h], sizeof c[i][h]);
 }
 
