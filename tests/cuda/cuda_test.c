@@ -1,16 +1,18 @@
-/* cuda-test [--small] [OUT] - the cuda backend against the reference on a machine with a GPU; no library but CUDA's is
- * needed.
+/* cuda-test [--small|--nearest] [OUT] - the cuda backend against the reference on a machine with a GPU; no library but
+ * CUDA's is needed.
  *
  * Every case of tests/ops on "cuda" against "ref" and on "cuda-bf16" against "ref-bf16", clustering on "cuda-tf32" and
- * "cuda-fp8", too, and on "cuda" by our own kernel, linear maps on "cuda-fp8" against "ref-fp8", and more whose shapes
- * meet the edges of the kernels;
- * cases of the size that models have against "cpu", whose own cases are proven against "ref"
- * (--small: not these, for the emulator); every case twice, byte by byte; products once more with measured algorithms.
+ * "cuda-fp8", too, and on "cuda" by our own kernel, linear maps on "cuda-tf32" against "ref" and on "cuda-fp8" against
+ * "ref-fp8", and more whose shapes meet the edges of the kernels; numbers that are none and subnormal ones; layer norms
+ * and updates of bf16 number by number; cases of the size that models have against "ref" by all threads, clustering and
+ * the loss, which would take it minutes, against "cpu" (--small: not these, for the emulator; --nearest: clustering by
+ * our own kernel alone, for a sanitizer); every case twice, byte by byte; products once more with measured algorithms.
  * MODE_CUDA_NEAREST=library: not by our own kernel.
  * Prints a table, and writes it to OUT/cuda_test.tsv: small cases of all backends first, for a test that is cut short.
  * Ends with 1 when anything is off, with 77 when there is no GPU. */
 #include "cuda/table.h"
 #include "ops/op_cases.h"
+#include "ops/oracle.h"
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -422,11 +424,57 @@ static int check_own_nearest(struct mode_backend *cuda, struct mode_backend *ref
     return check_clustering("cuda", ref, n);
 }
 
+/* Small cases of f32 and bf16; how many are off. */
+static int check_cases(struct mode_backend *cuda, struct mode_backend *bf16, struct mode_backend *ref,
+                       struct mode_backend *ref_bf16, int *n)
+{
+    int bad = 0;
+    for (int half = 0; half < 2; half++) {
+        struct mode_backend *be = half ? bf16 : cuda, *truth = half ? ref_bf16 : ref;
+        for (int i = 0; i < N_OP_CASES; i++, ++*n) bad += check(&op_cases[i], i, be, truth);
+        for (int i = 0; i < N_SMALL; i++, ++*n) bad += check(&small_cases[i], N_OP_CASES + i, be, truth);
+        for (int i = 0; i < N_SPECIAL; i++)
+            for (int what = OP_NO_NUMBERS; what <= OP_TINY; what++, ++*n)
+                bad += check_special(&special_cases[i], i, be, truth, (enum op_special)what);
+        mode_backend_profile(be, true);
+        mode_backend_measure(be, true);
+        for (int i = 0; i < N_OP_CASES; i++)
+            if (strncmp(op_cases[i].name, "linear", 6) == 0) bad += check(&op_cases[i], i, be, truth), ++*n;
+        mode_backend_measure(be, false);
+        mode_backend_profile_print(be, stdout);
+        mode_backend_profile(be, false);
+    }
+    bad += check_activations(bf16);
+    *n += MODE_ACT_TANH;
+    for (int i = 0; i < N_OP_CASES; i++) {
+        if (op_cases[i].run == case_layernorm) bad += check_norm(&op_cases[i], i, bf16, ref), ++*n;
+        if (op_cases[i].run == case_adamw) bad += check_update(&op_cases[i], i, cuda, bf16), ++*n;
+    }
+    for (int i = 0; i < N_SMALL; i++)
+        if (small_cases[i].run == case_layernorm) bad += check_norm(&small_cases[i], i, bf16, ref), ++*n;
+    return bad;
+}
+
+/* Cases of the size that models have. */
+static int check_large(struct mode_backend *cuda, struct mode_backend *bf16, struct mode_backend *cpu, int *n)
+{
+    struct mode_backend *ref = oracle_open("ref");
+    int bad = 0;
+    for (int i = 0; i < N_LARGE; i++, *n += 2) {
+        const struct op_case *c = &large_cases[i];
+        const bool long_in_ref = c->run == case_nearest || c->run == case_costs || c->run == case_contrastive;
+        bad += check(c, i, cuda, long_in_ref ? cpu : ref) + check(c, i, bf16, long_in_ref ? cpu : ref);
+    }
+    mode_backend_close(&ref);
+    return bad;
+}
+
 int main(int argc, char **argv)
 {
     struct mode_backend *cuda, *bf16, *ref, *ref_bf16, *cpu;
     struct mode_error err;
-    bool small = argc > 1 && strcmp(argv[1], "--small") == 0;
+    const bool only_nearest = argc > 1 && strcmp(argv[1], "--nearest") == 0,
+               small = only_nearest || (argc > 1 && strcmp(argv[1], "--small") == 0);
     const char *nearest = getenv("MODE_CUDA_NEAREST");
     const bool by_own = !nearest || strcmp(nearest, "library") != 0;
     setenv("MODE_CUDA_NEAREST", "library", 1);
@@ -445,34 +493,10 @@ int main(int argc, char **argv)
     if (!table_open(folder, "cuda_test.tsv")) return 1;
     double t0 = mode_clock_s();
     table_row("backend\tcase\tshape\tagainst\tdistance\tallowed\tused\ttwice\tverdict\n");
-    for (int half = 0; half < 2; half++) {
-        struct mode_backend *be = half ? bf16 : cuda, *truth = half ? ref_bf16 : ref;
-        for (int i = 0; i < N_OP_CASES; i++, n++) bad += check(&op_cases[i], i, be, truth);
-        for (int i = 0; i < N_SMALL; i++, n++) bad += check(&small_cases[i], N_OP_CASES + i, be, truth);
-        for (int i = 0; i < N_SPECIAL; i++)
-            for (int what = OP_NO_NUMBERS; what <= OP_TINY; what++, n++)
-                bad += check_special(&special_cases[i], i, be, truth, (enum op_special)what);
-        mode_backend_profile(be, true);
-        mode_backend_measure(be, true);
-        for (int i = 0; i < N_OP_CASES; i++)
-            if (strncmp(op_cases[i].name, "linear", 6) == 0) bad += check(&op_cases[i], i, be, truth), n++;
-        mode_backend_measure(be, false);
-        mode_backend_profile_print(be, stdout);
-        mode_backend_profile(be, false);
-    }
-    bad += check_activations(bf16);
-    n += MODE_ACT_TANH;
-    for (int i = 0; i < N_OP_CASES; i++) {
-        if (op_cases[i].run == case_layernorm) bad += check_norm(&op_cases[i], i, bf16, ref), n++;
-        if (op_cases[i].run == case_adamw) bad += check_update(&op_cases[i], i, cuda, bf16), n++;
-    }
-    for (int i = 0; i < N_SMALL; i++)
-        if (small_cases[i].run == case_layernorm) bad += check_norm(&small_cases[i], i, bf16, ref), n++;
-    bad += check_tf32(ref, &n);
-    bad += check_clustering("cuda-tf32", ref, &n) + check_clustering("cuda-fp8", ref, &n);
-    bad += check_fp8(&n);
-    for (int i = 0; i < N_LARGE && !small; i++, n += 2)
-        bad += check(&large_cases[i], i, cuda, cpu) + check(&large_cases[i], i, bf16, cpu);
+    if (!only_nearest) bad += check_cases(cuda, bf16, ref, ref_bf16, &n) + check_tf32(ref, &n);
+    if (!only_nearest) bad += check_clustering("cuda-tf32", ref, &n) + check_clustering("cuda-fp8", ref, &n);
+    if (!only_nearest) bad += check_fp8(&n);
+    if (!small) bad += check_large(cuda, bf16, cpu, &n);
     if (by_own)
         bad += check_own_nearest(cuda, ref, &n); /* last: should it take the GPU with it, the rest has been said */
     table_row("%d of %d cases are off; %.1f s\n", bad, n, mode_clock_s() - t0);

@@ -7,7 +7,8 @@
 #   embed        the vectors of a processor, in f32 and bf16
 #   train        its losses, too; the same bytes with and without graphs and streams
 #   algorithms   chosen by the clock once; by what was kept the same bytes, twice
-#   resume       stopped on a GPU, gone on with on a processor, and the other way round
+#   resume       stopped on a GPU, gone on with on a processor, and the other way round: ten more losses; stopped and gone
+#                on with on the same GPU: the same bytes
 #   run          mode up and mode run, shards to report, in bf16 (where redis-server is)
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
@@ -82,8 +83,10 @@ algorithms)
     echo "the same bytes, twice"
     ;;
 resume)
-    # from, to: a training that is stopped after its first checkpoint; with more steps where it was too quick for that
-    for pair in "cuda cpu" "cpu cuda"; do
+    # from, to, how far apart ten losses may be: a training that is stopped after its first checkpoint; with more steps
+    # where it was too quick for that
+    losses() { sed 's/.*"loss": \([^,]*\).*/\1/' "$1/steps.jsonl"; }
+    for pair in "cuda cuda 0" "cuda-bf16 cuda-bf16 0" "cuda cpu 1e-4" "cpu cuda 1e-4" "cuda-bf16 cpu 2e-2" "cpu cuda-bf16 2e-2"; do
         set -- $pair
         for steps in 40 200 1000; do
             rm -rf stopped
@@ -105,9 +108,13 @@ resume)
         train stopped "$2" --checkpoint-steps 10 --steps $steps --resume || fail "from $1 to $2"
         [ "$(wc -l <stopped/steps.jsonl)" = $steps ] || fail "from $1 to $2: not every step is there"
         train whole "$1" --checkpoint-steps 10 --steps $steps || fail "in one piece"
-        tail -n 1 whole/steps.jsonl | sed 's/.*"loss": \([^,]*\).*/\1/' >whole.txt
-        tail -n 1 stopped/steps.jsonl | sed 's/.*"loss": \([^,]*\).*/\1/' >parts.txt
-        near "from $1 to $2 at step $at of $steps, the last loss and that of one piece" 0.05 whole.txt parts.txt || fail "from $1 to $2: another loss"
+        losses whole | head -n "$at" >whole.txt
+        losses stopped | head -n "$at" >parts.txt
+        cmp -s whole.txt parts.txt || fail "on $1: another loss before step $at"
+        losses whole | head -n $((at + 10)) | tail -n 10 >whole.txt
+        losses stopped | head -n $((at + 10)) | tail -n 10 >parts.txt
+        near "from $1 to $2 at step $at of $steps, ten losses and those of one piece" "$3" parts.txt whole.txt || fail "from $1 to $2: other losses"
+        [ "$1" != "$2" ] || same stopped whole || fail "from $1 to $2: other bytes"
         rm -rf stopped whole
     done
     ;;

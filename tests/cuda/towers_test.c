@@ -32,6 +32,7 @@
 #include <unistd.h>
 
 enum { FEW = 6 };
+static const double WARM = 5e-6; /* a step's more of the rate, where a training begins */
 static const float SPREAD = 0.15f; /* added to small towers' weights, so that no gradient hides in noise */
 
 struct model {
@@ -397,6 +398,7 @@ static struct run run_steps(struct mode_backend *be, const struct model *m, cons
     for (int i = 0; i < w->steps; i++) {
         const struct batch *b = &in[i % 2];
         must(mode_clip_train_load(r.clip, b->pixels, b->ids, b->n_ids, b->pairs - (i % 4 == 3), &err), &err);
+        if (w->spread == 0) opt.lr = WARM * (i + 1); /* weights as they are drawn do not bear the full rate */
         mode_adamw_tell(r.now, &opt, i + 1);
         if (w->graphs && mode_clip_train_sequence(r.clip, &key))
             mode_backend_repeat(be, &key, step_ops, &r);
@@ -495,6 +497,7 @@ static uint64_t key_of(const struct full *f)
                                                    c->embed_dim,   c->patch_size,   c->vocab_size, c->context_length,
                                                    side,           f->model.pairs,  f->steps,      SKETCH};
     uint64_t key = sum_of(0, sizes, sizeof sizes);
+    if (f->steps > 1) key = sum_of(key, &WARM, sizeof WARM);
     for (int k = 1; k <= 2; k++) {
         struct batch b = draw(&f->model, k);
         key = sum_of(key, b.pixels, (size_t)(b.pairs * 3 * side * side) * sizeof *b.pixels);
