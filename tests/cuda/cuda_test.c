@@ -141,8 +141,8 @@ static bool same_bytes(const struct op_run *a, const struct op_run *b)
     return same;
 }
 
-/* TF32 has 10 bits behind the point: a factor that is cut is off by 2^-10 at most. */
-static const double TF32 = 1e-3;
+/* TF32 has 10 bits behind the point: each of two factors that are cut is off by 2^-10 at most. */
+static const double TF32 = 2e-3;
 
 static bool is_product(const struct op_case *c)
 {

@@ -4,7 +4,7 @@
  *
  * Products, attention and AdamW are cut into pieces that know nothing of each other, and of a product 32 sums are made
  * side by side; every sum is the one that common/nn/ref makes, in the same order, so all results are the same bytes
- * (tests/ops/test_backends.c). Some twenty times as fast on one core. All other ops are ref's own. */
+ * (tests/ops/test_backends.c). Some ten times as fast on one core and more. All other ops are ref's own. */
 #ifndef MODE_TESTS_OPS_ORACLE_H
 #define MODE_TESTS_OPS_ORACLE_H
 
