@@ -34,9 +34,12 @@ look() { # TOOL TEST OPTIONS...
     [ $rc -eq 0 ] || failed="$failed $report"
 }
 
-for test in attention-test cuda-test towers-test; do
-    for tool in memcheck racecheck synccheck initcheck; do MODE_CUDA_NEAREST=library look $tool $test --small; done
-done
-for tool in memcheck synccheck racecheck initcheck; do look $tool cuda-test --nearest; done
+all() { for tool in memcheck synccheck racecheck initcheck; do look "$tool" "$@"; done; }
+export MODE_CUDA_NEAREST=library
+all attention-test --small
+all cuda-test --small
+unset MODE_CUDA_NEAREST
+all cuda-test --nearest
+all towers-test --small
 [ -z "$failed" ] || { echo "findings:$failed"; exit 1; }
 echo "compute-sanitizer found nothing"
