@@ -1,16 +1,18 @@
-/* cuda-test [--small] [OUT] - the cuda backend against the reference on a machine with a GPU; no library but CUDA's is
- * needed.
+/* cuda-test [--small|--nearest] [OUT] - the cuda backend against the reference on a machine with a GPU; no library but
+ * CUDA's is needed.
  *
  * Every case of tests/ops on "cuda" against "ref" and on "cuda-bf16" against "ref-bf16", clustering on "cuda-tf32" and
- * "cuda-fp8", too, and on "cuda" by our own kernel, linear maps on "cuda-fp8" against "ref-fp8", products that end with
- * an activation by cuDNN, and more whose shapes meet the edges of the kernels;
- * cases of the size that models have against "cpu", whose own cases are proven against "ref"
- * (--small: not these, for the emulator); every case twice, byte by byte; products once more with measured algorithms.
+ * "cuda-fp8", too, and on "cuda" by our own kernel, linear maps on "cuda-tf32" against "ref" and on "cuda-fp8" against
+ * "ref-fp8", products that end with an activation by cuDNN, and more whose shapes meet the edges of the kernels; numbers that are none and subnormal ones; layer norms
+ * and updates of bf16 number by number; cases of the size that models have against "ref" by all threads, clustering and
+ * the loss, which would take it minutes, against "cpu" (--small: not these, for the emulator; --nearest: clustering by
+ * our own kernel alone, for a sanitizer); every case twice, byte by byte; products once more with measured algorithms.
  * MODE_CUDA_NEAREST=library: not by our own kernel.
  * Prints a table, and writes it to OUT/cuda_test.tsv: small cases of all backends first, for a test that is cut short.
  * Ends with 1 when anything is off, with 77 when there is no GPU. */
 #include "cuda/table.h"
 #include "ops/op_cases.h"
+#include "ops/oracle.h"
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -153,14 +155,24 @@ static bool same_bytes(const struct op_run *a, const struct op_run *b)
     return same;
 }
 
+/* TF32 has 10 bits behind the point: each of two factors that are cut is off by 2^-10 at most. */
+static const double TF32 = 2e-3;
+
+static bool is_product(const struct op_case *c)
+{
+    return c->run == case_linear || c->run == case_linear_back || c->run == case_project;
+}
+
 /* Tensor cores cut a sum, towards zero, whenever they have added products to it, so long sums come out small: 2.4e-9 of
  * them for each product, when products of random signs are added 8 at a time. Of what is stored in f32 gradients of
  * weights show it. */
-static double limit_of(const struct op_case *c, const struct mode_backend *be, const struct mode_tensor *result)
+static double limit_of(const struct op_case *c, const struct op_run *r, int i)
 {
     const bool over_rows = c->run == case_linear_back || c->run == case_project;
-    const bool cut = mode_backend_activations(be) == MODE_DTYPE_BF16 && result->dtype == MODE_DTYPE_F32 && over_rows;
-    return op_tolerance(c, result) + (cut ? 4e-9 * (double)c->s[0] : 0);
+    const bool cut = mode_backend_activations(r->be) == MODE_DTYPE_BF16 && r->out[i].dtype == MODE_DTYPE_F32 &&
+                     over_rows;
+    if (strcmp(mode_backend_name(r->be), "cuda-tf32") == 0 && is_product(c)) return TF32;
+    return op_tolerance(c, r, i) + (cut ? 4e-9 * (double)c->s[0] : 0);
 }
 
 static int check(const struct op_case *c, int number, struct mode_backend *cuda, struct mode_backend *truth)
@@ -171,7 +183,7 @@ static int check(const struct op_case *c, int number, struct mode_backend *cuda,
     double share = 0, worst = 0, allowed = c->tolerance; /* of the result that uses up most of what it is allowed */
     int64_t at;
     for (int i = 0; i < b.n_out; i++) {
-        double d = op_distance(&a.out[i], &b.out[i], &at), limit = limit_of(c, cuda, &a.out[i]);
+        double d = op_distance(&a.out[i], &b.out[i], &at), limit = limit_of(c, &a, i);
         double used = limit > 0 ? d / limit : d > 0 ? INFINITY : 0;
         if (used < share) continue;
         share = used;
@@ -192,6 +204,107 @@ static int check(const struct op_case *c, int number, struct mode_backend *cuda,
     return !good;
 }
 
+/* bf16's step at x. */
+static double ulp_of(double x)
+{
+    int e;
+    frexp(x, &e);
+    return ldexp(1, e - 8 < -133 ? -133 : e - 8);
+}
+
+/* Layer norms rounded once: no number of y further than one step of bf16 from the truth (and what f32 is off where y is
+ * next to 0), on average three tenths. */
+static int check_norm(const struct op_case *c, int number, struct mode_backend *be, struct mode_backend *ref)
+{
+    struct op_run a = op_case_run(c, number, be), b = op_case_run_of(c, number, ref, true);
+    const int64_t n = mode_tensor_count(&b.out[0]);
+    double worst = 0, all = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const double want = op_number(&b.out[0], i), off = fabs(op_number(&a.out[0], i) - want),
+                     ulps = fmax(off - 2e-6, 0) / ulp_of(want);
+        if (!isfinite(off) || ulps > worst) worst = isfinite(off) ? ulps : INFINITY;
+        all += ulps;
+    }
+    const bool good = worst <= 1 && (all < 0.3 * (double)n || n < 100);
+    table_row("%s\t%s, steps of bf16\t%lld %lld\tref\t%.2f on average\t0.3\t%.0f %%\t\t%s\n", mode_backend_name(be),
+              c->name, (long long)c->s[0], (long long)c->s[1], all / (double)n, 100 * worst, good ? "ok" : "OFF");
+    op_run_clear(&a);
+    op_run_clear(&b);
+    return !good;
+}
+
+/* An update in bf16 is that of f32 to the byte, and what products read is the new value rounded. */
+static int check_update(const struct op_case *c, int number, struct mode_backend *cuda, struct mode_backend *bf16)
+{
+    struct op_run a = op_case_run(c, number, bf16), b = op_case_run(c, number, cuda);
+    bool good = memcmp(&a.scalar, &b.scalar, sizeof a.scalar) == 0;
+    for (int i = 0; i < b.n_out; i++) good &= memcmp(a.out[i].data, b.out[i].data, mode_tensor_bytes(&b.out[i])) == 0;
+    const uint16_t *copy = a.out[a.n_out - 2].data;
+    for (int64_t i = 0; c->s[2] == 0 && i < mode_tensor_count(&b.out[0]); i++) /* with parts, one is frozen */
+        good &= copy[i] == mode_f32_to_bf16(mode_f32(&b.out[0])[i]);
+    table_row("%s\t%s, masters\t%lld %lld %lld\tcuda\t\t0\t\t\t%s\n", mode_backend_name(bf16), c->name,
+              (long long)c->s[0], (long long)c->s[1], (long long)c->s[2], good ? "ok" : "BYTES DIFFER");
+    op_run_clear(&a);
+    op_run_clear(&b);
+    return !good;
+}
+
+/* What is no number stays none; rows and sequences without one are as ever (within a sequence attention may spread it:
+ * 0 times infinity behind a mask). What is small is not taken for 0. */
+static const struct op_case special_cases[] = {
+    {"linear", case_linear, {33, 64, 48, MODE_ACT_NONE, 0}, 1e-6},
+    {"linear add", case_linear, {37, 65, 43, MODE_ACT_NONE, 1}, 1e-6},
+    {"linear gelu", case_linear, {65, 48, 40, MODE_ACT_GELU, 0}, 1e-6},
+    {"linear back", case_linear_back, {70, 48, 33, 0, 0}, 2e-6},
+    {"project", case_project, {33, 64, 40}, 1e-6},
+    {"layernorm", case_layernorm, {19, 96, 1}, 2e-6},
+    {"layernorm", case_layernorm, {13, 1001, 0, 1}, 2e-6},
+    {"attention", case_attention, {3, 50, 2, 64, 0}, 2e-6},
+    {"attention", case_attention, {2, 197, 1, 64, 0}, 2e-6},
+    {"attention causal", case_attention, {5, 77, 2, 64, 1}, 2e-6},
+    {"attention of one query", case_attention_one_query, {5, 50, 2, 64, 0}, 2e-6},
+    {"scale", case_scale, {131, 75}, 1e-6},
+    {"mean_rows", case_mean_rows, {5, 20, 64, 1}, 1e-6},
+    {"gather", case_gather, {131, 2, 64}, 1e-7},
+    {"l2norm", case_l2norm, {33, 96}, 1e-6},
+};
+enum { N_SPECIAL = sizeof special_cases / sizeof *special_cases };
+
+static int check_special(const struct op_case *c, int number, struct mode_backend *cuda, struct mode_backend *truth,
+                         enum op_special special)
+{
+    struct op_run a = op_case_run_with(c, number, cuda, false, special),
+                  b = op_case_run_with(c, number, truth, false, special);
+    const bool attention = c->run == case_attention || c->run == case_attention_one_query;
+    /* subnormal numbers have fewer digits; without those a tiny result would be 6e-2 off */
+    const double coarse = special != OP_TINY ? 0 : mode_backend_activations(cuda) == MODE_DTYPE_BF16 ? 1e-2 : 1e-5;
+    int64_t lost = 0, spread = 0, at;
+    double worst = 0, allowed = 0;
+    for (int i = 0; i < b.n_out; i++) {
+        struct mode_tensor *x = &a.out[i], *y = &b.out[i];
+        for (int64_t k = 0; k < mode_tensor_count(y); k++) {
+            const bool ours = isfinite(op_number(x, k)), theirs = isfinite(op_number(y, k));
+            lost += ours && !theirs;
+            spread += !ours && theirs;
+            if (ours && theirs) continue; /* both 0 then, for the distance of the others */
+            memset((char *)x->data + (size_t)k * mode_dtype_size(x->dtype), 0, mode_dtype_size(x->dtype));
+            memset((char *)y->data + (size_t)k * mode_dtype_size(y->dtype), 0, mode_dtype_size(y->dtype));
+        }
+        const double d = op_distance(x, y, &at), limit = limit_of(c, &a, i) + coarse;
+        if (d / limit < worst / (allowed > 0 ? allowed : 1)) continue;
+        worst = d;
+        allowed = limit;
+    }
+    const bool good = lost == 0 && (spread == 0 || attention) && worst <= allowed;
+    table_row("%s\t%s, %s\t%lld %lld %lld\t%s\t%.2e\t%.1e\t%lld lost, %lld spread\t\t%s\n", mode_backend_name(cuda),
+              c->name, special == OP_TINY ? "subnormal" : "no numbers", (long long)c->s[0], (long long)c->s[1],
+              (long long)c->s[2], mode_backend_name(truth), worst, allowed, (long long)lost, (long long)spread,
+              good ? "ok" : "OFF");
+    op_run_clear(&a);
+    op_run_clear(&b);
+    return !good;
+}
+
 /* Activations of every number that bf16 has, rounded once: half of the last digit off, and what the functions and the
  * arithmetic of f32 take. */
 static int check_activations(struct mode_backend *be)
@@ -202,7 +315,7 @@ static int check_activations(struct mode_backend *be)
         struct op_run r = {.be = be, .rng = mode_rng_for(7, MODE_RNG_TEST, 1, (uint64_t)act)};
         struct mode_tensor z = acts(&r, N, N), y = acts(&r, N, N), slope = acts(&r, N, N), dw = mat(&r, ONES, N);
         struct mode_tensor one = acts(&r, N, ONES), ones = acts(&r, ONES, N); /* a product of 1 everywhere */
-        double worst = 0;
+        double worst = 0, ulps = 0, normal = 0;
         uint16_t *z_here = op_host(&r, z.data), *one_here = op_host(&r, one.data), *ones_here = op_host(&r, ones.data);
         const struct mode_tensor y_here = op_seen(&r, &y), slope_here = op_seen(&r, &slope);
         for (int i = 0; i < N * N; i++) {
@@ -235,12 +348,17 @@ static int check_activations(struct mode_backend *be)
             double off = fabs(op_number(&y_here, i) - want) / (0.00392 * fabs(want) + least),
                    off_d = fabs(op_number(&slope_here, i) - d) /
                            (0.00392 * fabs(d) + 4e-7 * fmax(1, fmin(fabs(x), 100)));
+            if (fabs(x) > 0.01 && fabs(x) < 10 && ulp_of(want) > 10 * least) {
+                ulps += fabs(op_number(&y_here, i) - want) / ulp_of(want);
+                normal++;
+            }
             if (!(off <= worst)) worst = off; /* what is not a number is worst */
             if (!(off_d <= worst)) worst = off_d;
         }
-        table_row("%s\tactivation %d of every bf16 number\t\tdouble\t\t\t%.0f %%\t\t%s\n", mode_backend_name(be), act,
-                  100 * worst, worst <= 1 ? "ok" : "OFF");
-        bad += !(worst <= 1);
+        const bool good = worst <= 1 && ulps < 0.3 * normal;
+        table_row("%s\tactivation %d of every bf16 number\t\tdouble\t%.2f ulp on average\t0.3\t%.0f %%\t\t%s\n",
+                  mode_backend_name(be), act, ulps / normal, 100 * worst, good ? "ok" : "OFF");
+        bad += !good;
         op_run_clear(&r);
     }
     return bad;
@@ -296,6 +414,19 @@ static int check_fp8(int *n)
     return bad;
 }
 
+/* Products in TF32; how many cases are off. */
+static int check_tf32(struct mode_backend *ref, int *n)
+{
+    struct mode_backend *cuda;
+    struct mode_error err;
+    int bad = 0;
+    if (mode_backend_open(&cuda, "cuda-tf32", &err)) return 1;
+    for (int i = 0; i < N_OP_CASES; i++)
+        if (is_product(&op_cases[i])) bad += check(&op_cases[i], i, cuda, ref), ++*n;
+    mode_backend_close(&cuda);
+    return bad;
+}
+
 /* Clustering on a backend; how many cases are off. */
 static int check_clustering(const char *name, struct mode_backend *ref, int *n)
 {
@@ -332,11 +463,57 @@ static int check_own_nearest(struct mode_backend *cuda, struct mode_backend *ref
     return check_clustering("cuda", ref, n);
 }
 
+/* Small cases of f32 and bf16; how many are off. */
+static int check_cases(struct mode_backend *cuda, struct mode_backend *bf16, struct mode_backend *ref,
+                       struct mode_backend *ref_bf16, int *n)
+{
+    int bad = 0;
+    for (int half = 0; half < 2; half++) {
+        struct mode_backend *be = half ? bf16 : cuda, *truth = half ? ref_bf16 : ref;
+        for (int i = 0; i < N_OP_CASES; i++, ++*n) bad += check(&op_cases[i], i, be, truth);
+        for (int i = 0; i < N_SMALL; i++, ++*n) bad += check(&small_cases[i], N_OP_CASES + i, be, truth);
+        for (int i = 0; i < N_SPECIAL; i++)
+            for (int what = OP_NO_NUMBERS; what <= OP_TINY; what++, ++*n)
+                bad += check_special(&special_cases[i], i, be, truth, (enum op_special)what);
+        mode_backend_profile(be, true);
+        mode_backend_measure(be, true);
+        for (int i = 0; i < N_OP_CASES; i++)
+            if (strncmp(op_cases[i].name, "linear", 6) == 0) bad += check(&op_cases[i], i, be, truth), ++*n;
+        mode_backend_measure(be, false);
+        mode_backend_profile_print(be, stdout);
+        mode_backend_profile(be, false);
+    }
+    bad += check_activations(bf16);
+    *n += MODE_ACT_TANH;
+    for (int i = 0; i < N_OP_CASES; i++) {
+        if (op_cases[i].run == case_layernorm) bad += check_norm(&op_cases[i], i, bf16, ref), ++*n;
+        if (op_cases[i].run == case_adamw) bad += check_update(&op_cases[i], i, cuda, bf16), ++*n;
+    }
+    for (int i = 0; i < N_SMALL; i++)
+        if (small_cases[i].run == case_layernorm) bad += check_norm(&small_cases[i], i, bf16, ref), ++*n;
+    return bad;
+}
+
+/* Cases of the size that models have. */
+static int check_large(struct mode_backend *cuda, struct mode_backend *bf16, struct mode_backend *cpu, int *n)
+{
+    struct mode_backend *ref = oracle_open("ref");
+    int bad = 0;
+    for (int i = 0; i < N_LARGE; i++, *n += 2) {
+        const struct op_case *c = &large_cases[i];
+        const bool long_in_ref = c->run == case_nearest || c->run == case_costs || c->run == case_contrastive;
+        bad += check(c, i, cuda, long_in_ref ? cpu : ref) + check(c, i, bf16, long_in_ref ? cpu : ref);
+    }
+    mode_backend_close(&ref);
+    return bad;
+}
+
 int main(int argc, char **argv)
 {
     struct mode_backend *cuda, *bf16, *ref, *ref_bf16, *cpu;
     struct mode_error err;
-    bool small = argc > 1 && strcmp(argv[1], "--small") == 0;
+    const bool only_nearest = argc > 1 && strcmp(argv[1], "--nearest") == 0,
+               small = only_nearest || (argc > 1 && strcmp(argv[1], "--small") == 0);
     const char *nearest = getenv("MODE_CUDA_NEAREST");
     const bool by_own = !nearest || strcmp(nearest, "library") != 0;
     setenv("MODE_CUDA_NEAREST", "library", 1);
@@ -355,25 +532,10 @@ int main(int argc, char **argv)
     if (!table_open(folder, "cuda_test.tsv")) return 1;
     double t0 = mode_clock_s();
     table_row("backend\tcase\tshape\tagainst\tdistance\tallowed\tused\ttwice\tverdict\n");
-    for (int half = 0; half < 2; half++) {
-        struct mode_backend *be = half ? bf16 : cuda, *truth = half ? ref_bf16 : ref;
-        for (int i = 0; i < N_OP_CASES; i++, n++) bad += check(&op_cases[i], i, be, truth);
-        for (int i = 0; i < N_SMALL; i++, n++) bad += check(&small_cases[i], N_OP_CASES + i, be, truth);
-        mode_backend_profile(be, true);
-        mode_backend_measure(be, true);
-        for (int i = 0; i < N_OP_CASES; i++)
-            if (strncmp(op_cases[i].name, "linear", 6) == 0) bad += check(&op_cases[i], i, be, truth), n++;
-        mode_backend_measure(be, false);
-        mode_backend_profile_print(be, stdout);
-        mode_backend_profile(be, false);
-    }
-    bad += check_activations(bf16);
-    n += MODE_ACT_TANH;
-    bad += check_clustering("cuda-tf32", ref, &n) + check_clustering("cuda-fp8", ref, &n);
-    bad += check_fp8(&n);
-    bad += check_products_by_cudnn(ref_bf16, cpu, small, &n);
-    for (int i = 0; i < N_LARGE && !small; i++, n += 2)
-        bad += check(&large_cases[i], i, cuda, cpu) + check(&large_cases[i], i, bf16, cpu);
+    if (!only_nearest) bad += check_cases(cuda, bf16, ref, ref_bf16, &n) + check_tf32(ref, &n);
+    if (!only_nearest) bad += check_clustering("cuda-tf32", ref, &n) + check_clustering("cuda-fp8", ref, &n);
+    if (!only_nearest) bad += check_fp8(&n) + check_products_by_cudnn(ref_bf16, cpu, small, &n);
+    if (!small) bad += check_large(cuda, bf16, cpu, &n);
     if (by_own)
         bad += check_own_nearest(cuda, ref, &n); /* last: should it take the GPU with it, the rest has been said */
     table_row("%d of %d cases are off; %.1f s\n", bad, n, mode_clock_s() - t0);

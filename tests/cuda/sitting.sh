@@ -3,6 +3,8 @@
 # tests, the speeds, the sanitizer, then the speeds of the other backends, each with its own limit and all of them
 # within SECONDS (default 780); or the STEPs alone, in the same order. What is printed goes to OUT/<step>.log, tables to
 # OUT, what there is of GPU and libraries to OUT/machine.log; one line of each step to stdout. Goes on whatever fails.
+# BUILD/towers.truth is what the reference makes of the models of full size (`cmake --build BUILD --target towers-truth`,
+# anywhere); without it towers-test makes that itself, for a minute or more of 16 processors.
 # Ends with 1 when something is off, with 77 when there is no GPU.
 set -u
 build=$1 out=$2 end=$(($(date +%s) + ${3:-780}))
@@ -12,8 +14,10 @@ only=" $* " here=$(dirname "$0")
 
 step cuda-test 150 "$build/cuda-test" "$out"
 step attention-test 90 "$build/attention-test" "$out"
-step towers-test 120 "$build/towers-test" "$out"
+towers=150
+[ -e "$build/towers.truth" ] || towers=400
+step towers-test $towers "$build/towers-test" "$out" "$build/towers.truth"
 step bench-bf16 200 "$build/cuda-bench" "$out" cuda-bf16
-step sanitize 150 "$here/sanitize.sh" "$build" "$out"
+step sanitize 240 "$here/sanitize.sh" "$build" "$out" 230
 step bench-rest 200 "$build/cuda-bench" "$out/rest" cuda-fp8 cuda-tf32 cuda
 finish

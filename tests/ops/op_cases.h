@@ -25,10 +25,15 @@
 
 enum { MAX_TENSORS = 24, MAX_OUTSIDE = 4 };
 
+/* What a run's first activations are besides drawn: one that is no number and one that is infinite; or so small that
+ * every fifth or so is subnormal. */
+enum op_special { OP_PLAIN, OP_NO_NUMBERS, OP_TINY };
+
 struct op_run {
     struct mode_backend *be;
     struct mode_rng rng;
     bool rounded; /* activations hold numbers that bf16 has, however they are stored */
+    enum op_special special;
     int n, n_out;
     struct op_memory {
         void *data, *host; /* the same where host and device are one, and where both sides have it */
@@ -161,6 +166,12 @@ static inline struct mode_tensor noise(struct op_run *r, int n_dims, const int64
     return t;
 }
 
+static inline float op_special_of(enum op_special what, float x, int64_t i, int64_t n)
+{
+    if (what == OP_NO_NUMBERS) return i == n / 3 ? NAN : i == n - 1 ? INFINITY : x;
+    return what == OP_TINY ? ldexpf(x, -124) : x;
+}
+
 /* Activations, and what products read. */
 static inline struct mode_tensor act_noise(struct op_run *r, int n_dims, const int64_t *dim)
 {
@@ -170,7 +181,7 @@ static inline struct mode_tensor act_noise(struct op_run *r, int n_dims, const i
     t.data = op_memory(r, mode_tensor_bytes(&t));
     const struct mode_tensor seen = op_seen(r, &t);
     for (int64_t i = 0; i < n; i++) {
-        float x = (float)all[i];
+        float x = op_special_of(r->special, (float)all[i], i, n);
         if (r->rounded) x = mode_bf16_to_f32(mode_f32_to_bf16(x));
         if (t.dtype == MODE_DTYPE_BF16)
             ((uint16_t *)seen.data)[i] = mode_f32_to_bf16(x);
@@ -179,6 +190,7 @@ static inline struct mode_tensor act_noise(struct op_run *r, int n_dims, const i
     }
     op_sent(r);
     free(all);
+    r->special = OP_PLAIN;
     return t;
 }
 
@@ -910,19 +922,39 @@ static inline double op_distance(const struct mode_tensor *a, const struct mode_
     return size > 0 ? sqrt(diff / size) : sqrt(diff);
 }
 
-/* Of a result stored in bf16; what is stored in f32 keeps to the case's own. */
-static inline double op_tolerance(const struct op_case *c, const struct mode_tensor *result)
+/* How many products result i is a sum of, where it is that and nothing else; 0: it is not. */
+static inline int64_t op_products(const struct op_case *c, int i)
 {
-    return result->dtype == MODE_DTYPE_BF16 && c->tolerance < 4e-3 ? 4e-3 : c->tolerance;
+    const int64_t *s = c->s;
+    if (c->run == case_linear) return i == 1 || s[3] == MODE_ACT_NONE ? s[1] : 0;
+    if (c->run == case_linear_back) return i == 0 ? s[0] : i == 2 && s[3] == MODE_ACT_NONE ? s[2] : 0;
+    if (c->run == case_project) return s[i == 0 ? 1 : i == 1 ? 2 : 0];
+    return 0;
+}
+
+/* Of result i: a product's sums in f32 grow less exact by the root of their length, and no case asks for less. What is
+ * stored in bf16 is rounded once more; what is stored in f32 there keeps to the case's own. */
+static inline double op_tolerance(const struct op_case *c, const struct op_run *r, int i)
+{
+    const int64_t k = op_products(c, i);
+    if (r->out[i].dtype == MODE_DTYPE_BF16) return c->tolerance < 4e-3 ? 4e-3 : c->tolerance;
+    return k > 0 ? fmin(c->tolerance, 3e-7 * sqrt(k > 64 ? (double)k / 64 : 1)) : c->tolerance;
+}
+
+static inline struct op_run op_case_run_with(const struct op_case *c, int number, struct mode_backend *be, bool rounded,
+                                             enum op_special special)
+{
+    struct op_run r = {
+        .be = be, .rng = mode_rng_for(7, MODE_RNG_TEST, 0, (uint64_t)number), .rounded = rounded, .special = special};
+    c->run(&r, c->s);
+    for (int i = 0; i < r.n_out; i++) r.out[i] = op_seen(&r, &r.out[i]); /* for who compares */
+    return r;
 }
 
 /* number: which inputs are drawn; rounded: those that are activations rounded to bf16 */
 static inline struct op_run op_case_run_of(const struct op_case *c, int number, struct mode_backend *be, bool rounded)
 {
-    struct op_run r = {.be = be, .rng = mode_rng_for(7, MODE_RNG_TEST, 0, (uint64_t)number), .rounded = rounded};
-    c->run(&r, c->s);
-    for (int i = 0; i < r.n_out; i++) r.out[i] = op_seen(&r, &r.out[i]); /* for who compares */
-    return r;
+    return op_case_run_with(c, number, be, rounded, OP_PLAIN);
 }
 
 static inline struct op_run op_case_run(const struct op_case *c, int number, struct mode_backend *be)

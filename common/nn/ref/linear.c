@@ -5,7 +5,7 @@
 static const double SQRT_1_2 = 0.70710678118654752440, SQRT_2_PI = 0.79788456080286535588,
                     INV_SQRT_2PI = 0.39894228040143267794, GELU_CUBIC = 0.044715, QUICK = 1.702;
 
-static double act_value(double x, enum mode_act act)
+double mode__ref_act_value(double x, enum mode_act act)
 {
     switch (act) {
     case MODE_ACT_NONE: return x;
@@ -17,7 +17,7 @@ static double act_value(double x, enum mode_act act)
     return x;
 }
 
-static double act_slope(double x, enum mode_act act)
+double mode__ref_act_slope(double x, enum mode_act act)
 {
     switch (act) {
     case MODE_ACT_NONE: return 1;
@@ -38,12 +38,6 @@ static double act_slope(double x, enum mode_act act)
     return 1;
 }
 
-/* What the product is stored as before an activation is taken of it. */
-static double stored(double x, const struct mode_tensor *t)
-{
-    return t->dtype == MODE_DTYPE_BF16 ? mode_bf16_to_f32(mode_f32_to_bf16((float)x)) : (float)x;
-}
-
 void mode__ref_linear(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *z,
                       const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b,
                       const struct mode_tensor *add, enum mode_act act)
@@ -54,9 +48,9 @@ void mode__ref_linear(struct mode_backend *be, struct mode_tensor *y, struct mod
         for (int64_t j = 0; j < n; j++) {
             double s = b ? mode__ref_get(b, j) : 0;
             for (int64_t l = 0; l < k; l++) s += mode__ref_get(x, i * k + l) * mode__ref_get(w, j * k + l);
-            if (act != MODE_ACT_NONE) s = stored(s, y);
+            if (act != MODE_ACT_NONE) s = mode__ref_stored(s, y);
             if (z) mode__ref_put(z, i * n + j, s);
-            s = act_value(s, act);
+            s = mode__ref_act_value(s, act);
             if (add) s += mode__ref_get(add, i * n + j);
             mode__ref_put(y, i * n + j, s);
         }
@@ -65,7 +59,8 @@ void mode__ref_linear(struct mode_backend *be, struct mode_tensor *y, struct mod
 void mode__ref_activate(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *z, enum mode_act act)
 {
     (void)be;
-    for (int64_t i = 0; i < mode_tensor_count(z); i++) mode__ref_put(y, i, act_value(mode__ref_get(z, i), act));
+    for (int64_t i = 0; i < mode_tensor_count(z); i++)
+        mode__ref_put(y, i, mode__ref_act_value(mode__ref_get(z, i), act));
 }
 
 void mode__ref_linear_back(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dw,
@@ -89,7 +84,7 @@ void mode__ref_linear_back(struct mode_backend *be, struct mode_tensor *dx, stru
         for (int64_t l = 0; l < k; l++) {
             double s = 0;
             for (int64_t j = 0; j < n; j++) s += mode__ref_get(dy, i * n + j) * mode__ref_get(w, j * k + l);
-            if (z) s = stored(s, dx) * act_slope(mode__ref_get(z, i * k + l), act);
+            if (z) s = mode__ref_stored(s, dx) * mode__ref_act_slope(mode__ref_get(z, i * k + l), act);
             mode__ref_put(dx, i * k + l, s);
         }
 }

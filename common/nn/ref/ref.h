@@ -27,7 +27,15 @@ static inline void mode__ref_add(struct mode_tensor *t, int64_t i, double x)
     mode__ref_put(t, i, mode__ref_get(t, i) + x);
 }
 
+/* What a product is stored as in t, before an activation is taken of it. */
+static inline double mode__ref_stored(double x, const struct mode_tensor *t)
+{
+    return t->dtype == MODE_DTYPE_BF16 ? mode_bf16_to_f32(mode_f32_to_bf16((float)x)) : (float)x;
+}
+
 /* linear.c */
+double mode__ref_act_value(double x, enum mode_act act);
+double mode__ref_act_slope(double x, enum mode_act act);
 void mode__ref_linear(struct mode_backend *, struct mode_tensor *y, struct mode_tensor *z, const struct mode_tensor *x,
                       const struct mode_tensor *w, const struct mode_tensor *b, const struct mode_tensor *add,
                       enum mode_act act);
