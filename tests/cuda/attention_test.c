@@ -253,12 +253,13 @@ static struct mode_tensor widened(struct pool *p, const struct mode_tensor *t)
 }
 
 /* Of one number of out, and of what it would be if no value were negative. In bf16 4e-3, unless its two roundings can do
- * more: half a step of the result, and 2^-9 of each share before it meets a value. */
+ * more: half a step of the result, and 2^-8 of each share before it meets a value (half a step of a number is that much
+ * of it at most). */
 static double allowed_of(double x, double size, bool half)
 {
     int e;
     frexp(x, &e);
-    return half ? fmax(4e-3, ldexp(1, e - 9) + ldexp(size, -9) + 1e-5) : 5e-6;
+    return half ? fmax(4e-3, ldexp(1, e - 9) + ldexp(size, -8) + 1e-5) : 5e-6;
 }
 
 /* How much of what it is allowed the furthest number of out uses. */
