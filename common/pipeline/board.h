@@ -43,7 +43,8 @@ struct mode_board_pace { /* of a step */
 struct mode_board;
 
 /* rows: lines of steps.jsonl of the steps that are done, NULL or "" for none; results: lines of validation.jsonl, as
- * well; start: the step that the training begins from, at which its first results are. MODE_E_TEMP: a later attempt writes there. */
+ * well; start: the step that the training begins from, at which its first results are. MODE_E_TEMP: a later attempt writes
+ * there. */
 enum mode_status mode_board_open(struct mode_board **b, const struct mode_board_place *place, uint64_t start,
                                  const char *rows, const char *results, struct mode_error *err);
 /* row: the step's line of steps.jsonl. MODE_E_FORMAT: it is not JSON, because a number in it is none. */

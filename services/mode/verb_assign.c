@@ -2,6 +2,7 @@
 #include "base/options.h"
 #include "base/output.h"
 #include "cluster/centres.h"
+#include "encoding.h"
 #include "hub.h"
 #include "pipeline/assign.h"
 #include "pipeline/embed.h"
@@ -47,14 +48,6 @@ static enum mode_status check_group(const struct opts *o, struct mode_error *err
     return st;
 }
 
-static enum mode_status tick(void *ctx, size_t done, size_t total)
-{
-    (void)ctx;
-    fprintf(stderr, "\r%zu of %zu texts", done, total);
-    if (done == total) fprintf(stderr, "\n");
-    return MODE_OK;
-}
-
 /* With the pooling and length that the centres were made with. */
 static enum mode_status assign_captions(struct mode_assign_result *r, struct mode_backend *be, const struct opts *o,
                                         struct mode_error *err)
@@ -65,7 +58,9 @@ static enum mode_status assign_captions(struct mode_assign_result *r, struct mod
     enum mode_status st = mode_centres_load(&c, o->centres, err);
     if (!st) st = mode_hub_encoder(&dir, o->encoder, err);
     if (!st) st = mode_text_encoder_open_as(&enc, be, dir, c.encoder_id, NULL, 0, err);
-    if (!st) st = mode_assign_captions(r, be, o->out, enc, o->captions, o->centres, (int32_t)o->only, tick, NULL, err);
+    if (!st)
+        st = mode_assign_captions(r, be, o->out, enc, o->captions, o->centres, (int32_t)o->only, encoding_show, NULL,
+                                  err);
     mode_text_encoder_close(&enc);
     mode_centres_clear(&c);
     free(dir);

@@ -2,6 +2,7 @@
 #include "backend_option.h"
 #include "base/options.h"
 #include "base/output.h"
+#include "encoding.h"
 #include "hub.h"
 #include "nn/backend.h"
 #include "pipeline/embed.h"
@@ -33,14 +34,6 @@ static const struct mode_option table[] = {
     MODE_OPT_FLAG(struct options, json, "json", "print the result as JSON"),
     MODE_OPT_END};
 
-static enum mode_status tick(void *ctx, size_t done, size_t total)
-{
-    (void)ctx;
-    fprintf(stderr, "\r%zu of %zu texts", done, total);
-    if (done == total) fprintf(stderr, "\n");
-    return MODE_OK;
-}
-
 static enum mode_status run(int argc, char **argv, struct mode_error *err)
 {
     struct options o = {0};
@@ -70,11 +63,11 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         (st = mode_text_encoder_open(&enc, be, dir, o.pooling.name, (int)o.pooling.max_tokens, err)))
         goto out;
     if (o.texts)
-        st = mode_embed_lines(&rows, o.out, enc, o.texts, tick, NULL, err);
+        st = mode_embed_lines(&rows, o.out, enc, o.texts, encoding_show, NULL, err);
     else if (o.captions)
-        st = mode_embed_captions(&rows, o.out, enc, o.captions, tick, NULL, err);
+        st = mode_embed_captions(&rows, o.out, enc, o.captions, encoding_show, NULL, err);
     else
-        st = mode_embed_task(&rows, o.out, enc, o.task, NULL, tick, NULL, err);
+        st = mode_embed_task(&rows, o.out, enc, o.task, NULL, encoding_show, NULL, err);
     if (st) goto out;
     if (o.json)
         printf("{\"out\": \"%s\", \"rows\": %" PRIu64 ", \"dim\": %d, \"encoder_id\": \"%s\"}\n", o.out, rows,

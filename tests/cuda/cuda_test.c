@@ -3,10 +3,11 @@
  *
  * Every case of tests/ops on "cuda" against "ref" and on "cuda-bf16" against "ref-bf16", clustering on "cuda-tf32" and
  * "cuda-fp8", too, and on "cuda" by our own kernel, linear maps on "cuda-tf32" against "ref" and on "cuda-fp8" against
- * "ref-fp8", products that end with an activation by cuDNN, and more whose shapes meet the edges of the kernels; numbers that are none and subnormal ones; layer norms
- * and updates of bf16 number by number; cases of the size that models have against "ref" by all threads, clustering and
- * the loss, which would take it minutes, against "cpu" (--small: not these, for the emulator; --nearest: clustering by
- * our own kernel alone, for a sanitizer); every case twice, byte by byte; products once more with measured algorithms.
+ * "ref-fp8", products that end with an activation by cuDNN, and more whose shapes meet the edges of the kernels; numbers
+ * that are none and subnormal ones; layer norms and updates of bf16 number by number; cases of the size that models have
+ * against "ref" by all threads, clustering and the loss, which would take it minutes, against "cpu" (--small: not these,
+ * for the emulator; --nearest: clustering by our own kernel alone, for a sanitizer); every case twice, byte by byte;
+ * products once more with measured algorithms.
  * MODE_CUDA_NEAREST=library: not by our own kernel.
  * Prints a table, and writes it to OUT/cuda_test.tsv: small cases of all backends first, for a test that is cut short.
  * Ends with 1 when anything is off, with 77 when there is no GPU. */

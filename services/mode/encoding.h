@@ -1,0 +1,12 @@
+/* encoding.h - how far texts are encoded, for a verb at a terminal. */
+#ifndef MODE_SERVICES_MODE_ENCODING_H
+#define MODE_SERVICES_MODE_ENCODING_H
+
+#include "base/error.h"
+
+#include <stddef.h>
+
+/* A mode_encode_tick_fn (models/bert.h); ctx is not looked at. */
+enum mode_status encoding_show(void *ctx, size_t done, size_t total);
+
+#endif
