@@ -15,34 +15,48 @@ static bool is_queries(const struct mode_predict_spec *s)
     return s->words->kind == MODE_TASK_RETRIEVAL;
 }
 
-/* The rows of p->weight: one for all classes, one for each query. */
-static int64_t tasks_of(const struct mode_predict_spec *s, const struct mode_prediction *p)
+/* The rows of the weights: one for all classes, one for each query. */
+static int64_t tasks_of(const struct mode_predict_spec *s)
 {
-    return is_queries(s) ? p->columns : 1;
+    return is_queries(s) ? mode_evaluate_columns(s->words) : 1;
 }
 
-static enum mode_status weigh(struct mode_prediction *p, const struct mode_predict_spec *s, struct mode_error *err)
+/* Of expert c for a column, in weights of n experts. */
+static double weight_of(const double *weight, int n, const struct mode_predict_spec *s, int64_t column, int c)
+{
+    return weight[(is_queries(s) ? column * n : 0) + c];
+}
+
+static bool is_wanted(const double *weight, int n, const struct mode_predict_spec *s, int c)
+{
+    for (int64_t q = 0; q < tasks_of(s); q++)
+        if (weight[q * n + c] > 0) return true;
+    return false;
+}
+
+/* *n experts; without words no weights: *weight stays NULL. */
+static enum mode_status weigh(double **weight, int *n, const struct mode_predict_spec *s, struct mode_error *err)
 {
     struct mode_centres c = {0};
     struct mode_text_encoder *enc = NULL;
     struct mode_near near = {0};
     float *words = NULL;
     char *path = mode_path_join(s->experts, "centres.safetensors");
-    enum mode_status st;
-    if ((st = mode_centres_load(&c, path, err)) ||
-        (st = mode_text_encoder_open_as(&enc, s->be, s->encoder, c.encoder_id, NULL, 0, err)) ||
+    enum mode_status st = mode_centres_load(&c, path, err);
+    *n = c.n;
+    if (st || !s->words) goto out;
+    if ((st = mode_text_encoder_open_as(&enc, s->be, s->encoder, c.encoder_id, NULL, 0, err)) ||
         (st = mode_centres_check_encoder(&c, mode_text_encoder_id(enc), s->encoder, err)) ||
         (st = mode_embed_words(&words, enc, s->words, NULL, NULL, err)) ||
-        (st = mode_near_open(&near, &c, words, (int)p->columns, err)))
+        (st = mode_near_open(&near, &c, words, (int)mode_evaluate_columns(s->words), err)))
         goto out;
-    p->n = c.n;
-    p->weight = mode_xcalloc((size_t)tasks_of(s, p) * (size_t)c.n, sizeof *p->weight);
+    double *w = *weight = mode_xcalloc((size_t)tasks_of(s) * (size_t)c.n, sizeof *w);
     if (is_queries(s))
-        mode_router_query_weights(p->weight, &near, s->router, &s->params);
+        mode_router_query_weights(w, &near, s->router, &s->params);
     else
-        mode_router_weights(p->weight, &near, s->router, &s->params);
+        mode_router_weights(w, &near, s->router, &s->params);
     const int top = mode_router_top(s->router, s->top_experts);
-    for (int64_t q = 0; top > 0 && q < tasks_of(s, p); q++) mode_weights_keep_top(p->weight + q * p->n, p->n, top);
+    for (int64_t q = 0; top > 0 && q < tasks_of(s); q++) mode_weights_keep_top(w + q * c.n, c.n, top);
 out:
     mode_near_close(&near);
     free(words);
@@ -52,47 +66,47 @@ out:
     return st;
 }
 
-/* sum [n_pictures, columns] += the weights of expert c times its cosines */
-static enum mode_status add_expert(double *sum, float *cosine, const struct mode_prediction *p,
-                                   const struct mode_predict_spec *s, int c, const struct mode_tokenizer *tokenizer,
-                                   struct mode_error *err)
+/* What one expert makes of the pictures and the words. */
+struct features {
+    int64_t e;
+    float *pictures, *words; /* [n_pictures, e], [columns, e]; unit rows */
+};
+
+static void features_clear(struct features *f)
+{
+    free(f->pictures);
+    free(f->words);
+    *f = (struct features){0};
+}
+
+static enum mode_status features_of(struct features *f, const struct mode_predict_spec *s, int c,
+                                    const struct mode_tokenizer *tokenizer, struct mode_error *err)
 {
     struct mode_clip *clip = NULL;
-    float *pictures = NULL, *texts = NULL;
     char name[32];
     snprintf(name, sizeof name, "expert-%d", c);
     char *dir = mode_path_join(s->experts, name);
-    const int64_t m = s->n_pictures, columns = p->columns;
+    const int64_t m = s->n_pictures, columns = s->words ? mode_evaluate_columns(s->words) : 0;
     enum mode_status st = mode_clip_load(&clip, s->be, dir, err);
     if (st) goto out;
-    const int64_t e = mode_clip_embed_dim(clip);
-    pictures = malloc((size_t)m * (size_t)e * sizeof *pictures);
-    texts = malloc((size_t)columns * (size_t)e * sizeof *texts);
-    if (!pictures || !texts) {
+    f->e = mode_clip_embed_dim(clip);
+    f->pictures = malloc((size_t)m * (size_t)f->e * sizeof *f->pictures + 1);
+    f->words = malloc((size_t)columns * (size_t)f->e * sizeof *f->words + 1);
+    if (!f->pictures || !f->words)
         st = MODE_FAIL(err, MODE_E_MEMORY, "no memory for the features of %lld pictures and %lld texts", (long long)m,
                        (long long)columns);
-        goto out;
-    }
-    if ((st = mode_evaluate_texts(texts, clip, tokenizer, s->words, s->batch, s->hook, err)) ||
-        (st = mode_encode_picture_files(clip, pictures, s->picture, m, s->batch, false, s->hook, NULL, err)) ||
-        (st = mode_evaluate_cosines(cosine, pictures, m, texts, columns, e, err)))
-        goto out;
-    for (int64_t i = 0; i < m; i++)
-        for (int64_t q = 0; q < columns; q++)
-            sum[i * columns + q] += p->weight[(is_queries(s) ? q * p->n : 0) + c] * cosine[i * columns + q];
+    if (!st && columns) st = mode_evaluate_texts(f->words, clip, tokenizer, s->words, s->batch, s->hook, err);
+    if (!st && m) st = mode_encode_picture_files(clip, f->pictures, s->picture, m, s->batch, false, s->hook, NULL, err);
 out:
-    free(pictures);
-    free(texts);
     mode_clip_close(&clip);
     free(dir);
     return st;
 }
 
-static bool is_wanted(const struct mode_prediction *p, const struct mode_predict_spec *s, int c)
+static enum mode_status open_tokenizer(struct mode_tokenizer **tokenizer, const struct mode_predict_spec *s,
+                                       struct mode_error *err)
 {
-    for (int64_t q = 0; q < tasks_of(s, p); q++)
-        if (p->weight[q * p->n + c] > 0) return true;
-    return false;
+    return s->words ? mode_tokenizer_open_clip(tokenizer, s->merges, MODE_CLIP_CLEAN_OPENAI, err) : MODE_OK;
 }
 
 enum mode_status mode_predict(struct mode_prediction *p, const struct mode_predict_spec *s, struct mode_error *err)
@@ -101,21 +115,30 @@ enum mode_status mode_predict(struct mode_prediction *p, const struct mode_predi
     double *sum = NULL;
     float *cosine = NULL;
     size_t n, bytes;
-    *p = (struct mode_prediction){.columns = mode_evaluate_columns(s->words)};
-    enum mode_status st = weigh(p, s, err);
-    if (st || (st = mode_tokenizer_open_clip(&tokenizer, s->merges, MODE_CLIP_CLEAN_OPENAI, err))) goto out;
-    if (mode_mul_size((size_t)s->n_pictures, (size_t)p->columns, &n) && mode_mul_size(n, sizeof *sum, &bytes)) {
+    const int64_t m = s->n_pictures, columns = mode_evaluate_columns(s->words);
+    *p = (struct mode_prediction){.columns = columns};
+    enum mode_status st = weigh(&p->weight, &p->n, s, err);
+    if (st || (st = open_tokenizer(&tokenizer, s, err))) goto out;
+    if (mode_mul_size((size_t)m, (size_t)columns, &n) && mode_mul_size(n, sizeof *sum, &bytes)) {
         sum = calloc(n + 1, sizeof *sum);
         cosine = calloc(n + 1, sizeof *cosine);
         p->score = calloc(n + 1, sizeof *p->score);
     }
     if (!sum || !cosine || !p->score) {
-        st = MODE_FAIL(err, MODE_E_MEMORY, "no memory for the scores of %lld pictures and %lld words",
-                       (long long)s->n_pictures, (long long)p->columns);
+        st = MODE_FAIL(err, MODE_E_MEMORY, "no memory for the scores of %lld pictures and %lld words", (long long)m,
+                       (long long)columns);
         goto out;
     }
-    for (int c = 0; !st && c < p->n; c++)
-        if (is_wanted(p, s, c)) st = add_expert(sum, cosine, p, s, c, tokenizer, err);
+    for (int c = 0; !st && c < p->n; c++) {
+        struct features f = {0};
+        if (!is_wanted(p->weight, p->n, s, c)) continue;
+        st = features_of(&f, s, c, tokenizer, err);
+        if (!st) st = mode_evaluate_cosines(cosine, f.pictures, m, f.words, columns, f.e, err);
+        for (int64_t i = 0; !st && i < m; i++)
+            for (int64_t q = 0; q < columns; q++)
+                sum[i * columns + q] += weight_of(p->weight, p->n, s, q, c) * cosine[i * columns + q];
+        features_clear(&f);
+    }
     for (size_t i = 0; !st && i < n; i++) p->score[i] = (float)sum[i];
 out:
     free(sum);
@@ -129,4 +152,66 @@ void mode_prediction_clear(struct mode_prediction *p)
     free(p->weight);
     free(p->score);
     *p = (struct mode_prediction){0};
+}
+
+/* A row's part of one expert. */
+static void put(float *to, const float *from, int64_t e, double times)
+{
+    for (int64_t i = 0; i < e; i++) to[i] = (float)(times * from[i]);
+}
+
+static enum mode_status make_rows(float **to, int64_t rows, int64_t width, const char *what, struct mode_error *err)
+{
+    size_t n;
+    if (mode_mul_size((size_t)rows, (size_t)width, &n)) *to = calloc(n + 1, sizeof **to);
+    return *to ? MODE_OK
+               : MODE_FAIL(err, MODE_E_MEMORY, "no memory for %lld vectors of %lld numbers, of %s", (long long)rows,
+                           (long long)width, what);
+}
+
+/* The first expert that is opened says how wide all are. */
+static enum mode_status place(struct mode_ensemble_vectors *v, const struct features *f,
+                              const struct mode_predict_spec *s, int c, struct mode_error *err)
+{
+    if (v->width == 0) {
+        enum mode_status st = MODE_OK;
+        v->width = v->n * f->e;
+        if (s->n_pictures) st = make_rows(&v->pictures, s->n_pictures, v->width, "pictures", err);
+        if (!st && s->words) st = make_rows(&v->words, v->columns, v->width, "words", err);
+        if (st) return st;
+    }
+    if (f->e * v->n != v->width)
+        return MODE_FAIL(err, MODE_E_SHAPE, "%s/expert-%d has vectors of %lld numbers, those before it of %lld",
+                         s->experts, c, (long long)f->e, (long long)(v->width / v->n));
+    for (int64_t i = 0; i < s->n_pictures; i++)
+        put(v->pictures + i * v->width + c * f->e, f->pictures + i * f->e, f->e, 1);
+    for (int64_t q = 0; q < v->columns; q++)
+        put(v->words + q * v->width + c * f->e, f->words + q * f->e, f->e, weight_of(v->weight, v->n, s, q, c));
+    return MODE_OK;
+}
+
+enum mode_status mode_predict_vectors(struct mode_ensemble_vectors *v, const struct mode_predict_spec *s,
+                                      struct mode_error *err)
+{
+    struct mode_tokenizer *tokenizer = NULL;
+    *v = (struct mode_ensemble_vectors){.columns = s->words ? mode_evaluate_columns(s->words) : 0};
+    enum mode_status st = weigh(&v->weight, &v->n, s, err);
+    if (!st) st = open_tokenizer(&tokenizer, s, err);
+    for (int c = 0; !st && c < v->n; c++) {
+        struct features f = {0};
+        if (!s->n_pictures && !is_wanted(v->weight, v->n, s, c)) continue; /* its numbers are 0 */
+        st = features_of(&f, s, c, tokenizer, err);
+        if (!st) st = place(v, &f, s, c, err);
+        features_clear(&f);
+    }
+    mode_tokenizer_close(&tokenizer);
+    return st;
+}
+
+void mode_ensemble_vectors_clear(struct mode_ensemble_vectors *v)
+{
+    free(v->weight);
+    free(v->pictures);
+    free(v->words);
+    *v = (struct mode_ensemble_vectors){0};
 }

@@ -7,7 +7,15 @@
  *     st = mode_predict(&p, &spec, &err);           // p.score [n_pictures, p.columns]
  *     mode_prediction_clear(&p);
  *
- * Dimensions: n experts, C columns: classes or queries.
+ * Such a sum is one inner product of longer vectors: all experts' features of a picture side by side, which know of no
+ * words, and all their features of a class or query, each times its weight. So pictures are encoded once, for any index
+ * of vectors, and every word that comes later decides for itself how the experts are weighted. A row of pictures has the
+ * length sqrt(n), all the same: the largest products are the nearest by angle, too.
+ *
+ *     st = mode_predict_vectors(&v, &spec, &err);   // v.pictures [n_pictures, v.width], v.words [v.columns, v.width]
+ *     mode_ensemble_vectors_clear(&v);
+ *
+ * Dimensions: n experts, C columns: classes or queries, E joint embedding of every expert.
  * Source:  MoDE (arXiv:2404.16030) section 3.3.
  * Threads: one caller per backend. */
 #ifndef MODE_PIPELINE_PREDICT_H
@@ -28,7 +36,8 @@ struct mode_predict_spec {
     const char *encoder; /* folder of the encoder that the centres were made with */
     const char *merges;  /* CLIP's merges file */
     const struct mode_evalset
-        *words;           /* classes and templates, or texts (kind retrieval): queries; pictures are not its */
+        *words;           /* classes and templates, or texts (kind retrieval): queries; pictures are not its. NULL, for
+                             vectors alone: none */
     char *const *picture; /* [n_pictures] paths */
     int64_t n_pictures;
     enum mode_router router;
@@ -49,5 +58,19 @@ struct mode_prediction {
  * also after a failure. */
 enum mode_status mode_predict(struct mode_prediction *p, const struct mode_predict_spec *spec, struct mode_error *err);
 void mode_prediction_clear(struct mode_prediction *p);
+
+struct mode_ensemble_vectors {
+    int n;           /* experts */
+    int64_t columns; /* classes or queries */
+    int64_t width;   /* n * E: expert-0's numbers, then expert-1's, ... */
+    double *weight;  /* as of a prediction; NULL without words */
+    float *pictures; /* [n_pictures, width], each expert's E numbers of length 1; NULL without pictures */
+    float *words;    /* [columns, width], each expert's of the length of its weight; NULL without words */
+};
+
+/* As mode_predict, of pictures, words or both; MODE_E_SHAPE: an expert has another E than the first. Clear also after a failure. */
+enum mode_status mode_predict_vectors(struct mode_ensemble_vectors *v, const struct mode_predict_spec *spec,
+                                      struct mode_error *err);
+void mode_ensemble_vectors_clear(struct mode_ensemble_vectors *v);
 
 #endif

@@ -338,6 +338,11 @@ early 2 '--total-steps 3: --init .*model is at step 2, 2 more end at 4' $going_o
 
 early 2 '--batch: 0 is out of range, expected 1 to' mode encode --model "$o/model" --texts "$work/texts" --out "$o/new" --batch 0
 early 65 'byte 3 is zero' sh -c "printf 'a c\\0t' >$o/zero; mode encode --model $o/model --texts $o/zero --out $o/new"
+early 2 'whose vectors' mode encode --texts "$work/texts" --out "$o/new"
+early 2 'for --experts: one model has no weight' mode encode --model "$o/model" --texts "$work/texts" --router paper --out "$o/new"
+early 2 'either --texts or --classes' mode encode --model "$o/model" --texts "$work/texts" --classes "$work/texts" --out "$o/new"
+early 2 '--raw: what --experts makes' mode encode --experts "$o" --images "$work/texts" --raw --out "$o/new"
+early 66 'index.json is not there; expected the experts/ of' mode encode --experts "$o" --images "$work/texts" --out "$o/new"
 echo "$o/no.jpg" >"$o/pictures"
 expect 66 'pictures, line 1: .*no.jpg: cannot be opened' mode encode --model "$o/model" --images "$o/pictures" --texts "$work/texts" --out "$o/new/a"
 nothing

@@ -101,6 +101,24 @@ sed 3q "$work/a/eval/colour/classnames.txt" >"$work/queries.txt"
     >"$work/own.json" 2>/dev/null || fail "predict of queries"
 [ "$(grep -c '"weights": \[\(1.0, 0.0\|0.0, 1.0\)\]' "$work/own.json")" = 3 ] || fail "one expert of two has not all the weight"
 [ "$(grep -c '"best": \[{"picture"' "$work/own.json")" = 3 ] || fail "three queries have not three answers"
+# the same scores as products of vectors: pictures that know no words, words that carry the weights, of queries and of classes
+rows() { od -An -v -t f4 -w$((4 * $(sed -n "s|.*/$2 \[[0-9]*, \([0-9]*\)\]|\1|p" "$1.said"))) -j$(($(od -An -t u2 -j8 -N2 "$1/$2") + 10)) "$1/$2"; }
+for kind in texts classes; do
+    rm -rf "$work/rows"
+    "$bin/mode" encode --experts "$work/a/experts" --images "$work/own.txt" --$kind "$work/queries.txt" --out "$work/rows" \
+        >"$work/rows.said" 2>/dev/null || fail "encode --$kind"
+    [ $kind = texts ] && asked=queries || asked=classes
+    "$bin/mode" predict --experts "$work/a/experts" --images "$work/own.txt" --$asked "$work/queries.txt" --top 1000 2>/dev/null |
+        awk -F'\t' -v kind=$kind '{ print kind == "classes" ? $3 "\t" $2 "\t" $1 : $0 }' >"$work/scores" || fail "predict --$asked"
+    { sed 's/^/P\t/' "$work/own.txt"; sed 's/^/W\t/' "$work/queries.txt"; rows "$work/rows" image_features.npy | sed 's/^/I\t/'
+      rows "$work/rows" text_features.npy | sed 's/^/T\t/'; sed 's/^/S\t/' "$work/scores"; } |
+        awk -F'\t' '$1 == "P" { at[$2] = ++m } $1 == "W" { word[$2] = ++k } $1 == "I" { i[++r] = $2 } $1 == "T" { t[++c] = $2 }
+            $1 == "S" { n = split(i[at[$4]], a, " "); split(t[word[$2]], b, " "); dot = 0
+                for (j = 1; j <= n; j++) dot += a[j] * b[j]; d = dot - $3; if (d > 6e-5 || d < -6e-5) wrong++; seen++ }
+            END { exit !(r == m && c == k && seen == m * k && !wrong) }' || fail "products of rows are not the scores: --$kind"
+done
+"$bin/mode" encode --experts "$work/a/experts" --images "$work/own.txt" --out "$work/pictures" >/dev/null || fail "encode pictures alone"
+cmp "$work/pictures/image_features.npy" "$work/rows/image_features.npy" || fail "vectors of pictures depend on words"
 encoder=$(sed -n 's/.*"encoder": "\(.*\)".*/\1/p' "$work/a/experts/index.json")
 "$bin/mode" weights --centres "$work/a/experts/centres.safetensors" --encoder "$encoder" --classes "$work/queries.txt" --router share \
     --per-word >"$work/words.txt" || fail "weights --per-word"

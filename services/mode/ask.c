@@ -1,0 +1,97 @@
+#include "ask.h"
+
+#include "base/file.h"
+#include "base/str.h"
+#include "hub.h"
+#include "merges.h"
+#include "ranges.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum mode_status ask_check(const struct ask_options *o, const struct router_options *router, struct mode_error *err)
+{
+    enum mode_router name;
+    struct mode_router_params params;
+    if (o->templates && !o->classes)
+        return MODE_FAIL(err, MODE_E_USAGE, "--templates: only class names go into templates");
+    return router_check(router, &name, &params, err);
+}
+
+enum mode_status ask_words(struct mode_evalset *e, const struct ask_options *o, struct mode_error *err)
+{
+    *e = (struct mode_evalset){0};
+    if (!o->classes && !o->queries) return MODE_OK;
+    e->name = mode_xstrdup(o->classes ? o->classes : o->queries);
+    e->kind = o->classes ? MODE_TASK_CLASSIFICATION : MODE_TASK_RETRIEVAL;
+    if (o->queries) return mode_evalset_words_read(&e->texts, &e->n_texts, o->queries, err);
+    enum mode_status st = mode_evalset_classes_read(e, o->classes, err);
+    if (st) return st;
+    if (o->templates) return mode_evalset_templates_read(&e->templates, &e->n_templates, o->templates, err);
+    e->templates = mode_xmalloc(sizeof *e->templates);
+    e->templates[0] = mode_xstrdup("{c}");
+    e->n_templates = 1;
+    return MODE_OK;
+}
+
+static enum mode_status read_index(struct ask *a, const char *experts, struct mode_error *err)
+{
+    json_error_t why;
+    char *path = mode_path_join(experts, "index.json");
+    enum mode_status st = MODE_OK;
+    if (!mode_file_exists(path))
+        st = MODE_FAIL(err, MODE_E_NOINPUT, "%s is not there; expected the experts/ of a finished run", path);
+    else if (!(a->index = json_load_file(path, 0, &why)))
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s:%d: not JSON: %s", path, why.line, why.text);
+    free(path);
+    return st;
+}
+
+static const char *said(const struct ask *a, const char *key)
+{
+    return json_string_value(json_object_get(a->index, key));
+}
+
+enum mode_status ask_open(struct ask *a, struct mode_predict_spec *s, const char *experts, const struct ask_options *o,
+                          const struct router_options *router, struct mode_error *err)
+{
+    *a = (struct ask){0};
+    enum mode_status st = read_index(a, experts, err);
+    if (st) return st;
+    const json_t *top = json_object_get(a->index, "top_experts");
+    const struct router_options r = {.name = router->name ? router->name : said(a, "router"),
+                                     .params = router->params ? router->params : said(a, "router_params"),
+                                     .top = router->top >= 0       ? router->top
+                                            : json_is_integer(top) ? json_integer_value(top)
+                                                                   : 0};
+    const char *encoder = o->encoder ? o->encoder : said(a, "encoder");
+    s->experts = experts;
+    s->merges = o->merges ? o->merges : said(a, "clip_merges");
+    s->router = MODE_ROUTER_PAPER;
+    if ((st = router_check(&r, &s->router, &s->params, err))) return st;
+    s->top_experts = (int)r.top;
+    if (!o->classes && !o->queries) return MODE_OK;
+    if ((!s->merges && (st = merges_find(&s->merges, err))) ||
+        (st = option_needed(encoder, "--encoder DIR, which index.json of the experts does not name,", err)) ||
+        (st = ask_words(&a->words, o, err)) || (st = mode_hub_encoder(&a->encoder, encoder, err)))
+        return st;
+    s->encoder = a->encoder;
+    s->words = &a->words;
+    return MODE_OK;
+}
+
+void ask_close(struct ask *a)
+{
+    mode_evalset_close(&a->words);
+    json_decref(a->index);
+    free(a->encoder);
+    *a = (struct ask){0};
+}
+
+void ask_print_weights(const double *weight, int n, const char *word)
+{
+    fprintf(stderr, "%s:", word ? word : "weights");
+    for (int c = 0; c < n; c++)
+        if (weight[c] > 0) fprintf(stderr, "  expert-%d %.4f", c, weight[c]);
+    fprintf(stderr, "\n");
+}
