@@ -107,6 +107,10 @@ static inline enum mode_status test_work(struct mode_job *job, struct mode_error
         }
         return put(job, "out", "brief", err);
     }
+    if (strcmp(what, "overtaken") == 0) { /* by another attempt, which commits in this time */
+        usleep(1000000);
+        return MODE_FAIL(err, MODE_E_NOINPUT, "ckpt/from/state: no such file");
+    }
     if (strcmp(what, "bad") == 0) return MODE_FAIL(err, MODE_E_FORMAT, "3.tar: byte 512: not a tar header \xff\xfe");
     if (strcmp(what, "gone") == 0) return MODE_FAIL(err, MODE_E_NOINPUT, "/data/3.tar: no such file");
     if (strcmp(what, "hidden") == 0) return MODE_FAIL(err, MODE_E_PERM, "/data/3.tar: may not be read");

@@ -202,6 +202,23 @@ static enum mode_status from_store(struct mode_compute_end *end, enum mode_statu
                                                                      : MODE__FAIL_CLASS__FAIL_STORE);
 }
 
+static void found_done(struct mode_compute_end *end, Mode__Commit *have)
+{
+    end->already = true;
+    end->rows_in = have->rows_in;
+    end->rows_out = have->rows_out;
+    mode__commit__free_unpacked(have, NULL);
+}
+
+static bool is_done(struct mode_compute_end *end, struct mode_store *store, const char *key)
+{
+    Mode__Commit *have;
+    struct mode_error ignored;
+    if (mode_store_commit_get(store, &have, key, &ignored) != MODE_OK) return false;
+    found_done(end, have);
+    return true;
+}
+
 static enum mode_status run(struct mode_compute_end *end, struct mode_store *store, const char *word,
                             mode_work_fn *work, const struct mode_compute_job *task, struct mode_job *job, char **dir,
                             struct mode_error *err)
@@ -214,11 +231,8 @@ static enum mode_status run(struct mode_compute_end *end, struct mode_store *sto
     double began = mode_clock_s();
     enum mode_status st = mode_store_commit_get(store, &have, task->key, err);
     if (st == MODE_OK) { /* an earlier attempt got that far and could not say so */
-        end->already = true;
-        end->rows_in = have->rows_in;
-        end->rows_out = have->rows_out;
+        found_done(end, have);
         end->seconds = mode_clock_s() - began;
-        mode__commit__free_unpacked(have, NULL);
         return MODE_OK;
     }
     if (st != MODE_E_NOINPUT) return from_store(end, st);
@@ -260,6 +274,13 @@ static enum mode_status run(struct mode_compute_end *end, struct mode_store *sto
         goto out;
     }
     if ((st = work(job, err))) {
+        /* An attempt that was frozen in the midst of publishing has woken up since: its commit stands, and its checkpoints
+         * went with it, ours among them. */
+        if (st != MODE_E_STOPPED && is_done(end, store, task->key)) {
+            mode_log_info("already_done", "key=%s by another attempt; here: %s", task->key, err->text);
+            st = MODE_OK;
+            goto out;
+        }
         bool no_store = st == MODE_E_PERM && access(job->out_dir, W_OK) != 0; /* it became read-only: not the input */
         fail_class_is(end, st,
                       no_store        ? MODE__FAIL_CLASS__FAIL_STORE

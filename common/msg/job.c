@@ -175,8 +175,12 @@ const char *mode_job_checkpoint_latest(struct mode_job *job)
     pthread_mutex_lock(&job->lock);
     if (!job->ckpt_looked && job->store) {
         struct mode_error err;
-        if (mode_store_checkpoint_latest(job->store, &job->ckpt_latest, job->key, &damaged, &err) != MODE_OK)
-            mode_log_failure("checkpoint_unreadable", &err); /* starting from nothing is right, only slower */
+        if (mode_store_checkpoint_hold(job->store, &job->ckpt_latest, job->key, job->fence, &damaged, &err) !=
+            MODE_OK) {
+            mode_log_failure("checkpoint_not_held", &err); /* it may do without */
+            if (mode_store_checkpoint_latest(job->store, &job->ckpt_latest, job->key, &damaged, &err) != MODE_OK)
+                mode_log_failure("checkpoint_unreadable", &err); /* starting from nothing is right, only slower */
+        }
         if (damaged) mode_log_warn("checkpoint_damaged", "key=%s damaged=%u an older one is used", job->key, damaged);
     }
     job->ckpt_looked = true;

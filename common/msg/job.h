@@ -40,8 +40,8 @@ const char *mode_job_input(const struct mode_job *job, const char *name);
 bool mode_job_input_at(const struct mode_job *job, size_t i, const char **name, const char **path);
 /* Path to write the output of that name to; borrowed. Names hold no '/'. */
 const char *mode_job_output(struct mode_job *job, const char *name);
-/* A folder that outlives a crash of this attempt: <ckpt>/<task key>/. `latest` is the newest earlier attempt's
- * folder with a complete checkpoint, or NULL; `mine` is this attempt's own (fence-scoped: an old attempt cannot
+/* A folder that outlives a crash of this attempt: <ckpt>/<task key>/. `latest` has the newest complete checkpoint of an
+ * earlier attempt, or is NULL; it stays until a checkpoint of this attempt is done; `mine` is this attempt's own (fence-scoped: an old attempt cannot
  * touch a newer one's). Write a checkpoint as a sub-folder of `mine` and call mode_job_checkpoint_done. */
 const char *mode_job_checkpoint_latest(struct mode_job *job);
 const char *mode_job_checkpoint_mine(struct mode_job *job);

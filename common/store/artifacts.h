@@ -134,6 +134,10 @@ enum mode_status mode_store_checkpoint_done(struct mode_store *store, const char
  * *damaged counts them (may be NULL). */
 enum mode_status mode_store_checkpoint_latest(struct mode_store *store, char **path, const char *key, uint32_t *damaged,
                                               struct mode_error *err);
+/* The same for who goes on from it as attempt `fence`: *path is a folder of that attempt with the same files, which stay
+ * whatever others remove, until it has made a checkpoint of its own. */
+enum mode_status mode_store_checkpoint_hold(struct mode_store *store, char **path, const char *key, uint64_t fence,
+                                            uint32_t *damaged, struct mode_error *err);
 /* Remove all checkpoints of a task (it is committed). */
 enum mode_status mode_store_checkpoint_remove(struct mode_store *store, const char *key, struct mode_error *err);
 /* Remove the checkpoints of committed tasks, and of tasks that wanted(ctx, key) denies and nobody has written for

@@ -5,7 +5,11 @@
  *     mode-checkpoint 1
  *     order 3
  *     file <digest> <bytes> <name>
- *     end */
+ *     end
+ *
+ * An attempt that nobody hears any more still trains, and removes its older checkpoints as it makes new ones: also the
+ * one that its successor is about to read. So a successor goes on from names of its own for the same files, in `from`
+ * below its fence, which has no manifest and is removed when it has made a checkpoint itself. */
 #include "store/artifacts.h"
 
 #include "base/str.h"
@@ -22,6 +26,8 @@
 #include <unistd.h>
 
 #define SUFFIX ".manifest"
+#define FROM   "from"
+enum { LOOKS = 20 };
 
 struct found { /* one manifest */
     uint64_t fence, order;
@@ -187,6 +193,11 @@ enum mode_status mode_store_checkpoint_done(struct mode_store *s, const char *ke
     if (!st) st = mode_store_put_once(s, &created, manifest, text.data, text.len, err);
     if (!st && !created) st = MODE_FAIL(err, MODE_E_VALUE, "%s: this checkpoint was declared complete before", folder);
     if (!st) prune(s, key, fence);
+    if (!st) {
+        char *from = mode_path_join(dir, FROM);
+        mode_dir_remove(from, NULL); /* as with prune */
+        free(from);
+    }
     if (d) closedir(d);
     found_clear(&mine);
     mode_str_clear(&text);
@@ -196,29 +207,51 @@ enum mode_status mode_store_checkpoint_done(struct mode_store *s, const char *ke
     return st;
 }
 
-/* Do the files match the manifest? */
-static bool intact(struct mode_store *s, const char *folder)
+struct listed { /* a file of a manifest */
+    char digest[MODE_DIGEST_HEX], name[256];
+    uint64_t size;
+};
+
+/* Each file that the manifest of this folder lists, until one is not as `each` wants it. False also without a whole
+ * manifest. */
+static bool every_file(const char *folder, bool (*each)(void *ctx, const struct listed *f), void *ctx)
 {
     char *manifest = mode_xasprintf("%s" SUFFIX, folder), *text = NULL, *next = NULL;
     bool ok = mode_file_read(manifest, MODE_STORE_MAX_RECORD, &text, NULL, NULL) == MODE_OK && manifest_order(text) > 0;
     for (char *line = ok ? strtok_r(text, "\n", &next) : NULL; ok && line; line = strtok_r(NULL, "\n", &next)) {
-        char digest[MODE_DIGEST_HEX], got[MODE_DIGEST_HEX], name[256];
-        uint64_t size, got_size;
+        struct listed f;
         if (strncmp(line, "file ", 5) != 0) continue;
-        if (sscanf(line, "file %64[0-9a-f] %" SCNu64 " %255[^\n]", digest, &size, name) != 3 || !name_valid(name)) {
-            ok = false;
-            break;
-        }
-        char *path = mode_path_join(folder, name);
-        int fd = open(path, O_RDONLY | O_CLOEXEC);
-        ok = fd >= 0 && mode_store_digest_fd(s, got, &got_size, fd, path, NULL) == MODE_OK && got_size == size &&
-             strcmp(got, digest) == 0;
-        if (fd >= 0) close(fd);
-        free(path);
+        ok = sscanf(line, "file %64[0-9a-f] %" SCNu64 " %255[^\n]", f.digest, &f.size, f.name) == 3 &&
+             name_valid(f.name) && each(ctx, &f);
     }
     free(text);
     free(manifest);
     return ok;
+}
+
+struct folder {
+    struct mode_store *store;
+    const char *path, *to;
+    int errnum;
+};
+
+static bool file_intact(void *ctx, const struct listed *f)
+{
+    const struct folder *d = ctx;
+    char got[MODE_DIGEST_HEX], *path = mode_path_join(d->path, f->name);
+    uint64_t size;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    const bool ok = fd >= 0 && mode_store_digest_fd(d->store, got, &size, fd, path, NULL) == MODE_OK &&
+                    size == f->size && strcmp(got, f->digest) == 0;
+    if (fd >= 0) close(fd);
+    free(path);
+    return ok;
+}
+
+/* Do the files match the manifest? */
+static bool intact(struct mode_store *s, const char *folder)
+{
+    return every_file(folder, file_intact, &(struct folder){.store = s, .path = folder});
 }
 
 enum mode_status mode_store_checkpoint_latest(struct mode_store *s, char **path, const char *key, uint32_t *damaged,
@@ -242,6 +275,39 @@ enum mode_status mode_store_checkpoint_latest(struct mode_store *s, char **path,
     if (damaged) *damaged = bad;
     found_clear(&l);
     return MODE_OK;
+}
+
+static bool link_file(void *ctx, const struct listed *f)
+{
+    struct folder *d = ctx;
+    char *path = mode_path_join(d->path, f->name), *to = mode_path_join(d->to, f->name);
+    if (link(path, to) != 0) d->errnum = errno;
+    free(path);
+    free(to);
+    return !d->errnum;
+}
+
+enum mode_status mode_store_checkpoint_hold(struct mode_store *s, char **path, const char *key, uint64_t fence,
+                                            uint32_t *damaged, struct mode_error *err)
+{
+    char *dir = fence_dir(s, key, fence), *from = mode_path_join(dir, FROM), *latest = NULL;
+    enum mode_status st = MODE_OK;
+    *path = NULL;
+    for (int i = 0; !st && !*path; i++) {
+        if ((st = mode_store_checkpoint_latest(s, &latest, key, damaged, err)) || !latest) break;
+        struct folder f = {.path = latest, .to = from};
+        st = mode_dir_remove(from, err);
+        if (!st) st = mode_dir_make(from, err);
+        const bool all = !st && every_file(latest, link_file, &f);
+        if (!st && f.errnum && f.errnum != ENOENT) st = mode_store_fail(err, f.errnum, from, "get its files");
+        if (!st && !all && i + 1 == LOOKS)
+            st = MODE_FAIL(err, MODE_E_TEMP, "%s: checkpoints are removed as fast as they are found", latest);
+        if (all) *path = mode_xstrdup(from);
+        free(latest);
+    }
+    free(from);
+    free(dir);
+    return st;
 }
 
 enum mode_status mode_store_checkpoint_remove(struct mode_store *s, const char *key, struct mode_error *err)

@@ -324,6 +324,25 @@ static void test_a_new_attempt_goes_on_from_the_checkpoint(void **state)
     assert_null(path); /* gone with the commit */
 }
 
+/* One that was frozen in the midst of publishing commits after all, and removes the task's checkpoints: what becomes of
+ * the attempt that goes on from them is no failure. */
+static void test_a_task_that_another_attempt_committed_is_done(void **state)
+{
+    struct fixture *f = *state;
+    char key[MODE_DIGEST_HEX];
+    bool created;
+    Mode__Commit c = MODE__COMMIT__INIT;
+    start_task(f, key, "overtaken", 10000);
+    c.key = key;
+    c.service = c.worker = (char *)"test";
+    c.rows_out = 5;
+    assert_int_equal(mode_store_commit_create(f->store, &created, NULL, &c, &f->err), MODE_OK);
+    const Mode__Envelope *e = wait_for(f, MODE__ENVELOPE__BODY_RESULT, 10000);
+    assert_non_null(e);
+    assert_true(e->result->already);
+    assert_int_equal(e->result->rows_out, 5);
+}
+
 static void test_a_restarted_coordinator_finds_the_task_held(void **state)
 {
     struct fixture *f = *state;
@@ -408,6 +427,7 @@ int main(int argc, char **argv)
         T(test_drain_lets_the_task_finish),
         T(test_a_coordinator_of_another_protocol_is_left),
         T(test_a_new_attempt_goes_on_from_the_checkpoint),
+        T(test_a_task_that_another_attempt_committed_is_done),
         T(test_a_restarted_coordinator_finds_the_task_held),
         T(test_without_an_answer_nothing_is_published),
         T(test_a_dropped_lease_ends_the_work),

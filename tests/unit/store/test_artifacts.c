@@ -5,6 +5,7 @@
 #include "store/artifacts.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -621,6 +622,81 @@ static void test_checkpoints_are_whole_newest_first_and_fenced(void **state)
     expect_latest(f, key, NULL, 0);
 }
 
+/* An attempt that nobody hears any more goes on, and its older checkpoints go, those that its successor holds too. */
+static void test_a_checkpoint_that_is_gone_on_from_stays(void **state)
+{
+    struct fixture *f = *state;
+    char key[MODE_DIGEST_HEX], *held, *text;
+    uint32_t bad;
+    const uint64_t old = UINT64_C(1) << 32 | 5, new = UINT64_C(1) << 32 | 6;
+    key_of(key, 5);
+    assert_int_equal(mode_store_checkpoint_hold(f->store, &held, key, new, &bad, &f->err), MODE_OK);
+    assert_null(held);
+    checkpoint(f, key, old, "step-1", "one", MODE_OK);
+    assert_int_equal(mode_store_checkpoint_hold(f->store, &held, key, new, &bad, &f->err), MODE_OK);
+    assert_non_null(held);
+    assert_int_equal(bad, 0);
+    checkpoint(f, key, old, "step-2", "two", MODE_OK);
+    checkpoint(f, key, old, "step-3", "three", MODE_OK);
+    char *gone = mode_xasprintf("%s/ckpt/%s/0000000100000005/step-1", f->dir, key),
+         *file = mode_path_join(held, "state");
+    assert_false(mode_file_exists(gone));
+    assert_int_equal(mode_file_read(file, 0, &text, NULL, &f->err), MODE_OK);
+    assert_string_equal(text, "one");
+    free(text);
+    expect_latest(f, key, "/0000000100000005/step-3", 0); /* what is held is no checkpoint of its own */
+    /* tried again by the same attempt: the newest now, and nothing of what was held */
+    free(held);
+    assert_int_equal(mode_store_checkpoint_hold(f->store, &held, key, new, &bad, &f->err), MODE_OK);
+    assert_int_equal(mode_file_read(file, 0, &text, NULL, &f->err), MODE_OK);
+    assert_string_equal(text, "three");
+    free(text);
+    checkpoint(f, key, new, "step-4", "four", MODE_OK);
+    assert_false(mode_file_exists(held)); /* it has one itself */
+    expect_latest(f, key, "/0000000100000006/step-4", 0);
+    free(held);
+    free(gone);
+    free(file);
+}
+
+/* Somebody removes all while it is looked for: it is found whole or not at all. */
+static void *makes_checkpoints(void *ctx)
+{
+    struct fixture *f = ctx;
+    char key[MODE_DIGEST_HEX], name[24];
+    key_of(key, 6);
+    for (int i = 0; i < 60; i++) {
+        snprintf(name, sizeof name, "step-%d", i);
+        checkpoint(f, key, 7, name, name, MODE_OK);
+    }
+    return NULL;
+}
+
+static void test_a_checkpoint_is_held_whole_while_others_come_and_go(void **state)
+{
+    struct fixture *f = *state, mine = *f;
+    char key[MODE_DIGEST_HEX], *held, *text;
+    pthread_t thread;
+    key_of(key, 6);
+    assert_int_equal(mode_store_open(&mine.store, f->dir, &f->err), MODE_OK);
+    assert_int_equal(pthread_create(&thread, NULL, makes_checkpoints, &mine), 0);
+    for (bool last = false; !last;) {
+        last = pthread_tryjoin_np(thread, NULL) == 0;
+        enum mode_status st = mode_store_checkpoint_hold(f->store, &held, key, 8, NULL, &f->err);
+        if (st == MODE_E_TEMP) continue;
+        assert_int_equal(st, MODE_OK);
+        if (!held) continue;
+        char *file = mode_path_join(held, "state");
+        assert_int_equal(mode_file_read(file, 0, &text, NULL, &f->err), MODE_OK);
+        assert_memory_equal(text, "step-", 5);
+        if (last) assert_string_equal(text, "step-59");
+        free(text);
+        free(file);
+        free(held);
+    }
+    mode_store_close(&mine.store);
+}
+
 static bool is_key(void *ctx, const char *key)
 {
     return strcmp(ctx, key) == 0;
@@ -730,6 +806,8 @@ int main(void)
         T(test_a_sweep_passes_over_what_it_cannot_remove),
         T(test_epochs_never_repeat),
         T(test_checkpoints_are_whole_newest_first_and_fenced),
+        T(test_a_checkpoint_that_is_gone_on_from_stays),
+        T(test_a_checkpoint_is_held_whole_while_others_come_and_go),
         T(test_checkpoints_that_nobody_wants_are_swept),
         T(test_torn_manifests_do_not_count),
         T(test_the_store_has_one_identity),

@@ -1,0 +1,84 @@
+#!/bin/sh
+# partition_slow.sh BIN - the network between a training worker and the coordinator carries nothing for longer than a lease,
+# in both directions and in either one, while connections stay open: another worker goes on from the checkpoint, the first
+# one comes back and publishes nothing that is not its own, and the models are the bytes of an undisturbed run.
+set -eu
+bin=$1
+tools=$(cd "$(dirname "$0")/../tools" && pwd)
+. "$tools/service-lib.sh"
+need_models
+command -v python3 >/dev/null || { echo "SKIPPED: python3 is not here" >&2; exit 77; }
+SEED_STEPS=1500 TOTAL_STEPS=1520
+LEASE_MS=5000
+pids=
+end_all() {
+    for p in $pids; do kill "$p" 2>/dev/null || true; done
+    for p in $pids; do wait "$p" 2>/dev/null || true; done
+    pids=
+}
+trap 'end_all; cleanup' EXIT
+
+wait_for() { # what, then a command that succeeds when it is there; two minutes
+    what=$1
+    shift
+    for _ in $(seq 1200); do
+        if "$@"; then return 0; fi
+        sleep 0.1
+    done
+    fail "not after two minutes: $what"
+}
+says() { grep -qE "$2" "$1" 2>/dev/null; }
+ended() { ! kill -0 "$1" 2>/dev/null; }
+
+corpus "$work/plain" 600 60
+spec "$work/plain"
+cp -r "$work/plain" "$work/corpus"
+"$bin/mode" up --workspace "$work/plain" >/dev/null
+"$bin/mode" run "$work/plain/run.yaml" --workspace "$work/plain" --no-progress 2>"$work/run.log" || fail "the undisturbed run"
+"$bin/mode" down --workspace "$work/plain" >/dev/null
+
+worker() { # word, name, coordinator's port
+    "$bin/mode-$1" --workspace "$w" --coordinator "tcp://127.0.0.1:$3" --key-dir "$w/keys-w" --key-name w \
+        --name "$2" --health-file "$w/$2.health" 2>"$w/logs/$2.log" &
+    pids="$pids $!"
+}
+
+for way in both up down; do
+    w=$work/$way
+    cp -r "$work/corpus" "$w"
+    mkdir "$w/logs"
+    "$bin/mode" keys "$w/keys" --worker w --out "$w/keys-w" >/dev/null
+    redis-server --port 0 --unixsocket "$w/redis.sock" --save '' --appendonly no >"$w/logs/redis.log" 2>&1 &
+    pids="$pids $!"
+    "$bin/mode-coordinator" --workspace "$w" --redis "unix://$w/redis.sock" --key-dir "$w/keys" --lease-ms $LEASE_MS \
+        --heartbeat-ms 500 --worker-endpoint 'tcp://127.0.0.1:*' 2>"$w/logs/coordinator.log" &
+    pids="$pids $!"
+    wait_for "the coordinator" says "$w/logs/coordinator.log" ' workers=tcp:'
+    port=$(sed -n 's/.* workers=tcp:[^ ]*:\([0-9]*\).*/\1/p' "$w/logs/coordinator.log" | head -n 1)
+    echo pass >"$w/state"
+    python3 -u "$tools/partition_proxy.py" "$port" "$w/state" >"$w/proxy" 2>"$w/logs/proxy.log" &
+    pids="$pids $!"
+    wait_for "the proxy" test -s "$w/proxy"
+    for word in captions embed cluster assign evaluate ensemble; do worker $word $word "$port"; done
+    worker train far "$(cat "$w/proxy")"
+    "$bin/mode" run "$w/run.yaml" --workspace "$w" --no-progress 2>"$work/run.log" &
+    run=$!
+    wait_for "a checkpoint of the worker that will be far" says "$w/logs/far.log" 'train_step model=seed'
+    echo $way >"$w/state"
+    worker train near "$port"
+    wait_for "the task at the other worker" says "$w/logs/near.log" 'task_start .*label=train/seed'
+    sleep 3
+    echo pass >"$w/state"
+    rc=0
+    wait $run || rc=$?
+    [ $rc = 0 ] || fail "$way: the run ended with $rc"
+    wait_for "the far worker back in its place" says "$w/logs/far.log" 'lease_lost|task_stopped|task_dropped'
+    if grep -hE ' (fatal|nondeterministic) ' "$w"/logs/*.log; then fail "$way: see above"; fi
+    "$bin/mode" reconcile --workspace "$w" >/dev/null || fail "$way: the ledger does not add up"
+    for m in seed dense expert-0 expert-1; do
+        cmp "$work/plain/experts/$m/open_clip_model.safetensors" "$w/experts/$m/open_clip_model.safetensors" ||
+            fail "$way: $m is not the undisturbed run's"
+    done
+    end_all
+done
+echo "partition: ok"
