@@ -101,9 +101,9 @@ wait $companion || code=$?
 [ $code = 143 ] || fail "the companion that was stopped ended with $code"
 until_said 'task_stopped' "$work/team/logs/train.log"
 start_far
-until_status '2 machines, 2 GPUs'
-"$bin/mode-train" healthcheck --health-file "$work/far.health" >/dev/null || fail "the companion's health"
 until_said 'task_done .*label=train/dense' "$work/team/logs/train.log"
+grep -q 'task_start .* processes=1..1 of=2 checkpoint=1' "$far" || fail "nobody went on from a checkpoint"
+"$bin/mode-train" healthcheck --health-file "$work/far.health" >/dev/null || fail "the companion's health"
 kill -TERM $companion
 wait $companion || true
 models calm >"$work/sums"
