@@ -23,7 +23,7 @@
 #include <zmq.h>
 
 enum { TICK_MS = 100, MAX_PER_TURN = 256 };
-static const double join_again_s = 2, silent_s = 20, complain_s = 30;
+static const double join_again_s = 2, silent_s = 30, complain_s = 30;
 
 struct companion {
     const struct mode_join_config *config;

@@ -15,7 +15,7 @@
 #include <sys/wait.h>
 
 enum { MAX_PER_TURN = 256, MAX_NEWS = 512, SESSION = 33, DEVICE = 200 };
-static const double ping_s = 1, silent_s = 20, complain_s = 30;
+static const double ping_s = 1, silent_s = 30, complain_s = 30;
 
 struct machine { /* another one; here is false: one is missing */
     bool here, leaving;
@@ -308,7 +308,7 @@ void mode_machines_turn(struct mode_machines *m, double now)
         struct machine *x = &m->at[i];
         if (!x->here) continue;
         if (now - x->heard > silent_s)
-            let_go(m, x, "nothing was heard of it for 20 s");
+            let_go(m, x, "nothing was heard of it for 30 s");
         else if (now >= x->ping_at) {
             if (x->n_running && !m->fence) say_end(m, x); /* it may have been lost */
             if (!ping(m, x, now)) let_go(m, x, "its connection is gone");

@@ -15,8 +15,8 @@
 
 #include <cmocka.h>
 
-struct claim {       /* what one process says, and what comes of it */
-    int rank, size;  /* -1: as it is */
+struct claim {         /* what one process says, and what comes of it */
+    int rank, size;    /* -1: as it is */
     const char *place; /* NULL: the path */
     double timeout_s;
 };

@@ -335,7 +335,7 @@ static void test_silence_is_an_end_too(void **state)
     open_team(f, 2);
     struct far *x = far_new(f, "node-b", "11111111111111111111111111111111");
     join(f, x);
-    mode_machines_turn(f->m, f->now += 19);
+    mode_machines_turn(f->m, f->now += 29);
     assert_true(mode_machines_ready(f->m));
     mode_machines_turn(f->m, f->now += 2);
     expect_text(f, "2 machines, 1 missing");
