@@ -51,6 +51,7 @@ static struct report *report_of(struct agent *a, const char *key, uint64_t fence
     return NULL;
 }
 
+/* What HELLO says of what it computes with. */
 static void describe(struct agent *a)
 {
     char team[64] = "";
@@ -549,7 +550,7 @@ static void watch_machines(struct agent *a, double now)
         if (w->proc.pid > 0) mode_slot_tell(&w->proc, &news);
     if (w->busy && w->why == WHY_NONE && mode_machines_leaving(m)) tell_to_stop(w, WHY_STOP, now + a->config->grace_s);
     describe(a);
-    if (a->welcome && strcmp(a->device, a->said) != 0) mode_agent_say_hello(a, now);
+    if (a->welcome && !a->stopping && strcmp(a->device, a->said) != 0) mode_agent_say_hello(a, now);
 }
 
 static void turn(struct agent *a)

@@ -41,7 +41,8 @@ static const struct mode_option table[] = {
                  "GPUs that train one model together, each with a process of its own, where the batch can be\n"
                  "shared so; --device N is the first of them"),
     MODE_OPT_INT(struct options, machines, "machines", "1", "N",
-                 "machines that train one model together, this one, which leads them, and N - 1 with `join`"),
+                 "machines that train one model together: this one, which leads them, and N - 1 that\n"
+                 "`join` it; tasks are asked for while all are there"),
     MODE_OPT_STR(struct options, team, "team", NULL, "tcp://HOST:PORT",
                  "where they find the one that leads them; PORT + 1 is used, too"),
     MODE_OPT_STR(struct options, team_keys, "team-keys", NULL, "DIR",
@@ -116,7 +117,6 @@ static enum mode_status check_gpu_locks(const char *dir, struct mode_error *err)
     return MODE_OK;
 }
 
-/* The machines of a team. */
 static enum mode_status check_team(const struct options *o, bool joins, struct mode_error *err)
 {
     const char *what = joins ? "join" : "--machines";

@@ -9,15 +9,6 @@ need_models
 export MODE_BACKEND=cuda MODE_THREADS=1 SEED_STEPS=4 TOTAL_STEPS=6
 workers=captions=1,train=1 # so the seed and its continuation are made, and nothing else
 
-until_said() { # words, logs...
-    words=$1 n=0
-    shift
-    until cat "$@" 2>/dev/null | grep -q "$words"; do
-        n=$((n + 1))
-        [ $n -lt 600 ] || fail "nobody says \"$words\""
-        sleep 0.1
-    done
-}
 until_status() { # words
     n=0
     until "$bin/mode" status --workspace "$work/team" 2>/dev/null | grep -q "$1"; do

@@ -155,13 +155,13 @@ static void expect(struct fixture *f, struct far *x, Mode__Envelope__BodyCase bo
     fail_msg("message %d does not come", (int)body);
 }
 
-static void until_ready(struct fixture *f, bool ready)
+static void until(struct fixture *f, bool (*is_so)(const struct mode_machines *m))
 {
-    for (int i = 0; i < 500 && mode_machines_ready(f->m) != ready; i++) {
+    for (int i = 0; i < 500 && !is_so(f->m); i++) {
         mode_machines_turn(f->m, f->now += 0.01);
         usleep(10000);
     }
-    assert_true(mode_machines_ready(f->m) == ready);
+    assert_true(is_so(f->m));
 }
 
 static struct mode_compute_news next_news(struct fixture *f)
@@ -216,7 +216,7 @@ static void test_all_have_to_be_there(void **state)
     a->join.gpus = 1;
     join(f, a);
     say_join(a); /* twice is once */
-    until_ready(f, true);
+    until(f, mode_machines_ready);
     expect_text(f, "3 machines, 6 GPUs");
     say_join(c);
     expect(f, c, MODE__ENVELOPE__BODY_REJECT);
@@ -300,7 +300,7 @@ static void test_a_task_from_its_beginning_to_its_end(void **state)
     assert_false(mode_machines_ready(f->m));      /* process 2 still has its GPU */
     expect(f, x, MODE__ENVELOPE__BODY_END_RANKS); /* said again, in case it was lost */
     say_ended(x, 7, 2, 9);
-    until_ready(f, true);
+    until(f, mode_machines_ready);
     assert_false(mode_machines_news(f->m, &news)); /* nobody wants to know any more */
     far_free(x);
 }
@@ -318,7 +318,7 @@ static void test_a_connection_that_goes_takes_its_processes_along(void **state)
     assert_true(news.gone);
     assert_int_equal(news.rank, 2);
     mode_machines_end(f->m);
-    until_ready(f, true); /* it is there again */
+    until(f, mode_machines_ready); /* it is there again */
     begin(f, x, &others, 4, 2);
     mode_socket_close(&x->socket);
     news = next_news(f);
@@ -356,11 +356,7 @@ static void test_goodbyes(void **state)
     mode_envelope_init(&e, &x->counter, MODE__ENVELOPE__BODY_BYE);
     e.bye = &bye;
     say(x, &e);
-    for (int i = 0; i < 500 && !mode_machines_leaving(f->m); i++) {
-        mode_machines_turn(f->m, f->now += 0.01);
-        usleep(10000);
-    }
-    assert_true(mode_machines_leaving(f->m)); /* the task may come to a checkpoint */
+    until(f, mode_machines_leaving); /* the task may come to a checkpoint */
     say_ended(x, 7, 2, 0);
     assert_int_equal(next_news(f).how, 0);
     mode_machines_end(f->m);
