@@ -311,7 +311,7 @@ void mode_machines_turn(struct mode_machines *m, double now)
             let_go(m, x, "nothing was heard of it for 30 s");
         else if (now >= x->ping_at) {
             if (x->n_running && !m->fence) say_end(m, x); /* it may have been lost */
-            if (!ping(m, x, now)) let_go(m, x, "its connection is gone");
+            if (!ping(m, x, now)) let_go(m, x, x->leaving ? "it was stopped" : "its connection is gone");
         }
     }
     if (now < m->complain_at || !n_missing(m)) return;
