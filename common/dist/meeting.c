@@ -24,6 +24,7 @@ static const char MAGIC[8] = "MODEmeet";
 
 struct hello {
     char magic[8];
+    uint8_t secret[MODE_MEETING_SECRET]; /* zeros: there is none */
     int32_t rank, size;
 };
 
@@ -176,14 +177,22 @@ static void answer(int fd, enum mode_status status, const char *text)
     (void)send_all(fd, &a, sizeof a);
 }
 
+/* In a time that tells nothing of the bytes. */
+static bool same_secret(const uint8_t *a, const uint8_t *b)
+{
+    unsigned differ = 0;
+    for (int i = 0; i < MODE_MEETING_SECRET; i++) differ |= (unsigned)(a[i] ^ (b ? b[i] : 0));
+    return !differ;
+}
+
 /* Who has connected? Strangers are sent away without a word; one of ours who does not fit is an error for all. */
 static enum mode_status welcome(struct mode_meeting *m, int fd, const struct mode_meeting_options *o,
                                 struct mode_error *err)
 {
-    struct hello h = {{0}, 0, 0};
+    struct hello h = {0};
     const struct timeval patience = {.tv_sec = HELLO_S};
     (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    if (!recv_all(fd, &h, sizeof h) || memcmp(h.magic, MAGIC, sizeof MAGIC) != 0) {
+    if (!recv_all(fd, &h, sizeof h) || memcmp(h.magic, MAGIC, sizeof MAGIC) != 0 || !same_secret(h.secret, o->secret)) {
         close(fd);
         return MODE_OK;
     }
@@ -241,6 +250,7 @@ static enum mode_status go_there(struct mode_meeting *m, const struct place *p, 
     struct answer a = {0, ""};
     bool ready;
     memcpy(h.magic, MAGIC, sizeof MAGIC);
+    if (o->secret) memcpy(h.secret, o->secret, sizeof h.secret);
     for (;;) {
         if (o->stopping && o->stopping(o->ctx))
             return MODE_FAIL(err, MODE_E_STOPPED, "stopped while waiting for process 0");

@@ -2,7 +2,8 @@
  *
  * Rank 0 listens at a place that all of them are told: a path (a socket file, for one machine) or host:port. The others
  * connect and say who they are. The connections stay open as long as the group lives: their end is the end of the
- * process behind them. Nothing is encrypted and nobody proves who they are: a port is for a network of one's own.
+ * process behind them. Nothing is encrypted: a port is for a network of one's own. Where all were given a secret, who does
+ * not know it is a stranger.
  *
  *     const struct mode_meeting_options o = {.rank = 1, .size = 4, .place = "/tmp/train.sock", .timeout_s = 60};
  *     st = mode_meeting_open(&m, &o, &err);
@@ -15,10 +16,14 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
+
+enum { MODE_MEETING_SECRET = 32 };
 
 struct mode_meeting_options {
     int rank, size;              /* 0 <= rank < size <= MODE_RANKS_MAX */
     const char *place;           /* with a '/': a path; otherwise host:port, rank 0's host */
+    const uint8_t *secret;       /* [MODE_MEETING_SECRET], the same everywhere; NULL: there is none */
     double timeout_s;            /* until all are there */
     bool (*stopping)(void *ctx); /* may be NULL; asked while waiting for the others to come */
     void *ctx;

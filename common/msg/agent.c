@@ -8,9 +8,9 @@
 #include "base/str.h"
 #include "base/version.h"
 #include "msg/agent_inside.h"
+#include "msg/health.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -25,8 +25,7 @@
 
 enum { TICK_MS = 200, MAX_PER_TURN = 256 };
 
-static const double report_first_s = 1, last_words_s = 2, complain_s = 30, health_s = 2, self_fence = 0.8,
-                    name_taken_s = 150;
+static const double report_first_s = 1, last_words_s = 2, complain_s = 30, self_fence = 0.8, name_taken_s = 150;
 
 /* ---- small things ---- */
 
@@ -50,6 +49,15 @@ static struct report *report_of(struct agent *a, const char *key, uint64_t fence
     for (size_t i = 0; i < a->n_reports; i++)
         if (a->reports[i].job.fence == fence && strcmp(a->reports[i].job.key, key) == 0) return &a->reports[i];
     return NULL;
+}
+
+/* What HELLO says of what it computes with. */
+static void describe(struct agent *a)
+{
+    char team[64] = "";
+    if (a->config->machines) mode_machines_text(a->config->machines, team, sizeof team);
+    snprintf(a->device, sizeof a->device, "%s%s%.*s", team, team[0] && a->config->device[0] ? ": " : "",
+             (int)(sizeof a->device - sizeof team - 2), a->config->device);
 }
 
 static int n_busy(const struct agent *a)
@@ -240,8 +248,13 @@ static void on_assign(struct agent *a, const Mode__Assign *as, double now)
     struct work *w = NULL;
     for (int i = 0; i < a->config->slots && !w; i++)
         if (!a->slots[i].busy && a->slots[i].proc.pid > 0) w = &a->slots[i];
-    if (a->stopping || !w || a->n_reports + (size_t)a->config->slots > MAX_REPORTS) {
-        mode_agent_say_assign_ack(a, as, a->stopping ? "stopping" : "no free slot");
+    struct mode_machines *machines = a->config->machines;
+    const bool all_here = !machines || mode_machines_ready(machines);
+    if (a->stopping || !w || !all_here || a->n_reports + (size_t)a->config->slots > MAX_REPORTS) {
+        mode_agent_say_assign_ack(a, as,
+                                  a->stopping ? "stopping"
+                                  : all_here  ? "no free slot"
+                                              : "a machine of its team is missing");
         return;
     }
     w->job = (struct mode_compute_job){.fence = as->fence, .attempt = as->attempt};
@@ -258,7 +271,9 @@ static void on_assign(struct agent *a, const Mode__Assign *as, double now)
     atomic_store(&w->proc.page->done, 0);
     atomic_store(&w->proc.page->total, 0);
     atomic_store(&w->proc.page->trains, false);
-    if (mode_slot_give(&w->proc, &w->job, &err)) { /* it died just now */
+    struct mode_compute_others others;
+    if (machines) mode_machines_lend(machines, &others, as->key, as->fence);
+    if (mode_slot_give(&w->proc, &w->job, machines ? &others : NULL, &err)) { /* it died just now */
         mode_agent_say_assign_ack(a, as, err.text);
         return;
     }
@@ -455,23 +470,6 @@ static void check_slots(struct agent *a, uint64_t ooms, double now)
     }
 }
 
-static void write_health(struct agent *a, double now)
-{
-    struct timespec boot;
-    char *temp = mode_xasprintf("%s.tmp-%ld", a->config->health_file, (long)getpid());
-    clock_gettime(CLOCK_BOOTTIME, &boot);
-    int fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644); /* /tmp is everybody's */
-    FILE *f = fd >= 0 ? fdopen(fd, "w") : NULL;
-    if (f) {
-        fprintf(f, "boot_s=%lld pid=%ld connected=%d busy=%d\n", (long long)boot.tv_sec, (long)getpid(), a->welcome,
-                n_busy(a));
-        if (fclose(f) != 0 || rename(temp, a->config->health_file) != 0) unlink(temp);
-    } else if (fd >= 0)
-        close(fd);
-    free(temp);
-    a->health_at = now + health_s;
-}
-
 static void check_stop(struct agent *a, double now)
 {
     if (a->config->idle_exit_s > 0 && !a->stopping && n_busy(a) == 0 && now - a->idle_since > a->config->idle_exit_s) {
@@ -515,7 +513,10 @@ static void on_timers(struct agent *a, uint64_t ooms, double now)
                       a->linked ? "connected, it does not welcome us yet" : "not reachable yet; trying again");
         a->complain_at = now + complain_s;
     }
-    if (a->config->health_file && now >= a->health_at) write_health(a, now);
+    if (a->config->health_file && now >= a->health_at) {
+        mode_health_write(a->config->health_file, a->welcome, n_busy(a));
+        a->health_at = now + MODE_HEALTH_S;
+    }
     check_stop(a, now);
 }
 
@@ -537,15 +538,31 @@ static void on_signal(struct agent *a, double now)
     }
 }
 
+/* What a task's machines have to say goes to its compute process. */
+static void watch_machines(struct agent *a, double now)
+{
+    struct mode_machines *m = a->config->machines;
+    struct work *w = &a->slots[0]; /* there is no other */
+    struct mode_compute_news news;
+    if (!w->busy) mode_machines_end(m);
+    mode_machines_turn(m, now);
+    while (mode_machines_news(m, &news))
+        if (w->proc.pid > 0) mode_slot_tell(&w->proc, &news);
+    if (w->busy && w->why == WHY_NONE && mode_machines_leaving(m)) tell_to_stop(w, WHY_STOP, now + a->config->grace_s);
+    describe(a);
+    if (a->welcome && !a->stopping && strcmp(a->device, a->said) != 0) mode_agent_say_hello(a, now);
+}
+
 static void turn(struct agent *a)
 {
-    enum { FIXED = 3 };
+    enum { FIXED = 4 };
     zmq_pollitem_t items[FIXED + 2 * MODE_WIRE_MAX_SLOTS];
     int n = 0;
     uint64_t ooms = oom_kills();
     items[n++] = (zmq_pollitem_t){mode_socket_handle(a->socket), 0, ZMQ_POLLIN, 0};
     items[n++] = (zmq_pollitem_t){mode_socket_monitor(a->socket), 0, ZMQ_POLLIN, 0};
     items[n++] = (zmq_pollitem_t){NULL, a->config->signal_fd, ZMQ_POLLIN, 0};
+    if (a->config->machines) items[n++] = (zmq_pollitem_t){mode_machines_handle(a->config->machines), 0, ZMQ_POLLIN, 0};
     for (int i = 0; i < a->config->slots; i++)
         if (a->slots[i].proc.pid > 0) {
             items[n++] = (zmq_pollitem_t){NULL, a->slots[i].proc.sock, ZMQ_POLLIN, 0};
@@ -563,13 +580,18 @@ static void turn(struct agent *a)
     if (!a->done) receive(a, now);
     for (int i = 0; i < a->config->slots && !a->done; i++) {
         struct work *w = &a->slots[i];
-        struct mode_compute_end end;
+        struct mode_from_compute word;
         if (w->proc.pid <= 0) continue;
         mode_slot_read_log(&w->proc);
-        int got = mode_slot_read(&w->proc, &end);
-        if (got > 0) task_ended(a, w, &end, now);
-        if (got < 0) process_died(a, w, false, ooms, now);
+        int got = mode_slot_read(&w->proc, &word);
+        if (got < 0)
+            process_died(a, w, false, ooms, now);
+        else if (got > 0 && word.kind == MODE_FROM_COMPUTE_END)
+            task_ended(a, w, &word.end, now);
+        else if (got > 0 && a->config->machines)
+            mode_machines_begin(a->config->machines, &word.call);
     }
+    if (!a->done && a->config->machines) watch_machines(a, now);
     if (!a->done) on_timers(a, ooms, now);
 }
 
@@ -588,6 +610,7 @@ int mode_agent_run(const struct mode_agent_config *config, struct mode_store *st
     for (int i = 0; i < 16; i++) snprintf(a->session + 2 * i, 3, "%02x", raw[i]);
     a->idle_since = mode_clock_s();
     a->complain_at = a->idle_since + 5;
+    describe(a);
     enum mode_status st = mode_socket_connect(&a->socket, net, &config->coordinator, &err);
     if (st)
         fatal(a, &err);
@@ -596,7 +619,7 @@ int mode_agent_run(const struct mode_agent_config *config, struct mode_store *st
             "ready",
             "name=%s coordinator=%s workspace=%s slots=%d threads=%d backend=%s device=\"%s\" version=%s session=%.8s",
             config->name, config->coordinator.endpoint, mode_store_root(store), config->slots, config->threads,
-            config->backend, config->device, mode_version, a->session);
+            config->backend, a->device, mode_version, a->session);
     while (!a->done) turn(a);
     for (int i = 0; i < config->slots; i++) mode_slot_close(&a->slots[i].proc);
     while (a->n_reports > 0) forget_report(a, &a->reports[0]);

@@ -3,7 +3,7 @@
 #ifndef MODE_MSG_AGENT_H
 #define MODE_MSG_AGENT_H
 
-#include "msg/socket.h"
+#include "msg/machines.h"
 #include "store/artifacts.h"
 
 struct mode_agent_config {
@@ -12,11 +12,12 @@ struct mode_agent_config {
     struct mode_endpoint coordinator;
     uint64_t incarnation; /* 0 = none; see Hello */
     int slots, threads;
-    const char *backend; /* what work functions are told to compute with */
-    const char *device;  /* what that is, for people; "" = not known */
-    int gpus;            /* that one task may take, each with a process of its own: 1 or more */
-    double grace_s;      /* how long running tasks may take to stop after SIGTERM */
-    double idle_exit_s;  /* exit after so long without a task; 0 = never */
+    const char *backend;            /* what work functions are told to compute with */
+    const char *device;             /* what that is, for people; "" = not known */
+    int gpus;                       /* that one task may take, each with a process of its own: 1 or more */
+    struct mode_machines *machines; /* that do tasks together with this one; NULL = none; then there is one slot */
+    double grace_s;                 /* how long running tasks may take to stop after SIGTERM */
+    double idle_exit_s;             /* exit after so long without a task; 0 = never */
     const char *health_file;
     int signal_fd; /* SIGTERM and SIGINT arrive here */
 };

@@ -68,7 +68,9 @@ struct agent {
     double hello_sent, acked, heard; /* when last: acked is when the newest answered heartbeat was SENT */
     struct sent sends[SENDS];
     size_t n_sends;
-    int credit_sent; /* -1 = none on this connection */
+    int credit_sent;               /* -1 = none on this connection */
+    char device[MODE_DEVICE_TEXT]; /* what it computes with, for people, and whether all its machines are there */
+    char said[MODE_DEVICE_TEXT];   /* that, in the last HELLO */
     double idle_since;
 
     int stop_signal;  /* of SIGTERM, SIGINT; 0 = none */

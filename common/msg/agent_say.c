@@ -56,7 +56,7 @@ void mode_agent_say_hello(struct agent *a, double now)
     labels[1].name = "memory_mib";
     labels[1].value = memory;
     labels[2].name = "device";
-    labels[2].value = (char *)(uintptr_t)c->device;
+    labels[2].value = a->device;
     for (int i = 0; i < c->slots; i++)
         if (a->slots[i].busy) {
             mode__lease__init(&leases[h.n_held]);
@@ -82,12 +82,13 @@ void mode_agent_say_hello(struct agent *a, double now)
     h.slots = (uint32_t)c->slots;
     h.store_id = (char *)(uintptr_t)mode_store_id(a->store);
     h.labels = label_at;
-    h.n_labels = c->device[0] ? 3 : 2;
+    h.n_labels = a->device[0] ? 3 : 2;
     h.held = held;
     h.has_incarnation = c->incarnation != 0;
     h.incarnation = c->incarnation;
     e.hello = &h;
     mode_agent_send(a, &e);
+    snprintf(a->said, sizeof a->said, "%s", a->device);
     a->hello_sent = now;
     a->hello_at = now + HELLO_AGAIN_S;
 }
@@ -99,6 +100,7 @@ void mode_agent_say_credit(struct agent *a, bool again)
     int n = 0;
     for (int i = 0; i < a->config->slots; i++) n += !a->slots[i].busy && a->slots[i].proc.pid > 0;
     if (a->stopping || a->n_reports + (size_t)a->config->slots > MAX_REPORTS) n = 0;
+    if (a->config->machines && !mode_machines_ready(a->config->machines)) n = 0;
     if (!a->welcome || (n == a->credit_sent && !again)) return;
     mode_envelope_init(&e, &a->counter, MODE__ENVELOPE__BODY_CREDIT);
     c.n = (uint32_t)n;

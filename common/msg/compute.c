@@ -296,8 +296,8 @@ out:
 }
 
 void mode_compute_run(struct mode_compute_end *end, struct mode_store *store, const char *word, mode_work_fn *work,
-                      const char *backend, int gpus, const struct mode_compute_job *task, struct mode_job_page *page,
-                      struct mode_job_kept *kept)
+                      const struct mode_compute_with *with, const struct mode_compute_job *task,
+                      struct mode_job_page *page, struct mode_job_kept *kept)
 {
     struct mode_error err = {0}, ignored;
     struct mode_job job;
@@ -306,8 +306,10 @@ void mode_compute_run(struct mode_compute_end *end, struct mode_store *store, co
     *end = (struct mode_compute_end){.fence = task->fence};
     mode_job_init(&job, page);
     if (kept) job.kept = kept;
-    job.backend = backend;
-    job.gpus = gpus;
+    job.backend = with->backend;
+    job.gpus = with->gpus;
+    job.agent = with->agent;
+    job.others = with->others;
     atomic_store(&page->done, 0);
     atomic_store(&page->total, 0);
     page->unit[0] = '\0';
@@ -335,8 +337,8 @@ int mode_compute_main(const char *word, mode_work_fn *work, int argc, char **arg
 {
     struct mode_error err = {0};
     struct mode_store *store;
-    struct mode_compute_job task;
-    struct mode_compute_end end;
+    struct mode_to_compute told;
+    struct mode_from_compute end = {.kind = MODE_FROM_COMPUTE_END};
     struct mode_job_kept kept = {0};
     sigset_t none;
     if (argc != 9) {
@@ -362,10 +364,12 @@ int mode_compute_main(const char *word, mode_work_fn *work, int argc, char **arg
         return 1; /* 70 says that a GPU failed */
     }
     for (;;) {
-        ssize_t n = recv(sock, &task, sizeof task, 0);
+        ssize_t n = recv(sock, &told, sizeof told, 0);
         if (n < 0 && errno == EINTR) continue;
-        if (n != (ssize_t)sizeof task) break; /* the agent closed its end */
-        mode_compute_run(&end, store, word, work, argv[7], gpus, &task, page, &kept);
+        if (n != (ssize_t)sizeof told) break;           /* the agent closed its end */
+        if (told.kind != MODE_TO_COMPUTE_JOB) continue; /* news of a task that is over */
+        const struct mode_compute_with with = {argv[7], gpus, sock, &told.others};
+        mode_compute_run(&end.end, store, word, work, &with, &told.job, page, &kept);
         if (send(sock, &end, sizeof end, MSG_NOSIGNAL) != (ssize_t)sizeof end) break;
     }
     mode_job_drop(&kept);

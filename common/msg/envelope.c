@@ -3,7 +3,9 @@
  * line here. */
 #include "msg/envelope.h"
 
+#include "base/process.h"
 #include "base/str.h"
+#include "msg/job.h"
 
 #include <math.h>
 #include <stdbool.h>
@@ -281,6 +283,27 @@ static enum mode_status check_ranges(const Mode__Envelope *e, struct mode_error 
         if (e->fail->has_log_tail && e->fail->log_tail.len > MODE_WIRE_MAX_LOG_TAIL)
             return MODE_FAIL(err, MODE_E_FORMAT, "FAIL: a log of %zu bytes, at most %zu", e->fail->log_tail.len,
                              MODE_WIRE_MAX_LOG_TAIL);
+        break;
+    case MODE__ENVELOPE__BODY_JOIN:
+        if (e->join->gpus < 1 || e->join->gpus > MODE_MOST_GPUS)
+            return MODE_FAIL(err, MODE_E_FORMAT, "JOIN: %u GPUs, expected 1 to %d", e->join->gpus, MODE_MOST_GPUS);
+        if (!e->join->session[0]) return MODE_FAIL(err, MODE_E_FORMAT, "JOIN: without a session");
+        break;
+    case MODE__ENVELOPE__BODY_BEGIN_RANKS: {
+        const Mode__BeginRanks *b = e->begin_ranks;
+        if (b->n < 1 || b->n > MODE_MOST_GPUS || b->first < 1 || b->size > MODE_WIRE_MAX_REPEATED ||
+            b->first > b->size || b->n > b->size - b->first)
+            return MODE_FAIL(err, MODE_E_FORMAT, "BEGIN_RANKS: %u processes from %u on, of %u", b->n, b->first,
+                             b->size);
+        if (b->port < 1 || b->port > 65535 || b->secret.len != MODE_TEAM_SECRET)
+            return MODE_FAIL(err, MODE_E_FORMAT, "BEGIN_RANKS: port %u, a secret of %zu bytes", b->port, b->secret.len);
+        break;
+    }
+    case MODE__ENVELOPE__BODY_RANK_ENDED:
+        if (e->rank_ended->rank > MODE_WIRE_MAX_REPEATED || e->rank_ended->exit_code > 255 ||
+            e->rank_ended->signal > 64)
+            return MODE_FAIL(err, MODE_E_FORMAT, "RANK_ENDED: process %u, code %u, signal %u", e->rank_ended->rank,
+                             e->rank_ended->exit_code, e->rank_ended->signal);
         break;
     case MODE__ENVELOPE__BODY_RESULT:
         if (e->result->seconds < 0) return MODE_FAIL(err, MODE_E_FORMAT, "RESULT: negative time");

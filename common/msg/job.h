@@ -75,19 +75,23 @@ const char *mode_job_backend(const struct mode_job *job);
 /* The backend that made the outputs, for the commit record: mode_backend_name. */
 void mode_job_made_on(struct mode_job *job, const char *backend);
 
-/* Several processes of this machine may do a task together, each with a GPU of its own: as many as the worker's option
- * --gpus says, which is what mode_job_gpus returns (1 or more). Rank 0 has the job from the agent and starts the
- * others, which run the same work function with the same request and inputs; what they count, note and say of their
- * progress goes nowhere, and they write no outputs.
+/* Several processes may do a task together, each with a GPU of its own: as many as the worker's option --gpus says, and
+ * as other machines bring that belong to the worker (--machines), which is what mode_job_gpus returns (1 or more). Rank
+ * 0 has the job from the agent and starts the others, which run the same work function with the same request and
+ * inputs; what they count, note and say of their progress goes nowhere, and they write no outputs.
  *
  *     if (t->rank == 0 && !(st = mode_job_team_start(job, n, backend, err))) ...   // t = mode_job_team(job)
- *     ... meet at t->place (dist/meeting.h), work ...
+ *     ... meet at t->place with t->secret (dist/meeting.h), work ...
  *     return mode_job_team_end(job, st, err); */
+enum { MODE_TEAM_SECRET = 32 };
+
 struct mode_job_team {
     int rank, size; /* 0 and 1 until a team is started */
     char *place;
-    int *pid;        /* rank 0: [size] of those that run, else 0 */
+    uint8_t secret[MODE_TEAM_SECRET];
+    int *pid;        /* rank 0: [size] of those that run, -1 on another machine, else 0 */
     int fallen, how; /* rank 0: who ended badly first, 0 = nobody; its wait status */
+    bool gone;       /* rank 0: fallen's machine is gone: there is no status */
 };
 int mode_job_gpus(const struct mode_job *job);
 const struct mode_job_team *mode_job_team(const struct mode_job *job);

@@ -1,4 +1,5 @@
-/* runtime.h - inside of the worker runtime (job.c, compute.c, slot.c, worker.c); nobody else includes it.
+/* runtime.h - inside of the worker runtime (job.c, compute.c, team.c, slot.c, worker.c and what they start); nobody
+ * else includes it.
  *
  * DESIGN: the agent starts one compute process per slot and gives it two descriptors: a SOCK_SEQPACKET for
  * "do this" and "this became of it", and a shared page for what changes all the time or must be seen at once
@@ -13,6 +14,7 @@
 #include "msg/worker.h"
 #include "store/artifacts.h"
 
+#include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/types.h>
@@ -40,6 +42,30 @@ struct mode_compute_job { /* agent -> compute */
     char run[MODE_RUN_NAME]; /* that wanted it first; "" = not known */
 };
 
+enum { MODE_MOST_MACHINES = 64, MODE_MACHINE_NAME = 64, MODE_MEETING_PLACE = 280 };
+
+struct mode_compute_others { /* machines beside this one whose GPUs a task may take, in the order of its processes */
+    int n;
+    int gpus[MODE_MOST_MACHINES];
+    char name[MODE_MOST_MACHINES][MODE_MACHINE_NAME];
+    char place[MODE_MEETING_PLACE]; /* HOST:PORT, where processes of several machines meet */
+};
+
+struct mode_compute_news { /* agent -> compute, while it does a task: of another machine */
+    uint64_t fence;
+    int rank;  /* that has ended, */
+    int how;   /* so (a wait status); */
+    bool gone; /* or the machine is gone that has it, and all that ran there */
+};
+
+struct mode_compute_call { /* compute -> agent, once in a task: other machines are to start processes of it */
+    uint64_t fence;
+    int size;                                             /* of the team */
+    int first[MODE_MOST_MACHINES], n[MODE_MOST_MACHINES]; /* of each machine */
+    uint8_t secret[MODE_TEAM_SECRET];
+    char backend[32], inputs[PATH_MAX], checkpoint[PATH_MAX]; /* checkpoint: "" = none */
+};
+
 struct mode_compute_end { /* compute -> agent */
     uint64_t fence;
     enum mode_status status; /* MODE_OK: the commit record exists */
@@ -50,6 +76,21 @@ struct mode_compute_end { /* compute -> agent */
     uint64_t peak_rss_bytes;
     char digest[MODE_DIGEST_HEX]; /* of an input that is damaged or missing; "" = none */
     char text[1024];
+};
+
+struct mode_to_compute { /* one message */
+    enum { MODE_TO_COMPUTE_JOB, MODE_TO_COMPUTE_NEWS } kind;
+    struct mode_compute_job job;
+    struct mode_compute_others others; /* of a job */
+    struct mode_compute_news news;
+};
+
+struct mode_from_compute {
+    enum { MODE_FROM_COMPUTE_END, MODE_FROM_COMPUTE_CALL } kind;
+    union {
+        struct mode_compute_end end;
+        struct mode_compute_call call;
+    };
 };
 
 struct mode_job_output_file {
@@ -75,11 +116,13 @@ struct mode_job {
     bool is_newer; /* the request: it says more than this build understands */
     struct mode_job_input_file *inputs;
     size_t n_inputs;
-    struct mode_index input_at; /* of a name: training has two inputs for each of many shards */
-    char *in_dir, *out_dir;     /* links to the inputs; where outputs are written */
-    char *run_dir;              /* or NULL */
-    const char *backend;        /* of the worker's options */
-    int gpus;                   /* likewise */
+    struct mode_index input_at;               /* of a name: training has two inputs for each of many shards */
+    char *in_dir, *out_dir;                   /* links to the inputs; where outputs are written */
+    char *run_dir;                            /* or NULL */
+    const char *backend;                      /* of the worker's options */
+    int gpus;                                 /* likewise */
+    int agent;                                /* a socket: for struct mode_from_compute and mode_to_compute */
+    const struct mode_compute_others *others; /* NULL: there are none */
     struct mode_job_team team;
     struct mode_job_page *page;
 
@@ -110,11 +153,16 @@ void mode_job_found_input(struct mode_job *job, const char *name);
 void mode_job_sort_outputs(struct mode_job *job);
 
 /* ---- compute.c ---- */
-/* Do one task of the store from its key to its commit record. Never fails: what happened is in *end. backend, gpus:
- * what the work function is told to compute with. kept: from one task to the next, NULL = nothing is. */
+struct mode_compute_with { /* what the work function is told to compute with */
+    const char *backend;
+    int gpus, agent; /* agent: see struct mode_job */
+    const struct mode_compute_others *others;
+};
+/* Do one task of the store from its key to its commit record. Never fails: what happened is in *end. kept: from one
+ * task to the next, NULL = nothing is. */
 void mode_compute_run(struct mode_compute_end *end, struct mode_store *store, const char *word, mode_work_fn *work,
-                      const char *backend, int gpus, const struct mode_compute_job *task, struct mode_job_page *page,
-                      struct mode_job_kept *kept);
+                      const struct mode_compute_with *with, const struct mode_compute_job *task,
+                      struct mode_job_page *page, struct mode_job_kept *kept);
 /* The compute process: argv as made by mode_slot_start. */
 int mode_compute_main(const char *word, mode_work_fn *work, int argc, char **argv);
 /* The folder in tmp/ in which compute process pid does the task of this fence; malloc'd. */
@@ -123,11 +171,6 @@ char *mode_job_folder(const struct mode_store *store, uint64_t fence, pid_t pid)
 uint64_t mode_job_folder_fence(const char *name);
 Mode__FailClass mode_fail_class(enum mode_status st);
 #define MODE_COMPUTE_FLAG "--compute"
-
-/* ---- team.c ---- */
-/* Another process of a task's team: argv as made by mode_job_team_start. */
-int mode_beside_main(const char *word, mode_work_fn *work, int argc, char **argv);
-#define MODE_BESIDE_FLAG "--beside"
 
 /* ---- look.c ---- */
 enum { MODE_DEVICE_TEXT = 400 };
@@ -160,9 +203,13 @@ struct mode_slot_program { /* what every slot runs */
 };
 
 enum mode_status mode_slot_start(struct mode_slot *s, const struct mode_slot_program *program, struct mode_error *err);
-enum mode_status mode_slot_give(struct mode_slot *s, const struct mode_compute_job *job, struct mode_error *err);
+/* others: NULL: none. */
+enum mode_status mode_slot_give(struct mode_slot *s, const struct mode_compute_job *job,
+                                const struct mode_compute_others *others, struct mode_error *err);
+/* What it cannot be told is nothing to it any more. */
+void mode_slot_tell(struct mode_slot *s, const struct mode_compute_news *news);
 /* A message of the compute process: 1, none: 0, it is gone: -1. */
-int mode_slot_read(struct mode_slot *s, struct mode_compute_end *end);
+int mode_slot_read(struct mode_slot *s, struct mode_from_compute *word);
 /* Pass its stderr on and keep the tail. */
 void mode_slot_read_log(struct mode_slot *s);
 size_t mode_slot_log_tail(const struct mode_slot *s, uint8_t *out, size_t cap);

@@ -86,20 +86,34 @@ out:
     return st;
 }
 
-enum mode_status mode_slot_give(struct mode_slot *s, const struct mode_compute_job *job, struct mode_error *err)
+static bool tell(const struct mode_slot *s, const struct mode_to_compute *word)
 {
+    return send(s->sock, word, sizeof *word, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)sizeof *word;
+}
+
+enum mode_status mode_slot_give(struct mode_slot *s, const struct mode_compute_job *job,
+                                const struct mode_compute_others *others, struct mode_error *err)
+{
+    struct mode_to_compute word = {.kind = MODE_TO_COMPUTE_JOB, .job = *job};
+    if (others) word.others = *others;
     atomic_store(&s->page->stop_fence, 0);
     s->log_len = s->log_at = 0;
-    if (send(s->sock, job, sizeof *job, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)sizeof *job)
+    if (!tell(s, &word))
         return MODE_FAIL(err, MODE_E_TEMP, "the compute process does not take the task: %s", strerror(errno));
     return MODE_OK;
 }
 
-int mode_slot_read(struct mode_slot *s, struct mode_compute_end *end)
+void mode_slot_tell(struct mode_slot *s, const struct mode_compute_news *news)
+{
+    const struct mode_to_compute word = {.kind = MODE_TO_COMPUTE_NEWS, .news = *news};
+    (void)tell(s, &word);
+}
+
+int mode_slot_read(struct mode_slot *s, struct mode_from_compute *word)
 {
     for (;;) {
-        ssize_t n = recv(s->sock, end, sizeof *end, MSG_DONTWAIT);
-        if (n == (ssize_t)sizeof *end) return 1;
+        ssize_t n = recv(s->sock, word, sizeof *word, MSG_DONTWAIT);
+        if (n == (ssize_t)sizeof *word) return 1;
         if (n < 0 && errno == EINTR) continue;
         if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return 0;
         return -1;

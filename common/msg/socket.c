@@ -40,7 +40,7 @@ struct mode_socket {
     struct mode_net *net;
     enum mode_wire wire;
     bool server, curve;
-    char *endpoint;
+    char *endpoint, *peer; /* peer: what is at the other end, of a client */
     char server_public[MODE_KEY_Z85];
     int lock; /* of an ipc path, -1 = none */
     uint64_t dropped;
@@ -145,6 +145,7 @@ static struct mode_socket *socket_new(struct mode_net *net, const struct mode_en
     s->server = server;
     s->curve = e->key_dir != NULL;
     s->endpoint = mode_xstrdup(e->endpoint);
+    s->peer = mode_xstrdup(e->server ? e->server : "the coordinator");
     s->lock = -1;
     return s;
 }
@@ -161,6 +162,7 @@ void mode_socket_close(struct mode_socket **ps)
     if (s->zmq) zmq_close(s->zmq);
     if (s->lock >= 0) close(s->lock);
     free(s->endpoint);
+    free(s->peer);
     free(s);
 }
 
@@ -347,10 +349,10 @@ enum mode_link mode_socket_link(struct mode_socket *s, struct mode_error *err)
         case ZMQ_EVENT_DISCONNECTED: return MODE_LINK_DOWN;
         case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
             MODE_FAIL(err, MODE_E_PERM,
-                      "%s: the coordinator refused this key. HINT: `mode keys DIR --worker NAME` puts a key into its "
+                      "%s: %s refused this key. HINT: `mode keys DIR --worker NAME` puts a key into its "
                       "allow list; "
                       "SIGHUP makes it read the list again",
-                      s->endpoint);
+                      s->endpoint, s->peer);
             return MODE_LINK_REFUSED;
         case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
             if (value == ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH)

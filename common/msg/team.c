@@ -1,15 +1,11 @@
-/* Processes that do one task together (msg/job.h): the compute process starts the others, which are the same program
- * and run the same work function on the same inputs; when one of them ends before its time, how it ended is what went
- * wrong.
- *
- * DESIGN: the others have no socket to the agent and no page of its: they are told nothing and asked nothing. They are
- * in the compute process's group, which the agent kills as a whole, and the kernel ends them when it ends. What they
- * log goes where it logs. */
+/* A task's team, as its compute process sees it (msg/job.h): it starts the processes of its machine itself, and lets
+ * the agent have those of other machines started. When one of them ends before its time, how it ended is what went
+ * wrong. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/parallel.h"
-#include "base/process.h"
 #include "base/str.h"
+#include "msg/beside.h"
 #include "msg/place.h"
 #include "msg/runtime.h"
 
@@ -19,15 +15,23 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { PATIENCE_S = 10, POLL_MS = 20 };
+enum { PATIENCE_S = 10, POLL_MS = 20, ELSEWHERE = -1 };
+
+static int gpus_here(const struct mode_job *job)
+{
+    return job->gpus > 1 ? job->gpus : 1;
+}
 
 int mode_job_gpus(const struct mode_job *job)
 {
-    return job->gpus > 1 ? job->gpus : 1;
+    int n = gpus_here(job);
+    for (int i = 0; job->others && i < job->others->n; i++) n += job->others->gpus[i];
+    return n;
 }
 
 const struct mode_job_team *mode_job_team(const struct mode_job *job)
@@ -35,38 +39,45 @@ const struct mode_job_team *mode_job_team(const struct mode_job *job)
     return &job->team;
 }
 
-/* argv: <program> --beside <pid of process 0> <threads> <workspace> <backend> <key> <fence> <folder> <rank> <size>
- * <place> <checkpoint or ""> */
-enum { N_ARGV = 13 };
-
-static pid_t start_one(const struct mode_job *job, int rank, const char *backend)
+/* Of the i-th other machine: its processes are *first .. *first + what is returned - 1. */
+static int share_of(int *first, const struct mode_job *job, int i)
 {
-    const struct mode_job_team *t = &job->team;
-    char pid[24], threads[24], fence[24], at[24], of[24];
-    snprintf(pid, sizeof pid, "%ld", (long)getpid());
-    snprintf(threads, sizeof threads, "%d", mode_parallel_threads());
-    snprintf(fence, sizeof fence, "%" PRIu64, job->fence);
-    snprintf(at, sizeof at, "%d", rank);
-    snprintf(of, sizeof of, "%d", t->size);
-    const char *argv[N_ARGV + 1] = {program_invocation_name,
-                                    MODE_BESIDE_FLAG,
-                                    pid,
-                                    threads,
-                                    mode_store_root(job->store),
-                                    backend,
-                                    job->key,
-                                    fence,
-                                    job->in_dir,
-                                    at,
-                                    of,
-                                    t->place,
-                                    job->ckpt_latest ? job->ckpt_latest : "",
-                                    NULL};
-    pid_t child = fork();
-    if (child != 0) return child;
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    execv("/proc/self/exe", (char *const *)(uintptr_t)argv);
-    _exit(127);
+    *first = gpus_here(job);
+    for (int k = 0; k < i; k++) *first += job->others->gpus[k];
+    const int left = job->team.size - *first;
+    return left < 0 ? 0 : left < job->others->gpus[i] ? left : job->others->gpus[i];
+}
+
+/* The other machine that has process `rank`; -1: it is of this one. */
+static int machine_of(const struct mode_job *job, int rank)
+{
+    for (int i = 0, first; job->others && i < job->others->n; i++) {
+        const int n = share_of(&first, job, i);
+        if (rank >= first && rank < first + n) return i;
+    }
+    return -1;
+}
+
+/* Say to the agent what each of the other machines is to start. */
+static enum mode_status call_others(struct mode_job *job, const struct mode_beside *b, struct mode_error *err)
+{
+    struct mode_from_compute word = {.kind = MODE_FROM_COMPUTE_CALL};
+    struct mode_compute_call *c = &word.call;
+    c->fence = job->fence;
+    c->size = b->size;
+    memcpy(c->secret, b->secret, sizeof c->secret);
+    if (snprintf(c->backend, sizeof c->backend, "%s", b->backend) >= (int)sizeof c->backend ||
+        snprintf(c->inputs, sizeof c->inputs, "%s", b->inputs) >= (int)sizeof c->inputs ||
+        snprintf(c->checkpoint, sizeof c->checkpoint, "%s", b->checkpoint ? b->checkpoint : "") >=
+            (int)sizeof c->checkpoint)
+        return MODE_FAIL(err, MODE_E_VALUE, "%s: too long a path to be told to other machines", b->inputs);
+    for (int i = 0; i < job->others->n; i++) {
+        c->n[i] = share_of(&c->first[i], job, i);
+        for (int k = 0; k < c->n[i]; k++) job->team.pid[c->first[i] + k] = ELSEWHERE;
+    }
+    if (send(job->agent, &word, sizeof word, MSG_NOSIGNAL) != (ssize_t)sizeof word)
+        return MODE_FAIL(err, MODE_E_GENERIC, "the agent cannot be told of a team: %s", strerror(errno));
+    return MODE_OK;
 }
 
 enum mode_status mode_job_team_start(struct mode_job *job, int size, const char *backend, struct mode_error *err)
@@ -74,21 +85,37 @@ enum mode_status mode_job_team_start(struct mode_job *job, int size, const char 
     struct mode_job_team *t = &job->team;
     MODE_ASSERT(t->rank == 0 && t->size == 1 && size > 1);
     if (!job->store) return MODE_FAIL(err, MODE_E_VALUE, "a task without a store is done by one process");
-    char *name = mode_xasprintf("team-%016" PRIx64 ".sock", job->fence);
-    enum mode_status st = mode_place_make(mode_store_root(job->store), err);
-    if (!st) st = mode_place_path(&t->place, mode_store_root(job->store), name, err);
-    free(name);
+    const int here = size < gpus_here(job) ? size : gpus_here(job);
+    enum mode_status st = MODE_OK;
+    if (size > here)
+        t->place = mode_xstrdup(job->others->place);
+    else {
+        char *name = mode_xasprintf("team-%016" PRIx64 ".sock", job->fence);
+        st = mode_place_make(mode_store_root(job->store), err);
+        if (!st) st = mode_place_path(&t->place, mode_store_root(job->store), name, err);
+        free(name);
+    }
     if (st) return st;
-    mode_parallel_share(size);
-    (void)mode_job_checkpoint_latest(job); /* looked for once, for all */
+    MODE_ASSERT(getrandom(t->secret, sizeof t->secret, 0) == (ssize_t)sizeof t->secret);
+    mode_parallel_share(here);
     t->size = size;
     t->pid = mode_xcalloc((size_t)size, sizeof *t->pid);
-    for (int i = 1; !st && i < size; i++)
-        if ((t->pid[i] = start_one(job, i, backend)) < 0) {
+    const struct mode_beside b = {.workspace = mode_store_root(job->store),
+                                  .backend = backend,
+                                  .key = job->key,
+                                  .fence = job->fence,
+                                  .inputs = job->in_dir,
+                                  .checkpoint = mode_job_checkpoint_latest(job), /* looked for once, for all */
+                                  .size = size,
+                                  .place = t->place,
+                                  .secret = t->secret,
+                                  .threads = mode_parallel_threads()};
+    for (int i = 1; !st && i < here; i++)
+        if ((t->pid[i] = mode_beside_start(&b, i, i)) < 0) {
             st = MODE_FAIL(err, MODE_E_GENERIC, "process %d of %d cannot be started: %s", i, size, strerror(errno));
             t->pid[i] = 0;
         }
-    return st;
+    return st || size == here ? st : call_others(job, &b, err);
 }
 
 /* What the exit code of a process says. A GPU that failed there shares its code with memory that is too small, which
@@ -106,118 +133,116 @@ static bool is_exit(int status, int code)
     return WIFEXITED(status) && WEXITSTATUS(status) == code;
 }
 
-/* Take note of those that have ended. The first that did badly is kept, those first that did not end because of others.
- */
-static void look(struct mode_job_team *t)
+/* The first that did badly is kept, those first that did not end because of others. */
+static bool is_kept(const struct mode_job_team *t)
 {
-    const int left_alone = mode_status_exit_code(MODE_E_PEER);
+    return t->fallen && (t->gone || !is_exit(t->how, mode_status_exit_code(MODE_E_PEER)));
+}
+
+static void has_ended(struct mode_job_team *t, int rank, int status)
+{
+    t->pid[rank] = 0;
+    if (is_exit(status, 0) || is_kept(t) || (t->fallen && is_exit(status, mode_status_exit_code(MODE_E_PEER)))) return;
+    t->fallen = rank;
+    t->how = status;
+}
+
+/* A machine is gone, and its processes with it. */
+static void is_gone(struct mode_job *job, int machine)
+{
+    struct mode_job_team *t = &job->team;
+    int first, n = share_of(&first, job, machine);
+    bool any = false;
+    for (int i = first; i < first + n; i++) {
+        any |= t->pid[i] == ELSEWHERE;
+        t->pid[i] = 0;
+    }
+    if (!any || is_kept(t)) return;
+    t->fallen = first;
+    t->gone = true;
+}
+
+static void hear(struct mode_job *job)
+{
+    struct mode_to_compute word;
+    while (recv(job->agent, &word, sizeof word, MSG_DONTWAIT) == (ssize_t)sizeof word) {
+        const struct mode_compute_news *news = &word.news;
+        if (word.kind != MODE_TO_COMPUTE_NEWS || news->fence != job->fence) continue; /* of an earlier task */
+        const int machine = machine_of(job, news->rank);
+        if (machine < 0) continue;
+        if (news->gone)
+            is_gone(job, machine);
+        else if (job->team.pid[news->rank] == ELSEWHERE)
+            has_ended(&job->team, news->rank, news->how);
+    }
+}
+
+/* Take note of those that have ended. */
+static void look(struct mode_job *job)
+{
+    struct mode_job_team *t = &job->team;
     for (int i = 1; t->pid && i < t->size; i++) {
         int status;
-        if (t->pid[i] <= 0 || waitpid(t->pid[i], &status, WNOHANG) != t->pid[i]) continue;
-        t->pid[i] = 0;
-        if (is_exit(status, 0) || (t->fallen && (!is_exit(t->how, left_alone) || is_exit(status, left_alone))))
-            continue;
-        t->fallen = i;
-        t->how = status;
+        if (t->pid[i] > 0 && waitpid(t->pid[i], &status, WNOHANG) == t->pid[i]) has_ended(t, i, status);
     }
+    if (t->pid && job->others && job->others->n) hear(job);
 }
 
 bool mode_job_team_broken(void *job)
 {
     struct mode_job *j = job;
-    look(&j->team);
+    look(j);
     return j->team.fallen || mode_job_stopping(j);
 }
 
-static bool wait_for_all(struct mode_job_team *t, double seconds)
+/* elsewhere: also for those of other machines. */
+static bool wait_for_all(struct mode_job *job, bool elsewhere, double seconds)
 {
+    const struct mode_job_team *t = &job->team;
     const double until = mode_clock_s() + seconds;
     for (;;) {
         bool any = false;
-        look(t);
-        for (int i = 1; i < t->size; i++) any |= t->pid[i] > 0;
+        look(job);
+        for (int i = 1; i < t->size; i++) any |= t->pid[i] > 0 || (elsewhere && t->pid[i] == ELSEWHERE);
         if (!any) return true;
         if (mode_clock_s() > until) return false;
         usleep(POLL_MS * 1000);
     }
 }
 
-static enum mode_status why(const struct mode_job_team *t, struct mode_error *err)
+static enum mode_status why(const struct mode_job *job, struct mode_error *err)
 {
+    const struct mode_job_team *t = &job->team;
+    const int machine = machine_of(job, t->fallen);
+    char where[MODE_MACHINE_NAME + 8] = "";
+    if (machine >= 0) snprintf(where, sizeof where, " (on %s)", job->others->name[machine]);
+    if (t->gone)
+        return MODE_FAIL(err, MODE_E_PEER,
+                         "machine %s, which has process %d of the %d that do this task together, is gone",
+                         job->others->name[machine], t->fallen, t->size);
     if (WIFSIGNALED(t->how))
         return MODE_FAIL(err, MODE_E_GENERIC,
-                         "process %d of the %d that do this task together was killed by signal %d (%s)", t->fallen,
-                         t->size, WTERMSIG(t->how), strsignal(WTERMSIG(t->how)));
+                         "process %d of the %d that do this task together%s was killed by signal %d (%s)", t->fallen,
+                         t->size, where, WTERMSIG(t->how), strsignal(WTERMSIG(t->how)));
     return MODE_FAIL(err, status_of(WEXITSTATUS(t->how)),
-                     "process %d of the %d that do this task together ended with code %d; what it said is in the log",
-                     t->fallen, t->size, WEXITSTATUS(t->how));
+                     "process %d of the %d that do this task together%s ended with code %d; what it said is in the log",
+                     t->fallen, t->size, where, WEXITSTATUS(t->how));
 }
 
 enum mode_status mode_job_team_end(struct mode_job *job, enum mode_status st, struct mode_error *err)
 {
     struct mode_job_team *t = &job->team;
     if (t->rank > 0 || t->size == 1) return st;
-    bool is_over = wait_for_all(t, !st || st == MODE_E_PEER || st == MODE_E_STOPPED ? PATIENCE_S : 0);
-    if (t->fallen && (st == MODE_E_PEER || (st == MODE_E_STOPPED && !mode_job_stopping(job)))) st = why(t, err);
-    for (int i = 1; i < t->size; i++)
+    bool is_over = wait_for_all(job, true, !st || st == MODE_E_PEER || st == MODE_E_STOPPED ? PATIENCE_S : 0);
+    if (t->fallen && (st == MODE_E_PEER || (st == MODE_E_STOPPED && !mode_job_stopping(job)))) st = why(job, err);
+    for (int i = 1; i < t->size; i++) /* those of other machines end when the agent hears of the task's end */
         if (t->pid[i] > 0) kill(t->pid[i], SIGKILL);
     if (!is_over && !st) mode_log_warn("team_left", "a process of %d did not end by itself", t->size);
-    (void)wait_for_all(t, PATIENCE_S);
-    unlink(t->place);
+    (void)wait_for_all(job, false, PATIENCE_S);
+    if (strchr(t->place, '/')) unlink(t->place);
     free(t->place);
     free(t->pid);
     *t = (struct mode_job_team){.size = 1};
     mode_parallel_share(1);
     return st;
-}
-
-/* ---- one of the others ---- */
-
-static enum mode_status run(const char *word, mode_work_fn *work, char **argv, struct mode_error *err)
-{
-    struct mode_store *store = NULL;
-    Mode__TaskSpec *spec = NULL;
-    struct mode_job_page page = {0};
-    struct mode_job job;
-    const char *folder = argv[8], *checkpoint = argv[12];
-    const int64_t rank = atoll(argv[9]);
-    enum mode_status st = mode_process_pick_gpu(rank, err);
-    if (!st) st = mode_store_open(&store, argv[4], err);
-    if (!st) st = mode_store_task_get(store, &spec, argv[6], err);
-    if (st) goto out;
-    mode_job_init(&job, &page);
-    job.backend = argv[5];
-    job.store = store;
-    job.key = argv[6];
-    job.fence = strtoull(argv[7], NULL, 10);
-    job.request = spec->request.data;
-    job.request_size = spec->request.len;
-    job.in_dir = mode_xstrdup(folder);
-    job.out_dir = mode_path_join(folder, "none"); /* which nobody makes: process 0 writes */
-    job.ckpt_latest = checkpoint[0] ? mode_xstrdup(checkpoint) : NULL;
-    job.ckpt_looked = true;
-    job.team = (struct mode_job_team){.rank = (int)rank, .size = atoi(argv[10]), .place = argv[11]};
-    for (size_t i = 0; i < spec->n_inputs; i++) mode_job_found_input(&job, spec->inputs[i]->name);
-    st = work(&job, err);
-    if (st) mode_error_prefix(err, st, "%s, process %d of %d", word, job.team.rank, job.team.size);
-    mode_job_clear(&job);
-out:
-    mode__task_spec__free_unpacked(spec, NULL);
-    mode_store_close(&store);
-    return st;
-}
-
-int mode_beside_main(const char *word, mode_work_fn *work, int argc, char **argv)
-{
-    struct mode_error err = {0};
-    if (argc != N_ARGV) {
-        fprintf(stderr, "mode-%s: %s is for internal use\n", word, MODE_BESIDE_FLAG);
-        return 2;
-    }
-    if (getppid() != (pid_t)atol(argv[2])) return 0;
-    mode_log_open(word);
-    mode_parallel_set_threads(atoi(argv[3]));
-    enum mode_status st = run(word, work, argv, &err);
-    if (st && st != MODE_E_STOPPED) mode_log_failure("beside", &err);
-    return st == MODE_E_STOPPED ? 0 : mode_status_exit_code(st);
 }

@@ -10,6 +10,10 @@
 #include "base/version.h"
 #include "msg/address.h"
 #include "msg/agent.h"
+#include "msg/beside.h"
+#include "msg/health.h"
+#include "msg/join.h"
+#include "msg/machines.h"
 #include "msg/place.h"
 #include "msg/runtime.h"
 
@@ -25,17 +29,24 @@
 
 struct options {
     const char *coordinator, *workspace, *key_dir, *key_name, *server_key, *name, *node, *health_file, *backend,
-        *gpu_locks;
-    int64_t slots, threads, incarnation, device, gpus;
+        *gpu_locks, *team, *team_keys;
+    int64_t slots, threads, incarnation, device, gpus, machines;
     double grace, idle_exit;
 };
 
-enum { HEALTH_MAX_AGE_S = 15 };
+enum { TRAIN_ONLY = 4 }; /* options at the head of the table, for tasks that several processes can do together */
 
 static const struct mode_option table[] = {
     MODE_OPT_INT(struct options, gpus, "gpus", "1", "N",
                  "GPUs that train one model together, each with a process of its own, where the batch can be\n"
                  "shared so; --device N is the first of them"),
+    MODE_OPT_INT(struct options, machines, "machines", "1", "N",
+                 "machines that train one model together: this one, which leads them, and N - 1 that\n"
+                 "`join` it; tasks are asked for while all are there"),
+    MODE_OPT_STR(struct options, team, "team", NULL, "tcp://HOST:PORT",
+                 "where they find the one that leads them; PORT + 1 is used, too"),
+    MODE_OPT_STR(struct options, team_keys, "team-keys", NULL, "DIR",
+                 "keys of the team (`mode keys`): all of them where it is led, a worker's elsewhere"),
     MODE_OPT_STR(struct options, coordinator, "coordinator", NULL, "ENDPOINT",
                  "ipc:///path or tcp://host:port of its worker port; default: the socket in the workspace"),
     MODE_OPT_STR(struct options, workspace, "workspace", NULL, "DIR",
@@ -61,53 +72,34 @@ static const struct mode_option table[] = {
                  "kept fresh for healthcheck; else /tmp/mode-SERVICE-UID.health"),
     MODE_OPT_END};
 
-/* --gpus is for tasks that several processes can do together. */
+static bool is_for_teams(const char *word)
+{
+    return strcmp(word, "train") == 0;
+}
+
 static const struct mode_option *options_of(const char *word)
 {
-    return table + (strcmp(word, "train") != 0);
+    return table + (is_for_teams(word) ? 0 : TRAIN_ONLY);
 }
 
 static void help(const char *word)
 {
-    char *usage = mode_xasprintf("mode-%s [healthcheck] [options]", word);
+    char *usage = mode_xasprintf("mode-%s [healthcheck%s] [options]", word, is_for_teams(word) ? " | join" : "");
     char *prose = mode_xasprintf("A worker for \"%s\" tasks: asks the coordinator for work, does it, "
                                  "publishes the results in the workspace. Start as\n"
                                  "many as you like, anywhere that sees the workspace. SIGTERM and SIGINT "
                                  "stop it: running tasks are given\n"
                                  "back and lose nothing but the time since their last checkpoint. "
                                  "`healthcheck` exits 0 while the worker of\n"
-                                 "this machine that writes the same health file is alive.",
-                                 word);
+                                 "this machine that writes the same health file is alive.%s",
+                                 word,
+                                 is_for_teams(word)
+                                     ? " `join` asks for no work: it brings the GPUs of this machine\n"
+                                       "to a worker with --machines on another one, at --team, and stays for its tasks."
+                                     : "");
     mode_options_help(options_of(word), "MODE_", usage, prose);
     free(prose);
     free(usage);
-}
-
-static int healthcheck(const char *path)
-{
-    struct mode_error err;
-    struct timespec boot;
-    char *text;
-    long long at;
-    long pid;
-    int connected;
-    if (mode_file_read(path, 4096, &text, NULL, &err)) {
-        fprintf(stderr, "unhealthy: %s\n", err.text);
-        return 1;
-    }
-    clock_gettime(CLOCK_BOOTTIME, &boot);
-    bool ok = sscanf(text, "boot_s=%lld pid=%ld connected=%d", &at, &pid, &connected) == 3;
-    free(text);
-    if (!ok) {
-        fprintf(stderr, "unhealthy: %s: is not a health file\n", path);
-        return 1;
-    }
-    if (boot.tv_sec - at > HEALTH_MAX_AGE_S || boot.tv_sec < at || (kill((pid_t)pid, 0) != 0 && errno == ESRCH)) {
-        fprintf(stderr, "unhealthy: process %ld was last heard of %lld s ago\n", pid, (long long)boot.tv_sec - at);
-        return 1;
-    }
-    printf("healthy: pid %ld, %s\n", pid, connected ? "connected" : "waiting for the coordinator");
-    return 0;
 }
 
 /* Also where no GPU is seen: the next machine has one. */
@@ -125,8 +117,34 @@ static enum mode_status check_gpu_locks(const char *dir, struct mode_error *err)
     return MODE_OK;
 }
 
-static enum mode_status check(const struct options *o, struct mode_error *err)
+static enum mode_status check_team(const struct options *o, bool joins, struct mode_error *err)
 {
+    const char *what = joins ? "join" : "--machines";
+    if (o->machines < 1 || o->machines > MODE_MOST_MACHINES)
+        return MODE_FAIL(err, MODE_E_USAGE, "--machines: %lld is out of range, expected 1 to %d",
+                         (long long)o->machines, MODE_MOST_MACHINES);
+    if (!joins && o->machines == 1) return MODE_OK;
+    if (!o->team)
+        return MODE_FAIL(err, MODE_E_USAGE, "%s: where do the machines meet? Give --team tcp://HOST:PORT (MODE_TEAM)",
+                         what);
+    if (!o->team_keys)
+        return MODE_FAIL(err, MODE_E_USAGE,
+                         "%s: with which keys? Give --team-keys DIR (MODE_TEAM_KEYS); `mode keys` "
+                         "makes them",
+                         what);
+    if (o->slots != 1)
+        return MODE_FAIL(err, MODE_E_USAGE, "--slots %lld: machines that train together do one task at a time",
+                         (long long)o->slots);
+    if (strcmp(o->backend, "auto") != 0 && strncmp(o->backend, "cuda", 4) != 0)
+        return MODE_FAIL(err, MODE_E_USAGE, "%s: --backend %s is no GPU's", what, o->backend);
+    if (mode_team_check(o->team, !joins, err)) return mode_option_wrong(err, "team");
+    return MODE_OK;
+}
+
+static enum mode_status check(const struct options *o, bool joins, struct mode_error *err)
+{
+    enum mode_status st = check_team(o, joins, err);
+    if (st) return st;
     if (o->coordinator && *o->coordinator && mode_endpoint_check(o->coordinator, false, err))
         return mode_option_wrong(err, "coordinator");
     if (!o->workspace)
@@ -150,10 +168,7 @@ static enum mode_status check(const struct options *o, struct mode_error *err)
     if (!(o->idle_exit >= 0))
         return MODE_FAIL(err, MODE_E_USAGE, "--idle-exit: %g is out of range, expected 0 or more seconds",
                          o->idle_exit);
-    if (o->gpu_locks) {
-        enum mode_status st = check_gpu_locks(o->gpu_locks, err);
-        if (st) return st;
-    }
+    if (o->gpu_locks && (st = check_gpu_locks(o->gpu_locks, err))) return st;
     return mode_check_backend_option(o->backend, err);
 }
 
@@ -169,13 +184,14 @@ static enum mode_status pick_gpus(int64_t *gpu, int n, const char *word, const s
     return n == 1 ? mode_process_pick_gpu(gpu[0], err) : mode_process_pick_gpus(gpu, n, err);
 }
 
-static int run(const char *word, const char *argv0, bool looks, const struct options *o, const char *health_file,
-               struct mode_error *err)
+static int run(const char *word, const char *argv0, bool looks, bool joins, const struct options *o,
+               const char *health_file, struct mode_error *err)
 {
     char host[128] = "localhost", device[MODE_DEVICE_TEXT] = "";
     sigset_t set;
     struct mode_store *store = NULL;
     struct mode_net *net = NULL;
+    struct mode_machines *machines = NULL;
     char *here = NULL;
     gethostname(host, sizeof host - 1);
     const char *node = o->node ? o->node : host;
@@ -198,11 +214,36 @@ static int run(const char *word, const char *argv0, bool looks, const struct opt
     if (!st && signal_fd < 0) st = MODE_FAIL(err, MODE_E_GENERIC, "no descriptor for signals: %s", strerror(errno));
     if (!st && looks) st = mode_worker_look(device, argv0, backend, none ? 1 : n_gpus, signal_fd, err);
     if (!st) st = mode_store_open(&store, o->workspace, err);
-    if (!st && !(o->coordinator && *o->coordinator)) st = mode_place_endpoint(&here, o->workspace, "worker.sock", err);
+    if (!st && !joins && !(o->coordinator && *o->coordinator))
+        st = mode_place_endpoint(&here, o->workspace, "worker.sock", err);
     if (!st) st = mode_net_open(&net, err);
+    if (!st && joins && none) st = MODE_FAIL(err, MODE_E_DEVICE, "join: this machine shows no GPU that it could bring");
+    const struct mode_machines_config team = {.endpoint = o->team,
+                                              .key_dir = o->team_keys,
+                                              .word = word,
+                                              .store_id = st ? NULL : mode_store_id(store),
+                                              .workspace = st ? NULL : mode_store_root(store),
+                                              .n = (int)o->machines,
+                                              .gpus = none ? 1 : n_gpus};
+    if (!st && !joins && o->machines > 1) st = mode_machines_open(&machines, net, &team, err);
     if (st) {
         mode_log_failure("fatal", err);
         code = mode_status_exit_code(st);
+    } else if (joins) {
+        const struct mode_join_config config = {.word = word,
+                                                .name = o->name ? name : node,
+                                                .leader = {.endpoint = o->team,
+                                                           .wire = MODE_WIRE_WORKER,
+                                                           .key_dir = o->team_keys,
+                                                           .key_name = o->key_name,
+                                                           .server = "the leader"},
+                                                .device = device,
+                                                .gpus = n_gpus,
+                                                .threads = (int)o->threads,
+                                                .grace_s = o->grace,
+                                                .health_file = health_file,
+                                                .signal_fd = signal_fd};
+        code = mode_join_run(&config, store, net);
     } else {
         struct mode_agent_config config = {.word = word,
                                            .argv0 = argv0,
@@ -220,6 +261,7 @@ static int run(const char *word, const char *argv0, bool looks, const struct opt
                                            .backend = backend,
                                            .device = device,
                                            .gpus = none ? 1 : n_gpus,
+                                           .machines = machines,
                                            .grace_s = o->grace,
                                            .idle_exit_s = o->idle_exit,
                                            .health_file = health_file,
@@ -229,6 +271,7 @@ static int run(const char *word, const char *argv0, bool looks, const struct opt
         if (none) mode_log_warn("fewer_gpus", "--gpus %d: this machine shows no GPU", n_gpus);
         code = mode_agent_run(&config, store, net);
     }
+    mode_machines_close(&machines);
     mode_net_close(&net);
     mode_store_close(&store);
     if (signal_fd >= 0) close(signal_fd);
@@ -239,18 +282,18 @@ static int run(const char *word, const char *argv0, bool looks, const struct opt
 
 enum mode_status mode_worker_check_environment(const char *word, int64_t gpus, struct mode_error *err)
 {
-    struct options o = {.gpus = 1}; /* where the option is not one of the word's */
+    struct options o = {.gpus = 1, .machines = 1}; /* where the options are not the word's */
     int n_args;
     enum mode_status st = mode_options_parse(&o, options_of(word), "MODE_", 0, NULL, &n_args, err);
     o.workspace = ".";
     o.coordinator = o.gpu_locks = NULL;
     o.gpus = gpus;
-    return st ? st : check(&o, err);
+    return st ? st : check(&o, false, err);
 }
 
 int mode_worker_main(const char *word, mode_work_fn *work, mode_look_fn *look, int argc, char **argv)
 {
-    struct options o = {.gpus = 1}; /* where the option is not one of the word's */
+    struct options o = {.gpus = 1, .machines = 1}; /* where the options are not the word's */
     struct mode_error err = {0};
     int n_args = 0;
     if (argc > 1 && strcmp(argv[1], MODE_COMPUTE_FLAG) == 0) return mode_compute_main(word, work, argc, argv);
@@ -266,17 +309,18 @@ int mode_worker_main(const char *word, mode_work_fn *work, mode_look_fn *look, i
         return 0;
     }
     enum mode_status st = mode_options_parse(&o, options_of(word), "MODE_", argc, argv, &n_args, &err);
-    bool health = !st && n_args == 1 && strcmp(argv[1], "healthcheck") == 0;
-    if (!st && n_args > 0 && !health)
+    const bool health = !st && n_args == 1 && strcmp(argv[1], "healthcheck") == 0,
+               joins = !st && n_args == 1 && strcmp(argv[1], "join") == 0 && is_for_teams(word);
+    if (!st && n_args > 0 && !health && !joins)
         st = MODE_FAIL(&err, MODE_E_USAGE, "\"%s\" is not a sub-command; --help explains", argv[1]);
-    if (!st && !health) st = mode_options_blame(check(&o, &err), &err, "MODE_", argc, argv);
+    if (!st && !health) st = mode_options_blame(check(&o, joins, &err), &err, "MODE_", argc, argv);
     if (st) {
         fprintf(stderr, "mode-%s: %s\n", word, err.text);
         return mode_status_exit_code(st);
     }
     char *health_file = o.health_file ? mode_xstrdup(o.health_file)
                                       : mode_xasprintf("/tmp/mode-%s-%ld.health", word, (long)getuid());
-    int code = health ? healthcheck(health_file) : run(word, argv[0], look != NULL, &o, health_file, &err);
+    int code = health ? mode_health_check(health_file) : run(word, argv[0], look != NULL, joins, &o, health_file, &err);
     free(health_file);
     return code;
 }

@@ -540,6 +540,10 @@ static void on_hello(struct core *c, const struct core_event *e, int64_t now)
                                             .offered_ms = now};
         snprintf(c->worker[w].session, sizeof c->worker[w].session, "%s", e->session);
     }
+    if (strcmp(c->worker[w].device, e->device ? e->device : "") != 0) { /* one of its machines came or went */
+        free(c->worker[w].device);
+        c->worker[w].device = mode_xstrdup(e->device ? e->device : "");
+    }
     c->worker[w].heard_ms = now;
     c->worker[w].credit = 0; /* it says anew */
     c->worker[w].draining = false;

@@ -131,9 +131,9 @@ void server_wait_text(struct mode_str *out, const struct server *s, const char *
     case CORE_WAIT_HELD_BACK: add_held_back(out, s, service, needs, w, now); break;
     case CORE_WAIT_NOT_READY:
         mode_str_printf(out,
-                        "; %u connected (%s), but no compute process of theirs is ready. HINT: the log of the worker "
-                        "tells why",
-                        w->workers, s->core.worker[w->first].name);
+                        "; %u connected (%s [%s]), but no compute process of theirs is ready, or a machine is missing "
+                        "that belongs to it. HINT: the log of the worker tells why",
+                        w->workers, s->core.worker[w->first].name, s->core.worker[w->first].device);
         break;
     case CORE_WAIT_BREAKER:
         mode_str_printf(out, "; too many of these tasks failed of late, the next is handed out in %lld s",

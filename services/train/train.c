@@ -124,13 +124,15 @@ static int team_of(const struct mode_job *job, const struct mode_backend *be, co
 {
     const int64_t pieces = r->accumulate > 1 ? r->accumulate : 1;
     int n = mode_backend_is_device(be) ? mode_job_gpus(job) : 1;
+    if (n > MODE_RANKS_MAX) n = MODE_RANKS_MAX;
     while (n > 1 && (r->batch % n != 0 || r->batch / n < pieces)) n--;
     if (n < mode_job_gpus(job))
-        mode_log_warn("fewer_gpus", "model=%s %d of the %d GPUs of --gpus train it: %s", r->name, n, mode_job_gpus(job),
+        mode_log_warn("fewer_gpus", "model=%s %d of the %d GPUs train it: %s", r->name, n, mode_job_gpus(job),
                       mode_backend_is_device(be) ? "the batch cannot be shared by more" : "the backend is no GPU's");
     return n;
 }
 
+_Static_assert((int)MODE_TEAM_SECRET == (int)MODE_MEETING_SECRET, "a team's secret is said where it meets");
 enum { MEET_S = 300 }; /* the others load CUDA and the store's files first */
 
 static enum mode_status join(struct mode_ranks **group, struct mode_job *job, struct mode_backend *be,
@@ -147,6 +149,7 @@ static enum mode_status join(struct mode_ranks **group, struct mode_job *job, st
     const struct mode_meeting_options o = {.rank = t->rank,
                                            .size = t->size,
                                            .place = t->place,
+                                           .secret = t->secret,
                                            .timeout_s = MEET_S,
                                            .stopping = mode_job_team_broken,
                                            .ctx = job};

@@ -21,15 +21,6 @@ run() { # workspace, trainers, GPUs of each
 losses() { # workspace: to the fourth digit
     grep -o '"final_loss": [0-9]*\.[0-9]\{4\}' "$work/$1/report/summary.json"
 }
-until_said() { # words, logs...
-    words=$1 n=0
-    shift
-    until cat "$@" 2>/dev/null | grep -q "$words"; do
-        n=$((n + 1))
-        [ $n -lt 1200 ] || fail "nobody says \"$words\""
-        sleep 0.1
-    done
-}
 hit() { # fault | link, what befalls whom and when, what the coordinator is told of it
     echo "$2" >"$work/$1.new"
     mv "$work/$1.new" "$work/$1"

@@ -217,6 +217,7 @@ static void test_encoder_is_kept_from_task_to_task(void **state)
     struct mode_store *store;
     struct mode_job_page page = {0};
     struct mode_job_kept kept = {0};
+    const struct mode_compute_with with = {.backend = "cpu", .gpus = 1};
     struct mode_compute_end end;
     struct mode_compute_job task = {.fence = 1, .attempt = 1, .worker = "w"};
     char *root = mode_path_join(world.dir, "store"), *away = mode_path_join(world.dir, "encoder-away"),
@@ -233,7 +234,7 @@ static void test_encoder_is_kept_from_task_to_task(void **state)
         }
         if (i == 3) assert_int_equal(rename(away, encoder), 0);
         put_task(store, task.key, &r, world.captions[i % 3]);
-        mode_compute_run(&end, store, "embed", embed_work, "cpu", 1, &task, &page, &kept);
+        mode_compute_run(&end, store, "embed", embed_work, &with, &task, &page, &kept);
         if (i == 2) {
             assert_int_equal(end.status, MODE_E_NOINPUT);
             assert_null(kept.what); /* the one that is not wanted any more is not held on to */
@@ -260,6 +261,7 @@ static void test_what_only_a_newer_worker_understands_is_not_done(void **state)
     struct mode_error err = {0};
     struct mode_store *store;
     struct mode_job_page page = {0};
+    const struct mode_compute_with with = {.backend = "cpu", .gpus = 1};
     struct mode_compute_end end;
     struct mode_compute_job task = {.fence = 1, .attempt = 1, .worker = "w"};
     uint8_t five[] = {5};
@@ -271,7 +273,7 @@ static void test_what_only_a_newer_worker_understands_is_not_done(void **state)
     world_ok(mode_dir_make(root, &err), &err);
     world_ok(mode_store_open(&store, root, &err), &err);
     put_task(store, task.key, &r, world.captions[0]);
-    mode_compute_run(&end, store, "embed", embed_work, "cpu", 1, &task, &page, NULL);
+    mode_compute_run(&end, store, "embed", embed_work, &with, &task, &page, NULL);
     assert_int_equal(end.fail_class, MODE__FAIL_CLASS__FAIL_CODE);
     assert_non_null(strstr(end.text, "field 100 of mode.EmbedRequest"));
     assert_false(mode_store_commit_exists(store, task.key));

@@ -17,6 +17,16 @@ fail() {
     exit 1
 }
 
+until_said() { # words, logs...
+    words=$1 n=0
+    shift
+    until cat "$@" 2>/dev/null | grep -q "$words"; do
+        n=$((n + 1))
+        [ $n -lt 1200 ] || fail "nobody says \"$words\""
+        sleep 0.1
+    done
+}
+
 need_models() {
     if [ ! -e "${MODE_TEST_MODELS:-/nonexistent}/encoder/model.safetensors" ]; then
         echo "SKIPPED: the text encoder is needed: make models, MODE_TEST_MODELS=<its folder>" >&2

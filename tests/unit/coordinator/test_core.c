@@ -614,6 +614,30 @@ static void test_a_failure_that_is_said_again_counts_once(void **state)
     core_clear(&c);
 }
 
+/* One of a worker's machines came or went: it says HELLO again, and keeps what it has. */
+static void test_what_a_worker_computes_with_may_change(void **state)
+{
+    static const char *const devices[] = {"2 machines, 1 missing", "2 machines, 16 GPUs"};
+    (void)state;
+    struct core c;
+    begin(&c, false, false);
+    for (int i = 0; i < 2; i++) {
+        const struct core_event e = {.type = CORE_EV_HELLO,
+                                     .session = session_1,
+                                     .service = "train",
+                                     .code = "v",
+                                     .name = "w1",
+                                     .node = "n",
+                                     .build = "v",
+                                     .device = devices[i],
+                                     .n = 1};
+        core_handle(&c, &e, 10 * i);
+        assert_int_equal(c.n_workers, 1);
+        assert_string_equal(c.worker[0].device, devices[i]);
+    }
+    core_clear(&c);
+}
+
 /* A worker that was started again says so: what its dead predecessor held is free at once, and only that. */
 static void test_next_incarnation_frees_the_leases_of_the_dead_one(void **state)
 {
@@ -802,6 +826,7 @@ int main(void)
         cmocka_unit_test(test_old_fence_changes_nothing),
         cmocka_unit_test(test_lost_result_costs_no_second_run),
         cmocka_unit_test(test_held_lease_survives_a_restart),
+        cmocka_unit_test(test_what_a_worker_computes_with_may_change),
         cmocka_unit_test(test_a_full_disk_costs_nothing_but_time),
         cmocka_unit_test(test_without_room_nothing_is_handed_out),
         cmocka_unit_test(test_a_done_task_whose_record_is_gone_is_done_again),

@@ -15,8 +15,8 @@
 
 #include <cmocka.h>
 
-struct claim {       /* what one process says, and what comes of it */
-    int rank, size;  /* -1: as it is */
+struct claim {         /* what one process says, and what comes of it */
+    int rank, size;    /* -1: as it is */
     const char *place; /* NULL: the path */
     double timeout_s;
 };
@@ -121,6 +121,33 @@ static void test_who_does_not_come_is_not_waited_for(void **state)
     assert_true(mode_clock_s() - began < 8);
 }
 
+static int with_secret(int rank, int size, const char *place, void *ctx)
+{
+    const uint8_t *const *secrets = ctx;
+    struct mode_meeting *m;
+    struct mode_error err;
+    const struct mode_meeting_options o = {
+        .rank = rank, .size = size, .place = place, .timeout_s = 1, .secret = secrets[rank]};
+    enum mode_status st = mode_meeting_open(&m, &o, &err);
+    mode_meeting_close(&m);
+    return (int)st;
+}
+
+static void test_who_does_not_know_the_secret_is_a_stranger(void **state)
+{
+    static const uint8_t one[MODE_MEETING_SECRET] = {1}, other[MODE_MEETING_SECRET] = {[31] = 1};
+    const uint8_t *same[] = {one, one}, *differ[] = {one, other}, *none[] = {one, NULL}, *given[] = {NULL, one};
+    int ended[2];
+    (void)state;
+    run_ranks(ended, 2, with_secret, same);
+    for (int r = 0; r < 2; r++) assert_int_equal(ended[r], MODE_OK);
+    const uint8_t **wrong[] = {differ, none, given};
+    for (int i = 0; i < 3; i++) {
+        run_ranks(ended, 2, with_secret, wrong[i]);
+        for (int r = 0; r < 2; r++) assert_int_equal(ended[r], MODE_E_PEER);
+    }
+}
+
 static void test_places_that_make_no_sense(void **state)
 {
     struct mode_meeting *m;
@@ -169,6 +196,7 @@ int main(void)
         cmocka_unit_test(test_a_port_will_do),
         cmocka_unit_test(test_who_does_not_fit_ends_it_for_all),
         cmocka_unit_test(test_who_does_not_come_is_not_waited_for),
+        cmocka_unit_test(test_who_does_not_know_the_secret_is_a_stranger),
         cmocka_unit_test(test_places_that_make_no_sense),
         cmocka_unit_test(test_a_place_that_is_taken),
     };

@@ -137,6 +137,67 @@ static void test_wrong_values_are_refused_with_a_reason(void **state)
     REFUSED((s.e.body_case = MODE__ENVELOPE__BODY_PROGRESS, s.e.progress = &p), "finite");
 }
 
+static void team_refused(Mode__Envelope *e, const char *word)
+{
+    uint8_t *data;
+    size_t size;
+    struct mode_error err;
+    struct mode_envelope *in;
+    assert_int_equal(mode_envelope_pack(&data, &size, e, MODE_WIRE_WORKER, &err), MODE_OK);
+    enum mode_status st = mode_envelope_unpack(&in, data, size, MODE_WIRE_WORKER, &err);
+    assert_int_equal(st, word ? MODE_E_FORMAT : MODE_OK);
+    if (word && !strstr(err.text, word)) fail_msg("\"%s\" does not say \"%s\"", err.text, word);
+    mode_envelope_free(&in);
+    free(data);
+}
+
+static void test_messages_of_a_team_have_limits(void **state)
+{
+    uint64_t counter = 0;
+    uint8_t secret[40] = {0};
+    Mode__Envelope e;
+    Mode__BeginRanks b = MODE__BEGIN_RANKS__INIT;
+    Mode__RankEnded r = MODE__RANK_ENDED__INIT;
+    Mode__Join j = MODE__JOIN__INIT;
+    (void)state;
+    mode_envelope_init(&e, &counter, MODE__ENVELOPE__BODY_BEGIN_RANKS);
+    e.begin_ranks = &b;
+    b.key = b.backend = b.inputs = "";
+    b.size = 4;
+    b.first = b.n = 2;
+    b.port = 5611;
+    b.secret = (ProtobufCBinaryData){32, secret};
+    team_refused(&e, NULL);
+    const Mode__BeginRanks good = b;
+#define REFUSED_BEGIN(change, word) (b = good, change, team_refused(&e, word))
+    REFUSED_BEGIN(b.n = 3, "3 processes from 2 on, of 4");
+    REFUSED_BEGIN(b.n = 0, "0 processes");
+    REFUSED_BEGIN(b.n = UINT32_MAX, "processes");
+    REFUSED_BEGIN(b.first = 0, "from 0 on");
+    REFUSED_BEGIN(b.first = UINT32_MAX, "processes");
+    REFUSED_BEGIN((b.size = 5000, b.n = 65), "65 processes");
+    REFUSED_BEGIN(b.port = 70000, "port 70000");
+    REFUSED_BEGIN(b.secret.len = 31, "31 bytes");
+    REFUSED_BEGIN(b.key = "x", "hex");
+    mode_envelope_init(&e, &counter, MODE__ENVELOPE__BODY_RANK_ENDED);
+    e.rank_ended = &r;
+    team_refused(&e, NULL);
+    r.has_exit_code = 1;
+    r.exit_code = 256;
+    team_refused(&e, "code 256");
+    mode_envelope_init(&e, &counter, MODE__ENVELOPE__BODY_JOIN);
+    e.join = &j;
+    j.session = "0123456789abcdef0123456789abcdef";
+    j.service = j.code_version = j.build = j.name = j.store_id = j.workspace = "";
+    j.gpus = 64;
+    team_refused(&e, NULL);
+    j.gpus = 65;
+    team_refused(&e, "65 GPUs");
+    j.gpus = 1;
+    j.session = "";
+    team_refused(&e, "session");
+}
+
 static void test_unknown_enum_values_and_bodies_are_tolerated(void **state)
 {
     (void)state;
@@ -401,6 +462,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_wrong_values_are_refused_with_a_reason),
+        cmocka_unit_test(test_messages_of_a_team_have_limits),
         cmocka_unit_test(test_unknown_enum_values_and_bodies_are_tolerated),
         cmocka_unit_test(test_size_caps_hold_at_the_byte),
         cmocka_unit_test(test_another_protocol_is_said),
