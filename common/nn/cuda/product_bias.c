@@ -59,12 +59,13 @@ void mode__bias_ways_note(const struct mode__bias_ways *w, FILE *out)
 {
     for (int i = 0; i < w->n; i++) {
         const struct way *x = &w->way[i];
+        const bool refused = x->refused || (x->ms[0] > 0 && x->ms[1] <= 0);
         fprintf(out, "gradients of weights and biases [%lld x %lld, %lld]: %s, %ld times", (long long)x->like.m,
-                (long long)x->like.n, (long long)x->like.k, x->fused ? "cuBLASLt alone" : "cuBLASLt and a kernel",
-                x->runs);
+                (long long)x->like.n, (long long)x->like.k,
+                x->fused && !refused ? "cuBLASLt alone" : "cuBLASLt and a kernel", x->runs);
         if (x->ms[0] > 0 && x->ms[1] > 0)
             fprintf(out, ": alone %.3f ms, our way %.3f ms", (double)x->ms[1], (double)x->ms[0]);
-        fprintf(out, "%s\n", x->refused || (x->ms[0] > 0 && x->ms[1] <= 0) ? ": cuBLASLt refuses it alone" : "");
+        fprintf(out, "%s\n", refused ? ": cuBLASLt refuses it alone" : "");
     }
 }
 

@@ -16,7 +16,12 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { SCRATCH = 1000 /* bytes; a run overwrites them, as cuDNN may */, VERSION = 92600, OLD = 91500, BEFORE_9_26 = 91900 };
+enum {
+    SCRATCH = 1000 /* bytes; a run overwrites them, as cuDNN may */,
+    VERSION = 92600,
+    OLD = 91500,
+    BEFORE_9_26 = 91900
+};
 enum { ENGINE = 4, CANDIDATES = 2, PARTS = 64, ATTRIBUTES = 16 };
 
 struct attribute {
