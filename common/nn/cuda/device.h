@@ -90,10 +90,9 @@ struct mode__product {
     const void *a, *b;
     bool a_turned, b_turned;
     int64_t m, n, k;
-    const void *add;  /* as c, may be c; NULL: none */
-    const void *bias; /* [n], as c; NULL: none */
-    float *
-        sums; /* [m], written: those of a over k, where it is turned and c is f32; by cuBLASLt alone (product_bias.h) */
+    const void *add;   /* as c, may be c; NULL: none */
+    const void *bias;  /* [n], as c; NULL: none */
+    float *sums;       /* [m], written: of a, turned, over k; c is f32. By cuBLASLt alone (product_bias.h) */
     bool bf16, c_bf16; /* a and b are bf16, else f32; so is c */
     bool f16;          /* a and b are fp16, c is f32 */
     /* product_fp8.c: a is of these 8-bit numbers, b is E4M3, each to be multiplied by a number on the device */
