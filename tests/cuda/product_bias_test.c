@@ -243,6 +243,41 @@ static void test_the_clocks_choice_comes_back(void **state)
     unsetenv("MODE_EMULATOR_CUDNN");
 }
 
+/* One text after the other in one backend. */
+static void test_a_new_text_is_asked_for_what_was_met(void **state)
+{
+    char *text[] = {text_with(words[0]), text_with(words[1])}, why_not[400];
+    struct mode_backend *be = open_as("cuda-bf16", NULL);
+    struct gradients rule = gradients_of(be, M, N, K, 1), got;
+    struct mode_error err;
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(mode_backend_use_algorithms(be, text[i % 2], why_not, sizeof why_not, &err), MODE_OK);
+        got = gradients_of(be, M, N, K, 1);
+        assert_int_equal(same(got.db, rule.db, N), i % 2 == 0);
+        gradients_clear(&got);
+    }
+    gradients_clear(&rule);
+    free(text[0]);
+    free(text[1]);
+    mode_backend_close(&be);
+}
+
+/* Scratch lies elsewhere after something needed more of it; the plan is the one from before. */
+static void test_sums_go_to_where_scratch_is_now(void **state)
+{
+    struct mode_backend *be = open_as("cuda-bf16", "fused");
+    struct gradients before = gradients_of(be, 100, N, K, 1), more = gradients_of(be, FAR, 16 * N, K, 1),
+                     after = gradients_of(be, 100, N, K, 1);
+    (void)state;
+    assert_true(same(after.db, before.db, N));
+    assert_int_equal(fused(be), 3);
+    gradients_clear(&before);
+    gradients_clear(&more);
+    gradients_clear(&after);
+    mode_backend_close(&be);
+}
+
 /* Both times are in the profile, and the faster way is the one that is taken; what is measured changes no gradient but
  * by its algorithm. */
 static void test_the_faster_way_is_taken(void **state)
@@ -326,8 +361,12 @@ static void test_recorded_it_is_what_it_was(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_numbers_are_right),          cmocka_unit_test(test_the_clocks_choice_comes_back),
-        cmocka_unit_test(test_the_faster_way_is_taken),    cmocka_unit_test(test_where_it_is_refused_it_is_our_way),
+        cmocka_unit_test(test_numbers_are_right),
+        cmocka_unit_test(test_the_clocks_choice_comes_back),
+        cmocka_unit_test(test_a_new_text_is_asked_for_what_was_met),
+        cmocka_unit_test(test_sums_go_to_where_scratch_is_now),
+        cmocka_unit_test(test_the_faster_way_is_taken),
+        cmocka_unit_test(test_where_it_is_refused_it_is_our_way),
         cmocka_unit_test(test_recorded_it_is_what_it_was),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
