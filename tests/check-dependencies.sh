@@ -1,7 +1,7 @@
 #!/bin/sh
 # check-dependencies.sh - the table of docs/ARCHITECTURE.md about which folder may include which, read off the #include
 # lines; that the files which comments and pages name are there; that docs/OPERATIONS.md knows every variable of the
-# environment. Exit 1 and a line per offence.
+# environment; that deploy/cudnn.txt names a cuDNN that is taken. Exit 1 and a line per offence.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -73,5 +73,10 @@ END
 for v in $(grep -rhoE 'getenv\("[A-Z_]+"\)' common services | sed 's/.*"\(.*\)".*/\1/' | sort -u); do
     grep -q "^|.*\`$v\`" docs/OPERATIONS.md || offence "the environment in docs/OPERATIONS.md lacks $v"
 done
+# as deploy/Dockerfile reads them
+oldest=$(sed -n 's/^enum { OLDEST = \([0-9]*\).*/\1/p' common/nn/cuda/cudnn.c)
+pinned=$(awk -F'==|[. ]' '/^nvidia-cudnn-cu13==/ { print 10000 * $2 + 100 * $3 + $4 }' deploy/cudnn.txt)
+[ "${oldest:-0}" -gt 0 ] || offence "common/nn/cuda/cudnn.c has no line 'enum { OLDEST = ' for deploy/Dockerfile"
+[ "${pinned:-0}" -ge "${oldest:-0}" ] || offence "deploy/cudnn.txt: cuDNN ${pinned:-?}; expected $oldest or newer"
 [ $bad = 0 ] && echo "dependency rule: kept"
 exit $bad

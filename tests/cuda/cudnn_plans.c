@@ -21,12 +21,12 @@ static const struct gpu {
     const char *key, *name;
     int capability, multiprocessors, shared_optin, blocks,
         threads; /* the last three: of a multiprocessor, or of a block */
-    long l2, memory, clock, memory_clock;
+    long l2, memory, clock, memory_clock, memory_bits;
 } gpus[] = {
-    {"h100", "NVIDIA H100 80GB HBM3", 90, 132, 232448, 32, 2048, 52428800, 85000000000, 1980000, 2619000},
-    {"a100", "NVIDIA A100-SXM4-80GB", 80, 108, 166912, 32, 2048, 41943040, 85000000000, 1410000, 1593000},
-    {"rtx3090", "NVIDIA GeForce RTX 3090", 86, 82, 101376, 16, 1536, 6291456, 25000000000, 1695000, 9751000},
-    {"rtx4090", "NVIDIA GeForce RTX 4090", 89, 128, 101376, 24, 1536, 75497472, 25000000000, 2520000, 10501000},
+    {"h100", "NVIDIA H100 80GB HBM3", 90, 132, 232448, 32, 2048, 52428800, 85000000000, 1980000, 2619000, 5120},
+    {"a100", "NVIDIA A100-SXM4-80GB", 80, 108, 166912, 32, 2048, 41943040, 85000000000, 1410000, 1593000, 5120},
+    {"rtx3090", "NVIDIA GeForce RTX 3090", 86, 82, 101376, 16, 1536, 6291456, 25000000000, 1695000, 9751000, 384},
+    {"rtx4090", "NVIDIA GeForce RTX 4090", 89, 128, 101376, 24, 1536, 75497472, 25000000000, 2520000, 10501000, 384},
 };
 
 static void describe(char *out, size_t size, const struct gpu *g, size_t cudnn)
@@ -35,12 +35,13 @@ static void describe(char *out, size_t size, const struct gpu *g, size_t cudnn)
              "{\"schemaVersion\":1,\"cudnnVersion\":%zu,\"maxGridSize\":[2147483647,65535,65535],"
              "\"maxBlockSize\":[1024,1024,64],\"regsPerBlock\":65536,\"multiProcessorCount\":%d,\"warpSize\":32,"
              "\"maxSharedMemoryPerBlock\":49152,\"maxSharedMemoryPerBlockOptin\":%d,"
+             "\"oversizedSharedMemoryPerBlock\":0,\"smCountOrigin\":0,\"memoryBusWidth\":%ld,"
              "\"reservedSharedMemoryPerBlock\":1024,\"maxRegistersPerSM\":65536,\"maxCtasPerSM\":%d,"
              "\"maxThreadsPerBlock\":1024,\"maxThreadsPerSM\":%d,\"pciDeviceId\":0,\"isTccDriver\":0,"
              "\"supportCoopLaunch\":1,\"totalGlobalMem\":%ld,\"smClockRateKHz\":%ld,\"memClockRateKHz\":%ld,"
              "\"l2CacheSize\":%ld,\"cudaDeviceId\":0,\"deviceVer\":%d,\"driverVer\":13000,\"deviceName\":\"%s\"}",
-             cudnn, g->multiprocessors, g->shared_optin, g->blocks, g->threads, g->memory, g->clock, g->memory_clock,
-             g->l2, 10 * g->capability, g->name);
+             cudnn, g->multiprocessors, g->shared_optin, g->memory_bits, g->blocks, g->threads, g->memory, g->clock,
+             g->memory_clock, g->l2, 10 * g->capability, g->name);
 }
 
 static const struct {

@@ -48,6 +48,7 @@ enum { DONE = 0, NO_DEVICE = 100, NOT_CODE = 200, CUDA_MACHINE = 190 /* ELF's nu
     X(cuOccupancyMaxPotentialClusterSize)                                                                              \
     X(cuStreamGetCtx)                                                                                                  \
     X(cuStreamSynchronize)                                                                                             \
+    X(cuTensorMapEncodeIm2col)                                                                                         \
     X(cuTensorMapEncodeTiled)
 
 #define X(name)                                                                                                        \

@@ -8,12 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    OLDEST = 91501,
-    ALIGNMENT = 16,
-    CONFIGS = 16,
-    DESCRIPTORS = 3 * MODE__GRAPH_NODES + MODE__GRAPH_TENSORS + MODE__CUDNN_KNOBS
-};
+enum { OLDEST = 91501 }; /* deploy/Dockerfile reads this line */
+enum { ALIGNMENT = 16, CONFIGS = 16, DESCRIPTORS = 3 * MODE__GRAPH_NODES + MODE__GRAPH_TENSORS + MODE__CUDNN_KNOBS };
 
 #define CALLS(X)                                                                                                       \
     X(cudnnGetVersion)                                                                                                 \

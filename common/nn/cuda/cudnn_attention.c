@@ -116,6 +116,15 @@ size_t mode__attention_cudnn_version(struct mode__attention_ways *w)
     return mode__attention_cudnn(w) ? mode__cudnn_version(w->dnn) : 0;
 }
 
+/* Before 9.26 cuDNN's kernels for Ampere, which all but Hopper's and large Blackwell's GPUs get, take the statistic on the
+ * way back as if it lay head by head, whatever strides it is told (NVIDIA's frontend refuses others there). */
+static bool misreads_statistic(const struct mode__attention_ways *w)
+{
+    int major = 0;
+    CUDA_OK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
+    return mode__cudnn_version(w->dnn) < 92600 && major != 9 && major != 10;
+}
+
 /* A plan for a new shape, where the rule or the measurement may want one. */
 static void plan(struct mode__attention_ways *w, struct way *x)
 {
@@ -129,6 +138,8 @@ static void plan(struct mode__attention_ways *w, struct way *x)
         reason(x, "packed sequences in inference come in ever new numbers");
     } else if (!mode__attention_cudnn(w)) {
         reason(x, "there is no cuDNN");
+    } else if (x->back && misreads_statistic(w)) {
+        reason(x, "cuDNN below 9.26 is wrong here on GPUs of this kind");
     } else {
         x->back ? mode__attention_back_graph(&g, &x->s) : mode__attention_graph(&g, &x->s);
         enum mode_status st = mode__cudnn_plan(w->dnn, &x->plan, &g, x->s.same_bytes, 0, &err);

@@ -4,7 +4,8 @@
  *
  * Two engines' worth of candidates: engine 4 with knob 24 at 0, and at 1, whose sums come out a little larger, as in
  * another order. As with the real library products alone are taken in three dimensions only.
- * MODE_EMULATOR_CUDNN: old (a version that is refused), none (no engine takes anything), broken (runs fail). */
+ * MODE_EMULATOR_CUDNN: old (a version that is refused), 9.19 (on GPUs before Hopper it takes the statistic as if it lay
+ * head by head, as the real one does), none (no engine takes anything), broken (runs fail). */
 #include <cudnn_graph.h>
 
 #include "base/error.h"
@@ -15,7 +16,12 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { SCRATCH = 1000 /* bytes; a run overwrites them, as cuDNN may */, VERSION = 92600, OLD = 91500 };
+enum {
+    SCRATCH = 1000 /* bytes; a run overwrites them, as cuDNN may */,
+    VERSION = 92600,
+    OLD = 91500,
+    BEFORE_9_26 = 91900
+};
 enum { ENGINE = 4, CANDIDATES = 2, PARTS = 64, ATTRIBUTES = 16 };
 
 struct attribute {
@@ -74,7 +80,7 @@ static bool is(const char *what)
 
 size_t cudnnGetVersion(void)
 {
-    return is("old") ? OLD : VERSION;
+    return is("old") ? OLD : is("9.19") ? BEFORE_9_26 : VERSION;
 }
 
 const char *cudnnGetErrorString(cudnnStatus_t status)
@@ -398,6 +404,22 @@ static void pointwise(struct reader *r, const struct descriptor *d, struct mode_
     n->out = tensor(r, out, false);
 }
 
+/* Of numbers per row that are read from memory the strides are forgotten. */
+static void misread(struct reader *r)
+{
+    int major = 0;
+    cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
+    for (int i = 0; i < r->p->graph.n_tensors && major < 9; i++) {
+        struct mode__graph_tensor *t = &r->p->graph.tensor[i];
+        if (r->made[i] || t->type != MODE__TYPE_F32 || t->place == MODE__INSIDE || t->place == MODE__SCALAR ||
+            t->first != MODE__NONE || t->dim[3] != 1)
+            continue;
+        t->stride[2] = 1;
+        t->stride[1] = t->dim[2];
+        t->stride[0] = t->dim[1] * t->dim[2];
+    }
+}
+
 /* The graph of descriptors as one of ours. */
 static cudnnStatus_t read_graph(struct program *p, const struct descriptor *d)
 {
@@ -443,6 +465,7 @@ static cudnnStatus_t read_graph(struct program *p, const struct descriptor *d)
         MODE_ASSERT(p->graph.n_nodes < MODE__GRAPH_NODES);
         p->graph.node[p->graph.n_nodes++] = n;
     }
+    if (is("9.19")) misread(&r);
     return r.status;
 }
 
