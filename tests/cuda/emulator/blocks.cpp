@@ -264,11 +264,15 @@ static void release(const int *who, int n, bool ahead)
     }
 }
 
-static bool same_place(const place &a, const place &b)
+static bool is_same_operation(const place &a, const place &b)
 {
-    if (&a == &b) return true;
     return a.line == b.line && (a.what == b.what || strcmp(a.what, b.what) == 0) &&
            (a.file == b.file || strcmp(a.file, b.file) == 0);
+}
+
+static inline bool same_place(const place *a, const place *b)
+{
+    return a == b || is_same_operation(*a, *b);
 }
 
 /* The barrier of the block that f belongs to opens when all its threads that have not ended are there. ending: the
@@ -284,7 +288,7 @@ static void try_barrier(fiber *f, bool ending)
         fiber *g = &fibers[i];
         if (g->state != AT_BARRIER) continue;
         if (!first) first = g->at;
-        if (!same_place(*g->at, *first))
+        if (!same_place(g->at, first))
             fault("threads wait at different barriers: %s at %s:%d and %s at %s:%d", first->what, first->file,
                   first->line, g->at->what, g->at->file, g->at->line);
         if (ending || g != f) who[n++] = i;
@@ -379,7 +383,7 @@ static void hold_meeting(int warp, unsigned mask, unsigned here, bool ending)
     for (unsigned left = here; left; left &= left - 1) {
         const int i = __builtin_ctz(left);
         fiber *f = &fibers[warp * WARP + i];
-        if (!same_place(*f->at, *first->at))
+        if (!same_place(f->at, first->at))
             fault("lanes of one warp are at different operations: %s at %s:%d and %s at %s:%d", first->at->what,
                   first->at->file, first->at->line, f->at->what, f->at->file, f->at->line);
         if (f->mask != mask)
