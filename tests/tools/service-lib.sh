@@ -17,6 +17,17 @@ fail() {
     exit 1
 }
 
+await() { # command...: until it succeeds, for two minutes at most, however slow the machine is
+    for _ in $(seq 1200); do
+        if "$@"; then return 0; fi
+        sleep 0.1
+    done
+    return 1
+}
+says() { grep -Eq -e "$1" "$2" 2>/dev/null; } # words, file
+said() { says "$1" "$2" || { cat "$2" >&2; fail "nobody says \"$1\""; }; }
+await_said() { await says "$1" "$2" || said "$1" "$2"; }
+
 need_models() {
     if [ ! -e "${MODE_TEST_MODELS:-/nonexistent}/encoder/model.safetensors" ]; then
         echo "SKIPPED: the text encoder is needed: make models, MODE_TEST_MODELS=<its folder>" >&2
