@@ -28,7 +28,7 @@
 
 #include <cmocka.h>
 
-#define CODE "test-0" /* what mode_code_version says of a service that it does not know */
+#define CODE "test-0"     /* what mode_code_version says of a service that it does not know */
 enum { SOON_MS = 30000 }; /* as long as a slow, loaded machine may take for what comes at once */
 
 /* ------------------------------------------------------------------------------------------------ the work

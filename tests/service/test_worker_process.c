@@ -174,7 +174,8 @@ static void test_slots_work_side_by_side(void **state)
         assign(f, keys[i], 1, 10000);
         fences[i] = f->fence;
     }
-    const Mode__Envelope *e = wait_for(f, MODE__ENVELOPE__BODY_FAIL, SOON_MS); /* one crashes, the others do not notice */
+    /* one crashes, the others do not notice */
+    const Mode__Envelope *e = wait_for(f, MODE__ENVELOPE__BODY_FAIL, SOON_MS);
     assert_non_null(e);
     assert_int_equal(e->fail->fence, fences[1]);
     acknowledge(f, keys[1], fences[1], MODE__VERDICT__VERDICT_NOTED);
