@@ -406,7 +406,7 @@ static struct mode_envelope *ask(struct fake *f, Mode__Envelope *e)
     char *endpoint;
     assert_int_equal(mode_place_endpoint(&endpoint, f->root, "admin.sock", &err), MODE_OK);
     struct mode_endpoint at = {.endpoint = endpoint, .wire = MODE_WIRE_ADMIN};
-    enum mode_status st = mode_ask(&answer, f->net, &at, e, 5000, &err);
+    enum mode_status st = mode_ask(&answer, f->net, &at, e, 30000, &err);
     if (st) fail_msg("%s", err.text);
     free(endpoint);
     return answer;

@@ -28,7 +28,8 @@
 
 #include <cmocka.h>
 
-#define CODE "test-0" /* what mode_code_version says of a service that it does not know */
+#define CODE "test-0"     /* what mode_code_version says of a service that it does not know */
+enum { SOON_MS = 30000 }; /* as long as a slow, loaded machine may take for what comes at once */
 
 /* ------------------------------------------------------------------------------------------------ the work
  */
@@ -340,7 +341,7 @@ static inline const Mode__Envelope *wait_for(struct fixture *f, Mode__Envelope__
 
 static inline void wait_credit(struct fixture *f, int n)
 {
-    double until = mode_clock_s() + 10;
+    double until = mode_clock_s() + SOON_MS * 1e-3;
     f->credit = -1;
     while (f->credit != n && mode_clock_s() < until) step(f, 50);
     assert_int_equal(f->credit, n);
@@ -423,14 +424,14 @@ static inline void start_task(struct fixture *f, char key[MODE_DIGEST_HEX], cons
     if (f->worker <= 0) start_worker(f, NULL, NULL);
     wait_credit(f, 1);
     assign(f, key, 1, stall_ms);
-    const Mode__Envelope *e = wait_for(f, MODE__ENVELOPE__BODY_ASSIGN_ACK, 5000);
+    const Mode__Envelope *e = wait_for(f, MODE__ENVELOPE__BODY_ASSIGN_ACK, SOON_MS);
     assert_non_null(e);
     assert_true(e->assign_ack->accepted);
 }
 
 static inline const Mode__Fail *expect_fail(struct fixture *f, const char *key, Mode__FailClass fail_class)
 {
-    const Mode__Envelope *e = wait_for(f, MODE__ENVELOPE__BODY_FAIL, 10000);
+    const Mode__Envelope *e = wait_for(f, MODE__ENVELOPE__BODY_FAIL, SOON_MS);
     assert_non_null(e);
     assert_string_equal(e->fail->key, key);
     assert_int_equal(e->fail->fence, f->fence);
@@ -444,7 +445,7 @@ static inline void a_task_is_done(struct fixture *f)
     char key[MODE_DIGEST_HEX], *path, *text;
     Mode__Commit *c;
     start_task(f, key, "count 1", 10000);
-    const Mode__Envelope *e = wait_for(f, MODE__ENVELOPE__BODY_RESULT, 10000);
+    const Mode__Envelope *e = wait_for(f, MODE__ENVELOPE__BODY_RESULT, SOON_MS);
     assert_non_null(e);
     assert_string_equal(e->result->key, key);
     assert_int_equal(e->result->fence, f->fence);

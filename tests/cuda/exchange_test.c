@@ -1,6 +1,7 @@
-/* Several processes whose exchanges run beside the ops: the same bytes as when every exchange takes its turn on one
- * stream, in every order that the streams' events allow; and nothing waits that has nothing in common. Two
- * processes with an emulated GPU each, which takes the order from MODE_EMULATOR_STREAMS. */
+/* exchange-test [--all] - several processes whose exchanges run beside the ops: the same bytes as when every exchange
+ * takes its turn on one stream, in every order that the streams' events allow; and nothing waits that has nothing in
+ * common. Two processes with an emulated GPU each, which takes the order from MODE_EMULATOR_STREAMS. --all: every kind
+ * of tower in five orders, for `make slow`; else in two of them. */
 #include "clip_variants.h"
 #include "socket_ranks.h"
 
@@ -146,6 +147,7 @@ static void train(struct outcome *o, const struct way *w, int rank, const char *
 }
 
 static struct outcome beside, turn;
+static bool all_orders_of_kinds;
 
 static int compare(const struct way *w, int rank)
 {
@@ -212,8 +214,10 @@ static int every_order(int rank, int size, const char *place, void *ctx)
 
 static int every_kind(int rank, int size, const char *place, void *ctx)
 {
-    static const char *const orders[] = {"late", "shuffled", "10234", "02341", "34201"};
-    const size_t n = sizeof orders / sizeof *orders;
+    enum { ORDERS = 5 };
+    static const char *const orders[2 * ORDERS] = {"late", "10234", "shuffled", "02341", "34201",
+                                                   "late", "10234", "shuffled", "02341", "34201"};
+    const size_t n = all_orders_of_kinds ? ORDERS : 2;
     int wrong = 0;
     (void)size;
     (void)ctx;
@@ -221,7 +225,7 @@ static int every_kind(int rank, int size, const char *place, void *ctx)
     for (int kind = 0; kind < VARIANTS; kind++) { /* one of them has a frozen parameter */
         struct way w = {.backend = kind % 2 ? "cuda-bf16" : "cuda", .kind = kind, .clip_norm = kind % 3 ? 0.5 : 0};
         w.policy = (enum mode_clip_policy)(kind % MODE_CLIP_POLICIES);
-        if ((wrong = in_orders(w, orders, n, rank, place))) return wrong;
+        if ((wrong = in_orders(w, orders + kind, n, rank, place))) return wrong; /* VARIANTS is ORDERS: each twice */
     }
     struct way w = {.backend = "cuda-bf16", .pieces = 3, .policy = MODE_CLIP_LEAN, .clip_norm = 0.5};
     return in_orders(w, orders, n, rank, place);
@@ -357,8 +361,9 @@ static void test_what_was_broken_off_is_not_believed(void **state)
     for (int i = 0; i < 10; i++) run(ends_in_the_midst);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    all_orders_of_kinds = argc > 1 && strcmp(argv[1], "--all") == 0;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_was_broken_off_is_not_believed),
         cmocka_unit_test(test_what_has_nothing_in_common_does_not_wait),

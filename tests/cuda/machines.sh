@@ -50,7 +50,7 @@ cp -r "$work/calm" "$work/team"
 
 CUDA_VISIBLE_DEVICES=0,1 "$bin/mode" up --workspace "$work/calm" --workers $workers --gpus 2 >"$work/run.log"
 "$bin/mode" run "$work/calm/run.yaml" --workspace "$work/calm" --detach >>"$work/run.log" 2>&1
-until_said 'task_done .*label=train/dense' "$work/calm/logs/train.log"
+await_said 'task_done .*label=train/dense' "$work/calm/logs/train.log"
 "$bin/mode" down --workspace "$work/calm" >/dev/null
 
 "$bin/mode" keys "$work/keys" --worker worker >/dev/null
@@ -70,29 +70,29 @@ code=0
 code=0
 (join "$bin/../other-version/mode-train" "$work/keys" "$work/wrong.log" --backend auto) || code=$?
 [ $code = 78 ] && grep -q 'the leader does not take this machine: .* version 9.9.9' "$work/wrong.log" || fail "another version: $code"
-until_said 'waiting train: 1 task waits for a train worker; .*2 machines, 1 missing' "$log"
+await_said 'waiting train: 1 task waits for a train worker; .*2 machines, 1 missing' "$log"
 ! grep -q 'task_start' "$work/team/logs/train.log" || fail "a task began without the other machine"
 
 echo '-9 mode-train:--beside 30' >"$work/fault"
 start_far
 until_status '2 machines, 2 GPUs'
-until_said 'train/.* failed (other, .*process 1 of the 2 .* (on far) was killed by signal 9' "$log"
+await_said 'train/.* failed \(other, .*process 1 of the 2 .* \(on far\) was killed by signal 9' "$log"
 until_begun "$(begun)"
 kill -9 $companion
-until_said 'train/.* failed (store, .*machine far, which has process 1 .* is gone' "$log"
+await_said 'train/.* failed \(store, .*machine far, which has process 1 .* is gone' "$log"
 until_status '2 machines, 1 missing'
 start_far
 until_begun "$(begun)"
 kill -9 "$(pgrep -f "mode-train --workspace=$work/team ")"
-until_said 'leader_gone .*processes_ended=1' "$far"
+await_said 'leader_gone .*processes_ended=1' "$far"
 until_begun "$(begun)"
 kill -TERM $companion
 code=0
 wait $companion || code=$?
 [ $code = 143 ] || fail "the companion that was stopped ended with $code"
-until_said 'task_stopped' "$work/team/logs/train.log"
+await_said 'task_stopped' "$work/team/logs/train.log"
 start_far
-until_said 'task_done .*label=train/dense' "$work/team/logs/train.log"
+await_said 'task_done .*label=train/dense' "$work/team/logs/train.log"
 grep -q 'task_start .* processes=1..1 of=2 checkpoint=1' "$far" || fail "nobody went on from a checkpoint"
 "$bin/mode-train" healthcheck --health-file "$work/far.health" >/dev/null || fail "the companion's health"
 kill -TERM $companion

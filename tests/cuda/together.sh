@@ -24,7 +24,7 @@ losses() { # workspace: to the fourth digit
 hit() { # fault | link, what befalls whom and when, what the coordinator is told of it
     echo "$2" >"$work/$1.new"
     mv "$work/$1.new" "$work/$1"
-    until_said "$3" "$log"
+    await_said "$3" "$log"
 }
 
 sed -i 's/{batch: 32,/{batch: 32, accumulate: 17,/' "$work/alone/run.yaml" # pieces that two cannot share: one trains, with all threads
@@ -40,11 +40,11 @@ export MODE_EMULATOR_FAULT="$work/fault" MODE_EMULATOR_LINK="$work/link"
 run storm 2 2 &
 pid=$!
 log=$work/storm/logs/coordinator.log
-hit fault '-9 mode-train:--beside 30' 'train/seed failed (other, .*process 1 of the 2 that do this task together was killed by signal 9'
-hit fault '-9 mode-train:--compute 30' 'train/seed failed (crash, .*killed by signal 9'
-hit link '2 0' 'train/seed failed (device, .*failed in process 0 of 2; NCCL says: unhandled system error'
-until_said 'memory_plan model=expert-0 ' "$work"/storm/logs/train*.log
-hit fault '214 mode-train:--beside 30' 'failed (device, .*process 1 of the 2 .* code 70' # rank 1's; pipeline.sh has rank 0's
+hit fault '-9 mode-train:--beside 30' 'train/seed failed \(other, .*process 1 of the 2 that do this task together was killed by signal 9'
+hit fault '-9 mode-train:--compute 30' 'train/seed failed \(crash, .*killed by signal 9'
+hit link '2 0' 'train/seed failed \(device, .*failed in process 0 of 2; NCCL says: unhandled system error'
+await_said 'memory_plan model=expert-0 ' "$work"/storm/logs/train*.log
+hit fault '214 mode-train:--beside 30' 'failed \(device, .*process 1 of the 2 .* code 70' # rank 1's; pipeline.sh has rank 0's
 wait $pid || fail "the run whose processes were killed"
 grep -q 'the GPU failed: cudaErrorECCUncorrectable' "$work"/storm/logs/train*.log || fail "process 1 does not say what failed"
 (cd "$work/calm" && sha256sum report/result.csv experts/*/*) >"$work/sums"

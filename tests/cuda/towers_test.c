@@ -1,4 +1,4 @@
-/* towers-test [--small] [OUT [TRUTH]] - whole models on the cuda backend against the reference, on a machine with a GPU;
+/* towers-test [--small|--smaller] [OUT [TRUTH]] - whole models on the cuda backend against the reference, on a machine with a GPU;
  * no library but CUDA's is needed.
  * towers-test --truth TRUTH - what the reference makes of the models of full size, into that file, without a GPU: some
  * minutes of all processors. What it has already stays; without a file it is made when it is needed.
@@ -6,7 +6,7 @@
  * Small CLIPs of every kind of tower: features, loss, every gradient, the losses of ten steps of AdamW; and to the
  * byte: steps once more, on several streams, as graphs, and with less kept of every block. Then single blocks at the
  * width and length that models have, and the models themselves, B/32 for ten steps (--small: not these, but a small one
- * in their way, and fewer of bf16's bytes, for the emulator).
+ * in their way, and fewer of bf16's bytes, for the emulator; --smaller: of f32 but the first model fewer, too).
  * Prints a table, and writes it to OUT/towers_test.tsv. Ends with 1 when anything is off, with 77 when there is no GPU.
  *
  * What is allowed, as a relative distance to the truth (a tensor's |a - b| / |b|): `f32` and `bf16` below, full sizes
@@ -443,7 +443,8 @@ static void row_same_run(const struct model *m, const char *what, bool graphs, c
     }
 }
 
-static void check_bytes(struct mode_backend *be, const struct model *m)
+/* few: those alone that keep less of the blocks */
+static void check_bytes(struct mode_backend *be, const struct model *m, bool few)
 {
     static const struct mode_clip_blocks keep = {{3, 0, 0}, {3, 0, 0}}, lean = {{0, 3, 0}, {0, 3, 0}},
                                          checkpoint = {{0, 0, 3}, {0, 0, 3}}, all = {{1, 1, 1}, {1, 1, 1}};
@@ -458,15 +459,17 @@ static void check_bytes(struct mode_backend *be, const struct model *m)
                 {"steps, checkpointed, on streams, as graphs", &checkpoint, true, true},
                 {"steps, blocks of every kind, on streams", &all, false, true}};
     const struct run want = run_steps(be, m, &(struct way){&keep, FEW, false, false, SPREAD}, NULL);
-    for (size_t k = 0; k < sizeof ways / sizeof *ways; k++) {
+    for (size_t k = few ? 3 : 0; k < sizeof ways / sizeof *ways; k++) {
         const struct way w = {ways[k].blocks, FEW, ways[k].graphs, ways[k].branches, SPREAD};
         const struct run r = run_steps(be, m, &w, NULL);
         row_same_run(m, ways[k].name, w.graphs, &r, &want);
     }
 }
 
+enum bytes { NO_WAYS, FEW_WAYS, ALL_WAYS };
+
 static void check_small(struct mode_backend *cuda, struct mode_backend *peer, struct mode_backend *truth,
-                        const struct model *m, const struct limits *l, bool bytes)
+                        const struct model *m, const struct limits *l, enum bytes bytes)
 {
     struct batch in = draw(m, 0);
     struct results a = results_of(cuda, m, &in, 1, SPREAD), pieces = results_of(cuda, m, &in, 2, SPREAD), b = {0},
@@ -488,7 +491,7 @@ static void check_small(struct mode_backend *cuda, struct mode_backend *peer, st
     if (peer) theirs = curve_distance(run_steps(peer, m, &w, NULL).loss, right.loss, STEPS);
     row(mode_backend_name(cuda), m->name, "ten steps", mode_backend_name(truth),
         curve_distance(ours.loss, right.loss, STEPS), allowed_of(l->steps, theirs), "");
-    if (bytes) check_bytes(cuda, m);
+    if (bytes) check_bytes(cuda, m, bytes == FEW_WAYS);
 }
 
 /* ---- full size ---- */
@@ -667,15 +670,22 @@ static int make_truth(const char *path)
 
 int main(int argc, char **argv)
 {
-    bool only_small = argc > 1 && strcmp(argv[1], "--small") == 0;
+    const bool smaller = argc > 1 && strcmp(argv[1], "--smaller") == 0,
+               only_small = smaller || (argc > 1 && strcmp(argv[1], "--small") == 0);
     if (argc == 3 && strcmp(argv[1], "--truth") == 0) return make_truth(argv[2]);
     struct mode_backend *cuda = backend("cuda"), *half = backend("cuda-bf16"), *ref = backend("ref"),
                         *ref_half = backend("ref-bf16");
     double t0 = mode_clock_s();
     if (!table_open(argc > 1 + only_small ? argv[1 + only_small] : NULL, "towers_test.tsv")) return 1;
     table_row("backend\tmodel\twhat\tagainst\tdistance\tallowed\tused\tverdict\n");
-    for (int i = 0; i < N_SMALL; i++) check_small(cuda, NULL, ref, &small[i], &f32, true);
-    for (int i = 0; i < N_SMALL; i++) check_small(half, ref_half, ref, &small[i], &bf16, i == 0 || !only_small);
+    for (int i = 0; i < N_SMALL; i++) {
+        const enum bytes bytes = smaller && i > 0 ? FEW_WAYS : ALL_WAYS;
+        check_small(cuda, NULL, ref, &small[i], &f32, bytes);
+    }
+    for (int i = 0; i < N_SMALL; i++) {
+        const enum bytes bytes = i == 0 || !only_small ? ALL_WAYS : NO_WAYS;
+        check_small(half, ref_half, ref, &small[i], &bf16, bytes);
+    }
     if (only_small)
         check_like_full(cuda, half);
     else

@@ -17,7 +17,7 @@ expect() { # exit-code, words that the message must hold, command...
     code=$1 words=$2
     shift 2
     rc=0
-    timeout 60 "$@" >"$work/out" 2>&1 || rc=$?
+    timeout 300 "$@" >"$work/out" 2>&1 || rc=$?
     echo "[$rc] $(echo "$*" | sed "s#$work/##g"): $(grep -v ' info ' "$work/out" | tail -n 1 | sed "s#$work/##g")"
     [ "$rc" = "$code" ] || { cat "$work/out" >&2; fail "exit $rc instead of $code: $*"; }
     grep -Eqi -e "$words" "$work/out" || { cat "$work/out" >&2; fail "the message does not say \"$words\": $*"; }
@@ -505,7 +505,7 @@ expect 75 'runs already, with --workers captions=1,.*, not captions=1,train=2; n
     mode up --workspace "$w" --workers captions=1,train=2
 expect 75 'with a Redis of its own, not this --redis and with --http 127.0.0.1:18097, not 127.0.0.1:1;' \
     mode up --workspace "$w" --redis redis://127.0.0.1:1 --http 127.0.0.1:1
-expect 66 'there is no run "nobody" here' timeout 4 mode watch nobody --workspace "$w"
+expect 66 'there is no run "nobody" here' timeout 60 mode watch nobody --workspace "$w"
 expect 2 'is no kind of worker' mode up --workspace "$w" --workers trian=1
 expect 78 '18097.*taken' mode up --workspace "$work/second" --http 127.0.0.1:18097
 gone "$work/second"
@@ -550,27 +550,17 @@ expect 78 'key' mode-captions $tcp
 expect 66 'nobody.key' mode-captions $tcp --key-dir "$work/keys" --key-name nobody
 start_redis() {
     redis-server --port 0 --unixsocket "$work/redis.sock" --save '' --daemonize yes --dir "$work" --pidfile "$work/redis.pid" >/dev/null
-    for _ in $(seq 1 100); do
-        if [ -s "$work/redis.pid" ]; then break; fi
-        sleep 0.05
-    done
+    await test -s "$work/redis.pid" || fail "Redis does not begin"
 }
 start_redis
 mode-coordinator --workspace "$w" --redis "unix://$work/redis.sock" --worker-endpoint tcp://127.0.0.1:18098 \
     --admin-endpoint tcp://127.0.0.1:18099 --key-dir "$work/keys" --allow-list "$work/keys/allow" >"$work/run.log" 2>&1 &
 coordinator=$!
-for _ in $(seq 1 100); do
-    if grep -q ' ready ' "$work/run.log"; then break; fi
-    sleep 0.1
-done
+await says ' ready ' "$work/run.log" || fail "the coordinator is not ready"
 expect 77 'refused this key' mode-captions $tcp --key-dir "$work/stranger" --key-name stranger
 mode-captions $tcp --key-dir "$work/good" --key-name good >"$work/good.log" 2>&1 &
 worker=$!
-for _ in $(seq 1 100); do
-    if grep -q ' welcome ' "$work/good.log"; then break; fi
-    sleep 0.1
-done
-grep -q ' welcome ' "$work/good.log" || { cat "$work/good.log"; fail "a worker with a good key is not let in"; }
+await says ' welcome ' "$work/good.log" || { cat "$work/good.log"; fail "a worker with a good key is not let in"; }
 grep -v good "$work/keys/allow" >"$work/allow" || true
 cp "$work/allow" "$work/keys/allow"
 kill -HUP $coordinator
@@ -586,10 +576,7 @@ coordinator= worker=
 mode up --workspace "$w" --redis "unix://$work/redis.sock" >/dev/null
 mode run "$w/run.yaml" --workspace "$w" --no-progress >"$work/out" 2>&1 &
 run=$!
-for _ in $(seq 1 300); do
-    if grep -q started "$work/out"; then break; fi
-    sleep 0.05
-done
+await says started "$work/out" || { cat "$work/out"; fail "the run does not begin"; }
 kill -INT $run # Ctrl-C ends the command, not the run
 rc=0
 wait $run || rc=$?
@@ -597,10 +584,7 @@ wait $run || rc=$?
 grep -q 'goes on without this terminal' "$work/out" || { cat "$work/out"; fail "nobody says that the run goes on"; }
 mode run "$w/run.yaml" --workspace "$w" --no-progress --patience-s 5 >"$work/out" 2>&1 &
 run=$!
-for _ in $(seq 1 300); do
-    if grep -q started "$work/out"; then break; fi
-    sleep 0.05
-done
+await says started "$work/out" || { cat "$work/out"; fail "the run does not begin"; }
 kill -9 "$(cat "$work/redis.pid")"
 rm "$work/redis.pid"
 expect 0 'run test .running.' mode reconcile --workspace "$w" # what is done so far adds up
@@ -643,7 +627,7 @@ if [ "$full" ]; then
     head -c $(($(df --output=avail -B1 "$d" | tail -n 1) - 4000000)) /dev/zero >"$d/filler"
     mode run "$d/run.yaml" --workspace "$d" --no-progress >"$work/out" 2>&1 &
     run=$!
-    for _ in $(seq 1 600); do
+    for _ in $(seq 1 6000); do
         if grep -Eq "$said" "$work/out"; then break; fi
         kill -0 $run 2>/dev/null || break
         sleep 0.05

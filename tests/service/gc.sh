@@ -76,16 +76,11 @@ models | cmp -s - "$work/other-models" || fail "a dropped run came back with oth
 # in mid-run nothing of it may be lost: the coordinator says what it needs when it stops
 sed 's/lr: 1e-3/lr: 3e-3/; s/^name: test/name: open/; s/total_steps: 16/total_steps: 400/' "$w/run.yaml" >"$w/open.yaml"
 mode run "$w/open.yaml" --workspace "$w" --detach >/dev/null
-for _ in $(seq 1 200); do
-    if [ "$(commits)" -gt "$both" ]; then break; fi
-    sleep 0.1
-done
+has_more() { [ "$(commits)" -gt "$both" ]; }
+await has_more || fail "the run does nothing"
 kill -9 "$(cat "$w/run/supervisor.pid" | head -1)" "$(cat "$w/run/coordinator.pid")"
 mode down --workspace "$w" >/dev/null 2>&1 || true
-for _ in $(seq 1 100); do
-    if flock -n "$w/lock" true; then break; fi
-    sleep 0.1
-done
+await flock -n "$w/lock" true || fail "somebody holds the workspace"
 expect 75 'the run open needs is not known for certain' --drop other --yes
 mode up --workspace "$w" >/dev/null
 mode down --workspace "$w" >/dev/null

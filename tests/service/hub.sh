@@ -55,7 +55,7 @@ ln -s encoder site/org/gated
 python3 -u server.py >port 2>server.log &
 server=$!
 trap 'kill $server 2>/dev/null || true; cleanup' EXIT
-for _ in 1 2 3 4 5 6 7 8 9 10; do [ -s port ] && break; sleep 0.3; done
+await test -s port || fail "the server of this test does not begin: $(cat server.log)"
 export HF_ENDPOINT="http://127.0.0.1:$(cat "$work/port")/" MODE_CACHE="$work/cache" HF_HOME="$work/hf" no_proxy=127.0.0.1,localhost
 unset HF_TOKEN HF_HUB_CACHE HF_HUB_OFFLINE
 printf 'a cat\nTwo dogs\n' >texts

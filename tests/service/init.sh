@@ -114,10 +114,7 @@ with changes "$work/other"
 "$bin/mode" run "$w/changes.yaml" --workspace "$w" --detach >/dev/null || fail "submitting a model that will change"
 touch_weights '\002'
 kill -CONT "$held"
-for _ in $(seq 1 600); do
-    ! grep -q 'run_ended run=changes' "$w/logs/coordinator.log" || break
-    sleep 0.1
-done
+await says 'run_ended run=changes' "$w/logs/coordinator.log" || fail "the run of a model that changed does not end"
 grep -q 'run_ended run=changes .*train/init: .*has changed since' "$w/logs/coordinator.log" ||
     fail "a model that changed was taken in"
 

@@ -31,26 +31,22 @@ asks() { # key folder, key name: the exit code of a question to the coordinator
 "$bin/mode-coordinator" --workspace "$work" --redis "unix://$work/none.sock" --key-dir "$work/keys" \
     --worker-endpoint 'tcp://127.0.0.1:*' --admin-endpoint 'tcp://127.0.0.1:*' 2>"$work/log" &
 coordinator=$!
-for _ in $(seq 100); do
-    admin=$(sed -n 's/.* admin=\(tcp:[^ ]*\).*/\1/p' "$work/log")
-    [ -n "$admin" ] && break
+is_ready() {
     kill -0 $coordinator 2>/dev/null || fail "the coordinator ended"
-    sleep 0.1
-done
-[ -n "$admin" ] || fail "the coordinator is not ready after 10 s"
+    admin=$(sed -n 's/.* admin=\(tcp:[^ ]*\).*/\1/p' "$work/log")
+    [ -n "$admin" ]
+}
+await is_ready || fail "the coordinator is not ready"
 
 [ "$(asks "$work/anna" anna)" = 0 ] || fail "anna is not let in: $(cat "$work/answer")"
 [ "$(asks "$work/otto" otto)" = 0 ] || fail "otto is not let in: $(cat "$work/answer")"
 [ "$(asks "$work/w1" w1)" = 77 ] || fail "a worker's key at the admin port: $(cat "$work/answer")"
 
+is_read() { [ "$(grep -c ' coordinator allow_list ' "$work/log" || true)" -gt "$before" ]; }
 again() { # the coordinator reads the list and says so
     before=$(grep -c ' coordinator allow_list ' "$work/log" || true)
     kill -HUP $coordinator
-    for _ in $(seq 50); do
-        [ "$(grep -c ' coordinator allow_list ' "$work/log" || true)" -gt "$before" ] && return
-        sleep 0.1
-    done
-    fail "SIGHUP is not answered"
+    await is_read || fail "SIGHUP is not answered"
 }
 cp "$work/keys/allow" "$work/allow"
 sed '/ anna /d' "$work/allow" >"$work/keys/allow"

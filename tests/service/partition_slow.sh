@@ -18,17 +18,6 @@ end_all() {
 }
 trap 'end_all; cleanup' EXIT
 
-wait_for() { # what, then a command that succeeds when it is there; two minutes
-    what=$1
-    shift
-    for _ in $(seq 1200); do
-        if "$@"; then return 0; fi
-        sleep 0.1
-    done
-    fail "not after two minutes: $what"
-}
-says() { grep -qE "$2" "$1" 2>/dev/null; }
-ended() { ! kill -0 "$1" 2>/dev/null; }
 
 corpus "$work/plain" 600 60
 spec "$work/plain"
@@ -53,26 +42,26 @@ for way in both up down; do
     "$bin/mode-coordinator" --workspace "$w" --redis "unix://$w/redis.sock" --key-dir "$w/keys" --lease-ms $LEASE_MS \
         --heartbeat-ms 500 --worker-endpoint 'tcp://127.0.0.1:*' 2>"$w/logs/coordinator.log" &
     pids="$pids $!"
-    wait_for "the coordinator" says "$w/logs/coordinator.log" ' workers=tcp:'
+    await_said ' workers=tcp:' "$w/logs/coordinator.log"
     port=$(sed -n 's/.* workers=tcp:[^ ]*:\([0-9]*\).*/\1/p' "$w/logs/coordinator.log" | head -n 1)
     echo pass >"$w/state"
     python3 -u "$tools/partition_proxy.py" "$port" "$w/state" >"$w/proxy" 2>"$w/logs/proxy.log" &
     pids="$pids $!"
-    wait_for "the proxy" test -s "$w/proxy"
+    await test -s "$w/proxy" || fail "$way: the proxy does not begin"
     for word in captions embed cluster assign evaluate ensemble; do worker $word $word "$port"; done
     worker train far "$(cat "$w/proxy")"
     "$bin/mode" run "$w/run.yaml" --workspace "$w" --no-progress 2>"$work/run.log" &
     run=$!
-    wait_for "a checkpoint of the worker that will be far" says "$w/logs/far.log" 'train_step model=seed'
+    await_said 'train_step model=seed' "$w/logs/far.log"
     echo $way >"$w/state"
     worker train near "$port"
-    wait_for "the task at the other worker" says "$w/logs/near.log" 'task_start .*label=train/seed'
+    await_said 'task_start .*label=train/seed' "$w/logs/near.log"
     sleep 3
     echo pass >"$w/state"
     rc=0
     wait $run || rc=$?
     [ $rc = 0 ] || fail "$way: the run ended with $rc"
-    wait_for "the far worker back in its place" says "$w/logs/far.log" 'lease_lost|task_stopped|task_dropped'
+    await_said lease_lost "$w/logs/far.log"
     if grep -hE ' (fatal|nondeterministic) ' "$w"/logs/*.log; then fail "$way: see above"; fi
     "$bin/mode" reconcile --workspace "$w" >/dev/null || fail "$way: the ledger does not add up"
     for m in seed dense expert-0 expert-1; do

@@ -195,10 +195,8 @@ refuse 78 'train.warmup_steps is 30 and the schedule has 30 steps' \
 # a worker from elsewhere comes and is sent home
 "$bin/mode-captions" --workspace "$work/a" --name extra 2>"$work/extra.log" &
 extra=$!
-for _ in $(seq 1 100); do
-    if "$bin/mode" status --workspace "$work/a" | grep -q '  extra '; then break; fi
-    sleep 0.05
-done
+is_in() { "$bin/mode" status --workspace "$work/a" | grep -q '  extra '; }
+await is_in || fail "a worker from elsewhere does not come"
 "$bin/mode" drain extra --workspace "$work/a" || fail "mode drain"
 wait $extra || fail "a drained worker ended with $?"
 "$bin/mode" down --workspace "$work/a"

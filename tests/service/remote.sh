@@ -21,7 +21,7 @@ cp site/d/00001.tar site/public/b.tar
 python3 -u "$server_py" site >port 2>server.log &
 server=$!
 trap 'kill $server 2>/dev/null || true; cleanup' EXIT
-for _ in 1 2 3 4 5 6 7 8 9 10; do [ -s port ] && break; sleep 0.3; done
+await test -s port || fail "the server of this test does not begin: $(cat server.log)"
 at=http://127.0.0.1:$(cat port)
 export MODE_CACHE="$work/cache" HOME="$work" no_proxy=127.0.0.1,localhost
 unset MODE_SHARD_CACHE MODE_SHARD_CACHE_BYTES HF_TOKEN HF_ENDPOINT AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN \
@@ -151,8 +151,14 @@ refused 69 "other bytes arrive than the server says" s3://public/b.tar
 # killed in the midst, again and again: the next one goes on from there
 forget
 echo 'slow /d/' >faults
+part_bytes() { find cache/shards -name '*.part' -printf '%s\n' 2>/dev/null | awk '{n += $1} END {print n + 0}'; }
+grows() { [ "$(part_bytes)" -gt "$before" ]; }
 for _ in 1 2 3; do
-    timeout -s KILL 1 "$bin/mode" captions "$at/plain/d/00000.tar" --out out >/dev/null 2>&1 || true
+    before=$(part_bytes)
+    "$bin/mode" captions "$at/plain/d/00000.tar" --out out >/dev/null 2>&1 &
+    await grows || fail "nothing is fetched: $(cat requests)"
+    kill -KILL $!
+    wait $! || true
     rm -rf out
 done
 grep -q '^GET /plain/d/00000.tar 206 bytes=[1-9]' requests || fail "nothing was gone on with: $(cat requests)"
@@ -162,9 +168,7 @@ same "after kills"
 # several that want one shard: one fetches it
 forget
 for i in 1 2 3; do "$bin/mode" captions "$at/plain/d/00000.tar" --text-keys 'json:texts[]' --out "$work/o$i" >"$work/log$i" 2>&1 & done
-first=$!
-wait $first || fail "together: $(cat "$work"/log?)"
-for _ in 1 2 3 4 5 6 7 8 9 10; do [ -s o1/captions.json ] && [ -s o2/captions.json ] && break; sleep 0.3; done
+await test -s o1/captions.json -a -s o2/captions.json -a -s o3/captions.json || fail "together: $(cat "$work"/log?)"
 cmp o1/00000.captions.bin o2/00000.captions.bin && cmp o2/00000.captions.bin o3/00000.captions.bin || fail "together: other bytes"
 [ "$(asked /plain/)" = 1 ] || fail "$(asked /plain/) fetched one shard: $(cat requests)"
 : >faults
@@ -180,7 +184,7 @@ rm -rf out
 oldest=$(ls -tr small/[0-9a-f]* | head -n 1)
 python3 -c 'import fcntl, sys, time; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_SH); print(flush=True); time.sleep(60)' "$oldest" >held &
 holder=$!
-for _ in 1 2 3 4 5 6 7 8 9 10; do [ -s held ] && break; sleep 0.3; done
+await test -s held || fail "nobody holds a shard"
 MODE_SHARD_CACHE="$work/small" MODE_SHARD_CACHE_BYTES=$((size * 5 / 2)) captions out "$at/plain/d/{00000..$last}.tar" || fail "beside a shard that is held: $(cat log)"
 kill $holder
 [ -e "$oldest" ] || fail "a shard went away under its reader"
@@ -224,10 +228,7 @@ if [ -e "${MODE_CLIP_MERGES:-/nonexistent}" ]; then
     "$bin/mode" train --config model.json --clip-merges "$MODE_CLIP_MERGES" --data "$at/plain/d/{00000..$last}.tar" --out m-stopped \
         --text-keys 'json:texts[]' --batch 16 --steps 20 --backend cpu >stopped.log 2>&1 &
     trainer=$!
-    for _ in $(seq 100); do
-        grep -q '^step ' stopped.log && break
-        sleep 0.1
-    done
+    await says '^step ' stopped.log || fail "a training makes no step: $(cat stopped.log)"
     echo 'stall /d/' >faults
     sleep 1.5
     kill -TERM $trainer

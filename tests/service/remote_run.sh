@@ -19,7 +19,7 @@ cd "$work"
 python3 -u "$server_py" "$near" >port 2>server.log &
 server=$!
 trap 'kill $server 2>/dev/null || true; cleanup' EXIT
-for _ in 1 2 3 4 5 6 7 8 9 10; do [ -s port ] && break; sleep 0.3; done
+await test -s port || fail "the server of this test does not begin: $(cat server.log)"
 at=http://127.0.0.1:$(cat port)/plain/train
 sed "s#^data: .*#data: {train: \"$at/{0/0,1/1,2/2,3/3}.tar\"}#" "$near/run.yaml" >"$far/run.yaml"
 export MODE_CACHE="$work/cache" no_proxy=127.0.0.1,localhost
@@ -52,10 +52,8 @@ done
 [ $killed -ge 2 ] || fail "nobody was killed while it fetched"
 heads=$(grep -c ^HEAD requests)
 kill -9 "$(head -n 1 "$far/run/coordinator.pid")" # the next one plans from inputs.json, and asks no server
-for _ in $(seq 600); do # and one that trains: with two shards of four it fetches all the time
-    [ -n "$(find "$far/ckpt" -name '*.manifest' 2>/dev/null | head -n 1)" ] && break
-    sleep 0.1
-done
+trains() { [ -n "$(find "$far/ckpt" -name '*.manifest' 2>/dev/null | head -n 1)" ]; }
+await trains || fail "nobody trains" # and one that does: with two shards of four it fetches all the time
 pid=$(child train) && kill -9 "$pid"
 wait $run || fail "the run over http"
 sums "$near" >near.sums
@@ -93,10 +91,7 @@ echo 'slow /train/' >faults
 sed -e 's/^name: .*/name: moved/' -e 's/^captions: {/captions: {seed: 5, /' "$far/run.yaml" >"$far/moved.yaml"
 "$bin/mode" run "$far/moved.yaml" --workspace "$far" --no-progress 2>moved.log &
 run=$!
-for _ in $(seq 100); do
-    [ -s "$far/runs/moved/inputs.json" ] && break
-    sleep 0.1
-done
+await test -s "$far/runs/moved/inputs.json" || fail "the run is not planned: $(cat moved.log)"
 printf '%s\n' 'slow /train/' 'changed /train/3' >faults
 code=0
 wait $run || code=$?
@@ -109,11 +104,8 @@ echo 'stall /train/' >faults
 sed -e 's/^name: .*/name: stuck/' -e 's/^captions: {/captions: {seed: 7, /' "$far/run.yaml" >"$far/stuck.yaml"
 "$bin/mode" run "$far/stuck.yaml" --workspace "$far" --no-progress 2>stuck.log &
 run=$!
-for _ in $(seq 100); do
-    [ "$(parts)" -gt 0 ] && break
-    sleep 0.1
-done
-[ "$(parts)" -gt 0 ] || fail "nobody fetches"
+fetches() { [ "$(parts)" -gt 0 ]; }
+await fetches || fail "nobody fetches"
 "$bin/mode" cancel stuck --workspace "$far" >/dev/null || fail "cancel"
 code=0
 wait $run || code=$?

@@ -15,7 +15,7 @@ static void test_a_task_is_done(void **state)
     /* the same task once more: reported, not computed again */
     char key[MODE_DIGEST_HEX];
     start_task(f, key, "count 1", 10000);
-    const Mode__Envelope *e = wait_for(f, MODE__ENVELOPE__BODY_RESULT, 10000);
+    const Mode__Envelope *e = wait_for(f, MODE__ENVELOPE__BODY_RESULT, SOON_MS);
     assert_non_null(e);
     assert_true(e->result->already);
     assert_int_equal(e->result->rows_out, 7);
@@ -39,7 +39,7 @@ static void test_results_and_failures_are_said_until_acknowledged(void **state)
     char key[MODE_DIGEST_HEX];
     start_task(f, key, "count 2", 10000);
     for (int i = 0; i < 2; i++)
-        assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_RESULT, 5000)); /* the first is "lost" */
+        assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_RESULT, SOON_MS)); /* the first is "lost" */
     acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_COMMITTED);
     wait_credit(f, 1);
     double until = mode_clock_s() + 3;
@@ -50,7 +50,7 @@ static void test_results_and_failures_are_said_until_acknowledged(void **state)
     expect_fail(f, key, MODE__FAIL_CLASS__FAIL_INPUT);
     char key2[MODE_DIGEST_HEX];
     start_task(f, key2, "slow", 10000);
-    const Mode__Envelope *e = wait_for(f, MODE__ENVELOPE__BODY_FAIL, 5000);
+    const Mode__Envelope *e = wait_for(f, MODE__ENVELOPE__BODY_FAIL, SOON_MS);
     assert_non_null(e);
     assert_int_equal(e->fail->fence, fence);
 }
@@ -148,7 +148,7 @@ static void test_standing_still_is_noticed(void **state)
     assert_true(mode_clock_s() - t > 0.4 && mode_clock_s() - t < 5);
     acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_NOTED);
     start_task(f, key, "brief", 600); /* longer than that, but it moves */
-    assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_RESULT, 10000));
+    assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_RESULT, SOON_MS));
 }
 
 static void test_heartbeats_carry_progress(void **state)
@@ -159,7 +159,7 @@ static void test_heartbeats_carry_progress(void **state)
     bool rate = false;
     start_task(f, key, "slow", 10000);
     for (int i = 0; i < 6; i++) {
-        const Mode__Envelope *e = wait_for(f, MODE__ENVELOPE__BODY_PROGRESS, 5000);
+        const Mode__Envelope *e = wait_for(f, MODE__ENVELOPE__BODY_PROGRESS, SOON_MS);
         assert_non_null(e);
         if (e->progress->n_tasks == 0) continue;
         const Mode__TaskProgress *t = e->progress->tasks[0];
@@ -212,7 +212,7 @@ static char *first_output(struct fixture *f, const char *key)
 {
     char *path, *text;
     Mode__Commit *c;
-    assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_RESULT, 10000));
+    assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_RESULT, SOON_MS));
     assert_int_equal(mode_store_commit_get(f->store, &c, key, &f->err), MODE_OK);
     assert_int_equal(mode_store_blob_path(f->store, &path, c->outputs[0]->digest, c->outputs[0]->size, &f->err),
                      MODE_OK);
@@ -242,7 +242,7 @@ static void test_cancel_stops_a_task_within_its_grace(void **state)
         start_task(f, key, kinds[i], 10000);
         cancel(f, key, 300);
         double t = mode_clock_s();
-        const Mode__Envelope *e = wait_for(f, MODE__ENVELOPE__BODY_RELEASE, 5000);
+        const Mode__Envelope *e = wait_for(f, MODE__ENVELOPE__BODY_RELEASE, SOON_MS);
         assert_non_null(e);
         assert_int_equal(e->release->reason, MODE__RELEASE_REASON__RELEASE_CANCELLED);
         assert_true(mode_clock_s() - t < 2);
@@ -261,11 +261,11 @@ static void test_sigterm_gives_the_task_back(void **state)
         start_task(f, key, kinds[i], 10000);
         kill(f->worker, SIGTERM);
         double t = mode_clock_s();
-        const Mode__Envelope *e = wait_for(f, MODE__ENVELOPE__BODY_RELEASE, 5000);
+        const Mode__Envelope *e = wait_for(f, MODE__ENVELOPE__BODY_RELEASE, SOON_MS);
         assert_non_null(e);
         assert_int_equal(e->release->reason, MODE__RELEASE_REASON__RELEASE_STOPPING);
         acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_NOTED);
-        assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_BYE, 5000));
+        assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_BYE, SOON_MS));
         assert_int_equal(worker_exit(f), 128 + SIGTERM);
         assert_true(mode_clock_s() - t < 4);
     }
@@ -287,9 +287,9 @@ static void test_drain_lets_the_task_finish(void **state)
     e.drain = &d;
     send_to_worker(f, &e);
     wait_credit(f, 0);
-    assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_RESULT, 5000));
+    assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_RESULT, SOON_MS));
     acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_COMMITTED);
-    assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_BYE, 5000));
+    assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_BYE, SOON_MS));
     assert_int_equal(worker_exit(f), 0);
 }
 
@@ -354,9 +354,9 @@ static void test_a_restarted_coordinator_finds_the_task_held(void **state)
     f->hellos = 0;
     f->epoch++;
     assert_int_equal(mode_socket_bind(&f->server, f->net, &e, &f->err), MODE_OK);
-    assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_HELLO, 10000));
+    assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_HELLO, SOON_MS));
     assert_int_equal(f->held, 1);
-    const Mode__Envelope *r = wait_for(f, MODE__ENVELOPE__BODY_RESULT, 10000);
+    const Mode__Envelope *r = wait_for(f, MODE__ENVELOPE__BODY_RESULT, SOON_MS);
     assert_non_null(r);
     assert_int_equal(r->result->fence, f->fence); /* the old fence: it was kept */
     /* the old coordinator, waking up late, is not listened to */
@@ -382,7 +382,7 @@ static void test_without_an_answer_nothing_is_published(void **state)
         assert_false(mode_store_commit_exists(f->store, key));
     }
     f->mute = false; /* heard again: the result was kept */
-    assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_RESULT, 5000));
+    assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_RESULT, SOON_MS));
     assert_true(mode_store_commit_exists(f->store, key));
 }
 
@@ -400,7 +400,7 @@ static void test_a_dropped_lease_ends_the_work(void **state)
     r.text = "who are you?";
     e.reject = &r;
     send_to_worker(f, &e);
-    assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_HELLO, 5000));
+    assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_HELLO, SOON_MS));
     assert_int_equal(f->held, 1);
     wait_credit(f, 1);
     f->dropped = false;

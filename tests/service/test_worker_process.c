@@ -76,19 +76,19 @@ static void test_the_folder_of_a_long_task_is_not_swept(void **state)
     struct stat sb;
     struct timespec old[2] = {{1000000000, 0}, {1000000000, 0}};
     start_task(f, key, "slow", 10000);
-    assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_PROGRESS, 5000));
+    assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_PROGRESS, SOON_MS));
     char *dir = mode_xasprintf("%s/tmp/job-%016llx-%ld", f->space, (unsigned long long)f->fence,
                                (long)child_of(f->worker));
     const char *inside[] = {"/out", "/in", "/in/captions", ""};
     char *last = mode_xasprintf("%s/in/captions", dir); /* it makes its folder while heartbeats go on */
-    for (int i = 0; i < 20 && stat(last, &sb) != 0; i++) wait_for(f, MODE__ENVELOPE__BODY_PROGRESS, 5000);
+    for (int i = 0; i < 20 && stat(last, &sb) != 0; i++) wait_for(f, MODE__ENVELOPE__BODY_PROGRESS, SOON_MS);
     free(last);
     for (int i = 0; i < 4; i++) {
         char *p = mode_xasprintf("%s%s", dir, inside[i]);
         assert_int_equal(utimensat(AT_FDCWD, p, old, 0), 0);
         free(p);
     }
-    for (int i = 0; i < 3; i++) assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_PROGRESS, 5000));
+    for (int i = 0; i < 3; i++) assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_PROGRESS, SOON_MS));
     assert_int_equal(stat(dir, &sb), 0);
     assert_true(sb.st_mtim.tv_sec > 1000000000); /* touched by the heartbeat */
     assert_int_equal(mode_store_sweep_tmp(f->store, 3600, &removed, NULL, NULL, &f->err), MODE_OK);
@@ -174,16 +174,17 @@ static void test_slots_work_side_by_side(void **state)
         assign(f, keys[i], 1, 10000);
         fences[i] = f->fence;
     }
-    const Mode__Envelope *e = wait_for(f, MODE__ENVELOPE__BODY_FAIL, 10000); /* one crashes, the others do not notice */
+    /* one crashes, the others do not notice */
+    const Mode__Envelope *e = wait_for(f, MODE__ENVELOPE__BODY_FAIL, SOON_MS);
     assert_non_null(e);
     assert_int_equal(e->fail->fence, fences[1]);
     acknowledge(f, keys[1], fences[1], MODE__VERDICT__VERDICT_NOTED);
-    e = wait_for(f, MODE__ENVELOPE__BODY_RESULT, 10000);
+    e = wait_for(f, MODE__ENVELOPE__BODY_RESULT, SOON_MS);
     assert_non_null(e);
     assert_int_equal(e->result->fence, fences[2]);
     acknowledge(f, keys[2], fences[2], MODE__VERDICT__VERDICT_COMMITTED);
     wait_credit(f, 2);
-    do e = wait_for(f, MODE__ENVELOPE__BODY_PROGRESS, 5000);
+    do e = wait_for(f, MODE__ENVELOPE__BODY_PROGRESS, SOON_MS);
     while (e && e->progress->n_tasks != 1);
     assert_non_null(e);
     assert_int_equal(e->progress->tasks[0]->fence, fences[0]);
@@ -191,7 +192,7 @@ static void test_slots_work_side_by_side(void **state)
     for (int i = 0; i < 3; i++) assign(f, keys[1], 1, 10000); /* more than there is credit for: the rest is refused */
     int accepted = 0, refused = 0;
     while (accepted + refused < 3) {
-        e = wait_for(f, MODE__ENVELOPE__BODY_ASSIGN_ACK, 5000);
+        e = wait_for(f, MODE__ENVELOPE__BODY_ASSIGN_ACK, SOON_MS);
         assert_non_null(e);
         accepted += e->assign_ack->accepted;
         refused += !e->assign_ack->accepted;

@@ -34,9 +34,6 @@ models() {
 status() { # programs
     "$1/mode" status --workspace "$w" >"$work/status"
 }
-says() { # words, file
-    grep -Eq -e "$1" "$2" || { cat "$2" >&2; fail "nobody says \"$1\""; }
-}
 same() { # what, since when
     records | cmp -s - "$work/$1" || fail "$2: something was done again"
 }
@@ -46,12 +43,10 @@ same() { # what, since when
 # the older version, until a model has a checkpoint
 "$bin/mode" up --workspace "$w" >/dev/null
 "$bin/mode" run "$w/run.yaml" --workspace "$w" --detach >/dev/null 2>>"$work/run.log"
-for _ in $(seq 1 600); do
-    if ls "$w"/ckpt/*/*/*.manifest >/dev/null 2>&1; then break; fi
-    sleep 0.1
-done
+has_checkpoint() { ls "$w"/ckpt/*/*/*.manifest >/dev/null 2>&1; }
+await has_checkpoint || fail "no training has a checkpoint"
 "$bin/mode" down --workspace "$w" >/dev/null
-ls "$w"/ckpt/*/*/*.manifest >/dev/null 2>&1 || fail "no training was stopped in its midst"
+has_checkpoint || fail "no training was stopped in its midst"
 records >"$work/before"
 [ ! -e "$w/experts/index.json" ] || fail "the run was done before the upgrade"
 
@@ -67,8 +62,8 @@ done <"$work/before"
 grep -o 'resumed_at[^,]*' "$w/experts/index.json" | grep -Evq ' (0|300)$' || fail "no training went on at its checkpoint"
 models >"$work/models"
 status "$other"
-says '^coordinator 9\.9\.9' "$work/status"
-says 'assign.* version 0' "$work/status"
+said '^coordinator 9\.9\.9' "$work/status"
+said 'assign.* version 0' "$work/status"
 run "$other" run
 same done "a finished run beside the newer version"
 run "$other" added

@@ -11,17 +11,6 @@ bye() {
     cleanup
 }
 trap bye EXIT
-until_says() { # words, file: within 30 s
-    for _ in $(seq 1 300); do
-        if grep -Eq -e "$1" "$2"; then return; fi
-        sleep 0.1
-    done
-    cat "$2" >&2
-    fail "nobody says \"$1\""
-}
-says() { # words, file
-    grep -Eq -e "$1" "$2" || { cat "$2" >&2; fail "nobody says \"$1\""; }
-}
 once() { # words, file
     [ "$(grep -Ec -e "$1" "$2")" = 1 ] || { cat "$2" >&2; fail "\"$1\" is said $(grep -Ec -e "$1" "$2") times"; }
 }
@@ -34,18 +23,18 @@ spec "$w"
 mode up --workspace "$w" --workers captions=1,embed=1,cluster=1,assign=1,evaluate=1,ensemble=1 >/dev/null
 mode run "$w/run.yaml" --workspace "$w" --no-progress >"$work/out" 2>&1 &
 run=$!
-until_says 'no train worker is connected yet: train-seed will wait for one' "$work/out"
+await_said 'no train worker is connected yet: train-seed will wait for one' "$work/out"
 once 'is connected yet' "$work/out"
-until_says 'train-seed: 1 task waits for a train worker, and none is connected. HINT: .mode-train --workspace' "$work/out"
-says 'mode up. with train=1' "$work/out"
+await_said 'train-seed: 1 task waits for a train worker, and none is connected. HINT: .mode-train --workspace' "$work/out"
+said 'mode up. with train=1' "$work/out"
 mode status --workspace "$w" >"$work/status"
-says 'WAITS [0-9]+ s: train-seed: 1 task waits for a train worker' "$work/status"
+said 'WAITS [0-9]+ s: train-seed: 1 task waits for a train worker' "$work/status"
 mode status --workspace "$w" --json >"$work/status"
-says '"cause": "no_worker"' "$work/status"
-until_says ' warn coordinator waiting train: 1 task waits' "$w/logs/coordinator.log"
+said '"cause": "no_worker"' "$work/status"
+await_said ' warn coordinator waiting train: 1 task waits' "$w/logs/coordinator.log"
 mode-train --workspace "$w" 2>"$work/worker.log" &
 worker=$!
-until_says 'train-(seed|dense) +started' "$work/out"
+await_said 'train-(seed|dense) +started' "$work/out"
 rc=0
 wait $run || rc=$?
 run=
@@ -62,12 +51,12 @@ worker=
 sed 's/^seed: 3/seed: 4\nprecision: bf16/; s/^name: test/name: gpu/' "$w/run.yaml" >"$w/gpu.yaml"
 mode run "$w/gpu.yaml" --workspace "$w" --no-progress >"$work/out" 2>&1 &
 run=$!
-until_says 'embed: 2 tasks wait for an embed worker with a GPU .precision bf16.; the only one, embed@.*cordoned' "$work/out"
-says 'HINT: start mode-embed on a machine that has one .*precision: f32' "$work/out"
-until_says 'train-seed: 1 task waits for a train worker with a GPU .precision bf16., and none is connected' "$work/out"
+await_said 'embed: 2 tasks wait for an embed worker with a GPU .precision bf16.; the only one, embed@.*cordoned' "$work/out"
+said 'HINT: start mode-embed on a machine that has one .*precision: f32' "$work/out"
+await_said 'train-seed: 1 task waits for a train worker with a GPU .precision bf16., and none is connected' "$work/out"
 mode status --workspace "$w" >"$work/status"
-says 'embed@.* cordoned ' "$work/status"
-says '^    no task for another [0-9]+ s, then one is tried; started again it begins anew. Last failure: ' "$work/status"
+said 'embed@.* cordoned ' "$work/status"
+said '^    no task for another [0-9]+ s, then one is tried; started again it begins anew. Last failure: ' "$work/status"
 mode cancel gpu --workspace "$w" >/dev/null
 wait $run || true
 run=
@@ -82,19 +71,19 @@ redis-server --port 0 --unixsocket "$work/redis.sock" --save '' --daemonize yes 
 mode-coordinator --workspace "$w" --redis "unix://$work/redis.sock" --worker-endpoint 'tcp://127.0.0.1:*' \
     --admin-endpoint 'tcp://127.0.0.1:*' --key-dir "$work/keys" 2>"$work/run.log" &
 coordinator=$!
-until_says ' ready ' "$work/run.log"
+await_said ' ready ' "$work/run.log"
 door=$(sed -n 's/.* workers=\(tcp:[^ ]*\).*/\1/p' "$work/run.log")
 admin="--workspace $w --coordinator-admin $(sed -n 's/.* admin=\(tcp:[^ ]*\).*/\1/p' "$work/run.log") --key-dir $work/me --key-name me"
 sed 's/^seed: 3/seed: 5/; s/^name: test/name: keys/' "$w/run.yaml" >"$w/keys.yaml"
 mode run "$w/keys.yaml" $admin --detach >/dev/null
 mode status $admin >"$work/status"
-says 'captions: 2 tasks wait for a captions worker, and none is connected. HINT: start mode-captions where .*--scale captions=1' "$work/status"
+said 'captions: 2 tasks wait for a captions worker, and none is connected. HINT: start mode-captions where .*--scale captions=1' "$work/status"
 rc=0
 mode-captions --workspace "$w" --coordinator "$door" --key-dir "$work/stranger" --key-name stranger 2>"$work/worker.log" || rc=$?
 [ $rc = 77 ] || { cat "$work/worker.log" >&2; fail "a stranger's worker ended with $rc"; }
-until_says 'warn coordinator refused a worker at 127.0.0.1 was turned away: its key is not in .*/keys/allow' "$work/run.log"
+await_said 'warn coordinator refused a worker at 127.0.0.1 was turned away: its key is not in .*/keys/allow' "$work/run.log"
 mode status $admin >"$work/status"
-says 'captions: 2 tasks wait for a captions worker, and none is connected; 127.0.0.1 was turned away [0-9]+ s ago: its key is not in' "$work/status"
+said 'captions: 2 tasks wait for a captions worker, and none is connected; 127.0.0.1 was turned away [0-9]+ s ago: its key is not in' "$work/status"
 kill $coordinator
 wait $coordinator || true
 coordinator=

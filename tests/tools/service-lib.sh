@@ -17,15 +17,26 @@ fail() {
     exit 1
 }
 
-until_said() { # words, logs...
-    words=$1 n=0
-    shift
-    until cat "$@" 2>/dev/null | grep -q "$words"; do
-        n=$((n + 1))
-        [ $n -lt 1200 ] || fail "nobody says \"$words\""
+await() { # command...: until it succeeds, for two minutes at most, however slow the machine is
+    for _ in $(seq 1200); do
+        if "$@"; then return 0; fi
         sleep 0.1
     done
+    return 1
 }
+says() { # words, files...
+    said_words=$1
+    shift
+    cat "$@" 2>/dev/null | grep -Eq -e "$said_words"
+}
+said() { # words, files...
+    says "$@" && return 0
+    said_words=$1
+    shift
+    cat "$@" >&2
+    fail "nobody says \"$said_words\""
+}
+await_said() { await says "$@" || said "$@"; } # words, files...
 
 need_models() {
     if [ ! -e "${MODE_TEST_MODELS:-/nonexistent}/encoder/model.safetensors" ]; then

@@ -4,11 +4,13 @@
  * barrier, for the lanes of its warp at a shuffle or vote, for what hopper.cpp says, or for ever at its end. Then the
  * next fiber of the queue of those that can go on is switched to, directly. Who comes last to a meeting does its work
  * and puts the others back into the queue. An empty queue with threads that have not ended is a deadlock: the report
- * names who waits where.
+ * names who waits where. Most time goes into these switches, so what they touch is kept few and near: a fiber gets its
+ * stack when it begins and leaves it to the next one that does, so that threads that never wait share one.
  *
  * Order: blocks, and the threads at each start and after each meeting, come in an order drawn anew for every launch
- * ("shuffled", the default; MODE_EMULATOR_ORDER=forward or reverse for hunting). A result that depends on it, such as a
- * read that no barrier separates from its write, differs from run to run. */
+ * ("shuffled", the default; MODE_EMULATOR_ORDER=forward or reverse for hunting). A warp that has met goes on ahead of
+ * the others until it waits for them, or, in some launches, by chance (forward: always), lines up behind them. A result
+ * that depends on any of this, such as a read that no barrier separates from its write, differs from run to run. */
 #include "emulator.h"
 
 #include <sys/mman.h>
@@ -25,7 +27,14 @@ namespace mode_emu
 {
 
 enum { WARP = 32, MOST_THREADS = 1024, MOST_BLOCKS = 8, UNUSED = 0xa5 };
-enum : size_t { STACK = 256 * 1024, GUARD = 4096, GAP = 128, ARENA = SHARED_MOST + 64 * 1024 };
+enum : size_t {
+    STACK = 256 * 1024,
+    GUARD = 4096,
+    COLOURS = 32,
+    COLOUR = 448,
+    GAP = 128,
+    ARENA = SHARED_MOST + 64 * 1024
+};
 
 enum state { READY, AT_BARRIER, AT_CLUSTER, AT_WARP, ASLEEP, ENDED };
 
@@ -36,15 +45,15 @@ struct fiber {
 #else
     ucontext_t context;
 #endif
-    char *stack;
-    void *fake_stack; /* AddressSanitizer's */
-    int number;
+    char *stack; /* NULL: it has not begun */
+    int number, warp;
     enum state state;
-    place at;
     unsigned mask;
+    const place *at;
     void *payload;
     void (*work)(void *const payload[WARP], unsigned present);
-    const void *bed; /* what it sleeps for */
+    const void *bed;  /* what it sleeps for */
+    void *fake_stack; /* AddressSanitizer's */
 };
 
 thread_view *self;
@@ -54,8 +63,10 @@ static const grid *running;
 static fiber fibers[MOST_THREADS], outside; /* outside: who runs the grid */
 static int n_threads, n_alive, n_in_block;  /* of all blocks that run together, of them that go on; of each block */
 static bool stuck;
-static std::vector<int> queue; /* a ring of n_threads: who can go on */
-static size_t queue_first, queue_count;
+static int queue[MOST_THREADS]; /* a ring: who can go on */
+static unsigned queue_first, queue_count;
+static bool in_turn; /* warps that have met line up behind the others */
+static std::vector<char *> free_stacks;
 
 struct variable {
     const void *declaration;
@@ -184,9 +195,12 @@ mode_emu_switch:
 )");
 #endif
 
+static void prepare(fiber *f);
+
 static void switch_to(fiber *to)
 {
     fiber *from = current();
+    if (!to->stack && to != &outside) prepare(to);
     if (to == from) return;
     self = &to->view;
 #if MODE_EMU_ASAN
@@ -205,37 +219,60 @@ static void switch_to(fiber *to)
 static void make_ready(int i)
 {
     fibers[i].state = READY;
-    queue[(queue_first + queue_count++) % (size_t)n_threads] = i;
+    queue[(queue_first + queue_count++) % MOST_THREADS] = i;
 }
 
-/* This fiber waits, or has ended: on to the next one that can go on. */
-static void go_on()
+static void make_next(int i)
+{
+    fibers[i].state = READY;
+    queue_first = (queue_first - 1) % MOST_THREADS;
+    queue[queue_first] = i;
+    queue_count++;
+}
+
+/* Who goes on when this fiber waits or has ended. */
+static fiber *next_fiber()
 {
     if (queue_count == 0) deliver_late();
     if (queue_count == 0) {
         stuck = n_alive > 0;
-        switch_to(&outside);
-        return;
+        return &outside;
     }
-    int next = queue[queue_first];
-    queue_first = (queue_first + 1) % (size_t)n_threads;
+    const int next = queue[queue_first];
+    queue_first = (queue_first + 1) % MOST_THREADS;
     queue_count--;
-    switch_to(&fibers[next]);
+    return &fibers[next];
+}
+
+static void go_on()
+{
+    switch_to(next_fiber());
 }
 
 /* ---- meetings ---- */
 
 /* Whom a meeting sets free goes on in the program's order; shuffled: forward or backward by a coin. */
-static void release(const int *who, int n)
+static void release(const int *who, int n, bool ahead)
 {
     bool backward = the_order == SHUFFLED ? random_below(2) : the_order == REVERSE;
-    for (int i = 0; i < n; i++) make_ready(who[backward ? n - 1 - i : i]);
+    for (int i = 0; i < n; i++) {
+        const int one = who[backward != ahead ? n - 1 - i : i]; /* of those ahead the last one is first */
+        if (ahead)
+            make_next(one);
+        else
+            make_ready(one);
+    }
 }
 
-static bool same_place(const place &a, const place &b)
+static bool is_same_operation(const place &a, const place &b)
 {
     return a.line == b.line && (a.what == b.what || strcmp(a.what, b.what) == 0) &&
            (a.file == b.file || strcmp(a.file, b.file) == 0);
+}
+
+static inline bool same_place(const place *a, const place *b)
+{
+    return a == b || is_same_operation(*a, *b);
 }
 
 /* The barrier of the block that f belongs to opens when all its threads that have not ended are there. ending: the
@@ -250,25 +287,25 @@ static void try_barrier(fiber *f, bool ending)
     for (int i = from; i < from + n_in_block; i++) {
         fiber *g = &fibers[i];
         if (g->state != AT_BARRIER) continue;
-        if (!first) first = &g->at;
-        if (!same_place(g->at, *first))
+        if (!first) first = g->at;
+        if (!same_place(g->at, first))
             fault("threads wait at different barriers: %s at %s:%d and %s at %s:%d", first->what, first->file,
-                  first->line, g->at.what, g->at.file, g->at.line);
+                  first->line, g->at->what, g->at->file, g->at->line);
         if (ending || g != f) who[n++] = i;
     }
     b->barrier_result = b->barrier_sum;
     b->barrier_of = b->barrier_came;
     b->barrier_sum = b->barrier_came = b->at_barrier = 0;
     if (!ending) f->state = READY;
-    release(who, n);
+    release(who, n, false);
 }
 
-int meet_block(place at, int value, bool *all)
+int meet_block(const place &at, int value, bool *all)
 {
     fiber *f = current();
     struct block *b = its_block(f);
     f->state = AT_BARRIER;
-    f->at = at;
+    f->at = &at;
     b->at_barrier++;
     b->barrier_sum += value;
     b->barrier_came++;
@@ -286,24 +323,24 @@ static void try_cluster(const fiber *ending)
     for (int i = 0; i < n_threads; i++)
         if (fibers[i].state == AT_CLUSTER && (ending || &fibers[i] != current())) who[n++] = i;
     if (!ending) current()->state = READY;
-    release(who, n);
+    release(who, n, false);
 }
 
-void meet_cluster(place at)
+void meet_cluster(const place &at)
 {
     fiber *f = current();
     f->state = AT_CLUSTER;
-    f->at = at;
+    f->at = &at;
     at_cluster++;
     try_cluster(nullptr);
     if (f->state == AT_CLUSTER) go_on();
 }
 
-void sleep_for(place at, const void *bed)
+void sleep_for(const place &at, const void *bed)
 {
     fiber *f = current();
     f->state = ASLEEP;
-    f->at = at;
+    f->at = &at;
     f->bed = bed;
     go_on();
 }
@@ -326,7 +363,7 @@ void wake(const void *bed)
     int who[MOST_THREADS], n = 0;
     for (int i = 0; i < n_threads; i++)
         if (fibers[i].state == ASLEEP && fibers[i].bed == bed) who[n++] = i;
-    release(who, n);
+    release(who, n, false);
 }
 
 /* Lanes of each warp that have not ended, and those that wait in a meeting of their warp */
@@ -334,51 +371,55 @@ static unsigned alive_lanes[MOST_THREADS / WARP], waiting_lanes[MOST_THREADS / W
 
 unsigned active_lanes()
 {
-    return alive_lanes[current()->number / WARP];
+    return alive_lanes[current()->warp];
 }
 
-/* The lanes of mask do their work when all of them that have not ended wait in this warp's meeting. */
-static void try_warp(int warp, unsigned mask, bool ending)
+/* All lanes of mask that have not ended, `here`, wait in this warp's meeting: their work is done. */
+static void hold_meeting(int warp, unsigned mask, unsigned here, bool ending)
 {
-    unsigned alive = alive_lanes[warp] & mask, here = waiting_lanes[warp] & mask;
     void *payload[WARP] = {};
     int who[WARP], n = 0;
-    if (here != alive || here == 0) return;
     const fiber *first = &fibers[warp * WARP + __builtin_ctz(here)];
-    for (int i = 0; i < WARP; i++) {
-        if (!(here >> i & 1)) continue;
+    for (unsigned left = here; left; left &= left - 1) {
+        const int i = __builtin_ctz(left);
         fiber *f = &fibers[warp * WARP + i];
         if (!same_place(f->at, first->at))
-            fault("lanes of one warp are at different operations: %s at %s:%d and %s at %s:%d", first->at.what,
-                  first->at.file, first->at.line, f->at.what, f->at.file, f->at.line);
+            fault("lanes of one warp are at different operations: %s at %s:%d and %s at %s:%d", first->at->what,
+                  first->at->file, first->at->line, f->at->what, f->at->file, f->at->line);
         if (f->mask != mask)
-            fault("lanes of one warp bring different masks to %s at %s:%d: %08x and %08x", f->at.what, f->at.file,
-                  f->at.line, mask, f->mask);
+            fault("lanes of one warp bring different masks to %s at %s:%d: %08x and %08x", f->at->what, f->at->file,
+                  f->at->line, mask, f->mask);
         payload[i] = f->payload;
         if (ending || f != current()) who[n++] = f->number;
     }
     waiting_lanes[warp] &= ~here;
     first->work(payload, here);
     if (!ending) current()->state = READY;
-    release(who, n);
+    release(who, n, !in_turn);
 }
 
-void meet_warp(place at, unsigned mask, void *payload, void (*work)(void *const[32], unsigned))
+static inline void try_warp(int warp, unsigned mask, bool ending)
+{
+    const unsigned here = waiting_lanes[warp] & mask;
+    if (here && here == (alive_lanes[warp] & mask)) hold_meeting(warp, mask, here, ending);
+}
+
+void meet_warp(const place &at, unsigned mask, void *payload, void (*work)(void *const[32], unsigned))
 {
     fiber *f = current();
-    f->at = at;
+    f->at = &at;
     f->mask = mask;
     f->payload = payload;
     if (!(mask >> f->view.lane & 1))
         fault("lane %d calls %s at %s:%d with mask %08x, which leaves it out", f->view.lane, at.what, at.file, at.line,
               mask);
-    if (f->number / WARP == n_threads / WARP && mask >> (n_threads % WARP))
+    if (f->warp == n_threads / WARP && mask >> (n_threads % WARP))
         fault("%s at %s:%d has mask %08x, but the last warp of this block has %d lanes", at.what, at.file, at.line,
               mask, n_threads % WARP);
     f->state = AT_WARP;
     f->work = work;
-    waiting_lanes[f->number / WARP] |= 1u << f->view.lane;
-    try_warp(f->number / WARP, mask, false);
+    waiting_lanes[f->warp] |= 1u << f->view.lane;
+    try_warp(f->warp, mask, false);
     if (f->state == AT_WARP) go_on();
 }
 
@@ -452,50 +493,71 @@ void *shared_at(uint32_t offset, int block)
 
 /* ---- blocks ---- */
 
-extern "C" void mode_emu_begin() __attribute__((no_sanitize("address", "undefined"), noreturn));
-void mode_emu_begin()
+/* The running thread has come to the end of the kernel. */
+static void end_thread(fiber *f)
 {
-    entered(nullptr);
-    running->body();
-    fiber *f = current();
     if (f->view.copies) fault("the thread ends while %d of its copies and products are under way", f->view.copies);
     f->state = ENDED;
     n_alive--;
     its_block(f)->alive--;
-    alive_lanes[f->number / WARP] &= ~(1u << f->view.lane);
-    if (n_alive > 0) {
-        try_barrier(f, true);
-        try_cluster(f);
-        /* those who wait for this lane in a meeting of their warp */
-        int warp = f->number / WARP;
-        for (int i = 0; i < WARP && warp * WARP + i < n_threads; i++) {
-            fiber *other = &fibers[warp * WARP + i];
-            if (other->state == AT_WARP && other->mask >> f->view.lane & 1) try_warp(warp, other->mask, true);
-        }
+    alive_lanes[f->warp] &= ~(1u << f->view.lane);
+    if (n_alive == 0) return;
+    try_barrier(f, true);
+    try_cluster(f);
+    if (!waiting_lanes[f->warp]) return;
+    /* those who wait for this lane in a meeting of their warp */
+    for (int i = 0; i < WARP && f->warp * WARP + i < n_threads; i++) {
+        fiber *other = &fibers[f->warp * WARP + i];
+        if (other->state == AT_WARP && other->mask >> f->view.lane & 1) try_warp(f->warp, other->mask, true);
     }
-    go_on();
-    abort();
 }
 
-static void prepare(fiber *f, int i, uint3 at)
+extern "C" void mode_emu_begin() __attribute__((no_sanitize("address", "undefined"), noreturn));
+void mode_emu_begin()
 {
-    const unsigned t = (unsigned)(i % n_in_block);
-    unsigned x = running->threads.x, y = running->threads.y;
-    if (!f->stack) {
-        char *p = (char *)mmap(nullptr, STACK + GUARD, PROT_READ | PROT_WRITE,
-                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (p == MAP_FAILED || mprotect(p, GUARD, PROT_NONE)) {
-            perror("emulator: a stack for a thread of a block");
+    entered(nullptr);
+    for (;;) {
+        running->body();
+        fiber *f = current();
+        end_thread(f);
+        fiber *next = next_fiber();
+        if (next == &outside || next->stack) {
+            free_stacks.push_back(f->stack);
+            switch_to(next);
             abort();
         }
-        f->stack = p + GUARD;
+        next->stack = f->stack; /* who has not begun does so here */
+        self = &next->view;
     }
-    f->view = {{t % x, t / x % y, t / x / y}, at, (int)t % WARP, i / n_in_block, 0};
-    f->number = i;
-    f->state = READY;
-    f->fake_stack = nullptr;
+}
+
+static char *take_stack()
+{
+    if (!free_stacks.empty()) {
+        char *p = free_stacks.back();
+        free_stacks.pop_back();
+        return p;
+    }
+    char *p = (char *)mmap(nullptr, STACK + GUARD, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                           -1, 0);
+    if (p == MAP_FAILED || mprotect(p, GUARD, PROT_NONE)) {
+        perror("emulator: a stack for a thread of a block");
+        abort();
+    }
+    return p + GUARD;
+}
+
+/* Stacks begin at places that a cache does not hold at the expense of each other. */
+static size_t stack_bytes(const char *stack)
+{
+    return STACK - (uintptr_t)stack / (STACK + GUARD) % COLOURS * COLOUR;
+}
+
+static void prepare(fiber *f)
+{
+    f->stack = take_stack();
 #if defined(__x86_64__)
-    void **top = (void **)(f->stack + STACK) - 2;
+    void **top = (void **)(f->stack + stack_bytes(f->stack)) - 2;
     *--top = nullptr; /* where mode_emu_begin would return to: it does not */
     *--top = (void *)mode_emu_begin;
     top -= 6;
@@ -504,7 +566,7 @@ static void prepare(fiber *f, int i, uint3 at)
 #else
     getcontext(&f->context);
     f->context.uc_stack.ss_sp = f->stack;
-    f->context.uc_stack.ss_size = STACK;
+    f->context.uc_stack.ss_size = stack_bytes(f->stack);
     f->context.uc_link = nullptr;
     makecontext(&f->context, mode_emu_begin, 0);
 #endif
@@ -519,9 +581,9 @@ static void report_deadlock()
     for (int i = 0; i < n_threads && shown < 8; i++) {
         const fiber *f = &fibers[i];
         if (f->state == READY || f->state == ENDED) continue;
-        if (i > 0 && fibers[i - 1].state == f->state && fibers[i - 1].at.line == f->at.line) continue;
+        if (i > 0 && fibers[i - 1].state == f->state && fibers[i - 1].at->line == f->at->line) continue;
         fprintf(stderr, "emulator:   from thread (%u, %u, %u) on: %s at %s:%d\n", f->view.thread.x, f->view.thread.y,
-                f->view.thread.z, f->at.what, f->at.file, f->at.line);
+                f->view.thread.z, f->at->what, f->at->file, f->at->line);
         shown++;
     }
     abort();
@@ -551,14 +613,25 @@ static void run_cluster(const std::vector<int> &order, const std::vector<uint3> 
     n_in_block = (int)(running->threads.x * running->threads.y * running->threads.z);
     n_threads = n_alive = (int)order.size();
     at_cluster = 0;
-    queue.resize((size_t)n_threads);
     queue_first = queue_count = 0;
     stuck = false;
     for (size_t i = 0; i < at.size(); i++) open_block(&blocks[i]);
+    uint3 thread = {0, 0, 0};
     for (int i = 0; i < n_threads; i++) {
-        prepare(&fibers[i], i, at[(size_t)(i / n_in_block)]);
+        fiber *f = &fibers[i];
+        if (i % n_in_block == 0) thread = {0, 0, 0};
+        f->view = {thread, at[(size_t)(i / n_in_block)], i % n_in_block % WARP, i / n_in_block, 0};
+        f->stack = nullptr;
+        f->fake_stack = nullptr;
+        f->number = i;
+        f->warp = i / WARP;
         if (i % WARP == 0) alive_lanes[i / WARP] = waiting_lanes[i / WARP] = 0;
         alive_lanes[i / WARP] |= 1u << i % WARP;
+        if (++thread.x < running->threads.x) continue;
+        thread.x = 0;
+        if (++thread.y < running->threads.y) continue;
+        thread.y = 0;
+        thread.z++;
     }
     for (int i : order) make_ready(i);
     self = &outside.view;
@@ -581,6 +654,7 @@ void run_grid(const grid &g)
     static std::vector<int> clusters, threads;
     int n = (int)((uint64_t)g.blocks.x * g.blocks.y * g.blocks.z / g.cluster);
     draw_order(clusters, n);
+    in_turn = the_order == FORWARD || (the_order == SHUFFLED && random_below(8) == 0);
     draw_order(threads, (int)(g.threads.x * g.threads.y * g.threads.z * g.cluster));
     for (int c : clusters) {
         std::vector<uint3> at;

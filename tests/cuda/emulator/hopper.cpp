@@ -104,7 +104,7 @@ void deliver_late()
     (void)deliver(nullptr);
 }
 
-void barrier_wait(place at, void *p, uint32_t parity)
+void barrier_wait(const place &at, void *p, uint32_t parity)
 {
     while ((barrier_at(p)->phase & 1) == (parity & 1))
         if (!deliver(p)) sleep_for(at, p);
@@ -309,26 +309,26 @@ static void finish(void *const payload[32], unsigned present)
     w->live = w->fenced = false;
 }
 
-void product_begun(place at, float *c, uint64_t a, uint64_t b, bool add)
+void product_begun(const place &at, float *c, uint64_t a, uint64_t b, bool add)
 {
     if (warp_number() >= MOST_WARPS) fault("products by warp %d", warp_number());
     step s = {self, c, {a, b, add, 0}, 0};
     meet_warp(at, 0xffffffffu, &s, begin);
 }
 
-void products_fenced(place at)
+void products_fenced(const place &at)
 {
     step s = {};
     meet_warp(at, 0xffffffffu, &s, fence);
 }
 
-void products_committed(place at)
+void products_committed(const place &at)
 {
     step s = {};
     meet_warp(at, 0xffffffffu, &s, commit);
 }
 
-void products_done(place at, int but)
+void products_done(const place &at, int but)
 {
     const warp_products &w = of_warp[warp_number()];
     step s = {self, nullptr, {}, but};

@@ -26,7 +26,11 @@
 namespace mode_emu
 {
 
-enum : size_t { EDGE = 256 }; /* bytes before and behind an allocation that must stay as they are */
+enum : size_t {
+    EDGE = 256, /* bytes before and behind an allocation that must stay as they are */
+    LARGE_PAGE = 2 << 20,
+    SPARE_MOST = 128 << 20 /* bytes of pages that are kept for the next allocation of their size */
+};
 
 struct allocation {
     size_t bytes;
@@ -141,17 +145,52 @@ static void watch_faults()
 }
 #endif
 
+/* Pages that were given back. Nobody may touch them; new ones would have to be cleared by the kernel first. */
+static std::multimap<size_t, char *> spare;
+static size_t spare_bytes;
+
+static char *take_spare(size_t bytes)
+{
+    auto it = spare.find(bytes);
+    if (it == spare.end()) return nullptr;
+    char *p = it->second;
+    if (mprotect(p, bytes, PROT_READ | PROT_WRITE)) return nullptr;
+    spare.erase(it);
+    spare_bytes -= bytes;
+    return p;
+}
+
+static void give_pages_back(char *p, size_t bytes)
+{
+    if (bytes > SPARE_MOST - spare_bytes || mprotect(p, bytes, PROT_NONE)) {
+        (void)munmap(p, bytes);
+        return;
+    }
+    spare.emplace(bytes, p);
+    spare_bytes += bytes;
+}
+
 /* Pages of its own for what is the device's; else the allocator's, at a multiple of 256. */
 static bool take_bytes(allocation *a, size_t bytes)
 {
 #if !MODE_EMU_ASAN
     if (a->type == cudaMemoryTypeDevice) {
-        watch_faults();
-        void *p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (p == MAP_FAILED) return false;
-        (void)madvise(p, bytes, MADV_HUGEPAGE); /* fewer pages to open and close */
-        a->base = (char *)p;
+        const bool large = bytes >= LARGE_PAGE / 8; /* of large pages there are fewer to open and close */
+        if (large) bytes = (bytes + LARGE_PAGE - 1) / LARGE_PAGE * LARGE_PAGE;
         a->mapped = bytes;
+        if ((a->base = take_spare(bytes))) return true;
+        watch_faults();
+        const size_t more = large ? (size_t)LARGE_PAGE : 0;
+        char *p = (char *)mmap(nullptr, bytes + more, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (p == MAP_FAILED) return false;
+        if (large) {
+            const size_t before = LARGE_PAGE - (uintptr_t)p % LARGE_PAGE;
+            (void)munmap(p, before);
+            if (before < more) (void)munmap(p + before + bytes, more - before);
+            p += before;
+            (void)madvise(p, bytes, MADV_HUGEPAGE);
+        }
+        a->base = p;
         return true;
     }
 #endif
@@ -224,7 +263,7 @@ static void give_back(void *p, const allocation &a)
     size_t mapped = a.mapped;
     allocations.erase((uintptr_t)p);
     if (mapped)
-        (void)munmap(base, mapped);
+        give_pages_back(base, mapped);
     else
         free(base);
 }

@@ -68,15 +68,15 @@ extern dim3 block_size, grid_size;
 
 /* All threads of the block that have not ended meet. How many of them brought a value other than 0; *all: whether each
  * did. */
-int meet_block(place at, int value, bool *all);
+int meet_block(const place &at, int value, bool *all);
 
 /* All lanes of mask that have not ended meet; the last to come runs work(payload of every lane, which are there). */
-void meet_warp(place at, unsigned mask, void *payload, void (*work)(void *const payload[32], unsigned present));
+void meet_warp(const place &at, unsigned mask, void *payload, void (*work)(void *const payload[32], unsigned present));
 unsigned active_lanes();
 /* All threads of the cluster's blocks that have not ended meet. */
-void meet_cluster(place at);
+void meet_cluster(const place &at);
 /* Until `wake` is called for the same bed. */
-void sleep_for(place at, const void *bed);
+void sleep_for(const place &at, const void *bed);
 void wake(const void *bed);
 bool is_slept_for(const void *bed);
 void let_others_go_on();
@@ -147,28 +147,28 @@ template <typename T> struct shuffle {
         }
     }
 };
-template <typename T> T shuffle_from(place at, unsigned mask, T x, int from)
+template <typename T> T shuffle_from(const place &at, unsigned mask, T x, int from)
 {
     shuffle<T> s = {x, from, x};
     meet_warp(at, mask, &s, shuffle<T>::work);
     return s.result;
 }
 /* How CUDA counts inside groups of `width` lanes; a lane beyond the group gets its own value. */
-template <typename T> T shuffle_index(place at, unsigned mask, T x, int lane, int width = 32)
+template <typename T> T shuffle_index(const place &at, unsigned mask, T x, int lane, int width = 32)
 {
     return shuffle_from(at, mask, x, (self->lane & ~(width - 1)) | (lane & (width - 1)));
 }
-template <typename T> T shuffle_xor(place at, unsigned mask, T x, int bits, int width = 32)
+template <typename T> T shuffle_xor(const place &at, unsigned mask, T x, int bits, int width = 32)
 {
     int to = self->lane ^ bits;
     return shuffle_from(at, mask, x, to <= (self->lane | (width - 1)) ? to : self->lane);
 }
-template <typename T> T shuffle_down(place at, unsigned mask, T x, unsigned by, int width = 32)
+template <typename T> T shuffle_down(const place &at, unsigned mask, T x, unsigned by, int width = 32)
 {
     int to = self->lane + (int)by;
     return shuffle_from(at, mask, x, to <= (self->lane | (width - 1)) ? to : self->lane);
 }
-template <typename T> T shuffle_up(place at, unsigned mask, T x, unsigned by, int width = 32)
+template <typename T> T shuffle_up(const place &at, unsigned mask, T x, unsigned by, int width = 32)
 {
     int to = self->lane - (int)by;
     return shuffle_from(at, mask, x, to >= (self->lane & ~(width - 1)) ? to : self->lane);
@@ -189,7 +189,7 @@ struct vote {
             }
     }
 };
-static inline vote votes(place at, unsigned mask, int value)
+static inline vote votes(const place &at, unsigned mask, int value)
 {
     vote v = {value, 0, 0};
     meet_warp(at, mask, &v, vote::work);
@@ -209,7 +209,7 @@ struct match {
         }
     }
 };
-static inline unsigned matches(place at, unsigned mask, int64_t value)
+static inline unsigned matches(const place &at, unsigned mask, int64_t value)
 {
     match m = {value, 0};
     meet_warp(at, mask, &m, match::work);
@@ -233,7 +233,7 @@ template <typename T> struct reduction {
             if (present >> i & 1) ((reduction *)payload[i])->value = all;
     }
 };
-template <typename T> T reduce(place at, unsigned mask, T x, T (*combine)(T, T))
+template <typename T> T reduce(const place &at, unsigned mask, T x, T (*combine)(T, T))
 {
     reduction<T> r = {x, combine};
     meet_warp(at, mask, &r, reduction<T>::work);
@@ -255,10 +255,10 @@ static const int warpSize = 32;
     auto &name = *(name##_shared *)mode_emu::shared_memory(&name##_declared, sizeof(name##_shared))
 
 #define MODE_EMU_AT(what)                                                                                              \
-    mode_emu::place                                                                                                    \
-    {                                                                                                                  \
-        what, __FILE__, __LINE__                                                                                       \
-    }
+    ([]() -> const mode_emu::place & {                                                                                 \
+        static const mode_emu::place at = {what, __FILE__, __LINE__};                                                  \
+        return at;                                                                                                     \
+    }())
 #define __syncthreads() ((void)mode_emu::meet_block(MODE_EMU_AT("__syncthreads"), 0, nullptr))
 #define __syncthreads_count(x) mode_emu::meet_block(MODE_EMU_AT("__syncthreads_count"), (x) != 0, nullptr)
 #define __syncthreads_or(x) (mode_emu::meet_block(MODE_EMU_AT("__syncthreads_or"), (x) != 0, nullptr) > 0)

@@ -12,14 +12,14 @@ namespace mode_emu
 void barrier_made(void *b, uint32_t arrivals);
 void barrier_expects(void *b, uint32_t bytes);
 void barrier_arrived(void *b, uint32_t block);
-void barrier_wait(place at, void *b, uint32_t parity);
+void barrier_wait(const place &at, void *b, uint32_t parity);
 void copy_in_bulk(void *to, const void *from, uint32_t bytes, void *b, uint16_t blocks);
 
 enum { PRODUCT_NUMBERS = 128 }; /* of c, that a lane holds */
-void product_begun(place at, float *c, uint64_t a, uint64_t b, bool add);
-void products_fenced(place at);
-void products_committed(place at);
-void products_done(place at, int but);
+void product_begun(const place &at, float *c, uint64_t a, uint64_t b, bool add);
+void products_fenced(const place &at);
+void products_committed(const place &at);
+void products_done(const place &at, int but);
 
 } // namespace mode_emu
 
