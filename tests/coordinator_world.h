@@ -61,6 +61,8 @@ struct fake {
     const char *no_gpu;    /* service whose worker fails every task with DEVICE */
     const char *flip;      /* label: the next of its outputs has a wrong byte once it is committed */
     const char *lose;      /* label: likewise, it is gone */
+    const char *hang;      /* label: likewise, whoever reads it waits until somebody writes to hung */
+    char *hung;
     unsigned n_bad;        /* so many tasks had an input that was damaged */
     const char *maxmemory; /* of Redis; NULL = as much as it wants */
     bool blind;            /* a second captions worker is there, on a machine that does not see the data */
@@ -234,9 +236,11 @@ static bool inputs_are_good(struct fake *f, int i, const Mode__Assign *a, const 
     Mode__Fail m = MODE__FAIL__INIT;
     bool bad = false;
     for (size_t k = 0; k < spec->n_inputs && !bad; k++) {
-        assert_int_equal(mode_store_blob_check(f->store, &bad, spec->inputs[k]->digest, spec->inputs[k]->size, &err),
-                         MODE_OK);
-        if (bad) m.digest = spec->inputs[k]->digest;
+        struct stat is;
+        const char *digest = spec->inputs[k]->digest;
+        bad = f->hung && strstr(f->hung, digest) && stat(f->hung, &is) == 0 && S_ISFIFO(is.st_mode);
+        if (!bad) assert_int_equal(mode_store_blob_check(f->store, &bad, digest, spec->inputs[k]->size, &err), MODE_OK);
+        if (bad) m.digest = (char *)digest;
     }
     if (!bad) return true;
     f->n_bad++;
@@ -339,6 +343,12 @@ static void do_task(struct fake *f, int i, const Mode__Assign *a)
     if (f->lose && a->label && strcmp(a->label, f->lose) == 0) {
         harm(f, c.outputs[0], true);
         f->lose = NULL;
+    }
+    if (f->hang && a->label && strcmp(a->label, f->hang) == 0) {
+        f->hung = mode_xasprintf("%s/blobs/%.2s/%s", f->root, c.outputs[0]->digest, c.outputs[0]->digest);
+        assert_int_equal(unlink(f->hung), 0);
+        assert_int_equal(mkfifo(f->hung, 0600), 0);
+        f->hang = NULL;
     }
     Mode__Result m = MODE__RESULT__INIT;
     mode_envelope_init(&e, &f->id, MODE__ENVELOPE__BODY_RESULT);
@@ -566,6 +576,7 @@ static void tear_down(struct fake *f)
     mode_dir_remove(f->root, &err);
     free(f->root);
     free(f->inputs);
+    free(f->hung);
     free(f);
 }
 

@@ -68,7 +68,7 @@ static struct report *owe(struct agent *a, struct work *w, enum report_kind kind
     struct report *r = &a->reports[a->n_reports++];
     *r = (struct report){.kind = kind, .job = w->job, .delay = report_first_s};
     if (end) r->end = *end;
-    mode_agent_make_utf8(r->end.text);
+    mode_wire_text(r->end.text);
     if (w->proc.page) {
         r->done = atomic_load(&w->proc.page->done);
         r->total = atomic_load(&w->proc.page->total);

@@ -13,22 +13,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <utf8proc.h>
-
-void mode_agent_make_utf8(char *s)
-{
-    size_t left = strlen(s);
-    while (left > 0) {
-        utf8proc_int32_t c;
-        utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)s, (utf8proc_ssize_t)left, &c);
-        if (n <= 0) {
-            *s = '?';
-            n = 1;
-        }
-        s += n;
-        left -= (size_t)n;
-    }
-}
 
 bool mode_agent_send(struct agent *a, Mode__Envelope *e)
 {
@@ -156,7 +140,7 @@ void mode_agent_say_progress(struct agent *a, double now)
         t->total = atomic_load(&w->proc.page->total);
         memcpy(unit, w->proc.page->unit, sizeof units[0]); /* after the numbers: theirs or a later one */
         unit[sizeof units[0] - 1] = '\0';
-        mode_agent_make_utf8(unit);
+        mode_wire_text(unit);
         t->unit = unit;
         t->has_rate = t->has_seconds = t->has_rss_bytes = 1;
         t->rate = rate_of(w, now, t->done);

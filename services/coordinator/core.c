@@ -168,6 +168,7 @@ static void set_state(struct core *c, uint32_t t, enum core_state state)
         task->train.known = false;
     }
     task->state = state;
+    task->withheld = false;
     set_active(c, t, state == CORE_LEASED || state == CORE_RETRY_WAIT);
     if (state == CORE_READY && !task->queued) heap_push(c, &pool_of(c, task->service)->ready, t);
 }
@@ -473,7 +474,7 @@ static void on_tick(struct core *c, int64_t now)
         uint32_t t = c->active[i];
         struct core_task *task = &c->task[t];
         if (task->state == CORE_RETRY_WAIT) {
-            if (now >= task->not_before_ms) make_ready(c, t, false);
+            if (now >= task->not_before_ms && !task->withheld) make_ready(c, t, false);
         } else if (expires && now - task->heard_ms > c->opt.lease_ms && !task->checking) {
             if (c->opt.no_check_on_expiry) {
                 fail(c, t, CORE_FAIL_LEASE_LOST, "its worker fell silent", now);
@@ -723,7 +724,7 @@ int64_t core_next_tick_ms(const struct core *c, int64_t now)
     int64_t next = now + 1000;
     for (uint32_t i = 0; i < c->n_active && i < 1000; i++) {
         const struct core_task *task = &c->task[c->active[i]];
-        if (task->state == CORE_RETRY_WAIT && task->not_before_ms < next) next = task->not_before_ms;
+        if (task->state == CORE_RETRY_WAIT && !task->withheld && task->not_before_ms < next) next = task->not_before_ms;
     }
     if (now < c->settled_ms && c->settled_ms < next) next = c->settled_ms;
     return next;
@@ -803,6 +804,16 @@ void core_task_restore(struct core *c, uint32_t t, enum core_state state, uint32
     } else if (state == CORE_QUARANTINED) {
         end(c, t, CORE_QUARANTINED);
     }
+}
+
+void core_task_withhold(struct core *c, uint32_t t)
+{
+    if (c->task[t].state == CORE_RETRY_WAIT) c->task[t].withheld = true;
+}
+
+void core_task_release(struct core *c, uint32_t t)
+{
+    c->task[t].withheld = false;
 }
 
 void core_returning(struct core *c, bool remembered, int64_t now)

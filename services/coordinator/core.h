@@ -115,6 +115,7 @@ struct core_task {
     char *last_text;
     bool urgent;        /* released: head of the queue                   */
     bool checking;      /* lease lost, waits for CHECKED                 */
+    bool withheld;      /* RETRY_WAIT: for as long as its input is looked at */
     bool queued;        /* is in its pool's heap                         */
     uint32_t active_at; /* place in core.active, CORE_NONE = not in it   */
 };
@@ -269,6 +270,10 @@ void core_task_unwant(struct core *c, uint32_t task, int64_t now_ms);
  * expires. */
 void core_task_restore(struct core *c, uint32_t task, enum core_state state, uint32_t attempt, uint64_t fence,
                        const uint16_t failures[CORE_FAIL_COUNT], int64_t now_ms);
+/* A task in RETRY_WAIT is not tried again before its release, which may come after its wait: what it failed for is being
+ * looked at, and each further try would count against it. Whatever ends RETRY_WAIT releases it, too. */
+void core_task_withhold(struct core *c, uint32_t task);
+void core_task_release(struct core *c, uint32_t task);
 /* A warning for people, among those that the core has itself. task: what it is about, or CORE_NONE. */
 void core_note(struct core *c, uint32_t task, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* After the tasks were restored, where there was a coordinator before this one: workers may come back with leases of
