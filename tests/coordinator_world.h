@@ -54,14 +54,14 @@ struct fake {
     bool welcomed[WORKERS];
     uint64_t id;
     unsigned executed, n_sessions;
-    const char *claims;    /* the outputs that workers say they make; NULL: those of this build */
-    uint32_t protocol;     /* the major that workers speak; 0: this build's */
-    const char *poison;    /* label that always fails with INPUT */
-    const char *absent;    /* service whose worker does not come */
-    const char *no_gpu;    /* service whose worker fails every task with DEVICE */
-    const char *flip;      /* label: the next of its outputs has a wrong byte once it is committed */
-    const char *lose;      /* label: likewise, it is gone */
-    const char *hang;      /* label: likewise, whoever reads it waits until somebody writes to hung */
+    const char *claims; /* the outputs that workers say they make; NULL: those of this build */
+    uint32_t protocol;  /* the major that workers speak; 0: this build's */
+    const char *poison; /* label that always fails with INPUT */
+    const char *absent; /* service whose worker does not come */
+    const char *no_gpu; /* service whose worker fails every task with DEVICE */
+    const char *flip;   /* label: the next of its outputs has a wrong byte once it is committed */
+    const char *lose;   /* label: likewise, it is gone */
+    const char *hang;   /* label: likewise, whoever reads it waits until somebody writes to hung */
     char *hung;
     unsigned n_bad;        /* so many tasks had an input that was damaged */
     const char *maxmemory; /* of Redis; NULL = as much as it wants */
@@ -279,6 +279,9 @@ static void do_task(struct fake *f, int i, const Mode__Assign *a)
     Mode__Envelope e;
     bool no_gpu = f->no_gpu && strcmp(services[i], f->no_gpu) == 0, blind = i == BLIND;
     static const char log[] = "opening shard 1\nlast words \xff\n";
+    /* notes have room for 320 bytes of it, which end in the middle of a letter */
+    static char torn[400] = "shard 1.tar is torn at byte 512: /d";
+    for (size_t n = strlen(torn); n + 2 < sizeof torn; n += 2) memcpy(torn + n, "\xc3\xa4", 2);
     if (f->busy && i == 0) {
         f->busy_with = *a;
         snprintf(f->busy_key, sizeof f->busy_key, "%s", a->key);
@@ -294,7 +297,7 @@ static void do_task(struct fake *f, int i, const Mode__Assign *a)
         m.class_ = no_gpu  ? MODE__FAIL_CLASS__FAIL_DEVICE
                    : blind ? MODE__FAIL_CLASS__FAIL_ABSENT
                            : MODE__FAIL_CLASS__FAIL_INPUT;
-        m.text = no_gpu ? "there is no GPU here" : blind ? "/data: no such folder" : "shard 1.tar is torn at byte 512";
+        m.text = no_gpu ? "there is no GPU here" : blind ? "/data: no such folder" : torn;
         m.has_log_tail = 1;
         m.log_tail.data = (uint8_t *)(uintptr_t)log;
         m.log_tail.len = sizeof log - 1;
