@@ -258,6 +258,7 @@ static void on_assign(struct agent *a, const Mode__Assign *as, double now)
     atomic_store(&w->proc.page->done, 0);
     atomic_store(&w->proc.page->total, 0);
     atomic_store(&w->proc.page->trains, false);
+    atomic_store(&w->proc.page->n_scores, 0);
     if (mode_slot_give(&w->proc, &w->job, &err)) { /* it died just now */
         mode_agent_say_assign_ack(a, as, err.text);
         return;

@@ -166,6 +166,7 @@ static void set_state(struct core *c, uint32_t t, enum core_state state)
         task->done = task->total = 0;
         task->rate = 0;
         task->train.known = false;
+        task->n_scores = 0;
     }
     task->state = state;
     task->withheld = false;
@@ -596,6 +597,9 @@ static void on_progress(struct core *c, const struct core_event *e, int64_t now)
     task->seconds = e->seconds;
     task->rss_bytes = e->rss_bytes;
     task->train = e->train;
+    if (e->n_scores > task->n_scores) task->score = mode_xrealloc(task->score, e->n_scores * sizeof *task->score);
+    if (e->n_scores) memcpy(task->score, e->score, e->n_scores * sizeof *task->score);
+    task->n_scores = e->n_scores;
     snprintf(task->unit, sizeof task->unit, "%s", e->unit ? e->unit : "");
 }
 
@@ -864,6 +868,7 @@ void core_clear(struct core *c)
         free(c->task[i].label);
         free(c->task[i].run);
         free(c->task[i].last_text);
+        free(c->task[i].score);
     }
     for (uint32_t w = 0; w < c->n_workers; w++)
         if (c->worker[w].session[0]) remove_worker(c, w);

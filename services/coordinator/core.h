@@ -85,6 +85,13 @@ struct core_train_step { /* the newest of a training that goes on */
     double loss, lr, logit_scale, samples_per_s;
 };
 
+#define CORE_SCORES 64
+struct core_score { /* of a model that trains, on a task */
+    char task[64], metric[48];
+    double value;
+    uint64_t step;
+};
+
 struct core_task {
     char *key;           /* owned, as the next two                        */
     char *label, *run;   /* run: the first that wanted it, for log lines  */
@@ -111,6 +118,8 @@ struct core_task {
     uint64_t rss_bytes;
     char unit[24];
     struct core_train_step train;
+    struct core_score *score; /* owned, [n_scores] */
+    size_t n_scores;
     enum core_fail last_fail;
     char *last_text;
     bool urgent;        /* released: head of the queue                   */
@@ -171,6 +180,8 @@ struct core_event {
     double rate, seconds;
     const char *unit;
     struct core_train_step train;
+    const struct core_score *score;
+    size_t n_scores;
     enum core_fail fail;
     const char *text;
 };

@@ -182,6 +182,15 @@ static Mode__TaskRow *build_task(struct status_memory *m, const struct server *s
         row->train->logit_scale = t->train.logit_scale;
         row->train->samples_per_s = t->train.samples_per_s;
     }
+    if (t->n_scores) row->scores = keep(m, mode_xmalloc(t->n_scores * sizeof *row->scores));
+    for (size_t i = 0; i < t->n_scores; i++) {
+        Mode__Score *s = row->scores[row->n_scores++] = keep(m, mode_xmalloc(sizeof *s));
+        mode__score__init(s);
+        s->task = t->score[i].task;
+        s->metric = t->score[i].metric;
+        s->value = t->score[i].value;
+        s->step = t->score[i].step;
+    }
     return row;
 }
 

@@ -312,10 +312,25 @@ static void on_fail(struct server *s, const char *session, const Mode__Fail *m)
     }
 }
 
+static size_t take_scores(struct core_score score[CORE_SCORES], const Mode__TaskProgress *t)
+{
+    size_t n = t->n_scores < CORE_SCORES ? t->n_scores : CORE_SCORES;
+    for (size_t i = 0; i < n; i++) {
+        const Mode__Score *from = t->scores[i];
+        score[i] = (struct core_score){.value = from->value, .step = from->step};
+        snprintf(score[i].task, sizeof score[i].task, "%s", from->task);
+        snprintf(score[i].metric, sizeof score[i].metric, "%s", from->metric);
+        mode_wire_text(score[i].task);
+        mode_wire_text(score[i].metric);
+    }
+    return n;
+}
+
 static void on_progress(struct server *s, const char *session, uint64_t id, const Mode__Progress *m)
 {
     struct core_event e = {.type = CORE_EV_PROGRESS, .session = session, .key = ""};
     char unit[sizeof s->core.task->unit];
+    struct core_score score[CORE_SCORES];
     if (!m->n_tasks) core_handle(&s->core, &e, server_now_ms());
     for (size_t i = 0; i < m->n_tasks; i++) {
         const Mode__TaskProgress *t = m->tasks[i];
@@ -333,6 +348,8 @@ static void on_progress(struct server *s, const char *session, uint64_t id, cons
         if (t->train)
             e.train = (struct core_train_step){true, t->train->loss, t->train->lr, t->train->logit_scale,
                                                t->train->samples_per_s};
+        e.score = score;
+        e.n_scores = take_scores(score, t);
         core_handle(&s->core, &e, server_now_ms());
     }
     server_settle(s);

@@ -173,6 +173,22 @@ static void test_heartbeats_carry_progress(void **state)
     assert_true(rate);
 }
 
+/* Of a training, the newest of each task, but for one that is no number. */
+static void check_scores(const char *kind, const Mode__TaskProgress *t)
+{
+    if (strcmp(kind, "brief") == 0) assert_int_equal(t->n_scores, 0); /* what another task said is not this one's */
+    for (size_t i = 0; i < t->n_scores; i++) {
+        const Mode__Score *s = t->scores[i];
+        assert_string_equal(s->task, i ? "cats & ?" : "colour");
+        assert_string_equal(s->metric, "acc1");
+        assert_int_equal(s->step % 10, 0);
+        assert_true(s->step <= t->done + 10);
+        assert_true(i || s->value == 0.5);
+    }
+    if (t->done > 12)
+        assert_int_equal(t->n_scores, strcmp(kind, "train") == 0 ? 2 : strcmp(kind, "brief") == 0 ? 0 : 1);
+}
+
 /* Follows a task until it is done; how many of its heartbeats told a step, and the loss of the last. */
 static int steps_told(struct fixture *f, const char *kind, double *loss)
 {
@@ -186,6 +202,7 @@ static int steps_told(struct fixture *f, const char *kind, double *loss)
         const Mode__TaskProgress *t = f->last->msg->progress->tasks[0];
         assert_string_equal(t->key, key);
         beats++;
+        check_scores(kind, t);
         if (!t->train) continue;
         told++;
         assert_true(t->train->loss > 0 && t->train->loss <= *loss);
