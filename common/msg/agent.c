@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -372,7 +373,7 @@ static void on_message(struct agent *a, const Mode__Envelope *e, double now)
     }
     case MODE__ENVELOPE__BODY_DRAIN:
         if (!a->stopping) mode_log_info("drain", "%s", e->drain->reason ? e->drain->reason : "");
-        a->stopping = a->draining = true;
+        a->stopping = a->draining = a->drained = true;
         if (a->stop_at == 0 && e->drain->grace_ms > 0) a->stop_at = now + 1e-3 * e->drain->grace_ms;
         break;
     default: a->ignored++;
@@ -574,6 +575,20 @@ static void turn(struct agent *a)
     if (!a->done) on_timers(a, ooms, now);
 }
 
+/* Without a connection and without compute processes. */
+static void stay(struct agent *a)
+{
+    struct pollfd signals = {.fd = a->config->signal_fd, .events = POLLIN};
+    struct signalfd_siginfo info;
+    mode_log_info("drained", "it stays, without work, until it is stopped");
+    a->welcome = false;
+    while (read(signals.fd, &info, sizeof info) != (ssize_t)sizeof info) {
+        if (a->config->health_file) write_health(a, mode_clock_s());
+        poll(&signals, 1, (int)(1000 * health_s));
+    }
+    a->exit_code = 128 + (int)info.ssi_signo;
+}
+
 int mode_agent_run(const struct mode_agent_config *config, struct mode_store *store, struct mode_net *net)
 {
     struct mode_error err = {0};
@@ -601,8 +616,9 @@ int mode_agent_run(const struct mode_agent_config *config, struct mode_store *st
     while (!a->done) turn(a);
     for (int i = 0; i < config->slots; i++) mode_slot_close(&a->slots[i].proc);
     while (a->n_reports > 0) forget_report(a, &a->reports[0]);
-    if (config->health_file) unlink(config->health_file);
     mode_socket_close(&a->socket);
+    if (config->stay && a->drained && a->exit_code == 0) stay(a);
+    if (config->health_file) unlink(config->health_file);
     int code = a->exit_code;
     mode_log_info("exit", "code=%d", code);
     free(a->slots);

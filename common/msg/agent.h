@@ -17,6 +17,7 @@ struct mode_agent_config {
     int gpus;            /* that one task may take, each with a process of its own: 1 or more */
     double grace_s;      /* how long running tasks may take to stop after SIGTERM */
     double idle_exit_s;  /* exit after so long without a task; 0 = never */
+    bool stay; /* drained: wait for SIGTERM and do nothing, where an exit would be followed by another start */
     const char *health_file;
     int signal_fd; /* SIGTERM and SIGINT arrive here */
 };

@@ -74,6 +74,7 @@ struct agent {
     int stop_signal;  /* of SIGTERM, SIGINT; 0 = none */
     bool stopping;    /* take nothing more */
     bool draining;    /* let what runs finish */
+    bool drained;     /* because the coordinator said so */
     double stop_at;   /* then stop what runs */
     double silent_at; /* then go without acknowledgements */
     bool done;

@@ -28,6 +28,7 @@ struct options {
         *gpu_locks;
     int64_t slots, threads, incarnation, device, gpus;
     double grace, idle_exit;
+    bool stay;
 };
 
 enum { HEALTH_MAX_AGE_S = 15 };
@@ -57,6 +58,9 @@ static const struct mode_option table[] = {
     MODE_OPT_REAL(struct options, grace, "grace", "20", "SECONDS", "what running tasks get to stop after SIGTERM"),
     MODE_OPT_REAL(struct options, idle_exit, "idle-exit", "0", "SECONDS",
                   "exit after so long without a task; 0 = stay"),
+    MODE_OPT_FLAG(struct options, stay, "stay",
+                  "after `mode drain` do not exit but wait for SIGTERM, without work and without a connection: where\n"
+                  "whoever started the worker would start it again"),
     MODE_OPT_STR(struct options, health_file, "health-file", NULL, "FILE",
                  "kept fresh for healthcheck; else /tmp/mode-SERVICE-UID.health"),
     MODE_OPT_END};
@@ -222,6 +226,7 @@ static int run(const char *word, const char *argv0, bool looks, const struct opt
                                            .gpus = none ? 1 : n_gpus,
                                            .grace_s = o->grace,
                                            .idle_exit_s = o->idle_exit,
+                                           .stay = o->stay,
                                            .health_file = health_file,
                                            .signal_fd = signal_fd};
         if ((o->gpu_locks || n_gpus > 1) && gpu[0] >= 0)

@@ -310,6 +310,32 @@ static void test_drain_lets_the_task_finish(void **state)
     assert_int_equal(worker_exit(f), 0);
 }
 
+/* Docker would start it again: it stays, healthy and without a connection, until it is stopped. */
+static void test_a_drained_worker_may_stay(void **state)
+{
+    struct fixture *f = *state;
+    char *text = NULL;
+    Mode__Envelope e;
+    Mode__Drain d = MODE__DRAIN__INIT;
+    start_worker(f, "--stay", NULL);
+    wait_credit(f, 1);
+    mode_envelope_init(&e, &f->counter, MODE__ENVELOPE__BODY_DRAIN);
+    e.drain = &d;
+    send_to_worker(f, &e);
+    assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_BYE, 5000));
+    for (int i = 0; i < 500 && !(text && strstr(text, " connected=0 ")); i++) {
+        free(text);
+        usleep(10000);
+        if (mode_file_read(f->health, 0, &text, NULL, &f->err)) text = NULL;
+    }
+    assert_non_null(text);
+    assert_non_null(strstr(text, " connected=0 "));
+    free(text);
+    assert_int_equal(waitpid(f->worker, NULL, WNOHANG), 0);
+    kill(f->worker, SIGTERM);
+    assert_int_equal(worker_exit(f), 128 + SIGTERM);
+}
+
 /* It will not be another one the next time. Checkpoints stay for whoever comes next. */
 static void test_a_coordinator_of_another_protocol_is_left(void **state)
 {
@@ -423,6 +449,7 @@ int main(int argc, char **argv)
         T(test_cancel_stops_a_task_within_its_grace),
         T(test_sigterm_gives_the_task_back),
         T(test_drain_lets_the_task_finish),
+        T(test_a_drained_worker_may_stay),
         T(test_a_coordinator_of_another_protocol_is_left),
         T(test_a_new_attempt_goes_on_from_the_checkpoint),
         T(test_a_restarted_coordinator_finds_the_task_held),
