@@ -177,6 +177,7 @@ static void check_status(void)
     status_fit(e.status_reply, MODE_WIRE_ADMIN_MAX - 1024);
     readable(&e, MODE_WIRE_ADMIN);
     http_train_metrics(&text, &server.core);
+    http_score_metrics(&text, &server.core);
     mode_str_clear(&text);
     free(json);
     status_free(&memory);

@@ -143,6 +143,8 @@ static void check_inputs(const uint8_t *data, size_t size)
         for (uint32_t t = 0; t < p.n_tasks; t++) sum = sum + strlen(p.task[t].name) + strlen(p.task[t].kind);
         if (p.shards.n != p.shard_end[p.n_added]) abort();
         plan_inputs_forget(&p);
+        free(p.encoder_id);
+        free(p.algorithms);
     }
     mode_spec_clear(&p.spec);
     mode_str_clear(&out);

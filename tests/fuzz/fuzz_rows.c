@@ -53,7 +53,7 @@ static void check_results(const char *text, size_t size)
     mode_board_scalars_clear(&all);
     json_decref(row);
     mode_str_add(&rows, text, size);
-    if (size && mode_validation_last(&step, &rows) && !strchr(rows.data, '{')) abort();
+    if (size && mode_validation_last(&step, &rows) && !memchr(rows.data, '{', rows.len)) abort();
     mode_str_clear(&rows);
 }
 
