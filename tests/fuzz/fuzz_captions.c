@@ -1,4 +1,4 @@
-/* Any bytes as a captions file, and as one whose checksum is right: a sentence, or samples that lie in the file and make
+/* Any bytes as a captions file, and as one whose sizes and checksum are right: a sentence, or samples that lie in the file and make
  * the same file when they are written. The first byte says which of the two. */
 #include "data/captions.h"
 
@@ -13,7 +13,22 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { CHECKSUM_AT = 16, SIZE_AT = 24, HEAD = 96 };
+enum { VERSION_AT = 8, SAMPLES_AT = 12, CHECKSUM_AT = 16, SIZE_AT = 24, STRINGS_AT = 32, BOXES_AT = 92, HEAD = 128 };
+
+/* What the header says of sizes becomes what they are, where they can be. */
+static void put_right(uint8_t *file, size_t size)
+{
+    uint32_t version, samples, boxes;
+    memcpy(&version, file + VERSION_AT, 4);
+    memcpy(&samples, file + SAMPLES_AT, 4);
+    memcpy(&boxes, file + BOXES_AT, 4);
+    const uint64_t n = size, fixed = HEAD + (uint64_t)samples * 64 + (version == 2 ? (uint64_t)boxes * 16 : 0),
+                   strings = fixed <= n ? n - fixed : 0;
+    memcpy(file + SIZE_AT, &n, sizeof n);
+    memcpy(file + STRINGS_AT, &strings, sizeof strings);
+    const uint64_t sum = XXH3_64bits(file + SIZE_AT, size - SIZE_AT);
+    memcpy(file + CHECKSUM_AT, &sum, sizeof sum);
+}
 
 static void walk(const struct mode_captions *c)
 {
@@ -44,12 +59,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size == 0) return 0;
     uint8_t *copy = mode_xmalloc(size);
     memcpy(copy, data + 1, size - 1);
-    if (data[0] & 1 && size - 1 >= HEAD) {
-        const uint64_t n = size - 1;
-        memcpy(copy + SIZE_AT, &n, sizeof n);
-        const uint64_t sum = XXH3_64bits(copy + SIZE_AT, size - 1 - SIZE_AT);
-        memcpy(copy + CHECKSUM_AT, &sum, sizeof sum);
-    }
+    if (data[0] & 1 && size - 1 >= HEAD) put_right(copy, size - 1);
     if (ftruncate(fd, 0) != 0 || pwrite(fd, copy, size - 1, 0) != (ssize_t)size - 1) abort();
     free(copy);
     if (mode_captions_load(&c, path, &err)) {
