@@ -477,7 +477,7 @@ static bool submit(struct fake *f, const char *text)
 struct summary {
     Mode__RunState state;
     uint64_t done, cached, total, quarantined;
-    char message[300];
+    char message[1000];
 };
 
 static void look(struct fake *f, struct summary *s, const char *run)
