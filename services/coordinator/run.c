@@ -544,8 +544,8 @@ static void problem(struct runs *r, struct run *run, enum mode_status st, const 
     end_failed(r, run, err->text, now_ms);
 }
 
-/* An output of a done node is damaged: its task is done again, to the same bytes. The record that says that it is done is
- * put aside first: a blob that no record names may be missing. */
+/* An output of a done node is damaged: its task is done again, to the same bytes. The record that says that it is done
+ * is put aside first: a blob that no record names may be missing. */
 static bool redo(struct runs *r, struct run *run, uint32_t n, const char *digest, int64_t now_ms)
 {
     const struct plan_node *x = &run->plan->node[n];

@@ -90,7 +90,8 @@ struct run_submission *runs_submit(struct runs *r, const char *text, const char 
                                    bool dry);
 struct run_submission *runs_submission(const struct runs *r, const char *idempotency); /* NULL: none, or long ago */
 /* Takes what the planners made: submissions end, runs go on, or end with their results; damaged blobs are made again. A
- * run that cannot be planned is FAILED with the reason, but where an input is not there, or cannot be read at present, it is looked for again every ten seconds. */
+ * run that cannot be planned is FAILED with the reason, but where an input is not there, or cannot be read at present, it
+ * is looked for again every ten seconds. */
 void runs_planned(struct runs *r, int64_t now_ms);
 /* Some unfinished run has no plan; plans of such runs are being made. */
 bool runs_unplanned(const struct runs *r);
@@ -101,8 +102,8 @@ bool runs_advance(struct runs *r, run_wanted_fn *wanted, void *ctx, int64_t now_
 /* The core ended a task. */
 void runs_ended(struct runs *r, uint32_t task, int64_t now_ms);
 /* A worker could not use an input of that task, which failed for it. Its blob is looked at beside the loop, and until
- * then the task is not tried again. When it is damaged or gone indeed, whoever made it makes it again, and the task waits
- * for that; else it is tried as after any failure. */
+ * then the task is not tried again. When it is damaged or gone indeed, whoever made it makes it again, and the task
+ * waits for that; else it is tried as after any failure. */
 void runs_input_bad(struct runs *r, uint32_t task, const char *digest, int64_t now_ms);
 /* false: it has ended, or its results are being written. */
 bool run_cancel(struct runs *r, struct run *run, int64_t now_ms);

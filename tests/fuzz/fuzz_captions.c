@@ -1,5 +1,5 @@
-/* Any bytes as a captions file, and as one whose sizes and checksum are right: a sentence, or samples that lie in the file and make
- * the same file when they are written. The first byte says which of the two. */
+/* Any bytes as a captions file, and as one whose sizes and checksum are right: a sentence, or samples that lie in the
+ * file. The first byte says which of the two. */
 #include "data/captions.h"
 
 #include "base/str.h"

@@ -1,5 +1,6 @@
 /* Any bytes as what lies in a store and in a run's folder: a commit record, as it is and with the right digest at its
- * end, the record of a task, the list of a checkpoint's files, what a run was planned from. The first byte says which. */
+ * end, the record of a task, the list of a checkpoint's files, what a run was planned from. The first byte says
+ * which. */
 #include "base/str.h"
 #include "plan.h"
 
