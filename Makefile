@@ -107,9 +107,9 @@ parity-tokenizers: models programs ## the tokenizers against their Python origin
 .PHONY: fuzz
 FUZZ_SECONDS ?= 60
 export FUZZ_SECONDS
-fuzz: models ## every fuzzer for FUZZ_SECONDS each, under ASan and UBSan (FUZZ=name: only that one)
+fuzz: models ## every fuzzer for FUZZ_SECONDS each, under ASan and UBSan (FUZZ=name: only that one; 0 s: its known inputs)
 	@deploy/install-deps.sh build fuzz
-	@cmake -S . -B build-fuzz -DCMAKE_C_COMPILER=clang -DMODE_FUZZ=ON -DMODE_SANITIZE=address,undefined -DMODE_SERVICES=OFF -DMODE_TESTS=OFF -DMODE_DEMO_DATA=OFF >/dev/null && cmake --build build-fuzz -j$(JOBS)
+	@cmake -S . -B build-fuzz -DCMAKE_C_COMPILER=clang -DMODE_FUZZ=ON -DMODE_SANITIZE=address,undefined -DMODE_SERVICES=ON -DMODE_TESTS=OFF -DMODE_DEMO_DATA=OFF >/dev/null && cmake --build build-fuzz -j$(JOBS) --target fuzzers
 	@tests/fuzz/run.sh build-fuzz $(FUZZ)
 
 .PHONY: parity-images

@@ -54,13 +54,15 @@ struct fake {
     bool welcomed[WORKERS];
     uint64_t id;
     unsigned executed, n_sessions;
-    const char *claims;    /* the outputs that workers say they make; NULL: those of this build */
-    uint32_t protocol;     /* the major that workers speak; 0: this build's */
-    const char *poison;    /* label that always fails with INPUT */
-    const char *absent;    /* service whose worker does not come */
-    const char *no_gpu;    /* service whose worker fails every task with DEVICE */
-    const char *flip;      /* label: the next of its outputs has a wrong byte once it is committed */
-    const char *lose;      /* label: likewise, it is gone */
+    const char *claims; /* the outputs that workers say they make; NULL: those of this build */
+    uint32_t protocol;  /* the major that workers speak; 0: this build's */
+    const char *poison; /* label that always fails with INPUT */
+    const char *absent; /* service whose worker does not come */
+    const char *no_gpu; /* service whose worker fails every task with DEVICE */
+    const char *flip;   /* label: the next of its outputs has a wrong byte once it is committed */
+    const char *lose;   /* label: likewise, it is gone */
+    const char *hang;   /* label: likewise, whoever reads it waits until somebody writes to hung */
+    char *hung;
     unsigned n_bad;        /* so many tasks had an input that was damaged */
     const char *maxmemory; /* of Redis; NULL = as much as it wants */
     bool blind;            /* a second captions worker is there, on a machine that does not see the data */
@@ -234,9 +236,11 @@ static bool inputs_are_good(struct fake *f, int i, const Mode__Assign *a, const 
     Mode__Fail m = MODE__FAIL__INIT;
     bool bad = false;
     for (size_t k = 0; k < spec->n_inputs && !bad; k++) {
-        assert_int_equal(mode_store_blob_check(f->store, &bad, spec->inputs[k]->digest, spec->inputs[k]->size, &err),
-                         MODE_OK);
-        if (bad) m.digest = spec->inputs[k]->digest;
+        struct stat is;
+        const char *digest = spec->inputs[k]->digest;
+        bad = f->hung && strstr(f->hung, digest) && stat(f->hung, &is) == 0 && S_ISFIFO(is.st_mode);
+        if (!bad) assert_int_equal(mode_store_blob_check(f->store, &bad, digest, spec->inputs[k]->size, &err), MODE_OK);
+        if (bad) m.digest = (char *)digest;
     }
     if (!bad) return true;
     f->n_bad++;
@@ -275,6 +279,9 @@ static void do_task(struct fake *f, int i, const Mode__Assign *a)
     Mode__Envelope e;
     bool no_gpu = f->no_gpu && strcmp(services[i], f->no_gpu) == 0, blind = i == BLIND;
     static const char log[] = "opening shard 1\nlast words \xff\n";
+    /* notes have room for 320 bytes of it, which end in the middle of a letter */
+    static char torn[400] = "shard 1.tar is torn at byte 512: /d";
+    for (size_t n = strlen(torn); n + 2 < sizeof torn; n += 2) memcpy(torn + n, "\xc3\xa4", 2);
     if (f->busy && i == 0) {
         f->busy_with = *a;
         snprintf(f->busy_key, sizeof f->busy_key, "%s", a->key);
@@ -290,7 +297,7 @@ static void do_task(struct fake *f, int i, const Mode__Assign *a)
         m.class_ = no_gpu  ? MODE__FAIL_CLASS__FAIL_DEVICE
                    : blind ? MODE__FAIL_CLASS__FAIL_ABSENT
                            : MODE__FAIL_CLASS__FAIL_INPUT;
-        m.text = no_gpu ? "there is no GPU here" : blind ? "/data: no such folder" : "shard 1.tar is torn at byte 512";
+        m.text = no_gpu ? "there is no GPU here" : blind ? "/data: no such folder" : torn;
         m.has_log_tail = 1;
         m.log_tail.data = (uint8_t *)(uintptr_t)log;
         m.log_tail.len = sizeof log - 1;
@@ -339,6 +346,12 @@ static void do_task(struct fake *f, int i, const Mode__Assign *a)
     if (f->lose && a->label && strcmp(a->label, f->lose) == 0) {
         harm(f, c.outputs[0], true);
         f->lose = NULL;
+    }
+    if (f->hang && a->label && strcmp(a->label, f->hang) == 0) {
+        f->hung = mode_xasprintf("%s/blobs/%.2s/%s", f->root, c.outputs[0]->digest, c.outputs[0]->digest);
+        assert_int_equal(unlink(f->hung), 0);
+        assert_int_equal(mkfifo(f->hung, 0600), 0);
+        f->hang = NULL;
     }
     Mode__Result m = MODE__RESULT__INIT;
     mode_envelope_init(&e, &f->id, MODE__ENVELOPE__BODY_RESULT);
@@ -464,7 +477,7 @@ static bool submit(struct fake *f, const char *text)
 struct summary {
     Mode__RunState state;
     uint64_t done, cached, total, quarantined;
-    char message[300];
+    char message[1000];
 };
 
 static void look(struct fake *f, struct summary *s, const char *run)
@@ -566,6 +579,7 @@ static void tear_down(struct fake *f)
     mode_dir_remove(f->root, &err);
     free(f->root);
     free(f->inputs);
+    free(f->hung);
     free(f);
 }
 

@@ -96,6 +96,9 @@ static inline enum mode_status test_work(struct mode_job *job, struct mode_error
         for (uint64_t i = 1; i < 150 && !mode_job_stopping(job); i++) {
             const struct mode_job_train_step s = {what[0] == 't' ? 5.0 / (double)i : NAN, 1e-3, 14.5, 800};
             mode_job_train_step(job, &s);
+            for (int k = 0; k < 2 && i % 10 == 0; k++)
+                mode_job_score(job,
+                               &(struct mode_job_score){k ? "cats & \xff" : "colour", "acc1", k ? s.loss : 0.5, i});
             mode_job_progress(job, i, 150, "steps");
             usleep(10000);
         }

@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -76,7 +77,7 @@ static struct report *owe(struct agent *a, struct work *w, enum report_kind kind
     struct report *r = &a->reports[a->n_reports++];
     *r = (struct report){.kind = kind, .job = w->job, .delay = report_first_s};
     if (end) r->end = *end;
-    mode_agent_make_utf8(r->end.text);
+    mode_wire_text(r->end.text);
     if (w->proc.page) {
         r->done = atomic_load(&w->proc.page->done);
         r->total = atomic_load(&w->proc.page->total);
@@ -271,6 +272,7 @@ static void on_assign(struct agent *a, const Mode__Assign *as, double now)
     atomic_store(&w->proc.page->done, 0);
     atomic_store(&w->proc.page->total, 0);
     atomic_store(&w->proc.page->trains, false);
+    atomic_store(&w->proc.page->n_scores, 0);
     struct mode_compute_others others;
     if (machines) mode_machines_lend(machines, &others, as->key, as->fence);
     if (mode_slot_give(&w->proc, &w->job, machines ? &others : NULL, &err)) { /* it died just now */
@@ -386,7 +388,7 @@ static void on_message(struct agent *a, const Mode__Envelope *e, double now)
     }
     case MODE__ENVELOPE__BODY_DRAIN:
         if (!a->stopping) mode_log_info("drain", "%s", e->drain->reason ? e->drain->reason : "");
-        a->stopping = a->draining = true;
+        a->stopping = a->draining = a->drained = true;
         if (a->stop_at == 0 && e->drain->grace_ms > 0) a->stop_at = now + 1e-3 * e->drain->grace_ms;
         break;
     default: a->ignored++;
@@ -595,6 +597,20 @@ static void turn(struct agent *a)
     if (!a->done) on_timers(a, ooms, now);
 }
 
+/* Without a connection and without compute processes. */
+static void stay(struct agent *a)
+{
+    struct pollfd signals = {.fd = a->config->signal_fd, .events = POLLIN};
+    struct signalfd_siginfo info;
+    mode_log_info("drained", "it stays, without work, until it is stopped");
+    a->welcome = false;
+    while (read(signals.fd, &info, sizeof info) != (ssize_t)sizeof info) {
+        if (a->config->health_file) write_health(a, mode_clock_s());
+        poll(&signals, 1, (int)(1000 * health_s));
+    }
+    a->exit_code = 128 + (int)info.ssi_signo;
+}
+
 int mode_agent_run(const struct mode_agent_config *config, struct mode_store *store, struct mode_net *net)
 {
     struct mode_error err = {0};
@@ -623,8 +639,9 @@ int mode_agent_run(const struct mode_agent_config *config, struct mode_store *st
     while (!a->done) turn(a);
     for (int i = 0; i < config->slots; i++) mode_slot_close(&a->slots[i].proc);
     while (a->n_reports > 0) forget_report(a, &a->reports[0]);
-    if (config->health_file) unlink(config->health_file);
     mode_socket_close(&a->socket);
+    if (config->stay && a->drained && a->exit_code == 0) stay(a);
+    if (config->health_file) unlink(config->health_file);
     int code = a->exit_code;
     mode_log_info("exit", "code=%d", code);
     free(a->slots);

@@ -18,6 +18,7 @@ struct mode_agent_config {
     struct mode_machines *machines; /* that do tasks together with this one; NULL = none; then there is one slot */
     double grace_s;                 /* how long running tasks may take to stop after SIGTERM */
     double idle_exit_s;             /* exit after so long without a task; 0 = never */
+    bool stay; /* drained: wait for SIGTERM and do nothing, where an exit would be followed by another start */
     const char *health_file;
     int signal_fd; /* SIGTERM and SIGINT arrive here */
 };

@@ -76,6 +76,7 @@ struct agent {
     int stop_signal;  /* of SIGTERM, SIGINT; 0 = none */
     bool stopping;    /* take nothing more */
     bool draining;    /* let what runs finish */
+    bool drained;     /* because the coordinator said so */
     double stop_at;   /* then stop what runs */
     double silent_at; /* then go without acknowledgements */
     bool done;
@@ -92,7 +93,5 @@ void mode_agent_say_progress(struct agent *a, double now);
 void mode_agent_say_report(struct agent *a, struct report *r, double now);
 /* refused: why not, NULL = accepted. */
 void mode_agent_say_assign_ack(struct agent *a, const Mode__Assign *as, const char *refused);
-/* Texts of ours may hold file names, which may hold anything; on the wire is UTF-8. */
-void mode_agent_make_utf8(char *s);
 
 #endif

@@ -13,22 +13,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <utf8proc.h>
-
-void mode_agent_make_utf8(char *s)
-{
-    size_t left = strlen(s);
-    while (left > 0) {
-        utf8proc_int32_t c;
-        utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)s, (utf8proc_ssize_t)left, &c);
-        if (n <= 0) {
-            *s = '?';
-            n = 1;
-        }
-        s += n;
-        left -= (size_t)n;
-    }
-}
 
 bool mode_agent_send(struct agent *a, Mode__Envelope *e)
 {
@@ -137,12 +121,44 @@ static bool train_step(Mode__TrainStep *s, struct mode_job_page *page)
     return isfinite(s->loss) && isfinite(s->lr) && isfinite(s->logit_scale) && isfinite(s->samples_per_s);
 }
 
+enum { MOST_SCORES = 128 }; /* in a message, which has room for 64 KiB */
+
+/* What is said of a task's scores. */
+struct said {
+    Mode__Score score[MODE_SCORES], *at[MODE_SCORES];
+    char task[MODE_SCORES][MODE_SCORE_TASK], metric[MODE_SCORES][MODE_SCORE_METRIC];
+};
+
+/* At most so many; NULL: there are none. The caller frees. */
+static struct said *add_scores(Mode__TaskProgress *t, struct mode_job_page *page, size_t most)
+{
+    const size_t n = atomic_load(&page->n_scores);
+    struct said *said = n && most ? mode_xcalloc(1, sizeof *said) : NULL;
+    for (size_t i = 0; said && i < n && i < MODE_SCORES && t->n_scores < most; i++) {
+        Mode__Score *s = &said->score[i];
+        mode__score__init(s);
+        s->value = atomic_load(&page->score[i].value);
+        s->step = atomic_load(&page->score[i].step);
+        snprintf(said->task[i], sizeof said->task[i], "%.*s", MODE_SCORE_TASK - 1, page->score[i].task);
+        snprintf(said->metric[i], sizeof said->metric[i], "%.*s", MODE_SCORE_METRIC - 1, page->score[i].metric);
+        mode_wire_text(said->task[i]);
+        mode_wire_text(said->metric[i]);
+        s->task = said->task[i];
+        s->metric = said->metric[i];
+        if (isfinite(s->value)) said->at[t->n_scores++] = s;
+    }
+    if (said) t->scores = said->at;
+    return said;
+}
+
 void mode_agent_say_progress(struct agent *a, double now)
 {
     Mode__Envelope e;
     Mode__Progress p = MODE__PROGRESS__INIT;
     Mode__TaskProgress items[MODE_WIRE_MAX_SLOTS], *at[MODE_WIRE_MAX_SLOTS];
     Mode__TrainStep steps[MODE_WIRE_MAX_SLOTS];
+    struct said *said[MODE_WIRE_MAX_SLOTS];
+    size_t left = MOST_SCORES;
     char units[MODE_WIRE_MAX_SLOTS][sizeof a->slots->proc.page->unit];
     mode_envelope_init(&e, &a->counter, MODE__ENVELOPE__BODY_PROGRESS);
     for (int i = 0; i < a->config->slots; i++) {
@@ -158,13 +174,15 @@ void mode_agent_say_progress(struct agent *a, double now)
         t->total = atomic_load(&w->proc.page->total);
         memcpy(unit, w->proc.page->unit, sizeof units[0]); /* after the numbers: theirs or a later one */
         unit[sizeof units[0] - 1] = '\0';
-        mode_agent_make_utf8(unit);
+        mode_wire_text(unit);
         t->unit = unit;
         t->has_rate = t->has_seconds = t->has_rss_bytes = 1;
         t->rate = rate_of(w, now, t->done);
         t->seconds = now - w->began;
         t->rss_bytes = mode_slot_rss(&w->proc);
         if (train_step(&steps[p.n_tasks], w->proc.page)) t->train = &steps[p.n_tasks];
+        said[p.n_tasks] = add_scores(t, w->proc.page, left);
+        left -= t->n_scores;
         at[p.n_tasks++] = t;
     }
     p.tasks = at;
@@ -172,6 +190,7 @@ void mode_agent_say_progress(struct agent *a, double now)
     p.agent_peak_rss_bytes = mode_process_peak_rss(getpid());
     e.progress = &p;
     if (mode_agent_send(a, &e)) a->sends[a->n_sends++ % SENDS] = (struct sent){e.id, now};
+    for (size_t i = 0; i < p.n_tasks; i++) free(said[i]);
 }
 
 void mode_agent_say_report(struct agent *a, struct report *r, double now)

@@ -313,6 +313,7 @@ void mode_compute_run(struct mode_compute_end *end, struct mode_store *store, co
     atomic_store(&page->done, 0);
     atomic_store(&page->total, 0);
     page->unit[0] = '\0';
+    atomic_store(&page->n_scores, 0);
     mode_store_on_tick(store, tick, page);
     reset_peak_rss();
     end->status = run(end, store, word, work, task, &job, &dir, &err);

@@ -237,6 +237,21 @@ static size_t max_size(enum mode_wire wire)
     return wire == MODE_WIRE_ADMIN ? MODE_WIRE_ADMIN_MAX : MODE_WIRE_WORKER_MAX;
 }
 
+void mode_wire_text(char *s)
+{
+    size_t left = s ? strlen(s) : 0;
+    while (left > 0) {
+        utf8proc_int32_t c;
+        utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)s, (utf8proc_ssize_t)left, &c);
+        if (n <= 0) {
+            *s = '?';
+            n = 1;
+        }
+        s += n;
+        left -= (size_t)n;
+    }
+}
+
 void mode_envelope_init(Mode__Envelope *e, uint64_t *counter, Mode__Envelope__BodyCase body)
 {
     mode__envelope__init(e);

@@ -51,6 +51,9 @@ struct mode_envelope {
 /* Initialise e with magic, versions, the next id of *counter and the body's case; the caller sets the body.
  */
 void mode_envelope_init(Mode__Envelope *e, uint64_t *counter, Mode__Envelope__BodyCase body);
+/* What is not UTF-8 becomes '?', in place: texts of ours hold names of files, which may hold anything, and are cut where
+ * their room ends, in the middle of a letter; whoever gets them refuses the whole message. NULL is fine. */
+void mode_wire_text(char *s);
 /* *data is malloc'd. MODE_E_VALUE when it would be larger than the port allows. */
 enum mode_status mode_envelope_pack(uint8_t **data, size_t *size, const Mode__Envelope *e, enum mode_wire wire,
                                     struct mode_error *err);

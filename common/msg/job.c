@@ -244,6 +244,25 @@ void mode_job_train_step(struct mode_job *job, const struct mode_job_train_step 
     atomic_store(&p->trains, true);
 }
 
+void mode_job_score(struct mode_job *job, const struct mode_job_score *s)
+{
+    struct mode_job_page *p = job->page;
+    struct mode_job_page_score x = {0};
+    const unsigned n = atomic_load(&p->n_scores);
+    unsigned i = 0;
+    snprintf(x.task, sizeof x.task, "%s", s->task);
+    snprintf(x.metric, sizeof x.metric, "%s", s->metric);
+    while (i < n && (strcmp(p->score[i].task, x.task) != 0 || strcmp(p->score[i].metric, x.metric) != 0)) i++;
+    if (i == MODE_SCORES) return;
+    if (i == n) {
+        memcpy(p->score[i].task, x.task, sizeof x.task);
+        memcpy(p->score[i].metric, x.metric, sizeof x.metric);
+    }
+    atomic_store(&p->score[i].value, s->value);
+    atomic_store(&p->score[i].step, s->step);
+    if (i == n) atomic_store(&p->n_scores, n + 1);
+}
+
 const char *mode_job_run_dir(const struct mode_job *job)
 {
     return job->run_dir;

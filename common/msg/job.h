@@ -59,6 +59,14 @@ struct mode_job_train_step {
     double loss, lr, logit_scale, samples_per_s;
 };
 void mode_job_train_step(struct mode_job *job, const struct mode_job_train_step *s);
+/* And how the model does on a task, after so many steps: the newest of each task is kept, of so many tasks as there is
+ * room for. */
+struct mode_job_score {
+    const char *task, *metric;
+    double value;
+    uint64_t step;
+};
+void mode_job_score(struct mode_job *job, const struct mode_job_score *s);
 /* Folder of the run that wanted the task first, <workspace>/runs/<name>, for what people look at while it goes on and
  * no output depends on; NULL in a local run or when it is not known. And the fence of this attempt, which is higher
  * than that of every earlier one. */

@@ -19,6 +19,9 @@
 #include <stdatomic.h>
 #include <sys/types.h>
 
+/* Of a training's evaluations, the newest of each task: so many tasks, and so many bytes of a name. */
+enum { MODE_SCORES = 64, MODE_SCORE_TASK = 64, MODE_SCORE_METRIC = 48 };
+
 /* Shared page. The compute process writes the first part, the agent the second. */
 struct mode_job_page {
     atomic_uint_fast64_t done, total;
@@ -27,6 +30,12 @@ struct mode_job_page {
     char unit[32];                /* display only */
     atomic_bool trains;           /* the next four are of a step; display only */
     _Atomic double loss, lr, logit_scale, samples_per_s;
+    atomic_uint n_scores; /* display only; the names of a score stand before it is counted, and do not change */
+    struct mode_job_page_score {
+        char task[MODE_SCORE_TASK], metric[MODE_SCORE_METRIC];
+        _Atomic double value;
+        atomic_uint_fast64_t step;
+    } score[MODE_SCORES];
 
     atomic_uint_fast64_t stop_fence; /* stop the job of this fence */
     atomic_bool hold;                /* the lease may be lost: do not publish for now */

@@ -71,9 +71,20 @@ static json_t *stage_json(const Mode__Stage *s)
     return o;
 }
 
-static json_t *train_json(const Mode__TrainStep *s)
+/* Of the first step there are results before there is a loss. */
+static json_t *train_json(const Mode__TrainStep *s, Mode__Score *const *scores, size_t n_scores)
 {
-    json_t *o = json_object();
+    json_t *o = json_object(), *list = n_scores ? json_array() : NULL;
+    for (size_t i = 0; i < n_scores; i++) {
+        json_t *x = json_object();
+        put(x, "task", text(scores[i]->task));
+        put(x, "metric", text(scores[i]->metric));
+        put(x, "value", json_real(scores[i]->value));
+        put(x, "step", json_integer((json_int_t)scores[i]->step));
+        json_array_append_new(list, x);
+    }
+    if (list) put(o, "validation", list);
+    if (!s) return o;
     put(o, "loss", json_real(s->loss));
     put(o, "lr", json_real(s->lr));
     put(o, "logit_scale", json_real(s->logit_scale));
@@ -93,7 +104,7 @@ static json_t *task_json(const Mode__TaskRow *t)
     put(o, "unit", text(t->unit));
     put(o, "rate", json_real(t->rate));
     put(o, "seconds", json_real(t->seconds));
-    if (t->train) put(o, "train", train_json(t->train));
+    if (t->train || t->n_scores) put(o, "train", train_json(t->train, t->scores, t->n_scores));
     return o;
 }
 

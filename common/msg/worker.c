@@ -32,6 +32,7 @@ struct options {
         *gpu_locks, *team, *team_keys;
     int64_t slots, threads, incarnation, device, gpus, machines;
     double grace, idle_exit;
+    bool stay;
 };
 
 enum { TRAIN_ONLY = 4 }; /* options at the head of the table, for tasks that several processes can do together */
@@ -68,6 +69,9 @@ static const struct mode_option table[] = {
     MODE_OPT_REAL(struct options, grace, "grace", "20", "SECONDS", "what running tasks get to stop after SIGTERM"),
     MODE_OPT_REAL(struct options, idle_exit, "idle-exit", "0", "SECONDS",
                   "exit after so long without a task; 0 = stay"),
+    MODE_OPT_FLAG(struct options, stay, "stay",
+                  "after `mode drain` do not exit but wait for SIGTERM, without work and without a connection: where\n"
+                  "whoever started the worker would start it again"),
     MODE_OPT_STR(struct options, health_file, "health-file", NULL, "FILE",
                  "kept fresh for healthcheck; else /tmp/mode-SERVICE-UID.health"),
     MODE_OPT_END};
@@ -264,6 +268,7 @@ static int run(const char *word, const char *argv0, bool looks, bool joins, cons
                                            .machines = machines,
                                            .grace_s = o->grace,
                                            .idle_exit_s = o->idle_exit,
+                                           .stay = o->stay,
                                            .health_file = health_file,
                                            .signal_fd = signal_fd};
         if ((o->gpu_locks || n_gpus > 1) && gpu[0] >= 0)

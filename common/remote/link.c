@@ -1,6 +1,7 @@
 #include "remote/link.h"
 
 #include "base/str.h"
+#include "remote/answer.h"
 #include "remote/aws.h"
 #include "remote/queries.h"
 #include "remote/sigv4.h"
@@ -16,7 +17,7 @@
 
 /* six tries that bring nothing end well before a task is taken for one that hangs (five minutes) */
 enum { CONNECT_SECONDS = 15, SLOW_SECONDS = 30, SLOW_BYTES = 1000, MAX_REDIRECTS = 5, TRIES = 6 };
-enum { FIRST_PAUSE_MS = 500, SLICE_MS = 100, MOST_RETRY_AFTER_S = 30, MOST_SAID = 4096 };
+enum { FIRST_PAUSE_MS = 500, SLICE_MS = 100, MOST_RETRY_AFTER_S = 30 };
 
 static const char no_body[] = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"; /* SHA-256 of "" */
 
@@ -27,18 +28,6 @@ struct mode_remote_link {
     char *endpoint, *token; /* of Hugging Face; token: NULL = none */
 };
 
-/* What came back, of the last answer of a chain of redirects. */
-struct response {
-    long code;
-    char etag[258], modified[64], region[64], md5[33];
-    uint64_t start, whole; /* of the object: first byte that comes, all bytes; UINT64_MAX: not said */
-    int64_t length;        /* Content-Length; -1: not said */
-    unsigned retry_after_s;
-    bool encrypted; /* by the store, with a key of its own: the ETag is no MD5 */
-    char said[MOST_SAID + 1];
-    size_t n_said;
-};
-
 struct transfer {
     const char *address;                      /* shown */
     const struct mode_remote_version *wanted; /* NULL: whichever is there */
@@ -46,7 +35,7 @@ struct transfer {
     mode_remote_sink *sink;
     void *ctx;
     const struct mode_remote_watch *watch;
-    struct response r;
+    struct mode__answer r;
     uint64_t skip; /* of what comes, bytes before `at`: the server does not know ranges */
     bool checked, changed, unkept, stopped, enough;
 };
@@ -98,103 +87,16 @@ void mode_remote_link_close(struct mode_remote_link **link)
 
 /* ---------------------------------------------------------------------------------------------- what comes back */
 
-static bool header_is(const char *line, size_t n, const char *name, char *value, size_t size)
-{
-    const size_t len = strlen(name);
-    if (n <= len || strncasecmp(line, name, len) != 0 || line[len] != ':') return false;
-    const char *from = line + len + 1, *end = line + n;
-    while (from < end && (*from == ' ' || *from == '\t')) from++;
-    while (end > from && strchr("\r\n \t", end[-1])) end--;
-    snprintf(value, size, "%.*s", (int)(end - from), from);
-    return (size_t)(end - from) < size; /* one that does not fit is as if it were not there */
-}
-
-static int base64_digit(char c)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    const char *at = c ? strchr(digits, c) : NULL;
-    return at ? (int)(at - digits) : -1;
-}
-
-/* The 16 bytes of Content-MD5 as hex; to is "" where they are none. */
-static void take_md5(char to[33], const char *text)
-{
-    unsigned char byte[18];
-    to[0] = '\0';
-    if (strlen(text) != 24 || strcmp(text + 22, "==") != 0) return;
-    for (int i = 0; i < 24; i += 4) {
-        int d[4];
-        for (int k = 0; k < 4; k++) {
-            d[k] = base64_digit(text[i + k]);
-            if (d[k] < 0 && i + k < 22) return;
-            if (d[k] < 0) d[k] = 0;
-        }
-        byte[i / 4 * 3] = (unsigned char)(d[0] << 2 | d[1] >> 4);
-        byte[i / 4 * 3 + 1] = (unsigned char)(d[1] << 4 | d[2] >> 2);
-        byte[i / 4 * 3 + 2] = (unsigned char)(d[2] << 6 | d[3]);
-    }
-    for (int i = 0; i < 16; i++) snprintf(to + 2 * i, 3, "%02x", byte[i]);
-}
-
 static size_t on_header(char *line, size_t size, size_t count, void *ctx)
 {
-    struct response *r = &((struct transfer *)ctx)->r;
-    const size_t n = size * count;
-    char value[sizeof r->etag];
-    unsigned long long first, last, whole;
-    if (n > 5 && strncmp(line, "HTTP/", 5) == 0) { /* the next answer of a chain; the body's callback needs its code */
-        const char *blank = memchr(line, ' ', n);
-        *r = (struct response){.whole = UINT64_MAX, .length = -1};
-        r->code = blank ? strtol(blank, NULL, 10) : 0;
-    } else if (header_is(line, n, "etag", value, sizeof value))
-        snprintf(r->etag, sizeof r->etag, "%s", value);
-    else if (header_is(line, n, "last-modified", value, sizeof r->modified))
-        snprintf(r->modified, sizeof r->modified, "%.63s", value);
-    else if (header_is(line, n, "content-length", value, sizeof value))
-        r->length = (int64_t)strtoll(value, NULL, 10);
-    else if (header_is(line, n, "content-range", value, sizeof value)) {
-        if (sscanf(value, "bytes %llu-%llu/%llu", &first, &last, &whole) == 3) {
-            r->start = first;
-            r->whole = whole;
-        }
-    } else if (header_is(line, n, "retry-after", value, sizeof value))
-        r->retry_after_s = (unsigned)strtoul(value, NULL, 10);
-    else if (header_is(line, n, "x-amz-bucket-region", value, sizeof r->region))
-        snprintf(r->region, sizeof r->region, "%.63s", value);
-    else if (header_is(line, n, "x-amz-server-side-encryption-customer-algorithm", value, sizeof value) ||
-             (header_is(line, n, "x-amz-server-side-encryption", value, sizeof value) &&
-              strncmp(value, "aws:", 4) == 0))
-        r->encrypted = true;
-    else if (header_is(line, n, "content-md5", value, sizeof value))
-        take_md5(r->md5, value);
-    return n;
-}
-
-/* How the answer tells its version. */
-static void take_version(struct mode_remote_version *v, const struct response *r)
-{
-    const bool weak = strncmp(r->etag, "W/", 2) == 0;
-    const char *tag = r->etag + (weak ? 2 : 0);
-    size_t n = strlen(tag);
-    if (n && tag[0] == '"') {
-        tag++;
-        n -= n > 1 && tag[n - 2] == '"' ? 2 : 1;
-    }
-    const time_t modified = r->modified[0] ? curl_getdate(r->modified, NULL) : -1;
-    *v = (struct mode_remote_version){.bytes = r->whole};
-    if (n) {
-        v->mark = weak ? MODE_REMOTE_WEAK : MODE_REMOTE_ETAG;
-        snprintf(v->text, sizeof v->text, "%.*s", (int)n, tag);
-    } else if (modified >= 0) {
-        v->mark = MODE_REMOTE_TIME;
-        snprintf(v->text, sizeof v->text, "%lld", (long long)modified);
-    }
+    mode__answer_header(&((struct transfer *)ctx)->r, line, size * count);
+    return size * count;
 }
 
 /* Before the first byte of it is kept: is it the version that was planned? */
 static bool check_answer(struct transfer *t)
 {
-    struct response *r = &t->r;
+    struct mode__answer *r = &t->r;
     struct mode_remote_version now;
     if (r->code == 200) {
         r->start = 0;
@@ -203,7 +105,7 @@ static bool check_answer(struct transfer *t)
     t->checked = true;
     t->skip = r->start < t->at ? t->at - r->start : 0;
     if (!t->wanted) return true;
-    take_version(&now, r);
+    mode__answer_version(&now, r);
     t->changed = now.mark != t->wanted->mark || strcmp(now.text, t->wanted->text) != 0 ||
                  (r->whole != UINT64_MAX && r->whole != t->wanted->bytes);
     return !t->changed && r->start <= t->at;
@@ -214,11 +116,9 @@ static size_t on_body(char *data, size_t size, size_t count, void *ctx)
     struct transfer *t = ctx;
     const size_t all = size * count;
     size_t n = all;
-    struct response *r = &t->r;
-    if (r->code / 100 != 2) { /* what the server says of it */
-        if (n > MOST_SAID - r->n_said) n = MOST_SAID - r->n_said;
-        memcpy(r->said + r->n_said, data, n);
-        r->n_said += n;
+    struct mode__answer *r = &t->r;
+    if (r->code / 100 != 2) {
+        mode__answer_said(r, data, n);
         return all;
     }
     if (!t->checked && !check_answer(t)) return 0;
@@ -333,7 +233,7 @@ static enum mode_status ask(CURLcode *rc, struct mode_remote_link *l, struct tra
     const char *authorities = getenv("SSL_CERT_FILE");
     if (range) add_header(&to, "Range", range);
     if (etag) add_header(&to, "If-Match", etag);
-    t->r = (struct response){.whole = UINT64_MAX, .length = -1};
+    t->r = MODE__NO_ANSWER;
     t->checked = t->changed = t->unkept = t->stopped = t->enough = false;
     curl_easy_reset(c);
     curl_easy_setopt(c, CURLOPT_URL, to.url);
@@ -392,24 +292,15 @@ static bool may_pass(CURLcode rc, long code)
     }
 }
 
-/* "; the store says AccessDenied", of an S3 store's answer. */
-static void add_said(struct mode_str *out, const struct response *r)
-{
-    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    const char *code = strstr(r->said, "<Code>");
-    const size_t n = code ? strspn(code + 6, letters) : 0;
-    if (n && n < 64 && code[6 + n] == '<') mode_str_printf(out, "; the store says %.*s", (int)n, code + 6);
-}
-
 static enum mode_status refused(const struct mode_remote_link *l, const struct transfer *t, struct mode_error *err)
 {
-    const struct response *r = &t->r;
+    const struct mode__answer *r = &t->r;
     const bool s3 = mode_remote_is_s3(t->address), hub = strncmp(t->address, l->endpoint, strlen(l->endpoint)) == 0;
     const bool region = s3 && (r->code == 400 || r->code / 100 == 3) && r->region[0];
     struct mode_str why = {0};
     enum mode_status st = MODE_E_PERM;
     mode_str_printf(&why, "%s: HTTP %ld", t->address, r->code);
-    add_said(&why, r);
+    mode__answer_add_said(&why, r);
     if (region)
         mode_str_printf(&why, ". HINT: the bucket is in the region %s: AWS_REGION", r->region);
     else if (r->code == 404 || r->code == 410) {
@@ -438,7 +329,7 @@ static enum mode_status refused(const struct mode_remote_link *l, const struct t
 static enum mode_status changed(const struct transfer *t, struct mode_error *err)
 {
     struct mode_remote_version now;
-    take_version(&now, &t->r);
+    mode__answer_version(&now, &t->r);
     if (t->r.code == 412 || t->r.code == 416 || now.bytes == UINT64_MAX) now.bytes = 0;
     char *then = mode_remote_pin("", t->wanted), *is = now.bytes ? mode_remote_pin("", &now) : mode_xstrdup("#another");
     enum mode_status st = MODE_FAIL(err, MODE_E_VALUE,
@@ -471,7 +362,7 @@ static enum mode_status given_up(const struct transfer *t, CURLcode rc, int trie
     struct mode_str why = {0};
     if (t->r.code && t->r.code / 100 != 2) {
         mode_str_printf(&why, "HTTP %ld", t->r.code);
-        add_said(&why, &t->r);
+        mode__answer_add_said(&why, &t->r);
     } else
         mode_str_add_cstr(&why, rc ? curl_easy_strerror(rc) : "the connection ends too early");
     if (tries > 1) mode_str_printf(&why, ", %d times in a row", tries);
@@ -549,12 +440,13 @@ enum mode_status mode_remote_look(struct mode_remote_version *v, struct mode_rem
         return MODE_FAIL(err, MODE_E_VALUE,
                          "%s: the server does not say how many bytes it has; expected Content-Length or Content-Range",
                          address);
-    take_version(v, &t.r);
+    mode__answer_version(v, &t.r);
     return MODE_OK;
 }
 
 /* Of S3 the ETag of an object that came in one piece is its MD5. */
-static void find_md5(char md5[33], const struct response *r, const char *address, const struct mode_remote_version *v)
+static void find_md5(char md5[33], const struct mode__answer *r, const char *address,
+                     const struct mode_remote_version *v)
 {
     snprintf(md5, 33, "%s", r->code == 200 ? r->md5 : "");
     if (!md5[0] && mode_remote_is_s3(address) && !r->encrypted && v->mark == MODE_REMOTE_ETAG &&

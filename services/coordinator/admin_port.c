@@ -28,11 +28,13 @@ static void reject(struct server *s, const struct mode_packet *p, const Mode__En
     Mode__Reject r = MODE__REJECT__INIT;
     mode_envelope_init(&e, &s->message_id, MODE__ENVELOPE__BODY_REJECT);
     r.code = code;
-    r.text = (char *)text;
+    r.text = mode_xstrdup(text);
+    mode_wire_text(r.text);
     r.has_status = 1;
     r.status = (uint32_t)st;
     e.reject = &r;
     reply(s, p, to, &e);
+    free(r.text);
 }
 
 /* Kinds of workers that the run will need and that are not here: better said now than when a stage gets there, which
@@ -77,6 +79,7 @@ static void answer_submit(struct server *s, const struct mode_packet *p, const M
         r.n_stages = status->runs[0]->n_stages;
         add_missing_workers(&warnings, s, status->runs[0]);
     }
+    for (size_t i = 0; i < warnings.n; i++) mode_wire_text(warnings.item[i]);
     r.warnings = warnings.item;
     r.n_warnings = warnings.n;
     e.submit_reply = &r;
@@ -143,6 +146,7 @@ void server_planned(struct server *s)
     struct mode_error err = {0};
     planner_heard(s->runs.planner);
     planner_heard(s->runs.writer);
+    planner_heard(s->runs.checker);
     runs_planned(&s->runs, server_now_ms());
     for (size_t i = 0; i < s->runs.n; i++) {
         struct run *run = s->runs.run[i];

@@ -166,8 +166,10 @@ static void set_state(struct core *c, uint32_t t, enum core_state state)
         task->done = task->total = 0;
         task->rate = 0;
         task->train.known = false;
+        task->n_scores = 0;
     }
     task->state = state;
+    task->withheld = false;
     set_active(c, t, state == CORE_LEASED || state == CORE_RETRY_WAIT);
     if (state == CORE_READY && !task->queued) heap_push(c, &pool_of(c, task->service)->ready, t);
 }
@@ -473,7 +475,7 @@ static void on_tick(struct core *c, int64_t now)
         uint32_t t = c->active[i];
         struct core_task *task = &c->task[t];
         if (task->state == CORE_RETRY_WAIT) {
-            if (now >= task->not_before_ms) make_ready(c, t, false);
+            if (now >= task->not_before_ms && !task->withheld) make_ready(c, t, false);
         } else if (expires && now - task->heard_ms > c->opt.lease_ms && !task->checking) {
             if (c->opt.no_check_on_expiry) {
                 fail(c, t, CORE_FAIL_LEASE_LOST, "its worker fell silent", now);
@@ -599,6 +601,9 @@ static void on_progress(struct core *c, const struct core_event *e, int64_t now)
     task->seconds = e->seconds;
     task->rss_bytes = e->rss_bytes;
     task->train = e->train;
+    if (e->n_scores > task->n_scores) task->score = mode_xrealloc(task->score, e->n_scores * sizeof *task->score);
+    if (e->n_scores) memcpy(task->score, e->score, e->n_scores * sizeof *task->score);
+    task->n_scores = e->n_scores;
     snprintf(task->unit, sizeof task->unit, "%s", e->unit ? e->unit : "");
 }
 
@@ -727,7 +732,7 @@ int64_t core_next_tick_ms(const struct core *c, int64_t now)
     int64_t next = now + 1000;
     for (uint32_t i = 0; i < c->n_active && i < 1000; i++) {
         const struct core_task *task = &c->task[c->active[i]];
-        if (task->state == CORE_RETRY_WAIT && task->not_before_ms < next) next = task->not_before_ms;
+        if (task->state == CORE_RETRY_WAIT && !task->withheld && task->not_before_ms < next) next = task->not_before_ms;
     }
     if (now < c->settled_ms && c->settled_ms < next) next = c->settled_ms;
     return next;
@@ -809,6 +814,16 @@ void core_task_restore(struct core *c, uint32_t t, enum core_state state, uint32
     }
 }
 
+void core_task_withhold(struct core *c, uint32_t t)
+{
+    if (c->task[t].state == CORE_RETRY_WAIT) c->task[t].withheld = true;
+}
+
+void core_task_release(struct core *c, uint32_t t)
+{
+    c->task[t].withheld = false;
+}
+
 void core_returning(struct core *c, bool remembered, int64_t now)
 {
     c->returning_ms = now + c->opt.return_ms;
@@ -857,6 +872,7 @@ void core_clear(struct core *c)
         free(c->task[i].label);
         free(c->task[i].run);
         free(c->task[i].last_text);
+        free(c->task[i].score);
     }
     for (uint32_t w = 0; w < c->n_workers; w++)
         if (c->worker[w].session[0]) remove_worker(c, w);

@@ -85,6 +85,13 @@ struct core_train_step { /* the newest of a training that goes on */
     double loss, lr, logit_scale, samples_per_s;
 };
 
+#define CORE_SCORES 64
+struct core_score { /* of a model that trains, on a task */
+    char task[64], metric[48];
+    double value;
+    uint64_t step;
+};
+
 struct core_task {
     char *key;           /* owned, as the next two                        */
     char *label, *run;   /* run: the first that wanted it, for log lines  */
@@ -111,10 +118,13 @@ struct core_task {
     uint64_t rss_bytes;
     char unit[24];
     struct core_train_step train;
+    struct core_score *score; /* owned, [n_scores] */
+    size_t n_scores;
     enum core_fail last_fail;
     char *last_text;
     bool urgent;        /* released: head of the queue                   */
     bool checking;      /* lease lost, waits for CHECKED                 */
+    bool withheld;      /* RETRY_WAIT: for as long as its input is looked at */
     bool queued;        /* is in its pool's heap                         */
     uint32_t active_at; /* place in core.active, CORE_NONE = not in it   */
 };
@@ -170,6 +180,8 @@ struct core_event {
     double rate, seconds;
     const char *unit;
     struct core_train_step train;
+    const struct core_score *score;
+    size_t n_scores;
     enum core_fail fail;
     const char *text;
 };
@@ -269,6 +281,10 @@ void core_task_unwant(struct core *c, uint32_t task, int64_t now_ms);
  * expires. */
 void core_task_restore(struct core *c, uint32_t task, enum core_state state, uint32_t attempt, uint64_t fence,
                        const uint16_t failures[CORE_FAIL_COUNT], int64_t now_ms);
+/* A task in RETRY_WAIT is not tried again before its release, which may come after its wait: what it failed for is being
+ * looked at, and each further try would count against it. Whatever ends RETRY_WAIT releases it, too. */
+void core_task_withhold(struct core *c, uint32_t task);
+void core_task_release(struct core *c, uint32_t task);
 /* A warning for people, among those that the core has itself. task: what it is about, or CORE_NONE. */
 void core_note(struct core *c, uint32_t task, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* After the tasks were restored, where there was a coordinator before this one: workers may come back with leases of

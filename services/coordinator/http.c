@@ -38,6 +38,12 @@ static double train_value(const struct core_task *t, enum train_value v)
     }
 }
 
+static const char *model_of(const struct core_task *t)
+{
+    static const char stage[] = "train/";
+    return t->label + (strncmp(t->label, stage, sizeof stage - 1) == 0 ? sizeof stage - 1 : 0);
+}
+
 /* Names of runs and models need no escapes. */
 void http_train_metrics(struct mode_str *out, const struct core *c)
 {
@@ -49,15 +55,50 @@ void http_train_metrics(struct mode_str *out, const struct core *c)
                 {TRAIN_LR, "train_learning_rate", "Learning rate of that step."},
                 {TRAIN_SCALE, "train_logit_scale", "Logit scale (not its logarithm) after that step."},
                 {TRAIN_PACE, "train_samples_per_second", "Pairs per second in that step."}};
-    static const char stage[] = "train/";
     for (size_t k = 0; k < sizeof list / sizeof *list; k++) {
         metric(out, list[k].name, "gauge", list[k].help);
         for (uint32_t i = 0; i < c->n_active; i++) {
             const struct core_task *t = &c->task[c->active[i]];
-            const bool named = strncmp(t->label, stage, sizeof stage - 1) == 0;
             if (!t->train.known) continue;
-            mode_str_printf(out, "mode_%s{run=\"%s\",model=\"%s\"} %.9g\n", list[k].name, t->run,
-                            t->label + (named ? sizeof stage - 1 : 0), train_value(t, list[k].value));
+            mode_str_printf(out, "mode_%s{run=\"%s\",model=\"%s\"} %.9g\n", list[k].name, t->run, model_of(t),
+                            train_value(t, list[k].value));
+        }
+    }
+}
+
+/* The name of a task is that of a folder. */
+static void add_label(struct mode_str *out, const char *name, const char *value)
+{
+    mode_str_printf(out, "%s=\"", name);
+    for (; *value; value++) {
+        if (*value == '\n')
+            mode_str_add_cstr(out, "\\n");
+        else if (*value == '"' || *value == '\\')
+            mode_str_printf(out, "\\%c", *value);
+        else
+            mode_str_add_char(out, *value);
+    }
+    mode_str_add_char(out, '"');
+}
+
+void http_score_metrics(struct mode_str *out, const struct core *c)
+{
+    static const struct {
+        const char *name, *help;
+    } list[] = {{"validation", "Newest result of a model that trains, on a task that it is evaluated on meanwhile."},
+                {"validation_step", "Steps of the whole schedule after which that result was."}};
+    for (size_t k = 0; k < sizeof list / sizeof *list; k++) {
+        metric(out, list[k].name, "gauge", list[k].help);
+        for (uint32_t i = 0; i < c->n_active; i++) {
+            const struct core_task *t = &c->task[c->active[i]];
+            for (size_t n = 0; n < t->n_scores; n++) {
+                const struct core_score *s = &t->score[n];
+                mode_str_printf(out, "mode_%s{run=\"%s\",model=\"%s\",", list[k].name, t->run, model_of(t));
+                add_label(out, "task", s->task);
+                mode_str_add_char(out, ',');
+                add_label(out, "metric", s->metric);
+                mode_str_printf(out, "} %.9g\n", k ? (double)s->step : s->value);
+            }
         }
     }
 }
@@ -121,6 +162,7 @@ static void metrics(const struct server *s, struct page *page)
         mode_str_printf(out, "mode_waiting_seconds{queue=\"%s\"} %.3f\n", s->core.pool[p].service,
                         server_waits_since_s(s, s->core.pool[p].service));
     http_train_metrics(out, &s->core);
+    http_score_metrics(out, &s->core);
     metric(out, "handouts_total", "counter", "Tasks handed to workers.");
     mode_str_printf(out, "mode_handouts_total %llu\n", (unsigned long long)s->n_handouts);
     metric(out, "zmq_messages_total", "counter", "Messages received.");

@@ -1,10 +1,12 @@
 #include "run.h"
 
+#include "base/log.h"
 #include "base/str.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -46,6 +48,10 @@ static void write_results(struct planner *p, struct planner_job *job)
     }
     job->st = materialise(x->plan, &x->peaks, workspace, &job->err);
     if (!job->st) board_complete(x->plan, workspace);
+    const Mode__Blob *said = job->st ? x->plan->bad : NULL;
+    struct mode_error err = {0};
+    if (said && mode_store_blob_check(p->store, &job->bad, said->digest, said->size, &err))
+        mode_log_failure("blob_not_checked", &err);
 }
 
 static void make_plan(struct planner *p, struct planner_job *job)
@@ -71,7 +77,9 @@ static void *work(void *self)
         if (!(p->first = job->next)) p->last = &p->first;
         bool wanted = !job->forgotten;
         pthread_mutex_unlock(&p->mutex);
-        if (wanted && job->results.plan)
+        if (wanted && job->digest[0])
+            job->st = mode_store_blob_check(p->store, &job->bad, job->digest, job->size, &job->err);
+        else if (wanted && job->results.plan)
             write_results(p, job);
         else if (wanted)
             make_plan(p, job);
@@ -112,12 +120,12 @@ enum mode_status planner_open(struct planner **out, struct mode_store *store, co
     return MODE_OK;
 }
 
-void planner_close(struct planner **pp)
+bool planner_close(struct planner **pp)
 {
     struct planner *p = *pp;
     struct timespec until;
     *pp = NULL;
-    if (!p) return;
+    if (!p) return true;
     pthread_mutex_lock(&p->mutex);
     p->stop = true;
     pthread_cond_signal(&p->asked);
@@ -127,7 +135,7 @@ void planner_close(struct planner **pp)
     until.tv_sec += CLOSE_WAIT_S;
     if (pthread_timedjoin_np(p->thread, NULL, &until) != 0) {
         pthread_detach(p->thread);
-        return;
+        return false;
     }
     for (struct planner_job *job = p->first, *next; job; job = next) {
         next = job->next;
@@ -138,6 +146,7 @@ void planner_close(struct planner **pp)
     pthread_mutex_destroy(&p->mutex);
     close(p->fd);
     free(p);
+    return true;
 }
 
 int planner_fd(const struct planner *p)
@@ -176,6 +185,14 @@ struct planner_job *planner_ask_results(struct planner *p, struct plan *plan, co
     job->results = (struct planner_results){.plan = plan, .why = why};
     for (int i = 0; peaks && i < peaks->n; i++)
         peaks_note(&job->results.peaks, peaks->item[i].name, peaks->item[i].peak_rss_bytes);
+    return ask(p, job);
+}
+
+struct planner_job *planner_ask_blob(struct planner *p, const char *digest, uint64_t size)
+{
+    struct planner_job *job = mode_xcalloc(1, sizeof *job);
+    snprintf(job->digest, sizeof job->digest, "%s", digest);
+    job->size = size;
     return ask(p, job);
 }
 

@@ -19,6 +19,7 @@
 #define INPUT_RETRY_S  10.0
 #define SUBMISSION_S   60.0 /* so long is its end known to who asks again */
 #define PLAN_SAVE_S    5.0  /* at most so often while it unfolds */
+#define MOST_REDONE    3    /* times: then it is the disk, and a person must look */
 #define PLAN_SAVE_PART 50.0 /* and at most such a part of the time: of large runs it is megabytes */
 
 static void run_free(struct runs *r, struct run *run)
@@ -449,6 +450,7 @@ enum mode_status runs_load(struct runs *r, struct mode_store *store, struct core
     char *dir = mode_xasprintf("%s/runs", mode_store_root(store));
     enum mode_status st = planner_open(&r->planner, store, world, err);
     if (!st) st = planner_open(&r->writer, store, world, err);
+    if (!st) st = planner_open(&r->checker, store, world, err);
     if (!st) st = mode_dir_make(dir, err);
     DIR *d = st ? NULL : opendir(dir);
     struct dirent *e;
@@ -473,15 +475,25 @@ void runs_save_plans(struct runs *r, bool stopping)
         if (r->run[i]->plan && r->run[i]->state == MODE__RUN_STATE__RUN_RUNNING) save_plan(r, r->run[i]);
 }
 
-void runs_clear(struct runs *r)
+static void check_free(struct runs *r, struct run_check *c)
+{
+    planner_forget(r->checker, &c->job);
+    free(c->task);
+}
+
+bool runs_clear(struct runs *r)
 {
     for (size_t i = 0; i < r->n; i++) run_free(r, r->run[i]);
     while (r->n_submissions) drop_submission(r, r->n_submissions - 1);
-    planner_close(&r->planner);
-    planner_close(&r->writer);
+    while (r->n_checks) check_free(r, &r->check[--r->n_checks]);
+    bool all = planner_close(&r->planner);
+    all &= planner_close(&r->writer);
+    all &= planner_close(&r->checker);
+    free(r->check);
     free(r->submission);
     free(r->run);
     *r = (struct runs){0};
+    return all;
 }
 
 /* What went wrong with the first quarantined task: why the run cannot finish. */
@@ -532,21 +544,17 @@ static void problem(struct runs *r, struct run *run, enum mode_status st, const 
     end_failed(r, run, err->text, now_ms);
 }
 
-/* An output of a done node is said to be damaged. When it is: its task is done again, to the same bytes. The record that
- * says that it is done is put aside first: a blob that no record names may be missing. */
-static bool redo(struct runs *r, struct run *run, uint32_t n, const char *digest, uint64_t size, int64_t now_ms)
+/* An output of a done node is damaged: its task is done again, to the same bytes. The record that says that it is done
+ * is put aside first: a blob that no record names may be missing. */
+static bool redo(struct runs *r, struct run *run, uint32_t n, const char *digest, int64_t now_ms)
 {
-    enum { MOST = 3 }; /* times: then it is the disk, and a person must look */
     const struct plan_node *x = &run->plan->node[n];
     struct mode_error err = {0};
     char *aside = NULL;
-    bool bad = false;
-    if (x->n_redone >= MOST) return false;
-    if (mode_store_blob_check(r->store, &bad, digest, size, &err) == MODE_OK && !bad) return false;
-    if (bad && !mode_store_commit_aside(r->store, &aside, x->key, &err))
-        mode_store_blob_discard(r->store, digest, &err);
-    if (err.text[0]) mode_log_failure("not_redone", &err);
-    if (!bad || err.text[0]) {
+    if (x->n_redone >= MOST_REDONE) return false;
+    if (!mode_store_commit_aside(r->store, &aside, x->key, &err)) mode_store_blob_discard(r->store, digest, &err);
+    if (err.text[0]) {
+        mode_log_failure("not_redone", &err);
         free(aside);
         return false;
     }
@@ -575,7 +583,7 @@ static void take_results(struct runs *r, struct run *run, int64_t now_ms)
         free(more);
     } else if (job->st) {
         const Mode__Blob *bad = run->plan->bad; /* made again, and then the results once more */
-        if (!bad || !redo(r, run, run->plan->bad_node, bad->digest, bad->size, now_ms))
+        if (!job->bad || !redo(r, run, run->plan->bad_node, bad->digest, now_ms))
             problem(r, run, job->st, &job->err, now_ms);
     } else {
         close_run(r, run, MODE__RUN_STATE__RUN_DONE, "");
@@ -610,35 +618,97 @@ static enum mode_status catch_up(struct runs *r, struct run *run, struct mode_er
     return st;
 }
 
+/* Of a live task of that run, the node of an input that is this blob; PLAN_NONE: there is none. */
+static uint32_t maker_of(uint32_t *node, uint64_t *size, const struct runs *r, const struct run *run, uint32_t task,
+                         const char *digest)
+{
+    if (!run->plan || run->state != MODE__RUN_STATE__RUN_RUNNING) return PLAN_NONE;
+    const uint32_t n = *node = plan_find(run->plan, r->core->task[task].key);
+    if (n == PLAN_NONE || run->core_task[n] != task || run->plan->node[n].state != PLAN_LIVE) return PLAN_NONE;
+    const struct plan_node *x = &run->plan->node[n];
+    for (uint32_t i = 0; i < x->n_needs; i++) {
+        const Mode__Commit *c = run->plan->node[x->needs[i]].commit;
+        for (size_t o = 0; c && o < c->n_outputs; o++) {
+            if (strcmp(c->outputs[o]->digest, digest) != 0) continue;
+            *size = c->outputs[o]->size;
+            return x->needs[i];
+        }
+    }
+    return PLAN_NONE;
+}
+
+/* The task's input is being made again. */
+static void wait_for_input(struct runs *r, struct run *run, uint32_t n, uint32_t task, int64_t now_ms)
+{
+    run->core_task[n] = CORE_NONE;
+    plan_wait(run->plan, n);
+    run->plan_news = true;
+    core_task_unwant(r->core, task, now_ms);
+}
+
+static void look_at_blob(struct runs *r, uint32_t task, const char *digest, uint64_t size)
+{
+    size_t i = 0;
+    while (i < r->n_checks && strcmp(r->check[i].digest, digest) != 0) i++;
+    if (i == r->n_checks) {
+        r->check = mode_xrealloc(r->check, ++r->n_checks * sizeof *r->check);
+        r->check[i] = (struct run_check){.job = planner_ask_blob(r->checker, digest, size)};
+        snprintf(r->check[i].digest, sizeof r->check[i].digest, "%s", digest);
+        mode_log_info("blob_check", "digest=%.16s bytes=%llu a worker says that it is damaged", digest,
+                      (unsigned long long)size);
+    }
+    struct run_check *c = &r->check[i];
+    c->task = mode_xrealloc(c->task, (c->n + 1) * sizeof *c->task);
+    c->task[c->n++] = task;
+    core_task_withhold(r->core, task);
+}
+
 void runs_input_bad(struct runs *r, uint32_t task, const char *digest, int64_t now_ms)
 {
+    bool is_asked = false;
     for (size_t k = 0; k < r->n; k++) {
         struct run *run = r->run[k];
-        if (!run->plan || run->state != MODE__RUN_STATE__RUN_RUNNING) continue;
-        uint32_t n = plan_find(run->plan, r->core->task[task].key), from = PLAN_NONE;
-        if (n == PLAN_NONE || run->core_task[n] != task || run->plan->node[n].state != PLAN_LIVE) continue;
-        const struct plan_node *x = &run->plan->node[n];
-        uint64_t size = 0;
-        for (uint32_t i = 0; i < x->n_needs && from == PLAN_NONE; i++) {
-            const Mode__Commit *c = run->plan->node[x->needs[i]].commit;
-            for (size_t o = 0; c && o < c->n_outputs; o++)
-                if (strcmp(c->outputs[o]->digest, digest) == 0) {
-                    from = x->needs[i];
-                    size = c->outputs[o]->size;
-                }
-        }
+        uint64_t size;
+        uint32_t n, from = maker_of(&n, &size, r, run, task, digest);
         if (from == PLAN_NONE) continue;
-        if (run->plan->node[from].state == PLAN_DONE && !redo(r, run, from, digest, size, now_ms)) continue;
-        run->core_task[n] = CORE_NONE;
-        plan_wait(run->plan, n);
-        run->plan_news = true;
-        core_task_unwant(r->core, task, now_ms);
+        if (run->plan->node[from].state != PLAN_DONE) {
+            wait_for_input(r, run, n, task, now_ms);
+        } else if (!is_asked && run->plan->node[from].n_redone < MOST_REDONE) {
+            look_at_blob(r, task, digest, size);
+            is_asked = true;
+        }
+    }
+}
+
+static void blob_is_known(struct runs *r, const struct run_check *c, uint32_t task, int64_t now_ms)
+{
+    core_task_release(r->core, task);
+    for (size_t k = 0; k < r->n; k++) {
+        struct run *run = r->run[k];
+        uint64_t size;
+        uint32_t n, from = maker_of(&n, &size, r, run, task, c->digest);
+        if (from == PLAN_NONE) continue;
+        if (run->plan->node[from].state != PLAN_DONE || (c->job->bad && redo(r, run, from, c->digest, now_ms)))
+            wait_for_input(r, run, n, task, now_ms);
+    }
+}
+
+static void take_checks(struct runs *r, int64_t now_ms)
+{
+    for (size_t i = r->n_checks; i-- > 0;) {
+        struct run_check c = r->check[i];
+        if (!planner_made(r->checker, c.job)) continue;
+        r->check[i] = r->check[--r->n_checks];
+        if (c.job->st) mode_log_failure("blob_not_checked", &c.job->err);
+        for (size_t t = 0; t < c.n; t++) blob_is_known(r, &c, c.task[t], now_ms);
+        check_free(r, &c);
     }
 }
 
 void runs_planned(struct runs *r, int64_t now_ms)
 {
     const double now = mode_clock_s();
+    take_checks(r, now_ms);
     for (size_t i = r->n_submissions; i-- > 0;) {
         struct run_submission *s = r->submission[i];
         if (s->ended && now - s->ended_s > SUBMISSION_S) drop_submission(r, i);

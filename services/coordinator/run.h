@@ -50,12 +50,21 @@ struct run_submission {
     struct mode_spec_list warnings; /* what whoever submits should know */
 };
 
+struct run_check { /* of a blob that workers say is damaged */
+    char digest[MODE_DIGEST_HEX];
+    struct planner_job *job;
+    uint32_t *task; /* the core's, [n], that are withheld until it is known */
+    size_t n;
+};
+
 struct runs {
     struct run **run; /* in order of creation */
     size_t n;
     struct run_submission **submission;
     size_t n_submissions;
-    struct planner *planner, *writer; /* of plans; of results, which need not wait for what a plan reads */
+    struct run_check *check;
+    size_t n_checks;
+    struct planner *planner, *writer, *checker; /* of plans; of results; of blobs: none waits for what another reads */
     struct mode_store *store;
     struct core *core;
     struct peaks *peaks; /* for the report */
@@ -71,7 +80,8 @@ enum mode_status runs_load(struct runs *r, struct mode_store *store, struct core
                            struct mode_error *err);
 /* Write the plans of unfinished runs. stopping: nothing becomes known any more, so `mode gc` may go by them. */
 void runs_save_plans(struct runs *r, bool stopping);
-void runs_clear(struct runs *r);
+/* false: the store must stay open (planner_close). */
+bool runs_clear(struct runs *r);
 struct run *runs_find(const struct runs *r, const char *name);
 
 /* A spec is submitted; dry: check only. What comes back may have ended at once. The same one again (spec and idempotency
@@ -79,8 +89,9 @@ struct run *runs_find(const struct runs *r, const char *name);
 struct run_submission *runs_submit(struct runs *r, const char *text, const char *folder, const char *idempotency,
                                    bool dry);
 struct run_submission *runs_submission(const struct runs *r, const char *idempotency); /* NULL: none, or long ago */
-/* Takes what the planner made: submissions end, runs go on, or end with their results. A run that cannot be planned is FAILED with the reason,
- * but where an input is not there, or cannot be read at present, it is looked for again every ten seconds. */
+/* Takes what the planners made: submissions end, runs go on, or end with their results; damaged blobs are made again. A
+ * run that cannot be planned is FAILED with the reason, but where an input is not there, or cannot be read at present, it
+ * is looked for again every ten seconds. */
 void runs_planned(struct runs *r, int64_t now_ms);
 /* Some unfinished run has no plan; plans of such runs are being made. */
 bool runs_unplanned(const struct runs *r);
@@ -90,8 +101,9 @@ bool runs_planning(const struct runs *r);
 bool runs_advance(struct runs *r, run_wanted_fn *wanted, void *ctx, int64_t now_ms, double until_s);
 /* The core ended a task. */
 void runs_ended(struct runs *r, uint32_t task, int64_t now_ms);
-/* A worker could not use an input of that task. When its blob is damaged or gone indeed, whoever made it makes it again,
- * and the task waits for that; else nothing is done. The blob is read: for a large one that takes seconds. */
+/* A worker could not use an input of that task, which failed for it. Its blob is looked at beside the loop, and until
+ * then the task is not tried again. When it is damaged or gone indeed, whoever made it makes it again, and the task
+ * waits for that; else it is tried as after any failure. */
 void runs_input_bad(struct runs *r, uint32_t task, const char *digest, int64_t now_ms);
 /* false: it has ended, or its results are being written. */
 bool run_cancel(struct runs *r, struct run *run, int64_t now_ms);

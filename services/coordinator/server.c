@@ -41,6 +41,7 @@ void server_note(struct server *s, const char *level, const char *event, const c
     va_start(ap, fmt);
     vsnprintf(n->text, sizeof n->text, fmt, ap);
     va_end(ap);
+    mode_wire_text(n->text);
     n->unix_ms = mode_clock_wall_ms();
     n->level = level;
     n->event = event;
@@ -341,11 +342,11 @@ void server_close(struct server *s)
     mode_socket_close(&s->admins);
     mode_net_close(&s->net);
     redis_close(&s->redis);
-    runs_clear(&s->runs);
+    const bool all = runs_clear(&s->runs);
     while (s->n_askers) free(s->asker[--s->n_askers].idempotency);
     core_clear(&s->core);
     peaks_clear(&s->peaks);
-    mode_store_close(&s->store);
+    if (all) mode_store_close(&s->store);
     free(s->allow_list);
     s->allow_list = NULL;
     free(s->route);
@@ -415,10 +416,11 @@ enum mode_status server_run(struct server *s, struct mode_error *err)
                                  {.fd = signals, .events = ZMQ_POLLIN},
                                  {.fd = planner_fd(s->runs.planner), .events = ZMQ_POLLIN},
                                  {.fd = planner_fd(s->runs.writer), .events = ZMQ_POLLIN},
+                                 {.fd = planner_fd(s->runs.checker), .events = ZMQ_POLLIN},
                                  {.fd = s->http_fd, .events = ZMQ_POLLIN}};
         int64_t now = server_now_ms(), next = s->more ? now : next_turn_ms(s, now);
         if (s->starting) item[0].events = 0;
-        if (zmq_poll(item, s->http_fd >= 0 ? 6 : 5, next > now ? (long)(next - now) : 0) < 0 && errno != EINTR) {
+        if (zmq_poll(item, s->http_fd >= 0 ? 7 : 6, next > now ? (long)(next - now) : 0) < 0 && errno != EINTR) {
             st = MODE_FAIL(err, MODE_E_IO, "zmq_poll: %s", zmq_strerror(errno));
             break;
         }

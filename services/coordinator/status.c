@@ -22,6 +22,13 @@ static void *keep(struct status_memory *m, void *p)
     return m->part[m->n++] = p;
 }
 
+/* A text that may have been cut, or hold names of files; it is kept. */
+static char *keep_text(struct status_memory *m, char *text)
+{
+    mode_wire_text(text);
+    return keep(m, text);
+}
+
 void status_free(struct status_memory **mp)
 {
     struct status_memory *m = *mp;
@@ -86,7 +93,7 @@ static Mode__Wait *build_wait(struct status_memory *m, const struct server *sv, 
     wait->tasks = tasks;
     wait->workers = w.workers;
     wait->seconds = server_waits_since_s(sv, service);
-    wait->text = keep(m, text.data);
+    wait->text = keep_text(m, text.data);
     wait->needs = (char *)needs;
     return wait;
 }
@@ -140,7 +147,7 @@ static Mode__Run *build_run(struct status_memory *m, const struct server *sv, co
     }
     r->has_elapsed_s = 1;
     r->elapsed_s = (double)((run->finished_ms ? run->finished_ms : mode_clock_wall_ms()) - run->created_ms) / 1000;
-    r->message = run->message;
+    r->message = keep_text(m, mode_xstrdup(run->message));
     r->has_status = run->failed != MODE_OK;
     r->status = (uint32_t)run->failed;
     if (run->plan) {
@@ -175,6 +182,15 @@ static Mode__TaskRow *build_task(struct status_memory *m, const struct server *s
         row->train->logit_scale = t->train.logit_scale;
         row->train->samples_per_s = t->train.samples_per_s;
     }
+    if (t->n_scores) row->scores = keep(m, mode_xmalloc(t->n_scores * sizeof *row->scores));
+    for (size_t i = 0; i < t->n_scores; i++) {
+        Mode__Score *s = row->scores[row->n_scores++] = keep(m, mode_xmalloc(sizeof *s));
+        mode__score__init(s);
+        s->task = t->score[i].task;
+        s->metric = t->score[i].metric;
+        s->value = t->score[i].value;
+        s->step = t->score[i].step;
+    }
     return row;
 }
 
@@ -192,9 +208,10 @@ static Mode__Worker *build_worker(struct status_memory *m, const struct server *
     r->heard_s = (double)(now - x->heard_ms) / 1000;
     r->state = x->draining ? "draining" : now < x->cordon_until_ms ? "cordoned" : x->held ? "busy" : "idle";
     if (!x->draining && now < x->cordon_until_ms)
-        r->why = keep(m, mode_xasprintf("no task for another %lld s, then one is tried; started again it begins anew. "
-                                        "Last failure: %.400s",
-                                        (long long)(x->cordon_until_ms - now + 999) / 1000, x->cordon_why));
+        r->why = keep_text(
+            m, mode_xasprintf("no task for another %lld s, then one is tried; started again it begins anew. "
+                              "Last failure: %.400s",
+                              (long long)(x->cordon_until_ms - now + 999) / 1000, x->cordon_why));
     r->has_done = r->has_failed = r->has_up_s = 1;
     r->done = x->n_done;
     r->failed = x->n_failed;
@@ -258,7 +275,7 @@ Mode__StatusReply *status_build(struct status_memory **memory, const struct serv
     r->epoch = s->epoch;
     r->uptime_s = mode_clock_s() - s->started_s;
     r->ready = redis_is_up(s->redis);
-    r->store = (char *)mode_store_root(s->store);
+    r->store = keep_text(m, mode_xstrdup(mode_store_root(s->store)));
     r->has_store_free_bytes = 1;
     r->store_free_bytes = mode_store_free_bytes(s->store, NULL);
     char paused[400];

@@ -22,6 +22,9 @@ void server_turned_away(struct server *s, const char *service, const char *name,
     snprintf(t->service, sizeof t->service, "%s", service);
     snprintf(t->name, sizeof t->name, "%s", name);
     snprintf(t->why, sizeof t->why, "%s", why);
+    mode_wire_text(t->service);
+    mode_wire_text(t->name);
+    mode_wire_text(t->why);
 }
 
 bool server_turned_lately(const struct server *s, const char *name)

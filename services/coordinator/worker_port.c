@@ -38,9 +38,11 @@ static void reject(struct server *s, Mode__RejectCode code, const char *text)
     Mode__Reject r = MODE__REJECT__INIT;
     mode_envelope_init(&e, &s->message_id, MODE__ENVELOPE__BODY_REJECT);
     r.code = code;
-    r.text = (char *)text;
+    r.text = mode_xstrdup(text);
+    mode_wire_text(r.text);
     e.reject = &r;
     send_route(s, &s->current, &e);
+    free(r.text);
 }
 
 bool server_send_assign(struct server *s, const struct core_action *a)
@@ -183,8 +185,14 @@ static bool have_room(const struct server *s, char *why, size_t size)
 static bool is_of_its_code(const Mode__Hello *h, char *why, size_t size)
 {
     char wanted[128];
+    const bool known = mode_code_number(h->service) > 0;
     mode_code_version(wanted, sizeof wanted, h->service);
-    if (strcmp(h->code_version, wanted) == 0) return true;
+    if (known && strcmp(h->code_version, wanted) == 0) return true;
+    if (!known) {
+        snprintf(why, size, "there are no tasks for \"%.32s\" here. HINT: is the coordinator, version %s, too old?",
+                 h->service, mode_version);
+        return false;
+    }
     snprintf(why, size,
              "you are version %.32s, which makes %.64s, the tasks here are for %.64s, of version %s. HINT: update the "
              "older one",
@@ -304,9 +312,25 @@ static void on_fail(struct server *s, const char *session, const Mode__Fail *m)
     }
 }
 
+static size_t take_scores(struct core_score score[CORE_SCORES], const Mode__TaskProgress *t)
+{
+    size_t n = t->n_scores < CORE_SCORES ? t->n_scores : CORE_SCORES;
+    for (size_t i = 0; i < n; i++) {
+        const Mode__Score *from = t->scores[i];
+        score[i] = (struct core_score){.value = from->value, .step = from->step};
+        snprintf(score[i].task, sizeof score[i].task, "%s", from->task);
+        snprintf(score[i].metric, sizeof score[i].metric, "%s", from->metric);
+        mode_wire_text(score[i].task);
+        mode_wire_text(score[i].metric);
+    }
+    return n;
+}
+
 static void on_progress(struct server *s, const char *session, uint64_t id, const Mode__Progress *m)
 {
     struct core_event e = {.type = CORE_EV_PROGRESS, .session = session, .key = ""};
+    char unit[sizeof s->core.task->unit];
+    struct core_score score[CORE_SCORES];
     if (!m->n_tasks) core_handle(&s->core, &e, server_now_ms());
     for (size_t i = 0; i < m->n_tasks; i++) {
         const Mode__TaskProgress *t = m->tasks[i];
@@ -314,7 +338,9 @@ static void on_progress(struct server *s, const char *session, uint64_t id, cons
         e.fence = t->fence;
         e.done = t->done;
         e.total = t->total;
-        e.unit = t->unit;
+        snprintf(unit, sizeof unit, "%s", t->unit ? t->unit : "");
+        mode_wire_text(unit);
+        e.unit = unit;
         e.rate = t->rate;
         e.seconds = t->seconds;
         e.rss_bytes = t->rss_bytes;
@@ -322,6 +348,8 @@ static void on_progress(struct server *s, const char *session, uint64_t id, cons
         if (t->train)
             e.train = (struct core_train_step){true, t->train->loss, t->train->lr, t->train->logit_scale,
                                                t->train->samples_per_s};
+        e.score = score;
+        e.n_scores = take_scores(score, t);
         core_handle(&s->core, &e, server_now_ms());
     }
     server_settle(s);

@@ -40,6 +40,32 @@ static void when(char *out, size_t n, int64_t unix_ms)
     strftime(out, n, "%H:%M:%S", localtime_r(&t, &tm));
 }
 
+/* "colour top1 41.2 %": metrics.json's names of what people call otherwise. */
+static void print_score(FILE *out, const Mode__Score *s)
+{
+    const char *metric = strcmp(s->metric, "acc1") == 0                     ? "top1"
+                         : strcmp(s->metric, "acc5") == 0                   ? "top5"
+                         : strcmp(s->metric, "mean_average_precision") == 0 ? "mAP"
+                                                                            : s->metric;
+    fprintf(out, "%s %s %.1f %%", s->task, metric, 100 * s->value);
+}
+
+/* The newest of each task, in a line; those of a validation that goes on are of a later step than the others. */
+static void print_scores(FILE *out, const Mode__TaskRow *t)
+{
+    enum { SHOWN = 4 };
+    if (t->n_scores) fprintf(out, "    ");
+    for (size_t i = 0; i < t->n_scores && i < SHOWN; i++) {
+        const bool last = i + 1 == t->n_scores || i + 1 == SHOWN;
+        print_score(out, t->scores[i]);
+        if (last || t->scores[i]->step != t->scores[i + 1]->step)
+            fprintf(out, " at step %llu", (unsigned long long)t->scores[i]->step);
+        if (!last) fprintf(out, ", ");
+    }
+    if (t->n_scores > SHOWN) fprintf(out, ", and %zu more tasks (--json)", t->n_scores - SHOWN);
+    if (t->n_scores) fputc('\n', out);
+}
+
 static void print_train_step(FILE *out, const Mode__TaskRow *t)
 {
     if (!t->train) return;
@@ -92,7 +118,10 @@ static void print_status(FILE *out, const Mode__StatusReply *r)
             fprintf(out, "  %s %llu/%llu %s", w->tasks[t]->label, (unsigned long long)w->tasks[t]->done,
                     (unsigned long long)w->tasks[t]->total, w->tasks[t]->unit);
         fputc('\n', out);
-        for (size_t t = 0; t < w->n_tasks; t++) print_train_step(out, w->tasks[t]);
+        for (size_t t = 0; t < w->n_tasks; t++) {
+            print_train_step(out, w->tasks[t]);
+            print_scores(out, w->tasks[t]);
+        }
         if (w->why) fprintf(out, "    %s\n", w->why);
     }
     if (r->tasks_left_out || r->workers_left_out)

@@ -56,6 +56,7 @@ static void on_validated(void *ctx, const struct mode_validation_result *r)
 {
     const struct hook *h = ctx;
     mode_job_goes_on(h->job);
+    mode_job_score(h->job, &(struct mode_job_score){r->task, r->measure, r->value, r->step});
     mode_log_info("validated", "model=%s step=%llu task=%s %s=%.4f seconds=%.1f", h->name, (unsigned long long)r->step,
                   r->task, r->measure, r->value, r->seconds);
 }

@@ -1,5 +1,6 @@
 #!/bin/sh
-# run.sh BUILD [NAME...] - every fuzzer of BUILD/fuzz (or the named ones), FUZZ_SECONDS each (60), one after the other.
+# run.sh BUILD [NAME...] - every fuzzer of BUILD/fuzz (or the named ones), FUZZ_SECONDS each (60), one after the other;
+# FUZZ_SECONDS=0: the inputs that are known already, as a test.
 # tests/fuzz/seeds/<name>/ are its first inputs, tests/fuzz/<name>.dict its words, where these exist; what it learns
 # stays in BUILD/corpus/<name>. A crash leaves its input in BUILD/crashes/ and ends the run with exit 1.
 set -eu
@@ -8,6 +9,8 @@ shift
 cd "$(dirname "$0")"
 [ $# -gt 0 ] || set -- $(cd "$build/fuzz" && ls)
 mkdir -p "$build/crashes"
+until="-max_total_time=${FUZZ_SECONDS:-60}"
+if [ "${FUZZ_SECONDS:-60}" = 0 ]; then until=-runs=0; fi
 for name in "$@"; do
     mkdir -p "$build/corpus/$name"
     set -- "$build/corpus/$name"
@@ -15,6 +18,6 @@ for name in "$@"; do
     if [ -f "$name.dict" ]; then set -- "$@" "-dict=$name.dict"; fi
     echo "== fuzz $name: ${FUZZ_SECONDS:-60} s"
     UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 "$build/fuzz/$name" "$@" -artifact_prefix="$build/crashes/$name-" \
-        -max_total_time="${FUZZ_SECONDS:-60}" -max_len="${FUZZ_MAX_LEN:-16384}" -timeout=20 -rss_limit_mb=2048 \
+        "$until" -max_len="${FUZZ_MAX_LEN:-16384}" -timeout=20 -rss_limit_mb=2048 \
         -print_final_stats=1 -verbosity=0 || { echo "fuzz $name: FAILED; the input is in $build/crashes" >&2; exit 1; }
 done

@@ -649,6 +649,40 @@ static void test_a_damaged_blob_is_made_again(void **state)
     tear_down(f);
 }
 
+/* A blob of many GB, or on a file server that does not answer, is looked at: everybody else is answered meanwhile, what
+ * waits for it is not tried again, and it costs none of the tries it has. */
+static void test_the_loop_does_not_wait_for_a_blob(void **state)
+{
+    (void)state;
+    struct fake *f = set_up();
+    struct summary s;
+    char *text = spec_text("hang", "paper", "1e-3");
+    f->hang = "captions/0001";
+    assert_true(submit(f, text));
+    for (int ms = 0; ms < 30000 && f->n_bad < 2; ms++) work_a_while(f, 1); /* its embedding and the seed read it */
+    assert_int_equal(f->n_bad, 2);
+    const double until = mode_clock_s() + 7; /* the next try would be after five seconds */
+    while (mode_clock_s() < until) {
+        const double asked = mode_clock_s();
+        look(f, &s, "hang");
+        assert_true(mode_clock_s() - asked < 2);
+        work_a_while(f, 200);
+    }
+    assert_int_equal(s.state, MODE__RUN_STATE__RUN_RUNNING);
+    assert_int_equal(f->n_bad, 2);
+    int fd = open(f->hung,
+                  O_WRONLY | O_NONBLOCK | O_CLOEXEC); /* there is a reader, who learns nothing: a pipe is no file */
+    assert_true(fd >= 0);
+    assert_int_equal(unlink(f->hung), 0); /* the next one sees that it is gone */
+    close(fd);
+    work(f, &s, "hang", UINT32_MAX);
+    assert_int_equal(s.state, MODE__RUN_STATE__RUN_DONE);
+    assert_int_equal(f->executed, ALL + 1);
+    assert_true(has_note(f, "captions/0001 is damaged or gone: it is made again"));
+    free(text);
+    tear_down(f);
+}
+
 static void test_a_nearly_full_disk_pauses(void **state)
 {
     (void)state;
@@ -878,6 +912,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_says_for_whom_tasks_wait),
         cmocka_unit_test(test_metrics_show_every_kind_of_worker),
         cmocka_unit_test(test_a_damaged_blob_is_made_again),
+        cmocka_unit_test(test_the_loop_does_not_wait_for_a_blob),
         cmocka_unit_test(test_a_nearly_full_disk_pauses),
         cmocka_unit_test(test_trained_models_are_handed_over_all_the_same),
         cmocka_unit_test(test_a_run_that_was_removed_leaves_nothing_in_redis),

@@ -173,6 +173,22 @@ static void test_heartbeats_carry_progress(void **state)
     assert_true(rate);
 }
 
+/* Of a training, the newest of each task, but for one that is no number. */
+static void check_scores(const char *kind, const Mode__TaskProgress *t)
+{
+    if (strcmp(kind, "brief") == 0) assert_int_equal(t->n_scores, 0); /* what another task said is not this one's */
+    for (size_t i = 0; i < t->n_scores; i++) {
+        const Mode__Score *s = t->scores[i];
+        assert_string_equal(s->task, i ? "cats & ?" : "colour");
+        assert_string_equal(s->metric, "acc1");
+        assert_int_equal(s->step % 10, 0);
+        assert_true(s->step <= t->done + 10);
+        assert_true(i || s->value == 0.5);
+    }
+    if (t->done > 12)
+        assert_int_equal(t->n_scores, strcmp(kind, "train") == 0 ? 2 : strcmp(kind, "brief") == 0 ? 0 : 1);
+}
+
 /* Follows a task until it is done; how many of its heartbeats told a step, and the loss of the last. */
 static int steps_told(struct fixture *f, const char *kind, double *loss)
 {
@@ -186,6 +202,7 @@ static int steps_told(struct fixture *f, const char *kind, double *loss)
         const Mode__TaskProgress *t = f->last->msg->progress->tasks[0];
         assert_string_equal(t->key, key);
         beats++;
+        check_scores(kind, t);
         if (!t->train) continue;
         told++;
         assert_true(t->train->loss > 0 && t->train->loss <= *loss);
@@ -291,6 +308,32 @@ static void test_drain_lets_the_task_finish(void **state)
     acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_COMMITTED);
     assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_BYE, SOON_MS));
     assert_int_equal(worker_exit(f), 0);
+}
+
+/* Docker would start it again: it stays, healthy and without a connection, until it is stopped. */
+static void test_a_drained_worker_may_stay(void **state)
+{
+    struct fixture *f = *state;
+    char *text = NULL;
+    Mode__Envelope e;
+    Mode__Drain d = MODE__DRAIN__INIT;
+    start_worker(f, "--stay", NULL);
+    wait_credit(f, 1);
+    mode_envelope_init(&e, &f->counter, MODE__ENVELOPE__BODY_DRAIN);
+    e.drain = &d;
+    send_to_worker(f, &e);
+    assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_BYE, 5000));
+    for (int i = 0; i < 500 && !(text && strstr(text, " connected=0 ")); i++) {
+        free(text);
+        usleep(10000);
+        if (mode_file_read(f->health, 0, &text, NULL, &f->err)) text = NULL;
+    }
+    assert_non_null(text);
+    assert_non_null(strstr(text, " connected=0 "));
+    free(text);
+    assert_int_equal(waitpid(f->worker, NULL, WNOHANG), 0);
+    kill(f->worker, SIGTERM);
+    assert_int_equal(worker_exit(f), 128 + SIGTERM);
 }
 
 /* It will not be another one the next time. Checkpoints stay for whoever comes next. */
@@ -425,6 +468,7 @@ int main(int argc, char **argv)
         T(test_cancel_stops_a_task_within_its_grace),
         T(test_sigterm_gives_the_task_back),
         T(test_drain_lets_the_task_finish),
+        T(test_a_drained_worker_may_stay),
         T(test_a_coordinator_of_another_protocol_is_left),
         T(test_a_new_attempt_goes_on_from_the_checkpoint),
         T(test_a_task_that_another_attempt_committed_is_done),

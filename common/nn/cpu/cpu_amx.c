@@ -1,5 +1,5 @@
 /* The cpu backend compiled for AMX (flags in cpu.cmake); chosen when opened, if processor and system have it. */
-#if defined(__x86_64__) && defined(__AMX_BF16__)
+#if defined(__x86_64__) && (defined(__AMX_BF16__) || defined(__AMXBF16__)) /* the second: clang before 15 */
 #define MODE_NN_CPU_TABLE mode__cpu_amx_ops
 #define MODE_NN_CPU_NAME  "cpu-amx"
 #include "nn/cpu/table.h"

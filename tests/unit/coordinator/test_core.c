@@ -768,6 +768,36 @@ static void test_a_full_disk_costs_nothing_but_time(void **state)
     core_clear(&c);
 }
 
+/* Its input is being looked at, which may take longer than the wait for the next try. */
+static void test_a_withheld_task_waits_for_its_release(void **state)
+{
+    (void)state;
+    struct core c;
+    begin(&c, false, false);
+    want(&c, key_a, 0, false, 0);
+    core_task_withhold(&c, 0); /* it has not failed */
+    hello(&c, session_1, "w1", 1, 10);
+    assert_int_equal(c.task[0].state, CORE_LEASED);
+    about(&c, CORE_EV_FAIL, session_1, key_a, c.task[0].fence, false, CORE_FAIL_INTEGRITY, 20);
+    core_task_withhold(&c, 0);
+    for (int64_t now = 30; now < 100000; now += 5000) {
+        say(&c, CORE_EV_CREDIT, session_1, 1, now);
+        core_handle(&c, &(struct core_event){.type = CORE_EV_TICK}, now);
+        assert_int_equal(c.task[0].state, CORE_RETRY_WAIT);
+        assert_true(core_next_tick_ms(&c, now) > now); /* nothing is due */
+    }
+    core_task_release(&c, 0);
+    core_handle(&c, &(struct core_event){.type = CORE_EV_TICK}, 100000);
+    assert_int_equal(c.task[0].state, CORE_LEASED);
+    about(&c, CORE_EV_FAIL, session_1, key_a, c.task[0].fence, false, CORE_FAIL_INTEGRITY, 100010);
+    core_task_withhold(&c, 0);
+    core_task_unwant(&c, 0, 100020); /* nobody wants it any more, and then somebody does */
+    want(&c, key_a, 0, false, 100030);
+    say(&c, CORE_EV_CREDIT, session_1, 1, 100040);
+    assert_int_equal(c.task[0].state, CORE_LEASED);
+    core_clear(&c);
+}
+
 static void test_without_room_nothing_is_handed_out(void **state)
 {
     (void)state;
@@ -828,6 +858,7 @@ int main(void)
         cmocka_unit_test(test_held_lease_survives_a_restart),
         cmocka_unit_test(test_what_a_worker_computes_with_may_change),
         cmocka_unit_test(test_a_full_disk_costs_nothing_but_time),
+        cmocka_unit_test(test_a_withheld_task_waits_for_its_release),
         cmocka_unit_test(test_without_room_nothing_is_handed_out),
         cmocka_unit_test(test_a_done_task_whose_record_is_gone_is_done_again),
     };

@@ -42,6 +42,7 @@ static void begin(struct core *c)
 
 static void progress(struct core *c, int task, bool known, double loss)
 {
+    static const struct core_score score[] = {{"colour", "acc1", 0.5, 3000}, {"a \"b\"\\\n", "acc5", 0.75, 3000}};
     core_handle(c,
                 &(struct core_event){.type = CORE_EV_PROGRESS,
                                      .session = session,
@@ -50,7 +51,9 @@ static void progress(struct core *c, int task, bool known, double loss)
                                      .done = 12,
                                      .total = 40,
                                      .unit = "steps",
-                                     .train = {known, loss, 5e-4, 14.25, 812.5}},
+                                     .train = {known, loss, 5e-4, 14.25, 812.5},
+                                     .score = score,
+                                     .n_scores = known ? 2 : 0},
                 4000);
 }
 
@@ -58,6 +61,7 @@ static bool says(const struct core *c, const char *line)
 {
     struct mode_str s = {0};
     http_train_metrics(&s, c);
+    http_score_metrics(&s, c);
     bool found = strstr(s.data, line) != NULL;
     mode_str_clear(&s);
     return found;
@@ -76,6 +80,11 @@ static void test_metrics_are_of_trainings_that_go_on(void **state)
     assert_true(says(&c, "mode_train_learning_rate{run=\"demo\",model=\"seed\"} 0.0005\n"));
     assert_true(says(&c, "mode_train_logit_scale{run=\"demo\",model=\"seed\"} 14.25\n"));
     assert_true(says(&c, "mode_train_samples_per_second{run=\"demo\",model=\"seed\"} 812.5\n"));
+    assert_true(
+        says(&c, "# TYPE mode_validation gauge\n"
+                 "mode_validation{run=\"demo\",model=\"seed\",task=\"colour\",metric=\"acc1\"} 0.5\n"
+                 "mode_validation{run=\"demo\",model=\"seed\",task=\"a \\\"b\\\"\\\\\\n\",metric=\"acc5\"} 0.75\n"));
+    assert_true(says(&c, "mode_validation_step{run=\"demo\",model=\"seed\",task=\"colour\",metric=\"acc1\"} 3000\n"));
     assert_false(says(&c, "run=\"other\""));
     progress(&c, 1, true, 2.25);
     assert_true(says(&c, "mode_train_loss{run=\"other\",model=\"expert-1\"} 2.25\n"));
@@ -92,6 +101,7 @@ static void test_the_status_has_it(void **state)
 {
     (void)state;
     Mode__TrainStep step = MODE__TRAIN_STEP__INIT;
+    Mode__Score score = MODE__SCORE__INIT, *scores[1] = {&score};
     Mode__TaskRow rows[2] = {MODE__TASK_ROW__INIT, MODE__TASK_ROW__INIT}, *at[2] = {&rows[0], &rows[1]};
     Mode__Worker w = MODE__WORKER__INIT, *workers[1] = {&w};
     Mode__StatusReply r = MODE__STATUS_REPLY__INIT;
@@ -102,6 +112,12 @@ static void test_the_status_has_it(void **state)
     rows[0].run = rows[1].run = "demo";
     rows[0].label = "train/seed";
     rows[0].train = &step;
+    rows[0].scores = rows[1].scores = scores;
+    rows[0].n_scores = rows[1].n_scores = 1;
+    score.task = "colour";
+    score.metric = "acc1";
+    score.value = 0.5;
+    score.step = 3000;
     w.tasks = at;
     w.n_tasks = 2;
     r.workers = workers;
@@ -115,7 +131,14 @@ static void test_the_status_has_it(void **state)
     assert_true(json_real_value(json_object_get(train, "lr")) == 5e-4);
     assert_true(json_real_value(json_object_get(train, "logit_scale")) == 14.25);
     assert_true(json_real_value(json_object_get(train, "samples_per_s")) == 812.5);
-    assert_null(json_object_get(json_array_get(tasks, 1), "train"));
+    const json_t *result = json_array_get(json_object_get(train, "validation"), 0);
+    assert_string_equal(json_string_value(json_object_get(result, "task")), "colour");
+    assert_string_equal(json_string_value(json_object_get(result, "metric")), "acc1");
+    assert_true(json_real_value(json_object_get(result, "value")) == 0.5);
+    assert_int_equal(json_integer_value(json_object_get(result, "step")), 3000);
+    train = json_object_get(json_array_get(tasks, 1), "train"); /* evaluated before its first step */
+    assert_null(json_object_get(train, "loss"));
+    assert_int_equal(json_array_size(json_object_get(train, "validation")), 1);
     json_decref(o);
     free(text);
 }

@@ -457,6 +457,19 @@ static void test_no_message_contains_itself(void **state)
     }
 }
 
+static void test_texts_are_made_fit_for_the_wire(void **state)
+{
+    (void)state;
+    char cut[] = "/data/k\xc3\xa4se/\xe6\x97", odd[] = "\xff\xc3(\xed\xa0\x80.tar", good[] = "k\xc3\xa4se";
+    mode_wire_text(cut);
+    assert_string_equal(cut, "/data/k\xc3\xa4se/??");
+    mode_wire_text(odd);
+    assert_string_equal(odd, "\?\?(\?\?\?.tar");
+    mode_wire_text(good);
+    assert_string_equal(good, "k\xc3\xa4se");
+    mode_wire_text(NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -470,6 +483,7 @@ int main(void)
         cmocka_unit_test(test_deep_nesting_is_harmless),
         cmocka_unit_test(test_wide_messages_meet_the_budget),
         cmocka_unit_test(test_mutations_never_crash),
+        cmocka_unit_test(test_texts_are_made_fit_for_the_wire),
         cmocka_unit_test(test_no_message_contains_itself),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
