@@ -4,6 +4,7 @@
 FOLDER/../faults, read anew for every request, one a line: NAME [NUMBER] PART-OF-THE-PATH; with a number only so often.
 
     503      answers 503                            cut      ends the connection in the middle of the body
+    late     waits 20 ms, or as many as MODE_TEST_LATE_MS, before it answers
     slow     trickles                               stall    sends half and then nothing
     404, 403 say so                                 changed  another ETag
     nohead   HEAD is refused, as by presigned addresses      norange  ranges are not known
@@ -105,6 +106,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         path, _, query = self.path.partition("?")
         now = faults(path)
+        if "late" in now:
+            time.sleep(int(os.environ.get("MODE_TEST_LATE_MS", "20")) / 1000)
         if path.startswith("/s3/") and not path.startswith("/s3/public/") and not self.signed(path):
             return self.refuse(403, "SignatureDoesNotMatch" if "Authorization" in self.headers else "AccessDenied")
         if "sign" in now and query != "signature=right":
