@@ -25,7 +25,7 @@ enum state { AWAY, WANTED, COMING, HERE, BY_PICTURE, FAILED };
 
 struct entry {
     const char *path; /* NULL: nothing to be done */
-    uint64_t bytes;   /* of the folder of shards; 0: a file of this machine */
+    uint64_t bytes;   /* 0: a file of this machine */
     enum state state;
     uint64_t until; /* the turn after the last one known that it has */
     uint64_t done;  /* bytes that have come */
@@ -38,7 +38,7 @@ struct mode_shard_ahead {
     const struct mode_shard_order *order;
     struct entry *shard;
     size_t n_shards;
-    uint64_t room, taken;    /* bytes of the folder of shards; of them those of shards in WANTED, COMING and HERE */
+    uint64_t room, taken;    /* bytes of the folder of shards; of them those for shards in WANTED, COMING and HERE */
     uint64_t from, next, to; /* turns from .. to - 1 are in the queue; none before next is WANTED */
     uint32_t *queue;         /* [cap] shard of turn t at t % cap */
     uint64_t cap;
@@ -52,6 +52,12 @@ struct mode_shard_ahead {
     int n_threads;
 };
 
+/* What a shard takes of the folder, which counts blocks: a little more than it has. */
+static uint64_t on_disk(uint64_t bytes)
+{
+    return (bytes + bytes / 64 + 4095) / 4096 * 4096;
+}
+
 static struct entry *at(struct mode_shard_ahead *a, uint64_t turn)
 {
     return &a->shard[a->queue[turn % a->cap]];
@@ -59,7 +65,7 @@ static struct entry *at(struct mode_shard_ahead *a, uint64_t turn)
 
 static void away(struct mode_shard_ahead *a, struct entry *e)
 {
-    if (e->state == WANTED || e->state == COMING || e->state == HERE) a->taken -= e->bytes;
+    if (e->state == WANTED || e->state == COMING || e->state == HERE) a->taken -= on_disk(e->bytes);
     mode_shard_release(&e->file);
     e->state = AWAY;
     e->tried = false;
@@ -115,9 +121,10 @@ static void came(struct mode_shard_ahead *a, struct entry *e, enum mode_status s
     }
     away(a, e);
     if (!wanted) return;
-    e->state = st == MODE_E_TEMP ? BY_PICTURE : FAILED; /* TEMP: others hold what the folder has */
+    e->state = st == MODE_E_TEMP ? BY_PICTURE : FAILED;
     e->tried = tried;
     e->err = *err;
+    if (st == MODE_E_TEMP) a->room = a->taken; /* others hold the rest: none is waited for as long again */
 }
 
 static void *fetcher(void *ctx)
@@ -168,11 +175,11 @@ static bool push(struct mode_shard_ahead *a, bool needed)
     a->epoch = epoch;
     const uint32_t shard = a->order->shard[a->turn[a->to % a->order->n]];
     struct entry *e = &a->shard[shard];
-    const bool fits = e->state != AWAY || a->taken + e->bytes <= a->room || !e->bytes;
+    const bool fits = e->state != AWAY || a->taken + on_disk(e->bytes) <= a->room || !e->bytes;
     if (!fits && !needed) return false;
     if (e->state == AWAY && e->path) {
         e->state = fits ? WANTED : BY_PICTURE;
-        if (fits) a->taken += e->bytes;
+        if (fits) a->taken += on_disk(e->bytes);
     }
     e->until = a->to + 1;
     if (a->to - a->from == a->cap) grow(a);
@@ -219,7 +226,7 @@ static int missing(struct mode_shard_ahead *a, uint64_t to, uint64_t *done, uint
         if (e->state == FAILED) {
             e->tried = true;
             e->state = WANTED;
-            a->taken += e->bytes;
+            a->taken += on_disk(e->bytes);
             if (a->next > t) a->next = t;
         }
         if (e->state != WANTED && e->state != COMING) continue;
@@ -352,7 +359,7 @@ char *mode_shard_ahead_warning(uint64_t *bytes, size_t n, uint32_t window, uint6
 {
     uint64_t two = 0;
     if (n) qsort(bytes, n, sizeof *bytes, larger_first);
-    for (size_t i = 0; i < n && i < 2 * (uint64_t)window; i++) two += bytes[i];
+    for (size_t i = 0; i < n && i < 2 * (uint64_t)window; i++) two += on_disk(bytes[i]);
     if (two <= room) return NULL;
     return mode_xasprintf(
         "two windows of %u shards may have %.1f GB, and the folder of shards holds %.1f GB at most: training will wait "

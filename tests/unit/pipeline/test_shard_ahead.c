@@ -18,7 +18,7 @@
 
 #include <cmocka.h>
 
-enum { SHARDS = 9, BYTES = 1000, WINDOW = 3, SEED = 5, N_WINDOWS = SHARDS - WINDOW + 1 };
+enum { SHARDS = 9, BYTES = 4000, ON_DISK = 4096, WINDOW = 3, SEED = 5, N_WINDOWS = SHARDS - WINDOW + 1 };
 
 static char folder[] = "/tmp/mode-ahead-XXXXXX", *address[SHARDS], *copy[SHARDS];
 static struct mode_shard_order order;
@@ -101,7 +101,7 @@ static void test_two_windows_are_held_and_nothing_behind_or_after_the_end(void *
 {
     (void)state;
     const uint64_t last = SHARDS + WINDOW; /* the training ends in the second epoch's first window */
-    struct mode_shard_ahead *a = open_ahead(2 * WINDOW * BYTES);
+    struct mode_shard_ahead *a = open_ahead(2 * WINDOW * ON_DISK);
     for (uint64_t epoch = 0; epoch < 2; epoch++)
         for (uint64_t w = 0; w < (epoch ? 1 : N_WINDOWS); w++) {
             const uint64_t from = epoch * SHARDS + w, to = from + WINDOW;
@@ -120,7 +120,7 @@ static void test_two_windows_are_held_and_nothing_behind_or_after_the_end(void *
 static void test_no_more_is_held_than_there_is_room_for(void **state)
 {
     (void)state;
-    struct mode_shard_ahead *a = open_ahead((WINDOW + 1) * BYTES);
+    struct mode_shard_ahead *a = open_ahead((WINDOW + 1) * ON_DISK);
     need(a, 2, 2 + WINDOW, UINT64_MAX);
     check_held(2, 2 + WINDOW + 1);
     need(a, 3, 3 + WINDOW + 2, UINT64_MAX); /* a batch in three windows: one shard finds no room */
@@ -146,7 +146,7 @@ static void test_a_stop_is_heard_while_a_shard_is_waited_for(void **state)
     uint64_t total = 0;
     const struct mode_remote_watch watch = {never, &total};
     unlink(copy[shard_at(1)]); /* nobody answers at its address */
-    struct mode_shard_ahead *a = open_ahead(SHARDS * BYTES);
+    struct mode_shard_ahead *a = open_ahead(SHARDS * ON_DISK);
     assert_int_equal(mode_shard_ahead_need(a, 0, WINDOW, UINT64_MAX, &watch, &err), MODE_E_STOPPED);
     assert_true(total >= BYTES && total <= WINDOW * BYTES);
     mode_shard_ahead_close(&a);
@@ -156,12 +156,12 @@ static void test_a_folder_without_room_for_two_windows_is_told(void **state)
 {
     (void)state;
     uint64_t bytes[] = {(uint64_t)1e9, (uint64_t)4e9, 0, (uint64_t)2e9, (uint64_t)3e9};
-    char *text = mode_shard_ahead_warning(bytes, 5, 1, (uint64_t)6.9e9);
-    assert_non_null(strstr(text, "two windows of 1 shards may have 7.0 GB, and the folder of shards holds 6.9 GB"));
+    char *text = mode_shard_ahead_warning(bytes, 5, 1, (uint64_t)7e9);
+    assert_non_null(strstr(text, "two windows of 1 shards may have 7.1 GB, and the folder of shards holds 7.0 GB"));
     assert_non_null(strstr(text, "train.window_shards"));
     free(text);
-    assert_null(mode_shard_ahead_warning(bytes, 5, 1, (uint64_t)7e9));
-    assert_null(mode_shard_ahead_warning(bytes, 5, 1000, (uint64_t)10e9));
+    assert_null(mode_shard_ahead_warning(bytes, 5, 1, (uint64_t)7.2e9));
+    assert_null(mode_shard_ahead_warning(bytes, 5, 1000, (uint64_t)10.2e9));
 }
 
 int main(void)
