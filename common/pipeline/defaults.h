@@ -30,6 +30,9 @@
 #define MODE_DEFAULT_CHECKPOINT_STEPS "200"
 #define MODE_DEFAULT_SCALE_MIN        "0.9"
 #define MODE_DEFAULT_SCALE_MAX        "1.0"
+#define MODE_DEFAULT_ORDER            "shuffle"
+#define MODE_DEFAULT_WINDOW_SHARDS    "16"
+#define MODE_MOST_WINDOW_SHARDS       100000
 #define MODE_DEFAULT_EVALUATE_STEPS   "0" /* never */
 
 /* evaluate, ensemble */

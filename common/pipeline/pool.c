@@ -1,6 +1,7 @@
 #include "pipeline/pool.h"
 
 #include "base/rng.h"
+#include "base/str.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -41,8 +42,26 @@ enum mode_status mode_pool_init(struct mode_pool *pool, uint64_t n_rows, const i
     return MODE_OK;
 }
 
+enum mode_status mode_pool_by_windows(struct mode_pool *pool, uint32_t n_shards, const uint32_t *row_end,
+                                      uint32_t window, struct mode_error *err)
+{
+    bool *has_turn = mode_xcalloc(n_shards, sizeof *has_turn);
+    const uint32_t *in = pool->in, *end = in + pool->n_in;
+    for (uint32_t i = 0, from = 0; i < n_shards; from = row_end[i++]) {
+        has_turn[i] = pool->n_out > 0 && row_end[i] > from;
+        for (; in < end && *in < row_end[i]; in++) has_turn[i] = true;
+    }
+    pool->windows = mode_xcalloc(1, sizeof *pool->windows);
+    enum mode_status st = mode_shard_order_init(pool->windows, n_shards, row_end, has_turn, window, pool->n_out,
+                                                pool->seed, err);
+    free(has_turn);
+    return st;
+}
+
 void mode_pool_clear(struct mode_pool *pool)
 {
+    if (pool->windows) mode_shard_order_clear(pool->windows);
+    free(pool->windows);
     free(pool->in);
     free(pool->outside);
     free(pool->order);
@@ -51,7 +70,7 @@ void mode_pool_clear(struct mode_pool *pool)
 
 static void build_epoch(struct mode_pool *pool, uint64_t epoch)
 {
-    memcpy(pool->order, pool->in, (size_t)pool->n_in * sizeof *pool->order);
+    if (!pool->windows) memcpy(pool->order, pool->in, (size_t)pool->n_in * sizeof *pool->order);
     if (pool->n_out) {
         uint32_t *out = pool->order + pool->n_in;
         struct mode_rng r = mode_rng_for(pool->seed, MODE_RNG_OUT, epoch, 0);
@@ -62,9 +81,14 @@ static void build_epoch(struct mode_pool *pool, uint64_t epoch)
             out[j] = t;
         }
     }
+    pool->epoch = epoch;
+    if (pool->windows) {
+        mode_shard_order_build(pool->windows, epoch, pool->in, pool->n_in, pool->order + pool->n_in, pool->n_out,
+                               pool->order);
+        return;
+    }
     struct mode_rng r = mode_rng_for(pool->seed, MODE_RNG_ORDER, epoch, 0);
     mode_rng_shuffle_u32(&r, pool->order, mode_pool_size(pool));
-    pool->epoch = epoch;
 }
 
 void mode_pool_draw(struct mode_pool *pool, uint64_t first, uint64_t n, uint32_t *rows, uint32_t *epochs)
@@ -76,4 +100,14 @@ void mode_pool_draw(struct mode_pool *pool, uint64_t first, uint64_t n, uint32_t
         rows[i] = pool->order[(first + i) % size];
         epochs[i] = (uint32_t)epoch;
     }
+}
+
+void mode_pool_turns(struct mode_pool *pool, uint64_t sample, uint64_t *from, uint64_t *to)
+{
+    const struct mode_shard_order *o = pool->windows;
+    const uint32_t size = mode_pool_size(pool);
+    const uint64_t epoch = sample / size;
+    if (epoch != pool->epoch) build_epoch(pool, epoch);
+    *from = epoch * o->n + mode_shard_order_window(o, (uint32_t)(sample % size));
+    *to = *from + o->window;
 }

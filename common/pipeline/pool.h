@@ -14,12 +14,15 @@
  *     mode_pool_init(&pool, n_rows, coarse_of_row, 2, 0.02, seed, &err);
  *     mode_pool_draw(&pool, step * batch, batch, rows, epochs);
  *
+ * By windows the same rows of an epoch come in an order that keeps to a few shards at a time (shard_order.h).
+ *
  * Source:  MoDE (arXiv:2404.16030) section 3.2; the share of outside rows is the reference implementation's.
  * Threads: one caller (draw keeps the current epoch's order). */
 #ifndef MODE_PIPELINE_POOL_H
 #define MODE_PIPELINE_POOL_H
 
 #include "base/error.h"
+#include "pipeline/shard_order.h"
 
 #include <stdint.h>
 
@@ -32,6 +35,7 @@ struct mode_pool {
     uint32_t *outside;  /* [n_outside] ascending */
     uint64_t epoch;     /* of order; UINT64_MAX = none yet */
     uint32_t *order;    /* [n_in + n_out] rows in the order of that epoch */
+    struct mode_shard_order *windows; /* NULL: one permutation of all */
 };
 
 enum { MODE_POOL_ALL = -1 };
@@ -41,6 +45,10 @@ enum { MODE_POOL_ALL = -1 };
  * any row of its own. */
 enum mode_status mode_pool_init(struct mode_pool *pool, uint64_t n_rows, const int32_t *coarse, int32_t expert,
                                 double out_ratio, uint64_t seed, struct mode_error *err);
+/* After init, before the first draw: in windows of so many shards, of which shard i ends before row row_end[i].
+ * MODE_E_MEMORY. */
+enum mode_status mode_pool_by_windows(struct mode_pool *pool, uint32_t n_shards, const uint32_t *row_end,
+                                      uint32_t window, struct mode_error *err);
 void mode_pool_clear(struct mode_pool *pool);
 /* Samples in an epoch. */
 static inline uint32_t mode_pool_size(const struct mode_pool *pool)
@@ -49,5 +57,7 @@ static inline uint32_t mode_pool_size(const struct mode_pool *pool)
 }
 /* Samples first .. first+n-1: their rows [n] and epochs [n]. */
 void mode_pool_draw(struct mode_pool *pool, uint64_t first, uint64_t n, uint32_t *rows, uint32_t *epochs);
+/* Of a pool by windows: turns *from .. *to - 1 (shard_order.h) are those of the shards in the sample's window. */
+void mode_pool_turns(struct mode_pool *pool, uint64_t sample, uint64_t *from, uint64_t *to);
 
 #endif

@@ -423,6 +423,11 @@ static enum mode_status check_together(struct reader *r)
         return MODE_FAIL(r->err, MODE_E_CONFIG,
                          "%s: train.accumulate is %llu, more pieces than train.batch has pairs (%llu)", r->what,
                          (unsigned long long)s->train.accumulate, (unsigned long long)s->train.batch);
+    if (given(r, "train.window_shards") && !s->train.by_windows)
+        return MODE_FAIL(r->err, MODE_E_CONFIG,
+                         "%s: train.window_shards is given, and train.order is shuffle, which has no windows. HINT: "
+                         "order: windows",
+                         r->what);
     enum mode_status st = place_in_cache(r);
     if (st) return st;
     if (!given(r, "tokenizer.merges")) {

@@ -57,6 +57,8 @@ struct mode_spec {
     bool merges_by_default;  /* it is the cache's */
     struct {
         uint64_t batch, warmup_steps, seed, checkpoint_steps;
+        bool by_windows;         /* order: windows */
+        uint64_t window_shards;
         uint64_t evaluate_steps; /* 0: never while it trains */
         bool warmup_given;
         double lr, beta1, beta2, eps, weight_decay, grad_clip_norm, out_ratio, scale_min, scale_max;

@@ -9,6 +9,7 @@
 #include "data/safetensors.h"
 #include "data/tar.h"
 #include "data/tokenizer.h"
+#include "pipeline/shard_ahead.h"
 #include "pipeline/windows.h"
 #include "remote/shards.h"
 
@@ -52,6 +53,9 @@ struct mode_stream {
     uint64_t fetched, remote_bytes; /* of shards of other machines */
     struct mode_remote_link **link; /* NULL, or one of each thread: pictures alone are fetched */
     int n_links;
+    struct mode_shard_ahead *ahead; /* of an order by windows, or NULL */
+    uint64_t samples;
+    char *warning;
     uint32_t *rows, *epochs; /* of the batch being filled */
     int64_t cap;
 };
@@ -177,18 +181,23 @@ static void fetch_one(void *ctx, int64_t i, int thread)
     mode_shard_release(&file);
 }
 
+/* From here on they may be fetched one by one, over a connection of each thread. */
+static void allow_pictures(struct mode_stream *s)
+{
+    s->n_links = mode_parallel_threads();
+    s->link = mode_xcalloc((size_t)s->n_links, sizeof *s->link);
+}
+
 /* Before the first step, so that no step waits for them. Where they would only push each other out, pictures are fetched
  * one by one as steps want them. */
 static enum mode_status fetch_shards(struct mode_stream *s, struct mode_error *err)
 {
     struct fetching f = {.stream = s, .lock = PTHREAD_MUTEX_INITIALIZER, .failed = (int64_t)s->n_shards};
     uint64_t room = 0;
-    for (size_t i = 0; i < s->n_shards; i++) s->remote_bytes += mode_remote_bytes(s->shards[i].tar);
     enum mode_status st = s->remote_bytes ? mode_shard_room(&room, err) : MODE_OK;
     if (st) return st;
     if (s->remote_bytes > room) {
-        s->n_links = mode_parallel_threads();
-        s->link = mode_xcalloc((size_t)s->n_links, sizeof *s->link);
+        allow_pictures(s);
         return MODE_OK;
     }
     mode_parallel_for((int64_t)s->n_shards, fetch_one, &f);
@@ -311,6 +320,41 @@ out:
     return st;
 }
 
+/* Is it unpacked, and not read where it came from? */
+static bool is_unpacked(const struct shard *shard)
+{
+    return shard->unpacked.data || shard->spilled;
+}
+
+/* The order, and who sees to it that the shards are here when they are read. */
+static enum mode_status order_by_windows(struct mode_stream *s, const struct mode_stream_options *o,
+                                         struct mode_error *err)
+{
+    uint32_t *row_end = mode_xmalloc(s->n_shards * sizeof *row_end);
+    const char **path = mode_xcalloc(s->n_shards, sizeof *path);
+    uint64_t *bytes = mode_xcalloc(s->n_shards, sizeof *bytes), room = 0;
+    bool is_far = false;
+    for (size_t i = 0; i < s->n_shards; i++) {
+        const struct shard *shard = &s->shards[i];
+        row_end[i] = (uint32_t)(shard->first_row + shard->captions.n_rows);
+        if (is_unpacked(shard)) continue;
+        path[i] = shard->tar;
+        bytes[i] = mode_remote_bytes(shard->tar);
+        is_far = is_far || bytes[i];
+    }
+    enum mode_status st = mode_pool_by_windows(&s->pool, (uint32_t)s->n_shards, row_end, o->window_shards, err);
+    if (!st && is_far) st = mode_shard_room(&room, err);
+    if (!st) st = mode_shard_ahead_open(&s->ahead, s->pool.windows, path, s->n_shards, room, err);
+    if (!st && is_far) {
+        allow_pictures(s);
+        s->warning = mode_shard_ahead_warning(bytes, s->n_shards, o->window_shards, room);
+    }
+    free(row_end);
+    free(path);
+    free(bytes);
+    return st;
+}
+
 enum mode_status mode_stream_open(struct mode_stream **stream, const struct mode_stream_options *o,
                                   struct mode_error *err)
 {
@@ -323,6 +367,7 @@ enum mode_status mode_stream_open(struct mode_stream **stream, const struct mode
     s->fetching = o->fetching;
     s->fetching_ctx = o->ctx;
     pthread_mutex_init(&s->lock, NULL);
+    s->samples = o->samples;
     s->scale_min = o->scale_min;
     s->scale_max = o->scale_max;
     s->seed = o->seed;
@@ -341,8 +386,9 @@ enum mode_status mode_stream_open(struct mode_stream **stream, const struct mode
         struct shard *shard = &s->shards[s->n_shards++];
         if ((st = open_shard(shard, &o->shards[i], n_rows, err))) goto out;
         n_rows += shard->captions.n_rows;
+        s->remote_bytes += mode_remote_bytes(shard->tar);
     }
-    if ((st = fetch_shards(s, err))) goto out;
+    if (!o->window_shards && (st = fetch_shards(s, err))) goto out;
     for (size_t i = 0; i < s->n_shards; i++)
         if ((st = unpack_shard(s, &s->shards[i], o, err))) goto out;
     if (o->expert != MODE_POOL_ALL) {
@@ -354,6 +400,7 @@ enum mode_status mode_stream_open(struct mode_stream **stream, const struct mode
         if ((st = read_groups(coarse, s, o, err))) goto out;
     }
     st = mode_pool_init(&s->pool, n_rows, coarse, o->expert, o->out_ratio, o->seed, err);
+    if (!st && o->window_shards) st = order_by_windows(s, o, err);
 out:
     free(coarse);
     if (st)
@@ -367,6 +414,7 @@ void mode_stream_close(struct mode_stream **stream)
 {
     struct mode_stream *s = *stream;
     if (!s) return;
+    mode_shard_ahead_close(&s->ahead);
     for (size_t i = 0; i < s->n_shards; i++) {
         mode_captions_clear(&s->shards[i].captions);
         mode_tar_data_close(&s->shards[i].unpacked);
@@ -380,8 +428,14 @@ void mode_stream_close(struct mode_stream **stream)
     pthread_mutex_destroy(&s->lock);
     free(s->rows);
     free(s->epochs);
+    free(s->warning);
     free(s);
     *stream = NULL;
+}
+
+const char *mode_stream_warning(const struct mode_stream *stream)
+{
+    return stream->warning;
 }
 
 const struct mode_pool *mode_stream_pool(const struct mode_stream *stream)
@@ -422,41 +476,45 @@ static const struct shard *shard_of(const struct mode_stream *s, uint64_t row)
     return &s->shards[lo];
 }
 
+static enum mode_status read_file(uint8_t *data, int fd, uint64_t at, uint64_t size, struct mode_error *err)
+{
+    for (uint64_t got = 0; got < size;) {
+        ssize_t n = pread(fd, data + got, size - got, (off_t)(at + got));
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0)
+            return MODE_FAIL(err, MODE_E_IO, "reading stopped after %llu bytes: %s", (unsigned long long)got,
+                             n < 0 ? strerror(errno) : "end of file");
+        got += (uint64_t)n;
+    }
+    return MODE_OK;
+}
+
 static enum mode_status read_member(uint8_t *data, struct mode_stream *stream, const struct shard *s,
                                     const struct mode_sample *m, int thread, struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
-    uint64_t got = 0;
-    const uint64_t at = m->image_offset + (s->spilled ? s->spill_at : 0);
+    const bool is_far = mode_remote_is(s->tar);
     if (s->unpacked.data) { /* captions_load checked that members lie inside */
         memcpy(data, s->unpacked.data + m->image_offset, m->image_size);
         return MODE_OK;
     }
-    if (stream->link && !s->spilled && mode_remote_is(s->tar)) {
+    if (s->spilled) return read_file(data, stream->spill, s->spill_at + m->image_offset, m->image_size, err);
+    const int here = stream->ahead && is_far ? mode_shard_ahead_file(stream->ahead, (size_t)(s - stream->shards)) : -1;
+    if (here >= 0) return read_file(data, here, m->image_offset, m->image_size, err);
+    if (stream->link && is_far) {
         struct wait wait = {stream, mode_clock_s()};
         const struct mode_remote_watch watch = {.going = goes_on, .ctx = &wait};
-        return mode_shard_read(data, s->tar, at, m->image_size, &stream->link[thread], &watch, err);
+        return mode_shard_read(data, s->tar, m->image_offset, m->image_size, &stream->link[thread], &watch, err);
     }
-    struct mode_shard_file file = {.hold = stream->spill};
-    if (!s->spilled && (st = hold(&file, stream, s, err))) return st;
+    struct mode_shard_file file;
+    if ((st = hold(&file, stream, s, err))) return st;
     int fd = file.hold >= 0 ? file.hold : open(file.path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
+    if (fd < 0)
         st = MODE_FAIL(err, MODE_E_IO, "it cannot be opened: %s", strerror(errno));
-        mode_shard_release(&file);
-        return st;
-    }
-    while (got < m->image_size) {
-        ssize_t n = pread(fd, data + got, m->image_size - got, (off_t)(at + got));
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) {
-            st = MODE_FAIL(err, MODE_E_IO, "reading stopped after %llu bytes: %s", (unsigned long long)got,
-                           n < 0 ? strerror(errno) : "end of file");
-            break;
-        }
-        got += (uint64_t)n;
-    }
-    if (fd != file.hold) close(fd);
-    if (!s->spilled) mode_shard_release(&file);
+    else
+        st = read_file(data, fd, m->image_offset, m->image_size, err);
+    if (fd >= 0 && fd != file.hold) close(fd);
+    mode_shard_release(&file);
     return st;
 }
 
@@ -522,6 +580,35 @@ static void fill_item(void *ctx, int64_t i, int thread)
     b->n_ids[i] = mode_tokenizer_encode(s->tokenizer, caption, strlen(caption), b->ids + i * s->context, s->context);
 }
 
+static bool on_window(void *ctx, uint64_t done, uint64_t total)
+{
+    struct mode_stream *s = ctx;
+    pthread_mutex_lock(&s->lock);
+    const bool yes = !s->fetching || s->fetching(s->fetching_ctx, done, total);
+    pthread_mutex_unlock(&s->lock);
+    return yes;
+}
+
+/* Rows and epochs of n samples from first on, and, by windows, their shards on this machine. */
+static enum mode_status draw(struct mode_stream *s, uint64_t first, uint64_t n, struct mode_error *err)
+{
+    if (!s->ahead) {
+        mode_pool_draw(&s->pool, first, n, s->rows, s->epochs);
+        return MODE_OK;
+    }
+    const uint64_t size = mode_pool_size(&s->pool), epoch = (s->samples - 1) / size; /* the last one */
+    const struct mode_remote_watch watch = {.going = on_window, .ctx = s};
+    uint64_t from, to, end = UINT64_MAX, unused;
+    mode_pool_turns(&s->pool, first, &from, &unused); /* in the order of their epochs: each is built once */
+    mode_pool_draw(&s->pool, first, n, s->rows, s->epochs);
+    mode_pool_turns(&s->pool, first + n - 1, &unused, &to);
+    if (s->samples && epoch == s->pool.epoch)
+        mode_pool_turns(&s->pool, s->samples - 1, &unused, &end);
+    else if (s->samples)
+        end = epoch * s->pool.windows->n + s->pool.windows->window; /* as much of it as is needed in any case */
+    return mode_shard_ahead_need(s->ahead, from, to, end, &watch, err);
+}
+
 enum mode_status mode_stream_fill(struct mode_stream *s, struct mode_batch *b, uint64_t step, struct mode_error *err)
 {
     uint64_t whole = (uint64_t)b->size * s->parts, first = step * whole + (uint64_t)b->size * s->part;
@@ -530,7 +617,8 @@ enum mode_status mode_stream_fill(struct mode_stream *s, struct mode_batch *b, u
         s->epochs = mode_xrealloc(s->epochs, (size_t)b->size * sizeof *s->epochs);
         s->cap = b->size;
     }
-    mode_pool_draw(&s->pool, first, (uint64_t)b->size, s->rows, s->epochs);
+    enum mode_status st = draw(s, first, (uint64_t)b->size, err);
+    if (st) return st;
     struct fill f = {.stream = s, .batch = b, .lock = PTHREAD_MUTEX_INITIALIZER, .failed = b->size};
     if (b->windows) mode_windows_begin(b->windows);
     mode_parallel_for(b->size, fill_item, &f);

@@ -42,6 +42,8 @@ struct mode_stream_options {
     double out_ratio;                       /* share of the rows outside, [0, 1] */
     double scale_min, scale_max;            /* area range of the crop, (0, 1]    */
     uint64_t seed;
+    uint32_t window_shards; /* order by windows of so many shards (shard_order.h); 0: one permutation of all */
+    uint64_t samples;       /* by windows: the sample after the last that is ever filled; 0: there is none */
     struct mode_preprocess preprocess;
     int context;                            /* T */
     const struct mode_tokenizer *tokenizer; /* borrowed until close */
@@ -51,7 +53,7 @@ struct mode_stream_options {
     uint64_t in_memory;
     /* Batches are part `part` of `parts` equal ones of a step's pairs; parts 0: whole steps. */
     int part, parts;
-    /* While shards of other machines are fetched, which happens when the stream is opened, as far as they all fit into
+    /* While shards of other machines are waited for, which happens when the stream is opened, as far as they all fit into
      * the folder of shards, and when a batch needs one that is not there: bytes fetched so far, bytes of all. Called in
      * any thread, one call at a time; false stops with MODE_E_STOPPED. May be NULL. */
     bool (*fetching)(void *ctx, uint64_t done, uint64_t total);
@@ -78,6 +80,8 @@ struct mode_stream;
 enum mode_status mode_stream_open(struct mode_stream **stream, const struct mode_stream_options *options,
                                   struct mode_error *err);
 void mode_stream_close(struct mode_stream **stream);
+/* NULL, or a sentence on the folder of shards, in which two windows find no room. Borrowed. */
+const char *mode_stream_warning(const struct mode_stream *stream);
 /* Borrowed; for its counts. */
 const struct mode_pool *mode_stream_pool(const struct mode_stream *stream);
 const struct mode_preprocess *mode_stream_preprocess(const struct mode_stream *stream);

@@ -112,6 +112,7 @@ static void fingerprint(const struct training *t, char hex[MODE_DIGEST_HEX])
     /* what changes the bits; checkpointing activations does not */
     mode_str_printf(&text, "\n%a %lld %d %d", s->grad_clip_norm, (long long)(s->accumulate > 1 ? s->accumulate : 1),
                     s->dense_tokens, s->full_last_block);
+    if (s->window_shards) mode_str_printf(&text, "\nwindows of %u shards", s->window_shards);
     const char *algorithms = t->chosen ? t->chosen : s->algorithms;
     if (algorithms) mode_str_printf(&text, "\n%s", algorithms);
     mode_digest_bytes(text.data, text.len, hex);
@@ -563,6 +564,7 @@ static enum mode_status write_summary(const struct training *t, const char *path
                           "end_lr", lr_of(s, s->end_step - 1));
     MODE_ASSERT(o);
     if (s->init) json_object_set_new(o, "init", json_string(s->init));
+    if (s->window_shards) json_object_set_new(o, "window_shards", json_integer(s->window_shards));
     char *text = json_dumps(o, JSON_INDENT(2) | JSON_REAL_PRECISION(10));
     json_decref(o);
     MODE_ASSERT(text);
@@ -608,6 +610,8 @@ static enum mode_status prepare(struct training *t, struct mode_error *err)
                                                 .scale_min = s->scale_min,
                                                 .scale_max = s->scale_max,
                                                 .seed = s->seed,
+                                                .window_shards = s->window_shards,
+                                                .samples = s->end_step * (uint64_t)s->batch,
                                                 .preprocess = *mode_clip_preprocess(t->clip),
                                                 .context = mode_clip_context(t->clip),
                                                 .tokenizer = t->tokenizer,
@@ -617,6 +621,7 @@ static enum mode_status prepare(struct training *t, struct mode_error *err)
                                                 .part = t->hooks->group ? t->hooks->group->rank : 0,
                                                 .parts = t->hooks->group ? t->hooks->group->size : 1};
     if ((st = mode_stream_open(&t->stream, &options, err))) return st;
+    if (mode_stream_warning(t->stream) && t->hooks->notice) t->hooks->notice(t->hooks->ctx, mode_stream_warning(t->stream));
     struct mode_train_memory memory;
     st = mode_train_memory_plan(&memory, t->clip, t->be, s, t->own, 1 + slots_of(t),
                                 mode_stream_window_bytes(t->stream), err);

@@ -72,6 +72,7 @@ struct mode_train_spec {
     uint64_t checkpoint_steps; /* 0 = only when stopped                     */
     int32_t expert;            /* coarse id, or MODE_POOL_ALL               */
     double out_ratio, scale_min, scale_max;
+    uint32_t window_shards; /* order by windows of so many shards (shard_order.h); 0: one permutation of all */
     size_t n_shards;
     const struct mode_stream_shard *shards;
     const char *centres;                    /* NULL for MODE_POOL_ALL */

@@ -6,6 +6,7 @@
 #include "data/evalset.h"
 #include "models/clip_config.h"
 #include "nn/backend.h"
+#include "pipeline/shard_ahead.h"
 #include "pipeline/train.h"
 #include "remote/shards.h"
 
@@ -247,18 +248,29 @@ static enum mode_status look_at_tasks(struct plan *p, const struct plan_world *w
     return st;
 }
 
-/* Training reads at random: where the folder of shards cannot hold all, it asks for picture by picture. Workers may have
- * other folders than this machine; their sentence would come too late. */
+static char *window_warning(const struct plan *p, uint64_t room)
+{
+    uint64_t *bytes = mode_xmalloc(p->shards.n * sizeof *bytes);
+    for (size_t i = 0; i < p->shards.n; i++) bytes[i] = mode_remote_bytes(p->shards.shard[i].path);
+    char *warning = mode_shard_ahead_warning(bytes, p->shards.n, (uint32_t)p->spec.train.window_shards, room);
+    free(bytes);
+    return warning;
+}
+
+/* Training reads at random: where the folder of shards cannot hold all, or two windows, it asks for picture by picture.
+ * Workers may have other folders than this machine; their sentence would come too late. */
 static enum mode_status check_room(struct plan *p, struct mode_error *err)
 {
     const uint64_t bytes = mode_shards_remote_bytes(&p->shards);
     uint64_t room = 0;
     enum mode_status st = bytes ? mode_shard_room(&room, err) : MODE_OK;
-    if (!st && bytes > room)
+    if (!st && bytes > room && p->spec.train.by_windows)
+        p->warning = window_warning(p, room);
+    else if (!st && bytes > room)
         p->warning = mode_xasprintf(
             "the shards of other machines have %.1f GB, and the folder of shards holds %.1f GB at most: training will "
-            "ask for every picture by itself, each time. HINT: MODE_SHARD_CACHE_BYTES, a larger disk by "
-            "MODE_SHARD_CACHE, or a copy of the shards",
+            "ask for every picture by itself, each time. HINT: train.order: windows, MODE_SHARD_CACHE_BYTES, a larger "
+            "disk by MODE_SHARD_CACHE, or a copy of the shards",
             (double)bytes / 1e9, (double)room / 1e9);
     return st;
 }

@@ -243,6 +243,8 @@ static enum mode_status train_task(struct plan_spec *s, struct plan *p, const st
     r.precision = precision_of(spec);
     r.has_checkpoint_activations = r.checkpoint_activations = spec->train.checkpoint_activations;
     r.algorithms = p->algorithms;
+    r.has_window_shards = spec->train.by_windows;
+    r.window_shards = (uint32_t)spec->train.window_shards;
     if (init) r.init = weights->digest;
     if (expert) {
         r.has_expert = 1;

@@ -35,7 +35,7 @@ struct options {
     struct backend_options backend;
     struct ranks_options ranks;
     struct train_captions_options captions;
-    const char *init, *config, *data, *merges, *log, *tensorboard, *out, *memory, *algorithms, *steps, *warmup, *tasks;
+    const char *init, *config, *data, *merges, *log, *tensorboard, *out, *memory, *algorithms, *steps, *warmup, *tasks, *order, *window;
     int64_t batch, total_steps, seed, checkpoint_steps, evaluate_steps, threads;
     int64_t accumulate;
     double lr, beta1, beta2, eps, weight_decay, scale_min, scale_max, grad_clip_norm;
@@ -98,6 +98,11 @@ static const struct mode_option table[] = {
     MODE_OPT_REAL(struct options, scale_min, "scale-min", MODE_DEFAULT_SCALE_MIN, "X",
                   "smallest area of a random crop"),
     MODE_OPT_REAL(struct options, scale_max, "scale-max", MODE_DEFAULT_SCALE_MAX, "X", "largest area of a random crop"),
+    MODE_OPT_STR(struct options, order, "order", MODE_DEFAULT_ORDER, "NAME",
+                 "shuffle | windows: of the pairs of an epoch; windows keeps to a few shards at a time, for shards that "
+                 "are far or on slow disks"),
+    MODE_OPT_STR(struct options, window, "window-shards", NULL, "N",
+                 "with --order windows: so many shards are mixed (default: " MODE_DEFAULT_WINDOW_SHARDS ")"),
     MODE_OPT_INT(struct options, seed, "seed", "0", "N", "initial weights, order, crops, choice of captions"),
     MODE_OPT_INT(struct options, checkpoint_steps, "checkpoint-steps", MODE_DEFAULT_CHECKPOINT_STEPS, "N",
                  "resumable checkpoint every N steps; 0: only when stopped"),
@@ -267,6 +272,18 @@ static enum mode_status find_warmup(int64_t *warmup, const struct options *o, ui
                      (long long)*warmup, (unsigned long long)total);
 }
 
+/* shards: of a window; 0: one permutation. */
+static enum mode_status find_order(int64_t *shards, const struct options *o, struct mode_error *err)
+{
+    const bool windows = strcmp(o->order, "windows") == 0;
+    *shards = windows ? strtoll(MODE_DEFAULT_WINDOW_SHARDS, NULL, 10) : 0;
+    if (!windows && strcmp(o->order, "shuffle") != 0)
+        return MODE_FAIL(err, MODE_E_USAGE, "--order %s: must be shuffle or windows", o->order);
+    if (!windows && o->window)
+        return MODE_FAIL(err, MODE_E_USAGE, "--window-shards goes with --order windows");
+    return o->window ? option_count(shards, o->window, "--window-shards", 1, MODE_MOST_WINDOW_SHARDS, err) : MODE_OK;
+}
+
 static enum mode_status check_options(int64_t *steps, size_t *memory, const struct options *o, struct mode_error *err)
 {
     enum mode_status st;
@@ -429,7 +446,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct mode_backend *be = NULL;
     struct mode_validation *validation = NULL;
     char *model = NULL, *preprocess = NULL, *resume_from = NULL, *algorithms = NULL, *fetched = NULL;
-    int64_t steps = 0, warmup;
+    int64_t steps = 0, warmup, window;
     size_t memory = 0;
     int n = 0;
     enum mode_status st;
@@ -441,7 +458,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     /* first all that the command line and its inputs tell, then the GPU and the others, then the outputs */
     if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n, err)) ||
         (st = arguments_check(n, 0, argv, "shards are named by --data", err)) ||
-        (st = check_options(&steps, &memory, &o, err)) || (st = ranks_find(&ranks, &o.backend, &o.ranks, err)))
+        (st = check_options(&steps, &memory, &o, err)) || (st = find_order(&window, &o, err)) ||
+        (st = ranks_find(&ranks, &o.backend, &o.ranks, err)))
         return st;
     char *source = (char *)o.data;
     train_folder_name(&hook.folder, o.out);
@@ -510,6 +528,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
                                          .expert = MODE_POOL_ALL,
                                          .scale_min = o.scale_min,
                                          .scale_max = o.scale_max,
+                                         .window_shards = (uint32_t)window,
                                          .n_shards = shards.n,
                                          .shards = stream,
                                          .validation = validation,

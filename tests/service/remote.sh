@@ -239,5 +239,76 @@ if [ -e "${MODE_CLIP_MERGES:-/nonexistent}" ]; then
     : >faults
     train "$at/plain/d/{00000..$last}.tar" m-stopped 20 --resume || fail "train --resume: $(cat log)"
     cmp m-long/open_clip_model.safetensors m-stopped/open_clip_model.safetensors || fail "another model after a stop"
+
+    # by windows: a folder that holds two of them, two epochs of ten steps; every shard comes whole, once for its captions
+    # and once an epoch, and nothing else is asked for
+    windows() { # DATA OUT [OPTION...]
+        data=$1 out=$2
+        shift 2
+        "$bin/mode" train --config "$work/model.json" --clip-merges "$MODE_CLIP_MERGES" --data "$data" --out "$out" \
+            --text-keys 'json:texts[]' --batch 16 --steps 20 --backend cpu --order windows --window-shards 2 --checkpoint-steps 3 \
+            "$@" >log 2>&1
+    }
+    corpus "$work/w" 160 20
+    mkdir site/w
+    for f in w/train/*/*.tar; do cp "$f" "site/w/0000$(basename "$f")"; done
+    [ "$(ls site/w | wc -l)" = 8 ] || fail "the corpus has not 8 shards: $(ls site/w)"
+    far="$at/plain/w/{00000..00007}.tar"
+    export MODE_SHARD_CACHE_BYTES=$(($(stat -c %s site/w/*.tar | sort -n | tail -n 1) * 9 / 2))
+    windows site/w m-near || fail "by windows: $(cat log)"
+    forget
+    windows "$far" m-windows || fail "by windows over http: $(cat log)"
+    grep -q "two windows" log && fail "a folder that holds two windows is complained about: $(cat log)"
+    cmp m-near/open_clip_model.safetensors m-windows/open_clip_model.safetensors || fail "by windows: another model over http"
+    cmp m-near/train.json m-windows/train.json || fail "by windows: other counts over http"
+    cmp m-long/open_clip_model.safetensors m-windows/open_clip_model.safetensors >/dev/null && fail "both orders give one model"
+    grep -q ' 206 ' requests && fail "by windows: parts of shards were asked for: $(cat requests)"
+    for i in 0 1 2 3 4 5 6 7; do
+        n=$(asked "/plain/w/0000$i.tar ")
+        [ "$n" -ge 1 ] && [ "$n" -le 3 ] || fail "by windows: shard $i was fetched $n times, for its captions and two epochs"
+    done
+    [ "$(asked /plain/w/)" -ge 16 ] || fail "a folder of four shards of eight had all: $(cat requests)"
+    [ "$(find cache/shards -type f ! -name lock | wc -l)" -le 4 ] || fail "more is kept than may be: $(ls -l cache/shards)"
+
+    # killed again and again, wherever it is
+    forget
+    echo 'slow /w/' >faults
+    windows "$far" m-killed &
+    trainer=$!
+    for kill in 1 2 3; do
+        for _ in $(seq 300); do
+            [ "$(cat m-killed/checkpoints/latest 2>/dev/null)" != "${was:-}" ] && break
+            sleep 0.1
+        done
+        was=$(cat m-killed/checkpoints/latest 2>/dev/null || true)
+        kill -9 "$(pgrep -P $trainer mode || echo $trainer)" 2>/dev/null || true
+        wait $trainer || true
+        [ $kill = 3 ] && break
+        windows "$far" m-killed --resume &
+        trainer=$!
+    done
+    : >faults
+    windows "$far" m-killed --resume || fail "by windows, killed: $(cat log)"
+    cmp m-near/open_clip_model.safetensors m-killed/open_clip_model.safetensors || fail "by windows: another model after kills"
+    cmp m-near/steps.jsonl m-killed/steps.jsonl || fail "by windows: other steps after kills"
+    last=$(($(stat -c %s site/w/00000.tar) - 1))
+    grep -E ' 206 bytes=[0-9]+-[0-9]+ ' requests | grep -vqE -- "-($(stat -c %s site/w/*.tar | while read -r s; do printf '%s|' $((s - 1)); done)$last) " &&
+        fail "by windows, killed: pictures were asked for by themselves: $(cat requests)"
+
+    # a folder that holds less than a window: said, and the rest by pictures
+    forget
+    export MODE_SHARD_CACHE_BYTES=$(($(stat -c %s site/w/00000.tar) * 3 / 2))
+    windows "$far" m-narrow || fail "less than a window: $(cat log)"
+    grep -q "two windows of 2 shards may have .* HINT: MODE_SHARD_CACHE_BYTES" log || fail "nothing is said of a folder that is too small: $(cat log)"
+    cmp m-near/open_clip_model.safetensors m-narrow/open_clip_model.safetensors || fail "less than a window: another model"
+    grep -q ' 206 ' requests || fail "less than a window: no picture was asked for"
+    unset MODE_SHARD_CACHE_BYTES
+
+    # both orders: words that are wrong
+    for words in "--order sorted" "--window-shards 2" "--order windows --window-shards 0"; do
+        code=0
+        "$bin/mode" train --config model.json --clip-merges "$MODE_CLIP_MERGES" --data site/w --out m-none --steps 1 $words >log 2>&1 || code=$?
+        [ $code = 2 ] && [ "$(wc -l <log)" = 1 ] || fail "$words: exit $code: $(cat log)"
+    done
 fi
 echo "remote: ok"

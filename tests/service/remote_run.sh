@@ -85,6 +85,33 @@ go "$far" twin || fail "the same run under another name"
 grep -rl signature= "$far" && fail "the signature of a presigned address is kept"
 pictures "$far" | cmp - near.pictures || fail "the report shows other pictures, by presigned addresses"
 
+# by windows of shards: all models are those of local shards; a folder that does not hold two windows is told
+rm -rf cache
+: >faults
+for w in near far; do
+    sed -e 's/^name: .*/name: windows/' -e 's/{batch: 32/{order: windows, window_shards: 1, batch: 32/' "$work/$w/run.yaml" >"$work/$w/windows.yaml"
+done
+"$bin/mode" up --workspace "$near"
+go "$near" windows || fail "the local run by windows"
+"$bin/mode" down --workspace "$near"
+go "$far" windows || fail "the run by windows over http"
+sums "$near" >near-windows.sums
+sums "$far" >far-windows.sums
+diff near-windows.sums far-windows.sums >&2 || fail "by windows: other bytes than those of the local run"
+diff near.sums near-windows.sums >/dev/null && fail "both orders give the same models"
+said() { grep -c 'two windows of 2 shards may have .* the folder of shards holds' "$far/logs/coordinator.log" || true; }
+grep -q 'two windows' "$far/logs/coordinator.log" && fail "a folder that holds two windows is complained about"
+sed -e 's/^name: .*/name: narrow/' -e 's/window_shards: 1/window_shards: 2/' "$far/windows.yaml" >"$far/narrow.yaml"
+go "$far" narrow &
+run=$!
+for _ in $(seq 100); do
+    [ "$(said)" -ge 1 ] && break
+    sleep 0.1
+done
+[ "$(said)" -ge 1 ] || fail "nothing is said of a folder that does not hold two windows"
+"$bin/mode" cancel narrow --workspace "$far" >/dev/null || fail "cancel"
+wait $run || true
+
 # a shard that changes between the plan and its captions
 rm -rf cache
 echo 'slow /train/' >faults

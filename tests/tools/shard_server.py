@@ -4,6 +4,7 @@
 FOLDER/../faults, read anew for every request, one a line: NAME [NUMBER] PART-OF-THE-PATH; with a number only so often.
 
     503      answers 503                            cut      ends the connection in the middle of the body
+    late     waits 20 ms, or as many as MODE_TEST_LATE_MS, before it answers
     slow     trickles                               stall    sends half and then nothing
     404, 403 say so                                 changed  another ETag
     nohead   HEAD is refused, as by presigned addresses      norange  ranges are not known
@@ -63,6 +64,7 @@ def signature(method, path, headers, names, stamp, scope):
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # an answer is two small writes
 
     def log_message(self, *args):
         pass
@@ -105,6 +107,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         path, _, query = self.path.partition("?")
         now = faults(path)
+        if "late" in now:
+            time.sleep(int(os.environ.get("MODE_TEST_LATE_MS", "20")) / 1000)
         if path.startswith("/s3/") and not path.startswith("/s3/public/") and not self.signed(path):
             return self.refuse(403, "SignatureDoesNotMatch" if "Authorization" in self.headers else "AccessDenied")
         if "sign" in now and query != "signature=right":
@@ -122,33 +126,37 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.end_headers()
         name = urllib.parse.unquote(path).split("/", 2)[-1]
         try:
-            data = open(os.path.join(ROOT, name), "rb").read()
+            file = open(os.path.join(ROOT, name), "rb")
         except OSError:
             return self.refuse(404, "NoSuchKey")
-        etag = '"%s"' % (hashlib.md5(data).hexdigest() if path.startswith("/s3/") else "v1-%d" % len(data))
+        with file:
+            return self.answer(path, now, file)
+
+    def answer(self, path, now, file):
+        total = os.fstat(file.fileno()).st_size
+        etag = '"%s"' % (hashlib.md5(file.read()).hexdigest() if path.startswith("/s3/") else "v1-%d" % total)
         if "changed" in now:
             etag = '"another"'
         if "weak" in now:
             etag = "W/" + etag
         if self.headers.get("If-Match", etag) != etag:
             return self.refuse(412)
-        if "wrong" in now:
-            data = bytes([data[0] ^ 1]) + data[1:]
-        md5 = base64.b64encode(hashlib.md5(open(os.path.join(ROOT, name), "rb").read()).digest()).decode()
-        first, end, span = 0, len(data), self.headers.get("Range")
+        first, end, span = 0, total, self.headers.get("Range")
         if span and "norange" not in now:
             a, b = span.split("=")[1].split("-")
-            first, end = int(a), min(int(b) + 1 if b else len(data), len(data))
-            if first >= len(data):
+            first, end = int(a), min(int(b) + 1 if b else total, total)
+            if first >= total:
                 return self.refuse(416)
         ranged = bool(span) and "norange" not in now
         self.said(206 if ranged else 200)
         self.send_response(206 if ranged else 200)
         if ranged:
-            self.send_header("Content-Range", "bytes %d-%d/%d" % (first, end - 1, len(data)))
+            self.send_header("Content-Range", "bytes %d-%d/%d" % (first, end - 1, total))
         self.send_header("Content-Length", str(end - first))
         if "md5" in now:
-            self.send_header("Content-MD5", md5)
+            file.seek(0)
+            md5 = hashlib.md5(file.read())
+            self.send_header("Content-MD5", base64.b64encode(md5.digest()).decode())
         if "noetag" in now:
             self.send_header("Last-Modified", "Wed, 21 Oct 2015 07:28:00 GMT")
         elif "bare" not in now:
@@ -156,7 +164,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
-        body = data[first:end]
+        file.seek(first)
+        body = file.read(end - first)
+        if "wrong" in now and first == 0:
+            body = bytes([body[0] ^ 1]) + body[1:]
         if "cut" in now and len(body) > 1:
             self.wfile.write(body[:len(body) // 2])
             self.wfile.flush()

@@ -572,6 +572,40 @@ static void test_a_given_model_is_where_the_seed_begins(void **state)
 }
 
 /* What the tasks are told; the seed of 0 steps is the task that takes the model in. */
+/* Only a spec that says so has the field in its requests: the keys of others stay. */
+static void test_an_order_by_windows_is_in_the_requests(void **state)
+{
+    (void)state;
+    static const char *const train[] = {"order: shuffle", "order: windows", "order: windows, window_shards: 3"};
+    static const uint32_t window[] = {0, 16, 3};
+    for (size_t i = 0; i < sizeof train / sizeof *train; i++) {
+        struct mode_spec spec;
+        struct mode_error err = {0};
+        struct plan *p;
+        uint32_t n;
+        char *text = mode_xasprintf("name: z\nseed: 601\ndata: {train: shards}\nencoder: {dir: enc}\nmodel: ViT-B-32\n"
+                                    "tokenizer: {merges: m.gz}\ncluster: {fine: 8, coarse: 2}\n"
+                                    "train: {batch: 100, %s, seed_steps: 5, total_steps: 9}\n",
+                                    train[i]);
+        assert_int_equal(mode_spec_parse(&spec, text, folder, "spec", &err), MODE_OK);
+        assert_int_equal(plan_open(&p, &spec, store, &fake_world, NULL, NULL, &err), MODE_OK);
+        while (plan_more(p)) {
+            assert_int_equal(plan_next(p, &n, &err), MODE_OK);
+            if (n == PLAN_NONE) continue;
+            commit(p, &p->node[n]);
+            assert_int_equal(plan_done(p, n, &err), MODE_OK);
+        }
+        for (enum plan_stage s = PLAN_SEED; s <= PLAN_EXPERTS; s++) {
+            Mode__TrainRequest *r = request_of(&p->node[p->first[s]]);
+            assert_int_equal(r->has_window_shards, window[i] > 0);
+            assert_int_equal(r->window_shards, window[i]);
+            mode__train_request__free_unpacked(r, NULL);
+        }
+        plan_close(&p);
+        free(text);
+    }
+}
+
 static void test_requests_of_a_run_that_begins_with_a_model(void **state)
 {
     (void)state;
@@ -832,6 +866,7 @@ int main(void)
         cmocka_unit_test(test_shares_are_planned_from_the_commit_records),
         cmocka_unit_test(test_a_given_model_is_where_the_seed_begins),
         cmocka_unit_test(test_requests_of_a_run_that_begins_with_a_model),
+        cmocka_unit_test(test_an_order_by_windows_is_in_the_requests),
         cmocka_unit_test(test_pools_are_checked_when_all_is_assigned),
         cmocka_unit_test(test_what_is_undone_is_done_again_and_counted_once),
         cmocka_unit_test(test_the_bytes_that_keys_are_made_of),

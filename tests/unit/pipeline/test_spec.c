@@ -173,6 +173,9 @@ static void test_mistakes_name_key_line_and_neighbour(void **state)
     refused(MINIMAL "train: {betas: [0.9, 0.98], beta1: 0.5}\n", "train.beta1", "betas");
     refused(MINIMAL "train: {betas: [0.9]}\n", "train.betas", "[beta1, beta2]");
     refused(MINIMAL "train: {beta2: 1}\n", "train.beta2", "0.9999999");
+    refused(MINIMAL "train: {order: sorted}\n", "train.order is \"sorted\"", "shuffle|windows");
+    refused(MINIMAL "train: {window_shards: 4}\n", "train.window_shards", "order: windows");
+    refused(MINIMAL "train: {order: windows, window_shards: 0}\n", "train.window_shards", "out of range");
     refused(MINIMAL "train: {batch: 32, accumulate: 33}\n", "train.accumulate", "32");
     refused(MINIMAL "captions: {text_keys: ['jsn:texts[]', 'foo bar']}\n", "captions.text_keys", "foo bar");
     refused(MINIMAL "encoder: {hub: a/b, dir: e}\n", "run.yaml:7", "encoder");

@@ -250,6 +250,40 @@ static void test_batches_read_ahead_are_the_same(void **state)
     mode_stream_close(&other);
 }
 
+/* By windows: in parts, as several processes read them, and in any order of steps. */
+static void test_by_windows_parts_are_the_whole(void **state)
+{
+    (void)state;
+    enum { PARTS = 3, STEPS = 40, PIXELS = 3 * SIDE * SIDE };
+    struct mode_stream_options o = options_of(1);
+    struct mode_stream *whole = NULL, *part[PARTS] = {0};
+    struct mode_batch all = {0}, one = {0};
+    struct mode_error err = {0};
+    o.window_shards = 2;
+    assert_int_equal(mode_stream_open(&whole, &o, &err), MODE_OK);
+    assert_null(mode_stream_warning(whole)); /* of files of this machine there is nothing to say */
+    o.parts = PARTS;
+    for (int i = 0; i < PARTS; i++) {
+        o.part = i;
+        assert_int_equal(mode_stream_open(&part[i], &o, &err), MODE_OK);
+    }
+    assert_int_equal(mode_batch_init(&all, BATCH * PARTS, SIDE, CONTEXT, &err), MODE_OK);
+    assert_int_equal(mode_batch_init(&one, BATCH, SIDE, CONTEXT, &err), MODE_OK);
+    for (uint64_t i = 0; i < STEPS; i++) {
+        const uint64_t step = i < STEPS / 2 ? i : STEPS - i;
+        assert_int_equal(mode_stream_fill(whole, &all, step, &err), MODE_OK);
+        for (int k = 0; k < PARTS; k++) {
+            assert_int_equal(mode_stream_fill(part[k], &one, step, &err), MODE_OK);
+            assert_memory_equal(one.pixels, all.pixels + (size_t)k * BATCH * PIXELS, BATCH * PIXELS * sizeof(float));
+            assert_memory_equal(one.n_ids, all.n_ids + (size_t)k * BATCH, BATCH * sizeof *one.n_ids);
+        }
+    }
+    mode_batch_clear(&all);
+    mode_batch_clear(&one);
+    mode_stream_close(&whole);
+    for (int i = 0; i < PARTS; i++) mode_stream_close(&part[i]);
+}
+
 /* Compressed shards that are too much for memory are read from a file that nobody sees: the same batches. */
 static void test_unpacked_shards_go_to_a_file(void **state)
 {
@@ -284,6 +318,7 @@ static void test_unpacked_shards_go_to_a_file(void **state)
     for (size_t k = 0; k < 3; k++)
         for (uint64_t step = 0; step < 9; step += 4) {
             o = options_of(MODE_POOL_ALL);
+            o.window_shards = step == 4; /* by windows, too */
             assert_int_equal(mode_stream_open(&s, &o, &err), MODE_OK);
             assert_int_equal(mode_stream_fill(s, &want, step, &err), MODE_OK);
             mode_stream_close(&s);
@@ -382,6 +417,7 @@ int main(void)
         cmocka_unit_test(test_the_number_of_threads_does_not_show),
         cmocka_unit_test(test_a_picture_that_went_bad_is_named),
         cmocka_unit_test(test_batches_read_ahead_are_the_same),
+        cmocka_unit_test(test_by_windows_parts_are_the_whole),
         cmocka_unit_test(test_unpacked_shards_go_to_a_file),
         cmocka_unit_test(test_a_failure_ahead_waits_for_its_turn),
         cmocka_unit_test(test_what_does_not_belong_together_is_refused),

@@ -121,6 +121,36 @@ static void test_an_interrupted_training_ends_with_the_same_bytes(void **state)
     free(third.t.last);
 }
 
+/* By windows, stopped at steps in the midst of windows and epochs; a checkpoint is of one order. */
+static void test_by_windows_an_interrupted_training_ends_with_the_same_bytes(void **state)
+{
+    (void)state;
+    struct mode_error err = {0};
+    struct mode_train_spec spec = spec_of(0, TOTAL, NULL);
+    struct mode_train_result r;
+    struct stopper whole = {0}, pieces = {0};
+    char *from = NULL;
+    spec.window_shards = 2;
+    world_ok(train("windows", &spec, &whole, NULL, &r, &err), &err);
+    for (uint64_t stop = 1; stop < TOTAL; stop += 3) {
+        pieces = (struct stopper){.t.stop_at = stop};
+        assert_int_equal(train("windows-pieces", &spec, &pieces, from, &r, &err), MODE_E_STOPPED);
+        free(from);
+        from = pieces.t.last;
+    }
+    struct mode_train_spec other = spec;
+    for (uint32_t w = 0; w < 2; w++) {
+        other.window_shards = w;
+        assert_int_equal(train("windows-other", &other, NULL, from, &r, &err), MODE_E_VALUE);
+        assert_non_null(strstr(err.text, "other parameters"));
+    }
+    world_ok(train("windows-pieces", &spec, NULL, from, &r, &err), &err);
+    for (int i = 0; i < WORLD_FILES; i++) assert_true(same_file("windows", "windows-pieces", world_files[i]));
+    assert_false(same_file("windows", "whole", MODE_FILE_CLIP_WEIGHTS));
+    free(whole.t.last);
+    free(from);
+}
+
 static json_t *row_of(const char *run, int line);
 static double number(const json_t *o, const char *key);
 
@@ -406,6 +436,7 @@ int main(void)
     mode_parallel_set_threads(3);
     const struct CMUnitTest tests[] = {/* in this order: later ones compare with the files of earlier ones */
                                        cmocka_unit_test(test_an_interrupted_training_ends_with_the_same_bytes),
+        cmocka_unit_test(test_by_windows_an_interrupted_training_ends_with_the_same_bytes),
                                        cmocka_unit_test(test_a_curve_has_every_step_once),
                                        cmocka_unit_test(test_the_number_of_threads_does_not_show),
                                        cmocka_unit_test(test_accumulation_and_clipping_resume_to_the_same_bytes),
