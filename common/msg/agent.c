@@ -605,8 +605,8 @@ static void stay(struct agent *a)
     mode_log_info("drained", "it stays, without work, until it is stopped");
     a->welcome = false;
     while (read(signals.fd, &info, sizeof info) != (ssize_t)sizeof info) {
-        if (a->config->health_file) write_health(a, mode_clock_s());
-        poll(&signals, 1, (int)(1000 * health_s));
+        if (a->config->health_file) mode_health_write(a->config->health_file, false, 0);
+        poll(&signals, 1, (int)(1000 * MODE_HEALTH_S));
     }
     a->exit_code = 128 + (int)info.ssi_signo;
 }
