@@ -191,6 +191,15 @@ static void join(struct fixture *f, struct far *x)
     expect(f, x, MODE__ENVELOPE__BODY_PING);
 }
 
+/* A team of two machines, and the other one is there. */
+static struct far *join_first(struct fixture *f)
+{
+    open_team(f, 2);
+    struct far *x = far_new(f, "node-b", "11111111111111111111111111111111");
+    join(f, x);
+    return x;
+}
+
 /* A task of `size` processes begins on machines `far`, the first of which gets n. */
 static void begin(struct fixture *f, struct far *x, struct mode_compute_others *others, int size, int n)
 {
@@ -276,9 +285,7 @@ static void test_a_task_from_its_beginning_to_its_end(void **state)
 {
     struct fixture *f = *state;
     struct mode_compute_others others;
-    open_team(f, 2);
-    struct far *x = far_new(f, "node-b", "11111111111111111111111111111111");
-    join(f, x);
+    struct far *x = join_first(f);
     begin(f, x, &others, 4, 2);
     const Mode__BeginRanks *b = x->got->msg->begin_ranks;
     assert_string_equal(b->key, KEY);
@@ -311,9 +318,7 @@ static void test_a_connection_that_goes_takes_its_processes_along(void **state)
 {
     struct fixture *f = *state;
     struct mode_compute_others others;
-    open_team(f, 2);
-    struct far *x = far_new(f, "node-b", "11111111111111111111111111111111");
-    join(f, x);
+    struct far *x = join_first(f);
     begin(f, x, &others, 4, 2);
     say_join(x); /* as after a connection that was lost */
     struct mode_compute_news news = next_news(f);
@@ -334,9 +339,7 @@ static void test_a_connection_that_goes_takes_its_processes_along(void **state)
 static void test_silence_is_an_end_too(void **state)
 {
     struct fixture *f = *state;
-    open_team(f, 2);
-    struct far *x = far_new(f, "node-b", "11111111111111111111111111111111");
-    join(f, x);
+    struct far *x = join_first(f);
     mode_machines_turn(f->m, f->now += 29);
     assert_true(mode_machines_ready(f->m));
     mode_machines_turn(f->m, f->now += 2);
@@ -348,11 +351,9 @@ static void test_goodbyes(void **state)
 {
     struct fixture *f = *state;
     struct mode_compute_others others;
-    open_team(f, 2);
-    struct far *x = far_new(f, "node-b", "11111111111111111111111111111111");
+    struct far *x = join_first(f);
     Mode__Envelope e;
     Mode__Bye bye = MODE__BYE__INIT;
-    join(f, x);
     begin(f, x, &others, 3, 1);
     assert_false(mode_machines_leaving(f->m));
     mode_envelope_init(&e, &x->counter, MODE__ENVELOPE__BODY_BYE);
