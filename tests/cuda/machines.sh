@@ -17,6 +17,8 @@ until_status() { # words
         sleep 0.1
     done
 }
+companion=
+trap '[ -z "$companion" ] || kill -9 "$companion" 2>/dev/null || true; cleanup' EXIT
 join() { # program, keys, log, options...; in a subshell
     program=$1 keys=$2 said=$3
     shift 3
