@@ -545,11 +545,10 @@ static void watch_machines(struct agent *a, double now)
 {
     struct mode_machines *m = a->config->machines;
     struct work *w = &a->slots[0]; /* there is no other */
-    struct mode_compute_news news;
+    const struct mode_compute_news *news;
     if (!w->busy) mode_machines_end(m);
     mode_machines_turn(m, now);
-    while (mode_machines_news(m, &news))
-        if (w->proc.pid > 0) mode_slot_tell(&w->proc, &news);
+    while (w->busy && (news = mode_machines_news(m)) && mode_slot_tell(&w->proc, news)) mode_machines_told(m);
     if (w->busy && w->why == WHY_NONE && mode_machines_leaving(m)) tell_to_stop(w, WHY_STOP, now + a->config->grace_s);
     describe(a);
     if (a->welcome && !a->stopping && strcmp(a->device, a->said) != 0) mode_agent_say_hello(a, now);

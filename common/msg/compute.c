@@ -367,7 +367,7 @@ int mode_compute_main(const char *word, mode_work_fn *work, int argc, char **arg
     for (;;) {
         ssize_t n = recv(sock, &told, sizeof told, 0);
         if (n < 0 && errno == EINTR) continue;
-        if (n != (ssize_t)sizeof told) break;           /* the agent closed its end */
+        if (n <= 0) break;                              /* the agent closed its end */
         if (told.kind != MODE_TO_COMPUTE_JOB) continue; /* news of a task that is over */
         const struct mode_compute_with with = {argv[7], gpus, sock, &told.others};
         mode_compute_run(&end.end, store, word, work, &with, &told.job, page, &kept);

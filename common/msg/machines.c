@@ -37,7 +37,7 @@ struct mode_machines {
     char key[MODE_DIGEST_HEX];
     uint64_t fence; /* of the task that they are lent to; 0: none */
     struct mode_compute_news news[MAX_NEWS];
-    int n_news, news_at;
+    int n_news, n_told; /* of this task */
     double complain_at;
 };
 
@@ -337,7 +337,7 @@ void mode_machines_lend(struct mode_machines *m, struct mode_compute_others *oth
     qsort(m->at, (size_t)m->n, sizeof *m->at, by_name); /* as the last time: the order is that of additions */
     snprintf(m->key, sizeof m->key, "%s", key);
     m->fence = fence;
-    m->n_news = m->news_at = 0;
+    m->n_news = m->n_told = 0;
     *others = (struct mode_compute_others){.n = m->n};
     memcpy(others->place, m->place, sizeof others->place);
     for (int i = 0; i < m->n; i++) {
@@ -376,19 +376,22 @@ void mode_machines_begin(struct mode_machines *m, const struct mode_compute_call
     }
 }
 
-bool mode_machines_news(struct mode_machines *m, struct mode_compute_news *news)
+const struct mode_compute_news *mode_machines_news(const struct mode_machines *m)
 {
-    if (m->news_at == m->n_news) return false;
-    *news = m->news[m->news_at++];
-    if (m->news_at == m->n_news) m->news_at = m->n_news = 0;
-    return true;
+    return m->n_told < m->n_news ? &m->news[m->n_told] : NULL;
+}
+
+void mode_machines_told(struct mode_machines *m)
+{
+    MODE_ASSERT(m->n_told < m->n_news);
+    m->n_told++;
 }
 
 void mode_machines_end(struct mode_machines *m)
 {
     if (!m->fence) return;
     m->fence = 0;
-    m->n_news = m->news_at = 0;
+    m->n_news = m->n_told = 0;
     for (int i = 0; i < m->n; i++)
         if (m->at[i].here && m->at[i].n_running) say_end(m, &m->at[i]);
 }

@@ -8,7 +8,7 @@
  *     if (mode_machines_ready(m)) ...                         // ask for a task
  *     mode_machines_lend(m, &others, key, fence);             // it came: goes to the compute process
  *     mode_machines_begin(m, &call);                          // which calls for them
- *     while (mode_machines_news(m, &news)) ...                // and wants to know who has ended
+ *     while ((news = mode_machines_news(m))) ...              // and wants to know who has ended
  *     mode_machines_end(m);                                   // it is over
  *
  * DESIGN: a companion ends its processes when its connection goes, and begins anew with JOIN: so the leader needs to
@@ -49,8 +49,9 @@ void mode_machines_text(const struct mode_machines *m, char *text, size_t size);
 
 void mode_machines_lend(struct mode_machines *m, struct mode_compute_others *others, const char *key, uint64_t fence);
 void mode_machines_begin(struct mode_machines *m, const struct mode_compute_call *call);
-/* The next thing to be told of the task; false: nothing. */
-bool mode_machines_news(struct mode_machines *m, struct mode_compute_news *news);
+/* The next thing to be told of the task, until it was; NULL: nothing. */
+const struct mode_compute_news *mode_machines_news(const struct mode_machines *m);
+void mode_machines_told(struct mode_machines *m);
 /* A machine that takes part in the task is being stopped, and waits for its checkpoint. */
 bool mode_machines_leaving(const struct mode_machines *m);
 /* The task is over, however it ended; also when there was none. */

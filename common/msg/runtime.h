@@ -87,11 +87,15 @@ struct mode_compute_end { /* compute -> agent */
     char text[1024];
 };
 
-struct mode_to_compute { /* one message */
+struct mode_to_compute { /* one message, as long as its kind is */
     enum { MODE_TO_COMPUTE_JOB, MODE_TO_COMPUTE_NEWS } kind;
-    struct mode_compute_job job;
-    struct mode_compute_others others; /* of a job */
-    struct mode_compute_news news;
+    union {
+        struct {
+            struct mode_compute_job job;
+            struct mode_compute_others others;
+        };
+        struct mode_compute_news news;
+    };
 };
 
 struct mode_from_compute {
@@ -215,8 +219,8 @@ enum mode_status mode_slot_start(struct mode_slot *s, const struct mode_slot_pro
 /* others: NULL: none. */
 enum mode_status mode_slot_give(struct mode_slot *s, const struct mode_compute_job *job,
                                 const struct mode_compute_others *others, struct mode_error *err);
-/* What it cannot be told is nothing to it any more. */
-void mode_slot_tell(struct mode_slot *s, const struct mode_compute_news *news);
+/* false: it has much to read yet. */
+bool mode_slot_tell(struct mode_slot *s, const struct mode_compute_news *news);
 /* A message of the compute process: 1, none: 0, it is gone: -1. */
 int mode_slot_read(struct mode_slot *s, struct mode_from_compute *word);
 /* Pass its stderr on and keep the tail. */

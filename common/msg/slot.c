@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,9 +87,9 @@ out:
     return st;
 }
 
-static bool tell(const struct mode_slot *s, const struct mode_to_compute *word)
+static bool tell(const struct mode_slot *s, const struct mode_to_compute *word, size_t size)
 {
-    return send(s->sock, word, sizeof *word, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)sizeof *word;
+    return send(s->sock, word, size, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)size;
 }
 
 enum mode_status mode_slot_give(struct mode_slot *s, const struct mode_compute_job *job,
@@ -98,15 +99,15 @@ enum mode_status mode_slot_give(struct mode_slot *s, const struct mode_compute_j
     if (others) word.others = *others;
     atomic_store(&s->page->stop_fence, 0);
     s->log_len = s->log_at = 0;
-    if (!tell(s, &word))
+    if (!tell(s, &word, sizeof word))
         return MODE_FAIL(err, MODE_E_TEMP, "the compute process does not take the task: %s", strerror(errno));
     return MODE_OK;
 }
 
-void mode_slot_tell(struct mode_slot *s, const struct mode_compute_news *news)
+bool mode_slot_tell(struct mode_slot *s, const struct mode_compute_news *news)
 {
     const struct mode_to_compute word = {.kind = MODE_TO_COMPUTE_NEWS, .news = *news};
-    (void)tell(s, &word);
+    return tell(s, &word, offsetof(struct mode_to_compute, news) + sizeof word.news);
 }
 
 int mode_slot_read(struct mode_slot *s, struct mode_from_compute *word)

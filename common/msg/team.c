@@ -165,7 +165,7 @@ static void is_gone(struct mode_job *job, int machine)
 static void hear(struct mode_job *job)
 {
     struct mode_to_compute word;
-    while (recv(job->agent, &word, sizeof word, MSG_DONTWAIT) == (ssize_t)sizeof word) {
+    while (recv(job->agent, &word, sizeof word, MSG_DONTWAIT) > 0) { /* a message is whole */
         const struct mode_compute_news *news = &word.news;
         if (word.kind != MODE_TO_COMPUTE_NEWS || news->fence != job->fence) continue; /* of an earlier task */
         const int machine = machine_of(job, news->rank);

@@ -17,6 +17,8 @@ until_status() { # words
         sleep 0.1
     done
 }
+companion=
+trap '[ -z "$companion" ] || kill -9 "$companion" 2>/dev/null || true; cleanup' EXIT
 join() { # program, keys, log, options...; in a subshell
     program=$1 keys=$2 said=$3
     shift 3
@@ -63,10 +65,15 @@ CUDA_VISIBLE_DEVICES=0 MODE_MACHINES=2 MODE_TEAM=$team MODE_TEAM_KEYS=$work/keys
     --workers $workers >>"$work/run.log"
 "$bin/mode" run "$work/team/run.yaml" --workspace "$work/team" --detach >>"$work/run.log" 2>&1
 
+for words in 'machines 2' 'machines 2 --team tcp://127.0.0.1:9' 'machines 65' 'machines 2 --slots 2 --team tcp://127.0.0.1:9 --team-keys .'; do
+    code=0
+    "$bin/mode-train" --workspace "$work/team" --$words 2>>"$work/wrong.log" || code=$?
+    [ $code = 2 ] || fail "--$words: $code"
+done
 until_status '2 machines, 1 missing'
 code=0
 (join "$bin/mode-train" "$work/others" "$work/wrong.log") || code=$?
-[ $code = 77 ] && grep -q 'the leader refused this key' "$work/wrong.log" || fail "a wrong key: $code"
+[ $code = 77 ] && grep -q 'the leader refused this key.* a new start' "$work/wrong.log" || fail "a wrong key: $code"
 code=0
 (join "$bin/../other-version/mode-train" "$work/keys" "$work/wrong.log" --backend auto) || code=$?
 [ $code = 78 ] && grep -q 'the leader does not take this machine: .* version 9.9.9' "$work/wrong.log" || fail "another version: $code"
@@ -77,6 +84,8 @@ echo '-9 mode-train:--beside 30' >"$work/fault"
 start_far
 until_status '2 machines, 2 GPUs'
 await_said 'train/.* failed \(other, .*process 1 of the 2 .* \(on far\) was killed by signal 9' "$log"
+echo '-9 mode-train:--compute 30' >"$work/fault"
+await_said 'train/.* failed \(crash, .*killed by signal 9' "$log"
 until_begun "$(begun)"
 kill -9 $companion
 await_said 'train/.* failed \(store, .*machine far, which has process 1 .* is gone' "$log"

@@ -164,15 +164,17 @@ static void until(struct fixture *f, bool (*is_so)(const struct mode_machines *m
     assert_true(is_so(f->m));
 }
 
+static bool has_news(const struct mode_machines *m)
+{
+    return mode_machines_news(m) != NULL;
+}
+
 static struct mode_compute_news next_news(struct fixture *f)
 {
-    struct mode_compute_news news = {0};
-    for (int i = 0; i < 500; i++) {
-        if (mode_machines_news(f->m, &news)) return news;
-        mode_machines_turn(f->m, f->now += 0.01);
-        usleep(10000);
-    }
-    fail_msg("there is no news");
+    until(f, has_news);
+    const struct mode_compute_news news = *mode_machines_news(f->m);
+    assert_ptr_equal(mode_machines_news(f->m), mode_machines_news(f->m)); /* it stays until it was told */
+    mode_machines_told(f->m);
     return news;
 }
 
@@ -187,6 +189,15 @@ static void join(struct fixture *f, struct far *x)
 {
     say_join(x);
     expect(f, x, MODE__ENVELOPE__BODY_PING);
+}
+
+/* A team of two machines, and the other one is there. */
+static struct far *join_first(struct fixture *f)
+{
+    open_team(f, 2);
+    struct far *x = far_new(f, "node-b", "11111111111111111111111111111111");
+    join(f, x);
+    return x;
 }
 
 /* A task of `size` processes begins on machines `far`, the first of which gets n. */
@@ -274,9 +285,7 @@ static void test_a_task_from_its_beginning_to_its_end(void **state)
 {
     struct fixture *f = *state;
     struct mode_compute_others others;
-    open_team(f, 2);
-    struct far *x = far_new(f, "node-b", "11111111111111111111111111111111");
-    join(f, x);
+    struct far *x = join_first(f);
     begin(f, x, &others, 4, 2);
     const Mode__BeginRanks *b = x->got->msg->begin_ranks;
     assert_string_equal(b->key, KEY);
@@ -301,7 +310,7 @@ static void test_a_task_from_its_beginning_to_its_end(void **state)
     expect(f, x, MODE__ENVELOPE__BODY_END_RANKS); /* said again, in case it was lost */
     say_ended(x, 7, 2, 9);
     until(f, mode_machines_ready);
-    assert_false(mode_machines_news(f->m, &news)); /* nobody wants to know any more */
+    assert_null(mode_machines_news(f->m)); /* nobody wants to know any more */
     far_free(x);
 }
 
@@ -309,9 +318,7 @@ static void test_a_connection_that_goes_takes_its_processes_along(void **state)
 {
     struct fixture *f = *state;
     struct mode_compute_others others;
-    open_team(f, 2);
-    struct far *x = far_new(f, "node-b", "11111111111111111111111111111111");
-    join(f, x);
+    struct far *x = join_first(f);
     begin(f, x, &others, 4, 2);
     say_join(x); /* as after a connection that was lost */
     struct mode_compute_news news = next_news(f);
@@ -332,9 +339,7 @@ static void test_a_connection_that_goes_takes_its_processes_along(void **state)
 static void test_silence_is_an_end_too(void **state)
 {
     struct fixture *f = *state;
-    open_team(f, 2);
-    struct far *x = far_new(f, "node-b", "11111111111111111111111111111111");
-    join(f, x);
+    struct far *x = join_first(f);
     mode_machines_turn(f->m, f->now += 29);
     assert_true(mode_machines_ready(f->m));
     mode_machines_turn(f->m, f->now += 2);
@@ -346,11 +351,9 @@ static void test_goodbyes(void **state)
 {
     struct fixture *f = *state;
     struct mode_compute_others others;
-    open_team(f, 2);
-    struct far *x = far_new(f, "node-b", "11111111111111111111111111111111");
+    struct far *x = join_first(f);
     Mode__Envelope e;
     Mode__Bye bye = MODE__BYE__INIT;
-    join(f, x);
     begin(f, x, &others, 3, 1);
     assert_false(mode_machines_leaving(f->m));
     mode_envelope_init(&e, &x->counter, MODE__ENVELOPE__BODY_BYE);
