@@ -14,8 +14,8 @@
 #include <unistd.h>
 
 enum {
-    FETCHERS = 4,          /* a server far away gives one connection less than the line has */
-    AHEAD_LOCAL = 2,       /* shards; more would push each other out of the system's memory before they are read */
+    FETCHERS = 4,           /* a server far away gives one connection less than the line has */
+    AHEAD_LOCAL = 2,        /* shards; more would push each other out of the system's memory before they are read */
     READ_AHEAD = 128 << 10, /* bytes: Linux takes no more at a time on disks that say nothing else */
     WAIT_MS = 100,
     OTHER_FILES = 256
@@ -110,6 +110,20 @@ static struct entry *take(struct mode_shard_ahead *a)
     return NULL;
 }
 
+/* Others hold the rest of the folder, which took long to find out: from here on what is here is all that this one may
+ * have, and nothing that is still to come is waited for as long again. */
+static void do_with_less(struct mode_shard_ahead *a)
+{
+    a->room = 0;
+    for (size_t i = 0; i < a->n_shards; i++) {
+        struct entry *e = &a->shard[i];
+        if (e->state == HERE) a->room += on_disk(e->bytes);
+        if (e->state != WANTED || !e->bytes) continue;
+        away(a, e);
+        e->state = BY_PICTURE;
+    }
+}
+
 static void came(struct mode_shard_ahead *a, struct entry *e, enum mode_status st, const struct mode_shard_file *file,
                  const struct mode_error *err)
 {
@@ -124,7 +138,7 @@ static void came(struct mode_shard_ahead *a, struct entry *e, enum mode_status s
     e->state = st == MODE_E_TEMP ? BY_PICTURE : FAILED;
     e->tried = tried;
     e->err = *err;
-    if (st == MODE_E_TEMP) a->room = a->taken; /* others hold the rest: none is waited for as long again */
+    if (st == MODE_E_TEMP) do_with_less(a);
 }
 
 static void *fetcher(void *ctx)

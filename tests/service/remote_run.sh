@@ -29,6 +29,13 @@ go() { "$bin/mode" run "$1/$2.yaml" --workspace "$1" --no-progress 2>>"$work/run
 sums() { (cd "$1" && sha256sum experts/*/*.safetensors experts/centres.safetensors report/result.csv report/weights.json); }
 pictures() { grep -o 'data:image/jpeg;base64,[^"]*' "$1/report/report.html" | sort; }
 child() { pgrep -P "$(head -n 1 "$far/run/$1.pid")" 2>/dev/null | head -n 1; }
+soon() { # COMMAND...: does it come true within ten seconds?
+    for _ in $(seq 100); do
+        "$@" && return 0
+        sleep 0.1
+    done
+    return 1
+}
 parts() { find cache/shards -name '*.part' 2>/dev/null | wc -l; }
 
 "$bin/mode" up --workspace "$near"
@@ -101,16 +108,12 @@ sums "$near" >near-windows.sums
 sums "$far" >far-windows.sums
 diff near-windows.sums far-windows.sums >&2 || fail "by windows: other bytes than those of the local run"
 diff near.sums near-windows.sums >/dev/null && fail "both orders give the same models"
-said() { grep -c 'two windows of 2 shards may have .* the folder of shards holds' "$far/logs/coordinator.log" || true; }
+said() { grep -q 'two windows of 2 shards may have .* the folder of shards holds' "$far/logs/coordinator.log"; }
 grep -q 'two windows' "$far/logs/coordinator.log" && fail "a folder that holds two windows is complained about"
 sed -e 's/^name: .*/name: narrow/' -e 's/window_shards: 1/window_shards: 2/' "$far/windows.yaml" >"$far/narrow.yaml"
 go "$far" narrow &
 run=$!
-for _ in $(seq 100); do
-    [ "$(said)" -ge 1 ] && break
-    sleep 0.1
-done
-[ "$(said)" -ge 1 ] || fail "nothing is said of a folder that does not hold two windows"
+soon said || fail "nothing is said of a folder that does not hold two windows"
 "$bin/mode" cancel narrow --workspace "$far" >/dev/null || fail "cancel"
 wait $run || true
 
@@ -120,10 +123,7 @@ echo 'slow /train/' >faults
 sed -e 's/^name: .*/name: moved/' -e 's/^captions: {/captions: {seed: 5, /' "$far/run.yaml" >"$far/moved.yaml"
 "$bin/mode" run "$far/moved.yaml" --workspace "$far" --no-progress 2>moved.log &
 run=$!
-for _ in $(seq 100); do
-    [ -s "$far/runs/moved/inputs.json" ] && break
-    sleep 0.1
-done
+soon [ -s "$far/runs/moved/inputs.json" ] || true
 printf '%s\n' 'slow /train/' 'changed /train/3' >faults
 code=0
 wait $run || code=$?
@@ -136,11 +136,8 @@ echo 'stall /train/' >faults
 sed -e 's/^name: .*/name: stuck/' -e 's/^captions: {/captions: {seed: 7, /' "$far/run.yaml" >"$far/stuck.yaml"
 "$bin/mode" run "$far/stuck.yaml" --workspace "$far" --no-progress 2>stuck.log &
 run=$!
-for _ in $(seq 100); do
-    [ "$(parts)" -gt 0 ] && break
-    sleep 0.1
-done
-[ "$(parts)" -gt 0 ] || fail "nobody fetches"
+fetches() { [ "$(parts)" -gt 0 ]; }
+soon fetches || fail "nobody fetches"
 "$bin/mode" cancel stuck --workspace "$far" >/dev/null || fail "cancel"
 code=0
 wait $run || code=$?
