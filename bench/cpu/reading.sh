@@ -1,8 +1,8 @@
 #!/bin/sh
-# reading.sh BUILD [PAIRS [PER_SHARD [LATE_MS]]] - pictures a second out of shards behind a server that answers after LATE_MS (20), by either
-# order, through a folder of shards that holds a third of them (--order shuffle then asks for picture by picture), and once
-# through one that holds all. BUILD: a build folder with reading-bench and mode-test-corpus in bin. Needs python3 and
-# MODE_CLIP_MERGES.
+# reading.sh BUILD [PAIRS [PER_SHARD [LATE_MS]]] - pictures a second out of shards behind a server that answers after
+# LATE_MS (20), by either order, through a folder of shards that holds a third of them (--order shuffle then asks for
+# picture by picture), and once through one that holds all. BUILD: a build folder with reading-bench and
+# mode-test-corpus in bin. Needs python3 and MODE_CLIP_MERGES.
 set -eu
 build=$(cd "$1" && pwd)
 pairs=${2:-24000}

@@ -1,13 +1,13 @@
-/* Pictures as a training reads them, without the training: how many a second, and of how many shards a batch is. From the
- * build folder:
+/* Pictures as a training reads them, without the training: how many a second, and of how many shards a batch is. From
+ * the build folder:
  *
  *     cmake --build . --target reading-bench
  *     MODE_CLIP_MERGES=FILE bin/reading-bench NEAR FAR SCRATCH WINDOW BATCH STEPS
  *
  * NEAR: a folder of shards, of which captions are made, once, in the folder SCRATCH. FAR: the same shards, as a source
  * (they may be behind http://). WINDOW: shards of a window; 0: the order is one permutation of all. Pictures are read,
- * decoded, cropped to 32 pixels and their captions tokenised. bench/cpu/reading.sh does this with a server that is slow to
- * answer. */
+ * decoded, cropped to 32 pixels and their captions tokenised. bench/cpu/reading.sh does this with a server that is slow
+ * to answer. */
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/str.h"

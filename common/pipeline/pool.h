@@ -35,6 +35,7 @@ struct mode_pool {
     uint32_t *outside;  /* [n_outside] ascending */
     uint64_t epoch;     /* of order; UINT64_MAX = none yet */
     uint32_t *order;    /* [n_in + n_out] rows in the order of that epoch */
+
     struct mode_shard_order *windows; /* NULL: one permutation of all */
 };
 

@@ -1,5 +1,6 @@
 #include "pipeline/shard_ahead.h"
 
+#include "base/clock.h"
 #include "base/str.h"
 #include "remote/shards.h"
 
@@ -14,10 +15,11 @@
 #include <unistd.h>
 
 enum {
-    FETCHERS = 4,          /* a server far away gives one connection less than the line has */
-    AHEAD_LOCAL = 2,       /* shards; more would push each other out of the system's memory before they are read */
+    FETCHERS = 4,           /* a server far away gives one connection less than the line has */
+    AHEAD_LOCAL = 2,        /* shards; more would push each other out of the system's memory before they are read */
     READ_AHEAD = 128 << 10, /* bytes: Linux takes no more at a time on disks that say nothing else */
     WAIT_MS = 100,
+    PATIENCE_S = 5, /* without a byte, once it is known that others hold what the folder has */
     OTHER_FILES = 256
 };
 
@@ -44,8 +46,8 @@ struct mode_shard_ahead {
     uint64_t cap;
     uint32_t *turn; /* [order->n] of epoch */
     uint64_t epoch;
-    uint32_t ahead; /* so many turns are fetched before they are needed */
-    bool closing;
+    uint32_t ahead;       /* so many turns are fetched before they are needed */
+    bool closing, shared; /* shared: others have been found to hold what the folder has */
     pthread_mutex_t lock;
     pthread_cond_t changed;
     pthread_t thread[FETCHERS];
@@ -77,16 +79,21 @@ static void away(struct mode_shard_ahead *a, struct entry *e)
 struct fetch {
     struct mode_shard_ahead *ahead;
     struct entry *shard;
+    double since; /* the last byte came */
+    bool in_vain;
 };
 
 static bool is_wanted(void *ctx, uint64_t done, uint64_t total)
 {
-    const struct fetch *f = ctx;
+    struct fetch *f = ctx;
     struct mode_shard_ahead *a = f->ahead;
+    const double now = mode_clock_s();
     (void)total;
     pthread_mutex_lock(&a->lock);
+    if (f->since <= 0 || done != f->shard->done) f->since = now;
     f->shard->done = done;
-    const bool yes = !a->closing && f->shard->until > a->from;
+    f->in_vain = a->shared && now - f->since > PATIENCE_S;
+    const bool yes = !a->closing && f->shard->until > a->from && !f->in_vain;
     pthread_mutex_unlock(&a->lock);
     return yes;
 }
@@ -110,6 +117,22 @@ static struct entry *take(struct mode_shard_ahead *a)
     return NULL;
 }
 
+/* Others hold the rest of the folder, which took long to find out: from here on what is here is all that this one may
+ * have, and nothing that is still to come is waited for as long again. Some of it others may hold, too, so it can be
+ * less still. */
+static void do_with_less(struct mode_shard_ahead *a)
+{
+    a->shared = true;
+    a->room = 0;
+    for (size_t i = 0; i < a->n_shards; i++) {
+        struct entry *e = &a->shard[i];
+        if (e->state == HERE) a->room += on_disk(e->bytes);
+        if (e->state != WANTED || !e->bytes) continue;
+        away(a, e);
+        e->state = BY_PICTURE;
+    }
+}
+
 static void came(struct mode_shard_ahead *a, struct entry *e, enum mode_status st, const struct mode_shard_file *file,
                  const struct mode_error *err)
 {
@@ -124,7 +147,7 @@ static void came(struct mode_shard_ahead *a, struct entry *e, enum mode_status s
     e->state = st == MODE_E_TEMP ? BY_PICTURE : FAILED;
     e->tried = tried;
     e->err = *err;
-    if (st == MODE_E_TEMP) a->room = a->taken; /* others hold the rest: none is waited for as long again */
+    if (st == MODE_E_TEMP) do_with_less(a);
 }
 
 static void *fetcher(void *ctx)
@@ -132,7 +155,7 @@ static void *fetcher(void *ctx)
     struct mode_shard_ahead *a = ctx;
     pthread_mutex_lock(&a->lock);
     while (!a->closing) {
-        struct fetch f = {a, take(a)};
+        struct fetch f = {.ahead = a, .shard = take(a)};
         struct mode_shard_file file = {.hold = -1};
         const struct mode_remote_watch watch = {is_wanted, &f};
         struct mode_error err = {0};
@@ -148,6 +171,7 @@ static void *fetcher(void *ctx)
         else
             tell_system(&f);
         pthread_mutex_lock(&a->lock);
+        if (st == MODE_E_STOPPED && f.in_vain) st = MODE_E_TEMP;
         came(a, f.shard, st, &file, &err);
         pthread_cond_broadcast(&a->changed);
     }

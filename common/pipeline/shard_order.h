@@ -2,13 +2,13 @@
  *
  * The shards of an epoch take turns, in a drawn order. A window is `window` of them that follow one another; the next
  * window is without the first of these and with one more, and so on to the last shard. The rows of a shard are shuffled
- * and dealt out in equal parts over the windows that it is in; what a window was dealt is shuffled. So at any place of an
- * epoch the samples are of `window` shards alike, shards come and go one at a time, and each is needed for one stretch of
- * the epoch. Where an epoch begins and ends the shards that come first and go last are in fewer windows, with larger
- * parts. Not more shards than `window`: one permutation of all rows.
+ * and dealt out in equal parts over the windows that it is in; what a window was dealt is shuffled. So at any place of
+ * an epoch the samples are of `window` shards alike, shards come and go one at a time, and each is needed for one
+ * stretch of the epoch. Where an epoch begins and ends the shards that come first and go last are in fewer windows,
+ * with larger parts. Not more shards than `window`: one permutation of all rows.
  *
- * The order is a function of (seed, epoch, rows of the shards). Turns are counted over all epochs: turn t is place t % n
- * of epoch t / n.
+ * The order is a function of (seed, epoch, rows of the shards). Turns are counted over all epochs: turn t is place t %
+ * n of epoch t / n.
  *
  * Source:  the shuffle buffers of WebDataset, of shards in the place of samples and with an end to every stay
  *          (docs/decisions/0038).
@@ -35,8 +35,8 @@ struct mode_shard_order {
     uint32_t *rows;       /* rows of one shard */
 };
 
-/* Shard i's rows are row_end[i - 1] (0) to row_end[i] - 1; has_turn[i] false: no epoch takes any of them. At most n_drawn
- * rows of an epoch are drawn. The caller clears o whatever the result. MODE_E_MEMORY. */
+/* Shard i's rows are row_end[i - 1] (0) to row_end[i] - 1; has_turn[i] false: no epoch takes any of them. At most
+ * n_drawn rows of an epoch are drawn. The caller clears o whatever the result. MODE_E_MEMORY. */
 enum mode_status mode_shard_order_init(struct mode_shard_order *o, uint32_t n_shards, const uint32_t *row_end,
                                        const bool *has_turn, uint32_t window, uint32_t n_drawn, uint64_t seed,
                                        struct mode_error *err);

@@ -57,7 +57,7 @@ struct mode_spec {
     bool merges_by_default;  /* it is the cache's */
     struct {
         uint64_t batch, warmup_steps, seed, checkpoint_steps;
-        bool by_windows;         /* order: windows */
+        bool by_windows; /* order: windows */
         uint64_t window_shards;
         uint64_t evaluate_steps; /* 0: never while it trains */
         bool warmup_given;

@@ -621,7 +621,8 @@ static enum mode_status prepare(struct training *t, struct mode_error *err)
                                                 .part = t->hooks->group ? t->hooks->group->rank : 0,
                                                 .parts = t->hooks->group ? t->hooks->group->size : 1};
     if ((st = mode_stream_open(&t->stream, &options, err))) return st;
-    if (mode_stream_warning(t->stream) && t->hooks->notice) t->hooks->notice(t->hooks->ctx, mode_stream_warning(t->stream));
+    if (mode_stream_warning(t->stream) && t->hooks->notice)
+        t->hooks->notice(t->hooks->ctx, mode_stream_warning(t->stream));
     struct mode_train_memory memory;
     st = mode_train_memory_plan(&memory, t->clip, t->be, s, t->own, 1 + slots_of(t),
                                 mode_stream_window_bytes(t->stream), err);

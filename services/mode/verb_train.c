@@ -35,7 +35,8 @@ struct options {
     struct backend_options backend;
     struct ranks_options ranks;
     struct train_captions_options captions;
-    const char *init, *config, *data, *merges, *log, *tensorboard, *out, *memory, *algorithms, *steps, *warmup, *tasks, *order, *window;
+    const char *init, *config, *data, *merges, *log, *tensorboard, *out, *memory, *algorithms, *steps, *warmup, *tasks,
+        *order, *window;
     int64_t batch, total_steps, seed, checkpoint_steps, evaluate_steps, threads;
     int64_t accumulate;
     double lr, beta1, beta2, eps, weight_decay, scale_min, scale_max, grad_clip_norm;
@@ -98,9 +99,10 @@ static const struct mode_option table[] = {
     MODE_OPT_REAL(struct options, scale_min, "scale-min", MODE_DEFAULT_SCALE_MIN, "X",
                   "smallest area of a random crop"),
     MODE_OPT_REAL(struct options, scale_max, "scale-max", MODE_DEFAULT_SCALE_MAX, "X", "largest area of a random crop"),
-    MODE_OPT_STR(struct options, order, "order", MODE_DEFAULT_ORDER, "NAME",
-                 "shuffle | windows: of the pairs of an epoch; windows keeps to a few shards at a time, for shards that "
-                 "are far or on slow disks"),
+    MODE_OPT_STR(
+        struct options, order, "order", MODE_DEFAULT_ORDER, "NAME",
+        "shuffle | windows: of the pairs of an epoch; windows keeps to a few shards at a time, for shards that "
+        "are far or on slow disks"),
     MODE_OPT_STR(struct options, window, "window-shards", NULL, "N",
                  "with --order windows: so many shards are mixed (default: " MODE_DEFAULT_WINDOW_SHARDS ")"),
     MODE_OPT_INT(struct options, seed, "seed", "0", "N", "initial weights, order, crops, choice of captions"),
@@ -279,8 +281,7 @@ static enum mode_status find_order(int64_t *shards, const struct options *o, str
     *shards = windows ? strtoll(MODE_DEFAULT_WINDOW_SHARDS, NULL, 10) : 0;
     if (!windows && strcmp(o->order, "shuffle") != 0)
         return MODE_FAIL(err, MODE_E_USAGE, "--order %s: must be shuffle or windows", o->order);
-    if (!windows && o->window)
-        return MODE_FAIL(err, MODE_E_USAGE, "--window-shards goes with --order windows");
+    if (!windows && o->window) return MODE_FAIL(err, MODE_E_USAGE, "--window-shards goes with --order windows");
     return o->window ? option_count(shards, o->window, "--window-shards", 1, MODE_MOST_WINDOW_SHARDS, err) : MODE_OK;
 }
 

@@ -99,16 +99,11 @@ sums "$near" >near-windows.sums
 sums "$far" >far-windows.sums
 diff near-windows.sums far-windows.sums >&2 || fail "by windows: other bytes than those of the local run"
 diff near.sums near-windows.sums >/dev/null && fail "both orders give the same models"
-said() { grep -c 'two windows of 2 shards may have .* the folder of shards holds' "$far/logs/coordinator.log" || true; }
 grep -q 'two windows' "$far/logs/coordinator.log" && fail "a folder that holds two windows is complained about"
 sed -e 's/^name: .*/name: narrow/' -e 's/window_shards: 1/window_shards: 2/' "$far/windows.yaml" >"$far/narrow.yaml"
 go "$far" narrow &
 run=$!
-for _ in $(seq 100); do
-    [ "$(said)" -ge 1 ] && break
-    sleep 0.1
-done
-[ "$(said)" -ge 1 ] || fail "nothing is said of a folder that does not hold two windows"
+await_said 'two windows of 2 shards may have .* the folder of shards holds' "$far/logs/coordinator.log"
 "$bin/mode" cancel narrow --workspace "$far" >/dev/null || fail "cancel"
 wait $run || true
 

@@ -579,22 +579,13 @@ static void test_an_order_by_windows_is_in_the_requests(void **state)
     static const char *const train[] = {"order: shuffle", "order: windows", "order: windows, window_shards: 3"};
     static const uint32_t window[] = {0, 16, 3};
     for (size_t i = 0; i < sizeof train / sizeof *train; i++) {
-        struct mode_spec spec;
         struct mode_error err = {0};
         struct plan *p;
-        uint32_t n;
         char *text = mode_xasprintf("name: z\nseed: 601\ndata: {train: shards}\nencoder: {dir: enc}\nmodel: ViT-B-32\n"
                                     "tokenizer: {merges: m.gz}\ncluster: {fine: 8, coarse: 2}\n"
                                     "train: {batch: 100, %s, seed_steps: 5, total_steps: 9}\n",
                                     train[i]);
-        assert_int_equal(mode_spec_parse(&spec, text, folder, "spec", &err), MODE_OK);
-        assert_int_equal(plan_open(&p, &spec, store, &fake_world, NULL, NULL, &err), MODE_OK);
-        while (plan_more(p)) {
-            assert_int_equal(plan_next(p, &n, &err), MODE_OK);
-            if (n == PLAN_NONE) continue;
-            commit(p, &p->node[n]);
-            assert_int_equal(plan_done(p, n, &err), MODE_OK);
-        }
+        assert_int_equal(run_until(&p, text, assign_note, &err), MODE_OK);
         for (enum plan_stage s = PLAN_SEED; s <= PLAN_EXPERTS; s++) {
             Mode__TrainRequest *r = request_of(&p->node[p->first[s]]);
             assert_int_equal(r->has_window_shards, window[i] > 0);

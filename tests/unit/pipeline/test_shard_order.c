@@ -27,7 +27,9 @@ static void make_rows(struct rows *r)
     for (int s = 0; s < SHARDS; s++) {
         const uint32_t n = s == EMPTY ? 0 : 40 + (uint32_t)mode_rng_below(&rng, MOST_ROWS - 40);
         for (uint32_t i = 0; i < n; i++)
-            r->coarse[r->n++] = s == OTHERS ? 1 : mode_rng_below(&rng, 10) < 4 ? 0 : 1 + (int32_t)mode_rng_below(&rng, 2);
+            r->coarse[r->n++] = s == OTHERS                    ? 1
+                                : mode_rng_below(&rng, 10) < 4 ? 0
+                                                               : 1 + (int32_t)mode_rng_below(&rng, 2);
         r->end[s] = r->n;
     }
 }
@@ -74,8 +76,8 @@ static void test_an_epoch_holds_the_rows_of_the_other_order(void **state)
             }
 }
 
-/* A sample's shard is among those whose turns its window has; every shard has one turn an epoch, windows go forward, and
- * there are as many as that. */
+/* A sample's shard is among those whose turns its window has; every shard has one turn an epoch, windows go forward,
+ * and there are as many as that. */
 static void test_a_sample_is_of_its_window_s_shards(void **state)
 {
     (void)state;
@@ -100,7 +102,8 @@ static void test_a_sample_is_of_its_window_s_shards(void **state)
                     mode_pool_turns(&p, epoch * n + i, &from, &to);
                     assert_true(from >= before && to == from + o->window && to <= (epoch + 1) * o->n);
                     before = from;
-                    for (uint64_t t = from; t < to; t++) found = found || o->shard[turn[t % o->n]] == shard_of(&r, rows[i]);
+                    for (uint64_t t = from; t < to; t++)
+                        found = found || o->shard[turn[t % o->n]] == shard_of(&r, rows[i]);
                     assert_true(found);
                 }
                 assert_int_equal(before, epoch * o->n + o->n_windows - 1);
@@ -174,7 +177,8 @@ static void test_epochs_differ(void **state)
     mode_pool_clear(&p);
 }
 
-/* What a window of 8 of 64 shards mixes: as many shards as it has, in equal parts; fewer where an epoch begins and ends. */
+/* What a window of 8 of 64 shards mixes: as many shards as it has, in equal parts; fewer where an epoch begins and
+ * ends. */
 static void test_a_batch_is_of_as_many_shards_as_a_window_has(void **state)
 {
     (void)state;
@@ -191,7 +195,8 @@ static void test_a_batch_is_of_as_many_shards_as_a_window_has(void **state)
         mode_pool_draw(&p, step * BATCH, BATCH, rows, epochs);
         for (int i = 0; i < BATCH; i++) of[rows[i] / EACH]++;
         for (int s = 0; s < MANY; s++) pairs += of[s] * (of[s] - (of[s] > 0));
-        const double effective = (double)BATCH * (BATCH - 1) / (double)pairs; /* 1 / how often two pairs are of one shard */
+        const double effective = (double)BATCH * (BATCH - 1) /
+                                 (double)pairs; /* 1 / how often two pairs are of one shard */
         if (effective < least) least = effective;
         mode_pool_turns(&p, step * BATCH, &from, &to);
         if (from < WINDOW || to > MANY - WINDOW) continue;

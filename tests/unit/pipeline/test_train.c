@@ -434,16 +434,17 @@ static void test_the_loss_falls(void **state)
 int main(void)
 {
     mode_parallel_set_threads(3);
-    const struct CMUnitTest tests[] = {/* in this order: later ones compare with the files of earlier ones */
-                                       cmocka_unit_test(test_an_interrupted_training_ends_with_the_same_bytes),
+    const struct CMUnitTest tests[] = {
+        /* in this order: later ones compare with the files of earlier ones */
+        cmocka_unit_test(test_an_interrupted_training_ends_with_the_same_bytes),
         cmocka_unit_test(test_by_windows_an_interrupted_training_ends_with_the_same_bytes),
-                                       cmocka_unit_test(test_a_curve_has_every_step_once),
-                                       cmocka_unit_test(test_the_number_of_threads_does_not_show),
-                                       cmocka_unit_test(test_accumulation_and_clipping_resume_to_the_same_bytes),
-                                       cmocka_unit_test(test_a_continuation_goes_on_where_the_seed_ended),
-                                       cmocka_unit_test(test_a_continuation_never_starts_from_something_else),
-                                       cmocka_unit_test(test_a_loss_that_is_not_finite_ends_the_training),
-                                       cmocka_unit_test(test_impossible_trainings_are_refused),
-                                       cmocka_unit_test(test_the_loss_falls)};
+        cmocka_unit_test(test_a_curve_has_every_step_once),
+        cmocka_unit_test(test_the_number_of_threads_does_not_show),
+        cmocka_unit_test(test_accumulation_and_clipping_resume_to_the_same_bytes),
+        cmocka_unit_test(test_a_continuation_goes_on_where_the_seed_ended),
+        cmocka_unit_test(test_a_continuation_never_starts_from_something_else),
+        cmocka_unit_test(test_a_loss_that_is_not_finite_ends_the_training),
+        cmocka_unit_test(test_impossible_trainings_are_refused),
+        cmocka_unit_test(test_the_loss_falls)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
