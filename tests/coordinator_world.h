@@ -55,6 +55,7 @@ struct fake {
     uint64_t id;
     unsigned executed, n_sessions;
     const char *claims; /* the outputs that workers say they make; NULL: those of this build */
+    const char *word;   /* service that the first worker says it is of; NULL: its own */
     uint32_t protocol;  /* the major that workers speak; 0: this build's */
     const char *poison; /* label that always fails with INPUT */
     const char *absent; /* service whose worker does not come */
@@ -189,14 +190,15 @@ static void send_to(struct fake *f, int i, Mode__Envelope *e)
 
 static void say_hello(struct fake *f, int i)
 {
+    const char *word = i == 0 && f->word ? f->word : services[i];
     Mode__Envelope e;
     Mode__Hello h = MODE__HELLO__INIT;
     char code[64];
     mode_envelope_init(&e, &f->id, MODE__ENVELOPE__BODY_HELLO);
     if (f->protocol) e.major = f->protocol;
     h.session = f->session[i];
-    h.service = (char *)services[i];
-    mode_code_version(code, sizeof code, services[i]);
+    h.service = (char *)word;
+    mode_code_version(code, sizeof code, word);
     h.code_version = f->claims ? (char *)f->claims : code;
     h.build = "9.9.9"; /* which decides nothing */
     h.name = f->session[i];

@@ -350,7 +350,7 @@ static void on_reject(struct agent *a, const Mode__Reject *r, double now)
     fatal(a, &err);
 }
 
-static void on_message(struct agent *a, const Mode__Envelope *e, double now)
+void mode_agent_hear(struct agent *a, const Mode__Envelope *e, double now)
 {
     if (e->has_epoch && e->epoch < a->epoch) { /* of a coordinator that was replaced */
         a->ignored++;
@@ -415,7 +415,7 @@ static void receive(struct agent *a, double now)
             mode_log_failure("bad_message", &err);
             a->ignored++;
         } else {
-            on_message(a, in->msg, now);
+            mode_agent_hear(a, in->msg, now);
             mode_envelope_free(&in);
         }
         mode_packet_clear(&p);

@@ -83,6 +83,9 @@ struct agent {
     int exit_code;
 };
 
+/* agent.c: a message of the coordinator. */
+void mode_agent_hear(struct agent *a, const Mode__Envelope *e, double now);
+
 /* agent_say.c: each of these is one message. `now`: mode_clock_s() of this turn. */
 bool mode_agent_send(struct agent *a, Mode__Envelope *e);
 void mode_agent_say_hello(struct agent *a, double now);

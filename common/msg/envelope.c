@@ -105,7 +105,8 @@ static enum mode_status check_value(const ProtobufCMessageDescriptor *d, const P
             return MODE_FAIL(err, MODE_E_FORMAT, "%s.%s: a text of %zu bytes, at most %zu are allowed", d->name,
                              f->name, n, max_string);
         if (!utf8_valid(s, n)) return MODE_FAIL(err, MODE_E_FORMAT, "%s.%s: not UTF-8", d->name, f->name);
-        if ((strcmp(f->name, "key") == 0 || strcmp(f->name, "digest") == 0) && n > 0 && !hex_valid(s, 64))
+        const bool is_key = strcmp(f->name, "key") == 0; /* of a task, which has one; a digest may not be known */
+        if ((is_key || (strcmp(f->name, "digest") == 0 && n > 0)) && !hex_valid(s, 64))
             return MODE_FAIL(err, MODE_E_FORMAT, "%s.%s: \"%.80s\" is not 64 lower-case hex digits", d->name, f->name,
                              s);
         if (strcmp(f->name, "session") == 0 && n > 0 && !hex_valid(s, 32))

@@ -76,7 +76,7 @@ static void check_pairs(const uint8_t *data, size_t size, char separator)
     if (ftruncate(fd, 0) != 0 || pwrite(fd, data, size, 0) != (ssize_t)size) abort();
     if (mode_pairs_open(&l, path, &o, &err)) return;
     while (mode_pairs_next(&l, &pair, &got, &err) == MODE_OK && got)
-        if (!pair.fault) bytes += strlen(pair.picture) + strlen(pair.captions);
+        if (!pair.fault) bytes = bytes + strlen(pair.picture) + strlen(pair.captions);
     mode_pairs_close(&l);
 }
 

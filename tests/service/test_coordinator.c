@@ -453,6 +453,11 @@ static void test_a_worker_is_judged_by_its_numbers(void **state)
         "you are version 9.9.9, which makes captions-99, the tasks here are for %s, of version %s", ours, mode_version);
     assert_true(has_note(f, sentence));
     f->claims = NULL;
+    f->word = "made\"up\n"; /* it would be a label in /metrics */
+    assert_int_equal(knock(f, &other, endpoint), MODE__ENVELOPE__BODY_REJECT);
+    mode_socket_close(&other);
+    assert_true(has_note(f, "there are no tasks for \"made\"up"));
+    f->word = NULL;
     f->protocol = MODE_WIRE_MAJOR + 1;
     assert_int_equal(knock(f, &other, endpoint), MODE__ENVELOPE__BODY_REJECT);
     mode_socket_close(&other);

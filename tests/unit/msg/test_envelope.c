@@ -108,6 +108,7 @@ static void test_wrong_values_are_refused_with_a_reason(void **state)
     REFUSED(s.hello.slots = 0, "slots");
     REFUSED(s.hello.slots = 65, "slots");
     REFUSED(s.lease.key = "../../etc/passwd", "hex");
+    REFUSED(s.lease.key = "", "hex");
     REFUSED(s.hello.session = "", "session");
     REFUSED(s.hello.session = "xyz", "hex");
     REFUSED(s.hello.node = "\xff\xfe", "UTF-8");
