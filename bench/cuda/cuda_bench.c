@@ -14,7 +14,6 @@
  *         --measure                    ways of attention by the clock, too, which no run can keep
  *         --activations own|cudnn      products that end with an activation's slope never or always by cuDNN, those that
  *                                      end with an activation, too, not as the clock says (--measure-products)
- *         --biases own|fused           gradients of biases never or always by the weights' product, not as the clock says
  *         --turns                      wait for a line on stdin before every round: bench/peers/bench_cuda.py
  *
  * A step of train is forward, loss, backward, AdamW, and one wait, as in use. Inputs are random, none are zero (a GPU
@@ -52,7 +51,7 @@ enum { CONTEXT = 77, VOCAB = 49408, START = 49406, END = 49407, SPREAD = 14, MAX
 static const double PEAK = 989e12, PRODUCTS_PEAK = 788e12;
 
 struct options {
-    const char *config, *backend, *lengths, *activations, *biases;
+    const char *config, *backend, *lengths, *activations;
     int64_t batch, tokens, rounds;
     double seconds;
     bool turns, profile, no_savings, no_graphs, no_streams, measure_products, measure;
@@ -260,10 +259,8 @@ static void towers_run(const char *subject, const struct options *o, bool lines)
     double seconds[MAX_ROUNDS];
     int64_t rounds = 0;
     if (o->activations) (void)setenv("MODE_CUDA_ACTIVATIONS", o->activations, 1);
-    if (o->biases) (void)setenv("MODE_CUDA_BIASES", o->biases, 1);
     struct work w = {.o = o, .be = backend(o->backend)};
     if (o->activations) (void)unsetenv("MODE_CUDA_ACTIVATIONS");
-    if (o->biases) (void)unsetenv("MODE_CUDA_BIASES");
     w.in = draw(o, w.be);
     must(mode_clip_create_plain(&w.clip, w.be, &cfg, 1, &err), &err);
     w.features = mode_xmalloc((size_t)(o->batch * cfg.embed_dim) * sizeof(float));
@@ -310,23 +307,21 @@ static void towers_run(const char *subject, const struct options *o, bool lines)
         table_row("%s\t%s %lld x %.1f tokens\t%s\t%.2f ms\t%.0f /s\t%.1f TFLOP/s\t%.1f %%\t", subject, o->config,
                   (long long)o->batch, (double)w.in.tokens / (double)o->batch, o->backend, 1e3 * s,
                   (double)o->batch / s, 1e-12 * sums.flops / s, 100 * sums.flops / s / PEAK);
-        table_row(
-            "%s%s%s%s%s%s%s%s; op by op: products %.0f %%, attention %.0f %%, rest %.0f %%; all together %.2f times "
-            "a step\n",
-            repeats.why_not[0] ? repeats.why_not
-            : repeats.replayed ? "graph"
-                               : "no graph",
-            train && !o->no_streams ? ", streams" : "",
-            o->measure            ? ", all by the clock"
-            : o->measure_products ? ", products by the clock"
-                                  : ", by rule",
-            o->activations ? ", activations " : "", o->activations ? o->activations : "", o->biases ? ", biases " : "",
-            o->biases ? o->biases : "",
-            o->no_savings          ? ", nothing saved"
-            : o->tokens != CONTEXT ? ""
-            : o->lengths || !train ? ""
-                                   : ", dense tokens",
-            100 * sums.products / busy, 100 * sums.attention / busy, 100 * sums.rest / busy, busy / s);
+        table_row("%s%s%s%s%s%s; op by op: products %.0f %%, attention %.0f %%, rest %.0f %%; all together %.2f times "
+                  "a step\n",
+                  repeats.why_not[0] ? repeats.why_not
+                  : repeats.replayed ? "graph"
+                                     : "no graph",
+                  train && !o->no_streams ? ", streams" : "",
+                  o->measure            ? ", all by the clock"
+                  : o->measure_products ? ", products by the clock"
+                                        : ", by rule",
+                  o->activations ? ", activations " : "", o->activations ? o->activations : "",
+                  o->no_savings          ? ", nothing saved"
+                  : o->tokens != CONTEXT ? ""
+                  : o->lengths || !train ? ""
+                                         : ", dense tokens",
+                  100 * sums.products / busy, 100 * sums.attention / busy, 100 * sums.rest / busy, busy / s);
     }
     free(w.features);
     inputs_clear(&w.in, w.be);
@@ -467,14 +462,14 @@ static void pixels(const char *backend_name, int width, int height, int64_t roun
     mode_pixels_taps((int32_t *)(void *)(bytes + to_y), SIDE, down.n_max, down.first, down.n, down.k, 0);
     for (int64_t i = 0; i < BATCH; i++)
         windows[i] = (struct mode_pixels_window){.rgb = rgb + i * each,
-                                                 .across = to_x,
-                                                 .down = to_y,
-                                                 .width = width,
-                                                 .height = height,
-                                                 .across_most = across.n_max,
-                                                 .down_most = down.n_max,
-                                                 .n_x = SIDE,
-                                                 .n_y = SIDE};
+                                                            .across = to_x,
+                                                            .down = to_y,
+                                                            .width = width,
+                                                            .height = height,
+                                                            .across_most = across.n_max,
+                                                            .down_most = down.n_max,
+                                                            .n_x = SIDE,
+                                                            .n_y = SIDE};
     mode_backend_copy(be, memory, bytes, (size_t)(rgb + BATCH * each));
     struct mode_tensor levels = random_matrix(be, MODE_DTYPE_F32, 3, 256);
     struct mode_tensor cols = random_matrix(be, mode_backend_activations(be), BATCH * (SIDE / PATCH) * (SIDE / PATCH),
@@ -587,8 +582,6 @@ static void everything(const char *const *backends)
                                           {.measure = true},
                                           {.measure_products = true, .activations = "own", .tokens = 22},
                                           {.measure_products = true, .activations = "cudnn", .tokens = 22},
-                                          {.measure_products = true, .biases = "own", .tokens = 22},
-                                          {.measure_products = true, .biases = "fused", .tokens = 22},
                                           {.no_graphs = true, .tokens = 22},
                                           {.no_streams = true, .tokens = 22}};
     clocks();
@@ -651,10 +644,10 @@ static void one_subject(int argc, char **argv)
             const char *name;
             const char **text;
             int64_t *number;
-        } known[] = {
-            {"--config", &o.config, NULL},           {"--backend", &o.backend, NULL}, {"--lengths", &o.lengths, NULL},
-            {"--activations", &o.activations, NULL}, {"--biases", &o.biases, NULL},   {"--batch", NULL, &o.batch},
-            {"--tokens", NULL, &o.tokens},           {"--rounds", NULL, &o.rounds},   {"--seconds", &seconds, NULL}};
+        } known[] = {{"--config", &o.config, NULL},   {"--backend", &o.backend, NULL},
+                     {"--lengths", &o.lengths, NULL}, {"--activations", &o.activations, NULL},
+                     {"--batch", NULL, &o.batch},     {"--tokens", NULL, &o.tokens},
+                     {"--rounds", NULL, &o.rounds},   {"--seconds", &seconds, NULL}};
         size_t k = 0;
         const struct {
             const char *name;

@@ -20,7 +20,6 @@
 #include "nn/cuda/cudnn_attention.h"
 #include "nn/cuda/nearest.h"
 #include "nn/cuda/product_act.h"
-#include "nn/cuda/product_bias.h"
 
 #include <cuda_runtime_api.h>
 
@@ -114,20 +113,6 @@ static const struct op_case act_cases[] = {
     {"linear back act", case_linear_back, {3201, 3072, 768, MODE_ACT_GELU, 0}, 4e-6},
 };
 enum { N_ACT = sizeof act_cases / sizeof *act_cases, N_ACT_LARGE = 2 };
-
-/* Gradients of weights and biases: rows, columns and sums that are odd, short and long; the last ones with --small left
- * out. */
-static const struct op_case bias_cases[] = {
-    {"linear back", case_linear_back, {1, 8, 16, 0, 0}, 1e-6},
-    {"linear back", case_linear_back, {97, 61, 31, 0, 0}, 1e-6},
-    {"linear back", case_linear_back, {131, 264, 136, 0, 0}, 2e-6},
-    {"linear back", case_linear_back, {1999, 29, 401, 0, 0}, 2e-6},
-    {"linear back act", case_linear_back, {2500, 48, 24, MODE_ACT_QUICK_GELU, 0}, 2e-6},
-    {"linear back", case_linear_back, {12800, 512, 512, 0, 0}, 6e-6},
-    {"linear back", case_linear_back, {3201, 3072, 768, 0, 0}, 4e-6},
-    {"linear back", case_linear_back, {3200, 768, 2304, 0, 0}, 4e-6},
-};
-enum { N_BIAS = sizeof bias_cases / sizeof *bias_cases, N_BIAS_LARGE = 3 };
 
 /* Shapes of ViT-B/32 and its text tower at batch 64, of L/14's heads and rows, of lone long sums. */
 static const struct op_case large_cases[] = {
@@ -405,31 +390,6 @@ static int check_products_by_cudnn(struct mode_backend *ref, struct mode_backend
     return bad + (failed != 0 || by_cudnn == 0);
 }
 
-/* By cuBLASLt alone, which is asked by name; how many cases are off. What it refuses is ours, and said. */
-static int check_biases_by_cublaslt(struct mode_backend *ref, bool small, int *n)
-{
-    static const char *const backends[] = {"cuda", "cuda-tf32", "cuda-bf16"};
-    struct mode_backend *be, *fast = oracle_open("ref");
-    struct mode_error err;
-    int bad = 0;
-    for (int b = 0; b < 3; b++) {
-        long fused, refused;
-        setenv("MODE_CUDA_BIASES", "fused", 1);
-        enum mode_status st = mode_backend_open(&be, backends[b], &err);
-        unsetenv("MODE_CUDA_BIASES");
-        if (st) return bad + 1;
-        for (int i = 0; i < N_BIAS - (small ? N_BIAS_LARGE : 0); i++, ++*n)
-            bad += check(&bias_cases[i], i, be, i < N_BIAS - N_BIAS_LARGE ? ref : fast);
-        fused = mode__bias_ways_fused(mode__cuda_of(be)->bias_ways, &refused);
-        table_row("%s\tgradients of biases with the weights' product\t%ld by cuBLASLt alone, %ld refused\n",
-                  backends[b], fused, refused);
-        mode__bias_ways_note(mode__cuda_of(be)->bias_ways, stdout);
-        mode_backend_close(&be);
-    }
-    mode_backend_close(&fast);
-    return bad;
-}
-
 /* With algorithms by rule and measured; how many cases are off. A GPU that makes no such products is said to be one. */
 static int check_fp8(int *n)
 {
@@ -576,7 +536,6 @@ int main(int argc, char **argv)
     if (!only_nearest) bad += check_cases(cuda, bf16, ref, ref_bf16, &n) + check_tf32(ref, &n);
     if (!only_nearest) bad += check_clustering("cuda-tf32", ref, &n) + check_clustering("cuda-fp8", ref, &n);
     if (!only_nearest) bad += check_fp8(&n) + check_products_by_cudnn(ref_bf16, cpu, small, &n);
-    if (!only_nearest) bad += check_biases_by_cublaslt(ref, small, &n);
     if (!small) bad += check_large(cuda, bf16, cpu, &n);
     if (by_own)
         bad += check_own_nearest(cuda, ref, &n); /* last: should it take the GPU with it, the rest has been said */

@@ -5,7 +5,6 @@
 #include "nn/cuda/kernels.h"
 #include "nn/cuda/nearest.h"
 #include "nn/cuda/product_act.h"
-#include "nn/cuda/product_bias.h"
 
 #include "base/str.h"
 
@@ -101,7 +100,6 @@ static void close_device(struct mode_backend *be)
         if (c->lane[i].stream) (void)cudaStreamSynchronize(c->lane[i].stream);
     mode__graphs_close(&c->graphs);
     mode__product_ways_close(be);
-    mode__bias_ways_close(&c->bias_ways);
     mode__attention_ways_close(&c->attention);
     mode__cuda_products_close(&c->products);
     mode__streams_close(&c->streams);
@@ -142,7 +140,6 @@ static enum mode_status open_device(struct mode_backend *be, struct mode_error *
     if (!st) c->graphs = mode__graphs_open();
     if (!st) c->attention = mode__attention_ways_open();
     if (!st) c->product_ways = mode__product_ways_open();
-    if (!st) c->bias_ways = mode__bias_ways_open();
     if (!st) c->products = mode__cuda_products_open(is_tf32(be));
     if (!st) c->streams = mode__streams_open();
     if (!st && strcmp(be->ops->name, "cuda-fp8") == 0) st = mode__cuda_fp8_usable(be, err);
@@ -308,9 +305,7 @@ static void measure(struct mode_backend *be, bool products, bool attention)
     mode__attention_ways_measure(c->attention, attention);
     c->measuring = products || attention;
     if (c->measuring) mode__graphs_drop(c->graphs);
-    if (!products) return;
-    mode__product_ways_forget(be);
-    mode__bias_ways_forget(c->bias_ways);
+    if (products) mode__product_ways_forget(be);
 }
 
 static enum mode_status use_algorithms(struct mode_backend *be, const char *text, char *why_not, size_t size,
@@ -318,7 +313,6 @@ static enum mode_status use_algorithms(struct mode_backend *be, const char *text
 {
     mode__graphs_drop(mode__cuda_of(be)->graphs);
     mode__product_ways_forget(be);
-    mode__bias_ways_forget(mode__cuda_of(be)->bias_ways);
     return mode__cuda_use_algorithms(be, text, why_not, size, err);
 }
 
@@ -337,7 +331,6 @@ static void note(const struct mode_backend *be, FILE *out)
                 (long long)mode__cuda_products_refused(p), (long long)mode__cuda_products_done(p));
     mode__cuda_fp8_note(be, out);
     mode__product_ways_note(be, out);
-    mode__bias_ways_note(mode__cuda_of(be)->bias_ways, out);
     mode__attention_ways_note(mode__cuda_of(be)->attention, out);
     struct mode_backend_repeats r;
     mode__cuda_repeats(be, &r);

@@ -37,7 +37,6 @@ struct mode__cuda {
     struct mode__products *products;
     struct mode__attention_ways *attention;
     struct mode__product_ways *product_ways;
-    struct mode__bias_ways *bias_ways;
     struct mode__graphs *graphs;
     struct mode__clock *clock; /* clock.h; NULL: nothing was timed */
     size_t room, memory;       /* bytes that were free when it was opened; that the GPU has */
@@ -92,7 +91,6 @@ struct mode__product {
     int64_t m, n, k;
     const void *add;   /* as c, may be c; NULL: none */
     const void *bias;  /* [n], as c; NULL: none */
-    float *sums;       /* [m], written: of a, turned, over k; c is f32. By cuBLASLt alone (product_bias.h) */
     bool bf16, c_bf16; /* a and b are bf16, else f32; so is c */
     bool f16;          /* a and b are fp16, c is f32 */
     /* product_fp8.c: a is of these 8-bit numbers, b is E4M3, each to be multiplied by a number on the device */
@@ -109,10 +107,6 @@ struct mode__products *mode__cuda_products_open(bool tf32);
 void mode__cuda_products_close(struct mode__products **p);
 bool mode__cuda_products_by_lt(const struct mode__products *p);                        /* is there a cuBLASLt? */
 bool mode__cuda_product_by_lt(struct mode_backend *be, const struct mode__product *x); /* false: it refuses */
-/* Milliseconds of x with what `then` starts behind it; c is in memory of its own then, which is `to`, with room for m
- * floats behind c. false: cuBLASLt refuses x, or there is no such memory. */
-bool mode__cuda_product_time(struct mode_backend *be, float *ms, const struct mode__product *x,
-                             void (*then)(void *ctx, void *to), void *ctx);
 void mode__cuda_products_measure(struct mode__products *p, bool on);
 char *mode__cuda_algorithms(struct mode_backend *be); /* nn/backend.h, as the next */
 enum mode_status mode__cuda_use_algorithms(struct mode_backend *be, const char *text, char *why_not, size_t size,

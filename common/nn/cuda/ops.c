@@ -5,7 +5,6 @@
 #include "nn/cuda/nearest.h"
 #include "nn/cuda/optim.h"
 #include "nn/cuda/product_act.h"
-#include "nn/cuda/product_bias.h"
 
 static cudaStream_t stream_of(const struct mode_backend *be)
 {
@@ -87,9 +86,9 @@ static void activate(struct mode_backend *be, struct mode_tensor *y, const struc
     launched();
 }
 
-/* dw [rows of dw, columns] += a^T b over m rows, in f32; db, where it is not NULL, += the sums of a's columns */
-static void add_products(struct mode_backend *be, struct mode_tensor *dw, struct mode_tensor *db,
-                         const struct mode_tensor *a, const struct mode_tensor *b)
+/* dw [rows of dw, columns] += a^T b over m rows, in f32 */
+static void add_products(struct mode_backend *be, struct mode_tensor *dw, const struct mode_tensor *a,
+                         const struct mode_tensor *b)
 {
     const struct mode__product p = {.c = dw->data,
                                     .a = a->data,
@@ -100,10 +99,7 @@ static void add_products(struct mode_backend *be, struct mode_tensor *dw, struct
                                     .k = a->dim[0],
                                     .add = dw->data,
                                     .bf16 = is_bf16(be)};
-    if (db)
-        mode__cuda_product_bias(be, mode_f32(db), &p);
-    else
-        mode__cuda_product(be, &p);
+    mode__cuda_product(be, &p);
 }
 
 /* y [m, n] = x [m, k] op(w) */
@@ -129,7 +125,10 @@ static void linear_back(struct mode_backend *be, struct mode_tensor *dx, struct 
     int64_t m = x->dim[0], k = x->dim[1], n = w->dim[0];
     if (m == 0) return;
     mode__beside_begin(be);
-    add_products(be, dw, db, dy, x);
+    add_products(be, dw, dy, x);
+    if (db)
+        mode__cuda_column_sums(stream_of(be), is_bf16(be), mode_f32(db), work_of(be, mode__cuda_sum_work(m, n)),
+                               dy->data, m, n);
     mode__beside_end(be, dy, x);
     mode__cuda_writes(be, &dx, 1); /* it may be x */
     if (dx && z)
@@ -158,7 +157,7 @@ static void project_back(struct mode_backend *be, struct mode_tensor *dx, struct
 {
     if (x->dim[0] == 0) return;
     mode__beside_begin(be);
-    add_products(be, dw, NULL, x, dy);
+    add_products(be, dw, x, dy);
     mode__beside_end(be, dy, x);
     mode__cuda_writes(be, &dx, 1);
     times_weights(be, dx, dy, w, true);

@@ -36,7 +36,6 @@
     X(cublasLtMatrixLayoutDestroy)
 
 enum { CANDIDATES = 32, PLANS = 2048, PROBES = 16, TIMED_RUNS = 5 };
-static const float NEVER = 1e30f; /* milliseconds of what fails */
 
 static struct {
 #define X(name) __typeof__(&name) name;
@@ -227,13 +226,12 @@ static struct mode__product_key key_of(const struct mode__product *x)
     k.c_bf16 = x->c_bf16;
     k.f16 = x->f16;
     k.fp8 = (int32_t)x->fp8;
-    k.bias = x->bias ? alignment(x->bias) : x->sums ? alignment(x->sums) : 0;
+    k.bias = x->bias ? alignment(x->bias) : 0;
     k.add = !x->add ? 0 : x->add == x->c ? 1 : 2;
     k.align_a = alignment(x->a);
     k.align_b = alignment(x->b);
     k.align_c = alignment(x->add ? x->add : x->c);
     k.align_d = alignment(x->c);
-    k.ends = x->sums ? MODE__ENDS_SUMS : 0;
     return k;
 }
 
@@ -255,14 +253,6 @@ int64_t mode__product_alike(int64_t rows)
     return (rows + step - 1) / step * step;
 }
 
-struct mode__product_key mode__product_like(const struct mode__product *x)
-{
-    struct mode__product_key k = key_of(x);
-    k.m = mode__product_alike(k.m);
-    if (x->a_turned) k.k = mode__product_alike(k.k); /* k counts rows where gradients of weights are made */
-    return k;
-}
-
 /* Where the numbers lie by which 8-bit operands are multiplied; b comes first there. */
 static bool scales(const struct plan *p, const struct mode__product *x)
 {
@@ -272,18 +262,10 @@ static bool scales(const struct plan *p, const struct mode__product *x)
                                               sizeof x->a_scale);
 }
 
-/* Where the bias lies, or where sums go. */
-static cublasStatus_t vector(const struct plan *p, const struct mode__product *x)
-{
-    const void *at = x->sums ? x->sums : x->bias;
-    return lt.cublasLtMatmulDescSetAttribute(p->what, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &at, sizeof at);
-}
-
 /* cuBLASLt counts columns first: there our row-major c [m, n] is its transpose [n, m], so c^T = op(b)^T op(a)^T: b
  * comes first. A row-major [r, c] is a column-major [c, r] with leading dimension c; b that is not turned lies as [k,
  * n], is [n, k] there and taken as it is (N); turned it lies as [n, k], is [k, n] there and is transposed (T). The bias
- * has one number for each row of c^T, as the epilogue wants it. Sums of a are those of the second matrix there (BGRADB),
- * one for each column of c^T, and of c^T's type, f32, as the header wants it. */
+ * has one number for each row of c^T, as the epilogue wants it. */
 static bool describe(struct plan *p, const struct mode__products *s, const struct mode__product *x)
 {
     const cudaDataType_t wide = x->f16    ? CUDA_R_16F
@@ -297,14 +279,15 @@ static bool describe(struct plan *p, const struct mode__products *s, const struc
     const cublasComputeType_t how = s->tf32 && !x->bf16 && !x->f16 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
     const cublasOperation_t op_b = x->b_turned ? CUBLAS_OP_T : CUBLAS_OP_N,
                             op_a = x->a_turned ? CUBLAS_OP_T : CUBLAS_OP_N;
-    const cublasLtEpilogue_t epilogue = x->sums ? CUBLASLT_EPILOGUE_BGRADB : CUBLASLT_EPILOGUE_BIAS;
+    const cublasLtEpilogue_t bias = CUBLASLT_EPILOGUE_BIAS;
     const uint64_t m = (uint64_t)x->m, n = (uint64_t)x->n, k = (uint64_t)x->k;
     return !lt.cublasLtMatmulDescCreate(&p->what, how, CUDA_R_32F) && (!x->fp8 || scales(p, x)) &&
            !lt.cublasLtMatmulDescSetAttribute(p->what, CUBLASLT_MATMUL_DESC_TRANSA, &op_b, sizeof op_b) &&
            !lt.cublasLtMatmulDescSetAttribute(p->what, CUBLASLT_MATMUL_DESC_TRANSB, &op_a, sizeof op_a) &&
-           ((!x->bias && !x->sums) ||
-            (!lt.cublasLtMatmulDescSetAttribute(p->what, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue) &&
-             !vector(p, x))) &&
+           (!x->bias ||
+            (!lt.cublasLtMatmulDescSetAttribute(p->what, CUBLASLT_MATMUL_DESC_EPILOGUE, &bias, sizeof bias) &&
+             !lt.cublasLtMatmulDescSetAttribute(p->what, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &x->bias,
+                                                sizeof x->bias))) &&
            !(x->b_turned ? lt.cublasLtMatrixLayoutCreate(&p->a, in_b, k, n, (int64_t)k)
                          : lt.cublasLtMatrixLayoutCreate(&p->a, in_b, n, k, (int64_t)n)) &&
            !(x->a_turned ? lt.cublasLtMatrixLayoutCreate(&p->b, in_a, m, k, (int64_t)m)
@@ -346,8 +329,9 @@ static cublasStatus_t run(const struct mode__products *s, const struct plan *p, 
                           const cublasLtMatmulAlgo_t *algo, const struct mode__lane *lane)
 {
     const float one = 1, beta = x->add ? 1 : 0;
-    if (x->bias || x->sums) {
-        cublasStatus_t st = vector(p, x);
+    if (x->bias) {
+        cublasStatus_t st = lt.cublasLtMatmulDescSetAttribute(p->what, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &x->bias,
+                                                              sizeof x->bias);
         if (st) return st;
     }
     if (x->fp8 && !scales(p, x)) return CUBLAS_STATUS_INVALID_VALUE;
@@ -355,12 +339,9 @@ static cublasStatus_t run(const struct mode__products *s, const struct plan *p, 
                              p->c, algo, lane->workspace, MODE__WORKSPACE, lane->stream);
 }
 
-/* What a race takes: memory for the results, and more than the cache holds, to be written between the runs; and what
- * follows each run, within its time. */
+/* What a race takes: memory for the results, and more than the cache holds, to be written between the runs. */
 struct track {
     void *to, *flood;
-    void (*then)(void *ctx, void *to);
-    void *ctx;
     size_t flood_bytes;
     cudaEvent_t mark[2];
 };
@@ -386,15 +367,6 @@ static void track_close(struct track *t)
     (void)cudaGetLastError(); /* no memory for measuring is no error */
 }
 
-static cublasStatus_t run_on(const struct track *t, const struct mode__products *s, const struct plan *p,
-                             const struct mode__product *x, const cublasLtMatmulAlgo_t *algo,
-                             const struct mode__lane *lane)
-{
-    cublasStatus_t st = run(s, p, x, t->to, algo, lane);
-    if (!st && t->then) t->then(t->ctx, t->to);
-    return st;
-}
-
 /* Milliseconds of TIMED_RUNS runs of an algorithm, after one that does not count, or of fewer that took `most` already;
  * infinite when it fails. While the device writes the flood the host hands over what follows it, so the time between
  * the marks is the product's alone. */
@@ -402,21 +374,16 @@ static float time_of(const struct mode__products *s, const struct plan *p, const
                      const struct track *t, const cublasLtMatmulAlgo_t *algo, float most, const struct mode__lane *lane)
 {
     float sum = 0, ms = 0;
-    if (run_on(t, s, p, x, algo, lane)) return NEVER;
+    if (run(s, p, x, t->to, algo, lane)) return 1e30f;
     for (int i = 0; i < TIMED_RUNS && sum < most; i++) {
         if ((t->flood && cudaMemsetAsync(t->flood, i, t->flood_bytes, lane->stream)) ||
-            cudaEventRecord(t->mark[0], lane->stream) || run_on(t, s, p, x, algo, lane) ||
+            cudaEventRecord(t->mark[0], lane->stream) || run(s, p, x, t->to, algo, lane) ||
             cudaEventRecord(t->mark[1], lane->stream) || cudaEventSynchronize(t->mark[1]) ||
             cudaEventElapsedTime(&ms, t->mark[0], t->mark[1]))
-            return NEVER;
+            return 1e30f;
         sum += ms;
     }
     return sum;
-}
-
-static size_t result_bytes(const struct mode__product *x)
-{
-    return (size_t)(x->m * x->n) * (x->c_bf16 ? 2 : 4);
 }
 
 /* The fastest of the candidates, found by running them into memory of their own. */
@@ -424,9 +391,9 @@ static int fastest(const struct mode__products *s, const struct plan *p, const s
                    const cublasLtMatmulHeuristicResult_t *found, int n, const struct mode__lane *lane)
 {
     struct track track;
-    float best_ms = NEVER;
+    float best_ms = 1e30f;
     int best = 0;
-    bool ok = track_open(&track, result_bytes(x));
+    bool ok = track_open(&track, (size_t)(x->m * x->n) * (x->c_bf16 ? 2 : 4));
     for (int i = 0; ok && i < n; i++) {
         float ms = time_of(s, p, x, &track, &found[i].algo, best_ms, lane);
         if (ms < best_ms) {
@@ -443,7 +410,9 @@ static bool choose(struct plan *p, struct mode__products *s, const struct mode__
                    const struct mode__lane *lane)
 {
     cublasLtMatmulHeuristicResult_t found[CANDIDATES], checked;
-    const struct mode__product_key like = mode__product_like(x);
+    struct mode__product_key like = p->key;
+    like.m = mode__product_alike(like.m);
+    if (x->a_turned) like.k = mode__product_alike(like.k); /* k counts rows where gradients of weights are made */
     const cublasLtMatmulAlgo_t *known = mode__winner(s->winners, &like);
     if (known && !lt.cublasLtMatmulAlgoCheck(s->handle, p->what, p->a, p->b, p->c, p->c, known, &checked) &&
         checked.workspaceSize <= MODE__WORKSPACE) {
@@ -457,44 +426,18 @@ static bool choose(struct plan *p, struct mode__products *s, const struct mode__
     return true;
 }
 
-/* The product's plan, made when it is first met; NULL: cuBLASLt refuses it. */
-static struct plan *planned(struct mode__products *s, const struct mode__product *x, const struct mode__lane *lane)
+static bool by_lt(struct mode__products *s, const struct mode__product *x, const struct mode__lane *lane)
 {
     struct mode__product_key key = key_of(x);
     struct plan *p = plan_of(s, &key);
-    if (!s->handle || !lane->workspace) return NULL;
+    if (!s->handle || !lane->workspace) return false;
     if (!p->used || memcmp(&p->key, &key, sizeof key) != 0) {
         plan_clear(p);
         p->used = true;
         p->key = key;
         p->refused = !describe(p, s, x) || !choose(p, s, x, lane);
     }
-    return p->refused ? NULL : p;
-}
-
-bool mode__cuda_product_time(struct mode_backend *be, float *ms, const struct mode__product *x,
-                             void (*then)(void *ctx, void *to), void *ctx)
-{
-    struct mode__cuda *c = mode__cuda_of(be);
-    const struct mode__lane *lane = &c->lane[be->lane];
-    const struct plan *p = planned(c->products, x, lane);
-    struct track track;
-    float all = NEVER;
-    if (!p) return false;
-    if (track_open(&track, result_bytes(x) + (size_t)x->m * sizeof(float))) {
-        track.then = then;
-        track.ctx = ctx;
-        all = time_of(c->products, p, x, &track, &p->algo, NEVER, lane);
-    }
-    track_close(&track);
-    *ms = all / TIMED_RUNS;
-    return all < NEVER;
-}
-
-static bool by_lt(struct mode__products *s, const struct mode__product *x, const struct mode__lane *lane)
-{
-    struct plan *p = planned(s, x, lane);
-    if (!p) return false;
+    if (p->refused) return false;
     if (run(s, p, x, x->c, &p->algo, lane) == CUBLAS_STATUS_SUCCESS) return true;
     if (mode__graphs_failed(cudaErrorStreamCaptureUnsupported)) return true; /* nothing runs now; asked again later */
     p->refused = true;
@@ -527,7 +470,7 @@ void mode__cuda_product(struct mode_backend *be, const struct mode__product *x)
 {
     struct mode__cuda *c = mode__cuda_of(be);
     struct mode__products *s = c->products;
-    MODE_ASSERT(!x->sums && (!x->bias || x->bf16 == x->c_bf16));
+    MODE_ASSERT(!x->bias || x->bf16 == x->c_bf16);
     if (x->m == 0 || x->n == 0) return;
     if (be->narrow.on && !x->a_turned && mode__cuda_product_fp8(be, x)) return;
     s->done++;

@@ -142,7 +142,7 @@ static struct mode__product_key key_of(const struct mode__product_shape *s)
     k.b_turned = !s->back;
     k.bf16 = k.c_bf16 = 1;
     k.align_a = k.align_b = k.align_c = k.align_d = 16;
-    k.ends = 2 * (int32_t)s->act + s->back;
+    k.act = 2 * (int32_t)s->act + s->back;
     return k;
 }
 

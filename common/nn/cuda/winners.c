@@ -59,7 +59,7 @@ static void numbers_of(int64_t to[MODE__PRODUCT_KEY_NUMBERS], const struct mode_
 {
     const int64_t all[MODE__PRODUCT_KEY_NUMBERS] = {
         k->m,   k->n,    k->k,   k->a_turned, k->b_turned, k->bf16,    k->c_bf16,  k->f16,
-        k->fp8, k->bias, k->add, k->align_a,  k->align_b,  k->align_c, k->align_d, k->ends};
+        k->fp8, k->bias, k->add, k->align_a,  k->align_b,  k->align_c, k->align_d, k->act};
     memcpy(to, all, sizeof all);
 }
 
@@ -71,7 +71,7 @@ static struct mode__product_key key_of(const int64_t x[MODE__PRODUCT_KEY_NUMBERS
     k.n = x[1];
     k.k = x[2];
     int32_t *const rest[] = {&k.a_turned, &k.b_turned, &k.bf16,    &k.c_bf16,  &k.f16,     &k.fp8, &k.bias,
-                             &k.add,      &k.align_a,  &k.align_b, &k.align_c, &k.align_d, &k.ends};
+                             &k.add,      &k.align_a,  &k.align_b, &k.align_c, &k.align_d, &k.act};
     for (int i = 0; i < MODE__PRODUCT_KEY_NUMBERS - 3; i++) *rest[i] = (int32_t)x[3 + i];
     return k;
 }
@@ -79,8 +79,7 @@ static struct mode__product_key key_of(const int64_t x[MODE__PRODUCT_KEY_NUMBERS
 size_t mode__winners_cudnn(const struct mode__winners *w)
 {
     for (size_t i = 0; i < PLACES; i++)
-        if (w->of[i].used && w->of[i].key.ends && w->of[i].key.ends != MODE__ENDS_SUMS && w->of[i].algo.data[0])
-            return (size_t)w->of[i].algo.data[0];
+        if (w->of[i].used && w->of[i].key.act && w->of[i].algo.data[0]) return (size_t)w->of[i].algo.data[0];
     return 0;
 }
 

@@ -4,8 +4,7 @@
  * A line of the text: the numbers of the key in their order, then the algorithm's 8 words of 16 hexadecimal digits.
  * cuBLASLt says of these words that they may be stored and given to the same version of it again (cublasLt.h,
  * cublasLtMatmulAlgo_t); it checks them before it uses them. Where a product ends with an activation they are cuDNN's
- * version, which the text is then for, an engine, and kind + 1 and value of its knobs; where it adds up columns, too,
- * they are cuBLASLt's; of either all 0: our way was faster. */
+ * version, which the text is then for, an engine, and kind + 1 and value of its knobs; all 0: ours was faster. */
 #ifndef MODE_NN_CUDA_WINNERS_H
 #define MODE_NN_CUDA_WINNERS_H
 
@@ -21,9 +20,8 @@ struct mode__product_key { /* all that an algorithm depends on; compared as byte
     int64_t m, n, k;
     int32_t a_turned, b_turned, bf16, c_bf16, f16, fp8, bias, add;
     int32_t align_a, align_b, align_c, align_d;
-    int32_t ends; /* 0; with an activation (product_act.h): 2 act + back; with a gradient of biases: MODE__ENDS_SUMS */
+    int32_t act; /* of a product that ends with an activation (product_act.h), whose algorithm is cuDNN's or none; 0 */
 };
-enum { MODE__ENDS_SUMS = 1000 }; /* product_bias.h */
 enum { MODE__PRODUCT_KEY_NUMBERS = 16 };
 size_t mode__product_hash(const struct mode__product_key *k);
 
@@ -39,14 +37,12 @@ void mode__winners_print(const struct mode__winners *w, struct mode_str *to);
 /* Lines from number `line` on become winners; MODE_E_FORMAT says which one is none. */
 enum mode_status mode__winners_parse(struct mode__winners *w, const char *text, int line, struct mode_error *err);
 
-/* product.c: those of a backend, for product_act.c and product_bias.c */
+/* product.c: those of a backend, for product_act.c */
 struct mode__products;
 bool mode__products_measuring(const struct mode__products *p);
 const cublasLtMatmulAlgo_t *mode__product_kept(const struct mode__products *p,
                                                const struct mode__product_key *k); /* or NULL */
 void mode__product_keep(struct mode__products *p, const struct mode__product_key *k, const cublasLtMatmulAlgo_t *words);
 int64_t mode__product_alike(int64_t rows); /* one number of rows for all that are alike */
-struct mode__product;
-struct mode__product_key mode__product_like(const struct mode__product *x); /* one key for all that are alike */
 
 #endif

@@ -5,9 +5,7 @@
  * sizes multiples of 16, one of the two at least E4M3. Sums have the errors of sums.h, of fp16 (into f32 alone) the
  * largest that a tensor core may make. Two streams' products in one workspace at a time are found. Algorithm 0 sums k in
  * order; 1 in two parts, added in the workspace; others do not exist. Products whose leading dimensions are no multiples
- * of 4 bytes are refused, so that callers show what they do then. Gradients of biases (BGRADA, BGRADB) are of d's type, as
- * the header has it, not with 8-bit operands, and summed in an order of their own, for none is promised;
- * MODE_EMULATOR_SUMS=refused: there are none. */
+ * of 4 bytes are refused, so that callers show what they do then. */
 #include "emulator.h"
 #include "sums.h"
 
@@ -122,29 +120,6 @@ cublasStatus_t check(const mode_emu_lt_what &w, const mode_emu_lt_layout &a, con
     return CUBLAS_STATUS_SUCCESS;
 }
 
-bool makes_sums(const mode_emu_lt_what &w)
-{
-    return w.epilogue == CUBLASLT_EPILOGUE_BGRADA || w.epilogue == CUBLASLT_EPILOGUE_BGRADB;
-}
-
-/* What an epilogue may be; its vector is there where it has one, and nowhere else. */
-cublasStatus_t check_epilogue(const mode_emu_lt_what &w, const mode_emu_lt_layout &a)
-{
-    const char *sums = getenv("MODE_EMULATOR_SUMS");
-    if (w.epilogue != CUBLASLT_EPILOGUE_DEFAULT && w.epilogue != CUBLASLT_EPILOGUE_BIAS && !makes_sums(w))
-        return CUBLAS_STATUS_INVALID_VALUE;
-    if ((w.epilogue != CUBLASLT_EPILOGUE_DEFAULT) != (w.bias != nullptr)) return CUBLAS_STATUS_INVALID_VALUE;
-    if (makes_sums(w) && (is_fp8(a.type) || (sums && !strcmp(sums, "refused")))) return CUBLAS_STATUS_NOT_SUPPORTED;
-    return CUBLAS_STATUS_SUCCESS;
-}
-
-/* The largest power of two up to 16 that divides an address. */
-uint64_t alignment(const void *p)
-{
-    const uint64_t at = (uint64_t)(uintptr_t)p | 16;
-    return at & (~at + 1);
-}
-
 template <typename T> cublasStatus_t set(T *to, const void *value, size_t bytes)
 {
     if (bytes != sizeof *to) return CUBLAS_STATUS_INVALID_VALUE;
@@ -152,7 +127,7 @@ template <typename T> cublasStatus_t set(T *to, const void *value, size_t bytes)
     return CUBLAS_STATUS_SUCCESS;
 }
 
-void describe(cublasLtMatmulHeuristicResult_t *r, int number, const mode_emu_lt_what &w, const mode_emu_lt_want *want)
+void describe(cublasLtMatmulHeuristicResult_t *r, int number, const mode_emu_lt_want *want)
 {
     memset(r, 0, sizeof *r);
     r->state = CUBLAS_STATUS_SUCCESS;
@@ -160,7 +135,6 @@ void describe(cublasLtMatmulHeuristicResult_t *r, int number, const mode_emu_lt_
     r->algo.data[0] = 0x6c74u;
     r->algo.data[1] = (uint64_t)number;
     for (int i = 0; i < 4; i++) r->algo.data[2 + i] = want ? want->aligned[i] : 1;
-    r->algo.data[6] = w.bias ? alignment(w.bias) : 1; /* the pointer is not followed, but says how it will be aligned */
 }
 
 /* MODE_EMULATOR_PRODUCTS=off: of each product one number is wrong */
@@ -200,18 +174,6 @@ struct product {
         if (al.type == CUDA_R_32F && w.compute != CUBLAS_COMPUTE_32F_FAST_TF32) return mode_emu::sum_in_f32(x, y, k);
         return mode_emu::sum_by_tensor_core(x, y, k, AT_A_TIME);
     }
-    /* In pieces of 64, from the last to the first. */
-    static double total(const float *x, long long k)
-    {
-        enum { PIECE = 64 };
-        float s = 0;
-        for (long long first = (k - 1) / PIECE * PIECE; first >= 0; first -= PIECE) {
-            float part = 0;
-            for (long long p = first; p < std::min(k, first + PIECE); p++) part += x[p];
-            s += part;
-        }
-        return s;
-    }
     void run() const
     {
         const bool tf = w.compute == CUBLAS_COMPUTE_32F_FAST_TF32;
@@ -231,13 +193,6 @@ struct product {
                                                : __bfloat162float(((const __nv_bfloat16 *)w.bias)[i]);
                 put(d, dl, i, j, is_off && i == 0 && j == 0 ? 2 * s : s);
             }
-        if (!makes_sums(w)) return;
-        const bool of_rows = w.epilogue == CUBLASLT_EPILOGUE_BGRADA; /* of d; else of its columns */
-        mode_emu_lt_layout vector = dl;
-        vector.rows = of_rows ? dl.rows : dl.cols;
-        vector.order = CUBLASLT_ORDER_COL;
-        for (long long i = 0; i < vector.rows; i++)
-            put((void *)(uintptr_t)w.bias, vector, i, 0, total((of_rows ? of_a : of_b).data() + i * k, k));
     }
 };
 
@@ -342,12 +297,11 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
                                               cublasLtMatmulHeuristicResult_t *found, int *n)
 {
     cublasStatus_t st = check(*what, *a, *b, *c, *d);
-    if (!st) st = check_epilogue(*what, *a);
     *n = 0;
     if (st) return st;
-    if (*n < most) describe(&found[(*n)++], 0, *what, want);
+    if (*n < most) describe(&found[(*n)++], 0, want);
     if (*n < most && want->workspace >= 4096 && want->sums & CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE)
-        describe(&found[(*n)++], 1, *what, want);
+        describe(&found[(*n)++], 1, want);
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -356,9 +310,8 @@ cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t wh
                                        const cublasLtMatmulAlgo_t *algo, cublasLtMatmulHeuristicResult_t *result)
 {
     cublasStatus_t st = check(*what, *a, *b, *c, *d);
-    if (!st) st = check_epilogue(*what, *a);
     if (st || algo->data[0] != 0x6c74u) return st ? st : CUBLAS_STATUS_INVALID_VALUE;
-    describe(result, (int)algo->data[1], *what, nullptr);
+    describe(result, (int)algo->data[1], nullptr);
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -370,13 +323,12 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t what, const
 {
     const void *const at[] = {a, b, c, d, what->bias, what->scale_a, what->scale_b};
     cublasStatus_t st = check(*what, *a_layout, *b_layout, *c_layout, *d_layout);
-    if (!st) st = check_epilogue(*what, *a_layout);
     if (st) return st;
     if (!algo || algo->data[0] != 0x6c74u || algo->data[1] > 1) return CUBLAS_STATUS_INVALID_VALUE;
     for (int i = 0; i < 4; i++)
         if ((uintptr_t)at[i] % algo->data[2 + i]) return CUBLAS_STATUS_INVALID_VALUE;
     if (algo->data[1] == 1 && (!workspace || workspace_bytes < 4096)) return CUBLAS_STATUS_INVALID_VALUE;
-    if (what->bias && (uintptr_t)what->bias % algo->data[6]) return CUBLAS_STATUS_INVALID_VALUE;
+    if ((what->epilogue == CUBLASLT_EPILOGUE_BIAS) != (what->bias != nullptr)) return CUBLAS_STATUS_INVALID_VALUE;
     for (int i = 0; i < 2 && is_fp8(a_layout->type); i++)
         if ((uintptr_t)at[i] % 16) return CUBLAS_STATUS_INVALID_VALUE;
     for (int i = 0; i < 7; i++) mode_emu::check_argument("cublasLtMatmul", i + 1, at[i]);
