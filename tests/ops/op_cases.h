@@ -148,7 +148,7 @@ struct op_drawn {
     int64_t n;
     double *x;
 };
-enum { OP_DRAWS_KEPT = 64, OP_KEPT = 1 << 17 };
+enum { OP_DRAWS_KEPT = 24, OP_KEPT = 1 << 19 };
 
 static inline void op_draw(double *to, int64_t n, struct mode_rng *r)
 {

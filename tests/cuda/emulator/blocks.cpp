@@ -558,7 +558,8 @@ static void prepare(fiber *f)
 {
     f->stack = take_stack();
 #if MODE_EMU_ASAN
-    __asan_unpoison_memory_region(f->stack + STACK / 2, STACK / 2); /* who has ended never left the frames of its last switch */
+    __asan_unpoison_memory_region(f->stack + STACK / 2,
+                                  STACK / 2); /* who has ended never left the frames of its last switch */
 #endif
 #if defined(__x86_64__)
     void **top = (void **)(f->stack + stack_bytes(f->stack)) - 2;
