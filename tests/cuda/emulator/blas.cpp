@@ -43,8 +43,7 @@ float tf32(float x)
     return __uint_as_float(bits);
 }
 
-using mode_emu::sum_by_tensor_core;
-using mode_emu::sum_in_f32;
+using mode_emu::COLUMNS;
 enum { AT_A_TIME = 16 }; /* products on a tensor core */
 
 struct gemm {
@@ -68,14 +67,23 @@ struct gemm {
                 y[(size_t)j * k + p] = get(b, b_type, tb ? j + (long long)p * ldb : p + (long long)j * ldb);
         for (size_t i = 0; rounded && i < x.size(); i++) x[i] = tf32(x[i]);
         for (size_t i = 0; rounded && i < y.size(); i++) y[i] = tf32(y[i]);
-        for (int j = 0; j < n; j++)
+        std::vector<float> columns((size_t)k * COLUMNS);
+        for (int j = 0; j < n; j += COLUMNS) {
+            const int some = std::min(n - j, (int)COLUMNS);
+            mode_emu::side_by_side(columns.data(), y.data() + (size_t)j * k, k, some);
             for (int i = 0; i < m; i++) {
-                const float *u = &x[(size_t)i * k], *v = &y[(size_t)j * k];
-                const bool wide = a_type == CUDA_R_32F && !rounded;
-                double sum = scale * (wide ? sum_in_f32(u, v, k) : sum_by_tensor_core(u, v, k, AT_A_TIME));
-                long long at = i + (long long)j * ldc;
-                put(c, c_type, at, keep == 0 ? sum : sum + keep * get(c, c_type, at)); /* with 0, c is not read */
+                float sums[COLUMNS];
+                if (a_type == CUDA_R_32F && !rounded)
+                    mode_emu::sums_in_f32(sums, x.data() + (size_t)i * k, columns.data(), k);
+                else
+                    mode_emu::sums_by_tensor_core(sums, x.data() + (size_t)i * k, columns.data(), k, AT_A_TIME);
+                for (int of = 0; of < some; of++) {
+                    const double sum = scale * sums[of];
+                    const long long at = i + (long long)(j + of) * ldc;
+                    put(c, c_type, at, keep == 0 ? sum : sum + keep * get(c, c_type, at)); /* with 0, c is not read */
+                }
             }
+        }
     }
 };
 

@@ -38,22 +38,23 @@ enum : size_t {
 
 enum state { READY, AT_BARRIER, AT_CLUSTER, AT_WARP, ASLEEP, ENDED };
 
-struct fiber {
-    thread_view view; /* first: `self` points to it */
+struct alignas(64) fiber { /* what a switch and a barrier need of it is in one line of the cache */
+    thread_view view;      /* first: `self` points to it */
+    enum state state;
 #if defined(__x86_64__)
     void *top; /* of the saved stack */
-#else
-    ucontext_t context;
 #endif
     char *stack; /* NULL: it has not begun */
-    int number, warp;
-    enum state state;
-    unsigned mask;
     const place *at;
+    int number, warp;
+    unsigned mask;
     void *payload;
     void (*work)(void *const payload[WARP], unsigned present);
     const void *bed;  /* what it sleeps for */
     void *fake_stack; /* AddressSanitizer's */
+#if !defined(__x86_64__)
+    ucontext_t context;
+#endif
 };
 
 thread_view *self;
@@ -123,7 +124,7 @@ static fiber *current()
 
 static struct block *its_block(const fiber *f)
 {
-    return &blocks[f->number / n_in_block];
+    return &blocks[f->view.rank];
 }
 
 static void report_place()
@@ -282,7 +283,7 @@ static void try_barrier(fiber *f, bool ending)
     int who[MOST_THREADS], n = 0;
     const place *first = nullptr;
     struct block *b = its_block(f);
-    const int from = f->number / n_in_block * n_in_block;
+    const int from = f->view.rank * n_in_block;
     if (b->at_barrier == 0 || b->at_barrier < b->alive) return;
     for (int i = from; i < from + n_in_block; i++) {
         fiber *g = &fibers[i];
@@ -556,6 +557,10 @@ static size_t stack_bytes(const char *stack)
 static void prepare(fiber *f)
 {
     f->stack = take_stack();
+#if MODE_EMU_ASAN
+    __asan_unpoison_memory_region(f->stack + STACK / 2,
+                                  STACK / 2); /* who has ended never left the frames of its last switch */
+#endif
 #if defined(__x86_64__)
     void **top = (void **)(f->stack + stack_bytes(f->stack)) - 2;
     *--top = nullptr; /* where mode_emu_begin would return to: it does not */
@@ -616,22 +621,23 @@ static void run_cluster(const std::vector<int> &order, const std::vector<uint3> 
     queue_first = queue_count = 0;
     stuck = false;
     for (size_t i = 0; i < at.size(); i++) open_block(&blocks[i]);
-    uint3 thread = {0, 0, 0};
-    for (int i = 0; i < n_threads; i++) {
-        fiber *f = &fibers[i];
-        if (i % n_in_block == 0) thread = {0, 0, 0};
-        f->view = {thread, at[(size_t)(i / n_in_block)], i % n_in_block % WARP, i / n_in_block, 0};
-        f->stack = nullptr;
-        f->fake_stack = nullptr;
-        f->number = i;
-        f->warp = i / WARP;
-        if (i % WARP == 0) alive_lanes[i / WARP] = waiting_lanes[i / WARP] = 0;
-        alive_lanes[i / WARP] |= 1u << i % WARP;
-        if (++thread.x < running->threads.x) continue;
-        thread.x = 0;
-        if (++thread.y < running->threads.y) continue;
-        thread.y = 0;
-        thread.z++;
+    for (int w = 0; w < MOST_THREADS / WARP; w++) alive_lanes[w] = waiting_lanes[w] = 0;
+    for (int i = 0, rank = 0; rank < (int)at.size(); rank++) {
+        uint3 thread = {0, 0, 0};
+        for (int t = 0; t < n_in_block; t++, i++) {
+            fiber *f = &fibers[i];
+            f->view = {thread, at[(size_t)rank], t % WARP, rank, 0};
+            f->stack = nullptr;
+            f->fake_stack = nullptr;
+            f->number = i;
+            f->warp = i / WARP;
+            alive_lanes[f->warp] |= 1u << i % WARP;
+            if (++thread.x < running->threads.x) continue;
+            thread.x = 0;
+            if (++thread.y < running->threads.y) continue;
+            thread.y = 0;
+            thread.z++;
+        }
     }
     for (int i : order) make_ready(i);
     self = &outside.view;

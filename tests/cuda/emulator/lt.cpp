@@ -158,41 +158,56 @@ struct product {
         for (float &v : to) v = rounded ? tf32(v) : v;
         return to;
     }
-    double sum(const float *x, const float *y, long long k) const
+    /* x of k numbers times the columns of y */
+    void sums(float s[mode_emu::COLUMNS], const float *x, const float *y, long long k) const
     {
+        using namespace mode_emu;
         enum { AT_A_TIME = 16 };
-        if (al.type == CUDA_R_16F) {
-            double s = 0;
-            for (long long p = 0; p < k; p += AT_A_TIME) {
-                double addends[AT_A_TIME + 1] = {s};
-                int n = 1;
-                for (long long q = p; q < std::min(k, p + AT_A_TIME); q++) addends[n++] = (double)x[q] * y[q];
-                s = cut_sum(addends, n);
+        if (al.type == CUDA_R_32F && w.compute != CUBLAS_COMPUTE_32F_FAST_TF32) {
+            sums_in_f32(s, x, y, k);
+        } else if (al.type != CUDA_R_16F) {
+            sums_by_tensor_core(s, x, y, k, AT_A_TIME);
+        } else {
+            for (int c = 0; c < COLUMNS; c++) {
+                s[c] = 0;
+                for (long long p = 0; p < k; p += AT_A_TIME) {
+                    double addends[AT_A_TIME + 1] = {s[c]};
+                    int n = 1;
+                    for (long long q = p; q < std::min(k, p + AT_A_TIME); q++)
+                        addends[n++] = (double)x[q] * y[q * COLUMNS + c];
+                    s[c] = cut_sum(addends, n);
+                }
             }
-            return s;
         }
-        if (al.type == CUDA_R_32F && w.compute != CUBLAS_COMPUTE_32F_FAST_TF32) return mode_emu::sum_in_f32(x, y, k);
-        return mode_emu::sum_by_tensor_core(x, y, k, AT_A_TIME);
     }
     void run() const
     {
         const bool tf = w.compute == CUBLAS_COMPUTE_32F_FAST_TF32;
         const std::vector<float> of_a = rows_of(a, al, w.ta, tf), of_b = rows_of(b, bl, !w.tb, tf);
-        const long long k = w.ta ? al.rows : al.cols, half = parts ? k / 2 : k;
-        for (long long j = 0; j < dl.cols; j++)
+        const long long k = w.ta ? al.rows : al.cols, half = parts ? k / 2 : k, at_once = mode_emu::COLUMNS;
+        std::vector<float> columns((size_t)(k * at_once));
+        for (long long j = 0; j < dl.cols; j += at_once) {
+            const long long n = std::min(dl.cols - j, at_once);
+            mode_emu::side_by_side(columns.data(), of_b.data() + j * k, k, n);
             for (long long i = 0; i < dl.rows; i++) {
-                const float *x = of_a.data() + i * k, *y = of_b.data() + j * k;
-                double s = sum(x, y, half);
-                if (parts) s = (double)((float)s + (float)sum(x + half, y + half, k - half));
-                s *= alpha;
-                if (w.scale_a) s *= *(const float *)w.scale_a;
-                if (w.scale_b) s *= *(const float *)w.scale_b;
-                if (beta != 0) s += (double)beta * get(c, cl, i, j); /* with 0, c is not read */
-                if (w.epilogue == CUBLASLT_EPILOGUE_BIAS)
-                    s += dl.type == CUDA_R_32F ? ((const float *)w.bias)[i]
-                                               : __bfloat162float(((const __nv_bfloat16 *)w.bias)[i]);
-                put(d, dl, i, j, is_off && i == 0 && j == 0 ? 2 * s : s);
+                const float *x = of_a.data() + i * k;
+                float first[mode_emu::COLUMNS], second[mode_emu::COLUMNS] = {};
+                sums(first, x, columns.data(), half);
+                if (parts) sums(second, x + half, columns.data() + half * at_once, k - half);
+                for (long long of = 0; of < n; of++) finish(i, j + of, parts ? first[of] + second[of] : first[of]);
             }
+        }
+    }
+    void finish(long long i, long long j, double s) const
+    {
+        s *= alpha;
+        if (w.scale_a) s *= *(const float *)w.scale_a;
+        if (w.scale_b) s *= *(const float *)w.scale_b;
+        if (beta != 0) s += (double)beta * get(c, cl, i, j); /* with 0, c is not read */
+        if (w.epilogue == CUBLASLT_EPILOGUE_BIAS)
+            s += dl.type == CUDA_R_32F ? ((const float *)w.bias)[i]
+                                       : __bfloat162float(((const __nv_bfloat16 *)w.bias)[i]);
+        put(d, dl, i, j, is_off && i == 0 && j == 0 ? 2 * s : s);
     }
 };
 
