@@ -264,11 +264,11 @@ static int missing(struct mode_shard_ahead *a, uint64_t to, uint64_t *done, uint
 static void wait_a_little(struct mode_shard_ahead *a)
 {
     struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
+    clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_nsec += WAIT_MS * 1000000L;
     until.tv_sec += until.tv_nsec / 1000000000L;
     until.tv_nsec %= 1000000000L;
-    pthread_cond_timedwait(&a->changed, &a->lock, &until);
+    pthread_cond_clockwait(&a->changed, &a->lock, CLOCK_MONOTONIC, &until);
 }
 
 enum mode_status mode_shard_ahead_need(struct mode_shard_ahead *a, uint64_t from, uint64_t to, uint64_t end,
