@@ -1,7 +1,13 @@
 # small-training.sh - what the scripts of `mode train` on an emulated GPU share: a private folder, which it goes to, a corpus of two
 # shards, model.json. Sourced with $mode and $corpus set.
 dir=$(mktemp -d /tmp/mode-train-XXXXXX)
-trap 'rm -rf "$dir"' EXIT
+bye() { # nobody stays behind when a script fails half-way
+    jobs -p >"$dir/left"
+    kill -KILL $(cat "$dir/left") 2>/dev/null || :
+    rm -rf "$dir"
+}
+trap bye EXIT
+trap 'exit 1' INT TERM
 cd "$dir"
 fail() { echo "$(basename "$0"): $1" >&2; tail -n 3 ./*.log >&2; exit 1; }
 

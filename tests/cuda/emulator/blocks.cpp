@@ -32,6 +32,7 @@ enum : size_t {
     GUARD = 4096,
     COLOURS = 32,
     COLOUR = 448,
+    FIRST_FRAMES = 4096,
     GAP = 128,
     ARENA = SHARED_MOST + 64 * 1024
 };
@@ -558,8 +559,8 @@ static void prepare(fiber *f)
 {
     f->stack = take_stack();
 #if MODE_EMU_ASAN
-    __asan_unpoison_memory_region(f->stack + STACK / 2,
-                                  STACK / 2); /* who has ended never left the frames of its last switch */
+    /* who has ended never left the frames of its last switch */
+    __asan_unpoison_memory_region(f->stack + stack_bytes(f->stack) - FIRST_FRAMES, FIRST_FRAMES);
 #endif
 #if defined(__x86_64__)
     void **top = (void **)(f->stack + stack_bytes(f->stack)) - 2;
