@@ -163,7 +163,8 @@ static void test_messages_of_a_team_have_limits(void **state)
     (void)state;
     mode_envelope_init(&e, &counter, MODE__ENVELOPE__BODY_BEGIN_RANKS);
     e.begin_ranks = &b;
-    b.key = b.backend = b.inputs = "";
+    b.key = key;
+    b.backend = b.inputs = "";
     b.size = 4;
     b.first = b.n = 2;
     b.port = 5611;
