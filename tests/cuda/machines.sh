@@ -110,5 +110,5 @@ models calm >"$work/sums"
 [ "$(wc -l <"$work/sums")" = 4 ] || fail "the models and their moments are not four files"
 models team | cmp -s - "$work/sums" || fail "two machines make other bytes than one with two GPUs"
 "$bin/mode" down --workspace "$work/team" >/dev/null
-! pgrep -f "mode-train .*$work/" >/dev/null || fail "processes are left"
+none_left "mode-train .*$work/"
 echo "machines.sh: two machines a model: the bytes of one with two GPUs, whatever is killed"

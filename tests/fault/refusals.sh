@@ -22,9 +22,6 @@ expect() { # exit-code, words that the message must hold, command...
     [ "$rc" = "$code" ] || { cat "$work/out" >&2; fail "exit $rc instead of $code: $*"; }
     grep -Eqi -e "$words" "$work/out" || { cat "$work/out" >&2; fail "the message does not say \"$words\": $*"; }
 }
-gone() { # workspace: nothing of it may run
-    if pgrep -f "$1" >/dev/null; then fail "left behind: $(pgrep -af "$1")"; fi
-}
 
 w=$work/a
 corpus "$w" 120 60
@@ -492,7 +489,7 @@ expect 78 '^mode watch: MODE_COORDINATOR_ADMIN: "foo" is not' env MODE_COORDINAT
 expect 78 '^mode embed: MODE_POOLING: "foo" is unknown' env MODE_POOLING=foo mode embed --encoder e --texts t --out o
 [ ! -e "$work/b" ] || fail "a refused mode up made $work/b"
 expect 69 'Redis at 127.0.0.1.*cannot be reached' mode up --workspace "$work/b" --redis redis://127.0.0.1:1 --timeout-s 8
-gone "$work/b"
+none_left "$work/b"
 expect 2 'lease-ms is 100' mode-coordinator --workspace "$w" --lease-ms 100
 expect 73 "gpu-locks $work/no-locks: No such file" mode-train --workspace "$w" --gpu-locks "$work/no-locks"
 expect 73 "gpu-locks $work/texts: is not a folder" mode-train --workspace "$w" --gpu-locks "$work/texts"
@@ -508,7 +505,7 @@ expect 75 'with a Redis of its own, not this --redis and with --http 127.0.0.1:1
 expect 66 'there is no run "nobody" here' timeout 60 mode watch nobody --workspace "$w"
 expect 2 'is no kind of worker' mode up --workspace "$w" --workers trian=1
 expect 78 '18097.*taken' mode up --workspace "$work/second" --http 127.0.0.1:18097
-gone "$work/second"
+none_left "$work/second"
 expect 78 'taken' mode-coordinator --workspace "$w" --redis redis://127.0.0.1:1
 
 # the spec: what the command sees at once, and what only the coordinator can see
@@ -539,7 +536,7 @@ expect 78 'encoder.max_tokens: .*max_tokens is 4000, expected 3 to 512' mode run
 sed "s#train: train}#train: [train, $work/text.tar]}#; s/name: test/name: torn/" "$w/run.yaml" >"$w/bad.yaml"
 expect 65 'text.tar' mode run "$w/bad.yaml" --workspace "$w" --no-progress
 mode down --workspace "$w" >/dev/null
-gone "$w"
+none_left "$w"
 
 # a worker without its key, with a key that is not there, with a key nobody let in, with one that was taken back
 mode keys "$work/keys" --worker good --out "$work/good" >/dev/null
@@ -614,7 +611,7 @@ expect 0 'adds up' mode reconcile test --workspace "$w"
 expect 66 'no worker and no machine has that name' mode drain nobody --workspace "$w"
 mode down --workspace "$w" >/dev/null
 kill "$(cat "$work/redis.pid")"
-gone "$w"
+none_left "$w"
 
 # the disk gets full in mid-run: who writes or who hands out tasks says so, whoever sees it first; it ends well when there is room
 if [ "$full" ]; then
@@ -641,7 +638,7 @@ if [ "$full" ]; then
     mode reconcile --workspace "$d" >/dev/null || fail "reconcile after a full disk"
     cmp "$w/report/result.csv" "$d/report/result.csv" || fail "a full disk changed the result"
     mode down --workspace "$d" >/dev/null
-    gone "$d"
+    none_left "$d"
     umount "$d"
 fi
 echo "refusals: ok"

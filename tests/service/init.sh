@@ -134,5 +134,5 @@ refuse 78 'train.init: .*given is at step 4' "$w/beyond.yaml"
 ("$bin/mode" doctor --workspace "$w" --spec "$w/width.yaml" || true) | grep -q '^BAD *inputs *train.init' ||
     fail "mode doctor does not see another model"
 "$bin/mode" down --workspace "$w"
-if pgrep -f "$work" >/dev/null; then fail "processes are left: $(pgrep -af "$work")"; fi
+none_left "$work"
 echo "init: ok"

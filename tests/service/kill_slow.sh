@@ -127,7 +127,7 @@ cat "$work/run.log"
 
 "$bin/mode" reconcile --workspace "$storm" >/dev/null || fail "reconcile after the storm"
 "$bin/mode" down --workspace "$storm"
-if pgrep -f "$storm" >/dev/null; then fail "processes are left after mode down: $(pgrep -af "$storm")"; fi
+none_left "$storm"
 cmp "$work/calm/report/result.csv" "$storm/report/result.csv" || fail "result.csv differs"
 for m in seed dense expert-0 expert-1; do
     # a curve is as long as its steps are many: none is there twice, none is missing or lost its pace

@@ -200,7 +200,7 @@ await is_in || fail "a worker from elsewhere does not come"
 "$bin/mode" drain extra --workspace "$work/a" || fail "mode drain"
 wait $extra || fail "a drained worker ended with $?"
 "$bin/mode" down --workspace "$work/a"
-if pgrep -f "$work/a" >/dev/null; then fail "processes are left after mode down: $(pgrep -af "$work/a")"; fi
+none_left "$work/a"
 
 # other numbers of workers: the same bytes
 corpus "$work/b" 240 60 fault

@@ -37,6 +37,8 @@ said() { # words, files...
     fail "nobody says \"$said_words\""
 }
 await_said() { await says "$@" || said "$@"; } # words, files...
+is_gone() { ! pgrep -f "$1" >/dev/null; }
+none_left() { await is_gone "$1" || fail "processes are left: $(pgrep -af "$1")"; } # words of their command lines
 
 need_models() {
     if [ ! -e "${MODE_TEST_MODELS:-/nonexistent}/encoder/model.safetensors" ]; then
