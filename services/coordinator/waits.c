@@ -73,8 +73,8 @@ static void add_start_hint(struct mode_str *out, const struct server *s, const c
     else if (strncmp(mode_socket_endpoint(s->workers), "tcp:", 4) == 0)
         mode_str_printf(out,
                         ". HINT: start mode-%s where it sees the workspace (docs/OPERATIONS.md); with containers "
-                        "`docker compose up -d --scale %s=1`",
-                        service, service);
+                        "`docker compose up -d --scale %s=1`, or, where it was drained, `docker compose restart %s`",
+                        service, service, service);
     else if (workers && mode_place_workers(workers, service) > 0)
         mode_str_printf(out, ". HINT: `mode up` keeps one: %s/logs/%s.log tells why it is not here", root, service);
     else if (workers)

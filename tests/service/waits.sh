@@ -77,7 +77,7 @@ admin="--workspace $w --coordinator-admin $(sed -n 's/.* admin=\(tcp:[^ ]*\).*/\
 sed 's/^seed: 3/seed: 5/; s/^name: test/name: keys/' "$w/run.yaml" >"$w/keys.yaml"
 mode run "$w/keys.yaml" $admin --detach >/dev/null
 mode status $admin >"$work/status"
-said 'captions: 2 tasks wait for a captions worker, and none is connected. HINT: start mode-captions where .*--scale captions=1' "$work/status"
+said 'captions: 2 tasks wait for a captions worker, and none is connected. HINT: start mode-captions where .*--scale captions=1.*restart captions' "$work/status"
 rc=0
 mode-captions --workspace "$w" --coordinator "$door" --key-dir "$work/stranger" --key-name stranger 2>"$work/worker.log" || rc=$?
 [ $rc = 77 ] || { cat "$work/worker.log" >&2; fail "a stranger's worker ended with $rc"; }
