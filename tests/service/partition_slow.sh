@@ -18,6 +18,7 @@ end_all() {
 }
 trap 'end_all; cleanup' EXIT
 
+has_checkpoint() { [ -n "$(find "$w/ckpt" -name '*.manifest' 2>/dev/null | head -n 1)" ]; }
 
 corpus "$work/plain" 600 60
 spec "$work/plain"
@@ -52,7 +53,7 @@ for way in both up down; do
     worker train far "$(cat "$w/proxy")"
     "$bin/mode" run "$w/run.yaml" --workspace "$w" --no-progress 2>"$work/run.log" &
     run=$!
-    await_said 'train_step model=seed' "$w/logs/far.log"
+    await has_checkpoint || fail "$way: the worker that will be far has no checkpoint"
     echo $way >"$w/state"
     worker train near "$port"
     await_said 'task_start .*label=train/seed' "$w/logs/near.log"
