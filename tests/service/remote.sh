@@ -225,8 +225,9 @@ if [ -e "${MODE_CLIP_MERGES:-/nonexistent}" ]; then
     train site/d m-long 20 || fail "train: $(cat log)"
     forget
     export MODE_SHARD_CACHE_BYTES=$((size * 5 / 2))
+    echo 'late /d/' >faults # 20 ms a picture on two threads: seconds for all steps, so it does not end before it is stopped
     "$bin/mode" train --config model.json --clip-merges "$MODE_CLIP_MERGES" --data "$at/plain/d/{00000..$last}.tar" --out m-stopped \
-        --text-keys 'json:texts[]' --batch 16 --steps 20 --backend cpu >stopped.log 2>&1 &
+        --text-keys 'json:texts[]' --batch 16 --steps 20 --backend cpu --threads 2 >stopped.log 2>&1 &
     trainer=$!
     await says '^step ' stopped.log || fail "a training makes no step: $(cat stopped.log)"
     echo 'stall /d/' >faults
