@@ -1,8 +1,8 @@
 /* report.h - a run on one page: report.html, and its numbers for scripts: summary.json.
  *
  * The page is one file: inline style, inline SVG, pictures as data: URIs, no script, nothing fetched. Every
- * text that comes from data is escaped. Same inputs, same bytes: what clocks and memory say is put in afterwards, by
- * whoever has seen the whole run (mode_report_complete). */
+ * text that comes from data is escaped. Same inputs, same bytes: what clocks and memory say, and what models scored
+ * while they trained, is put in afterwards, by whoever has seen the whole run (mode_report_complete). */
 #ifndef MODE_PIPELINE_REPORT_H
 #define MODE_PIPELINE_REPORT_H
 
@@ -45,10 +45,14 @@ struct mode_report {
 enum mode_status mode_report_write(const struct mode_report *r, const char *path, struct mode_error *err);
 enum mode_status mode_summary_write(const struct mode_report *r, const char *path, struct mode_error *err);
 
-/* Put time and memory into the page (at MODE_REPORT_COST_MARK) and into the summary (key, stages, processes).
+/* Put time and memory into the page (at MODE_REPORT_COST_MARK) and into the summary (key, stages, processes), and into
+ * the page, where its curves are, what the models scored while they trained: of validation_dir, the folder of
+ * <model>.jsonl (pipeline/validation.h), which need not be there.
  * MODE_E_FORMAT: one of them is no such file, or is complete already. */
-#define MODE_REPORT_COST_MARK "<!-- time and memory -->\n"
+#define MODE_REPORT_COST_MARK       "<!-- time and memory -->\n"
+#define MODE_REPORT_VALIDATION_MARK "<!-- results while they trained -->\n"
 enum mode_status mode_report_complete(const char *html_path, const char *summary_path,
-                                      const struct mode_report_cost *cost, struct mode_error *err);
+                                      const struct mode_report_cost *cost, const char *validation_dir,
+                                      struct mode_error *err);
 
 #endif

@@ -43,19 +43,31 @@ static void section(struct mode_str *s, const struct mode_report_cost *c)
     mode_str_add_cstr(s, "</section>\n");
 }
 
-static enum mode_status complete_page(const char *path, const struct mode_report_cost *c, struct mode_error *err)
+/* What comes before the mark goes into s; what comes after it is returned. */
+static const char *up_to(struct mode_str *s, const char *text, const char *mark)
+{
+    const char *at = strstr(text, mark);
+    if (!at) return NULL;
+    mode_str_add(s, text, (size_t)(at - text));
+    return at + strlen(mark);
+}
+
+static enum mode_status complete_page(const char *path, const struct mode_report_cost *c, const char *validation_dir,
+                                      const json_t *summary, struct mode_error *err)
 {
     struct mode_str s = {0};
-    char *text, *at;
+    char *text;
     size_t size;
     enum mode_status st = mode_file_read(path, 0, &text, &size, err);
     if (st) return st;
-    if (!(at = strstr(text, MODE_REPORT_COST_MARK))) {
+    /* a page without curves, or one that an earlier version wrote, has no place for results on the way */
+    const char *curves = up_to(&s, text, MODE_REPORT_VALIDATION_MARK), *rest;
+    if (curves) mode_report_validation(&s, validation_dir, summary);
+    if (!(rest = up_to(&s, curves ? curves : text, MODE_REPORT_COST_MARK))) {
         st = MODE_FAIL(err, MODE_E_FORMAT, "%s: the page has no place for time and memory", path);
     } else {
-        mode_str_add(&s, text, (size_t)(at - text));
         section(&s, c);
-        mode_str_add_cstr(&s, at + strlen(MODE_REPORT_COST_MARK));
+        mode_str_add_cstr(&s, rest);
         st = mode_file_write_atomic(path, s.data, s.len, err);
     }
     mode_str_clear(&s);
@@ -63,14 +75,10 @@ static enum mode_status complete_page(const char *path, const struct mode_report
     return st;
 }
 
-static enum mode_status complete_summary(const char *path, const struct mode_report_cost *c, struct mode_error *err)
+static enum mode_status complete_summary(json_t *o, const char *path, const struct mode_report_cost *c,
+                                         struct mode_error *err)
 {
-    json_error_t why;
-    char *text, *dump = NULL;
-    size_t size;
-    enum mode_status st = mode_file_read(path, 0, &text, &size, err);
-    if (st) return st;
-    json_t *o = json_loadb(text, size, JSON_REJECT_DUPLICATES, &why), *stages = json_array(), *processes = json_array();
+    json_t *stages = json_array(), *processes = json_array();
     for (int i = 0; i < c->n_stages; i++)
         if (c->stage[i].tasks)
             json_array_append_new(stages,
@@ -81,28 +89,37 @@ static enum mode_status complete_summary(const char *path, const struct mode_rep
     for (int i = 0; i < c->n_processes; i++)
         json_array_append_new(processes, json_pack("{s:s, s:I}", "name", c->process[i].name, "peak_rss_bytes",
                                                    (json_int_t)c->process[i].peak_rss_bytes));
-    if (!json_is_object(o)) {
-        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: not a JSON object", path);
-    } else if (json_object_get(o, "stages")) {
-        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: has its time and memory already", path);
-    } else {
-        json_object_set_new(o, "key", json_string(c->key));
-        json_object_set(o, "stages", stages);
-        json_object_set(o, "processes", processes);
-        dump = json_dumps(o, MODE_SUMMARY_JSON);
-        st = mode_file_write_atomic(path, dump, strlen(dump), err);
-    }
-    json_decref(stages);
-    json_decref(processes);
-    json_decref(o);
+    json_object_set_new(o, "key", json_string(c->key));
+    json_object_set_new(o, "stages", stages);
+    json_object_set_new(o, "processes", processes);
+    char *dump = json_dumps(o, MODE_SUMMARY_JSON);
+    enum mode_status st = mode_file_write_atomic(path, dump, strlen(dump), err);
     free(dump);
-    free(text);
     return st;
 }
 
-enum mode_status mode_report_complete(const char *html_path, const char *summary_path, const struct mode_report_cost *c,
-                                      struct mode_error *err)
+static enum mode_status open_summary(json_t **o, const char *path, struct mode_error *err)
 {
-    enum mode_status st = complete_page(html_path, c, err);
-    return st ? st : complete_summary(summary_path, c, err);
+    json_error_t why;
+    char *text;
+    size_t size;
+    enum mode_status st = mode_file_read(path, 0, &text, &size, err);
+    if (st) return st;
+    *o = json_loadb(text, size, JSON_REJECT_DUPLICATES, &why);
+    free(text);
+    if (!json_is_object(*o)) return MODE_FAIL(err, MODE_E_FORMAT, "%s: not a JSON object", path);
+    if (json_object_get(*o, "stages"))
+        return MODE_FAIL(err, MODE_E_FORMAT, "%s: has its time and memory already", path);
+    return MODE_OK;
+}
+
+enum mode_status mode_report_complete(const char *html_path, const char *summary_path, const struct mode_report_cost *c,
+                                      const char *validation_dir, struct mode_error *err)
+{
+    json_t *summary = NULL;
+    enum mode_status st = open_summary(&summary, summary_path, err);
+    if (!st) st = complete_page(html_path, c, validation_dir, summary, err);
+    if (!st) st = complete_summary(summary, summary_path, c, err);
+    json_decref(summary);
+    return st;
 }

@@ -2,9 +2,11 @@
 #include "pipeline/report_parts.h"
 
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-enum { LEFT = 46, RIGHT = 1000, WIDTH = 1010, TOP = 12, BOTTOM = 300, HEIGHT = 340, POINTS = 120 };
+enum { POINTS = 120 };
 
 static int model_index(const struct mode_ensemble *e, const char *name)
 {
@@ -53,70 +55,20 @@ static void add_origin(struct mode_str *s, const struct mode_report *r)
     }
 }
 
-void mode_report_loss(struct mode_str *s, const struct mode_report *r)
+static void section(struct mode_str *s, const struct mode_report *r, const struct mode_report_line *line, double last)
 {
-    double x[POINTS], y[POINTS], last = 1, lo = INFINITY, hi = -INFINITY;
-    char buf[16];
-    for (int i = 0; i < r->n_curves; i++)
-        if (r->curve[i].n) last = fmax(last, r->curve[i].step[r->curve[i].n - 1]);
-    for (int i = 0; i < r->n_curves; i++) {
-        int n = smooth(&r->curve[i], last, x, y);
-        for (int j = 0; j < n; j++) {
-            if (!isfinite(y[j])) continue;
-            lo = fmin(lo, y[j]);
-            hi = fmax(hi, y[j]);
-        }
-    }
-    if (!r->n_curves || !(hi >= lo)) return;
-    double tick = mode_report_tick(hi > lo ? hi - lo : 1, 6), bottom = floor(lo / tick) * tick,
-           top = ceil(hi / tick) * tick;
-    if (top <= bottom) top = bottom + tick;
-    double xtick = mode_report_tick(last, 9);
+    const struct mode_report_chart chart = {
+        .label = "training loss", .width = 1010, .height = 340, .last = last, .sign = ""};
     mode_str_add_cstr(s, "<section><h2>Training</h2>\n<p class=lead>Contrastive loss of the batches, "
                          "averaged over neighbouring steps. The experts and the dense "
                          "model go on from the same seed model. An expert&rsquo;s batches hold pairs of one "
                          "kind, which are harder to tell apart: its loss is not comparable with the "
                          "dense model&rsquo;s.</p>\n");
     add_origin(s, r);
-    mode_str_add_cstr(s, "<div class=card><div class=key>");
-    for (int i = 0; i < r->n_curves; i++) {
-        if (!r->curve[i].n) continue; /* a seed that was not trained */
-        int m = model_index(r->ensemble, r->curve[i].model);
-        mode_str_printf(s, "<span class=\"%s\"><i class=chip></i>",
-                        m < 0 ? "xs" : mode_report_colour(r->ensemble, m, buf));
-        mode_str_add_html(s, r->curve[i].model);
-        mode_str_add_cstr(s, "</span>");
-    }
-    mode_str_printf(s, "</div><svg viewBox=\"0 0 %d %d\" role=img aria-label=\"training loss\">\n", WIDTH, HEIGHT);
-    for (int i = 0; i * tick <= top - bottom + tick / 2; i++) {
-        double v = bottom + i * tick, py = BOTTOM - (BOTTOM - TOP) * (v - bottom) / (top - bottom);
-        mode_str_printf(s,
-                        "<path class=grid d=\"M%d %.1fH%d\"/><text class=soft x=\"%d\" y=\"%.1f\" "
-                        "text-anchor=end>%.3g</text>\n",
-                        LEFT, py, RIGHT, LEFT - 8, py + 4, v);
-    }
-    for (double v = 0; v <= last; v += xtick)
-        mode_str_printf(s, "<text class=soft x=\"%.1f\" y=\"%d\" text-anchor=%s>%.0f</text>\n",
-                        LEFT + (RIGHT - LEFT) * v / last, BOTTOM + 20, v > 0.97 * last ? "end" : "middle", v);
-    mode_str_printf(s, "<text class=soft x=\"%d\" y=\"%d\" text-anchor=end>optimizer steps</text>\n", RIGHT,
-                    BOTTOM + 36);
-    for (int i = 0; i < r->n_curves; i++) {
-        if (!r->curve[i].n) continue;
-        int m = model_index(r->ensemble, r->curve[i].model), n = smooth(&r->curve[i], last, x, y);
-        const char *colour = m < 0 ? "xs" : mode_report_colour(r->ensemble, m, buf);
-        bool started = false;
-        mode_str_printf(s, "<path class=\"stroke %s\" stroke-width=\"1.8\" stroke-linejoin=round d=\"", colour);
-        for (int j = 0; j < n; j++) {
-            if (!isfinite(y[j])) continue;
-            mode_str_printf(s, "%s%.1f %.1f", started ? "L" : "M", LEFT + (RIGHT - LEFT) * x[j] / last,
-                            BOTTOM - (BOTTOM - TOP) * (y[j] - bottom) / (top - bottom));
-            started = true;
-        }
-        mode_str_add_cstr(s, "\"><title>");
-        mode_str_add_html(s, r->curve[i].model);
-        mode_str_add_cstr(s, "</title></path>\n");
-    }
-    mode_str_add_cstr(s, "</svg>\n<details><summary>What each model was trained "
+    mode_str_add_cstr(s, "<div class=card>");
+    mode_report_key(s, line, r->n_curves);
+    mode_report_draw(s, &chart, line, r->n_curves);
+    mode_str_add_cstr(s, "<details><summary>What each model was trained "
                          "on</summary><table><tr><th>model</th><th>pairs of its own</th><th>others per epoch</th>"
                          "<th>steps</th><th>pairs seen</th><th>final loss</th></tr>\n");
     for (int i = 0; i < r->n_curves; i++) {
@@ -135,5 +87,27 @@ void mode_report_loss(struct mode_str *s, const struct mode_report *r)
         else
             mode_str_add_cstr(s, "</td><td></td></tr>\n");
     }
-    mode_str_add_cstr(s, "</table></details></div></section>\n");
+    mode_str_add_cstr(s, "</table></details></div>\n" MODE_REPORT_VALIDATION_MARK "</section>\n");
+}
+
+void mode_report_loss(struct mode_str *s, const struct mode_report *r)
+{
+    double(*point)[2][POINTS] = mode_xcalloc((size_t)r->n_curves + 1, sizeof *point), last = 1;
+    struct mode_report_line *line = mode_xcalloc((size_t)r->n_curves + 1, sizeof *line);
+    bool any = false;
+    for (int i = 0; i < r->n_curves; i++)
+        if (r->curve[i].n) last = fmax(last, r->curve[i].step[r->curve[i].n - 1]);
+    for (int i = 0; i < r->n_curves; i++) {
+        const int m = model_index(r->ensemble, r->curve[i].model);
+        char buf[16];
+        line[i] = (struct mode_report_line){.name = r->curve[i].model, /* without points: a seed that was not trained */
+                                            .n = smooth(&r->curve[i], last, point[i][0], point[i][1]),
+                                            .x = point[i][0],
+                                            .y = point[i][1]};
+        snprintf(line[i].colour, sizeof line[i].colour, "%s", m < 0 ? "xs" : mode_report_colour(r->ensemble, m, buf));
+        for (int j = 0; j < line[i].n; j++) any |= isfinite(line[i].y[j]) != 0;
+    }
+    if (any) section(s, r, line, last);
+    free(line);
+    free(point);
 }

@@ -54,6 +54,8 @@ const char *const mode_report_css[] = {
     ".chip{display:inline-block;width:10px;height:10px;border-radius:3px;background:var(--c);margin-right:7px;vertical-"
     "align:-0.5px}\n",
     ".key{display:flex;flex-wrap:wrap;gap:4px 18px;font-size:13px;color:var(--soft);margin:0 0 12px}\n",
+    ".charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(320px,1fr));gap:16px 24px}.charts "
+    "h3,.card>div>h3{font-size:13px;font-weight:550;overflow-wrap:anywhere}\n",
     ".expert{border-left:4px solid var(--c)}.expert "
     ".head{display:flex;justify-content:space-between;align-items:baseline;gap:16px;flex-wrap:wrap}"
     ".expert .head small{color:var(--soft);font-size:13px}\n",

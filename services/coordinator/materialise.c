@@ -42,10 +42,10 @@ static enum mode_status output_path(char **path, struct plan *p, const struct pl
 }
 
 /* The node's outputs of these names, as files of folder <parent>/<name>. With a cost they are copies, since people edit
- * reports, and the cost is put into them. */
+ * reports, and the cost is put into them, and what models scored on the way (validation: a folder). */
 static enum mode_status make_folder(struct plan *p, const struct plan_node *x, const char *parent, const char *name,
                                     const char *const *files, const struct mode_report_cost *cost,
-                                    struct mode_error *err)
+                                    const char *validation, struct mode_error *err)
 {
     char *fresh = mode_xasprintf("%s/.%s.new", parent, name), *final = mode_path_join(parent, name);
     enum mode_status st = mode_dir_remove(fresh, err);
@@ -58,7 +58,7 @@ static enum mode_status make_folder(struct plan *p, const struct plan_node *x, c
     }
     if (!st && cost) {
         char *html = mode_path_join(fresh, "report.html"), *summary = mode_path_join(fresh, "summary.json");
-        st = mode_report_complete(html, summary, cost, err);
+        st = mode_report_complete(html, summary, cost, validation, err);
         free(html);
         free(summary);
     }
@@ -194,7 +194,9 @@ static enum mode_status make_report(struct plan *p, const struct peaks *peaks, c
     add_earlier(&all, workspace, ensemble->key);
     int n_stages = add_stages(stage, p);
     struct mode_report_cost cost = {ensemble->key, stage, n_stages, all.item, all.n};
-    enum mode_status st = make_folder(p, ensemble, workspace, "report", files, &cost, err);
+    char *validation = mode_xasprintf("%s/runs/%s/validation", workspace, p->spec.name);
+    enum mode_status st = make_folder(p, ensemble, workspace, "report", files, &cost, validation, err);
+    free(validation);
     peaks_clear(&all);
     return st;
 }
@@ -206,7 +208,7 @@ enum mode_status materialise_experts(struct plan *p, const char *workspace, stru
     enum mode_status st = mode_dir_make(experts, err);
     for (uint32_t m = 0; m < p->n_models && !st; m++) {
         char *name = plan_model_name(m);
-        st = make_folder(p, &p->node[plan_model_node(p, m)], experts, name, expert, NULL, err);
+        st = make_folder(p, &p->node[plan_model_node(p, m)], experts, name, expert, NULL, NULL, err);
         free(name);
     }
     if (!st) st = copy_centres(p, experts, err);

@@ -49,6 +49,9 @@ points() { sed 's/.*"step": //; s/,.*//' "$work/a/runs/test/validation/$1.jsonl"
 [ "$(points dense)" = "30 32 40 48 " ] || fail "dense was evaluated after steps $(points dense)"
 tasks=$(find "$work/a/eval" -name nshards.txt | wc -l)
 [ "$(wc -l <"$work/a/runs/test/validation/dense.jsonl")" = $((4 * tasks)) ] || fail "dense was not evaluated on every task"
+for m in seed dense expert-0 expert-1; do
+    grep -q "<title>$m, step [0-9]*: [0-9.]*%</title>" "$work/a/report/report.html" || fail "the report does not show how $m did while it trained"
+done
 # the model that the seed was in the end is the one that dense begins with
 [ "$(grep '"step": 30, "dataset": "colour"' "$work/a/runs/test/validation/dense.jsonl" | sed 's/.*"acc1": //; s/,.*//')" = \
     "$("$bin/mode" evaluate --model "$work/a/experts/seed" "$work/a/eval/colour" --json 2>/dev/null | sed 's/.*"acc1"://; s/,.*//')" ] ||

@@ -211,7 +211,8 @@ static void make_curve(int model)
     free(path);
     path = at("train-%d", model);
     mode_str_reset(&s);
-    mode_str_printf(&s, "{\"name\": \"%s\", \"in_cluster\": 35, \"final_loss\": 0.5}", models[model]);
+    mode_str_printf(&s, "{\"name\": \"%s\", \"in_cluster\": 35, \"end_step\": 300, \"final_loss\": 0.5}",
+                    models[model]);
     assert_int_equal(mode_file_write_atomic(path, s.data, s.len, NULL), MODE_OK);
     mode_str_clear(&s);
     free(path);
@@ -687,7 +688,7 @@ static void test_time_and_memory_are_put_in_afterwards(void **state)
     struct mode_error err;
     assert_int_equal(run("-c", "share", &err), MODE_OK);
     char *html = at("report-c.html"), *summary = at("summary-c.json"), *before = text_of("summary-c.json");
-    if (mode_report_complete(html, summary, &cost, &err)) fail_msg("%s", err.text);
+    if (mode_report_complete(html, summary, &cost, "no such folder", &err)) fail_msg("%s", err.text);
     char *page = text_of("report-c.html"), *after = text_of("summary-c.json");
     assert_non_null(strstr(page, "<td>train-seed</td><td>1</td><td>600.0</td><td>900 MiB</td><td>cpu-avx2, cuda</td>"));
     assert_null(strstr(page, "<td>words</td>")); /* no task, no row */
@@ -700,13 +701,68 @@ static void test_time_and_memory_are_put_in_afterwards(void **state)
     assert_int_equal(json_integer_value(json_object_get(x, "peak_rss_bytes")), 12 << 20);
     size_t same = strlen(before) - 3; /* all but the closing brace and its comma stays as it was */
     assert_memory_equal(before, after, same);
-    assert_int_equal(mode_report_complete(html, summary, &cost, &err), MODE_E_FORMAT); /* once */
+    assert_int_equal(mode_report_complete(html, summary, &cost, "no such folder", &err), MODE_E_FORMAT); /* once */
     json_decref(o);
     free(html);
     free(summary);
     free(before);
     free(page);
     free(after);
+}
+
+/* Between the marks of a chart: how many points, and the part of it that says `what`. */
+static int points_of(const char *page, const char *title, const char *what)
+{
+    const char *from = strstr(page, title), *to = from ? strstr(from, "</svg>") : NULL;
+    int n = 0;
+    for (const char *p = from; p && (p = strstr(p, what)) != NULL && p < to; p++) n++;
+    return n;
+}
+
+static void test_results_while_they_trained_are_put_in_afterwards(void **state)
+{
+    (void)state;
+    static const struct mode_report_stage stage[] = {{"captions", "captions", 2, 1.5, 50 << 20, ""}};
+    static const struct mode_report_cost cost = {"k3y", stage, 1, NULL, 0};
+    static const char row[] = "{\"step\": %d, \"dataset\": \"flags\", \"metrics\": {\"acc1\": 0.%d}}\n"
+                              "{\"step\": %d, \"dataset\": \"pairs\", \"metrics\": {\"text_retrieval_recall@1\": "
+                              "0.25, \"image_retrieval_recall@1\": null}}\n";
+    struct mode_error err;
+    struct mode_str rows = {0};
+    char *html = at("report-v.html"), *summary = at("summary-v.json"), *folder = at("validation"),
+         *file = at("validation/dense.jsonl"), *empty = at("no-validation");
+    assert_int_equal(run("-v", "share", &err), MODE_OK);
+    /* nobody was evaluated: no word of it */
+    char *plain = at("report-p.html"), *plain_summary = at("summary-p.json");
+    assert_int_equal(run("-p", "share", &err), MODE_OK);
+    assert_int_equal(mode_report_complete(plain, plain_summary, &cost, empty, &err), MODE_OK);
+    char *page = text_of("report-p.html");
+    assert_null(strstr(page, "while they trained"));
+    assert_non_null(strstr(page, "<h2>Time and memory</h2>"));
+    free(page);
+
+    mode_str_printf(&rows, row, 0, 11, 0);
+    mode_str_add_cstr(&rows, "no row\n");
+    mode_str_printf(&rows, row, 1, 43, 1);
+    assert_int_equal(mode_dir_make(folder, &err), MODE_OK);
+    assert_int_equal(mode_file_write_atomic(file, rows.data, rows.len, &err), MODE_OK);
+    if (mode_report_complete(html, summary, &cost, folder, &err)) fail_msg("%s", err.text);
+    page = text_of("report-v.html");
+    const char *loss = strstr(page, "<h2>Training</h2>"), *results = strstr(page, "Results while they trained"),
+               *ledger = strstr(page, "<h2>Ledger");
+    assert_true(loss && results && ledger && loss < results && results < ledger);
+    /* the one classification row is its own mean; the last point is the run's own evaluation */
+    assert_int_equal(points_of(results, "<h3>flags</h3>", "<title>dense, step "), 3);
+    assert_int_equal(points_of(results, "<h3>flags</h3>", "<title>dense, step 1: 43.00%</title>"), 1);
+    assert_int_equal(points_of(results, "<h3>flags</h3>", ": 60.00%</title>"), 1);
+    assert_int_equal(points_of(results, "<h3>flags</h3>", "<title>expert-0, step "), 1); /* was not evaluated */
+    /* a point that one row lacks is none of their mean */
+    assert_int_equal(points_of(results, "<h3>Mean of 2 retrieval rows</h3>", "<title>dense, step "), 1);
+    assert_int_equal(points_of(results, "<h3>pairs text_retrieval_recall@1</h3>", "<title>dense, step "), 3);
+    assert_int_equal(points_of(results, "<h3>pairs image_retrieval_recall@1</h3>", "<title>dense, step "), 1);
+    assert_int_equal(points_of(results, "<h3>pairs image_retrieval_recall@1</h3>", "nan"), 0);
+    mode_str_clear(&rows);
+    free(page), free(html), free(summary), free(folder), free(file), free(empty), free(plain), free(plain_summary);
 }
 
 static void test_what_does_not_belong_together_is_refused(void **state)
@@ -745,6 +801,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_models_are_shown_seed_dense_experts),
         cmocka_unit_test(test_summary_says_what_scripts_want),
         cmocka_unit_test(test_time_and_memory_are_put_in_afterwards),
+        cmocka_unit_test(test_results_while_they_trained_are_put_in_afterwards),
         cmocka_unit_test(test_what_does_not_belong_together_is_refused),
     };
     (void)argv;
