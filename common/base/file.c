@@ -245,6 +245,12 @@ bool mode_file_exists(const char *path)
 
 static const uint8_t empty_mapping[1];
 
+bool mode_file_is_lfs_pointer(const void *data, uint64_t size)
+{
+    static const char lfs[] = "version https://git-lfs";
+    return size >= sizeof lfs - 1 && memcmp(data, lfs, sizeof lfs - 1) == 0;
+}
+
 enum mode_status mode_file_map(const char *path, struct mode_mapping *map, struct mode_error *err)
 {
     struct stat sb;

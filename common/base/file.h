@@ -56,6 +56,8 @@ enum mode_status mode_dir_remove(const char *path, struct mode_error *err);
 /* Copy src to dst (atomic); hard-links when the filesystem allows and link is true. */
 enum mode_status mode_file_copy(const char *src, const char *dst, bool link, struct mode_error *err);
 bool mode_file_exists(const char *path);
+/* What a repository holds in the place of a large file until `git lfs pull`. */
+bool mode_file_is_lfs_pointer(const void *data, uint64_t size);
 /* A read-only mapping of a whole file. Empty files map to a non-NULL pointer with size 0. */
 struct mode_mapping {
     const uint8_t *data;

@@ -149,7 +149,6 @@ static enum mode_status parse_header(struct mode_safetensors *f, const char *pat
 
 enum mode_status mode_safetensors_open(struct mode_safetensors *f, const char *path, struct mode_error *err)
 {
-    static const char lfs[] = "version https://git-lfs";
     json_t *header = NULL;
     *f = (struct mode_safetensors){.path = mode_xstrdup(path)};
     enum mode_status st = mode_file_map(path, &f->map, err);
@@ -157,7 +156,7 @@ enum mode_status mode_safetensors_open(struct mode_safetensors *f, const char *p
 
     const uint8_t *p = f->map.data;
     uint64_t n = 0;
-    if (f->map.size >= sizeof lfs - 1 && memcmp(p, lfs, sizeof lfs - 1) == 0) {
+    if (mode_file_is_lfs_pointer(p, f->map.size)) {
         st = MODE_FAIL(
             err, MODE_E_FORMAT,
             "%s: is a Git LFS pointer, not the tensors themselves. HINT: run `git lfs pull` where it was cloned", path);

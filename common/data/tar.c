@@ -196,9 +196,16 @@ enum mode_status mode_tar_data_open(struct mode_tar_data *d, const char *path, s
     }
     const uint8_t *p = known ? d->data : d->map.data;
     const uint64_t n = known ? d->size : d->file_size;
-    st = MODE_FAIL(err, MODE_E_FORMAT, "%s: %s no tar (%llu bytes, the first four are %02x %02x %02x %02x)", path,
+    if (mode_file_is_lfs_pointer(p, n)) {
+        st = MODE_FAIL(err, MODE_E_FORMAT,
+                       "%s: is a Git LFS pointer, not the shard itself. HINT: run `git lfs pull` where it was cloned",
+                       path);
+        goto out;
+    }
+    st = MODE_FAIL(err, MODE_E_FORMAT, "%s: %s no tar (%llu bytes, the first four are %02x %02x %02x %02x)%s", path,
                    known ? "unpacks to what is" : "is", (unsigned long long)n, n > 0 ? p[0] : 0, n > 1 ? p[1] : 0,
-                   n > 2 ? p[2] : 0, n > 3 ? p[3] : 0);
+                   n > 2 ? p[2] : 0, n > 3 ? p[3] : 0,
+                   n > 1 && p[0] == '<' ? ". HINT: a web page in the place of a download?" : "");
 out:
     mode_tar_data_close(d);
     return st;

@@ -262,7 +262,7 @@ static enum mode_status choose(struct reader *r, const struct mode_pickle_value 
     for (int depth = 0; depth < 2 && (v = mode_pickle_get(dict, "state_dict")); depth++) {
         if (v->kind != MODE_PICKLE_DICT) break;
         if (depth == 0) {
-            const char *comma = " without ";
+            const char *comma = "; left aside: ";
             note(r, "the state_dict of a training checkpoint", 80);
             for (size_t i = 0; i + 1 < dict->as.list.n; i += 2) {
                 const struct mode_pickle_value *key = dict->as.list.item[i];

@@ -51,7 +51,8 @@ struct mode_clip_config {
 enum mode_status mode_clip_config_parse(struct mode_clip_config *c, const char *json, const char *what,
                                         struct mode_error *err);
 /* The model_cfg of one of open_clip's plain ViTs by its name ("ViT-L-14-336", "ViT-B-32-quickgelu"), as JSON text that
- * the caller frees; NULL: not one of them. -quickgelu may be put behind every name. */
+ * the caller frees; NULL: not one of them. -quickgelu may be put behind every name, and "ViT-B/32", as OpenAI writes it,
+ * is ViT-B-32, as open_clip has it. */
 char *mode_clip_config_by_name(const char *name);
 /* The i-th name without -quickgelu; NULL past the last. */
 const char *mode_clip_config_name(size_t i);

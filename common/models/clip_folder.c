@@ -53,6 +53,12 @@ enum mode_status mode_clip_files_find_config(struct mode_clip_files *f, const ch
     enum mode_status st = mode_input_folder(dir, err);
     *f = (struct mode_clip_files){0};
     if (st && st != MODE_E_NOINPUT) return st;
+    if (st && mode_file_exists(dir))
+        return MODE_FAIL(
+            err, MODE_E_NOINPUT,
+            "%s: is a file, the folder of a CLIP model is needed. HINT: `mode convert %s DIR --to open_clip "
+            "--config MODEL` makes one of a file of weights",
+            dir, dir);
     for (size_t i = 0; i < 2; i++) {
         path = mode_path_join(dir, configs[i]);
         if (mode_file_exists(path)) break;

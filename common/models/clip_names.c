@@ -45,12 +45,20 @@ const char *mode_clip_config_name(size_t i)
     return i < sizeof table / sizeof *table ? table[i].name : NULL;
 }
 
+/* The name up to its end or -quickgelu, "/" for "-". */
+static bool is_called(const char *name, const char *known, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (name[i] != known[i] && !(name[i] == '/' && known[i] == '-')) return false;
+    return !name[n] || strcmp(name + n, "-quickgelu") == 0;
+}
+
 char *mode_clip_config_by_name(const char *name)
 {
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         const struct named *t = &table[i];
         size_t n = strlen(t->name);
-        if (strncmp(name, t->name, n) != 0 || (name[n] && strcmp(name + n, "-quickgelu") != 0)) continue;
+        if (!is_called(name, t->name, n)) continue;
         json_t *vision = json_pack("{s:i, s:i, s:i, s:i}", "image_size", t->image_size, "layers", t->layers, "width",
                                    t->width, "patch_size", t->patch_size);
         json_t *text = json_pack("{s:i, s:i, s:i, s:i, s:i}", "context_length", 77, "vocab_size", 49408, "width",

@@ -137,14 +137,23 @@ static enum mode_status config_of_text(json_t **given, char **where, const char 
         return st;
     }
     if ((*given = published_config(text))) return MODE_OK;
-    struct mode_str names = {0};
-    for (size_t i = 0; mode_clip_config_name(i); i++)
-        mode_str_printf(&names, "%s%s", i ? ", " : "", mode_clip_config_name(i));
+    struct mode_str names = {0}, meant = {0};
+    size_t least = 3;
+    for (size_t i = 0; mode_clip_config_name(i); i++) {
+        const char *name = mode_clip_config_name(i);
+        const size_t d = mode_str_distance(text, name);
+        mode_str_printf(&names, "%s%s", i ? ", " : "", name);
+        if (d >= least) continue;
+        least = d;
+        mode_str_reset(&meant);
+        mode_str_printf(&meant, " (is %s meant?)", name);
+    }
     st = MODE_FAIL(err, MODE_E_CONFIG,
-                   "%s: \"%s\" is not known; known are %s, each also with -quickgelu; or give a path that "
+                   "%s: \"%s\" is not known%s; known are %s, each also with -quickgelu; or give a path that "
                    "ends in .json%s",
-                   *where, text, names.data, folder ? ", or the config itself" : "");
+                   *where, text, meant.len ? meant.data : "", names.data, folder ? ", or the config itself" : "");
     mode_str_clear(&names);
+    mode_str_clear(&meant);
     return st;
 }
 

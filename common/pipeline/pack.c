@@ -136,6 +136,25 @@ static enum mode_status pack_pair(struct mode__packer *p, const char *folder, co
     return st;
 }
 
+static uint64_t bad_pictures(const struct mode_pack_counts *n)
+{
+    return n->no_file + n->not_an_image + n->cut_image;
+}
+
+/* Where the list names the picture that err is about, and what it may have meant by it. */
+static void say_where(const struct mode__packer *p, const struct mode_pairs *l, const struct mode_pair *pair,
+                      bool is_lost, enum mode_status st, struct mode_error *err)
+{
+    char *more = NULL;
+    if (is_lost && p->n->pairs == 1 && !l->has_header)
+        more = mode_xasprintf(", which is no header with the columns \"%s\" and \"%s\"", l->o.img_key,
+                              l->o.caption_key);
+    else if (is_lost && pair->picture[0] != '/' && mode_file_exists(pair->picture))
+        more = mode_xstrdup(", whose paths start at the list's folder and not at the current one");
+    mode_error_prefix(err, st, "%s, line %llu%s", l->name, (unsigned long long)pair->line, more ? more : "");
+    free(more);
+}
+
 static enum mode_status pack_list(struct mode__packer *p, const char *list, const struct mode_pairs_options *o,
                                   struct mode_error *err)
 {
@@ -146,7 +165,7 @@ static enum mode_status pack_list(struct mode__packer *p, const char *list, cons
     if (st) return st;
     char *folder = mode_path_folder(list);
     while (!(st = mode_pairs_next(&l, &pair, &got, err)) && got) {
-        const uint64_t lost = p->n->no_file;
+        const uint64_t lost = p->n->no_file, bad = bad_pictures(p->n);
         p->n->pairs++;
         if (pair.fault)
             st = mode__pack_bad(p, pair.fault == MODE_PAIR_NO_CAPTION ? &p->n->no_caption : &p->n->bad_text,
@@ -154,9 +173,7 @@ static enum mode_status pack_list(struct mode__packer *p, const char *list, cons
         else
             st = pack_pair(p, folder, &pair, err);
         if (!st) continue;
-        if (p->n->no_file > lost && p->n->pairs == 1 && !l.is_csv)
-            mode_error_prefix(err, st, "%s, line %llu, which is no header with the columns \"%s\" and \"%s\"", list,
-                              (unsigned long long)pair.line, l.o.img_key, l.o.caption_key);
+        if (bad_pictures(p->n) > bad) say_where(p, &l, &pair, p->n->no_file > lost, st, err);
         break;
     }
     mode_pairs_close(&l);

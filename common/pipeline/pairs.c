@@ -117,7 +117,7 @@ static enum mode_status choose_format(struct mode_pairs *l, struct mode_error *e
     }
     st = MODE_OK; /* a quote in a plain list is a letter */
     if (found == 2) {
-        l->is_csv = true;
+        l->is_csv = l->has_header = true;
         l->picture = picture;
         l->caption = caption;
         l->n_columns = c.n_fields;

@@ -38,7 +38,7 @@ struct mode_pairs {
     struct mode_pairs_options o;
     char *text, *at, *end;
     uint64_t line;
-    bool is_csv;
+    bool is_csv, has_header;
     size_t n_columns, picture, caption; /* of the CSV's columns */
     struct mode_csv csv;
 };

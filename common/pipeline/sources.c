@@ -23,7 +23,8 @@
 struct expansion {
     struct mode_shards *out;
     size_t cap;
-    bool in_list; /* a file of sources, which is nobody's business */
+    bool in_list;     /* a file of sources, which is nobody's business */
+    char *compressed; /* of a folder without a shard: the name of one that is compressed */
     struct mode_error *err;
 };
 
@@ -101,6 +102,20 @@ static int by_name(const void *a, const void *b)
     return natural_cmp(((const struct mode_shard *)a)->path, ((const struct mode_shard *)b)->path);
 }
 
+static bool ends_in(const char *name, const char *end)
+{
+    const size_t n = strlen(name), k = strlen(end);
+    return n > k && strcmp(name + n - k, end) == 0;
+}
+
+static const char *compressed_kind(const char *name)
+{
+    static const char *const kinds[] = {".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2"};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (ends_in(name, kinds[i])) return kinds[i];
+    return NULL;
+}
+
 static enum mode_status add_folder(struct expansion *x, const char *dir, const char *base, int depth)
 {
     if (depth > MAX_DEPTH) return MODE_FAIL(x->err, MODE_E_VALUE, "%s: folders nested deeper than %d", dir, MAX_DEPTH);
@@ -112,11 +127,13 @@ static enum mode_status add_folder(struct expansion *x, const char *dir, const c
         if (e->d_name[0] == '.') continue;
         char *path = mode_path_join(dir, e->d_name);
         struct stat s;
-        size_t n = strlen(e->d_name);
+        const char *kind = compressed_kind(e->d_name);
         if (stat(path, &s) == 0 && S_ISDIR(s.st_mode))
             st = add_folder(x, path, base, depth + 1);
-        else if (n > 4 && strcmp(e->d_name + n - 4, ".tar") == 0)
+        else if (ends_in(e->d_name, ".tar"))
             st = add_shard(x, path, base);
+        else if (kind && !x->compressed)
+            x->compressed = mode_xasprintf("%s/*%s", dir, kind);
         free(path);
     }
     closedir(d);
@@ -336,7 +353,7 @@ static enum mode_status add_source(struct expansion *x, const char *source, cons
         for (char *c = path; *c != ':'; c++) *c |= 0x20; /* one way to write a scheme, so that names begin after it */
     }
     if (!path && (st = refuse_other(source, rest, x->err))) return st;
-    if (!path) path = rest[0] == '/' ? mode_xstrdup(rest) : mode_path_join(folder, rest);
+    if (!path) path = rest[0] == '/' || strcmp(folder, ".") == 0 ? mode_xstrdup(rest) : mode_path_join(folder, rest);
     size_t first = x->out->n;
     if (list) {
         st = add_list(x, path, depth);
@@ -346,7 +363,13 @@ static enum mode_status add_source(struct expansion *x, const char *source, cons
         free(base);
         if (!st && x->out->n > first) qsort(x->out->shard + first, x->out->n - first, sizeof *x->out->shard, by_name);
     }
-    if (!st && x->out->n == first) st = MODE_FAIL(x->err, MODE_E_NOINPUT, "%s: no shard (*.tar) is found there", path);
+    if (!st && x->out->n == first)
+        st = MODE_FAIL(x->err, MODE_E_NOINPUT, "%s: no shard (*.tar) is found there%s%s%s", path,
+                       x->compressed ? ". HINT: compressed ones are named by a pattern, " : "",
+                       x->compressed ? x->compressed : "",
+                       x->compressed ? ", and are unpacked whenever they are read: plain tars are faster" : "");
+    free(x->compressed);
+    x->compressed = NULL;
     free(path);
     return st;
 }

@@ -139,7 +139,7 @@ static enum mode_status load_parent(struct training *t, struct mode_error *err)
 {
     const struct mode_train_parent *parent = t->spec->parent;
     uint64_t step = 0;
-    enum mode_status st = check_parent_config(t->spec, err);
+    enum mode_status st = parent->config ? check_parent_config(t->spec, err) : MODE_OK;
     if (!st) st = mode_clip_read_weights(t->clip, parent->weights, err);
     if (!st && parent->optimizer) st = mode_together_load_moments(t->together, &step, parent->optimizer, err);
     if (st) return mode_error_prefix(err, st, "training %s cannot go on from its parent", t->spec->name);
@@ -196,7 +196,11 @@ static enum mode_status load_checkpoint(struct training *t, const char *dir, str
     fingerprint(t, want);
     if ((st = mode_file_read(state, 0, &mark, NULL, err))) goto out;
     if (strcmp(mark, want) != 0) {
-        st = MODE_FAIL(err, MODE_E_VALUE, "checkpoint %s is of a training with other parameters or data", dir);
+        st = MODE_FAIL(
+            err, MODE_E_VALUE,
+            "checkpoint %s is of a training with other parameters or data. HINT: a training goes on with the "
+            "options that it was begun with; with others, begin another one from that folder (--init)",
+            dir);
         goto out;
     }
     if ((st = mode_clip_read_weights(t->clip, weights, err))) goto out;

@@ -42,7 +42,7 @@ enum {
 };
 
 struct mode_train_parent { /* the files of the model to go on from */
-    const char *config;    /* its model_cfg must be ours */
+    const char *config;    /* its model_cfg must be ours; NULL: weights alone, which do not say what they are */
     const char *weights;
     const char *optimizer; /* NULL: weights only, moments start at zero; then start_step must be 0 */
 };

@@ -3,6 +3,7 @@
  * Results go to stdout, logs and progress to stderr. Exit codes: docs/FORMATS.md. */
 #include "base/log.h"
 #include "base/options.h"
+#include "base/str.h"
 #include "base/version.h"
 #include "interrupt.h"
 #include "verb.h"
@@ -103,6 +104,15 @@ int main(int argc, char **argv)
         if (st == MODE_E_STOPPED && interrupt_signal()) return interrupt_exit();
         return end(mode_status_exit_code(st));
     }
-    fprintf(stderr, "mode: unknown verb \"%s\"; `mode --help` lists the verbs\n", argv[1]);
+    const char *near = NULL;
+    size_t least = 3;
+    for (size_t i = 0; verbs[i]; i++) {
+        const size_t d = mode_str_distance(argv[1], verbs[i]->name);
+        if (d >= least) continue;
+        least = d;
+        near = verbs[i]->name;
+    }
+    fprintf(stderr, "mode: unknown verb \"%s\";%s%s%s `mode --help` lists the verbs\n", argv[1], near ? " is \"" : "",
+            near ? near : "", near ? "\" meant?" : "");
     return 2;
 }

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #define MAX_COLUMNS 64
-#define MAX_WIDTH   28
+#define MAX_WIDTH   60
 
 /* Split one line of CSV at its commas; quotes around a field are taken off. Returns the number of fields. */
 static int split(char *line, char *field[MAX_COLUMNS])
@@ -49,7 +49,7 @@ static void print_table(char *text)
     } *row = NULL;
     size_t n_rows = 0;
     int width[MAX_COLUMNS] = {0};
-    char *save = NULL, cell[64];
+    char *save = NULL, cell[MAX_WIDTH + 4];
     for (char *line = strtok_r(text, "\r\n", &save); line; line = strtok_r(NULL, "\r\n", &save)) {
         row = mode_xrealloc(row, (n_rows + 1) * sizeof *row);
         row[n_rows].n = split(line, row[n_rows].field);

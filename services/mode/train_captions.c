@@ -1,7 +1,9 @@
 #include "train_captions.h"
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/options.h"
+#include "fates.h"
 #include "fetching.h"
 #include "interrupt.h"
 
@@ -22,15 +24,20 @@ enum mode_status train_captions_selectors(struct mode_text_keys *keys, struct mo
 
 struct extraction {
     size_t shard, n_shards;
-    uint64_t rejected;
+    double last_line;
 };
 
 static bool on_extracted(void *ctx, uint64_t done, uint64_t total)
 {
     struct extraction *x = ctx;
-    if (isatty(2) || done == total)
+    const double now = mode_clock_s();
+    const bool last = done == total && x->shard + 1 == x->n_shards;
+    /* thousands of shards are no thousands of lines */
+    if (isatty(2) ? done == total || now - x->last_line > 0.1 : last || (done == total && now - x->last_line > 30)) {
+        x->last_line = now;
         fprintf(stderr, "captions of shard %zu of %zu: %llu of %llu samples%s", x->shard + 1, x->n_shards,
-                (unsigned long long)done, (unsigned long long)total, done == total ? "\n" : "\r");
+                (unsigned long long)done, (unsigned long long)total, last || !isatty(2) ? "\n" : "   \r");
+    }
     return !interrupt_signal();
 }
 
@@ -42,12 +49,23 @@ static bool on_fetching(void *ctx, uint64_t done, uint64_t total)
     return fetching_show(what, done, total);
 }
 
-static void on_reject(void *ctx, uint32_t sample, enum mode_fate fate, const char *why)
+/* What was found, and what was not taken; a training of nothing ends here. */
+static enum mode_status conclude(const uint64_t fate[MODE_FATE_COUNT], const char *text_keys, struct mode_error *err)
 {
-    (void)sample;
-    (void)fate;
-    (void)why;
-    ((struct extraction *)ctx)->rejected++;
+    struct mode_str lost = {0};
+    uint64_t samples = 0;
+    enum mode_status st = MODE_OK;
+    for (int f = 0; f < MODE_FATE_COUNT; f++) samples += fate[f];
+    fates_add(&lost, fate);
+    if (fate[MODE_FATE_KEPT])
+        fprintf(stderr, "captions: %llu pairs of %llu samples%s%s\n", (unsigned long long)fate[MODE_FATE_KEPT],
+                (unsigned long long)samples, lost.len ? "; not taken: " : "", lost.len ? lost.data : "");
+    else
+        st = MODE_FAIL(err, MODE_E_VALUE, "the shards hold no pair to train on: %llu samples%s%s (--text-keys %s).%s",
+                       (unsigned long long)samples, lost.len ? ", " : "", lost.len ? lost.data : "", text_keys,
+                       fates_hint(fate));
+    mode_str_clear(&lost);
+    return st;
 }
 
 enum mode_status train_captions_extract(struct mode_stream_shard *to, struct train_folder *folder,
@@ -58,11 +76,10 @@ enum mode_status train_captions_extract(struct mode_stream_shard *to, struct tra
     struct mode_captions_options co = {.limits = MODE_IMAGE_LIMITS_DEFAULT,
                                        .seed = seed,
                                        .progress = on_extracted,
-                                       .reject = on_reject,
                                        .fetching = on_fetching,
                                        .ctx = &x};
     char *dir = mode_path_join(folder->path, "captions");
-    uint64_t kept = 0;
+    uint64_t fate[MODE_FATE_COUNT] = {0};
     enum mode_status st = first ? mode_dir_make(dir, err) : MODE_OK;
     if (!st) st = train_captions_selectors(&co.keys, &co.blur, o, err);
     for (size_t i = 0; !st && i < shards->n; i++) {
@@ -76,12 +93,10 @@ enum mode_status train_captions_extract(struct mode_stream_shard *to, struct tra
         to[i] = (struct mode_stream_shard){.captions = path, .tar = shards->shard[i].path};
         if (!first || (resume && mode_file_exists(path))) continue;
         st = mode_captions_extract(&c, path, &co, err);
-        kept += c.n_rows;
+        for (int f = 0; !st && f < MODE_FATE_COUNT; f++) fate[f] += c.fate_count[f];
         mode_captions_clear(&c);
     }
-    if (!st && first && !resume)
-        fprintf(stderr, "captions: %llu pairs, %llu samples not taken (`mode captions` tells why)\n",
-                (unsigned long long)kept, (unsigned long long)x.rejected);
+    if (!st && first && !resume) st = conclude(fate, o->text_keys, err);
     free(dir);
     return st;
 }

@@ -3,6 +3,7 @@
 #include "base/output.h"
 #include "base/str.h"
 #include "data/dali_index.h"
+#include "fates.h"
 #include "fetching.h"
 #include "pipeline/captions.h"
 #include "pipeline/defaults.h"
@@ -232,6 +233,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         puts(text);
     else
         print_totals(&t, shards.n);
+    if (t.samples && !t.rows)
+        fprintf(stderr, "not one sample is a pair (--text-keys %s).%s\n", o.text_keys, fates_hint(t.fate));
 out:
     mode_output_folder_close(&folder, st != MODE_OK);
     free(text);

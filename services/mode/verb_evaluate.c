@@ -12,6 +12,7 @@
 #include "nn/backend.h"
 #include "pipeline/defaults.h"
 #include "pipeline/evaluate.h"
+#include "pipeline/spec.h"
 #include "ranges.h"
 #include "tensor/tensor.h"
 #include "verb.h"
@@ -73,12 +74,25 @@ struct task {
     struct mode_output_folder folder;
 };
 
+/* A folder of tasks is what a run's evaluate.tasks takes; here each is named, so that a wrong name is not passed over. */
+static enum mode_status refuse(const char *dir, enum mode_status st, struct mode_error *err)
+{
+    struct mode_spec_list given = {0}, within = {0};
+    mode_spec_list_add(&given, mode_xstrdup(dir));
+    if (mode_spec_tasks(&given, "", &within, NULL, NULL) == MODE_OK && within.n && strcmp(within.item[0], dir) != 0)
+        st = MODE_FAIL(err, st, "%s: is no task, but a folder of %zu. HINT: name them, %s and so on", dir, within.n,
+                       within.item[0]);
+    mode_spec_list_clear(&given);
+    mode_spec_list_clear(&within);
+    return st;
+}
+
 static enum mode_status find_task(struct task *t, const char *dir, const char *out, struct mode_error *err)
 {
     struct mode_evalset set = {0};
     t->dir = dir;
     enum mode_status st = mode_evalset_open(&set, dir, err);
-    if (st) return st;
+    if (st) return refuse(dir, st, err);
     t->name = mode_xstrdup(set.name);
     mode_evalset_close(&set);
     if (!out) return MODE_OK;

@@ -13,6 +13,7 @@
 #include "interrupt.h"
 #include "merges.h"
 #include "nn/backend.h"
+#include "open_clip_names.h"
 #include "pipeline/checkpoint.h"
 #include "pipeline/defaults.h"
 #include "pipeline/given.h"
@@ -25,10 +26,12 @@
 #include "train_captions.h"
 #include "verb.h"
 
+#include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 struct options {
@@ -46,9 +49,9 @@ struct options {
 
 static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, config, "config", NULL, "MODEL", "new model: ViT-B-32, ... or an open_clip JSON file"),
-    MODE_OPT_STR(struct options, init, "init", NULL, "DIR",
-                 "go on from this folder (open_clip's or Hugging Face's) or hf-hub:ORG/NAME; from its moments and step "
-                 "if it has them"),
+    MODE_OPT_STR(struct options, init, "init", NULL, "MODEL",
+                 "go on from this folder (open_clip's or Hugging Face's), from its moments and step if it has them; "
+                 "from hf-hub:ORG/NAME; or, with --config, from a file of weights (.pt, .bin, .safetensors)"),
     MODE_OPT_FLAG(struct options, fresh_optimizer, "fresh-optimizer", "with --init: weights only, from step 0"),
     MODE_OPT_STR(struct options, data, "data", NULL, "SHARDS",
                  "folder, {000..041}.tar, https://, s3://, a::b, @list.txt"),
@@ -292,9 +295,10 @@ static enum mode_status check_options(int64_t *steps, size_t *memory, const stru
         (st = option_needed(o->steps, "--steps N", err)))
         return st;
     if ((st = option_count(steps, o->steps, "--steps", 1, MOST_STEPS, err))) return st;
-    if (!o->init == !o->config)
-        return MODE_FAIL(err, MODE_E_USAGE, "either --config (a new model) or --init (go on from a folder) is needed%s",
-                         o->init ? ", not both" : "");
+    if (!o->init && !o->config)
+        return MODE_FAIL(err, MODE_E_USAGE,
+                         "--config MODEL (a new model) or --init MODEL (one to go on from) is needed; --help lists all "
+                         "options");
     if (o->measure && o->algorithms)
         return MODE_FAIL(err, MODE_E_USAGE,
                          "--measure keeps nothing of what it chooses, --algorithms does: one of them");
@@ -326,10 +330,33 @@ static enum mode_status check_merges(struct options *o, struct mode_error *err)
     return st;
 }
 
-/* --init's model, and where its schedule ended: there this one begins. */
-static enum mode_status find_parent(struct mode_given *g, const struct options *o, struct mode_error *err)
+/* --init's model, and where its schedule ended: there this one begins. model, preprocess: of --config, or NULL. */
+static enum mode_status find_parent(struct mode_given *g, const char *model, const char *preprocess,
+                                    const struct options *o, struct mode_error *err)
 {
-    enum mode_status st = mode_given_find_folder(g, o->init, o->fresh_optimizer, err);
+    struct stat s;
+    enum mode_status st;
+    if (stat(o->init, &s) != 0) {
+        if (errno != ENOENT || strchr(o->init, '/')) return mode_input_fail(err, errno, o->init, "be opened");
+        return MODE_FAIL(err, MODE_E_NOINPUT,
+                         "--init %s: no such file or folder. HINT: open_clip's tags (openai, laion2b_s34b_b79k, ...) "
+                         "are not known; name such a model as hf-hub:ORG/NAME, or its file with --config MODEL",
+                         o->init);
+    }
+    if (S_ISREG(s.st_mode)) {
+        if (!model)
+            return MODE_FAIL(err, MODE_E_USAGE,
+                             "--init %s is a file of weights, which does not say what model it is: --config MODEL must",
+                             o->init);
+        st = mode_given_find(g, o->init, err);
+        return st ? st : mode_given_agree(g, model, preprocess, err);
+    }
+    if (model)
+        return MODE_FAIL(err, MODE_E_USAGE,
+                         "--config and --init %s: a folder says itself what model it is; leave --config out, or name "
+                         "the file of weights in it",
+                         o->init);
+    st = mode_given_find_folder(g, o->init, o->fresh_optimizer, err);
     if (!st && !g->optimizer && !o->fresh_optimizer)
         fprintf(stderr, "--init %s: holds no " MODE_FILE_CLIP_OPTIMIZER ": begins at step 0 with new moments\n",
                 o->init);
@@ -452,12 +479,12 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     int n = 0;
     enum mode_status st;
     if (mode_options_wants_help(argc, argv)) {
-        mode_options_help(table, "MODE_", "mode train --config MODEL|--init DIR --data SHARDS --steps N --out DIR",
+        mode_options_help(table, "MODE_", "mode train --config MODEL|--init MODEL --data SHARDS --steps N --out DIR",
                           prose);
         return MODE_OK;
     }
     /* first all that the command line and its inputs tell, then the GPU and the others, then the outputs */
-    if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n, err)) ||
+    if ((st = open_clip_names(mode_options_parse(&o, table, "MODE_", argc, argv, &n, err), table, argc, argv, err)) ||
         (st = arguments_check(n, 0, argv, "shards are named by --data", err)) ||
         (st = check_options(&steps, &memory, &o, err)) || (st = find_order(&window, &o, err)) ||
         (st = ranks_find(&ranks, &o.backend, &o.ranks, err)))
@@ -469,8 +496,9 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         (st = check_merges(&o, err)) || (o.tasks && (st = find_tasks(&validation, &o, err))) ||
         (st = mode_hub_clip(&o.init, &fetched, err)))
         goto out;
-    st = o.init ? find_parent(&given, &o, err) : take_config(&model, &preprocess, o.config, err);
-    if (st) goto out;
+    if ((o.config && (st = take_config(&model, &preprocess, o.config, err))) ||
+        (o.init && (st = find_parent(&given, model, preprocess, &o, err))))
+        goto out;
     const uint64_t start = given.step, end = start + (uint64_t)steps;
     if (o.total_steps && (uint64_t)o.total_steps < end) {
         st = MODE_FAIL(err, MODE_E_USAGE, "--total-steps %lld: --init %s is at step %llu, %lld more end at %llu",
@@ -498,7 +526,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         goto out;
     if (meeting && (st = mode_meeting_barrier(meeting, err))) goto out;
 
-    const struct mode_train_parent parent = {given.files.config, given.files.weights, given.optimizer};
+    const struct mode_train_parent parent = {given.folder ? given.files.config : NULL, given.files.weights,
+                                             given.optimizer};
     const struct mode_train_spec spec = {.name = "train",
                                          .model_config = o.init ? given.files.model_cfg : model,
                                          .preprocess_config = o.init ? given.files.preprocess_cfg : preprocess,
@@ -535,6 +564,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
                                          .validation = validation,
                                          .parent = o.init ? &parent : NULL};
     st = train(&o, &spec, &hook, resume_from, be, &meeting, err);
+    if (st) mode_error_rename(err, "training train: ", ""); /* there is but this one */
 out:
     train_folder_close(&hook.folder, st, err);
     mode_output_folder_close(&hook.tensorboard, st != MODE_OK);

@@ -116,6 +116,7 @@ static void test_a_terminated_training_resumes_to_the_same_bytes(void **state)
     assert_int_equal(sh("grep -q 'stopped after step' broken.txt && test ! -e broken/open_clip_model.safetensors"), 0);
     assert_int_equal(sh(TRAIN "--steps 400 --out broken 2>/dev/null"), 73);
     assert_int_equal(sh(TRAIN "--steps 400 --out broken --lr 1e-4 --resume 2>err.txt"), 65);
+    assert_int_equal(sh("grep -q '^mode train: checkpoint .* with other parameters.*HINT: .*--init' err.txt"), 0);
     assert_int_equal(sh(TRAIN "--steps 400 --out broken --resume >/dev/null 2>&1"), 0);
     assert_int_equal(sh("for f in open_clip_config.json open_clip_model.safetensors optimizer.safetensors steps.jsonl "
                         "train.json; do cmp straight/$f broken/$f || exit 1; done"),
@@ -235,6 +236,102 @@ static void test_wrong_command_lines(void **state)
     assert_int_equal(sh("test ! -e x && test ! -e y"), 0);
 }
 
+/* What became of the samples is said where they are missed. */
+static void test_samples_that_are_not_taken_are_named(void **state)
+{
+    (void)state;
+    assert_int_equal(sh(TRAIN "--steps 4 --out none --text-keys json:nothing 2>err.txt"), 65);
+    assert_int_equal(
+        sh("grep -q 'no pair to train on: [0-9]* samples, .*no_caption.*--text-keys json:nothing.*HINT: captions "
+           "are looked for' err.txt && test ! -e none"),
+        0);
+    assert_int_equal(sh("head -c 20000 0.tar >cut.tar; $M train --config model.json --data cut.tar --batch 2 --steps 1 "
+                        "--out cut-model 2>err.txt >out.txt && grep -q 'captions: .* pairs of .* samples; not taken: "
+                        ".*1 truncated' err.txt"),
+                     0);
+    assert_int_equal(sh("$M captions 0.tar --out cap --text-keys json:nothing >out.txt 2>err.txt && grep -q 'not one "
+                        "sample is a pair' err.txt"),
+                     0);
+}
+
+/* Who types open_clip's options is told ours, all at once. */
+static void test_open_clips_options_are_translated(void **state)
+{
+    (void)state;
+    assert_int_equal(sh("$M train --train-data 0.tar --model ViT-B-32 --batch-size=64 --lr 1e-3 --local-loss --out x "
+                        "2>err.txt"),
+                     2);
+    assert_int_equal(sh("grep -q '^--train-data  *--data$' err.txt && grep -q '^--model  *--config$' err.txt && "
+                        "grep -q '^--batch-size  *--batch, of all GPUs together$' err.txt && "
+                        "grep -q '^--local-loss  *left out' err.txt && ! grep -q '^--lr' err.txt && "
+                        "grep -q -- '--train-data is open_clip.s;.*docs/FROM_OPEN_CLIP.md' err.txt"),
+                     0);
+    assert_int_equal(sh("$M train --datta 0.tar 2>err.txt"), 2);
+    assert_int_equal(sh("grep -q 'is --data meant' err.txt && test $(wc -l <err.txt) = 1"), 0);
+    assert_int_equal(sh("$M trian 2>err.txt"), 2);
+    assert_int_equal(sh("grep -q 'is \"train\" meant' err.txt"), 0);
+}
+
+/* A file of weights is as good as the folder that it lies in, where --config says what it is. */
+static void test_a_training_begins_from_a_file_of_weights(void **state)
+{
+    (void)state;
+    assert_int_equal(sh(TRAIN "--steps 4 --out source >/dev/null 2>&1"), 0);
+    assert_int_equal(sh("cp source/open_clip_model.safetensors w.safetensors"), 0);
+#define FROM "$M train --data '{0..2}.tar' --batch 10 --warmup 3 --seed 5 --steps 8 "
+    assert_int_equal(sh(FROM "--init source --fresh-optimizer --out of-folder >/dev/null 2>&1"), 0);
+    assert_int_equal(sh(FROM "--init w.safetensors --config model.json --out of-file >/dev/null 2>err.txt"), 0);
+    assert_int_equal(sh("cmp of-folder/open_clip_model.safetensors of-file/open_clip_model.safetensors && "
+                        "cmp of-folder/steps.jsonl of-file/steps.jsonl"),
+                     0);
+    assert_int_equal(sh(FROM "--init w.safetensors --out x 2>err.txt"), 2);
+    assert_int_equal(sh("grep -q 'w.safetensors is a file of weights.*--config MODEL' err.txt"), 0);
+    assert_int_equal(sh(FROM "--init source --config model.json --out x 2>err.txt"), 2);
+    assert_int_equal(sh("grep -q 'a folder says itself what model it is' err.txt"), 0);
+    assert_int_equal(sh(FROM "--init laion2b_s34b_b79k --config model.json --out x 2>err.txt"), 66);
+    assert_int_equal(sh("grep -q 'open_clip.s tags.*hf-hub:' err.txt && test ! -e x"), 0);
+    assert_int_equal(sh("$M evaluate --model w.safetensors --task nowhere 2>err.txt"), 66);
+#undef FROM
+}
+
+/* The commonest mistakes each get the way out of them. */
+static void test_refusals_say_the_way_out(void **state)
+{
+    (void)state;
+    assert_int_equal(sh("mkdir gz && gzip -c 0.tar >gz/0.tar.gz; printf '<!DOCTYPE html>' >page.tar; printf 'version "
+                        "https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n' >lfs.tar"),
+                     0);
+#define ON(data) "$M train --config model.json --steps 1 --batch 10 --out x --data " data " 2>err.txt"
+    assert_int_equal(sh(ON("gz")), 66);
+    assert_int_equal(sh("grep -q 'gz: no shard .*HINT: compressed ones are named by a pattern, gz/\\*.tar.gz' err.txt"),
+                     0);
+    assert_int_equal(sh(ON("'gz/*.tar.gz'") " >out.txt && rm -r x"), 0);
+    assert_int_equal(sh(ON("page.tar")), 65);
+    assert_int_equal(sh("grep -q 'page.tar: is no tar.*HINT: a web page' err.txt"), 0);
+    assert_int_equal(sh(ON("lfs.tar")), 65);
+    assert_int_equal(sh("grep -q 'lfs.tar: is a Git LFS pointer.*git lfs pull' err.txt"), 0);
+    assert_int_equal(sh(ON("nowhere")), 66);
+    assert_int_equal(sh("grep -q '^mode train: nowhere: cannot be opened' err.txt"), 0);
+#undef ON
+    assert_int_equal(sh("$M train --config ViT-B-23 --data 0.tar --steps 1 --out x 2>err.txt"), 2);
+    assert_int_equal(sh("grep -q 'is ViT-B-32 meant' err.txt"), 0);
+    assert_int_equal(sh("$M train --config ViT-B/32-quickgelu --data nowhere --steps 1 --out x 2>err.txt"), 66);
+    assert_int_equal(sh("mkdir -p many/a/test many/b/test && echo 1 | tee many/a/test/nshards.txt "
+                        ">many/b/test/nshards.txt; $M evaluate --model . --task many 2>err.txt"),
+                     66);
+    assert_int_equal(sh("grep -q 'many: is no task, but a folder of 2. HINT: name them, many/' err.txt"), 0);
+    assert_int_equal(sh("mkdir -p lists && : >here.jpg && printf 'here.jpg\ta\n' >lists/l.tsv && printf "
+                        "'image,caption\nhere.jpg,a\n' >l.csv; $M pack --pairs lists/l.tsv --out x 2>err.txt"),
+                     66);
+    assert_int_equal(sh("grep -q 'l.tsv, line 1, which is no header' err.txt"), 0);
+    assert_int_equal(sh("printf 'filepath\ttitle\nhere.jpg\ta\n' >lists/l.tsv; $M pack --pairs lists/l.tsv --out x "
+                        "2>err.txt"),
+                     66);
+    assert_int_equal(sh("grep -q 'l.tsv, line 2, whose paths start at the list.s folder' err.txt"), 0);
+    assert_int_equal(sh("$M pack --pairs l.csv --csv-separator , --out x 2>err.txt"), 66);
+    assert_int_equal(sh("grep -q 'l.csv, line 1, which is no header' err.txt && test ! -e x"), 0);
+}
+
 /* A failure leaves the output folder as it was; a wrong output is found before any work. */
 static void test_failures_leave_nothing(void **state)
 {
@@ -300,6 +397,10 @@ int main(void)
         cmocka_unit_test(test_train_encode_evaluate),
         cmocka_unit_test(test_going_on_from_a_trained_model),
         cmocka_unit_test(test_a_terminated_training_resumes_to_the_same_bytes),
+        cmocka_unit_test(test_samples_that_are_not_taken_are_named),
+        cmocka_unit_test(test_open_clips_options_are_translated),
+        cmocka_unit_test(test_a_training_begins_from_a_file_of_weights),
+        cmocka_unit_test(test_refusals_say_the_way_out),
         cmocka_unit_test(test_a_killed_training_s_curve_goes_on),
         cmocka_unit_test(test_a_training_is_evaluated_on_the_way),
         cmocka_unit_test(test_wrong_command_lines),

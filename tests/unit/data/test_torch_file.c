@@ -100,7 +100,7 @@ static void test_a_training_checkpoint_gives_its_state_dict(void **state)
                                "u.");
     put_torch_zip(&file, pickle.data, pickle.len, 1);
     write_file(&file);
-    check_tensors("the state_dict of a training checkpoint without epoch, optimizer");
+    check_tensors("the state_dict of a training checkpoint; left aside: epoch, optimizer");
     mode_str_clear(&pickle);
     mode_str_clear(&file);
 }
