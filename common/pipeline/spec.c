@@ -60,6 +60,23 @@ static const char *scalar(const yaml_node_t *node)
     return (const char *)node->data.scalar.value;
 }
 
+/* The key for an option of open_clip_train, whose letters do not tell. tail: behind the section. */
+static const char *key_of_open_clip(const char *tail)
+{
+    static const char *const known[][2] = {{"train_data", "data.train"},
+                                           {"pretrained", "train.init"},
+                                           {"wd", "train.weight_decay"},
+                                           {"warmup", "train.warmup_steps"},
+                                           {"accum_freq", "train.accumulate"},
+                                           {"grad_checkpointing", "train.checkpoint_activations"},
+                                           {"save_frequency", "train.checkpoint_steps"},
+                                           {"zeroshot_frequency", "train.evaluate_steps"},
+                                           {"imagenet_val", "evaluate.tasks"}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strcmp(known[i][0], tail) == 0) return known[i][1];
+    return NULL;
+}
+
 static enum mode_status fail_unknown(struct reader *r, const char *path, int line)
 {
     char best[64] = "model";
@@ -82,6 +99,8 @@ static enum mode_status fail_unknown(struct reader *r, const char *path, int lin
             snprintf(best, sizeof best, "%s", section);
         }
     }
+    const char *theirs = key_of_open_clip(tail);
+    if (theirs) snprintf(best, sizeof best, "%s", theirs);
     return MODE_FAIL(r->err, MODE_E_CONFIG,
                      "%s:%d: unknown key \"%s\"; the nearest known key is \"%s\" (docs/RUN.md lists all)", r->what,
                      line, path, best);

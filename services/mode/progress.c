@@ -53,7 +53,9 @@ static void describe(struct mode_str *line, const Mode__Stage *s)
     if (s->quarantined) mode_str_printf(line, "  %llu given up", (unsigned long long)s->quarantined);
     if (s->done == s->total && s->rows_in > 0) {
         mode_str_printf(line, "  %llu rows", (unsigned long long)s->rows_out);
-        if (s->rejects) mode_str_printf(line, ", %llu left out", (unsigned long long)s->rejects);
+        /* of a training they are the pairs that are other experts' */
+        if (s->rejects && strcmp(s->service, "train") != 0)
+            mode_str_printf(line, ", %llu left out", (unsigned long long)s->rejects);
     }
     if (s->wait)
         mode_str_printf(line, "  waits for a worker (%s)", s->service);

@@ -330,7 +330,7 @@ expect 0 'step 2, final loss' $training --steps 2 --out "$o/model"
 cp -r "$o/model" "$o/damaged" && truncate -s 5000 "$o/damaged/open_clip_model.safetensors"
 going_on="mode train --data $w/train/0/0.tar --batch 8 --warmup 1 --steps 2 --out $o/new"
 early 65 'open_clip_model.safetensors.*truncated' $going_on --init "$o/damaged"
-early 66 'nowhere: is no folder of a CLIP model' $going_on --init "$o/nowhere"
+early 66 'nowhere: cannot be opened' $going_on --init "$o/nowhere"
 early 2 '--total-steps 3: --init .*model is at step 2, 2 more end at 4' $going_on --init "$o/model" --total-steps 3
 
 early 2 '--batch: 0 is out of range, expected 1 to' mode encode --model "$o/model" --texts "$work/texts" --out "$o/new" --batch 0

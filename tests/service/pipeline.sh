@@ -12,6 +12,8 @@ EVALUATE_STEPS=8 spec "$work/a"
 "$bin/mode" up --workspace "$work/a"
 "$bin/mode" run "$work/a/run.yaml" --workspace "$work/a" --no-progress >"$work/table" 2>"$work/run.log" || fail "the run"
 cat "$work/table"
+grep -q 'captions .*rows, [0-9]* left out' "$work/run.log" || fail "the run does not say how many samples were left out"
+grep -q 'train-experts .*left out' "$work/run.log" && fail "pairs of other experts are called left out"
 grep -q '^[0-9]* *retrieval_shapes image_retrieval_recall@1 ' "$work/table" || fail "the name of a row is cut"
 for f in report/result.csv report/report.html report/summary.json experts/dense/open_clip_model.safetensors \
     experts/dense/open_clip_config.json experts/expert-0/open_clip_model.safetensors experts/expert-1/open_clip_config.json; do

@@ -149,6 +149,9 @@ static void test_mistakes_name_key_line_and_neighbour(void **state)
     (void)state;
     refused(MINIMAL "train: {lrr: 1e-3}\n", "run.yaml:7", "train.lr");
     refused(MINIMAL "trian: {lr: 1e-3}\n", "trian", "\"train\"");
+    refused(MINIMAL "train: {wd: 0.1}\n", "train.wd", "\"train.weight_decay\""); /* open_clip's options */
+    refused(MINIMAL "train: {accum_freq: 2}\n", "train.accum_freq", "\"train.accumulate\"");
+    refused(MINIMAL "train: {batch_size: 8}\n", "train.batch_size", "\"train.batch\"");
     refused(MINIMAL "train: {fine: 8}\n", "train.fine", "cluster.fine");
     refused(MINIMAL "name: again\n", "run.yaml:7", "line 1");
     refused(MINIMAL "train: {lr: fast}\n", "train.lr", "fast");
