@@ -130,7 +130,7 @@ cp "$f/model/open_clip_config.json" "$f/config-alone/"
 expect 66 'there is no open_clip_model.safetensors' mode verify "$f/config-alone"
 for model in model config-alone; do mode preprocess "$f/picture.jpg" --model "$f/$model" --out "$f/$model.npy"; done
 cmp "$f/model.npy" "$f/config-alone.npy" || fail "without weights a picture is prepared in another way"
-expect 66 'empty: is no folder of a CLIP model' mode verify "$f/empty"
+expect 66 'empty: is a file, the folder of a CLIP model is needed.*mode convert' mode verify "$f/empty"
 expect 66 'empty: is a file, a folder is needed' mode tokenize --tokenizer "bert:$f/empty"
 expect 66 'stdin: cannot be read' sh -c "mode tokenize <'$f/folder'"
 expect 66 'is a device or a pipe, a file is needed' mode inspect "$work/pipe"
