@@ -40,6 +40,8 @@ enum { SHARDS = 3, TASKS = 2, EXPERTS = 2 };
 /* captions, embed, words, cluster, assign, seed, dense, experts, evaluations, ensemble */
 enum { ALL = SHARDS + SHARDS + TASKS + 1 + SHARDS + 1 + 1 + EXPERTS + (EXPERTS + 2) * TASKS + 1 };
 
+enum { LONG_S = 180 }; /* as long as a slow, loaded machine may take for all tasks of a run */
+
 enum { SERVICES = 7, BLIND = SERVICES, WORKERS };
 static const char *const services[WORKERS] = {"captions", "embed",    "cluster",  "assign",
                                               "train",    "evaluate", "ensemble", /* and one more: */ "captions"};
@@ -507,7 +509,7 @@ static void look(struct fake *f, struct summary *s, const char *run)
 /* Work until the run has ended, or at least `executed` tasks were. */
 static void work(struct fake *f, struct summary *s, const char *run, unsigned executed)
 {
-    double until = mode_clock_s() + 30, asked = 0;
+    double until = mode_clock_s() + LONG_S, asked = 0;
     *s = (struct summary){0};
     while (f->executed < executed) {
         workers_turn(f);

@@ -143,9 +143,9 @@ static void test_standing_still_is_noticed(void **state)
     struct fixture *f = *state;
     char key[MODE_DIGEST_HEX];
     start_task(f, key, "stall", 600);
-    double t = mode_clock_s();
-    expect_fail(f, key, MODE__FAIL_CLASS__FAIL_STALL);
-    assert_true(mode_clock_s() - t > 0.4 && mode_clock_s() - t < 5);
+    const Mode__Fail *fail = expect_fail(f, key, MODE__FAIL_CLASS__FAIL_STALL);
+    assert_true(fail->seconds > 0.6);
+    assert_string_equal(fail->text, "progress stood still at 1 of 10 for more than 600 ms");
     acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_NOTED);
     start_task(f, key, "brief", 600); /* longer than that, but it moves */
     assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_RESULT, SOON_MS));
@@ -193,7 +193,7 @@ static void check_scores(const char *kind, const Mode__TaskProgress *t)
 static int steps_told(struct fixture *f, const char *kind, double *loss)
 {
     char key[MODE_DIGEST_HEX];
-    const double until = mode_clock_s() + 20;
+    const double until = mode_clock_s() + SOON_MS * 1e-3;
     int told = 0, beats = 0, body;
     start_task(f, key, kind, 10000);
     while ((body = step(f, 50)) != MODE__ENVELOPE__BODY_RESULT) {
@@ -254,15 +254,13 @@ static void test_cancel_stops_a_task_within_its_grace(void **state)
 {
     struct fixture *f = *state;
     char key[MODE_DIGEST_HEX];
-    const char *kinds[] = {"slow", "stubborn"}; /* one listens, one must be killed */
+    const char *kinds[] = {"slow", "stubborn"}; /* one listens, long before its grace is over; one must be killed */
     for (int i = 0; i < 2; i++) {
         start_task(f, key, kinds[i], 10000);
-        cancel(f, key, 300);
-        double t = mode_clock_s();
+        cancel(f, key, i ? 300 : 2 * SOON_MS);
         const Mode__Envelope *e = wait_for(f, MODE__ENVELOPE__BODY_RELEASE, SOON_MS);
         assert_non_null(e);
         assert_int_equal(e->release->reason, MODE__RELEASE_REASON__RELEASE_CANCELLED);
-        assert_true(mode_clock_s() - t < 2);
         assert_false(mode_store_commit_exists(f->store, key));
         acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_NOTED);
     }
@@ -277,20 +275,18 @@ static void test_sigterm_gives_the_task_back(void **state)
     for (int i = 0; i < 2; i++) {
         start_task(f, key, kinds[i], 10000);
         kill(f->worker, SIGTERM);
-        double t = mode_clock_s();
         const Mode__Envelope *e = wait_for(f, MODE__ENVELOPE__BODY_RELEASE, SOON_MS);
         assert_non_null(e);
         assert_int_equal(e->release->reason, MODE__RELEASE_REASON__RELEASE_STOPPING);
         acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_NOTED);
         assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_BYE, SOON_MS));
         assert_int_equal(worker_exit(f), 128 + SIGTERM);
-        assert_true(mode_clock_s() - t < 4);
     }
+    start_worker(f, "--grace", "600");
     start_task(f, key, "stubborn", 10000);
     kill(f->worker, SIGINT);
-    usleep(100000);
-    kill(f->worker, SIGINT); /* the second one: at once */
-    assert_int_equal(worker_exit(f), 128 + SIGINT);
+    kill(f->worker, SIGTERM); /* the second one: at once, whatever the grace */
+    assert_int_equal(worker_exit(f), 128 + SIGTERM);
 }
 
 static void test_drain_lets_the_task_finish(void **state)
@@ -322,8 +318,8 @@ static void test_a_drained_worker_may_stay(void **state)
     mode_envelope_init(&e, &f->counter, MODE__ENVELOPE__BODY_DRAIN);
     e.drain = &d;
     send_to_worker(f, &e);
-    assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_BYE, 5000));
-    for (int i = 0; i < 500 && !(text && strstr(text, " connected=0 ")); i++) {
+    assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_BYE, SOON_MS));
+    for (int i = 0; i < SOON_MS / 10 && !(text && strstr(text, " connected=0 ")); i++) {
         free(text);
         usleep(10000);
         if (mode_file_read(f->health, 0, &text, NULL, &f->err)) text = NULL;
@@ -380,7 +376,7 @@ static void test_a_task_that_another_attempt_committed_is_done(void **state)
     c.service = c.worker = (char *)"test";
     c.rows_out = 5;
     assert_int_equal(mode_store_commit_create(f->store, &created, NULL, &c, &f->err), MODE_OK);
-    const Mode__Envelope *e = wait_for(f, MODE__ENVELOPE__BODY_RESULT, 10000);
+    const Mode__Envelope *e = wait_for(f, MODE__ENVELOPE__BODY_RESULT, SOON_MS);
     assert_non_null(e);
     assert_true(e->result->already);
     assert_int_equal(e->result->rows_out, 5);
@@ -417,11 +413,20 @@ static void test_without_an_answer_nothing_is_published(void **state)
     struct fixture *f = *state;
     char key[MODE_DIGEST_HEX];
     f->lease_ms = 1000;
-    start_task(f, key, "brief", 3000); /* 1.5 s; heartbeats unanswered from now on: the lease may be lost after 0.8 s */
-    f->mute = true;
-    double until = mode_clock_s() + 2.5;
-    while (mode_clock_s() < until) {
-        assert_int_not_equal(step(f, 50), MODE__ENVELOPE__BODY_RESULT);
+    make_task(f, key, "brief", "test", CODE);
+    start_worker(f, NULL, NULL);
+    wait_credit(f, 1);
+    f->mute = true; /* heartbeats unanswered from now on: the lease may be lost after 0.8 s, and the task takes 1.5 s */
+    assign(f, key, 1, 3000);
+    double until = mode_clock_s() + SOON_MS * 1e-3;
+    for (bool waits = false; mode_clock_s() < until;) {
+        int body = step(f, 50);
+        assert_int_not_equal(body, MODE__ENVELOPE__BODY_RESULT);
+        bool last = body == MODE__ENVELOPE__BODY_PROGRESS && f->last->msg->progress->n_tasks &&
+                    f->last->msg->progress->tasks[0]->done == 149;
+        if (last && !waits) until = mode_clock_s() + 1; /* all of it is done but the publishing */
+        waits |= last;
+        if (mode_clock_s() >= until) assert_true(waits);
         assert_false(mode_store_commit_exists(f->store, key));
     }
     f->mute = false; /* heard again: the result was kept */

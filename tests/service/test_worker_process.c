@@ -106,7 +106,7 @@ static void test_the_compute_process_dies_with_its_agent(void **state)
     kill(f->worker, SIGKILL);
     waitpid(f->worker, NULL, 0);
     f->worker = 0;
-    for (int i = 0; i < 200 && kill(compute, 0) == 0; i++) {
+    for (int i = 0; i < SOON_MS / 20 && kill(compute, 0) == 0; i++) {
         char path[64], line[256] = "";
         snprintf(path, sizeof path, "/proc/%ld/stat", (long)compute);
         FILE *p = fopen(path, "r");
