@@ -6,6 +6,7 @@
 #include "store/artifacts.h"
 #include "store/gc.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -29,6 +30,8 @@ static struct { /* the disk, as far as we know of it */
     size_t n_synced;
     ino_t dirty[MOST]; /* folders whose names are not */
     size_t n_dirty;
+    int links_fail, links_lie; /* the next so many: the file is gone; it works, and the answer is lost */
+    size_t writes;             /* at most so many bytes at a time; 0 = all */
     int wrong;
     char what[512]; /* the first thing that was */
 } disk;
@@ -81,15 +84,36 @@ static bool same_bytes(const struct stat *a, const struct stat *b)
            a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
 }
 
+static bool is_synced(const struct stat *sb)
+{
+    bool yes = false;
+    for (size_t i = 0; !yes && i < disk.n_synced; i++) yes = same_bytes(&disk.synced[i], sb);
+    return yes;
+}
+
+/* Those of the checkpoint whose manifest this is. */
+static bool all_synced(const char *manifest)
+{
+    char *folder = mode_xasprintf("%.*s", (int)(strlen(manifest) - strlen(".manifest")), manifest);
+    DIR *d = opendir(folder);
+    bool all = d != NULL;
+    struct stat sb;
+    for (const struct dirent *e; d && (e = readdir(d));)
+        if (fstatat(dirfd(d), e->d_name, &sb, 0) == 0 && S_ISREG(sb.st_mode)) all &= is_synced(&sb);
+    if (d) closedir(d);
+    free(folder);
+    return all;
+}
+
 /* A file gets a name that lasts. */
 static void named(const char *path)
 {
     struct stat sb;
     const char *place = place_of(path);
     if (!place) return;
-    bool good = stat(path, &sb) == 0 && S_ISDIR(sb.st_mode);
-    for (size_t i = 0; !good && i < disk.n_synced; i++) good = same_bytes(&disk.synced[i], &sb);
-    if (!good) complain(path, "has its name before its bytes are on disk");
+    if (stat(path, &sb) != 0 || (!S_ISDIR(sb.st_mode) && !is_synced(&sb)))
+        complain(path, "has its name before its bytes are on disk");
+    if (strstr(place, ".manifest") && !all_synced(path)) complain(path, "is there before the files that it lists");
     if ((begins(place, "commits/") || strstr(place, ".manifest")) && disk.n_dirty)
         complain(path, "is there before what it tells of has its names on disk");
     changes(path);
@@ -131,9 +155,16 @@ int fsync(int fd)
 
 int linkat(int from_dir, const char *from, int to_dir, const char *to, int flags)
 {
+    if (disk.links_fail && disk.links_fail-- == 1) {
+        errno = ENOENT;
+        return -1;
+    }
     int rc = (int)syscall(SYS_linkat, from_dir, from, to_dir, to, flags);
     if (rc == 0) named(to);
-    return rc;
+    if (rc != 0 || !disk.links_lie) return rc;
+    disk.links_lie--; /* as NFS does when an answer gets lost and it asks again */
+    errno = EEXIST;
+    return -1;
 }
 
 int link(const char *from, const char *to)
@@ -153,6 +184,11 @@ int mkdir(const char *path, mode_t mode)
     int rc = (int)syscall(SYS_mkdirat, AT_FDCWD, path, mode);
     if (rc == 0 && place_of(path)) changes(path);
     return rc;
+}
+
+ssize_t write(int fd, const void *data, size_t n)
+{
+    return syscall(SYS_write, fd, data, disk.writes && n > disk.writes ? disk.writes : n);
 }
 
 int unlink(const char *path)
@@ -240,7 +276,11 @@ static void test_blobs_and_records(void **state)
     c.service = c.worker = (char *)"test";
     c.outputs = blobs;
     c.n_outputs = 1;
-    for (int i = 0; i < 2; i++) good(mode_store_commit_create(f->store, &created, NULL, &c, &f->err), "a record");
+    for (int i = 0; i < 2; i++) {
+        disk.links_lie = i == 0;
+        good(mode_store_commit_create(f->store, &created, NULL, &c, &f->err), "a record");
+        assert_int_equal(created, i == 0);
+    }
     good(mode_store_commit_aside(f->store, &aside, key, &f->err), "a record that is put aside");
     assert_non_null(aside);
     good(mode_store_epoch_take(f->store, &epoch, &f->err), "an epoch");
@@ -274,11 +314,46 @@ static void test_checkpoints(void **state)
     }
 }
 
+/* One of the files that a successor is about to go on from is removed: it looks again, and has all or nothing. */
+static void test_a_checkpoint_that_goes_while_it_is_held(void **state)
+{
+    struct fixture *f = *state;
+    char key[MODE_DIGEST_HEX], *dir, *held;
+    mode_digest_bytes("b", 1, key);
+    assert_int_equal(mode_store_checkpoint_dir(f->store, &dir, key, 1, &f->err), MODE_OK);
+    char *folder = mode_path_join(dir, "step-1"), *file[] = {mode_path_join(folder, "a"), mode_path_join(folder, "b")};
+    assert_int_equal(mode_dir_make(folder, &f->err), MODE_OK);
+    for (int i = 0; i < 2; i++) write_file(file[i], "weights");
+    good(mode_store_checkpoint_done(f->store, key, 1, "step-1", &f->err), "a checkpoint");
+    disk.links_fail = 2;
+    assert_int_equal(mode_store_checkpoint_hold(f->store, &held, key, 2, NULL, &f->err), MODE_OK);
+    assert_int_equal(disk.links_fail, 0);
+    for (int i = 0; i < 2; i++) {
+        char *mine = mode_path_join(held, mode_path_base(file[i]));
+        assert_true(mode_file_exists(mine));
+        free(mine);
+        free(file[i]);
+    }
+    free(held);
+    free(folder);
+    free(dir);
+}
+
+/* Also when the system takes a few bytes at a time. */
 static void test_a_file_that_is_written_whole_or_not_at_all(void **state)
 {
     struct fixture *f = *state;
-    char *path = mode_path_join(disk.root, "runs");
-    for (int i = 0; i < 2; i++) good(mode_file_write_atomic(path, "text", 4, &f->err), "a file");
+    char *path = mode_path_join(disk.root, "runs"), *text, digest[MODE_DIGEST_HEX], want[MODE_DIGEST_HEX];
+    disk.writes = 3;
+    for (int i = 0; i < 2; i++) good(mode_file_write_atomic(path, "some text", 9, &f->err), "a file");
+    assert_int_equal(mode_file_read(path, 0, &text, NULL, &f->err), MODE_OK);
+    assert_string_equal(text, "some text");
+    free(text);
+    free(path);
+    good(mode_store_put_bytes(f->store, digest, "some text", 9, &f->err), "bytes");
+    assert_int_equal(mode_store_blob_path(f->store, &path, digest, 9, &f->err), MODE_OK);
+    assert_int_equal(mode_digest_file(path, want, NULL, &f->err), MODE_OK);
+    assert_string_equal(digest, want);
     free(path);
 }
 
@@ -316,6 +391,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(test_blobs_and_records),
         T(test_checkpoints),
+        T(test_a_checkpoint_that_goes_while_it_is_held),
         T(test_a_file_that_is_written_whole_or_not_at_all),
         T(test_what_is_freed),
     };
