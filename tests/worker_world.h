@@ -369,18 +369,36 @@ static inline void make_task(struct fixture *f, char key[MODE_DIGEST_HEX], const
     assert_int_equal(mode_store_task_put(f->store, key, &t, &f->err), MODE_OK);
 }
 
-static inline void assign(struct fixture *f, char *key, uint32_t attempt, uint64_t stall_ms)
+/* Once more, perhaps: with the fence that it has. */
+static inline void assign_again(struct fixture *f, char *key, uint32_t attempt, uint64_t stall_ms)
 {
     Mode__Envelope e;
     Mode__Assign a = MODE__ASSIGN__INIT;
     mode_envelope_init(&e, &f->counter, MODE__ENVELOPE__BODY_ASSIGN);
     a.key = key;
-    a.fence = f->fence = f->epoch << 32 | ++f->counter;
+    a.fence = f->fence;
     a.attempt = attempt;
     a.stall_ms = stall_ms;
     a.label = "test/0007";
     a.run = "r1";
     e.assign = &a;
+    send_to_worker(f, &e);
+}
+
+static inline void assign(struct fixture *f, char *key, uint32_t attempt, uint64_t stall_ms)
+{
+    f->fence = f->epoch << 32 | ++f->counter;
+    assign_again(f, key, attempt, stall_ms);
+}
+
+static inline void reject(struct fixture *f, Mode__RejectCode code)
+{
+    Mode__Envelope e;
+    Mode__Reject r = MODE__REJECT__INIT;
+    mode_envelope_init(&e, &f->counter, MODE__ENVELOPE__BODY_REJECT);
+    r.code = code;
+    r.text = (char *)"no";
+    e.reject = &r;
     send_to_worker(f, &e);
 }
 

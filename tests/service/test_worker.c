@@ -382,6 +382,81 @@ static void test_a_task_that_another_attempt_committed_is_done(void **state)
     assert_int_equal(e->result->rows_out, 5);
 }
 
+/* The same when its process dies after the commit and before its word: nothing is done twice. */
+static void test_a_commit_stands_whoever_dies_after_it(void **state)
+{
+    struct fixture *f = *state;
+    char key[MODE_DIGEST_HEX];
+    bool created;
+    Mode__Commit c = MODE__COMMIT__INIT;
+    start_task(f, key, "slow", 10000);
+    c.key = key;
+    c.service = c.worker = (char *)"test";
+    c.rows_out = 5;
+    c.fence = f->fence;
+    assert_int_equal(mode_store_commit_create(f->store, &created, NULL, &c, &f->err), MODE_OK);
+    kill(child_of(f->worker), SIGKILL);
+    const Mode__Envelope *e;
+    do e = wait_for(f, MODE__ENVELOPE__BODY_RESULT, SOON_MS); /* and no FAIL before */
+    while (e && e->result->fence != f->fence);
+    assert_non_null(e);
+    assert_false(e->result->already);
+    assert_int_equal(e->result->rows_out, 5);
+}
+
+/* A hand-out that is said twice is one: while it runs, and while its end is not acknowledged. */
+static void test_a_task_that_is_said_twice_is_done_once(void **state)
+{
+    struct fixture *f = *state;
+    char key[MODE_DIGEST_HEX];
+    start_task(f, key, "brief", 10000);
+    for (int i = 0; i < 2; i++) {
+        assign_again(f, key, 1, 10000);
+        const Mode__Envelope *e = wait_for(f, MODE__ENVELOPE__BODY_ASSIGN_ACK, SOON_MS);
+        assert_non_null(e);
+        assert_true(e->assign_ack->accepted);
+        if (!i) assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_RESULT, SOON_MS));
+    }
+    assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_RESULT, SOON_MS));
+    acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_COMMITTED);
+    a_task_is_done(f); /* it has room again */
+}
+
+/* A file server may show the record to others a little later: it is said again, also in the next HELLO. */
+static void test_a_result_that_is_not_seen_yet_is_said_again(void **state)
+{
+    struct fixture *f = *state;
+    char key[MODE_DIGEST_HEX];
+    start_task(f, key, "count 4", 10000);
+    assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_RESULT, SOON_MS));
+    acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_MISSING);
+    reject(f, MODE__REJECT_CODE__REJECT_UNKNOWN_SESSION);
+    assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_HELLO, SOON_MS));
+    assert_int_equal(f->held, 1);
+    assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_RESULT, SOON_MS));
+    acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_COMMITTED);
+    a_task_is_done(f);
+}
+
+/* What is for another connection is not for this one. Its name is taken by one that died just now, perhaps by itself: it
+ * asks again. */
+static void test_who_is_not_meant_does_not_listen(void **state)
+{
+    struct fixture *f = *state;
+    char key[MODE_DIGEST_HEX], own[sizeof f->session];
+    start_task(f, key, "slow", 10000);
+    memcpy(own, f->session, sizeof own);
+    memset(f->session, 'f', 32);
+    cancel(f, key, 60000);
+    memcpy(f->session, own, sizeof own);
+    reject(f, MODE__REJECT_CODE__REJECT_NAME_TAKEN);
+    assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_PROGRESS, SOON_MS));
+    assert_null(wait_for(f, MODE__ENVELOPE__BODY_RELEASE, 700));
+    assert_int_equal(waitpid(f->worker, NULL, WNOHANG), 0);
+    cancel(f, key, 60000);
+    assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_RELEASE, SOON_MS));
+}
+
 static void test_a_restarted_coordinator_finds_the_task_held(void **state)
 {
     struct fixture *f = *state;
@@ -438,16 +513,9 @@ static void test_a_dropped_lease_ends_the_work(void **state)
 {
     struct fixture *f = *state;
     char key[MODE_DIGEST_HEX];
-    Mode__Envelope e;
-    Mode__Reject r = MODE__REJECT__INIT;
     start_task(f, key, "slow", 10000);
     f->dropped = true;
-    usleep(200000);
-    mode_envelope_init(&e, &f->counter, MODE__ENVELOPE__BODY_REJECT);
-    r.code = MODE__REJECT_CODE__REJECT_UNKNOWN_SESSION;
-    r.text = "who are you?";
-    e.reject = &r;
-    send_to_worker(f, &e);
+    reject(f, MODE__REJECT_CODE__REJECT_UNKNOWN_SESSION);
     assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_HELLO, SOON_MS));
     assert_int_equal(f->held, 1);
     wait_credit(f, 1);
@@ -477,6 +545,10 @@ int main(int argc, char **argv)
         T(test_a_coordinator_of_another_protocol_is_left),
         T(test_a_new_attempt_goes_on_from_the_checkpoint),
         T(test_a_task_that_another_attempt_committed_is_done),
+        T(test_a_commit_stands_whoever_dies_after_it),
+        T(test_a_task_that_is_said_twice_is_done_once),
+        T(test_a_result_that_is_not_seen_yet_is_said_again),
+        T(test_who_is_not_meant_does_not_listen),
         T(test_a_restarted_coordinator_finds_the_task_held),
         T(test_without_an_answer_nothing_is_published),
         T(test_a_dropped_lease_ends_the_work),

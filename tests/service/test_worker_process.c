@@ -149,16 +149,20 @@ static void test_healthcheck_tells_alive_from_dead(void **state)
 static void test_the_coordinator_can_refuse_a_worker(void **state)
 {
     struct fixture *f = *state;
-    Mode__Envelope e;
-    Mode__Reject r = MODE__REJECT__INIT;
-    start_worker(f, NULL, NULL);
-    wait_credit(f, 1);
-    mode_envelope_init(&e, &f->counter, MODE__ENVELOPE__BODY_REJECT);
-    r.code = MODE__REJECT_CODE__REJECT_STORE;
-    r.text = "another store";
-    e.reject = &r;
-    send_to_worker(f, &e);
-    assert_int_equal(worker_exit(f), 78);
+    static const struct {
+        Mode__RejectCode code;
+        int exit_code;
+    } cases[] = {{MODE__REJECT_CODE__REJECT_STORE, 78},
+                 {MODE__REJECT_CODE__REJECT_CODE, 78},
+                 {MODE__REJECT_CODE__REJECT_VERSION, 78},
+                 {MODE__REJECT_CODE__REJECT_PERMISSION, 77},
+                 {MODE__REJECT_CODE__REJECT_LIMIT, 75}}; /* whoever started it may try again */
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        start_worker(f, NULL, NULL);
+        wait_credit(f, 1);
+        reject(f, cases[i].code);
+        assert_int_equal(worker_exit(f), cases[i].exit_code);
+    }
 }
 
 static void test_slots_work_side_by_side(void **state)
