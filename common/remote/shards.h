@@ -42,7 +42,7 @@ enum mode_status mode_shard_read(void *data, const char *pinned, uint64_t at, si
 
 /* Bytes that the folder of shards may have, as things are now. MODE_E_CONFIG: MODE_SHARD_CACHE_BYTES is no number. */
 enum mode_status mode_shard_room(uint64_t *bytes, struct mode_error *err);
-/* Another time than those two minutes (tests). Before the first use. */
+/* Another time than those two minutes (tests). */
 void mode_shard_set_patience(double seconds);
 /* That folder; the caller frees. */
 char *mode_shard_folder(void);

@@ -134,6 +134,14 @@ static void test_no_more_is_held_than_there_is_room_for(void **state)
     mode_shard_ahead_close(&a);
 }
 
+static bool goes_on(void *ctx, uint64_t done, uint64_t total)
+{
+    int *left = ctx;
+    (void)done;
+    (void)total;
+    return (*left)-- > 0;
+}
+
 /* Others hold all that the folder may have, and go on holding it: after a while that is all there is to it. What was
  * waited for is read by its pictures, nothing is waited for again, and what is here stays. */
 static void test_a_folder_that_others_hold_is_done_without(void **state)
@@ -162,7 +170,10 @@ static void test_a_folder_that_others_hold_is_done_without(void **state)
             if (t < WINDOW) assert_int_equal(mode_shard_ahead_file(a, (size_t)shard_at(t)), -1);
         assert_true(mode_clock_s() - began >= 0.5); /* the first time */
     }
-    need(a, 0, WINDOW, UINT64_MAX); /* once more from the beginning */
+    mode_shard_set_patience(1000);
+    int looks = 100;
+    const struct mode_remote_watch watch = {goes_on, &looks};
+    assert_int_equal(mode_shard_ahead_need(a, 0, WINDOW, UINT64_MAX, &watch, NULL), MODE_OK); /* from the beginning */
     for (uint64_t t = 0; t < WINDOW; t++) assert_int_equal(mode_shard_ahead_file(a, (size_t)shard_at(t)), -1);
     mode_shard_ahead_close(&a);
     for (int t = 0; t < SHARDS; t++) {
