@@ -58,6 +58,7 @@ struct fake {
     unsigned executed, n_sessions;
     const char *claims; /* the outputs that workers say they make; NULL: those of this build */
     const char *word;   /* service that the first worker says it is of; NULL: its own */
+    const char *of;     /* store that workers say they have; NULL: ours */
     uint32_t protocol;  /* the major that workers speak; 0: this build's */
     const char *poison; /* label that always fails with INPUT */
     const char *absent; /* service whose worker does not come */
@@ -206,7 +207,7 @@ static void say_hello(struct fake *f, int i)
     h.name = f->session[i];
     h.node = i == BLIND ? "there" : "here";
     h.slots = 1;
-    h.store_id = (char *)mode_store_id(f->store);
+    h.store_id = f->of ? (char *)f->of : (char *)mode_store_id(f->store);
     e.hello = &h;
     send_to(f, i, &e);
 }
