@@ -29,8 +29,9 @@
 
 #include <cmocka.h>
 
-#define CODE "test-0"     /* what mode_code_version says of a service that it does not know */
-enum { SOON_MS = 30000 }; /* as long as a slow, loaded machine may take for what comes at once */
+#define CODE     "test-0"   /* what mode_code_version says of a service that it does not know */
+#define FIELD_15 "\x78\x01" /* a request of a newer coordinator: nobody here knows that field */
+enum { SOON_MS = 30000 };   /* as long as a slow, loaded machine may take for what comes at once */
 
 /* ------------------------------------------------------------------------------------------------ the work
  */
@@ -65,11 +66,19 @@ static inline enum mode_status test_work(struct mode_job *job, struct mode_error
         mode_job_count_rows(job, 10, 7);
         mode_job_count_reject(job, "bad_image", 2);
         mode_job_count_reject(job, "no_caption", 1);
+        mode_job_count_reject(job, "bad_image", 3);
         mode_job_note(job, "{\"figure\":1}");
         return st;
     }
     if (strcmp(what, "crash") == 0) {
         fprintf(stderr, "last words \xff of the crash\n");
+        abort();
+    }
+    if (strcmp(what, "family") == 0) { /* what it has started outlives it */
+        const pid_t child = fork();
+        if (child == 0) execlp("sleep", "sleep", "1000", (char *)NULL);
+        if (child == 0) _exit(127);
+        fprintf(stderr, "child %ld\n", (long)child);
         abort();
     }
     if (strcmp(what, "exit") == 0) exit(5);
@@ -131,6 +140,10 @@ static inline enum mode_status test_work(struct mode_job *job, struct mode_error
     }
     if (strcmp(what, "full") == 0) return MODE_FAIL(err, MODE_E_IO, "out/x: writing failed: %s", strerror(ENOSPC));
     if (strcmp(what, "broken") == 0) return MODE_FAIL(err, MODE_E_IO, "out/x: writing failed: %s", strerror(EIO));
+    if (strcmp(what, FIELD_15) == 0) {
+        void *message = mode_job_unpack(job, &mode__ping__descriptor, err);
+        return message ? MODE_OK : err->status;
+    }
     if (strcmp(what, "checkpoint") == 0) {
         const char *latest = mode_job_checkpoint_latest(job);
         if (latest) {
@@ -484,6 +497,9 @@ static inline void a_task_is_done(struct fixture *f)
     assert_string_equal(text, "captions/0007=captions count 1");
     assert_int_equal(c->rows_in, 10);
     assert_int_equal(c->n_rejects, 2);
+    assert_string_equal(c->rejects[0]->reason, "bad_image");
+    assert_int_equal(c->rejects[0]->n, 5); /* two and three */
+    assert_int_equal(c->rejects[1]->n, 1);
     assert_int_equal(c->fence, f->fence);
     assert_true(c->peak_rss_bytes > 100000);
     assert_true(c->seconds > 0 && c->seconds < SOON_MS * 1e-3);
@@ -504,6 +520,25 @@ static inline pid_t child_of(pid_t parent)
     if (f && fscanf(f, "%ld", &pid) != 1) pid = 0;
     if (f) fclose(f);
     return (pid_t)pid;
+}
+
+/* Or a zombie that somebody else has to collect. */
+static inline bool is_dead(pid_t pid)
+{
+    char path[64], line[256] = "";
+    if (kill(pid, 0) != 0) return true;
+    snprintf(path, sizeof path, "/proc/%ld/stat", (long)pid);
+    FILE *p = fopen(path, "r");
+    if (p && !fgets(line, sizeof line, p)) line[0] = '\0';
+    if (p) fclose(p);
+    const char *after = strrchr(line, ')');
+    return !after || after[2] == 'Z';
+}
+
+static inline bool soon_dead(pid_t pid)
+{
+    for (int i = 0; i < SOON_MS / 20 && !is_dead(pid); i++) usleep(20000);
+    return is_dead(pid);
 }
 
 /* What the executable does when it is not the test: true, and *code is its exit code. */

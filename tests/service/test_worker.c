@@ -121,6 +121,22 @@ static void test_failures_have_their_class(void **state)
     assign(f, key, 1, 0);
     expect_fail(f, key, MODE__FAIL_CLASS__FAIL_CODE);
     acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_NOTED);
+    start_task(f, key, FIELD_15, 10000);
+    fail = expect_fail(f, key, MODE__FAIL_CLASS__FAIL_CODE);
+    assert_non_null(strstr(fail->text, "it was made by a newer coordinator"));
+    acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_NOTED);
+    /* a record that is none: nobody can tell whether the task is done, and it is not done over it */
+    make_task(f, key, "count 5", "test", CODE);
+    char *record = mode_xasprintf("%s/commits/%s", f->space, key);
+    assert_int_equal(mode_file_write_atomic(record, "none", 4, &f->err), MODE_OK);
+    wait_credit(f, 1);
+    assign(f, key, 1, 0);
+    const Mode__Envelope *e = wait_for(f, MODE__ENVELOPE__BODY_FAIL, SOON_MS);
+    assert_non_null(e);
+    assert_int_equal(e->fail->class_, MODE__FAIL_CLASS__FAIL_INTEGRITY);
+    assert_non_null(strstr(e->fail->text, "damaged"));
+    acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_NOTED);
+    free(record);
     /* an input whose bytes are not what its digest says */
     char digest[MODE_DIGEST_HEX];
     make_task(f, key, "count 3", "test", CODE);
@@ -449,6 +465,9 @@ static void test_who_is_not_meant_does_not_listen(void **state)
     memset(f->session, 'f', 32);
     cancel(f, key, 60000);
     memcpy(f->session, own, sizeof own);
+    f->fence--;
+    cancel(f, key, 60000); /* an attempt of before */
+    f->fence++;
     reject(f, MODE__REJECT_CODE__REJECT_NAME_TAKEN);
     const double until = mode_clock_s() + 1.5;
     while (mode_clock_s() < until) assert_int_not_equal(step(f, 50), MODE__ENVELOPE__BODY_RELEASE);
@@ -483,6 +502,15 @@ static void test_a_restarted_coordinator_finds_the_task_held(void **state)
     assert_null(wait_for(f, MODE__ENVELOPE__BODY_ASSIGN_ACK, 700));
 }
 
+static void ping(struct fixture *f)
+{
+    Mode__Envelope e;
+    Mode__Ping p = MODE__PING__INIT;
+    mode_envelope_init(&e, &f->counter, MODE__ENVELOPE__BODY_PING);
+    e.ping = &p;
+    send_to_worker(f, &e);
+}
+
 static void test_without_an_answer_nothing_is_published(void **state)
 {
     struct fixture *f = *state;
@@ -497,6 +525,7 @@ static void test_without_an_answer_nothing_is_published(void **state)
     for (bool waits = false; mode_clock_s() < until;) {
         int body = step(f, 50);
         assert_int_not_equal(body, MODE__ENVELOPE__BODY_RESULT);
+        if (body == MODE__ENVELOPE__BODY_PROGRESS) ping(f); /* which answers none of them */
         bool last = body == MODE__ENVELOPE__BODY_PROGRESS && f->last->msg->progress->n_tasks &&
                     f->last->msg->progress->tasks[0]->done == 149;
         if (last && !waits) until = mode_clock_s() + 1; /* all of it is done but the publishing */
