@@ -266,13 +266,23 @@ static void test_a_task_knows_its_run_s_folder(void **state)
     free(text);
 }
 
+/* A task that is told to stop before its work begins does so whatever it is: wait until it works. */
+static void start_work(struct fixture *f, char key[MODE_DIGEST_HEX], const char *request)
+{
+    const Mode__Envelope *e;
+    start_task(f, key, request, 10000);
+    do e = wait_for(f, MODE__ENVELOPE__BODY_PROGRESS, SOON_MS);
+    while (e && (e->progress->n_tasks == 0 || e->progress->tasks[0]->done < 2));
+    assert_non_null(e);
+}
+
 static void test_cancel_stops_a_task_within_its_grace(void **state)
 {
     struct fixture *f = *state;
     char key[MODE_DIGEST_HEX];
     const char *kinds[] = {"slow", "stubborn"}; /* one listens, long before its grace is over; one must be killed */
     for (int i = 0; i < 2; i++) {
-        start_task(f, key, kinds[i], 10000);
+        start_work(f, key, kinds[i]);
         cancel(f, key, i ? 300 : 2 * SOON_MS);
         const Mode__Envelope *e = wait_for(f, MODE__ENVELOPE__BODY_RELEASE, SOON_MS);
         assert_non_null(e);
@@ -289,7 +299,7 @@ static void test_sigterm_gives_the_task_back(void **state)
     char key[MODE_DIGEST_HEX];
     const char *kinds[] = {"slow", "stubborn"};
     for (int i = 0; i < 2; i++) {
-        start_task(f, key, kinds[i], 10000);
+        start_work(f, key, kinds[i]);
         kill(f->worker, SIGTERM);
         const Mode__Envelope *e = wait_for(f, MODE__ENVELOPE__BODY_RELEASE, SOON_MS);
         assert_non_null(e);
@@ -299,7 +309,7 @@ static void test_sigterm_gives_the_task_back(void **state)
         assert_int_equal(worker_exit(f), 128 + SIGTERM);
     }
     start_worker(f, "--grace", "600");
-    start_task(f, key, "stubborn", 10000);
+    start_work(f, key, "stubborn");
     kill(f->worker, SIGINT);
     kill(f->worker, SIGTERM); /* the second one: at once, whatever the grace */
     assert_int_equal(worker_exit(f), 128 + SIGTERM);
