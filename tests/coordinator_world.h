@@ -40,6 +40,8 @@ enum { SHARDS = 3, TASKS = 2, EXPERTS = 2 };
 /* captions, embed, words, cluster, assign, seed, dense, experts, evaluations, ensemble */
 enum { ALL = SHARDS + SHARDS + TASKS + 1 + SHARDS + 1 + 1 + EXPERTS + (EXPERTS + 2) * TASKS + 1 };
 
+enum { LONG_S = 180 }; /* as long as a slow, loaded machine may take for all tasks of a run */
+
 enum { SERVICES = 7, BLIND = SERVICES, WORKERS };
 static const char *const services[WORKERS] = {"captions", "embed",    "cluster",  "assign",
                                               "train",    "evaluate", "ensemble", /* and one more: */ "captions"};
@@ -56,6 +58,7 @@ struct fake {
     unsigned executed, n_sessions;
     const char *claims; /* the outputs that workers say they make; NULL: those of this build */
     const char *word;   /* service that the first worker says it is of; NULL: its own */
+    const char *of;     /* store that workers say they have; NULL: ours */
     uint32_t protocol;  /* the major that workers speak; 0: this build's */
     const char *poison; /* label that always fails with INPUT */
     const char *absent; /* service whose worker does not come */
@@ -204,7 +207,7 @@ static void say_hello(struct fake *f, int i)
     h.name = f->session[i];
     h.node = i == BLIND ? "there" : "here";
     h.slots = 1;
-    h.store_id = (char *)mode_store_id(f->store);
+    h.store_id = f->of ? (char *)f->of : (char *)mode_store_id(f->store);
     e.hello = &h;
     send_to(f, i, &e);
 }
@@ -507,7 +510,7 @@ static void look(struct fake *f, struct summary *s, const char *run)
 /* Work until the run has ended, or at least `executed` tasks were. */
 static void work(struct fake *f, struct summary *s, const char *run, unsigned executed)
 {
-    double until = mode_clock_s() + 30, asked = 0;
+    double until = mode_clock_s() + LONG_S, asked = 0;
     *s = (struct summary){0};
     while (f->executed < executed) {
         workers_turn(f);

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/rng.h"
 #include "base/str.h"
+#include "msg/runtime.h"
 #include "msg/socket.h"
 #include "msg/worker.h"
 #include "store/artifacts.h"
@@ -28,8 +29,9 @@
 
 #include <cmocka.h>
 
-#define CODE "test-0"     /* what mode_code_version says of a service that it does not know */
-enum { SOON_MS = 30000 }; /* as long as a slow, loaded machine may take for what comes at once */
+#define CODE     "test-0"   /* what mode_code_version says of a service that it does not know */
+#define FIELD_15 "\x78\x01" /* a request of a newer coordinator: nobody here knows that field */
+enum { SOON_MS = 30000 };   /* as long as a slow, loaded machine may take for what comes at once */
 
 /* ------------------------------------------------------------------------------------------------ the work
  */
@@ -64,11 +66,19 @@ static inline enum mode_status test_work(struct mode_job *job, struct mode_error
         mode_job_count_rows(job, 10, 7);
         mode_job_count_reject(job, "bad_image", 2);
         mode_job_count_reject(job, "no_caption", 1);
+        mode_job_count_reject(job, "bad_image", 3);
         mode_job_note(job, "{\"figure\":1}");
         return st;
     }
     if (strcmp(what, "crash") == 0) {
         fprintf(stderr, "last words \xff of the crash\n");
+        abort();
+    }
+    if (strcmp(what, "family") == 0) { /* what it has started outlives it */
+        const pid_t child = fork();
+        if (child == 0) execlp("sleep", "sleep", "1000", (char *)NULL);
+        if (child == 0) _exit(127);
+        fprintf(stderr, "child %ld\n", (long)child);
         abort();
     }
     if (strcmp(what, "exit") == 0) exit(5);
@@ -112,7 +122,7 @@ static inline enum mode_status test_work(struct mode_job *job, struct mode_error
         return put(job, "out", "brief", err);
     }
     if (strcmp(what, "overtaken") == 0) { /* by another attempt, which commits in this time */
-        usleep(1000000);
+        while (!mode_store_commit_exists(job->store, job->key)) usleep(10000);
         return MODE_FAIL(err, MODE_E_NOINPUT, "ckpt/from/state: no such file");
     }
     if (strcmp(what, "bad") == 0) return MODE_FAIL(err, MODE_E_FORMAT, "3.tar: byte 512: not a tar header \xff\xfe");
@@ -130,6 +140,10 @@ static inline enum mode_status test_work(struct mode_job *job, struct mode_error
     }
     if (strcmp(what, "full") == 0) return MODE_FAIL(err, MODE_E_IO, "out/x: writing failed: %s", strerror(ENOSPC));
     if (strcmp(what, "broken") == 0) return MODE_FAIL(err, MODE_E_IO, "out/x: writing failed: %s", strerror(EIO));
+    if (strcmp(what, FIELD_15) == 0) {
+        void *message = mode_job_unpack(job, &mode__ping__descriptor, err);
+        return message ? MODE_OK : err->status;
+    }
     if (strcmp(what, "checkpoint") == 0) {
         const char *latest = mode_job_checkpoint_latest(job);
         if (latest) {
@@ -368,18 +382,36 @@ static inline void make_task(struct fixture *f, char key[MODE_DIGEST_HEX], const
     assert_int_equal(mode_store_task_put(f->store, key, &t, &f->err), MODE_OK);
 }
 
-static inline void assign(struct fixture *f, char *key, uint32_t attempt, uint64_t stall_ms)
+/* Once more, perhaps: with the fence that it has. */
+static inline void assign_again(struct fixture *f, char *key, uint32_t attempt, uint64_t stall_ms)
 {
     Mode__Envelope e;
     Mode__Assign a = MODE__ASSIGN__INIT;
     mode_envelope_init(&e, &f->counter, MODE__ENVELOPE__BODY_ASSIGN);
     a.key = key;
-    a.fence = f->fence = f->epoch << 32 | ++f->counter;
+    a.fence = f->fence;
     a.attempt = attempt;
     a.stall_ms = stall_ms;
     a.label = "test/0007";
     a.run = "r1";
     e.assign = &a;
+    send_to_worker(f, &e);
+}
+
+static inline void assign(struct fixture *f, char *key, uint32_t attempt, uint64_t stall_ms)
+{
+    f->fence = f->epoch << 32 | ++f->counter;
+    assign_again(f, key, attempt, stall_ms);
+}
+
+static inline void reject(struct fixture *f, Mode__RejectCode code)
+{
+    Mode__Envelope e;
+    Mode__Reject r = MODE__REJECT__INIT;
+    mode_envelope_init(&e, &f->counter, MODE__ENVELOPE__BODY_REJECT);
+    r.code = code;
+    r.text = (char *)"no";
+    e.reject = &r;
     send_to_worker(f, &e);
 }
 
@@ -410,7 +442,7 @@ static inline void cancel(struct fixture *f, char *key, uint32_t grace_ms)
 static inline int worker_exit(struct fixture *f)
 {
     int status = -1;
-    for (int i = 0; i < 1000; i++) {
+    for (int i = 0; i < SOON_MS / 10; i++) {
         pid_t got = waitpid(f->worker, &status, WNOHANG);
         if (got == f->worker) {
             f->worker = 0;
@@ -465,9 +497,12 @@ static inline void a_task_is_done(struct fixture *f)
     assert_string_equal(text, "captions/0007=captions count 1");
     assert_int_equal(c->rows_in, 10);
     assert_int_equal(c->n_rejects, 2);
+    assert_string_equal(c->rejects[0]->reason, "bad_image");
+    assert_int_equal(c->rejects[0]->n, 5); /* two and three */
+    assert_int_equal(c->rejects[1]->n, 1);
     assert_int_equal(c->fence, f->fence);
     assert_true(c->peak_rss_bytes > 100000);
-    assert_true(c->seconds > 0 && c->seconds < 10);
+    assert_true(c->seconds > 0 && c->seconds < SOON_MS * 1e-3);
     assert_string_equal(c->note, "{\"figure\":1}");
     assert_string_equal(c->service, "test");
     mode__commit__free_unpacked(c, NULL);
@@ -485,6 +520,25 @@ static inline pid_t child_of(pid_t parent)
     if (f && fscanf(f, "%ld", &pid) != 1) pid = 0;
     if (f) fclose(f);
     return (pid_t)pid;
+}
+
+/* Or a zombie that somebody else has to collect. */
+static inline bool is_dead(pid_t pid)
+{
+    char path[64], line[256] = "";
+    if (kill(pid, 0) != 0) return true;
+    snprintf(path, sizeof path, "/proc/%ld/stat", (long)pid);
+    FILE *p = fopen(path, "r");
+    if (p && !fgets(line, sizeof line, p)) line[0] = '\0';
+    if (p) fclose(p);
+    const char *after = strrchr(line, ')');
+    return !after || after[2] == 'Z';
+}
+
+static inline bool soon_dead(pid_t pid)
+{
+    for (int i = 0; i < SOON_MS / 20 && !is_dead(pid); i++) usleep(20000);
+    return is_dead(pid);
 }
 
 /* What the executable does when it is not the test: true, and *code is its exit code. */

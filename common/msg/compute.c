@@ -19,7 +19,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -323,7 +322,6 @@ void mode_compute_run(struct mode_compute_end *end, struct mode_store *store, co
         snprintf(end->text, sizeof end->text, "%s", err.text[0] ? err.text : mode_status_name(end->status));
         if (end->fail_class == MODE__FAIL_CLASS__FAIL_STORE && is_full(&err))
             end->fail_class = MODE__FAIL_CLASS__FAIL_FULL;
-        if (end->status == MODE_E_STOPPED && !mode_job_stopping(&job)) end->fail_class = MODE__FAIL_CLASS__FAIL_OTHER;
     } else if (mode_store_checkpoint_remove(store, task->key, &ignored) != MODE_OK)
         mode_log_failure("checkpoint_left",
                          &ignored); /* an earlier attempt may still be writing there; costs disk only */
@@ -347,8 +345,7 @@ int mode_compute_main(const char *word, mode_work_fn *work, int argc, char **arg
         return 2;
     }
     int sock = atoi(argv[2]), page_fd = atoi(argv[3]), threads = atoi(argv[5]);
-    prctl(PR_SET_PDEATHSIG, SIGKILL); /* nobody waits for results of an agent that is gone */
-    if (getppid() != (pid_t)atoi(argv[4])) return 0;
+    if (getppid() != (pid_t)atoi(argv[4])) return 0; /* nobody waits for results of an agent that is gone (slot.c) */
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     signal(SIGPIPE, SIG_IGN);

@@ -18,7 +18,8 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { POLL_MS = 100, TOUCH_S = 60, ROOM_WAIT_S = 120, SPOILT_MOST = 2, BOOT = 8 };
+enum { POLL_MS = 100, TOUCH_S = 60, SPOILT_MOST = 2, BOOT = 8 };
+static _Atomic double patience_s = 120;                       /* for room that others hold */
 static const uint64_t MOST_FLOOR = (uint64_t)1 << 30; /* as the coordinator's, of the workspace's disk */
 enum { FLOOR_PART = 50 };
 
@@ -117,6 +118,11 @@ static enum mode_status list(struct contents *c, const char *dir, const char *bu
 static uint64_t room_of(const struct contents *c, uint64_t limit)
 {
     return limit ? limit : (c->bytes + c->free) / 2;
+}
+
+void mode_shard_set_patience(double seconds)
+{
+    patience_s = seconds;
 }
 
 enum mode_status mode_shard_room(uint64_t *bytes, struct mode_error *err)
@@ -227,7 +233,7 @@ static enum mode_status reserve(const struct fetch *f, uint64_t have, struct mod
     struct contents c = {0};
     struct stat s;
     uint64_t limit = 0;
-    const double until = mode_clock_s() + ROOM_WAIT_S;
+    const double until = mode_clock_s() + patience_s;
     enum mode_status st = MODE_OK;
     const uint64_t own = fstat(f->fd, &s) == 0 ? on_disk(&s) : have,
                    to_write = own < f->version.bytes ? f->version.bytes - own : 0;

@@ -29,7 +29,7 @@ struct mode_shard_file {
 };
 
 /* Errors: those of link.h; MODE_E_VALUE: the shard is another one than when the run was planned; MODE_E_CONFIG: it is
- * larger than all that the folder may have; MODE_E_TEMP: no room, for others are in use; MODE_E_IO: the disk is full.
+ * larger than all that the folder may have; MODE_E_TEMP: no room for two minutes, for others are in use; MODE_E_IO: the disk is full.
  * f is empty after a failure. */
 enum mode_status mode_shard_hold(struct mode_shard_file *f, const char *path, const struct mode_remote_watch *w,
                                  struct mode_error *err);
@@ -42,6 +42,8 @@ enum mode_status mode_shard_read(void *data, const char *pinned, uint64_t at, si
 
 /* Bytes that the folder of shards may have, as things are now. MODE_E_CONFIG: MODE_SHARD_CACHE_BYTES is no number. */
 enum mode_status mode_shard_room(uint64_t *bytes, struct mode_error *err);
+/* Another time than those two minutes (tests). */
+void mode_shard_set_patience(double seconds);
 /* That folder; the caller frees. */
 char *mode_shard_folder(void);
 

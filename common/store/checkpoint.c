@@ -166,6 +166,22 @@ static void prune(struct mode_store *s, const char *key, uint64_t fence)
     found_clear(&l);
 }
 
+/* A name is on disk when its folder is: all of ckpt/<key>/<fence>/<name> may be new. */
+static enum mode_status sync_folders(const char *folder, struct mode_error *err)
+{
+    enum { LEVELS = 4 };
+    enum mode_status st = MODE_OK;
+    char *at = mode_xstrdup(folder);
+    for (int i = 0; !st && i < LEVELS; i++) {
+        char *above = mode_path_folder(at);
+        st = mode_file_sync(at, err);
+        free(at);
+        at = above;
+    }
+    free(at);
+    return st;
+}
+
 enum mode_status mode_store_checkpoint_done(struct mode_store *s, const char *key, uint64_t fence, const char *name,
                                             struct mode_error *err)
 {
@@ -188,8 +204,7 @@ enum mode_status mode_store_checkpoint_done(struct mode_store *s, const char *ke
         if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
             st = describe_file(s, &text, folder, e->d_name, err);
     mode_str_add_cstr(&text, "end\n");
-    if (!st) st = mode_file_sync(folder, err);
-    if (!st) st = mode_file_sync(dir, err);
+    if (!st) st = sync_folders(folder, err);
     if (!st) st = mode_store_put_once(s, &created, manifest, text.data, text.len, err);
     if (!st && !created) st = MODE_FAIL(err, MODE_E_VALUE, "%s: this checkpoint was declared complete before", folder);
     if (!st) prune(s, key, fence);

@@ -494,17 +494,18 @@ expect 2 'lease-ms is 100' mode-coordinator --workspace "$w" --lease-ms 100
 expect 73 "gpu-locks $work/no-locks: No such file" mode-train --workspace "$w" --gpu-locks "$work/no-locks"
 expect 73 "gpu-locks $work/texts: is not a folder" mode-train --workspace "$w" --gpu-locks "$work/texts"
 expect 78 'key' mode-coordinator --workspace "$w" --worker-endpoint 'tcp://127.0.0.1:0' --admin-endpoint 'tcp://127.0.0.1:0'
-mode up --workspace "$w" --http 127.0.0.1:18097 >/dev/null
-expect 0 'runs already.*captions=1,embed=1.*127.0.0.1:18097' mode up --workspace "$w"
+http=127.0.0.1:$(free_port)
+mode up --workspace "$w" --http "$http" >/dev/null
+expect 0 "runs already.*captions=1,embed=1.*$http" mode up --workspace "$w"
 expect 0 'runs already' mode up --workspace "$w" --workers ensemble,train,embed,cluster,assign,evaluate,captions=1
 expect 75 'runs already, with --gpus 1, not 2; nothing was changed' mode up --workspace "$w" --gpus 2
 expect 75 'runs already, with --workers captions=1,.*, not captions=1,train=2; nothing was changed.*mode down' \
     mode up --workspace "$w" --workers captions=1,train=2
-expect 75 'with a Redis of its own, not this --redis and with --http 127.0.0.1:18097, not 127.0.0.1:1;' \
+expect 75 "with a Redis of its own, not this --redis and with --http $http, not 127.0.0.1:1;" \
     mode up --workspace "$w" --redis redis://127.0.0.1:1 --http 127.0.0.1:1
 expect 66 'there is no run "nobody" here' timeout 60 mode watch nobody --workspace "$w"
 expect 2 'is no kind of worker' mode up --workspace "$w" --workers trian=1
-expect 78 '18097.*taken' mode up --workspace "$work/second" --http 127.0.0.1:18097
+expect 78 "${http#*:}.*taken" mode up --workspace "$work/second" --http "$http"
 none_left "$work/second"
 expect 78 'taken' mode-coordinator --workspace "$w" --redis redis://127.0.0.1:1
 
@@ -542,7 +543,8 @@ none_left "$w"
 mode keys "$work/keys" --worker good --out "$work/good" >/dev/null
 mode keys "$work/other" --worker stranger --out "$work/stranger" >/dev/null
 cp "$work/keys/server.pub" "$work/stranger/server.pub"
-tcp="--workspace $w --coordinator tcp://127.0.0.1:18098"
+at=tcp://127.0.0.1:$(free_port)
+tcp="--workspace $w --coordinator $at"
 expect 78 'key' mode-captions $tcp
 expect 66 'nobody.key' mode-captions $tcp --key-dir "$work/keys" --key-name nobody
 start_redis() {
@@ -550,8 +552,8 @@ start_redis() {
     await test -s "$work/redis.pid" || fail "Redis does not begin"
 }
 start_redis
-mode-coordinator --workspace "$w" --redis "unix://$work/redis.sock" --worker-endpoint tcp://127.0.0.1:18098 \
-    --admin-endpoint tcp://127.0.0.1:18099 --key-dir "$work/keys" --allow-list "$work/keys/allow" >"$work/run.log" 2>&1 &
+mode-coordinator --workspace "$w" --redis "unix://$work/redis.sock" --worker-endpoint "$at" \
+    --admin-endpoint "tcp://127.0.0.1:*" --key-dir "$work/keys" --allow-list "$work/keys/allow" >"$work/run.log" 2>&1 &
 coordinator=$!
 await says ' ready ' "$work/run.log" || fail "the coordinator is not ready"
 expect 77 'refused this key' mode-captions $tcp --key-dir "$work/stranger" --key-name stranger

@@ -9,8 +9,9 @@ for needed in redis-server python3; do
     command -v $needed >/dev/null || { echo "SKIPPED: $needed is not installed" >&2; exit 77; }
 done
 mkdir "$work/w"
-"$bin/mode" up --workspace "$work/w" --workers captions=1 --http 127.0.0.1:18096 >/dev/null
-no_proxy=127.0.0.1 python3 -c 'import urllib.request; print(urllib.request.urlopen("http://127.0.0.1:18096/metrics").read().decode())' >"$work/metrics"
+http=127.0.0.1:$(free_port)
+"$bin/mode" up --workspace "$work/w" --workers captions=1 --http "$http" >/dev/null
+no_proxy=127.0.0.1 python3 -c "import urllib.request; print(urllib.request.urlopen('http://$http/metrics').read().decode())" >"$work/metrics"
 "$bin/mode" down --workspace "$work/w" >/dev/null
 for name in $(grep -oE 'mode_[a-z_]+' "$rules/alerts.yml" | sort -u); do
     grep -q "^# TYPE $name " "$work/metrics" || fail "alerts.yml asks for $name, which /metrics does not have"

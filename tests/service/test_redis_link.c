@@ -92,6 +92,19 @@ static bool move(struct redis *r, uint64_t epoch, struct core_task *t, enum core
     return ok;
 }
 
+/* Where is this task: in which of the queues? */
+static void expect_in(const char *key, bool ready, bool leased, bool waits, bool given_up)
+{
+    static const char *const ask[] = {"ZSCORE mode:0123456789ab:ready:embed", "ZSCORE mode:0123456789ab:inflight",
+                                      "ZSCORE mode:0123456789ab:wait", "SISMEMBER mode:0123456789ab:quarantined"};
+    const bool want[] = {ready, leased, waits, given_up};
+    for (int i = 0; i < 4; i++) {
+        char *line = mode_xasprintf("redis-cli -s %s/s --raw %s %s | grep -q '[1-9]'", folder, ask[i], key);
+        if ((system(line) == 0) != want[i]) fail_msg("%s: %s", key, ask[i]);
+        free(line);
+    }
+}
+
 static void test_transitions_are_checked(void **state)
 {
     (void)state;
@@ -99,15 +112,25 @@ static void test_transitions_are_checked(void **state)
     struct mode_error err = {0};
     struct redis_memory m;
     struct redis *r = connected(&fresh);
-    struct core_task t = {.key = "k1", .service = "embed", .attempt = 1};
+    struct core_task t = {.key = "k1", .service = "embed", .attempt = 1, .order = 7};
     t.failures[CORE_FAIL_CRASH] = 2;
     assert_true(fresh);
     assert_int_equal(redis_lead(r, 5, &err), MODE_OK);
     assert_false(move(r, 5, &t, CORE_RETRY_WAIT, 10, false, &stale)); /* never was handed out */
     assert_false(stale);
     assert_true(move(r, 5, &t, CORE_READY, 0, false, &stale));
+    expect_in("k1", true, false, false, false);
     assert_true(move(r, 5, &t, CORE_LEASED, 10, false, &stale));
+    expect_in("k1", false, true, false, false);
     assert_false(move(r, 5, &t, CORE_RETRY_WAIT, 9, false, &stale)); /* an older fence */
+    expect_in("k1", false, true, false, false);
+    assert_true(move(r, 5, &t, CORE_RETRY_WAIT, 10, false, &stale));
+    expect_in("k1", false, false, true, false);
+    assert_true(move(r, 5, &t, CORE_QUARANTINED, 10, false, &stale));
+    expect_in("k1", false, false, false, true);
+    assert_true(move(r, 5, &t, CORE_READY, 10, false, &stale)); /* asked for again */
+    expect_in("k1", true, false, false, false);
+    assert_true(move(r, 5, &t, CORE_LEASED, 10, false, &stale));
     assert_true(move(r, 5, &t, CORE_RETRY_WAIT, 10, false, &stale));
     assert_int_equal(redis_recall(r, &m, &found, "k1", &err), MODE_OK);
     assert_true(found && m.state == CORE_RETRY_WAIT && m.fence == 10 && m.attempt == 1 &&
@@ -115,6 +138,7 @@ static void test_transitions_are_checked(void **state)
     assert_true(move(r, 5, &t, CORE_COMMITTED, 10, false, &stale));
     assert_int_equal(redis_recall(r, &m, &found, "k1", &err), MODE_OK);
     assert_false(found); /* the store knows it is done; nothing of it stays here */
+    expect_in("k1", false, false, false, false);
     assert_true(move(r, 5, &t, CORE_LEASED, 11, true, &stale)); /* taken over as it is */
     redis_close(&r);
 }
@@ -201,6 +225,29 @@ static void test_lost_connection_is_never_used_again(void **state)
     redis_close(&r);
 }
 
+/* One that has forgotten the functions refuses everything: it is as good as away, and gets them when it is found again. */
+static void test_who_refuses_everything_is_left(void **state)
+{
+    (void)state;
+    bool fresh, stale;
+    size_t n_refused;
+    struct mode_error err = {0};
+    struct redis *r = connected(&fresh);
+    struct core_task t = {.key = "k9", .service = "embed"};
+    char *flush = mode_xasprintf("redis-cli -s %s/s FUNCTION FLUSH >/dev/null", folder);
+    assert_int_equal(redis_lead(r, 35, &err), MODE_OK);
+    assert_int_equal(system(flush), 0);
+    redis_move(r, 35, &(struct redis_move){.task = &t, .state = CORE_READY, .session = ""});
+    assert_int_equal(redis_flush(r, NULL, &n_refused, &stale, &err), MODE_E_PEER);
+    assert_non_null(strstr(err.text, "Redis refuses transitions"));
+    assert_false(redis_is_up(r));
+    assert_int_equal(redis_connect(r, &fresh, &err), MODE_OK);
+    assert_false(fresh); /* the same server */
+    assert_true(move(r, 35, &t, CORE_READY, 0, false, &stale));
+    free(flush);
+    redis_close(&r);
+}
+
 /* A full Redis goes on with what it has: what ends frees memory, what begins is a known task's, and a task that nobody
  * had is left out. Without our functions it is of no use until it has room. */
 static void test_full_is_no_dead_end(void **state)
@@ -280,6 +327,7 @@ int main(void)
         cmocka_unit_test(test_replaced_coordinator_changes_nothing),
         cmocka_unit_test(test_tasks_of_nobody_are_forgotten),
         cmocka_unit_test(test_lost_connection_is_never_used_again),
+        cmocka_unit_test(test_who_refuses_everything_is_left),
         cmocka_unit_test(test_full_is_no_dead_end),
         cmocka_unit_test(test_wrong_urls_are_refused),
     };

@@ -2,6 +2,8 @@
 #include "base/clock.h"
 #include "worker_world.h"
 
+#include <dirent.h>
+
 /* Agent and compute process are killed again and again, after a few results or after a while, whichever comes first:
  * so on a fast machine too. In the end every task is committed once, and whole. */
 static void test_killed_workers_lose_nothing(void **state)
@@ -106,17 +108,7 @@ static void test_the_compute_process_dies_with_its_agent(void **state)
     kill(f->worker, SIGKILL);
     waitpid(f->worker, NULL, 0);
     f->worker = 0;
-    for (int i = 0; i < 200 && kill(compute, 0) == 0; i++) {
-        char path[64], line[256] = "";
-        snprintf(path, sizeof path, "/proc/%ld/stat", (long)compute);
-        FILE *p = fopen(path, "r");
-        if (p && !fgets(line, sizeof line, p)) line[0] = '\0';
-        if (p) fclose(p);
-        const char *after = strrchr(line, ')');
-        if (!after || after[2] == 'Z') return; /* dead; somebody else has to collect it */
-        usleep(20000);
-    }
-    assert_int_equal(kill(compute, 0), -1);
+    assert_true(soon_dead(compute));
 }
 
 static void test_a_killed_compute_process_is_a_crash(void **state)
@@ -128,6 +120,51 @@ static void test_a_killed_compute_process_is_a_crash(void **state)
     kill(child_of(f->worker), SIGKILL);
     const Mode__Fail *fail = expect_fail(f, key, MODE__FAIL_CLASS__FAIL_CRASH);
     assert_int_equal(fail->signal, SIGKILL);
+}
+
+static int n_open(pid_t pid)
+{
+    char path[64];
+    int n = 0;
+    snprintf(path, sizeof path, "/proc/%ld/fd", (long)pid);
+    DIR *d = opendir(path);
+    assert_non_null(d);
+    while (readdir(d)) n++;
+    closedir(d);
+    return n;
+}
+
+static int n_pages(pid_t pid) /* that it shares with compute processes */
+{
+    char path[64], line[512];
+    int n = 0;
+    snprintf(path, sizeof path, "/proc/%ld/maps", (long)pid);
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    while (fgets(line, sizeof line, f)) n += strstr(line, "mode-job") != NULL;
+    fclose(f);
+    return n;
+}
+
+/* Neither what the compute process started, nor what the agent had of it: there may be thousands in a worker's life. */
+static void test_a_crash_leaves_nothing_behind(void **state)
+{
+    struct fixture *f = *state;
+    char key[MODE_DIGEST_HEX], log[256];
+    int open = 0;
+    for (int i = 0; i < 4; i++) {
+        long child;
+        start_task(f, key, "family", 10000);
+        const Mode__Fail *fail = expect_fail(f, key, MODE__FAIL_CLASS__FAIL_CRASH);
+        snprintf(log, sizeof log, "%.*s", (int)fail->log_tail.len, (const char *)fail->log_tail.data);
+        assert_int_equal(sscanf(log, "child %ld", &child), 1);
+        assert_true(child > 1 && soon_dead((pid_t)child));
+        acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_NOTED);
+        wait_credit(f, 1); /* the next one is there */
+        assert_int_equal(n_pages(f->worker), 1);
+        if (i) assert_int_equal(n_open(f->worker), open);
+        open = n_open(f->worker);
+    }
 }
 
 static void test_healthcheck_tells_alive_from_dead(void **state)
@@ -149,16 +186,20 @@ static void test_healthcheck_tells_alive_from_dead(void **state)
 static void test_the_coordinator_can_refuse_a_worker(void **state)
 {
     struct fixture *f = *state;
-    Mode__Envelope e;
-    Mode__Reject r = MODE__REJECT__INIT;
-    start_worker(f, NULL, NULL);
-    wait_credit(f, 1);
-    mode_envelope_init(&e, &f->counter, MODE__ENVELOPE__BODY_REJECT);
-    r.code = MODE__REJECT_CODE__REJECT_STORE;
-    r.text = "another store";
-    e.reject = &r;
-    send_to_worker(f, &e);
-    assert_int_equal(worker_exit(f), 78);
+    static const struct {
+        Mode__RejectCode code;
+        int exit_code;
+    } cases[] = {{MODE__REJECT_CODE__REJECT_STORE, 78},
+                 {MODE__REJECT_CODE__REJECT_CODE, 78},
+                 {MODE__REJECT_CODE__REJECT_VERSION, 78},
+                 {MODE__REJECT_CODE__REJECT_PERMISSION, 77},
+                 {MODE__REJECT_CODE__REJECT_LIMIT, 75}}; /* whoever started it may try again */
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        start_worker(f, NULL, NULL);
+        wait_credit(f, 1);
+        reject(f, cases[i].code);
+        assert_int_equal(worker_exit(f), cases[i].exit_code);
+    }
 }
 
 static void test_slots_work_side_by_side(void **state)
@@ -246,7 +287,7 @@ static void test_a_job_runs_without_any_service(void **state)
     assert_int_equal(mode_job_run_local(&report, test_work, "count L", 7, inputs, 1, out, &f->err), MODE_OK);
     assert_int_equal(report.rows_in, 10);
     assert_int_equal(report.rows_out, 7);
-    assert_int_equal(report.rejected, 3);
+    assert_int_equal(report.rejected, 6);
     assert_string_equal(report.note, "{\"figure\":1}");
     free(report.note);
     char *z = mode_path_join(out, "z.txt");
@@ -275,6 +316,7 @@ int main(int argc, char **argv)
         T(test_the_folder_of_a_long_task_is_not_swept),
         T(test_the_compute_process_dies_with_its_agent),
         T(test_a_killed_compute_process_is_a_crash),
+        T(test_a_crash_leaves_nothing_behind),
         T(test_healthcheck_tells_alive_from_dead),
         T(test_the_coordinator_can_refuse_a_worker),
         T(test_slots_work_side_by_side),

@@ -40,6 +40,11 @@ await_said() { await says "$@" || said "$@"; } # words, files...
 is_gone() { ! pgrep -f "$1" >/dev/null; }
 none_left() { await is_gone "$1" || fail "processes are left: $(pgrep -af "$1")"; } # words of their command lines
 
+free_port() { # of this machine, below those that the system gives to whoever asks for any
+    while port=$(shuf -n 1 -i 20000-29999) && grep -qi ":$(printf %04x "$port") " /proc/net/tcp /proc/net/tcp6 2>/dev/null; do :; done
+    echo "$port"
+}
+
 need_models() {
     if [ ! -e "${MODE_TEST_MODELS:-/nonexistent}/encoder/model.safetensors" ]; then
         echo "SKIPPED: the text encoder is needed: make models, MODE_TEST_MODELS=<its folder>" >&2

@@ -544,6 +544,179 @@ static void test_old_fence_changes_nothing(void **state)
     }
 }
 
+static void beat(struct core *c, uint64_t done, int64_t now)
+{
+    core_handle(c,
+                &(struct core_event){.type = CORE_EV_PROGRESS,
+                                     .session = session_1,
+                                     .key = key_a,
+                                     .fence = c->task[0].fence,
+                                     .done = done,
+                                     .total = 100},
+                now);
+}
+
+static void tick(struct core *c, int64_t now)
+{
+    core_handle(c, &(struct core_event){.type = CORE_EV_TICK}, now);
+}
+
+/* Silence ends a lease when it has lasted as long as that, not before; a word of the holder's keeps it even after the
+ * store was asked. The worker itself is gone then. */
+static void test_a_lease_lasts_as_long_as_it_is_said_to(void **state)
+{
+    (void)state;
+    struct core c;
+    begin(&c, false, false);
+    const int64_t lease = c.opt.lease_ms;
+    want(&c, key_a, 0, false, 0);
+    hello(&c, session_1, "w1", 1, 0);
+    for (int64_t from = 0; from <= 2 * lease; from += 2 * lease) {
+        beat(&c, 1, from);
+        core_actions_clear(&c);
+        for (int64_t now = from + 5000; now <= from + lease; now += 5000) tick(&c, now);
+        assert_null(find(&c, CORE_ACT_CHECK));
+        assert_int_not_equal(core_find_worker(&c, session_1), CORE_NONE);
+        if (from) break;
+        c.worker[0].heard_ms = lease + 1; /* it speaks, but not of this task */
+        tick(&c, lease + 1);
+        assert_non_null(find(&c, CORE_ACT_CHECK));
+        beat(&c, 2, lease + 2);
+        about(&c, CORE_EV_CHECKED, "", key_a, c.task[0].fence, false, 0, lease + 3);
+        assert_int_equal(c.task[0].state, CORE_LEASED);
+        assert_int_equal(c.task[0].failures[CORE_FAIL_LEASE_LOST], 0);
+        for (int64_t now = lease + 5000; now < 2 * lease; now += 5000) beat(&c, 3, now), tick(&c, now);
+    }
+    const uint64_t fence = c.task[0].fence;
+    tick(&c, 3 * lease + 1);
+    assert_non_null(find(&c, CORE_ACT_CHECK));
+    assert_int_equal(core_find_worker(&c, session_1), CORE_NONE);
+    about(&c, CORE_EV_CHECKED, "", key_a, fence, false, 0, 3 * lease + 1);
+    assert_int_equal(c.task[0].state, CORE_READY);
+    assert_int_equal(c.task[0].failures[CORE_FAIL_LEASE_LOST], 1);
+    core_clear(&c);
+}
+
+/* An old attempt says that it is done and the store has nothing: that is no word about the attempt that runs now. */
+static void test_a_result_of_before_says_nothing_of_the_attempt_that_runs(void **state)
+{
+    (void)state;
+    struct core c;
+    begin(&c, false, false);
+    want(&c, key_a, 0, false, 0);
+    hello(&c, session_1, "w1", 1, 0);
+    const uint64_t old = c.task[0].fence;
+    about(&c, CORE_EV_RELEASE, session_1, key_a, old, false, 0, 10);
+    hello(&c, session_2, "w2", 1, 20);
+    core_actions_clear(&c);
+    about(&c, CORE_EV_RESULT, session_1, key_a, old, false, 0, 30);
+    assert_true(find(&c, CORE_ACT_CHECK)->fence == old);
+    about(&c, CORE_EV_CHECKED, session_1, key_a, old, false, 0, 30);
+    assert_int_equal(find(&c, CORE_ACT_ACK)->verdict, CORE_MISSING);
+    assert_int_equal(c.task[0].state, CORE_LEASED);
+    assert_int_equal(c.task[0].failures[CORE_FAIL_STORE], 0);
+    core_clear(&c);
+}
+
+/* Heartbeats come, the task does not move and the worker's agent does nothing about it: its lease is taken from it. Our
+ * own pause is not its standing still. */
+static void test_what_stands_still_is_taken_away(void **state)
+{
+    (void)state;
+    struct core c;
+    const int64_t stall = 60000;
+    begin(&c, false, false);
+    const int64_t most = stall + c.opt.lease_ms;
+    core_task_want(&c, key_a, "embed", "label", "run", 0, (uint64_t)stall, false, 0);
+    hello(&c, session_1, "w1", 1, 0);
+    int64_t now = 0;
+    for (; now <= most; now += 5000) beat(&c, (uint64_t)now / 10000, now), tick(&c, now); /* it moves */
+    const int64_t slept = 10 * most, moved = (now - 5000) / 10000 * 10000;
+    tick(&c, now += slept);
+    for (; now <= moved + slept + most; now += 5000) {
+        beat(&c, (uint64_t)moved / 10000, now);
+        tick(&c, now);
+        assert_int_equal(c.task[0].state, CORE_LEASED);
+    }
+    core_actions_clear(&c);
+    beat(&c, (uint64_t)moved / 10000, now += 5000);
+    tick(&c, now);
+    assert_string_equal(find(&c, CORE_ACT_CANCEL)->session, session_1);
+    assert_int_equal(c.task[0].state, CORE_RETRY_WAIT);
+    assert_int_equal(c.task[0].failures[CORE_FAIL_STALL], 1);
+    core_clear(&c);
+}
+
+/* A store that is away for a while condemns nothing and stops no stage; it is asked less and less, to a minute. */
+static void test_a_store_that_is_away_costs_nothing_but_time(void **state)
+{
+    (void)state;
+    struct core c;
+    begin(&c, false, false);
+    want(&c, key_a, 0, false, 0);
+    hello(&c, session_1, "w1", 1, 0);
+    int64_t now = 0;
+    for (int i = 0; i < 60; i++) {
+        assert_int_equal(c.task[0].state, CORE_LEASED);
+        about(&c, CORE_EV_FAIL, session_1, key_a, c.task[0].fence, false, CORE_FAIL_STORE, now);
+        assert_int_equal(c.task[0].state, CORE_RETRY_WAIT);
+        assert_int_equal(c.task[0].not_before_ms - now, i < 5 ? 2000 << i : 60000);
+        now = c.task[0].not_before_ms;
+        say(&c, CORE_EV_CREDIT, session_1, 1, now);
+        tick(&c, now);
+    }
+    core_clear(&c);
+}
+
+/* How often a task has failed is remembered over a restart: a poisoned one is not tried for ever. */
+static void test_budgets_go_on_after_a_restart(void **state)
+{
+    (void)state;
+    struct core c;
+    uint16_t failures[CORE_FAIL_COUNT] = {[CORE_FAIL_CRASH] = 2};
+    begin(&c, false, false);
+    want(&c, key_a, 0, false, 0);
+    core_task_restore(&c, 0, CORE_READY, 2, 7, failures, 0);
+    hello(&c, session_1, "w1", 1, 0);
+    about(&c, CORE_EV_FAIL, session_1, key_a, c.task[0].fence, false, CORE_FAIL_CRASH, 10);
+    assert_int_equal(c.task[0].state, CORE_QUARANTINED);
+    core_clear(&c);
+}
+
+/* Nobody wants it any more: its worker hears so, and one that drains gets nothing new. */
+static void test_what_nobody_wants_is_cancelled_and_who_drains_gets_nothing(void **state)
+{
+    (void)state;
+    struct core c;
+    begin(&c, false, false);
+    want(&c, key_a, 0, false, 0);
+    want(&c, key_b, 1, false, 0);
+    hello(&c, session_1, "w1", 1, 0);
+    say(&c, CORE_EV_DRAIN, session_1, 0, 10);
+    core_actions_clear(&c);
+    core_task_unwant(&c, 0, 20);
+    assert_string_equal(find(&c, CORE_ACT_CANCEL)->session, session_1);
+    assert_int_equal(c.task[0].state, CORE_CANCELLED);
+    say(&c, CORE_EV_CREDIT, session_1, 1, 30);
+    assert_int_equal(c.task[1].state, CORE_READY);
+    core_clear(&c);
+}
+
+/* Redis may have forgotten fences of this epoch: those of the next one are larger than all of them. */
+static void test_another_epoch_has_larger_fences(void **state)
+{
+    (void)state;
+    struct core c;
+    begin(&c, false, false);
+    want(&c, key_a, 0, false, 0);
+    hello(&c, session_1, "w1", 2, 0);
+    core_set_epoch(&c, 4, 10);
+    want(&c, key_b, 1, false, 20);
+    assert_true(c.task[0].fence == ((uint64_t)1 << 32 | 1));
+    assert_true(c.task[1].fence == ((uint64_t)4 << 32 | 1));
+    core_clear(&c);
+}
+
 static void test_lost_result_costs_no_second_run(void **state)
 {
     (void)state;
@@ -611,6 +784,60 @@ static void test_a_failure_that_is_said_again_counts_once(void **state)
         assert_int_equal(c.task[0].state, CORE_RETRY_WAIT);
         assert_int_equal(c.task[0].failures[CORE_FAIL_CRASH], 1);
     }
+    core_clear(&c);
+}
+
+/* So does what it gave back, and what Redis remembers as failed: the lease is not taken for one that goes on. */
+static void test_what_is_over_is_not_held(void **state)
+{
+    (void)state;
+    uint16_t failures[CORE_FAIL_COUNT] = {0};
+    struct core c;
+    begin(&c, false, false);
+    want(&c, key_a, 0, false, 0);
+    hello(&c, session_1, "w1", 1, 0);
+    struct core_lease held = {.fence = c.task[0].fence};
+    snprintf(held.key, sizeof held.key, "%s", key_a);
+    about(&c, CORE_EV_RELEASE, session_1, key_a, held.fence, false, 0, 10);
+    core_actions_clear(&c);
+    hello_holding(&c, "w1", &held, 20); /* the answer did not arrive */
+    assert_non_null(find(&c, CORE_ACT_DROPPED));
+    assert_int_equal(c.task[0].state, CORE_READY);
+    core_clear(&c);
+
+    begin(&c, false, false);
+    want(&c, key_a, 0, false, 0);
+    core_task_restore(&c, 0, CORE_RETRY_WAIT, 1, held.fence, failures, 0);
+    hello_holding(&c, "w1", &held, 20);
+    assert_non_null(find(&c, CORE_ACT_DROPPED));
+    assert_int_equal(c.task[0].state, CORE_RETRY_WAIT);
+    core_clear(&c);
+}
+
+/* Somebody else had the task since, and gave it back: who held it before him holds nothing. */
+static void test_a_lease_of_before_the_last_one_is_not_held(void **state)
+{
+    (void)state;
+    struct core c;
+    begin(&c, false, false);
+    want(&c, key_a, 0, false, 0);
+    hello(&c, session_1, "w1", 1, 0);
+    struct core_lease held = {.fence = c.task[0].fence};
+    snprintf(held.key, sizeof held.key, "%s", key_a);
+    about(&c, CORE_EV_CLAIM_LOST, "", key_a, held.fence, false, 0, 10); /* it could not be recorded, and yet was sent */
+    assert_int_equal(c.task[0].attempt, 0);                             /* nobody had it */
+    hello(&c, session_2, "w2", 1, 20);
+    assert_int_equal(c.task[0].attempt, 1);
+    assert_true(c.task[0].fence > held.fence);
+    core_handle(
+        &c,
+        &(struct core_event){.type = CORE_EV_ASSIGN_ACK, .session = session_2, .key = key_a, .fence = c.task[0].fence},
+        30); /* it has no room */
+    assert_int_equal(c.task[0].state, CORE_READY);
+    core_actions_clear(&c);
+    hello_holding(&c, "w1", &held, 40);
+    assert_non_null(find(&c, CORE_ACT_DROPPED));
+    assert_int_equal(c.task[0].state, CORE_READY);
     core_clear(&c);
 }
 
@@ -855,6 +1082,15 @@ int main(void)
         cmocka_unit_test(test_a_broken_device_is_asked_less_and_less),
         cmocka_unit_test(test_old_fence_changes_nothing),
         cmocka_unit_test(test_lost_result_costs_no_second_run),
+        cmocka_unit_test(test_a_lease_lasts_as_long_as_it_is_said_to),
+        cmocka_unit_test(test_a_result_of_before_says_nothing_of_the_attempt_that_runs),
+        cmocka_unit_test(test_what_stands_still_is_taken_away),
+        cmocka_unit_test(test_a_store_that_is_away_costs_nothing_but_time),
+        cmocka_unit_test(test_budgets_go_on_after_a_restart),
+        cmocka_unit_test(test_what_nobody_wants_is_cancelled_and_who_drains_gets_nothing),
+        cmocka_unit_test(test_another_epoch_has_larger_fences),
+        cmocka_unit_test(test_what_is_over_is_not_held),
+        cmocka_unit_test(test_a_lease_of_before_the_last_one_is_not_held),
         cmocka_unit_test(test_held_lease_survives_a_restart),
         cmocka_unit_test(test_what_a_worker_computes_with_may_change),
         cmocka_unit_test(test_a_full_disk_costs_nothing_but_time),

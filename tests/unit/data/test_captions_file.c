@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include <cmocka.h>
 
@@ -164,6 +165,72 @@ static void test_every_flipped_bit_and_every_cut_is_noticed(void **state)
     free(data);
 }
 
+static void put(char *at, size_t n, uint64_t v)
+{
+    for (size_t i = 0; i < n; i++) at[i] = (char)(v >> 8 * i);
+}
+
+/* A checksum says that nothing was changed since, not that it was right: everything is looked at. */
+static void test_wrong_values_with_a_right_checksum_are_refused(void **state)
+{
+    (void)state;
+    enum { RECORD = 128, SIZE = 64, COUNT = MODE_FATE_COUNT };
+    static const struct {
+        size_t at, n;
+        uint64_t value;
+        const char *why;
+    } wrong[] = {
+        {8, 4, 3, "captions file of version 3"},
+        {12, 4, 4, "cannot hold 4 samples"},
+        {12, 4, 2000001, "cannot hold 2000001 samples"},
+        {24, 8, 0, "bytes cannot hold"},
+        {32, 8, 0, "bytes cannot hold"},
+        {92, 4, 3, "bytes cannot hold"},
+        {80, 8, 1 << 20, "the shard's name lies outside"},
+        {RECORD, 8, 3997, "the image of sample 0 lies at byte 3997, 100 bytes"},
+        {RECORD, 8, UINT64_MAX, "the image of sample 0"},
+        {RECORD + 8, 8, 3585, "the image of sample 0"},
+        {RECORD + 8, 8, UINT64_MAX, "the image of sample 0"},
+        {RECORD + 8, 8, 0, "sample 0 is kept but lacks"},
+        {RECORD + 40, 4, 3, "sample 0 is kept but lacks"},
+        {RECORD + 48, 4, COUNT, "sample 0 has fate"},
+        {RECORD + 52, 4, 4, "the key of sample 0 lies outside"},
+        {RECORD + 56, 4, 1, "the caption of sample 0 lies outside"},
+        {RECORD + 56, 4, UINT32_MAX, "the caption of sample 0 lies outside"},
+        {RECORD + 2 * SIZE + 56, 4, 2,
+         "the caption of sample 2 lies outside"}, /* up to the last byte: where is its NUL? */
+        {RECORD + 2 * SIZE + 60, 4, 1, "2 boxes, the samples have 1"},
+        {RECORD + 2 * SIZE + 60, 4, 3, "sample 2 has 3 boxes, 2 are left of 2"},
+    };
+    struct mode_error err;
+    struct mode_captions in = example(), c;
+    char *data;
+    size_t size;
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        const bool of_boxes = wrong[i].at == RECORD + 2 * SIZE + 60 || wrong[i].at == 92;
+        samples[2].boxes = of_boxes ? boxes : NULL;
+        samples[2].n_boxes = of_boxes ? 2 : 0;
+        assert_int_equal(mode_captions_save(&in, file, &err), MODE_OK);
+        assert_int_equal(mode_file_read(file, 0, &data, &size, &err), MODE_OK);
+        put(data + wrong[i].at, wrong[i].n, wrong[i].value);
+        put(data + 16, 8, XXH3_64bits(data + 24, size - 24));
+        assert_int_equal(mode_file_write_atomic(file, data, size, &err), MODE_OK);
+        assert_int_equal(mode_captions_load(&c, file, &err), MODE_E_FORMAT);
+        if (!strstr(err.text, wrong[i].why)) fail_msg("\"%s\" does not say \"%s\"", err.text, wrong[i].why);
+        free(data);
+    }
+    samples[2].boxes = NULL;
+    samples[2].n_boxes = 0;
+    /* bytes behind the strings */
+    assert_int_equal(mode_captions_save(&in, file, &err), MODE_OK);
+    assert_int_equal(mode_file_read(file, 0, &data, &size, &err), MODE_OK);
+    put(data + 24, 8, size + 1); /* there is a NUL behind what is read */
+    put(data + 16, 8, XXH3_64bits(data + 24, size + 1 - 24));
+    assert_int_equal(mode_file_write_atomic(file, data, size + 1, &err), MODE_OK);
+    assert_int_equal(mode_captions_load(&c, file, &err), MODE_E_FORMAT);
+    free(data);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -171,6 +238,7 @@ int main(void)
         cmocka_unit_test(test_boxes),
         cmocka_unit_test(test_empty_shard),
         cmocka_unit_test(test_every_flipped_bit_and_every_cut_is_noticed),
+        cmocka_unit_test(test_wrong_values_with_a_right_checksum_are_refused),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -167,8 +167,9 @@ static void test_sizes(void **state)
     assert_int_equal(f.m[0].size, 3);
     assert_int_equal(f.m[1].size, 4);
     static const char *const bad[] = {"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", /* negative */
-                                      "\x80\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", "0000x000000\0"};
-    for (int i = 0; i < 3; i++) {
+                                      "\x80\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", "0000x000000\0",
+                                      "\x81\0\0\0\0\0\0\0\0\0\0\x01", "\xff\0\0\0\0\0\0\0\0\0\0\x01"};
+    for (int i = 0; i < 5; i++) {
         mode_str_reset(&tar);
         add("good", '0', NULL, 1);
         add("bad", '0', bad[i], 0);
@@ -185,6 +186,40 @@ static void test_sizes(void **state)
     assert_false(f.m[1].whole);
     assert_true(f.cut);
     assert_int_equal(f.cut_at, 1024);
+}
+
+/* What a header says of its neighbours is believed up to a limit, and no further than the file goes. */
+static void test_limits_of_headers(void **state)
+{
+    (void)state;
+    struct found f;
+    for (int over = 0; over < 2; over++) { /* a long link name, of which nothing is kept */
+        mode_str_reset(&tar);
+        add("ext", 'K', NULL, ((size_t)1 << 20) + (size_t)over);
+        add("a.x", '0', NULL, 1);
+        finish();
+        assert_int_equal(walk(&f), over ? MODE_E_FORMAT : MODE_OK);
+        if (over) assert_non_null(strstr(err.text, "an extension header of more than 1 MiB at byte 0"));
+    }
+    for (int over = 0; over < 2; over++) {
+        char *name = mode_xmalloc(MODE_TAR_MAX_NAME + 1);
+        memset(name, 'n', MODE_TAR_MAX_NAME + 1);
+        mode_str_reset(&tar);
+        add_text('L', name, MODE_TAR_MAX_NAME + (size_t)over);
+        add("a.x", '0', NULL, 1);
+        finish();
+        free(name);
+        assert_int_equal(walk(&f), MODE_OK);
+        assert_int_equal(f.m[0].kind, over ? MODE_TAR_OTHER : MODE_TAR_FILE);
+    }
+    mode_str_reset(&tar); /* a list of holes that would go on where the file ends */
+    add("holes.x", 'S', NULL, 0);
+    tar.data[482] = 1;
+    snprintf(tar.data + 148, 7, "%06lo", strtol(tar.data + 148, NULL, 8) + 1);
+    assert_int_equal(mode_file_write_atomic(path, tar.data, tar.len, &err), MODE_OK);
+    assert_int_equal(walk(&f), MODE_OK);
+    assert_int_equal(f.n, 0);
+    assert_true(f.cut);
 }
 
 static void test_what_follows_the_end_mark_is_noticed(void **state)
@@ -375,6 +410,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_kinds_and_names),
         cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_limits_of_headers),
         cmocka_unit_test(test_what_follows_the_end_mark_is_noticed),
         cmocka_unit_test(test_malformed_pax_headers),
         cmocka_unit_test(test_compressed),

@@ -130,6 +130,11 @@ static void test_wrong_values_are_refused_with_a_reason(void **state)
     mode_envelope_free(&in);
     Mode__TaskProgress t = MODE__TASK_PROGRESS__INIT, *ts[] = {&t};
     Mode__Progress p = MODE__PROGRESS__INIT;
+    Mode__Fail f = MODE__FAIL__INIT;
+    f.key = key;
+    f.class_ = MODE__FAIL_CLASS__FAIL_INTEGRITY;
+    f.digest = (char *)"../../blob";
+    REFUSED((s.e.body_case = MODE__ENVELOPE__BODY_FAIL, s.e.fail = &f), "Fail.digest");
     p.tasks = ts;
     p.n_tasks = 1;
     t.key = key;
@@ -263,6 +268,42 @@ static void test_size_caps_hold_at_the_byte(void **state)
     free(log);
 }
 
+/* Whoever sends more than may be sent is not listened to, whatever is in it; nor is he one byte before that limit. */
+static void test_a_message_may_be_as_long_as_the_limit(void **state)
+{
+    (void)state;
+    enum { N = 16, EACH = MODE_WIRE_WORKER_MAX / N - 40 };
+    struct sample s;
+    struct mode_envelope *in;
+    struct mode_error err;
+    Mode__Label label[N], *labels[N];
+    uint8_t *data;
+    size_t size = 0;
+    char *text[N];
+    sample_init(&s);
+    for (int i = 0; i < N; i++) {
+        mode__label__init(&label[i]);
+        text[i] = mode_xcalloc(1, MODE_WIRE_MAX_STRING + 1);
+        memset(text[i], 'a', EACH);
+        label[i].name = (char *)"x";
+        label[i].value = text[i];
+        labels[i] = &label[i];
+    }
+    s.hello.labels = labels;
+    s.hello.n_labels = N;
+    for (int i = 0; size < MODE_WIRE_WORKER_MAX + 1; i++) {
+        assert_true(i < 1000);
+        text[i % N][EACH + i / N] = 'a';
+        assert_int_equal(mode_envelope_pack(&data, &size, &s.e, MODE_WIRE_ADMIN, &err), MODE_OK);
+        enum mode_status st = mode_envelope_unpack(&in, data, size, MODE_WIRE_WORKER, &err);
+        assert_int_equal(st, size <= MODE_WIRE_WORKER_MAX ? MODE_OK : MODE_E_FORMAT);
+        if (st) assert_non_null(strstr(err.text, "a message of 65537 bytes, at most 65536"));
+        mode_envelope_free(&in);
+        free(data);
+    }
+    for (int i = 0; i < N; i++) free(text[i]);
+}
+
 static void test_another_protocol_is_said(void **state)
 {
     (void)state;
@@ -273,6 +314,9 @@ static void test_another_protocol_is_said(void **state)
     s.e.major = MODE_WIRE_MAJOR + 1;
     assert_int_equal(trip(&s, &in, &err), MODE_E_CONFIG);
     assert_non_null(strstr(err.text, "protocol version 2.0, this build speaks 1.0"));
+    sample_init(&s);
+    s.e.major = MODE_WIRE_MAJOR - 1;
+    assert_int_equal(trip(&s, &in, &err), MODE_E_CONFIG);
     sample_init(&s);
     s.e.minor = MODE_WIRE_MINOR + 7;
     assert_int_equal(trip(&s, &in, &err), MODE_OK);
@@ -480,6 +524,7 @@ int main(void)
         cmocka_unit_test(test_messages_of_a_team_have_limits),
         cmocka_unit_test(test_unknown_enum_values_and_bodies_are_tolerated),
         cmocka_unit_test(test_size_caps_hold_at_the_byte),
+        cmocka_unit_test(test_a_message_may_be_as_long_as_the_limit),
         cmocka_unit_test(test_another_protocol_is_said),
         cmocka_unit_test(test_unknown_fields_are_passed_over_and_can_be_found),
         cmocka_unit_test(test_deep_nesting_is_harmless),

@@ -1,8 +1,10 @@
 /* Shards before they are read: which copies are held, which are let go of, what is read by pictures. The copies lie in
  * the folder of shards already; tests/service/remote.sh fetches them. */
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/str.h"
 #include "pipeline/shard_ahead.h"
+#include "remote/shards.h"
 
 #include <fcntl.h>
 #include <setjmp.h>
@@ -132,6 +134,58 @@ static void test_no_more_is_held_than_there_is_room_for(void **state)
     mode_shard_ahead_close(&a);
 }
 
+static bool goes_on(void *ctx, uint64_t done, uint64_t total)
+{
+    int *left = ctx;
+    (void)done;
+    (void)total;
+    return (*left)-- > 0;
+}
+
+/* Others hold all that the folder may have, and go on holding it: after a while that is all there is to it. What was
+ * waited for is read by its pictures, nothing is waited for again, and what is here stays. */
+static void test_a_folder_that_others_hold_is_done_without(void **state)
+{
+    (void)state;
+    int theirs[SHARDS];
+    char *limit = mode_xasprintf("%d", (SHARDS - WINDOW) * ON_DISK + ON_DISK / 2), *kept[WINDOW];
+    setenv("MODE_SHARD_CACHE_BYTES", limit, 1);
+    mode_shard_set_patience(0.5);
+    for (int t = 0; t < SHARDS; t++) {
+        const int shard = shard_at((uint64_t)t);
+        theirs[t] = -1;
+        if (t < WINDOW) {
+            kept[t] = mode_xasprintf("%s-%d", folder, t);
+            assert_int_equal(rename(copy[shard], kept[t]), 0);
+        } else {
+            theirs[t] = open(copy[shard], O_RDONLY | O_CLOEXEC);
+            assert_int_equal(flock(theirs[t], LOCK_SH), 0);
+        }
+    }
+    struct mode_shard_ahead *a = open_ahead(SHARDS * ON_DISK);
+    const double began = mode_clock_s();
+    for (uint64_t from = 0; from + WINDOW <= SHARDS; from++) {
+        need(a, from, from + WINDOW, UINT64_MAX);
+        for (uint64_t t = from; t < from + WINDOW; t++)
+            if (t < WINDOW) assert_int_equal(mode_shard_ahead_file(a, (size_t)shard_at(t)), -1);
+        assert_true(mode_clock_s() - began >= 0.5); /* the first time */
+    }
+    mode_shard_set_patience(1000);
+    int looks = 100;
+    const struct mode_remote_watch watch = {goes_on, &looks};
+    assert_int_equal(mode_shard_ahead_need(a, 0, WINDOW, UINT64_MAX, &watch, NULL), MODE_OK); /* from the beginning */
+    for (uint64_t t = 0; t < WINDOW; t++) assert_int_equal(mode_shard_ahead_file(a, (size_t)shard_at(t)), -1);
+    mode_shard_ahead_close(&a);
+    for (int t = 0; t < SHARDS; t++) {
+        if (theirs[t] >= 0) close(theirs[t]);
+        if (t >= WINDOW) continue;
+        assert_int_equal(rename(kept[t], copy[shard_at((uint64_t)t)]), 0);
+        free(kept[t]);
+    }
+    unsetenv("MODE_SHARD_CACHE_BYTES");
+    free(limit);
+}
+
 static bool never(void *ctx, uint64_t done, uint64_t total)
 {
     (void)done;
@@ -169,6 +223,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_two_windows_are_held_and_nothing_behind_or_after_the_end),
         cmocka_unit_test(test_no_more_is_held_than_there_is_room_for),
+        cmocka_unit_test(test_a_folder_that_others_hold_is_done_without),
         cmocka_unit_test(test_a_folder_without_room_for_two_windows_is_told),
         cmocka_unit_test(test_a_stop_is_heard_while_a_shard_is_waited_for),
     };

@@ -165,9 +165,17 @@ static void test_damaged_blobs_are_found_and_healed(void **state)
         assert_int_equal(mode_store_blob_path(f->store, &path, digest, 10, &f->err), MODE_OK);
         free(path);
     }
+    struct stat sb;
+    bool bad;
+    assert_int_equal(mode_store_blob_check(f->store, &bad, digest, 10, &f->err), MODE_OK);
+    assert_false(bad);
+    assert_int_equal(stat(name, &sb), 0);
+    assert_int_equal(sb.st_mode & 0777, 0444); /* nobody writes to it by mistake */
     /* changed after it was verified in this process */
     chmod(name, 0644);
     write_file(name, "evil bytes", 10);
+    assert_int_equal(mode_store_blob_check(f->store, &bad, digest, 10, &f->err), MODE_OK);
+    assert_true(bad);
     assert_int_equal(mode_store_blob_path(f->store, &path, digest, 10, &f->err), MODE_E_FORMAT);
     free(dir);
     free(name);
@@ -218,8 +226,16 @@ static void test_tasks_are_named_by_their_bytes(void **state)
     mode_task_key(key2, &t);
     assert_string_not_equal(key, key2);
     assert_int_equal(mode_store_task_get(f->store, &got, key2, &f->err), MODE_E_NOINPUT);
-    char *path = mode_xasprintf("%s/tasks/%s", f->dir, key);
+    char *path = mode_xasprintf("%s/tasks/%s", f->dir, key), *text, *at;
+    size_t n;
     chmod(path, 0644);
+    assert_int_equal(mode_file_read(path, 0, &text, &n, &f->err), MODE_OK);
+    assert_non_null(at = memmem(text, n, "abc", 3)); /* a task all the same, and another one */
+    *at = 'x';
+    write_file(path, text, n);
+    free(text);
+    assert_int_equal(mode_store_task_get(f->store, &got, key, &f->err), MODE_E_FORMAT);
+    assert_null(got);
     assert_int_equal(truncate(path, 20), 0);
     assert_int_equal(mode_store_task_get(f->store, &got, key, &f->err), MODE_E_FORMAT);
     free(path);
@@ -317,6 +333,14 @@ static void test_commits_name_published_blobs_only_and_torn_records_are_reported
         assert_null(got);
     }
     assert_int_equal(mode_store_commit_create(f->store, &created, NULL, &c, &f->err), MODE_E_FORMAT);
+    free(path);
+    /* whole, but of another task */
+    key_of(key, 9);
+    path = mode_xasprintf("%s/commits/%s", f->dir, key);
+    write_file(path, text, n);
+    assert_int_equal(mode_store_commit_get(f->store, &got, key, &f->err), MODE_E_FORMAT);
+    assert_null(got);
+    assert_non_null(strstr(f->err.text, "it is the record of another task"));
     free(text);
     free(path);
 }
