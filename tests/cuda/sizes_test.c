@@ -100,50 +100,141 @@ static void test_rows_are_what_they_are_alone(void **state)
     for (int half = 0; half < 2; half++) {
         struct both x = both_of(WIDTH, half, 1), y = both_of(WIDTH, half, 2), f = both_of(WIDTH, false, 3);
         struct both one = both_of(2, false, 4);
-        float *w = device(WIDTH * 4), *g = device(WIDTH * 4), *work = device((size_t)mode__cuda_norm_work(TALL, WIDTH) * 4);
+        float *w = device(WIDTH * 4), *g = device(WIDTH * 4), *dw = device(2 * WIDTH * 4),
+              *work = device((size_t)mode__cuda_norm_work(TALL, WIDTH) * 4);
         void *bias = device(WIDTH * 4);
-        ends("20");
+        ends("64");
         fill(w, WIDTH, false, 5);
         fill(g, WIDTH, false, 6);
         fill(bias, WIDTH, half, 7);
-#define EACH(name, rows) for (int64_t rows = ROWS, at = 0; at < 2; at++, rows = TALL)
-#define OF(b) (at ? (b).tall : (b).alone)
-        EACH("gelu", m) mode__cuda_epilogue(NULL, half, OF(y), OF(x), m, WIDTH, NULL, MODE_ACT_GELU);
+#define EACH(rows) for (int64_t rows = ROWS, at = 0; at < 2; at++, rows = TALL)
+#define OF(b)      (at ? (b).tall : (b).alone)
+        EACH(m) mode__cuda_epilogue(NULL, half, OF(y), OF(x), m, WIDTH, NULL, MODE_ACT_GELU);
         same(&y);
-        EACH("bias", m) mode__cuda_epilogue(NULL, half, OF(y), OF(x), m, WIDTH, bias, MODE_ACT_NONE);
+        EACH(m) mode__cuda_epilogue(NULL, half, OF(y), OF(x), m, WIDTH, bias, MODE_ACT_NONE);
         same(&y);
-        EACH("slope", m) mode__cuda_activate_back(NULL, half, OF(y), OF(x), m, WIDTH, MODE_ACT_GELU);
+        EACH(m) mode__cuda_activate_back(NULL, half, OF(y), OF(x), m, WIDTH, MODE_ACT_GELU);
         same(&y);
-        EACH("scale", m) mode__cuda_scale(NULL, half, OF(y), OF(x), g, OF(y), m, WIDTH);
+        EACH(m) mode__cuda_scale(NULL, half, OF(y), OF(x), g, OF(y), m, WIDTH);
         same(&y);
-        EACH("norm", m) mode__cuda_layernorm(NULL, half, OF(y), (float *)OF(one), OF(x), w, g, m, WIDTH, 1e-5f);
+        EACH(m) mode__cuda_layernorm(NULL, half, OF(y), (float *)OF(one), OF(x), w, g, m, WIDTH, 1e-5f);
         same(&y);
         same(&one);
         ends("1");
-        EACH("norm back", m) mode__cuda_layernorm_back(NULL, half, OF(y), w, g, work, OF(y), OF(x), (float *)OF(one), w,
-                                                       OF(x), m, WIDTH);
+        EACH(m)
+        mode__cuda_layernorm_back(NULL, half, OF(y), dw, dw + WIDTH, work, OF(y), OF(x), (float *)OF(one), w, OF(x), m,
+                                  WIDTH);
         same(&y);
-        ends("20");
+        ends("64");
         one.row = 4;
-        EACH("l2norm", m) mode__cuda_l2norm(NULL, half, (float *)OF(f), (float *)OF(one), OF(x), m, WIDTH);
+        EACH(m) mode__cuda_l2norm(NULL, half, (float *)OF(f), (float *)OF(one), OF(x), m, WIDTH);
         same(&f);
         same(&one);
-        EACH("l2norm back", m) mode__cuda_l2norm_back(NULL, half, OF(y), (float *)OF(f), (float *)OF(f),
-                                                      (float *)OF(one), m, WIDTH);
+        EACH(m) mode__cuda_l2norm_back(NULL, half, OF(y), (float *)OF(f), (float *)OF(f), (float *)OF(one), m, WIDTH);
         same(&y);
         clear(&x);
         clear(&y);
         clear(&f);
         clear(&one);
-        void *const all[] = {w, g, work, bias};
+        void *const all[] = {w, g, dw, work, bias};
         for (size_t i = 0; i < sizeof all / sizeof *all; i++) assert_int_equal(cudaFree(all[i]), cudaSuccess);
     }
+}
+
+/* Lists that name the last rows. */
+static int32_t *list_of(const int32_t *numbers, size_t n)
+{
+    int32_t *p = device(n * sizeof *p);
+    send(p, numbers, n * sizeof *p);
+    return p;
+}
+
+static void test_rows_are_found_by_lists(void **state)
+{
+    const int32_t at_end = (int32_t)(TALL - ROWS), near[] = {0, 1, 2, 3, 4},
+                  far[] = {at_end, at_end + 1, at_end + 2, at_end + 3, at_end + 4}, all_near[] = {0, ROWS},
+                  all_far[] = {at_end, at_end + ROWS};
+    int32_t *rows[] = {list_of(near, ROWS), list_of(far, ROWS)},
+            *offsets[] = {list_of(all_near, 2), list_of(all_far, 2)};
+    (void)state;
+    ends("64");
+    for (int half = 0; half < 2; half++) {
+        struct both x = both_of(WIDTH, half, 1), few = {.row = x.row, .alone = device(2 * ROWS * x.row)};
+        char *y = few.alone;
+        few.tall = y + ROWS * x.row - (size_t)(TALL - ROWS) * x.row; /* its end lies behind the first result */
+        for (int at = 0; at < 2; at++)
+            mode__cuda_gather(NULL, half, y + (at ? ROWS * x.row : 0), OF(x), rows[at], ROWS, WIDTH);
+        same(&few);
+        for (int at = 0; at < 2; at++) mode__cuda_scatter_add(NULL, half, OF(x), y, rows[at], ROWS, WIDTH);
+        same(&x);
+        for (int at = 0; at < 2; at++)
+            mode__cuda_mean_rows(NULL, half, y + (at ? ROWS * x.row : 0), OF(x), offsets[at], 1, WIDTH, 1);
+        same(&few);
+        for (int at = 0; at < 2; at++) mode__cuda_mean_rows_back(NULL, half, OF(x), y, offsets[at], 1, WIDTH, 1);
+        same(&x);
+        if (!half) { /* the means of groups */
+            double *sum = device((size_t)mode__cuda_mean_places(1, ROWS) * WIDTH * sizeof *sum);
+            for (int at = 0; at < 2; at++)
+                mode__cuda_group_means(NULL, (float *)(y + (at ? ROWS * x.row : 0)), sum, (float *)OF(x), offsets[0],
+                                       rows[at], 1, ROWS, WIDTH, false);
+            same(&few);
+            assert_int_equal(cudaFree(sum), cudaSuccess);
+        }
+        clear(&x);
+        assert_int_equal(cudaFree(y), cudaSuccess);
+    }
+    for (int at = 0; at < 2; at++) {
+        assert_int_equal(cudaFree(rows[at]), cudaSuccess);
+        assert_int_equal(cudaFree(offsets[at]), cudaSuccess);
+    }
+}
+
+/* The last sequence of a packed batch, there and back; in f32 the last head, with which the grid ends. */
+static void test_attention_finds_its_rows(void **state)
+{
+    enum { HEADS = 128, DH = WIDTH / HEADS };
+    (void)state;
+    const int32_t near[] = {0, ROWS}, far[] = {(int32_t)(TALL - ROWS), (int32_t)TALL};
+    int32_t *offsets[] = {list_of(near, 2), list_of(far, 2)};
+    for (int half = 0; half < 2; half++) {
+        struct both x = both_of(3 * WIDTH, half, 1), out = both_of(WIDTH, half, 2), dout = both_of(WIDTH, half, 3);
+        struct both dx = both_of(3 * WIDTH, half, 4), lse = both_of(HEADS, false, 5), delta = both_of(HEADS, false, 6);
+        ends(half ? "256" : "8");
+        EACH(m)
+        {
+            const struct mode__cuda_attention a = {.q = OF(x),
+                                                   .kv = OF(x),
+                                                   .lq = 3 * WIDTH,
+                                                   .lk = 3 * WIDTH,
+                                                   .k_at = WIDTH,
+                                                   .v_at = 2 * WIDTH,
+                                                   .heads = HEADS,
+                                                   .dh = DH,
+                                                   .rows_q = m,
+                                                   .rows_k = m,
+                                                   .n_seq = 1,
+                                                   .q_offsets = offsets[at],
+                                                   .kv_offsets = offsets[at],
+                                                   .longest = ROWS,
+                                                   .bf16 = half};
+            mode__cuda_attention(NULL, OF(out), (float *)OF(lse), &a);
+            mode__cuda_attention_back(NULL, OF(dx), OF(dx), (float *)OF(delta), OF(dout), OF(out), (float *)OF(lse),
+                                      &a);
+        }
+        same_from(&out, half ? 0 : out.row - DH * 4);
+        same_from(&dx, half ? 0 : dx.row - DH * 4);
+        struct both *const all[] = {&x, &out, &dout, &dx, &lse, &delta};
+        for (size_t i = 0; i < sizeof all / sizeof *all; i++) clear(all[i]);
+    }
+    for (int at = 0; at < 2; at++) assert_int_equal(cudaFree(offsets[at]), cudaSuccess);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows_are_what_they_are_alone),
+        cmocka_unit_test(test_rows_are_found_by_lists),
+        cmocka_unit_test(test_attention_finds_its_rows),
     };
     setenv("MODE_EMULATOR_MEMORY", "1099511627776", 1);
     return cmocka_run_group_tests(tests, NULL, NULL);
