@@ -19,9 +19,9 @@
 extern "C" {
 #endif
 
-/* rows.cu: c [m, n] = act(from + bias) + add; c may be from or add. act: enum mode_act. bias [n], add may be NULL. */
+/* rows.cu: c [m, n] = act(from), act: enum mode_act; or, where bias [n] is not NULL, from + bias. c may be from. */
 void mode__cuda_epilogue(cudaStream_t stream, bool bf16, void *c, const void *from, int64_t m, int64_t n,
-                         const void *bias, int act, const void *add);
+                         const void *bias, int act);
 /* dz *= act'(z), both [m, n] */
 void mode__cuda_activate_back(cudaStream_t stream, bool bf16, void *dz, const void *z, int64_t m, int64_t n, int act);
 /* out [n] += column sums of x [m, n]. work: mode__cuda_sum_work(m, n) floats */

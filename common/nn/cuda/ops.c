@@ -82,7 +82,7 @@ static void linear(struct mode_backend *be, struct mode_tensor *y, struct mode_t
 static void activate(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *z, enum mode_act act)
 {
     if (z->dim[0] == 0) return;
-    mode__cuda_epilogue(stream_of(be), is_bf16(be), y->data, z->data, z->dim[0], z->dim[1], NULL, (int)act, NULL);
+    mode__cuda_epilogue(stream_of(be), is_bf16(be), y->data, z->data, z->dim[0], z->dim[1], NULL, (int)act);
     launched();
 }
 

@@ -482,7 +482,7 @@ void mode__cuda_product(struct mode_backend *be, const struct mode__product *x)
     mode__clock_product_begin(be);
     mode__cuda_gemm(be, x);
     mode__clock_product_end(be);
-    if (x->bias) mode__cuda_epilogue(c->stream, x->c_bf16, x->c, x->c, x->m, x->n, x->bias, MODE_ACT_NONE, NULL);
+    if (x->bias) mode__cuda_epilogue(c->stream, x->c_bf16, x->c, x->c, x->m, x->n, x->bias, MODE_ACT_NONE);
 }
 
 void mode__cuda_dots(struct mode_backend *be, float *c, const float *a, const float *b, int64_t m, int64_t n, int64_t k)

@@ -106,7 +106,7 @@ static void run_own(struct mode_backend *be, const struct mode__product_act *x)
     if (x->back)
         mode__cuda_activate_back(stream, half, x->result, x->z, x->m, x->n, (int)x->act);
     else
-        mode__cuda_epilogue(stream, half, x->result, first, x->m, x->n, NULL, (int)x->act, NULL);
+        mode__cuda_epilogue(stream, half, x->result, first, x->m, x->n, NULL, (int)x->act);
     CUDA_OK(cudaGetLastError());
 }
 

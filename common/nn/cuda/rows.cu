@@ -76,7 +76,7 @@ template <typename T, int V> static __device__ inline void activate_all(float (&
 }
 
 template <typename T, int V>
-static __global__ void epilogue(T *c, const T *from, int64_t count, int64_t n, const T *bias, int act, const T *add)
+static __global__ void epilogue(T *c, const T *from, int64_t count, int64_t n, const T *bias, int act)
 {
     int64_t i = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * V;
     if (i >= count) return;
@@ -85,23 +85,18 @@ static __global__ void epilogue(T *c, const T *from, int64_t count, int64_t n, c
     if (bias) {
         load<V>(y, bias + i % n);
         for (int v = 0; v < V; v++) x[v] += y[v];
-        if (act != MODE_ACT_NONE)
-            for (int v = 0; v < V; v++) x[v] = stored<T>(x[v]);
-    }
-    activate_all<T>(x, s, act);
-    if (add) {
-        load<V>(y, add + i);
-        for (int v = 0; v < V; v++) x[v] += y[v];
+    } else {
+        activate_all<T>(x, s, act);
     }
     store<V>(c + i, x);
 }
 
 void mode__cuda_epilogue(cudaStream_t stream, bool bf16, void *c, const void *from, int64_t m, int64_t n,
-                         const void *bias, int act, const void *add)
+                         const void *bias, int act)
 {
-    BY_TYPE(bf16, BY_WIDTH(wide_rows(n, sizeof(T), (T *)c, (const T *)from, (const T *)bias, (const T *)add),
+    BY_TYPE(bf16, BY_WIDTH(wide_rows(n, sizeof(T), (T *)c, (const T *)from, (const T *)bias),
                            epilogue<T, V><<<blocks_of(m * n, THREADS * V), THREADS, 0, stream>>>(
-                               (T *)c, (const T *)from, m * n, n, (const T *)bias, act, (const T *)add)));
+                               (T *)c, (const T *)from, m * n, n, (const T *)bias, act)));
 }
 
 template <typename T, int V>

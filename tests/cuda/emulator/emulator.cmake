@@ -6,7 +6,7 @@ set(MODE_EMULATOR_DIR ${CMAKE_CURRENT_LIST_DIR})
 function(mode_emulate_cuda)
   set(common ${MODE_EMULATOR_DIR}/../../../common)
   set(out ${CMAKE_BINARY_DIR}/emulator)
-  set(flags -include cuda_runtime.h -Wall -Wextra -Wno-unknown-pragmas -fno-strict-aliasing)
+  set(flags -include cuda_runtime.h -Wall -Wextra -Wno-unknown-pragmas -Wno-deprecated-enum-enum-conversion -fno-strict-aliasing)
   # a GPU takes 16 bytes at multiples of 16 alone, the host from anywhere
   set(aligned -fsanitize=alignment -fno-sanitize-recover=alignment)
   # streams, memory and blocks; and what is loaded in cuBLAS's place

@@ -27,6 +27,7 @@ struct grid {
     const char *name;
     dim3 blocks, threads;
     size_t shared;
+    bool raised;                /* more than 48 KiB of it were allowed */
     unsigned cluster;           /* so many blocks, next to each other in x, run together */
     std::function<void()> body; /* what one thread does */
 };

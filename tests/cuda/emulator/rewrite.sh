@@ -3,6 +3,7 @@
 #   kernel<<<grid, block, shared, stream>>>(a, b)  ->  MODE_EMU_KERNEL(kernel)(grid, block, shared, stream)(a, b)
 #   extern __shared__ float x[];                   ->  float *x = the memory that the launch asked for
 #   __shared__ float x[3][4];                      ->  MODE_EMU_SHARED(x, float[3][4])
+#   void __launch_bounds__(n) kernel(...)\n{         ->  the same, and behind the brace a question how many threads there are
 set -eu
 {
     echo "#line 1 \"$1\""
@@ -11,6 +12,20 @@ set -eu
         s/>>>[ 	]*\(/)(/g
         s/extern[ ]+__shared__[ ]+((__align__|alignas)\([^)]*\)[ ]*)?([^;]*[^; ])[ ]+([A-Za-z_][A-Za-z0-9_]*)\[\][ ]*;/\3 *\4 = (\3 *)mode_emu::dynamic_shared_memory();/
         s/(^|[^A-Za-z0-9_])(static[ ]+)?__shared__[ ]+((__align__|alignas)\([^)]*\)[ ]*)?([^;,=]*[ *>])([A-Za-z_][A-Za-z0-9_]*)((\[[^];]*\])*)[ ]*;/\1MODE_EMU_SHARED(\6, \5\7);/
+        /__launch_bounds__\(/{
+            h
+            x
+            s/.*__launch_bounds__\((([^()]|\([^()]*\))*)\).*/{ mode_emu::check_bounds(\1);/
+            x
+        }
+        /^\{$/{
+            x
+            s/^$/{/
+            p
+            s/.*//
+            h
+            d
+        }
     ' "$1"
 } >"$2.new"
 mv "$2.new" "$2"

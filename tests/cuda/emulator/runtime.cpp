@@ -1,6 +1,6 @@
 /* runtime.cpp - CUDA's runtime on the host: memory of four kinds, launches, copies. Streams are streams.cpp's.
  *
- * Fresh memory is NaN. Memory of cudaMalloc is not the host's: its pages may be touched only while a stream's work
+ * Fresh memory is NaN, but for allocations of a GiB and more. Memory of cudaMalloc is not the host's: its pages may be touched only while a stream's work
  * runs, a kernel, a copy or a library's call, and a host that touches them at another time ends with a sentence and a
  * SIGSEGV (under AddressSanitizer, which keeps its own account of every byte, with its report). MODE_EMULATOR_MEMORY:
  * bytes of the device (8 GiB unless said).
@@ -29,6 +29,7 @@ namespace mode_emu
 enum : size_t {
     EDGE = 256, /* bytes before and behind an allocation that must stay as they are */
     LARGE_PAGE = 2 << 20,
+    UNTOUCHED = 1 << 30, /* allocations from here on are zeros, and take room where they are written to alone */
     SPARE_MOST = 128 << 20 /* bytes of pages that are kept for the next allocation of their size */
 };
 
@@ -181,7 +182,8 @@ static bool take_bytes(allocation *a, size_t bytes)
         if ((a->base = take_spare(bytes))) return true;
         watch_faults();
         const size_t more = large ? (size_t)LARGE_PAGE : 0;
-        char *p = (char *)mmap(nullptr, bytes + more, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        char *p = (char *)mmap(nullptr, bytes + more, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+                               0);
         if (p == MAP_FAILED) return false;
         if (large) {
             const size_t before = LARGE_PAGE - (uintptr_t)p % LARGE_PAGE;
@@ -237,7 +239,7 @@ static cudaError_t take(void **p, size_t bytes, enum cudaMemoryType type)
     char *data = a.base + edge;
     memset(a.base, 0x5a, edge);
     memset(data + bytes, 0x5a, edge);
-    memset(data, POISON, bytes);
+    if (bytes < UNTOUCHED) memset(data, POISON, bytes);
     if (type != cudaMemoryTypeHost) used_bytes += bytes;
     allocations[(uintptr_t)data] = a;
     if (depth == 0) open_device_memory(false);
@@ -328,7 +330,7 @@ void launch(const char *name, const void *function, dim3 grid, dim3 block, size_
         note(cudaErrorStreamCaptureInvalidated);
         return;
     }
-    struct grid g = {name, grid, block, shared, cluster, std::move(body)};
+    struct grid g = {name, grid, block, shared, limit != shared_limits.end(), cluster, std::move(body)};
     enqueue(stream, [g, recheck] {
         recheck(); /* a graph may be launched when memory of its capture is gone */
         run_grid(g);
@@ -555,12 +557,20 @@ static bool fits(enum cudaMemcpyKind kind, const void *to, const void *from)
     return kind == cudaMemcpyDefault || (is_device(to) == into && is_device(from) == out_of);
 }
 
+/* Does a copy end in the memory that it begins in? What the runtime does not know may lie right behind what it knows. */
+static bool stays(const void *p, size_t bytes)
+{
+    const auto *a = find(p);
+    const uintptr_t end = a ? a->first + a->second.bytes : 0;
+    return !a || (uintptr_t)p == end || (uintptr_t)p + bytes <= end;
+}
+
 /* Copies from and to memory that the runtime does not know are done with it when the call returns. */
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t stream)
 {
     locked l(lock);
     if (bytes == 0) return cudaSuccess;
-    if (!fits(kind, to, from)) return note(cudaErrorInvalidValue);
+    if (!fits(kind, to, from) || !stays(to, bytes) || !stays(from, bytes)) return note(cudaErrorInvalidValue);
     if (is_captured(stream) && (!find(from) || !find(to))) {
         fprintf(stderr, "emulator: memory of the host that is not pinned is copied in a capture\n");
         abort();

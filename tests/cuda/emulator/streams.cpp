@@ -59,6 +59,7 @@ struct mode_emu_event {
     graph_ref capture; /* of the last record */
     std::vector<size_t> last;
     double at_ms;
+    bool untimed; /* made so: there is no time between it and another */
 };
 
 namespace mode_emu
@@ -344,9 +345,11 @@ cudaError_t cudaEventCreate(cudaEvent_t *e)
     return cudaSuccess;
 }
 
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned)
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned flags)
 {
-    return cudaEventCreate(e);
+    cudaEventCreate(e);
+    (*e)->untimed = flags & cudaEventDisableTiming;
+    return cudaSuccess;
 }
 
 cudaError_t cudaEventDestroy(cudaEvent_t e)
@@ -393,6 +396,7 @@ cudaError_t cudaEventQuery(cudaEvent_t e)
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to)
 {
     locked l(lock);
+    if (from->untimed || to->untimed) return note(cudaErrorInvalidResourceHandle);
     if (!is_done(from) || !is_done(to)) return note(cudaErrorNotReady);
     *ms = (float)(to->at_ms - from->at_ms);
     return cudaSuccess;

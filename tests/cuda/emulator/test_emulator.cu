@@ -419,6 +419,22 @@ static void declares_more_than_48_kib()
     declares_too_much<<<1, 1>>>();
 }
 
+static __global__ void __launch_bounds__(2 * 32)
+    made_for_two_warps(int n)
+{
+    extern __shared__ int part[];
+    __shared__ int more[1024];
+    if ((int)threadIdx.x < n) part[threadIdx.x] = more[threadIdx.x] = 0;
+}
+static void asks_for_more_threads_than_bounds_say()
+{
+    made_for_two_warps<<<1, 65, 4>>>(1);
+}
+static void declares_and_asks_for_more_than_48_kib()
+{
+    made_for_two_warps<<<1, 64, 47 * 1024>>>(1);
+}
+
 static __global__ void product_of_half_a_warp(float *x)
 {
     float c[4] = {0, 0, 0, 0};
@@ -510,6 +526,20 @@ static void gives_pinned_memory_to_a_kernel()
     CHECK(cudaMallocHost((void **)&x, 64 * sizeof *x) == cudaSuccess);
     add_one<<<1, 64>>>(x, 64);
 }
+static void copies_behind_an_allocation()
+{
+    float *x, y[17] = {0};
+    CHECK(cudaMalloc(&x, 64) == cudaSuccess);
+    if (cudaMemcpyAsync(x, y, sizeof y, cudaMemcpyHostToDevice, nullptr) == cudaErrorInvalidValue)
+        mode_emu::fault("refused");
+}
+static void asks_events_without_a_clock_for_the_time()
+{
+    cudaEvent_t e;
+    float ms;
+    CHECK(cudaEventCreateWithFlags(&e, cudaEventDisableTiming) == cudaSuccess);
+    if (cudaEventElapsedTime(&ms, e, e) == cudaErrorInvalidResourceHandle) mode_emu::fault("refused");
+}
 static void copies_in_the_wrong_direction()
 {
     float *x, y = 0;
@@ -558,6 +588,8 @@ static const mistake mistakes[] = {
     {"1025 threads", asks_for_too_many_threads, "refused"},
     {"65536 rows of blocks", asks_for_too_high_a_grid, "refused"},
     {"no blocks", asks_for_no_blocks, "refused"},
+    {"more threads than __launch_bounds__", asks_for_more_threads_than_bounds_say, "__launch_bounds__ says 64"},
+    {"48 KiB of shared memory, of which some is declared", declares_and_asks_for_more_than_48_kib, "49152 is the most"},
     {"49 KiB of shared memory without leave", asks_for_shared_memory_without_leave, "refused"},
     {"228 KiB of shared memory", asks_for_more_shared_memory_than_there_is, "refused"},
     {"52 KB of declared shared memory", declares_more_than_48_kib, "declares 52000 bytes"},
@@ -570,6 +602,8 @@ static const mistake mistakes[] = {
     {"device memory read by the host", reads_device_memory_on_the_host, EDGE("the host touches memory of the")},
     {"pinned memory in a kernel", gives_pinned_memory_to_a_kernel, "is the host's: every access would cross the bus"},
     {"a copy in the wrong direction", copies_in_the_wrong_direction, "refused"},
+    {"a copy behind an allocation", copies_behind_an_allocation, "refused"},
+    {"the time between events that have none", asks_events_without_a_clock_for_the_time, "refused"},
 };
 
 /* ---- what is right ---- */

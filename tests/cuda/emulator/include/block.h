@@ -88,6 +88,9 @@ void *dynamic_shared_memory();
 uint32_t shared_offset(const void *p);
 void *shared_at(uint32_t offset, int block);
 
+/* __launch_bounds__: the block has no more threads; how many blocks there are at a time is not asked. */
+void check_bounds(int threads, int blocks = 0);
+
 /* Put a kernel into the stream's queue. function: whose attributes are meant; cluster: blocks that run together */
 void launch(const char *name, const void *function, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
             unsigned cluster, std::function<void()> body, std::function<void()> recheck);
@@ -112,6 +115,7 @@ template <typename... P> struct kernel {
         unsigned cluster;
         void operator()(P... p) const
         {
+            static_assert((sizeof(P) + ... + 0) <= 4096, "a kernel takes 4 KiB of arguments");
             int number = 0;
             (check(k.name, ++number, p), ...);
             launch(

@@ -1,0 +1,241 @@
+/* Tensors of more than 2^32 numbers, which a GPU has room for: is every place counted in 64 bits? The emulated device
+ * takes pages where they are written to alone, and of a grid it runs the first blocks and the last ones. So a kernel
+ * gets a tall tensor, of which the last ROWS rows are something, and must make of these what it makes of them alone. */
+#include "nn/cuda/attention.h"
+#include "nn/cuda/kernels.h"
+#include "nn/ops.h"
+
+#include "base/rng.h"
+
+#include <cuda_runtime_api.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { ROWS = 5, WIDTH = 8192 };
+static const int64_t TALL = ((int64_t)1 << 32) / WIDTH + 3 * ROWS;
+
+/* The same rows as a tensor of their own and as the last ones of a tall one. */
+struct both {
+    char *alone, *tall;
+    size_t row; /* bytes */
+};
+
+static void *device(size_t bytes)
+{
+    void *p;
+    assert_int_equal(cudaMalloc(&p, bytes), cudaSuccess);
+    assert_int_equal(cudaMemsetAsync(p, 0, bytes < 1 << 20 ? bytes : 1 << 20, NULL), cudaSuccess);
+    return p;
+}
+
+static char *end_of(const struct both *x)
+{
+    return x->tall + (size_t)(TALL - ROWS) * x->row;
+}
+
+static void send(void *to, const void *from, size_t bytes)
+{
+    assert_int_equal(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, NULL), cudaSuccess);
+}
+
+/* Numbers between -1 and 1, as they lie in both types. */
+static void fill(void *to, size_t n, bool bf16, uint64_t which)
+{
+    struct mode_rng rng = mode_rng_for(7, MODE_RNG_TEST, 9, which);
+    float *x = test_malloc(n * sizeof *x);
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits;
+        x[i] = (float)mode_rng_uniform(&rng) * 2 - 1;
+        memcpy(&bits, &x[i], sizeof bits);
+        if (bf16) ((uint16_t *)x)[i] = (uint16_t)(bits >> 16);
+    }
+    send(to, x, n * (bf16 ? 2 : 4));
+    test_free(x);
+}
+
+static struct both both_of(int64_t width, bool bf16, uint64_t which)
+{
+    struct both x = {.row = (size_t)width * (bf16 ? 2 : 4)};
+    x.alone = device(ROWS * x.row);
+    x.tall = device((size_t)TALL * x.row);
+    fill(x.alone, (size_t)(ROWS * width), bf16, which);
+    fill(end_of(&x), (size_t)(ROWS * width), bf16, which);
+    return x;
+}
+
+static void same_from(const struct both *x, size_t from)
+{
+    char *a = test_malloc(ROWS * x->row), *b = test_malloc(ROWS * x->row);
+    assert_int_equal(cudaMemcpy(a, x->alone, ROWS * x->row, cudaMemcpyDeviceToHost), cudaSuccess);
+    assert_int_equal(cudaMemcpy(b, end_of(x), ROWS * x->row, cudaMemcpyDeviceToHost), cudaSuccess);
+    for (size_t r = 0; r < ROWS; r++) assert_memory_equal(a + r * x->row + from, b + r * x->row + from, x->row - from);
+    test_free(a);
+    test_free(b);
+}
+
+static void same(const struct both *x)
+{
+    same_from(x, 0);
+}
+
+static void clear(struct both *x)
+{
+    assert_int_equal(cudaFree(x->alone), cudaSuccess);
+    assert_int_equal(cudaFree(x->tall), cudaSuccess);
+}
+
+static void ends(const char *blocks)
+{
+    assert_int_equal(setenv("MODE_EMULATOR_ENDS", blocks, 1), 0);
+}
+
+static void test_rows_are_what_they_are_alone(void **state)
+{
+    (void)state;
+    for (int half = 0; half < 2; half++) {
+        struct both x = both_of(WIDTH, half, 1), y = both_of(WIDTH, half, 2), f = both_of(WIDTH, false, 3);
+        struct both one = both_of(2, false, 4);
+        float *w = device(WIDTH * 4), *g = device(WIDTH * 4), *dw = device(2 * WIDTH * 4),
+              *work = device((size_t)mode__cuda_norm_work(TALL, WIDTH) * 4);
+        void *bias = device(WIDTH * 4);
+        ends("64");
+        fill(w, WIDTH, false, 5);
+        fill(g, WIDTH, false, 6);
+        fill(bias, WIDTH, half, 7);
+#define EACH(rows) for (int64_t rows = ROWS, at = 0; at < 2; at++, rows = TALL)
+#define OF(b)      (at ? (b).tall : (b).alone)
+        EACH(m) mode__cuda_epilogue(NULL, half, OF(y), OF(x), m, WIDTH, NULL, MODE_ACT_GELU);
+        same(&y);
+        EACH(m) mode__cuda_epilogue(NULL, half, OF(y), OF(x), m, WIDTH, bias, MODE_ACT_NONE);
+        same(&y);
+        EACH(m) mode__cuda_activate_back(NULL, half, OF(y), OF(x), m, WIDTH, MODE_ACT_GELU);
+        same(&y);
+        EACH(m) mode__cuda_scale(NULL, half, OF(y), OF(x), g, OF(y), m, WIDTH);
+        same(&y);
+        EACH(m) mode__cuda_layernorm(NULL, half, OF(y), (float *)OF(one), OF(x), w, g, m, WIDTH, 1e-5f);
+        same(&y);
+        same(&one);
+        ends("1");
+        EACH(m)
+        mode__cuda_layernorm_back(NULL, half, OF(y), dw, dw + WIDTH, work, OF(y), OF(x), (float *)OF(one), w, OF(x), m,
+                                  WIDTH);
+        same(&y);
+        ends("64");
+        one.row = 4;
+        EACH(m) mode__cuda_l2norm(NULL, half, (float *)OF(f), (float *)OF(one), OF(x), m, WIDTH);
+        same(&f);
+        same(&one);
+        EACH(m) mode__cuda_l2norm_back(NULL, half, OF(y), (float *)OF(f), (float *)OF(f), (float *)OF(one), m, WIDTH);
+        same(&y);
+        clear(&x);
+        clear(&y);
+        clear(&f);
+        clear(&one);
+        void *const all[] = {w, g, dw, work, bias};
+        for (size_t i = 0; i < sizeof all / sizeof *all; i++) assert_int_equal(cudaFree(all[i]), cudaSuccess);
+    }
+}
+
+/* Lists that name the last rows. */
+static int32_t *list_of(const int32_t *numbers, size_t n)
+{
+    int32_t *p = device(n * sizeof *p);
+    send(p, numbers, n * sizeof *p);
+    return p;
+}
+
+static void test_rows_are_found_by_lists(void **state)
+{
+    const int32_t at_end = (int32_t)(TALL - ROWS), near[] = {0, 1, 2, 3, 4},
+                  far[] = {at_end, at_end + 1, at_end + 2, at_end + 3, at_end + 4}, all_near[] = {0, ROWS},
+                  all_far[] = {at_end, at_end + ROWS};
+    int32_t *rows[] = {list_of(near, ROWS), list_of(far, ROWS)},
+            *offsets[] = {list_of(all_near, 2), list_of(all_far, 2)};
+    (void)state;
+    ends("64");
+    for (int half = 0; half < 2; half++) {
+        struct both x = both_of(WIDTH, half, 1), few = {.row = x.row, .alone = device(2 * ROWS * x.row)};
+        char *y = few.alone;
+        few.tall = y + ROWS * x.row - (size_t)(TALL - ROWS) * x.row; /* its end lies behind the first result */
+        for (int at = 0; at < 2; at++)
+            mode__cuda_gather(NULL, half, y + (at ? ROWS * x.row : 0), OF(x), rows[at], ROWS, WIDTH);
+        same(&few);
+        for (int at = 0; at < 2; at++) mode__cuda_scatter_add(NULL, half, OF(x), y, rows[at], ROWS, WIDTH);
+        same(&x);
+        for (int at = 0; at < 2; at++)
+            mode__cuda_mean_rows(NULL, half, y + (at ? ROWS * x.row : 0), OF(x), offsets[at], 1, WIDTH, 1);
+        same(&few);
+        for (int at = 0; at < 2; at++) mode__cuda_mean_rows_back(NULL, half, OF(x), y, offsets[at], 1, WIDTH, 1);
+        same(&x);
+        if (!half) { /* the means of groups */
+            double *sum = device((size_t)mode__cuda_mean_places(1, ROWS) * WIDTH * sizeof *sum);
+            for (int at = 0; at < 2; at++)
+                mode__cuda_group_means(NULL, (float *)(y + (at ? ROWS * x.row : 0)), sum, (float *)OF(x), offsets[0],
+                                       rows[at], 1, ROWS, WIDTH, false);
+            same(&few);
+            assert_int_equal(cudaFree(sum), cudaSuccess);
+        }
+        clear(&x);
+        assert_int_equal(cudaFree(y), cudaSuccess);
+    }
+    for (int at = 0; at < 2; at++) {
+        assert_int_equal(cudaFree(rows[at]), cudaSuccess);
+        assert_int_equal(cudaFree(offsets[at]), cudaSuccess);
+    }
+}
+
+/* The last sequence of a packed batch, there and back; in f32 the last head, with which the grid ends. */
+static void test_attention_finds_its_rows(void **state)
+{
+    enum { HEADS = 128, DH = WIDTH / HEADS };
+    (void)state;
+    const int32_t near[] = {0, ROWS}, far[] = {(int32_t)(TALL - ROWS), (int32_t)TALL};
+    int32_t *offsets[] = {list_of(near, 2), list_of(far, 2)};
+    for (int half = 0; half < 2; half++) {
+        struct both x = both_of(3 * WIDTH, half, 1), out = both_of(WIDTH, half, 2), dout = both_of(WIDTH, half, 3);
+        struct both dx = both_of(3 * WIDTH, half, 4), lse = both_of(HEADS, false, 5), delta = both_of(HEADS, false, 6);
+        ends(half ? "256" : "8");
+        EACH(m)
+        {
+            const struct mode__cuda_attention a = {.q = OF(x),
+                                                   .kv = OF(x),
+                                                   .lq = 3 * WIDTH,
+                                                   .lk = 3 * WIDTH,
+                                                   .k_at = WIDTH,
+                                                   .v_at = 2 * WIDTH,
+                                                   .heads = HEADS,
+                                                   .dh = DH,
+                                                   .rows_q = m,
+                                                   .rows_k = m,
+                                                   .n_seq = 1,
+                                                   .q_offsets = offsets[at],
+                                                   .kv_offsets = offsets[at],
+                                                   .longest = ROWS,
+                                                   .bf16 = half};
+            mode__cuda_attention(NULL, OF(out), (float *)OF(lse), &a);
+            mode__cuda_attention_back(NULL, OF(dx), OF(dx), (float *)OF(delta), OF(dout), OF(out), (float *)OF(lse),
+                                      &a);
+        }
+        same_from(&out, half ? 0 : out.row - DH * 4);
+        same_from(&dx, half ? 0 : dx.row - DH * 4);
+        struct both *const all[] = {&x, &out, &dout, &dx, &lse, &delta};
+        for (size_t i = 0; i < sizeof all / sizeof *all; i++) clear(all[i]);
+    }
+    for (int at = 0; at < 2; at++) assert_int_equal(cudaFree(offsets[at]), cudaSuccess);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_rows_are_what_they_are_alone),
+        cmocka_unit_test(test_rows_are_found_by_lists),
+        cmocka_unit_test(test_attention_finds_its_rows),
+    };
+    setenv("MODE_EMULATOR_MEMORY", "1099511627776", 1);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
