@@ -349,6 +349,7 @@ int mode_compute_main(const char *word, mode_work_fn *work, int argc, char **arg
     int sock = atoi(argv[2]), page_fd = atoi(argv[3]), threads = atoi(argv[5]);
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* nobody waits for results of an agent that is gone */
     if (getppid() != (pid_t)atoi(argv[4])) return 0;
+    signal(SIGHUP, SIG_IGN); /* it means the agent */
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     signal(SIGPIPE, SIG_IGN);

@@ -213,6 +213,10 @@ static int run(const char *word, const char *argv0, bool looks, bool joins, cons
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    if (o->machines > 1 && !joins) { /* who leads reads the allow list again */
+        sigaddset(&set, SIGHUP);
+        signal(SIGHUP, SIG_DFL); /* one that is ignored reaches no descriptor */
+    }
     sigprocmask(SIG_BLOCK, &set, NULL); /* before any thread exists */
     int code, signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
     if (!st && signal_fd < 0) st = MODE_FAIL(err, MODE_E_GENERIC, "no descriptor for signals: %s", strerror(errno));
