@@ -56,7 +56,9 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, key_name, "key-name", "worker", "NAME", "which pair in it: NAME.key, NAME.pub"),
     MODE_OPT_STR(struct options, server_key, "server-key", NULL, "FILE",
                  "the coordinator's public key; else server.pub in the key folder"),
-    MODE_OPT_STR(struct options, name, "name", NULL, "NAME", "what people see; else service@node/pid"),
+    MODE_OPT_STR(struct options, name, "name", NULL, "NAME",
+                 "what people see; else service@node/pid, with the\n"
+                 "host name between where --node is another"),
     MODE_OPT_INT(struct options, incarnation, "incarnation", "0", "N",
                  "of a worker that is started again under the same --name: one with a higher number takes the\n"
                  "place of the dead one at once, which else keeps its tasks until the lease is over"),
@@ -200,7 +202,10 @@ static int run(const char *word, const char *argv0, bool looks, bool joins, cons
     gethostname(host, sizeof host - 1);
     const char *node = o->node ? o->node : host;
     const char *backend = o->device > 0 && strcmp(o->backend, "auto") == 0 ? "cuda" : o->backend;
-    char *name = o->name ? mode_xstrdup(o->name) : mode_xasprintf("%s@%s/%ld", word, node, (long)getpid());
+    char *name = o->name ? mode_xstrdup(o->name)
+                 : strcmp(node, host) == 0
+                     ? mode_xasprintf("%s@%s/%ld", word, node, (long)getpid())
+                     : mode_xasprintf("%s@%s/%s/%ld", word, node, host, (long)getpid()); /* containers of one machine */
     name[strnlen(name, MODE_WORKER_NAME - 1)] = '\0';
     for (int i = 0; i < 4;
          i++) /* batch systems send the user signals as a notice; a task's lease covers what follows */
