@@ -149,6 +149,7 @@ void http_run(struct server *s);
 void http_close(struct server *s);
 /* The part of /metrics about trainings that go on: as many series of each as tasks train, none of those that ended. */
 void http_train_metrics(struct mode_str *out, const struct core *c);
+void http_failure_metrics(struct mode_str *out, const struct core *c);
 void http_score_metrics(struct mode_str *out, const struct core *c); /* of those that are evaluated meanwhile */
 
 /* What the plans ask about the world, for real. */

@@ -47,6 +47,9 @@ done
 expect 2 'no-such.*unknown; expected auto' mode embed --encoder e --texts t --backend no-such
 expect 2 'no-such.*unknown; expected auto' mode-embed --workspace "$w" --backend no-such
 expect 78 'MODE_THREADS' env MODE_THREADS=abc mode experts --workspace "$w"
+expect 78 'MODE_LOG_LEVEL: "loud" is unknown' env MODE_LOG_LEVEL=loud mode experts --workspace "$w"
+expect 78 'MODE_LOG_LEVEL: "loud" is unknown' env MODE_LOG_LEVEL=loud mode-embed --workspace "$w"
+expect 78 'MODE_LOG_LEVEL: "loud" is unknown' env MODE_LOG_LEVEL=loud mode-coordinator --workspace "$w"
 expect 74 'writing stdout failed' sh -c 'mode --version >/dev/full'
 mkfifo "$work/pipe" && ln -s "$work/linked" "$work/link" && echo before >"$work/linked" && echo "a cat" >"$work/cat"
 expect 73 'is a device or a pipe' mode embed --encoder "$MODE_TEST_MODELS/encoder" --texts "$work/cat" --out "$work/pipe"
