@@ -421,7 +421,7 @@ if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then # who may not write
     chmod 755 "$work" "$o" "$o/closed"
     cp "$bin/mode" "$MODE_CLIP_MERGES" "$w/train/0/0.tar" "$o/"
     nobody="setpriv --reuid 65534 --regid 65534 --clear-groups env MODE_CLIP_MERGES=$o/bpe_simple_vocab_16e6.txt.gz $o/mode"
-    early 77 'closed.*Permission denied' $nobody train --config "$o/model.json" --data "$o/0.tar" --steps 1 --out "$o/closed"
+    early 77 'closed.*Permission denied .as uid 65534' $nobody train --config "$o/model.json" --data "$o/0.tar" --steps 1 --out "$o/closed"
     early 77 'closed/a.*Permission denied' $nobody train --config "$o/model.json" --data "$o/0.tar" --steps 1 --out "$o/closed/a"
     early 77 'closed/f.*Permission denied' $nobody cluster --features "$work/mean.safetensors" --fine 4 --coarse 2 --out "$o/closed/f"
     early 77 'closed.*Permission denied' $nobody encode --model "$o/model" --texts "$work/texts" --out "$o/closed"
