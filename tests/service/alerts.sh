@@ -15,6 +15,9 @@ no_proxy=127.0.0.1 python3 -c 'import urllib.request; print(urllib.request.urlop
 for name in $(grep -oE 'mode_[a-z_]+' "$rules/alerts.yml" | sort -u); do
     grep -q "^# TYPE $name " "$work/metrics" || fail "alerts.yml asks for $name, which /metrics does not have"
 done
+for name in $(sed -n 's/.*- alert: //p' "$rules/alerts.yml" | cut -d' ' -f1); do
+    grep -q "\`$name\`" "$rules/../../docs/OPERATIONS.md" || fail "docs/OPERATIONS.md does not say what helps against $name"
+done
 if command -v promtool >/dev/null; then
     cd "$rules"
     promtool check rules alerts.yml >"$work/out" && promtool test rules alerts_test.yml >>"$work/out" 2>&1 || fail "$(cat "$work/out")"
