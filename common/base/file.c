@@ -33,19 +33,29 @@ static enum mode_status status_of(int e, enum mode_status absent)
     }
 }
 
+/* Who was denied it: folders that are mounted into containers seldom belong to the user in there. */
+static const char *as_whom(char text[40], int e)
+{
+    text[0] = '\0';
+    if (e == EACCES) snprintf(text, 40, " (as uid %ld)", (long)geteuid());
+    return text;
+}
+
 enum mode_status mode_input_fail(struct mode_error *err, int e, const char *path, const char *doing)
 {
-    return MODE_FAIL(err, status_of(e, MODE_E_NOINPUT), "%s: cannot %s: %s", path, doing, strerror(e));
+    char whom[40];
+    return MODE_FAIL(err, status_of(e, MODE_E_NOINPUT), "%s: cannot %s: %s%s", path, doing, strerror(e),
+                     as_whom(whom, e));
 }
 
 enum mode_status mode_output_fail(struct mode_error *err, int e, const char *path, const char *doing)
 {
     enum mode_status st = status_of(e, MODE_E_CREATE);
-    char *dir = mode_path_folder(path);
+    char *dir = mode_path_folder(path), whom[40];
     if (e == ENOENT && access(dir, F_OK) != 0)
         MODE_FAIL(err, st, "%s: cannot %s: there is no folder %s", path, doing, dir);
     else
-        MODE_FAIL(err, st, "%s: cannot %s: %s", path, doing, strerror(e));
+        MODE_FAIL(err, st, "%s: cannot %s: %s%s", path, doing, strerror(e), as_whom(whom, e));
     free(dir);
     return st;
 }

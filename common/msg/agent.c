@@ -527,6 +527,10 @@ static void on_signal(struct agent *a, double now)
     struct signalfd_siginfo info;
     while (read(a->config->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
         int sig = (int)info.ssi_signo;
+        if (sig == SIGHUP) {
+            mode_machines_read_keys(a->config->machines);
+            continue;
+        }
         if (a->stop_signal) { /* the second one: at once */
             a->exit_code = 128 + sig;
             a->done = true;

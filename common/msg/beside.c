@@ -127,6 +127,7 @@ int mode_beside_main(const char *word, mode_work_fn *work, int argc, char **argv
         return 2;
     }
     if (getppid() != (pid_t)atol(argv[2])) return 0;
+    signal(SIGHUP, SIG_IGN); /* it means the agent */
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     mode_log_open(word);

@@ -205,7 +205,9 @@ static void on_reject(struct companion *c, const Mode__Reject *r, double now)
     case MODE__REJECT_CODE__REJECT_VERSION:
     case MODE__REJECT_CODE__REJECT_STORE:
     case MODE__REJECT_CODE__REJECT_CODE:
-        MODE_FAIL(&err, MODE_E_CONFIG, "the leader does not take this machine: %s", r->text);
+    case MODE__REJECT_CODE__REJECT_PERMISSION:
+        MODE_FAIL(&err, r->code == MODE__REJECT_CODE__REJECT_PERMISSION ? MODE_E_PERM : MODE_E_CONFIG,
+                  "the leader does not take this machine: %s", r->text);
         fatal(c, &err);
         return;
     default: /* one that is dead may be taken for us */

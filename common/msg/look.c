@@ -127,6 +127,7 @@ int mode_look_main(const char *word, mode_look_fn *look, int argc, char **argv)
         fprintf(stderr, "mode-%s: %s is for internal use\n", word, MODE_LOOK_FLAG);
         return 2;
     }
+    signal(SIGHUP, SIG_IGN); /* it means the agent */
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     mode_log_open(word);

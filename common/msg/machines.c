@@ -29,7 +29,9 @@ struct machine { /* another one; here is false: one is missing */
 
 struct mode_machines {
     const struct mode_machines_config *config;
+    struct mode_net *net;
     struct mode_socket *socket;
+    bool keys_changed; /* since it listens */
     char place[MODE_MEETING_PLACE];
     struct machine *at; /* [n] */
     int n;              /* the others */
@@ -261,6 +263,11 @@ static void on_ended(struct mode_machines *m, struct machine *x, const Mode__Ran
 static void on_message(struct mode_machines *m, const struct mode_packet *p, const Mode__Envelope *e, double now)
 {
     struct machine *x = of_route(m, p);
+    if (m->keys_changed && !mode_packet_allowed(m->socket, p)) {
+        reject(m, p, MODE__REJECT_CODE__REJECT_PERMISSION, "its key was taken out of the allow list");
+        if (x) let_go(m, x, "its key was taken out of the allow list");
+        return;
+    }
     if (e->body_case == MODE__ENVELOPE__BODY_JOIN) {
         on_join(m, p, e->join, now);
         return;
@@ -398,23 +405,41 @@ void mode_machines_end(struct mode_machines *m)
 
 /* ---- opening ---- */
 
+static enum mode_status read_allow_list(struct mode_machines *m, struct mode_error *err)
+{
+    char *allow = mode_path_join(m->config->key_dir, "allow");
+    enum mode_status st = mode_net_allow(m->net, allow, err);
+    free(allow);
+    return st;
+}
+
+void mode_machines_read_keys(struct mode_machines *m)
+{
+    struct mode_error err;
+    if (read_allow_list(m, &err)) {
+        mode_log_failure("allow_list", &err);
+        return;
+    }
+    m->keys_changed = true;
+    mode_log_info("allow_list", "%s/allow was read again", m->config->key_dir);
+}
+
 enum mode_status mode_machines_open(struct mode_machines **out, struct mode_net *net,
                                     const struct mode_machines_config *config, struct mode_error *err)
 {
     struct mode_machines *m = *out = mode_xcalloc(1, sizeof *m);
     const struct mode_endpoint e = {
         .endpoint = config->endpoint, .wire = MODE_WIRE_WORKER, .key_dir = config->key_dir, .key_name = "server"};
-    char *allow = mode_path_join(config->key_dir, "allow");
     m->config = config;
+    m->net = net;
     m->n = config->n - 1;
     m->at = mode_xcalloc((size_t)m->n, sizeof *m->at);
     m->complain_at = mode_clock_s() + complain_s;
-    enum mode_status st = mode_net_allow(net, allow, err);
+    enum mode_status st = read_allow_list(m, err);
     if (!st) st = mode_socket_bind(&m->socket, net, &e, err);
     if (!st) st = mode_socket_self_test(m->socket, err);
     if (!st && !mode_team_place(m->place, mode_socket_endpoint(m->socket), 0))
         st = MODE_FAIL(err, MODE_E_CONFIG, "%s: too long an address", config->endpoint);
-    free(allow);
     if (st) mode_machines_close(out);
     return st;
 }

@@ -36,6 +36,9 @@ struct mode_machines_config {
 enum mode_status mode_machines_open(struct mode_machines **m, struct mode_net *net,
                                     const struct mode_machines_config *config, struct mode_error *err);
 void mode_machines_close(struct mode_machines **m);
+/* The allow list again, which SIGHUP asks for: who is no longer in it goes. One that cannot be read is logged, and the old
+ * one stays in force. */
+void mode_machines_read_keys(struct mode_machines *m);
 /* For zmq_poll. */
 void *mode_machines_handle(struct mode_machines *m);
 /* Where it listens; borrowed. */

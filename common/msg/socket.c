@@ -41,7 +41,6 @@ struct mode_socket {
     enum mode_wire wire;
     bool server, curve;
     char *endpoint, *peer; /* peer: what is at the other end, of a client */
-    bool rereads;          /* that: its allow list, at a signal */
     char server_public[MODE_KEY_Z85];
     int lock; /* of an ipc path, -1 = none */
     uint64_t dropped;
@@ -147,7 +146,6 @@ static struct mode_socket *socket_new(struct mode_net *net, const struct mode_en
     s->curve = e->key_dir != NULL;
     s->endpoint = mode_xstrdup(e->endpoint);
     s->peer = mode_xstrdup(e->server ? e->server : "the coordinator");
-    s->rereads = !e->server;
     s->lock = -1;
     return s;
 }
@@ -353,8 +351,8 @@ enum mode_link mode_socket_link(struct mode_socket *s, struct mode_error *err)
             MODE_FAIL(err, MODE_E_PERM,
                       "%s: %s refused this key. HINT: `mode keys DIR --worker NAME` puts a key into its "
                       "allow list; "
-                      "%s makes it read the list again",
-                      s->endpoint, s->peer, s->rereads ? "SIGHUP" : "a new start");
+                      "SIGHUP makes it read the list again",
+                      s->endpoint, s->peer);
             return MODE_LINK_REFUSED;
         case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
             if (value == ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH)

@@ -41,7 +41,7 @@ struct mode_endpoint {
     const char *key_dir;    /* NULL = no CURVE (ipc only) */
     const char *key_name;   /* server: "server"; client: its own name in key_dir */
     const char *server_pub; /* client: path of the server's .pub file; NULL = <key_dir>/server.pub */
-    const char *server;     /* client: what it is, for people; NULL = "the coordinator", which rereads its allow list */
+    const char *server;     /* client: what it is, for people; NULL = "the coordinator" */
 };
 
 /* ROUTER. The folder of an ipc endpoint is made (0700). MODE_E_CONFIG: TCP without keys; port or path taken

@@ -56,7 +56,9 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, key_name, "key-name", "worker", "NAME", "which pair in it: NAME.key, NAME.pub"),
     MODE_OPT_STR(struct options, server_key, "server-key", NULL, "FILE",
                  "the coordinator's public key; else server.pub in the key folder"),
-    MODE_OPT_STR(struct options, name, "name", NULL, "NAME", "what people see; else service@node/pid"),
+    MODE_OPT_STR(struct options, name, "name", NULL, "NAME",
+                 "what people see; else service@node/pid, with the\n"
+                 "host name between where --node is another"),
     MODE_OPT_INT(struct options, incarnation, "incarnation", "0", "N",
                  "of a worker that is started again under the same --name: one with a higher number takes the\n"
                  "place of the dead one at once, which else keeps its tasks until the lease is over"),
@@ -200,7 +202,10 @@ static int run(const char *word, const char *argv0, bool looks, bool joins, cons
     gethostname(host, sizeof host - 1);
     const char *node = o->node ? o->node : host;
     const char *backend = o->device > 0 && strcmp(o->backend, "auto") == 0 ? "cuda" : o->backend;
-    char *name = o->name ? mode_xstrdup(o->name) : mode_xasprintf("%s@%s/%ld", word, node, (long)getpid());
+    char *name = o->name ? mode_xstrdup(o->name)
+                 : strcmp(node, host) == 0
+                     ? mode_xasprintf("%s@%s/%ld", word, node, (long)getpid())
+                     : mode_xasprintf("%s@%s/%s/%ld", word, node, host, (long)getpid()); /* containers of one machine */
     name[strnlen(name, MODE_WORKER_NAME - 1)] = '\0';
     for (int i = 0; i < 4;
          i++) /* batch systems send the user signals as a notice; a task's lease covers what follows */
@@ -213,6 +218,10 @@ static int run(const char *word, const char *argv0, bool looks, bool joins, cons
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    if (o->machines > 1 && !joins) { /* who leads reads the allow list again */
+        sigaddset(&set, SIGHUP);
+        signal(SIGHUP, SIG_DFL); /* one that is ignored reaches no descriptor */
+    }
     sigprocmask(SIG_BLOCK, &set, NULL); /* before any thread exists */
     int code, signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
     if (!st && signal_fd < 0) st = MODE_FAIL(err, MODE_E_GENERIC, "no descriptor for signals: %s", strerror(errno));
@@ -318,6 +327,7 @@ int mode_worker_main(const char *word, mode_work_fn *work, mode_look_fn *look, i
                joins = !st && n_args == 1 && strcmp(argv[1], "join") == 0 && is_for_teams(word);
     if (!st && n_args > 0 && !health && !joins)
         st = MODE_FAIL(&err, MODE_E_USAGE, "\"%s\" is not a sub-command; --help explains", argv[1]);
+    if (!st) st = mode_log_check(&err);
     if (!st && !health) st = mode_options_blame(check(&o, joins, &err), &err, "MODE_", argc, argv);
     if (st) {
         fprintf(stderr, "mode-%s: %s\n", word, err.text);

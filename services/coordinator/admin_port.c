@@ -240,7 +240,7 @@ void server_admin_message(struct server *s, const struct mode_packet *p)
     struct mode_envelope *in = NULL;
     struct mode_error err = {0};
     if (mode_envelope_unpack(&in, p->data, p->size, MODE_WIRE_ADMIN, &err)) {
-        s->n_bad_messages++;
+        server_bad_message(s, "admin", p->user, err.text);
         if (err.status == MODE_E_CONFIG) { /* of another protocol: whoever asks sees by any answer whose it is */
             Mode__Envelope unread = MODE__ENVELOPE__INIT;
             reject(s, p, &unread, MODE__REJECT_CODE__REJECT_VERSION, err.status, err.text);
@@ -258,7 +258,7 @@ void server_admin_message(struct server *s, const struct mode_packet *p)
     case MODE__ENVELOPE__BODY_STATUS: on_status(s, p, in->msg); break;
     case MODE__ENVELOPE__BODY_CONTROL: on_control(s, p, in->msg); break;
     default:
-        s->n_bad_messages++;
+        server_bad_message(s, "admin", p->user, "a question that is not known here");
         reject(s, p, in->msg, MODE__REJECT_CODE__REJECT_BAD_MESSAGE, MODE_E_USAGE,
                "this coordinator does not answer that question");
     }

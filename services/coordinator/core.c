@@ -318,6 +318,7 @@ static void fail(struct core *c, uint32_t t, enum core_fail why, const char *tex
     bool known = w != CORE_NONE;
     size_t nodes = 0;
     if (task->failures[why] < UINT16_MAX) task->failures[why]++;
+    pool_of(c, task->service)->failed[why]++;
     task->last_fail = why;
     free(task->last_text);
     task->last_text = mode_xstrdup(text ? text : "");

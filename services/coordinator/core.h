@@ -256,8 +256,9 @@ struct core {
         struct core_heap ready;
         uint64_t attempts, failures; /* over the last hand-outs: the stage's circuit breaker */
         int64_t broken_until_ms;
-        int n_breaks;   /* without a task done in between: then one task at a time, too */
-        uint32_t probe; /* that one; meaningful with its fence */
+        uint64_t failed[CORE_FAIL_COUNT]; /* attempts, by what became of them; never less */
+        int n_breaks;                     /* without a task done in between: then one task at a time, too */
+        uint32_t probe;                   /* that one; meaningful with its fence */
         uint64_t probe_fence;
     } * pool;
     size_t n_pools;

@@ -103,6 +103,15 @@ void http_score_metrics(struct mode_str *out, const struct core *c)
     }
 }
 
+void http_failure_metrics(struct mode_str *out, const struct core *c)
+{
+    metric(out, "task_failures_total", "counter", "Attempts at tasks that failed, by queue and cause.");
+    for (size_t p = 0; p < c->n_pools; p++)
+        for (int f = CORE_FAIL_NONE + 1; f < CORE_FAIL_COUNT; f++)
+            mode_str_printf(out, "mode_task_failures_total{queue=\"%s\",cause=\"%s\"} %llu\n", c->pool[p].service,
+                            core_fail_name((enum core_fail)f), (unsigned long long)c->pool[p].failed[f]);
+}
+
 static void count_workers(struct mode_str *out, const struct core *c, const char *service)
 {
     unsigned busy = 0, idle = 0;
@@ -161,6 +170,7 @@ static void metrics(const struct server *s, struct page *page)
     for (size_t p = 0; p < s->core.n_pools; p++)
         mode_str_printf(out, "mode_waiting_seconds{queue=\"%s\"} %.3f\n", s->core.pool[p].service,
                         server_waits_since_s(s, s->core.pool[p].service));
+    http_failure_metrics(out, &s->core);
     http_train_metrics(out, &s->core);
     http_score_metrics(out, &s->core);
     metric(out, "handouts_total", "counter", "Tasks handed to workers.");

@@ -108,6 +108,41 @@ static enum mode_status copy_centres(struct plan *p, const char *dir, struct mod
     return st;
 }
 
+/* Is a model that the index names now another one in this run, or none of it? Then who reads these folders one by one
+ * must learn of it: they have no index until they are of one run again. An expert more disturbs nobody. */
+static bool replaces(struct plan *p, const char *dir)
+{
+    char *path = mode_path_join(dir, "index.json");
+    json_t *index = json_load_file(path, 0, NULL), *x;
+    bool same = true;
+    size_t i;
+    json_array_foreach(json_object_get(index, "models"), i, x)
+    {
+        const char *name = json_string_value(json_object_get(x, "name")),
+                   *digest = json_string_value(json_object_get(x, "digest"));
+        bool found = false;
+        for (uint32_t m = 0; m < p->n_models && name && digest && !found; m++) {
+            const Mode__Blob *weights = plan_output(&p->node[plan_model_node(p, m)], "open_clip_model.safetensors");
+            char *one = plan_model_name(m);
+            found = weights && strcmp(one, name) == 0 && strcmp(weights->digest, digest) == 0;
+            free(one);
+        }
+        same &= found;
+    }
+    json_decref(index);
+    free(path);
+    return !same;
+}
+
+static enum mode_status remove_index(const char *dir, struct mode_error *err)
+{
+    char *path = mode_path_join(dir, "index.json");
+    enum mode_status st = MODE_OK;
+    if (unlink(path) != 0 && errno != ENOENT) st = mode_output_fail(err, errno, path, "be removed");
+    free(path);
+    return st;
+}
+
 static bool is_model_of(const struct plan *p, const char *name)
 {
     bool found = false;
@@ -206,14 +241,15 @@ enum mode_status materialise_experts(struct plan *p, const char *workspace, stru
     static const char *const expert[] = {"open_clip_config.json", "open_clip_model.safetensors", NULL};
     char *experts = mode_path_join(workspace, "experts");
     enum mode_status st = mode_dir_make(experts, err);
+    if (!st && replaces(p, experts)) st = remove_index(experts, err);
     for (uint32_t m = 0; m < p->n_models && !st; m++) {
         char *name = plan_model_name(m);
         st = make_folder(p, &p->node[plan_model_node(p, m)], experts, name, expert, NULL, NULL, err);
         free(name);
     }
     if (!st) st = copy_centres(p, experts, err);
-    if (!st) st = remove_others(p, experts, err);
     if (!st) st = write_index(p, experts, err);
+    if (!st) st = remove_others(p, experts, err);
     free(experts);
     return st;
 }

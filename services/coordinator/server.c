@@ -22,6 +22,7 @@
 #define MESSAGES_A_TURN    256
 #define FIRST_REDIS_WAIT_S 3.0
 #define SWEEP_MS           3600000
+#define BAD_TOLD_MS        10000
 #define LEFTOVER_S         (24 * 3600)
 #define START_WAIT_S       60 /* for plans of unfinished runs; then those that have theirs go on */
 #define START_LOOK_MS      200
@@ -237,6 +238,14 @@ static void sweep(struct server *s, int64_t now_ms)
         if (mode_store_sweep_tmp(s->store, LEFTOVER_S, &n, is_in_work, s, &err)) mode_log_failure("sweep", &err);
         if (n) mode_log_info("swept", "%llu leftovers of processes that are gone", (unsigned long long)n);
     }
+}
+
+void server_bad_message(struct server *s, const char *port, const char *key, const char *why)
+{
+    s->n_bad_messages++;
+    if (server_now_ms() < s->bad_told_ms) return; /* who sends one may send a thousand */
+    s->bad_told_ms = server_now_ms() + BAD_TOLD_MS;
+    mode_log_warn("bad_message", "port=%s key=%s all=%llu %s", port, key, (unsigned long long)s->n_bad_messages, why);
 }
 
 /* What SIGHUP asks for. A list that cannot be read leaves the old one in force. */

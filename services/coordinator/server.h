@@ -98,6 +98,7 @@ struct server {
     uint64_t most_files;   /* that this process may have open; 0 = not known */
     int64_t files_said_ms; /* not said before that they are too few */
     uint32_t n_last_words; /* files of them written */
+    int64_t bad_told_ms;   /* when the log may speak of a bad message again */
     uint64_t n_messages[2], n_bad_messages, n_handouts, n_recorded, n_refused;
 };
 
@@ -148,7 +149,10 @@ enum mode_status http_open(struct server *s, const char *address, struct mode_er
 void http_run(struct server *s);
 void http_close(struct server *s);
 /* The part of /metrics about trainings that go on: as many series of each as tasks train, none of those that ended. */
+/* One that cannot be read, or is not for that port: counted, and now and then said. key: the sender's name, or "". */
+void server_bad_message(struct server *s, const char *port, const char *key, const char *why);
 void http_train_metrics(struct mode_str *out, const struct core *c);
+void http_failure_metrics(struct mode_str *out, const struct core *c);
 void http_score_metrics(struct mode_str *out, const struct core *c); /* of those that are evaluated meanwhile */
 
 /* What the plans ask about the world, for real. */

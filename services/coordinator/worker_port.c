@@ -403,7 +403,7 @@ static void dispatch_message(struct server *s, const Mode__Envelope *m)
         e.fence = m->release->fence;
         break;
     case MODE__ENVELOPE__BODY_BYE: e.type = CORE_EV_BYE; break;
-    default: s->n_bad_messages++; return;
+    default: server_bad_message(s, "worker", "", "a message that no worker sends"); return;
     }
     server_event(s, &e);
 }
@@ -421,7 +421,7 @@ void server_worker_message(struct server *s, const struct mode_packet *p)
         return;
     }
     if (mode_envelope_unpack(&in, p->data, p->size, MODE_WIRE_WORKER, &err)) {
-        s->n_bad_messages++;
+        server_bad_message(s, "worker", p->user, err.text);
         bool protocol = err.status == MODE_E_CONFIG;
         reject(s, protocol ? MODE__REJECT_CODE__REJECT_VERSION : MODE__REJECT_CODE__REJECT_BAD_MESSAGE, err.text);
         if (protocol) turn_away_unread(s, p->user, err.text);

@@ -8,6 +8,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum mode_status ask_check(const struct ask_options *o, const struct router_options *router, struct mode_error *err)
 {
@@ -78,6 +79,41 @@ enum mode_status ask_open(struct ask *a, struct mode_predict_spec *s, const char
     s->encoder = a->encoder;
     s->words = &a->words;
     return MODE_OK;
+}
+
+/* The digest of that model's weights; NULL: there is none, or no index. */
+static const char *digest_of(const json_t *index, const char *name)
+{
+    const json_t *x;
+    size_t i;
+    json_array_foreach(json_object_get(index, "models"), i, x)
+    {
+        const char *is = json_string_value(json_object_get(x, "name"));
+        if (is && strcmp(is, name) == 0) return json_string_value(json_object_get(x, "digest"));
+    }
+    return NULL;
+}
+
+enum mode_status ask_end(const struct ask *a, const char *experts, enum mode_status st, struct mode_error *err)
+{
+    char *path = mode_path_join(experts, "index.json");
+    json_t *now = json_load_file(path, 0, NULL);
+    const json_t *x;
+    size_t i;
+    bool same = true;
+    json_array_foreach(json_object_get(a->index, "models"), i, x)
+    {
+        const char *name = json_string_value(json_object_get(x, "name")),
+                   *was = name ? digest_of(a->index, name) : NULL, *is = name ? digest_of(now, name) : NULL;
+        same &= !was || (is && strcmp(is, was) == 0);
+    }
+    if (!same)
+        st = MODE_FAIL(err, MODE_E_TEMP,
+                       "%s: its models were replaced by those of another run while they were asked. HINT: ask again",
+                       experts);
+    json_decref(now);
+    free(path);
+    return st;
 }
 
 void ask_close(struct ask *a)

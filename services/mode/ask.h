@@ -44,6 +44,9 @@ enum mode_status ask_words(struct mode_evalset *words, const struct ask_options 
  * nor queries are given), router. They live as long as a. Close also after a failure. */
 enum mode_status ask_open(struct ask *a, struct mode_predict_spec *s, const char *experts, const struct ask_options *o,
                           const struct router_options *router, struct mode_error *err);
+/* What became of asking them, st, unless a model of the folder has been replaced or taken away since ask_open: then what
+ * was read may be of two runs, and it is MODE_E_TEMP. Experts that came beside the others change nothing. */
+enum mode_status ask_end(const struct ask *a, const char *experts, enum mode_status st, struct mode_error *err);
 void ask_close(struct ask *a);
 /* A line of weights [n] on stderr; word: whose they are, NULL = all words'. */
 void ask_print_weights(const double *weight, int n, const char *word);

@@ -93,7 +93,7 @@ int main(int argc, char **argv)
         printf("mode %s\n", mode_version);
         return end(0);
     }
-    if (!threads_are_right(&err)) {
+    if (!threads_are_right(&err) || mode_log_check(&err)) {
         fprintf(stderr, "mode: %s\n", err.text);
         return mode_status_exit_code(MODE_E_CONFIG);
     }

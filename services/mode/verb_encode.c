@@ -162,7 +162,7 @@ static enum mode_status encode_by_experts(struct job *j, struct mode_error *err)
         return MODE_FAIL(err, MODE_E_FORMAT, "%s: is empty; expected paths of pictures, one a line", o->images);
     st = ask_open(&ask, &s, o->experts, &o->ask, &o->router, err);
     if (!st) st = backend_open(&s.be, &o->backend, err);
-    if (!st) st = mode_predict_vectors(&v, &s, err);
+    if (!st) st = ask_end(&ask, o->experts, mode_predict_vectors(&v, &s, err), err);
     if (!st) {
         if (o->ask.classes) ask_print_weights(v.weight, v.n, NULL);
         for (int64_t q = 0; o->ask.queries && q < v.columns; q++)

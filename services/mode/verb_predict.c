@@ -142,7 +142,7 @@ static enum mode_status predict(const struct options *o, const char *experts, ch
     struct mode_predict_spec s = {.picture = pictures, .n_pictures = n, .batch = o->batch, .hook = &hook};
     enum mode_status st = ask_open(&ask, &s, experts, &o->ask, &o->router, err);
     if (!st) st = backend_open(&s.be, &o->backend, err);
-    if (!st && !(st = mode_predict(&p, &s, err))) print(&p, &s, o);
+    if (!st && !(st = ask_end(&ask, experts, mode_predict(&p, &s, err), err))) print(&p, &s, o);
     mode_prediction_clear(&p);
     mode_backend_close(&s.be);
     ask_close(&ask);

@@ -1,7 +1,7 @@
 #!/bin/sh
 # machines.sh BIN CORPUS - a run whose first models are trained by two machines, that is by a worker and a companion that meet over TCP
 # with keys, with an emulated GPU each: the bytes are those of --gpus 2 on one machine, also when the companion, its process or the leader
-# is killed in the midst or stopped; who has the wrong key or is of another version is not let in.
+# is killed in the midst or stopped; who has the wrong key or is of another version is not let in, keys come and go at SIGHUP.
 set -eu
 bin=$1 corpus=$2
 . "$(dirname "$0")/../tools/service-lib.sh"
@@ -26,8 +26,11 @@ join() { # program, keys, log, options...; in a subshell
         --health-file "$work/far.health" "$@" >>"$said" 2>&1
 }
 start_far() {
-    join "$bin/mode-train" "$work/keys" "$far" &
+    join "$bin/mode-train" "$work/others" "$far" &
     companion=$!
+}
+read_keys() { # the leader, again
+    kill -HUP "$(pgrep -f "mode-train --workspace=$work/team ")"
 }
 begun() { # how often both began to train by now
     b=$(grep -c 'memory_plan ' "$work/team/logs/train.log") || true
@@ -73,7 +76,11 @@ done
 until_status '2 machines, 1 missing'
 code=0
 (join "$bin/mode-train" "$work/others" "$work/wrong.log") || code=$?
-[ $code = 77 ] && grep -q 'the leader refused this key.* a new start' "$work/wrong.log" || fail "a wrong key: $code"
+[ $code = 77 ] && grep -q 'the leader refused this key.*SIGHUP' "$work/wrong.log" || fail "a wrong key: $code"
+cp "$work/keys/allow" "$work/allow"
+echo "worker other $(cat "$work/others/worker.pub")" >>"$work/keys/allow"
+read_keys
+await_said 'allow_list .* was read again' "$work/team/logs/train.log"
 code=0
 (join "$bin/../other-version/mode-train" "$work/keys" "$work/wrong.log" --backend auto) || code=$?
 [ $code = 78 ] && grep -q 'the leader does not take this machine: .* version 9.9.9' "$work/wrong.log" || fail "another version: $code"
@@ -104,8 +111,11 @@ start_far
 await_said 'task_done .*label=train/dense' "$work/team/logs/train.log"
 grep -q 'task_start .* processes=1..1 of=2 checkpoint=1' "$far" || fail "nobody went on from a checkpoint"
 "$bin/mode-train" healthcheck --health-file "$work/far.health" >/dev/null || fail "the companion's health"
-kill -TERM $companion
-wait $companion || true
+cp "$work/allow" "$work/keys/allow"
+read_keys
+code=0
+wait $companion || code=$?
+[ $code = 77 ] && grep -q 'its key was taken out of the allow list' "$far" || fail "a companion whose key was taken away ended with $code"
 models calm >"$work/sums"
 [ "$(wc -l <"$work/sums")" = 4 ] || fail "the models and their moments are not four files"
 models team | cmp -s - "$work/sums" || fail "two machines make other bytes than one with two GPUs"

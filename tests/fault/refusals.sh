@@ -47,6 +47,9 @@ done
 expect 2 'no-such.*unknown; expected auto' mode embed --encoder e --texts t --backend no-such
 expect 2 'no-such.*unknown; expected auto' mode-embed --workspace "$w" --backend no-such
 expect 78 'MODE_THREADS' env MODE_THREADS=abc mode experts --workspace "$w"
+expect 78 'MODE_LOG_LEVEL: "loud" is unknown' env MODE_LOG_LEVEL=loud mode experts --workspace "$w"
+expect 78 'MODE_LOG_LEVEL: "loud" is unknown' env MODE_LOG_LEVEL=loud mode-embed --workspace "$w"
+expect 78 'MODE_LOG_LEVEL: "loud" is unknown' env MODE_LOG_LEVEL=loud mode-coordinator --workspace "$w"
 expect 74 'writing stdout failed' sh -c 'mode --version >/dev/full'
 mkfifo "$work/pipe" && ln -s "$work/linked" "$work/link" && echo before >"$work/linked" && echo "a cat" >"$work/cat"
 expect 73 'is a device or a pipe' mode embed --encoder "$MODE_TEST_MODELS/encoder" --texts "$work/cat" --out "$work/pipe"
@@ -418,7 +421,7 @@ if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then # who may not write
     chmod 755 "$work" "$o" "$o/closed"
     cp "$bin/mode" "$MODE_CLIP_MERGES" "$w/train/0/0.tar" "$o/"
     nobody="setpriv --reuid 65534 --regid 65534 --clear-groups env MODE_CLIP_MERGES=$o/bpe_simple_vocab_16e6.txt.gz $o/mode"
-    early 77 'closed.*Permission denied' $nobody train --config "$o/model.json" --data "$o/0.tar" --steps 1 --out "$o/closed"
+    early 77 'closed.*Permission denied .as uid 65534' $nobody train --config "$o/model.json" --data "$o/0.tar" --steps 1 --out "$o/closed"
     early 77 'closed/a.*Permission denied' $nobody train --config "$o/model.json" --data "$o/0.tar" --steps 1 --out "$o/closed/a"
     early 77 'closed/f.*Permission denied' $nobody cluster --features "$work/mean.safetensors" --fine 4 --coarse 2 --out "$o/closed/f"
     early 77 'closed.*Permission denied' $nobody encode --model "$o/model" --texts "$work/texts" --out "$o/closed"

@@ -176,6 +176,7 @@ static void check_status(void)
     char *json = mode_status_json(e.status_reply);
     status_fit(e.status_reply, MODE_WIRE_ADMIN_MAX - 1024);
     readable(&e, MODE_WIRE_ADMIN);
+    http_failure_metrics(&text, &server.core);
     http_train_metrics(&text, &server.core);
     http_score_metrics(&text, &server.core);
     mode_str_clear(&text);

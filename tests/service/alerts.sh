@@ -12,9 +12,27 @@ mkdir "$work/w"
 http=127.0.0.1:$(free_port)
 "$bin/mode" up --workspace "$work/w" --workers captions=1 --http "$http" >/dev/null
 no_proxy=127.0.0.1 python3 -c "import urllib.request; print(urllib.request.urlopen('http://$http/metrics').read().decode())" >"$work/metrics"
+cat >"$work/stranger.py" <<'END'
+import socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.settimeout(60)
+s.connect(sys.argv[1])
+s.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(16 + 1 + 31)) # ZMTP: a greeting
+s.recv(64, socket.MSG_WAITALL)
+s.sendall(b"\x04\x1c\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER")
+s.recv(2 + s.recv(2, socket.MSG_PEEK | socket.MSG_WAITALL)[1], socket.MSG_WAITALL)
+s.sendall(b"\x00\x05hello" * 3)
+s.recv(1) # until the other side goes
+END
+python3 "$work/stranger.py" "$work/w/run/admin.sock" 2>/dev/null &
+await_said 'warn coordinator bad_message port=admin key= all=1 ' "$work/w/logs/coordinator.log"
 "$bin/mode" down --workspace "$work/w" >/dev/null
+[ "$(grep -c ' bad_message ' "$work/w/logs/coordinator.log")" = 1 ] || fail "every bad message is a line of the log"
 for name in $(grep -oE 'mode_[a-z_]+' "$rules/alerts.yml" | sort -u); do
     grep -q "^# TYPE $name " "$work/metrics" || fail "alerts.yml asks for $name, which /metrics does not have"
+done
+for name in $(sed -n 's/.*- alert: //p' "$rules/alerts.yml" | cut -d' ' -f1); do
+    grep -q "\`$name\`" "$rules/../../docs/OPERATIONS.md" || fail "docs/OPERATIONS.md does not say what helps against $name"
 done
 if command -v promtool >/dev/null; then
     cd "$rules"

@@ -148,8 +148,29 @@ corpus "$work/more" 80 40
 mv "$work/more/train" "$work/a/later"
 before=$(ls "$work/a/commits" | wc -l)
 (cd "$work/a/experts" && sha256sum dense/* expert-0/* expert-1/*) >"$work/old-experts"
+# who asks the experts meanwhile: one more disturbs nobody, others in their place are said
+mkfifo "$work/words"
+ask() { # it has read the index, and waits for its words
+    "$bin/mode" predict --experts "$work/a/experts" --queries "$work/words" --images "$work/own.txt" >"$work/meanwhile" 2>&1 &
+    asking=$!
+    exec 9>"$work/words"
+}
+answer() { # exit code
+    cat "$work/queries.txt" >&9
+    exec 9>&-
+    code=0
+    wait $asking || code=$?
+    [ $code = "$1" ] || fail "who asks while experts change gets $code, expected $1: $(cat "$work/meanwhile")"
+}
+ask
 sed 's/^data: .*/data: {train: train, added: [later]}/' "$work/a/run.yaml" >"$work/a/run3.yaml"
 "$bin/mode" run "$work/a/run3.yaml" --workspace "$work/a" --no-progress 2>>"$work/run.log" || fail "run with added data"
+answer 0
+ask
+"$bin/mode" run "$work/a/run.yaml" --workspace "$work/a" --no-progress 2>>"$work/run.log" || fail "the run without them again"
+[ ! -e "$work/a/experts/expert-2" ] || fail "expert-2 is still there"
+answer 75
+"$bin/mode" run "$work/a/run3.yaml" --workspace "$work/a" --no-progress 2>>"$work/run.log" || fail "the run with added data again"
 (cd "$work/a/experts" && sha256sum --quiet -c "$work/old-experts") || fail "added data changed an expert that was there"
 [ -s "$work/a/experts/expert-2/open_clip_model.safetensors" ] || fail "added data made no expert-2"
 head -1 "$work/a/report/result.csv" | grep -q ',expert-2,expert-max' || fail "result.csv has no expert-2"

@@ -992,6 +992,7 @@ static void test_a_full_disk_costs_nothing_but_time(void **state)
     }
     assert_int_equal(c.worker[0].cordon_until_ms, 0);
     assert_int_equal(c.task[0].guilt[0].node, 0);
+    assert_int_equal(c.pool[0].failed[CORE_FAIL_FULL], 1000); /* who watches sees it */
     core_clear(&c);
 }
 

@@ -281,6 +281,38 @@ static void test_who_does_not_fit_is_told_why(void **state)
     far_free(x);
 }
 
+/* The list may be read again: who is no longer in it goes, with what it does, and one that is put back may come again. */
+static void test_a_key_that_is_taken_away_takes_its_machine_along(void **state)
+{
+    struct fixture *f = *state;
+    struct mode_compute_others others;
+    struct far *x = join_first(f);
+    char *allow = mode_path_join(f->keys, "allow"), *kept;
+    begin(f, x, &others, 4, 2);
+    mode_machines_read_keys(f->m); /* nothing changed */
+    assert_int_equal(mode_file_read(allow, 4096, &kept, NULL, &f->err), MODE_OK);
+    assert_int_equal(mode_file_write_atomic(allow, "no list\n", 8, &f->err), MODE_OK);
+    mode_machines_read_keys(f->m); /* cannot be read: the old one counts */
+    say_ended(x, 7, 3, 9);
+    assert_int_equal(next_news(f).rank, 3);
+    assert_int_equal(mode_file_write_atomic(allow, "# nobody\n", 9, &f->err), MODE_OK);
+    mode_machines_read_keys(f->m);
+    say_ended(x, 7, 2, 9); /* as good as any message */
+    struct mode_compute_news news = next_news(f);
+    assert_true(news.gone);
+    expect(f, x, MODE__ENVELOPE__BODY_REJECT);
+    assert_int_equal(x->got->msg->reject->code, MODE__REJECT_CODE__REJECT_PERMISSION);
+    expect_text(f, "2 machines, 1 missing");
+    mode_machines_end(f->m);
+    assert_int_equal(mode_file_write_atomic(allow, kept, strlen(kept), &f->err), MODE_OK);
+    mode_machines_read_keys(f->m);
+    join(f, x);
+    expect_text(f, "2 machines, 5 GPUs");
+    free(kept);
+    free(allow);
+    far_free(x);
+}
+
 static void test_a_task_from_its_beginning_to_its_end(void **state)
 {
     struct fixture *f = *state;
@@ -394,6 +426,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(test_all_have_to_be_there),
         T(test_who_does_not_fit_is_told_why),
+        T(test_a_key_that_is_taken_away_takes_its_machine_along),
         T(test_a_task_from_its_beginning_to_its_end),
         T(test_a_connection_that_goes_takes_its_processes_along),
         T(test_silence_is_an_end_too),
