@@ -80,6 +80,63 @@ static void test_objective_never_worsens_and_sizes_are_even(void **state)
     free(x);
 }
 
+/* The seed picks the rows that the centres start from: the same one gives the same bytes, another one others. */
+static void test_the_seed_decides(void **state)
+{
+    (void)state;
+    float *x = rows(N, 7, 1), centres[3][20 * D];
+    int32_t id[N];
+    for (int t = 0; t < 3; t++) {
+        struct mode_kmeans_params p = MODE_KMEANS_PARAMS_DEFAULT;
+        p.k = 20;
+        p.iterations = 2;
+        p.seed = t < 2 ? 5 : 6;
+        assert_int_equal(mode_kmeans_train(centres[t], id, NULL, x, N, D, &p, NULL), MODE_OK);
+    }
+    assert_memory_equal(centres[0], centres[1], sizeof centres[0]);
+    assert_memory_not_equal(centres[0], centres[2], sizeof centres[0]);
+    free(x);
+}
+
+/* Three captions, ten times each: three centres start at one copy of each, so the first round is perfect. */
+static void test_equal_rows_start_one_centre(void **state)
+{
+    (void)state;
+    float x[30 * D] = {0}, centres[3 * D];
+    int32_t id[30];
+    for (int i = 0; i < 30; i++) x[i * D + i % 3] = 1;
+    for (uint64_t seed = 0; seed < 8; seed++) {
+        struct mode_kmeans_params p = MODE_KMEANS_PARAMS_DEFAULT;
+        struct mode_kmeans_stats s;
+        p.k = 3;
+        p.seed = seed;
+        assert_int_equal(mode_kmeans_train(centres, id, &s, x, 30, D, &p, NULL), MODE_OK);
+        assert_true(s.first_objective < 1e-9);
+    }
+}
+
+/* The last round is the first that gains less than the tolerance. */
+static void test_it_stops_when_nothing_is_gained(void **state)
+{
+    (void)state;
+    float *x = rows(N, 7, 1), centres[20 * D];
+    int32_t id[N];
+    struct mode_kmeans_params p = MODE_KMEANS_PARAMS_DEFAULT;
+    struct mode_kmeans_stats s;
+    p.k = 20;
+    p.iterations = 100;
+    p.tolerance = 1e-3;
+    p.progress = record;
+    assert_int_equal(mode_kmeans_train(centres, id, &s, x, N, D, &p, NULL), MODE_OK);
+    assert_int_equal(s.iterations, n_objectives);
+    assert_in_range(s.iterations, 3, 99);
+    for (int i = 1; i < s.iterations; i++) {
+        bool gained = objectives[i - 1] - objectives[i] > p.tolerance * objectives[i];
+        assert_int_equal(gained, i < s.iterations - 1);
+    }
+    free(x);
+}
+
 static void test_separated_topics_are_found(void **state)
 {
     (void)state;
@@ -310,6 +367,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_objective_never_worsens_and_sizes_are_even),
+        cmocka_unit_test(test_the_seed_decides),
+        cmocka_unit_test(test_equal_rows_start_one_centre),
+        cmocka_unit_test(test_it_stops_when_nothing_is_gained),
         cmocka_unit_test(test_separated_topics_are_found),
         cmocka_unit_test(test_train_refuses_what_it_cannot_do),
         cmocka_unit_test(test_coarse_groups_are_even_and_complete),

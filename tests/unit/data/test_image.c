@@ -161,7 +161,7 @@ static void test_training_crops(void **state)
         im.rgb[i * 3 + 2] = 0;
     }
     float a[3 * S * S], b[3 * S * S];
-    double area = 0, smallest = 1, largest = 0;
+    double area = 0, smallest = 1, largest = 0, aspect = 0;
     int n = 400;
     for (int k = 0; k < n; k++) {
         assert_int_equal(train(&p, &im, 0.3, 0.9, 1, (uint64_t)k, a), MODE_OK);
@@ -172,10 +172,12 @@ static void test_training_crops(void **state)
         const double h = (double)(a[S * S + 14 * S + 8] - a[S * S + S + 8]) * 255 / 4 / 13 * 16 / SIDE;
         assert_true(w / h > 0.70 && w / h < 1.42);
         area += w * h / n;
+        aspect += log(w / h) / n;
         smallest = fmin(smallest, w * h);
         largest = fmax(largest, w * h);
     }
     assert_true(fabs(area - 0.6) < 0.03);
+    assert_true(fabs(aspect) < 0.015); /* as often upright as wide */
     assert_true(smallest > 0.27 && smallest < 0.36 && largest > 0.84 && largest < 0.95);
     train(&p, &im, 0.3, 0.9, 2, 0, a);
     train(&p, &im, 0.3, 0.9, 1, 0, b);
@@ -186,6 +188,33 @@ static void test_training_crops(void **state)
     im.height = SIDE;
     assert_int_equal(train(&p, &im, 0.9, 1.0, 1, 0, a), MODE_OK);
     free(im.rgb);
+}
+
+/* One pixel of four: every one is taken, equally often, and the seed decides which. */
+static void test_crops_reach_every_place(void **state)
+{
+    (void)state;
+    uint8_t rgb[2 * 2 * 3] = {0};
+    const struct mode_image im = {.rgb = rgb, .width = 2, .height = 2};
+    const struct mode_preprocess p = {.size = 1, .std = {1, 1, 1}};
+    int count[4] = {0}, moved = 0;
+    for (int i = 0; i < 4; i++) rgb[i * 3] = (uint8_t)(85 * i);
+    for (uint64_t k = 0; k < 400; k++) {
+        struct mode_crop_draw draw = {.scale_min = 0.25, .scale_max = 0.25, .seed = 7, .sample = k};
+        float a[3], b[3];
+        assert_int_equal(mode_preprocess_train(&p, &im, &draw, a, &err), MODE_OK);
+        draw.seed = 8;
+        assert_int_equal(mode_preprocess_train(&p, &im, &draw, b, &err), MODE_OK);
+        count[(int)lrintf(a[0] * 3)]++;
+        moved += lrintf(a[0] * 3) != lrintf(b[0] * 3);
+    }
+    for (int i = 0; i < 4; i++) assert_in_range(count[i], 70, 130);
+    assert_in_range(moved, 260, 340); /* three of four */
+    int x, y, w, h;
+    mode_crop_fallback(3, 64, &x, &y, &w, &h);
+    assert_true(x == 0 && w == 3 && y == 30 && h == 4); /* 3 : 4, in the middle */
+    mode_crop_fallback(64, 3, &x, &y, &w, &h);
+    assert_true(x == 30 && w == 4 && y == 0 && h == 3);
 }
 
 /* Rows taken from the decoder give the floats of the whole picture, whatever is left out. */
@@ -244,10 +273,15 @@ static void test_type_is_told_by_content(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_limits_are_exact),        cmocka_unit_test(test_a_jpeg_of_many_scans_is_refused),
-        cmocka_unit_test(test_every_cut_is_noticed),    cmocka_unit_test(test_a_view_is_a_crop),
-        cmocka_unit_test(test_training_crops),          cmocka_unit_test(test_a_file_is_its_picture),
-        cmocka_unit_test(test_type_is_told_by_content), cmocka_unit_test(test_whole_files_are_told_from_cut_ones),
+        cmocka_unit_test(test_limits_are_exact),
+        cmocka_unit_test(test_a_jpeg_of_many_scans_is_refused),
+        cmocka_unit_test(test_every_cut_is_noticed),
+        cmocka_unit_test(test_a_view_is_a_crop),
+        cmocka_unit_test(test_training_crops),
+        cmocka_unit_test(test_crops_reach_every_place),
+        cmocka_unit_test(test_a_file_is_its_picture),
+        cmocka_unit_test(test_type_is_told_by_content),
+        cmocka_unit_test(test_whole_files_are_told_from_cut_ones),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -295,6 +295,9 @@ static void test_verdict_needs_two_standard_errors(void **state)
     const struct mode_outcome *g[] = {&good, &good}, *w[] = {&weak, &weak}, *s[] = {&shifted, &shifted};
     struct mode_comparison c = mode_compare("it", g, w, 2);
     assert_true(fabs(c.difference - 10) < 1e-9 && c.wins == 2 && c.losses == 0);
+    double error; /* of a mean of two rows that are independent, in points */
+    mode_outcome_difference(&good, &weak, &error);
+    assert_true(fabs(c.error - 100 * error / sqrt(2)) < 1e-9);
     assert_int_equal(mode_comparison_verdict(&c), 1);
     char *text = mode_comparison_sentence(&c);
     assert_non_null(strstr(text, "beats it"));

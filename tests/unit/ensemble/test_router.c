@@ -100,6 +100,13 @@ static void test_paper_gives_the_papers_formula(void **state)
     assert_true(fabs(q[0] - exp(a) / (exp(a) + 1)) < 1e-6);
     assert_true(fabs(q[2 * 299 + 1] - exp(a) / (exp(a) + 1)) < 1e-6);
     mode_near_close(&near);
+    near = near_of((const int[]){101, 99}, 2, 0.6f); /* 200 are not many yet */
+    mode_router_weights(w, &near, MODE_ROUTER_PAPER, &defaults);
+    assert_true(fabs(w[0] - 1 / (1 + exp(-2 * a))) < 1e-5);
+    for (int i = 0; i < 200; i++) near.coarse_id[i] = i < 99 ? 0 : 1, near.coarse_distance[i] = 0.4f;
+    mode_router_weights(w, &near, MODE_ROUTER_COARSE_CENTRE, &defaults); /* the coarse centres', not the fine ones' */
+    assert_true(fabs(w[1] - 1 / (1 + exp(-2 * exp(-0.16 / 0.2)))) < 1e-5);
+    mode_near_close(&near);
 }
 
 static void shuffle(struct mode_near *near, uint64_t seed)
@@ -180,11 +187,17 @@ static void test_share_does_not_depend_on_a_common_distance(void **state)
     mode_router_weights(b, &far, MODE_ROUTER_SHARE, &defaults);
     for (int c = 0; c < 4; c++) assert_true(fabs(a[c] - b[c]) < 1e-6);
     assert_true(a[0] > 0.8);
+    double sum = 0; /* the shares over tau */
+    for (int c = 0; c < 4; c++) sum += exp((const int[]){30, 4, 2, 1}[c] / 37.0 / 0.25);
+    for (int c = 0; c < 4; c++) assert_true(fabs(a[c] - exp((const int[]){30, 4, 2, 1}[c] / 37.0 / 0.25) / sum) < 1e-6);
     mode_near_close(&near);
     mode_near_close(&far);
     near = near_of((const int[]){2, 1, 0, 0}, 4, 0.5f); /* small task: experts without a word are out */
     mode_router_weights(a, &near, MODE_ROUTER_SHARE, &defaults);
     assert_true(a[2] == 0 && a[3] == 0 && a[0] > a[1]);
+    double q[3 * 4]; /* a query by itself leaves nobody out */
+    mode_router_query_weights(q, &near, MODE_ROUTER_SHARE, &defaults);
+    assert_true(fabs(q[0] - exp(4) / (exp(4) + 3)) < 1e-6 && fabs(q[3] - 1 / (exp(4) + 3)) < 1e-6);
     mode_near_close(&near);
 }
 
@@ -206,6 +219,7 @@ static void test_words_find_their_centres_and_experts(void **state)
     assert_int_equal(near.fine_id[2], 3);
     assert_true(fabs(near.distance[0] - sqrt(0.4)) < 1e-6);
     assert_int_equal(near.coarse_id[0], 0);
+    assert_true(fabs(near.coarse_distance[0] - sqrt(0.1)) < 1e-6);
     assert_int_equal(near.coarse_id[2], 1);
     mode_near_close(&near);
     words[2] = NAN;

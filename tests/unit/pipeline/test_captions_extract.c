@@ -430,6 +430,17 @@ static void test_the_draw_is_fixed_and_even(void **state)
         changed += mode_captions_row(&again, i).caption_index != mode_captions_row(&c, i).caption_index;
     assert_true(changed > 150);
     mode_captions_clear(&again);
+    o.seed = defaults().seed;
+    o.shard_index = 7; /* another shard, another draw */
+    again = extract_ok(&o);
+    int repeated = 0;
+    for (uint32_t i = changed = 0; i < N; i++) {
+        const uint32_t index = mode_captions_row(&c, i).caption_index;
+        changed += mode_captions_row(&again, i).caption_index != index;
+        repeated += i >= 64 && mode_captions_row(&c, i - 64).caption_index == index;
+    }
+    assert_true(changed > 150 && repeated < 120); /* nor does it repeat from block to block */
+    mode_captions_clear(&again);
     mode_captions_clear(&c);
 }
 

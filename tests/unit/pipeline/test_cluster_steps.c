@@ -121,6 +121,40 @@ static void test_sharding_changes_nothing(void **state)
     for (int i = 0; i < 4; i++) free((char *)parts[i]);
 }
 
+/* As many centres as rows in the sample: each is one of them, bit for bit, so the file says which were drawn. */
+static void test_the_sample_is_the_rows_that_draw_least(void **state)
+{
+    (void)state;
+    enum { WANT = 37 };
+    struct mode_cluster_params p = {.step = MODE_TWO_STEP_PARAMS_DEFAULT, .sample_per_centre = 1};
+    struct mode_cluster_result r;
+    struct mode_centres c;
+    struct mode_error err;
+    char *feat = write_feat("sampled", 0, N, "e"), *out = mode_path_join(dir, "sampled-centres");
+    p.step.fine = WANT;
+    p.step.coarse = 1;
+    for (uint64_t seed = 0; seed < 3; seed++) {
+        p.step.seed = seed;
+        assert_int_equal(mode_cluster_run(&r, out, (const char *const *)&feat, 1, &p, &err), MODE_OK);
+        mode_cluster_result_clear(&r);
+        assert_int_equal(mode_centres_load(&c, out, &err), MODE_OK);
+        uint64_t draw[N];
+        for (int i = 0; i < N; i++) {
+            struct mode_rng g = mode_rng_for(seed, MODE_RNG_SAMPLE, 0, (uint64_t)i);
+            draw[i] = mode_rng_u64(&g);
+        }
+        for (int i = 0; i < N; i++) {
+            int less = 0, times = 0;
+            for (int j = 0; j < N; j++) less += draw[j] < draw[i];
+            for (int k = 0; k < WANT; k++) times += memcmp(c.fine + k * D, x + i * D, sizeof *x * D) == 0;
+            assert_int_equal(times, less < WANT);
+        }
+        mode_centres_clear(&c);
+    }
+    free(feat);
+    free(out);
+}
+
 static void test_bad_vectors_are_named(void **state)
 {
     (void)state;
@@ -362,6 +396,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sharding_changes_nothing),
+        cmocka_unit_test(test_the_sample_is_the_rows_that_draw_least),
         cmocka_unit_test(test_bad_vectors_are_named),
         cmocka_unit_test(test_common_captions_leave_no_expert_without_pairs),
         cmocka_unit_test(test_a_small_source_is_added),

@@ -89,6 +89,15 @@ static void test_epochs_differ_in_order_and_in_the_rows_from_outside(void **stat
     assert_true(moved > n * 9 / 10);
     assert_true(kept < p.n_out * 3 / 4);
     mode_pool_clear(&p);
+    moved = 0; /* another seed, another order of the same rows */
+    assert_int_equal(mode_pool_init(&p, ROWS, NULL, MODE_POOL_ALL, 0, 5, NULL), MODE_OK);
+    mode_pool_draw(&p, 0, ROWS, a, epochs);
+    mode_pool_clear(&p);
+    assert_int_equal(mode_pool_init(&p, ROWS, NULL, MODE_POOL_ALL, 0, 6, NULL), MODE_OK);
+    mode_pool_draw(&p, 0, ROWS, b, epochs);
+    mode_pool_clear(&p);
+    for (int i = 0; i < ROWS; i++) moved += a[i] != b[i];
+    assert_true(moved > ROWS * 9 / 10);
 }
 
 /* A step's rows are a function of its number: reading steps in any order, or starting in the middle, gives
