@@ -346,7 +346,7 @@ int mode_compute_main(const char *word, mode_work_fn *work, int argc, char **arg
     }
     int sock = atoi(argv[2]), page_fd = atoi(argv[3]), threads = atoi(argv[5]);
     if (getppid() != (pid_t)atoi(argv[4])) return 0; /* nobody waits for results of an agent that is gone (slot.c) */
-    signal(SIGHUP, SIG_IGN); /* it means the agent */
+    signal(SIGHUP, SIG_IGN);                         /* it means the agent */
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     signal(SIGPIPE, SIG_IGN);

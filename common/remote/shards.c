@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 enum { POLL_MS = 100, TOUCH_S = 60, SPOILT_MOST = 2, BOOT = 8 };
-static _Atomic double patience_s = 120;                       /* for room that others hold */
+static _Atomic double patience_s = 120;               /* for room that others hold */
 static const uint64_t MOST_FLOOR = (uint64_t)1 << 30; /* as the coordinator's, of the workspace's disk */
 enum { FLOOR_PART = 50 };
 

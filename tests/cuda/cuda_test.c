@@ -84,7 +84,7 @@ static const struct op_case small_cases[] = {
     {"contrastive", case_contrastive, {300, 64, 46}, 3e-6},
     {"contrastive", case_contrastive, {257, 33, 27}, 2e-6},
     {"adamw", case_adamw, {200003, 3}, 1e-6},
-    {"adamw", case_adamw, {131072, 4, 70}, 1e-6}, /* more than one launch */
+    {"adamw", case_adamw, {131072, 4, 70}, 1e-6},        /* more than one launch */
     {"group rows", case_group_rows, {300, 13000, 0}, 0}, /* groups of which no shared memory takes all */
     {"contrastive", case_contrastive, {1, 1, 60}, 2e-6}, /* a logit far below 0, and no other */
 };

@@ -419,8 +419,7 @@ static void declares_more_than_48_kib()
     declares_too_much<<<1, 1>>>();
 }
 
-static __global__ void __launch_bounds__(2 * 32)
-    made_for_two_warps(int n)
+static __global__ void __launch_bounds__(2 * 32) made_for_two_warps(int n)
 {
     extern __shared__ int part[];
     __shared__ int more[1024];
