@@ -113,6 +113,8 @@ void server_settle(struct server *s); /* carry out the core's actions until ther
 void server_note(struct server *s, const char *level, const char *event, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 int64_t server_now_ms(void);
+/* A message that cannot be read, or is not for that port: counted, and now and then said. key: the sender's name, or "". */
+void server_bad_message(struct server *s, const char *port, const char *key, const char *why);
 /* A key that was taken back may still have its connection; its owner is told, its leases run out. */
 bool server_lets_in(const struct server *s, struct mode_socket *port, const struct mode_packet *p);
 void server_worker_message(struct server *s, const struct mode_packet *p); /* worker_port.c */
@@ -149,11 +151,9 @@ enum mode_status http_open(struct server *s, const char *address, struct mode_er
 void http_run(struct server *s);
 void http_close(struct server *s);
 /* The part of /metrics about trainings that go on: as many series of each as tasks train, none of those that ended. */
-/* One that cannot be read, or is not for that port: counted, and now and then said. key: the sender's name, or "". */
-void server_bad_message(struct server *s, const char *port, const char *key, const char *why);
 void http_train_metrics(struct mode_str *out, const struct core *c);
-void http_failure_metrics(struct mode_str *out, const struct core *c);
 void http_score_metrics(struct mode_str *out, const struct core *c); /* of those that are evaluated meanwhile */
+void http_failure_metrics(struct mode_str *out, const struct core *c);
 
 /* What the plans ask about the world, for real. */
 extern const struct plan_world server_world;
