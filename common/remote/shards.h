@@ -29,8 +29,8 @@ struct mode_shard_file {
 };
 
 /* Errors: those of link.h; MODE_E_VALUE: the shard is another one than when the run was planned; MODE_E_CONFIG: it is
- * larger than all that the folder may have; MODE_E_TEMP: no room for two minutes, for others are in use; MODE_E_IO: the disk is full.
- * f is empty after a failure. */
+ * larger than all that the folder may have; MODE_E_TEMP: no room for two minutes, for others are in use; MODE_E_IO: the
+ * disk is full. f is empty after a failure. */
 enum mode_status mode_shard_hold(struct mode_shard_file *f, const char *path, const struct mode_remote_watch *w,
                                  struct mode_error *err);
 void mode_shard_release(struct mode_shard_file *f);
