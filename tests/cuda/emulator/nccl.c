@@ -5,15 +5,18 @@
  * aborted, and processes whose calls differ, are mistakes that end the process.
  *
  * MODE_EMULATOR_LINK: a path. Who calls an exchange and finds a file there with its rank takes it away, and its links
- * have failed: "<number of an ncclResult_t> <rank>": it waits as for the dead, and who asks is told; with a third word,
- * the call itself returns the error.
+ * have failed: "<number of an ncclResult_t> <rank> [<how> [<first call that may>]]". How "ask": it waits as for the dead,
+ * and who asks is told; "call": the call itself returns the error; "stop": nothing fails, but the process stops itself
+ * (SIGSTOP), in a call that it has told nobody of.
  * MODE_EMULATOR_NCCL=slow: calls take their time. =waits: the first exchange waits for the others before it returns, as
- * one that has to connect. =dies: process 1 ends while the communicator is made. */
+ * one that has to connect; of two processes 1 ends (3) when 0 is in it. =dies: process 1 ends when 0 makes the
+ * communicator. */
 #include "nn/cuda/nccl.h"
 #include "base/str.h"
 #include "dist/meeting.h"
 #include "dist/ranks.h"
 
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -67,7 +70,10 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t *comm, int size, ncclUniqueId id,
     c->rank = rank;
     c->size = size;
     *comm = c;
-    if (rank == 1 && is_so("dies")) _exit(3);
+    if (rank == 1 && is_so("dies")) {
+        while (unlink(o.place)) usleep(1000); /* where process 0 waits */
+        _exit(3);
+    }
     return mode_meeting_open(&c->meeting, &o, &err) ? (ncclResult_t)OTHER_ERROR : ncclSuccess;
 }
 
@@ -195,19 +201,30 @@ static void run(void *ctx)
     free(c);
 }
 
+/* An exchange that returns when all are there. */
+static bool wait_for_all(ncclComm_t comm)
+{
+    char here[MODE_RANKS_MAX] = {0};
+    const int other = comm->meeting->fd[1 - comm->rank];
+    if (comm->rank == 1) _exit(recv(other, here, 1, 0) == 1 ? 3 : 4);
+    return send(other, here, 1, MSG_NOSIGNAL) == 1 && gather(comm, here, here, 1);
+}
+
 /* Have the links failed? What a call says of it. */
 static ncclResult_t look_for_failure(ncclComm_t comm)
 {
     const char *path = getenv("MODE_EMULATOR_LINK");
     FILE *f = path ? fopen(path, "r") : NULL;
     int result = 0, rank = -1;
-    char word[16];
+    char how[16] = "ask";
+    long first = 0;
     if (!f) return ncclSuccess;
-    const int n = fscanf(f, "%d %d %15s", &result, &rank, word);
+    const int n = fscanf(f, "%d %d %15s %ld", &result, &rank, how, &first);
     fclose(f);
-    if (n < 2 || rank != comm->rank || unlink(path)) return ncclSuccess;
+    if (n < 2 || rank != comm->rank || comm->calls < first || unlink(path)) return ncclSuccess;
+    if (strcmp(how, "stop") == 0) return raise(SIGSTOP) ? (ncclResult_t)OTHER_ERROR : ncclSuccess;
     atomic_store(&comm->failed, result);
-    return n == 3 ? (ncclResult_t)result : ncclSuccess;
+    return strcmp(how, "call") == 0 ? (ncclResult_t)result : ncclSuccess;
 }
 
 static ncclResult_t put(enum kind kind, const void *in, void *out, size_t n, ncclDataType_t type, ncclComm_t comm,
@@ -218,10 +235,7 @@ static ncclResult_t put(enum kind kind, const void *in, void *out, size_t n, ncc
     atomic_fetch_add(&comm->inside, 1);
     if (atomic_load(&comm->aborted)) stop(comm, "it is used after its abort");
     if (is_so("slow")) usleep(SLOW_US);
-    if (++comm->calls == 1 && is_so("waits")) {
-        char here[MODE_RANKS_MAX] = {0};
-        if (!gather(comm, here, here, 1)) result = (ncclResult_t)OTHER_ERROR;
-    }
+    if (++comm->calls == 1 && is_so("waits") && !wait_for_all(comm)) result = (ncclResult_t)OTHER_ERROR;
     if (result == ncclSuccess) result = look_for_failure(comm);
     if (comm->stream && comm->stream != s) stop(comm, "one communicator serves two streams");
     comm->stream = s;
