@@ -1,6 +1,7 @@
 #include "base/file.h"
 
 #include "base/digest_watch.h"
+#include "base/fresh.h"
 #include "base/str.h"
 
 #include <errno.h>
@@ -75,7 +76,7 @@ enum mode_status mode_file_read(const char *path, size_t max_bytes, char **data,
     char *buf = NULL;
     size_t got = 0;
     if (max_bytes == 0) max_bytes = (size_t)1 << 30;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* nobody may be at the other end of a pipe */
+    int fd = mode_fresh_open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* nobody may be at the other end of a pipe */
     if (fd < 0) return mode_input_fail(err, errno, path, "be opened");
     if (fstat(fd, &sb) != 0) {
         st = MODE_FAIL(err, MODE_E_IO, "%s: cannot be examined: %s", path, strerror(errno));
@@ -250,7 +251,8 @@ enum mode_status mode_file_copy(const char *src, const char *dst, bool use_link,
 
 bool mode_file_exists(const char *path)
 {
-    return access(path, F_OK) == 0;
+    struct stat sb;
+    return mode_fresh_stat(path, &sb);
 }
 
 static const uint8_t empty_mapping[1];
@@ -265,7 +267,7 @@ enum mode_status mode_file_map(const char *path, struct mode_mapping *map, struc
 {
     struct stat sb;
     *map = (struct mode_mapping){0};
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe, which cannot be mapped, must not hang us */
+    int fd = mode_fresh_open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe, not to be mapped, must not hang us */
     if (fd < 0) return mode_input_fail(err, errno, path, "be opened");
     if (fstat(fd, &sb) != 0) {
         const int e = errno;
@@ -357,7 +359,7 @@ enum mode_status mode_digest_file(const char *path, char hex[MODE_DIGEST_HEX], u
     unsigned char md[32];
     uint64_t total = 0;
     struct stat sb;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    int fd = mode_fresh_open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return mode_input_fail(err, errno, path, "be opened");
     if (fstat(fd, &sb) == 0 && !S_ISREG(sb.st_mode)) {
         close(fd);

@@ -1,4 +1,5 @@
 #include "base/file.h"
+#include "base/fresh.h"
 #include "base/str.h"
 
 #include <dirent.h>
@@ -66,10 +67,11 @@ enum mode_status mode_dir_remove(const char *path, struct mode_error *err)
         return MODE_FAIL(err, MODE_E_IO, "%s: cannot be examined: %s", path, strerror(errno));
     }
     if (!S_ISDIR(sb.st_mode)) {
-        if (unlink(path) != 0) return MODE_FAIL(err, MODE_E_IO, "%s: cannot be removed: %s", path, strerror(errno));
+        if (unlink(path) != 0 && errno != ENOENT)
+            return MODE_FAIL(err, MODE_E_IO, "%s: cannot be removed: %s", path, strerror(errno));
         return MODE_OK;
     }
-    DIR *d = opendir(path);
+    DIR *d = mode_fresh_opendir(path);
     if (!d) return MODE_FAIL(err, MODE_E_IO, "%s: folder cannot be read: %s", path, strerror(errno));
     for (struct dirent *e; !st && (e = readdir(d)) != NULL;) {
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
@@ -78,7 +80,7 @@ enum mode_status mode_dir_remove(const char *path, struct mode_error *err)
         free(child);
     }
     closedir(d);
-    if (!st && rmdir(path) != 0)
+    if (!st && rmdir(path) != 0 && errno != ENOENT)
         st = MODE_FAIL(err, MODE_E_IO, "%s: folder cannot be removed: %s", path, strerror(errno));
     return st;
 }

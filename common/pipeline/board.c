@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/fresh.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -67,7 +68,7 @@ static void take(struct name *best, const struct name *n, const char *file)
 
 static enum mode_status list(struct listing *l, const char *dir, struct mode_error *err)
 {
-    DIR *d = opendir(dir);
+    DIR *d = mode_fresh_opendir(dir);
     *l = (struct listing){0};
     if (!d) return errno == ENOENT ? MODE_OK : mode_output_fail(err, errno, dir, "be listed");
     for (const struct dirent *e; (e = readdir(d));) {
@@ -117,7 +118,7 @@ static void make_empty(const char *dir, const char *path)
 /* Every file of these kinds but that one becomes empty, or goes when it is; what cannot be changed stays. */
 static void retire_others(const char *dir, const char *keep, bool train)
 {
-    DIR *d = opendir(dir);
+    DIR *d = mode_fresh_opendir(dir);
     if (!d) return;
     for (const struct dirent *e; (e = readdir(d));) {
         struct name n = {0};

@@ -1,6 +1,7 @@
 #include "pipeline/pack.h"
 
 #include "base/file.h"
+#include "base/fresh.h"
 #include "base/output.h"
 #include "base/str.h"
 #include "data/evalset.h"
@@ -252,7 +253,7 @@ enum mode_status mode__pack_folder(struct mode__packer *p, const char *dir, int 
 static enum mode_status check_no_tars(const char *out, struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
-    DIR *d = opendir(out);
+    DIR *d = mode_fresh_opendir(out);
     if (!d) return mode_output_fail(err, errno, out, "be read");
     for (struct dirent *e; !st && (e = readdir(d));) {
         const size_t n = strlen(e->d_name);

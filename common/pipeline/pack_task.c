@@ -1,5 +1,6 @@
 /* Pictures in class folders, or COCO's captions, to a task as CLIP_benchmark lays it out. */
 #include "base/file.h"
+#include "base/fresh.h"
 #include "base/output.h"
 #include "base/str.h"
 #include "data/evalset.h"
@@ -78,7 +79,7 @@ static bool all(char *const *names, int n, bool (*is)(const char *))
 static enum mode_status find_folders(struct classes *c, const char *dir, struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
-    DIR *d = opendir(dir);
+    DIR *d = mode_fresh_opendir(dir);
     if (!d) return mode_input_fail(err, errno, dir, "be read");
     for (struct dirent *e; !st && (e = readdir(d));) {
         struct stat sb;

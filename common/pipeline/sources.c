@@ -1,6 +1,7 @@
 #include "pipeline/sources.h"
 
 #include "base/file.h"
+#include "base/fresh.h"
 #include "base/str.h"
 #include "remote/link.h"
 #include "remote/queries.h"
@@ -119,7 +120,7 @@ static const char *compressed_kind(const char *name)
 static enum mode_status add_folder(struct expansion *x, const char *dir, const char *base, int depth)
 {
     if (depth > MAX_DEPTH) return MODE_FAIL(x->err, MODE_E_VALUE, "%s: folders nested deeper than %d", dir, MAX_DEPTH);
-    DIR *d = opendir(dir);
+    DIR *d = mode_fresh_opendir(dir);
     if (!d) return mode_input_fail(x->err, errno, dir, "be read");
     enum mode_status st = MODE_OK;
     struct dirent *e;

@@ -1,6 +1,7 @@
 #include "pipeline/spec.h"
 
 #include "base/file.h"
+#include "base/fresh.h"
 #include "base/options.h"
 #include "base/str.h"
 #include "data/caption_text.h"
@@ -592,7 +593,7 @@ static enum mode_status find_tasks(struct mode_spec_list *out, const char *dir, 
         return MODE_OK;
     }
     if (depth > MODE_SPEC_TASKS_DEPTH) return MODE_OK;
-    DIR *d = opendir(dir);
+    DIR *d = mode_fresh_opendir(dir);
     if (!d) return mode_error_prefix(err, mode_input_fail(err, errno, dir, "be read"), "evaluate.tasks");
     while (!st && (e = readdir(d))) {
         char *sub = e->d_name[0] == '.' ? NULL : mode_path_join(dir, e->d_name);

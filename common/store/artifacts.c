@@ -3,6 +3,7 @@
  * folder but the replacement of a damaged blob, which is a rename of an equally finished file. */
 #include "store/artifacts.h"
 
+#include "base/fresh.h"
 #include "base/str.h"
 #include "store/internal.h"
 
@@ -460,7 +461,7 @@ static enum mode_status check_blob(struct mode_store *s, const char *path, const
     struct stat sb;
     char got[MODE_DIGEST_HEX];
     uint64_t got_size;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = mode_fresh_open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return mode_store_fail(err, errno, path, "be opened");
     enum mode_status st = MODE_OK;
     if (fstat(fd, &sb) != 0)
@@ -517,7 +518,7 @@ enum mode_status mode_store_put_blob(struct mode_store *s, char digest[MODE_DIGE
     struct stat sb, home;
     char *temp = NULL;
     enum mode_status st;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* nonblocking: a FIFO must not hang us */
+    int fd = mode_fresh_open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* nonblocking: a FIFO must not hang us */
     if (fd < 0) return mode_store_fail(err, errno, path, "be opened");
     if (fstat(fd, &sb) != 0 || !S_ISREG(sb.st_mode)) {
         st = MODE_FAIL(err, MODE_E_NOINPUT, "%s: is not a regular file", path);
@@ -581,7 +582,7 @@ enum mode_status mode_store_blob_check(struct mode_store *s, bool *bad, const ch
     char got[MODE_DIGEST_HEX] = "", *path = blob_name(s, digest);
     uint64_t got_size = 0;
     enum mode_status st = MODE_OK;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = mode_fresh_open(path, O_RDONLY | O_CLOEXEC);
     *bad = fd < 0 && errno == ENOENT;
     if (fd < 0 && !*bad) st = mode_store_fail(err, errno, path, "be opened");
     if (fd >= 0) {
@@ -607,7 +608,7 @@ bool mode_store_blob_exists(struct mode_store *s, const char *digest, uint64_t s
     struct stat sb;
     if (!mode_key_valid(digest)) return false;
     char *p = blob_name(s, digest);
-    bool yes = stat(p, &sb) == 0 && S_ISREG(sb.st_mode) && (uint64_t)sb.st_size == size;
+    bool yes = mode_fresh_stat(p, &sb) && S_ISREG(sb.st_mode) && (uint64_t)sb.st_size == size;
     free(p);
     return yes;
 }
@@ -619,7 +620,7 @@ int64_t mode_store_newest_mtime(const char *path, int depth)
     struct stat sb;
     if (lstat(path, &sb) != 0) return INT64_MAX; /* vanished: not ours to remove */
     int64_t newest = sb.st_mtim.tv_sec;
-    DIR *d = S_ISDIR(sb.st_mode) && depth > 0 ? opendir(path) : NULL;
+    DIR *d = S_ISDIR(sb.st_mode) && depth > 0 ? mode_fresh_opendir(path) : NULL;
     for (struct dirent *e; d && (e = readdir(d)) != NULL;) {
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
         char *child = mode_path_join(path, e->d_name);
@@ -640,7 +641,7 @@ enum mode_status mode_store_sweep_tmp(struct mode_store *s, uint64_t min_age_s, 
     if (removed) *removed = 0;
     uint64_t n = 0;
     clock_gettime(CLOCK_REALTIME, &now);
-    DIR *d = opendir(s->tmp);
+    DIR *d = mode_fresh_opendir(s->tmp);
     if (!d) return mode_store_fail(err, errno, s->tmp, "be read");
     for (struct dirent *e; (e = readdir(d)) != NULL;) {
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;

@@ -12,6 +12,7 @@
  * below its fence, which has no manifest and is removed when it has made a checkpoint itself. */
 #include "store/artifacts.h"
 
+#include "base/fresh.h"
 #include "base/str.h"
 #include "store/internal.h"
 
@@ -91,7 +92,7 @@ static void found_clear(struct found_list *l)
 
 static void find_in_fence(struct found_list *l, const char *dir, uint64_t fence)
 {
-    DIR *d = opendir(dir);
+    DIR *d = mode_fresh_opendir(dir);
     for (struct dirent *e; d && (e = readdir(d)) != NULL;) {
         size_t n = strlen(e->d_name), m = strlen(SUFFIX);
         if (n <= m || strcmp(e->d_name + n - m, SUFFIX) != 0) continue;
@@ -111,7 +112,7 @@ static void find_in_fence(struct found_list *l, const char *dir, uint64_t fence)
 static void find_all(const struct mode_store *s, struct found_list *l, const char *key, uint64_t max_fence)
 {
     char *dir = mode_store_path(s, "ckpt", key);
-    DIR *d = opendir(dir);
+    DIR *d = mode_fresh_opendir(dir);
     for (struct dirent *e; d && (e = readdir(d)) != NULL;) {
         char *end;
         uint64_t fence = strtoull(e->d_name, &end, 16);
@@ -199,7 +200,7 @@ enum mode_status mode_store_checkpoint_done(struct mode_store *s, const char *ke
         if (mine.v[i].order >= order) order = mine.v[i].order + 1;
     mode_str_printf(&text, "mode-checkpoint 1\norder %" PRIu64 "\n", order);
     enum mode_status st = MODE_OK;
-    if (!(d = opendir(folder))) st = mode_store_fail(err, errno, folder, "be read");
+    if (!(d = mode_fresh_opendir(folder))) st = mode_store_fail(err, errno, folder, "be read");
     for (struct dirent *e; !st && (e = readdir(d)) != NULL;)
         if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
             st = describe_file(s, &text, folder, e->d_name, err);
@@ -255,7 +256,7 @@ static bool file_intact(void *ctx, const struct listed *f)
     const struct folder *d = ctx;
     char got[MODE_DIGEST_HEX], *path = mode_path_join(d->path, f->name);
     uint64_t size;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = mode_fresh_open(path, O_RDONLY | O_CLOEXEC);
     const bool ok = fd >= 0 && mode_store_digest_fd(d->store, got, &size, fd, path, NULL) == MODE_OK &&
                     size == f->size && strcmp(got, f->digest) == 0;
     if (fd >= 0) close(fd);
@@ -356,7 +357,7 @@ enum mode_status mode_store_checkpoint_sweep(struct mode_store *s, uint64_t *rem
 {
     enum mode_status st = MODE_OK;
     char *root = mode_store_path(s, "ckpt", "");
-    DIR *d = opendir(root);
+    DIR *d = mode_fresh_opendir(root);
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     *removed = 0;

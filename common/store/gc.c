@@ -1,5 +1,6 @@
 #include "store/gc.h"
 
+#include "base/fresh.h"
 #include "base/str.h"
 #include "store/internal.h"
 
@@ -19,7 +20,7 @@ void mode_gc_measure(struct mode_gc_sum *sum, const char *path)
 {
     struct stat sb;
     if (lstat(path, &sb) != 0) return;
-    DIR *d = S_ISDIR(sb.st_mode) ? opendir(path) : NULL;
+    DIR *d = S_ISDIR(sb.st_mode) ? mode_fresh_opendir(path) : NULL;
     if (!S_ISDIR(sb.st_mode)) {
         sum->files++;
         if (sb.st_nlink == 1) sum->bytes += (uint64_t)sb.st_size;
@@ -56,7 +57,7 @@ static enum mode_status each(struct pass *p, const char *folder,
 {
     enum mode_status st = MODE_OK;
     char *dir = mode_path_join(p->s->root, folder);
-    DIR *d = opendir(dir);
+    DIR *d = mode_fresh_opendir(dir);
     if (!d && errno != ENOENT) st = mode_store_fail(p->err, errno, dir, "be read");
     for (struct dirent *e; d && !st && (e = readdir(d)) != NULL;) {
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;

@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "store/artifacts.h"
 
+#include "base/fresh.h"
 #include "base/options.h"
 #include "base/str.h"
 #include "store/internal.h"
@@ -217,7 +218,7 @@ enum mode_status mode_store_commit_each(struct mode_store *s,
 {
     enum mode_status st = MODE_OK;
     char *dir = mode_path_join(s->root, "commits");
-    DIR *d = opendir(dir);
+    DIR *d = mode_fresh_opendir(dir);
     if (!d) st = mode_store_fail(err, errno, dir, "be read");
     for (struct dirent *e; !st && (e = readdir(d)) != NULL;)
         if (mode_key_valid(e->d_name)) st = fn(ctx, e->d_name, err);
@@ -232,7 +233,7 @@ enum mode_status mode_store_epoch_last(struct mode_store *s, uint64_t *epoch, st
 {
     enum mode_status st = MODE_OK;
     char *dir = mode_path_join(s->root, "epochs");
-    DIR *d = opendir(dir);
+    DIR *d = mode_fresh_opendir(dir);
     *epoch = 0;
     if (!d) st = mode_store_fail(err, errno, dir, "be read");
     for (struct dirent *e; d && (e = readdir(d)) != NULL;) {

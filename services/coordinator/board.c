@@ -3,6 +3,7 @@
 #include "run.h"
 
 #include "base/file.h"
+#include "base/fresh.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "pipeline/board.h"
@@ -50,7 +51,7 @@ static enum mode_status model(const struct plan *p, const struct mode_board_plac
 /* Models that the run has no more. */
 static void remove_others(const struct plan *p, const char *dir)
 {
-    DIR *d = opendir(dir);
+    DIR *d = mode_fresh_opendir(dir);
     if (!d) return;
     for (const struct dirent *e; (e = readdir(d));) {
         bool ours = e->d_name[0] == '.';

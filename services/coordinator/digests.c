@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/digest_watch.h"
+#include "base/fresh.h"
 #include "base/log.h"
 #include "base/str.h"
 
@@ -62,7 +63,7 @@ static void add_file(struct listing *l, const char *name, const struct stat *s)
 
 static void add_folder(struct listing *l, const char *dir, const char *prefix, int depth)
 {
-    DIR *d = depth ? opendir(dir) : NULL;
+    DIR *d = depth ? mode_fresh_opendir(dir) : NULL;
     if (!d) {
         l->whole = false;
         return;
@@ -90,7 +91,7 @@ static void add_folder(struct listing *l, const char *dir, const char *prefix, i
 static void add_beside(struct listing *l, const char *path)
 {
     char *dir = mode_path_folder(path);
-    DIR *d = opendir(dir);
+    DIR *d = mode_fresh_opendir(dir);
     l->whole = d != NULL;
     for (const struct dirent *e; d && (e = readdir(d));) {
         struct stat s;

@@ -2,6 +2,7 @@
 #include "run.h"
 
 #include "base/file.h"
+#include "base/fresh.h"
 #include "base/str.h"
 
 #include <dirent.h>
@@ -158,7 +159,7 @@ static bool is_model_of(const struct plan *p, const char *name)
  * makes their folders again. */
 static enum mode_status remove_others(const struct plan *p, const char *dir, struct mode_error *err)
 {
-    DIR *d = opendir(dir);
+    DIR *d = mode_fresh_opendir(dir);
     enum mode_status st = MODE_OK;
     if (!d) return MODE_FAIL(err, MODE_E_NOINPUT, "%s cannot be read: %s", dir, strerror(errno));
     for (struct dirent *e; !st && (e = readdir(d)) != NULL;) {

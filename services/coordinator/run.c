@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/fresh.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "pipeline/validation.h"
@@ -452,7 +453,7 @@ enum mode_status runs_load(struct runs *r, struct mode_store *store, struct core
     if (!st) st = planner_open(&r->writer, store, world, err);
     if (!st) st = planner_open(&r->checker, store, world, err);
     if (!st) st = mode_dir_make(dir, err);
-    DIR *d = st ? NULL : opendir(dir);
+    DIR *d = st ? NULL : mode_fresh_opendir(dir);
     struct dirent *e;
     if (!st && !d) st = MODE_FAIL(err, MODE_E_IO, "%s: %s", dir, strerror(errno));
     while (d && (e = readdir(d))) {

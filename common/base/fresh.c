@@ -1,0 +1,50 @@
+#include "base/fresh.h"
+
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool ask_server(const char *folder)
+{
+    struct statx x;
+    return statx(AT_FDCWD, folder, AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &x) == 0;
+}
+
+/* The folder that path lies in may itself be one that only seems to be missing. False: it is. */
+static bool ask_about(const char *path)
+{
+    char *folder = mode_path_folder(path);
+    const bool asked = ask_server(folder) ||
+                       (errno == ENOENT && strcmp(folder, path) != 0 && ask_about(folder) && ask_server(folder));
+    free(folder);
+    return asked;
+}
+
+/* Is it worth a second look? errno stays. */
+static bool may_be_there(const char *path)
+{
+    const int e = errno;
+    const bool yes = e == ENOENT && ask_about(path);
+    errno = e;
+    return yes;
+}
+
+int mode_fresh_open(const char *path, int flags)
+{
+    const int fd = open(path, flags);
+    return fd < 0 && may_be_there(path) ? open(path, flags) : fd;
+}
+
+bool mode_fresh_stat(const char *path, struct stat *sb)
+{
+    return stat(path, sb) == 0 || (may_be_there(path) && stat(path, sb) == 0);
+}
+
+DIR *mode_fresh_opendir(const char *path)
+{
+    if (!ask_server(path) && may_be_there(path)) (void)ask_server(path);
+    return opendir(path);
+}
