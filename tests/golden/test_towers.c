@@ -67,6 +67,16 @@ static void check_gradient(const double want[2], const struct mode_param *p, con
     free(name);
 }
 
+/* Positions that are fixed are not trained. */
+static void check_fixed(struct mode_clip *clip, const char *what)
+{
+    size_t n;
+    const struct mode_param *p = mode_clip_params(clip, &n);
+    for (size_t i = 0; i < n; i++)
+        for (int64_t j = 0; p[i].frozen && j < mode_tensor_count(&p[i].grad); j++)
+            if (mode_f32(&p[i].grad)[j] != 0) fail_msg("%s: %s has a gradient", what, p[i].name);
+}
+
 static void test_every_kind_of_tower_is_open_clips(void **state)
 {
     static const char *const backends[] = {"ref", "cpu", "cpu-plain"};
@@ -88,6 +98,7 @@ static void test_every_kind_of_tower_is_open_clips(void **state)
             size_t n = by_name(p, clip);
             assert_int_equal(want->dim[0], n);
             for (size_t i = 0; i < n; i++) check_gradient((const double *)want->data + 2 * i, p[i], what);
+            check_fixed(clip, what);
             free(what);
             mode_clip_close(&clip);
             mode_backend_close(&be);
