@@ -63,6 +63,14 @@ def made(cfg):
     return kind(vision_cfg=CLIPVisionCfg(**cfg["vision_cfg"]), text_cfg=CLIPTextCfg(**cfg["text_cfg"]), **rest)
 
 
+def exact_of(model):
+    model = model.double()
+    for module in model.modules():
+        if getattr(module, "attn_mask", None) is not None:
+            module.attn_mask = module.attn_mask.double()
+    return model
+
+
 def texts(cfg, lengths, odd):
     """Their last token is the highest id; odd: others of them may be, too."""
     context, vocab = cfg["text_cfg"]["context_length"], cfg["text_cfg"]["vocab_size"]
@@ -76,10 +84,7 @@ def texts(cfg, lengths, odd):
 
 def step(cfg, lengths, odd=False):
     """The step's two features, loss, and gradients by name."""
-    model = fill(made(cfg)).train()
-    for module in model.modules():
-        if getattr(module, "attn_mask", None) is not None:
-            module.attn_mask = module.attn_mask.double()
+    model = exact_of(fill(made(cfg))).train()
     n, side = len(lengths), np.max(cfg["vision_cfg"]["image_size"])
     pixels = torch.tensor(uniform("pixels", n * 3 * side * side, 2.0).reshape(n, 3, side, side))
     image, text, scale = model(pixels, texts(cfg, lengths, odd))[:3]
