@@ -26,8 +26,8 @@ import time
 import numpy as np
 import open_clip
 import torch
+from counted import exact_of, made
 from open_clip.loss import ClipLoss
-from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
 from safetensors.torch import load_file, save_file
 
 DEPTH = 3
@@ -61,14 +61,6 @@ def randomised(model, seed):
                 p.add_(torch.randn(p.shape, generator=g) * 0.5 * p.std())
             else:
                 p.add_(torch.randn(p.shape, generator=g) * 0.1)
-    return model
-
-
-def exact_of(model):
-    model = model.double()
-    for module in model.modules():
-        if getattr(module, "attn_mask", None) is not None:
-            module.attn_mask = module.attn_mask.double()
     return model
 
 
@@ -144,10 +136,7 @@ def compare(name, ours, exact, theirs):
 def check_clip(bins, name, cfg, n, seed, tmp, options=()):
     began = time.time()
     torch.manual_seed(seed)
-    kind = CustomTextCLIP if cfg.get("custom_text") else CLIP
-    args = {k: v for k, v in cfg.items() if k not in ("custom_text", "vision_cfg", "text_cfg")}
-    model = randomised(kind(vision_cfg=CLIPVisionCfg(**cfg["vision_cfg"]), text_cfg=CLIPTextCfg(**cfg["text_cfg"]),
-                            **args), seed + 1)
+    model = randomised(made(cfg), seed + 1)
     pixels, ids, n_ids = batch_of(cfg, n, seed + 2)
     folder = os.path.join(tmp, "model")
     os.makedirs(folder, exist_ok=True)

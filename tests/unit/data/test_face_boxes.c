@@ -2,6 +2,7 @@
 #include "data/face_boxes.h"
 #include "picture_fixture.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -84,6 +85,28 @@ static void test_inside_is_hidden_and_outside_stays(void **state)
     free(im.rgb);
 }
 
+/* An edge becomes a slope whose deviation is a tenth of the box's longer side. */
+static void test_the_blur_is_as_wide_as_it_says(void **state)
+{
+    (void)state;
+    enum { W = 400, H = 100 };
+    struct mode_image im = {.rgb = calloc(W * H, 3), .width = W, .height = H};
+    const struct mode_box box = {100, 0, 300, H};
+    for (int i = 0; i < W * H * 3; i++) im.rgb[i] = i / 3 % W < W / 2 ? 0 : 255;
+    assert_int_equal(mode_faces_blur(&im, &box, 1, &err), MODE_OK);
+    double sum = 0, mean = 0, square = 0;
+    for (int x = 1; x < W; x++) {
+        const double rise = (double)im.rgb[(H / 2 * W + x) * 3] - im.rgb[(H / 2 * W + x - 1) * 3];
+        sum += rise;
+        mean += rise * x;
+        square += rise * x * x;
+    }
+    mean /= sum;
+    const double deviation = sqrt(square / sum - mean * mean);
+    if (!(fabs(mean - W / 2) < 1 && fabs(deviation - 20) < 1)) fail_msg("at %g, deviation %g", mean, deviation);
+    free(im.rgb);
+}
+
 static void test_a_file_with_boxes_is_its_picture_blurred(void **state)
 {
     (void)state;
@@ -112,6 +135,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_what_a_box_may_be),
                                        cmocka_unit_test(test_inside_is_hidden_and_outside_stays),
+                                       cmocka_unit_test(test_the_blur_is_as_wide_as_it_says),
                                        cmocka_unit_test(test_a_file_with_boxes_is_its_picture_blurred)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -74,6 +74,35 @@ static void test_updates_follow_the_formula(void **state)
     }
 }
 
+/* PyTorch's factor, X / (norm + 1e-6), where that millionth shows: in gradients as short. */
+static void test_short_gradients_are_clipped_as_in_pytorch(void **state)
+{
+    static const char *const names[] = {"ref", "cpu", "cpu-plain"};
+    (void)state;
+    for (int b = 0; b < 3; b++) {
+        const struct mode_adamw opt = {.lr = 1e-3, .beta1 = 0.9, .beta2 = 0.98, .eps = 1e-6, .clip_norm = 2e-6};
+        float value[2] = {1, 1}, grad[2] = {3e-6f, -4e-6f}, m[2] = {0}, v[2] = {0};
+        struct mode_param p = {.value = mode_tensor_1d(value, MODE_DTYPE_F32, 2),
+                               .grad = mode_tensor_1d(grad, MODE_DTYPE_F32, 2),
+                               .m = mode_tensor_1d(m, MODE_DTYPE_F32, 2),
+                               .v = mode_tensor_1d(v, MODE_DTYPE_F32, 2)};
+        struct mode_backend *be;
+        struct mode_error err;
+        struct mode_adamw_step *now;
+        assert_int_equal(mode_backend_open(&be, names[b], &err), MODE_OK);
+        assert_int_equal(mode_adamw_begin(&now, be, &err), MODE_OK);
+        mode_adamw_tell(now, &opt, 1);
+        mode_adamw_update(be, &p, 1, now);
+        mode_backend_sync(be);
+        for (int i = 0; i < 2; i++) { /* 2e-6 / (5e-6 + 1e-6) */
+            const double want = 0.1 * (i ? -4e-6 : 3e-6) / 3;
+            assert_true(fabs((double)m[i] - want) < 1e-5 * fabs(want));
+        }
+        mode_backend_free(be, now);
+        mode_backend_close(&be);
+    }
+}
+
 static void test_a_row_without_gradient_still_decays_and_forgets(void **state)
 {
     float w = 1, g = 1, m = 0, v = 0;
@@ -137,6 +166,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_updates_follow_the_formula),
+        cmocka_unit_test(test_short_gradients_are_clipped_as_in_pytorch),
         cmocka_unit_test(test_a_row_without_gradient_still_decays_and_forgets),
         cmocka_unit_test(test_schedule_warms_up_and_falls_to_zero),
         cmocka_unit_test(test_the_papers_schedule_forks_at_a_seventeenth),

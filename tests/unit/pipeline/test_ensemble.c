@@ -415,6 +415,66 @@ static void test_several_labels_and_the_mean_per_class(void **state)
     free(words), free(centres), free(csv), free(html);
 }
 
+/* Captions of which each lies near one expert's data, the task as a whole near both's: that expert finds the picture of
+ * its captions, the other one is surer of another. Pictures for a caption are ranked with the caption's weights, captions
+ * for a picture with the task's. */
+static void test_retrieval_has_weights_of_its_own_for_every_caption(void **state)
+{
+    (void)state;
+    enum { K = 4 };
+    static const enum mode_router routers[] = {MODE_ROUTER_PAPER, MODE_ROUTER_REFERENCE, MODE_ROUTER_SHARE,
+                                               MODE_ROUTER_UNIFORM};
+    const char *logits[N];
+    int32_t truth[K] = {0, 1, 2, 3};
+    char key[] = "encoder_id", id[] = "enc", *words = at("words-asked"), *centres = at("centres");
+    struct mode_meta meta = {key, id};
+    struct mode_tensor feat = mode_tensor_2d(fine, MODE_DTYPE_F32, K,
+                                             D); /* caption q: fine centre q, of expert q % N */
+    struct mode_error err;
+    feat.name = "feat";
+    assert_int_equal(mode_safetensors_write(words, &feat, 1, &meta, 1, NULL), MODE_OK);
+    for (int m = 0; m < N; m++) {
+        float cosine[K * K] = {0};
+        for (int q = 0; q < K; q++) cosine[(q % N == m ? q : (q + 1) % K) * K + q] = q % N == m ? 0.5f : 0.9f;
+        const struct mode_result r = {.task_name = "asked",
+                                      .model_name = models[m],
+                                      .kind = MODE_TASK_RETRIEVAL,
+                                      .n = K,
+                                      .c = K,
+                                      .cosine = cosine,
+                                      .truth = truth};
+        char *path = at("logits-%s-asked", models[m]);
+        if (mode_result_write_logits(path, &r, &err)) fail_msg("%s", err.text);
+        logits[m] = path;
+    }
+    const struct mode_ensemble_source task = {
+        .name = "asked", .kind = MODE_TASK_RETRIEVAL, .words_path = words, .logits_path = logits};
+    const struct mode_ensemble_spec spec = {.centres_path = centres,
+                                            .model = models,
+                                            .n_models = N,
+                                            .task = &task,
+                                            .n_tasks = 1,
+                                            .params = MODE_ROUTER_PARAMS_DEFAULT};
+    struct mode_ensemble e;
+    if (mode_ensemble_open(&e, &spec, &err)) fail_msg("%s", err.text);
+    assert_int_equal(e.n_rows, 2);
+    for (int k = 0; k < 4; k++) {
+        const enum mode_router router = routers[k];
+        const double image = router == MODE_ROUTER_UNIFORM ? 0 : 1;
+        const json_t *metrics = e.task[0].router_metrics[router];
+        const double got[] = {mode_outcome_mean(&e.row[0].router[router], NULL),
+                              mode_outcome_mean(&e.row[1].router[router], NULL),
+                              json_number_value(json_object_get(metrics, "text_retrieval_recall@1")),
+                              json_number_value(json_object_get(metrics, "image_retrieval_recall@1"))},
+                     want[] = {0, image, 0, image};
+        for (int i = 0; i < 4; i++)
+            if (got[i] != want[i]) fail_msg("%s: %d is %g, expected %g", mode_router_name(router), i, got[i], want[i]);
+    }
+    mode_ensemble_close(&e);
+    for (int m = 0; m < N; m++) free((char *)(uintptr_t)logits[m]);
+    free(words), free(centres);
+}
+
 /* The 26 tasks of the MoDE paper, in its order, and the averages it states; retrieval beside them does not count. */
 static void test_the_average_is_that_of_the_paper(void **state)
 {
@@ -792,6 +852,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_result_csv_is_this_to_the_byte),
         cmocka_unit_test(test_several_labels_and_the_mean_per_class),
+        cmocka_unit_test(test_retrieval_has_weights_of_its_own_for_every_caption),
         cmocka_unit_test(test_the_average_is_that_of_the_paper),
         cmocka_unit_test(test_uniform_is_all_unit),
         cmocka_unit_test(test_fewer_experts_are_said_to_be_an_approximation),

@@ -92,7 +92,7 @@ static void check_batches(bool faces)
     const struct mode_pool *p = mode_stream_pool(s);
     assert_int_equal(p->n_in + p->n_outside, WORLD_SHARDS * WORLD_ROWS);
 
-    for (uint64_t step = 0; step < 9; step += 4) {
+    for (uint64_t step = 0; step * BATCH <= WORLD_SHARDS * WORLD_ROWS; step++) { /* every row at least once */
         assert_int_equal(mode_stream_fill(s, &b, step, &err), MODE_OK);
         struct mode_pool again;
         int32_t coarse[WORLD_SHARDS * WORLD_ROWS];
@@ -316,7 +316,7 @@ static void test_unpacked_shards_go_to_a_file(void **state)
     assert_int_equal(mode_dir_make(scratch, &err), MODE_OK);
     const uint64_t in_memory[] = {0, 1, first}; /* all, none, the first */
     for (size_t k = 0; k < 3; k++)
-        for (uint64_t step = 0; step < 9; step += 4) {
+        for (uint64_t step = 0; step * BATCH <= WORLD_SHARDS * WORLD_ROWS; step++) { /* every row at least once */
             o = options_of(MODE_POOL_ALL);
             o.window_shards = step == 4; /* by windows, too */
             assert_int_equal(mode_stream_open(&s, &o, &err), MODE_OK);

@@ -2,6 +2,7 @@
 #include "train_world.h"
 
 #include "base/parallel.h"
+#include "models/clip.h"
 #include "nn/backend.h"
 #include "tfevents_reader.h"
 
@@ -431,6 +432,76 @@ static void test_the_loss_falls(void **state)
     json_decref(last);
 }
 
+/* The mean of all steps where they are few, else of the last 50. */
+static void test_the_final_loss_is_the_mean_of_the_last_steps(void **state)
+{
+    (void)state;
+    static const char *const runs[] = {"whole", "longer"};
+    static const int steps[] = {TOTAL, MODE_TRAIN_FINAL_STEPS + 3};
+    struct mode_error err = {0};
+    struct mode_train_spec spec = world_train_spec(&world, BATCH, (uint64_t)steps[1]);
+    spec.checkpoint_steps = 0;
+    world_ok(train("longer", &spec, NULL, NULL, NULL, &err), &err);
+    for (int k = 0; k < 2; k++) {
+        char *path = file_of(runs[k], MODE_FILE_TRAIN);
+        json_t *o = json_load_file(path, 0, NULL);
+        const int n = steps[k] < MODE_TRAIN_FINAL_STEPS ? steps[k] : MODE_TRAIN_FINAL_STEPS;
+        double sum = 0;
+        for (int i = steps[k] - n; i < steps[k]; i++) {
+            json_t *row = row_of(runs[k], i);
+            sum += number(row, "loss");
+            json_decref(row);
+        }
+        assert_true(fabs(number(o, "final_loss") - sum / n) < 1e-8);
+        json_decref(o);
+        free(path);
+    }
+}
+
+/* From the same weights: pairs and crops are the seed's. */
+static void test_the_seed_decides_what_is_seen(void **state)
+{
+    (void)state;
+    struct mode_error err = {0};
+    char *config = file_of("whole", MODE_FILE_CLIP_CONFIG), *weights = file_of("whole", MODE_FILE_CLIP_WEIGHTS);
+    const struct mode_train_parent parent = {config, weights, NULL};
+    static const char *const runs[] = {"seed-5", "seed-5-again", "seed-6"};
+    double loss[3];
+    for (int k = 0; k < 3; k++) {
+        struct mode_train_spec spec = spec_of(0, 1, &parent);
+        spec.seed = k < 2 ? 5 : 6;
+        world_ok(train(runs[k], &spec, NULL, NULL, NULL, &err), &err);
+        json_t *row = row_of(runs[k], 0);
+        loss[k] = number(row, "loss");
+        json_decref(row);
+    }
+    assert_true(loss[0] == loss[1] && fabs(loss[0] - loss[2]) > 1e-4);
+    free(config);
+    free(weights);
+}
+
+/* Between 1 and 100 after every step, as in open_clip. */
+static void test_the_logit_scale_stays_within_its_limits(void **state)
+{
+    (void)state;
+    static const double begin[] = {10, -5, 4.62}, end[] = {100, 1, 100}; /* logarithms; 4.62: of 101.5 */
+    struct mode_error err = {0};
+    char *dir = file_of("scale", "");
+    for (int k = 0; k < 3; k++) {
+        struct mode_train_spec spec = spec_of(0, 1, NULL);
+        struct mode_clip *clip;
+        char *config = mode_xasprintf("{\"init_logit_scale\": %g, %s", begin[k], strchr(WORLD_MODEL, '{') + 1);
+        spec.model_config = config;
+        world_ok(train("scale", &spec, NULL, NULL, NULL, &err), &err);
+        world_ok(mode_clip_load(&clip, be, dir, &err), &err);
+        if (!(fabs((double)mode_clip_logit_scale(clip) - end[k]) < 1e-4 * end[k]))
+            fail_msg("logit scale %g after a step from exp(%g)", (double)mode_clip_logit_scale(clip), begin[k]);
+        mode_clip_close(&clip);
+        free(config);
+    }
+    free(dir);
+}
+
 int main(void)
 {
     mode_parallel_set_threads(3);
@@ -445,6 +516,9 @@ int main(void)
         cmocka_unit_test(test_a_continuation_never_starts_from_something_else),
         cmocka_unit_test(test_a_loss_that_is_not_finite_ends_the_training),
         cmocka_unit_test(test_impossible_trainings_are_refused),
-        cmocka_unit_test(test_the_loss_falls)};
+        cmocka_unit_test(test_the_loss_falls),
+        cmocka_unit_test(test_the_final_loss_is_the_mean_of_the_last_steps),
+        cmocka_unit_test(test_the_seed_decides_what_is_seen),
+        cmocka_unit_test(test_the_logit_scale_stays_within_its_limits)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
