@@ -4,7 +4,6 @@
 #include "base/clock.h"
 
 #include <arpa/inet.h>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <setjmp.h>
@@ -23,14 +22,6 @@ struct claim {         /* what one process says, and what comes of it */
     const char *place; /* NULL: the path */
     double timeout_s;
 };
-
-/* The same before and after where nothing stays open. */
-static int open_fds(void)
-{
-    int n = 0;
-    for (int fd = 0; fd < 256; fd++) n += fcntl(fd, F_GETFD) >= 0;
-    return n;
-}
 
 static enum mode_status come(struct mode_meeting **m, int rank, int size, const char *place, double timeout_s,
                              struct mode_error *err)
