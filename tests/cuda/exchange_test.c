@@ -318,6 +318,8 @@ static int overtakes(int rank, int size, const char *place, void *ctx)
     mode_backend_free(be, memory);
     mode_ranks_close(&g, true);
     wrong += open_fds() != fds;
+    g = join(be, rank, place); /* another group on the same backend */
+    mode_ranks_close(&g, true);
     mode_backend_close(&be);
     return wrong;
 }
