@@ -4,6 +4,7 @@
 #include "base/rng.h"
 #include "base/str.h"
 #include "nn/backend.h"
+#include "nn/cuda/winners.h"
 #include "nn/ops.h"
 
 #include <setjmp.h>
@@ -98,6 +99,72 @@ static void test_what_was_chosen_is_chosen_again(void **state)
     free(text[1]);
 }
 
+struct product {
+    struct mode_backend *be;
+    struct mode_tensor x, w, y;
+};
+
+static void multiply_again(void *ctx)
+{
+    struct product *p = ctx;
+    mode_linear(p->be, &p->y, &p->x, &p->w, NULL);
+}
+
+/* A sequence that was recorded before is not repeated with the algorithms of then. */
+static void test_graphs_know_the_algorithms_of_now(void **state)
+{
+    struct product p = {.be = open_one("cuda")};
+    const struct mode_sequence key = {.owner = &p};
+    struct mode_backend_repeats r;
+    struct mode_error err;
+    float want[M * N], y[M * N];
+    char *text = chosen("cuda", 1), why_not[400];
+    (void)state;
+    by_text(want, NULL, text, M);
+    p.x = matrix(p.be, M, K);
+    p.w = matrix(p.be, N, K);
+    p.y = matrix(p.be, M, N);
+    for (int i = 0; i < 3; i++) mode_backend_repeat(p.be, &key, multiply_again, &p);
+    mode_backend_repeats(p.be, &r);
+    assert_true(r.recorded == 1 && r.replayed == 2);
+    mode_backend_copy(p.be, y, p.y.data, sizeof y);
+    assert_memory_not_equal(y, want, sizeof y);
+    assert_int_equal(mode_backend_use_algorithms(p.be, text, why_not, sizeof why_not, &err), MODE_OK);
+    mode_backend_repeat(p.be, &key, multiply_again, &p);
+    mode_backend_copy(p.be, y, p.y.data, sizeof y);
+    assert_memory_equal(y, want, sizeof y);
+    mode_backend_free(p.be, p.x.data);
+    mode_backend_free(p.be, p.w.data);
+    mode_backend_free(p.be, p.y.data);
+    mode_backend_close(&p.be);
+    free(text);
+}
+
+/* Where there is no place left an algorithm is forgotten; no product is given another's. */
+static void test_more_algorithms_than_there_is_room_for(void **state)
+{
+    enum { MANY = 5000 };
+    struct mode__winners *all = mode__winners_new();
+    struct mode__product_key key;
+    cublasLtMatmulAlgo_t algo;
+    int kept = 0;
+    (void)state;
+    memset(&key, 0, sizeof key);
+    memset(&algo, 0, sizeof algo);
+    for (key.m = 1; key.m <= MANY; key.m++) {
+        algo.data[0] = (uint64_t)key.m;
+        mode__winner_set(all, &key, &algo);
+        assert_int_equal(mode__winner(all, &key)->data[0], key.m);
+    }
+    for (key.m = 1; key.m <= MANY; key.m++) {
+        const cublasLtMatmulAlgo_t *found = mode__winner(all, &key);
+        kept += found != NULL;
+        if (found) assert_int_equal(found->data[0], key.m);
+    }
+    assert_true(kept > 1000 && kept < MANY);
+    mode__winners_free(all);
+}
+
 static void test_what_is_for_another_gpu_is_said(void **state)
 {
     static const char *const backends[] = {"cuda-tf32", "cpu"};
@@ -162,6 +229,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_was_chosen_is_chosen_again),
+        cmocka_unit_test(test_graphs_know_the_algorithms_of_now),
+        cmocka_unit_test(test_more_algorithms_than_there_is_room_for),
         cmocka_unit_test(test_what_is_for_another_gpu_is_said),
         cmocka_unit_test(test_what_is_no_such_text_is_an_error),
     };

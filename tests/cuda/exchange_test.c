@@ -15,7 +15,9 @@
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdint.h>
+#include <sys/mman.h>
 
 #include <cmocka.h>
 
@@ -273,6 +275,7 @@ static int overtakes(int rank, int size, const char *place, void *ctx)
     (void)ctx;
     setenv("MODE_EMULATOR_STREAMS", "1", 1); /* exchanges first */
     OK(mode_backend_open(&be, "cuda", &err));
+    const int fds = open_fds(); /* a communicator that is not ended keeps some */
     struct mode_ranks *g = join(be, rank, place);
     OK(mode_backend_alloc(be, &memory, 4096, &err));
     OK(mode_ranks_parcels(g, 1, &parcel, &err));
@@ -313,6 +316,9 @@ static int overtakes(int rank, int size, const char *place, void *ctx)
     mode_grad_squares(be, in, &p, 1);
     wrong += others(be, out, size, 3);
     mode_backend_free(be, memory);
+    mode_ranks_close(&g, true);
+    wrong += open_fds() != fds;
+    g = join(be, rank, place); /* another group on the same backend */
     mode_ranks_close(&g, true);
     mode_backend_close(&be);
     return wrong;
@@ -361,11 +367,86 @@ static void test_what_was_broken_off_is_not_believed(void **state)
     for (int i = 0; i < 10; i++) run(ends_in_the_midst);
 }
 
+/* What becomes of process 1 of three, and what the others say then. Process 2 has a connection to process 0 alone,
+ * which is there until it has heard. */
+struct fate {
+    enum { NO_GPU, LEAVES, ENDS } what;
+    const char *words;
+    atomic_bool *heard; /* in memory that the processes share */
+};
+
+static int is_told_of(const struct fate *f, const struct mode_error *err, int rank)
+{
+    const bool right = err->status == MODE_E_PEER && strstr(err->text, f->words);
+    if (!right) fprintf(stderr, "process %d does not say \"%s\": %s\n", rank, f->words, err->text);
+    return !right;
+}
+
+static int third_is_told(int rank, int size, const char *place, void *ctx)
+{
+    const struct mode_meeting_options o = {.rank = rank, .size = size, .place = place, .timeout_s = 20};
+    const struct fate *f = ctx;
+    struct mode_backend *be;
+    struct mode_meeting *m;
+    struct mode_ranks *g;
+    struct mode_error err;
+    void *sum;
+    char *fault = mode_xasprintf("%s.fault", place);
+    alarm(20);
+    if (rank == 1) setenv("MODE_EMULATOR_FAULT", fault, 1);
+    OK(mode_backend_open(&be, "cuda", &err));
+    OK(mode_backend_alloc(be, &sum, sizeof(double), &err));
+    OK(mode_meeting_open(&m, &o, &err));
+    const int fd = rank == 1 && f->what == NO_GPU ? open(fault, O_CREAT | O_WRONLY | O_CLOEXEC, 0600) : -1;
+    if (fd >= 0) MODE_ASSERT(write(fd, "999", 3) == 3 && close(fd) == 0);
+    const enum mode_status st = mode_backend_ranks(&g, be, &m, &err);
+    if (f->what == NO_GPU) _exit(g ? 1 : rank == 1 ? st != MODE_E_DEVICE : is_told_of(f, &err, rank));
+    OK(st);
+    (void)mode_ranks_all_reduce(g, sum, 1, MODE_DTYPE_F64, &err); /* when it is over all have begun */
+    mode_backend_sync(be);
+    if (rank == 1 && f->what == ENDS) _exit(0);
+    if (rank == 1) mode_ranks_close(&g, false);
+    if (rank == 1) {
+        while (!atomic_load(f->heard)) usleep(1000);
+        _exit(0);
+    }
+    (void)mode_ranks_all_reduce(g, sum, 1, MODE_DTYPE_F64, &err);
+    mode_backend_sync(be);
+    err.status = mode_ranks_check(g, &err);
+    const int wrong = is_told_of(f, &err, rank);
+    if (rank == 2) atomic_store(f->heard, true);
+    while (!atomic_load(f->heard)) usleep(1000);
+    mode_ranks_close(&g, false);
+    mode_backend_free(be, sum);
+    mode_backend_close(&be);
+    free(fault);
+    return wrong;
+}
+
+static void test_all_are_told_of_whom_they_have_no_connection_to(void **state)
+{
+    struct fate fates[] = {{NO_GPU, "process 1 of 3: backend \"cuda\": a stream cannot be made", NULL},
+                           {LEAVES, "process 1 of 3 has broken off", NULL},
+                           {ENDS, "process 1 of 3 has ended", NULL}};
+    atomic_bool *heard = mmap(NULL, sizeof *heard, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    (void)state;
+    assert_true(heard != MAP_FAILED);
+    for (size_t i = 0; i < sizeof fates / sizeof *fates; i++) {
+        int ended[3];
+        fates[i].heard = heard;
+        atomic_store(heard, false);
+        run_ranks(ended, 3, third_is_told, &fates[i]);
+        for (int r = 0; r < 3; r++) assert_int_equal(ended[r], 0);
+    }
+    munmap(heard, sizeof *heard);
+}
+
 int main(int argc, char **argv)
 {
     all_orders_of_kinds = argc > 1 && strcmp(argv[1], "--all") == 0;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_was_broken_off_is_not_believed),
+        cmocka_unit_test(test_all_are_told_of_whom_they_have_no_connection_to),
         cmocka_unit_test(test_what_has_nothing_in_common_does_not_wait),
         cmocka_unit_test(test_every_order_of_streams_gives_the_same_bytes),
         cmocka_unit_test(test_every_tower_and_steps_in_pieces),

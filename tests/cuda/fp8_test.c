@@ -392,6 +392,25 @@ static void test_an_older_gpu_is_refused(void **state)
     unsetenv("MODE_EMULATOR_CAPABILITY");
 }
 
+/* A plan of a product is used again after the scratch, where the scales of its operands lie, has moved. */
+static void test_the_same_product_again_in_a_larger_scratch(void **state)
+{
+    struct maps a = maps_of("cuda-fp8", 16, 32, 48), large = maps_of("cuda-fp8", 128, 512, 256);
+    struct mode_backend *other = large.be;
+    (void)state;
+    run(&a, true, true);
+    struct mode_tensor first = matrix(MODE_DTYPE_BF16, 16, 32);
+    memcpy(first.data, a.y.data, mode_tensor_bytes(&first));
+    large.be = a.be;
+    run(&large, true, true);
+    large.be = other;
+    run(&a, true, true);
+    assert_same_bytes(&a.y, &first);
+    free(first.data);
+    maps_clear(&a);
+    maps_clear(&large);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -400,6 +419,7 @@ int main(void)
         cmocka_unit_test(test_products_are_as_far_from_bf16_as_the_formats_allow),
         cmocka_unit_test(test_gradients_of_weights_and_other_sizes_stay_bf16),
         cmocka_unit_test(test_what_is_not_finite_shows),
+        cmocka_unit_test(test_the_same_product_again_in_a_larger_scratch),
         cmocka_unit_test(test_ten_steps_follow_bf16),
         cmocka_unit_test(test_graphs_and_policies_show_in_no_byte),
         cmocka_unit_test(test_an_older_gpu_is_refused),

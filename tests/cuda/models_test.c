@@ -446,22 +446,49 @@ static void test_the_plan_counts_the_pictures_of_a_step(void **state)
     no_streams = false;
 }
 
-static struct mode_train_memory plan(double window, bool checkpoint)
+static enum mode_status plan_of(struct mode_train_memory *m, double window, bool checkpoint, size_t memory,
+                                struct mode_error *err)
 {
     static const char cfg[] =
         "{\"embed_dim\": 8, \"vision_cfg\": {\"image_size\": 64, \"patch_size\": 8, \"width\": 64,"
         " \"layers\": 6, \"head_width\": 16}, \"text_cfg\": {\"context_length\": 9, \"vocab_size\": 23,"
         " \"width\": 12, \"heads\": 3, \"layers\": 1}}";
-    const struct mode_train_spec spec = {.name = "planned", .checkpoint_activations = checkpoint, .no_streams = true};
+    const struct mode_train_spec spec = {
+        .name = "planned", .checkpoint_activations = checkpoint, .memory = memory, .no_streams = true};
     struct mode_backend *be = open_backend("cuda");
     struct mode_clip *clip;
-    struct mode_train_memory m;
-    struct mode_error err;
-    world_ok(mode_clip_create(&clip, be, cfg, NULL, 5, &err), &err);
-    world_ok(mode_train_memory_plan(&m, clip, be, &spec, 256, 3, window, &err), &err);
+    world_ok(mode_clip_create(&clip, be, cfg, NULL, 5, err), err);
+    const enum mode_status st = mode_train_memory_plan(m, clip, be, &spec, 256, 3, window, err);
     mode_clip_close(&clip);
     mode_backend_close(&be);
+    return st;
+}
+
+static struct mode_train_memory plan(double window, bool checkpoint)
+{
+    struct mode_train_memory m;
+    struct mode_error err;
+    world_ok(plan_of(&m, window, checkpoint, 0, &err), &err);
     return m;
+}
+
+/* --memory is a limit to the byte, and no promise: where less is free that counts. */
+static void test_memory_that_is_given_is_a_limit(void **state)
+{
+    const struct mode_train_memory least = plan(0, true);
+    struct mode_train_memory m;
+    struct mode_error err;
+    (void)state;
+    world_ok(plan_of(&m, 0, true, least.total, &err), &err);
+    assert_true(m.room == least.total && m.total == least.total);
+    assert_int_equal(plan_of(&m, 0, true, least.total - 1, &err), MODE_E_MEMORY);
+    if (!strstr(err.text, "(--memory). HINT: --memory ")) fail_msg("%s", err.text);
+    world_ok(plan_of(&m, 0, true, 2 * least.room, &err), &err);
+    assert_int_equal(m.room, least.room);
+    set_room(least.total - (1 << 20), &least); /* then no limit is to blame */
+    assert_int_equal(plan_of(&m, 0, true, least.total - (2 << 20), &err), MODE_E_MEMORY);
+    unsetenv("MODE_EMULATOR_MEMORY");
+    if (strstr(err.text, "HINT: --memory ")) fail_msg("%s", err.text);
 }
 
 /* Blocks are made again rather than pictures left to the host, as long as the model fits beside them. */
@@ -510,6 +537,7 @@ int main(void)
         cmocka_unit_test(test_the_plan_has_room_for_attention),
         cmocka_unit_test(test_the_plan_counts_the_pictures_of_a_step),
         cmocka_unit_test(test_pictures_come_before_activations),
+        cmocka_unit_test(test_memory_that_is_given_is_a_limit),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

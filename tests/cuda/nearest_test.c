@@ -3,8 +3,11 @@
  * cases of tests/ops show is in cuda_test.c. */
 #include "base/rng.h"
 #include "cluster/nearest.h"
+#include "nn/cuda/device.h"
+#include "nn/cuda/kernels.h"
 #include "nn/cuda/nearest.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -109,12 +112,43 @@ static void test_numbers_out_of_range_are_measured(void **state)
     mode_backend_close(&ref);
 }
 
+/* What margins are made of, whichever warps of the block have the longest centre and the one furthest from its half. */
+static void test_the_longest_of_all_centres(void **state)
+{
+    enum { CENTRES = 1000, TIMES = 30 };
+    struct here {
+        struct mode__cuda_halved of[CENTRES];
+        float plus[4 * MODE__CUDA_CENTRE_PADDING], most[3];
+    };
+    static struct here h;
+    struct mode_backend *be = open_one("cuda");
+    struct mode_error err;
+    void *memory;
+    (void)state;
+    assert_int_equal(mode_backend_alloc(be, &memory, sizeof h, &err), MODE_OK);
+    struct here *at = memory;
+    const struct mode__cuda_centres c = {at->plus, at->most};
+    for (int t = 0; t < TIMES; t++) {
+        for (int i = 0; i < CENTRES; i++) h.of[i] = (struct mode__cuda_halved){1, 2, 0.5f};
+        h.of[t * 97 % CENTRES].size = 8;
+        h.of[t * 61 % CENTRES].off = 0.75f;
+        mode_backend_copy(be, memory, &h, sizeof h);
+        mode__cuda_halved_centres(mode__cuda_of(be)->stream, &c, at->of, NULL, CENTRES, 1, true);
+        mode_backend_copy(be, &h, memory, sizeof h);
+        assert_true(h.most[0] == 8 && h.most[1] == 0.75f && h.most[2] == 1);
+        assert_true(h.plus[CENTRES - 1] == 0 && isinf(h.plus[CENTRES]));
+    }
+    mode_backend_free(be, memory);
+    mode_backend_close(&be);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_kernel_is_used_where_it_is_trusted_and_of_use),
         cmocka_unit_test(test_many_rows_come_to_the_bytes_of_the_reference),
         cmocka_unit_test(test_numbers_out_of_range_are_measured),
+        cmocka_unit_test(test_the_longest_of_all_centres),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -66,13 +66,12 @@ static int connections(const struct mode_meeting *m)
     return m->rank == 0 ? m->size : 1;
 }
 
-/* To all that there is a connection to, but one; who does not listen any more learns it otherwise. */
-static void tell(const struct mode__watch *w, int32_t kind, int number, int but)
+/* To all that there is a connection to; who does not listen any more knows, or learns it otherwise. */
+static void tell(const struct mode__watch *w, int32_t kind, int number)
 {
     const struct message x = {kind, (int32_t)number};
     for (int r = 0; r < connections(w->meeting); r++)
-        if (r != but && w->meeting->fd[r] >= 0)
-            (void)send(w->meeting->fd[r], &x, sizeof x, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (w->meeting->fd[r] >= 0) (void)send(w->meeting->fd[r], &x, sizeof x, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 /* ---- the end ---- */
@@ -126,8 +125,7 @@ static void note_words(struct mode__watch *w)
         if ((unsigned char)*c < ' ') *c = ' ';
 }
 
-/* from: who said so, and needs not be told; -1: nobody. */
-static void break_off(struct mode__watch *w, struct message cause, int from)
+static void break_off(struct mode__watch *w, struct message cause)
 {
     const struct mode_meeting *m = w->meeting;
     struct timespec until;
@@ -139,7 +137,7 @@ static void break_off(struct mode__watch *w, struct message cause, int from)
     if (cause.number == m->rank) note_words(w);
     w->is_over = true;
     pthread_cond_broadcast(&w->moved);
-    if (m->rank == 0 || cause.number == m->rank) tell(w, cause.kind, cause.number, from);
+    if (m->rank == 0 || cause.number == m->rank) tell(w, cause.kind, cause.number);
     while (w->is_inside && !is_stuck)
         is_stuck = pthread_cond_clockwait(&w->moved, &w->lock, CLOCK_MONOTONIC, &until) != 0 && w->is_inside;
     ncclComm_t comm = w->comm;
@@ -153,7 +151,6 @@ static void break_off(struct mode__watch *w, struct message cause, int from)
 /* What process r says; false: it will say nothing more. */
 static bool listen_to(struct mode__watch *w, int r)
 {
-    const int own = w->meeting->rank;
     struct message x = {0, 0};
     const bool is_whole = recv(w->meeting->fd[r], &x, sizeof x, MSG_WAITALL) == (ssize_t)sizeof x;
     if (is_whole && x.kind == CALLS) {
@@ -161,8 +158,8 @@ static bool listen_to(struct mode__watch *w, int r)
         return true;
     }
     if (is_whole && x.kind == GOODBYE) return false;
-    if (!is_whole) x = (struct message){ENDED, own == 0 ? r : 0};
-    break_off(w, x, r);
+    if (!is_whole) x = (struct message){ENDED, r};
+    break_off(w, x);
     return false;
 }
 
@@ -177,7 +174,7 @@ static void ask_nccl(struct mode__watch *w)
     }
     const bool is_own = w->failed != ncclSuccess && mode_clock_s() - w->failed_at > CAUSE_S;
     pthread_mutex_unlock(&w->lock);
-    if (is_own) break_off(w, (struct message){BROKEN_OFF, w->meeting->rank}, -1);
+    if (is_own) break_off(w, (struct message){BROKEN_OFF, w->meeting->rank});
 }
 
 /* Tell how far this process is, and say who keeps it waiting. */
@@ -188,7 +185,7 @@ static void compare_calls(struct mode__watch *w)
     pthread_mutex_lock(&w->lock);
     const int32_t calls = w->calls;
     pthread_mutex_unlock(&w->lock);
-    if (calls != w->told) tell(w, CALLS, w->told = calls, -1);
+    if (calls != w->told) tell(w, CALLS, w->told = calls);
     for (int r = 0; r < connections(m); r++) {
         struct heard *h = &w->heard[r];
         if (m->fd[r] < 0) continue;
@@ -220,7 +217,7 @@ static void *watch(void *ctx)
         if (!w->is_over) compare_calls(w);
         if (!w->is_over) ask_nccl(w);
     }
-    if (!w->is_over) tell(w, w->in_order ? GOODBYE : BROKEN_OFF, m->rank, -1);
+    if (!w->is_over) tell(w, w->in_order ? GOODBYE : BROKEN_OFF, m->rank);
     return NULL;
 }
 

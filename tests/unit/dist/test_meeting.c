@@ -5,12 +5,14 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 
 #include <cmocka.h>
@@ -28,13 +30,26 @@ static enum mode_status come(struct mode_meeting **m, int rank, int size, const 
     return mode_meeting_open(m, &o, err);
 }
 
+/* The kernel asks whether a machine is still there. */
+static bool asks(int fd)
+{
+    int alive = 0, idle = 0, at_once = 0;
+    socklen_t len = sizeof alive;
+    return getsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &alive, &len) == 0 && alive &&
+           getsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, &len) == 0 && idle <= 60 &&
+           getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &at_once, &len) == 0 && at_once;
+}
+
 static int exchange(int rank, int size, const char *place, void *ctx)
 {
     struct mode_meeting *m;
     struct mode_error err;
     uint32_t rows[8][3] = {{0}};
+    const int fds = open_fds();
     if (rank != 0) usleep((useconds_t)(size - rank) * 20000); /* in any order; 0 last as a rule */
     if (come(&m, rank, size, ctx ? ctx : place, 20, &err)) return fprintf(stderr, "%s\n", err.text), 1;
+    for (int r = 0; r < size; r++)
+        if (ctx && m->fd[rank ? 0 : r] >= 0 && !asks(m->fd[rank ? 0 : r])) return 6;
     for (uint32_t round = 0; round < 50; round++) {
         for (uint32_t k = 0; k < 3; k++) rows[rank][k] = round * 100 + (uint32_t)rank * 10 + k;
         if (mode_meeting_all_gather(m, rows, sizeof rows[0], &err)) return 2;
@@ -46,7 +61,7 @@ static int exchange(int rank, int size, const char *place, void *ctx)
     struct stat st;
     if (!ctx && stat(place, &st) == 0) return 5; /* nothing is left lying about */
     mode_meeting_close(&m);
-    return 0;
+    return open_fds() == fds ? 0 : 7;
 }
 
 static void test_everyone_hears_everyone(void **state)
@@ -57,6 +72,69 @@ static void test_everyone_hears_everyone(void **state)
         run_ranks(ended, size, exchange, NULL);
         for (int r = 0; r < size; r++) assert_int_equal(ended[r], 0);
     }
+}
+
+static void on_signal(int number)
+{
+    (void)number;
+}
+
+/* More than fits into a socket, under a rain of signals: each call is broken off in its midst. */
+static int exchange_in_rain(int rank, int size, const char *place, void *ctx)
+{
+    enum { BYTES = 1 << 20 };
+    const struct sigaction act = {.sa_handler = on_signal};
+    const struct itimerval often = {{0, 300}, {0, 300}}, never = {{0, 0}, {0, 0}};
+    struct mode_meeting *m;
+    struct mode_error err;
+    uint8_t *rows = mode_xcalloc((size_t)size, BYTES);
+    int wrong = 0;
+    (void)ctx;
+    if (come(&m, rank, size, place, 20, &err)) return fprintf(stderr, "%s\n", err.text), 1;
+    if (sigaction(SIGALRM, &act, NULL) || setitimer(ITIMER_REAL, &often, NULL)) return 2;
+    for (int round = 1; round < 20 && !wrong; round++) {
+        memset(rows + (size_t)rank * BYTES, round + rank, BYTES);
+        if (mode_meeting_all_gather(m, rows, BYTES, &err)) wrong = 3;
+        for (int r = 0; r < size && !wrong; r++)
+            if (rows[(size_t)r * BYTES] != round + r || rows[(size_t)(r + 1) * BYTES - 1] != round + r) wrong = 4;
+    }
+    (void)setitimer(ITIMER_REAL, &never, NULL);
+    mode_meeting_close(&m);
+    free(rows);
+    return wrong;
+}
+
+static void test_signals_break_nothing_off(void **state)
+{
+    int ended[2];
+    (void)state;
+    run_ranks(ended, 2, exchange_in_rain, NULL);
+    for (int r = 0; r < 2; r++) assert_int_equal(ended[r], 0);
+}
+
+/* The socket file is for this user alone, and files that are made later are as they would have been. */
+static int look_at_the_file(int rank, int size, const char *place, void *ctx)
+{
+    const mode_t mask = umask(022);
+    struct mode_meeting *m;
+    struct mode_error err;
+    struct stat st;
+    (void)ctx;
+    for (int n = 0; rank > 0 && stat(place, &st); n++, usleep(1000))
+        if (n > 20000) return 1;
+    if (rank > 0 && (st.st_mode & 0777) != 0600) return 2;
+    if (come(&m, rank, size, place, 20, &err)) return 3;
+    if (umask(mask) != 022) return 4;
+    mode_meeting_close(&m);
+    return 0;
+}
+
+static void test_the_socket_file_is_nobody_elses(void **state)
+{
+    int ended[2];
+    (void)state;
+    run_ranks(ended, 2, look_at_the_file, NULL);
+    for (int r = 0; r < 2; r++) assert_int_equal(ended[r], 0);
 }
 
 static int free_port(void)
@@ -85,13 +163,14 @@ static int claim(int rank, int size, const char *place, void *ctx)
     const struct claim *c = (const struct claim *)ctx + rank;
     struct mode_meeting *m;
     struct mode_error err = {0};
+    const int fds = open_fds();
     if (rank > 0) usleep((useconds_t)rank * 100000); /* in order */
     enum mode_status st = come(&m, c->rank < 0 ? rank : c->rank, c->size < 0 ? size : c->size,
                                c->place ? c->place : place, c->timeout_s, &err);
     if (st == MODE_E_VALUE && !strstr(err.text, "process")) return 1;
     if (!st && mode_meeting_barrier(m, &err)) st = err.status;
     mode_meeting_close(&m);
-    return mode_status_exit_code(st);
+    return open_fds() == fds ? mode_status_exit_code(st) : 2;
 }
 
 static void test_who_does_not_fit_ends_it_for_all(void **state)
@@ -148,6 +227,118 @@ static void test_who_does_not_know_the_secret_is_a_stranger(void **state)
     }
 }
 
+static bool soon(void *ctx)
+{
+    return ++*(int *)ctx > 2;
+}
+
+/* Who is told to stop does not wait for the rest. */
+static int stops(int rank, int size, const char *place, void *ctx)
+{
+    int asked = 0;
+    struct mode_meeting *m;
+    struct mode_error err;
+    const struct mode_meeting_options o = {
+        .rank = rank, .size = size + 1, .place = place, .timeout_s = 20, .stopping = soon, .ctx = &asked};
+    const enum mode_status st = mode_meeting_open(&m, &o, &err);
+    (void)ctx;
+    return st == MODE_E_STOPPED && !m ? 0 : 1;
+}
+
+static int stops_alone(int rank, int size, const char *place, void *ctx)
+{
+    return stops(rank + 1, size, place, ctx);
+}
+
+static void test_who_is_to_stop_does_not_wait(void **state)
+{
+    int ended[1];
+    const double began = mode_clock_s();
+    (void)state;
+    run_ranks(ended, 1, stops, NULL);
+    assert_int_equal(ended[0], 0);
+    run_ranks(ended, 1, stops_alone, NULL); /* process 0 is not there yet */
+    assert_int_equal(ended[0], 0);
+    assert_true(mode_clock_s() - began < 10);
+}
+
+/* Connects as soon as there is somebody. */
+static int connect_to(const char *path)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    const int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    strcpy(a.sun_path, path);
+    for (int n = 0; connect(fd, (const struct sockaddr *)&a, sizeof a); n++, usleep(1000))
+        if (n > 20000) return -1;
+    return fd;
+}
+
+/* What the first bytes of a connection are: dist/meeting.c. */
+struct hello {
+    char magic[8];
+    uint8_t secret[MODE_MEETING_SECRET];
+    int32_t rank, size;
+};
+
+/* Process 2 is a stranger, who says `ctx`, or nothing; the two others are a group of two. */
+static int beside_a_stranger(int rank, int size, const char *place, void *ctx)
+{
+    struct mode_meeting *m;
+    struct mode_error err;
+    char answer[256];
+    if (rank == 2) {
+        const int fd = connect_to(place);
+        if (fd < 0 || (ctx && send(fd, ctx, sizeof(struct hello), MSG_NOSIGNAL) != sizeof(struct hello))) return 1;
+        return recv(fd, answer, sizeof answer, 0) > 0 ? 2 : 0; /* without a word */
+    }
+    const int fds = open_fds();
+    if (rank == 1) usleep(200000);
+    if (come(&m, rank, size - 1, place, 20, &err)) return fprintf(stderr, "%s\n", err.text), 3;
+    if (mode_meeting_barrier(m, &err)) return 4;
+    struct timeval patience = {0}; /* a stranger has so long for his words; one of ours as long as he likes */
+    socklen_t len = sizeof patience;
+    if (getsockopt(m->fd[rank ? 0 : 1], SOL_SOCKET, SO_RCVTIMEO, &patience, &len)) return 5;
+    mode_meeting_close(&m);
+    if (open_fds() != fds) return 6;
+    return patience.tv_sec || patience.tv_usec ? 7 : 0;
+}
+
+static void test_strangers_are_sent_away(void **state)
+{
+    static const struct hello other = {.magic = "MODEmeat", .rank = 1, .size = 2};
+    int ended[3];
+    (void)state;
+    run_ranks(ended, 3, beside_a_stranger, (void *)(uintptr_t)&other);
+    for (int r = 0; r < 3; r++) assert_int_equal(ended[r], 0);
+    run_ranks(ended, 3, beside_a_stranger, NULL);
+    for (int r = 0; r < 3; r++) assert_int_equal(ended[r], 0);
+}
+
+/* One who knows the words, with a rank that nobody has. */
+static int odd_rank(int rank, int size, const char *place, void *ctx)
+{
+    struct hello h = {.magic = "MODEmeet", .size = size};
+    struct mode_meeting *m;
+    struct mode_error err;
+    if (rank == 0) return (int)come(&m, 0, size, place, 20, &err);
+    const int fd = connect_to(place);
+    h.rank = *(const int *)ctx;
+    if (fd < 0 || send(fd, &h, sizeof h, MSG_NOSIGNAL) != sizeof h) return 1;
+    int32_t answer = 0;
+    return recv(fd, &answer, sizeof answer, 0) == sizeof answer ? (int)answer : 2;
+}
+
+static void test_a_rank_that_nobody_has(void **state)
+{
+    static const int odd[] = {0, -1, 2};
+    (void)state;
+    for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) {
+        int ended[2];
+        run_ranks(ended, 2, odd_rank, (void *)(uintptr_t)&odd[i]);
+        for (int r = 0; r < 2; r++) assert_int_equal(ended[r], MODE_E_VALUE);
+    }
+}
+
 static void test_places_that_make_no_sense(void **state)
 {
     struct mode_meeting *m;
@@ -156,7 +347,10 @@ static void test_places_that_make_no_sense(void **state)
     (void)state;
     memset(longest, '/', sizeof longest);
     longest[sizeof longest - 1] = '\0';
-    const char *const places[] = {"nowhere", ":80", "host:", longest};
+    char too_long[sizeof((struct sockaddr_un){0}).sun_path + 1]; /* by one */
+    memset(too_long, '/', sizeof too_long);
+    too_long[sizeof too_long - 1] = '\0';
+    const char *const places[] = {"nowhere", ":80", "host:", longest, too_long};
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
         assert_int_equal(come(&m, 0, 2, places[i], 1, &err), MODE_E_VALUE);
         assert_null(m);
@@ -186,6 +380,7 @@ static void test_a_place_that_is_taken(void **state)
     assert_int_equal(come(&m, 0, 2, path, 0.2, &err), MODE_E_CREATE);
     close(fd);
     assert_int_equal(come(&m, 0, 2, path, 0.2, &err), MODE_E_PEER);
+    assert_null(m);
     assert_int_equal(access(path, F_OK), -1);
 }
 
@@ -193,10 +388,15 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_everyone_hears_everyone),
+        cmocka_unit_test(test_signals_break_nothing_off),
+        cmocka_unit_test(test_the_socket_file_is_nobody_elses),
         cmocka_unit_test(test_a_port_will_do),
         cmocka_unit_test(test_who_does_not_fit_ends_it_for_all),
         cmocka_unit_test(test_who_does_not_come_is_not_waited_for),
         cmocka_unit_test(test_who_does_not_know_the_secret_is_a_stranger),
+        cmocka_unit_test(test_who_is_to_stop_does_not_wait),
+        cmocka_unit_test(test_strangers_are_sent_away),
+        cmocka_unit_test(test_a_rank_that_nobody_has),
         cmocka_unit_test(test_places_that_make_no_sense),
         cmocka_unit_test(test_a_place_that_is_taken),
     };

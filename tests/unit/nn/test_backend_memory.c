@@ -5,6 +5,7 @@
 #include "data/safetensors.h"
 #include "nn/mirror.h"
 #include "nn/ops.h"
+#include "nn/staging.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -66,6 +67,55 @@ static void test_copies_go_either_way_and_after_ops(void **state)
 {
     (void)state;
     on_backends(copies);
+}
+
+/* A copy is done when it returns, also of memory that a device reads and writes by itself. */
+static void pinned(struct mode_backend *be)
+{
+    enum { PAGE = 4096 };
+    float *page = aligned_alloc(PAGE, PAGE), *a = take(be, PAGE);
+    assert_non_null(page);
+    mode_backend_pin(be, page, PAGE);
+    for (int i = 0; i < PAGE / 4; i++) page[i] = (float)i;
+    mode_backend_copy(be, a, page, PAGE);
+    memset(page, 0, PAGE);
+    mode_backend_copy(be, page, a, PAGE);
+    for (int i = 0; i < PAGE / 4; i++) assert_true(page[i] == (float)i);
+    mode_backend_unpin(be, page);
+    mode_backend_free(be, a);
+    free(page);
+}
+
+static void test_copies_of_pinned_memory(void **state)
+{
+    (void)state;
+    on_backends(pinned);
+}
+
+/* What was sent is there although the host's memory is written again, whether ops asked for it or not. */
+static void staged(struct mode_backend *be)
+{
+    const float in[4] = {3, -4, 5, -6};
+    float out[4];
+    struct mode_staging *s;
+    if (!mode_backend_is_device(be)) return; /* both are the same memory */
+    assert_int_equal(mode_staging_open(&s, be, sizeof in, &err), MODE_OK);
+    mode_staging_wait(s);
+    memcpy(s->host, in, sizeof in);
+    mode_staging_send(s, sizeof in);
+    mode_staging_wait(s);
+    memset(s->host, 0, sizeof in);
+    mode_staging_begin(s);
+    mode_backend_copy(be, out, s->device, sizeof out);
+    mode_staging_end(s);
+    assert_memory_equal(out, in, sizeof in);
+    mode_staging_close(&s);
+}
+
+static void test_what_was_sent_stays_as_it_was(void **state)
+{
+    (void)state;
+    on_backends(staged);
 }
 
 struct lists {
@@ -197,6 +247,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_copies_go_either_way_and_after_ops),
+        cmocka_unit_test(test_copies_of_pinned_memory),
+        cmocka_unit_test(test_what_was_sent_stays_as_it_was),
         cmocka_unit_test(test_shared_memory_is_sent_and_shown_by_every_repeat),
         cmocka_unit_test(test_room_counts_both_kinds_to_the_byte),
         cmocka_unit_test(test_mirrors_are_read_written_and_saved),
