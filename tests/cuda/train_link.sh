@@ -68,5 +68,6 @@ kill -CONT $slow_one
 zero=$slow_zero one=$slow_one
 both
 [ "$codes" = "0 0" ] || fail "stopped and gone on: codes $codes"
+! grep -q 'has begun no exchange' slow-1.log || fail "process 0, which waited, is taken for the late one"
 cmp slow/open_clip_model.safetensors calm/open_clip_model.safetensors || fail "a process that was stopped changed bytes"
 echo "train_link.sh: links that fail: said, and nothing of them stays; a process that is stopped is named"
