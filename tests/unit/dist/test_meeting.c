@@ -1,13 +1,13 @@
 /* How processes meet: on a path and on a port, who does not fit, who does not come, who has gone. */
+#include "free_port.h"
 #include "socket_ranks.h"
 
 #include "base/clock.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -15,10 +15,10 @@
 
 #include <cmocka.h>
 
-struct claim {         /* what one process says, and what comes of it */
-    int rank, size;    /* -1: as it is */
-    const char *place; /* NULL: the path */
+struct claim {      /* what one process says, and what comes of it */
+    int rank, size; /* -1: as it is */
     double timeout_s;
+    bool second; /* it comes, or looks around, when the one that is first is there */
 };
 
 static enum mode_status come(struct mode_meeting **m, int rank, int size, const char *place, double timeout_s,
@@ -28,13 +28,37 @@ static enum mode_status come(struct mode_meeting **m, int rank, int size, const 
     return mode_meeting_open(m, &o, err);
 }
 
+static int there[2]; /* a pipe: says that the first one is there */
+
+/* Asked while process 1 waits: has it been to the place, and said who it is? */
+static bool tells_when_there(void *place)
+{
+    struct sockaddr_un a = {0};
+    for (int fd = 0; fd < 100; fd++) {
+        socklen_t len = sizeof a;
+        if (getpeername(fd, (struct sockaddr *)&a, &len) || a.sun_family != AF_UNIX || strcmp(a.sun_path, place) != 0)
+            continue;
+        MODE_ASSERT(write(there[1], "x", 1) == 1);
+        return false;
+    }
+    return false;
+}
+
+static bool waits_for_the_first(void *waits)
+{
+    char byte;
+    if (*(bool *)waits) MODE_ASSERT(read(there[0], &byte, 1) == 1);
+    *(bool *)waits = false;
+    return false;
+}
+
 static int exchange(int rank, int size, const char *place, void *ctx)
 {
     struct mode_meeting *m;
     struct mode_error err;
     uint32_t rows[8][3] = {{0}};
     if (rank != 0) usleep((useconds_t)(size - rank) * 20000); /* in any order; 0 last as a rule */
-    if (come(&m, rank, size, ctx ? ctx : place, 20, &err)) return fprintf(stderr, "%s\n", err.text), 1;
+    if (come(&m, rank, size, ctx ? ctx : place, MEET_S, &err)) return fprintf(stderr, "%s\n", err.text), 1;
     for (uint32_t round = 0; round < 50; round++) {
         for (uint32_t k = 0; k < 3; k++) rows[rank][k] = round * 100 + (uint32_t)rank * 10 + k;
         if (mode_meeting_all_gather(m, rows, sizeof rows[0], &err)) return 2;
@@ -59,17 +83,6 @@ static void test_everyone_hears_everyone(void **state)
     }
 }
 
-static int free_port(void)
-{
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof a;
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    assert_int_equal(bind(fd, (struct sockaddr *)&a, len), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &len), 0);
-    close(fd);
-    return ntohs(a.sin_port);
-}
-
 static void test_a_port_will_do(void **state)
 {
     int ended[3];
@@ -85,9 +98,16 @@ static int claim(int rank, int size, const char *place, void *ctx)
     const struct claim *c = (const struct claim *)ctx + rank;
     struct mode_meeting *m;
     struct mode_error err = {0};
-    if (rank > 0) usleep((useconds_t)rank * 100000); /* in order */
-    enum mode_status st = come(&m, c->rank < 0 ? rank : c->rank, c->size < 0 ? size : c->size,
-                               c->place ? c->place : place, c->timeout_s, &err);
+    char own[108];
+    bool waits = c->second;
+    struct mode_meeting_options o = {.rank = c->rank < 0 ? rank : c->rank,
+                                     .size = c->size < 0 ? size : c->size,
+                                     .place = place,
+                                     .timeout_s = c->timeout_s};
+    snprintf(own, sizeof own, "%s", place);
+    o.stopping = rank == 1 ? tells_when_there : waits_for_the_first;
+    o.ctx = rank == 1 ? (void *)own : &waits;
+    enum mode_status st = mode_meeting_open(&m, &o, &err);
     if (st == MODE_E_VALUE && !strstr(err.text, "process")) return 1;
     if (!st && mode_meeting_barrier(m, &err)) st = err.status;
     mode_meeting_close(&m);
@@ -98,27 +118,33 @@ static void test_who_does_not_fit_ends_it_for_all(void **state)
 {
     int ended[3];
     (void)state;
-    struct claim twice[] = {{-1, -1, NULL, 20}, {1, -1, NULL, 20}, {1, -1, NULL, 20}};
+    assert_int_equal(pipe(there), 0);
+    struct claim twice[] = {{-1, -1, MEET_S, false}, {1, -1, MEET_S, false}, {1, -1, MEET_S, true}};
     run_ranks(ended, 3, claim, twice);
     for (int r = 0; r < 3; r++) assert_int_equal(ended[r], 65);
-    struct claim other_size[] = {{-1, -1, NULL, 20}, {-1, -1, NULL, 20}, {2, 4, NULL, 20}};
+    close(there[0]), close(there[1]);
+    assert_int_equal(pipe(there), 0);
+    struct claim other_size[] = {{-1, -1, MEET_S, false}, {-1, -1, MEET_S, false}, {2, 4, MEET_S, true}};
     run_ranks(ended, 3, claim, other_size);
     for (int r = 0; r < 3; r++) assert_int_equal(ended[r], 65);
+    close(there[0]), close(there[1]);
 }
 
 static void test_who_does_not_come_is_not_waited_for(void **state)
 {
     int ended[2];
-    struct claim alone[] = {{0, 3, NULL, 0.3}, {1, 3, NULL, 5}};
+    struct claim alone[] = {{0, 3, 0.5, true}, {1, 3, 2 * MEET_S, false}};
     (void)state;
     double began = mode_clock_s();
+    assert_int_equal(pipe(there), 0);
     run_ranks(ended, 2, claim, alone);
     assert_int_equal(ended[0], 69);
-    assert_int_equal(ended[1], 69); /* told by process 0 */
-    struct claim nobody[] = {{1, 2, NULL, 0.3}};
+    assert_int_equal(ended[1], 69);
+    assert_true(mode_clock_s() - began < MEET_S); /* process 1 was told by process 0 */
+    struct claim nobody[] = {{1, 2, 0.3, false}};
     run_ranks(ended, 1, claim, nobody);
     assert_int_equal(ended[0], 69);
-    assert_true(mode_clock_s() - began < 8);
+    close(there[0]), close(there[1]);
 }
 
 static int with_secret(int rank, int size, const char *place, void *ctx)
@@ -126,8 +152,11 @@ static int with_secret(int rank, int size, const char *place, void *ctx)
     const uint8_t *const *secrets = ctx;
     struct mode_meeting *m;
     struct mode_error err;
-    const struct mode_meeting_options o = {
-        .rank = rank, .size = size, .place = place, .timeout_s = 1, .secret = secrets[rank]};
+    const struct mode_meeting_options o = {.rank = rank,
+                                           .size = size,
+                                           .place = place,
+                                           .timeout_s = secrets[0] == secrets[1] ? MEET_S : 1,
+                                           .secret = secrets[rank]};
     enum mode_status st = mode_meeting_open(&m, &o, &err);
     mode_meeting_close(&m);
     return (int)st;
