@@ -182,7 +182,7 @@ same "a small folder"
 # what somebody holds stays, though it is the oldest
 rm -rf out
 oldest=$(ls -tr small/[0-9a-f]* | head -n 1)
-python3 -c 'import fcntl, sys, time; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_SH); print(flush=True); time.sleep(60)' "$oldest" >held &
+python3 -c 'import fcntl, sys, time; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_SH); print(flush=True); time.sleep(600)' "$oldest" >held &
 holder=$!
 await test -s held || fail "nobody holds a shard"
 MODE_SHARD_CACHE="$work/small" MODE_SHARD_CACHE_BYTES=$((size * 5 / 2)) captions out "$at/plain/d/{00000..$last}.tar" || fail "beside a shard that is held: $(cat log)"

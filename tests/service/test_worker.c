@@ -441,7 +441,7 @@ static void test_a_commit_stands_whoever_dies_after_it(void **state)
     char key[MODE_DIGEST_HEX];
     bool created;
     Mode__Commit c = MODE__COMMIT__INIT;
-    start_task(f, key, "slow", SOON_MS);
+    start_work(f, key, "slow"); /* one that finds the commit before it begins says so */
     c.key = key;
     c.service = c.worker = (char *)"test";
     c.rows_out = 5;

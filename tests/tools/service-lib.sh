@@ -1,5 +1,6 @@
 # service-lib.sh - what the service scripts share: a private folder, a corpus, a small spec. Sourced with $bin set.
 work=$(mktemp -d /tmp/mode-test-XXXXXX)
+export MODE_TIMEOUT_S=180 # of mode up and mode down: as long as a slow, loaded machine may take
 cleanup() {
     for d in "$work"/*/; do
         if [ -d "$d/logs" ]; then "$bin/mode" down --workspace "$d" >/dev/null 2>&1 || true; fi
