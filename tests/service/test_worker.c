@@ -202,7 +202,7 @@ static void test_heartbeats_carry_progress(void **state)
         if (e->progress->n_tasks == 0) continue;
         const Mode__TaskProgress *t = e->progress->tasks[0];
         assert_string_equal(t->key, key);
-        assert_true(t->done >= last || last == 1); /* row, before the rounds */
+        assert_true(t->done >= last || last == 1); /* a row came before the rounds */
         last = t->done;
         rate |= t->rate > 1;
         if (t->done > 1) assert_string_equal(t->unit, "rounds");
