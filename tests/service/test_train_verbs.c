@@ -217,7 +217,8 @@ static void test_a_killed_training_s_curve_goes_on(void **state)
                       "--steps 200 --checkpoint-steps 30 --out hit --tensorboard curves/hit $RESUME >/dev/null"
                       " 2>&1 & p=$!;"
                       "for i in $(seq 6000); do test -e hit/checkpoints/latest &&"
-                      " ! cmp -s hit/checkpoints/latest mark && break; sleep 0.005; done;"
+                      " ! cmp -s hit/checkpoints/latest mark && break;"
+                      "test -e hit/open_clip_model.safetensors && break; sleep 0.005; done;"
                       "sleep 0.03; kill -KILL $p; wait $p");
         }
     assert_int_equal(code, 137);
