@@ -15,6 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+enum { MEET_S = 300 }; /* as long as a slow, loaded machine may take to start all of them */
+
 static inline enum mode_status socket_all_gather(struct mode_ranks *g, void *out, const void *in, size_t n,
                                                  enum mode_dtype dtype, struct mode_error *err)
 {
@@ -89,7 +91,7 @@ static const struct mode_ranks_ops socket_ranks_ops = {.name = "sockets",
 static inline enum mode_status socket_ranks_open(struct mode_ranks **g, int rank, int size, const char *place,
                                                  struct mode_error *err)
 {
-    const struct mode_meeting_options o = {.rank = rank, .size = size, .place = place, .timeout_s = 20};
+    const struct mode_meeting_options o = {.rank = rank, .size = size, .place = place, .timeout_s = MEET_S};
     struct mode_meeting *m;
     enum mode_status st = mode_meeting_open(&m, &o, err);
     *g = NULL;

@@ -49,7 +49,7 @@ struct way {
 
 static struct mode_ranks *join(struct mode_backend *be, int rank, const char *place)
 {
-    const struct mode_meeting_options o = {.rank = rank, .size = RANKS, .place = place, .timeout_s = 20};
+    const struct mode_meeting_options o = {.rank = rank, .size = RANKS, .place = place, .timeout_s = 300};
     struct mode_meeting *m;
     struct mode_ranks *g;
     struct mode_error err;

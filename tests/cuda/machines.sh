@@ -9,14 +9,8 @@ need_models
 export MODE_BACKEND=cuda MODE_THREADS=1 SEED_STEPS=4 TOTAL_STEPS=6
 workers=captions=1,train=1 # so the seed and its continuation are made, and nothing else
 
-until_status() { # words
-    n=0
-    until "$bin/mode" status --workspace "$work/team" 2>/dev/null | grep -q "$1"; do
-        n=$((n + 1))
-        [ $n -lt 300 ] || fail "the status does not say \"$1\""
-        sleep 0.1
-    done
-}
+shows() { "$bin/mode" status --workspace "$work/team" 2>/dev/null | grep -q "$1"; }
+until_status() { await shows "$1" || fail "the status does not say \"$1\""; } # words
 companion=
 trap '[ -z "$companion" ] || kill -9 "$companion" 2>/dev/null || true; cleanup' EXIT
 join() { # program, keys, log, options...; in a subshell
@@ -36,14 +30,11 @@ begun() { # how often both began to train by now
     b=$(grep -c 'memory_plan ' "$work/team/logs/train.log") || true
     echo "${b:-0}"
 }
-until_begun() { # once more than then
-    n=0
-    until [ "$(begun)" -gt "$1" ]; do
-        n=$((n + 1))
-        [ $n -lt 600 ] || fail "no further training begins"
-        sleep 0.1
-    done
+had_begun() { # likewise, before the last task failed: the next may have begun before anybody looks
+    awk '/memory_plan / {n++} /task_failed / {then = n} END {print then + 0}' "$work/team/logs/train.log"
 }
+more_begun() { [ "$(begun)" -gt "$1" ]; }
+until_begun() { await more_begun "$1" || fail "no further training begins"; } # once more than then
 models() { # workspace: digests of weights and moments
     find "$work/$1/blobs" -type f -size +1M -printf '%f\n' | sort
 }
@@ -61,7 +52,7 @@ await_said 'task_done .*label=train/dense' "$work/calm/logs/train.log"
 "$bin/mode" keys "$work/keys" --worker worker >/dev/null
 "$bin/mode" keys "$work/others" --worker worker >/dev/null
 cp "$work/keys/server.pub" "$work/others/"
-team=tcp://127.0.0.1:$((20000 + $$ % 10000 * 2)) far=$work/far.log log=$work/team/logs/coordinator.log
+team=tcp://127.0.0.1:$(free_port) far=$work/far.log log=$work/team/logs/coordinator.log
 MODE_EMULATOR_FAULT="$work/fault"
 export MODE_EMULATOR_FAULT
 CUDA_VISIBLE_DEVICES=0 MODE_MACHINES=2 MODE_TEAM=$team MODE_TEAM_KEYS=$work/keys "$bin/mode" up --workspace "$work/team" \
@@ -93,15 +84,17 @@ until_status '2 machines, 2 GPUs'
 await_said 'train/.* failed \(other, .*process 1 of the 2 .* \(on far\) was killed by signal 9' "$log"
 echo '-9 mode-train:--compute 30' >"$work/fault"
 await_said 'train/.* failed \(crash, .*killed by signal 9' "$log"
-until_begun "$(begun)"
+until_begun "$(had_begun)"
+before=$(begun)
 kill -9 $companion
 await_said 'train/.* failed \(store, .*machine far, which has process 1 .* is gone' "$log"
 until_status '2 machines, 1 missing'
 start_far
-until_begun "$(begun)"
+until_begun "$before"
+before=$(begun)
 kill -9 "$(pgrep -f "mode-train --workspace=$work/team ")"
 await_said 'leader_gone .*processes_ended=1' "$far"
-until_begun "$(begun)"
+until_begun "$before"
 kill -TERM $companion
 code=0
 wait $companion || code=$?

@@ -31,14 +31,9 @@ run() { # workspace trainers
         >>"$work/run.log"
     "$bin/mode" run "$work/$1/run.yaml" --workspace "$work/$1" --no-progress >>"$work/run.log" 2>&1
 }
-# The process that computes for a worker dies; the worker starts another one, which does the task again.
-kill_compute() { # worker task
-    n=0
-    until grep -q "$2 *started" "$work/run.log" && pkill -KILL -f "mode-$1 --compute .*$work/killed "; do
-        n=$((n + 1))
-        [ $n -lt 1200 ] || fail "no process of $1 to kill"
-        sleep 0.1
-    done
+kill_in() { # task, worker: which starts another process, which does the task again
+    await_said "$1 *started" "$work/run.log"
+    kill_compute "$work/killed" "$2" $pid
 }
 
 run calm 1 || fail "the run"
@@ -50,13 +45,13 @@ grep -q '"backends": "c[^u]' "$work/calm/report/summary.json" && fail "a stage w
 export MODE_EMULATOR_FAULT="$work/fault"
 run killed 2 &
 pid=$!
-kill_compute embed embed
-kill_compute train train-seed
-kill_compute train train-dense
+kill_in embed embed
+kill_in train-seed train
+kill_in train-dense train
 echo 214 mode-train:--compute 30 >"$work/fault"
 wait $pid || fail "the run whose workers were killed"
 log=$work/killed/logs/coordinator.log
-[ "$(grep -c 'killed by signal 9' "$log")" -ge 3 ] || fail "three processes were to be killed"
+[ "$(hits "$work/killed")" -ge 3 ] || fail "three processes were to be killed"
 [ "$(grep -c 'failed (device, .*the GPU failed: cudaErrorECCUncorrectable' "$log")" = 1 ] || fail "one GPU was to fail"
 (cd "$work/calm" && sha256sum report/result.csv experts/*/*) >"$work/sums"
 (cd "$work/killed" && sha256sum --quiet -c "$work/sums") || fail "killed workers changed bytes"

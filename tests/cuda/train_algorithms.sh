@@ -40,7 +40,7 @@ pid=$!
 n=0
 until [ -e stopped/checkpoints/latest ]; do
     n=$((n + 1))
-    [ $n -lt 600 ] || fail "no checkpoint"
+    [ $n -lt 1800 ] || fail "no checkpoint"
     sleep 0.1
 done
 pkill -KILL -P $pid || true

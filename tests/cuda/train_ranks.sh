@@ -37,7 +37,7 @@ end() { # signal: 1 gets it in the midst of a long training; codes of 0 and 1
     n=0
     until grep -q '^step' long-0.log; do
         n=$((n + 1))
-        [ $n -lt 600 ] || fail "no first step"
+        [ $n -lt 1800 ] || fail "no first step"
         sleep 0.1
     done
     kill -"$1" $one
@@ -55,7 +55,7 @@ zero=$!
 n=0
 until grep -q "^step $((step + 1)) of 500" resumed.log; do
     n=$((n + 1))
-    [ $n -lt 600 ] || fail "one process does not go on from the checkpoint of two"
+    [ $n -lt 1800 ] || fail "one process does not go on from the checkpoint of two"
     sleep 0.1
 done
 kill -TERM $zero

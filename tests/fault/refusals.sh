@@ -327,7 +327,7 @@ early 66 'nowhere: cannot be opened' $training --steps 1 --out "$o/new" --clip-m
 expect 70 'takes [0-9.]+ MiB .* there are 1.0 MiB .--memory.. HINT: --memory [0-9]+m' $training --steps 1 --out "$o/new/deep" --memory 1m
 nothing
 mode embed --encoder "$MODE_TEST_MODELS/encoder" --texts "$work/cat" --backend cuda --out "$o/gpu" >/dev/null 2>&1 || # no GPU here
-    expect 70 'backend "cuda"' timeout 20 $training --steps 1 --out "$o/new" --ranks 2 --rank 0 --rendezvous "$o/meet" --backend cuda
+    expect 70 'backend "cuda"' timeout 200 $training --steps 1 --out "$o/new" --ranks 2 --rank 0 --rendezvous "$o/meet" --backend cuda
 nothing
 expect 0 'step 2, final loss' $training --steps 2 --out "$o/model"
 cp -r "$o/model" "$o/damaged" && truncate -s 5000 "$o/damaged/open_clip_model.safetensors"

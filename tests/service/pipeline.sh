@@ -79,11 +79,11 @@ last=$(tail -1 "$work/pairs")
 tar -xOf "$(echo "$last" | cut -f2)" --wildcards "$(echo "$last" | cut -f3).*" | grep -aqF "$(echo "$last" | cut -f6)" ||
     fail "the last pair's caption is not its sample's: $last"
 
-# again: nothing to do, under 10 s
+# again: nothing to do, in seconds; a minute where the machine is busy
 before=$(ls "$work/a/commits" | wc -l)
 t=$(date +%s)
 "$bin/mode" run "$work/a/run.yaml" --workspace "$work/a" --no-progress 2>>"$work/run.log" || fail "second run"
-[ $(($(date +%s) - t)) -lt 10 ] || fail "a finished run took $(($(date +%s) - t)) s the second time"
+[ $(($(date +%s) - t)) -lt 60 ] || fail "a finished run took $(($(date +%s) - t)) s the second time"
 [ "$(ls "$work/a/commits" | wc -l)" = "$before" ] || fail "a finished run made new commits"
 cp "$work/a/report/result.csv" "$work/one.csv"
 { curves '' train; curves '' val; } | cmp -s - "$work/curves" || fail "a finished run wrote its curves anew"

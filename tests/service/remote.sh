@@ -18,7 +18,7 @@ cp site/d/00000.tar "site/bucket/key with +.tar"
 cp site/d/00001.tar site/public/b.tar
 : >requests
 : >faults
-python3 -u "$server_py" site >port 2>server.log &
+MODE_TEST_LATE_MS=60 python3 -u "$server_py" site >port 2>server.log &
 server=$!
 trap 'kill $server 2>/dev/null || true; cleanup' EXIT
 await test -s port || fail "the server of this test does not begin: $(cat server.log)"
@@ -182,7 +182,7 @@ same "a small folder"
 # what somebody holds stays, though it is the oldest
 rm -rf out
 oldest=$(ls -tr small/[0-9a-f]* | head -n 1)
-python3 -c 'import fcntl, sys, time; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_SH); print(flush=True); time.sleep(60)' "$oldest" >held &
+python3 -c 'import fcntl, sys, time; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_SH); print(flush=True); time.sleep(600)' "$oldest" >held &
 holder=$!
 await test -s held || fail "nobody holds a shard"
 MODE_SHARD_CACHE="$work/small" MODE_SHARD_CACHE_BYTES=$((size * 5 / 2)) captions out "$at/plain/d/{00000..$last}.tar" || fail "beside a shard that is held: $(cat log)"
@@ -225,7 +225,7 @@ if [ -e "${MODE_CLIP_MERGES:-/nonexistent}" ]; then
     train site/d m-long 20 || fail "train: $(cat log)"
     forget
     export MODE_SHARD_CACHE_BYTES=$((size * 5 / 2))
-    echo 'late /d/' >faults # 20 ms a picture on two threads: seconds for all steps, so it does not end before it is stopped
+    echo 'late /d/' >faults # 60 ms a picture on two threads: ten seconds for all steps, so it does not end before it is stopped
     "$bin/mode" train --config model.json --clip-merges "$MODE_CLIP_MERGES" --data "$at/plain/d/{00000..$last}.tar" --out m-stopped \
         --text-keys 'json:texts[]' --batch 16 --steps 20 --backend cpu --threads 2 >stopped.log 2>&1 &
     trainer=$!

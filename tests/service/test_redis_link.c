@@ -72,7 +72,7 @@ static struct redis *connected(bool *fresh)
     struct redis *r;
     struct mode_error err = {0};
     assert_int_equal(redis_open(&r, url, "0123456789abcdef", &err), MODE_OK);
-    for (int i = 0; redis_connect(r, fresh, &err) && i < 500; i++)
+    for (int i = 0; redis_connect(r, fresh, &err) && i < 6000; i++)
         nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
     if (!redis_is_up(r)) fail_msg("%s", err.text);
     return r;
@@ -218,7 +218,7 @@ static void test_lost_connection_is_never_used_again(void **state)
     assert_false(redis_is_up(r));
     assert_int_equal(redis_flush(r, NULL, &n_refused, &stale, &err), MODE_E_PEER);
     start_server();
-    for (int i = 0; redis_connect(r, &fresh, &err) && i < 500; i++)
+    for (int i = 0; redis_connect(r, &fresh, &err) && i < 6000; i++)
         nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
     assert_true(redis_is_up(r));
     assert_true(fresh); /* another run_id: it may have forgotten */
@@ -292,7 +292,7 @@ static void test_full_is_no_dead_end(void **state)
     start_server_with("1"); /* and empty */
     assert_int_equal(redis_open(&r, url, "0123456789abcdef", &err), MODE_OK);
     enum mode_status st = MODE_OK;
-    for (int i = 0; i < 500 && !strstr(err.text, "HINT: give it more memory"); i++) {
+    for (int i = 0; i < 6000 && !strstr(err.text, "HINT: give it more memory"); i++) {
         st = redis_connect(r, &fresh, &err);
         nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
     }

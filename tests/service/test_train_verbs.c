@@ -48,6 +48,20 @@ static int sh(const char *line)
 
 #define TRAIN "$M train --config model.json --data '{0..2}.tar' --batch 10 --warmup 3 --seed 5 "
 
+/* A training into a folder that gets a signal as soon as its log, <folder>.txt, has a line that begins with those words;
+ * once more where it was done before this shell got a processor. Its exit code. */
+static int signalled(const char *folder, const char *options, const char *words, const char *sig)
+{
+    char *line = mode_xasprintf("for try in 1 2 3 4 5 6 7 8; do rm -rf %s; : >%s.txt; " TRAIN
+                                "--out %s %s >/dev/null 2>%s.txt & p=$!;"
+                                "for i in $(seq 6000); do grep -q '^%s' %s.txt && break; sleep 0.01; done;"
+                                "kill -%s $p; wait $p; code=$?; test $code = 0 || break; done; exit $code",
+                                folder, folder, folder, options, folder, words, folder, sig);
+    int code = sh(line);
+    free(line);
+    return code;
+}
+
 static void test_train_encode_evaluate(void **state)
 {
     (void)state;
@@ -104,14 +118,8 @@ static void test_a_terminated_training_resumes_to_the_same_bytes(void **state)
     (void)state;
     assert_int_equal(sh(TRAIN "--steps 400 --out straight >/dev/null 2>&1"), 0);
     /* terminated as soon as it says that it trains, with steps to spare where this shell gets a processor late */
-    assert_int_equal(sh(TRAIN "--steps 400 --out broken >/dev/null 2>broken.txt & p=$!;"
-                              "for i in $(seq 2000); do grep -q '^step ' broken.txt && break; sleep 0.01; done;"
-                              "kill -TERM $p; wait $p"),
-                     143);
-    assert_int_equal(sh(TRAIN "--steps 400 --out cut >/dev/null 2>cut.txt & p=$!;"
-                              "for i in $(seq 2000); do grep -q '^step ' cut.txt && break; sleep 0.01; done;"
-                              "kill -INT $p; wait $p"),
-                     130);
+    assert_int_equal(signalled("broken", "--steps 400", "step ", "TERM"), 143);
+    assert_int_equal(signalled("cut", "--steps 400", "step ", "INT"), 130);
     assert_int_equal(sh("grep -q 'stopped after step' cut.txt && test -s cut/checkpoints/latest"), 0);
     assert_int_equal(sh("grep -q 'stopped after step' broken.txt && test ! -e broken/open_clip_model.safetensors"), 0);
     assert_int_equal(sh(TRAIN "--steps 400 --out broken 2>/dev/null"), 73);
@@ -147,11 +155,8 @@ static void test_a_training_is_evaluated_on_the_way(void **state)
                         "tail -n 2 seen/validation.jsonl | sed 's/.*\"metrics\"://; s/}$//; s/ //g' | cmp - said.txt"),
                      0);
     /* stopped, it goes on with its points */
-    assert_int_equal(sh(TRAIN "--steps 240 --out seen-broken --tasks colours,pairs --evaluate-steps 3 >/dev/null "
-                              "2>broken.txt & p=$!;"
-                              "for i in $(seq 2000); do grep -q '^step 6: pairs' broken.txt && break; sleep 0.01; done;"
-                              "kill -TERM $p; wait $p"),
-                     143);
+    assert_int_equal(
+        signalled("seen-broken", "--steps 240 --tasks colours,pairs --evaluate-steps 3", "step 6: pairs", "TERM"), 143);
     assert_int_equal(sh("test ! -e seen-broken/validation.jsonl"), 0);
     assert_int_equal(sh(TRAIN "--steps 240 --out seen-broken --tasks colours,pairs --evaluate-steps 3 --resume "
                               ">/dev/null 2>&1"),
@@ -202,17 +207,22 @@ static void test_a_killed_training_s_curve_goes_on(void **state)
     /* a folder is for one training, and that is said before anything is done */
     assert_int_equal(sh(TRAIN "--steps 200 --out late --tensorboard curves/even 2>err.txt"), 73);
     assert_int_equal(sh("test ! -e late && grep -q 'curves/even: holds event files already' err.txt"), 0);
-    /* killed between two checkpoints, more than once: steps are done again */
-    for (int i = 0; i < 3; i++) {
-        setenv("RESUME", i ? "--resume" : "", 1);
-        assert_int_equal(sh("rm -f mark; test -e hit/checkpoints/latest && cp hit/checkpoints/latest mark;" TRAIN
-                            "--steps 200 --checkpoint-steps 30 --out hit --tensorboard curves/hit $RESUME >/dev/null"
-                            " 2>&1 & p=$!;"
-                            "for i in $(seq 3000); do test -e hit/checkpoints/latest &&"
-                            " ! cmp -s hit/checkpoints/latest mark && break; sleep 0.005; done;"
-                            "sleep 0.03; kill -KILL $p; wait $p"),
-                         137);
-    }
+    /* killed between two checkpoints, more than once: steps are done again; all anew where it was done before the kill */
+    int code = 0, kills = 0;
+    for (int tries = 0; tries < 8 && code == 0; tries++)
+        for (kills = 0; kills < 3 && (!kills || code == 137); kills++) {
+            setenv("RESUME", kills ? "--resume" : "", 1);
+            if (!kills) sh("rm -rf hit curves/hit");
+            code = sh("rm -f mark; test -e hit/checkpoints/latest && cp hit/checkpoints/latest mark;" TRAIN
+                      "--steps 200 --checkpoint-steps 30 --out hit --tensorboard curves/hit $RESUME >/dev/null"
+                      " 2>&1 & p=$!;"
+                      "for i in $(seq 6000); do test -e hit/checkpoints/latest &&"
+                      " ! cmp -s hit/checkpoints/latest mark && break;"
+                      "test -e hit/open_clip_model.safetensors && break; sleep 0.005; done;"
+                      "sleep 0.03; kill -KILL $p; wait $p");
+        }
+    assert_int_equal(code, 137);
+    assert_int_equal(kills, 3);
     assert_int_equal(sh(TRAIN "--steps 200 --out hit --tensorboard curves/hit --resume >/dev/null 2>err.txt"), 0);
     expect_same_curve("curves/even", "curves/hit", 200);
     assert_int_equal(sh("cmp even/open_clip_model.safetensors hit/open_clip_model.safetensors && cmp even/steps.jsonl "
@@ -385,7 +395,7 @@ static void test_several_processes(void **state)
                                     **env == 't' ? "--ranks 2 --rank 0 --rendezvous ./m" : "");
         time_t began = time(NULL);
         assert_int_equal(sh(line), 70);
-        assert_true(time(NULL) - began < 60);
+        assert_true(time(NULL) - began < 200); /* others are waited for longer */
         assert_int_equal(sh("grep -q 'backend \"cuda\"' err.txt && test ! -e r"), 0);
         free(line);
     }

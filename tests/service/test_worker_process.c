@@ -52,7 +52,7 @@ static void test_killed_workers_lose_nothing(void **state)
         if (got == MODE__ENVELOPE__BODY_CREDIT && f->credit > 0 && running < 0) {
             for (int i = 0; i < TASKS && running < 0; i++)
                 if (!done[i]) running = i;
-            if (running >= 0) assign(f, keys[running], 1, 5000);
+            if (running >= 0) assign(f, keys[running], 1, SOON_MS);
         }
     }
     assert_int_equal(left, 0);
@@ -77,21 +77,24 @@ static void test_the_folder_of_a_long_task_is_not_swept(void **state)
     uint64_t removed;
     struct stat sb;
     struct timespec old[2] = {{1000000000, 0}, {1000000000, 0}};
-    start_task(f, key, "slow", 10000);
+    start_task(f, key, "slow", SOON_MS);
     assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_PROGRESS, SOON_MS));
     char *dir = mode_xasprintf("%s/tmp/job-%016llx-%ld", f->space, (unsigned long long)f->fence,
                                (long)child_of(f->worker));
     const char *inside[] = {"/out", "/in", "/in/captions", ""};
     char *last = mode_xasprintf("%s/in/captions", dir); /* it makes its folder while heartbeats go on */
-    for (int i = 0; i < 20 && stat(last, &sb) != 0; i++) wait_for(f, MODE__ENVELOPE__BODY_PROGRESS, SOON_MS);
+    for (int i = 0; i < SOON_MS / 100 && stat(last, &sb) != 0; i++) wait_for(f, MODE__ENVELOPE__BODY_PROGRESS, SOON_MS);
     free(last);
     for (int i = 0; i < 4; i++) {
         char *p = mode_xasprintf("%s%s", dir, inside[i]);
         assert_int_equal(utimensat(AT_FDCWD, p, old, 0), 0);
         free(p);
     }
-    for (int i = 0; i < 3; i++) assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_PROGRESS, SOON_MS));
-    assert_int_equal(stat(dir, &sb), 0);
+    for (int i = 0; i < SOON_MS / 100; i++) { /* those of before may come first */
+        assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_PROGRESS, SOON_MS));
+        assert_int_equal(stat(dir, &sb), 0);
+        if (sb.st_mtim.tv_sec > 1000000000) break;
+    }
     assert_true(sb.st_mtim.tv_sec > 1000000000); /* touched by the heartbeat */
     assert_int_equal(mode_store_sweep_tmp(f->store, 3600, &removed, NULL, NULL, &f->err), MODE_OK);
     assert_int_equal(removed, 0);
@@ -102,7 +105,7 @@ static void test_the_compute_process_dies_with_its_agent(void **state)
 {
     struct fixture *f = *state;
     char key[MODE_DIGEST_HEX];
-    start_task(f, key, "stubborn", 10000);
+    start_task(f, key, "stubborn", SOON_MS);
     pid_t compute = child_of(f->worker);
     assert_true(compute > 0);
     kill(f->worker, SIGKILL);
@@ -115,8 +118,8 @@ static void test_a_killed_compute_process_is_a_crash(void **state)
 {
     struct fixture *f = *state;
     char key[MODE_DIGEST_HEX];
-    start_task(f, key, "slow", 10000);
-    usleep(100000);
+    start_task(f, key, "slow", SOON_MS);
+    assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_PROGRESS, SOON_MS));
     kill(child_of(f->worker), SIGKILL);
     const Mode__Fail *fail = expect_fail(f, key, MODE__FAIL_CLASS__FAIL_CRASH);
     assert_int_equal(fail->signal, SIGKILL);
@@ -154,7 +157,7 @@ static void test_a_crash_leaves_nothing_behind(void **state)
     int open = 0;
     for (int i = 0; i < 4; i++) {
         long child;
-        start_task(f, key, "family", 10000);
+        start_task(f, key, "family", SOON_MS);
         const Mode__Fail *fail = expect_fail(f, key, MODE__FAIL_CLASS__FAIL_CRASH);
         snprintf(log, sizeof log, "%.*s", (int)fail->log_tail.len, (const char *)fail->log_tail.data);
         assert_int_equal(sscanf(log, "child %ld", &child), 1);
@@ -162,8 +165,13 @@ static void test_a_crash_leaves_nothing_behind(void **state)
         acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_NOTED);
         wait_credit(f, 1); /* the next one is there */
         assert_int_equal(n_pages(f->worker), 1);
-        if (i) assert_int_equal(n_open(f->worker), open);
-        open = n_open(f->worker);
+        int now = n_open(f->worker);
+        if (i == 0) open = now;
+        for (int k = 0; k < SOON_MS / 10 && now > open; k++) { /* it may be at a file that it closes again */
+            usleep(10000);
+            now = n_open(f->worker);
+        }
+        assert_true(now <= open);
     }
 }
 
@@ -212,7 +220,7 @@ static void test_slots_work_side_by_side(void **state)
     wait_credit(f, 3);
     for (int i = 0; i < 3; i++) {
         make_task(f, keys[i], requests[i], "test", CODE);
-        assign(f, keys[i], 1, 10000);
+        assign(f, keys[i], 1, SOON_MS);
         fences[i] = f->fence;
     }
     /* one crashes, the others do not notice */
@@ -230,7 +238,7 @@ static void test_slots_work_side_by_side(void **state)
     assert_non_null(e);
     assert_int_equal(e->progress->tasks[0]->fence, fences[0]);
     make_task(f, keys[1], "stubborn", "test", CODE);
-    for (int i = 0; i < 3; i++) assign(f, keys[1], 1, 10000); /* more than there is credit for: the rest is refused */
+    for (int i = 0; i < 3; i++) assign(f, keys[1], 1, SOON_MS); /* more than there is credit for: the rest is refused */
     int accepted = 0, refused = 0;
     while (accepted + refused < 3) {
         e = wait_for(f, MODE__ENVELOPE__BODY_ASSIGN_ACK, SOON_MS);

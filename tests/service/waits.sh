@@ -34,7 +34,7 @@ said '"cause": "no_worker"' "$work/status"
 await_said ' warn coordinator waiting train: 1 task waits' "$w/logs/coordinator.log"
 mode-train --workspace "$w" 2>"$work/worker.log" &
 worker=$!
-await_said 'train-(seed|dense) +started' "$work/out"
+await_said 'train-(seed|dense) +(started|done)' "$work/out"
 rc=0
 wait $run || rc=$?
 run=

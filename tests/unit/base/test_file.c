@@ -74,7 +74,7 @@ static void test_inputs_of_the_wrong_kind(void **state)
     assert_non_null(strstr(err.text, "is a folder, a file is needed"));
     assert_int_equal(mode_file_read("/proc/self/status", 20, &data, NULL, &err), MODE_E_VALUE); /* says it is empty */
     assert_non_null(strstr(err.text, "more than 20 bytes"));
-    alarm(10);
+    alarm(60);
     assert_int_equal(mode_file_map(pipe, &map, &err), MODE_E_NOINPUT); /* and does not wait for a writer */
     alarm(0);
     assert_int_equal(mode_input_folder(file, &err), MODE_E_NOINPUT);

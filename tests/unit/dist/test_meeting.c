@@ -1,4 +1,5 @@
 /* How processes meet: on a path and on a port, who does not fit, who does not come, who has gone. */
+#include "free_port.h"
 #include "socket_ranks.h"
 
 #include "base/clock.h"
@@ -9,7 +10,10 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -17,10 +21,10 @@
 
 #include <cmocka.h>
 
-struct claim {         /* what one process says, and what comes of it */
-    int rank, size;    /* -1: as it is */
-    const char *place; /* NULL: the path */
+struct claim {      /* what one process says, and what comes of it */
+    int rank, size; /* -1: as it is */
     double timeout_s;
+    bool second; /* it comes, or looks around, when the one that is first is there */
 };
 
 static enum mode_status come(struct mode_meeting **m, int rank, int size, const char *place, double timeout_s,
@@ -40,6 +44,31 @@ static bool asks(int fd)
            getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &at_once, &len) == 0 && at_once;
 }
 
+/* What the processes of a claim know of each other; memory that all of them have. */
+static struct scene {
+    atomic_bool there; /* process 1 has been to the place, and said who it is */
+    atomic_bool left;  /* process 0 gave up before it looked whether somebody is there */
+} * scene;
+
+/* Asked while process 1 waits. */
+static bool tells_when_there(void *place)
+{
+    struct sockaddr_un a = {0};
+    for (int fd = 0; fd < 100; fd++) {
+        socklen_t len = sizeof a;
+        if (getpeername(fd, (struct sockaddr *)&a, &len) == 0 && a.sun_family == AF_UNIX && !strcmp(a.sun_path, place))
+            scene->there = true;
+    }
+    return scene->left;
+}
+
+static bool waits_for_the_first(void *waits)
+{
+    while (*(bool *)waits && !scene->there) usleep(1000);
+    *(bool *)waits = false;
+    return false;
+}
+
 static int exchange(int rank, int size, const char *place, void *ctx)
 {
     struct mode_meeting *m;
@@ -47,7 +76,7 @@ static int exchange(int rank, int size, const char *place, void *ctx)
     uint32_t rows[8][3] = {{0}};
     const int fds = open_fds();
     if (rank != 0) usleep((useconds_t)(size - rank) * 20000); /* in any order; 0 last as a rule */
-    if (come(&m, rank, size, ctx ? ctx : place, 20, &err)) return fprintf(stderr, "%s\n", err.text), 1;
+    if (come(&m, rank, size, ctx ? ctx : place, MEET_S, &err)) return fprintf(stderr, "%s\n", err.text), 1;
     for (int r = 0; r < size; r++)
         if (ctx && m->fd[rank ? 0 : r] >= 0 && !asks(m->fd[rank ? 0 : r])) return 6;
     for (uint32_t round = 0; round < 50; round++) {
@@ -90,7 +119,7 @@ static int exchange_in_rain(int rank, int size, const char *place, void *ctx)
     uint8_t *rows = mode_xcalloc((size_t)size, BYTES);
     int wrong = 0;
     (void)ctx;
-    if (come(&m, rank, size, place, 20, &err)) return fprintf(stderr, "%s\n", err.text), 1;
+    if (come(&m, rank, size, place, MEET_S, &err)) return fprintf(stderr, "%s\n", err.text), 1;
     if (sigaction(SIGALRM, &act, NULL) || setitimer(ITIMER_REAL, &often, NULL)) return 2;
     for (int round = 1; round < 20 && !wrong; round++) {
         memset(rows + (size_t)rank * BYTES, round + rank, BYTES);
@@ -123,7 +152,7 @@ static int look_at_the_file(int rank, int size, const char *place, void *ctx)
     for (int n = 0; rank > 0 && stat(place, &st); n++, usleep(1000))
         if (n > 20000) return 1;
     if (rank > 0 && (st.st_mode & 0777) != 0600) return 2;
-    if (come(&m, rank, size, place, 20, &err)) return 3;
+    if (come(&m, rank, size, place, MEET_S, &err)) return 3;
     if (umask(mask) != 022) return 4;
     mode_meeting_close(&m);
     return 0;
@@ -135,17 +164,6 @@ static void test_the_socket_file_is_nobody_elses(void **state)
     (void)state;
     run_ranks(ended, 2, look_at_the_file, NULL);
     for (int r = 0; r < 2; r++) assert_int_equal(ended[r], 0);
-}
-
-static int free_port(void)
-{
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof a;
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    assert_int_equal(bind(fd, (struct sockaddr *)&a, len), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &len), 0);
-    close(fd);
-    return ntohs(a.sin_port);
 }
 
 static void test_a_port_will_do(void **state)
@@ -164,40 +182,56 @@ static int claim(int rank, int size, const char *place, void *ctx)
     struct mode_meeting *m;
     struct mode_error err = {0};
     const int fds = open_fds();
-    if (rank > 0) usleep((useconds_t)rank * 100000); /* in order */
-    enum mode_status st = come(&m, c->rank < 0 ? rank : c->rank, c->size < 0 ? size : c->size,
-                               c->place ? c->place : place, c->timeout_s, &err);
+    char own[108];
+    bool waits = c->second;
+    struct mode_meeting_options o = {.rank = c->rank < 0 ? rank : c->rank,
+                                     .size = c->size < 0 ? size : c->size,
+                                     .place = place,
+                                     .timeout_s = c->timeout_s};
+    snprintf(own, sizeof own, "%s", place);
+    o.stopping = rank == 1 ? tells_when_there : waits_for_the_first;
+    o.ctx = rank == 1 ? (void *)own : &waits;
+    enum mode_status st = mode_meeting_open(&m, &o, &err);
+    if (rank == 0 && waits) scene->left = true;
     if (st == MODE_E_VALUE && !strstr(err.text, "process")) return 1;
     if (!st && mode_meeting_barrier(m, &err)) st = err.status;
     mode_meeting_close(&m);
     return open_fds() == fds ? mode_status_exit_code(st) : 2;
 }
 
+static void run_claims(int *ended, int size, struct claim *c)
+{
+    scene = mmap(NULL, sizeof *scene, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_true(scene != MAP_FAILED);
+    run_ranks(ended, size, claim, c);
+}
+
 static void test_who_does_not_fit_ends_it_for_all(void **state)
 {
     int ended[3];
     (void)state;
-    struct claim twice[] = {{-1, -1, NULL, 20}, {1, -1, NULL, 20}, {1, -1, NULL, 20}};
-    run_ranks(ended, 3, claim, twice);
+    struct claim twice[] = {{-1, -1, MEET_S, false}, {1, -1, MEET_S, false}, {1, -1, MEET_S, true}};
+    run_claims(ended, 3, twice);
     for (int r = 0; r < 3; r++) assert_int_equal(ended[r], 65);
-    struct claim other_size[] = {{-1, -1, NULL, 20}, {-1, -1, NULL, 20}, {2, 4, NULL, 20}};
-    run_ranks(ended, 3, claim, other_size);
+    struct claim other_size[] = {{-1, -1, MEET_S, false}, {-1, -1, MEET_S, false}, {2, 4, MEET_S, true}};
+    run_claims(ended, 3, other_size);
     for (int r = 0; r < 3; r++) assert_int_equal(ended[r], 65);
 }
 
 static void test_who_does_not_come_is_not_waited_for(void **state)
 {
     int ended[2];
-    struct claim alone[] = {{0, 3, NULL, 0.3}, {1, 3, NULL, 5}};
+    struct claim alone[] = {{0, 3, 0.3, true}, {1, 3, 2 * MEET_S, false}};
     (void)state;
     double began = mode_clock_s();
-    run_ranks(ended, 2, claim, alone);
+    for (run_claims(ended, 2, alone); scene->left && alone[0].timeout_s < 60; run_claims(ended, 2, alone))
+        alone[0].timeout_s *= 3; /* it got no processor while it was to wait */
     assert_int_equal(ended[0], 69);
-    assert_int_equal(ended[1], 69); /* told by process 0 */
-    struct claim nobody[] = {{1, 2, NULL, 0.3}};
-    run_ranks(ended, 1, claim, nobody);
+    assert_int_equal(ended[1], 69);
+    assert_true(mode_clock_s() - began < MEET_S); /* process 1 was told by process 0 */
+    struct claim nobody[] = {{1, 2, 0.3, false}};
+    run_claims(ended, 1, nobody);
     assert_int_equal(ended[0], 69);
-    assert_true(mode_clock_s() - began < 8);
 }
 
 static int with_secret(int rank, int size, const char *place, void *ctx)
@@ -205,8 +239,11 @@ static int with_secret(int rank, int size, const char *place, void *ctx)
     const uint8_t *const *secrets = ctx;
     struct mode_meeting *m;
     struct mode_error err;
-    const struct mode_meeting_options o = {
-        .rank = rank, .size = size, .place = place, .timeout_s = 1, .secret = secrets[rank]};
+    const struct mode_meeting_options o = {.rank = rank,
+                                           .size = size,
+                                           .place = place,
+                                           .timeout_s = secrets[0] == secrets[1] ? MEET_S : 1,
+                                           .secret = secrets[rank]};
     enum mode_status st = mode_meeting_open(&m, &o, &err);
     mode_meeting_close(&m);
     return (int)st;
@@ -239,7 +276,7 @@ static int stops(int rank, int size, const char *place, void *ctx)
     struct mode_meeting *m;
     struct mode_error err;
     const struct mode_meeting_options o = {
-        .rank = rank, .size = size + 1, .place = place, .timeout_s = 20, .stopping = soon, .ctx = &asked};
+        .rank = rank, .size = size + 1, .place = place, .timeout_s = MEET_S, .stopping = soon, .ctx = &asked};
     const enum mode_status st = mode_meeting_open(&m, &o, &err);
     (void)ctx;
     return st == MODE_E_STOPPED && !m ? 0 : 1;
@@ -259,7 +296,7 @@ static void test_who_is_to_stop_does_not_wait(void **state)
     assert_int_equal(ended[0], 0);
     run_ranks(ended, 1, stops_alone, NULL); /* process 0 is not there yet */
     assert_int_equal(ended[0], 0);
-    assert_true(mode_clock_s() - began < 10);
+    assert_true(mode_clock_s() - began < MEET_S);
 }
 
 /* Connects as soon as there is somebody. */
@@ -285,15 +322,17 @@ static int beside_a_stranger(int rank, int size, const char *place, void *ctx)
 {
     struct mode_meeting *m;
     struct mode_error err;
-    char answer[256];
+    char answer[256], here[128];
+    snprintf(here, sizeof here, "%s.here", place);
     if (rank == 2) {
         const int fd = connect_to(place);
         if (fd < 0 || (ctx && send(fd, ctx, sizeof(struct hello), MSG_NOSIGNAL) != sizeof(struct hello))) return 1;
+        if (mkdir(here, 0700)) return 8;
         return recv(fd, answer, sizeof answer, 0) > 0 ? 2 : 0; /* without a word */
     }
     const int fds = open_fds();
-    if (rank == 1) usleep(200000);
-    if (come(&m, rank, size - 1, place, 20, &err)) return fprintf(stderr, "%s\n", err.text), 3;
+    while (rank == 1 && rmdir(here)) usleep(1000); /* else the meeting may be over before he comes */
+    if (come(&m, rank, size - 1, place, MEET_S, &err)) return fprintf(stderr, "%s\n", err.text), 3;
     if (mode_meeting_barrier(m, &err)) return 4;
     struct timeval patience = {0}; /* a stranger has so long for his words; one of ours as long as he likes */
     socklen_t len = sizeof patience;
@@ -320,7 +359,7 @@ static int odd_rank(int rank, int size, const char *place, void *ctx)
     struct hello h = {.magic = "MODEmeet", .size = size};
     struct mode_meeting *m;
     struct mode_error err;
-    if (rank == 0) return (int)come(&m, 0, size, place, 20, &err);
+    if (rank == 0) return (int)come(&m, 0, size, place, MEET_S, &err);
     const int fd = connect_to(place);
     h.rank = *(const int *)ctx;
     if (fd < 0 || send(fd, &h, sizeof h, MSG_NOSIGNAL) != sizeof h) return 1;

@@ -68,10 +68,12 @@ static void serve_tcp(struct fixture *f, enum mode_wire wire)
     assert_int_equal(mode_socket_bind(&f->server, f->net, &e, &f->err), MODE_OK);
 }
 
-/* The first news of a connection within 5 s. */
+enum { SOON_MS = 60000 }; /* as long as a slow, loaded machine may take for what comes at once */
+
+/* The first news of a connection. */
 static enum mode_link news(struct mode_socket *s, struct mode_error *err)
 {
-    for (int i = 0; i < 500; i++) {
+    for (int i = 0; i < SOON_MS / 10; i++) {
         enum mode_link l = mode_socket_link(s, err);
         if (l == MODE_LINK_UP || l == MODE_LINK_REFUSED) return l;
         usleep(10000);
@@ -96,7 +98,7 @@ static enum mode_link try_tcp(struct fixture *f, const char *key_dir, const char
 static void wait_readable(struct mode_socket *s)
 {
     zmq_pollitem_t item = {mode_socket_handle(s), 0, ZMQ_POLLIN, 0};
-    assert_int_equal(zmq_poll(&item, 1, 5000), 1);
+    assert_int_equal(zmq_poll(&item, 1, SOON_MS), 1);
 }
 
 /* A PING there and back. */
@@ -197,7 +199,7 @@ static void test_a_server_that_hangs_up_later_is_not_a_refusal(void **state)
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0), hung_up = 0;
     assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof at), 0);
     assert_int_equal(listen(fd, 8), 0);
-    for (int i = 0; i < 1500 && hung_up < 6; i++) {
+    for (int i = 0; i < SOON_MS / 10 && hung_up < 6; i++) {
         int peer = accept(fd, NULL, NULL);
         if (peer >= 0) {
             close(peer);
@@ -407,7 +409,7 @@ static void test_asking_nobody_ends_in_time(void **state)
     e.status = &status;
     double t = mode_clock_s();
     assert_int_equal(mode_ask(&answer, f->net, &at, &e, 300, &f->err), MODE_E_PEER);
-    assert_true(mode_clock_s() - t < 3);
+    assert_true(mode_clock_s() - t < 30);
     assert_non_null(strstr(f->err.text, "mode up"));
     assert_null(answer);
 }
@@ -420,7 +422,7 @@ static void *answer_in_another_protocol(void *ctx)
     Mode__Ping ping = MODE__PING__INIT;
     Mode__Envelope e;
     uint64_t counter = 0;
-    for (int i = 0; i < 500 && !p.data; i++) {
+    for (int i = 0; i < SOON_MS / 10 && !p.data; i++) {
         if (mode_socket_recv(f->server, &p, &err)) return NULL;
         usleep(10000);
     }
@@ -445,7 +447,7 @@ static void test_an_answer_in_another_protocol_is_said(void **state)
     e.status = &status;
     assert_int_equal(mode_socket_bind(&f->server, f->net, &at, &f->err), MODE_OK);
     assert_int_equal(pthread_create(&server, NULL, answer_in_another_protocol, f), 0);
-    assert_int_equal(mode_ask(&answer, f->net, &at, &e, 5000, &f->err), MODE_E_CONFIG);
+    assert_int_equal(mode_ask(&answer, f->net, &at, &e, SOON_MS, &f->err), MODE_E_CONFIG);
     assert_non_null(strstr(f->err.text, "protocol version 2.0, this build speaks 1.0"));
     assert_null(answer);
     pthread_join(server, NULL);

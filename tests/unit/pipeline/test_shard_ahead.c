@@ -82,7 +82,7 @@ static void check_held(uint64_t from, uint64_t to)
         for (uint64_t t = from; t < to; t++) want[shard_at(t)] = true;
         for (int i = 0; i < SHARDS; i++) right = right && is_held(i) == want[i];
         if (right) return;
-        assert_true(tries < 500);
+        assert_true(tries < 6000);
         nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
     }
 }
