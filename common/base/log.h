@@ -15,10 +15,9 @@
 
 enum mode_log_level { MODE_LOG_ERROR, MODE_LOG_WARN, MODE_LOG_INFO, MODE_LOG_DEBUG };
 
-/* tag: the service's word. Level from MODE_LOG_LEVEL (error|warn|info|debug), else info. */
+/* tag: the service's word. Level from MODE_LOG_LEVEL (error|warn|info|debug), else info; mode_environment_check refuses
+ * other words. */
 void mode_log_open(const char *tag);
-/* MODE_E_CONFIG: MODE_LOG_LEVEL is another word. */
-enum mode_status mode_log_check(struct mode_error *err);
 void mode_log_set_level(enum mode_log_level level);
 void mode_log_write(enum mode_log_level level, const char *event, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

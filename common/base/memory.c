@@ -99,15 +99,28 @@ size_t mode_memory_held(void)
 enum mode_status mode_parse_size(const char *text, const char *what, size_t *out, struct mode_error *err)
 {
     static const char units[] = "kmgt";
-    char *end;
-    errno = 0;
-    unsigned long long n = strtoull(text, &end, 10);
+    const char *end = text + strspn(text, "0123456789.");
+    char *stop;
+    double n = strtod(text, &stop);
     const char *unit = *end ? strchr(units, *end | 0x20) : NULL;
-    const int shift = unit ? 10 * (int)(unit - units + 1) : 0;
-    const bool digits = *text >= '0' && *text <= '9', whole = *end == '\0' || (unit && end[1] == '\0');
-    if (!digits || !whole || errno || n == 0 || n > SIZE_MAX >> shift)
+    const bool number = stop == end && *text >= '0' && *text <= '9', whole = *end == '\0' || (unit && end[1] == '\0');
+    for (const char *u = units; unit && u <= unit; u++) n *= 1024;
+    if (!number || !whole || n < 1 || n >= (double)(SIZE_MAX / 2))
         return MODE_FAIL(err, MODE_E_VALUE, "%s: \"%s\" is no size; expected bytes, or a number and k, m, g or t", what,
                          text);
-    *out = (size_t)n << shift;
+    *out = (size_t)n;
     return MODE_OK;
+}
+
+const char *mode_size_text(char text[MODE_SIZE_TEXT], uint64_t bytes)
+{
+    static const char *const units[] = {"kB", "MB", "GB", "TB", "PB"};
+    double v = (double)bytes / 1e3;
+    size_t u = 0;
+    for (; v >= 999.95 && u + 1 < sizeof units / sizeof *units; u++) v /= 1e3; /* which would be "1000.0" */
+    if (bytes < 1000)
+        snprintf(text, MODE_SIZE_TEXT, "%u byte%s", (unsigned)bytes, bytes == 1 ? "" : "s");
+    else
+        snprintf(text, MODE_SIZE_TEXT, "%.1f %s", v, units[u]);
+    return text;
 }

@@ -1,10 +1,12 @@
-/* memory.h - how much memory there is, as far as the kernel tells. Linux only: elsewhere it is "not known". */
+/* memory.h - how much memory there is, as far as the kernel tells (Linux only: elsewhere it is "not known"), and sizes as
+ * text. */
 #ifndef MODE_BASE_MEMORY_H
 #define MODE_BASE_MEMORY_H
 
 #include "base/error.h"
 
 #include <stddef.h>
+#include <stdint.h>
 
 /* Bytes that processes like this one can still take: what is available on the machine, or less where a limit of the
  * control groups it is in (cgroup v1 or v2) leaves less; caches that are given up when memory is short do not count as
@@ -12,8 +14,11 @@
 size_t mode_memory_left(const char *root);
 /* Bytes this process holds now (VmRSS); 0: not known. */
 size_t mode_memory_held(void);
-/* A number of bytes, or of KiB, MiB, GiB, TiB: "8g", "1500m", "123456". Strict, above 0; MODE_E_VALUE, what names the
+/* A number of bytes, or of KiB, MiB, GiB, TiB: "8g", "1.5t", "1500m", "123456". Strict, above 0; MODE_E_VALUE, what names the
  * thing. */
 enum mode_status mode_parse_size(const char *text, const char *what, size_t *out, struct mode_error *err);
+/* For people, in the unit that fits: "0 bytes", "12.3 kB", "4.0 GB"; decimal, as disks are sold. Returns text. */
+enum { MODE_SIZE_TEXT = 24 };
+const char *mode_size_text(char text[MODE_SIZE_TEXT], uint64_t bytes);
 
 #endif

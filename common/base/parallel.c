@@ -1,12 +1,14 @@
 #include "base/parallel.h"
 
-#include "base/error.h"
+#include "base/options.h"
 
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* DESIGN: a job is (fn, ctx, n) and a shared item counter. Workers sleep on `wake`; a new job bumps `round`.
  * Each worker takes items until the counter passes n, then reports itself idle; the caller takes items too and
@@ -67,16 +69,29 @@ static void *worker_main(void *arg)
     return NULL;
 }
 
+/* 0: none says it. */
+static enum mode_status read_environment(int64_t *n, struct mode_error *err)
+{
+    const char *own = getenv("MODE_THREADS"), *openmp = getenv("OMP_NUM_THREADS");
+    char first[64];
+    enum mode_status st = MODE_OK;
+    *n = 0;
+    if (own && *own) st = mode_parse_int(own, "MODE_THREADS", 0, 1024, n, err);
+    if (st || *n > 0 || !openmp || !*openmp) return st;
+    snprintf(first, sizeof first, "%.*s", (int)strcspn(openmp, ","), openmp);
+    return mode_parse_int(first, "OMP_NUM_THREADS", 1, 1024, n, err);
+}
+
+enum mode_status mode_parallel_check(struct mode_error *err)
+{
+    int64_t n;
+    return read_environment(&n, err);
+}
+
 static int threads_from_environment(void)
 {
-    const char *names[] = {"MODE_THREADS", "OMP_NUM_THREADS"};
-    for (int i = 0; i < 2; i++) {
-        const char *v = getenv(names[i]);
-        char *end;
-        if (!v || !*v) continue;
-        long n = strtol(v, &end, 10);
-        if (*end == '\0' && n >= 1 && n <= 1024) return (int)n;
-    }
+    int64_t n;
+    if (read_environment(&n, NULL) == MODE_OK && n > 0) return (int)n;
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0) return CPU_COUNT(&set);
     return 1;

@@ -10,6 +10,8 @@
 #ifndef MODE_BASE_PARALLEL_H
 #define MODE_BASE_PARALLEL_H
 
+#include "base/error.h"
+
 #include <stdint.h>
 
 typedef void mode_item_fn(void *ctx, int64_t item, int thread); /* thread in [0, mode_parallel_threads()) */
@@ -17,6 +19,9 @@ typedef void mode_item_fn(void *ctx, int64_t item, int thread); /* thread in [0,
 /* Threads in the pool, the caller included: MODE_THREADS, else OMP_NUM_THREADS, else the processors this
  * process may run on; of these the share of mode_parallel_share. */
 int mode_parallel_threads(void);
+/* MODE_E_VALUE: the variable that decides is no number of threads (1 to 1024; of OMP_NUM_THREADS, a list, the first is
+ * taken). */
+enum mode_status mode_parallel_check(struct mode_error *err);
 /* Override before first use (tests, --threads). Asserts that the pool has not started. */
 void mode_parallel_set_threads(int n);
 /* From here on this is one of n processes that share the machine's processors: an n-th of the threads take part (at

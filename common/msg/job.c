@@ -268,6 +268,11 @@ const char *mode_job_run_dir(const struct mode_job *job)
     return job->run_dir;
 }
 
+const char *mode_job_key(const struct mode_job *job)
+{
+    return job->key;
+}
+
 uint64_t mode_job_fence(const struct mode_job *job)
 {
     return job->fence;

@@ -68,9 +68,10 @@ struct mode_job_score {
 };
 void mode_job_score(struct mode_job *job, const struct mode_job_score *s);
 /* Folder of the run that wanted the task first, <workspace>/runs/<name>, for what people look at while it goes on and
- * no output depends on; NULL in a local run or when it is not known. And the fence of this attempt, which is higher
- * than that of every earlier one. */
+ * no output depends on; NULL in a local run or when it is not known. And the task's key (NULL in a local run), and the
+ * fence of this attempt, which is higher than that of every earlier one. */
 const char *mode_job_run_dir(const struct mode_job *job);
+const char *mode_job_key(const struct mode_job *job);
 uint64_t mode_job_fence(const struct mode_job *job);
 /* Counts for the commit record. */
 void mode_job_count_rows(struct mode_job *job, uint64_t rows_in, uint64_t rows_out);

@@ -3,6 +3,7 @@
 #include "msg/worker.h"
 
 #include "base/backend_name.h"
+#include "base/environment.h"
 #include "base/log.h"
 #include "base/options.h"
 #include "base/process.h"
@@ -327,7 +328,7 @@ int mode_worker_main(const char *word, mode_work_fn *work, mode_look_fn *look, i
                joins = !st && n_args == 1 && strcmp(argv[1], "join") == 0 && is_for_teams(word);
     if (!st && n_args > 0 && !health && !joins)
         st = MODE_FAIL(&err, MODE_E_USAGE, "\"%s\" is not a sub-command; --help explains", argv[1]);
-    if (!st) st = mode_log_check(&err);
+    if (!st) st = mode_environment_check(&err);
     if (!st && !health) st = mode_options_blame(check(&o, joins, &err), &err, "MODE_", argc, argv);
     if (st) {
         fprintf(stderr, "mode-%s: %s\n", word, err.text);

@@ -3,9 +3,11 @@
 #include "base/str.h"
 #include "data/evalset.h"
 #include "data/safetensors.h"
+#include "data/sample_json.h"
 #include "data/utf8.h"
 #include "pipeline/captions.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -77,6 +79,77 @@ static enum mode_status inspect_captions(json_t **out, const char *path, uint32_
 
 /* ---- shards ---- */
 
+enum { JSON_MEMBERS = 1000, JSON_FIELDS = 64, EXAMPLE_BYTES = 80 };
+
+/* Control characters would move the cursor of whoever looks. */
+static char *in_a_line(char *text)
+{
+    for (char *p = text; *p; p++)
+        if ((unsigned char)*p < ' ' || *p == 0x7f) *p = ' ';
+    return text;
+}
+
+/* A value in a line for people; NULL: it says nothing (null, "", []). The caller frees. */
+static char *example_of(const json_t *v)
+{
+    char *text = json_is_real(v)     ? mode_xasprintf("%.15g", json_real_value(v))
+                 : json_is_string(v) ? mode_xstrdup(json_string_value(v))
+                 : json_is_null(v)   ? NULL
+                                     : json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(15));
+    size_t n = text ? strlen(text) : 0;
+    if (n == 0) {
+        free(text);
+        return NULL;
+    }
+    if (n > EXAMPLE_BYTES) {
+        for (n = EXAMPLE_BYTES; n > 0 && ((unsigned char)text[n] & 0xc0) == 0x80;) n--; /* no half of a character */
+        memcpy(text + n, "...", 4);
+    }
+    return in_a_line(text);
+}
+
+static void add_field(json_t *fields, const char *ext, const char *name, const json_t *v)
+{
+    const bool list = json_is_array(v);
+    char *selector = in_a_line(mode_xasprintf("%s:%s%s", ext, name, list ? "[]" : "")), *example;
+    json_t *field = json_object_get(fields, selector);
+    if (!field && json_object_size(fields) < JSON_FIELDS) {
+        field = json_object();
+        set(field, "samples", 0);
+        json_object_set_new(fields, selector, field);
+    }
+    if (field) add_one(field, "samples");
+    if (field && !json_object_get(field, "example") && (example = example_of(list ? json_array_get(v, 0) : v))) {
+        json_object_set_new(field, "example", json_string(example));
+        free(example);
+    }
+    free(selector);
+}
+
+/* The fields of the first samples' JSON members, as --text-keys names them. */
+static void add_json_fields(json_t *o, const struct mode_tar_data *d, const struct mode_sample_list *s)
+{
+    json_t *fields = json_object(), *root, *v;
+    const char *name;
+    char why[MODE_WHY_BYTES];
+    uint64_t n = 0;
+    for (size_t i = 0; i < s->n_members && n < JSON_MEMBERS; i++) {
+        const struct mode_member *m = &s->members[i];
+        const size_t len = strlen(m->ext);
+        if (!m->whole || len < 4 || strcmp(m->ext + len - 4, "json") != 0 || (len > 4 && m->ext[len - 5] != '.'))
+            continue;
+        n++;
+        if (mode_sample_json(&root, (const char *)d->data + m->offset, m->size, why) != MODE_FATE_KEPT) continue;
+        json_object_foreach(root, name, v) add_field(fields, m->ext, name, v);
+        json_decref(root);
+    }
+    if (n) {
+        set(o, "json_members_read", n);
+        json_object_set_new(o, "json_fields", fields);
+    } else
+        json_decref(fields);
+}
+
 static enum mode_status add_members(json_t *o, const char *path, struct mode_error *err)
 {
     struct mode_tar_data d;
@@ -96,6 +169,7 @@ static enum mode_status add_members(json_t *o, const char *path, struct mode_err
     for (int i = 0; i < MODE_IGNORED_COUNT; i++)
         if (s.ignored[i]) set(ignored, mode_ignored_name((enum mode_ignored)i), s.ignored[i]);
     json_object_set_new(o, "members", exts);
+    add_json_fields(o, &d, &s);
     json_object_set_new(o, "ignored", ignored);
     set(o, "returning_keys", s.non_contiguous);
     json_object_set_new(o, "compressed", json_boolean(d.compressed));

@@ -1,6 +1,7 @@
 #include "pipeline/shard_ahead.h"
 
 #include "base/clock.h"
+#include "base/memory.h"
 #include "base/str.h"
 #include "remote/shards.h"
 
@@ -381,13 +382,14 @@ static int larger_first(const void *x, const void *y)
 
 char *mode_shard_ahead_warning(uint64_t *bytes, size_t n, uint32_t window, uint64_t room)
 {
+    char have[MODE_SIZE_TEXT], most[MODE_SIZE_TEXT];
     uint64_t two = 0;
     if (n) qsort(bytes, n, sizeof *bytes, larger_first);
     for (size_t i = 0; i < n && i < 2 * (uint64_t)window; i++) two += on_disk(bytes[i]);
     if (two <= room) return NULL;
     return mode_xasprintf(
-        "two windows of %u shards may have %.1f GB, and the folder of shards holds %.1f GB at most: training will wait "
-        "where an epoch begins, and ask for pictures by themselves where one window is more than that. HINT: "
+        "two windows of %u shards may have %s, and the folder of shards holds %s at most: training will wait where an "
+        "epoch begins, and ask for pictures by themselves where one window is more than that. HINT: "
         "MODE_SHARD_CACHE_BYTES, a larger disk by MODE_SHARD_CACHE, or a smaller train.window_shards",
-        window, (double)two / 1e9, (double)room / 1e9);
+        window, mode_size_text(have, two), mode_size_text(most, room));
 }

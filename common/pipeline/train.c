@@ -135,6 +135,16 @@ static enum mode_status check_parent_config(const struct mode_train_spec *s, str
     return st;
 }
 
+/* What the parent's file is beside what was taken of it. */
+static void tell_of_parent(const struct training *t)
+{
+    const char *note = mode_clip_note(t->clip);
+    char text[800];
+    if (!note[0] || !t->hooks->notice) return;
+    snprintf(text, sizeof text, "%.400s: %s", t->spec->parent->weights, note);
+    t->hooks->notice(t->hooks->ctx, text);
+}
+
 static enum mode_status load_parent(struct training *t, struct mode_error *err)
 {
     const struct mode_train_parent *parent = t->spec->parent;
@@ -147,6 +157,7 @@ static enum mode_status load_parent(struct training *t, struct mode_error *err)
         return MODE_FAIL(err, MODE_E_VALUE, "training %s: starts at step %llu, its parent %s ended at step %llu",
                          t->spec->name, (unsigned long long)t->spec->start_step, parent->optimizer,
                          (unsigned long long)step);
+    tell_of_parent(t);
     return MODE_OK;
 }
 

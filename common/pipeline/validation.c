@@ -7,10 +7,12 @@
 #include "pipeline/evaluate.h"
 #include "tensor/tensor.h"
 
+#include <dirent.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct mode_validation {
     struct mode_evalset *set;
@@ -218,4 +220,55 @@ bool mode_validation_last(uint64_t *step, const struct mode_str *rows)
     *step = is_row ? (uint64_t)json_integer_value(s) : 0;
     json_decref(row);
     return is_row;
+}
+
+static char *key_path(const char *dir, const char *model)
+{
+    return mode_xasprintf("%s/%s.key", dir, model);
+}
+
+static bool has_key(const char *path, const char *key)
+{
+    char *text = NULL;
+    const bool same = mode_file_read(path, 0, &text, NULL, NULL) == MODE_OK && strcmp(text, key) == 0;
+    free(text);
+    return same;
+}
+
+enum mode_status mode_validation_begin(char **path, const char *dir, const char *model, const char *key,
+                                       struct mode_error *err)
+{
+    char *file = key_path(dir, model);
+    *path = mode_xasprintf("%s/%s.jsonl", dir, model);
+    enum mode_status st = mode_dir_make(dir, err);
+    if (!st && !has_key(file, key)) {
+        unlink(*path); /* first: rows never lie under the key of another training */
+        st = mode_file_write_atomic(file, key, strlen(key), err);
+    }
+    free(file);
+    if (st) {
+        free(*path);
+        *path = NULL;
+    }
+    return st;
+}
+
+void mode_validation_keep(const char *dir, size_t n, char *const *model, const char *const *key)
+{
+    DIR *d = opendir(dir);
+    if (!d) return;
+    for (const struct dirent *e; (e = readdir(d));) {
+        bool stays = e->d_name[0] == '.';
+        for (size_t i = 0; i < n && !stays; i++) {
+            const size_t len = strlen(model[i]);
+            char *file = key_path(dir, model[i]);
+            stays = strncmp(e->d_name, model[i], len) == 0 && e->d_name[len] == '.' && has_key(file, key[i]);
+            free(file);
+        }
+        if (stays) continue;
+        char *path = mode_path_join(dir, e->d_name);
+        unlink(path);
+        free(path);
+    }
+    closedir(d);
 }

@@ -75,4 +75,12 @@ enum mode_status mode_validation_run(const struct mode_validation *v, struct mod
 /* The step of the last row, in *step; false where there is none. */
 bool mode_validation_last(uint64_t *step, const struct mode_str *rows);
 
+/* A run's folder of such files, one for each model, and beside it <model>.key: the key of the task that trained it.
+ * begin: where that task puts its rows, in *path (the caller frees); the folder is made, rows of another training of
+ * this model are removed. */
+enum mode_status mode_validation_begin(char **path, const char *dir, const char *model, const char *key,
+                                       struct mode_error *err);
+/* Removes the rows of all trainings but those of model[i], key[i]. What cannot be removed stays: they are for people. */
+void mode_validation_keep(const char *dir, size_t n, char *const *model, const char *const *key);
+
 #endif

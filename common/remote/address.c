@@ -189,3 +189,12 @@ uint64_t mode_remote_bytes(const char *pinned)
     const size_t n = mode_remote_pin_at(pinned);
     return pinned[n] ? strtoull(pinned + n + sizeof pin_mark - 1, NULL, 10) : 0;
 }
+
+enum mode_status mode_remote_hub(const char **endpoint, struct mode_error *err)
+{
+    const char *set = getenv("HF_ENDPOINT");
+    *endpoint = set && *set ? set : "https://huggingface.co";
+    if (strncmp(*endpoint, "http://", 7) == 0 || strncmp(*endpoint, "https://", 8) == 0) return MODE_OK;
+    return MODE_FAIL(err, MODE_E_CONFIG,
+                     "HF_ENDPOINT: \"%.200s\" is not an address; expected http:// or https:// and a host", set);
+}

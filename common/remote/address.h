@@ -49,6 +49,8 @@ uint64_t mode_remote_bytes(const char *pinned);
 /* What becomes part of a request's line must be one word: MODE_E_CONFIG with the variable's name, never with its value.
  * NULL is one. */
 enum mode_status mode_remote_word(const char *value, const char *name, struct mode_error *err);
+/* Where Hugging Face's hub is: HF_ENDPOINT, else its own address. MODE_E_CONFIG: it is no address. */
+enum mode_status mode_remote_hub(const char **endpoint, struct mode_error *err);
 /* %XX for what is no letter, digit, "-", ".", "_" or "~"; slashes: "/" stays. */
 char *mode_remote_escape(const char *text, bool slashes);
 

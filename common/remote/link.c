@@ -52,12 +52,13 @@ static void start_curl(void)
 
 static enum mode_status read_token(struct mode_remote_link *l, struct mode_error *err)
 {
-    const char *endpoint = getenv("HF_ENDPOINT"), *token = getenv("HF_TOKEN");
-    l->endpoint = mode_xstrdup(endpoint && *endpoint ? endpoint : "https://huggingface.co");
+    const char *endpoint, *token = getenv("HF_TOKEN");
+    enum mode_status st = mode_remote_hub(&endpoint, err);
+    if (st) return st;
+    l->endpoint = mode_xstrdup(endpoint);
     for (size_t n = strlen(l->endpoint); n && l->endpoint[n - 1] == '/';) l->endpoint[--n] = '\0';
     if (!token || !*token) return MODE_OK;
-    enum mode_status st = mode_remote_word(token, "HF_TOKEN", err);
-    if (st) return st;
+    if ((st = mode_remote_word(token, "HF_TOKEN", err))) return st;
     l->token = mode_xstrdup(token);
     return MODE_OK;
 }

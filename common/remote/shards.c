@@ -2,9 +2,9 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/memory.h"
 #include "base/str.h"
 
-#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -32,22 +32,15 @@ char *mode_shard_folder(void)
     return dir;
 }
 
-/* "200G", "1.5T", "1000000". */
+/* 0: none is set. */
 static enum mode_status read_limit(uint64_t *bytes, struct mode_error *err)
 {
-    static const char units[] = "KMGT";
     const char *text = getenv("MODE_SHARD_CACHE_BYTES");
-    char *end;
-    *bytes = 0;
-    if (!text || !*text) return MODE_OK;
-    double x = strtod(text, &end);
-    const char *unit = *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
-    for (const char *u = units; unit && u <= unit; u++) x *= 1024;
-    if (unit) end++;
-    if (end == text || *end || !(x >= 1 && x < 1e18))
-        return MODE_FAIL(err, MODE_E_CONFIG,
-                         "MODE_SHARD_CACHE_BYTES: \"%.40s\" is no number of bytes; expected such as 200G", text);
-    *bytes = (uint64_t)x;
+    struct mode_error why;
+    size_t n = 0;
+    if (text && *text && mode_parse_size(text, "MODE_SHARD_CACHE_BYTES", &n, &why))
+        return MODE_FAIL(err, MODE_E_CONFIG, "%s", why.text);
+    *bytes = n;
     return MODE_OK;
 }
 

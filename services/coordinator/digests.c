@@ -4,6 +4,7 @@
 #include "base/digest_watch.h"
 #include "base/fresh.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "base/str.h"
 
 #include <dirent.h>
@@ -224,12 +225,13 @@ void digests_reading(char *text, size_t size, struct digests *d)
 {
     const char *reads = atomic_load(&d->reads);
     uint64_t of = atomic_load(&d->expected), bytes = atomic_load(&d->watch.bytes);
+    char have[MODE_SIZE_TEXT], all[MODE_SIZE_TEXT];
     text[0] = '\0';
     if (reads && !of)
         snprintf(text, size, "reads %s", reads);
     else if (reads)
-        snprintf(text, size, "reads %s: %.1f of %.1f GB", reads, (double)(bytes < of ? bytes : of) * 1e-9,
-                 (double)of * 1e-9);
+        snprintf(text, size, "reads %s: %s of %s", reads, mode_size_text(have, bytes < of ? bytes : of),
+                 mode_size_text(all, of));
 }
 
 void digests_stop(struct digests *d)

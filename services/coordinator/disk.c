@@ -1,6 +1,8 @@
 /* disk.c - nothing is handed out that would write to a full disk. */
 #include "server.h"
 
+#include "base/memory.h"
+
 #include <stdio.h>
 
 #define LOOK_MS    1000
@@ -24,17 +26,20 @@ void server_watch_disk(struct server *s, int64_t now_ms)
         server_paused(s, text, sizeof text);
         server_note(s, "warn", "disk_full", "%s", text);
     } else if (was && !c->no_room) {
-        server_note(s, "info", "disk_room", "the workspace has room again (%.1f GB): tasks are handed out",
-                    (double)s->free_bytes / 1e9);
+        char room[MODE_SIZE_TEXT];
+        server_note(s, "info", "disk_room", "the workspace has room again (%s): tasks are handed out",
+                    mode_size_text(room, s->free_bytes));
     }
 }
 
 bool server_paused(const struct server *s, char *text, size_t size)
 {
     if (!s->core.no_room) return false;
-    snprintf(text, size,
-             "the workspace's disk has %llu bytes free, at least %llu are wanted: no task is handed out until there is "
-             "room, what runs goes on. HINT: `mode gc` says what could be freed",
-             (unsigned long long)s->free_bytes, (unsigned long long)s->floor_bytes);
+    char room[MODE_SIZE_TEXT], least[MODE_SIZE_TEXT];
+    snprintf(
+        text, size,
+        "the workspace's disk has %s free, at least %s are wanted: no task is handed out until there is room, what "
+        "runs goes on. HINT: `mode gc` says what could be freed",
+        mode_size_text(room, s->free_bytes), mode_size_text(least, s->floor_bytes));
     return true;
 }

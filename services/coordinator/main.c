@@ -8,6 +8,7 @@
  *        SIGHUP reads the allow list again. */
 #include "server.h"
 
+#include "base/environment.h"
 #include "base/log.h"
 #include "base/options.h"
 #include "base/str.h"
@@ -140,7 +141,7 @@ int main(int argc, char **argv)
     bool ask = !st && n_args == 1 && strcmp(argv[1], "healthcheck") == 0;
     if (!st && n_args && !ask) st = MODE_FAIL(&err, MODE_E_USAGE, "unknown argument \"%s\"; see --help", argv[1]);
     if (!o.redis_url) o.redis_url = getenv("REDIS_URL");
-    if (!st) st = mode_log_check(&err);
+    if (!st) st = mode_environment_check(&err);
     if (!st) st = mode_options_blame(check(&o, &err), &err, "MODE_", argc, argv);
     if (st || ask) {
         if (!st) st = healthcheck(&o, &err);

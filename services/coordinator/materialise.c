@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/fresh.h"
 #include "base/str.h"
+#include "pipeline/validation.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -201,6 +202,21 @@ static int add_stages(struct mode_report_stage stage[PLAN_STAGES], const struct 
     return at;
 }
 
+/* What a model of this name scored while it was trained otherwise, under an earlier spec, is no result of this one. */
+static void keep_validations(const struct plan *p, const char *dir)
+{
+    char **model = mode_xcalloc(p->n_models, sizeof *model);
+    const char **key = mode_xcalloc(p->n_models, sizeof *key);
+    for (uint32_t m = 0; m < p->n_models; m++) {
+        model[m] = plan_model_name(m);
+        key[m] = p->node[plan_model_node(p, m)].key;
+    }
+    mode_validation_keep(dir, p->n_models, model, key);
+    for (uint32_t m = 0; m < p->n_models; m++) free(model[m]);
+    free(model);
+    free(key);
+}
+
 /* A finished run that is submitted again gets its report again: what was measured while it ran stays in it. */
 static void add_earlier(struct peaks *peaks, const char *workspace, const char *key)
 {
@@ -231,6 +247,7 @@ static enum mode_status make_report(struct plan *p, const struct peaks *peaks, c
     int n_stages = add_stages(stage, p);
     struct mode_report_cost cost = {ensemble->key, stage, n_stages, all.item, all.n};
     char *validation = mode_xasprintf("%s/runs/%s/validation", workspace, p->spec.name);
+    keep_validations(p, validation);
     enum mode_status st = make_folder(p, ensemble, workspace, "report", files, &cost, validation, err);
     free(validation);
     peaks_clear(&all);

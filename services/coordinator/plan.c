@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "base/str.h"
 #include "data/evalset.h"
 #include "models/clip_config.h"
@@ -262,16 +263,17 @@ static char *window_warning(const struct plan *p, uint64_t room)
 static enum mode_status check_room(struct plan *p, struct mode_error *err)
 {
     const uint64_t bytes = mode_shards_remote_bytes(&p->shards);
+    char have[MODE_SIZE_TEXT], most[MODE_SIZE_TEXT];
     uint64_t room = 0;
     enum mode_status st = bytes ? mode_shard_room(&room, err) : MODE_OK;
     if (!st && bytes > room && p->spec.train.by_windows)
         p->warning = window_warning(p, room);
     else if (!st && bytes > room)
         p->warning = mode_xasprintf(
-            "the shards of other machines have %.1f GB, and the folder of shards holds %.1f GB at most: training will "
-            "ask for every picture by itself, each time. HINT: train.order: windows, MODE_SHARD_CACHE_BYTES, a larger "
+            "the shards of other machines have %s, and the folder of shards holds %s at most: training will ask for "
+            "every picture by itself, each time. HINT: train.order: windows, MODE_SHARD_CACHE_BYTES, a larger "
             "disk by MODE_SHARD_CACHE, or a copy of the shards",
-            (double)bytes / 1e9, (double)room / 1e9);
+            mode_size_text(have, bytes), mode_size_text(most, room));
     return st;
 }
 

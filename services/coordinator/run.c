@@ -91,15 +91,6 @@ static enum mode_status save_inputs(const struct runs *r, const struct run *run,
     return st;
 }
 
-/* Those of models of another spec. */
-static void remove_validations(const struct runs *r, const struct run *run)
-{
-    char *dir = run_folder(r, run->name), *results = mode_path_join(dir, "validation");
-    mode_dir_remove(results, NULL);
-    free(results);
-    free(dir);
-}
-
 static enum mode_status run_save(const struct runs *r, const struct run *run, bool with_spec, struct mode_error *err)
 {
     char *dir = run_folder(r, run->name), *spec = mode_path_join(dir, "spec.yaml"),
@@ -279,7 +270,6 @@ static enum mode_status add_new_run(struct runs *r, struct run_submission *s)
         return st;
     }
     save_plan(r, run);
-    if (old && strcmp(old->text, run->text) != 0) remove_validations(r, run);
     if (old) remove_run(r, old); /* it has ended: none of its tasks is wanted any more */
     add_run(r, run);
     s->run = mode_xstrdup(run->name);

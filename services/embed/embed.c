@@ -83,7 +83,6 @@ enum mode_status embed_work(struct mode_job *job, struct mode_error *err)
         st = MODE_FAIL(err, MODE_E_VALUE, "embed: the request must have either the input \"captions\" or a task_dir");
         goto out;
     }
-    mode_job_progress(job, 0, 1, "texts");
     if (q->max_tokens > 1 << 16) {
         st = MODE_FAIL(err, MODE_E_VALUE, "embed: max_tokens %u is out of range", q->max_tokens);
         goto out;

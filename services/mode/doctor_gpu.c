@@ -1,5 +1,6 @@
 /* What of NVIDIA is on this machine. Everything is looked up at run time, so this works in a program that was built
  * without CUDA, too; the few numbers below are those of cuda.h, whose meaning NVIDIA keeps. */
+#include "base/memory.h"
 #include "base/str.h"
 #include "doctor.h"
 #include "nn/look.h"
@@ -55,7 +56,7 @@ static const char *explain(const struct driver *d, int e)
 
 static void look_at_device(int count[], const struct driver *d, int i)
 {
-    char name[128] = "?", what[16], memory[64] = "memory not known";
+    char name[128] = "?", what[16], memory[64] = "memory not known", size[2][MODE_SIZE_TEXT];
     int dev, major = 0, minor = 0, e;
     size_t free_bytes = 0, total = 0;
     void *context = NULL;
@@ -68,7 +69,8 @@ static void look_at_device(int count[], const struct driver *d, int i)
     }
     if ((e = d->retain(&context, dev)) == 0) {
         if (d->current(context) == 0 && d->memory(&free_bytes, &total) == 0)
-            snprintf(memory, sizeof memory, "%.1f of %.1f GB free", (double)free_bytes / 1e9, (double)total / 1e9);
+            snprintf(memory, sizeof memory, "%s of %s free", mode_size_text(size[0], free_bytes),
+                     mode_size_text(size[1], total));
         (void)d->current(NULL);
         (void)d->release(dev);
     }

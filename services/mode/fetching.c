@@ -1,5 +1,6 @@
 #include "fetching.h"
 
+#include "base/memory.h"
 #include "base/str.h"
 #include "interrupt.h"
 #include "pipeline/sources.h"
@@ -9,8 +10,9 @@
 
 bool fetching_show(const char *what, uint64_t done, uint64_t total)
 {
-    if (isatty(STDERR_FILENO))
-        fprintf(stderr, "fetching %s: %.1f of %.1f MB%s", what, (double)done / 1e6, (double)total / 1e6,
+    char have[MODE_SIZE_TEXT], of[MODE_SIZE_TEXT];
+    if (isatty(STDERR_FILENO)) /* \033[K: no end of a longer line stays */
+        fprintf(stderr, "fetching %s: %s of %s\033[K%s", what, mode_size_text(have, done), mode_size_text(of, total),
                 done == total ? "\n" : "\r");
     return !interrupt_signal();
 }

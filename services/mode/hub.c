@@ -277,30 +277,25 @@ static enum mode_status fetch_into(struct fetch *f, const char *dir, struct mode
     return st;
 }
 
-/* As huggingface_hub reads its switches. */
-static bool is_on(const char *name)
+/* As huggingface_hub reads its switches; but what it would take for "off" because it knows no such word is refused. */
+static enum mode_status read_switch(bool *on, const char *name, struct mode_error *err)
 {
-    static const char *const words[] = {"1", "on", "yes", "true"};
+    static const char *const words[] = {"1", "on", "yes", "true", "0", "off", "no", "false", ""};
     const char *value = getenv(name);
-    for (size_t i = 0; value && i < sizeof words / sizeof *words; i++)
-        if (strcasecmp(value, words[i]) == 0) return true;
-    return false;
+    size_t i = 0;
+    while (value && i < sizeof words / sizeof *words && strcasecmp(value, words[i]) != 0) i++;
+    *on = value && i < 4;
+    if (i < sizeof words / sizeof *words) return MODE_OK;
+    return MODE_FAIL(err, MODE_E_CONFIG, "%s: \"%.40s\" is unknown; expected 1 or 0", name, value);
 }
 
 static enum mode_status read_environment(struct fetch *f, struct mode_error *err)
 {
-    f->endpoint = getenv("HF_ENDPOINT");
-    if (!f->endpoint || !*f->endpoint) f->endpoint = "https://huggingface.co";
-    if (strncmp(f->endpoint, "http://", 7) != 0 && strncmp(f->endpoint, "https://", 8) != 0)
-        return MODE_FAIL(err, MODE_E_CONFIG,
-                         "HF_ENDPOINT: \"%.200s\" is not an address; expected http:// or https:// and a host",
-                         f->endpoint);
+    enum mode_status st = mode_remote_hub(&f->endpoint, err);
     f->token = getenv("HF_TOKEN");
     if (f->token && !*f->token) f->token = NULL;
-    enum mode_status st = mode_remote_word(f->token, "HF_TOKEN", err);
-    if (st) return st;
-    f->offline = is_on("HF_HUB_OFFLINE");
-    return MODE_OK;
+    if (!st) st = mode_remote_word(f->token, "HF_TOKEN", err);
+    return st ? st : read_switch(&f->offline, "HF_HUB_OFFLINE", err);
 }
 
 enum mode_status mode_hub_fetch(enum mode_hub_kind kind, const char *id, struct mode_error *err)

@@ -1,6 +1,7 @@
 /* mode - what a person types. `mode --help` lists the verbs, `mode <verb> --help` explains one.
  *
  * Results go to stdout, logs and progress to stderr. Exit codes: docs/FORMATS.md. */
+#include "base/environment.h"
 #include "base/log.h"
 #include "base/options.h"
 #include "base/str.h"
@@ -73,14 +74,6 @@ static int end(int code)
     return code ? code : mode_status_exit_code(MODE_E_IO);
 }
 
-/* MODE_THREADS is no option of most verbs, but all of them follow it. */
-static bool threads_are_right(struct mode_error *err)
-{
-    const char *text = getenv("MODE_THREADS");
-    int64_t n;
-    return !text || !*text || mode_parse_int(text, "MODE_THREADS", 0, 1024, &n, err) == MODE_OK;
-}
-
 int main(int argc, char **argv)
 {
     struct mode_error err = {0};
@@ -93,7 +86,7 @@ int main(int argc, char **argv)
         printf("mode %s\n", mode_version);
         return end(0);
     }
-    if (!threads_are_right(&err) || mode_log_check(&err)) {
+    if (mode_environment_check(&err)) {
         fprintf(stderr, "mode: %s\n", err.text);
         return mode_status_exit_code(MODE_E_CONFIG);
     }

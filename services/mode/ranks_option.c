@@ -28,7 +28,7 @@ static enum mode_status number(int64_t *value, const char *name, int64_t low, in
 /* As torchrun and its kin start processes. torchrun's own store sits on MASTER_PORT: the next port is taken then. */
 static enum mode_status from_environment(int64_t *n, int64_t *rank, char **place, struct mode_error *err)
 {
-    const char *host = getenv("MASTER_ADDR");
+    const char *host = getenv("MASTER_ADDR"), *shared = getenv("TORCHELASTIC_USE_AGENT_STORE");
     int64_t port;
     enum mode_status st;
     if (!getenv("WORLD_SIZE")) return MODE_OK;
@@ -37,7 +37,7 @@ static enum mode_status from_environment(int64_t *n, int64_t *rank, char **place
     if (!host)
         return MODE_FAIL(err, MODE_E_CONFIG,
                          "WORLD_SIZE says that there are several processes, but MASTER_ADDR is not set");
-    *place = mode_xasprintf("%s:%lld", host, (long long)port + (getenv("TORCHELASTIC_USE_AGENT_STORE") ? 1 : 0));
+    *place = mode_xasprintf("%s:%lld", host, (long long)port + (shared && strcmp(shared, "True") == 0 ? 1 : 0));
     return MODE_OK;
 }
 

@@ -1,5 +1,6 @@
 /* mode doctor - is this machine fit to run a workspace? */
 #include "base/file.h"
+#include "base/memory.h"
 #include "base/options.h"
 #include "base/parallel.h"
 #include "base/str.h"
@@ -60,6 +61,20 @@ static void look_at_redis(int count[DOCTOR_VERDICTS])
         doctor_say(count, DOCTOR_OK, "redis", "redis-server %.*s", (int)strcspn(version + 2, " \n"), version + 2);
 }
 
+/* Redis warns of 0, the usual value, at every start. Ours is small and only an index: what matters is that one knows. */
+static void look_at_overcommit(int count[DOCTOR_VERDICTS])
+{
+    char *text = NULL;
+    if (mode_file_read("/proc/sys/vm/overcommit_memory", 64, &text, NULL, NULL)) return;
+    const int is = atoi(text);
+    free(text);
+    doctor_say(count, is == 2 ? DOCTOR_WARN : DOCTOR_OK, "overcommit", "vm.overcommit_memory is %d%s", is,
+               is == 0   ? ": Redis' log warns of it; nothing needs to be set"
+               : is == 2 ? ": forks and large allocations may fail where there is room. HINT: 0 or 1 "
+                           "(docs/OPERATIONS.md, \"Redis and vm.overcommit_memory\")"
+                         : "");
+}
+
 /* A coordinator elsewhere has its Redis there; what matters here is that our key opens its door. */
 static void look_at_coordinator(int count[DOCTOR_VERDICTS], const struct client_options *o)
 {
@@ -110,13 +125,14 @@ static void look_at_workspace(int count[DOCTOR_VERDICTS], const char *workspace)
         doctor_say(count, DOCTOR_BAD, "workspace", "%s", err.text);
     } else {
         uint64_t free_bytes = mode_store_free_bytes(store, NULL);
+        char size[MODE_SIZE_TEXT];
         doctor_say(count, DOCTOR_OK, "workspace", "%s: %swritable, files appear once (link)", workspace,
                    exists ? "" : "not made yet (`mode up` makes it); ");
         doctor_say(count,
                    free_bytes < (uint64_t)1 << 30    ? DOCTOR_BAD
                    : free_bytes < (uint64_t)10 << 30 ? DOCTOR_WARN
                                                      : DOCTOR_OK,
-                   "disk", "%.1f GB free", (double)free_bytes / 1e9);
+                   "disk", "%s free", mode_size_text(size, free_bytes));
     }
     mode_store_close(&store);
     if (probe) mode_dir_remove(probe, NULL);
@@ -128,17 +144,17 @@ static void look_at_workspace(int count[DOCTOR_VERDICTS], const char *workspace)
 static void look_at_machine(int count[DOCTOR_VERDICTS])
 {
     FILE *f = fopen("/proc/meminfo", "r");
-    char line[128];
-    double available = 0;
+    char line[128], size[MODE_SIZE_TEXT];
+    uint64_t available = 0;
     struct rlimit files;
     while (f && fgets(line, sizeof line, f))
-        if (strncmp(line, "MemAvailable:", 13) == 0) available = strtod(line + 13, NULL) / 1e6;
+        if (strncmp(line, "MemAvailable:", 13) == 0) available = strtoull(line + 13, NULL, 10) << 10;
     if (f) fclose(f);
     doctor_say(count,
-               available < 1   ? DOCTOR_BAD
-               : available < 4 ? DOCTOR_WARN
-                               : DOCTOR_OK,
-               "memory", "%.1f GB available", available);
+               available < 1000000000   ? DOCTOR_BAD
+               : available < 4000000000 ? DOCTOR_WARN
+                                        : DOCTOR_OK,
+               "memory", "%s available", mode_size_text(size, available));
     doctor_say(count, DOCTOR_OK, "processors", "%d", mode_parallel_threads());
     if (getrlimit(RLIMIT_NOFILE, &files) == 0)
         doctor_say(count, files.rlim_cur < 1024 ? DOCTOR_WARN : DOCTOR_OK, "open files", "%llu at most",
@@ -181,10 +197,12 @@ static enum mode_status doctor(int argc, char **argv, struct mode_error *err)
         doctor_gpus(count);
         goto out;
     }
-    if (o.client.admin && *o.client.admin)
+    if (o.client.admin && *o.client.admin) {
         look_at_coordinator(count, &o.client);
-    else
+    } else {
         look_at_redis(count);
+        look_at_overcommit(count);
+    }
     look_at_workspace(count, o.client.workspace);
     look_at_machine(count);
     doctor_gpus(count);

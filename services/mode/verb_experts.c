@@ -1,5 +1,6 @@
 /* mode experts - the models of a workspace, as the last finished run left them. */
 #include "base/file.h"
+#include "base/memory.h"
 #include "base/options.h"
 #include "base/str.h"
 #include "ranges.h"
@@ -23,14 +24,15 @@ static void print_models(json_t *root, const char *workspace)
 {
     size_t i;
     json_t *m;
-    printf("%-12s %12s %10s %9s  %s\n", "name", "pairs", "MB", "seconds", "folder (open_clip: local-dir:)");
+    char size[MODE_SIZE_TEXT];
+    printf("%-12s %12s %10s %9s  %s\n", "name", "pairs", "size", "seconds", "folder (open_clip: local-dir:)");
     json_array_foreach(json_object_get(root, "models"), i, m)
     {
         const char *name = json_string_value(json_object_get(m, "name"));
         if (!name) continue;
-        printf("%-12s %12lld %10.1f %9.1f  %s/experts/%s\n", name,
+        printf("%-12s %12lld %10s %9.1f  %s/experts/%s\n", name,
                (long long)json_integer_value(json_object_get(m, "rows_out")),
-               (double)json_integer_value(json_object_get(m, "bytes")) / 1e6,
+               mode_size_text(size, (uint64_t)json_integer_value(json_object_get(m, "bytes"))),
                json_number_value(json_object_get(m, "seconds")), workspace, name);
     }
 }

@@ -1,4 +1,5 @@
 /* mode gc - free what no kept run needs. Only counts, unless told to do it. */
+#include "base/memory.h"
 #include "base/options.h"
 #include "base/str.h"
 #include "marks.h"
@@ -80,7 +81,9 @@ static enum mode_status drop_runs(struct mode_gc_sum *sum, const struct marks *m
 static void print_text(const struct marks *m, const struct gc_options *o, const struct mode_gc *gc,
                        const struct mode_gc_sum *records, const struct mode_gc_sum *all)
 {
-    printf("%s %" PRIu64 " files, %.3f GB\n", gc->dry ? "would free" : "freed", all->files, (double)all->bytes / 1e9);
+    char size[MODE_SIZE_TEXT];
+    printf("%s %" PRIu64 " files, %s\n", gc->dry ? "would free" : "freed", all->files,
+           mode_size_text(size, all->bytes));
     printf("  %-12s %10" PRIu64 " %15" PRIu64 " bytes\n", "runs", records->files, records->bytes);
     for (int k = 0; k < MODE_GC_KINDS; k++)
         printf("  %-12s %10" PRIu64 " %15" PRIu64 " bytes\n", mode_gc_kind_name((enum mode_gc_kind)k), gc->sum[k].files,
@@ -90,10 +93,10 @@ static void print_text(const struct marks *m, const struct gc_options *o, const 
             printf("run %s (%s): %s\n", m->run[r].name, mode_run_state_name(m->run[r].state),
                    gc->dry ? "would go" : "gone");
         else
-            printf("run %s (%s): stays; %.3f GB that no other run needs\n", m->run[r].name,
-                   mode_run_state_name(m->run[r].state), (double)m->run[r].bytes / 1e9);
+            printf("run %s (%s): stays; %s that no other run needs\n", m->run[r].name,
+                   mode_run_state_name(m->run[r].state), mode_size_text(size, m->run[r].bytes));
     if (!o->optimizer && m->optimizer_bytes)
-        printf("%.3f GB are optimizer moments of trained models (--optimizer)\n", (double)m->optimizer_bytes / 1e9);
+        printf("%s are optimizer moments of trained models (--optimizer)\n", mode_size_text(size, m->optimizer_bytes));
     if (gc->dry) printf("nothing was changed; --yes does it, when nothing runs in the workspace\n");
 }
 

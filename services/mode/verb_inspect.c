@@ -26,7 +26,9 @@ static const char usage[] = "mode inspect FILE... [options]";
 static const char prose[] =
     "Says what a file holds and what is odd about it: a tar shard (every picture is decoded; also by its address), a "
     "captions.bin, a\n"
-    "safetensors file, a picture, or the folder of an evaluation task. The kind is told by content.";
+    "safetensors file, a picture, or the folder of an evaluation task. The kind is told by content. Of a shard with "
+    "JSON,\n"
+    "json_fields lists what --text-keys may name: in how many of the first 1,000 JSON members, and an example.";
 
 static void print_scalar(const json_t *v)
 {

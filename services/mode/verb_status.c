@@ -1,4 +1,5 @@
 /* mode status, mode watch, mode cancel, mode drain - look at the runs of a workspace, end one, send workers home. */
+#include "base/memory.h"
 #include "base/str.h"
 #include "client.h"
 #include "msg/status_json.h"
@@ -76,11 +77,11 @@ static void print_train_step(FILE *out, const Mode__TaskRow *t)
 
 static void print_status(FILE *out, const Mode__StatusReply *r)
 {
-    char text[32];
+    char text[32], room[MODE_SIZE_TEXT];
     progress_time(text, sizeof text, r->uptime_s);
-    fprintf(out, "coordinator %s, up %s, epoch %llu, %s; %.1f GB free in %s\n", r->version, text,
+    fprintf(out, "coordinator %s, up %s, epoch %llu, %s; %s free in %s\n", r->version, text,
             (unsigned long long)r->epoch, r->ready ? "ready" : "NOT READY (Redis is away)",
-            (double)r->store_free_bytes / 1e9, r->store ? r->store : "?");
+            mode_size_text(room, r->store_free_bytes), r->store ? r->store : "?");
     if (r->paused) fprintf(out, "PAUSED: %s\n", r->paused);
     for (size_t i = 0; i < r->n_runs; i++) {
         const Mode__Run *run = r->runs[i];

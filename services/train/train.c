@@ -165,15 +165,14 @@ static char *board_dir(const struct mode_job *job, const char *model)
     return run && model[0] != '.' && !strchr(model, '/') ? mode_xasprintf("%s/tensorboard/%s", run, model) : NULL;
 }
 
-/* <run>/validation/<model>.jsonl, its folder made, or NULL: the caller frees. */
+/* <run>/validation/<model>.jsonl, or NULL: the caller frees. */
 static char *validation_path(const struct mode_job *job, const char *model)
 {
     struct mode_error err;
     char *dir = mode_path_join(mode_job_run_dir(job), "validation"), *path = NULL;
-    if (mode_dir_make(dir, &err))
+    if (model[0] != '.' && !strchr(model, '/') &&
+        mode_validation_begin(&path, dir, model, mode_job_key(job), &err) != MODE_OK)
         mode_log_failure("validations_not_kept", &err);
-    else if (model[0] != '.' && !strchr(model, '/'))
-        path = mode_xasprintf("%s/%s.jsonl", dir, model);
     free(dir);
     return path;
 }
@@ -187,7 +186,7 @@ static enum mode_status open_validation(struct mode_validation **v, char **path,
     char *plan = mode_path_join(run, "validation.json");
     enum mode_status st = mode_validation_open_saved(v, plan, mode_job_team(job)->rank == 0, err);
     free(plan);
-    if (*v) *path = validation_path(job, r->name);
+    if (*v && mode_job_team(job)->rank == 0) *path = validation_path(job, r->name);
     return st;
 }
 

@@ -46,7 +46,12 @@ for missing in 'captions|SHARDS' 'captions a|--out DIR' 'preprocess|FILE' 'prepr
 done
 expect 2 'no-such.*unknown; expected auto' mode embed --encoder e --texts t --backend no-such
 expect 2 'no-such.*unknown; expected auto' mode-embed --workspace "$w" --backend no-such
-expect 78 'MODE_THREADS' env MODE_THREADS=abc mode experts --workspace "$w"
+for wrong in 'MODE_THREADS|abc' 'OMP_NUM_THREADS|many' 'MODE_CUDA_ATTENTION|cudn' 'MODE_CUDA_ACTIVATIONS|yes' 'MODE_CUDA_NEAREST|cublas' \
+    'MODE_CUDA_PIXELS|device' 'MODE_SHARD_CACHE_BYTES|lots'; do
+    for program in 'mode experts' mode-embed mode-coordinator; do
+        expect 78 "${wrong%|*}: \"${wrong#*|}" env "${wrong%|*}=${wrong#*|}" $program --workspace "$w"
+    done
+done
 expect 78 'MODE_LOG_LEVEL: "loud" is unknown' env MODE_LOG_LEVEL=loud mode experts --workspace "$w"
 expect 78 'MODE_LOG_LEVEL: "loud" is unknown' env MODE_LOG_LEVEL=loud mode-embed --workspace "$w"
 expect 78 'MODE_LOG_LEVEL: "loud" is unknown' env MODE_LOG_LEVEL=loud mode-coordinator --workspace "$w"

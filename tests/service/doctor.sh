@@ -25,6 +25,11 @@ if ! ldconfig -p | grep -q 'libcuda\.so\.1'; then
     [ "$(grep -c -i 'gpu\|cublas\|cudnn\|nccl' "$dir/out")" -eq 1 ] || { echo "doctor: more than one line"; bad=1; }
 fi
 
+doctor A=1 0
+overcommit=$(cat /proc/sys/vm/overcommit_memory)
+expect "^(ok|warn) +overcommit +vm\.overcommit_memory is $overcommit" "what Redis warns of"
+[ "$overcommit" != 0 ] || expect '^ok +overcommit .*nothing needs to be set' "the usual value is no reason to do anything"
+
 # a folder that is no workspace stays as it was, one that is not there is not made
 "$bin/mode" doctor --workspace "$dir/ws" >"$dir/out" 2>&1
 expect '^ok +workspace +.*/ws: not made yet .*writable' "no workspace yet"
@@ -66,7 +71,7 @@ doctor FAKE_NONE=1 0
 expect '^none +gpu +the driver shows no GPU \(no CUDA-capable device' "a driver without a GPU"
 doctor A=1 0
 expect '^ok +driver .*CUDA up to 13\.2' "the driver's version"
-expect '^ok +gpu 1 +Stand-in B, compute capability 9\.0, 79\.0 of 80\.0 GB free' "a device"
+expect '^ok +gpu 1 +Stand-in B, compute capability 9\.0, 79\.0 GB of 80\.0 GB free' "a device"
 expect '^ok +cublas +13\.1\.0' "cuBLAS"
 expect '^ok +cudnn +9\.19\.0' "cuDNN"
 expect '^ok +nccl +2\.28\.9' "NCCL"

@@ -219,6 +219,7 @@ refused 69 "HINT: without a network" org/other
 endpoint=$HF_ENDPOINT HF_ENDPOINT=hub.example
 refused 78 'HF_ENDPOINT: "hub.example" is not an address; expected http' org/other
 HF_ENDPOINT=$endpoint
+HF_HUB_OFFLINE=offline refused 78 'HF_HUB_OFFLINE: "offline" is unknown; expected 1 or 0' org/other
 # a folder of that name wins
 mkdir -p org && ln -s "$encoder" org/other
 "$bin/mode" embed --encoder org/other --texts texts --out x.npy >/dev/null 2>&1 || fail "a folder wins over the hub"

@@ -142,6 +142,12 @@ for m in seed dense expert-0 expert-1; do
     [ $# = 2 ] || fail "$m has no curve in the run that found it trained: $*"
 done
 "$bin/mode" status --workspace "$work/a" --json >/dev/null || fail "status --json"
+# under its own name: the models are the same, and so is what they scored while they trained
+cp -r "$work/a/runs/test/validation" "$work/validation"
+sed 's/^name: .*/name: test/' "$work/a/run2.yaml" >"$work/a/run7.yaml"
+"$bin/mode" run "$work/a/run7.yaml" --workspace "$work/a" --no-progress 2>>"$work/run.log" || fail "another router under the same name"
+diff -r "$work/validation" "$work/a/runs/test/validation" || fail "another router took away what the models scored while they trained"
+grep -q "<title>dense, step 40: [0-9.]*%</title>" "$work/a/report/report.html" || fail "another router's report has no charts of them"
 
 # data that come later: one more expert, the others keep every byte, nothing of theirs is done again
 corpus "$work/more" 80 40

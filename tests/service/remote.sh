@@ -196,7 +196,8 @@ MODE_SHARD_CACHE_BYTES=1000 refused 78 "MODE_SHARD_CACHE_BYTES" "$at/plain/d/000
 [ "$(find cache/shards -type f ! -name lock | wc -l)" = 1 ] || fail "what was there went for a shard that has no room anyway: $(ls cache/shards)"
 rm -r cache
 MODE_SHARD_CACHE_BYTES=1000 refused 78 "MODE_SHARD_CACHE_BYTES" "$at/plain/d/00000.tar"
-MODE_SHARD_CACHE_BYTES=lots refused 78 'MODE_SHARD_CACHE_BYTES: "lots" is no number' "$at/plain/d/00000.tar"
+HF_ENDPOINT=hub.example refused 78 'HF_ENDPOINT: "hub.example" is not an address' "$at/plain/d/00000.tar"
+MODE_SHARD_CACHE_BYTES=lots refused 78 'MODE_SHARD_CACHE_BYTES: "lots" is no size' "$at/plain/d/00000.tar"
 
 # training reads them at random, also through a folder that holds two
 train() { # DATA OUT [STEPS [OPTION]]

@@ -761,19 +761,19 @@ static void test_a_nearly_full_disk_pauses(void **state)
     stop(&f->coordinator, SIGKILL, &status);
     start_coordinator(f);
     assert_true(submit(f, text));
-    assert_true(soon_noted(f, "the workspace's disk has 1000 bytes free, at least 104857600 are wanted"));
+    assert_true(soon_noted(f, "the workspace's disk has 1.0 kB free, at least 104.9 MB are wanted"));
     work_a_while(f, 500);
     assert_int_equal(f->executed, 0);
     char *page = http_get(f->http_port, "/readyz");
     assert_non_null(strstr(page, "503"));
-    assert_non_null(strstr(page, "not ready: the workspace's disk has 1000 bytes free"));
+    assert_non_null(strstr(page, "not ready: the workspace's disk has 1.0 kB free"));
     free(page);
     page = http_get(f->http_port, "/metrics");
     assert_non_null(strstr(page, "\nmode_disk_free_bytes "));
     assert_non_null(strstr(page, "\nmode_disk_floor_bytes 104857600\n"));
     free(page);
     page = http_get(f->http_port, "/status");
-    assert_non_null(strstr(page, "\"paused\": \"the workspace's disk has 1000 bytes free"));
+    assert_non_null(strstr(page, "\"paused\": \"the workspace's disk has 1.0 kB free"));
     free(page);
     write_file(f->root, "disk", "110000000"); /* over the floor, but not by enough to begin again */
     work_a_while(f, 1500);

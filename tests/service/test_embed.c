@@ -237,7 +237,8 @@ static void test_encoder_is_kept_from_task_to_task(void **state)
         mode_compute_run(&end, store, "embed", embed_work, &with, &task, &page, &kept);
         if (i == 2) {
             assert_int_equal(end.status, MODE_E_NOINPUT);
-            assert_null(kept.what); /* the one that is not wanted any more is not held on to */
+            assert_null(kept.what);             /* the one that is not wanted any more is not held on to */
+            assert_string_equal(page.unit, ""); /* nor are texts counted before it is there */
         } else {
             Mode__Commit *c;
             if (end.status) fail_msg("task %d: %s", i, end.text);

@@ -96,8 +96,8 @@ static void test_what_is_given_back_is_not_held(void **state)
 
 static void test_sizes_are_read_strictly(void **state)
 {
-    static const char *const bad[] = {"",          "0",  "-1", "8gb", "g", "1.5g", "99999999999999999999",
-                                      "20000000t", " 8", "8 g"};
+    static const char *const bad[] = {
+        "", "0", "-1", "8gb", "g", "1.5.g", "1e3", "0x10", ".5g", "99999999999999999999", "20000000t", " 8", "8 g"};
     struct mode_error err;
     size_t n;
     (void)state;
@@ -107,10 +107,28 @@ static void test_sizes_are_read_strictly(void **state)
     assert_true(n == (size_t)8 << 30);
     assert_int_equal(mode_parse_size("3k", "--memory", &n, &err), MODE_OK);
     assert_true(n == 3072);
+    assert_int_equal(mode_parse_size("1.5T", "--memory", &n, &err), MODE_OK);
+    assert_true(n == (size_t)3 << 39);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         assert_int_equal(mode_parse_size(bad[i], "--memory", &n, &err), MODE_E_VALUE);
         assert_non_null(strstr(err.text, "--memory"));
     }
+}
+
+static void test_sizes_are_said_in_the_unit_that_fits(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t bytes;
+        const char *text;
+    } as[] = {{0, "0 bytes"},         {1, "1 byte"},
+              {999, "999 bytes"},     {1000, "1.0 kB"},
+              {999949, "999.9 kB"},   {999950, "1.0 MB"},
+              {30000000, "30.0 MB"},  {999999999, "1.0 GB"},
+              {4294967296, "4.3 GB"}, {UINT64_MAX, "18446.7 PB"}};
+    char text[MODE_SIZE_TEXT];
+    for (size_t i = 0; i < sizeof as / sizeof *as; i++)
+        assert_string_equal(mode_size_text(text, as[i].bytes), as[i].text);
 }
 
 int main(void)
@@ -120,6 +138,7 @@ int main(void)
         cmocka_unit_test(test_this_machine_has_memory_and_we_hold_some),
         cmocka_unit_test(test_what_is_given_back_is_not_held),
         cmocka_unit_test(test_sizes_are_read_strictly),
+        cmocka_unit_test(test_sizes_are_said_in_the_unit_that_fits),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -53,8 +54,27 @@ static void test_a_share_of_the_threads_takes_part(void **state)
     }
 }
 
+static void test_variables_say_how_many(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *own, *openmp;
+        enum mode_status st;
+    } cases[] = {{"", "", MODE_OK},        {"3", "", MODE_OK},          {"1025", "", MODE_E_VALUE},
+                 {"-1", "", MODE_E_VALUE}, {"", "8,2", MODE_OK},        {"0", "8", MODE_OK},
+                 {"", "0", MODE_E_VALUE},  {"", "eight", MODE_E_VALUE}, {"0", "2x", MODE_E_VALUE},
+                 {"2", "eight", MODE_OK}}; /* which nobody asks then */
+    struct mode_error err;
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        setenv("MODE_THREADS", cases[c].own, 1);
+        setenv("OMP_NUM_THREADS", cases[c].openmp, 1);
+        assert_int_equal(mode_parallel_check(&err), cases[c].st);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_a_share_of_the_threads_takes_part)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_a_share_of_the_threads_takes_part),
+                                       cmocka_unit_test(test_variables_say_how_many)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -476,6 +476,53 @@ static void test_inspect(void **state)
     free(text), free(picture), free(pics), free(out), free(tar);
 }
 
+static const char *example(const json_t *v, const char *selector, json_int_t samples)
+{
+    const json_t *field = json_object_get(json_object_get(v, "json_fields"), selector);
+    assert_int_equal(json_integer_value(json_object_get(field, "samples")), samples);
+    return json_string_value(json_object_get(field, "example"));
+}
+
+static void test_inspect_lists_the_fields_of_json(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *text;
+    } member[] = {{"0.txt", "no json"},
+                  {"1.json", "{\"text\": \"\", \"width\": 256, \"tags\": [\"a\\nb\", \"c\"], \"nothing\": null}"},
+                  {"2.json", "{\"text\": \"a picture\", \"width\": 0.5, \"texts\": [[\"alt\", \"w\"]]}"},
+                  {"3.json", "{\"text\": "},
+                  {"4.meta.json", "{\"text\": \"'123456789'123456789'123456789'123456789'123456789'123456789'123456789'"
+                                  "12345678\u00fc9\"}"}};
+    struct mode_tar_writer *w;
+    struct mode_text_keys keys;
+    char *tar = in_dir("fields.tar"), *plain = in_dir("plain.tar");
+    json_t *v;
+    assert_int_equal(mode_text_keys_parse(&keys, NULL, 0, &err), MODE_OK);
+    assert_int_equal(mode_tar_writer_open(&w, tar, &err), MODE_OK);
+    for (size_t i = 0; i < sizeof member / sizeof *member; i++)
+        assert_int_equal(mode_tar_writer_add(w, member[i].name, member[i].text, strlen(member[i].text), &err), MODE_OK);
+    assert_int_equal(mode_tar_writer_finish(&w, &err), MODE_OK);
+    if (mode_inspect(&v, tar, &keys, 0, &err)) fail_msg("%s", err.text);
+    assert_int_equal(json_integer_value(json_object_get(v, "json_members_read")), 4);
+    assert_int_equal(json_object_size(json_object_get(v, "json_fields")), 6);
+    assert_string_equal(example(v, "json:text", 2), "a picture");
+    assert_string_equal(example(v, "json:width", 2), "256");
+    assert_string_equal(example(v, "json:tags[]", 1), "a b");
+    assert_string_equal(example(v, "json:texts[]", 1), "[\"alt\",\"w\"]");
+    assert_null(example(v, "json:nothing", 1));
+    assert_string_equal(example(v, "meta.json:text", 1),
+                        "'123456789'123456789'123456789'123456789'123456789'123456789'123456789'12345678...");
+    json_decref(v);
+    assert_int_equal(mode_tar_writer_open(&w, plain, &err), MODE_OK);
+    assert_int_equal(mode_tar_writer_add(w, member[0].name, member[0].text, 7, &err), MODE_OK);
+    assert_int_equal(mode_tar_writer_finish(&w, &err), MODE_OK);
+    if (mode_inspect(&v, plain, &keys, 0, &err)) fail_msg("%s", err.text);
+    assert_null(json_object_get(v, "json_fields"));
+    json_decref(v);
+    free(tar), free(plain);
+}
+
 static void test_dali_index(void **state)
 {
     (void)state;
@@ -512,6 +559,7 @@ int main(void)
         cmocka_unit_test(test_csv),
         cmocka_unit_test(test_csv_that_cannot_be_understood),
         cmocka_unit_test(test_inspect),
+        cmocka_unit_test(test_inspect_lists_the_fields_of_json),
         cmocka_unit_test(test_dali_index),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -392,6 +392,39 @@ static void test_a_continuation_never_starts_from_something_else(void **state)
     free(missing);
 }
 
+static void test_what_is_odd_about_a_parent_is_said(void **state)
+{
+    (void)state;
+    static const uint16_t half = 0;
+    struct mode_error err = {0};
+    struct mode_safetensors f;
+    char *weights = file_of("seed", MODE_FILE_CLIP_WEIGHTS), *odd = mode_path_join(world.dir, "odd.safetensors");
+    world_ok(mode_safetensors_open(&f, weights, &err), &err);
+    struct mode_tensor *list = mode_xcalloc(f.n_tensors, sizeof *list);
+    for (size_t i = 0; i < f.n_tensors; i++) {
+        list[i] = f.tensors[i];
+        if (strcmp(list[i].name, "logit_scale") != 0) continue;
+        list[i].dtype = MODE_DTYPE_F16;
+        list[i].data = (void *)(uintptr_t)&half;
+    }
+    world_ok(mode_safetensors_write(odd, list, f.n_tensors, NULL, 0, &err), &err);
+    struct mode_train_parent parent = {NULL, weights, NULL};
+    struct mode_train_spec spec = spec_of(0, 1, &parent);
+    struct stopper s = {0};
+    world_ok(train("odd", &spec, &s, NULL, NULL, &err), &err);
+    assert_int_equal(s.t.notices, 0); /* nothing is odd about what we wrote */
+    parent.weights = odd;
+    world_ok(train("odd", &spec, &s, NULL, NULL, &err), &err);
+    assert_int_equal(s.t.notices, 1);
+    assert_non_null(strstr(s.t.notice, "odd.safetensors: 1 of "));
+    assert_non_null(strstr(s.t.notice, "F16, computed with as F32"));
+    mode_safetensors_close(&f);
+    free(s.t.last);
+    free(list);
+    free(odd);
+    free(weights);
+}
+
 static void test_a_loss_that_is_not_finite_ends_the_training(void **state)
 {
     (void)state;
@@ -514,6 +547,7 @@ int main(void)
         cmocka_unit_test(test_accumulation_and_clipping_resume_to_the_same_bytes),
         cmocka_unit_test(test_a_continuation_goes_on_where_the_seed_ended),
         cmocka_unit_test(test_a_continuation_never_starts_from_something_else),
+        cmocka_unit_test(test_what_is_odd_about_a_parent_is_said),
         cmocka_unit_test(test_a_loss_that_is_not_finite_ends_the_training),
         cmocka_unit_test(test_impossible_trainings_are_refused),
         cmocka_unit_test(test_the_loss_falls),

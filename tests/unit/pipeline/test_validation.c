@@ -335,10 +335,56 @@ static void test_a_bad_task_ends_the_training_before_its_first_step(void **state
     free(path);
 }
 
+static bool has(const char *dir, const char *name)
+{
+    char *path = mode_path_join(dir, name);
+    const bool is = mode_file_exists(path);
+    free(path);
+    return is;
+}
+
+static void begin(const char *dir, const char *model, const char *key, bool writes)
+{
+    struct mode_error err;
+    char *path;
+    world_ok(mode_validation_begin(&path, dir, model, key, &err), &err);
+    if (writes) world_ok(mode_file_write_atomic(path, key, strlen(key), &err), &err);
+    free(path);
+}
+
+static void test_rows_of_a_run_stay_with_their_training(void **state)
+{
+    (void)state;
+    struct mode_error err;
+    char *dir = mode_path_join(world.dir, "of a run"), *old = mode_path_join(dir, "old.jsonl"),
+         *model[] = {"expert-1", "expert-11"}, *none;
+    const char *const first[] = {"aa", "bb"}, *const second[] = {"aa", "cc"};
+    mode_validation_keep(dir, 2, model, first); /* there is no folder: nothing was evaluated */
+    for (int i = 0; i < 2; i++) begin(dir, model[i], first[i], true);
+    world_ok(mode_file_write_atomic(old, "", 0, &err), &err); /* of nobody known */
+    begin(dir, model[0], first[0], false);                    /* killed, and gone on with */
+    mode_validation_keep(dir, 2, model, first);
+    assert_true(has(dir, "expert-1.jsonl") && has(dir, "expert-11.jsonl"));
+    assert_false(has(dir, "old.jsonl"));
+    mode_validation_keep(dir, 2, model, second); /* one of them is trained otherwise now, and was never evaluated */
+    assert_true(has(dir, "expert-1.jsonl") && has(dir, "expert-1.key"));
+    assert_false(has(dir, "expert-11.jsonl") || has(dir, "expert-11.key"));
+    begin(dir, model[0], "dd", false); /* trained otherwise: from its first step on */
+    assert_false(has(dir, "expert-1.jsonl"));
+    begin(dir, model[0], "dd", true);
+    mode_validation_keep(dir, 1, model, first);
+    assert_false(has(dir, "expert-1.jsonl"));
+    assert_int_equal(mode_validation_begin(&none, "/dev/null/x", "m", "aa", &err), MODE_E_CREATE);
+    assert_null(none);
+    free(dir);
+    free(old);
+}
+
 int main(void)
 {
     const struct CMUnitTest all[] = {cmocka_unit_test(test_the_numbers_are_those_of_an_evaluation),
                                      cmocka_unit_test(test_every_point_is_there_once),
-                                     cmocka_unit_test(test_a_bad_task_ends_the_training_before_its_first_step)};
+                                     cmocka_unit_test(test_a_bad_task_ends_the_training_before_its_first_step),
+                                     cmocka_unit_test(test_rows_of_a_run_stay_with_their_training)};
     return cmocka_run_group_tests(all, setup, teardown);
 }

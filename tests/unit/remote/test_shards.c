@@ -201,7 +201,7 @@ static void test_what_is_larger_than_all_is_said_at_once(void **state)
     assert_int_equal(n_here(), SHARDS);
     setenv("MODE_SHARD_CACHE_BYTES", "many", 1);
     assert_int_equal(mode_shard_hold(&f, address[SHARDS], NULL, &err), MODE_E_CONFIG);
-    assert_non_null(strstr(err.text, "MODE_SHARD_CACHE_BYTES: \"many\" is no number of bytes"));
+    assert_non_null(strstr(err.text, "MODE_SHARD_CACHE_BYTES: \"many\" is no size"));
 }
 
 /* Nobody's part is taken for a copy, and none is left of what failed for good. */
