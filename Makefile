@@ -100,6 +100,11 @@ avx512-check: ## the AVX-512 kernels on an emulated processor (needs bochs; some
 	@cmake -S . -B $(BUILD) >/dev/null && cmake --build $(BUILD) -j$(JOBS) --target mode-test-avx512 >/dev/null
 	@tests/emulated/avx512.sh $(BUILD)
 
+.PHONY: two-machines
+two-machines: models programs ## a run by two machines over NFS that lose their power (needs root and qemu; a quarter of an hour)
+	@cmake --build $(BUILD) -j$(JOBS) --target mode-test-corpus >/dev/null
+	@tests/emulated/two_machines.sh $(BUILD)
+
 .PHONY: parity-tokenizers
 parity-tokenizers: models programs ## the tokenizers against their Python originals, line by line (needs Python; minutes)
 	@"$$(tests/golden/venv.sh)" tests/golden/check_tokenizers.py $(BUILD)/bin/mode $(MODE_CACHE)/models

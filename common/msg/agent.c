@@ -447,7 +447,7 @@ static void check_slots(struct agent *a, uint64_t ooms, double now)
 {
     struct mode_error err;
     /* before the first welcome there is no lease to lose */
-    bool hold = a->lease_s > 0 && now - a->acked > self_fence * a->lease_s;
+    const double until = a->lease_s > 0 ? a->acked + self_fence * a->lease_s : 0;
     for (int i = 0; i < a->config->slots; i++) {
         struct work *w = &a->slots[i];
         if (w->proc.pid <= 0) {
@@ -457,7 +457,7 @@ static void check_slots(struct agent *a, uint64_t ooms, double now)
             }
             continue;
         }
-        atomic_store(&w->proc.page->hold, hold);
+        atomic_store(&w->proc.page->publish_until, until);
         if (!w->busy) continue;
         uint64_t changes = atomic_load(&w->proc.page->changes);
         if (changes != w->changes || atomic_load(&w->proc.page->holding)) {

@@ -100,11 +100,17 @@ static enum mode_status fetch_inputs(struct mode_compute_end *end, struct mode_j
     return st;
 }
 
-/* Wait while the agent cannot tell whether the lease still holds. */
+static bool may_be_lost(const struct mode_job_page *page)
+{
+    const double until = atomic_load(&page->publish_until);
+    return until > 0 && mode_clock_s() > until;
+}
+
+/* Wait while nobody can tell whether the lease still holds. */
 static enum mode_status wait_for_lease(struct mode_job *job, struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
-    while (atomic_load(&job->page->hold)) {
+    while (may_be_lost(job->page)) {
         if (mode_job_stopping(job)) {
             st = MODE_FAIL(err, MODE_E_STOPPED, "stopped while it waited for the coordinator to publish");
             break;

@@ -26,7 +26,7 @@ enum { MODE_SCORES = 64, MODE_SCORE_TASK = 64, MODE_SCORE_METRIC = 48 };
 struct mode_job_page {
     atomic_uint_fast64_t done, total;
     atomic_uint_fast64_t changes; /* bumped whenever progress differs from before: what the stall clock watches */
-    atomic_bool holding;          /* waits before publishing because of hold */
+    atomic_bool holding;          /* waits before publishing, for a lease that is certain */
     char unit[32];                /* display only */
     atomic_bool trains;           /* the next four are of a step; display only */
     _Atomic double loss, lr, logit_scale, samples_per_s;
@@ -38,7 +38,9 @@ struct mode_job_page {
     } score[MODE_SCORES];
 
     atomic_uint_fast64_t stop_fence; /* stop the job of this fence */
-    atomic_bool hold;                /* the lease may be lost: do not publish for now */
+    /* Of mode_clock_s: from then on the lease may be lost, and nothing may be published; 0: there is none to lose. A time
+     * and no flag, for the agent may be frozen when it comes. */
+    _Atomic double publish_until;
 };
 
 enum { MODE_WORKER_NAME = 200, MODE_RUN_NAME = 128 };

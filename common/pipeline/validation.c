@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/fresh.h"
 #include "data/evalset.h"
 #include "models/clip.h"
 #include "pipeline/evaluate.h"
@@ -255,7 +256,7 @@ enum mode_status mode_validation_begin(char **path, const char *dir, const char 
 
 void mode_validation_keep(const char *dir, size_t n, char *const *model, const char *const *key)
 {
-    DIR *d = opendir(dir);
+    DIR *d = mode_fresh_opendir(dir);
     if (!d) return;
     for (const struct dirent *e; (e = readdir(d));) {
         bool stays = e->d_name[0] == '.';

@@ -574,6 +574,25 @@ static void test_without_an_answer_nothing_is_published(void **state)
     assert_true(mode_store_commit_exists(f->store, key));
 }
 
+/* The agent gets no processor when its lease runs out; the compute process has one. */
+static void test_who_is_frozen_publishes_nothing(void **state)
+{
+    struct fixture *f = *state;
+    char key[MODE_DIGEST_HEX];
+    f->lease_ms = 1000;
+    make_task(f, key, "brief", "test", CODE);
+    start_worker(f, NULL, NULL);
+    wait_credit(f, 1);
+    assign(f, key, 1, SOON_MS);
+    assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_ASSIGN_ACK, SOON_MS));
+    assert_int_equal(kill(f->worker, SIGSTOP), 0);
+    for (const double until = mode_clock_s() + 3; mode_clock_s() < until; usleep(20000)) /* the task takes 1.5 s */
+        assert_false(mode_store_commit_exists(f->store, key));
+    assert_int_equal(kill(f->worker, SIGCONT), 0);
+    assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_RESULT, SOON_MS));
+    assert_true(mode_store_commit_exists(f->store, key));
+}
+
 static void test_a_dropped_lease_ends_the_work(void **state)
 {
     struct fixture *f = *state;
@@ -616,6 +635,7 @@ int main(int argc, char **argv)
         T(test_who_is_not_meant_does_not_listen),
         T(test_a_restarted_coordinator_finds_the_task_held),
         T(test_without_an_answer_nothing_is_published),
+        T(test_who_is_frozen_publishes_nothing),
         T(test_a_dropped_lease_ends_the_work),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
