@@ -1,9 +1,9 @@
 #!/bin/sh
-# two_machines.sh BUILD - a run by two machines that share a workspace over NFS, each a real Linux on an emulated processor (qemu):
-# 1 has the disk, exports it and runs Redis, the coordinator, embed and train; 2 mounts it as it comes and runs every
-# service. The run is made once in peace, when each sees at once what the other made, and once while
-# first machine 2 and then machine 1 lose their power: it goes on, to the same bytes. As root; takes a quarter of an hour, the first time some minutes more for Debian's
-# packages, which are unpacked to $MODE_CACHE/two-machines (3 GB).
+# two_machines.sh BUILD - a run by two machines that share a workspace over NFS, each a real Linux on an emulated processor
+# (qemu): 1 has the disk, exports it and runs Redis, the coordinator, embed and train; 2 mounts it as it comes and runs
+# every service. The run is made once in peace, when each sees at once what the other made, and once while first machine
+# 2 and then machine 1 lose their power: it goes on, to the same bytes. As root; takes a quarter of an hour, and the
+# first time some minutes more for Debian's packages, which are unpacked to $MODE_CACHE/two-machines (3 GB).
 set -eu
 build=$(cd "$1" && pwd) here=$(cd "$(dirname "$0")" && pwd)
 home=${MODE_CACHE:-$HOME/.cache/mode}/two-machines
