@@ -547,15 +547,21 @@ static void ping(struct fixture *f)
     send_to_worker(f, &e);
 }
 
-static void test_without_an_answer_nothing_is_published(void **state)
+/* A worker whose leases may be lost 0.8 s after its last answer; the task, yet to be assigned, takes 1.5 s. */
+static void wait_for_short_leases(struct fixture *f, char *key)
 {
-    struct fixture *f = *state;
-    char key[MODE_DIGEST_HEX];
     f->lease_ms = 1000;
     make_task(f, key, "brief", "test", CODE);
     start_worker(f, NULL, NULL);
     wait_credit(f, 1);
-    f->mute = true; /* heartbeats unanswered from now on: the lease may be lost after 0.8 s, and the task takes 1.5 s */
+}
+
+static void test_without_an_answer_nothing_is_published(void **state)
+{
+    struct fixture *f = *state;
+    char key[MODE_DIGEST_HEX];
+    wait_for_short_leases(f, key);
+    f->mute = true; /* heartbeats unanswered from now on */
     assign(f, key, 1, SOON_MS);
     double until = mode_clock_s() + SOON_MS * 1e-3;
     for (bool waits = false; mode_clock_s() < until;) {
@@ -579,14 +585,11 @@ static void test_who_is_frozen_publishes_nothing(void **state)
 {
     struct fixture *f = *state;
     char key[MODE_DIGEST_HEX];
-    f->lease_ms = 1000;
-    make_task(f, key, "brief", "test", CODE);
-    start_worker(f, NULL, NULL);
-    wait_credit(f, 1);
+    wait_for_short_leases(f, key);
     assign(f, key, 1, SOON_MS);
     assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_ASSIGN_ACK, SOON_MS));
     assert_int_equal(kill(f->worker, SIGSTOP), 0);
-    for (const double until = mode_clock_s() + 3; mode_clock_s() < until; usleep(20000)) /* the task takes 1.5 s */
+    for (const double until = mode_clock_s() + 3; mode_clock_s() < until; usleep(20000))
         assert_false(mode_store_commit_exists(f->store, key));
     assert_int_equal(kill(f->worker, SIGCONT), 0);
     assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_RESULT, SOON_MS));
