@@ -323,11 +323,16 @@ void supervisor_last_line(char *out, size_t n, const char *workspace, const char
     free(path);
 }
 
+enum { LOOKS = 50, LOOK_MS = 20 };
+
 static enum mode_status lock_pid_file(int *fd, const char *path, struct mode_error *err)
 {
     *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (*fd < 0) return MODE_FAIL(err, MODE_E_CREATE, "%s: %s", path, strerror(errno));
-    if (flock(*fd, LOCK_EX | LOCK_NB) == 0) return MODE_OK;
+    for (int i = 0; i < LOOKS; i++) { /* whoever looks whether one runs has it for a moment, too */
+        if (flock(*fd, LOCK_EX | LOCK_NB) == 0) return MODE_OK;
+        usleep(1000 * LOOK_MS);
+    }
     close(*fd);
     *fd = -1;
     return MODE_FAIL(err, MODE_E_TEMP, "%s is locked: it runs already", path);

@@ -82,6 +82,7 @@ kill -9 "$(cat "$w/run/supervisor.pid" | head -1)" "$(cat "$w/run/coordinator.pi
 mode down --workspace "$w" >/dev/null 2>&1 || true
 await flock -n "$w/lock" true || fail "somebody holds the workspace"
 expect 75 'the run open needs is not known for certain' --drop other --yes
+flock -s "$w/run/supervisor.pid" sleep 0.5 & # somebody who looks whether one runs
 mode up --workspace "$w" >/dev/null
 mode down --workspace "$w" >/dev/null
 before=$(done_of open)
