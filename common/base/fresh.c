@@ -43,8 +43,20 @@ bool mode_fresh_stat(const char *path, struct stat *sb)
     return stat(path, sb) == 0 || (may_be_there(path) && stat(path, sb) == 0);
 }
 
-DIR *mode_fresh_opendir(const char *path)
+static void ask_for_list(const char *path)
 {
     if (!ask_server(path) && may_be_there(path)) (void)ask_server(path);
+}
+
+DIR *mode_fresh_opendir(const char *path)
+{
+    ask_for_list(path);
     return opendir(path);
+}
+
+int mode_fresh_scandir(const char *path, struct dirent ***list, int (*wanted)(const struct dirent *),
+                       int (*order)(const struct dirent **, const struct dirent **))
+{
+    ask_for_list(path);
+    return scandir(path, list, wanted, order);
 }

@@ -11,9 +11,11 @@
 #include <stdbool.h>
 #include <sys/stat.h>
 
-/* As open(2) to read, stat(2), opendir(3); errno says why not. */
+/* As open(2) to read, stat(2), opendir(3), scandir(3); errno says why not. */
 int mode_fresh_open(const char *path, int flags);
 bool mode_fresh_stat(const char *path, struct stat *sb);
 DIR *mode_fresh_opendir(const char *path);
+int mode_fresh_scandir(const char *path, struct dirent ***list, int (*wanted)(const struct dirent *),
+                       int (*order)(const struct dirent **, const struct dirent **));
 
 #endif

@@ -233,7 +233,7 @@ enum mode_status mode__pack_folder(struct mode__packer *p, const char *dir, int 
     struct dirent **list;
     enum mode_status st = MODE_OK;
     if (depth > MAX_DEPTH) return MODE_FAIL(err, MODE_E_VALUE, "%s: folders nested deeper than %d", dir, MAX_DEPTH);
-    const int n = scandir(dir, &list, skip_hidden, by_number);
+    const int n = mode_fresh_scandir(dir, &list, skip_hidden, by_number);
     if (n < 0) return mode_input_fail(err, errno, dir, "be read");
     for (int i = 0; i < n; i++) {
         struct stat sb;

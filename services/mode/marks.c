@@ -1,5 +1,6 @@
 #include "marks.h"
 
+#include "base/fresh.h"
 #include "base/str.h"
 #include "pipeline/checkpoint.h"
 
@@ -46,7 +47,7 @@ enum mode_status marks_runs(struct marks *m, const char *workspace, struct mode_
     char *dir = mode_path_join(workspace, "runs");
     struct dirent **entry = NULL;
     enum mode_status st = MODE_OK;
-    int n = scandir(dir, &entry, NULL, alphasort);
+    int n = mode_fresh_scandir(dir, &entry, NULL, alphasort);
     if (n < 0 && errno != ENOENT) st = mode_input_fail(err, errno, dir, "be read");
     for (int i = 0; i < n; i++) {
         if (!st && entry[i]->d_name[0] != '.') st = read_run(m, dir, entry[i]->d_name, err);

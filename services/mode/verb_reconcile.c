@@ -1,5 +1,6 @@
 /* mode reconcile - prove that every input sample of a run ended in exactly one place. */
 #include "base/file.h"
+#include "base/fresh.h"
 #include "base/options.h"
 #include "base/str.h"
 #include "ledger.h"
@@ -119,7 +120,7 @@ static struct candidate *list(int *n_runs, const char *workspace)
 {
     char *dir = mode_path_join(workspace, "runs");
     struct dirent **entry = NULL;
-    int n = scandir(dir, &entry, NULL, alphasort);
+    int n = mode_fresh_scandir(dir, &entry, NULL, alphasort);
     struct candidate *run = mode_xcalloc((size_t)(n > 0 ? n : 0) + 1, sizeof *run);
     *n_runs = 0;
     for (int i = 0; i < n; i++) {

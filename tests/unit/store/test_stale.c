@@ -79,6 +79,7 @@ static void ask(const char *folder)
 
 BOTH(int, open, const char *path, int flags, mode_t mode)
 BOTH(int, stat, const char *path, struct stat *sb)
+BOTH(int, scandir, const char *path, struct dirent ***list) /* and what is wanted, in which order: all of nothing */
 
 int as_open(const char *path, int flags, mode_t mode)
 {
@@ -124,6 +125,19 @@ DIR *opendir(const char *path)
         fail_msg("%s is listed as it may have been", path);
     ask(NULL);
     return fd < 0 ? NULL : fdopendir(fd);
+}
+
+int as_scandir(const char *path, struct dirent ***list)
+{
+    DIR *d = opendir(path);
+    *list = NULL;
+    if (d) closedir(d);
+    return d ? 0 : -1;
+}
+
+int as_scandir64(const char *path, struct dirent ***list)
+{
+    return as_scandir(path, list);
 }
 
 /* ---- */
@@ -275,6 +289,7 @@ static void test_files(void **state)
     struct fixture *f = *state;
     struct mode_mapping map;
     char *file = mode_xasprintf("%s/a/b/c/file", client.root), *folder = mode_path_folder(file), *text, hex[65];
+    struct dirent **list;
     client.on = true;
     assert_false(mode_file_exists(file));
     assert_int_equal(mode_file_read(file, 0, &text, NULL, &f->err), MODE_E_NOINPUT);
@@ -286,7 +301,7 @@ static void test_files(void **state)
     char *believed[MOST];
     const size_t n = client.n;
     for (size_t i = 0; i < n; i++) believed[i] = mode_xstrdup(client.missing[i]);
-    for (int i = 0; i < 5; i++) { /* each for itself, from what was believed before */
+    for (int i = 0; i < 6; i++) { /* each for itself, from what was believed before */
         while (client.n) forget(0);
         for (client.n = 0; client.n < n; client.n++) client.missing[client.n] = mode_xstrdup(believed[client.n]);
         client.on = true;
@@ -294,6 +309,7 @@ static void test_files(void **state)
         if (i == 1) assert_int_equal(mode_file_read(file, 0, &text, NULL, &f->err), MODE_OK);
         if (i == 2) assert_int_equal(mode_file_map(file, &map, &f->err), MODE_OK);
         if (i == 3) assert_int_equal(mode_digest_file(file, hex, NULL, &f->err), MODE_OK);
+        if (i == 5) assert_int_equal(mode_fresh_scandir(folder, &list, NULL, NULL), 0);
         DIR *d = i == 4 ? mode_fresh_opendir(folder) : NULL;
         if (i == 4) assert_non_null(d);
         client.on = false;
