@@ -1,9 +1,10 @@
 #!/bin/sh
 # two_machines.sh BUILD - a run by two machines that share a workspace over NFS, each a real Linux on an emulated processor
 # (qemu): 1 has the disk, exports it and runs Redis, the coordinator, embed and train; 2 mounts it as it comes and runs
-# every service. The run is made once in peace, when each sees at once what the other made, and once while first machine
-# 2 and then machine 1 lose their power: it goes on, to the same bytes. As root; takes a quarter of an hour, and the
-# first time some minutes more for Debian's packages, which are unpacked to $MODE_CACHE/two-machines (3 GB).
+# every service. The run is made once in peace, when each sees at once what the other made, and once while machine 2, with
+# a clock that is wrong, is frozen until it is missed, then loses its power, and then machine 1 does: it goes on, to the
+# same bytes. As root; takes a quarter of an hour, and the first time some minutes more for Debian's packages, which are
+# unpacked to $MODE_CACHE/two-machines (3 GB).
 set -eu
 build=$(cd "$1" && pwd) here=$(cd "$(dirname "$0")" && pwd)
 home=${MODE_CACHE:-$HOME/.cache/mode}/two-machines
@@ -239,8 +240,14 @@ stop
 sums calm >"$work/calm"
 cat "$work/calm"
 
+on 2 'date -s "+25 hours"' >/dev/null
 start storm
 until_there 1 'ls /shared/storm/ckpt/*/*/*.manifest' "the seed has no checkpoint"
+kill -STOP "$(cat "$work/pid2")"
+echo "machine 2, whose clock is a day ahead, is frozen"
+until_there 1 'grep -q "fell silent" /tmp/coordinator.log' "nobody misses machine 2"
+kill -CONT "$(cat "$work/pid2")"
+until_there 1 'sed "1,/fell silent/d" /tmp/coordinator.log | grep -q "worker name=train@machine2"' "machine 2 does not come back"
 power_off 2
 echo "machine 2 lost its power"
 power_on 2
