@@ -17,14 +17,21 @@ import socket, sys
 s = socket.socket(socket.AF_UNIX)
 s.settimeout(60)
 s.connect(sys.argv[1])
-s.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(16 + 1 + 31)) # ZMTP: a greeting
-s.recv(64, socket.MSG_WAITALL)
+s.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(16 + 1 + 31)) # ZMTP: a greeting, which is answered in pieces
+def read(n): # of a socket with a time limit, which takes no MSG_WAITALL
+    got = b""
+    while len(got) < n:
+        more = s.recv(n - len(got))
+        if not more: sys.exit("the other side has gone")
+        got += more
+    return got
+read(64)
 s.sendall(b"\x04\x1c\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER")
-s.recv(2 + s.recv(2, socket.MSG_PEEK | socket.MSG_WAITALL)[1], socket.MSG_WAITALL)
+read(read(2)[1])
 s.sendall(b"\x00\x05hello" * 3)
 s.recv(1) # until the other side goes
 END
-python3 "$work/stranger.py" "$work/w/run/admin.sock" 2>/dev/null &
+python3 "$work/stranger.py" "$work/w/run/admin.sock" &
 await_said 'warn coordinator bad_message port=admin key= all=1 ' "$work/w/logs/coordinator.log"
 "$bin/mode" down --workspace "$work/w" >/dev/null
 [ "$(grep -c ' bad_message ' "$work/w/logs/coordinator.log")" = 1 ] || fail "every bad message is a line of the log"
