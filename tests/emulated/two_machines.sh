@@ -108,7 +108,9 @@ fail() {
 trap bye EXIT
 trap 'exit 1' INT TERM
 power_off() { # machine: as when its plug is pulled
-    [ ! -e "$work/pid$1" ] || kill -9 "$(cat "$work/pid$1")" 2>/dev/null || :
+    [ -e "$work/pid$1" ] || return 0
+    kill -9 "$(cat "$work/pid$1")" 2>/dev/null || :
+    wait "$(cat "$work/pid$1")" 2>/dev/null || : # until then it has its disk
 }
 port=$(shuf -n 1 -i 20000-29990)
 power_on() { # machine; returns when it is up
@@ -123,7 +125,7 @@ power_on() { # machine; returns when it is up
     n=0
     until grep -q "machine $1 is up" "$work/console$1"; do
         n=$((n + 1))
-        [ $n -lt 300 ] || fail "machine $1 does not come up: $(tail -n 3 "$work/console$1")"
+        kill -0 "$(cat "$work/pid$1")" && [ $n -lt 300 ] || fail "machine $1 does not come up: $(tail -n 3 "$work/console$1")"
         sleep 1
     done
 }
@@ -199,11 +201,11 @@ start_workers() { # workspace, machine, services
         done"
 }
 every="captions embed cluster assign train evaluate ensemble"
-start() { # workspace: all of it, and the run
+start() { # workspace, services of machine 1: all of it, and the run
     on 1 "cp -r /host/corpus /shared/$1; cp /host/run.yaml /shared/$1/; rm -rf /data/redis"
     start_server "$1"
     start_workers "$1" 2 "$every"
-    start_workers "$1" 1 "embed train"
+    start_workers "$1" 1 "$2"
     on 1 "setsid mode run /shared/$1/run.yaml --workspace /shared/$1 --coordinator-admin tcp://10.9.0.1:5601 --key-dir /data/keys/all \
         --key-name me --no-progress >/tmp/run.log 2>&1 </dev/null &"
 }
@@ -229,7 +231,7 @@ power_on 1
 power_on 2
 on 1 'cp -r /host/encoder /host/merges.gz /shared/; mkdir /data/keys; mode keys /data/keys/all --worker pool --out /data/keys/pool; mode keys /data/keys/all --admin me' >/dev/null
 
-start calm
+start calm "embed train"
 until_there 1 'test -e /shared/calm/report/report.html' "the run does not come to its end"
 missed=$(on 1 'grep -c " failed (store" /tmp/coordinator.log' || :)
 [ "$missed" = 0 ] || fail "$missed results were not seen by the other machine"
@@ -241,13 +243,15 @@ sums calm >"$work/calm"
 cat "$work/calm"
 
 on 2 'date -s "+25 hours"' >/dev/null
-start storm
+start storm embed
 until_there 1 'ls /shared/storm/ckpt/*/*/*.manifest' "the seed has no checkpoint"
 kill -STOP "$(cat "$work/pid2")"
 echo "machine 2, whose clock is a day ahead, is frozen"
-until_there 1 'grep -q "fell silent" /tmp/coordinator.log' "nobody misses machine 2"
+until_there 1 'grep -q "train worker, and none is connected" /tmp/coordinator.log' "nobody misses machine 2"
+start_workers storm 1 train
+until_there 1 'grep -q "train_step " /tmp/train.log' "machine 1 does not go on with the seed"
 kill -CONT "$(cat "$work/pid2")"
-until_there 1 'sed "1,/fell silent/d" /tmp/coordinator.log | grep -q "worker name=train@machine2"' "machine 2 does not come back"
+until_there 1 'sed "1,/none is connected/d" /tmp/coordinator.log | grep -q "worker name=train@machine2"' "machine 2 does not come back"
 power_off 2
 echo "machine 2 lost its power"
 power_on 2
