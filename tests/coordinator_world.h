@@ -615,11 +615,57 @@ static void expect_executed(const struct fake *f, unsigned n)
         assert_int_equal(f->executed, n);
 }
 
-static void expect_file(const struct fake *f, const char *name)
+static inline void expect_file(const struct fake *f, const char *name)
 {
     char *path = mode_path_join(f->root, name);
     if (!mode_file_exists(path)) fail_msg("%s is missing", name);
     free(path);
+}
+
+static inline bool has_note(struct fake *f, const char *words)
+{
+    Mode__Envelope e;
+    Mode__Status q = MODE__STATUS__INIT;
+    bool found = false;
+    mode_envelope_init(&e, &f->id, MODE__ENVELOPE__BODY_STATUS);
+    q.run = "";
+    q.has_notes = 1;
+    q.notes = 64;
+    e.status = &q;
+    struct mode_envelope *answer = ask(f, &e);
+    const Mode__StatusReply *r = answer->msg->status_reply;
+    for (size_t i = 0; i < r->n_notes; i++) found |= strstr(r->notes[i]->text, words) != NULL;
+    mode_envelope_free(&answer);
+    return found;
+}
+
+static inline void work_a_while(struct fake *f, int ms)
+{
+    for (int i = 0; i < ms; i++) {
+        workers_turn(f);
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+}
+
+/* Until so many of our workers are in. */
+static inline void work_until_in(struct fake *f, int n)
+{
+    const double until = mode_clock_s() + LONG_S;
+    for (int i = 0; i < n; i++)
+        while (!f->welcomed[i]) {
+            assert_true(mode_clock_s() < until);
+            work_a_while(f, 1);
+        }
+}
+
+/* Within some thirty seconds, however slow the machine is. */
+static inline bool soon_noted(struct fake *f, const char *words)
+{
+    for (int i = 0; i < 300; i++) {
+        if (has_note(f, words)) return true;
+        work_a_while(f, 100);
+    }
+    return false;
 }
 
 #endif

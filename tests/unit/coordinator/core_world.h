@@ -34,50 +34,31 @@ static inline void say(struct core *c, enum core_event_type type, const char *se
     core_handle(c, &(struct core_event){.type = type, .session = session, .n = n, .key = ""}, now);
 }
 
+/* A worker of this service comes; e: who. */
+static inline void comes(struct core *c, struct core_event e, int64_t now)
+{
+    e.type = CORE_EV_HELLO;
+    e.service = "embed";
+    e.code = e.build = "v";
+    core_handle(c, &e, now);
+}
+
 static inline void hello_as(struct core *c, const char *session, const char *name, uint64_t incarnation, int64_t now)
 {
-    core_handle(c,
-                &(struct core_event){.type = CORE_EV_HELLO,
-                                     .session = session,
-                                     .service = "embed",
-                                     .code = "v",
-                                     .name = name,
-                                     .node = "n",
-                                     .build = "v",
-                                     .incarnation = incarnation,
-                                     .n = 1},
-                now);
+    comes(c, (struct core_event){.session = session, .name = name, .node = "n", .incarnation = incarnation, .n = 1},
+          now);
 }
 
 /* w1 of session_1 comes (again) and has something of a lease. */
 static inline void hello_holding(struct core *c, const char *node, const struct core_lease *held, int64_t now)
 {
-    core_handle(c,
-                &(struct core_event){.type = CORE_EV_HELLO,
-                                     .session = session_1,
-                                     .service = "embed",
-                                     .code = "v",
-                                     .name = "w1",
-                                     .node = node,
-                                     .build = "v",
-                                     .n = 1,
-                                     .held = held,
-                                     .n_held = 1},
-                now);
+    comes(c, (struct core_event){.session = session_1, .name = "w1", .node = node, .n = 1, .held = held, .n_held = 1},
+          now);
 }
 
 static inline void hello(struct core *c, const char *session, const char *name, uint32_t slots, int64_t now)
 {
-    core_handle(c,
-                &(struct core_event){.type = CORE_EV_HELLO,
-                                     .session = session,
-                                     .service = "embed",
-                                     .code = "v",
-                                     .name = name,
-                                     .node = name,
-                                     .build = "v",
-                                     .n = slots},
-                now);
+    comes(c, (struct core_event){.session = session, .name = name, .node = name, .n = slots}, now);
     say(c, CORE_EV_CREDIT, session, slots, now);
 }
 
