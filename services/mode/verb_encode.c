@@ -57,15 +57,14 @@ static const struct option_range ranges[] = {RANGE("batch", 1, 1 << 20), RANGE_T
 #define TEXTS  "text_features.npy"
 
 static const char prose[] =
-    "Rows are in the order of the lines: [N, E] f32, of length 1. A picture that cannot be read or decoded\n"
-    "is an error. With --classes a row of text_features is a class: the mean over its names and templates, made\n"
-    "a unit vector.\n"
-    "\n"
-    "With --experts a row is [n * E], expert after expert, and the inner product of a picture's row and a text's\n"
-    "is the score of `mode predict`: an expert's numbers of a picture have length 1, those of a text the expert's\n"
-    "weight. So pictures are put into an index of inner products once, and what is asked later decides how the\n"
-    "experts are weighted: each text for itself, classes all together. The weights go to stderr; encoder, router\n"
-    "and merges file are the run's unless they are given.";
+    "Rows are in the order of the lines: [N, E] f32, of length 1. A picture that cannot be read or decoded is an "
+    "error. With --classes a row of text_features is a class: the mean over its names and templates, made a unit "
+    "vector.\n\n"
+    "With --experts a row is [n * E], expert after expert, and the inner product of a picture's row and a text's is "
+    "the score of `mode predict`: an expert's numbers of a picture have length 1, those of a text the expert's weight. "
+    "So pictures are put into an index of inner products once, and what is asked later decides how the experts are "
+    "weighted: each text for itself, classes all together. The weights go to stderr; encoder, router and merges file "
+    "are the run's unless they are given.";
 
 /* What is asked, and what becomes of it. */
 struct job {

@@ -31,10 +31,10 @@ static const struct mode_option table[] = {
 static const struct option_range ranges[] = {RANGE_FROM("expert", ALL), RANGE_END};
 
 static const char prose[] =
-    "Lists the pairs of a run as they were assigned, shard by shard in the order of the shards: expert, path of\n"
-    "the shard, key of the sample in it, fine centre, distance to it, caption (tab-separated; tabs and line ends\n"
-    "of a caption as blanks). The pairs outside its group that an expert also sees (train.out_ratio) change with\n"
-    "every epoch and are not listed.";
+    "Lists the pairs of a run as they were assigned, shard by shard in the order of the shards: expert, path of the "
+    "shard, key of the sample in it, fine centre, distance to it, caption (tab-separated; tabs and line ends of a "
+    "caption as blanks). The pairs outside its group that an expert also sees (train.out_ratio) change with every "
+    "epoch and are not listed.";
 
 /* A caption may hold what ends a column or a line. */
 static void print_blank(const char *text)

@@ -45,10 +45,10 @@ static const struct option_range ranges[] = {RANGE("batch", 1, 1 << 20), RANGE_F
                                              RANGE_END};
 
 static const char prose[] =
-    "Scores pictures with the experts of a finished run, weighted by the words that are asked for: every picture is\n"
+    "Scores pictures with the experts of a finished run, weighted by the words that are asked for: every picture is "
     "given a class, or for every query the nearest pictures are named. A score is the experts' weighted cosine.\n"
-    "Prints, tab-separated, picture, score, class; or query, score, picture.\n"
-    "The weights go to stderr. A picture that cannot be read or decoded is an error.";
+    "Prints, tab-separated, picture, score, class; or query, score, picture. The weights go to stderr. A picture that "
+    "cannot be read or decoded is an error.";
 
 static void print_weights(const double *weight, int n, const char *word, bool json)
 {

@@ -35,10 +35,10 @@ static const struct mode_option table[] = {
 static const struct option_range ranges[] = {RANGE("pairs", 2, 64), RANGE_THREADS, RANGE_END};
 
 static const char prose[] =
-    "Without Python, network or data: CLIP's tokenizer and the preprocessing of pictures against stored results of\n"
-    "open_clip and Pillow; tiny models of every kind against stored float64 results of PyTorch, stage by stage, with\n"
-    "loss and gradients; then the weights in MODEL (a folder of open_clip or Hugging Face; none: the stored part\n"
-    "alone) in float32 against a second, independent implementation in double. Prints the worst error of each stage,\n"
+    "Without Python, network or data: CLIP's tokenizer and the preprocessing of pictures against stored results of "
+    "open_clip and Pillow; tiny models of every kind against stored float64 results of PyTorch, stage by stage, with "
+    "loss and gradients; then the weights in MODEL (a folder of open_clip or Hugging Face; none: the stored part "
+    "alone) in float32 against a second, independent implementation in double. Prints the worst error of each stage, "
     "where it is, the tolerance and the share of it that is used. Exit code 1 when anything is over its tolerance.";
 
 struct stage { /* the worst of one stage of one part */
