@@ -5,6 +5,7 @@
 set -eu
 bin=$1
 . "$(dirname "$0")/../tools/service-lib.sh"
+MODE_TEST_MODELS=${MODE_TEST_MODELS:-/nowhere}
 command -v python3 >/dev/null || { echo "remote.sh: python3 is not here: skipped" >&2; exit 77; }
 server_py=$(cd "$(dirname "$0")/../tools" && pwd)/shard_server.py
 
@@ -177,6 +178,21 @@ echo 'over /s3/bucket/' >faults
     export "$web"
     refused 78 "AWS_WEB_IDENTITY_TOKEN_FILE .*is set and AWS_ROLE_ARN .*is not" s3://bucket/none.tar
 )
+
+# whose key it is, before a run
+spec "$work"
+sed -i 's|^data: .*|data: {train: "s3://bucket/{0..1}.tar"}|' run.yaml
+doctor() { # WORDS VARIABLE=VALUE...
+    words=$1
+    shift
+    (export "$@" && "$bin/mode" doctor --workspace "$work/none" --spec run.yaml >log 2>&1) || true
+    grep -Eq "$words" log || fail "doctor: no line \"$words\": $(cat log)"
+    if grep -q 'ASIA\|AKID\|secret/\|token+' log; then fail "doctor shows a secret: $(cat log)"; fi
+}
+doctor "^ok +s3 +the key of the profile \"lab\"; region eu-test-1 at $at/s3" AWS_PROFILE=lab
+doctor '^ok +s3 +the key of the container.s role .*, until 20[0-9-]* [0-9:]*Z; region' "$container" "AWS_CONTAINER_AUTHORIZATION_TOKEN=container token=="
+doctor '^none +s3 +no key, so requests are not signed .AWS_EC2_METADATA_DISABLED is true.; region' AWS_PROFILE=
+doctor '^BAD +s3 +keys for S3: the container.s role .*HTTP 403' "$container" AWS_CONTAINER_AUTHORIZATION_TOKEN=wrong
 
 # one byte that is not what the store says: fetched again, then given up
 echo 'wrong 2 /s3/public/' >faults # HEAD, then the first GET

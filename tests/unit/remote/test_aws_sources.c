@@ -531,9 +531,10 @@ static void *live(void *ctx)
     while (mode_clock_s() < life.until) {
         struct mode_aws a;
         struct mode_error err;
+        const time_t from = time(NULL);
         if (mode_aws_find(&a, NULL, &err))
             life.n_failed++;
-        else if (a.end <= time(NULL))
+        else if (a.end <= from)
             life.n_dead++;
         else if (strcmp(a.id, last) != 0) {
             snprintf(last, sizeof life.last[0], "%s", a.id);
@@ -554,8 +555,8 @@ static void live_for(double seconds)
     for (int i = 0; i < THREADS; i++) pthread_join(thread[i], NULL);
 }
 
-/* Keys that live for four seconds, wanted for nine by eight threads: nobody ever has one that is over, all have each,
- * and one thread asks. */
+/* Keys that live for four seconds, wanted for nine by eight threads: nobody ever gets one that is over, all get
+ * others, and one thread asks. */
 static void test_keys_that_end(void **state)
 {
     (void)state;
@@ -566,8 +567,8 @@ static void test_keys_that_end(void **state)
     const int n = asked("POST /sts") - before;
     assert_int_equal(life.n_dead, 0);
     assert_int_equal(life.n_failed, 0);
-    assert_true(n >= 3 && n <= 5);
-    assert_int_equal(life.n_changes, n * THREADS);
+    assert_true(n >= 2 && n <= 5);
+    assert_true(life.n_changes >= 2 * THREADS && life.n_changes <= n * THREADS);
 }
 
 /* A source that fails for a while before they end is none that anybody hears of; after that it is. */
