@@ -95,17 +95,11 @@ void mode_aws_over(struct mode_aws *a)
     mode_aws_clear(a);
 }
 
-static void wipe(char *text)
-{
-    if (text) explicit_bzero(text, strlen(text));
-    free(text);
-}
-
 void mode_aws_clear(struct mode_aws *a)
 {
     free(a->id);
-    wipe(a->secret);
-    wipe(a->token);
+    mode__wipe(a->secret);
+    mode__wipe(a->token);
     free(a->region);
     free(a->endpoint);
     free(a->source);

@@ -2,6 +2,7 @@
 
 #include "base/str.h"
 #include "remote/address.h"
+#include "remote/aws_profile.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -9,17 +10,11 @@
 #include <string.h>
 #include <time.h>
 
-static void wipe(char *text)
-{
-    if (text) explicit_bzero(text, strlen(text));
-    free(text);
-}
-
 void mode__aws_keys_clear(struct mode__aws_keys *k)
 {
     free(k->id);
-    wipe(k->secret);
-    wipe(k->token);
+    mode__wipe(k->secret);
+    mode__wipe(k->token);
     free(k->region);
     *k = (struct mode__aws_keys){.end = MODE__AWS_NEVER};
 }
@@ -200,7 +195,7 @@ enum mode_status mode__aws_keys_of_xml(struct mode__aws_keys *k, const char *tex
     k->secret = mode__aws_element(part, "SecretAccessKey");
     k->token = mode__aws_element(part, "SessionToken");
     enum mode_status st = check(k, end, what, err);
-    wipe(part);
+    mode__wipe(part);
     free(end);
     return st;
 }

@@ -70,8 +70,7 @@ enum mode_status mode__aws_of_container(struct mode__aws_keys *k, const struct m
         st = r.code == 200 ? mode__aws_keys_of_json(k, r.text.data, r.text.len, "Token", s->shown, err)
                            : refused(s, &r, err);
     mode__reply_clear(&r);
-    if (token) explicit_bzero(token, strlen(token));
-    free(token);
+    mode__wipe(token);
     return st;
 }
 

@@ -71,7 +71,7 @@ enum mode_status mode__aws_files_read(struct mode__aws_files *f, struct mode_err
     return st ? st : read_file(&f->config, mode__aws_variable("AWS_CONFIG_FILE"), "config", err);
 }
 
-static void wipe(char *text)
+void mode__wipe(char *text)
 {
     if (text) explicit_bzero(text, strlen(text));
     free(text);
@@ -79,8 +79,8 @@ static void wipe(char *text)
 
 void mode__aws_files_clear(struct mode__aws_files *f)
 {
-    wipe(f->credentials);
-    wipe(f->config);
+    mode__wipe(f->credentials);
+    mode__wipe(f->config);
     free(f->profile);
     *f = (struct mode__aws_files){0};
 }

@@ -29,6 +29,9 @@ char *mode__aws_setting(const struct mode__aws_files *f, const char *profile, co
  * begin with a blank, "#" or ";" are passed over. key NULL: "" where the section is there. The caller frees. */
 char *mode__aws_ini(const char *text, const char *section, const char *key);
 
+/* Frees a text that may be a secret. NULL is none. */
+void mode__wipe(char *text);
+
 /* NULL where it is not set, or empty. */
 const char *mode__aws_variable(const char *name);
 /* The variable, else the setting of the profile of that other name; the caller frees. */

@@ -21,20 +21,13 @@ static char *copy(const char *text)
     return text ? mode_xstrdup(text) : NULL;
 }
 
-static void wipe(char **text)
-{
-    if (*text) explicit_bzero(*text, strlen(*text));
-    free(*text);
-    *text = NULL;
-}
-
 void mode__aws_source_clear(struct mode__aws_source *s)
 {
     if (s->by) mode__aws_source_clear(s->by);
     free(s->by);
-    wipe(&s->secret);
-    wipe(&s->token);
-    wipe(&s->authorization);
+    mode__wipe(s->secret);
+    mode__wipe(s->token);
+    mode__wipe(s->authorization);
     free(s->shown);
     free(s->id);
     free(s->role);
@@ -59,8 +52,7 @@ char *mode__aws_source_name(const struct mode__aws_source *s)
     for (size_t i = 0; i < sizeof part / sizeof *part; i++) mode_str_printf(&all, "\n%s", part[i] ? part[i] : "");
     if (by) mode_str_add_cstr(&all, by);
     mode_digest_bytes(all.data, all.len, hex);
-    explicit_bzero(all.data, all.len);
-    mode_str_clear(&all);
+    mode__wipe(all.data);
     free(by);
     return hex;
 }

@@ -13,8 +13,7 @@ static void add_field(struct mode_str *form, const char *name, const char *value
     if (!value) return;
     char *escaped = mode_remote_escape(value, false);
     mode_str_printf(form, "&%s=%s", name, escaped);
-    explicit_bzero(escaped, strlen(escaped));
-    free(escaped);
+    mode__wipe(escaped);
 }
 
 static enum mode_status make_form(struct mode_str *form, const struct mode__aws_source *s, bool web,
@@ -38,8 +37,7 @@ static enum mode_status make_form(struct mode_str *form, const struct mode__aws_
     add_field(form, "DurationSeconds", s->duration);
     add_field(form, "ExternalId", s->external_id);
     add_field(form, "WebIdentityToken", token);
-    if (token) explicit_bzero(token, n);
-    free(token);
+    mode__wipe(token);
     return MODE_OK;
 }
 
@@ -117,8 +115,7 @@ enum mode_status mode__aws_of_sts(struct mode__aws_keys *k, const struct mode__a
     if (!(st = mode__ask(&r, &q, w, err)))
         st = r.code == 200 ? mode__aws_keys_of_xml(k, r.text.data, s->shown, err) : refused(s, &r, url, err);
 out:
-    if (form.data) explicit_bzero(form.data, form.len);
-    mode_str_clear(&form);
+    mode__wipe(form.data);
     mode__reply_clear(&r);
     free(authorization);
     free(url);

@@ -1,3 +1,4 @@
+#include "aws_variables.h"
 #include "base/file.h"
 #include "base/str.h"
 #include "remote/aws.h"
@@ -12,27 +13,13 @@
 
 #include <cmocka.h>
 
-static const char *const variables[] = {"AWS_ACCESS_KEY_ID",
-                                        "AWS_SECRET_ACCESS_KEY",
-                                        "AWS_SESSION_TOKEN",
-                                        "AWS_REGION",
-                                        "AWS_DEFAULT_REGION",
-                                        "AWS_ENDPOINT_URL_S3",
-                                        "AWS_ENDPOINT_URL",
-                                        "AWS_PROFILE",
-                                        "AWS_CONFIG_FILE",
-                                        "AWS_SHARED_CREDENTIALS_FILE",
-                                        "AWS_WEB_IDENTITY_TOKEN_FILE",
-                                        "AWS_ROLE_ARN",
-                                        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-                                        "AWS_CONTAINER_CREDENTIALS_FULL_URI"};
 static char *home;
 
 static int begin(void **state)
 {
     (void)state;
     struct mode_error err;
-    for (size_t i = 0; i < sizeof variables / sizeof *variables; i++) unsetenv(variables[i]);
+    forget_aws();
     if (mode_dir_temporary(&home, &err)) return 1;
     setenv("AWS_EC2_METADATA_DISABLED", "true", 1); /* what asks others: test_aws_sources.c */
     return setenv("HOME", home, 1);

@@ -1,5 +1,6 @@
 /* Where a key for S3 comes from, against services that are like Amazon's (tests/tools/aws_roles.py): which source counts,
  * what each says when it gives none, and that keys which end are others in time. Needs python3. */
+#include "aws_variables.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/str.h"
@@ -23,29 +24,6 @@
 
 static char *home, *at; /* the server's folder; its address */
 static pid_t server;
-
-static const char *const variables[] = {"AWS_ACCESS_KEY_ID",
-                                        "AWS_SECRET_ACCESS_KEY",
-                                        "AWS_SESSION_TOKEN",
-                                        "AWS_REGION",
-                                        "AWS_DEFAULT_REGION",
-                                        "AWS_ENDPOINT_URL_S3",
-                                        "AWS_ENDPOINT_URL_STS",
-                                        "AWS_ENDPOINT_URL",
-                                        "AWS_PROFILE",
-                                        "AWS_CONFIG_FILE",
-                                        "AWS_SHARED_CREDENTIALS_FILE",
-                                        "AWS_WEB_IDENTITY_TOKEN_FILE",
-                                        "AWS_ROLE_ARN",
-                                        "AWS_ROLE_SESSION_NAME",
-                                        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-                                        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-                                        "AWS_CONTAINER_AUTHORIZATION_TOKEN",
-                                        "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-                                        "AWS_EC2_METADATA_DISABLED",
-                                        "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE",
-                                        "AWS_METADATA_SERVICE_TIMEOUT",
-                                        "AWS_METADATA_SERVICE_NUM_ATTEMPTS"};
 
 static void put(const char *name, const char *text)
 {
@@ -118,7 +96,7 @@ static int stop_server(void **state)
 static int begin(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof variables / sizeof *variables; i++) unsetenv(variables[i]);
+    forget_aws();
     char *path = in_home(".aws");
     struct mode_error err;
     if (mode_dir_remove(path, &err) || mode_dir_make(path, &err)) return 1;
@@ -404,6 +382,24 @@ static void test_a_source_that_is_stopped(void **state)
 static void test_a_role_that_is_taken(void **state)
 {
     (void)state;
+    static const struct {
+        const char *profile;
+        enum mode_status st;
+        const char *words;
+    } want[] = {
+        {"a", MODE_OK, "the role arn:aws:iam::1:role/other, taken by the profile \"base\""},
+        {"b", MODE_OK, "the role arn:aws:iam::1:role/web, taken by the role arn:aws:iam::1:role/other, taken by"},
+        {"c", MODE_OK, "taken by the role of this machine"},
+        {"d", MODE_E_PERM, "it says AccessDenied"},
+        {"e", MODE_E_PERM, "it says SignatureDoesNotMatch: The request signature does not match"},
+        {"f", MODE_E_CONFIG, "credential_source = Environment, which has no keys"},
+        {"g", MODE_E_CONFIG, "credential_source is \"Other\"; expected Environment"},
+        {"h", MODE_E_CONFIG, "has role_arn, and neither source_profile nor credential_source"},
+        {"i", MODE_E_CONFIG, "its source_profile \"none\" is in neither file"},
+        {"j", MODE_E_CONFIG, "a chain of profiles that comes back to \"j\""},
+        {"l", MODE_E_CONFIG, "has mfa_serial, and nobody is asked for a code"},
+        {"m", MODE_E_CONFIG, "its source_profile \"empty\" has no keys"},
+    };
     put(".aws/credentials", "[base]\naws_access_key_id = AKIDTEST\naws_secret_access_key = secret/of+the=test\n"
                             "aws_session_token = token+of/test==\n");
     put(".aws/config", "[profile a]\nrole_arn = arn:aws:iam::1:role/other\nsource_profile = base\nexternal_id = door\n"
@@ -421,30 +417,13 @@ static void test_a_role_that_is_taken(void **state)
                        "[profile l]\nrole_arn = arn:aws:iam::1:role/web\nsource_profile = base\nmfa_serial = 1\n"
                        "[profile m]\nrole_arn = arn:aws:iam::1:role/web\nsource_profile = empty\n[profile empty]\n"
                        "region = r\n");
-    setenv("AWS_PROFILE", "a", 1);
-    gives("the role arn:aws:iam::1:role/other, taken by the profile \"base\"", "eu-test-1");
-    setenv("AWS_PROFILE", "b", 1);
-    gives("the role arn:aws:iam::1:role/web, taken by the role arn:aws:iam::1:role/other, taken by", "eu-test-1");
-    setenv("AWS_PROFILE", "c", 1);
-    gives("taken by the role of this machine", "eu-test-1");
-    setenv("AWS_PROFILE", "d", 1);
-    refuses(MODE_E_PERM, "it says AccessDenied");
-    setenv("AWS_PROFILE", "e", 1);
-    refuses(MODE_E_PERM, "it says SignatureDoesNotMatch: The request signature does not match");
-    setenv("AWS_PROFILE", "f", 1);
-    refuses(MODE_E_CONFIG, "credential_source = Environment, which has no keys");
-    setenv("AWS_PROFILE", "g", 1);
-    refuses(MODE_E_CONFIG, "credential_source is \"Other\"; expected Environment");
-    setenv("AWS_PROFILE", "h", 1);
-    refuses(MODE_E_CONFIG, "has role_arn, and neither source_profile nor credential_source");
-    setenv("AWS_PROFILE", "i", 1);
-    refuses(MODE_E_CONFIG, "its source_profile \"none\" is in neither file");
-    setenv("AWS_PROFILE", "j", 1);
-    refuses(MODE_E_CONFIG, "a chain of profiles that comes back to \"j\"");
-    setenv("AWS_PROFILE", "l", 1);
-    refuses(MODE_E_CONFIG, "has mfa_serial, and nobody is asked for a code");
-    setenv("AWS_PROFILE", "m", 1);
-    refuses(MODE_E_CONFIG, "its source_profile \"empty\" has no keys");
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        setenv("AWS_PROFILE", want[i].profile, 1);
+        if (want[i].st)
+            refuses(want[i].st, want[i].words);
+        else
+            gives(want[i].words, "eu-test-1");
+    }
 }
 
 /* A profile that names what is not done here is not passed over for what comes next. */
