@@ -126,6 +126,10 @@ parity-weights: models programs ## checkpoints to and from open_clip, torch and 
 .PHONY: parity-tensorboard
 parity-tensorboard: models build ## curves of a training that goes on, is killed and resumed, in TensorBoard (Python). RUN: runs/<name> of a workspace, too
 	@$$(tests/golden/venv.sh tensorboard) tests/golden/check_tensorboard.py $(BUILD)/bin $(RUN)
+.PHONY: parity-s3
+parity-s3: models programs ## whose keys for S3 are taken, against botocore and moto with its authentication (Python, a minute)
+	@cmake --build $(BUILD) -j$(JOBS) --target mode-test-corpus >/dev/null
+	@$$(tests/golden/venv.sh s3) tests/golden/check_s3.py $(BUILD)/bin
 
 .PHONY: demo
 demo: deps-demo programs ## the whole pipeline on real data on this machine (DEMO_DIR, DEMO_PROFILE=full|smoke)

@@ -113,6 +113,12 @@ void mode__answer_add_said(struct mode_str *out, const struct mode__answer *a)
     if (n && n < 64 && code[6 + n] == '<') mode_str_printf(out, "; the store says %.*s", (int)n, code + 6);
 }
 
+bool mode__answer_is_over(const struct mode__answer *a)
+{
+    return strstr(a->said, "<Code>ExpiredToken<") || strstr(a->said, "<Code>InvalidToken<") ||
+           strstr(a->said, "<Code>InvalidTokenId<") || strstr(a->said, "<Code>InvalidAccessKeyId<");
+}
+
 void mode__answer_version(struct mode_remote_version *v, const struct mode__answer *a)
 {
     const bool weak = strncmp(a->etag, "W/", 2) == 0;

@@ -8,6 +8,8 @@
 #include "base/str.h"
 #include "remote/address.h"
 
+#include <stdbool.h>
+
 enum { MODE__MOST_SAID = 4096 };
 
 /* Of the last answer of a chain of redirects. Texts that do not fit are as if they were not there. */
@@ -29,6 +31,8 @@ void mode__answer_header(struct mode__answer *a, const char *line, size_t n);
 void mode__answer_said(struct mode__answer *a, const char *data, size_t n);
 /* "; the store says AccessDenied", of an S3 store's refusal. */
 void mode__answer_add_said(struct mode_str *out, const struct mode__answer *a);
+/* Does the store say that the key's session has ended? */
+bool mode__answer_is_over(const struct mode__answer *a);
 /* How it tells its version. */
 void mode__answer_version(struct mode_remote_version *v, const struct mode__answer *a);
 

@@ -2,13 +2,13 @@
 
 #include "base/str.h"
 #include "remote/answer.h"
+#include "remote/ask.h"
 #include "remote/aws.h"
 #include "remote/queries.h"
 #include "remote/sigv4.h"
 
 #include <curl/curl.h>
 #include <inttypes.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,16 +38,12 @@ struct transfer {
     struct mode__answer r;
     uint64_t skip; /* of what comes, bytes before `at`: the server does not know ranges */
     bool checked, changed, unkept, stopped, enough;
+    bool renewed; /* the key, once: the store said that it was over */
 };
 
 bool mode_remote_going(const struct mode_remote_watch *w, uint64_t done, uint64_t total)
 {
     return !w || !w->going || w->going(w->ctx, done, total);
-}
-
-static void start_curl(void)
-{
-    curl_global_init(CURL_GLOBAL_DEFAULT);
 }
 
 static enum mode_status read_token(struct mode_remote_link *l, struct mode_error *err)
@@ -65,8 +61,7 @@ static enum mode_status read_token(struct mode_remote_link *l, struct mode_error
 
 enum mode_status mode_remote_link_open(struct mode_remote_link **link, struct mode_error *err)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, start_curl);
+    mode__curl_begin();
     struct mode_remote_link *l = *link = mode_xcalloc(1, sizeof *l);
     enum mode_status st = read_token(l, err);
     if (!st && !(l->curl = curl_easy_init())) st = MODE_FAIL(err, MODE_E_MEMORY, "libcurl will not start");
@@ -172,11 +167,8 @@ static void add_header(struct target *t, const char *name, const char *value)
 static void sign(struct target *t, const struct mode_aws *a, const char *method, const char *host, const char *path,
                  const char *range)
 {
-    char now[32];
-    struct tm tm;
-    const time_t clock = time(NULL);
-    gmtime_r(&clock, &tm);
-    strftime(now, sizeof now, "%Y%m%dT%H%M%SZ", &tm);
+    char now[MODE_SIGV4_TIME];
+    mode_sigv4_now(now);
     struct mode_sigv4_pair header[5] = {{"host", host}, {"x-amz-content-sha256", no_body}, {"x-amz-date", now}};
     size_t n = 3;
     if (range) header[n++] = (struct mode_sigv4_pair){"range", range};
@@ -192,13 +184,14 @@ static void sign(struct target *t, const struct mode_aws *a, const char *method,
 }
 
 static enum mode_status aim_s3(struct target *t, struct mode_remote_link *l, const char *address, const char *method,
-                               const char *range, struct mode_error *err)
+                               const char *range, const struct mode_remote_watch *w, struct mode_error *err)
 {
     char *host, *path;
-    if (!l->knows_aws) {
-        enum mode_status st = mode_aws_find(&l->aws, err);
+    if (!l->knows_aws || (int64_t)time(NULL) >= l->aws.again) {
+        mode_aws_clear(&l->aws);
+        enum mode_status st = mode_aws_find(&l->aws, w, err);
+        l->knows_aws = !st;
         if (st) return st;
-        l->knows_aws = true;
     }
     t->url = mode_aws_url(&host, &path, &l->aws, address);
     if (l->aws.id) sign(t, &l->aws, method, host, path, range);
@@ -208,10 +201,10 @@ static enum mode_status aim_s3(struct target *t, struct mode_remote_link *l, con
 }
 
 static enum mode_status aim(struct target *t, struct mode_remote_link *l, const char *address, const char *method,
-                            const char *range, struct mode_error *err)
+                            const char *range, const struct mode_remote_watch *w, struct mode_error *err)
 {
     *t = (struct target){0};
-    if (mode_remote_is_s3(address)) return aim_s3(t, l, address, method, range, err);
+    if (mode_remote_is_s3(address)) return aim_s3(t, l, address, method, range, w, err);
     char *query;
     enum mode_status st = mode_remote_query_get(&query, address, err);
     if (st) return st;
@@ -228,7 +221,7 @@ static enum mode_status ask(CURLcode *rc, struct mode_remote_link *l, struct tra
 {
     CURL *c = l->curl;
     struct target to;
-    enum mode_status st = aim(&to, l, address, method, range, err);
+    enum mode_status st = aim(&to, l, address, method, range, t->watch, err);
     if (st) return st;
     const bool s3 = mode_remote_is_s3(address);
     const char *authorities = getenv("SSL_CERT_FILE");
@@ -309,7 +302,8 @@ static enum mode_status refused(const struct mode_remote_link *l, const struct t
         mode_str_printf(&why, ": there is no such shard. HINT: %s",
                         s3 ? "is it written as in the store, and AWS_ENDPOINT_URL right?" : "is the address right?");
     } else if (s3 && (r->code == 400 || r->code == 401 || r->code == 403))
-        mode_str_printf(&why, ": it may not be read%s. HINT: %s", l->aws.id ? " with this key" : " without a key",
+        mode_str_printf(&why, ": it may not be read %s key (%s). HINT: %s", l->aws.id ? "with this" : "without a",
+                        l->aws.source,
                         l->aws.id ? "may the key read that bucket, is its session over, is this machine's clock right? "
                                     "A shard that is not there is refused, too, when the bucket may not be listed"
                                   : "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE");
@@ -375,6 +369,19 @@ static enum mode_status given_up(const struct transfer *t, CURLcode rc, int trie
 
 /* ---------------------------------------------------------------------------------------------- the two questions */
 
+/* A session that ends in the midst of a run: by the store's clock, or by whoever took it back. Once, so that a source
+ * without another key is not asked for ever. */
+static bool renews(struct mode_remote_link *l, struct transfer *t)
+{
+    const long code = t->r.code;
+    if (t->renewed || !mode_remote_is_s3(t->address) || !l->aws.id || (code != 400 && code != 401 && code != 403) ||
+        !mode__answer_is_over(&t->r))
+        return false;
+    mode_aws_over(&l->aws);
+    l->knows_aws = false;
+    return t->renewed = true;
+}
+
 /* Once, and again while it may pass. Done when this returns MODE_OK: t->r is the answer, whatever its code. */
 static enum mode_status insist(struct mode_remote_link *l, struct transfer *t, const char *address, const char *method,
                                bool ranged, bool (*done)(const struct transfer *t, CURLcode rc), struct mode_error *err)
@@ -393,6 +400,8 @@ static enum mode_status insist(struct mode_remote_link *l, struct transfer *t, c
             st = MODE_E_IO; /* the sink's owner knows why */
         else if (t->changed || (t->wanted && (t->r.code == 412 || t->r.code == 416)))
             st = changed(t, err);
+        else if (renews(l, t))
+            continue;
         else if (done(t, rc))
             break;
         else {

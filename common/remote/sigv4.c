@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { SHA256_BYTES = 32, DAY = 8 };
 
@@ -117,4 +118,21 @@ char *mode_sigv4_authorization(const struct mode_sigv4_request *r, const struct 
     free(secret);
     free(canonical);
     return out.data;
+}
+
+/* libcurl names no port that goes without saying, and what is signed must be what is sent. */
+char *mode_sigv4_host(const char *url)
+{
+    const char *at = strstr(url, "://") + 3;
+    char *host = mode_xasprintf("%.*s", (int)strcspn(at, "/"), at), *port = strrchr(host, ':');
+    if (port && strcmp(port, strncmp(url, "https:", 6) == 0 ? ":443" : ":80") == 0) *port = '\0';
+    return host;
+}
+
+void mode_sigv4_now(char now[MODE_SIGV4_TIME])
+{
+    struct tm tm;
+    const time_t clock = time(NULL);
+    gmtime_r(&clock, &tm);
+    strftime(now, MODE_SIGV4_TIME, "%Y%m%dT%H%M%SZ", &tm);
 }

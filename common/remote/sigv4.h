@@ -2,7 +2,7 @@
  *
  * Source:  Amazon's "Signature Version 4 signing process"; its examples are the test. Written here because libcurl's own
  *          signer (7.88) is wrong for empty values and several signs of a query.
- * Threads: pure. */
+ * Threads: pure, but for the clock. */
 #ifndef MODE_REMOTE_SIGV4_H
 #define MODE_REMOTE_SIGV4_H
 
@@ -30,5 +30,10 @@ struct mode_sigv4_key {
 char *mode_sigv4_authorization(const struct mode_sigv4_request *r, const struct mode_sigv4_key *key, const char *time);
 /* Its parts, for tests and for whoever looks for the one that is wrong. The caller frees. */
 char *mode_sigv4_canonical(const struct mode_sigv4_request *r);
+
+/* Of https://HOST[:PORT][/PATH]: the host as it is sent. The caller frees. */
+char *mode_sigv4_host(const char *url);
+enum { MODE_SIGV4_TIME = 17 };
+void mode_sigv4_now(char time[MODE_SIGV4_TIME]);
 
 #endif

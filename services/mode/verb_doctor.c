@@ -8,6 +8,7 @@
 #include "doctor.h"
 #include "pipeline/spec.h"
 #include "ranges.h"
+#include "remote/aws.h"
 #include "store/artifacts.h"
 #include "verb.h"
 
@@ -17,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 struct doctor_options {
@@ -27,7 +29,8 @@ struct doctor_options {
 
 static const struct mode_option table[] = {
     CLIENT_OPTIONS(struct doctor_options),
-    MODE_OPT_STR(struct doctor_options, spec, "spec", NULL, "FILE", "also look at the inputs of this run spec"),
+    MODE_OPT_STR(struct doctor_options, spec, "spec", NULL, "FILE",
+                 "also look at the inputs of this run spec, and whose key it shows to S3"),
     MODE_OPT_BARE(struct doctor_options, gpus, "gpus", "look at GPUs and nothing else"), MODE_OPT_END};
 
 void doctor_say(int count[DOCTOR_VERDICTS], enum doctor_verdict v, const char *what, const char *fmt, ...)
@@ -161,6 +164,33 @@ static void look_at_machine(int count[DOCTOR_VERDICTS])
                    (unsigned long long)files.rlim_cur);
 }
 
+static bool names_s3(const struct mode_spec_list *sources)
+{
+    for (size_t i = 0; i < sources->n; i++)
+        if (strcasestr(sources->item[i], "s3://")) return true;
+    return false;
+}
+
+/* Whose key this machine would show; nothing is asked of the bucket. */
+static void look_at_s3(int count[DOCTOR_VERDICTS])
+{
+    struct mode_aws a;
+    struct mode_error err = {0};
+    char until[64] = "";
+    if (mode_aws_find(&a, NULL, &err))
+        doctor_say(count, DOCTOR_BAD, "s3", "%s", err.text);
+    else if (!a.id)
+        doctor_say(count, DOCTOR_NONE, "s3", "no key, so requests are not signed (%s); region %s", a.source, a.region);
+    else {
+        const time_t end = (time_t)a.end;
+        struct tm tm;
+        if (a.end != INT64_MAX && gmtime_r(&end, &tm)) strftime(until, sizeof until, ", until %Y-%m-%d %H:%M:%SZ", &tm);
+        doctor_say(count, DOCTOR_OK, "s3", "the key of %s%s; region %s%s%s", a.source, until, a.region,
+                   a.endpoint ? " at " : "", a.endpoint ? a.endpoint : "");
+    }
+    mode_aws_clear(&a);
+}
+
 static void look_at_spec(int count[DOCTOR_VERDICTS], const char *path)
 {
     struct mode_spec spec;
@@ -174,6 +204,7 @@ static void look_at_spec(int count[DOCTOR_VERDICTS], const char *path)
     else
         doctor_say(count, DOCTOR_OK, "inputs", "the encoder, the merges%s and the evaluation tasks of %s are there",
                    spec.train.init[0] ? ", the model to begin with" : "", spec.name);
+    if (names_s3(&spec.data_train) || names_s3(&spec.data_added)) look_at_s3(count);
     mode_spec_clear(&spec);
 }
 

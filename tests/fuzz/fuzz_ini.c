@@ -1,7 +1,7 @@
 /* Any bytes as a file of AWS's profiles: looking a key up ends; what is found is one line without blanks around it, and
  * is found again when it is written down. */
 #include "base/str.h"
-#include "remote/aws.h"
+#include "remote/aws_profile.h"
 
 #include <stdint.h>
 #include <stdlib.h>
@@ -16,12 +16,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     mode_str_add(&text, data, size);
     for (size_t s = 0; s < 3; s++)
         for (size_t k = 0; text.data && k < 3; k++) {
-            char *value = mode_aws_ini(text.data, sections[s], keys[k]);
+            char *value = mode__aws_ini(text.data, sections[s], keys[k]);
             if (!value) continue;
             const size_t n = strlen(value);
             if (strchr(value, '\n') || (n && (strchr(" \t\r", value[0]) || strchr(" \t\r", value[n - 1])))) abort();
             char *written = mode_xasprintf("[default]\nregion=%s\n", value),
-                 *again = mode_aws_ini(written, "default", "region");
+                 *again = mode__aws_ini(written, "default", "region");
             if (!again || strcmp(again, value) != 0) abort();
             free(written);
             free(again);

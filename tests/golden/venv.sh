@@ -1,9 +1,10 @@
 #!/bin/sh
-# venv.sh [oracle|tensorboard] - make (once) a Python environment and print the path of its python. Tests and benches only;
-# the product needs no Python. Outside the tree: MODE_ORACLE_VENV, default ~/.cache/mode/oracle, MODE_TENSORBOARD_VENV.
+# venv.sh [oracle|tensorboard|s3] - make (once) a Python environment and print the path of its python. Tests and benches only;
+# the product needs no Python. Outside the tree: MODE_ORACLE_VENV, default ~/.cache/mode/oracle, MODE_TENSORBOARD_VENV, MODE_S3_VENV.
 #   oracle        the oracles and peers: PyTorch, open_clip, transformers, Pillow, faiss. Some GB: torch brings CUDA
 #                 wheels along
 #   tensorboard   TensorBoard alone
+#   s3            boto3, and moto, which stands for Amazon's S3, IAM and STS
 set -eu
 what=${1:-oracle}
 case $what in
@@ -15,8 +16,12 @@ tensorboard)
     venv=${MODE_TENSORBOARD_VENV:-}
     packages="tensorboard setuptools<81"
     ;;
+s3)
+    venv=${MODE_S3_VENV:-}
+    packages="boto3 moto[server]"
+    ;;
 *)
-    echo "venv.sh: unknown environment \"$what\"; there are oracle, tensorboard" >&2
+    echo "venv.sh: unknown environment \"$what\"; there are oracle, tensorboard, s3" >&2
     exit 2
     ;;
 esac

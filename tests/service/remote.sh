@@ -5,6 +5,7 @@
 set -eu
 bin=$1
 . "$(dirname "$0")/../tools/service-lib.sh"
+MODE_TEST_MODELS=${MODE_TEST_MODELS:-/nowhere}
 command -v python3 >/dev/null || { echo "remote.sh: python3 is not here: skipped" >&2; exit 77; }
 server_py=$(cd "$(dirname "$0")/../tools" && pwd)/shard_server.py
 
@@ -25,7 +26,9 @@ await test -s port || fail "the server of this test does not begin: $(cat server
 at=http://127.0.0.1:$(cat port)
 export MODE_CACHE="$work/cache" HOME="$work" no_proxy=127.0.0.1,localhost
 unset MODE_SHARD_CACHE MODE_SHARD_CACHE_BYTES HF_TOKEN HF_ENDPOINT AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN \
-    AWS_REGION AWS_DEFAULT_REGION AWS_PROFILE AWS_ENDPOINT_URL_S3 AWS_ENDPOINT_URL
+    AWS_REGION AWS_DEFAULT_REGION AWS_PROFILE AWS_ENDPOINT_URL_S3 AWS_ENDPOINT_URL AWS_ENDPOINT_URL_STS AWS_ROLE_ARN \
+    AWS_WEB_IDENTITY_TOKEN_FILE AWS_CONTAINER_CREDENTIALS_RELATIVE_URI AWS_CONTAINER_CREDENTIALS_FULL_URI
+export AWS_EC2_METADATA_DISABLED=true # this machine may have a role
 
 captions() { # OUT SOURCE...
     out=$1
@@ -45,7 +48,7 @@ refused() { # CODE WORDS SOURCE
     code=0
     captions out "$3" || code=$?
     [ $code -eq "$1" ] && grep -q "$2" log || fail "$3: exit $code: $(cat log); expected $1, \"$2\""
-    grep -Eq ':SECRET|=SECRET|wrongsecret|secret/of|AKIDTEST|Signature=' log && fail "$3: a secret is shown: $(cat log)"
+    grep -Eq ':SECRET|=SECRET|wrongsecret|secret/of|AKIDTEST|Signature=|issued/|ASIA' log && fail "$3: a secret is shown: $(cat log)"
     rm -rf out
 }
 
@@ -138,11 +141,64 @@ rm -rf out s3-local
 AWS_ACCESS_KEY_ID=AKIDTEST AWS_SECRET_ACCESS_KEY=wrongsecret refused 77 "SignatureDoesNotMatch: it may not be read with this key" "s3://bucket/key with +.tar"
 AWS_PROFILE=lab refused 66 "NoSuchKey: there is no such shard" s3://bucket/none.tar
 AWS_PROFILE=nobody refused 78 'no profile "nobody"' s3://bucket/none.tar
+
+# a role of each kind; one whose key is over before it said so is taken once more
+role() { # WHAT VARIABLE=VALUE...
+    what=$1
+    shift
+    rm -rf cache out
+    (export "$@" && captions out "s3://bucket/key with +.tar") || fail "$what: $(cat log)"
+    cmp s3-role/00000.captions.bin out/00000.captions.bin || fail "$what: other captions"
+}
+captions s3-role "site/bucket/key with +.tar"
+printf right.web/token== >web.token
+web="AWS_WEB_IDENTITY_TOKEN_FILE=$work/web.token"
+container="AWS_CONTAINER_CREDENTIALS_FULL_URI=$at/container"
+role "a web identity" "$web" AWS_ROLE_ARN=arn:aws:iam::1:role/web "AWS_ENDPOINT_URL_STS=$at/sts"
+role "a container's role" "$container" "AWS_CONTAINER_AUTHORIZATION_TOKEN=container token=="
+role "a machine's role" AWS_EC2_METADATA_DISABLED=false "AWS_EC2_METADATA_SERVICE_ENDPOINT=$at" AWS_REGION=
+echo 'over 1 /s3/bucket/' >faults # HEAD, which has no words for it
+role "a HEAD that is over" "$container" "AWS_CONTAINER_AUTHORIZATION_TOKEN=container token=="
+echo 'over 2 /s3/bucket/' >faults
+: >requests
+role "a key that is over" "$container" "AWS_CONTAINER_AUTHORIZATION_TOKEN=container token=="
+[ "$(asked /container)" = 2 ] || fail "a key that is over: $(asked /container) were fetched, expected 2: $(cat requests)"
+rm -rf out cache
+echo 'over /s3/bucket/' >faults
+(
+    export "$container" "AWS_CONTAINER_AUTHORIZATION_TOKEN=container token=="
+    refused 77 "ExpiredToken: it may not be read with this key (the container's role (AWS_CONTAINER_CREDENTIALS_FULL_URI))" s3://bucket/none.tar
+)
+: >faults
+(
+    export "$container" AWS_CONTAINER_AUTHORIZATION_TOKEN=wrong
+    refused 77 "keys for S3: the container's role .*: HTTP 403; it says AccessDeniedException" s3://bucket/none.tar
+)
+(
+    export "$web"
+    refused 78 "AWS_WEB_IDENTITY_TOKEN_FILE .*is set and AWS_ROLE_ARN .*is not" s3://bucket/none.tar
+)
+
+# whose key it is, before a run
+spec "$work"
+sed -i 's|^data: .*|data: {train: "s3://bucket/{0..1}.tar"}|' run.yaml
+doctor() { # WORDS VARIABLE=VALUE...
+    words=$1
+    shift
+    (export "$@" && "$bin/mode" doctor --workspace "$work/none" --spec run.yaml >log 2>&1) || true
+    grep -Eq "$words" log || fail "doctor: no line \"$words\": $(cat log)"
+    if grep -q 'ASIA\|AKID\|secret/\|token+' log; then fail "doctor shows a secret: $(cat log)"; fi
+}
+doctor "^ok +s3 +the key of the profile \"lab\"; region eu-test-1 at $at/s3" AWS_PROFILE=lab
+doctor '^ok +s3 +the key of the container.s role .*, until 20[0-9-]* [0-9:]*Z; region' "$container" "AWS_CONTAINER_AUTHORIZATION_TOKEN=container token=="
+doctor '^none +s3 +no key, so requests are not signed .AWS_EC2_METADATA_DISABLED is true.; region' AWS_PROFILE=
+doctor '^BAD +s3 +keys for S3: the container.s role .*HTTP 403' "$container" AWS_CONTAINER_AUTHORIZATION_TOKEN=wrong
+
 # one byte that is not what the store says: fetched again, then given up
-echo 'wrong 1 /s3/public/' >faults
-rm -rf cache
+echo 'wrong 2 /s3/public/' >faults # HEAD, then the first GET
+forget
 captions out s3://public/b.tar || fail "a damaged download: $(cat log)"
-[ "$(asked /s3/public/)" = 2 ] || [ "$(asked /s3/public/)" = 3 ] || fail "$(asked /s3/public/) downloads, one was damaged: $(cat requests)"
+[ "$(asked /s3/public/)" = 2 ] || fail "$(asked /s3/public/) downloads, one was damaged: $(cat requests)"
 rm -rf out cache
 echo 'wrong /s3/public/' >faults
 refused 69 "other bytes arrive than the server says" s3://public/b.tar

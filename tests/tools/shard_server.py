@@ -1,12 +1,13 @@
 """shard_server.py FOLDER - the files of FOLDER as an HTTP server and as an S3 store, with faults. Prints its port.
 
-/plain/PATH, /s3/BUCKET/KEY (signed by the key AKIDTEST, or anonymous below /s3/public/). What goes wrong is in the file
-FOLDER/../faults, read anew for every request, one a line: NAME [NUMBER] PART-OF-THE-PATH; with a number only so often.
+/plain/PATH, /s3/BUCKET/KEY (signed by the key AKIDTEST or one of aws_roles.py, or anonymous below /s3/public/), and those
+who give such keys: /latest/, /container, /sts/. What goes wrong is in the file FOLDER/../faults, read anew for every request, one a line: NAME [NUMBER] PART-OF-THE-PATH; with a number only so often.
 
     503      answers 503                            cut      ends the connection in the middle of the body
     late     waits 20 ms, or as many as MODE_TEST_LATE_MS, before it answers
     slow     trickles                               stall    sends half and then nothing
     404, 403 say so                                 changed  another ETag
+    over     the key's session has ended
     nohead   HEAD is refused, as by presigned addresses      norange  ranges are not known
     sign     403 without ?signature=right           weak     the ETag is a weak one
     away     redirects to the other host            wrong    one byte is another one
@@ -17,7 +18,6 @@ Every request is a line of FOLDER/../requests: METHOD PATH STATUS RANGE AUTHORIZ
 
 import base64
 import hashlib
-import hmac
 import http.server
 import os
 import sys
@@ -25,9 +25,13 @@ import threading
 import time
 import urllib.parse
 
+sys.dont_write_bytecode = True
+import aws_roles  # noqa: E402 -- beside this file
+
 ROOT = os.path.abspath(sys.argv[1])
 PLACE = os.path.dirname(ROOT)
-KEY, SECRET, REGION, TOKEN = "AKIDTEST", "secret/of+the=test", "eu-test-1", "token+of/test=="
+KEYS = aws_roles.Keys(PLACE)
+KEYS.add("AKIDTEST", "secret/of+the=test", "token+of/test==")
 LOCK = threading.Lock()
 COUNTS = {}
 
@@ -51,17 +55,6 @@ def faults(path):
     return found
 
 
-def signature(method, path, headers, names, stamp, scope):
-    """Of AWS's signature version 4, from its text alone."""
-    lines = "".join("%s:%s\n" % (n, " ".join(headers[n].split())) for n in names)
-    canonical = "\n".join([method, path, "", lines, ";".join(names), headers["x-amz-content-sha256"]])
-    text = "\n".join(["AWS4-HMAC-SHA256", stamp, scope, hashlib.sha256(canonical.encode()).hexdigest()])
-    key = ("AWS4" + SECRET).encode()
-    for part in scope.split("/") + [text]:
-        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
-    return key.hex()
-
-
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # an answer is two small writes
@@ -83,23 +76,28 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    def signed(self, path):
-        words = self.headers.get("Authorization", "").split(" ", 1)
-        if words[0] != "AWS4-HMAC-SHA256" or len(words) < 2:
-            return False
-        part = dict(w.strip().split("=", 1) for w in words[1].split(","))
-        key, scope = part["Credential"].split("/", 1)
-        headers = {k.lower(): v for k, v in self.headers.items()}
-        names = part["SignedHeaders"].split(";")
-        wanted = {"host", "x-amz-date", "x-amz-content-sha256", "x-amz-security-token"}
-        if key != KEY or not wanted <= set(names) or names != sorted(names) or headers["x-amz-security-token"] != TOKEN:
-            return False
-        stamp = headers["x-amz-date"]
-        if scope != "%s/%s/s3/aws4_request" % (stamp[:8], REGION):
-            return False
-        age = time.time() - time.mktime(time.strptime(stamp, "%Y%m%dT%H%M%SZ")) + time.timezone
-        return abs(age) < 900 and hmac.compare_digest(
-            part["Signature"], signature(self.command, path, headers, names, stamp, scope))
+    def give(self, path):
+        """Keys for a while."""
+        now = faults(path)
+        self.form = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        if "stall" in now:
+            time.sleep(600)
+        for status in "503", "404", "403":
+            if status in now:
+                return self.refuse(int(status), "AccessDenied" if status == "403" else None)
+        status, text = (KEYS.machine(self, path) if path.startswith("/latest/") else
+                        KEYS.sts(self, path) if path.startswith("/sts") else KEYS.container(self))
+        self.said(status)
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def do_PUT(self):
+        self.give(self.path)
+
+    def do_POST(self):
+        self.give(self.path)
 
     def do_HEAD(self):
         self.do_GET()
@@ -109,8 +107,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         now = faults(path)
         if "late" in now:
             time.sleep(int(os.environ.get("MODE_TEST_LATE_MS", "20")) / 1000)
-        if path.startswith("/s3/") and not path.startswith("/s3/public/") and not self.signed(path):
-            return self.refuse(403, "SignatureDoesNotMatch" if "Authorization" in self.headers else "AccessDenied")
+        if path.startswith(("/latest/", "/container")):
+            return self.give(path)
+        if path.startswith("/s3/") and not path.startswith("/s3/public/"):
+            code = KEYS.refusal(self, path, "s3", self.headers.get("x-amz-content-sha256"))
+            if code or "over" in now:
+                return self.refuse(400 if code in (None, "ExpiredToken") else 403, code or "ExpiredToken")
         if "sign" in now and query != "signature=right":
             return self.refuse(403)
         if "nohead" in now and self.command == "HEAD":

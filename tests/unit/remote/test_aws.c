@@ -1,6 +1,8 @@
+#include "aws_variables.h"
 #include "base/file.h"
 #include "base/str.h"
 #include "remote/aws.h"
+#include "remote/aws_profile.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,18 +13,15 @@
 
 #include <cmocka.h>
 
-static const char *const variables[] = {
-    "AWS_ACCESS_KEY_ID",  "AWS_SECRET_ACCESS_KEY",      "AWS_SESSION_TOKEN", "AWS_REGION",
-    "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL_S3",        "AWS_ENDPOINT_URL",  "AWS_PROFILE",
-    "AWS_CONFIG_FILE",    "AWS_SHARED_CREDENTIALS_FILE"};
 static char *home;
 
 static int begin(void **state)
 {
     (void)state;
     struct mode_error err;
-    for (size_t i = 0; i < sizeof variables / sizeof *variables; i++) unsetenv(variables[i]);
+    forget_aws();
     if (mode_dir_temporary(&home, &err)) return 1;
+    setenv("AWS_EC2_METADATA_DISABLED", "true", 1); /* what asks others: test_aws_sources.c */
     return setenv("HOME", home, 1);
 }
 
@@ -47,7 +46,7 @@ static void finds(const char *id, const char *secret, const char *token, const c
 {
     struct mode_aws a;
     struct mode_error err;
-    if (mode_aws_find(&a, &err)) fail_msg("%s", err.text);
+    if (mode_aws_find(&a, NULL, &err)) fail_msg("%s", err.text);
     const char *const got[] = {a.id, a.secret, a.token, a.region, a.endpoint}, *const want[] = {id, secret, token,
                                                                                                 region, endpoint};
     for (int i = 0; i < 5; i++) {
@@ -61,7 +60,7 @@ static void refused(const char *part)
 {
     struct mode_aws a;
     struct mode_error err;
-    assert_int_equal(mode_aws_find(&a, &err), MODE_E_CONFIG);
+    assert_int_equal(mode_aws_find(&a, NULL, &err), MODE_E_CONFIG);
     if (!strstr(err.text, part)) fail_msg("\"%s\" lacks \"%s\"", err.text, part);
     assert_null(strstr(err.text, "hidden"));
     mode_aws_clear(&a);
@@ -76,14 +75,14 @@ static void test_ini(void **state)
                                           {"d", "key", NULL},   {"a", "k", NULL},       {"", "key", NULL},
                                           {"b", "other", NULL}, {"broken", "key", NULL}};
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
-        char *got = mode_aws_ini(text, want[i][0], want[i][1]);
+        char *got = mode__aws_ini(text, want[i][0], want[i][1]);
         if (!got != !want[i][2] || (got && strcmp(got, want[i][2]) != 0))
             fail_msg("[%s] %s: \"%s\"", want[i][0], want[i][1], got ? got : "(none)");
         free(got);
     }
-    free(mode_aws_ini("", "a", "b"));
-    free(mode_aws_ini("[", "a", "b"));
-    free(mode_aws_ini("[a]\n=", "a", ""));
+    free(mode__aws_ini("", "a", "b"));
+    free(mode__aws_ini("[", "a", "b"));
+    free(mode__aws_ini("[a]\n=", "a", ""));
 }
 
 static void test_where_keys_are_found(void **state)
