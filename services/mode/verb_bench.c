@@ -14,6 +14,7 @@
     X(encode) \
     X(embed) \
     X(kmeans) \
+    X(logistic) \
     X(train)
 
 /* clang-format on */
