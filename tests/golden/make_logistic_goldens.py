@@ -6,7 +6,7 @@ hardly held down.
 
 `many` is like the features of a CLIP: unit rows in a narrow cone, classes of very different sizes; `two` has two classes,
 which scikit-learn treats apart; `long` has rows whose columns are of very different sizes. A fit that is not at its
-minimum to ten digits ends the script. tests/golden/test_logistic.c compares.
+minimum to ten digits ends the script. tests/golden/test_logistic_minima.c compares.
 """
 import pathlib
 
