@@ -62,8 +62,8 @@ static enum mode_status number_classes(struct probe *b, struct mode_error *err)
         if (b->class_of[i] == 0) b->class_of[i] = (int32_t)b->p->c++;
         if (!st && b->class_of[i] < 0 && asked[i])
             st = MODE_FAIL(err, MODE_E_VALUE,
-                           "task %s: class %d, \"%s\", has %lld test pictures and no training picture; nothing could "
-                           "ever be taken for it",
+                           "task %s: class %d, \"%s\", has test pictures (%lld) and no training picture: nothing could "
+                           "be taken for it",
                            b->test->name, i, b->test->classes[i], (long long)asked[i]);
     }
     free(asked);
@@ -268,14 +268,15 @@ static enum mode_status try_one(struct sweep *w, int k, struct mode_error *err)
     enum mode_status st = mode_logistic_fit(&w->m, &o, &t->fit, err);
     if (!st) st = accuracy_of(&t->accuracy, &w->m, w->b->x + from * p->width, w->b->label + from, p->n_held_back, err);
     if (st) return st;
-    if (w->b->s->tried) w->b->s->tried(w->b->s->hook ? w->b->s->hook->ctx : NULL, t);
     const bool better = p->n_tries == 0 || t->accuracy > p->at.accuracy ||
                         (t->accuracy == p->at.accuracy && k < w->best);
     p->n_tries++;
-    if (!better) return MODE_OK;
-    w->best = k;
-    p->at = *t;
-    memcpy(w->weights, w->m.w, (size_t)(p->c * (p->width + 1)) * sizeof *w->weights);
+    if (better) {
+        w->best = k;
+        p->at = *t;
+        memcpy(w->weights, w->m.w, (size_t)(p->c * (p->width + 1)) * sizeof *w->weights);
+    }
+    if (w->b->s->tried) w->b->s->tried(w->b->s->ctx, p);
     return MODE_OK;
 }
 
@@ -336,6 +337,7 @@ static enum mode_status regress(struct probe *b, struct mode_error *err)
     enum mode_status st = weights
                               ? mode_backend_open(&be, "cpu", err)
                               : MODE_FAIL(err, MODE_E_MEMORY, "no memory for weights of %lld classes", (long long)p->c);
+    /* of those held back too: what is taken off all rows alike leaves every minimum where it is */
     mode_rows_mean(mean, b->x, p->n_train, p->width);
     mode_rows_less(b->x, p->n_train, p->width, mean);
     mode_rows_less(b->x_test, p->n_test, p->width, mean);

@@ -39,17 +39,19 @@ struct mode_probe_try {
     struct mode_logistic_fit fit;
 };
 
+struct mode_probe;
 struct mode_probe_spec {
     struct mode_backend *be; /* makes features; regressions are the processor's */
     char *const *models;     /* [n_models] folders */
     int n_models;
-    int64_t batch;                                            /* pictures at a time */
-    uint64_t seed;                                            /* of which pictures are held back */
-    double held_back;                                         /* their share, in (0, 1) */
-    double strength;                                          /* C; 0: chosen as above, else nothing is held back */
-    const struct mode_encode_hook *hook;                      /* may be NULL */
-    void (*tried)(void *ctx, const struct mode_probe_try *t); /* told of each C; may be NULL; ctx: the hook's */
-    size_t memory; /* bytes that may be taken; 0: what is left on this machine */
+    int64_t batch;                                        /* pictures at a time */
+    uint64_t seed;                                        /* of which pictures are held back */
+    double held_back;                                     /* their share, in (0, 1) */
+    double strength;                                      /* C; 0: chosen as above, else nothing is held back */
+    const struct mode_encode_hook *hook;                  /* may be NULL */
+    void (*tried)(void *ctx, const struct mode_probe *p); /* told after each C, the last of p->tries; may be NULL */
+    void *ctx;                                            /* its */
+    size_t memory;                                        /* bytes that may be taken; 0: what is left on this machine */
 };
 
 enum { MODE_PROBE_TRIES = 15 };

@@ -126,29 +126,30 @@ static enum mode_status open_tasks(struct mode_evalset *train, struct mode_evals
 
 /* ---- what is said ---- */
 
-static void say_try(void *ctx, const struct mode_probe_try *t)
+static void say_try(void *ctx, const struct mode_probe *p)
 {
-    (void)ctx;
-    fprintf(stderr, "%12.4g  %9.4f  %5d%s\n", t->strength, t->accuracy, t->fit.iterations,
-            t->fit.converged ? "" : "  not at the minimum");
+    const struct mode_probe_try *t = &p->tries[p->n_tries - 1];
+    if (p->n_tries == 1)
+        fprintf(stderr,
+                "%s: C is chosen by %lld of %lld training pictures, %lld classes, %lld numbers a picture\n"
+                "           C    right  steps\n",
+                (const char *)ctx, (long long)p->n_held_back, (long long)p->n_train, (long long)p->c,
+                (long long)p->width);
+    fprintf(stderr, "%12.4g   %6.4f  %5d%s\n", t->strength, t->accuracy, t->fit.iterations,
+            t->fit.converged ? "" : "  (not at the minimum)");
 }
 
-static void say_end(const struct mode_probe *p, const struct models *m)
+static void say_end(const char *task, const struct mode_probe *p)
 {
-    fprintf(stderr, "C = %.4g", p->at.strength);
-    if (!isnan(p->at.accuracy))
-        fprintf(stderr, ", %.4f right of %lld held back", p->at.accuracy, (long long)p->n_held_back);
-    fprintf(stderr, "; of all %lld training pictures, %lld classes, %lld numbers a picture%s: %d steps%s\n",
-            (long long)p->n_train, (long long)p->c, (long long)p->width, m->n > 1 ? " of all experts" : "",
-            p->at.fit.iterations, p->at.fit.converged ? "" : ", not at the minimum");
+    fprintf(stderr, "%s: C = %.4g, all %lld training pictures: %d steps%s\n", task, p->at.strength,
+            (long long)p->n_train, p->at.fit.iterations, p->at.fit.converged ? "" : " (not at the minimum)");
 }
 
 static json_t *json_of(const struct mode_probe_try *t)
 {
-    json_t *o = json_pack("{s:f, s:o, s:f, s:f, s:i, s:b}", "C", t->strength, "held_back_acc1",
-                          isnan(t->accuracy) ? json_null() : json_real(t->accuracy), "objective", t->fit.objective,
-                          "gradient", t->fit.gradient, "steps", t->fit.iterations, "converged", (int)t->fit.converged);
-    return o;
+    return json_pack("{s:f, s:o, s:f, s:f, s:i, s:b}", "C", t->strength, "held_back_acc1",
+                     isnan(t->accuracy) ? json_null() : json_real(t->accuracy), "objective", t->fit.objective,
+                     "gradient", t->fit.gradient, "steps", t->fit.iterations, "converged", (int)t->fit.converged);
 }
 
 /* CLIP_benchmark's object, with what was learnt from and how beside. */
@@ -190,11 +191,12 @@ static enum mode_status one_task(const struct options *o, const char *dir, const
                                       .held_back = o->held_back,
                                       .strength = o->strength,
                                       .hook = &hook,
-                                      .tried = say_try};
+                                      .tried = say_try,
+                                      .ctx = test.name};
     if (!st) st = mode_probe(&p, &s, &train, &test, err);
     if (!st) st = result_of(&result, &p, &test, o, m, err);
     if (!st) {
-        say_end(&p, m);
+        say_end(test.name, &p);
         scoring_print(test.name, result, o->json);
     }
     json_decref(result);
