@@ -1,6 +1,6 @@
 """`mode bench logistic` against scikit-learn's LogisticRegression (lbfgs), in turns: one regression on the same rows.
 
-    $(tests/golden/venv.sh) bench/peers/bench_logistic.py build/bin/mode [--rows 6000] [--classes 37] [--width 512]
+    $(tests/golden/venv.sh scikit-learn) bench/peers/bench_logistic.py build/bin/mode [--rows 6000] [--classes 37] [--width 512]
         [--strengths 0.316,31.6] [--threads 2]
 
 Rows are like a CLIP's features: of length 1, in a narrow cone, with a spectrum that falls like one over its place.

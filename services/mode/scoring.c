@@ -1,7 +1,11 @@
 #include "scoring.h"
 
+#include "base/file.h"
+#include "base/str.h"
+
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 bool scoring_more(void *ctx, uint64_t done, uint64_t total, const char *unit)
 {
@@ -13,6 +17,15 @@ bool scoring_more(void *ctx, uint64_t done, uint64_t total, const char *unit)
 void scoring_notice(void *ctx, const char *text)
 {
     fprintf(stderr, "%s: %s\n", (const char *)ctx, text);
+}
+
+char *scoring_name(const char *folder)
+{
+    char *path = mode_xstrdup(folder);
+    for (size_t k = strlen(path); k > 1 && path[k - 1] == '/'; k--) path[k - 1] = '\0';
+    char *name = mode_xstrdup(mode_path_base(path));
+    free(path);
+    return name;
 }
 
 static void print_metrics(const char *task, const json_t *metrics)

@@ -10,6 +10,9 @@
 bool scoring_more(void *ctx, uint64_t done, uint64_t total, const char *unit);
 void scoring_notice(void *ctx, const char *text);
 
+/* What results call the model of a folder: its last name. The caller frees. */
+char *scoring_name(const char *folder);
+
 /* A CLIP_benchmark result object on stdout: as it is on one line, or the task's name and its metrics, tabs between. */
 void scoring_print(const char *task, const json_t *result, bool json);
 

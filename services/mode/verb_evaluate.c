@@ -163,7 +163,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct mode_tokenizer *tokenizer = NULL;
     struct mode_output_folder out = {0};
     struct task *task = NULL;
-    char *folder = NULL, *fetched = NULL;
+    char *name = NULL, *fetched = NULL;
     int n = 0;
     enum mode_status st;
     if (mode_options_wants_help(argc, argv)) {
@@ -178,9 +178,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return st;
     if (o.threads > 0) mode_parallel_set_threads((int)o.threads);
     if ((st = mode_hub_clip(&o.model, &fetched, err))) goto out;
-    folder = mode_xstrdup(o.model);
-    for (size_t k = strlen(folder); k > 1 && folder[k - 1] == '/'; k--) folder[k - 1] = '\0';
-    if (!o.name) o.name = mode_path_base(folder);
+    name = scoring_name(o.model);
+    if (!o.name) o.name = name;
     task = mode_xcalloc((size_t)n, sizeof *task);
     if ((o.out && (st = mode_output_apart(o.out, &o.model, 1, err))) ||
         (o.out && (st = mode_output_folder_make(&out, o.out, err))) || (st = find_tasks(task, n, argv + 1, o.out, err)))
@@ -196,7 +195,7 @@ out:
     mode_clip_close(&clip);
     mode_backend_close(&be);
     mode_tokenizer_close(&tokenizer);
-    free(folder);
+    free(name);
     free(fetched);
     return st;
 }

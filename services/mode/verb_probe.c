@@ -221,7 +221,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct options o = {0};
     struct mode_backend *be = NULL;
     struct models m = {0};
-    char *folder = NULL, *fetched = NULL;
+    char *name = NULL, *fetched = NULL;
     int n = 0;
     enum mode_status st;
     if (mode_options_wants_help(argc, argv)) {
@@ -235,22 +235,21 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return st;
     if (o.threads > 0) mode_parallel_set_threads((int)o.threads);
     if (o.model && (st = mode_hub_clip(&o.model, &fetched, err))) goto out;
-    folder = mode_xstrdup(o.model ? o.model : o.experts);
-    for (size_t k = strlen(folder); k > 1 && folder[k - 1] == '/'; k--) folder[k - 1] = '\0';
-    if (!o.name) o.name = mode_path_base(folder);
+    name = scoring_name(o.model ? o.model : o.experts);
+    if (!o.name) o.name = name;
     if (o.experts)
-        st = find_experts(&m, folder, err);
+        st = find_experts(&m, o.experts, err);
     else {
         m.dir = mode_xcalloc(1, sizeof *m.dir);
         m.dir[m.n++] = mode_xstrdup(o.model);
     }
     if (!st) st = backend_open(&be, &o.backend, err);
     for (int i = 0; !st && i < n; i++) st = one_task(&o, argv[1 + i], &m, be, err);
-    if (o.experts && m.ask.index) st = ask_end(&m.ask, folder, st, err);
+    if (o.experts && m.ask.index) st = ask_end(&m.ask, o.experts, st, err);
 out:
     free_models(&m);
     mode_backend_close(&be);
-    free(folder);
+    free(name);
     free(fetched);
     return st;
 }

@@ -2,7 +2,7 @@
 scikit-learn makes of them in double precision, for strengths from where the weights are nearly nothing to where they are
 hardly held down.
 
-    $(tests/golden/venv.sh) tests/golden/make_logistic_goldens.py
+    $(tests/golden/venv.sh scikit-learn) tests/golden/make_logistic_goldens.py
 
 `many` is like the features of a CLIP: unit rows in a narrow cone, classes of very different sizes; `two` has two classes,
 which scikit-learn treats apart; `long` has rows whose columns are of very different sizes. A fit that is not at its

@@ -1,8 +1,10 @@
 #!/bin/sh
-# venv.sh [oracle|tensorboard] - make (once) a Python environment and print the path of its python. Tests and benches only;
-# the product needs no Python. Outside the tree: MODE_ORACLE_VENV, default ~/.cache/mode/oracle, MODE_TENSORBOARD_VENV.
+# venv.sh [oracle|scikit-learn|tensorboard] - make (once) a Python environment and print the path of its python. Tests
+# and benches only; the product needs no Python. Outside the tree: MODE_ORACLE_VENV, default ~/.cache/mode/oracle,
+# MODE_SCIKIT_LEARN_VENV, MODE_TENSORBOARD_VENV.
 #   oracle        the oracles and peers: PyTorch, open_clip, transformers, Pillow, faiss. Some GB: torch brings CUDA
 #                 wheels along
+#   scikit-learn  scikit-learn alone: logistic regressions
 #   tensorboard   TensorBoard alone
 set -eu
 what=${1:-oracle}
@@ -11,12 +13,16 @@ oracle)
     venv=${MODE_ORACLE_VENV:-}
     packages="torch torchvision open_clip_torch transformers ftfy pillow<13 numpy faiss-cpu psutil"
     ;;
+scikit-learn)
+    venv=${MODE_SCIKIT_LEARN_VENV:-}
+    packages="scikit-learn safetensors numpy"
+    ;;
 tensorboard)
     venv=${MODE_TENSORBOARD_VENV:-}
     packages="tensorboard setuptools<81"
     ;;
 *)
-    echo "venv.sh: unknown environment \"$what\"; there are oracle, tensorboard" >&2
+    echo "venv.sh: unknown environment \"$what\"; there are oracle, scikit-learn, tensorboard" >&2
     exit 2
     ;;
 esac
