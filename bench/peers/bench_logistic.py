@@ -3,7 +3,8 @@
     $(tests/golden/venv.sh scikit-learn) bench/peers/bench_logistic.py build/bin/mode [--rows 6000] [--classes 37] [--width 512]
         [--strengths 0.316,31.6] [--threads 2]
 
-Rows are like a CLIP's features: of length 1, in a narrow cone, with a spectrum that falls like one over its place.
+Rows are like a CLIP's features: of length 1, in a narrow cone, with a spectrum that falls like one over its place, turned
+at random so that no column is an axis of it.
 Peers: f32, as CLIP's own script has it; f64. Both sides begin with weights of 0 and stop where the gradient is as small:
 scikit-learn looks at its largest number, ours at its length, so the peer's tolerance is what its largest number is when
 the length is 1e-5 of the first. Either side's objective and gradient at its end are printed, in double.
@@ -21,6 +22,7 @@ def draw(np, n, c, d):
     axes = 1 / np.sqrt(1 + np.arange(d))
     y = rng.integers(c, size=n)
     x = (rng.normal(size=(c, d))[y] * .5 + rng.normal(size=(n, d))) * axes + 3 * rng.normal(size=d) * axes
+    x = x @ np.linalg.qr(rng.normal(size=(d, d)))[0]
     return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32), y
 
 

@@ -10,6 +10,7 @@
 #include <string.h>
 
 enum { ITEM = 32, MOST_ROWS = 4096, LEAST_ROWS = 64, HISTORY = 10 };
+static const double LEAST_CURVE = 1e-3; /* of a column, as a share of the mean: what is nearly constant has no say */
 static const int64_t SCORES = (int64_t)1 << 22; /* numbers of scores at a time */
 
 /* Rows whose scores are held at a time: no size shows in the result but through the order of f32 sums, and this one
@@ -23,7 +24,7 @@ static int64_t rows_at_a_time(int64_t c)
 struct mode_logistic_room {
     int64_t rows;
     double strength;      /* of the fit */
-    double squares;       /* the mean square of a number of x */
+    double *curve;        /* [d] about the second derivatives along a column, but for what is held */
     float *w32, *b32;     /* [c, d], [c]: what products see */
     float *dw32;          /* [c, d] of some rows */
     float *score;         /* [rows, c]: scores, then softmax less the label */
@@ -44,14 +45,14 @@ static double held(const struct mode_logistic *m, double strength)
     return (m->c == 2 ? 2 : 1) / (strength * (double)m->n);
 }
 
-/* Weights are curved by what rows spread and by what is held, biases by neither. */
+/* Weights are curved by what their column spreads and by what is held, biases by neither. */
 static void metric(void *ctx, double *v)
 {
     const struct mode_logistic *m = ctx;
     const int64_t w_numbers = m->c * m->d;
-    const double bias = 1 / (double)m->c, w = m->room->squares * bias + held(m, m->room->strength);
-    for (int64_t i = 0; i < w_numbers; i++) v[i] /= w;
-    for (int64_t i = w_numbers; i < numbers(m->d, m->c); i++) v[i] /= bias;
+    const double hold = held(m, m->room->strength);
+    for (int64_t i = 0; i < w_numbers; i++) v[i] /= m->room->curve[i % m->d] + hold;
+    for (int64_t k = 0; k < m->c; k++) v[w_numbers + k] *= (double)m->c;
 }
 
 static struct mode_lbfgs search_of(const struct mode_logistic_options *o)
@@ -80,6 +81,7 @@ struct shift {
     int64_t n, d, first; /* first: row of item 0 */
     double *part;        /* [MEAN_ITEMS, d] */
     const double *mean;
+    bool squares; /* are added up, in the place of numbers */
 };
 
 static void sum_item(void *ctx, int64_t item, int thread)
@@ -90,12 +92,15 @@ static void sum_item(void *ctx, int64_t item, int thread)
     (void)thread;
     for (int64_t k = 0; k < s->d; k++) part[k] = 0;
     for (int64_t i = from; i < to; i++)
-        for (int64_t k = 0; k < s->d; k++) part[k] += s->x[i * s->d + k];
+        for (int64_t k = 0; k < s->d; k++) {
+            const double x = s->x[i * s->d + k];
+            part[k] += s->squares ? x * x : x;
+        }
 }
 
-void mode_rows_mean(double *mean, const float *x, int64_t n, int64_t d)
+static void column_means(double *mean, const float *x, int64_t n, int64_t d, bool squares)
 {
-    struct shift s = {.x = (float *)(uintptr_t)x, .n = n, .d = d};
+    struct shift s = {.x = (float *)(uintptr_t)x, .n = n, .d = d, .squares = squares};
     s.part = mode_xmalloc((size_t)(MEAN_ITEMS * d) * sizeof *s.part);
     memset(mean, 0, (size_t)d * sizeof *mean);
     for (; s.first < n; s.first += MEAN_ITEMS * MEAN_ROWS) {
@@ -106,6 +111,11 @@ void mode_rows_mean(double *mean, const float *x, int64_t n, int64_t d)
     }
     for (int64_t k = 0; k < d; k++) mean[k] /= (double)n;
     free(s.part);
+}
+
+void mode_rows_mean(double *mean, const float *x, int64_t n, int64_t d)
+{
+    column_means(mean, x, n, d, false);
 }
 
 static void less_item(void *ctx, int64_t item, int thread)
@@ -260,29 +270,6 @@ void mode_logistic_scores(struct mode_logistic *m, float *scores, const float *x
 
 /* ---- opening ---- */
 
-struct squares {
-    const float *x;
-    int64_t n, d;
-    double part[MEAN_ITEMS];
-};
-
-static void square_item(void *ctx, int64_t item, int thread)
-{
-    struct squares *s = ctx;
-    const int64_t end = (item + 1) * s->n / MEAN_ITEMS * s->d;
-    double sum = 0;
-    (void)thread;
-    for (int64_t i = item * s->n / MEAN_ITEMS * s->d; i < end; i++) sum += (double)s->x[i] * s->x[i];
-    s->part[item] = sum;
-}
-
-static void take_squares(struct mode_logistic *m)
-{
-    struct squares s = {.x = m->x, .n = m->n, .d = m->d};
-    mode_parallel_for(MEAN_ITEMS, square_item, &s);
-    for (int i = 0; i < MEAN_ITEMS; i++) m->room->squares += s.part[i] / ((double)m->n * (double)m->d);
-}
-
 static enum mode_status check(const struct mode_logistic *m, struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
@@ -319,21 +306,26 @@ enum mode_status mode_logistic_open(struct mode_logistic *m, struct mode_backend
     if (st) return st;
     struct mode_logistic_room *room = m->room = mode_xcalloc(1, sizeof *room);
     const int64_t rows = rows_at_a_time(c), items = rows / ITEM;
+    double mean = 0;
     room->rows = rows;
     room->c = c;
     m->w = calloc((size_t)numbers(d, c), sizeof *m->w);
+    room->curve = malloc((size_t)d * sizeof *room->curve);
     room->w32 = malloc((size_t)(c * d) * sizeof *room->w32);
     room->b32 = malloc((size_t)c * sizeof *room->b32);
     room->dw32 = malloc((size_t)(c * d) * sizeof *room->dw32);
     room->score = malloc((size_t)(rows * c) * sizeof *room->score);
     room->loss = malloc((size_t)(2 * items) * sizeof *room->loss);
     room->column = malloc((size_t)(items * c) * sizeof *room->column);
-    if (!m->w || !room->w32 || !room->b32 || !room->dw32 || !room->score || !room->loss || !room->column)
+    if (!m->w || !room->curve || !room->w32 || !room->b32 || !room->dw32 || !room->score || !room->loss ||
+        !room->column)
         return MODE_FAIL(err, MODE_E_MEMORY, "no memory to tell %lld classes by %lld numbers", (long long)c,
                          (long long)d);
     m->b = m->w + c * d;
     room->size = room->loss + items;
-    take_squares(m);
+    column_means(room->curve, x, n, d, true);
+    for (int64_t k = 0; k < d; k++) mean += room->curve[k] / (double)d;
+    for (int64_t k = 0; k < d; k++) room->curve[k] = fmax(room->curve[k], LEAST_CURVE * mean) / (double)c;
     return MODE_OK;
 }
 
@@ -342,6 +334,7 @@ void mode_logistic_close(struct mode_logistic *m)
     struct mode_logistic_room *room = m->room;
     free(m->w);
     if (room) {
+        free(room->curve);
         free(room->w32);
         free(room->b32);
         free(room->dw32);
