@@ -9,12 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ITEM = 32, MOST_ROWS = 4096, LEAST_ROWS = 64, HISTORY = 10 };
+enum { ITEM = 32, MOST_ROWS = 4096, LEAST_ROWS = 64, HISTORY = 10, MEAN_ROWS = 256, MEAN_ITEMS = 64 };
 static const double LEAST_CURVE = 1e-3; /* of a column, as a share of the mean: what is nearly constant has no say */
 static const int64_t SCORES = (int64_t)1 << 22; /* numbers of scores at a time */
 
-/* Rows whose scores are held at a time: no size shows in the result but through the order of f32 sums, and this one
- * depends on c alone. */
+/* Rows whose scores are held at a time. The order of f32 sums shows in a result, and so does this; it depends on c alone. */
 static int64_t rows_at_a_time(int64_t c)
 {
     const int64_t rows = SCORES / c / ITEM * ITEM;
@@ -68,13 +67,12 @@ size_t mode_logistic_bytes(int64_t d, int64_t c)
 {
     const struct mode_lbfgs l = search_of(NULL);
     const int64_t rows = rows_at_a_time(c), items = rows / ITEM;
-    return mode_lbfgs_bytes(&l, numbers(d, c)) + sizeof(double) * (size_t)(3 * numbers(d, c) + items * (c + 1)) +
+    return mode_lbfgs_bytes(&l, numbers(d, c)) +
+           sizeof(double) * (size_t)(3 * numbers(d, c) + (1 + MEAN_ITEMS) * d + items * (c + 2)) +
            sizeof(float) * (size_t)(2 * c * d + c + rows * c);
 }
 
 /* ---- the mean ---- */
-
-enum { MEAN_ROWS = 256, MEAN_ITEMS = 64 };
 
 struct shift {
     float *x;
