@@ -23,6 +23,7 @@ enum mode_rng_purpose {
     MODE_RNG_ORDER = 5,   /* order of samples in an epoch  */
     MODE_RNG_CROP = 6,    /* random resized crop           */
     MODE_RNG_INIT = 7,    /* initial weights               */
+    MODE_RNG_PROBE = 8,   /* pictures a probe holds back   */
     MODE_RNG_TEST = 99
 };
 

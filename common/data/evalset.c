@@ -10,6 +10,7 @@
 #include <string.h>
 
 enum { MAX_WORDS_FILE = 64 << 20 };
+static const char TEST[] = "test"; /* the split that tasks are evaluated on */
 
 static bool is_blank(char c)
 {
@@ -280,21 +281,29 @@ static enum mode_status add_tar(struct mode_evalset *e, const char *path, struct
     return st;
 }
 
-static enum mode_status read_n_shards(const char *dir, int64_t *n, struct mode_error *err)
+static enum mode_status read_n_shards(const char *dir, const char *split, int64_t *n, struct mode_error *err)
 {
     char **lines = NULL;
     int n_lines = 0;
-    enum mode_status st = read_words(dir, "test/nshards.txt", &lines, &n_lines, err);
-    if (!st && mode_parse_int(lines[0], "test/nshards.txt", 1, MODE_EVALSET_MAX_SHARDS, n, err)) {
+    char *name = mode_path_join(split, "nshards.txt");
+    enum mode_status st = read_words(dir, name, &lines, &n_lines, err);
+    if (!st && mode_parse_int(lines[0], name, 1, MODE_EVALSET_MAX_SHARDS, n, err)) {
         st = MODE_E_FORMAT;
         if (err) err->status = st;
         mode_error_prefix(err, st, "%s", dir);
     }
     mode_evalset_words_free(lines, n_lines);
+    free(name);
     return st;
 }
 
 enum mode_status mode_evalset_open(struct mode_evalset *e, const char *dir, struct mode_error *err)
+{
+    return mode_evalset_open_split(e, dir, TEST, err);
+}
+
+enum mode_status mode_evalset_open_split(struct mode_evalset *e, const char *dir, const char *split,
+                                         struct mode_error *err)
 {
     int64_t n_shards;
     enum mode_status st = mode_input_folder(dir, err);
@@ -305,7 +314,7 @@ enum mode_status mode_evalset_open(struct mode_evalset *e, const char *dir, stru
     e->name = mode_xstrdup(mode_path_base(name));
     free(name);
     if ((st = mode_evalset_known_kind(&e->kind, dir, err)) || (st = read_templates(e, dir, err)) ||
-        (st = read_n_shards(dir, &n_shards, err)))
+        (st = read_n_shards(dir, split, &n_shards, err)))
         goto out;
     if (e->kind != MODE_TASK_RETRIEVAL) {
         char *path = mode_path_join(dir, "classnames.txt");
@@ -315,11 +324,11 @@ enum mode_status mode_evalset_open(struct mode_evalset *e, const char *dir, stru
     }
     e->tars = mode_xcalloc((size_t)n_shards, sizeof *e->tars);
     for (int i = 0; !st && i < n_shards; i++) {
-        char *path = mode_xasprintf("%s/test/%d.tar", dir, i);
+        char *path = mode_xasprintf("%s/%s/%d.tar", dir, split, i);
         st = add_tar(e, path, err);
         free(path);
     }
-    if (!st && e->n_images == 0) st = MODE_FAIL(err, MODE_E_FORMAT, "%s: a task without pictures", dir);
+    if (!st && e->n_images == 0) st = MODE_FAIL(err, MODE_E_FORMAT, "%s/%s: a task without pictures", dir, split);
 out:
     if (st) mode_evalset_close(e);
     return st;
@@ -387,7 +396,7 @@ enum mode_status mode_evalset_digest(const char *dir, char hex[MODE_DIGEST_HEX],
     struct mode_str sums = {0};
     int64_t n_shards;
     enum mode_status st = mode_input_folder(dir, err);
-    if (!st) st = read_n_shards(dir, &n_shards, err);
+    if (!st) st = read_n_shards(dir, TEST, &n_shards, err);
     for (size_t i = 0; !st && i < sizeof words / sizeof *words; i++)
         st = add_file_digest(&sums, dir, words[i], true, err);
     if (!st) st = add_file_digest(&sums, dir, "test/nshards.txt", false, err);

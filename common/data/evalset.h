@@ -62,6 +62,9 @@ enum mode_status mode_evalset_known_kind(enum mode_task_kind *kind, const char *
  * are MODE_E_FORMAT naming the file and the sample; a task's score must not depend on what got lost. Pictures
  * are not decoded. A retrieval task without templates has the one template "{c}". */
 enum mode_status mode_evalset_open(struct mode_evalset *e, const char *dir, struct mode_error *err);
+/* The same of another folder of tars in the place of test/: "train", as CLIP_benchmark's data sets have it beside. */
+enum mode_status mode_evalset_open_split(struct mode_evalset *e, const char *dir, const char *split,
+                                         struct mode_error *err);
 void mode_evalset_close(struct mode_evalset *e);
 /* The prompts of a class: every template with every one of its names, name after name. A class's vector is the mean of
  * theirs. */

@@ -40,6 +40,7 @@
     X(encode) \
     X(convert) \
     X(evaluate) \
+    X(probe) \
     X(weights) \
     X(ensemble) \
     X(predict) \

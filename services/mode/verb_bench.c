@@ -15,6 +15,7 @@
     X(encode) \
     X(embed) \
     X(kmeans) \
+    X(logistic) \
     X(train)
 
 /* clang-format on */

@@ -14,6 +14,7 @@
 #include "pipeline/evaluate.h"
 #include "pipeline/spec.h"
 #include "ranges.h"
+#include "scoring.h"
 #include "tensor/tensor.h"
 #include "verb.h"
 
@@ -51,21 +52,6 @@ static const char prose[] =
     "zeroshot_classification_templates.txt and test/, or dataset_type.txt = retrieval (docs/FORMATS.md; `mode pack "
     "--task` makes one of class folders or COCO's captions). Metrics are fractions; \"-\" (null with --json) is what a "
     "task does not define.";
-
-static void print_metrics(const char *task, const json_t *metrics)
-{
-    const char *key;
-    json_t *value;
-    printf("%s", task);
-    json_object_foreach((json_t *)metrics, key, value)
-    {
-        if (json_is_null(value))
-            printf("\t%s=-", key);
-        else
-            printf("\t%s=%.4f", key, json_number_value(value));
-    }
-    printf("\n");
-}
 
 /* A task, and where its result goes: looked at before any is computed. */
 struct task {
@@ -141,18 +127,6 @@ static enum mode_status write_files(const struct task *t, const struct mode_resu
     return mode_output_set_close(&set, st, err);
 }
 
-static bool on_batch(void *ctx, uint64_t done, uint64_t total, const char *unit)
-{
-    fprintf(stderr, "\r%s: %llu of %llu %s   %s", (const char *)ctx, (unsigned long long)done,
-            (unsigned long long)total, unit, done == total ? "\n" : "");
-    return true;
-}
-
-static void on_notice(void *ctx, const char *text)
-{
-    fprintf(stderr, "%s: %s\n", (const char *)ctx, text);
-}
-
 static enum mode_status one_task(const struct options *o, const struct task *task, struct mode_clip *clip,
                                  const struct mode_tokenizer *tokenizer, struct mode_error *err)
 {
@@ -167,17 +141,12 @@ static enum mode_status one_task(const struct options *o, const struct task *tas
         st = MODE_FAIL(err, MODE_E_MEMORY, "task %s: no memory for its scores", set.name);
         goto out;
     }
-    const struct mode_encode_hook hook = {.ctx = set.name, .more = isatty(2) ? on_batch : NULL, .notice = on_notice};
+    const struct mode_encode_hook hook = {
+        .ctx = set.name, .more = isatty(2) ? scoring_more : NULL, .notice = scoring_notice};
     if ((st = mode_evaluate(cosine, clip, tokenizer, &set, o->batch, &hook, err))) goto out;
     struct mode_result r = mode_evaluate_result(&set, cosine, o->name);
     if ((st = mode_result_json(&json, &r, err))) goto out;
-    if (o->json) {
-        char *line = json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(12));
-        printf("%s\n", line);
-        free(line);
-    } else
-        print_metrics(set.name, json_object_get(json, "metrics"));
-    fflush(stdout);
+    scoring_print(set.name, json, o->json);
     if (o->out) st = write_files(task, &r, err);
 out:
     json_decref(json);
@@ -194,7 +163,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct mode_tokenizer *tokenizer = NULL;
     struct mode_output_folder out = {0};
     struct task *task = NULL;
-    char *folder = NULL, *fetched = NULL;
+    char *name = NULL, *fetched = NULL;
     int n = 0;
     enum mode_status st;
     if (mode_options_wants_help(argc, argv)) {
@@ -209,9 +178,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return st;
     if (o.threads > 0) mode_parallel_set_threads((int)o.threads);
     if ((st = mode_hub_clip(&o.model, &fetched, err))) goto out;
-    folder = mode_xstrdup(o.model);
-    for (size_t k = strlen(folder); k > 1 && folder[k - 1] == '/'; k--) folder[k - 1] = '\0';
-    if (!o.name) o.name = mode_path_base(folder);
+    name = scoring_name(o.model);
+    if (!o.name) o.name = name;
     task = mode_xcalloc((size_t)n, sizeof *task);
     if ((o.out && (st = mode_output_apart(o.out, &o.model, 1, err))) ||
         (o.out && (st = mode_output_folder_make(&out, o.out, err))) || (st = find_tasks(task, n, argv + 1, o.out, err)))
@@ -227,7 +195,7 @@ out:
     mode_clip_close(&clip);
     mode_backend_close(&be);
     mode_tokenizer_close(&tokenizer);
-    free(folder);
+    free(name);
     free(fetched);
     return st;
 }

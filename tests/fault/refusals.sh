@@ -41,7 +41,7 @@ for verb in up down embed assign train encode tokenize ensemble weights pack doc
 done
 for missing in 'captions|SHARDS' 'captions a|--out DIR' 'preprocess|FILE' 'preprocess a|--out FILE' 'inspect|FILE' 'convert a b|--to hf' \
     'convert|IN' 'convert a|OUT' 'embed|--encoder DIR' 'pack|--pairs DIR or --task DIR' 'pack --pairs a|--out DIR' 'run|SPEC.yaml' \
-    'cancel|RUN' 'drain|WORKER' 'keys|a folder'; do
+    'probe --model a|a task' 'cancel|RUN' 'drain|WORKER' 'keys|a folder'; do
     expect 2 "^mode [a-z]*: ${missing#*|}.* is needed; --help lists all options" mode ${missing%|*}
 done
 expect 2 'no-such.*unknown; expected auto' mode embed --encoder e --texts t --backend no-such

@@ -1,16 +1,22 @@
 #!/bin/sh
-# venv.sh [oracle|tensorboard|s3] - make (once) a Python environment and print the path of its python. Tests and benches only;
-# the product needs no Python. Outside the tree: MODE_ORACLE_VENV, default ~/.cache/mode/oracle, MODE_TENSORBOARD_VENV, MODE_S3_VENV.
+# venv.sh [oracle|s3|scikit-learn|tensorboard] - make (once) a Python environment and print the path of its python. Tests
+# and benches only; the product needs no Python. Outside the tree: MODE_ORACLE_VENV, default ~/.cache/mode/oracle,
+# MODE_S3_VENV, MODE_SCIKIT_LEARN_VENV, MODE_TENSORBOARD_VENV.
 #   oracle        the oracles and peers: PyTorch, open_clip, transformers, Pillow, faiss. Some GB: torch brings CUDA
 #                 wheels along
-#   tensorboard   TensorBoard alone
 #   s3            boto3, and moto, which stands for Amazon's S3, IAM and STS
+#   scikit-learn  scikit-learn alone: logistic regressions
+#   tensorboard   TensorBoard alone
 set -eu
 what=${1:-oracle}
 case $what in
 oracle)
     venv=${MODE_ORACLE_VENV:-}
     packages="torch torchvision open_clip_torch transformers ftfy pillow<13 numpy faiss-cpu psutil"
+    ;;
+scikit-learn)
+    venv=${MODE_SCIKIT_LEARN_VENV:-}
+    packages="scikit-learn safetensors numpy"
     ;;
 tensorboard)
     venv=${MODE_TENSORBOARD_VENV:-}
@@ -21,7 +27,7 @@ s3)
     packages="boto3 moto[server]"
     ;;
 *)
-    echo "venv.sh: unknown environment \"$what\"; there are oracle, tensorboard, s3" >&2
+    echo "venv.sh: unknown environment \"$what\"; there are oracle, s3, scikit-learn, tensorboard" >&2
     exit 2
     ;;
 esac

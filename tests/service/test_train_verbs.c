@@ -87,6 +87,77 @@ static void test_train_encode_evaluate(void **state)
     free(dir);
 }
 
+/* What a probe needs beside: pictures to learn from; and a folder of experts as a run leaves it. */
+static void test_probe(void **state)
+{
+    (void)state;
+    assert_int_equal(sh("test -d model || " TRAIN "--steps 8 --out model >/dev/null 2>&1"), 0);
+    char *dir = world_write_task(&world, false);
+    free(dir);
+    assert_int_equal(sh("$M probe --model model colours 2>err.txt"), 66);
+    assert_int_equal(sh("grep -q 'has no train/nshards.txt.*HINT: --train DIR' err.txt"), 0);
+    assert_int_equal(sh("$M probe --model model colours --train ./colours/ 2>/dev/null"), 66);
+    assert_int_equal(sh("cp -r colours other && $M probe --model model colours --train other >line.txt 2>err.txt"), 0);
+    assert_int_equal(sh("grep -q '^colours\tacc1=[01]\\.' line.txt && test $(wc -l <line.txt) = 1"), 0);
+    assert_int_equal(sh("grep -q '^colours: C is chosen by 4 of 12 training pictures, 4 classes, 16 numbers' err.txt"),
+                     0);
+    assert_int_equal(sh("mkdir -p both/train && cp -r colours/* both && cp colours/test/* both/train &&"
+                        "$M probe --model model both --json --threads 1 >one.json 2>err.txt && "
+                        "$M probe --model model both --json --threads 3 2>/dev/null | cmp - one.json"),
+                     0); /* the same bytes */
+    assert_int_equal(sh("mkdir experts && cp -r model experts/expert-0 && cp -r model experts/expert-1 &&"
+                        "cp centres.safetensors experts && echo '{\"models\": []}' >experts/index.json &&"
+                        "$M probe --experts experts/ both both --c 2 --json 2>err.txt >two.json"),
+                     0);
+    assert_int_equal(sh("test $(wc -l <two.json) = 2 && test $(uniq <two.json | wc -l) = 1"), 0);
+    char *path = mode_path_join(world.dir, "one.json");
+    json_t *o = json_load_file(path, 0, NULL), *how = json_object_get(o, "probe");
+    assert_string_equal(json_string_value(json_object_get(o, "task")), "linear_probe");
+    assert_string_equal(json_string_value(json_object_get(o, "model")), "model");
+    assert_true(json_is_number(json_object_get(json_object_get(o, "metrics"), "acc1")));
+    assert_int_equal(json_integer_value(json_object_get(how, "held_back")), 4);
+    assert_in_range(json_array_size(json_object_get(how, "tries")), 11, 15);
+    json_decref(o);
+    free(path);
+    path = mode_path_join(world.dir, "two.json");
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    o = json_loadf(f, JSON_DISABLE_EOF_CHECK, NULL), how = json_object_get(o, "probe");
+    fclose(f);
+    assert_string_equal(json_string_value(json_object_get(o, "model")), "experts");
+    assert_int_equal(json_integer_value(json_object_get(how, "models")), 2);
+    assert_int_equal(json_integer_value(json_object_get(how, "width")), 32);
+    assert_int_equal(json_integer_value(json_object_get(how, "held_back")), 0);
+    assert_true(json_is_null(json_object_get(how, "held_back_acc1")));
+    assert_true(json_number_value(json_object_get(how, "C")) == 2);
+    json_decref(o);
+    free(path);
+    static const struct {
+        const char *args, *words;
+        int code;
+    } wrong[] = {
+        {"both", "whose features. Give --model DIR, or --experts DIR", 2},
+        {"--model model --experts experts both", "whose features", 2},
+        {"--model model", "a task.s folder is needed", 2},
+        {"--model model both both --train both", "--train is for one task, 2 are given", 2},
+        {"--model model both --held-back 1", "--held-back: 1 is out of range", 2},
+        {"--model model both --c -1", "--c: -1 is out of range", 2},
+        {"--experts model both", "index.json is not there; expected the experts", 66},
+        {"--model model none", "none", 66},
+        {"--model none both", "none", 66},
+        {"--model model both --train none", "none", 66},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        char *line = mode_xasprintf(
+            "$M probe %s 2>err.txt; code=$?; grep -q -e '%s' err.txt || { cat err.txt; exit 98; }; "
+            "exit $code",
+            wrong[i].args, wrong[i].words);
+        const int code = sh(line);
+        if (code != wrong[i].code) fail_msg("%s: exit %d, expected %d", wrong[i].args, code, wrong[i].code);
+        free(line);
+    }
+}
+
 static void test_going_on_from_a_trained_model(void **state)
 {
     (void)state;
@@ -405,6 +476,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_train_encode_evaluate),
+        cmocka_unit_test(test_probe),
         cmocka_unit_test(test_going_on_from_a_trained_model),
         cmocka_unit_test(test_a_terminated_training_resumes_to_the_same_bytes),
         cmocka_unit_test(test_samples_that_are_not_taken_are_named),
