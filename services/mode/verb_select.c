@@ -53,7 +53,8 @@ static const struct option_range ranges[] = {RANGE("nearest", 1, MODE_SELECTION_
 /* The words of one task, and what they chose. */
 struct part {
     const char *task; /* NULL: of nobody's */
-    char **name;
+    char **name;      /* [n] */
+    int n;
     struct mode_chosen chosen;
 };
 
@@ -109,32 +110,44 @@ static enum mode_status open_files(struct selecting *s, const struct options *o,
     return st;
 }
 
-static enum mode_status task_names(struct part *p, int *n, const char *dir, struct mode_error *err)
+static enum mode_status read_task(struct part *p, struct mode_error *err)
 {
     struct mode_evalset e = {0};
-    enum mode_status st = mode_evalset_open(&e, dir, err);
+    enum mode_status st = mode_evalset_open(&e, p->task, err);
     const bool retrieval = !st && e.kind == MODE_TASK_RETRIEVAL;
-    *n = st ? 0 : retrieval ? e.n_texts : e.n_classes;
-    p->name = mode_xcalloc((size_t)*n + 1, sizeof *p->name);
-    for (int i = 0; i < *n; i++) p->name[i] = mode_xstrdup(retrieval ? e.texts[i] : e.classes[i]);
+    p->n = st ? 0 : retrieval ? e.n_texts : e.n_classes;
+    p->name = mode_xcalloc((size_t)p->n + 1, sizeof *p->name);
+    for (int i = 0; i < p->n; i++) p->name[i] = mode_xstrdup(retrieval ? e.texts[i] : e.classes[i]);
     mode_evalset_close(&e);
     return st;
 }
 
-/* dir: of a task; NULL: the names of --classes. */
-static enum mode_status choose(struct selecting *s, const char *dir, struct mode_text_encoder *enc,
-                               const struct options *o, struct mode_error *err)
+/* All of them, before anything is embedded. */
+static enum mode_status read_words(struct selecting *s, const struct options *o, struct mode_error *err)
 {
-    struct part *p = &s->part[s->n_parts++];
+    char *rest = s->list;
+    size_t most = 1;
+    enum mode_status st = MODE_OK;
+    for (const char *c = s->list; c && *c; c++) most += *c == ',';
+    s->part = mode_xcalloc(most, sizeof *s->part);
+    if (s->list)
+        while (!st && rest) {
+            s->part[s->n_parts].task = strsep(&rest, ",");
+            st = read_task(&s->part[s->n_parts++], err);
+        }
+    else
+        st = mode_select_names_read(&s->part[s->n_parts++].name, &s->part[0].n, o->classes, err);
+    return st;
+}
+
+static enum mode_status choose(struct selecting *s, struct part *p, struct mode_text_encoder *enc, int nearest,
+                               struct mode_error *err)
+{
     char *path = mode_path_join(s->folder, "words.safetensors");
-    int n = 0;
-    p->task = dir;
-    enum mode_status st = dir ? task_names(p, &n, dir, err) : mode_select_names_read(&p->name, &n, o->classes, err);
-    if (!st && dir) st = mode_embed_task(NULL, path, enc, dir, NULL, encoding_show, NULL, err);
-    if (!st && !dir)
-        st = mode_embed_texts(NULL, path, enc, (const char *const *)p->name, (size_t)n, encoding_show, NULL, err);
-    if (!st) st = mode_select_words(&s->select, &p->chosen, path, (int)o->nearest, err);
-    p->chosen.k = n; /* names, also where nothing was chosen */
+    enum mode_status st = p->task ? mode_embed_task(NULL, path, enc, p->task, NULL, encoding_show, NULL, err)
+                                  : mode_embed_texts(NULL, path, enc, (const char *const *)p->name, (size_t)p->n,
+                                                     encoding_show, NULL, err);
+    if (!st) st = mode_select_words(&s->select, &p->chosen, path, nearest, err);
     free(path);
     return st;
 }
@@ -143,16 +156,12 @@ static enum mode_status choose_all(struct selecting *s, const struct options *o,
 {
     struct mode_backend *be = NULL;
     struct mode_text_encoder *enc = NULL;
-    char *dir = NULL, *rest = s->list;
-    size_t most = 1;
-    for (const char *c = s->list; c && *c; c++) most += *c == ',';
-    s->part = mode_xcalloc(most, sizeof *s->part);
+    char *dir = NULL;
     enum mode_status st = backend_open(&be, &o->backend, err);
     if (!st) st = mode_hub_encoder(&dir, o->encoder ? o->encoder : s->encoder, err);
     if (!st) st = mode_text_encoder_open_as(&enc, be, dir, s->select.centres.encoder_id, NULL, 0, err);
     if (!st) st = mode_dir_temporary(&s->folder, err);
-    if (!st && !s->list) st = choose(s, NULL, enc, o, err);
-    for (char *task; !st && s->list && (task = strsep(&rest, ","));) st = choose(s, task, enc, o, err);
+    for (int i = 0; i < s->n_parts && !st; i++) st = choose(s, &s->part[i], enc, (int)o->nearest, err);
     free(dir);
     mode_text_encoder_close(&enc);
     mode_backend_close(&be);
@@ -268,7 +277,7 @@ static void print_json(const struct selecting *s, const struct choice *c, size_t
 static void selecting_close(struct selecting *s)
 {
     for (int i = 0; i < s->n_parts; i++) {
-        mode_evalset_words_free(s->part[i].name, s->part[i].chosen.k);
+        mode_evalset_words_free(s->part[i].name, s->part[i].n);
         mode_chosen_clear(&s->part[i].chosen);
     }
     if (s->folder) mode_dir_remove(s->folder, NULL);
@@ -313,7 +322,9 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         (st = check_options(&o, err)))
         return st;
     s.list = o.task ? mode_xstrdup(o.task) : NULL;
-    if (!(st = o.workspace ? open_run(&s, &o, err) : open_files(&s, &o, err))) st = choose_all(&s, &o, err);
+    st = read_words(&s, &o, err);
+    if (!st) st = o.workspace ? open_run(&s, &o, err) : open_files(&s, &o, err);
+    if (!st) st = choose_all(&s, &o, err);
     if (!st && o.out) st = mode_selection_save(&s.select.selection, o.out, err);
     if (!st) {
         size_t n;

@@ -8,6 +8,7 @@
 #include "base/str.h"
 #include "data/tokenizer.h"
 #include "dist/ranks.h"
+#include "ensemble/selection.h"
 #include "fetching.h"
 #include "hub.h"
 #include "interrupt.h"
@@ -408,9 +409,14 @@ static enum mode_status find_out_ratio(double *ratio, const struct options *o, s
                : MODE_FAIL(err, MODE_E_USAGE, "--out-ratio: %s is out of range, expected 0 to 1", o->out_ratio);
 }
 
-/* Of every shard its assignment. */
-static enum mode_status find_assignments(glob_t *found, size_t n_shards, const char *pattern, struct mode_error *err)
+/* Which clusters, and of every shard its assignment. */
+static enum mode_status find_selection(glob_t *found, size_t n_shards, const struct options *o, struct mode_error *err)
 {
+    struct mode_selection s;
+    const char *pattern = o->assign;
+    enum mode_status st = mode_selection_load(&s, o->selection, err);
+    mode_selection_clear(&s);
+    if (st) return st;
     if (glob(pattern, 0, NULL, found) != 0)
         return MODE_FAIL(err, MODE_E_NOINPUT, "--assign: no file matches \"%s\"", pattern);
     if (found->gl_pathc != n_shards)
@@ -548,8 +554,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     }
     const uint64_t total = o.total_steps ? (uint64_t)o.total_steps : end;
     if ((st = find_warmup(&warmup, &o, total, err)) || (st = mode_sources_expand(&shards, &source, 1, ".", err)) ||
-        (st = mode_shards_look(&shards, err)) ||
-        (o.assign && (st = find_assignments(&assign, shards.n, o.assign, err))))
+        (st = mode_shards_look(&shards, err)) || (o.assign && (st = find_selection(&assign, shards.n, &o, err))))
         goto out;
     if (o.algorithms && mode_file_exists(o.algorithms) &&
         (st = mode_file_read(o.algorithms, MODE_TRAIN_ALGORITHMS_MOST, &algorithms, NULL, err)))
