@@ -45,6 +45,7 @@ static enum mode_status load_selected(struct mode_report_selected *out, const st
             st = MODE_FAIL(err, MODE_E_FORMAT, "%s: chooses among %d fine centres, there are %d", x->selection, s.m,
                            e->centres.m);
         out[j].n_fine = s.n_chosen;
+        out[j].n_among = s.m;
         for (int i = 0; i < s.m && !st && run->n_shards > 0; i++)
             if (s.chosen[i]) out[j].rows += corpus->fine_rows[i];
         mode_selection_clear(&s);

@@ -40,7 +40,7 @@ void mode_report_for_tasks(struct mode_str *s, const struct mode_report *r)
             mode_str_printf(s, " pairs (%.1f %%) in ",
                             r->corpus->rows ? 100.0 * (double)x->rows / (double)r->corpus->rows : 0.0);
         }
-        mode_str_printf(s, "%d of %d fine clusters</small></div>\n<div class=words>", x->n_fine, e->centres.m);
+        mode_str_printf(s, "%d of %d fine clusters</small></div>\n<div class=words>", x->n_fine, x->n_among);
         for (int i = 0; i < x->n_tasks; i++) {
             mode_str_add_cstr(s, "<span>");
             mode_str_add_html(s, x->task[i]);

@@ -16,6 +16,7 @@ cat >>"$w/run.yaml" <<END
 experts_for:
   - {name: hues, tasks: [colour]}
   - {name: mine, classes: names.txt, nearest: 2}
+  - {name: whole, tasks: all, nearest: 8}
 END
 submit() { # spec, more options
     s=$1
@@ -38,13 +39,15 @@ grep -q '^[0-9]* words choose [1-8] of 8 fine clusters: [0-9]* of 240 pairs' "$w
 [ "$(grep -c '"word":' "$work/mine.json")" = 3 ] || fail "two names of a line are not two words"
 [ "$(commits)" = "$n_before" ] || fail "looking made something"
 
-# the names, two selections, two trainings, three tasks to evaluate each on, the report
+# the names, three selections, three trainings, three tasks to evaluate each on, the report
 submit run >"$work/table"
 tasks=$(find "$w/eval" -name nshards.txt | wc -l)
-[ $(($(commits) - n_before)) = $((1 + 2 + 2 + 2 * tasks + 1)) ] || fail "two more models made $(($(commits) - n_before)) commits"
+[ $(($(commits) - n_before)) = $((1 + 3 + 3 + 3 * tasks + 1)) ] || fail "three more models made $(($(commits) - n_before)) commits"
 (cd "$w/experts" && sha256sum --quiet -c "$work/before") || fail "an expert for tasks changed another model"
-head -1 "$w/report/result.csv" | grep -q ',dense,seed,hues,mine,metric$' || fail "columns: $(head -1 "$w/report/result.csv")"
-for m in hues mine; do
+head -1 "$w/report/result.csv" | grep -q ',dense,seed,hues,mine,whole,metric$' || fail "columns: $(head -1 "$w/report/result.csv")"
+cmp "$w/experts/whole/open_clip_model.safetensors" "$w/experts/dense/open_clip_model.safetensors" ||
+    fail "what is trained on all clusters is not the dense model"
+for m in hues mine whole; do
     [ -s "$w/experts/$m/open_clip_model.safetensors" ] || fail "experts/$m is not there"
     [ "$(find "$w/runs/test/tensorboard/$m" -name 'events.out.tfevents.*' | wc -l)" = 2 ] || fail "$m has no curve"
     grep -q "$m trained on all pairs of its clusters" "$w/report/report.html" || fail "the report's ledger does not say $m"
@@ -55,7 +58,7 @@ grep -q 'On these tasks it .* the dense model' "$w/report/report.html" || fail "
 grep -q '"than": "the ensemble"' "$w/report/summary.json" || fail "summary.json does not compare them with the ensemble"
 if grep -q '&#10007;' "$w/report/report.html"; then fail "the report's ledger does not add up"; fi
 mode reconcile --workspace "$w" >"$work/ledger" || { cat "$work/ledger"; fail "reconcile"; }
-mode reconcile --workspace "$w" --json | grep -q '"selected": {"hues": [0-9]*, "mine": [0-9]*}' || fail "reconcile --json"
+mode reconcile --workspace "$w" --json | grep -q '"selected": {"hues": [0-9]*, "mine": [0-9]*, "whole": 240}' || fail "reconcile --json"
 pairs=$(sed -n 's/.*fine clusters: \([0-9]*\) of.*/\1/p' "$work/chosen")
 [ "$(awk '$1 == "hues" { print $2 }' "$work/ledger")" = "$pairs" ] || fail "the ledger has other pairs of hues than select: $pairs"
 [ "$(mode pairs --workspace "$w" --expert hues | wc -l)" = "$pairs" ] || fail "pairs lists others than select counts: $pairs"
@@ -63,9 +66,9 @@ mode pairs --workspace "$w" | sort >"$work/all"
 mode pairs --workspace "$w" --expert hues | sort | comm -23 - "$work/all" | grep -q . && fail "pairs of hues that are nobody's"
 rc=0
 mode pairs --workspace "$w" --expert nobody 2>"$work/nobody" || rc=$?
-[ $rc = 2 ] && grep -q 'expert-0 to expert-1, hues, mine' "$work/nobody" || fail "pairs of nobody: $(cat "$work/nobody")"
+[ $rc = 2 ] && grep -q 'expert-0 to expert-1, hues, mine, whole' "$work/nobody" || fail "pairs of nobody: $(cat "$work/nobody")"
 mode status --workspace "$w" | grep -q 'train-selected' || fail "status does not name the stage"
-sums hues mine >"$work/models"
+sums hues mine whole >"$work/models"
 cp "$w/report/result.csv" "$work/result.csv"
 
 # again: nothing to do. Without the key: all is found, their folders go and come back
@@ -96,7 +99,7 @@ refuse 65 'words of [a-z]* choose clusters with [0-9]* of the 240 pairs, and [0-
 # what is kept stays; of the moments those of the seed alone, when asked
 mode down --workspace "$w" >/dev/null
 mode gc --workspace "$w" --optimizer --yes >"$work/gc" || { cat "$work/gc"; fail "gc"; }
-grep -q '^  optimizer  *5 ' "$work/gc" || { cat "$work/gc"; fail "gc does not free the moments of five models"; }
+grep -q '^  optimizer  *5 ' "$work/gc" || { cat "$work/gc"; fail "gc does not free the moments of six models, two of them one file"; }
 mode reconcile test --workspace "$w" >/dev/null || fail "reconcile after gc"
 
 # plain files: the same clusters and pairs, the same model
