@@ -11,6 +11,7 @@
 #include "data/captions.h"
 #include "data/safetensors.h"
 #include "data/tar.h"
+#include "ensemble/selection.h"
 #include "pipeline/stream.h"
 
 #include <stdio.h>
@@ -223,6 +224,23 @@ static inline char *world_write_task(const struct world *w, bool retrieval)
     free(test);
     free(path);
     return dir;
+}
+
+/* Those fine centres, as words would have chosen them: a file of the world's folder; the caller frees. */
+static inline char *world_selection(const struct world *w, const char *name, const int *fine, int n)
+{
+    struct mode_error err = {0};
+    struct mode_centres c;
+    struct mode_selection s;
+    char digest[MODE_DIGEST_HEX], *path = mode_path_join(w->dir, name);
+    world_ok(mode_centres_load(&c, w->centres, &err), &err);
+    world_ok(mode_digest_file(w->centres, digest, NULL, &err), &err);
+    mode_selection_init(&s, &c, digest);
+    for (int i = 0; i < n; i++) s.chosen[fine[i]] = 1;
+    world_ok(mode_selection_save(&s, path, &err), &err);
+    mode_selection_clear(&s);
+    mode_centres_clear(&c);
+    return path;
 }
 
 static inline void world_open(struct world *w)

@@ -130,7 +130,7 @@ out:
     return st;
 }
 
-enum mode_status mode_assign_count(uint64_t *count, const char *path, const struct mode_centres *c,
+enum mode_status mode_assign_count(uint64_t *count, const char *path, const int32_t *group, int m,
                                    struct mode_error *err)
 {
     struct mode_safetensors f = {0};
@@ -141,10 +141,10 @@ enum mode_status mode_assign_count(uint64_t *count, const char *path, const stru
     for (int64_t r = 0; !st && r < id->dim[0]; r++) {
         int32_t fine;
         memcpy(&fine, (const char *)id->data + 4 * r, 4);
-        if (fine < 0 || fine >= c->m)
-            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: row %lld has fine id %d of %d", path, (long long)r, fine, c->m);
+        if (fine < 0 || fine >= m)
+            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: row %lld has fine id %d of %d", path, (long long)r, fine, m);
         else
-            count[c->fine_to_coarse[fine]]++;
+            count[group ? group[fine] : fine]++;
     }
     mode_safetensors_close(&f);
     return st;

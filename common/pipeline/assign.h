@@ -35,8 +35,9 @@ enum mode_status mode_assign_captions(struct mode_assign_result *result, struct 
                                       const char *centres_path, int32_t only, mode_encode_tick_fn *tick, void *ctx,
                                       struct mode_error *err);
 
-/* Adds the rows of each coarse group to count [centres->n]. MODE_E_FORMAT: no assignment, or of other centres. */
-enum mode_status mode_assign_count(uint64_t *count, const char *assign_path, const struct mode_centres *centres,
+/* Adds the rows of every group to count; group [m] of each fine centre, NULL: each is a group of its own. MODE_E_FORMAT:
+ * no assignment, or of other centres. */
+enum mode_status mode_assign_count(uint64_t *count, const char *assign_path, const int32_t *group, int m,
                                    struct mode_error *err);
 
 #endif

@@ -27,6 +27,7 @@
 #define MODE_DEFAULT_GRAD_CLIP_NORM   "0"
 #define MODE_DEFAULT_ACCUMULATE       "1"
 #define MODE_DEFAULT_WARMUP_STEPS     "2000" /* where nobody says it: at most a tenth of the schedule */
+#define MODE_DEFAULT_OUT_RATIO        "0.02"
 #define MODE_DEFAULT_CHECKPOINT_STEPS "200"
 #define MODE_DEFAULT_SCALE_MIN        "0.9"
 #define MODE_DEFAULT_SCALE_MAX        "1.0"

@@ -106,6 +106,18 @@ enum mode_status mode_embed_lines(uint64_t *rows, const char *out_path, struct m
     return st;
 }
 
+enum mode_status mode_embed_texts(uint64_t *rows, const char *out_path, struct mode_text_encoder *enc,
+                                  const char *const *texts, size_t n, mode_encode_tick_fn *tick, void *ctx,
+                                  struct mode_error *err)
+{
+    struct mode_str all = {0};
+    char digest[MODE_DIGEST_HEX];
+    for (size_t i = 0; i < n; i++) mode_str_printf(&all, "%s\n", texts[i]);
+    mode_digest_bytes(all.data, all.len, digest);
+    mode_str_clear(&all);
+    return encode_and_save(rows, out_path, enc, texts, n, "words", digest, tick, ctx, err);
+}
+
 /* ---- tasks ----------------------------------------------------------------------------------------------- */
 
 /* Progress over all prompts, of which one call of the encoder sees a part. */

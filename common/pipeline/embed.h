@@ -33,6 +33,10 @@ enum mode_status mode_embed_task(uint64_t *rows, const char *out_path, struct mo
  * a failure. */
 enum mode_status mode_embed_words(float **x, struct mode_text_encoder *enc, const struct mode_evalset *e,
                                   mode_encode_tick_fn *tick, void *ctx, struct mode_error *err);
+/* Texts as they are; the digest is that of them with line ends between. */
+enum mode_status mode_embed_texts(uint64_t *rows, const char *out_path, struct mode_text_encoder *enc,
+                                  const char *const *texts, size_t n, mode_encode_tick_fn *tick, void *ctx,
+                                  struct mode_error *err);
 enum mode_status mode_embed_lines(uint64_t *rows, const char *out_path, struct mode_text_encoder *enc,
                                   const char *text_path, mode_encode_tick_fn *tick, void *ctx, struct mode_error *err);
 

@@ -186,8 +186,12 @@ out:
 enum mode_status mode_ensemble_open(struct mode_ensemble *e, const struct mode_ensemble_spec *spec,
                                     struct mode_error *err)
 {
-    *e = (struct mode_ensemble){
-        .n_models = spec->n_models, .dense = -1, .seed = -1, .router = spec->router, .params = spec->params};
+    *e = (struct mode_ensemble){.n_models = spec->n_models,
+                                .dense = -1,
+                                .seed = -1,
+                                .router = spec->router,
+                                .params = spec->params,
+                                .n_selected = spec->n_selected};
     enum mode_status st = mode_centres_load(&e->centres, spec->centres_path, err);
     if (st) return st;
     e->n = e->centres.n;
@@ -203,7 +207,7 @@ enum mode_status mode_ensemble_open(struct mode_ensemble *e, const struct mode_e
         if (strcmp(spec->model[m], "dense") == 0) e->dense = m;
         if (strcmp(spec->model[m], "seed") == 0) e->seed = m;
     }
-    if (spec->n_models < e->n || spec->n_models != e->n + (e->dense >= 0) + (e->seed >= 0))
+    if (spec->n_models < e->n || spec->n_models != e->n + (e->dense >= 0) + (e->seed >= 0) + spec->n_selected)
         return MODE_FAIL(err, MODE_E_VALUE,
                          "ensemble: %d models; expected expert-0 to expert-%d, and perhaps dense and seed",
                          spec->n_models, e->n - 1);

@@ -7,7 +7,8 @@
  * A task gives one measure or two (mode_measures_of); result.csv has a row per measure. Rows are averaged and compared
  * by family: accuracies of classification tasks are one thing, recalls of retrieval, two of each task, another.
  *
- * Models come in a fixed order: expert-0 .. expert-(n-1), then dense, then seed where they were evaluated.
+ * Models come in a fixed order: expert-0 .. expert-(n-1), then dense, then seed where they were evaluated, then those
+ * that were trained for the words of tasks, which are no part of the ensemble.
  * Threads: a finished struct is read-only. */
 #ifndef MODE_PIPELINE_ENSEMBLE_H
 #define MODE_PIPELINE_ENSEMBLE_H
@@ -31,6 +32,7 @@ struct mode_ensemble_spec {
     const char *centres_path;
     const char *const *model; /* [n_models] names; the first n are the experts, n = coarse groups of the centres */
     int n_models;
+    int n_selected; /* of them, the last ones: trained for the words of tasks */
     const struct mode_ensemble_source *task;
     int n_tasks;             /* 0: no rows, nothing is compared, averages mean nothing */
     enum mode_router router; /* the one result.csv's `ensemble` column uses */
@@ -79,6 +81,7 @@ struct mode_ensemble {
     struct mode_centres centres;
     int n, n_models, n_tasks, n_rows;
     int dense, seed; /* index of that model, or -1 */
+    int n_selected;
     char **model;
     enum mode_router router;
     struct mode_router_params params;
@@ -95,7 +98,7 @@ enum mode_status mode_ensemble_open(struct mode_ensemble *e, const struct mode_e
 void mode_ensemble_close(struct mode_ensemble *e);
 
 /* result.csv: unnamed index, dataset, num_classes, expert-0.., expert-max, all_unit, ensemble, then dense and
- * seed where evaluated, metric; percent with four decimals; last rows `average_retrieval` and `average`, that of the
+ * seed where evaluated, then models for tasks, metric; percent with four decimals; last rows `average_retrieval` and `average`, that of the
  * classification tasks (each where there are such tasks). Same inputs, same bytes. */
 enum mode_status mode_ensemble_write_csv(const struct mode_ensemble *e, const char *path, struct mode_error *err);
 /* weights.json: every task, every router: weights and entropy; every word: nearest fine centre, expert,
@@ -125,6 +128,10 @@ int mode_ensemble_rows(const struct mode_ensemble *e, enum mode_family family);
  * is best on average: up to three comparisons into out[3]; returns how many, 0 without rows. *best: that expert. */
 int mode_ensemble_compare(const struct mode_ensemble *e, enum mode_family family, enum mode_router router,
                           struct mode_comparison out[3], int *best);
+/* On the rows of the family that are of these tasks (n_tasks 0: of all): a model against dense (where evaluated) and the
+ * ensemble, into out[2]; returns how many, 0 without rows. */
+int mode_ensemble_compare_model(const struct mode_ensemble *e, enum mode_family family, int model,
+                                const char *const *task, int n_tasks, struct mode_comparison out[2]);
 /* Average over the family's rows in percent; NaN without rows. */
 double mode_ensemble_model_average(const struct mode_ensemble *e, enum mode_family family, int model);
 double mode_ensemble_router_average(const struct mode_ensemble *e, enum mode_family family, enum mode_router router);

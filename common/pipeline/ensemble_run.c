@@ -2,28 +2,56 @@
 
 #include "base/file.h"
 #include "base/str.h"
+#include "ensemble/selection.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-static bool is_expert(const char *model)
+/* Of a model, by its place: 0 for seed and dense, 1 for experts, 2 for those of words. */
+static int layer_of(const struct mode_ensemble_run *run, int i)
 {
-    return strncmp(model, "expert-", 7) == 0;
+    if (i >= run->n_models - run->n_selected) return 2;
+    return strncmp(run->model[i], "expert-", 7) == 0;
 }
 
-/* Curves in the order of the legend, which is also that of drawing: seed, dense, then the experts, which lie on top. */
+/* Curves in the order of the legend, which is also that of drawing: seed, dense, then the experts, which lie on top, then
+ * those of words. */
 static enum mode_status load_curves(struct mode_curve *curve, int *n, const struct mode_ensemble_run *run,
                                     struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
     *n = 0;
-    for (int k = 0; k < 2 * run->n_models && run->steps && !st; k++) {
-        bool experts = k >= run->n_models;
-        int i = experts ? k - run->n_models : run->n_models - 1 - k; /* the models are experts, dense, seed */
-        if (is_expert(run->model[i]) != experts || !run->steps[i]) continue;
+    for (int k = 0; k < 3 * run->n_models && run->steps && !st; k++) {
+        const int layer = k / run->n_models, at = k % run->n_models;
+        int i = layer ? at : run->n_models - 1 - at; /* the models are experts, dense, seed */
+        if (layer_of(run, i) != layer || !run->steps[i]) continue;
         st = mode_curve_load(&curve[(*n)++], run->model[i], run->steps[i], run->train ? run->train[i] : NULL, err);
     }
     return st;
+}
+
+/* What the words chose, and how many pairs that are. */
+static enum mode_status load_selected(struct mode_report_selected *out, const struct mode_ensemble_run *run,
+                                      const struct mode_ensemble *e, const struct mode_corpus *corpus,
+                                      struct mode_error *err)
+{
+    for (int j = 0; j < run->n_selected; j++) {
+        const struct mode_ensemble_selected *x = &run->selected[j];
+        struct mode_selection s;
+        out[j] = (struct mode_report_selected){
+            .model = run->n_models - run->n_selected + j, .task = x->task, .n_tasks = x->n_tasks};
+        enum mode_status st = mode_selection_load(&s, x->selection, err);
+        if (!st && s.m > e->centres.m)
+            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: chooses among %d fine centres, there are %d", x->selection, s.m,
+                           e->centres.m);
+        out[j].n_fine = s.n_chosen;
+        out[j].n_among = s.m;
+        for (int i = 0; i < s.m && !st && run->n_shards > 0; i++)
+            if (s.chosen[i]) out[j].rows += corpus->fine_rows[i];
+        mode_selection_clear(&s);
+        if (st) return mode_error_prefix(err, st, "the selection of %s", x->name);
+    }
+    return MODE_OK;
 }
 
 enum mode_status mode_ensemble_run(const struct mode_ensemble_run *run, const struct mode_ensemble_outputs *out,
@@ -37,9 +65,11 @@ enum mode_status mode_ensemble_run(const struct mode_ensemble_run *run, const st
     struct mode_evalset *set = mode_xcalloc((size_t)run->n_tasks + 1, sizeof *set);
     struct mode_ensemble_source *source = mode_xcalloc((size_t)run->n_tasks + 1, sizeof *source);
     struct mode_curve *curve = mode_xcalloc((size_t)run->n_models + 1, sizeof *curve);
+    struct mode_report_selected *selected = mode_xcalloc((size_t)run->n_selected + 1, sizeof *selected);
     struct mode_ensemble_spec spec = {.centres_path = run->centres,
                                       .model = run->model,
                                       .n_models = run->n_models,
+                                      .n_selected = run->n_selected,
                                       .task = source,
                                       .n_tasks = run->n_tasks,
                                       .top_experts = run->top_experts,
@@ -63,13 +93,16 @@ enum mode_status mode_ensemble_run(const struct mode_ensemble_run *run, const st
         ((st = mode_digest_file(run->centres, digest, NULL, err)) ||
          (st = mode_corpus_open(&corpus, run->shard, run->n_shards, &e.centres, digest, run->seed, err))))
         goto out;
-    if ((st = load_curves(curve, &n_curves, run, err))) goto out;
+    if ((st = load_curves(curve, &n_curves, run, err)) || (st = load_selected(selected, run, &e, &corpus, err)))
+        goto out;
     struct mode_report report = {.run_name = run->run_name,
                                  .spec = run->spec,
                                  .ensemble = &e,
                                  .corpus = run->n_shards > 0 ? &corpus : NULL,
                                  .curve = curve,
                                  .n_curves = n_curves,
+                                 .selected = selected,
+                                 .n_selected = run->n_selected,
                                  .skipped = run->skipped,
                                  .n_skipped = run->n_skipped};
     if ((st = mode_ensemble_write_csv(&e, out->csv, err)) ||
@@ -91,6 +124,7 @@ out:
     mode_corpus_close(&corpus);
     mode_ensemble_close(&e);
     free(curve);
+    free(selected);
     free(source);
     free(set);
     return st;

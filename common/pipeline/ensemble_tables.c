@@ -177,6 +177,16 @@ char *mode_comparison_sentence(const struct mode_comparison *c)
         c->than, c->difference, c->error, c->mine, c->other, c->wins, c->ties, c->losses, c->n_rows, c->rows);
 }
 
+static const char *rows_of(enum mode_family family)
+{
+    static const char *const rows[] = {
+#define X(name, text) text " rows",
+        MODE_FAMILY_MAP(X)
+#undef X
+    };
+    return rows[family];
+}
+
 const char *mode_family_name(enum mode_family family)
 {
     static const char *const names[] = {
@@ -233,11 +243,6 @@ char *mode_ensemble_name(const struct mode_ensemble *e, enum mode_router router)
 int mode_ensemble_compare(const struct mode_ensemble *e, enum mode_family family, enum mode_router router,
                           struct mode_comparison out[3], int *best)
 {
-    static const char *const rows[] = {
-#define X(name, text) text " rows",
-        MODE_FAMILY_MAP(X)
-#undef X
-    };
     const size_t all = (size_t)e->n_rows;
     const struct mode_outcome **mine, **other[3];
     const char *than[3];
@@ -261,9 +266,39 @@ int mode_ensemble_compare(const struct mode_ensemble *e, enum mode_family family
     }
     for (int i = 0; i < n; i++) {
         out[i] = mode_compare(than[i], mine, other[i], n_rows);
-        out[i].rows = rows[family];
+        out[i].rows = rows_of(family);
         free(other[i]);
     }
     free(mine);
+    return n;
+}
+
+static bool is_of(const char *name, const char *const *task, int n_tasks)
+{
+    for (int i = 0; i < n_tasks; i++)
+        if (strcmp(task[i], name) == 0) return true;
+    return n_tasks == 0;
+}
+
+int mode_ensemble_compare_model(const struct mode_ensemble *e, enum mode_family family, int model,
+                                const char *const *task, int n_tasks, struct mode_comparison out[2])
+{
+    const size_t all = (size_t)e->n_rows + 1;
+    const struct mode_outcome **mine = mode_xcalloc(all, sizeof *mine), **dense = mode_xcalloc(all, sizeof *dense),
+                              **ensemble = mode_xcalloc(all, sizeof *ensemble);
+    int n = 0, n_rows = 0;
+    for (int r = 0; r < e->n_rows; r++) {
+        const struct mode_ensemble_row *row = &e->row[r];
+        if (row->family != family || !is_of(e->task[row->task].name, task, n_tasks)) continue;
+        mine[n_rows] = &row->model[model];
+        if (e->dense >= 0) dense[n_rows] = &row->model[e->dense];
+        ensemble[n_rows++] = &row->router[e->router];
+    }
+    if (n_rows && e->dense >= 0) out[n++] = mode_compare("the dense model", mine, dense, n_rows);
+    if (n_rows) out[n++] = mode_compare("the ensemble", mine, ensemble, n_rows);
+    for (int i = 0; i < n; i++) out[i].rows = rows_of(family);
+    free(mine);
+    free(dense);
+    free(ensemble);
     return n;
 }

@@ -23,7 +23,8 @@ const char *mode_report_colour(const struct mode_ensemble *e, int model, char *b
 {
     if (model == e->dense) return "xd";
     if (model == e->seed) return "xs";
-    snprintf(buf, 16, "x%d", model);
+    const int selected = model - (e->n_models - e->n_selected);
+    snprintf(buf, 16, "%c%d", selected >= 0 ? 'y' : 'x', selected >= 0 ? selected : model);
     return buf;
 }
 
@@ -164,12 +165,15 @@ enum mode_status mode_report_write(const struct mode_report *r, const char *path
     for (int i = 0; mode_report_css[i]; i++) mode_str_add_cstr(&s, mode_report_css[i]);
     for (int i = 0; i < r->ensemble->n; i++) /* experts past the fixed palette: hues a golden angle apart */
         if (i >= 8) mode_str_printf(&s, ".x%d{--c:hsl(%d 55%% 52%%)}\n", i, (int)(i * 137.508) % 360);
+    for (int i = 0; i < r->n_selected; i++)
+        mode_str_printf(&s, ".y%d{--c:hsl(%d 60%% 38%%)}\n", i, (int)(100 + i * 137.508) % 360);
     mode_str_add_cstr(&s, "</style>\n</head>\n<body>\n<header><p class=brand>MoDE &middot; CLIP data experts "
                           "via clustering</p><h1>");
     mode_str_add_html(&s, r->run_name);
     mode_str_add_cstr(&s, "</h1></header>\n<main>\n");
     mode_report_verdict(&s, r);
     if (r->ensemble->n_rows) mode_report_tasks(&s, r);
+    mode_report_for_tasks(&s, r);
     mode_report_experts(&s, r);
     mode_report_map(&s, r);
     if (r->ensemble->n_rows) mode_report_router(&s, r);

@@ -31,6 +31,14 @@ struct mode_report_cost {
     int n_processes;
 };
 
+struct mode_report_selected { /* a model that was trained for the words of tasks */
+    int model;                /* its place among the models */
+    int n_fine, n_among;      /* fine clusters that the words chose, and those they chose among: of added data none */
+    int64_t rows;             /* pairs in them; 0 without a corpus */
+    const char *const *task;  /* [n_tasks]; 0: its words were nobody's */
+    int n_tasks;
+};
+
 struct mode_report {
     const char *run_name;
     const char *spec; /* the run's spec as text; may be NULL */
@@ -40,6 +48,8 @@ struct mode_report {
     int n_curves;
     const char *const *skipped; /* [n_skipped] sentences: tasks that were left out, and why */
     int n_skipped;
+    const struct mode_report_selected *selected; /* [n_selected] */
+    int n_selected;
 };
 
 enum mode_status mode_report_write(const struct mode_report *r, const char *path, struct mode_error *err);

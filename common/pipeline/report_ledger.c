@@ -3,6 +3,8 @@
 
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 static void check(struct mode_str *s, bool ok, const char *what, int64_t a, int64_t b)
 {
@@ -50,6 +52,17 @@ void mode_report_ledger(struct mode_str *s, const struct mode_report *r)
         snprintf(what, sizeof what, "expert %d trained on all of its pairs", e);
         int64_t n = (int64_t)mode_curve_number(&r->curve[i], "in_cluster");
         check(s, n == c->expert[e].rows, what, n, c->expert[e].rows);
+    }
+    for (int j = 0; j < r->n_selected; j++) {
+        const char *name = r->ensemble->model[r->selected[j].model];
+        for (int i = 0; i < r->n_curves; i++) {
+            if (strcmp(r->curve[i].model, name) != 0 || !r->curve[i].train) continue;
+            char *what = mode_xasprintf("%s trained on all pairs of its clusters, which other experts have as well",
+                                        name);
+            const int64_t n = (int64_t)mode_curve_number(&r->curve[i], "in_cluster");
+            check(s, n == r->selected[j].rows, what, n, r->selected[j].rows);
+            free(what);
+        }
     }
     mode_str_add_cstr(s, "</ul></div></section>\n");
 }

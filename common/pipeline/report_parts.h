@@ -11,6 +11,7 @@ void mode_report_verdict(struct mode_str *s, const struct mode_report *r);
 void mode_report_experts(struct mode_str *s, const struct mode_report *r);
 void mode_report_map(struct mode_str *s, const struct mode_report *r);
 void mode_report_tasks(struct mode_str *s, const struct mode_report *r);
+void mode_report_for_tasks(struct mode_str *s, const struct mode_report *r);
 void mode_report_router(struct mode_str *s, const struct mode_report *r);
 void mode_report_loss(struct mode_str *s, const struct mode_report *r);
 void mode_report_ledger(struct mode_str *s, const struct mode_report *r);
@@ -22,7 +23,7 @@ void mode_report_validation(struct mode_str *s, const char *dir, const json_t *s
 
 /* 16028 -> "16,028" */
 void mode_report_count(struct mode_str *s, int64_t n);
-/* Class of a model's colour: "x3" for experts, "xd" dense, "xs" seed. buf holds 16 bytes. */
+/* Class of a model's colour: "x3" for experts, "xd" dense, "xs" seed, "y0" for those of words. buf holds 16 bytes. */
 const char *mode_report_colour(const struct mode_ensemble *e, int model, char *buf);
 struct mode_report_line {
     const char *name;

@@ -60,6 +60,16 @@ static void fill(struct mode_report_line *l, const json_t *row, const json_t *ro
     if (value && end) add_point(l, json_number_value(end), value);
 }
 
+/* Of the models for words, which one; -1: none. */
+static int selected_at(const json_t *summary, const char *model)
+{
+    const json_t *x;
+    size_t i;
+    json_array_foreach(json_object_get(summary, "selected"), i,
+                       x) if (strcmp(text_of(x, "name"), model) == 0) return (int)i;
+    return -1;
+}
+
 static void open_scores(struct scores *x, const char *dir, const json_t *summary)
 {
     json_t *models = json_object_get(summary, "train"), *train;
@@ -75,9 +85,12 @@ static void open_scores(struct scores *x, const char *dir, const json_t *summary
         for (int r = 0; r < x->n_rows; r++) {
             struct mode_report_line *l = &x->line[r * x->n_models + m];
             l->name = model;
+            int at;
             const int expert = strncmp(model, "expert-", 7) == 0 ? atoi(model + 7) : -1;
             if (expert >= 0)
                 snprintf(l->colour, sizeof l->colour, "x%d", expert);
+            else if ((at = selected_at(summary, model)) >= 0)
+                snprintf(l->colour, sizeof l->colour, "y%d", at);
             else
                 snprintf(l->colour, sizeof l->colour, "%s", strcmp(model, "dense") == 0 ? "xd" : "xs");
             fill(l, json_array_get(x->row, (size_t)r), rows, train);

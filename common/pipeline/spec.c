@@ -8,6 +8,7 @@
 #include "data/evalset.h"
 #include "data/utf8.h"
 #include "ensemble/router.h"
+#include "ensemble/selection.h"
 #include "pipeline/cache.h"
 #include "pipeline/given.h"
 #include "pipeline/model_config.h"
@@ -80,10 +81,16 @@ static const char *key_of_open_clip(const char *tail)
 
 static enum mode_status fail_unknown(struct reader *r, const char *path, int line)
 {
-    char best[64] = "model";
-    size_t best_distance = mode_str_distance(path, best);
+    static const char *const others[] = {"model", "experts_for"}; /* which are not in the table */
+    char best[64] = "";
+    size_t best_distance = SIZE_MAX;
     const char *tail = strrchr(path, '.');
     tail = tail ? tail + 1 : path;
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (mode_str_distance(path, others[i]) < best_distance) {
+            best_distance = mode_str_distance(path, others[i]);
+            snprintf(best, sizeof best, "%s", others[i]);
+        }
     for (size_t i = 0; i < N_KEYS; i++) {
         size_t d = mode_str_distance(path, keys[i].path);
         const char *key_tail = strrchr(keys[i].path, '.');
@@ -213,6 +220,141 @@ static enum mode_status read_key(struct reader *r, size_t i, yaml_node_t *node)
     return read_value(r, &keys[i], node);
 }
 
+/* A model's name is one of a folder of experts/ and of a column of result.csv, and beside other names in summary.json. */
+static bool is_taken(const char *name)
+{
+    static const char *const taken[] = {"seed",
+                                        "dense",
+                                        "init",
+                                        "added",
+                                        "all_unit",
+                                        "ensemble",
+                                        "average",
+                                        "average_retrieval",
+                                        "dataset",
+                                        "metric",
+                                        "num_classes",
+                                        "index.json",
+                                        "centres.safetensors"};
+    enum mode_router router;
+    for (size_t i = 0; i < sizeof taken / sizeof *taken; i++)
+        if (strcmp(name, taken[i]) == 0) return true;
+    return strncmp(name, "expert-", 7) == 0 || mode_router_parse(&router, name, NULL) == MODE_OK;
+}
+
+static bool is_name(const char *name)
+{
+    const size_t n = strlen(name);
+    return n >= 1 && n <= 64 && name[0] != '.' &&
+           strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == n;
+}
+
+static enum mode_status read_for_tasks(struct reader *r, struct mode_spec_for *x, yaml_node_t *node)
+{
+    static const char expected[] = "expected all, or the names of tasks";
+    if (node->type == YAML_SCALAR_NODE && *scalar(node)) {
+        x->all = strcmp(scalar(node), "all") == 0;
+        if (!x->all) mode_spec_list_add(&x->tasks, mode_xstrdup(scalar(node)));
+        return MODE_OK;
+    }
+    if (node->type != YAML_SEQUENCE_NODE || node->data.sequence.items.start == node->data.sequence.items.top)
+        return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: tasks of experts_for is empty or no list; %s", r->what,
+                         line_of(node), expected);
+    for (yaml_node_item_t *i = node->data.sequence.items.start; i < node->data.sequence.items.top; i++) {
+        const yaml_node_t *item = yaml_document_get_node(&r->doc, *i);
+        if (item->type != YAML_SCALAR_NODE || !*scalar(item))
+            return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: an entry of tasks of experts_for is no name; %s", r->what,
+                             line_of(item), expected);
+        for (size_t k = 0; k < x->tasks.n; k++)
+            if (strcmp(x->tasks.item[k], scalar(item)) == 0)
+                return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: experts_for names the task %s twice", r->what,
+                                 line_of(item), scalar(item));
+        mode_spec_list_add(&x->tasks, mode_xstrdup(scalar(item)));
+    }
+    return MODE_OK;
+}
+
+static enum mode_status read_for_key(struct reader *r, struct mode_spec_for *x, const char *key, yaml_node_t *node)
+{
+    struct mode_error why;
+    int64_t nearest;
+    if (strcmp(key, "tasks") == 0) return read_for_tasks(r, x, node);
+    if (strcmp(key, "name") != 0 && strcmp(key, "classes") != 0 && strcmp(key, "nearest") != 0)
+        return MODE_FAIL(r->err, MODE_E_CONFIG,
+                         "%s:%d: unknown key \"%s\" of experts_for; expected name, tasks or classes, and nearest",
+                         r->what, line_of(node), key);
+    if (node->type != YAML_SCALAR_NODE || !*scalar(node))
+        return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: %s of experts_for must be a single value", r->what,
+                         line_of(node), key);
+    if (strcmp(key, "name") == 0) {
+        x->name = mode_xstrdup(scalar(node));
+    } else if (strcmp(key, "classes") == 0) {
+        x->classes = scalar(node)[0] == '/' ? mode_xstrdup(scalar(node))
+                                            : mode_path_join(r->spec->folder, scalar(node));
+    } else {
+        if (mode_parse_int(scalar(node), "nearest of experts_for", 1, MODE_SELECTION_MOST_NEAREST, &nearest, &why))
+            return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: %s", r->what, line_of(node), why.text);
+        x->nearest = (uint64_t)nearest;
+    }
+    return MODE_OK;
+}
+
+static enum mode_status check_for(const struct reader *r, const struct mode_spec_for *x)
+{
+    if (!x->name)
+        return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: an entry of experts_for has no name", r->what, x->line);
+    if (!is_name(x->name) || is_taken(x->name))
+        return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: \"%s\" is no name for an expert of experts_for: %s", r->what,
+                         x->line, x->name,
+                         is_name(x->name) ? "it is taken (seed, dense, expert-N, routers, columns of result.csv)"
+                                          : "it must be 1 to 64 letters, digits, '.', '_' or '-', not starting with "
+                                            "'.'");
+    for (const struct mode_spec_for *y = r->spec->experts_for; y < x; y++)
+        if (strcmp(x->name, y->name) == 0)
+            return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: experts_for has the name %s twice, first in line %d",
+                             r->what, x->line, x->name, y->line);
+    if ((x->all || x->tasks.n) == (x->classes != NULL))
+        return MODE_FAIL(r->err, MODE_E_CONFIG,
+                         "%s:%d: %s of experts_for names %s; expected one of the two: tasks, or classes (a file)",
+                         r->what, x->line, x->name, x->classes ? "tasks and classes" : "neither tasks nor classes");
+    return MODE_OK;
+}
+
+static enum mode_status read_experts_for(struct reader *r, yaml_node_t *node)
+{
+    struct mode_spec *s = r->spec;
+    enum mode_status st = MODE_OK;
+    if (node->type != YAML_SEQUENCE_NODE || node->data.sequence.items.start == node->data.sequence.items.top)
+        return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: experts_for must be a list, of a mapping for each expert",
+                         r->what, line_of(node));
+    const size_t n = (size_t)(node->data.sequence.items.top - node->data.sequence.items.start);
+    if (n > MODE_SPEC_MOST_FOR)
+        return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: experts_for has %zu entries, at most %d are possible", r->what,
+                         line_of(node), n, MODE_SPEC_MOST_FOR);
+    s->experts_for = mode_xcalloc(n, sizeof *s->experts_for);
+    for (size_t i = 0; i < n && !st; i++) {
+        const yaml_node_t *item = yaml_document_get_node(&r->doc, node->data.sequence.items.start[i]);
+        struct mode_spec_for *x = &s->experts_for[s->n_experts_for++];
+        *x = (struct mode_spec_for){.nearest = 1, .line = line_of(item)};
+        if (item->type != YAML_MAPPING_NODE)
+            return MODE_FAIL(r->err, MODE_E_CONFIG,
+                             "%s:%d: an entry of experts_for must be a mapping such as {name: pets, tasks: [wds_pets]}",
+                             r->what, x->line);
+        for (yaml_node_pair_t *p = item->data.mapping.pairs.start; p < item->data.mapping.pairs.top && !st; p++) {
+            const yaml_node_t *key = yaml_document_get_node(&r->doc, p->key);
+            if (key->type != YAML_SCALAR_NODE)
+                return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: a key must be a text", r->what, line_of(key));
+            for (yaml_node_pair_t *q = item->data.mapping.pairs.start; q < p; q++)
+                if (strcmp(scalar(yaml_document_get_node(&r->doc, q->key)), scalar(key)) == 0)
+                    return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: experts_for gives %s of an entry twice", r->what,
+                                     line_of(key), scalar(key));
+            st = read_for_key(r, x, scalar(key), yaml_document_get_node(&r->doc, p->value));
+        }
+        if (!st) st = check_for(r, x);
+    }
+    return st;
+}
+
 /* [beta1, beta2], the way papers write it. */
 static enum mode_status read_betas(struct reader *r, yaml_node_t *node)
 {
@@ -264,6 +406,8 @@ static enum mode_status read_mapping(struct reader *r, yaml_node_t *node, const 
                                         r->spec->folder, r->what, r->err);
         } else if (strcmp(path, "train.betas") == 0) {
             st = read_betas(r, v);
+        } else if (strcmp(path, "experts_for") == 0) {
+            st = read_experts_for(r, v);
         } else if (*prefix == 0 && is_section(path)) {
             if (v->type != YAML_MAPPING_NODE) {
                 st = MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: %s must be a section with keys of its own", r->what,
@@ -417,9 +561,7 @@ static enum mode_status fetch_named(const struct reader *r, mode_spec_fetch_fn *
 static enum mode_status check_together(struct reader *r)
 {
     const struct mode_spec *s = r->spec;
-    size_t n = strlen(s->name);
-    if (n < 1 || n > 64 || s->name[0] == '.' ||
-        strspn(s->name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") != n)
+    if (!is_name(s->name))
         return MODE_FAIL(
             r->err, MODE_E_CONFIG,
             "%s: name is \"%s\"; it must be 1 to 64 letters, digits, '.', '_' or '-', not starting with '.'", r->what,
@@ -465,6 +607,12 @@ static enum mode_status check_together(struct reader *r)
                          "%s: train.evaluate_steps says how often models are evaluated while they train, and "
                          "evaluate.tasks, which says on what, is not given",
                          r->what);
+    for (size_t i = 0; i < s->n_experts_for; i++)
+        if (!s->experts_for[i].classes && s->evaluate.tasks.n == 0)
+            return MODE_FAIL(r->err, MODE_E_CONFIG,
+                             "%s:%d: %s of experts_for is for tasks, and evaluate.tasks, which says where they are, is "
+                             "not given. HINT: classes: FILE needs no task",
+                             r->what, s->experts_for[i].line, s->experts_for[i].name);
     if (s->train.scale_min > s->train.scale_max)
         return MODE_FAIL(r->err, MODE_E_CONFIG, "%s: train.scale_min %g is larger than train.scale_max %g", r->what,
                          s->train.scale_min, s->train.scale_max);
@@ -556,6 +704,12 @@ void mode_spec_clear(struct mode_spec *s)
         else if (keys[i].type == STR || keys[i].type == PATH || keys[i].type == WORD)
             free(*(char **)field);
     }
+    for (size_t i = 0; i < s->n_experts_for; i++) {
+        free(s->experts_for[i].name);
+        free(s->experts_for[i].classes);
+        list_clear(&s->experts_for[i].tasks);
+    }
+    free(s->experts_for);
     free(s->folder);
     free(s->text);
     free(s->model_config);

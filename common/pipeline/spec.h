@@ -27,6 +27,15 @@ struct mode_spec_list {
     size_t n;
 };
 
+struct mode_spec_for { /* an expert for the words of tasks, or of a file */
+    char *name;        /* as a run's, and none that a model, a column or a file of experts/ has */
+    bool all;          /* tasks: all: every task that has class names */
+    struct mode_spec_list tasks;
+    char *classes; /* file of names; NULL: tasks, or all */
+    uint64_t nearest;
+    int line; /* of the spec, for sentences on what is known later */
+};
+
 struct mode_spec {
     char *name;   /* [A-Za-z0-9._-]{1,64}, not starting with '.' */
     char *folder; /* absolute folder that relative paths start from */
@@ -36,6 +45,8 @@ struct mode_spec {
     struct mode_spec_list data_train; /* sources: see sources.h */
     char *blur_faces;                 /* "" or a selector such as json:face_bbox */
     struct mode_spec_list data_added; /* each a source of its own: one more expert */
+    struct mode_spec_for *experts_for;
+    size_t n_experts_for;
     struct {
         struct mode_spec_list text_keys;
         uint64_t seed;
@@ -78,6 +89,8 @@ struct mode_spec {
     char *router, *router_params; /* params: mode_router_params_parse */
     uint64_t top_experts;         /* 0: all */
 };
+
+enum { MODE_SPEC_MOST_FOR = 1000 };
 
 /* fetch: called for what the spec names on the hub, when all else in it is right (services/mode/hub.h); NULL: it must
  * be in the cache. */

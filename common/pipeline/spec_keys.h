@@ -56,7 +56,7 @@
     X("train.seed_epochs", REAL, train.seed_epochs, "27", 0, 1e6, "passes over the kept pairs before the fork") \
     X("train.epochs", REAL, train.epochs, "32", 0, 1e6, "passes over the kept pairs in all") \
     X("train.expert_steps", EITHER, train.share_steps, "same", 0, 0, "same|share: steps of an expert's continuation") \
-    X("train.out_ratio", REAL, train.out_ratio, "0.02", 0, 1, "share of the pairs outside its clusters that an expert sees") \
+    X("train.out_ratio", REAL, train.out_ratio, MODE_DEFAULT_OUT_RATIO, 0, 1, "share of the pairs outside its clusters that an expert sees") \
     X("train.checkpoint_steps", UINT, train.checkpoint_steps, MODE_DEFAULT_CHECKPOINT_STEPS, 1, 1e9, "a resumable checkpoint every so many steps") \
     X("train.scale_min", REAL, train.scale_min, MODE_DEFAULT_SCALE_MIN, 0.01, 1, "random crop: smallest share of the area") \
     X("train.scale_max", REAL, train.scale_max, MODE_DEFAULT_SCALE_MAX, 0.01, 1, "random crop: largest share of the area") \

@@ -9,6 +9,7 @@
 #include "data/safetensors.h"
 #include "data/tar.h"
 #include "data/tokenizer.h"
+#include "ensemble/selection.h"
 #include "pipeline/shard_ahead.h"
 #include "pipeline/windows.h"
 #include "remote/shards.h"
@@ -17,6 +18,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -299,17 +301,35 @@ out:
     return st;
 }
 
+/* As a map of fine centres to the groups 0 and 1, of which 1 is chosen. */
+static enum mode_status load_selection(struct mode_centres *map, char digest[MODE_DIGEST_HEX], const char *path,
+                                       struct mode_error *err)
+{
+    struct mode_selection s;
+    enum mode_status st = mode_selection_load(&s, path, err);
+    if (!st) {
+        *map = (struct mode_centres){.m = s.m, .n = 2, .fine_to_coarse = s.chosen, .grown_from = s.grown_from};
+        snprintf(digest, MODE_DIGEST_HEX, "%s", s.centres);
+        s.chosen = NULL;
+        s.grown_from = NULL;
+    }
+    mode_selection_clear(&s);
+    return st;
+}
+
+/* expert: the group whose rows are the pool's own. */
 static enum mode_status read_groups(int32_t *coarse, const struct mode_stream *s, const struct mode_stream_options *o,
-                                    struct mode_error *err)
+                                    int32_t expert, struct mode_error *err)
 {
     struct mode_centres centres = {0};
     char digest[MODE_DIGEST_HEX];
-    enum mode_status st = mode_digest_file(o->centres, digest, NULL, err);
+    enum mode_status st = o->selection ? load_selection(&centres, digest, o->selection, err)
+                                       : mode_digest_file(o->centres, digest, NULL, err);
     if (st) return st;
-    if ((st = mode_centres_load(&centres, o->centres, err))) goto out;
-    if (o->expert < 0 || o->expert >= centres.n) {
-        st = MODE_FAIL(err, MODE_E_VALUE, "expert %d does not exist, %s has coarse groups 0 to %d", o->expert,
-                       o->centres, centres.n - 1);
+    if (!o->selection && (st = mode_centres_load(&centres, o->centres, err))) goto out;
+    if (expert < 0 || expert >= centres.n) {
+        st = MODE_FAIL(err, MODE_E_VALUE, "expert %d does not exist, %s has coarse groups 0 to %d", expert, o->centres,
+                       centres.n - 1);
         goto out;
     }
     for (size_t i = 0; !st && i < s->n_shards; i++)
@@ -318,6 +338,15 @@ static enum mode_status read_groups(int32_t *coarse, const struct mode_stream *s
 out:
     mode_centres_clear(&centres);
     return st;
+}
+
+static enum mode_status check_chosen(const int32_t *coarse, uint64_t n_rows, const char *selection,
+                                     struct mode_error *err)
+{
+    for (uint64_t i = 0; i < n_rows; i++)
+        if (coarse[i] == 1) return MODE_OK;
+    return MODE_FAIL(err, MODE_E_VALUE, "none of the %llu pairs lies in a fine cluster that %s chooses",
+                     (unsigned long long)n_rows, selection);
 }
 
 /* Is it unpacked, and not read where it came from? */
@@ -391,15 +420,17 @@ enum mode_status mode_stream_open(struct mode_stream **stream, const struct mode
     if (!o->window_shards && (st = fetch_shards(s, err))) goto out;
     for (size_t i = 0; i < s->n_shards; i++)
         if ((st = unpack_shard(s, &s->shards[i], o, err))) goto out;
-    if (o->expert != MODE_POOL_ALL) {
+    const int32_t expert = o->selection ? 1 : o->expert;
+    if (expert != MODE_POOL_ALL) {
         coarse = malloc((n_rows ? n_rows : 1) * sizeof *coarse);
         if (!coarse) {
             st = MODE_FAIL(err, MODE_E_MEMORY, "no memory for the groups of %llu rows", (unsigned long long)n_rows);
             goto out;
         }
-        if ((st = read_groups(coarse, s, o, err))) goto out;
+        if ((st = read_groups(coarse, s, o, expert, err))) goto out;
+        if (o->selection && (st = check_chosen(coarse, n_rows, o->selection, err))) goto out;
     }
-    st = mode_pool_init(&s->pool, n_rows, coarse, o->expert, o->out_ratio, o->seed, err);
+    st = mode_pool_init(&s->pool, n_rows, coarse, expert, o->out_ratio, o->seed, err);
     if (!st && o->window_shards) st = order_by_windows(s, o, err);
 out:
     free(coarse);

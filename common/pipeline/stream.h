@@ -37,8 +37,10 @@ struct mode_stream_shard {
 struct mode_stream_options {
     size_t n_shards;
     const struct mode_stream_shard *shards; /* in the run's order; read during open only */
-    const char *centres;                    /* centres.safetensors; not read for a dense pool */
+    const char *centres;                    /* centres.safetensors; not read for a dense pool or a selection's */
     int32_t expert;                         /* coarse id, or MODE_POOL_ALL       */
+    const char *selection;                  /* selection.safetensors, with MODE_POOL_ALL: the pool of what it chooses,
+                                             * as that of an expert's group; NULL: none */
     double out_ratio;                       /* share of the rows outside, [0, 1] */
     double scale_min, scale_max;            /* area range of the crop, (0, 1]    */
     uint64_t seed;
@@ -75,7 +77,8 @@ void mode_batch_clear(struct mode_batch *b);
 struct mode_stream;
 
 /* Errors: whatever reading the files says; MODE_E_FORMAT when an assignment is not of its caption file, or
- * not of these centres; MODE_E_VALUE when a shard's size has changed, or the expert is none of the centres';
+ * not of these centres; MODE_E_VALUE when a shard's size has changed, or the expert is none of the centres',
+ * or a selection chooses no row;
  * of shards of other machines those of mode_shard_hold. */
 enum mode_status mode_stream_open(struct mode_stream **stream, const struct mode_stream_options *options,
                                   struct mode_error *err);

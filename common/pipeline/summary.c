@@ -65,29 +65,35 @@ static json_t *tasks_of(const struct mode_ensemble *e)
     return all;
 }
 
+static json_t *against_of(const char *name, const struct mode_comparison *c)
+{
+    static const char *const verdict[] = {"worse", "not_distinguishable", "better"};
+    json_t *j = json_object();
+    char *sentence = mode_comparison_sentence(c);
+    json_object_set_new(j, "than", json_string(c->than));
+    json_object_set_new(j, "difference", real(c->difference));
+    json_object_set_new(j, "standard_error", real(c->error));
+    json_object_set_new(j, "wins", json_integer(c->wins));
+    json_object_set_new(j, "ties", json_integer(c->ties));
+    json_object_set_new(j, "losses", json_integer(c->losses));
+    json_object_set_new(j, "verdict", json_string(verdict[mode_comparison_verdict(c) + 1]));
+    json_object_set_new(j, "sentence", json_sprintf("%s %s.", name, sentence));
+    free(sentence);
+    return j;
+}
+
 static json_t *routers_of(const struct mode_ensemble *e, enum mode_family family)
 {
     json_t *all = json_object();
     for (int k = 0; k < MODE_ROUTER_COUNT; k++) {
-        static const char *const verdict[] = {"worse", "not_distinguishable", "better"};
         struct mode_comparison c[3];
         int best, n = mode_ensemble_compare(e, family, (enum mode_router)k, c, &best);
         json_t *o = json_object(), *against = json_array();
         json_object_set_new(o, "average", real(mode_ensemble_router_average(e, family, (enum mode_router)k)));
         json_object_set_new(o, "mean_entropy", real(mode_ensemble_entropy(e, family, (enum mode_router)k)));
         for (int i = 0; i < n; i++) {
-            json_t *j = json_object();
-            char *sentence = mode_comparison_sentence(&c[i]), *name = mode_ensemble_name(e, (enum mode_router)k);
-            json_object_set_new(j, "than", json_string(c[i].than));
-            json_object_set_new(j, "difference", real(c[i].difference));
-            json_object_set_new(j, "standard_error", real(c[i].error));
-            json_object_set_new(j, "wins", json_integer(c[i].wins));
-            json_object_set_new(j, "ties", json_integer(c[i].ties));
-            json_object_set_new(j, "losses", json_integer(c[i].losses));
-            json_object_set_new(j, "verdict", json_string(verdict[mode_comparison_verdict(&c[i]) + 1]));
-            json_object_set_new(j, "sentence", json_sprintf("%s %s.", name, sentence));
-            json_array_append_new(against, j);
-            free(sentence);
+            char *name = mode_ensemble_name(e, (enum mode_router)k);
+            json_array_append_new(against, against_of(name, &c[i]));
             free(name);
         }
         json_object_set_new(o, "against", against);
@@ -131,6 +137,35 @@ static json_t *ledger_of(const struct mode_corpus *c)
     return o;
 }
 
+/* Models for the words of tasks, on the rows of these. */
+static json_t *selected_of(const struct mode_report *r)
+{
+    json_t *all = json_array();
+    for (int j = 0; j < r->n_selected; j++) {
+        const struct mode_report_selected *x = &r->selected[j];
+        const char *name = r->ensemble->model[x->model];
+        json_t *o = json_object(), *tasks = json_array(), *against = json_array();
+        for (int i = 0; i < x->n_tasks; i++) json_array_append_new(tasks, json_string(x->task[i]));
+        for (int k = 0; k < MODE_FAMILY_COUNT; k++) {
+            struct mode_comparison c[2];
+            const int n = mode_ensemble_compare_model(r->ensemble, (enum mode_family)k, x->model, x->task, x->n_tasks,
+                                                      c);
+            for (int i = 0; i < n; i++) {
+                json_t *one = against_of(name, &c[i]);
+                json_object_set_new(one, "kind", json_string(mode_family_name((enum mode_family)k)));
+                json_array_append_new(against, one);
+            }
+        }
+        json_object_set_new(o, "name", json_string(name));
+        json_object_set_new(o, "tasks", tasks);
+        json_object_set_new(o, "fine_clusters", json_integer(x->n_fine));
+        if (r->corpus) json_object_set_new(o, "rows", json_integer(x->rows));
+        json_object_set_new(o, "against", against);
+        json_array_append_new(all, o);
+    }
+    return all;
+}
+
 /* The keys of classification are bare: it is the headline. */
 static void set_of(json_t *o, const char *key, enum mode_family family, json_t *value)
 {
@@ -163,6 +198,7 @@ enum mode_status mode_summary_write(const struct mode_report *r, const char *pat
     json_object_set_new(o, "experts", json_integer(e->n));
     if (e->top_experts) json_object_set_new(o, "top_experts", json_integer(e->top_experts));
     for (int k = 0; k < MODE_FAMILY_COUNT; k++) add_averages(o, e, (enum mode_family)k);
+    if (r->n_selected) json_object_set_new(o, "selected", selected_of(r));
     json_object_set_new(o, "rows", rows_of(e));
     json_object_set_new(o, "tasks", tasks_of(e));
     if (r->n_skipped) {

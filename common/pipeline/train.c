@@ -47,8 +47,9 @@ struct training {
         struct mode_error err;
     } wait;
     struct mode_board *board;
-    double *losses; /* ring of the last MODE_TRAIN_FINAL_STEPS, slot step % that */
-    char *chosen;   /* algorithms, in the first step; NULL: by rule or by the spec */
+    char selection[MODE_DIGEST_HEX]; /* digest of that file, if there is one */
+    double *losses;                  /* ring of the last MODE_TRAIN_FINAL_STEPS, slot step % that */
+    char *chosen;                    /* algorithms, in the first step; NULL: by rule or by the spec */
     struct mode_train_result result;
 };
 
@@ -113,6 +114,7 @@ static void fingerprint(const struct training *t, char hex[MODE_DIGEST_HEX])
     mode_str_printf(&text, "\n%a %lld %d %d", s->grad_clip_norm, (long long)(s->accumulate > 1 ? s->accumulate : 1),
                     s->dense_tokens, s->full_last_block);
     if (s->window_shards) mode_str_printf(&text, "\nwindows of %u shards", s->window_shards);
+    if (s->selection) mode_str_printf(&text, "\nselection %s", t->selection);
     const char *algorithms = t->chosen ? t->chosen : s->algorithms;
     if (algorithms) mode_str_printf(&text, "\n%s", algorithms);
     mode_digest_bytes(text.data, text.len, hex);
@@ -580,6 +582,7 @@ static enum mode_status write_summary(const struct training *t, const char *path
     MODE_ASSERT(o);
     if (s->init) json_object_set_new(o, "init", json_string(s->init));
     if (s->window_shards) json_object_set_new(o, "window_shards", json_integer(s->window_shards));
+    if (s->selection) json_object_set_new(o, "selection", json_string(t->selection));
     char *text = json_dumps(o, JSON_INDENT(2) | JSON_REAL_PRECISION(10));
     json_decref(o);
     MODE_ASSERT(text);
@@ -611,6 +614,7 @@ static enum mode_status prepare(struct training *t, struct mode_error *err)
     const struct mode_train_spec *s = t->spec;
     enum mode_status st;
     size_t n_params;
+    if (s->selection && (st = mode_digest_file(s->selection, t->selection, NULL, err))) return st;
     if ((st = mode_tokenizer_open_clip(&t->tokenizer, s->tokenizer, MODE_CLIP_CLEAN_OPENAI, err))) return st;
     if ((st = mode_clip_create(&t->clip, t->be, s->model_config, s->preprocess_config, s->seed, err))) return st;
     mode_clip_set_group(t->clip, t->hooks->group);
@@ -621,6 +625,7 @@ static enum mode_status prepare(struct training *t, struct mode_error *err)
                                                 .shards = s->shards,
                                                 .centres = s->centres,
                                                 .expert = s->expert,
+                                                .selection = s->selection,
                                                 .out_ratio = s->out_ratio,
                                                 .scale_min = s->scale_min,
                                                 .scale_max = s->scale_max,

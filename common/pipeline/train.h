@@ -48,7 +48,7 @@ struct mode_train_parent { /* the files of the model to go on from */
 };
 
 struct mode_train_spec {
-    const char *name;              /* seed | dense | expert-<k>           */
+    const char *name;              /* seed | dense | expert-<k> | of words, as they are called */
     const char *model_config;      /* open_clip model_cfg, JSON text      */
     const char *preprocess_config; /* open_clip preprocess_cfg, JSON text; NULL: OpenAI's */
     const char *tokenizer;         /* bpe_simple_vocab_16e6.txt.gz        */
@@ -76,6 +76,7 @@ struct mode_train_spec {
     size_t n_shards;
     const struct mode_stream_shard *shards;
     const char *centres;                    /* NULL for MODE_POOL_ALL */
+    const char *selection;                  /* as in mode_stream_options: the expert of some words; NULL: none */
     const struct mode_train_parent *parent; /* NULL: random init, start_step 0 */
     const char
         *init; /* digest of the weights that the run began with in the place of random ones, for train.json; NULL */

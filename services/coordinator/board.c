@@ -56,7 +56,7 @@ static void remove_others(const struct plan *p, const char *dir)
     for (const struct dirent *e; (e = readdir(d));) {
         bool ours = e->d_name[0] == '.';
         for (uint32_t m = 0; m < p->n_models && !ours; m++) {
-            char *name = plan_model_name(m);
+            char *name = plan_model_name(p, m);
             ours = strcmp(name, e->d_name) == 0;
             free(name);
         }
@@ -74,7 +74,7 @@ void board_complete(struct plan *p, const char *workspace)
     for (uint32_t m = 0; m < p->n_models; m++) {
         const struct plan_node *x = &p->node[plan_model_node(p, m)];
         struct mode_error err = {0};
-        char *name = plan_model_name(m), *path = mode_path_join(dir, name);
+        char *name = plan_model_name(p, m), *path = mode_path_join(dir, name);
         const struct mode_board_place place = {path, x->commit->fence};
         if (model(p, &place, m, x, &err))
             mode_log_warn("curve_not_written", "run=%s model=%s %s", p->spec.name, name, err.text);

@@ -76,7 +76,7 @@ static enum mode_status write_index(struct plan *p, const char *dir, struct mode
     for (uint32_t m = 0; m < p->n_models; m++) {
         const struct plan_node *x = &p->node[plan_model_node(p, m)];
         const Mode__Blob *weights = plan_output(x, "open_clip_model.safetensors");
-        char *name = plan_model_name(m);
+        char *name = plan_model_name(p, m);
         json_t *note = x->commit->note ? json_loads(x->commit->note, 0, NULL) : NULL;
         json_array_append_new(models,
                               json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:f, s:o}", "name", name, "run",
@@ -125,7 +125,7 @@ static bool replaces(struct plan *p, const char *dir)
         bool found = false;
         for (uint32_t m = 0; m < p->n_models && name && digest && !found; m++) {
             const Mode__Blob *weights = plan_output(&p->node[plan_model_node(p, m)], "open_clip_model.safetensors");
-            char *one = plan_model_name(m);
+            char *one = plan_model_name(p, m);
             found = weights && strcmp(one, name) == 0 && strcmp(weights->digest, digest) == 0;
             free(one);
         }
@@ -149,11 +149,32 @@ static bool is_model_of(const struct plan *p, const char *name)
 {
     bool found = false;
     for (uint32_t m = 0; m < p->n_models && !found; m++) {
-        char *one = plan_model_name(m);
+        char *one = plan_model_name(p, m);
         found = strcmp(one, name) == 0;
         free(one);
     }
     return found;
+}
+
+/* Models that the index names and the run has no more, such as those of experts_for that went from the spec. As long as
+ * they are not all removed there is the index. */
+static enum mode_status remove_former(const struct plan *p, const char *dir, struct mode_error *err)
+{
+    char *path = mode_path_join(dir, "index.json");
+    json_t *index = json_load_file(path, 0, NULL), *x;
+    enum mode_status st = MODE_OK;
+    size_t i;
+    free(path);
+    json_array_foreach(json_object_get(index, "models"), i, x)
+    {
+        const char *name = json_string_value(json_object_get(x, "name"));
+        if (st || !name || !*name || name[0] == '.' || strchr(name, '/') || is_model_of(p, name)) continue;
+        path = mode_path_join(dir, name);
+        st = mode_dir_remove(path, err);
+        free(path);
+    }
+    json_decref(index);
+    return st;
 }
 
 /* Experts of an earlier run with more of them: what they are made of stays in the store, and that run, submitted again,
@@ -208,7 +229,7 @@ static void keep_validations(const struct plan *p, const char *dir)
     char **model = mode_xcalloc(p->n_models, sizeof *model);
     const char **key = mode_xcalloc(p->n_models, sizeof *key);
     for (uint32_t m = 0; m < p->n_models; m++) {
-        model[m] = plan_model_name(m);
+        model[m] = plan_model_name(p, m);
         key[m] = p->node[plan_model_node(p, m)].key;
     }
     mode_validation_keep(dir, p->n_models, model, key);
@@ -259,9 +280,10 @@ enum mode_status materialise_experts(struct plan *p, const char *workspace, stru
     static const char *const expert[] = {"open_clip_config.json", "open_clip_model.safetensors", NULL};
     char *experts = mode_path_join(workspace, "experts");
     enum mode_status st = mode_dir_make(experts, err);
+    if (!st) st = remove_former(p, experts, err);
     if (!st && replaces(p, experts)) st = remove_index(experts, err);
     for (uint32_t m = 0; m < p->n_models && !st; m++) {
-        char *name = plan_model_name(m);
+        char *name = plan_model_name(p, m);
         st = make_folder(p, &p->node[plan_model_node(p, m)], experts, name, expert, NULL, NULL, err);
         free(name);
     }

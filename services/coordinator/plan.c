@@ -21,12 +21,13 @@ static const struct {
     const char *name, *service;
     uint64_t stall_ms;
 } stages[PLAN_STAGES] = {
-    [PLAN_CAPTIONS] = {"captions", "captions", 300000}, [PLAN_EMBED] = {"embed", "embed", 300000},
-    [PLAN_WORDS] = {"words", "embed", 300000},          [PLAN_CLUSTER] = {"cluster", "cluster", 900000},
-    [PLAN_GROW] = {"grow", "cluster", 900000},          [PLAN_ASSIGN] = {"assign", "assign", 300000},
-    [PLAN_INIT] = {"train-init", "train", 600000},      [PLAN_SEED] = {"train-seed", "train", 600000},
-    [PLAN_DENSE] = {"train-dense", "train", 600000},    [PLAN_EXPERTS] = {"train-experts", "train", 600000},
-    [PLAN_EVALUATE] = {"evaluate", "evaluate", 300000}, [PLAN_ENSEMBLE] = {"ensemble", "ensemble", 300000},
+    [PLAN_CAPTIONS] = {"captions", "captions", 300000},  [PLAN_EMBED] = {"embed", "embed", 300000},
+    [PLAN_WORDS] = {"words", "embed", 300000},           [PLAN_CLUSTER] = {"cluster", "cluster", 900000},
+    [PLAN_GROW] = {"grow", "cluster", 900000},           [PLAN_ASSIGN] = {"assign", "assign", 300000},
+    [PLAN_SELECT] = {"select", "assign", 900000},        [PLAN_INIT] = {"train-init", "train", 600000},
+    [PLAN_SEED] = {"train-seed", "train", 600000},       [PLAN_DENSE] = {"train-dense", "train", 600000},
+    [PLAN_EXPERTS] = {"train-experts", "train", 600000}, [PLAN_SELECTED] = {"train-selected", "train", 600000},
+    [PLAN_EVALUATE] = {"evaluate", "evaluate", 300000},  [PLAN_ENSEMBLE] = {"ensemble", "ensemble", 300000},
 };
 
 const char *plan_stage_name(enum plan_stage s)
@@ -44,16 +45,19 @@ uint64_t plan_stage_stall_ms(enum plan_stage s)
     return stages[s].stall_ms;
 }
 
-char *plan_model_name(uint32_t model)
+char *plan_model_name(const struct plan *p, uint32_t model)
 {
     if (model < 2) return mode_xstrdup(model ? "seed" : "dense");
-    return mode_xasprintf("expert-%u", model - 2);
+    const uint32_t k = model - 2, n = plan_experts(p);
+    return k < n ? mode_xasprintf("expert-%u", k) : mode_xstrdup(p->spec.experts_for[k - n].name);
 }
 
 uint32_t plan_model_node(const struct plan *p, uint32_t model)
 {
     if (model == 0) return p->first[PLAN_DENSE];
-    return model == 1 ? p->first[PLAN_SEED] : p->first[PLAN_EXPERTS] + model - 2;
+    if (model == 1) return p->first[PLAN_SEED];
+    const uint32_t k = model - 2, n = plan_experts(p);
+    return k < n ? p->first[PLAN_EXPERTS] + k : p->first[PLAN_SELECTED] + k - n;
 }
 
 uint32_t plan_experts(const struct plan *p)
@@ -154,6 +158,19 @@ static void add_stage(struct plan *p, enum plan_stage s)
         break;
     case PLAN_WORDS:
         for (uint32_t t = 0; t < p->n_tasks; t++) add_node(p, s, t, 0, mode_xasprintf("words/%s", p->task[t].name));
+        for (uint32_t j = 0; j < p->spec.n_experts_for; j++)
+            if (p->for_tasks[j].names.n)
+                add_node(p, s, p->n_tasks + j, 0, mode_xasprintf("names/%s", p->spec.experts_for[j].name));
+        break;
+    case PLAN_SELECT: /* of data.train alone, as dense: what is added touches nothing that exists */
+        for (uint32_t j = 0; j < p->spec.n_experts_for; j++) {
+            const struct plan_for *f = &p->for_tasks[j];
+            uint32_t n = add_node(p, s, j, 0, mode_xasprintf("select/%s", p->spec.experts_for[j].name));
+            add_needs(p, n, first[PLAN_CLUSTER], 1);
+            for (uint32_t i = 0; i < f->n_task; i++) add_needs(p, n, first[PLAN_WORDS] + f->task[i], 1);
+            if (f->names.n) add_needs(p, n, plan_for_names_node(p, j), 1);
+            add_shard_needs(p, n, PLAN_ASSIGN, plan_base_shards(p));
+        }
         break;
     case PLAN_CLUSTER:
         add_shard_needs(p, add_node(p, s, 0, 0, mode_xstrdup("cluster")), PLAN_EMBED, plan_base_shards(p));
@@ -170,18 +187,23 @@ static void add_stage(struct plan *p, enum plan_stage s)
         break;
     case PLAN_SEED:
     case PLAN_DENSE:
-    case PLAN_EXPERTS: {
-        uint32_t n_models = s == PLAN_EXPERTS ? plan_experts(p) : 1;
+    case PLAN_EXPERTS:
+    case PLAN_SELECTED: {
+        const uint32_t n_experts = plan_experts(p), base = s == PLAN_SELECTED  ? 2 + n_experts
+                                                           : s == PLAN_EXPERTS ? 2
+                                                                               : s == PLAN_SEED;
+        const uint32_t n_models = s == PLAN_SELECTED  ? (uint32_t)p->spec.n_experts_for
+                                  : s == PLAN_EXPERTS ? n_experts
+                                                      : 1;
         for (uint32_t k = 0; k < n_models; k++) {
-            char *name = plan_model_name(s == PLAN_EXPERTS ? k + 2 : s == PLAN_SEED);
+            char *name = plan_model_name(p, base + k);
             uint32_t n = add_node(p, s, k, 0, mode_xasprintf("train/%s", name));
             free(name);
             struct plan_shards shards = s == PLAN_EXPERTS ? plan_expert_shards(p, k) : plan_base_shards(p);
             add_shard_needs(p, n, PLAN_CAPTIONS, shards);
-            if (s == PLAN_EXPERTS) {
-                add_shard_needs(p, n, PLAN_ASSIGN, shards);
-                add_needs(p, n, plan_centres_node(p, k), 1);
-            }
+            if (s == PLAN_EXPERTS || s == PLAN_SELECTED) add_shard_needs(p, n, PLAN_ASSIGN, shards);
+            if (s == PLAN_EXPERTS) add_needs(p, n, plan_centres_node(p, k), 1);
+            if (s == PLAN_SELECTED) add_needs(p, n, first[PLAN_SELECT] + k, 1);
             if (s != PLAN_SEED)
                 add_needs(p, n, first[PLAN_SEED], 1);
             else
@@ -192,7 +214,7 @@ static void add_stage(struct plan *p, enum plan_stage s)
     case PLAN_EVALUATE:
         for (uint32_t m = 0; m < p->n_models; m++)
             for (uint32_t t = 0; t < p->n_tasks; t++) {
-                char *name = plan_model_name(m);
+                char *name = plan_model_name(p, m);
                 uint32_t n = add_node(p, s, m, t, mode_xasprintf("evaluate/%s/%s", name, p->task[t].name));
                 free(name);
                 add_needs(p, n, plan_model_node(p, m), 1);
@@ -364,6 +386,7 @@ static enum mode_status look_at_inputs(struct plan *p, const struct plan_world *
     if (!st && p->spec.train.algorithms[0]) st = read_algorithms(&p->algorithms, p->spec.train.algorithms, err);
     if (!st) st = look_at_init(p, world, d, err);
     if (!st) st = look_at_tasks(p, world, d, err);
+    if (!st) st = plan_for_look(p, err);
     digests_begin(d, NULL);
     return st;
 }
@@ -386,7 +409,7 @@ enum mode_status plan_open(struct plan **out, struct mode_spec *spec, struct mod
         if (inputs) mode_log_warn("planned_anew", "run=%s its inputs are looked at again: %s", p->spec.name, why.text);
         if ((st = look_at_inputs(p, world, d, err))) goto out;
     }
-    p->n_models = plan_experts(p) + 2;
+    p->n_models = plan_experts(p) + 2 + (uint32_t)p->spec.n_experts_for;
     p->pairs = mode_xcalloc(plan_experts(p), sizeof *p->pairs);
     p->n_assigned = mode_xcalloc(p->n_added + 1, sizeof *p->n_assigned);
     p->all_counted = true;
@@ -461,6 +484,7 @@ static enum mode_status finish(struct plan *p, uint32_t node, bool cached, struc
     sum->seconds += x->commit->seconds;
     if (!cached && x->commit->attempt > 1) sum->retries += x->commit->attempt - 1;
     if (x->stage == PLAN_ASSIGN) x->counted = plan_count_pairs(p, x->commit->note);
+    if (x->stage == PLAN_SELECT) return plan_check_selected(p, x->a, err);
     return x->stage == PLAN_ASSIGN ? plan_check_pools(p, x->a, err) : MODE_OK;
 }
 
@@ -583,7 +607,8 @@ bool plan_stuck(const struct plan *p)
 
 bool plan_trained(const struct plan *p)
 {
-    return p->n_done[PLAN_SEED] + p->n_done[PLAN_DENSE] + p->n_done[PLAN_EXPERTS] == p->n_models;
+    return p->n_done[PLAN_SEED] + p->n_done[PLAN_DENSE] + p->n_done[PLAN_EXPERTS] + p->n_done[PLAN_SELECTED] ==
+           p->n_models;
 }
 
 const Mode__Blob *plan_output(const struct plan_node *n, const char *name)

@@ -11,6 +11,9 @@
  *         '-> train/seed --> train/dense, train/expert-k -> evaluate/model/task -> ensemble
  *                                                 words/t ------------------------^
  *
+ * An expert for tasks (experts_for): words/t of these, or names/x of a file, and the centres and assignments of data.train
+ * -> select/x -> train/x, which goes on from the seed like dense; then it is evaluated as every model.
+ *
  * With train.init there is train/init -> train/seed. Where the seed is not trained any further both are one task.
  *
  *     plan_open(&plan, &spec, store, &world, digests, NULL, &err);
@@ -28,6 +31,8 @@
 #include "pipeline/spec.h"
 #include "store/artifacts.h"
 
+#include <jansson.h>
+
 enum plan_stage {
     PLAN_CAPTIONS,
     PLAN_EMBED,
@@ -35,10 +40,12 @@ enum plan_stage {
     PLAN_CLUSTER,
     PLAN_GROW,
     PLAN_ASSIGN,
+    PLAN_SELECT,
     PLAN_INIT,
     PLAN_SEED,
     PLAN_DENSE,
     PLAN_EXPERTS,
+    PLAN_SELECTED,
     PLAN_EVALUATE,
     PLAN_ENSEMBLE,
     PLAN_STAGES
@@ -59,7 +66,7 @@ enum plan_state {
 
 struct plan_node {
     enum plan_stage stage;
-    uint32_t a, b;             /* shard, task, expert, model; task of an evaluation */
+    uint32_t a, b;             /* shard, task, expert, model, entry of experts_for; task of an evaluation */
     char *label;               /* "captions/0007" */
     char key[MODE_DIGEST_HEX]; /* "" while unknown */
     enum plan_state state;
@@ -87,6 +94,11 @@ struct plan_task { /* an evaluation task */
     char digest[DIGESTS_VALUE], words_digest[DIGESTS_VALUE];
 };
 
+struct plan_for {           /* an entry of experts_for */
+    uint32_t *task, n_task; /* its tasks, in the order of all; none where it has names of its own */
+    struct mode_spec_list names;
+};
+
 /* What the plan asks about the world outside the store; tests put in their own. What was digested before is found in d.
  */
 struct plan_world {
@@ -112,7 +124,8 @@ struct plan {
     uint32_t n_added, *shard_end; /* [n_added + 1]: base shards end at [0], those of addition j at [j + 1] */
     struct plan_task *task;
     struct mode_spec_list skipped; /* sentences: tasks that are left out, and why */
-    uint32_t n_tasks, n_models;    /* models: dense, seed, expert-0 ... */
+    uint32_t n_tasks, n_models;    /* models: dense, seed, expert-0 ..., then those of experts_for */
+    struct plan_for *for_tasks;    /* [spec.n_experts_for] */
     char *encoder_id;
     char tokenizer_digest[MODE_DIGEST_HEX];
     char *algorithms;                /* what is in train.algorithms, or NULL */
@@ -167,8 +180,8 @@ uint32_t plan_find(const struct plan *p, const char *key); /* PLAN_NONE */
 bool plan_finished(const struct plan *p);                  /* every node is DONE */
 bool plan_stuck(const struct plan *p);                     /* some are LOST and nothing is LIVE or to do */
 bool plan_trained(const struct plan *p);                   /* every model is */
-/* Name of the i-th model: "dense", "seed", "expert-0". The caller frees. */
-char *plan_model_name(uint32_t model);
+/* Name of the i-th model: "dense", "seed", "expert-0", that of experts_for. The caller frees. */
+char *plan_model_name(const struct plan *p, uint32_t model);
 /* The node that trains the i-th model. */
 uint32_t plan_model_node(const struct plan *p, uint32_t model);
 /* All experts: those of the clustering and those of added data. */
@@ -187,12 +200,27 @@ uint32_t plan_centres_node(const struct plan *p, uint32_t expert);
 /* The expert that a shard of an addition belongs to; 0 for those of data.train. */
 uint32_t plan_shard_expert(const struct plan *p, uint32_t shard);
 
+/* plan_for.c: the tasks of experts_for, and the names of files. MODE_E_CONFIG: a task that is none of evaluate.tasks. */
+enum mode_status plan_for_look(struct plan *p, struct mode_error *err);
+/* What inputs.json keeps of them. */
+json_t *plan_for_json(const struct plan *p);
+bool plan_for_take(struct plan *p, const json_t *list);
+void plan_for_forget(struct plan *p);
+/* The node that embeds the names of entry j, which has a file of them. */
+uint32_t plan_for_names_node(const struct plan *p, uint32_t j);
+/* Whose words a node of PLAN_WORDS embeds: entry *j of experts_for; false: those of task a. */
+bool plan_for_of_words(const struct plan *p, const struct plan_node *x, uint32_t *j);
+
 /* plan_pools.c: "pairs" of an assignment's note into plan->pairs; false where there is none: it was made by an earlier
  * version. */
 bool plan_count_pairs(struct plan *p, const char *note);
 /* Pairs assigned to coarse group k, over the shards it may have pairs in. Commit records say it; where one does not,
  * the assignment itself is read. */
 enum mode_status plan_pool_size(uint64_t *out, struct plan *p, uint32_t k, struct mode_error *err);
+/* Pairs that entry j of experts_for has chosen: its commit record says it. */
+enum mode_status plan_selected_pairs(uint64_t *out, const struct plan *p, uint32_t j, struct mode_error *err);
+/* Words have chosen: are there pairs, and with those from outside a batch of them? */
+enum mode_status plan_check_selected(struct plan *p, uint32_t j, struct mode_error *err);
 /* A shard was assigned. When it was the last of its source: has every expert of that source pairs of its own, and with
  * those from outside a batch of them? MODE_E_VALUE with a sentence. Training would say so after the seed is trained. */
 enum mode_status plan_check_pools(struct plan *p, uint32_t shard, struct mode_error *err);

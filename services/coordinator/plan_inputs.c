@@ -52,6 +52,7 @@ static json_t *head_json(const struct plan *p)
                           "shard_end", ends);
     const size_t n_tasks = json_array_size(json_object_get(o, "tasks")),
                  n_skipped = json_array_size(json_object_get(o, "skipped"));
+    if (o && p->spec.n_experts_for) json_object_set_new(o, "experts_for", plan_for_json(p));
     if (o && n_tasks == p->n_tasks && n_skipped == p->skipped.n) return o;
     json_decref(o);
     return NULL;
@@ -97,6 +98,7 @@ void plan_inputs_forget(struct plan *p)
         free(p->task[t].name);
         free(p->task[t].dir);
     }
+    plan_for_forget(p);
     free(p->task);
     p->task = NULL;
     p->n_tasks = 0;
@@ -205,7 +207,9 @@ static bool take(struct plan *p, json_t *o)
     if (version != FORM || strcmp(of, spec) != 0 || !take_digest(digest, tokenizer) ||
         (*init && !take_digest(p->init_digest, init)))
         return false;
-    if (!take_shards(p, shards, ends) || !take_tasks(p, tasks) || !take_skipped(p, skipped)) return false;
+    if (!take_shards(p, shards, ends) || !take_tasks(p, tasks) || !take_skipped(p, skipped) ||
+        !plan_for_take(p, json_object_get(o, "experts_for")))
+        return false;
     memcpy(p->tokenizer_digest, digest, sizeof p->tokenizer_digest);
     p->init_step = (uint64_t)init_step;
     p->encoder_id = mode_xstrdup(encoder);

@@ -46,7 +46,7 @@ enum mode_status plan_pool_size(uint64_t *out, struct plan *p, uint32_t k, struc
             path = NULL;
         }
         if (!st) st = output_path(&path, p, x, "assign.safetensors", err);
-        if (!st) st = mode_assign_count(pairs, path, &centres, err);
+        if (!st) st = mode_assign_count(pairs, path, centres.fine_to_coarse, centres.m, err);
         free(path);
     }
     if (pairs) *out += pairs[k];
@@ -64,6 +64,43 @@ static uint64_t kept_pairs(const struct plan *p, struct plan_shards s)
     return kept;
 }
 
+enum mode_status plan_selected_pairs(uint64_t *out, const struct plan *p, uint32_t j, struct mode_error *err)
+{
+    const struct plan_node *x = &p->node[p->first[PLAN_SELECT] + j];
+    json_t *o = x->commit->note ? json_loads(x->commit->note, 0, NULL) : NULL;
+    const json_t *pairs = json_object_get(o, "pairs");
+    const bool good = json_is_integer(pairs);
+    *out = good ? (uint64_t)json_integer_value(pairs) : 0;
+    json_decref(o);
+    return good ? MODE_OK
+                : MODE_FAIL(err, MODE_E_FORMAT, "the commit record of %s does not say how many pairs it chooses",
+                            x->label);
+}
+
+/* Of the pairs that are not one's own, as many as an epoch takes. */
+static uint64_t others_of(const struct plan *p, uint64_t all, uint64_t own)
+{
+    return all > own ? (uint64_t)(p->spec.train.out_ratio * (double)(all - own)) : 0;
+}
+
+enum mode_status plan_check_selected(struct plan *p, uint32_t j, struct mode_error *err)
+{
+    const uint64_t batch = p->spec.train.batch, all = kept_pairs(p, plan_base_shards(p));
+    const struct mode_spec_for *x = &p->spec.experts_for[j];
+    uint64_t own;
+    enum mode_status st = plan_selected_pairs(&own, p, j, err);
+    if (st) return st;
+    const uint64_t others = others_of(p, all, own);
+    if (own > 0 && own + others >= batch) return MODE_OK;
+    return MODE_FAIL(
+        err, MODE_E_VALUE,
+        "experts_for, line %d: the words of %s choose clusters with %llu of the %llu pairs, and %llu of the "
+        "others an epoch: too few for train.batch = %llu. HINT: a larger nearest, more names, or a smaller "
+        "train.batch",
+        x->line, x->name, (unsigned long long)own, (unsigned long long)all, (unsigned long long)others,
+        (unsigned long long)batch);
+}
+
 enum mode_status plan_check_pools(struct plan *p, uint32_t shard, struct mode_error *err)
 {
     const uint32_t coarse = (uint32_t)p->spec.cluster.coarse, first = plan_shard_expert(p, shard),
@@ -75,7 +112,7 @@ enum mode_status plan_check_pools(struct plan *p, uint32_t shard, struct mode_er
     const uint64_t all = kept_pairs(p, plan_expert_shards(p, first));
     for (uint32_t k = first; k < end; k++) {
         const uint64_t own = p->pairs[k];
-        const uint64_t others = all > own ? (uint64_t)(p->spec.train.out_ratio * (double)(all - own)) : 0;
+        const uint64_t others = others_of(p, all, own);
         if (own > 0 && own + others >= batch) continue;
         return MODE_FAIL(err, MODE_E_VALUE,
                          "expert %u gets %llu of the %llu pairs, and %llu of the others an epoch: too few for "

@@ -123,7 +123,11 @@ static enum mode_status embed_task(struct plan_spec *s, const struct plan *p, co
     r.pooling = p->spec.encoder.pooling;
     r.max_tokens = (uint32_t)p->spec.encoder.max_tokens;
     r.precision = precision_of(&p->spec);
-    if (x->stage == PLAN_WORDS) {
+    uint32_t j;
+    if (x->stage == PLAN_WORDS && plan_for_of_words(p, x, &j)) {
+        r.texts = p->for_tasks[j].names.item;
+        r.n_texts = p->for_tasks[j].names.n;
+    } else if (x->stage == PLAN_WORDS) {
         r.task_dir = p->task[x->a].dir;
         r.task_digest = p->task[x->a].words_digest;
     }
@@ -175,6 +179,23 @@ static enum mode_status assign_task(struct plan_spec *s, const struct plan *p, c
     return st ? st : add_output(s, centres, "centres.safetensors", mode_xstrdup("centres"), err);
 }
 
+/* needs: the centres, every file of words, every assignment. */
+static enum mode_status select_task(struct plan_spec *s, const struct plan *p, const struct plan_node *x,
+                                    struct mode_error *err)
+{
+    Mode__AssignRequest r = MODE__ASSIGN_REQUEST__INIT;
+    const struct plan_shards shards = plan_base_shards(p);
+    const uint32_t n_words = x->n_needs - 1 - plan_shards_count(shards);
+    r.encoder_id = p->encoder_id;
+    r.has_nearest = 1;
+    r.nearest = (uint32_t)p->spec.experts_for[x->a].nearest;
+    set_request(s, &r);
+    enum mode_status st = add_output(s, &p->node[x->needs[0]], "centres.safetensors", mode_xstrdup("centres"), err);
+    for (uint32_t i = 0; i < n_words && !st; i++)
+        st = add_output(s, &p->node[x->needs[1 + i]], "feat.safetensors", mode_xasprintf("words/%04u", i), err);
+    return st ? st : add_shards(s, p, shards, PLAN_ASSIGN, "assign.safetensors", "assign", err);
+}
+
 /* What a training would be told is empty here: none of it may move the key. */
 static void init_task(struct plan_spec *s, const struct plan *p)
 {
@@ -201,7 +222,7 @@ static enum mode_status train_task(struct plan_spec *s, struct plan *p, const st
     if ((st = mode_spec_steps(spec, kept, p->init_step, &seed_steps, &total_steps, err)) ||
         (st = mode_spec_warmup(spec, total_steps, &warmup, err)))
         return st;
-    bool seed = x->stage == PLAN_SEED, expert = x->stage == PLAN_EXPERTS;
+    bool seed = x->stage == PLAN_SEED, expert = x->stage == PLAN_EXPERTS, selected = x->stage == PLAN_SELECTED;
     const struct plan_node *init = p->init_digest[0] ? &p->node[p->first[PLAN_INIT]] : NULL;
     const Mode__Blob *weights = init ? plan_output(init, MODE_FILE_CLIP_WEIGHTS) : NULL;
     if (seed && init && seed_steps == p->init_step) { /* the given model is the fork point */
@@ -214,7 +235,7 @@ static enum mode_status train_task(struct plan_spec *s, struct plan *p, const st
             "train.warmup_steps %llu reaches past the fork at step %llu: the experts begin with "
             "a learning rate that still rises",
             (unsigned long long)warmup, (unsigned long long)seed_steps);
-    char *name = plan_model_name(expert ? x->a + 2 : seed);
+    char *name = plan_model_name(p, expert ? x->a + 2 : selected ? x->a + 2 + plan_experts(p) : seed);
     r.name = name;
     r.model_config = spec->model_config;
     r.preprocess_config = spec->preprocess_config;
@@ -250,9 +271,10 @@ static enum mode_status train_task(struct plan_spec *s, struct plan *p, const st
         r.has_expert = 1;
         r.expert = (int32_t)x->a;
     }
-    if (expert && spec->train.share_steps) {
+    r.has_selected = r.selected = selected;
+    if ((expert || selected) && spec->train.share_steps) {
         uint64_t pool = 0, rest = total_steps - seed_steps;
-        if ((st = plan_pool_size(&pool, p, x->a, err))) goto out;
+        if ((st = expert ? plan_pool_size(&pool, p, x->a, err) : plan_selected_pairs(&pool, p, x->a, err))) goto out;
         uint64_t own = (uint64_t)llround((double)rest * (double)pool / (double)kept);
         if (own < 1) own = 1;
         if (own > rest) own = rest;
@@ -267,10 +289,12 @@ static enum mode_status train_task(struct plan_spec *s, struct plan *p, const st
     set_request(s, &r);
     free(paths);
     if ((st = add_shards(s, p, shards, PLAN_CAPTIONS, "captions.bin", "captions", err))) goto out;
-    if (expert) {
-        const struct plan_node *centres = &p->node[plan_centres_node(p, x->a)];
+    if (expert || selected) {
+        const struct plan_node *map = &p->node[expert ? plan_centres_node(p, x->a) : p->first[PLAN_SELECT] + x->a];
         if ((st = add_shards(s, p, shards, PLAN_ASSIGN, "assign.safetensors", "assign", err))) goto out;
-        if ((st = add_output(s, centres, "centres.safetensors", mode_xstrdup("centres"), err))) goto out;
+        if ((st = add_output(s, map, expert ? "centres.safetensors" : "selection.safetensors",
+                             mode_xstrdup(expert ? "centres" : "selection"), err)))
+            goto out;
     }
     if (!seed || init) {
         const Mode__Commit *parent = seed ? init->commit : p->node[p->first[PLAN_SEED]].commit;
@@ -288,7 +312,7 @@ static enum mode_status evaluate_task(struct plan_spec *s, const struct plan *p,
 {
     static const char *const files[] = {"open_clip_config.json", "open_clip_model.safetensors"};
     Mode__EvaluateRequest r = MODE__EVALUATE_REQUEST__INIT;
-    char *name = plan_model_name(x->a);
+    char *name = plan_model_name(p, x->a);
     enum mode_status st = MODE_OK;
     r.model_name = name;
     r.task_name = p->task[x->b].name;
@@ -314,7 +338,7 @@ static enum mode_status ensemble_inputs(struct plan_spec *s, struct plan *p, str
         st = add_output(s, &p->node[p->first[PLAN_WORDS] + t], "feat.safetensors",
                         mode_xasprintf("words/%s", p->task[t].name), err);
     for (uint32_t m = 0; m < p->n_models && !st; m++) {
-        char *name = plan_model_name(m);
+        char *name = plan_model_name(p, m);
         const struct plan_node *model = &p->node[plan_model_node(p, m)];
         for (uint32_t t = 0; t < p->n_tasks && !st; t++) {
             const struct plan_node *e = &p->node[p->first[PLAN_EVALUATE] + m * p->n_tasks + t];
@@ -325,7 +349,34 @@ static enum mode_status ensemble_inputs(struct plan_spec *s, struct plan *p, str
         if (!st) st = add_output(s, model, "train.json", mode_xasprintf("train/%s", name), err);
         free(name);
     }
+    for (uint32_t j = 0; j < p->spec.n_experts_for && !st; j++)
+        st = add_output(s, &p->node[p->first[PLAN_SELECT] + j], "selection.safetensors",
+                        mode_xasprintf("selection/%s", p->spec.experts_for[j].name), err);
     return st;
+}
+
+static void add_selected(Mode__EnsembleRequest *r, const struct plan *p)
+{
+    const size_t n = p->spec.n_experts_for;
+    Mode__EnsembleSelected *x = mode_xcalloc(n + 1, sizeof *x);
+    r->selected = mode_xcalloc(n + 1, sizeof *r->selected);
+    r->n_selected = n;
+    r->selected[0] = x; /* for clear_selected, also where there are none */
+    for (size_t j = 0; j < n; j++) {
+        const struct plan_for *f = &p->for_tasks[j];
+        mode__ensemble_selected__init(&x[j]);
+        x[j].name = p->spec.experts_for[j].name;
+        x[j].tasks = mode_xcalloc(f->n_task + (size_t)1, sizeof *x[j].tasks);
+        for (uint32_t i = 0; i < f->n_task; i++) x[j].tasks[x[j].n_tasks++] = p->task[f->task[i]].name;
+        r->selected[j] = &x[j];
+    }
+}
+
+static void clear_selected(Mode__EnsembleRequest *r)
+{
+    for (size_t j = 0; j < r->n_selected; j++) free(r->selected[j]->tasks);
+    free(r->selected[0]);
+    free(r->selected);
 }
 
 static enum mode_status ensemble_task(struct plan_spec *s, struct plan *p, struct mode_error *err)
@@ -353,7 +404,9 @@ static enum mode_status ensemble_task(struct plan_spec *s, struct plan *p, struc
     r.seed = p->spec.seed;
     r.skipped = p->skipped.item;
     r.n_skipped = p->skipped.n;
+    add_selected(&r, p);
     set_request(s, &r);
+    clear_selected(&r);
     free(r.shard_paths);
     free(task);
     free(tasks);
@@ -376,13 +429,15 @@ enum mode_status plan_task_spec(struct plan_spec *s, struct plan *p, uint32_t no
     case PLAN_CLUSTER:
     case PLAN_GROW: st = cluster_task(s, p, x, err); break;
     case PLAN_ASSIGN: st = assign_task(s, p, x, err); break;
+    case PLAN_SELECT: st = select_task(s, p, x, err); break;
     case PLAN_INIT:
         init_task(s, p);
         st = MODE_OK;
         break;
     case PLAN_SEED:
     case PLAN_DENSE:
-    case PLAN_EXPERTS: st = train_task(s, p, x, err); break;
+    case PLAN_EXPERTS:
+    case PLAN_SELECTED: st = train_task(s, p, x, err); break;
     case PLAN_EVALUATE: st = evaluate_task(s, p, x, err); break;
     case PLAN_ENSEMBLE: st = ensemble_task(s, p, err); break;
     case PLAN_STAGES: break;

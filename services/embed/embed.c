@@ -79,8 +79,9 @@ enum mode_status embed_work(struct mode_job *job, struct mode_error *err)
     enum mode_status st;
     Mode__EmbedRequest *q = mode_job_unpack(job, &mode__embed_request__descriptor, err);
     if (!q) return err->status;
-    if (!captions == !q->task_dir) {
-        st = MODE_FAIL(err, MODE_E_VALUE, "embed: the request must have either the input \"captions\" or a task_dir");
+    if (!!captions + !!q->task_dir + (q->n_texts > 0) != 1) {
+        st = MODE_FAIL(err, MODE_E_VALUE,
+                       "embed: the request must have either the input \"captions\", a task_dir or texts");
         goto out;
     }
     if (q->max_tokens > 1 << 16) {
@@ -88,8 +89,12 @@ enum mode_status embed_work(struct mode_job *job, struct mode_error *err)
         goto out;
     }
     if ((st = encoder_of(&enc, job, q, err))) goto out;
-    st = captions ? mode_embed_captions(&rows, out, enc, captions, tick, &r, err)
-                  : mode_embed_task(&rows, out, enc, q->task_dir, q->task_digest, tick, &r, err);
+    if (captions)
+        st = mode_embed_captions(&rows, out, enc, captions, tick, &r, err);
+    else if (q->task_dir)
+        st = mode_embed_task(&rows, out, enc, q->task_dir, q->task_digest, tick, &r, err);
+    else
+        st = mode_embed_texts(&rows, out, enc, (const char *const *)q->texts, q->n_texts, tick, &r, err);
     if (!st) mode_job_count_rows(job, rows, rows);
 out:
     mode__embed_request__free_unpacked(q, NULL);

@@ -37,19 +37,22 @@ struct plan {
     const char **steps, **train, **logits;
     struct mode_ensemble_run_task *task;
     struct mode_corpus_shard *shard;
+    struct mode_ensemble_selected *selected;
     int n_models;
 };
 
 static void read_models(struct plan *p, const Mode__EnsembleRequest *r, const struct mode_job *job)
 {
     static const char *const others[] = {"dense", "seed"};
-    p->model = mode_xcalloc(r->experts + 3, sizeof *p->model);
-    p->steps = mode_xcalloc(r->experts + 3, sizeof *p->steps);
-    p->train = mode_xcalloc(r->experts + 3, sizeof *p->train);
+    const size_t most = r->experts + 3 + r->n_selected;
+    p->model = mode_xcalloc(most, sizeof *p->model);
+    p->steps = mode_xcalloc(most, sizeof *p->steps);
+    p->train = mode_xcalloc(most, sizeof *p->train);
     for (uint32_t k = 0; k < r->experts; k++) p->model[p->n_models++] = mode_xasprintf("expert-%u", k);
     for (int i = 0; i < 2; i++)
         if (r->n_tasks ? find(job, "logits", others[i], r->tasks[0]->name) : find(job, "train", others[i], NULL))
             p->model[p->n_models++] = mode_xstrdup(others[i]);
+    for (size_t j = 0; j < r->n_selected; j++) p->model[p->n_models++] = mode_xstrdup(r->selected[j]->name);
     for (int m = 0; m < p->n_models; m++) {
         p->steps[m] = find(job, "steps", p->model[m], NULL);
         p->train[m] = find(job, "train", p->model[m], NULL);
@@ -75,6 +78,20 @@ static enum mode_status read_tasks(struct plan *p, const Mode__EnsembleRequest *
             if ((st = need(job, &logits[m], "logits", p->model[m], x->name, err))) return st;
     }
     return MODE_OK;
+}
+
+static enum mode_status read_selected(struct plan *p, const Mode__EnsembleRequest *r, const struct mode_job *job,
+                                      struct mode_error *err)
+{
+    enum mode_status st = MODE_OK;
+    p->selected = mode_xcalloc(r->n_selected + 1, sizeof *p->selected);
+    for (size_t j = 0; j < r->n_selected && !st; j++) {
+        p->selected[j] = (struct mode_ensemble_selected){.name = r->selected[j]->name,
+                                                         .task = (const char *const *)r->selected[j]->tasks,
+                                                         .n_tasks = (int)r->selected[j]->n_tasks};
+        st = need(job, &p->selected[j].selection, "selection", r->selected[j]->name, NULL, err);
+    }
+    return st;
 }
 
 /* Inputs captions/<shard> and assign/<shard> come in the order of the request's shard_paths. */
@@ -133,8 +150,12 @@ enum mode_status ensemble_work(struct mode_job *job, struct mode_error *err)
     }
     mode_job_progress(job, 0, r->n_tasks, "tasks");
     read_models(&p, r, job);
-    if ((st = read_tasks(&p, r, job, err)) || (st = read_shards(&p, r, job, err))) goto out;
+    if ((st = read_tasks(&p, r, job, err)) || (st = read_shards(&p, r, job, err)) ||
+        (st = read_selected(&p, r, job, err)))
+        goto out;
     run.n_models = p.n_models;
+    run.selected = p.selected;
+    run.n_selected = (int)r->n_selected;
     run.model = (const char *const *)p.model;
     run.steps = p.steps;
     run.train = p.train;
@@ -158,6 +179,7 @@ out:
     free(p.logits);
     free(p.task);
     free(p.shard);
+    free(p.selected);
     free(sentence);
     mode__ensemble_request__free_unpacked(r, NULL);
     return st;

@@ -3,6 +3,7 @@
 #include "base/str.h"
 #include "cluster/centres.h"
 #include "data/safetensors.h"
+#include "ensemble/selection.h"
 #include "run_record.h"
 
 #include <inttypes.h>
@@ -18,6 +19,7 @@ struct reader {
     struct mode_centres centres;
     bool have_centres;
     uint64_t *kept; /* [shards] */
+    uint64_t *fine; /* [centres.m] pairs of each fine cluster */
 };
 
 static void problem(struct ledger *l, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -108,7 +110,7 @@ static void read_rows(struct reader *r, size_t shard, const char *stage, const c
             if (fine < 0 || fine >= r->centres.m)
                 problem(r->l, "%s: row %" PRIu64 " has fine id %d of %d", label, i, fine, r->centres.m);
             else
-                r->l->pool[r->centres.fine_to_coarse[fine]]++;
+                r->l->pool[r->centres.fine_to_coarse[fine]]++, r->fine[fine]++;
         }
         if (open) mode_safetensors_close(&f);
     }
@@ -130,6 +132,7 @@ static void read_centres(struct reader *r)
         else
             r->have_centres = true;
     }
+    if (r->have_centres) r->fine = mode_xcalloc((size_t)r->centres.m, sizeof *r->fine);
     close_output(commit, path);
 }
 
@@ -165,6 +168,42 @@ static void read_expert(struct reader *r, int k)
     close_output(commit, path);
 }
 
+/* A model of experts_for: its pairs are those of the clusters that are chosen, and are used a second time. */
+static void read_selected(struct reader *r, const char *name)
+{
+    struct ledger *l = r->l;
+    struct mode_selection s = {0};
+    struct mode_error err = {0};
+    Mode__Commit *commit;
+    char *path, *label = mode_xasprintf("select/%s", name);
+    uint64_t pairs = 0;
+    bool known = false;
+    if (open_output(r, label, &commit, &path, "selection.safetensors")) {
+        known = mode_selection_load(&s, path, &err) == MODE_OK;
+        if (!known)
+            problem(l, "%s: %s", label, err.text);
+        else if (r->have_centres && s.m > r->centres.m)
+            problem(l, "%s: chooses among %d fine centres, there are %d", label, s.m, r->centres.m);
+        for (int i = 0; known && r->have_centres && i < s.m && i < r->centres.m; i++)
+            pairs += s.chosen[i] ? r->fine[i] : 0;
+    }
+    close_output(commit, path);
+    mode_selection_clear(&s);
+    free(label);
+    l->selected = mode_xrealloc(l->selected, (l->n_selected + 1) * sizeof *l->selected);
+    l->selected[l->n_selected++] = (struct ledger_selected){mode_xstrdup(name), pairs};
+    label = mode_xasprintf("train/%s", name);
+    if (open_output(r, label, &commit, &path, NULL)) {
+        if (known && r->have_centres && commit->rows_out != pairs)
+            problem(l, "%s was trained on %" PRIu64 " pairs, the clusters that its words chose have %" PRIu64, label,
+                    commit->rows_out, pairs);
+        if (commit->rows_in != kept_for(r, 0))
+            problem(l, "%s saw %" PRIu64 " pairs, %" PRIu64 " were kept", label, commit->rows_in, kept_for(r, 0));
+    }
+    close_output(commit, path);
+    free(label);
+}
+
 static void read_all(struct reader *r)
 {
     struct ledger *l = r->l;
@@ -195,6 +234,8 @@ static void read_all(struct reader *r)
         read_expert(r, k);
         pools += l->pool[k];
     }
+    size_t at = 0;
+    for (const char *name; (name = run_record_selected(&r->run, &at));) read_selected(r, name);
     bool whole = l->n_done == l->n_tasks || !l->open;
     if (!whole) return;
     if (l->embedded != kept || l->assigned != kept || pools != kept)
@@ -222,12 +263,15 @@ out:
     if (r.have_centres) mode_centres_clear(&r.centres);
     run_record_close(&r.run);
     free(r.kept);
+    free(r.fine);
     return st;
 }
 
 void ledger_clear(struct ledger *l)
 {
     for (size_t i = 0; i < l->n_problems && i < LEDGER_PROBLEMS; i++) free(l->problem[i]);
+    for (size_t i = 0; i < l->n_selected; i++) free(l->selected[i].name);
+    free(l->selected);
     free(l->pool);
     free(l->trained);
     *l = (struct ledger){0};

@@ -15,7 +15,12 @@ struct ledger {
     int n_experts;
     uint64_t *pool;    /* [n_experts] pairs of the coarse group, counted from the assignments */
     uint64_t *trained; /* [n_experts] pairs of it that the expert's training says it had */
-    bool open;         /* the run goes on: what is not done yet is no problem, and what is done is checked */
+    struct ledger_selected {
+        char *name;     /* of experts_for */
+        uint64_t pairs; /* of the clusters that its words chose: every one is an expert's, too */
+    } * selected;
+    size_t n_selected;
+    bool open; /* the run goes on: what is not done yet is no problem, and what is done is checked */
     uint64_t n_tasks, n_done;
     size_t n_problems; /* may exceed LEDGER_PROBLEMS: then only the first are kept */
     char *problem[LEDGER_PROBLEMS];

@@ -36,6 +36,7 @@
     X(embed) \
     X(cluster) \
     X(assign) \
+    X(select) \
     X(train) \
     X(encode) \
     X(convert) \

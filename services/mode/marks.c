@@ -76,7 +76,8 @@ static void mark_task(struct marks *m, uint32_t run, const char *key, const char
     struct marks_task *t = &m->task[at];
     if (t->run != run) t->run = MODE_INDEX_NONE;
     t->parent |= strcmp(stage, "train-seed") == 0 || strcmp(stage, "train-init") == 0;
-    t->model |= strcmp(stage, "train-dense") == 0 || strcmp(stage, "train-experts") == 0;
+    t->model |= strcmp(stage, "train-dense") == 0 || strcmp(stage, "train-experts") == 0 ||
+                strcmp(stage, "train-selected") == 0;
 }
 
 /* Blobs are found by their digest in the list, which grows: the index is made when it is whole. */

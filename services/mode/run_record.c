@@ -29,6 +29,20 @@ void run_record_centres_label(const struct run_record *r, char *label, size_t si
         snprintf(label, size, "cluster");
 }
 
+const char *run_record_selected(const struct run_record *r, size_t *at)
+{
+    static const char before[] = "train/";
+    const json_t *nodes = json_object_get(r->plan, "nodes");
+    while (*at < json_array_size(nodes)) {
+        const json_t *node = json_array_get(nodes, (*at)++);
+        const char *label = run_record_text(node, "label");
+        if (strcmp(run_record_text(node, "stage"), "train-selected") == 0 &&
+            strncmp(label, before, sizeof before - 1) == 0)
+            return label + sizeof before - 1;
+    }
+    return NULL;
+}
+
 static enum mode_status read_plan(struct run_record *r, const char *file, struct mode_error *err)
 {
     char *text = NULL;
@@ -64,6 +78,30 @@ enum mode_status run_record_open(struct run_record *r, const char *workspace, co
     if (!st) st = mode_store_open(&r->store, workspace, err);
     free(file);
     return st;
+}
+
+static enum mode_status read_index(char **text, const char *workspace, const char *key, const char *hint,
+                                   struct mode_error *err)
+{
+    char *path = mode_path_join(workspace, "experts/index.json");
+    json_t *index = json_load_file(path, 0, NULL);
+    const char *value = json_string_value(json_object_get(index, key));
+    enum mode_status st = MODE_OK;
+    *text = value ? mode_xstrdup(value) : NULL;
+    if (!value) st = MODE_FAIL(err, MODE_E_NOINPUT, "%s names no %s; %s", path, key, hint);
+    json_decref(index);
+    free(path);
+    return st;
+}
+
+enum mode_status run_record_latest(char **run, const char *workspace, struct mode_error *err)
+{
+    return read_index(run, workspace, "run", "name one with --run (`mode status` lists them)", err);
+}
+
+enum mode_status run_record_encoder(char **dir, const char *workspace, struct mode_error *err)
+{
+    return read_index(dir, workspace, "encoder", "name it with --encoder", err);
 }
 
 void run_record_close(struct run_record *r)

@@ -24,11 +24,19 @@ struct run_record {
 enum mode_status run_record_open(struct run_record *r, const char *workspace, const char *run, struct mode_error *err);
 void run_record_close(struct run_record *r);
 
+/* The run that experts/ is of, and the folder of its text encoder; the caller frees. MODE_E_NOINPUT: there is none. */
+enum mode_status run_record_latest(char **run, const char *workspace, struct mode_error *err);
+enum mode_status run_record_encoder(char **dir, const char *workspace, struct mode_error *err);
+
 /* A text of a node of the plan, "" where it has none: label, key, stage. */
 const char *run_record_text(const json_t *node, const char *field);
 const char *run_record_shard(const struct run_record *r, size_t shard); /* its path */
 /* The label of the task that made the centres of all experts. */
 void run_record_centres_label(const struct run_record *r, char *label, size_t size);
+
+/* The models of experts_for, one after another: the name of the first at or behind node *at of the plan, which becomes
+ * where to go on; NULL: there is none. Borrowed. */
+const char *run_record_selected(const struct run_record *r, size_t *at);
 
 /* Of the task with that label: its commit (the caller frees it) and the path of one of its outputs, whose digest is
  * looked at (path may be NULL with no output). MODE_E_NOINPUT: it is not done; MODE_E_VALUE: the plan has no such task;

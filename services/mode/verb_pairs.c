@@ -5,7 +5,7 @@
 #include "cluster/centres.h"
 #include "data/captions.h"
 #include "data/safetensors.h"
-#include "ranges.h"
+#include "ensemble/selection.h"
 #include "remote/address.h"
 #include "run_record.h"
 #include "verb.h"
@@ -15,25 +15,30 @@
 #include <string.h>
 
 struct options {
-    const char *workspace, *run;
-    int64_t expert;
+    const char *workspace, *run, *expert;
     bool json;
 };
 
 enum { ALL = -1 };
 
+/* Which pairs are listed. */
+struct wanted {
+    int expert;                      /* of that coarse group; ALL: of every one */
+    struct mode_selection selection; /* chosen: of what it chooses; NULL: nothing was */
+};
+
 static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, workspace, "workspace", ".", "DIR", "the workspace"),
     MODE_OPT_STR(struct options, run, "run", NULL, "NAME", "the run (default: the one that experts/ is of)"),
-    MODE_OPT_INT(struct options, expert, "expert", "-1", "N", "the pairs of expert-N alone (default: all pairs)"),
+    MODE_OPT_STR(struct options, expert, "expert", NULL, "N",
+                 "the pairs of expert-N alone, or of a model of experts_for, by its name (default: all pairs)"),
     MODE_OPT_FLAG(struct options, json, "json", "one object a line, with the caption as it is"), MODE_OPT_END};
-
-static const struct option_range ranges[] = {RANGE_FROM("expert", ALL), RANGE_END};
 
 static const char prose[] =
     "Lists the pairs of a run as they were assigned, shard by shard in the order of the shards: expert, path of the "
     "shard, key of the sample in it, fine centre, distance to it, caption (tab-separated; tabs and line ends of a "
-    "caption as blanks). The pairs outside its group that an expert also sees (train.out_ratio) change with every "
+    "caption as blanks). Those of a model of experts_for are some of these: the first column says whose they are "
+    "beside. The pairs outside its group that an expert also sees (train.out_ratio) change with every "
     "epoch and are not listed.";
 
 /* A caption may hold what ends a column or a line. */
@@ -59,7 +64,7 @@ static void print_pair(int expert, const char *shard, const struct mode_sample *
 }
 
 static enum mode_status print_shard(const struct run_record *r, size_t shard, const struct mode_centres *centres,
-                                    const struct options *o, struct mode_error *err)
+                                    const struct wanted *w, bool json, struct mode_error *err)
 {
     struct mode_captions captions = {0};
     struct mode_safetensors f = {0};
@@ -86,9 +91,10 @@ static enum mode_status print_shard(const struct run_record *r, size_t shard, co
             break;
         }
         const int expert = centres->fine_to_coarse[id];
-        if (o->expert != ALL && expert != o->expert) continue;
+        if (w->expert != ALL && expert != w->expert) continue;
+        if (w->selection.chosen && !(id < w->selection.m && w->selection.chosen[id])) continue;
         const struct mode_sample s = mode_captions_row(&captions, i);
-        print_pair(expert, tar, &s, id, mode_f32(distance)[i], o->json);
+        print_pair(expert, tar, &s, id, mode_f32(distance)[i], json);
     }
 out:
     mode_safetensors_close(&f);
@@ -101,25 +107,55 @@ out:
     return st;
 }
 
+/* --expert: 3, expert-3, or the name of a model of experts_for. */
+static enum mode_status find_wanted(struct wanted *w, const struct run_record *r, const char *run, const char *expert,
+                                    struct mode_error *err)
+{
+    const char *digits = expert && strncmp(expert, "expert-", 7) == 0 ? expert + 7 : expert, *name;
+    struct mode_str names = {0};
+    Mode__Commit *commit = NULL;
+    char *path = NULL, *label = NULL;
+    enum mode_status st = MODE_OK;
+    size_t at = 0;
+    *w = (struct wanted){.expert = ALL};
+    if (!expert) return MODE_OK;
+    if (*digits && strspn(digits, "0123456789") == strlen(digits) && strlen(digits) < 9 &&
+        atoi(digits) < r->n_experts) {
+        w->expert = atoi(digits);
+        return MODE_OK;
+    }
+    while ((name = run_record_selected(r, &at)) && strcmp(name, expert) != 0) mode_str_printf(&names, ", %s", name);
+    if (!name) {
+        st = MODE_FAIL(err, MODE_E_USAGE, "--expert: %s is out of range: run %s has expert-0 to expert-%d%s", expert,
+                       run, r->n_experts - 1, names.len ? names.data : "");
+    } else {
+        label = mode_xasprintf("select/%s", name);
+        if (!(st = run_record_output(r, &commit, &path, label, "selection.safetensors", err)))
+            st = mode_selection_load(&w->selection, path, err);
+    }
+    if (commit) mode__commit__free_unpacked(commit, NULL);
+    mode_str_clear(&names);
+    free(path);
+    free(label);
+    return st;
+}
+
 static enum mode_status print_run(const char *run, const struct options *o, struct mode_error *err)
 {
     struct run_record r;
     struct mode_centres centres = {0};
+    struct wanted wanted = {0};
     Mode__Commit *commit = NULL;
     char label[64], *path = NULL;
     enum mode_status st = run_record_open(&r, o->workspace, run, err);
-    if (st) goto out;
-    if (o->expert >= r.n_experts) {
-        st = MODE_FAIL(err, MODE_E_USAGE, "--expert: %lld is out of range: run %s has expert-0 to expert-%d",
-                       (long long)o->expert, run, r.n_experts - 1);
-        goto out;
-    }
+    if (st || (st = find_wanted(&wanted, &r, run, o->expert, err))) goto out;
     run_record_centres_label(&r, label, sizeof label);
     if ((st = run_record_output(&r, &commit, &path, label, "centres.safetensors", err)) ||
         (st = mode_centres_load(&centres, path, err)))
         goto out;
-    for (size_t s = 0; !st && s < r.n_shards; s++) st = print_shard(&r, s, &centres, o, err);
+    for (size_t s = 0; !st && s < r.n_shards; s++) st = print_shard(&r, s, &centres, &wanted, o->json, err);
 out:
+    mode_selection_clear(&wanted.selection);
     mode_centres_clear(&centres);
     if (commit) mode__commit__free_unpacked(commit, NULL);
     free(path);
@@ -131,27 +167,18 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
 {
     struct options o = {0};
     int n_args;
-    json_t *index = NULL;
+    char *latest = NULL;
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(table, "MODE_", "mode pairs [--expert N] [options]", prose);
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
-    if (st || (st = ranges_check(&o, table, ranges, err))) return st;
+    if (st) return st;
     if (n_args) return MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\"", argv[1]);
     if ((st = mode_input_folder(o.workspace, err))) return st;
-    const char *name = o.run;
-    if (!name) {
-        char *path = mode_path_join(o.workspace, "experts/index.json");
-        index = json_load_file(path, 0, NULL);
-        name = json_string_value(json_object_get(index, "run"));
-        if (!name)
-            st = MODE_FAIL(err, MODE_E_NOINPUT, "%s names no run; name one with --run (`mode status` lists them)",
-                           path);
-        free(path);
-    }
-    if (!st) st = print_run(name, &o, err);
-    json_decref(index);
+    if (!o.run) st = run_record_latest(&latest, o.workspace, err);
+    if (!st) st = print_run(o.run ? o.run : latest, &o, err);
+    free(latest);
     return st;
 }
 

@@ -40,7 +40,14 @@ static void print_json(const struct ledger *l, const struct candidate *run)
         printf("%s\"%s\": %" PRIu64, f ? ", " : "", mode_fate_name((enum mode_fate)f), l->fate[f]);
     printf("}, \"embedded\": %" PRIu64 ", \"assigned\": %" PRIu64 ", \"experts\": [", l->embedded, l->assigned);
     for (int k = 0; k < l->n_experts; k++) printf("%s%" PRIu64, k ? ", " : "", l->pool[k]);
-    printf("], \"tasks\": %" PRIu64 ", \"done\": %" PRIu64 ", \"problems\": %zu}\n", l->n_tasks, l->n_done,
+    putchar(']');
+    if (l->n_selected) { /* names are letters, digits and the like */
+        printf(", \"selected\": {");
+        for (size_t i = 0; i < l->n_selected; i++)
+            printf("%s\"%s\": %" PRIu64, i ? ", " : "", l->selected[i].name, l->selected[i].pairs);
+        putchar('}');
+    }
+    printf(", \"tasks\": %" PRIu64 ", \"done\": %" PRIu64 ", \"problems\": %zu}\n", l->n_tasks, l->n_done,
            l->n_problems);
 }
 
@@ -54,6 +61,9 @@ static void print_text(const struct ledger *l, const struct candidate *run)
             printf("    %-20s %12" PRIu64 "\n", mode_fate_name((enum mode_fate)f), l->fate[f]);
     printf("  %-22s %12" PRIu64 "\n  %-22s %12" PRIu64 "\n", "embedded", l->embedded, "assigned", l->assigned);
     for (int k = 0; k < l->n_experts; k++) printf("    expert-%-13d %12" PRIu64 "\n", k, l->pool[k]);
+    if (l->n_selected) printf("  used again\n");
+    for (size_t i = 0; i < l->n_selected; i++)
+        printf("    %-20s %12" PRIu64 "\n", l->selected[i].name, l->selected[i].pairs);
     for (size_t i = 0; i < l->n_problems && i < LEDGER_PROBLEMS; i++) printf("  PROBLEM: %s\n", l->problem[i]);
     if (l->n_problems > LEDGER_PROBLEMS) printf("  and %zu more problems\n", l->n_problems - LEDGER_PROBLEMS);
     if (!l->n_problems) printf("  everything adds up%s\n", l->open && l->n_done < l->n_tasks ? " so far" : "");

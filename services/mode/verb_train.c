@@ -8,6 +8,7 @@
 #include "base/str.h"
 #include "data/tokenizer.h"
 #include "dist/ranks.h"
+#include "ensemble/selection.h"
 #include "fetching.h"
 #include "hub.h"
 #include "interrupt.h"
@@ -27,6 +28,7 @@
 #include "verb.h"
 
 #include <errno.h>
+#include <glob.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,7 +41,7 @@ struct options {
     struct ranks_options ranks;
     struct train_captions_options captions;
     const char *init, *config, *data, *merges, *log, *tensorboard, *out, *memory, *algorithms, *steps, *warmup, *tasks,
-        *order, *window;
+        *order, *window, *selection, *assign, *out_ratio;
     int64_t batch, total_steps, seed, checkpoint_steps, evaluate_steps, threads;
     int64_t accumulate;
     double lr, beta1, beta2, eps, weight_decay, scale_min, scale_max, grad_clip_norm;
@@ -56,6 +58,13 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, data, "data", NULL, "SHARDS",
                  "folder, {000..041}.tar, https://, s3://, a::b, @list.txt"),
     TRAIN_CAPTIONS_OPTIONS(struct options),
+    MODE_OPT_STR(struct options, selection, "selection", NULL, "FILE",
+                 "train on the pairs of the fine clusters that `mode select` wrote to FILE, as an expert is"),
+    MODE_OPT_STR(struct options, assign, "assign", NULL, "GLOB",
+                 "with --selection: assign.safetensors files of `mode assign`, one for each shard, in their order"),
+    MODE_OPT_STR(
+        struct options, out_ratio, "out-ratio", NULL, "X",
+        "with --selection: share of the other pairs that an epoch takes as well (default: " MODE_DEFAULT_OUT_RATIO ")"),
     MERGES_OPTION(struct options, merges),
     MODE_OPT_STR(struct options, out, "out", NULL, "DIR", "the trained model: an open_clip folder"),
     MODE_OPT_STR(struct options, log, "log", NULL, "FILE", "a copy of steps.jsonl"),
@@ -143,7 +152,8 @@ static const struct option_range ranges[] = {RANGE("batch", 2, 1 << 24),
 static const char prose[] =
     "Trains a CLIP on all pairs of the shards. Captions are extracted first. The same options, data and seed give the "
     "same bytes; SIGINT and SIGTERM write a checkpoint (exit 130, 143) and --resume goes on from it. Experts are "
-    "trained by `mode run`, which knows the clusters.\n\n"
+    "trained by `mode run`, which knows the clusters; of a selection of clusters a model is trained here, with "
+    "--selection and --assign, for instance from the seed of a run (--init).\n\n"
     "Before the first step a table says what memory it takes at most. Activations are kept, block by block, as far as "
     "--memory allows; a training that fits in no way is refused with the --accumulate or --memory that would.\n\n"
     "After a failure --out holds nothing new, but for the newest checkpoint and what --resume needs with it. The curve "
@@ -304,6 +314,12 @@ static enum mode_status check_options(int64_t *steps, size_t *memory, const stru
             err, MODE_E_USAGE,
             "--tasks DIR says on what the model is evaluated while it trains, --evaluate-steps N how often: "
             "both are needed");
+    if (!o->selection != !o->assign)
+        return MODE_FAIL(
+            err, MODE_E_USAGE,
+            "--selection FILE says which fine clusters, --assign GLOB which cluster every pair is in: both "
+            "are needed");
+    if (o->out_ratio && !o->selection) return MODE_FAIL(err, MODE_E_USAGE, "--out-ratio goes with --selection");
     if (o->fresh_optimizer && !o->init) return MODE_FAIL(err, MODE_E_USAGE, "--fresh-optimizer goes with --init");
     if ((st = ranges_check(o, table, ranges, err)) || (st = backend_check(&o->backend, err)) ||
         (st = memory_option(memory, o->memory, err)) ||
@@ -379,6 +395,33 @@ static enum mode_status find_tasks(struct mode_validation **v, const struct opti
     return st;
 }
 
+static enum mode_status find_out_ratio(double *ratio, const struct options *o, struct mode_error *err)
+{
+    *ratio = 0;
+    if (!o->selection) return MODE_OK;
+    if (mode_parse_real(o->out_ratio ? o->out_ratio : MODE_DEFAULT_OUT_RATIO, "--out-ratio", ratio, err))
+        return MODE_E_USAGE;
+    return *ratio >= 0 && *ratio <= 1
+               ? MODE_OK
+               : MODE_FAIL(err, MODE_E_USAGE, "--out-ratio: %s is out of range, expected 0 to 1", o->out_ratio);
+}
+
+/* Which clusters, and of every shard its assignment. */
+static enum mode_status find_selection(glob_t *found, size_t n_shards, const struct options *o, struct mode_error *err)
+{
+    struct mode_selection s;
+    const char *pattern = o->assign;
+    enum mode_status st = mode_selection_load(&s, o->selection, err);
+    mode_selection_clear(&s);
+    if (st) return st;
+    if (glob(pattern, 0, NULL, found) != 0)
+        return MODE_FAIL(err, MODE_E_NOINPUT, "--assign: no file matches \"%s\"", pattern);
+    if (found->gl_pathc != n_shards)
+        return MODE_FAIL(err, MODE_E_USAGE, "--assign are %zu files, --data %zu shards: expected as many of each",
+                         found->gl_pathc, n_shards);
+    return MODE_OK;
+}
+
 static void print_json(const struct options *o, const struct mode_train_spec *spec, const struct hook *hook,
                        const struct mode_train_result *r)
 {
@@ -446,7 +489,8 @@ static enum mode_status train(const struct options *o, const struct mode_train_s
 static enum mode_status open_outputs(struct hook *hook, const struct options *o, const char *algorithms,
                                      struct mode_error *err)
 {
-    const char *const inputs[] = {o->init, o->config, o->data, o->merges, algorithms ? o->algorithms : NULL};
+    const char *const inputs[] = {o->init,   o->config,    o->data,  algorithms ? o->algorithms : NULL,
+                                  o->merges, o->selection, o->assign};
     const size_t n = sizeof inputs / sizeof *inputs;
     enum mode_status st = mode_output_apart(o->out, inputs, n, err);
     if (!st && o->log) st = mode_output_apart(o->log, inputs, n, err);
@@ -471,7 +515,9 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct mode_backend *be = NULL;
     struct mode_validation *validation = NULL;
     char *model = NULL, *preprocess = NULL, *resume_from = NULL, *algorithms = NULL, *fetched = NULL;
+    glob_t assign = {0};
     int64_t steps = 0, warmup, window;
+    double out_ratio;
     size_t memory = 0;
     int n = 0;
     enum mode_status st;
@@ -484,7 +530,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if ((st = open_clip_names(mode_options_parse(&o, table, "MODE_", argc, argv, &n, err), table, argc, argv, err)) ||
         (st = arguments_check(n, 0, argv, "shards are named by --data", err)) ||
         (st = check_options(&steps, &memory, &o, err)) || (st = find_order(&window, &o, err)) ||
-        (st = ranks_find(&ranks, &o.backend, &o.ranks, err)))
+        (st = find_out_ratio(&out_ratio, &o, err)) || (st = ranks_find(&ranks, &o.backend, &o.ranks, err)))
         return st;
     char *source = (char *)o.data;
     train_folder_name(&hook.folder, o.out);
@@ -505,7 +551,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     }
     const uint64_t total = o.total_steps ? (uint64_t)o.total_steps : end;
     if ((st = find_warmup(&warmup, &o, total, err)) || (st = mode_sources_expand(&shards, &source, 1, ".", err)) ||
-        (st = mode_shards_look(&shards, err)))
+        (st = mode_shards_look(&shards, err)) || (o.assign && (st = find_selection(&assign, shards.n, &o, err))))
         goto out;
     if (o.algorithms && mode_file_exists(o.algorithms) &&
         (st = mode_file_read(o.algorithms, MODE_TRAIN_ALGORITHMS_MOST, &algorithms, NULL, err)))
@@ -522,6 +568,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
                                      err)))
         goto out;
     if (meeting && (st = mode_meeting_barrier(meeting, err))) goto out;
+    for (size_t i = 0; o.assign && i < shards.n; i++) stream[i].assign = assign.gl_pathv[i];
 
     const struct mode_train_parent parent = {given.folder ? given.files.config : NULL, given.files.weights,
                                              given.optimizer};
@@ -553,6 +600,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
                                          .schedule_stride = 1,
                                          .checkpoint_steps = (uint64_t)o.checkpoint_steps,
                                          .expert = MODE_POOL_ALL,
+                                         .selection = o.selection,
+                                         .out_ratio = out_ratio,
                                          .scale_min = o.scale_min,
                                          .scale_max = o.scale_max,
                                          .window_shards = (uint32_t)window,
@@ -570,6 +619,7 @@ out:
     mode_backend_close(&be);
     for (size_t i = 0; stream && i < shards.n; i++) free((char *)stream[i].captions);
     free(stream);
+    globfree(&assign);
     mode_shards_clear(&shards);
     mode_given_clear(&given);
     mode_validation_close(&validation);

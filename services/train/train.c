@@ -103,7 +103,7 @@ static enum mode_status gather_shards(struct mode_stream_shard *shards, struct m
     for (size_t i = 0; !st && i < r->n_shard_paths; i++) {
         shards[i].tar = r->shard_paths[i];
         snprintf(name, sizeof name, "captions/%04zu", i);
-        if ((st = need_input(&shards[i].captions, job, name, err)) || r->expert < 0) continue;
+        if ((st = need_input(&shards[i].captions, job, name, err)) || (r->expert < 0 && !r->selected)) continue;
         snprintf(name, sizeof name, "assign/%04zu", i);
         st = need_input(&shards[i].assign, job, name, err);
     }
@@ -306,6 +306,7 @@ enum mode_status train_work(struct mode_job *job, struct mode_error *err)
     if ((st = gather_shards(shards, job, r, err))) goto out;
     spec.shards = shards;
     if (r->expert >= 0 && (st = need_input(&spec.centres, job, "centres", err))) goto out;
+    if (r->selected && (st = need_input(&spec.selection, job, "selection", err))) goto out;
     if (r->start_step > 0 || r->init) {
         if ((st = need_input(&parent.config, job, "parent/" MODE_FILE_CLIP_CONFIG, err))) goto out;
         if ((st = need_input(&parent.weights, job, "parent/" MODE_FILE_CLIP_WEIGHTS, err))) goto out;

@@ -35,7 +35,7 @@ expect 0 'which of them this is, from 0 .MODE_RANK.$' mode train --help
 expect 2 'csv-separator: ",,", expected one character' mode pack --pairs x --out y --csv-separator ,,
 expect 2 'unknown verb' mode nonsense
 # one argument too many, and one that is missing, have one sentence in every verb
-for verb in up down embed assign train encode tokenize ensemble weights pack doctor experts 'bench embed' 'bench train' \
+for verb in up down embed assign select train encode tokenize ensemble weights pack doctor experts 'bench embed' 'bench train' \
     'run a.yaml' 'status a' 'watch a' 'cancel a' 'drain a' 'verify a' 'reconcile a' 'convert a b' 'keys a'; do
     expect 2 '^mode [a-z]*: unexpected argument "stray"; ' mode $verb stray
 done
@@ -126,6 +126,8 @@ for input in nothing folder; do
     expect 66 "$input" mode weights --centres "$f/$input" --encoder "$enc" --classes "$f/words"
     expect 66 "$input" mode weights --centres "$centres" --encoder "$enc" --classes "$f/$input"
     expect 66 "$input" mode weights --centres "$centres" --encoder "$enc" --task "$f/$input"
+    expect 66 "$input" mode select --centres "$f/$input" --encoder "$enc" --classes "$f/words"
+    expect 66 "$input" mode select --centres "$centres" --encoder "$enc" --task "$f/$input"
     expect 66 "$input" mode inspect "$f/$input"
     expect 66 "$input" mode tokenize --clip-merges "$f/$input"
     expect 66 "$input" mode tokenize --tokenizer "bert:$f/$input"
@@ -233,6 +235,15 @@ expect 2 'OUT is needed' mode convert "$f/model" --to hf
 expect 65 'empty: is empty; expected the task' mode weights --centres "$centres" --encoder "$enc" --classes "$f/empty"
 printf 'dog\n\ncat\n' >"$f/gap"
 expect 65 'gap: line 2 is blank' mode weights --centres "$centres" --encoder "$enc" --classes "$f/gap"
+expect 65 'empty: no lines' mode select --centres "$centres" --encoder "$enc" --classes "$f/empty"
+expect 65 'gap: line 2 is blank' mode select --centres "$centres" --encoder "$enc" --classes "$f/gap"
+expect 2 'either --workspace, of a run, or --centres FILE' mode select --encoder "$enc" --classes "$f/words"
+expect 2 'either --classes FILE or --task DIR' mode select --centres "$centres" --encoder "$enc"
+expect 2 'encoder DIR is needed' mode select --centres "$centres" --classes "$f/words"
+expect 2 'nearest: 0 is out of range, expected 1 to 1024' mode select --centres "$centres" --encoder "$enc" --classes "$f/words" --nearest 0
+expect 66 'assign: no file matches' mode select --centres "$centres" --encoder "$enc" --classes "$f/words" --assign "$f/none*"
+expect 73 'words: is an input' mode select --centres "$centres" --encoder "$enc" --classes "$f/words" --out "$f/words"
+expect 0 '2 words choose [12] of [0-9]* fine clusters$' mode select --centres "$centres" --encoder "$enc" --classes "$f/words"
 route="weights --centres $centres --encoder $enc --classes $f/words"
 expect 2 'pooling "sum" is unknown' mode $route --pooling sum
 expect 2 '--router-params: "lamda=1" is no constant of a router; expected NAME=NUMBER' mode $route --router-params lamda=1
@@ -320,6 +331,11 @@ early 2 '--threads: -1 is out of range, expected 0 to 1024' $training --steps 1 
 early 2 '--warmup 8: the schedule has 8 steps' $training --steps 8 --out "$o/new" --warmup 8
 early 2 '--warmup: -1 is out of range' $training --steps 8 --out "$o/new" --warmup -1
 early 2 '--beta1: 1 is out of range' $training --steps 1 --out "$o/new" --beta1 1
+early 2 '--selection FILE says which .* both are needed' $training --steps 1 --out "$o/new" --selection "$o/none"
+early 2 '--out-ratio goes with --selection' $training --steps 1 --out "$o/new" --out-ratio 0.1
+early 2 '--out-ratio: 2 is out of range' $training --steps 1 --out "$o/new" --out-ratio 2 --selection "$o/none" --assign "$o/none"
+early 66 'none: cannot be opened' $training --steps 1 --out "$o/new" --selection "$o/none" --assign "$o/none"
+early 65 'mean.safetensors: tensor chosen|mean.safetensors: .*"chosen"' $training --steps 1 --out "$o/new" --selection "$work/mean.safetensors" --assign "$o/none"
 early 78 'MODE_BATCH: 1 is out of range' env MODE_BATCH=1 mode train --config "$o/model.json" --data x.tar --steps 1 --out "$o/new"
 early 2 '--config: "no-such" is not known; known are ViT' $training --steps 1 --out "$o/new" --config no-such
 early 2 '--config: "no-such" is not known' mode bench encode --config no-such --texts "$work/texts"

@@ -10,8 +10,10 @@
 #include "data/safetensors.h"
 #include "data/tar.h"
 #include "ensemble.h"
+#include "ensemble/selection.h"
 #include "held_outputs.h"
 #include "msg/worker.h"
+#include "pipeline/assign.h"
 #include "proto/assign.pb-c.h"
 #include "proto/cluster.pb-c.h"
 #include "proto/common.pb-c.h"
@@ -208,6 +210,95 @@ static void assign_all(void)
     free(centres);
 }
 
+static char *assignment(int shard)
+{
+    char *folder = numbered("assign", shard), *path = mode_path_join(folder, "assign.safetensors");
+    free(folder);
+    return path;
+}
+
+/* Words of two tasks choose clusters: those that a plain search finds, and as many pairs as lie in them. */
+static void test_words_choose_clusters(void **state)
+{
+    (void)state;
+    assign_all();
+    struct mode_local_input in[3 + SHARDS];
+    struct mode_local_report report = {0};
+    struct mode_error err;
+    struct mode_centres c;
+    struct mode_selection s;
+    uint8_t packed[64];
+    size_t n = 0;
+    char *words[2] = {at("words-a"), at("words-b")}, *out = at("selection"),
+         *centres = at("cluster/centres.safetensors"), name[SHARDS][16], *path[SHARDS];
+    bool want[FINE] = {false};
+    uint64_t pairs = 0;
+    in[n++] = (struct mode_local_input){"centres", centres};
+    for (int i = 0; i < 2; i++) {
+        write_feat(words[i], 3, 900 + (uint64_t)i);
+        in[n++] = (struct mode_local_input){i ? "words/0001" : "words/0000", words[i]};
+    }
+    for (int i = 0; i < SHARDS; i++) {
+        snprintf(name[i], sizeof name[i], "assign/%04d", i);
+        in[n++] = (struct mode_local_input){name[i], path[i] = assignment(i)};
+    }
+    Mode__AssignRequest r = MODE__ASSIGN_REQUEST__INIT;
+    r.encoder_id = (char *)"enc";
+    r.has_nearest = 1;
+    r.nearest = 1;
+    size_t size = mode__assign_request__pack(&r, packed);
+    if (mode_job_run_local(&report, assign_work, packed, size, in, n, out, &err)) fail_msg("%s", err.text);
+    assert_int_equal(report.rows_in, 6);
+    hold("assign", "selection/selection.safetensors", 1e-5);
+    assert_int_equal(mode_centres_load(&c, centres, &err), MODE_OK);
+    for (int i = 0; i < 2; i++)
+        for (uint64_t k = 0; k < 3; k++) {
+            float v[D];
+            double least = INFINITY;
+            int best = 0;
+            unit(v, 900 + (uint64_t)i, k);
+            for (int f = 0; f < c.m; f++) {
+                double sum = 0;
+                for (int j = 0; j < D; j++) sum += pow((double)v[j] - (double)c.fine[f * D + j], 2);
+                if (sum < least) best = f;
+                least = fmin(least, sum);
+            }
+            want[best] = true;
+        }
+    char *file = mode_path_join(out, "selection.safetensors");
+    assert_int_equal(mode_selection_load(&s, file, &err), MODE_OK);
+    for (int f = 0; f < FINE; f++) assert_int_equal(s.chosen[f], want[f]);
+    for (int i = 0; i < SHARDS; i++) {
+        uint64_t count[FINE] = {0};
+        assert_int_equal(mode_assign_count(count, path[i], NULL, FINE, &err), MODE_OK);
+        for (int f = 0; f < FINE; f++) pairs += want[f] ? count[f] : 0;
+    }
+    json_t *note = json_loads(report.note, 0, NULL);
+    assert_int_equal(json_integer_value(json_object_get(note, "pairs")), pairs);
+    assert_int_equal(json_integer_value(json_object_get(note, "rows")), SHARDS * ROWS);
+    assert_int_equal(json_integer_value(json_object_get(note, "chosen")), s.n_chosen);
+    json_decref(note);
+    free(report.note);
+    /* what must be refused */
+    assert_int_equal(mode_job_run_local(NULL, assign_work, packed, size, in, 1, out, &err), MODE_E_VALUE);
+    assert_non_null(strstr(err.text, "input \"words/0000\" is missing"));
+    r.nearest = 0;
+    size = mode__assign_request__pack(&r, packed);
+    assert_int_equal(mode_job_run_local(NULL, assign_work, packed, size, in, n, out, &err), MODE_E_VALUE);
+    r.nearest = 1;
+    r.encoder_id = (char *)"another";
+    size = mode__assign_request__pack(&r, packed);
+    assert_int_equal(mode_job_run_local(NULL, assign_work, packed, size, in, n, out, &err), MODE_E_VALUE);
+    for (int i = 0; i < SHARDS; i++) free(path[i]);
+    mode_selection_clear(&s);
+    mode_centres_clear(&c);
+    free(words[0]);
+    free(words[1]);
+    free(centres);
+    free(file);
+    free(out);
+}
+
 static void write_logits(const char *path, int model)
 {
     float x[IMAGES * CLASSES] = {0};
@@ -310,6 +401,47 @@ static void test_assign_and_ensemble_follow(void **state)
         assert_true(mode_file_exists(path));
         free(path);
     }
+    /* a model for the words of the task: a column and a comparison more, the others as they were */
+    struct mode_local_input more[64];
+    memcpy(more, in, sizeof in);
+    char *selected_logits = at("logits0"), *selection = at("selection/selection.safetensors"), *with = at("with");
+    char *own[] = {task.name};
+    Mode__EnsembleSelected selected = MODE__ENSEMBLE_SELECTED__INIT, *list[] = {&selected};
+    selected.name = (char *)"for-things";
+    selected.tasks = own;
+    selected.n_tasks = 1;
+    r.selected = list;
+    r.n_selected = 1;
+    more[n] = (struct mode_local_input){"logits/for-things/things", selected_logits};
+    more[n + 1] = (struct mode_local_input){"selection/for-things", selection};
+    uint8_t packed_more[512];
+    size_t size_more = mode__ensemble_request__pack(&r, packed_more);
+    if (mode_job_run_local(NULL, ensemble_work, packed_more, size_more, more, n + 2, with, &err))
+        fail_msg("%s", err.text);
+    path = at("with/summary.json");
+    o = json_load_file(path, 0, NULL);
+    const json_t *x = json_array_get(json_object_get(o, "selected"), 0);
+    assert_string_equal(json_string_value(json_object_get(x, "name")), "for-things");
+    assert_int_equal(json_array_size(json_object_get(x, "against")), 2);
+    assert_string_equal(json_string_value(json_object_get(json_array_get(json_object_get(x, "against"), 0), "than")),
+                        "the dense model");
+    assert_true(json_integer_value(json_object_get(x, "rows")) > 0);
+    assert_true(json_object_get(json_object_get(json_array_get(json_object_get(o, "rows"), 0), "models"),
+                                "for-things") != NULL);
+    json_decref(o);
+    free(path);
+    char *csv;
+    path = at("with/result.csv");
+    assert_int_equal(mode_file_read(path, 0, &csv, NULL, &err), MODE_OK);
+    assert_non_null(strstr(csv, ",ensemble,dense,for-things,metric\n"));
+    free(csv);
+    free(path);
+    assert_int_equal(mode_job_run_local(NULL, ensemble_work, packed_more, size_more, more, n + 1, with, &err),
+                     MODE_E_VALUE);
+    assert_non_null(strstr(err.text, "selection/for-things"));
+    free(selected_logits);
+    free(selection);
+    free(with);
     /* an expert's scores missing: said by name */
     for (size_t i = 0; i < n; i++) {
         if (strcmp(in[i].name, "logits/expert-1/things") != 0) continue;
@@ -332,6 +464,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cluster_counts_rows_and_notes_the_certificate),
+        cmocka_unit_test(test_words_choose_clusters),
         cmocka_unit_test(test_assign_and_ensemble_follow),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -154,6 +154,27 @@ static void test_retrieval_captions(void **state)
     free(r.task_dir);
 }
 
+/* Words of nobody's task, as they are. */
+static void test_texts_of_the_request(void **state)
+{
+    (void)state;
+    struct mode_error err = {0};
+    struct mode_local_report report = {0};
+    char digest[MODE_DIGEST_HEX], *texts[] = {(char *)"a red kite", (char *)"rook"};
+    Mode__EmbedRequest r = request();
+    r.texts = texts;
+    r.n_texts = 2;
+    if (run(&r, NULL, &report, &err)) fail_msg("%s", err.text);
+    assert_int_equal(report.rows_out, 2);
+    float want[2 * TINY_WIDTH];
+    encode(want, (const char *const *)texts, 2);
+    mode_digest_bytes("a red kite\nrook\n", 16, digest);
+    check_rows(want, 2, 0, digest);
+    r.task_dir = world.dir;
+    assert_int_equal(run(&r, NULL, NULL, &err), MODE_E_VALUE); /* either */
+    free(report.note);
+}
+
 static void test_another_encoder_is_refused(void **state)
 {
     (void)state;
@@ -312,6 +333,7 @@ int main(void)
         cmocka_unit_test(test_captions),
         cmocka_unit_test(test_classes_are_unit_means_over_templates),
         cmocka_unit_test(test_retrieval_captions),
+        cmocka_unit_test(test_texts_of_the_request),
         cmocka_unit_test(test_another_encoder_is_refused),
         cmocka_unit_test(test_a_precision_that_is_not_here_is_refused),
         cmocka_unit_test(test_encoder_is_kept_from_task_to_task),

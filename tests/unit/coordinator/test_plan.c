@@ -6,6 +6,7 @@
 #include "server.h"
 
 #include "base/str.h"
+#include "proto/embed.pb-c.h"
 #include "proto/train.pb-c.h"
 
 #include <fcntl.h>
@@ -57,6 +58,10 @@ static int tear_down(void **state)
 
 static const char *assign_note = "{\"pairs\": [300, 200]}"; /* of every shard of data.train */
 
+static const char *select_note = "{\"words\": 3, \"chosen\": 2, \"fine\": 8, \"pairs\": 250, \"rows\": 1000}";
+
+static const char *select_outcome;
+
 static Mode__TrainRequest *request_of(const struct plan_node *x)
 {
     struct mode_error err = {0};
@@ -68,9 +73,11 @@ static Mode__TrainRequest *request_of(const struct plan_node *x)
     return r;
 }
 
-/* What a task makes depends on all that its key depends on; a model that is taken in is the same wherever it lay. */
+/* What a task makes depends on all that its key depends on; a model that is taken in is the same wherever it lay, and so
+ * are clusters whoever chose them, where select_outcome says what they are. */
 static char *outcome(const struct plan_node *x)
 {
+    if (x->stage == PLAN_SELECT && select_outcome) return mode_xstrdup(select_outcome);
     if (x->stage != PLAN_INIT) return mode_xstrdup(x->key);
     Mode__TrainRequest *r = request_of(x);
     char *bytes = mode_xstrdup(r->init_digest);
@@ -94,7 +101,8 @@ static void commit(const struct plan *p, const struct plan_node *x)
                                       "centres.safetensors",   "assign.safetensors",
                                       "open_clip_config.json", "open_clip_model.safetensors",
                                       "steps.jsonl",           "train.json",
-                                      "logits.safetensors",    "metrics.json"};
+                                      "logits.safetensors",    "metrics.json",
+                                      "selection.safetensors"};
     enum { N = sizeof all / sizeof all[0] };
     struct mode_error err = {0};
     Mode__Commit c = MODE__COMMIT__INIT;
@@ -107,28 +115,30 @@ static void commit(const struct plan *p, const struct plan_node *x)
         mode__blob__init(&blob[i]);
         blob[i].name = (char *)(uintptr_t)all[i];
         blob[i].digest = digest;
-        blob[i].size = 64;
+        blob[i].size = 64; /* nobody reads them */
         blobs[i] = &blob[i];
     }
     bool created;
     c.key = (char *)(uintptr_t)x->key;
     c.service = (char *)(uintptr_t)plan_stage_service(x->stage);
     c.outputs = blobs;
-    c.n_outputs = N;
+    c.n_outputs = x->stage == PLAN_SELECT ? N : N - 1; /* a training takes all of its parent's */
     c.rows_in = c.rows_out = 500;
     c.worker = "w";
     char *note = x->stage == PLAN_ASSIGN && plan_shard_expert(p, x->a) ? added_note(plan_shard_expert(p, x->a)) : NULL;
     if (x->stage == PLAN_ASSIGN) c.note = note ? note : (char *)(uintptr_t)assign_note;
+    if (x->stage == PLAN_SELECT) c.note = (char *)(uintptr_t)select_note;
     assert_int_equal(mode_store_commit_create(store, &created, NULL, &c, &err), MODE_OK);
     free(note);
 }
 
 struct what { /* of the spec, each may be changed alone */
     const char *captions_seed, *pooling, *fine, *lr, *batch, *router, *total, *added, *precision, *train, *seed_steps;
+    const char *more; /* lines of the spec */
 };
 #define AS_BEFORE                                                                                                      \
     {                                                                                                                  \
-        "1", "mean", "8", "1e-3", "100", "paper", "12", "", "f32", "", "10"                                            \
+        "1", "mean", "8", "1e-3", "100", "paper", "12", "", "f32", "", "10", ""                                        \
     }
 
 /* Do the whole run; executed[stage] = tasks that were not found done. */
@@ -142,9 +152,9 @@ static void run(unsigned executed[PLAN_STAGES], struct what w)
         "name: x\nprecision: %s\ndata: {train: shards%s}\ncaptions: {seed: %s}\nencoder: {dir: enc, pooling: %s}\n"
         "cluster: {fine: %s, coarse: 2}\nmodel: ViT-B-32\ntokenizer: {merges: m.gz}\n"
         "train: {lr: %s, batch: 100, seed_steps: %s, total_steps: %s%s}\n"
-        "evaluate: {tasks: tasks, batch: %s}\nensemble: {router: %s}\n",
+        "evaluate: {tasks: tasks, batch: %s}\nensemble: {router: %s}\n%s",
         w.precision, w.added, w.captions_seed, w.pooling, w.fine, w.lr, w.seed_steps, w.total, w.train, w.batch,
-        w.router);
+        w.router, w.more);
     memset(executed, 0, PLAN_STAGES * sizeof *executed);
     if (mode_spec_parse(&spec, text, folder, "spec", &err)) fail_msg("%s", err.text);
     if (plan_open(&p, &spec, store, &fake_world, NULL, NULL, &err)) fail_msg("%s", err.text);
@@ -161,7 +171,8 @@ static void run(unsigned executed[PLAN_STAGES], struct what w)
     free(text);
 }
 
-/* order of stages: captions embed words cluster grow assign init seed dense experts evaluate ensemble */
+/* order of stages: captions embed words cluster grow assign select init seed dense experts selected evaluate ensemble
+ */
 static void expect(struct what w, const unsigned want[PLAN_STAGES])
 {
     unsigned got[PLAN_STAGES];
@@ -216,37 +227,37 @@ static void test_a_changed_parameter_redoes_only_what_depends_on_it(void **state
 {
     (void)state;
     struct what w = AS_BEFORE;
-    expect(w, (unsigned[]){2, 2, 2, 1, 0, 2, 0, 1, 1, 2, 8, 1});
+    expect(w, (unsigned[]){2, 2, 2, 1, 0, 2, 0, 0, 1, 1, 2, 0, 8, 1});
     w.router = "uniform";
-    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1});
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1});
     w.router = "paper, params: lambda=0.1, top_experts: 1";
-    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1});
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1});
     w.router = "paper, params: lambda=0.1";
-    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1});
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1});
     w = (struct what)AS_BEFORE;
     w.batch = "7"; /* of the evaluation */
-    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 1});
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 1});
     w = (struct what)AS_BEFORE;
     w.lr = "2e-3";
-    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 8, 1});
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 0, 8, 1});
     w = (struct what)AS_BEFORE;
     w.fine = "6"; /* other groups: the seed and the dense model do not know them */
-    expect(w, (unsigned[]){0, 0, 0, 1, 0, 2, 0, 0, 0, 2, 4, 1});
+    expect(w, (unsigned[]){0, 0, 0, 1, 0, 2, 0, 0, 0, 0, 2, 0, 4, 1});
     w = (struct what)AS_BEFORE;
     w.pooling = "cls";
-    expect(w, (unsigned[]){0, 2, 2, 1, 0, 2, 0, 0, 0, 2, 4, 1});
+    expect(w, (unsigned[]){0, 2, 2, 1, 0, 2, 0, 0, 0, 0, 2, 0, 4, 1});
     w = (struct what)AS_BEFORE;
     w.captions_seed = "2";
-    expect(w, (unsigned[]){2, 2, 0, 1, 0, 2, 0, 1, 1, 2, 8, 1});
+    expect(w, (unsigned[]){2, 2, 0, 1, 0, 2, 0, 0, 1, 1, 2, 0, 8, 1});
     w = (struct what)AS_BEFORE;
     w.precision = "tf32";
-    expect(w, (unsigned[]){0, 2, 2, 1, 0, 2, 0, 1, 1, 2, 8, 1});
+    expect(w, (unsigned[]){0, 2, 2, 1, 0, 2, 0, 0, 1, 1, 2, 0, 8, 1});
     w = (struct what)AS_BEFORE;
     w.train = ", algorithms: chosen.txt"; /* what is in the file counts */
     put_file("chosen.txt", "mode-algorithms 2\none");
-    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 8, 1});
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 0, 8, 1});
     put_file("chosen.txt", "mode-algorithms 2\nother");
-    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 8, 1});
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 0, 8, 1});
 }
 
 static void test_added_data_touch_nothing_that_exists(void **state)
@@ -257,11 +268,11 @@ static void test_added_data_touch_nothing_that_exists(void **state)
     w.captions_seed = "77"; /* a run of its own */
     run(got, w);
     w.added = ", added: [new]"; /* two shards, one expert, two tasks to evaluate it on */
-    expect(w, (unsigned[]){2, 2, 0, 0, 1, 2, 0, 0, 0, 1, 2, 1});
+    expect(w, (unsigned[]){2, 2, 0, 0, 1, 2, 0, 0, 0, 0, 1, 0, 2, 1});
     w.added = ", added: [new, newer]";
-    expect(w, (unsigned[]){1, 1, 0, 0, 1, 1, 0, 0, 0, 1, 2, 1});
+    expect(w, (unsigned[]){1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 1, 0, 2, 1});
     w.added = ", added: [new]"; /* the way back */
-    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0});
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0});
 
     struct mode_spec spec;
     struct mode_error err = {0};
@@ -274,6 +285,63 @@ static void test_added_data_touch_nothing_that_exists(void **state)
     assert_int_not_equal(plan_open(&p, &spec, store, &fake_world, NULL, NULL, &err),
                          MODE_OK); /* a shard of the first data again */
     assert_non_null(strstr(err.text, "1.tar"));
+}
+
+#define FOR "experts_for: "
+
+/* An expert for tasks hangs on their words, the clusters and the seed: it comes and goes alone. */
+static void test_an_expert_for_tasks_touches_nothing_else(void **state)
+{
+    (void)state;
+    struct what w = AS_BEFORE;
+    unsigned got[PLAN_STAGES];
+    w.captions_seed = "78"; /* a run of its own */
+    run(got, w);
+    w.more = FOR "[{name: t, tasks: t0}]\n"; /* the words are there; two tasks to evaluate it on */
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 2, 1});
+    w.more = FOR "[{name: other, tasks: t0}]\n"; /* the same choice under another name is another model */
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 1});
+    w.more = FOR "[{name: t, tasks: t0, nearest: 2}]\n";
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 2, 1});
+    w.more = FOR "[{name: t, tasks: [t1, t0]}]\n";
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 2, 1});
+    w.more = FOR "[{name: t, tasks: [t0, t1]}]\n"; /* in any order */
+    run(got, w);
+    assert_int_equal(got[PLAN_SELECT] + got[PLAN_SELECTED], 0);
+    w.more = FOR "[{name: t, tasks: all}]\n";
+    run(got, w);
+    assert_int_equal(got[PLAN_SELECT] + got[PLAN_SELECTED], 0);
+    put_file("some-names.txt", "kite\n");
+    w.more = FOR "[{name: birds, classes: some-names.txt}]\n";
+    expect(w, (unsigned[]){0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 1, 2, 1});
+    w.router = "uniform";
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1});
+    w.router = "paper";
+    w.lr = "3e-3"; /* of all trainings, and not of what is chosen */
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 1, 10, 1});
+    w.lr = "1e-3";
+    w.added = ", added: [new]"; /* data.train alone is what it is about */
+    run(got, w);
+    assert_int_equal(got[PLAN_SELECT] + got[PLAN_SELECTED], 0);
+    assert_int_equal(got[PLAN_EXPERTS], 1);
+    w = (struct what)AS_BEFORE; /* the way back */
+    w.captions_seed = "78";
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0});
+}
+
+static void test_other_words_that_choose_the_same_train_nothing(void **state)
+{
+    (void)state;
+    struct what w = AS_BEFORE;
+    unsigned got[PLAN_STAGES];
+    w.captions_seed = "79";
+    select_outcome = "clusters 2 and 5 of all: 64 bytes, as the commit record here say";
+    w.more = FOR "[{name: t, tasks: t0}]\n";
+    run(got, w);
+    assert_int_equal(got[PLAN_SELECTED], 1);
+    w.more = FOR "[{name: t, tasks: t1}]\n";
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1});
+    select_outcome = NULL;
 }
 
 static void test_a_changed_shard_redoes_what_saw_it(void **state)
@@ -378,6 +446,141 @@ static enum mode_status run_until(struct plan **p, const char *text, const char 
     }
     assign_note = keep;
     return st;
+}
+
+/* What a training of chosen clusters is told: as an expert of a group, but for the map. */
+static void test_requests_of_an_expert_for_tasks(void **state)
+{
+    (void)state;
+    for (int share = 0; share < 2; share++) {
+        struct mode_error err = {0};
+        struct plan *p;
+        bool has_selection = false, has_parent = false;
+        char *text = mode_xasprintf(
+            "name: z\nseed: 620\ndata: {train: shards}\nencoder: {dir: enc, pooling: mean}\nmodel: ViT-B-32\n"
+            "tokenizer: {merges: m.gz}\ncluster: {fine: 8, coarse: 2}\nevaluate: {tasks: tasks}\n"
+            "train: {batch: 100, seed_steps: 10, total_steps: 110, expert_steps: %s}\n" FOR
+            "[{name: t, tasks: [t1, t0]}, {name: u, classes: two.txt}]\n",
+            share ? "share" : "same");
+        put_file("two.txt", "kite\thobby\nrook\n");
+        assert_int_equal(run_until(&p, text, assign_note, &err), MODE_OK);
+        assert_int_equal(p->n_models, 6);
+        for (uint32_t j = 0; j < 2; j++) {
+            char *name = plan_model_name(p, 4 + j);
+            assert_string_equal(name, j ? "u" : "t");
+            assert_int_equal(plan_model_node(p, 4 + j), p->first[PLAN_SELECTED] + j);
+            free(name);
+        }
+        const struct plan_node *x = &p->node[p->first[PLAN_SELECTED]], *select = &p->node[p->first[PLAN_SELECT]];
+        assert_string_equal(x->label, "train/t");
+        assert_string_equal(select->label, "select/t");
+        Mode__TrainRequest *r = request_of(x);
+        assert_string_equal(r->name, "t");
+        assert_true(r->selected);
+        assert_int_equal(r->expert, -1);
+        assert_int_equal(r->start_step, 10);
+        assert_int_equal(r->end_step, share ? 10 + 25 : 110); /* 250 of 1,000 pairs */
+        mode__train_request__free_unpacked(r, NULL);
+        Mode__TaskSpec *task;
+        assert_int_equal(mode_store_task_get(store, &task, x->key, &err), MODE_OK);
+        for (size_t i = 0; i < task->n_inputs; i++) {
+            const char *name = task->inputs[i]->name;
+            assert_string_not_equal(name, "centres");
+            has_selection |= strcmp(name, "selection") == 0 &&
+                             strcmp(task->inputs[i]->digest, plan_output(select, "selection.safetensors")->digest) == 0;
+            has_parent |= strcmp(name, "parent/open_clip_model.safetensors") == 0;
+        }
+        assert_true(has_selection && has_parent);
+        mode__task_spec__free_unpacked(task, NULL);
+        /* centres, words of t0 before those of t1, assignments; names of a file each for itself */
+        assert_int_equal(mode_store_task_get(store, &task, select->key, &err), MODE_OK);
+        static const char *const inputs[] = {"centres", "words/0000", "words/0001", "assign/0000", "assign/0001"};
+        assert_int_equal(task->n_inputs, 5);
+        for (size_t i = 0; i < 5; i++) assert_string_equal(task->inputs[i]->name, inputs[i]);
+        assert_string_equal(task->inputs[1]->digest,
+                            plan_output(&p->node[p->first[PLAN_WORDS]], "feat.safetensors")->digest);
+        mode__task_spec__free_unpacked(task, NULL);
+        x = &p->node[plan_for_names_node(p, 1)];
+        assert_string_equal(x->label, "names/u");
+        assert_int_equal(mode_store_task_get(store, &task, x->key, &err), MODE_OK);
+        Mode__EmbedRequest *e = mode__embed_request__unpack(NULL, task->request.len, task->request.data);
+        assert_int_equal(e->n_texts, 3);
+        assert_string_equal(e->texts[1], "hobby");
+        assert_null(e->task_dir);
+        mode__embed_request__free_unpacked(e, NULL);
+        mode__task_spec__free_unpacked(task, NULL);
+        plan_close(&p);
+        free(text);
+    }
+}
+
+static void test_what_words_choose_is_checked_before_it_is_trained_on(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *note, *batch, *words;
+    } cases[] = {
+        {"{\"pairs\": 0}", "100",
+         "words of t choose clusters with 0 of the 1000 pairs, and 100 of the others an epoch"},
+        {"{\"pairs\": 40}", "200",
+         "with 40 of the 1000 pairs, and 96 of the others an epoch: too few for train.batch = 200"},
+        {"{\"pairs\": 40}", "136", NULL},
+        {"{}", "100", "select/t does not say how many pairs"},
+    };
+    const char *keep = select_note;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct mode_error err = {0};
+        struct plan *p;
+        char *text = mode_xasprintf(
+            "name: z\nseed: %zu\ndata: {train: shards}\nencoder: {dir: enc, pooling: mean}\nmodel: ViT-B-32\n"
+            "tokenizer: {merges: m.gz}\ncluster: {fine: 8, coarse: 2}\n"
+            "evaluate: {tasks: tasks}\n" FOR "[{name: t, tasks: t0}]\n"
+            "train: {batch: %s, out_ratio: 0.1, seed_steps: 10, total_steps: 110}\n",
+            800 + i, cases[i].batch);
+        select_note = cases[i].note;
+        enum mode_status st = run_until(&p, text, assign_note, &err);
+        assert_int_equal(st == MODE_OK, cases[i].words == NULL);
+        if (cases[i].words && !strstr(err.text, cases[i].words)) fail_msg("%s", err.text);
+        if (cases[i].words) assert_int_equal(p->n_done[PLAN_SELECTED], 0);
+        assert_int_equal(plan_trained(p), !cases[i].words);
+        plan_close(&p);
+        free(text);
+    }
+    select_note = keep;
+}
+
+static void test_tasks_and_names_that_are_none_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *tasks, *experts, *words;
+        enum mode_status st;
+    } cases[] = {
+        {"tasks", "[{name: t, tasks: t0},\n {name: u, tasks: [t0, t01]}]",
+         "experts_for, line 9: u is for the task \"t01\", which is none of the 2 of evaluate.tasks; the nearest is t0",
+         MODE_E_CONFIG},
+        {"asked", "[{name: t, tasks: all}]",
+         "experts_for, line 8: t is for all tasks with class names, and evaluate.tasks", MODE_E_CONFIG},
+        {"tasks", "[{name: t, classes: empty.txt}]", "experts_for, line 8: the classes of t: ", MODE_E_CONFIG},
+        {"tasks", "[{name: t, classes: gap.txt}]", "gap.txt: line 2 is blank", MODE_E_CONFIG},
+        {"tasks", "[{name: t, classes: none.txt}]", "none.txt", MODE_E_NOINPUT},
+    };
+    put_file("asked/r/test/nshards.txt", "1");
+    put_file("asked/r/dataset_type.txt", "retrieval\n");
+    put_file("empty.txt", "");
+    put_file("gap.txt", "kite\n\nrook\n");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct mode_spec spec;
+        struct mode_error err = {0};
+        struct plan *p;
+        char *text = mode_xasprintf("name: z\nseed: 3\ndata: {train: shards}\nencoder: {dir: enc}\nmodel: ViT-B-32\n"
+                                    "tokenizer: {merges: m.gz}\nevaluate: {tasks: %s}\nexperts_for: %s\n",
+                                    cases[i].tasks, cases[i].experts);
+        if (mode_spec_parse(&spec, text, folder, "spec", &err)) fail_msg("%s", err.text);
+        assert_int_equal(plan_open(&p, &spec, store, &fake_world, NULL, NULL, &err), cases[i].st);
+        if (!strstr(err.text, cases[i].words)) fail_msg("%s", err.text);
+        free(text);
+    }
 }
 
 /* An expert that training would find without a batch of pairs is found as soon as its pairs are counted. */
@@ -546,29 +749,29 @@ static void test_a_given_model_is_where_the_seed_begins(void **state)
     run(got, w);
     w.train = ", init: given.bin";
     put_file("given.bin", "0 one");
-    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 8, 1});
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 0, 8, 1});
     put_file("given.bin", "0 other");
-    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 8, 1});
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 0, 8, 1});
     w.lr = "2e-3"; /* it is not taken in again */
-    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 8, 1});
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 0, 8, 1});
     w.lr = "1e-3";
     put_file("elsewhere/given.bin", "0 other");
     w.train = ", init: elsewhere/given.bin";
-    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1});
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1});
 
     w.train = ", init: given.bin";
     w.seed_steps = "0"; /* the model that was taken in is the seed */
-    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 8, 1});
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 0, 8, 1});
     w.lr = "3e-3"; /* nor is its evaluation done again */
-    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 6, 1});
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 0, 6, 1});
     w.added = ", added: [newer]";
-    expect(w, (unsigned[]){1, 1, 0, 0, 1, 1, 0, 0, 0, 1, 2, 1});
+    expect(w, (unsigned[]){1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 1, 0, 2, 1});
     w.added = "";
     put_file("given.bin", "0 a third");
-    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 1, 0, 1, 2, 8, 1});
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 2, 0, 8, 1});
     put_file("given.bin", "10 with moments");
     w.seed_steps = "10";
-    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 1, 0, 1, 2, 8, 1});
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 2, 0, 8, 1});
 }
 
 /* What the tasks are told; the seed of 0 steps is the task that takes the model in. */
@@ -710,6 +913,10 @@ static void expect_same_inputs(const struct plan *p, const struct plan *q)
         assert_string_equal(p->task[t].digest, q->task[t].digest);
         assert_string_equal(p->task[t].words_digest, q->task[t].words_digest);
     }
+    for (size_t j = 0; j < p->spec.n_experts_for; j++) {
+        assert_int_equal(p->for_tasks[j].n_task, q->for_tasks[j].n_task);
+        assert_int_equal(p->for_tasks[j].names.n, q->for_tasks[j].names.n);
+    }
     assert_int_equal(p->skipped.n, q->skipped.n);
     assert_string_equal(p->encoder_id, q->encoder_id);
     assert_string_equal(p->tokenizer_digest, q->tokenizer_digest);
@@ -729,10 +936,12 @@ static void test_a_run_keeps_the_inputs_it_was_planned_from(void **state)
     static const char text[] =
         "name: kept\ndata: {train: kept, added: [new]}\nencoder: {dir: enc}\ncluster: {fine: 4, coarse: 2}\n"
         "model: ViT-B-32\ntokenizer: {merges: m.gz}\nevaluate: {tasks: kept-tasks}\n"
+        "experts_for: [{name: t, tasks: all}, {name: u, classes: kept-names.txt}]\n"
         "train: {batch: 100, init: kept.bin, seed_steps: 5, total_steps: 9}\n";
     put_file("kept/0.tar", "0");
     put_file("kept/1.tar", "1");
     put_file("kept.bin", "3 x");
+    put_file("kept-names.txt", "kite\n");
     put_file("kept-tasks/a/test/nshards.txt", "1");
     put_file("kept-tasks/b/test/nshards.txt", "1");
     put_file("kept-tasks/b/dataset_type.txt", "captioning\n");
@@ -743,6 +952,7 @@ static void test_a_run_keeps_the_inputs_it_was_planned_from(void **state)
     put_file("kept/1.tar", "another one");
     put_file("kept-tasks/c/test/nshards.txt", "1");
     put_file("kept.bin", "4 y");
+    put_file("kept-names.txt", "rook\nkite\n");
     put_file("m.gz", "others");
     if (open_kept(&q, text, inputs, &err)) fail_msg("%s", err.text);
     assert_true(q->kept_inputs);
@@ -781,8 +991,8 @@ static void test_a_run_keeps_the_inputs_it_was_planned_from(void **state)
     free(inputs);
 }
 
-/* Of all tasks of this spec, a line for each stage. */
-static void hold_keys(const char *text, const char *what)
+/* Of all tasks of this spec, a line for each stage; stages: a bit for those that have tasks which are found anew. */
+static void hold_keys(const char *text, const char *what, unsigned stages)
 {
     struct mode_spec spec;
     struct mode_error err = {0};
@@ -807,7 +1017,8 @@ static void hold_keys(const char *text, const char *what)
         if (plan_done(p, n, &err)) fail_msg("%s", err.text);
     }
     for (enum plan_stage s = 0; s < PLAN_STAGES; s++) {
-        if (!bytes[s].len) fail_msg("no task of stage %s was found anew", plan_stage_name(s));
+        if ((bytes[s].len > 0) != (stages >> s & 1)) fail_msg("%s: new tasks, or none", plan_stage_name(s));
+        if (!bytes[s].len) continue;
         char *name = mode_xasprintf("%s/%s", what, plan_stage_name(s));
         held_key(plan_stage_service(s), name, (const uint8_t *)bytes[s].data, bytes[s].len, folder);
         mode_str_clear(&bytes[s]);
@@ -821,6 +1032,7 @@ static void test_the_bytes_that_keys_are_made_of(void **state)
 {
     (void)state;
     static const char *const shards[] = {"shards/0.tar", "shards/1.tar", "new/a.tar", "new/b.tar"};
+    const unsigned of_words = 1u << PLAN_SELECT | 1u << PLAN_SELECTED, all = (1u << PLAN_STAGES) - 1;
     const struct timespec then[2] = {{.tv_sec = 1700000000}, {.tv_sec = 1700000000}};
     put_file("given.pt", "3");
     for (int i = 0; i < 4; i++) {
@@ -832,7 +1044,7 @@ static void test_the_bytes_that_keys_are_made_of(void **state)
         "name: keys\ndata: {train: shards, added: [new]}\nencoder: {dir: enc}\ncluster: {coarse: 2}\nmodel: ViT-B-32\n"
         "tokenizer: {merges: m.gz}\ntrain: {init: given.pt, batch: 100, seed_steps: 10, total_steps: 12}\n"
         "evaluate: {tasks: tasks}\n",
-        "key");
+        "key", all & ~of_words);
     hold_keys("name: keys\nseed: 5\nprecision: bf16\n"
               "data: {train: shards, added: [new], blur_faces: \"json:face_bbox\"}\n"
               "captions: {text_keys: [txt], per_sample: all, strict: true}\n"
@@ -842,7 +1054,14 @@ static void test_the_bytes_that_keys_are_made_of(void **state)
               "train: {init: given.pt, batch: 100, seed_steps: 10, total_steps: 20, expert_steps: share, "
               "grad_clip_norm: 1, accumulate: 2, checkpoint_activations: true, out_ratio: 0.1}\n"
               "evaluate: {tasks: tasks, batch: 7}\nensemble: {router: share, params: tau=0.5, top_experts: 1}\n",
-              "key-of-options");
+              "key-of-options", all & ~of_words);
+    put_file("names.txt", "a red kite\nkestrel\thobby\n");
+    hold_keys("name: keys\nseed: 6\ndata: {train: shards}\nencoder: {dir: enc}\ncluster: {fine: 8, coarse: 2}\n"
+              "model: ViT-B-32\ntokenizer: {merges: m.gz}\n"
+              "train: {batch: 100, seed_steps: 10, total_steps: 20, expert_steps: share}\nevaluate: {tasks: tasks}\n"
+              "experts_for: [{name: both, tasks: all}, {name: one, tasks: t1, nearest: 3}, "
+              "{name: birds, classes: names.txt}]\n",
+              "key-for-tasks", all & ~(1u << PLAN_GROW | 1u << PLAN_INIT));
 }
 
 int main(void)
@@ -852,6 +1071,11 @@ int main(void)
         cmocka_unit_test(test_a_task_of_an_unknown_kind_is_left_out_of_its_folder),
         cmocka_unit_test(test_a_changed_parameter_redoes_only_what_depends_on_it),
         cmocka_unit_test(test_added_data_touch_nothing_that_exists),
+        cmocka_unit_test(test_an_expert_for_tasks_touches_nothing_else),
+        cmocka_unit_test(test_other_words_that_choose_the_same_train_nothing),
+        cmocka_unit_test(test_requests_of_an_expert_for_tasks),
+        cmocka_unit_test(test_what_words_choose_is_checked_before_it_is_trained_on),
+        cmocka_unit_test(test_tasks_and_names_that_are_none_are_refused),
         cmocka_unit_test(test_a_changed_shard_redoes_what_saw_it),
         cmocka_unit_test(test_what_is_behind_a_lost_task_is_lost_and_comes_back),
         cmocka_unit_test(test_shares_are_planned_from_the_commit_records),

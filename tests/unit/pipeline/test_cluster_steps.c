@@ -256,7 +256,7 @@ static void check_repeated(const char *path, int rows, int fine, int coarse, int
     for (int i = 0; i < c.m; i++)
         for (int j = 0; j < i; j++) assert_memory_not_equal(c.fine + i * D, c.fine + j * D, sizeof *c.fine * D);
     assert_int_equal(mode_assign_run(&assigned, NULL, ids, path, out, "e", MODE_ASSIGN_ANY, &err), MODE_OK);
-    assert_int_equal(mode_assign_count(pairs, ids, &c, &err), MODE_OK);
+    assert_int_equal(mode_assign_count(pairs, ids, c.fine_to_coarse, c.m, &err), MODE_OK);
     for (int k = 0; k < coarse; k++)
         if (pairs[k] < (uint64_t)least_share) fail_msg("expert %d has %llu pairs", k, (unsigned long long)pairs[k]);
     mode_centres_clear(&c);

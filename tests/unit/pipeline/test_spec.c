@@ -295,6 +295,62 @@ static void test_a_warm_up_ends_before_the_schedule(void **state)
     mode_spec_clear(&s);
 }
 
+static void test_experts_for_tasks(void **state)
+{
+    (void)state;
+    struct mode_spec s;
+    struct mode_error err = {0};
+#define TASKS "evaluate: {tasks: eval}\nexperts_for:\n"
+    if (parse(&s, &err,
+              MINIMAL TASKS "  - {name: pets, tasks: [wds_pets, birds]}\n  - name: mine\n    classes: words.txt\n"
+                            "    nearest: 3\n  - {name: every.thing, tasks: all}\n  - {name: one, tasks: birds}\n"))
+        fail_msg("%s", err.text);
+    assert_int_equal(s.n_experts_for, 4);
+    assert_string_equal(s.experts_for[0].name, "pets");
+    assert_int_equal(s.experts_for[0].tasks.n, 2);
+    assert_string_equal(s.experts_for[0].tasks.item[1], "birds");
+    assert_int_equal(s.experts_for[0].nearest, 1);
+    assert_null(s.experts_for[0].classes);
+    assert_string_equal(s.experts_for[1].classes, "/home/x/words.txt");
+    assert_int_equal(s.experts_for[1].nearest, 3);
+    assert_int_equal(s.experts_for[1].line, 10);
+    assert_true(s.experts_for[2].all && s.experts_for[2].tasks.n == 0);
+    assert_true(!s.experts_for[3].all && s.experts_for[3].tasks.n == 1);
+    mode_spec_clear(&s);
+    if (parse(&s, &err, MINIMAL "experts_for: [{name: mine, classes: /words.txt}]\n")) fail_msg("%s", err.text);
+    assert_string_equal(s.experts_for[0].classes, "/words.txt"); /* needs no task */
+    mode_spec_clear(&s);
+
+    static const char *const taken[] = {"seed",     "dense",    "expert-0", "expert-max", "added",   "init",
+                                        "all_unit", "ensemble", "uniform",  "metric",     "average", "index.json"};
+    for (size_t i = 0; i < sizeof taken / sizeof *taken; i++) {
+        char *text = mode_xasprintf(MINIMAL TASKS "  - {name: ok, tasks: a}\n  - {name: %s, tasks: a}\n", taken[i]);
+        char *what = mode_xasprintf("run.yaml:10: \"%s\" is no name", taken[i]);
+        refused(text, what, "it is taken");
+        free(what);
+        free(text);
+    }
+    refused(MINIMAL TASKS "  - {name: ../x, tasks: a}\n", "run.yaml:9: \"../x\" is no name", "1 to 64 letters");
+    refused(MINIMAL TASKS "  - {name: .x, tasks: a}\n", "\".x\" is no name", "not starting with");
+    refused(MINIMAL TASKS "  - {name: x, tasks: a}\n  - {name: x, tasks: b}\n",
+            "run.yaml:10: experts_for has the name x", "first in line 9");
+    refused(MINIMAL TASKS "  - {tasks: a}\n", "run.yaml:9", "has no name");
+    refused(MINIMAL TASKS "  - {name: x}\n", "run.yaml:9: x of experts_for names neither", "tasks, or classes");
+    refused(MINIMAL TASKS "  - {name: x, tasks: a, classes: b}\n",
+            "run.yaml:9: x of experts_for names tasks and classes", "one of the two");
+    refused(MINIMAL TASKS "  - {name: x, tasks: []}\n", "run.yaml:9: tasks of experts_for is empty", "names of tasks");
+    refused(MINIMAL TASKS "  - {name: x, tasks: [a, b, a]}\n", "run.yaml:9", "the task a twice");
+    refused(MINIMAL TASKS "  - {name: x, tasks: a, nearest: 0}\n", "run.yaml:9: nearest of experts_for", "0");
+    refused(MINIMAL TASKS "  - {name: x, taks: a}\n", "run.yaml:9: unknown key \"taks\" of experts_for",
+            "tasks or classes");
+    refused(MINIMAL TASKS "  - {name: x, tasks: a, name: y}\n", "run.yaml:9", "gives name of an entry twice");
+    refused(MINIMAL TASKS "  - pets\n", "run.yaml:9", "must be a mapping");
+    refused(MINIMAL "experts_for: {name: x, tasks: a}\n", "run.yaml:7: experts_for must be a list", "mapping");
+    refused(MINIMAL "experts_for: [{name: x, tasks: a}]\n", "run.yaml:7: x of experts_for is for tasks",
+            "evaluate.tasks");
+    refused(MINIMAL "expert_for: []\n", "expert_for", "\"experts_for\"");
+}
+
 /* docs/RUN.md and the table of keys must say the same. */
 static void test_every_key_is_documented_with_its_default(void **state)
 {
@@ -538,6 +594,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_sources_of_other_machines, make_shards, remove_shards),
         cmocka_unit_test_setup_teardown(test_sources_as_addresses, make_shards, remove_shards),
         cmocka_unit_test(test_the_routers_constants_are_keys),
+        cmocka_unit_test(test_experts_for_tasks),
         cmocka_unit_test(test_a_warm_up_ends_before_the_schedule),
         cmocka_unit_test_setup_teardown(test_tasks_are_found_below_a_folder_that_holds_others, make_tasks,
                                         remove_shards),

@@ -404,6 +404,12 @@ static void test_what_does_not_belong_together_is_refused(void **state)
     swapped[0].assign = other;
     assert_int_equal(mode_stream_open(&s, &o, &err), MODE_E_FORMAT);
     assert_non_null(strstr(err.text, "assign again"));
+    o.expert = MODE_POOL_ALL; /* nor are they those of a selection */
+    char *selection = world_selection(&world, "selection", (const int[]){0}, 1);
+    o.selection = selection;
+    assert_int_equal(mode_stream_open(&s, &o, &err), MODE_E_FORMAT);
+    assert_non_null(strstr(err.text, "assign again"));
+    free(selection);
     free(other);
     assert_null(s);
 }

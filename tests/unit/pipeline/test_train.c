@@ -346,6 +346,62 @@ static void test_a_continuation_goes_on_where_the_seed_ended(void **state)
     free(optimizer);
 }
 
+/* A selection of just the clusters of a group is trained as the group's expert is, to the same bytes; of others it is
+ * another model, and a checkpoint of the one is none of the other, even where their pools are as large. */
+static void test_a_selection_is_trained_as_a_group(void **state)
+{
+    (void)state;
+    struct mode_error err = {0};
+    char *config = file_of("seed", MODE_FILE_CLIP_CONFIG), *weights = file_of("seed", MODE_FILE_CLIP_WEIGHTS),
+         *optimizer = file_of("seed", MODE_FILE_CLIP_OPTIMIZER);
+    const struct mode_train_parent parent = {config, weights, optimizer};
+    char *group = world_selection(&world, "of-group", (const int[]){0, 3}, 2),
+         *others = world_selection(&world, "of-others", (const int[]){1, 2}, 2),
+         *none = world_selection(&world, "no-clusters", NULL, 0);
+    struct mode_train_spec spec = spec_of(FORK, TOTAL, &parent);
+    struct mode_train_result r;
+    spec.name = "of-words";
+    spec.selection = group;
+    spec.centres = NULL;
+    world_ok(train("selected", &spec, NULL, NULL, &r, &err), &err);
+    assert_true(same_file("expert", "selected", MODE_FILE_CLIP_WEIGHTS));
+    assert_true(same_file("expert", "selected", MODE_FILE_STEPS));
+    assert_int_equal(r.in_cluster + r.outside, WORLD_SHARDS * WORLD_ROWS);
+    char *path = file_of("selected", MODE_FILE_TRAIN), digest[MODE_DIGEST_HEX];
+    world_ok(mode_digest_file(group, digest, NULL, &err), &err);
+    json_t *o = json_load_file(path, 0, NULL);
+    assert_string_equal(json_string_value(json_object_get(o, "selection")), digest);
+    assert_int_equal(json_integer_value(json_object_get(o, "expert")), -1);
+    json_decref(o);
+    free(path);
+    path = file_of("dense", MODE_FILE_TRAIN);
+    o = json_load_file(path, 0, NULL);
+    assert_null(json_object_get(o, "selection"));
+    json_decref(o);
+    free(path);
+
+    struct stopper s = {0};
+    s.t.stop_at = FORK + 2;
+    spec.checkpoint_steps = 1;
+    assert_int_equal(train("stopped", &spec, &s, NULL, NULL, &err), MODE_E_STOPPED);
+    spec.selection = others;
+    assert_int_equal(train("stopped", &spec, NULL, s.t.last, NULL, &err), MODE_E_VALUE);
+    assert_non_null(strstr(err.text, "of a training with other parameters or data"));
+    spec.selection = group;
+    world_ok(train("resumed", &spec, NULL, s.t.last, NULL, &err), &err);
+    assert_true(same_file("selected", "resumed", MODE_FILE_CLIP_WEIGHTS));
+    spec.selection = none;
+    assert_int_equal(train("bad", &spec, NULL, NULL, NULL, &err), MODE_E_VALUE);
+    assert_non_null(strstr(err.text, "none of the 93 pairs lies in a fine cluster that "));
+    free(s.t.last);
+    free(group);
+    free(others);
+    free(none);
+    free(config);
+    free(weights);
+    free(optimizer);
+}
+
 static void test_a_continuation_never_starts_from_something_else(void **state)
 {
     (void)state;
@@ -546,6 +602,7 @@ int main(void)
         cmocka_unit_test(test_the_number_of_threads_does_not_show),
         cmocka_unit_test(test_accumulation_and_clipping_resume_to_the_same_bytes),
         cmocka_unit_test(test_a_continuation_goes_on_where_the_seed_ended),
+        cmocka_unit_test(test_a_selection_is_trained_as_a_group),
         cmocka_unit_test(test_a_continuation_never_starts_from_something_else),
         cmocka_unit_test(test_what_is_odd_about_a_parent_is_said),
         cmocka_unit_test(test_a_loss_that_is_not_finite_ends_the_training),
