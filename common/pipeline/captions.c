@@ -82,22 +82,21 @@ static void verdict_clear(struct verdict *v)
 static enum mode_fate check_image(struct mode_sample *s, const uint8_t *data, struct verdict *v,
                                   const struct mode_image_limits *limits)
 {
-    struct mode_image im;
     int width, height;
     if (mode_image_sniff(data, s->image_size) == MODE_IMAGE_UNKNOWN) {
         mode_error_set(&v->err, MODE_E_FORMAT, __FILE__, __LINE__, "not a JPEG, PNG or WebP picture but %s",
                        mode_image_looks_like(data, s->image_size));
         return MODE_FATE_NOT_AN_IMAGE;
     }
-    if (mode_image_header(data, s->image_size, &width, &height, &v->err)) return MODE_FATE_BAD_IMAGE;
-    s->width = (uint32_t)width;
-    s->height = (uint32_t)height;
-    switch (mode_image_decode(&im, data, s->image_size, limits, &v->err)) {
-    case MODE_OK: mode_image_clear(&im); return MODE_FATE_KEPT;
-    case MODE_E_VALUE: return MODE_FATE_IMAGE_TOO_LARGE;
-    case MODE_E_MEMORY: v->failed = MODE_E_MEMORY; return MODE_FATE_BAD_IMAGE;
-    default: return MODE_FATE_BAD_IMAGE;
+    enum mode_status st = mode_image_header(data, s->image_size, &width, &height, &v->err);
+    if (!st) {
+        s->width = (uint32_t)width;
+        s->height = (uint32_t)height;
+        st = mode_image_probe(data, s->image_size, limits, &v->err);
+        if (st == MODE_E_VALUE) return MODE_FATE_IMAGE_TOO_LARGE;
     }
+    if (st && st != MODE_E_FORMAT) v->failed = st; /* the machine's fault, not the picture's */
+    return st ? MODE_FATE_BAD_IMAGE : MODE_FATE_KEPT;
 }
 
 /* The boxes to blur. A field that is there and no list of boxes costs the sample: it must not be trained on as it is.
