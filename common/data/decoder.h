@@ -12,7 +12,8 @@
  * MODE_E_FORMAT, "the decoder was stopped by signal 11 (Segmentation fault)". A decoder that is killed from outside
  * (signal 9) is nobody's fault: the picture is tried again, up to three times, and the last is MODE_E_MEMORY.
  *
- * Where the kernel allows no lock the decoders run without one: MODE_DECODER_NO_LOCK says so.
+ * Where the kernel allows no lock (mode_system_calls_can_lock) the decoders run without one; workers and `mode doctor`
+ * say so.
  *
  * Threads: any. */
 #ifndef MODE_DATA_DECODER_H
@@ -25,8 +26,8 @@ double mode_decoder_cpu_seconds(void);
 /* How many there are now. */
 int mode_decoder_count(void);
 
-#define MODE_DECODER_NO_LOCK                                                                                           \
-    "pictures are decoded in processes that are not locked: this system allows no seccomp filter (docs/OPERATIONS.md)"
+/* With these words begins every sentence about a picture at which a decoder failed, and no other. */
+#define MODE_DECODER_FAILED "the decoder "
 
 /* Of one picture. Beyond the limits nothing is right about a picture that passed those of struct mode_image_limits;
  * they are variables for tests alone, set before the first picture. */

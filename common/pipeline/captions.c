@@ -2,6 +2,7 @@
 
 #include "base/parallel.h"
 #include "base/str.h"
+#include "data/decoder.h"
 #include "data/face_boxes.h"
 #include "data/sample_json.h"
 #include "data/utf8.h"
@@ -78,6 +79,16 @@ static void verdict_clear(struct verdict *v)
     mode_text_choice_clear(&v->text);
 }
 
+/* A picture that a decoder fails at is one to look at: where it lies. */
+static void add_place(struct mode_error *e, const struct mode_sample *s)
+{
+    char why[sizeof e->text];
+    if (strncmp(e->text, MODE_DECODER_FAILED, strlen(MODE_DECODER_FAILED)) != 0) return;
+    memcpy(why, e->text, sizeof why);
+    mode_error_set(e, e->status, e->file, e->line, "%s at the picture of %llu bytes at byte %llu", why,
+                   (unsigned long long)s->image_size, (unsigned long long)s->image_offset);
+}
+
 /* Does the picture decode? On failure why is set and the fate returned. */
 static enum mode_fate check_image(struct mode_sample *s, const uint8_t *data, struct verdict *v,
                                   const struct mode_image_limits *limits)
@@ -95,6 +106,7 @@ static enum mode_fate check_image(struct mode_sample *s, const uint8_t *data, st
         st = mode_image_probe(data, s->image_size, limits, &v->err);
         if (st == MODE_E_VALUE) return MODE_FATE_IMAGE_TOO_LARGE;
     }
+    if (st) add_place(&v->err, s);
     if (st && st != MODE_E_FORMAT) v->failed = st; /* the machine's fault, not the picture's */
     return st ? MODE_FATE_BAD_IMAGE : MODE_FATE_KEPT;
 }
