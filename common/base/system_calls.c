@@ -36,44 +36,37 @@ static bool enter(struct sock_filter *rules, size_t n)
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
 }
 
-#ifndef __SANITIZE_THREAD__
 static bool lock_all(void)
 {
     struct sock_filter rules[] = {CHECK_ARCH, IF(SYS_exit), ALLOW, KILL};
     return enter(rules, sizeof rules / sizeof *rules);
 }
-#endif
 
-#if !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
 /* What malloc asks for, without code; the line. A library may look for a file (the processor's kind on some machines):
  * there is none. */
 static bool lock_decode(void)
 {
+    /* clang-format off */
     struct sock_filter rules[] = {
         CHECK_ARCH,
         IF(SYS_brk), ALLOW, IF(SYS_munmap), ALLOW, IF(SYS_mremap), ALLOW, IF(SYS_madvise), ALLOW, IF(SYS_futex), ALLOW,
-        IF(SYS_setitimer), ALLOW, IF(SYS_clock_gettime), ALLOW, IF(SYS_exit_group), ALLOW,
-        IF(SYS_getrandom), ALLOW, IF(SYS_restart_syscall), ALLOW,
+        IF(SYS_setitimer), ALLOW, IF(SYS_clock_gettime), ALLOW, IF(SYS_getrandom), ALLOW, IF(SYS_exit_group), ALLOW,
+        IF(SYS_restart_syscall), ALLOW,
         IF(SYS_openat), ANSWER(SECCOMP_RET_ERRNO | EACCES),
         UNLESS(SYS_mmap, 6), ARGUMENT(2), IF_BIT(PROT_EXEC), KILL, ARGUMENT(3), IF_BIT(MAP_ANONYMOUS), ALLOW,
         LOAD(nr), UNLESS(SYS_read, 3), ARGUMENT(0), IF(MODE_LOCK_LINE), ALLOW,
         LOAD(nr), UNLESS(SYS_write, 3), ARGUMENT(0), IF(MODE_LOCK_LINE), ALLOW,
         KILL,
     };
+    /* clang-format on */
     return enter(rules, sizeof rules / sizeof *rules);
 }
-#endif
 
 bool mode_system_calls_lock(enum mode_lock lock)
 {
-#ifndef __SANITIZE_THREAD__
+    if (MODE_SANITIZED == MODE_SANITIZED_THREADS) return true;
     if (lock == MODE_LOCK_ALL) return lock_all();
-#if !defined(__SANITIZE_ADDRESS__)
-    return lock_decode();
-#endif
-#endif
-    (void)lock;
-    return true;
+    return MODE_SANITIZED || lock_decode();
 }
 
 bool mode_system_calls_can_lock(void)

@@ -145,8 +145,8 @@ static int end(struct mode_decoder *d, int how)
  * mathematics library in this program must not start its threads there. */
 static char **environment(void)
 {
-    static const char *const kept[] = {"LD_",          "ASAN_OPTIONS=", "UBSAN_OPTIONS=", "TSAN_OPTIONS=",
-                                       "LSAN_OPTIONS=", "MALLOC_",       "GLIBC_TUNABLES="};
+    static const char *const kept[] = {
+        "LD_", "ASAN_OPTIONS=", "UBSAN_OPTIONS=", "TSAN_OPTIONS=", "LSAN_OPTIONS=", "MALLOC_", "GLIBC_TUNABLES="};
     static char one_thread[] = "OPENBLAS_NUM_THREADS=1";
     size_t n = 0, m = 0;
     while (environ && environ[n]) n++;
@@ -309,15 +309,13 @@ static enum mode_status ended(int how, size_t memory, struct mode_error *err)
 {
     const unsigned long long mib = memory >> 20;
     if (how == NO_ANSWER)
-        return MODE_FAIL(err, MODE_E_FORMAT, "the decoder gave no answer for %d s",
-                         mode_decoder_limits.answer_seconds);
+        return MODE_FAIL(err, MODE_E_FORMAT, "the decoder gave no answer for %d s", mode_decoder_limits.answer_seconds);
     if (how == NO_MEMORY && !is_to_be_had(memory))
         return MODE_FAIL(err, MODE_E_MEMORY, "no memory to decode a picture: %llu MiB are not to be had", mib);
     if (how == NO_MEMORY) return MODE_FAIL(err, MODE_E_FORMAT, "the decoder wanted more than %llu MiB of memory", mib);
     if (how == NONSENSE) return MODE_FAIL(err, MODE_E_FORMAT, "the decoder answered what is no answer");
     if (how == UNKNOWN) return MODE_FAIL(err, MODE_E_FORMAT, "the decoder ended");
-    if (!WIFSIGNALED(how))
-        return MODE_FAIL(err, MODE_E_FORMAT, "the decoder ended with status %d", WEXITSTATUS(how));
+    if (!WIFSIGNALED(how)) return MODE_FAIL(err, MODE_E_FORMAT, "the decoder ended with status %d", WEXITSTATUS(how));
     if (WTERMSIG(how) == SIGPROF)
         return MODE_FAIL(err, MODE_E_FORMAT, "the decoder took longer than %d s", mode_decoder_limits.cpu_seconds);
     return MODE_FAIL(err, MODE_E_FORMAT, "the decoder was stopped by signal %d (%s)", WTERMSIG(how),

@@ -87,9 +87,7 @@ static void close_files(void)
 {
     close(MODE_DECODER_AREA);
     closefrom(MODE_DECODER_AREA + 1);
-#if !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__) /* which report to stderr */
-    for (int fd = 0; fd < MODE_LOCK_LINE; fd++) close(fd);
-#endif
+    for (int fd = 0; !MODE_SANITIZED && fd < MODE_LOCK_LINE; fd++) close(fd); /* sanitizers report to stderr */
 }
 
 static _Noreturn void decode(void)
@@ -101,9 +99,7 @@ static _Noreturn void decode(void)
     prctl(PR_SET_NAME, MODE_DECODER_NAME);
     prctl(PR_SET_DUMPABLE, 0);
     limit(RLIMIT_CORE, 0);
-#if !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__) /* which reserve terabytes */
-    limit(RLIMIT_DATA, a->memory);
-#endif
+    if (!MODE_SANITIZED) limit(RLIMIT_DATA, a->memory);
     sigemptyset(&timer);
     sigaddset(&timer, SIGPROF);
     sigprocmask(SIG_UNBLOCK, &timer, NULL); /* all others are blocked: who started us decides when we end */

@@ -11,7 +11,7 @@
 #include "data/image.h"
 
 enum { MODE_DECODER_AREA = MODE_LOCK_LINE + 1 }; /* file descriptor of the shared memory, when a decoder starts */
-#define MODE_DECODER_NAME "mode-decoder" /* its argv[0], all there is */
+#define MODE_DECODER_NAME "mode-decoder"         /* its argv[0], all there is */
 enum { MODE_DECODER_LOCKED = 'l', MODE_DECODER_OPEN = 'o', MODE_DECODER_DONE = 'd' };
 
 enum mode_decoder_work { MODE_DECODE_HEADER, MODE_DECODE_PROBE, MODE_DECODE_PIXELS, MODE_DECODE_WINDOW };

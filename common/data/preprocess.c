@@ -137,17 +137,14 @@ static void draw_crop(struct job *j)
 }
 
 /* Bytes: as they are decoded or, if those are too many, resized here. */
-static enum mode_status begin_half(struct job *j, struct mode_resize_plan *plan, struct mode_error *err)
+static enum mode_status begin_half(struct job *j, const struct mode_resize_plan *plan, struct mode_error *err)
 {
     struct mode_resizer *r = &j->resizer;
     enum mode_status st;
     j->bytes = j->half->to;
     if (j->half->unresized > 0) {
-        plan->plain = true; /* its extent is wanted, not its passes */
-        if ((st = mode_resizer_init(r, plan, put_bytes, j, err))) return st;
+        if ((st = mode_resizer_reach(r, plan, err))) return st;
         if ((size_t)r->n_columns * (size_t)r->n_rows * 3 <= j->half->unresized) return MODE_OK;
-        mode_resizer_clear(r);
-        plan->plain = false;
     }
     j->half->resized = true;
     return mode_resizer_init(r, plan, put_bytes, j, err);
@@ -278,7 +275,8 @@ enum mode_status mode__window_here(struct mode_half *half, const struct mode_pic
         mode_image_clear(&im);
     } else {
         const struct mode_row_sink sink = {.begin = begin_rows, .rows = take_rows, .ctx = &j};
-        if (!(st = mode__preprocess_check(j.p, j.draw, err))) st = mode_jpeg_rows(&sink, f->data, f->size, f->limits, err);
+        if (!(st = mode__preprocess_check(j.p, j.draw, err)))
+            st = mode_jpeg_rows(&sink, f->data, f->size, f->limits, err);
         mode_resizer_clear(&j.resizer);
     }
     half->width = j.width;

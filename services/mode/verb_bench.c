@@ -37,7 +37,8 @@ static double seconds(clockid_t id)
 
 struct bench_clock bench_now(void)
 {
-    return (struct bench_clock){seconds(CLOCK_MONOTONIC), seconds(CLOCK_PROCESS_CPUTIME_ID) + mode_decoder_cpu_seconds()};
+    return (struct bench_clock){seconds(CLOCK_MONOTONIC),
+                                seconds(CLOCK_PROCESS_CPUTIME_ID) + mode_decoder_cpu_seconds()};
 }
 
 void bench_print(const char *subject, const char *unit, int64_t n_items, struct bench_clock since)

@@ -17,8 +17,8 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -27,12 +27,6 @@
 
 /* needs the headers above before it */
 #include <cmocka.h>
-
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-enum { SANITIZED = 1 }; /* without a lock and a limit of memory; and signals are told by the sanitizer */
-#else
-enum { SANITIZED = 0 };
-#endif
 
 enum { SIDE = 8, HEIGHT = 60 };
 enum width { GOOD = 200, CRASHES, LOOPS, HOARDS, WAITS, CALLS, OPENS, CRASHES_WHEN_SKIPPING, SPOILS, SEES_SECRET };
@@ -186,7 +180,7 @@ static void test_same_bytes(void **state)
 static void test_one_that_crashes(void **state)
 {
     (void)state;
-    is_bad(CRASHES, SANITIZED ? "the decoder " : "the decoder was stopped by signal 11 (Segmentation fault)");
+    is_bad(CRASHES, MODE_SANITIZED ? MODE_DECODER_FAILED : "the decoder was stopped by signal 11 (Segmentation fault)");
     assert_int_equal(mode_decoder_count(), 1);
     struct bytes j = picture(CRASHES);
     struct mode_image im;
@@ -202,13 +196,13 @@ static void test_one_that_runs_on(void **state)
     (void)state;
     const double cpu = mode_decoder_cpu_seconds();
     is_bad(LOOPS, "the decoder took longer than 1 s");
-    assert_true(mode_decoder_cpu_seconds() - cpu > 1.9); /* twice */
+    assert_true(mode_decoder_cpu_seconds() - cpu > 1.2); /* twice, by a clock of another kind */
 }
 
 static void test_one_that_wants_all_memory(void **state)
 {
     (void)state;
-    if (!SANITIZED) is_bad(HOARDS, "the decoder wanted more than 256 MiB of memory");
+    if (!MODE_SANITIZED) is_bad(HOARDS, "the decoder wanted more than 256 MiB of memory");
 }
 
 static void test_one_that_stands_still(void **state)
@@ -220,7 +214,7 @@ static void test_one_that_stands_still(void **state)
 static void test_the_lock(void **state)
 {
     (void)state;
-    if (SANITIZED || !mode_system_calls_can_lock()) skip();
+    if (MODE_SANITIZED || !mode_system_calls_can_lock()) skip();
     is_bad(CALLS, "the decoder was stopped by signal 31 (Bad system call)");
     assert_int_equal(probe(OPENS, &err), MODE_OK);
     setenv("AWS_SECRET_ACCESS_KEY", "secret", 1);
@@ -347,7 +341,7 @@ static void test_they_end_with_their_process(void **state)
     end_with(0, 0);
     end_with(0, SIGKILL);
     end_with(0, SIGTERM);
-    end_with(LOOPS, SIGKILL); /* busy: when its time is over */
+    end_with(LOOPS, SIGKILL);                     /* busy: when its time is over */
     assert_int_equal(probe(GOOD, &err), MODE_OK); /* ours are ours still */
     pid_t mine[64];
     const int n = decoders(getpid(), mine, 64);
