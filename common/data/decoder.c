@@ -30,7 +30,7 @@ enum {
     BYTES_PER_PIXEL = 32, /* of memory for larger pictures than usual: what the most demanding formats take, doubled */
 };
 
-struct mode_decoder_limits mode_decoder_limits = {.cpu_seconds = 60, .answer_seconds = 600, .memory = (size_t)2 << 30};
+struct mode_decoder_limits mode_decoder_limits = {.cpu_seconds = 30, .answer_seconds = 60, .memory = (size_t)2 << 30};
 
 struct mode_decoder {
     pid_t pid;
@@ -49,7 +49,7 @@ static struct {
 } all = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 /* How it ended: waitpid's status, or one of ours. */
-enum { NO_ANSWER = -1, NO_MEMORY = -2, NONSENSE = -3, UNKNOWN = -4 };
+enum { NO_ANSWER = -1, NO_MEMORY = -2, NONSENSE = -3, UNKNOWN = -4, TOO_LONG = -5 };
 
 static double seconds_of(const struct mode_decoder *d)
 {
@@ -181,18 +181,27 @@ static int spawn(pid_t *pid, int line, int area)
     return rc;
 }
 
-/* The byte that it sends, 0: it has ended, or -1: there was none for so many seconds. They are counted, not looked up
- * on a clock: while this process stands still no time passes for its decoders either. */
-static int hear(const struct mode_decoder *d, int seconds)
+/* The byte that it sends, 0: it has ended, or one of ours: it has taken too long, or stands still. Seconds of standing
+ * still are counted, not looked up on a clock: while this process stands still no time passes for its decoders either.
+ * It has a timer of its own, for when this process is no more; one that was taken over may have stopped it.
+ */
+static int hear(const struct mode_decoder *d)
 {
+    enum { GRACE = 2 };
+    const double begun = seconds_of(d);
+    double last = begun;
     char byte;
-    for (int waited = 0; waited < seconds;) {
+    for (int still = 0; still < mode_decoder_limits.answer_seconds;) {
         const ssize_t n = recv(d->line, &byte, 1, 0);
         if (n == 1) return (unsigned char)byte;
         if (n == 0 || (errno != EINTR && errno != EAGAIN)) return 0;
-        waited += errno == EAGAIN;
+        if (errno == EINTR) continue;
+        const double now = seconds_of(d);
+        if (now - begun > mode_decoder_limits.cpu_seconds + GRACE) return TOO_LONG;
+        still = now > last ? 0 : still + 1;
+        last = now;
     }
-    return -1;
+    return NO_ANSWER;
 }
 
 static bool ask_it(const struct mode_decoder *d)
@@ -211,6 +220,20 @@ static int raised(int fd)
     return high;
 }
 
+/* From outside: we did not. */
+static bool was_killed(int how)
+{
+    return how > 0 && WIFSIGNALED(how) && WTERMSIG(how) == SIGKILL;
+}
+
+static int shared_memory(void)
+{
+    const unsigned no_exec = 0x8; /* MFD_NOEXEC_SEAL, which a system may insist on; unknown before Linux 6.3 */
+    const unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+    const int fd = memfd_create(MODE_DECODER_NAME, flags | no_exec);
+    return fd < 0 && errno == EINVAL ? memfd_create(MODE_DECODER_NAME, flags) : fd;
+}
+
 static enum mode_status start(struct mode_decoder **decoder, size_t bytes, size_t memory, struct mode_error *err)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -221,7 +244,7 @@ static enum mode_status start(struct mode_decoder **decoder, size_t bytes, size_
     pthread_once(&once, watch_forks);
     *d = (struct mode_decoder){.line = -1, .bytes = bytes, .memory = memory, .is_busy = true};
     void *area = MAP_FAILED;
-    fd = raised(memfd_create(MODE_DECODER_NAME, MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    fd = raised(shared_memory());
     if (fd < 0 || ftruncate(fd, (off_t)bytes) != 0 ||
         fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0 ||
         (area = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)) == MAP_FAILED)
@@ -245,13 +268,13 @@ static enum mode_status start(struct mode_decoder **decoder, size_t bytes, size_
     if (rc) goto failed;
     close(fd);
     close(pair[1]);
-    const int byte = hear(d, mode_decoder_limits.answer_seconds);
+    const int byte = hear(d);
     if (byte == MODE_DECODER_LOCKED || byte == MODE_DECODER_OPEN) {
         *decoder = d;
         return MODE_OK;
     }
     const int how = end(d, 0);
-    return MODE_FAIL(err, MODE_E_GENERIC,
+    return MODE_FAIL(err, was_killed(how) ? MODE_E_TEMP : MODE_E_GENERIC,
                      "the process that pictures are decoded in ended before it began (%s %d); it is this program once "
                      "more, by way of /proc/self/exe",
                      WIFSIGNALED(how) ? "signal" : "status", WIFSIGNALED(how) ? WTERMSIG(how) : WEXITSTATUS(how));
@@ -266,7 +289,8 @@ failed:
                      strerror(rc));
 }
 
-/* One that is idle and large enough, or a new one, in the place of one that is too small. */
+/* One that is idle and large enough, or a new one, in the place of one that is too small. MODE_E_TEMP: it was killed
+ * before it began. */
 static enum mode_status take(struct mode_decoder **decoder, size_t bytes, size_t memory, struct mode_error *err)
 {
     struct mode_decoder *d, *small = NULL;
@@ -315,9 +339,9 @@ static enum mode_status ended(int how, size_t memory, struct mode_error *err)
     if (how == NO_MEMORY) return MODE_FAIL(err, MODE_E_FORMAT, "the decoder wanted more than %llu MiB of memory", mib);
     if (how == NONSENSE) return MODE_FAIL(err, MODE_E_FORMAT, "the decoder answered what is no answer");
     if (how == UNKNOWN) return MODE_FAIL(err, MODE_E_FORMAT, "the decoder ended");
-    if (!WIFSIGNALED(how)) return MODE_FAIL(err, MODE_E_FORMAT, "the decoder ended with status %d", WEXITSTATUS(how));
-    if (WTERMSIG(how) == SIGPROF)
+    if (how == TOO_LONG || (WIFSIGNALED(how) && WTERMSIG(how) == SIGPROF))
         return MODE_FAIL(err, MODE_E_FORMAT, "the decoder took longer than %d s", mode_decoder_limits.cpu_seconds);
+    if (!WIFSIGNALED(how)) return MODE_FAIL(err, MODE_E_FORMAT, "the decoder ended with status %d", WEXITSTATUS(how));
     return MODE_FAIL(err, MODE_E_FORMAT, "the decoder was stopped by signal %d (%s)", WTERMSIG(how),
                      strsignal(WTERMSIG(how)));
 }
@@ -357,6 +381,7 @@ enum mode_status mode__decoder_do(struct mode_decoding *decoding, const struct m
     struct mode_decoder_answer *answer = &decoding->answer;
     struct mode_decoder *d;
     enum mode_status st;
+    answer->width = answer->height = 0;
     if (ask.size > SIZE_MAX / 4 || ask.out_bytes > SIZE_MAX / 4)
         return MODE_FAIL(err, MODE_E_VALUE, "a picture file of %zu bytes", ask.size);
     ask.boxes = aligned(MODE_DECODER_FILE + ask.size);
@@ -364,38 +389,43 @@ enum mode_status mode__decoder_do(struct mode_decoding *decoding, const struct m
     ask.cpu_seconds = mode_decoder_limits.cpu_seconds;
     const size_t used = ask.out + ask.out_bytes, memory = memory_for(&ask);
     for (int tries = 0, kills = 0;;) {
-        if ((st = take(&d, used, memory, err))) return st;
+        if (kills == KILLS)
+            return MODE_FAIL(err, MODE_E_MEMORY,
+                             "the decoder was killed %d times (signal 9), as happens where memory runs out", kills);
+        if ((st = take(&d, used, memory, err)) == MODE_E_TEMP) {
+            kills++;
+            continue;
+        }
+        if (st) return st;
         char *area = (char *)d->area;
         memcpy(area + MODE_DECODER_FILE, file, ask.size);
         if (ask.n_blur) memcpy(area + ask.boxes, boxes, ask.n_blur * sizeof *boxes);
         d->area->ask = ask;
         d->area->answer.status = -1;
+        d->area->answer.width = d->area->answer.height = 0;
         d->area->answer.text[0] = '\0';
         if (!ask_it(d)) { /* it was killed while it was idle */
             end(d, 0);
             continue;
         }
-        const int byte = hear(d, mode_decoder_limits.answer_seconds);
-        int how = byte < 0 ? NO_ANSWER : 0;
+        const int byte = hear(d);
+        int how = byte < 0 ? byte : 0;
         if (byte == MODE_DECODER_DONE) {
             how = !take_answer(answer, d->area, &ask) ? NONSENSE : answer->status == MODE_E_MEMORY ? NO_MEMORY : 0;
+            decoding->decoder = d;
+            decoding->out = (const uint8_t *)area + ask.out;
+            decoding->used = used;
             if (!how && answer->status) {
-                *decoding = (struct mode_decoding){.decoder = d, .answer = *answer, .used = used};
                 mode__decoder_give(decoding);
                 return MODE_FAIL(err, (enum mode_status)answer->status, "%s", answer->text);
             }
-            if (!how) {
-                decoding->decoder = d;
-                decoding->out = (const uint8_t *)area + ask.out;
-                decoding->used = used;
-                return MODE_OK;
-            }
+            if (!how) return MODE_OK;
         }
+        answer->width = answer->height = 0;
         how = end(d, how);
-        if (how > 0 && WIFSIGNALED(how) && WTERMSIG(how) == SIGKILL) {
-            if (++kills < KILLS) continue;
-            return MODE_FAIL(err, MODE_E_MEMORY,
-                             "the decoder was killed %d times (signal 9), as happens where memory runs out", kills);
+        if (was_killed(how)) {
+            kills++;
+            continue;
         }
         if (++tries == TRIES) return ended(how, memory, err);
         ask.plainly = true;

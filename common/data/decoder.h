@@ -33,7 +33,7 @@ int mode_decoder_count(void);
  * they are variables for tests alone, set before the first picture. */
 struct mode_decoder_limits {
     int cpu_seconds;    /* of a picture                                                         */
-    int answer_seconds; /* that a decoder may stand still; the clock stands still with us       */
+    int answer_seconds; /* that a decoder may give no answer and use no processor time          */
     size_t memory;      /* of a decoder, bytes; more where larger pictures than usual are allowed */
 };
 extern struct mode_decoder_limits mode_decoder_limits;

@@ -39,7 +39,10 @@ static enum mode_status window(struct mode_decoder_area *a, const struct mode_pi
 static enum mode_status pixels(struct mode_decoder_area *a, const struct mode_picture *f, struct mode_error *err)
 {
     struct mode_image im;
-    enum mode_status st = mode__decode_here(&im, f->data, f->size, f->limits, err);
+    enum mode_status st = MODE_OK;
+    if (a->ask.work == MODE_DECODE_PROBE)
+        st = mode__header_here(f->data, f->size, &a->answer.width, &a->answer.height, err);
+    if (!st) st = mode__decode_here(&im, f->data, f->size, f->limits, err);
     if (st) return st;
     a->answer.width = im.width;
     a->answer.height = im.height;

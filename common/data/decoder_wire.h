@@ -50,7 +50,7 @@ struct mode_decoding {
 };
 
 /* Have `ask` done with the file (and boxes [ask.n_blur]). MODE_OK: there are width and height, within ask.limits, and
- * the caller calls mode__decoder_give; else there is nothing to give. */
+ * the caller calls mode__decoder_give; else there is nothing to give, and d->answer's width and height may be 0. */
 enum mode_status mode__decoder_do(struct mode_decoding *d, const struct mode_decoder_ask *ask, const uint8_t *file,
                                   const struct mode_box *boxes, struct mode_error *err);
 void mode__decoder_give(struct mode_decoding *d);

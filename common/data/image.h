@@ -53,9 +53,9 @@ enum mode_status mode_image_header(const uint8_t *data, size_t size, int *width,
  * corrupt; MODE_E_VALUE: over a limit. */
 enum mode_status mode_image_decode(struct mode_image *im, const uint8_t *data, size_t size,
                                    const struct mode_image_limits *limits, struct mode_error *err);
-/* The same, but for the pixels. */
-enum mode_status mode_image_probe(const uint8_t *data, size_t size, const struct mode_image_limits *limits,
-                                  struct mode_error *err);
+/* Does it decode? Errors are those; width and height are set if the header is good, else 0. */
+enum mode_status mode_image_probe(const uint8_t *data, size_t size, const struct mode_image_limits *limits, int *width,
+                                  int *height, struct mode_error *err);
 void mode_image_clear(struct mode_image *im);
 
 /* Pillow's Image.resize((width, height), BICUBIC, box=(x0, y0, x1, y1)); the box may be fractional. */

@@ -31,13 +31,23 @@ static enum mode_status check_size(size_t size, const struct mode_image_limits *
                      limits->max_bytes);
 }
 
-enum mode_status mode_image_probe(const uint8_t *data, size_t size, const struct mode_image_limits *limits,
-                                  struct mode_error *err)
+enum mode_status mode_image_probe(const uint8_t *data, size_t size, const struct mode_image_limits *limits, int *width,
+                                  int *height, struct mode_error *err)
 {
     const struct mode_decoder_ask ask = {.work = MODE_DECODE_PROBE, .size = size, .limits = *limits};
     struct mode_decoding d;
-    enum mode_status st = check_size(size, limits, err);
-    if (!st && !(st = mode__decoder_do(&d, &ask, data, NULL, err))) mode__decoder_give(&d);
+    enum mode_status st;
+    *width = *height = 0;
+    if (size > limits->max_bytes) {
+        st = mode_image_header(data, size, width, height, err);
+        return st ? st : check_size(size, limits, err);
+    }
+    st = mode__decoder_do(&d, &ask, data, NULL, err);
+    if (d.answer.width > 0 && d.answer.height > 0) {
+        *width = d.answer.width;
+        *height = d.answer.height;
+    }
+    if (!st) mode__decoder_give(&d);
     return st;
 }
 
