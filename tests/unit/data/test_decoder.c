@@ -28,7 +28,7 @@
 /* needs the headers above before it */
 #include <cmocka.h>
 
-enum { SIDE = 8, HEIGHT = 60 };
+enum { SIDE = 8, HEIGHT = 60, STILL = 3 };
 enum width { GOOD = 200, CRASHES, LOOPS, HOARDS, WAITS, CALLS, OPENS, CRASHES_WHEN_SKIPPING, SPOILS, SEES_SECRET };
 
 static struct mode_error err;
@@ -281,7 +281,9 @@ static void test_killed_from_outside(void **state)
     assert_int_equal(probe(GOOD, &err), MODE_OK); /* it was idle */
     struct killer k = {.left = 3};
     pthread_create(&k.thread, NULL, kill_decoders, &k);
+    mode_decoder_limits.answer_seconds = 60; /* for the killer to find it, on a slow machine */
     enum mode_status st = probe(WAITS, &err);
+    mode_decoder_limits.answer_seconds = STILL;
     k.stop = true;
     pthread_join(k.thread, NULL);
     assert_int_equal(st, MODE_E_MEMORY);
@@ -387,6 +389,6 @@ int main(void)
         cmocka_unit_test(test_answers_are_not_believed),
     };
     mode_parallel_set_threads(4);
-    mode_decoder_limits = (struct mode_decoder_limits){.cpu_seconds = 1, .answer_seconds = 3, .memory = 256 << 20};
+    mode_decoder_limits = (struct mode_decoder_limits){.cpu_seconds = 1, .answer_seconds = STILL, .memory = 256 << 20};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
