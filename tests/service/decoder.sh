@@ -65,6 +65,34 @@ cmp "$work/clip/open_clip_model.safetensors" "$work/clipquick/open_clip_model.sa
 LD_PRELOAD=$work/always.so "$bin/mode" preprocess "$work/poison.jpg" "$work/fragile.jpg" --out "$work/x.npy" >/dev/null 2>"$work/log" && fail "poison.jpg has pixels"
 grep -q 'poison.jpg: the decoder was stopped by signal 11' "$work/log" || fail "$(cat "$work/log")"
 
+# a system that allows no filter: said, and pictures are decoded all the same; one that dies still costs a sample
+cat >"$work/nolock.c" <<'END'
+#define _GNU_SOURCE
+#include <errno.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+int prctl(int what, ...)
+{
+    __builtin_va_list more;
+    long a[4];
+    __builtin_va_start(more, what);
+    for (int i = 0; i < 4; i++) a[i] = __builtin_va_arg(more, long);
+    __builtin_va_end(more);
+    if (what != PR_SET_SECCOMP) return (int)syscall(SYS_prctl, what, a[0], a[1], a[2], a[3]);
+    errno = EINVAL;
+    return -1;
+}
+END
+cc -shared -fPIC -o "$work/nolock.so" "$work/nolock.c"
+captions unlocked "$work/always.so $work/nolock.so"
+cmp "$work/poisoned.json" "$work/unlocked.json" || fail "without a lock other samples are counted"
+"$bin/mode" doctor --workspace "$work/a" --coordinator-admin '' 2>&1 | grep -q '^ok    pictures ' || fail "mode doctor has no line of pictures"
+LD_PRELOAD=$work/nolock.so "$bin/mode" doctor --workspace "$work/a" --coordinator-admin '' 2>&1 | grep -q '^warn  pictures .*not locked' || fail "mode doctor does not see that there is no lock"
+LD_PRELOAD=$work/nolock.so "$bin/mode-captions" --coordinator "ipc://$work/nobody" --workspace "$work/a" >"$work/log" 2>&1 &
+await_said ' no_lock ' "$work/log"
+kill $! && wait $! || true
+
 # the services, with both
 spec "$work/a"
 LD_PRELOAD="$work/always.so $work/quick.so" "$bin/mode" up --workspace "$work/a" >/dev/null
