@@ -1,5 +1,6 @@
 #include "data/image.h"
 
+#include "data/decode_here.h"
 #include "data/image_codecs.h"
 #include "data/resize.h"
 #include "tensor/tensor.h"
@@ -142,13 +143,13 @@ static enum mode_status decode(struct mode_image *im, int *width, int *height, c
     return MODE_FAIL(err, MODE_E_FORMAT, "not a JPEG, PNG or WebP picture but %s", mode_image_looks_like(data, size));
 }
 
-enum mode_status mode_image_header(const uint8_t *data, size_t size, int *width, int *height, struct mode_error *err)
+enum mode_status mode__header_here(const uint8_t *data, size_t size, int *width, int *height, struct mode_error *err)
 {
     const struct mode_image_limits any = {.max_pixels = UINT64_MAX, .max_side = UINT32_MAX, .max_bytes = SIZE_MAX};
     return decode(NULL, width, height, data, size, &any, err);
 }
 
-enum mode_status mode_image_decode(struct mode_image *im, const uint8_t *data, size_t size,
+enum mode_status mode__decode_here(struct mode_image *im, const uint8_t *data, size_t size,
                                    const struct mode_image_limits *limits, struct mode_error *err)
 {
     int width, height;

@@ -4,7 +4,10 @@
  * EXIF orientation is ignored (as open_clip does). Resizing is Pillow's bicubic (a = -0.5, antialiased, 8-bit
  * fixed point, horizontal pass first), byte for byte.
  *
- * Threads: pure. */
+ * Whatever reads a picture file has a process of its own do it (data/decoder.h): a picture that a decoder dies of is
+ * MODE_E_FORMAT.
+ *
+ * Threads: any. */
 #ifndef MODE_DATA_IMAGE_H
 #define MODE_DATA_IMAGE_H
 
@@ -43,13 +46,16 @@ const char *mode_image_looks_like(const uint8_t *data, size_t size);
  * alone: nothing is decoded. data must be one of the three types. */
 bool mode_image_is_whole(const uint8_t *data, size_t size);
 
-/* Width and height from the header only. */
+/* Width and height from the header only, which is within the file's first 64 MiB. */
 enum mode_status mode_image_header(const uint8_t *data, size_t size, int *width, int *height, struct mode_error *err);
 /* Decode JPEG (baseline, progressive, grey, CMYK, YCCK), PNG (palette, 16 bit, alpha dropped as Pillow's
  * convert("RGB") does), WebP (of an animation the first picture, as Pillow does) to RGB. MODE_E_FORMAT: not an image or
  * corrupt; MODE_E_VALUE: over a limit. */
 enum mode_status mode_image_decode(struct mode_image *im, const uint8_t *data, size_t size,
                                    const struct mode_image_limits *limits, struct mode_error *err);
+/* Does it decode? Errors are those; width and height are set if the header is good, else 0. */
+enum mode_status mode_image_probe(const uint8_t *data, size_t size, const struct mode_image_limits *limits, int *width,
+                                  int *height, struct mode_error *err);
 void mode_image_clear(struct mode_image *im);
 
 /* Pillow's Image.resize((width, height), BICUBIC, box=(x0, y0, x1, y1)); the box may be fractional. */

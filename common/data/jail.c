@@ -1,12 +1,9 @@
 #include "data/jail.h"
 
+#include "base/system_calls.h"
+
 #include <errno.h>
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <signal.h>
-#include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -25,35 +22,6 @@ static void *take(size_t size, int sharing)
     return p == MAP_FAILED ? NULL : p;
 }
 
-#if defined(__x86_64__)
-#define THIS_ARCH AUDIT_ARCH_X86_64
-#elif defined(__aarch64__)
-#define THIS_ARCH AUDIT_ARCH_AARCH64
-#else
-#define THIS_ARCH 0 /* no such number: nothing is allowed, so nothing is read */
-#endif
-
-/* From now on every system call but the one that ends this thread kills the process: open files are out of its reach.
- * A filter and not seccomp's strict mode, which a process that has a filter already, as in a container, cannot enter.
- */
-static bool lock(void)
-{
-#ifdef __SANITIZE_THREAD__ /* whose runtime makes system calls of its own under the work */
-    return true;
-#else
-    struct sock_filter rule[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, THIS_ARCH, 0, 2),
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_exit, 1, 0),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog filter = {sizeof rule / sizeof *rule, rule};
-    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
-#endif
-}
-
 static void child(volatile int *phase, const struct mode_jail *jail, mode_jail_fn *work, void *ctx)
 {
     const struct rlimit cpu = {CPU_SECONDS, CPU_SECONDS}, none = {0, 0};
@@ -61,7 +29,7 @@ static void child(volatile int *phase, const struct mode_jail *jail, mode_jail_f
     prctl(PR_SET_DUMPABLE, 0);
     setrlimit(RLIMIT_CPU, &cpu);
     setrlimit(RLIMIT_CORE, &none);
-    if (!lock()) {
+    if (!mode_system_calls_lock(MODE_LOCK_ALL)) {
         *phase = PHASE_NO_LOCK;
         syscall(SYS_exit, 1);
     }

@@ -1,4 +1,5 @@
 #include "base/rng.h"
+#include "data/decode_here.h"
 #include "data/face_boxes.h"
 #include "data/image.h"
 #include "data/image_codecs.h"
@@ -22,10 +23,9 @@ void mode_preprocess_default(struct mode_preprocess *p, int size)
 struct job {
     const struct mode_preprocess *p;
     const struct mode_crop_draw *draw; /* NULL: evaluation */
-    float *out;                        /* NULL: to the sink                                       */
-    const struct mode_window_sink *sink;
-    uint8_t *bytes;    /* of the sink                                                               */
-    bool resized;      /* bytes are the resized window, not what was decoded                        */
+    float *out;                        /* NULL: bytes, to half->to                                */
+    struct mode_half *half;
+    uint8_t *bytes;    /* where the next rows of half->to go                                        */
     int width, height; /* of the picture                                         */
     int x, y;          /* where the first row and column lie in the model's input */
     int view_x, view_y, view_width, view_height; /* the part of the picture that is resized */
@@ -39,10 +39,9 @@ void mode_preprocess_levels(const struct mode_preprocess *p, float levels[3][256
         for (int v = 0; v < 256; v++) levels[c][v] = ((float)v / 255.0f - p->mean[c]) / p->std[c];
 }
 
-static void put_row(void *ctx, int y, const uint8_t *row)
+static void put_floats(const struct job *j, int y, const uint8_t *row, size_t count)
 {
-    struct job *j = ctx;
-    const size_t size = (size_t)j->p->size, n = size * size, count = (size_t)j->resizer.plan.n_x;
+    const size_t size = (size_t)j->p->size, n = size * size;
     float *out = j->out + (size_t)(j->y + y) * size + (size_t)j->x;
     for (size_t i = 0; i < count; i++, row += 3) {
         out[i] = j->table[0][row[0]];
@@ -51,11 +50,17 @@ static void put_row(void *ctx, int y, const uint8_t *row)
     }
 }
 
+static void put_row(void *ctx, int y, const uint8_t *row)
+{
+    const struct job *j = ctx;
+    put_floats(j, y, row, (size_t)j->resizer.plan.n_x);
+}
+
 static void put_bytes(void *ctx, int y, const uint8_t *row)
 {
     struct job *j = ctx;
     const size_t n = (size_t)j->resizer.plan.n_x * 3;
-    memcpy(j->bytes + (size_t)y * n, row, n);
+    memcpy(j->half->to + (size_t)y * n, row, n);
 }
 
 /* Centre crop of one direction: n pixels to s. Where n < s, `to` blank pixels come before. */
@@ -131,41 +136,26 @@ static void draw_crop(struct job *j)
     mode_crop_fallback(j->width, j->height, &j->view_x, &j->view_y, &j->view_width, &j->view_height);
 }
 
-/* The sink takes the pixels as they are decoded or, if it has no room, resized here. */
-static enum mode_status begin_window(struct job *j, struct mode_resize_plan *plan, struct mode_error *err)
+/* Bytes: as they are decoded or, if those are too many, resized here. */
+static enum mode_status begin_half(struct job *j, const struct mode_resize_plan *plan, struct mode_error *err)
 {
     struct mode_resizer *r = &j->resizer;
-    plan->plain = true; /* its taps are wanted, not its passes */
-    enum mode_status st = mode_resizer_init(r, plan, put_bytes, j, err);
-    if (st) return st;
-    const struct mode_window decoded = {.width = r->n_columns,
-                                        .height = r->n_rows,
-                                        .column = r->column,
-                                        .row = r->row,
-                                        .across = r->across,
-                                        .down = r->down,
-                                        .down_first = r->down_first,
-                                        .x = j->x,
-                                        .y = j->y,
-                                        .n_x = plan->n_x,
-                                        .n_y = plan->n_y};
-    if ((j->bytes = j->sink->place(j->sink->ctx, &decoded))) return MODE_OK;
-    mode_resizer_clear(r);
-    plan->plain = false;
-    if ((st = mode_resizer_init(r, plan, put_bytes, j, err))) return st;
-    const struct mode_window done = {
-        .width = plan->n_x, .height = plan->n_y, .x = j->x, .y = j->y, .n_x = plan->n_x, .n_y = plan->n_y};
-    j->bytes = j->sink->place(j->sink->ctx, &done);
-    j->resized = true;
-    MODE_ASSERT(j->bytes);
-    return MODE_OK;
+    enum mode_status st;
+    j->bytes = j->half->to;
+    if (j->half->unresized > 0) {
+        if ((st = mode_resizer_reach(r, plan, err))) return st;
+        if ((size_t)r->n_columns * (size_t)r->n_rows * 3 <= j->half->unresized) return MODE_OK;
+    }
+    j->half->resized = true;
+    return mode_resizer_init(r, plan, put_bytes, j, err);
 }
 
-/* Everything that depends on the picture's size. The resizer is the caller's to clear whatever comes back. */
-static enum mode_status begin(struct job *j, int width, int height, struct mode_error *err)
+/* What is resized to what, from the picture's size. */
+static enum mode_status make_plan(struct job *j, struct mode_resize_plan *plan, int width, int height,
+                                  struct mode_error *err)
 {
     const int s = j->p->size;
-    struct mode_resize_plan plan = {.width = s, .height = s, .n_x = s, .n_y = s};
+    *plan = (struct mode_resize_plan){.width = s, .height = s, .n_x = s, .n_y = s};
     j->width = j->view_width = width;
     j->height = j->view_height = height;
     if (j->draw)
@@ -176,22 +166,37 @@ static enum mode_status begin(struct job *j, int width, int height, struct mode_
         if (w > INT32_MAX || h > INT32_MAX)
             return MODE_FAIL(err, MODE_E_VALUE, "a picture of %dx%d pixels is too thin to be resized to %d", width,
                              height, s);
-        plan.width = (int)w;
-        plan.height = (int)h;
-        plan.filter = (enum mode_filter)j->p->filter;
-        centre(w, s, &plan.x, &j->x, &plan.n_x);
-        centre(h, s, &plan.y, &j->y, &plan.n_y);
+        plan->width = (int)w;
+        plan->height = (int)h;
+        plan->filter = (enum mode_filter)j->p->filter;
+        centre(w, s, &plan->x, &j->x, &plan->n_x);
+        centre(h, s, &plan->y, &j->y, &plan->n_y);
     }
-    plan.in_width = j->view_width;
-    plan.in_height = j->view_height;
-    plan.x1 = j->view_width;
-    plan.y1 = j->view_height;
-    if (j->sink) return begin_window(j, &plan, err);
+    plan->in_width = j->view_width;
+    plan->in_height = j->view_height;
+    plan->x1 = j->view_width;
+    plan->y1 = j->view_height;
+    return MODE_OK;
+}
+
+/* The borders that the picture leaves. */
+static void begin_floats(struct job *j, const struct mode_resize_plan *plan)
+{
+    const int s = j->p->size;
+    const size_t n = (size_t)s * (size_t)s;
     mode_preprocess_levels(j->p, j->table);
-    if (plan.n_x < s || plan.n_y < s) {
-        const size_t n = (size_t)s * (size_t)s;
+    if (plan->n_x < s || plan->n_y < s)
         for (size_t i = 0; i < 3 * n; i++) j->out[i] = j->table[i / n][j->p->fill];
-    }
+}
+
+/* Everything that depends on the picture's size. The resizer is the caller's to clear whatever comes back. */
+static enum mode_status begin(struct job *j, int width, int height, struct mode_error *err)
+{
+    struct mode_resize_plan plan;
+    enum mode_status st = make_plan(j, &plan, width, height, err);
+    if (st) return st;
+    if (j->half) return begin_half(j, &plan, err);
+    begin_floats(j, &plan);
     return mode_resizer_init(&j->resizer, &plan, put_row, j, err);
 }
 
@@ -200,18 +205,18 @@ static void take_rows(void *ctx, const uint8_t *rgb, size_t stride, int n)
 {
     struct job *j = ctx;
     const size_t bytes = (size_t)j->resizer.n_columns * 3;
-    if (!j->sink || j->resized) {
+    if (!j->half || j->half->resized) {
         mode_resizer_rows(&j->resizer, rgb, stride, n);
         return;
     }
     for (int y = 0; y < n; y++, j->bytes += bytes) memcpy(j->bytes, rgb + (size_t)y * stride, bytes);
 }
 
-static enum mode_status check(const struct job *j, struct mode_error *err)
+enum mode_status mode__preprocess_check(const struct mode_preprocess *p, const struct mode_crop_draw *d,
+                                        struct mode_error *err)
 {
-    const struct mode_crop_draw *d = j->draw;
-    if (j->p->size < 1 || j->p->size > 1 << 14)
-        return MODE_FAIL(err, MODE_E_VALUE, "input size %d, expected 1 to %d", j->p->size, 1 << 14);
+    if (p->size < 1 || p->size > 1 << 14)
+        return MODE_FAIL(err, MODE_E_VALUE, "input size %d, expected 1 to %d", p->size, 1 << 14);
     if (d && !(d->scale_min > 0 && d->scale_min <= d->scale_max && d->scale_max <= 1))
         return MODE_FAIL(err, MODE_E_VALUE, "crop area %g to %g, expected 0 < smallest <= largest <= 1", d->scale_min,
                          d->scale_max);
@@ -220,7 +225,7 @@ static enum mode_status check(const struct job *j, struct mode_error *err)
 
 static enum mode_status from_pixels(struct job *j, const struct mode_image *im, struct mode_error *err)
 {
-    enum mode_status st = check(j, err);
+    enum mode_status st = mode__preprocess_check(j->p, j->draw, err);
     if (st) return st;
     if (!im->rgb || im->width < 1 || im->height < 1)
         return MODE_FAIL(err, MODE_E_VALUE, "an empty picture cannot be preprocessed");
@@ -232,7 +237,7 @@ static enum mode_status from_pixels(struct job *j, const struct mode_image *im, 
                                            .tail = stride * (size_t)im->height - last,
                                            .width = j->view_width,
                                            .height = j->view_height};
-        if (j->sink && !j->resized)
+        if (j->half && !j->half->resized)
             take_rows(j, view.rgb + (size_t)j->resizer.row * stride + (size_t)j->resizer.column * 3, stride,
                       j->resizer.n_rows);
         else
@@ -256,21 +261,79 @@ static enum mode_status begin_rows(void *ctx, int width, int height, struct mode
     return st;
 }
 
-static enum mode_status from_file(struct job *j, const struct mode_picture *f, struct mode_error *err)
+enum mode_status mode__window_here(struct mode_half *half, const struct mode_picture *f, struct mode_error *err)
 {
-    if (f->size > f->limits->max_bytes || f->n_blur > 0 || mode_image_sniff(f->data, f->size) != MODE_IMAGE_JPEG) {
+    struct job j = {.p = half->p, .draw = half->draw, .half = half};
+    enum mode_status st;
+    half->resized = false;
+    if (half->plainly || f->size > f->limits->max_bytes || f->n_blur > 0 ||
+        mode_image_sniff(f->data, f->size) != MODE_IMAGE_JPEG) {
         struct mode_image im;
-        enum mode_status st = mode_image_decode(&im, f->data, f->size, f->limits, err);
+        st = mode__decode_here(&im, f->data, f->size, f->limits, err);
         if (!st) st = mode_faces_blur(&im, f->blur, f->n_blur, err);
-        if (!st) st = from_pixels(j, &im, err);
+        if (!st) st = from_pixels(&j, &im, err);
         mode_image_clear(&im);
-        return st;
+    } else {
+        const struct mode_row_sink sink = {.begin = begin_rows, .rows = take_rows, .ctx = &j};
+        if (!(st = mode__preprocess_check(j.p, j.draw, err)))
+            st = mode_jpeg_rows(&sink, f->data, f->size, f->limits, err);
+        mode_resizer_clear(&j.resizer);
     }
-    const struct mode_row_sink sink = {.begin = begin_rows, .rows = take_rows, .ctx = j};
-    enum mode_status st = check(j, err);
-    if (!st) st = mode_jpeg_rows(&sink, f->data, f->size, f->limits, err);
-    mode_resizer_clear(&j->resizer);
+    half->width = j.width;
+    half->height = j.height;
     return st;
+}
+
+enum mode_status mode__window_floats(float *out, const struct mode_half *half, const uint8_t *bytes,
+                                     struct mode_error *err)
+{
+    struct job j = {.p = half->p, .draw = half->draw, .out = out};
+    struct mode_resize_plan plan;
+    enum mode_status st = make_plan(&j, &plan, half->width, half->height, err);
+    if (st) return st;
+    begin_floats(&j, &plan);
+    const size_t n = (size_t)plan.n_x;
+    for (int y = 0; y < plan.n_y; y++) put_floats(&j, y, bytes + (size_t)y * n * 3, n);
+    return MODE_OK;
+}
+
+enum mode_status mode__window_sink(const struct mode_half *half, const uint8_t *bytes,
+                                   const struct mode_window_sink *sink, bool *refused, struct mode_error *err)
+{
+    struct job j = {.p = half->p, .draw = half->draw};
+    struct mode_resizer *r = &j.resizer;
+    struct mode_resize_plan plan;
+    uint8_t *to = NULL;
+    enum mode_status st = make_plan(&j, &plan, half->width, half->height, err);
+    if (st) return st;
+    struct mode_window w = {
+        .width = plan.n_x, .height = plan.n_y, .x = j.x, .y = j.y, .n_x = plan.n_x, .n_y = plan.n_y};
+    if (*refused && !half->resized) return MODE_FAIL(err, MODE_E_FORMAT, "not resized, as was asked for");
+    if (!*refused) {
+        struct mode_window decoded = w;
+        plan.plain = true; /* its taps are wanted, not its passes */
+        if ((st = mode_resizer_init(r, &plan, put_bytes, &j, err))) return st;
+        decoded.width = r->n_columns;
+        decoded.height = r->n_rows;
+        decoded.column = r->column;
+        decoded.row = r->row;
+        decoded.across = r->across;
+        decoded.down = r->down;
+        decoded.down_first = r->down_first;
+        const size_t bytes_decoded = (size_t)decoded.width * (size_t)decoded.height * 3;
+        if (half->resized != (bytes_decoded > half->unresized))
+            st = MODE_FAIL(err, MODE_E_FORMAT, "resized or not, against what was asked for");
+        else if ((to = sink->place(sink->ctx, &decoded)))
+            memcpy(to, bytes, bytes_decoded);
+        else
+            *refused = true;
+        mode_resizer_clear(r);
+        if (st || to || !half->resized) return st;
+    }
+    to = sink->place(sink->ctx, &w);
+    MODE_ASSERT(to);
+    memcpy(to, bytes, (size_t)w.width * (size_t)w.height * 3);
+    return MODE_OK;
 }
 
 enum mode_status mode_preprocess_eval(const struct mode_preprocess *p, const struct mode_image *im, float *out,
@@ -285,26 +348,4 @@ enum mode_status mode_preprocess_train(const struct mode_preprocess *p, const st
 {
     struct job j = {.p = p, .draw = draw, .out = out};
     return from_pixels(&j, im, err);
-}
-
-enum mode_status mode_preprocess_eval_file(const struct mode_preprocess *p, const struct mode_picture *f, float *out,
-                                           struct mode_error *err)
-{
-    struct job j = {.p = p, .out = out};
-    return from_file(&j, f, err);
-}
-
-enum mode_status mode_preprocess_train_file(const struct mode_preprocess *p, const struct mode_picture *f,
-                                            const struct mode_crop_draw *draw, float *out, struct mode_error *err)
-{
-    struct job j = {.p = p, .draw = draw, .out = out};
-    return from_file(&j, f, err);
-}
-
-enum mode_status mode_window_file(const struct mode_preprocess *p, const struct mode_picture *f,
-                                  const struct mode_crop_draw *draw, const struct mode_window_sink *sink,
-                                  struct mode_error *err)
-{
-    struct job j = {.p = p, .draw = draw, .sink = sink};
-    return from_file(&j, f, err);
 }

@@ -68,6 +68,34 @@ failed:
     return st;
 }
 
+/* Of one direction: taps never fall from one output to the next, so the first and the last say it. */
+static enum mode_status reach(int *from, int *count, int n_in, double in0, double in1, int n_all, int at, int n,
+                              enum mode_filter filter, struct mode_error *err)
+{
+    struct mode_taps first = {0}, last = {0};
+    *from = at;
+    *count = n;
+    if (n_all == n_in && in0 == 0 && in1 == n_all) return MODE_OK;
+    enum mode_status st = mode_taps_make(&first, n_in, in0, in1, n_all, at, 1, filter, err);
+    if (!st) st = mode_taps_make(&last, n_in, in0, in1, n_all, at + n - 1, 1, filter, err);
+    if (!st) {
+        *from = first.first[0];
+        *count = last.first[0] + last.n[0] - *from;
+    }
+    mode_taps_clear(&first);
+    mode_taps_clear(&last);
+    return st;
+}
+
+enum mode_status mode_resizer_reach(struct mode_resizer *r, const struct mode_resize_plan *p, struct mode_error *err)
+{
+    enum mode_status st = check(p, err);
+    *r = (struct mode_resizer){.plan = *p};
+    if (!st) st = reach(&r->column, &r->n_columns, p->in_width, p->x0, p->x1, p->width, p->x, p->n_x, p->filter, err);
+    if (!st) st = reach(&r->row, &r->n_rows, p->in_height, p->y0, p->y1, p->height, p->y, p->n_y, p->filter, err);
+    return st;
+}
+
 void mode_resizer_clear(struct mode_resizer *r)
 {
     if (r->across) mode_taps_clear(r->across);

@@ -60,6 +60,9 @@ struct mode_resizer {
 enum mode_status mode_resizer_init(struct mode_resizer *r, const struct mode_resize_plan *plan,
                                    void (*put)(void *ctx, int y, const uint8_t *row), void *ctx,
                                    struct mode_error *err);
+/* What of the input is needed alone, r->column to r->n_rows: no weights, nothing that takes rows. */
+enum mode_status mode_resizer_reach(struct mode_resizer *r, const struct mode_resize_plan *plan,
+                                    struct mode_error *err);
 enum { MODE_RESIZER_ROWS = 16 }; /* at most so many at once */
 void mode_resizer_rows(struct mode_resizer *r, const uint8_t *rows, size_t stride, int n);
 /* All needed rows of a view of plan.in_width x plan.in_height pixels. MODE_E_MEMORY. */

@@ -3,7 +3,7 @@
  * The first half is the host's and here: decoding. The second may be a device's (nn/pixels.h), and gives the floats
  * that mode_preprocess_*_file would have given. Of a JPEG nothing is decoded that the crop leaves out.
  *
- * Threads: pure. */
+ * Threads: any. */
 #ifndef MODE_DATA_WINDOW_H
 #define MODE_DATA_WINDOW_H
 
@@ -18,10 +18,11 @@ struct mode_window {
     int x, y, n_x, n_y;                    /* where the outputs lie in the model's input; around them is p->fill  */
 };
 
-/* Asked once the size is known: where do the window's height * width * 3 bytes go? NULL: there is no room. Then the
- * host resizes as well, and asks again for the result, a window of n_x * n_y pixels that stays as it is; that must be
- * given. w is valid during the call. */
+/* Asked once the size is known: where do the window's height * width * 3 bytes go? NULL: there is no room, as there
+ * never is for more than `most`. Then the host resizes as well, and asks again for the result, a window of n_x * n_y
+ * pixels that stays as it is; that must be given. w is valid during the call. */
 struct mode_window_sink {
+    size_t most;
     uint8_t *(*place)(void *ctx, const struct mode_window *w);
     void *ctx;
 };

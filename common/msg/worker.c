@@ -8,6 +8,7 @@
 #include "base/options.h"
 #include "base/process.h"
 #include "base/str.h"
+#include "base/system_calls.h"
 #include "base/version.h"
 #include "msg/address.h"
 #include "msg/agent.h"
@@ -326,6 +327,9 @@ int mode_worker_main(const char *word, mode_work_fn *work, mode_look_fn *look, i
     if (!st && n_args > 0 && !health && !joins)
         st = MODE_FAIL(&err, MODE_E_USAGE, "\"%s\" is not a sub-command; --help explains", argv[1]);
     if (!st) st = mode_environment_check(&err);
+    if (!st && !health && !mode_system_calls_can_lock())
+        mode_log_warn("no_lock", "this system allows no seccomp filter: pictures are decoded in processes that are not "
+                                 "locked, and .pt files are not read");
     if (!st && !health) st = mode_options_blame(check(&o, joins, &err), &err, "MODE_", argc, argv);
     if (st) {
         fprintf(stderr, "mode-%s: %s\n", word, err.text);

@@ -2,6 +2,7 @@
 
 #include "base/parallel.h"
 #include "base/str.h"
+#include "data/decoder.h"
 #include "data/face_boxes.h"
 #include "data/sample_json.h"
 #include "data/utf8.h"
@@ -78,26 +79,35 @@ static void verdict_clear(struct verdict *v)
     mode_text_choice_clear(&v->text);
 }
 
+/* A picture that a decoder fails at is one to look at: where it lies. */
+static void add_place(struct mode_error *e, const struct mode_sample *s)
+{
+    char why[sizeof e->text];
+    memcpy(why, e->text, sizeof why);
+    mode_error_set(e, e->status, e->file, e->line, "%s at the picture of %llu bytes at byte %llu", why,
+                   (unsigned long long)s->image_size, (unsigned long long)s->image_offset);
+}
+
 /* Does the picture decode? On failure why is set and the fate returned. */
 static enum mode_fate check_image(struct mode_sample *s, const uint8_t *data, struct verdict *v,
-                                  const struct mode_image_limits *limits)
+                                  const struct mode_captions_options *o)
 {
-    struct mode_image im;
     int width, height;
     if (mode_image_sniff(data, s->image_size) == MODE_IMAGE_UNKNOWN) {
         mode_error_set(&v->err, MODE_E_FORMAT, __FILE__, __LINE__, "not a JPEG, PNG or WebP picture but %s",
                        mode_image_looks_like(data, s->image_size));
         return MODE_FATE_NOT_AN_IMAGE;
     }
-    if (mode_image_header(data, s->image_size, &width, &height, &v->err)) return MODE_FATE_BAD_IMAGE;
+    enum mode_status st = mode_image_probe(data, s->image_size, &o->limits, &width, &height, &v->err);
     s->width = (uint32_t)width;
     s->height = (uint32_t)height;
-    switch (mode_image_decode(&im, data, s->image_size, limits, &v->err)) {
-    case MODE_OK: mode_image_clear(&im); return MODE_FATE_KEPT;
-    case MODE_E_VALUE: return MODE_FATE_IMAGE_TOO_LARGE;
-    case MODE_E_MEMORY: v->failed = MODE_E_MEMORY; return MODE_FATE_BAD_IMAGE;
-    default: return MODE_FATE_BAD_IMAGE;
+    if (st == MODE_E_VALUE) return MODE_FATE_IMAGE_TOO_LARGE;
+    if (st && strncmp(v->err.text, MODE_DECODER_FAILED, strlen(MODE_DECODER_FAILED)) == 0) {
+        add_place(&v->err, s);
+        if (o->goes_on) o->goes_on(o->ctx);
     }
+    if (st && st != MODE_E_FORMAT) v->failed = st; /* the machine's fault, not the picture's */
+    return st ? MODE_FATE_BAD_IMAGE : MODE_FATE_KEPT;
 }
 
 /* The boxes to blur. A field that is there and no list of boxes costs the sample: it must not be trained on as it is.
@@ -164,7 +174,7 @@ static void one_sample(void *ctx, int64_t item, int thread)
         fate = v->text.fate;
         mode_error_set(&v->err, MODE_E_FORMAT, __FILE__, __LINE__, "%s", v->text.why);
     } else
-        fate = check_image(s, w->data->data + image->offset, v, &w->o->limits);
+        fate = check_image(s, w->data->data + image->offset, v, w->o);
     if (fate == MODE_FATE_KEPT) fate = find_boxes(v, w, g);
     s->fate = (uint8_t)fate;
 }

@@ -178,7 +178,7 @@ enum mode_status mode_windows_add(struct mode_windows *w, int64_t i, const struc
                                   const struct mode_crop_draw *draw, struct mode_error *err)
 {
     struct one o = {w, i};
-    const struct mode_window_sink sink = {.place = place, .ctx = &o};
+    const struct mode_window_sink sink = {.most = MODE_WINDOW_MOST, .place = place, .ctx = &o};
     return mode_window_file(&w->preprocess, f, draw, &sink, err);
 }
 

@@ -2,11 +2,15 @@
 
 #include "base/log.h"
 #include "base/str.h"
+#include "data/decoder.h"
 #include "pipeline/captions.h"
 #include "proto/captions.pb-c.h"
 
+#include <string.h>
+
 struct reporter {
     struct mode_job *job;
+    const char *shard;
     uint64_t seen[MODE_FATE_COUNT];
 };
 
@@ -17,6 +21,12 @@ static bool progress(void *ctx, uint64_t done, uint64_t total)
     return !mode_job_stopping(r->job);
 }
 
+static void goes_on(void *ctx)
+{
+    const struct reporter *r = ctx;
+    mode_job_goes_on(r->job);
+}
+
 static bool fetching(void *ctx, uint64_t done, uint64_t total)
 {
     struct reporter *r = ctx;
@@ -24,11 +34,15 @@ static bool fetching(void *ctx, uint64_t done, uint64_t total)
     return !mode_job_stopping(r->job);
 }
 
-/* The first of each fate and every 1000th are worth a person's attention, the others a debugger's. */
+/* The first of each fate and every 1000th are worth a person's attention, the others a debugger's. Every picture is
+ * that a decoder fails at: it may have been made to break it. */
 static void reject(void *ctx, uint32_t sample, enum mode_fate fate, const char *why)
 {
     struct reporter *r = ctx;
     const uint64_t n = r->seen[fate]++;
+    if (strncmp(why, MODE_DECODER_FAILED, strlen(MODE_DECODER_FAILED)) == 0)
+        mode_log_warn("decoder_failed", "shard=%s sample=%u fate=%s why=%s", r->shard, sample, mode_fate_name(fate),
+                      why);
     mode_log_write(n % 1000 == 0 ? MODE_LOG_WARN : MODE_LOG_DEBUG, "sample_rejected",
                    "sample=%u fate=%s so_far=%llu why=%s", sample, mode_fate_name(fate), (unsigned long long)n + 1,
                    why);
@@ -41,7 +55,7 @@ enum mode_status captions_work(struct mode_job *job, struct mode_error *err)
     enum mode_status st;
     Mode__CaptionsRequest *q = mode_job_unpack(job, &mode__captions_request__descriptor, err);
     if (!q) return err->status;
-    struct reporter r = {.job = job};
+    struct reporter r = {.job = job, .shard = q->shard_name};
     struct mode_captions_options o = {.shard_path = q->shard_path,
                                       .shard_name = q->shard_name,
                                       .shard_size = q->shard_size,
@@ -53,6 +67,7 @@ enum mode_status captions_work(struct mode_job *job, struct mode_error *err)
                                       .strict = q->strict,
                                       .progress = progress,
                                       .reject = reject,
+                                      .goes_on = goes_on,
                                       .fetching = fetching,
                                       .ctx = &r};
     if (q->max_image_pixels) o.limits.max_pixels = q->max_image_pixels;

@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 struct bench_clock {
-    double wall, cpu; /* seconds; cpu: of all threads of this process */
+    double wall, cpu; /* seconds; cpu: of all threads of this process, and of its decoders */
 };
 
 /* What both clocks say now. */

@@ -3,6 +3,7 @@
 #include "base/output.h"
 #include "base/str.h"
 #include "data/dali_index.h"
+#include "data/decoder.h"
 #include "fates.h"
 #include "fetching.h"
 #include "pipeline/captions.h"
@@ -80,7 +81,8 @@ static bool fetching(void *ctx, uint64_t done, uint64_t total)
 static void reject(void *ctx, uint32_t sample, enum mode_fate fate, const char *why)
 {
     struct shard_report *r = ctx;
-    if (r->verbose) fprintf(stderr, "%s sample %u: %s: %s\n", r->name, sample, mode_fate_name(fate), why);
+    if (r->verbose || strncmp(why, MODE_DECODER_FAILED, strlen(MODE_DECODER_FAILED)) == 0)
+        fprintf(stderr, "%s sample %u: %s: %s\n", r->name, sample, mode_fate_name(fate), why);
 }
 
 static void add_totals(struct totals *t, const struct mode_captions *c)

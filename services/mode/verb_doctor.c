@@ -4,7 +4,9 @@
 #include "base/options.h"
 #include "base/parallel.h"
 #include "base/str.h"
+#include "base/system_calls.h"
 #include "client.h"
+#include "data/image.h"
 #include "doctor.h"
 #include "pipeline/spec.h"
 #include "ranges.h"
@@ -191,6 +193,21 @@ static void look_at_s3(int count[DOCTOR_VERDICTS])
     mode_aws_clear(&a);
 }
 
+/* Has one of the processes refuse what is no picture. */
+static void look_at_decoders(int count[DOCTOR_VERDICTS])
+{
+    struct mode_error err = {0};
+    int width, height;
+    if (mode_image_header((const uint8_t *)"no picture", 10, &width, &height, &err) != MODE_E_FORMAT)
+        doctor_say(count, DOCTOR_BAD, "pictures", "%s", err.text);
+    else if (!mode_system_calls_can_lock())
+        doctor_say(count, DOCTOR_WARN, "pictures",
+                   "decoded in processes of their own that are not locked: this system allows no seccomp filter, and "
+                   ".pt files are not read");
+    else
+        doctor_say(count, DOCTOR_OK, "pictures", "decoded in locked processes");
+}
+
 static void look_at_spec(int count[DOCTOR_VERDICTS], const char *path)
 {
     struct mode_spec spec;
@@ -215,7 +232,7 @@ static enum mode_status doctor(int argc, char **argv, struct mode_error *err)
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(table, "MODE_", "mode doctor [options]",
                           "Looks whether this machine can run a workspace: Redis (or the coordinator that "
-                          "--coordinator-admin names), filesystem, disk, memory, GPUs, inputs.\n"
+                          "--coordinator-admin names), filesystem, disk, memory, decoders, GPUs, inputs.\n"
                           "Exit: 0 nothing is bad, 78 something is.");
         return MODE_OK;
     }
@@ -235,6 +252,7 @@ static enum mode_status doctor(int argc, char **argv, struct mode_error *err)
     }
     look_at_workspace(count, o.client.workspace);
     look_at_machine(count);
+    look_at_decoders(count);
     doctor_gpus(count);
     if (o.spec) look_at_spec(count, o.spec);
 out:

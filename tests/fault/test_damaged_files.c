@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/str.h"
 #include "data/captions.h"
+#include "data/decode_here.h"
 #include "data/samples.h"
 #include "picture_fixture.h"
 #include "pipeline/captions.h"
@@ -200,7 +201,7 @@ static void test_pictures(void **state)
             const size_t n = mutate(hurt, files[f].size, &r);
             uint8_t *exact = malloc(n);
             memcpy(exact, hurt, n);
-            const enum mode_status st = mode_image_decode(&im, exact, n, &limits, &err);
+            const enum mode_status st = mode__decode_here(&im, exact, n, &limits, &err);
             if (st == MODE_OK) {
                 accepted++;
                 assert_true((uint64_t)im.width * (uint64_t)im.height <= limits.max_pixels);

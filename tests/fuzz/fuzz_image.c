@@ -1,5 +1,6 @@
 /* Any bytes as a picture: it decodes or is refused with a sentence, in bounded memory; and what the transforms make of
  * the file is what they make of its pixels. */
+#include "data/decode_here.h"
 #include "data/image.h"
 
 #include <math.h>
@@ -19,10 +20,13 @@ static void same(const struct mode_picture *f, const struct mode_image *im, cons
                  const struct mode_crop_draw *draw)
 {
     float a[3 * S * S], b[3 * S * S];
+    uint8_t bytes[3 * S * S];
+    struct mode_half half = {.p = p, .draw = draw, .to = bytes};
     struct mode_error err = {0};
     enum mode_status sa, sb;
     sa = draw ? mode_preprocess_train(p, im, draw, a, &err) : mode_preprocess_eval(p, im, a, &err);
-    sb = draw ? mode_preprocess_train_file(p, f, draw, b, &err) : mode_preprocess_eval_file(p, f, b, &err);
+    sb = mode__window_here(&half, f, &err);
+    if (!sb) sb = mode__window_floats(b, &half, bytes, &err);
     if (sa != sb || (!sa && memcmp(a, b, sizeof a) != 0)) abort();
     for (int i = 0; !sa && i < 3 * S * S; i++)
         if (!isfinite(a[i])) abort();
@@ -36,16 +40,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct mode_image im;
     struct mode_preprocess p;
     int w = 0, h = 0;
-    const enum mode_status head = mode_image_header(data, size, &w, &h, &err);
+    const enum mode_status head = mode__header_here(data, size, &w, &h, &err);
     if (head) refused(head, &err);
     memset(&err, 0, sizeof err);
     const bool whole = mode_image_is_whole(data, size);
-    const enum mode_status st = mode_image_decode(&im, data, size, &limits, &err);
+    const enum mode_status st = mode__decode_here(&im, data, size, &limits, &err);
     mode_preprocess_default(&p, S);
     if (st) {
-        float out[3 * S * S];
+        uint8_t out[3 * S * S];
+        struct mode_half half = {.p = &p, .to = out};
         refused(st, &err);
-        if (im.rgb || mode_preprocess_eval_file(&p, &f, out, &err) == MODE_OK) abort();
+        if (im.rgb || mode__window_here(&half, &f, &err) == MODE_OK) abort();
         return 0;
     }
     if (head || im.width != w || im.height != h) abort();
