@@ -273,11 +273,16 @@ static enum mode_status start(struct mode_decoder **decoder, size_t bytes, size_
         *decoder = d;
         return MODE_OK;
     }
-    const int how = end(d, 0);
+    const int how = end(d, byte < 0 ? byte : 0);
     return MODE_FAIL(err, was_killed(how) ? MODE_E_TEMP : MODE_E_GENERIC,
-                     "the process that pictures are decoded in ended before it began (%s %d); it is this program once "
-                     "more, by way of /proc/self/exe",
-                     WIFSIGNALED(how) ? "signal" : "status", WIFSIGNALED(how) ? WTERMSIG(how) : WEXITSTATUS(how));
+                     "the process that pictures are decoded in did not begin (%s %d); it is this program once more, by "
+                     "way of /proc/self/exe",
+                     how < 0            ? "reason"
+                     : WIFSIGNALED(how) ? "signal"
+                                        : "status",
+                     how < 0            ? how
+                     : WIFSIGNALED(how) ? WTERMSIG(how)
+                                        : WEXITSTATUS(how));
 failed:
     if (!rc) rc = errno;
     if (fd >= 0) close(fd);

@@ -90,7 +90,7 @@ static void add_place(struct mode_error *e, const struct mode_sample *s)
 
 /* Does the picture decode? On failure why is set and the fate returned. */
 static enum mode_fate check_image(struct mode_sample *s, const uint8_t *data, struct verdict *v,
-                                  const struct mode_captions_options *o)
+                                  const struct mode_image_limits *limits)
 {
     int width, height;
     if (mode_image_sniff(data, s->image_size) == MODE_IMAGE_UNKNOWN) {
@@ -98,14 +98,11 @@ static enum mode_fate check_image(struct mode_sample *s, const uint8_t *data, st
                        mode_image_looks_like(data, s->image_size));
         return MODE_FATE_NOT_AN_IMAGE;
     }
-    enum mode_status st = mode_image_probe(data, s->image_size, &o->limits, &width, &height, &v->err);
+    enum mode_status st = mode_image_probe(data, s->image_size, limits, &width, &height, &v->err);
     s->width = (uint32_t)width;
     s->height = (uint32_t)height;
     if (st == MODE_E_VALUE) return MODE_FATE_IMAGE_TOO_LARGE;
-    if (st && strncmp(v->err.text, MODE_DECODER_FAILED, strlen(MODE_DECODER_FAILED)) == 0) {
-        add_place(&v->err, s);
-        if (o->goes_on) o->goes_on(o->ctx);
-    }
+    if (st && strncmp(v->err.text, MODE_DECODER_FAILED, strlen(MODE_DECODER_FAILED)) == 0) add_place(&v->err, s);
     if (st && st != MODE_E_FORMAT) v->failed = st; /* the machine's fault, not the picture's */
     return st ? MODE_FATE_BAD_IMAGE : MODE_FATE_KEPT;
 }
@@ -174,7 +171,7 @@ static void one_sample(void *ctx, int64_t item, int thread)
         fate = v->text.fate;
         mode_error_set(&v->err, MODE_E_FORMAT, __FILE__, __LINE__, "%s", v->text.why);
     } else
-        fate = check_image(s, w->data->data + image->offset, v, w->o);
+        fate = check_image(s, w->data->data + image->offset, v, &w->o->limits);
     if (fate == MODE_FATE_KEPT) fate = find_boxes(v, w, g);
     s->fate = (uint8_t)fate;
 }

@@ -35,8 +35,6 @@ struct mode_captions_options {
      * sample that is not kept, in tar order, with a sentence for people. */
     bool (*progress)(void *ctx, uint64_t done, uint64_t total);
     void (*reject)(void *ctx, uint32_t sample, enum mode_fate fate, const char *why);
-    /* May be NULL. Of any thread, between two calls of progress: a picture took long, and it goes on. */
-    void (*goes_on)(void *ctx);
     /* While a shard of another machine is fetched, with bytes; may be NULL. false stops with MODE_E_STOPPED. */
     bool (*fetching)(void *ctx, uint64_t done, uint64_t total);
     void *ctx;

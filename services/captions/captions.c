@@ -21,12 +21,6 @@ static bool progress(void *ctx, uint64_t done, uint64_t total)
     return !mode_job_stopping(r->job);
 }
 
-static void goes_on(void *ctx)
-{
-    const struct reporter *r = ctx;
-    mode_job_goes_on(r->job);
-}
-
 static bool fetching(void *ctx, uint64_t done, uint64_t total)
 {
     struct reporter *r = ctx;
@@ -67,7 +61,6 @@ enum mode_status captions_work(struct mode_job *job, struct mode_error *err)
                                       .strict = q->strict,
                                       .progress = progress,
                                       .reject = reject,
-                                      .goes_on = goes_on,
                                       .fetching = fetching,
                                       .ctx = &r};
     if (q->max_image_pixels) o.limits.max_pixels = q->max_image_pixels;
