@@ -25,7 +25,8 @@ struct mode_logistic_room {
     double strength;      /* of the fit */
     double *curve;        /* [d] about the second derivatives along a column, but for what is held */
     float *w32, *b32;     /* [c, d], [c]: what products see */
-    float *dw32;          /* [c, d] of some rows */
+    float *dw32;          /* [c, d] of some rows; 0 between */
+    double *g;            /* [c, d] of all */
     float *score;         /* [rows, c]: scores, then softmax less the label */
     double *loss, *size;  /* [rows / ITEM] of items; size: of the scores that a loss is the difference of */
     double *column;       /* [rows / ITEM, c]: sums of the same by columns */
@@ -173,6 +174,17 @@ static void round_weights(struct mode_logistic *m, const double *theta)
     for (int64_t k = 0; k < m->c; k++) room->b32[k] = (float)theta[m->c * m->d + k];
 }
 
+/* Of a class: the gradient of some rows is added to that of all, and is 0 for the next. */
+static void gather_item(void *ctx, int64_t k, int thread)
+{
+    struct mode_logistic *m = ctx;
+    double *g = m->room->g + k * m->d;
+    float *some = m->room->dw32 + k * m->d;
+    (void)thread;
+    for (int64_t j = 0; j < m->d; j++) g[j] += some[j];
+    memset(some, 0, (size_t)m->d * sizeof *some);
+}
+
 /* theta [c * (d + 1)]: weights, biases; g likewise. */
 static double value_of(void *ctx, const double *theta, double *g, double *noise)
 {
@@ -185,6 +197,7 @@ static double value_of(void *ctx, const double *theta, double *g, double *noise)
                        dw = mode_tensor_2d(room->dw32, MODE_DTYPE_F32, c, d);
     round_weights(m, theta);
     memset(g, 0, (size_t)numbers(d, c) * sizeof *g);
+    room->g = g;
     for (int64_t at = 0; at < m->n; at += room->rows) {
         const int64_t some = m->n - at < room->rows ? m->n - at : room->rows, items = (some + ITEM - 1) / ITEM;
         struct mode_tensor x = mode_tensor_2d((void *)(uintptr_t)(m->x + at * d), MODE_DTYPE_F32, some, d),
@@ -193,9 +206,8 @@ static double value_of(void *ctx, const double *theta, double *g, double *noise)
         room->label = m->label + at;
         room->some = some;
         mode_parallel_for(items, softmax_item, room);
-        memset(room->dw32, 0, (size_t)w_numbers * sizeof *room->dw32);
         mode_linear_back(m->be, NULL, &dw, NULL, &y, &x, &w);
-        for (int64_t i = 0; i < w_numbers; i++) g[i] += room->dw32[i];
+        mode_parallel_for(c, gather_item, m);
         for (int64_t i = 0; i < items; i++) {
             loss += room->loss[i];
             size += room->size[i];
@@ -311,7 +323,7 @@ enum mode_status mode_logistic_open(struct mode_logistic *m, struct mode_backend
     room->curve = malloc((size_t)d * sizeof *room->curve);
     room->w32 = malloc((size_t)(c * d) * sizeof *room->w32);
     room->b32 = malloc((size_t)c * sizeof *room->b32);
-    room->dw32 = malloc((size_t)(c * d) * sizeof *room->dw32);
+    room->dw32 = calloc((size_t)(c * d), sizeof *room->dw32);
     room->score = malloc((size_t)(rows * c) * sizeof *room->score);
     room->loss = malloc((size_t)(2 * items) * sizeof *room->loss);
     room->column = malloc((size_t)(items * c) * sizeof *room->column);
