@@ -1,4 +1,4 @@
-/* file.h - whole files, safe replacement, paths.
+/* file.h - whole files, safe replacement.
  *
  * Readers must never see half a file: mode_file_write_atomic writes a temporary beside the target, fsyncs it,
  * renames it over the target and fsyncs the folder. Errors name the path, once, and never the temporary's.
@@ -12,6 +12,7 @@
 #define MODE_BASE_FILE_H
 
 #include "base/error.h"
+#include "base/path.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -65,13 +66,6 @@ struct mode_mapping {
 };
 enum mode_status mode_file_map(const char *path, struct mode_mapping *map, struct mode_error *err);
 void mode_file_unmap(struct mode_mapping *map);
-
-/* "dir/name"; the caller frees. */
-char *mode_path_join(const char *dir, const char *name);
-/* The folder that path lies in, "." where it names none; the caller frees. */
-char *mode_path_folder(const char *path);
-/* The part after the last '/'; borrowed from path. */
-const char *mode_path_base(const char *path);
 
 /* SHA-256 as 64 lower-case hex digits and a NUL. */
 #define MODE_DIGEST_HEX 65

@@ -1,7 +1,7 @@
 #include "dist/meeting.h"
 
 #include "base/clock.h"
-#include "base/file.h"
+#include "base/path.h"
 #include "base/str.h"
 #include "dist/ranks.h"
 

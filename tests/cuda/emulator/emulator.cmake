@@ -29,7 +29,7 @@ function(mode_emulate_cuda)
 
   # what is loaded in NCCL's place; it brings its own copy of what it needs of common/
   add_library(mode_emulated_nccl SHARED ${MODE_EMULATOR_DIR}/nccl.c ${common}/dist/meeting.c ${common}/base/error.c
-              ${common}/base/str.c ${common}/base/clock.c)
+              ${common}/base/str.c ${common}/base/path.c ${common}/base/clock.c)
   set_target_properties(mode_emulated_nccl PROPERTIES OUTPUT_NAME nccl SUFFIX .so.2 C_VISIBILITY_PRESET default
                         LIBRARY_OUTPUT_DIRECTORY ${out} BUILD_RPATH ${out})
   target_include_directories(mode_emulated_nccl PRIVATE ${MODE_EMULATOR_DIR}/include ${common})
