@@ -5,6 +5,7 @@
 #define MODE_TESTS_WORKER_WORLD_H
 
 #include "base/clock.h"
+#include "base/parallel.h"
 #include "base/rng.h"
 #include "base/str.h"
 #include "msg/runtime.h"
@@ -53,6 +54,12 @@ static inline bool is_held(const struct mode_job *job)
     bool yes = mode_file_exists(path);
     free(path);
     return yes;
+}
+
+static inline void one_item(void *ctx, int64_t item, int thread)
+{
+    (void)ctx, (void)item, (void)thread;
+    usleep(10000);
 }
 
 static inline enum mode_status test_work(struct mode_job *job, struct mode_error *err)
@@ -115,6 +122,10 @@ static inline enum mode_status test_work(struct mode_job *job, struct mode_error
             usleep(10000);
         }
         return put(job, "out", "slow", err);
+    }
+    if (strncmp(what, "long", 4) == 0) { /* or "longer": one batch, of which nothing is said before it is done */
+        for (int i = 0; i < (what[4] ? 3000 : 150); i++) mode_parallel_for(1, one_item, NULL);
+        return put(job, "out", what, err);
     }
     if (strcmp(what, "train") == 0 || strcmp(what, "diverge") == 0) {
         for (uint64_t i = 1; (i < 150 || is_held(job)) && !mode_job_stopping(job); i++) {

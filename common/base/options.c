@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 enum mode_status mode_parse_int(const char *text, const char *what, int64_t min, int64_t max, int64_t *out,
                                 struct mode_error *err)
@@ -199,20 +201,83 @@ bool mode_options_wants_help(int argc, char **argv)
     return false;
 }
 
+/* Columns of the help: what COLUMNS says, else those of the terminal, and then no more than reads well. */
+static int help_width(void)
+{
+    enum { LEAST = 60, MOST = 100 };
+    struct winsize terminal;
+    const char *columns = getenv("COLUMNS");
+    int width = columns ? atoi(columns) : 0;
+    if (width <= 0) {
+        width = ioctl(STDOUT_FILENO, TIOCGWINSZ, &terminal) == 0 ? terminal.ws_col : 0;
+        if (width == 0 || width > MOST) width = MOST;
+    }
+    return width < LEAST ? LEAST : width;
+}
+
+/* Columns of n bytes of UTF-8. */
+static int columns_of(const char *text, size_t n)
+{
+    int columns = 0;
+    for (size_t i = 0; i < n; i++) columns += ((unsigned char)text[i] & 0xc0) != 0x80;
+    return columns;
+}
+
+/* Prints text in lines of at most width columns, those after the first indented. A line end in it is kept, and so is
+ * all of a line that begins with a blank. */
+static void print_filled(const char *text, int indent, int width)
+{
+    int at = indent;
+    bool first_word = true, as_it_is = text[0] == ' ';
+    while (*text) {
+        const size_t n = strcspn(text, as_it_is ? "\n" : " \n");
+        const int columns = columns_of(text, n);
+        if (!first_word && at + 1 + columns > width) {
+            printf("\n%*s", indent, "");
+            at = indent;
+        } else if (!first_word) {
+            putchar(' ');
+            at++;
+        }
+        fwrite(text, 1, n, stdout);
+        at += columns;
+        text += n;
+        first_word = *text == '\n';
+        if (first_word) {
+            printf("\n%*s", text[1] == '\n' || !text[1] ? 0 : indent, "");
+            as_it_is = *++text == ' ';
+            at = indent;
+        } else {
+            text += strspn(text, " ");
+        }
+    }
+    putchar('\n');
+}
+
 void mode_options_help(const struct mode_option *table, const char *env_prefix, const char *usage, const char *prose)
 {
+    enum { LEFT = 29 };
+    const int width = help_width();
     char name[128], left[160];
-    printf("usage: %s\n\n%s\n", usage, prose);
+    printf("usage: ");
+    print_filled(usage, 7, width);
+    putchar('\n');
+    print_filled(prose, 0, width);
     if (table->type != MODE_OPTION_END) printf("\noptions (environment twin in brackets):\n");
     for (; table->type != MODE_OPTION_END; table++) {
+        const bool has_default = table->value && strcmp(table->value, "-1") != 0;
         env_name(name, sizeof name, env_prefix, table->name);
         snprintf(left, sizeof left, "--%s%s%s", table->name, table->meta ? " " : "", table->meta ? table->meta : "");
-        printf("  %-26s ", left);
-        for (const char *c = table->help; *c; c++) {
-            putchar(*c);
-            if (*c == '\n') printf("%-29s", "");
-        }
-        if (table->value && strcmp(table->value, "-1") != 0) printf(" (default %s)", table->value);
-        printf(table->type == MODE_OPTION_BARE ? "\n" : " [%s]\n", name);
+        const bool fits = columns_of(left, strlen(left)) <= LEFT - 3;
+        if (fits)
+            printf("  %-*s ", LEFT - 3, left);
+        else
+            printf("  %s\n%*s", left, LEFT, "");
+        char *help = mode_xasprintf(
+            "%s%s%s%s%s%s%s", table->help, has_default ? " (default " : "", has_default ? table->value : "",
+            has_default ? ")" : "", table->type == MODE_OPTION_BARE ? "" : " [",
+            table->type == MODE_OPTION_BARE ? "" : name, table->type == MODE_OPTION_BARE ? "" : "]");
+        print_filled(help, LEFT, width);
+        free(help);
     }
 }

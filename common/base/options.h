@@ -82,7 +82,9 @@ enum mode_status mode_option_wrong(struct mode_error *err, const char *name);
 enum mode_status mode_options_blame(enum mode_status st, struct mode_error *err, const char *env_prefix, int argc,
                                     char **argv);
 bool mode_options_wants_help(int argc, char **argv);
-/* Usage text on stdout: the usage line, the prose, then a row per option with default and environment twin. */
+/* Usage text on stdout: the usage line, the prose, then a row per option with default and environment twin, all in
+ * lines of at most COLUMNS, else of the terminal's width up to 100. Line ends of prose and help stay; one that begins
+ * with a blank is not broken. */
 void mode_options_help(const struct mode_option *table, const char *env_prefix, const char *usage, const char *prose);
 
 /* Strict numbers: the whole text must be one, in range; MODE_E_VALUE otherwise, what names the thing. */

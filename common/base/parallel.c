@@ -28,6 +28,7 @@ static struct {
     void *ctx;
     int64_t n;
     atomic_int_fast64_t next;
+    atomic_uint_fast64_t *items; /* mode_parallel_count_in */
 } pool = {.once = PTHREAD_ONCE_INIT,
           .caller = PTHREAD_MUTEX_INITIALIZER,
           .lock = PTHREAD_MUTEX_INITIALIZER,
@@ -37,13 +38,19 @@ static struct {
 static _Thread_local bool inside;
 static _Thread_local int my_thread; /* 0 outside the pool's own threads */
 
+static void do_item(mode_item_fn *fn, void *ctx, int64_t item, int thread)
+{
+    fn(ctx, item, thread);
+    if (pool.items) atomic_fetch_add_explicit(pool.items, 1, memory_order_relaxed);
+}
+
 static void take_items(mode_item_fn *fn, void *ctx, int64_t n, int thread)
 {
     inside = true;
     for (;;) {
         int64_t i = atomic_fetch_add(&pool.next, 1);
         if (i >= n) break;
-        fn(ctx, i, thread);
+        do_item(fn, ctx, i, thread);
     }
     inside = false;
 }
@@ -128,6 +135,11 @@ void mode_parallel_share(int n)
     atomic_store(&pool.sharers, n);
 }
 
+void mode_parallel_count_in(atomic_uint_fast64_t *items)
+{
+    pool.items = items;
+}
+
 void mode_parallel_for(int64_t n, mode_item_fn *fn, void *ctx)
 {
     int threads = mode_parallel_threads();
@@ -135,7 +147,7 @@ void mode_parallel_for(int64_t n, mode_item_fn *fn, void *ctx)
     if (threads == 1 || n == 1 || inside) {
         bool was = inside;
         inside = true;
-        for (int64_t i = 0; i < n; i++) fn(ctx, i, my_thread);
+        for (int64_t i = 0; i < n; i++) do_item(fn, ctx, i, my_thread);
         inside = was;
         return;
     }

@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 
+#include <stdatomic.h>
 #include <stdint.h>
 
 typedef void mode_item_fn(void *ctx, int64_t item, int thread); /* thread in [0, mode_parallel_threads()) */
@@ -27,6 +28,9 @@ void mode_parallel_set_threads(int n);
 /* From here on this is one of n processes that share the machine's processors: an n-th of the threads take part (at
  * least one). For tasks that several processes do; 1: alone again. Nobody may be in the pool. */
 void mode_parallel_share(int n);
+/* From here on 1 is added there for every item that is done, so that others see that work goes on within a long one;
+ * NULL: nowhere. Nobody may be in the pool. */
+void mode_parallel_count_in(atomic_uint_fast64_t *items);
 /* Run fn for item = 0 .. n-1, return when all are done. */
 void mode_parallel_for(int64_t n, mode_item_fn *fn, void *ctx);
 

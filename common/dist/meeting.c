@@ -1,10 +1,12 @@
 #include "dist/meeting.h"
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/str.h"
 #include "dist/ranks.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -13,12 +15,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { SLICE_MS = 50, HELLO_S = 5 };
+enum { SLICE_MS = 50, HELLO_S = 5, TURN_S = 5 };
 
 static const char MAGIC[8] = "MODEmeet";
 
@@ -122,12 +125,33 @@ static void keep_alive(int fd, const struct place *p)
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
-static bool connects(const struct place *p)
+/* Does somebody listen there? Who has more connections than he takes does, too. */
+static bool is_alive(const struct place *p)
 {
-    int fd = new_socket(p);
-    bool yes = fd >= 0 && connect(fd, (const struct sockaddr *)&p->addr, p->len) == 0;
+    int fd = socket(p->addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    bool yes = fd >= 0 && (connect(fd, (const struct sockaddr *)&p->addr, p->len) == 0 || errno == EAGAIN);
     if (fd >= 0) close(fd);
     return yes;
+}
+
+/* A socket file has its name before anybody listens there, and nobody answers then, as at one that was left. So those
+ * who begin to listen in a folder do it one after another: a file at which nobody answers is one that was left. -1: the
+ * folder cannot be locked, or somebody keeps it locked for other ends. */
+static int take_turn(const char *path)
+{
+    char *folder = mode_path_folder(path);
+    const double until = mode_clock_s() + TURN_S;
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    free(folder);
+    while (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        if (mode_clock_s() < until && (errno == EWOULDBLOCK || errno == EINTR)) {
+            (void)poll(NULL, 0, SLICE_MS);
+            continue;
+        }
+        close(fd);
+        fd = -1;
+    }
+    return fd;
 }
 
 static enum mode_status listen_at(int *fd, struct mode_meeting *m, const struct place *p,
@@ -136,23 +160,25 @@ static enum mode_status listen_at(int *fd, struct mode_meeting *m, const struct 
     int on = 1, rc;
     *fd = new_socket(p);
     if (*fd < 0) return MODE_FAIL(err, MODE_E_IO, "no socket to be had: %s", strerror(errno));
+    const int turn = p->is_path ? take_turn(o->place) : -1;
     if (!p->is_path) (void)setsockopt(*fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     mode_t mask = umask(0177);
     rc = bind(*fd, (const struct sockaddr *)&p->addr, p->len);
-    if (rc && errno == EADDRINUSE && p->is_path && !connects(p)) { /* left by a process that was killed */
-        struct stat st;
-        if (stat(o->place, &st) == 0 && S_ISSOCK(st.st_mode) && unlink(o->place) == 0)
+    if (rc && errno == EADDRINUSE && p->is_path) {
+        struct stat st; /* perhaps left by a process that was killed */
+        if (!is_alive(p) && stat(o->place, &st) == 0 && S_ISSOCK(st.st_mode) && unlink(o->place) == 0)
             rc = bind(*fd, (const struct sockaddr *)&p->addr, p->len);
         else
             errno = EADDRINUSE;
     }
+    if (!rc && p->is_path) m->path = mode_xstrdup(o->place);
+    if (!rc) rc = listen(*fd, MODE_RANKS_MAX); /* of two with one port, only one can */
     int why = errno;
     umask(mask);
+    if (turn >= 0) close(turn);
     if (rc)
         return MODE_FAIL(err, MODE_E_CREATE, "process 0 cannot listen at %s: %s%s", o->place, strerror(why),
                          why == EADDRINUSE ? ". HINT: another training may be meeting there" : "");
-    if (p->is_path) m->path = mode_xstrdup(o->place);
-    if (listen(*fd, MODE_RANKS_MAX)) return MODE_FAIL(err, MODE_E_IO, "%s: %s", o->place, strerror(errno));
     return MODE_OK;
 }
 
@@ -235,8 +261,8 @@ static enum mode_status gather_all(struct mode_meeting *m, const struct place *p
         here = 1;
         for (int r = 1; r < m->size; r++) here += m->fd[r] >= 0;
     }
+    if (m->path) unlink(m->path); /* while somebody answers there: it is nobody else's yet */
     if (listener >= 0) close(listener);
-    if (m->path) unlink(m->path);
     for (int r = 1; r < m->size; r++)
         if (m->fd[r] >= 0) answer(m->fd[r], st, st ? "process 0 gave up the meeting: see its message" : "");
     return st;

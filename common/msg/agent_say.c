@@ -180,6 +180,8 @@ void mode_agent_say_progress(struct agent *a, double now)
         t->rate = rate_of(w, now, t->done);
         t->seconds = now - w->began;
         t->rss_bytes = mode_slot_rss(&w->proc);
+        t->has_changes = 1;
+        t->changes = atomic_load(&w->proc.page->changes);
         if (train_step(&steps[p.n_tasks], w->proc.page)) t->train = &steps[p.n_tasks];
         said[p.n_tasks] = add_scores(t, w->proc.page, left);
         left -= t->n_scores;

@@ -363,6 +363,7 @@ int mode_compute_main(const char *word, mode_work_fn *work, int argc, char **arg
     close(page_fd);
     const int gpus = atoi(argv[8]);
     if (threads > 0) mode_parallel_set_threads(threads);
+    mode_parallel_count_in(&page->changes);
     enum mode_status st = mode_store_open(&store, argv[6], &err);
     if (st) {
         mode_log_failure("fatal", &err);
@@ -379,6 +380,7 @@ int mode_compute_main(const char *word, mode_work_fn *work, int argc, char **arg
     }
     mode_job_drop(&kept);
     mode_store_close(&store);
+    mode_parallel_count_in(NULL);
     munmap(page, sizeof *page);
     close(sock);
     return 0;

@@ -49,7 +49,8 @@ const char *mode_job_checkpoint_mine(struct mode_job *job);
  * manifest is created. Older complete checkpoints but the last two are removed. */
 enum mode_status mode_job_checkpoint_done(struct mode_job *job, const char *name, struct mode_error *err);
 
-/* Progress: done of total `unit`s; feeds the lease's stall clock, so call it at least every few seconds. */
+/* Progress: done of total `unit`s, at least every few seconds where there is so much to tell. It feeds the lease's stall
+ * clock, as every item does that mode_parallel_for has done. */
 void mode_job_progress(struct mode_job *job, uint64_t done, uint64_t total, const char *unit);
 /* It goes on, and no number shows it: the stall clock begins anew. */
 void mode_job_goes_on(struct mode_job *job);

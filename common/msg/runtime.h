@@ -25,10 +25,12 @@ enum { MODE_SCORES = 64, MODE_SCORE_TASK = 64, MODE_SCORE_METRIC = 48 };
 /* Shared page. The compute process writes the first part, the agent the second. */
 struct mode_job_page {
     atomic_uint_fast64_t done, total;
-    atomic_uint_fast64_t changes; /* bumped whenever progress differs from before: what the stall clock watches */
-    atomic_bool holding;          /* waits before publishing, for a lease that is certain */
-    char unit[32];                /* display only */
-    atomic_bool trains;           /* the next four are of a step; display only */
+    /* What the stall clock watches: bumped whenever progress differs from before, and for every item of work that the
+     * pool of threads has done, so that a batch may take as long as it does on a slow processor. */
+    atomic_uint_fast64_t changes;
+    atomic_bool holding; /* waits before publishing, for a lease that is certain */
+    char unit[32];       /* display only */
+    atomic_bool trains;  /* the next four are of a step; display only */
     _Atomic double loss, lr, logit_scale, samples_per_s;
     atomic_uint n_scores; /* display only; the names of a score stand before it is counted, and do not change */
     struct mode_job_page_score {

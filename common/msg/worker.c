@@ -92,18 +92,15 @@ static const struct mode_option *options_of(const char *word)
 static void help(const char *word)
 {
     char *usage = mode_xasprintf("mode-%s [healthcheck%s] [options]", word, is_for_teams(word) ? " | join" : "");
-    char *prose = mode_xasprintf("A worker for \"%s\" tasks: asks the coordinator for work, does it, "
-                                 "publishes the results in the workspace. Start as\n"
-                                 "many as you like, anywhere that sees the workspace. SIGTERM and SIGINT "
-                                 "stop it: running tasks are given\n"
-                                 "back and lose nothing but the time since their last checkpoint. "
-                                 "`healthcheck` exits 0 while the worker of\n"
-                                 "this machine that writes the same health file is alive.%s",
-                                 word,
-                                 is_for_teams(word)
-                                     ? " `join` asks for no work: it brings the GPUs of this machine\n"
-                                       "to a worker with --machines on another one, at --team, and stays for its tasks."
-                                     : "");
+    char *prose = mode_xasprintf(
+        "A worker for \"%s\" tasks: asks the coordinator for work, does it, publishes the results in the workspace. "
+        "Start as many as you like, anywhere that sees the workspace. SIGTERM and SIGINT stop it: running tasks are "
+        "given back and lose nothing but the time since their last checkpoint. `healthcheck` exits 0 while the worker "
+        "of this machine that writes the same health file is alive.%s",
+        word,
+        is_for_teams(word) ? " `join` asks for no work: it brings the GPUs of this machine "
+                             "to a worker with --machines on another one, at --team, and stays for its tasks."
+                           : "");
     mode_options_help(options_of(word), "MODE_", usage, prose);
     free(prose);
     free(usage);

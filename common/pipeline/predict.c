@@ -96,7 +96,8 @@ static enum mode_status features_of(struct features *f, const struct mode_predic
         st = MODE_FAIL(err, MODE_E_MEMORY, "no memory for the features of %lld pictures and %lld texts", (long long)m,
                        (long long)columns);
     if (!st && columns) st = mode_evaluate_texts(f->words, clip, tokenizer, s->words, s->batch, s->hook, err);
-    if (!st && m) st = mode_encode_picture_files(clip, f->pictures, s->picture, m, s->batch, false, s->hook, NULL, err);
+    if (!st && m)
+        st = mode_encode_picture_files(clip, f->pictures, s->picture, m, s->batch, false, s->hook, s->failed, err);
 out:
     mode_clip_close(&clip);
     free(dir);
@@ -117,6 +118,7 @@ enum mode_status mode_predict(struct mode_prediction *p, const struct mode_predi
     size_t n, bytes;
     const int64_t m = s->n_pictures, columns = mode_evaluate_columns(s->words);
     *p = (struct mode_prediction){.columns = columns};
+    if (s->failed) *s->failed = m;
     enum mode_status st = weigh(&p->weight, &p->n, s, err);
     if (st || (st = open_tokenizer(&tokenizer, s, err))) goto out;
     if (mode_mul_size((size_t)m, (size_t)columns, &n) && mode_mul_size(n, sizeof *sum, &bytes)) {
@@ -195,6 +197,7 @@ enum mode_status mode_predict_vectors(struct mode_ensemble_vectors *v, const str
 {
     struct mode_tokenizer *tokenizer = NULL;
     *v = (struct mode_ensemble_vectors){.columns = s->words ? mode_evaluate_columns(s->words) : 0};
+    if (s->failed) *s->failed = s->n_pictures;
     enum mode_status st = weigh(&v->weight, &v->n, s, err);
     if (!st) st = open_tokenizer(&tokenizer, s, err);
     for (int c = 0; !st && c < v->n; c++) {

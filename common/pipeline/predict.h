@@ -40,6 +40,7 @@ struct mode_predict_spec {
                              vectors alone: none */
     char *const *picture; /* [n_pictures] paths */
     int64_t n_pictures;
+    int64_t *failed; /* may be NULL; of a failure the picture that could not be read, n_pictures where it is another */
     enum mode_router router;
     struct mode_router_params params;
     int top_experts; /* only so many, those of the greatest weights, which then sum to 1; 0: all. An approximation */

@@ -232,6 +232,7 @@ enum mode_status mode_verify_model(struct mode_backend *be, const char *dir, int
     struct mode_clip *clip = NULL;
     enum mode_status st = mode_clip_load(&clip, be, dir, err);
     if (st) return st;
+    if (hooks->note && mode_clip_note(clip)[0]) hooks->note(hooks->ctx, mode_clip_note(clip));
     const struct mode_tensor *table = NULL;
     size_t n, side = (size_t)mode_clip_preprocess(clip)->size, pixels_n = (size_t)pairs * 3 * side * side;
     struct mode_param *p = mode_clip_params(clip, &n);

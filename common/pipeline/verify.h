@@ -24,6 +24,7 @@ struct mode_verify_hooks {
     void *ctx;
     void (*begin)(void *ctx, const char *part); /* "preprocessing", "reference: class token, QuickGELU" ...     */
     mode_verify_fn *row;
+    void (*note)(void *ctx, const char *text); /* mode_clip_note of the model, where there is one; may be NULL */
 };
 
 /* merges: bpe_simple_vocab_16e6.txt.gz. An id that differs has error 1. */

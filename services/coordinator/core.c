@@ -163,7 +163,7 @@ static void set_state(struct core *c, uint32_t t, enum core_state state)
         if (task->worker != CORE_NONE) c->worker[task->worker].held--;
         task->worker = CORE_NONE;
         task->checking = false;
-        task->done = task->total = 0;
+        task->done = task->total = task->changes = 0;
         task->rate = 0;
         task->train.known = false;
         task->n_scores = 0;
@@ -595,8 +595,9 @@ static void on_progress(struct core *c, const struct core_event *e, int64_t now)
     }
     task->heard_ms = now;
     task->checking = false;
-    if (e->done != task->done) task->moved_ms = now;
+    if (e->done != task->done || e->changes != task->changes) task->moved_ms = now;
     task->done = e->done;
+    task->changes = e->changes;
     task->total = e->total;
     task->rate = e->rate;
     task->seconds = e->seconds;

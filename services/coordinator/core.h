@@ -110,10 +110,10 @@ struct core_task {
     uint64_t fence;             /* of the latest hand-out               */
     uint64_t over;              /* of the latest hand-out whose worker said that it has ended without a result */
     uint32_t worker;            /* index while LEASED; CORE_NONE: not heard of since the restart */
-    int64_t heard_ms, moved_ms; /* last heartbeat; last change of `done`         */
+    int64_t heard_ms, moved_ms; /* last heartbeat; last change of `done` or `changes` */
     int64_t not_before_ms;
     int64_t leased_ms;
-    uint64_t done, total;
+    uint64_t done, total, changes;
     double rate, seconds;
     uint64_t rss_bytes;
     char unit[24];
@@ -176,7 +176,7 @@ struct core_event {
     const struct core_lease *held;
     size_t n_held;
     bool ok;
-    uint64_t done, total, rss_bytes;
+    uint64_t done, total, changes, rss_bytes;
     double rate, seconds;
     const char *unit;
     struct core_train_step train;

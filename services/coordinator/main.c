@@ -132,7 +132,7 @@ int main(int argc, char **argv)
     int n_args;
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(table, "MODE_", "mode-coordinator [healthcheck] [options]",
-                          "Owns the runs of a workspace: hands their tasks to workers and tells how far they are.\n"
+                          "Owns the runs of a workspace: hands their tasks to workers and tells how far they are. "
                           "`healthcheck` exits 0 when the coordinator of this workspace is ready, else 69.");
         return 0;
     }

@@ -15,8 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* stall: the longest a task may show no progress. Training reports every step, so a minute is long; a first step of a
- * large model on a slow machine is not, hence ten. */
+/* stall: the longest nothing of a task's work may be seen done. On a processor every item of a step is; on a GPU a first
+ * step of a large model is long, so training has ten minutes. */
 static const struct {
     const char *name, *service;
     uint64_t stall_ms;

@@ -142,6 +142,9 @@ bool server_paused(const struct server *s, char *text, size_t size);
 struct status_memory;
 Mode__StatusReply *status_build(struct status_memory **memory, const struct server *s, const char *run, bool workers,
                                 uint32_t notes);
+/* One more task of the stage runs. One that has not begun tells no unit; the first that does tells the stage's, and the
+ * progress of those counts that have the same. */
+void status_add_running(Mode__Stage *stage, const struct core_task *t);
 /* Leaves out as many running tasks, then workers, from the end as keep it within `most` packed bytes. */
 void status_fit(Mode__StatusReply *reply, size_t most);
 void status_free(struct status_memory **memory);

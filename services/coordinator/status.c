@@ -39,6 +39,18 @@ void status_free(struct status_memory **mp)
     free(m);
 }
 
+void status_add_running(Mode__Stage *s, const struct core_task *t)
+{
+    s->leased++;
+    if (!t->unit[0]) return;
+    if (!s->unit) s->unit = (char *)t->unit;
+    if (strcmp(s->unit, t->unit) != 0) return;
+    s->live_done += t->done;
+    s->live_total += t->total;
+    s->live_rate += t->rate;
+    s->has_live_rate = 1;
+}
+
 /* A node that is not done. */
 static void add_node(Mode__Stage *s, const struct server *sv, const struct run *run, uint32_t n, double *fractions,
                      double *spread)
@@ -58,12 +70,7 @@ static void add_node(Mode__Stage *s, const struct server *sv, const struct run *
     else if (t->state != CORE_LEASED)
         s->ready++;
     else {
-        s->leased++;
-        s->live_done += t->done;
-        s->live_total += t->total;
-        s->live_rate += t->rate;
-        s->has_live_rate = 1;
-        s->unit = (char *)t->unit;
+        status_add_running(s, t);
         double f = t->total ? (double)t->done / (double)t->total : 0;
         *fractions += f;
         if (f > 0.01 && t->seconds > 1) *spread += t->seconds / f;

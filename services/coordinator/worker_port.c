@@ -338,6 +338,7 @@ static void on_progress(struct server *s, const char *session, uint64_t id, cons
         e.fence = t->fence;
         e.done = t->done;
         e.total = t->total;
+        e.changes = t->changes;
         snprintf(unit, sizeof unit, "%s", t->unit ? t->unit : "");
         mode_wire_text(unit);
         e.unit = unit;

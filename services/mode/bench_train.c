@@ -67,9 +67,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(
             table, "MODE_", "mode bench train (--model DIR | --config NAME) --pixels FILE --texts FILE",
-            "Trains on one batch, all of the two files, --rounds times: forward, loss, backward, AdamW,\n"
-            "with MODE_THREADS threads. The loss, the plan of memory and what the process held at most go "
-            "to stderr.");
+            "Trains on one batch, all of the two files, --rounds times: forward, loss, backward, AdamW, with "
+            "MODE_THREADS threads. The loss, the plan of memory and what the process held at most go to stderr.");
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);

@@ -26,6 +26,11 @@ enum mode_status lines_read(struct lines *l, const char *path, struct mode_error
     return MODE_OK;
 }
 
+enum mode_status lines_blame(const char *path, int64_t i, enum mode_status st, struct mode_error *err)
+{
+    return mode_error_prefix(err, st, "%s, line %lld", path, (long long)i + 1);
+}
+
 void lines_free(struct lines *l)
 {
     free(l->line);

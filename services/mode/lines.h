@@ -13,6 +13,8 @@ struct lines {
 
 /* A final line without newline counts; "\r\n" is an end, too. MODE_E_FORMAT: a zero byte. Free also after a failure. */
 enum mode_status lines_read(struct lines *l, const char *path, struct mode_error *err);
+/* A failure is of what stands in line i, from 0, of that file: said before its text. */
+enum mode_status lines_blame(const char *path, int64_t i, enum mode_status st, struct mode_error *err);
 void lines_free(struct lines *l);
 
 #endif

@@ -44,10 +44,10 @@ static const struct option_range ranges[] = {RANGE_SEED, RANGE_FROM("max-image-p
 
 static const char usage[] = "mode captions SHARDS... --out DIR [options]";
 static const char prose[] =
-    "Reads every sample of the shards, draws one caption for each, decodes its picture once, and writes what "
-    "was kept.\n"
-    "SHARDS: folders, tars, patterns, '{000..999}.tar', https:// and s3:// addresses,\n"
-    "a::b, @list.txt. Counts per fate: docs/FORMATS.md.\n"
+    "Reads every sample of the shards, draws one caption for each, decodes its picture once, and writes what was "
+    "kept.\n"
+    "SHARDS: folders, tars, patterns, '{000..999}.tar', https:// and s3:// addresses, a::b, @list.txt. Counts per "
+    "fate: docs/FORMATS.md.\n"
     "captions.json is written last: a folder without it is not complete, and the same command makes it so.";
 
 struct totals {

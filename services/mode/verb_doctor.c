@@ -184,8 +184,7 @@ static enum mode_status doctor(int argc, char **argv, struct mode_error *err)
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(table, "MODE_", "mode doctor [options]",
                           "Looks whether this machine can run a workspace: Redis (or the coordinator that "
-                          "--coordinator-admin names),\n"
-                          "filesystem, disk, memory, GPUs, inputs.\n"
+                          "--coordinator-admin names), filesystem, disk, memory, GPUs, inputs.\n"
                           "Exit: 0 nothing is bad, 78 something is.");
         return MODE_OK;
     }

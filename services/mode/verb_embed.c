@@ -23,7 +23,7 @@ struct options {
 
 static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, encoder, "encoder", NULL, "DIR",
-                 "Hugging Face folder of a BERT-family sentence encoder, or its ORG/NAME[@REVISION] on the hub\n"
+                 "Hugging Face folder of a BERT-family sentence encoder, or its ORG/NAME[@REVISION] on the hub "
                  "(fetched once from HF_ENDPOINT, else https://huggingface.co, with HF_TOKEN)"),
     MODE_OPT_STR(struct options, texts, "texts", NULL, "FILE", "one text per line"),
     MODE_OPT_STR(struct options, captions, "captions", NULL, "FILE", "captions.bin of `mode captions`"),

@@ -57,15 +57,14 @@ static const struct option_range ranges[] = {RANGE("batch", 1, 1 << 20), RANGE_T
 #define TEXTS  "text_features.npy"
 
 static const char prose[] =
-    "Rows are in the order of the lines: [N, E] f32, of length 1. A picture that cannot be read or decoded\n"
-    "is an error. With --classes a row of text_features is a class: the mean over its names and templates, made\n"
-    "a unit vector.\n"
-    "\n"
-    "With --experts a row is [n * E], expert after expert, and the inner product of a picture's row and a text's\n"
-    "is the score of `mode predict`: an expert's numbers of a picture have length 1, those of a text the expert's\n"
-    "weight. So pictures are put into an index of inner products once, and what is asked later decides how the\n"
-    "experts are weighted: each text for itself, classes all together. The weights go to stderr; encoder, router\n"
-    "and merges file are the run's unless they are given.";
+    "Rows are in the order of the lines: [N, E] f32, of length 1. A picture that cannot be read or decoded is an "
+    "error. With --classes a row of text_features is a class: the mean over its names and templates, made a unit "
+    "vector.\n\n"
+    "With --experts a row is [n * E], expert after expert, and the inner product of a picture's row and a text's is "
+    "the score of `mode predict`: an expert's numbers of a picture have length 1, those of a text the expert's weight. "
+    "So pictures are put into an index of inner products once, and what is asked later decides how the experts are "
+    "weighted: each text for itself, classes all together. The weights go to stderr; encoder, router and merges file "
+    "are the run's unless they are given.";
 
 /* What is asked, and what becomes of it. */
 struct job {
@@ -121,7 +120,7 @@ static enum mode_status encode_images(struct job *j, struct mode_clip *clip, str
     if (!st)
         st = mode_encode_picture_files(clip, j->images, j->pictures.line, j->pictures.n, o->batch, o->raw, &hook,
                                        &failed, err);
-    if (st && failed < j->pictures.n) mode_error_prefix(err, st, "%s, line %lld", o->images, (long long)failed + 1);
+    if (st && failed < j->pictures.n) lines_blame(o->images, failed, st, err);
     return st;
 }
 
@@ -155,14 +154,19 @@ static enum mode_status encode_by_experts(struct job *j, struct mode_error *err)
     struct ask ask = {0};
     struct mode_ensemble_vectors v = {0};
     const struct mode_encode_hook hook = {.ctx = &told, .notice = on_notice};
+    int64_t failed = j->pictures.n;
     struct mode_predict_spec s = {
-        .picture = j->pictures.line, .n_pictures = j->pictures.n, .batch = o->batch, .hook = &hook};
+        .picture = j->pictures.line, .n_pictures = j->pictures.n, .failed = &failed, .batch = o->batch, .hook = &hook};
     enum mode_status st = MODE_OK;
     if (o->images && !j->pictures.n)
         return MODE_FAIL(err, MODE_E_FORMAT, "%s: is empty; expected paths of pictures, one a line", o->images);
     st = ask_open(&ask, &s, o->experts, &o->ask, &o->router, err);
     if (!st) st = backend_open(&s.be, &o->backend, err);
-    if (!st) st = ask_end(&ask, o->experts, mode_predict_vectors(&v, &s, err), err);
+    if (!st) {
+        st = mode_predict_vectors(&v, &s, err);
+        if (st && failed < j->pictures.n) lines_blame(o->images, failed, st, err);
+        st = ask_end(&ask, o->experts, st, err);
+    }
     if (!st) {
         if (o->ask.classes) ask_print_weights(v.weight, v.n, NULL);
         for (int64_t q = 0; o->ask.queries && q < v.columns; q++)
@@ -240,8 +244,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return MODE_OK;
     }
     if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n, err))) return st;
-    if ((st = arguments_check(n, 0, argv, NULL, err)) || (st = check(&o, err)) ||
-        (st = ranges_check(&o, table, ranges, err)) || (st = backend_check(&o.backend, err)))
+    if ((st = arguments_check(n, 0, argv, "HINT: pictures are named in a file, one a line: --images FILE", err)) ||
+        (st = check(&o, err)) || (st = ranges_check(&o, table, ranges, err)) || (st = backend_check(&o.backend, err)))
         return st;
     if (o.threads > 0) mode_parallel_set_threads((int)o.threads);
     char *path[] = {mode_path_join(o.out, IMAGES), mode_path_join(o.out, TEXTS)};

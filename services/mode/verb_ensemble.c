@@ -256,7 +256,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(table, "MODE_", "mode ensemble --results DIR --words DIR [options]",
                           "Weight the experts by every task's words, mix their scores, and write result.csv, "
-                          "weights.json,\nsummary.json and report.html.");
+                          "weights.json, summary.json and report.html.");
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);

@@ -47,10 +47,10 @@ static const struct mode_option table[] = {
 static const struct option_range ranges[] = {RANGE("batch", 1, 1 << 20), RANGE_THREADS, RANGE_END};
 
 static const char prose[] =
-    "Zero-shot classification, of several labels too, and retrieval. A task is a folder with\n"
-    "classnames.txt, zeroshot_classification_templates.txt and test/, or dataset_type.txt =\n"
-    "retrieval (docs/FORMATS.md; `mode pack --task` makes one of class folders or COCO's captions).\n"
-    "Metrics are fractions; \"-\" (null with --json) is what a task does not define.";
+    "Zero-shot classification, of several labels too, and retrieval. A task is a folder with classnames.txt, "
+    "zeroshot_classification_templates.txt and test/, or dataset_type.txt = retrieval (docs/FORMATS.md; `mode pack "
+    "--task` makes one of class folders or COCO's captions). Metrics are fractions; \"-\" (null with --json) is what a "
+    "task does not define.";
 
 static void print_metrics(const char *task, const json_t *metrics)
 {

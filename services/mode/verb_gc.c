@@ -135,10 +135,10 @@ static enum mode_status gc(int argc, char **argv, struct mode_error *err)
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(
             table, "MODE_", "mode gc [--drop RUN ... | --keep RUN ...] [options]",
-            "Frees what no kept run needs: records of dropped runs, then commits, tasks, checkpoints, blobs and\n"
-            "leftovers that are then nobody's. Without --yes it only says what and how much, and what each run\n"
-            "alone takes. With it nothing may run in the workspace: `mode down` comes first. A run that was\n"
-            "dropped can be submitted again: its work is done again, to the same bytes. experts/ and report/ stay.\n"
+            "Frees what no kept run needs: records of dropped runs, then commits, tasks, checkpoints, blobs and "
+            "leftovers that are then nobody's. Without --yes it only says what and how much, and what each run alone "
+            "takes. With it nothing may run in the workspace: `mode down` comes first. A run that was dropped can be "
+            "submitted again: its work is done again, to the same bytes. experts/ and report/ stay.\n"
             "Exit: 66 no such run, 75 the workspace is in use.");
         return MODE_OK;
     }

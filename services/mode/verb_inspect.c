@@ -23,12 +23,10 @@ static const struct mode_option table[] = {
 static const struct option_range ranges[] = {RANGE("first", 0, UINT32_MAX), RANGE_END};
 
 static const char usage[] = "mode inspect FILE... [options]";
-static const char prose[] =
-    "Says what a file holds and what is odd about it: a tar shard (every picture is decoded; also by its address), a "
-    "captions.bin, a\n"
-    "safetensors file, a picture, or the folder of an evaluation task. The kind is told by content. Of a shard with "
-    "JSON,\n"
-    "json_fields lists what --text-keys may name: in how many of the first 1,000 JSON members, and an example.";
+static const char prose[] = "Says what a file holds and what is odd about it: a tar shard (every picture is decoded; "
+                            "also by its address), a captions.bin, a safetensors file, a picture, or the folder of an "
+                            "evaluation task. The kind is told by content. Of a shard with JSON, json_fields lists "
+                            "what --text-keys may name: in how many of the first 1,000 JSON members, and an example.";
 
 static void print_scalar(const json_t *v)
 {

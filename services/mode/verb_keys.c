@@ -49,9 +49,9 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(
             table, "MODE_", "mode keys DIR [--worker NAME | --admin NAME] [--out DIR]",
-            "Make the coordinator's key pair in DIR (kept when it is there) and, for NAME, a pair that its allow list\n"
-            "lets in. Workers and people on other machines need <name>.key, <name>.pub and server.pub: --out puts\n"
-            "just these into a folder. DIR itself stays with the coordinator. Nothing here is needed on one machine:\n"
+            "Make the coordinator's key pair in DIR (kept when it is there) and, for NAME, a pair that its allow list "
+            "lets in. Workers and people on other machines need <name>.key, <name>.pub and server.pub: --out puts just "
+            "these into a folder. DIR itself stays with the coordinator. Nothing here is needed on one machine: "
             "its processes meet on private sockets.");
         return MODE_OK;
     }

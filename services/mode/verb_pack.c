@@ -47,13 +47,13 @@ static const struct option_range ranges[] = {RANGE("per-shard", 1, MODE_PACK_MAX
 
 static const char usage[] = "mode pack (--pairs list.tsv|folder | --task folder|captions.json) --out DIR [options]";
 static const char prose[] =
-    "Packs pictures, unchanged, with their captions into tar shards that MoDE, open_clip and webdataset read: one\n"
-    "caption becomes key.txt, several become the list `texts` of key.json. The same pairs give the same bytes.\n"
-    "A list whose first line names both columns is CSV (quotes as in RFC 4180; other columns are left aside); with\n"
-    "another separator than a tab and two columns it needs no such line. A picture file that is cut short is a bad\n"
-    "pair; pictures are not decoded, `mode captions` does that. The shards appear in DIR, which may hold no tar yet,\n"
-    "when all of them are done; after an error there are none.\n"
-    "With --task, DIR becomes a task for `mode evaluate`, in CLIP_benchmark's layout. Classes are in the order of\n"
+    "Packs pictures, unchanged, with their captions into tar shards that MoDE, open_clip and webdataset read: one "
+    "caption becomes key.txt, several become the list `texts` of key.json. The same pairs give the same bytes. A list "
+    "whose first line names both columns is CSV (quotes as in RFC 4180; other columns are left aside); with another "
+    "separator than a tab and two columns it needs no such line. A picture file that is cut short is a bad pair; "
+    "pictures are not decoded, `mode captions` does that. The shards appear in DIR, which may hold no tar yet, when "
+    "all of them are done; after an error there are none.\n"
+    "With --task, DIR becomes a task for `mode evaluate`, in CLIP_benchmark's layout. Classes are in the order of "
     "their folders' names (of the bytes, as `LC_ALL=C ls` has it), or of the numbers where all names are numbers.";
 
 static enum mode_status separator_of(char *c, const char *text, struct mode_error *err)

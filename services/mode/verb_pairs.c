@@ -35,11 +35,11 @@ static const struct mode_option table[] = {
     MODE_OPT_FLAG(struct options, json, "json", "one object a line, with the caption as it is"), MODE_OPT_END};
 
 static const char prose[] =
-    "Lists the pairs of a run as they were assigned, shard by shard in the order of the shards: expert, path of\n"
-    "the shard, key of the sample in it, fine centre, distance to it, caption (tab-separated; tabs and line ends\n"
-    "of a caption as blanks). Those of a model of experts_for are some of these: the first column says whose they\n"
-    "are beside. The pairs outside its group that an expert also sees (train.out_ratio) change with\n"
-    "every epoch and are not listed.";
+    "Lists the pairs of a run as they were assigned, shard by shard in the order of the shards: expert, path of the "
+    "shard, key of the sample in it, fine centre, distance to it, caption (tab-separated; tabs and line ends of a "
+    "caption as blanks). Those of a model of experts_for are some of these: the first column says whose they are "
+    "beside. The pairs outside its group that an expert also sees (train.out_ratio) change with every epoch and are "
+    "not listed.";
 
 /* A caption may hold what ends a column or a line. */
 static void print_blank(const char *text)

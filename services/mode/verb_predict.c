@@ -45,10 +45,10 @@ static const struct option_range ranges[] = {RANGE("batch", 1, 1 << 20), RANGE_F
                                              RANGE_END};
 
 static const char prose[] =
-    "Scores pictures with the experts of a finished run, weighted by the words that are asked for: every picture is\n"
+    "Scores pictures with the experts of a finished run, weighted by the words that are asked for: every picture is "
     "given a class, or for every query the nearest pictures are named. A score is the experts' weighted cosine.\n"
-    "Prints, tab-separated, picture, score, class; or query, score, picture.\n"
-    "The weights go to stderr. A picture that cannot be read or decoded is an error.";
+    "Prints, tab-separated, picture, score, class; or query, score, picture. The weights go to stderr. A picture that "
+    "cannot be read or decoded is an error.";
 
 static void print_weights(const double *weight, int n, const char *word, bool json)
 {
@@ -133,16 +133,23 @@ static void on_notice(void *ctx, const char *text)
     fprintf(stderr, "%s\n", text);
 }
 
-static enum mode_status predict(const struct options *o, const char *experts, char **pictures, int64_t n,
-                                struct mode_error *err)
+/* The first n_named pictures are arguments, the others lines of --images. */
+static enum mode_status predict(const struct options *o, const char *experts, char **pictures, int64_t n_named,
+                                int64_t n, struct mode_error *err)
 {
     struct ask ask = {0};
     struct mode_prediction p = {0};
     const struct mode_encode_hook hook = {.notice = on_notice};
-    struct mode_predict_spec s = {.picture = pictures, .n_pictures = n, .batch = o->batch, .hook = &hook};
+    int64_t failed = n;
+    struct mode_predict_spec s = {
+        .picture = pictures, .n_pictures = n, .failed = &failed, .batch = o->batch, .hook = &hook};
     enum mode_status st = ask_open(&ask, &s, experts, &o->ask, &o->router, err);
     if (!st) st = backend_open(&s.be, &o->backend, err);
-    if (!st && !(st = ask_end(&ask, experts, mode_predict(&p, &s, err), err))) print(&p, &s, o);
+    if (!st) {
+        st = mode_predict(&p, &s, err);
+        if (st && failed >= n_named && failed < n) lines_blame(o->images, failed - n_named, st, err);
+        if (!(st = ask_end(&ask, experts, st, err))) print(&p, &s, o);
+    }
     mode_prediction_clear(&p);
     mode_backend_close(&s.be);
     ask_close(&ask);
@@ -175,7 +182,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (n == 0)
         st = MODE_FAIL(err, MODE_E_FORMAT, "%s: is empty; expected paths of pictures, one a line", o.images);
     else
-        st = predict(&o, experts, pictures, n, err);
+        st = predict(&o, experts, pictures, n_args, n, err);
     free(experts);
     free(pictures);
 out:

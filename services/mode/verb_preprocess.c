@@ -39,9 +39,9 @@ static const struct option_range ranges[] = {RANGE("size", 1, 4096), RANGE("fill
 static const char usage[] = "mode preprocess FILE... --out x.npy [options]";
 static const char prose[] =
     "Decodes pictures (JPEG, PNG, WebP; told by content, not by name) and applies open_clip's evaluation transform:\n"
-    "resize, centre crop, mean and deviation (OpenAI's without --model). Byte for byte what Pillow 12 and\n"
-    "torchvision give for the picture converted to RGB. Row i is FILE i. If any picture cannot be read, every such\n"
-    "picture has its sentence on stderr, nothing is written, and the exit code is that of the first.";
+    "resize, centre crop, mean and deviation (OpenAI's without --model). Byte for byte what Pillow 12 and torchvision "
+    "give for the picture converted to RGB. Row i is FILE i. If any picture cannot be read, every such picture has its "
+    "sentence on stderr, nothing is written, and the exit code is that of the first.";
 
 static enum mode_status settings_of_model(struct mode_preprocess *p, const char *dir, struct mode_error *err)
 {

@@ -152,9 +152,9 @@ static enum mode_status reconcile(int argc, char **argv, struct mode_error *err)
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(
             table, "MODE_", "mode reconcile [RUN] [options]",
-            "Reads the store alone and proves, for every shard of a run, that samples = kept + every fate, and\n"
-            "kept = embedded = assigned = the sum over the experts' groups. Without RUN: the run that goes on,\n"
-            "else the latest. Of a run that goes on, what is done so far is checked.\n"
+            "Reads the store alone and proves, for every shard of a run, that samples = kept + every fate, and kept = "
+            "embedded = assigned = the sum over the experts' groups. Without RUN: the run that goes on, else the "
+            "latest. Of a run that goes on, what is done so far is checked.\n"
             "Exit: 0 everything adds up, 65 it does not (also: the run ended before all was done), 66 no such run.");
         return MODE_OK;
     }

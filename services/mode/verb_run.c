@@ -258,13 +258,12 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     char *name = NULL;
     int n_args;
     if (mode_options_wants_help(argc, argv)) {
-        mode_options_help(
-            table, "MODE_", "mode run SPEC.yaml [options]",
-            "Submits a run to the coordinator of the workspace and shows it until it ends. What is done\n"
-            "already is not done again. Ctrl-C leaves it running. docs/RUN.md explains the spec.\n"
-            "Exit: 0 done, 1 cancelled, 65 some tasks were given up or an expert gets too few pairs, 66 an input is\n"
-            "missing, 69 no coordinator, 75 a run of that name goes on with another spec, 78 wrong spec, 130 after "
-            "Ctrl-C.");
+        mode_options_help(table, "MODE_", "mode run SPEC.yaml [options]",
+                          "Submits a run to the coordinator of the workspace and shows it until it ends. What is done "
+                          "already is not done again. Ctrl-C leaves it running. docs/RUN.md explains the spec.\n"
+                          "Exit: 0 done, 1 cancelled, 65 some tasks were given up or an expert gets too few pairs, 66 "
+                          "an input is missing, 69 no coordinator, 75 a run of that name goes on with another spec, 78 "
+                          "wrong spec, 130 after Ctrl-C.");
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);

@@ -37,9 +37,9 @@ static const struct mode_option table[] = {
 
 static const char usage[] = "mode tokenize [options] < texts > ids";
 static const char prose[] =
-    "Reads one text per line from stdin and prints one JSON array of ids per line. Ids include the start and\n"
-    "end token; a text that is too long is cut and ends in the end token. A line ends at its newline, which the last\n"
-    "may lack; all other bytes, carriage returns and NULs too, belong to the text. Every longest piece of bytes that\n"
+    "Reads one text per line from stdin and prints one JSON array of ids per line. Ids include the start and end "
+    "token; a text that is too long is cut and ends in the end token. A line ends at its newline, which the last may "
+    "lack; all other bytes, carriage returns and NULs too, belong to the text. Every longest piece of bytes that "
     "starts a UTF-8 character but is none, and every other byte that is not UTF-8, counts as U+FFFD.";
 
 static enum mode_status open_tokenizer(struct mode_tokenizer **t, struct options *o, struct mode_error *err)

@@ -150,23 +150,20 @@ static const struct option_range ranges[] = {RANGE("batch", 2, 1 << 24),
                                              RANGE_END};
 
 static const char prose[] =
-    "Trains a CLIP on all pairs of the shards. Captions are extracted first. The same options, data\n"
-    "and seed give the same bytes; SIGINT and SIGTERM write a checkpoint (exit 130, 143) and --resume goes on from "
-    "it.\n"
-    "Experts are trained by `mode run`, which knows the clusters; of a selection of clusters a model is trained here,\n"
-    "with --selection and --assign, for instance from the seed of a run (--init).\n\n"
-    "Before the first step a table says what memory it takes at most. Activations are kept, block by block, as far as\n"
+    "Trains a CLIP on all pairs of the shards. Captions are extracted first. The same options, data and seed give the "
+    "same bytes; SIGINT and SIGTERM write a checkpoint (exit 130, 143) and --resume goes on from it. Experts are "
+    "trained by `mode run`, which knows the clusters; of a selection of clusters a model is trained here, with "
+    "--selection and --assign, for instance from the seed of a run (--init).\n\n"
+    "Before the first step a table says what memory it takes at most. Activations are kept, block by block, as far as "
     "--memory allows; a training that fits in no way is refused with the --accumulate or --memory that would.\n\n"
     "After a failure --out holds nothing new, but for the newest checkpoint and what --resume needs with it. The curve "
-    "of\n"
-    "--tensorboard stays; --resume goes on with it, and steps that are done again are there once.\n\n"
+    "of --tensorboard stays; --resume goes on with it, and steps that are done again are there once.\n\n"
     "With --tasks and --evaluate-steps the log says how the model does on these tasks meanwhile, so do "
-    "validation.jsonl "
-    "in\n"
-    "--out and the curve of --tensorboard: the numbers of `mode evaluate`. The model is the same bytes without.\n\n"
-    "With --ranks N, N processes with the same options, told apart by --rank, train one model: --batch is that of all\n"
-    "together, the result that of one process but for rounding, and any number of processes can --resume. Folders are\n"
-    "the same for all of them; process 0 writes. WORLD_SIZE, RANK, LOCAL_RANK, MASTER_ADDR and MASTER_PORT are\n"
+    "validation.jsonl in --out and the curve of --tensorboard: the numbers of `mode evaluate`. The model is the same "
+    "bytes without.\n\n"
+    "With --ranks N, N processes with the same options, told apart by --rank, train one model: --batch is that of all "
+    "together, the result that of one process but for rounding, and any number of processes can --resume. Folders are "
+    "the same for all of them; process 0 writes. WORLD_SIZE, RANK, LOCAL_RANK, MASTER_ADDR and MASTER_PORT are "
     "understood in place of the options. One GPU each, by NCCL.";
 
 struct hook {

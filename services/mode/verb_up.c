@@ -260,12 +260,11 @@ static enum mode_status up(int argc, char **argv, struct mode_error *err)
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(
             up_table, "MODE_", "mode up [options]",
-            "Starts a private Redis, the coordinator and workers for a workspace, in the background.\n"
-            "What dies is started again. Logs: <workspace>/logs. `mode down` stops everything.\n"
-            "Where it runs already nothing is changed: it says with what options, and is refused when\n"
-            "those given here are others.\n"
-            "Exit: 0 all are ready, 69 not in time, 70 a GPU cannot be used, 75 it runs with other options,\n"
-            "78 something is missing.");
+            "Starts a private Redis, the coordinator and workers for a workspace, in the background. What dies is "
+            "started again. Logs: <workspace>/logs. `mode down` stops everything. Where it runs already nothing is "
+            "changed: it says with what options, and is refused when those given here are others.\n"
+            "Exit: 0 all are ready, 69 not in time, 70 a GPU cannot be used, 75 it runs with other options, 78 "
+            "something is missing.");
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, up_table, "MODE_", argc, argv, &n_args, err);
@@ -300,7 +299,7 @@ static enum mode_status down(int argc, char **argv, struct mode_error *err)
     pid_t pid, first;
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(down_table, "MODE_", "mode down [options]",
-                          "Stops what `mode up` started. Finished work stays; running tasks go on from their last\n"
+                          "Stops what `mode up` started. Finished work stays; running tasks go on from their last "
                           "checkpoint after the next `mode up`.");
         return MODE_OK;
     }

@@ -35,10 +35,10 @@ static const struct mode_option table[] = {
 static const struct option_range ranges[] = {RANGE("pairs", 2, 64), RANGE_THREADS, RANGE_END};
 
 static const char prose[] =
-    "Without Python, network or data: CLIP's tokenizer and the preprocessing of pictures against stored results of\n"
-    "open_clip and Pillow; tiny models of every kind against stored float64 results of PyTorch, stage by stage, with\n"
-    "loss and gradients; then the weights in MODEL (a folder of open_clip or Hugging Face; none: the stored part\n"
-    "alone) in float32 against a second, independent implementation in double. Prints the worst error of each stage,\n"
+    "Without Python, network or data: CLIP's tokenizer and the preprocessing of pictures against stored results of "
+    "open_clip and Pillow; tiny models of every kind against stored float64 results of PyTorch, stage by stage, with "
+    "loss and gradients; then the weights in MODEL (a folder of open_clip or Hugging Face; none: the stored part "
+    "alone) in float32 against a second, independent implementation in double. Prints the worst error of each stage, "
     "where it is, the tolerance and the share of it that is used. Exit code 1 when anything is over its tolerance.";
 
 struct stage { /* the worst of one stage of one part */
@@ -52,6 +52,7 @@ struct report {
     struct stage now;
     int64_t tensors, over;
     double share; /* the largest */
+    const char *model;
 };
 
 static double share_of(double error, double tolerance)
@@ -129,6 +130,12 @@ static void on_row(void *ctx, const struct mode_verify_row *row)
     }
 }
 
+static void on_note(void *ctx, const char *text)
+{
+    flush(ctx);
+    fprintf(stderr, "%s: %s\n", ((const struct report *)ctx)->model, text);
+}
+
 /* That the model is there is known before the stored part is gone through. */
 static enum mode_status check_model(const char *dir, struct mode_error *err)
 {
@@ -158,8 +165,9 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if ((st = mode_hub_clip(&model, &fetched, err)) || (model && (st = check_model(model, err)))) goto out;
     if (o.threads > 0) mode_parallel_set_threads((int)o.threads);
     if ((st = backend_open(&be, &o.backend, err))) goto out;
-    const struct mode_verify_hooks hooks = {&r, on_begin, on_row};
+    const struct mode_verify_hooks hooks = {&r, on_begin, on_row, on_note};
     r.all = o.all;
+    r.model = model;
     printf("backend %s, %d threads\n  %-16s %5s  %9s  %9s  %8s  worst\n", mode_backend_name(be),
            mode_parallel_threads(), "stage", "count", "error", "tolerance", "used");
     const char *given = o.merges;

@@ -363,7 +363,9 @@ early 2 'whose vectors' mode encode --texts "$work/texts" --out "$o/new"
 early 2 'for --experts: one model has no weight' mode encode --model "$o/model" --texts "$work/texts" --router paper --out "$o/new"
 early 2 'either --texts or --classes' mode encode --model "$o/model" --texts "$work/texts" --classes "$work/texts" --out "$o/new"
 early 2 '--raw: what --experts makes' mode encode --experts "$o" --images "$work/texts" --raw --out "$o/new"
-early 66 'index.json is not there; expected the experts/ of' mode encode --experts "$o" --images "$work/texts" --out "$o/new"
+early 2 'unexpected argument "a.jpg"; HINT: pictures are named in a file, one a line: --images FILE' mode encode --model "$o/model" --out "$o/new" a.jpg
+early 66 '--classes, a file of names, one a line: cat,dog: cannot be opened' mode encode --model "$o/model" --classes cat,dog --out "$o/new"
+early 66 'index.json is not there; expected the experts/ of .* HINT: it lies in the workspace' mode encode --experts "$o" --images "$work/texts" --out "$o/new"
 echo "$o/no.jpg" >"$o/pictures"
 expect 66 'pictures, line 1: .*no.jpg: cannot be opened' mode encode --model "$o/model" --images "$o/pictures" --texts "$work/texts" --out "$o/new/a"
 nothing

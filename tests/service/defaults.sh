@@ -3,11 +3,12 @@
 # default is what docs/RUN.md gives for the key of that name; and open_clip's options have become keys and options that
 # there are.
 set -eu
+export COLUMNS=1000 # an option of a help is a line
 bin=$1
 run=$(dirname "$0")/../../docs/RUN.md
 bad=0
 same() { # verb, option, key
-    of_verb=$("$bin/mode" "$1" --help | tr '\n' ' ' | sed 's/  --/\n--/g' | sed -n "s/^--$2 .*(default \(.*\)) \[MODE_.*/\1/p")
+    of_verb=$("$bin/mode" "$1" --help | sed -n "s/^  --$2 .*(default \(.*\)) \[MODE_.*/\1/p")
     of_run=$(sed -n "s/^| \`$3\` | \([^|]*\) |.*/\1/p" "$run" | sed 's/["`]//g; s/^\[//; s/\]$//; s/, /;/g')
     [ -n "$of_verb" ] && [ "$of_verb" = "$of_run" ] && return
     echo "mode $1 --$2: default \"$of_verb\", of $3: \"$of_run\""

@@ -125,6 +125,16 @@ static bool misreads_statistic(const struct mode__attention_ways *w)
     return mode__cudnn_version(w->dnn) < 92600 && major != 9 && major != 10;
 }
 
+/* Before 9.26 Hopper's kernels take 128 keys at a time on the way back and leave the second half in where only the first
+ * one is there: keys of zeros, of score 0, so that dq is NaN in rows whose own scores lie far below. Lengths of packed
+ * sequences are data: one of these may be among any that can be as long. */
+static bool counts_keys_beyond(const struct mode__attention_ways *w, const struct mode__attention_shape *s)
+{
+    int major = 0;
+    CUDA_OK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
+    return mode__cudnn_version(w->dnn) < 92600 && major == 9 && (s->packed ? s->tokens >= 64 : s->tokens % 128 == 64);
+}
+
 /* A plan for a new shape, where the rule or the measurement may want one. */
 static void plan(struct mode__attention_ways *w, struct way *x)
 {
@@ -140,6 +150,8 @@ static void plan(struct mode__attention_ways *w, struct way *x)
         reason(x, "there is no cuDNN");
     } else if (x->back && misreads_statistic(w)) {
         reason(x, "cuDNN below 9.26 is wrong here on GPUs of this kind");
+    } else if (x->back && counts_keys_beyond(w, &x->s)) {
+        reason(x, "cuDNN below 9.26 can make NaN of dq where keys are 64 more than a multiple of 128");
     } else {
         x->back ? mode__attention_back_graph(&g, &x->s) : mode__attention_graph(&g, &x->s);
         enum mode_status st = mode__cudnn_plan(w->dnn, &x->plan, &g, x->s.same_bytes, 0, &err);

@@ -4,14 +4,16 @@
  *
  * Two engines' worth of candidates: engine 4 with knob 24 at 0, and at 1, whose sums come out a little larger, as in
  * another order. As with the real library products alone are taken in three dimensions only.
- * MODE_EMULATOR_CUDNN: old (a version that is refused), 9.19 (on GPUs before Hopper it takes the statistic as if it lay
- * head by head, as the real one does), none (no engine takes anything), broken (runs fail). */
+ * MODE_EMULATOR_CUDNN: old (a version that is refused), 9.19 (wrong on the way back as the real one is: on GPUs before
+ * Hopper it takes the statistic as if it lay head by head; on Hopper, where keys are 64 more than a multiple of 128, as
+ * many more of zeros count, of packed sequences as well), none (no engine takes anything), broken (runs fail). */
 #include <cudnn_graph.h>
 
 #include "base/error.h"
 #include "ops/graph_machine.h"
 
 #include <cuda_runtime_api.h>
+#include <float.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -35,6 +37,7 @@ struct program {
     struct mode__graph graph;
     int64_t id[MODE__GRAPH_TENSORS]; /* of tensors, in the graph's order */
     double beta;
+    int statistic, dq; /* of the way back of attention; statistic MODE__NONE: another graph */
 };
 
 struct descriptor {
@@ -420,6 +423,18 @@ static void misread(struct reader *r)
     }
 }
 
+/* The way back alone reads a statistic, numbers per row; dq is what it makes last. */
+static void note_way_back(struct reader *r)
+{
+    const struct mode__graph *g = &r->p->graph;
+    r->p->statistic = MODE__NONE;
+    for (int i = 0; i < g->n_tensors; i++)
+        if (!r->made[i] && g->tensor[i].type == MODE__TYPE_F32 && g->tensor[i].place < MODE__N_PLACES &&
+            g->tensor[i].dim[2] > 1 && g->tensor[i].dim[3] == 1)
+            r->p->statistic = i;
+    r->p->dq = g->node[g->n_nodes - 1].out;
+}
+
 /* The graph of descriptors as one of ours. */
 static cudnnStatus_t read_graph(struct program *p, const struct descriptor *d)
 {
@@ -465,6 +480,7 @@ static cudnnStatus_t read_graph(struct program *p, const struct descriptor *d)
         MODE_ASSERT(p->graph.n_nodes < MODE__GRAPH_NODES);
         p->graph.node[p->graph.n_nodes++] = n;
     }
+    note_way_back(&r);
     if (is("9.19")) misread(&r);
     return r.status;
 }
@@ -574,12 +590,31 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t x, cudnnBackendA
     }
 }
 
+/* A key of zeros has the share exp(0 - statistic), which f32 does not hold in such rows; times zero it is NaN in dq. */
+static void count_keys_beyond(struct machine *m, const struct program *p)
+{
+    int major = 0;
+    cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
+    if (p->statistic == MODE__NONE || major != 9) return;
+    const struct mode__graph_tensor *dq = &p->graph.tensor[p->dq], *statistic = &p->graph.tensor[p->statistic];
+    const int32_t *lengths = dq->first < 0 ? NULL : m->memory[MODE__LENGTHS];
+    for (int64_t k = 0; k < count(dq); k++) {
+        int64_t at[4];
+        place_of(dq, k, at);
+        const int64_t row = address(m, statistic, (at[0] * dq->dim[1] + at[1]) * dq->dim[2] + at[2]);
+        if (row < 0 || (lengths ? lengths[at[0]] : dq->dim[2]) % 128 != 64) continue;
+        if (((const float *)m->memory[statistic->place])[row] < -logf(FLT_MAX))
+            ((uint16_t *)m->memory[dq->place])[address(m, dq, k)] = mode_f32_to_bf16(NAN);
+    }
+}
+
 static void run_job(void *data)
 {
     struct job *j = data;
     struct machine m = j->machine;
     memset(j->work, 0xff, SCRATCH);
     execute(&m);
+    if (is("9.19")) count_keys_beyond(&m, &j->program);
 }
 
 cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t x, cudnnBackendDescriptor_t y)

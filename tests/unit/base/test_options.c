@@ -4,8 +4,10 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -135,6 +137,64 @@ static void test_what_is_wrong_is_blamed_on_who_said_it(void **state)
     assert_string_equal(err.text, "--redis: \"x\" is no URL");
 }
 
+/* What mode_options_help prints. Free it. */
+static char *help_of(const struct mode_option *of, const char *columns, const char *usage, const char *prose)
+{
+    char *text = calloc(1, 4096);
+    FILE *f = tmpfile();
+    assert_non_null(text);
+    assert_non_null(f);
+    setenv("COLUMNS", columns, 1);
+    fflush(stdout);
+    const int before = dup(STDOUT_FILENO);
+    dup2(fileno(f), STDOUT_FILENO);
+    mode_options_help(of, "TESTOPT_", usage, prose);
+    fflush(stdout);
+    dup2(before, STDOUT_FILENO);
+    close(before);
+    unsetenv("COLUMNS");
+    rewind(f);
+    assert_true(fread(text, 1, 4095, f) > 0);
+    fclose(f);
+    return text;
+}
+
+static void test_help_is_as_wide_as_it_is_told(void **state)
+{
+    (void)state;
+    static const struct mode_option of[] = {
+        MODE_OPT_INT(struct opts, batch, "batch", "256", "N", "pairs in a step of which there are many"),
+        MODE_OPT_STR(struct opts, model, "a-folder-with-a-long-name", NULL, "DIR", "one"),
+        MODE_OPT_BARE(struct opts, bare, "bare", "first line\nsecond line"), MODE_OPT_END};
+    static const struct mode_option none[] = {MODE_OPT_END};
+    char *text = help_of(
+        of, "60", "verb [options]",
+        "Words that fill a line and more, at sixty columns to a line.\n"
+        "A line of its own \xe2\x80\x93 \xe2\x80\x93 \xe2\x80\x93 \xe2\x80\x93 that fills sixty columns so.\n\n"
+        "  a   table's row, which is longer than sixty columns and stays\nlast");
+    assert_string_equal(
+        text, "usage: verb [options]\n\n"
+              "Words that fill a line and more, at sixty columns to a line.\n"
+              "A line of its own \xe2\x80\x93 \xe2\x80\x93 \xe2\x80\x93 \xe2\x80\x93 that fills sixty columns so.\n\n"
+              "  a   table's row, which is longer than sixty columns and stays\nlast\n\n"
+              "options (environment twin in brackets):\n"
+              "  --batch N                  pairs in a step of which there\n"
+              "                             are many (default 256)\n"
+              "                             [TESTOPT_BATCH]\n"
+              "  --a-folder-with-a-long-name DIR\n"
+              "                             one\n"
+              "                             [TESTOPT_A_FOLDER_WITH_A_LONG_NAME]\n"
+              "  --bare                     first line\n"
+              "                             second line\n");
+    free(text);
+    text = help_of(none, "60", "verb", "Words that fill a line, at sixty columns to a line, and more.");
+    assert_string_equal(text, "usage: verb\n\nWords that fill a line, at sixty columns to a line, and\nmore.\n");
+    free(text);
+    text = help_of(none, "1000", "verb", "Words that fill a line, at sixty columns to a line, and more.");
+    assert_string_equal(text, "usage: verb\n\nWords that fill a line, at sixty columns to a line, and more.\n");
+    free(text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -142,6 +202,7 @@ int main(void)
         cmocka_unit_test(test_a_flag_beats_the_environment_and_that_the_default),
         cmocka_unit_test(test_wrong_words_are_refused_by_name),
         cmocka_unit_test(test_what_is_wrong_is_blamed_on_who_said_it),
+        cmocka_unit_test(test_help_is_as_wide_as_it_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -54,6 +54,34 @@ static void test_a_share_of_the_threads_takes_part(void **state)
     }
 }
 
+static void nothing(void *ctx, int64_t item, int thread)
+{
+    (void)ctx, (void)item, (void)thread;
+}
+
+static void inside(void *ctx, int64_t item, int thread)
+{
+    (void)item, (void)thread;
+    mode_parallel_for(3, nothing, ctx);
+}
+
+/* Whoever watches sees every item, of one thread and of many, and those within an item. */
+static void test_what_is_done_is_counted(void **state)
+{
+    (void)state;
+    atomic_uint_fast64_t items = 0;
+    mode_parallel_count_in(&items);
+    mode_parallel_for(ITEMS, nothing, NULL);
+    assert_int_equal(items, ITEMS);
+    mode_parallel_for(1, nothing, NULL);
+    assert_int_equal(items, ITEMS + 1);
+    mode_parallel_for(ITEMS, inside, NULL);
+    assert_int_equal(items, ITEMS + 1 + 4 * ITEMS);
+    mode_parallel_count_in(NULL);
+    mode_parallel_for(ITEMS, nothing, NULL);
+    assert_int_equal(items, ITEMS + 1 + 4 * ITEMS);
+}
+
 static void test_variables_say_how_many(void **state)
 {
     (void)state;
@@ -75,6 +103,7 @@ static void test_variables_say_how_many(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_a_share_of_the_threads_takes_part),
+                                       cmocka_unit_test(test_what_is_done_is_counted),
                                        cmocka_unit_test(test_variables_say_how_many)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -79,7 +79,7 @@ static inline void about(struct core *c, enum core_event_type type, const char *
         now);
 }
 
-static inline void beat(struct core *c, uint64_t done, int64_t now)
+static inline void beat_of(struct core *c, uint64_t done, uint64_t changes, int64_t now)
 {
     core_handle(c,
                 &(struct core_event){.type = CORE_EV_PROGRESS,
@@ -87,8 +87,14 @@ static inline void beat(struct core *c, uint64_t done, int64_t now)
                                      .key = key_a,
                                      .fence = c->task[0].fence,
                                      .done = done,
-                                     .total = 100},
+                                     .total = 100,
+                                     .changes = changes},
                 now);
+}
+
+static inline void beat(struct core *c, uint64_t done, int64_t now)
+{
+    beat_of(c, done, 0, now);
 }
 
 static inline void tick(struct core *c, int64_t now)

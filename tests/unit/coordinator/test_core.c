@@ -467,6 +467,32 @@ static void test_a_result_of_before_says_nothing_of_the_attempt_that_runs(void *
     core_clear(&c);
 }
 
+/* Within a long batch nothing is done yet, but it goes on: it keeps its lease, until it does not. */
+static void test_what_goes_on_unseen_stays(void **state)
+{
+    (void)state;
+    struct core c;
+    const int64_t stall = 60000;
+    begin(&c, false, false);
+    core_task_want(&c, key_a, "embed", "label", "run", 0, (uint64_t)stall, false, 0);
+    hello(&c, session_1, "w1", 1, 0);
+    const int64_t most = stall + c.opt.lease_ms;
+    int64_t now = 0;
+    for (uint64_t changes = 1; now <= 3 * most; now += 5000, changes++) {
+        beat_of(&c, 7, changes, now);
+        tick(&c, now);
+        assert_int_equal(c.task[0].state, CORE_LEASED);
+    }
+    const uint64_t last = c.task[0].changes;
+    for (int64_t until = now + most; now <= until; now += 5000) {
+        beat_of(&c, 7, last, now);
+        tick(&c, now);
+    }
+    assert_int_equal(c.task[0].state, CORE_RETRY_WAIT);
+    assert_int_equal(c.task[0].failures[CORE_FAIL_STALL], 1);
+    core_clear(&c);
+}
+
 /* Heartbeats come, the task does not move and the worker's agent does nothing about it: its lease is taken from it. Our
  * own pause is not its standing still. */
 static void test_what_stands_still_is_taken_away(void **state)
@@ -676,6 +702,7 @@ int main(void)
         cmocka_unit_test(test_a_lease_lasts_as_long_as_it_is_said_to),
         cmocka_unit_test(test_a_result_of_before_says_nothing_of_the_attempt_that_runs),
         cmocka_unit_test(test_what_stands_still_is_taken_away),
+        cmocka_unit_test(test_what_goes_on_unseen_stays),
         cmocka_unit_test(test_a_store_that_is_away_costs_nothing_but_time),
         cmocka_unit_test(test_what_nobody_wants_is_cancelled_and_who_drains_gets_nothing),
         cmocka_unit_test(test_a_full_disk_costs_nothing_but_time),

@@ -1,4 +1,5 @@
-/* An answer to STATUS fits into a message, however many workers there are, and says what it leaves out. */
+/* An answer to STATUS fits into a message, however many workers there are, and says what it leaves out; what runs is
+ * added up in one unit. */
 #include "server.h"
 
 #include <setjmp.h>
@@ -74,10 +75,38 @@ static void test_workers_are_left_out_when_need_be(void **state)
     assert_true(r.n_workers > 50);
 }
 
+static struct core_task running(const char *unit, uint64_t done, uint64_t total, double rate)
+{
+    struct core_task t = {.done = done, .total = total, .rate = rate};
+    snprintf(t.unit, sizeof t.unit, "%s", unit);
+    return t;
+}
+
+static void test_a_task_that_has_not_begun_hides_no_unit(void **state)
+{
+    (void)state;
+    const struct core_task tasks[] = {running("", 0, 0, 0),
+                                      running("texts", 10, 100, 2),
+                                      running("", 0, 0, 0),
+                                      running("texts", 5, 100, 1),
+                                      running("bytes of the shard", 7000, 9000, 500),
+                                      running("", 0, 0, 0)};
+    Mode__Stage s = MODE__STAGE__INIT;
+    status_add_running(&s, &tasks[0]);
+    assert_null(s.unit);
+    for (size_t i = 1; i < sizeof tasks / sizeof *tasks; i++) status_add_running(&s, &tasks[i]);
+    assert_string_equal(s.unit, "texts");
+    assert_int_equal(s.leased, 6);
+    assert_int_equal(s.live_done, 15);
+    assert_int_equal(s.live_total, 200);
+    assert_true(s.live_rate > 2.9 && s.live_rate < 3.1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_what_fits_stays_whole),
                                        cmocka_unit_test(test_running_tasks_are_left_out_first),
-                                       cmocka_unit_test(test_workers_are_left_out_when_need_be)};
+                                       cmocka_unit_test(test_workers_are_left_out_when_need_be),
+                                       cmocka_unit_test(test_a_task_that_has_not_begun_hides_no_unit)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

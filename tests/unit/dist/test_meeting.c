@@ -3,16 +3,19 @@
 #include "socket_ranks.h"
 
 #include "base/clock.h"
+#include "base/file.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -423,6 +426,59 @@ static void test_a_place_that_is_taken(void **state)
     assert_int_equal(access(path, F_OK), -1);
 }
 
+struct beginner {
+    int folder, fd;
+};
+
+static void *listens_at_last(void *ctx)
+{
+    const struct beginner *b = ctx;
+    usleep(300000);
+    return listen(b->fd, 1) == 0 && flock(b->folder, LOCK_UN) == 0 ? ctx : NULL;
+}
+
+/* Another process 0 has the place and does not listen yet: its file was not left by one that was killed. */
+static void test_a_place_that_is_just_taken(void **state)
+{
+    char folder[] = "/tmp/mode-meeting-XXXXXX";
+    assert_non_null(mkdtemp(folder));
+    char *path = mode_path_join(folder, "place");
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    struct beginner b = {open(folder, O_RDONLY | O_DIRECTORY), socket(AF_UNIX, SOCK_STREAM, 0)};
+    struct mode_meeting *m;
+    struct mode_error err;
+    struct stat before, after;
+    pthread_t thread;
+    void *ended;
+    (void)state;
+    strcpy(a.sun_path, path);
+    assert_int_equal(flock(b.folder, LOCK_EX), 0);
+    assert_int_equal(bind(b.fd, (struct sockaddr *)&a, sizeof a), 0);
+    assert_int_equal(stat(path, &before), 0);
+    assert_int_equal(pthread_create(&thread, NULL, listens_at_last, &b), 0);
+    assert_int_equal(come(&m, 0, 2, path, 0.2, &err), MODE_E_CREATE);
+    assert_non_null(strstr(err.text, "another training may be meeting there"));
+    pthread_join(thread, &ended);
+    assert_non_null(ended);
+    assert_int_equal(stat(path, &after), 0);
+    assert_int_equal(before.st_ino, after.st_ino);
+    int waiting[8], n = 0; /* and where as many wait as can */
+    do {
+        waiting[n] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        assert_true(n < 7);
+    } while (connect(waiting[n++], (struct sockaddr *)&a, sizeof a) == 0);
+    const int fds = open_fds();
+    assert_int_equal(come(&m, 0, 2, path, 0.2, &err), MODE_E_CREATE);
+    assert_non_null(strstr(err.text, "another training may be meeting there"));
+    assert_int_equal(open_fds(), fds);
+    while (n) close(waiting[--n]);
+    close(b.fd);
+    close(b.folder);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(folder), 0);
+    free(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -438,6 +494,7 @@ int main(void)
         cmocka_unit_test(test_a_rank_that_nobody_has),
         cmocka_unit_test(test_places_that_make_no_sense),
         cmocka_unit_test(test_a_place_that_is_taken),
+        cmocka_unit_test(test_a_place_that_is_just_taken),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -169,19 +169,24 @@ static void add_expert(double *score, int k, const struct mode_evalset *set, con
     free(folder);
 }
 
+static struct mode_predict_spec spec_of(const struct mode_evalset *set)
+{
+    return (struct mode_predict_spec){.be = be,
+                                      .experts = experts,
+                                      .encoder = encoder,
+                                      .merges = merges,
+                                      .words = set,
+                                      .picture = picture,
+                                      .n_pictures = PICTURES,
+                                      .router = MODE_ROUTER_SHARE,
+                                      .params = MODE_ROUTER_PARAMS_DEFAULT,
+                                      .batch = 8};
+}
+
 static void check(bool queries)
 {
     const struct mode_evalset set = set_of(queries);
-    const struct mode_predict_spec spec = {.be = be,
-                                           .experts = experts,
-                                           .encoder = encoder,
-                                           .merges = merges,
-                                           .words = &set,
-                                           .picture = picture,
-                                           .n_pictures = PICTURES,
-                                           .router = MODE_ROUTER_SHARE,
-                                           .params = MODE_ROUTER_PARAMS_DEFAULT,
-                                           .batch = 8};
+    const struct mode_predict_spec spec = spec_of(&set);
     struct mode_prediction p;
     struct mode_ensemble_vectors v;
     struct mode_error err;
@@ -222,11 +227,40 @@ static void test_every_query_has_weights_of_its_own(void **state)
     check(true);
 }
 
+/* Which picture it was that cannot be read: whoever has them of a list can name the line. */
+static void test_a_picture_that_is_not_there_is_pointed_at(void **state)
+{
+    const struct mode_evalset set = set_of(false);
+    char *pictures[] = {picture[0], picture[1], (char *)(uintptr_t) "/nowhere/2.jpg", picture[0]};
+    int64_t failed = -1;
+    struct mode_predict_spec spec = spec_of(&set);
+    struct mode_prediction p;
+    struct mode_ensemble_vectors v;
+    struct mode_error err;
+    (void)state;
+    spec.picture = pictures;
+    spec.n_pictures = 4;
+    spec.failed = &failed;
+    assert_int_equal(mode_predict(&p, &spec, &err), MODE_E_NOINPUT);
+    assert_int_equal(failed, 2);
+    mode_prediction_clear(&p);
+    failed = -1;
+    assert_int_equal(mode_predict_vectors(&v, &spec, &err), MODE_E_NOINPUT);
+    assert_int_equal(failed, 2);
+    mode_ensemble_vectors_clear(&v);
+    spec.encoder = "/nowhere"; /* none of the pictures' */
+    failed = -1;
+    assert_int_not_equal(mode_predict(&p, &spec, &err), MODE_OK);
+    assert_int_equal(failed, 4);
+    mode_prediction_clear(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_class_names_are_one_task),
         cmocka_unit_test(test_every_query_has_weights_of_its_own),
+        cmocka_unit_test(test_a_picture_that_is_not_there_is_pointed_at),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

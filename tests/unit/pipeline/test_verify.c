@@ -20,7 +20,7 @@
 struct count {
     int parts, rows, over;
     double share;
-    char worst[200];
+    char worst[200], note[200];
 };
 
 static void on_begin(void *ctx, const char *part)
@@ -42,6 +42,12 @@ static void on_row(void *ctx, const struct mode_verify_row *row)
     }
 }
 
+static void on_note(void *ctx, const char *text)
+{
+    struct count *c = ctx;
+    snprintf(c->note, sizeof c->note, "%s", text);
+}
+
 static struct mode_backend *open_backend(const char *name)
 {
     struct mode_backend *be;
@@ -61,7 +67,7 @@ static void test_stored_vectors_agree_on_every_backend(void **state)
     (void)state;
     for (int i = 0; i < 3; i++) {
         struct count c = {0};
-        const struct mode_verify_hooks hooks = {&c, on_begin, on_row};
+        const struct mode_verify_hooks hooks = {&c, on_begin, on_row, on_note};
         struct mode_backend *be = open_backend(names[i]);
         struct mode_error err;
         if (mode_verify_reference(be, &hooks, &err)) fail_msg("%s", err.text);
@@ -75,7 +81,7 @@ static void test_stored_vectors_agree_on_every_backend(void **state)
 static void test_pictures_and_texts_agree(void **state)
 {
     struct count c = {0};
-    const struct mode_verify_hooks hooks = {&c, on_begin, on_row};
+    const struct mode_verify_hooks hooks = {&c, on_begin, on_row, on_note};
     const char *merges = getenv("MODE_CLIP_MERGES");
     struct mode_error err;
     (void)state;
@@ -121,17 +127,49 @@ static void test_every_kind_of_model_agrees_with_double(void **state)
         struct mode_backend *be = open_backend(names[k]);
         for (int i = 0; i < VARIANTS; i++) {
             struct count c = {0};
-            const struct mode_verify_hooks hooks = {&c, on_begin, on_row};
+            const struct mode_verify_hooks hooks = {&c, on_begin, on_row, on_note};
             struct mode_error err;
             char *dir = folder_of(i, be);
             if (mode_verify_model(be, dir, 4, &hooks, &err)) fail_msg("%s", err.text);
             assert_within(&c);
             assert_true(c.rows > 80);
+            assert_string_equal(c.note, "");
             assert_int_equal(mode_dir_remove(dir, &err), MODE_OK);
             free(dir);
         }
         mode_backend_close(&be);
     }
+}
+
+/* What `mode convert` and `mode train --init` say of such a file is said here too. */
+static void test_what_was_taken_of_the_weights_is_said(void **state)
+{
+    static const double zeros[512];
+    struct mode_backend *be = open_backend("cpu");
+    struct mode_safetensors f;
+    struct mode_error err;
+    struct count c = {0};
+    const struct mode_verify_hooks hooks = {&c, on_begin, on_row, on_note};
+    char *dir = folder_of(0, be), *weights = mode_path_join(dir, "open_clip_model.safetensors"),
+         *wider = mode_path_join(dir, "wider");
+    (void)state;
+    assert_int_equal(mode_safetensors_open(&f, weights, &err), MODE_OK);
+    for (size_t i = 0; i < f.n_tensors; i++) {
+        if (strcmp(f.tensors[i].name, "ln_final.bias") != 0) continue;
+        f.tensors[i].dtype = MODE_DTYPE_F64;
+        f.tensors[i].data = (void *)(uintptr_t)zeros;
+    }
+    assert_int_equal(mode_safetensors_write(wider, f.tensors, f.n_tensors, NULL, 0, &err), MODE_OK);
+    mode_safetensors_close(&f);
+    assert_int_equal(rename(wider, weights), 0);
+    if (mode_verify_model(be, dir, 4, &hooks, &err)) fail_msg("%s", err.text);
+    assert_within(&c);
+    assert_non_null(strstr(c.note, "F64"));
+    assert_int_equal(mode_dir_remove(dir, &err), MODE_OK);
+    mode_backend_close(&be);
+    free(wider);
+    free(weights);
+    free(dir);
 }
 
 /* Another model's weights; and vectors that are not there. */
@@ -173,6 +211,7 @@ int main(void)
         cmocka_unit_test(test_stored_vectors_agree_on_every_backend),
         cmocka_unit_test(test_pictures_and_texts_agree),
         cmocka_unit_test(test_every_kind_of_model_agrees_with_double),
+        cmocka_unit_test(test_what_was_taken_of_the_weights_is_said),
         cmocka_unit_test(test_what_is_wrong_is_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
