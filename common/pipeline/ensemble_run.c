@@ -40,6 +40,7 @@ static enum mode_status load_selected(struct mode_report_selected *out, const st
         struct mode_selection s;
         out[j] = (struct mode_report_selected){
             .model = run->n_models - run->n_selected + j, .task = x->task, .n_tasks = x->n_tasks};
+        if (!x->selection) continue;
         enum mode_status st = mode_selection_load(&s, x->selection, err);
         if (!st && s.m > e->centres.m)
             st = MODE_FAIL(err, MODE_E_FORMAT, "%s: chooses among %d fine centres, there are %d", x->selection, s.m,

@@ -13,7 +13,7 @@ struct mode_ensemble_run_task {
 };
 
 struct mode_ensemble_selected {   /* a model that was trained for the words of tasks */
-    const char *name, *selection; /* selection.safetensors */
+    const char *name, *selection; /* selection.safetensors; NULL: nobody says which clusters */
     const char *const *task;      /* [n_tasks] of the run's; 0: its words were nobody's */
     int n_tasks;
 };

@@ -33,7 +33,8 @@ struct mode_report_cost {
 
 struct mode_report_selected { /* a model that was trained for the words of tasks */
     int model;                /* its place among the models */
-    int n_fine, n_among;      /* fine clusters that the words chose, and those they chose among: of added data none */
+    int n_fine, n_among;      /* fine clusters that the words chose, and those they chose among: of added data none; 0:
+                               * nobody says */
     int64_t rows;             /* pairs in them; 0 without a corpus */
     const char *const *task;  /* [n_tasks]; 0: its words were nobody's */
     int n_tasks;

@@ -35,12 +35,13 @@ void mode_report_for_tasks(struct mode_str *s, const struct mode_report *r)
         mode_str_printf(s, "<div class=\"card expert %s\"><div class=head><h3>", mode_report_colour(e, x->model, buf));
         mode_str_add_html(s, e->model[x->model]);
         mode_str_add_cstr(s, "</h3><small>");
-        if (r->corpus) {
+        if (r->corpus && x->n_among) {
             mode_report_count(s, x->rows);
             mode_str_printf(s, " pairs (%.1f %%) in ",
                             r->corpus->rows ? 100.0 * (double)x->rows / (double)r->corpus->rows : 0.0);
         }
-        mode_str_printf(s, "%d of %d fine clusters</small></div>\n<div class=words>", x->n_fine, x->n_among);
+        if (x->n_among) mode_str_printf(s, "%d of %d fine clusters", x->n_fine, x->n_among);
+        mode_str_add_cstr(s, "</small></div>\n<div class=words>");
         for (int i = 0; i < x->n_tasks; i++) {
             mode_str_add_cstr(s, "<span>");
             mode_str_add_html(s, x->task[i]);

@@ -54,6 +54,7 @@ void mode_report_ledger(struct mode_str *s, const struct mode_report *r)
         check(s, n == c->expert[e].rows, what, n, c->expert[e].rows);
     }
     for (int j = 0; j < r->n_selected; j++) {
+        if (!r->selected[j].n_among) continue;
         const char *name = r->ensemble->model[r->selected[j].model];
         for (int i = 0; i < r->n_curves; i++) {
             if (strcmp(r->curve[i].model, name) != 0 || !r->curve[i].train) continue;

@@ -242,7 +242,7 @@ static bool is_taken(const char *name)
     return strncmp(name, "expert-", 7) == 0 || mode_router_parse(&router, name, NULL) == MODE_OK;
 }
 
-static bool is_name(const char *name)
+bool mode_spec_is_name(const char *name)
 {
     const size_t n = strlen(name);
     return n >= 1 && n <= 64 && name[0] != '.' &&
@@ -303,12 +303,13 @@ static enum mode_status check_for(const struct reader *r, const struct mode_spec
 {
     if (!x->name)
         return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: an entry of experts_for has no name", r->what, x->line);
-    if (!is_name(x->name) || is_taken(x->name))
+    if (!mode_spec_is_name(x->name) || is_taken(x->name))
         return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: \"%s\" is no name for an expert of experts_for: %s", r->what,
                          x->line, x->name,
-                         is_name(x->name) ? "it is taken (seed, dense, expert-N, routers, columns of result.csv)"
-                                          : "it must be 1 to 64 letters, digits, '.', '_' or '-', not starting with "
-                                            "'.'");
+                         mode_spec_is_name(x->name)
+                             ? "it is taken (seed, dense, expert-N, routers, columns of result.csv)"
+                             : "it must be 1 to 64 letters, digits, '.', '_' or '-', not starting with "
+                               "'.'");
     for (const struct mode_spec_for *y = r->spec->experts_for; y < x; y++)
         if (strcmp(x->name, y->name) == 0)
             return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: experts_for has the name %s twice, first in line %d",
@@ -561,7 +562,7 @@ static enum mode_status fetch_named(const struct reader *r, mode_spec_fetch_fn *
 static enum mode_status check_together(struct reader *r)
 {
     const struct mode_spec *s = r->spec;
-    if (!is_name(s->name))
+    if (!mode_spec_is_name(s->name))
         return MODE_FAIL(
             r->err, MODE_E_CONFIG,
             "%s: name is \"%s\"; it must be 1 to 64 letters, digits, '.', '_' or '-', not starting with '.'", r->what,

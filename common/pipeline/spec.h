@@ -91,6 +91,8 @@ struct mode_spec {
 };
 
 enum { MODE_SPEC_MOST_FOR = 1000 };
+/* What a run, or a model of experts_for, may be called: 1 to 64 letters, digits, '.', '_', '-', not starting with '.'. */
+bool mode_spec_is_name(const char *name);
 
 /* fetch: called for what the spec names on the hub, when all else in it is right (services/mode/hub.h); NULL: it must
  * be in the cache. */

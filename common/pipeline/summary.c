@@ -158,8 +158,8 @@ static json_t *selected_of(const struct mode_report *r)
         }
         json_object_set_new(o, "name", json_string(name));
         json_object_set_new(o, "tasks", tasks);
-        json_object_set_new(o, "fine_clusters", json_integer(x->n_fine));
-        if (r->corpus) json_object_set_new(o, "rows", json_integer(x->rows));
+        if (x->n_among) json_object_set_new(o, "fine_clusters", json_integer(x->n_fine));
+        if (r->corpus && x->n_among) json_object_set_new(o, "rows", json_integer(x->rows));
         json_object_set_new(o, "against", against);
         json_array_append_new(all, o);
     }

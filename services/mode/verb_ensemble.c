@@ -6,6 +6,7 @@
 #include "data/safetensors.h"
 #include "pipeline/defaults.h"
 #include "pipeline/ensemble_run.h"
+#include "pipeline/spec.h"
 #include "ranges.h"
 #include "router_option.h"
 #include "verb.h"
@@ -20,7 +21,7 @@
 
 struct options {
     struct router_options router;
-    const char *centres, *results, *words, *tasks, *out, *captions, *assign, *shards, *train, *name;
+    const char *centres, *results, *words, *tasks, *out, *captions, *assign, *shards, *train, *name, *models;
     int64_t seed;
 };
 
@@ -29,6 +30,8 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, results, "results", NULL, "DIR",
                  "DIR/<model>/<task>/logits.safetensors of `mode evaluate`; models expert-0, expert-1, ..., "
                  "dense, seed"),
+    MODE_OPT_STR(struct options, models, "models", NULL, "NAME[,NAME...]",
+                 "further ones of --results, beside the experts as dense is: those of `mode train --selection`"),
     MODE_OPT_STR(struct options, words, "words", NULL, "DIR",
                  "DIR/<task>.safetensors: the tasks' words, of `mode embed --task`"),
     MODE_OPT_STR(struct options, tasks, "tasks", NULL, "DIR", "DIR/<task>: CLIP_benchmark folders, for class names"),
@@ -47,13 +50,14 @@ static const struct mode_option table[] = {
 
 static const struct option_range ranges[] = {RANGE_SEED, RANGE_END};
 
-enum { MAX_MODELS = 4096 };
+enum { MAX_MODELS = 4096, MAX_SELECTED = 1000, MOST_ROWS = MAX_MODELS + 2 + MAX_SELECTED };
 
 /* What was found on disk; freed together. */
 struct found {
-    char *model[MAX_MODELS + 2];
-    const char *steps[MAX_MODELS + 2], *train[MAX_MODELS + 2];
-    int n_models;
+    char *model[MOST_ROWS];
+    const char *steps[MOST_ROWS], *train[MOST_ROWS];
+    int n_models, n_selected; /* selected: of --models, the last ones */
+    struct mode_ensemble_selected selected[MAX_SELECTED];
     glob_t tasks, captions, assign, shards;
     struct mode_ensemble_run_task *task;
     struct mode_corpus_shard *shard;
@@ -64,6 +68,32 @@ static char *existing(char *path)
     if (mode_file_exists(path)) return path;
     free(path);
     return NULL;
+}
+
+/* Those of --models; what they were trained on nobody says. */
+static enum mode_status find_selected(struct found *f, const struct options *o, struct mode_error *err)
+{
+    char *list = o->models ? mode_xstrdup(o->models) : NULL, *rest = list;
+    enum mode_status st = MODE_OK;
+    for (char *name; !st && (name = strsep(&rest, ","));) {
+        char *dir = mode_path_join(o->results, name);
+        for (int m = 0; m < f->n_models && !st; m++)
+            if (strcmp(f->model[m], name) == 0)
+                st = MODE_FAIL(err, MODE_E_USAGE, "--models: %s is there once already", name);
+        if (!st && f->n_selected == MAX_SELECTED)
+            st = MODE_FAIL(err, MODE_E_USAGE, "--models: more than %d", MAX_SELECTED);
+        if (!st && !mode_spec_is_name(name))
+            st = MODE_FAIL(err, MODE_E_USAGE,
+                           "--models: \"%s\" is no name, expected 1 to 64 letters, digits, '.', '_' or '-'", name);
+        if (!st && !mode_file_exists(dir))
+            st = MODE_FAIL(err, MODE_E_NOINPUT, "--models: %s has no folder \"%s\"", o->results, name);
+        free(dir);
+        if (st) break;
+        f->model[f->n_models] = mode_xstrdup(name);
+        f->selected[f->n_selected++] = (struct mode_ensemble_selected){.name = f->model[f->n_models++]};
+    }
+    free(list);
+    return st;
 }
 
 static enum mode_status find_models(struct found *f, const struct options *o, struct mode_error *err)
@@ -92,6 +122,8 @@ static enum mode_status find_models(struct found *f, const struct options *o, st
         if (mode_file_exists(dir)) f->model[f->n_models++] = mode_xstrdup(others[i]);
         free(dir);
     }
+    enum mode_status st = find_selected(f, o, err);
+    if (st) return st;
     for (int m = 0; m < f->n_models && o->train; m++) {
         f->steps[m] = existing(mode_xasprintf("%s/%s/steps.jsonl", o->train, f->model[m]));
         f->train[m] = existing(mode_xasprintf("%s/%s/train.json", o->train, f->model[m]));
@@ -252,6 +284,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
                                   .seed = (uint64_t)o.seed,
                                   .centres = o.centres,
                                   .n_models = f->n_models,
+                                  .selected = f->selected,
+                                  .n_selected = f->n_selected,
                                   .n_tasks = (int)f->tasks.gl_pathc,
                                   .n_shards = (int)f->captions.gl_pathc,
                                   .model = (const char *const *)f->model,

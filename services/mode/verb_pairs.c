@@ -38,8 +38,8 @@ static const char prose[] =
     "Lists the pairs of a run as they were assigned, shard by shard in the order of the shards: expert, path of the "
     "shard, key of the sample in it, fine centre, distance to it, caption (tab-separated; tabs and line ends of a "
     "caption as blanks). Those of a model of experts_for are some of these: the first column says whose they are "
-    "beside. The pairs outside its group that an expert also sees (train.out_ratio) change with every "
-    "epoch and are not listed.";
+    "beside. The pairs outside its group that an expert also sees (train.out_ratio) change with every epoch and are "
+    "not listed.";
 
 /* A caption may hold what ends a column or a line. */
 static void print_blank(const char *text)

@@ -399,6 +399,14 @@ expect 66 'train: is a folder, a file is needed' $ensembling --captions "$work/c
 nothing
 expect 66 'train .*words: has no expert-0/steps.jsonl' $ensembling --train "$o/words" --out "$o/new"
 nothing
+expect 66 'models: .*results has no folder "none"' $ensembling --models none --out "$o/new"
+expect 2 'models: expert-0 is there once already' $ensembling --models expert-0 --out "$o/new"
+nothing
+cp -r "$o/results/expert-0" "$o/results/mine"
+expect 0 'report.html' $ensembling --models mine --out "$o/with-mine"
+head -1 "$o/with-mine/result.csv" | grep -q ',ensemble,mine,metric$' || fail "columns: $(head -1 "$o/with-mine/result.csv")"
+grep -q 'On all tasks it equals the ensemble' "$o/with-mine/report.html" || fail "the report does not compare a further model"
+rm -r "$o/results/mine"
 expect 0 'report.html' $ensembling --out "$o/report/a"
 [ "$(ls "$o/report/a" | wc -l)" = 4 ] || fail "files of an ensemble: $(ls -A "$o/report/a")"
 mkdir -p "$o/ws/experts" && echo '{"models": 3}' >"$o/ws/experts/index.json"
