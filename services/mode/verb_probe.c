@@ -56,10 +56,10 @@ static const struct option_range ranges[] = {RANGE("batch", 1, 1 << 20),
                                              RANGE_END};
 
 static const char prose[] =
-    "A linear probe. A task is a folder of classification with train/ beside test/, as CLIP_benchmark's data sets\n"
-    "have it (docs/FORMATS.md); class names are not read to a model. Features have length 1; of several experts they\n"
-    "stand side by side, each of length 1. C, how little the weights are held down, is chosen among 1e-6 to 1e6 by\n"
-    "training pictures that are held back; then all are learnt from. The search goes to stderr, metrics to stdout:\n"
+    "A linear probe. A task is a folder of classification with train/ beside test/, as CLIP_benchmark's data sets have "
+    "it (docs/FORMATS.md); of the words nothing is used. Features have length 1; of several experts they stand "
+    "side by side, each of length 1. C, how little the weights are held down, is chosen among 1e-6 to 1e6 by training "
+    "pictures that are held back; then all are learnt from. The search goes to stderr, metrics to stdout: "
     "fractions, \"-\" (null with --json) where there is none.";
 
 /* Whose features. */

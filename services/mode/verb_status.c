@@ -254,10 +254,11 @@ static enum mode_status drain(int argc, char **argv, struct mode_error *err)
     const char *said = NULL;
     int n_args;
     if (mode_options_wants_help(argc, argv)) {
-        mode_options_help(drain_table, "MODE_", "mode drain WORKER|MACHINE [options]",
-                          "Takes a worker, or all of a machine, out of work: what runs there finishes, nothing new is "
-                          "handed out to it, and it exits. (`mode up` starts its own workers again; there, `mode down` "
-                          "is wanted.)\nExit: 66 nobody has that name.");
+        mode_options_help(
+            drain_table, "MODE_", "mode drain WORKER|MACHINE [options]",
+            "Takes a worker, or all of a machine, out of work: what runs there finishes, nothing new is handed out to "
+            "it, and it exits. (`mode up` starts its own workers again; there, `mode down` is wanted.)\n"
+            "Exit: 66 nobody has that name.");
         return MODE_OK;
     }
     enum mode_status st = parse(&o, drain_table, drain_ranges, "WORKER or MACHINE (`mode status` lists them)", argc,
