@@ -78,7 +78,10 @@ sed 's/lr: 1e-3/lr: 3e-3/; s/^name: test/name: open/; s/total_steps: 16/total_st
 mode run "$w/open.yaml" --workspace "$w" --detach >/dev/null
 has_more() { [ "$(commits)" -gt "$both" ]; }
 await has_more || fail "the run does nothing"
-kill -9 "$(cat "$w/run/supervisor.pid" | head -1)" "$(cat "$w/run/coordinator.pid")"
+supervisor=$(head -1 "$w/run/supervisor.pid") coordinator=$(cat "$w/run/coordinator.pid")
+kill -STOP "$supervisor" # starts nobody anew; when it ends before the coordinator, that one stops in order
+kill -9 "$coordinator"
+kill -9 "$supervisor"
 mode down --workspace "$w" >/dev/null 2>&1 || true
 await flock -n "$w/lock" true || fail "somebody holds the workspace"
 expect 75 'the run open needs is not known for certain' --drop other --yes
