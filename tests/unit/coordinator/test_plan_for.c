@@ -1,7 +1,6 @@
 /* The planner: experts for tasks (experts_for). */
 #include "plan_runs.h"
 
-#include "proto/assign.pb-c.h"
 #include "proto/embed.pb-c.h"
 
 #define FOR "experts_for: "
