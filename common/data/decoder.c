@@ -68,6 +68,13 @@ double mode_decoder_cpu_seconds(void)
     return s;
 }
 
+/* Every sentence about a decoder that failed begins with these words, and no other does. */
+bool mode_decoder_failed(const char *why)
+{
+    static const char begin[] = "the decoder ";
+    return strncmp(why, begin, sizeof begin - 1) == 0;
+}
+
 int mode_decoder_count(void)
 {
     int n = 0;

@@ -19,6 +19,7 @@
 #ifndef MODE_DATA_DECODER_H
 #define MODE_DATA_DECODER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* Processor time that the decoders of this process have taken so far, seconds. */
@@ -26,8 +27,8 @@ double mode_decoder_cpu_seconds(void);
 /* How many there are now. */
 int mode_decoder_count(void);
 
-/* With these words begins every sentence about a picture at which a decoder failed, and no other. */
-#define MODE_DECODER_FAILED "the decoder "
+/* Is this sentence about a picture at which a decoder failed, not about one that it refused? */
+bool mode_decoder_failed(const char *why);
 
 /* Of one picture. Beyond the limits nothing is right about a picture that passed those of struct mode_image_limits;
  * they are variables for tests alone, set before the first picture. */

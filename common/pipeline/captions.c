@@ -102,7 +102,7 @@ static enum mode_fate check_image(struct mode_sample *s, const uint8_t *data, st
     s->width = (uint32_t)width;
     s->height = (uint32_t)height;
     if (st == MODE_E_VALUE) return MODE_FATE_IMAGE_TOO_LARGE;
-    if (st && strncmp(v->err.text, MODE_DECODER_FAILED, strlen(MODE_DECODER_FAILED)) == 0) add_place(&v->err, s);
+    if (st && mode_decoder_failed(v->err.text)) add_place(&v->err, s);
     if (st && st != MODE_E_FORMAT) v->failed = st; /* the machine's fault, not the picture's */
     return st ? MODE_FATE_BAD_IMAGE : MODE_FATE_KEPT;
 }

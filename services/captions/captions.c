@@ -6,7 +6,6 @@
 #include "pipeline/captions.h"
 #include "proto/captions.pb-c.h"
 
-#include <string.h>
 
 struct reporter {
     struct mode_job *job;
@@ -34,7 +33,7 @@ static void reject(void *ctx, uint32_t sample, enum mode_fate fate, const char *
 {
     struct reporter *r = ctx;
     const uint64_t n = r->seen[fate]++;
-    if (strncmp(why, MODE_DECODER_FAILED, strlen(MODE_DECODER_FAILED)) == 0)
+    if (mode_decoder_failed(why))
         mode_log_warn("decoder_failed", "shard=%s sample=%u fate=%s why=%s", r->shard, sample, mode_fate_name(fate),
                       why);
     mode_log_write(n % 1000 == 0 ? MODE_LOG_WARN : MODE_LOG_DEBUG, "sample_rejected",

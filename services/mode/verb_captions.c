@@ -81,7 +81,7 @@ static bool fetching(void *ctx, uint64_t done, uint64_t total)
 static void reject(void *ctx, uint32_t sample, enum mode_fate fate, const char *why)
 {
     struct shard_report *r = ctx;
-    if (r->verbose || strncmp(why, MODE_DECODER_FAILED, strlen(MODE_DECODER_FAILED)) == 0)
+    if (r->verbose || mode_decoder_failed(why))
         fprintf(stderr, "%s sample %u: %s: %s\n", r->name, sample, mode_fate_name(fate), why);
 }
 

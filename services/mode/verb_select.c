@@ -314,8 +314,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
             table, "MODE_",
             "mode select (--workspace DIR | --centres FILE --encoder DIR) (--classes FILE | --task DIR) [options]",
             "The fine clusters that words choose, each its --nearest ones, and how many pairs these have: what an "
-            "expert "
-            "for these words would be trained on, by a run (experts_for) or by `mode train --selection`.");
+            "expert for these words would be trained on, by a run (experts_for) or by `mode train --selection`.");
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);

@@ -399,8 +399,10 @@ static enum mode_status find_out_ratio(double *ratio, const struct options *o, s
 {
     *ratio = 0;
     if (!o->selection) return MODE_OK;
-    if (mode_parse_real(o->out_ratio ? o->out_ratio : MODE_DEFAULT_OUT_RATIO, "--out-ratio", ratio, err))
+    if (mode_parse_real(o->out_ratio ? o->out_ratio : MODE_DEFAULT_OUT_RATIO, "--out-ratio", ratio, err)) {
+        if (err) err->status = MODE_E_USAGE;
         return MODE_E_USAGE;
+    }
     return *ratio >= 0 && *ratio <= 1
                ? MODE_OK
                : MODE_FAIL(err, MODE_E_USAGE, "--out-ratio: %s is out of range, expected 0 to 1", o->out_ratio);
