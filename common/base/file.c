@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -247,6 +248,18 @@ enum mode_status mode_file_copy(const char *src, const char *dst, bool use_link,
     st = mode_file_write_atomic(dst, map.data, map.size, err);
     mode_file_unmap(&map);
     return st;
+}
+
+enum mode_status mode_file_lock(int fd, int how, const char *path, struct mode_error *err)
+{
+    if (flock(fd, how | LOCK_NB) == 0) return MODE_OK;
+    if (errno == EWOULDBLOCK || errno == EINTR)
+        return MODE_FAIL(err, MODE_E_TEMP, "%s: another process has it locked", path);
+    return MODE_FAIL(
+        err, MODE_E_CONFIG,
+        "%s: cannot be locked (%s), so nobody can tell whether it is in use. HINT: a filesystem with locks "
+        "(Lustre: mounted with `flock`; NFS 3: with its lock service running)",
+        path, strerror(errno));
 }
 
 bool mode_file_exists(const char *path)

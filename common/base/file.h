@@ -57,6 +57,9 @@ enum mode_status mode_dir_remove(const char *path, struct mode_error *err);
 /* Copy src to dst (atomic); hard-links when the filesystem allows and link is true. */
 enum mode_status mode_file_copy(const char *src, const char *dst, bool link, struct mode_error *err);
 bool mode_file_exists(const char *path);
+/* flock(2), not waited for; how: LOCK_EX or LOCK_SH; path: the sentence's. MODE_E_TEMP: somebody has it. MODE_E_CONFIG:
+ * nobody ever will, for the filesystem has no locks. */
+enum mode_status mode_file_lock(int fd, int how, const char *path, struct mode_error *err);
 /* What a repository holds in the place of a large file until `git lfs pull`. */
 bool mode_file_is_lfs_pointer(const void *data, uint64_t size);
 /* A read-only mapping of a whole file. Empty files map to a non-NULL pointer with size 0. */

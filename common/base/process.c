@@ -1,5 +1,7 @@
 #include "base/process.h"
 
+#include "base/file.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -124,12 +126,14 @@ enum mode_status mode_process_claim_gpus(int64_t *index, int n, const char *dir,
                  (long long)(i / seen));
         int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
         if (fd < 0) return MODE_FAIL(err, MODE_E_IO, "%s: %s", path, strerror(errno));
-        if (flock(fd, LOCK_EX | LOCK_NB) == 0) { /* stays open: the kernel lets go when the process ends */
-            index[got++] = i % seen;
-            if (got == n) return MODE_OK;
-        } else {
+        const enum mode_status st = mode_file_lock(fd, LOCK_EX, path, err);
+        if (st) {
             close(fd);
+            if (st != MODE_E_TEMP) return st;
+            continue;
         }
+        index[got++] = i % seen; /* the file stays open: the kernel lets go of it when the process ends */
+        if (got == n) return MODE_OK;
     }
     for (int64_t i = 0; seen > 0 && got < n; i++) /* more sharers than locks */
         if (!is_among(index, got, i)) index[got++] = i;

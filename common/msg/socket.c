@@ -182,7 +182,7 @@ static enum mode_status claim_ipc(struct mode_socket *s, const char *path, struc
         s->lock = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
         if (s->lock < 0)
             st = MODE_FAIL(err, MODE_E_CREATE, "%s: cannot be created: %s", lock, strerror(errno));
-        else if (flock(s->lock, LOCK_EX | LOCK_NB) != 0)
+        else if ((st = mode_file_lock(s->lock, LOCK_EX, lock, err)) == MODE_E_TEMP)
             st = MODE_FAIL(err, MODE_E_CONFIG,
                            "%s: taken: another process listens there. HINT: stop it, or choose another path",
                            s->endpoint);

@@ -247,8 +247,11 @@ static enum mode_status take_lock(struct mode_store *s, bool alone, struct mode_
     enum mode_status st = MODE_OK;
     s->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (s->lock < 0) s->lock = open(path, O_RDONLY | O_CLOEXEC); /* another user's */
-    int rc = s->lock < 0 ? -1 : flock(s->lock, (alone ? LOCK_EX : LOCK_SH) | LOCK_NB);
-    if (rc != 0 && s->lock >= 0 && errno == EWOULDBLOCK)
+    if (s->lock >= 0)
+        st = mode_file_lock(s->lock, alone ? LOCK_EX : LOCK_SH, path, err);
+    else if (alone)
+        st = mode_output_fail(err, errno, path, "be locked");
+    if (st == MODE_E_TEMP)
         st = alone
                  ? MODE_FAIL(err, MODE_E_TEMP,
                              "%s is in use: a coordinator, a worker or another command has it open. HINT: `mode down`, "
@@ -256,9 +259,8 @@ static enum mode_status take_lock(struct mode_store *s, bool alone, struct mode_
                              s->root)
                  : MODE_FAIL(err, MODE_E_TEMP,
                              "%s: space is being freed here (`mode gc`). HINT: try again when it is done", s->root);
-    else if (rc != 0 && alone)
-        st = MODE_FAIL(err, MODE_E_CONFIG, "%s: cannot be locked (%s), so nobody can tell whether it is in use", path,
-                       strerror(errno));
+    else if (st && !alone)
+        st = MODE_OK;
     s->alone = alone && !st;
     free(path);
     return st;

@@ -329,13 +329,15 @@ static enum mode_status lock_pid_file(int *fd, const char *path, struct mode_err
 {
     *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (*fd < 0) return MODE_FAIL(err, MODE_E_CREATE, "%s: %s", path, strerror(errno));
-    for (int i = 0; i < LOOKS; i++) { /* whoever looks whether one runs has it for a moment, too */
-        if (flock(*fd, LOCK_EX | LOCK_NB) == 0) return MODE_OK;
+    enum mode_status st = mode_file_lock(*fd, LOCK_EX, path, err);
+    for (int i = 0; i < LOOKS && st == MODE_E_TEMP; i++) { /* whoever looks whether one runs has it for a moment, too */
         usleep(1000 * LOOK_MS);
+        st = mode_file_lock(*fd, LOCK_EX, path, err);
     }
+    if (!st) return MODE_OK;
     close(*fd);
     *fd = -1;
-    return MODE_FAIL(err, MODE_E_TEMP, "%s is locked: it runs already", path);
+    return st == MODE_E_TEMP ? MODE_FAIL(err, st, "%s is locked: it runs already", path) : st;
 }
 
 enum mode_status supervisor_find(pid_t *pid, const char *workspace, struct mode_error *err)
@@ -347,10 +349,12 @@ enum mode_status supervisor_find(pid_t *pid, const char *workspace, struct mode_
     if (st) return st;
     fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd >= 0) {
-        if (flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+        st = mode_file_lock(fd, LOCK_SH, path, err);
+        if (st == MODE_E_TEMP) {
             ssize_t n = read(fd, text, sizeof text - 1);
             *pid = n > 0 ? (pid_t)atol(text) : -1;
-            if (*pid <= 0) st = MODE_FAIL(err, MODE_E_TEMP, "%s is locked but names no process yet; try again", path);
+            st = *pid > 0 ? MODE_OK
+                          : MODE_FAIL(err, MODE_E_TEMP, "%s is locked but names no process yet; try again", path);
         }
         close(fd);
     }

@@ -15,10 +15,12 @@
 #include "verb.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -109,6 +111,18 @@ static char *existing_folder(const char *path)
     return mode_xstrdup(path[0] == '/' ? "/" : ".");
 }
 
+/* A store opens without locks, too; `mode up` and `mode gc` do nothing there. */
+static enum mode_status look_at_lock(const char *root, const char *workspace, struct mode_error *err)
+{
+    char *path = mode_path_join(root, "lock");
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    enum mode_status st = fd < 0 ? mode_input_fail(err, errno, path, "be opened")
+                                 : mode_file_lock(fd, LOCK_SH, workspace, err);
+    if (fd >= 0) close(fd);
+    free(path);
+    return st == MODE_E_TEMP ? MODE_OK : st;
+}
+
 /* What is no workspace yet is left as it was: a store is made and removed again where the workspace would be. */
 static void look_at_workspace(int count[DOCTOR_VERDICTS], const char *workspace)
 {
@@ -131,8 +145,11 @@ static void look_at_workspace(int count[DOCTOR_VERDICTS], const char *workspace)
     } else {
         uint64_t free_bytes = mode_store_free_bytes(store, NULL);
         char size[MODE_SIZE_TEXT];
-        doctor_say(count, DOCTOR_OK, "workspace", "%s: %swritable, files appear once (link)", workspace,
-                   exists ? "" : "not made yet (`mode up` makes it); ");
+        if (look_at_lock(exists ? workspace : probe, workspace, &err))
+            doctor_say(count, DOCTOR_BAD, "workspace", "%s", err.text);
+        else
+            doctor_say(count, DOCTOR_OK, "workspace", "%s: %swritable, files appear once (link) and can be locked",
+                       workspace, exists ? "" : "not made yet (`mode up` makes it); ");
         doctor_say(count,
                    free_bytes < (uint64_t)1 << 30    ? DOCTOR_BAD
                    : free_bytes < (uint64_t)10 << 30 ? DOCTOR_WARN
