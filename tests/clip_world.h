@@ -114,9 +114,9 @@ static inline void world_write_shard(struct world *w, int s)
         uint8_t *png = world_png(colour, (uint64_t)number, side, &size);
         snprintf(names[i], sizeof names[i], "s%04d", number);
         snprintf(texts[i], sizeof texts[i], "a %s square, number %d", world_colours[colour], number);
-        snprintf(member, sizeof member, "%s.txt", names[i]);
+        snprintf(member, sizeof member, "s%04d.txt", number);
         world_ok(mode_tar_writer_add(tar, member, texts[i], strlen(texts[i]), &err), &err);
-        snprintf(member, sizeof member, "%s.png", names[i]);
+        snprintf(member, sizeof member, "s%04d.png", number);
         world_ok(mode_tar_writer_add(tar, member, png, size, &err), &err);
         free(png);
         samples[i] = (struct mode_sample){.width = (uint32_t)side,

@@ -111,8 +111,9 @@ static void measure(struct mode_backend *be, struct nearest *a)
     gemm(be, a->dot, NULL, a->n, a->k, a->d, (struct view){a->x, a->d, 1}, (struct view){a->c, 1, a->d}, NULL, false);
     a->c_sq = mode__backend_work(be, (size_t)a->k * sizeof *a->c_sq);
     mode_parallel_for(ceil_div(a->k, NEAREST_ROWS), lengths_item, a);
-    a->c_max = 0;
-    for (int64_t k = 0; k < a->k; k++) a->c_max = fmax(a->c_max, sqrt(a->c_sq[k]));
+    float most = 0; /* no fmax, over which GCC 12 breaks off on aarch64 where it makes vectors of the loop */
+    for (int64_t k = 0; k < a->k; k++) most = a->c_sq[k] > most ? a->c_sq[k] : most;
+    a->c_max = sqrt(most);
 }
 
 static void cpu_nearest_rows(struct mode_backend *be, struct mode_tensor *id, struct mode_tensor *distance,
