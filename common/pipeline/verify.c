@@ -28,7 +28,9 @@ __asm__(".section .rodata\n"
         "mode__verify_goldens_end:\n"
         ".byte 0\n"
         ".previous\n");
-extern const unsigned char mode__verify_goldens[], mode__verify_goldens_end[];
+/* Hidden: no other library has them. Else they are looked up in a table, and on aarch64, where these are names of this
+ * file alone, the linker makes one entry of both. */
+extern __attribute__((visibility("hidden"))) const unsigned char mode__verify_goldens[], mode__verify_goldens_end[];
 
 /* The reader of safetensors wants a file: these bytes as one that has no name. */
 static enum mode_status open_goldens(struct mode_safetensors *f, struct mode_error *err)
