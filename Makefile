@@ -100,6 +100,10 @@ avx512-check: ## the AVX-512 kernels on an emulated processor (needs bochs; some
 	@cmake -S . -B $(BUILD) >/dev/null && cmake --build $(BUILD) -j$(JOBS) --target mode-test-avx512 >/dev/null
 	@tests/emulated/avx512.sh $(BUILD)
 
+.PHONY: aarch64-check
+aarch64-check: ## everything compiled for aarch64, and tests on an emulated processor (needs a cross compiler and qemu; TESTS=names)
+	@JOBS=$(JOBS) tests/emulated/aarch64.sh build-aarch64 $(TESTS)
+
 .PHONY: two-machines
 two-machines: models programs ## a run by two machines over NFS that lose their power (needs root and qemu; a quarter of an hour)
 	@cmake --build $(BUILD) -j$(JOBS) --target mode-test-corpus >/dev/null

@@ -6,7 +6,8 @@ set(MODE_EMULATOR_DIR ${CMAKE_CURRENT_LIST_DIR})
 function(mode_emulate_cuda)
   set(common ${MODE_EMULATOR_DIR}/../../../common)
   set(out ${CMAKE_BINARY_DIR}/emulator)
-  set(flags -include cuda_runtime.h -Wall -Wextra -Wno-unknown-pragmas -Wno-deprecated-enum-enum-conversion -fno-strict-aliasing)
+  # nothing is fused where nobody asks for it, also on processors that could: nearest.cu is held to bits
+  set(flags -ffp-contract=off -include cuda_runtime.h -Wall -Wextra -Wno-unknown-pragmas -Wno-deprecated-enum-enum-conversion -fno-strict-aliasing)
   # a GPU takes 16 bytes at multiples of 16 alone, the host from anywhere
   set(aligned -fsanitize=alignment -fno-sanitize-recover=alignment)
   # streams, memory and blocks; and what is loaded in cuBLAS's place
