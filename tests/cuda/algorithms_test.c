@@ -4,6 +4,7 @@
 #include "base/rng.h"
 #include "base/str.h"
 #include "nn/backend.h"
+#include "nn/cuda/device.h"
 #include "nn/cuda/winners.h"
 #include "nn/ops.h"
 
@@ -48,13 +49,24 @@ static void multiply(struct mode_backend *be, float *to, int64_t rows)
     mode_backend_free(be, y.data);
 }
 
+/* dw [N, K] = the sum of dy^T x over rows */
+static void gradient(struct mode_backend *be, float *to, int64_t rows)
+{
+    struct mode_tensor x = matrix(be, rows, K), w = matrix(be, N, K), dy = matrix(be, rows, N), dw = matrix(be, N, K);
+    mode_zero(be, &dw);
+    mode_linear_back(be, NULL, &dw, NULL, &dy, &x, &w);
+    mode_backend_copy(be, to, dw.data, N * K * sizeof *to);
+    struct mode_tensor *all[] = {&x, &w, &dy, &dw};
+    for (int i = 0; i < 4; i++) mode_backend_free(be, all[i]->data);
+}
+
 /* What the clock chose for M rows; by number: another algorithm in its place. To be freed. */
-static char *chosen(const char *backend, int number)
+static char *chosen_for(void (*run)(struct mode_backend *be, float *to, int64_t rows), const char *backend, int number)
 {
     struct mode_backend *be = open_one(backend);
-    float y[M * N];
+    float y[N * K]; /* or [M, N] */
     mode_backend_measure_products(be, true);
-    multiply(be, y, M);
+    run(be, y, M);
     mode_backend_measure_products(be, false);
     char *text = mode_backend_algorithms(be), *last = text;
     for (int line = 0; line < 2; line++) last = strchr(last, '\n') + 1;
@@ -62,6 +74,11 @@ static char *chosen(const char *backend, int number)
     strchr(last, '\n')[-(6 * 17) - 1] = (char)('0' + number);     /* the second of 8 words */
     mode_backend_close(&be);
     return text;
+}
+
+static char *chosen(const char *backend, int number)
+{
+    return chosen_for(multiply, backend, number);
 }
 
 static void by_text(float *y, char **back, const char *text, int64_t rows)
@@ -97,6 +114,55 @@ static void test_what_was_chosen_is_chosen_again(void **state)
     }
     free(text[0]);
     free(text[1]);
+}
+
+/* Rows are what gradients of weights are summed over. */
+static void test_gradients_of_alike_rows_are_made_alike(void **state)
+{
+    static const int64_t rows[] = {M, LESS, FAR};
+    static float rule[N * K], got[N * K];
+    char *text = chosen_for(gradient, "cuda", 1), why_not[400];
+    struct mode_error err;
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        struct mode_backend *be = open_one("cuda");
+        gradient(be, rule, rows[i]);
+        assert_int_equal(mode_backend_use_algorithms(be, text, why_not, sizeof why_not, &err), MODE_OK);
+        gradient(be, got, rows[i]);
+        assert_int_equal(memcmp(got, rule, sizeof rule) != 0, rows[i] != FAR);
+        mode_backend_close(&be);
+    }
+    free(text);
+}
+
+/* cuBLASLt is told where each of a product's tensors lies: it refuses none of them, whatever was planned before. */
+static void test_products_at_any_address_are_cublaslts(void **state)
+{
+    enum { TENSORS = 4, PLACES = 5 };
+    static const int64_t off[PLACES] = {0, 64, 8, 2, 1}; /* numbers from a multiple of 256 bytes on */
+    static float want[M * N], got[M * N];
+    struct mode_backend *be = open_one("cuda");
+    struct mode_tensor x = matrix(be, M, K), w = matrix(be, N, K), add = matrix(be, M, N), room[TENSORS];
+    const struct mode_tensor *from[] = {&x, &w, &add};
+    static const int64_t rows[TENSORS] = {M, N, M, M}, cols[TENSORS] = {K, K, N, N};
+    (void)state;
+    for (int t = 0; t < TENSORS; t++) room[t] = matrix(be, rows[t] + 1, cols[t] > 64 ? cols[t] : 64);
+    for (int t = 0; t < TENSORS; t++)
+        for (int i = 0; i < PLACES; i++) {
+            struct mode_tensor at[TENSORS];
+            for (int k = 0; k < TENSORS; k++) {
+                at[k] = mode_tensor_2d(mode_f32(&room[k]) + (k == t ? off[i] : 0), MODE_DTYPE_F32, rows[k], cols[k]);
+                if (k < 3) mode_backend_copy(be, at[k].data, from[k]->data, mode_tensor_bytes(from[k]));
+            }
+            mode_linear_add(be, &at[3], &at[0], &at[1], NULL, &at[2]);
+            mode_backend_copy(be, t + i == 0 ? want : got, at[3].data, sizeof got);
+            if (t + i > 0) assert_memory_equal(got, want, sizeof got);
+        }
+    assert_int_equal(mode__cuda_products_done(mode__cuda_of(be)->products), TENSORS * PLACES);
+    assert_int_equal(mode__cuda_products_refused(mode__cuda_of(be)->products), 0);
+    struct mode_tensor *all[] = {&x, &w, &add, &room[0], &room[1], &room[2], &room[3]};
+    for (int i = 0; i < 7; i++) mode_backend_free(be, all[i]->data);
+    mode_backend_close(&be);
 }
 
 struct product {
@@ -165,6 +231,36 @@ static void test_more_algorithms_than_there_is_room_for(void **state)
     mode__winners_free(all);
 }
 
+/* Products that differ by any one of the numbers are different ones, in a text, too. */
+static void test_a_text_has_every_number(void **state)
+{
+    struct mode__product_key key[MODE__PRODUCT_KEY_NUMBERS + 1];
+    struct mode__winners *all = mode__winners_new(), *back = mode__winners_new();
+    struct mode_str text = {0};
+    struct mode_error err;
+    (void)state;
+    for (int i = 0; i <= MODE__PRODUCT_KEY_NUMBERS; i++) {
+        struct mode__product_key *k = &key[i];
+        memset(k, 0, sizeof *k);
+        int64_t *const wide[] = {&k->m, &k->n, &k->k};
+        int32_t *const rest[] = {&k->a_turned, &k->b_turned, &k->bf16,    &k->c_bf16,  &k->f16,     &k->fp8, &k->bias,
+                                 &k->add,      &k->align_a,  &k->align_b, &k->align_c, &k->align_d, &k->act};
+        for (int j = 0; j < 3; j++) *wide[j] = 10 + j + 100 * (i == j);
+        for (int j = 3; j < MODE__PRODUCT_KEY_NUMBERS; j++) *rest[j - 3] = 10 + j + 100 * (i == j);
+        mode__winner_set(all, k, &(cublasLtMatmulAlgo_t){{1, (uint64_t)i + 2, UINT64_MAX, 4, 5, 6, 7, (uint64_t)i}});
+    }
+    mode__winners_print(all, &text);
+    assert_int_equal(mode__winners_parse(back, text.data, 1, &err), MODE_OK);
+    for (int i = 0; i <= MODE__PRODUCT_KEY_NUMBERS; i++) {
+        const cublasLtMatmulAlgo_t *found = mode__winner(back, &key[i]);
+        assert_non_null(found);
+        assert_memory_equal(found, mode__winner(all, &key[i]), sizeof *found);
+    }
+    mode__winners_free(all);
+    mode__winners_free(back);
+    free(text.data);
+}
+
 static void test_what_is_for_another_gpu_is_said(void **state)
 {
     static const char *const backends[] = {"cuda-tf32", "cpu"};
@@ -179,7 +275,14 @@ static void test_what_is_for_another_gpu_is_said(void **state)
         mode_backend_close(&be);
     }
     float rule[M * N], y[M * N];
+    setenv("MODE_EMULATOR_MULTIPROCESSORS", "66", 1);
     struct mode_backend *be = open_one("cuda");
+    assert_int_equal(mode_backend_use_algorithms(be, text, why_not, sizeof why_not, &err), MODE_OK);
+    unsetenv("MODE_EMULATOR_MULTIPROCESSORS");
+    assert_non_null(strstr(why_not, "they are for cuda, emulated GPU, 132 "));
+    assert_non_null(strstr(why_not, "this is cuda, emulated GPU, 66 "));
+    mode_backend_close(&be);
+    be = open_one("cuda");
     strstr(other, "cuBLASLt ")[9] = '9';
     multiply(be, rule, M);
     assert_int_equal(mode_backend_use_algorithms(be, other, why_not, sizeof why_not, &err), MODE_OK);
@@ -229,8 +332,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_was_chosen_is_chosen_again),
+        cmocka_unit_test(test_gradients_of_alike_rows_are_made_alike),
+        cmocka_unit_test(test_products_at_any_address_are_cublaslts),
         cmocka_unit_test(test_graphs_know_the_algorithms_of_now),
         cmocka_unit_test(test_more_algorithms_than_there_is_room_for),
+        cmocka_unit_test(test_a_text_has_every_number),
         cmocka_unit_test(test_what_is_for_another_gpu_is_said),
         cmocka_unit_test(test_what_is_no_such_text_is_an_error),
     };

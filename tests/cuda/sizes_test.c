@@ -4,6 +4,7 @@
 #include "nn/cuda/attention.h"
 #include "nn/cuda/kernels.h"
 #include "nn/ops.h"
+#include "nn/pixels.h"
 
 #include "base/rng.h"
 
@@ -11,6 +12,7 @@
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -229,12 +231,98 @@ static void test_attention_finds_its_rows(void **state)
     for (int at = 0; at < 2; at++) assert_int_equal(cudaFree(offsets[at]), cudaSuccess);
 }
 
+/* n pictures of side x side that stay as they are: the table, taps for both directions, and pixels, each picture's a byte
+ * further on. */
+static struct mode_pictures pictures_of(int64_t n, int64_t side)
+{
+    const size_t table = (size_t)n * sizeof(struct mode_pixels_window), taps = mode_pixels_taps_bytes(side, 1),
+                 bytes = table + taps + (size_t)(3 * side * side + n);
+    char *host = test_malloc(bytes);
+    struct mode_pixels_window *w = (void *)host;
+    for (int64_t i = 0; i < n; i++)
+        w[i] = (struct mode_pixels_window){.rgb = (int64_t)(table + taps) + i % 5,
+                                           .across = (int64_t)table,
+                                           .down = (int64_t)table,
+                                           .width = (int32_t)side,
+                                           .height = (int32_t)side,
+                                           .across_most = 1,
+                                           .down_most = 1,
+                                           .n_x = (int32_t)side,
+                                           .n_y = (int32_t)side};
+    mode_pixels_same((int32_t *)(void *)(host + table), side);
+    for (size_t at = table + taps; at < bytes; at++) host[at] = (char)(at * 7);
+    float *levels = device(3 * 256 * sizeof *levels);
+    fill(levels, 3 * 256, false, 8);
+    void *there = device(bytes);
+    send(there, host, bytes);
+    return (struct mode_pictures){.windows = w, .bytes = there, .n_bytes = bytes, .levels = levels};
+}
+
+static void clear_pictures(struct mode_pictures *p)
+{
+    assert_int_equal(cudaFree((void *)(uintptr_t)p->bytes), cudaSuccess);
+    assert_int_equal(cudaFree((void *)(uintptr_t)p->levels), cudaSuccess);
+    test_free((void *)(uintptr_t)p->windows);
+}
+
+/* The last of as many as one launch takes, between the passes and behind them. */
+static void test_pictures_find_their_places(void **state)
+{
+    enum { SIDE = 224, N = MODE__CUDA_PIXELS_MOST, NUMBERS = 3 * SIDE * SIDE, BLOCKS = NUMBERS / (4 * 256) + 1 };
+    static uint16_t alone[NUMBERS], last[NUMBERS];
+    struct mode_pictures p = pictures_of(N, SIDE);
+    uint8_t *between = device((size_t)N * NUMBERS);
+    uint16_t *cols = device((size_t)N * NUMBERS * 2);
+    (void)state;
+    ends("1000");
+    mode__cuda_picture_patches(NULL, true, cols, between, NUMBERS, &p, N - 1, 1, SIDE, 32);
+    assert_int_equal(cudaMemcpy(alone, cols, sizeof alone, cudaMemcpyDeviceToHost), cudaSuccess);
+    char blocks[16];
+    snprintf(blocks, sizeof blocks, "%d", (int)BLOCKS);
+    ends(blocks);
+    mode__cuda_picture_patches(NULL, true, cols, between, NUMBERS, &p, 0, N, SIDE, 32);
+    assert_int_equal(cudaMemcpy(last, cols + (size_t)(N - 1) * NUMBERS, sizeof last, cudaMemcpyDeviceToHost),
+                     cudaSuccess);
+    assert_memory_equal(alone, last, sizeof last);
+    assert_int_equal(cudaFree(between), cudaSuccess);
+    assert_int_equal(cudaFree(cols), cudaSuccess);
+    clear_pictures(&p);
+}
+
+/* A grid has 65,535 rows; what is more goes to another launch. */
+static void test_more_pictures_than_a_grid_has_rows(void **state)
+{
+    enum { N = MODE__CUDA_PIXELS_MOST + 2 };
+    static const int64_t seen[] = {0, 1, N - 3, N - 2, N - 1};
+    struct mode_pictures p = pictures_of(N, 1);
+    struct mode_tensor cols = mode_tensor_2d(device(N * 3 * sizeof(float)), MODE_DTYPE_F32, N, 3);
+    struct mode_backend *be;
+    struct mode_error err;
+    uint8_t rgb[8];
+    float levels[3 * 256], got[3];
+    (void)state;
+    assert_int_equal(mode_backend_open(&be, "cuda", &err), MODE_OK);
+    ends("64");
+    mode_picture_patches(be, &cols, &p, 0, 1, 1);
+    mode_backend_copy(be, levels, p.levels, sizeof levels);
+    mode_backend_copy(be, rgb, (const char *)p.bytes + p.windows[0].rgb, sizeof rgb);
+    for (size_t i = 0; i < sizeof seen / sizeof *seen; i++) {
+        mode_backend_copy(be, got, mode_f32(&cols) + 3 * seen[i], sizeof got);
+        for (int c = 0; c < 3; c++) assert_true(got[c] == levels[c * 256 + rgb[seen[i] % 5 + c]]);
+    }
+    mode_backend_close(&be);
+    assert_int_equal(cudaFree(cols.data), cudaSuccess);
+    clear_pictures(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows_are_what_they_are_alone),
         cmocka_unit_test(test_rows_are_found_by_lists),
         cmocka_unit_test(test_attention_finds_its_rows),
+        cmocka_unit_test(test_pictures_find_their_places),
+        cmocka_unit_test(test_more_pictures_than_a_grid_has_rows),
     };
     setenv("MODE_EMULATOR_MEMORY", "1099511627776", 1);
     return cmocka_run_group_tests(tests, NULL, NULL);
