@@ -116,6 +116,24 @@ static void test_what_was_chosen_is_chosen_again(void **state)
     free(text[1]);
 }
 
+/* cuBLASLt is asked first: what it does not know any more is chosen by rule. */
+static void test_an_algorithm_that_is_none_is_not_used(void **state)
+{
+    static float rule[M * N], y[M * N];
+    char *text = chosen("cuda", 1), why_not[400];
+    struct mode_backend *be = open_one("cuda");
+    struct mode_error err;
+    (void)state;
+    multiply(be, rule, M);
+    strstr(text, " 0000000000006c74 ")[16] = '5';
+    assert_int_equal(mode_backend_use_algorithms(be, text, why_not, sizeof why_not, &err), MODE_OK);
+    multiply(be, y, M);
+    assert_memory_equal(y, rule, sizeof y);
+    assert_int_equal(mode__cuda_products_refused(mode__cuda_of(be)->products), 0);
+    mode_backend_close(&be);
+    free(text);
+}
+
 /* Rows are what gradients of weights are summed over. */
 static void test_gradients_of_alike_rows_are_made_alike(void **state)
 {
@@ -332,6 +350,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_was_chosen_is_chosen_again),
+        cmocka_unit_test(test_an_algorithm_that_is_none_is_not_used),
         cmocka_unit_test(test_gradients_of_alike_rows_are_made_alike),
         cmocka_unit_test(test_products_at_any_address_are_cublaslts),
         cmocka_unit_test(test_graphs_know_the_algorithms_of_now),

@@ -6,6 +6,7 @@
 #include "nn/cuda/device.h"
 #include "nn/cuda/kernels.h"
 #include "nn/cuda/nearest.h"
+#include "nn/ops.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -112,6 +113,71 @@ static void test_numbers_out_of_range_are_measured(void **state)
     mode_backend_close(&ref);
 }
 
+/* Centres of one length but for its last digits, and rows so short that these decide as much as directions do: what is
+ * lost where |c|^2 and a rank are rounded is within the margin. */
+static void test_rows_far_shorter_than_centres(void **state)
+{
+    enum { ROWS = 300 };
+    static float x[ROWS * D], c[K * D], far[2][ROWS];
+    static int32_t id[2][ROWS];
+    struct mode_rng rng = mode_rng_for(7, MODE_RNG_TEST, 2, 3);
+    struct mode_backend *be = open_one("cuda"), *ref = open_one("ref");
+    struct mode_error err;
+    (void)state;
+    for (int i = 0; i < K; i++) {
+        double v[D], sum = 0;
+        for (int j = 0; j < D; j++) v[j] = mode_rng_normal(&rng);
+        for (int j = 0; j < D; j++) sum += v[j] * v[j];
+        for (int j = 0; j < D; j++) c[i * D + j] = (float)(v[j] / sqrt(sum));
+    }
+    for (int i = 0; i < ROWS * D; i++) x[i] = (float)ldexp(mode_rng_normal(&rng), -22 - i / D % 8);
+    for (int library = 0; library < 2; library++) {
+        setenv("MODE_CUDA_NEAREST", library ? "library" : "own", 1);
+        for (int b = 0; b < 2; b++)
+            assert_int_equal(mode_nearest(b ? ref : be, id[b], far[b], MODE_METRIC_EUCLIDEAN, x, ROWS, c, K, D, &err),
+                             MODE_OK);
+        assert_memory_equal(id[0], id[1], sizeof id[0]);
+        assert_memory_equal(far[0], far[1], sizeof far[0]);
+    }
+    unsetenv("MODE_CUDA_NEAREST");
+    mode_backend_close(&be);
+    mode_backend_close(&ref);
+}
+
+/* Products of fp16 and of f32 that have all sizes in common, by cuBLASLt. */
+static void test_costs_and_nearest_of_one_size(void **state)
+{
+    enum { ROWS = 64, CENTRES = 8, WIDTH = 16 }; /* so that they lie alike, too */
+    static float x[ROWS * WIDTH], c[CENTRES * WIDTH], cost[ROWS * CENTRES];
+    int32_t id[ROWS];
+    struct mode_rng rng = mode_rng_for(7, MODE_RNG_TEST, 2, 2);
+    struct mode_backend *be = open_one("cuda");
+    struct mode_error err;
+    void *room;
+    (void)state;
+    for (int i = 0; i < ROWS * WIDTH; i++) x[i] = (float)mode_rng_normal(&rng);
+    for (int i = 0; i < CENTRES * WIDTH; i++) c[i] = (float)mode_rng_normal(&rng);
+    setenv("MODE_CUDA_NEAREST", "library", 1);
+    assert_int_equal(mode_backend_alloc(be, &room, 2 * sizeof cost, &err), MODE_OK);
+    struct mode_tensor of_x = mode_tensor_2d(x, MODE_DTYPE_F32, ROWS, WIDTH),
+                       of_c = mode_tensor_2d(c, MODE_DTYPE_F32, CENTRES, WIDTH),
+                       of_work = mode_tensor_2d(room, MODE_DTYPE_F32, ROWS, CENTRES),
+                       of_cost = mode_tensor_2d((float *)room + ROWS * CENTRES, MODE_DTYPE_F32, ROWS, CENTRES),
+                       of_id = mode_tensor_1d(id, MODE_DTYPE_I32, ROWS);
+    for (int times = 0; times < 2; times++) {
+        mode_costs(be, &of_cost, &of_x, &of_c, false);
+        mode_nearest_rows(be, &of_id, NULL, &of_work, &of_x, NULL, &of_c, false);
+        mode_backend_copy(be, cost, of_cost.data, sizeof cost);
+        for (int i = 0; i < ROWS; i++)
+            for (int k = 0; k < CENTRES; k++)
+                assert_true(cost[i * CENTRES + id[i]] <= cost[i * CENTRES + k] + 1e-5f);
+    }
+    assert_int_equal(mode__cuda_products_refused(mode__cuda_of(be)->products), 0);
+    unsetenv("MODE_CUDA_NEAREST");
+    mode_backend_free(be, room);
+    mode_backend_close(&be);
+}
+
 /* What margins are made of, whichever warps of the block have the longest centre and the one furthest from its half. */
 static void test_the_longest_of_all_centres(void **state)
 {
@@ -148,6 +214,8 @@ int main(void)
         cmocka_unit_test(test_the_kernel_is_used_where_it_is_trusted_and_of_use),
         cmocka_unit_test(test_many_rows_come_to_the_bytes_of_the_reference),
         cmocka_unit_test(test_numbers_out_of_range_are_measured),
+        cmocka_unit_test(test_rows_far_shorter_than_centres),
+        cmocka_unit_test(test_costs_and_nearest_of_one_size),
         cmocka_unit_test(test_the_longest_of_all_centres),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

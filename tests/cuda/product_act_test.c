@@ -203,6 +203,28 @@ static void test_the_faster_way_is_taken(void **state)
     mode_backend_close(&be);
 }
 
+/* Also what a text had said before. */
+static void test_what_was_met_is_timed_when_measuring(void **state)
+{
+    static uint16_t dz[MOST];
+    struct mode_backend *be = open_one();
+    struct mode_error err;
+    char *text = text_with(ENGINE("00000000000169b8", "00000000")), why_not[400], *note = NULL;
+    size_t size;
+    (void)state;
+    assert_int_equal(mode_backend_use_algorithms(be, text, why_not, sizeof why_not, &err), MODE_OK);
+    run(be, dz, M);
+    mode_backend_measure_products(be, true);
+    run(be, dz, M);
+    FILE *out = open_memstream(&note, &size);
+    mode__product_ways_note(be, out);
+    fclose(out);
+    assert_non_null(strstr(note, " ms, our way "));
+    free(note);
+    free(text);
+    mode_backend_close(&be);
+}
+
 static void test_a_text_for_another_cudnn_is_said(void **state)
 {
     char *text = text_with(ENGINE("00000000000169b7", "00000000")), why_not[400];
@@ -278,6 +300,34 @@ static void test_without_a_cudnn_that_can_it_is_our_way(void **state)
     assert_int_equal(by_cudnn(be), 0);
     mode_backend_close(&be);
     unsetenv("MODE_CUDA_ACTIVATIONS");
+}
+
+/* cuDNN takes tensors that lie at multiples of 16 bytes and whose rows are so long: it is not asked for others. */
+static void test_tensors_at_other_addresses_are_ours(void **state)
+{
+    enum { ROWS = 20, PLACES = 4, ODD = 12 };
+    struct mode_backend *be;
+    long failed;
+    (void)state;
+    setenv("MODE_CUDA_ACTIVATIONS", "cudnn", 1);
+    be = open_one();
+    unsetenv("MODE_CUDA_ACTIVATIONS");
+    struct tensors t = make(be, ROWS + 1);
+    struct mode_tensor *const of[PLACES] = {&t.dz, &t.z, &t.dy, &t.w};
+    t.x.dim[0] = t.dz.dim[0] = t.z.dim[0] = t.dy.dim[0] = ROWS;
+    t.w.dim[0] = t.dw.dim[0] = t.dy.dim[1] = ODD; /* there is room behind each */
+    back(&t);
+    assert_int_equal(mode__product_ways_by_cudnn(be, &failed) + failed, 0);
+    t.w.dim[0] = t.dw.dim[0] = t.dy.dim[1] = K / 2;
+    for (int i = 0; i <= PLACES; i++) {
+        if (i < PLACES) of[i]->data = (char *)of[i]->data + 8;
+        back(&t);
+        if (i < PLACES) of[i]->data = (char *)of[i]->data - 8;
+        assert_int_equal(mode__product_ways_by_cudnn(be, &failed), i == PLACES);
+        assert_int_equal(failed, 0);
+    }
+    clear(&t);
+    mode_backend_close(&be);
 }
 
 static void test_recorded_it_is_what_it_was(void **state)
@@ -389,9 +439,11 @@ int main(void)
         cmocka_unit_test(test_the_clock_is_asked_once_and_its_choice_comes_back),
         cmocka_unit_test(test_a_new_text_is_asked_for_what_was_met),
         cmocka_unit_test(test_the_faster_way_is_taken),
+        cmocka_unit_test(test_what_was_met_is_timed_when_measuring),
         cmocka_unit_test(test_a_text_for_another_cudnn_is_said),
         cmocka_unit_test(test_an_engine_that_is_not_there_is_counted),
         cmocka_unit_test(test_without_a_cudnn_that_can_it_is_our_way),
+        cmocka_unit_test(test_tensors_at_other_addresses_are_ours),
         cmocka_unit_test(test_recorded_it_is_what_it_was),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

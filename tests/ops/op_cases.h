@@ -324,12 +324,13 @@ static inline void shrink(struct op_run *r, const struct mode_tensor *of, int64_
     op_send(r);
 }
 
-static void case_linear(struct op_run *r, const int64_t *s) /* m, k, n, activation, with add */
+static void case_linear(struct op_run *r, const int64_t *s) /* m, k, n, activation, add: 1 in place, 2 of its own */
 {
     struct mode_tensor x = acts(r, s[0], s[1]), w = acts(r, s[2], s[1]), b = act_vec(r, s[2]);
     struct mode_tensor *y = keep(r, acts(r, s[0], s[2]));
     if (s[4]) {
-        mode_linear_add(r->be, y, &x, &w, &b, y); /* in place */
+        struct mode_tensor add = s[4] == 2 ? acts(r, s[0], s[2]) : *y;
+        mode_linear_add(r->be, y, &x, &w, &b, &add);
     } else if (s[3] == MODE_ACT_NONE) {
         mode_linear(r->be, y, &x, &w, NULL);
     } else {
@@ -600,18 +601,30 @@ static void case_contrastive(struct op_run *r, const int64_t *s)
     r->scalar = *(const double *)op_host(r, loss);
 }
 
-/* numbers, step (2: the gradients are no numbers), parameters of various lengths that make them up (0: one). One of
- * them is frozen, every other one decays. */
+/* numbers, step (2: a gradient is no number, 6: infinite; 8: gradients are small and lie off a multiple of 16 bytes),
+ * parameters of various lengths that make them up (0: one). One of them is frozen, every other one decays. Some moments
+ * become subnormal. */
 static void case_adamw(struct op_run *r, const int64_t *s)
 {
     int64_t n = s[0], parts = s[2] ? s[2] : 1;
-    struct mode_tensor g = vec(r, n), *w = keep(r, vec(r, n)), *m = keep(r, vec(r, n)), *v = keep(r, vec(r, n));
+    struct mode_tensor room = vec(r, n + 1), *w = keep(r, vec(r, n)), *m = keep(r, vec(r, n)), *v = keep(r, vec(r, n));
+    struct mode_tensor g = mode_tensor_1d(mode_f32(&room) + (s[1] == 8), MODE_DTYPE_F32, n);
+    const float size = s[1] == 8 ? 1e-6f : 1;
     bool bf16 = mode_backend_activations(r->be) == MODE_DTYPE_BF16;
     struct mode_tensor copy = act_vec(r, n), *clamped = keep(r, vec(r, n));
     struct mode_param *p = mode_xcalloc((size_t)parts, sizeof *p);
     struct mode_adamw_step *now = op_shared(r, sizeof *now);
-    for (int64_t i = 0; i < n; i++) op_f32(r, v)[i] *= op_f32(r, v)[i];
-    if (s[1] == 2) op_f32(r, &g)[n / 2] = NAN;
+    for (int64_t i = 0; i < n; i++) {
+        op_f32(r, &g)[i] *= size;
+        op_f32(r, m)[i] *= size;
+        op_f32(r, v)[i] *= op_f32(r, v)[i] * size * size;
+        if (n > 100 && i % 100 == 50) {
+            op_f32(r, &g)[i] = 0;
+            op_f32(r, m)[i] = 1.25e-38f;
+            op_f32(r, v)[i] = 1.19e-38f;
+        }
+    }
+    if (s[1] == 2 || s[1] == 6) op_f32(r, &g)[n / 2] = s[1] == 2 ? NAN : INFINITY;
     for (int64_t k = 0, at = 0; k < parts; k++) {
         int64_t left = n - at, count = k == parts - 1 ? left : (n / parts + 7 * k) % left;
         p[k] = (struct mode_param){.value = mode_tensor_1d(mode_f32(w) + at, MODE_DTYPE_F32, count),
@@ -627,7 +640,7 @@ static void case_adamw(struct op_run *r, const int64_t *s)
     *now = (struct mode_adamw_step){.lr = 5e-3, .beta1 = 0.9, .beta2 = 0.98, .eps = 1e-6, .weight_decay = 0.2};
     now->fix1 = 1 - pow(0.9, (double)s[1]);
     now->fix2 = 1 - pow(0.98, (double)s[1]);
-    now->clip_norm = s[1] == 1 ? 0 : 0.37 * sqrt((double)n); /* gradients' length is about that root */
+    now->clip_norm = s[1] == 1 ? 0 : 0.37 * size * sqrt((double)n); /* gradients' length is about size times that root */
     op_send(r);
     mode_grad_squares(r->be, &now->squares, p, (size_t)parts);
     mode_adamw(r->be, p, (size_t)parts, now);
@@ -639,7 +652,7 @@ static void case_adamw(struct op_run *r, const int64_t *s)
         mode_rounded(r->be, keep(r, act_vec(r, n)), m);
     }
     op_fetch(r);
-    r->scalar = s[1] == 2 ? 0 : now->squares;
+    r->scalar = s[1] == 2 || s[1] == 6 ? 0 : now->squares;
     free(p);
 }
 
@@ -929,6 +942,10 @@ static const struct op_case op_cases[] = {
     {"nearest cosine in crowds", case_crowds, {270, 530, 20, 1, 53}, 0},
     {"group rows", case_group_rows, {40000, 100, 1}, 0},
     {"group rows", case_group_rows, {3000, 9000, 0}, 0},
+    {"contrastive in pieces", case_contrastive, {13, 5, 27, 0, 0, 12}, 2e-6},
+    {"adamw", case_adamw, {1003, 6, 2}, 1e-6},
+    {"adamw", case_adamw, {2003, 8, 3}, 1e-6},
+    {"linear add", case_linear, {33, 40, 27, MODE_ACT_NONE, 2}, 1e-6},
 };
 enum { N_OP_CASES = sizeof op_cases / sizeof *op_cases };
 

@@ -4,7 +4,8 @@
  * are as aligned as the heuristic was told. 8-bit operands: as Hopper wants them, summed over their inner dimensions,
  * sizes multiples of 16, one of the two at least E4M3. Sums have the errors of sums.h, of fp16 (into f32 alone) the
  * largest that a tensor core may make. Two streams' products in one workspace at a time are found. Algorithm 0 sums k in
- * order; 1 in two parts, added in the workspace; others do not exist. Products whose leading dimensions are no multiples
+ * order; 1 in two parts, added in the workspace; 2, named first where the caller allows parts to be added in place,
+ * every other time in two parts; others do not exist. Products whose leading dimensions are no multiples
  * of 4 bytes are refused, so that callers show what they do then. */
 #include "emulator.h"
 #include "sums.h"
@@ -314,6 +315,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
     cublasStatus_t st = check(*what, *a, *b, *c, *d);
     *n = 0;
     if (st) return st;
+    if (*n < most && want->sums & CUBLASLT_REDUCTION_SCHEME_INPLACE) describe(&found[(*n)++], 2, want);
     if (*n < most) describe(&found[(*n)++], 0, want);
     if (*n < most && want->workspace >= 4096 && want->sums & CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE)
         describe(&found[(*n)++], 1, want);
@@ -339,16 +341,18 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t what, const
     const void *const at[] = {a, b, c, d, what->bias, what->scale_a, what->scale_b};
     cublasStatus_t st = check(*what, *a_layout, *b_layout, *c_layout, *d_layout);
     if (st) return st;
-    if (!algo || algo->data[0] != 0x6c74u || algo->data[1] > 1) return CUBLAS_STATUS_INVALID_VALUE;
+    if (!algo || algo->data[0] != 0x6c74u || algo->data[1] > 2) return CUBLAS_STATUS_INVALID_VALUE;
     for (int i = 0; i < 4; i++)
         if ((uintptr_t)at[i] % algo->data[2 + i]) return CUBLAS_STATUS_INVALID_VALUE;
     if (algo->data[1] == 1 && (!workspace || workspace_bytes < 4096)) return CUBLAS_STATUS_INVALID_VALUE;
     if ((what->epilogue == CUBLASLT_EPILOGUE_BIAS) != (what->bias != nullptr)) return CUBLAS_STATUS_INVALID_VALUE;
-    for (int i = 0; i < 2 && is_fp8(a_layout->type); i++)
+    for (int i = 0; i < 4 && is_fp8(a_layout->type); i++)
         if ((uintptr_t)at[i] % 16) return CUBLAS_STATUS_INVALID_VALUE;
     for (int i = 0; i < 7; i++) mode_emu::check_argument("cublasLtMatmul", i + 1, at[i]);
     if (workspace) mode_emu::check_argument("cublasLtMatmul", 8, workspace);
     if ((uintptr_t)workspace % 256) return CUBLAS_STATUS_INVALID_VALUE;
+    static std::atomic<uint64_t> last;
+    const uint64_t mine = ++last;
     product p = {*what,
                  *a_layout,
                  *b_layout,
@@ -360,10 +364,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t what, const
                  d,
                  *(const float *)alpha,
                  *(const float *)beta,
-                 algo->data[1] == 1};
+                 algo->data[1] == 1 || (algo->data[1] == 2 && mine % 2)};
     /* a product may leave things in its workspace from one kernel to the next */
-    static std::atomic<uint64_t> last;
-    const uint64_t mine = ++last;
     uint64_t *mark = workspace_bytes >= sizeof *mark ? (uint64_t *)workspace : nullptr;
     if (mark) mode_emu::enqueue(stream, [mark, mine] { *mark = mine; });
     mode_emu::enqueue(stream, [p, mark, mine] {
