@@ -607,7 +607,7 @@ static void case_contrastive(struct op_run *r, const int64_t *s)
 static void case_adamw(struct op_run *r, const int64_t *s)
 {
     int64_t n = s[0], parts = s[2] ? s[2] : 1;
-    struct mode_tensor room = vec(r, n + 1), *w = keep(r, vec(r, n)), *m = keep(r, vec(r, n)), *v = keep(r, vec(r, n));
+    struct mode_tensor room = vec(r, n + (s[1] == 8)), *w = keep(r, vec(r, n)), *m = keep(r, vec(r, n)), *v = keep(r, vec(r, n));
     struct mode_tensor g = mode_tensor_1d(mode_f32(&room) + (s[1] == 8), MODE_DTYPE_F32, n);
     const float size = s[1] == 8 ? 1e-6f : 1;
     bool bf16 = mode_backend_activations(r->be) == MODE_DTYPE_BF16;
