@@ -80,6 +80,13 @@ static const struct attention_case {
     {"low scores, rows of 192, causal", 1, 192, 1, 64, 0, false, true, SELF_LOW},
     {"low scores, rows of 128", 1, 128, 1, 64, 0, false, false, SELF_LOW},
     {"low scores, packed", 3, 100, 1, 64, 0, true, true, SELF_LOW},
+    {"low scores, packed, at most 64", 3, 64, 1, 64, 0, true, true, SELF_LOW},
+    /* the first one but for one thing each */
+    {"small", 49, 4, 2, 16, 0, false, true, SELF},
+    {"small, packed", 49, 4, 2, 16, 0, true, true, SELF},
+    {"small, wider rows", 49, 4, 2, 16, 8, false, true, SELF},
+    {"small, one head", 49, 4, 1, 16, 48, false, true, SELF},
+    {"small, narrow heads", 49, 4, 2, 8, 48, false, true, SELF},
 };
 enum { N_CASES = sizeof cases / sizeof *cases, OUTPUTS = 4 /* out, lse, dq, dkv */, MEMORIES = 40 };
 
@@ -340,6 +347,73 @@ static int check(const struct attention_case *c, int number, struct mode_backend
     return !good;
 }
 
+/* One head of bf16 numbers; sequences of equally many rows. */
+static struct mode__cuda_attention attention_of_rows(const struct mode_backend *be, const void *qkv, const void *list,
+                                                     int64_t sequences, int64_t rows, int64_t dh)
+{
+    return (struct mode__cuda_attention){.q = qkv,
+                                         .kv = qkv,
+                                         .lq = 3 * dh,
+                                         .lk = 3 * dh,
+                                         .k_at = dh,
+                                         .v_at = 2 * dh,
+                                         .heads = 1,
+                                         .dh = dh,
+                                         .rows_q = rows * sequences,
+                                         .rows_k = rows * sequences,
+                                         .n_seq = sequences,
+                                         .q_offsets = mode__cuda_shared(be, list),
+                                         .kv_offsets = mode__cuda_shared(be, list),
+                                         .longest = rows,
+                                         .bf16 = true};
+}
+
+/* Shapes that the rule has decided about are measured all the same when the clock is asked, and what it said stays;
+ * rows that begin at no multiple of 16 bytes are never cuDNN's; a training takes the rule's way, whatever inference met
+ * before. 1: not so. */
+static int ways_of_a_shape(void)
+{
+    enum { SEQUENCES = 3, ROWS = 2, DH = 16, COLUMNS = 3 * DH, LONGEST = MODE__ATTENTION_SHORT + 4 };
+    struct mode_backend *be;
+    struct mode_error err;
+    void *qkv = NULL, *out = NULL, *lse = NULL, *list = NULL;
+    char *text = NULL;
+    size_t size;
+    if (mode_backend_open(&be, "cuda", &err) || mode_backend_alloc(be, &qkv, SEQUENCES * ROWS * COLUMNS * 2, &err) ||
+        mode_backend_alloc(be, &out, SEQUENCES * ROWS * DH * 2, &err) ||
+        mode_backend_alloc(be, &lse, SEQUENCES * ROWS * sizeof(float), &err) ||
+        mode_backend_share(be, &list, (SEQUENCES + 1) * sizeof(int32_t), &err)) {
+        fprintf(stderr, "attention-test: %s\n", err.text);
+        return 1;
+    }
+    struct mode__attention_ways *ways = mode__cuda_of(be)->attention;
+    for (int32_t i = 0; i <= SEQUENCES; i++) ((int32_t *)list)[i] = ROWS * i;
+    mode_backend_written(be, list, (SEQUENCES + 1) * sizeof(int32_t));
+    const struct mode__cuda_attention c = attention_of_rows(be, qkv, list, SEQUENCES, ROWS, DH),
+                                      off = attention_of_rows(be, (char *)qkv + 8, list, SEQUENCES - 1, ROWS, DH);
+    for (int training = 0; training < 2; training++) /* packed, for they could be longer */
+        mode__attention_by_best(be, out, training ? lse : NULL, &c, LONGEST);
+    for (int times = 0; times < 3; times++) {
+        mode__attention_ways_measure(ways, times == 1);
+        mode__attention_by_best(be, out, NULL, &c, ROWS);
+    }
+    mode__attention_by_best(be, out, NULL, &off, ROWS);
+    mode_backend_sync(be);
+    FILE *f = open_memstream(&text, &size);
+    mode__attention_ways_note(ways, f);
+    fclose(f);
+    const bool good = strstr(text, "cuDNN: ") /* there is none */ ||
+                      (strstr(text, "cuDNN, 1 times: ") && strstr(text, " 1 times: packed sequences in inference") &&
+                       strstr(text, " 1 times: sequences so short") && strstr(text, " ms, own kernels ") &&
+                       strstr(text, "only our own kernels take: 1 times"));
+    if (!good) fprintf(stderr, "attention-test: other ways than the rule and the clock say:\n%s", text);
+    void *const all[] = {qkv, out, lse, list};
+    for (int i = 0; i < 4; i++) mode_backend_free(be, all[i]);
+    free(text);
+    mode_backend_close(&be);
+    return !good;
+}
+
 /* A training meets its shapes after many of inference, as where it is evaluated between its steps: their number is
  * limited, and its own have their places all the same. 1: not so. */
 static int many_shapes_of_inference(void)
@@ -362,21 +436,7 @@ static int many_shapes_of_inference(void)
     mode_backend_written(be, list, (MANY + 1) * sizeof(int32_t));
     for (int64_t n = 1; n <= MANY + 1; n++) {
         const int64_t sequences = n <= MANY ? n : MANY;
-        const struct mode__cuda_attention c = {.q = qkv,
-                                               .kv = qkv,
-                                               .lq = COLUMNS,
-                                               .lk = COLUMNS,
-                                               .k_at = DH,
-                                               .v_at = 2 * DH,
-                                               .heads = 1,
-                                               .dh = DH,
-                                               .rows_q = ROWS * sequences,
-                                               .rows_k = ROWS * sequences,
-                                               .n_seq = sequences,
-                                               .q_offsets = mode__cuda_shared(be, list),
-                                               .kv_offsets = mode__cuda_shared(be, list),
-                                               .longest = ROWS,
-                                               .bf16 = true};
+        const struct mode__cuda_attention c = attention_of_rows(be, qkv, list, sequences, ROWS, DH);
         mode__attention_by_best(be, out, n > MANY ? lse : NULL, &c, ROWS);
     }
     mode_backend_sync(be);
@@ -428,8 +488,8 @@ int main(int argc, char **argv)
     for (int i = 1; i < N_CASES && !small; i += 5, n++) bad += check(&cases[i], i, chooses, ref_bf16, ref, MEASURED);
     mode__attention_ways_note(mode__cuda_of(cuda)->attention, stdout);
     mode__attention_ways_note(mode__cuda_of(chooses)->attention, stdout);
-    bad += many_shapes_of_inference();
-    n++;
+    bad += many_shapes_of_inference() + ways_of_a_shape();
+    n += 2;
     table_row("%d of %d cases are off; %.1f s\n", bad, n, mode_clock_s() - t0);
     table_close();
     mode_backend_close(&cuda);

@@ -113,11 +113,12 @@ static void test_numbers_out_of_range_are_measured(void **state)
     mode_backend_close(&ref);
 }
 
-/* Centres of one length but for its last digits, and rows so short that these decide as much as directions do: what is
- * lost where |c|^2 and a rank are rounded is within the margin. */
-static void test_rows_far_shorter_than_centres(void **state)
+/* Centres of one length but for its last digits, and rows so short that these decide as much as directions do, or so
+ * long that the last digits of costs do: what is lost where |c|^2, a rank and a cost are rounded is within the margin.
+ * Some centres are equal; of these the later one lies before the other in a lane's columns. */
+static void test_rows_far_shorter_and_longer_than_centres(void **state)
 {
-    enum { ROWS = 300 };
+    enum { ROWS = 600 };
     static float x[ROWS * D], c[K * D], far[2][ROWS];
     static int32_t id[2][ROWS];
     struct mode_rng rng = mode_rng_for(7, MODE_RNG_TEST, 2, 3);
@@ -129,8 +130,12 @@ static void test_rows_far_shorter_than_centres(void **state)
         for (int j = 0; j < D; j++) v[j] = mode_rng_normal(&rng);
         for (int j = 0; j < D; j++) sum += v[j] * v[j];
         for (int j = 0; j < D; j++) c[i * D + j] = (float)(v[j] / sqrt(sum));
+        if (i > 0 && i % 8 == 0) memcpy(c + i * D, c + (i - 1) * D, D * sizeof *c);
     }
-    for (int i = 0; i < ROWS * D; i++) x[i] = (float)ldexp(mode_rng_normal(&rng), -22 - i / D % 8);
+    for (int i = 0; i < ROWS * D; i++) {
+        const int row = i / D;
+        x[i] = (float)ldexp(mode_rng_normal(&rng), row < ROWS / 2 ? -22 - row % 8 : 30 + row % 30);
+    }
     for (int library = 0; library < 2; library++) {
         setenv("MODE_CUDA_NEAREST", library ? "library" : "own", 1);
         for (int b = 0; b < 2; b++)
@@ -214,7 +219,7 @@ int main(void)
         cmocka_unit_test(test_the_kernel_is_used_where_it_is_trusted_and_of_use),
         cmocka_unit_test(test_many_rows_come_to_the_bytes_of_the_reference),
         cmocka_unit_test(test_numbers_out_of_range_are_measured),
-        cmocka_unit_test(test_rows_far_shorter_than_centres),
+        cmocka_unit_test(test_rows_far_shorter_and_longer_than_centres),
         cmocka_unit_test(test_costs_and_nearest_of_one_size),
         cmocka_unit_test(test_the_longest_of_all_centres),
     };

@@ -266,6 +266,7 @@ static void test_without_a_cudnn_that_can_it_is_our_way(void **state)
     } cases[] = {{"old", "there is no cuDNN", 0},
                  {"none", "no engine takes the graph", 1},
                  {"broken", "a run: ", 1},
+                 {"chance", "engine 4, candidate 2 of 3", 0},
                  {"", "engine 4, candidate 1 of 2", 0}};
     static uint16_t rule[MOST], dz[MOST];
     struct mode_backend *be = open_one();
@@ -281,9 +282,9 @@ static void test_without_a_cudnn_that_can_it_is_our_way(void **state)
         be = open_one();
         for (int times = 0; times < 2; times++) {
             run(be, dz, M);
-            assert_int_equal(memcmp(dz, rule, (size_t)M * N * 2) == 0, cases[i].how[0] != 0);
+            assert_int_equal(memcmp(dz, rule, (size_t)M * N * 2) == 0, strncmp(cases[i].said, "engine", 6) != 0);
         }
-        assert_int_equal(mode__product_ways_by_cudnn(be, &failed), cases[i].how[0] ? 0 : 2);
+        assert_int_equal(mode__product_ways_by_cudnn(be, &failed), strncmp(cases[i].said, "engine", 6) ? 0 : 2);
         assert_int_equal(failed, cases[i].failed);
         FILE *out = open_memstream(&text, &size);
         mode__product_ways_note(be, out);

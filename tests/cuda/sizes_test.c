@@ -265,11 +265,11 @@ static void clear_pictures(struct mode_pictures *p)
     test_free((void *)(uintptr_t)p->windows);
 }
 
-/* The last of as many as one launch takes, between the passes and behind them. */
+/* The last of as many as one launch takes, between the passes and behind them; and one that lies anywhere. */
 static void test_pictures_find_their_places(void **state)
 {
     enum { SIDE = 224, N = MODE__CUDA_PIXELS_MOST, NUMBERS = 3 * SIDE * SIDE, BLOCKS = NUMBERS / (4 * 256) + 1 };
-    static uint16_t alone[NUMBERS], last[NUMBERS];
+    static uint16_t alone[NUMBERS], last[NUMBERS], off[NUMBERS];
     struct mode_pictures p = pictures_of(N, SIDE);
     uint8_t *between = device((size_t)N * NUMBERS);
     uint16_t *cols = device((size_t)N * NUMBERS * 2);
@@ -277,6 +277,9 @@ static void test_pictures_find_their_places(void **state)
     ends("1000");
     mode__cuda_picture_patches(NULL, true, cols, between, NUMBERS, &p, N - 1, 1, SIDE, 32);
     assert_int_equal(cudaMemcpy(alone, cols, sizeof alone, cudaMemcpyDeviceToHost), cudaSuccess);
+    mode__cuda_picture_patches(NULL, true, cols + 1, between, NUMBERS, &p, N - 1, 1, SIDE, 32);
+    assert_int_equal(cudaMemcpy(off, cols + 1, sizeof off, cudaMemcpyDeviceToHost), cudaSuccess);
+    assert_memory_equal(alone, off, sizeof off);
     char blocks[16];
     snprintf(blocks, sizeof blocks, "%d", (int)BLOCKS);
     ends(blocks);

@@ -191,10 +191,11 @@ static void test_pixels_are_those_of_the_host(void **state)
     on_backends(every_transform);
 }
 
-/* What lies between the passes is too much for one launch of the GPU's. */
+/* What lies between the passes is too much for one launch of the GPU's, which takes no more memory than it said. */
 static void tall_pictures(struct mode_backend *be)
 {
     enum { SIZE = 224, N = 4 };
+    size_t before, after, total;
     const struct fixture_jpeg_options o = {.channels = 3, .h = 2, .v = 2};
     struct picture x[N];
     struct batch b = {.be = be, .pictures = x};
@@ -205,8 +206,12 @@ static void tall_pictures(struct mode_backend *be)
         x[i].as_file = (struct mode_picture){.data = x[i].file.data, .size = x[i].file.size, .limits = &limits};
     }
     assert_int_equal(mode_windows_open(&b.w, be, &p, N, 10 << 20, &err), MODE_OK);
+    assert_int_equal(mode_backend_reserve(be, MODE_PIXELS_BETWEEN, &err), MODE_OK);
+    mode_backend_room(be, &before, &total);
     make(&b, &p, &cols, 0, N);
     mode_backend_sync(be);
+    mode_backend_room(be, &after, &total);
+    assert_true(after == before);
     assert_int_equal(mode_windows_resized(b.w), 0);
     for (int i = 0; i < N; i++) {
         assert_true(is_host_s(be, &p, &cols, i, &x[i], false));
