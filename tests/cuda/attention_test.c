@@ -373,7 +373,7 @@ static struct mode__cuda_attention attention_of_rows(const struct mode_backend *
  * before. 1: not so. */
 static int ways_of_a_shape(void)
 {
-    enum { SEQUENCES = 3, ROWS = 2, DH = 16, COLUMNS = 3 * DH, LONGEST = MODE__ATTENTION_SHORT + 4 };
+    enum { SEQUENCES = 3, ROWS = 32, DH = 64, COLUMNS = 3 * DH, LONGEST = MODE__ATTENTION_SHORT + 4 };
     struct mode_backend *be;
     struct mode_error err;
     void *qkv = NULL, *out = NULL, *lse = NULL, *list = NULL;
