@@ -183,6 +183,47 @@ static void test_products_at_any_address_are_cublaslts(void **state)
     mode_backend_close(&be);
 }
 
+/* One size, one place, every type and every way that operands lie: no product is made by the plan of another. */
+static void test_products_of_one_size_are_told_apart(void **state)
+{
+    enum { SIDE = 16, WAYS = 16, NUMBERS = SIDE * SIDE };
+    static float want[WAYS][NUMBERS], got[NUMBERS];
+    uint16_t drawn[4 * NUMBERS]; /* numbers of every type */
+    struct mode_rng rng = mode_rng_for(5, MODE_RNG_TEST, 0, 1);
+    struct mode_error err;
+    void *at;
+    (void)state;
+    for (int i = 0; i < 4 * NUMBERS; i++) drawn[i] = (uint16_t)(0x3c00 + mode_rng_below(&rng, 0x400));
+    for (int alone = 1; alone >= 0; alone--) {
+        struct mode_backend *be = open_one("cuda");
+        for (int w = 0; w < WAYS; w++) {
+            const int type = w / 4; /* f32; bf16 to f32 and to bf16; fp16 */
+            if (alone) mode_backend_close(&be);
+            if (alone) be = open_one("cuda");
+            assert_int_equal(mode_backend_alloc(be, &at, 3 * sizeof got, &err), MODE_OK);
+            mode_backend_copy(be, at, drawn, sizeof drawn);
+            const struct mode__product p = {.a = at,
+                                            .b = (char *)at + sizeof got,
+                                            .c = (char *)at + 2 * sizeof got,
+                                            .a_turned = w % 2,
+                                            .b_turned = w / 2 % 2,
+                                            .m = SIDE,
+                                            .n = SIDE,
+                                            .k = SIDE,
+                                            .bf16 = type == 1 || type == 2,
+                                            .c_bf16 = type == 2,
+                                            .f16 = type == 3};
+            mode__cuda_product(be, &p);
+            mode_backend_copy(be, alone ? want[w] : got, p.c, sizeof got);
+            if (!alone) assert_memory_equal(got, want[w], sizeof got);
+            mode_backend_free(be, at);
+        }
+        assert_int_equal(mode__cuda_products_refused(mode__cuda_of(be)->products), 0);
+        mode_backend_close(&be);
+    }
+    for (int w = 1; w < WAYS; w++) assert_memory_not_equal(want[w], want[0], sizeof got);
+}
+
 struct product {
     struct mode_backend *be;
     struct mode_tensor x, w, y;
@@ -353,6 +394,7 @@ int main(void)
         cmocka_unit_test(test_an_algorithm_that_is_none_is_not_used),
         cmocka_unit_test(test_gradients_of_alike_rows_are_made_alike),
         cmocka_unit_test(test_products_at_any_address_are_cublaslts),
+        cmocka_unit_test(test_products_of_one_size_are_told_apart),
         cmocka_unit_test(test_graphs_know_the_algorithms_of_now),
         cmocka_unit_test(test_more_algorithms_than_there_is_room_for),
         cmocka_unit_test(test_a_text_has_every_number),

@@ -174,8 +174,7 @@ static void test_costs_and_nearest_of_one_size(void **state)
         mode_nearest_rows(be, &of_id, NULL, &of_work, &of_x, NULL, &of_c, false);
         mode_backend_copy(be, cost, of_cost.data, sizeof cost);
         for (int i = 0; i < ROWS; i++)
-            for (int k = 0; k < CENTRES; k++)
-                assert_true(cost[i * CENTRES + id[i]] <= cost[i * CENTRES + k] + 1e-5f);
+            for (int k = 0; k < CENTRES; k++) assert_true(cost[i * CENTRES + id[i]] <= cost[i * CENTRES + k] + 1e-5f);
     }
     assert_int_equal(mode__cuda_products_refused(mode__cuda_of(be)->products), 0);
     unsetenv("MODE_CUDA_NEAREST");

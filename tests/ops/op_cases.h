@@ -607,7 +607,8 @@ static void case_contrastive(struct op_run *r, const int64_t *s)
 static void case_adamw(struct op_run *r, const int64_t *s)
 {
     int64_t n = s[0], parts = s[2] ? s[2] : 1;
-    struct mode_tensor room = vec(r, n + (s[1] == 8)), *w = keep(r, vec(r, n)), *m = keep(r, vec(r, n)), *v = keep(r, vec(r, n));
+    struct mode_tensor room = vec(r, n + (s[1] == 8)), *w = keep(r, vec(r, n)), *m = keep(r, vec(r, n)),
+                       *v = keep(r, vec(r, n));
     struct mode_tensor g = mode_tensor_1d(mode_f32(&room) + (s[1] == 8), MODE_DTYPE_F32, n);
     const float size = s[1] == 8 ? 1e-6f : 1;
     bool bf16 = mode_backend_activations(r->be) == MODE_DTYPE_BF16;
@@ -640,7 +641,7 @@ static void case_adamw(struct op_run *r, const int64_t *s)
     *now = (struct mode_adamw_step){.lr = 5e-3, .beta1 = 0.9, .beta2 = 0.98, .eps = 1e-6, .weight_decay = 0.2};
     now->fix1 = 1 - pow(0.9, (double)s[1]);
     now->fix2 = 1 - pow(0.98, (double)s[1]);
-    now->clip_norm = s[1] == 1 ? 0 : 0.37 * size * sqrt((double)n); /* gradients' length is about size times that root */
+    now->clip_norm = s[1] == 1 ? 0 : 0.37 * size * sqrt((double)n); /* gradients' length: about size times that root */
     op_send(r);
     mode_grad_squares(r->be, &now->squares, p, (size_t)parts);
     mode_adamw(r->be, p, (size_t)parts, now);

@@ -159,7 +159,6 @@ static void project_back(struct mode_backend *be, struct mode_tensor *dx, struct
     mode__beside_begin(be);
     add_products(be, dw, x, dy);
     mode__beside_end(be, dy, x);
-    mode__cuda_writes(be, &dx, 1);
     times_weights(be, dx, dy, w, true);
 }
 

@@ -529,7 +529,8 @@ cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t x)
     case OF(ENGINE):
         d->graph = part_of(d, CUDNN_ATTR_ENGINE_OPERATION_GRAPH);
         d->engine = long_of(d, CUDNN_ATTR_ENGINE_GLOBAL_INDEX);
-        if (d->engine != ENGINE && !(d->engine == CHANCE && is("chance"))) st = bad("there is no engine %lld", (long long)d->engine);
+        if (d->engine != ENGINE && !(d->engine == CHANCE && is("chance")))
+            st = bad("there is no engine %lld", (long long)d->engine);
         break;
     case OF(ENGINECFG): st = finish_config(d); break;
     case OF(EXECUTION_PLAN): {

@@ -5,6 +5,7 @@
 #include "base/rng.h"
 #include "clip_variants.h"
 #include "nn/backend.h"
+#include "nn/ops.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -216,6 +217,23 @@ static void test_a_model_of_one_block_a_tower_takes_no_more_for_saving(void **st
     mode_backend_close(&be);
 }
 
+/* Of a small model with a large batch: logits are more than a tower on its way back. */
+static void test_the_loss_has_its_room(void **state)
+{
+    enum { MANY = 4096 };
+    struct mode_backend *be = open_backend("cpu");
+    struct mode_clip *clip;
+    struct mode_clip_memory m;
+    struct mode_error err;
+    (void)state;
+    assert_int_equal(mode_clip_create(&clip, be, SOME, NULL, 5, &err), MODE_OK);
+    mode_clip_set_memory(clip, MANY / 8, true);
+    mode_clip_memory(&m, clip, MANY);
+    assert_true(m.turns >= (size_t)mode_contrastive_work(MANY, MANY) * sizeof(float) + 2 * MANY * sizeof(double));
+    mode_clip_close(&clip);
+    mode_backend_close(&be);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -223,6 +241,7 @@ int main(void)
         cmocka_unit_test(test_every_policy_gives_the_same_bytes_on_the_reference),
         cmocka_unit_test(test_the_choice_fits_and_is_the_quickest),
         cmocka_unit_test(test_a_model_of_one_block_a_tower_takes_no_more_for_saving),
+        cmocka_unit_test(test_the_loss_has_its_room),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }
