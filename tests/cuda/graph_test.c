@@ -2,6 +2,10 @@
  * op by op; what cannot be recorded runs op by op and says why; nothing is launched whose memory is gone. */
 #include "cuda/steps.h"
 
+#include "nn/cuda/attention.h"
+#include "nn/ops.h"
+
+#include <cuda_runtime_api.h>
 #include <math.h>
 
 static struct outcome with, without;
@@ -132,6 +136,87 @@ static void test_graphs_go_with_their_memory(void **state)
     mode_backend_close(&be);
 }
 
+struct odd {
+    struct mode_backend *be;
+    struct mode_tensor x, w, y;
+};
+
+static void multiply(void *ctx)
+{
+    struct odd *o = ctx;
+    mode_linear(o->be, &o->y, &o->x, &o->w, NULL);
+}
+
+/* Rows of an odd number of bf16, which the emulated cuBLASLt leaves to cuBLAS: that must not take memory of its own. */
+static void test_products_of_cublas_can_be_recorded(void **state)
+{
+    enum { N = 33, EACH = 4096 };
+    const struct mode_sequence key = {.owner = state, .shape = {N, N, N}};
+    struct odd o = {.be = open_backend("cuda-bf16")};
+    struct mode_backend_repeats r;
+    struct mode_error err;
+    void *data;
+    assert_int_equal(mode_backend_alloc(o.be, &data, 3 * EACH, &err), MODE_OK);
+    o.x = mode_tensor_2d(data, MODE_DTYPE_BF16, N, N);
+    o.w = mode_tensor_2d((char *)data + EACH, MODE_DTYPE_BF16, N, N);
+    o.y = mode_tensor_2d((char *)data + 2 * EACH, MODE_DTYPE_BF16, N, N);
+    for (int i = 0; i < 3; i++) mode_backend_repeat(o.be, &key, multiply, &o);
+    mode_backend_sync(o.be);
+    mode_backend_repeats(o.be, &r);
+    assert_string_equal(r.why_not, "");
+    assert_int_equal(r.replayed, 2);
+    mode_backend_free(o.be, data);
+    mode_backend_close(&o.be);
+}
+
+/* One kernel with heads of two widths, both of which want more shared memory than every GPU has, the second less. */
+static void test_a_recorded_launch_keeps_its_shared_memory(void **state)
+{
+    enum { ROWS = 5, WIDEST = 256, NARROWER = 200 };
+    static const int32_t offsets[] = {0, ROWS};
+    const size_t bytes = (size_t)ROWS * 3 * WIDEST * sizeof(float);
+    cudaStream_t s;
+    cudaGraph_t g;
+    cudaGraphExec_t exec;
+    void *x, *out, *list;
+    (void)state;
+    assert_int_equal(cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking), cudaSuccess);
+    assert_int_equal(cudaMalloc(&x, bytes), cudaSuccess);
+    assert_int_equal(cudaMalloc(&out, bytes), cudaSuccess);
+    assert_int_equal(cudaMalloc(&list, sizeof offsets), cudaSuccess);
+    assert_int_equal(cudaMemcpyAsync(list, offsets, sizeof offsets, cudaMemcpyHostToDevice, s), cudaSuccess);
+    for (int pass = 0; pass < 2; pass++) {
+        if (pass) assert_int_equal(cudaStreamBeginCapture(s, cudaStreamCaptureModeThreadLocal), cudaSuccess);
+        for (int narrower = 0; narrower < 2; narrower++) {
+            const int64_t dh = narrower ? NARROWER : WIDEST;
+            const struct mode__cuda_attention a = {.q = x,
+                                                   .kv = x,
+                                                   .lq = 3 * dh,
+                                                   .lk = 3 * dh,
+                                                   .k_at = dh,
+                                                   .v_at = 2 * dh,
+                                                   .heads = 1,
+                                                   .dh = dh,
+                                                   .rows_q = ROWS,
+                                                   .rows_k = ROWS,
+                                                   .n_seq = 1,
+                                                   .q_offsets = list,
+                                                   .kv_offsets = list,
+                                                   .longest = ROWS};
+            mode__cuda_attention(s, out, NULL, &a);
+        }
+    }
+    assert_int_equal(cudaStreamEndCapture(s, &g), cudaSuccess);
+    assert_int_equal(cudaGraphInstantiate(&exec, g, 0), cudaSuccess);
+    assert_int_equal(cudaGraphLaunch(exec, s), cudaSuccess);
+    assert_int_equal(cudaStreamSynchronize(s), cudaSuccess);
+    assert_int_equal(cudaGraphExecDestroy(exec), cudaSuccess);
+    assert_int_equal(cudaGraphDestroy(g), cudaSuccess);
+    assert_int_equal(cudaStreamDestroy(s), cudaSuccess);
+    void *const all[] = {x, out, list};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) assert_int_equal(cudaFree(all[i]), cudaSuccess);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -141,6 +226,8 @@ int main(void)
         cmocka_unit_test(test_switched_off_profiled_and_measured_steps_run_op_by_op),
         cmocka_unit_test(test_what_was_measured_is_recorded),
         cmocka_unit_test(test_graphs_go_with_their_memory),
+        cmocka_unit_test(test_products_of_cublas_can_be_recorded),
+        cmocka_unit_test(test_a_recorded_launch_keeps_its_shared_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -166,7 +166,7 @@ static void launch(cudaStream_t stream, void (*kernel)(A...), int64_t rows, int 
                    A... args)
 {
     size_t bytes = (size_t)own * (size_t)(a->dh + 1) * sizeof(float);
-    if (bytes > 48 * 1024) cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
+    allow_shared(kernel, bytes);
     kernel<<<dim3(blocks_of(rows, BLOCK_ROWS), (unsigned)a->heads), dim3(WARP, WARPS), bytes, stream>>>(args...);
 }
 

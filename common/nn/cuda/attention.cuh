@@ -47,6 +47,17 @@ template <typename T> static __device__ inline struct side<T> keys(const struct 
     return {(const T *)a.kv + a.k_at + h * a.dh, (const T *)a.kv + a.v_at + h * a.dh, a.lk, a.lk, a.rows_k};
 }
 
+/* More shared memory than every GPU has needs leave. All that this GPU has is asked for: less, for a smaller shape,
+ * would take back what a larger one was recorded with. */
+template <typename... A>
+static void allow_shared(void (*kernel)(A...), size_t bytes)
+{
+    int most = 0;
+    if (bytes <= 48 * 1024) return;
+    if (cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0) == cudaSuccess)
+        (void)cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most);
+}
+
 /* Do rows of a head begin at multiples of 16 bytes on both sides? */
 template <typename T> static inline bool wide_heads(const struct mode__cuda_attention *a, const void *also = nullptr)
 {

@@ -204,7 +204,7 @@ template <typename... A>
 static void launch_units(cudaStream_t stream, void (*kernel)(A...), const struct mode__cuda_attention *a,
                          struct cut cut, size_t bytes, A... args)
 {
-    if (bytes > 48 * 1024) cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
+    allow_shared(kernel, bytes);
     unsigned blocks = (unsigned)(a->n_seq * cut.parts * a->heads);
     kernel<<<blocks, dim3(WARP, (unsigned)cut.warps), bytes, stream>>>(args...);
 }

@@ -26,7 +26,6 @@ enum { ALIGNMENT = 16, CONFIGS = 16, DESCRIPTORS = 3 * MODE__GRAPH_NODES + MODE_
     X(cudnnBackendExecute)
 
 struct mode__cudnn {
-    void *library;
 #define X(name) __typeof__(&name) name;
     CALLS(X)
 #undef X
@@ -64,11 +63,13 @@ size_t mode__cudnn_version(const struct mode__cudnn *dnn)
 
 static enum mode_status load(struct mode__cudnn *dnn, struct mode_error *err)
 {
-    dnn->library = dlopen("libcudnn.so.9", RTLD_NOW | RTLD_LOCAL);
-    if (!dnn->library) return MODE_FAIL(err, MODE_E_DEVICE, "libcudnn.so.9 cannot be loaded: %s", dlerror());
+    /* stays loaded, as cuBLAS does: what it has loaded itself and registered with the driver is not meant to go */
+    static void *library;
+    if (!library) library = dlopen("libcudnn.so.9", RTLD_NOW | RTLD_LOCAL);
+    if (!library) return MODE_FAIL(err, MODE_E_DEVICE, "libcudnn.so.9 cannot be loaded: %s", dlerror());
 #define X(name)                                                                                                        \
     {                                                                                                                  \
-        void *f = dlsym(dnn->library, #name);                                                                          \
+        void *f = dlsym(library, #name);                                                                               \
         if (!f) return MODE_FAIL(err, MODE_E_DEVICE, "this libcudnn.so.9 has no %s", #name);                           \
         memcpy(&dnn->name, &f, sizeof f);                                                                              \
     }
@@ -108,7 +109,6 @@ void mode__cudnn_close(struct mode__cudnn **dnn)
     if (!*dnn) return;
     if ((*dnn)->device) (void)(*dnn)->cudnnBackendDestroyDescriptor((*dnn)->device);
     if ((*dnn)->handle) (void)(*dnn)->cudnnDestroy((*dnn)->handle);
-    if ((*dnn)->library) (void)dlclose((*dnn)->library);
     free(*dnn);
     *dnn = NULL;
 }

@@ -13,7 +13,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BLAS_CALLS(X) X(cublasCreate_v2) X(cublasDestroy_v2) X(cublasSetStream_v2) X(cublasSetMathMode) X(cublasGemmEx)
+#define BLAS_CALLS(X)                                                                                                  \
+    X(cublasCreate_v2)                                                                                                 \
+    X(cublasDestroy_v2)                                                                                                \
+    X(cublasSetStream_v2) X(cublasSetWorkspace_v2) X(cublasSetMathMode) X(cublasGemmEx)
 
 static struct {
 #define X(name) __typeof__(&name) name;
@@ -74,13 +77,16 @@ enum mode_status mode__lane_open(struct mode_backend *be, int i, struct mode_err
         e = cudaStreamCreateWithPriority(&l->stream, cudaStreamDefault, priority_of(i, least, greatest));
     if (e != cudaSuccess) return fail(err, "a stream cannot be made", e);
     if (i == MODE__EXCHANGES) return MODE_OK;
-    if (blas.cublasCreate_v2(&l->blas) || blas.cublasSetStream_v2(l->blas, l->stream) ||
-        blas.cublasSetMathMode(l->blas, math))
-        return MODE_FAIL(err, MODE_E_DEVICE, "backend \"cuda\": cuBLAS cannot be started");
     if (cudaMalloc(&l->workspace, MODE__WORKSPACE) != cudaSuccess) {
         (void)cudaGetLastError();
         l->workspace = NULL;
     }
+    /* its own workspace would be memory that no plan counts, and a new one for every graph that it is recorded in; the
+     * stream comes first, as with it cuBLAS goes back to its own */
+    if (blas.cublasCreate_v2(&l->blas) || blas.cublasSetStream_v2(l->blas, l->stream) ||
+        (l->workspace && blas.cublasSetWorkspace_v2(l->blas, l->workspace, MODE__WORKSPACE)) ||
+        blas.cublasSetMathMode(l->blas, math))
+        return MODE_FAIL(err, MODE_E_DEVICE, "backend \"cuda\": cuBLAS cannot be started");
     return MODE_OK;
 }
 

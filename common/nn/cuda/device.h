@@ -24,7 +24,7 @@
 struct mode__lane {
     cudaStream_t stream; /* NULL: not made yet */
     cublasHandle_t blas;
-    void *workspace; /* of cuBLASLt's products; NULL: there was no memory for it */
+    void *workspace; /* of cuBLASLt's products and cuBLAS's; NULL: there was no memory for it */
 };
 enum { MODE__WORKSPACE = 32 << 20 }; /* bytes of it */
 

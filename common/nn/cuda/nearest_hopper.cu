@@ -26,8 +26,13 @@ enum {
     GROUP = 4 * WARP, /* threads: warps 0-3 fetch, 4-7 and 8-11 multiply */
     THREADS = 3 * GROUP,
     LIST = MODE__CUDA_CANDIDATES,
-    ALL = LIST + 1 /* more than the list takes */
+    ALL = LIST + 1, /* more than the list takes */
+    /* registers of a thread: at the start, and then of the group that fetches and of those that multiply */
+    AT_FIRST = 65536 / THREADS / 8 * 8,
+    FETCHING = 40,
+    MULTIPLYING = 232
 };
+static_assert(FETCHING + 2 * MULTIPLYING <= 3 * AT_FIRST, "groups that want more registers would wait for ever");
 
 struct found {
     float rank;
@@ -212,11 +217,11 @@ static __global__ void __launch_bounds__(THREADS, 1)
     }
     cluster_meet();
     if (threadIdx.x < GROUP) {
-        fewer_registers<40>();
+        fewer_registers<FETCHING>();
         if (threadIdx.x == 0) fetch(a, r, pairs, steps);
         __syncwarp();
     } else {
-        more_registers<232>();
+        more_registers<MULTIPLYING>();
         multiply_and_look(state, candidates, a, r, pairs, steps);
     }
     cluster_meet(); /* no block goes while another may still write or arrive here */

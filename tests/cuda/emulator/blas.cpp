@@ -12,6 +12,7 @@ struct mode_emu_blas {
     cudaStream_t stream;
     cublasMath_t math;
     cublasPointerMode_t pointers;
+    void *workspace; /* NULL: its own */
 };
 
 namespace
@@ -99,6 +100,10 @@ cublasStatus_t product(cublasHandle_t h, bool tf, cublasOperation_t ta, cublasOp
     if (a_type != b_type || (a_type != CUDA_R_32F && a_type != CUDA_R_16BF && a_type != CUDA_R_16F) ||
         (c_type != CUDA_R_32F && c_type != a_type))
         return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (mode_emu::is_captured(h->stream) && !h->workspace) {
+        fprintf(stderr, "emulator: cuBLAS would take memory for its workspace in a capture; it was given none\n");
+        abort();
+    }
     for (const void *p : {a, b, (const void *)c})
         mode_emu::check_argument("cublas gemm", p == a ? 1 : p == b ? 2 : 3, p);
     size_t size = a_type == CUDA_R_32F ? 4 : 2, c_size = c_type == CUDA_R_32F ? 4 : 2;
@@ -146,6 +151,7 @@ cublasStatus_t cublasDestroy_v2(cublasHandle_t h)
 cublasStatus_t cublasSetStream_v2(cublasHandle_t h, cudaStream_t s)
 {
     h->stream = s;
+    h->workspace = nullptr; /* as the library's says of it: back to its own */
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -161,8 +167,11 @@ cublasStatus_t cublasSetPointerMode_v2(cublasHandle_t h, cublasPointerMode_t whe
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasSetWorkspace_v2(cublasHandle_t, void *, size_t)
+cublasStatus_t cublasSetWorkspace_v2(cublasHandle_t h, void *work, size_t)
 {
+    if ((uintptr_t)work % 256) return CUBLAS_STATUS_INVALID_VALUE;
+    mode_emu::check_argument("cublasSetWorkspace", 1, work);
+    h->workspace = work;
     return CUBLAS_STATUS_SUCCESS;
 }
 

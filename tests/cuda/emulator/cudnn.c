@@ -51,6 +51,7 @@ struct descriptor {
     struct descriptor *graph;
     int64_t engine, knob;
     struct program *program;
+    bool has_run; /* outside of a capture */
 };
 
 struct job { /* a run, waiting in its stream; kept to the end, as graphs repeat it */
@@ -630,13 +631,22 @@ static void run_job(void *data)
 
 cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t x, cudnnBackendDescriptor_t y)
 {
-    const struct descriptor *plan = x, *pack = y;
+    struct descriptor *plan = x;
+    const struct descriptor *pack = y;
+    enum cudaStreamCaptureStatus status;
     if (is("broken")) return CUDNN_STATUS_EXECUTION_FAILED;
     if (!plan->finished || !pack->finished || plan->type != OF(EXECUTION_PLAN) || pack->type != OF(VARIANT_PACK))
         return bad("a run of what is no plan");
     const struct attribute *ids = find(pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS),
                            *at = find(pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS);
     if (ids->n != at->n) return bad("identifiers and pointers of different numbers");
+    if (cudaStreamIsCapturing(handle->stream, &status)) return CUDNN_STATUS_EXECUTION_FAILED;
+    plan->has_run |= status == cudaStreamCaptureStatusNone;
+    if (!plan->has_run) {
+        fprintf(stderr,
+                "emulator: a plan of cuDNN is run for the first time in a capture, where its code cannot be loaded\n");
+        abort();
+    }
     struct job *j = mode_xcalloc(1, sizeof *j);
     *j = (struct job){.program = *plan->program, .before = handle->jobs};
     j->work = *(void **)find(pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE)->data;

@@ -6,6 +6,7 @@
 #include <block.h>
 
 #include <mutex>
+#include <set>
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
@@ -56,6 +57,8 @@ void run_everything();
 /* What a capture does not allow, CUDA refuses and fails the capture with it: a mistake wherever it is made. */
 void not_in_a_capture(const char *what);
 bool is_captured(cudaStream_t stream);
+/* runtime.cpp. `what` (a kernel, or what a library has one for) is put into the stream; in a capture it is no first time. */
+void must_be_loaded(std::set<const void *> &loaded_ones, const void *what, const char *name, cudaStream_t stream);
 bool can_launch(cudaStream_t stream); /* MODE_EMULATOR_CAPTURE=fails: not into a capture */
 
 } // namespace mode_emu

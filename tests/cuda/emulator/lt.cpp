@@ -353,6 +353,12 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t what, const
     if ((uintptr_t)workspace % 256) return CUBLAS_STATUS_INVALID_VALUE;
     static std::atomic<uint64_t> last;
     const uint64_t mine = ++last;
+    static std::set<const void *> loaded; /* by what chooses a kernel: types and sides of operands, the algorithm */
+    uintptr_t which = (uintptr_t)a_layout->type;
+    for (uintptr_t x : {(uintptr_t)b_layout->type, (uintptr_t)d_layout->type, (uintptr_t)what->ta, (uintptr_t)what->tb,
+                        (uintptr_t)algo->data[1], (uintptr_t)(what->bias != nullptr)})
+        which = which * 64 + x;
+    mode_emu::must_be_loaded(loaded, (const void *)which, "a product of cuBLASLt", stream);
     product p = {*what,
                  *a_layout,
                  *b_layout,

@@ -17,6 +17,7 @@
 #include <fstream>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,7 @@ namespace mode_emu
 {
 
 enum : size_t {
+    PAGE = 4096,
     EDGE = 256, /* bytes before and behind an allocation that must stay as they are */
     LARGE_PAGE = 2 << 20,
     UNTOUCHED = 1 << 30, /* allocations from here on are zeros, and take room where they are written to alone */
@@ -43,6 +45,7 @@ struct allocation {
 std::recursive_mutex lock;
 static std::map<uintptr_t, allocation> allocations;
 static std::map<const void *, size_t> shared_limits; /* of kernels, where raised */
+static std::set<const void *> loaded;                /* kernels that were launched outside of a capture */
 static size_t used_bytes;
 static cudaError_t last_error;
 static int depth; /* > 0: work of a stream runs, device memory may be touched */
@@ -303,19 +306,35 @@ cudaError_t set_attribute(const void *function, cudaFuncAttribute attribute, int
     return cudaSuccess;
 }
 
+static size_t shared_limit(const void *function)
+{
+    const auto limit = shared_limits.find(function);
+    return limit == shared_limits.end() ? (size_t)SHARED_DEFAULT : std::max(limit->second, (size_t)SHARED_DEFAULT);
+}
+
+/* A program's code is loaded kernel by kernel, each when it is first launched, and a capture may not wait for that. */
+void must_be_loaded(std::set<const void *> &loaded_ones, const void *what, const char *name, cudaStream_t stream)
+{
+    if (!is_captured(stream)) {
+        loaded_ones.insert(what);
+    } else if (!loaded_ones.count(what)) {
+        fprintf(stderr, "emulator: %s is met for the first time in a capture, where its code cannot be loaded\n", name);
+        abort();
+    }
+}
+
 void launch(const char *name, const void *function, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
             unsigned cluster, std::function<void()> body, std::function<void()> recheck)
 {
     locked l(lock);
-    auto limit = shared_limits.find(function);
-    size_t most = limit == shared_limits.end() ? (size_t)SHARED_DEFAULT : limit->second;
+    const size_t most = shared_limit(function);
     uint64_t threads = (uint64_t)block.x * block.y * block.z;
     cudaError_t e = cudaSuccess;
     if (threads == 0 || threads > 1024 || block.z > 64 || grid.x == 0 || grid.y == 0 || grid.z == 0 ||
         grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535 || cluster == 0 || cluster > 8 || grid.x % cluster ||
         threads * cluster > 1024) /* the last: the emulator's own limit */
         e = cudaErrorInvalidConfiguration;
-    else if (shared > std::max(most, (size_t)SHARED_DEFAULT))
+    else if (shared > most)
         e = cudaErrorInvalidValue;
     if (e != cudaSuccess) {
         fprintf(
@@ -330,9 +349,16 @@ void launch(const char *name, const void *function, dim3 grid, dim3 block, size_
         note(cudaErrorStreamCaptureInvalidated);
         return;
     }
-    struct grid g = {name, grid, block, shared, limit != shared_limits.end(), cluster, std::move(body)};
-    enqueue(stream, [g, recheck] {
+    must_be_loaded(loaded, function, name, stream);
+    const bool is_recorded = is_captured(stream);
+    struct grid g = {name, grid, block, shared, shared_limits.count(function) > 0, cluster, std::move(body)};
+    enqueue(stream, [g, recheck, function, is_recorded] {
         recheck(); /* a graph may be launched when memory of its capture is gone */
+        if (is_recorded && g.shared > shared_limit(function)) {
+            fprintf(stderr, "emulator: kernel %s was recorded with %zu bytes of shared memory and is allowed %zu now\n",
+                    g.name, g.shared, shared_limit(function));
+            abort();
+        }
         run_grid(g);
     });
 }
@@ -367,6 +393,7 @@ const char *cudaGetErrorName(cudaError_t e)
     case cudaErrorInvalidResourceHandle: return "cudaErrorInvalidResourceHandle";
     case cudaErrorNotReady: return "cudaErrorNotReady";
     case cudaErrorLaunchFailure: return "cudaErrorLaunchFailure";
+    case cudaErrorHostMemoryAlreadyRegistered: return "cudaErrorHostMemoryAlreadyRegistered";
     case cudaErrorStreamCaptureUnsupported: return "cudaErrorStreamCaptureUnsupported";
     case cudaErrorStreamCaptureInvalidated: return "cudaErrorStreamCaptureInvalidated";
     }
@@ -495,6 +522,10 @@ cudaError_t cudaHostRegister(void *p, size_t bytes, unsigned)
 {
     locked l(lock);
     if (!p || bytes == 0) return note(cudaErrorInvalidValue);
+    const uintptr_t first = (uintptr_t)p / PAGE, last = ((uintptr_t)p + bytes - 1) / PAGE;
+    for (const auto &[at, a] : allocations) /* memory is pinned by the page, and no page twice */
+        if (!a.base && at / PAGE <= last && (at + a.bytes - 1) / PAGE >= first)
+            return note(cudaErrorHostMemoryAlreadyRegistered);
     allocations[(uintptr_t)p] = {bytes, cudaMemoryTypeHost, nullptr, 0};
     return cudaSuccess;
 }

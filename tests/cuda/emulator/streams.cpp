@@ -396,7 +396,7 @@ cudaError_t cudaEventQuery(cudaEvent_t e)
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to)
 {
     locked l(lock);
-    if (from->untimed || to->untimed) return note(cudaErrorInvalidResourceHandle);
+    if (from->untimed || to->untimed || !from->record || !to->record) return note(cudaErrorInvalidResourceHandle);
     if (!is_done(from) || !is_done(to)) return note(cudaErrorNotReady);
     *ms = (float)(to->at_ms - from->at_ms);
     return cudaSuccess;
@@ -427,6 +427,13 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t e, unsigned)
 cudaError_t cudaLaunchHostFunc(cudaStream_t s, void (*f)(void *), void *data)
 {
     enqueue(s, [=] { f(data); });
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamIsCapturing(cudaStream_t s, enum cudaStreamCaptureStatus *status)
+{
+    locked l(lock);
+    *status = is_captured(s) ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
     return cudaSuccess;
 }
 

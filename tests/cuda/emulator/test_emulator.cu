@@ -193,6 +193,7 @@ static cudaStream_t capturing()
 {
     cudaStream_t s;
     cudaStreamCreate(&s);
+    add_one<<<1, 1, 0, s>>>(nullptr, 0); /* so that its code is there */
     CHECK(cudaStreamBeginCapture(s, cudaStreamCaptureModeThreadLocal) == cudaSuccess);
     return s;
 }
@@ -205,6 +206,25 @@ static cudaGraphExec_t captured(cudaStream_t s)
     return exec;
 }
 
+static void meets_a_kernel_in_a_capture()
+{
+    float *x = numbers(64);
+    set_zero<<<1, 64, 0, capturing()>>>(x, 64);
+}
+/* What is allowed now counts for recorded launches, too. */
+static void takes_leave_back_from_a_recorded_launch()
+{
+    const auto most = cudaFuncAttributeMaxDynamicSharedMemorySize;
+    cudaStream_t s;
+    cudaStreamCreate(&s);
+    behind_dynamic_shared<<<1, 1, 64, s>>>(1);
+    CHECK(cudaStreamBeginCapture(s, cudaStreamCaptureModeThreadLocal) == cudaSuccess);
+    CHECK(cudaFuncSetAttribute(behind_dynamic_shared, most, 60000) == cudaSuccess);
+    behind_dynamic_shared<<<1, 1, 60000, s>>>(1);
+    CHECK(cudaFuncSetAttribute(behind_dynamic_shared, most, 50000) == cudaSuccess);
+    behind_dynamic_shared<<<1, 1, 50000, s>>>(1);
+    cudaGraphLaunch(captured(s), s);
+}
 static void takes_memory_in_a_capture()
 {
     cudaStream_t s = capturing();
@@ -299,6 +319,7 @@ static float beside(int events, bool as_graph, const char *order)
     cudaStreamCreate(&s);
     cudaStreamCreate(&t);
     cudaEventCreate(&e);
+    add_one<<<1, 1, 0, s>>>(nullptr, 0);
     if (as_graph) CHECK(cudaStreamBeginCapture(s, cudaStreamCaptureModeThreadLocal) == cudaSuccess);
     auto joins = [e](cudaStream_t behind, cudaStream_t first) {
         cudaEventRecord(e, first);
@@ -539,6 +560,19 @@ static void asks_events_without_a_clock_for_the_time()
     CHECK(cudaEventCreateWithFlags(&e, cudaEventDisableTiming) == cudaSuccess);
     if (cudaEventElapsedTime(&ms, e, e) == cudaErrorInvalidResourceHandle) mode_emu::fault("refused");
 }
+static void asks_events_that_were_never_recorded_for_the_time()
+{
+    cudaEvent_t e;
+    float ms;
+    CHECK(cudaEventCreate(&e) == cudaSuccess);
+    if (cudaEventElapsedTime(&ms, e, e) == cudaErrorInvalidResourceHandle) mode_emu::fault("refused");
+}
+static void pins_a_page_twice()
+{
+    static char x[3 * 4096];
+    CHECK(cudaHostRegister(x, 5000, 0) == cudaSuccess);
+    if (cudaHostRegister(x + 5000, 100, 0) == cudaErrorHostMemoryAlreadyRegistered) mode_emu::fault("refused");
+}
 static void copies_in_the_wrong_direction()
 {
     float *x, y = 0;
@@ -563,6 +597,9 @@ static const mistake mistakes[] = {
     {"memory of the host in a kernel", gives_host_memory_to_a_kernel, "argument 1 points to memory that the device"},
     {"a result read before waiting", reads_before_waiting, "too early"},
     {"two streams without an event", forgets_an_event, "too early"},
+    {"a kernel that is first met in a capture", meets_a_kernel_in_a_capture, "met for the first time in a capture"},
+    {"leave for shared memory taken back from a graph", takes_leave_back_from_a_recorded_launch,
+     "was recorded with 60000 bytes of shared memory and is allowed 50000 now"},
     {"memory taken in a capture", takes_memory_in_a_capture, "memory is taken while a stream is captured"},
     {"memory given back in a capture", gives_memory_back_in_a_capture, "memory is given back while"},
     {"a stream waited for in a capture", waits_in_a_capture, "a stream is waited for while"},
@@ -603,6 +640,8 @@ static const mistake mistakes[] = {
     {"a copy in the wrong direction", copies_in_the_wrong_direction, "refused"},
     {"a copy behind an allocation", copies_behind_an_allocation, "refused"},
     {"the time between events that have none", asks_events_without_a_clock_for_the_time, "refused"},
+    {"the time between events that never were", asks_events_that_were_never_recorded_for_the_time, "refused"},
+    {"a page pinned twice", pins_a_page_twice, "refused"},
 };
 
 /* ---- what is right ---- */
@@ -742,6 +781,16 @@ static void sixteen_bits_are_rounded_to_even()
     CHECK((float)__float2half(0x1p-25f) == 0 && (float)__float2half(0x1.8p-24f) == 0x1p-23f);
 }
 
+static void fast_functions_are_as_far_off_as_cuda_says()
+{
+    CHECK(__fdividef(1, 0x1p126f) == 0x1p-126f && __fdividef(1, 0x1.8p126f) == 0 && __fdividef(-3, 0x1p127f) == 0);
+    CHECK(__fdividef(1, __builtin_inff()) == 0 && std::isnan(__fdividef(__builtin_inff(), 0x1p127f)));
+    CHECK(__expf(0) == 1 && __expf(-200) == 0 && std::isnan(__expf(__builtin_nanf(""))));
+    CHECK(fabs(__expf(80) / exp(80.0) - 1) < 96 * 0x1p-23 && __expf(80) != expf(80));
+    CHECK(power_of_2(-126) == 0x1p-126f && power_of_2(-126.5f) == 0 && power_of_2(-__builtin_inff()) == 0);
+    CHECK(std::isnan(power_of_2(__builtin_nanf(""))));
+}
+
 static void graphs_and_events_keep_their_order()
 {
     cudaStream_t s, t;
@@ -752,6 +801,7 @@ static void graphs_and_events_keep_their_order()
     cudaStreamCreate(&s);
     cudaStreamCreate(&t);
     cudaEventCreate(&e);
+    add_one<<<1, 1, 0, s>>>(nullptr, 0);
     CHECK(cudaStreamBeginCapture(s, cudaStreamCaptureModeGlobal) == cudaSuccess);
     add_one<<<1, 64, 0, s>>>(x, 64);
     add_one<<<1, 64, 0, s>>>(x, 32);
@@ -789,6 +839,7 @@ int main()
     matrix_fragments_multiply();
     copies_beside_a_thread_arrive();
     sixteen_bits_are_rounded_to_even();
+    fast_functions_are_as_far_off_as_cuda_says();
     graphs_and_events_keep_their_order();
     streams_with_their_events_are_right_in_every_order();
     return bad > 0;

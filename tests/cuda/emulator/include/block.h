@@ -354,16 +354,21 @@ template <typename T> static inline T atomicCAS(T *p, std::common_type_t<T> expe
     return mode_emu_exchange(p, [=](T o) { return o == expected ? x : o; });
 }
 
-/* Arithmetic. The fast variants are computed exactly: their error is the GPU's to show. */
+/* Arithmetic. The fast variants are computed exactly but for what the guide to CUDA C++ says of them: exponentials are
+ * powers of two of a rounded product, and a large divisor's reciprocal is 0. The rest of their error is the GPU's to show. */
 using std::max;
 using std::min;
-#define __expf expf /* the C library declares these names too */
+static inline float mode_emu_fast_exp(float x)
+{
+    return exp2f(x * 1.44269504f);
+}
+#define __expf mode_emu_fast_exp /* the C library declares these names too */
 #define __exp2f exp2f
 #define __logf logf
 #define __log2f log2f
 static inline float __fdividef(float a, float b)
 {
-    return a / b;
+    return a / (fabsf(b) > 0x1p126f && !std::isinf(b) ? copysignf(INFINITY, b) : b);
 }
 static inline float __frcp_rn(float x)
 {

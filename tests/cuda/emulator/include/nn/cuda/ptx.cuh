@@ -90,7 +90,8 @@ static inline void multiply(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, 
 
 static inline float power_of_2(float x)
 {
-    return exp2f(x);
+    const float y = exp2f(x);
+    return y < 0x1p-126f ? 0 : y; /* what is no number stays so */
 }
 
 #endif
