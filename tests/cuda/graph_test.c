@@ -220,14 +220,14 @@ static void test_a_recorded_launch_keeps_its_shared_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_products_of_cublas_can_be_recorded),
+        cmocka_unit_test(test_a_recorded_launch_keeps_its_shared_memory),
         cmocka_unit_test(test_ten_steps_are_the_same_bytes_as_op_by_op),
         cmocka_unit_test(test_every_tower_can_be_recorded),
         cmocka_unit_test(test_what_is_refused_runs_op_by_op_and_says_so),
         cmocka_unit_test(test_switched_off_profiled_and_measured_steps_run_op_by_op),
         cmocka_unit_test(test_what_was_measured_is_recorded),
         cmocka_unit_test(test_graphs_go_with_their_memory),
-        cmocka_unit_test(test_products_of_cublas_can_be_recorded),
-        cmocka_unit_test(test_a_recorded_launch_keeps_its_shared_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,7 +4,9 @@
  * `make slow`; else every order of every backend, by two of three policies. */
 #include "cuda/steps.h"
 #include "nn/ops.h"
+#include "nn/staging.h"
 
+#include <cuda_runtime_api.h>
 #include <math.h>
 
 static struct outcome beside, alone;
@@ -192,10 +194,29 @@ static void test_what_is_written_waits_for_what_is_read_beside(void **state)
     mode_backend_close(&be);
 }
 
+/* Of small ones, too, which would lie in one page: copies from there go on by themselves. */
+static void test_all_that_is_staged_is_pinned(void **state)
+{
+    enum { N = 5 };
+    struct mode_backend *be = open_backend("cuda");
+    struct mode_staging *s[N];
+    struct cudaPointerAttributes at;
+    struct mode_error err;
+    (void)state;
+    for (int i = 0; i < N; i++) assert_int_equal(mode_staging_open(&s[i], be, (size_t)i * 100, &err), MODE_OK);
+    for (int i = 1; i < N; i++) {
+        assert_int_equal(cudaPointerGetAttributes(&at, s[i]->host), cudaSuccess);
+        assert_int_equal(at.type, cudaMemoryTypeHost);
+    }
+    for (int i = 0; i < N; i++) mode_staging_close(&s[i]);
+    mode_backend_close(&be);
+}
+
 int main(int argc, char **argv)
 {
     all_policies = argc > 1 && strcmp(argv[1], "--all") == 0;
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_all_that_is_staged_is_pinned),
         cmocka_unit_test(test_what_is_written_waits_for_what_is_read_beside),
         cmocka_unit_test(test_ten_steps_are_the_same_bytes_as_on_one_stream),
         cmocka_unit_test(test_every_order_of_streams_gives_the_same_bytes),

@@ -24,6 +24,8 @@ struct byte_barrier {
     uint64_t *at;
     uint32_t expected, pending, phase;
     int64_t bytes; /* that have yet to come */
+    int block;
+    bool known; /* to copies and to other blocks */
 };
 struct bulk {
     void *to;
@@ -64,7 +66,17 @@ void barrier_made(void *p, uint32_t arrivals)
     if ((uintptr_t)p % 8) fault("a barrier at %p is not aligned to 8 bytes", p);
     if (arrivals == 0 || arrivals >= 1u << 20) fault("a barrier of %u arrivals", arrivals);
     *(uint64_t *)p = TAG + barriers.size();
-    barriers.push_back({(uint64_t *)p, arrivals, arrivals, 0, 0});
+    barriers.push_back({(uint64_t *)p, arrivals, arrivals, 0, 0, self->rank, false});
+}
+
+void barriers_fenced()
+{
+    for (byte_barrier &b : barriers) b.known |= b.block == self->rank;
+}
+
+static void must_be_known(const byte_barrier *b)
+{
+    if (!b->known) fault("a barrier is used from outside of its block before barriers_are_made");
 }
 
 void barrier_expects(void *p, uint32_t bytes)
@@ -76,7 +88,9 @@ void barrier_expects(void *p, uint32_t bytes)
 
 void barrier_arrived(void *p, uint32_t block)
 {
-    arrive(barrier_at(shared_at(shared_offset(p), (int)block)));
+    byte_barrier *b = barrier_at(shared_at(shared_offset(p), (int)block));
+    must_be_known(b);
+    arrive(b);
 }
 
 /* The copies of one barrier, or of all that are waited for. Did any arrive? */
@@ -119,7 +133,7 @@ void copy_in_bulk(void *to, const void *from, uint32_t bytes, void *barrier, uin
         if (!(blocks >> i & 1)) continue;
         void *there = shared_at(shared_offset(to), i);
         uint64_t *b = (uint64_t *)shared_at(shared_offset(barrier), i);
-        (void)barrier_at(b);
+        must_be_known(barrier_at(b));
         memset(there, POISON, bytes);
         under_way.push_back({there, from, bytes, b});
     }

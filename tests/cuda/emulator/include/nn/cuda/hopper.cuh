@@ -10,6 +10,7 @@ namespace mode_emu
 {
 
 void barrier_made(void *b, uint32_t arrivals);
+void barriers_fenced();
 void barrier_expects(void *b, uint32_t bytes);
 void barrier_arrived(void *b, uint32_t block);
 void barrier_wait(const place &at, void *b, uint32_t parity);
@@ -35,6 +36,7 @@ static inline void barrier_init(uint64_t *b, uint32_t arrivals)
 
 static inline void barriers_are_made(void)
 {
+    mode_emu::barriers_fenced();
 }
 
 static inline void barrier_expect(uint64_t *b, uint32_t bytes)
