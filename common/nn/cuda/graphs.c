@@ -115,7 +115,8 @@ static bool record(struct mode__graphs *g, struct graph *x, cudaStream_t stream,
 {
     cudaGraph_t graph = NULL;
     cudaError_t e = capture(&graph, g, stream, ops, ctx);
-    if (e == cudaSuccess) e = cudaGraphInstantiate(&x->exec, graph, 0);
+    /* else all of it would run as what this stream is, and what lies beside the branches would not give way to them */
+    if (e == cudaSuccess) e = cudaGraphInstantiate(&x->exec, graph, cudaGraphInstantiateFlagUseNodePriority);
     if (graph) (void)cudaGraphDestroy(graph);
     if (e == cudaSuccess) {
         g->told.recorded++;

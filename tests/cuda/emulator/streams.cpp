@@ -41,12 +41,12 @@ struct mode_emu_graph {
     };
     std::vector<step> steps; /* in the order of the capture */
     std::vector<int> lanes;  /* numbers of the streams; the first is the one that the capture began with */
-    bool open;
+    bool open, uneven;       /* uneven: streams of several priorities */
 };
 using graph_ref = std::shared_ptr<mode_emu_graph>;
 
 struct mode_emu_stream {
-    int number;
+    int number, priority;
     std::deque<piece_ref> queue;
     graph_ref capture; /* NULL: none */
     size_t lane;
@@ -66,7 +66,7 @@ namespace mode_emu
 {
 
 static std::vector<cudaStream_t> streams;
-static mode_emu_stream null_stream = {-1, {}, nullptr, 0, {}, {}};
+static mode_emu_stream null_stream = {-1, 0, {}, nullptr, 0, {}, {}};
 static thread_local cudaStream_t captured; /* by this thread; the one that the capture began with */
 
 [[noreturn]] static void stop(const char *what)
@@ -240,7 +240,7 @@ static void run_graph(const graph_ref &g)
     std::vector<cudaStream_t> all;
     std::vector<piece_ref> put_in;
     for (int number : g->lanes) {
-        own.push_back({number, {}, nullptr, 0, {}, {}});
+        own.push_back({number, 0, {}, nullptr, 0, {}, {}});
         all.push_back(&own.back());
     }
     for (const auto &step : g->steps) {
@@ -293,24 +293,24 @@ cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest)
     return fault();
 }
 
-cudaError_t cudaStreamCreate(cudaStream_t *s)
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t *s, unsigned, int priority)
 {
     locked l(lock);
     int number = 0;
     auto is_taken = [&](cudaStream_t x) { return x->number == number; };
     while (std::any_of(streams.begin(), streams.end(), is_taken)) number++;
-    streams.push_back(*s = new mode_emu_stream{number, {}, nullptr, 0, {}, {}});
+    streams.push_back(*s = new mode_emu_stream{number, priority, {}, nullptr, 0, {}, {}});
     return cudaSuccess;
 }
 
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned)
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags)
 {
-    return cudaStreamCreate(s);
+    return cudaStreamCreateWithPriority(s, flags, 0);
 }
 
-cudaError_t cudaStreamCreateWithPriority(cudaStream_t *s, unsigned, int)
+cudaError_t cudaStreamCreate(cudaStream_t *s)
 {
-    return cudaStreamCreate(s);
+    return cudaStreamCreateWithFlags(s, cudaStreamDefault);
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t s)
@@ -415,6 +415,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t e, unsigned)
             s->capture = g;
             s->lane = g->lanes.size();
             g->lanes.push_back(s->number);
+            g->uneven |= captured && s->priority != captured->priority;
         }
         for (size_t i : e->last)
             if (std::find(s->last.begin(), s->last.end(), i) == s->last.end()) s->last.push_back(i);
@@ -442,7 +443,7 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t s, enum cudaStreamCaptureMode)
 {
     locked l(lock);
     if (!s || s->capture || captured || capture_is("refused")) return note(cudaErrorStreamCaptureUnsupported);
-    s->capture = std::make_shared<mode_emu_graph>(mode_emu_graph{{}, {s->number}, true});
+    s->capture = std::make_shared<mode_emu_graph>(mode_emu_graph{{}, {s->number}, true, false});
     s->lane = 0;
     s->last.clear();
     captured = s;
@@ -463,9 +464,11 @@ cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *g)
     return cudaSuccess;
 }
 
-cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t g, unsigned long long)
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t g, unsigned long long flags)
 {
     if (!g) return note(cudaErrorInvalidValue);
+    if (g->uneven && !(flags & cudaGraphInstantiateFlagUseNodePriority))
+        stop("a graph forgets the priorities of its streams: cudaGraphInstantiateFlagUseNodePriority");
     *exec = new mode_emu_graph(*g);
     return cudaSuccess;
 }

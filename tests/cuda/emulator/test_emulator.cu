@@ -380,6 +380,18 @@ static void forgets_the_join_in_a_graph()
 {
     beside(FORK, true, "late");
 }
+static void forgets_the_priorities_of_a_graph()
+{
+    cudaStream_t t, s = capturing();
+    cudaEvent_t e;
+    cudaStreamCreateWithPriority(&t, cudaStreamDefault, -1);
+    cudaEventCreate(&e);
+    cudaEventRecord(e, s);
+    cudaStreamWaitEvent(t, e, 0);
+    cudaEventRecord(e, t);
+    cudaStreamWaitEvent(s, e, 0);
+    captured(s);
+}
 static void waits_in_a_capture_for_what_is_outside()
 {
     cudaStream_t t;
@@ -618,6 +630,7 @@ static const mistake mistakes[] = {
     {"a branch of a graph that starts too early", forgets_the_fork_in_a_graph, "another number"},
     {"memory used again too early in a graph", forgets_the_reuse_in_a_graph, "another number"},
     {"a branch of a graph that nobody waits for", forgets_the_join_in_a_graph, "is not joined at its end"},
+    {"a graph that forgets the priorities of its streams", forgets_the_priorities_of_a_graph, "UseNodePriority"},
     {"an event from outside in a capture", waits_in_a_capture_for_what_is_outside, "from outside is waited for"},
     {"an event of a capture that has ended", waits_for_a_capture_that_has_ended,
      "capture that has ended is waited for"},

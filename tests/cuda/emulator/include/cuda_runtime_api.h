@@ -75,6 +75,7 @@ enum cudaStreamCaptureMode {
 #define cudaHostRegisterDefault 0u
 #define cudaStreamDefault 0u
 #define cudaStreamNonBlocking 1u
+#define cudaGraphInstantiateFlagUseNodePriority 8u
 #define cudaEventDefault 0u
 #define cudaEventDisableTiming 2u
 #define cudaCpuDeviceId (-1)
