@@ -53,7 +53,7 @@ fetch_root() {
     ln -sf ../openblas-pthread/pkgconfig/openblas.pc "$lib/pkgconfig/openblas.pc"
     # links of libraries to what lies below / of that machine: below here
     find "$lib" -type l -lname '/*' | while read -r link; do ln -sf "$root$(readlink "$link")" "$link"; done
-    rm -rf "$build/apt" "$root/boot" "$root"/usr/lib/modules
+    rm -rf "$build/apt" "${root:?}/boot" "$root/usr/lib/modules"
     : >"$build/root-is-whole"
 }
 [ -e "$build/root-is-whole" ] || { echo "fetching Debian's libraries and kernel for arm64, which are unpacked and not installed" && fetch_root; }
@@ -107,7 +107,8 @@ chmod +x "$work/init"
 pack() { cpio -o -H newc -R 0:0 2>/dev/null; }
 {
     (cd "$root" && find . ! -path './usr/share/*' ! -path './usr/include/*' ! -name '*.a' ! -path './usr/lib/aarch64-linux-gnu/cmake/*' | pack)
-    (cd "$work" && mkdir -p proc sys dev tmp ".$build" ".$top" && chmod 1777 tmp && cp -r "$top/tests" "$top/proto" ".$top/" && find . | pack)
+    (cd "$work" && mkdir -p proc sys dev tmp ".$build" ".$top" && chmod 1777 tmp && cp -r "$top/tests" "$top/proto" "$top/docs" ".$top/" &&
+        mkdir -p ".$top/common/pipeline" && cp "$top"/common/pipeline/*.safetensors ".$top/common/pipeline/" && find . | pack)
 } | gzip -1 >"$build/initrd.gz"
 rm -f "$build/aarch64.txt"
 timeout "${MODE_AARCH64_SECONDS:-3600}" qemu-system-aarch64 -machine virt -cpu "$cpu" -smp 2 -m 3072 -nodefaults -nographic -no-reboot \
