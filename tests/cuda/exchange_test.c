@@ -281,7 +281,7 @@ static int overtakes(int rank, int size, const char *place, void *ctx)
     OK(mode_ranks_parcels(g, 1, &parcel, &err));
     double *in = memory, *out = in + 64;
     struct mode_tensor grad = mode_tensor_1d((char *)memory + 2048, MODE_DTYPE_F32, 4);
-    struct mode_tensor got = mode_tensor_1d(out, MODE_DTYPE_F32, 2 * size);
+    struct mode_tensor own = mode_tensor_1d(in, MODE_DTYPE_F32, 2), got = mode_tensor_1d(out, MODE_DTYPE_F32, 2 * size);
     const struct mode_param p = {.grad = grad};
 
     mode_backend_copy(be, grad.data, (const float[]){2, 2, 2, 2}, 4 * sizeof(float));
@@ -310,6 +310,14 @@ static int overtakes(int rank, int size, const char *place, void *ctx)
     mode_grad_squares(be, in, &p, 1);
     wrong += others(be, out, size, 0);
     wrong += others(be, in, 1, 16);
+
+    mode_backend_copy(be, in, &three, sizeof three);
+    mode_ranks_begin(g, parcel);
+    OK(mode_ranks_all_gather(g, out, in, 1, MODE_DTYPE_F64, &err));
+    mode_ranks_end(g);
+    mode_zero(be, &own); /* what it reads: waits, too */
+    wrong += others(be, out, size, 3);
+    wrong += others(be, in, 1, 0);
 
     mode_backend_copy(be, in, &three, sizeof three);
     OK(mode_ranks_all_gather(g, out, in, 1, MODE_DTYPE_F64, &err)); /* in its turn */

@@ -60,6 +60,33 @@ static void test_ten_steps_are_the_same_bytes_as_op_by_op(void **state)
     steps = 5; /* do for what follows */
 }
 
+/* To load the next step's texts waits for the step before, whether or not somebody asked for its loss. */
+static void test_steps_that_nobody_waits_for(void **state)
+{
+    struct way w = way("cuda", 0, MODE_CLIP_KEEP, true);
+    (void)state;
+    train(&without, &w);
+    w.blind = true;
+    train(&with, &w);
+    assert_true(with.loss[w.steps - 1] == without.loss[w.steps - 1]);
+    assert_memory_equal(with.values, without.values, sizeof with.values);
+    assert_memory_equal(with.m, without.m, sizeof with.m);
+    assert_memory_equal(with.v, without.v, sizeof with.v);
+}
+
+/* 6 texts of 4 tokens have the rows of 8 texts of 3. */
+static void test_as_many_rows_of_fewer_pairs_are_another_shape(void **state)
+{
+    struct way w = way("cuda", 0, MODE_CLIP_KEEP, true);
+    (void)state;
+    w.same_rows = true;
+    train(&with, &w);
+    w.graphs = false;
+    train(&without, &w);
+    assert_same(&with, &without);
+    assert_true(with.repeats.one_by_one == 2 && with.repeats.replayed == steps - 2);
+}
+
 static void test_every_tower_can_be_recorded(void **state)
 {
     (void)state;
@@ -223,6 +250,8 @@ int main(void)
         cmocka_unit_test(test_products_of_cublas_can_be_recorded),
         cmocka_unit_test(test_a_recorded_launch_keeps_its_shared_memory),
         cmocka_unit_test(test_ten_steps_are_the_same_bytes_as_op_by_op),
+        cmocka_unit_test(test_as_many_rows_of_fewer_pairs_are_another_shape),
+        cmocka_unit_test(test_steps_that_nobody_waits_for),
         cmocka_unit_test(test_every_tower_can_be_recorded),
         cmocka_unit_test(test_what_is_refused_runs_op_by_op_and_says_so),
         cmocka_unit_test(test_switched_off_profiled_and_measured_steps_run_op_by_op),
