@@ -11,6 +11,7 @@
 #include "nn/backend.h"
 #include "nn/ops.h"
 #include "optim/sharded.h"
+#include "tensor/half.h"
 
 #include <fcntl.h>
 #include <setjmp.h>
@@ -137,6 +138,9 @@ static void train(struct outcome *o, const struct way *w, int rank, const char *
     char *copies = (char *)o->copies;
     for (size_t i = 0; i < n; i++) {
         mode_backend_copy(be, copies, p[i].operand.data, mode_tensor_bytes(&p[i].operand));
+        const float *value = o->values + (mode_f32(&p[i].value) - flat.values);
+        for (int64_t k = 0; p[i].operand.dtype == MODE_DTYPE_BF16 && k < mode_tensor_count(&p[i].operand); k++)
+            MODE_ASSERT(((const uint16_t *)(const void *)copies)[k] == mode_f32_to_bf16(value[k]));
         copies += mode_tensor_bytes(&p[i].operand);
     }
     mode_backend_free(be, now);
@@ -270,6 +274,7 @@ static int overtakes(int rank, int size, const char *place, void *ctx)
     struct mode_backend *be;
     struct mode_error err;
     void *memory;
+    enum { PLACES = 10 };
     int parcel, wrong = 0;
     const double three = 3;
     (void)ctx;
@@ -277,10 +282,10 @@ static int overtakes(int rank, int size, const char *place, void *ctx)
     OK(mode_backend_open(&be, "cuda", &err));
     const int fds = open_fds(); /* a communicator that is not ended keeps some */
     struct mode_ranks *g = join(be, rank, place);
-    OK(mode_backend_alloc(be, &memory, 4096, &err));
+    OK(mode_backend_alloc(be, &memory, 8192, &err));
     OK(mode_ranks_parcels(g, 1, &parcel, &err));
     double *in = memory, *out = in + 64;
-    struct mode_tensor grad = mode_tensor_1d((char *)memory + 2048, MODE_DTYPE_F32, 4);
+    struct mode_tensor grad = mode_tensor_1d((char *)memory + 7168, MODE_DTYPE_F32, 4);
     struct mode_tensor own = mode_tensor_1d(in, MODE_DTYPE_F32, 2), got = mode_tensor_1d(out, MODE_DTYPE_F32, 2 * size);
     const struct mode_param p = {.grad = grad};
 
@@ -318,6 +323,43 @@ static int overtakes(int rank, int size, const char *place, void *ctx)
     mode_zero(be, &own); /* what it reads: waits, too */
     wrong += others(be, out, size, 3);
     wrong += others(be, in, 1, 0);
+
+    /* the last row of what is gathered, or is to be added up; then the last of more places than it keeps apart */
+    struct mode_tensor last = mode_tensor_1d(out + size - 1, MODE_DTYPE_F32, 2);
+    const double threes[RANKS] = {3, 3};
+    mode_backend_copy(be, in, threes, (size_t)size * sizeof *threes);
+    mode_ranks_begin(g, parcel);
+    OK(mode_ranks_all_gather(g, out, in, 1, MODE_DTYPE_F64, &err));
+    mode_ranks_end(g);
+    mode_zero(be, &last);
+    wrong += others(be, out, size - 1, 3) + others(be, out + size - 1, 1, 0);
+    last.data = in + size - 1;
+    mode_ranks_begin(g, parcel);
+    OK(mode_ranks_reduce_scatter(g, out, in, 1, MODE_DTYPE_F64, &err));
+    mode_ranks_end(g);
+    mode_zero(be, &last);
+    wrong += others(be, out, 1, 3 * size);
+    mode_backend_copy(be, in, threes, (size_t)size * sizeof *threes);
+    double *const behind = out + 64 * PLACES;
+    mode_backend_copy(be, behind, &three, sizeof three);
+    for (int way = 0; way < 4; way++) { /* up or down, then written or read */
+        const double none = 0;
+        mode_backend_copy(be, out + 64 * (way % 2 ? PLACES - 1 : 0), &none, sizeof none);
+        mode_ranks_begin(g, parcel);
+        for (int i = 0; i < PLACES; i++) {
+            last.data = out + 64 * (way % 2 ? i : PLACES - 1 - i);
+            OK(mode_ranks_all_gather(g, last.data, way % 2 ? in : behind, 1, MODE_DTYPE_F64, &err));
+        }
+        mode_ranks_end(g);
+        const struct mode_tensor z = mode_tensor_2d(last.data, MODE_DTYPE_F32, 1, 2);
+        struct mode_tensor y = mode_tensor_2d(behind + 32, MODE_DTYPE_F32, 1, 2);
+        float seen[2] = {0, 1};
+        if (way < 2) mode_zero(be, &last);
+        if (way < 2) wrong += others(be, last.data, 1, 0);
+        if (way > 1) mode_activate(be, &y, &z, MODE_ACT_TANH); /* of 3's halves, 0 and 2.125, or of zeros */
+        if (way > 1) mode_backend_copy(be, seen, y.data, sizeof seen);
+        wrong += seen[1] < 0.9f;
+    }
 
     mode_backend_copy(be, in, &three, sizeof three);
     OK(mode_ranks_all_gather(g, out, in, 1, MODE_DTYPE_F64, &err)); /* in its turn */
