@@ -395,6 +395,7 @@ void mode__clip_text_begin(struct mode_clip *clip, struct clip_acts *a, int64_t 
         fill_texts(clip, a, ids, n_ids, b);
         mode_backend_written(clip->be, lists, (size_t)a->lists_each * sizeof *lists);
     }
+    MODE_ASSERT(lists[texts] <= a->text_rows);
     a->ids.dim[0] = lists[texts];
     tower_begin(&a->text, lists[texts], texts, piece * a->micro);
 }

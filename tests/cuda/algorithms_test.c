@@ -258,6 +258,12 @@ static void test_graphs_know_the_algorithms_of_now(void **state)
     mode_backend_repeat(p.be, &key, multiply_again, &p);
     mode_backend_copy(p.be, y, p.y.data, sizeof y);
     assert_memory_equal(y, want, sizeof y);
+    mode_backend_repeat(p.be, &key, multiply_again, &p);
+    mode_backend_measure_products(p.be, true);
+    mode_backend_measure_products(p.be, false);
+    for (int i = 0; i < 2; i++) mode_backend_repeat(p.be, &key, multiply_again, &p);
+    mode_backend_repeats(p.be, &r);
+    assert_true(r.recorded == 3 && r.replayed == 4); /* nor with those before the clock was asked */
     mode_backend_free(p.be, p.x.data);
     mode_backend_free(p.be, p.w.data);
     mode_backend_free(p.be, p.y.data);

@@ -340,6 +340,14 @@ static int overtakes(int rank, int size, const char *place, void *ctx)
     mode_zero(be, &last);
     wrong += others(be, out, 1, 3 * size);
     mode_backend_copy(be, in, threes, (size_t)size * sizeof *threes);
+    for (int times = 0; times < 2; times++) { /* the same parcel again before the first time is over */
+        mode_ranks_begin(g, parcel);
+        OK(mode_ranks_all_gather(g, out + 128 * times, in, 1, MODE_DTYPE_F64, &err));
+        mode_ranks_end(g);
+    }
+    last.data = out;
+    mode_zero(be, &last);
+    wrong += others(be, out, 1, 0);
     double *const behind = out + 64 * PLACES;
     mode_backend_copy(be, behind, &three, sizeof three);
     for (int way = 0; way < 4; way++) { /* up or down, then written or read */

@@ -1,7 +1,6 @@
 /* Steps as CUDA graphs: ten steps with other texts, other batches and another learning rate each are the same bytes as
  * op by op; what cannot be recorded runs op by op and says why; nothing is launched whose memory is gone. */
 #include "cuda/steps.h"
-
 #include "nn/cuda/attention.h"
 #include "nn/ops.h"
 
@@ -244,6 +243,47 @@ static void test_a_recorded_launch_keeps_its_shared_memory(void **state)
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) assert_int_equal(cudaFree(all[i]), cudaSuccess);
 }
 
+struct zeroed {
+    struct mode_backend *be;
+    struct mode_tensor t;
+};
+
+static void zero_it(void *ctx)
+{
+    struct zeroed *z = ctx;
+    mode_zero(z->be, &z->t);
+}
+
+/* Ones at `at`, the sequence `times` times over them: are they zeros? */
+static void assert_zeroed(struct zeroed *z, const struct mode_sequence *key, void *at, int times)
+{
+    float x[4];
+    z->t = mode_tensor_1d(at, MODE_DTYPE_F32, 4);
+    for (int i = 0; i < times; i++) {
+        mode_backend_copy(z->be, at, (const float[]){1, 1, 1, 1}, sizeof x);
+        mode_backend_repeat(z->be, key, zero_it, z);
+        mode_backend_copy(z->be, x, at, sizeof x);
+        for (int k = 0; k < 4; k++) assert_true(x[k] == 0);
+    }
+}
+
+/* The same sequence of ops at another place after what it was recorded with was given back; another's of one shape. */
+static void test_a_graph_is_its_owner_s_and_goes_with_any_memory(void **state)
+{
+    struct zeroed z = {.be = open_backend("cuda")};
+    const struct mode_sequence key = {.owner = &z}, other = {.owner = state};
+    struct mode_error err;
+    void *at[3];
+    for (int i = 0; i < 3; i++) ok(mode_backend_alloc(z.be, &at[i], 4 * sizeof(float), &err), &err);
+    assert_zeroed(&z, &key, at[0], 3);
+    assert_zeroed(&z, &other, at[1], 3);
+    mode_backend_free(z.be, at[0]);
+    assert_zeroed(&z, &key, at[2], 3);
+    mode_backend_free(z.be, at[1]);
+    mode_backend_free(z.be, at[2]);
+    mode_backend_close(&z.be);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -257,6 +297,7 @@ int main(void)
         cmocka_unit_test(test_switched_off_profiled_and_measured_steps_run_op_by_op),
         cmocka_unit_test(test_what_was_measured_is_recorded),
         cmocka_unit_test(test_graphs_go_with_their_memory),
+        cmocka_unit_test(test_a_graph_is_its_owner_s_and_goes_with_any_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -281,6 +281,32 @@ static void test_texts_that_fill_up_change_nothing(void **state)
     }
 }
 
+/* As many rows as there can be, and those that fill up, where no tensor has room to spare. */
+static void test_the_longest_texts_fill_up(void **state)
+{
+    enum { PAIRS = 32, LONGEST = 9 };
+    struct mode_backend *be = open_backend("cpu");
+    struct batch x = make_batch(PAIRS, 12, LONGEST, LONGEST, 23);
+    struct mode_sequence key;
+    struct mode_clip *clip[2];
+    struct mode_error err;
+    double loss[2];
+    (void)state;
+    for (int pad = 0; pad < 2; pad++) {
+        assert_int_equal(mode_clip_create(&clip[pad], be, TINY, NULL, 5, &err), MODE_OK);
+        mode_clip_set_padding(clip[pad], pad);
+        assert_int_equal(mode_clip_train_begin(clip[pad], PAIRS, &err), MODE_OK);
+        stir(clip[pad]);
+        loss[pad] = step(clip[pad], &x);
+    }
+    assert_true(mode_clip_train_sequence(clip[1], &key) && key.shape[1] > PAIRS * LONGEST && key.shape[1] % 8 == 0);
+    assert_true(fabs(loss[0] - loss[1]) <= 1e-7 * loss[0]);
+    assert_same_gradients(clip[1], clip[0], 1e-5);
+    for (int pad = 0; pad < 2; pad++) mode_clip_close(&clip[pad]);
+    free_batch(&x);
+    mode_backend_close(&be);
+}
+
 /* Less memory is planned, and what is planned is what is taken. */
 static void test_memory_modes_take_less(void **state)
 {
@@ -617,6 +643,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_inference_gives_the_features_training_uses),
         cmocka_unit_test(test_savings_and_memory_modes_change_nothing),
         cmocka_unit_test(test_texts_that_fill_up_change_nothing),
+        cmocka_unit_test(test_the_longest_texts_fill_up),
         cmocka_unit_test(test_memory_modes_take_less),
         cmocka_unit_test(test_bad_configs_and_texts_are_refused_by_name),
         cmocka_unit_test(test_decay_follows_open_clip),
