@@ -178,28 +178,33 @@ static void test_a_new_text_is_asked_for_what_was_met(void **state)
     free(text[1]);
 }
 
+/* The profile's lines, until the next call. */
+static const char *note_of(const struct mode_backend *be)
+{
+    static char text[4000];
+    FILE *out = fmemopen(text, sizeof text, "w");
+    mode__product_ways_note(be, out);
+    fclose(out);
+    return text;
+}
+
 /* Both times are in the profile, and the faster way is the one that is taken. */
 static void test_the_faster_way_is_taken(void **state)
 {
     static uint16_t dz[MOST];
     struct mode_backend *be = open_one();
-    char *text = NULL;
-    size_t size;
     float dnn, own;
     (void)state;
     mode_backend_measure_products(be, true);
     run(be, dz, M);
     mode_backend_measure_products(be, false);
     run(be, dz, M);
-    FILE *out = open_memstream(&text, &size);
-    mode__product_ways_note(be, out);
-    fclose(out);
+    const char *text = note_of(be);
     const char *times = strstr(text, "; ");
     assert_non_null(times);
     assert_int_equal(sscanf(times, "; %f ms, our way %f ms", &dnn, &own), 2);
     if (dnn != own) assert_int_equal(by_cudnn(be), dnn < own ? 2 : 0);
     assert_int_equal(strstr(text, "]: cuDNN, 2 times") != NULL, by_cudnn(be) == 2);
-    free(text);
     mode_backend_close(&be);
 }
 
@@ -209,18 +214,13 @@ static void test_what_was_met_is_timed_when_measuring(void **state)
     static uint16_t dz[MOST];
     struct mode_backend *be = open_one();
     struct mode_error err;
-    char *text = text_with(ENGINE("00000000000169b8", "00000000")), why_not[400], *note = NULL;
-    size_t size;
+    char *text = text_with(ENGINE("00000000000169b8", "00000000")), why_not[400];
     (void)state;
     assert_int_equal(mode_backend_use_algorithms(be, text, why_not, sizeof why_not, &err), MODE_OK);
     run(be, dz, M);
     mode_backend_measure_products(be, true);
     run(be, dz, M);
-    FILE *out = open_memstream(&note, &size);
-    mode__product_ways_note(be, out);
-    fclose(out);
-    assert_non_null(strstr(note, " ms, our way "));
-    free(note);
+    assert_non_null(strstr(note_of(be), " ms, our way "));
     free(text);
     mode_backend_close(&be);
 }
@@ -275,8 +275,6 @@ static void test_without_a_cudnn_that_can_it_is_our_way(void **state)
     mode_backend_close(&be);
     setenv("MODE_CUDA_ACTIVATIONS", "cudnn", 1);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        char *text = NULL;
-        size_t size;
         long failed;
         setenv("MODE_EMULATOR_CUDNN", cases[i].how, 1);
         be = open_one();
@@ -286,11 +284,7 @@ static void test_without_a_cudnn_that_can_it_is_our_way(void **state)
         }
         assert_int_equal(mode__product_ways_by_cudnn(be, &failed), strncmp(cases[i].said, "engine", 6) ? 0 : 2);
         assert_int_equal(failed, cases[i].failed);
-        FILE *out = open_memstream(&text, &size);
-        mode__product_ways_note(be, out);
-        fclose(out);
-        assert_non_null(strstr(text, cases[i].said));
-        free(text);
+        assert_non_null(strstr(note_of(be), cases[i].said));
         mode_backend_close(&be);
     }
     unsetenv("MODE_EMULATOR_CUDNN");
