@@ -18,6 +18,7 @@
 #include <float.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum {
@@ -97,6 +98,19 @@ const char *cudnnGetErrorString(cudnnStatus_t status)
 void cudnnGetLastErrorString(char *message, size_t size)
 {
     snprintf(message, size, "%s", last_error);
+}
+
+/* The real one has told the driver of its code, and has functions that are called at the end. */
+__attribute__((constructor)) static void come(void)
+{
+    (void)mode_emu_ends(); /* which knows from its first call on */
+}
+
+__attribute__((destructor)) static void leave(void)
+{
+    if (mode_emu_ends()) return;
+    fprintf(stderr, "emulator: cuDNN is unloaded before the program ends\n");
+    abort();
 }
 
 cudnnStatus_t cudnnCreate(cudnnHandle_t *handle)

@@ -31,7 +31,7 @@ enum : size_t {
     PAGE = 4096,
     EDGE = 256, /* bytes before and behind an allocation that must stay as they are */
     LARGE_PAGE = 2 << 20,
-    UNTOUCHED = 1 << 30, /* allocations from here on are zeros, and take room where they are written to alone */
+    UNTOUCHED = 1 << 30,   /* allocations from here on are zeros, and take room where they are written to alone */
     SPARE_MOST = 128 << 20 /* bytes of pages that are kept for the next allocation of their size */
 };
 
@@ -470,6 +470,13 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, in
     default: return note(cudaErrorInvalidValue);
     }
     return cudaSuccess;
+}
+
+int mode_emu_ends(void)
+{
+    static bool ends;
+    static const bool is_told = atexit([] { ends = true; }) == 0;
+    return is_told && ends;
 }
 
 cudaError_t cudaDeviceReset(void)

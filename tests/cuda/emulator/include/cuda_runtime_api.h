@@ -154,6 +154,8 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t s);
 cudaError_t cudaGraphDestroy(cudaGraph_t g);
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
 
+int mode_emu_ends(void); /* for what stands in for a library: the program is at its end */
+
 #ifdef __cplusplus
 }
 #endif
