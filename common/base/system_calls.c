@@ -43,16 +43,18 @@ static bool lock_all(void)
 }
 
 /* What malloc asks for, without code; the line. A library may look for a file (the processor's kind on some machines):
- * there is none. */
+ * there is none. Of madvise what gives memory back or asks for large pages: root could take pages from the machine. */
 static bool lock_decode(void)
 {
     /* clang-format off */
     struct sock_filter rules[] = {
         CHECK_ARCH,
-        IF(SYS_brk), ALLOW, IF(SYS_munmap), ALLOW, IF(SYS_mremap), ALLOW, IF(SYS_madvise), ALLOW, IF(SYS_futex), ALLOW,
+        IF(SYS_brk), ALLOW, IF(SYS_munmap), ALLOW, IF(SYS_mremap), ALLOW, IF(SYS_futex), ALLOW,
         IF(SYS_setitimer), ALLOW, IF(SYS_clock_gettime), ALLOW, IF(SYS_getrandom), ALLOW, IF(SYS_exit_group), ALLOW,
         IF(SYS_restart_syscall), ALLOW,
         IF(SYS_openat), ANSWER(SECCOMP_RET_ERRNO | EACCES),
+        UNLESS(SYS_madvise, 8), ARGUMENT(2), IF(MADV_DONTNEED), ALLOW, IF(MADV_FREE), ALLOW, IF(MADV_HUGEPAGE), ALLOW,
+        ANSWER(SECCOMP_RET_ERRNO | EINVAL),
         UNLESS(SYS_mmap, 6), ARGUMENT(2), IF_BIT(PROT_EXEC), KILL, ARGUMENT(3), IF_BIT(MAP_ANONYMOUS), ALLOW,
         LOAD(nr), UNLESS(SYS_read, 3), ARGUMENT(0), IF(MODE_LOCK_LINE), ALLOW,
         LOAD(nr), UNLESS(SYS_write, 3), ARGUMENT(0), IF(MODE_LOCK_LINE), ALLOW,

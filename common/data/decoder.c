@@ -27,6 +27,7 @@ enum {
     HIGH_FD = 16, /* above those that a decoder finds at fixed numbers */
     TRIES = 2,
     KILLS = 3,
+    SILENCE = 4,          /* times answer_seconds: of one that uses little time              */
     BYTES_PER_PIXEL = 32, /* of memory for larger pictures than usual: what the most demanding formats take, doubled */
 };
 
@@ -49,7 +50,7 @@ static struct {
 } all = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 /* How it ended: waitpid's status, or one of ours. */
-enum { NO_ANSWER = -1, NO_MEMORY = -2, NONSENSE = -3, UNKNOWN = -4, TOO_LONG = -5 };
+enum { NO_ANSWER = -1, NO_MEMORY = -2, NONSENSE = -3, UNKNOWN = -4, TOO_LONG = -5, NO_END = -6 };
 
 static double seconds_of(const struct mode_decoder *d)
 {
@@ -190,21 +191,23 @@ static int spawn(pid_t *pid, int line, int area)
 
 /* The byte that it sends, 0: it has ended, or one of ours: it has taken too long, or stands still. Seconds of standing
  * still are counted, not looked up on a clock: while this process stands still no time passes for its decoders either.
- * It has a timer of its own, for when this process is no more; one that was taken over may have stopped it.
- */
+ * It has a timer of its own, for when this process is no more; one that was taken over may have stopped it, or use just so
+ * much time that it never stands still. */
 static int hear(const struct mode_decoder *d)
 {
     enum { GRACE = 2 };
     const double begun = seconds_of(d);
     double last = begun;
     char byte;
-    for (int still = 0; still < mode_decoder_limits.answer_seconds;) {
+    const int most = mode_decoder_limits.answer_seconds;
+    for (int still = 0, silent = 0; still < most;) {
         const ssize_t n = recv(d->line, &byte, 1, 0);
         if (n == 1) return (unsigned char)byte;
         if (n == 0 || (errno != EINTR && errno != EAGAIN)) return 0;
         if (errno == EINTR) continue;
         const double now = seconds_of(d);
         if (now - begun > mode_decoder_limits.cpu_seconds + GRACE) return TOO_LONG;
+        if (++silent >= SILENCE * most) return NO_END;
         still = now > last ? 0 : still + 1;
         last = now;
     }
@@ -344,8 +347,9 @@ static bool is_to_be_had(size_t memory)
 static enum mode_status ended(int how, size_t memory, struct mode_error *err)
 {
     const unsigned long long mib = memory >> 20;
-    if (how == NO_ANSWER)
-        return MODE_FAIL(err, MODE_E_FORMAT, "the decoder gave no answer for %d s", mode_decoder_limits.answer_seconds);
+    if (how == NO_ANSWER || how == NO_END)
+        return MODE_FAIL(err, MODE_E_FORMAT, "the decoder gave no answer for %d s",
+                         mode_decoder_limits.answer_seconds * (how == NO_END ? SILENCE : 1));
     if (how == NO_MEMORY && !is_to_be_had(memory))
         return MODE_FAIL(err, MODE_E_MEMORY, "no memory to decode a picture: %llu MiB are not to be had", mib);
     if (how == NO_MEMORY) return MODE_FAIL(err, MODE_E_FORMAT, "the decoder wanted more than %llu MiB of memory", mib);

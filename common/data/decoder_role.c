@@ -4,7 +4,9 @@
 #include "data/decode_here.h"
 #include "data/decoder_wire.h"
 
+#include <fcntl.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -77,6 +79,19 @@ static void limit(int what, rlim_t most)
     setrlimit(what, &(struct rlimit){most, most});
 }
 
+/* RLIMIT_DATA counts neither memory that is shared, nor stacks, nor what is only read, whose page tables are memory too.
+ * So there is a limit for all that is mapped beside what is mapped now. */
+static void limit_memory(size_t memory)
+{
+    enum { STACK = 16 << 20 };
+    char pages[32] = "";
+    const int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    const bool read_it = fd >= 0 && read(fd, pages, sizeof pages - 1) > 0;
+    if (fd >= 0) close(fd);
+    limit(RLIMIT_DATA, memory);
+    if (read_it) limit(RLIMIT_AS, strtoull(pages, NULL, 10) * (size_t)sysconf(_SC_PAGESIZE) + memory + STACK);
+}
+
 static struct mode_decoder_area *take_area(void)
 {
     struct stat sb;
@@ -102,7 +117,7 @@ static _Noreturn void decode(void)
     prctl(PR_SET_NAME, MODE_DECODER_NAME);
     prctl(PR_SET_DUMPABLE, 0);
     limit(RLIMIT_CORE, 0);
-    if (!MODE_SANITIZED) limit(RLIMIT_DATA, a->memory);
+    if (!MODE_SANITIZED) limit_memory(a->memory);
     sigemptyset(&timer);
     sigaddset(&timer, SIGPROF);
     sigprocmask(SIG_UNBLOCK, &timer, NULL); /* all others are blocked: who started us decides when we end */

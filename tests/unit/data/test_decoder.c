@@ -20,6 +20,7 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -29,7 +30,23 @@
 #include <cmocka.h>
 
 enum { SIDE = 8, HEIGHT = 60, STILL = 3 };
-enum width { GOOD = 200, CRASHES, LOOPS, HOARDS, WAITS, CALLS, OPENS, CRASHES_WHEN_SKIPPING, SPOILS, SEES_SECRET };
+enum width {
+    GOOD = 200,
+    CRASHES,
+    LOOPS,
+    HOARDS,
+    HOARDS_SHARED,
+    HOARDS_STACK,
+    HOARDS_TABLES,
+    WAITS,
+    DAWDLES,
+    CALLS,
+    OPENS,
+    ADVISES,
+    CRASHES_WHEN_SKIPPING,
+    SPOILS,
+    SEES_SECRET
+};
 
 static struct mode_error err;
 static const struct mode_image_limits limits = {.max_pixels = 1 << 20, .max_side = 1 << 12, .max_bytes = 1 << 20};
@@ -45,17 +62,29 @@ static void crash(void)
     *(volatile int *)nowhere = 1;
 }
 
+static void say_no_memory(j_decompress_ptr c)
+{
+    c->err->msg_code = JERR_OUT_OF_MEMORY;
+    c->err->error_exit((j_common_ptr)c);
+}
+
 static void hoard(j_decompress_ptr c)
 {
     while (malloc(1 << 20)) {
     }
-    c->err->msg_code = JERR_OUT_OF_MEMORY;
-    c->err->error_exit((j_common_ptr)c);
+    say_no_memory(c);
+}
+
+/* More than a decoder may have, of a kind that is not counted as its data. */
+static void hoard_aside(j_decompress_ptr c, int protection, int flags)
+{
+    if (mmap(NULL, (size_t)1 << 30, protection, flags | MAP_ANONYMOUS, -1, 0) == MAP_FAILED) say_no_memory(c);
 }
 
 int __wrap_jpeg_read_header(j_decompress_ptr c, boolean require_image)
 {
     static bool is_spoiled;
+    static _Alignas(1 << 16) char area[1 << 16];
     const int got = __real_jpeg_read_header(c, require_image), never = 0;
     if (is_spoiled && c->image_width != SPOILS) crash();
     switch (c->image_width) {
@@ -65,11 +94,20 @@ int __wrap_jpeg_read_header(j_decompress_ptr c, boolean require_image)
         }
         break;
     case HOARDS: hoard(c); break;
+    case HOARDS_SHARED: hoard_aside(c, PROT_READ | PROT_WRITE, MAP_SHARED); break;
+    case HOARDS_STACK: hoard_aside(c, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_GROWSDOWN); break;
+    case HOARDS_TABLES: hoard_aside(c, PROT_READ, MAP_PRIVATE); break;
     case WAITS:
         for (;;) syscall(SYS_futex, &never, 0, 0, NULL, NULL, 0);
+    case DAWDLES:
+        for (;;) syscall(SYS_futex, &never, 0, 0, &(struct timespec){.tv_nsec = 100000000}, NULL, 0);
     case CALLS: socket(AF_INET, SOCK_STREAM, 0); break;
     case OPENS:
         if (open("/proc/self/maps", O_RDONLY) >= 0 || errno != EACCES) crash();
+        break;
+    case ADVISES:
+        if (madvise(area, sizeof area, MADV_DONTNEED) != 0) crash();
+        if (madvise(area, sizeof area, MADV_DONTFORK) == 0 || errno != EINVAL) crash();
         break;
     case SPOILS: is_spoiled = true; break;
     case SEES_SECRET:
@@ -204,13 +242,16 @@ static void test_one_that_runs_on(void **state)
 static void test_one_that_wants_all_memory(void **state)
 {
     (void)state;
-    if (!MODE_SANITIZED) is_bad(HOARDS, "the decoder wanted more than 256 MiB of memory");
+    if (MODE_SANITIZED) skip();
+    for (int width = HOARDS; width <= HOARDS_TABLES; width++)
+        is_bad(width, "the decoder wanted more than 256 MiB of memory");
 }
 
 static void test_one_that_stands_still(void **state)
 {
     (void)state;
     is_bad(WAITS, "the decoder gave no answer for 3 s");
+    is_bad(DAWDLES, "the decoder gave no answer for 12 s"); /* one that was taken over keeps awake */
 }
 
 static void test_the_lock(void **state)
@@ -219,6 +260,7 @@ static void test_the_lock(void **state)
     if (MODE_SANITIZED || !mode_system_calls_can_lock()) skip();
     is_bad(CALLS, "the decoder was stopped by signal 31 (Bad system call)");
     assert_int_equal(probe(OPENS, &err), MODE_OK);
+    assert_int_equal(probe(ADVISES, &err), MODE_OK);
     setenv("AWS_SECRET_ACCESS_KEY", "secret", 1);
     is_bad(CRASHES, "the decoder "); /* the next one starts with the secret here */
     assert_int_equal(probe(SEES_SECRET, &err), MODE_OK);
