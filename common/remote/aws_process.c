@@ -16,7 +16,7 @@
 
 extern char **environ;
 
-enum { MOST_SECONDS = 60, MOST_SAID = 1 << 18, SLICE_MS = 50 };
+enum { MOST_SECONDS = 60, MOST_SAID = 1 << 18, SLICE_MS = 50, END_MS = 2 };
 
 /* Words as a shell cuts them: blanks, quotes, backslashes, and nothing else of a shell. NULL: a quote has no end. What
  * the words point into is *text; the caller frees both. */
@@ -104,19 +104,33 @@ static bool take(int *fd, struct mode_str *to)
     return n <= 0;
 }
 
-/* Until both are at their end. */
-static enum mode_status listen_to(struct child *c, struct mode_str *out, struct mode_str *said, const char *shown,
-                                  const struct mode_remote_watch *w, struct mode_error *err)
+static bool has_ended(const struct child *c, int *status)
+{
+    const pid_t pid = waitpid(c->pid, status, WNOHANG);
+    return pid == c->pid || (pid < 0 && errno != EINTR);
+}
+
+/* Until both outputs are at their end, and then it: one that closes them may stay. */
+static enum mode_status listen_to(struct child *c, struct mode_str *out, struct mode_str *said, int *status,
+                                  const char *shown, const struct mode_remote_watch *w, struct mode_error *err)
 {
     const double until = mode_clock_s() + MOST_SECONDS;
-    while (c->out[0] >= 0 || c->said[0] >= 0) {
+    for (bool open = true; open || !has_ended(c, status); open = c->out[0] >= 0 || c->said[0] >= 0) {
         struct pollfd p[2] = {{.fd = c->out[0], .events = POLLIN}, {.fd = c->said[0], .events = POLLIN}};
-        if (!mode_remote_going(w, 0, 0)) return MODE_FAIL(err, MODE_E_STOPPED, "%s: stopped while it ran", shown);
-        if (mode_clock_s() > until)
-            return MODE_FAIL(err, MODE_E_PEER, "%s: has not ended in %d s", shown, MOST_SECONDS);
-        poll(p, 2, SLICE_MS);
-        if ((p[0].revents && !take(&c->out[0], out)) || (p[1].revents && !take(&c->said[0], said)))
-            return MODE_FAIL(err, MODE_E_FORMAT, "%s: writes more than %d bytes", shown, MOST_SAID);
+        enum mode_status st = MODE_OK;
+        if (!mode_remote_going(w, 0, 0))
+            st = MODE_FAIL(err, MODE_E_STOPPED, "%s: stopped while it ran", shown);
+        else if (mode_clock_s() > until)
+            st = MODE_FAIL(err, MODE_E_PEER, "%s: has not ended in %d s", shown, MOST_SECONDS);
+        else {
+            poll(p, 2, open ? SLICE_MS : END_MS);
+            if ((p[0].revents && !take(&c->out[0], out)) || (p[1].revents && !take(&c->said[0], said)))
+                st = MODE_FAIL(err, MODE_E_FORMAT, "%s: writes more than %d bytes", shown, MOST_SAID);
+        }
+        if (!st) continue;
+        kill(-c->pid, SIGKILL);
+        while (waitpid(c->pid, status, 0) < 0 && errno == EINTR) continue;
+        return st;
     }
     return MODE_OK;
 }
@@ -164,9 +178,7 @@ enum mode_status mode__aws_of_process(struct mode__aws_keys *k, const struct mod
     if (why)
         st = MODE_FAIL(err, MODE_E_CONFIG, "%s: %.200s cannot be started: %s", s->shown, word[0], strerror(why));
     else {
-        st = listen_to(&c, &out, &said, s->shown, w, err);
-        if (st) kill(-c.pid, SIGKILL);
-        while (waitpid(c.pid, &status, 0) < 0 && errno == EINTR) continue;
+        st = listen_to(&c, &out, &said, &status, s->shown, w, err);
         if (!st) st = status ? failed(s->shown, status, &said, err) : keys_of(k, &out, s->shown, err);
     }
     for (int i = 0; i < 2; i++) {

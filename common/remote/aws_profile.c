@@ -27,8 +27,10 @@ static bool is(const char *at, const char *end, const char *word)
 
 char *mode__aws_ini(const char *text, const char *section, const char *key)
 {
+    static const char mark[] = "\xef\xbb\xbf"; /* that editors put before UTF-8 */
     char *value = NULL;
     bool inside = false;
+    if (strncmp(text, mark, strlen(mark)) == 0) text += strlen(mark);
     for (const char *line = text, *next; *line; line = next) {
         const char *stop = line + strcspn(line, "\n"), *end = stop;
         next = *stop ? stop + 1 : stop;

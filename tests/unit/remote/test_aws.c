@@ -80,6 +80,9 @@ static void test_ini(void **state)
             fail_msg("[%s] %s: \"%s\"", want[i][0], want[i][1], got ? got : "(none)");
         free(got);
     }
+    char *marked = mode__aws_ini("\xef\xbb\xbf[a]\r\nkey = one\r\n", "a", "key");
+    assert_string_equal(marked ? marked : "nothing", "one");
+    free(marked);
     free(mode__aws_ini("", "a", "b"));
     free(mode__aws_ini("[", "a", "b"));
     free(mode__aws_ini("[a]\n=", "a", ""));

@@ -368,6 +368,11 @@ static void test_a_source_that_is_stopped(void **state)
     process_is("sleep 50");
     assert_int_equal(mode_aws_find(&a, &watch, &err), MODE_E_STOPPED);
     mode_aws_clear(&a);
+    until = mode_clock_s() + 0.3;
+    process_is("sh -c 'exec >/dev/null 2>&1; sleep 8'"); /* nobody listens any more */
+    assert_int_equal(mode_aws_find(&a, &watch, &err), MODE_E_STOPPED);
+    mode_aws_clear(&a);
+    assert_true(mode_clock_s() < until + 5);
     begin(NULL);
     use_web_identity("stopped");
     put("faults", "stall /sts");
