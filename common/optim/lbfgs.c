@@ -272,7 +272,9 @@ enum mode_status mode_lbfgs_minimise(const struct mode_lbfgs *o, double *x, int6
         minimise(&l);
     else
         st = MODE_FAIL(err, MODE_E_VALUE,
-                       "the function to be minimised is %g where the search begins, expected a number", result->value);
+                       "where the search begins the function to be minimised is %g and its gradient %g long, expected "
+                       "numbers",
+                       result->value, sqrt(length));
     free(all);
     return st;
 }

@@ -255,11 +255,13 @@ enum mode_status mode_logistic_fit(struct mode_logistic *m, const struct mode_lo
     for (int64_t i = 0; i < n_numbers; i++) length += g[i] * g[i];
     length = sqrt(length);
     free(zero);
-    l.enough = o->tolerance * length;
+    /* what is left of rows that are all alike is the rounding of sums, of which no share is small enough */
+    const bool nothing = length <= DBL_EPSILON;
+    l.enough = nothing ? DBL_EPSILON : o->tolerance * length;
     enum mode_status st = mode_lbfgs_minimise(&l, m->w, n_numbers, value_of, m, &r, err);
     if (st) return st;
     *fit = (struct mode_logistic_fit){.objective = r.value,
-                                      .gradient = length > 0 ? r.gradient / length : 0,
+                                      .gradient = nothing ? 0 : r.gradient / length,
                                       .iterations = r.iterations,
                                       .evaluations = r.evaluations,
                                       .converged = r.end == MODE_LBFGS_CONVERGED};

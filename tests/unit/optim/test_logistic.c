@@ -231,6 +231,30 @@ static void test_the_mean_of_the_rows_changes_nothing_but_the_way(void **state)
     assert_true(fit[1].iterations < fit[0].iterations);
 }
 
+/* As of a model that sees no difference between pictures: the minimum is where it begins, and that is said. */
+static void test_rows_that_are_all_alike(void **state)
+{
+    enum { ROWS = 300, CLASSES = 5 };
+    static float alike[ROWS * D];
+    static int32_t of[ROWS];
+    struct mode_logistic_options o = MODE_LOGISTIC_DEFAULT;
+    struct mode_logistic_fit fit;
+    struct mode_logistic m;
+    struct mode_error err;
+    double mean[D];
+    (void)state;
+    for (int i = 0; i < ROWS * D; i++) alike[i] = 0.1f;
+    for (int i = 0; i < ROWS; i++) of[i] = i % CLASSES;
+    mode_rows_mean(mean, alike, ROWS, D);
+    mode_rows_less(alike, ROWS, D, mean);
+    assert_int_equal(mode_logistic_open(&m, be, alike, of, ROWS, D, CLASSES, &err), MODE_OK);
+    for (o.strength = 1e-6; o.strength < 1e7; o.strength *= 100) {
+        assert_int_equal(mode_logistic_fit(&m, &o, &fit, &err), MODE_OK);
+        assert_true(fit.converged && fit.gradient == 0 && fabs(fit.objective - log(CLASSES)) < 1e-12);
+    }
+    mode_logistic_close(&m);
+}
+
 static void test_what_cannot_be_learnt_from_is_refused(void **state)
 {
     static const struct {
@@ -253,6 +277,13 @@ static void test_what_cannot_be_learnt_from_is_refused(void **state)
     assert_int_equal(mode_logistic_open(&m, be, x, label, N, D, C, &err), MODE_E_VALUE);
     assert_non_null(strstr(err.text, "number 4 of row 17"));
     mode_logistic_close(&m);
+    for (int i = 0; i < N * D; i++) x[i] = (float)(i % 7 - 3) * 1e38f; /* a number each, and no sum of them is one */
+    struct mode_logistic_options o = MODE_LOGISTIC_DEFAULT;
+    struct mode_logistic_fit fit;
+    assert_int_equal(mode_logistic_open(&m, be, x, label, N, D, C, &err), MODE_OK);
+    assert_int_equal(mode_logistic_fit(&m, &o, &fit, &err), MODE_E_VALUE);
+    assert_non_null(strstr(err.text, "its gradient"));
+    mode_logistic_close(&m);
 }
 
 int main(void)
@@ -263,7 +294,8 @@ int main(void)
         cmocka_unit_test(test_where_values_say_nothing_slopes_do_and_nothing_goes_on_for_ever),
         cmocka_unit_test(test_value_and_gradient_are_those_of_the_definition),
         cmocka_unit_test(test_the_mean_of_the_rows_changes_nothing_but_the_way),
-        cmocka_unit_test(test_what_cannot_be_learnt_from_is_refused), /* spoils a row */
+        cmocka_unit_test(test_rows_that_are_all_alike),
+        cmocka_unit_test(test_what_cannot_be_learnt_from_is_refused), /* spoils the rows */
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
