@@ -220,8 +220,7 @@ static enum mode_status read_key(struct reader *r, size_t i, yaml_node_t *node)
     return read_value(r, &keys[i], node);
 }
 
-/* A model's name is one of a folder of experts/ and of a column of result.csv, and beside other names in summary.json. */
-static bool is_taken(const char *name)
+bool mode_spec_is_taken(const char *name)
 {
     static const char *const taken[] = {"seed",
                                         "dense",
@@ -301,13 +300,14 @@ static enum mode_status read_for_key(struct reader *r, struct mode_spec_for *x, 
 
 static enum mode_status check_for(const struct reader *r, const struct mode_spec_for *x)
 {
+    const bool is_number = x->name && strspn(x->name, "0123456789") == strlen(x->name); /* of `mode pairs --expert` */
     if (!x->name)
         return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: an entry of experts_for has no name", r->what, x->line);
-    if (!mode_spec_is_name(x->name) || is_taken(x->name))
+    if (!mode_spec_is_name(x->name) || mode_spec_is_taken(x->name) || is_number)
         return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: \"%s\" is no name for an expert of experts_for: %s", r->what,
                          x->line, x->name,
                          mode_spec_is_name(x->name)
-                             ? "it is taken (seed, dense, expert-N, routers, columns of result.csv)"
+                             ? "it is taken (seed, dense, expert-N, numbers, routers, columns of result.csv)"
                              : "it must be 1 to 64 letters, digits, '.', '_' or '-', not starting with "
                                "'.'");
     for (const struct mode_spec_for *y = r->spec->experts_for; y < x; y++)

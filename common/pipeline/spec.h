@@ -93,6 +93,9 @@ struct mode_spec {
 enum { MODE_SPEC_MOST_FOR = 1000 };
 /* What a run, or a model of experts_for, may be called: 1 to 64 letters, digits, '.', '_', '-', not starting with '.'. */
 bool mode_spec_is_name(const char *name);
+/* Of a model: it would be a folder of experts/ or a column of result.csv that is another's, or stand beside another of
+ * this name in summary.json. */
+bool mode_spec_is_taken(const char *name);
 
 /* fetch: called for what the spec names on the hub, when all else in it is right (services/mode/hub.h); NULL: it must
  * be in the cache. */

@@ -85,6 +85,9 @@ static enum mode_status find_selected(struct found *f, const struct options *o, 
         if (!st && !mode_spec_is_name(name))
             st = MODE_FAIL(err, MODE_E_USAGE,
                            "--models: \"%s\" is no name, expected 1 to 64 letters, digits, '.', '_' or '-'", name);
+        if (!st && mode_spec_is_taken(name))
+            st = MODE_FAIL(err, MODE_E_USAGE,
+                           "--models: %s is taken (seed, dense, expert-N, routers, columns of result.csv)", name);
         if (!st && !mode_file_exists(dir))
             st = MODE_FAIL(err, MODE_E_NOINPUT, "--models: %s has no folder \"%s\"", o->results, name);
         free(dir);

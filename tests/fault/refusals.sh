@@ -400,6 +400,7 @@ nothing
 expect 66 'train .*words: has no expert-0/steps.jsonl' $ensembling --train "$o/words" --out "$o/new"
 nothing
 expect 66 'models: .*results has no folder "none"' $ensembling --models none --out "$o/new"
+expect 2 'models: uniform is taken' $ensembling --models uniform --out "$o/new"
 expect 2 'models: expert-0 is there once already' $ensembling --models expert-0 --out "$o/new"
 nothing
 cp -r "$o/results/expert-0" "$o/results/mine"

@@ -321,8 +321,9 @@ static void test_experts_for_tasks(void **state)
     assert_string_equal(s.experts_for[0].classes, "/words.txt"); /* needs no task */
     mode_spec_clear(&s);
 
-    static const char *const taken[] = {"seed",     "dense",    "expert-0", "expert-max", "added",   "init",
-                                        "all_unit", "ensemble", "uniform",  "metric",     "average", "index.json"};
+    static const char *const taken[] = {"seed",    "dense",      "expert-0", "expert-max", "added",
+                                        "init",    "all_unit",   "ensemble", "uniform",    "metric",
+                                        "average", "index.json", "3"};
     for (size_t i = 0; i < sizeof taken / sizeof *taken; i++) {
         char *text = mode_xasprintf(MINIMAL TASKS "  - {name: ok, tasks: a}\n  - {name: %s, tasks: a}\n", taken[i]);
         char *what = mode_xasprintf("run.yaml:10: \"%s\" is no name", taken[i]);
