@@ -110,8 +110,12 @@ static void forget_all(void)
     pthread_mutex_init(&all.lock, NULL);
 }
 
-static void watch_forks(void)
+/* Where whoever started us ignores ends of children, nobody is told how a decoder ended, and one that was killed for
+ * want of memory would be taken for one that a picture had crashed. */
+static void begin(void)
 {
+    struct sigaction children;
+    if (sigaction(SIGCHLD, NULL, &children) == 0 && children.sa_handler == SIG_IGN) signal(SIGCHLD, SIG_DFL);
     pthread_atfork(hold_all, let_all_go, forget_all);
 }
 
@@ -251,7 +255,7 @@ static enum mode_status start(struct mode_decoder **decoder, size_t bytes, size_
     int pair[2] = {-1, -1}, fd, rc = 0;
     const char *what = "shared memory";
     struct mode_decoder *d = mode_xcalloc(1, sizeof *d);
-    pthread_once(&once, watch_forks);
+    pthread_once(&once, begin);
     *d = (struct mode_decoder){.line = -1, .bytes = bytes, .memory = memory, .is_busy = true};
     void *area = MAP_FAILED;
     fd = raised(shared_memory());
@@ -425,7 +429,7 @@ enum mode_status mode__decoder_do(struct mode_decoding *decoding, const struct m
             continue;
         }
         const int byte = hear(d);
-        int how = byte < 0 ? byte : 0;
+        int how = byte < 0 ? byte : byte > 0 ? NONSENSE : 0; /* 0: it ended, and is asked how */
         if (byte == MODE_DECODER_DONE) {
             how = !take_answer(answer, d->area, &ask) ? NONSENSE : answer->status == MODE_E_MEMORY ? NO_MEMORY : 0;
             decoding->decoder = d;

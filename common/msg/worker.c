@@ -206,6 +206,7 @@ static int run(const char *word, const char *argv0, bool looks, bool joins, cons
                      ? mode_xasprintf("%s@%s/%ld", word, node, (long)getpid())
                      : mode_xasprintf("%s@%s/%s/%ld", word, node, host, (long)getpid()); /* containers of one machine */
     name[strnlen(name, MODE_WORKER_NAME - 1)] = '\0';
+    signal(SIGCHLD, SIG_DFL); /* how a process of ours ended is what we ask for */
     for (int i = 0; i < 4;
          i++) /* batch systems send the user signals as a notice; a task's lease covers what follows */
         signal((int[]){SIGPIPE, SIGUSR1, SIGUSR2, SIGHUP}[i], SIG_IGN);

@@ -40,6 +40,8 @@ enum width {
     HOARDS_TABLES,
     WAITS,
     DAWDLES,
+    TALKS,
+    CHATTERS,
     CALLS,
     OPENS,
     ADVISES,
@@ -101,6 +103,10 @@ int __wrap_jpeg_read_header(j_decompress_ptr c, boolean require_image)
         for (;;) syscall(SYS_futex, &never, 0, 0, NULL, NULL, 0);
     case DAWDLES:
         for (;;) syscall(SYS_futex, &never, 0, 0, &(struct timespec){.tv_nsec = 100000000}, NULL, 0);
+    case TALKS:
+    case CHATTERS:
+        if (write(MODE_LOCK_LINE, c->image_width == TALKS ? "xxx" : "ddd", 3) < 0) crash();
+        break;
     case CALLS: socket(AF_INET, SOCK_STREAM, 0); break;
     case OPENS:
         if (open("/proc/self/maps", O_RDONLY) >= 0 || errno != EACCES) crash();
@@ -254,6 +260,18 @@ static void test_one_that_stands_still(void **state)
     is_bad(DAWDLES, "the decoder gave no answer for 12 s"); /* one that was taken over keeps awake */
 }
 
+/* One that was taken over may say anything at any time. It is not taken for one that somebody killed. */
+static void test_one_that_talks(void **state)
+{
+    (void)state;
+    is_bad(TALKS, "the decoder answered what is no answer");
+    for (int i = 0; i < 20; i++) {
+        const enum mode_status st = probe(CHATTERS, &err); /* by whether its answer was there already */
+        assert_true(st == MODE_OK || (st == MODE_E_FORMAT && mode_decoder_failed(err.text)));
+        assert_int_equal(probe(GOOD, &err), MODE_OK);
+    }
+}
+
 static void test_the_lock(void **state)
 {
     (void)state;
@@ -398,6 +416,14 @@ static void test_they_end_with_their_process(void **state)
     assert_in_range(n, 1, mode_parallel_threads());
 }
 
+static uint8_t room[3 * 100 * 100];
+
+static uint8_t *any_room(void *ctx, const struct mode_window *w)
+{
+    *(struct mode_window *)ctx = *w;
+    return room;
+}
+
 /* What a decoder that was taken over may say of a picture. */
 static void test_answers_are_not_believed(void **state)
 {
@@ -413,6 +439,13 @@ static void test_answers_are_not_believed(void **state)
     refused = true;
     half.resized = false;
     assert_int_equal(mode__window_sink(&half, bytes, NULL, &refused, &err), MODE_E_FORMAT);
+    /* resized, of a picture that there would be room for: no more than was resized is read */
+    struct mode_window given = {0};
+    const struct mode_window_sink sink = {.most = sizeof room, .place = any_room, .ctx = &given};
+    half = (struct mode_half){.p = &p, .unresized = sizeof bytes, .width = 100, .height = 100, .resized = true};
+    refused = false;
+    assert_int_equal(mode__window_sink(&half, bytes, &sink, &refused, &err), MODE_OK);
+    assert_true(given.width == SIDE && given.height == SIDE);
 }
 
 int main(void)
@@ -423,6 +456,7 @@ int main(void)
         cmocka_unit_test(test_one_that_runs_on),
         cmocka_unit_test(test_one_that_wants_all_memory),
         cmocka_unit_test(test_one_that_stands_still),
+        cmocka_unit_test(test_one_that_talks),
         cmocka_unit_test(test_the_lock),
         cmocka_unit_test(test_the_second_try),
         cmocka_unit_test(test_killed_from_outside),
@@ -430,6 +464,7 @@ int main(void)
         cmocka_unit_test(test_they_end_with_their_process),
         cmocka_unit_test(test_answers_are_not_believed),
     };
+    signal(SIGCHLD, SIG_IGN); /* as some leave it to what they start */
     mode_parallel_set_threads(4);
     mode_decoder_limits = (struct mode_decoder_limits){.cpu_seconds = 1, .answer_seconds = STILL, .memory = 256 << 20};
     return cmocka_run_group_tests(tests, NULL, NULL);
