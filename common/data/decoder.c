@@ -27,11 +27,11 @@ enum {
     HIGH_FD = 16, /* above those that a decoder finds at fixed numbers */
     TRIES = 2,
     KILLS = 3,
-    SILENCE = 4,          /* times answer_seconds: of one that uses little time              */
     BYTES_PER_PIXEL = 32, /* of memory for larger pictures than usual: what the most demanding formats take, doubled */
 };
 
-struct mode_decoder_limits mode_decoder_limits = {.cpu_seconds = 30, .answer_seconds = 60, .memory = (size_t)2 << 30};
+struct mode_decoder_limits mode_decoder_limits = {
+    .cpu_seconds = 30, .answer_seconds = 60, .silent_seconds = 240, .memory = (size_t)2 << 30};
 
 struct mode_decoder {
     pid_t pid;
@@ -211,7 +211,7 @@ static int hear(const struct mode_decoder *d)
         if (errno == EINTR) continue;
         const double now = seconds_of(d);
         if (now - begun > mode_decoder_limits.cpu_seconds + GRACE) return TOO_LONG;
-        if (++silent >= SILENCE * most) return NO_END;
+        if (++silent >= mode_decoder_limits.silent_seconds) return NO_END;
         still = now > last ? 0 : still + 1;
         last = now;
     }
@@ -353,7 +353,7 @@ static enum mode_status ended(int how, size_t memory, struct mode_error *err)
     const unsigned long long mib = memory >> 20;
     if (how == NO_ANSWER || how == NO_END)
         return MODE_FAIL(err, MODE_E_FORMAT, "the decoder gave no answer for %d s",
-                         mode_decoder_limits.answer_seconds * (how == NO_END ? SILENCE : 1));
+                         how == NO_END ? mode_decoder_limits.silent_seconds : mode_decoder_limits.answer_seconds);
     if (how == NO_MEMORY && !is_to_be_had(memory))
         return MODE_FAIL(err, MODE_E_MEMORY, "no memory to decode a picture: %llu MiB are not to be had", mib);
     if (how == NO_MEMORY) return MODE_FAIL(err, MODE_E_FORMAT, "the decoder wanted more than %llu MiB of memory", mib);

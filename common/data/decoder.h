@@ -34,7 +34,8 @@ bool mode_decoder_failed(const char *why);
  * they are variables for tests alone, set before the first picture. */
 struct mode_decoder_limits {
     int cpu_seconds;    /* of a picture                                                         */
-    int answer_seconds; /* that a decoder may give no answer and use no processor time; in all four times as long */
+    int answer_seconds; /* that a decoder may give no answer and use no processor time          */
+    int silent_seconds; /* that it may give no answer at all: an overloaded machine is slow     */
     size_t memory;      /* of a decoder, bytes; more where larger pictures than usual are allowed */
 };
 extern struct mode_decoder_limits mode_decoder_limits;

@@ -466,6 +466,7 @@ int main(void)
     };
     signal(SIGCHLD, SIG_IGN); /* as some leave it to what they start */
     mode_parallel_set_threads(4);
-    mode_decoder_limits = (struct mode_decoder_limits){.cpu_seconds = 1, .answer_seconds = STILL, .memory = 256 << 20};
+    mode_decoder_limits = (struct mode_decoder_limits){
+        .cpu_seconds = 1, .answer_seconds = STILL, .silent_seconds = 12, .memory = 256 << 20};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
