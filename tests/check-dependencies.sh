@@ -78,5 +78,8 @@ oldest=$(sed -n 's/^enum { OLDEST = \([0-9]*\).*/\1/p' common/nn/cuda/cudnn.c)
 pinned=$(awk -F'==|[. ]' '/^nvidia-cudnn-cu13==/ { print 10000 * $2 + 100 * $3 + $4 }' deploy/cudnn.txt)
 [ "${oldest:-0}" -gt 0 ] || offence "common/nn/cuda/cudnn.c has no line 'enum { OLDEST = ' for deploy/Dockerfile"
 [ "${pinned:-0}" -ge "${oldest:-0}" ] || offence "deploy/cudnn.txt: cuDNN ${pinned:-?}; expected $oldest or newer"
+# what the compiler of one processor takes alone is chosen by what the processor is
+! grep -E -e '-fcf-protection|-mbranch-protection|-march=|-mavx' deploy/Dockerfile | grep -qv 'uname -m' ||
+    offence "deploy/Dockerfile has a flag of one processor for all of them; expected it behind \`uname -m\`"
 [ $bad = 0 ] && echo "dependency rule: kept"
 exit $bad
