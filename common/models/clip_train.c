@@ -303,6 +303,7 @@ enum mode_status mode_clip_train_compute(struct mode_clip *clip, struct mode_err
     struct mode_tensor grads = mode_tensor_1d(clip->grads, MODE_DTYPE_F32, (int64_t)clip->n_floats);
     int64_t n = (a->step.n + a->micro - 1) / a->micro, e = clip->cfg.embed_dim;
     enum mode_status st = MODE_OK;
+    MODE_ASSERT(n <= clip->accumulate); /* lists are planned for so many */
     mode_zero(clip->be, &grads);
     for (int64_t i = 0; i < n && !st; i++) {
         struct clip_pairs p = piece_of(clip, &a->step, i);

@@ -224,6 +224,32 @@ static void test_products_of_one_size_are_told_apart(void **state)
     for (int w = 1; w < WAYS; w++) assert_memory_not_equal(want[w], want[0], sizeof got);
 }
 
+/* A plan that makes room for another is not taken for it. */
+static void test_more_products_than_there_are_plans(void **state)
+{
+    enum { MANY = 4000 };
+    struct mode_backend *be = open_one("cuda");
+    struct mode_error err;
+    void *at;
+    (void)state;
+    assert_int_equal(mode_backend_alloc(be, &at, (2 * MANY + 64) * sizeof(float), &err), MODE_OK);
+    float *f = at, ones[MANY + 64];
+    struct mode_tensor all = mode_tensor_1d(f + MANY + 64, MODE_DTYPE_F32, MANY);
+    for (int i = 0; i < MANY + 64; i++) ones[i] = 1;
+    mode_backend_copy(be, f, ones, sizeof ones);
+    for (int64_t m = 1; m < MANY; m++) {
+        struct mode_tensor x = mode_tensor_2d(f + 64, MODE_DTYPE_F32, m, 1), w = mode_tensor_2d(f, MODE_DTYPE_F32, 1, 1),
+                           y = mode_tensor_2d(all.data, MODE_DTYPE_F32, m, 1);
+        float end[2];
+        mode_zero(be, &all);
+        mode_linear(be, &y, &x, &w, NULL);
+        mode_backend_copy(be, end, mode_f32(&all) + m - 1, sizeof end);
+        assert_true(end[0] == 1 && end[1] == 0);
+    }
+    mode_backend_free(be, at);
+    mode_backend_close(&be);
+}
+
 struct product {
     struct mode_backend *be;
     struct mode_tensor x, w, y;
@@ -401,6 +427,7 @@ int main(void)
         cmocka_unit_test(test_gradients_of_alike_rows_are_made_alike),
         cmocka_unit_test(test_products_at_any_address_are_cublaslts),
         cmocka_unit_test(test_products_of_one_size_are_told_apart),
+        cmocka_unit_test(test_more_products_than_there_are_plans),
         cmocka_unit_test(test_graphs_know_the_algorithms_of_now),
         cmocka_unit_test(test_more_algorithms_than_there_is_room_for),
         cmocka_unit_test(test_a_text_has_every_number),
