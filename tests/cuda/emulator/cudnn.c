@@ -634,11 +634,24 @@ static void count_keys_beyond(struct machine *m, const struct program *p)
     }
 }
 
+/* Lists of first elements have one number more than there are sequences: where the last one ends. */
+static void check_ends(const struct machine *m)
+{
+    for (int i = 0; i < m->g->n_tensors; i++) {
+        const struct mode__graph_tensor *t = &m->g->tensor[i];
+        if (t->first < 0 || t->place >= MODE__N_PLACES) continue;
+        const int64_t n = t->dim[0], row = t->stride[2] > t->stride[3] ? t->stride[2] : t->stride[3];
+        const int32_t *lengths = m->memory[MODE__LENGTHS], *first = m->memory[m->g->tensor[t->first].place];
+        MODE_ASSERT(first[n] == first[n - 1] + lengths[n - 1] * row);
+    }
+}
+
 static void run_job(void *data)
 {
     struct job *j = data;
     struct machine m = j->machine;
     memset(j->work, 0xff, SCRATCH);
+    check_ends(&m);
     execute(&m);
     if (is("9.19")) count_keys_beyond(&m, &j->program);
 }
