@@ -206,7 +206,7 @@ static int hear(const struct mode_decoder *d)
     const int most = mode_decoder_limits.answer_seconds;
     for (int still = 0, silent = 0; still < most;) {
         const ssize_t n = recv(d->line, &byte, 1, 0);
-        if (n == 1) return (unsigned char)byte;
+        if (n == 1) return byte > 0 ? byte : NONSENSE;
         if (n == 0 || (errno != EINTR && errno != EAGAIN)) return 0;
         if (errno == EINTR) continue;
         const double now = seconds_of(d);
@@ -429,7 +429,7 @@ enum mode_status mode__decoder_do(struct mode_decoding *decoding, const struct m
             continue;
         }
         const int byte = hear(d);
-        int how = byte < 0 ? byte : byte > 0 ? NONSENSE : 0; /* 0: it ended, and is asked how */
+        int how = byte > 0 ? NONSENSE : byte; /* 0: it ended, and is asked how */
         if (byte == MODE_DECODER_DONE) {
             how = !take_answer(answer, d->area, &ask) ? NONSENSE : answer->status == MODE_E_MEMORY ? NO_MEMORY : 0;
             decoding->decoder = d;
