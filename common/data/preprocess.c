@@ -323,7 +323,7 @@ enum mode_status mode__window_sink(const struct mode_half *half, const uint8_t *
         const size_t bytes_decoded = (size_t)decoded.width * (size_t)decoded.height * 3;
         if (half->resized != (bytes_decoded > half->unresized))
             st = MODE_FAIL(err, MODE_E_FORMAT, "resized or not, against what was asked for");
-        else if (!half->resized && (to = sink->place(sink->ctx, &decoded)))
+        else if ((to = sink->place(sink->ctx, &decoded)))
             memcpy(to, bytes, bytes_decoded);
         else
             *refused = true;

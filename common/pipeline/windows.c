@@ -118,13 +118,15 @@ void mode_windows_begin(struct mode_windows *w)
     w->spare = w->staging->bytes - w->used - (size_t)w->most * w->least;
 }
 
-/* Room for what is larger than `least` is taken from what is spare, and what is smaller leaves more of it. */
+/* Room for what is larger than `least` is taken from what is spare, and what is smaller leaves more of it. What is larger
+ * than MODE_WINDOW_MOST was not sent as it was decoded; as it was resized it has no taps, and room always. */
 static bool take(struct mode_windows *w, const struct mode_window *x, size_t *at)
 {
     const size_t bytes = bytes_of(x);
+    const bool sent = (size_t)x->width * (size_t)x->height * 3 <= MODE_WINDOW_MOST || (!x->across && !x->down);
     pthread_mutex_lock(&w->lock);
-    const bool fits = bytes <= w->least || ((size_t)x->width * (size_t)x->height * 3 <= MODE_WINDOW_MOST &&
-                                            between(x) <= MODE_PIXELS_BETWEEN && bytes - w->least <= w->spare);
+    const bool fits = sent &&
+                      (bytes <= w->least || (between(x) <= MODE_PIXELS_BETWEEN && bytes - w->least <= w->spare));
     if (fits) {
         *at = w->used;
         w->used += bytes;

@@ -419,14 +419,6 @@ static void test_they_end_with_their_process(void **state)
     assert_in_range(n, 1, mode_parallel_threads());
 }
 
-static uint8_t room[3 * 100 * 100];
-
-static uint8_t *any_room(void *ctx, const struct mode_window *w)
-{
-    *(struct mode_window *)ctx = *w;
-    return room;
-}
-
 /* What a decoder that was taken over may say of a picture. */
 static void test_answers_are_not_believed(void **state)
 {
@@ -442,13 +434,6 @@ static void test_answers_are_not_believed(void **state)
     refused = true;
     half.resized = false;
     assert_int_equal(mode__window_sink(&half, bytes, NULL, &refused, &err), MODE_E_FORMAT);
-    /* resized, of a picture that there would be room for: no more than was resized is read */
-    struct mode_window given = {0};
-    const struct mode_window_sink sink = {.most = sizeof room, .place = any_room, .ctx = &given};
-    half = (struct mode_half){.p = &p, .unresized = sizeof bytes, .width = 100, .height = 100, .resized = true};
-    refused = false;
-    assert_int_equal(mode__window_sink(&half, bytes, &sink, &refused, &err), MODE_OK);
-    assert_true(given.width == SIDE && given.height == SIDE);
 }
 
 int main(void)

@@ -298,6 +298,30 @@ static void test_a_very_large_picture_is_resized_by_the_host(void **state)
     on_backends(large_picture);
 }
 
+/* A model's own pictures are larger than the largest window: what is resized to them is not taken for what was decoded,
+ * though there would be room for that. */
+static void test_a_very_large_model(void **state)
+{
+    const struct fixture_jpeg_options o = {.channels = 3, .h = 2, .v = 2};
+    struct mode_backend *be = open_backend("cpu");
+    struct picture x = {.file = fixture_jpeg_as(2366, 2366, &o, 3)};
+    struct batch b = {.be = be, .pictures = &x};
+    struct mode_preprocess p;
+    mode_preprocess_default(&p, 2400);
+    struct mode_tensor cols = take_memory(be, &p, 1);
+    (void)state;
+    x.as_file = (struct mode_picture){.data = x.file.data, .size = x.file.size, .limits = &limits};
+    assert_int_equal(mode_windows_open(&b.w, be, &p, 1, 1 << 20, &err), MODE_OK);
+    make(&b, &p, &cols, 0, 1);
+    mode_backend_sync(be);
+    assert_int_equal(mode_windows_resized(b.w), 1);
+    assert_true(is_host_s(be, &p, &cols, 0, &x, false));
+    mode_windows_close(&b.w);
+    mode_backend_free(be, cols.data);
+    mode_backend_close(&be);
+    free(x.file.data);
+}
+
 /* Damage is told in the same words, wherever the picture would be resized; and the next batch is none the worse. */
 static void damage(struct mode_backend *be)
 {
@@ -337,6 +361,7 @@ int main(void)
         cmocka_unit_test(test_batches_one_after_another),
         cmocka_unit_test(test_a_picture_without_room_is_resized_by_the_host),
         cmocka_unit_test(test_a_very_large_picture_is_resized_by_the_host),
+        cmocka_unit_test(test_a_very_large_model),
         cmocka_unit_test(test_damage_is_told_as_by_the_host),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
