@@ -272,24 +272,30 @@ static void test_a_picture_without_room_is_resized_by_the_host(void **state)
     on_backends(little_room);
 }
 
-/* 5000 x 1200 pixels are 17 MiB: too large for a window, whatever room there is. */
-static void large_picture(struct mode_backend *be)
+/* One of w x h pixels, where there is room for pictures of so many bytes. */
+static void large(struct mode_backend *be, const struct mode_preprocess *p, int w, int h, size_t bytes)
 {
     const struct fixture_jpeg_options o = {.channels = 3, .h = 2, .v = 2};
-    struct picture x = {.file = fixture_jpeg_as(5000, 1200, &o, 3)};
+    struct picture x = {.file = fixture_jpeg_as(w, h, &o, 3)};
     struct batch b = {.be = be, .pictures = &x};
-    struct mode_preprocess p = transform(2, SIDE);
-    struct mode_tensor cols = take_memory(be, &p, 1);
+    struct mode_tensor cols = take_memory(be, p, 1);
     x.as_file = (struct mode_picture){.data = x.file.data, .size = x.file.size, .limits = &limits};
-    assert_int_equal(p.resize_mode, MODE_RESIZE_SQUASH); /* reads all of it */
-    assert_int_equal(mode_windows_open(&b.w, be, &p, 1, 20 << 20, &err), MODE_OK);
-    make(&b, &p, &cols, 0, 1);
+    assert_int_equal(mode_windows_open(&b.w, be, p, 1, bytes, &err), MODE_OK);
+    make(&b, p, &cols, 0, 1);
     mode_backend_sync(be);
     assert_int_equal(mode_windows_resized(b.w), 1);
-    assert_true(is_host_s(be, &p, &cols, 0, &x, false));
+    assert_true(is_host_s(be, p, &cols, 0, &x, false));
     mode_windows_close(&b.w);
     mode_backend_free(be, cols.data);
     free(x.file.data);
+}
+
+/* 5000 x 1200 pixels are 17 MiB: too large for a window, whatever room there is. */
+static void large_picture(struct mode_backend *be)
+{
+    const struct mode_preprocess p = transform(2, SIDE);
+    assert_int_equal(p.resize_mode, MODE_RESIZE_SQUASH); /* reads all of it */
+    large(be, &p, 5000, 1200, 20 << 20);
 }
 
 static void test_a_very_large_picture_is_resized_by_the_host(void **state)
@@ -302,24 +308,12 @@ static void test_a_very_large_picture_is_resized_by_the_host(void **state)
  * though there would be room for that. */
 static void test_a_very_large_model(void **state)
 {
-    const struct fixture_jpeg_options o = {.channels = 3, .h = 2, .v = 2};
     struct mode_backend *be = open_backend("cpu");
-    struct picture x = {.file = fixture_jpeg_as(2366, 2366, &o, 3)};
-    struct batch b = {.be = be, .pictures = &x};
     struct mode_preprocess p;
-    mode_preprocess_default(&p, 2400);
-    struct mode_tensor cols = take_memory(be, &p, 1);
     (void)state;
-    x.as_file = (struct mode_picture){.data = x.file.data, .size = x.file.size, .limits = &limits};
-    assert_int_equal(mode_windows_open(&b.w, be, &p, 1, 1 << 20, &err), MODE_OK);
-    make(&b, &p, &cols, 0, 1);
-    mode_backend_sync(be);
-    assert_int_equal(mode_windows_resized(b.w), 1);
-    assert_true(is_host_s(be, &p, &cols, 0, &x, false));
-    mode_windows_close(&b.w);
-    mode_backend_free(be, cols.data);
+    mode_preprocess_default(&p, 2400);
+    large(be, &p, 2366, 2366, 1 << 20);
     mode_backend_close(&be);
-    free(x.file.data);
 }
 
 /* Damage is told in the same words, wherever the picture would be resized; and the next batch is none the worse. */
