@@ -238,7 +238,8 @@ static void test_more_products_than_there_are_plans(void **state)
     for (int i = 0; i < MANY + 64; i++) ones[i] = 1;
     mode_backend_copy(be, f, ones, sizeof ones);
     for (int64_t m = 1; m < MANY; m++) {
-        struct mode_tensor x = mode_tensor_2d(f + 64, MODE_DTYPE_F32, m, 1), w = mode_tensor_2d(f, MODE_DTYPE_F32, 1, 1),
+        struct mode_tensor x = mode_tensor_2d(f + 64, MODE_DTYPE_F32, m, 1),
+                           w = mode_tensor_2d(f, MODE_DTYPE_F32, 1, 1),
                            y = mode_tensor_2d(all.data, MODE_DTYPE_F32, m, 1);
         float end[2];
         mode_zero(be, &all);

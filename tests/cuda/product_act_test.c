@@ -27,6 +27,15 @@ static struct mode_backend *open_one(void)
     return be;
 }
 
+/* One that asks cuDNN for whatever it can be asked for. */
+static struct mode_backend *open_for_cudnn(void)
+{
+    setenv("MODE_CUDA_ACTIVATIONS", "cudnn", 1);
+    struct mode_backend *be = open_one();
+    unsetenv("MODE_CUDA_ACTIVATIONS");
+    return be;
+}
+
 static struct mode_tensor matrix(struct mode_backend *be, int64_t rows, int64_t cols, int number)
 {
     struct mode_rng rng = mode_rng_for(5, MODE_RNG_TEST, (uint64_t)number, (uint64_t)cols);
@@ -301,12 +310,9 @@ static void test_without_a_cudnn_that_can_it_is_our_way(void **state)
 static void test_tensors_at_other_addresses_are_ours(void **state)
 {
     enum { ROWS = 20, PLACES = 4, ODD = 12 };
-    struct mode_backend *be;
+    struct mode_backend *be = open_for_cudnn();
     long failed;
     (void)state;
-    setenv("MODE_CUDA_ACTIVATIONS", "cudnn", 1);
-    be = open_one();
-    unsetenv("MODE_CUDA_ACTIVATIONS");
     struct tensors t = make(be, ROWS + 1);
     struct mode_tensor *const of[PLACES] = {&t.dz, &t.z, &t.dy, &t.w};
     t.x.dim[0] = t.dz.dim[0] = t.z.dim[0] = t.dy.dim[0] = ROWS;
@@ -331,9 +337,7 @@ static void test_recorded_it_is_what_it_was(void **state)
     struct mode_backend *be;
     struct mode_backend_repeats r;
     (void)state;
-    setenv("MODE_CUDA_ACTIVATIONS", "cudnn", 1);
-    be = open_one();
-    unsetenv("MODE_CUDA_ACTIVATIONS");
+    be = open_for_cudnn();
     run(be, once, M);
     struct tensors t = make(be, M);
     const struct mode_sequence key = {0};
@@ -412,12 +416,9 @@ static void check(struct mode_backend *be, enum mode_act act, int64_t rows)
 static void test_numbers_are_right(void **state)
 {
     static const int64_t rows[] = {1, 37, 200};
-    struct mode_backend *be;
+    struct mode_backend *be = open_for_cudnn();
     long failed;
     (void)state;
-    setenv("MODE_CUDA_ACTIVATIONS", "cudnn", 1);
-    be = open_one();
-    unsetenv("MODE_CUDA_ACTIVATIONS");
     for (int i = 0; i < 3; i++) {
         check(be, MODE_ACT_GELU, rows[i]);
         check(be, MODE_ACT_QUICK_GELU, rows[i]);
