@@ -157,6 +157,20 @@ static enum mode_status read_templates(struct mode_evalset *e, const char *dir, 
     return st;
 }
 
+/* Half a task is told what it lacks; another folder, what it is not. */
+static bool is_task(const char *dir)
+{
+    static const char *const files[] = {"zeroshot_classification_templates.txt", "classnames.txt", "dataset_type.txt",
+                                        "test/nshards.txt"};
+    bool any = false;
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        char *path = mode_path_join(dir, files[i]);
+        any |= mode_file_exists(path);
+        free(path);
+    }
+    return any;
+}
+
 /* The label of a .cls member: one integer. */
 static enum mode_status read_label(const struct mode_evalset *e, int32_t *label, const uint8_t *p, uint64_t n,
                                    const char *what, struct mode_error *err)
@@ -309,6 +323,11 @@ enum mode_status mode_evalset_open_split(struct mode_evalset *e, const char *dir
     enum mode_status st = mode_input_folder(dir, err);
     *e = (struct mode_evalset){0};
     if (st) return st;
+    if (!is_task(dir))
+        return MODE_FAIL(err, MODE_E_NOINPUT,
+                         "%s: is no evaluation task: it has neither templates nor test/nshards.txt. HINT: `mode pack "
+                         "--task` makes one of class folders or COCO's captions",
+                         dir);
     char *name = mode_xstrdup(dir);
     for (size_t n = strlen(name); n > 1 && name[n - 1] == '/'; n--) name[n - 1] = '\0';
     e->name = mode_xstrdup(mode_path_base(name));

@@ -13,12 +13,25 @@
 /* of a socket's path: sun_path less the longest name and what ZeroMQ may put behind it */
 #define MAX_FOLDER 80
 
+enum mode_status mode_place_exists(const char *workspace, struct mode_error *err)
+{
+    struct stat sb;
+    if (stat(workspace, &sb) != 0 && errno == ENOENT)
+        return MODE_FAIL(
+            err, MODE_E_NOINPUT,
+            "the workspace %s is not there. HINT: `mode up --workspace %s` makes one; where one is in use, "
+            "--workspace DIR names what `mode up` was given",
+            workspace, workspace);
+    enum mode_status st = mode_input_folder(workspace, err);
+    return st ? mode_error_prefix(err, st, "the workspace") : MODE_OK;
+}
+
 static enum mode_status folder(char **out, const char *workspace, struct mode_error *err)
 {
     char real[PATH_MAX];
-    enum mode_status st = mode_input_folder(workspace, err);
-    if (!st && !realpath(workspace, real)) st = mode_input_fail(err, errno, workspace, "be opened");
-    if (st) return mode_error_prefix(err, st, "the workspace");
+    enum mode_status st = mode_place_exists(workspace, err);
+    if (st) return st;
+    if (!realpath(workspace, real)) return mode_input_fail(err, errno, workspace, "be opened");
     if (strlen(real) + strlen("/run") <= MAX_FOLDER) {
         *out = mode_path_join(real, "run");
         return MODE_OK;

@@ -9,6 +9,8 @@
 
 #include <stdint.h>
 
+/* MODE_OK when there is such a folder; otherwise a sentence that says how one comes to be. */
+enum mode_status mode_place_exists(const char *workspace, struct mode_error *err);
 /* Path of a name ("worker.sock", "admin.sock", "redis.sock", "supervisor.pid") for the workspace; malloc'd. The
  * workspace must exist. */
 enum mode_status mode_place_path(char **path, const char *workspace, const char *name, struct mode_error *err);

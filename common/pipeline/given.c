@@ -42,11 +42,21 @@ enum mode_status mode_given_find_folder(struct mode_given *g, const char *dir, b
     return MODE_OK;
 }
 
+enum mode_status mode_given_fail(int why, const char *path, struct mode_error *err)
+{
+    if (why != ENOENT || strchr(mode_path_base(path), '.')) return mode_input_fail(err, why, path, "be opened");
+    return MODE_FAIL(
+        err, MODE_E_NOINPUT,
+        "%s: no such file or folder. HINT: open_clip's tags (openai, laion2b_s34b_b79k, ...) are not known; "
+        "name such a model as hf-hub:ORG/NAME, or its file",
+        path);
+}
+
 enum mode_status mode_given_find(struct mode_given *g, const char *path, struct mode_error *err)
 {
     struct stat s;
     *g = (struct mode_given){0};
-    if (stat(path, &s) != 0) return mode_input_fail(err, errno, path, "be opened");
+    if (stat(path, &s) != 0) return mode_given_fail(errno, path, err);
     if (S_ISDIR(s.st_mode)) return mode_given_find_folder(g, path, false, err);
     g->files.weights = mode_xstrdup(path);
     return check_headers(&g->files, err);

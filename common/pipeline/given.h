@@ -28,6 +28,8 @@ struct mode_given {
     uint64_t step;                /* steps of the schedule behind it; 0 without an optimizer */
 };
 
+/* The sentence for a path that stat refused with errno why; a name that is no path may be a tag of open_clip. */
+enum mode_status mode_given_fail(int why, const char *path, struct mode_error *err);
 /* Opens no more than configs and headers. Clear also after a failure. */
 enum mode_status mode_given_find(struct mode_given *g, const char *path, struct mode_error *err);
 /* Only a folder will do. weights_alone: an optimizer that is there is not looked at. */

@@ -62,11 +62,13 @@ static const char *scalar(const yaml_node_t *node)
     return (const char *)node->data.scalar.value;
 }
 
-/* The key for an option of open_clip_train, whose letters do not tell. tail: behind the section. */
+/* The key for an option of open_clip_train, or of other trainers, whose letters do not tell. tail: behind the section.
+ */
 static const char *key_of_open_clip(const char *tail)
 {
     static const char *const known[][2] = {{"train_data", "data.train"},
                                            {"pretrained", "train.init"},
+                                           {"learning_rate", "train.lr"},
                                            {"wd", "train.weight_decay"},
                                            {"warmup", "train.warmup_steps"},
                                            {"accum_freq", "train.accumulate"},

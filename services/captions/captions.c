@@ -6,7 +6,6 @@
 #include "pipeline/captions.h"
 #include "proto/captions.pb-c.h"
 
-
 struct reporter {
     struct mode_job *job;
     const char *shard;
@@ -68,6 +67,9 @@ enum mode_status captions_work(struct mode_job *job, struct mode_error *err)
         (st = mode_captions_extract(&c, mode_job_output(job, "captions.bin"), &o, err)))
         goto out;
     mode_job_count_rows(job, c.n_samples, c.n_rows);
+    if (c.cut_at)
+        mode_log_warn("shard_cut", "shard=%s byte=%llu samples=%u what came after is not there", q->shard_path,
+                      (unsigned long long)c.cut_at, c.n_samples);
     for (int f = MODE_FATE_KEPT + 1; f < MODE_FATE_COUNT; f++)
         if (c.fate_count[f]) mode_job_count_reject(job, mode_fate_name((enum mode_fate)f), c.fate_count[f]);
     mode_str_printf(

@@ -338,7 +338,7 @@ static void fail(struct core *c, uint32_t t, enum core_fail why, const char *tex
             has_other_node(c, task, why, now)) {
             task->elsewhere = why;
         } else {
-            core_note(c, t, "%s is quarantined after %u x %s%s: %.320s", task->label, (unsigned)task->failures[why],
+            core_note(c, t, "%s is given up after %u x %s%s: %.320s", task->label, (unsigned)task->failures[why],
                       p->name, nodes > 1 ? " on different machines" : "", task->last_text);
             end(c, t, CORE_QUARANTINED);
             return;
@@ -348,9 +348,10 @@ static void fail(struct core *c, uint32_t t, enum core_fail why, const char *tex
     for (int i = 1; i < task->failures[why] && wait < p->max_wait_ms; i++) wait *= 2;
     if (wait > p->max_wait_ms) wait = p->max_wait_ms;
     if (why != CORE_FAIL_LEASE_LOST)
-        core_note(c, t, "%s failed (%s, attempt %u%s%.60s), next try in %lld s%s: %.280s", task->label, p->name,
+        core_note(c, t, "%s failed (%s, attempt %u%s%.60s), next try in %lld s%s%s: %.280s", task->label, p->name,
                   task->attempt, known ? " on " : "", known ? c->worker[w].node : "", (long long)(wait + 999) / 1000,
-                  task->elsewhere ? " on another machine" : "", task->last_text);
+                  task->elsewhere ? " on another machine" : "",
+                  why == CORE_FAIL_FULL ? ", until there is room (`mode gc` says what takes it)" : "", task->last_text);
     if (wait == 0) {
         make_ready(c, t, false);
         return;

@@ -459,6 +459,24 @@ void plan_close(struct plan **pp)
 
 /* ---------------------------------------------------------------------------------------------- unfolding */
 
+/* Samples that were cut off a shard are nobody's fate: nothing else would tell of them. */
+static void count_cut(struct plan *p, const struct plan_node *x)
+{
+    json_t *o = x->commit->note ? json_loads(x->commit->note, 0, NULL) : NULL;
+    const json_int_t at = json_integer_value(json_object_get(o, "cut_at"));
+    json_decref(o);
+    if (at > 0 && !p->n_cut++) {
+        p->cut = x->a;
+        p->cut_at = (uint64_t)at;
+    }
+    if (!p->n_cut || p->n_done[PLAN_CAPTIONS] < p->shards.n || p->warning) return;
+    p->warning = mode_xasprintf(
+        "%u of %zu shards %s cut short (%s at byte %llu%s): samples up to there are taken, what came after is not "
+        "there. HINT: a whole copy of the shard, and `mode run` again",
+        p->n_cut, p->shards.n, p->n_cut == 1 ? "is" : "are", p->shards.shard[p->cut].path,
+        (unsigned long long)p->cut_at, p->n_cut == 1 ? "" : ", and others");
+}
+
 static enum mode_status finish(struct plan *p, uint32_t node, bool cached, struct mode_error *err)
 {
     struct plan_node *x = &p->node[node];
@@ -483,6 +501,7 @@ static enum mode_status finish(struct plan *p, uint32_t node, bool cached, struc
     for (size_t i = 0; i < x->commit->n_rejects; i++) sum->rejects += x->commit->rejects[i]->n;
     sum->seconds += x->commit->seconds;
     if (!cached && x->commit->attempt > 1) sum->retries += x->commit->attempt - 1;
+    if (x->stage == PLAN_CAPTIONS) count_cut(p, x);
     if (x->stage == PLAN_ASSIGN) x->counted = plan_count_pairs(p, x->commit->note);
     if (x->stage == PLAN_SELECT) return plan_check_selected(p, x->a, err);
     return x->stage == PLAN_ASSIGN ? plan_check_pools(p, x->a, err) : MODE_OK;

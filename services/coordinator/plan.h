@@ -145,6 +145,8 @@ struct plan {
     uint64_t *pairs;      /* [plan_experts] of the assignments that are counted */
     uint32_t *n_assigned; /* [n_added + 1] shards of each source whose assignment is done */
     bool all_counted;     /* all of these are counted */
+    uint32_t n_cut, cut;  /* shards whose tars end too early, and the first that was seen */
+    uint64_t cut_at;      /* its byte */
 };
 
 /* Takes over the spec (also after a failure). Looks at every input: MODE_E_NOINPUT, MODE_E_CONFIG with a sentence.

@@ -5,6 +5,7 @@
 #include "base/fresh.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "msg/status_json.h"
 #include "pipeline/validation.h"
 
 #include <dirent.h>
@@ -169,7 +170,7 @@ static void close_run(struct runs *r, struct run *run, Mode__RunState state, con
     run->state = state;
     run->finished_ms = mode_clock_wall_ms();
     set_message(run, message);
-    mode_log_info("run_ended", "run=%s state=%d seconds=%.1f %s", run->name, (int)state,
+    mode_log_info("run_ended", "run=%s state=%s seconds=%.1f %s", run->name, mode_run_state_name(state),
                   mode_clock_s() - run->started_s, message);
     if (run->plan) save_plan(r, run);
     if (run_save(r, run, false, &err)) mode_log_failure("run_not_saved", &err);

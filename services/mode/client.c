@@ -65,6 +65,14 @@ const char *client_workspace(const struct client *c)
     return c->workspace;
 }
 
+char *client_where(const struct client_options *o)
+{
+    if (o->admin && *o->admin)
+        return mode_xasprintf(" --coordinator-admin %s%s%s", o->admin, o->key_dir ? " --key-dir " : "",
+                              o->key_dir ? o->key_dir : "");
+    return strcmp(o->workspace, ".") == 0 ? mode_xstrdup("") : mode_xasprintf(" --workspace %s", o->workspace);
+}
+
 uint64_t *client_message_id(struct client *c)
 {
     return &c->id;

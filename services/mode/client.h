@@ -26,6 +26,9 @@ enum mode_status client_open(struct client **out, const struct client_options *o
 void client_close(struct client **c);
 /* The workspace as given. */
 const char *client_workspace(const struct client *c);
+/* What a command that is to ask the same coordinator needs behind its verb: " --workspace DIR" or so, "" in the folder
+ * itself; malloc'd. */
+char *client_where(const struct client_options *o);
 /* The status that the coordinator says something failed with; MODE_E_GENERIC where it says none, or one we do not know.
  */
 enum mode_status client_told(bool told, uint32_t status);

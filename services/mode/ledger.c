@@ -75,6 +75,10 @@ static void read_captions(struct reader *r, size_t shard)
                         "%s: the commit record says %" PRIu64 " in, %" PRIu64 " out, %" PRIu64
                         " rejected; the file has %u samples, %u kept",
                         label, commit->rows_in, commit->rows_out, rejects, c.n_samples, c.n_rows);
+            if (c.cut_at && !r->l->cut_shards++) {
+                r->l->cut = mode_xstrdup(c.shard_name);
+                r->l->cut_at = c.cut_at;
+            }
             r->l->samples += c.n_samples;
             r->kept[shard] = c.n_rows;
         }
@@ -272,6 +276,7 @@ void ledger_clear(struct ledger *l)
     for (size_t i = 0; i < l->n_problems && i < LEDGER_PROBLEMS; i++) free(l->problem[i]);
     for (size_t i = 0; i < l->n_selected; i++) free(l->selected[i].name);
     free(l->selected);
+    free(l->cut);
     free(l->pool);
     free(l->trained);
     *l = (struct ledger){0};

@@ -11,6 +11,8 @@
 
 struct ledger {
     uint64_t shards, samples, fate[MODE_FATE_COUNT];
+    uint64_t cut_shards, cut_at; /* shards whose tars end too early; where the first of them does */
+    char *cut;                   /* its name, or NULL */
     uint64_t embedded, assigned;
     int n_experts;
     uint64_t *pool;    /* [n_experts] pairs of the coarse group, counted from the assignments */

@@ -103,7 +103,7 @@ int main(int argc, char **argv)
     size_t least = 3;
     for (size_t i = 0; verbs[i]; i++) {
         const size_t d = mode_str_distance(argv[1], verbs[i]->name);
-        if (d >= least) continue;
+        if (d >= least || d >= strlen(argv[1])) continue;
         least = d;
         near = verbs[i]->name;
     }

@@ -39,7 +39,7 @@ static void describe(struct mode_str *line, const Mode__Stage *s)
     mode_str_printf(line, "%llu/%llu", (unsigned long long)s->done, (unsigned long long)s->total);
     if (s->cached) mode_str_printf(line, " (%llu found done)", (unsigned long long)s->cached);
     if (s->leased) {
-        if (s->unit && *s->unit)
+        if (s->live_total && s->unit && *s->unit)
             mode_str_printf(line, "  %llu/%llu %s", (unsigned long long)s->live_done, (unsigned long long)s->live_total,
                             s->unit);
         if (s->live_rate > 0) mode_str_printf(line, "  %.3g/s", s->live_rate);

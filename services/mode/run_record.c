@@ -75,7 +75,7 @@ enum mode_status run_record_open(struct run_record *r, const char *workspace, co
     enum mode_status st = mode_file_exists(file)
                               ? read_plan(r, file, err)
                               : MODE_FAIL(err, MODE_E_NOINPUT, "%s has no run \"%s\" that was planned", workspace, run);
-    if (!st) st = mode_store_open(&r->store, workspace, err);
+    if (!st) st = mode_store_open_to_read(&r->store, workspace, err);
     free(file);
     return st;
 }

@@ -82,6 +82,7 @@ static enum mode_status each_worker(const char *workers, void (*add)(struct supe
                                     struct supervisor *s, int *n, struct mode_error *err)
 {
     char *text = mode_xstrdup(workers), *save = NULL;
+    bool seen[sizeof kinds / sizeof *kinds] = {0};
     enum mode_status st = MODE_OK;
     *n = 0;
     for (char *part = strtok_r(text, ",", &save); part && !st; part = strtok_r(NULL, ",", &save)) {
@@ -98,6 +99,9 @@ static enum mode_status each_worker(const char *workers, void (*add)(struct supe
                            "--workers: \"%s\" is no kind of worker; there are captions, embed, cluster, assign, train, "
                            "evaluate and ensemble",
                            part);
+        if (!st && seen[k])
+            st = MODE_FAIL(err, MODE_E_USAGE, "--workers: %s is there twice; one number for each kind", part);
+        seen[k] = true;
         for (int i = 0; !st && i < count; i++, ++*n)
             if (add) add(s, kinds[k], i);
     }

@@ -8,8 +8,10 @@
 #include "client.h"
 #include "data/image.h"
 #include "doctor.h"
+#include "pipeline/sources.h"
 #include "pipeline/spec.h"
 #include "ranges.h"
+#include "remote/address.h"
 #include "remote/aws.h"
 #include "store/artifacts.h"
 #include "verb.h"
@@ -154,7 +156,11 @@ static void look_at_workspace(int count[DOCTOR_VERDICTS], const char *workspace)
                    free_bytes < (uint64_t)1 << 30    ? DOCTOR_BAD
                    : free_bytes < (uint64_t)10 << 30 ? DOCTOR_WARN
                                                      : DOCTOR_OK,
-                   "disk", "%s free", mode_size_text(size, free_bytes));
+                   "disk", "%s free%s", mode_size_text(size, free_bytes),
+                   free_bytes < (uint64_t)10 << 30
+                       ? "; a run keeps three times a model's weights for each of its models, and its vectors. HINT: "
+                         "another disk, or `mode gc`"
+                       : "");
     }
     mode_store_close(&store);
     if (probe) mode_dir_remove(probe, NULL);
@@ -225,6 +231,34 @@ static void look_at_decoders(int count[DOCTOR_VERDICTS])
         doctor_say(count, DOCTOR_OK, "pictures", "decoded in locked processes");
 }
 
+/* Of shards with an address the names alone: nobody is asked for them. */
+static void look_at_inputs(int count[DOCTOR_VERDICTS], const struct mode_spec *spec)
+{
+    const struct mode_spec_list *lists[] = {&spec->data_train, &spec->data_added};
+    struct mode_spec_list sources = {0};
+    struct mode_shards shards;
+    struct mode_error err = {0};
+    char size[MODE_SIZE_TEXT], far[80] = "";
+    uint64_t bytes = 0;
+    size_t n_far = 0;
+    for (size_t l = 0; l < 2; l++) mode_spec_list_copy(&sources, lists[l]);
+    enum mode_status st = mode_sources_expand(&shards, sources.item, sources.n, spec->folder, &err);
+    for (size_t i = 0; i < shards.n; i++) {
+        bytes += shards.shard[i].size;
+        n_far += mode_remote_is(shards.shard[i].path);
+    }
+    if (n_far) snprintf(far, sizeof far, ", %zu of them on other machines, which were not asked", n_far);
+    if (st)
+        doctor_say(count, DOCTOR_BAD, "inputs", "data: %s", err.text);
+    else
+        doctor_say(count, DOCTOR_OK, "inputs",
+                   "%zu shard%s (%s here%s), the encoder, the merges%s and the evaluation tasks of %s are there",
+                   shards.n, shards.n == 1 ? "" : "s", mode_size_text(size, bytes), far,
+                   spec->train.init[0] ? ", the model to begin with" : "", spec->name);
+    mode_shards_clear(&shards);
+    mode_spec_list_clear(&sources);
+}
+
 static void look_at_spec(int count[DOCTOR_VERDICTS], const char *path)
 {
     struct mode_spec spec;
@@ -236,8 +270,7 @@ static void look_at_spec(int count[DOCTOR_VERDICTS], const char *path)
     if (mode_spec_check(&spec, &err))
         doctor_say(count, DOCTOR_BAD, "inputs", "%s", err.text);
     else
-        doctor_say(count, DOCTOR_OK, "inputs", "the encoder, the merges%s and the evaluation tasks of %s are there",
-                   spec.train.init[0] ? ", the model to begin with" : "", spec.name);
+        look_at_inputs(count, &spec);
     if (names_s3(&spec.data_train) || names_s3(&spec.data_added)) look_at_s3(count);
     mode_spec_clear(&spec);
 }

@@ -3,6 +3,7 @@
 #include "base/memory.h"
 #include "base/options.h"
 #include "base/str.h"
+#include "msg/place.h"
 #include "ranges.h"
 #include "verb.h"
 
@@ -53,7 +54,7 @@ static enum mode_status experts(int argc, char **argv, struct mode_error *err)
     const int most = n_args > 0 && strcmp(argv[1], "list") == 0;
     if (st || (st = arguments_check(n_args, most, argv, "expected list or nothing", err))) return st;
     char *path = mode_xasprintf("%s/experts/index.json", o.workspace);
-    st = mode_input_folder(o.workspace, err);
+    st = mode_place_exists(o.workspace, err);
     if (!st && !mode_file_exists(path))
         st = MODE_FAIL(err, MODE_E_NOINPUT, "%s has no experts yet: no run has finished here", o.workspace);
     if (!st) st = mode_file_read(path, 64u << 20, &text, &size, err);

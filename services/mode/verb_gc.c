@@ -3,6 +3,7 @@
 #include "base/options.h"
 #include "base/str.h"
 #include "marks.h"
+#include "msg/place.h"
 #include "msg/status_json.h"
 #include "verb.h"
 
@@ -144,7 +145,7 @@ static enum mode_status gc(int argc, char **argv, struct mode_error *err)
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
     if (st) return st;
-    if ((st = mode_input_folder(o.workspace, err))) return st;
+    if ((st = mode_place_exists(o.workspace, err))) return st;
     struct mode_gc gc = {.needs_task = marks_needs_task, .keeps_blob = marks_keeps_blob, .ctx = &m, .dry = !o.yes};
     m.optimizer = o.optimizer;
     /* from here on nobody makes anything that the marks would not know */

@@ -6,6 +6,7 @@
 #include "data/captions.h"
 #include "data/safetensors.h"
 #include "ensemble/selection.h"
+#include "msg/place.h"
 #include "remote/address.h"
 #include "run_record.h"
 #include "verb.h"
@@ -175,7 +176,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
     if (st) return st;
     if (n_args) return MODE_FAIL(err, MODE_E_USAGE, "unexpected argument \"%s\"", argv[1]);
-    if ((st = mode_input_folder(o.workspace, err))) return st;
+    if ((st = mode_place_exists(o.workspace, err))) return st;
     if (!o.run) st = run_record_latest(&latest, o.workspace, err);
     if (!st) st = print_run(o.run ? o.run : latest, &o, err);
     free(latest);

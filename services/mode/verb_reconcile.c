@@ -4,6 +4,7 @@
 #include "base/options.h"
 #include "base/str.h"
 #include "ledger.h"
+#include "msg/place.h"
 #include "msg/status_json.h"
 #include "ranges.h"
 #include "verb.h"
@@ -38,7 +39,8 @@ static void print_json(const struct ledger *l, const struct candidate *run)
            run->name, mode_run_state_name(run->state), l->n_problems ? "false" : "true", l->shards, l->samples);
     for (int f = 0; f < MODE_FATE_COUNT; f++)
         printf("%s\"%s\": %" PRIu64, f ? ", " : "", mode_fate_name((enum mode_fate)f), l->fate[f]);
-    printf("}, \"embedded\": %" PRIu64 ", \"assigned\": %" PRIu64 ", \"experts\": [", l->embedded, l->assigned);
+    printf("}, \"cut_shards\": %" PRIu64 ", \"embedded\": %" PRIu64 ", \"assigned\": %" PRIu64 ", \"experts\": [",
+           l->cut_shards, l->embedded, l->assigned);
     for (int k = 0; k < l->n_experts; k++) printf("%s%" PRIu64, k ? ", " : "", l->pool[k]);
     putchar(']');
     if (l->n_selected) { /* names are letters, digits and the like */
@@ -59,6 +61,9 @@ static void print_text(const struct ledger *l, const struct candidate *run)
     for (int f = 0; f < MODE_FATE_COUNT; f++)
         if (l->fate[f] || f == MODE_FATE_KEPT)
             printf("    %-20s %12" PRIu64 "\n", mode_fate_name((enum mode_fate)f), l->fate[f]);
+    if (l->cut_shards)
+        printf("  %-22s %12" PRIu64 "  %s at byte %" PRIu64 "%s; what came after is in no number\n", "shards cut short",
+               l->cut_shards, l->cut, l->cut_at, l->cut_shards == 1 ? "" : ", and others");
     printf("  %-22s %12" PRIu64 "\n  %-22s %12" PRIu64 "\n", "embedded", l->embedded, "assigned", l->assigned);
     for (int k = 0; k < l->n_experts; k++) printf("    expert-%-13d %12" PRIu64 "\n", k, l->pool[k]);
     if (l->n_selected) printf("  used again\n");
@@ -116,7 +121,7 @@ static enum mode_status check_workspace(const char *workspace, const char *run, 
     enum mode_status st = MODE_OK;
     if (run && mode_file_exists(id_of_run))
         st = MODE_FAIL(err, MODE_E_USAGE, "%s is a workspace, a run's name is wanted. HINT: --workspace %s", run, run);
-    else if (!(st = mode_input_folder(workspace, err)) && !mode_file_exists(id))
+    else if (!(st = mode_place_exists(workspace, err)) && !mode_file_exists(id))
         st = MODE_FAIL(err, MODE_E_NOINPUT,
                        "%s is no workspace (it has no file store-id). HINT: --workspace DIR, the DIR that `mode up` "
                        "was given",

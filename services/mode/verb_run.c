@@ -33,7 +33,8 @@ struct run_options {
 static const struct mode_option table[] = {
     CLIENT_OPTIONS(struct run_options),
     MODE_OPT_FLAG(struct run_options, detach, "detach", "submit and return; `mode watch` shows it"),
-    MODE_OPT_FLAG(struct run_options, dry_run, "dry-run", "check the spec and its inputs, run nothing"),
+    MODE_OPT_FLAG(struct run_options, dry_run, "dry-run",
+                  "check the spec and its inputs, run nothing; without a coordinator `mode doctor --spec` does"),
     MODE_OPT_FLAG(struct run_options, no_progress, "no-progress", "no bars, single lines"),
     MODE_OPT_FLAG(struct run_options, quiet, "quiet", "no progress at all"),
     MODE_OPT_INT(struct run_options, patience_s, "patience-s", "120", "S",
@@ -209,10 +210,13 @@ static enum mode_status follow(struct client *c, const char *name, const struct 
         if (interrupt_signal()) {
             mode_envelope_free(&answer);
             if (w.show) fprintf(stderr, "\n");
-            return MODE_FAIL(
+            char *where = client_where(&o->client);
+            st = MODE_FAIL(
                 err, MODE_E_STOPPED,
-                "the run %s goes on without this terminal; `mode watch` shows it, `mode cancel %s` ends it", name,
-                name);
+                "the run %s goes on without this terminal; `mode watch%s` shows it, `mode cancel %s%s` ends it", name,
+                where, name, where);
+            free(where);
+            return st;
         }
         if (st == MODE_E_PEER) {
             if ((st = wait_on(&w, "the coordinator", w.heard_s, o, name, err))) return st;
@@ -276,11 +280,12 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     interrupt_catch();
     if ((st = submit(&name, c, &spec, o.dry_run, o.quiet ? NULL : stderr, err))) goto out;
     if (o.dry_run) {
-        printf("%s: the spec and its inputs are fine\n", spec.name);
+        printf(o.json ? "{\"run\": \"%s\", \"submitted\": false}\n" : "%s: the spec and its inputs are fine\n",
+               spec.name); /* a name is letters, digits and the like */
         goto out;
     }
     if (o.detach) {
-        printf("%s\n", name);
+        printf(o.json ? "{\"run\": \"%s\", \"submitted\": true}\n" : "%s\n", name);
         goto out;
     }
     if ((st = follow(c, name, &o, err))) goto out;

@@ -7,6 +7,7 @@
 #include "data/evalset.h"
 #include "encoding.h"
 #include "hub.h"
+#include "msg/place.h"
 #include "pipeline/embed.h"
 #include "pipeline/select.h"
 #include "ranges.h"
@@ -299,7 +300,7 @@ static enum mode_status check_options(const struct options *o, struct mode_error
         return MODE_FAIL(err, MODE_E_USAGE, "give either --classes FILE or --task DIR: whose words choose");
     if (o->centres && (st = option_needed(o->encoder, "--encoder DIR", err))) return st;
     if ((st = ranges_check(o, table, ranges, err)) || (st = backend_check(&o->backend, err))) return st;
-    if (o->workspace && (st = mode_input_folder(o->workspace, err))) return st;
+    if (o->workspace && (st = mode_place_exists(o->workspace, err))) return st;
     if (!o->out || (st = mode_output_file(o->out, err))) return o->out ? st : MODE_OK;
     return mode_output_apart(o->out, (const char *const[]){o->centres, o->classes, o->encoder, o->task}, 4, err);
 }

@@ -85,9 +85,10 @@ static void print_status(FILE *out, const Mode__StatusReply *r)
     if (r->paused) fprintf(out, "PAUSED: %s\n", r->paused);
     for (size_t i = 0; i < r->n_runs; i++) {
         const Mode__Run *run = r->runs[i];
+        const char *message = run->message && strcmp(run->message, mode_run_state_name(run->state)) ? run->message : "";
         progress_time(text, sizeof text, run->elapsed_s);
-        fprintf(out, "\nrun %s: %s, %s%s%s\n", run->name, mode_run_state_name(run->state), text,
-                run->message && *run->message ? ": " : "", run->message ? run->message : "");
+        fprintf(out, "\nrun %s: %s, %s%s%s\n", run->name, mode_run_state_name(run->state), text, *message ? ": " : "",
+                message);
         for (size_t s = 0; s < run->n_stages; s++) {
             const Mode__Stage *x = run->stages[s];
             fprintf(out, "  %-14s %5llu of %-5llu done", x->name, (unsigned long long)x->done,
@@ -95,7 +96,7 @@ static void print_status(FILE *out, const Mode__StatusReply *r)
             if (x->leased) fprintf(out, ", %llu running", (unsigned long long)x->leased);
             if (x->ready) fprintf(out, ", %llu ready", (unsigned long long)x->ready);
             if (x->quarantined) fprintf(out, ", %llu given up", (unsigned long long)x->quarantined);
-            if (x->leased && x->unit && *x->unit)
+            if (x->leased && x->live_total && x->unit && *x->unit)
                 fprintf(out, "  %llu/%llu %s", (unsigned long long)x->live_done, (unsigned long long)x->live_total,
                         x->unit);
             if (x->has_eta_s) {
@@ -116,8 +117,11 @@ static void print_status(FILE *out, const Mode__StatusReply *r)
             if (strcmp(w->labels[k]->name, "device") == 0) fprintf(out, "  [%s]", w->labels[k]->value);
         if (w->build && strcmp(w->build, r->version) != 0) fprintf(out, "  version %s", w->build);
         for (size_t t = 0; t < w->n_tasks; t++)
-            fprintf(out, "  %s %llu/%llu %s", w->tasks[t]->label, (unsigned long long)w->tasks[t]->done,
-                    (unsigned long long)w->tasks[t]->total, w->tasks[t]->unit);
+            if (w->tasks[t]->total)
+                fprintf(out, "  %s %llu/%llu %s", w->tasks[t]->label, (unsigned long long)w->tasks[t]->done,
+                        (unsigned long long)w->tasks[t]->total, w->tasks[t]->unit);
+            else
+                fprintf(out, "  %s begins", w->tasks[t]->label);
         fputc('\n', out);
         for (size_t t = 0; t < w->n_tasks; t++) {
             print_train_step(out, w->tasks[t]);

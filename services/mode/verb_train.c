@@ -349,13 +349,7 @@ static enum mode_status find_parent(struct mode_given *g, const char *model, con
 {
     struct stat s;
     enum mode_status st;
-    if (stat(o->init, &s) != 0) {
-        if (errno != ENOENT || strchr(o->init, '/')) return mode_input_fail(err, errno, o->init, "be opened");
-        return MODE_FAIL(err, MODE_E_NOINPUT,
-                         "--init %s: no such file or folder. HINT: open_clip's tags (openai, laion2b_s34b_b79k, ...) "
-                         "are not known; name such a model as hf-hub:ORG/NAME, or its file with --config MODEL",
-                         o->init);
-    }
+    if (stat(o->init, &s) != 0) return mode_error_prefix(err, mode_given_fail(errno, o->init, err), "--init");
     if (S_ISREG(s.st_mode)) {
         if (!model)
             return MODE_FAIL(err, MODE_E_USAGE,

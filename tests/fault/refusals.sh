@@ -34,6 +34,15 @@ expect 2 'unknown option --text-key; is --text-keys meant' mode captions x.tar -
 expect 0 'which of them this is, from 0 .MODE_RANK.$' mode train --help
 expect 2 'csv-separator: ",,", expected one character' mode pack --pairs x --out y --csv-separator ,,
 expect 2 'unknown verb' mode nonsense
+expect 2 'unknown verb "-v"; .mode --help' mode -v
+for verb in status watch experts reconcile gc pairs 'run '"$w"'/run.yaml' 'cancel a' 'select --classes x'; do
+    expect 66 'the workspace .*/none is not there. HINT: .mode up --workspace .*/none. makes one' mode $verb --workspace "$work/none"
+done
+expect 0 'inputs +[0-9]+ shards? .*the encoder, the merges and the evaluation tasks of test are there' mode doctor --workspace "$w" --spec "$w/run.yaml"
+sed 's#train: train}#train: "train/{0..99}/0.tar"}#' "$w/run.yaml" >"$w/bad.yaml"
+expect 78 'BAD +inputs +data: .*/[0-9]+/0.tar: cannot be opened' mode doctor --workspace "$w" --spec "$w/bad.yaml"
+sed 's/{batch: 32,/{init: laion2b, batch: 32,/' "$w/run.yaml" >"$w/bad.yaml"
+expect 78 'train.init: .*/laion2b: no such file or folder. HINT: open_clip.s tags .*hf-hub:' mode doctor --workspace "$w" --spec "$w/bad.yaml"
 # one argument too many, and one that is missing, have one sentence in every verb
 for verb in up down embed assign select train encode tokenize ensemble weights pack doctor experts 'bench embed' 'bench train' \
     'run a.yaml' 'status a' 'watch a' 'cancel a' 'drain a' 'verify a' 'reconcile a' 'convert a b' 'keys a'; do
@@ -157,6 +166,7 @@ expect 0 'out: 2 vectors' sh -c "(sleep 0.5; echo a cat; sleep 0.5; echo a dog) 
 rm "$f/out"
 expect 0 'packed *1$' sh -c "printf '%s\ta cat\n' '$f/picture.jpg' | mode pack --pairs /dev/stdin --out '$f/out'"
 rm -r "$f/out"
+expect 66 'folder: is no evaluation task: .*HINT: .mode pack' mode select --centres "$centres" --encoder "$enc" --task "$f/folder"
 for option in results words tasks train; do
     expect 66 "^mode ensemble: --$option: .*empty: is a file, a folder is needed" mode ensemble --centres "$centres" --results "$f/folder" \
         --words "$f/folder" --$option "$f/empty" --out "$f/out"
@@ -539,6 +549,7 @@ expect 75 'runs already, with --workers captions=1,.*, not captions=1,train=2; n
 expect 75 "with a Redis of its own, not this --redis and with --http $http, not 127.0.0.1:1;" \
     mode up --workspace "$w" --redis redis://127.0.0.1:1 --http 127.0.0.1:1
 expect 66 'there is no run "nobody" here' timeout 60 mode watch nobody --workspace "$w"
+expect 2 'train is there twice' mode up --workspace "$w" --workers train=1,embed=1,train=2
 expect 2 'is no kind of worker' mode up --workspace "$w" --workers trian=1
 expect 78 "${http#*:}.*taken" mode up --workspace "$work/second" --http "$http"
 none_left "$work/second"
@@ -556,6 +567,7 @@ expect 66 'enc/model.safetensors' mode run "$w/bad.yaml" --workspace "$w"
 sed 's#train: train}#train: nothing-here}#' "$w/run.yaml" >"$w/bad.yaml"
 expect 66 'nothing-here' mode run "$w/bad.yaml" --workspace "$w"
 expect 0 'are fine' mode run "$w/run.yaml" --workspace "$w" --dry-run
+expect 0 '^.."run": "test", "submitted": false.$' mode run "$w/run.yaml" --workspace "$w" --dry-run --json
 
 # keys that do not fit what they name are refused before anything runs
 sed 's/vocab_size: 49408/vocab_size: 49000/' "$w/run.yaml" >"$w/bad.yaml"
@@ -567,6 +579,16 @@ sed "s#merges: [^}]*#merges: $work/cut.gz#" "$w/run.yaml" >"$w/bad.yaml"
 expect 78 'tokenizer.merges: .*cut.gz: unpacking fails' mode run "$w/bad.yaml" --workspace "$w" --dry-run
 sed 's/max_tokens: 32/max_tokens: 4000/' "$w/run.yaml" >"$w/bad.yaml"
 expect 78 'encoder.max_tokens: .*max_tokens is 4000, expected 3 to 512' mode run "$w/bad.yaml" --workspace "$w" --dry-run
+
+# a shard that is cut short costs what came after, and that is said, now and later
+sed "s#train: train}#train: [train, $work/cut.tar]}#; s/name: test/name: cut/" "$w/run.yaml" >"$w/bad.yaml"
+expect 0 '^.."run": "cut", "submitted": true.$' mode run "$w/bad.yaml" --workspace "$w" --detach --json
+is_said() { mode status --workspace "$w" | grep -q 'run cut: 1 of [0-9]* shards is cut short (.*/cut.tar at byte'; }
+await is_said || fail "nobody says that a shard is cut short"
+grep -q 'warn captions shard_cut ' "$w/logs/captions.log" || fail "the worker does not say that a shard is cut short"
+mode cancel cut --workspace "$w" >/dev/null
+expect 65 'shards cut short *1  cut.tar at byte' mode reconcile cut --workspace "$w"
+expect 65 '"cut_shards": 1,' mode reconcile cut --workspace "$w" --json
 
 # a shard that is no tar ends the run with its name; without it the run goes through
 sed "s#train: train}#train: [train, $work/text.tar]}#; s/name: test/name: torn/" "$w/run.yaml" >"$w/bad.yaml"
@@ -615,7 +637,7 @@ kill -INT $run # Ctrl-C ends the command, not the run
 rc=0
 wait $run || rc=$?
 [ $rc = 130 ] || { cat "$work/out"; fail "an interrupted mode run ended with $rc"; }
-grep -q 'goes on without this terminal' "$work/out" || { cat "$work/out"; fail "nobody says that the run goes on"; }
+grep -q "goes on without this terminal; .mode watch --workspace $w. shows it, .mode cancel test --workspace $w. ends it" "$work/out" || { cat "$work/out"; fail "nobody says that the run goes on"; }
 mode run "$w/run.yaml" --workspace "$w" --no-progress --patience-s 5 >"$work/out" 2>&1 &
 run=$!
 await says started "$work/out" || { cat "$work/out"; fail "the run does not begin"; }
@@ -645,6 +667,12 @@ cmp -s "$commit" "$work/commit" && fail "no bit was flipped"
 expect 65 'words/.*damaged: ' mode reconcile test --workspace "$w" # one bit
 cp "$work/commit" "$commit"
 expect 0 'adds up' mode reconcile test --workspace "$w"
+if [ "${n:-}" ]; then # who may only read it
+    chmod -R a+rX "$w"
+    for verb in 'reconcile test' 'pairs --run test' gc experts; do
+        expect 0 . setpriv --reuid 65534 --regid 65534 --clear-groups "$n/mode" $verb --workspace "$w"
+    done
+fi
 expect 66 'no worker and no machine has that name' mode drain nobody --workspace "$w"
 mode down --workspace "$w" >/dev/null
 kill "$(cat "$work/redis.pid")"

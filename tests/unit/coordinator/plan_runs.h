@@ -54,6 +54,8 @@ static inline int tear_down(void **state)
 
 static const char *assign_note = "{\"pairs\": [300, 200]}"; /* of every shard of data.train */
 
+static uint32_t cut_shard = PLAN_NONE; /* whose captions task says that its tar ends too early */
+
 static const char *select_note = "{\"words\": 3, \"chosen\": 2, \"fine\": 8, \"pairs\": 250, \"rows\": 1000}";
 
 static const char *select_outcome;
@@ -123,6 +125,8 @@ static inline void commit(const struct plan *p, const struct plan_node *x)
     c.worker = "w";
     char *note = x->stage == PLAN_ASSIGN && plan_shard_expert(p, x->a) ? added_note(plan_shard_expert(p, x->a)) : NULL;
     if (x->stage == PLAN_ASSIGN) c.note = note ? note : (char *)(uintptr_t)assign_note;
+    if (x->stage == PLAN_CAPTIONS)
+        c.note = (char *)(uintptr_t)(x->a == cut_shard ? "{\"cut_at\": 512}" : "{\"cut_at\": 0}");
     if (x->stage == PLAN_SELECT) c.note = (char *)(uintptr_t)select_note;
     assert_int_equal(mode_store_commit_create(store, &created, NULL, &c, &err), MODE_OK);
     free(note);

@@ -678,6 +678,29 @@ static void test_the_bytes_that_keys_are_made_of(void **state)
               "key-for-tasks", all & ~(1u << PLAN_GROW | 1u << PLAN_INIT));
 }
 
+static void test_shards_that_are_cut_short_are_said_once_all_are_read(void **state)
+{
+    (void)state;
+    for (int cut = 0; cut < 2; cut++) {
+        struct mode_error err = {0};
+        struct plan *p;
+        char *text = mode_xasprintf("name: z\ncaptions: {seed: %d}\ndata: {train: shards}\nencoder: {dir: enc}\n"
+                                    "model: ViT-B-32\ntokenizer: {merges: m.gz}\ncluster: {fine: 8, coarse: 2}\n"
+                                    "train: {batch: 100, seed_steps: 20, total_steps: 110}\n",
+                                    900 + cut);
+        cut_shard = cut ? 1 : PLAN_NONE;
+        for (int again = 0; again < 2; again++) { /* and where all of it is found done */
+            if (run_until(&p, text, assign_note, &err)) fail_msg("%s", err.text);
+            assert_int_equal(p->warning != NULL, cut);
+            if (cut) assert_non_null(strstr(p->warning, "1 of 2 shards is cut short"));
+            if (cut) assert_non_null(strstr(p->warning, "shards/1.tar at byte 512)"));
+            plan_close(&p);
+        }
+        free(text);
+    }
+    cut_shard = PLAN_NONE;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -696,6 +719,7 @@ int main(void)
         cmocka_unit_test(test_the_bytes_that_keys_are_made_of),
         cmocka_unit_test(test_a_warm_up_past_the_fork_is_said),
         cmocka_unit_test(test_what_does_not_fit_together_is_refused_by_its_key),
+        cmocka_unit_test(test_shards_that_are_cut_short_are_said_once_all_are_read),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
