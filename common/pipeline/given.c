@@ -42,9 +42,20 @@ enum mode_status mode_given_find_folder(struct mode_given *g, const char *dir, b
     return MODE_OK;
 }
 
+/* What a run names has become a path by then: open_clip's tags are told by how they begin. */
+static bool may_be_tag(const char *path)
+{
+    static const char *const known[] = {"openai", "laion",   "datacomp", "commonpool", "metaclip",
+                                        "dfn",    "yfcc15m", "cc12m",    "webli"};
+    const char *name = mode_path_base(path);
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strncmp(name, known[i], strlen(known[i])) == 0 && !strchr(name, '.')) return true;
+    return !strchr(path, '/');
+}
+
 enum mode_status mode_given_fail(int why, const char *path, struct mode_error *err)
 {
-    if (why != ENOENT || strchr(mode_path_base(path), '.')) return mode_input_fail(err, why, path, "be opened");
+    if (why != ENOENT || !may_be_tag(path)) return mode_input_fail(err, why, path, "be opened");
     return MODE_FAIL(
         err, MODE_E_NOINPUT,
         "%s: no such file or folder. HINT: open_clip's tags (openai, laion2b_s34b_b79k, ...) are not known; "
