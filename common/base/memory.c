@@ -124,3 +124,9 @@ const char *mode_size_text(char text[MODE_SIZE_TEXT], uint64_t bytes)
         snprintf(text, MODE_SIZE_TEXT, "%.1f %s", v, units[u]);
     return text;
 }
+
+void *mode_memory_pages(size_t bytes)
+{
+    const size_t pages = bytes / MODE_PAGE + (bytes % MODE_PAGE || bytes == 0);
+    return pages <= SIZE_MAX / MODE_PAGE ? aligned_alloc(MODE_PAGE, pages * MODE_PAGE) : NULL;
+}

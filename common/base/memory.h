@@ -1,5 +1,5 @@
-/* memory.h - how much memory there is, as far as the kernel tells (Linux only: elsewhere it is "not known"), and sizes as
- * text. */
+/* memory.h - how much memory there is, as far as the kernel tells (Linux only: elsewhere it is "not known"), sizes as
+ * text, and memory on pages of its own. */
 #ifndef MODE_BASE_MEMORY_H
 #define MODE_BASE_MEMORY_H
 
@@ -20,5 +20,10 @@ enum mode_status mode_parse_size(const char *text, const char *what, size_t *out
 /* For people, in the unit that fits: "0 bytes", "12.3 kB", "4.0 GB"; decimal, as disks are sold. Returns text. */
 enum { MODE_SIZE_TEXT = 24 };
 const char *mode_size_text(char text[MODE_SIZE_TEXT], uint64_t bytes);
+
+/* Memory for what is pinned for a GPU: that is done by the page, and no page twice, so it shares none; MODE_PAGE is the
+ * largest that a system has. The caller frees. NULL: not to be had. */
+enum { MODE_PAGE = 65536 };
+void *mode_memory_pages(size_t bytes);
 
 #endif

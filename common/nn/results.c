@@ -1,12 +1,11 @@
 #include "nn/results.h"
 
+#include "base/memory.h"
 #include "base/str.h"
 #include "nn/backend_impl.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-enum { ALIGN = 4096 }; /* pages of its own: memory is pinned by the page */
 
 enum mode_status mode_results_open(struct mode_results **results, struct mode_backend *be, size_t bytes,
                                    struct mode_error *err)
@@ -14,8 +13,8 @@ enum mode_status mode_results_open(struct mode_results **results, struct mode_ba
     struct mode_results *r = *results = mode_xcalloc(1, sizeof *r);
     enum mode_status st = MODE_OK;
     r->be = be;
-    r->bytes = (bytes + ALIGN - 1) / ALIGN * ALIGN;
-    r->host = r->bytes >= bytes ? aligned_alloc(ALIGN, r->bytes ? r->bytes : ALIGN) : NULL;
+    r->bytes = bytes;
+    r->host = mode_memory_pages(bytes);
     if (!r->host)
         st = MODE_FAIL(err, MODE_E_MEMORY, "no memory for %zu bytes on their way from the device", bytes);
     else if (be->kind) {

@@ -1,11 +1,12 @@
 #include "nn/staging.h"
 
+#include "base/memory.h"
 #include "base/str.h"
 #include "nn/backend_impl.h"
 
 #include <stdlib.h>
 
-enum { ALIGN = 64, PAGE = 4096 /* pages of its own: memory is pinned by the page, and no page twice */ };
+enum { ALIGN = 64 };
 
 enum mode_status mode_staging_open(struct mode_staging **staging, struct mode_backend *be, size_t bytes,
                                    struct mode_error *err)
@@ -14,8 +15,7 @@ enum mode_status mode_staging_open(struct mode_staging **staging, struct mode_ba
     struct mode_staging *s = *staging = mode_xcalloc(1, sizeof *s);
     s->be = be;
     s->bytes = (bytes + ALIGN - 1) / ALIGN * ALIGN;
-    const size_t pages = s->bytes / PAGE + (s->bytes % PAGE || s->bytes == 0);
-    s->host = s->bytes >= bytes && pages <= SIZE_MAX / PAGE ? aligned_alloc(PAGE, pages * PAGE) : NULL;
+    s->host = s->bytes >= bytes ? mode_memory_pages(s->bytes) : NULL;
     if (!s->host)
         st = MODE_FAIL(err, MODE_E_MEMORY, "no memory for a batch of %zu bytes on its way to the device", bytes);
     s->device = s->host;

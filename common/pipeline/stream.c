@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/memory.h"
 #include "base/parallel.h"
 #include "base/str.h"
 #include "cluster/centres.h"
@@ -70,7 +71,7 @@ enum mode_status mode_batch_init(struct mode_batch *b, int64_t size, int side, i
     if (!mode_mul_size((size_t)size, (size_t)side * (size_t)side * 3 * sizeof(float), &pixels) ||
         !mode_mul_size((size_t)size, (size_t)context * sizeof(int32_t), &ids))
         return MODE_FAIL(err, MODE_E_VALUE, "a batch of %lld pairs does not fit any memory", (long long)size);
-    b->pixels = side > 0 ? malloc(pixels) : NULL;
+    b->pixels = side > 0 ? mode_memory_pages(pixels) : NULL; /* a GPU has them pinned */
     b->ids = malloc(ids);
     b->n_ids = malloc((size_t)size * sizeof *b->n_ids);
     if ((b->pixels || side == 0) && b->ids && b->n_ids) return MODE_OK;

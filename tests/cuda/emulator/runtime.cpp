@@ -28,7 +28,7 @@ namespace mode_emu
 {
 
 enum : size_t {
-    PAGE = 4096,
+    PAGE = 65536, /* the largest of any system */
     EDGE = 256, /* bytes before and behind an allocation that must stay as they are */
     LARGE_PAGE = 2 << 20,
     UNTOUCHED = 1 << 30,   /* allocations from here on are zeros, and take room where they are written to alone */

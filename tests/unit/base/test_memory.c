@@ -131,6 +131,26 @@ static void test_sizes_are_said_in_the_unit_that_fits(void **state)
         assert_string_equal(mode_size_text(text, as[i].bytes), as[i].text);
 }
 
+static void test_pages_are_shared_with_nobody(void **state)
+{
+    static const size_t sizes[] = {1, 100, MODE_PAGE, MODE_PAGE + 1, 0, 1};
+    enum { N = sizeof sizes / sizeof *sizes };
+    uint8_t *at[N];
+    (void)state;
+    for (int i = 0; i < N; i++) {
+        at[i] = mode_memory_pages(sizes[i]);
+        assert_non_null(at[i]);
+        assert_int_equal((uintptr_t)at[i] % MODE_PAGE, 0);
+        memset(at[i], i,
+               sizes[i] / MODE_PAGE * MODE_PAGE + (sizes[i] % MODE_PAGE ? MODE_PAGE : 0)); /* all of the last */
+    }
+    for (int i = 0; i < N; i++) {
+        for (size_t k = 0; k < sizes[i]; k++) assert_int_equal(at[i][k], i);
+        free(at[i]);
+    }
+    assert_null(mode_memory_pages(SIZE_MAX));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -139,6 +159,7 @@ int main(void)
         cmocka_unit_test(test_what_is_given_back_is_not_held),
         cmocka_unit_test(test_sizes_are_read_strictly),
         cmocka_unit_test(test_sizes_are_said_in_the_unit_that_fits),
+        cmocka_unit_test(test_pages_are_shared_with_nobody),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -3,6 +3,7 @@
 #include "data/face_boxes.h"
 #include "pipeline/ahead.h"
 
+#include "base/memory.h"
 #include "base/parallel.h"
 #include "data/tokenizer.h"
 
@@ -89,6 +90,7 @@ static void check_batches(bool faces)
     struct mode_error err = {0};
     assert_int_equal(mode_stream_open(&s, &o, &err), MODE_OK);
     assert_int_equal(mode_batch_init(&b, BATCH, SIDE, CONTEXT, &err), MODE_OK);
+    assert_int_equal((uintptr_t)b.pixels % MODE_PAGE, 0); /* they are pinned */
     const struct mode_pool *p = mode_stream_pool(s);
     assert_int_equal(p->n_in + p->n_outside, WORLD_SHARDS * WORLD_ROWS);
 
