@@ -567,7 +567,7 @@ expect 66 'enc/model.safetensors' mode run "$w/bad.yaml" --workspace "$w"
 sed 's#train: train}#train: nothing-here}#' "$w/run.yaml" >"$w/bad.yaml"
 expect 66 'nothing-here' mode run "$w/bad.yaml" --workspace "$w"
 expect 0 'are fine' mode run "$w/run.yaml" --workspace "$w" --dry-run
-expect 0 '^.."run": "test", "submitted": false.$' mode run "$w/run.yaml" --workspace "$w" --dry-run --json
+expect 0 '^."run": "test", "submitted": false.$' mode run "$w/run.yaml" --workspace "$w" --dry-run --json
 
 # keys that do not fit what they name are refused before anything runs
 sed 's/vocab_size: 49408/vocab_size: 49000/' "$w/run.yaml" >"$w/bad.yaml"
@@ -582,7 +582,7 @@ expect 78 'encoder.max_tokens: .*max_tokens is 4000, expected 3 to 512' mode run
 
 # a shard that is cut short costs what came after, and that is said, now and later
 sed "s#train: train}#train: [train, $work/cut.tar]}#; s/name: test/name: cut/" "$w/run.yaml" >"$w/bad.yaml"
-expect 0 '^.."run": "cut", "submitted": true.$' mode run "$w/bad.yaml" --workspace "$w" --detach --json
+expect 0 '^."run": "cut", "submitted": true.$' mode run "$w/bad.yaml" --workspace "$w" --detach --json
 is_said() { mode status --workspace "$w" | grep -q 'run cut: 1 of [0-9]* shards is cut short (.*/cut.tar at byte'; }
 await is_said || fail "nobody says that a shard is cut short"
 grep -q 'warn captions shard_cut ' "$w/logs/captions.log" || fail "the worker does not say that a shard is cut short"
@@ -638,17 +638,17 @@ rc=0
 wait $run || rc=$?
 [ $rc = 130 ] || { cat "$work/out"; fail "an interrupted mode run ended with $rc"; }
 grep -q "goes on without this terminal; .mode watch --workspace $w. shows it, .mode cancel test --workspace $w. ends it" "$work/out" || { cat "$work/out"; fail "nobody says that the run goes on"; }
-mode run "$w/run.yaml" --workspace "$w" --no-progress --patience-s 5 >"$work/out" 2>&1 &
+mode run "$w/run.yaml" --workspace "$w" --no-progress --patience-s 5 >"$work/watched" 2>&1 &
 run=$!
-await says started "$work/out" || { cat "$work/out"; fail "the run does not begin"; }
+await says started "$work/watched" || { cat "$work/watched"; fail "the run does not begin"; }
 kill -9 "$(cat "$work/redis.pid")"
 rm "$work/redis.pid"
 expect 0 'run test .running.' mode reconcile --workspace "$w" # what is done so far adds up
 rc=0
 wait $run || rc=$?
-echo "[$rc] Redis lost in mid-run: $(tail -n 1 "$work/out" | sed "s#$work/##g")"
-[ $rc = 69 ] || { cat "$work/out"; fail "a run without Redis ended with $rc"; }
-grep -q 'Redis has been away' "$work/out" || { cat "$work/out"; fail "nobody says that Redis is away"; }
+echo "[$rc] Redis lost in mid-run: $(tail -n 1 "$work/watched" | sed "s#$work/##g")"
+[ $rc = 69 ] || { cat "$work/watched"; fail "a run without Redis ended with $rc"; }
+grep -q 'Redis has been away' "$work/watched" || { cat "$work/watched"; fail "nobody says that Redis is away"; }
 start_redis
 expect 0 'ensemble' mode run "$w/run.yaml" --workspace "$w" --no-progress
 mode reconcile test --workspace "$w" >/dev/null || fail "reconcile"
@@ -667,10 +667,10 @@ cmp -s "$commit" "$work/commit" && fail "no bit was flipped"
 expect 65 'words/.*damaged: ' mode reconcile test --workspace "$w" # one bit
 cp "$work/commit" "$commit"
 expect 0 'adds up' mode reconcile test --workspace "$w"
-if [ "${n:-}" ]; then # who may only read it
+if [ -x "$work/nobody/mode" ]; then # who may only read it
     chmod -R a+rX "$w"
     for verb in 'reconcile test' 'pairs --run test' gc experts; do
-        expect 0 . setpriv --reuid 65534 --regid 65534 --clear-groups "$n/mode" $verb --workspace "$w"
+        expect 0 . setpriv --reuid 65534 --regid 65534 --clear-groups "$work/nobody/mode" $verb --workspace "$w"
     done
 fi
 expect 66 'no worker and no machine has that name' mode drain nobody --workspace "$w"
