@@ -25,7 +25,7 @@ struct expansion {
     struct mode_shards *out;
     size_t cap;
     bool in_list;     /* a file of sources, which is nobody's business */
-    char *compressed; /* of a folder without a shard: the name of one that is compressed */
+    char *compressed; /* tars that a source's folder has and that are no shards of it, as a pattern */
     struct mode_error *err;
 };
 
@@ -369,6 +369,13 @@ static enum mode_status add_source(struct expansion *x, const char *source, cons
                        x->compressed ? ". HINT: compressed ones are named by a pattern, " : "",
                        x->compressed ? x->compressed : "",
                        x->compressed ? ", and are unpacked whenever they are read: plain tars are faster" : "");
+    else if (!st && x->compressed)
+        st = MODE_FAIL(
+            x->err, MODE_E_CONFIG,
+            "%s: beside plain tars there are compressed ones (%s), which a folder does not stand for: nobody "
+            "can tell whether they are copies. HINT: name those that are meant by patterns, \"*.tar\" and "
+            "\"*.tar.gz\"",
+            path, x->compressed);
     free(x->compressed);
     x->compressed = NULL;
     free(path);

@@ -7,7 +7,8 @@
  * ranges and no other patterns; one with a query, which may be a key, in a list alone. Other addresses are
  * MODE_E_CONFIG. The list is in the order of the sources;
  * within a source by number-aware name order ("2.tar" before "10.tar"), the same on every machine. A shard named twice,
- * a source that matches nothing and a named shard that does not exist are errors: nothing is left out silently.
+ * a source that matches nothing, a folder with compressed tars among plain ones and a named shard that does not exist are
+ * errors: nothing is left out silently.
  *
  * Source: WebDataset / open_clip habits for --train-data.
  * Threads: pure, but for files and servers. */

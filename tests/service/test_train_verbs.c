@@ -387,6 +387,11 @@ static void test_refusals_say_the_way_out(void **state)
     assert_int_equal(sh("grep -q 'gz: no shard .*HINT: compressed ones are named by a pattern, gz/\\*.tar.gz' err.txt"),
                      0);
     assert_int_equal(sh(ON("'gz/*.tar.gz'") " >out.txt && rm -r x"), 0);
+    assert_int_equal(sh("mkdir mixed && cp 0.tar gz/0.tar.gz mixed/"), 0);
+    assert_int_equal(sh(ON("mixed")), 78);
+    assert_int_equal(
+        sh("grep -q 'mixed: beside plain tars there are compressed ones (mixed/\\*.tar.gz).*HINT: ' err.txt"), 0);
+    assert_int_equal(sh(ON("'mixed/*.tar'") " >out.txt && rm -r x"), 0);
     assert_int_equal(sh(ON("page.tar")), 65);
     assert_int_equal(sh("grep -q 'page.tar: is no tar.*HINT: a web page' err.txt"), 0);
     assert_int_equal(sh(ON("lfs.tar")), 65);
