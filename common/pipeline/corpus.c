@@ -90,6 +90,7 @@ static enum mode_status read_shard(struct reading *r, const struct mode_corpus_s
         read_row(r, &sample, number, cap.data_size, fine, mode_f32(distance)[i]);
     }
     r->c->samples += cap.n_samples;
+    r->c->cut_shards += cap.cut_at > 0;
     for (int k = 0; k < MODE_FATE_COUNT; k++) r->c->fate[k] += (int64_t)cap.fate_count[k];
 out:
     mode_safetensors_close(&f);

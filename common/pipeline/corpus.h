@@ -37,8 +37,8 @@ struct mode_corpus_expert {
 
 struct mode_corpus {
     int n, m;
-    int64_t samples, rows; /* of all shards: samples in, pairs kept */
-    int64_t n_shards;
+    int64_t samples, rows;             /* of all shards: samples in, pairs kept */
+    int64_t n_shards, cut_shards;      /* cut: whose tars end too early; what came after is in no number */
     int64_t fate[MODE_FATE_COUNT];     /* sums to samples */
     int64_t *fine_rows;                /* [m], sums to rows */
     char **fine_caption;               /* [m] caption nearest to the centre; NULL: no row */

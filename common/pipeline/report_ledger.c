@@ -65,5 +65,12 @@ void mode_report_ledger(struct mode_str *s, const struct mode_report *r)
             free(what);
         }
     }
+    if (c->cut_shards) {
+        mode_str_add_cstr(s, "<li class=\"no\">&#10007; shards cut short, whose rest is in no number: ");
+        mode_report_count(s, c->cut_shards);
+        mode_str_add_cstr(s, " of ");
+        mode_report_count(s, c->n_shards);
+        mode_str_add_cstr(s, "</li>\n");
+    }
     mode_str_add_cstr(s, "</ul></div></section>\n");
 }

@@ -469,12 +469,14 @@ static void count_cut(struct plan *p, const struct plan_node *x)
         p->cut = x->a;
         p->cut_at = (uint64_t)at;
     }
-    if (!p->n_cut || p->n_done[PLAN_CAPTIONS] < p->shards.n || p->warning) return;
+    if (!p->n_cut || p->n_done[PLAN_CAPTIONS] < p->shards.n) return;
+    char *before = p->warning; /* where all were found done nobody has taken it yet */
     p->warning = mode_xasprintf(
-        "%u of %zu shards %s cut short (%s at byte %llu%s): samples up to there are taken, what came after is not "
+        "%s%s%u of %zu shards %s cut short (%s at byte %llu%s): samples up to there are taken, what came after is not "
         "there. HINT: a whole copy of the shard, and `mode run` again",
-        p->n_cut, p->shards.n, p->n_cut == 1 ? "is" : "are", p->shards.shard[p->cut].path,
-        (unsigned long long)p->cut_at, p->n_cut == 1 ? "" : ", and others");
+        before ? before : "", before ? "; " : "", p->n_cut, p->shards.n, p->n_cut == 1 ? "is" : "are",
+        p->shards.shard[p->cut].path, (unsigned long long)p->cut_at, p->n_cut == 1 ? "" : ", and others");
+    free(before);
 }
 
 static enum mode_status finish(struct plan *p, uint32_t node, bool cached, struct mode_error *err)

@@ -1,7 +1,7 @@
 #!/bin/sh
 # filesystems.sh BIN - workspaces on filesystems that lack something: locks (Lustre without `flock`), hard links (SMB,
 # FUSE), an exchange of two names (NFS). What cannot do without says so, and what to do about it; the rest goes on. The
-# calls are refused by libraries that are loaded first (made on the spot).
+# calls are refused by libraries that are loaded first (made on the spot). A shard whose copy broke off is in the report.
 set -eu
 bin=$1
 . "$(dirname "$0")/../tools/service-lib.sh"
@@ -53,8 +53,13 @@ for n in 4 5; do
     sed -i "s/seed_steps: [0-9]*/seed_steps: $n/" "$work/d/run.yaml"
     "$bin/mode" run "$work/d/run.yaml" --workspace "$work/d" >"$work/d.log" 2>&1 || fail "mode run: $(cat "$work/d.log")"
     cp -r "$work/d/experts" "$work/experts-$n"
+    cp -r "$work/d/report" "$work/report-$n"
+    truncate -s -5000 "$(find "$work/d/train" -name '*.tar' | sort | tail -1)" # a copy that broke off, for the second
 done
-[ -e "$work/d/report/report.html" ] || fail "there is no report"
+grep -q 'shards cut short' "$work/report-4/report.html" && fail "a whole shard is cut short"
+grep -q '"cut_shards": 0' "$work/report-4/summary.json" || fail "the summary does not count cut shards"
+grep -q 'shards cut short.*: 1 of 1<' "$work/report-5/report.html" || fail "the report does not say that the shard is cut short"
+grep -q '"cut_shards": 1' "$work/report-5/summary.json" || fail "the summary does not count the cut shard"
 cmp -s "$work/experts-4/index.json" "$work/experts-5/index.json" && fail "the first run's experts are left"
 ls -A "$work/d" | grep -E '^\.|tmp-' && fail "something is left beside the report"
 "$bin/mode" down --workspace "$work/d" >/dev/null
